@@ -1,0 +1,72 @@
+//! The forwarding decision against the independent model: a sequence of frames on the same tables.
+//!
+//! Input: a byte that chooses the scene, then frames, each with its length in front (2 bytes, big endian).
+
+#![no_main]
+
+use std::{cell::RefCell, collections::HashMap};
+
+use lb_common::memory::{self, HEADROOM, MemFrame};
+use lb_tests::model::{Model, scene::scene, tables, validate, world::World};
+use libfuzzer_sys::fuzz_target;
+
+/// Frames longer than an interface would take are not interesting.
+const LONGEST: usize = 2_048;
+/// So few that they overflow.
+const BUCKETS: u32 = 4;
+
+thread_local! {
+    /// Making a scene takes far longer than a frame does.
+    static SCENES: RefCell<HashMap<u8, World>> = RefCell::default();
+}
+
+fn world(seed: u8) -> World {
+    SCENES.with_borrow_mut(|scenes| {
+        scenes
+            .entry(seed)
+            .or_insert_with(|| scene(u64::from(seed)).0)
+            .clone()
+    })
+}
+
+fuzz_target!(|input: &[u8]| {
+    let Some((&seed, mut rest)) = input.split_first() else {
+        return;
+    };
+    let world = world(seed % 16);
+    let mut home = tables::memory(&world, BUCKETS);
+    let mut model = Model::new(world, BUCKETS);
+    while let Some((length, behind)) = rest.split_first_chunk::<2>() {
+        let length = usize::from(u16::from_be_bytes(*length))
+            .min(LONGEST)
+            .min(behind.len());
+        let (frame, behind) = behind.split_at(length);
+        rest = behind;
+
+        let mut left = MemFrame::new(frame);
+        let outcome = memory::run(&mut home, &mut left);
+        let expected = model.decide(frame, HEADROOM);
+        assert_eq!(
+            (
+                outcome.reason,
+                outcome.interface,
+                outcome.service,
+                outcome.real,
+                outcome.chosen_by
+            ),
+            (
+                expected.reason,
+                expected.interface,
+                expected.service,
+                expected.real,
+                expected.chosen_by
+            ),
+        );
+        assert_eq!(left.bytes(), expected.frame);
+        if left.bytes() != frame {
+            let came = validate::frame(frame).expect("what is forwarded came well-formed");
+            let went = validate::frame(left.bytes()).expect("what is forwarded is well-formed");
+            assert_eq!(came, went, "checksums are as right as they came");
+        }
+    }
+});

@@ -1,0 +1,132 @@
+//! The two hashes: the ring's, alike on every balancer of a fleet, and the flow table's, keyed with a
+//! secret of this host.
+//!
+//! Both are multiply and xor-shift mixers over whole words. Addresses and ports come as they lie in the
+//! packet and are taken as little-endian numbers, so that the result does not depend on the machine.
+
+/// Addresses of an IPv4 packet, as they lie in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(align(8))]
+pub struct Addresses4 {
+    /// Source.
+    pub source: u32,
+    /// Destination: the VIP's.
+    pub destination: u32,
+}
+
+/// Addresses of an IPv6 packet, as they lie in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses6 {
+    /// Source.
+    pub source: [u64; 2],
+    /// Destination: the VIP's.
+    pub destination: [u64; 2],
+}
+
+/// What the hashes take of a packet's addresses.
+pub trait Addresses: Copy {
+    /// Hash for the ring. The high half chooses the slot; every bit is usable.
+    fn ring_hash(&self, seed: u64, ports: u32, protocol: u32) -> u64;
+    /// Hash for the flow table: who the flow is within its service.
+    fn flow_hash(&self, secret: [u64; 2], ports: u32, service: u32) -> u64;
+}
+
+// Odd constants without structure: fractional parts of the golden ratio and of square roots.
+const K0: u64 = 0x9E37_79B9_7F4A_7C15;
+const K1: u64 = 0xD6E8_FEB8_6659_FD93;
+const K2: u64 = 0xBB67_AE85_84CA_A73B;
+const K3: u64 = 0x3C6E_F372_FE94_F82B;
+
+/// One round: multiply, then fold the well mixed high bits down.
+#[inline(always)]
+const fn round(value: u64, factor: u64) -> u64 {
+    let product = value.wrapping_mul(factor);
+    product ^ product >> 32
+}
+
+/// `ports` and another number in one word.
+#[inline(always)]
+const fn beside(ports: u32, number: u32) -> u64 {
+    u32::from_le(ports) as u64 | (number as u64) << 32
+}
+
+impl Addresses for Addresses4 {
+    #[inline(always)]
+    fn ring_hash(&self, seed: u64, ports: u32, protocol: u32) -> u64 {
+        let addresses = beside(self.source, u32::from_le(self.destination));
+        let hash = round(addresses ^ seed, K0);
+        let hash = round(hash ^ beside(ports, protocol), K1);
+        round(hash, K2)
+    }
+
+    #[inline(always)]
+    fn flow_hash(&self, secret: [u64; 2], ports: u32, service: u32) -> u64 {
+        let flow = beside(ports, u32::from_le(self.source));
+        let hash = round(flow ^ secret[0], K0 ^ (secret[1] & !1));
+        let hash = round(hash ^ service as u64 ^ secret[1], K1);
+        round(hash ^ secret[0] >> 7, K2)
+    }
+}
+
+impl Addresses for Addresses6 {
+    #[inline(always)]
+    fn ring_hash(&self, seed: u64, ports: u32, protocol: u32) -> u64 {
+        let destination = self.destination;
+        let source = [u64::from_le(self.source[0]), u64::from_le(self.source[1])];
+        // The two halves do not wait for each other.
+        let prefix = round(source[0] ^ seed, K0).wrapping_add(u64::from_le(destination[0]));
+        let host =
+            round(source[1] ^ seed.rotate_left(32), K3).wrapping_add(u64::from_le(destination[1]));
+        let hash = round(prefix, K3) ^ round(host, K0).rotate_left(23);
+        let hash = round(hash ^ beside(ports, protocol), K1);
+        round(hash, K2)
+    }
+
+    #[inline(always)]
+    fn flow_hash(&self, secret: [u64; 2], ports: u32, service: u32) -> u64 {
+        let source = [u64::from_le(self.source[0]), u64::from_le(self.source[1])];
+        let prefix = round(source[0] ^ secret[0], K0 ^ (secret[1] & !1));
+        let host = round(source[1] ^ secret[1], K3 ^ (secret[0] & !1));
+        let hash = round(
+            prefix.rotate_left(23) ^ host ^ beside(ports, service),
+            K1 ^ (secret[1] & !1),
+        );
+        round(hash ^ secret[0] >> 7, K2)
+    }
+}
+
+/// The slot of a ring of `slots` that a hash leads to: its high half, scaled.
+#[must_use]
+#[inline(always)]
+pub const fn slot_index(hash: u64, slots: u32) -> u32 {
+    (((hash >> 32) * slots as u64) >> 32) as u32
+}
+
+/// Where in the flow table a flow may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// 48 bits, never 0.
+    pub tag: u64,
+    /// The bucket it is looked for first.
+    pub first: u32,
+    /// The other one.
+    pub second: u32,
+}
+
+impl Place {
+    /// The place of a flow with this [`Addresses::flow_hash`] in a table of `mask` + 1 buckets.
+    #[must_use]
+    #[inline(always)]
+    pub const fn new(hash: u64, mask: u32) -> Place {
+        // Of the hash itself the tag takes all but 16 bits, so the buckets come from another product: a
+        // flow is taken for another one only if tag and bucket both agree.
+        let buckets = hash.wrapping_mul(K3);
+        let first = (buckets >> 32) as u32 & mask;
+        let tag = hash >> 16;
+        Place {
+            tag: if tag == 0 { 1 } else { tag },
+            first,
+            second: (first ^ (buckets as u32 >> 3 | 1)) & mask,
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! What the kernel programs and user space share.
+//!
+//! The records of the tables, packet parsing and the forwarding decision live here once. In the kernel
+//! the tables are BPF maps; in user space they are memory (feature `std`), so the code that runs in XDP
+//! is tested, fuzzed and simulated without a kernel.
+#![no_std]
+
+#[cfg(any(test, feature = "std"))]
+extern crate std;
+
+pub mod checksum;
+pub mod choose;
+pub mod decap;
+pub mod decide;
+pub mod echo;
+pub mod flow_table;
+pub mod forward;
+pub mod frame;
+pub mod hash;
+pub mod limits;
+#[cfg(any(test, feature = "std"))]
+pub mod memory;
+pub mod parse;
+pub mod reason;
+pub mod store;
+pub mod tables;
+pub mod vip;
+pub mod word;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,55 @@
+//! Sizes and limits, in one place.
+
+/// Services (VIPs). Index 0 is reserved: it is the service of echo requests and never forwards.
+pub const MAX_SERVICES: u32 = 4_096;
+/// Reals, counted per service: the same address behind two VIPs is two reals. Index 0 means "none".
+pub const MAX_REALS: u32 = 32_768;
+/// Next hops (interface and MAC addresses). Index 0 means "unknown".
+pub const MAX_NEXT_HOPS: u32 = 4_096;
+/// Smallest and largest ring of one service, in slots.
+pub const MIN_RING_SLOTS: u32 = 256;
+/// See [`MIN_RING_SLOTS`].
+pub const MAX_RING_SLOTS: u32 = 65_536;
+/// Slots of all rings together: 256 MiB.
+pub const MAX_TOTAL_RING_SLOTS: u32 = 1 << 26;
+/// Ring slots in one value of the ring table: the kernel rounds an array's values up to 8 bytes, so
+/// slots are packed.
+pub const SLOTS_PER_CHUNK: u32 = 16;
+/// Entries in one bucket of the flow table: a cache line.
+pub const FLOWS_PER_BUCKET: usize = 4;
+/// Interfaces one agent can attach to.
+pub const MAX_INTERFACES: u32 = 32;
+/// Counters of reasons per interface.
+pub const REASON_SLOTS: u32 = 64;
+/// Weight of a real: 0 to this.
+pub const MAX_WEIGHT: u32 = 65_535;
+/// IPv6 extension headers that are walked before a packet is passed up.
+pub const MAX_EXTENSION_HEADERS: usize = 6;
+/// One tick of the tables' clock is 2^24 ns (16.8 ms); it wraps after 2.3 years.
+pub const TICK_SHIFT: u32 = 24;
+/// A flow's entry is stamped again after this many ticks (1.07 s).
+pub const STAMP_TICKS: u32 = 64;
+/// How long an entry lives after FIN or RST without another packet, in ticks (about 30 s).
+pub const CLOSING_TICKS: u32 = 1_788;
+
+const _: () = assert!(
+    MAX_REALS < 0xFFFF,
+    "a slot holds a real in 16 bits, 0xFFFF is a state"
+);
+const _: () = assert!(MAX_SERVICES <= 0x1_0000);
+const _: () = assert!((reason_count() as u32) <= REASON_SLOTS);
+
+const fn reason_count() -> usize {
+    crate::reason::Reason::ALL.len()
+}
+
+/// Converts milliseconds to ticks, rounding up; at most half the clock's range.
+#[must_use]
+pub const fn ticks_from_millis(millis: u64) -> u32 {
+    let ticks = (millis * 1_000_000).div_ceil(1 << TICK_SHIFT);
+    if ticks > u32::MAX as u64 / 2 {
+        u32::MAX / 2
+    } else {
+        ticks as u32
+    }
+}

@@ -1,0 +1,360 @@
+//! The decision's user-space home: tables and frames in memory.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    vec,
+    vec::Vec,
+};
+
+use crate::{
+    decide::decide,
+    flow_table::SharedBucket,
+    frame::Frame,
+    limits::SLOTS_PER_CHUNK,
+    reason::{ChosenBy, Reason, Verdict},
+    store::{FlowEvent, Step, Tables},
+    tables::{
+        config::Config,
+        counters::{FlowTableCounters, RealCounters, ServiceCounters},
+        flow::Flow,
+        next_hop::NextHop,
+        real::Real,
+        ring::{Chunk, Slot},
+        service::Service,
+        trace::Trace,
+        vip::{Vip4Key, Vip6Key},
+    },
+};
+
+/// Room in front of a frame, as XDP drivers give it.
+pub const HEADROOM: usize = 256;
+
+/// A frame in memory.
+#[derive(Clone, Debug)]
+pub struct MemFrame {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl MemFrame {
+    /// A frame of these bytes, with [`HEADROOM`] in front.
+    #[must_use]
+    pub fn new(bytes: &[u8]) -> MemFrame {
+        MemFrame::with_headroom(bytes, HEADROOM)
+    }
+
+    /// A frame of these bytes, with this much room in front.
+    #[must_use]
+    pub fn with_headroom(bytes: &[u8], headroom: usize) -> MemFrame {
+        let mut room = vec![0; headroom];
+        room.extend_from_slice(bytes);
+        MemFrame {
+            bytes: room,
+            start: headroom,
+        }
+    }
+
+    /// The frame as it is now.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+}
+
+impl Frame for MemFrame {
+    fn length(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
+    fn window<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]> {
+        let start = self.start.checked_add(offset)?;
+        self.bytes
+            .get_mut(start..start.checked_add(N)?)?
+            .first_chunk_mut()
+    }
+
+    fn push(&mut self, bytes: usize) -> bool {
+        match self.start.checked_sub(bytes) {
+            Some(start) => {
+                self.start = start;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// The constants a kernel program gets when it is loaded; see `crate::tables::constants`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Constants {
+    /// `INTERFACE_INDEX`.
+    pub interface_index: u32,
+    /// `RING_SEED`.
+    pub ring_seed: u64,
+    /// `FLOW_SECRET_0` and `FLOW_SECRET_1`.
+    pub flow_secret: [u64; 2],
+}
+
+/// Counters, as the kernel's maps have them, of one interface and summed over CPUs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemCounters {
+    /// By real index.
+    pub reals: Vec<RealCounters>,
+    /// By service index.
+    pub services: Vec<ServiceCounters>,
+    /// By reason.
+    pub reasons: Vec<u64>,
+    /// Of the flow table.
+    pub flows: FlowTableCounters,
+}
+
+/// The tables in memory. Vectors are as long as the kernel's maps would be.
+#[derive(Debug, Default)]
+pub struct MemTables {
+    /// `VIPS4`.
+    pub vips4: HashMap<Vip4Key, u32>,
+    /// `VIPS6`.
+    pub vips6: HashMap<Vip6Key, u32>,
+    /// `CONFIG`.
+    pub config: Config,
+    /// `SERVICES`.
+    pub services: Vec<Service>,
+    /// `RINGS`.
+    pub rings: Vec<Chunk>,
+    /// `REALS`.
+    pub reals: Vec<Real>,
+    /// `NEXT_HOPS`.
+    pub next_hops: Vec<NextHop>,
+    /// `FLOWS`: a power of two.
+    pub flows: Vec<SharedBucket>,
+    /// The constants.
+    pub constants: Constants,
+    /// The clock, in ticks.
+    pub now: u32,
+    simulating: bool,
+    counters: RefCell<MemCounters>,
+    trace: Cell<Trace>,
+}
+
+/// What became of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// What happens to it.
+    pub verdict: Verdict,
+    /// Why.
+    pub reason: Reason,
+    /// The interface a redirected frame leaves by; else 0.
+    pub interface: u32,
+    /// The service it is for; 0 is none.
+    pub service: u32,
+    /// The real it goes to; 0 is none.
+    pub real: u16,
+    /// What chose it.
+    pub chosen_by: ChosenBy,
+}
+
+impl MemTables {
+    /// Empty tables with these numbers of entries; `buckets` is rounded up to a power of two.
+    #[must_use]
+    pub fn new(
+        services: usize,
+        reals: usize,
+        slots: usize,
+        next_hops: usize,
+        buckets: usize,
+    ) -> MemTables {
+        let chunk = Chunk {
+            slots: [0; SLOTS_PER_CHUNK as usize],
+        };
+        MemTables {
+            services: vec![Service::default(); services],
+            rings: vec![chunk; slots.div_ceil(SLOTS_PER_CHUNK as usize)],
+            reals: vec![Real::default(); reals],
+            next_hops: vec![NextHop::default(); next_hops],
+            flows: (0..buckets.next_power_of_two())
+                .map(|_| SharedBucket::default())
+                .collect(),
+            counters: RefCell::new(MemCounters {
+                reals: vec![RealCounters::default(); reals],
+                services: vec![ServiceCounters::default(); services],
+                reasons: vec![0; Reason::ALL.len()],
+                flows: FlowTableCounters::default(),
+            }),
+            ..MemTables::default()
+        }
+    }
+
+    /// Writes one slot of the ring table.
+    ///
+    /// # Panics
+    /// If there is no such slot.
+    pub fn set_slot(&mut self, index: u32, slot: Slot) {
+        self.rings[(index / SLOTS_PER_CHUNK) as usize].slots[(index % SLOTS_PER_CHUNK) as usize] =
+            slot;
+    }
+
+    /// A copy of the counters.
+    #[must_use]
+    pub fn counters(&self) -> MemCounters {
+        self.counters.borrow().clone()
+    }
+
+    /// Reads counters without copying them all.
+    pub fn read_counters<R>(&self, read: impl FnOnce(&MemCounters) -> R) -> R {
+        read(&self.counters.borrow())
+    }
+
+    /// The entries of the flow table that are not empty.
+    pub fn live_flows(&self) -> impl Iterator<Item = Flow> {
+        self.flows
+            .iter()
+            .flat_map(|bucket| &bucket.flows)
+            .filter_map(|flow| {
+                let flow = Flow {
+                    owner: flow.owner.load(),
+                    stamp: flow.stamp.load(),
+                };
+                (flow.owner != 0).then_some(flow)
+            })
+    }
+}
+
+/// Runs the decision on a frame.
+pub fn run(tables: &mut MemTables, frame: &mut MemFrame) -> Outcome {
+    execute(tables, frame)
+}
+
+/// Runs the decision on a frame without changing flows or counters.
+pub fn simulate(tables: &mut MemTables, frame: &mut MemFrame) -> Outcome {
+    tables.simulating = true;
+    let outcome = execute(tables, frame);
+    tables.simulating = false;
+    outcome
+}
+
+fn execute(tables: &MemTables, frame: &mut MemFrame) -> Outcome {
+    let decision = decide(frame, tables);
+    let trace = tables.trace.get();
+    Outcome {
+        verdict: decision.reason.verdict(),
+        reason: decision.reason,
+        interface: decision.interface,
+        service: trace.service,
+        real: trace.real as u16,
+        chosen_by: ChosenBy::from_number(trace.chosen_by).unwrap_or(ChosenBy::Nothing),
+    }
+}
+
+impl Tables for MemTables {
+    fn vip4(&self, address: u32, port: u16, protocol: u32) -> Option<u32> {
+        let (address, port) = (address.to_ne_bytes(), port.to_ne_bytes());
+        self.vips4
+            .get(&Vip4Key {
+                address,
+                port,
+                protocol: protocol as u8,
+                pad: 0,
+            })
+            .copied()
+    }
+
+    fn vip6(&self, address: [u64; 2], port: u16, protocol: u32) -> Option<u32> {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&address[0].to_ne_bytes());
+        bytes[8..].copy_from_slice(&address[1].to_ne_bytes());
+        let key = Vip6Key {
+            address: bytes,
+            port: port.to_ne_bytes(),
+            protocol: protocol as u8,
+            pad: 0,
+        };
+        self.vips6.get(&key).copied()
+    }
+
+    fn config_flags(&self) -> u32 {
+        self.config.flags
+    }
+
+    fn service(&self, index: u32) -> Option<&Service> {
+        self.services.get(index as usize)
+    }
+
+    fn slot(&self, index: u32) -> Option<Slot> {
+        let chunk = self.rings.get((index / SLOTS_PER_CHUNK) as usize)?;
+        Some(chunk.slots[(index % SLOTS_PER_CHUNK) as usize])
+    }
+
+    fn real(&self, index: u16) -> Option<&Real> {
+        self.reals.get(index as usize)
+    }
+
+    fn next_hop(&self, index: u32) -> Option<&NextHop> {
+        self.next_hops.get(index as usize)
+    }
+
+    fn bucket(&self, index: u32) -> Option<&SharedBucket> {
+        self.flows.get(index as usize)
+    }
+
+    fn now(&self) -> u32 {
+        self.now
+    }
+
+    fn count_real(&self, index: u16, bytes: u32, opened: bool, closed: bool) {
+        if let Some(real) = self.counters.borrow_mut().reals.get_mut(index as usize) {
+            real.packets += 1;
+            real.bytes += u64::from(bytes);
+            real.opened += u64::from(opened);
+            real.closed += u64::from(closed);
+        }
+    }
+
+    fn count_dropped(&self, service: u32, bytes: u32) {
+        if let Some(service) = self
+            .counters
+            .borrow_mut()
+            .services
+            .get_mut(service as usize)
+        {
+            service.dropped_packets += 1;
+            service.dropped_bytes += u64::from(bytes);
+        }
+    }
+
+    fn count_reason(&self, reason: Reason) {
+        if let Some(count) = self.counters.borrow_mut().reasons.get_mut(reason as usize) {
+            *count += 1;
+        }
+    }
+
+    fn count_flow(&self, event: FlowEvent) {
+        self.counters.borrow_mut().flows.count(event);
+    }
+
+    fn note(&self, step: Step) {
+        let mut trace = self.trace.get();
+        trace.note(step);
+        self.trace.set(trace);
+    }
+
+    fn ring_seed(&self) -> u64 {
+        self.constants.ring_seed
+    }
+
+    fn flow_secret(&self) -> [u64; 2] {
+        self.constants.flow_secret
+    }
+
+    fn flow_mask(&self) -> u32 {
+        (self.flows.len() as u32).wrapping_sub(1)
+    }
+
+    fn interface_index(&self) -> u32 {
+        self.constants.interface_index
+    }
+
+    fn simulating(&self) -> bool {
+        self.simulating
+    }
+}

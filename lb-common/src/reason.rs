@@ -1,0 +1,121 @@
+//! Why a frame left the balancer the way it did. Every way out has a reason; per CPU and interface the
+//! sum of the reasons equals the frames received.
+
+/// What happens to the frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Verdict {
+    /// Dropped.
+    Drop = 1,
+    /// Passed to the host's network stack, untouched.
+    Pass = 2,
+    /// Sent out of the interface it came in.
+    Tx = 3,
+    /// Sent out of another interface.
+    Redirect = 4,
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal, $verdict:ident;)*) => {
+        /// A way out of the data path.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u32)]
+        pub enum Reason {
+            $($(#[$doc])* $name = $number,)*
+        }
+
+        impl Reason {
+            /// Every reason, by number.
+            pub const ALL: &'static [Reason] = &[$(Reason::$name,)*];
+
+            /// The name used in counters, metrics and the API.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Reason::$name => $text,)* }
+            }
+
+            /// What happens to a frame with this reason. A forwarded frame is sent on
+            /// ([`Verdict::Tx`]) or redirected, by its next hop.
+            #[must_use]
+            pub const fn verdict(self) -> Verdict {
+                match self { $(Reason::$name => Verdict::$verdict,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Forwarded, out of the interface it came in.
+    ForwardedTx = 0, "forwarded_tx", Tx;
+    /// Forwarded, out of another interface.
+    ForwardedRedirect = 1, "forwarded_redirect", Redirect;
+    /// An echo request to a VIP, answered.
+    EchoReply = 2, "echo_reply", Tx;
+    /// Neither IPv4 nor IPv6 (ARP, VLAN-tagged, ...).
+    NotIp = 3, "not_ip", Pass;
+    /// IP for an address, port and protocol that are no VIP.
+    NotVip = 4, "not_vip", Pass;
+    /// Neither TCP nor UDP nor an echo request.
+    OtherProtocol = 5, "other_protocol", Pass;
+    /// Too short or contradicting itself.
+    Malformed = 6, "malformed", Pass;
+    /// A fragment.
+    Fragment = 7, "fragment", Pass;
+    /// More IPv6 extension headers than are walked.
+    TooManyHeaders = 8, "too_many_headers", Pass;
+    /// For a VIP that has no real that takes flows.
+    NoReal = 9, "no_real", Drop;
+    /// The real's next hop is not known (yet).
+    NoNextHop = 10, "no_next_hop", Drop;
+    /// TTL or hop limit used up.
+    TtlExpired = 11, "ttl_expired", Drop;
+    /// The driver gave no room for the outer header.
+    NoHeadroom = 12, "no_headroom", Drop;
+    /// The tables contradict each other; an agent's fault.
+    BadTables = 13, "bad_tables", Drop;
+    /// Too large to be encapsulated (its length would not fit the outer header).
+    TooLarge = 14, "too_large", Drop;
+}
+
+/// What chose a packet's real.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum ChosenBy {
+    /// Nothing was chosen.
+    Nothing = 0,
+    /// A settled slot of the ring.
+    Ring = 1,
+    /// The flow table.
+    Flow = 2,
+    /// An unsettled slot's new real: a new flow.
+    NewFlow = 3,
+    /// An unsettled slot's previous real: a flow that was running.
+    Previous = 4,
+}
+
+impl ChosenBy {
+    /// The name used in the API.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            ChosenBy::Nothing => "nothing",
+            ChosenBy::Ring => "ring",
+            ChosenBy::Flow => "flow",
+            ChosenBy::NewFlow => "new_flow",
+            ChosenBy::Previous => "previous",
+        }
+    }
+
+    /// The value with this number.
+    #[must_use]
+    pub const fn from_number(number: u32) -> Option<ChosenBy> {
+        Some(match number {
+            0 => ChosenBy::Nothing,
+            1 => ChosenBy::Ring,
+            2 => ChosenBy::Flow,
+            3 => ChosenBy::NewFlow,
+            4 => ChosenBy::Previous,
+            _ => return None,
+        })
+    }
+}

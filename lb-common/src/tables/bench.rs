@@ -1,0 +1,77 @@
+//! The records of the measuring program (`bench`), which times other XDP programs. They are no part of
+//! the balancer's layout.
+
+/// Name of the map of one [`Job`].
+pub const JOB: &str = "JOB";
+/// Name of the map of one [`State`].
+pub const STATE: &str = "STATE";
+/// Name of the map of durations: of each segment played, in order, nanoseconds.
+pub const TIMES: &str = "TIMES";
+/// Name of the map of programs to time.
+pub const TARGETS: &str = "TARGETS";
+/// Programs that can be held side by side, the one that does nothing included.
+pub const MAX_TARGETS: usize = 8;
+/// Segments of a round.
+pub const MAX_SEQUENCE: usize = 16;
+/// Segments of a run.
+pub const MAX_SEGMENTS: u32 = 4_096;
+/// Bytes of a packet that are written anew each time.
+pub const TEMPLATE: usize = 80;
+
+/// [`Job::order`]: flow 0, 1, 2, ..., again from 0 after [`Job::mask`].
+pub const IN_TURN: u32 = 0;
+/// [`Job::order`]: each of the flows once, without order, then again.
+pub const SHUFFLED: u32 = 1;
+/// [`Job::order`]: never the same flow twice.
+pub const FRESH: u32 = 2;
+
+/// What is to be played.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Job {
+    /// The packet: Ethernet, IPv4 without options or IPv6, TCP; correct checksums.
+    pub template: [u64; TEMPLATE / 8],
+    /// Its length: at least 64 for IPv4, [`TEMPLATE`] for IPv6.
+    pub length: u32,
+    /// 1 for IPv6.
+    pub v6: u32,
+    /// [`IN_TURN`], [`SHUFFLED`] or [`FRESH`].
+    pub order: u32,
+    /// Number of flows, a power of two, less one.
+    pub mask: u32,
+    /// Number of the first flow.
+    pub first_flow: u64,
+    /// Packets of a segment.
+    pub segment: u32,
+    /// Packets at the start of a segment that are not timed: they fill the caches with what is this
+    /// target's.
+    pub untimed: u32,
+    /// Which target each segment of a round runs; [`Job::rounds_of`] of them.
+    pub sequence: [u32; MAX_SEQUENCE],
+    /// Segments of a round.
+    pub rounds_of: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// Where the play stands. Zero before a run.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct State {
+    /// When the timed part of the segment began, nanoseconds.
+    pub started: u64,
+    /// Packets that could not be restored.
+    pub not_restored: u64,
+    /// Tail calls that led nowhere.
+    pub missed: u64,
+    /// Packet of the segment.
+    pub packet: u32,
+    /// Segment of the round.
+    pub position: u32,
+    /// Rounds done.
+    pub round: u32,
+    /// Target that had the packet last.
+    pub last: u32,
+    /// By how many bytes each target has lengthened its packets, in all.
+    pub grown: [i64; MAX_TARGETS],
+}

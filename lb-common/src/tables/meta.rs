@@ -1,0 +1,26 @@
+//! What a new agent must know of the tables it finds.
+
+/// Version of every record in this folder and of the meaning of each.
+pub const LAYOUT_VERSION: u32 = 1;
+/// "lb-agent", so that another program's map is not taken for ours.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"lb-agent");
+
+/// The one entry of [`super::names::META`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct Meta {
+    /// [`MAGIC`].
+    pub magic: u64,
+    /// [`LAYOUT_VERSION`].
+    pub layout: u32,
+    /// Counts up each time the tables are made anew with other sizes.
+    pub generation: u32,
+    /// Seed of the ring hash.
+    pub ring_seed: u64,
+    /// The flow table's secret.
+    pub flow_secret: [u64; 2],
+    /// Zero.
+    pub pad: [u64; 2],
+}
+
+const _: () = assert!(size_of::<Meta>() == 64);

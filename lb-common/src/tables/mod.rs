@@ -1,0 +1,64 @@
+//! The records of the tables, one file each. Their layout is the contract between the kernel programs
+//! and the agent: change it together with [`meta::LAYOUT_VERSION`].
+
+pub mod bench;
+pub mod config;
+pub mod counters;
+pub mod flow;
+pub mod meta;
+pub mod next_hop;
+pub mod real;
+pub mod ring;
+pub mod service;
+pub mod trace;
+pub mod vip;
+
+/// Names of the maps, as they stand in the program.
+pub mod names {
+    /// Hash: [`super::vip::Vip4Key`] → service index, `u32`.
+    pub const VIPS4: &str = "VIPS4";
+    /// Hash: [`super::vip::Vip6Key`] → service index, `u32`.
+    pub const VIPS6: &str = "VIPS6";
+    /// Mapped array, one entry: [`super::config::Config`].
+    pub const CONFIG: &str = "CONFIG";
+    /// Mapped array, one entry: [`super::meta::Meta`].
+    pub const META: &str = "META";
+    /// Mapped array by service index: [`super::service::Service`].
+    pub const SERVICES: &str = "SERVICES";
+    /// Mapped array of chunks of slots: [`super::ring::Chunk`].
+    pub const RINGS: &str = "RINGS";
+    /// Mapped array by real index: [`super::real::Real`].
+    pub const REALS: &str = "REALS";
+    /// Mapped array by next-hop index: [`super::next_hop::NextHop`].
+    pub const NEXT_HOPS: &str = "NEXT_HOPS";
+    /// Mapped array of buckets, a power of two: [`super::flow::Bucket`].
+    pub const FLOWS: &str = "FLOWS";
+    /// Per-CPU array by real index: [`super::counters::RealCounters`].
+    pub const REAL_COUNTERS: &str = "REAL_COUNTERS";
+    /// Per-CPU array by service index: [`super::counters::ServiceCounters`].
+    pub const SERVICE_COUNTERS: &str = "SERVICE_COUNTERS";
+    /// Per-CPU array by interface slot × `REASON_SLOTS` + reason: `u64` frames.
+    pub const REASON_COUNTERS: &str = "REASON_COUNTERS";
+    /// Per-CPU array, one entry: [`super::counters::FlowTableCounters`].
+    pub const FLOW_COUNTERS: &str = "FLOW_COUNTERS";
+    /// Array, one entry, written by a simulating program only: [`super::trace::Trace`].
+    pub const TRACE: &str = "TRACE";
+}
+
+/// Names of the constants that the agent sets when it loads a program.
+pub mod constants {
+    /// `u32`: which of the interfaces this program is attached to (0 to `MAX_INTERFACES` - 1).
+    pub const INTERFACE_SLOT: &str = "INTERFACE_SLOT";
+    /// `u32`: that interface's index; a next hop with another one is reached by redirection.
+    pub const INTERFACE_INDEX: &str = "INTERFACE_INDEX";
+    /// `u64`: seed of the ring hash, the same on every balancer of a fleet.
+    pub const RING_SEED: &str = "RING_SEED";
+    /// `u64`, twice: the flow table's secret, this host's own.
+    pub const FLOW_SECRET_0: &str = "FLOW_SECRET_0";
+    /// See [`FLOW_SECRET_0`].
+    pub const FLOW_SECRET_1: &str = "FLOW_SECRET_1";
+    /// `u32`: number of buckets of the flow table, less one.
+    pub const FLOW_MASK: &str = "FLOW_MASK";
+    /// `u32`: 1 in the program that `simulate` runs: it changes no flow and no counter and writes a trace.
+    pub const SIMULATE: &str = "SIMULATE";
+}

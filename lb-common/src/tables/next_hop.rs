@@ -1,0 +1,16 @@
+//! Where a frame is sent.
+
+/// An entry of [`super::names::NEXT_HOPS`]. A changed next hop gets a new entry, so a packet never sees
+/// half of one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(16))]
+pub struct NextHop {
+    /// Destination MAC.
+    pub destination: [u8; 6],
+    /// Source MAC: the interface's own.
+    pub source: [u8; 6],
+    /// Interface to send from; 0 means that the entry is empty.
+    pub interface: u32,
+}
+
+const _: () = assert!(size_of::<NextHop>() == 16);

@@ -1,0 +1,55 @@
+//! A real server of one service.
+
+/// An entry of [`super::names::REALS`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct Real {
+    /// [`KIND_MASK`] and [`DOWN`]. 0: no such real.
+    pub flags: u32,
+    /// Index of the next hop; 0 is unknown. One store moves the real to another one.
+    pub next_hop: u32,
+    /// The outer destination: the real's address in network order, IPv4 in the first four bytes.
+    pub address: [u8; 16],
+    /// The outer source: a prefix in network order, host bits zero. IPv4 in the first four bytes.
+    pub source: [u8; 16],
+    /// Host bits of the outer source that vary by flow: of the IPv4 address, or of the last 32 bits of
+    /// the IPv6 address; in network order.
+    pub source_mask: [u8; 4],
+    /// [`outer_checksum`] of this entry where it is of [`KIND_IP4`]; else 0.
+    pub checksum: u32,
+    /// The service it belongs to.
+    pub service: u32,
+    /// Zero.
+    pub pad: [u32; 3],
+}
+
+/// Bits of [`Real::flags`] that say how a packet reaches the real.
+pub const KIND_MASK: u32 = 0xF;
+/// The destination MAC is rewritten.
+pub const KIND_L2: u32 = 1;
+/// Encapsulated in IPv4.
+pub const KIND_IP4: u32 = 2;
+/// Encapsulated in IPv6.
+pub const KIND_IP6: u32 = 3;
+/// The real is dead: an entry of the flow table that names it counts as a miss, and a slot's previous real
+/// that is down counts as the slot's new one.
+pub const DOWN: u32 = 0x100;
+
+const _: () = assert!(size_of::<Real>() == 64);
+
+/// TTL and hop limit of an outer header.
+pub const OUTER_TTL: u8 = 64;
+
+/// What goes into [`Real::checksum`]: the one's complement sum, folded to 16 bits, of those 16-bit words
+/// of the outer IPv4 header that are the same in every packet: version and header length (`0x45`, TOS 0),
+/// TTL ([`OUTER_TTL`], protocol 0), source prefix and destination. Words are read in the machine's byte
+/// order. The packet's own share is added per packet: TOS, total length, identification and flags,
+/// protocol, and the bits of the source that vary.
+#[must_use]
+pub const fn outer_checksum(source: [u8; 4], destination: [u8; 4]) -> u32 {
+    let sum = u16::from_ne_bytes([0x45, 0]) as u64
+        + u16::from_ne_bytes([OUTER_TTL, 0]) as u64
+        + u32::from_ne_bytes(source) as u64
+        + u32::from_ne_bytes(destination) as u64;
+    crate::checksum::fold(sum) as u32
+}

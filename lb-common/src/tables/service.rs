@@ -1,0 +1,29 @@
+//! A VIP's way of being served.
+
+/// An entry of [`super::names::SERVICES`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct Service {
+    /// Place of the ring: first slot (low 32 bits, a multiple of `SLOTS_PER_CHUNK`) and number of slots
+    /// (high 32 bits). One aligned 8-byte store moves the service to another ring. 0 slots: no
+    /// real for new flows.
+    pub ring: u64,
+    /// [`TRACK_ALL`].
+    pub flags: u32,
+    /// How long a changed slot remembers its previous real, and how long an idle flow keeps its entry;
+    /// in ticks.
+    pub window: u32,
+    /// Zero.
+    pub pad: [u32; 12],
+}
+
+/// Every flow gets an entry, so live flows are known exactly.
+pub const TRACK_ALL: u32 = 1;
+
+/// Packs a ring's place for [`Service::ring`].
+#[must_use]
+pub const fn ring_place(first_slot: u32, slots: u32) -> u64 {
+    first_slot as u64 | (slots as u64) << 32
+}
+
+const _: () = assert!(size_of::<Service>() == 64);

@@ -1,0 +1,292 @@
+//! Frames that pass or are dropped, as tables.
+
+use std::{vec, vec::Vec};
+
+use etherparse::PacketBuilder;
+
+use super::lab::*;
+use crate::{
+    reason::{Reason, Verdict},
+    tables::{next_hop::NextHop, real::KIND_MASK, ring::Previous},
+};
+
+#[test]
+fn what_is_not_for_a_vip_passes_untouched() {
+    let long = |n: usize| {
+        let mut headers = Vec::new();
+        for _ in 1..n {
+            headers.extend([60, 0, 1, 4, 0, 0, 0, 0]);
+        }
+        headers.extend([6, 0, 1, 4, 0, 0, 0, 0]);
+        extended(60, &headers)
+    };
+    let mut vlan = tcp4(1, ACK);
+    vlan.splice(12..12, [0x81, 0, 0, 5]);
+    let mut echo = Vec::new();
+    let ping =
+        PacketBuilder::ethernet2(ROUTER, BALANCER).ipv4([198, 51, 100, 7], [10, 0, 0, 2], 61);
+    ping.icmpv4_echo_request(1, 2)
+        .write(&mut echo, b"x")
+        .unwrap();
+    for (description, frame, reason) in [
+        ("nothing", vec![], Reason::Malformed),
+        ("half an Ethernet header", vec![0; 13], Reason::Malformed),
+        ("ARP", with(tcp4(1, ACK), &[(13, 6)]), Reason::NotIp),
+        ("VLAN-tagged", vlan, Reason::NotIp),
+        (
+            "another address",
+            with(tcp4(1, ACK), &[(33, 2)]),
+            Reason::NotVip,
+        ),
+        (
+            "another port",
+            with(tcp4(1, ACK), &[(37, 81)]),
+            Reason::NotVip,
+        ),
+        (
+            "another IPv6 address",
+            with(tcp6(1, ACK), &[(53, 2)]),
+            Reason::NotVip,
+        ),
+        (
+            "another IPv6 port",
+            with(tcp6(1, ACK), &[(57, 81)]),
+            Reason::NotVip,
+        ),
+        (
+            "UDP to a TCP VIP",
+            with(udp4(1), &[(37, 80)]),
+            Reason::NotVip,
+        ),
+        ("echo request to no VIP", echo.clone(), Reason::NotVip),
+        (
+            "ICMP that is no echo request",
+            with(echo.clone(), &[(34, 3)]),
+            Reason::OtherProtocol,
+        ),
+        (
+            "echo request with a code",
+            with(echo, &[(35, 1)]),
+            Reason::OtherProtocol,
+        ),
+        (
+            "OSPF",
+            with(tcp4(1, ACK), &[(23, 89)]),
+            Reason::OtherProtocol,
+        ),
+        (
+            "first fragment",
+            with(tcp4(1, ACK), &[(20, 0x20)]),
+            Reason::Fragment,
+        ),
+        (
+            "later fragment",
+            with(tcp4(1, ACK), &[(21, 9)]),
+            Reason::Fragment,
+        ),
+        (
+            "IPv6 fragment",
+            extended(44, &[6, 0, 0, 1, 0, 0, 0, 9]),
+            Reason::Fragment,
+        ),
+        (
+            "version 6 in an IPv4 frame",
+            with(tcp4(1, ACK), &[(14, 0x65)]),
+            Reason::Malformed,
+        ),
+        (
+            "IHL 4",
+            with(tcp4(1, ACK), &[(14, 0x44)]),
+            Reason::Malformed,
+        ),
+        (
+            "IHL beyond the packet",
+            with(tcp4(1, ACK), &[(14, 0x4F), (17, 24)]),
+            Reason::Malformed,
+        ),
+        (
+            "longer than the frame",
+            with(tcp4(1, ACK), &[(17, 200)]),
+            Reason::Malformed,
+        ),
+        (
+            "shorter than its header",
+            with(tcp4(1, ACK), &[(17, 19)]),
+            Reason::Malformed,
+        ),
+        (
+            "half a TCP header",
+            with(tcp4(1, ACK), &[(17, 30)]),
+            Reason::Malformed,
+        ),
+        (
+            "TCP data offset 4",
+            with(tcp4(1, ACK), &[(46, 0x40)]),
+            Reason::Malformed,
+        ),
+        (
+            "TCP data offset beyond the packet",
+            with(tcp4(1, ACK), &[(46, 0xF0)]),
+            Reason::Malformed,
+        ),
+        ("UDP length 7", with(udp4(1), &[(39, 7)]), Reason::Malformed),
+        (
+            "UDP length beyond the packet",
+            with(udp4(1), &[(39, 99)]),
+            Reason::Malformed,
+        ),
+        (
+            "half an IPv4 header",
+            tcp4(1, ACK)[..30].to_vec(),
+            Reason::Malformed,
+        ),
+        (
+            "half an IPv6 header",
+            tcp6(1, ACK)[..50].to_vec(),
+            Reason::Malformed,
+        ),
+        (
+            "version 4 in an IPv6 frame",
+            with(tcp6(1, ACK), &[(14, 0x40)]),
+            Reason::Malformed,
+        ),
+        (
+            "IPv6 longer than the frame",
+            with(tcp6(1, ACK), &[(19, 200)]),
+            Reason::Malformed,
+        ),
+        (
+            "extension header beyond the packet",
+            with(long(1), &[(55, 9)]),
+            Reason::Malformed,
+        ),
+        ("seven extension headers", long(7), Reason::TooManyHeaders),
+        (
+            "ESP",
+            with(tcp6(1, ACK), &[(20, 50)]),
+            Reason::OtherProtocol,
+        ),
+        (
+            "no next header",
+            with(tcp6(1, ACK), &[(20, 59)]),
+            Reason::OtherProtocol,
+        ),
+        (
+            "ICMP in IPv6",
+            with(tcp6(1, ACK), &[(20, 1)]),
+            Reason::OtherProtocol,
+        ),
+    ] {
+        let mut lab = two_services();
+        let (outcome, after) = lab.run(&frame);
+        assert_eq!(
+            (outcome.verdict, outcome.reason),
+            (Verdict::Pass, reason),
+            "{description}"
+        );
+        assert_eq!(after, frame, "{description}");
+        assert_eq!(
+            lab.tables.counters().reasons[reason as usize],
+            1,
+            "{description}"
+        );
+        assert_eq!(
+            lab.tables.counters().reasons.iter().sum::<u64>(),
+            1,
+            "{description}"
+        );
+    }
+}
+
+#[test]
+fn drops_have_reasons_and_are_counted() {
+    type Change = fn(&mut Lab);
+    let cases: [(&str, Change, Reason); 7] = [
+        ("TTL 1", |_| {}, Reason::TtlExpired),
+        (
+            "no real",
+            |lab| lab.slots(1, 0, Previous::Settled),
+            Reason::NoReal,
+        ),
+        (
+            "no ring",
+            |lab| lab.tables.services[1].ring = 0,
+            Reason::NoReal,
+        ),
+        (
+            "no next hop",
+            |lab| lab.tables.reals[1].next_hop = 0,
+            Reason::NoNextHop,
+        ),
+        (
+            "an emptied next hop",
+            |lab| lab.tables.next_hops[1] = NextHop::default(),
+            Reason::NoNextHop,
+        ),
+        (
+            "an unknown kind",
+            |lab| lab.tables.reals[1].flags |= KIND_MASK,
+            Reason::BadTables,
+        ),
+        (
+            "a ring that ends early",
+            |lab| lab.tables.rings.truncate(1),
+            Reason::BadTables,
+        ),
+    ];
+    for (description, change, reason) in cases {
+        let mut lab = two_services();
+        change(&mut lab);
+        let frame = match reason {
+            Reason::TtlExpired => with(tcp4(40_000, ACK), &[(22, 1)]),
+            _ => tcp4(40_000, ACK),
+        };
+        let (outcome, after) = lab.run(&frame);
+        assert_eq!(
+            (outcome.verdict, outcome.reason),
+            (Verdict::Drop, reason),
+            "{description}"
+        );
+        assert_eq!(after, frame, "{description}");
+        let counters = lab.tables.counters();
+        assert_eq!(counters.services[1].dropped_packets, 1, "{description}");
+        assert_eq!(
+            counters.services[1].dropped_bytes,
+            frame.len() as u64 - 14,
+            "{description}"
+        );
+        assert_eq!(counters.reals[1].packets, 0, "{description}");
+    }
+}
+
+#[test]
+fn frames_without_headroom_or_too_large_are_dropped() {
+    let mut lab = two_services();
+    let mut frame = crate::memory::MemFrame::with_headroom(&tcp4(1, ACK), 19);
+    let outcome = crate::memory::run(&mut lab.tables, &mut frame);
+    assert_eq!(outcome.reason, Reason::NoHeadroom);
+    let mut large = tcp4(1, ACK);
+    large.resize(14 + 65_516, 0);
+    large[16..18].copy_from_slice(&65_516_u16.to_be_bytes());
+    assert_eq!(lab.run(&large).0.reason, Reason::TooLarge);
+    large[16..18].copy_from_slice(&65_515_u16.to_be_bytes());
+    assert_eq!(lab.run(&large).0.reason, Reason::ForwardedTx);
+}
+
+#[test]
+fn port_zero_takes_what_no_exact_port_takes() {
+    let mut lab = Lab::new();
+    let (exact, _) = lab.served("10.0.0.1:80/tcp", "10.1.0.2", 1);
+    let (any, _) = lab.served("10.0.0.1:0/tcp", "10.1.0.3", 1);
+    let (any6, _) = lab.served("[2001:db8::1]:0/tcp", "fd00::2", 1);
+    let port_81 = &[(37, 81)];
+    assert_eq!(lab.run(&tcp4(1, ACK)).0.service, exact);
+    assert_eq!(lab.run(&with(tcp4(1, ACK), port_81)).0.service, any);
+    assert_eq!(lab.run(&with(tcp6(1, ACK), &[(57, 81)])).0.service, any6);
+    assert_eq!(lab.run(&udp4(1)).0.reason, Reason::NotVip);
+    lab.tables.config.flags = 0;
+    assert_eq!(
+        lab.run(&with(tcp4(1, ACK), port_81)).0.reason,
+        Reason::NotVip
+    );
+}
