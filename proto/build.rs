@@ -1,0 +1,17 @@
+//! Compiles the protocol buffers with protox: no protoc is needed.
+
+use anyhow::Context as _;
+use prost::Message as _;
+
+fn main() -> anyhow::Result<()> {
+    println!("cargo:rerun-if-changed=lb");
+    let files = protox::compile(["lb/v1/balancer.proto"], ["."]).context("compiling lb/v1")?;
+    let out =
+        std::path::PathBuf::from(std::env::var_os("OUT_DIR").context("OUT_DIR is set by cargo")?);
+    std::fs::write(out.join("lb.v1.bin"), files.encode_to_vec())
+        .context("writing the descriptors for reflection")?;
+    tonic_prost_build::configure()
+        .compile_fds(files)
+        .context("generating lb.v1")?;
+    Ok(())
+}
