@@ -1,0 +1,90 @@
+//! Many changes on one stream. They are queued while earlier ones are stored, so that the owner takes
+//! many in one transaction; the responses keep the order.
+
+use std::sync::Arc;
+
+use lb_proto::v1;
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status, Streaming};
+
+use super::{Api, ResponseStream, change, error::refused};
+use crate::{control::VipView, intent::Refusal};
+
+/// Changes of one stream that may wait for their acknowledgement.
+const IN_FLIGHT: usize = 2_048;
+
+type Pending = oneshot::Receiver<Result<Option<VipView>, Refusal>>;
+
+impl Api {
+    pub(super) fn apply_stream(
+        &self,
+        mut requests: Streaming<v1::ApplyRequest>,
+        cause: Arc<str>,
+    ) -> ResponseStream<v1::ApplyResponse> {
+        let (queue, mut waiting) =
+            mpsc::channel::<Result<(u64, Result<Pending, Refusal>), Status>>(IN_FLIGHT);
+        let api = self.clone();
+        tokio::spawn(async move {
+            loop {
+                let request = match requests.message().await {
+                    Ok(Some(request)) => request,
+                    Ok(None) => return,
+                    Err(status) => {
+                        // The client has gone, or what it sends is no request.
+                        let _ = queue.send(Err(status)).await;
+                        return;
+                    }
+                };
+                let change = request.change.map(change::of).unwrap_or_else(|| {
+                    Err(Refusal::invalid("change", "not set", "set one of add_vip, update_vip, delete_vip, add_real, update_real, delete_real"))
+                });
+                let pending = match change {
+                    Ok(change) => api.control.submit(change, Arc::clone(&cause), false).await,
+                    Err(refusal) => Err(refusal),
+                };
+                if queue.send(Ok((request.sequence, pending))).await.is_err() {
+                    return;
+                }
+            }
+        });
+
+        let (responses, stream) = mpsc::channel(IN_FLIGHT);
+        tokio::spawn(async move {
+            while let Some(next) = waiting.recv().await {
+                let response = match next {
+                    Ok((sequence, pending)) => {
+                        let outcome = match pending {
+                            Ok(pending) => pending.await.unwrap_or(Err(Refusal::Stopping)),
+                            Err(refusal) => Err(refusal),
+                        };
+                        Ok(respond(sequence, outcome.map(drop)))
+                    }
+                    Err(status) => Err(status),
+                };
+                if responses.send(response).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Box::pin(ReceiverStream::new(stream))
+    }
+}
+
+fn respond(sequence: u64, outcome: Result<(), Refusal>) -> v1::ApplyResponse {
+    match outcome {
+        Ok(()) => v1::ApplyResponse {
+            sequence,
+            error: String::new(),
+            code: Code::Ok.into(),
+        },
+        Err(refusal) => {
+            let status = refused(refusal);
+            v1::ApplyResponse {
+                sequence,
+                error: status.message().to_owned(),
+                code: status.code().into(),
+            }
+        }
+    }
+}

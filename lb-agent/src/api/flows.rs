@@ -1,0 +1,31 @@
+//! Live flows per real.
+
+use lb_proto::v1;
+use tonic::Status;
+
+use super::{
+    Api, convert,
+    error::{refused, unread},
+};
+
+impl Api {
+    pub(super) async fn flows(
+        &self,
+        request: v1::ListFlowsRequest,
+    ) -> Result<v1::ListFlowsResponse, Status> {
+        let vip = convert::optional_vip(request.id).map_err(refused)?;
+        let vips = self.control.list(vip).await.map_err(unread)?;
+        let reals = vips.iter().flat_map(|view| {
+            view.reals.iter().map(|real| v1::RealFlows {
+                vip: Some(convert::vip_id(&view.vip.address)),
+                address: real.address.to_string(),
+                flows: real.flows,
+                exact: real.flows_exact,
+                entries: real.entries,
+            })
+        });
+        Ok(v1::ListFlowsResponse {
+            reals: reals.collect(),
+        })
+    }
+}

@@ -1,0 +1,228 @@
+//! `lb.v1` over gRPC: one file per group of calls. Nothing is decided here; requests become changes and
+//! questions to the owner in [`crate::control`].
+
+mod apply;
+mod change;
+mod convert;
+mod error;
+mod flows;
+mod listen;
+mod reals;
+mod ring;
+mod simulate;
+mod stats;
+mod status;
+mod vips;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+use std::{pin::Pin, sync::Arc, time::SystemTime};
+
+use lb_proto::v1::{self, balancer_server::Balancer};
+use tokio::sync::watch::Receiver;
+use tonic::{Request, Response, Status, Streaming, transport::server::UdsConnectInfo};
+
+pub use listen::{Endpoint, ListenError, Listener, serve};
+
+use crate::control::Handle;
+
+type ResponseStream<T> = Pin<Box<dyn futures::Stream<Item = Result<T, Status>> + Send>>;
+
+/// The service.
+#[derive(Clone, Debug)]
+pub struct Api {
+    control: Handle,
+    started: SystemTime,
+    /// Becomes true when the agent ends: streams end then.
+    stopping: Receiver<bool>,
+}
+
+impl Api {
+    /// Serves what this owner has, until `stopping` becomes true.
+    #[must_use]
+    pub fn new(control: Handle, stopping: Receiver<bool>) -> Self {
+        Api {
+            control,
+            started: SystemTime::now(),
+            stopping,
+        }
+    }
+}
+
+/// Returns when the agent ends.
+async fn stopped(stopping: &mut Receiver<bool>) {
+    // A dropped sender means the end, too.
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+/// The status of streams that end with the agent.
+fn stopping() -> Status {
+    Status::unavailable("the agent is stopping; packets flow on, call again when it runs")
+}
+
+/// Who asks for a change, for the log and for watchers.
+fn cause<T>(request: &Request<T>, call: &str) -> Arc<str> {
+    let peer = request
+        .extensions()
+        .get::<UdsConnectInfo>()
+        .and_then(|info| info.peer_cred);
+    match (peer, request.remote_addr()) {
+        (Some(peer), _) => match peer.pid() {
+            Some(pid) => format!("{call} by uid {} pid {pid}", peer.uid()),
+            None => format!("{call} by uid {}", peer.uid()),
+        },
+        (None, Some(address)) => format!("{call} from {address}"),
+        (None, None) => call.to_owned(),
+    }
+    .into()
+}
+
+#[tonic::async_trait]
+impl Balancer for Api {
+    async fn add_vip(
+        &self,
+        request: Request<v1::AddVipRequest>,
+    ) -> Result<Response<v1::Vip>, Status> {
+        let cause = cause(&request, "AddVip");
+        let change = change::add_vip(request.into_inner()).map_err(error::refused)?;
+        self.add_or_update_vip(change, cause)
+            .await
+            .map(Response::new)
+    }
+
+    async fn update_vip(
+        &self,
+        request: Request<v1::UpdateVipRequest>,
+    ) -> Result<Response<v1::Vip>, Status> {
+        let cause = cause(&request, "UpdateVip");
+        let change = change::update_vip(request.into_inner()).map_err(error::refused)?;
+        self.add_or_update_vip(change, cause)
+            .await
+            .map(Response::new)
+    }
+
+    async fn delete_vip(
+        &self,
+        request: Request<v1::DeleteVipRequest>,
+    ) -> Result<Response<v1::DeleteVipResponse>, Status> {
+        let cause = cause(&request, "DeleteVip");
+        Api::delete_vip(self, request.into_inner(), cause)
+            .await
+            .map(Response::new)
+    }
+
+    async fn list_vips(
+        &self,
+        request: Request<v1::ListVipsRequest>,
+    ) -> Result<Response<v1::ListVipsResponse>, Status> {
+        Api::list_vips(self, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn add_real(
+        &self,
+        request: Request<v1::AddRealRequest>,
+    ) -> Result<Response<v1::Real>, Status> {
+        let cause = cause(&request, "AddReal");
+        let change = change::add_real(request.into_inner()).map_err(error::refused)?;
+        self.add_or_update_real(change, cause)
+            .await
+            .map(Response::new)
+    }
+
+    async fn update_real(
+        &self,
+        request: Request<v1::UpdateRealRequest>,
+    ) -> Result<Response<v1::Real>, Status> {
+        let cause = cause(&request, "UpdateReal");
+        let change = change::update_real(request.into_inner()).map_err(error::refused)?;
+        self.add_or_update_real(change, cause)
+            .await
+            .map(Response::new)
+    }
+
+    async fn delete_real(
+        &self,
+        request: Request<v1::DeleteRealRequest>,
+    ) -> Result<Response<v1::DeleteRealResponse>, Status> {
+        let cause = cause(&request, "DeleteReal");
+        Api::delete_real(self, request.into_inner(), cause)
+            .await
+            .map(Response::new)
+    }
+
+    type ApplyStream = ResponseStream<v1::ApplyResponse>;
+
+    async fn apply(
+        &self,
+        request: Request<Streaming<v1::ApplyRequest>>,
+    ) -> Result<Response<Self::ApplyStream>, Status> {
+        let cause = cause(&request, "Apply");
+        Ok(Response::new(
+            self.apply_stream(request.into_inner(), cause),
+        ))
+    }
+
+    async fn get_stats(
+        &self,
+        request: Request<v1::GetStatsRequest>,
+    ) -> Result<Response<v1::Stats>, Status> {
+        let vip = convert::optional_vip(request.into_inner().id).map_err(error::refused)?;
+        self.stats(vip).await.map(Response::new)
+    }
+
+    type WatchStatsStream = ResponseStream<v1::Stats>;
+
+    async fn watch_stats(
+        &self,
+        request: Request<v1::WatchStatsRequest>,
+    ) -> Result<Response<Self::WatchStatsStream>, Status> {
+        self.stats_stream(request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn list_flows(
+        &self,
+        request: Request<v1::ListFlowsRequest>,
+    ) -> Result<Response<v1::ListFlowsResponse>, Status> {
+        self.flows(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn get_status(
+        &self,
+        _: Request<v1::GetStatusRequest>,
+    ) -> Result<Response<v1::Status>, Status> {
+        self.status().await.map(Response::new)
+    }
+
+    async fn simulate(
+        &self,
+        request: Request<v1::SimulateRequest>,
+    ) -> Result<Response<v1::Simulation>, Status> {
+        self.simulation(request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn get_ring(
+        &self,
+        request: Request<v1::GetRingRequest>,
+    ) -> Result<Response<v1::Ring>, Status> {
+        self.ring(request.into_inner()).await.map(Response::new)
+    }
+
+    type WatchStream = ResponseStream<v1::WatchEvent>;
+
+    async fn watch(
+        &self,
+        request: Request<v1::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        self.watch_stream(request.into_inner())
+            .await
+            .map(Response::new)
+    }
+}

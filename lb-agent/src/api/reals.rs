@@ -1,0 +1,35 @@
+//! Reals: add, update, delete.
+
+use std::sync::Arc;
+
+use lb_proto::v1;
+use tonic::Status;
+
+use super::{Api, change, convert, error::refused, vips::gone};
+use crate::intent::Change;
+
+impl Api {
+    pub(super) async fn add_or_update_real(
+        &self,
+        change: Change,
+        cause: Arc<str>,
+    ) -> Result<v1::Real, Status> {
+        let address = change.real();
+        let view = self.control.change(change, cause).await.map_err(refused)?;
+        let real = view
+            .as_ref()
+            .zip(address)
+            .and_then(|(view, address)| view.real(address));
+        real.map(convert::real).ok_or_else(gone)
+    }
+
+    pub(super) async fn delete_real(
+        &self,
+        request: v1::DeleteRealRequest,
+        cause: Arc<str>,
+    ) -> Result<v1::DeleteRealResponse, Status> {
+        let change = change::delete_real(request).map_err(refused)?;
+        self.control.change(change, cause).await.map_err(refused)?;
+        Ok(v1::DeleteRealResponse {})
+    }
+}

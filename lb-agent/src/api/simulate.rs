@@ -1,0 +1,31 @@
+//! What would happen to a frame.
+
+use lb_proto::v1;
+use tonic::Status;
+
+use super::{Api, convert, error::unread, stats::verdict};
+
+impl Api {
+    pub(super) async fn simulation(
+        &self,
+        request: v1::SimulateRequest,
+    ) -> Result<v1::Simulation, Status> {
+        let interface = (!request.interface.is_empty()).then_some(request.interface);
+        let simulation = self
+            .control
+            .simulate(interface, request.packet)
+            .await
+            .map_err(unread)?;
+        Ok(v1::Simulation {
+            verdict: verdict(simulation.verdict).to_owned(),
+            reason: simulation.reason.name().to_owned(),
+            vip: simulation.vip.as_ref().map(convert::vip_id),
+            real: simulation
+                .real
+                .map(|real| real.to_string())
+                .unwrap_or_default(),
+            chosen_by: simulation.chosen_by.name().to_owned(),
+            packet: simulation.packet,
+        })
+    }
+}

@@ -1,0 +1,153 @@
+//! Counters: once, and as a stream.
+
+use std::{collections::HashMap, time::SystemTime};
+
+use lb_common::{reason::Verdict, vip::VipAddress};
+use lb_proto::v1;
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use super::{
+    Api, ResponseStream, convert,
+    error::{refused, unread},
+};
+use crate::{
+    control::{RealView, StatsView, VipView},
+    dataplane,
+};
+
+impl Api {
+    pub(super) async fn stats(&self, vip: Option<VipAddress>) -> Result<v1::Stats, Status> {
+        let view = self.control.stats(vip).await.map_err(unread)?;
+        Ok(stats(&view))
+    }
+
+    pub(super) async fn stats_stream(
+        &self,
+        request: v1::WatchStatsRequest,
+    ) -> Result<ResponseStream<v1::Stats>, Status> {
+        let vip = convert::optional_vip(request.id).map_err(refused)?;
+        let mut ticks = interval(convert::interval(request.interval).map_err(refused)?);
+        // A client that does not read gets fewer figures, not a heap of them.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let (sender, receiver) = mpsc::channel(1);
+        let api = self.clone();
+        let mut stopping = self.stopping.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = ticks.tick() => {}
+                    () = sender.closed() => return,
+                    () = super::stopped(&mut stopping) => {
+                        let _ = sender.send(Err(super::stopping())).await;
+                        return;
+                    }
+                }
+                let stats = api.stats(vip).await;
+                let ended = stats.is_err();
+                if sender.send(stats).await.is_err() || ended {
+                    return;
+                }
+            }
+        });
+        Ok(Box::pin(ReceiverStream::new(receiver)))
+    }
+}
+
+fn counters(of: dataplane::Counters) -> v1::Counters {
+    v1::Counters {
+        packets: of.packets,
+        bytes: of.bytes,
+        opened: of.opened,
+        closed: of.closed,
+    }
+}
+
+fn stats(view: &StatsView) -> v1::Stats {
+    let services: HashMap<VipAddress, &dataplane::ServiceStats> = view
+        .stats
+        .services
+        .iter()
+        .map(|service| (service.vip, service))
+        .collect();
+    let table = view.stats.flow_table;
+    v1::Stats {
+        time: Some(convert::timestamp(SystemTime::now())),
+        vips: view
+            .vips
+            .iter()
+            .map(|vip| vip_stats(vip, services.get(&vip.vip.address).copied()))
+            .collect(),
+        interfaces: view.stats.interfaces.iter().map(interface_stats).collect(),
+        flow_table: Some(v1::FlowTableStats {
+            capacity: table.capacity,
+            used: table.used,
+            inserted: table.inserted,
+            evicted: table.evicted,
+            hits: table.hits,
+            misses: table.misses,
+        }),
+    }
+}
+
+fn vip_stats(view: &VipView, service: Option<&dataplane::ServiceStats>) -> v1::VipStats {
+    let real = |real: &RealView| {
+        let counted = service
+            .and_then(|service| {
+                service
+                    .reals
+                    .iter()
+                    .find(|(address, _)| *address == real.address)
+            })
+            .map_or_else(Default::default, |(_, counters)| *counters);
+        v1::RealStats {
+            address: real.address.to_string(),
+            counters: Some(counters(counted)),
+            weight: real.spec.weight,
+            effective_weight: real.effective_weight,
+            share: real.share,
+            flows: real.flows,
+            flows_exact: real.flows_exact,
+            state: convert::real_state(real.state).into(),
+        }
+    };
+    let (dropped_packets, dropped_bytes) = service.map_or((0, 0), |service| service.dropped);
+    v1::VipStats {
+        id: Some(convert::vip_id(&view.vip.address)),
+        counters: Some(counters(
+            service.map_or_else(Default::default, |service| service.total),
+        )),
+        dropped_packets,
+        dropped_bytes,
+        reals: view.reals.iter().map(real).collect(),
+    }
+}
+
+/// A verdict's name in the API.
+pub(super) const fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Drop => "drop",
+        Verdict::Pass => "pass",
+        Verdict::Tx => "tx",
+        Verdict::Redirect => "redirect",
+    }
+}
+
+fn interface_stats(interface: &dataplane::InterfaceStats) -> v1::InterfaceStats {
+    v1::InterfaceStats {
+        name: interface.name.clone(),
+        reasons: interface
+            .reasons
+            .iter()
+            .map(|(reason, frames)| v1::ReasonCount {
+                reason: reason.name().to_owned(),
+                verdict: verdict(reason.verdict()).to_owned(),
+                frames: *frames,
+            })
+            .collect(),
+    }
+}

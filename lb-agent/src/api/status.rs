@@ -1,0 +1,53 @@
+//! The agent's state.
+
+use lb_proto::v1;
+use tonic::Status;
+
+use super::{Api, convert, error::unread};
+use crate::dataplane::InterfaceStatus;
+
+impl Api {
+    pub(super) async fn status(&self) -> Result<v1::Status, Status> {
+        let view = self.control.status().await.map_err(unread)?;
+        let plane = view.dataplane;
+        let mut warnings = plane.warnings;
+        warnings.extend(view.warnings);
+        let interface = |interface: InterfaceStatus| v1::InterfaceStatus {
+            name: interface.name,
+            index: interface.index,
+            xdp_mode: if interface.native {
+                "native"
+            } else {
+                "generic"
+            }
+            .to_owned(),
+            warning: interface.warning,
+        };
+        // Both are bounded by the limits of the tables.
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Ok(v1::Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: Some(convert::timestamp(self.started)),
+            interfaces: plane.interfaces.into_iter().map(interface).collect(),
+            vips: count(view.vips),
+            reals: count(view.reals),
+            unsettled_slots: plane.unsettled_slots,
+            slots: plane.slots,
+            kernel_memory: plane.tables.iter().map(|table| table.bytes).sum(),
+            tables: plane
+                .tables
+                .into_iter()
+                .map(|table| v1::TableUse {
+                    name: table.name.to_owned(),
+                    used: table.used,
+                    capacity: table.capacity,
+                    bytes: table.bytes,
+                })
+                .collect(),
+            layout: plane.layout,
+            generation: plane.generation,
+            adopted: plane.adopted,
+            warnings,
+        })
+    }
+}

@@ -1,0 +1,107 @@
+//! A snapshot of all VIPs, then each change.
+
+use std::time::SystemTime;
+
+use lb_common::vip::VipAddress;
+use lb_proto::v1::{self, watch_event::Event as Kind};
+use tokio::sync::{broadcast::error::RecvError, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+use super::{
+    Api, ResponseStream, convert,
+    error::{refused, unread},
+};
+use crate::control::{Event, VipView, Watching, What};
+
+/// Messages that wait for a client; behind them is the owner's bounded queue.
+const QUEUE: usize = 64;
+
+impl Api {
+    pub(super) async fn watch_stream(
+        &self,
+        request: v1::WatchRequest,
+    ) -> Result<ResponseStream<v1::WatchEvent>, Status> {
+        let vip = convert::optional_vip(request.id).map_err(refused)?;
+        let watching = self.control.watch(vip).await.map_err(unread)?;
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let mut stopping = self.stopping.clone();
+        tokio::spawn(async move {
+            let end = tokio::select! {
+                end = relay(watching, vip, &sender) => end,
+                () = sender.closed() => return,
+                () = super::stopped(&mut stopping) => Some(super::stopping()),
+            };
+            if let Some(status) = end {
+                // The client may have gone.
+                let _ = sender.send(Err(status)).await;
+            }
+        });
+        Ok(Box::pin(ReceiverStream::new(receiver)))
+    }
+}
+
+/// Sends until the client goes (none) or the stream has to end (why).
+async fn relay(
+    mut watching: Watching,
+    only: Option<VipAddress>,
+    sender: &mpsc::Sender<Result<v1::WatchEvent, Status>>,
+) -> Option<Status> {
+    for view in &watching.snapshot {
+        sender
+            .send(Ok(event(
+                SystemTime::now(),
+                "snapshot",
+                Kind::Snapshot(convert::vip(view)),
+            )))
+            .await
+            .ok()?;
+    }
+    sender
+        .send(Ok(event(
+            SystemTime::now(),
+            "snapshot",
+            Kind::SnapshotEnd(v1::SnapshotEnd {}),
+        )))
+        .await
+        .ok()?;
+    loop {
+        match watching.events.recv().await {
+            Ok(change) if only.is_none_or(|only| only == change.vip) => {
+                sender.send(Ok(changed(&change))).await.ok()?;
+            }
+            Ok(_) => {}
+            Err(RecvError::Lagged(lost)) => {
+                return Some(Status::aborted(format!(
+                    "this watcher reads too slowly, {lost} events were lost; call Watch again for a new snapshot"
+                )));
+            }
+            Err(RecvError::Closed) => return Some(super::stopping()),
+        }
+    }
+}
+
+fn event(time: SystemTime, cause: &str, kind: Kind) -> v1::WatchEvent {
+    v1::WatchEvent {
+        time: Some(convert::timestamp(time)),
+        cause: cause.to_owned(),
+        event: Some(kind),
+    }
+}
+
+fn changed(change: &Event) -> v1::WatchEvent {
+    let vip = |view: &VipView| convert::vip(view);
+    let real = |view| v1::RealEvent {
+        vip: Some(convert::vip_id(&change.vip)),
+        real: Some(convert::real(view)),
+    };
+    let kind = match &change.what {
+        What::VipAdded(view) => Kind::VipAdded(vip(view)),
+        What::VipChanged(view) => Kind::VipChanged(vip(view)),
+        What::VipDeleted => Kind::VipDeleted(convert::vip_id(&change.vip)),
+        What::RealAdded(view) => Kind::RealAdded(real(view)),
+        What::RealChanged(view) => Kind::RealChanged(real(view)),
+        What::RealDeleted(view) => Kind::RealDeleted(real(view)),
+    };
+    event(change.time, &change.cause, kind)
+}

@@ -1,0 +1,25 @@
+//! `lb-agent check FILE`.
+
+use std::path::PathBuf;
+
+use lb_agent::config::Config;
+
+/// Arguments of `check`.
+#[derive(Debug, clap::Args)]
+pub struct Check {
+    /// The configuration file.
+    file: PathBuf,
+}
+
+impl Check {
+    pub fn execute(self) -> anyhow::Result<()> {
+        let config = Config::read(&self.file)?;
+        let reals: usize = config.vips.iter().map(|vip| vip.reals.len()).sum();
+        println!(
+            "{}: {} VIPs with {reals} reals, nothing wrong",
+            self.file.display(),
+            config.vips.len()
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,28 @@
+//! `lb-agent detach`.
+
+use std::path::PathBuf;
+
+use lb_agent::dataplane::options::DEFAULT_PINS;
+
+/// Arguments of `detach`.
+#[derive(Debug, clap::Args)]
+pub struct Detach {
+    /// Directory of the pins.
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_PINS)]
+    pins: PathBuf,
+}
+
+impl Detach {
+    pub fn execute(self) -> anyhow::Result<()> {
+        let interfaces = lb_agent::dataplane::detach(&self.pins)?;
+        if interfaces.is_empty() {
+            println!("nothing is attached with pins in {}", self.pins.display());
+        } else {
+            println!(
+                "detached from {}; nothing is forwarded any more",
+                interfaces.join(", ")
+            );
+        }
+        Ok(())
+    }
+}

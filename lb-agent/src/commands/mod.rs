@@ -1,0 +1,71 @@
+//! What `lb-agent` can be told to do, one file per verb.
+
+mod check;
+mod detach;
+mod real;
+mod run;
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::EnvFilter;
+
+/// Under which the kernel programs' messages are logged: the name of their program.
+const KERNEL_TARGET: &str = "balancer";
+
+/// A layer-4 load balancer's agent: it holds what is wanted and keeps the kernel's tables in line with it.
+///
+/// Exit status: 0, 1 on failure, 2 on wrong usage. LB_LOG sets what is logged, for example
+/// LB_LOG=debug or LB_LOG=lb_agent::control=debug; the default is info.
+#[derive(Debug, clap::Parser)]
+#[command(name = "lb-agent", version)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Attach to interfaces, restore what is wanted and serve the API, in the foreground.
+    ///
+    /// SIGTERM and SIGINT end it; packets flow on with the last tables until `lb-agent detach`.
+    Run(run::Run),
+    /// Read a configuration file and say what is wrong with it.
+    Check(check::Check),
+    /// Stop forwarding: take the programs off the interfaces and remove the pinned tables.
+    Detach(detach::Detach),
+    /// Make this host a real of some VIPs, and undo it on exit.
+    Real(lb_agent::real::Options),
+}
+
+impl Arguments {
+    /// Does it.
+    pub fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Run(run) => run.execute(),
+            Command::Check(check) => check.execute(),
+            Command::Detach(detach) => {
+                log_to_stderr(None);
+                detach.execute()
+            }
+            Command::Real(options) => {
+                log_to_stderr(None);
+                real::execute(options)
+            }
+        }
+    }
+}
+
+/// Logs to stderr what `LB_LOG` says, and from the kernel programs what was asked for.
+fn log_to_stderr(kernel_log: Option<log::Level>) {
+    let mut filter = EnvFilter::try_from_env("LB_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    if let Some(level) = kernel_log
+        && let Ok(directive) = format!("{KERNEL_TARGET}={level}").parse()
+    {
+        filter = filter.add_directive(directive);
+    }
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
+}

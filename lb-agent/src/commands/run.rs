@@ -1,0 +1,195 @@
+//! `lb-agent run`.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use clap::{CommandFactory as _, error::ErrorKind};
+use lb_agent::{
+    api::{self, Api, Endpoint, Listener},
+    config::{Config, KernelLog, VipConfig},
+    control,
+    dataplane::{
+        KernelDataplane,
+        options::{Options, XdpMode},
+    },
+    intent::store::Store,
+    netlink::NextHops,
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    time::MissedTickBehavior,
+};
+
+/// Where the database is unless told otherwise.
+const DEFAULT_STATE: &str = "/var/lib/lb-agent";
+/// How often the tables are looked after.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Arguments of `run`.
+#[derive(Debug, clap::Args)]
+pub struct Run {
+    /// Interface to attach to; give it again for more.
+    #[arg(long, value_name = "IFACE", num_args = 1..)]
+    iface: Vec<String>,
+    /// Configuration file; what is given here counts more.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Directory of the database [default: /var/lib/lb-agent].
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// Directory of the pins, on a BPF file system [default: /sys/fs/bpf/lb-agent].
+    #[arg(long, value_name = "DIR")]
+    pins: Option<PathBuf>,
+    /// Where the API listens: unix:PATH or http://ADDRESS:PORT on loopback; give it again for more
+    /// [default: unix:/run/lb-agent/api.sock].
+    #[arg(long, value_name = "URI", num_args = 1..)]
+    listen: Vec<Endpoint>,
+    /// How to attach: in the driver, in the kernel's network stack, or in the driver if it can
+    /// [default: auto].
+    #[arg(long, value_name = "auto|native|generic")]
+    xdp_mode: Option<XdpMode>,
+    /// Log the kernel programs' own messages from this level on [default: off].
+    #[arg(long, value_name = "LEVEL", value_enum)]
+    kernel_log: Option<KernelLog>,
+}
+
+impl Run {
+    pub fn execute(self) -> anyhow::Result<()> {
+        let config = match &self.config {
+            Some(path) => Config::read(path)?,
+            None => Config::default(),
+        };
+        let options = self.options(&config)?;
+        super::log_to_stderr(options.kernel_log);
+        let state = self
+            .state
+            .clone()
+            .or(config.state.clone())
+            .unwrap_or_else(|| DEFAULT_STATE.into());
+        let endpoints = match (self.listen.is_empty(), config.listen.is_empty()) {
+            (false, _) => self.listen.clone(),
+            (true, false) => config.listen.clone(),
+            (true, true) => vec![Endpoint::default()],
+        };
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .context("starting the runtime")?
+            .block_on(serve(&config, options, &state, endpoints))
+    }
+
+    fn options(&self, config: &Config) -> anyhow::Result<Options> {
+        let interfaces = if self.iface.is_empty() {
+            config.interfaces.clone()
+        } else {
+            self.iface.clone()
+        };
+        if interfaces.is_empty() {
+            let usage = super::Arguments::command().error(
+                ErrorKind::MissingRequiredArgument,
+                "no interface to attach to; give --iface IFACE, or `interfaces` in the configuration file",
+            );
+            return Err(usage.into());
+        }
+        let mut options = Options::new(interfaces);
+        let Config {
+            pins,
+            xdp_mode,
+            ring_seed,
+            outer_source_v4,
+            outer_source_v6,
+            flow_entries,
+            kernel_log,
+            ..
+        } = config;
+        if let Some(pins) = self.pins.as_ref().or(pins.as_ref()) {
+            options.pins = pins.clone();
+        }
+        options.xdp_mode = self.xdp_mode.or(*xdp_mode).unwrap_or_default();
+        options.ring_seed = ring_seed.unwrap_or(options.ring_seed);
+        options.source_v4 = outer_source_v4.unwrap_or(options.source_v4);
+        options.source_v6 = outer_source_v6.unwrap_or(options.source_v6);
+        options.flow_entries = flow_entries.unwrap_or(options.flow_entries);
+        options.kernel_log = self.kernel_log.or(*kernel_log).unwrap_or_default().level();
+        Ok(options)
+    }
+}
+
+/// Runs until a signal comes.
+async fn serve(
+    config: &Config,
+    options: Options,
+    state: &Path,
+    endpoints: Vec<Endpoint>,
+) -> anyhow::Result<()> {
+    // Signals first: one that comes while the tables are restored ends the agent cleanly, too.
+    let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
+
+    // The store and the sockets tell whether another agent runs, before anything in the kernel is touched.
+    let store = Store::open(state)?;
+    let mut listeners = Vec::new();
+    for endpoint in endpoints {
+        listeners.push(Listener::bind(endpoint).await?);
+    }
+    let ring_seed = options.ring_seed;
+    let (next_hops, mut next_hops_changed) =
+        NextHops::start().context("listening to the kernel's routes and neighbours (rtnetlink)")?;
+    let dataplane = Box::new(KernelDataplane::start(&options, Box::new(next_hops))?);
+    let static_vips = config.vips.iter().map(VipConfig::changes).collect();
+    let (owner, thread) = control::start(
+        store,
+        dataplane,
+        control::Options {
+            ring_seed,
+            static_vips,
+        },
+    )?;
+
+    let (stop, stopping) = watch::channel(false);
+    let ready: Vec<String> = listeners
+        .iter()
+        .map(|listener| listener.endpoint().to_string())
+        .collect();
+    let mut server = tokio::spawn(api::serve(
+        Api::new(owner.clone(), stopping.clone()),
+        listeners,
+        stopping,
+    ));
+
+    println!("lb-agent: ready on {}", ready.join(", "));
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::warn!("telling the service manager that the agent is ready: {error}");
+    }
+
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => owner.tick(),
+            // Changes that come while the owner is at work are one.
+            Ok(()) = next_hops_changed.changed() => owner.refresh_next_hops().await,
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            ended = &mut server => {
+                ended.context("the API's task failed")??;
+                bail!("the API ended by itself; packets flow on, start the agent again");
+            }
+        }
+    }
+    tracing::info!("stopping; packets flow on until `lb-agent detach`");
+    // It may be gone, and without a service manager nobody listens.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    let _ = stop.send(true);
+    server.await.context("the API's task failed")??;
+    owner.stop().await;
+    if thread.join().is_err() {
+        bail!("the thread that owns the tables failed; packets flow on, the log says why");
+    }
+    Ok(())
+}

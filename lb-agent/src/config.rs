@@ -1,0 +1,421 @@
+//! The configuration file: TOML, unknown fields are errors.
+//!
+//! What the command line says counts more than the file, the file more than the defaults. VIPs of the file
+//! are added at start if they are not stored yet; from then on they belong to the API.
+
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use lb_common::vip::VipAddress;
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+use crate::{
+    api::Endpoint,
+    dataplane::{
+        Forward, Track,
+        options::{SourcePrefix, XdpMode},
+    },
+    intent::{Change, Intent, RealPatch, VipPatch, change::Set},
+    ring::Algorithm,
+};
+
+/// What the configuration file says. What it does not say is none.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Interfaces to attach to.
+    #[serde(default)]
+    pub interfaces: Vec<String>,
+    /// How to attach.
+    pub xdp_mode: Option<XdpMode>,
+    /// Where the API listens: `unix:PATH` or `http://ADDRESS:PORT` (loopback).
+    #[serde(default)]
+    pub listen: Vec<Endpoint>,
+    /// Directory of the database.
+    pub state: Option<PathBuf>,
+    /// Directory of the pins, on a BPF file system.
+    pub pins: Option<PathBuf>,
+    /// Seed of the rings, the same on every balancer of a fleet.
+    pub ring_seed: Option<u64>,
+    /// Prefix of the outer source addresses of IPv4.
+    #[serde(default, deserialize_with = "prefix_v4")]
+    pub outer_source_v4: Option<SourcePrefix>,
+    /// Prefix of the outer source addresses of IPv6.
+    #[serde(default, deserialize_with = "prefix_v6")]
+    pub outer_source_v6: Option<SourcePrefix>,
+    /// Flows the flow table has room for.
+    pub flow_entries: Option<u32>,
+    /// The kernel programs' own log.
+    pub kernel_log: Option<KernelLog>,
+    /// VIPs to add at start if they are not stored.
+    #[serde(default, rename = "vip")]
+    pub vips: Vec<VipConfig>,
+}
+
+/// Which of the kernel programs' messages are logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum KernelLog {
+    /// None; the programs are loaded without their log, so it costs nothing.
+    #[default]
+    Off,
+    /// Errors.
+    Error,
+    /// And warnings.
+    Warn,
+    /// And what happens.
+    Info,
+    /// And details.
+    Debug,
+    /// And everything.
+    Trace,
+}
+
+impl KernelLog {
+    /// The level; none if nothing is logged.
+    #[must_use]
+    pub const fn level(self) -> Option<log::Level> {
+        match self {
+            KernelLog::Off => None,
+            KernelLog::Error => Some(log::Level::Error),
+            KernelLog::Warn => Some(log::Level::Warn),
+            KernelLog::Info => Some(log::Level::Info),
+            KernelLog::Debug => Some(log::Level::Debug),
+            KernelLog::Trace => Some(log::Level::Trace),
+        }
+    }
+}
+
+/// A VIP of the file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VipConfig {
+    /// `ADDRESS:PORT/PROTOCOL`.
+    #[serde(deserialize_with = "vip_address")]
+    pub address: VipAddress,
+    /// Default: ipip.
+    pub forward: Option<Forward>,
+    /// Default: rendezvous.
+    pub ring: Option<Algorithm>,
+    /// Default: exceptions.
+    pub track: Option<Track>,
+    /// As `90s`, `2m`, `1h` or `30d`. Default: 1 h for TCP, 2 min for UDP.
+    #[serde(default, deserialize_with = "duration")]
+    pub window: Option<Duration>,
+    /// Default: grows with the number of reals.
+    pub slots: Option<u32>,
+    /// Its reals.
+    #[serde(default, rename = "real")]
+    pub reals: Vec<RealConfig>,
+}
+
+/// A real of the file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RealConfig {
+    /// Its address.
+    pub address: IpAddr,
+    /// Default: 100.
+    pub weight: Option<u32>,
+    /// Default: false.
+    pub drained: Option<bool>,
+}
+
+fn prefix_v4<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SourcePrefix>, D::Error> {
+    let prefix = prefix(deserializer)?;
+    if prefix.address().is_ipv4() {
+        Ok(Some(prefix))
+    } else {
+        Err(D::Error::custom(format!(
+            "{prefix} is no IPv4 prefix; write one like 198.18.0.0/16"
+        )))
+    }
+}
+
+fn prefix_v6<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SourcePrefix>, D::Error> {
+    let prefix = prefix(deserializer)?;
+    if prefix.address().is_ipv6() {
+        Ok(Some(prefix))
+    } else {
+        Err(D::Error::custom(format!(
+            "{prefix} is no IPv6 prefix; write one like 2001:2::/96"
+        )))
+    }
+}
+
+fn prefix<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SourcePrefix, D::Error> {
+    String::deserialize(deserializer)?
+        .parse()
+        .map_err(D::Error::custom)
+}
+
+fn vip_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<VipAddress, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse()
+        .map_err(|error| D::Error::custom(format!("{text}: {error}")))
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_duration(&text).map(Some).map_err(D::Error::custom)
+}
+
+/// Reads a whole number of seconds, minutes, hours or days: `90s`, `2m`, `1h`, `30d`.
+///
+/// # Errors
+/// What to write instead.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || {
+        format!(
+            "{text:?} is no duration; write a number and s, m, h or d, for example 90s, 2m, 1h or 30d"
+        )
+    };
+    let digits = text.trim_end_matches(|unit: char| !unit.is_ascii_digit());
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    let unit = match &text[digits.len()..] {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return Err(wrong()),
+    };
+    number
+        .checked_mul(unit)
+        .map(Duration::from_secs)
+        .ok_or_else(wrong)
+}
+
+/// Why a configuration file is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("reading {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// It is no TOML, or says what cannot be said.
+    #[error("{path}: {source}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Line, column and cause.
+        source: Box<toml::de::Error>,
+    },
+    /// It wants what cannot be.
+    #[error("{path}: {refusal}")]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// The field and the value.
+        refusal: crate::intent::Refusal,
+    },
+}
+
+impl Config {
+    /// Reads and checks a file: every VIP and real by the rules that the API has.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with the place and what would be right.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        let config: Config = toml::from_str(&text).map_err(|source| ConfigError::Parse {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })?;
+        config.check().map_err(|refusal| ConfigError::Refused {
+            path: path.to_owned(),
+            refusal,
+        })?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), crate::intent::Refusal> {
+        let mut intent = Intent::default();
+        for change in self.vips.iter().flat_map(VipConfig::changes) {
+            let vip = change.apply(&intent)?;
+            intent.replace(*change.vip(), vip);
+        }
+        Ok(())
+    }
+}
+
+impl VipConfig {
+    /// The changes that add this VIP with its reals.
+    #[must_use]
+    pub fn changes(&self) -> Vec<Change> {
+        let vip = self.address;
+        let patch = VipPatch {
+            forward: self.forward.map(Set::To),
+            ring: self.ring.map(Set::To),
+            track: self.track.map(Set::To),
+            window: self.window.map(Set::To),
+            slots: self.slots.map(Set::To),
+        };
+        let real = |real: &RealConfig| Change::AddReal {
+            vip,
+            real: real.address,
+            patch: RealPatch {
+                weight: real.weight.map(Set::To),
+                drained: real.drained.map(Set::To),
+            },
+        };
+        std::iter::once(Change::AddVip { vip, patch })
+            .chain(self.reals.iter().map(real))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        dataplane::options::Options,
+        intent::{RealSpec, VipSpec},
+    };
+
+    fn read(text: &str) -> Result<Config, String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        Config::read(file.path()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_full_file_is_read() {
+        let config = read(
+            r#"
+            interfaces = ["eth0", "eth1"]
+            xdp_mode = "native"
+            listen = ["unix:/run/lb-agent/api.sock", "http://127.0.0.1:7070"]
+            state = "/var/lib/lb-agent"
+            pins = "/sys/fs/bpf/lb-agent"
+            ring_seed = 7
+            outer_source_v4 = "198.18.0.0/16"
+            outer_source_v6 = "2001:2::/96"
+            flow_entries = 1048576
+            kernel_log = "info"
+
+            [[vip]]
+            address = "10.0.0.1:80/tcp"
+            forward = "ipip"
+            ring = "maglev"
+            track = "all"
+            window = "2h"
+            slots = 65536
+            [[vip.real]]
+            address = "10.1.0.2"
+            weight = 3
+            [[vip.real]]
+            address = "fd00::2"
+            drained = true
+            "#,
+        )
+        .unwrap();
+        assert_eq!(config.interfaces, ["eth0", "eth1"]);
+        assert_eq!(config.listen.len(), 2);
+        assert_eq!(config.vips[0].window, Some(Duration::from_secs(7_200)));
+        assert_eq!(config.vips[0].changes().len(), 3);
+    }
+
+    /// The example names every key, and shows the defaults of those that have one.
+    #[test]
+    fn the_example_is_right() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/lb.toml");
+        let config = Config::read(&path).unwrap();
+        let defaults = Options::new(config.interfaces.clone());
+        assert_eq!(config.interfaces, ["eth0"]);
+        assert_eq!(config.xdp_mode, Some(defaults.xdp_mode));
+        assert_eq!(config.listen, [Endpoint::default()]);
+        assert_eq!(config.pins, Some(defaults.pins));
+        assert_eq!(config.ring_seed, Some(defaults.ring_seed));
+        assert_eq!(config.outer_source_v4, Some(defaults.source_v4));
+        assert_eq!(config.outer_source_v6, Some(defaults.source_v6));
+        assert_eq!(config.flow_entries, Some(defaults.flow_entries));
+        assert_eq!(config.kernel_log, Some(KernelLog::default()));
+        assert!(config.state.is_some());
+
+        let vip = &config.vips[0];
+        let spec = VipSpec::default_for(vip.address.protocol);
+        assert_eq!(vip.forward, Some(spec.forward));
+        assert_eq!(vip.ring, Some(spec.ring));
+        assert_eq!(vip.track, Some(spec.track));
+        assert_eq!(vip.window, Some(spec.window));
+        assert_eq!(vip.slots, Some(crate::ring::default_slots(vip.reals.len())));
+        let real = RealSpec::default();
+        assert_eq!(vip.reals[0].weight, Some(real.weight));
+        assert_eq!(vip.reals[0].drained, Some(real.drained));
+    }
+
+    #[test]
+    fn an_empty_file_says_nothing() {
+        let config = read("").unwrap();
+        assert!(config.interfaces.is_empty() && config.listen.is_empty() && config.vips.is_empty());
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, names) in [
+            ("interface = [\"eth0\"]", "interface"),
+            (
+                "[[vip]]\naddress = \"10.0.0.1:80\"",
+                "ADDRESS:PORT/PROTOCOL",
+            ),
+            (
+                "[[vip]]\naddress = \"10.0.0.1:80/tcp\"\nwindow = \"1 week\"",
+                "1 week",
+            ),
+            (
+                "[[vip]]\naddress = \"10.0.0.1:80/tcp\"\nwindow = \"31d\"",
+                "spec.window",
+            ),
+            (
+                "[[vip]]\naddress = \"10.0.0.1:80/tcp\"\n[[vip]]\naddress = \"10.0.0.1:80/tcp\"",
+                "exists already",
+            ),
+            (
+                "[[vip]]\naddress = \"10.0.0.1:80/tcp\"\n[[vip.real]]\naddress = \"224.0.0.1\"",
+                "unicast",
+            ),
+            (
+                "[[vip]]\naddress = \"10.0.0.1:80/tcp\"\n[[vip.real]]\naddress = \"10.1.0.2\"\nweigth = 1",
+                "weigth",
+            ),
+            ("listen = [\"http://0.0.0.0:7070\"]", "loopback"),
+            ("listen = [\"/run/x\"]", "unix:PATH"),
+            ("xdp_mode = \"fast\"", "fast"),
+            ("outer_source_v4 = \"10.0.0.0\"", "10.0.0.0"),
+            ("outer_source_v4 = \"2001:2::/96\"", "no IPv4 prefix"),
+            ("outer_source_v6 = \"198.18.0.0/16\"", "no IPv6 prefix"),
+        ] {
+            let error = read(text).expect_err(text);
+            assert!(error.contains(names), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn durations_are_numbers_with_units() {
+        for (text, seconds) in [("1s", 1), ("2m", 120), ("1h", 3_600), ("30d", 2_592_000)] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)));
+        }
+        for text in [
+            "",
+            "s",
+            "1",
+            "1w",
+            "-1s",
+            "1.5h",
+            "99999999999999999999d",
+            "18446744073709551615d",
+        ] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Several changes at once: one transaction, each touched service computed once.
+
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+
+use lb_common::vip::VipAddress;
+
+use super::{
+    Order,
+    event::{Event, What},
+    owner::Owner,
+    service::Service,
+    view::VipView,
+};
+use crate::{
+    dataplane::DataplaneError,
+    intent::{Change, Refusal, Vip},
+};
+
+/// What is told to the one who asked.
+pub(super) type Outcome = Result<Option<VipView>, Refusal>;
+
+/// A VIP before the batch; none: there was none.
+type Before = BTreeMap<VipAddress, Option<Arc<Vip>>>;
+
+/// Batches of more changes than this are logged as one line at level info, and each change at level debug.
+const LOGGED_EACH: usize = 16;
+
+/// A change that was valid: the VIP before and after it.
+struct Step {
+    before: Option<Arc<Vip>>,
+    after: Option<Arc<Vip>>,
+}
+
+impl Owner {
+    /// Makes these changes, in order. Each is refused for itself. Where the data plane refuses a service
+    /// that several changes touch, they are made again one by one, so that only those it has no room for
+    /// are refused; when several services compete for the last room, any of them may get it.
+    pub(super) fn apply(&mut self, orders: Vec<Order>) -> Vec<(Order, Outcome)> {
+        let changes: Vec<&Change> = orders.iter().map(|order| &order.change).collect();
+        let results = self.apply_changes(&changes);
+        log(&orders, &results);
+        let outcomes: Vec<Outcome> = orders
+            .iter()
+            .zip(results)
+            .map(|(order, result)| {
+                let step = result.inspect_err(|refusal| {
+                    tracing::debug!(
+                        cause = &*order.cause,
+                        "{} refused: {refusal}",
+                        order.change.name()
+                    );
+                })?;
+                self.announce(order, &step);
+                Ok(if order.view {
+                    self.view(order.change.vip())
+                } else {
+                    None
+                })
+            })
+            .collect();
+        orders.into_iter().zip(outcomes).collect()
+    }
+
+    fn apply_changes(&mut self, changes: &[&Change]) -> Vec<Result<Step, Refusal>> {
+        let mut before = Before::new();
+        let mut results: Vec<Result<Step, Refusal>> = changes
+            .iter()
+            .map(|change| self.take_in(change, &mut before))
+            .collect();
+        // A change to what there is already needs no disk and no tables.
+        before.retain(|vip, old| self.intent.get(vip) != old.as_ref());
+
+        if let Err(refusal) = self.store_vips(before.keys()) {
+            self.put_back(&before);
+            for result in &mut results {
+                if result.as_ref().is_ok_and(Step::changes) {
+                    *result = Err(refusal.clone());
+                }
+            }
+            return results;
+        }
+
+        let refused = self.place_all(&before);
+        if refused.is_empty() {
+            return results;
+        }
+        let taken_back: Before = refused
+            .keys()
+            .filter_map(|vip| before.get(vip).map(|old| (*vip, old.clone())))
+            .collect();
+        self.put_back(&taken_back);
+        if let Err(error) = self.store_vips(taken_back.keys()) {
+            tracing::error!("refused changes could not be taken back: {error}");
+        }
+        for (vip, refusal) in refused {
+            let touched: Vec<usize> = (0..changes.len())
+                .filter(|&at| {
+                    changes[at].vip() == &vip && results[at].as_ref().is_ok_and(Step::changes)
+                })
+                .collect();
+            if let [only] = touched[..] {
+                results[only] = Err(refusal);
+                continue;
+            }
+            for at in touched {
+                results[at] = self.apply_changes(&changes[at..=at]).remove(0);
+            }
+        }
+        results
+    }
+
+    /// Puts a change into the intent in memory.
+    fn take_in(&mut self, change: &Change, before: &mut Before) -> Result<Step, Refusal> {
+        let vip = *change.vip();
+        let mut after = change.apply(&self.intent)?;
+        // What is equal stays the same record, so that it is seen to be equal.
+        if let (Some(new), Some(old)) = (&after, self.intent.get(&vip))
+            && new == old
+        {
+            after = Some(Arc::clone(old));
+        }
+        let old = self.intent.replace(vip, after.clone());
+        before.entry(vip).or_insert_with(|| old.clone());
+        Ok(Step { before: old, after })
+    }
+
+    fn put_back(&mut self, before: &Before) {
+        for (vip, old) in before {
+            self.intent.replace(*vip, old.clone());
+        }
+    }
+
+    /// Stores these VIPs as the intent has them.
+    fn store_vips<'a>(
+        &mut self,
+        vips: impl Iterator<Item = &'a VipAddress>,
+    ) -> Result<(), Refusal> {
+        let mut names: std::collections::BTreeSet<VipAddress> = vips.copied().collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        names.append(&mut self.unsure);
+        let writes = names
+            .iter()
+            .map(|vip| (*vip, self.intent.get(vip).map(AsRef::as_ref)));
+        match self.store.commit(writes) {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                tracing::error!("{error}");
+                self.unsure = names;
+                Err(Refusal::Store(error.to_string()))
+            }
+        }
+    }
+
+    /// Gives each touched VIP to the data plane; tells which it refused. Removals come first: they make
+    /// room.
+    fn place_all(&mut self, touched: &Before) -> BTreeMap<VipAddress, Refusal> {
+        let mut refused = BTreeMap::new();
+        let (kept, removed): (Vec<VipAddress>, Vec<VipAddress>) = touched
+            .keys()
+            .partition(|vip| self.intent.get(vip).is_some());
+        for vip in removed.into_iter().chain(kept) {
+            if let Err(error) = self.place(&vip) {
+                tracing::warn!("VIP {vip}: the data plane refuses the change: {error}");
+                refused.insert(vip, Refusal::from(&error));
+            }
+        }
+        refused
+    }
+
+    /// Gives a VIP to the data plane as the intent has it.
+    fn place(&mut self, vip: &VipAddress) -> Result<(), DataplaneError> {
+        match self.intent.get(vip) {
+            Some(wanted) => {
+                let service = Service::new(Arc::clone(wanted), self.seed, self.services.get(vip));
+                self.dataplane.set_service(&service.wanted())?;
+                self.services.insert(*vip, service);
+            }
+            None => {
+                self.dataplane.remove_service(vip)?;
+                self.services.remove(vip);
+            }
+        }
+        self.unplaced.remove(vip);
+        self.unobserved = true;
+        Ok(())
+    }
+
+    /// Tells a change to watchers.
+    fn announce(&self, order: &Order, step: &Step) {
+        if !step.changes() || self.events.receiver_count() == 0 {
+            return;
+        }
+        let vip = *order.change.vip();
+        if let Some(what) = self.what(&order.change, step) {
+            let event = Event {
+                time: SystemTime::now(),
+                cause: Arc::clone(&order.cause),
+                vip,
+                what,
+            };
+            // No receiver is no error.
+            let _ = self.events.send(event);
+        }
+    }
+
+    fn what(&self, change: &Change, step: &Step) -> Option<What> {
+        // What follows from a record that is not, or no longer, in the tables: it has no share of a ring.
+        let apart = |vip: &Option<Arc<Vip>>| Some(Service::without_ring(Arc::clone(vip.as_ref()?)));
+        let now = || {
+            self.services
+                .get(change.vip())
+                .cloned()
+                .or_else(|| apart(&step.after))
+        };
+        let real = |service: Service, address| self.view_of_real(&service, address);
+        Some(match change {
+            Change::AddVip { .. } => What::VipAdded(self.view_of(&apart(&step.after)?)),
+            Change::UpdateVip { .. } => What::VipChanged(self.view_of(&now()?)),
+            Change::DeleteVip { .. } => What::VipDeleted,
+            // A later change of the same batch may have taken the real away again.
+            Change::AddReal { real: address, .. } => What::RealAdded(
+                real(now()?, *address).or_else(|| real(apart(&step.after)?, *address))?,
+            ),
+            Change::UpdateReal { real: address, .. } => What::RealChanged(
+                real(now()?, *address).or_else(|| real(apart(&step.after)?, *address))?,
+            ),
+            Change::DeleteReal { real: address, .. } => {
+                What::RealDeleted(real(apart(&step.before)?, *address)?)
+            }
+        })
+    }
+}
+
+/// Logs what was changed: each change if they are few, else how many of each kind.
+fn log(orders: &[Order], results: &[Result<Step, Refusal>]) {
+    let changed = || {
+        orders
+            .iter()
+            .zip(results)
+            .filter(|(_, result)| result.as_ref().is_ok_and(Step::changes))
+            .map(|(order, _)| order)
+    };
+    if changed().count() <= LOGGED_EACH {
+        for order in changed() {
+            tracing::info!(cause = &*order.cause, "{}", named(&order.change));
+        }
+        return;
+    }
+    let mut kinds: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for order in changed() {
+        tracing::debug!(cause = &*order.cause, "{}", named(&order.change));
+        *kinds
+            .entry((&*order.cause, order.change.name()))
+            .or_default() += 1;
+    }
+    for ((cause, kind), count) in kinds {
+        tracing::info!(cause, "{count} × {kind}; LB_LOG=debug names each");
+    }
+}
+
+/// A change as one line of the log.
+fn named(change: &Change) -> String {
+    let (kind, vip) = (change.name(), change.vip());
+    match change.real() {
+        Some(real) => format!("{kind} {vip} {real}"),
+        None => format!("{kind} {vip}"),
+    }
+}
+
+impl Step {
+    fn changes(&self) -> bool {
+        match (&self.before, &self.after) {
+            (None, None) => false,
+            (Some(before), Some(after)) => !Arc::ptr_eq(before, after),
+            _ => true,
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! The one owner of the intent and of the data plane. Everything else sends it commands.
+//!
+//! A change is validated, stored, given to the data plane and then acknowledged. If the data plane refuses
+//! it, the store is put back and the change is refused: nothing has changed. Changes that wait in the queue
+//! together are stored in one transaction, and each service they touch is computed once.
+
+mod batch;
+pub mod event;
+mod owner;
+#[cfg(test)]
+pub(crate) mod recorder;
+mod restore;
+pub mod service;
+#[cfg(test)]
+mod tests;
+pub mod view;
+
+use std::sync::Arc;
+
+use lb_common::vip::VipAddress;
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+pub use event::{Event, What};
+pub use owner::{Options, start};
+pub use service::Service;
+pub use view::{RealState, RealView, VipView};
+
+use crate::{
+    dataplane::{self, DataplaneError, Simulation},
+    intent::{Change, Refusal},
+};
+
+/// Commands that may wait for the owner; who sends more waits.
+const QUEUE: usize = 2_048;
+
+/// A change on its way.
+#[derive(Debug)]
+pub struct Order {
+    /// What is asked.
+    pub change: Change,
+    /// Who asks; it is logged and told to watchers.
+    pub cause: Arc<str>,
+    /// Told when it is done (the VIP as it is then; none if it was deleted) or refused.
+    pub reply: oneshot::Sender<Result<Option<VipView>, Refusal>>,
+    /// Whether the reply needs the VIP.
+    pub view: bool,
+}
+
+/// Counters together with the VIPs they are of.
+#[derive(Debug)]
+pub struct StatsView {
+    /// The VIPs.
+    pub vips: Vec<VipView>,
+    /// The counters.
+    pub stats: dataplane::Stats,
+}
+
+/// The agent's state.
+#[derive(Debug)]
+pub struct StatusView {
+    /// Number of VIPs.
+    pub vips: usize,
+    /// Number of reals, counted per VIP.
+    pub reals: usize,
+    /// The data plane's state.
+    pub dataplane: dataplane::Status,
+    /// What an operator should know of the agent itself.
+    pub warnings: Vec<String>,
+}
+
+pub(crate) enum Command {
+    Change(Order),
+    List {
+        vip: Option<VipAddress>,
+        reply: oneshot::Sender<Result<Vec<VipView>, ReadError>>,
+    },
+    Stats {
+        vip: Option<VipAddress>,
+        reply: oneshot::Sender<Result<StatsView, ReadError>>,
+    },
+    Status {
+        reply: oneshot::Sender<StatusView>,
+    },
+    Simulate {
+        interface: Option<String>,
+        frame: Vec<u8>,
+        reply: oneshot::Sender<Result<Simulation, ReadError>>,
+    },
+    Service {
+        vip: VipAddress,
+        reply: oneshot::Sender<Result<Service, ReadError>>,
+    },
+    Watch {
+        vip: Option<VipAddress>,
+        reply: oneshot::Sender<Result<Watching, ReadError>>,
+    },
+    Tick,
+    RefreshNextHops,
+    Stop,
+}
+
+/// A snapshot, and what changes from then on.
+pub struct Watching {
+    /// The VIPs.
+    pub snapshot: Vec<VipView>,
+    /// The changes.
+    pub events: broadcast::Receiver<Event>,
+}
+
+/// Why something could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// There is no VIP with this name.
+    #[error(transparent)]
+    Vip(Refusal),
+    /// The data plane failed.
+    #[error(transparent)]
+    Dataplane(#[from] DataplaneError),
+    /// The agent ends.
+    #[error("the agent is stopping; try again when it runs")]
+    Stopping,
+}
+
+/// Sends commands to the owner.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    commands: mpsc::Sender<Command>,
+    /// Seed of the rings.
+    pub seed: u64,
+}
+
+impl Handle {
+    /// Makes a change, and waits until it is stored and in the tables.
+    ///
+    /// # Errors
+    /// A [`Refusal`]; nothing has changed then.
+    pub async fn change(
+        &self,
+        change: Change,
+        cause: Arc<str>,
+    ) -> Result<Option<VipView>, Refusal> {
+        let receiver = self.submit(change, cause, true).await?;
+        receiver.await.map_err(|_| Refusal::Stopping)?
+    }
+
+    /// Puts a change into the queue; the receiver tells when it is done.
+    ///
+    /// # Errors
+    /// [`Refusal::Stopping`].
+    pub async fn submit(
+        &self,
+        change: Change,
+        cause: Arc<str>,
+        view: bool,
+    ) -> Result<oneshot::Receiver<Result<Option<VipView>, Refusal>>, Refusal> {
+        let (reply, receiver) = oneshot::channel();
+        self.commands
+            .send(Command::Change(Order {
+                change,
+                cause,
+                reply,
+                view,
+            }))
+            .await
+            .map_err(|_| Refusal::Stopping)?;
+        Ok(receiver)
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, ReadError> {
+        let (reply, receiver) = oneshot::channel();
+        self.commands
+            .send(command(reply))
+            .await
+            .map_err(|_| ReadError::Stopping)?;
+        receiver.await.map_err(|_| ReadError::Stopping)
+    }
+
+    /// All VIPs, or one.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn list(&self, vip: Option<VipAddress>) -> Result<Vec<VipView>, ReadError> {
+        self.ask(|reply| Command::List { vip, reply }).await?
+    }
+
+    /// Counters of all VIPs, or of one.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn stats(&self, vip: Option<VipAddress>) -> Result<StatsView, ReadError> {
+        self.ask(|reply| Command::Stats { vip, reply }).await?
+    }
+
+    /// The agent's state.
+    ///
+    /// # Errors
+    /// [`ReadError::Stopping`].
+    pub async fn status(&self) -> Result<StatusView, ReadError> {
+        self.ask(|reply| Command::Status { reply }).await
+    }
+
+    /// What would happen to a frame.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn simulate(
+        &self,
+        interface: Option<String>,
+        frame: Vec<u8>,
+    ) -> Result<Simulation, ReadError> {
+        self.ask(|reply| Command::Simulate {
+            interface,
+            frame,
+            reply,
+        })
+        .await?
+    }
+
+    /// A VIP with its ring.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn service(&self, vip: VipAddress) -> Result<Service, ReadError> {
+        self.ask(|reply| Command::Service { vip, reply }).await?
+    }
+
+    /// A snapshot of all VIPs (or of one) and the changes after it.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn watch(&self, vip: Option<VipAddress>) -> Result<Watching, ReadError> {
+        self.ask(|reply| Command::Watch { vip, reply }).await?
+    }
+
+    /// The way to some address changed.
+    pub async fn refresh_next_hops(&self) {
+        // Only a stopping owner does not take it.
+        let _ = self.commands.send(Command::RefreshNextHops).await;
+    }
+
+    /// Time passes; call it once a second. A second one is not queued behind a busy owner for long.
+    pub fn tick(&self) {
+        // A full queue means that the owner is at work; the next tick does the same.
+        let _ = self.commands.try_send(Command::Tick);
+    }
+
+    /// Ends the owner after the commands that wait; the tables stay as they are.
+    pub async fn stop(&self) {
+        let _ = self.commands.send(Command::Stop).await;
+    }
+}

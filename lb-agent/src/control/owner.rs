@@ -1,0 +1,310 @@
+//! The owner's thread: it takes commands in order, changes in batches.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    thread::JoinHandle,
+    time::{Duration, Instant, SystemTime},
+};
+
+use lb_common::vip::VipAddress;
+use tokio::sync::{broadcast, mpsc};
+
+use super::{
+    Command, Handle, Order, QUEUE, ReadError, StatsView, StatusView, Watching,
+    event::{Event, WATCH_QUEUE, What},
+    service::Service,
+    view::{Observation, RealState, RealView, VipView},
+};
+use crate::{
+    dataplane::{Dataplane, DataplaneError},
+    intent::{
+        Change, Intent, Refusal,
+        store::{Store, StoreError},
+    },
+};
+
+/// Changes that are stored in one transaction at most.
+const BATCH: usize = 1_024;
+/// Replies to changes and events carry flows and reachability that are at most this old: looking means to scan the
+/// flow table.
+const REPLY_AGE: Duration = Duration::from_secs(1);
+/// The same for lists and counters, which are asked for to see what is now.
+const READ_AGE: Duration = Duration::from_millis(20);
+
+/// How the owner works.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Seed of the rings, the same on every balancer of a fleet.
+    pub ring_seed: u64,
+    /// The VIPs of the configuration file, each as the changes that add it with its reals. Those that are
+    /// stored already are left as they are: they belong to the API.
+    pub static_vips: Vec<Vec<Change>>,
+}
+
+pub(super) struct Owner {
+    pub(super) dataplane: Box<dyn Dataplane>,
+    pub(super) store: Store,
+    pub(super) intent: Intent,
+    /// What follows from the intent, per VIP.
+    pub(super) services: BTreeMap<VipAddress, Service>,
+    pub(super) seed: u64,
+    pub(super) events: broadcast::Sender<Event>,
+    /// Stored VIPs that the data plane had no room for at start; tried again each tick.
+    pub(super) unplaced: BTreeMap<VipAddress, String>,
+    /// VIPs whose record may differ from the intent, since a commit failed; written again with the next.
+    pub(super) unsure: BTreeSet<VipAddress>,
+    observed: Observation,
+    observed_at: Option<Instant>,
+    /// Services were set or removed since: there may be reals that nobody has looked at.
+    pub(super) unobserved: bool,
+    tick_error: Option<String>,
+}
+
+/// Restores the intent, brings the tables in line with it and starts the owner's thread. When this returns,
+/// the tables say what was stored.
+///
+/// # Errors
+/// [`StoreError`] if the store cannot be read.
+pub fn start(
+    store: Store,
+    dataplane: Box<dyn Dataplane>,
+    options: Options,
+) -> Result<(Handle, JoinHandle<()>), StoreError> {
+    let (events, _) = broadcast::channel(WATCH_QUEUE);
+    let mut owner = Owner {
+        dataplane,
+        intent: store.load()?,
+        store,
+        services: BTreeMap::new(),
+        seed: options.ring_seed,
+        events,
+        unplaced: BTreeMap::new(),
+        unsure: BTreeSet::new(),
+        observed: Observation::default(),
+        observed_at: None,
+        unobserved: false,
+        tick_error: None,
+    };
+    owner.restore();
+    owner.add_static(options.static_vips);
+    let (commands, receiver) = mpsc::channel(QUEUE);
+    let thread = std::thread::Builder::new()
+        .name("owner".into())
+        .spawn(move || owner.run(receiver))
+        .map_err(|source| StoreError::Thread { source })?;
+    Ok((
+        Handle {
+            commands,
+            seed: options.ring_seed,
+        },
+        thread,
+    ))
+}
+
+impl Owner {
+    fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        while let Some(first) = commands.blocking_recv() {
+            let mut next = Some(first);
+            // Changes that wait are taken together; anything else sees all changes before it.
+            while let Some(command) = next.take() {
+                match command {
+                    Command::Change(order) => {
+                        let mut orders = vec![order];
+                        while orders.len() < BATCH {
+                            match commands.try_recv() {
+                                Ok(Command::Change(order)) => orders.push(order),
+                                Ok(other) => {
+                                    next = Some(other);
+                                    break;
+                                }
+                                Err(_) => break,
+                            }
+                        }
+                        self.execute(orders);
+                    }
+                    Command::Stop => return,
+                    other => self.answer(other),
+                }
+            }
+        }
+    }
+
+    fn execute(&mut self, orders: Vec<Order>) {
+        if orders.iter().any(|order| order.view) || self.events.receiver_count() > 0 {
+            self.observe_or_log(REPLY_AGE);
+        }
+        for (order, outcome) in self.apply(orders) {
+            // Who asked may have gone; the change is made all the same.
+            let _ = order.reply.send(outcome);
+        }
+    }
+
+    fn answer(&mut self, command: Command) {
+        // In each case: who asked may have gone.
+        match command {
+            Command::Change(order) => self.execute(vec![order]),
+            Command::List { vip, reply } => {
+                let _ = reply.send(self.list(vip));
+            }
+            Command::Stats { vip, reply } => {
+                let _ = reply.send(self.stats(vip));
+            }
+            Command::Status { reply } => {
+                let _ = reply.send(self.status());
+            }
+            Command::Simulate {
+                interface,
+                frame,
+                reply,
+            } => {
+                let _ = reply.send(
+                    self.dataplane
+                        .simulate(interface.as_deref(), &frame)
+                        .map_err(ReadError::from),
+                );
+            }
+            Command::Service { vip, reply } => {
+                let service = self.services.get(&vip).cloned();
+                let _ = reply.send(service.ok_or(ReadError::Vip(Refusal::VipUnknown(vip))));
+            }
+            Command::Watch { vip, reply } => {
+                let events = self.events.subscribe();
+                let _ = reply.send(self.list(vip).map(|snapshot| Watching { snapshot, events }));
+            }
+            Command::Tick => self.tick(),
+            Command::RefreshNextHops => self.refresh_next_hops(),
+            Command::Stop => {}
+        }
+    }
+
+    /// Brings the observation up to date if it is older than this.
+    fn observe(&mut self, age: Duration) -> Result<(), DataplaneError> {
+        if self.observed_at.is_some_and(|at| at.elapsed() <= age) {
+            return Ok(());
+        }
+        self.observed = self.dataplane.flows()?.into_iter().collect();
+        self.observed_at = Some(Instant::now());
+        self.unobserved = false;
+        Ok(())
+    }
+
+    fn observe_or_log(&mut self, age: Duration) {
+        if let Err(error) = self.observe(age) {
+            tracing::warn!("live flows and the state of reals could not be read: {error}");
+        }
+    }
+
+    pub(super) fn view_of(&self, service: &Service) -> VipView {
+        VipView::new(service, &self.observed)
+    }
+
+    pub(super) fn view_of_real(&self, service: &Service, real: IpAddr) -> Option<RealView> {
+        // A service's reals are sorted: they come from an ordered map.
+        RealView::new(
+            service,
+            service.reals.binary_search(&real).ok()?,
+            &self.observed,
+        )
+    }
+
+    pub(super) fn view(&self, vip: &VipAddress) -> Option<VipView> {
+        self.services
+            .get(vip)
+            .map(|service| VipView::new(service, &self.observed))
+    }
+
+    fn list(&mut self, vip: Option<VipAddress>) -> Result<Vec<VipView>, ReadError> {
+        self.observe(if self.unobserved {
+            Duration::ZERO
+        } else {
+            READ_AGE
+        })?;
+        match vip {
+            Some(vip) => self
+                .view(&vip)
+                .map(|view| vec![view])
+                .ok_or(ReadError::Vip(Refusal::VipUnknown(vip))),
+            None => Ok(self
+                .services
+                .values()
+                .map(|service| VipView::new(service, &self.observed))
+                .collect()),
+        }
+    }
+
+    fn stats(&mut self, vip: Option<VipAddress>) -> Result<StatsView, ReadError> {
+        let vips = self.list(vip)?;
+        let stats = self.dataplane.stats()?;
+        Ok(StatsView { vips, stats })
+    }
+
+    fn status(&self) -> StatusView {
+        let mut warnings: Vec<String> = self
+            .unplaced
+            .iter()
+            .map(|(vip, cause)| format!("VIP {vip} is wanted but not served: {cause}"))
+            .collect();
+        if !self.unsure.is_empty() {
+            warnings.push(format!(
+                "{} could not be written; it is tried again with the next change",
+                self.store.path().display()
+            ));
+        }
+        if let Some(error) = &self.tick_error {
+            warnings.push(format!("looking after the tables failed: {error}"));
+        }
+        StatusView {
+            vips: self.intent.len(),
+            reals: self.intent.reals(),
+            dataplane: self.dataplane.status(),
+            warnings,
+        }
+    }
+
+    fn tick(&mut self) {
+        self.tick_error = match self.dataplane.tick() {
+            Ok(()) => None,
+            Err(error) => {
+                let text = error.to_string();
+                // Once, not each second.
+                if self.tick_error.as_ref() != Some(&text) {
+                    tracing::error!("looking after the tables failed: {text}");
+                }
+                Some(text)
+            }
+        };
+        self.place_again();
+    }
+
+    fn refresh_next_hops(&mut self) {
+        if let Err(error) = self.dataplane.refresh_next_hops() {
+            tracing::error!(
+                "looking up next hops failed: {error}; they stay as they are until something changes"
+            );
+        }
+        if self.events.receiver_count() == 0 {
+            self.observed_at = None;
+            return;
+        }
+        let before = std::mem::take(&mut self.observed);
+        self.observed_at = None;
+        self.observe_or_log(Duration::ZERO);
+        let cause: Arc<str> = Arc::from("next hop changed");
+        for service in self.services.values() {
+            let old = VipView::new(service, &before);
+            let new = VipView::new(service, &self.observed);
+            for (old, new) in old.reals.iter().zip(new.reals) {
+                if (old.state == RealState::Unreachable) != (new.state == RealState::Unreachable) {
+                    let _ = self.events.send(Event {
+                        time: SystemTime::now(),
+                        cause: Arc::clone(&cause),
+                        vip: service.vip.address,
+                        what: What::RealChanged(new),
+                    });
+                }
+            }
+        }
+    }
+}

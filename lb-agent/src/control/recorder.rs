@@ -1,0 +1,165 @@
+//! A data plane for tests: it keeps what it is told, and refuses on demand.
+
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use lb_common::{
+    reason::{ChosenBy, Reason, Verdict},
+    vip::VipAddress,
+};
+
+use crate::dataplane::{
+    Counters, Dataplane, DataplaneError, InterfaceStats, InterfaceStatus, RealFlows, ServiceStats,
+    Simulation, Stats, Status, Track, WantedService,
+};
+
+/// What it was told.
+#[derive(Debug, Default)]
+pub struct Tables {
+    /// Services as last set.
+    pub services: BTreeMap<VipAddress, WantedService>,
+    /// Each call that changes something.
+    pub calls: Vec<String>,
+    /// Reals there is room for; none: any number.
+    pub capacity: Option<usize>,
+    /// Reals without a next hop.
+    pub unreachable: Vec<IpAddr>,
+}
+
+/// The data plane; clones share the tables.
+#[derive(Clone, Debug, Default)]
+pub struct Recorder(Arc<Mutex<Tables>>);
+
+impl Recorder {
+    /// The tables.
+    pub fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.0.lock().unwrap()
+    }
+}
+
+impl Dataplane for Recorder {
+    fn set_service(&mut self, wanted: &WantedService) -> Result<(), DataplaneError> {
+        let mut tables = self.tables();
+        tables.calls.push(format!("set {}", wanted.vip));
+        let others: usize = tables
+            .services
+            .values()
+            .filter(|service| service.vip != wanted.vip)
+            .map(|service| service.reals.len())
+            .sum();
+        if let Some(capacity) = tables.capacity
+            && others + wanted.reals.len() > capacity
+        {
+            return Err(DataplaneError::Full {
+                table: "reals",
+                capacity: capacity as u64,
+                advice: "delete some",
+            });
+        }
+        tables.services.insert(wanted.vip, wanted.clone());
+        Ok(())
+    }
+
+    fn remove_service(&mut self, vip: &VipAddress) -> Result<(), DataplaneError> {
+        let mut tables = self.tables();
+        tables.calls.push(format!("remove {vip}"));
+        tables.services.remove(vip);
+        Ok(())
+    }
+
+    fn services(&self) -> Vec<VipAddress> {
+        self.tables().services.keys().copied().collect()
+    }
+
+    fn tick(&mut self) -> Result<(), DataplaneError> {
+        Ok(())
+    }
+
+    fn stats(&self) -> Result<Stats, DataplaneError> {
+        let tables = self.tables();
+        let counters = Counters {
+            packets: 2,
+            bytes: 120,
+            opened: 1,
+            closed: 0,
+        };
+        Ok(Stats {
+            services: tables
+                .services
+                .values()
+                .map(|service| ServiceStats {
+                    vip: service.vip,
+                    total: counters,
+                    dropped: (1, 60),
+                    reals: service.reals.iter().map(|real| (*real, counters)).collect(),
+                })
+                .collect(),
+            interfaces: vec![InterfaceStats {
+                name: "eth7".into(),
+                reasons: Reason::ALL.iter().map(|reason| (*reason, 3)).collect(),
+            }],
+            flow_table: Default::default(),
+        })
+    }
+
+    fn flows(&self) -> Result<Vec<RealFlows>, DataplaneError> {
+        let tables = self.tables();
+        let flows = tables.services.values().flat_map(|service| {
+            service.reals.iter().map(|address| RealFlows {
+                vip: service.vip,
+                address: *address,
+                flows: 5,
+                exact: service.track == Track::All,
+                entries: 2,
+                reachable: !tables.unreachable.contains(address),
+            })
+        });
+        Ok(flows.collect())
+    }
+
+    fn simulate(
+        &mut self,
+        interface: Option<&str>,
+        frame: &[u8],
+    ) -> Result<Simulation, DataplaneError> {
+        if let Some(name) = interface.filter(|name| *name != "eth7") {
+            return Err(DataplaneError::NoInterface {
+                name: name.into(),
+                attached: "eth7".into(),
+            });
+        }
+        if !(14..=4_000).contains(&frame.len()) {
+            return Err(DataplaneError::FrameLength {
+                length: frame.len(),
+                limit: 4_000,
+            });
+        }
+        Ok(Simulation {
+            verdict: Verdict::Pass,
+            reason: Reason::NotIp,
+            vip: None,
+            real: None,
+            chosen_by: ChosenBy::Nothing,
+            packet: frame.to_vec(),
+        })
+    }
+
+    fn status(&self) -> Status {
+        Status {
+            interfaces: vec![InterfaceStatus {
+                name: "eth7".into(),
+                index: 7,
+                native: true,
+                warning: String::new(),
+            }],
+            ..Default::default()
+        }
+    }
+
+    fn refresh_next_hops(&mut self) -> Result<(), DataplaneError> {
+        Ok(())
+    }
+}

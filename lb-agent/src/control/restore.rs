@@ -1,0 +1,111 @@
+//! At start: the tables that were found are brought in line with what is stored.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use lb_common::vip::VipAddress;
+
+use tokio::sync::oneshot;
+
+use super::{Order, owner::Owner, service::Service};
+use crate::intent::Change;
+
+/// Services of the tables that nobody wants.
+pub(super) fn unwanted(found: &[VipAddress], wanted: &BTreeSet<VipAddress>) -> Vec<VipAddress> {
+    found
+        .iter()
+        .filter(|vip| !wanted.contains(vip))
+        .copied()
+        .collect()
+}
+
+impl Owner {
+    /// Sets each service that is wanted and removes those that are not. Services that are as wanted are
+    /// left alone by the data plane, so forwarding does not pause.
+    pub(super) fn restore(&mut self) {
+        let found = self.dataplane.services();
+        for vip in self.intent.vips() {
+            self.services
+                .insert(vip.address, Service::new(Arc::clone(vip), self.seed, None));
+        }
+        for (vip, service) in &self.services {
+            if let Err(error) = self.dataplane.set_service(&service.wanted()) {
+                self.unplaced.insert(*vip, error.to_string());
+            }
+        }
+        let wanted: BTreeSet<VipAddress> = self.services.keys().copied().collect();
+        let unwanted = unwanted(&found, &wanted);
+        for vip in &unwanted {
+            match self.dataplane.remove_service(vip) {
+                Ok(()) => tracing::info!("VIP {vip} was in the tables but is not wanted; removed"),
+                Err(error) => {
+                    tracing::error!("VIP {vip} is not wanted but could not be removed: {error}");
+                }
+            }
+        }
+        self.place_again();
+        for (vip, cause) in &self.unplaced {
+            tracing::error!("VIP {vip} is wanted but not served: {cause}");
+        }
+        tracing::info!(
+            "restored {} VIPs with {} reals; the tables held {} services, {} of them not wanted",
+            self.intent.len(),
+            self.intent.reals(),
+            found.len(),
+            unwanted.len(),
+        );
+    }
+
+    /// Adds the VIPs of the configuration file that are not stored, all in one transaction: a crash leaves
+    /// none of them with half of its reals.
+    pub(super) fn add_static(&mut self, vips: Vec<Vec<Change>>) {
+        let changes: Vec<Change> = vips
+            .into_iter()
+            .filter(|changes| {
+                changes
+                    .first()
+                    .is_some_and(|first| self.intent.get(first.vip()).is_none())
+            })
+            .flatten()
+            .collect();
+        if changes.is_empty() {
+            return;
+        }
+        let cause: Arc<str> = Arc::from("configuration file");
+        let orders = changes
+            .into_iter()
+            .map(|change| Order {
+                change,
+                cause: Arc::clone(&cause),
+                reply: oneshot::channel().0,
+                view: false,
+            })
+            .collect();
+        for (order, outcome) in self.apply(orders) {
+            if let Err(refusal) = outcome {
+                tracing::error!(
+                    "{} of the configuration file refused: {refusal}",
+                    order.change.name()
+                );
+            }
+        }
+    }
+
+    /// Tries the services again that there was no room for.
+    pub(super) fn place_again(&mut self) {
+        for vip in self.unplaced.keys().copied().collect::<Vec<_>>() {
+            let Some(service) = self.services.get(&vip) else {
+                self.unplaced.remove(&vip);
+                continue;
+            };
+            match self.dataplane.set_service(&service.wanted()) {
+                Ok(()) => {
+                    tracing::info!("VIP {vip} is served now");
+                    self.unplaced.remove(&vip);
+                }
+                Err(error) => {
+                    self.unplaced.insert(vip, error.to_string());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Where the program is attached, and the program that only simulates.
+
+use std::path::Path;
+
+use aya::Ebpf;
+use lb_common::tables::meta::Meta;
+
+use super::{
+    DataplaneError,
+    attach::{self, Attachment},
+    error::system,
+    layout::Layout,
+    loader::{self, Terms},
+    options::Options,
+    pins::Pins,
+};
+
+/// Attached and simulating programs. All use the same tables.
+pub(crate) struct Attachments {
+    pub pins: Pins,
+    pub generation: u32,
+    pub log_level: u8,
+    pub interfaces: Vec<Attachment>,
+    pub simulator: Ebpf,
+}
+
+impl Attachments {
+    /// Attaches to every interface of the options, or replaces the program of an earlier agent there.
+    pub fn make(
+        pins: Pins,
+        generation: u32,
+        options: &Options,
+        layout: &Layout,
+        meta: &Meta,
+        simulator: Ebpf,
+    ) -> Result<Attachments, DataplaneError> {
+        let mut attachments = Attachments {
+            pins,
+            generation,
+            log_level: options.kernel_log.map_or(0, |level| level as u8),
+            interfaces: Vec::new(),
+            simulator,
+        };
+        let maps = attachments.pins.maps(generation);
+        // All are loaded before the first is attached: what fails, fails before packets meet it.
+        let mut programs = Vec::new();
+        for (slot, name) in options.interfaces.iter().enumerate() {
+            let index = attach::interface_index(name)?;
+            programs.push((
+                name,
+                index,
+                slot as u32,
+                attachments.load(&maps, layout, meta, index, slot as u32)?,
+            ));
+        }
+        for (name, index, slot, mut program) in programs {
+            let attached = attach::attach(
+                &mut program,
+                &attachments.pins,
+                name,
+                index,
+                slot,
+                options.xdp_mode,
+            )?;
+            if slot == 0 {
+                attach::pin_program(&mut program, &attachments.pins)?;
+            }
+            attachments.interfaces.push(attached);
+        }
+        Ok(attachments)
+    }
+
+    fn load(
+        &self,
+        maps: &Path,
+        layout: &Layout,
+        meta: &Meta,
+        index: u32,
+        slot: u32,
+    ) -> Result<Ebpf, DataplaneError> {
+        loader::load(&Terms {
+            maps,
+            layout,
+            meta,
+            interface: Some((slot, index)),
+            log_level: self.log_level,
+        })
+    }
+
+    /// Programs for every interface, on other tables.
+    pub fn reload(
+        &self,
+        maps: &Path,
+        layout: &Layout,
+        meta: &Meta,
+    ) -> Result<Vec<Ebpf>, DataplaneError> {
+        self.interfaces
+            .iter()
+            .map(|at| self.load(maps, layout, meta, at.index, at.slot))
+            .collect()
+    }
+
+    /// Puts the programs (in the interfaces' order) in the old ones' places. An interface that is gone
+    /// meanwhile is only warned of.
+    pub fn switch(&mut self, programs: Vec<Ebpf>) -> Result<(), DataplaneError> {
+        for (at, mut program) in self.interfaces.iter_mut().zip(programs) {
+            let pin = self.pins.link(&at.name);
+            if let Err(error) = attach::replace(loader::program(&mut program)?, &pin, &at.name) {
+                at.warning = format!("{} is not served any more: {error}", at.name);
+                tracing::error!("{}", at.warning);
+            }
+            if at.slot == 0 {
+                attach::pin_program(&mut program, &self.pins)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The interface of this name, or the first.
+    pub fn interface(&self, name: Option<&str>) -> Result<&Attachment, DataplaneError> {
+        let found = match name {
+            Some(name) => self.interfaces.iter().find(|at| at.name == name),
+            None => self.interfaces.first(),
+        };
+        found.ok_or_else(|| DataplaneError::NoInterface {
+            name: name.unwrap_or("(the first)").to_owned(),
+            attached: self
+                .interfaces
+                .iter()
+                .map(|at| at.name.as_str())
+                .collect::<Vec<_>>()
+                .join(", "),
+        })
+    }
+
+    /// The log's ring buffer.
+    pub fn log_map(&self) -> Result<aya::maps::MapData, DataplaneError> {
+        let path = self.pins.maps(self.generation).join(loader::LOG);
+        aya::maps::MapData::from_pin(&path).map_err(system(format!(
+            "opening the programs' log {}",
+            path.display()
+        )))
+    }
+}

@@ -1,0 +1,192 @@
+//! How a data plane is made.
+
+use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
+
+use super::layout::DEFAULT_FLOW_ENTRIES;
+
+/// Where pins go unless told otherwise.
+pub const DEFAULT_PINS: &str = "/sys/fs/bpf/lb-agent";
+
+/// How the program is attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum XdpMode {
+    /// Native, else generic with a warning.
+    #[default]
+    Auto,
+    /// In the driver, or not at all.
+    Native,
+    /// In the kernel's network stack: works everywhere and is several times slower.
+    Generic,
+}
+
+impl FromStr for XdpMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(XdpMode::Auto),
+            "native" => Ok(XdpMode::Native),
+            "generic" => Ok(XdpMode::Generic),
+            _ => Err(format!(
+                "{text:?} is no XDP mode; choose auto, native or generic"
+            )),
+        }
+    }
+}
+
+/// A network from which outer source addresses are taken: the host bits vary by flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourcePrefix {
+    address: IpAddr,
+    length: u8,
+}
+
+impl SourcePrefix {
+    /// The prefix; host bits of `address` are cleared.
+    ///
+    /// # Errors
+    /// If `length` is longer than an address of this family.
+    pub fn new(address: IpAddr, length: u8) -> Result<SourcePrefix, String> {
+        let longest = if address.is_ipv4() { 32 } else { 128 };
+        if length > longest {
+            return Err(format!(
+                "a prefix of {address} has a length of 0 to {longest}, not {length}"
+            ));
+        }
+        let address = match address {
+            IpAddr::V4(a) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
+                IpAddr::V4((u32::from(a) & mask).into())
+            }
+            IpAddr::V6(a) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
+                IpAddr::V6((u128::from(a) & mask).into())
+            }
+        };
+        Ok(SourcePrefix { address, length })
+    }
+
+    /// Its first address.
+    #[must_use]
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// The bits that vary: of the IPv4 address, or of the last 32 bits of the IPv6 address.
+    #[must_use]
+    pub fn host_mask(&self) -> u32 {
+        let fixed = match self.address {
+            IpAddr::V4(_) => u32::from(self.length),
+            IpAddr::V6(_) => u32::from(self.length).saturating_sub(96),
+        };
+        u32::MAX.checked_shr(fixed).unwrap_or(0)
+    }
+}
+
+impl FromStr for SourcePrefix {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let form =
+            || format!("{text:?} is no prefix; write ADDRESS/LENGTH, for example 198.18.0.0/16");
+        let (address, length) = text.split_once('/').ok_or_else(form)?;
+        SourcePrefix::new(
+            address.parse().map_err(|_| form())?,
+            length.parse().map_err(|_| form())?,
+        )
+    }
+}
+
+impl fmt::Display for SourcePrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.length)
+    }
+}
+
+/// What a data plane is made of.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Interfaces to attach to; the first one's program is pinned as `balancer`.
+    pub interfaces: Vec<String>,
+    /// Folder of the pins, on a BPF file system.
+    pub pins: PathBuf,
+    /// How to attach.
+    pub xdp_mode: XdpMode,
+    /// Flows the flow table has room for. Only heeded when the tables are first made.
+    pub flow_entries: u32,
+    /// Seed of the ring hash: the same on every balancer of a fleet.
+    pub ring_seed: u64,
+    /// Outer IPv4 source addresses. The default is of the network for benchmarks (RFC 2544): nobody's,
+    /// routed nowhere, and no reverse-path filter of a real sees it when `decap` takes the outer header
+    /// off. Where a network on the way drops such sources, give one address of the balancer (`/32`).
+    pub source_v4: SourcePrefix,
+    /// Outer IPv6 source addresses; likewise (RFC 5180).
+    pub source_v6: SourcePrefix,
+    /// Down to which level the programs' own log is written and passed to the `log` crate; `None` is off.
+    pub kernel_log: Option<log::Level>,
+}
+
+impl Options {
+    /// Defaults, for these interfaces.
+    #[must_use]
+    pub fn new(interfaces: Vec<String>) -> Options {
+        Options {
+            interfaces,
+            pins: DEFAULT_PINS.into(),
+            xdp_mode: XdpMode::Auto,
+            flow_entries: DEFAULT_FLOW_ENTRIES,
+            ring_seed: 0,
+            source_v4: SourcePrefix {
+                address: IpAddr::V4(std::net::Ipv4Addr::new(198, 18, 0, 0)),
+                length: 16,
+            },
+            source_v6: SourcePrefix {
+                address: IpAddr::V6(std::net::Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, 0)),
+                length: 96,
+            },
+            kernel_log: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_are_read() {
+        let prefix: SourcePrefix = "172.16.5.6/12".parse().unwrap();
+        assert_eq!(
+            (prefix.to_string().as_str(), prefix.host_mask()),
+            ("172.16.0.0/12", 0x000F_FFFF)
+        );
+        let one: SourcePrefix = "192.0.2.1/32".parse().unwrap();
+        assert_eq!(
+            (one.to_string().as_str(), one.host_mask()),
+            ("192.0.2.1/32", 0)
+        );
+        let any: SourcePrefix = "0.0.0.0/0".parse().unwrap();
+        assert_eq!(any.host_mask(), u32::MAX);
+        for (text, mask) in [
+            ("2001:db8::1/64", u32::MAX),
+            ("2001:db8::1/112", 0xFFFF),
+            ("2001:db8::1/128", 0),
+        ] {
+            assert_eq!(
+                text.parse::<SourcePrefix>().unwrap().host_mask(),
+                mask,
+                "{text}"
+            );
+        }
+        for text in [
+            "10.0.0.0",
+            "10.0.0.0/33",
+            "2001:db8::/129",
+            "x/8",
+            "10.0.0.0/-1",
+        ] {
+            assert!(text.parse::<SourcePrefix>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! The intent on disk: a redb database, one record per VIP.
+//!
+//! A commit is durable when it returns. The file is made under another name and then linked, so a crash never
+//! leaves half of one.
+
+use std::{
+    fs,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use lb_common::vip::VipAddress;
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError};
+use serde::{Deserialize, Serialize};
+
+use super::model::{Intent, RealSpec, Vip, VipSpec};
+use crate::{
+    dataplane::{Forward, Track},
+    ring::Algorithm,
+};
+
+/// Version of the tables and records below.
+pub const SCHEMA: u64 = 1;
+
+const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+const SCHEMA_KEY: &str = "schema";
+/// VIP as text → [`VipRecord`] as JSON.
+const VIPS: TableDefinition<&str, &[u8]> = TableDefinition::new("vips");
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VipRecord {
+    forward: Forward,
+    ring: Algorithm,
+    track: Track,
+    window_ms: u64,
+    slots: Option<u32>,
+    reals: Vec<RealRecord>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RealRecord {
+    address: IpAddr,
+    weight: u32,
+    drained: bool,
+}
+
+impl From<&Vip> for VipRecord {
+    fn from(vip: &Vip) -> Self {
+        VipRecord {
+            forward: vip.spec.forward,
+            ring: vip.spec.ring,
+            track: vip.spec.track,
+            window_ms: u64::try_from(vip.spec.window.as_millis()).unwrap_or(u64::MAX),
+            slots: vip.spec.slots,
+            reals: vip
+                .reals
+                .iter()
+                .map(|(address, real)| RealRecord {
+                    address: *address,
+                    weight: real.weight,
+                    drained: real.drained,
+                })
+                .collect(),
+        }
+    }
+}
+
+impl VipRecord {
+    fn into_vip(self, address: VipAddress) -> Vip {
+        Vip {
+            address,
+            spec: VipSpec {
+                forward: self.forward,
+                ring: self.ring,
+                track: self.track,
+                window: Duration::from_millis(self.window_ms),
+                slots: self.slots,
+            },
+            reals: self
+                .reals
+                .into_iter()
+                .map(|real| {
+                    (
+                        real.address,
+                        RealSpec {
+                            weight: real.weight,
+                            drained: real.drained,
+                        },
+                    )
+                })
+                .collect(),
+        }
+    }
+}
+
+/// What can go wrong with the database.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The state directory cannot be made.
+    #[error("making the state directory {path}: {source}; give another one with --state")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// Another agent has it open.
+    #[error(
+        "{path} is in use by another agent; stop it, or give this one a directory of its own with --state"
+    )]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It was written by another version.
+    #[error(
+        "{path} has schema {found}, this agent knows {SCHEMA}; run the agent that wrote it, or move the file away to \
+         start without VIPs"
+    )]
+    Schema {
+        /// The file.
+        path: PathBuf,
+        /// The version found; `unknown` if there is none.
+        found: String,
+    },
+    /// A record cannot be read.
+    #[error(
+        "{path}: the record of VIP {vip} cannot be read: {cause}; restore the file from a copy, or move it away"
+    )]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// Its key.
+        vip: String,
+        /// The cause.
+        cause: String,
+    },
+    /// The owner's thread cannot be made.
+    #[error("starting the thread that owns the store: {source}")]
+    Thread {
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The database failed.
+    #[error("{operation} {path}: {source}")]
+    Database {
+        /// What was tried.
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: Box<redb::Error>,
+    },
+}
+
+/// One VIP to write: as it is now, or gone.
+pub type Write<'a> = (VipAddress, Option<&'a Vip>);
+
+/// The open database.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    /// None after a failed commit: redb wants the file to be opened again.
+    database: Option<Database>,
+}
+
+impl Store {
+    /// Name of the database in the state directory.
+    pub const FILE: &'static str = "intent.redb";
+
+    /// Opens the database in this directory; makes both if they do not exist.
+    ///
+    /// # Errors
+    /// [`StoreError`]: in use, of another schema, or not readable.
+    pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        fs::create_dir_all(directory).map_err(|source| StoreError::Directory {
+            path: directory.to_owned(),
+            source,
+        })?;
+        let path = directory.join(Self::FILE);
+        if !path.exists() {
+            create(&path)?;
+        }
+        let database = open(&path)?;
+        let store = Store {
+            path,
+            database: Some(database),
+        };
+        store.check_schema()?;
+        Ok(store)
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn error<E: Into<redb::Error>>(
+        &self,
+        operation: &'static str,
+    ) -> impl Fn(E) -> StoreError + use<E> {
+        let path = self.path.clone();
+        move |source| StoreError::Database {
+            operation,
+            path: path.clone(),
+            source: Box::new(source.into()),
+        }
+    }
+
+    fn reader(&self) -> Result<redb::ReadTransaction, StoreError> {
+        match &self.database {
+            Some(database) => database.begin_read().map_err(self.error("reading")),
+            None => open(&self.path)?
+                .begin_read()
+                .map_err(self.error("reading")),
+        }
+    }
+
+    fn check_schema(&self) -> Result<(), StoreError> {
+        let refuse = |found: String| {
+            Err(StoreError::Schema {
+                path: self.path.clone(),
+                found,
+            })
+        };
+        let transaction = self.reader()?;
+        let meta = match transaction.open_table(META) {
+            Ok(meta) => meta,
+            Err(TableError::TableDoesNotExist(_) | TableError::TableTypeMismatch { .. }) => {
+                return refuse("unknown".into());
+            }
+            Err(error) => return Err(self.error("reading")(error)),
+        };
+        match meta
+            .get(SCHEMA_KEY)
+            .map_err(self.error("reading"))?
+            .map(|value| value.value())
+        {
+            Some(SCHEMA) => Ok(()),
+            Some(found) => refuse(found.to_string()),
+            None => refuse("unknown".into()),
+        }
+    }
+
+    /// Everything that is stored.
+    ///
+    /// # Errors
+    /// [`StoreError::Record`] or [`StoreError::Database`].
+    pub fn load(&self) -> Result<Intent, StoreError> {
+        let transaction = self.reader()?;
+        let table = transaction
+            .open_table(VIPS)
+            .map_err(self.error("reading"))?;
+        let mut vips = Vec::new();
+        for entry in table.iter().map_err(self.error("reading"))? {
+            let (key, value) = entry.map_err(self.error("reading"))?;
+            let record = |cause: String| StoreError::Record {
+                path: self.path.clone(),
+                vip: key.value().to_owned(),
+                cause,
+            };
+            let address: VipAddress = key
+                .value()
+                .parse()
+                .map_err(|error| record(format!("{error}")))?;
+            let stored: VipRecord =
+                serde_json::from_slice(value.value()).map_err(|error| record(error.to_string()))?;
+            vips.push(stored.into_vip(address));
+        }
+        Ok(vips.into_iter().collect())
+    }
+
+    /// Writes all of these, or none. When it returns without an error they are on disk; with one it is
+    /// not certain that they are not.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn commit<'a>(
+        &mut self,
+        writes: impl IntoIterator<Item = Write<'a>>,
+    ) -> Result<(), StoreError> {
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => open(&self.path)?,
+        };
+        write(&database, writes).map_err(self.error("writing"))?;
+        // After an error it is dropped, to be opened again next time.
+        self.database = Some(database);
+        Ok(())
+    }
+}
+
+fn write<'a>(
+    database: &Database,
+    writes: impl IntoIterator<Item = Write<'a>>,
+) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    {
+        let mut table = transaction.open_table(VIPS)?;
+        for (name, vip) in writes {
+            let key = name.to_string();
+            match vip {
+                Some(vip) => {
+                    let value = serde_json::to_vec(&VipRecord::from(vip))
+                        .map_err(|error| redb::Error::Io(std::io::Error::other(error)))?;
+                    table.insert(key.as_str(), value.as_slice())?;
+                }
+                None => {
+                    table.remove(key.as_str())?;
+                }
+            }
+        }
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+fn open(path: &Path) -> Result<Database, StoreError> {
+    Database::open(path).map_err(|error| match error {
+        redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse {
+            path: path.to_owned(),
+        },
+        other => StoreError::Database {
+            operation: "opening",
+            path: path.to_owned(),
+            source: Box::new(other.into()),
+        },
+    })
+}
+
+fn create(path: &Path) -> Result<(), StoreError> {
+    let failed = |source: redb::Error| StoreError::Database {
+        operation: "making",
+        path: path.to_owned(),
+        source: Box::new(source),
+    };
+    // The process's number keeps two agents that start at once apart.
+    let new = path.with_extension(format!("{}.new", std::process::id()));
+    let make = || -> Result<(), redb::Error> {
+        let database = Database::create(&new)?;
+        let transaction = database.begin_write()?;
+        transaction.open_table(META)?.insert(SCHEMA_KEY, SCHEMA)?;
+        transaction.open_table(VIPS)?;
+        transaction.commit()?;
+        drop(database);
+        // A hard link fails if another agent was faster; then theirs counts.
+        match fs::hard_link(&new, path) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(redb::Error::Io(error));
+            }
+            _ => {}
+        }
+        fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
+        Ok(())
+    };
+    let made = make();
+    // Whatever happened, this name is of no use any more.
+    let _ = fs::remove_file(&new);
+    made.map_err(failed)
+}
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

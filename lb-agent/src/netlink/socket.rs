@@ -1,0 +1,62 @@
+//! Asking the kernel one question at a time over rtnetlink.
+
+use std::io;
+
+use rtnetlink::{
+    packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
+    packet_route::RouteNetlinkMessage,
+    sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
+};
+
+/// A socket in the network namespace of the thread that made it.
+pub(crate) struct Requests {
+    socket: Socket,
+    sequence: u32,
+}
+
+impl Requests {
+    pub fn new() -> io::Result<Requests> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        Ok(Requests {
+            socket,
+            sequence: 0,
+        })
+    }
+
+    /// Sends a request and returns the first answer; the kernel's refusal is the error.
+    pub fn ask(
+        &mut self,
+        question: RouteNetlinkMessage,
+        flags: u16,
+    ) -> io::Result<Option<RouteNetlinkMessage>> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut message = NetlinkMessage::from(question);
+        message.header.flags = NLM_F_REQUEST | flags;
+        message.header.sequence_number = self.sequence;
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        self.socket.send(&bytes, 0)?;
+        loop {
+            let (bytes, _) = self.socket.recv_from_full()?;
+            let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&bytes)
+                .map_err(io::Error::other)?;
+            // The answer to a question that was given up.
+            if answer.header.sequence_number != self.sequence {
+                continue;
+            }
+            return match answer.payload {
+                NetlinkPayload::InnerMessage(inner) => Ok(Some(inner)),
+                NetlinkPayload::Error(error) if error.code.is_some() => Err(error.to_io()),
+                _ => Ok(None),
+            };
+        }
+    }
+
+    /// Sends an order and waits until the kernel has taken it.
+    pub fn order(&mut self, order: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+        self.ask(order, flags | NLM_F_ACK).map(|_| ())
+    }
+}

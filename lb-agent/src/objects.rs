@@ -1,0 +1,8 @@
+//! The kernel programs, as the build script made them.
+
+/// The balancer, `lb-ebpf/src/bin/balancer.rs`.
+pub static BALANCER: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/balancer"));
+/// The program for a real's interface, `lb-ebpf/src/bin/decap.rs`.
+pub static DECAP: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/decap"));
+/// The program that measures others, `lb-ebpf/src/bin/bench.rs`; `cargo xtask bench` loads it.
+pub static BENCH: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench"));

@@ -1,0 +1,226 @@
+//! The programs of one interface.
+
+use std::{fmt, net::IpAddr};
+
+use anyhow::{Context as _, bail};
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap, PerCpuArray},
+    programs::{SchedClassifier, TcAttachType, Xdp, tc},
+    util::KernelVersion,
+};
+use lb_common::decap::{
+    Reason, names,
+    segment::{Family, limit},
+};
+
+use super::{
+    XdpMode,
+    journal::{Change, Journal},
+};
+use crate::objects;
+
+/// The programs of one interface. They are detached when this is dropped.
+pub(super) struct Programs {
+    interface: String,
+    ebpf: Ebpf,
+}
+
+impl Programs {
+    /// Loads the programs for an interface, with these VIPs.
+    pub(super) fn load(interface: &str, vips: &[IpAddr]) -> anyhow::Result<Programs> {
+        let mut ebpf = Ebpf::load(objects::DECAP)
+            .with_context(|| format!("loading the programs for {interface} (this needs root)"))?;
+        let mut vips4: HashMap<_, [u8; 4], u32> = HashMap::try_from(
+            ebpf.map_mut(names::VIPS4)
+                .context("the program has no map VIPS4")?,
+        )?;
+        for address in vips {
+            if let IpAddr::V4(address) = address {
+                vips4
+                    .insert(address.octets(), 1, 0)
+                    .with_context(|| format!("telling the programs of {address}"))?;
+            }
+        }
+        let mut vips6: HashMap<_, [u8; 16], u32> = HashMap::try_from(
+            ebpf.map_mut(names::VIPS6)
+                .context("the program has no map VIPS6")?,
+        )?;
+        for address in vips {
+            if let IpAddr::V6(address) = address {
+                vips6
+                    .insert(address.octets(), 1, 0)
+                    .with_context(|| format!("telling the programs of {address}"))?;
+            }
+        }
+        Ok(Programs {
+            interface: interface.to_owned(),
+            ebpf,
+        })
+    }
+
+    /// Attaches the decapsulator; a warning if it runs in generic mode.
+    pub(super) fn attach_decap(&mut self, mode: XdpMode) -> anyhow::Result<Option<String>> {
+        let interface = &self.interface;
+        let program: &mut Xdp = self
+            .ebpf
+            .program_mut("decap")
+            .context("the object has no program decap")?
+            .try_into()?;
+        program
+            .load()
+            .context("the kernel refused the program decap")?;
+        let why = match mode {
+            XdpMode::Generic => "as asked for".to_owned(),
+            XdpMode::Auto | XdpMode::Native => {
+                match program.attach(interface, aya::programs::XdpMode::Driver) {
+                    Ok(_) => return Ok(None),
+                    Err(error) if mode == XdpMode::Native => {
+                        return Err(error).with_context(|| {
+                        format!(
+                            "attaching decap to {interface} in native mode (its driver must support XDP and no other \
+                             XDP program may be on it; --xdp-mode auto falls back to generic mode)"
+                        )
+                    });
+                    }
+                    Err(error) => format!("{:#}", anyhow::Error::from(error)),
+                }
+            }
+        };
+        program.attach(interface, aya::programs::XdpMode::Skb).with_context(|| {
+            format!(
+                "attaching decap to {interface} (another XDP program is on it? `ip link show {interface}` tells, \
+                 `ip link set {interface} xdp off` removes it)"
+            )
+        })?;
+        Ok(Some(format!(
+            "decap runs in generic XDP mode on {interface} ({why}): it works, but is several times slower"
+        )))
+    }
+
+    /// Attaches the program that lowers the segment size of what leaves by this interface.
+    pub(super) fn attach_clamp(&mut self, journal: &mut Journal) -> anyhow::Result<()> {
+        let interface = self.interface.clone();
+        let operation = || format!("attaching clamp to {interface}");
+        let links = KernelVersion::new(6, 6, 0);
+        let outlives = KernelVersion::current().context("asking for the kernel's version")? < links;
+        if outlives {
+            // Without a link the filter stays when the process is killed.
+            journal.record(Change::Filter {
+                interface: interface.clone(),
+            })?;
+            // Fails if there is one, as attaching does if there is none.
+            let _ = tc::qdisc_add_clsact(&interface);
+        }
+        let program: &mut SchedClassifier = self
+            .ebpf
+            .program_mut("clamp")
+            .context("the object has no program clamp")?
+            .try_into()?;
+        program
+            .load()
+            .context("the kernel refused the program clamp")?;
+        program
+            .attach(&interface, TcAttachType::Egress)
+            .with_context(operation)?;
+        Ok(())
+    }
+
+    /// Tells the program the interface's MTU.
+    pub(super) fn set_mtu(&mut self, mtu: u32) -> anyhow::Result<()> {
+        let mut segments: Array<_, u32> = Array::try_from(
+            self.ebpf
+                .map_mut(names::SEGMENTS)
+                .context("the program has no map SEGMENTS")?,
+        )?;
+        for family in [Family::V4, Family::V6] {
+            segments
+                .set(family as u32, limit(family, mtu), 0)
+                .with_context(|| {
+                    format!("telling the program of {} the segment size", self.interface)
+                })?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn interface(&self) -> &str {
+        &self.interface
+    }
+
+    /// The loaded decapsulator.
+    #[cfg(test)]
+    pub(super) fn xdp(&self) -> &Xdp {
+        self.ebpf.program("decap").unwrap().try_into().unwrap()
+    }
+
+    /// The decapsulator's counters.
+    pub(super) fn counters(&self) -> anyhow::Result<InterfaceCounters> {
+        let reasons: PerCpuArray<_, u64> = PerCpuArray::try_from(
+            self.ebpf
+                .map(names::REASONS)
+                .context("the program has no map REASONS")?,
+        )?;
+        let mut counters = InterfaceCounters {
+            interface: self.interface.clone(),
+            reasons: Vec::new(),
+        };
+        for &reason in Reason::ALL {
+            let frames = reasons
+                .get(&(reason as u32), 0)
+                .with_context(|| format!("reading the counters of {}", self.interface))?;
+            counters.reasons.push((reason, frames.iter().sum()));
+        }
+        Ok(counters)
+    }
+}
+
+/// Removes a filter that a process before this one left behind.
+pub(super) fn remove_filter(interface: &str) -> anyhow::Result<()> {
+    if nix::net::if_::if_nametoindex(interface).is_err() {
+        return Ok(());
+    }
+    match tc::qdisc_detach_program(interface, TcAttachType::Egress, "clamp") {
+        Ok(()) => Ok(()),
+        Err(tc::TcError::IoError(error)) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => bail!(
+            "removing the filter clamp from {interface}: {error}; `tc filter del dev {interface} egress` removes it"
+        ),
+    }
+}
+
+/// Frames that came in by an interface, by what became of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterfaceCounters {
+    /// The interface.
+    pub interface: String,
+    /// Every reason, by number; they add up to the frames received.
+    pub reasons: Vec<(Reason, u64)>,
+}
+
+impl InterfaceCounters {
+    /// Frames with this reason.
+    #[must_use]
+    pub fn of(&self, reason: Reason) -> u64 {
+        self.reasons
+            .iter()
+            .filter(|(other, _)| *other == reason)
+            .map(|(_, frames)| frames)
+            .sum()
+    }
+
+    /// All frames.
+    #[must_use]
+    pub fn frames(&self) -> u64 {
+        self.reasons.iter().map(|(_, frames)| frames).sum()
+    }
+}
+
+impl fmt::Display for InterfaceCounters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} frames={}", self.interface, self.frames())?;
+        for (reason, frames) in self.reasons.iter().filter(|(_, frames)| *frames > 0) {
+            write!(f, " {}={frames}", reason.name())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,127 @@
+//! What is changed, and that exactly that is undone.
+
+use std::fs;
+
+use super::*;
+
+#[test]
+fn a_strict_reverse_path_filter_becomes_loose_and_strict_again() {
+    run(async |lab: &Lab| {
+        for (all, own, wanted) in [
+            ("1", "0", "2"),
+            ("0", "1", "2"),
+            ("0", "0", "0"),
+            ("2", "1", "1"),
+        ] {
+            fs::write("/proc/sys/net/ipv4/conf/all/rp_filter", all).unwrap();
+            fs::write(
+                format!("/proc/sys/net/ipv4/conf/{INTERFACE}/rp_filter"),
+                own,
+            )
+            .unwrap();
+            let before = fingerprint();
+            let real = Real::set_up(&lab.options(&both())).await.unwrap();
+            assert_eq!(
+                setting(INTERFACE, "rp_filter"),
+                wanted,
+                "all {all}, own {own}"
+            );
+            assert_eq!(
+                (setting("all", "arp_ignore"), setting("all", "arp_announce")),
+                ("1".into(), "2".into())
+            );
+            real.finish().await.unwrap();
+            assert_eq!(fingerprint(), before);
+        }
+    });
+}
+
+#[test]
+fn what_a_killed_process_left_is_undone_by_the_next() {
+    run(async |lab: &Lab| {
+        // An address that was there before is not ours to remove.
+        ip(&format!("addr add {VIP6}/128 dev lo nodad"));
+        fs::write(
+            format!("/proc/sys/net/ipv4/conf/{INTERFACE}/rp_filter"),
+            "1",
+        )
+        .unwrap();
+        let before = fingerprint();
+        let first = Real::set_up(&lab.options(&both())).await.unwrap();
+        let refused = Real::set_up(&lab.options(&both()))
+            .await
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(
+            refused.contains("another `lb-agent real` runs"),
+            "{refused}"
+        );
+        // The kernel ends a killed process's lock and links, and nothing else; so does this.
+        drop(first);
+        assert!(ip("addr show dev lo").contains(VIP4));
+        assert_eq!(setting("all", "arp_ignore"), "1");
+
+        let other = address("192.0.2.11");
+        let second = Real::set_up(&lab.options(&[other])).await.unwrap();
+        assert!(
+            second.warnings()[0].contains("were undone now"),
+            "{:?}",
+            second.warnings()
+        );
+        let addresses = ip("addr show dev lo");
+        assert!(
+            addresses.contains("192.0.2.11") && !addresses.contains(VIP4),
+            "{addresses}"
+        );
+        second.finish().await.unwrap();
+        assert_eq!(fingerprint(), before);
+    });
+}
+
+#[test]
+fn what_others_changed_meanwhile_is_left_alone() {
+    run(async |lab: &Lab| {
+        let real = Real::set_up(&lab.options(&both())).await.unwrap();
+        fs::write("/proc/sys/net/ipv4/conf/all/arp_ignore", "2").unwrap();
+        ip(&format!("addr del {VIP4}/32 dev lo"));
+        real.finish().await.unwrap();
+        assert_eq!(setting("all", "arp_ignore"), "2");
+        assert_eq!(setting("all", "arp_announce"), "0");
+    });
+}
+
+#[test]
+fn a_failure_half_way_leaves_nothing() {
+    run(async |lab: &Lab| {
+        ip("link set lo down");
+        let before = fingerprint();
+        let missing = Options {
+            interfaces: vec!["lbnone0".into()],
+            ..lab.options(&both())
+        };
+        let error = format!("{:#}", Real::set_up(&missing).await.err().unwrap());
+        assert!(error.contains("lbnone0"), "{error}");
+        // Nothing can be attached where a program is already.
+        let other = Real::set_up(&Options {
+            state: None,
+            ..lab.options(&both())
+        })
+        .await
+        .unwrap();
+        let between = fingerprint();
+        let error = format!(
+            "{:#}",
+            Real::set_up(&lab.options(&[address("192.0.2.11")]))
+                .await
+                .err()
+                .unwrap()
+        );
+        assert!(error.contains("attaching decap"), "{error}");
+        assert_eq!(fingerprint(), between);
+        other.finish().await.unwrap();
+        assert_eq!(fingerprint(), before);
+        let folder = journal::default_folder().unwrap();
+        fs::remove_dir_all(folder).unwrap();
+    });
+}

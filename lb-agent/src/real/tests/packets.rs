@@ -1,0 +1,186 @@
+//! Packets on their way in, and segment sizes on their way out.
+
+use std::{fs, net::TcpListener};
+
+use etherparse::TcpOptionElement;
+use lb_common::decap::Reason;
+
+use super::*;
+
+#[test]
+fn packets_of_all_families_reach_the_vips_sockets() {
+    run(async |lab: &Lab| {
+        let before = fingerprint();
+        let real = Real::set_up(&lab.options(&both())).await.unwrap();
+        assert_eq!(real.warnings(), &[] as &[String]);
+        assert!(
+            ip(&format!("link show {INTERFACE}")).contains("xdp "),
+            "native mode"
+        );
+        all_families_arrive(lab);
+        let counters = &real.counters().unwrap()[0];
+        for reason in [
+            Reason::Ip4InIp4,
+            Reason::Ip6InIp4,
+            Reason::Ip4InIp6,
+            Reason::Ip6InIp6,
+        ] {
+            assert_eq!(counters.of(reason), 1, "{counters}");
+        }
+        real.finish().await.unwrap();
+        assert_eq!(fingerprint(), before);
+        assert!(!lab.state_folder().join("real.json").exists());
+    });
+}
+
+#[test]
+fn generic_mode_works_and_says_so() {
+    run(async |lab: &Lab| {
+        let options = Options {
+            xdp_mode: XdpMode::Generic,
+            ..lab.options(&both())
+        };
+        let real = Real::set_up(&options).await.unwrap();
+        assert!(
+            real.warnings()[0].contains("generic"),
+            "{:?}",
+            real.warnings()
+        );
+        all_families_arrive(lab);
+        real.finish().await.unwrap();
+    });
+}
+
+#[test]
+fn other_traffic_passes_and_every_frame_is_counted() {
+    run(async |lab: &Lab| {
+        let real = Real::set_up(&lab.options(&both())).await.unwrap();
+        let own = address("10.9.0.2");
+        let (socket, port) = listen(own);
+        let bare = [
+            &REAL_MAC[..],
+            &CLIENT_MAC,
+            &[8, 0],
+            &udp(own, port, b"plain"),
+        ]
+        .concat();
+        let stranger = address("192.0.2.99");
+        lab.send(&encapsulated(false, stranger, &udp(stranger, port, b"x")));
+        let mut fragment = encapsulated(false, address(VIP4), &udp(address(VIP4), port, b"x"));
+        fragment[20] |= 0x20;
+        lab.send(&fragment);
+        lab.send(&bare);
+        let mut buffer = [0; 10];
+        let length = socket.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..length], b"plain");
+        let counters = &real.counters().unwrap()[0];
+        assert_eq!(counters.of(Reason::NotVip), 1, "{counters}");
+        assert_eq!(counters.of(Reason::Fragment), 1, "{counters}");
+        assert!(counters.of(Reason::NotTunnel) >= 1, "{counters}");
+        assert_eq!(
+            counters.frames(),
+            counters
+                .reasons
+                .iter()
+                .map(|(_, frames)| frames)
+                .sum::<u64>()
+        );
+        assert!(counters.to_string().contains("not_vip=1"), "{counters}");
+        real.finish().await.unwrap();
+    });
+}
+
+/// Opens a connection from the client and returns the segment size of the SYN-ACK, its checksum checked.
+fn announced(lab: &Lab, vip: IpAddr, port: u16, client_port: u16, tunnel: bool) -> u16 {
+    let mut packet = Vec::new();
+    to(vip)
+        .tcp(client_port, port, 1_000, 64_000)
+        .syn()
+        .options(&[TcpOptionElement::MaximumSegmentSize(1_460)])
+        .unwrap()
+        .write(&mut packet, &[])
+        .unwrap();
+    if tunnel {
+        lab.send(&encapsulated(false, vip, &packet));
+    } else {
+        let ether_type: &[u8] = if vip.is_ipv4() {
+            &[8, 0]
+        } else {
+            &[0x86, 0xDD]
+        };
+        lab.send(&[&REAL_MAC[..], &CLIENT_MAC, ether_type, &packet].concat());
+    }
+    lab.receive("SYN-ACK", |frame| {
+        let parsed = etherparse::PacketHeaders::from_ethernet_slice(frame).ok()?;
+        let Some(etherparse::TransportHeader::Tcp(tcp)) = parsed.transport else {
+            return None;
+        };
+        if !(tcp.syn && tcp.ack && tcp.destination_port == client_port) {
+            return None;
+        }
+        let sum = match parsed.net {
+            Some(etherparse::NetHeaders::Ipv4(ip, _)) => tcp.calc_checksum_ipv4(&ip, &[]).unwrap(),
+            Some(etherparse::NetHeaders::Ipv6(ip, _)) => tcp.calc_checksum_ipv6(&ip, &[]).unwrap(),
+            _ => return None,
+        };
+        assert_eq!(tcp.checksum, sum, "checksum of the SYN-ACK");
+        tcp.options_iterator()
+            .find_map(|option| match option.unwrap() {
+                TcpOptionElement::MaximumSegmentSize(size) => Some(size),
+                _ => None,
+            })
+    })
+}
+
+#[test]
+fn segments_leave_room_for_the_outer_header() {
+    run(async |lab: &Lab| {
+        let mut real = Real::set_up(&lab.options(&both())).await.unwrap();
+        for (vip, size) in [(VIP4, 1_420), (VIP6, 1_400)] {
+            let server = TcpListener::bind((address(vip), 0)).unwrap();
+            let port = server.local_addr().unwrap().port();
+            assert_eq!(announced(lab, address(vip), port, 50_001, true), size);
+        }
+        // The host's other connections are not touched.
+        let server = TcpListener::bind("10.9.0.2:0").unwrap();
+        assert_eq!(
+            announced(
+                lab,
+                address("10.9.0.2"),
+                server.local_addr().unwrap().port(),
+                50_002,
+                false
+            ),
+            1_460
+        );
+        // The MTU is followed.
+        ip(&format!("link set {INTERFACE} mtu 1400"));
+        real.follow_mtu().await.unwrap();
+        let server = TcpListener::bind((address(VIP4), 0)).unwrap();
+        assert_eq!(
+            announced(
+                lab,
+                address(VIP4),
+                server.local_addr().unwrap().port(),
+                50_003,
+                true
+            ),
+            1_320
+        );
+        real.finish().await.unwrap();
+    });
+}
+
+#[test]
+fn packets_whose_way_back_leads_elsewhere_are_taken() {
+    run(async |lab: &Lab| {
+        fs::write("/proc/sys/net/ipv4/conf/all/rp_filter", "1").unwrap();
+        // The way back to the client leads to another interface than the packets come in by.
+        ip("link add lbother0 type veth peer name lbother1");
+        ip("link set lbother0 up");
+        ip("route add 198.51.100.0/24 dev lbother0");
+        let real = Real::set_up(&lab.options(&both())).await.unwrap();
+        all_families_arrive(lab);
+        real.finish().await.unwrap();
+    });
+}
