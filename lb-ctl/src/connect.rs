@@ -1,0 +1,205 @@
+//! The way to the agent: a Unix socket, or TCP where the agent listens there.
+
+use std::{
+    fmt, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use hyper_util::rt::TokioIo;
+use lb_proto::v1::balancer_client::BalancerClient;
+use tokio::net::UnixStream;
+use tonic::transport::{Channel, Uri};
+
+use crate::failure::Failure;
+
+/// A list of all VIPs with all reals that fit the tables takes some megabytes.
+const MAX_ANSWER: usize = 64 << 20;
+/// How long a host may take to answer. A Unix socket answers at once or never.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The client of the API.
+pub type Client = BalancerClient<Channel>;
+
+/// Where the agent listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A socket in the file system.
+    Unix(PathBuf),
+    /// HTTP/2 without TLS.
+    Http(Uri),
+}
+
+impl FromStr for Endpoint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const FORM: &str = "write unix:PATH or http://HOST:PORT";
+        if let Some(path) = text.strip_prefix("unix:") {
+            // `unix:///run/x` has an empty host and the path `/run/x`.
+            let path = path.strip_prefix("//").unwrap_or(path);
+            if path.is_empty() {
+                return Err(format!("no path of a socket; {FORM}"));
+            }
+            return Ok(Endpoint::Unix(PathBuf::from(path)));
+        }
+        if text.starts_with("http://") {
+            let uri: Uri = text.parse().map_err(|error| format!("{error}; {FORM}"))?;
+            if uri.port().is_none() {
+                return Err(format!("no port; {FORM}"));
+            }
+            return Ok(Endpoint::Http(uri));
+        }
+        Err(FORM.to_owned())
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Unix(path) => write!(f, "unix:{}", path.display()),
+            Endpoint::Http(uri) => write!(f, "{uri}"),
+        }
+    }
+}
+
+/// Connects.
+///
+/// # Errors
+/// [`Failure::Unreachable`] with what was tried and what to do.
+pub async fn connect(endpoint: &Endpoint) -> Result<Client, Failure> {
+    let channel = match endpoint {
+        Endpoint::Unix(path) => unix(endpoint, path).await?,
+        Endpoint::Http(uri) => Channel::builder(uri.clone())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .connect()
+            .await
+            .map_err(|error| Failure::Unreachable {
+                endpoint: endpoint.to_string(),
+                reason: innermost(&error),
+                advice: START.to_owned(),
+            })?,
+    };
+    Ok(BalancerClient::new(channel).max_decoding_message_size(MAX_ANSWER))
+}
+
+const START: &str = "start the agent with `lb-agent run --iface IFACE`, or say where it listens with --endpoint or LB_ENDPOINT";
+
+async fn unix(endpoint: &Endpoint, path: &Path) -> Result<Channel, Failure> {
+    let unreachable = |reason: String, advice: String| Failure::Unreachable {
+        endpoint: endpoint.to_string(),
+        reason,
+        advice,
+    };
+    // Connected here and handed on, because the transport does not tell why it could not.
+    let stream = UnixStream::connect(path)
+        .await
+        .map_err(|error| unreachable(error.to_string(), advice(path, &error)))?;
+    let first = Arc::new(Mutex::new(Some(stream)));
+    let again = path.to_owned();
+    let connector = tower::service_fn(move |_: Uri| {
+        let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let again = again.clone();
+        async move {
+            let stream = match first {
+                Some(stream) => stream,
+                None => UnixStream::connect(again).await?,
+            };
+            Ok::<_, io::Error>(TokioIo::new(stream))
+        }
+    });
+    // The name of a host is asked for and not used.
+    Channel::from_static("http://lb-agent")
+        .connect_with_connector(connector)
+        .await
+        .map_err(|error| {
+            unreachable(
+                innermost(&error),
+                "what listens there does not speak gRPC: is it the agent's socket?".to_owned(),
+            )
+        })
+}
+
+/// What an operator can do about it.
+fn advice(path: &Path, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => format!("there is no such socket: {START}"),
+        io::ErrorKind::ConnectionRefused => {
+            format!("the socket is there but no agent behind it, it may have crashed: {START}")
+        }
+        io::ErrorKind::PermissionDenied => match group_of(path) {
+            Some(group) => {
+                format!("run it as root, or as a member of the socket's group `{group}`")
+            }
+            None => "run it as root, or as a member of the socket's group".to_owned(),
+        },
+        _ => START.to_owned(),
+    }
+}
+
+/// The name of the group that owns a file, else its number.
+fn group_of(path: &Path) -> Option<String> {
+    let id = std::fs::metadata(path).ok()?.gid().to_string();
+    let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
+    let name = groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1) == Some(id.as_str())).then(|| name.to_owned())
+    });
+    Some(name.unwrap_or(id))
+}
+
+/// The last cause: the transport's own errors only say "transport error".
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_read_and_written() {
+        for (text, written) in [
+            ("unix:/run/lb-agent/api.sock", "unix:/run/lb-agent/api.sock"),
+            (
+                "unix:///run/lb-agent/api.sock",
+                "unix:/run/lb-agent/api.sock",
+            ),
+            ("unix:api.sock", "unix:api.sock"),
+            ("http://127.0.0.1:7000", "http://127.0.0.1:7000/"),
+            ("http://[::1]:7000", "http://[::1]:7000/"),
+        ] {
+            assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), written);
+        }
+    }
+
+    #[test]
+    fn what_is_no_endpoint_is_refused() {
+        for text in [
+            "",
+            "unix:",
+            "unix://",
+            "/run/x",
+            "https://host:1",
+            "http://host",
+            "http://",
+            "http://a b:1",
+        ] {
+            assert!(
+                text.parse::<Endpoint>()
+                    .unwrap_err()
+                    .contains("write unix:PATH"),
+                "{text}"
+            );
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! `lbctl`, a thin client of the API `lb.v1`: it reads what was typed, asks the agent, and prints the
+//! answer. What is allowed and what it means is the agent's to say.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+mod cli;
+mod connect;
+mod failure;
+mod names;
+mod output;
+mod values;
+mod verbs;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("lbctl: cannot start the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(verbs::run(cli));
+    // A thread that waits for standard input is not waited for.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if let Some(text) = failure.report() {
+                eprintln!("lbctl: {text}");
+            }
+            ExitCode::from(failure.status())
+        }
+    }
+}

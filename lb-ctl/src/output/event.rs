@@ -1,0 +1,99 @@
+//! Changes, of `watch`.
+
+use lb_proto::v1::{self, watch_event};
+use serde::Serialize;
+
+use super::{
+    Human,
+    vip::{Real, Vip},
+};
+use crate::names;
+
+/// What `watch` prints, for each event.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct Event {
+    /// When, RFC 3339.
+    pub time: Option<String>,
+    /// snapshot, snapshot_end, vip_added, vip_changed, vip_deleted, real_added, real_changed,
+    /// real_deleted, or unknown for one that a newer agent sends.
+    pub event: &'static str,
+    /// What caused it.
+    pub cause: String,
+    /// What it is about.
+    #[serde(flatten)]
+    pub subject: Subject,
+}
+
+/// What an event is about. In each, `vip` is the VIP's name.
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Subject {
+    /// Nothing in particular.
+    Nothing {},
+    /// A VIP as it is now.
+    Vip(Vip),
+    /// A VIP that is no more.
+    Name {
+        /// Its name.
+        vip: String,
+    },
+    /// A real as it is now, or as it was when it was deleted.
+    Real {
+        /// Its VIP's name.
+        vip: String,
+        /// The real.
+        real: Option<Real>,
+    },
+}
+
+impl From<&v1::WatchEvent> for Event {
+    fn from(event: &v1::WatchEvent) -> Self {
+        let of_real = |event: &v1::RealEvent| Subject::Real {
+            vip: names::vip(event.vip.as_ref()),
+            real: event.real.as_ref().map(Real::from),
+        };
+        let (name, subject) = match &event.event {
+            None => ("unknown", Subject::Nothing {}),
+            Some(watch_event::Event::Snapshot(vip)) => ("snapshot", Subject::Vip(vip.into())),
+            Some(watch_event::Event::SnapshotEnd(_)) => ("snapshot_end", Subject::Nothing {}),
+            Some(watch_event::Event::VipAdded(vip)) => ("vip_added", Subject::Vip(vip.into())),
+            Some(watch_event::Event::VipChanged(vip)) => ("vip_changed", Subject::Vip(vip.into())),
+            Some(watch_event::Event::VipDeleted(id)) => (
+                "vip_deleted",
+                Subject::Name {
+                    vip: names::vip(Some(id)),
+                },
+            ),
+            Some(watch_event::Event::RealAdded(real)) => ("real_added", of_real(real)),
+            Some(watch_event::Event::RealChanged(real)) => ("real_changed", of_real(real)),
+            Some(watch_event::Event::RealDeleted(real)) => ("real_deleted", of_real(real)),
+        };
+        Event {
+            time: event.time.map(|time| time.to_string()),
+            event: name,
+            cause: event.cause.clone(),
+            subject,
+        }
+    }
+}
+
+impl Human for Event {
+    fn human(&self) -> String {
+        let mut text = format!("{} {}", self.time.as_deref().unwrap_or("-"), self.event);
+        match &self.subject {
+            Subject::Nothing {} => {}
+            Subject::Vip(vip) => text += &format!(" {}", vip.human().trim_end()),
+            Subject::Name { vip } => text += &format!(" VIP {vip}"),
+            Subject::Real { vip, real } => {
+                text += &format!(" VIP {vip}");
+                if let Some(real) = real {
+                    text += &format!(" {}", real.human().trim_end());
+                }
+            }
+        }
+        if !self.cause.is_empty() {
+            text += &format!(" ({})", self.cause);
+        }
+        text + "\n"
+    }
+}

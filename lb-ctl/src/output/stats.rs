@@ -1,0 +1,270 @@
+//! Counters, of `stats`.
+
+use lb_proto::v1;
+use serde::Serialize;
+
+use super::{Human, table};
+use crate::names;
+
+/// What was forwarded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    /// IP packets.
+    pub packets: u64,
+    /// Of the packets as they came in, without Ethernet and outer headers.
+    pub bytes: u64,
+    /// TCP: SYN packets; UDP: entries made in the flow table.
+    pub opened: u64,
+    /// TCP: FIN and RST packets from clients.
+    pub closed: u64,
+}
+
+impl From<Option<v1::Counters>> for Counters {
+    fn from(counters: Option<v1::Counters>) -> Self {
+        let counters = counters.unwrap_or_default();
+        Counters {
+            packets: counters.packets,
+            bytes: counters.bytes,
+            opened: counters.opened,
+            closed: counters.closed,
+        }
+    }
+}
+
+/// Of one real of one VIP.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct RealStats {
+    /// Its address.
+    pub address: String,
+    /// As configured.
+    pub weight: u32,
+    /// What steering makes of it.
+    pub effective_weight: u32,
+    /// active, draining or unreachable.
+    pub state: &'static str,
+    /// Of the ring, 0 to 1.
+    pub share: f64,
+    /// Live flows.
+    pub flows: u64,
+    /// False where `flows` is an estimate.
+    pub flows_exact: bool,
+    /// What was forwarded to it.
+    #[serde(flatten)]
+    pub counters: Counters,
+}
+
+/// Of one VIP.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct VipStats {
+    /// Its name.
+    pub vip: String,
+    /// What was forwarded, to reals that are no more, too.
+    #[serde(flatten)]
+    pub counters: Counters,
+    /// Packets for it that were dropped.
+    pub dropped_packets: u64,
+    /// Their bytes.
+    pub dropped_bytes: u64,
+    /// In the agent's order.
+    pub reals: Vec<RealStats>,
+}
+
+/// How often one way out was taken.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct ReasonCount {
+    /// Its name.
+    pub reason: String,
+    /// pass, tx, redirect or drop.
+    pub verdict: String,
+    /// How often.
+    pub frames: u64,
+}
+
+/// Of one interface.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct InterfaceStats {
+    /// Its name.
+    pub name: String,
+    /// Received: the sum of the reasons.
+    pub frames: u64,
+    /// What became of them.
+    pub reasons: Vec<ReasonCount>,
+}
+
+/// Of the flow table.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+pub struct FlowTable {
+    /// Entries there is room for.
+    pub capacity: u64,
+    /// Entries in use.
+    pub used: u64,
+    /// Entries made.
+    pub inserted: u64,
+    /// Live entries that had to give way.
+    pub evicted: u64,
+    /// Look-ups that found an entry.
+    pub hits: u64,
+    /// Look-ups that found none.
+    pub misses: u64,
+}
+
+/// What `stats` prints.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct Stats {
+    /// When the counters were read, RFC 3339.
+    pub time: Option<String>,
+    /// One for each VIP.
+    pub vips: Vec<VipStats>,
+    /// One for each interface.
+    pub interfaces: Vec<InterfaceStats>,
+    /// The flow table.
+    pub flow_table: FlowTable,
+}
+
+impl From<&v1::Stats> for Stats {
+    fn from(stats: &v1::Stats) -> Self {
+        let flow_table = stats.flow_table.unwrap_or_default();
+        Stats {
+            time: stats.time.map(|time| time.to_string()),
+            vips: stats.vips.iter().map(VipStats::from).collect(),
+            interfaces: stats.interfaces.iter().map(InterfaceStats::from).collect(),
+            flow_table: FlowTable {
+                capacity: flow_table.capacity,
+                used: flow_table.used,
+                inserted: flow_table.inserted,
+                evicted: flow_table.evicted,
+                hits: flow_table.hits,
+                misses: flow_table.misses,
+            },
+        }
+    }
+}
+
+impl From<&v1::VipStats> for VipStats {
+    fn from(vip: &v1::VipStats) -> Self {
+        VipStats {
+            vip: names::vip(vip.id.as_ref()),
+            counters: vip.counters.into(),
+            dropped_packets: vip.dropped_packets,
+            dropped_bytes: vip.dropped_bytes,
+            reals: vip.reals.iter().map(RealStats::from).collect(),
+        }
+    }
+}
+
+impl From<&v1::RealStats> for RealStats {
+    fn from(real: &v1::RealStats) -> Self {
+        RealStats {
+            address: real.address.clone(),
+            weight: real.weight,
+            effective_weight: real.effective_weight,
+            state: names::state(real.state()),
+            share: real.share,
+            flows: real.flows,
+            flows_exact: real.flows_exact,
+            counters: real.counters.into(),
+        }
+    }
+}
+
+impl From<&v1::InterfaceStats> for InterfaceStats {
+    fn from(interface: &v1::InterfaceStats) -> Self {
+        let reason = |count: &v1::ReasonCount| ReasonCount {
+            reason: count.reason.clone(),
+            verdict: count.verdict.clone(),
+            frames: count.frames,
+        };
+        InterfaceStats {
+            name: interface.name.clone(),
+            frames: interface.reasons.iter().map(|count| count.frames).sum(),
+            reasons: interface.reasons.iter().map(reason).collect(),
+        }
+    }
+}
+
+impl Human for Stats {
+    fn human(&self) -> String {
+        let mut rows = Vec::new();
+        for vip in &self.vips {
+            rows.push(row(
+                &vip.vip,
+                ["", "", "", ""].map(str::to_owned),
+                vip.counters,
+                vip.dropped_packets.to_string(),
+            ));
+            for real in &vip.reals {
+                let facts = [
+                    real.effective_weight.to_string(),
+                    real.state.to_owned(),
+                    table::percent(real.share),
+                    table::flows(real.flows, real.flows_exact),
+                ];
+                rows.push(row(
+                    &format!("  {}", real.address),
+                    facts,
+                    real.counters,
+                    String::new(),
+                ));
+            }
+        }
+        let columns = [
+            ("VIP, REAL", false),
+            ("WEIGHT", true),
+            ("STATE", false),
+            ("SHARE", true),
+            ("FLOWS", true),
+            ("PACKETS", true),
+            ("BYTES", true),
+            ("OPENED", true),
+            ("CLOSED", true),
+            ("DROPPED", true),
+        ];
+        let mut text = table::layout(&columns, rows);
+        let reasons = self.interfaces.iter().flat_map(|interface| {
+            interface
+                .reasons
+                .iter()
+                .filter(|count| count.frames > 0)
+                .map(|count| {
+                    vec![
+                        interface.name.clone(),
+                        count.reason.clone(),
+                        count.verdict.clone(),
+                        count.frames.to_string(),
+                    ]
+                })
+        });
+        text += "\n";
+        text += &table::layout(
+            &[
+                ("INTERFACE", false),
+                ("REASON", false),
+                ("VERDICT", false),
+                ("FRAMES", true),
+            ],
+            reasons,
+        );
+        let flows = &self.flow_table;
+        text += &format!(
+            "\nflow table: {} of {} entries, {} inserted, {} evicted, {} hits, {} misses\n",
+            flows.used, flows.capacity, flows.inserted, flows.evicted, flows.hits, flows.misses
+        );
+        text
+    }
+}
+
+fn row(name: &str, facts: [String; 4], counters: Counters, dropped: String) -> Vec<String> {
+    let mut row = vec![name.to_owned()];
+    row.extend(facts);
+    row.extend(
+        [
+            counters.packets,
+            counters.bytes,
+            counters.opened,
+            counters.closed,
+        ]
+        .map(|n| n.to_string()),
+    );
+    row.push(dropped);
+    row
+}

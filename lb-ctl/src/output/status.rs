@@ -1,0 +1,157 @@
+//! The agent and its tables, of `status`.
+
+use lb_proto::v1;
+use serde::Serialize;
+
+use super::{Human, table};
+
+/// An interface the program is attached to.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Its number in the kernel.
+    pub index: u32,
+    /// native or generic.
+    pub xdp_mode: String,
+    /// Why it is not native and what to do; empty when it is.
+    pub warning: String,
+}
+
+/// How full a table is.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct TableUse {
+    /// Its name.
+    pub name: String,
+    /// Entries in use.
+    pub used: u64,
+    /// Entries there is room for.
+    pub capacity: u64,
+    /// Memory it takes.
+    pub bytes: u64,
+}
+
+/// What `status` prints.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct Status {
+    /// The agent's version.
+    pub version: String,
+    /// When it started, RFC 3339.
+    pub started: Option<String>,
+    /// Where the program is attached.
+    pub interfaces: Vec<Interface>,
+    /// How many there are.
+    pub vips: u32,
+    /// How many there are.
+    pub reals: u32,
+    /// Of all rings.
+    pub slots: u64,
+    /// Slots that look up the flow table.
+    pub unsettled_slots: u64,
+    /// The kernel's tables.
+    pub tables: Vec<TableUse>,
+    /// Of all tables, bytes.
+    pub kernel_memory: u64,
+    /// Of the pinned tables.
+    pub layout: u32,
+    /// How often the pinned tables were made anew.
+    pub generation: u32,
+    /// Whether tables of an earlier agent were adopted at start.
+    pub adopted: bool,
+    /// What an operator should know.
+    pub warnings: Vec<String>,
+}
+
+impl From<&v1::Status> for Status {
+    fn from(status: &v1::Status) -> Self {
+        let interface = |interface: &v1::InterfaceStatus| Interface {
+            name: interface.name.clone(),
+            index: interface.index,
+            xdp_mode: interface.xdp_mode.clone(),
+            warning: interface.warning.clone(),
+        };
+        let table = |table: &v1::TableUse| TableUse {
+            name: table.name.clone(),
+            used: table.used,
+            capacity: table.capacity,
+            bytes: table.bytes,
+        };
+        Status {
+            version: status.version.clone(),
+            started: status.started.map(|time| time.to_string()),
+            interfaces: status.interfaces.iter().map(interface).collect(),
+            vips: status.vips,
+            reals: status.reals,
+            slots: status.slots,
+            unsettled_slots: status.unsettled_slots,
+            tables: status.tables.iter().map(table).collect(),
+            kernel_memory: status.kernel_memory,
+            layout: status.layout,
+            generation: status.generation,
+            adopted: status.adopted,
+            warnings: status.warnings.clone(),
+        }
+    }
+}
+
+impl Human for Status {
+    fn human(&self) -> String {
+        let mut text = String::new();
+        for warning in &self.warnings {
+            text += &format!("WARNING: {warning}\n");
+        }
+        for interface in self
+            .interfaces
+            .iter()
+            .filter(|interface| !interface.warning.is_empty())
+        {
+            text += &format!("WARNING: {}: {}\n", interface.name, interface.warning);
+        }
+        let adopted = if self.adopted {
+            "adopted from an earlier agent"
+        } else {
+            "made anew"
+        };
+        text += &format!(
+            "lb-agent {}, started {}\n{} VIPs, {} reals; {} slots, {} of them unsettled\n\
+             tables of layout {}, generation {}, {adopted}; {} of kernel memory\n\n",
+            self.version,
+            self.started.as_deref().unwrap_or("at an unknown time"),
+            self.vips,
+            self.reals,
+            self.slots,
+            self.unsettled_slots,
+            self.layout,
+            self.generation,
+            table::bytes(self.kernel_memory)
+        );
+        text += &table::layout(
+            &[("INTERFACE", false), ("INDEX", true), ("XDP", false)],
+            self.interfaces.iter().map(|interface| {
+                vec![
+                    interface.name.clone(),
+                    interface.index.to_string(),
+                    interface.xdp_mode.clone(),
+                ]
+            }),
+        );
+        text += "\n";
+        text += &table::layout(
+            &[
+                ("TABLE", false),
+                ("USED", true),
+                ("CAPACITY", true),
+                ("MEMORY", true),
+            ],
+            self.tables.iter().map(|table| {
+                vec![
+                    table.name.clone(),
+                    table.used.to_string(),
+                    table.capacity.to_string(),
+                    table::bytes(table.bytes),
+                ]
+            }),
+        );
+        text
+    }
+}

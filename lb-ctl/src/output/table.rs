@@ -1,0 +1,111 @@
+//! Plain tables: no lines, columns by blanks, so that awk and people can read them.
+
+use comfy_table::{CellAlignment, Table, presets};
+
+/// A column's heading, and whether it holds numbers, which stand on the right.
+pub type Column = (&'static str, bool);
+
+/// Lays out rows; ends with a newline.
+#[must_use]
+pub fn layout(columns: &[Column], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_header(columns.iter().map(|(name, _)| *name));
+    for row in rows {
+        table.add_row(row);
+    }
+    for (column, (_, number)) in table.column_iter_mut().zip(columns) {
+        column.set_padding((0, 2));
+        if *number {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.trim_fmt() + "\n"
+}
+
+/// A share of one as percent.
+#[must_use]
+pub fn percent(share: f64) -> String {
+    format!("{:.2} %", share * 100.0)
+}
+
+/// A number of flows, marked where it is an estimate.
+#[must_use]
+pub fn flows(flows: u64, exact: bool) -> String {
+    if exact {
+        flows.to_string()
+    } else {
+        format!("~{flows}")
+    }
+}
+
+/// A number of things.
+#[must_use]
+pub fn count(number: usize, noun: &str) -> String {
+    if number == 1 {
+        format!("1 {noun}")
+    } else {
+        format!("{number} {noun}s")
+    }
+}
+
+/// Bytes in the unit that leaves at most four digits before the point.
+#[must_use]
+pub fn bytes(bytes: u64) -> String {
+    scaled(
+        bytes as f64,
+        &["B", "KiB", "MiB", "GiB", "TiB", "PiB"],
+        1024.0,
+    )
+}
+
+/// A rate in thousands, millions, ...
+#[must_use]
+pub fn rate(rate: f64) -> String {
+    scaled(rate, &["", "k", "M", "G", "T"], 1000.0)
+        .trim_end()
+        .to_owned()
+}
+
+fn scaled(mut value: f64, units: &[&str], step: f64) -> String {
+    let mut unit = 0;
+    while value >= step && unit + 1 < units.len() {
+        value /= step;
+        unit += 1;
+    }
+    let digits = if unit == 0 { 0 } else { 1 };
+    format!("{value:.digits$} {}", units[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_have_plain_columns() {
+        assert_eq!(
+            layout(
+                &[("REAL", false), ("WEIGHT", true)],
+                [
+                    vec!["10.1.0.2".to_owned(), "100".to_owned()],
+                    vec!["10.1.0.13".to_owned(), "5".to_owned()]
+                ],
+            ),
+            "REAL       WEIGHT\n10.1.0.2      100\n10.1.0.13       5\n"
+        );
+    }
+
+    #[test]
+    fn figures_are_short() {
+        assert_eq!(percent(0.015_625), "1.56 %");
+        assert_eq!(flows(12, true), "12");
+        assert_eq!(flows(12, false), "~12");
+        assert_eq!(count(1, "real"), "1 real");
+        assert_eq!(count(0, "real"), "0 reals");
+        assert_eq!(bytes(1_023), "1023 B");
+        assert_eq!(bytes(1_572_864), "1.5 MiB");
+        assert_eq!(rate(999.0), "999");
+        assert_eq!(rate(1_500_000.0), "1.5 M");
+    }
+}

@@ -1,0 +1,262 @@
+//! `lbctl apply`: a script of changes on one stream.
+
+use std::{collections::HashMap, io::Read as _, path::PathBuf};
+
+use clap::{Args, Command, FromArgMatches as _, Subcommand as _};
+use lb_proto::v1::{self, apply_request};
+use serde::Serialize;
+
+use crate::{
+    cli::Change,
+    connect::{self, Endpoint},
+    failure::{Failure, code_name},
+    output::{Human, Output},
+};
+
+/// Printed below the long help.
+pub const AFTER: &str = "\
+A script holds one command a line, as typed behind `lbctl`; what follows a # is
+a comment:
+
+  # the web
+  add-vip 10.0.0.1:80/tcp --window 15m
+  add-real 10.0.0.1:80/tcp 10.1.0.2 --weight 200
+
+The commands are add-vip, set-vip, del-vip, add-real, set-real, drain, undrain
+and del-real. A script with a line that is no command is not sent at all (exit
+status 2). A line that the agent refuses does not keep the others from being
+done; each is reported with its number (exit status 1).";
+
+/// Which script.
+#[derive(Args, Debug)]
+pub struct Arguments {
+    /// The script; without it or with `-`, standard input
+    file: Option<PathBuf>,
+}
+
+/// A refused line.
+#[derive(Debug, PartialEq, Serialize)]
+struct Refused {
+    /// Of the script, from 1.
+    line: u64,
+    /// The line itself.
+    command: String,
+    /// Of google.rpc.Code, as in NOT_FOUND.
+    code: &'static str,
+    /// The agent's message.
+    error: String,
+}
+
+/// What `apply` prints.
+#[derive(Debug, PartialEq, Serialize)]
+struct Applied {
+    commands: usize,
+    applied: usize,
+    refused: Vec<Refused>,
+}
+
+impl Human for Applied {
+    fn human(&self) -> String {
+        format!("{} of {} commands done\n", self.applied, self.commands)
+    }
+}
+
+/// A command of the script.
+#[derive(Debug)]
+struct Line {
+    number: u64,
+    text: String,
+    change: apply_request::Change,
+}
+
+/// Sends the script and reports.
+pub async fn run(
+    endpoint: &Endpoint,
+    arguments: &Arguments,
+    output: Output,
+) -> Result<(), Failure> {
+    let lines = parse(&read(arguments)?).map_err(Failure::Usage)?;
+    let commands = lines.len();
+    let mut texts = HashMap::with_capacity(commands);
+    let mut requests = Vec::with_capacity(commands);
+    for line in lines {
+        texts.insert(line.number, line.text);
+        requests.push(v1::ApplyRequest {
+            sequence: line.number,
+            change: Some(line.change),
+        });
+    }
+
+    let mut client = connect::connect(endpoint).await?;
+    let attempt = "apply the script";
+    // The stream sends on while answers come in: nothing waits for a line's answer.
+    let mut answers = client
+        .apply(tokio_stream::iter(requests))
+        .await
+        .map_err(Failure::refused(attempt))?
+        .into_inner();
+    let mut refused = Vec::new();
+    let mut answered = 0;
+    loop {
+        let answer = answers.message().await.map_err(|status| {
+            let attempt = format!("{attempt}: {answered} of {commands} lines were answered, then");
+            Failure::refused(attempt)(status)
+        })?;
+        let Some(answer) = answer else { break };
+        answered += 1;
+        if answer.code != 0 || !answer.error.is_empty() {
+            let line = answer.sequence;
+            let command = texts.get(&line).cloned().unwrap_or_default();
+            eprintln!("lbctl: line {line}: {command}: {}", answer.error);
+            refused.push(Refused {
+                line,
+                command,
+                code: code_name(answer.code),
+                error: answer.error,
+            });
+        }
+    }
+    let applied = answered - refused.len();
+    let failed = refused.len();
+    output.print(&Applied {
+        commands,
+        applied,
+        refused,
+    })?;
+    if answered < commands {
+        let text = format!("the agent answered {answered} of {commands} lines only");
+        return Err(Failure::refused(attempt)(tonic::Status::unavailable(text)));
+    }
+    if failed > 0 {
+        return Err(Failure::Lines {
+            refused: failed,
+            commands,
+        });
+    }
+    Ok(())
+}
+
+fn read(arguments: &Arguments) -> Result<String, Failure> {
+    let (name, text) = match &arguments.file {
+        Some(path) if path.as_os_str() != "-" => {
+            (path.display().to_string(), std::fs::read_to_string(path))
+        }
+        _ => {
+            let mut text = String::new();
+            let read = std::io::stdin()
+                .lock()
+                .read_to_string(&mut text)
+                .map(|_| text);
+            ("standard input".to_owned(), read)
+        }
+    };
+    text.map_err(|error| Failure::File {
+        attempt: format!("read {name}"),
+        error,
+    })
+}
+
+/// Reads all commands, or says of each line that is none what is wrong.
+fn parse(script: &str) -> Result<Vec<Line>, String> {
+    // Built once: building it for each of ten thousand lines would take longer than all the rest.
+    let mut verbs = Change::augment_subcommands(
+        Command::new("lbctl")
+            .no_binary_name(true)
+            .subcommand_required(true)
+            .disable_help_subcommand(true),
+    );
+    let mut lines = Vec::new();
+    let mut errors = Vec::new();
+    for (number, text) in (1..).zip(script.lines()) {
+        let mut words: Vec<&str> = text
+            .split_whitespace()
+            .take_while(|word| !word.starts_with('#'))
+            .collect();
+        if words.first() == Some(&"lbctl") {
+            words.remove(0);
+        }
+        if words.is_empty() {
+            continue;
+        }
+        let change = verbs
+            .try_get_matches_from_mut(&words)
+            .and_then(|matches| Change::from_arg_matches(&matches));
+        match change {
+            Ok(change) => lines.push(Line {
+                number,
+                text: words.join(" "),
+                change: request(&change),
+            }),
+            Err(error) => {
+                let error = error.to_string();
+                // clap explains itself over many lines; the first one says what is wrong.
+                let first = error.lines().next().unwrap_or_default();
+                errors.push(format!(
+                    "line {number}: {}",
+                    first.trim_start_matches("error: ")
+                ));
+            }
+        }
+    }
+    if errors.is_empty() {
+        Ok(lines)
+    } else {
+        errors.push(
+            "nothing was sent; `lbctl apply --help` shows what a script looks like".to_owned(),
+        );
+        Err(errors.join("\n  "))
+    }
+}
+
+fn request(change: &Change) -> apply_request::Change {
+    match change {
+        Change::AddVip(arguments) => apply_request::Change::AddVip(arguments.request()),
+        Change::SetVip(arguments) => apply_request::Change::UpdateVip(arguments.request()),
+        Change::DelVip(arguments) => apply_request::Change::DeleteVip(arguments.request()),
+        Change::AddReal(arguments) => apply_request::Change::AddReal(arguments.request()),
+        Change::SetReal(arguments) => apply_request::Change::UpdateReal(arguments.request()),
+        Change::Drain(arguments) => apply_request::Change::UpdateReal(arguments.request(true)),
+        Change::Undrain(arguments) => apply_request::Change::UpdateReal(arguments.request(false)),
+        Change::DelReal(arguments) => apply_request::Change::DeleteReal(arguments.request()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scripts_hold_commands_and_comments() {
+        let script = "# the web\n\nadd-vip 10.0.0.1:80/tcp --window 15m # short\n  lbctl del-real 10.0.0.1:80/tcp 10.1.0.2\n#drain";
+        let lines = parse(script).unwrap();
+        assert_eq!(
+            lines.iter().map(|line| line.number).collect::<Vec<_>>(),
+            [3, 4]
+        );
+        assert_eq!(lines[0].text, "add-vip 10.0.0.1:80/tcp --window 15m");
+        let apply_request::Change::AddVip(add) = &lines[0].change else {
+            panic!("{:?}", lines[0])
+        };
+        assert_eq!(add.spec.unwrap().window.unwrap().seconds, 900);
+        assert!(
+            matches!(&lines[1].change, apply_request::Change::DeleteReal(real) if real.address == "10.1.0.2")
+        );
+    }
+
+    #[test]
+    fn every_wrong_line_is_named() {
+        let script = "add-vip 10.0.0.1:80/tcp\nadd-vip 10.0.0.1\nlist\nset-real 10.0.0.1:80/tcp 10.1.0.2\nhelp\n";
+        let error = parse(script).unwrap_err();
+        let lines: Vec<&str> = error.lines().map(str::trim).collect();
+        assert_eq!(lines.len(), 5, "{error}");
+        for (line, start) in lines.iter().zip([
+            "line 2: invalid value '10.0.0.1' for '<VIP>': write a VIP as",
+            "line 3: unrecognized subcommand 'list'",
+            "line 4: the following required arguments were not provided",
+            "line 5: unrecognized subcommand 'help'",
+            "nothing was sent",
+        ]) {
+            assert!(line.starts_with(start), "{line}");
+        }
+    }
+}

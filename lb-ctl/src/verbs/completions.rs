@@ -1,0 +1,20 @@
+//! `lbctl completions`.
+
+use clap::{Args, CommandFactory as _};
+use clap_complete::Shell;
+
+use crate::{cli::Cli, failure::Failure, output};
+
+/// Which shell.
+#[derive(Args, Debug)]
+pub struct Arguments {
+    /// The shell, whose start-up file should source what is printed
+    shell: Shell,
+}
+
+/// Prints the script.
+pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(arguments.shell, &mut Cli::command(), "lbctl", &mut script);
+    output::write(&String::from_utf8_lossy(&script))
+}

@@ -1,0 +1,32 @@
+//! `lbctl list`.
+
+use clap::Args;
+use lb_proto::v1;
+
+use super::target::MaybeVip;
+use crate::{
+    connect::Client,
+    failure::Failure,
+    output::{
+        Output,
+        vip::{Vip, Vips},
+    },
+};
+
+/// What to list.
+#[derive(Args, Debug)]
+pub struct Arguments {
+    #[command(flatten)]
+    target: MaybeVip,
+}
+
+/// Prints the VIPs with their reals.
+pub async fn run(mut client: Client, arguments: &Arguments, output: Output) -> Result<(), Failure> {
+    let answer = client
+        .list_vips(v1::ListVipsRequest {
+            id: arguments.target.id(),
+        })
+        .await
+        .map_err(Failure::refused(format!("list {}", arguments.target)))?;
+    output.print(&Vips(answer.get_ref().vips.iter().map(Vip::from).collect()))
+}

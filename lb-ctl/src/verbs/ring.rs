@@ -1,0 +1,39 @@
+//! `lbctl ring`.
+
+use clap::Args;
+use lb_proto::v1;
+
+use super::target::Vip;
+use crate::{
+    connect::Client,
+    failure::Failure,
+    output::{self, Output},
+    values::what_if,
+};
+
+/// Which ring.
+#[derive(Args, Debug)]
+pub struct Arguments {
+    #[command(flatten)]
+    target: Vip,
+    /// Say what share would move with these weights, without doing it; an address that is no real yet
+    /// is taken as a new one
+    #[arg(long, value_name = "ADDRESS=WEIGHT", num_args = 1.., value_parser = what_if::read)]
+    what_if: Vec<v1::WhatIf>,
+}
+
+/// Prints the shares and the checksum.
+pub async fn run(mut client: Client, arguments: Arguments, output: Output) -> Result<(), Failure> {
+    let request = v1::GetRingRequest {
+        id: arguments.target.id(),
+        what_if: arguments.what_if,
+    };
+    let ring = client
+        .get_ring(request)
+        .await
+        .map_err(Failure::refused(format!(
+            "show the ring of {}",
+            arguments.target
+        )))?;
+    output.print(&output::ring::Ring::from(ring.get_ref()))
+}

@@ -1,0 +1,67 @@
+//! `lbctl stats`.
+
+use std::time::Duration;
+
+use clap::Args;
+use lb_proto::v1;
+
+use super::target::MaybeVip;
+use crate::{
+    connect::Client,
+    failure::Failure,
+    output::{Output, rates, stats::Stats},
+    values::duration,
+};
+
+/// Whose counters.
+#[derive(Args, Debug)]
+pub struct Arguments {
+    #[command(flatten)]
+    target: MaybeVip,
+    /// Again and again until interrupted; as a table, with rates per second
+    #[arg(long)]
+    watch: bool,
+    /// Time between two answers, 100ms to 1h
+    #[arg(long, requires = "watch", value_name = "DURATION", value_parser = duration::read, default_value = "1s")]
+    interval: Duration,
+}
+
+/// Prints the counters.
+pub async fn run(mut client: Client, arguments: &Arguments, output: Output) -> Result<(), Failure> {
+    let attempt = format!("read the counters of {}", arguments.target);
+    let id = arguments.target.id();
+    if !arguments.watch {
+        let stats = client
+            .get_stats(v1::GetStatsRequest { id })
+            .await
+            .map_err(Failure::refused(attempt))?;
+        return output.print(&Stats::from(stats.get_ref()));
+    }
+    let request = v1::WatchStatsRequest {
+        id,
+        interval: Some(duration::to_proto(arguments.interval)),
+    };
+    let mut answers = client
+        .watch_stats(request)
+        .await
+        .map_err(Failure::refused(attempt.as_str()))?
+        .into_inner();
+    let mut before: Option<v1::Stats> = None;
+    while let Some(now) = answers
+        .message()
+        .await
+        .map_err(Failure::refused(attempt.as_str()))?
+    {
+        if output.is_table() {
+            if let Some(before) = &before {
+                output.print_screen(&rates::table(before, &now))?;
+            }
+            before = Some(now);
+        } else {
+            output.print_item(&Stats::from(&now))?;
+        }
+    }
+    Err(Failure::refused(attempt)(tonic::Status::unavailable(
+        "the agent ended the stream",
+    )))
+}

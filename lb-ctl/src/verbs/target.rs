@@ -1,0 +1,69 @@
+//! What a verb is about.
+
+use std::{fmt, net::IpAddr};
+
+use clap::Args;
+use lb_common::vip::VipAddress;
+use lb_proto::v1;
+
+use crate::names;
+
+/// A VIP.
+#[derive(Args, Debug)]
+pub struct Vip {
+    /// The VIP, as in 10.0.0.1:80/tcp or [2001:db8::1]:443/udp; port 0 is any port
+    #[arg(value_parser = names::read_vip)]
+    pub vip: VipAddress,
+}
+
+impl Vip {
+    /// For the wire.
+    pub fn id(&self) -> Option<v1::VipId> {
+        Some(names::vip_id(self.vip))
+    }
+}
+
+impl fmt::Display for Vip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VIP {}", self.vip)
+    }
+}
+
+/// One VIP or all.
+#[derive(Args, Debug)]
+pub struct MaybeVip {
+    /// Only this VIP
+    #[arg(value_parser = names::read_vip)]
+    pub vip: Option<VipAddress>,
+}
+
+impl MaybeVip {
+    /// For the wire.
+    pub fn id(&self) -> Option<v1::VipId> {
+        self.vip.map(names::vip_id)
+    }
+}
+
+impl fmt::Display for MaybeVip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.vip {
+            Some(vip) => write!(f, "VIP {vip}"),
+            None => f.write_str("all VIPs"),
+        }
+    }
+}
+
+/// A real of a VIP.
+#[derive(Args, Debug)]
+pub struct Real {
+    #[command(flatten)]
+    pub vip: Vip,
+    /// The real's IPv4 or IPv6 address
+    pub address: IpAddr,
+}
+
+impl fmt::Display for Real {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "real {} of {}", self.address, self.vip)
+    }
+}

@@ -1,0 +1,40 @@
+//! `lbctl watch`.
+
+use clap::Args;
+use lb_proto::v1;
+
+use super::target::MaybeVip;
+use crate::{
+    connect::Client,
+    failure::Failure,
+    output::{Output, event::Event},
+};
+
+/// What to watch.
+#[derive(Args, Debug)]
+pub struct Arguments {
+    #[command(flatten)]
+    target: MaybeVip,
+}
+
+/// Prints events until it is interrupted or the agent ends.
+pub async fn run(mut client: Client, arguments: &Arguments, output: Output) -> Result<(), Failure> {
+    let attempt = format!("watch {}", arguments.target);
+    let mut events = client
+        .watch(v1::WatchRequest {
+            id: arguments.target.id(),
+        })
+        .await
+        .map_err(Failure::refused(attempt.as_str()))?
+        .into_inner();
+    while let Some(event) = events
+        .message()
+        .await
+        .map_err(Failure::refused(attempt.as_str()))?
+    {
+        output.print_item(&Event::from(&event))?;
+    }
+    Err(Failure::refused(attempt)(tonic::Status::unavailable(
+        "the agent ended the stream",
+    )))
+}

@@ -1,0 +1,245 @@
+//! What is printed: the shapes that programs rely on.
+
+use lb_proto::v1;
+use serde_json::json;
+
+use crate::{
+    agent::{Agent, Asked},
+    fixtures::vip_id,
+    run::{Run, run, words},
+};
+
+fn ask(agent: &Agent, arguments: &str) -> Run {
+    run(&agent.endpoint, &words(arguments))
+}
+
+fn vip() -> serde_json::Value {
+    json!({
+        "vip": "10.0.0.1:80/tcp",
+        "forward": "ipip",
+        "ring": "rendezvous",
+        "track": "exceptions",
+        "window": "1h30m",
+        "slots": 4096,
+        "reals": [{
+            "address": "10.1.0.2",
+            "weight": 100,
+            "effective_weight": 100,
+            "state": "active",
+            "share": 0.25,
+            "flows": 12,
+            "flows_exact": true,
+            "drained": false,
+        }],
+    })
+}
+
+#[test]
+fn list() {
+    let agent = Agent::start();
+    for arguments in [
+        "-o json list",
+        "list -o json",
+        "list 10.0.0.1:80/tcp --output json",
+    ] {
+        assert_eq!(ask(&agent, arguments).json(), json!([vip()]), "{arguments}");
+    }
+    assert_eq!(
+        agent.asked(),
+        [None, None, Some(vip_id())].map(|id| Asked::List(v1::ListVipsRequest { id }))
+    );
+    let table = ask(&agent, "list").stdout;
+    let rows: Vec<Vec<&str>> = table.lines().map(words).collect();
+    assert_eq!(
+        rows,
+        [
+            words("VIP FORWARD RING TRACK WINDOW REAL WEIGHT STATE SHARE FLOWS"),
+            words(
+                "10.0.0.1:80/tcp ipip rendezvous exceptions 1h30m 10.1.0.2 100 active 25.00 % 12"
+            ),
+        ]
+    );
+}
+
+#[test]
+fn yaml_says_the_same_as_json() {
+    let agent = Agent::start();
+    for verb in ["list", "stats", "flows", "status", "ring 10.0.0.1:80/tcp"] {
+        let yaml = ask(&agent, &format!("{verb} -o yaml"));
+        assert_eq!(yaml.status, Some(0), "{yaml:?}");
+        let yaml: serde_json::Value = serde_yaml_ng::from_str(&yaml.stdout).unwrap();
+        assert_eq!(
+            yaml,
+            ask(&agent, &format!("{verb} -o json")).json(),
+            "{verb}"
+        );
+    }
+}
+
+#[test]
+fn stats() {
+    let agent = Agent::start();
+    let run = ask(&agent, "stats 10.0.0.1:80/tcp -o json");
+    assert_eq!(
+        agent.asked(),
+        [Asked::Stats(v1::GetStatsRequest { id: Some(vip_id()) })]
+    );
+    assert_eq!(
+        run.json(),
+        json!({
+            "time": "1970-01-01T00:01:40Z",
+            "vips": [{
+                "vip": "10.0.0.1:80/tcp",
+                "packets": 100_000,
+                "bytes": 10_000_000,
+                "opened": 7,
+                "closed": 6,
+                "dropped_packets": 3,
+                "dropped_bytes": 180,
+                "reals": [{
+                    "address": "10.1.0.2",
+                    "weight": 100,
+                    "effective_weight": 50,
+                    "state": "draining",
+                    "share": 0.5,
+                    "flows": 1,
+                    "flows_exact": false,
+                    "packets": 100_000,
+                    "bytes": 10_000_000,
+                    "opened": 7,
+                    "closed": 6,
+                }],
+            }],
+            "interfaces": [{
+                "name": "eth0",
+                "frames": 100_005,
+                "reasons": [
+                    { "reason": "forwarded_tx", "verdict": "tx", "frames": 100_000 },
+                    { "reason": "not_vip", "verdict": "pass", "frames": 5 },
+                ],
+            }],
+            "flow_table": {
+                "capacity": 1_048_576,
+                "used": 10,
+                "inserted": 11,
+                "evicted": 1,
+                "hits": 20,
+                "misses": 2,
+            },
+        })
+    );
+    let table = ask(&agent, "stats").stdout;
+    assert!(
+        table.contains("flow table: 10 of 1048576 entries"),
+        "{table}"
+    );
+    assert!(table.contains("~1"), "an estimate is marked: {table}");
+}
+
+#[test]
+fn flows() {
+    let agent = Agent::start();
+    assert_eq!(
+        ask(&agent, "flows -o json").json(),
+        json!([{
+            "vip": "10.0.0.1:80/tcp",
+            "address": "10.1.0.2",
+            "flows": 12,
+            "exact": false,
+            "entries": 4,
+        }])
+    );
+    assert_eq!(
+        agent.asked(),
+        [Asked::Flows(v1::ListFlowsRequest { id: None })]
+    );
+}
+
+#[test]
+fn ring() {
+    let agent = Agent::start();
+    let run = ask(
+        &agent,
+        "ring 10.0.0.1:80/tcp --what-if 10.1.0.2=110 10.1.0.9=5 -o json",
+    );
+    assert_eq!(
+        run.json(),
+        json!({
+            "vip": "10.0.0.1:80/tcp",
+            "algorithm": "rendezvous",
+            "slots": 65_536,
+            "checksum": "5eed",
+            "moved": 0.0015,
+            "reals": [{ "address": "10.1.0.2", "weight": 100, "share": 0.015_625 }],
+        })
+    );
+    let what_if = [("10.1.0.2", 110), ("10.1.0.9", 5)].map(|(address, weight)| v1::WhatIf {
+        address: address.to_owned(),
+        weight,
+    });
+    assert_eq!(
+        agent.asked(),
+        [Asked::Ring(v1::GetRingRequest {
+            id: Some(vip_id()),
+            what_if: what_if.to_vec()
+        })]
+    );
+}
+
+#[test]
+fn status() {
+    let agent = Agent::start();
+    assert_eq!(
+        ask(&agent, "status -o json").json(),
+        json!({
+            "version": "0.1.0",
+            "started": "1970-01-01T00:01:40Z",
+            "interfaces": [{
+                "name": "eth0",
+                "index": 2,
+                "xdp_mode": "generic",
+                "warning": "the driver has no native XDP",
+            }],
+            "vips": 1,
+            "reals": 2,
+            "slots": 4096,
+            "unsettled_slots": 3,
+            "tables": [{ "name": "flows", "used": 10, "capacity": 1024, "bytes": 16384 }],
+            "kernel_memory": 5_242_880,
+            "layout": 1,
+            "generation": 4,
+            "adopted": true,
+            "warnings": ["a table is nearly full"],
+        })
+    );
+    let table = ask(&agent, "status").stdout;
+    let warnings: Vec<&str> = table.lines().take(2).collect();
+    assert_eq!(
+        warnings,
+        [
+            "WARNING: a table is nearly full",
+            "WARNING: eth0: the driver has no native XDP"
+        ]
+    );
+}
+
+#[test]
+fn completions_and_manual_need_no_agent() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let run = run("unix:/nowhere", &["completions", shell]);
+        assert_eq!(run.status, Some(0));
+        assert!(run.stdout.contains("add-vip"), "{shell}: {run:?}");
+    }
+    assert!(
+        run("unix:/nowhere", &["man"])
+            .stdout
+            .contains(".TH lbctl 1")
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let pages = dir.path().join("man/man1");
+    let run = run("unix:/nowhere", &["man", "--dir", pages.to_str().unwrap()]);
+    assert_eq!(run.status, Some(0), "{run:?}");
+    for page in ["lbctl.1", "lbctl-add-vip.1", "lbctl-simulate.1"] {
+        assert!(pages.join(page).is_file(), "{page}");
+    }
+}

@@ -1,0 +1,145 @@
+//! What the verbs that change something ask for.
+
+use lb_proto::v1::{self, apply_request::Change};
+use prost_types::{Duration, FieldMask};
+
+use crate::{
+    agent::{Agent, Asked},
+    fixtures::vip_id,
+    run::{run, words},
+};
+
+fn mask(paths: &[&str]) -> Option<FieldMask> {
+    Some(FieldMask {
+        paths: paths.iter().map(|path| (*path).to_owned()).collect(),
+    })
+}
+
+fn update(weight: Option<u32>, drained: Option<bool>, path: &str) -> Change {
+    Change::UpdateReal(v1::UpdateRealRequest {
+        vip: Some(vip_id()),
+        address: "10.1.0.2".to_owned(),
+        spec: Some(v1::RealSpec { weight, drained }),
+        update_mask: mask(&[path]),
+    })
+}
+
+fn add_real(weight: Option<u32>) -> Change {
+    Change::AddReal(v1::AddRealRequest {
+        vip: Some(vip_id()),
+        address: "10.1.0.2".to_owned(),
+        spec: Some(v1::RealSpec {
+            weight,
+            drained: None,
+        }),
+    })
+}
+
+#[test]
+fn each_verb_asks_for_what_was_typed_and_nothing_else() {
+    let agent = Agent::start();
+    let id = Some(vip_id());
+    for (arguments, change) in [
+        (
+            "add-vip 10.0.0.1:80/tcp",
+            Change::AddVip(v1::AddVipRequest {
+                id: id.clone(),
+                spec: Some(v1::VipSpec::default()),
+            }),
+        ),
+        (
+            "add-vip 10.0.0.1:80/tcp --forward l2 --ring maglev --track all --window 1m30s --slots 512",
+            Change::AddVip(v1::AddVipRequest {
+                id: id.clone(),
+                spec: Some(v1::VipSpec {
+                    forward: Some(v1::Forward::L2.into()),
+                    ring: Some(v1::RingAlgorithm::Maglev.into()),
+                    track: Some(v1::Track::All.into()),
+                    window: Some(Duration {
+                        seconds: 90,
+                        nanos: 0,
+                    }),
+                    slots: Some(512),
+                }),
+            }),
+        ),
+        (
+            "set-vip 10.0.0.1:80/tcp --track exceptions --window 500ms",
+            Change::UpdateVip(v1::UpdateVipRequest {
+                id: id.clone(),
+                spec: Some(v1::VipSpec {
+                    track: Some(v1::Track::Exceptions.into()),
+                    window: Some(Duration {
+                        seconds: 0,
+                        nanos: 500_000_000,
+                    }),
+                    ..v1::VipSpec::default()
+                }),
+                update_mask: mask(&["track", "window"]),
+            }),
+        ),
+        (
+            "del-vip 10.0.0.1:80/tcp",
+            Change::DeleteVip(v1::DeleteVipRequest { id: id.clone() }),
+        ),
+        ("add-real 10.0.0.1:80/tcp 10.1.0.2", add_real(None)),
+        (
+            "add-real 10.0.0.1:80/tcp 10.1.0.2 --weight 0",
+            add_real(Some(0)),
+        ),
+        (
+            "set-real 10.0.0.1:80/tcp 10.1.0.2 --weight 7",
+            update(Some(7), None, "weight"),
+        ),
+        (
+            "drain 10.0.0.1:80/tcp 10.1.0.2",
+            update(None, Some(true), "drained"),
+        ),
+        (
+            "undrain 10.0.0.1:80/tcp 10.1.0.2",
+            update(None, Some(false), "drained"),
+        ),
+        (
+            "del-real 10.0.0.1:80/tcp 10.1.0.2",
+            Change::DeleteReal(v1::DeleteRealRequest {
+                vip: id,
+                address: "10.1.0.2".to_owned(),
+            }),
+        ),
+    ] {
+        let run = run(&agent.endpoint, &words(arguments));
+        assert_eq!(run.status, Some(0), "{arguments}: {run:?}");
+        assert_eq!(run.stderr, "", "{arguments}");
+        assert_eq!(agent.asked(), [Asked::Change(change)], "{arguments}");
+    }
+}
+
+#[test]
+fn what_was_changed_is_told() {
+    let agent = Agent::start();
+    for (arguments, text) in [
+        (
+            "add-vip 10.0.0.1:80/tcp",
+            "VIP 10.0.0.1:80/tcp: ipip, rendezvous, tracks exceptions, window 1h30m, 0 reals\n",
+        ),
+        (
+            "add-real 10.0.0.1:80/tcp 10.1.0.2",
+            "real 10.1.0.2: weight 100, effective 100, active, 25.00 % of the ring\n",
+        ),
+        ("del-vip 10.0.0.1:80/tcp", "deleted VIP 10.0.0.1:80/tcp\n"),
+        (
+            "del-real 10.0.0.1:80/tcp 10.1.0.2",
+            "deleted real 10.1.0.2 of VIP 10.0.0.1:80/tcp\n",
+        ),
+        (
+            "del-vip 10.0.0.1:80/tcp -o json",
+            "{\"deleted\":\"VIP 10.0.0.1:80/tcp\"}\n",
+        ),
+    ] {
+        assert_eq!(
+            run(&agent.endpoint, &words(arguments)).stdout,
+            text,
+            "{arguments}"
+        );
+    }
+}

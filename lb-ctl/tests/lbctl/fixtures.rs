@@ -1,0 +1,95 @@
+//! What the agent of these tests answers.
+
+use lb_proto::v1;
+use prost_types::{Duration, Timestamp};
+
+pub fn vip_id() -> v1::VipId {
+    v1::VipId {
+        address: "10.0.0.1".to_owned(),
+        port: 80,
+        protocol: v1::Protocol::Tcp.into(),
+    }
+}
+
+pub fn real() -> v1::Real {
+    v1::Real {
+        address: "10.1.0.2".to_owned(),
+        spec: Some(v1::RealSpec {
+            weight: Some(100),
+            drained: Some(false),
+        }),
+        effective_weight: 100,
+        state: v1::RealState::Active.into(),
+        share: 0.25,
+        flows: 12,
+        flows_exact: true,
+    }
+}
+
+pub fn vip() -> v1::Vip {
+    v1::Vip {
+        id: Some(vip_id()),
+        spec: Some(v1::VipSpec {
+            forward: Some(v1::Forward::Ipip.into()),
+            ring: Some(v1::RingAlgorithm::Rendezvous.into()),
+            track: Some(v1::Track::Exceptions.into()),
+            window: Some(Duration {
+                seconds: 5_400,
+                nanos: 0,
+            }),
+            slots: Some(4_096),
+        }),
+        reals: vec![real()],
+    }
+}
+
+pub fn time(seconds: i64) -> Option<Timestamp> {
+    Some(Timestamp { seconds, nanos: 0 })
+}
+
+pub fn stats(seconds: i64) -> v1::Stats {
+    let packets = seconds as u64 * 1_000;
+    let counters = Some(v1::Counters {
+        packets,
+        bytes: packets * 100,
+        opened: 7,
+        closed: 6,
+    });
+    v1::Stats {
+        time: time(seconds),
+        vips: vec![v1::VipStats {
+            id: Some(vip_id()),
+            counters,
+            dropped_packets: 3,
+            dropped_bytes: 180,
+            reals: vec![v1::RealStats {
+                address: "10.1.0.2".to_owned(),
+                counters,
+                weight: 100,
+                effective_weight: 50,
+                share: 0.5,
+                flows: 1,
+                flows_exact: false,
+                state: v1::RealState::Draining.into(),
+            }],
+        }],
+        interfaces: vec![v1::InterfaceStats {
+            name: "eth0".to_owned(),
+            reasons: [("forwarded_tx", "tx", packets), ("not_vip", "pass", 5)]
+                .map(|(reason, verdict, frames)| v1::ReasonCount {
+                    reason: reason.to_owned(),
+                    verdict: verdict.to_owned(),
+                    frames,
+                })
+                .to_vec(),
+        }],
+        flow_table: Some(v1::FlowTableStats {
+            capacity: 1_048_576,
+            used: 10,
+            inserted: 11,
+            evicted: 1,
+            hits: 20,
+            misses: 2,
+        }),
+    }
+}
