@@ -1,0 +1,308 @@
+//! The agent under test, with a state, pins and an endpoint of its own.
+
+use std::{
+    ffi::OsStr,
+    fmt, fs,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use nix::sys::signal::{Signal, kill};
+use tempfile::TempDir;
+
+use crate::{Namespace, Process, binary};
+
+/// Where the kernel keeps pinned objects.
+const BPFFS: &str = "/sys/fs/bpf";
+
+/// Pin folders of laboratories; the number after it is the process that made them.
+const PINS_PREFIX: &str = "lb-lab-";
+
+/// How long the agent may take until it is ready.
+const START: Duration = Duration::from_secs(30);
+
+/// How the balancer is attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum XdpMode {
+    /// Native, else generic with a warning.
+    Auto,
+    /// Native or not at all.
+    #[default]
+    Native,
+    /// Generic.
+    Generic,
+}
+
+impl fmt::Display for XdpMode {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Auto => "auto",
+            Self::Native => "native",
+            Self::Generic => "generic",
+        })
+    }
+}
+
+/// How an agent is started.
+#[derive(Clone, Debug)]
+pub struct AgentOptions {
+    /// Interfaces to attach to.
+    pub interfaces: Vec<String>,
+    /// How.
+    pub mode: XdpMode,
+    /// More words for the command line.
+    pub arguments: Vec<String>,
+}
+
+impl Default for AgentOptions {
+    fn default() -> Self {
+        Self {
+            interfaces: vec!["eth0".to_owned()],
+            mode: XdpMode::default(),
+            arguments: Vec::new(),
+        }
+    }
+}
+
+/// An agent in a namespace. Dropping it detaches its programs and removes state and pins.
+#[derive(Debug)]
+pub struct Agent {
+    namespace: Namespace,
+    options: AgentOptions,
+    process: Option<Process>,
+    folder: TempDir,
+    pins: PathBuf,
+}
+
+impl Agent {
+    /// Starts an agent and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it cannot be built or started, or is not ready in time; with what it said.
+    pub fn start(namespace: &Namespace, options: AgentOptions) -> anyhow::Result<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        sweep_pins();
+        let folder = TempDir::with_prefix("lb-agent-").context("making a folder for the agent")?;
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let pins = Path::new(BPFFS).join(format!("{PINS_PREFIX}{}-{number}", std::process::id()));
+        let mut agent = Self {
+            namespace: namespace.clone(),
+            options,
+            process: None,
+            folder,
+            pins,
+        };
+        agent.run()?;
+        Ok(agent)
+    }
+
+    /// Starts it again after [`Agent::kill`] or [`Agent::stop`], with the same state and pins.
+    ///
+    /// # Errors
+    /// As [`Agent::start`].
+    pub fn run(&mut self) -> anyhow::Result<()> {
+        let mut arguments: Vec<String> = vec!["run".to_owned()];
+        for interface in &self.options.interfaces {
+            arguments.extend(["--iface".to_owned(), interface.clone()]);
+        }
+        arguments.extend([
+            "--state".to_owned(),
+            self.folder.path().join("state").display().to_string(),
+        ]);
+        arguments.extend(["--pins".to_owned(), self.pins.display().to_string()]);
+        arguments.extend(["--listen".to_owned(), self.endpoint()]);
+        arguments.extend(["--xdp-mode".to_owned(), self.options.mode.to_string()]);
+        arguments.extend(self.options.arguments.iter().cloned());
+        let mut process = self
+            .namespace
+            .start("lb-agent", binary("lb-agent")?, arguments)?;
+        process.wait_line("lb-agent:", "ready", START)?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Kills it as a crash would.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.process
+            .take()
+            .context("the agent does not run")?
+            .kill()
+    }
+
+    /// Asks it to end; forwarding goes on.
+    ///
+    /// # Errors
+    /// When it does not run, does not end, or ends with a failure.
+    pub fn stop(&mut self) -> anyhow::Result<()> {
+        self.process
+            .take()
+            .context("the agent does not run")?
+            .stop()
+    }
+
+    /// Its process.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn id(&self) -> anyhow::Result<u32> {
+        let process = self.process.as_ref().context("the agent does not run")?;
+        Ok(process.id())
+    }
+
+    /// Whether it is still running.
+    ///
+    /// # Errors
+    /// When it has ended, with its output.
+    pub fn check(&mut self) -> anyhow::Result<()> {
+        self.process
+            .as_mut()
+            .context("the agent does not run")?
+            .check()
+    }
+
+    /// What it has said since it was started last.
+    pub fn output(&self) -> String {
+        self.process
+            .as_ref()
+            .map(Process::output)
+            .unwrap_or_default()
+    }
+
+    /// Where its API listens.
+    pub fn endpoint(&self) -> String {
+        format!("unix:{}", self.folder.path().join("api.sock").display())
+    }
+
+    /// Its pin folder.
+    pub fn pins(&self) -> &Path {
+        &self.pins
+    }
+
+    /// The namespace it runs in.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// A `lbctl` command for its endpoint.
+    ///
+    /// # Errors
+    /// When `lbctl` cannot be built.
+    pub fn lbctl_command<S: AsRef<OsStr>>(
+        &self,
+        words: impl IntoIterator<Item = S>,
+    ) -> anyhow::Result<Command> {
+        let mut command = Command::new(binary("lbctl")?);
+        command.arg("--endpoint").arg(self.endpoint()).args(words);
+        Ok(command)
+    }
+
+    /// Runs `lbctl` with these words and gives what it prints.
+    ///
+    /// # Errors
+    /// When it fails, with what it wrote to standard error.
+    pub fn lbctl<S: AsRef<OsStr>>(
+        &self,
+        words: impl IntoIterator<Item = S>,
+    ) -> anyhow::Result<String> {
+        let mut command = self.lbctl_command(words)?;
+        let output = command
+            .output()
+            .with_context(|| format!("starting {command:?}"))?;
+        if !output.status.success() {
+            bail!(
+                "{command:?} ended with {}: {}",
+                output.status,
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Runs `lbctl` with the words of one line.
+    ///
+    /// # Errors
+    /// As [`Agent::lbctl`].
+    pub fn ctl(&self, line: &str) -> anyhow::Result<String> {
+        self.lbctl(line.split_whitespace())
+    }
+
+    /// Runs `lbctl -o json` with the words of one line.
+    ///
+    /// # Errors
+    /// As [`Agent::lbctl`], or when it prints no JSON.
+    pub fn ctl_json(&self, line: &str) -> anyhow::Result<serde_json::Value> {
+        let text = self.lbctl(["-o", "json"].into_iter().chain(line.split_whitespace()))?;
+        serde_json::from_str(&text)
+            .with_context(|| format!("`lbctl -o json {line}` printed:\n{text}"))
+    }
+
+    /// Adds a VIP and its reals; `options` are further words of `add-vip`.
+    ///
+    /// # Errors
+    /// As [`Agent::lbctl`].
+    pub fn add_service(
+        &self,
+        vip: &str,
+        options: &str,
+        reals: &[(String, u16)],
+    ) -> anyhow::Result<()> {
+        self.ctl(&format!("add-vip {vip} {options}"))?;
+        for (address, weight) in reals {
+            self.ctl(&format!("add-real {vip} {address} --weight {weight}"))?;
+        }
+        Ok(())
+    }
+
+    /// Detaches its programs; the agent must not run.
+    ///
+    /// # Errors
+    /// When `lb-agent detach` fails.
+    pub fn detach(&self) -> anyhow::Result<()> {
+        let pins = self.pins.display().to_string();
+        self.namespace.run([
+            binary("lb-agent")?.as_os_str(),
+            "detach".as_ref(),
+            "--pins".as_ref(),
+            pins.as_ref(),
+        ])?;
+        Ok(())
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        drop(self.process.take());
+        if self.pins.exists() {
+            // Whatever `detach` leaves because of a bug under test goes with the pins.
+            let _ = self.detach();
+            let _ = fs::remove_dir_all(&self.pins);
+        }
+    }
+}
+
+/// Removes pins of laboratories that were killed. Only folders named after a process that is gone.
+fn sweep_pins() {
+    let Ok(entries) = fs::read_dir(BPFFS) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let maker = name.to_str().and_then(|name| {
+            name.strip_prefix(PINS_PREFIX)?
+                .split('-')
+                .next()?
+                .parse::<i32>()
+                .ok()
+        });
+        if maker.is_some_and(|pid| kill(nix::unistd::Pid::from_raw(pid), None::<Signal>).is_err()) {
+            // Another laboratory may be sweeping, too.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Where the programs under test are.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+use anyhow::{Context as _, anyhow, bail};
+
+/// The folder that holds them; set by `cargo xtask`, which has built them already.
+const FOLDER_VARIABLE: &str = "LB_BIN_DIR";
+
+/// The path of `lb-agent` or `lbctl`. They are built first, once a process, unless `LB_BIN_DIR` names the
+/// folder they are in.
+///
+/// # Errors
+/// When they cannot be built, or there is no such program.
+pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
+    static FOLDER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let folder = FOLDER
+        .get_or_init(|| folder().map_err(|error| format!("{error:#}")))
+        .as_ref()
+        .map_err(|message| anyhow!("{message}"))?;
+    let path = folder.join(name);
+    if !path.is_file() {
+        bail!(
+            "there is no {}; `cargo build -p lb-agent -p lb-ctl` makes it",
+            path.display()
+        );
+    }
+    Ok(path)
+}
+
+fn folder() -> anyhow::Result<PathBuf> {
+    if let Some(folder) = env::var_os(FOLDER_VARIABLE) {
+        return Ok(folder.into());
+    }
+    let executable = env::current_exe().context("asking for the path of this program")?;
+    // target/<profile>/deps/<test>-<hash>
+    let folder = executable
+        .ancestors()
+        .skip(1)
+        .find(|folder| folder.file_name().is_none_or(|name| name != "deps"))
+        .context("this program is in no folder")?;
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args([
+        "build",
+        "--quiet",
+        "--package",
+        "lb-agent",
+        "--package",
+        "lb-ctl",
+    ]);
+    if folder.file_name().is_some_and(|name| name == "release") {
+        cargo.arg("--release");
+    }
+    cargo.current_dir(workspace());
+    let status = cargo
+        .status()
+        .context("starting cargo to build lb-agent and lbctl")?;
+    if !status.success() {
+        bail!("cargo could not build lb-agent and lbctl ({status})");
+    }
+    Ok(folder.to_owned())
+}
+
+fn workspace() -> &'static Path {
+    let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    crate_folder.parent().unwrap_or(crate_folder)
+}

@@ -1,0 +1,262 @@
+//! HTTP/1.1 clients: connections that stay, or a new one each time.
+
+use std::{
+    cell::Cell,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail, ensure};
+use futures::future::join_all;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    client::conn::http1::{self, SendRequest},
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    time::{sleep, timeout},
+};
+
+use super::load::{Load, Record};
+use crate::{
+    Namespace,
+    server::{SERVER_HEADER, big_file_block},
+};
+
+/// A request that takes longer has failed. SYNs lost once are sent again after a second.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a whole download may take.
+const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How a load connects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connections {
+    /// Each worker keeps one connection as long as it lasts.
+    Kept,
+    /// Each request has a connection of its own.
+    New,
+    /// Each request has a connection of its own, from the next source port after this one: the same flows
+    /// each time the load runs.
+    NewFrom(SocketAddr),
+}
+
+/// What an HTTP load does.
+#[derive(Clone, Debug)]
+pub struct HttpPlan {
+    /// Address and port of the service.
+    pub target: SocketAddr,
+    /// How many requests are under way at a time.
+    pub workers: usize,
+    /// How they connect.
+    pub connections: Connections,
+    /// How long a worker rests after each answer.
+    pub pause: Duration,
+    /// How many requests are made, at most; `None`: until the load is stopped.
+    pub requests: Option<u64>,
+}
+
+/// Starts a load in `namespace`. A failure ends the connection it happened on.
+pub fn http_load(namespace: &Namespace, plan: HttpPlan) -> Load {
+    Load::start(namespace, move |record| async move {
+        let issued = Rc::new(Cell::new(0));
+        let workers = (0..plan.workers).map(|_| worker(&plan, Rc::clone(&issued), &record));
+        join_all(workers).await;
+    })
+}
+
+async fn worker(plan: &HttpPlan, issued: Rc<Cell<u64>>, record: &Arc<Record>) {
+    let mut kept: Option<(SendRequest<Empty<Bytes>>, bool)> = None;
+    while !record.stopped() {
+        let number = issued.get();
+        if plan.requests.is_some_and(|limit| number >= limit) {
+            return;
+        }
+        issued.set(number + 1);
+        let begin = Instant::now();
+        let outcome = timeout(REQUEST_TIMEOUT, async {
+            let (mut connection, known) = match kept.take() {
+                Some(connection) => connection,
+                None => (
+                    connect(plan.target, source(plan.connections, number)).await?,
+                    false,
+                ),
+            };
+            let server = request(
+                &mut connection,
+                plan.target,
+                plan.connections == Connections::Kept,
+            )
+            .await?;
+            if !known {
+                record.connected(Some(&server));
+            }
+            if plan.connections == Connections::Kept {
+                kept = Some((connection, true));
+            }
+            anyhow::Ok(())
+        })
+        .await
+        .unwrap_or_else(|_| {
+            Err(anyhow::anyhow!(
+                "no answer from {} in {REQUEST_TIMEOUT:?}",
+                plan.target
+            ))
+        });
+        match outcome {
+            Ok(()) => record.answered(begin.elapsed()),
+            Err(error) => record.failed(&error),
+        }
+        if !plan.pause.is_zero() {
+            sleep(plan.pause).await;
+        }
+    }
+}
+
+fn source(connections: Connections, number: u64) -> Option<SocketAddr> {
+    let Connections::NewFrom(mut from) = connections else {
+        return None;
+    };
+    let port = u64::from(from.port()) + number;
+    from.set_port(u16::try_from(port).unwrap_or(u16::MAX));
+    Some(from)
+}
+
+async fn connect(
+    target: SocketAddr,
+    from: Option<SocketAddr>,
+) -> anyhow::Result<SendRequest<Empty<Bytes>>> {
+    let stream = match from {
+        None => TcpStream::connect(target).await,
+        Some(from) => {
+            let socket = if target.is_ipv4() {
+                TcpSocket::new_v4()
+            } else {
+                TcpSocket::new_v6()
+            }?;
+            socket.set_reuseaddr(true)?;
+            socket
+                .bind(from)
+                .with_context(|| format!("binding {from}"))?;
+            socket.connect(target).await
+        }
+    };
+    let stream = stream.with_context(|| format!("connecting to {target}"))?;
+    stream.set_nodelay(true)?;
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // Its error comes out at the request it belongs to.
+    tokio::task::spawn(async move { drop(connection.await) });
+    Ok(sender)
+}
+
+fn ask(target: SocketAddr, path: &str, keep: bool) -> anyhow::Result<Request<Empty<Bytes>>> {
+    let request = Request::get(path)
+        .header("host", target.to_string())
+        .header("connection", if keep { "keep-alive" } else { "close" })
+        .body(Empty::new())?;
+    Ok(request)
+}
+
+async fn request(
+    connection: &mut SendRequest<Empty<Bytes>>,
+    target: SocketAddr,
+    keep: bool,
+) -> anyhow::Result<String> {
+    connection
+        .ready()
+        .await
+        .with_context(|| format!("the connection to {target} was closed"))?;
+    let response = connection
+        .send_request(ask(target, "/", keep)?)
+        .await
+        .with_context(|| format!("asking {target}"))?;
+    let server = checked(&response)?;
+    response
+        .into_body()
+        .collect()
+        .await
+        .with_context(|| format!("reading the answer of {target}"))?;
+    Ok(server)
+}
+
+fn checked(response: &Response<Incoming>) -> anyhow::Result<String> {
+    ensure!(
+        response.status() == StatusCode::OK,
+        "the answer is {}",
+        response.status()
+    );
+    let server = response
+        .headers()
+        .get(SERVER_HEADER)
+        .context("the answer does not tell which server it is from")?;
+    Ok(server.to_str()?.to_owned())
+}
+
+/// Asks once, on a new connection. Gives the name of the server that answered, and the answer.
+///
+/// # Errors
+/// When there is no good answer in time.
+pub fn get(
+    namespace: &Namespace,
+    target: SocketAddr,
+    path: &str,
+) -> anyhow::Result<(String, String)> {
+    let answer = namespace.block_on(async {
+        timeout(REQUEST_TIMEOUT, async {
+            let mut connection = connect(target, None).await?;
+            let response = connection.send_request(ask(target, path, false)?).await?;
+            let server = checked(&response)?;
+            let body = response.into_body().collect().await?.to_bytes();
+            Ok((server, String::from_utf8(body.to_vec())?))
+        })
+        .await?
+    });
+    answer.with_context(|| format!("getting http://{target}{path} in {}", namespace.label()))
+}
+
+/// Downloads the large file of a [`crate::server::Nginx`] and compares every byte with what it must be.
+/// Gives its length.
+///
+/// # Errors
+/// When it does not come whole, or differs.
+pub fn download(namespace: &Namespace, target: SocketAddr) -> anyhow::Result<u64> {
+    let received = namespace.block_on(async {
+        timeout(DOWNLOAD_TIMEOUT, async {
+            let mut connection = connect(target, None).await?;
+            let response = connection.send_request(ask(target, "/big", false)?).await?;
+            checked(&response)?;
+            compare(response.into_body()).await
+        })
+        .await?
+    });
+    received.with_context(|| format!("downloading http://{target}/big in {}", namespace.label()))
+}
+
+async fn compare(mut body: Incoming) -> anyhow::Result<u64> {
+    let mut received = 0u64;
+    let mut block = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.with_context(|| format!("after {received} bytes"))?;
+        let Some(mut data) = frame.data_ref().map(|data| &data[..]) else {
+            continue;
+        };
+        while !data.is_empty() {
+            let at = (received % crate::server::BLOCK) as usize;
+            if at == 0 {
+                block = big_file_block(received / crate::server::BLOCK);
+            }
+            let length = data.len().min(block.len() - at);
+            if data[..length] != block[at..at + length] {
+                bail!("the bytes after {received} are not those of the file");
+            }
+            data = &data[length..];
+            received += length as u64;
+        }
+    }
+    Ok(received)
+}

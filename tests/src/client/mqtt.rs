@@ -1,0 +1,128 @@
+//! MQTT clients that connect, publish with QoS 1 and wait for each acknowledgement.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use futures::future::join_all;
+use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, NetworkOptions, QoS};
+use tokio::time::{sleep, timeout};
+
+use super::load::{Load, Record};
+use crate::Namespace;
+
+/// An acknowledgement that takes longer has failed.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a client rests before it connects again after a failure.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// What an MQTT load does.
+#[derive(Clone, Debug)]
+pub struct MqttPlan {
+    /// Address and port of the service.
+    pub target: SocketAddr,
+    /// How many clients there are.
+    pub clients: usize,
+    /// Messages a client publishes before it disconnects and connects anew; `None`: it stays connected.
+    pub messages: Option<u64>,
+    /// Payload of each message, in bytes.
+    pub payload: usize,
+    /// How long a client rests after each acknowledgement.
+    pub pause: Duration,
+}
+
+/// Starts a load in `namespace`. A request is a connect or a publish.
+pub fn mqtt_load(namespace: &Namespace, plan: MqttPlan) -> Load {
+    let label = namespace.label().to_owned();
+    Load::start(namespace, move |record| async move {
+        join_all(
+            (0..plan.clients).map(|number| client(&plan, format!("{label}-{number}"), &record)),
+        )
+        .await;
+    })
+}
+
+async fn client(plan: &MqttPlan, id: String, record: &Arc<Record>) {
+    while !record.stopped() {
+        if let Err(error) = session(plan, &id, record).await {
+            record.failed(&error);
+            sleep(RETRY_PAUSE).await;
+        }
+    }
+}
+
+async fn session(plan: &MqttPlan, id: &str, record: &Arc<Record>) -> anyhow::Result<()> {
+    let mut options = MqttOptions::new(id, plan.target.ip().to_string(), plan.target.port());
+    options.set_keep_alive(Duration::from_secs(30));
+    let (client, mut events) = AsyncClient::new(options, 4);
+    let mut network = NetworkOptions::new();
+    network.set_connection_timeout(REQUEST_TIMEOUT.as_secs());
+    network.set_tcp_nodelay(true);
+    events.set_network_options(network);
+
+    let begin = Instant::now();
+    expect(
+        &mut events,
+        "the broker to accept the connection",
+        |packet| matches!(packet, Incoming::ConnAck(_)),
+    )
+    .await
+    .with_context(|| format!("connecting to {}", plan.target))?;
+    record.connected(None);
+    record.answered(begin.elapsed());
+
+    let mut sent = 0;
+    while !record.stopped() && plan.messages.is_none_or(|limit| sent < limit) {
+        let begin = Instant::now();
+        client
+            .publish(
+                format!("lb/{id}"),
+                QoS::AtLeastOnce,
+                false,
+                vec![b'x'; plan.payload],
+            )
+            .await?;
+        expect(&mut events, "an acknowledgement", |packet| {
+            matches!(packet, Incoming::PubAck(_))
+        })
+        .await
+        .with_context(|| format!("publishing through {}", plan.target))?;
+        record.answered(begin.elapsed());
+        sent += 1;
+        if !plan.pause.is_zero() {
+            sleep(plan.pause).await;
+        }
+    }
+    client.disconnect().await?;
+    // Until the packet has gone out; what then comes is the end of the connection.
+    while let Ok(Ok(event)) = timeout(REQUEST_TIMEOUT, events.poll()).await {
+        if event == Event::Outgoing(rumqttc::Outgoing::Disconnect) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn expect(
+    events: &mut EventLoop,
+    what: &str,
+    wanted: impl Fn(&Incoming) -> bool,
+) -> anyhow::Result<()> {
+    let waiting = async {
+        loop {
+            if let Event::Incoming(packet) = events.poll().await?
+                && wanted(&packet)
+            {
+                return anyhow::Ok(());
+            }
+        }
+    };
+    match timeout(REQUEST_TIMEOUT, waiting).await {
+        Ok(outcome) => outcome,
+        Err(_) => bail!("waited {REQUEST_TIMEOUT:?} for {what}"),
+    }
+}

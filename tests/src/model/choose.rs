@@ -1,0 +1,188 @@
+//! Which real serves a packet.
+
+use std::net::IpAddr;
+
+use lb_common::{
+    hash::{Addresses as _, Addresses4, Addresses6, slot_index},
+    reason::{ChosenBy, Reason},
+    tables::ring::Previous,
+};
+
+use super::{
+    FlowName, Model,
+    flows::Entry,
+    parse::{Carried, Packet},
+    world::World,
+};
+
+/// A chosen real.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Choice {
+    pub real: u16,
+    pub by: ChosenBy,
+    /// A new flow is counted.
+    pub opened: bool,
+}
+
+/// The ports of TCP and UDP as the hash takes them.
+fn ports(packet: &Packet) -> (u16, u16) {
+    match packet.carries {
+        Carried::Tcp { ports, .. } | Carried::Udp { ports } => ports,
+        Carried::Echo { .. } => (0, 0),
+    }
+}
+
+/// Two ports as they lie in a packet.
+fn in_packet((source, destination): (u16, u16)) -> u32 {
+    let ([a, b], [c, d]) = (source.to_be_bytes(), destination.to_be_bytes());
+    u32::from_ne_bytes([a, b, c, d])
+}
+
+fn halves(octets: [u8; 16]) -> [u64; 2] {
+    let number = |half: &[u8]| {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(half);
+        u64::from_ne_bytes(bytes)
+    };
+    [number(&octets[..8]), number(&octets[8..])]
+}
+
+/// The ring hash, a definition of `lb_common::hash`.
+pub(super) fn ring_hash(world: &World, packet: &Packet) -> u64 {
+    let (seed, ports, protocol) = (
+        world.ring_seed,
+        in_packet(ports(packet)),
+        u32::from(packet.protocol),
+    );
+    match (packet.source, packet.destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => Addresses4 {
+            source: u32::from_ne_bytes(source.octets()),
+            destination: u32::from_ne_bytes(destination.octets()),
+        }
+        .ring_hash(seed, ports, protocol),
+        (IpAddr::V6(source), IpAddr::V6(destination)) => Addresses6 {
+            source: halves(source.octets()),
+            destination: halves(destination.octets()),
+        }
+        .ring_hash(seed, ports, protocol),
+        _ => unreachable!("a packet has addresses of one family"),
+    }
+}
+
+/// The flow hash, a definition of `lb_common::hash`: what a flow's tag and buckets come from.
+#[must_use]
+pub fn flow_hash(world: &World, flow: &FlowName) -> u64 {
+    let ports = in_packet((flow.source_port, flow.destination_port));
+    match flow.source {
+        IpAddr::V4(source) => Addresses4 {
+            source: u32::from_ne_bytes(source.octets()),
+            destination: 0,
+        }
+        .flow_hash(world.flow_secret, ports, flow.service),
+        IpAddr::V6(source) => Addresses6 {
+            source: halves(source.octets()),
+            destination: [0; 2],
+        }
+        .flow_hash(world.flow_secret, ports, flow.service),
+    }
+}
+
+/// The flow a packet belongs to.
+#[must_use]
+pub(super) fn flow_name(packet: &Packet, service: u32) -> FlowName {
+    let (source_port, destination_port) = ports(packet);
+    FlowName {
+        service,
+        source: packet.source,
+        source_port,
+        destination_port,
+    }
+}
+
+impl Model {
+    /// The slot a packet's hash leads to. A service without a ring has no real for new flows.
+    fn slot(&self, packet: &Packet, service: u32) -> Result<(u16, Previous), Reason> {
+        let service = self
+            .world
+            .services
+            .get(service as usize)
+            .ok_or(Reason::BadTables)?;
+        if service.slots == 0 {
+            return Ok((0, Previous::Settled));
+        }
+        let index = service.first_slot + slot_index(ring_hash(&self.world, packet), service.slots);
+        self.world
+            .slots
+            .get(index as usize)
+            .copied()
+            .ok_or(Reason::BadTables)
+    }
+
+    /// Whether a real lives and is this service's: an entry or a previous real that does not, counts as
+    /// none.
+    fn serves(&self, real: u16, service: u32) -> bool {
+        let real = self.world.reals.get(usize::from(real)).copied().flatten();
+        real.is_some_and(|real| !real.down && real.service == service)
+    }
+
+    /// Chooses, and remembers the flow where that is due.
+    pub(super) fn choose(&mut self, packet: &Packet, service: u32) -> Result<Choice, Reason> {
+        let (current, previous) = self.slot(packet, service)?;
+        let track_all = self.world.services[service as usize].track_all;
+        let (opens, closes) = (packet.carries.opens(), packet.carries.closes());
+        let choice = |real: u16, by| {
+            if real == 0 {
+                Err(Reason::NoReal)
+            } else {
+                Ok(Choice {
+                    real,
+                    by,
+                    opened: opens,
+                })
+            }
+        };
+        if previous == Previous::Settled && !track_all {
+            return choice(current, ChosenBy::Ring);
+        }
+        let hash = flow_hash(&self.world, &flow_name(packet, service));
+        let place = self.flows.place(hash);
+        let entry = self.flows.find(place).copied();
+        // A new connection picks anew, whatever an older one with the same ports had.
+        if let Some(entry) = entry
+            && !opens
+            && entry.in_time(&self.world, self.now)
+            && self.serves(entry.real, service)
+        {
+            let renewed = Entry {
+                closing: entry.closing || closes,
+                stamp: self.now,
+                ..entry
+            };
+            self.flows.remember(place, renewed, &self.world, self.now);
+            return choice(entry.real, ChosenBy::Flow);
+        }
+        let (mut chosen, in_window) = match previous {
+            Previous::Real(_) if opens => (choice(current, ChosenBy::NewFlow)?, true),
+            Previous::Exceptions if opens => (choice(current, ChosenBy::NewFlow)?, false),
+            // UDP has no SYN: what is not known is taken for running.
+            Previous::Real(real) if self.serves(real, service) => {
+                (choice(real, ChosenBy::Previous)?, true)
+            }
+            Previous::Real(_) => (choice(current, ChosenBy::NewFlow)?, true),
+            Previous::Settled | Previous::Exceptions => (choice(current, ChosenBy::Ring)?, false),
+        };
+        // An entry that does not count, or no more, must not count again later.
+        if in_window || track_all || entry.is_some() {
+            let entry = Entry {
+                tag: place.tag,
+                real: chosen.real,
+                closing: closes,
+                ring_bits: (ring_hash(&self.world, packet) >> 48) as u16,
+                stamp: self.now,
+            };
+            self.flows.remember(place, entry, &self.world, self.now);
+            chosen.opened |= packet.carries.is_udp();
+        }
+        Ok(chosen)
+    }
+}

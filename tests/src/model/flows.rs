@@ -1,0 +1,116 @@
+//! The flow table: buckets of four entries, each flow in one of two buckets that its hash names.
+
+use lb_common::{
+    hash::Place,
+    limits::{CLOSING_TICKS, FLOWS_PER_BUCKET},
+};
+
+use super::world::World;
+
+/// What is remembered of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// Who it is: 48 bits.
+    pub tag: u64,
+    /// Its real.
+    pub real: u16,
+    /// FIN or RST was seen.
+    pub closing: bool,
+    /// The top 16 bits of its ring hash.
+    pub ring_bits: u16,
+    /// Its last packet, in ticks.
+    pub stamp: u32,
+}
+
+impl Entry {
+    /// Ticks since its last packet.
+    #[must_use]
+    pub fn age(&self, now: u32) -> u32 {
+        now.wrapping_sub(self.stamp)
+    }
+
+    /// Whether it is within its time: that of its own service, or the short one of a closed flow.
+    #[must_use]
+    pub fn in_time(&self, world: &World, now: u32) -> bool {
+        let Some(real) = world
+            .reals
+            .get(usize::from(self.real))
+            .and_then(Option::as_ref)
+        else {
+            return false;
+        };
+        let limit = if self.closing {
+            CLOSING_TICKS
+        } else {
+            world.services[real.service as usize].window
+        };
+        self.age(now) <= limit
+    }
+}
+
+/// The table.
+#[derive(Clone, Debug)]
+pub struct FlowTable {
+    /// A power of two.
+    pub buckets: Vec<[Option<Entry>; FLOWS_PER_BUCKET]>,
+}
+
+impl FlowTable {
+    /// An empty table.
+    #[must_use]
+    pub fn new(buckets: u32) -> FlowTable {
+        FlowTable {
+            buckets: vec![[None; FLOWS_PER_BUCKET]; buckets as usize],
+        }
+    }
+
+    /// Where a flow may be, a definition of `lb_common::hash`.
+    #[must_use]
+    pub fn place(&self, hash: u64) -> Place {
+        Place::new(hash, self.buckets.len() as u32 - 1)
+    }
+
+    /// A flow's entry, within its time or not.
+    pub fn find(&mut self, place: Place) -> Option<&mut Entry> {
+        let bucket = [place.first, place.second].into_iter().find(|bucket| {
+            self.buckets[*bucket as usize]
+                .iter()
+                .flatten()
+                .any(|entry| entry.tag == place.tag)
+        })?;
+        self.buckets[bucket as usize]
+            .iter_mut()
+            .flatten()
+            .find(|entry| entry.tag == place.tag)
+    }
+
+    /// Remembers a flow: in its entry if it has one, else in the one of its buckets that has more empty
+    /// entries (the first if they are even), else in the other one, else in place of the oldest.
+    pub fn remember(&mut self, place: Place, entry: Entry, world: &World, now: u32) {
+        if let Some(known) = self.find(place) {
+            *known = entry;
+            return;
+        }
+        let mut buckets = [place.first, place.second];
+        // Stable: buckets that are even stay in order.
+        buckets.sort_by_key(|bucket| self.buckets[*bucket as usize].iter().flatten().count());
+        let candidates: Vec<(u32, usize)> = buckets
+            .into_iter()
+            .flat_map(|bucket| (0..FLOWS_PER_BUCKET).map(move |at| (bucket, at)))
+            .collect();
+        let there = |(bucket, at): (u32, usize)| self.buckets[bucket as usize][at];
+        let free = candidates
+            .iter()
+            .copied()
+            .find(|candidate| there(*candidate).is_none_or(|entry| !entry.in_time(world, now)));
+        let oldest = || {
+            candidates
+                .iter()
+                .copied()
+                .max_by_key(|candidate| there(*candidate).map(|entry| entry.age(now)))
+                .expect("a flow has two buckets")
+        };
+        let (bucket, at) = free.unwrap_or_else(oldest);
+        self.buckets[bucket as usize][at] = Some(entry);
+    }
+}

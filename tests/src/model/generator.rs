@@ -1,0 +1,485 @@
+//! Frames of all sorts, the same for the same seed: right ones for VIPs and for others, with options,
+//! extension headers, fragments and tags; and the same cut off, mutated or lying about their lengths.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::{checksum, random::Random, world::Name};
+
+/// Longest frame that is made.
+pub const MAX_FRAME: usize = 1_514;
+/// Shortest: an Ethernet header, less is never handed to XDP.
+pub const MIN_FRAME: usize = 14;
+
+const MACS: [[u8; 6]; 2] = [[0x02, 0, 0, 0, 0, 0x01], [0x02, 0, 0, 0, 0, 0x02]];
+/// SYN, SYN+ACK, ACK, PSH+ACK, FIN+ACK, RST, RST+ACK, URG+ACK.
+const FLAGS: [u8; 8] = [0x02, 0x12, 0x10, 0x18, 0x11, 0x04, 0x14, 0x30];
+/// SCTP, GRE, ESP, AH, IPv4, IPv6, no next header, ICMP and ICMPv6 where the other belongs, IGMP, DCCP.
+const OTHER_PROTOCOLS: [u8; 11] = [132, 47, 50, 51, 4, 41, 59, 1, 58, 2, 33];
+const TTLS: [u8; 6] = [0, 1, 2, 64, 128, 255];
+
+/// Checksums next to which carries happen when a TTL or a type changes.
+const EDGES: [u16; 9] = [
+    0x0000, 0x0001, 0x00FF, 0x0100, 0xF7FF, 0xFEFE, 0xFEFF, 0xFF00, 0xFFFE,
+];
+
+/// Makes frames.
+#[derive(Clone, Debug)]
+pub struct Generator {
+    random: Random,
+    targets: Vec<Name>,
+    clients: Vec<IpAddr>,
+    ports: Vec<u16>,
+}
+
+impl Generator {
+    /// A generator of frames to these VIPs (and others), from a bounded crowd of clients, so that flows come
+    /// again.
+    #[must_use]
+    pub fn new(seed: u64, targets: Vec<Name>) -> Generator {
+        let mut random = Random::new(seed);
+        let clients = (0..40)
+            .map(|i| {
+                if i % 2 == 0 {
+                    Ipv4Addr::from(0xC633_6400 + random.below(256) as u32).into()
+                } else {
+                    Ipv6Addr::from(0x2001_0DB8_00C0_0000_u128 << 64 | u128::from(random.number()))
+                        .into()
+                }
+            })
+            .collect();
+        let ports = (0..6)
+            .map(|_| 1_024 + random.below(60_000) as u16)
+            .collect();
+        Generator {
+            random,
+            targets,
+            clients,
+            ports,
+        }
+    }
+
+    /// The next frame: most are right, and for a VIP.
+    pub fn frame(&mut self) -> Vec<u8> {
+        let mut frame = match self.random.below(100) {
+            0..4 => self.not_ip(),
+            4..10 => self.noise(),
+            _ => self.ip_frame(),
+        };
+        if self.random.chance(30) {
+            self.spoil(&mut frame);
+        }
+        frame.truncate(MAX_FRAME);
+        if frame.len() < MIN_FRAME {
+            frame.resize(MIN_FRAME, 0);
+        }
+        frame
+    }
+
+    /// A frame that nothing is wrong with, for a VIP, of a flow with this number: a TCP segment with these
+    /// flags, or a UDP datagram where the VIP is one.
+    #[must_use]
+    pub fn flow_frame(&self, target: Name, flow: u32, flags: u8) -> Vec<u8> {
+        let (source, port) = match target.address {
+            IpAddr::V4(_) => (
+                Ipv4Addr::from(0xC612_0000 + (flow >> 4 & 0xFFFF)).into(),
+                flow & 0xF,
+            ),
+            IpAddr::V6(_) => {
+                let address = 0x2001_0DB8_00F0_0000_u128 << 64 | u128::from(flow >> 4);
+                (Ipv6Addr::from(address).into(), flow & 0xF)
+            }
+        };
+        let ports = (
+            40_000 + port as u16,
+            if target.port == 0 { 7_777 } else { target.port },
+        );
+        let segment = match target.protocol {
+            6 => tcp(ports, 5, flags, &[], b"some data"),
+            _ => udp(ports, b"some data"),
+        };
+        let mut random = Random::new(u64::from(flow));
+        self.wrap(
+            &mut random,
+            source,
+            target.address,
+            target.protocol,
+            segment,
+            true,
+        )
+    }
+
+    fn not_ip(&mut self) -> Vec<u8> {
+        let random = &mut self.random;
+        // ARP, VLAN, QinQ, MPLS, LLDP, a length (802.3), IPv4's number the other way round.
+        let kind: u16 = *random.pick(&[0x0806, 0x8100, 0x88A8, 0x8847, 0x88CC, 0x0026, 0x0008]);
+        let length = random.below(100);
+        let mut frame = ethernet(kind);
+        match kind {
+            // A tagged frame for a VIP is not for us.
+            0x8100 => {
+                let inner = self.ip_frame();
+                frame.extend([0x00, 0x2A]);
+                frame.extend(&inner[12..]);
+            }
+            _ => frame.extend(random.bytes(length)),
+        }
+        frame
+    }
+
+    /// Random bytes behind an IP type.
+    fn noise(&mut self) -> Vec<u8> {
+        let random = &mut self.random;
+        let mut frame = ethernet(if random.chance(50) { 0x0800 } else { 0x86DD });
+        let length = random.below(120);
+        frame.extend(random.bytes(length));
+        let version = if frame[12] == 0x08 { 0x45 } else { 0x60 };
+        if let Some(first) = frame.get_mut(14)
+            && random.chance(70)
+        {
+            *first = version;
+        }
+        frame
+    }
+
+    fn ip_frame(&mut self) -> Vec<u8> {
+        let mut target = *self.random.pick(&self.targets);
+        match self.random.below(100) {
+            0..6 => target.port = self.random.number() as u16,
+            6..10 => target.protocol = 23 - target.protocol,
+            10..14 => target.protocol = *self.random.pick(&OTHER_PROTOCOLS),
+            14..20 => {
+                target.address = match target.address {
+                    IpAddr::V4(address) => {
+                        Ipv4Addr::from(u32::from(address) ^ 1 << self.random.below(32)).into()
+                    }
+                    IpAddr::V6(address) => {
+                        Ipv6Addr::from(u128::from(address) ^ 1 << self.random.below(128)).into()
+                    }
+                }
+            }
+            20..32 => target.protocol = if target.address.is_ipv4() { 1 } else { 58 },
+            _ => {}
+        }
+        if target.port == 0 && self.random.chance(90) {
+            target.port = self.random.number() as u16;
+        }
+        let clients: Vec<IpAddr> = self
+            .clients
+            .iter()
+            .copied()
+            .filter(|client| client.is_ipv4() == target.address.is_ipv4())
+            .collect();
+        let source = *self.random.pick(&clients);
+        let ports = (*self.random.pick(&self.ports), target.port);
+        let length = match self.random.below(10) {
+            0 => 0,
+            1..8 => self.random.below(80),
+            _ => self.random.below(1_440),
+        };
+        let data = self.random.bytes(length);
+        let random = &mut self.random;
+        let segment = match target.protocol {
+            6 => {
+                let words = if random.chance(60) {
+                    5
+                } else {
+                    5 + random.below(11)
+                };
+                let flags = if random.chance(90) {
+                    *random.pick(&FLAGS)
+                } else {
+                    random.byte()
+                };
+                let options = random.bytes(4 * (words - 5));
+                tcp(ports, words as u8, flags, &options, &data)
+            }
+            17 => udp(ports, &data),
+            1 | 58 => {
+                let request = if target.protocol == 1 { 8 } else { 128 };
+                let kind = if random.chance(85) {
+                    request
+                } else {
+                    random.byte()
+                };
+                let code = if random.chance(95) { 0 } else { random.byte() };
+                let mut message = vec![kind, code, 0, 0, random.byte(), random.byte(), 0, 1];
+                message.extend(data);
+                message
+            }
+            _ => data,
+        };
+        let mut random = self.random.clone();
+        let frame = self.wrap(
+            &mut random,
+            source,
+            target.address,
+            target.protocol,
+            segment,
+            false,
+        );
+        self.random = random;
+        frame
+    }
+
+    /// Puts a segment into IP and Ethernet headers; `plain` leaves out what is rare.
+    fn wrap(
+        &self,
+        random: &mut Random,
+        source: IpAddr,
+        destination: IpAddr,
+        protocol: u8,
+        mut segment: Vec<u8>,
+        plain: bool,
+    ) -> Vec<u8> {
+        fill_checksum(source, destination, protocol, &mut segment);
+        if matches!(protocol, 1 | 58) && segment.len() >= 8 && random.chance(10) {
+            aim(&mut segment, 4, 2, *random.pick(&EDGES));
+        }
+        let ttl = match random.below(10) {
+            _ if plain => 64,
+            0..5 => 64,
+            5..8 => *random.pick(&TTLS),
+            _ => random.byte(),
+        };
+        let class = if random.chance(50) { 0 } else { random.byte() };
+        let mut frame = match (source, destination) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                let mut header = ip4(random, source, destination, plain);
+                (header[1], header[8], header[9]) = (class, ttl, protocol);
+                let length = header.len() + segment.len();
+                header[2..4].copy_from_slice(&(length as u16).to_be_bytes());
+                let sum = checksum::checksum(&header);
+                header[10..12].copy_from_slice(&sum.to_be_bytes());
+                if random.chance(10) {
+                    aim(&mut header, 4, 10, *random.pick(&EDGES));
+                }
+                [ethernet(0x0800), header, segment].concat()
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                let (first, extensions) = if plain {
+                    (protocol, Vec::new())
+                } else {
+                    extension_headers(random, protocol)
+                };
+                let length = extensions.len() + segment.len();
+                let word = 6 << 28 | u32::from(class) << 20 | random.number() as u32 & 0xF_FFFF;
+                let mut header = word.to_be_bytes().to_vec();
+                header.extend((length as u16).to_be_bytes());
+                header.extend([first, ttl]);
+                header.extend(source.octets());
+                header.extend(destination.octets());
+                [ethernet(0x86DD), header, extensions, segment].concat()
+            }
+            _ => unreachable!("client and VIP are of one family"),
+        };
+        // Short frames are padded; some switches pad more than they must.
+        if !plain && random.chance(15) {
+            let padding = random.below(50);
+            frame.extend(random.bytes(padding));
+        }
+        frame
+    }
+
+    /// Makes a frame wrong, perhaps.
+    fn spoil(&mut self, frame: &mut Vec<u8>) {
+        let random = &mut self.random;
+        match random.below(5) {
+            // Cut off.
+            0 => {
+                let length = random.below(frame.len() + 1);
+                frame.truncate(length);
+            }
+            // Cut off within the headers.
+            1 => {
+                let length = random.below(90);
+                frame.truncate(length);
+            }
+            // Some bytes changed, mostly in the headers.
+            2 => {
+                for _ in 0..=random.below(3) {
+                    let end = if random.chance(80) {
+                        frame.len().min(80)
+                    } else {
+                        frame.len()
+                    };
+                    let at = random.below(end);
+                    frame[at] = random.byte();
+                }
+            }
+            // One bit.
+            3 => {
+                let at = random.below(frame.len().min(120));
+                frame[at] ^= 1 << random.below(8);
+            }
+            // A length field that lies: IPv4's header and total length, IPv6's payload and first extension,
+            // data offset of TCP and length of UDP, where they are without options.
+            _ => {
+                let fields: &[usize] = if frame.get(12) == Some(&0x08) {
+                    &[14, 16, 17, 38, 39, 46]
+                } else {
+                    &[18, 19, 20, 55, 58, 59, 66]
+                };
+                let at = *random.pick(fields);
+                let near = random.below(9) as u8;
+                if let Some(byte) = frame.get_mut(at) {
+                    *byte = if random.chance(50) {
+                        byte.wrapping_add(near).wrapping_sub(4)
+                    } else {
+                        random.byte()
+                    };
+                }
+            }
+        }
+    }
+}
+
+fn ethernet(kind: u16) -> Vec<u8> {
+    let mut header = [MACS[0], MACS[1]].concat();
+    header.extend(kind.to_be_bytes());
+    header
+}
+
+/// An IPv4 header without lengths, TTL, protocol and checksum.
+fn ip4(random: &mut Random, source: Ipv4Addr, destination: Ipv4Addr, plain: bool) -> Vec<u8> {
+    let words = if plain || random.chance(70) {
+        5
+    } else {
+        5 + random.below(11)
+    };
+    let mut header = vec![0; 4 * words];
+    header[0] = 0x40 | words as u8;
+    header[4] = random.byte();
+    header[5] = random.byte();
+    header[6] = match random.below(100) {
+        _ if plain => 0x40,
+        0..5 => 0x20,
+        5..8 => random.byte(),
+        8..10 => 0x80,
+        10..55 => 0,
+        _ => 0x40,
+    };
+    if header[6] & 0x20 != 0 {
+        header[7] = random.byte();
+    }
+    header[12..16].copy_from_slice(&source.octets());
+    header[16..20].copy_from_slice(&destination.octets());
+    for option in &mut header[20..] {
+        *option = if random.chance(70) { 1 } else { random.byte() };
+    }
+    header
+}
+
+/// None, some or too many IPv6 extension headers, and the number of the first.
+fn extension_headers(random: &mut Random, protocol: u8) -> (u8, Vec<u8>) {
+    let count = match random.below(10) {
+        0..6 => 0,
+        6..8 => 1,
+        8 => 1 + random.below(3),
+        _ => 1 + random.below(9),
+    };
+    let kinds: Vec<u8> = (0..count)
+        .map(|i| match random.below(12) {
+            0 | 1 if i == 0 => 0,
+            0 => 44,
+            1 => 0,
+            2..=5 => 43,
+            _ => 60,
+        })
+        .collect();
+    let mut bytes = Vec::new();
+    for (i, kind) in kinds.iter().enumerate() {
+        let next = *kinds.get(i + 1).unwrap_or(&protocol);
+        let longer = if random.chance(70) || *kind == 44 {
+            0
+        } else {
+            random.below(4)
+        };
+        let mut header = random.bytes(8 * (longer + 1));
+        header[0] = next;
+        header[1] = longer as u8;
+        if *kind == 43 && random.chance(80) {
+            header[3] = 0;
+        }
+        bytes.extend(header);
+    }
+    (*kinds.first().unwrap_or(&protocol), bytes)
+}
+
+/// A TCP segment without its checksum; `words` is its header's length.
+fn tcp(ports: (u16, u16), words: u8, flags: u8, options: &[u8], data: &[u8]) -> Vec<u8> {
+    let mut segment = ports.0.to_be_bytes().to_vec();
+    segment.extend(ports.1.to_be_bytes());
+    segment.extend([
+        0,
+        0,
+        0,
+        1,
+        0,
+        0,
+        0,
+        2,
+        words << 4,
+        flags,
+        0x20,
+        0,
+        0,
+        0,
+        0,
+        0,
+    ]);
+    segment.extend(options);
+    segment.extend(data);
+    segment
+}
+
+/// A UDP datagram without its checksum.
+fn udp(ports: (u16, u16), data: &[u8]) -> Vec<u8> {
+    let mut datagram = ports.0.to_be_bytes().to_vec();
+    datagram.extend(ports.1.to_be_bytes());
+    datagram.extend((8 + data.len() as u16).to_be_bytes());
+    datagram.extend([0, 0]);
+    datagram.extend(data);
+    datagram
+}
+
+/// Gives a message with a right checksum, at `sum`, another right one, by changing the word at `word`.
+fn aim(message: &mut [u8], word: usize, sum: usize, target: u16) {
+    let number = |at: usize| u32::from(message[at]) << 8 | u32::from(message[at + 1]);
+    let mut changed = number(word) + number(sum) + u32::from(!target);
+    while changed > 0xFFFF {
+        changed = (changed & 0xFFFF) + (changed >> 16);
+    }
+    message[word..word + 2].copy_from_slice(&(changed as u16).to_be_bytes());
+    message[sum..sum + 2].copy_from_slice(&target.to_be_bytes());
+}
+
+/// Fills in the checksum of TCP, UDP, ICMP or ICMPv6.
+fn fill_checksum(source: IpAddr, destination: IpAddr, protocol: u8, segment: &mut [u8]) {
+    let at = match protocol {
+        6 => 16,
+        17 => 6,
+        1 | 58 => 2,
+        _ => return,
+    };
+    if segment.len() < at + 2 {
+        return;
+    }
+    let mut covered = Vec::new();
+    if protocol != 1 {
+        match (source, destination) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => covered.extend([a.octets(), b.octets()].concat()),
+            (IpAddr::V6(a), IpAddr::V6(b)) => covered.extend([a.octets(), b.octets()].concat()),
+            _ => unreachable!("client and VIP are of one family"),
+        }
+        covered.extend((segment.len() as u32).to_be_bytes());
+        covered.extend([0, 0, 0, protocol]);
+    }
+    segment[at..at + 2].fill(0);
+    covered.extend_from_slice(segment);
+    let sum = match checksum::checksum(&covered) {
+        // RFC 768: a sum of zero is sent as its other form.
+        0 if protocol == 17 => 0xFFFF,
+        sum => sum,
+    };
+    segment[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+}

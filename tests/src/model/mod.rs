@@ -1,0 +1,186 @@
+//! An independent model of the forwarding decision: what ought to become of a frame, worked out the plain
+//! way from the documents (the records of `lb_common::tables`, RFC 791, 1624, 2003, 2473, 6040, 8200).
+//!
+//! It shares with the code under test the records, the reasons and the two hash functions, which are
+//! definitions; it parses, chooses, encapsulates and sums on its own, over vectors and hash maps, and
+//! computes checksums from scratch wherever the packet had a right one.
+
+pub mod checksum;
+pub mod choose;
+pub mod flows;
+pub mod generator;
+mod parse;
+pub mod random;
+pub mod scene;
+mod send;
+pub mod tables;
+pub mod validate;
+pub mod world;
+
+use std::net::IpAddr;
+
+use lb_common::{
+    reason::{ChosenBy, Reason, Verdict},
+    tables::counters::{RealCounters, ServiceCounters},
+};
+
+use self::{
+    flows::FlowTable,
+    parse::{Carried, Packet},
+    world::{Name, World},
+};
+
+/// What becomes of a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Why.
+    pub reason: Reason,
+    /// The interface that a redirected frame leaves by; else 0.
+    pub interface: u32,
+    /// The service it is for; 0 is none, or echo.
+    pub service: u32,
+    /// The chosen real; 0 is none.
+    pub real: u16,
+    /// What chose it.
+    pub chosen_by: ChosenBy,
+    /// The frame as it leaves.
+    pub frame: Vec<u8>,
+}
+
+impl Answer {
+    /// What happens to the frame.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        self.reason.verdict()
+    }
+}
+
+/// Who a flow is: service, client's address and port, port of the VIP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FlowName {
+    /// Index of its service.
+    pub service: u32,
+    /// The client.
+    pub source: IpAddr,
+    /// The client's port.
+    pub source_port: u16,
+    /// The port the client uses: the VIP may have any.
+    pub destination_port: u16,
+}
+
+/// The model: a world, what it remembers, what it has counted.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// The tables as the agent would write them.
+    pub world: World,
+    /// The flow table.
+    pub flows: FlowTable,
+    /// The clock, in ticks.
+    pub now: u32,
+    /// Frames by reason.
+    pub reasons: Vec<u64>,
+    /// Counters by real.
+    pub reals: Vec<RealCounters>,
+    /// Counters by service.
+    pub services: Vec<ServiceCounters>,
+}
+
+impl Model {
+    /// A model that has seen nothing yet, with room for flows in so many buckets.
+    #[must_use]
+    pub fn new(world: World, buckets: u32) -> Model {
+        Model {
+            flows: FlowTable::new(buckets),
+            now: 0,
+            reasons: vec![0; Reason::ALL.len()],
+            reals: vec![RealCounters::default(); world.reals.len()],
+            services: vec![ServiceCounters::default(); world.services.len()],
+            world,
+        }
+    }
+
+    /// Decides on a frame that has `headroom` bytes in front of it.
+    pub fn decide(&mut self, frame: &[u8], headroom: usize) -> Answer {
+        let mut answer = Answer {
+            reason: Reason::Malformed,
+            interface: 0,
+            service: 0,
+            real: 0,
+            chosen_by: ChosenBy::Nothing,
+            frame: frame.to_vec(),
+        };
+        answer.reason = match parse::parse(frame) {
+            Ok(packet) => self.serve(&packet, headroom, &mut answer),
+            Err(reason) => reason,
+        };
+        self.reasons[answer.reason as usize] += 1;
+        answer
+    }
+
+    fn serve(&mut self, packet: &Packet, headroom: usize, answer: &mut Answer) -> Reason {
+        let Some(service) = self.service(packet) else {
+            return Reason::NotVip;
+        };
+        if matches!(packet.carries, Carried::Echo { .. }) {
+            answer.frame = send::echo_reply(packet, &answer.frame);
+            return Reason::EchoReply;
+        }
+        answer.service = service;
+        let reason = match self.choose(packet, service) {
+            Ok(choice) => {
+                answer.real = choice.real;
+                answer.chosen_by = choice.by;
+                match send::send(&self.world, packet, choice.real, headroom, &answer.frame) {
+                    Ok(sent) => {
+                        answer.frame = sent.frame;
+                        self.count_forwarded(packet, &choice);
+                        if sent.interface == self.world.interface {
+                            Reason::ForwardedTx
+                        } else {
+                            answer.interface = sent.interface;
+                            Reason::ForwardedRedirect
+                        }
+                    }
+                    Err(reason) => reason,
+                }
+            }
+            Err(reason) => reason,
+        };
+        if reason.verdict() == Verdict::Drop {
+            let counters = &mut self.services[service as usize];
+            counters.dropped_packets += 1;
+            counters.dropped_bytes += packet.length as u64;
+        }
+        reason
+    }
+
+    fn count_forwarded(&mut self, packet: &Packet, choice: &choose::Choice) {
+        let counters = &mut self.reals[usize::from(choice.real)];
+        counters.packets += 1;
+        counters.bytes += packet.length as u64;
+        counters.opened += u64::from(choice.opened);
+        counters.closed += u64::from(packet.carries.closes());
+    }
+
+    /// Exact port, then any port; an echo request asks for the address alone.
+    fn service(&self, packet: &Packet) -> Option<u32> {
+        let name = |port| Name {
+            address: packet.destination,
+            port,
+            protocol: packet.protocol,
+        };
+        let vips = &self.world.vips;
+        match packet.carries {
+            Carried::Echo { .. } => vips.get(&name(0)).copied(),
+            Carried::Tcp { ports, .. } | Carried::Udp { ports } => {
+                vips.get(&name(ports.1)).copied().or_else(|| {
+                    let any_port = match packet.destination {
+                        IpAddr::V4(_) => self.world.any_port_v4,
+                        IpAddr::V6(_) => self.world.any_port_v6,
+                    };
+                    any_port.then(|| vips.get(&name(0)).copied()).flatten()
+                })
+            }
+        }
+    }
+}

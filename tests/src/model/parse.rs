@@ -1,0 +1,201 @@
+//! From a frame to what matters of it. Ethernet type, IP header, fragment, protocol and transport header
+//! are looked at in this order; the first that is not right is the reason to pass the frame.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use lb_common::{limits::MAX_EXTENSION_HEADERS, reason::Reason};
+
+/// Bytes of an Ethernet header.
+pub const ETHERNET: usize = 14;
+
+/// What a packet carries.
+#[derive(Clone, Copy, Debug)]
+pub enum Carried {
+    /// TCP: source and destination port, flags.
+    Tcp {
+        /// Source and destination.
+        ports: (u16, u16),
+        /// The byte of flags.
+        flags: u8,
+    },
+    /// UDP.
+    Udp {
+        /// Source and destination.
+        ports: (u16, u16),
+    },
+    /// An echo request.
+    Echo {
+        /// Where its ICMP header begins in the frame.
+        offset: usize,
+    },
+}
+
+impl Carried {
+    /// A TCP connection begins.
+    pub fn opens(self) -> bool {
+        matches!(self, Carried::Tcp { flags, .. } if flags & 0x12 == 0x02)
+    }
+
+    /// A TCP connection ends.
+    pub fn closes(self) -> bool {
+        matches!(self, Carried::Tcp { flags, .. } if flags & 0x05 != 0)
+    }
+
+    /// UDP.
+    pub fn is_udp(self) -> bool {
+        matches!(self, Carried::Udp { .. })
+    }
+}
+
+/// A packet for which a VIP is looked up.
+#[derive(Clone, Debug)]
+pub struct Packet {
+    pub source: IpAddr,
+    pub destination: IpAddr,
+    /// TCP, UDP, ICMP or ICMPv6.
+    pub protocol: u8,
+    /// Of the IP packet, its header included.
+    pub length: usize,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// TOS or traffic class.
+    pub service_class: u8,
+    pub carries: Carried,
+}
+
+/// Reads a frame.
+pub fn parse(frame: &[u8]) -> Result<Packet, Reason> {
+    let ethernet = frame.get(..ETHERNET).ok_or(Reason::Malformed)?;
+    let packet = &frame[ETHERNET..];
+    match [ethernet[12], ethernet[13]] {
+        [0x08, 0x00] => ip4(packet),
+        [0x86, 0xDD] => ip6(packet),
+        _ => Err(Reason::NotIp),
+    }
+}
+
+fn be16(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
+/// RFC 791 section 3.1.
+fn ip4(packet: &[u8]) -> Result<Packet, Reason> {
+    let header = packet.get(..20).ok_or(Reason::Malformed)?;
+    let header_length = usize::from(header[0] & 0x0F) * 4;
+    let length = usize::from(be16(header, 2));
+    if header[0] >> 4 != 4 || header_length < 20 || length < header_length || length > packet.len()
+    {
+        return Err(Reason::Malformed);
+    }
+    // More fragments, or an offset.
+    if be16(header, 6) & 0x3FFF != 0 {
+        return Err(Reason::Fragment);
+    }
+    let protocol = header[9];
+    let carries = match protocol {
+        1 => echo(packet, header_length, length, 8)?,
+        6 | 17 => transport(protocol, &packet[header_length..length])?,
+        _ => return Err(Reason::OtherProtocol),
+    };
+    let address =
+        |at: usize| Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3]);
+    Ok(Packet {
+        source: address(12).into(),
+        destination: address(16).into(),
+        protocol,
+        length,
+        ttl: header[8],
+        service_class: header[1],
+        carries,
+    })
+}
+
+/// RFC 8200 sections 3 and 4.
+fn ip6(packet: &[u8]) -> Result<Packet, Reason> {
+    let header = packet.get(..40).ok_or(Reason::Malformed)?;
+    let length = 40 + usize::from(be16(header, 4));
+    if header[0] >> 4 != 6 || length > packet.len() {
+        return Err(Reason::Malformed);
+    }
+    let packet = &packet[..length];
+    let mut next = header[6];
+    let mut at = 40;
+    let mut walked = 0;
+    let carries = loop {
+        match next {
+            // Hop-by-hop options stand right behind the IPv6 header or nowhere (section 4.1).
+            0 if walked > 0 => return Err(Reason::Malformed),
+            0 | 43 | 60 => {
+                if walked == MAX_EXTENSION_HEADERS {
+                    return Err(Reason::TooManyHeaders);
+                }
+                let extension = packet.get(at..at + 8).ok_or(Reason::Malformed)?;
+                let segments_left = next == 43 && extension[3] != 0;
+                next = extension[0];
+                at += 8 * (usize::from(extension[1]) + 1);
+                if at > length {
+                    return Err(Reason::Malformed);
+                }
+                // This is not the packet's last destination (section 4.4): what it carries is not for here.
+                if segments_left {
+                    return Err(Reason::OtherProtocol);
+                }
+                walked += 1;
+            }
+            44 => return Err(Reason::Fragment),
+            58 => break echo(packet, at, length, 128)?,
+            6 | 17 => break transport(next, &packet[at..])?,
+            _ => return Err(Reason::OtherProtocol),
+        }
+    };
+    let address = |at: usize| {
+        let mut octets = [0; 16];
+        octets.copy_from_slice(&header[at..at + 16]);
+        Ipv6Addr::from(octets)
+    };
+    Ok(Packet {
+        source: address(8).into(),
+        destination: address(24).into(),
+        protocol: next,
+        length,
+        ttl: header[7],
+        service_class: header[0] << 4 | header[1] >> 4,
+        carries,
+    })
+}
+
+/// An echo request (RFC 792, RFC 4443 section 4.1): eight bytes of header, code 0.
+fn echo(packet: &[u8], at: usize, end: usize, request: u8) -> Result<Carried, Reason> {
+    let header = packet[..end].get(at..at + 8).ok_or(Reason::Malformed)?;
+    if header[0] != request || header[1] != 0 {
+        return Err(Reason::OtherProtocol);
+    }
+    Ok(Carried::Echo {
+        offset: ETHERNET + at,
+    })
+}
+
+/// TCP (RFC 9293 section 3.1) or UDP (RFC 768): a header that is whole and does not claim more than there
+/// is.
+fn transport(protocol: u8, segment: &[u8]) -> Result<Carried, Reason> {
+    let least = if protocol == 6 { 20 } else { 8 };
+    if segment.len() < least {
+        return Err(Reason::Malformed);
+    }
+    let ports = (be16(segment, 0), be16(segment, 2));
+    if protocol == 6 {
+        let header_length = usize::from(segment[12] >> 4) * 4;
+        if header_length < 20 || header_length > segment.len() {
+            return Err(Reason::Malformed);
+        }
+        return Ok(Carried::Tcp {
+            ports,
+            flags: segment[13],
+        });
+    }
+    let length = usize::from(be16(segment, 4));
+    if length < 8 || length > segment.len() {
+        return Err(Reason::Malformed);
+    }
+    Ok(Carried::Udp { ports })
+}

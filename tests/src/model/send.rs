@@ -1,0 +1,187 @@
+//! The bytes that leave.
+
+use std::net::IpAddr;
+
+use lb_common::{
+    reason::Reason,
+    tables::{next_hop::NextHop, real::OUTER_TTL},
+};
+
+use super::{
+    checksum,
+    choose::ring_hash,
+    parse::{Carried, ETHERNET, Packet},
+    world::{Real, Way, World},
+};
+
+/// TTL and hop limit of an answer to an echo request.
+const ECHO_TTL: u8 = 64;
+
+/// A frame on its way.
+pub struct Sent {
+    pub frame: Vec<u8>,
+    pub interface: u32,
+}
+
+/// Sends a packet to a real.
+pub fn send(
+    world: &World,
+    packet: &Packet,
+    real: u16,
+    headroom: usize,
+    frame: &[u8],
+) -> Result<Sent, Reason> {
+    let real = world
+        .reals
+        .get(usize::from(real))
+        .and_then(Option::as_ref)
+        .ok_or(Reason::BadTables)?;
+    let hop = world
+        .next_hops
+        .get(real.next_hop as usize)
+        .and_then(Option::as_ref)
+        .ok_or(Reason::NoNextHop)?;
+    let frame = match real.way {
+        Way::L2 => ethernet(hop, [frame[12], frame[13]], &frame[ETHERNET..]),
+        Way::Ipip => {
+            // RFC 2003 section 3.1, RFC 2473 section 3.1: a packet that has no hop left is not sent on.
+            if packet.ttl <= 1 {
+                return Err(Reason::TtlExpired);
+            }
+            let inner = hop_taken(&frame[ETHERNET..]);
+            let hash = ring_hash(world, packet) as u32;
+            let (kind, outer) = match (real.source, real.address) {
+                (IpAddr::V4(_), IpAddr::V4(_)) => {
+                    ([0x08, 0x00], outer4(real, packet, &inner, hash)?)
+                }
+                (IpAddr::V6(_), IpAddr::V6(_)) => ([0x86, 0xDD], outer6(real, packet, hash)?),
+                _ => unreachable!("a real's source and address are of one family"),
+            };
+            if headroom < outer.len() {
+                return Err(Reason::NoHeadroom);
+            }
+            ethernet(hop, kind, &[outer, inner].concat())
+        }
+    };
+    Ok(Sent {
+        frame,
+        interface: hop.interface,
+    })
+}
+
+fn ethernet(hop: &NextHop, kind: [u8; 2], rest: &[u8]) -> Vec<u8> {
+    [&hop.destination[..], &hop.source[..], &kind[..], rest].concat()
+}
+
+/// The packet with one taken off its TTL or hop limit.
+fn hop_taken(packet: &[u8]) -> Vec<u8> {
+    let mut packet = packet.to_vec();
+    if packet[0] >> 4 == 6 {
+        packet[7] -= 1;
+        return packet;
+    }
+    let header = usize::from(packet[0] & 0x0F) * 4;
+    set_ttl(&mut packet[..header], |ttl| ttl - 1);
+    packet
+}
+
+/// Changes an IPv4 header's TTL. A right checksum is right afterwards; a wrong one stays exactly as wrong.
+fn set_ttl(header: &mut [u8], change: impl Fn(u8) -> u8) {
+    let old = u16::from_be_bytes([header[8], header[9]]);
+    let was_right = checksum::is_right(header);
+    header[8] = change(header[8]);
+    let new = u16::from_be_bytes([header[8], header[9]]);
+    let sum = if was_right {
+        header[10..12].fill(0);
+        checksum::checksum(header)
+    } else {
+        checksum::update(u16::from_be_bytes([header[10], header[11]]), old, new)
+    };
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// The number of the protocol that the outer header names.
+fn inner_protocol(packet: &Packet) -> u8 {
+    if packet.destination.is_ipv4() { 4 } else { 41 }
+}
+
+/// An outer IPv4 header (RFC 2003 section 3.1). TOS with its ECN bits is the inner one's (RFC 6040, normal
+/// mode). An IPv4 packet lends its identification and "don't fragment"; an IPv6 packet may not be fragmented
+/// on its way.
+fn outer4(real: &Real, packet: &Packet, inner: &[u8], hash: u32) -> Result<Vec<u8>, Reason> {
+    let (IpAddr::V4(source), IpAddr::V4(destination)) = (real.source, real.address) else {
+        return Err(Reason::BadTables);
+    };
+    let length = u16::try_from(20 + packet.length).map_err(|_| Reason::TooLarge)?;
+    let (identification, dont_fragment) = if packet.destination.is_ipv4() {
+        (
+            u16::from_be_bytes([inner[4], inner[5]]),
+            inner[6] & 0x40 != 0,
+        )
+    } else {
+        (0, true)
+    };
+    let source = u32::from(source) | hash & real.source_mask;
+    let mut header = vec![0x45, packet.service_class];
+    header.extend(length.to_be_bytes());
+    header.extend(identification.to_be_bytes());
+    header.extend(if dont_fragment { [0x40, 0] } else { [0, 0] });
+    header.extend([OUTER_TTL, inner_protocol(packet), 0, 0]);
+    header.extend(source.to_be_bytes());
+    header.extend(destination.octets());
+    let sum = checksum::checksum(&header);
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
+    Ok(header)
+}
+
+/// An outer IPv6 header (RFC 2473 section 5.1), with a flow label of the flow's hash (RFC 6438).
+fn outer6(real: &Real, packet: &Packet, hash: u32) -> Result<Vec<u8>, Reason> {
+    let (IpAddr::V6(source), IpAddr::V6(destination)) = (real.source, real.address) else {
+        return Err(Reason::BadTables);
+    };
+    let length = u16::try_from(packet.length).map_err(|_| Reason::TooLarge)?;
+    let source = u128::from(source) | u128::from(hash & real.source_mask);
+    let first = 6 << 28 | u32::from(packet.service_class) << 20 | hash & 0xF_FFFF;
+    let mut header = first.to_be_bytes().to_vec();
+    header.extend(length.to_be_bytes());
+    header.extend([inner_protocol(packet), OUTER_TTL]);
+    header.extend(source.to_be_bytes());
+    header.extend(destination.octets());
+    Ok(header)
+}
+
+/// The answer to an echo request: addresses swapped, the type that of an answer (RFC 792; RFC 4443 section
+/// 4.2).
+pub fn echo_reply(packet: &Packet, request: &[u8]) -> Vec<u8> {
+    let Carried::Echo { offset } = packet.carries else {
+        unreachable!("only echo requests are answered");
+    };
+    let mut frame = request.to_vec();
+    frame[..6].copy_from_slice(&request[6..12]);
+    frame[6..12].copy_from_slice(&request[..6]);
+    let (addresses, size, answer) = if packet.destination.is_ipv4() {
+        (ETHERNET + 12, 4, 0)
+    } else {
+        (ETHERNET + 8, 16, 129)
+    };
+    frame[addresses..addresses + size]
+        .copy_from_slice(&request[addresses + size..addresses + 2 * size]);
+    frame[addresses + size..addresses + 2 * size]
+        .copy_from_slice(&request[addresses..addresses + size]);
+    if packet.destination.is_ipv4() {
+        let end = ETHERNET + usize::from(request[ETHERNET] & 0x0F) * 4;
+        set_ttl(&mut frame[ETHERNET..end], |_| ECHO_TTL);
+    } else {
+        frame[ETHERNET + 7] = ECHO_TTL;
+    }
+    let old = u16::from_be_bytes([frame[offset], frame[offset + 1]]);
+    frame[offset] = answer;
+    let new = u16::from_be_bytes([frame[offset], frame[offset + 1]]);
+    let sum = checksum::update(
+        u16::from_be_bytes([frame[offset + 2], frame[offset + 3]]),
+        old,
+        new,
+    );
+    frame[offset + 2..offset + 4].copy_from_slice(&sum.to_be_bytes());
+    frame
+}

@@ -1,0 +1,85 @@
+//! Whether a frame is what a careful receiver takes: judged by etherparse, headers, lengths, checksums.
+
+use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+
+use super::checksum;
+
+/// What is known of the checksums of a well-formed frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Checksums {
+    /// That of each IPv4 header is right.
+    pub headers: bool,
+    /// That of the innermost TCP, UDP, ICMP or ICMPv6 is right.
+    pub transport: bool,
+}
+
+/// Checks a frame, and the packet in its tunnel if it is of one.
+///
+/// # Errors
+/// What etherparse finds malformed.
+pub fn frame(bytes: &[u8]) -> Result<Checksums, String> {
+    let sliced =
+        SlicedPacket::from_ethernet(bytes).map_err(|error| format!("Ethernet frame: {error}"))?;
+    packet(&sliced)
+}
+
+fn packet(sliced: &SlicedPacket<'_>) -> Result<Checksums, String> {
+    let net = sliced.net.as_ref().ok_or("no network layer")?;
+    let payload = sliced.ip_payload().ok_or("not IP")?;
+    let header_right = match net {
+        NetSlice::Ipv4(ip) => {
+            let header = ip.header().to_header();
+            header.calc_header_checksum() == header.header_checksum
+        }
+        _ => true,
+    };
+    if matches!(payload.ip_number.0, 4 | 41) {
+        let inner = SlicedPacket::from_ip(payload.payload)
+            .map_err(|error| format!("packet in a tunnel: {error}"))?;
+        let inner = packet(&inner)?;
+        return Ok(Checksums {
+            headers: header_right && inner.headers,
+            ..inner
+        });
+    }
+    let transport = sliced.transport.as_ref().ok_or("no transport layer")?;
+    Ok(Checksums {
+        headers: header_right,
+        transport: transport_right(net, transport)?,
+    })
+}
+
+fn transport_right(net: &NetSlice<'_>, transport: &TransportSlice<'_>) -> Result<bool, String> {
+    let text = |error: etherparse::err::ValueTooBigError<usize>| error.to_string();
+    Ok(match (net, transport) {
+        (NetSlice::Ipv4(ip), TransportSlice::Tcp(tcp)) => {
+            let (source, destination) = (ip.header().source(), ip.header().destination());
+            tcp.calc_checksum_ipv4(source, destination).map_err(text)? == tcp.checksum()
+        }
+        (NetSlice::Ipv6(ip), TransportSlice::Tcp(tcp)) => {
+            let (source, destination) = (ip.header().source(), ip.header().destination());
+            tcp.calc_checksum_ipv6(source, destination).map_err(text)? == tcp.checksum()
+        }
+        // 0: the sender computed none (RFC 768).
+        (NetSlice::Ipv4(_), TransportSlice::Udp(udp)) if udp.checksum() == 0 => true,
+        (NetSlice::Ipv4(ip), TransportSlice::Udp(udp)) => {
+            let header = ip.header().to_header();
+            udp.to_header()
+                .calc_checksum_ipv4(&header, udp.payload())
+                .map_err(text)?
+                == udp.checksum()
+        }
+        (NetSlice::Ipv6(ip), TransportSlice::Udp(udp)) => {
+            let header = ip.header().to_header();
+            udp.to_header()
+                .calc_checksum_ipv6(&header, udp.payload())
+                .map_err(text)?
+                == udp.checksum()
+        }
+        (NetSlice::Ipv4(_), TransportSlice::Icmpv4(icmp)) => checksum::is_right(icmp.slice()),
+        (NetSlice::Ipv6(ip), TransportSlice::Icmpv6(icmp)) => {
+            icmp.is_checksum_valid(ip.header().source(), ip.header().destination())
+        }
+        _ => return Err("a transport protocol that does not belong to the IP version".to_owned()),
+    })
+}

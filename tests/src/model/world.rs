@@ -1,0 +1,168 @@
+//! What the tables say, in plain words; and the records that say it.
+
+use std::{collections::HashMap, net::IpAddr};
+
+use lb_common::tables::{
+    config::{ANY_PORT_V4, ANY_PORT_V6, Config},
+    next_hop::NextHop,
+    real::{self, outer_checksum},
+    ring::{self, Previous},
+    service::{self, TRACK_ALL, ring_place},
+};
+
+/// Key of the VIP tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Name {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its port; 0 is any, and that of echo requests.
+    pub port: u16,
+    /// IP protocol.
+    pub protocol: u8,
+}
+
+/// A service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Service {
+    /// First slot of its ring.
+    pub first_slot: u32,
+    /// Slots of its ring; 0: it has no real.
+    pub slots: u32,
+    /// Every flow gets an entry.
+    pub track_all: bool,
+    /// In ticks.
+    pub window: u32,
+}
+
+/// How a packet reaches a real.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The destination MAC is rewritten.
+    L2,
+    /// In an outer header of the address's family.
+    Ipip,
+}
+
+/// A real.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Real {
+    /// Its service.
+    pub service: u32,
+    /// How a packet reaches it.
+    pub way: Way,
+    /// An entry of the flow table that names it counts as a miss.
+    pub down: bool,
+    /// Index of the next hop; 0 is unknown.
+    pub next_hop: u32,
+    /// The outer destination.
+    pub address: IpAddr,
+    /// The outer source's prefix, of the same family.
+    pub source: IpAddr,
+    /// Host bits of the source that vary by flow: the IPv4 address's, or the last 32 of the IPv6 one's.
+    pub source_mask: u32,
+}
+
+/// All tables but the flows.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    /// VIPs and the index of their service.
+    pub vips: HashMap<Name, u32>,
+    /// Whether IPv4 VIPs with port 0 are looked for.
+    pub any_port_v4: bool,
+    /// Whether IPv6 VIPs with port 0 are looked for.
+    pub any_port_v6: bool,
+    /// Services by index; 0 answers echo requests.
+    pub services: Vec<Service>,
+    /// The ring table.
+    pub slots: Vec<(u16, Previous)>,
+    /// Reals by index; 0 is none.
+    pub reals: Vec<Option<Real>>,
+    /// Next hops by index; 0 is unknown.
+    pub next_hops: Vec<Option<NextHop>>,
+    /// The interface that frames come in by.
+    pub interface: u32,
+    /// Seed of the ring hash.
+    pub ring_seed: u64,
+    /// The flow table's secret.
+    pub flow_secret: [u64; 2],
+}
+
+impl World {
+    /// The record of `CONFIG`.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        let mut config = Config::default();
+        if self.any_port_v4 {
+            config.flags |= ANY_PORT_V4;
+        }
+        if self.any_port_v6 {
+            config.flags |= ANY_PORT_V6;
+        }
+        config
+    }
+
+    /// The records of `SERVICES`.
+    pub fn service_records(&self) -> impl Iterator<Item = service::Service> {
+        self.services.iter().map(|service| service::Service {
+            ring: ring_place(service.first_slot, service.slots),
+            flags: if service.track_all { TRACK_ALL } else { 0 },
+            window: service.window,
+            ..service::Service::default()
+        })
+    }
+
+    /// The slots of `RINGS`.
+    pub fn slot_records(&self) -> impl Iterator<Item = ring::Slot> {
+        self.slots
+            .iter()
+            .map(|(real, previous)| ring::slot(*real, *previous))
+    }
+
+    /// The records of `REALS`.
+    pub fn real_records(&self) -> impl Iterator<Item = real::Real> {
+        self.reals
+            .iter()
+            .map(|real| real.as_ref().map_or_else(real::Real::default, record))
+    }
+
+    /// The records of `NEXT_HOPS`.
+    pub fn next_hop_records(&self) -> impl Iterator<Item = NextHop> {
+        self.next_hops.iter().map(|hop| hop.unwrap_or_default())
+    }
+}
+
+fn record(real: &Real) -> real::Real {
+    let kind = match (real.way, real.address) {
+        (Way::L2, _) => real::KIND_L2,
+        (Way::Ipip, IpAddr::V4(_)) => real::KIND_IP4,
+        (Way::Ipip, IpAddr::V6(_)) => real::KIND_IP6,
+    };
+    let checksum = match (real.way, real.source, real.address) {
+        (Way::Ipip, IpAddr::V4(source), IpAddr::V4(destination)) => {
+            outer_checksum(source.octets(), destination.octets())
+        }
+        _ => 0,
+    };
+    real::Real {
+        flags: kind | if real.down { real::DOWN } else { 0 },
+        next_hop: real.next_hop,
+        address: sixteen(real.address),
+        source: sixteen(real.source),
+        source_mask: real.source_mask.to_be_bytes(),
+        checksum,
+        service: real.service,
+        pad: [0; 3],
+    }
+}
+
+/// An address as records hold it: IPv4 in the first four bytes.
+fn sixteen(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => {
+            let mut bytes = [0; 16];
+            bytes[..4].copy_from_slice(&address.octets());
+            bytes
+        }
+        IpAddr::V6(address) => address.octets(),
+    }
+}

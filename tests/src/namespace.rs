@@ -1,0 +1,261 @@
+//! A network namespace and what runs in it.
+
+use std::{
+    ffi::OsStr,
+    fs::{self, File},
+    os::{
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
+        unix::{fs::MetadataExt as _, process::CommandExt as _},
+    },
+    path::PathBuf,
+    process::Command,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, anyhow, bail};
+use nix::{
+    sched::{CloneFlags, setns, unshare},
+    sys::signal::{self, Signal},
+    unistd::Pid,
+};
+
+use crate::{Process, wait_for};
+
+/// A network namespace. It lives as long as a clone of this value does; with the last one the processes
+/// that run in it are killed and the namespace goes, with its interfaces.
+#[derive(Clone, Debug)]
+pub struct Namespace(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    label: String,
+    file: File,
+    kept: Mutex<Vec<OwnedFd>>,
+}
+
+impl Namespace {
+    /// Makes a namespace whose loopback interface is up and whose IPv6 addresses are usable at once;
+    /// `label` names it in messages.
+    ///
+    /// # Errors
+    /// Without root, or on a kernel without network namespaces.
+    pub fn new(label: &str) -> anyhow::Result<Self> {
+        let made = thread::spawn(|| -> anyhow::Result<File> {
+            unshare(CloneFlags::CLONE_NEWNET)
+                .context("this needs root and a kernel with network namespaces")?;
+            Ok(File::open("/proc/thread-self/ns/net")?)
+        });
+        let file = made
+            .join()
+            .map_err(|_| anyhow!("the thread that makes a namespace panicked"))?
+            .with_context(|| format!("making the network namespace {label}"))?;
+        let namespace = Self(Arc::new(Inner {
+            label: label.to_owned(),
+            file,
+            kept: Mutex::default(),
+        }));
+        namespace.run(["ip", "link", "set", "lo", "up"])?;
+        // Addresses are given by us and unique: no time is lost on looking for duplicates.
+        for (name, value) in [("accept_dad", "0"), ("accept_ra", "0")] {
+            for scope in ["all", "default"] {
+                namespace.sysctl(&format!("net/ipv6/conf/{scope}/{name}"), value)?;
+            }
+        }
+        Ok(namespace)
+    }
+
+    /// The name given at birth.
+    pub fn label(&self) -> &str {
+        &self.0.label
+    }
+
+    /// A path that `ip link ... netns PATH` and `nsenter --net=PATH` understand.
+    pub fn path(&self) -> PathBuf {
+        format!(
+            "/proc/{}/fd/{}",
+            std::process::id(),
+            self.0.file.as_raw_fd()
+        )
+        .into()
+    }
+
+    /// A command that will run in this namespace. The mounts stay the machine's: `/sys/fs/bpf` is seen,
+    /// and `/sys/class/net` is not this namespace's.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        let namespace = self.clone();
+        // SAFETY: setns is a plain system call, safe between fork and exec.
+        unsafe {
+            command.pre_exec(move || Ok(setns(namespace.fd(), CloneFlags::CLONE_NEWNET)?));
+        }
+        command
+    }
+
+    /// Runs a command to its end and gives what it wrote to standard output.
+    ///
+    /// # Errors
+    /// When it cannot be started or fails; with what it wrote to standard error.
+    pub fn run<S: AsRef<OsStr>>(
+        &self,
+        words: impl IntoIterator<Item = S>,
+    ) -> anyhow::Result<String> {
+        let mut words = words.into_iter();
+        let program = words.next().context("a command has at least one word")?;
+        let mut command = self.command(program);
+        command.args(words);
+        let output = command
+            .output()
+            .with_context(|| format!("in {}: starting {command:?}", self.label()))?;
+        if !output.status.success() {
+            bail!(
+                "in {}: {command:?} ended with {}: {}",
+                self.label(),
+                output.status,
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Runs a command given as one string of words without quotes.
+    ///
+    /// # Errors
+    /// As [`Namespace::run`].
+    pub fn sh(&self, line: &str) -> anyhow::Result<String> {
+        self.run(line.split_whitespace())
+    }
+
+    /// Starts a program that stays.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start<S: AsRef<OsStr>>(
+        &self,
+        label: &str,
+        program: impl AsRef<OsStr>,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> anyhow::Result<Process> {
+        let mut command = self.command(program);
+        command.args(arguments);
+        Process::start(&format!("{label} in {}", self.label()), command)
+    }
+
+    /// Runs `work` on a thread of its own inside this namespace and gives its result.
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered, or `work` panics.
+    pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> anyhow::Result<T> {
+        thread::scope(|scope| {
+            scope
+                .spawn(|| {
+                    setns(self.fd(), CloneFlags::CLONE_NEWNET)
+                        .with_context(|| format!("entering {}", self.label()))?;
+                    Ok(work())
+                })
+                .join()
+                .map_err(|_| anyhow!("work in {} panicked", self.label()))?
+        })
+    }
+
+    /// As [`Namespace::enter`], without waiting for the end.
+    pub fn thread<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+    ) -> thread::JoinHandle<anyhow::Result<T>> {
+        let namespace = self.clone();
+        thread::spawn(move || {
+            setns(namespace.fd(), CloneFlags::CLONE_NEWNET)
+                .with_context(|| format!("entering {}", namespace.label()))?;
+            work()
+        })
+    }
+
+    /// Runs a future inside this namespace: sockets it makes belong to it.
+    ///
+    /// # Errors
+    /// As [`Namespace::enter`], and the future's own.
+    pub fn block_on<T: Send>(
+        &self,
+        future: impl Future<Output = anyhow::Result<T>> + Send,
+    ) -> anyhow::Result<T> {
+        self.enter(|| {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?
+                .block_on(future)
+        })?
+    }
+
+    /// Writes a setting below `/proc/sys`.
+    ///
+    /// # Errors
+    /// When there is no such setting or it refuses the value.
+    pub fn sysctl(&self, name: &str, value: &str) -> anyhow::Result<()> {
+        let path = format!("/proc/sys/{name}");
+        self.enter(|| fs::write(&path, value))?
+            .with_context(|| format!("in {}: writing {value} to {path}", self.label()))
+    }
+
+    /// Reads a setting below `/proc/sys`.
+    ///
+    /// # Errors
+    /// When there is no such setting.
+    pub fn sysctl_value(&self, name: &str) -> anyhow::Result<String> {
+        let path = format!("/proc/sys/{name}");
+        let value = self
+            .enter(|| fs::read_to_string(&path))?
+            .with_context(|| format!("in {}: reading {path}", self.label()))?;
+        Ok(value.trim().to_owned())
+    }
+
+    /// Keeps something open as long as the namespace lives.
+    pub(crate) fn keep(&self, fd: OwnedFd) {
+        self.0
+            .kept
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(fd);
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.0.file.as_fd()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let Ok(own) = self.file.metadata() else {
+            return;
+        };
+        let _ = wait_for(
+            "the end of a namespace's processes",
+            Duration::from_secs(2),
+            || {
+                let left = inhabitants(own.ino());
+                for pid in &left {
+                    // Gone meanwhile: as wished.
+                    let _ = signal::kill(*pid, Signal::SIGKILL);
+                }
+                Ok(left.is_empty().then_some(()))
+            },
+        );
+    }
+}
+
+/// The processes whose network namespace has this inode number, ourselves left out.
+fn inhabitants(inode: u64) -> Vec<Pid> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+        .filter(|pid| *pid != std::process::id())
+        .filter(|pid| {
+            fs::metadata(format!("/proc/{pid}/ns/net")).is_ok_and(|meta| meta.ino() == inode)
+        })
+        .filter_map(|pid| Some(Pid::from_raw(i32::try_from(pid).ok()?)))
+        .collect()
+}

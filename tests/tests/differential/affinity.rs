@@ -1,0 +1,130 @@
+//! A flow that sends a packet in each window stays on its real, whatever the ring does.
+
+use std::collections::{HashMap, HashSet};
+
+use lb_common::tables::ring::Previous;
+use lb_tests::model::{
+    generator::Generator,
+    random::Random,
+    scene::{REALS_PER_SERVICE, RING_SLOTS, scene},
+    world::World,
+};
+
+use crate::{arena::Arena, setting};
+
+const BUCKETS: u32 = 4_096;
+const SYN: u8 = 0x02;
+const ACK: u8 = 0x10;
+const FLOWS: u32 = 150;
+const CHANGES: usize = 12;
+
+#[test]
+fn flows_stay_on_their_reals_through_ring_changes() {
+    let seed = setting("LB_DIFFERENTIAL_SEED", 3);
+    let (mut world, targets) = scene(seed);
+    let mut random = Random::new(!seed);
+    for (slot, (current, previous)) in world.slots.iter_mut().enumerate() {
+        *current = a_real(&mut random, slot);
+        *previous = Previous::Settled;
+    }
+    let generator = Generator::new(seed, targets.clone());
+    let mut arena = Arena::new(world, BUCKETS);
+    // Three TCP services and three of UDP, with and without tracking and any port.
+    let targets = [&targets[..3], &targets[9..12]].concat();
+    let mut serves: HashMap<(usize, u32), u16> = HashMap::new();
+    for round in 0..CHANGES {
+        for (number, target) in targets.iter().enumerate() {
+            for flow in 0..FLOWS {
+                let known = serves.get(&(number, flow)).copied();
+                // Some flows are there from the beginning, some come later, some begin anew.
+                let opens = if known.is_none() {
+                    random.chance(40)
+                } else {
+                    random.chance(3)
+                };
+                if known.is_none() && !opens {
+                    continue;
+                }
+                let fresh = opens && target.protocol == 6;
+                let answer = arena.frame(&generator.flow_frame(
+                    *target,
+                    flow,
+                    if fresh { SYN } else { ACK },
+                ));
+                if let Some(known) = known
+                    && !fresh
+                {
+                    arena.check(answer.real == known, || {
+                        format!(
+                            "round {round}: flow {flow} of {target:?} was on real {known}, is on {} by {:?}",
+                            answer.real, answer.chosen_by
+                        )
+                    });
+                }
+                serves.insert((number, flow), answer.real);
+            }
+        }
+        arena.compare();
+        if round % 3 == 2 {
+            end_window(&mut arena);
+        }
+        let slots = arena.model.world.slots.len();
+        for _ in 0..slots / 3 {
+            let slot = random.below(slots);
+            let real = a_real(&mut random, slot);
+            change_slot(&mut arena.model.world, slot, real);
+        }
+        arena.write();
+    }
+    arena.finish(seed);
+}
+
+/// Some real of the service whose ring has this slot.
+fn a_real(random: &mut Random, slot: usize) -> u16 {
+    let service = slot / RING_SLOTS as usize;
+    (1 + service * REALS_PER_SERVICE + random.below(REALS_PER_SERVICE)) as u16
+}
+
+/// What the agent does with a slot that gets another real: it keeps the real whose flows are not all
+/// remembered.
+fn change_slot(world: &mut World, slot: usize, real: u16) {
+    let (current, previous) = world.slots[slot];
+    if current == real {
+        return;
+    }
+    world.slots[slot] = match previous {
+        Previous::Real(first) => (real, Previous::Real(first)),
+        Previous::Settled | Previous::Exceptions => (real, Previous::Real(current)),
+    };
+}
+
+/// The window is over, each flow has sent in it: slots ask the flow table only, and those in which no flow
+/// is an exception do not even that.
+fn end_window(arena: &mut Arena) {
+    let world = &mut arena.model.world;
+    let named: HashSet<u16> = arena
+        .model
+        .flows
+        .buckets
+        .iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.real)
+        .collect();
+    for (slot, (current, previous)) in world.slots.iter_mut().enumerate() {
+        let service = slot / RING_SLOTS as usize;
+        let reals = (1 + service * REALS_PER_SERVICE)..=((service + 1) * REALS_PER_SERVICE);
+        // The agent knows tags, not slots: a service without an exception to this real has none here.
+        let exceptions = named
+            .iter()
+            .any(|real| reals.contains(&usize::from(*real)) && *real != *current);
+        if *previous != Previous::Settled {
+            *previous = if exceptions {
+                Previous::Exceptions
+            } else {
+                Previous::Settled
+            };
+        }
+    }
+    arena.write();
+}

@@ -1,0 +1,343 @@
+//! Kernel, memory and model side by side.
+
+use std::fmt::Write as _;
+
+use lb_common::{
+    limits::{STAMP_TICKS, TICK_SHIFT},
+    memory::{self, MemFrame, MemTables},
+    reason::{ChosenBy, Reason, Verdict},
+    tables::flow::{self, Bucket, CLOSING, Flow},
+};
+use lb_tests::model::{
+    Answer, Model,
+    flows::{Entry, FlowTable},
+    tables, validate,
+    world::World,
+};
+
+use crate::kernel::{Kernel, Run};
+
+/// Disagreements that are printed; the rest is counted.
+const PRINTED: usize = 12;
+
+/// The three, and how they differed so far.
+pub struct Arena {
+    /// In the kernel.
+    pub kernel: Kernel,
+    /// In memory.
+    pub memory: MemTables,
+    /// The independent model.
+    pub model: Model,
+    frames: u64,
+    failures: Vec<String>,
+}
+
+/// The clock that the program in the kernel reads.
+pub fn now() -> u32 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the structure is ours and lives through the call.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) };
+    assert_eq!(result, 0, "reading the coarse monotonic clock");
+    ((time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64) >> TICK_SHIFT) as u32
+}
+
+impl Arena {
+    /// The three on tables of this world, with so many buckets of flows.
+    pub fn new(world: World, buckets: u32) -> Arena {
+        Arena {
+            kernel: Kernel::new(&world, buckets),
+            memory: tables::memory(&world, buckets),
+            model: Model::new(world, buckets),
+            frames: 0,
+            failures: Vec::new(),
+        }
+    }
+
+    /// Writes the model's world into the tables of the others.
+    pub fn write(&mut self) {
+        self.kernel.write(&self.model.world);
+        tables::write(&mut self.memory, &self.model.world);
+    }
+
+    /// Sends a frame through all three; the model's answer.
+    pub fn frame(&mut self, frame: &[u8]) -> Answer {
+        self.memory.now = now();
+        self.model.now = self.memory.now;
+        self.frames += 1;
+        let (kernel_simulated, trace) = self.kernel.simulate(frame);
+        let mut copy = MemFrame::new(frame);
+        let memory_simulated = memory::simulate(&mut self.memory, &mut copy);
+        let kernel = self.kernel.forward(frame);
+        let mut in_memory = MemFrame::new(frame);
+        let memory = memory::run(&mut self.memory, &mut in_memory);
+        let model = self.model.decide(frame, memory::HEADROOM);
+
+        let mut wrong = String::new();
+        if kernel != kernel_simulated {
+            let _ = writeln!(wrong, "  kernel: forwarding and simulating differ");
+        }
+        if memory != memory_simulated || copy.bytes() != in_memory.bytes() {
+            let _ = writeln!(wrong, "  memory: forwarding and simulating differ");
+        }
+        let expected = Run {
+            verdict: model.verdict() as u32,
+            frame: model.frame.clone(),
+        };
+        if kernel != expected {
+            let _ = writeln!(wrong, "  kernel: {} {}", kernel.verdict, hex(&kernel.frame));
+        }
+        let traced = (trace.reason, trace.chosen_by, trace.service, trace.real);
+        if traced
+            != (
+                model.reason as u32,
+                model.chosen_by as u32,
+                model.service,
+                u32::from(model.real),
+            )
+        {
+            let reason = Reason::ALL.get(trace.reason as usize);
+            let by = ChosenBy::from_number(trace.chosen_by);
+            let _ = writeln!(
+                wrong,
+                "  kernel: {reason:?}, {by:?}, service {}, real {}",
+                trace.service, trace.real
+            );
+        }
+        let answer = Answer {
+            reason: memory.reason,
+            interface: memory.interface,
+            service: memory.service,
+            real: memory.real,
+            chosen_by: memory.chosen_by,
+            frame: in_memory.bytes().to_vec(),
+        };
+        if answer != model {
+            let _ = writeln!(wrong, "  memory: {}", text(&answer));
+        }
+        if let Err(error) = sound(frame, &kernel) {
+            let _ = writeln!(wrong, "  kernel sends what it should not: {error}");
+        }
+        if !wrong.is_empty() {
+            self.fail(format!(
+                "frame {}: {}\n{wrong}  model:  {}",
+                self.frames,
+                hex(frame),
+                text(&model)
+            ));
+        }
+        model
+    }
+
+    fn fail(&mut self, failure: String) {
+        self.failures.push(failure);
+    }
+
+    /// Compares what is remembered and counted.
+    pub fn compare(&mut self) {
+        let (kernel, memory) = (self.kernel.buckets(), tables::buckets(&self.memory));
+        for (bucket, (kernel, memory)) in kernel.iter().zip(&memory).enumerate() {
+            let model = &self.model.flows.buckets[bucket];
+            let mut entries: [Vec<Entry>; 3] = [
+                kernel.flows.iter().filter_map(entry).collect(),
+                memory.flows.iter().filter_map(entry).collect(),
+                model.iter().flatten().copied().collect(),
+            ];
+            entries
+                .iter_mut()
+                .for_each(|entries| entries.sort_unstable());
+            let [kernel, memory, model] = entries;
+            if !same(&kernel, &model) || !same(&memory, &model) {
+                self.fail(format!(
+                    "bucket {bucket}: kernel {kernel:x?}, memory {memory:x?}, model {model:x?}"
+                ));
+            }
+        }
+        self.compare_counters();
+    }
+
+    fn compare_counters(&mut self) {
+        let memory = self.memory.counters();
+        let reasons = self.kernel.reasons();
+        if reasons.iter().sum::<u64>() != self.frames {
+            self.fail(format!(
+                "{} frames, but the reasons are {reasons:?}",
+                self.frames
+            ));
+        }
+        if reasons != self.model.reasons || reasons != memory.reasons {
+            self.fail(format!(
+                "reasons: kernel {reasons:?}, memory {:?}, model {:?}",
+                memory.reasons, self.model.reasons
+            ));
+        }
+        let reals = self.kernel.reals(memory.reals.len());
+        for (index, kernel) in reals.iter().enumerate() {
+            let (memory, model) = (memory.reals[index], self.model.reals[index]);
+            if *kernel != memory || *kernel != model {
+                self.fail(format!(
+                    "real {index}: kernel {kernel:?}, memory {memory:?}, model {model:?}"
+                ));
+            }
+        }
+        let services = self.kernel.services(memory.services.len());
+        for (index, kernel) in services.iter().enumerate() {
+            let (memory, model) = (memory.services[index], self.model.services[index]);
+            if *kernel != memory || *kernel != model {
+                self.fail(format!(
+                    "service {index}: kernel {kernel:?}, memory {memory:?}, model {model:?}"
+                ));
+            }
+        }
+        let flows = self.kernel.flow_counters();
+        if flows != memory.flows {
+            self.fail(format!(
+                "flow table: kernel {flows:?}, memory {:?}",
+                memory.flows
+            ));
+        }
+    }
+
+    /// Makes entries of the flow table older: `ticks` tells by how much, from an entry.
+    pub fn age(&mut self, ticks: impl Fn(&Entry) -> Option<u32>) {
+        let now = now();
+        let aged = |entry: Entry| match ticks(&entry) {
+            Some(ticks) => Entry {
+                stamp: now.wrapping_sub(ticks),
+                ..entry
+            },
+            None => entry,
+        };
+        let mut buckets = self.kernel.buckets();
+        for flow in buckets.iter_mut().flat_map(|bucket| &mut bucket.flows) {
+            *flow = entry(flow).map_or(*flow, |entry| record(&aged(entry)));
+        }
+        self.kernel.set_buckets(&buckets);
+        let mut buckets = tables::buckets(&self.memory);
+        for flow in buckets.iter_mut().flat_map(|bucket| &mut bucket.flows) {
+            *flow = entry(flow).map_or(*flow, |entry| record(&aged(entry)));
+        }
+        tables::set_buckets(&mut self.memory, &buckets);
+        for entry in self.model.flows.buckets.iter_mut().flatten().flatten() {
+            *entry = aged(*entry);
+        }
+    }
+
+    /// Makes the flow tables of all three the same.
+    pub fn set_flows(&mut self, flows: &FlowTable) {
+        let buckets: Vec<Bucket> = flows
+            .buckets
+            .iter()
+            .map(|bucket| Bucket {
+                flows: bucket.map(|entry| entry.as_ref().map(record).unwrap_or_default()),
+            })
+            .collect();
+        self.kernel.set_buckets(&buckets);
+        tables::set_buckets(&mut self.memory, &buckets);
+        self.model.flows = flows.clone();
+    }
+
+    /// Fails the test if there was any difference.
+    pub fn finish(self, seed: u64) {
+        if self.failures.is_empty() {
+            return;
+        }
+        let shown = self
+            .failures
+            .iter()
+            .take(PRINTED)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join("\n");
+        panic!(
+            "seed {seed}: {} disagreements in {} frames\n{shown}",
+            self.failures.len(),
+            self.frames
+        );
+    }
+
+    /// Reports a broken property.
+    pub fn check(&mut self, holds: bool, what: impl FnOnce() -> String) {
+        if !holds {
+            self.fail(what());
+        }
+    }
+}
+
+/// An entry of the tables; `None` is an empty one.
+fn entry(flow: &Flow) -> Option<Entry> {
+    (flow.owner != 0).then(|| Entry {
+        tag: flow.owner >> 16,
+        real: flow::real_of(flow.owner),
+        closing: flow.stamp & CLOSING != 0,
+        ring_bits: flow::ring_bits(flow.stamp),
+        stamp: flow.stamp as u32,
+    })
+}
+
+/// An entry as the tables have it.
+fn record(entry: &Entry) -> Flow {
+    Flow {
+        owner: flow::owner(entry.tag, entry.real),
+        stamp: u64::from(entry.stamp)
+            | if entry.closing { CLOSING } else { 0 }
+            | u64::from(entry.ring_bits) << 48,
+    }
+}
+
+/// Whether entries are the same. Their stamps may be as far apart as an entry may wait to be stamped again,
+/// and the clocks of the three may be read on either side of a tick.
+fn same(left: &[Entry], right: &[Entry]) -> bool {
+    left.len() == right.len()
+        && left.iter().zip(right).all(|(left, right)| {
+            let apart = left.stamp.wrapping_sub(right.stamp) as i32;
+            (Entry { stamp: 0, ..*left }) == (Entry { stamp: 0, ..*right })
+                && apart.unsigned_abs() <= STAMP_TICKS + 4
+        })
+}
+
+/// Nothing malformed is sent on, and what is sent is as right as what came.
+fn sound(before: &[u8], run: &Run) -> Result<(), String> {
+    if run.verdict == Verdict::Pass as u32 || run.verdict == Verdict::Drop as u32 {
+        return if run.frame == before {
+            Ok(())
+        } else {
+            Err("a frame that is not sent was changed".to_owned())
+        };
+    }
+    let came =
+        validate::frame(before).map_err(|error| format!("what came is malformed: {error}"))?;
+    let left = validate::frame(&run.frame)
+        .map_err(|error| format!("what leaves is malformed: {error}"))?;
+    if came == left {
+        Ok(())
+    } else {
+        Err(format!("checksums: {came:?} before, {left:?} after"))
+    }
+}
+
+fn text(answer: &Answer) -> String {
+    format!(
+        "{:?}, {:?}, service {}, real {}, interface {}, {}",
+        answer.reason,
+        answer.chosen_by,
+        answer.service,
+        answer.real,
+        answer.interface,
+        hex(&answer.frame)
+    )
+}
+
+/// Bytes as `lbctl simulate --packet` takes them; only the headers' of a long frame.
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for byte in bytes.iter().take(160) {
+        let _ = write!(text, "{byte:02x}");
+    }
+    if bytes.len() > 160 {
+        let _ = write!(text, "... ({} bytes)", bytes.len());
+    }
+    text
+}

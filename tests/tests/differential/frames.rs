@@ -1,0 +1,77 @@
+//! Random frames, tables that change under them.
+
+use lb_tests::model::{
+    generator::Generator,
+    random::Random,
+    scene::{RING_SLOTS, WINDOW, scene, set_slot},
+};
+
+use crate::{arena::Arena, setting};
+
+/// Frames between two changes of the tables.
+const BATCH: u64 = 1_000;
+/// Buckets enough that no flow has to give way.
+const BUCKETS: u32 = 8_192;
+
+#[test]
+fn kernel_memory_and_model_agree_on_random_frames() {
+    let seed = setting("LB_DIFFERENTIAL_SEED", 0x6C62_2D61_6765_6E74);
+    let frames = setting("LB_DIFFERENTIAL_FRAMES", 20_000);
+    let (world, targets) = scene(seed);
+    let mut arena = Arena::new(world, BUCKETS);
+    let mut generator = Generator::new(seed, targets);
+    let mut random = Random::new(!seed);
+    for batch in 0..frames.div_ceil(BATCH) {
+        for _ in 0..BATCH.min(frames - batch * BATCH) {
+            arena.frame(&generator.frame());
+        }
+        arena.compare();
+        change(&mut arena, &mut random);
+    }
+    let reasons = arena.model.reasons.clone();
+    arena.finish(seed);
+    println!("seed {seed}, {frames} frames, reasons {reasons:?}");
+    // A generator that reaches nothing would agree about nothing.
+    for reason in lb_common::reason::Reason::ALL {
+        use lb_common::reason::Reason::{NoHeadroom, TooLarge};
+        let reachable = !matches!(reason, NoHeadroom | TooLarge);
+        assert_eq!(
+            reasons[*reason as usize] > 0,
+            reachable,
+            "{} of {reasons:?}",
+            reason.name()
+        );
+    }
+}
+
+/// Slots move, reals die and come back, next hops change, entries grow old.
+fn change(arena: &mut Arena, random: &mut Random) {
+    let world = &mut arena.model.world;
+    for service in 1..world.services.len() as u32 {
+        for _ in 0..random.below(RING_SLOTS as usize / 2) {
+            let slot = random.below(RING_SLOTS as usize) as u32;
+            set_slot(world, random, service, slot);
+        }
+    }
+    for service in &mut world.services[1..] {
+        service.slots = if random.chance(5) { 0 } else { RING_SLOTS };
+    }
+    for real in world.reals.iter_mut().flatten() {
+        real.down = random.chance(8);
+        if random.chance(10) {
+            real.next_hop = random.below(4) as u32;
+        }
+    }
+    (world.any_port_v4, world.any_port_v6) = (!random.chance(10), !random.chance(10));
+    arena.write();
+    let salt = random.number();
+    arena.age(
+        |flow| match (flow.tag ^ salt).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 60 {
+            // Past every window; past the short life of a closed flow; due to be stamped again.
+            0 | 1 => Some(2 * WINDOW),
+            2..=4 => Some(WINDOW / 4),
+            5 if !flow.closing => Some(WINDOW / 2),
+            _ => None,
+        },
+    );
+}

@@ -1,0 +1,338 @@
+//! The balancer program in the kernel, run on frames without an interface.
+
+use std::{
+    fs,
+    path::PathBuf,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use aya::{
+    Ebpf, EbpfLoader, Pod, TestRun as _, TestRunOptions,
+    maps::{Array, HashMap, Map, MapData, PerCpuArray},
+    programs::Xdp,
+};
+use lb_common::{
+    limits::SLOTS_PER_CHUNK,
+    reason::Reason,
+    tables::{
+        config::Config,
+        constants,
+        counters::{FlowTableCounters, RealCounters, ServiceCounters},
+        flow::Bucket,
+        names,
+        next_hop::NextHop,
+        real::Real,
+        ring::Chunk,
+        service::Service,
+        trace::Trace,
+    },
+};
+use lb_tests::model::{tables, world::World};
+
+/// A map of another kind or size than `lb_common::tables::names` says.
+const KIND: &str = "maps are of the kind and size that the contract says";
+/// An entry below a table's size.
+const THERE: &str = "an array has all its entries";
+
+/// A record of `lb_common::tables`, as aya wants it.
+#[derive(Clone, Copy, Debug)]
+#[repr(transparent)]
+struct Record<T>(T);
+
+macro_rules! records {
+    ($($name:ty),*) => {
+        // SAFETY: records are `repr(C)` and made of integers without padding; every bit pattern is one.
+        $(unsafe impl Pod for Record<$name> {})*
+    };
+}
+records!(
+    Config,
+    Service,
+    Chunk,
+    Real,
+    NextHop,
+    Bucket,
+    RealCounters,
+    ServiceCounters,
+    FlowTableCounters,
+    Trace
+);
+
+/// A folder of pins, gone with its owner.
+struct Pins(PathBuf);
+
+impl Pins {
+    fn new() -> Pins {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = PathBuf::from(format!(
+            "/sys/fs/bpf/lb-differential-{}-{number}",
+            std::process::id()
+        ));
+        fs::create_dir(&path).unwrap_or_else(|error| {
+            panic!(
+                "making {} (root and a mounted bpffs are needed): {error}",
+                path.display()
+            )
+        });
+        Pins(path)
+    }
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        // Nothing can be done about a failure here; the folder's name says whose it is.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// What the program answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// An XDP action.
+    pub verdict: u32,
+    /// The frame afterwards.
+    pub frame: Vec<u8>,
+}
+
+/// The program twice on one set of maps: as it forwards, and as it simulates.
+pub struct Kernel {
+    forwarding: Ebpf,
+    simulating: Ebpf,
+    _pins: Pins,
+}
+
+impl Kernel {
+    /// Loads the program for tables of this world's size.
+    pub fn new(world: &World, flow_buckets: u32) -> Kernel {
+        let pins = Pins::new();
+        let forwarding = load(world, flow_buckets, &pins, 0);
+        let simulating = load(world, flow_buckets, &pins, 1);
+        let mut kernel = Kernel {
+            forwarding,
+            simulating,
+            _pins: pins,
+        };
+        kernel.write(world);
+        kernel
+    }
+
+    /// Writes all tables but the flow table.
+    pub fn write(&mut self, world: &World) {
+        let (vips4, vips6) = tables::vips(world);
+        let mut table =
+            HashMap::<_, [u8; 8], u32>::try_from(self.map_mut(names::VIPS4)).expect(KIND);
+        for (key, service) in vips4 {
+            let mut bytes = [0; 8];
+            bytes[..4].copy_from_slice(&key.address);
+            bytes[4..6].copy_from_slice(&key.port);
+            bytes[6] = key.protocol;
+            table.insert(bytes, service, 0).expect("adding an IPv4 VIP");
+        }
+        let mut table =
+            HashMap::<_, [u8; 20], u32>::try_from(self.map_mut(names::VIPS6)).expect(KIND);
+        for (key, service) in vips6 {
+            let mut bytes = [0; 20];
+            bytes[..16].copy_from_slice(&key.address);
+            bytes[16..18].copy_from_slice(&key.port);
+            bytes[18] = key.protocol;
+            table.insert(bytes, service, 0).expect("adding an IPv6 VIP");
+        }
+        self.set(names::CONFIG, [world.config()]);
+        self.set(names::SERVICES, world.service_records());
+        self.set(names::REALS, world.real_records());
+        self.set(names::NEXT_HOPS, world.next_hop_records());
+        self.set(names::RINGS, tables::chunks(world));
+    }
+
+    fn map(&self, name: &str) -> &Map {
+        self.forwarding
+            .map(name)
+            .unwrap_or_else(|| panic!("the object has no map {name}"))
+    }
+
+    fn map_mut(&mut self, name: &str) -> &mut Map {
+        self.forwarding
+            .map_mut(name)
+            .unwrap_or_else(|| panic!("the object has no map {name}"))
+    }
+
+    fn array<T>(&self, name: &str) -> Array<&MapData, Record<T>>
+    where
+        Record<T>: Pod,
+    {
+        self.map(name).try_into().expect(KIND)
+    }
+
+    fn set<T>(&mut self, name: &str, records: impl IntoIterator<Item = T>)
+    where
+        Record<T>: Pod,
+    {
+        let mut table = Array::<_, Record<T>>::try_from(self.map_mut(name)).expect(KIND);
+        for (index, record) in (0..).zip(records) {
+            table
+                .set(index, Record(record), 0)
+                .unwrap_or_else(|error| panic!("writing {name} {index}: {error}"));
+        }
+    }
+
+    /// The flow table.
+    pub fn buckets(&self) -> Vec<Bucket> {
+        self.array::<Bucket>(names::FLOWS)
+            .iter()
+            .map(|bucket| bucket.expect(THERE).0)
+            .collect()
+    }
+
+    /// Writes the flow table.
+    pub fn set_buckets(&mut self, buckets: &[Bucket]) {
+        self.set(names::FLOWS, buckets.iter().copied());
+    }
+
+    /// Runs the forwarding program.
+    pub fn forward(&mut self, frame: &[u8]) -> Run {
+        run(&mut self.forwarding, frame)
+    }
+
+    /// Runs the simulating program, and reads its trace.
+    pub fn simulate(&mut self, frame: &[u8]) -> (Run, Trace) {
+        self.set(names::TRACE, [Trace::default()]);
+        let run = run(&mut self.simulating, frame);
+        (
+            run,
+            self.array::<Trace>(names::TRACE).get(&0, 0).expect(THERE).0,
+        )
+    }
+
+    fn per_cpu<T: Copy>(&self, name: &str, index: u32) -> Vec<T>
+    where
+        Record<T>: Pod,
+    {
+        let table = PerCpuArray::<_, Record<T>>::try_from(self.map(name)).expect(KIND);
+        table
+            .get(&index, 0)
+            .expect(THERE)
+            .iter()
+            .map(|record| record.0)
+            .collect()
+    }
+
+    /// Frames by reason.
+    pub fn reasons(&self) -> Vec<u64> {
+        let table = PerCpuArray::<_, u64>::try_from(self.map(names::REASON_COUNTERS)).expect(KIND);
+        Reason::ALL
+            .iter()
+            .map(|reason| table.get(&(*reason as u32), 0).expect(THERE).iter().sum())
+            .collect()
+    }
+
+    /// Counters of the first `count` reals.
+    pub fn reals(&self, count: usize) -> Vec<RealCounters> {
+        (0..count as u32)
+            .map(|index| {
+                self.per_cpu(names::REAL_COUNTERS, index).iter().fold(
+                    RealCounters::default(),
+                    |sum, one: &RealCounters| RealCounters {
+                        packets: sum.packets + one.packets,
+                        bytes: sum.bytes + one.bytes,
+                        opened: sum.opened + one.opened,
+                        closed: sum.closed + one.closed,
+                    },
+                )
+            })
+            .collect()
+    }
+
+    /// Counters of the first `count` services.
+    pub fn services(&self, count: usize) -> Vec<ServiceCounters> {
+        (0..count as u32)
+            .map(|index| {
+                self.per_cpu(names::SERVICE_COUNTERS, index).iter().fold(
+                    ServiceCounters::default(),
+                    |sum, one: &ServiceCounters| ServiceCounters {
+                        dropped_packets: sum.dropped_packets + one.dropped_packets,
+                        dropped_bytes: sum.dropped_bytes + one.dropped_bytes,
+                    },
+                )
+            })
+            .collect()
+    }
+
+    /// Counters of the flow table.
+    pub fn flow_counters(&self) -> FlowTableCounters {
+        self.per_cpu(names::FLOW_COUNTERS, 0).iter().fold(
+            FlowTableCounters::default(),
+            |sum, one: &FlowTableCounters| FlowTableCounters {
+                inserted: sum.inserted + one.inserted,
+                evicted: sum.evicted + one.evicted,
+                hits: sum.hits + one.hits,
+                misses: sum.misses + one.misses,
+            },
+        )
+    }
+}
+
+fn load(world: &World, flow_buckets: u32, pins: &Pins, simulate: u32) -> Ebpf {
+    let vips = world.vips.len() as u32;
+    let sizes = [
+        (names::VIPS4, vips),
+        (names::VIPS6, vips),
+        (names::CONFIG, 1),
+        (names::SERVICES, world.services.len() as u32),
+        (
+            names::RINGS,
+            (world.slots.len() as u32).div_ceil(SLOTS_PER_CHUNK),
+        ),
+        (names::REALS, world.reals.len() as u32),
+        (names::NEXT_HOPS, world.next_hops.len() as u32),
+        (names::FLOWS, flow_buckets),
+        (names::REAL_COUNTERS, world.reals.len() as u32),
+        (names::SERVICE_COUNTERS, world.services.len() as u32),
+        (names::REASON_COUNTERS, lb_common::limits::REASON_SLOTS),
+        (names::FLOW_COUNTERS, 1),
+        (names::TRACE, 1),
+    ];
+    let mask = flow_buckets - 1;
+    let mut loader = EbpfLoader::new();
+    for (name, entries) in &sizes {
+        loader
+            .map_max_entries(name, *entries)
+            .map_pin_path(name, pins.0.join(name));
+    }
+    let mut ebpf = loader
+        .override_global(constants::INTERFACE_INDEX, &world.interface, true)
+        .override_global(constants::RING_SEED, &world.ring_seed, true)
+        .override_global(constants::FLOW_SECRET_0, &world.flow_secret[0], true)
+        .override_global(constants::FLOW_SECRET_1, &world.flow_secret[1], true)
+        .override_global(constants::FLOW_MASK, &mask, true)
+        .override_global(constants::SIMULATE, &simulate, true)
+        .load(lb_agent::objects::BALANCER)
+        .expect("making the balancer's maps: root is needed");
+    program(&mut ebpf)
+        .load()
+        .expect("loading the balancer into the kernel");
+    ebpf
+}
+
+fn program(ebpf: &mut Ebpf) -> &mut Xdp {
+    ebpf.program_mut("balancer")
+        .expect("the object has a program `balancer`")
+        .try_into()
+        .expect("`balancer` is an XDP program")
+}
+
+fn run(ebpf: &mut Ebpf, frame: &[u8]) -> Run {
+    let mut out = vec![0; 4_096];
+    let result = program(ebpf)
+        .test_run(TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ..TestRunOptions::default()
+        })
+        .unwrap_or_else(|error| panic!("test run of {} bytes: {error}", frame.len()));
+    out.truncate(result.data_size_out as usize);
+    Run {
+        verdict: result.return_value,
+        frame: out,
+    }
+}

@@ -1,0 +1,66 @@
+//! The kernel programs' own log.
+
+use lb_tests::{AgentOptions, client::get, wait_for};
+
+use crate::fixture::{HTTP_V4, PATIENCE, Stand, target};
+
+/// A VIP without reals.
+const EMPTY: &str = "192.0.2.11:80/tcp";
+
+/// What the program says of a packet for it, and of one it forwards.
+const DROPPED: &str = "dropped, no_real";
+const CHOSEN: &str = "chosen by";
+
+/// A stand with packets that are forwarded and then packets that are dropped.
+fn stand(level: Option<&str>) -> Stand {
+    let arguments = level
+        .map(|level| vec!["--kernel-log".to_owned(), level.to_owned()])
+        .unwrap_or_default();
+    let options = AgentOptions {
+        arguments,
+        ..AgentOptions::default()
+    };
+    let stand = Stand::new(1, &[HTTP_V4], options);
+    stand.serve(HTTP_V4, "--forward ipip", false, &[100]);
+    stand.agent.ctl(&format!("add-vip {EMPTY}")).unwrap();
+    get(&stand.client, target(HTTP_V4), "/").unwrap();
+    assert!(get(&stand.client, target(EMPTY), "/").is_err());
+    assert_ne!(stand.stats(EMPTY)["dropped_packets"], 0);
+    stand
+}
+
+fn wait_said(stand: &Stand, words: &str) {
+    wait_for(words, PATIENCE, || {
+        Ok(stand.agent.output().contains(words).then_some(()))
+    })
+    .unwrap();
+}
+
+#[test]
+fn drops_are_logged_when_asked_for() {
+    let stand = stand(Some("debug"));
+    wait_said(&stand, DROPPED);
+    let output = stand.agent.output();
+    assert!(!output.contains(CHOSEN), "that is a trace: {output}");
+}
+
+#[test]
+fn every_choice_is_logged_as_a_trace() {
+    let stand = stand(Some("trace"));
+    wait_said(&stand, DROPPED);
+    wait_said(&stand, CHOSEN);
+}
+
+#[test]
+fn nothing_is_logged_unless_asked_for() {
+    let mut stand = stand(None);
+    for _ in 0..3 {
+        let output = stand.agent.output();
+        assert!(
+            !output.contains(DROPPED) && !output.contains(CHOSEN),
+            "{output}"
+        );
+        stand.agent.ctl("status").unwrap();
+    }
+    stand.agent.check().unwrap();
+}

@@ -1,0 +1,177 @@
+//! Every single packet arrives, once, whatever happens to the agent and to what it configures.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use lb_tests::{
+    Agent, AgentOptions, Host, Namespace, Real, Site,
+    client::{NumberPlan, Numbers},
+    server::{Arrivals, UdpSink},
+    wait_for,
+};
+
+use crate::fixture::{PATIENCE, target};
+
+const VIP: &str = "192.0.2.40:5000/udp";
+
+/// Flows of the stream that last; others begin all the time.
+const FLOWS: u16 = 60;
+
+/// Numbers that must have been sent at each stage.
+const SOME: u64 = 3_000;
+
+/// A real that writes numbers down. What ends first stands first.
+struct Sink {
+    _sink: UdpSink,
+    _real: Real,
+    host: Host,
+}
+
+impl Sink {
+    fn new(site: &Site, arrivals: &Arc<Arrivals>) -> Self {
+        let host = site.real().unwrap();
+        let real = Real::start(&host, "eth0", &[VIP]).unwrap();
+        let sink = UdpSink::start(&host, target(VIP), arrivals).unwrap();
+        Self {
+            _sink: sink,
+            _real: real,
+            host,
+        }
+    }
+}
+
+/// The number of the program at work, as the kernel names it.
+fn program(balancer: &Namespace) -> String {
+    let link = balancer.sh("ip -details link show eth0").unwrap();
+    let words: Vec<&str> = link.split_whitespace().collect();
+    let place = words.iter().position(|word| *word == "prog/xdp").unwrap();
+    assert_eq!(words[place + 1], "id", "{link}");
+    words[place + 2].to_owned()
+}
+
+fn usable(agent: &Agent, real: &Host) {
+    wait_for("the way to a real to be known", PATIENCE, || {
+        let list = agent.ctl_json(&format!("list {VIP}"))?;
+        let known = list[0]["reals"].as_array().is_some_and(|reals| {
+            reals.iter().any(|known| {
+                known["address"] == real.v4.to_string().as_str() && known["state"] != "unreachable"
+            })
+        });
+        Ok(known.then_some(()))
+    })
+    .unwrap();
+}
+
+#[test]
+fn no_packet_is_lost_or_doubled() {
+    let site = Site::new().unwrap();
+    let client = site.client().unwrap();
+    let arrivals = Arc::new(Arrivals::default());
+    let mut sinks: Vec<Sink> = (0..3).map(|_| Sink::new(&site, &arrivals)).collect();
+    let spare = Sink::new(&site, &arrivals);
+    let mut agent = Agent::start(&site.balancer, AgentOptions::default()).unwrap();
+    let reals: Vec<(String, u16)> = sinks
+        .iter()
+        .map(|sink| (sink.host.v4.to_string(), 100))
+        .collect();
+    agent
+        .add_service(VIP, "--forward ipip --window 3s", &reals)
+        .unwrap();
+    for sink in &sinks {
+        usable(&agent, &sink.host);
+    }
+
+    let plan = NumberPlan {
+        target: target(VIP),
+        source: client.v4,
+        first_port: 20_000,
+        flows: FLOWS,
+    };
+    let numbers = Numbers::start(&client, plan, &arrivals);
+    // A stream that ends early has lost something.
+    let under_load = || {
+        if let Err(error) = numbers.wait_sent(SOME, PATIENCE) {
+            panic!(
+                "{error:#}: {} sent, {} arrived",
+                numbers.sent(),
+                arrivals.count()
+            );
+        }
+    };
+    under_load();
+
+    // Killed, and then started again: the new agent puts its program in the old one's place.
+    for _ in 0..3 {
+        let before = program(&site.balancer);
+        agent.kill().unwrap();
+        under_load();
+        assert_eq!(program(&site.balancer), before);
+        agent.run().unwrap();
+        under_load();
+        assert_ne!(program(&site.balancer), before, "an upgrade");
+        assert_eq!(agent.ctl_json("status").unwrap()["adopted"], true);
+    }
+    // Ended as an operator would.
+    agent.stop().unwrap();
+    under_load();
+    agent.run().unwrap();
+    under_load();
+
+    for weight in [50, 1, 65_535, 0, 100] {
+        for (address, _) in &reals {
+            agent
+                .ctl(&format!("set-real {VIP} {address} --weight {weight}"))
+                .unwrap();
+        }
+        agent
+            .ctl(&format!("set-real {VIP} {} --weight 200", reals[0].0))
+            .unwrap();
+        under_load();
+    }
+    let added = spare.host.v4;
+    // Nobody has talked to it yet: it takes new flows once the way to it is known, and not before.
+    agent
+        .ctl(&format!("add-real {VIP} {added} --weight 300"))
+        .unwrap();
+    under_load();
+    // A datagram does not tell that its flow is new: for one window the old reals keep what they do not know.
+    let label = spare.host.label().to_owned();
+    wait_for("flows on the added real", PATIENCE, || {
+        Ok((arrivals.all().iter())
+            .any(|(sink, _)| *sink == label)
+            .then_some(()))
+    })
+    .unwrap();
+    sinks.push(spare);
+    under_load();
+
+    let sent = numbers.stop().unwrap();
+    // What is missing now is missing for good: nothing on the way waits longer than this.
+    let _ = wait_for("the last numbers", Duration::from_secs(5), || {
+        Ok((arrivals.count() >= sent).then_some(()))
+    });
+    let mut times: BTreeMap<u64, u32> = (0..sent).map(|number| (number, 0)).collect();
+    let mut homes: BTreeMap<u16, BTreeSet<String>> = BTreeMap::new();
+    for (sink, arrival) in arrivals.all() {
+        *times.entry(arrival.number).or_default() += 1;
+        homes.entry(arrival.source_port).or_default().insert(sink);
+    }
+    let wrong: Vec<(u64, u32)> = times.into_iter().filter(|(_, times)| *times != 1).collect();
+    assert!(
+        wrong.is_empty(),
+        "of {sent} numbers, {} did not arrive once (number, times): {:?}\n{}",
+        wrong.len(),
+        &wrong[..wrong.len().min(40)],
+        agent.ctl("stats").unwrap()
+    );
+    // And each flow stayed where it was: no real of those it began on has gone.
+    let moved: Vec<_> = homes.iter().filter(|(_, homes)| homes.len() != 1).collect();
+    assert!(homes.len() > usize::from(FLOWS));
+    assert!(moved.is_empty(), "of {} flows: {moved:?}", homes.len());
+    // The agent's count is the same: one packet each.
+    let stats = agent.ctl_json(&format!("stats {VIP}")).unwrap();
+    assert_eq!(stats["vips"][0]["packets"], sent, "{stats:#}");
+}

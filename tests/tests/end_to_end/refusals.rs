@@ -1,0 +1,129 @@
+//! What is wrong is refused, told by its field, and changes nothing.
+
+use lb_tests::{Agent, AgentOptions, Site};
+
+/// A command that the agent must refuse, and what its message must have in it.
+const REFUSED: [(&str, &[&str]); 17] = [
+    ("add-vip 224.0.0.1:80/tcp", &["id.address", "224.0.0.1"]),
+    ("add-vip 127.0.0.1:80/tcp", &["id.address", "127.0.0.1"]),
+    ("add-vip 0.0.0.0:80/tcp", &["id.address", "0.0.0.0"]),
+    ("add-vip 255.255.255.255:80/tcp", &["id.address"]),
+    ("add-vip [ff02::1]:80/tcp", &["id.address", "ff02::1"]),
+    ("add-vip [fe80::1]:80/tcp", &["id.address", "fe80::1"]),
+    (
+        "add-vip 192.0.2.10:80/tcp",
+        &["192.0.2.10:80/tcp", "exists"],
+    ),
+    (
+        "add-vip 192.0.2.11:80/tcp --slots 1000",
+        &["spec.slots", "1000"],
+    ),
+    ("add-vip 192.0.2.11:80/tcp --window 60d", &["spec.window"]),
+    (
+        "add-real 192.0.2.10:80/tcp 10.10.30.1",
+        &["10.10.30.1", "already"],
+    ),
+    (
+        "add-real 192.0.2.10:80/tcp 224.0.0.1",
+        &["address", "224.0.0.1"],
+    ),
+    (
+        "add-real 192.0.2.10:80/tcp 192.0.2.10",
+        &["address", "192.0.2.10"],
+    ),
+    (
+        "add-real 192.0.2.10:80/tcp 10.10.30.2 --weight 65536",
+        &["spec.weight", "65536"],
+    ),
+    (
+        "set-real 192.0.2.10:80/tcp 10.10.30.1 --weight 70000",
+        &["spec.weight", "70000"],
+    ),
+    (
+        "add-real 192.0.2.20:80/tcp fd00:10::1",
+        &["address", "fd00:10::1", "l2"],
+    ),
+    (
+        "del-real 192.0.2.10:80/tcp 10.10.30.9",
+        &["no real", "10.10.30.9"],
+    ),
+    (
+        "del-vip 192.0.2.99:80/tcp",
+        &["no VIP", "192.0.2.99:80/tcp"],
+    ),
+];
+
+/// A command line that is none: it does not reach the agent.
+const MISUSED: [&str; 8] = [
+    "add-vip 192.0.2.10",
+    "add-vip 192.0.2.10:80/icmp",
+    "add-vip 192.0.2.300:80/tcp",
+    "add-vip 192.0.2.11:80/tcp --forward gre",
+    "add-real 192.0.2.10:80/tcp",
+    "add-real 192.0.2.10:80/tcp real1.example",
+    "set-real 192.0.2.10:80/tcp 10.10.30.1 --weight -1",
+    "remove-everything",
+];
+
+fn attempt(agent: &Agent, line: &str) -> (Option<i32>, String) {
+    let output = agent
+        .lbctl_command(line.split_whitespace())
+        .unwrap()
+        .output()
+        .unwrap();
+    assert!(output.stdout.is_empty(), "`lbctl {line}` printed a result");
+    (
+        output.status.code(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+#[test]
+fn wrong_input_is_refused_and_changes_nothing() {
+    let site = Site::new().unwrap();
+    let agent = Agent::start(&site.balancer, AgentOptions::default()).unwrap();
+    agent
+        .add_service(
+            "192.0.2.10:80/tcp",
+            "--forward ipip",
+            &[("10.10.30.1".to_owned(), 100)],
+        )
+        .unwrap();
+    agent
+        .add_service(
+            "192.0.2.20:80/tcp",
+            "--forward l2",
+            &[("10.10.30.1".to_owned(), 100)],
+        )
+        .unwrap();
+    let before = agent.ctl_json("list").unwrap();
+    for (line, words) in REFUSED {
+        let (status, message) = attempt(&agent, line);
+        assert_eq!(status, Some(1), "`lbctl {line}`: {message}");
+        for word in words {
+            assert!(message.contains(word), "`lbctl {line}`, {word}: {message}");
+        }
+        assert_eq!(agent.ctl_json("list").unwrap(), before, "`lbctl {line}`");
+    }
+    for line in MISUSED {
+        let (status, message) = attempt(&agent, line);
+        assert_eq!(status, Some(2), "`lbctl {line}`: {message}");
+        assert!(!message.is_empty(), "`lbctl {line}`");
+        assert_eq!(agent.ctl_json("list").unwrap(), before, "`lbctl {line}`");
+    }
+}
+
+#[test]
+fn a_mode_that_a_real_does_not_suit_is_refused() {
+    const VIP: &str = "192.0.2.10:80/tcp";
+    let site = Site::new().unwrap();
+    let agent = Agent::start(&site.balancer, AgentOptions::default()).unwrap();
+    agent
+        .add_service(VIP, "--forward ipip", &[("fd00:10::30:1".to_owned(), 100)])
+        .unwrap();
+    let before = agent.ctl_json("list").unwrap();
+    let (status, message) = attempt(&agent, &format!("set-vip {VIP} --forward l2"));
+    assert_eq!(status, Some(1), "{message}");
+    assert!(message.contains("spec.forward"), "{message}");
+    assert_eq!(agent.ctl_json("list").unwrap(), before);
+}

@@ -1,0 +1,201 @@
+//! `lbctl simulate` tells what the program would do, and does nothing.
+
+use std::time::Duration;
+
+use lb_tests::{
+    Agent, AgentOptions, RoutedSite,
+    client::{Connections, http_load},
+};
+use serde_json::Value;
+
+use crate::fixture::{HTTP_V4, HTTP_V6, PATIENCE, Stand, endless, target};
+
+/// An ARP request.
+const ARP: &str =
+    "ffffffffffff020000000001080600010800060400010200000000010a0a14010000000000000a0a0a01";
+
+/// A TCP segment for port 80 of 192.0.2.10 that says 5 words of header and has 3.
+const SHORT_TCP: &str =
+    "020000000002020000000001080045000020000100004006ec6d0a0a1401c000020a9c4000500000000100000000";
+
+fn simulate(agent: &Agent, words: &[&str]) -> Value {
+    let words = ["-o", "json", "simulate"].iter().chain(words);
+    let text = agent.lbctl(words).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+/// Counters and flows of everything, without what the other traffic of the network changes by itself.
+fn counts(stand: &Stand) -> (Value, Value, Value, Value) {
+    let stats = stand.agent.ctl_json("stats").unwrap();
+    let forwarded: Vec<Value> = stats["interfaces"][0]["reasons"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|reason| reason["verdict"] != "pass")
+        .cloned()
+        .collect();
+    (
+        stats["vips"].clone(),
+        stats["flow_table"].clone(),
+        forwarded.into(),
+        stand.agent.ctl_json("flows").unwrap(),
+    )
+}
+
+#[test]
+fn verdicts_are_told_and_nothing_changes() {
+    const EMPTY: &str = "192.0.2.11:80/tcp";
+    let stand = Stand::new(2, &[HTTP_V4, HTTP_V6], AgentOptions::default());
+    stand.serve(HTTP_V4, "--forward ipip", false, &[100]);
+    stand.serve(HTTP_V6, "--forward ipip --track all", true, &[100]);
+    stand.agent.ctl(&format!("add-vip {EMPTY}")).unwrap();
+    let before = counts(&stand);
+
+    let ask = |words: &[&str]| simulate(&stand.agent, words);
+    // The ring of a new VIP is settled where its first real stayed; elsewhere flows are entered in the table,
+    // but not by a question.
+    let questions: Vec<String> = (40_000..40_064)
+        .map(|port| format!("tcp 10.10.20.1:{port} -> 192.0.2.10:80"))
+        .collect();
+    let (mut by_ring, mut by_new_flow) = (None, None);
+    for question in &questions {
+        let answer = ask(&["--flow", question]);
+        match answer["chosen_by"].as_str() {
+            Some("ring") => by_ring = Some((question, answer)),
+            Some("new_flow") => by_new_flow = Some((question, answer)),
+            _ => panic!("{answer:#}"),
+        }
+    }
+    let (question, to_v4) = by_ring.unwrap();
+    let (new_question, new_flow) = by_new_flow.unwrap();
+    assert_eq!(to_v4["verdict"], "tx", "{to_v4:#}");
+    assert_eq!(to_v4["reason"], "forwarded_tx", "{to_v4:#}");
+    assert_eq!(to_v4["vip"], HTTP_V4, "{to_v4:#}");
+    assert_eq!(to_v4["chosen_by"], "ring", "{to_v4:#}");
+    let reals: Vec<String> = stand.reals.iter().map(|real| real.address(false)).collect();
+    let real = to_v4["real"].as_str().unwrap();
+    assert!(reals.iter().any(|known| known == real), "{to_v4:#}");
+    // An outer header of 20 bytes, of protocol 4 (IP in IP), to the real.
+    let packet = to_v4["packet"].as_str().unwrap();
+    let octets: String = real
+        .split('.')
+        .map(|octet| format!("{:02x}", octet.parse::<u8>().unwrap()))
+        .collect();
+    assert_eq!(&packet[24..28], "0800", "{packet}");
+    assert_eq!(&packet[46..48], "04", "{packet}");
+    assert_eq!(&packet[60..68], octets, "{packet}");
+
+    let to_v6 = ask(&["--flow", "tcp [fd00:10::1]:40000 -> [2001:db8::10]:80"]);
+    assert_eq!(to_v6["verdict"], "tx", "{to_v6:#}");
+    assert_eq!(to_v6["vip"], HTTP_V6, "{to_v6:#}");
+
+    let dropped = ask(&["--flow", "tcp 10.10.20.1:40000 -> 192.0.2.11:80"]);
+    assert_eq!(
+        (&dropped["verdict"], &dropped["reason"], &dropped["vip"]),
+        (&"drop".into(), &"no_real".into(), &EMPTY.into())
+    );
+    let passed = ask(&["--flow", "udp 10.10.20.1:40000 -> 192.0.2.10:80"]);
+    assert_eq!(
+        (&passed["verdict"], &passed["reason"]),
+        (&"pass".into(), &"not_vip".into())
+    );
+    let arp = ask(&["--packet", ARP]);
+    assert_eq!(
+        (&arp["verdict"], &arp["reason"], &arp["packet"]),
+        (&"pass".into(), &"not_ip".into(), &ARP.into())
+    );
+    let short = ask(&["--packet", SHORT_TCP]);
+    assert_eq!(
+        (&short["verdict"], &short["reason"]),
+        (&"pass".into(), &"malformed".into())
+    );
+    // However often one asks, the answer is the same: a new flow stays new.
+    let again: Vec<Value> = (0..20).map(|_| ask(&["--flow", question])).collect();
+    assert!(again.iter().all(|again| *again == to_v4), "{again:#?}");
+    assert_eq!(ask(&["--flow", new_question]), new_flow);
+    assert_eq!(counts(&stand), before, "a question has no effect");
+}
+
+#[test]
+fn what_chose_the_real_is_told() {
+    let stand = Stand::new(2, &[HTTP_V4], AgentOptions::default());
+    stand.serve(HTTP_V4, "--forward ipip --track all", false, &[100]);
+    let load = http_load(
+        &stand.client,
+        endless(HTTP_V4, Connections::Kept, 1, Duration::from_millis(5)),
+    );
+    load.wait_requests(10, PATIENCE).unwrap();
+    // Its port is the client's secret; the kernel knows it.
+    let sockets = stand
+        .client
+        .sh("ss --numeric --no-header --tcp state established")
+        .unwrap();
+    let local = sockets
+        .split_whitespace()
+        .find(|word| word.starts_with("10.10.20.1:"))
+        .unwrap()
+        .to_owned();
+    let server = load.report().servers.keys().next().unwrap().clone();
+    let own = stand
+        .reals
+        .iter()
+        .find(|real| real.host.label() == server)
+        .unwrap()
+        .address(false);
+    let flow = format!("tcp {local} -> {}", target(HTTP_V4));
+    let words = ["--flow", flow.as_str(), "--flags", "ack"];
+    let tracked = simulate(&stand.agent, &words);
+    assert_eq!(tracked["chosen_by"], "flow", "{tracked:#}");
+    assert_eq!(tracked["real"], own.as_str(), "{tracked:#}");
+
+    // The ring moves away from that real; who was there before is taken back to it, who is new is not.
+    stand.agent.ctl(&format!("drain {HTTP_V4} {own}")).unwrap();
+    let tracked = simulate(&stand.agent, &words);
+    assert_eq!(tracked["chosen_by"], "flow", "{tracked:#}");
+    assert_eq!(tracked["real"], own.as_str(), "{tracked:#}");
+    let mut seen = std::collections::BTreeSet::new();
+    for port in 1_000..1_050 {
+        let flow = format!("tcp 10.10.20.9:{port} -> {}", target(HTTP_V4));
+        for flags in ["syn", "ack"] {
+            let one = simulate(&stand.agent, &["--flow", &flow, "--flags", flags]);
+            let by = one["chosen_by"].as_str().unwrap();
+            if by == "new_flow" {
+                assert_ne!(one["real"], own.as_str(), "{one:#}");
+            }
+            if by == "previous" {
+                assert_eq!(one["real"], own.as_str(), "{one:#}");
+                assert_eq!(flags, "ack", "{one:#}");
+            }
+            seen.insert(by.to_owned());
+        }
+    }
+    for by in ["previous", "new_flow"] {
+        assert!(seen.contains(by), "{seen:?}");
+    }
+    load.stop().unwrap();
+}
+
+#[test]
+fn another_way_out_is_a_redirect() {
+    let site = RoutedSite::new().unwrap();
+    let real = site.real().unwrap();
+    let options = AgentOptions {
+        interfaces: vec!["eth0".to_owned(), "eth1".to_owned()],
+        ..AgentOptions::default()
+    };
+    let agent = Agent::start(&site.balancer, options).unwrap();
+    agent
+        .add_service(HTTP_V4, "--forward ipip", &[(real.v4.to_string(), 100)])
+        .unwrap();
+    let flow = "tcp 203.0.113.7:40000 -> 192.0.2.10:80";
+    let redirected = lb_tests::wait_for("the way to the real to be known", PATIENCE, || {
+        let answer = simulate(&agent, &["--flow", flow, "--iface", "eth0"]);
+        Ok((answer["reason"] != "no_next_hop").then_some(answer))
+    })
+    .unwrap();
+    assert_eq!(redirected["verdict"], "redirect", "{redirected:#}");
+    assert_eq!(redirected["reason"], "forwarded_redirect", "{redirected:#}");
+    let sent = simulate(&agent, &["--flow", flow, "--iface", "eth1"]);
+    assert_eq!(sent["verdict"], "tx", "{sent:#}");
+    assert_eq!(sent["packet"], redirected["packet"]);
+}

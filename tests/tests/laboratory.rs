@@ -1,0 +1,135 @@
+//! The laboratory itself: without a balancer, clients must reach servers, and nothing must be left.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use lb_tests::{
+    Namespace, RoutedSite, Site,
+    client::{Connections, HttpPlan, MqttPlan, download, get, http_load, mqtt_load, udp_exchange},
+    server::{BIG_FILE, Mosquitto, Nginx, UdpEcho},
+    wait_for,
+};
+
+fn plan(target: SocketAddr, connections: Connections, requests: u64) -> HttpPlan {
+    HttpPlan {
+        target,
+        workers: 4,
+        connections,
+        pause: Duration::ZERO,
+        requests: Some(requests),
+    }
+}
+
+#[test]
+fn clients_reach_servers_on_one_network() {
+    let site = Site::new().unwrap();
+    let client = site.client().unwrap();
+    let real = site.real().unwrap();
+    let nginx = Nginx::start(&real, 80).unwrap();
+    nginx.add_big_file().unwrap();
+    let _broker = Mosquitto::start(&real, 1883).unwrap();
+    for address in [real.v4, real.v6] {
+        let (server, body) = get(&client, SocketAddr::new(address, 80), "/").unwrap();
+        assert_eq!(server, "real1");
+        let seen = body
+            .split_whitespace()
+            .nth(1)
+            .unwrap()
+            .parse::<IpAddr>()
+            .unwrap();
+        assert_eq!(seen, client.address_like(address));
+
+        let kept = http_load(
+            &client,
+            plan(SocketAddr::new(address, 80), Connections::Kept, 400),
+        )
+        .finish()
+        .unwrap();
+        assert_eq!(
+            (kept.requests, kept.failed, kept.connections),
+            (400, 0, 4),
+            "{:?}",
+            kept.errors
+        );
+        let new = http_load(
+            &client,
+            plan(SocketAddr::new(address, 80), Connections::New, 100),
+        )
+        .finish()
+        .unwrap();
+        assert_eq!(
+            (new.requests, new.failed, new.connections),
+            (100, 0, 100),
+            "{:?}",
+            new.errors
+        );
+        assert_eq!(new.servers.get("real1"), Some(&100));
+
+        let mqtt = mqtt_load(
+            &client,
+            MqttPlan {
+                target: SocketAddr::new(address, 1883),
+                clients: 3,
+                messages: Some(5),
+                payload: 100,
+                pause: Duration::ZERO,
+            },
+        );
+        mqtt.wait_requests(50, Duration::from_secs(10)).unwrap();
+        let mqtt = mqtt.stop().unwrap();
+        assert_eq!(mqtt.failed, 0, "{:?}", mqtt.errors);
+        assert!(mqtt.connections > 3);
+
+        let _echo = UdpEcho::start(&real, SocketAddr::new(address, 7)).unwrap();
+        let answer = udp_exchange(&client, 0, SocketAddr::new(address, 7), b"hello").unwrap();
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(
+            answer.starts_with("real1 ") && answer.ends_with(" hello"),
+            "{answer}"
+        );
+    }
+    assert_eq!(
+        download(&client, SocketAddr::new(real.v4, 80)).unwrap(),
+        BIG_FILE
+    );
+}
+
+#[test]
+fn a_load_counts_what_fails() {
+    let site = Site::new().unwrap();
+    let client = site.client().unwrap();
+    let real = site.real().unwrap();
+    let load = http_load(
+        &client,
+        plan(SocketAddr::new(real.v4, 80), Connections::New, 10),
+    )
+    .finish()
+    .unwrap();
+    assert_eq!((load.requests, load.failed, load.connections), (10, 10, 0));
+    assert!(load.errors[0].contains("refused"), "{:?}", load.errors);
+}
+
+#[test]
+fn the_router_reaches_both_sides() {
+    let site = RoutedSite::new().unwrap();
+    let client = site.client().unwrap();
+    let real = site.real().unwrap();
+    let _nginx = Nginx::start(&real, 80).unwrap();
+    for address in [real.v4, real.v6] {
+        let (server, _) = get(&client, SocketAddr::new(address, 80), "/").unwrap();
+        assert_eq!(server, "real1");
+    }
+}
+
+#[test]
+fn what_runs_in_a_namespace_ends_with_it() {
+    let namespace = Namespace::new("short").unwrap();
+    // Started beside the laboratory's own book-keeping, as the worker of a server would be.
+    let mut child = namespace.command("sleep").arg("1000").spawn().unwrap();
+    drop(namespace);
+    let status = wait_for("the end of the child", Duration::from_secs(5), || {
+        Ok(child.try_wait()?)
+    })
+    .unwrap();
+    assert!(!status.success());
+}
