@@ -1,0 +1,82 @@
+//! Processor time of an agent that has nothing to do.
+
+use std::{fs, thread, time::Duration, time::Instant};
+
+use anyhow::Context as _;
+use lb_tests::{Agent, AgentOptions, Namespace, cable};
+use serde::Serialize;
+
+/// Processor time while idle.
+#[derive(Debug, Serialize)]
+pub struct IdleFigure {
+    /// VIPs configured.
+    pub vips: u32,
+    /// Seconds watched.
+    pub seconds: f64,
+    /// Share of one core, percent.
+    pub percent: f64,
+}
+
+const VIPS: u32 = 100;
+const REALS: u32 = 10;
+/// Until what follows the configuration is done.
+const SETTLE: Duration = Duration::from_secs(3);
+const WATCH: Duration = Duration::from_secs(20);
+
+/// Starts an agent, configures it, leaves it alone and asks the kernel what it used.
+pub fn measure() -> anyhow::Result<IdleFigure> {
+    let near = Namespace::new("bench-agent")?;
+    let far = Namespace::new("bench-agent-far")?;
+    cable(
+        (&near, "eth0", &["10.30.0.254/24".to_owned()]),
+        (&far, "far0", &["10.30.0.1/24".to_owned()]),
+    )?;
+    for real in 2..=REALS {
+        far.sh(&format!("ip address add 10.30.0.{real}/24 dev far0"))?;
+    }
+    let agent = Agent::start(&near, AgentOptions::default())?;
+    let mut script = String::new();
+    for vip in 1..=VIPS {
+        script += &format!("add-vip 10.202.0.{vip}:80/tcp\n");
+        for real in 1..=REALS {
+            script += &format!("add-real 10.202.0.{vip}:80/tcp 10.30.0.{real}\n");
+        }
+    }
+    let file = tempfile::NamedTempFile::new().context("making a script for lbctl")?;
+    fs::write(file.path(), script)?;
+    let start = Instant::now();
+    agent.ctl(&format!("apply {}", file.path().display()))?;
+    println!(
+        "\n{VIPS} VIPs with {REALS} reals each were configured in {:.2} s",
+        start.elapsed().as_secs_f64()
+    );
+    thread::sleep(SETTLE);
+    let pid = agent.id()?;
+    let before = processor_time(pid)?;
+    let start = Instant::now();
+    thread::sleep(WATCH);
+    let seconds = start.elapsed().as_secs_f64();
+    let percent = (processor_time(pid)? - before) / seconds * 100.0;
+    println!("The agent then used {percent:.2} % of a core in {seconds:.0} s without traffic");
+    Ok(IdleFigure {
+        vips: VIPS,
+        seconds,
+        percent,
+    })
+}
+
+/// Seconds of processor time a process has used, in nanosecond steps: all its threads.
+fn processor_time(pid: u32) -> anyhow::Result<f64> {
+    let folder = format!("/proc/{pid}/task");
+    let mut nanoseconds = 0.0;
+    for thread in fs::read_dir(&folder).with_context(|| format!("listing {folder}"))? {
+        let file = thread?.path().join("schedstat");
+        let text =
+            fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+        let first = text.split_whitespace().next().unwrap_or_default();
+        nanoseconds += first
+            .parse::<f64>()
+            .with_context(|| format!("{} begins with {first:?}", file.display()))?;
+    }
+    Ok(nanoseconds / 1e9)
+}

@@ -1,0 +1,76 @@
+//! What was measured, as JSON.
+
+use std::{fs, path::Path, time::SystemTime};
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use crate::{
+    idle::IdleFigure, machine, memory::MemoryFigure, packets::PacketFigure, ring::RingFigure,
+    throughput::ThroughputFigure, weights::WeightFigure,
+};
+
+/// All results of one call.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Seconds since 1970.
+    pub time: u64,
+    /// Release of the kernel.
+    pub kernel: String,
+    /// Name of the processor.
+    pub processor: String,
+    /// Number of the one measured on.
+    pub cpu: usize,
+    /// Nanoseconds per packet.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub packets: Vec<PacketFigure>,
+    /// Time to build rings.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ring: Vec<RingFigure>,
+    /// Time to change a weight.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub weights: Vec<WeightFigure>,
+    /// Kernel memory.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub memory: Vec<MemoryFigure>,
+    /// Packets per second.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub throughput: Vec<ThroughputFigure>,
+    /// Processor time while idle.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle: Option<IdleFigure>,
+}
+
+impl Report {
+    /// An empty one, about this machine.
+    pub fn new(cpu: usize) -> anyhow::Result<Report> {
+        let time = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .context("the clock stands before 1970")?
+            .as_secs();
+        let report = Report {
+            time,
+            kernel: machine::kernel()?,
+            processor: machine::processor()?,
+            cpu,
+            packets: Vec::new(),
+            ring: Vec::new(),
+            weights: Vec::new(),
+            memory: Vec::new(),
+            throughput: Vec::new(),
+            idle: None,
+        };
+        println!(
+            "Linux {}, {}, processor {cpu}",
+            report.kernel, report.processor
+        );
+        Ok(report)
+    }
+
+    /// Writes it to a file.
+    pub fn write(&self, file: &Path) -> anyhow::Result<()> {
+        let text = serde_json::to_string_pretty(self)?;
+        fs::write(file, text + "\n")
+            .with_context(|| format!("writing the results to {}", file.display()))
+    }
+}
