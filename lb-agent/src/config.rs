@@ -159,33 +159,7 @@ fn vip_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<VipAddress,
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    parse_duration(&text).map(Some).map_err(D::Error::custom)
-}
-
-/// Reads a whole number of seconds, minutes, hours or days: `90s`, `2m`, `1h`, `30d`.
-///
-/// # Errors
-/// What to write instead.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || {
-        format!(
-            "{text:?} is no duration; write a number and s, m, h or d, for example 90s, 2m, 1h or 30d"
-        )
-    };
-    let digits = text.trim_end_matches(|unit: char| !unit.is_ascii_digit());
-    let number: u64 = digits.parse().map_err(|_| wrong())?;
-    let unit = match &text[digits.len()..] {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3_600,
-        "d" => 86_400,
-        _ => return Err(wrong()),
-    };
-    number
-        .checked_mul(unit)
-        .map(Duration::from_secs)
-        .ok_or_else(wrong)
+    crate::duration::deserialize(deserializer).map(Some)
 }
 
 /// Why a configuration file is of no use.
@@ -397,25 +371,6 @@ mod tests {
         ] {
             let error = read(text).expect_err(text);
             assert!(error.contains(names), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn durations_are_numbers_with_units() {
-        for (text, seconds) in [("1s", 1), ("2m", 120), ("1h", 3_600), ("30d", 2_592_000)] {
-            assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)));
-        }
-        for text in [
-            "",
-            "s",
-            "1",
-            "1w",
-            "-1s",
-            "1.5h",
-            "99999999999999999999d",
-            "18446744073709551615d",
-        ] {
-            assert!(parse_duration(text).is_err(), "{text}");
         }
     }
 }

@@ -5,3 +5,4 @@ pub mod flow;
 pub mod frame;
 pub mod hex;
 pub mod what_if;
+pub mod words;

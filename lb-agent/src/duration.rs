@@ -1,0 +1,105 @@
+//! Times as text (`500ms`, `2s`, `1h`): in the configuration file and in stored records.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
+
+/// Reads a number with a unit: `ms`, `s`, `m`, `h` or `d`.
+///
+/// # Errors
+/// Says what would be right.
+pub fn parse(text: &str) -> Result<Duration, String> {
+    let wrong =
+        || format!("{text:?} is no time; write a number with a unit, as 500ms, 90s, 2m, 1h or 30d");
+    let split = text
+        .find(|character: char| !character.is_ascii_digit())
+        .ok_or_else(wrong)?;
+    let (number, unit) = text.split_at(split);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let seconds = |unit: u64| {
+        number
+            .checked_mul(unit)
+            .map(Duration::from_secs)
+            .ok_or_else(wrong)
+    };
+    match unit {
+        "ms" => Ok(Duration::from_millis(number)),
+        "s" => seconds(1),
+        "m" => seconds(60),
+        "h" => seconds(3_600),
+        "d" => seconds(86_400),
+        _ => Err(wrong()),
+    }
+}
+
+/// As [`parse`] reads it, to the millisecond.
+#[must_use]
+pub fn format(time: Duration) -> String {
+    let milliseconds = time.as_millis();
+    for (unit, length) in [
+        ("d", 86_400_000),
+        ("h", 3_600_000),
+        ("m", 60_000),
+        ("s", 1_000),
+    ] {
+        if milliseconds > 0 && milliseconds.is_multiple_of(length) {
+            return format!("{}{unit}", milliseconds / length);
+        }
+    }
+    format!("{milliseconds}ms")
+}
+
+/// For `#[serde(with = "crate::duration")]`.
+///
+/// # Errors
+/// The serializer's.
+pub fn serialize<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&format(*time))
+}
+
+/// For `#[serde(with = "crate::duration")]`.
+///
+/// # Errors
+/// The deserializer's, or what [`parse`] says.
+pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        for (text, milliseconds) in [
+            ("0ms", 0),
+            ("1ms", 1),
+            ("1500ms", 1_500),
+            ("1s", 1_000),
+            ("2m", 120_000),
+            ("1h", 3_600_000),
+            ("30d", 2_592_000_000),
+        ] {
+            let time = Duration::from_millis(milliseconds);
+            assert_eq!(parse(text), Ok(time), "{text}");
+            assert_eq!(format(time), text);
+        }
+    }
+
+    #[test]
+    fn what_is_no_time_is_refused() {
+        for text in [
+            "",
+            "s",
+            "1",
+            "1w",
+            "-1s",
+            "1.5h",
+            "99999999999999999999d",
+            "18446744073709551615d",
+        ] {
+            let error = parse(text).expect_err(text);
+            assert!(error.contains("write a number with a unit"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! How loaded is a real? Readers ask brokers, web servers and hosts. [`spec`] says what is read where.
+
+pub mod spec;

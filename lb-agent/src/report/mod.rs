@@ -1,0 +1,1 @@
+//! `lb-agent report`: a host tells how loaded it is.

@@ -1,0 +1,144 @@
+//! What takes many settings is typed as a kind and `key=value` words: `http path=/healthz interval=2s`.
+
+use std::str::FromStr;
+
+/// A kind with its settings, each of which is to be taken once.
+#[derive(Clone, Debug)]
+pub struct Words {
+    /// The first word.
+    pub kind: String,
+    settings: Vec<(String, String)>,
+}
+
+impl Words {
+    /// Reads them. A value with spaces stands in single or double quotes.
+    ///
+    /// # Errors
+    /// Says which word is wrong.
+    pub fn read(text: &str) -> Result<Self, String> {
+        let mut words = split(text)?.into_iter();
+        let kind = words
+            .next()
+            .ok_or("nothing is said; write a kind and its settings, as in `tcp interval=2s`")?;
+        if kind.contains('=') {
+            return Err(format!(
+                "`{kind}` comes first; begin with a kind, as in `tcp {kind}`"
+            ));
+        }
+        let mut settings: Vec<(String, String)> = Vec::new();
+        for word in words {
+            let (key, value) = word
+                .split_once('=')
+                .ok_or_else(|| format!("`{word}` is no setting; write KEY=VALUE"))?;
+            let key = key.replace('-', "_");
+            if settings.iter().any(|(other, _)| *other == key) {
+                return Err(format!("`{key}` is given twice"));
+            }
+            settings.push((key, value.to_owned()));
+        }
+        Ok(Words { kind, settings })
+    }
+
+    /// Takes a setting's text out.
+    pub fn text(&mut self, key: &str) -> Option<String> {
+        let position = self.settings.iter().position(|(name, _)| name == key)?;
+        Some(self.settings.remove(position).1)
+    }
+
+    /// Takes a setting out and reads it.
+    ///
+    /// # Errors
+    /// Names the setting and says what is wrong with its value.
+    pub fn take<T: FromStr<Err: std::fmt::Display>>(
+        &mut self,
+        key: &str,
+    ) -> Result<Option<T>, String> {
+        self.with(key, |text| {
+            text.parse::<T>().map_err(|error| error.to_string())
+        })
+    }
+
+    /// Takes a setting out and reads it with this function.
+    ///
+    /// # Errors
+    /// Names the setting and says what is wrong with its value.
+    pub fn with<T>(
+        &mut self,
+        key: &str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, String> {
+        self.text(key)
+            .map(|text| read(&text).map_err(|error| format!("{key}={text}: {error}")))
+            .transpose()
+    }
+
+    /// Nothing may be left.
+    ///
+    /// # Errors
+    /// Names a setting that nobody took.
+    pub fn end(self) -> Result<(), String> {
+        match self.settings.first() {
+            Some((key, _)) => Err(format!("`{}` has no setting `{key}`", self.kind)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn split(text: &str) -> Result<Vec<String>, String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    for character in text.chars() {
+        match (quote, character) {
+            (Some(open), _) if character == open => quote = None,
+            (Some(_), _) => word.get_or_insert_default().push(character),
+            (None, '\'' | '"') => {
+                quote = Some(character);
+                word.get_or_insert_default();
+            }
+            (None, _) if character.is_whitespace() => words.extend(word.take()),
+            (None, _) => word.get_or_insert_default().push(character),
+        }
+    }
+    if let Some(open) = quote {
+        return Err(format!("a {open} is opened and not closed"));
+    }
+    words.extend(word);
+    Ok(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_taken_one_by_one() {
+        let mut words =
+            Words::read(r#"http path=/a?b=c body="all is well" unhealthy-threshold=3"#).unwrap();
+        assert_eq!(words.kind, "http");
+        assert_eq!(words.text("path").as_deref(), Some("/a?b=c"));
+        assert_eq!(words.text("body").as_deref(), Some("all is well"));
+        assert_eq!(words.take::<u32>("unhealthy_threshold"), Ok(Some(3)));
+        assert_eq!(words.take::<u32>("port"), Ok(None));
+        words.end().unwrap();
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, names) in [
+            ("", "nothing is said"),
+            ("port=80", "begin with a kind"),
+            ("tcp port", "`port` is no setting"),
+            ("tcp port=1 port=2", "given twice"),
+            ("tcp 'port=1", "not closed"),
+        ] {
+            let error = Words::read(text).expect_err(text);
+            assert!(error.contains(names), "{text}: {error}");
+        }
+        let mut words = Words::read("tcp port=many").unwrap();
+        let error = words.take::<u16>("port").unwrap_err();
+        assert!(error.contains("port=many"), "{error}");
+        let error = Words::read("tcp prot=1").unwrap().end().unwrap_err();
+        assert!(error.contains("`tcp` has no setting `prot`"), "{error}");
+    }
+}
