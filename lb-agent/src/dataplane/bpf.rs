@@ -10,6 +10,7 @@ use std::{
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
+const BPF_LINK_DETACH: libc::c_long = 34;
 
 /// Runs a command with its attributes. `T` is the command's part of `union bpf_attr`.
 fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<libc::c_long> {
@@ -39,19 +40,13 @@ pub(crate) struct LinkInfo {
     rest: [u32; 3],
 }
 
-/// `bpf_link_info` of a pinned link.
-pub(crate) fn pinned_link_info(path: &Path) -> io::Result<LinkInfo> {
+/// Opens a pinned object.
+fn open(path: &Path) -> io::Result<OwnedFd> {
     #[repr(C)]
     struct Get {
         path: u64,
         fd: u32,
         flags: u32,
-    }
-    #[repr(C)]
-    struct Info {
-        fd: u32,
-        length: u32,
-        info: u64,
     }
     let path = std::ffi::CString::new(path.as_os_str().as_encoded_bytes())?;
     let fd = bpf(
@@ -63,7 +58,26 @@ pub(crate) fn pinned_link_info(path: &Path) -> io::Result<LinkInfo> {
         },
     )?;
     // SAFETY: the kernel has just made this descriptor, and nobody else has it.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Detaches a pinned link from its interface, whoever else holds it (Linux 5.9). Packets meet the program no
+/// more when this returns; the kernel takes its time about a link whose pin is merely removed.
+pub(crate) fn detach_pinned_link(path: &Path) -> io::Result<()> {
+    let link = open(path)?;
+    bpf(BPF_LINK_DETACH, &mut (link.as_raw_fd() as u32))?;
+    Ok(())
+}
+
+/// `bpf_link_info` of a pinned link.
+pub(crate) fn pinned_link_info(path: &Path) -> io::Result<LinkInfo> {
+    #[repr(C)]
+    struct Info {
+        fd: u32,
+        length: u32,
+        info: u64,
+    }
+    let fd = open(path)?;
     let mut info = LinkInfo::default();
     let mut attributes = Info {
         fd: fd.as_raw_fd() as u32,

@@ -20,7 +20,7 @@ use super::{
     layout::{Layout, flow_buckets},
     loader::{self, Terms},
     options::Options,
-    pins::{Pins, remove_file},
+    pins::Pins,
     simulate,
     tables::{KernelTables, check_meta},
 };
@@ -139,7 +139,7 @@ impl KernelDataplane {
     fn leave_others(&mut self, options: &Options, pins: &Pins) -> Result<(), DataplaneError> {
         for name in pins.linked()? {
             if !options.interfaces.contains(&name) {
-                remove_file(&pins.link(&name))?;
+                pins.remove_link(&name)?;
                 let warning = format!(
                     "{name} was served by an earlier agent and is not asked for: it was detached"
                 );
