@@ -21,7 +21,11 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{Process, wait_for};
+use crate::{
+    Process,
+    process::{COMMAND, output_within},
+    wait_for,
+};
 
 /// A network namespace. It lives as long as a clone of this value does; with the last one the processes
 /// that run in it are killed and the namespace goes, with its interfaces.
@@ -105,12 +109,12 @@ impl Namespace {
         let program = words.next().context("a command has at least one word")?;
         let mut command = self.command(program);
         command.args(words);
-        let output = command
-            .output()
-            .with_context(|| format!("in {}: starting {command:?}", self.label()))?;
+        let shown = format!("{command:?}");
+        let output =
+            output_within(COMMAND, command).with_context(|| format!("in {}", self.label()))?;
         if !output.status.success() {
             bail!(
-                "in {}: {command:?} ended with {}: {}",
+                "in {}: {shown} ended with {}: {}",
                 self.label(),
                 output.status,
                 String::from_utf8_lossy(&output.stderr).trim()

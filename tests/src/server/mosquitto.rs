@@ -44,6 +44,11 @@ impl Mosquitto {
         })
     }
 
+    /// Asks it to end and does not wait; see [`Process::ask_to_end`](crate::Process::ask_to_end).
+    pub fn ask_to_end(&mut self) {
+        self.process.ask_to_end();
+    }
+
     /// Whether it is still running.
     ///
     /// # Errors

@@ -58,6 +58,11 @@ impl Nginx {
         write_big_file(&self.folder.path().join("big"))
     }
 
+    /// Asks it to end and does not wait; see [`Process::ask_to_end`](crate::Process::ask_to_end).
+    pub fn ask_to_end(&mut self) {
+        self.process.ask_to_end();
+    }
+
     /// Whether it is still running.
     ///
     /// # Errors
