@@ -114,7 +114,11 @@ fn refusal(attempt: &str, status: &Status) -> String {
         .iter()
         .flat_map(|bad| &bad.field_violations)
     {
-        if !said(&violation.field, &violation.description) {
+        // A message that is about a field begins with it.
+        let named = message
+            .strip_prefix(&violation.field)
+            .is_some_and(|rest| rest.starts_with(':'));
+        if !named || !message.contains(&violation.description) {
             line(described(
                 &format!("field {}", violation.field),
                 &violation.description,

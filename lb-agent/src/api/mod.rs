@@ -127,7 +127,7 @@ impl Balancer for Api {
         request: Request<v1::AddRealRequest>,
     ) -> Result<Response<v1::Real>, Status> {
         let cause = cause(&request, "AddReal");
-        let change = change::add_real(request.into_inner()).map_err(error::refused)?;
+        let change = change::add_real(request.into_inner()).map_err(error::refused_real)?;
         self.add_or_update_real(change, cause)
             .await
             .map(Response::new)
@@ -138,7 +138,7 @@ impl Balancer for Api {
         request: Request<v1::UpdateRealRequest>,
     ) -> Result<Response<v1::Real>, Status> {
         let cause = cause(&request, "UpdateReal");
-        let change = change::update_real(request.into_inner()).map_err(error::refused)?;
+        let change = change::update_real(request.into_inner()).map_err(error::refused_real)?;
         self.add_or_update_real(change, cause)
             .await
             .map(Response::new)

@@ -434,10 +434,25 @@ async fn errors_name_the_object_and_the_table() {
     agent.with_reals(&["10.1.0.2"]).await;
     let resource = |status: Status, code: Code| {
         assert_eq!(status.code(), code, "{status}");
+        let bad = status.get_details_bad_request().expect("a BadRequest");
+        let field = &bad.field_violations[0].field;
+        assert!(
+            status.message().starts_with(&format!("{field}: ")),
+            "{status}"
+        );
         let info = status.get_details_resource_info().expect("a ResourceInfo");
-        (info.resource_type, info.resource_name)
+        (field.clone(), info.resource_type, info.resource_name)
     };
-    let vip = (error::VIP_TYPE.to_owned(), "10.0.0.1:80/tcp".to_owned());
+    let named =
+        |field: &str, kind: &str, name: &str| (field.to_owned(), kind.to_owned(), name.to_owned());
+    let vip = |field, name| named(field, error::VIP_TYPE, name);
+    let real = |address: &str| {
+        named(
+            "address",
+            error::REAL_TYPE,
+            &format!("10.0.0.1:80/tcp {address}"),
+        )
+    };
     let status = agent
         .client
         .add_vip(v1::AddVipRequest {
@@ -446,18 +461,15 @@ async fn errors_name_the_object_and_the_table() {
         })
         .await
         .unwrap_err();
-    assert_eq!(resource(status, Code::AlreadyExists), vip);
+    assert_eq!(
+        resource(status, Code::AlreadyExists),
+        vip("id", "10.0.0.1:80/tcp")
+    );
     let status = agent
         .client
         .add_real(add_real("10.1.0.2", None))
         .await
         .unwrap_err();
-    let real = |address: &str| {
-        (
-            error::REAL_TYPE.to_owned(),
-            format!("10.0.0.1:80/tcp {address}"),
-        )
-    };
     assert_eq!(resource(status, Code::AlreadyExists), real("10.1.0.2"));
     let status = agent
         .client
@@ -468,18 +480,36 @@ async fn errors_name_the_object_and_the_table() {
     let missing = Some(vip_id("10.0.0.9"));
     let status = agent
         .client
+        .add_real(v1::AddRealRequest {
+            vip: missing.clone(),
+            ..add_real("10.1.0.3", None)
+        })
+        .await
+        .unwrap_err();
+    assert_eq!(
+        resource(status, Code::NotFound),
+        vip("vip", "10.0.0.9:80/tcp")
+    );
+    let status = agent
+        .client
         .list_vips(v1::ListVipsRequest {
             id: missing.clone(),
         })
         .await
         .unwrap_err();
-    assert_eq!(resource(status, Code::NotFound).1, "10.0.0.9:80/tcp");
+    assert_eq!(
+        resource(status, Code::NotFound),
+        vip("id", "10.0.0.9:80/tcp")
+    );
     let status = agent
         .client
         .watch(v1::WatchRequest { id: missing })
         .await
         .unwrap_err();
-    assert_eq!(resource(status, Code::NotFound).1, "10.0.0.9:80/tcp");
+    assert_eq!(
+        resource(status, Code::NotFound),
+        vip("id", "10.0.0.9:80/tcp")
+    );
 
     agent.plane.tables().capacity = Some(1);
     let status = agent
@@ -492,6 +522,9 @@ async fn errors_name_the_object_and_the_table() {
         status.get_details_quota_failure().unwrap().violations[0].subject,
         "table reals"
     );
+    let bad = status.get_details_bad_request().unwrap();
+    assert_eq!(bad.field_violations[0].field, "address");
+    assert!(status.message().starts_with("address: "), "{status}");
     agent.end().await;
 }
 

@@ -8,6 +8,7 @@ use crate::{
     connect::Client,
     failure::Failure,
     output::{self, Output},
+    values::weight,
 };
 
 /// What to add.
@@ -16,7 +17,7 @@ pub struct Arguments {
     #[command(flatten)]
     target: Real,
     /// Its part of the new flows, 0 to 65535; 0 takes none [default: 100]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = weight::read)]
     weight: Option<u32>,
 }
 
