@@ -62,15 +62,15 @@ pub enum KernelLog {
     /// None; the programs are loaded without their log, so it costs nothing.
     #[default]
     Off,
-    /// Errors.
+    /// Errors; there are none yet.
     Error,
-    /// And warnings.
+    /// Warnings; there are none yet.
     Warn,
-    /// And what happens.
+    /// Packets for VIPs that are dropped, with the reason.
     Info,
-    /// And details.
+    /// And the real of each flow that begins, or is met first, where the flow table has a say.
     Debug,
-    /// And everything.
+    /// And the real of every packet.
     Trace,
 }
 
