@@ -101,7 +101,7 @@ pub enum Change {
     Drain(drain::Arguments),
     /// Give a drained real new flows again
     Undrain(drain::Arguments),
-    /// Delete a real from its VIP
+    /// Delete a real from its VIP; its connections end, so drain it first
     DelReal(del_real::Arguments),
 }
 
