@@ -183,5 +183,4 @@ pub fn room(intent: &Intent, vip: &Vip) -> Result<(), Refusal> {
 }
 
 #[cfg(test)]
-#[path = "validate_tests.rs"]
 mod tests;

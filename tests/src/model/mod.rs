@@ -9,6 +9,7 @@ pub mod checksum;
 pub mod choose;
 pub mod flows;
 pub mod generator;
+mod headers;
 mod parse;
 pub mod random;
 pub mod scene;
