@@ -184,6 +184,9 @@ impl<H: Home> Engine<H> {
             ring: 0,
             flags: flags(state.tracks()),
             window: state.window,
+            made: now,
+            // Never 0, which says that there is no such time.
+            track_until: track_until.map_or(0, |until| until.max(1)),
             ..Service::default()
         };
         self.home.write_service(index, record);

@@ -16,7 +16,9 @@ use super::{
     Counters, DataplaneError, Forward,
     engine::{Dying, Engine, RealState, ServiceState},
     home::Home,
-    keys, window,
+    keys,
+    services::reached,
+    window,
 };
 
 impl<H: Home> Engine<H> {
@@ -82,14 +84,23 @@ impl<H: Home> Engine<H> {
             self.home.set_ring_place(index, 0);
             (first_slot, slots) = (0, 0);
         }
+        let tracks = record.flags & TRACK_ALL != 0;
+        // In its first window a service of UDP has tracked every flow since it was made, without an agent, too.
+        let track_until = (tracks && record.track_until != 0)
+            .then_some(record.track_until)
+            .filter(|&until| !reached(now, until));
+        // Later, since when is not known any more.
+        let complete_from = match track_until {
+            Some(_) => record.made,
+            None => now.wrapping_add(record.window),
+        };
         let mut state = ServiceState {
             index,
             vip,
             forward: Forward::Ipip,
-            track_all: record.flags & TRACK_ALL != 0,
-            // Since when all flows are tracked is not known any more.
-            track_until: None,
-            complete_from: (record.flags & TRACK_ALL != 0).then(|| now.wrapping_add(record.window)),
+            track_all: tracks,
+            track_until,
+            complete_from: tracks.then_some(complete_from),
             window: record.window,
             reals: Vec::new(),
             first_slot,

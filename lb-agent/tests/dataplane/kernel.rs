@@ -124,6 +124,37 @@ fn a_new_agent_adopts_what_the_last_one_left() {
     assert_eq!(any_port.real, Some("fd07::2".parse().unwrap()));
 }
 
+/// A new service of UDP tracks its flows for its first window, so an added real takes new flows at once. An
+/// agent that starts in that window knows it.
+#[test]
+fn a_new_agent_knows_the_first_window() {
+    const UDP: &str = "192.0.2.9:53/udp";
+    if !privileged() {
+        return;
+    }
+    let bench = Bench::new();
+    let mut plane = bench.start();
+    plane
+        .set_service(&service(UDP, &["10.7.0.2"], 256))
+        .unwrap();
+    drop(plane);
+    let mut plane = bench.start();
+    assert!(plane.status().adopted);
+    plane
+        .set_service(&service(UDP, &["10.7.0.2", "10.7.0.3"], 256))
+        .unwrap();
+    let added = "10.7.0.3".parse().unwrap();
+    let mut taken = 0;
+    for port in 1..100 {
+        let seen = plane
+            .simulate(None, &frame("198.51.100.7", port, UDP, false))
+            .unwrap();
+        assert_ne!(seen.chosen_by, ChosenBy::Previous, "{seen:?}");
+        taken += u32::from(seen.real == Some(added));
+    }
+    assert!(taken > 20, "{taken} of 99 flows");
+}
+
 #[test]
 fn tables_grow_with_their_content() {
     if !privileged() {

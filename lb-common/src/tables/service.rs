@@ -13,8 +13,13 @@ pub struct Service {
     /// How long a changed slot remembers its previous real, and how long an idle flow keeps its entry;
     /// in ticks.
     pub window: u32,
+    /// For the agent's successor: when the service was made, in ticks.
+    pub made: u32,
+    /// For the agent's successor: until when a service of UDP tracks every flow because it is new, in ticks;
+    /// 0: it never did.
+    pub track_until: u32,
     /// Zero.
-    pub pad: [u32; 12],
+    pub pad: [u32; 10],
 }
 
 /// Every flow gets an entry, so live flows are known exactly.
