@@ -249,9 +249,15 @@ fn spawn(mut command: Command) -> io::Result<Child> {
     // A group of its own: an interrupt at the terminal is for the laboratory, which then ends its programs in
     // order.
     command.process_group(0);
-    // SAFETY: prctl is a plain system call, safe between fork and exec.
+    // SAFETY: prctl and sigprocmask are plain system calls, safe between fork and exec.
     unsafe {
-        command.pre_exec(|| Ok(prctl::set_pdeathsig(signal::SIGTERM)?));
+        command.pre_exec(|| {
+            prctl::set_pdeathsig(signal::SIGTERM)?;
+            // A program inherits what is blocked here, and one that cannot be asked to end must be killed:
+            // `cargo xtask run` blocks SIGTERM to wait for it.
+            signal::SigSet::empty().thread_set_mask()?;
+            Ok(())
+        });
     }
     let spawner = SPAWNER.get_or_init(|| {
         let (sender, orders) = mpsc::channel::<Order>();

@@ -21,11 +21,11 @@ const REFRESH: Duration = Duration::from_secs(1);
 
 /// Builds everything, shows it and removes it.
 pub fn run(time: Option<Duration>, report: Option<&Path>) -> anyhow::Result<()> {
-    let interrupt = Interrupt::new()?;
+    // Until there is something to remove, Ctrl-C ends cargo and us at once.
     let folder = programs::build(Profile::Release)?;
-    interrupt.check()?;
-    // SAFETY: the only other thread waits for signals and reads no environment.
+    // SAFETY: there is no other thread yet.
     unsafe { std::env::set_var("LB_BIN_DIR", &folder) };
+    let interrupt = Interrupt::new()?;
     let mut laboratory = Laboratory::new()?;
     let outcome = show(&mut laboratory, time, report, &interrupt);
     // After a failure, too; and the value would take it all along even if something panicked.
