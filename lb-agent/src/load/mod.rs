@@ -1,3 +1,6 @@
 //! How loaded is a real? Readers ask brokers, web servers and hosts. [`spec`] says what is read where.
 
+pub mod exposition;
+pub mod expression;
+pub mod reading;
 pub mod spec;
