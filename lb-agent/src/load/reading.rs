@@ -165,6 +165,17 @@ pub struct Answer {
     pub order: Option<Order>,
     /// Something that moves as long as the source lives: its uptime, or a counter of its work.
     pub pulse: Option<f64>,
+    /// What was wanted and is not there.
+    pub missing: Vec<Missing>,
+}
+
+/// A quantity that was wanted and is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// What was wanted.
+    pub quantity: Quantity,
+    /// Why it is not there.
+    pub reason: String,
 }
 
 impl Answer {
@@ -175,6 +186,22 @@ impl Answer {
             samples,
             ..Answer::default()
         }
+    }
+
+    /// Itself, if it says anything.
+    ///
+    /// # Errors
+    /// Why everything that was wanted is missing.
+    pub fn or_missing(self) -> Result<Self, String> {
+        if !self.samples.is_empty() || self.order.is_some() || self.missing.is_empty() {
+            return Ok(self);
+        }
+        let reasons: Vec<_> = self
+            .missing
+            .iter()
+            .map(|missing| format!("{}: {}", missing.quantity, missing.reason))
+            .collect();
+        Err(reasons.join("; "))
     }
 
     /// The value of a quantity.
@@ -267,6 +294,8 @@ pub struct Readings {
     pub order: Option<Order>,
     /// Values that are not believed.
     pub ignored: Vec<Ignored>,
+    /// What was wanted and is not there.
+    pub missing: Vec<Missing>,
 }
 
 /// A value that is not believed.
