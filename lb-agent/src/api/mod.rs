@@ -6,6 +6,7 @@ mod change;
 mod convert;
 mod error;
 mod flows;
+pub mod health;
 mod listen;
 pub mod peer;
 mod reals;
