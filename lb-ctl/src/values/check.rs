@@ -118,7 +118,7 @@ mod tests {
             "udp payload=hex:00ff silence=alive",
             "udp payload=text:hex:00",
             "exec command='/opt/check -v'",
-            r#"exec command='/opt/check "a b"' port=1"#,
+            r#"exec command="/opt/check 'a b'" port=1"#,
         ] {
             let check = read(text).expect(text);
             let written = write(&check);
