@@ -2,11 +2,11 @@
 
 use lb_proto::v1;
 
+use super::peer::{tls_from_proto, tls_to_proto};
 use crate::{
     duration,
     intent::Refusal,
     load::spec::{Fault, Source, SourceOverride, Written},
-    peer::Tls,
 };
 
 /// A source with its defaults filled in.
@@ -21,7 +21,7 @@ pub fn to_proto(source: &Source) -> v1::LoadSource {
         weight: written.weight,
         port: written.port,
         address: written.address,
-        tls: written.tls.map(tls_to_proto),
+        tls: written.tls.as_ref().map(tls_to_proto),
         username: written.username,
         password: written.password,
         token: written.token,
@@ -76,7 +76,10 @@ pub fn from_proto(source: v1::LoadSource, field: &str) -> Result<Source, Refusal
         container: source.container,
         socket: source.socket,
         values: source.values.into_iter().collect(),
-        tls: source.tls.map(tls_from_proto),
+        tls: source
+            .tls
+            .map(|tls| tls_from_proto(tls, &format!("{field}.tls")))
+            .transpose()?,
     })
     .map_err(|fault| refusal(fault, field))
 }
@@ -145,27 +148,6 @@ pub fn refusal(fault: Fault, field: &str) -> Refusal {
         fault.value,
         fault.advice,
     )
-}
-
-fn tls_to_proto(tls: Tls) -> v1::load_source::Tls {
-    let text = |path: Option<std::path::PathBuf>| path.map(|path| path.to_string_lossy().into());
-    v1::load_source::Tls {
-        ca: text(tls.ca),
-        server_name: tls.server_name,
-        verify: Some(tls.verify),
-        certificate: text(tls.certificate),
-        key: text(tls.key),
-    }
-}
-
-fn tls_from_proto(tls: v1::load_source::Tls) -> Tls {
-    Tls {
-        ca: tls.ca.map(Into::into),
-        server_name: tls.server_name,
-        verify: tls.verify.unwrap_or(Tls::default().verify),
-        certificate: tls.certificate.map(Into::into),
-        key: tls.key.map(Into::into),
-    }
 }
 
 #[cfg(test)]

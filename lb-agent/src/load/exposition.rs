@@ -7,6 +7,9 @@ use std::borrow::Cow;
 /// Labels of one series; more than this is no exporter that we know.
 const MAX_LABELS: usize = 64;
 
+/// A label with its value.
+pub type Label<'a> = (&'a str, Cow<'a, str>);
+
 /// One series with its value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Series<'a> {
@@ -15,7 +18,7 @@ pub struct Series<'a> {
     /// The text between the braces, as it is written: with `name` the identity of the series.
     pub identity: &'a str,
     /// Its labels.
-    pub labels: Vec<(&'a str, Cow<'a, str>)>,
+    pub labels: Vec<Label<'a>>,
     /// Its value; may be NaN or infinite.
     pub value: f64,
 }
@@ -88,7 +91,7 @@ fn series<'a>(name: &'a str, rest: &'a str) -> Option<Series<'a>> {
 }
 
 /// The labels, and where the closing brace is.
-fn labels(text: &str) -> Option<(Vec<(&str, Cow<'_, str>)>, usize)> {
+fn labels(text: &str) -> Option<(Vec<Label<'_>>, usize)> {
     let mut labels = Vec::new();
     let mut rest = text;
     loop {

@@ -85,9 +85,9 @@ pub fn read(text: &str) -> Result<v1::LoadSource, String> {
     Ok(source)
 }
 
-fn tls(words: &mut Words) -> Result<Option<v1::load_source::Tls>, String> {
+fn tls(words: &mut Words) -> Result<Option<v1::Tls>, String> {
     let on: Option<bool> = words.take("tls")?;
-    let tls = v1::load_source::Tls {
+    let tls = v1::Tls {
         ca: words.text("ca"),
         server_name: words.text("server_name"),
         verify: words.take("verify")?,
@@ -96,7 +96,7 @@ fn tls(words: &mut Words) -> Result<Option<v1::load_source::Tls>, String> {
     };
     match on {
         Some(true) => Ok(Some(tls)),
-        _ if tls == v1::load_source::Tls::default() => Ok(None),
+        _ if tls == v1::Tls::default() => Ok(None),
         Some(false) => Err("tls=false: settings of TLS are given, too".to_owned()),
         None => Ok(Some(tls)),
     }

@@ -51,10 +51,10 @@ impl Topics for FlashMq {
         match (below, thread(below)) {
             (TOTAL, _) => self.total = Some(value),
             (CONNECTING, _) => self.connecting = Some(value),
-            (_, Some(thread)) => {
-                if self.drift.len() < MAX_THREADS || self.drift.contains_key(&thread) {
-                    self.drift.insert(thread, value);
-                }
+            (_, Some(thread))
+                if self.drift.len() < MAX_THREADS || self.drift.contains_key(&thread) =>
+            {
+                self.drift.insert(thread, value);
             }
             _ => {}
         }
