@@ -5,7 +5,10 @@ use std::collections::HashMap;
 
 use lb_proto::v1;
 
-use super::{duration, words::Words};
+use super::{
+    duration,
+    words::{Words, quote},
+};
 
 /// Quantities, each of which is a setting of the kinds that take values.
 const QUANTITIES: [&str; 15] = [
@@ -131,7 +134,7 @@ pub fn write(source: &v1::LoadSource) -> String {
     let mut text = source.kind.clone();
     let mut add = |key: &str, value: Option<String>| {
         if let Some(value) = value {
-            text.push_str(&format!(" {key}={}", quoted(&value)));
+            text.push_str(&format!(" {key}={}", quote(&value)));
         }
     };
     let time = |time: Option<prost_types::Duration>| {
@@ -167,17 +170,6 @@ pub fn write(source: &v1::LoadSource) -> String {
     add("interval", time(source.interval));
     add("timeout", time(source.timeout));
     text
-}
-
-/// In quotes where it has to be. A text with both kinds of quotes is written in pieces.
-fn quoted(text: &str) -> String {
-    let plain =
-        !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || "'\"".contains(c));
-    if plain {
-        return text.to_owned();
-    }
-    let pieces: Vec<String> = text.split('\'').map(|piece| format!("'{piece}'")).collect();
-    pieces.join("\"'\"")
 }
 
 #[cfg(test)]

@@ -5,6 +5,10 @@ pub mod duration;
 pub mod flow;
 pub mod frame;
 pub mod hex;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "its flag comes with the field of the API")
+)]
 pub mod load_source;
 pub mod what_if;
 pub mod words;

@@ -5,6 +5,7 @@ mod idle;
 mod machine;
 mod memory;
 mod packets;
+mod readers;
 mod report;
 mod ring;
 mod statistics;
@@ -59,6 +60,8 @@ enum Subject {
     Throughput,
     /// Processor time of an idle agent.
     Idle,
+    /// Processor time and memory of readers of load.
+    Readers,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -93,6 +96,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted(Subject::Idle) {
         report.idle = Some(idle::measure().context("measuring the idle agent")?);
+    }
+    if wanted(Subject::Readers) {
+        report.readers = readers::measure().context("measuring readers of load")?;
     }
     if let Some(file) = &arguments.json {
         report.write(file)?;
