@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn throttling_counts_as_nearly_full() {
         let second = Duration::from_secs(1);
-        let used = |all, throttled| {
+        let used = |all: u64, throttled: u64| {
             let before = count(0, Some((100, 10)));
             let now = count(300, Some((100 + all, 10 + throttled)));
             between(&before, &now, second, 1.0).expect("counters went on")

@@ -145,16 +145,16 @@ eth1.7: 7 1 0 0 0 0 0 0 8 1 0 0 0 0 0 0
             ("new", traffic(9999, 9999)),
         ]);
         let two = Duration::from_secs(2);
-        let rates = |rate: &dyn Fn(&str) -> Option<f64>| {
-            super::rates(&before, &now, two, rate).expect("time passed")
+        let carried = |rate: &dyn Fn(&str) -> Option<f64>| {
+            rates(&before, &now, two, rate).expect("time passed")
         };
-        let unknown = rates(&|_| None);
+        let unknown = carried(&|_| None);
         assert_eq!((unknown.received, unknown.sent), (1000.0, 500.0));
         assert_eq!(unknown.fraction, None);
-        assert_eq!(rates(&|_| Some(4000.0)).fraction, Some(0.25));
-        assert_eq!(rates(&|_| Some(10.0)).fraction, Some(1.0));
-        assert_eq!(rates(&|_| Some(0.0)).fraction, None);
-        assert_eq!(super::rates(&before, &now, Duration::ZERO, |_| None), None);
+        assert_eq!(carried(&|_| Some(4000.0)).fraction, Some(0.25));
+        assert_eq!(carried(&|_| Some(10.0)).fraction, Some(1.0));
+        assert_eq!(carried(&|_| Some(0.0)).fraction, None);
+        assert_eq!(rates(&before, &now, Duration::ZERO, |_| None), None);
     }
 
     #[test]

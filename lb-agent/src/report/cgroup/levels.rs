@@ -179,3 +179,115 @@ fn cpuset(groups: &Groups) -> Option<f64> {
     };
     cpu_list::count(&read(&place.folder().join(name)).ok()?).map(f64::from)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, time::Duration};
+
+    use super::*;
+    use crate::report::{cgroup::mounts, cpu::Periods};
+
+    /// A tree of files as the kernel shows them.
+    fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let tree = tempfile::tempdir().expect("a folder");
+        for (name, content) in files {
+            let path = tree.path().join(name);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            fs::write(path, content).expect("a file");
+        }
+        tree
+    }
+
+    fn groups(tree: &Path, mounted: &[(&str, &str)], process: &str) -> Groups {
+        let lines: String = mounted
+            .iter()
+            .map(|(point, kind)| format!("1 1 0:1 / {}{point} rw - {kind}\n", tree.display()))
+            .collect();
+        Groups::of_process(&mounts(&lines), process)
+    }
+
+    #[test]
+    fn version_2_counts_each_limit_up_to_the_top() {
+        let tree = tree(&[
+            ("cgroup.procs", "1\n"),
+            ("cpu.stat", "usage_usec 9000000\n"),
+            ("memory.stat", "inactive_file 0\n"),
+            ("a/cpu.stat", "usage_usec 5000000\nnr_periods 10\nnr_throttled 2\n"),
+            ("a/cpu.max", "50000 100000\n"),
+            ("a/memory.max", "max\n"),
+            ("a/memory.current", "800\n"),
+            ("a/memory.stat", "inactive_file 300\n"),
+            ("a/b/cpu.stat", "usage_usec 1000000\nnr_periods 0\nnr_throttled 0\n"),
+            ("a/b/cpu.max", "max 100000\n"),
+            ("a/b/cpuset.cpus.effective", "0-3\n"),
+            ("a/b/memory.max", "1000\n"),
+            ("a/b/memory.current", "600\n"),
+            ("a/b/memory.stat", "anon 1\ninactive_file 100\n"),
+            ("a/b/cgroup.procs", "7\n8\n"),
+        ]);
+        let groups = groups(tree.path(), &[("", "cgroup2 cgroup2 rw")], "0::/a/b\n");
+        let levels = cpu_levels(&groups).expect("files are there");
+        let told: Vec<_> = levels
+            .iter()
+            .map(|level| (level.cores, level.count.usage, level.count.periods))
+            .collect();
+        let periods = |all, throttled| Some(Periods { all, throttled });
+        assert_eq!(
+            told,
+            [
+                (Some(4.0), Duration::from_secs(1), periods(0, 0)),
+                (Some(0.5), Duration::from_secs(5), periods(10, 2)),
+            ]
+        );
+        assert_eq!(levels[1].folder, tree.path().join("a"));
+        let memory = memory_levels(&groups).expect("files are there");
+        let limit = Some(1000);
+        assert_eq!(memory, [MemoryLevel { limit, used: 500 }]);
+        assert_eq!(processes(&groups), [7, 8]);
+        assert!(is_limited(&groups, 4));
+    }
+
+    #[test]
+    fn version_1_has_a_tree_per_controller() {
+        let tree = tree(&[
+            ("cpu/x/cpu.cfs_quota_us", "20000\n"),
+            ("cpu/x/cpu.cfs_period_us", "100000\n"),
+            ("cpu/x/cpu.stat", "nr_periods 21\nnr_throttled 20\nthrottled_time 1459909735\n"),
+            ("cpu/x/cgroup.procs", "5\n"),
+            ("cpuacct/x/cpuacct.usage", "403000000\n"),
+            ("memory/m/memory.limit_in_bytes", "9223372036854771712\n"),
+            ("memory/m/memory.usage_in_bytes", "700\n"),
+            ("memory/m/memory.stat", "total_inactive_file 200\n"),
+        ]);
+        let mounted = [
+            ("/cpu", "cgroup cgroup rw,cpu"),
+            ("/cpuacct", "cgroup cgroup rw,cpuacct"),
+            ("/memory", "cgroup cgroup rw,memory"),
+        ];
+        let both = groups(tree.path(), &mounted, "3:memory:/m\n2:cpuacct:/x\n1:cpu:/x\n");
+        let levels = cpu_levels(&both).expect("files are there");
+        assert_eq!(levels.len(), 1);
+        assert_eq!(levels[0].cores, Some(0.2));
+        assert_eq!(levels[0].count.usage, Duration::from_millis(403));
+        let memory = memory_levels(&both).expect("files are there");
+        let used = 500;
+        assert_eq!(memory, [MemoryLevel { limit: None, used }]);
+        assert!(is_limited(&both, 1));
+
+        // A quota of one group and the time of another are no fraction.
+        let apart = groups(tree.path(), &mounted, "2:cpuacct:/\n1:cpu:/x\n");
+        let error = cpu_levels(&apart).expect_err("they differ").to_string();
+        assert!(error.contains("do not fit each other"), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_an_error_with_the_file() {
+        let tree = tree(&[("a/cgroup.procs", "1\n"), ("a/cpu.stat", "user_usec 5\n")]);
+        let groups = groups(tree.path(), &[("", "cgroup2 cgroup2 rw")], "0::/a\n");
+        let error = cpu_levels(&groups).expect_err("no usage").to_string();
+        assert!(error.contains("no CPU time"), "{error}");
+        let error = memory_levels(&groups).expect_err("no file").to_string();
+        assert!(error.contains("memory.stat"), "{error}");
+        assert!(!is_limited(&groups, 4));
+    }
+}
