@@ -212,12 +212,18 @@ mod tests {
             ("cgroup.procs", "1\n"),
             ("cpu.stat", "usage_usec 9000000\n"),
             ("memory.stat", "inactive_file 0\n"),
-            ("a/cpu.stat", "usage_usec 5000000\nnr_periods 10\nnr_throttled 2\n"),
+            (
+                "a/cpu.stat",
+                "usage_usec 5000000\nnr_periods 10\nnr_throttled 2\n",
+            ),
             ("a/cpu.max", "50000 100000\n"),
             ("a/memory.max", "max\n"),
             ("a/memory.current", "800\n"),
             ("a/memory.stat", "inactive_file 300\n"),
-            ("a/b/cpu.stat", "usage_usec 1000000\nnr_periods 0\nnr_throttled 0\n"),
+            (
+                "a/b/cpu.stat",
+                "usage_usec 1000000\nnr_periods 0\nnr_throttled 0\n",
+            ),
             ("a/b/cpu.max", "max 100000\n"),
             ("a/b/cpuset.cpus.effective", "0-3\n"),
             ("a/b/memory.max", "1000\n"),
@@ -252,7 +258,10 @@ mod tests {
         let tree = tree(&[
             ("cpu/x/cpu.cfs_quota_us", "20000\n"),
             ("cpu/x/cpu.cfs_period_us", "100000\n"),
-            ("cpu/x/cpu.stat", "nr_periods 21\nnr_throttled 20\nthrottled_time 1459909735\n"),
+            (
+                "cpu/x/cpu.stat",
+                "nr_periods 21\nnr_throttled 20\nthrottled_time 1459909735\n",
+            ),
             ("cpu/x/cgroup.procs", "5\n"),
             ("cpuacct/x/cpuacct.usage", "403000000\n"),
             ("memory/m/memory.limit_in_bytes", "9223372036854771712\n"),
@@ -264,7 +273,11 @@ mod tests {
             ("/cpuacct", "cgroup cgroup rw,cpuacct"),
             ("/memory", "cgroup cgroup rw,memory"),
         ];
-        let both = groups(tree.path(), &mounted, "3:memory:/m\n2:cpuacct:/x\n1:cpu:/x\n");
+        let both = groups(
+            tree.path(),
+            &mounted,
+            "3:memory:/m\n2:cpuacct:/x\n1:cpu:/x\n",
+        );
         let levels = cpu_levels(&both).expect("files are there");
         assert_eq!(levels.len(), 1);
         assert_eq!(levels[0].cores, Some(0.2));
