@@ -7,6 +7,7 @@ mod convert;
 mod error;
 mod flows;
 mod listen;
+pub mod load;
 mod reals;
 mod ring;
 mod simulate;

@@ -2,5 +2,6 @@
 
 pub mod exposition;
 pub mod expression;
+pub mod reader;
 pub mod reading;
 pub mod spec;
