@@ -27,7 +27,7 @@ pub struct Samples {
 }
 
 impl Samples {
-    /// Takes a sample each `interval`; the first comes sooner if the interval is long. Files are read on a
+    /// Takes a sample each `interval`; the first comes as soon as the CPU is known. Files are read on a
     /// thread of its own: one that hangs delays nobody who is served.
     ///
     /// # Errors
@@ -39,7 +39,7 @@ impl Samples {
             .name("sampler".to_owned())
             .spawn(move || {
                 let mut notes = Vec::new();
-                let mut next = Instant::now() + interval.min(sysinfo::MINIMUM_CPU_UPDATE_INTERVAL);
+                let mut next = Instant::now() + sysinfo::MINIMUM_CPU_UPDATE_INTERVAL;
                 loop {
                     let wait = next.saturating_duration_since(Instant::now());
                     if ends.recv_timeout(wait) != Err(mpsc::RecvTimeoutError::Timeout) {

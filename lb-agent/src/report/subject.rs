@@ -54,6 +54,10 @@ impl Subject {
                 Ok((!whole).then_some(groups))
             }
             Subject::Process(pid) => {
+                // What has ended and was not waited for is in the topmost group: that would be the host.
+                if has_ended(&read(format!("/proc/{pid}/stat").as_ref())?) {
+                    return Err(gone(format!("process {pid} has ended")));
+                }
                 let path = PathBuf::from(format!("/proc/{pid}/cgroup"));
                 let groups = Groups::of_process(mounts, &read(&path)?);
                 if groups.is_empty() {
@@ -65,5 +69,27 @@ impl Subject {
                 Ok(Some(groups))
             }
         }
+    }
+}
+
+/// Whether `/proc/PID/stat` is that of a zombie (proc_pid_stat(5)).
+fn has_ended(stat: &str) -> bool {
+    // The name before it may hold anything.
+    let state = stat
+        .rsplit_once(')')
+        .and_then(|(_, fields)| fields.trim_start().chars().next());
+    matches!(state, Some('Z' | 'X' | 'x'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zombies_are_told_from_the_living() {
+        assert!(has_ended("7 (sh) Z 1 7 7 0 -1"));
+        assert!(has_ended("7 (a) R b) Z 1 7"));
+        assert!(!has_ended("7 (Z) Z) S 1 7"));
+        assert!(!has_ended(""));
     }
 }

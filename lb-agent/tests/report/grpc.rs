@@ -3,7 +3,10 @@
 use std::{collections::HashSet, time::Duration};
 
 use lb_proto::v1::{self, load_report_client::LoadReportClient};
-use tonic::{Code, transport::Channel};
+use tonic::{
+    Code,
+    transport::{Channel, Endpoint},
+};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -30,7 +33,7 @@ fn start() -> (Reporter, tempfile::TempDir) {
 }
 
 async fn connect(endpoint: &str) -> Channel {
-    Channel::from_shared(endpoint.to_owned())
+    Endpoint::new(endpoint.to_owned())
         .unwrap()
         .timeout(Duration::from_secs(20))
         .connect()
