@@ -144,7 +144,11 @@ fn track(number: i32) -> Result<Option<Track>, Refusal> {
     }
 }
 
-fn duration(value: prost_types::Duration, field: &'static str) -> Result<Duration, Refusal> {
+/// A time that is not negative.
+pub fn duration(
+    value: prost_types::Duration,
+    field: impl Into<Cow<'static, str>>,
+) -> Result<Duration, Refusal> {
     Duration::try_from(value).map_err(|_| {
         Refusal::invalid(
             field,

@@ -6,6 +6,7 @@
 mod deadline;
 mod error;
 mod file;
+pub mod grpc;
 pub mod http;
 pub mod secret;
 mod stream;

@@ -1,5 +1,6 @@
 //! What is typed: durations, flows, packets and weights, read from text.
 
+pub mod check;
 pub mod duration;
 pub mod flow;
 pub mod frame;

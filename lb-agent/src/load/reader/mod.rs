@@ -3,6 +3,9 @@
 //! Pollers ask once an interval; each is a [`Poll`] in a file of its own. What brokers tell by themselves is
 //! subscribed to. The parsers are pure: bytes in, [`Answer`] out.
 
+pub mod docker;
+pub mod grpc;
+
 use futures::future::BoxFuture;
 
 use super::reading::Answer;

@@ -1,6 +1,7 @@
 //! Lists of CPUs, as `0-3,8` (cpuset(7), "List format").
 
 /// How many CPUs a list names. An empty list names none, which the kernel uses for "not set": `None`.
+#[must_use]
 pub fn count(text: &str) -> Option<u32> {
     let mut sum: u32 = 0;
     for range in text.trim().split(',') {

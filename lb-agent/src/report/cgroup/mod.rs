@@ -9,6 +9,7 @@ mod place;
 pub mod v1;
 pub mod v2;
 
+pub use cpu_list::count as cpus;
 pub use levels::{CpuLevel, MemoryLevel, cpu_levels, is_limited, memory_levels, processes};
 pub use place::{Groups, Mount, mounts};
 
