@@ -27,6 +27,7 @@ use lb_proto::v1::{self, balancer_server::Balancer};
 use tokio::sync::watch::Receiver;
 use tonic::{Request, Response, Status, Streaming, transport::server::UdsConnectInfo};
 
+pub(crate) use listen::Socket;
 pub use listen::{Endpoint, ListenError, Listener, serve};
 
 use crate::control::Handle;
@@ -55,7 +56,7 @@ impl Api {
 }
 
 /// Returns when the agent ends.
-async fn stopped(stopping: &mut Receiver<bool>) {
+pub(crate) async fn stopped(stopping: &mut Receiver<bool>) {
     // A dropped sender means the end, too.
     let _ = stopping.wait_for(|stop| *stop).await;
 }

@@ -55,7 +55,7 @@ where
     F: Future<Output = Result<T, tonic::Status>>,
 {
     let scheme = match stream {
-        Stream::Plain(_) => "http",
+        Stream::Plain(_) | Stream::Unix(_) => "http",
         Stream::Tls(_) => "https",
     };
     let origin = Uri::builder()

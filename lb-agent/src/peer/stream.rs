@@ -2,13 +2,14 @@
 
 use std::{
     io,
+    path::Path,
     pin::Pin,
     task::{Context, Poll},
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
 };
 use tokio_rustls::client::TlsStream;
 
@@ -21,6 +22,8 @@ pub enum Stream {
     Plain(TcpStream),
     /// TLS over TCP.
     Tls(Box<TlsStream<TcpStream>>),
+    /// A Unix socket of this machine.
+    Unix(UnixStream),
 }
 
 impl Stream {
@@ -43,6 +46,22 @@ impl Stream {
             }
         }
     }
+
+    /// Connects to a Unix socket of this machine.
+    ///
+    /// # Errors
+    /// Refused, timed out, or that there is none or it is not for this user.
+    pub async fn open_unix(path: &Path, deadline: &Deadline) -> Result<Self, PeerError> {
+        const CONNECTING: &str = "connecting to the socket";
+        deadline
+            .bound(CONNECTING, async {
+                UnixStream::connect(path)
+                    .await
+                    .map(Stream::Unix)
+                    .map_err(|error| PeerError::io(CONNECTING, &error))
+            })
+            .await
+    }
 }
 
 impl AsyncRead for Stream {
@@ -54,6 +73,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Stream::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
             Stream::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+            Stream::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
         }
     }
 }
@@ -67,6 +87,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
             Stream::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+            Stream::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
 
@@ -74,6 +95,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Plain(stream) => Pin::new(stream).poll_flush(context),
             Stream::Tls(stream) => Pin::new(stream).poll_flush(context),
+            Stream::Unix(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
@@ -81,6 +103,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Plain(stream) => Pin::new(stream).poll_shutdown(context),
             Stream::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }

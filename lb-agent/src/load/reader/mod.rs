@@ -32,6 +32,9 @@ use std::{
     },
 };
 
+pub mod docker;
+pub mod grpc;
+
 use futures::future::BoxFuture;
 use tokio::{sync::mpsc, task::JoinHandle};
 

@@ -1,0 +1,12 @@
+//! `lb-agent report` beside real things: control groups of this machine's kernel, a Mosquitto broker, and
+//! containers of a Docker engine of the test's own.
+//!
+//! Needs root, control groups with the CPU and memory controllers and Mosquitto; `docker` needs dockerd and
+//! says so when it is missing.
+
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+
+mod docker;
+mod limits;
+mod mqtt;
+mod reporter;
