@@ -160,7 +160,7 @@ mod tests {
             "kind = 'mosquitto'\nusername = 'lb'\npassword = 'env:PASSWORD'\nport = 1884",
             "kind = 'prometheus'\nport = 9100\nvalues = { utilisation = 'a / b' }\ninterval = '2s'",
             "kind = 'docker'\ncontainer = 'web'\nmemory_limit = 7\nconnection_limit = 8\nweight = 0.5",
-            "kind = 'grpc'\naddress = '10.0.0.9'\ntls = { ca = '/ca', verify = false, certificate = '/c', key = '/k', server_name = 'a.example' }",
+            "kind = 'grpc'\nport = 1\naddress = '10.0.0.9'\ntls = { ca = '/ca', verify = false, certificate = '/c', key = '/k', server_name = 'a.example' }",
         ] {
             let source: Source = toml::from_str(text).unwrap();
             assert_eq!(from_proto(to_proto(&source), "x"), Ok(source), "{text}");

@@ -239,7 +239,7 @@ mod tests {
     fn sources() -> Vec<Source> {
         [
             "kind = 'mosquitto'",
-            "kind = 'grpc'\nweight = 3.0",
+            "kind = 'grpc'\nport = 1\nweight = 3.0",
             "kind = 'agent-check'\nport = 1",
         ]
         .map(|text| toml::from_str(text).unwrap())

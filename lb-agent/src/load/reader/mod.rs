@@ -5,9 +5,11 @@
 
 mod agent_check;
 mod deltas;
+pub mod docker;
 mod emqx;
 mod fetch;
 mod flashmq;
+pub mod grpc;
 mod hivemq;
 mod json;
 mod mosquitto;
@@ -31,9 +33,6 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
-
-pub mod docker;
-pub mod grpc;
 
 use futures::future::BoxFuture;
 use tokio::{sync::mpsc, task::JoinHandle};
@@ -136,16 +135,10 @@ fn way(source: &Source, real: IpAddr) -> Way {
         Reader::MqttTopic { topic, values } => Way::Subscribe(Box::new(
             mqtt_topic::MqttTopic::new(source, real, topic, values),
         )),
-        Reader::Grpc | Reader::Docker { .. } => Way::Poll(Box::new(Pending(source.reader.kind()))),
-    }
-}
-
-/// Stands where the readers `grpc` and `docker` come from another branch.
-struct Pending(super::spec::Kind);
-
-impl Poll for Pending {
-    fn poll<'a>(&'a mut self, _: &'a Deadline) -> BoxFuture<'a, Result<Answer, String>> {
-        let reason = format!("this build has no reader {}", self.0);
-        Box::pin(async { Err(reason) })
+        Reader::Grpc => Way::Poll(Box::new(grpc::Grpc::new(source, real))),
+        Reader::Docker { container, socket } => Way::Poll(Box::new(docker::Docker::new(
+            socket.clone(),
+            source.fill(container, real),
+        ))),
     }
 }

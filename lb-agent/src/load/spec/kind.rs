@@ -91,9 +91,8 @@ impl Kind {
             Kind::RabbitMq => 15692,
             Kind::HiveMq => 9399,
             Kind::NodeExporter => 9100,
-            // lb-agent report's own.
-            Kind::Grpc => 7946,
             Kind::MosquittoHttp
+            | Kind::Grpc
             | Kind::Prometheus
             | Kind::HttpJson
             | Kind::AgentCheck

@@ -292,7 +292,7 @@ fn address(kind: Kind, written: &mut Written) -> Result<Option<IpAddr>, Fault> {
 }
 
 fn login(way: Way, written: &mut Written) -> Result<Option<Authorization>, Fault> {
-    if !matches!(way, Way::Mqtt | Way::Http | Way::Grpc) {
+    if !matches!(way, Way::Mqtt | Way::Http) {
         return Ok(None);
     }
     // What is wrong may be the secret itself.
@@ -300,12 +300,10 @@ fn login(way: Way, written: &mut Written) -> Result<Option<Authorization>, Fault
         text.parse()
             .map_err(|advice: String| Fault::new(field, "hidden", advice))
     };
-    let user = matches!(way, Way::Mqtt | Way::Http);
-    let token = matches!(way, Way::Http | Way::Grpc);
     match (
-        written.username.take_if(|_| user),
-        written.password.take_if(|_| user),
-        written.token.take_if(|_| token),
+        written.username.take(),
+        written.password.take(),
+        written.token.take_if(|_| way == Way::Http),
     ) {
         (None, None, None) => Ok(None),
         (Some(username), Some(password), None) => Ok(Some(Authorization::Basic {
@@ -518,7 +516,7 @@ mod tests {
             "kind = 'http-json'\nport = 80\npath = '/load'\nvalues = { memory = '/m' }\ntoken = 'env:TOKEN'",
             "kind = 'agent-check'\nport = 8080\nsend = 'state'",
             "kind = 'docker'\ncontainer = 'web'",
-            "kind = 'grpc'\nconnection_limit = 1000\nmemory_limit = 1000000\ntls = { ca = '/ca.pem' }",
+            "kind = 'grpc'\nport = 1\nconnection_limit = 1000\nmemory_limit = 1000000\ntls = { ca = '/ca.pem' }",
         ] {
             let source = read(text).unwrap();
             let stored = serde_json::to_string(&source).unwrap();
@@ -551,25 +549,37 @@ mod tests {
             ("kind = 'docker'\ncontainer = 'x'\ntls = {}", "has no TLS"),
             ("kind = 'grpc'\nport = 70000", "port: 70000: out of range"),
             (
-                "kind = 'grpc'\nusername = 'x'\npassword = 'env:X'",
+                "kind = 'grpc'\nport = 1\nusername = 'x'\npassword = 'env:X'",
                 "username: x: `grpc`",
             ),
             (
-                "kind = 'grpc'\ninterval = '1ms'",
+                "kind = 'grpc'\nport = 1\ninterval = '1ms'",
                 "interval: 1ms: out of range, give 500ms to 1h",
             ),
-            ("kind = 'grpc'\ninterval = '5'", "is no time"),
+            ("kind = 'grpc'\nport = 1\ninterval = '5'", "is no time"),
             (
-                "kind = 'grpc'\ntimeout = '6s'",
+                "kind = 'grpc'\nport = 1\ntimeout = '6s'",
                 "longer than the interval, give at most 5s",
             ),
-            ("kind = 'grpc'\nweight = 0.0", "weight: 0: give more than 0"),
-            ("kind = 'grpc'\nweight = nan", "weight: NaN"),
-            ("kind = 'grpc'\naddress = 'x'", "address: x: not an IPv4"),
-            ("kind = 'grpc'\nname = ''", "name: \"\": give 1 to"),
-            ("kind = 'grpc'\nmemory_limit = 0", "memory_limit: 0"),
             (
-                "kind = 'grpc'\ntls = { ca = 'x' }",
+                "kind = 'grpc'\nport = 1\nweight = 0.0",
+                "weight: 0: give more than 0",
+            ),
+            ("kind = 'grpc'\nport = 1\nweight = nan", "weight: NaN"),
+            (
+                "kind = 'grpc'\nport = 1\naddress = 'x'",
+                "address: x: not an IPv4",
+            ),
+            (
+                "kind = 'grpc'\nport = 1\nname = ''",
+                "name: \"\": give 1 to",
+            ),
+            (
+                "kind = 'grpc'\nport = 1\nmemory_limit = 0",
+                "memory_limit: 0",
+            ),
+            (
+                "kind = 'grpc'\nport = 1\ntls = { ca = 'x' }",
                 "tls.ca: x: give an absolute path",
             ),
             ("kind = 'emqx'\nusername = 'x'", "password: not set"),
