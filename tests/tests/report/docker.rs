@@ -47,7 +47,11 @@ impl Engine {
         let mut command = Command::new("dockerd");
         command
             .args(["--iptables=false", "--ip6tables=false", "--bridge=none"])
-            .args(["--ip-forward=false", "--ip-masq=false", "--storage-driver=vfs"])
+            .args([
+                "--ip-forward=false",
+                "--ip-masq=false",
+                "--storage-driver=vfs",
+            ])
             .args(["--data-root", &path("data"), "--exec-root", &path("exec")])
             .args(["--pidfile", &path("pid"), "--host", &engine.url()])
             // A group of its own, which is removed with the engine.
@@ -110,8 +114,22 @@ impl Engine {
 
     fn run(&self, name: &str, script: &str) -> anyhow::Result<()> {
         self.docker(&[
-            "run", "--detach", "--name", name, "--network", "none", "--cpus", "0.2", "--memory", "64m",
-            "--volume", "/usr:/usr:ro", "lab", "/bin/sh", "-c", script,
+            "run",
+            "--detach",
+            "--name",
+            name,
+            "--network",
+            "none",
+            "--cpus",
+            "0.2",
+            "--memory",
+            "64m",
+            "--volume",
+            "/usr:/usr:ro",
+            "lab",
+            "/bin/sh",
+            "-c",
+            script,
         ])
         .map(drop)
     }
@@ -126,10 +144,15 @@ impl Drop for Engine {
             }
         }
         self.process = None;
-        for mount in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+        for mount in fs::read_dir("/sys/fs/cgroup")
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             let _ = fs::remove_dir(mount.path().join(self.group().trim_start_matches('/')));
         }
-        let _ = fs::remove_dir(Path::new("/sys/fs/cgroup").join(self.group().trim_start_matches('/')));
+        let _ =
+            fs::remove_dir(Path::new("/sys/fs/cgroup").join(self.group().trim_start_matches('/')));
     }
 }
 
@@ -166,34 +189,50 @@ fn containers_are_measured_by_their_own_limits() -> anyhow::Result<()> {
         .block_on(async {
             let mut busy = reader("busy");
             wait_answer(&mut busy, "a busy container at its limit", |answer| {
-                let cpu = answer.as_ref().ok().and_then(|answer| answer.get(Quantity::Utilisation));
+                let cpu = answer
+                    .as_ref()
+                    .ok()
+                    .and_then(|answer| answer.get(Quantity::Utilisation));
                 cpu.is_some_and(|cpu| cpu >= 0.9)
             })
             .await?;
             wait_answer(&mut reader("idle"), "an idle container", |answer| {
                 let Ok(answer) = answer else { return false };
-                answer.get(Quantity::Utilisation).is_some_and(|cpu| cpu < 0.1)
-                    && answer.get(Quantity::Memory).is_some_and(|part| part > 0.0 && part < 0.5)
+                answer
+                    .get(Quantity::Utilisation)
+                    .is_some_and(|cpu| cpu < 0.1)
+                    && answer
+                        .get(Quantity::Memory)
+                        .is_some_and(|part| part > 0.0 && part < 0.5)
             })
             .await?;
 
             // Its counters begin anew.
             engine.docker(&["restart", "--time", "0", "busy"])?;
             let first = busy.poll(&Deadline::after(TIMEOUT)).await;
-            let cpu = first.as_ref().ok().and_then(|answer| answer.get(Quantity::Utilisation));
+            let cpu = first
+                .as_ref()
+                .ok()
+                .and_then(|answer| answer.get(Quantity::Utilisation));
             assert_eq!(cpu, None, "{first:?}");
 
             engine.docker(&["pause", "idle"])?;
             wait_answer(&mut reader("idle"), "a paused container", |answer| {
-                answer.as_ref().is_err_and(|reason| reason.contains("it is paused"))
+                answer
+                    .as_ref()
+                    .is_err_and(|reason| reason.contains("it is paused"))
             })
             .await?;
             wait_answer(&mut reader("other"), "no container", |answer| {
-                answer.as_ref().is_err_and(|reason| reason.contains("no such container"))
+                answer
+                    .as_ref()
+                    .is_err_and(|reason| reason.contains("no such container"))
             })
             .await?;
             wait_answer(&mut reader("../info"), "no name", |answer| {
-                answer.as_ref().is_err_and(|reason| reason.contains("no name or id"))
+                answer
+                    .as_ref()
+                    .is_err_and(|reason| reason.contains("no name or id"))
             })
             .await
         })

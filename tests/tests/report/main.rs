@@ -4,8 +4,6 @@
 //! Needs root, control groups with the CPU and memory controllers and Mosquitto; `docker` needs dockerd and
 //! says so when it is missing.
 
-#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
-
 mod docker;
 mod limits;
 mod mqtt;
