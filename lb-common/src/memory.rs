@@ -25,6 +25,7 @@ use crate::{
         trace::Trace,
         vip::{Vip4Key, Vip6Key},
     },
+    word::Word,
 };
 
 /// Room in front of a frame, as XDP drivers give it.
@@ -124,6 +125,8 @@ pub struct MemTables {
     pub rings: Vec<Chunk>,
     /// `REALS`.
     pub reals: Vec<Real>,
+    /// `BUDGETS`.
+    pub budgets: Vec<Word>,
     /// `NEXT_HOPS`.
     pub next_hops: Vec<NextHop>,
     /// `FLOWS`: a power of two.
@@ -171,6 +174,7 @@ impl MemTables {
             services: vec![Service::default(); services],
             rings: vec![chunk; slots.div_ceil(SLOTS_PER_CHUNK as usize)],
             reals: vec![Real::default(); reals],
+            budgets: (0..reals).map(|_| Word::default()).collect(),
             next_hops: vec![NextHop::default(); next_hops],
             flows: (0..buckets.next_power_of_two())
                 .map(|_| SharedBucket::default())

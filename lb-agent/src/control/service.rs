@@ -1,8 +1,13 @@
 //! One VIP as wanted → effective weights → ring → what the data plane is asked for. Pure.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use crate::{dataplane::WantedService, intent::Vip, ring, steer::effective_weight};
+use crate::{
+    dataplane::{WantedService, WhenEmpty},
+    intent::Vip,
+    ring,
+    steer::effective_weight,
+};
 
 /// A VIP with everything that follows from it.
 #[derive(Clone, Debug)]
@@ -87,7 +92,9 @@ impl Service {
             track: self.vip.spec.track,
             window: self.vip.spec.window,
             reals: self.reals.clone(),
+            down: BTreeMap::new(),
             ring: Arc::clone(&self.ring),
+            when_empty: WhenEmpty::default(),
         }
     }
 }

@@ -10,6 +10,7 @@ use std::{
 
 use lb_common::{
     tables::{
+        PROBE_MARK,
         config::{ANY_PORT_V4, ANY_PORT_V6},
         real::{KIND_IP4, KIND_IP6, KIND_L2, Real, outer_checksum},
     },
@@ -188,6 +189,13 @@ impl<H: Home> Engine<H> {
         if *count == 1 {
             self.resolver.want(address);
         }
+    }
+
+    /// See [`super::Dataplane::probe_mark`].
+    pub fn probe_mark(&self, vip: &VipAddress, real: IpAddr) -> Option<u32> {
+        let reals = &self.services.get(vip)?.reals;
+        let real = reals.iter().find(|of| of.address == real)?;
+        Some(PROBE_MARK | u32::from(real.index))
     }
 
     /// One real less has this address.

@@ -81,6 +81,7 @@ fn build(
     copy(&old.services, &mut tables.services);
     copy(&old.rings, &mut tables.rings);
     copy(&old.reals, &mut tables.reals);
+    copy(&old.budgets, &mut tables.budgets);
     copy(&old.next_hops, &mut tables.next_hops);
     if layout.services != old.layout.services {
         for pair in &old.vips4 {

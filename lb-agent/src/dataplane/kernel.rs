@@ -1,6 +1,6 @@
 //! The data plane in the kernel.
 
-use std::path::Path;
+use std::{net::IpAddr, path::Path};
 
 use aya_log::EbpfLogger;
 use lb_common::{
@@ -247,6 +247,14 @@ fn check_terms(
 impl Dataplane for KernelDataplane {
     fn set_service(&mut self, wanted: &WantedService) -> Result<(), DataplaneError> {
         self.engine.set_service(wanted)
+    }
+
+    fn shed(&mut self, vip: &VipAddress, real: IpAddr, flows: u32) -> Result<u32, DataplaneError> {
+        self.engine.shed(vip, real, flows)
+    }
+
+    fn probe_mark(&self, vip: &VipAddress, real: IpAddr) -> Option<u32> {
+        self.engine.probe_mark(vip, real)
     }
 
     fn remove_service(&mut self, vip: &VipAddress) -> Result<(), DataplaneError> {

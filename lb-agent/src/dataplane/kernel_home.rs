@@ -18,7 +18,7 @@ use lb_common::{
         flow::{Bucket, Flow},
         meta::Meta,
         next_hop::NextHop,
-        real::Real,
+        real::{Budget, Real},
         ring::Slot,
         service::Service,
     },
@@ -196,6 +196,20 @@ impl Home for KernelHome {
             .reals
             .word32(index as usize, offset_of!(Real, next_hop))
             .store(next_hop, Ordering::SeqCst);
+    }
+
+    fn budget(&self, index: u32) -> i64 {
+        self.tables
+            .budgets
+            .word64(index as usize, offset_of!(Budget, flows))
+            .load(Ordering::Relaxed) as i64
+    }
+
+    fn set_budget(&mut self, index: u32, flows: i64) {
+        self.tables
+            .budgets
+            .word64(index as usize, offset_of!(Budget, flows))
+            .store(flows as u64, Ordering::SeqCst);
     }
 
     fn next_hop(&self, index: u32) -> NextHop {

@@ -22,7 +22,7 @@ pub(crate) const LOG: &str = "AYA_LOGS";
 const LOG_LEVEL: &str = "AYA_LOG_LEVEL";
 
 /// Every table and its entries in a layout. A ring's slots stand in chunks.
-pub(crate) fn tables(layout: &Layout) -> [(&'static str, u32); 14] {
+pub(crate) fn tables(layout: &Layout) -> [(&'static str, u32); 15] {
     [
         (names::VIPS4, layout.vips()),
         (names::VIPS6, layout.vips()),
@@ -31,6 +31,7 @@ pub(crate) fn tables(layout: &Layout) -> [(&'static str, u32); 14] {
         (names::SERVICES, layout.services),
         (names::RINGS, layout.ring_slots / SLOTS_PER_CHUNK),
         (names::REALS, layout.reals),
+        (names::BUDGETS, layout.reals),
         (names::NEXT_HOPS, layout.next_hops),
         (names::FLOWS, layout.flow_buckets),
         (names::REAL_COUNTERS, layout.reals),

@@ -35,6 +35,7 @@ records!(
     lb_common::tables::service::Service,
     lb_common::tables::ring::Chunk,
     lb_common::tables::real::Real,
+    lb_common::tables::real::Budget,
     lb_common::tables::next_hop::NextHop,
     lb_common::tables::flow::Bucket,
 );

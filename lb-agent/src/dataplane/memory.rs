@@ -1,5 +1,7 @@
 //! The data plane in memory: the same rules, the same decision, no kernel. For tests and for trying things.
 
+use std::net::IpAddr;
+
 use lb_common::{
     limits::{MAX_NEXT_HOPS, MAX_REALS, MAX_SERVICES, SLOTS_PER_CHUNK},
     memory::{Constants, MemFrame, MemTables, Outcome, run, simulate},
@@ -148,6 +150,14 @@ impl Home for MemoryHome {
 
     fn set_real_next_hop(&mut self, index: u32, next_hop: u32) {
         self.tables.reals[index as usize].next_hop = next_hop;
+    }
+
+    fn budget(&self, index: u32) -> i64 {
+        self.tables.budgets[index as usize].load() as i64
+    }
+
+    fn set_budget(&mut self, index: u32, flows: i64) {
+        self.tables.budgets[index as usize].store(flows as u64);
     }
 
     fn next_hop(&self, index: u32) -> NextHop {
@@ -325,6 +335,14 @@ impl MemoryDataplane {
 impl Dataplane for MemoryDataplane {
     fn set_service(&mut self, wanted: &WantedService) -> Result<(), DataplaneError> {
         self.engine.set_service(wanted)
+    }
+
+    fn shed(&mut self, vip: &VipAddress, real: IpAddr, flows: u32) -> Result<u32, DataplaneError> {
+        self.engine.shed(vip, real, flows)
+    }
+
+    fn probe_mark(&self, _vip: &VipAddress, _real: IpAddr) -> Option<u32> {
+        None
     }
 
     fn remove_service(&mut self, vip: &VipAddress) -> Result<(), DataplaneError> {

@@ -7,7 +7,7 @@ use lb_common::{
     limits::{MAX_RING_SLOTS, STAMP_TICKS, ticks_from_millis},
     tables::{
         next_hop::NextHop,
-        real::DOWN,
+        real::{DELETED, DOWN},
         service::{Service, TRACK_ALL, ring_place},
         vip::ECHO_SERVICE,
     },
@@ -245,7 +245,7 @@ impl<H: Home> Engine<H> {
     /// Deletes a real: packets stop finding it at once, its index is free when nothing names it.
     fn bury(&mut self, real: &RealState, service: u32, since: u32) {
         let index = u32::from(real.index);
-        let flags = self.home.real(index).flags | DOWN;
+        let flags = self.home.real(index).flags | DOWN | DELETED;
         self.home.set_real_flags(index, flags);
         self.dying.push(Dying {
             index: real.index,

@@ -11,7 +11,7 @@ use lb_common::{
         meta::{LAYOUT_VERSION, MAGIC, Meta},
         names,
         next_hop::NextHop,
-        real::Real,
+        real::{Budget, Real},
         ring::Chunk,
         service::Service,
     },
@@ -36,6 +36,7 @@ pub(crate) struct KernelTables {
     pub services: Mapped<Service>,
     pub rings: Mapped<Chunk>,
     pub reals: Mapped<Real>,
+    pub budgets: Mapped<Budget>,
     pub next_hops: Mapped<NextHop>,
     pub flows: Mapped<Bucket>,
     pub vips4: HashMap<MapData, [u8; 8], u32>,
@@ -58,6 +59,7 @@ fn form(name: &str) -> (MapType, u32, u32, u32) {
         names::REASON_COUNTERS => (MapType::PerCpuArray, 4, 8, 0),
         names::FLOW_COUNTERS => (MapType::PerCpuArray, 4, 32, 0),
         names::TRACE => (MapType::Array, 4, 16, 0),
+        names::BUDGETS => mapped(size_of::<Budget>() as u32),
         names::NEXT_HOPS => mapped(size_of::<NextHop>() as u32),
         // One record or one cache line each.
         _ => mapped(64),
@@ -85,6 +87,7 @@ impl KernelTables {
                 layout.ring_slots / SLOTS_PER_CHUNK,
             )?,
             reals: Mapped::new(names::REALS, pinned.get(names::REALS)?, layout.reals)?,
+            budgets: Mapped::new(names::BUDGETS, pinned.get(names::BUDGETS)?, layout.reals)?,
             next_hops: Mapped::new(
                 names::NEXT_HOPS,
                 pinned.get(names::NEXT_HOPS)?,

@@ -5,7 +5,7 @@ use std::{collections::HashMap, net::IpAddr};
 use lb_common::{
     limits::SLOTS_PER_CHUNK,
     tables::{
-        real::{DOWN, KIND_IP4, KIND_IP6, KIND_L2, KIND_MASK, Real},
+        real::{DELETED, KIND_IP4, KIND_IP6, KIND_L2, KIND_MASK, Real},
         service::TRACK_ALL,
         vip::ECHO_SERVICE,
     },
@@ -130,7 +130,7 @@ impl<H: Home> Engine<H> {
             .get(&real.service)
             .and_then(|vip| self.services.get_mut(vip));
         match service {
-            Some(state) if real.flags & DOWN == 0 => {
+            Some(state) if real.flags & DELETED == 0 => {
                 let address = address_of(&real, &state.vip);
                 if real.flags & KIND_MASK == KIND_L2 {
                     state.forward = Forward::L2;

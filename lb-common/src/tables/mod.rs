@@ -29,6 +29,8 @@ pub mod names {
     pub const RINGS: &str = "RINGS";
     /// Mapped array by real index: [`super::real::Real`].
     pub const REALS: &str = "REALS";
+    /// Mapped array by real index: [`super::real::Budget`].
+    pub const BUDGETS: &str = "BUDGETS";
     /// Mapped array by next-hop index: [`super::next_hop::NextHop`].
     pub const NEXT_HOPS: &str = "NEXT_HOPS";
     /// Mapped array of buckets, a power of two: [`super::flow::Bucket`].
@@ -62,3 +64,7 @@ pub mod constants {
     /// `u32`: 1 in the program that `simulate` runs: it changes no flow and no counter and writes a trace.
     pub const SIMULATE: &str = "SIMULATE";
 }
+
+/// Upper half of the mark (`SO_MARK`) of a packet of this host that is sent to a certain real; the lower half
+/// is the real's index.
+pub const PROBE_MARK: u32 = 0x6C62_0000;

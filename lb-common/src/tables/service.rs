@@ -8,7 +8,7 @@ pub struct Service {
     /// (high 32 bits). One aligned 8-byte store moves the service to another ring. 0 slots: no
     /// real for new flows.
     pub ring: u64,
-    /// [`TRACK_ALL`].
+    /// [`TRACK_ALL`] and [`RESET_EMPTY`].
     pub flags: u32,
     /// How long a changed slot remembers its previous real, and how long an idle flow keeps its entry;
     /// in ticks.
@@ -19,6 +19,8 @@ pub struct Service {
 
 /// Every flow gets an entry, so live flows are known exactly.
 pub const TRACK_ALL: u32 = 1;
+/// TCP packets that no real takes are answered with a reset.
+pub const RESET_EMPTY: u32 = 2;
 
 /// Packs a ring's place for [`Service::ring`].
 #[must_use]

@@ -23,6 +23,7 @@ use lb_common::{
         service::Service,
         trace::Trace,
     },
+    word::Word,
 };
 
 /// Entries of a map before the agent says how many.
@@ -44,6 +45,8 @@ static SERVICES: Array<Service> = Array::with_max_entries(SMALL, BPF_F_MMAPABLE)
 static RINGS: Array<Chunk> = Array::with_max_entries(SMALL, BPF_F_MMAPABLE);
 #[map]
 static REALS: Array<Real> = Array::with_max_entries(SMALL, BPF_F_MMAPABLE);
+#[map]
+static BUDGETS: Array<Word> = Array::with_max_entries(SMALL, BPF_F_MMAPABLE);
 #[map]
 static NEXT_HOPS: Array<NextHop> = Array::with_max_entries(SMALL, BPF_F_MMAPABLE);
 #[map]
