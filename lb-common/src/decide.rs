@@ -2,17 +2,19 @@
 //!
 //! ```text
 //! frame → parse → VIP: exact port → any port → choose: ring, flow table → forward: L2, IPIP → TX, redirect
-//!           └ pass   └ pass: NotVip             └ drop: NoReal            └ drop: NoNextHop, ...
+//!           └ pass   └ pass: NotVip             │ drop: NoReal            └ drop: NoNextHop, ...
+//!                                               └ reset: TX
 //! ```
 
 use crate::{
     choose::choose,
     echo,
     forward::{Inner, forward},
-    frame::{Fields as _, Frame},
+    frame::{Fields as _, Frame, Trim},
     hash::Addresses,
     parse::{ETHERNET, ICMP, ICMP6, Packet, TYPE_IP4, TYPE_IP6, Transport, packet4, packet6},
     reason::Reason,
+    reset,
     store::{Step, Tables},
     tables::config::{ANY_PORT_V4, ANY_PORT_V6},
 };
@@ -28,7 +30,7 @@ pub struct Decision {
 
 /// Decides on a frame, changes it accordingly, and counts it.
 #[inline(always)]
-pub fn decide<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Decision {
+pub fn decide<F: Trim, T: Tables>(frame: &mut F, tables: &T) -> Decision {
     match steer(frame, tables) {
         Ok(interface) if interface == tables.interface_index() => {
             end(tables, Reason::ForwardedTx);
@@ -65,7 +67,7 @@ fn end<T: Tables>(tables: &T, reason: Reason) {
 
 /// Forwards a frame: the interface it leaves by. Every other way out is an error, though it may be none.
 #[inline(always)]
-fn steer<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Result<u32, Reason> {
+fn steer<F: Trim, T: Tables>(frame: &mut F, tables: &T) -> Result<u32, Reason> {
     let header = frame.window::<ETHERNET>(0).ok_or(Reason::Malformed)?;
     match header.half::<12>() {
         TYPE_IP4 => {
@@ -120,7 +122,7 @@ fn vip6<T: Tables>(tables: &T, address: [u64; 2], transport: &Transport) -> Resu
 
 /// Sends a service's packet on.
 #[inline(always)]
-fn serve<A: Addresses, F: Frame, T: Tables>(
+fn serve<A: Addresses, F: Trim, T: Tables>(
     frame: &mut F,
     tables: &T,
     service: u32,
@@ -128,14 +130,20 @@ fn serve<A: Addresses, F: Frame, T: Tables>(
     packet: &Packet<A>,
 ) -> Result<u32, Reason> {
     tables.note(Step::Service(service));
-    let sent = send(frame, tables, service, inner, packet);
-    if let Err(reason) = sent {
+    send(frame, tables, service, inner, packet).map_err(|reason| {
+        let reason = match reason {
+            Reason::ResetDownReal | Reason::ResetNoReal => {
+                let answered = reset::answer(frame, inner, packet.length, &packet.transport);
+                answered.err().unwrap_or(reason)
+            }
+            reason => reason,
+        };
         tables.note(Step::Dropped(service, reason));
         if !tables.simulating() {
             tables.count_dropped(service, packet.length);
         }
-    }
-    sent
+        reason
+    })
 }
 
 #[inline(always)]

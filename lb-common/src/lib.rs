@@ -22,6 +22,7 @@ pub mod limits;
 pub mod memory;
 pub mod parse;
 pub mod reason;
+pub mod reset;
 pub mod store;
 pub mod tables;
 pub mod vip;

@@ -10,7 +10,7 @@ use std::{
 use crate::{
     decide::decide,
     flow_table::SharedBucket,
-    frame::Frame,
+    frame::{Frame, Trim},
     limits::SLOTS_PER_CHUNK,
     reason::{ChosenBy, Reason, Verdict},
     store::{FlowEvent, Step, Tables},
@@ -83,6 +83,16 @@ impl Frame for MemFrame {
             }
             None => false,
         }
+    }
+}
+
+impl Trim for MemFrame {
+    fn trim(&mut self, length: usize) -> bool {
+        if length > self.length() {
+            return false;
+        }
+        self.bytes.truncate(self.start + length);
+        true
     }
 }
 

@@ -13,7 +13,7 @@ pub enum Step {
     Service(u32),
     /// It goes to this real.
     Real(u16, ChosenBy),
-    /// A packet for this service has to be dropped.
+    /// A packet for this service goes to no real: it is dropped, or answered with a reset.
     Dropped(u32, Reason),
     /// This is what becomes of the frame.
     End(Reason),

@@ -1,7 +1,11 @@
 //! A frame that XDP handed to us.
 
-use aya_ebpf::{EbpfContext as _, helpers::bpf_xdp_adjust_head, programs::XdpContext};
-use lb_common::frame::Frame;
+use aya_ebpf::{
+    EbpfContext as _,
+    helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
+    programs::XdpContext,
+};
+use lb_common::frame::{Frame, Trim};
 
 /// The frame of an XDP program's context.
 pub struct XdpFrame<'a> {
@@ -47,5 +51,17 @@ impl Frame for XdpFrame<'_> {
     fn push(&mut self, bytes: usize) -> bool {
         // SAFETY: see `pull`.
         unsafe { bpf_xdp_adjust_head(self.context.as_ptr().cast(), -(bytes as i32)) == 0 }
+    }
+}
+
+impl Trim for XdpFrame<'_> {
+    #[inline(always)]
+    fn trim(&mut self, length: usize) -> bool {
+        let now = self.length();
+        // SAFETY: see `pull`.
+        length <= now
+            && unsafe {
+                bpf_xdp_adjust_tail(self.context.as_ptr().cast(), -((now - length) as i32)) == 0
+            }
     }
 }

@@ -46,6 +46,8 @@ pub(crate) struct ServiceState {
     pub vip: VipAddress,
     pub forward: Forward,
     pub track_all: bool,
+    /// TCP packets that no real takes are answered with a reset.
+    pub reset_empty: bool,
     /// A new service of UDP tracks every flow until then: its reals are added one by one, and no datagram
     /// tells a new flow from one that was running before.
     pub track_until: Option<u32>,
@@ -107,6 +109,8 @@ pub(crate) struct Engine<H> {
     /// VIPs with port 0, IPv4 and IPv6.
     pub any_port: [u32; 2],
     pub dying: Vec<Dying>,
+    /// Reals that have the flag [`lb_common::tables::real::SHED`].
+    pub shedding: Vec<u16>,
     /// First slots of rings that nothing points to any more, and since when.
     pub resting_rings: Vec<(u32, u32)>,
     /// Indices of removed services, and since when.
@@ -141,6 +145,7 @@ impl<H: Home> Engine<H> {
             addresses: HashMap::new(),
             any_port: [0; 2],
             dying: Vec::new(),
+            shedding: Vec::new(),
             resting_rings: Vec::new(),
             resting_services: Vec::new(),
             wanted_addresses: HashMap::new(),

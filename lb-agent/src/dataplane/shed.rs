@@ -36,20 +36,34 @@ impl<H: Home> Engine<H> {
             .reals
             .iter()
             .find(|of| of.address == real)
-            .map(|of| u32::from(of.index))
+            .map(|of| of.index)
             .ok_or_else(|| fault("the VIP has no such real"))?;
-        // Whoever sees the flag must see the budget.
-        let left = self.home.budget(index);
-        self.home.set_budget(index, i64::from(flows));
-        let flags = self.home.real(index).flags;
-        let wanted = if flows == 0 {
-            flags & !SHED
-        } else {
-            flags | SHED
+        let left = match self.shedding.contains(&index) {
+            true => self.home.budget(index.into()),
+            false => 0,
         };
-        if wanted != flags {
-            self.home.set_real_flags(index, wanted);
+        // Whoever sees the flag sees the budget.
+        self.home.set_budget(index.into(), i64::from(flows));
+        let flags = self.home.real(index.into()).flags;
+        if flows > 0 && !self.shedding.contains(&index) {
+            self.shedding.push(index);
+            self.home.set_real_flags(index.into(), flags | SHED);
         }
+        self.end_shedding();
         Ok(u32::try_from(left).unwrap_or(0))
+    }
+
+    /// Spares packets to ask for budgets that are spent.
+    pub(super) fn end_shedding(&mut self) {
+        let home = &mut self.home;
+        self.shedding.retain(|index| {
+            let index = u32::from(*index);
+            let goes_on = home.budget(index) > 0;
+            if !goes_on {
+                let flags = home.real(index).flags;
+                home.set_real_flags(index, flags & !SHED);
+            }
+            goes_on
+        });
     }
 }

@@ -5,8 +5,8 @@ use std::{collections::HashMap, net::IpAddr};
 use lb_common::{
     limits::SLOTS_PER_CHUNK,
     tables::{
-        real::{DELETED, KIND_IP4, KIND_IP6, KIND_L2, KIND_MASK, Real},
-        service::TRACK_ALL,
+        real::{DELETED, KIND_IP4, KIND_IP6, KIND_L2, KIND_MASK, Real, SHED},
+        service::{RESET_EMPTY, TRACK_ALL},
         vip::ECHO_SERVICE,
     },
     vip::VipAddress,
@@ -87,6 +87,7 @@ impl<H: Home> Engine<H> {
             vip,
             forward: Forward::Ipip,
             track_all: record.flags & TRACK_ALL != 0,
+            reset_empty: record.flags & RESET_EMPTY != 0,
             // Since when all flows are tracked is not known any more.
             track_until: None,
             complete_from: (record.flags & TRACK_ALL != 0).then(|| now.wrapping_add(record.window)),
@@ -140,6 +141,9 @@ impl<H: Home> Engine<H> {
                     address,
                     hop,
                 });
+                if real.flags & SHED != 0 {
+                    self.shedding.push(index);
+                }
                 self.want(address);
             }
             _ => self.dying.push(Dying {

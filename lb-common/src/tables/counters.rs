@@ -21,7 +21,7 @@ pub struct RealCounters {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct ServiceCounters {
-    /// Packets for the service that were dropped, for whatever reason.
+    /// Packets for the service that no real got, for whatever reason: dropped, or answered with a reset.
     pub dropped_packets: u64,
     /// Their bytes.
     pub dropped_bytes: u64,

@@ -11,6 +11,7 @@ pub mod flows;
 pub mod generator;
 mod parse;
 pub mod random;
+mod reset;
 pub mod scene;
 mod send;
 pub mod tables;
@@ -144,9 +145,16 @@ impl Model {
                     Err(reason) => reason,
                 }
             }
-            Err(reason) => reason,
+            Err(refusal) => {
+                answer.real = refusal.real;
+                answer.chosen_by = refusal.by;
+                if matches!(refusal.reason, Reason::ResetDownReal | Reason::ResetNoReal) {
+                    answer.frame = reset::reset(packet, &answer.frame);
+                }
+                refusal.reason
+            }
         };
-        if reason.verdict() == Verdict::Drop {
+        if !matches!(reason, Reason::ForwardedTx | Reason::ForwardedRedirect) {
             let counters = &mut self.services[service as usize];
             counters.dropped_packets += 1;
             counters.dropped_bytes += packet.length as u64;

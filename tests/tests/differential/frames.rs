@@ -58,6 +58,7 @@ fn change(arena: &mut Arena, random: &mut Random) {
     }
     for real in world.reals.iter_mut().flatten() {
         real.down = random.chance(8);
+        real.reset = random.chance(8);
         if random.chance(10) {
             real.next_hop = random.below(4) as u32;
         }

@@ -284,6 +284,7 @@ fn load(world: &World, flow_buckets: u32, pins: &Pins, simulate: u32) -> Ebpf {
             (world.slots.len() as u32).div_ceil(SLOTS_PER_CHUNK),
         ),
         (names::REALS, world.reals.len() as u32),
+        (names::BUDGETS, world.reals.len() as u32),
         (names::NEXT_HOPS, world.next_hops.len() as u32),
         (names::FLOWS, flow_buckets),
         (names::REAL_COUNTERS, world.reals.len() as u32),

@@ -11,7 +11,7 @@ use lb_common::{
     store::Step,
 };
 
-/// Logs a step of the decision: drops as information, every choice as a trace.
+/// Logs a step of the decision: drops and resets as information, every choice as a trace.
 #[inline(always)]
 pub fn log(step: Step) {
     match step {
@@ -44,6 +44,8 @@ fn dropped(service: u32, reason: Reason) {
         Reason::NoHeadroom => info!((), "service {}: dropped, no_headroom", service),
         Reason::BadTables => info!((), "service {}: dropped, bad_tables", service),
         Reason::TooLarge => info!((), "service {}: dropped, too_large", service),
+        Reason::ResetDownReal => info!((), "service {}: answered, reset_down_real", service),
+        Reason::ResetNoReal => info!((), "service {}: answered, reset_no_real", service),
         _ => info!((), "service {}: dropped, reason {}", service, reason as u32),
     }
 }
