@@ -14,9 +14,12 @@ use crate::{
     hash::Addresses,
     parse::{ETHERNET, ICMP, ICMP6, Packet, TYPE_IP4, TYPE_IP6, Transport, packet4, packet6},
     reason::Reason,
-    reset,
+    reset, shed,
     store::{Step, Tables},
-    tables::config::{ANY_PORT_V4, ANY_PORT_V6},
+    tables::{
+        config::{ANY_PORT_V4, ANY_PORT_V6},
+        real::SHED,
+    },
 };
 
 /// What becomes of a frame.
@@ -177,8 +180,11 @@ fn send<A: Addresses, F: Frame, T: Tables>(
         return Err(Reason::NoNextHop);
     }
     forward(frame, inner, packet.length, packet.ttl, real, hop, hash)?;
+    let ended =
+        real.flags & SHED != 0 && shed::end_flow(frame, tables, (real_index, real), packet, hash);
     if !tables.simulating() {
-        tables.count_real(real_index, packet.length, opened, transport.closes());
+        let closed = transport.closes() || ended;
+        tables.count_real(real_index, packet.length, opened, closed);
     }
     Ok(interface)
 }

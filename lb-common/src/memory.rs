@@ -303,6 +303,10 @@ impl Tables for MemTables {
         self.reals.get(index as usize)
     }
 
+    fn budget(&self, real: u16) -> Option<&Word> {
+        self.budgets.get(real as usize)
+    }
+
     fn next_hop(&self, index: u32) -> Option<&NextHop> {
         self.next_hops.get(index as usize)
     }

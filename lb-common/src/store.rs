@@ -4,6 +4,7 @@ use crate::{
     flow_table::SharedBucket,
     reason::{ChosenBy, Reason},
     tables::{next_hop::NextHop, real::Real, ring::Slot, service::Service},
+    word::Word,
 };
 
 /// What the decision has come to, for traces and logs.
@@ -48,6 +49,8 @@ pub trait Tables {
     fn slot(&self, index: u32) -> Option<Slot>;
     /// A real.
     fn real(&self, index: u16) -> Option<&Real>;
+    /// How many flows of a real are still to be ended; see [`crate::tables::real::Budget`].
+    fn budget(&self, real: u16) -> Option<&Word>;
     /// A next hop.
     fn next_hop(&self, index: u32) -> Option<&NextHop>;
     /// A bucket of the flow table.

@@ -325,6 +325,12 @@ impl MemoryDataplane {
         (outcome, frame.bytes().to_vec())
     }
 
+    /// The mark of a real's probes: no packet of this home has one, but it names the real's index.
+    #[cfg(test)]
+    pub(super) fn mark_of(&self, vip: &VipAddress, real: IpAddr) -> Option<u32> {
+        self.engine.probe_mark(vip, real)
+    }
+
     /// Lets time pass, in ticks of 2^[`lb_common::limits::TICK_SHIFT`] ns.
     pub fn pass_time(&mut self, ticks: u32) {
         let now = &mut self.engine.home.tables.now;

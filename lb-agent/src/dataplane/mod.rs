@@ -20,6 +20,8 @@ pub mod layout;
 mod loader;
 mod mapped;
 pub mod memory;
+#[cfg(test)]
+mod on_down_tests;
 pub mod options;
 mod pins;
 mod raw_keys;

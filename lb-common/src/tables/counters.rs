@@ -13,7 +13,7 @@ pub struct RealCounters {
     pub bytes: u64,
     /// New flows: TCP SYN; for UDP, entries made in the flow table.
     pub opened: u64,
-    /// TCP FIN and RST seen from clients.
+    /// TCP FIN and RST seen from clients, and flows that were shed.
     pub closed: u64,
 }
 

@@ -5,5 +5,6 @@ mod flows;
 mod hashes;
 mod lab;
 mod random;
+mod resets;
 mod sent;
 mod unsent;

@@ -14,6 +14,7 @@ pub mod random;
 mod reset;
 pub mod scene;
 mod send;
+mod shed;
 pub mod tables;
 pub mod validate;
 pub mod world;
@@ -84,6 +85,8 @@ pub struct Model {
     pub reals: Vec<RealCounters>,
     /// Counters by service.
     pub services: Vec<ServiceCounters>,
+    /// Flows that were ended because their real was to have fewer.
+    pub ended: u64,
 }
 
 impl Model {
@@ -96,6 +99,7 @@ impl Model {
             reasons: vec![0; Reason::ALL.len()],
             reals: vec![RealCounters::default(); world.reals.len()],
             services: vec![ServiceCounters::default(); world.services.len()],
+            ended: 0,
             world,
         }
     }
@@ -133,8 +137,19 @@ impl Model {
                 answer.chosen_by = choice.by;
                 match send::send(&self.world, packet, choice.real, headroom, &answer.frame) {
                     Ok(sent) => {
-                        answer.frame = sent.frame;
-                        self.count_forwarded(packet, &choice);
+                        let ended = self.end_flow(packet, &choice, service);
+                        if ended {
+                            let last = shed::last_segment(packet, &answer.frame);
+                            answer.frame =
+                                match send::send(&self.world, packet, choice.real, headroom, &last)
+                                {
+                                    Ok(sent) => sent.frame,
+                                    Err(reason) => return reason,
+                                };
+                        } else {
+                            answer.frame = sent.frame;
+                        }
+                        self.count_forwarded(packet, &choice, ended);
                         if sent.interface == self.world.interface {
                             Reason::ForwardedTx
                         } else {
@@ -162,12 +177,12 @@ impl Model {
         reason
     }
 
-    fn count_forwarded(&mut self, packet: &Packet, choice: &choose::Choice) {
+    fn count_forwarded(&mut self, packet: &Packet, choice: &choose::Choice, ended: bool) {
         let counters = &mut self.reals[usize::from(choice.real)];
         counters.packets += 1;
         counters.bytes += packet.length as u64;
         counters.opened += u64::from(choice.opened);
-        counters.closed += u64::from(packet.carries.closes());
+        counters.closed += u64::from(packet.carries.closes() || ended);
     }
 
     /// Exact port, then any port; an echo request asks for the address alone.

@@ -88,6 +88,9 @@ pub fn write(tables: &mut MemTables, world: &World) {
     tables.config = world.config();
     tables.services = world.service_records().collect();
     tables.reals = world.real_records().collect();
+    for (budget, wanted) in tables.budgets.iter().zip(world.budget_records()) {
+        budget.store(wanted.flows as u64);
+    }
     tables.next_hops = world.next_hop_records().collect();
     tables.rings = chunks(world);
 }

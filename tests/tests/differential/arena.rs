@@ -6,7 +6,10 @@ use lb_common::{
     limits::{STAMP_TICKS, TICK_SHIFT},
     memory::{self, MemFrame, MemTables},
     reason::{ChosenBy, Reason, Verdict},
-    tables::flow::{self, Bucket, CLOSING, Flow},
+    tables::{
+        flow::{self, Bucket, CLOSING, Flow},
+        real::Budget,
+    },
 };
 use lb_tests::model::{
     Answer, Model,
@@ -180,6 +183,17 @@ impl Arena {
             if *kernel != memory || *kernel != model {
                 self.fail(format!(
                     "real {index}: kernel {kernel:?}, memory {memory:?}, model {model:?}"
+                ));
+            }
+        }
+        let budgets = self.kernel.budgets();
+        let wanted: Vec<Budget> = self.model.world.budget_records().collect();
+        for (index, model) in wanted.into_iter().enumerate() {
+            let memory = self.memory.budgets[index].load() as i64;
+            if budgets[index] != model || memory != model.flows {
+                self.fail(format!(
+                    "budget of real {index}: kernel {:?}, memory {memory}, model {model:?}",
+                    budgets[index]
                 ));
             }
         }

@@ -21,7 +21,7 @@ use lb_common::{
         flow::Bucket,
         names,
         next_hop::NextHop,
-        real::Real,
+        real::{Budget, Real},
         ring::Chunk,
         service::Service,
         trace::Trace,
@@ -46,6 +46,7 @@ macro_rules! records {
     };
 }
 records!(
+    Budget,
     Config,
     Service,
     Chunk,
@@ -141,6 +142,7 @@ impl Kernel {
         self.set(names::CONFIG, [world.config()]);
         self.set(names::SERVICES, world.service_records());
         self.set(names::REALS, world.real_records());
+        self.set(names::BUDGETS, world.budget_records());
         self.set(names::NEXT_HOPS, world.next_hop_records());
         self.set(names::RINGS, tables::chunks(world));
     }
@@ -214,6 +216,14 @@ impl Kernel {
             .expect(THERE)
             .iter()
             .map(|record| record.0)
+            .collect()
+    }
+
+    /// Flows of each real that are still to be ended.
+    pub fn budgets(&self) -> Vec<Budget> {
+        self.array::<Budget>(names::BUDGETS)
+            .iter()
+            .map(|budget| budget.expect(THERE).0)
             .collect()
     }
 

@@ -151,6 +151,11 @@ impl<const LOUD: bool> Tables for MapTables<LOUD> {
     }
 
     #[inline(always)]
+    fn budget(&self, real: u16) -> Option<&Word> {
+        BUDGETS.get(u32::from(real))
+    }
+
+    #[inline(always)]
     fn next_hop(&self, index: u32) -> Option<&NextHop> {
         NEXT_HOPS.get(index)
     }

@@ -1,0 +1,80 @@
+//! Ending flows of a real that is to have fewer, one per segment with data, until its budget is spent.
+//!
+//! On its way to the real the segment becomes a reset with the same sequence number. In order, as nearly every
+//! segment is, that is the number the real expects, so it closes the connection at once (RFC 5961 section 3.2).
+//! The client still waits for the data to be acknowledged: it sends it again, and the real, which knows no such
+//! connection any more, answers with a reset of its own, with the right numbers. So both ends are clean and no
+//! answer has to be made up. A segment out of order ends nothing: the real asks for the right one.
+//!
+//! The flow is remembered as closing. So the data that is sent again is not taken for another flow's and goes to
+//! the same real, whatever the ring says by then; a SYN chooses anew as ever.
+
+use crate::{
+    checksum,
+    flow_table::{alive, look_up, remember},
+    frame::{Fields as _, Frame},
+    hash::{Addresses, Place},
+    parse::{ACK, ETHERNET, FIN, IP4, IP6, Packet, RST, SYN},
+    store::Tables,
+    tables::{
+        flow::CLOSING,
+        real::{KIND_IP4, KIND_IP6, KIND_MASK, Real},
+    },
+};
+
+/// Makes a frame that is ready to leave for `real`, the one with `index`, one that ends its flow, if the real's
+/// budget is not spent and the segment will do. Returns whether it did. `packet` is what it was parsed as.
+///
+/// Two CPUs may find the same last flow in the budget: no more flows are ended in excess than there are CPUs.
+#[inline(always)]
+pub fn end_flow<A: Addresses, F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    (index, real): (u16, &Real),
+    packet: &Packet<A>,
+    ring_hash: u64,
+) -> bool {
+    let transport = &packet.transport;
+    if !transport.is_tcp() || transport.flags & (ACK | SYN | FIN | RST) != ACK {
+        return false;
+    }
+    let Some(budget) = tables.budget(index) else {
+        return false;
+    };
+    if budget.load() as i64 <= 0 {
+        return false;
+    }
+    let hash = packet
+        .addresses
+        .flow_hash(tables.flow_secret(), transport.ports, real.service);
+    let place = Place::new(hash, tables.flow_mask());
+    let now = tables.now();
+    let entry = look_up(tables, place);
+    if let Some(entry) = entry {
+        let stamp = entry.flow.stamp.load();
+        if entry.real == index && stamp & CLOSING != 0 && alive(stamp, now, 0) {
+            return false;
+        }
+    }
+    let outer = match real.flags & KIND_MASK {
+        KIND_IP4 => IP4,
+        KIND_IP6 => IP6,
+        _ => 0,
+    };
+    let Some(segment) = frame.window::<20>(transport.offset as usize + outer) else {
+        return false;
+    };
+    let headers = transport.offset - ETHERNET as u32 + u32::from(segment.byte::<12>() >> 4) * 4;
+    if packet.length <= headers {
+        return false;
+    }
+    let old = segment.half::<12>();
+    segment.set_byte::<13>((RST | ACK) as u8);
+    let sum = checksum::update(segment.half::<16>(), old, segment.half::<12>());
+    segment.set_half::<16>(sum);
+    if !tables.simulating() {
+        budget.take_one();
+        remember(tables, entry, place, index, ring_hash, now, true);
+    }
+    true
+}
