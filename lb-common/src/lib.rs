@@ -22,6 +22,7 @@ pub mod limits;
 #[cfg(any(test, feature = "std"))]
 pub mod memory;
 pub mod parse;
+pub mod probe;
 pub mod reason;
 pub mod reset;
 pub mod shed;

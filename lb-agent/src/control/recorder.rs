@@ -87,6 +87,10 @@ impl Dataplane for Recorder {
         Some(1 + position as u32)
     }
 
+    fn probe_trouble(&mut self, _vip: &VipAddress) -> Option<String> {
+        None
+    }
+
     fn remove_service(&mut self, vip: &VipAddress) -> Result<(), DataplaneError> {
         let mut tables = self.tables();
         tables.calls.push(format!("remove {vip}"));

@@ -4,13 +4,12 @@
 //! it is changed in, so an adopting agent goes on exactly where the last one stopped.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
 };
 
 use lb_common::{
     tables::{
-        PROBE_MARK,
         config::{ANY_PORT_V4, ANY_PORT_V6},
         real::{KIND_IP4, KIND_IP6, KIND_L2, Real, outer_checksum},
     },
@@ -117,6 +116,8 @@ pub(crate) struct Engine<H> {
     pub resting_services: Vec<(u32, u32)>,
     /// How many reals have each address.
     pub wanted_addresses: HashMap<IpAddr, u32>,
+    /// Addresses of VIPs whose way is looked at for probes.
+    pub probed: HashSet<IpAddr>,
     pub sweeper: Sweeper,
     pub warnings: Vec<String>,
 }
@@ -149,6 +150,7 @@ impl<H: Home> Engine<H> {
             resting_rings: Vec::new(),
             resting_services: Vec::new(),
             wanted_addresses: HashMap::new(),
+            probed: HashSet::new(),
             sweeper: Sweeper::default(),
             warnings: Vec::new(),
         };
@@ -196,13 +198,6 @@ impl<H: Home> Engine<H> {
         }
     }
 
-    /// See [`super::Dataplane::probe_mark`].
-    pub fn probe_mark(&self, vip: &VipAddress, real: IpAddr) -> Option<u32> {
-        let reals = &self.services.get(vip)?.reals;
-        let real = reals.iter().find(|of| of.address == real)?;
-        Some(PROBE_MARK | u32::from(real.index))
-    }
-
     /// One real less has this address.
     pub fn forget(&mut self, address: IpAddr) {
         if let Some(count) = self.wanted_addresses.get_mut(&address) {
@@ -247,7 +242,7 @@ impl<H: Home> Engine<H> {
     pub fn refresh_next_hops(&mut self) -> Result<(), DataplaneError> {
         let now = self.home.now();
         let mut changes = Vec::new();
-        let mut fresh = std::collections::HashSet::new();
+        let mut fresh = HashSet::new();
         for (vip, state) in &self.services {
             for (position, real) in state.reals.iter().enumerate() {
                 let hop = usable(self.resolver.resolve(real.address), state.forward)

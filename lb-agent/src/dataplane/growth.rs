@@ -120,8 +120,7 @@ fn build(
             )
         })
         .transpose()?;
-    home.attachments.switch(programs)?;
-    home.attachments.simulator = simulator;
+    home.attachments.switch(programs, simulator)?;
     home.attachments.generation = generation;
 
     // Nobody writes to the old counters any more.

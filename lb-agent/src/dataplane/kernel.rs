@@ -254,7 +254,17 @@ impl Dataplane for KernelDataplane {
     }
 
     fn probe_mark(&self, vip: &VipAddress, real: IpAddr) -> Option<u32> {
-        self.engine.probe_mark(vip, real)
+        let works = self.engine.home.attachments.probes.warning.is_empty();
+        works.then(|| self.engine.probe_mark(vip, real)).flatten()
+    }
+
+    fn probe_trouble(&mut self, vip: &VipAddress) -> Option<String> {
+        let attachments = &self.engine.home.attachments;
+        if !attachments.probes.warning.is_empty() {
+            return Some(attachments.probes.warning.clone());
+        }
+        let interfaces: Vec<u32> = attachments.interfaces.iter().map(|at| at.index).collect();
+        self.engine.probe_trouble(vip, &interfaces)
     }
 
     fn remove_service(&mut self, vip: &VipAddress) -> Result<(), DataplaneError> {
@@ -316,6 +326,7 @@ impl Dataplane for KernelDataplane {
         let warnings = interfaces
             .iter()
             .map(|at| at.warning.clone())
+            .chain([self.engine.home.attachments.probes.warning.clone()])
             .filter(|warning| !warning.is_empty());
         status.warnings.extend(warnings);
         status.generation = self.engine.home.meta().generation;

@@ -86,7 +86,8 @@ pub(crate) fn load(terms: &Terms<'_>) -> Result<Ebpf, DataplaneError> {
             terms.maps.display()
         ))(error)
     })?;
-    load_patiently(program(&mut ebpf)?).map_err(system(
+    let program = program(&mut ebpf)?;
+    load_patiently(|| program.load()).map_err(system(
         "loading the balancer program (the kernel's verifier refused it or a capability is missing: run as root, \
          on Linux 5.15 or newer; if both hold, report this text)",
     ))?;
@@ -94,11 +95,13 @@ pub(crate) fn load(terms: &Terms<'_>) -> Result<Ebpf, DataplaneError> {
 }
 
 /// The verifier gives up with EAGAIN when a signal is pending; asking again is all there is to do.
-fn load_patiently(program: &mut Xdp) -> Result<(), ProgramError> {
+pub(crate) fn load_patiently(
+    mut load: impl FnMut() -> Result<(), ProgramError>,
+) -> Result<(), ProgramError> {
     const ATTEMPTS: u32 = 5;
     let mut attempt = 1;
     loop {
-        match program.load() {
+        match load() {
             Err(ProgramError::LoadError { io_error, .. })
                 if io_error.raw_os_error() == Some(libc::EAGAIN) && attempt < ATTEMPTS =>
             {

@@ -351,6 +351,10 @@ impl Dataplane for MemoryDataplane {
         None
     }
 
+    fn probe_trouble(&mut self, _vip: &VipAddress) -> Option<String> {
+        Some("packets of this host do not pass the tables in memory".to_owned())
+    }
+
     fn remove_service(&mut self, vip: &VipAddress) -> Result<(), DataplaneError> {
         self.engine.remove_service(vip)
     }

@@ -24,6 +24,7 @@ pub mod memory;
 mod on_down_tests;
 pub mod options;
 mod pins;
+mod probes;
 mod raw_keys;
 mod report;
 mod services;
@@ -332,8 +333,13 @@ pub trait Dataplane: Send {
 
     /// The mark (`SO_MARK`) of a socket whose packets to the VIP reach this real, whatever the ring says, as
     /// clients' packets do: encapsulated, or with its MAC address. `None`: there is no such real, or packets of
-    /// this host do not pass this data plane. Ask again after the service was changed.
+    /// this host do not pass this data plane. Ask again after the service was changed. The answers come from the
+    /// VIP's address to the host's own.
     fn probe_mark(&self, vip: &VipAddress, real: IpAddr) -> Option<u32>;
+
+    /// Why probes to a VIP do not leave this host by the data plane, and what to do; `None`: they do, as far as
+    /// routes and neighbours tell. Waits for a neighbour's answer for some milliseconds.
+    fn probe_trouble(&mut self, vip: &VipAddress) -> Option<String>;
 
     /// Removes a service and its reals; its packets pass to the host's stack from now on. Nothing happens
     /// if there is none.

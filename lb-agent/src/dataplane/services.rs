@@ -113,6 +113,7 @@ impl<H: Home> Engine<H> {
         let last = self.uncount_address(vip);
         self.home.set_config_flags(self.config_flags());
         if last {
+            self.forget_probed(vip.address);
             self.home.remove_vip(keys::echo_key(vip.address))?;
         }
         Ok(())

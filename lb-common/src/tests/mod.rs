@@ -4,6 +4,7 @@ mod echo;
 mod flows;
 mod hashes;
 mod lab;
+mod probes;
 mod random;
 mod resets;
 mod sent;
