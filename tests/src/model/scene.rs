@@ -161,7 +161,7 @@ fn add_service(
         first_slot,
         slots: RING_SLOTS,
         track_all,
-        reset_empty: service % 2 == 0,
+        reset_empty: service.is_multiple_of(2),
         window: WINDOW,
     });
     for slot in 0..RING_SLOTS {
