@@ -179,12 +179,12 @@ fn send<A: Addresses, F: Frame, T: Tables>(
     if interface == 0 {
         return Err(Reason::NoNextHop);
     }
+    if real.flags & SHED != 0 {
+        shed::end_flow(frame, tables, real_index);
+    }
     forward(frame, inner, packet.length, packet.ttl, real, hop, hash)?;
-    let ended =
-        real.flags & SHED != 0 && shed::end_flow(frame, tables, (real_index, real), packet, hash);
     if !tables.simulating() {
-        let closed = transport.closes() || ended;
-        tables.count_real(real_index, packet.length, opened, closed);
+        tables.count_real(real_index, packet.length, opened, transport.closes());
     }
     Ok(interface)
 }

@@ -328,6 +328,12 @@ impl Tables for MemTables {
         }
     }
 
+    fn count_ended(&self, real: u16) {
+        if let Some(real) = self.counters.borrow_mut().reals.get_mut(real as usize) {
+            real.closed += 1;
+        }
+    }
+
     fn count_dropped(&self, service: u32, bytes: u32) {
         if let Some(service) = self
             .counters

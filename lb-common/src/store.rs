@@ -60,6 +60,8 @@ pub trait Tables {
 
     /// Counts a forwarded packet.
     fn count_real(&self, index: u16, bytes: u32, opened: bool, closed: bool);
+    /// Counts a flow that was ended because its real is to have fewer: as closed.
+    fn count_ended(&self, real: u16);
     /// Counts a service's dropped packet.
     fn count_dropped(&self, service: u32, bytes: u32);
     /// Counts a frame.

@@ -186,6 +186,13 @@ impl<const LOUD: bool> Tables for MapTables<LOUD> {
     }
 
     #[inline(always)]
+    fn count_ended(&self, real: u16) {
+        if let Some(real) = counters(&REAL_COUNTERS, u32::from(real)) {
+            real.closed += 1;
+        }
+    }
+
+    #[inline(always)]
     fn count_dropped(&self, service: u32, bytes: u32) {
         if let Some(service) = counters(&SERVICE_COUNTERS, service) {
             service.dropped_packets += 1;
