@@ -18,7 +18,7 @@ use crate::{
     store::Tables,
     tables::{
         flow::CLOSING,
-        real::{KIND_L2, KIND_MASK},
+        real::{DOWN, KIND_L2, KIND_MASK, RESET},
     },
 };
 
@@ -57,6 +57,10 @@ fn end<A: Addresses, F: Frame, T: Tables>(
     let (Some(real), Some(budget)) = (tables.real(index), tables.budget(index)) else {
         return;
     };
+    // What becomes of a dead real's flows is said elsewhere.
+    if real.flags & (DOWN | RESET) != 0 {
+        return;
+    }
     // What is about to be dropped ends nothing.
     if budget.load() as i64 <= 0 || (packet.ttl <= 1 && real.flags & KIND_MASK != KIND_L2) {
         return;

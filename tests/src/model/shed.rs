@@ -19,6 +19,9 @@ impl Model {
         let Some(real) = self.world.reals[usize::from(choice.real)].as_mut() else {
             return false;
         };
+        if real.down || real.reset {
+            return false;
+        }
         let Carried::Tcp { flags, data, .. } = packet.carries else {
             return false;
         };
