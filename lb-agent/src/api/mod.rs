@@ -12,6 +12,7 @@ mod ring;
 mod simulate;
 mod stats;
 mod status;
+pub mod steering;
 mod vips;
 mod watch;
 

@@ -4,5 +4,6 @@ pub mod duration;
 pub mod flow;
 pub mod frame;
 pub mod hex;
+pub mod steering;
 pub mod what_if;
 pub mod words;

@@ -1,0 +1,109 @@
+//! What a real can carry, estimated from what it measurably carries.
+
+use std::time::Duration;
+
+use super::spec::Steering;
+
+/// Standard deviation of readings that is assumed at first, as a part.
+const FIRST_DEVIATION: f64 = 0.1;
+/// How fast the deviation is learned.
+const DEVIATION_GAIN: f64 = 0.05;
+/// From this utilisation on a real may be asked for more than it can carry: what it carries over its
+/// utilisation is then only the most its capacity can be.
+const FULL: f64 = 0.97;
+
+/// An estimate of what a real carries at utilisation 1.
+#[derive(Debug)]
+pub struct Capacity {
+    value: Option<f64>,
+    /// Readings since the last surprise, which is when the estimate began anew.
+    readings: f64,
+    deviation: f64,
+    /// Whether the last reading was a surprise, and to which side.
+    surprise: f64,
+    /// When the last reading that was learned from was true.
+    heard: Option<Duration>,
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        Capacity {
+            value: None,
+            readings: 0.0,
+            deviation: FIRST_DEVIATION,
+            surprise: 0.0,
+            heard: None,
+        }
+    }
+}
+
+impl Capacity {
+    /// The estimate.
+    pub const fn value(&self) -> Option<f64> {
+        self.value
+    }
+
+    /// When the last reading was true.
+    pub const fn heard(&self) -> Option<Duration> {
+        self.heard
+    }
+
+    /// Learns from a reading that was true at a time later than the last one's: it carried this much at
+    /// this utilisation.
+    pub fn learn(&mut self, spec: &Steering, at: Duration, carried: f64, utilisation: f64) {
+        if self.heard.is_some_and(|heard| at <= heard) {
+            return;
+        }
+        self.heard = Some(at);
+        let measured = carried / utilisation;
+        let Some(value) = self.value else {
+            self.value = Some(measured);
+            self.readings = 1.0;
+            return;
+        };
+        let error = (measured / value).ln();
+        if utilisation >= FULL {
+            // It says only that the capacity is no more than this.
+            if error < 0.0 {
+                self.value = Some(measured);
+                self.readings = 1.0;
+            }
+            return;
+        }
+        let limit = spec.surprise.max(spec.surprise_deviations * self.deviation);
+        let surprise = if error.abs() > limit {
+            error.signum()
+        } else {
+            0.0
+        };
+        if surprise != 0.0 && surprise == self.surprise {
+            self.readings = 1.0;
+        }
+        self.surprise = surprise;
+        let gain = (1.0 / (1.0 + self.readings)).max(spec.gain);
+        self.readings += 1.0;
+        self.value = Some(value * (gain * error).exp());
+        let part = error.abs().min(limit);
+        let square = self.deviation * self.deviation;
+        self.deviation = (square + DEVIATION_GAIN * (part * part - square)).sqrt();
+    }
+
+    /// The relative standard deviation of the estimate itself.
+    pub fn uncertainty(&self, spec: &Steering) -> f64 {
+        self.deviation * (spec.gain / (2.0 - spec.gain)).sqrt()
+    }
+
+    /// Nothing was heard for long: it fades to this value with the time constant of the specification.
+    pub fn fade(&mut self, spec: &Steering, time: f64, towards: f64) {
+        if let Some(value) = self.value {
+            let gain = 1.0 - (-time / spec.fade.as_secs_f64()).exp();
+            self.value = Some(value * (gain * (towards / value).ln()).exp());
+        }
+    }
+
+    /// What is carried is counted in another unit now, of which there are so many per old one.
+    pub fn convert(&mut self, factor: f64) {
+        self.value = self.value.map(|value| value * factor);
+        self.readings = self.readings.min(1.0);
+    }
+}
