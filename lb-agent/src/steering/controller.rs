@@ -27,8 +27,10 @@ const EARLY: f64 = 0.05;
 const LEAST_CARRIED: f64 = 0.01;
 /// A pool is uneven if a real has this much more than its share: then more may move.
 const UNEVEN: f64 = 1.10;
+/// A share that falls below this part of itself in a period was lowered.
+const LOWERED: f64 = 0.97;
 /// The deadband is no less than this many standard deviations of the estimate.
-const DEADBAND_DEVIATIONS: f64 = 1.5;
+const DEADBAND_DEVIATIONS: f64 = 2.5;
 
 /// The least and the most an agent can make of its weight.
 const LEAST_OF_WEIGHT: f64 = 0.001;
@@ -60,6 +62,8 @@ struct Real {
     latency: Option<f64>,
     /// New flows are making up for a difference in connections.
     evening: bool,
+    /// When its share was lowered.
+    lowered: Option<Duration>,
     /// Weight before it is rounded, in the operator's unit; 0: it has none.
     weight: f64,
     /// The operator's weight that `weight` goes with.
@@ -156,9 +160,9 @@ impl Controller {
         for entry in pool.iter_mut() {
             entry.real.traffic.observe(now, oldest, entry.observed);
         }
-        let carried = || pool.iter().filter_map(|entry| entry.real.traffic.now());
-        let connections: Option<f64> = carried().map(|carried| carried.connections).sum();
-        let rate: f64 = carried().map(|carried| carried.rate).sum();
+        let connections: Option<f64> =
+            pool.iter().map(|entry| entry.real.traffic.connections()).sum();
+        let rate: f64 = pool.iter().filter_map(|entry| entry.real.traffic.rate()).sum();
         if let Some(since) = since {
             let time = since.as_secs_f64();
             self.life
@@ -232,28 +236,42 @@ impl Controller {
             .filter(|(entry, _)| entry.candidate() && entry.real.overload.drained)
             .map(|(_, capacity)| capacity)
             .sum();
-        for (entry, capacity) in pool.iter_mut().zip(&capacities) {
-            let load = &entry.observed.load;
-            let utilisation = Sample::fresh(load.utilisation, oldest);
-            let may_drain = drained + capacity <= spec.max_drained * all;
+        let mean = mean.unwrap_or(0.0);
+        for index in 0..pool.len() {
+            let utilisation = self.strained(&pool[index], now, oldest);
+            let (entry, capacity) = (&mut pool[index], capacities[index]);
+            let left = all - drained - capacity;
+            // Those that are left can carry it.
+            let may_drain = drained + capacity <= spec.max_drained * all
+                && mean * all <= spec.overload_back * left;
             let before = entry.real.overload.drained;
-            entry
-                .real
-                .overload
-                .observe(spec, utilisation, mean.unwrap_or(0.0), may_drain);
+            entry.real.overload.observe(spec, utilisation, mean, may_drain);
             if entry.real.overload.drained && !before {
                 drained += capacity;
             }
         }
     }
 
+    /// A real's utilisation as far as it tells of overload: the lesser of what was read and of what it carries
+    /// over its capacity, for a single reading may be wrong. None: it is not known, or its share was lowered
+    /// since it was read.
+    fn strained(&self, entry: &Entry<'_>, now: Duration, oldest: Duration) -> Option<f64> {
+        let sample = Sample::sane(entry.observed.load.utilisation)?;
+        let at = now.saturating_sub(sample.age);
+        if sample.age > oldest || entry.real.lowered.is_some_and(|lowered| at <= lowered) {
+            return None;
+        }
+        let carried = self.carried(entry, now);
+        let expected = entry.real.capacity.value().zip(carried).map(|(all, part)| part / all);
+        Some(expected.map_or(sample.value, |expected| expected.min(sample.value)))
+    }
+
     /// What a real carried then.
     fn carried(&self, entry: &Entry<'_>, at: Duration) -> Option<f64> {
-        let carried = entry.real.traffic.then(at)?;
         if self.counts {
-            carried.connections
+            entry.real.traffic.connections_then(at)
         } else {
-            Some(carried.rate)
+            entry.real.traffic.rate_then(at)
         }
     }
 
@@ -406,11 +424,7 @@ impl Controller {
         let connections: Option<Vec<f64>> = candidates
             .iter()
             .map(|i| {
-                of(i)
-                    .real
-                    .traffic
-                    .now()
-                    .and_then(|carried| carried.connections)
+                of(i).real.traffic.connections()
             })
             .collect();
         let evens = match self.spec.controller {
@@ -479,12 +493,16 @@ impl Controller {
             }
             return;
         }
-        let most_utilised = candidates
+        let strains: Vec<f64> = candidates
             .iter()
-            .filter_map(|i| Sample::fresh(pool[*i].observed.load.utilisation, oldest))
-            .fold(0.0, f64::max);
-        let mean = mean.unwrap_or(0.0);
-        let uneven = uneven || (mean > 0.0 && most_utilised > mean * UNEVEN);
+            .filter_map(|i| {
+                let capacity = pool[*i].real.capacity.value()?;
+                Some(self.carried(&pool[*i], now)? / capacity)
+            })
+            .collect();
+        let most_strained = strains.iter().copied().fold(0.0, f64::max);
+        let mean = strains.iter().sum::<f64>() / strains.len().max(1) as f64;
+        let uneven = uneven || most_strained > mean * UNEVEN;
         let moves: Vec<Move> = candidates
             .iter()
             .zip(&shares)
@@ -508,12 +526,15 @@ impl Controller {
             Kind::Proportional | Kind::Latency => self.spec.small_step,
             _ => self.spec.step,
         };
-        let most = movement::allowance(&self.spec, most_utilised, uneven);
+        let most = movement::allowance(&self.spec, most_strained, uneven);
         for (index, moved) in candidates
             .iter()
             .zip(movement::movement(&moves, step, most))
         {
             let real = &mut pool[*index].real;
+            if moved.share < moved.before * LOWERED {
+                real.lowered = Some(now);
+            }
             real.weight = moved.has;
             if moved.behind && real.limit.is_none() {
                 real.limit = Some(Limit::Movement);

@@ -18,6 +18,10 @@ pub struct Move {
 pub struct Moved {
     /// What it has now, in the unit of [`Move::has`]. Of those that are left alone it is the same number.
     pub has: f64,
+    /// Its part of all before and after.
+    pub before: f64,
+    /// See [`Moved::before`].
+    pub share: f64,
     /// It is still to get more, and may not yet.
     pub behind: bool,
 }
@@ -58,7 +62,10 @@ pub fn movement(moves: &[Move], step: f64, most: f64) -> Vec<Moved> {
         .iter()
         .zip(&after)
         .zip(&aims)
-        .map(|((one, after), aim)| Moved {
+        .zip(&shares)
+        .map(|(((one, after), aim), before)| Moved {
+            before: *before,
+            share: *after,
             has: if aim.is_some() { after * unit } else { one.has },
             behind: aim.is_some() && *after < one.wanted * 0.99,
         })
@@ -88,8 +95,8 @@ fn after(shares: &[f64], aims: &[Option<f64>]) -> Vec<f64> {
 }
 
 /// The part of the ring that may move in a period.
-pub fn allowance(spec: &Steering, most_utilised: f64, uneven: bool) -> f64 {
-    if uneven || most_utilised > spec.busy {
+pub fn allowance(spec: &Steering, most_strained: f64, uneven: bool) -> f64 {
+    if uneven || most_strained > spec.busy {
         spec.moved_busy
     } else {
         spec.moved

@@ -197,7 +197,7 @@ specification! {
     /// Connections are long-lived from this many periods on.
     long_lived_periods: u32 = 10, 1..=100_000;
     /// The least and the most of its share of new flows a real gets while connections are evened out.
-    deficit_least: f64 = 0.1, 0.0..=1.0;
+    deficit_least: f64 = 0.02, 0.0..=1.0;
     /// See `deficit_least`.
     deficit_most: f64 = 3.0, 1.0..=100.0;
     /// The time over which the life of connections is measured.
