@@ -209,7 +209,7 @@ impl Controller {
                     pool[index]
                         .real
                         .capacity
-                        .learn(spec, at, carried, utilisation);
+                        .learn(spec, at, carried, utilisation, mean);
                 }
             }
         }

@@ -5,11 +5,13 @@ use super::spec::Steering;
 
 /// The horizon is no more than this part of the connections' life: else evening out would take several lives.
 const HORIZON_OF_LIFE: f64 = 0.25;
-/// A real's connections may be off by this part of its share before new flows make up for it, by three
-/// standard deviations of what is known of them at least; they do until half of it is left.
+/// A real's connections may be off by this part of its share before new flows make up for it; they do until
+/// half of it is left.
 const TOLERANCE: f64 = 0.04;
-/// See [`TOLERANCE`].
-const DEVIATIONS: f64 = 3.0;
+/// The tolerance is this many standard deviations of the share at least, ...
+const UNSURE_DEVIATIONS: f64 = 4.0;
+/// ... and so many of what chance makes of a number of connections.
+const CHANCE_DEVIATIONS: f64 = 3.0;
 /// What a real that is short of memory, file descriptors or connections keeps.
 const GUARD_FLOOR: f64 = 0.05;
 /// `latency`: the power of the median's round trip over a real's own.
@@ -79,8 +81,9 @@ pub fn deficit(spec: &Steering, holding: Holding, total: f64, life: f64) -> (f64
         return (1.0, false);
     }
     let missing = 1.0 - holding.connections / due;
-    let unsure = holding.uncertainty.hypot(1.0 / due.sqrt());
-    let tolerance = TOLERANCE.max(DEVIATIONS * unsure);
+    let tolerance = TOLERANCE
+        .max(UNSURE_DEVIATIONS * holding.uncertainty)
+        .max(CHANCE_DEVIATIONS / due.sqrt());
     let off = missing.abs()
         > if holding.evening {
             tolerance / 2.0
