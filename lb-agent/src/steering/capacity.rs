@@ -11,6 +11,10 @@ const DEVIATION_GAIN: f64 = 0.05;
 /// From this utilisation on a real may be asked for more than it can carry: what it carries over its
 /// utilisation is then only the most its capacity can be.
 const FULL: f64 = 0.97;
+/// The same as long as little is known: noise makes less of a full one's reading.
+const MAYBE_FULL: f64 = 0.90;
+/// Little is known before so many readings.
+const KNOWN: f64 = 5.0;
 /// What is made of that most if the real has more than the others: the truth is below it, and unknown until
 /// the real is not full any more.
 const FULL_PART: f64 = 0.7;
@@ -74,10 +78,19 @@ impl Capacity {
         }
         self.heard = Some(at);
         let measured = carried / utilisation;
-        let full = utilisation >= FULL;
+        let full = utilisation
+            >= if self.readings < KNOWN {
+                MAYBE_FULL
+            } else {
+                FULL
+            };
         let again = std::mem::replace(&mut self.full, full);
         if full {
-            let part = if utilisation > mean * ABOVE_MEAN { FULL_PART } else { 1.0 };
+            let part = if utilisation > mean * ABOVE_MEAN {
+                FULL_PART
+            } else {
+                1.0
+            };
             let most = measured * part;
             // Once may be noise. It is a guess: the next real reading replaces it.
             if self.value.is_none_or(|value| again && most < value) {

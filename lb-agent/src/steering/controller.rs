@@ -160,9 +160,14 @@ impl Controller {
         for entry in pool.iter_mut() {
             entry.real.traffic.observe(now, oldest, entry.observed);
         }
-        let connections: Option<f64> =
-            pool.iter().map(|entry| entry.real.traffic.connections()).sum();
-        let rate: f64 = pool.iter().filter_map(|entry| entry.real.traffic.rate()).sum();
+        let connections: Option<f64> = pool
+            .iter()
+            .map(|entry| entry.real.traffic.connections())
+            .sum();
+        let rate: f64 = pool
+            .iter()
+            .filter_map(|entry| entry.real.traffic.rate())
+            .sum();
         if let Some(since) = since {
             let time = since.as_secs_f64();
             self.life
@@ -187,6 +192,7 @@ impl Controller {
                 .collect();
             carried.iter().sum::<f64>() / carried.len().max(1) as f64
         };
+        let long = self.life.long(spec);
         for index in 0..pool.len() {
             let entry = &pool[index];
             let load = &entry.observed.load;
@@ -206,10 +212,12 @@ impl Controller {
                     && carried >= mean_carried * LEAST_CARRIED
                 {
                     let utilisation = sample.value * (1.0 + errors * spec.error_penalty);
+                    // Long connections leave a full real slowly whatever is guessed.
+                    let compared = if long { f64::INFINITY } else { mean };
                     pool[index]
                         .real
                         .capacity
-                        .learn(spec, at, carried, utilisation, mean);
+                        .learn(spec, at, carried, utilisation, compared);
                 }
             }
         }
@@ -245,7 +253,10 @@ impl Controller {
             let may_drain = drained + capacity <= spec.max_drained * all
                 && mean * all <= spec.overload_back * left;
             let before = entry.real.overload.drained;
-            entry.real.overload.observe(spec, utilisation, mean, may_drain);
+            entry
+                .real
+                .overload
+                .observe(spec, utilisation, mean, may_drain);
             if entry.real.overload.drained && !before {
                 drained += capacity;
             }
@@ -262,7 +273,12 @@ impl Controller {
             return None;
         }
         let carried = self.carried(entry, now);
-        let expected = entry.real.capacity.value().zip(carried).map(|(all, part)| part / all);
+        let expected = entry
+            .real
+            .capacity
+            .value()
+            .zip(carried)
+            .map(|(all, part)| part / all);
         Some(expected.map_or(sample.value, |expected| expected.min(sample.value)))
     }
 
@@ -423,9 +439,7 @@ impl Controller {
         };
         let connections: Option<Vec<f64>> = candidates
             .iter()
-            .map(|i| {
-                of(i).real.traffic.connections()
-            })
+            .map(|i| of(i).real.traffic.connections())
             .collect();
         let evens = match self.spec.controller {
             Kind::Capacity => self.life.long(&self.spec),

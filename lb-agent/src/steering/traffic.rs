@@ -40,11 +40,21 @@ impl Traffic {
         let rate = before.and_then(|(opened, at)| {
             let time = now.saturating_sub(at).as_secs_f64();
             // A smaller total began anew.
-            let new = observed.opened.checked_sub(opened).unwrap_or(observed.opened);
+            let new = observed
+                .opened
+                .checked_sub(opened)
+                .unwrap_or(observed.opened);
             (time > 0.0).then(|| new as f64 / time)
         });
         let open = observed.opened.saturating_sub(observed.closed) as f64;
-        remember(&mut self.past, Counted { at: now, rate, open });
+        remember(
+            &mut self.past,
+            Counted {
+                at: now,
+                rate,
+                open,
+            },
+        );
         let own = Sample::sane(observed.load.connections).filter(|sample| sample.age <= oldest);
         let exact = observed.flows.filter(|flows| (0.0..=MOST).contains(flows));
         let count = match (own, exact) {
@@ -68,13 +78,19 @@ impl Traffic {
     /// Connections now: the last count, and what was opened and closed since. None: nobody counts.
     pub fn connections(&self) -> Option<f64> {
         let (at, count) = self.counts.back()?;
-        let then = self.past.iter().min_by_key(|counted| counted.at.abs_diff(*at))?;
+        let then = self
+            .past
+            .iter()
+            .min_by_key(|counted| counted.at.abs_diff(*at))?;
         Some((count + self.past.back()?.open - then.open).max(0.0))
     }
 
     /// New flows a second then, as far as that is remembered.
     pub fn rate_then(&self, at: Duration) -> Option<f64> {
-        self.past.iter().min_by_key(|counted| counted.at.abs_diff(at))?.rate
+        self.past
+            .iter()
+            .min_by_key(|counted| counted.at.abs_diff(at))?
+            .rate
     }
 
     /// Connections then, as far as that is remembered.

@@ -1,51 +1,91 @@
-//! Simulates steering: `cargo xtask bench steering`. What the figures mean is in `docs/steering.md`.
+//! Simulates steering on the controller's own code: `cargo xtask bench steering`. What the figures mean is in
+//! `docs/steering.md`.
 
 mod figures;
+mod plot;
 mod policy;
+mod probe;
+mod queue;
 mod random;
+mod report;
 mod scenario;
 mod world;
 
-use lb_agent::steering::spec::Steering;
-use crate::{figures::Figures, policy::Policy, scenario::{Case, Event}, world::Grain};
+use std::{fs, path::PathBuf};
 
-fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    let seeds: u64 = arguments.get(1).and_then(|s| s.parse().ok()).unwrap_or(3);
-    let filter = arguments.get(2).cloned().unwrap_or_default();
-    let mut spec = Steering::default(); for (k,v) in std::env::vars() { let v=||v.parse::<f64>().unwrap(); match k.as_str() { "S_STEP"=>spec.step=v(), "S_BUSY"=>spec.moved_busy=v(), "S_LEAST"=>spec.deficit_least=v(), "S_GAIN"=>spec.gain=v(), "S_DEAD"=>spec.deadband=v(), "S_SURPRISE"=>spec.surprise=v(), _=>{} } }
-    if filter == "trace" {
-        let life: f64 = arguments[3].parse().unwrap();
-        let event = match arguments[4].as_str() { "halved" => Event::Step, "join" => Event::Join, "leave" => Event::Leave, "stale" => Event::Stale, _ => Event::Cold };
-        let mut case = Case::plain(event, life);
-        for a in &arguments[5..] { let (k,v)=a.split_once('=').unwrap(); match k { "reals"=>case.reals=v.parse().unwrap(), "load"=>case.load=v.parse().unwrap(), "lag"=>case.lag=v.parse().unwrap(), "noise"=>case.noise=v.parse().unwrap(), "told"=>case.told=v=="1", _=>panic!() } }
-        let t = world::play(&case, Policy::Capacity, &spec, seeds, Grain::Rounded);
-        for p in 0..t.uneven.len() { println!("{p} {:.3} moved {:.4} subject {:.3}", t.uneven[p], t.moved[p], t.subject[p]); }
-        return;
+use anyhow::Context as _;
+use clap::Parser;
+use lb_agent::steering::spec::Steering;
+
+/// Where the tables go in the page: between these lines.
+const BEGIN: &str = "<!-- begin: written by `cargo xtask bench steering --write` -->";
+/// See [`BEGIN`].
+const END: &str = "<!-- end -->";
+
+/// Simulates steering over the grid of pools, loads and lives of connections.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo xtask bench steering",
+    bin_name = "cargo xtask bench steering",
+    version
+)]
+struct Arguments {
+    /// How many times each case is played.
+    #[arg(long, default_value_t = 5)]
+    seeds: u64,
+
+    /// Writes the tables and plots into docs/ too.
+    #[arg(long)]
+    write: bool,
+
+    /// Also lists every case that is out of reach.
+    #[arg(long)]
+    all: bool,
+
+    /// Given by cargo.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    if !arguments.bench {
+        // `cargo test --all-targets` runs bench targets too; there is nothing to test.
+        println!("nothing was simulated: `cargo xtask bench steering` does");
+        return Ok(());
     }
-    for policy in [Policy::Equal, Policy::Naive, Policy::Oracle, Policy::Capacity] {
-        print!("{:16}", policy.name());
-        for life in [0.0, 60.0, 600.0, 3600.0] {
-            let case = Case::plain(Event::Cold, life);
-            let runs: Vec<Figures> = (0..seeds).map(|seed| Figures::of(&case, &world::play(&case, policy, &spec, seed, Grain::Rounded))).collect();
-            let f = Figures::mean(&runs);
-            print!(" | {:6.1} (bound {:5.1}) steady {:.3} moved {:.3}%", f.settle, f.bound, f.steady, f.moved*100.0);
-        }
-        println!();
+    let spec = Steering::default();
+    let mut text = String::new();
+    for part in [
+        report::compared(&spec, arguments.seeds),
+        report::grid(&spec, arguments.seeds, arguments.all),
+        report::responses(&spec, arguments.seeds),
+        report::rings(&spec, arguments.seeds),
+        report::probes(),
+    ] {
+        println!("{part}");
+        text.push_str(&part);
+        text.push('\n');
     }
-    if filter == "short" { return; }
-    let mut bad = 0; let mut n=0;
-    let most: f64 = std::env::var("S_LIFE").map_or(1e9, |v| v.parse().unwrap());
-    for case in scenario::grid() { if case.life > most { continue; }
-        let runs: Vec<Figures> = (0..seeds).map(|seed| Figures::of(&case, &world::play(&case, Policy::Capacity, &spec, seed, Grain::Rounded))).collect();
-        let f = Figures::mean(&runs);
-        let reach = if case.life == 0.0 { 12.0 } else { (1.3*f.bound).max(12.0) };
-        let sreach = if case.noise > 0.05 { 1.10 } else { 1.05 };
-        let ok = [f.settle <= reach, f.overshoot <= 0.10, f.steady <= sreach, f.moved <= 0.001];
-        n+=1;
-        if ok.iter().any(|o| !o) { bad+=1;
-            println!("{:?} reals {} load {} life {} noise {} lag {}: settle {:.1} reach {:.1}{} overshoot {:.3}{} steady {:.3}{} moved {:.3}%{} most {:.3}", case.event, case.reals, case.load, case.life, case.noise, case.lag, f.settle, reach, if ok[0] {""} else {"!"}, f.overshoot, if ok[1] {""} else {"!"}, f.steady, if ok[2] {""} else {"!"}, f.moved*100.0, if ok[3] {""} else {"!"}, f.most_moved);
-        }
+    if arguments.write {
+        write(&text, &spec)?;
     }
-    println!("{bad} of {n}");
+    Ok(())
+}
+
+fn write(text: &str, spec: &Steering) -> anyhow::Result<()> {
+    let docs = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let page = docs.join("steering.md");
+    let old = fs::read_to_string(&page).with_context(|| format!("reading {}", page.display()))?;
+    let (before, rest) = old
+        .split_once(BEGIN)
+        .with_context(|| format!("{} has no line {BEGIN}", page.display()))?;
+    let (_, after) = rest
+        .split_once(END)
+        .with_context(|| format!("{} has no line {END}", page.display()))?;
+    fs::write(&page, format!("{before}{BEGIN}\n\n{text}{END}{after}"))
+        .with_context(|| format!("writing {}", page.display()))?;
+    let plots = docs.join("steering");
+    fs::create_dir_all(&plots).with_context(|| format!("making {}", plots.display()))?;
+    plot::all(&plots, spec)
 }

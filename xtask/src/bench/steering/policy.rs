@@ -38,7 +38,10 @@ pub struct Decider {
 impl Decider {
     /// With this specification, where it has one.
     pub fn new(policy: Policy, spec: &Steering) -> Self {
-        Decider { policy, controller: Controller::new(spec.clone()) }
+        Decider {
+            policy,
+            controller: Controller::new(spec.clone()),
+        }
     }
 
     /// Weights from what is observed and, for the oracle, from what is true.

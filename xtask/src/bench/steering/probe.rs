@@ -65,5 +65,8 @@ pub fn play(servers: usize, hours: f64, timeout: f64, seed: u64) -> Ejections {
             }
         }
     }
-    Ejections { failed: failed as f64 / (probes * servers as u64) as f64, ejected }
+    Ejections {
+        failed: failed as f64 / (probes * servers as u64) as f64,
+        ejected,
+    }
 }

@@ -54,6 +54,8 @@ impl Random {
     /// How many of `count` remain if each does with this probability.
     pub fn remaining(&mut self, count: f64, probability: f64) -> f64 {
         let deviation = (count * probability * (1.0 - probability)).sqrt();
-        (count * probability + deviation * self.normal()).round().clamp(0.0, count)
+        (count * probability + deviation * self.normal())
+            .round()
+            .clamp(0.0, count)
     }
 }

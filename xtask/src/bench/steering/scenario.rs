@@ -1,7 +1,5 @@
 //! The grid: pools, loads, lives of connections, and what happens.
 
-use std::time::Duration;
-
 /// Time between decisions, seconds: the controller's default.
 pub const PERIOD: f64 = 5.0;
 /// Periods before the event, in which the controller learns.
@@ -50,14 +48,19 @@ pub struct Case {
     pub noise: f64,
     /// Periods by which readings are late.
     pub lag: usize,
-    /// Whether readings say how late they are.
-    pub told: bool,
 }
 
 impl Case {
     /// 20 servers at 65 %, 3 % noise, one period late.
     pub const fn plain(event: Event, life: f64) -> Self {
-        Case { event, reals: 20, load: 0.65, life, noise: 0.03, lag: 1, told: true }
+        Case {
+            event,
+            reals: 20,
+            load: 0.65,
+            life,
+            noise: 0.03,
+            lag: 1,
+        }
     }
 
     /// Whether the event happens to a pool that has learned.
@@ -69,11 +72,6 @@ impl Case {
     pub fn periods(&self) -> usize {
         200 + (1.7 * self.life / PERIOD) as usize
     }
-
-    /// A period.
-    pub fn period() -> Duration {
-        Duration::from_secs_f64(PERIOD)
-    }
 }
 
 /// All cases.
@@ -82,12 +80,22 @@ pub fn grid() -> Vec<Case> {
     for life in [0.0, 60.0, 600.0, 3_600.0] {
         for reals in [4, 20, 100] {
             for load in [0.5, 0.65, 0.8] {
-                let plain = |event| Case { reals, load, ..Case::plain(event, life) };
+                let plain = |event| Case {
+                    reals,
+                    load,
+                    ..Case::plain(event, life)
+                };
                 cases.push(plain(Event::Cold));
                 for lag in [2, 3] {
-                    cases.push(Case { lag, ..plain(Event::Cold) });
+                    cases.push(Case {
+                        lag,
+                        ..plain(Event::Cold)
+                    });
                 }
-                cases.push(Case { noise: 0.10, ..plain(Event::Cold) });
+                cases.push(Case {
+                    noise: 0.10,
+                    ..plain(Event::Cold)
+                });
                 for event in [Event::Step, Event::Join, Event::Leave, Event::Stale] {
                     cases.push(plain(event));
                 }

@@ -82,7 +82,10 @@ fn capacities(reals: usize, random: &mut Random) -> Vec<f64> {
         .map(|index| 50.0 * (1.0 + 7.0 * index as f64 / (reals - 1) as f64))
         .collect();
     for index in (1..all.len()).rev() {
-        all.swap(index, (random.unit() * (index + 1) as f64) as usize % (index + 1));
+        all.swap(
+            index,
+            (random.unit() * (index + 1) as f64) as usize % (index + 1),
+        );
     }
     // The last is the one that something happens to: the lower of the middle ones.
     let middle = 50.0 * (1.0 + 7.0 * ((reals - 1) / 2) as f64 / (reals - 1) as f64);
@@ -122,8 +125,19 @@ impl<'a> World<'a> {
             .map(|(number, capacity)| Server::new(number, capacity, -86_400.0))
             .collect();
         let carried: f64 = case.load * servers.iter().map(Server::full).sum::<f64>();
-        let demand = if case.life > 0.0 { carried / case.life } else { carried };
-        let mut world = World { case, random, servers, demand, now: 86_400.0, periods: 0 };
+        let demand = if case.life > 0.0 {
+            carried / case.life
+        } else {
+            carried
+        };
+        let mut world = World {
+            case,
+            random,
+            servers,
+            demand,
+            now: 86_400.0,
+            periods: 0,
+        };
         if case.life > 0.0 {
             // A pool that ran for long: with equal weights, or as it should be.
             let even = 1.0 / case.reals as f64;
@@ -143,13 +157,19 @@ impl<'a> World<'a> {
         self.now += PERIOD;
         self.periods += 1;
         let life = self.case.life;
-        let missing = if self.case.event == Event::Stale { MISSING } else { 0.0 };
+        let missing = if self.case.event == Event::Stale {
+            MISSING
+        } else {
+            0.0
+        };
         let last = self.servers.len() - 1;
         for (number, (server, share)) in self.servers.iter_mut().zip(shares).enumerate() {
             let flows = self.random.poisson(self.demand * share * PERIOD);
             server.opened += flows as u64;
             let measured = if life > 0.0 {
-                let left = self.random.remaining(server.connections, (-PERIOD / life).exp());
+                let left = self
+                    .random
+                    .remaining(server.connections, (-PERIOD / life).exp());
                 // Those that came in the period did so evenly over it.
                 let stay = life / PERIOD * (1.0 - (-PERIOD / life).exp());
                 server.connections = left + self.random.remaining(flows, stay);
@@ -162,30 +182,34 @@ impl<'a> World<'a> {
                 server.utilisation = self.demand * share / server.full();
                 flows / PERIOD / server.full()
             };
-            let silent = self.case.event == Event::Stale
-                && number == last
-                && SILENT.contains(&self.periods);
+            let silent =
+                self.case.event == Event::Stale && number == last && SILENT.contains(&self.periods);
             if silent || self.random.unit() < missing {
                 continue;
             }
             let noisy = measured.min(1.0) * (1.0 + self.case.noise * self.random.normal());
-            server.readings.push_back((self.now, noisy.clamp(0.0, 1.0), server.connections));
+            server
+                .readings
+                .push_back((self.now, noisy.clamp(0.0, 1.0), server.connections));
         }
     }
 
     fn observe(&mut self) -> Vec<Observed> {
         let late = self.case.lag as f64 * PERIOD;
-        let (now, told, life) = (self.now, self.case.told, self.case.life);
+        let (now, life) = (self.now, self.case.life);
         self.servers
             .iter_mut()
             .map(|server| {
                 while server.readings.len() > 1 && server.readings[1].0 <= now - late {
                     server.readings.pop_front();
                 }
-                let reading = server.readings.front().filter(|reading| reading.0 <= now - late);
+                let reading = server
+                    .readings
+                    .front()
+                    .filter(|reading| reading.0 <= now - late);
                 let sample = |value: f64, at: f64| Sample {
                     value,
-                    age: Duration::from_secs_f64(if told { now - at } else { now - at - late }),
+                    age: Duration::from_secs_f64(now - at),
                 };
                 Observed {
                     address: server.address,
@@ -219,8 +243,12 @@ impl<'a> World<'a> {
 
     /// Utilisation if all were equal.
     fn balanced(&self) -> f64 {
-        let full: f64 =
-            self.servers.iter().filter(|server| server.up).map(Server::full).sum();
+        let full: f64 = self
+            .servers
+            .iter()
+            .filter(|server| server.up)
+            .map(Server::full)
+            .sum();
         self.demand * self.case.life.max(1.0) / full
     }
 
@@ -286,8 +314,13 @@ fn split(weights: &[f64], servers: &[Server], grain: Grain) -> (Vec<f64>, Vec<u1
 pub fn play(case: &Case, policy: Policy, spec: &Steering, seed: u64, grain: Grain) -> Trace {
     let mut world = World::new(case, seed);
     let mut decider = Decider::new(policy, spec);
-    let mut trace =
-        Trace { uneven: Vec::new(), moved: Vec::new(), subject: Vec::new(), first: 0.0, balanced: 0.0 };
+    let mut trace = Trace {
+        uneven: Vec::new(),
+        moved: Vec::new(),
+        subject: Vec::new(),
+        first: 0.0,
+        balanced: 0.0,
+    };
     let warm = if case.warm() { WARM } else { 0 };
     let mut shares: Vec<f64> = Vec::new();
     let mut ring: Vec<u16> = Vec::new();
@@ -295,20 +328,28 @@ pub fn play(case: &Case, policy: Policy, spec: &Steering, seed: u64, grain: Grai
         if period == warm {
             world.happen();
             trace.balanced = world.balanced();
-            let most = world.servers.iter().map(|server| server.utilisation).fold(0.0, f64::max);
+            let most = world
+                .servers
+                .iter()
+                .map(|server| server.utilisation)
+                .fold(0.0, f64::max);
             trace.first = most / trace.balanced;
         }
         let mut observed = world.observe();
         for (observed, share) in observed.iter_mut().zip(&shares) {
             observed.share = Some(*share);
         }
-        let capacities: Vec<f64> =
-            world.servers.iter().map(|server| server.capacity).collect();
+        let capacities: Vec<f64> = world.servers.iter().map(|server| server.capacity).collect();
         let now = Duration::from_secs_f64(world.now);
         let weights = decider.decide(now, &observed, &capacities);
         let (next, slots) = split(&weights, &world.servers, grain);
         let moved = if ring.is_empty() || slots.is_empty() {
-            shares.iter().zip(&next).map(|(a, b)| (a - b).abs()).sum::<f64>() / 2.0
+            shares
+                .iter()
+                .zip(&next)
+                .map(|(a, b)| (a - b).abs())
+                .sum::<f64>()
+                / 2.0
         } else {
             let changed = ring.iter().zip(&slots).filter(|(a, b)| a != b).count();
             changed as f64 / slots.len() as f64
@@ -320,7 +361,10 @@ pub fn play(case: &Case, policy: Policy, spec: &Steering, seed: u64, grain: Grai
             let up = || world.servers.iter().filter(|server| server.up);
             let mean = up().map(|server| server.utilisation).sum::<f64>() / up().count() as f64;
             trace.uneven.push(world.uneven());
-            let subject = world.servers.last().map_or(0.0, |server| server.utilisation);
+            let subject = world
+                .servers
+                .last()
+                .map_or(0.0, |server| server.utilisation);
             trace.subject.push(subject / mean);
         }
     }
