@@ -32,6 +32,15 @@ const LOWERED: f64 = 0.97;
 /// The deadband is no less than this many standard deviations of the estimate.
 const DEADBAND_DEVIATIONS: f64 = 2.5;
 
+/// A share of the ring that is off by more than this part is corrected, ...
+const GRAIN: f64 = 0.015;
+/// ... or by more than this part of the ring: two slots of the smallest that is chosen by itself.
+const SLOTS: f64 = 2.0 / 4_096.0;
+/// Logarithm of the most that a weight is corrected by.
+const MOST_GRAIN: f64 = 0.2;
+/// Shares of a ring add up to 1, but for this.
+const WHOLE: f64 = 1e-6;
+
 /// The least and the most an agent can make of its weight.
 const LEAST_OF_WEIGHT: f64 = 0.001;
 /// See [`LEAST_OF_WEIGHT`].
@@ -66,6 +75,8 @@ struct Real {
     lowered: Option<Duration>,
     /// Weight before it is rounded, in the operator's unit; 0: it has none.
     weight: f64,
+    /// Logarithm of what the weight is multiplied by so that the ring's grain gives it its share.
+    grain: f64,
     /// The operator's weight that `weight` goes with.
     own: u32,
     /// The part of its share that slow start, guards and overload leave, the last time.
@@ -141,6 +152,7 @@ impl Controller {
         let since = self.decided.map(|decided| now.saturating_sub(decided));
         let due = since.is_none_or(|since| since >= self.spec.period.mul_f64(1.0 - EARLY));
         if due {
+            correct_grain(&mut pool);
             self.learn(now, since, &mut pool);
             self.decided = Some(now);
         }
@@ -504,6 +516,7 @@ impl Controller {
         if literal {
             for (index, weight) in candidates.iter().zip(plain) {
                 pool[*index].real.weight = weight;
+                pool[*index].real.grain = 0.0;
             }
             return;
         }
@@ -626,7 +639,12 @@ impl Controller {
     fn conclude(&mut self, observed: &[Observed], pool: Vec<Entry<'_>>) -> Vec<Decision> {
         let weights: Vec<(f64, u32)> = pool
             .iter()
-            .map(|entry| (entry.real.weight, entry.observed.weight))
+            .map(|entry| {
+                (
+                    entry.real.weight * entry.real.grain.exp(),
+                    entry.observed.weight,
+                )
+            })
             .collect();
         let weights = self.scale.apply(&weights);
         let mut decisions = BTreeMap::new();
@@ -698,6 +716,34 @@ fn bar(spec: &Steering, pool: &mut [Entry<'_>]) {
         for entry in pool {
             if matches!(entry.barred, Some(Limit::HeldDown(_))) {
                 entry.barred = None;
+            }
+        }
+    }
+}
+
+/// Corrects what the grain of the ring, a few slots for some and a cap for others, makes of the weights.
+fn correct_grain(pool: &mut [Entry<'_>]) {
+    let all: f64 = pool.iter().map(|entry| entry.real.weight).sum();
+    let shares: Option<Vec<f64>> = pool
+        .iter()
+        .map(|entry| {
+            entry
+                .observed
+                .share
+                .filter(|share| (0.0..=1.0).contains(share))
+        })
+        .collect();
+    let Some(shares) = shares else { return };
+    // Else they are of a ring with other reals.
+    if (shares.iter().sum::<f64>() - 1.0).abs() > WHOLE {
+        return;
+    }
+    for (entry, share) in pool.iter_mut().zip(shares) {
+        let due = entry.real.weight / all;
+        if due > 0.0 && share > 0.0 {
+            let off = (due / share).ln();
+            if off.abs() > GRAIN.max(SLOTS / share) {
+                entry.real.grain = (entry.real.grain + off).clamp(-MOST_GRAIN, MOST_GRAIN);
             }
         }
     }

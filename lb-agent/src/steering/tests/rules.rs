@@ -104,7 +104,7 @@ fn no_more_than_a_part_is_drained_by_load_and_none_in_panic() {
     pool.step();
     for _ in 0..20 {
         for (number, real) in pool.reals.iter_mut().enumerate() {
-            real.load.utilisation = fresh(if number < 5 { 0.99 } else { 0.1 });
+            real.load.utilisation = fresh(if number < 5 { 0.99 } else { 0.02 });
         }
         pool.period();
     }

@@ -56,17 +56,16 @@ fn main() -> anyhow::Result<()> {
     }
     let spec = Steering::default();
     let mut text = String::new();
-    for part in [
-        report::compared(&spec, arguments.seeds),
-        report::grid(&spec, arguments.seeds, arguments.all),
-        report::responses(&spec, arguments.seeds),
-        report::rings(&spec, arguments.seeds),
-        report::probes(),
-    ] {
+    let mut say = |part: String| {
         println!("{part}");
         text.push_str(&part);
         text.push('\n');
-    }
+    };
+    say(report::compared(&spec, arguments.seeds));
+    say(report::responses(&spec, arguments.seeds));
+    say(report::rings(&spec, arguments.seeds));
+    say(report::probes());
+    say(report::grid(&spec, arguments.seeds, arguments.all));
     if arguments.write {
         write(&text, &spec)?;
     }
