@@ -52,8 +52,7 @@ impl Controller {
             carried.iter().sum::<f64>() / carried.len().max(1) as f64
         };
         let long = self.life.long(spec);
-        for index in 0..pool.len() {
-            let entry = &pool[index];
+        for entry in pool.iter_mut() {
             let load = &entry.observed.load;
             if let (true, Some(sample), Some(mean)) =
                 (entry.candidate(), Sample::sane(load.utilisation), mean)
@@ -73,7 +72,7 @@ impl Controller {
                     let utilisation = sample.value * (1.0 + errors * spec.error_penalty);
                     // Long connections leave a full real slowly whatever is guessed.
                     let compared = if long { f64::INFINITY } else { mean };
-                    pool[index]
+                    entry
                         .real
                         .capacity
                         .learn(spec, at, carried, utilisation, compared);

@@ -117,7 +117,7 @@ fn a_pool_that_begins_is_not_eased_in() {
 fn who_flaps_is_held_down_longer_each_time() {
     let mut pool = Pool::of(Kind::Capacity, &[100, 100]);
     pool.step();
-    let mut change = |pool: &mut Pool, up: bool| {
+    let change = |pool: &mut Pool, up: bool| {
         pool.wait(seconds(2));
         pool.reals[1].up = up;
         pool.reals[1].since_up = seconds(0);
