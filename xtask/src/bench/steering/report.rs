@@ -70,6 +70,9 @@ pub fn compared(spec: &Steering, seeds: u64) -> String {
     text
 }
 
+/// Cases with one life of connections and one name.
+type Group = (f64, String, Vec<(Case, Figures)>);
+
 /// The groups of the grid, by name.
 fn group(case: &Case) -> String {
     match (case.event, case.lag, case.noise > 0.05) {
@@ -98,7 +101,7 @@ fn reached(case: &Case, mean: &Figures) -> [bool; 4] {
 
 /// The whole grid, in groups over pools and loads.
 pub fn grid(spec: &Steering, seeds: u64, all: bool) -> String {
-    let mut groups: Vec<(f64, String, Vec<(Case, Figures)>)> = Vec::new();
+    let mut groups: Vec<Group> = Vec::new();
     for case in scenario::grid() {
         let mean = Figures::mean(&runs(&case, Policy::Capacity, spec, seeds, Grain::Rounded));
         let name = group(&case);
