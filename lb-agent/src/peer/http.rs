@@ -229,3 +229,52 @@ fn failure(error: &hyper::Error) -> PeerError {
     }
     PeerError::Protocol(error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// The pair is the example of RFC 7617 section 2.
+    #[tokio::test]
+    async fn authorization_is_a_header_that_is_not_shown() {
+        let deadline = Deadline::after(Duration::from_secs(10));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        std::fs::write(&path, "open sesame\n").unwrap();
+        let secret = Secret::File(path.clone());
+        let basic = Authorization::Basic {
+            username: "Aladdin".to_owned(),
+            password: secret.clone(),
+        };
+        let bearer = Authorization::Bearer { token: secret };
+        for (authorization, text) in [
+            (&basic, "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="),
+            (&bearer, "Bearer open sesame"),
+        ] {
+            let header = authorization.header(&deadline).await.unwrap();
+            assert_eq!(header, text);
+            assert!(!format!("{header:?}").contains(text));
+            assert!(!format!("{authorization:?}").contains("sesame"));
+        }
+        std::fs::write(&path, "open\nsesame").unwrap();
+        let error = bearer.header(&deadline).await.unwrap_err().to_string();
+        assert!(error.contains("no header can carry"), "{error}");
+        assert!(!error.contains("sesame"), "{error}");
+    }
+
+    #[test]
+    fn a_body_that_was_cut_is_not_whole() {
+        let response = |complete| Response {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            body: Bytes::from_static(b"[1"),
+            complete,
+            limit: 2,
+        };
+        assert_eq!(response(true).whole(), Ok(Bytes::from_static(b"[1")));
+        let error = response(false).whole().unwrap_err();
+        assert_eq!(error, PeerError::TooLong { limit: 2 });
+    }
+}

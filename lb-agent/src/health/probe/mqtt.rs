@@ -21,7 +21,7 @@ use bytes::BytesMut;
 use lb_common::vip::VipAddress;
 use rumqttc::{
     mqttbytes::{self, v4},
-    v5::mqttbytes::{self as mqttbytes5, v5},
+    v5::mqttbytes::v5,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -195,17 +195,22 @@ fn decode(bytes: &[u8], version: Version) -> Result<Option<Answer>, PeerError> {
             )));
         }
     }
-    match version {
-        Version::V311 => decode_v4(bytes),
-        Version::V5 => match decode_v5(bytes) {
-            // A broker that does not know 5.0 may say so in 3.1.1 (MQTT 5.0 section 3.1.2.2).
-            Err(error) => decode_v4(bytes).map_err(|_| error),
-            answer => answer,
-        },
+    match mqttbytes::check(bytes.iter(), MAX_CONNACK) {
+        Ok(_) => {}
+        Err(mqttbytes::Error::InsufficientBytes(_)) => return Ok(None),
+        Err(error) => return Err(malformed(&error)),
     }
+    // Flags and code are all that 3.1.1 has. A broker that does not know 5.0 may answer in 3.1.1 (MQTT 5.0
+    // section 3.1.2.2).
+    match (bytes[1], version) {
+        (2, _) => decode_v4(bytes),
+        (_, Version::V5) => decode_v5(bytes),
+        (length, Version::V311) => Err(malformed(&format!("of length {length}"))),
+    }
+    .map(Some)
 }
 
-fn decode_v4(bytes: &[u8]) -> Result<Option<Answer>, PeerError> {
+fn decode_v4(bytes: &[u8]) -> Result<Answer, PeerError> {
     use v4::ConnectReturnCode as Code;
     match v4::Packet::read(&mut BytesMut::from(bytes), MAX_CONNACK) {
         Ok(v4::Packet::ConnAck(connack)) => {
@@ -218,15 +223,14 @@ fn decode_v4(bytes: &[u8]) -> Result<Option<Answer>, PeerError> {
                 Code::ServiceUnavailable => Verdict::Drain,
             };
             let accepted = connack.code == Code::Success;
-            Ok(Some(Answer::new(connack.code, accepted, verdict)))
+            Ok(Answer::new(connack.code, accepted, verdict))
         }
         Ok(_) => Err(PeerError::Protocol("no CONNACK".to_owned())),
-        Err(mqttbytes::Error::InsufficientBytes(_)) => Ok(None),
         Err(error) => Err(malformed(&error)),
     }
 }
 
-fn decode_v5(bytes: &[u8]) -> Result<Option<Answer>, PeerError> {
+fn decode_v5(bytes: &[u8]) -> Result<Answer, PeerError> {
     use v5::ConnectReturnCode as Code;
     match v5::Packet::read(&mut BytesMut::from(bytes), Some(MAX_CONNACK as u32)) {
         Ok(v5::Packet::ConnAck(connack)) => {
@@ -247,10 +251,9 @@ fn decode_v5(bytes: &[u8]) -> Result<Option<Answer>, PeerError> {
                 _ => Verdict::Unhealthy,
             };
             let accepted = connack.code == Code::Success;
-            Ok(Some(Answer::new(connack.code, accepted, verdict)))
+            Ok(Answer::new(connack.code, accepted, verdict))
         }
         Ok(_) => Err(PeerError::Protocol("no CONNACK".to_owned())),
-        Err(mqttbytes5::Error::InsufficientBytes(_)) => Ok(None),
         Err(error) => Err(malformed(&error)),
     }
 }
@@ -356,6 +359,7 @@ mod tests {
             ("21020000", "begins with 0x21"),
             ("20020006", "malformed"),
             ("200100", "malformed"),
+            ("2003000000", "malformed"),
             ("2000", "malformed"),
             ("20ffffff7f", "malformed"),
             ("20ffffffff7f", "malformed"),
@@ -363,7 +367,11 @@ mod tests {
             let error = answer(hex, Version::V311).unwrap_err().to_string();
             assert!(error.contains(says), "{hex}: {error}");
         }
-        assert!(answer("2003000100", Version::V5).is_err());
+        // No such code, properties that are longer than the packet, no properties.
+        for hex in ["2003000100", "200300007f", "20020006"] {
+            let error = answer(hex, Version::V5).unwrap_err().to_string();
+            assert!(error.contains("malformed"), "{hex}: {error}");
+        }
     }
 
     #[test]
