@@ -158,6 +158,8 @@ impl Process {
             return Ok(status);
         }
         self.signal(signal::SIGTERM)?;
+        // One that is stopped hears of it when it goes on.
+        self.signal(signal::SIGCONT)?;
         let label = self.label.clone();
         match wait_for(&format!("the end of {label}"), PATIENCE, || {
             Ok(self.child.try_wait()?)

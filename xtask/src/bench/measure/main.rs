@@ -5,6 +5,7 @@ mod idle;
 mod machine;
 mod memory;
 mod packets;
+mod probes;
 mod report;
 mod ring;
 mod statistics;
@@ -59,6 +60,8 @@ enum Subject {
     Throughput,
     /// Processor time of an idle agent.
     Idle,
+    /// Processor time of 1,000 probes a second, and how soon frozen reals are found.
+    Probes,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -93,6 +96,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted(Subject::Idle) {
         report.idle = Some(idle::measure().context("measuring the idle agent")?);
+    }
+    if wanted(Subject::Probes) {
+        report.probes = Some(probes::measure().context("measuring probes")?);
     }
     if let Some(file) = &arguments.json {
         report.write(file)?;
