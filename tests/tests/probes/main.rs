@@ -37,11 +37,11 @@ fn ask(
     port: u16,
     timeout: Duration,
 ) -> Outcome {
-    let address = SocketAddr::new(address.parse().unwrap(), port);
+    let address = SocketAddr::new(address.parse().expect("an address"), port);
     let mut check = Check::new(probe);
     check.timeout = timeout;
     in_runtime(namespace, async move {
-        let vip = "10.0.0.1:80/tcp".parse().unwrap();
+        let vip = "10.0.0.1:80/tcp".parse().expect("a VIP");
         let target = Target {
             address,
             mark: None,
@@ -57,10 +57,10 @@ fn in_runtime<T: Send>(namespace: &Namespace, work: impl Future<Output = T> + Se
             tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
-                .unwrap()
+                .expect("a runtime starts")
                 .block_on(work)
         })
-        .unwrap()
+        .expect("the namespace can be entered")
 }
 
 #[track_caller]
