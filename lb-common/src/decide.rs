@@ -15,6 +15,7 @@ use crate::{
     reason::Reason,
     store::{Step, Tables},
     tables::config::{ANY_PORT_V4, ANY_PORT_V6},
+    vip_table::{self, Name},
 };
 
 /// What becomes of a frame.
@@ -71,8 +72,7 @@ fn steer<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Result<u32, Reason> 
         TYPE_IP4 => {
             let packet = packet4(frame)?;
             if packet.transport.protocol == ICMP {
-                let vip = tables.vip4(packet.addresses.destination, 0, ICMP);
-                vip.ok_or(Reason::NotVip)?;
+                find4(tables, packet.addresses.destination, 0, ICMP).ok_or(Reason::NotVip)?;
                 echo::answer4(frame, packet.transport.offset as usize)?;
                 return Err(Reason::EchoReply);
             }
@@ -82,8 +82,7 @@ fn steer<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Result<u32, Reason> 
         TYPE_IP6 => {
             let packet = packet6(frame)?;
             if packet.transport.protocol == ICMP6 {
-                let vip = tables.vip6(packet.addresses.destination, 0, ICMP6);
-                vip.ok_or(Reason::NotVip)?;
+                find6(tables, packet.addresses.destination, 0, ICMP6).ok_or(Reason::NotVip)?;
                 echo::answer6(frame, packet.transport.offset as usize)?;
                 return Err(Reason::EchoReply);
             }
@@ -94,14 +93,28 @@ fn steer<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Result<u32, Reason> 
     }
 }
 
+/// The service of an IPv4 VIP; address and port as they lie in the packet.
+#[inline(always)]
+fn find4<T: Tables>(tables: &T, address: u32, port: u16, protocol: u32) -> Option<u32> {
+    let name = Name::v4(address, port, protocol);
+    vip_table::look_up(&tables.vip_hash(), &name, |bucket| tables.vips4(bucket))
+}
+
+/// The service of an IPv6 VIP; address and port as they lie in the packet.
+#[inline(always)]
+fn find6<T: Tables>(tables: &T, address: [u64; 2], port: u16, protocol: u32) -> Option<u32> {
+    let name = Name::v6(&tables.vip_digest(), address, port, protocol);
+    vip_table::look_up(&tables.vip_hash(), &name, |bucket| tables.vips6(bucket))
+}
+
 /// The service of an IPv4 packet: its port's, else the address's.
 #[inline(always)]
 fn vip4<T: Tables>(tables: &T, address: u32, transport: &Transport) -> Result<u32, Reason> {
-    match tables.vip4(address, transport.destination(), transport.protocol) {
+    match find4(tables, address, transport.destination(), transport.protocol) {
         Some(service) => Ok(service),
-        None if tables.config_flags() & ANY_PORT_V4 != 0 => tables
-            .vip4(address, 0, transport.protocol)
-            .ok_or(Reason::NotVip),
+        None if tables.config_flags() & ANY_PORT_V4 != 0 => {
+            find4(tables, address, 0, transport.protocol).ok_or(Reason::NotVip)
+        }
         None => Err(Reason::NotVip),
     }
 }
@@ -109,11 +122,11 @@ fn vip4<T: Tables>(tables: &T, address: u32, transport: &Transport) -> Result<u3
 /// The service of an IPv6 packet: its port's, else the address's.
 #[inline(always)]
 fn vip6<T: Tables>(tables: &T, address: [u64; 2], transport: &Transport) -> Result<u32, Reason> {
-    match tables.vip6(address, transport.destination(), transport.protocol) {
+    match find6(tables, address, transport.destination(), transport.protocol) {
         Some(service) => Ok(service),
-        None if tables.config_flags() & ANY_PORT_V6 != 0 => tables
-            .vip6(address, 0, transport.protocol)
-            .ok_or(Reason::NotVip),
+        None if tables.config_flags() & ANY_PORT_V6 != 0 => {
+            find6(tables, address, 0, transport.protocol).ok_or(Reason::NotVip)
+        }
         None => Err(Reason::NotVip),
     }
 }

@@ -25,6 +25,7 @@ pub mod reason;
 pub mod store;
 pub mod tables;
 pub mod vip;
+pub mod vip_table;
 pub mod word;
 
 #[cfg(test)]

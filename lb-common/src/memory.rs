@@ -2,7 +2,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
     vec,
     vec::Vec,
 };
@@ -25,6 +24,7 @@ use crate::{
         trace::Trace,
         vip::{Vip4Key, Vip6Key},
     },
+    vip_table::{Digest, Name, SharedVip4Bucket, SharedVip6Bucket, VipHash, edit},
 };
 
 /// Room in front of a frame, as XDP drivers give it.
@@ -113,9 +113,9 @@ pub struct MemCounters {
 #[derive(Debug, Default)]
 pub struct MemTables {
     /// `VIPS4`.
-    pub vips4: HashMap<Vip4Key, u32>,
+    pub vips4: Vec<SharedVip4Bucket>,
     /// `VIPS6`.
-    pub vips6: HashMap<Vip6Key, u32>,
+    pub vips6: Vec<SharedVip6Bucket>,
     /// `CONFIG`.
     pub config: Config,
     /// `SERVICES`.
@@ -185,6 +185,44 @@ impl MemTables {
         }
     }
 
+    /// Empties the VIP tables and gives them as many buckets, a power of two from [`VipHash::LEAST`] up.
+    pub fn clear_vips(&mut self, buckets: u32) {
+        self.vips4.clear();
+        self.vips4.resize_with(buckets as usize, Default::default);
+        self.vips6.clear();
+        self.vips6.resize_with(buckets as usize, Default::default);
+    }
+
+    /// Adds an IPv4 VIP or changes its service.
+    ///
+    /// # Errors
+    /// [`edit::NoPlace`].
+    pub fn insert_vip4(&mut self, key: &Vip4Key, service: u32) -> Result<(), edit::NoPlace> {
+        // Packets and changes take turns here: nobody is to be waited for.
+        let name = Name::of4(key);
+        edit::insert(&self.vips4, &self.vip_hash(), &name, service, &mut || {})
+    }
+
+    /// Adds an IPv6 VIP or changes its service.
+    ///
+    /// # Errors
+    /// [`edit::NoPlace`].
+    pub fn insert_vip6(&mut self, key: &Vip6Key, service: u32) -> Result<(), edit::NoPlace> {
+        let name = Name::of6(&self.vip_digest(), key);
+        edit::insert(&self.vips6, &self.vip_hash(), &name, service, &mut || {})
+    }
+
+    /// Removes an IPv4 VIP; it need not be there.
+    pub fn remove_vip4(&mut self, key: &Vip4Key) {
+        edit::remove(&self.vips4, &self.vip_hash(), &Name::of4(key));
+    }
+
+    /// Removes an IPv6 VIP; it need not be there.
+    pub fn remove_vip6(&mut self, key: &Vip6Key) {
+        let name = Name::of6(&self.vip_digest(), key);
+        edit::remove(&self.vips6, &self.vip_hash(), &name);
+    }
+
     /// Writes one slot of the ring table.
     ///
     /// # Panics
@@ -247,29 +285,20 @@ fn execute(tables: &MemTables, frame: &mut MemFrame) -> Outcome {
 }
 
 impl Tables for MemTables {
-    fn vip4(&self, address: u32, port: u16, protocol: u32) -> Option<u32> {
-        let (address, port) = (address.to_ne_bytes(), port.to_ne_bytes());
-        self.vips4
-            .get(&Vip4Key {
-                address,
-                port,
-                protocol: protocol as u8,
-                pad: 0,
-            })
-            .copied()
+    fn vips4(&self, bucket: u32) -> Option<&SharedVip4Bucket> {
+        self.vips4.get(bucket as usize)
     }
 
-    fn vip6(&self, address: [u64; 2], port: u16, protocol: u32) -> Option<u32> {
-        let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&address[0].to_ne_bytes());
-        bytes[8..].copy_from_slice(&address[1].to_ne_bytes());
-        let key = Vip6Key {
-            address: bytes,
-            port: port.to_ne_bytes(),
-            protocol: protocol as u8,
-            pad: 0,
-        };
-        self.vips6.get(&key).copied()
+    fn vips6(&self, bucket: u32) -> Option<&SharedVip6Bucket> {
+        self.vips6.get(bucket as usize)
+    }
+
+    fn vip_hash(&self) -> VipHash {
+        VipHash::new(self.constants.flow_secret, self.vips4.len() as u32)
+    }
+
+    fn vip_digest(&self) -> Digest {
+        Digest::new(self.constants.flow_secret)
     }
 
     fn config_flags(&self) -> u32 {

@@ -4,6 +4,7 @@ use crate::{
     flow_table::SharedBucket,
     reason::{ChosenBy, Reason},
     tables::{next_hop::NextHop, real::Real, ring::Slot, service::Service},
+    vip_table::{Digest, SharedVip4Bucket, SharedVip6Bucket, VipHash},
 };
 
 /// What the decision has come to, for traces and logs.
@@ -36,10 +37,14 @@ pub enum FlowEvent {
 ///
 /// While [`Tables::simulating`], the counting methods are not called and no bucket is written to.
 pub trait Tables {
-    /// The service of an IPv4 VIP; address and port as they lie in the packet.
-    fn vip4(&self, address: u32, port: u16, protocol: u32) -> Option<u32>;
-    /// The service of an IPv6 VIP; address and port as they lie in the packet.
-    fn vip6(&self, address: [u64; 2], port: u16, protocol: u32) -> Option<u32>;
+    /// A bucket of the table of IPv4 VIPs.
+    fn vips4(&self, bucket: u32) -> Option<&SharedVip4Bucket>;
+    /// A bucket of the table of IPv6 VIPs.
+    fn vips6(&self, bucket: u32) -> Option<&SharedVip6Bucket>;
+    /// Where VIPs belong in both tables.
+    fn vip_hash(&self) -> VipHash;
+    /// What stands for an IPv6 address there.
+    fn vip_digest(&self) -> Digest;
     /// `Config::flags`.
     fn config_flags(&self) -> u32;
     /// A service.

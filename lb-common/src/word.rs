@@ -2,7 +2,7 @@
 
 use core::sync::atomic::AtomicU64;
 #[cfg(not(target_arch = "bpf"))]
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::Ordering::{Relaxed, Release};
 
 /// Eight bytes that are read and written whole, in no particular order with other words.
 ///
@@ -34,5 +34,11 @@ impl Word {
         }
         #[cfg(not(target_arch = "bpf"))]
         self.0.store(value, Relaxed);
+    }
+
+    /// Writes a value; whoever reads it finds what was written before it, too.
+    #[cfg(not(target_arch = "bpf"))]
+    pub fn publish(&self, value: u64) {
+        self.0.store(value, Release);
     }
 }

@@ -1,10 +1,11 @@
 //! The few `bpf(2)` calls that aya does not have: what a link is attached to, and reading a whole
-//! per-CPU table with one call.
+//! per-CPU table with one call; and waiting for running programs.
 
 use std::{
     io,
     os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
     path::Path,
+    time::Duration,
 };
 
 const BPF_OBJ_GET: libc::c_long = 7;
@@ -21,6 +22,21 @@ fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<libc::c_long>
         Err(io::Error::last_os_error())
     } else {
         Ok(result)
+    }
+}
+
+/// Longer than a program runs.
+const PROGRAM_TIME: Duration = Duration::from_millis(100);
+
+/// Returns when every run of a program that goes on now has ended.
+pub(crate) fn wait_for_programs() {
+    const MEMBARRIER_CMD_GLOBAL: libc::c_long = 1;
+    // SAFETY: a call without pointers. It is RCU's `synchronize` (kernel/sched/membarrier.c), and programs
+    // run as RCU readers.
+    let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if result != 0 {
+        // Not with `nohz_full`, or a filter of system calls forbids it.
+        std::thread::sleep(PROGRAM_TIME);
     }
 }
 

@@ -22,7 +22,7 @@ use super::{
     options::Options,
     pins::{Pins, remove_file},
     simulate,
-    tables::{KernelTables, check_meta},
+    tables::{KernelTables, adopted_meta},
 };
 
 /// The kernel's tables and programs, and the rules that fill them.
@@ -50,9 +50,8 @@ impl KernelDataplane {
         let adopted = found.is_some();
         let (generation, layout, meta) = match &found {
             Some(found) => {
+                let meta = adopted_meta(&found.folder)?;
                 let tables = KernelTables::open(&found.folder)?;
-                let meta = tables.meta.read(0);
-                check_meta(&found.folder, &meta)?;
                 check_terms(options, &found.folder, &meta, &tables.layout, &mut warnings)?;
                 (found.generation, tables.layout, meta)
             }

@@ -9,6 +9,7 @@ use aya::{
 use lb_common::{
     limits::{MAX_INTERFACES, REASON_SLOTS, SLOTS_PER_CHUNK},
     tables::{constants, meta::Meta, names},
+    vip_table::{Digest, VipHash},
 };
 
 use super::{DataplaneError, error::system, layout::Layout};
@@ -24,8 +25,8 @@ const LOG_LEVEL: &str = "AYA_LOG_LEVEL";
 /// Every table and its entries in a layout. A ring's slots stand in chunks.
 pub(crate) fn tables(layout: &Layout) -> [(&'static str, u32); 14] {
     [
-        (names::VIPS4, layout.vips()),
-        (names::VIPS6, layout.vips()),
+        (names::VIPS4, layout.vip_buckets),
+        (names::VIPS6, layout.vip_buckets),
         (names::CONFIG, 1),
         (names::META, 1),
         (names::SERVICES, layout.services),
@@ -62,6 +63,8 @@ pub(crate) fn load(terms: &Terms<'_>) -> Result<Ebpf, DataplaneError> {
     let (slot, index) = terms.interface.unwrap_or((0, 0));
     let simulate = u32::from(terms.interface.is_none());
     let mask = terms.layout.flow_buckets - 1;
+    let vip_hash = VipHash::new(terms.meta.flow_secret, terms.layout.vip_buckets);
+    let digest = Digest::new(terms.meta.flow_secret);
     let log_level = if simulate == 1 { 0 } else { terms.log_level };
     let mut loader = EbpfLoader::new();
     for (name, entries) in &sizes {
@@ -77,6 +80,10 @@ pub(crate) fn load(terms: &Terms<'_>) -> Result<Ebpf, DataplaneError> {
         .override_global(constants::FLOW_SECRET_0, &terms.meta.flow_secret[0], true)
         .override_global(constants::FLOW_SECRET_1, &terms.meta.flow_secret[1], true)
         .override_global(constants::FLOW_MASK, &mask, true)
+        .override_global(constants::VIP_FACTOR, &vip_hash.factor, true)
+        .override_global(constants::VIP_SHIFT, &vip_hash.shift, true)
+        .override_global(constants::DIGEST_FACTOR_0, &digest.factors[0], true)
+        .override_global(constants::DIGEST_FACTOR_1, &digest.factors[1], true)
         .override_global(constants::SIMULATE, &simulate, true)
         .override_global(LOG_LEVEL, &log_level, false);
     let mut ebpf = loader.load(objects::BALANCER).map_err(|error| {

@@ -22,13 +22,13 @@ mod mapped;
 pub mod memory;
 pub mod options;
 mod pins;
-mod raw_keys;
 mod report;
 mod services;
 mod simulate;
 mod sweep;
 mod tables;
 mod take_over;
+mod vips;
 mod window;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};

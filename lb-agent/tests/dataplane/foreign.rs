@@ -135,6 +135,20 @@ fn tables_of_another_layout_are_refused() {
     });
 }
 
+/// What another layout changes are forms, too; the operator is told of the layout.
+#[test]
+fn tables_of_another_layout_and_form_are_refused_as_of_another_layout() {
+    if !privileged() {
+        return;
+    }
+    let other = LAYOUT_VERSION + 1;
+    is_refused("layout and form", &format!("layout {other}"), |folder| {
+        write_word(folder, std::mem::offset_of!(Meta, layout), other);
+        // Of no use to packets, so that the attached program's tables are still those of the folder.
+        replace_by_other_form(&folder.join(names::TRACE), 128);
+    });
+}
+
 #[test]
 fn tables_with_another_magic_are_refused() {
     if !privileged() {

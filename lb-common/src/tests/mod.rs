@@ -7,3 +7,4 @@ mod lab;
 mod random;
 mod sent;
 mod unsent;
+mod vips;
