@@ -3,10 +3,12 @@
 use anyhow::Context as _;
 use prost::Message as _;
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 6] = [
     "lb/v1/balancer.proto",
     "lb/v1/health.proto",
     "lb/v1/load.proto",
+    "lb/v1/peer.proto",
+    "lb/v1/report.proto",
     "lb/v1/steering.proto",
 ];
 

@@ -13,6 +13,7 @@ pub mod intent;
 pub mod load;
 pub mod netlink;
 pub mod objects;
+pub mod observe;
 pub mod peer;
 pub mod real;
 pub mod report;

@@ -7,8 +7,9 @@ use crate::{
     reason::{ChosenBy, Reason},
     store::{FlowEvent, Step, Tables},
     tables::{
+        real::Real,
         ring::{Previous, Slot, previous_of, real_of},
-        service::{Service, TRACK_ALL},
+        service::{RESET_EMPTY, Service, TRACK_ALL},
     },
 };
 
@@ -16,7 +17,8 @@ use crate::{
 /// is made for a flow that does not tell its beginning itself (UDP).
 ///
 /// # Errors
-/// [`Reason::NoReal`]; [`Reason::BadTables`] if a slot is missing.
+/// [`Reason::NoReal`] or [`Reason::ResetNoReal`]; [`Reason::ResetDownReal`]; [`Reason::BadTables`] if a slot is
+/// missing.
 #[inline(always)]
 pub fn choose<A: Addresses, T: Tables>(
     tables: &T,
@@ -40,7 +42,7 @@ pub fn choose<A: Addresses, T: Tables>(
     if previous_of(slot) == Previous::Settled && service.flags & TRACK_ALL == 0 {
         let real = real_of(slot);
         if real == 0 {
-            return Err(Reason::NoReal);
+            return Err(empty(service, transport));
         }
         tables.note(Step::Real(real, ChosenBy::Ring));
         return Ok(real);
@@ -75,19 +77,15 @@ fn unsettled<A: Addresses, T: Tables>(
     let opens = transport.opens();
     if let Some(entry) = entry
         && !opens
-        && flow_table::hit(
-            tables,
-            entry,
-            index,
-            service.window,
-            now,
-            transport.closes(),
-        )
+        && let Some(reset) = flow_table::hit(tables, entry, index, service.window, now, transport)
     {
         if !tables.simulating() {
             tables.count_flow(FlowEvent::Hit);
         }
         tables.note(Step::Real(entry.real, ChosenBy::Flow));
+        if reset {
+            return Err(Reason::ResetDownReal);
+        }
         return Ok(entry.real);
     }
     if !tables.simulating() {
@@ -103,13 +101,21 @@ fn unsettled<A: Addresses, T: Tables>(
         }
     } else {
         match previous {
-            Previous::Real(real) if is_up(tables, real, index) => (real, ChosenBy::Previous, true),
-            Previous::Real(_) => (next, ChosenBy::NewFlow, true),
+            Previous::Real(real) => match of_service(tables, real, index) {
+                Some(state) => {
+                    if flow_table::resets(state, transport) {
+                        tables.note(Step::Real(real, ChosenBy::Previous));
+                        return Err(Reason::ResetDownReal);
+                    }
+                    (real, ChosenBy::Previous, true)
+                }
+                None => (next, ChosenBy::NewFlow, true),
+            },
             Previous::Settled | Previous::Exceptions => (next, ChosenBy::Ring, false),
         }
     };
     if real == 0 {
-        return Err(Reason::NoReal);
+        return Err(empty(service, transport));
     }
     // An entry that does not count any more must not come back to life, so it is overwritten.
     let keep = keep || track || entry.is_some();
@@ -122,9 +128,20 @@ fn unsettled<A: Addresses, T: Tables>(
     Ok(real)
 }
 
+/// A slot's previous real, if it counts.
 #[inline(always)]
-fn is_up<T: Tables>(tables: &T, real: u16, service: u32) -> bool {
+fn of_service<T: Tables>(tables: &T, real: u16, service: u32) -> Option<&Real> {
     tables
         .real(real)
-        .is_some_and(|real| flow_table::usable(real, service))
+        .filter(|real| flow_table::usable(real, service))
+}
+
+/// What becomes of a packet that no real takes.
+#[inline(always)]
+fn empty(service: &Service, transport: &Transport) -> Reason {
+    if service.flags & RESET_EMPTY != 0 && transport.can_be_reset() {
+        Reason::ResetNoReal
+    } else {
+        Reason::NoReal
+    }
 }

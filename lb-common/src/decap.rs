@@ -305,5 +305,4 @@ fn uncover<F: Shrink, const AT: usize>(frame: &mut F, ether_type: u16) -> Result
 }
 
 #[cfg(test)]
-#[path = "decap_tests.rs"]
 mod tests;

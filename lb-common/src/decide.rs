@@ -2,19 +2,25 @@
 //!
 //! ```text
 //! frame → parse → VIP: exact port → any port → choose: ring, flow table → forward: L2, IPIP → TX, redirect
-//!           └ pass   └ pass: NotVip             └ drop: NoReal            └ drop: NoNextHop, ...
+//!           └ pass   └ pass: NotVip             │ drop: NoReal            └ drop: NoNextHop, ...
+//!                                               └ reset: TX
 //! ```
 
 use crate::{
     choose::choose,
     echo,
     forward::{Inner, forward},
-    frame::{Fields as _, Frame},
+    frame::{Fields as _, Frame, Trim},
     hash::Addresses,
     parse::{ETHERNET, ICMP, ICMP6, Packet, TYPE_IP4, TYPE_IP6, Transport, packet4, packet6},
     reason::Reason,
+    reset, shed,
     store::{Step, Tables},
-    tables::config::{ANY_PORT_V4, ANY_PORT_V6},
+    tables::{
+        config::{ANY_PORT_V4, ANY_PORT_V6},
+        real::SHED,
+    },
+    vip_table::{self, Name},
 };
 
 /// What becomes of a frame.
@@ -28,7 +34,7 @@ pub struct Decision {
 
 /// Decides on a frame, changes it accordingly, and counts it.
 #[inline(always)]
-pub fn decide<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Decision {
+pub fn decide<F: Trim, T: Tables>(frame: &mut F, tables: &T) -> Decision {
     match steer(frame, tables) {
         Ok(interface) if interface == tables.interface_index() => {
             end(tables, Reason::ForwardedTx);
@@ -65,14 +71,13 @@ fn end<T: Tables>(tables: &T, reason: Reason) {
 
 /// Forwards a frame: the interface it leaves by. Every other way out is an error, though it may be none.
 #[inline(always)]
-fn steer<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Result<u32, Reason> {
+fn steer<F: Trim, T: Tables>(frame: &mut F, tables: &T) -> Result<u32, Reason> {
     let header = frame.window::<ETHERNET>(0).ok_or(Reason::Malformed)?;
     match header.half::<12>() {
         TYPE_IP4 => {
             let packet = packet4(frame)?;
             if packet.transport.protocol == ICMP {
-                let vip = tables.vip4(packet.addresses.destination, 0, ICMP);
-                vip.ok_or(Reason::NotVip)?;
+                find4(tables, packet.addresses.destination, 0, ICMP).ok_or(Reason::NotVip)?;
                 echo::answer4(frame, packet.transport.offset as usize)?;
                 return Err(Reason::EchoReply);
             }
@@ -82,8 +87,7 @@ fn steer<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Result<u32, Reason> 
         TYPE_IP6 => {
             let packet = packet6(frame)?;
             if packet.transport.protocol == ICMP6 {
-                let vip = tables.vip6(packet.addresses.destination, 0, ICMP6);
-                vip.ok_or(Reason::NotVip)?;
+                find6(tables, packet.addresses.destination, 0, ICMP6).ok_or(Reason::NotVip)?;
                 echo::answer6(frame, packet.transport.offset as usize)?;
                 return Err(Reason::EchoReply);
             }
@@ -94,14 +98,28 @@ fn steer<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Result<u32, Reason> 
     }
 }
 
+/// The service of an IPv4 VIP; address and port as they lie in the packet.
+#[inline(always)]
+fn find4<T: Tables>(tables: &T, address: u32, port: u16, protocol: u32) -> Option<u32> {
+    let name = Name::v4(address, port, protocol);
+    vip_table::look_up(&tables.vip_hash(), &name, |bucket| tables.vips4(bucket))
+}
+
+/// The service of an IPv6 VIP; address and port as they lie in the packet.
+#[inline(always)]
+fn find6<T: Tables>(tables: &T, address: [u64; 2], port: u16, protocol: u32) -> Option<u32> {
+    let name = Name::v6(&tables.vip_digest(), address, port, protocol);
+    vip_table::look_up(&tables.vip_hash(), &name, |bucket| tables.vips6(bucket))
+}
+
 /// The service of an IPv4 packet: its port's, else the address's.
 #[inline(always)]
 fn vip4<T: Tables>(tables: &T, address: u32, transport: &Transport) -> Result<u32, Reason> {
-    match tables.vip4(address, transport.destination(), transport.protocol) {
+    match find4(tables, address, transport.destination(), transport.protocol) {
         Some(service) => Ok(service),
-        None if tables.config_flags() & ANY_PORT_V4 != 0 => tables
-            .vip4(address, 0, transport.protocol)
-            .ok_or(Reason::NotVip),
+        None if tables.config_flags() & ANY_PORT_V4 != 0 => {
+            find4(tables, address, 0, transport.protocol).ok_or(Reason::NotVip)
+        }
         None => Err(Reason::NotVip),
     }
 }
@@ -109,18 +127,18 @@ fn vip4<T: Tables>(tables: &T, address: u32, transport: &Transport) -> Result<u3
 /// The service of an IPv6 packet: its port's, else the address's.
 #[inline(always)]
 fn vip6<T: Tables>(tables: &T, address: [u64; 2], transport: &Transport) -> Result<u32, Reason> {
-    match tables.vip6(address, transport.destination(), transport.protocol) {
+    match find6(tables, address, transport.destination(), transport.protocol) {
         Some(service) => Ok(service),
-        None if tables.config_flags() & ANY_PORT_V6 != 0 => tables
-            .vip6(address, 0, transport.protocol)
-            .ok_or(Reason::NotVip),
+        None if tables.config_flags() & ANY_PORT_V6 != 0 => {
+            find6(tables, address, 0, transport.protocol).ok_or(Reason::NotVip)
+        }
         None => Err(Reason::NotVip),
     }
 }
 
 /// Sends a service's packet on.
 #[inline(always)]
-fn serve<A: Addresses, F: Frame, T: Tables>(
+fn serve<A: Addresses, F: Trim, T: Tables>(
     frame: &mut F,
     tables: &T,
     service: u32,
@@ -128,14 +146,20 @@ fn serve<A: Addresses, F: Frame, T: Tables>(
     packet: &Packet<A>,
 ) -> Result<u32, Reason> {
     tables.note(Step::Service(service));
-    let sent = send(frame, tables, service, inner, packet);
-    if let Err(reason) = sent {
+    send(frame, tables, service, inner, packet).map_err(|reason| {
+        let reason = match reason {
+            Reason::ResetDownReal | Reason::ResetNoReal => {
+                let answered = reset::answer(frame, inner, packet.length, &packet.transport);
+                answered.err().unwrap_or(reason)
+            }
+            reason => reason,
+        };
         tables.note(Step::Dropped(service, reason));
         if !tables.simulating() {
             tables.count_dropped(service, packet.length);
         }
-    }
-    sent
+        reason
+    })
 }
 
 #[inline(always)]
@@ -167,6 +191,9 @@ fn send<A: Addresses, F: Frame, T: Tables>(
     let interface = hop.interface;
     if interface == 0 {
         return Err(Reason::NoNextHop);
+    }
+    if real.flags & SHED != 0 {
+        shed::end_flow(frame, tables, real_index);
     }
     forward(frame, inner, packet.length, packet.ttl, real, hop, hash)?;
     if !tables.simulating() {

@@ -66,8 +66,9 @@ fn swap_type<const REQUEST: u8, const REPLY: u8>(icmp: &mut [u8; 8]) {
     icmp.set_half::<2>(checksum);
 }
 
+/// Sends a frame back to whoever sent it.
 #[inline(always)]
-fn swap_macs<const N: usize>(header: &mut [u8; N]) {
+pub(crate) fn swap_macs<const N: usize>(header: &mut [u8; N]) {
     let destination = (header.word::<0>(), header.half::<4>());
     let source = (header.word::<6>(), header.half::<10>());
     header.set_word::<0>(source.0);

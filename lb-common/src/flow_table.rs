@@ -6,10 +6,11 @@
 use crate::{
     hash::Place,
     limits::{CLOSING_TICKS, FLOWS_PER_BUCKET, STAMP_TICKS},
+    parse::Transport,
     store::{FlowEvent, Tables},
     tables::{
         flow::{Bucket, CLOSING, Flow, RING_BITS, owner, real_of},
-        real::{DOWN, KIND_MASK, Real},
+        real::{DOWN, KIND_MASK, RESET, Real},
     },
     word::Word,
 };
@@ -63,6 +64,14 @@ pub const fn usable(real: &Real, service: u32) -> bool {
     real.flags & KIND_MASK != 0 && real.flags & DOWN == 0 && real.service == service
 }
 
+/// Whether a packet of a running flow of this real is answered with a reset. A reset itself goes to the real,
+/// should it be able to hear it.
+#[must_use]
+#[inline(always)]
+pub const fn resets(real: &Real, transport: &Transport) -> bool {
+    real.flags & RESET != 0 && transport.can_be_reset()
+}
+
 /// A flow's entry, and the real it named when it was looked at: the entry may be another flow's by now.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<'a> {
@@ -98,7 +107,8 @@ pub fn look_up<T: Tables>(tables: &T, place: Place) -> Option<Entry<'_>> {
     }
 }
 
-/// Whether an entry counts; then its stamp is renewed when it is due.
+/// Whether an entry counts, and whether a packet of its flow is to be reset; its stamp is renewed when that is
+/// due. `None`: it does not count.
 #[inline(always)]
 pub fn hit<T: Tables>(
     tables: &T,
@@ -106,23 +116,24 @@ pub fn hit<T: Tables>(
     service: u32,
     window: u32,
     now: u32,
-    closing: bool,
-) -> bool {
+    transport: &Transport,
+) -> Option<bool> {
     let stamp = entry.flow.stamp.load();
-    if !alive(stamp, now, window)
-        || !tables
-            .real(entry.real)
-            .is_some_and(|real| usable(real, service))
-    {
-        return false;
+    if !alive(stamp, now, window) {
+        return None;
     }
+    let real = tables
+        .real(entry.real)
+        .filter(|real| usable(real, service))?;
+    let reset = resets(real, transport);
+    let closing = reset || transport.closes();
     let mark = stamp & CLOSING | if closing { CLOSING } else { 0 };
     // A stamp is renewed about once a second: the line stays shared between CPUs the rest of the time.
     if !tables.simulating() && (age(stamp, now) > STAMP_TICKS || mark != stamp & CLOSING) {
         let kept = stamp & RING_BITS;
         entry.flow.stamp.store(now as u64 | mark | kept);
     }
-    true
+    Some(reset)
 }
 
 /// Remembers a flow's real, in `entry` if it has one already. `ring_hash` is the flow's.

@@ -16,6 +16,13 @@ pub trait Frame {
     fn push(&mut self, bytes: usize) -> bool;
 }
 
+/// A frame that can be made shorter.
+pub trait Trim: Frame {
+    /// Cuts the end off, so that `length` bytes are left. `false`: it is not as long, or its end cannot be
+    /// moved, and the frame is as it was.
+    fn trim(&mut self, length: usize) -> bool;
+}
+
 /// Whole fields at places known when compiling. Values are as they lie in memory: network order, read in
 /// the machine's order.
 pub trait Fields {

@@ -4,6 +4,7 @@
 //! the tables are BPF maps; in user space they are memory (feature `std`), so the code that runs in XDP
 //! is tested, fuzzed and simulated without a kernel.
 #![no_std]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 #[cfg(any(test, feature = "std"))]
 extern crate std;
@@ -21,10 +22,14 @@ pub mod limits;
 #[cfg(any(test, feature = "std"))]
 pub mod memory;
 pub mod parse;
+pub mod probe;
 pub mod reason;
+pub mod reset;
+pub mod shed;
 pub mod store;
 pub mod tables;
 pub mod vip;
+pub mod vip_table;
 pub mod word;
 
 #[cfg(test)]

@@ -17,6 +17,10 @@ pub const MAX_TOTAL_RING_SLOTS: u32 = 1 << 26;
 pub const SLOTS_PER_CHUNK: u32 = 16;
 /// Entries in one bucket of the flow table: a cache line.
 pub const FLOWS_PER_BUCKET: usize = 4;
+/// Entries in one bucket of a VIP table.
+pub const VIPS_PER_BUCKET: usize = 4;
+/// Buckets of one VIP table.
+pub const MAX_VIP_BUCKETS: u32 = 1 << 16;
 /// Interfaces one agent can attach to.
 pub const MAX_INTERFACES: u32 = 32;
 /// Counters of reasons per interface.

@@ -2,7 +2,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
     vec,
     vec::Vec,
 };
@@ -10,7 +9,7 @@ use std::{
 use crate::{
     decide::decide,
     flow_table::SharedBucket,
-    frame::Frame,
+    frame::{Frame, Trim},
     limits::SLOTS_PER_CHUNK,
     reason::{ChosenBy, Reason, Verdict},
     store::{FlowEvent, Step, Tables},
@@ -25,6 +24,8 @@ use crate::{
         trace::Trace,
         vip::{Vip4Key, Vip6Key},
     },
+    vip_table::{Digest, Name, SharedVip4Bucket, SharedVip6Bucket, VipHash, edit},
+    word::Word,
 };
 
 /// Room in front of a frame, as XDP drivers give it.
@@ -85,6 +86,16 @@ impl Frame for MemFrame {
     }
 }
 
+impl Trim for MemFrame {
+    fn trim(&mut self, length: usize) -> bool {
+        if length > self.length() {
+            return false;
+        }
+        self.bytes.truncate(self.start + length);
+        true
+    }
+}
+
 /// The constants a kernel program gets when it is loaded; see `crate::tables::constants`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Constants {
@@ -113,9 +124,9 @@ pub struct MemCounters {
 #[derive(Debug, Default)]
 pub struct MemTables {
     /// `VIPS4`.
-    pub vips4: HashMap<Vip4Key, u32>,
+    pub vips4: Vec<SharedVip4Bucket>,
     /// `VIPS6`.
-    pub vips6: HashMap<Vip6Key, u32>,
+    pub vips6: Vec<SharedVip6Bucket>,
     /// `CONFIG`.
     pub config: Config,
     /// `SERVICES`.
@@ -124,6 +135,8 @@ pub struct MemTables {
     pub rings: Vec<Chunk>,
     /// `REALS`.
     pub reals: Vec<Real>,
+    /// `BUDGETS`.
+    pub budgets: Vec<Word>,
     /// `NEXT_HOPS`.
     pub next_hops: Vec<NextHop>,
     /// `FLOWS`: a power of two.
@@ -171,6 +184,7 @@ impl MemTables {
             services: vec![Service::default(); services],
             rings: vec![chunk; slots.div_ceil(SLOTS_PER_CHUNK as usize)],
             reals: vec![Real::default(); reals],
+            budgets: (0..reals).map(|_| Word::default()).collect(),
             next_hops: vec![NextHop::default(); next_hops],
             flows: (0..buckets.next_power_of_two())
                 .map(|_| SharedBucket::default())
@@ -183,6 +197,44 @@ impl MemTables {
             }),
             ..MemTables::default()
         }
+    }
+
+    /// Empties the VIP tables and gives them as many buckets, a power of two from [`VipHash::LEAST`] up.
+    pub fn clear_vips(&mut self, buckets: u32) {
+        self.vips4.clear();
+        self.vips4.resize_with(buckets as usize, Default::default);
+        self.vips6.clear();
+        self.vips6.resize_with(buckets as usize, Default::default);
+    }
+
+    /// Adds an IPv4 VIP or changes its service.
+    ///
+    /// # Errors
+    /// [`edit::NoPlace`].
+    pub fn insert_vip4(&mut self, key: &Vip4Key, service: u32) -> Result<(), edit::NoPlace> {
+        // Packets and changes take turns here: nobody is to be waited for.
+        let name = Name::of4(key);
+        edit::insert(&self.vips4, &self.vip_hash(), &name, service, &mut || {})
+    }
+
+    /// Adds an IPv6 VIP or changes its service.
+    ///
+    /// # Errors
+    /// [`edit::NoPlace`].
+    pub fn insert_vip6(&mut self, key: &Vip6Key, service: u32) -> Result<(), edit::NoPlace> {
+        let name = Name::of6(&self.vip_digest(), key);
+        edit::insert(&self.vips6, &self.vip_hash(), &name, service, &mut || {})
+    }
+
+    /// Removes an IPv4 VIP; it need not be there.
+    pub fn remove_vip4(&mut self, key: &Vip4Key) {
+        edit::remove(&self.vips4, &self.vip_hash(), &Name::of4(key));
+    }
+
+    /// Removes an IPv6 VIP; it need not be there.
+    pub fn remove_vip6(&mut self, key: &Vip6Key) {
+        let name = Name::of6(&self.vip_digest(), key);
+        edit::remove(&self.vips6, &self.vip_hash(), &name);
     }
 
     /// Writes one slot of the ring table.
@@ -247,29 +299,20 @@ fn execute(tables: &MemTables, frame: &mut MemFrame) -> Outcome {
 }
 
 impl Tables for MemTables {
-    fn vip4(&self, address: u32, port: u16, protocol: u32) -> Option<u32> {
-        let (address, port) = (address.to_ne_bytes(), port.to_ne_bytes());
-        self.vips4
-            .get(&Vip4Key {
-                address,
-                port,
-                protocol: protocol as u8,
-                pad: 0,
-            })
-            .copied()
+    fn vips4(&self, bucket: u32) -> Option<&SharedVip4Bucket> {
+        self.vips4.get(bucket as usize)
     }
 
-    fn vip6(&self, address: [u64; 2], port: u16, protocol: u32) -> Option<u32> {
-        let mut bytes = [0; 16];
-        bytes[..8].copy_from_slice(&address[0].to_ne_bytes());
-        bytes[8..].copy_from_slice(&address[1].to_ne_bytes());
-        let key = Vip6Key {
-            address: bytes,
-            port: port.to_ne_bytes(),
-            protocol: protocol as u8,
-            pad: 0,
-        };
-        self.vips6.get(&key).copied()
+    fn vips6(&self, bucket: u32) -> Option<&SharedVip6Bucket> {
+        self.vips6.get(bucket as usize)
+    }
+
+    fn vip_hash(&self) -> VipHash {
+        VipHash::new(self.constants.flow_secret, self.vips4.len() as u32)
+    }
+
+    fn vip_digest(&self) -> Digest {
+        Digest::new(self.constants.flow_secret)
     }
 
     fn config_flags(&self) -> u32 {
@@ -287,6 +330,10 @@ impl Tables for MemTables {
 
     fn real(&self, index: u16) -> Option<&Real> {
         self.reals.get(index as usize)
+    }
+
+    fn budget(&self, real: u16) -> Option<&Word> {
+        self.budgets.get(real as usize)
     }
 
     fn next_hop(&self, index: u32) -> Option<&NextHop> {
@@ -307,6 +354,12 @@ impl Tables for MemTables {
             real.bytes += u64::from(bytes);
             real.opened += u64::from(opened);
             real.closed += u64::from(closed);
+        }
+    }
+
+    fn count_ended(&self, real: u16) {
+        if let Some(real) = self.counters.borrow_mut().reals.get_mut(real as usize) {
+            real.closed += 1;
         }
     }
 

@@ -35,10 +35,14 @@ const ROUTING: u32 = 43;
 const FRAGMENT: u32 = 44;
 const DESTINATION: u32 = 60;
 
-const FIN: u32 = 0x01;
-const SYN: u32 = 0x02;
-const RST: u32 = 0x04;
-const ACK: u32 = 0x10;
+/// TCP's flag "no more data".
+pub const FIN: u32 = 0x01;
+/// TCP's flag "synchronise": a connection begins.
+pub const SYN: u32 = 0x02;
+/// TCP's flag "reset".
+pub const RST: u32 = 0x04;
+/// TCP's flag "acknowledgment".
+pub const ACK: u32 = 0x10;
 
 /// What matters of the header behind the IP header.
 ///
@@ -76,6 +80,13 @@ impl Transport {
     #[inline(always)]
     pub const fn closes(&self) -> bool {
         self.flags & (FIN | RST) != 0
+    }
+
+    /// Whether it can be answered with a reset: TCP, and no reset itself.
+    #[must_use]
+    #[inline(always)]
+    pub const fn can_be_reset(&self) -> bool {
+        self.is_tcp() && self.flags & RST == 0
     }
 
     /// TCP, else UDP.

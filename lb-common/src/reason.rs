@@ -75,6 +75,10 @@ reasons! {
     BadTables = 13, "bad_tables", Drop;
     /// Too large to be encapsulated (its length would not fit the outer header).
     TooLarge = 14, "too_large", Drop;
+    /// Of a running flow whose real is dead; answered with a reset.
+    ResetDownReal = 15, "reset_down_real", Tx;
+    /// For a VIP that has no real that takes flows; answered with a reset.
+    ResetNoReal = 16, "reset_no_real", Tx;
 }
 
 /// What chose a packet's real.

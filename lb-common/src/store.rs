@@ -4,6 +4,8 @@ use crate::{
     flow_table::SharedBucket,
     reason::{ChosenBy, Reason},
     tables::{next_hop::NextHop, real::Real, ring::Slot, service::Service},
+    vip_table::{Digest, SharedVip4Bucket, SharedVip6Bucket, VipHash},
+    word::Word,
 };
 
 /// What the decision has come to, for traces and logs.
@@ -13,7 +15,7 @@ pub enum Step {
     Service(u32),
     /// It goes to this real.
     Real(u16, ChosenBy),
-    /// A packet for this service has to be dropped.
+    /// A packet for this service goes to no real: it is dropped, or answered with a reset.
     Dropped(u32, Reason),
     /// This is what becomes of the frame.
     End(Reason),
@@ -36,10 +38,14 @@ pub enum FlowEvent {
 ///
 /// While [`Tables::simulating`], the counting methods are not called and no bucket is written to.
 pub trait Tables {
-    /// The service of an IPv4 VIP; address and port as they lie in the packet.
-    fn vip4(&self, address: u32, port: u16, protocol: u32) -> Option<u32>;
-    /// The service of an IPv6 VIP; address and port as they lie in the packet.
-    fn vip6(&self, address: [u64; 2], port: u16, protocol: u32) -> Option<u32>;
+    /// A bucket of the table of IPv4 VIPs.
+    fn vips4(&self, bucket: u32) -> Option<&SharedVip4Bucket>;
+    /// A bucket of the table of IPv6 VIPs.
+    fn vips6(&self, bucket: u32) -> Option<&SharedVip6Bucket>;
+    /// Where VIPs belong in both tables.
+    fn vip_hash(&self) -> VipHash;
+    /// What stands for an IPv6 address there.
+    fn vip_digest(&self) -> Digest;
     /// `Config::flags`.
     fn config_flags(&self) -> u32;
     /// A service.
@@ -48,6 +54,8 @@ pub trait Tables {
     fn slot(&self, index: u32) -> Option<Slot>;
     /// A real.
     fn real(&self, index: u16) -> Option<&Real>;
+    /// How many flows of a real are still to be ended; see [`crate::tables::real::Budget`].
+    fn budget(&self, real: u16) -> Option<&Word>;
     /// A next hop.
     fn next_hop(&self, index: u32) -> Option<&NextHop>;
     /// A bucket of the flow table.
@@ -57,6 +65,8 @@ pub trait Tables {
 
     /// Counts a forwarded packet.
     fn count_real(&self, index: u16, bytes: u32, opened: bool, closed: bool);
+    /// Counts a flow that was ended because its real is to have fewer: as closed.
+    fn count_ended(&self, real: u16);
     /// Counts a service's dropped packet.
     fn count_dropped(&self, service: u32, bytes: u32);
     /// Counts a frame.

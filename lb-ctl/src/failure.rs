@@ -33,6 +33,8 @@ pub enum Failure {
         /// Of how many.
         commands: usize,
     },
+    /// What was waited for did not come.
+    NotYet(String),
     /// A file could not be read or written.
     File {
         /// What was tried, as in "cannot ...".
@@ -63,6 +65,7 @@ impl Failure {
             Failure::Unreachable { .. }
             | Failure::Refused { .. }
             | Failure::Lines { .. }
+            | Failure::NotYet(_)
             | Failure::File { .. } => 1,
         }
     }
@@ -72,7 +75,7 @@ impl Failure {
     pub fn report(&self) -> Option<String> {
         Some(match self {
             Failure::ClosedPipe => return None,
-            Failure::Usage(text) => text.clone(),
+            Failure::Usage(text) | Failure::NotYet(text) => text.clone(),
             Failure::Unreachable {
                 endpoint,
                 reason,
@@ -114,7 +117,11 @@ fn refusal(attempt: &str, status: &Status) -> String {
         .iter()
         .flat_map(|bad| &bad.field_violations)
     {
-        if !said(&violation.field, &violation.description) {
+        // A message that is about a field begins with it.
+        let named = message
+            .strip_prefix(&violation.field)
+            .is_some_and(|rest| rest.starts_with(':'));
+        if !named || !message.contains(&violation.description) {
             line(described(
                 &format!("field {}", violation.field),
                 &violation.description,

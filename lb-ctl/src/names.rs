@@ -61,6 +61,38 @@ impl From<Track> for v1::Track {
     }
 }
 
+/// What becomes of the flows of a real that died.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnDown {
+    /// They move to the other reals at once
+    Rehash,
+    /// Their clients are told by a TCP reset, and connect anew
+    Reset,
+    /// They stay with it
+    Keep,
+}
+
+impl From<OnDown> for v1::OnDown {
+    fn from(on_down: OnDown) -> Self {
+        match on_down {
+            OnDown::Rehash => v1::OnDown::Rehash,
+            OnDown::Reset => v1::OnDown::Reset,
+            OnDown::Keep => v1::OnDown::Keep,
+        }
+    }
+}
+
+/// The name of what becomes of a dead real's flows.
+#[must_use]
+pub fn on_down(on_down: v1::OnDown) -> &'static str {
+    match on_down {
+        v1::OnDown::Unspecified => UNKNOWN,
+        v1::OnDown::Rehash => "rehash",
+        v1::OnDown::Reset => "reset",
+        v1::OnDown::Keep => "keep",
+    }
+}
+
 /// The name of a forwarding mode.
 #[must_use]
 pub fn forward(forward: v1::Forward) -> &'static str {
@@ -99,6 +131,7 @@ pub fn state(state: v1::RealState) -> &'static str {
         v1::RealState::Active => "active",
         v1::RealState::Draining => "draining",
         v1::RealState::Unreachable => "unreachable",
+        v1::RealState::Down => "down",
     }
 }
 

@@ -13,7 +13,10 @@ use anyhow::{Context as _, bail};
 use nix::sys::signal::{Signal, kill};
 use tempfile::TempDir;
 
-use crate::{Namespace, Process, binary};
+use crate::{
+    Namespace, Process, binary,
+    process::{COMMAND, output_within},
+};
 
 /// Where the kernel keeps pinned objects.
 const BPFFS: &str = "/sys/fs/bpf";
@@ -146,6 +149,13 @@ impl Agent {
             .stop()
     }
 
+    /// Asks it to end, if it runs, and does not wait; see [`Process::ask_to_end`].
+    pub fn ask_to_end(&mut self) {
+        if let Some(process) = &mut self.process {
+            process.ask_to_end();
+        }
+    }
+
     /// Its process.
     ///
     /// # Errors
@@ -210,13 +220,13 @@ impl Agent {
         &self,
         words: impl IntoIterator<Item = S>,
     ) -> anyhow::Result<String> {
-        let mut command = self.lbctl_command(words)?;
-        let output = command
-            .output()
-            .with_context(|| format!("starting {command:?}"))?;
+        let command = self.lbctl_command(words)?;
+        let shown = format!("{command:?}");
+        let output = output_within(COMMAND, command)
+            .with_context(|| format!("lb-agent says:\n{}", self.output()))?;
         if !output.status.success() {
             bail!(
-                "{command:?} ended with {}: {}",
+                "{shown} ended with {}: {}",
                 output.status,
                 String::from_utf8_lossy(&output.stderr).trim()
             );

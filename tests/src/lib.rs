@@ -7,6 +7,7 @@
 
 mod agent;
 mod binaries;
+mod cgroup;
 pub mod client;
 pub mod model;
 mod namespace;
@@ -20,6 +21,7 @@ mod wait;
 
 pub use agent::{Agent, AgentOptions, XdpMode};
 pub use binaries::binary;
+pub use cgroup::{Cgroup, Limits};
 pub use namespace::Namespace;
 pub use process::Process;
 pub use real::Real;

@@ -9,7 +9,7 @@ use std::{
     },
     path::PathBuf,
     process::Command,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
 };
@@ -21,7 +21,11 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{Process, wait_for};
+use crate::{
+    Cgroup, Process,
+    process::{COMMAND, output_within},
+    wait_for,
+};
 
 /// A network namespace. It lives as long as a clone of this value does; with the last one the processes
 /// that run in it are killed and the namespace goes, with its interfaces.
@@ -33,6 +37,7 @@ struct Inner {
     label: String,
     file: File,
     kept: Mutex<Vec<OwnedFd>>,
+    cgroup: Mutex<Option<Cgroup>>,
 }
 
 impl Namespace {
@@ -55,6 +60,7 @@ impl Namespace {
             label: label.to_owned(),
             file,
             kept: Mutex::default(),
+            cgroup: Mutex::default(),
         }));
         namespace.run(["ip", "link", "set", "lo", "up"])?;
         // Addresses are given by us and unique: no time is lost on looking for duplicates.
@@ -93,6 +99,16 @@ impl Namespace {
         command
     }
 
+    /// Programs that are started from now on share the limits of this control group, as on a host with as
+    /// much CPU and memory.
+    pub fn confine(&self, cgroup: Cgroup) {
+        *self.cgroup() = Some(cgroup);
+    }
+
+    fn cgroup(&self) -> MutexGuard<'_, Option<Cgroup>> {
+        self.0.cgroup.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Runs a command to its end and gives what it wrote to standard output.
     ///
     /// # Errors
@@ -105,12 +121,12 @@ impl Namespace {
         let program = words.next().context("a command has at least one word")?;
         let mut command = self.command(program);
         command.args(words);
-        let output = command
-            .output()
-            .with_context(|| format!("in {}: starting {command:?}", self.label()))?;
+        let shown = format!("{command:?}");
+        let output =
+            output_within(COMMAND, command).with_context(|| format!("in {}", self.label()))?;
         if !output.status.success() {
             bail!(
-                "in {}: {command:?} ended with {}: {}",
+                "in {}: {shown} ended with {}: {}",
                 self.label(),
                 output.status,
                 String::from_utf8_lossy(&output.stderr).trim()
@@ -139,6 +155,9 @@ impl Namespace {
     ) -> anyhow::Result<Process> {
         let mut command = self.command(program);
         command.args(arguments);
+        if let Some(cgroup) = &*self.cgroup() {
+            cgroup.confine(&mut command)?;
+        }
         Process::start(&format!("{label} in {}", self.label()), command)
     }
 

@@ -3,10 +3,10 @@
 use std::{
     io::{self, BufRead as _, BufReader, Read},
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail};
@@ -17,11 +17,14 @@ use nix::{
 
 use crate::wait_for;
 
+/// How long a command that is not meant to stay may take.
+pub(crate) const COMMAND: Duration = Duration::from_secs(60);
+
 /// Lines of output that are kept for error messages; older ones are forgotten.
 const KEPT_LINES: usize = 400;
 
 /// How long a process may take to end after it was asked to.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A child process. It is ended (SIGTERM, then SIGKILL) when the value is dropped, and by the kernel when
 /// the laboratory itself dies.
@@ -30,6 +33,8 @@ pub struct Process {
     label: String,
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
+    /// When it was asked to end.
+    asked: Option<Instant>,
 }
 
 impl Process {
@@ -55,6 +60,7 @@ impl Process {
             label: label.to_owned(),
             child,
             lines,
+            asked: None,
         })
     }
 
@@ -136,6 +142,17 @@ impl Process {
         Ok(())
     }
 
+    /// Asks it to end and does not wait: many that are asked end at the same time. Whoever drops or stops it
+    /// waits only for what is left to do.
+    pub fn ask_to_end(&mut self) {
+        // One that is gone has ended; `end` sees that.
+        if self.asked.is_none() && self.signal(signal::SIGTERM).is_ok() {
+            self.asked = Some(Instant::now());
+            // One that is stopped hears of it when it goes on; one that has ended since needs nothing.
+            let _ = self.signal(signal::SIGCONT);
+        }
+    }
+
     /// Asks it to end and waits until it has.
     ///
     /// # Errors
@@ -157,9 +174,12 @@ impl Process {
         if let Some(status) = self.child.try_wait()? {
             return Ok(status);
         }
-        self.signal(signal::SIGTERM)?;
+        self.ask_to_end();
+        let patience = self
+            .asked
+            .map_or(PATIENCE, |asked| PATIENCE.saturating_sub(asked.elapsed()));
         let label = self.label.clone();
-        match wait_for(&format!("the end of {label}"), PATIENCE, || {
+        match wait_for(&format!("the end of {label}"), patience, || {
             Ok(self.child.try_wait()?)
         }) {
             Ok(status) => Ok(status),
@@ -169,6 +189,50 @@ impl Process {
             }
         }
     }
+}
+
+/// Runs a command to its end. One that takes too long is killed: a test that waits for ever tells nothing.
+///
+/// # Errors
+/// When it cannot be started, or does not end within `patience`.
+pub(crate) fn output_within(patience: Duration, mut command: Command) -> anyhow::Result<Output> {
+    let shown = format!("{command:?}");
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("starting {shown}"))?;
+    let deadline = Instant::now() + patience;
+    let stdout = read_all(child.stdout.take());
+    let stderr = read_all(child.stderr.take());
+    let wait = |stream: mpsc::Receiver<Vec<u8>>| {
+        stream.recv_timeout(deadline.saturating_duration_since(Instant::now()))
+    };
+    let (Ok(stdout), Ok(stderr)) = (wait(stdout), wait(stderr)) else {
+        child.kill()?;
+        child.wait()?;
+        bail!("{shown} did not end within {patience:?}");
+    };
+    Ok(Output {
+        status: child.wait()?,
+        stdout,
+        stderr,
+    })
+}
+
+/// Reads a stream to its end, on a thread of its own. What is read before an error is the result.
+fn read_all(stream: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>> {
+    let (sender, result) = mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(mut stream) = stream {
+            let _ = stream.read_to_end(&mut bytes);
+        }
+        // Nobody waits any more when the command took too long.
+        let _ = sender.send(bytes);
+    });
+    result
 }
 
 impl Drop for Process {
@@ -187,9 +251,15 @@ fn spawn(mut command: Command) -> io::Result<Child> {
     // A group of its own: an interrupt at the terminal is for the laboratory, which then ends its programs in
     // order.
     command.process_group(0);
-    // SAFETY: prctl is a plain system call, safe between fork and exec.
+    // SAFETY: prctl and sigprocmask are plain system calls, safe between fork and exec.
     unsafe {
-        command.pre_exec(|| Ok(prctl::set_pdeathsig(signal::SIGTERM)?));
+        command.pre_exec(|| {
+            prctl::set_pdeathsig(signal::SIGTERM)?;
+            // A program inherits what is blocked here, and one that cannot be asked to end must be killed:
+            // `cargo xtask run` blocks SIGTERM to wait for it.
+            signal::SigSet::empty().thread_set_mask()?;
+            Ok(())
+        });
     }
     let spawner = SPAWNER.get_or_init(|| {
         let (sender, orders) = mpsc::channel::<Order>();

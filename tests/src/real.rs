@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use crate::{Namespace, Process, binary};
 
 /// How long it may take until it is ready.
-const START: Duration = Duration::from_secs(20);
+const START: Duration = Duration::from_secs(30);
 
 /// A running `lb-agent real`; what it has set up goes when it ends.
 #[derive(Debug)]
@@ -45,6 +45,11 @@ impl Real {
     /// When it does not end, or ends with a failure.
     pub fn stop(mut self) -> anyhow::Result<()> {
         self.process.stop()
+    }
+
+    /// Asks it to end and does not wait; see [`Process::ask_to_end`](crate::Process::ask_to_end).
+    pub fn ask_to_end(&mut self) {
+        self.process.ask_to_end();
     }
 
     /// Whether it is still running.

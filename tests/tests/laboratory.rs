@@ -10,6 +10,9 @@ use lb_tests::{
     wait_for,
 };
 
+/// Patience for what takes milliseconds on a machine at rest.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 fn plan(target: SocketAddr, connections: Connections, requests: u64) -> HttpPlan {
     HttpPlan {
         target,
@@ -75,7 +78,7 @@ fn clients_reach_servers_on_one_network() {
                 pause: Duration::ZERO,
             },
         );
-        mqtt.wait_requests(50, Duration::from_secs(10)).unwrap();
+        mqtt.wait_requests(50, PATIENCE).unwrap();
         let mqtt = mqtt.stop().unwrap();
         assert_eq!(mqtt.failed, 0, "{:?}", mqtt.errors);
         assert!(mqtt.connections > 3);
@@ -127,9 +130,6 @@ fn what_runs_in_a_namespace_ends_with_it() {
     // Started beside the laboratory's own book-keeping, as the worker of a server would be.
     let mut child = namespace.command("sleep").arg("1000").spawn().unwrap();
     drop(namespace);
-    let status = wait_for("the end of the child", Duration::from_secs(5), || {
-        Ok(child.try_wait()?)
-    })
-    .unwrap();
+    let status = wait_for("the end of the child", PATIENCE, || Ok(child.try_wait()?)).unwrap();
     assert!(!status.success());
 }

@@ -7,6 +7,8 @@ mod run;
 mod setup;
 mod test;
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 /// Develops, tries and tests the load balancer. Needs a Debian or Ubuntu machine, root and rustup.
@@ -25,17 +27,23 @@ enum Verb {
     Run(run::Arguments),
     /// Runs every check and test, after set-up.
     Test(test::Arguments),
-
     /// Measures the balancer on this machine (`cargo xtask bench --help`).
     Bench(bench::Arguments),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Arguments::parse().verb {
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().verb {
         Verb::Setup(arguments) => setup::run(&arguments),
         Verb::Run(arguments) => run::run(&arguments),
         Verb::Test(arguments) => test::run(&arguments),
-
         Verb::Bench(arguments) => bench::run(&arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Whoever typed the command wants the reason, not where in this program it was found.
+            eprintln!("cargo xtask: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -3,12 +3,15 @@
 
 use std::sync::Arc;
 
-use lb_proto::v1;
+use lb_proto::v1::{self, apply_request::Change as Kind};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
-use super::{Api, ResponseStream, change, error::refused};
+use super::{
+    Api, ResponseStream, change,
+    error::{refused, refused_real},
+};
 use crate::{control::VipView, intent::Refusal};
 
 /// Changes of one stream that may wait for their acknowledgement.
@@ -16,14 +19,20 @@ const IN_FLIGHT: usize = 2_048;
 
 type Pending = oneshot::Receiver<Result<Option<VipView>, Refusal>>;
 
+/// A request whose answer is due.
+struct Asked {
+    sequence: u64,
+    of_real: bool,
+    pending: Result<Pending, Refusal>,
+}
+
 impl Api {
     pub(super) fn apply_stream(
         &self,
         mut requests: Streaming<v1::ApplyRequest>,
         cause: Arc<str>,
     ) -> ResponseStream<v1::ApplyResponse> {
-        let (queue, mut waiting) =
-            mpsc::channel::<Result<(u64, Result<Pending, Refusal>), Status>>(IN_FLIGHT);
+        let (queue, mut waiting) = mpsc::channel::<Result<Asked, Status>>(IN_FLIGHT);
         let api = self.clone();
         tokio::spawn(async move {
             loop {
@@ -36,6 +45,10 @@ impl Api {
                         return;
                     }
                 };
+                let of_real = matches!(
+                    request.change,
+                    Some(Kind::AddReal(_) | Kind::UpdateReal(_) | Kind::DeleteReal(_))
+                );
                 let change = request.change.map(change::of).unwrap_or_else(|| {
                     Err(Refusal::invalid("change", "not set", "set one of add_vip, update_vip, delete_vip, add_real, update_real, delete_real"))
                 });
@@ -43,7 +56,12 @@ impl Api {
                     Ok(change) => api.control.submit(change, Arc::clone(&cause), false).await,
                     Err(refusal) => Err(refusal),
                 };
-                if queue.send(Ok((request.sequence, pending))).await.is_err() {
+                let asked = Asked {
+                    sequence: request.sequence,
+                    of_real,
+                    pending,
+                };
+                if queue.send(Ok(asked)).await.is_err() {
                     return;
                 }
             }
@@ -53,12 +71,13 @@ impl Api {
         tokio::spawn(async move {
             while let Some(next) = waiting.recv().await {
                 let response = match next {
-                    Ok((sequence, pending)) => {
-                        let outcome = match pending {
+                    Ok(asked) => {
+                        let outcome = match asked.pending {
                             Ok(pending) => pending.await.unwrap_or(Err(Refusal::Stopping)),
                             Err(refusal) => Err(refusal),
                         };
-                        Ok(respond(sequence, outcome.map(drop)))
+                        let told = if asked.of_real { refused_real } else { refused };
+                        Ok(respond(asked.sequence, outcome.map_err(told)))
                     }
                     Err(status) => Err(status),
                 };
@@ -71,20 +90,17 @@ impl Api {
     }
 }
 
-fn respond(sequence: u64, outcome: Result<(), Refusal>) -> v1::ApplyResponse {
+fn respond<T>(sequence: u64, outcome: Result<T, Status>) -> v1::ApplyResponse {
     match outcome {
-        Ok(()) => v1::ApplyResponse {
+        Ok(_) => v1::ApplyResponse {
             sequence,
             error: String::new(),
             code: Code::Ok.into(),
         },
-        Err(refusal) => {
-            let status = refused(refusal);
-            v1::ApplyResponse {
-                sequence,
-                error: status.message().to_owned(),
-                code: status.code().into(),
-            }
-        }
+        Err(status) => v1::ApplyResponse {
+            sequence,
+            error: status.message().to_owned(),
+            code: status.code().into(),
+        },
     }
 }

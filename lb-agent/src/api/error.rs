@@ -10,15 +10,31 @@ pub const VIP_TYPE: &str = "lb.v1.Vip";
 /// Type of a real in `google.rpc.ResourceInfo`.
 pub const REAL_TYPE: &str = "lb.v1.Real";
 
-/// A refusal with its details: the field, the resource or the table.
+/// What a request calls the VIP that it is about.
+const VIP_ITSELF: &str = "id";
+/// What a request about a real calls its VIP.
+const VIP_OF_REAL: &str = "vip";
+/// What a request about a real calls it.
+const REAL: &str = "address";
+
+/// The refusal of a request about a VIP, with its details: the field, and the resource or the table.
 pub fn refused(refusal: Refusal) -> Status {
+    told(refusal, VIP_ITSELF)
+}
+
+/// As [`refused`], of a request about a real.
+pub fn refused_real(refusal: Refusal) -> Status {
+    told(refusal, VIP_OF_REAL)
+}
+
+fn told(refusal: Refusal, vip_field: &str) -> Status {
     let text = refusal.to_string();
-    let resource = |code, kind: &str, name: String| {
-        Status::with_error_details(
-            code,
-            text.clone(),
-            ErrorDetails::with_resource_info(kind, name, "", text.clone()),
-        )
+    // The message begins with the field, as that of an invalid value does: a client that prints only the
+    // message tells the field, too.
+    let object = |code, field: &str, kind: &str, name: String| {
+        let mut details = ErrorDetails::with_bad_request_violation(field, text.clone());
+        details.set_resource_info(kind, name, "", text.clone());
+        Status::with_error_details(code, format!("{field}: {text}"), details)
     };
     match refusal {
         Refusal::Invalid {
@@ -30,21 +46,37 @@ pub fn refused(refusal: Refusal) -> Status {
                 ErrorDetails::with_bad_request_violation(field, format!("{value}: {advice}"));
             Status::with_error_details(Code::InvalidArgument, text, details)
         }
-        Refusal::VipExists(vip) => resource(Code::AlreadyExists, VIP_TYPE, vip.to_string()),
-        Refusal::VipUnknown(vip) => resource(Code::NotFound, VIP_TYPE, vip.to_string()),
-        Refusal::RealExists { vip, real } => {
-            resource(Code::AlreadyExists, REAL_TYPE, format!("{vip} {real}"))
+        Refusal::VipExists(vip) => {
+            object(Code::AlreadyExists, vip_field, VIP_TYPE, vip.to_string())
         }
+        Refusal::VipUnknown(vip) => object(Code::NotFound, vip_field, VIP_TYPE, vip.to_string()),
+        Refusal::RealExists { vip, real } => object(
+            Code::AlreadyExists,
+            REAL,
+            REAL_TYPE,
+            format!("{vip} {real}"),
+        ),
         Refusal::RealUnknown { vip, real } => {
-            resource(Code::NotFound, REAL_TYPE, format!("{vip} {real}"))
+            object(Code::NotFound, REAL, REAL_TYPE, format!("{vip} {real}"))
         }
+        Refusal::NoSuchReal(real) => object(Code::NotFound, REAL, REAL_TYPE, real.to_string()),
         Refusal::Full { table, .. } => {
-            let details =
-                ErrorDetails::with_quota_failure_violation(format!("table {table}"), text.clone());
-            Status::with_error_details(Code::ResourceExhausted, text, details)
+            let field = asks_for_room(table, vip_field);
+            let mut details = ErrorDetails::with_bad_request_violation(field, text.clone());
+            details.add_quota_failure_violation(format!("table {table}"), text.clone());
+            Status::with_error_details(Code::ResourceExhausted, format!("{field}: {text}"), details)
         }
         Refusal::Store(_) | Refusal::Dataplane(_) => Status::internal(text),
         Refusal::Stopping => Status::unavailable(text),
+    }
+}
+
+/// The field whose value needs an entry of this table.
+fn asks_for_room<'a>(table: &str, vip_field: &'a str) -> &'a str {
+    match table.to_ascii_lowercase().as_str() {
+        "reals" | "next_hops" => REAL,
+        "rings" if vip_field == VIP_ITSELF => "spec.slots",
+        _ => vip_field,
     }
 }
 

@@ -116,15 +116,16 @@ pub struct Listener {
     socket: Socket,
 }
 
+/// What is bound.
 #[derive(Debug)]
-enum Socket {
+pub(crate) enum Socket {
     Unix(UnixListener, SocketFile),
     Tcp(TcpListener),
 }
 
-/// The file of a Unix socket.
+/// The file of a Unix socket. It is removed when this is dropped.
 #[derive(Debug)]
-struct SocketFile(PathBuf);
+pub(crate) struct SocketFile(PathBuf);
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
@@ -180,6 +181,11 @@ impl Listener {
     #[must_use]
     pub const fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// The socket, for other services than the agent's own.
+    pub(crate) fn into_socket(self) -> Socket {
+        self.socket
     }
 }
 

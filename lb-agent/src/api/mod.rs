@@ -5,13 +5,18 @@ mod apply;
 mod change;
 mod convert;
 mod error;
+mod explain;
 mod flows;
+mod health;
 mod listen;
+mod load;
+mod peer;
 mod reals;
 mod ring;
 mod simulate;
 mod stats;
 mod status;
+mod steering;
 mod vips;
 mod watch;
 
@@ -24,9 +29,10 @@ use lb_proto::v1::{self, balancer_server::Balancer};
 use tokio::sync::watch::Receiver;
 use tonic::{Request, Response, Status, Streaming, transport::server::UdsConnectInfo};
 
+pub(crate) use listen::Socket;
 pub use listen::{Endpoint, ListenError, Listener, serve};
 
-use crate::control::Handle;
+use crate::{control::Handle, observe};
 
 type ResponseStream<T> = Pin<Box<dyn futures::Stream<Item = Result<T, Status>> + Send>>;
 
@@ -34,6 +40,7 @@ type ResponseStream<T> = Pin<Box<dyn futures::Stream<Item = Result<T, Status>> +
 #[derive(Clone, Debug)]
 pub struct Api {
     control: Handle,
+    observe: observe::Handle,
     started: SystemTime,
     /// Becomes true when the agent ends: streams end then.
     stopping: Receiver<bool>,
@@ -42,9 +49,10 @@ pub struct Api {
 impl Api {
     /// Serves what this owner has, until `stopping` becomes true.
     #[must_use]
-    pub fn new(control: Handle, stopping: Receiver<bool>) -> Self {
+    pub fn new(control: Handle, observe: observe::Handle, stopping: Receiver<bool>) -> Self {
         Api {
             control,
+            observe,
             started: SystemTime::now(),
             stopping,
         }
@@ -52,7 +60,7 @@ impl Api {
 }
 
 /// Returns when the agent ends.
-async fn stopped(stopping: &mut Receiver<bool>) {
+pub(crate) async fn stopped(stopping: &mut Receiver<bool>) {
     // A dropped sender means the end, too.
     let _ = stopping.wait_for(|stop| *stop).await;
 }
@@ -127,7 +135,7 @@ impl Balancer for Api {
         request: Request<v1::AddRealRequest>,
     ) -> Result<Response<v1::Real>, Status> {
         let cause = cause(&request, "AddReal");
-        let change = change::add_real(request.into_inner()).map_err(error::refused)?;
+        let change = change::add_real(request.into_inner()).map_err(error::refused_real)?;
         self.add_or_update_real(change, cause)
             .await
             .map(Response::new)
@@ -138,7 +146,7 @@ impl Balancer for Api {
         request: Request<v1::UpdateRealRequest>,
     ) -> Result<Response<v1::Real>, Status> {
         let cause = cause(&request, "UpdateReal");
-        let change = change::update_real(request.into_inner()).map_err(error::refused)?;
+        let change = change::update_real(request.into_inner()).map_err(error::refused_real)?;
         self.add_or_update_real(change, cause)
             .await
             .map(Response::new)
@@ -213,6 +221,22 @@ impl Balancer for Api {
         request: Request<v1::GetRingRequest>,
     ) -> Result<Response<v1::Ring>, Status> {
         self.ring(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn explain(
+        &self,
+        request: Request<v1::ExplainRequest>,
+    ) -> Result<Response<v1::ExplainResponse>, Status> {
+        self.explain_reals(request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn list_readings(
+        &self,
+        request: Request<v1::ListReadingsRequest>,
+    ) -> Result<Response<v1::ListReadingsResponse>, Status> {
+        self.readings(request.into_inner()).await.map(Response::new)
     }
 
     type WatchStream = ResponseStream<v1::WatchEvent>;

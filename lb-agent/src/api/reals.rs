@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lb_proto::v1;
 use tonic::Status;
 
-use super::{Api, change, convert, error::refused, vips::gone};
+use super::{Api, change, convert, error::refused_real, vips::gone};
 use crate::intent::Change;
 
 impl Api {
@@ -15,7 +15,11 @@ impl Api {
         cause: Arc<str>,
     ) -> Result<v1::Real, Status> {
         let address = change.real();
-        let view = self.control.change(change, cause).await.map_err(refused)?;
+        let view = self
+            .control
+            .change(change, cause)
+            .await
+            .map_err(refused_real)?;
         let real = view
             .as_ref()
             .zip(address)
@@ -28,8 +32,11 @@ impl Api {
         request: v1::DeleteRealRequest,
         cause: Arc<str>,
     ) -> Result<v1::DeleteRealResponse, Status> {
-        let change = change::delete_real(request).map_err(refused)?;
-        self.control.change(change, cause).await.map_err(refused)?;
+        let change = change::delete_real(request).map_err(refused_real)?;
+        self.control
+            .change(change, cause)
+            .await
+            .map_err(refused_real)?;
         Ok(v1::DeleteRealResponse {})
     }
 }

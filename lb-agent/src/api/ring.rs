@@ -21,7 +21,7 @@ impl Api {
             return Ok(describe(
                 &service,
                 &service.reals,
-                &service.weights,
+                &service.weights(),
                 &service.ring,
                 0.0,
             ));
@@ -59,7 +59,7 @@ fn preview(service: &Service, what_if: BTreeMap<IpAddr, u32>, seed: u64) -> v1::
         .reals
         .iter()
         .copied()
-        .zip(service.weights.iter().copied())
+        .zip(service.weights())
         .collect();
     wanted.extend(what_if);
     let slots = service

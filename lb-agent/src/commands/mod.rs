@@ -3,6 +3,7 @@
 mod check;
 mod detach;
 mod real;
+mod report;
 mod run;
 
 use std::io::IsTerminal as _;
@@ -35,6 +36,11 @@ enum Command {
     Detach(detach::Detach),
     /// Make this host a real of some VIPs, and undo it on exit.
     Real(lb_agent::real::Options),
+    /// Tell how loaded this host, a container or a process is, over gRPC, HTTP and MQTT.
+    ///
+    /// A balancer reads it with the load sources grpc, http-json, prometheus or mqtt-topic. SIGTERM and SIGINT
+    /// end it.
+    Report(report::Report),
 }
 
 impl Arguments {
@@ -51,6 +57,7 @@ impl Arguments {
                 log_to_stderr(None);
                 real::execute(options)
             }
+            Command::Report(report) => report.execute(),
         }
     }
 }

@@ -13,6 +13,7 @@ use super::{
     loader::{self, Terms},
     options::Options,
     pins::Pins,
+    probes::Probes,
 };
 
 /// Attached and simulating programs. All use the same tables.
@@ -22,6 +23,7 @@ pub(crate) struct Attachments {
     pub log_level: u8,
     pub interfaces: Vec<Attachment>,
     pub simulator: Ebpf,
+    pub probes: Probes,
 }
 
 impl Attachments {
@@ -32,16 +34,10 @@ impl Attachments {
         options: &Options,
         layout: &Layout,
         meta: &Meta,
-        simulator: Ebpf,
+        mut simulator: Ebpf,
     ) -> Result<Attachments, DataplaneError> {
-        let mut attachments = Attachments {
-            pins,
-            generation,
-            log_level: options.kernel_log.map_or(0, |level| level as u8),
-            interfaces: Vec::new(),
-            simulator,
-        };
-        let maps = attachments.pins.maps(generation);
+        let log_level = options.kernel_log.map_or(0, |level| level as u8);
+        let maps = pins.maps(generation);
         // All are loaded before the first is attached: what fails, fails before packets meet it.
         let mut programs = Vec::new();
         for (slot, name) in options.interfaces.iter().enumerate() {
@@ -50,40 +46,26 @@ impl Attachments {
                 name,
                 index,
                 slot as u32,
-                attachments.load(&maps, layout, meta, index, slot as u32)?,
+                load(&maps, layout, meta, (slot as u32, index), log_level)?,
             ));
         }
+        let mut interfaces = Vec::new();
         for (name, index, slot, mut program) in programs {
-            let attached = attach::attach(
-                &mut program,
-                &attachments.pins,
-                name,
-                index,
-                slot,
-                options.xdp_mode,
-            )?;
+            let attached =
+                attach::attach(&mut program, &pins, name, index, slot, options.xdp_mode)?;
             if slot == 0 {
-                attach::pin_program(&mut program, &attachments.pins)?;
+                attach::pin_program(&mut program, &pins)?;
             }
-            attachments.interfaces.push(attached);
+            interfaces.push(attached);
         }
-        Ok(attachments)
-    }
-
-    fn load(
-        &self,
-        maps: &Path,
-        layout: &Layout,
-        meta: &Meta,
-        index: u32,
-        slot: u32,
-    ) -> Result<Ebpf, DataplaneError> {
-        loader::load(&Terms {
-            maps,
-            layout,
-            meta,
-            interface: Some((slot, index)),
-            log_level: self.log_level,
+        let probes = Probes::attach(&mut simulator, &interfaces);
+        Ok(Attachments {
+            pins,
+            generation,
+            log_level,
+            interfaces,
+            simulator,
+            probes,
         })
     }
 
@@ -96,13 +78,17 @@ impl Attachments {
     ) -> Result<Vec<Ebpf>, DataplaneError> {
         self.interfaces
             .iter()
-            .map(|at| self.load(maps, layout, meta, at.index, at.slot))
+            .map(|at| load(maps, layout, meta, (at.slot, at.index), self.log_level))
             .collect()
     }
 
     /// Puts the programs (in the interfaces' order) in the old ones' places. An interface that is gone
     /// meanwhile is only warned of.
-    pub fn switch(&mut self, programs: Vec<Ebpf>) -> Result<(), DataplaneError> {
+    pub fn switch(
+        &mut self,
+        programs: Vec<Ebpf>,
+        mut simulator: Ebpf,
+    ) -> Result<(), DataplaneError> {
         for (at, mut program) in self.interfaces.iter_mut().zip(programs) {
             let pin = self.pins.link(&at.name);
             if let Err(error) = attach::replace(loader::program(&mut program)?, &pin, &at.name) {
@@ -113,6 +99,8 @@ impl Attachments {
                 attach::pin_program(&mut program, &self.pins)?;
             }
         }
+        self.probes.replace(&mut simulator);
+        self.simulator = simulator;
         Ok(())
     }
 
@@ -141,4 +129,20 @@ impl Attachments {
             path.display()
         )))
     }
+}
+
+fn load(
+    maps: &Path,
+    layout: &Layout,
+    meta: &Meta,
+    interface: (u32, u32),
+    log_level: u8,
+) -> Result<Ebpf, DataplaneError> {
+    loader::load(&Terms {
+        maps,
+        layout,
+        meta,
+        interface: Some(interface),
+        log_level,
+    })
 }

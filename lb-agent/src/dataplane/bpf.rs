@@ -1,15 +1,17 @@
 //! The few `bpf(2)` calls that aya does not have: what a link is attached to, and reading a whole
-//! per-CPU table with one call.
+//! per-CPU table with one call; and waiting for running programs.
 
 use std::{
     io,
     os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
     path::Path,
+    time::Duration,
 };
 
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
+const BPF_LINK_DETACH: libc::c_long = 34;
 
 /// Runs a command with its attributes. `T` is the command's part of `union bpf_attr`.
 fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<libc::c_long> {
@@ -21,6 +23,21 @@ fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<libc::c_long>
         Err(io::Error::last_os_error())
     } else {
         Ok(result)
+    }
+}
+
+/// Longer than a program runs.
+const PROGRAM_TIME: Duration = Duration::from_millis(100);
+
+/// Returns when every run of a program that goes on now has ended.
+pub(crate) fn wait_for_programs() {
+    const MEMBARRIER_CMD_GLOBAL: libc::c_long = 1;
+    // SAFETY: a call without pointers. It is RCU's `synchronize` (kernel/sched/membarrier.c), and programs
+    // run as RCU readers.
+    let result = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if result != 0 {
+        // Not with `nohz_full`, or a filter of system calls forbids it.
+        std::thread::sleep(PROGRAM_TIME);
     }
 }
 
@@ -39,19 +56,13 @@ pub(crate) struct LinkInfo {
     rest: [u32; 3],
 }
 
-/// `bpf_link_info` of a pinned link.
-pub(crate) fn pinned_link_info(path: &Path) -> io::Result<LinkInfo> {
+/// Opens a pinned object.
+fn open(path: &Path) -> io::Result<OwnedFd> {
     #[repr(C)]
     struct Get {
         path: u64,
         fd: u32,
         flags: u32,
-    }
-    #[repr(C)]
-    struct Info {
-        fd: u32,
-        length: u32,
-        info: u64,
     }
     let path = std::ffi::CString::new(path.as_os_str().as_encoded_bytes())?;
     let fd = bpf(
@@ -63,7 +74,26 @@ pub(crate) fn pinned_link_info(path: &Path) -> io::Result<LinkInfo> {
         },
     )?;
     // SAFETY: the kernel has just made this descriptor, and nobody else has it.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Detaches a pinned link from its interface, whoever else holds it (Linux 5.9). Packets meet the program no
+/// more when this returns; the kernel takes its time about a link whose pin is merely removed.
+pub(crate) fn detach_pinned_link(path: &Path) -> io::Result<()> {
+    let link = open(path)?;
+    bpf(BPF_LINK_DETACH, &mut (link.as_raw_fd() as u32))?;
+    Ok(())
+}
+
+/// `bpf_link_info` of a pinned link.
+pub(crate) fn pinned_link_info(path: &Path) -> io::Result<LinkInfo> {
+    #[repr(C)]
+    struct Info {
+        fd: u32,
+        length: u32,
+        info: u64,
+    }
+    let fd = open(path)?;
     let mut info = LinkInfo::default();
     let mut attributes = Info {
         fd: fd.as_raw_fd() as u32,

@@ -4,7 +4,7 @@
 //! it is changed in, so an adopting agent goes on exactly where the last one stopped.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
 };
 
@@ -45,6 +45,8 @@ pub(crate) struct ServiceState {
     pub vip: VipAddress,
     pub forward: Forward,
     pub track_all: bool,
+    /// TCP packets that no real takes are answered with a reset.
+    pub reset_empty: bool,
     /// A new service of UDP tracks every flow until then: its reals are added one by one, and no datagram
     /// tells a new flow from one that was running before.
     pub track_until: Option<u32>,
@@ -106,12 +108,16 @@ pub(crate) struct Engine<H> {
     /// VIPs with port 0, IPv4 and IPv6.
     pub any_port: [u32; 2],
     pub dying: Vec<Dying>,
+    /// Reals that have the flag [`lb_common::tables::real::SHED`].
+    pub shedding: Vec<u16>,
     /// First slots of rings that nothing points to any more, and since when.
     pub resting_rings: Vec<(u32, u32)>,
     /// Indices of removed services, and since when.
     pub resting_services: Vec<(u32, u32)>,
     /// How many reals have each address.
     pub wanted_addresses: HashMap<IpAddr, u32>,
+    /// Addresses of VIPs whose way is looked at for probes.
+    pub probed: HashSet<IpAddr>,
     pub sweeper: Sweeper,
     pub warnings: Vec<String>,
 }
@@ -140,9 +146,11 @@ impl<H: Home> Engine<H> {
             addresses: HashMap::new(),
             any_port: [0; 2],
             dying: Vec::new(),
+            shedding: Vec::new(),
             resting_rings: Vec::new(),
             resting_services: Vec::new(),
             wanted_addresses: HashMap::new(),
+            probed: HashSet::new(),
             sweeper: Sweeper::default(),
             warnings: Vec::new(),
         };
@@ -234,7 +242,7 @@ impl<H: Home> Engine<H> {
     pub fn refresh_next_hops(&mut self) -> Result<(), DataplaneError> {
         let now = self.home.now();
         let mut changes = Vec::new();
-        let mut fresh = std::collections::HashSet::new();
+        let mut fresh = HashSet::new();
         for (vip, state) in &self.services {
             for (position, real) in state.reals.iter().enumerate() {
                 let hop = usable(self.resolver.resolve(real.address), state.forward)

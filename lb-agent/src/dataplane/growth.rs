@@ -13,16 +13,21 @@ use lb_common::tables::meta::Meta;
 use super::{
     DataplaneError,
     error::system,
+    home::VipKey,
     kernel_home::KernelHome,
     layout::Layout,
     loader::{self, Terms},
     mapped::{Mapped, Record},
     pins::remove_all,
     tables::KernelTables,
+    vips::room_for,
 };
 
 /// See [`super::home::Home::grow`].
 pub(crate) fn grow(home: &mut KernelHome, layout: Layout) -> Result<(), DataplaneError> {
+    let meta: Meta = home.tables.meta.read(0);
+    let vips = home.tables.vips();
+    let layout = room_for(layout, &home.tables.layout, meta.flow_secret, &vips)?;
     let generation = home
         .attachments
         .pins
@@ -32,7 +37,7 @@ pub(crate) fn grow(home: &mut KernelHome, layout: Layout) -> Result<(), Dataplan
         .unwrap_or(0)
         + 1;
     let folder = home.attachments.pins.maps(generation);
-    match build(home, &layout, generation, &folder) {
+    match build(home, &layout, generation, &folder, &meta, &vips) {
         Ok(()) => Ok(()),
         Err(error) => {
             // The old tables are untouched and in use; the rest is thrown away.
@@ -47,6 +52,8 @@ fn build(
     layout: &Layout,
     generation: u32,
     folder: &Path,
+    meta: &Meta,
+    vips: &[(VipKey, u32)],
 ) -> Result<(), DataplaneError> {
     std::fs::create_dir(folder)
         .map_err(system(format!("making the folder {}", folder.display())))?;
@@ -68,11 +75,10 @@ fn build(
         .pin(&log)
         .map_err(system(format!("pinning the log {}", log.display())))?;
 
-    let meta: Meta = home.tables.meta.read(0);
     let simulator = loader::load(&Terms {
         maps: folder,
         layout,
-        meta: &meta,
+        meta,
         interface: None,
         log_level: 0,
     })?;
@@ -81,24 +87,16 @@ fn build(
     copy(&old.services, &mut tables.services);
     copy(&old.rings, &mut tables.rings);
     copy(&old.reals, &mut tables.reals);
+    copy(&old.budgets, &mut tables.budgets);
     copy(&old.next_hops, &mut tables.next_hops);
-    if layout.services != old.layout.services {
-        for pair in &old.vips4 {
-            let (key, service) = pair.map_err(system("copying the table VIPS4"))?;
-            tables
-                .vips4
-                .insert(key, service, 0)
-                .map_err(system("copying the table VIPS4"))?;
-        }
-        for pair in &old.vips6 {
-            let (key, service) = pair.map_err(system("copying the table VIPS6"))?;
-            tables
-                .vips6
-                .insert(key, service, 0)
-                .map_err(system("copying the table VIPS6"))?;
+    if layout.vip_buckets != old.layout.vip_buckets {
+        for (key, service) in vips {
+            tables.insert_vip(key, *service).map_err(|_| {
+                system("copying the VIP tables")("a place that was there is gone; an agent's fault")
+            })?;
         }
     }
-    let programs = home.attachments.reload(folder, layout, &meta)?;
+    let programs = home.attachments.reload(folder, layout, meta)?;
     // As late as can be: what is counted from here to the switch is kept by this agent only.
     let old = &home.tables;
     let reals = (layout.reals != old.layout.reals)
@@ -119,8 +117,7 @@ fn build(
             )
         })
         .transpose()?;
-    home.attachments.switch(programs)?;
-    home.attachments.simulator = simulator;
+    home.attachments.switch(programs, simulator)?;
     home.attachments.generation = generation;
 
     // Nobody writes to the old counters any more.
@@ -131,7 +128,13 @@ fn build(
     if let Some(copied) = services {
         carry(&old.service_counters, &copied, &mut home.carried_services)?;
     }
-    home.tables.meta.write(0, Meta { generation, ..meta });
+    home.tables.meta.write(
+        0,
+        Meta {
+            generation,
+            ..*meta
+        },
+    );
     home.attachments.pins.remove_maps_but(Some(generation))
 }
 

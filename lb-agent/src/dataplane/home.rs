@@ -82,6 +82,10 @@ pub trait Home: Send {
     fn set_real_flags(&mut self, index: u32, flags: u32);
     /// Moves a real to another next hop, in place.
     fn set_real_next_hop(&mut self, index: u32, next_hop: u32);
+    /// How many flows of a real are still to be ended; below zero is none.
+    fn budget(&self, index: u32) -> i64;
+    /// Sets how many flows of a real are to be ended, in place.
+    fn set_budget(&mut self, index: u32, flows: i64);
     /// A next hop.
     fn next_hop(&self, index: u32) -> NextHop;
     /// Writes a next hop that no packet sees.

@@ -1,6 +1,6 @@
 //! The data plane in the kernel.
 
-use std::path::Path;
+use std::{net::IpAddr, path::Path};
 
 use aya_log::EbpfLogger;
 use lb_common::{
@@ -20,9 +20,9 @@ use super::{
     layout::{Layout, flow_buckets},
     loader::{self, Terms},
     options::Options,
-    pins::{Pins, remove_file},
+    pins::Pins,
     simulate,
-    tables::{KernelTables, check_meta},
+    tables::{KernelTables, adopted_meta},
 };
 
 /// The kernel's tables and programs, and the rules that fill them.
@@ -50,9 +50,8 @@ impl KernelDataplane {
         let adopted = found.is_some();
         let (generation, layout, meta) = match &found {
             Some(found) => {
+                let meta = adopted_meta(&found.folder)?;
                 let tables = KernelTables::open(&found.folder)?;
-                let meta = tables.meta.read(0);
-                check_meta(&found.folder, &meta)?;
                 check_terms(options, &found.folder, &meta, &tables.layout, &mut warnings)?;
                 (found.generation, tables.layout, meta)
             }
@@ -139,7 +138,7 @@ impl KernelDataplane {
     fn leave_others(&mut self, options: &Options, pins: &Pins) -> Result<(), DataplaneError> {
         for name in pins.linked()? {
             if !options.interfaces.contains(&name) {
-                remove_file(&pins.link(&name))?;
+                pins.remove_link(&name)?;
                 let warning = format!(
                     "{name} was served by an earlier agent and is not asked for: it was detached"
                 );
@@ -249,6 +248,24 @@ impl Dataplane for KernelDataplane {
         self.engine.set_service(wanted)
     }
 
+    fn shed(&mut self, vip: &VipAddress, real: IpAddr, flows: u32) -> Result<u32, DataplaneError> {
+        self.engine.shed(vip, real, flows)
+    }
+
+    fn probe_mark(&self, vip: &VipAddress, real: IpAddr) -> Option<u32> {
+        let works = self.engine.home.attachments.probes.warning.is_empty();
+        works.then(|| self.engine.probe_mark(vip, real)).flatten()
+    }
+
+    fn probe_trouble(&mut self, vip: &VipAddress) -> Option<String> {
+        let attachments = &self.engine.home.attachments;
+        if !attachments.probes.warning.is_empty() {
+            return Some(attachments.probes.warning.clone());
+        }
+        let interfaces: Vec<u32> = attachments.interfaces.iter().map(|at| at.index).collect();
+        self.engine.probe_trouble(vip, &interfaces)
+    }
+
     fn remove_service(&mut self, vip: &VipAddress) -> Result<(), DataplaneError> {
         self.engine.remove_service(vip)
     }
@@ -308,6 +325,7 @@ impl Dataplane for KernelDataplane {
         let warnings = interfaces
             .iter()
             .map(|at| at.warning.clone())
+            .chain([self.engine.home.attachments.probes.warning.clone()])
             .filter(|warning| !warning.is_empty());
         status.warnings.extend(warnings);
         status.generation = self.engine.home.meta().generation;

@@ -18,7 +18,7 @@ use lb_common::{
         flow::{Bucket, Flow},
         meta::Meta,
         next_hop::NextHop,
-        real::Real,
+        real::{Budget, Real},
         ring::Slot,
         service::Service,
     },
@@ -31,7 +31,6 @@ use super::{
     home::{Home, VipKey},
     layout::Layout,
     loader,
-    raw_keys::{from4, from6, key4, key6},
     tables::KernelTables,
 };
 
@@ -42,16 +41,6 @@ pub(crate) struct KernelHome {
     /// What was counted in old tables between their copy and the moment they were left, by real index.
     pub carried: HashMap<u32, [u64; 4]>,
     pub carried_services: HashMap<u32, [u64; 2]>,
-}
-
-fn not_found(error: &aya::maps::MapError) -> bool {
-    match error {
-        aya::maps::MapError::KeyNotFound | aya::maps::MapError::ElementNotFound => true,
-        aya::maps::MapError::SyscallError(error) => {
-            error.io_error.raw_os_error() == Some(libc::ENOENT)
-        }
-        _ => false,
-    }
 }
 
 fn sums<const N: usize>(values: &PerCpuValues<[u64; N]>) -> [u64; N] {
@@ -94,38 +83,19 @@ impl Home for KernelHome {
     }
 
     fn insert_vip(&mut self, key: VipKey, service: u32) -> Result<(), DataplaneError> {
-        match key {
-            VipKey::V4(key) => self.tables.vips4.insert(key4(&key), service, 0),
-            VipKey::V6(key) => self.tables.vips6.insert(key6(&key), service, 0),
+        while self.tables.insert_vip(&key, service).is_err() {
+            self.grow(self.tables.layout.with_more_vips()?)?;
         }
-        .map_err(system("adding a VIP's key"))
+        Ok(())
     }
 
     fn remove_vip(&mut self, key: VipKey) -> Result<(), DataplaneError> {
-        let result = match key {
-            VipKey::V4(key) => self.tables.vips4.remove(&key4(&key)),
-            VipKey::V6(key) => self.tables.vips6.remove(&key6(&key)),
-        };
-        match result {
-            Err(error) if !not_found(&error) => Err(system("removing a VIP's key")(error)),
-            _ => Ok(()),
-        }
+        self.tables.remove_vip(&key);
+        Ok(())
     }
 
     fn vips(&self) -> Result<Vec<(VipKey, u32)>, DataplaneError> {
-        let v4 = self
-            .tables
-            .vips4
-            .iter()
-            .map(|pair| pair.map(|(key, service)| (VipKey::V4(from4(key)), service)));
-        let v6 = self
-            .tables
-            .vips6
-            .iter()
-            .map(|pair| pair.map(|(key, service)| (VipKey::V6(from6(key)), service)));
-        v4.chain(v6)
-            .collect::<Result<_, _>>()
-            .map_err(system("reading the VIP tables"))
+        Ok(self.tables.vips())
     }
 
     fn set_config_flags(&mut self, flags: u32) {
@@ -196,6 +166,20 @@ impl Home for KernelHome {
             .reals
             .word32(index as usize, offset_of!(Real, next_hop))
             .store(next_hop, Ordering::SeqCst);
+    }
+
+    fn budget(&self, index: u32) -> i64 {
+        self.tables
+            .budgets
+            .word64(index as usize, offset_of!(Budget, flows))
+            .load(Ordering::Relaxed) as i64
+    }
+
+    fn set_budget(&mut self, index: u32, flows: i64) {
+        self.tables
+            .budgets
+            .word64(index as usize, offset_of!(Budget, flows))
+            .store(flows as u64, Ordering::SeqCst);
     }
 
     fn next_hop(&self, index: u32) -> NextHop {
@@ -336,6 +320,9 @@ impl Home for KernelHome {
                     lb_common::tables::names::RINGS => u64::from(self.tables.layout.ring_slots),
                     lb_common::tables::names::FLOWS => {
                         u64::from(entries) * lb_common::limits::FLOWS_PER_BUCKET as u64
+                    }
+                    lb_common::tables::names::VIPS4 | lb_common::tables::names::VIPS6 => {
+                        u64::from(entries) * lb_common::limits::VIPS_PER_BUCKET as u64
                     }
                     _ => u64::from(entries),
                 };

@@ -31,13 +31,11 @@ fn key(address: IpAddr, port: u16, protocol: u8) -> VipKey {
             address: a.octets(),
             port,
             protocol,
-            pad: 0,
         }),
         IpAddr::V6(a) => VipKey::V6(Vip6Key {
             address: a.octets(),
             port,
             protocol,
-            pad: 0,
         }),
     }
 }

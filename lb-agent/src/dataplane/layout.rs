@@ -5,7 +5,9 @@
 
 use lb_common::limits::{
     FLOWS_PER_BUCKET, MAX_NEXT_HOPS, MAX_REALS, MAX_SERVICES, MAX_TOTAL_RING_SLOTS,
+    MAX_VIP_BUCKETS, VIPS_PER_BUCKET,
 };
+use lb_common::vip_table::VipHash;
 
 use super::DataplaneError;
 
@@ -32,27 +34,45 @@ pub struct Layout {
     pub next_hops: u32,
     /// Slots of all rings.
     pub ring_slots: u32,
+    /// Buckets of each VIP table, a power of two.
+    pub vip_buckets: u32,
     /// Buckets of the flow table, a power of two.
     pub flow_buckets: u32,
 }
+
+/// Services that the tables have room for at first.
+const FIRST_SERVICES: u32 = 256;
 
 impl Layout {
     /// What an idle balancer has, with room for `flow_entries` flows.
     #[must_use]
     pub fn initial(flow_entries: u32) -> Layout {
         Layout {
-            services: 256,
+            services: FIRST_SERVICES,
             reals: 1_024,
             next_hops: 256,
             ring_slots: 1 << 17,
+            vip_buckets: vip_buckets(FIRST_SERVICES),
             flow_buckets: flow_buckets(flow_entries),
         }
     }
 
-    /// Keys of one family's VIP table: each service has one, and its address one for echo requests.
-    #[must_use]
-    pub fn vips(&self) -> u32 {
-        self.services * 2
+    /// The layout with larger VIP tables: a VIP has found no place in these.
+    ///
+    /// # Errors
+    /// [`DataplaneError::Full`].
+    pub fn with_more_vips(&self) -> Result<Layout, DataplaneError> {
+        if self.vip_buckets >= MAX_VIP_BUCKETS {
+            return Err(DataplaneError::Full {
+                table: "VIPS",
+                capacity: u64::from(MAX_VIP_BUCKETS) * VIPS_PER_BUCKET as u64,
+                advice: "use another address or port; these collide with others",
+            });
+        }
+        Ok(Layout {
+            vip_buckets: self.vip_buckets * 2,
+            ..*self
+        })
     }
 
     /// The layout that has room for `services`, `reals`, `next_hops` and `ring_slots` (each a number of
@@ -93,12 +113,14 @@ impl Layout {
                 "put reals behind routers instead of on connected networks",
             )?,
             ring_slots: self.grown_rings(ring_slots)?,
+            vip_buckets: self.vip_buckets,
             flow_buckets: self.flow_buckets,
         };
         if layout == *self {
             return Ok(None);
         }
         layout.services = ahead(layout.services, services, MAX_SERVICES);
+        layout.vip_buckets = layout.vip_buckets.max(vip_buckets(layout.services));
         layout.reals = ahead(layout.reals, reals, MAX_REALS);
         layout.next_hops = ahead(layout.next_hops, next_hops, MAX_NEXT_HOPS);
         layout.ring_slots = ahead(layout.ring_slots, ring_slots, RING_DOUBLING_LIMIT);
@@ -127,6 +149,18 @@ impl Layout {
         Ok(slots)
     }
 }
+
+/// Buckets of the VIP tables for this many services: one per key (each service has one, and its address one
+/// for echo requests), so hardly one in 200 keys has to go to its second bucket even if all are of one
+/// family.
+#[must_use]
+fn vip_buckets(services: u32) -> u32 {
+    (services * 2)
+        .next_power_of_two()
+        .clamp(VipHash::LEAST, MAX_VIP_BUCKETS)
+}
+
+const _: () = assert!(2 * MAX_SERVICES <= MAX_VIP_BUCKETS / 4, "room to grow");
 
 /// Buckets for this many flows: a flow has two buckets of four entries to go to, and hardly one flow has
 /// to give way below 80 % of the room.
@@ -236,6 +270,21 @@ mod tests {
             }
         }
         assert!(steps <= 6, "{steps} steps to {layout:?}");
+    }
+
+    #[test]
+    fn vip_tables_grow_with_services_and_by_themselves() {
+        let layout = Layout::initial(DEFAULT_FLOW_ENTRIES);
+        assert_eq!(layout.vip_buckets, 512);
+        let mut grown = layout.grown(257, 1, 1, 1).unwrap().unwrap();
+        assert_eq!(grown.vip_buckets, 1_024);
+        while let Ok(more) = grown.with_more_vips() {
+            assert_eq!(more.vip_buckets, 2 * grown.vip_buckets);
+            grown = more;
+        }
+        assert_eq!(grown.vip_buckets, MAX_VIP_BUCKETS);
+        let more = grown.grown(513, 1, 1, 1).unwrap().unwrap();
+        assert_eq!(more.vip_buckets, MAX_VIP_BUCKETS, "they do not shrink");
     }
 
     #[test]

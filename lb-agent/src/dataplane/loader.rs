@@ -9,6 +9,7 @@ use aya::{
 use lb_common::{
     limits::{MAX_INTERFACES, REASON_SLOTS, SLOTS_PER_CHUNK},
     tables::{constants, meta::Meta, names},
+    vip_table::{Digest, VipHash},
 };
 
 use super::{DataplaneError, error::system, layout::Layout};
@@ -22,15 +23,16 @@ pub(crate) const LOG: &str = "AYA_LOGS";
 const LOG_LEVEL: &str = "AYA_LOG_LEVEL";
 
 /// Every table and its entries in a layout. A ring's slots stand in chunks.
-pub(crate) fn tables(layout: &Layout) -> [(&'static str, u32); 14] {
+pub(crate) fn tables(layout: &Layout) -> [(&'static str, u32); 15] {
     [
-        (names::VIPS4, layout.vips()),
-        (names::VIPS6, layout.vips()),
+        (names::VIPS4, layout.vip_buckets),
+        (names::VIPS6, layout.vip_buckets),
         (names::CONFIG, 1),
         (names::META, 1),
         (names::SERVICES, layout.services),
         (names::RINGS, layout.ring_slots / SLOTS_PER_CHUNK),
         (names::REALS, layout.reals),
+        (names::BUDGETS, layout.reals),
         (names::NEXT_HOPS, layout.next_hops),
         (names::FLOWS, layout.flow_buckets),
         (names::REAL_COUNTERS, layout.reals),
@@ -62,6 +64,8 @@ pub(crate) fn load(terms: &Terms<'_>) -> Result<Ebpf, DataplaneError> {
     let (slot, index) = terms.interface.unwrap_or((0, 0));
     let simulate = u32::from(terms.interface.is_none());
     let mask = terms.layout.flow_buckets - 1;
+    let vip_hash = VipHash::new(terms.meta.flow_secret, terms.layout.vip_buckets);
+    let digest = Digest::new(terms.meta.flow_secret);
     let log_level = if simulate == 1 { 0 } else { terms.log_level };
     let mut loader = EbpfLoader::new();
     for (name, entries) in &sizes {
@@ -77,6 +81,10 @@ pub(crate) fn load(terms: &Terms<'_>) -> Result<Ebpf, DataplaneError> {
         .override_global(constants::FLOW_SECRET_0, &terms.meta.flow_secret[0], true)
         .override_global(constants::FLOW_SECRET_1, &terms.meta.flow_secret[1], true)
         .override_global(constants::FLOW_MASK, &mask, true)
+        .override_global(constants::VIP_FACTOR, &vip_hash.factor, true)
+        .override_global(constants::VIP_SHIFT, &vip_hash.shift, true)
+        .override_global(constants::DIGEST_FACTOR_0, &digest.factors[0], true)
+        .override_global(constants::DIGEST_FACTOR_1, &digest.factors[1], true)
         .override_global(constants::SIMULATE, &simulate, true)
         .override_global(LOG_LEVEL, &log_level, false);
     let mut ebpf = loader.load(objects::BALANCER).map_err(|error| {
@@ -85,7 +93,8 @@ pub(crate) fn load(terms: &Terms<'_>) -> Result<Ebpf, DataplaneError> {
             terms.maps.display()
         ))(error)
     })?;
-    load_patiently(program(&mut ebpf)?).map_err(system(
+    let program = program(&mut ebpf)?;
+    load_patiently(|| program.load()).map_err(system(
         "loading the balancer program (the kernel's verifier refused it or a capability is missing: run as root, \
          on Linux 5.15 or newer; if both hold, report this text)",
     ))?;
@@ -93,11 +102,13 @@ pub(crate) fn load(terms: &Terms<'_>) -> Result<Ebpf, DataplaneError> {
 }
 
 /// The verifier gives up with EAGAIN when a signal is pending; asking again is all there is to do.
-fn load_patiently(program: &mut Xdp) -> Result<(), ProgramError> {
+pub(crate) fn load_patiently(
+    mut load: impl FnMut() -> Result<(), ProgramError>,
+) -> Result<(), ProgramError> {
     const ATTEMPTS: u32 = 5;
     let mut attempt = 1;
     loop {
-        match program.load() {
+        match load() {
             Err(ProgramError::LoadError { io_error, .. })
                 if io_error.raw_os_error() == Some(libc::EAGAIN) && attempt < ATTEMPTS =>
             {

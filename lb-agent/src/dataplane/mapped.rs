@@ -23,7 +23,7 @@ pub unsafe trait Record: Copy + Send + 'static {}
 macro_rules! records {
     ($($name:path),* $(,)?) => {
         $(
-            const _: () = assert!(size_of::<$name>() % 8 == 0 && align_of::<$name>() <= 64);
+            const _: () = assert!(size_of::<$name>() % 8 == 0 && align_of::<$name>() <= 4_096);
             // SAFETY: a table record of lb-common: `repr(C)`, integers only; size asserted above.
             unsafe impl Record for $name {}
         )*
@@ -35,8 +35,38 @@ records!(
     lb_common::tables::service::Service,
     lb_common::tables::ring::Chunk,
     lb_common::tables::real::Real,
+    lb_common::tables::real::Budget,
     lb_common::tables::next_hop::NextHop,
     lb_common::tables::flow::Bucket,
+    lb_common::tables::vip::Vip4Bucket,
+    lb_common::tables::vip::Vip6Bucket,
+);
+
+/// A record seen as words that others change at the same time.
+///
+/// # Safety
+/// Of [`Shared::Record`]'s size and alignment, and made of nothing but atomics.
+pub unsafe trait Shared {
+    /// The same bytes, as a record.
+    type Record: Record;
+}
+
+macro_rules! shared {
+    ($($name:path => $record:path),* $(,)?) => {
+        $(
+            const _: () = assert!(
+                size_of::<$name>() == size_of::<$record>() && align_of::<$name>() == align_of::<$record>()
+            );
+            // SAFETY: words of lb-common, which are atomics; size and alignment asserted above.
+            unsafe impl Shared for $name {
+                type Record = $record;
+            }
+        )*
+    };
+}
+shared!(
+    lb_common::vip_table::SharedVip4Bucket => lb_common::tables::vip::Vip4Bucket,
+    lb_common::vip_table::SharedVip6Bucket => lb_common::tables::vip::Vip6Bucket,
 );
 
 /// A mapped array of `T`. The mapping keeps the map alive.
@@ -77,6 +107,15 @@ impl<T: Record> Mapped<T> {
         );
         // SAFETY: the mapping has `records` records of this size and the index was checked.
         unsafe { self.memory.as_mut_ptr().cast::<T>().add(index) }
+    }
+
+    /// The records as words that the kernel reads, and others may write, at the same time.
+    #[must_use]
+    pub fn shared<S: Shared<Record = T>>(&self) -> &[S] {
+        // SAFETY: the mapping has this many records of this size and alignment, and lives as long as the
+        // borrow; atomics may be shared with whoever else has the memory (`Shared`). This process writes
+        // tables that it shares by nothing but these words.
+        unsafe { std::slice::from_raw_parts(self.memory.as_ptr().cast(), self.records) }
     }
 
     /// Copies a record out. Words the kernel writes may be of different moments.

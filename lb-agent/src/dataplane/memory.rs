@@ -1,5 +1,7 @@
 //! The data plane in memory: the same rules, the same decision, no kernel. For tests and for trying things.
 
+use std::net::IpAddr;
+
 use lb_common::{
     limits::{MAX_NEXT_HOPS, MAX_REALS, MAX_SERVICES, SLOTS_PER_CHUNK},
     memory::{Constants, MemFrame, MemTables, Outcome, run, simulate},
@@ -15,23 +17,28 @@ use lb_common::{
         service::Service,
     },
     vip::VipAddress,
+    vip_table::edit,
 };
 
 use super::{
     Dataplane, DataplaneError, InterfaceStatus, RealFlows, Simulation, Stats, Status, TableUse,
     WantedService,
     engine::Engine,
+    error::system,
     home::{Home, VipKey},
     hops::Resolver,
     layout::Layout,
     options::Options,
     simulate::{LONGEST, SHORTEST},
+    vips::room_for,
 };
 
 /// Its one interface.
 const INTERFACE: &str = "memory";
 /// Index of that interface.
 pub const INTERFACE_INDEX: u32 = 1;
+/// Nobody aims at its tables.
+pub(super) const FLOW_SECRET: [u64; 2] = [0x5EED, 0xF10E];
 
 /// Tables in memory. Those of services and reals have their full size from the start; rings grow.
 struct MemoryHome {
@@ -49,18 +56,38 @@ const _: fn() = || {
     is_send::<MemoryHome>();
 };
 
+impl MemoryHome {
+    fn place_vip(&mut self, key: &VipKey, service: u32) -> Result<(), edit::NoPlace> {
+        match key {
+            VipKey::V4(key) => self.tables.insert_vip4(key, service),
+            VipKey::V6(key) => self.tables.insert_vip6(key, service),
+        }
+    }
+}
+
 impl Home for MemoryHome {
     fn layout(&self) -> Layout {
         self.layout
     }
 
     fn grow(&mut self, layout: Layout) -> Result<(), DataplaneError> {
+        let vips = self.vips()?;
+        let layout = room_for(layout, &self.layout, self.meta.flow_secret, &vips)?;
         let empty = Chunk {
             slots: [0; SLOTS_PER_CHUNK as usize],
         };
         self.tables
             .rings
             .resize((layout.ring_slots / SLOTS_PER_CHUNK) as usize, empty);
+        if layout.vip_buckets != self.layout.vip_buckets {
+            self.tables.clear_vips(layout.vip_buckets);
+            for (key, service) in &vips {
+                // `room_for` has tried it.
+                self.place_vip(key, *service).map_err(|_| {
+                    system("growing the VIP tables")("a VIP has no place; an agent's fault")
+                })?;
+            }
+        }
         self.layout = layout;
         self.meta.generation += 1;
         Ok(())
@@ -75,32 +102,23 @@ impl Home for MemoryHome {
     }
 
     fn insert_vip(&mut self, key: VipKey, service: u32) -> Result<(), DataplaneError> {
-        match key {
-            VipKey::V4(key) => self.tables.vips4.insert(key, service),
-            VipKey::V6(key) => self.tables.vips6.insert(key, service),
-        };
+        while self.place_vip(&key, service).is_err() {
+            self.grow(self.layout.with_more_vips()?)?;
+        }
         Ok(())
     }
 
     fn remove_vip(&mut self, key: VipKey) -> Result<(), DataplaneError> {
         match key {
-            VipKey::V4(key) => self.tables.vips4.remove(&key),
-            VipKey::V6(key) => self.tables.vips6.remove(&key),
-        };
+            VipKey::V4(key) => self.tables.remove_vip4(&key),
+            VipKey::V6(key) => self.tables.remove_vip6(&key),
+        }
         Ok(())
     }
 
     fn vips(&self) -> Result<Vec<(VipKey, u32)>, DataplaneError> {
-        let v4 = self
-            .tables
-            .vips4
-            .iter()
-            .map(|(&key, &service)| (VipKey::V4(key), service));
-        let v6 = self
-            .tables
-            .vips6
-            .iter()
-            .map(|(&key, &service)| (VipKey::V6(key), service));
+        let v4 = edit::vips4(&self.tables.vips4).map(|(key, service)| (VipKey::V4(key), service));
+        let v6 = edit::vips6(&self.tables.vips6).map(|(key, service)| (VipKey::V6(key), service));
         Ok(v4.chain(v6).collect())
     }
 
@@ -148,6 +166,14 @@ impl Home for MemoryHome {
 
     fn set_real_next_hop(&mut self, index: u32, next_hop: u32) {
         self.tables.reals[index as usize].next_hop = next_hop;
+    }
+
+    fn budget(&self, index: u32) -> i64 {
+        self.tables.budgets[index as usize].load() as i64
+    }
+
+    fn set_budget(&mut self, index: u32, flows: i64) {
+        self.tables.budgets[index as usize].store(flows as u64);
     }
 
     fn next_hop(&self, index: u32) -> NextHop {
@@ -282,18 +308,18 @@ impl MemoryDataplane {
             layout.next_hops as usize,
             layout.flow_buckets as usize,
         );
-        let flow_secret = [0x5EED, 0xF10E];
         tables.constants = Constants {
             interface_index: INTERFACE_INDEX,
             ring_seed: options.ring_seed,
-            flow_secret,
+            flow_secret: FLOW_SECRET,
         };
+        tables.clear_vips(layout.vip_buckets);
         let meta = Meta {
             magic: MAGIC,
             layout: LAYOUT_VERSION,
             generation: 1,
             ring_seed: options.ring_seed,
-            flow_secret,
+            flow_secret: FLOW_SECRET,
             pad: [0; 2],
         };
         let home = MemoryHome {
@@ -315,6 +341,12 @@ impl MemoryDataplane {
         (outcome, frame.bytes().to_vec())
     }
 
+    /// The mark of a real's probes: no packet of this home has one, but it names the real's index.
+    #[cfg(test)]
+    pub(super) fn mark_of(&self, vip: &VipAddress, real: IpAddr) -> Option<u32> {
+        self.engine.probe_mark(vip, real)
+    }
+
     /// Lets time pass, in ticks of 2^[`lb_common::limits::TICK_SHIFT`] ns.
     pub fn pass_time(&mut self, ticks: u32) {
         let now = &mut self.engine.home.tables.now;
@@ -325,6 +357,18 @@ impl MemoryDataplane {
 impl Dataplane for MemoryDataplane {
     fn set_service(&mut self, wanted: &WantedService) -> Result<(), DataplaneError> {
         self.engine.set_service(wanted)
+    }
+
+    fn shed(&mut self, vip: &VipAddress, real: IpAddr, flows: u32) -> Result<u32, DataplaneError> {
+        self.engine.shed(vip, real, flows)
+    }
+
+    fn probe_mark(&self, _vip: &VipAddress, _real: IpAddr) -> Option<u32> {
+        None
+    }
+
+    fn probe_trouble(&mut self, _vip: &VipAddress) -> Option<String> {
+        Some("packets of this host do not pass the tables in memory".to_owned())
     }
 
     fn remove_service(&mut self, vip: &VipAddress) -> Result<(), DataplaneError> {

@@ -20,18 +20,22 @@ pub mod layout;
 mod loader;
 mod mapped;
 pub mod memory;
+#[cfg(test)]
+mod on_down_tests;
 pub mod options;
 mod pins;
-mod raw_keys;
+mod probes;
 mod report;
 mod services;
+mod shed;
 mod simulate;
 mod sweep;
 mod tables;
 mod take_over;
+mod vips;
 mod window;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 pub use kernel::{KernelDataplane, detach};
 pub use memory::MemoryDataplane;
@@ -61,6 +65,35 @@ pub enum Track {
     All,
 }
 
+/// What becomes of the running flows of a real that is dead.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDown {
+    /// They go to the ring's real at once, which knows nothing of them.
+    #[default]
+    Rehash,
+    /// The client's next TCP packet is answered with a reset, so that it connects anew at once. UDP knows no
+    /// reset: its flows go to the ring's real.
+    Reset,
+    /// They stay with the dead real, as those of a drained one: it may come back.
+    Keep,
+}
+
+/// What becomes of packets for a service that has no real for them.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum WhenEmpty {
+    /// They are dropped: clients try again until they give up.
+    #[default]
+    Drop,
+    /// TCP is answered with a reset: clients know at once. UDP is dropped.
+    Reset,
+}
+
 /// A service as it is wanted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WantedService {
@@ -74,8 +107,12 @@ pub struct WantedService {
     pub window: Duration,
     /// Its reals, in any order; those that no slot names (drained, weight 0) keep their flows.
     pub reals: Vec<IpAddr>,
+    /// Those of `reals` that are dead, and what becomes of their flows. The ring names none of them.
+    pub down: BTreeMap<IpAddr, OnDown>,
     /// For each slot the position in `reals`, or [`NO_REAL`]. Empty: no real takes flows.
     pub ring: Arc<[u16]>,
+    /// What becomes of packets that no real takes.
+    pub when_empty: WhenEmpty,
 }
 
 /// A slot without a real.
@@ -255,6 +292,16 @@ pub enum DataplaneError {
         /// The longest that can.
         limit: usize,
     },
+    /// Flows of this real cannot be reset.
+    #[error("flows of the real {real} of {vip} cannot be shed: {why}")]
+    CannotShed {
+        /// Its service.
+        vip: VipAddress,
+        /// Its address.
+        real: IpAddr,
+        /// Why, and what to do.
+        why: &'static str,
+    },
     /// A system call failed.
     #[error("{operation}: {source}")]
     System {
@@ -273,6 +320,26 @@ pub trait Dataplane: Send {
     /// # Errors
     /// [`DataplaneError::Full`], or [`DataplaneError::System`] from growing a table.
     fn set_service(&mut self, wanted: &WantedService) -> Result<(), DataplaneError>;
+
+    /// Resets up to `flows` running flows of a real soon, so that their clients connect anew and the ring
+    /// chooses again: each of its next TCP packets with data ends its flow, until so many are ended. Takes the
+    /// place of an order that is not yet carried out; 0 calls it off. CPUs that end flows at the same moment
+    /// may end more than `flows`, by less than the number of CPUs. Returns how many flows of the earlier order
+    /// were still to be reset.
+    ///
+    /// # Errors
+    /// [`DataplaneError::CannotShed`].
+    fn shed(&mut self, vip: &VipAddress, real: IpAddr, flows: u32) -> Result<u32, DataplaneError>;
+
+    /// The mark (`SO_MARK`) of a socket whose packets to the VIP reach this real, whatever the ring says, as
+    /// clients' packets do: encapsulated, or with its MAC address. `None`: there is no such real, or packets of
+    /// this host do not pass this data plane. Ask again after the service was changed. The answers come from the
+    /// VIP's address to the host's own.
+    fn probe_mark(&self, vip: &VipAddress, real: IpAddr) -> Option<u32>;
+
+    /// Why probes to a VIP do not leave this host by the data plane, and what to do; `None`: they do, as far as
+    /// routes and neighbours tell. Waits for a neighbour's answer for some milliseconds.
+    fn probe_trouble(&mut self, vip: &VipAddress) -> Option<String>;
 
     /// Removes a service and its reals; its packets pass to the host's stack from now on. Nothing happens
     /// if there is none.

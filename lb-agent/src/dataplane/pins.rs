@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{DataplaneError, error::system};
+use super::{DataplaneError, bpf, error::system};
 
 /// The folder.
 #[derive(Clone, Debug)]
@@ -97,10 +97,22 @@ impl Pins {
         Ok(())
     }
 
+    /// Detaches from an interface and removes the pin.
+    pub fn remove_link(&self, interface: &str) -> Result<(), DataplaneError> {
+        let path = self.link(interface);
+        match bpf::detach_pinned_link(&path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            // Without its pin it goes as well, a moment later.
+            Err(error) => tracing::debug!("detaching {}: {error}", path.display()),
+        }
+        remove_file(&path)
+    }
+
     /// Removes every pin, links first: packets go to the host's stack from then on.
     pub fn remove(&self) -> Result<(), DataplaneError> {
         for name in self.linked()? {
-            remove_file(&self.link(&name))?;
+            self.remove_link(&name)?;
         }
         for file in [PROGRAM, WAITING] {
             remove_file(&self.root.join(file))?;

@@ -254,7 +254,7 @@ mod tests {
 
     use super::*;
     use crate::dataplane::{
-        Dataplane as _, Forward, MemoryDataplane, Track, WantedService,
+        Dataplane as _, Forward, MemoryDataplane, Track, WantedService, WhenEmpty,
         hops::{ResolvedHop, Resolver},
         memory::INTERFACE_INDEX,
         options::Options,
@@ -303,7 +303,9 @@ mod tests {
             track: Track::All,
             window: Duration::from_secs(60),
             reals: vec!["10.1.0.2".parse().unwrap()],
+            down: std::collections::BTreeMap::new(),
             ring: vec![0; 256].into(),
+            when_empty: WhenEmpty::Drop,
         };
         plane.set_service(&wanted).unwrap();
         for port in [1_000, 1_001, 1_002] {

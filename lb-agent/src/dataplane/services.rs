@@ -7,15 +7,15 @@ use lb_common::{
     limits::{MAX_RING_SLOTS, STAMP_TICKS, ticks_from_millis},
     tables::{
         next_hop::NextHop,
-        real::DOWN,
-        service::{Service, TRACK_ALL, ring_place},
+        real::{DELETED, DOWN, RESET, SHED},
+        service::{RESET_EMPTY, Service, TRACK_ALL, ring_place},
         vip::ECHO_SERVICE,
     },
     vip::{Protocol, VipAddress},
 };
 
 use super::{
-    Counters, DataplaneError, NO_REAL, Track, WantedService,
+    Counters, DataplaneError, NO_REAL, OnDown, Track, WantedService, WhenEmpty,
     engine::{Dying, Engine, RealState, ServiceState, kind, usable},
     error::system,
     home::Home,
@@ -113,6 +113,7 @@ impl<H: Home> Engine<H> {
         let last = self.uncount_address(vip);
         self.home.set_config_flags(self.config_flags());
         if last {
+            self.forget_probed(vip.address);
             self.home.remove_vip(keys::echo_key(vip.address))?;
         }
         Ok(())
@@ -168,6 +169,7 @@ impl<H: Home> Engine<H> {
             vip: wanted.vip,
             forward: wanted.forward,
             track_all,
+            reset_empty: wanted.when_empty == WhenEmpty::Reset,
             track_until,
             complete_from: (track_all || track_until.is_some()).then_some(now),
             window,
@@ -182,8 +184,11 @@ impl<H: Home> Engine<H> {
         };
         let record = Service {
             ring: 0,
-            flags: flags(state.tracks()),
+            flags: flags(&state),
             window: state.window,
+            made: now,
+            // Never 0, which says that there is no such time.
+            track_until: track_until.map_or(0, |until| until.max(1)),
             ..Service::default()
         };
         self.home.write_service(index, record);
@@ -204,16 +209,19 @@ impl<H: Home> Engine<H> {
             .drain(..)
             .map(|real| (real.address, real))
             .collect();
-        if state.forward != wanted.forward {
-            state.forward = wanted.forward;
-            for real in reals.values() {
-                self.home
-                    .set_real_flags(u32::from(real.index), kind(real.address, wanted.forward));
+        state.forward = wanted.forward;
+        for real in reals.values() {
+            let index = u32::from(real.index);
+            let now = self.home.real(index).flags;
+            let flags = real_flags(wanted, real.address) | now & SHED;
+            if flags != now {
+                self.home.set_real_flags(index, flags);
             }
         }
         for (&address, &hop) in added.iter().zip(hops) {
             let index = self.real_indices.take();
             let mut record = self.real_record(address, wanted.forward, state.index);
+            record.flags = real_flags(wanted, address);
             if let Some(hop) = hop {
                 let (next_hop, fresh) = self.hops.take(&hop);
                 if fresh {
@@ -245,8 +253,9 @@ impl<H: Home> Engine<H> {
     /// Deletes a real: packets stop finding it at once, its index is free when nothing names it.
     fn bury(&mut self, real: &RealState, service: u32, since: u32) {
         let index = u32::from(real.index);
-        let flags = self.home.real(index).flags | DOWN;
+        let flags = self.home.real(index).flags & !SHED | DOWN | DELETED;
         self.home.set_real_flags(index, flags);
+        self.shedding.retain(|shedding| *shedding != real.index);
         self.dying.push(Dying {
             index: real.index,
             service,
@@ -266,20 +275,33 @@ impl<H: Home> Engine<H> {
     ) {
         let now = self.home.now();
         let track_all = wanted.track == Track::All;
-        if (state.track_all, state.window) != (track_all, window_ticks(wanted)) {
-            (state.track_all, state.window) = (track_all, window_ticks(wanted));
+        let terms = (
+            track_all,
+            window_ticks(wanted),
+            wanted.when_empty == WhenEmpty::Reset,
+        );
+        if (state.track_all, state.window, state.reset_empty) != terms {
+            (state.track_all, state.window, state.reset_empty) = terms;
             state.complete_from = match state.complete_from {
                 Some(from) if state.tracks() => Some(from),
                 _ => track_all.then(|| now.wrapping_add(state.window)),
             };
             self.home
-                .set_service_terms(state.index, flags(state.tracks()), state.window);
+                .set_service_terms(state.index, flags(state), state.window);
         }
         let removed: Vec<u16> = self
             .dying
             .iter()
             .filter(|dying| dying.service == state.index)
             .map(|dying| dying.index)
+            .chain(
+                wanted
+                    .reals
+                    .iter()
+                    .zip(positions)
+                    .filter(|(real, _)| fate(wanted, **real) == Some(OnDown::Rehash))
+                    .map(|(_, index)| *index),
+            )
             .collect();
         let change = Change {
             removed: &removed,
@@ -323,7 +345,7 @@ impl<H: Home> Engine<H> {
             }
         }
         state.unsettled = unsettled;
-        // A slot may have lost its window to a deleted real just now.
+        // A slot may have lost its window to a deleted or dead real just now.
         state.exceptions_since = now;
         state.next_end = in_window.then(|| {
             let end = now.wrapping_add(state.window);
@@ -364,8 +386,29 @@ pub(crate) fn reached(now: u32, end: u32) -> bool {
 }
 
 /// [`Service::flags`].
-pub(crate) fn flags(track_all: bool) -> u32 {
-    if track_all { TRACK_ALL } else { 0 }
+pub(crate) fn flags(state: &ServiceState) -> u32 {
+    let tracks = if state.tracks() { TRACK_ALL } else { 0 };
+    let reset = if state.reset_empty { RESET_EMPTY } else { 0 };
+    tracks | reset
+}
+
+/// What becomes of a real's flows; `None`: it is alive.
+fn fate(wanted: &WantedService, real: IpAddr) -> Option<OnDown> {
+    match wanted.down.get(&real)? {
+        OnDown::Reset if wanted.vip.protocol != Protocol::Tcp => Some(OnDown::Rehash),
+        fate => Some(*fate),
+    }
+}
+
+/// [`lb_common::tables::real::Real::flags`] without [`SHED`].
+fn real_flags(wanted: &WantedService, real: IpAddr) -> u32 {
+    kind(real, wanted.forward)
+        | match fate(wanted, real) {
+            // What is kept is as with a drained real: only the ring knows.
+            None | Some(OnDown::Keep) => 0,
+            Some(OnDown::Rehash) => DOWN,
+            Some(OnDown::Reset) => RESET,
+        }
 }
 
 /// A running flow's stamp is up to [`STAMP_TICKS`] older than its last packet.
@@ -399,6 +442,25 @@ fn check(wanted: &WantedService) -> Result<(), DataplaneError> {
             "the ring names real {slot} of {}",
             wanted.reals.len()
         ));
+    }
+    if let Some(stranger) = wanted
+        .down
+        .keys()
+        .find(|address| !wanted.reals.contains(address))
+    {
+        return fault(format!("{stranger} is down but none of its reals"));
+    }
+    let dead: Vec<bool> = wanted
+        .reals
+        .iter()
+        .map(|address| wanted.down.contains_key(address))
+        .collect();
+    if let Some(slot) = wanted
+        .ring
+        .iter()
+        .find(|&&real| real != NO_REAL && dead[usize::from(real)])
+    {
+        return fault(format!("the ring names real {slot}, which is down"));
     }
     Ok(())
 }

@@ -80,11 +80,12 @@ impl<H: Home> Engine<H> {
                 if !state.track_all {
                     state.complete_from = None;
                     self.home
-                        .set_service_terms(state.index, flags(false), state.window);
+                        .set_service_terms(state.index, flags(state), state.window);
                     state.exceptions_since = now;
                 }
             }
         }
+        self.end_shedding();
         if self.sweep_is_due(now)? {
             self.sweep(now)?;
         }

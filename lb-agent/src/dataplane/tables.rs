@@ -1,8 +1,8 @@
 //! The kernel's tables: opened from their pins, checked, mapped.
 
-use std::{collections::HashMap as StdHashMap, os::fd::AsFd as _, path::Path};
+use std::{collections::HashMap, os::fd::AsFd as _, path::Path};
 
-use aya::maps::{Array, HashMap, Map, MapData, MapInfo, MapType, PerCpuArray};
+use aya::maps::{Array, Map, MapData, MapInfo, MapType, PerCpuArray};
 use lb_common::{
     limits::SLOTS_PER_CHUNK,
     tables::{
@@ -11,10 +11,12 @@ use lb_common::{
         meta::{LAYOUT_VERSION, MAGIC, Meta},
         names,
         next_hop::NextHop,
-        real::Real,
+        real::{Budget, Real},
         ring::Chunk,
         service::Service,
+        vip::{Vip4Bucket, Vip6Bucket},
     },
+    vip_table::VipHash,
 };
 
 use super::{DataplaneError, bpf, error::system, layout::Layout, loader, mapped::Mapped};
@@ -30,16 +32,17 @@ const SERVICE_WORDS: usize = 2;
 pub(crate) struct KernelTables {
     pub layout: Layout,
     /// Every map by its name, to pin it again.
-    pub maps: StdHashMap<&'static str, MapData>,
+    pub maps: HashMap<&'static str, MapData>,
     pub meta: Mapped<Meta>,
     pub config: Mapped<Config>,
     pub services: Mapped<Service>,
     pub rings: Mapped<Chunk>,
     pub reals: Mapped<Real>,
+    pub budgets: Mapped<Budget>,
     pub next_hops: Mapped<NextHop>,
     pub flows: Mapped<Bucket>,
-    pub vips4: HashMap<MapData, [u8; 8], u32>,
-    pub vips6: HashMap<MapData, [u8; 20], u32>,
+    pub vips4: Mapped<Vip4Bucket>,
+    pub vips6: Mapped<Vip6Bucket>,
     pub real_counters: PerCpuArray<MapData, [u64; REAL_WORDS]>,
     pub service_counters: PerCpuArray<MapData, [u64; SERVICE_WORDS]>,
     pub reason_counters: PerCpuArray<MapData, u64>,
@@ -51,13 +54,14 @@ pub(crate) struct KernelTables {
 fn form(name: &str) -> (MapType, u32, u32, u32) {
     let mapped = |size| (MapType::Array, 4, size, MMAPABLE);
     match name {
-        names::VIPS4 => (MapType::Hash, 8, 4, 0),
-        names::VIPS6 => (MapType::Hash, 20, 4, 0),
+        names::VIPS4 => mapped(size_of::<Vip4Bucket>() as u32),
+        names::VIPS6 => mapped(size_of::<Vip6Bucket>() as u32),
         names::REAL_COUNTERS => (MapType::PerCpuArray, 4, 8 * REAL_WORDS as u32, 0),
         names::SERVICE_COUNTERS => (MapType::PerCpuArray, 4, 8 * SERVICE_WORDS as u32, 0),
         names::REASON_COUNTERS => (MapType::PerCpuArray, 4, 8, 0),
         names::FLOW_COUNTERS => (MapType::PerCpuArray, 4, 32, 0),
         names::TRACE => (MapType::Array, 4, 16, 0),
+        names::BUDGETS => mapped(size_of::<Budget>() as u32),
         names::NEXT_HOPS => mapped(size_of::<NextHop>() as u32),
         // One record or one cache line each.
         _ => mapped(64),
@@ -85,14 +89,15 @@ impl KernelTables {
                 layout.ring_slots / SLOTS_PER_CHUNK,
             )?,
             reals: Mapped::new(names::REALS, pinned.get(names::REALS)?, layout.reals)?,
+            budgets: Mapped::new(names::BUDGETS, pinned.get(names::BUDGETS)?, layout.reals)?,
             next_hops: Mapped::new(
                 names::NEXT_HOPS,
                 pinned.get(names::NEXT_HOPS)?,
                 layout.next_hops,
             )?,
             flows: Mapped::new(names::FLOWS, pinned.get(names::FLOWS)?, layout.flow_buckets)?,
-            vips4: typed(names::VIPS4, pinned.again(names::VIPS4)?)?,
-            vips6: typed(names::VIPS6, pinned.again(names::VIPS6)?)?,
+            vips4: Mapped::new(names::VIPS4, pinned.get(names::VIPS4)?, layout.vip_buckets)?,
+            vips6: Mapped::new(names::VIPS6, pinned.get(names::VIPS6)?, layout.vip_buckets)?,
             real_counters: typed(names::REAL_COUNTERS, pinned.again(names::REAL_COUNTERS)?)?,
             service_counters: typed(
                 names::SERVICE_COUNTERS,
@@ -138,18 +143,19 @@ impl KernelTables {
 struct Pinned<'a> {
     folder: &'a Path,
     layout: Layout,
-    maps: StdHashMap<&'static str, MapData>,
+    maps: HashMap<&'static str, MapData>,
 }
 
 impl<'a> Pinned<'a> {
     fn read(folder: &'a Path) -> Result<Pinned<'a>, DataplaneError> {
-        let mut maps = StdHashMap::new();
-        let mut sizes = StdHashMap::new();
+        let mut maps = HashMap::new();
+        let mut sizes = HashMap::new();
         let any = Layout {
             services: 1,
             reals: 1,
             next_hops: 1,
             ring_slots: SLOTS_PER_CHUNK,
+            vip_buckets: VipHash::LEAST,
             flow_buckets: 1,
         };
         for (name, _) in loader::tables(&any) {
@@ -171,9 +177,12 @@ impl<'a> Pinned<'a> {
             reals: size(names::REALS),
             next_hops: size(names::NEXT_HOPS),
             ring_slots: size(names::RINGS).saturating_mul(SLOTS_PER_CHUNK),
+            vip_buckets: size(names::VIPS4),
             flow_buckets: size(names::FLOWS),
         };
         let sound = layout.flow_buckets.is_power_of_two()
+            && layout.vip_buckets.is_power_of_two()
+            && layout.vip_buckets >= VipHash::LEAST
             && loader::tables(&layout).iter().all(|(n, e)| size(n) >= *e);
         if !sound {
             return Err(unreadable(
@@ -224,8 +233,27 @@ fn check(name: &str, path: &Path, info: &MapInfo) -> Result<(), DataplaneError> 
     Ok(())
 }
 
-/// Checks that adopted tables are of this build's layout.
-pub(crate) fn check_meta(folder: &Path, meta: &Meta) -> Result<(), DataplaneError> {
+/// Reads what adopted tables say of themselves. Before they are opened: those of another layout may be of
+/// other forms too, and the layout says why.
+///
+/// # Errors
+/// [`DataplaneError::System`] if they are not of this build's layout.
+pub(crate) fn adopted_meta(folder: &Path) -> Result<Meta, DataplaneError> {
+    let path = folder.join(names::META);
+    let map = MapData::from_pin(&path).map_err(system(format!(
+        "opening the table {}; `lb-agent detach` removes what is left of it",
+        path.display()
+    )))?;
+    let info = map
+        .info()
+        .map_err(system(format!("looking at the table {}", path.display())))?;
+    check(names::META, &path, &info)?;
+    let meta = Mapped::<Meta>::new(names::META, &map, 1)?.read(0);
+    check_meta(folder, &meta)?;
+    Ok(meta)
+}
+
+fn check_meta(folder: &Path, meta: &Meta) -> Result<(), DataplaneError> {
     if meta.magic != MAGIC {
         return Err(unreadable(
             folder,

@@ -5,8 +5,8 @@ use std::{collections::HashMap, net::IpAddr};
 use lb_common::{
     limits::SLOTS_PER_CHUNK,
     tables::{
-        real::{DOWN, KIND_IP4, KIND_IP6, KIND_L2, KIND_MASK, Real},
-        service::TRACK_ALL,
+        real::{DELETED, KIND_IP4, KIND_IP6, KIND_L2, KIND_MASK, Real, SHED},
+        service::{RESET_EMPTY, TRACK_ALL},
         vip::ECHO_SERVICE,
     },
     vip::VipAddress,
@@ -16,7 +16,9 @@ use super::{
     Counters, DataplaneError, Forward,
     engine::{Dying, Engine, RealState, ServiceState},
     home::Home,
-    keys, window,
+    keys,
+    services::reached,
+    window,
 };
 
 impl<H: Home> Engine<H> {
@@ -82,14 +84,24 @@ impl<H: Home> Engine<H> {
             self.home.set_ring_place(index, 0);
             (first_slot, slots) = (0, 0);
         }
+        let tracks = record.flags & TRACK_ALL != 0;
+        // In its first window a service of UDP has tracked every flow since it was made, without an agent, too.
+        let track_until = (tracks && record.track_until != 0)
+            .then_some(record.track_until)
+            .filter(|&until| !reached(now, until));
+        // Later, since when is not known any more.
+        let complete_from = match track_until {
+            Some(_) => record.made,
+            None => now.wrapping_add(record.window),
+        };
         let mut state = ServiceState {
             index,
             vip,
             forward: Forward::Ipip,
-            track_all: record.flags & TRACK_ALL != 0,
-            // Since when all flows are tracked is not known any more.
-            track_until: None,
-            complete_from: (record.flags & TRACK_ALL != 0).then(|| now.wrapping_add(record.window)),
+            track_all: tracks,
+            reset_empty: record.flags & RESET_EMPTY != 0,
+            track_until,
+            complete_from: tracks.then_some(complete_from),
             window: record.window,
             reals: Vec::new(),
             first_slot,
@@ -130,7 +142,7 @@ impl<H: Home> Engine<H> {
             .get(&real.service)
             .and_then(|vip| self.services.get_mut(vip));
         match service {
-            Some(state) if real.flags & DOWN == 0 => {
+            Some(state) if real.flags & DELETED == 0 => {
                 let address = address_of(&real, &state.vip);
                 if real.flags & KIND_MASK == KIND_L2 {
                     state.forward = Forward::L2;
@@ -140,6 +152,9 @@ impl<H: Home> Engine<H> {
                     address,
                     hop,
                 });
+                if real.flags & SHED != 0 {
+                    self.shedding.push(index);
+                }
                 self.want(address);
             }
             _ => self.dying.push(Dying {

@@ -7,7 +7,7 @@ use lb_common::tables::ring::{Previous, Slot, previous_of, real_of, slot};
 
 /// What holds for every slot of one change.
 pub struct Change<'a> {
-    /// Reals that are deleted: their flows go to the slots' new reals at once.
+    /// Reals that are deleted, or dead without hope: their flows go to the slots' new reals at once.
     pub removed: &'a [u16],
     /// Every flow is tracked, so no slot is settled.
     pub track_all: bool,

@@ -1,1 +1,21 @@
 //! Connections to what probes and readers ask: bounded in time and size, over TCP or TLS.
+//!
+//! A [`Deadline`] covers a whole exchange, from the first packet to the last byte. [`connect`] gives a plain
+//! connection, [`TlsClient`] wraps one, [`http`] asks over either. Errors are texts for operators.
+
+mod deadline;
+mod error;
+mod file;
+pub mod grpc;
+pub mod http;
+pub mod secret;
+mod stream;
+mod target;
+pub mod tls;
+
+pub use deadline::Deadline;
+pub use error::PeerError;
+pub use secret::Secret;
+pub use stream::Stream;
+pub use target::{Target, connect};
+pub use tls::{Tls, TlsClient};

@@ -2,10 +2,14 @@
 //!
 //! One process at a time holds a state folder; the lock ends with the process, however it ends. Whoever
 //! takes the folder next finds what its predecessor left and undoes it first.
+//!
+//! None of the changes survives a restart of the machine, so the file is named after the boot, and nothing
+//! waits for the disk: a killed process leaves its writes with the kernel, and what a power failure leaves of
+//! the file is of another boot and is not read.
 
 use std::{
     fs::{self, File},
-    io::{ErrorKind, Write as _},
+    io::ErrorKind,
     net::IpAddr,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -49,19 +53,19 @@ pub(super) enum Change {
 struct Contents {
     /// Format of this file.
     version: u32,
-    /// The boot in which the changes were made: none of them survives the next one.
-    boot: String,
     /// In the order in which they were made.
     changes: Vec<Change>,
 }
 
 const VERSION: u32 = 1;
-const FILE: &str = "real.json";
+
+/// What the file's name begins with; the boot's number follows.
+const PREFIX: &str = "changes-";
 
 /// The open list. Dropping it gives up the lock and keeps the file.
 #[derive(Debug)]
 pub(super) struct Journal {
-    folder: PathBuf,
+    path: PathBuf,
     contents: Contents,
     _lock: File,
 }
@@ -86,14 +90,16 @@ impl Journal {
                 return Err(error).with_context(|| format!("locking {}", path.display()));
             }
         }
-        let boot = boot()?;
+        let path = folder.join(format!("{PREFIX}{}.json", boot()?));
+        remove_others(folder, &path).with_context(|| {
+            format!("removing lists of earlier boots from {}", folder.display())
+        })?;
         let contents = Contents {
             version: VERSION,
-            boot,
             changes: Vec::new(),
         };
         let mut journal = Journal {
-            folder: folder.to_owned(),
+            path,
             contents,
             _lock: lock,
         };
@@ -101,13 +107,9 @@ impl Journal {
         Ok(journal)
     }
 
-    fn path(&self) -> PathBuf {
-        self.folder.join(FILE)
-    }
-
     fn read(&mut self) -> anyhow::Result<()> {
-        let path = self.path();
-        let text = match fs::read_to_string(&path) {
+        let path = &self.path;
+        let text = match fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
@@ -126,9 +128,7 @@ impl Journal {
                 found.version
             );
         }
-        if found.boot == self.contents.boot {
-            self.contents.changes = found.changes;
-        }
+        self.contents.changes = found.changes;
         Ok(())
     }
 
@@ -147,10 +147,9 @@ impl Journal {
     pub(super) fn strike(&mut self, at: usize) -> anyhow::Result<()> {
         self.contents.changes.remove(at);
         if self.contents.changes.is_empty() {
-            let path = self.path();
-            return match fs::remove_file(&path) {
+            return match fs::remove_file(&self.path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
-                    Err(error).with_context(|| format!("removing {}", path.display()))
+                    Err(error).with_context(|| format!("removing {}", self.path.display()))
                 }
                 _ => Ok(()),
             };
@@ -160,16 +159,26 @@ impl Journal {
 
     /// Replaces the file as a whole.
     fn write(&self) -> anyhow::Result<()> {
-        let (path, new) = (self.path(), self.folder.join("real.json.new"));
+        let new = self.path.with_extension("new");
         let attempt = || -> anyhow::Result<()> {
-            let mut file = File::create(&new)?;
-            file.write_all(&serde_json::to_vec_pretty(&self.contents)?)?;
-            file.sync_all()?;
-            fs::rename(&new, &path)?;
+            fs::write(&new, serde_json::to_vec_pretty(&self.contents)?)?;
+            fs::rename(&new, &self.path)?;
             Ok(())
         };
-        attempt().with_context(|| format!("writing {}", path.display()))
+        attempt().with_context(|| format!("writing {}", self.path.display()))
     }
+}
+
+/// Removes the lists of earlier boots (what they list is gone), and what was not written to its end.
+fn remove_others(folder: &Path, own: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        if name.is_some_and(|name| name.starts_with(PREFIX)) && path != own {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
 }
 
 fn boot() -> anyhow::Result<String> {

@@ -1,6 +1,7 @@
 //! A balancer's namespace and a neighbour's, joined by two veth pairs, and a folder of pins.
 
 use std::{
+    collections::BTreeMap,
     net::IpAddr,
     path::{Path, PathBuf},
     sync::{
@@ -13,7 +14,7 @@ use std::{
 use lb_agent::{
     dataplane::{
         Dataplane, DataplaneError, Forward, KernelDataplane, Simulation, Track, WantedService,
-        detach,
+        WhenEmpty, detach,
         options::{Options, XdpMode},
     },
     netlink::NextHops,
@@ -145,6 +146,8 @@ pub fn service(vip: &str, reals: &[&str], slots: u16) -> WantedService {
         track: Track::Exceptions,
         window: Duration::from_secs(60),
         reals: reals.iter().map(|real| real.parse().unwrap()).collect(),
+        down: BTreeMap::new(),
+        when_empty: WhenEmpty::Drop,
         ring: (0..slots)
             .map(|slot| if count == 0 { 0 } else { slot % count })
             .collect::<Arc<[u16]>>(),

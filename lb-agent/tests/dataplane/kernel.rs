@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use lb_agent::dataplane::{Dataplane as _, Track, detach, options::Options};
+use lb_agent::dataplane::{Dataplane as _, OnDown, Track, WhenEmpty, detach, options::Options};
 use lb_common::reason::{ChosenBy, Reason, Verdict};
 
 use crate::bench::{Bench, frame, privileged, service, simulate_until, tick_until};
@@ -122,6 +122,96 @@ fn a_new_agent_adopts_what_the_last_one_left() {
         .simulate(None, &frame("fd00::7", 9, "[fd00::1]:12345/udp", false))
         .unwrap();
     assert_eq!(any_port.real, Some("fd07::2".parse().unwrap()));
+}
+
+/// A new service of UDP tracks its flows for its first window, so an added real takes new flows at once. An
+/// agent that starts in that window knows it.
+#[test]
+fn a_new_agent_knows_the_first_window() {
+    const UDP: &str = "192.0.2.9:53/udp";
+    if !privileged() {
+        return;
+    }
+    let bench = Bench::new();
+    let mut plane = bench.start();
+    plane
+        .set_service(&service(UDP, &["10.7.0.2"], 256))
+        .unwrap();
+    drop(plane);
+    let mut plane = bench.start();
+    assert!(plane.status().adopted);
+    plane
+        .set_service(&service(UDP, &["10.7.0.2", "10.7.0.3"], 256))
+        .unwrap();
+    let added = "10.7.0.3".parse().unwrap();
+    let mut taken = 0;
+    for port in 1..100 {
+        let seen = plane
+            .simulate(None, &frame("198.51.100.7", port, UDP, false))
+            .unwrap();
+        assert_ne!(seen.chosen_by, ChosenBy::Previous, "{seen:?}");
+        taken += u32::from(seen.real == Some(added));
+    }
+    assert!(taken > 20, "{taken} of 99 flows");
+}
+
+#[test]
+fn a_new_agent_adopts_the_dead_too() {
+    if !privileged() {
+        return;
+    }
+    let bench = Bench::new();
+    let mut plane = bench.start();
+    let mut wanted = service(VIP, &REALS, 256);
+    wanted.when_empty = WhenEmpty::Reset;
+    plane.set_service(&wanted).unwrap();
+    let vip = wanted.vip;
+    plane.shed(&vip, wanted.reals[2], 5).unwrap();
+    // The first dies, the second is as if it had never been.
+    for (real, fate) in [(0, OnDown::Reset), (1, OnDown::Rehash)] {
+        wanted.down.insert(wanted.reals[real], fate);
+    }
+    wanted.ring = vec![2; 256].into();
+    plane.set_service(&wanted).unwrap();
+    let seen = |plane: &mut lb_agent::dataplane::KernelDataplane| {
+        let frames = (1..100).map(|port| frame("198.51.100.7", port, VIP, false));
+        frames
+            .map(|frame| {
+                let seen = plane.simulate(None, &frame).unwrap();
+                (seen.reason.name(), seen.real)
+            })
+            .collect::<Vec<_>>()
+    };
+    let before = seen(&mut plane);
+    let reset = (Reason::ResetDownReal.name(), Some(wanted.reals[0]));
+    let resets = before.iter().filter(|seen| **seen == reset).count();
+    assert!(resets > 10 && resets < 60, "{before:?}");
+    assert!(
+        before
+            .iter()
+            .all(|(_, real)| *real != Some(wanted.reals[1]))
+    );
+    let unsettled = plane.status().unsettled_slots;
+    drop(plane);
+
+    let mut plane = bench.start();
+    assert!(plane.status().adopted);
+    assert_eq!(seen(&mut plane), before);
+    plane.set_service(&wanted).unwrap();
+    assert_eq!(seen(&mut plane), before);
+    assert_eq!(plane.status().unsettled_slots, unsettled);
+    assert_eq!(plane.shed(&vip, wanted.reals[2], 0).unwrap(), 5);
+    // The last one dies as well.
+    wanted.down.insert(wanted.reals[2], OnDown::Rehash);
+    wanted.ring = Vec::new().into();
+    plane.set_service(&wanted).unwrap();
+    let syn = plane
+        .simulate(None, &frame("198.51.100.7", 1, VIP, true))
+        .unwrap();
+    assert_eq!(
+        (syn.verdict, syn.reason),
+        (Verdict::Tx, Reason::ResetNoReal)
+    );
 }
 
 #[test]

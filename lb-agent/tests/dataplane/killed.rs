@@ -62,6 +62,7 @@ fn next_change(rng: &mut TestRng, wanted: &mut Wanted) -> Change {
     let spec = Some(v1::RealSpec {
         weight: Some(weight),
         drained: None,
+        ..v1::RealSpec::default()
     });
     if !reals.contains_key(&address) {
         reals.insert(address.clone(), weight);

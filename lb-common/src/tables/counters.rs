@@ -13,7 +13,7 @@ pub struct RealCounters {
     pub bytes: u64,
     /// New flows: TCP SYN; for UDP, entries made in the flow table.
     pub opened: u64,
-    /// TCP FIN and RST seen from clients.
+    /// TCP FIN and RST seen from clients, and flows that were shed.
     pub closed: u64,
 }
 
@@ -21,7 +21,7 @@ pub struct RealCounters {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct ServiceCounters {
-    /// Packets for the service that were dropped, for whatever reason.
+    /// Packets for the service that no real got, for whatever reason: dropped, or answered with a reset.
     pub dropped_packets: u64,
     /// Their bytes.
     pub dropped_bytes: u64,

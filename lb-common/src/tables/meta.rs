@@ -1,7 +1,7 @@
 //! What a new agent must know of the tables it finds.
 
 /// Version of every record in this folder and of the meaning of each.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 /// "lb-agent", so that another program's map is not taken for ours.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"lb-agent");
 

@@ -15,9 +15,9 @@ pub mod vip;
 
 /// Names of the maps, as they stand in the program.
 pub mod names {
-    /// Hash: [`super::vip::Vip4Key`] → service index, `u32`.
+    /// Mapped array of buckets, a power of two: [`super::vip::Vip4Bucket`].
     pub const VIPS4: &str = "VIPS4";
-    /// Hash: [`super::vip::Vip6Key`] → service index, `u32`.
+    /// Mapped array of as many buckets: [`super::vip::Vip6Bucket`].
     pub const VIPS6: &str = "VIPS6";
     /// Mapped array, one entry: [`super::config::Config`].
     pub const CONFIG: &str = "CONFIG";
@@ -29,6 +29,8 @@ pub mod names {
     pub const RINGS: &str = "RINGS";
     /// Mapped array by real index: [`super::real::Real`].
     pub const REALS: &str = "REALS";
+    /// Mapped array by real index: [`super::real::Budget`].
+    pub const BUDGETS: &str = "BUDGETS";
     /// Mapped array by next-hop index: [`super::next_hop::NextHop`].
     pub const NEXT_HOPS: &str = "NEXT_HOPS";
     /// Mapped array of buckets, a power of two: [`super::flow::Bucket`].
@@ -59,6 +61,18 @@ pub mod constants {
     pub const FLOW_SECRET_1: &str = "FLOW_SECRET_1";
     /// `u32`: number of buckets of the flow table, less one.
     pub const FLOW_MASK: &str = "FLOW_MASK";
+    /// `u64`: [`crate::vip_table::VipHash::factor`].
+    pub const VIP_FACTOR: &str = "VIP_FACTOR";
+    /// `u64`, twice: [`crate::vip_table::Digest::factors`].
+    pub const DIGEST_FACTOR_0: &str = "DIGEST_FACTOR_0";
+    /// See [`DIGEST_FACTOR_0`].
+    pub const DIGEST_FACTOR_1: &str = "DIGEST_FACTOR_1";
+    /// `u32`: [`crate::vip_table::VipHash::shift`].
+    pub const VIP_SHIFT: &str = "VIP_SHIFT";
     /// `u32`: 1 in the program that `simulate` runs: it changes no flow and no counter and writes a trace.
     pub const SIMULATE: &str = "SIMULATE";
 }
+
+/// Upper half of the mark (`SO_MARK`) of a packet of this host that is sent to a certain real; the lower half
+/// is the real's index.
+pub const PROBE_MARK: u32 = 0x6C62_0000;

@@ -4,7 +4,7 @@
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct Real {
-    /// [`KIND_MASK`] and [`DOWN`]. 0: no such real.
+    /// [`KIND_MASK`], [`DOWN`], [`DELETED`], [`RESET`] and [`SHED`]. 0: no such real.
     pub flags: u32,
     /// Index of the next hop; 0 is unknown. One store moves the real to another one.
     pub next_hop: u32,
@@ -34,8 +34,24 @@ pub const KIND_IP6: u32 = 3;
 /// The real is dead: an entry of the flow table that names it counts as a miss, and a slot's previous real
 /// that is down counts as the slot's new one.
 pub const DOWN: u32 = 0x100;
+/// No service has the real any more; it is down as well.
+pub const DELETED: u32 = 0x200;
+/// The real is dead: TCP packets of flows that are its (by the flow table, or as a slot's previous real) are
+/// answered with a reset.
+pub const RESET: u32 = 0x400;
+/// Flows of the real are ended while it has a [`Budget`].
+pub const SHED: u32 = 0x800;
 
 const _: () = assert!(size_of::<Real>() == 64);
+
+/// An entry of [`super::names::BUDGETS`]: how many flows of a real are still to be ended. All CPUs and the agent
+/// change it; below zero is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Budget {
+    /// Flows.
+    pub flows: i64,
+}
 
 /// TTL and hop limit of an outer header.
 pub const OUTER_TTL: u8 = 64;

@@ -8,17 +8,24 @@ pub struct Service {
     /// (high 32 bits). One aligned 8-byte store moves the service to another ring. 0 slots: no
     /// real for new flows.
     pub ring: u64,
-    /// [`TRACK_ALL`].
+    /// [`TRACK_ALL`] and [`RESET_EMPTY`].
     pub flags: u32,
     /// How long a changed slot remembers its previous real, and how long an idle flow keeps its entry;
     /// in ticks.
     pub window: u32,
+    /// For the agent's successor: when the service was made, in ticks.
+    pub made: u32,
+    /// For the agent's successor: until when a service of UDP tracks every flow because it is new, in ticks;
+    /// 0: it never did.
+    pub track_until: u32,
     /// Zero.
-    pub pad: [u32; 12],
+    pub pad: [u32; 10],
 }
 
 /// Every flow gets an entry, so live flows are known exactly.
 pub const TRACK_ALL: u32 = 1;
+/// TCP packets that no real takes are answered with a reset.
+pub const RESET_EMPTY: u32 = 2;
 
 /// Packs a ring's place for [`Service::ring`].
 #[must_use]

@@ -1,8 +1,14 @@
 //! Which service a packet is for.
+//!
+//! An entry is one word, so one store adds it, changes its service or removes it. From the top: 32 bits of
+//! the address (IPv4: all of it; IPv6: a digest, and the address stands beside the word), 16 bits of the
+//! port in network order, 3 bits that stand for the protocol ([`protocol_code`]), [`OVERFLOWED`], and the
+//! service. `crate::vip_table` looks entries up and places them.
 
-/// Key of [`super::names::VIPS4`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(C)]
+use crate::limits::{MAX_SERVICES, VIPS_PER_BUCKET};
+
+/// Name of an IPv4 VIP in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Vip4Key {
     /// Address, in network order.
     pub address: [u8; 4],
@@ -10,13 +16,10 @@ pub struct Vip4Key {
     pub port: [u8; 2],
     /// IP protocol: 6, 17, or 1 with port 0 for echo requests.
     pub protocol: u8,
-    /// Zero.
-    pub pad: u8,
 }
 
-/// Key of [`super::names::VIPS6`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(C)]
+/// Name of an IPv6 VIP in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Vip6Key {
     /// Address, in network order.
     pub address: [u8; 16],
@@ -24,11 +27,79 @@ pub struct Vip6Key {
     pub port: [u8; 2],
     /// IP protocol: 6, 17, or 58 with port 0 for echo requests.
     pub protocol: u8,
+}
+
+/// A value of [`super::names::VIPS4`]: half a cache line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(32))]
+pub struct Vip4Bucket {
+    /// The entries, in no order; see the module.
+    pub words: [u64; VIPS_PER_BUCKET],
+}
+
+/// A value of [`super::names::VIPS6`]. A packet for no VIP reads the first of its two cache lines only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(128))]
+pub struct Vip6Bucket {
+    /// The entries, in no order; see the module.
+    pub words: [u64; VIPS_PER_BUCKET],
+    /// Their addresses as they lie in a packet. Written before the word, and not again while a packet may
+    /// have the word.
+    pub addresses: [[u64; 2]; VIPS_PER_BUCKET],
     /// Zero.
-    pub pad: u8,
+    pub pad: [u64; 4],
 }
 
 /// The service index that answers echo requests and does nothing else.
 pub const ECHO_SERVICE: u32 = 0;
 
-const _: () = assert!(size_of::<Vip4Key>() == 8 && size_of::<Vip6Key>() == 20);
+/// Bits of a word that hold the service.
+pub const SERVICE_MASK: u64 = MAX_SERVICES as u64 - 1;
+/// Of a bucket's last word: a VIP that belongs here has found no room and is in its other bucket.
+pub const OVERFLOWED: u64 = 1 << 12;
+/// Bits of a word that are not the VIP's name.
+pub const VALUE_MASK: u64 = (1 << 13) - 1;
+/// Place of the protocol's code, of the port and of the address.
+pub const PROTOCOL_SHIFT: u32 = 13;
+/// See [`PROTOCOL_SHIFT`].
+pub const PORT_SHIFT: u32 = 16;
+/// See [`PROTOCOL_SHIFT`].
+pub const ADDRESS_SHIFT: u32 = 32;
+
+/// Protocols that VIPs have: ICMP, TCP, UDP, ICMPv6.
+pub const PROTOCOLS: [u8; 4] = [1, 6, 17, 58];
+
+/// Three bits that tell [`PROTOCOLS`] from each other, never 0: a word of 0 is an empty one.
+#[must_use]
+#[inline(always)]
+pub const fn protocol_code(protocol: u32) -> u32 {
+    (protocol + (protocol >> 4)) & 7
+}
+
+/// The protocol with this code.
+#[must_use]
+pub const fn protocol_of(code: u32) -> Option<u8> {
+    let mut i = 0;
+    while i < PROTOCOLS.len() {
+        if protocol_code(PROTOCOLS[i] as u32) == code {
+            return Some(PROTOCOLS[i]);
+        }
+        i += 1;
+    }
+    None
+}
+
+const _: () = {
+    assert!(MAX_SERVICES.is_power_of_two() && SERVICE_MASK < OVERFLOWED);
+    assert!(size_of::<Vip4Bucket>() == 32 && size_of::<Vip6Bucket>() == 128);
+    let mut i = 0;
+    while i < PROTOCOLS.len() {
+        let code = protocol_code(PROTOCOLS[i] as u32);
+        assert!(code != 0);
+        assert!(
+            matches!(protocol_of(code), Some(found) if found == PROTOCOLS[i]),
+            "two protocols have one code"
+        );
+        i += 1;
+    }
+};

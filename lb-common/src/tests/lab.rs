@@ -46,6 +46,7 @@ impl Lab {
             ring_seed: 0x5EED_5EED_5EED_5EED,
             flow_secret: [0x0123_4567_89AB_CDEF, 0xFEDC_BA98_7654_3210],
         };
+        tables.clear_vips(16);
         tables.now = 1_000_000;
         tables.next_hops[1] = NextHop {
             destination: HOP_MAC,
@@ -78,15 +79,14 @@ impl Lab {
                     address,
                     port,
                     protocol,
-                    pad: 0,
                 };
                 let echo = Vip4Key {
                     port: [0; 2],
                     protocol: 1,
                     ..key
                 };
-                self.tables.vips4.insert(key, service);
-                self.tables.vips4.insert(echo, ECHO_SERVICE);
+                self.tables.insert_vip4(&key, service).unwrap();
+                self.tables.insert_vip4(&echo, ECHO_SERVICE).unwrap();
                 if vip.port == 0 {
                     self.tables.config.flags |= ANY_PORT_V4;
                 }
@@ -97,15 +97,14 @@ impl Lab {
                     address,
                     port,
                     protocol,
-                    pad: 0,
                 };
                 let echo = Vip6Key {
                     port: [0; 2],
                     protocol: 58,
                     ..key
                 };
-                self.tables.vips6.insert(key, service);
-                self.tables.vips6.insert(echo, ECHO_SERVICE);
+                self.tables.insert_vip6(&key, service).unwrap();
+                self.tables.insert_vip6(&echo, ECHO_SERVICE).unwrap();
                 if vip.port == 0 {
                     self.tables.config.flags |= ANY_PORT_V6;
                 }

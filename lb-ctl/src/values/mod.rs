@@ -1,8 +1,13 @@
 //! What is typed: durations, flows, packets and weights, read from text.
 
+pub mod check;
 pub mod duration;
 pub mod flow;
 pub mod frame;
 pub mod hex;
+pub mod load_source;
+pub mod overrides;
+pub mod steering;
+pub mod weight;
 pub mod what_if;
 pub mod words;

@@ -84,7 +84,11 @@ impl Words {
     }
 }
 
-fn split(text: &str) -> Result<Vec<String>, String> {
+/// Splits at white space; what stands in single or double quotes stays together.
+///
+/// # Errors
+/// When a quote is not closed.
+pub fn split(text: &str) -> Result<Vec<String>, String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quote = None;
@@ -107,9 +111,32 @@ fn split(text: &str) -> Result<Vec<String>, String> {
     Ok(words)
 }
 
+/// Writes a word so that [`split`] gives it back.
+#[must_use]
+pub fn quote(word: &str) -> String {
+    if word.is_empty() {
+        "''".to_owned()
+    } else if !word.contains(|c: char| c.is_whitespace() || c == '\'' || c == '"') {
+        word.to_owned()
+    } else if !word.contains('\'') {
+        format!("'{word}'")
+    } else if !word.contains('"') {
+        format!("\"{word}\"")
+    } else {
+        format!("'{}'", word.replace('\'', "'\"'\"'"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_quoted_is_one_word() {
+        for word in ["a", "", "a b", "it's", "\"a\"", "'a' \"b\"", "\t"] {
+            assert_eq!(split(&quote(word)), Ok(vec![word.to_owned()]), "{word:?}");
+        }
+    }
 
     #[test]
     fn settings_are_taken_one_by_one() {

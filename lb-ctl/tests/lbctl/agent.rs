@@ -17,7 +17,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::fixtures::{real, stats, time, vip, vip_id};
+use crate::fixtures::{self, real, stats, time, vip, vip_id};
 
 type Answer<T> = Result<Response<T>, Status>;
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -35,6 +35,8 @@ pub enum Asked {
     Simulate(v1::SimulateRequest),
     Ring(v1::GetRingRequest),
     Watch(v1::WatchRequest),
+    Explain(v1::ExplainRequest),
+    Readings(v1::ListReadingsRequest),
 }
 
 #[derive(Clone, Default)]
@@ -97,8 +99,8 @@ fn judge(change: &Change) -> Result<(), Status> {
         Change::AddVip(r) => (&r.id, None),
         Change::UpdateVip(r) => (&r.id, None),
         Change::DeleteVip(r) => (&r.id, None),
-        Change::AddReal(r) => (&r.vip, r.spec.and_then(|spec| spec.weight)),
-        Change::UpdateReal(r) => (&r.vip, r.spec.and_then(|spec| spec.weight)),
+        Change::AddReal(r) => (&r.vip, r.spec.as_ref().and_then(|spec| spec.weight)),
+        Change::UpdateReal(r) => (&r.vip, r.spec.as_ref().and_then(|spec| spec.weight)),
         Change::DeleteReal(r) => (&r.vip, None),
     };
     let id = id.as_ref().unwrap();
@@ -320,6 +322,19 @@ impl Balancer for Recorder {
                 share: 0.015_625,
             }],
         }))
+    }
+
+    async fn explain(&self, request: Request<v1::ExplainRequest>) -> Answer<v1::ExplainResponse> {
+        self.note(Asked::Explain(request.into_inner()));
+        Ok(Response::new(fixtures::explanation()))
+    }
+
+    async fn list_readings(
+        &self,
+        request: Request<v1::ListReadingsRequest>,
+    ) -> Answer<v1::ListReadingsResponse> {
+        self.note(Asked::Readings(request.into_inner()));
+        Ok(Response::new(fixtures::readings()))
     }
 
     type WatchStream = Answers<v1::WatchEvent>;

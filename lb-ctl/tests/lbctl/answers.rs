@@ -21,6 +21,11 @@ fn vip() -> serde_json::Value {
         "track": "exceptions",
         "window": "1h30m",
         "slots": 4096,
+        "check": "tcp interval=2s",
+        "on_down": "reset",
+        "when_empty": "drop",
+        "load": [],
+        "steering": null,
         "reals": [{
             "address": "10.1.0.2",
             "weight": 100,
@@ -59,6 +64,65 @@ fn list() {
             ),
         ]
     );
+}
+
+#[test]
+fn why_a_real_is_as_it_is() {
+    let agent = Agent::start();
+    let why = ask(&agent, "-o json why 10.1.0.2 10.0.0.1:80/tcp").json();
+    assert_eq!(why[0]["vip"], "10.0.0.1:80/tcp");
+    assert_eq!(why[0]["real"]["weight"], 100);
+    assert_eq!(why[0]["probe"]["latency"], 0.25);
+    assert_eq!(why[0]["readings"][0]["value"], 0.5);
+    assert_eq!(why[0]["capacity"], 80.0);
+    assert_eq!(
+        agent.asked(),
+        [Asked::Explain(v1::ExplainRequest {
+            vip: Some(vip_id()),
+            address: "10.1.0.2".to_owned(),
+        })]
+    );
+    let text = ask(&agent, "why 10.1.0.2").stdout;
+    for told in [
+        "100 wanted by the operator, 100 effective, 25.00 % of the ring",
+        "healthy: connected",
+        "took 250.0 ms",
+        "utilisation 50.00 % from host",
+        "nothing",
+    ] {
+        assert!(text.contains(told), "{told}: {text}");
+    }
+    let wide = ask(&agent, "-o wide list").stdout;
+    let rows: Vec<Vec<&str>> = wide.lines().map(words).collect();
+    assert_eq!(
+        rows[1],
+        words(
+            "10.0.0.1:80/tcp 10.1.0.2 active - 100 100 25.00 % 12 50.00 % 80.0 connected nothing"
+        )
+    );
+}
+
+#[test]
+fn load_is_printed_as_it_was_read() {
+    let agent = Agent::start();
+    let load = ask(&agent, "-o json load --real 10.1.0.2").json();
+    assert_eq!(
+        load,
+        json!([{
+            "vip": "10.0.0.1:80/tcp",
+            "address": "10.1.0.2",
+            "readings": [{
+                "quantity": "utilisation",
+                "value": 0.5,
+                "unit": "fraction",
+                "age": null,
+                "source": "host",
+                "problem": "",
+            }],
+        }])
+    );
+    let text = ask(&agent, "load").stdout;
+    assert!(text.contains("50.00 %"), "{text}");
 }
 
 #[test]

@@ -19,7 +19,11 @@ fn update(weight: Option<u32>, drained: Option<bool>, path: &str) -> Change {
     Change::UpdateReal(v1::UpdateRealRequest {
         vip: Some(vip_id()),
         address: "10.1.0.2".to_owned(),
-        spec: Some(v1::RealSpec { weight, drained }),
+        spec: Some(v1::RealSpec {
+            weight,
+            drained,
+            ..v1::RealSpec::default()
+        }),
         update_mask: mask(&[path]),
     })
 }
@@ -30,7 +34,7 @@ fn add_real(weight: Option<u32>) -> Change {
         address: "10.1.0.2".to_owned(),
         spec: Some(v1::RealSpec {
             weight,
-            drained: None,
+            ..v1::RealSpec::default()
         }),
     })
 }
@@ -60,6 +64,23 @@ fn each_verb_asks_for_what_was_typed_and_nothing_else() {
                         nanos: 0,
                     }),
                     slots: Some(512),
+                    ..v1::VipSpec::default()
+                }),
+            }),
+        ),
+        (
+            "set-vip 10.0.0.1:80/tcp --on-down reset --when-empty 10.0.0.2:80/tcp --check none --load none",
+            Change::UpdateVip(v1::UpdateVipRequest {
+                id: id.clone(),
+                spec: Some(v1::VipSpec {
+                    on_down: Some(v1::OnDown::Reset.into()),
+                    when_empty: Some("10.0.0.2:80/tcp".to_owned()),
+                    ..v1::VipSpec::default()
+                }),
+                update_mask: Some(FieldMask {
+                    paths: ["check", "on_down", "when_empty", "load"]
+                        .map(str::to_owned)
+                        .to_vec(),
                 }),
             }),
         ),

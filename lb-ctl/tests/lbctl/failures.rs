@@ -77,6 +77,14 @@ fn wrong_usage_is_2_and_asks_nothing() {
         );
         assert!(!run.stderr.is_empty());
     }
+    for verb in ["add-real", "set-real"] {
+        let line = format!("{verb} 10.0.0.1:80/tcp 10.1.0.2 --weight -1");
+        let run = run(&agent.endpoint, &words(&line));
+        assert_eq!(run.status, Some(2), "{run:?}");
+        for part in ["'-1'", "--weight", "0 to 65535"] {
+            assert!(run.stderr.contains(part), "{part}: {run:?}");
+        }
+    }
     assert_eq!(agent.asked(), []);
 }
 

@@ -17,6 +17,7 @@ pub fn real() -> v1::Real {
         spec: Some(v1::RealSpec {
             weight: Some(100),
             drained: Some(false),
+            ..v1::RealSpec::default()
         }),
         effective_weight: 100,
         state: v1::RealState::Active.into(),
@@ -38,8 +39,64 @@ pub fn vip() -> v1::Vip {
                 nanos: 0,
             }),
             slots: Some(4_096),
+            on_down: Some(v1::OnDown::Reset.into()),
+            when_empty: Some("drop".to_owned()),
+            check: Some(v1::Check {
+                probe: Some(v1::check::Probe::Tcp(v1::TcpProbe {})),
+                interval: Some(Duration {
+                    seconds: 2,
+                    nanos: 0,
+                }),
+                ..v1::Check::default()
+            }),
+            ..v1::VipSpec::default()
         }),
         reals: vec![real()],
+    }
+}
+
+pub fn reading() -> v1::Reading {
+    v1::Reading {
+        quantity: "utilisation".to_owned(),
+        value: Some(0.5),
+        unit: "fraction".to_owned(),
+        time: None,
+        source: "host".to_owned(),
+        problem: String::new(),
+    }
+}
+
+pub fn readings() -> v1::ListReadingsResponse {
+    v1::ListReadingsResponse {
+        reals: vec![v1::RealReadings {
+            vip: Some(vip_id()),
+            address: "10.1.0.2".to_owned(),
+            readings: vec![reading()],
+        }],
+    }
+}
+
+pub fn explanation() -> v1::ExplainResponse {
+    v1::ExplainResponse {
+        reals: vec![v1::Explanation {
+            vip: Some(vip_id()),
+            real: Some(real()),
+            since: None,
+            probe: Some(v1::ProbeResult {
+                verdict: "healthy".to_owned(),
+                reason: "connected".to_owned(),
+                time: None,
+                latency: Some(Duration {
+                    seconds: 0,
+                    nanos: 250_000_000,
+                }),
+            }),
+            readings: vec![reading()],
+            utilisation: Some(0.5),
+            capacity: Some(80.0),
+            wanted_share: Some(0.25),
+            limit: "nothing".to_owned(),
+        }],
     }
 }
 

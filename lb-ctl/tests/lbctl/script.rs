@@ -32,7 +32,8 @@ fn a_script_is_sent_line_by_line_with_its_numbers() {
                 Asked::Applied(2, Change::AddVip(_)),
                 Asked::Applied(4, Change::AddReal(real)),
                 Asked::Applied(5, Change::UpdateReal(drain)),
-            ] if real.spec.unwrap().weight == Some(7) && drain.spec.unwrap().drained == Some(true)
+            ] if real.spec.as_ref().unwrap().weight == Some(7)
+                && drain.spec.as_ref().unwrap().drained == Some(true)
         ),
         "{asked:?}"
     );

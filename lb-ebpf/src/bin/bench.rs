@@ -7,6 +7,10 @@
 //! each took, so what else the machine does meets all of them alike.
 #![no_std]
 #![no_main]
+#![expect(
+    missing_docs,
+    reason = "the `xdp` macro makes a function without the documentation of ours"
+)]
 #![allow(unstable_features, reason = "inline assembly for BPF is not stable")]
 #![feature(asm_experimental_arch)]
 

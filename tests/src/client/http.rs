@@ -22,14 +22,17 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::load::{Load, Record};
+use super::{
+    REQUEST_TIMEOUT,
+    load::{Load, Record},
+};
 use crate::{
     Namespace,
     server::{SERVER_HEADER, big_file_block},
 };
 
-/// A request that takes longer has failed. SYNs lost once are sent again after a second.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long nobody must answer to be taken for nobody. SYNs are sent again after a second.
+const SILENCE: Duration = Duration::from_millis(1_500);
 
 /// How long a whole download may take.
 const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(120);
@@ -79,6 +82,7 @@ async fn worker(plan: &HttpPlan, issued: Rc<Cell<u64>>, record: &Arc<Record>) {
         }
         issued.set(number + 1);
         let begin = Instant::now();
+        let begun = record.begin();
         let outcome = timeout(REQUEST_TIMEOUT, async {
             let (mut connection, known) = match kept.take() {
                 Some(connection) => connection,
@@ -112,6 +116,7 @@ async fn worker(plan: &HttpPlan, issued: Rc<Cell<u64>>, record: &Arc<Record>) {
             Ok(()) => record.answered(begin.elapsed()),
             Err(error) => record.failed(&error),
         }
+        drop(begun);
         if !plan.pause.is_zero() {
             sleep(plan.pause).await;
         }
@@ -217,6 +222,19 @@ pub fn get(
         .await?
     });
     answer.with_context(|| format!("getting http://{target}{path} in {}", namespace.label()))
+}
+
+/// Makes sure that nobody accepts a connection to `target`.
+///
+/// # Errors
+/// When somebody does.
+pub fn unanswered(namespace: &Namespace, target: SocketAddr) -> anyhow::Result<()> {
+    namespace.block_on(async {
+        match timeout(SILENCE, TcpStream::connect(target)).await {
+            Ok(Ok(_)) => bail!("{target} answers"),
+            Ok(Err(_)) | Err(_) => Ok(()),
+        }
+    })
 }
 
 /// Downloads the large file of a [`crate::server::Nginx`] and compares every byte with what it must be.

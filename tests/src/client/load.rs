@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
@@ -26,6 +26,7 @@ pub(super) struct Record {
     requests: AtomicU64,
     failed: AtomicU64,
     latency: Histogram,
+    under_way: UnderWay,
     errors: Mutex<Vec<String>>,
     servers: Mutex<BTreeMap<String, u64>>,
 }
@@ -43,6 +44,11 @@ impl Record {
         }
     }
 
+    /// To be called before a request is begun; the request is over when the value is dropped.
+    pub(super) fn begin(&self) -> Begun<'_> {
+        self.under_way.begin()
+    }
+
     pub(super) fn answered(&self, after: Duration) {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.latency.record(after);
@@ -55,6 +61,43 @@ impl Record {
         if errors.len() < KEPT_ERRORS {
             errors.push(format!("{error:#}"));
         }
+    }
+}
+
+/// Requests that have begun and are not over, in two groups: those that began before somebody asked, and
+/// those after.
+#[derive(Debug, Default)]
+struct UnderWay {
+    group: AtomicUsize,
+    counts: [AtomicU64; 2],
+}
+
+/// A request under way.
+#[derive(Debug)]
+pub(super) struct Begun<'a>(&'a AtomicU64);
+
+impl UnderWay {
+    fn begin(&self) -> Begun<'_> {
+        loop {
+            let group = self.group.load(Ordering::SeqCst);
+            let begun = Begun(&self.counts[group]);
+            begun.0.fetch_add(1, Ordering::SeqCst);
+            // Else somebody may have looked at the count already.
+            if self.group.load(Ordering::SeqCst) == group {
+                return begun;
+            }
+        }
+    }
+
+    /// Lets later requests be counted in the other group, and gives this one's count.
+    fn turn(&self) -> &AtomicU64 {
+        &self.counts[self.group.fetch_xor(1, Ordering::SeqCst)]
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -145,12 +188,28 @@ impl Load {
         })
     }
 
+    /// Waits until every request that has begun by now is over.
+    ///
+    /// # Errors
+    /// When that takes longer than `patience`.
+    pub fn wait_begun(&self, patience: Duration) -> anyhow::Result<()> {
+        let left = self.record.under_way.turn();
+        wait_for("the end of the requests under way", patience, || {
+            Ok((left.load(Ordering::SeqCst) == 0).then_some(()))
+        })
+    }
+
+    /// Lets the workers end what they have begun, and does not wait for it.
+    pub fn ask_to_stop(&self) {
+        self.record.stop.store(true, Ordering::Relaxed);
+    }
+
     /// Lets the workers end what they have begun, then gives the record.
     ///
     /// # Errors
     /// When the load could not run at all.
     pub fn stop(mut self) -> anyhow::Result<LoadReport> {
-        self.record.stop.store(true, Ordering::Relaxed);
+        self.ask_to_stop();
         self.join()?;
         Ok(self.report())
     }
@@ -176,7 +235,7 @@ impl Load {
 
 impl Drop for Load {
     fn drop(&mut self) {
-        self.record.stop.store(true, Ordering::Relaxed);
+        self.ask_to_stop();
         // Its record is not wanted any more, so neither is its failure.
         let _ = self.join();
     }

@@ -7,8 +7,14 @@ mod mqtt;
 mod numbers;
 mod udp;
 
+use std::time::Duration;
+
+/// A request that takes longer has failed. A lost packet is sent again within a second or two; the rest is
+/// for a machine with more to do than it has processors.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+
 pub use histogram::Histogram;
-pub use http::{Connections, HttpPlan, download, get, http_load};
+pub use http::{Connections, HttpPlan, download, get, http_load, unanswered};
 pub use load::{Load, LoadReport};
 pub use mqtt::{MqttPlan, mqtt_load};
 pub use numbers::{NumberPlan, Numbers};

@@ -11,11 +11,11 @@ use futures::future::join_all;
 use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions, NetworkOptions, QoS};
 use tokio::time::{sleep, timeout};
 
-use super::load::{Load, Record};
+use super::{
+    REQUEST_TIMEOUT,
+    load::{Load, Record},
+};
 use crate::Namespace;
-
-/// An acknowledgement that takes longer has failed.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a client rests before it connects again after a failure.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);

@@ -14,8 +14,9 @@ use anyhow::{Context as _, anyhow, ensure};
 
 use crate::{Namespace, server::Arrivals, wait_for};
 
-/// Datagrams at most on their way at a time; when there are as many, all must arrive before the next is sent. A veth's queue holds 256: no queue overflows, whatever else the
-/// machine does, so what does not arrive was lost by what is under test.
+/// Datagrams at most on their way at a time; when there are as many, all must arrive before the next is sent.
+/// A veth's queue holds 256: no queue overflows, whatever else the machine does, so what does not arrive was
+/// lost by what is under test.
 const WINDOW: u64 = 128;
 
 /// Datagrams sent at once.
@@ -31,7 +32,7 @@ const MOST: u64 = 400_000;
 const SHORT_FLOW: u64 = 40;
 
 /// How long the stream waits for what is on its way.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a stream sends.
 #[derive(Clone, Copy, Debug)]

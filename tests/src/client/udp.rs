@@ -3,18 +3,18 @@
 use std::{
     io::ErrorKind,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
-    time::Duration,
 };
 
 use anyhow::Context as _;
 
+use super::REQUEST_TIMEOUT;
 use crate::{Namespace, wait_for};
 
 /// Sends `payload` from the given port (0: any) and gives the answer. The socket is connected, so an answer
 /// from another address than `target` is not taken for one.
 ///
 /// # Errors
-/// When no answer comes within two seconds.
+/// When no answer comes in time.
 pub fn udp_exchange(
     namespace: &Namespace,
     source_port: u16,
@@ -28,7 +28,7 @@ pub fn udp_exchange(
     };
     let exchange = namespace.enter(|| -> anyhow::Result<Vec<u8>> {
         let socket = bind((any, source_port).into())?;
-        socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+        socket.set_read_timeout(Some(REQUEST_TIMEOUT))?;
         socket.connect(target)?;
         socket.send(payload).context("sending")?;
         let mut answer = vec![0; 65_536];
@@ -44,7 +44,7 @@ pub fn udp_exchange(
 fn bind(address: SocketAddr) -> anyhow::Result<UdpSocket> {
     wait_for(
         "the port to be free",
-        Duration::from_secs(5),
+        REQUEST_TIMEOUT,
         || match UdpSocket::bind(address) {
             Ok(socket) => Ok(Some(socket)),
             Err(error) if error.kind() == ErrorKind::AddrInUse => Ok(None),

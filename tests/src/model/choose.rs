@@ -24,6 +24,33 @@ pub(super) struct Choice {
     pub opened: bool,
 }
 
+/// Why no real gets a packet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refusal {
+    pub reason: Reason,
+    /// The dead real whose flow it is; 0: no real was chosen.
+    pub real: u16,
+    pub by: ChosenBy,
+}
+
+impl Refusal {
+    fn of(reason: Reason) -> Refusal {
+        Refusal {
+            reason,
+            real: 0,
+            by: ChosenBy::Nothing,
+        }
+    }
+
+    fn dead(real: u16, by: ChosenBy) -> Refusal {
+        Refusal {
+            reason: Reason::ResetDownReal,
+            real,
+            by,
+        }
+    }
+}
+
 /// The ports of TCP and UDP as the hash takes them.
 fn ports(packet: &Packet) -> (u16, u16) {
     match packet.carries {
@@ -101,12 +128,12 @@ pub(super) fn flow_name(packet: &Packet, service: u32) -> FlowName {
 
 impl Model {
     /// The slot a packet's hash leads to. A service without a ring has no real for new flows.
-    fn slot(&self, packet: &Packet, service: u32) -> Result<(u16, Previous), Reason> {
+    fn slot(&self, packet: &Packet, service: u32) -> Result<(u16, Previous), Refusal> {
         let service = self
             .world
             .services
             .get(service as usize)
-            .ok_or(Reason::BadTables)?;
+            .ok_or(Refusal::of(Reason::BadTables))?;
         if service.slots == 0 {
             return Ok((0, Previous::Settled));
         }
@@ -115,7 +142,7 @@ impl Model {
             .slots
             .get(index as usize)
             .copied()
-            .ok_or(Reason::BadTables)
+            .ok_or(Refusal::of(Reason::BadTables))
     }
 
     /// Whether a real lives and is this service's: an entry or a previous real that does not, counts as
@@ -125,14 +152,24 @@ impl Model {
         real.is_some_and(|real| !real.down && real.service == service)
     }
 
+    /// Whether the flows of a real that serves are reset.
+    fn is_dead(&self, real: u16) -> bool {
+        let real = self.world.reals.get(usize::from(real)).copied().flatten();
+        real.is_some_and(|real| real.reset)
+    }
+
     /// Chooses, and remembers the flow where that is due.
-    pub(super) fn choose(&mut self, packet: &Packet, service: u32) -> Result<Choice, Reason> {
+    pub(super) fn choose(&mut self, packet: &Packet, service: u32) -> Result<Choice, Refusal> {
         let (current, previous) = self.slot(packet, service)?;
         let track_all = self.world.services[service as usize].track_all;
         let (opens, closes) = (packet.carries.opens(), packet.carries.closes());
+        let may_reset = packet.carries.can_be_reset();
+        let reset_empty = self.world.services[service as usize].reset_empty;
         let choice = |real: u16, by| {
-            if real == 0 {
-                Err(Reason::NoReal)
+            if real == 0 && reset_empty && may_reset {
+                Err(Refusal::of(Reason::ResetNoReal))
+            } else if real == 0 {
+                Err(Refusal::of(Reason::NoReal))
             } else {
                 Ok(Choice {
                     real,
@@ -153,18 +190,27 @@ impl Model {
             && entry.in_time(&self.world, self.now)
             && self.serves(entry.real, service)
         {
+            let reset = self.is_dead(entry.real) && may_reset;
             let renewed = Entry {
-                closing: entry.closing || closes,
+                closing: entry.closing || closes || reset,
                 stamp: self.now,
                 ..entry
             };
             self.flows.remember(place, renewed, &self.world, self.now);
+            if reset {
+                return Err(Refusal::dead(entry.real, ChosenBy::Flow));
+            }
             return choice(entry.real, ChosenBy::Flow);
         }
         let (mut chosen, in_window) = match previous {
             Previous::Real(_) if opens => (choice(current, ChosenBy::NewFlow)?, true),
             Previous::Exceptions if opens => (choice(current, ChosenBy::NewFlow)?, false),
             // UDP has no SYN: what is not known is taken for running.
+            Previous::Real(real)
+                if self.serves(real, service) && self.is_dead(real) && may_reset =>
+            {
+                return Err(Refusal::dead(real, ChosenBy::Previous));
+            }
             Previous::Real(real) if self.serves(real, service) => {
                 (choice(real, ChosenBy::Previous)?, true)
             }

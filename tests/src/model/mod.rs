@@ -9,10 +9,13 @@ pub mod checksum;
 pub mod choose;
 pub mod flows;
 pub mod generator;
+mod headers;
 mod parse;
 pub mod random;
+mod reset;
 pub mod scene;
 mod send;
+mod shed;
 pub mod tables;
 pub mod validate;
 pub mod world;
@@ -83,6 +86,8 @@ pub struct Model {
     pub reals: Vec<RealCounters>,
     /// Counters by service.
     pub services: Vec<ServiceCounters>,
+    /// Flows that were ended because their real was to have fewer.
+    pub ended: u64,
 }
 
 impl Model {
@@ -95,6 +100,7 @@ impl Model {
             reasons: vec![0; Reason::ALL.len()],
             reals: vec![RealCounters::default(); world.reals.len()],
             services: vec![ServiceCounters::default(); world.services.len()],
+            ended: 0,
             world,
         }
     }
@@ -132,8 +138,19 @@ impl Model {
                 answer.chosen_by = choice.by;
                 match send::send(&self.world, packet, choice.real, headroom, &answer.frame) {
                     Ok(sent) => {
-                        answer.frame = sent.frame;
-                        self.count_forwarded(packet, &choice);
+                        let ended = self.end_flow(packet, &choice, service);
+                        if ended {
+                            let last = shed::last_segment(packet, &answer.frame);
+                            answer.frame =
+                                match send::send(&self.world, packet, choice.real, headroom, &last)
+                                {
+                                    Ok(sent) => sent.frame,
+                                    Err(reason) => return reason,
+                                };
+                        } else {
+                            answer.frame = sent.frame;
+                        }
+                        self.count_forwarded(packet, &choice, ended);
                         if sent.interface == self.world.interface {
                             Reason::ForwardedTx
                         } else {
@@ -144,9 +161,16 @@ impl Model {
                     Err(reason) => reason,
                 }
             }
-            Err(reason) => reason,
+            Err(refusal) => {
+                answer.real = refusal.real;
+                answer.chosen_by = refusal.by;
+                if matches!(refusal.reason, Reason::ResetDownReal | Reason::ResetNoReal) {
+                    answer.frame = reset::reset(packet, &answer.frame);
+                }
+                refusal.reason
+            }
         };
-        if reason.verdict() == Verdict::Drop {
+        if !matches!(reason, Reason::ForwardedTx | Reason::ForwardedRedirect) {
             let counters = &mut self.services[service as usize];
             counters.dropped_packets += 1;
             counters.dropped_bytes += packet.length as u64;
@@ -154,12 +178,12 @@ impl Model {
         reason
     }
 
-    fn count_forwarded(&mut self, packet: &Packet, choice: &choose::Choice) {
+    fn count_forwarded(&mut self, packet: &Packet, choice: &choose::Choice, ended: bool) {
         let counters = &mut self.reals[usize::from(choice.real)];
         counters.packets += 1;
         counters.bytes += packet.length as u64;
         counters.opened += u64::from(choice.opened);
-        counters.closed += u64::from(packet.carries.closes());
+        counters.closed += u64::from(packet.carries.closes() || ended);
     }
 
     /// Exact port, then any port; an echo request asks for the address alone.

@@ -17,6 +17,12 @@ pub enum Carried {
         ports: (u16, u16),
         /// The byte of flags.
         flags: u8,
+        /// Sequence and acknowledgment number.
+        numbers: (u32, u32),
+        /// Bytes of data.
+        data: usize,
+        /// Where its header begins in the IP packet.
+        offset: usize,
     },
     /// UDP.
     Udp {
@@ -39,6 +45,11 @@ impl Carried {
     /// A TCP connection ends.
     pub fn closes(self) -> bool {
         matches!(self, Carried::Tcp { flags, .. } if flags & 0x05 != 0)
+    }
+
+    /// TCP, and no reset itself: RFC 9293 section 3.10.7.1 has no answer to one.
+    pub fn can_be_reset(self) -> bool {
+        matches!(self, Carried::Tcp { flags, .. } if flags & 0x04 == 0)
     }
 
     /// UDP.
@@ -78,6 +89,10 @@ fn be16(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
 
+fn be32(bytes: &[u8], at: usize) -> u32 {
+    u32::from(be16(bytes, at)) << 16 | u32::from(be16(bytes, at + 2))
+}
+
 /// RFC 791 section 3.1.
 fn ip4(packet: &[u8]) -> Result<Packet, Reason> {
     let header = packet.get(..20).ok_or(Reason::Malformed)?;
@@ -94,7 +109,7 @@ fn ip4(packet: &[u8]) -> Result<Packet, Reason> {
     let protocol = header[9];
     let carries = match protocol {
         1 => echo(packet, header_length, length, 8)?,
-        6 | 17 => transport(protocol, &packet[header_length..length])?,
+        6 | 17 => transport(protocol, &packet[..length], header_length)?,
         _ => return Err(Reason::OtherProtocol),
     };
     let address =
@@ -144,7 +159,7 @@ fn ip6(packet: &[u8]) -> Result<Packet, Reason> {
             }
             44 => return Err(Reason::Fragment),
             58 => break echo(packet, at, length, 128)?,
-            6 | 17 => break transport(next, &packet[at..])?,
+            6 | 17 => break transport(next, packet, at)?,
             _ => return Err(Reason::OtherProtocol),
         }
     };
@@ -177,7 +192,8 @@ fn echo(packet: &[u8], at: usize, end: usize, request: u8) -> Result<Carried, Re
 
 /// TCP (RFC 9293 section 3.1) or UDP (RFC 768): a header that is whole and does not claim more than there
 /// is.
-fn transport(protocol: u8, segment: &[u8]) -> Result<Carried, Reason> {
+fn transport(protocol: u8, packet: &[u8], offset: usize) -> Result<Carried, Reason> {
+    let segment = &packet[offset..];
     let least = if protocol == 6 { 20 } else { 8 };
     if segment.len() < least {
         return Err(Reason::Malformed);
@@ -191,6 +207,9 @@ fn transport(protocol: u8, segment: &[u8]) -> Result<Carried, Reason> {
         return Ok(Carried::Tcp {
             ports,
             flags: segment[13],
+            numbers: (be32(segment, 4), be32(segment, 8)),
+            data: segment.len() - header_length,
+            offset,
         });
     }
     let length = usize::from(be16(segment, 4));

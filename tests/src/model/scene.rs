@@ -135,6 +135,8 @@ fn add_service(
             service,
             way,
             down: false,
+            reset: false,
+            shed: None,
             next_hop: 1 + random.below(3) as u32,
             address,
             source,
@@ -159,6 +161,7 @@ fn add_service(
         first_slot,
         slots: RING_SLOTS,
         track_all,
+        reset_empty: service.is_multiple_of(2),
         window: WINDOW,
     });
     for slot in 0..RING_SLOTS {

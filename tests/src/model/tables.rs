@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::world::World;
 use lb_common::{
-    limits::SLOTS_PER_CHUNK,
+    limits::{MAX_VIP_BUCKETS, SLOTS_PER_CHUNK},
     memory::{Constants, MemTables},
     tables::{
         flow::{Bucket, Flow},
@@ -13,40 +13,53 @@ use lb_common::{
     },
 };
 
-/// Entries of a VIP table.
-type Vips<K> = Vec<(K, u32)>;
+/// Buckets of the VIP tables: so few that some VIPs are in their second one.
+pub const VIP_BUCKETS: u32 = 8;
 
-/// The entries of both VIP tables.
-pub fn vips(world: &World) -> (Vips<Vip4Key>, Vips<Vip6Key>) {
-    let (mut four, mut six) = (Vec::new(), Vec::new());
-    for (name, service) in &world.vips {
+/// Writes both VIP tables anew, with [`VIP_BUCKETS`] buckets or more if there is no place in so few.
+///
+/// # Panics
+/// If there is no place in any table.
+pub fn write_vips(tables: &mut MemTables, world: &World) {
+    let mut buckets = VIP_BUCKETS;
+    while !try_vips(tables, world, buckets) {
+        buckets *= 2;
+        assert!(
+            buckets <= MAX_VIP_BUCKETS,
+            "the VIPs of a world have a place"
+        );
+    }
+}
+
+fn try_vips(tables: &mut MemTables, world: &World, buckets: u32) -> bool {
+    tables.clear_vips(buckets);
+    // In an order that is the same for all tables of a world: it decides what has a place.
+    let mut vips: Vec<_> = world.vips.iter().collect();
+    vips.sort_by_key(|(name, _)| (name.address, name.port, name.protocol));
+    vips.into_iter().all(|(name, service)| {
         let (port, protocol) = (name.port.to_be_bytes(), name.protocol);
         match name.address {
             IpAddr::V4(address) => {
-                four.push((
-                    Vip4Key {
-                        address: address.octets(),
-                        port,
-                        protocol,
-                        pad: 0,
-                    },
-                    *service,
-                ));
+                let address = address.octets();
+                let key = Vip4Key {
+                    address,
+                    port,
+                    protocol,
+                };
+                tables.insert_vip4(&key, *service)
             }
             IpAddr::V6(address) => {
-                six.push((
-                    Vip6Key {
-                        address: address.octets(),
-                        port,
-                        protocol,
-                        pad: 0,
-                    },
-                    *service,
-                ));
+                let address = address.octets();
+                let key = Vip6Key {
+                    address,
+                    port,
+                    protocol,
+                };
+                tables.insert_vip6(&key, *service)
             }
         }
-    }
-    (four, six)
+        .is_ok()
+    })
 }
 
 /// The slots in chunks.
@@ -82,12 +95,13 @@ pub fn memory(world: &World, flow_buckets: u32) -> MemTables {
 
 /// Writes all tables but the flow table.
 pub fn write(tables: &mut MemTables, world: &World) {
-    let (vips4, vips6) = vips(world);
-    tables.vips4 = vips4.into_iter().collect();
-    tables.vips6 = vips6.into_iter().collect();
+    write_vips(tables, world);
     tables.config = world.config();
     tables.services = world.service_records().collect();
     tables.reals = world.real_records().collect();
+    for (budget, wanted) in tables.budgets.iter().zip(world.budget_records()) {
+        budget.store(wanted.flows as u64);
+    }
     tables.next_hops = world.next_hop_records().collect();
     tables.rings = chunks(world);
 }

@@ -7,7 +7,7 @@ use lb_common::tables::{
     next_hop::NextHop,
     real::{self, outer_checksum},
     ring::{self, Previous},
-    service::{self, TRACK_ALL, ring_place},
+    service::{self, RESET_EMPTY, TRACK_ALL, ring_place},
 };
 
 /// Key of the VIP tables.
@@ -30,6 +30,8 @@ pub struct Service {
     pub slots: u32,
     /// Every flow gets an entry.
     pub track_all: bool,
+    /// TCP packets that no real takes are reset.
+    pub reset_empty: bool,
     /// In ticks.
     pub window: u32,
 }
@@ -52,6 +54,10 @@ pub struct Real {
     pub way: Way,
     /// An entry of the flow table that names it counts as a miss.
     pub down: bool,
+    /// It is dead, and its TCP flows are reset.
+    pub reset: bool,
+    /// Flows of it that are to be ended; `None`: it is not asked.
+    pub shed: Option<i64>,
     /// Index of the next hop; 0 is unknown.
     pub next_hop: u32,
     /// The outer destination.
@@ -105,7 +111,8 @@ impl World {
     pub fn service_records(&self) -> impl Iterator<Item = service::Service> {
         self.services.iter().map(|service| service::Service {
             ring: ring_place(service.first_slot, service.slots),
-            flags: if service.track_all { TRACK_ALL } else { 0 },
+            flags: if service.track_all { TRACK_ALL } else { 0 }
+                | if service.reset_empty { RESET_EMPTY } else { 0 },
             window: service.window,
             ..service::Service::default()
         })
@@ -123,6 +130,13 @@ impl World {
         self.reals
             .iter()
             .map(|real| real.as_ref().map_or_else(real::Real::default, record))
+    }
+
+    /// The records of `BUDGETS`.
+    pub fn budget_records(&self) -> impl Iterator<Item = real::Budget> {
+        self.reals.iter().map(|real| real::Budget {
+            flows: real.and_then(|real| real.shed).unwrap_or(0),
+        })
     }
 
     /// The records of `NEXT_HOPS`.
@@ -144,7 +158,10 @@ fn record(real: &Real) -> real::Real {
         _ => 0,
     };
     real::Real {
-        flags: kind | if real.down { real::DOWN } else { 0 },
+        flags: kind
+            | if real.down { real::DOWN } else { 0 }
+            | if real.reset { real::RESET } else { 0 }
+            | if real.shed.is_some() { real::SHED } else { 0 },
         next_hop: real.next_hop,
         address: sixteen(real.address),
         source: sixteen(real.source),

@@ -22,7 +22,7 @@ use anyhow::Context as _;
 use crate::{Namespace, Process, wait_for};
 
 /// How long a server may take until it accepts connections.
-const START: Duration = Duration::from_secs(10);
+const START: Duration = Duration::from_secs(30);
 
 /// Waits until something accepts connections at `port` of the loopback addresses.
 fn wait_listening(namespace: &Namespace, port: u16, process: &mut Process) -> anyhow::Result<()> {

@@ -3,12 +3,13 @@
 use std::fs;
 
 use anyhow::Context as _;
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use super::wait_listening;
 use crate::{Namespace, Process};
 
-/// A running Mosquitto that accepts anonymous clients and stores nothing.
+/// A running Mosquitto that stores nothing.
 #[derive(Debug)]
 pub struct Mosquitto {
     // Before the folder: the process ends first.
@@ -17,18 +18,30 @@ pub struct Mosquitto {
 }
 
 impl Mosquitto {
-    /// Starts Mosquitto in `namespace` on `port` of every address.
+    /// Starts Mosquitto in `namespace` on `port` of every address; it accepts anonymous clients.
     ///
     /// # Errors
     /// When it is missing or does not come up.
     pub fn start(namespace: &Namespace, port: u16) -> anyhow::Result<Self> {
+        Self::start_with(namespace, port, true)
+    }
+
+    /// As [`start`](Self::start), but it wants a login that nobody has.
+    ///
+    /// # Errors
+    /// When it is missing or does not come up.
+    pub fn start_closed(namespace: &Namespace, port: u16) -> anyhow::Result<Self> {
+        Self::start_with(namespace, port, false)
+    }
+
+    fn start_with(namespace: &Namespace, port: u16, anonymous: bool) -> anyhow::Result<Self> {
         let folder =
             TempDir::with_prefix("lb-mosquitto-").context("making a folder for mosquitto")?;
         let configuration = folder.path().join("mosquitto.conf");
         fs::write(
             &configuration,
             format!(
-                "user root\nlistener {port}\nallow_anonymous true\npersistence false\nlog_dest stderr\n\
+                "user root\nlistener {port}\nallow_anonymous {anonymous}\npersistence false\nlog_dest stderr\n\
                  log_type error\nlog_type warning\nset_tcp_nodelay true\n"
             ),
         )?;
@@ -44,11 +57,32 @@ impl Mosquitto {
         })
     }
 
+    /// Asks it to end and does not wait; see [`Process::ask_to_end`](crate::Process::ask_to_end).
+    pub fn ask_to_end(&mut self) {
+        self.process.ask_to_end();
+    }
+
     /// Whether it is still running.
     ///
     /// # Errors
     /// When it has ended.
     pub fn check(&mut self) -> anyhow::Result<()> {
         self.process.check()
+    }
+
+    /// Stops it where it is, as SIGSTOP does: the kernel accepts connections for it, and nobody answers.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn freeze(&self) -> anyhow::Result<()> {
+        self.process.signal(Signal::SIGSTOP)
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn thaw(&self) -> anyhow::Result<()> {
+        self.process.signal(Signal::SIGCONT)
     }
 }

@@ -12,7 +12,8 @@ use crate::{Namespace, Process};
 pub const SERVER_HEADER: &str = "x-real";
 
 /// A running nginx. `/` answers with the server's name and the client's address and port as the server sees
-/// them, `/big` with the large file if there is one.
+/// them, `/big` with the large file if there is one, `/status` with JSON, `/busy` with 503 and `/loop` with a
+/// redirect to itself.
 #[derive(Debug)]
 pub struct Nginx {
     // Before the folder: the process ends first.
@@ -58,6 +59,11 @@ impl Nginx {
         write_big_file(&self.folder.path().join("big"))
     }
 
+    /// Asks it to end and does not wait; see [`Process::ask_to_end`](crate::Process::ask_to_end).
+    pub fn ask_to_end(&mut self) {
+        self.process.ask_to_end();
+    }
+
     /// Whether it is still running.
     ///
     /// # Errors
@@ -93,6 +99,9 @@ http {{
         root .;
         location = / {{ return 200 \"{name} $remote_addr $remote_port\\n\"; }}
         location = /big {{ }}
+        location = /status {{ default_type application/json; return 200 '{{\"status\":\"UP\"}}'; }}
+        location = /busy {{ return 503; }}
+        location = /loop {{ return 302 /loop; }}
     }}
 }}
 "

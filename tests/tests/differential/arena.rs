@@ -6,12 +6,16 @@ use lb_common::{
     limits::{STAMP_TICKS, TICK_SHIFT},
     memory::{self, MemFrame, MemTables},
     reason::{ChosenBy, Reason, Verdict},
-    tables::flow::{self, Bucket, CLOSING, Flow},
+    tables::{
+        flow::{self, Bucket, CLOSING, Flow},
+        real::Budget,
+    },
 };
 use lb_tests::model::{
     Answer, Model,
     flows::{Entry, FlowTable},
-    tables, validate,
+    tables,
+    validate::{self, Checksums},
     world::World,
 };
 
@@ -117,7 +121,7 @@ impl Arena {
         if answer != model {
             let _ = writeln!(wrong, "  memory: {}", text(&answer));
         }
-        if let Err(error) = sound(frame, &kernel) {
+        if let Err(error) = sound(frame, &kernel, is_reset(model.reason)) {
             let _ = writeln!(wrong, "  kernel sends what it should not: {error}");
         }
         if !wrong.is_empty() {
@@ -179,6 +183,17 @@ impl Arena {
             if *kernel != memory || *kernel != model {
                 self.fail(format!(
                     "real {index}: kernel {kernel:?}, memory {memory:?}, model {model:?}"
+                ));
+            }
+        }
+        let budgets = self.kernel.budgets();
+        let wanted: Vec<Budget> = self.model.world.budget_records().collect();
+        for (index, model) in wanted.into_iter().enumerate() {
+            let memory = self.memory.budgets[index].load() as i64;
+            if budgets[index] != model || memory != model.flows {
+                self.fail(format!(
+                    "budget of real {index}: kernel {:?}, memory {memory}, model {model:?}",
+                    budgets[index]
                 ));
             }
         }
@@ -298,8 +313,13 @@ fn same(left: &[Entry], right: &[Entry]) -> bool {
         })
 }
 
-/// Nothing malformed is sent on, and what is sent is as right as what came.
-fn sound(before: &[u8], run: &Run) -> Result<(), String> {
+/// Whether the balancer answers in its own words.
+fn is_reset(reason: Reason) -> bool {
+    matches!(reason, Reason::ResetDownReal | Reason::ResetNoReal)
+}
+
+/// Nothing malformed is sent on, and what is sent is as right as what came; a reset is right whatever came.
+fn sound(before: &[u8], run: &Run, reset: bool) -> Result<(), String> {
     if run.verdict == Verdict::Pass as u32 || run.verdict == Verdict::Drop as u32 {
         return if run.frame == before {
             Ok(())
@@ -311,7 +331,11 @@ fn sound(before: &[u8], run: &Run) -> Result<(), String> {
         validate::frame(before).map_err(|error| format!("what came is malformed: {error}"))?;
     let left = validate::frame(&run.frame)
         .map_err(|error| format!("what leaves is malformed: {error}"))?;
-    if came == left {
+    let right = Checksums {
+        headers: true,
+        transport: true,
+    };
+    if left == if reset { right } else { came } {
         Ok(())
     } else {
         Err(format!("checksums: {came:?} before, {left:?} after"))

@@ -28,10 +28,11 @@ fn kernel_memory_and_model_agree_on_random_frames() {
         arena.compare();
         change(&mut arena, &mut random);
     }
-    let reasons = arena.model.reasons.clone();
+    let (reasons, ended) = (arena.model.reasons.clone(), arena.model.ended);
     arena.finish(seed);
-    println!("seed {seed}, {frames} frames, reasons {reasons:?}");
+    println!("seed {seed}, {frames} frames, reasons {reasons:?}, {ended} flows shed");
     // A generator that reaches nothing would agree about nothing.
+    assert!(ended > 0);
     for reason in lb_common::reason::Reason::ALL {
         use lb_common::reason::Reason::{NoHeadroom, TooLarge};
         let reachable = !matches!(reason, NoHeadroom | TooLarge);
@@ -58,6 +59,8 @@ fn change(arena: &mut Arena, random: &mut Random) {
     }
     for real in world.reals.iter_mut().flatten() {
         real.down = random.chance(8);
+        real.reset = random.chance(8);
+        real.shed = random.chance(20).then(|| random.below(6) as i64 - 1);
         if random.chance(10) {
             real.next_hop = random.below(4) as u32;
         }

@@ -8,11 +8,12 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader, Pod, TestRun as _, TestRunOptions,
-    maps::{Array, HashMap, Map, MapData, PerCpuArray},
+    maps::{Array, Map, MapData, PerCpuArray},
     programs::Xdp,
 };
 use lb_common::{
     limits::SLOTS_PER_CHUNK,
+    memory::MemTables,
     reason::Reason,
     tables::{
         config::Config,
@@ -21,11 +22,13 @@ use lb_common::{
         flow::Bucket,
         names,
         next_hop::NextHop,
-        real::Real,
+        real::{Budget, Real},
         ring::Chunk,
         service::Service,
         trace::Trace,
+        vip::{Vip4Bucket, Vip6Bucket},
     },
+    vip_table::{Digest, SharedVip4Bucket, SharedVip6Bucket, VipHash},
 };
 use lb_tests::model::{tables, world::World};
 
@@ -46,6 +49,9 @@ macro_rules! records {
     };
 }
 records!(
+    Budget,
+    Vip4Bucket,
+    Vip6Bucket,
     Config,
     Service,
     Chunk,
@@ -99,7 +105,16 @@ pub struct Run {
 pub struct Kernel {
     forwarding: Ebpf,
     simulating: Ebpf,
+    vip_buckets: u32,
     _pins: Pins,
+}
+
+/// The world's VIP tables, as a user-space home has them.
+fn vip_tables(world: &World) -> MemTables {
+    let mut tables = MemTables::default();
+    tables.constants.flow_secret = world.flow_secret;
+    tables::write_vips(&mut tables, world);
+    tables
 }
 
 impl Kernel {
@@ -111,6 +126,7 @@ impl Kernel {
         let mut kernel = Kernel {
             forwarding,
             simulating,
+            vip_buckets: vip_tables(world).vips4.len() as u32,
             _pins: pins,
         };
         kernel.write(world);
@@ -119,28 +135,24 @@ impl Kernel {
 
     /// Writes all tables but the flow table.
     pub fn write(&mut self, world: &World) {
-        let (vips4, vips6) = tables::vips(world);
-        let mut table =
-            HashMap::<_, [u8; 8], u32>::try_from(self.map_mut(names::VIPS4)).expect(KIND);
-        for (key, service) in vips4 {
-            let mut bytes = [0; 8];
-            bytes[..4].copy_from_slice(&key.address);
-            bytes[4..6].copy_from_slice(&key.port);
-            bytes[6] = key.protocol;
-            table.insert(bytes, service, 0).expect("adding an IPv4 VIP");
-        }
-        let mut table =
-            HashMap::<_, [u8; 20], u32>::try_from(self.map_mut(names::VIPS6)).expect(KIND);
-        for (key, service) in vips6 {
-            let mut bytes = [0; 20];
-            bytes[..16].copy_from_slice(&key.address);
-            bytes[16..18].copy_from_slice(&key.port);
-            bytes[18] = key.protocol;
-            table.insert(bytes, service, 0).expect("adding an IPv6 VIP");
-        }
+        let vips = vip_tables(world);
+        assert_eq!(
+            vips.vips4.len() as u32,
+            self.vip_buckets,
+            "a world's VIPs change neither in number nor in place"
+        );
+        self.set(
+            names::VIPS4,
+            vips.vips4.iter().map(SharedVip4Bucket::record),
+        );
+        self.set(
+            names::VIPS6,
+            vips.vips6.iter().map(SharedVip6Bucket::record),
+        );
         self.set(names::CONFIG, [world.config()]);
         self.set(names::SERVICES, world.service_records());
         self.set(names::REALS, world.real_records());
+        self.set(names::BUDGETS, world.budget_records());
         self.set(names::NEXT_HOPS, world.next_hop_records());
         self.set(names::RINGS, tables::chunks(world));
     }
@@ -217,6 +229,14 @@ impl Kernel {
             .collect()
     }
 
+    /// Flows of each real that are still to be ended.
+    pub fn budgets(&self) -> Vec<Budget> {
+        self.array::<Budget>(names::BUDGETS)
+            .iter()
+            .map(|budget| budget.expect(THERE).0)
+            .collect()
+    }
+
     /// Frames by reason.
     pub fn reasons(&self) -> Vec<u64> {
         let table = PerCpuArray::<_, u64>::try_from(self.map(names::REASON_COUNTERS)).expect(KIND);
@@ -273,10 +293,12 @@ impl Kernel {
 }
 
 fn load(world: &World, flow_buckets: u32, pins: &Pins, simulate: u32) -> Ebpf {
-    let vips = world.vips.len() as u32;
+    let buckets = vip_tables(world).vips4.len() as u32;
+    let vip_hash = VipHash::new(world.flow_secret, buckets);
+    let digest = Digest::new(world.flow_secret);
     let sizes = [
-        (names::VIPS4, vips),
-        (names::VIPS6, vips),
+        (names::VIPS4, buckets),
+        (names::VIPS6, buckets),
         (names::CONFIG, 1),
         (names::SERVICES, world.services.len() as u32),
         (
@@ -284,6 +306,7 @@ fn load(world: &World, flow_buckets: u32, pins: &Pins, simulate: u32) -> Ebpf {
             (world.slots.len() as u32).div_ceil(SLOTS_PER_CHUNK),
         ),
         (names::REALS, world.reals.len() as u32),
+        (names::BUDGETS, world.reals.len() as u32),
         (names::NEXT_HOPS, world.next_hops.len() as u32),
         (names::FLOWS, flow_buckets),
         (names::REAL_COUNTERS, world.reals.len() as u32),
@@ -305,6 +328,10 @@ fn load(world: &World, flow_buckets: u32, pins: &Pins, simulate: u32) -> Ebpf {
         .override_global(constants::FLOW_SECRET_0, &world.flow_secret[0], true)
         .override_global(constants::FLOW_SECRET_1, &world.flow_secret[1], true)
         .override_global(constants::FLOW_MASK, &mask, true)
+        .override_global(constants::VIP_FACTOR, &vip_hash.factor, true)
+        .override_global(constants::VIP_SHIFT, &vip_hash.shift, true)
+        .override_global(constants::DIGEST_FACTOR_0, &digest.factors[0], true)
+        .override_global(constants::DIGEST_FACTOR_1, &digest.factors[1], true)
         .override_global(constants::SIMULATE, &simulate, true)
         .load(lb_agent::objects::BALANCER)
         .expect("making the balancer's maps: root is needed");

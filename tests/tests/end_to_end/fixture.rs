@@ -20,14 +20,14 @@ pub const HTTP_V6: &str = "[2001:db8::10]:80/tcp";
 pub const MQTT_V4: &str = "192.0.2.20:1883/tcp";
 pub const MQTT_V6: &str = "[2001:db8::20]:1883/tcp";
 
-/// Patience for what takes milliseconds on a machine at rest.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Patience for what takes milliseconds on a machine at rest. A request that hangs fails before.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A real with nginx and Mosquitto. What ends first stands first.
 pub struct Behind {
     pub nginx: Nginx,
-    _mosquitto: Mosquitto,
-    _real: Real,
+    mosquitto: Mosquitto,
+    real: Real,
     pub host: Host,
 }
 
@@ -36,10 +36,16 @@ impl Behind {
     pub fn new(host: Host, vips: &[&str]) -> Self {
         Self {
             nginx: Nginx::start(&host, 80).unwrap(),
-            _mosquitto: Mosquitto::start(&host, 1883).unwrap(),
-            _real: Real::start(&host, "eth0", vips).unwrap(),
+            mosquitto: Mosquitto::start(&host, 1883).unwrap(),
+            real: Real::start(&host, "eth0", vips).unwrap(),
             host,
         }
+    }
+
+    fn ask_to_end(&mut self) {
+        self.nginx.ask_to_end();
+        self.mosquitto.ask_to_end();
+        self.real.ask_to_end();
     }
 
     /// Its address of one family, as `lbctl` takes it.
@@ -116,7 +122,7 @@ impl Stand {
     }
 }
 
-/// A test that fails shows what the balancer thinks.
+/// A test that fails shows what the balancer thinks. Everything ends at the same time.
 impl Drop for Stand {
     fn drop(&mut self) {
         if std::thread::panicking() {
@@ -128,6 +134,8 @@ impl Drop for Stand {
             }
             println!("--- lb-agent says\n{}", self.agent.output());
         }
+        self.agent.ask_to_end();
+        self.reals.iter_mut().for_each(Behind::ask_to_end);
     }
 }
 

@@ -13,7 +13,9 @@ use crate::fixture::{Behind, HTTP_V4, MQTT_V4, PATIENCE, Stand, assert_whole, en
 /// Requests that must have gone through at each stage.
 const SOME: u64 = 150;
 
-const CONNECTIONS: usize = 16;
+/// Of each kind. They go where the client's ports lead them: that one of three reals has none of them happens
+/// once in 10^10.
+const CONNECTIONS: usize = 60;
 
 #[test]
 fn connections_whose_real_lives_survive_everything() {
@@ -22,7 +24,7 @@ fn connections_whose_real_lives_survive_everything() {
     for vip in vips {
         stand.serve(vip, "--forward ipip", false, &[100]);
     }
-    let pause = Duration::from_millis(2);
+    let pause = Duration::from_millis(5);
     let kept = [
         http_load(
             &stand.client,

@@ -15,6 +15,7 @@ mod forwarding;
 mod kernel_log;
 mod long_lived;
 mod numbered;
+mod ondown;
 mod refusals;
 mod restart;
 mod routed;

@@ -3,7 +3,7 @@
 use lb_tests::{Agent, AgentOptions, Site};
 
 /// A command that the agent must refuse, and what its message must have in it.
-const REFUSED: [(&str, &[&str]); 17] = [
+const REFUSED: [(&str, &[&str]); 18] = [
     ("add-vip 224.0.0.1:80/tcp", &["id.address", "224.0.0.1"]),
     ("add-vip 127.0.0.1:80/tcp", &["id.address", "127.0.0.1"]),
     ("add-vip 0.0.0.0:80/tcp", &["id.address", "0.0.0.0"]),
@@ -12,7 +12,7 @@ const REFUSED: [(&str, &[&str]); 17] = [
     ("add-vip [fe80::1]:80/tcp", &["id.address", "fe80::1"]),
     (
         "add-vip 192.0.2.10:80/tcp",
-        &["192.0.2.10:80/tcp", "exists"],
+        &["id: ", "192.0.2.10:80/tcp", "exists"],
     ),
     (
         "add-vip 192.0.2.11:80/tcp --slots 1000",
@@ -21,7 +21,7 @@ const REFUSED: [(&str, &[&str]); 17] = [
     ("add-vip 192.0.2.11:80/tcp --window 60d", &["spec.window"]),
     (
         "add-real 192.0.2.10:80/tcp 10.10.30.1",
-        &["10.10.30.1", "already"],
+        &["address: ", "10.10.30.1", "already"],
     ),
     (
         "add-real 192.0.2.10:80/tcp 224.0.0.1",
@@ -45,11 +45,15 @@ const REFUSED: [(&str, &[&str]); 17] = [
     ),
     (
         "del-real 192.0.2.10:80/tcp 10.10.30.9",
-        &["no real", "10.10.30.9"],
+        &["address: ", "no real", "10.10.30.9"],
     ),
     (
         "del-vip 192.0.2.99:80/tcp",
-        &["no VIP", "192.0.2.99:80/tcp"],
+        &["id: ", "no VIP", "192.0.2.99:80/tcp"],
+    ),
+    (
+        "add-real 192.0.2.99:80/tcp 10.10.30.1",
+        &["vip: ", "no VIP", "192.0.2.99:80/tcp"],
     ),
 ];
 

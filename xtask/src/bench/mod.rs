@@ -1,7 +1,8 @@
 //! `cargo xtask bench`: builds what measures, optimised, and runs it.
 //!
 //! It is a program of its own (`measure/`): it contains the agent and with it the kernel half, which this
-//! one must not, for set-up has to run where that cannot be built yet.
+//! one must not, for set-up has to run where that cannot be built yet. `cargo xtask bench steering` is another
+//! one (`steering/`): it simulates, and needs no kernel.
 
 use crate::{
     command::{self, cargo},
@@ -17,9 +18,16 @@ pub struct Arguments {
     rest: Vec<String>,
 }
 
+/// The subject that is a program of its own.
+const STEERING: &str = "steering";
+
 /// Runs the verb.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     setup::ensure()?;
+    let (bench, rest) = match arguments.rest.split_first() {
+        Some((first, rest)) if first == STEERING => (STEERING, rest),
+        _ => ("measure", arguments.rest.as_slice()),
+    };
     command::run(
         cargo()
             .args([
@@ -28,9 +36,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
                 "--package",
                 "xtask",
                 "--bench",
-                "measure",
+                bench,
                 "--",
             ])
-            .args(&arguments.rest),
+            .args(rest),
     )
 }

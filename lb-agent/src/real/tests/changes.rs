@@ -80,6 +80,28 @@ fn what_a_killed_process_left_is_undone_by_the_next() {
 }
 
 #[test]
+fn what_an_earlier_boot_left_is_neither_read_nor_kept() {
+    run(async |lab: &Lab| {
+        // A power failure may leave anything of a file.
+        let folder = lab.state_folder();
+        fs::create_dir_all(&folder).unwrap();
+        for name in [
+            "changes-of-another-boot.json",
+            "changes-of-another-boot.new",
+        ] {
+            fs::write(folder.join(name), "").unwrap();
+        }
+        let before = fingerprint();
+        let real = Real::set_up(&lab.options(&both())).await.unwrap();
+        assert!(real.warnings().is_empty(), "{:?}", real.warnings());
+        real.finish().await.unwrap();
+        assert_eq!(fingerprint(), before);
+        let left = fs::read_dir(&folder).unwrap().count();
+        assert_eq!(left, 1, "the lock alone");
+    });
+}
+
+#[test]
 fn what_others_changed_meanwhile_is_left_alone() {
     run(async |lab: &Lab| {
         let real = Real::set_up(&lab.options(&both())).await.unwrap();

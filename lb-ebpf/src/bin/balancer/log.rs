@@ -2,7 +2,7 @@
 //! verifier removes those that are off, calls and functions included.
 
 use aya_log_ebpf::{
-    info,
+    debug, info,
     macro_support::{Level, level_enabled},
     trace,
 };
@@ -11,10 +11,16 @@ use lb_common::{
     store::Step,
 };
 
-/// Logs a step of the decision: drops as information, every choice as a trace.
+/// Logs a step of the decision: drops and resets as information; choices for flows that the flow table did not
+/// know where it has a say, which are few, for debugging; those of all other packets as traces.
 #[inline(always)]
 pub fn log(step: Step) {
     match step {
+        Step::Real(real, by @ (ChosenBy::NewFlow | ChosenBy::Previous))
+            if level_enabled(Level::Debug) =>
+        {
+            began(real.into(), by);
+        }
         Step::Real(real, by) if level_enabled(Level::Trace) => chosen(real.into(), by),
         Step::Dropped(service, reason) if level_enabled(Level::Info) => dropped(service, reason),
         _ => {}
@@ -25,13 +31,20 @@ pub fn log(step: Step) {
 // functions are not inlined, so that the decision is not all log.
 
 #[inline(never)]
+fn began(real: u32, by: ChosenBy) {
+    if by == ChosenBy::Previous {
+        debug!((), "real {}, chosen by previous", real);
+    } else {
+        debug!((), "real {}, chosen by new_flow", real);
+    }
+}
+
+#[inline(never)]
 fn chosen(real: u32, by: ChosenBy) {
-    match by {
-        ChosenBy::Nothing => {}
-        ChosenBy::Ring => trace!((), "real {}, chosen by ring", real),
-        ChosenBy::Flow => trace!((), "real {}, chosen by flow", real),
-        ChosenBy::NewFlow => trace!((), "real {}, chosen by new_flow", real),
-        ChosenBy::Previous => trace!((), "real {}, chosen by previous", real),
+    if by == ChosenBy::Flow {
+        trace!((), "real {}, chosen by flow", real);
+    } else {
+        trace!((), "real {}, chosen by ring", real);
     }
 }
 
@@ -44,6 +57,8 @@ fn dropped(service: u32, reason: Reason) {
         Reason::NoHeadroom => info!((), "service {}: dropped, no_headroom", service),
         Reason::BadTables => info!((), "service {}: dropped, bad_tables", service),
         Reason::TooLarge => info!((), "service {}: dropped, too_large", service),
+        Reason::ResetDownReal => info!((), "service {}: answered, reset_down_real", service),
+        Reason::ResetNoReal => info!((), "service {}: answered, reset_no_real", service),
         _ => info!((), "service {}: dropped, reason {}", service, reason as u32),
     }
 }

@@ -5,7 +5,7 @@ use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     helpers::generated::bpf_ktime_get_coarse_ns,
     macros::map,
-    maps::{Array, HashMap, PerCpuArray},
+    maps::{Array, PerCpuArray},
 };
 use aya_log_ebpf::macro_support::{Level, level_enabled};
 use lb_common::{
@@ -23,17 +23,17 @@ use lb_common::{
         service::Service,
         trace::Trace,
     },
+    vip_table::{Digest, SharedVip4Bucket, SharedVip6Bucket, VipHash},
+    word::Word,
 };
 
 /// Entries of a map before the agent says how many.
 const SMALL: u32 = 16;
 
-// Keys are those of `tables::vip`, in whole words. The kernel compares eight bytes at a time, and a load is
-// slow that has to wait for two stores: so what it loads at once is stored at once.
 #[map]
-static VIPS4: HashMap<u64, u32> = HashMap::with_max_entries(SMALL, 0);
+static VIPS4: Array<SharedVip4Bucket> = Array::with_max_entries(SMALL, BPF_F_MMAPABLE);
 #[map]
-static VIPS6: HashMap<[u32; 5], u32> = HashMap::with_max_entries(SMALL, 0);
+static VIPS6: Array<SharedVip6Bucket> = Array::with_max_entries(SMALL, BPF_F_MMAPABLE);
 #[map]
 static CONFIG: Array<Config> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
@@ -44,6 +44,8 @@ static SERVICES: Array<Service> = Array::with_max_entries(SMALL, BPF_F_MMAPABLE)
 static RINGS: Array<Chunk> = Array::with_max_entries(SMALL, BPF_F_MMAPABLE);
 #[map]
 static REALS: Array<Real> = Array::with_max_entries(SMALL, BPF_F_MMAPABLE);
+#[map]
+static BUDGETS: Array<Word> = Array::with_max_entries(SMALL, BPF_F_MMAPABLE);
 #[map]
 static NEXT_HOPS: Array<NextHop> = Array::with_max_entries(SMALL, BPF_F_MMAPABLE);
 #[map]
@@ -71,6 +73,14 @@ static FLOW_SECRET_0: Global<u64> = Global::new(0);
 static FLOW_SECRET_1: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 static FLOW_MASK: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static VIP_FACTOR: Global<u64> = Global::new(1);
+#[unsafe(no_mangle)]
+static DIGEST_FACTOR_0: Global<u64> = Global::new(1);
+#[unsafe(no_mangle)]
+static DIGEST_FACTOR_1: Global<u64> = Global::new(1);
+#[unsafe(no_mangle)]
+static VIP_SHIFT: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static SIMULATE: Global<u32> = Global::new(0);
 
@@ -107,23 +117,28 @@ fn counters<T>(map: &PerCpuArray<T>, index: u32) -> Option<&mut T> {
 
 impl<const LOUD: bool> Tables for MapTables<LOUD> {
     #[inline(always)]
-    fn vip4(&self, address: u32, port: u16, protocol: u32) -> Option<u32> {
-        let rest = u16::from_le(port) as u64 | (protocol as u64) << 16;
-        let key = (u32::from_le(address) as u64 | rest << 32).to_le();
-        // SAFETY: the value is copied at once. Should its entry be deleted and used again meanwhile, the
-        // index is that of another service, as if the packet had come a moment later.
-        unsafe { VIPS4.get(&key) }.copied()
+    fn vips4(&self, bucket: u32) -> Option<&SharedVip4Bucket> {
+        VIPS4.get(bucket)
     }
 
     #[inline(always)]
-    fn vip6(&self, address: [u64; 2], port: u16, protocol: u32) -> Option<u32> {
-        let [a, b] = port.to_ne_bytes();
-        let key = Key6 {
-            address,
-            rest: u32::from_ne_bytes([a, b, protocol as u8, 0]),
-        };
-        // SAFETY: see `vip4`; the key's first 20 bytes are the map's key.
-        unsafe { VIPS6.get(&*(&raw const key).cast::<[u32; 5]>()) }.copied()
+    fn vips6(&self, bucket: u32) -> Option<&SharedVip6Bucket> {
+        VIPS6.get(bucket)
+    }
+
+    #[inline(always)]
+    fn vip_hash(&self) -> VipHash {
+        VipHash {
+            factor: VIP_FACTOR.load(),
+            shift: VIP_SHIFT.load(),
+        }
+    }
+
+    #[inline(always)]
+    fn vip_digest(&self) -> Digest {
+        Digest {
+            factors: [DIGEST_FACTOR_0.load(), DIGEST_FACTOR_1.load()],
+        }
     }
 
     #[inline(always)]
@@ -145,6 +160,11 @@ impl<const LOUD: bool> Tables for MapTables<LOUD> {
     #[inline(always)]
     fn real(&self, index: u16) -> Option<&Real> {
         REALS.get(u32::from(index))
+    }
+
+    #[inline(always)]
+    fn budget(&self, real: u16) -> Option<&Word> {
+        BUDGETS.get(u32::from(real))
     }
 
     #[inline(always)]
@@ -174,6 +194,13 @@ impl<const LOUD: bool> Tables for MapTables<LOUD> {
             if closed {
                 real.closed += 1;
             }
+        }
+    }
+
+    #[inline(always)]
+    fn count_ended(&self, real: u16) {
+        if let Some(real) = counters(&REAL_COUNTERS, u32::from(real)) {
+            real.closed += 1;
         }
     }
 
@@ -238,11 +265,4 @@ impl<const LOUD: bool> Tables for MapTables<LOUD> {
     fn simulating(&self) -> bool {
         LOUD && SIMULATE.load() != 0
     }
-}
-
-/// The key of `VIPS6`, in words as wide as they are loaded.
-#[repr(C)]
-struct Key6 {
-    address: [u64; 2],
-    rest: u32,
 }

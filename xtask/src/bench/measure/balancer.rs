@@ -1,6 +1,7 @@
 //! The balancer that is measured: the agent's own data plane, attached to a cable of the benchmark's.
 
 use std::{
+    collections::BTreeMap,
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::PathBuf,
@@ -12,7 +13,8 @@ use anyhow::Context as _;
 use aya::programs::{ProgramFd, ProgramInfo};
 use lb_agent::{
     dataplane::{
-        Dataplane as _, Forward, KernelDataplane, Stats, Status, Track, WantedService, detach,
+        Dataplane as _, Forward, KernelDataplane, Stats, Status, Track, WantedService, WhenEmpty,
+        detach,
         hops::{ResolvedHop, Resolver},
         options::{Options, XdpMode},
     },
@@ -121,7 +123,9 @@ impl Balancer {
                 track,
                 window: WINDOW,
                 reals,
+                down: BTreeMap::new(),
                 ring,
+                when_empty: WhenEmpty::Drop,
             };
             // Anew, so that nothing of an earlier state is left.
             self.remove(&vip)?;
@@ -208,6 +212,8 @@ pub fn service(number: u16, count: u16, first_weight: u32) -> WantedService {
             &weights,
         ),
         reals,
+        down: BTreeMap::new(),
+        when_empty: WhenEmpty::Drop,
     }
 }
 

@@ -5,6 +5,8 @@ mod idle;
 mod machine;
 mod memory;
 mod packets;
+mod probes;
+mod readers;
 mod report;
 mod ring;
 mod statistics;
@@ -59,6 +61,10 @@ enum Subject {
     Throughput,
     /// Processor time of an idle agent.
     Idle,
+    /// Processor time of 1,000 probes a second, and how soon frozen reals are found.
+    Probes,
+    /// Processor time and memory of readers of load.
+    Readers,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -93,6 +99,12 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted(Subject::Idle) {
         report.idle = Some(idle::measure().context("measuring the idle agent")?);
+    }
+    if wanted(Subject::Probes) {
+        report.probes = Some(probes::measure().context("measuring probes")?);
+    }
+    if wanted(Subject::Readers) {
+        report.readers = readers::measure().context("measuring readers of load")?;
     }
     if let Some(file) = &arguments.json {
         report.write(file)?;

@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use crate::{
-    idle::IdleFigure, machine, memory::MemoryFigure, packets::PacketFigure, ring::RingFigure,
-    throughput::ThroughputFigure, weights::WeightFigure,
+    idle::IdleFigure, machine, memory::MemoryFigure, packets::PacketFigure, probes::ProbeFigure,
+    readers::ReaderFigure, ring::RingFigure, throughput::ThroughputFigure, weights::WeightFigure,
 };
 
 /// All results of one call.
@@ -39,6 +39,12 @@ pub struct Report {
     /// Processor time while idle.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle: Option<IdleFigure>,
+    /// Processor time of probes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probes: Option<ProbeFigure>,
+    /// Cost of readers of load.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub readers: Vec<ReaderFigure>,
 }
 
 impl Report {
@@ -59,6 +65,8 @@ impl Report {
             memory: Vec::new(),
             throughput: Vec::new(),
             idle: None,
+            probes: None,
+            readers: Vec::new(),
         };
         println!(
             "Linux {}, {}, processor {cpu}",

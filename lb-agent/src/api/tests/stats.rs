@@ -1,0 +1,90 @@
+//! Counters, flows and status.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counters_flows_and_status_are_told() {
+    let mut agent = Agent::start().await;
+    agent.with_reals(&["10.1.0.2", "10.1.0.3"]).await;
+    agent
+        .plane
+        .tables()
+        .unreachable
+        .push("10.1.0.3".parse().unwrap());
+    let stats = agent
+        .client
+        .get_stats(v1::GetStatsRequest { id: id() })
+        .await
+        .unwrap()
+        .into_inner();
+    let vip = &stats.vips[0];
+    assert_eq!((vip.dropped_packets, vip.counters.unwrap().packets), (1, 2));
+    assert_eq!(vip.reals[1].counters.unwrap().bytes, 120);
+    assert_eq!(
+        (vip.reals[0].state(), vip.reals[1].state()),
+        (v1::RealState::Active, v1::RealState::Unreachable)
+    );
+    let reasons = &stats.interfaces[0].reasons;
+    assert!(
+        reasons
+            .iter()
+            .any(|count| (count.reason.as_str(), count.verdict.as_str()) == ("not_ip", "pass"))
+    );
+
+    let interval = Some(prost_types::Duration {
+        seconds: 0,
+        nanos: 100_000_000,
+    });
+    let mut stream = agent
+        .client
+        .watch_stats(v1::WatchStatsRequest { id: None, interval })
+        .await
+        .unwrap()
+        .into_inner();
+    for _ in 0..3 {
+        assert_eq!(stream.next().await.unwrap().unwrap().vips.len(), 1);
+    }
+    drop(stream);
+    let interval = Some(prost_types::Duration {
+        seconds: 0,
+        nanos: 99_000_000,
+    });
+    let status = agent
+        .client
+        .watch_stats(v1::WatchStatsRequest { id: None, interval })
+        .await
+        .unwrap_err();
+    assert_eq!(field(&status), "interval");
+
+    let flows = agent
+        .client
+        .list_flows(v1::ListFlowsRequest { id: None })
+        .await
+        .unwrap()
+        .into_inner()
+        .reals;
+    assert_eq!(
+        (
+            flows.len(),
+            flows[0].flows,
+            flows[0].entries,
+            flows[0].exact
+        ),
+        (2, 5, 2, false)
+    );
+    let status = agent
+        .client
+        .get_status(v1::GetStatusRequest {})
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        (
+            status.vips,
+            status.reals,
+            status.interfaces[0].xdp_mode.as_str()
+        ),
+        (1, 2, "native")
+    );
+    agent.end().await;
+}

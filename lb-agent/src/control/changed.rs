@@ -1,0 +1,44 @@
+//! Tells which VIPs changed, to whoever looks after them. However many changes there are, what waits is bounded
+//! by the number of VIPs.
+
+use std::{
+    collections::BTreeMap,
+    mem,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use lb_common::vip::VipAddress;
+use tokio::sync::Notify;
+
+use crate::intent::Vip;
+
+/// VIPs that changed since somebody looked: as they are now, or gone.
+#[derive(Debug, Default)]
+pub struct Changed {
+    waiting: Mutex<BTreeMap<VipAddress, Option<Arc<Vip>>>>,
+    notify: Notify,
+}
+
+impl Changed {
+    /// A VIP is like this now, or gone.
+    pub fn tell(&self, vip: VipAddress, now: Option<Arc<Vip>>) {
+        // A map is whole whatever happened to another thread that held it.
+        self.waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(vip, now);
+        self.notify.notify_one();
+    }
+
+    /// Waits until something changed, and takes it.
+    pub async fn take(&self) -> BTreeMap<VipAddress, Option<Arc<Vip>>> {
+        loop {
+            let taken =
+                mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+            if !taken.is_empty() {
+                return taken;
+            }
+            self.notify.notified().await;
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What steering found, put into the tables.
+
+use std::{net::IpAddr, sync::Arc, time::SystemTime};
+
+use lb_common::vip::VipAddress;
+
+use super::{
+    event::{Event, What},
+    owner::Owner,
+    service::Fallback,
+};
+use crate::{
+    intent::WhenEmpty,
+    steer::{Steered, all_down, effective},
+};
+
+/// What steering made of a VIP.
+#[derive(Debug)]
+pub struct SteerOrder {
+    /// The VIP.
+    pub vip: VipAddress,
+    /// What its reals get; none: nobody steers it any more.
+    pub steered: Option<Steered>,
+    /// Reals whose state or weight changed notably, and why: it is logged and told to watchers.
+    pub causes: Vec<(IpAddr, Arc<str>)>,
+}
+
+impl Owner {
+    /// Puts what steering found into the tables. What the data plane refuses stays as it was, and is tried
+    /// again with the next order.
+    pub(super) fn steer(&mut self, orders: Vec<SteerOrder>) {
+        for order in orders {
+            let SteerOrder {
+                vip,
+                steered,
+                causes,
+            } = order;
+            if self.intent.get(&vip).is_none() {
+                continue;
+            }
+            let before = match steered {
+                Some(steered) => self.steered.insert(vip, steered),
+                None => self.steered.remove(&vip),
+            };
+            if self.steered.get(&vip) == before.as_ref() {
+                continue;
+            }
+            self.unsaved = true;
+            for name in std::iter::once(vip).chain(self.dependents(&vip)) {
+                if let Err(error) = self.place(&name) {
+                    tracing::warn!("VIP {name}: the data plane refuses the new weights: {error}");
+                }
+            }
+            self.announce_causes(vip, causes);
+        }
+    }
+
+    fn announce_causes(&self, vip: VipAddress, causes: Vec<(IpAddr, Arc<str>)>) {
+        let Some(service) = self.services.get(&vip) else {
+            return;
+        };
+        for (address, cause) in causes {
+            tracing::info!("VIP {vip}, real {address}: {cause}");
+            if self.events.receiver_count() == 0 {
+                continue;
+            }
+            if let Some(real) = self.view_of_real(service, address) {
+                // No receiver is no error.
+                let _ = self.events.send(Event {
+                    time: SystemTime::now(),
+                    cause,
+                    vip,
+                    what: What::RealChanged(real),
+                });
+            }
+        }
+    }
+
+    /// The reals that stand in for a VIP's own when those are dead, with their weights.
+    pub(super) fn fallback_of(&self, vip: &VipAddress) -> Fallback {
+        let Some(WhenEmpty::Fallback(other)) = self.intent.get(vip).map(|vip| vip.spec.when_empty)
+        else {
+            return Fallback::new();
+        };
+        let Some(standing_in) = self.intent.get(&other) else {
+            return Fallback::new();
+        };
+        let steered = self.steered.get(&other);
+        standing_in
+            .reals
+            .iter()
+            .map(|(address, real)| (*address, effective(*address, real, steered).weight))
+            .collect()
+    }
+
+    /// VIPs for which this one's reals stand in now.
+    pub(super) fn dependents(&self, vip: &VipAddress) -> Vec<VipAddress> {
+        self.intent
+            .vips()
+            .filter(|other| {
+                other.spec.when_empty == WhenEmpty::Fallback(*vip)
+                    && all_down(other, self.steered.get(&other.address))
+            })
+            .map(|other| other.address)
+            .collect()
+    }
+
+    /// Saves what steering made of the VIPs, if it changed since.
+    pub(super) fn save_steered(&mut self) {
+        if !self.unsaved {
+            return;
+        }
+        match self.store.save_steered(&self.steered) {
+            Ok(()) => self.unsaved = false,
+            Err(error) => tracing::warn!("the weights that steering found were not saved: {error}"),
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Runners against listeners on the loopback. They wait for reports, never for a time.
+
+use std::net::SocketAddr;
+
+use tokio::net::{TcpListener, TcpSocket};
+
+use super::*;
+use crate::health::spec::{Http, Probe};
+
+const NEVER: Duration = Duration::from_secs(60);
+
+fn vip() -> VipAddress {
+    "10.0.0.1:80/tcp".parse().unwrap()
+}
+
+fn order(probe: Probe, address: SocketAddr) -> Order {
+    let mut check = Check::new(probe);
+    check.interval = Duration::from_millis(100);
+    check.fast_interval = Duration::from_millis(100);
+    check.timeout = Duration::from_millis(100);
+    let target = Target {
+        address,
+        mark: None,
+    };
+    Order { check, target }
+}
+
+fn start(order: Order, slots: &Arc<Semaphore>) -> (Runner, mpsc::Receiver<Report>) {
+    let (sender, reports) = mpsc::channel(16);
+    let real = order.target.address.ip();
+    let health = Health::new(std::time::Instant::now());
+    let runner = Runner::start(vip(), real, order, health, Arc::clone(slots), sender);
+    (runner, reports)
+}
+
+async fn next(reports: &mut mpsc::Receiver<Report>) -> Report {
+    tokio::time::timeout(NEVER, reports.recv())
+        .await
+        .expect("a report comes")
+        .expect("the runner runs")
+}
+
+async fn change(reports: &mut mpsc::Receiver<Report>) -> Change {
+    loop {
+        if let Some(change) = next(reports).await.change {
+            return change;
+        }
+    }
+}
+
+fn slots_of(count: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(count))
+}
+
+async fn listen() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+/// The same port once more, though connections to it linger.
+fn listen_again(address: SocketAddr) -> TcpListener {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(address).unwrap();
+    socket.listen(16).unwrap()
+}
+
+#[tokio::test]
+async fn a_real_dies_and_comes_back() {
+    let (listener, address) = listen().await;
+    let (_runner, mut reports) = start(order(Probe::Tcp {}, address), &slots_of(8));
+    let up = change(&mut reports).await;
+    assert_eq!((up.from, up.to), (State::Unknown, State::Up));
+    drop(listener);
+    let down = change(&mut reports).await;
+    assert_eq!((down.from, down.to), (State::Up, State::Down));
+    assert_eq!(down.reason, "connection refused");
+    let _listener = listen_again(address);
+    let back = change(&mut reports).await;
+    assert_eq!((back.from, back.to), (State::Down, State::Up));
+    let report = next(&mut reports).await;
+    assert_eq!((report.state, report.transitions), (State::Up, 3));
+    assert_eq!((report.vip, report.real), (vip(), address.ip()));
+}
+
+#[tokio::test]
+async fn another_order_keeps_the_state_until_it_is_found_wrong() {
+    let (_listener, address) = listen().await;
+    let (dead, dead_address) = listen().await;
+    drop(dead);
+    let (runner, mut reports) = start(order(Probe::Tcp {}, address), &slots_of(8));
+    assert_eq!(change(&mut reports).await.to, State::Up);
+    runner.replace(order(Probe::Tcp {}, dead_address));
+    let first_failure = loop {
+        let report = next(&mut reports).await;
+        if report.outcome.reason == "connection refused" {
+            break report;
+        }
+    };
+    assert_eq!(
+        (first_failure.state, first_failure.change),
+        (State::Up, None)
+    );
+    let down = change(&mut reports).await;
+    assert_eq!((down.from, down.to), (State::Up, State::Down));
+}
+
+#[tokio::test]
+async fn a_dropped_runner_hangs_up() {
+    let (listener, address) = listen().await;
+    let mut silent = order(Probe::Http(Http::default()), address);
+    silent.check.interval = NEVER;
+    silent.check.timeout = NEVER;
+    let (runner, mut reports) = start(silent, &slots_of(8));
+    let (mut stream, _) = listener.accept().await.unwrap();
+    drop(runner);
+    let mut bytes = Vec::new();
+    let read = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut bytes);
+    tokio::time::timeout(NEVER, read)
+        .await
+        .expect("the connection ends")
+        .unwrap();
+    assert!(reports.recv().await.is_none());
+}
+
+/// All reals of a rack fall silent: the others are probed as before.
+#[tokio::test]
+async fn silent_reals_disturb_nobody() {
+    let (_good, address) = listen().await;
+    let (_silent, silent) = listen().await;
+    let slots = slots_of(64);
+    let silent: Vec<_> = (0..40)
+        .map(|_| start(order(Probe::Http(Http::default()), silent), &slots))
+        .collect();
+    let (_runner, mut reports) = start(order(Probe::Tcp {}, address), &slots);
+    for _ in 0..10 {
+        assert_eq!(next(&mut reports).await.state, State::Up);
+    }
+    for (_runner, mut reports) in silent {
+        let down = change(&mut reports).await;
+        assert_eq!(down.to, State::Down);
+        assert!(
+            down.reason.contains("timed out after 100ms"),
+            "{}",
+            down.reason
+        );
+    }
+}
+
+#[tokio::test]
+async fn without_a_slot_no_probe_runs() {
+    let (_listener, address) = listen().await;
+    let slots = slots_of(1);
+    let slot = Arc::clone(&slots).acquire_owned().await.unwrap();
+    let (_runner, mut reports) = start(order(Probe::Tcp {}, address), &slots);
+    // Several intervals.
+    let early = tokio::time::timeout(Duration::from_millis(500), reports.recv()).await;
+    assert!(early.is_err(), "{early:?}");
+    drop(slot);
+    assert_eq!(next(&mut reports).await.state, State::Up);
+}
+
+#[test]
+fn probes_are_early_and_never_late() {
+    let second = Duration::from_secs(1);
+    for (jitter, fraction, milliseconds) in [
+        (0, 0.99, 1_000),
+        (10, 0.0, 1_000),
+        (10, 0.5, 950),
+        (50, 1.0, 500),
+    ] {
+        assert_eq!(
+            early(second, jitter, fraction),
+            Duration::from_millis(milliseconds)
+        );
+    }
+    let mut random = Random::default();
+    let fractions: Vec<_> = (0..1_000).map(|_| random.fraction()).collect();
+    assert!(
+        fractions
+            .iter()
+            .all(|fraction| (0.0..1.0).contains(fraction))
+    );
+    let mean = fractions.iter().sum::<f64>() / 1_000.0;
+    assert!((0.4..0.6).contains(&mean), "{mean}");
+}

@@ -1,0 +1,338 @@
+//! Outcomes make a state. Pure: the caller has the clock.
+//!
+//! ```text
+//!              first healthy answer
+//!   unknown ─────────────────────────────► up ◄───── healthy_threshold healthy answers ──┐
+//!      │  unhealthy_threshold "to be drained" │ ─ unhealthy_threshold "to be drained" ─► drain
+//!      ├───────────────────────────────────────────────────────────────────────────────────▲
+//!      │         from any: unhealthy_threshold failures in a row                           │
+//!      └──────────────────────────────────► down ── healthy_threshold answers in a row ────┘ or up
+//! ```
+//!
+//! An unknown real counts as up: an agent that starts again must not drop reals that serve clients while it
+//! was away. One that is dead goes down within its thresholds, at the fast interval, because what is unknown is
+//! in doubt. For the same reason a real that is added gets new flows at once; add it drained where that
+//! matters.
+
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+use super::{Outcome, Verdict, spec::Check};
+
+/// How a real is, as its outcomes have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Not probed often enough yet; it counts as up.
+    Unknown,
+    /// It does its work.
+    Up,
+    /// It does its work and wants no new flows.
+    Drain,
+    /// It does not do its work.
+    Down,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            State::Unknown => "unknown",
+            State::Up => "up",
+            State::Drain => "drain",
+            State::Down => "down",
+        })
+    }
+}
+
+/// A real's state became another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// What it was.
+    pub from: State,
+    /// What it is.
+    pub to: State,
+    /// The reason of the outcome that decided.
+    pub reason: String,
+    /// How long it was what it was.
+    pub after: Duration,
+}
+
+/// A real's health.
+#[derive(Clone, Debug)]
+pub struct Health {
+    state: State,
+    since: Instant,
+    last: Option<Outcome>,
+    /// Of the last outcomes, how many in a row were these.
+    failures: u32,
+    answers: u32,
+    healthy: u32,
+    drains: u32,
+    transitions: u64,
+}
+
+impl Health {
+    /// Of a real of which nothing is known.
+    #[must_use]
+    pub const fn new(now: Instant) -> Self {
+        Health {
+            state: State::Unknown,
+            since: now,
+            last: None,
+            failures: 0,
+            answers: 0,
+            healthy: 0,
+            drains: 0,
+            transitions: 0,
+        }
+    }
+
+    /// Of a real that was dead when this agent's predecessor ended.
+    #[must_use]
+    pub fn dead(now: Instant) -> Self {
+        Health {
+            state: State::Down,
+            ..Health::new(now)
+        }
+    }
+
+    /// Takes an outcome in; tells the change if the state becomes another.
+    pub fn observe(&mut self, check: &Check, outcome: Outcome, now: Instant) -> Option<Change> {
+        self.count(outcome.verdict);
+        let next = self.next(check, outcome.verdict);
+        let change = (next != self.state).then(|| Change {
+            from: self.state,
+            to: next,
+            reason: outcome.reason.clone(),
+            after: now.saturating_duration_since(self.since),
+        });
+        self.last = Some(outcome);
+        if change.is_some() {
+            self.state = next;
+            self.since = now;
+            self.transitions += 1;
+        }
+        change
+    }
+
+    fn count(&mut self, verdict: Verdict) {
+        let in_a_row = |count: &mut u32, is: bool| {
+            *count = if is { count.saturating_add(1) } else { 0 };
+        };
+        in_a_row(&mut self.failures, verdict == Verdict::Unhealthy);
+        in_a_row(&mut self.answers, verdict.is_alive());
+        in_a_row(&mut self.healthy, verdict == Verdict::Healthy);
+        in_a_row(&mut self.drains, verdict == Verdict::Drain);
+    }
+
+    fn next(&self, check: &Check, verdict: Verdict) -> State {
+        if self.failures >= check.unhealthy_threshold {
+            return State::Down;
+        }
+        match self.state {
+            State::Unknown if verdict == Verdict::Healthy => State::Up,
+            State::Unknown | State::Up if self.drains >= check.unhealthy_threshold => State::Drain,
+            State::Drain if self.healthy >= check.healthy_threshold => State::Up,
+            State::Down if self.answers >= check.healthy_threshold => {
+                if verdict == Verdict::Drain {
+                    State::Drain
+                } else {
+                    State::Up
+                }
+            }
+            same => same,
+        }
+    }
+
+    /// The check became another one: what was counted does not count any more, the state stays until the new
+    /// check says otherwise.
+    pub fn reconsider(&mut self) {
+        *self = Health {
+            last: None,
+            failures: 0,
+            answers: 0,
+            healthy: 0,
+            drains: 0,
+            ..*self
+        };
+    }
+
+    /// Whether it may get flows: everything but down.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.state != State::Down
+    }
+
+    /// Whether it wants no new flows.
+    #[must_use]
+    pub fn wants_drain(&self) -> bool {
+        self.state == State::Drain
+    }
+
+    /// Whether the next probe should come soon: nothing is known, or the last outcome disagrees with the
+    /// state.
+    #[must_use]
+    pub fn in_doubt(&self) -> bool {
+        let Some(last) = &self.last else {
+            return true;
+        };
+        !matches!(
+            (self.state, last.verdict),
+            (State::Up, Verdict::Healthy)
+                | (State::Drain, Verdict::Drain)
+                | (State::Down, Verdict::Unhealthy)
+        )
+    }
+
+    /// How it is.
+    #[must_use]
+    pub const fn state(&self) -> State {
+        self.state
+    }
+
+    /// Since when.
+    #[must_use]
+    pub const fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// Why the last probe found what it found; empty before the first.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        self.last
+            .as_ref()
+            .map_or("", |outcome| outcome.reason.as_str())
+    }
+
+    /// How often the state became another.
+    #[must_use]
+    pub const fn transitions(&self) -> u64 {
+        self.transitions
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::health::spec::Probe;
+
+    /// `h`ealthy, `d`rain, `u`nhealthy.
+    fn outcome(letter: char) -> Outcome {
+        let verdict = match letter {
+            'h' => Verdict::Healthy,
+            'd' => Verdict::Drain,
+            _ => Verdict::Unhealthy,
+        };
+        Outcome::new(verdict, &letter.to_string(), Duration::ZERO)
+    }
+
+    /// 2 answers up, 3 failures down.
+    fn after(letters: &str) -> (Health, Vec<State>) {
+        let check = Check::new(Probe::Tcp {});
+        let mut health = Health::new(Instant::now());
+        let changes = letters
+            .chars()
+            .filter_map(|letter| health.observe(&check, outcome(letter), Instant::now()))
+            .map(|change| change.to)
+            .collect();
+        (health, changes)
+    }
+
+    #[test]
+    fn thresholds_decide() {
+        use State::{Down, Drain, Unknown, Up};
+        for (letters, state, changes, in_doubt) in [
+            ("", Unknown, &[][..], true),
+            ("h", Up, &[Up], false),
+            ("u", Unknown, &[], true),
+            ("uu", Unknown, &[], true),
+            ("uuu", Down, &[Down], false),
+            ("uuh", Up, &[Up], false),
+            ("hu", Up, &[Up], true),
+            ("huu", Up, &[Up], true),
+            ("huuu", Down, &[Up, Down], false),
+            ("huuhuuhuu", Up, &[Up], true),
+            ("huuuh", Down, &[Up, Down], true),
+            ("huuuhh", Up, &[Up, Down, Up], false),
+            ("huuuhuh", Down, &[Up, Down], true),
+            ("huuuhuhh", Up, &[Up, Down, Up], false),
+            // To be drained.
+            ("d", Unknown, &[], true),
+            ("ddd", Drain, &[Drain], false),
+            ("hdd", Up, &[Up], true),
+            ("hddhdd", Up, &[Up], true),
+            ("hddd", Drain, &[Up, Drain], false),
+            ("hdddh", Drain, &[Up, Drain], true),
+            ("hdddhh", Up, &[Up, Drain, Up], false),
+            ("hddduuu", Down, &[Up, Drain, Down], false),
+            ("uuudd", Drain, &[Down, Drain], false),
+            ("uuudh", Up, &[Down, Up], false),
+            ("hdudud", Up, &[Up], true),
+        ] {
+            let (health, found) = after(letters);
+            assert_eq!(health.state(), state, "{letters}");
+            assert_eq!(found, changes, "{letters}");
+            assert_eq!(health.in_doubt(), in_doubt, "{letters}");
+            assert_eq!(health.is_up(), state != Down, "{letters}");
+            assert_eq!(health.wants_drain(), state == Drain, "{letters}");
+            assert_eq!(health.transitions(), changes.len() as u64, "{letters}");
+        }
+    }
+
+    #[test]
+    fn a_change_tells_why_and_after_how_long() {
+        let check = Check::new(Probe::Tcp {});
+        let start = Instant::now();
+        let mut health = Health::new(start);
+        let at = |seconds| start + Duration::from_secs(seconds);
+        health.observe(&check, outcome('h'), at(1));
+        for second in 2..4 {
+            assert_eq!(health.observe(&check, outcome('u'), at(second)), None);
+            assert_eq!(health.since(), at(1));
+        }
+        let change = health.observe(&check, outcome('u'), at(5)).unwrap();
+        assert_eq!((change.from, change.to), (State::Up, State::Down));
+        assert_eq!(change.reason, "u");
+        assert_eq!(change.after, Duration::from_secs(4));
+        assert_eq!(health.since(), at(5));
+        assert_eq!(health.reason(), "u");
+    }
+
+    #[test]
+    fn another_check_keeps_the_state_and_counts_anew() {
+        let check = Check::new(Probe::Tcp {});
+        let (mut health, _) = after("huu");
+        health.reconsider();
+        assert_eq!(health.state(), State::Up);
+        assert!(health.in_doubt());
+        for _ in 0..2 {
+            assert_eq!(health.observe(&check, outcome('u'), Instant::now()), None);
+        }
+        assert!(
+            health
+                .observe(&check, outcome('u'), Instant::now())
+                .is_some()
+        );
+        let (mut down, _) = after("uuu");
+        down.reconsider();
+        assert!(!down.is_up() && down.in_doubt());
+    }
+
+    proptest! {
+        /// Whatever came before: enough of the same decide, and nobody goes down on fewer failures.
+        #[test]
+        fn enough_of_the_same_decide(letters in "[hdu]{0,40}") {
+            let (health, _) = after(&letters);
+            for (last, state) in [("uuu", State::Down), ("hh", State::Up)] {
+                let (health, _) = after(&format!("{letters}{last}"));
+                prop_assert_eq!(health.state(), state);
+                prop_assert!(!health.in_doubt());
+            }
+            let ends_in_failures = letters.ends_with("uuu");
+            prop_assert!(health.is_up() || ends_in_failures || letters.contains("uuu"));
+        }
+    }
+}

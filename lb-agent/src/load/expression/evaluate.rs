@@ -1,0 +1,323 @@
+//! Expression and samples → number.
+
+use std::{collections::HashMap, time::Instant};
+
+use super::{Expression, Fold, Matcher, Node, Operator, Vector};
+use crate::load::exposition::Series;
+
+/// Series of counters that one reader remembers for `rate`; node_exporter has 8 a processor.
+pub const MAX_COUNTERS: usize = 16_384;
+
+/// One scrape.
+#[derive(Clone, Copy, Debug)]
+pub struct Sampled<'a> {
+    /// When it was taken.
+    pub at: Instant,
+    /// What it said.
+    pub series: &'a [Series<'a>],
+    /// The counters of the scrape before.
+    pub before: &'a History,
+}
+
+/// The counters of a scrape, for `rate` in the next one.
+#[derive(Debug, Default)]
+pub struct History {
+    at: Option<Instant>,
+    counters: HashMap<String, f64>,
+}
+
+/// Why an expression has no value now.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoValue {
+    /// It will have one: there was no sample before, or a counter began anew.
+    #[error("{0}")]
+    NotYet(String),
+    /// It cannot be had from what the exporter says.
+    #[error("{0}")]
+    Wrong(String),
+}
+
+impl History {
+    /// Keeps the counters that these expressions take the rate of.
+    ///
+    /// # Errors
+    /// When there are more than [`MAX_COUNTERS`]; nothing is kept then.
+    pub fn keep<'a>(
+        &mut self,
+        at: Instant,
+        series: &[Series<'_>],
+        expressions: impl Iterator<Item = &'a Expression> + Clone,
+    ) -> Result<(), String> {
+        self.at = Some(at);
+        self.counters.clear();
+        for one in series {
+            let wanted = expressions
+                .clone()
+                .any(|expression| takes_rate_of(&expression.root, one.name));
+            if !wanted {
+                continue;
+            }
+            if self.counters.len() == MAX_COUNTERS {
+                *self = History::default();
+                return Err(format!(
+                    "more than {MAX_COUNTERS} counters to take the rate of"
+                ));
+            }
+            self.counters.insert(key(one), one.value);
+        }
+        Ok(())
+    }
+}
+
+fn takes_rate_of(node: &Node, name: &str) -> bool {
+    match node {
+        Node::Number(_) => false,
+        Node::Negative(inner) => takes_rate_of(inner, name),
+        Node::Binary(_, left, right) => takes_rate_of(left, name) || takes_rate_of(right, name),
+        Node::Vector(_, vector) => vector.rate && vector.name == name,
+    }
+}
+
+fn key(series: &Series<'_>) -> String {
+    format!("{}{{{}", series.name, series.identity)
+}
+
+impl Expression {
+    /// Its value.
+    ///
+    /// # Errors
+    /// Why it has none; a division by zero has none either.
+    pub fn evaluate(&self, sampled: &Sampled<'_>) -> Result<f64, NoValue> {
+        sampled.node(&self.root)
+    }
+}
+
+impl Sampled<'_> {
+    fn node(&self, node: &Node) -> Result<f64, NoValue> {
+        Ok(match node {
+            Node::Number(number) => *number,
+            Node::Negative(inner) => -self.node(inner)?,
+            Node::Binary(operator, left, right) => {
+                let (left, right) = (self.node(left)?, self.node(right)?);
+                match operator {
+                    Operator::Plus => left + right,
+                    Operator::Minus => left - right,
+                    Operator::Times => left * right,
+                    // Nothing moved: the next scrape may have it.
+                    Operator::Over if right == 0.0 => {
+                        return Err(NoValue::NotYet("divides by zero".to_owned()));
+                    }
+                    Operator::Over => left / right,
+                }
+            }
+            Node::Vector(fold, vector) => self.fold(*fold, vector)?,
+        })
+    }
+
+    fn fold(&self, fold: Fold, vector: &Vector) -> Result<f64, NoValue> {
+        let values = self.values(vector)?;
+        let name = &vector.name;
+        if fold == Fold::Count {
+            return Ok(values.len() as f64);
+        }
+        if values.is_empty() {
+            return Err(NoValue::Wrong(format!("no series of {name} matches")));
+        }
+        let sum: f64 = values.iter().sum();
+        Ok(match fold {
+            Fold::Only if values.len() > 1 => {
+                return Err(NoValue::Wrong(format!(
+                    "{} series of {name} match; write sum(...), max(...) or more labels",
+                    values.len()
+                )));
+            }
+            Fold::Only | Fold::Sum => sum,
+            Fold::Min => values.iter().copied().fold(f64::INFINITY, f64::min),
+            Fold::Max => values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+            Fold::Average => sum / values.len() as f64,
+            Fold::Count => values.len() as f64,
+        })
+    }
+
+    fn values(&self, vector: &Vector) -> Result<Vec<f64>, NoValue> {
+        let matching = self.series.iter().filter(|series| vector.matches(series));
+        if !vector.rate {
+            return Ok(matching.map(|series| series.value).collect());
+        }
+        let not_yet = |reason: String| Err(NoValue::NotYet(reason));
+        let Some(before) = self.before.at else {
+            return not_yet("needs a second sample".to_owned());
+        };
+        let elapsed = self.at.saturating_duration_since(before).as_secs_f64();
+        if elapsed <= 0.0 {
+            return not_yet("no time has passed since the last sample".to_owned());
+        }
+        let mut rates = Vec::new();
+        let mut seen = 0;
+        for series in matching {
+            seen += 1;
+            // A series that is new has no rate yet, and the others are not made wrong by it.
+            let Some(before) = self.before.counters.get(&key(series)) else {
+                continue;
+            };
+            let growth = series.value - before;
+            if growth < 0.0 {
+                return not_yet(format!("{} began anew", vector.name));
+            }
+            rates.push(growth / elapsed);
+        }
+        if seen > 0 && rates.is_empty() {
+            return not_yet("needs a second sample".to_owned());
+        }
+        Ok(rates)
+    }
+}
+
+impl Vector {
+    fn matches(&self, series: &Series<'_>) -> bool {
+        series.name == self.name
+            && self.matchers.iter().all(|matcher| {
+                let value = series
+                    .labels
+                    .iter()
+                    .find(|(label, _)| *label == matcher.label)
+                    // A label that is not there is empty, as in Prometheus.
+                    .map_or("", |(_, value)| value.as_ref());
+                matcher.matches(value)
+            })
+    }
+}
+
+impl Matcher {
+    fn matches(&self, value: &str) -> bool {
+        self.alternatives.iter().any(|pieces| fits(pieces, value)) != self.negated
+    }
+}
+
+/// Whether the pieces stand in the value in this order, the first at its start, the last at its end.
+fn fits(pieces: &[String], value: &str) -> bool {
+    let Some((first, more)) = pieces.split_first() else {
+        return false;
+    };
+    let Some(mut rest) = value.strip_prefix(first.as_str()) else {
+        return false;
+    };
+    let Some((last, middle)) = more.split_last() else {
+        return rest.is_empty();
+    };
+    for piece in middle {
+        let Some(place) = rest.find(piece.as_str()) else {
+            return false;
+        };
+        rest = &rest[place + piece.len()..];
+    }
+    rest.ends_with(last.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::load::exposition;
+
+    fn evaluate(expression: &str, text: &str) -> Result<f64, NoValue> {
+        let expression: Expression = expression.parse().unwrap();
+        let series = exposition::read(text, |name| expression.wants(name)).unwrap();
+        expression.evaluate(&Sampled {
+            at: Instant::now(),
+            series: &series,
+            before: &History::default(),
+        })
+    }
+
+    const TEXT: &str = "used 30\nlimit 120\nzero 0\n\
+        cpu{mode=\"idle\",cpu=\"0\"} 5\ncpu{mode=\"iowait\",cpu=\"0\"} 1\ncpu{mode=\"user\",cpu=\"0\"} 4\n";
+
+    #[test]
+    fn numbers_come_out() {
+        for (expression, value) in [
+            ("1 + 2 * 3", 7.0),
+            ("(1 + 2) * 3", 9.0),
+            ("8 / 4 / 2", 1.0),
+            ("1 - 2 - 3", -4.0),
+            ("-2 * -(1 + 1)", 4.0),
+            ("1.5e1 + .5", 15.5),
+            ("used / limit", 0.25),
+            ("sum(cpu)", 10.0),
+            ("min(cpu)", 1.0),
+            ("max(cpu)", 5.0),
+            ("avg(cpu{mode!=\"idle\"})", 2.5),
+            ("count(cpu)", 3.0),
+            ("count(nothing)", 0.0),
+            ("sum(cpu{mode=~\"idle|iowait\"}) / sum(cpu)", 0.6),
+            ("sum(cpu{mode=~\"i.*\"})", 6.0),
+            ("sum(cpu{mode=~\".*a.*t\"})", 1.0),
+            ("sum(cpu{mode!~'i.*',cpu='0',})", 4.0),
+            ("cpu{mode='user', other=''}", 4.0),
+        ] {
+            assert_eq!(evaluate(expression, TEXT), Ok(value), "{expression}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_value_says_why() {
+        for (expression, part) in [
+            ("nothing", "no series of nothing"),
+            ("cpu", "3 series of cpu match; write sum"),
+            ("used / zero", "divides by zero"),
+            ("rate(used)", "second sample"),
+        ] {
+            let error = evaluate(expression, TEXT).unwrap_err().to_string();
+            assert!(error.contains(part), "{expression}: {error}");
+        }
+    }
+
+    #[test]
+    fn rates_are_between_two_samples() {
+        let expression: Expression = "sum(rate(total))".parse().unwrap();
+        let mut history = History::default();
+        let start = Instant::now();
+        let mut at = start;
+        let mut rates = Vec::new();
+        for text in [
+            "total{a=\"1\"} 100\ntotal{a=\"2\"} 7\n",
+            // Grows by 10 and 5 in 5 s; a third one is new.
+            "total{a=\"1\"} 110\ntotal{a=\"2\"} 12\ntotal{a=\"3\"} 1000\n",
+            // One began anew.
+            "total{a=\"1\"} 3\ntotal{a=\"2\"} 12\ntotal{a=\"3\"} 1000\n",
+            "total{a=\"1\"} 8\ntotal{a=\"2\"} 12\ntotal{a=\"3\"} 1000\n",
+        ] {
+            at += Duration::from_secs(5);
+            let series = exposition::read(text, |_| true).unwrap();
+            rates.push(
+                expression
+                    .evaluate(&Sampled {
+                        at,
+                        series: &series,
+                        before: &history,
+                    })
+                    .ok(),
+            );
+            history
+                .keep(at, &series, std::iter::once(&expression))
+                .unwrap();
+        }
+        assert_eq!(rates, [None, Some(3.0), None, Some(1.0)]);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let expression: Expression = "rate(a)".parse().unwrap();
+        let text: String = (0..=MAX_COUNTERS)
+            .map(|number| format!("a{{n=\"{number}\"}} 1\n"))
+            .collect();
+        let series = exposition::read(&text, |_| true).unwrap();
+        let mut history = History::default();
+        let error = history
+            .keep(Instant::now(), &series, std::iter::once(&expression))
+            .unwrap_err();
+        assert!(error.contains("more than"), "{error}");
+        assert!(history.counters.is_empty());
+    }
+}

@@ -1,0 +1,39 @@
+//! HiveMQ: the Prometheus extension on port 9399. The metrics' names are from memory and were not seen on a
+//! live broker.
+
+use super::prometheus::Preset;
+use crate::load::reading::Quantity;
+
+/// The score is the processor use of the whole host, which counts what others take, too.
+pub const PRESET: Preset = Preset {
+    path: "/metrics",
+    values: &[
+        (Quantity::Utilisation, "com_hivemq_system_system_cpu_load"),
+        (
+            Quantity::Connections,
+            "com_hivemq_networking_connections_current",
+        ),
+    ],
+    pulse: None,
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::reader::prometheus::assert_reads;
+
+    #[test]
+    fn a_recorded_answer_is_read() {
+        assert_reads(
+            &PRESET,
+            "com_hivemq_system_process_cpu_load 0.375\n\
+             com_hivemq_system_system_cpu_load 0.5\n\
+             com_hivemq_overload_protection_level 0.0\n\
+             com_hivemq_networking_connections_current 5000.0\n",
+            &[
+                (Quantity::Utilisation, 0.5),
+                (Quantity::Connections, 5_000.0),
+            ],
+        );
+    }
+}

@@ -1,0 +1,65 @@
+//! Prometheus' node_exporter on port 9100.
+
+use super::prometheus::Preset;
+use crate::load::reading::Quantity;
+
+/// The score is the processors' time that was neither idle nor waiting for a disk, of the whole host.
+pub const PRESET: Preset = Preset {
+    path: "/metrics",
+    values: &[
+        (
+            Quantity::Utilisation,
+            "1 - sum(rate(node_cpu_seconds_total{mode=~\"idle|iowait\"})) / sum(rate(node_cpu_seconds_total))",
+        ),
+        (
+            Quantity::Memory,
+            "1 - node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes",
+        ),
+    ],
+    pulse: Some("sum(node_cpu_seconds_total)"),
+};
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::load::reader::prometheus::{Metrics, assert_reads};
+
+    #[test]
+    fn processor_time_is_between_two_answers() {
+        let mut metrics = Metrics::preset(&PRESET);
+        let start = Instant::now();
+        let text = |idle: u32, wait: u32, user: u32| {
+            format!(
+                "node_cpu_seconds_total{{cpu=\"0\",mode=\"idle\"}} {idle}\n\
+                 node_cpu_seconds_total{{cpu=\"0\",mode=\"iowait\"}} {wait}\n\
+                 node_cpu_seconds_total{{cpu=\"1\",mode=\"user\"}} {user}\n"
+            )
+        };
+        let mut utilisation = |after: u64, text: String| {
+            metrics
+                .read(text.as_bytes(), start + Duration::from_secs(after))
+                .unwrap()
+                .get(Quantity::Utilisation)
+        };
+        assert_eq!(utilisation(0, text(100, 10, 50)), None);
+        assert_eq!(utilisation(4, text(104, 12, 52)), Some(0.25));
+        // Restarted: the counters begin anew.
+        assert_eq!(utilisation(8, text(1, 1, 1)), None);
+        // Nothing moved: no division by zero.
+        assert_eq!(utilisation(12, text(1, 1, 1)), None);
+    }
+
+    #[test]
+    fn a_recorded_answer_is_read() {
+        assert_reads(
+            &PRESET,
+            "node_cpu_seconds_total{cpu=\"0\",mode=\"idle\"} 1e6\n\
+             node_cpu_seconds_total{cpu=\"0\",mode=\"user\"} 1000\n\
+             node_memory_MemAvailable_bytes 6e9\n\
+             node_memory_MemTotal_bytes 8e9\n",
+            &[(Quantity::Memory, 0.25)],
+        );
+    }
+}

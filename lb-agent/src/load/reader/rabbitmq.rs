@@ -1,0 +1,51 @@
+//! RabbitMQ: the Prometheus plugin on port 15692.
+
+use super::prometheus::Preset;
+use crate::load::reading::Quantity;
+
+/// There is no processor time among the metrics, so there is no score: memory and file descriptors guard.
+pub const PRESET: Preset = Preset {
+    path: "/metrics",
+    values: &[
+        (
+            Quantity::Memory,
+            "rabbitmq_process_resident_memory_bytes / rabbitmq_resident_memory_limit_bytes",
+        ),
+        (
+            Quantity::FileDescriptors,
+            "rabbitmq_process_open_fds / rabbitmq_process_max_fds",
+        ),
+        (Quantity::Connections, "rabbitmq_connections"),
+        (
+            Quantity::RunQueue,
+            "max(rabbitmq_erlang_scheduler_run_queue)",
+        ),
+    ],
+    pulse: None,
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::reader::prometheus::assert_reads;
+
+    #[test]
+    fn a_recorded_answer_is_read() {
+        assert_reads(
+            &PRESET,
+            "# TYPE rabbitmq_connections gauge\n\
+             rabbitmq_connections 77\n\
+             rabbitmq_process_open_fds 256\n\
+             rabbitmq_process_max_fds 1024\n\
+             rabbitmq_process_resident_memory_bytes 536870912\n\
+             rabbitmq_resident_memory_limit_bytes 2147483648\n\
+             rabbitmq_erlang_scheduler_run_queue 1\n",
+            &[
+                (Quantity::Memory, 0.25),
+                (Quantity::FileDescriptors, 0.25),
+                (Quantity::Connections, 77.0),
+                (Quantity::RunQueue, 1.0),
+            ],
+        );
+    }
+}

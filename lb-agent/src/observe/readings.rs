@@ -1,0 +1,136 @@
+//! What was last read of a real's load, as steering and operators want it.
+
+use std::time::{Duration, Instant};
+
+use super::found::{ReadingFound, time_of};
+use crate::{
+    health::Outcome,
+    load::{
+        combine::{Board, Dated, Last},
+        reading::{self, Quantity, Report},
+        spec::Source,
+    },
+    steering::{self, Load, Sample},
+};
+
+/// The last of each source, and the last probe's round trip.
+pub(super) struct Readings {
+    board: Board,
+    sources: Vec<Source>,
+    latency: Option<(Duration, Instant)>,
+}
+
+impl Readings {
+    /// Of these sources, of which nothing is known yet.
+    pub(super) fn new(sources: Vec<Source>) -> Self {
+        Readings {
+            board: Board::new(&sources),
+            sources,
+            latency: None,
+        }
+    }
+
+    /// These are the sources from now on. What was read of others is forgotten, and of these if one changed.
+    pub(super) fn set_sources(&mut self, sources: Vec<Source>) {
+        if sources != self.sources {
+            self.board = Board::new(&sources);
+            self.sources = sources;
+        }
+    }
+
+    /// Notes how long a real took to answer a probe.
+    pub(super) fn probed(&mut self, outcome: &Outcome, now: Instant) {
+        if outcome.verdict.is_alive() {
+            self.latency = Some((outcome.latency, now));
+        }
+    }
+
+    /// Notes what a reader read; true if its agent orders something else than before.
+    pub(super) fn take(&mut self, report: &Report) -> bool {
+        let order = |board: &Board| board.load(report.at).order;
+        let before = order(&self.board);
+        self.board.observe(report);
+        order(&self.board) != before
+    }
+
+    /// As steering wants it.
+    pub(super) fn load(&self, now: Instant) -> Load {
+        let load = self.board.load(now);
+        let sample = |dated: Dated| Sample {
+            value: dated.value,
+            age: now.saturating_duration_since(dated.at),
+        };
+        let get = |quantity| load.get(quantity).map(sample);
+        Load {
+            utilisation: get(Quantity::Utilisation),
+            memory: get(Quantity::Memory),
+            descriptors: get(Quantity::FileDescriptors),
+            connection_fraction: load.connection_fraction().map(sample),
+            connections: get(Quantity::Connections),
+            error_rate: get(Quantity::ErrorRate),
+            latency: self
+                .latency
+                .map(|(latency, at)| Sample {
+                    value: latency.as_secs_f64(),
+                    age: now.saturating_duration_since(at),
+                })
+                .or_else(|| get(Quantity::Latency)),
+            agent_weight: get(Quantity::AgentWeight),
+            order: load.order.map(order),
+        }
+    }
+
+    /// What is known, for who asks.
+    pub(super) fn found(&self) -> Vec<ReadingFound> {
+        self.board.sources().iter().flat_map(found).collect()
+    }
+}
+
+const fn order(order: reading::Order) -> steering::Order {
+    match order {
+        reading::Order::Ready | reading::Order::Up => steering::Order::Ready,
+        reading::Order::Drain => steering::Order::Drain,
+        reading::Order::Maint => steering::Order::Maintenance,
+        reading::Order::Down => steering::Order::Down,
+    }
+}
+
+fn found(last: &Last) -> Vec<ReadingFound> {
+    let told = time_of(last.reported.unwrap_or_else(Instant::now));
+    let nothing = |quantity: &'static str, problem: String| ReadingFound {
+        quantity,
+        value: None,
+        unit: String::new(),
+        time: told,
+        source: last.name.to_string(),
+        problem,
+    };
+    let mut all: Vec<ReadingFound> = last
+        .readings()
+        .map(|reading| ReadingFound {
+            quantity: reading.quantity.name(),
+            value: Some(reading.value),
+            unit: reading.unit().to_string(),
+            time: time_of(reading.at),
+            source: last.name.to_string(),
+            problem: String::new(),
+        })
+        .collect();
+    all.extend(last.ignored.iter().map(|ignored| ReadingFound {
+        value: Some(ignored.value),
+        unit: ignored.quantity.unit().to_string(),
+        ..nothing(ignored.quantity.name(), ignored.reason.clone())
+    }));
+    all.extend(
+        last.missing
+            .iter()
+            .map(|missing| nothing(missing.quantity.name(), missing.reason.clone())),
+    );
+    if let Some(trouble) = &last.trouble {
+        all.push(nothing("", trouble.to_string()));
+    }
+    if last.reported.is_none() {
+        all.push(nothing("", "nothing was read yet".to_owned()));
+    }
+    all
+}

@@ -1,0 +1,256 @@
+//! The task that looks after the VIPs.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use lb_common::vip::VipAddress;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
+
+use super::{
+    found::FoundReals,
+    tasks::{Marks, Tasks},
+    watch::Watch,
+};
+use crate::{
+    control::{self, Changed, SteerOrder},
+    dataplane::Track,
+    health,
+    intent::Vip,
+    load,
+};
+
+/// Reports that wait for the supervisor; who sends more waits.
+const QUEUE: usize = 1_024;
+/// Reports taken before the controllers are asked: a burst is one decision.
+const BATCH: usize = 256;
+/// What the controllers' clock shows when the agent starts: what was before is long ago.
+const CLOCK_START: Duration = Duration::from_secs(7 * 86_400);
+/// How long to sleep when nothing is due.
+const IDLE: Duration = Duration::from_secs(3_600);
+
+/// Asks the supervisor.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    questions: mpsc::Sender<oneshot::Sender<FoundReals>>,
+}
+
+impl Handle {
+    /// What is known of every real that is looked after.
+    pub async fn found(&self) -> FoundReals {
+        let (reply, answer) = oneshot::channel();
+        // Without a supervisor nothing is known.
+        if self.questions.send(reply).await.is_err() {
+            return FoundReals::new();
+        }
+        answer.await.unwrap_or_default()
+    }
+}
+
+/// Looks after the VIPs that `changed` tells of, until the task is aborted. All probes and readers end with it.
+#[must_use]
+pub fn start(control: control::Handle, changed: Arc<Changed>) -> (Handle, JoinHandle<()>) {
+    let (questions, asked) = mpsc::channel(16);
+    let (probe_sender, probes) = mpsc::channel(QUEUE);
+    let (load_sender, loads) = mpsc::channel(QUEUE);
+    let supervisor = Supervisor {
+        control,
+        watches: BTreeMap::new(),
+        tasks: Tasks::new(probe_sender, load_sender),
+        began: Instant::now(),
+    };
+    let task = tokio::spawn(supervisor.run(changed, probes, loads, asked));
+    (Handle { questions }, task)
+}
+
+struct Supervisor {
+    control: control::Handle,
+    watches: BTreeMap<VipAddress, Watch>,
+    tasks: Tasks,
+    /// The epoch of the controllers' clock.
+    began: Instant,
+}
+
+/// What a data plane counted, per real.
+pub(super) type Carried = HashMap<(VipAddress, IpAddr), control::Carried>;
+
+impl Supervisor {
+    async fn run(
+        mut self,
+        changed: Arc<Changed>,
+        mut probes: mpsc::Receiver<health::runner::Report>,
+        mut loads: mpsc::Receiver<load::reading::Report>,
+        mut asked: mpsc::Receiver<oneshot::Sender<FoundReals>>,
+    ) {
+        loop {
+            let due = self
+                .watches
+                .values()
+                .map(Watch::due)
+                .min()
+                .unwrap_or_else(|| Instant::now() + IDLE);
+            tokio::select! {
+                vips = changed.take() => self.reconcile(vips).await,
+                Some(report) = probes.recv() => {
+                    let mut steps = Vec::new();
+                    self.probed(report, &mut steps);
+                    while steps.len() < BATCH && let Ok(report) = probes.try_recv() {
+                        self.probed(report, &mut steps);
+                    }
+                    self.step(steps).await;
+                }
+                Some(report) = loads.recv() => {
+                    let mut steps = Vec::new();
+                    self.read(report, &mut steps);
+                    while steps.len() < BATCH && let Ok(report) = loads.try_recv() {
+                        self.read(report, &mut steps);
+                    }
+                    self.step(steps).await;
+                }
+                () = tokio::time::sleep_until(due.into()) => {
+                    let now = Instant::now();
+                    let steps = self
+                        .watches
+                        .iter()
+                        .filter(|(_, watch)| watch.due() <= now)
+                        .map(|(vip, _)| *vip)
+                        .collect();
+                    self.step(steps).await;
+                }
+                Some(reply) = asked.recv() => {
+                    // Who asked may have gone.
+                    let _ = reply.send(self.found());
+                }
+                else => return,
+            }
+        }
+    }
+}
+
+impl Supervisor {
+    /// Looks after these VIPs as they are now.
+    async fn reconcile(&mut self, vips: BTreeMap<VipAddress, Option<Arc<Vip>>>) {
+        let mut steps = Vec::new();
+        let mut left = Vec::new();
+        for (name, vip) in vips {
+            match vip.filter(|vip| vip.spec.supervised()) {
+                Some(vip) => {
+                    let marks = self.marks(&vip).await;
+                    match self.watches.get_mut(&name) {
+                        Some(watch) => watch.update(vip, &marks, &self.tasks),
+                        None => {
+                            let resumed = self.control.steered(name).await.ok().flatten();
+                            let watch = Watch::new(vip, resumed, self.time(), &marks, &self.tasks);
+                            self.watches.insert(name, watch);
+                        }
+                    }
+                    steps.push(name);
+                }
+                None => {
+                    if self.watches.remove(&name).is_some() {
+                        left.push(SteerOrder {
+                            vip: name,
+                            steered: None,
+                            causes: Vec::new(),
+                        });
+                    }
+                }
+            }
+        }
+        if !left.is_empty() {
+            self.give(left).await;
+        }
+        self.step(steps).await;
+    }
+
+    /// What the controllers' clock shows.
+    fn time(&self) -> Duration {
+        CLOCK_START + self.began.elapsed()
+    }
+
+    /// Marks of the sockets that reach each real through the tunnel, where the VIP's check asks for that.
+    async fn marks(&self, vip: &Vip) -> Marks {
+        let mut marks = Marks::new();
+        for real in Watch::tunnelled(vip) {
+            if let Ok(Some(mark)) = self.control.probe_mark(vip.address, real).await {
+                marks.insert(real, mark);
+            }
+        }
+        marks
+    }
+
+    /// Notes what a probe found.
+    fn probed(&mut self, report: health::runner::Report, steps: &mut Vec<VipAddress>) {
+        let vip = report.vip;
+        if let Some(watch) = self.watches.get_mut(&vip)
+            && watch.probed(report)
+        {
+            steps.push(vip);
+        }
+    }
+
+    /// Notes what a reader read.
+    fn read(&mut self, report: load::reading::Report, steps: &mut Vec<VipAddress>) {
+        let vip = report.subject.vip;
+        if let Some(watch) = self.watches.get_mut(&vip)
+            && watch.read(report)
+        {
+            steps.push(vip);
+        }
+    }
+
+    /// Asks the controllers of these VIPs, and gives what they decide to the owner.
+    async fn step(&mut self, mut vips: Vec<VipAddress>) {
+        vips.sort_unstable();
+        vips.dedup();
+        if vips.is_empty() {
+            return;
+        }
+        let exact = vips.iter().any(|vip| {
+            self.watches
+                .get(vip)
+                .is_some_and(|watch| watch.vip().spec.track == Track::All)
+        });
+        let carried: Carried = match self.control.carried(exact).await {
+            Ok(all) => all
+                .into_iter()
+                .map(|carried| ((carried.vip, carried.real), carried))
+                .collect(),
+            Err(error) => {
+                tracing::warn!("what reals carry could not be read: {error}");
+                Carried::new()
+            }
+        };
+        let now = Instant::now();
+        let time = self.time();
+        let mut orders = Vec::new();
+        for vip in vips {
+            let Some(watch) = self.watches.get_mut(&vip) else {
+                continue;
+            };
+            let (order, sheds) = watch.step(now, time, &carried);
+            orders.extend(order);
+            for (real, flows) in sheds {
+                self.control.shed(vip, real, flows).await;
+            }
+        }
+        self.give(orders).await;
+    }
+
+    async fn give(&self, orders: Vec<SteerOrder>) {
+        // A stopping owner has no use for it.
+        if !orders.is_empty() {
+            let _ = self.control.steer(orders).await;
+        }
+    }
+
+    fn found(&self) -> FoundReals {
+        self.watches.values().flat_map(Watch::found).collect()
+    }
+}

@@ -1,0 +1,44 @@
+//! Files that the configuration names: secrets and certificates.
+
+use std::path::Path;
+
+use tokio::io::AsyncReadExt as _;
+
+use super::{Deadline, PeerError};
+
+/// The longest file that is read, in bytes: a bundle of all certificate authorities is about 250 KiB.
+const MAX_FILE: u64 = 1 << 20;
+
+/// Reads a file, and nothing that only looks like one.
+///
+/// # Errors
+/// Names the file and says what is wrong with it.
+pub async fn read(path: &Path, deadline: &Deadline) -> Result<Vec<u8>, PeerError> {
+    let wrong = |reason: String| PeerError::File {
+        path: path.to_owned(),
+        reason,
+    };
+    deadline
+        .bound("reading a file", async {
+            // A pipe would make opening it wait for a writer, in a thread that nobody can stop.
+            let kind = tokio::fs::metadata(path)
+                .await
+                .map_err(|error| wrong(error.to_string()))?;
+            if !kind.is_file() {
+                return Err(wrong("is no file".to_owned()));
+            }
+            let mut bytes = Vec::new();
+            tokio::fs::File::open(path)
+                .await
+                .map_err(|error| wrong(error.to_string()))?
+                .take(MAX_FILE + 1)
+                .read_to_end(&mut bytes)
+                .await
+                .map_err(|error| wrong(error.to_string()))?;
+            if bytes.len() as u64 > MAX_FILE {
+                return Err(wrong(format!("is longer than {MAX_FILE} bytes")));
+            }
+            Ok(bytes)
+        })
+        .await
+}

@@ -1,0 +1,280 @@
+//! One HTTP/1.1 request over a connection of its own. Redirects are answers, not orders.
+
+use std::pin::pin;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::{Bytes, BytesMut};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
+    header::{AUTHORIZATION, CONNECTION, HOST, USER_AGENT},
+};
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde::{Deserialize, Serialize};
+
+use super::{Deadline, PeerError, Secret, Stream};
+
+/// Bytes of a response's head that are read at most.
+const MAX_HEAD: usize = 16 << 10;
+/// Header fields of a response that are read at most.
+const MAX_FIELDS: usize = 100;
+const AGENT: &str = concat!("lb-agent/", env!("CARGO_PKG_VERSION"));
+const ANSWER: &str = "waiting for the answer";
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
+pub enum Authorization {
+    /// RFC 7617.
+    Basic {
+        /// The user, or the name of an API key.
+        username: String,
+        /// The password, or the secret of the API key.
+        password: Secret,
+    },
+    /// RFC 6750.
+    Bearer {
+        /// The token.
+        token: Secret,
+    },
+}
+
+impl Authorization {
+    async fn header(&self, deadline: &Deadline) -> Result<HeaderValue, PeerError> {
+        let (secret, text) = match self {
+            Authorization::Basic { username, password } => {
+                let content = password.read(deadline).await?;
+                let pair = STANDARD.encode(format!("{username}:{}", content.expose()));
+                (password, format!("Basic {pair}"))
+            }
+            Authorization::Bearer { token } => {
+                let content = token.read(deadline).await?;
+                (token, format!("Bearer {}", content.expose()))
+            }
+        };
+        let mut value = HeaderValue::try_from(text).map_err(|_| {
+            PeerError::Request(format!(
+                "{secret} holds characters that no header can carry"
+            ))
+        })?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+}
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// The method.
+    pub method: Method,
+    /// Path and query, beginning with `/`.
+    pub path: &'a str,
+    /// The `Host` field.
+    pub host: &'a str,
+    /// More fields.
+    pub headers: &'a [(HeaderName, HeaderValue)],
+    /// Who asks.
+    pub authorization: Option<&'a Authorization>,
+    /// What is sent; empty for most.
+    pub body: Bytes,
+}
+
+/// What was answered.
+#[derive(Clone, Debug)]
+pub struct Response {
+    /// The status; redirects are not followed.
+    pub status: StatusCode,
+    /// The head's fields.
+    pub headers: HeaderMap,
+    /// The body, as far as the limit goes.
+    pub body: Bytes,
+    /// Whether that is all of it.
+    pub complete: bool,
+    /// Bytes of the body that were read at most.
+    pub limit: usize,
+}
+
+impl Response {
+    /// The whole body.
+    ///
+    /// # Errors
+    /// [`PeerError::TooLong`] if the limit cut it.
+    pub fn whole(self) -> Result<Bytes, PeerError> {
+        if self.complete {
+            Ok(self.body)
+        } else {
+            Err(PeerError::TooLong { limit: self.limit })
+        }
+    }
+}
+
+/// Asks over `stream` and reads `limit` bytes of the answer's body at most; with 0, its head only. The
+/// connection ends with it.
+///
+/// # Errors
+/// Timed out, closed, reset, no HTTP, or what cannot be sent.
+pub async fn exchange(
+    stream: Stream,
+    request: &Request<'_>,
+    limit: usize,
+    deadline: &Deadline,
+) -> Result<Response, PeerError> {
+    let message = message(request, deadline).await?;
+    deadline.bound(ANSWER, talk(stream, message, limit)).await
+}
+
+async fn message(
+    request: &Request<'_>,
+    deadline: &Deadline,
+) -> Result<http::Request<Full<Bytes>>, PeerError> {
+    let mut message = http::Request::builder()
+        .method(request.method.clone())
+        .uri(request.path)
+        .header(HOST, request.host)
+        .header(USER_AGENT, AGENT)
+        .header(CONNECTION, "close")
+        .body(Full::new(request.body.clone()))
+        .map_err(|error| PeerError::Request(error.to_string()))?;
+    let headers = message.headers_mut();
+    for (name, value) in request.headers {
+        headers.append(name, value.clone());
+    }
+    if let Some(authorization) = request.authorization {
+        headers.insert(AUTHORIZATION, authorization.header(deadline).await?);
+    }
+    Ok(message)
+}
+
+async fn talk(
+    stream: Stream,
+    message: http::Request<Full<Bytes>>,
+    limit: usize,
+) -> Result<Response, PeerError> {
+    let (mut sender, connection) = http1::Builder::new()
+        .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_FIELDS)
+        .handshake::<_, Full<Bytes>>(TokioIo::new(stream))
+        .await
+        .map_err(|error| failure(&error))?;
+    // The connection is driven here and not by a task of its own: what ends the exchange ends it, too.
+    let mut connection = pin!(connection);
+    let mut exchange = pin!(async {
+        let mut response = sender
+            .send_request(message)
+            .await
+            .map_err(|error| failure(&error))?;
+        let (body, complete) = read_body(response.body_mut(), limit).await?;
+        let (head, _) = response.into_parts();
+        Ok(Response {
+            status: head.status,
+            headers: head.headers,
+            body,
+            complete,
+            limit,
+        })
+    });
+    tokio::select! {
+        biased;
+        result = &mut exchange => return result,
+        // Its errors reach the exchange as well, and an answer may be ready though it has ended.
+        _ = &mut connection => {}
+    }
+    exchange.await
+}
+
+async fn read_body(
+    body: &mut hyper::body::Incoming,
+    limit: usize,
+) -> Result<(Bytes, bool), PeerError> {
+    use hyper::body::Body as _;
+
+    if limit == 0 {
+        return Ok((Bytes::new(), body.is_end_stream()));
+    }
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|error| failure(&error))?.into_data() else {
+            // Trailers.
+            continue;
+        };
+        let room = limit - bytes.len();
+        bytes.extend_from_slice(&data[..data.len().min(room)]);
+        if data.len() > room {
+            return Ok((bytes.freeze(), false));
+        }
+    }
+    Ok((bytes.freeze(), true))
+}
+
+fn failure(error: &hyper::Error) -> PeerError {
+    if error.is_parse_too_large() {
+        return PeerError::Protocol(format!("the head is longer than {MAX_HEAD} bytes"));
+    }
+    if error.is_parse() {
+        return PeerError::Protocol(format!("no HTTP/1.1 answer ({error})"));
+    }
+    if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
+        return PeerError::Closed(ANSWER);
+    }
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(inner) = cause {
+        if let Some(io) = inner.downcast_ref() {
+            return PeerError::io(ANSWER, io);
+        }
+        cause = inner.source();
+    }
+    if error.is_user() {
+        return PeerError::Request(error.to_string());
+    }
+    PeerError::Protocol(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// The pair is the example of RFC 7617 section 2.
+    #[tokio::test]
+    async fn authorization_is_a_header_that_is_not_shown() {
+        let deadline = Deadline::after(Duration::from_secs(10));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        std::fs::write(&path, "open sesame\n").unwrap();
+        let secret = Secret::File(path.clone());
+        let basic = Authorization::Basic {
+            username: "Aladdin".to_owned(),
+            password: secret.clone(),
+        };
+        let bearer = Authorization::Bearer { token: secret };
+        for (authorization, text) in [
+            (&basic, "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="),
+            (&bearer, "Bearer open sesame"),
+        ] {
+            let header = authorization.header(&deadline).await.unwrap();
+            assert_eq!(header, text);
+            assert!(!format!("{header:?}").contains(text));
+            assert!(!format!("{authorization:?}").contains("sesame"));
+        }
+        std::fs::write(&path, "open\nsesame").unwrap();
+        let error = bearer.header(&deadline).await.unwrap_err().to_string();
+        assert!(error.contains("no header can carry"), "{error}");
+        assert!(!error.contains("sesame"), "{error}");
+    }
+
+    #[test]
+    fn a_body_that_was_cut_is_not_whole() {
+        let response = |complete| Response {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            body: Bytes::from_static(b"[1"),
+            complete,
+            limit: 2,
+        };
+        assert_eq!(response(true).whole(), Ok(Bytes::from_static(b"[1")));
+        let error = response(false).whole().unwrap_err();
+        assert_eq!(error, PeerError::TooLong { limit: 2 });
+    }
+}

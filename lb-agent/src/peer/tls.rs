@@ -1,0 +1,290 @@
+//! TLS to peers, with rustls.
+
+use std::{
+    fs::Metadata,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+    time::SystemTime,
+};
+
+use rustls::{
+    ClientConfig, RootCertStore,
+    client::{Resumption, WebPkiServerVerifier, danger::ServerCertVerifier},
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
+};
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::{Deadline, PeerError, Stream, file};
+
+mod unverified;
+
+/// How to speak TLS with a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// File of the certificate authorities (PEM) that are trusted. Default: the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+    /// The name that is asked for (SNI) and that the certificate must be of. Default: the address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+    /// Whether the certificate must be valid. Default: true.
+    #[serde(default = "verify")]
+    pub verify: bool,
+    /// File of the client's certificate chain (PEM).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
+    /// File of the client's private key (PEM); goes with `certificate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+}
+
+const fn verify() -> bool {
+    true
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Tls {
+            ca: None,
+            server_name: None,
+            verify: verify(),
+            certificate: None,
+            key: None,
+        }
+    }
+}
+
+impl Tls {
+    /// Whether it can be used.
+    ///
+    /// # Errors
+    /// The field, its value and what would be right.
+    pub fn validate(&self) -> Result<(), (String, String, String)> {
+        let wrong = |field: &str, value: &str, advice: &str| {
+            Err((field.to_owned(), value.to_owned(), advice.to_owned()))
+        };
+        for (field, path) in [
+            ("ca", &self.ca),
+            ("certificate", &self.certificate),
+            ("key", &self.key),
+        ] {
+            if let Some(path) = path
+                && !path.is_absolute()
+            {
+                return wrong(field, &path.to_string_lossy(), "give an absolute path");
+            }
+        }
+        if let Some(name) = &self.server_name
+            && ServerName::try_from(name.as_str()).is_err()
+        {
+            return wrong("server_name", name, "give a DNS name or an address");
+        }
+        match (&self.certificate, &self.key) {
+            (Some(_), None) => wrong("key", "not set", "give the key of the certificate, too"),
+            (None, Some(_)) => wrong(
+                "certificate",
+                "not set",
+                "give the certificate of the key, too",
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    fn files(&self) -> impl Iterator<Item = &Path> {
+        [&self.ca, &self.certificate, &self.key]
+            .into_iter()
+            .flatten()
+            .map(PathBuf::as_path)
+    }
+}
+
+/// A TLS client of one peer. It reads its files when it first needs them and again when they have changed.
+///
+/// Sessions are not resumed: each connection verifies the certificate, so that one that expires is found.
+#[derive(Debug)]
+pub struct TlsClient {
+    spec: Tls,
+    protocols: Vec<Vec<u8>>,
+    ready: Option<(Vec<Stamp>, Arc<ClientConfig>)>,
+}
+
+/// Says whether a file is still the one that was read.
+type Stamp = Option<(u64, SystemTime)>;
+
+impl TlsClient {
+    /// A client that offers these application protocols (ALPN: `http/1.1`, `h2`); none is none.
+    #[must_use]
+    pub fn new(spec: Tls, protocols: &[&str]) -> Self {
+        TlsClient {
+            spec,
+            protocols: protocols
+                .iter()
+                .map(|name| name.as_bytes().into())
+                .collect(),
+            ready: None,
+        }
+    }
+
+    /// Reads files that are new.
+    ///
+    /// # Errors
+    /// Names the file that cannot be used.
+    pub async fn refresh(&mut self, deadline: &Deadline) -> Result<(), PeerError> {
+        let mut stamps = Vec::new();
+        for path in self.spec.files() {
+            stamps.push(
+                tokio::fs::metadata(path)
+                    .await
+                    .ok()
+                    .as_ref()
+                    .and_then(stamp),
+            );
+        }
+        if self.ready.as_ref().is_none_or(|(read, _)| *read != stamps) {
+            self.ready = None;
+            let config = configure(&self.spec, &self.protocols, deadline).await?;
+            self.ready = Some((stamps, Arc::new(config)));
+        }
+        Ok(())
+    }
+
+    /// Shakes hands over a connection to `address`; [`refresh`](Self::refresh) comes first.
+    ///
+    /// # Errors
+    /// [`PeerError::Tls`] with rustls' reason, or how the connection failed.
+    pub async fn wrap(
+        &self,
+        stream: TcpStream,
+        address: IpAddr,
+        deadline: &Deadline,
+    ) -> Result<Stream, PeerError> {
+        let (_, config) = self
+            .ready
+            .as_ref()
+            .ok_or_else(|| PeerError::Tls("the client's files were not read".to_owned()))?;
+        let name = match &self.spec.server_name {
+            Some(name) => ServerName::try_from(name.clone())
+                .map_err(|error| PeerError::Tls(format!("{name}: {error}")))?,
+            None => ServerName::from(address),
+        };
+        const SHAKING_HANDS: &str = "shaking hands over TLS";
+        deadline
+            .bound(SHAKING_HANDS, async {
+                TlsConnector::from(Arc::clone(config))
+                    .connect(name, stream)
+                    .await
+                    .map(|stream| Stream::Tls(Box::new(stream)))
+                    .map_err(|error| PeerError::io(SHAKING_HANDS, &error))
+            })
+            .await
+    }
+}
+
+fn stamp(metadata: &Metadata) -> Stamp {
+    Some((metadata.len(), metadata.modified().ok()?))
+}
+
+async fn configure(
+    spec: &Tls,
+    protocols: &[Vec<u8>],
+    deadline: &Deadline,
+) -> Result<ClientConfig, PeerError> {
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(tls)?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier(spec, deadline).await?);
+    let mut config = match (&spec.certificate, &spec.key) {
+        (Some(certificate), Some(key)) => {
+            let chain = certificates(certificate, deadline).await?;
+            let bytes = file::read(key, deadline).await?;
+            let key_der = PrivateKeyDer::from_pem_slice(&bytes)
+                .map_err(|_| unusable(key, "holds no private key in PEM form"))?;
+            builder
+                .with_client_auth_cert(chain, key_der)
+                .map_err(|error| unusable(key, &error.to_string()))?
+        }
+        _ => builder.with_no_client_auth(),
+    };
+    config.resumption = Resumption::disabled();
+    config.alpn_protocols = protocols.to_vec();
+    Ok(config)
+}
+
+async fn verifier(
+    spec: &Tls,
+    deadline: &Deadline,
+) -> Result<Arc<dyn ServerCertVerifier>, PeerError> {
+    if !spec.verify {
+        return Ok(Arc::new(unverified::Unverified::new(provider())));
+    }
+    let Some(path) = &spec.ca else {
+        return system_verifier();
+    };
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path, deadline).await? {
+        roots
+            .add(certificate)
+            .map_err(|error| unusable(path, &error.to_string()))?;
+    }
+    trusting(roots).map_err(|reason| unusable(path, &reason))
+}
+
+/// The system's authorities are some 150 certificates: one copy serves all clients.
+fn system_verifier() -> Result<Arc<dyn ServerCertVerifier>, PeerError> {
+    static SYSTEM: OnceLock<Arc<dyn ServerCertVerifier>> = OnceLock::new();
+    if let Some(verifier) = SYSTEM.get() {
+        return Ok(Arc::clone(verifier));
+    }
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let verifier = trusting(roots).map_err(|reason| {
+        PeerError::Tls(format!(
+            "the system's certificate authorities: {reason}; install ca-certificates or give a file"
+        ))
+    })?;
+    Ok(Arc::clone(SYSTEM.get_or_init(|| verifier)))
+}
+
+fn trusting(roots: RootCertStore) -> Result<Arc<dyn ServerCertVerifier>, String> {
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider())
+        .build()
+        .map_err(|error| error.to_string())?;
+    Ok(verifier)
+}
+
+async fn certificates(
+    path: &Path,
+    deadline: &Deadline,
+) -> Result<Vec<CertificateDer<'static>>, PeerError> {
+    let bytes = file::read(path, deadline).await?;
+    let found: Vec<_> = CertificateDer::pem_slice_iter(&bytes)
+        .collect::<Result<_, _>>()
+        .map_err(|error| unusable(path, &error.to_string()))?;
+    if found.is_empty() {
+        return Err(unusable(path, "holds no certificate in PEM form"));
+    }
+    Ok(found)
+}
+
+/// Named, because another crate's features could bring a second provider.
+fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    Arc::clone(PROVIDER.get_or_init(|| Arc::new(rustls::crypto::ring::default_provider())))
+}
+
+fn unusable(path: &Path, reason: &str) -> PeerError {
+    PeerError::File {
+        path: path.to_owned(),
+        reason: reason.to_owned(),
+    }
+}
+
+fn tls(error: rustls::Error) -> PeerError {
+    PeerError::Tls(error.to_string())
+}

@@ -1,0 +1,211 @@
+//! Why reals are as they are, of `why` and `list -o wide`.
+
+use lb_proto::v1;
+use serde::Serialize;
+
+use super::{
+    Human,
+    readings::{Reading, age},
+    table,
+    vip::Real,
+};
+use crate::names;
+
+/// The last answer to a probe.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct Probe {
+    /// healthy, drain or unhealthy.
+    pub verdict: String,
+    /// In words.
+    pub reason: String,
+    /// Seconds since.
+    pub age: Option<f64>,
+    /// Seconds that it took.
+    pub latency: Option<f64>,
+}
+
+/// A real, and why it is as it is.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct Explanation {
+    /// The VIP's name.
+    pub vip: String,
+    /// The real as it is.
+    pub real: Option<Real>,
+    /// Seconds since it is alive or dead; none where nobody asks.
+    pub since: Option<f64>,
+    /// Its last probe.
+    pub probe: Option<Probe>,
+    /// What was last read of its load.
+    pub readings: Vec<Reading>,
+    /// What steering works with, a fraction of its own limit.
+    pub utilisation: Option<f64>,
+    /// Estimated, relative to the other reals.
+    pub capacity: Option<f64>,
+    /// Share of new flows that it would get without limits.
+    pub wanted_share: Option<f64>,
+    /// What keeps its weight from being more.
+    pub limit: String,
+}
+
+impl From<&v1::Explanation> for Explanation {
+    fn from(real: &v1::Explanation) -> Self {
+        let probe = |probe: &v1::ProbeResult| Probe {
+            verdict: probe.verdict.clone(),
+            reason: probe.reason.clone(),
+            age: probe.time.and_then(age),
+            latency: probe
+                .latency
+                .and_then(|latency| std::time::Duration::try_from(latency).ok())
+                .map(|latency| latency.as_secs_f64()),
+        };
+        Explanation {
+            vip: names::vip(real.vip.as_ref()),
+            real: real.real.as_ref().map(Real::from),
+            since: real.since.and_then(age),
+            probe: real.probe.as_ref().map(probe),
+            readings: real.readings.iter().map(Reading::from).collect(),
+            utilisation: real.utilisation,
+            capacity: real.capacity,
+            wanted_share: real.wanted_share,
+            limit: real.limit.clone(),
+        }
+    }
+}
+
+impl Human for Explanation {
+    fn human(&self) -> String {
+        let mut text = format!("VIP {}\n", self.vip);
+        let mut line = |name: &str, value: String| {
+            text.push_str(&format!("  {name:<12} {value}\n"));
+        };
+        if let Some(real) = &self.real {
+            line("real", real.address.clone());
+            let since = self
+                .since
+                .map_or_else(String::new, |since| format!(", since {since:.0} s"));
+            line("state", format!("{}{since}", real.state));
+            line(
+                "weight",
+                format!(
+                    "{} wanted by the operator, {} effective, {} of the ring",
+                    real.weight,
+                    real.effective_weight,
+                    table::percent(real.share)
+                ),
+            );
+            line("flows", table::flows(real.flows, real.flows_exact));
+        }
+        if let Some(probe) = &self.probe {
+            let seconds = |value: Option<f64>| value.unwrap_or_default();
+            line(
+                "probe",
+                format!(
+                    "{}: {} ({:.1} s ago, took {:.1} ms)",
+                    probe.verdict,
+                    probe.reason,
+                    seconds(probe.age),
+                    seconds(probe.latency) * 1_000.0
+                ),
+            );
+        }
+        if let Some(utilisation) = self.utilisation {
+            line("utilisation", table::percent(utilisation));
+        }
+        if let Some(capacity) = self.capacity {
+            line("capacity", format!("{capacity:.1}"));
+        }
+        if let Some(wanted) = self.wanted_share {
+            line("wanted", format!("{} of new flows", table::percent(wanted)));
+        }
+        if !self.limit.is_empty() {
+            line("limit", self.limit.clone());
+        }
+        for reading in &self.readings {
+            let problem = if reading.problem.is_empty() {
+                String::new()
+            } else {
+                format!("  {}", reading.problem)
+            };
+            line(
+                "reading",
+                format!(
+                    "{} {} from {}, {} old{problem}",
+                    reading.quantity,
+                    reading.value(),
+                    reading.source,
+                    reading.age()
+                ),
+            );
+        }
+        text
+    }
+}
+
+/// What `why` prints.
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Explanations(pub Vec<Explanation>);
+
+impl From<&v1::ExplainResponse> for Explanations {
+    fn from(answer: &v1::ExplainResponse) -> Self {
+        Explanations(answer.reals.iter().map(Explanation::from).collect())
+    }
+}
+
+impl Human for Explanations {
+    fn human(&self) -> String {
+        self.0
+            .iter()
+            .map(Human::human)
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+}
+
+/// What `list -o wide` prints: a line for each real.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub struct Wide(pub Explanations);
+
+impl Human for Wide {
+    fn human(&self) -> String {
+        let dash = || "-".to_owned();
+        let rows = self.0.0.iter().map(|why| {
+            let real = why.real.as_ref();
+            vec![
+                why.vip.clone(),
+                real.map_or_else(dash, |real| real.address.clone()),
+                real.map_or_else(dash, |real| real.state.to_owned()),
+                why.since.map_or_else(dash, |since| format!("{since:.0} s")),
+                real.map_or_else(dash, |real| real.weight.to_string()),
+                real.map_or_else(dash, |real| real.effective_weight.to_string()),
+                real.map_or_else(dash, |real| table::percent(real.share)),
+                real.map_or_else(dash, |real| table::flows(real.flows, real.flows_exact)),
+                why.utilisation.map_or_else(dash, table::percent),
+                why.capacity
+                    .map_or_else(dash, |capacity| format!("{capacity:.1}")),
+                why.probe
+                    .as_ref()
+                    .map_or_else(dash, |probe| probe.reason.clone()),
+                why.limit.clone(),
+            ]
+        });
+        table::layout(
+            &[
+                ("VIP", false),
+                ("REAL", false),
+                ("STATE", false),
+                ("SINCE", true),
+                ("WEIGHT", true),
+                ("EFFECTIVE", true),
+                ("SHARE", true),
+                ("FLOWS", true),
+                ("LOAD", true),
+                ("CAPACITY", true),
+                ("PROBE", false),
+                ("LIMIT", false),
+            ],
+            rows,
+        )
+    }
+}

@@ -1,0 +1,155 @@
+//! Steering as it is typed: a controller and its settings, `capacity period=5s life=1h`.
+
+use lb_proto::v1;
+
+use super::{duration, words::Words};
+
+/// Names of the controllers.
+const CONTROLLERS: [(&str, v1::SteeringController); 6] = [
+    ("capacity", v1::SteeringController::Capacity),
+    ("static", v1::SteeringController::Static),
+    ("agent-check", v1::SteeringController::AgentCheck),
+    ("proportional", v1::SteeringController::Proportional),
+    (
+        "least-connections",
+        v1::SteeringController::LeastConnections,
+    ),
+    ("latency", v1::SteeringController::Latency),
+];
+
+/// Measured by the agent.
+const AUTO: &str = "auto";
+
+/// The settings, numbers and then times, by the names they have in the message.
+macro_rules! settings {
+    ($apply:ident) => {
+        $apply! {
+            [
+                slow_start_from, overload, overload_periods, overload_drain,
+                overload_drain_periods, overload_back, overload_back_periods,
+                max_drained, flap_changes, panic, stale_periods, moved,
+                moved_busy, busy, step, deadband, least_share, most_share,
+                long_lived_periods, deficit_least, deficit_most, gain, surprise,
+                surprise_deviations, error_penalty, least_utilisation,
+                no_signal, guard_from, guard_full, shed_rate, exponent,
+                small_step,
+            ]
+            [
+                period, slow_start, flap_within, flap_hold, flap_hold_max,
+                fade_after, fade, horizon, life_over, healthy_for,
+                latency_decay,
+            ]
+        }
+    };
+}
+
+/// Reads it. Whether a value is in range is the agent's answer.
+///
+/// # Errors
+/// Names the word that is wrong.
+pub fn read(text: &str) -> Result<v1::Steering, String> {
+    let mut words = Words::read(text)?;
+    let controller = CONTROLLERS
+        .iter()
+        .find(|(name, _)| *name == words.kind)
+        .map(|(_, controller)| *controller)
+        .ok_or_else(|| {
+            let names: Vec<&str> = CONTROLLERS.iter().map(|(name, _)| *name).collect();
+            format!(
+                "`{}` is no controller; write one of {}",
+                words.kind,
+                names.join(", ")
+            )
+        })?;
+    let time = |text: &str| duration::read(text).map(duration::to_proto);
+    let mut steering = v1::Steering {
+        controller: Some(controller.into()),
+        life: words
+            .with("life", |text| {
+                if text == AUTO {
+                    Ok(None)
+                } else {
+                    time(text).map(Some)
+                }
+            })?
+            .flatten(),
+        ..v1::Steering::default()
+    };
+    macro_rules! take {
+        ([$($number:ident,)*] [$($time:ident,)*]) => {
+            $( steering.$number = words.take(stringify!($number))?; )*
+            $( steering.$time = words.with(stringify!($time), time)?; )*
+        };
+    }
+    settings!(take);
+    words.end()?;
+    Ok(steering)
+}
+
+/// Writes it so that [`read`] gives it back: the controller and what is set.
+#[must_use]
+pub fn write(steering: &v1::Steering) -> String {
+    let controller = steering.controller.unwrap_or_default();
+    let mut text = CONTROLLERS
+        .iter()
+        .find(|(_, other)| i32::from(*other) == controller)
+        .map_or(CONTROLLERS[0].0, |(name, _)| *name)
+        .to_owned();
+    let mut word = |key: &str, value: String| {
+        text.push_str(&format!(" {key}={value}"));
+    };
+    if let Some(life) = steering.life {
+        word("life", duration::write(duration::from_proto(life)));
+    }
+    macro_rules! put {
+        ([$($number:ident,)*] [$($time:ident,)*]) => {
+            $( if let Some(value) = steering.$number { word(stringify!($number), value.to_string()); } )*
+            $( if let Some(value) = steering.$time {
+                word(stringify!($time), duration::write(duration::from_proto(value)));
+            } )*
+        };
+    }
+    settings!(put);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        for text in [
+            "capacity",
+            "static slow_start_from=0.5 slow_start=1m30s",
+            "agent-check",
+            "proportional exponent=0.5 period=2s",
+            "least-connections life=1h overload_periods=4 horizon=2m",
+            "latency latency_decay=10s",
+        ] {
+            assert_eq!(write(&read(text).unwrap()), text);
+        }
+        assert_eq!(
+            read("capacity life=auto").unwrap(),
+            read("capacity").unwrap()
+        );
+        assert_eq!(
+            read("static slow-start=90s").unwrap(),
+            read("static slow_start=1m30s").unwrap()
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, names) in [
+            ("fastest", "`fastest` is no controller"),
+            ("capacity perod=1s", "no setting `perod`"),
+            ("capacity period=5", "period=5"),
+            ("capacity moved=much", "moved=much"),
+            ("capacity overload_periods=1.5", "overload_periods=1.5"),
+        ] {
+            let error = read(text).expect_err(text);
+            assert!(error.contains(names), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! Control groups: servers that may use a part of a core, or so many bytes.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{self, Command},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use nix::{
+    sys::signal::{self, Signal},
+    unistd::Pid,
+};
+
+use crate::wait_for;
+
+/// Folders of laboratories; the number after it is the process that made them.
+const PREFIX: &str = "lb-lab-";
+
+/// The period of quotas, in µs. A short one spreads the work: a server at its limit stands still for tens of
+/// milliseconds at most. (The kernel takes 1 ms to 1 s, and no quota below 1 ms.)
+const PERIOD: u64 = 50_000;
+
+/// What a group may use.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Limits {
+    /// Cores, at least 0.02.
+    pub cores: Option<f64>,
+    /// Bytes.
+    pub memory: Option<u64>,
+}
+
+/// A control group, in the version that this machine has. With the last clone of this value, the processes in
+/// it are killed and it is removed.
+#[derive(Clone, Debug)]
+pub struct Cgroup(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    name: String,
+    hierarchies: Vec<Hierarchy>,
+}
+
+/// The group in one hierarchy.
+#[derive(Clone, Debug)]
+struct Hierarchy {
+    kind: Kind,
+    folder: PathBuf,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Of version 1, with the controllers it holds.
+    V1(Vec<String>),
+    V2,
+}
+
+impl Cgroup {
+    /// Makes a group with these limits.
+    ///
+    /// # Errors
+    /// Without root, or where the controllers are not there or not to be enabled.
+    pub fn new(limits: Limits) -> anyhow::Result<Self> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!(
+            "{PREFIX}{}-{}",
+            process::id(),
+            NUMBER.fetch_add(1, Ordering::Relaxed)
+        );
+        let mut inner = Inner {
+            name,
+            hierarchies: Vec::new(),
+        };
+        for (kind, root) in roots()? {
+            sweep(&root);
+            let folder = root.join(&inner.name);
+            fs::create_dir(&folder)
+                .with_context(|| format!("making {}; this needs root", folder.display()))?;
+            // From here on it is removed whatever fails.
+            inner.hierarchies.push(Hierarchy { kind, folder });
+        }
+        let group = Self(Arc::new(inner));
+        if let Some(cores) = limits.cores {
+            group.set_cores(cores)?;
+        }
+        if let Some(bytes) = limits.memory {
+            group.set_memory(bytes)?;
+        }
+        Ok(group)
+    }
+
+    /// Its path, as in `/proc/PID/cgroup`.
+    pub fn path(&self) -> String {
+        format!("/{}", self.0.name)
+    }
+
+    /// Changes how many cores it may use.
+    ///
+    /// # Errors
+    /// When the controller is missing, or this is less than the kernel takes.
+    pub fn set_cores(&self, cores: f64) -> anyhow::Result<()> {
+        #[expect(clippy::cast_possible_truncation, reason = "some cores, in µs")]
+        let quota = (cores * PERIOD as f64) as i64;
+        let (kind, folder) = self.holder("cpu")?;
+        match kind {
+            Kind::V1(_) => {
+                write(&folder.join("cpu.cfs_period_us"), &PERIOD.to_string())?;
+                write(&folder.join("cpu.cfs_quota_us"), &quota.to_string())
+            }
+            Kind::V2 => write(&folder.join("cpu.max"), &format!("{quota} {PERIOD}")),
+        }
+    }
+
+    /// Changes how many bytes it may use.
+    ///
+    /// # Errors
+    /// When the controller is missing, or it uses more than that already.
+    pub fn set_memory(&self, bytes: u64) -> anyhow::Result<()> {
+        let (kind, folder) = self.holder("memory")?;
+        let name = match kind {
+            Kind::V1(_) => "memory.limit_in_bytes",
+            Kind::V2 => "memory.max",
+        };
+        write(&folder.join(name), &bytes.to_string())
+    }
+
+    /// CPU time that its processes have used.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn cpu_time(&self) -> anyhow::Result<Duration> {
+        let (kind, folder) = self.holder("cpuacct")?;
+        match kind {
+            Kind::V1(_) => Ok(Duration::from_nanos(
+                read(&folder.join("cpuacct.usage"))?.trim().parse()?,
+            )),
+            Kind::V2 => {
+                let stat = read(&folder.join("cpu.stat"))?;
+                let used = stat
+                    .lines()
+                    .find_map(|line| line.strip_prefix("usage_usec "))
+                    .context("cpu.stat has no usage")?;
+                Ok(Duration::from_micros(used.parse()?))
+            }
+        }
+    }
+
+    /// Makes a command start in this group.
+    ///
+    /// # Errors
+    /// When the group's files cannot be opened.
+    pub fn confine(&self, command: &mut Command) -> anyhow::Result<()> {
+        let mut members = Vec::new();
+        for hierarchy in &self.0.hierarchies {
+            members.push(open_members(&hierarchy.folder)?);
+        }
+        // SAFETY: writing to open files is a plain system call, safe between fork and exec.
+        unsafe {
+            command.pre_exec(move || {
+                // 0 is whoever writes.
+                members.iter().try_for_each(|mut file| file.write_all(b"0"))
+            });
+        }
+        Ok(())
+    }
+
+    /// Moves a running process into this group.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn add(&self, pid: u32) -> anyhow::Result<()> {
+        for hierarchy in &self.0.hierarchies {
+            open_members(&hierarchy.folder)?
+                .write_all(pid.to_string().as_bytes())
+                .with_context(|| format!("moving {pid} to {}", hierarchy.folder.display()))?;
+        }
+        Ok(())
+    }
+
+    fn holder(&self, controller: &str) -> anyhow::Result<(&Kind, &Path)> {
+        let holds = |kind: &Kind| match kind {
+            Kind::V1(controllers) => controllers.iter().any(|name| name == controller),
+            Kind::V2 => true,
+        };
+        self.0
+            .hierarchies
+            .iter()
+            .find(|hierarchy| holds(&hierarchy.kind))
+            .map(|hierarchy| (&hierarchy.kind, hierarchy.folder.as_path()))
+            .with_context(|| format!("no hierarchy of control groups holds {controller}"))
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        for Hierarchy { folder, .. } in &self.hierarchies {
+            let _ = wait_for(
+                "the end of a control group's processes",
+                Duration::from_secs(2),
+                || {
+                    for pid in read(&folder.join("cgroup.procs"))?
+                        .lines()
+                        .filter_map(|line| line.parse().ok())
+                    {
+                        // Gone meanwhile: as wished.
+                        let _ = signal::kill(Pid::from_raw(pid), Signal::SIGKILL);
+                    }
+                    fs::remove_dir(folder)?;
+                    Ok(Some(()))
+                },
+            );
+        }
+    }
+}
+
+/// The hierarchies that hold CPU and memory, with the folders to make groups in: those of version 1 if they
+/// are there, else that of version 2 with the controllers enabled.
+fn roots() -> anyhow::Result<Vec<(Kind, PathBuf)>> {
+    const WANTED: [&str; 3] = ["cpu", "cpuacct", "memory"];
+    let mounts = fs::read_to_string("/proc/self/mounts").context("reading the mounts")?;
+    let mut first = Vec::new();
+    let mut second = None;
+    for line in mounts.lines() {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let [_, point, kind, options, ..] = fields[..] else {
+            continue;
+        };
+        let controllers: Vec<String> = options
+            .split(',')
+            .filter(|name| WANTED.contains(name))
+            .map(str::to_owned)
+            .collect();
+        if kind == "cgroup" && !controllers.is_empty() {
+            first.push((Kind::V1(controllers), PathBuf::from(point)));
+        } else if kind == "cgroup2" {
+            second = Some(PathBuf::from(point));
+        }
+    }
+    if !first.is_empty() {
+        return Ok(first);
+    }
+    let Some(root) = second else {
+        bail!("no control groups are mounted; mount cgroup2 at /sys/fs/cgroup");
+    };
+    for controller in ["cpu", "memory"] {
+        let enabled = read(&root.join("cgroup.subtree_control"))?;
+        if !enabled.split_whitespace().any(|name| name == controller) {
+            write(
+                &root.join("cgroup.subtree_control"),
+                &format!("+{controller}"),
+            )?;
+        }
+    }
+    Ok(vec![(Kind::V2, root)])
+}
+
+/// Removes what laboratories that were killed left.
+fn sweep(root: &Path) {
+    let Ok(entries) = fs::read_dir(root) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let maker = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(PREFIX)?.split('-').next()?.parse().ok());
+        if let Some(maker) = maker
+            && signal::kill(Pid::from_raw(maker), None).is_err()
+        {
+            // One that has processes stays.
+            let _ = fs::remove_dir(entry.path());
+        }
+    }
+}
+
+fn open_members(folder: &Path) -> anyhow::Result<File> {
+    let path = folder.join("cgroup.procs");
+    OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("opening {}", path.display()))
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    let written: io::Result<()> = fs::write(path, text);
+    written.with_context(|| format!("writing {text} to {}", path.display()))
+}

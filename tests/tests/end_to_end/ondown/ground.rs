@@ -1,0 +1,340 @@
+//! A network with a data plane, reals with a server that tells who it is, and a client.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    io::{self, Read as _, Write as _},
+    net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use lb_agent::{
+    dataplane::{
+        Dataplane as _, Forward, KernelDataplane, OnDown, Track, WantedService, WhenEmpty, detach,
+        options::{Options, XdpMode},
+    },
+    netlink::NextHops,
+};
+use lb_tests::{Host, Real, Site, wait_for};
+
+/// Patience for what takes milliseconds on a machine at rest.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+const PORT: u16 = 8_000;
+const SLOTS: usize = 256;
+/// How often a server looks whether it is to end.
+const POLL: Duration = Duration::from_millis(50);
+
+/// Families and mode.
+#[derive(Clone, Copy, Debug)]
+pub struct Ways {
+    pub vip6: bool,
+    pub real6: bool,
+    pub forward: Forward,
+}
+
+impl Ways {
+    pub const fn new(vip6: bool, real6: bool, forward: Forward) -> Ways {
+        Ways {
+            vip6,
+            real6,
+            forward,
+        }
+    }
+}
+
+/// A server: it answers each byte with its number.
+pub struct Server {
+    stop: Arc<AtomicBool>,
+    /// Connections that have ended.
+    pub ended: Arc<AtomicU64>,
+    thread: Option<JoinHandle<anyhow::Result<()>>>,
+}
+
+impl Server {
+    fn start(host: &Host, number: u8) -> Server {
+        let listener = host
+            .enter(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, PORT)))
+            .unwrap()
+            .unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let (stop, ended) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicU64::new(0)),
+        );
+        let (stopped, counter) = (Arc::clone(&stop), Arc::clone(&ended));
+        let thread = host.namespace().thread(move || {
+            let mut talks = Vec::new();
+            while !stopped.load(Ordering::Relaxed) {
+                match listener.accept() {
+                    Ok((stream, _)) => {
+                        let (stopped, counter) = (Arc::clone(&stopped), Arc::clone(&counter));
+                        talks.push(std::thread::spawn(move || {
+                            answer(stream, number, &stopped);
+                            counter.fetch_add(1, Ordering::SeqCst);
+                        }));
+                    }
+                    Err(_) => std::thread::sleep(Duration::from_millis(1)),
+                }
+            }
+            drop(listener);
+            for talk in talks {
+                let _ = talk.join();
+            }
+            Ok(())
+        });
+        Server {
+            stop,
+            ended,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // Whoever talked to it has seen its failure.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn answer(mut stream: TcpStream, number: u8, stop: &AtomicBool) {
+    let mut byte = [0];
+    let _ = stream.set_nonblocking(false);
+    let _ = stream.set_read_timeout(Some(POLL));
+    while !stop.load(Ordering::Relaxed) {
+        match stream.read(&mut byte) {
+            Ok(0) => return,
+            Ok(_) => {
+                if stream.write_all(&[number]).is_err() {
+                    return;
+                }
+            }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                ) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// A client's connection.
+pub struct Talk {
+    stream: TcpStream,
+    /// The number of the real behind it.
+    pub real: usize,
+}
+
+impl Talk {
+    /// Says a byte and hears the answer of the same real.
+    pub fn say(&mut self) -> io::Result<()> {
+        let mut number = [0];
+        self.stream.write_all(b"x")?;
+        self.stream.read_exact(&mut number)?;
+        assert_eq!(usize::from(number[0]), self.real, "another real answers");
+        Ok(())
+    }
+}
+
+/// A real.
+pub struct Behind {
+    pub server: Option<Server>,
+    pub decap: Option<Real>,
+    pub host: Host,
+}
+
+/// Everything. What ends first stands first.
+pub struct Ground {
+    pub plane: KernelDataplane,
+    pins: Pins,
+    pub reals: Vec<Behind>,
+    pub client: Host,
+    pub site: Site,
+    pub ways: Ways,
+    pub when_empty: WhenEmpty,
+}
+
+/// A folder of pins that is removed in the end, and forwarding with it.
+struct Pins(PathBuf);
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        if let Err(error) = detach(&self.0) {
+            eprintln!("{error}");
+        }
+    }
+}
+
+impl Ground {
+    pub fn new(ways: Ways, reals: u8) -> Ground {
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let site = Site::new().unwrap();
+        let client = site.client().unwrap();
+        let vip = vip(ways).ip().to_string();
+        let reals = (0..reals)
+            .map(|number| {
+                let host = site.real().unwrap();
+                // A cable that is pulled and plugged again leaves the addresses alone.
+                host.sysctl("net/ipv6/conf/eth0/keep_addr_on_down", "1")
+                    .unwrap();
+                Behind {
+                    server: Some(Server::start(&host, number)),
+                    decap: Some(Real::start(&host, "eth0", &[&vip]).unwrap()),
+                    host,
+                }
+            })
+            .collect();
+        let pins = Pins(PathBuf::from(format!(
+            "/sys/fs/bpf/lb-test-ondown-{}-{number}",
+            std::process::id()
+        )));
+        let plane = start(&site, &pins);
+        Ground {
+            plane,
+            pins,
+            reals,
+            client,
+            site,
+            ways,
+            when_empty: WhenEmpty::Drop,
+        }
+    }
+
+    /// Ends this agent's part and begins another's.
+    pub fn restart(&mut self) {
+        // The first is gone only when the second is there: its links must not be mistaken for the second's.
+        let next = start(&self.site, &self.pins);
+        self.plane = next;
+    }
+
+    pub fn target(&self) -> SocketAddr {
+        vip(self.ways)
+    }
+
+    pub fn address(&self, real: usize) -> std::net::IpAddr {
+        let host = &self.reals[real].host;
+        if self.ways.real6 { host.v6 } else { host.v4 }
+    }
+
+    /// What is wanted: these reals dead, the ring shared by those that serve.
+    pub fn wanted(&self, down: &[(usize, OnDown)], serving: &[u16]) -> WantedService {
+        WantedService {
+            vip: format!("{}/tcp", self.target()).parse().unwrap(),
+            forward: self.ways.forward,
+            track: Track::Exceptions,
+            window: Duration::from_secs(60),
+            reals: (0..self.reals.len())
+                .map(|real| self.address(real))
+                .collect(),
+            down: down
+                .iter()
+                .map(|(real, fate)| (self.address(*real), *fate))
+                .collect::<BTreeMap<_, _>>(),
+            ring: (0..if serving.is_empty() { 0 } else { SLOTS })
+                .map(|slot| serving[slot % serving.len()])
+                .collect(),
+            when_empty: self.when_empty,
+        }
+    }
+
+    /// Sets the service, and waits until the reals that serve can be reached.
+    pub fn serve(&mut self, down: &[(usize, OnDown)], serving: &[u16]) {
+        let wanted = self.wanted(down, serving);
+        let plane = &mut self.plane;
+        self.site
+            .balancer
+            .enter(|| plane.set_service(&wanted))
+            .unwrap()
+            .unwrap();
+        let serving: Vec<_> = serving
+            .iter()
+            .map(|real| wanted.reals[usize::from(*real)])
+            .collect();
+        wait_for("the ways to the reals", PATIENCE, || {
+            plane.refresh_next_hops()?;
+            let ready = plane
+                .flows()?
+                .iter()
+                .all(|real| real.reachable || !serving.contains(&real.address));
+            Ok(ready.then_some(()))
+        })
+        .unwrap();
+    }
+
+    /// A new connection.
+    pub fn talk(&self) -> anyhow::Result<Talk> {
+        let target = self.target();
+        let mut stream = self
+            .client
+            .enter(|| TcpStream::connect_timeout(&target, PATIENCE))??;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        let mut number = [0];
+        stream.write_all(b"x")?;
+        stream.read_exact(&mut number)?;
+        Ok(Talk {
+            stream,
+            real: usize::from(number[0]),
+        })
+    }
+
+    pub fn unplug(&self, real: usize) {
+        self.reals[real].host.sh("ip link set eth0 down").unwrap();
+    }
+
+    pub fn plug(&self, real: usize) {
+        self.reals[real].host.sh("ip link set eth0 up").unwrap();
+    }
+
+    pub fn stop_server(&mut self, real: usize) {
+        drop(self.reals[real].server.take());
+    }
+
+    pub fn start_server(&mut self, real: usize) {
+        let host = &self.reals[real].host;
+        self.reals[real].server = Some(Server::start(host, real as u8));
+    }
+
+    /// Frames by reason.
+    pub fn reasons(&self) -> HashMap<&'static str, u64> {
+        let stats = self.plane.stats().unwrap();
+        let reasons = &stats.interfaces[0].reasons;
+        reasons
+            .iter()
+            .map(|(reason, frames)| (reason.name(), *frames))
+            .collect()
+    }
+}
+
+fn start(site: &Site, pins: &Pins) -> KernelDataplane {
+    let options = Options {
+        pins: pins.0.clone(),
+        xdp_mode: XdpMode::Native,
+        ..Options::new(vec!["eth0".to_owned()])
+    };
+    site.balancer
+        .enter(|| {
+            let (hops, _changes) = NextHops::start().unwrap();
+            KernelDataplane::start(&options, Box::new(hops)).unwrap()
+        })
+        .unwrap()
+}
+
+fn vip(ways: Ways) -> SocketAddr {
+    let address = if ways.vip6 {
+        "2001:db8::10"
+    } else {
+        "192.0.2.10"
+    };
+    SocketAddr::new(address.parse().unwrap(), PORT)
+}

@@ -1,0 +1,291 @@
+//! Probes against real servers: Mosquitto and nginx, alive, frozen, busy and dead.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use lb_agent::{
+    health::{
+        Outcome, Verdict,
+        probe::Prober,
+        runner::{Order, Report, Runner},
+        spec::{Check, Expect, Http, Json, Mqtt, Probe, Version},
+        state::{Health, State},
+    },
+    peer::Target,
+};
+use lb_tests::{
+    Namespace,
+    server::{Mosquitto, Nginx},
+};
+use tokio::sync::{Semaphore, mpsc};
+
+const HTTP: u16 = 80;
+const MQTT: u16 = 1883;
+/// For servers that answer.
+const LONG: Duration = Duration::from_secs(10);
+/// For those that do not.
+const SHORT: Duration = Duration::from_millis(500);
+
+/// Probes once.
+fn ask(
+    namespace: &Namespace,
+    probe: Probe,
+    address: &str,
+    port: u16,
+    timeout: Duration,
+) -> Outcome {
+    let address = SocketAddr::new(address.parse().expect("an address"), port);
+    let mut check = Check::new(probe);
+    check.timeout = timeout;
+    in_runtime(namespace, async move {
+        let vip = "10.0.0.1:80/tcp".parse().expect("a VIP");
+        let target = Target {
+            address,
+            mark: None,
+        };
+        Prober::new(&check, vip, address.ip()).run(&target).await
+    })
+}
+
+/// Sockets belong to the namespace of the thread that makes them: the runtime has one.
+fn in_runtime<T: Send>(namespace: &Namespace, work: impl Future<Output = T> + Send) -> T {
+    namespace
+        .enter(|| {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime starts")
+                .block_on(work)
+        })
+        .expect("the namespace can be entered")
+}
+
+#[track_caller]
+fn assert_outcome(outcome: &Outcome, verdict: Verdict, says: &str) {
+    assert_eq!(outcome.verdict, verdict, "{outcome:?}");
+    assert!(outcome.reason.contains(says), "{outcome:?}, not {says:?}");
+}
+
+fn mqtt(version: Version, expect: Expect) -> Probe {
+    Probe::Mqtt(Mqtt {
+        version,
+        expect,
+        ..Mqtt::default()
+    })
+}
+
+fn http(path: &str) -> Http {
+    Http {
+        path: path.to_owned(),
+        ..Http::default()
+    }
+}
+
+const VERSIONS: [Version; 2] = [Version::V311, Version::V5];
+const ADDRESSES: [&str; 2] = ["127.0.0.1", "::1"];
+
+#[test]
+fn a_frozen_broker_is_found_though_tcp_connects() {
+    let namespace = Namespace::new("broker").unwrap();
+    let broker = Mosquitto::start(&namespace, MQTT).unwrap();
+    let ask = |probe, address, timeout| ask(&namespace, probe, address, MQTT, timeout);
+    for address in ADDRESSES {
+        for version in VERSIONS {
+            let outcome = ask(mqtt(version, Expect::Accepted), address, LONG);
+            assert_outcome(&outcome, Verdict::Healthy, "accepted");
+        }
+    }
+    broker.freeze().unwrap();
+    assert_outcome(
+        &ask(Probe::Tcp {}, "127.0.0.1", LONG),
+        Verdict::Healthy,
+        "connected",
+    );
+    for version in VERSIONS {
+        let outcome = ask(mqtt(version, Expect::Any), "127.0.0.1", SHORT);
+        assert_outcome(
+            &outcome,
+            Verdict::Unhealthy,
+            "timed out after 500ms while waiting for CONNACK",
+        );
+    }
+    broker.thaw().unwrap();
+    let outcome = ask(mqtt(Version::V311, Expect::Any), "127.0.0.1", LONG);
+    assert_outcome(&outcome, Verdict::Healthy, "accepted");
+}
+
+#[test]
+fn a_broker_that_wants_a_login_is_alive() {
+    let namespace = Namespace::new("broker").unwrap();
+    let _broker = Mosquitto::start_closed(&namespace, MQTT).unwrap();
+    for version in VERSIONS {
+        let any = ask(
+            &namespace,
+            mqtt(version, Expect::Any),
+            "127.0.0.1",
+            MQTT,
+            LONG,
+        );
+        assert_outcome(&any, Verdict::Healthy, "refused: not authorized");
+        let accepted = ask(
+            &namespace,
+            mqtt(version, Expect::Accepted),
+            "127.0.0.1",
+            MQTT,
+            LONG,
+        );
+        assert_outcome(&accepted, Verdict::Unhealthy, "refused: not authorized");
+    }
+}
+
+#[test]
+fn a_web_server_is_asked_for_what_matters() {
+    let namespace = Namespace::new("web").unwrap();
+    let _nginx = Nginx::start(&namespace, HTTP).unwrap();
+    let status = |equals: &str| Http {
+        json: Some(Json {
+            pointer: "/status".to_owned(),
+            equals: equals.into(),
+        }),
+        ..http("/status")
+    };
+    let holding = |body: &str| Http {
+        body: Some(body.to_owned()),
+        ..http("/")
+    };
+    let busy_is_good = Http {
+        statuses: "503".parse().unwrap(),
+        ..http("/busy")
+    };
+    for address in ADDRESSES {
+        for (spec, verdict, says) in [
+            (http("/"), Verdict::Healthy, "answered 200 OK"),
+            (holding("web "), Verdict::Healthy, "200 OK"),
+            (
+                holding("mail"),
+                Verdict::Unhealthy,
+                "does not hold \"mail\"",
+            ),
+            (status("UP"), Verdict::Healthy, "200 OK"),
+            (
+                status("DOWN"),
+                Verdict::Unhealthy,
+                "/status = \"UP\"; expected \"DOWN\"",
+            ),
+            (http("/busy"), Verdict::Unhealthy, "503 Service Unavailable"),
+            (busy_is_good.clone(), Verdict::Healthy, "503"),
+            (http("/none"), Verdict::Unhealthy, "404"),
+            (
+                http("/loop"),
+                Verdict::Unhealthy,
+                "/loop, which is not followed",
+            ),
+        ] {
+            let outcome = ask(&namespace, Probe::Http(spec), address, HTTP, LONG);
+            assert_outcome(&outcome, verdict, says);
+        }
+    }
+}
+
+#[test]
+fn servers_of_another_protocol_are_told() {
+    let namespace = Namespace::new("mixed").unwrap();
+    let _nginx = Nginx::start(&namespace, HTTP).unwrap();
+    let _broker = Mosquitto::start(&namespace, MQTT).unwrap();
+    for version in VERSIONS {
+        let outcome = ask(
+            &namespace,
+            mqtt(version, Expect::Any),
+            "127.0.0.1",
+            HTTP,
+            LONG,
+        );
+        assert_outcome(
+            &outcome,
+            Verdict::Unhealthy,
+            "no CONNACK but something that begins with 0x48",
+        );
+    }
+    let outcome = ask(&namespace, Probe::Http(http("/")), "127.0.0.1", MQTT, LONG);
+    assert_outcome(&outcome, Verdict::Unhealthy, "connection while");
+}
+
+#[test]
+fn an_address_without_a_way_is_unreachable() {
+    let namespace = Namespace::new("alone").unwrap();
+    for address in ["192.0.2.1", "2001:db8::1"] {
+        let outcome = ask(&namespace, Probe::Tcp {}, address, HTTP, LONG);
+        assert_outcome(
+            &outcome,
+            Verdict::Unhealthy,
+            "unreachable: Network is unreachable",
+        );
+    }
+    let refused = ask(&namespace, Probe::Tcp {}, "127.0.0.1", HTTP, LONG);
+    assert_outcome(&refused, Verdict::Unhealthy, "connection refused");
+}
+
+#[test]
+fn a_broker_dies_and_comes_back() {
+    let namespace = Namespace::new("broker").unwrap();
+    let broker = Mosquitto::start(&namespace, MQTT).unwrap();
+    let (sender, mut reports) = mpsc::channel(16);
+    let servers = namespace.clone();
+    let changes = in_runtime(&namespace, async move {
+        let mut check = Check::new(mqtt(Version::V5, Expect::Any));
+        check.interval = Duration::from_millis(200);
+        check.fast_interval = check.interval;
+        check.timeout = check.interval;
+        let target = Target {
+            address: SocketAddr::from(([127, 0, 0, 1], MQTT)),
+            mark: None,
+        };
+        let _runner = Runner::start(
+            "10.0.0.1:1883/tcp".parse().unwrap(),
+            target.address.ip(),
+            Order { check, target },
+            Health::new(Instant::now()),
+            Arc::new(Semaphore::new(8)),
+            sender,
+        );
+        let mut changes = vec![next(&mut reports).await];
+        broker.freeze().unwrap();
+        changes.push(next(&mut reports).await);
+        broker.thaw().unwrap();
+        changes.push(next(&mut reports).await);
+        drop(broker);
+        changes.push(next(&mut reports).await);
+        let _again = Mosquitto::start(&servers, MQTT).unwrap();
+        changes.push(next(&mut reports).await);
+        changes
+    });
+    let [up, down, ..] = &changes[..] else {
+        panic!("{changes:?}");
+    };
+    assert_eq!((up.0, down.0), (State::Up, State::Down));
+    assert!(down.1.contains("waiting for CONNACK"), "{changes:?}");
+    let states: Vec<State> = changes.iter().map(|(state, _)| *state).collect();
+    assert_eq!(
+        states,
+        [State::Up, State::Down, State::Up, State::Down, State::Up]
+    );
+    assert_eq!(changes[3].1, "connection refused");
+}
+
+/// The next change, and its reason.
+async fn next(reports: &mut mpsc::Receiver<Report>) -> (State, String) {
+    let change = async {
+        loop {
+            let report = reports.recv().await.expect("the runner runs");
+            if let Some(change) = report.change {
+                return (change.to, change.reason);
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), change)
+        .await
+        .expect("a change comes")
+}

@@ -1,0 +1,190 @@
+//! Readers of load and real peers: Mosquitto and nginx in a namespace of their own. Needs root;
+//! `cargo xtask setup` installs them.
+
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+
+use std::{fs, time::Duration};
+
+use anyhow::Context as _;
+use lb_agent::load::{
+    reader,
+    reading::{Quantity, Readings, Report, Subject, Trouble},
+    spec::Source,
+};
+use lb_tests::{
+    Namespace, Process,
+    server::{Mosquitto, Nginx},
+};
+use nix::sys::signal::Signal;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::{
+    net::TcpStream,
+    sync::mpsc::{self, Receiver},
+    time::timeout,
+};
+
+/// For what must happen; not a measure of time.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn subject() -> Subject {
+    Subject {
+        vip: "192.0.2.1:1883/tcp".parse().unwrap(),
+        real: "127.0.0.1".parse().unwrap(),
+    }
+}
+
+/// The next report that this is found in.
+async fn find<T>(
+    reports: &mut Receiver<Report>,
+    wanted: &str,
+    find: impl Fn(&Report) -> Option<T>,
+) -> anyhow::Result<T> {
+    timeout(PATIENCE, async {
+        loop {
+            let report = reports.recv().await.context("the reader ended")?;
+            if let Some(found) = find(&report) {
+                return Ok(found);
+            }
+        }
+    })
+    .await
+    .with_context(|| format!("no report with {wanted} came"))?
+}
+
+fn read(report: &Report) -> Option<Readings> {
+    report.outcome.clone().ok()
+}
+
+fn value(readings: &Readings, quantity: Quantity) -> Option<f64> {
+    readings
+        .readings
+        .iter()
+        .find(|reading| reading.quantity == quantity)
+        .map(|reading| reading.value)
+}
+
+/// A Mosquitto that tells its numbers each second.
+fn telling(namespace: &Namespace, folder: &TempDir) -> anyhow::Result<Process> {
+    let configuration = folder.path().join("mosquitto.conf");
+    fs::write(
+        &configuration,
+        "user root\nlistener 1883\nallow_anonymous true\npersistence false\nsys_interval 1\nlog_dest stderr\n",
+    )?;
+    namespace.start(
+        "mosquitto",
+        "mosquitto",
+        ["-c", &configuration.to_string_lossy()],
+    )
+}
+
+#[test]
+fn a_frozen_mosquitto_is_stale_though_it_accepts_connections() {
+    let namespace = Namespace::new("readers").unwrap();
+    let folder = TempDir::with_prefix("lb-readers-").unwrap();
+    let broker = telling(&namespace, &folder).unwrap();
+    namespace
+        .block_on(async {
+            let source = source(json!({"kind": "mosquitto", "interval": "1s"}));
+            let (sender, mut reports) = mpsc::channel(16);
+            let _reader = reader::start(&source, subject(), sender);
+            let first = find(&mut reports, "connections", |report| {
+                read(report).filter(|readings| value(readings, Quantity::Connections).is_some())
+            })
+            .await?;
+            // The reader itself is a client.
+            assert!(value(&first, Quantity::Connections).unwrap() >= 1.0);
+            assert_eq!(value(&first, Quantity::Utilisation), None);
+            find(&mut reports, "a rate of messages", |report| {
+                value(&read(report)?, Quantity::Messages)
+            })
+            .await?;
+
+            broker.signal(Signal::SIGSTOP)?;
+            let reason = find(&mut reports, "staleness", |report| match &report.outcome {
+                Err(Trouble::Stale(reason)) => Some(reason.clone()),
+                _ => None,
+            })
+            .await?;
+            assert!(reason.contains("frozen"), "{reason}");
+            // A probe that only connects would be content.
+            TcpStream::connect("127.0.0.1:1883").await?;
+
+            broker.signal(Signal::SIGCONT)?;
+            find(&mut reports, "readings again", read).await?;
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn a_topic_with_a_hosts_load_is_read() {
+    let namespace = Namespace::new("readers-topic").unwrap();
+    let _broker = Mosquitto::start(&namespace, 1883).unwrap();
+    namespace
+        .block_on(async {
+            let source = source(json!({
+                "kind": "mqtt-topic",
+                "topic": "hosts/{real}/load",
+                "values": {"utilisation": "/cpu * 0.01"},
+            }));
+            let (sender, mut reports) = mpsc::channel(16);
+            let _reader = reader::start(&source, subject(), sender);
+            let publish = async {
+                loop {
+                    namespace
+                        .command("mosquitto_pub")
+                        .args(["-t", "hosts/127.0.0.1/load", "-m", "{\"cpu\": 42}"])
+                        .status()
+                        .context("running mosquitto_pub")?;
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
+            };
+            let found = find(&mut reports, "a utilisation", |report| {
+                value(&read(report)?, Quantity::Utilisation)
+            });
+            tokio::select! {
+                failed = publish => failed,
+                found = found => {
+                    assert_eq!(found?, 0.42);
+                    anyhow::Ok(())
+                }
+            }
+        })
+        .unwrap();
+}
+
+#[test]
+fn a_web_server_that_is_no_exporter_is_told_as_what_it_is() {
+    let namespace = Namespace::new("readers-web").unwrap();
+    let _nginx = Nginx::start(&namespace, 80).unwrap();
+    namespace
+        .block_on(async {
+            for (settings, part) in [
+                (json!({"kind": "node-exporter", "port": 80}), "404"),
+                (
+                    json!({"kind": "prometheus", "port": 80, "path": "/", "values": {"memory": "x"}}),
+                    "is no Prometheus text",
+                ),
+                (
+                    json!({"kind": "http-json", "port": 80, "path": "/", "values": {"memory": "."}}),
+                    "no JSON",
+                ),
+                (json!({"kind": "mosquitto", "port": 80}), "127.0.0.1:80: "),
+            ] {
+                let (sender, mut reports) = mpsc::channel(16);
+                let _reader = reader::start(&source(settings), subject(), sender);
+                let reason = find(&mut reports, "a reason", |report| {
+                    report.outcome.as_ref().err().map(ToString::to_string)
+                })
+                .await?;
+                assert!(reason.contains(part), "{reason}");
+            }
+            Ok(())
+        })
+        .unwrap();
+}
+
+fn source(settings: serde_json::Value) -> Source {
+    serde_json::from_value(settings).unwrap()
+}

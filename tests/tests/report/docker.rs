@@ -1,0 +1,239 @@
+//! The reader `docker` against an engine of the test's own: private folders and socket, no bridge and no
+//! firewall rules. Its only image is an empty one; programs are the machine's, mounted.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use lb_agent::{
+    load::{
+        reader::{Poll as _, docker::Docker},
+        reading::Quantity,
+    },
+    peer::Deadline,
+};
+use lb_tests::{Process, wait_for};
+
+const START: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long one question may take on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A Docker engine. Dropping it ends its containers first.
+struct Engine {
+    folder: tempfile::TempDir,
+    process: Option<Process>,
+}
+
+impl Engine {
+    /// `None`, said loudly, where there is no dockerd.
+    fn start() -> anyhow::Result<Option<Self>> {
+        if Command::new("dockerd").arg("--version").output().is_err() {
+            eprintln!(
+                "SKIPPED: no dockerd; install the package docker.io to test the reader `docker`"
+            );
+            return Ok(None);
+        }
+        let folder = tempfile::Builder::new().prefix("lb-docker-").tempdir()?;
+        let mut engine = Self {
+            folder,
+            process: None,
+        };
+        let path = |name: &str| engine.folder.path().join(name).display().to_string();
+        let mut command = Command::new("dockerd");
+        command
+            .args(["--iptables=false", "--ip6tables=false", "--bridge=none"])
+            .args([
+                "--ip-forward=false",
+                "--ip-masq=false",
+                "--storage-driver=vfs",
+            ])
+            .args(["--data-root", &path("data"), "--exec-root", &path("exec")])
+            .args(["--pidfile", &path("pid"), "--host", &engine.url()])
+            // A group of its own, which is removed with the engine.
+            .args(["--cgroup-parent", &engine.group()]);
+        engine.process = Some(Process::start("dockerd", command)?);
+        wait_for("dockerd", START, || {
+            if let Some(process) = &mut engine.process {
+                process.check()?;
+            }
+            Ok(engine.docker(&["version"]).ok())
+        })?;
+        engine.import()?;
+        Ok(Some(engine))
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("docker.sock")
+    }
+
+    fn url(&self) -> String {
+        format!("unix://{}", self.socket().display())
+    }
+
+    fn group(&self) -> String {
+        format!("/lb-lab-{}-docker", std::process::id())
+    }
+
+    /// Makes the image `lab`: nothing but the names under which the machine's own programs are found.
+    fn import(&self) -> anyhow::Result<()> {
+        let root = self.folder.path().join("image");
+        fs::create_dir(&root)?;
+        for name in ["bin", "lib", "lib64"] {
+            std::os::unix::fs::symlink(format!("usr/{name}"), root.join(name))?;
+        }
+        let archive = self.folder.path().join("image.tar").display().to_string();
+        let made = Command::new("tar")
+            .args(["-C", &root.display().to_string(), "-cf", &archive, "."])
+            .status()?;
+        if !made.success() {
+            bail!("tar ended with {made}");
+        }
+        self.docker(&["import", &archive, "lab"]).map(drop)
+    }
+
+    fn docker(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let output = Command::new("docker")
+            .args(["--host", &self.url()])
+            .args(arguments)
+            .output()
+            .context("starting docker")?;
+        if !output.status.success() {
+            bail!(
+                "docker {}: {}",
+                arguments.join(" "),
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    fn run(&self, name: &str, script: &str) -> anyhow::Result<()> {
+        self.docker(&[
+            "run",
+            "--detach",
+            "--name",
+            name,
+            "--network",
+            "none",
+            "--cpus",
+            "0.2",
+            "--memory",
+            "64m",
+            "--volume",
+            "/usr:/usr:ro",
+            "lab",
+            "/bin/sh",
+            "-c",
+            script,
+        ])
+        .map(drop)
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // What fails here leaves containers, which end with the engine's process group at the latest.
+        if let Ok(names) = self.docker(&["ps", "--all", "--quiet"]) {
+            for name in names.lines() {
+                let _ = self.docker(&["rm", "--force", name]);
+            }
+        }
+        self.process = None;
+        for mount in fs::read_dir("/sys/fs/cgroup")
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let _ = fs::remove_dir(mount.path().join(self.group().trim_start_matches('/')));
+        }
+        let _ =
+            fs::remove_dir(Path::new("/sys/fs/cgroup").join(self.group().trim_start_matches('/')));
+    }
+}
+
+/// Asks until an answer is as it should be.
+async fn wait_answer(
+    reader: &mut Docker,
+    what: &str,
+    wanted: impl Fn(&Result<lb_agent::load::reading::Answer, String>) -> bool,
+) -> anyhow::Result<()> {
+    let begin = tokio::time::Instant::now();
+    loop {
+        let answer = reader.poll(&Deadline::after(TIMEOUT)).await;
+        if wanted(&answer) {
+            return Ok(());
+        }
+        if begin.elapsed() > PATIENCE {
+            bail!("{what}: not within {PATIENCE:?}; the last answer is {answer:?}");
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+#[test]
+fn containers_are_measured_by_their_own_limits() -> anyhow::Result<()> {
+    let Some(engine) = Engine::start()? else {
+        return Ok(());
+    };
+    engine.run("busy", "while :; do :; done")?;
+    engine.run("idle", "sleep 100000")?;
+    let reader = |name: &str| Docker::new(engine.socket(), name.to_owned());
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(async {
+            let mut busy = reader("busy");
+            wait_answer(&mut busy, "a busy container at its limit", |answer| {
+                let cpu = answer
+                    .as_ref()
+                    .ok()
+                    .and_then(|answer| answer.get(Quantity::Utilisation));
+                cpu.is_some_and(|cpu| cpu >= 0.9)
+            })
+            .await?;
+            wait_answer(&mut reader("idle"), "an idle container", |answer| {
+                let Ok(answer) = answer else { return false };
+                answer
+                    .get(Quantity::Utilisation)
+                    .is_some_and(|cpu| cpu < 0.1)
+                    && answer
+                        .get(Quantity::Memory)
+                        .is_some_and(|part| part > 0.0 && part < 0.5)
+            })
+            .await?;
+
+            // Its counters begin anew.
+            engine.docker(&["restart", "--time", "0", "busy"])?;
+            let first = busy.poll(&Deadline::after(TIMEOUT)).await;
+            let cpu = first
+                .as_ref()
+                .ok()
+                .and_then(|answer| answer.get(Quantity::Utilisation));
+            assert_eq!(cpu, None, "{first:?}");
+
+            engine.docker(&["pause", "idle"])?;
+            wait_answer(&mut reader("idle"), "a paused container", |answer| {
+                answer
+                    .as_ref()
+                    .is_err_and(|reason| reason.contains("it is paused"))
+            })
+            .await?;
+            wait_answer(&mut reader("other"), "no container", |answer| {
+                answer
+                    .as_ref()
+                    .is_err_and(|reason| reason.contains("no such container"))
+            })
+            .await?;
+            wait_answer(&mut reader("../info"), "no name", |answer| {
+                answer
+                    .as_ref()
+                    .is_err_and(|reason| reason.contains("no name or id"))
+            })
+            .await
+        })
+}

@@ -1,0 +1,145 @@
+//! Fractions of a limit of one's own.
+
+use std::time::{Duration, Instant};
+
+use lb_tests::{Cgroup, Limits, Namespace, Process, wait_for};
+
+use super::reporter::Reporter;
+
+/// As long as a report may take to say what is so.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// A part of a core that is small beside any machine.
+const CORES: f64 = 0.2;
+const MEMORY: u64 = 64 << 20;
+
+fn confined(cgroup: &Cgroup, script: &str) -> anyhow::Result<Process> {
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", script]);
+    cgroup.confine(&mut command)?;
+    Process::start("a confined program", command)
+}
+
+/// Waits until a report is as it should be, and gives it.
+fn wait_report(
+    reporter: &Reporter,
+    what: &str,
+    wanted: impl Fn(&serde_json::Value) -> bool,
+) -> anyhow::Result<serde_json::Value> {
+    let mut last = serde_json::Value::Null;
+    wait_for(what, PATIENCE, || {
+        last = reporter.load()?;
+        Ok(wanted(&last).then(|| last.clone()))
+    })
+    .map_err(|error| error.context(format!("the last report: {last}")))
+}
+
+#[test]
+fn a_busy_program_is_at_its_own_limit_and_far_below_the_hosts() -> anyhow::Result<()> {
+    let cgroup = Cgroup::new(Limits {
+        cores: Some(CORES),
+        memory: None,
+    })?;
+    let namespace = Namespace::new("real")?;
+    let reporter = Reporter::start(&namespace, &["--cgroup", &cgroup.path()])?;
+    let idle = wait_report(&reporter, "an idle group", |report| report["cpu"] == 0.0)?;
+    assert_eq!(idle["cpu_limit"], CORES, "{idle}");
+
+    let begin = Instant::now();
+    let before = cgroup.cpu_time()?;
+    let mut busy = confined(&cgroup, "while :; do :; done")?;
+    let report = wait_report(&reporter, "a busy group", |report| {
+        report["cpu"].as_f64().is_some_and(|cpu| cpu >= 0.9)
+            && report["throttled"].as_f64().is_some_and(|part| part > 0.5)
+    })?;
+    let source = report["source"].as_str().unwrap();
+    assert!(source.starts_with("cgroup_v"), "{report}");
+    assert_eq!(report["cpu_limit"], CORES, "{report}");
+    // It is full though it has used a small part of one core.
+    let used = (cgroup.cpu_time()? - before).as_secs_f64() / begin.elapsed().as_secs_f64();
+    assert!(used < 2.0 * CORES, "{used} cores");
+
+    busy.kill()?;
+    wait_report(&reporter, "an idle group again", |report| {
+        report["cpu"] == 0.0
+    })?;
+    Ok(())
+}
+
+#[test]
+fn a_process_is_measured_by_the_group_it_is_in() -> anyhow::Result<()> {
+    let cgroup = Cgroup::new(Limits {
+        cores: Some(CORES),
+        memory: Some(MEMORY),
+    })?;
+    // The last ten lines of what has no line end are all of it.
+    let process = confined(
+        &cgroup,
+        "(head -c 25165824 /dev/zero; exec sleep 1000) | tail",
+    )?;
+    let namespace = Namespace::new("real")?;
+    let reporter = Reporter::start(&namespace, &["--pid", &process.id().to_string()])?;
+    let report = wait_report(&reporter, "three eighths of its memory", |report| {
+        report["memory"].as_f64().is_some_and(|part| part >= 0.375)
+    })?;
+    assert_eq!(report["memory_limit"], MEMORY, "{report}");
+    assert_eq!(report["cpu_limit"], CORES, "{report}");
+    assert!(
+        report["file_descriptors"]
+            .as_f64()
+            .is_some_and(|part| part > 0.0 && part < 1.0),
+        "{report}"
+    );
+
+    drop(process);
+    let gone = wait_report(&reporter, "that it is gone", |report| {
+        report["cpu"].is_null()
+    })?;
+    assert!(gone["memory"].is_null(), "{gone}");
+    assert!(!gone["notes"].as_array().unwrap().is_empty(), "{gone}");
+    Ok(())
+}
+
+#[test]
+fn a_reporter_that_is_confined_measures_its_own_limit() -> anyhow::Result<()> {
+    let cgroup = Cgroup::new(Limits {
+        cores: Some(0.5),
+        memory: None,
+    })?;
+    let namespace = Namespace::new("real")?;
+    namespace.confine(cgroup.clone());
+    let reporter = Reporter::start(&namespace, &[])?;
+    let own = wait_report(&reporter, "its own group", |report| {
+        !report["cpu"].is_null()
+    })?;
+    assert_eq!(own["cpu_limit"], 0.5, "{own}");
+    drop(reporter);
+
+    let reporter = Reporter::start(&namespace, &["--cgroup", "/"])?;
+    let host = wait_report(&reporter, "the host", |report| !report["cpu"].is_null())?;
+    assert_eq!(host["source"], "host", "{host}");
+    assert!(host["cpu_limit"].as_f64().unwrap() >= 1.0, "{host}");
+    Ok(())
+}
+
+#[test]
+fn a_group_goes_with_its_last_value() -> anyhow::Result<()> {
+    let cgroup = Cgroup::new(Limits {
+        cores: Some(CORES),
+        memory: None,
+    })?;
+    let path = cgroup.path();
+    let mut process = confined(&cgroup, "sleep 1000")?;
+    let joined = std::fs::read_to_string(format!("/proc/{}/cgroup", process.id()))?;
+    assert!(joined.contains(&path), "{joined}");
+    drop(cgroup);
+    wait_for("the end of its process", PATIENCE, || {
+        Ok(process.check().is_err().then_some(()))
+    })?;
+    let joined = std::fs::read_to_string("/proc/mounts")?
+        .lines()
+        .filter(|line| line.contains(" cgroup"))
+        .filter_map(|line| line.split(' ').nth(1))
+        .any(|point| std::path::Path::new(&format!("{point}{path}")).exists());
+    assert!(!joined, "{path} is still there");
+    Ok(())
+}

@@ -1,0 +1,10 @@
+//! `lb-agent report` beside real things: control groups of this machine's kernel, a Mosquitto broker, and
+//! containers of a Docker engine of the test's own.
+//!
+//! Needs root, control groups with the CPU and memory controllers and Mosquitto; `docker` needs dockerd and
+//! says so when it is missing.
+
+mod docker;
+mod limits;
+mod mqtt;
+mod reporter;
