@@ -15,11 +15,14 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use crate::{
     api::Endpoint,
     dataplane::{
-        Forward, Track,
+        Forward, OnDown, Track,
         options::{SourcePrefix, XdpMode},
     },
-    intent::{Change, Intent, RealPatch, VipPatch, change::Set},
+    health::spec::{Check, CheckOverride},
+    intent::{Change, Intent, RealPatch, VipPatch, WhenEmpty, change::Set},
+    load::spec::{Source, SourceOverride},
     ring::Algorithm,
+    steering::spec::Steering,
 };
 
 /// What the configuration file says. What it does not say is none.
@@ -62,15 +65,15 @@ pub enum KernelLog {
     /// None; the programs are loaded without their log, so it costs nothing.
     #[default]
     Off,
-    /// Errors.
+    /// Errors; there are none yet.
     Error,
-    /// And warnings.
+    /// Warnings; there are none yet.
     Warn,
-    /// And what happens.
+    /// Packets for VIPs that are dropped, with the reason.
     Info,
-    /// And details.
+    /// And the real of each flow that begins, or is met first, where the flow table has a say.
     Debug,
-    /// And everything.
+    /// And the real of every packet.
     Trace,
 }
 
@@ -107,6 +110,17 @@ pub struct VipConfig {
     pub window: Option<Duration>,
     /// Default: grows with the number of reals.
     pub slots: Option<u32>,
+    /// What its reals are asked; default: nothing, they are taken for alive.
+    pub check: Option<Check>,
+    /// Default: rehash.
+    pub on_down: Option<OnDown>,
+    /// Default: drop.
+    pub when_empty: Option<WhenEmpty>,
+    /// Where the load of its reals is read.
+    #[serde(default)]
+    pub load: Vec<Source>,
+    /// How health and load become weights.
+    pub steering: Option<Steering>,
     /// Its reals.
     #[serde(default, rename = "real")]
     pub reals: Vec<RealConfig>,
@@ -122,6 +136,11 @@ pub struct RealConfig {
     pub weight: Option<u32>,
     /// Default: false.
     pub drained: Option<bool>,
+    /// What is different in its check.
+    pub check: Option<CheckOverride>,
+    /// What is different where its load is read.
+    #[serde(default)]
+    pub load: Vec<SourceOverride>,
 }
 
 fn prefix_v4<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SourcePrefix>, D::Error> {
@@ -233,6 +252,11 @@ impl VipConfig {
             track: self.track.map(Set::To),
             window: self.window.map(Set::To),
             slots: self.slots.map(Set::To),
+            check: self.check.clone().map(Set::To),
+            on_down: self.on_down.map(Set::To),
+            when_empty: self.when_empty.map(Set::To),
+            load: (!self.load.is_empty()).then(|| Set::To(self.load.clone())),
+            steering: self.steering.clone().map(Set::To),
         };
         let real = |real: &RealConfig| Change::AddReal {
             vip,
@@ -240,6 +264,8 @@ impl VipConfig {
             patch: RealPatch {
                 weight: real.weight.map(Set::To),
                 drained: real.drained.map(Set::To),
+                check: real.check.clone().map(Set::To),
+                load: (!real.load.is_empty()).then(|| Set::To(real.load.clone())),
             },
         };
         std::iter::once(Change::AddVip { vip, patch })

@@ -8,10 +8,14 @@ use super::{
     model::{Intent, RealSpec, Vip, VipSpec, default_window},
     refusal::Refusal,
     validate,
+    when_empty::WhenEmpty,
 };
 use crate::{
-    dataplane::{Forward, Track},
+    dataplane::{Forward, OnDown, Track},
+    health::spec::{Check, CheckOverride},
+    load::spec::{Source, SourceOverride},
     ring::Algorithm,
+    steering::spec::Steering,
 };
 
 /// A field to change: to a value, or back to its default.
@@ -23,17 +27,24 @@ pub enum Set<T> {
     Default,
 }
 
-impl<T> Set<T> {
-    fn or(self, default: T) -> T {
+impl<T: Clone> Set<T> {
+    fn or(&self, default: T) -> T {
         match self {
-            Set::To(value) => value,
+            Set::To(value) => value.clone(),
             Set::Default => default,
+        }
+    }
+
+    fn optional(&self) -> Option<T> {
+        match self {
+            Set::To(value) => Some(value.clone()),
+            Set::Default => None,
         }
     }
 }
 
 /// Fields of a VIP to change; the others stay.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct VipPatch {
     /// See [`VipSpec::forward`].
     pub forward: Option<Set<Forward>>,
@@ -45,54 +56,87 @@ pub struct VipPatch {
     pub window: Option<Set<Duration>>,
     /// See [`VipSpec::slots`].
     pub slots: Option<Set<u32>>,
+    /// See [`VipSpec::check`].
+    pub check: Option<Set<Check>>,
+    /// See [`VipSpec::on_down`].
+    pub on_down: Option<Set<OnDown>>,
+    /// See [`VipSpec::when_empty`].
+    pub when_empty: Option<Set<WhenEmpty>>,
+    /// See [`VipSpec::load`].
+    pub load: Option<Set<Vec<Source>>>,
+    /// See [`VipSpec::steering`].
+    pub steering: Option<Set<Steering>>,
 }
 
 impl VipPatch {
     fn apply(&self, spec: &mut VipSpec, vip: &VipAddress) {
         let default = VipSpec::default_for(vip.protocol);
-        if let Some(set) = self.forward {
+        if let Some(set) = &self.forward {
             spec.forward = set.or(default.forward);
         }
-        if let Some(set) = self.ring {
+        if let Some(set) = &self.ring {
             spec.ring = set.or(default.ring);
         }
-        if let Some(set) = self.track {
+        if let Some(set) = &self.track {
             spec.track = set.or(default.track);
         }
-        if let Some(set) = self.window {
+        if let Some(set) = &self.window {
             spec.window = set.or(default_window(vip.protocol));
         }
-        match self.slots {
-            Some(Set::To(slots)) => spec.slots = Some(slots),
-            Some(Set::Default) => spec.slots = None,
-            None => {}
+        if let Some(set) = &self.slots {
+            spec.slots = set.optional();
+        }
+        if let Some(set) = &self.check {
+            spec.check = set.optional();
+        }
+        if let Some(set) = &self.on_down {
+            spec.on_down = set.or(default.on_down);
+        }
+        if let Some(set) = &self.when_empty {
+            spec.when_empty = set.or(default.when_empty);
+        }
+        if let Some(set) = &self.load {
+            spec.load = set.or(default.load);
+        }
+        if let Some(set) = &self.steering {
+            spec.steering = set.optional();
         }
     }
 }
 
 /// Fields of a real to change; the others stay.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct RealPatch {
     /// See [`RealSpec::weight`].
     pub weight: Option<Set<u32>>,
     /// See [`RealSpec::drained`].
     pub drained: Option<Set<bool>>,
+    /// See [`RealSpec::check`].
+    pub check: Option<Set<CheckOverride>>,
+    /// See [`RealSpec::load`].
+    pub load: Option<Set<Vec<SourceOverride>>>,
 }
 
 impl RealPatch {
-    fn apply(self, spec: &mut RealSpec) {
+    fn apply(&self, spec: &mut RealSpec) {
         let default = RealSpec::default();
-        if let Some(set) = self.weight {
+        if let Some(set) = &self.weight {
             spec.weight = set.or(default.weight);
         }
-        if let Some(set) = self.drained {
+        if let Some(set) = &self.drained {
             spec.drained = set.or(default.drained);
+        }
+        if let Some(set) = &self.check {
+            spec.check = set.or(default.check);
+        }
+        if let Some(set) = &self.load {
+            spec.load = set.or(default.load);
         }
     }
 }
 
 /// A change of one VIP.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Change {
     /// Adds a VIP without reals.
     AddVip {
@@ -217,6 +261,7 @@ impl Change {
                 let mut spec = RealSpec::default();
                 patch.apply(&mut spec);
                 validate::weight(spec.weight)?;
+                validate::real_observation(existing, &spec)?;
                 let mut vip = Vip::clone(existing);
                 vip.reals.insert(*real, spec);
                 validate::real_fits(&vip, *real)?;
@@ -230,6 +275,9 @@ impl Change {
                 })?;
                 patch.apply(spec);
                 validate::weight(spec.weight)?;
+                if patch.check.is_some() || patch.load.is_some() {
+                    validate::real_observation(existing()?, spec)?;
+                }
                 vip
             }
             Change::DeleteReal { real, .. } => {
@@ -242,6 +290,7 @@ impl Change {
             }
         };
         validate::vip(&vip)?;
+        validate::fallback(intent, &vip)?;
         validate::room(intent, &vip)?;
         Ok(Some(Arc::new(vip)))
     }

@@ -8,7 +8,9 @@ pub mod model;
 pub mod refusal;
 pub mod store;
 pub mod validate;
+mod when_empty;
 
 pub use change::{Change, RealPatch, VipPatch};
 pub use model::{Intent, RealSpec, Vip, VipSpec};
 pub use refusal::Refusal;
+pub use when_empty::WhenEmpty;

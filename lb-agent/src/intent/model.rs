@@ -4,9 +4,13 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use lb_common::vip::{Protocol, VipAddress};
 
+use super::when_empty::WhenEmpty;
 use crate::{
-    dataplane::{Forward, Track},
+    dataplane::{Forward, OnDown, Track},
+    health::spec::{Check, CheckOverride},
+    load::spec::{Source, SourceOverride},
     ring::{self, Algorithm},
+    steering::spec::Steering,
 };
 
 /// Weight of a real that names none.
@@ -21,7 +25,7 @@ pub const MIN_WINDOW: Duration = Duration::from_secs(1);
 pub const MAX_WINDOW: Duration = Duration::from_secs(30 * 24 * 3_600);
 
 /// What is wanted of a VIP.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct VipSpec {
     /// How packets reach its reals.
     pub forward: Forward,
@@ -33,6 +37,16 @@ pub struct VipSpec {
     pub window: Duration,
     /// Slots of the ring; none: grows with the number of reals.
     pub slots: Option<u32>,
+    /// What its reals are asked to learn whether they are alive; none: they are taken for alive.
+    pub check: Option<Check>,
+    /// What becomes of the flows of a real that died.
+    pub on_down: OnDown,
+    /// What becomes of packets when all reals are dead.
+    pub when_empty: WhenEmpty,
+    /// Where the load of its reals is read.
+    pub load: Vec<Source>,
+    /// How health and load become weights; none: by default.
+    pub steering: Option<Steering>,
 }
 
 impl VipSpec {
@@ -45,7 +59,18 @@ impl VipSpec {
             track: Track::Exceptions,
             window: default_window(protocol),
             slots: None,
+            check: None,
+            on_down: OnDown::default(),
+            when_empty: WhenEmpty::default(),
+            load: Vec::new(),
+            steering: None,
         }
+    }
+
+    /// Whether anybody looks after its reals.
+    #[must_use]
+    pub fn supervised(&self) -> bool {
+        self.check.is_some() || !self.load.is_empty() || self.steering.is_some()
     }
 }
 
@@ -59,12 +84,16 @@ pub const fn default_window(protocol: Protocol) -> Duration {
 }
 
 /// What is wanted of a real.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RealSpec {
     /// Share of new flows relative to the other reals, 0 to `MAX_WEIGHT`.
     pub weight: u32,
     /// Takes no new flows whatever its weight.
     pub drained: bool,
+    /// What is different in its check.
+    pub check: CheckOverride,
+    /// What is different where its load is read.
+    pub load: Vec<SourceOverride>,
 }
 
 impl Default for RealSpec {
@@ -72,12 +101,14 @@ impl Default for RealSpec {
         RealSpec {
             weight: DEFAULT_WEIGHT,
             drained: false,
+            check: CheckOverride::default(),
+            load: Vec::new(),
         }
     }
 }
 
 /// A VIP with its reals.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Vip {
     /// Its name.
     pub address: VipAddress,
@@ -95,10 +126,16 @@ impl Vip {
             .slots
             .unwrap_or_else(|| ring::default_slots(self.reals.len()))
     }
+
+    /// Whether a real with this address can be reached in its forwarding mode.
+    #[must_use]
+    pub fn suits(&self, real: IpAddr) -> bool {
+        self.spec.forward != Forward::L2 || real.is_ipv4() == self.address.address.is_ipv4()
+    }
 }
 
 /// Everything that is wanted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Intent {
     vips: BTreeMap<VipAddress, Arc<Vip>>,
     reals: usize,

@@ -41,6 +41,9 @@ pub enum Refusal {
         /// The real.
         real: IpAddr,
     },
+    /// No VIP has this real.
+    #[error("no VIP has the real {0}; ListVips (lbctl list) shows the reals there are")]
+    NoSuchReal(IpAddr),
     /// A table has no room for it.
     #[error("the {table} table is full ({capacity} entries); {advice}")]
     Full {

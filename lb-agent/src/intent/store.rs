@@ -4,6 +4,7 @@
 //! leaves half of one.
 
 use std::{
+    collections::BTreeMap,
     fs,
     net::IpAddr,
     path::{Path, PathBuf},
@@ -14,10 +15,17 @@ use lb_common::vip::VipAddress;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError};
 use serde::{Deserialize, Serialize};
 
-use super::model::{Intent, RealSpec, Vip, VipSpec};
+use super::{
+    model::{Intent, RealSpec, Vip, VipSpec},
+    when_empty::WhenEmpty,
+};
 use crate::{
-    dataplane::{Forward, Track},
+    dataplane::{Forward, OnDown, Track},
+    health::spec::{Check, CheckOverride},
+    load::spec::{Source, SourceOverride},
     ring::Algorithm,
+    steer::Steered,
+    steering::spec::Steering,
 };
 
 /// Version of the tables and records below.
@@ -27,6 +35,9 @@ const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const SCHEMA_KEY: &str = "schema";
 /// VIP as text → [`VipRecord`] as JSON.
 const VIPS: TableDefinition<&str, &[u8]> = TableDefinition::new("vips");
+/// VIP as text → [`Steered`] as JSON: what steering last made of it. Of use, not of need: a record that cannot
+/// be read is as good as none.
+const STEERED: TableDefinition<&str, &[u8]> = TableDefinition::new("steered");
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -36,6 +47,16 @@ struct VipRecord {
     track: Track,
     window_ms: u64,
     slots: Option<u32>,
+    #[serde(default)]
+    check: Option<Check>,
+    #[serde(default)]
+    on_down: OnDown,
+    #[serde(default)]
+    when_empty: WhenEmpty,
+    #[serde(default)]
+    load: Vec<Source>,
+    #[serde(default)]
+    steering: Option<Steering>,
     reals: Vec<RealRecord>,
 }
 
@@ -45,6 +66,10 @@ struct RealRecord {
     address: IpAddr,
     weight: u32,
     drained: bool,
+    #[serde(default)]
+    check: CheckOverride,
+    #[serde(default)]
+    load: Vec<SourceOverride>,
 }
 
 impl From<&Vip> for VipRecord {
@@ -55,6 +80,11 @@ impl From<&Vip> for VipRecord {
             track: vip.spec.track,
             window_ms: u64::try_from(vip.spec.window.as_millis()).unwrap_or(u64::MAX),
             slots: vip.spec.slots,
+            check: vip.spec.check.clone(),
+            on_down: vip.spec.on_down,
+            when_empty: vip.spec.when_empty,
+            load: vip.spec.load.clone(),
+            steering: vip.spec.steering.clone(),
             reals: vip
                 .reals
                 .iter()
@@ -62,6 +92,8 @@ impl From<&Vip> for VipRecord {
                     address: *address,
                     weight: real.weight,
                     drained: real.drained,
+                    check: real.check.clone(),
+                    load: real.load.clone(),
                 })
                 .collect(),
         }
@@ -78,6 +110,11 @@ impl VipRecord {
                 track: self.track,
                 window: Duration::from_millis(self.window_ms),
                 slots: self.slots,
+                check: self.check,
+                on_down: self.on_down,
+                when_empty: self.when_empty,
+                load: self.load,
+                steering: self.steering,
             },
             reals: self
                 .reals
@@ -88,6 +125,8 @@ impl VipRecord {
                         RealSpec {
                             weight: real.weight,
                             drained: real.drained,
+                            check: real.check,
+                            load: real.load,
                         },
                     )
                 })
@@ -274,6 +313,44 @@ impl Store {
         Ok(vips.into_iter().collect())
     }
 
+    /// What steering last made of each VIP, as far as it was saved.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn load_steered(&self) -> Result<BTreeMap<VipAddress, Steered>, StoreError> {
+        let transaction = self.reader()?;
+        let table = match transaction.open_table(STEERED) {
+            Ok(table) => table,
+            Err(TableError::TableDoesNotExist(_)) => return Ok(BTreeMap::new()),
+            Err(error) => return Err(self.error("reading")(error)),
+        };
+        let mut all = BTreeMap::new();
+        for entry in table.iter().map_err(self.error("reading"))? {
+            let (key, value) = entry.map_err(self.error("reading"))?;
+            if let (Ok(vip), Ok(steered)) =
+                (key.value().parse(), serde_json::from_slice(value.value()))
+            {
+                all.insert(vip, steered);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Saves what steering made of all VIPs, in the place of what was saved before.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn save_steered(&mut self, all: &BTreeMap<VipAddress, Steered>) -> Result<(), StoreError> {
+        self.transact(|transaction| {
+            transaction.delete_table(STEERED)?;
+            let mut table = transaction.open_table(STEERED)?;
+            for (vip, steered) in all {
+                table.insert(vip.to_string().as_str(), json(steered)?.as_slice())?;
+            }
+            Ok(())
+        })
+    }
+
     /// Writes all of these, or none. When it returns without an error they are on disk; with one it is
     /// not certain that they are not.
     ///
@@ -283,40 +360,46 @@ impl Store {
         &mut self,
         writes: impl IntoIterator<Item = Write<'a>>,
     ) -> Result<(), StoreError> {
+        self.transact(|transaction| {
+            let mut table = transaction.open_table(VIPS)?;
+            for (name, vip) in writes {
+                let key = name.to_string();
+                match vip {
+                    Some(vip) => {
+                        table.insert(key.as_str(), json(&VipRecord::from(vip))?.as_slice())?;
+                    }
+                    None => {
+                        table.remove(key.as_str())?;
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn transact(
+        &mut self,
+        write: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>,
+    ) -> Result<(), StoreError> {
         let database = match self.database.take() {
             Some(database) => database,
             None => open(&self.path)?,
         };
-        write(&database, writes).map_err(self.error("writing"))?;
+        let write = || -> Result<(), redb::Error> {
+            let transaction = database.begin_write()?;
+            write(&transaction)?;
+            transaction.commit()?;
+            Ok(())
+        };
+        write().map_err(self.error("writing"))?;
         // After an error it is dropped, to be opened again next time.
         self.database = Some(database);
         Ok(())
     }
 }
 
-fn write<'a>(
-    database: &Database,
-    writes: impl IntoIterator<Item = Write<'a>>,
-) -> Result<(), redb::Error> {
-    let transaction = database.begin_write()?;
-    {
-        let mut table = transaction.open_table(VIPS)?;
-        for (name, vip) in writes {
-            let key = name.to_string();
-            match vip {
-                Some(vip) => {
-                    let value = serde_json::to_vec(&VipRecord::from(vip))
-                        .map_err(|error| redb::Error::Io(std::io::Error::other(error)))?;
-                    table.insert(key.as_str(), value.as_slice())?;
-                }
-                None => {
-                    table.remove(key.as_str())?;
-                }
-            }
-        }
-    }
-    transaction.commit()?;
-    Ok(())
+fn json(record: &impl Serialize) -> Result<Vec<u8>, redb::Error> {
+    serde_json::to_vec(record).map_err(|error| redb::Error::Io(std::io::Error::other(error)))
 }
 
 fn open(path: &Path) -> Result<Database, StoreError> {

@@ -21,6 +21,7 @@ fn vip(text: &str, reals: u8) -> Vip {
                     RealSpec {
                         weight: u32::from(last),
                         drained: last % 2 == 0,
+                        ..RealSpec::default()
                     },
                 )
             })

@@ -9,11 +9,13 @@ use lb_common::{
     vip::{AddressError, VipAddress, check_unicast},
 };
 
+use crate::load::spec::MAX_SOURCES;
+
 use super::{
-    model::{Intent, MAX_WINDOW, MIN_WINDOW, Vip},
+    model::{Intent, MAX_WINDOW, MIN_WINDOW, RealSpec, Vip},
     refusal::Refusal,
+    when_empty::WhenEmpty,
 };
-use crate::dataplane::Forward;
 
 /// VIPs there is room for: index 0 is reserved.
 pub const MAX_VIPS: u32 = MAX_SERVICES - 1;
@@ -76,7 +78,7 @@ pub fn weight(weight: u32) -> Result<(), Refusal> {
 /// # Errors
 /// [`Refusal::Invalid`] for `address`.
 pub fn real_fits(vip: &Vip, real: IpAddr) -> Result<(), Refusal> {
-    if vip.spec.forward == Forward::L2 && real.is_ipv4() != vip.address.address.is_ipv4() {
+    if !vip.suits(real) {
         return Err(Refusal::invalid(
             "address",
             real,
@@ -103,8 +105,9 @@ pub fn real_fits(vip: &Vip, real: IpAddr) -> Result<(), Refusal> {
 /// Whether a VIP agrees with itself.
 ///
 /// # Errors
-/// [`Refusal::Invalid`] for `spec.window`, `spec.slots` or `spec.forward`.
+/// [`Refusal::Invalid`] for a field of `spec`.
 pub fn vip(vip: &Vip) -> Result<(), Refusal> {
+    observation(vip)?;
     let window = vip.spec.window;
     if !(MIN_WINDOW..=MAX_WINDOW).contains(&window) {
         return Err(Refusal::invalid(
@@ -134,12 +137,7 @@ pub fn vip(vip: &Vip) -> Result<(), Refusal> {
             ));
         }
     }
-    if vip.spec.forward == Forward::L2
-        && let Some(real) = vip
-            .reals
-            .keys()
-            .find(|real| real.is_ipv4() != vip.address.address.is_ipv4())
-    {
+    if let Some(real) = vip.reals.keys().find(|real| !vip.suits(**real)) {
         return Err(Refusal::invalid(
             "spec.forward",
             "l2",
@@ -147,6 +145,99 @@ pub fn vip(vip: &Vip) -> Result<(), Refusal> {
                 "the real {real} is not of the VIP's family; use ipip, or delete that real first"
             ),
         ));
+    }
+    Ok(())
+}
+
+/// Whether what is asked of a VIP's reals, and what is made of it, holds together.
+fn observation(vip: &Vip) -> Result<(), Refusal> {
+    let named = |name: String| {
+        move |(field, value, advice): (String, String, String)| {
+            Refusal::invalid(format!("{name}.{field}"), value, advice)
+        }
+    };
+    if let Some(check) = &vip.spec.check {
+        check
+            .validate_for(&vip.address)
+            .map_err(named("spec.check".to_owned()))?;
+    }
+    if vip.spec.load.len() > MAX_SOURCES {
+        return Err(Refusal::invalid(
+            "spec.load",
+            vip.spec.load.len(),
+            format!("too many sources, give {MAX_SOURCES} at most"),
+        ));
+    }
+    for (position, source) in vip.spec.load.iter().enumerate() {
+        source
+            .validate()
+            .map_err(named(format!("spec.load[{position}]")))?;
+        if vip.spec.load[..position]
+            .iter()
+            .any(|other| other.name == source.name)
+        {
+            return Err(Refusal::invalid(
+                format!("spec.load[{position}].name"),
+                &source.name,
+                "another source of this VIP has this name; give each its own with name=",
+            ));
+        }
+    }
+    if let Some(steering) = &vip.spec.steering {
+        steering
+            .validate()
+            .map_err(named("spec.steering".to_owned()))?;
+    }
+    Ok(())
+}
+
+/// Whether what is different for this real of a VIP holds together.
+///
+/// # Errors
+/// [`Refusal::Invalid`] for `spec.check` or `spec.load`.
+pub fn real_observation(vip: &Vip, real: &RealSpec) -> Result<(), Refusal> {
+    real.check.validate().map_err(|(field, value, advice)| {
+        Refusal::invalid(format!("spec.check.{field}"), value, advice)
+    })?;
+    for (position, change) in real.load.iter().enumerate() {
+        let field = |name: &str| format!("spec.load[{position}].{name}");
+        let Some(source) = vip
+            .spec
+            .load
+            .iter()
+            .find(|source| source.name == change.name)
+        else {
+            return Err(Refusal::invalid(
+                field("name"),
+                &change.name,
+                "the VIP has no source of load with this name; lbctl list -o json shows those it has",
+            ));
+        };
+        change
+            .apply(source)
+            .map_err(|fault| Refusal::invalid(field(&fault.field), fault.value, fault.advice))?;
+    }
+    Ok(())
+}
+
+/// Whether the VIP whose reals stand in for this one's exists.
+///
+/// # Errors
+/// [`Refusal::Invalid`] for `spec.when_empty`.
+pub fn fallback(intent: &Intent, vip: &Vip) -> Result<(), Refusal> {
+    let WhenEmpty::Fallback(other) = vip.spec.when_empty else {
+        return Ok(());
+    };
+    let old = intent.get(&vip.address);
+    let refuse = |advice| Err(Refusal::invalid("spec.when_empty", other, advice));
+    if other == vip.address {
+        return refuse("is the VIP itself; name another VIP");
+    }
+    // One that was deleted since does not stand in the way of other changes.
+    if intent.get(&other).is_none()
+        && old.is_none_or(|old| old.spec.when_empty != vip.spec.when_empty)
+    {
+        return refuse("there is no such VIP; add it first");
     }
     Ok(())
 }
@@ -183,5 +274,4 @@ pub fn room(intent: &Intent, vip: &Vip) -> Result<(), Refusal> {
 }
 
 #[cfg(test)]
-#[path = "validate_tests.rs"]
 mod tests;
