@@ -1,11 +1,122 @@
-//! Intent and observations → effective weights. Pure.
-//!
-//! For now the operator's word is all there is; load and health will come in as further arguments.
+//! Intent and what steering found → what each real gets. Pure.
 
-use crate::intent::RealSpec;
+use std::{collections::BTreeMap, net::IpAddr};
 
-/// The weight a real gets in the ring: 0 takes no new flows and keeps the old ones.
+use serde::{Deserialize, Serialize};
+
+use crate::intent::{RealSpec, Vip};
+
+/// What steering makes of a VIP's reals. Stored, so that an agent that starts goes on where the last one
+/// ended and moves no part of a ring.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Steered {
+    /// Per real.
+    pub reals: BTreeMap<IpAddr, SteeredReal>,
+}
+
+/// What steering makes of a real.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SteeredReal {
+    /// Share of new flows relative to the VIP's other reals, 0 to `MAX_WEIGHT`.
+    pub weight: u32,
+    /// Whether it is alive. What becomes of a dead one's flows is the VIP's [`OnDown`].
+    ///
+    /// [`OnDown`]: crate::dataplane::OnDown
+    pub up: bool,
+}
+
+/// What a real gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Effective {
+    /// Weight in the ring: 0 takes no new flows and keeps the old ones.
+    pub weight: u32,
+    /// Whether it is alive, as far as anybody knows.
+    pub up: bool,
+}
+
+/// What a real gets: the operator's weight where nobody steers; weight 0 and a drain by hand win always. A
+/// real that steering has not seen yet, of a VIP that is steered, waits for it.
 #[must_use]
-pub const fn effective_weight(real: &RealSpec) -> u32 {
-    if real.drained { 0 } else { real.weight }
+pub fn effective(address: IpAddr, real: &RealSpec, steered: Option<&Steered>) -> Effective {
+    let found = steered.map(|steered| steered.reals.get(&address));
+    let (weight, up) = match found {
+        None => (real.weight, true),
+        Some(None) => (0, true),
+        Some(Some(found)) => (if found.up { found.weight } else { 0 }, found.up),
+    };
+    let weight = if real.drained || real.weight == 0 {
+        0
+    } else {
+        weight
+    };
+    Effective { weight, up }
+}
+
+/// Whether a VIP has reals and all of them are dead.
+#[must_use]
+pub fn all_down(vip: &Vip, steered: Option<&Steered>) -> bool {
+    !vip.reals.is_empty()
+        && vip
+            .reals
+            .iter()
+            .all(|(address, real)| !effective(*address, real, steered).up)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn real(weight: u32, drained: bool) -> RealSpec {
+        RealSpec {
+            weight,
+            drained,
+            ..RealSpec::default()
+        }
+    }
+
+    fn steered(weight: u32, up: bool) -> Steered {
+        Steered {
+            reals: [(address(), SteeredReal { weight, up })].into(),
+        }
+    }
+
+    fn address() -> IpAddr {
+        "10.1.0.2".parse().unwrap()
+    }
+
+    #[test]
+    fn what_a_real_gets() {
+        let get = |real: RealSpec, steered: Option<Steered>| {
+            let Effective { weight, up } = effective(address(), &real, steered.as_ref());
+            (weight, up)
+        };
+        for (name, real, steered, wanted) in [
+            ("nobody steers", real(7, false), None, (7, true)),
+            ("drained", real(7, true), None, (0, true)),
+            (
+                "not seen yet",
+                real(7, false),
+                Some(Steered::default()),
+                (0, true),
+            ),
+            ("steered", real(7, false), Some(steered(9, true)), (9, true)),
+            ("dead", real(7, false), Some(steered(9, false)), (0, false)),
+            (
+                "drained wins",
+                real(7, true),
+                Some(steered(9, true)),
+                (0, true),
+            ),
+            (
+                "weight 0 wins",
+                real(0, false),
+                Some(steered(9, true)),
+                (0, true),
+            ),
+        ] {
+            assert_eq!(get(real, steered), wanted, "{name}");
+        }
+    }
 }

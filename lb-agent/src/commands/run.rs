@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -10,13 +11,14 @@ use clap::{CommandFactory as _, error::ErrorKind};
 use lb_agent::{
     api::{self, Api, Endpoint, Listener},
     config::{Config, KernelLog, VipConfig},
-    control,
+    control::{self, Changed},
     dataplane::{
         KernelDataplane,
         options::{Options, XdpMode},
     },
     intent::store::Store,
     netlink::NextHops,
+    observe,
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -142,14 +144,17 @@ async fn serve(
         NextHops::start().context("listening to the kernel's routes and neighbours (rtnetlink)")?;
     let dataplane = Box::new(KernelDataplane::start(&options, Box::new(next_hops))?);
     let static_vips = config.vips.iter().map(VipConfig::changes).collect();
+    let changed = Arc::new(Changed::default());
     let (owner, thread) = control::start(
         store,
         dataplane,
         control::Options {
             ring_seed,
             static_vips,
+            changed: Arc::clone(&changed),
         },
     )?;
+    let (observe, mut supervisor) = observe::start(owner.clone(), changed);
 
     let (stop, stopping) = watch::channel(false);
     let ready: Vec<String> = listeners
@@ -157,7 +162,7 @@ async fn serve(
         .map(|listener| listener.endpoint().to_string())
         .collect();
     let mut server = tokio::spawn(api::serve(
-        Api::new(owner.clone(), stopping.clone()),
+        Api::new(owner.clone(), observe, stopping.clone()),
         listeners,
         stopping,
     ));
@@ -176,6 +181,10 @@ async fn serve(
             Ok(()) = next_hops_changed.changed() => owner.refresh_next_hops().await,
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            ended = &mut supervisor => {
+                ended.context("the task that looks after reals failed")?;
+                bail!("nobody looks after the reals any more; packets flow on, start the agent again");
+            }
             ended = &mut server => {
                 ended.context("the API's task failed")??;
                 bail!("the API ended by itself; packets flow on, start the agent again");
@@ -187,6 +196,7 @@ async fn serve(
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     let _ = stop.send(true);
     server.await.context("the API's task failed")??;
+    supervisor.abort();
     owner.stop().await;
     if thread.join().is_err() {
         bail!("the thread that owns the tables failed; packets flow on, the log says why");

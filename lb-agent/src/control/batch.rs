@@ -164,22 +164,41 @@ impl Owner {
             if let Err(error) = self.place(&vip) {
                 tracing::warn!("VIP {vip}: the data plane refuses the change: {error}");
                 refused.insert(vip, Refusal::from(&error));
+                continue;
+            }
+            self.changed.tell(vip, self.intent.get(&vip).cloned());
+            for dependent in self.dependents(&vip) {
+                if let Err(error) = self.place(&dependent) {
+                    tracing::warn!(
+                        "VIP {dependent}: the data plane refuses its fallback's reals: {error}"
+                    );
+                }
             }
         }
         refused
     }
 
-    /// Gives a VIP to the data plane as the intent has it.
-    fn place(&mut self, vip: &VipAddress) -> Result<(), DataplaneError> {
+    /// Gives a VIP to the data plane as the intent has it and as it is steered.
+    pub(super) fn place(&mut self, vip: &VipAddress) -> Result<(), DataplaneError> {
         match self.intent.get(vip) {
             Some(wanted) => {
-                let service = Service::new(Arc::clone(wanted), self.seed, self.services.get(vip));
+                if !wanted.spec.supervised() {
+                    self.unsaved |= self.steered.remove(vip).is_some();
+                }
+                let service = Service::new(
+                    Arc::clone(wanted),
+                    self.seed,
+                    self.steered.get(vip),
+                    self.fallback_of(vip),
+                    self.services.get(vip),
+                );
                 self.dataplane.set_service(&service.wanted())?;
                 self.services.insert(*vip, service);
             }
             None => {
                 self.dataplane.remove_service(vip)?;
                 self.services.remove(vip);
+                self.unsaved |= self.steered.remove(vip).is_some();
             }
         }
         self.unplaced.remove(vip);

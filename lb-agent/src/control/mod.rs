@@ -5,29 +5,34 @@
 //! together are stored in one transaction, and each service they touch is computed once.
 
 mod batch;
+mod changed;
 pub mod event;
 mod owner;
 #[cfg(test)]
 pub(crate) mod recorder;
 mod restore;
 pub mod service;
+mod steer;
 #[cfg(test)]
 mod tests;
 pub mod view;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use lb_common::vip::VipAddress;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+pub use changed::Changed;
 pub use event::{Event, What};
 pub use owner::{Options, start};
 pub use service::Service;
+pub use steer::SteerOrder;
 pub use view::{RealState, RealView, VipView};
 
 use crate::{
     dataplane::{self, DataplaneError, Simulation},
     intent::{Change, Refusal},
+    steer::Steered,
 };
 
 /// Commands that may wait for the owner; who sends more waits.
@@ -55,6 +60,23 @@ pub struct StatsView {
     pub stats: dataplane::Stats,
 }
 
+/// What a real carried, by the data plane's own counters.
+#[derive(Clone, Copy, Debug)]
+pub struct Carried {
+    /// The VIP.
+    pub vip: VipAddress,
+    /// The real.
+    pub real: IpAddr,
+    /// Flows opened since it was added.
+    pub opened: u64,
+    /// Flows closed since it was added.
+    pub closed: u64,
+    /// Live flows, where they are counted and were asked for.
+    pub flows: Option<u64>,
+    /// Share of the ring, 0 to 1.
+    pub share: f64,
+}
+
 /// The agent's state.
 #[derive(Debug)]
 pub struct StatusView {
@@ -69,7 +91,7 @@ pub struct StatusView {
 }
 
 pub(crate) enum Command {
-    Change(Order),
+    Change(Box<Order>),
     List {
         vip: Option<VipAddress>,
         reply: oneshot::Sender<Result<Vec<VipView>, ReadError>>,
@@ -93,6 +115,28 @@ pub(crate) enum Command {
     Watch {
         vip: Option<VipAddress>,
         reply: oneshot::Sender<Result<Watching, ReadError>>,
+    },
+    Steer {
+        orders: Vec<SteerOrder>,
+        reply: oneshot::Sender<()>,
+    },
+    Carried {
+        exact: bool,
+        reply: oneshot::Sender<Result<Vec<Carried>, ReadError>>,
+    },
+    Steered {
+        vip: VipAddress,
+        reply: oneshot::Sender<Option<Steered>>,
+    },
+    Shed {
+        vip: VipAddress,
+        real: IpAddr,
+        flows: u32,
+    },
+    ProbeMark {
+        vip: VipAddress,
+        real: IpAddr,
+        reply: oneshot::Sender<Option<u32>>,
     },
     Tick,
     RefreshNextHops,
@@ -155,12 +199,12 @@ impl Handle {
     ) -> Result<oneshot::Receiver<Result<Option<VipView>, Refusal>>, Refusal> {
         let (reply, receiver) = oneshot::channel();
         self.commands
-            .send(Command::Change(Order {
+            .send(Command::Change(Box::new(Order {
                 change,
                 cause,
                 reply,
                 view,
-            }))
+            })))
             .await
             .map_err(|_| Refusal::Stopping)?;
         Ok(receiver)
@@ -233,6 +277,51 @@ impl Handle {
     /// [`ReadError`].
     pub async fn watch(&self, vip: Option<VipAddress>) -> Result<Watching, ReadError> {
         self.ask(|reply| Command::Watch { vip, reply }).await?
+    }
+
+    /// Puts what steering found into the tables; returns when it is there.
+    ///
+    /// # Errors
+    /// [`ReadError::Stopping`].
+    pub async fn steer(&self, orders: Vec<SteerOrder>) -> Result<(), ReadError> {
+        self.ask(|reply| Command::Steer { orders, reply }).await
+    }
+
+    /// What steering last made of a VIP, if anybody steers it.
+    ///
+    /// # Errors
+    /// [`ReadError::Stopping`].
+    pub async fn steered(&self, vip: VipAddress) -> Result<Option<Steered>, ReadError> {
+        self.ask(|reply| Command::Steered { vip, reply }).await
+    }
+
+    /// What every real carried so far; `exact`: with the live flows of VIPs that track all, for which the flow
+    /// table is scanned.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn carried(&self, exact: bool) -> Result<Vec<Carried>, ReadError> {
+        self.ask(|reply| Command::Carried { exact, reply }).await?
+    }
+
+    /// Of a real's running flows at most so many are reset soon.
+    pub async fn shed(&self, vip: VipAddress, real: IpAddr, flows: u32) {
+        // Only a stopping owner does not take it.
+        let _ = self.commands.send(Command::Shed { vip, real, flows }).await;
+    }
+
+    /// The mark (SO_MARK) of sockets whose packets are to reach this real as clients' packets do; none if it is
+    /// in no table.
+    ///
+    /// # Errors
+    /// [`ReadError::Stopping`].
+    pub async fn probe_mark(
+        &self,
+        vip: VipAddress,
+        real: IpAddr,
+    ) -> Result<Option<u32>, ReadError> {
+        self.ask(|reply| Command::ProbeMark { vip, real, reply })
+            .await
     }
 
     /// The way to some address changed.

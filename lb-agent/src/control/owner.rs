@@ -12,7 +12,8 @@ use lb_common::vip::VipAddress;
 use tokio::sync::{broadcast, mpsc};
 
 use super::{
-    Command, Handle, Order, QUEUE, ReadError, StatsView, StatusView, Watching,
+    Carried, Command, Handle, Order, QUEUE, ReadError, StatsView, StatusView, Watching,
+    changed::Changed,
     event::{Event, WATCH_QUEUE, What},
     service::Service,
     view::{Observation, RealState, RealView, VipView},
@@ -23,6 +24,7 @@ use crate::{
         Change, Intent, Refusal,
         store::{Store, StoreError},
     },
+    steer::Steered,
 };
 
 /// Changes that are stored in one transaction at most.
@@ -32,6 +34,8 @@ const BATCH: usize = 1_024;
 const REPLY_AGE: Duration = Duration::from_secs(1);
 /// The same for lists and counters, which are asked for to see what is now.
 const READ_AGE: Duration = Duration::from_millis(20);
+/// How often what steering found is saved: a killed agent's successor starts from weights that are at most this old.
+const SAVE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How the owner works.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +45,8 @@ pub struct Options {
     /// The VIPs of the configuration file, each as the changes that add it with its reals. Those that are
     /// stored already are left as they are: they belong to the API.
     pub static_vips: Vec<Vec<Change>>,
+    /// Is told which VIPs change, those that are there at start included.
+    pub changed: Arc<Changed>,
 }
 
 pub(super) struct Owner {
@@ -60,6 +66,13 @@ pub(super) struct Owner {
     /// Services were set or removed since: there may be reals that nobody has looked at.
     pub(super) unobserved: bool,
     tick_error: Option<String>,
+    /// What steering made of each VIP.
+    pub(super) steered: BTreeMap<VipAddress, Steered>,
+    /// It changed since it was saved.
+    pub(super) unsaved: bool,
+    saved_at: Instant,
+    /// Told which VIPs changed.
+    pub(super) changed: Arc<Changed>,
 }
 
 /// Restores the intent, brings the tables in line with it and starts the owner's thread. When this returns,
@@ -76,6 +89,10 @@ pub fn start(
     let mut owner = Owner {
         dataplane,
         intent: store.load()?,
+        steered: store.load_steered()?,
+        unsaved: false,
+        saved_at: Instant::now(),
+        changed: options.changed,
         store,
         services: BTreeMap::new(),
         seed: options.ring_seed,
@@ -111,10 +128,10 @@ impl Owner {
             while let Some(command) = next.take() {
                 match command {
                     Command::Change(order) => {
-                        let mut orders = vec![order];
+                        let mut orders = vec![*order];
                         while orders.len() < BATCH {
                             match commands.try_recv() {
-                                Ok(Command::Change(order)) => orders.push(order),
+                                Ok(Command::Change(order)) => orders.push(*order),
                                 Ok(other) => {
                                     next = Some(other);
                                     break;
@@ -124,7 +141,10 @@ impl Owner {
                         }
                         self.execute(orders);
                     }
-                    Command::Stop => return,
+                    Command::Stop => {
+                        self.save_steered();
+                        return;
+                    }
                     other => self.answer(other),
                 }
             }
@@ -144,7 +164,7 @@ impl Owner {
     fn answer(&mut self, command: Command) {
         // In each case: who asked may have gone.
         match command {
-            Command::Change(order) => self.execute(vec![order]),
+            Command::Change(order) => self.execute(vec![*order]),
             Command::List { vip, reply } => {
                 let _ = reply.send(self.list(vip));
             }
@@ -172,6 +192,24 @@ impl Owner {
             Command::Watch { vip, reply } => {
                 let events = self.events.subscribe();
                 let _ = reply.send(self.list(vip).map(|snapshot| Watching { snapshot, events }));
+            }
+            Command::Steer { orders, reply } => {
+                self.steer(orders);
+                let _ = reply.send(());
+            }
+            Command::Carried { exact, reply } => {
+                let _ = reply.send(self.carried(exact));
+            }
+            Command::Steered { vip, reply } => {
+                let _ = reply.send(self.steered.get(&vip).cloned());
+            }
+            Command::Shed { vip, real, flows } => {
+                if let Err(error) = self.dataplane.shed(&vip, real, flows) {
+                    tracing::warn!("VIP {vip}, real {real}: shedding {flows} flows: {error}");
+                }
+            }
+            Command::ProbeMark { vip, real, reply } => {
+                let _ = reply.send(self.dataplane.probe_mark(&vip, real));
             }
             Command::Tick => self.tick(),
             Command::RefreshNextHops => self.refresh_next_hops(),
@@ -201,12 +239,7 @@ impl Owner {
     }
 
     pub(super) fn view_of_real(&self, service: &Service, real: IpAddr) -> Option<RealView> {
-        // A service's reals are sorted: they come from an ordered map.
-        RealView::new(
-            service,
-            service.reals.binary_search(&real).ok()?,
-            &self.observed,
-        )
+        RealView::new(service, service.position(real)?, &self.observed)
     }
 
     pub(super) fn view(&self, vip: &VipAddress) -> Option<VipView> {
@@ -276,6 +309,37 @@ impl Owner {
             }
         };
         self.place_again();
+        if self.saved_at.elapsed() >= SAVE_INTERVAL {
+            self.saved_at = Instant::now();
+            self.save_steered();
+        }
+    }
+
+    /// What each real carried so far.
+    fn carried(&mut self, exact: bool) -> Result<Vec<Carried>, ReadError> {
+        let stats = self.dataplane.stats()?;
+        if exact {
+            self.observe(READ_AGE)?;
+        }
+        let observed = &self.observed;
+        let services = &self.services;
+        let reals = stats.services.iter().flat_map(|service| {
+            let placed = services.get(&service.vip);
+            service.reals.iter().map(move |(real, counters)| Carried {
+                vip: service.vip,
+                real: *real,
+                opened: counters.opened,
+                closed: counters.closed,
+                flows: observed
+                    .get(service.vip, *real)
+                    .filter(|seen| exact && seen.exact)
+                    .map(|seen| seen.flows),
+                share: placed
+                    .and_then(|placed| placed.shares.get(placed.position(*real)?).copied())
+                    .unwrap_or_default(),
+            })
+        });
+        Ok(reals.collect())
     }
 
     fn refresh_next_hops(&mut self) {

@@ -63,6 +63,34 @@ impl Dataplane for Recorder {
         Ok(())
     }
 
+    fn shed(&mut self, vip: &VipAddress, real: IpAddr, flows: u32) -> Result<u32, DataplaneError> {
+        let mut tables = self.tables();
+        tables
+            .calls
+            .push(format!("shed {flows} of {real} of {vip}"));
+        let known = tables.services.get(vip);
+        if known.is_some_and(|service| service.reals.contains(&real)) {
+            Ok(0)
+        } else {
+            Err(DataplaneError::CannotShed {
+                vip: *vip,
+                real,
+                why: "there is no such real",
+            })
+        }
+    }
+
+    fn probe_mark(&self, vip: &VipAddress, real: IpAddr) -> Option<u32> {
+        let tables = self.tables();
+        let reals = &tables.services.get(vip)?.reals;
+        let position = reals.iter().position(|of| *of == real)?;
+        Some(1 + position as u32)
+    }
+
+    fn probe_trouble(&mut self, _vip: &VipAddress) -> Option<String> {
+        None
+    }
+
     fn remove_service(&mut self, vip: &VipAddress) -> Result<(), DataplaneError> {
         let mut tables = self.tables();
         tables.calls.push(format!("remove {vip}"));

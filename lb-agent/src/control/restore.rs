@@ -23,9 +23,19 @@ impl Owner {
     /// left alone by the data plane, so forwarding does not pause.
     pub(super) fn restore(&mut self) {
         let found = self.dataplane.services();
+        let intent = &self.intent;
+        self.steered
+            .retain(|vip, _| intent.get(vip).is_some_and(|vip| vip.spec.supervised()));
         for vip in self.intent.vips() {
-            self.services
-                .insert(vip.address, Service::new(Arc::clone(vip), self.seed, None));
+            let service = Service::new(
+                Arc::clone(vip),
+                self.seed,
+                self.steered.get(&vip.address),
+                self.fallback_of(&vip.address),
+                None,
+            );
+            self.services.insert(vip.address, service);
+            self.changed.tell(vip.address, Some(Arc::clone(vip)));
         }
         for (vip, service) in &self.services {
             if let Err(error) = self.dataplane.set_service(&service.wanted()) {

@@ -1,38 +1,56 @@
-//! One VIP as wanted → effective weights → ring → what the data plane is asked for. Pure.
+//! One VIP as wanted and steered → effective weights → ring → what the data plane is asked for. Pure.
 
 use std::{net::IpAddr, sync::Arc};
 
-use crate::{dataplane::WantedService, intent::Vip, ring, steer::effective_weight};
+use crate::{
+    dataplane::WantedService,
+    intent::Vip,
+    ring,
+    steer::{Effective, Steered, all_down, effective},
+};
 
 /// A VIP with everything that follows from it.
 #[derive(Clone, Debug)]
 pub struct Service {
     /// What is wanted.
     pub vip: Arc<Vip>,
-    /// Its reals, in the order of the ring's positions.
+    /// Its reals, sorted, then those of its fallback if it needs one: the order of the ring's positions.
     pub reals: Vec<IpAddr>,
-    /// Effective weight of each.
-    pub weights: Vec<u32>,
+    /// How many of `reals` are its own.
+    pub own: usize,
+    /// What each gets.
+    pub effective: Vec<Effective>,
     /// Share of the ring of each, 0 to 1.
     pub shares: Vec<f64>,
     /// For each slot a position in `reals`; empty if there is no real.
     pub ring: Arc<[u16]>,
 }
 
+/// Reals that stand in when all of a VIP's own are dead, with their weights.
+pub type Fallback = Vec<(IpAddr, u32)>;
+
 impl Service {
     /// Computes the ring. `before` is the service as it was: its ring is taken if nothing it depends on
     /// has changed.
     #[must_use]
-    pub fn new(vip: Arc<Vip>, seed: u64, before: Option<&Service>) -> Self {
-        let pairs: Vec<(IpAddr, u32)> = vip
-            .reals
-            .iter()
-            .map(|(address, real)| (*address, effective_weight(real)))
-            .collect();
-        let (reals, weights): (Vec<IpAddr>, Vec<u32>) = pairs.iter().copied().unzip();
+    pub fn new(
+        vip: Arc<Vip>,
+        seed: u64,
+        steered: Option<&Steered>,
+        fallback: Fallback,
+        before: Option<&Service>,
+    ) -> Self {
+        let (reals, own, effective) = members(&vip, steered, fallback);
+        let same_weights = |before: &Service| {
+            before.reals == reals
+                && before
+                    .effective
+                    .iter()
+                    .map(|real| real.weight)
+                    .eq(effective.iter().map(|real| real.weight))
+        };
         if let Some(before) = before
-            && before.reals == reals
-            && before.weights == weights
+            && same_weights(before)
             && before.vip.spec.ring == vip.spec.ring
             && before.vip.slots() == vip.slots()
         {
@@ -40,11 +58,17 @@ impl Service {
             return Service {
                 vip,
                 reals,
-                weights,
+                own,
+                effective,
                 shares,
                 ring,
             };
         }
+        let pairs: Vec<(IpAddr, u32)> = reals
+            .iter()
+            .zip(&effective)
+            .map(|(real, effective)| (*real, effective.weight))
+            .collect();
         let ring: Arc<[u16]> = if reals.is_empty() {
             Arc::new([])
         } else {
@@ -54,7 +78,8 @@ impl Service {
         Service {
             vip,
             reals,
-            weights,
+            own,
+            effective,
             shares,
             ring,
         }
@@ -63,19 +88,28 @@ impl Service {
     /// A VIP that is in no table: its reals have no share.
     #[must_use]
     pub fn without_ring(vip: Arc<Vip>) -> Self {
-        let (reals, weights): (Vec<IpAddr>, Vec<u32>) = vip
-            .reals
-            .iter()
-            .map(|(address, real)| (*address, effective_weight(real)))
-            .unzip();
+        let (reals, own, effective) = members(&vip, None, Fallback::new());
         let shares = vec![0.0; reals.len()];
         Service {
             vip,
             reals,
-            weights,
+            own,
+            effective,
             shares,
             ring: Arc::new([]),
         }
+    }
+
+    /// Weight of each in the ring.
+    #[must_use]
+    pub fn weights(&self) -> Vec<u32> {
+        self.effective.iter().map(|real| real.weight).collect()
+    }
+
+    /// Position of one of its own reals.
+    #[must_use]
+    pub fn position(&self, real: IpAddr) -> Option<usize> {
+        self.reals.get(..self.own)?.binary_search(&real).ok()
     }
 
     /// What the data plane is asked for.
@@ -87,7 +121,37 @@ impl Service {
             track: self.vip.spec.track,
             window: self.vip.spec.window,
             reals: self.reals.clone(),
+            down: self
+                .reals
+                .iter()
+                .zip(&self.effective)
+                .filter(|(_, real)| !real.up)
+                .map(|(address, _)| (*address, self.vip.spec.on_down))
+                .collect(),
             ring: Arc::clone(&self.ring),
+            when_empty: self.vip.spec.when_empty.in_tables(),
         }
     }
+}
+
+fn members(
+    vip: &Vip,
+    steered: Option<&Steered>,
+    fallback: Fallback,
+) -> (Vec<IpAddr>, usize, Vec<Effective>) {
+    let (mut reals, mut found): (Vec<IpAddr>, Vec<Effective>) = vip
+        .reals
+        .iter()
+        .map(|(address, real)| (*address, effective(*address, real, steered)))
+        .unzip();
+    let own = reals.len();
+    if all_down(vip, steered) {
+        for (address, weight) in fallback {
+            if !vip.reals.contains_key(&address) && vip.suits(address) {
+                reals.push(address);
+                found.push(Effective { weight, up: true });
+            }
+        }
+    }
+    (reals, own, found)
 }

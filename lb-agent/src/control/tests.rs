@@ -34,6 +34,7 @@ fn set_weight(vip: &str, real: &str, weight: u32) -> Change {
     let patch = RealPatch {
         weight: Some(Set::To(weight)),
         drained: None,
+        ..RealPatch::default()
     };
     Change::UpdateReal {
         vip: name(vip),
@@ -98,7 +99,7 @@ async fn a_change_reaches_the_tables_before_it_is_acknowledged() {
     assert_eq!(
         wanted.reals,
         [
-            "10.1.0.2".parse::<std::net::IpAddr>().unwrap(),
+            "10.1.0.2".parse::<IpAddr>().unwrap(),
             "10.1.0.3".parse().unwrap()
         ]
     );
@@ -107,11 +108,12 @@ async fn a_change_reaches_the_tables_before_it_is_acknowledged() {
     let drain = RealPatch {
         weight: None,
         drained: Some(Set::To(true)),
+        ..RealPatch::default()
     };
     let drain = |real: &str| Change::UpdateReal {
         vip: name(A),
         real: real.parse().unwrap(),
-        patch: drain,
+        patch: drain.clone(),
     };
     let view = change(&owner.0, drain("10.1.0.2")).await.unwrap().unwrap();
     let real = &view.reals[0];

@@ -8,6 +8,7 @@ use super::service::Service;
 use crate::{
     dataplane::{RealFlows, Track},
     intent::{RealSpec, Vip},
+    steer::Effective,
 };
 
 /// Whether a real takes flows.
@@ -19,6 +20,8 @@ pub enum RealState {
     Draining,
     /// Its next hop is not known: packets for it are dropped.
     Unreachable,
+    /// Its checks fail: it takes no new flows, and the VIP says what becomes of the old ones.
+    Down,
 }
 
 /// A real as it is.
@@ -78,7 +81,7 @@ impl VipView {
     /// Puts both together.
     #[must_use]
     pub fn new(service: &Service, observed: &Observation) -> Self {
-        let reals = (0..service.reals.len())
+        let reals = (0..service.own)
             .filter_map(|position| RealView::new(service, position, observed))
             .collect();
         VipView {
@@ -98,12 +101,13 @@ impl RealView {
     /// The real at this position of a service.
     pub(super) fn new(service: &Service, position: usize, observed: &Observation) -> Option<Self> {
         let address = *service.reals.get(position)?;
-        let spec = *service.vip.reals.get(&address)?;
-        let effective_weight = *service.weights.get(position)?;
+        let spec = service.vip.reals.get(&address)?.clone();
+        let Effective { weight, up } = *service.effective.get(position)?;
         let share = *service.shares.get(position)?;
         let seen = observed.get(service.vip.address, address);
         // A real that has not been observed yet is not called unreachable.
-        let state = match (effective_weight, seen) {
+        let state = match (weight, seen) {
+            _ if !up => RealState::Down,
             (
                 _,
                 Some(RealFlows {
@@ -116,7 +120,7 @@ impl RealView {
         Some(RealView {
             address,
             spec,
-            effective_weight,
+            effective_weight: weight,
             state,
             share,
             flows: seen.map_or(0, |seen| seen.flows),
