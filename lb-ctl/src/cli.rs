@@ -6,8 +6,8 @@ use crate::{
     connect::Endpoint,
     output::Format,
     verbs::{
-        add_real, add_vip, apply, completions, del_real, del_vip, drain, flows, list, man, ring,
-        set_real, set_vip, simulate, stats, watch,
+        add_real, add_vip, apply, completions, del_real, del_vip, drain, flows, list, load, man,
+        ring, set_real, set_vip, simulate, stats, undrain, watch, why,
     },
 };
 
@@ -71,6 +71,10 @@ pub enum Verb {
     Ring(ring::Arguments),
     /// Run the loaded program on a packet and the live tables, and show what it does
     Simulate(simulate::Arguments),
+    /// Show why a real has the state and the weight it has
+    Why(why::Arguments),
+    /// Show what was last read of the reals' load, as it came
+    Load(load::Arguments),
     /// Show the agent, its interfaces and how full the tables are
     Status,
     /// Show all VIPs, then each change as it happens
@@ -88,20 +92,20 @@ pub enum Verb {
 #[derive(Debug, Subcommand)]
 pub enum Change {
     /// Add a VIP
-    AddVip(add_vip::Arguments),
+    AddVip(Box<add_vip::Arguments>),
     /// Change a VIP; what is not named stays
-    SetVip(set_vip::Arguments),
+    SetVip(Box<set_vip::Arguments>),
     /// Delete a VIP with its reals
     DelVip(del_vip::Arguments),
     /// Add a real to a VIP
     AddReal(add_real::Arguments),
-    /// Change a real's weight
+    /// Change a real: its weight, or what is different for it; what is not named stays
     SetReal(set_real::Arguments),
     /// Give a real no new flows; the old ones stay
     Drain(drain::Arguments),
     /// Give a drained real new flows again
-    Undrain(drain::Arguments),
-    /// Delete a real from its VIP
+    Undrain(undrain::Arguments),
+    /// Delete a real from its VIP; its connections end, so drain it first
     DelReal(del_real::Arguments),
 }
 
@@ -133,7 +137,12 @@ mod tests {
             "add-real 10.0.0.1:80/tcp 2001:db8::2 --weight 0",
             "set-real 10.0.0.1:80/tcp 10.1.0.2 --weight 65535",
             "drain 10.0.0.1:80/tcp 10.1.0.2",
+            "drain 10.0.0.1:80/tcp 10.1.0.2 --wait 15m",
             "undrain 10.0.0.1:80/tcp 10.1.0.2",
+            "why 10.1.0.2",
+            "why 10.1.0.2 10.0.0.1:80/tcp",
+            "load",
+            "add-vip 10.0.0.1:80/tcp --on-down reset --when-empty 10.0.0.2:80/tcp --check tcp --load none",
             "del-real 10.0.0.1:80/tcp 10.1.0.2",
             "list",
             "list 10.0.0.1:80/tcp",

@@ -15,7 +15,7 @@ use lb_proto::v1;
 
 use crate::{
     control::{RealState, RealView, VipView},
-    dataplane::{Forward, Track},
+    dataplane::{Forward, OnDown, Track},
     intent::{RealPatch, Refusal, VipPatch, change::Set},
     ring::Algorithm,
 };
@@ -93,6 +93,11 @@ pub fn optional_vip(id: Option<v1::VipId>) -> Result<Option<VipAddress>, Refusal
     id.map(|id| vip_address(Some(id), ID)).transpose()
 }
 
+/// The same where the request's field is `vip`.
+pub fn optional_vip_named(id: Option<v1::VipId>) -> Result<Option<VipAddress>, Refusal> {
+    id.map(|id| vip_address(Some(id), VIP)).transpose()
+}
+
 /// An address in text form.
 pub fn address(text: &str, field: impl Into<Cow<'static, str>>) -> Result<IpAddr, Refusal> {
     text.parse().map_err(|_| {
@@ -144,7 +149,25 @@ fn track(number: i32) -> Result<Option<Track>, Refusal> {
     }
 }
 
-fn duration(value: prost_types::Duration, field: &'static str) -> Result<Duration, Refusal> {
+fn on_down(number: i32) -> Result<Option<OnDown>, Refusal> {
+    match v1::OnDown::try_from(number) {
+        Ok(v1::OnDown::Unspecified) => Ok(None),
+        Ok(v1::OnDown::Rehash) => Ok(Some(OnDown::Rehash)),
+        Ok(v1::OnDown::Reset) => Ok(Some(OnDown::Reset)),
+        Ok(v1::OnDown::Keep) => Ok(Some(OnDown::Keep)),
+        Err(_) => Err(Refusal::invalid(
+            "spec.on_down",
+            number,
+            "unknown, give ON_DOWN_REHASH, ON_DOWN_RESET or ON_DOWN_KEEP",
+        )),
+    }
+}
+
+/// A time that is not negative.
+pub fn duration(
+    value: prost_types::Duration,
+    field: impl Into<Cow<'static, str>>,
+) -> Result<Duration, Refusal> {
     Duration::try_from(value).map_err(|_| {
         Refusal::invalid(
             field,
@@ -204,8 +227,30 @@ pub fn vip_patch(
     spec: Option<v1::VipSpec>,
     mask: Option<prost_types::FieldMask>,
 ) -> Result<VipPatch, Refusal> {
-    let mask = Mask::new(mask, &["forward", "ring", "track", "window", "slots"])?;
+    let mask = Mask::new(
+        mask,
+        &[
+            "forward",
+            "ring",
+            "track",
+            "window",
+            "slots",
+            "check",
+            "on_down",
+            "when_empty",
+            "load",
+            "steering",
+        ],
+    )?;
     let spec = spec.unwrap_or_default();
+    let sources = spec
+        .load
+        .into_iter()
+        .enumerate()
+        .map(|(position, source)| {
+            super::load::from_proto(source, &format!("spec.load[{position}]"))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
     Ok(VipPatch {
         forward: mask.set("forward", optional(spec.forward, forward)?),
         ring: mask.set("ring", optional(spec.ring, algorithm)?),
@@ -217,6 +262,30 @@ pub fn vip_patch(
                 .transpose()?,
         ),
         slots: mask.set("slots", spec.slots),
+        check: mask.set(
+            "check",
+            spec.check
+                .map(|check| super::health::from_proto(check, "spec.check"))
+                .transpose()?,
+        ),
+        on_down: mask.set("on_down", optional(spec.on_down, on_down)?),
+        when_empty: mask.set(
+            "when_empty",
+            spec.when_empty
+                .map(|text| {
+                    text.parse().map_err(|advice: String| {
+                        Refusal::invalid("spec.when_empty", &text, advice)
+                    })
+                })
+                .transpose()?,
+        ),
+        load: mask.set("load", (!sources.is_empty()).then_some(sources)),
+        steering: mask.set(
+            "steering",
+            spec.steering
+                .map(|steering| super::steering::from_proto(steering, "spec.steering"))
+                .transpose()?,
+        ),
     })
 }
 
@@ -225,11 +294,26 @@ pub fn real_patch(
     spec: Option<v1::RealSpec>,
     mask: Option<prost_types::FieldMask>,
 ) -> Result<RealPatch, Refusal> {
-    let mask = Mask::new(mask, &["weight", "drained"])?;
+    let mask = Mask::new(mask, &["weight", "drained", "check", "load"])?;
     let spec = spec.unwrap_or_default();
+    let changes = spec
+        .load
+        .into_iter()
+        .enumerate()
+        .map(|(position, change)| {
+            super::load::override_from_proto(change, &format!("spec.load[{position}]"))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
     Ok(RealPatch {
         weight: mask.set("weight", spec.weight),
         drained: mask.set("drained", spec.drained),
+        check: mask.set(
+            "check",
+            spec.check
+                .map(|check| super::health::override_from_proto(check, "spec.check"))
+                .transpose()?,
+        ),
+        load: mask.set("load", (!changes.is_empty()).then_some(changes)),
     })
 }
 
@@ -301,6 +385,7 @@ pub const fn real_state(state: RealState) -> v1::RealState {
         RealState::Active => v1::RealState::Active,
         RealState::Draining => v1::RealState::Draining,
         RealState::Unreachable => v1::RealState::Unreachable,
+        RealState::Down => v1::RealState::Down,
     }
 }
 
@@ -315,6 +400,11 @@ pub fn vip(view: &VipView) -> v1::Vip {
         Track::Exceptions => v1::Track::Exceptions,
         Track::All => v1::Track::All,
     };
+    let on_down = match spec.on_down {
+        OnDown::Rehash => v1::OnDown::Rehash,
+        OnDown::Reset => v1::OnDown::Reset,
+        OnDown::Keep => v1::OnDown::Keep,
+    };
     v1::Vip {
         id: Some(vip_id(&view.vip.address)),
         spec: Some(v1::VipSpec {
@@ -324,6 +414,11 @@ pub fn vip(view: &VipView) -> v1::Vip {
             // Windows are 30 days at most, so they fit.
             window: prost_types::Duration::try_from(spec.window).ok(),
             slots: Some(view.vip.slots()),
+            check: spec.check.as_ref().map(super::health::to_proto),
+            on_down: Some(on_down.into()),
+            when_empty: Some(spec.when_empty.to_string()),
+            load: spec.load.iter().map(super::load::to_proto).collect(),
+            steering: spec.steering.as_ref().map(super::steering::to_proto),
         }),
         reals: view.reals.iter().map(real).collect(),
     }
@@ -336,6 +431,14 @@ pub fn real(view: &RealView) -> v1::Real {
         spec: Some(v1::RealSpec {
             weight: Some(view.spec.weight),
             drained: Some(view.spec.drained),
+            check: (view.spec.check != Default::default())
+                .then(|| super::health::override_to_proto(&view.spec.check)),
+            load: view
+                .spec
+                .load
+                .iter()
+                .map(super::load::override_to_proto)
+                .collect(),
         }),
         effective_weight: view.effective_weight,
         state: real_state(view.state).into(),

@@ -9,9 +9,12 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 
+pub mod drain;
 pub mod event;
+pub mod explanation;
 pub mod flows;
 pub mod rates;
+pub mod readings;
 pub mod ring;
 pub mod simulation;
 pub mod stats;
@@ -24,6 +27,8 @@ pub mod vip;
 pub enum Format {
     /// For people
     Table,
+    /// For people, with all there is to tell
+    Wide,
     /// One JSON document a line
     Json,
     /// YAML documents
@@ -52,7 +57,13 @@ impl Output {
     /// Whether people read it.
     #[must_use]
     pub fn is_table(self) -> bool {
-        self.format == Format::Table
+        matches!(self.format, Format::Table | Format::Wide)
+    }
+
+    /// Whether people want all there is to tell.
+    #[must_use]
+    pub fn is_wide(self) -> bool {
+        self.format == Format::Wide
     }
 
     /// Prints the answer.
@@ -71,7 +82,7 @@ impl Output {
         let text = self.text(item)?;
         match self.format {
             Format::Yaml => write(&format!("---\n{text}")),
-            Format::Table | Format::Json => write(&text),
+            Format::Table | Format::Wide | Format::Json => write(&text),
         }
     }
 
@@ -96,7 +107,7 @@ impl Output {
             error,
         };
         match self.format {
-            Format::Table => Ok(answer.human()),
+            Format::Table | Format::Wide => Ok(answer.human()),
             Format::Json => serde_json::to_string(answer)
                 .map(|text| text + "\n")
                 .map_err(|error| wrong(error.into())),

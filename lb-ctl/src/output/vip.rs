@@ -4,7 +4,10 @@ use lb_proto::v1;
 use serde::Serialize;
 
 use super::{Human, table};
-use crate::{names, values::duration};
+use crate::{
+    names,
+    values::{check, duration, load_source, steering},
+};
 
 /// A real as it is.
 #[derive(Debug, PartialEq, Serialize)]
@@ -29,7 +32,7 @@ pub struct Real {
 
 impl From<&v1::Real> for Real {
     fn from(real: &v1::Real) -> Self {
-        let spec = real.spec.unwrap_or_default();
+        let spec = real.spec.clone().unwrap_or_default();
         Real {
             address: real.address.clone(),
             weight: spec.weight(),
@@ -72,13 +75,23 @@ pub struct Vip {
     pub window: String,
     /// As configured or as grown; absent if the agent does not say.
     pub slots: Option<u32>,
+    /// What the reals are asked; none if nothing is.
+    pub check: Option<String>,
+    /// rehash, reset or keep.
+    pub on_down: &'static str,
+    /// drop, reset, or a VIP.
+    pub when_empty: String,
+    /// Where load is read.
+    pub load: Vec<String>,
+    /// How weights are made; none if by default.
+    pub steering: Option<String>,
     /// In the agent's order.
     pub reals: Vec<Real>,
 }
 
 impl From<&v1::Vip> for Vip {
     fn from(vip: &v1::Vip) -> Self {
-        let spec = vip.spec.unwrap_or_default();
+        let spec = vip.spec.clone().unwrap_or_default();
         Vip {
             vip: names::vip(vip.id.as_ref()),
             forward: names::forward(spec.forward()),
@@ -86,6 +99,11 @@ impl From<&v1::Vip> for Vip {
             track: names::track(spec.track()),
             window: duration::write(duration::from_proto(spec.window.unwrap_or_default())),
             slots: spec.slots,
+            check: spec.check.as_ref().map(check::write),
+            on_down: names::on_down(spec.on_down()),
+            when_empty: spec.when_empty.clone().unwrap_or_default(),
+            load: spec.load.iter().map(load_source::write).collect(),
+            steering: spec.steering.as_ref().map(steering::write),
             reals: vip.reals.iter().map(Real::from).collect(),
         }
     }

@@ -3,7 +3,7 @@
 use clap::Args;
 use lb_proto::v1;
 
-use super::target::Real;
+use super::{real_options::RealOptions, target::Real};
 use crate::{
     connect::Client,
     failure::Failure,
@@ -15,9 +15,8 @@ use crate::{
 pub struct Arguments {
     #[command(flatten)]
     target: Real,
-    /// Its part of the new flows, 0 to 65535; 0 takes none [default: 100]
-    #[arg(long, value_name = "N")]
-    weight: Option<u32>,
+    #[command(flatten)]
+    options: RealOptions,
 }
 
 impl Arguments {
@@ -26,10 +25,7 @@ impl Arguments {
         v1::AddRealRequest {
             vip: self.target.vip.id(),
             address: self.target.address.to_string(),
-            spec: Some(v1::RealSpec {
-                weight: self.weight,
-                drained: None,
-            }),
+            spec: Some(self.options.spec()),
         }
     }
 }

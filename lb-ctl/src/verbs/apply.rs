@@ -215,8 +215,8 @@ fn request(change: &Change) -> apply_request::Change {
         Change::DelVip(arguments) => apply_request::Change::DeleteVip(arguments.request()),
         Change::AddReal(arguments) => apply_request::Change::AddReal(arguments.request()),
         Change::SetReal(arguments) => apply_request::Change::UpdateReal(arguments.request()),
-        Change::Drain(arguments) => apply_request::Change::UpdateReal(arguments.request(true)),
-        Change::Undrain(arguments) => apply_request::Change::UpdateReal(arguments.request(false)),
+        Change::Drain(arguments) => apply_request::Change::UpdateReal(arguments.request()),
+        Change::Undrain(arguments) => apply_request::Change::UpdateReal(arguments.request()),
         Change::DelReal(arguments) => apply_request::Change::DeleteReal(arguments.request()),
     }
 }
@@ -237,7 +237,7 @@ mod tests {
         let apply_request::Change::AddVip(add) = &lines[0].change else {
             panic!("{:?}", lines[0])
         };
-        assert_eq!(add.spec.unwrap().window.unwrap().seconds, 900);
+        assert_eq!(add.spec.as_ref().unwrap().window.unwrap().seconds, 900);
         assert!(
             matches!(&lines[1].change, apply_request::Change::DeleteReal(real) if real.address == "10.1.0.2")
         );

@@ -1,50 +1,153 @@
-//! `lbctl drain` and `lbctl undrain`: two directions of one change.
+//! `lbctl drain`, and waiting until a drained real serves nobody any more.
+
+use std::time::Duration;
 
 use clap::Args;
 use lb_proto::v1;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::target::Real;
 use crate::{
     connect::Client,
     failure::Failure,
-    output::{self, Output},
+    names,
+    output::{self, Output, drain::Progress},
+    values::duration,
 };
 
-/// Which real.
+/// How often the flows are counted.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Which real, and how long to wait.
 #[derive(Args, Debug)]
 pub struct Arguments {
     #[command(flatten)]
     target: Real,
+    /// Wait until no flow of it is left, at most so long, and tell how many there are on the way;
+    /// exit status 1 if some are left then
+    #[arg(long, value_name = "DURATION", value_parser = duration::read)]
+    wait: Option<Duration>,
 }
 
 impl Arguments {
     /// For the wire.
-    pub fn request(&self, drained: bool) -> v1::UpdateRealRequest {
-        v1::UpdateRealRequest {
-            vip: self.target.vip.id(),
-            address: self.target.address.to_string(),
-            spec: Some(v1::RealSpec {
-                weight: None,
-                drained: Some(drained),
-            }),
-            update_mask: Some(prost_types::FieldMask {
-                paths: vec!["drained".to_owned()],
-            }),
+    pub fn request(&self) -> v1::UpdateRealRequest {
+        request(&self.target, true)
+    }
+}
+
+/// Drains a real, or ends that.
+pub fn request(target: &Real, drained: bool) -> v1::UpdateRealRequest {
+    v1::UpdateRealRequest {
+        vip: target.vip.id(),
+        address: target.address.to_string(),
+        spec: Some(v1::RealSpec {
+            drained: Some(drained),
+            ..v1::RealSpec::default()
+        }),
+        update_mask: Some(prost_types::FieldMask {
+            paths: vec!["drained".to_owned()],
+        }),
+    }
+}
+
+/// Changes it, prints it as it is now, and waits if asked to.
+pub async fn run(mut client: Client, arguments: &Arguments, output: Output) -> Result<(), Failure> {
+    let target = &arguments.target;
+    let real = client
+        .update_real(arguments.request())
+        .await
+        .map_err(Failure::refused(format!("drain {target}")))?;
+    let Some(wait) = arguments.wait else {
+        return output.print(&output::vip::Real::from(real.get_ref()));
+    };
+    wait_until_empty(client, target, wait, output).await
+}
+
+async fn wait_until_empty(
+    mut client: Client,
+    target: &Real,
+    wait: Duration,
+    output: Output,
+) -> Result<(), Failure> {
+    let began = Instant::now();
+    let window = window(&mut client, target).await?;
+    let mut ticks = tokio::time::interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut told = None;
+    loop {
+        ticks.tick().await;
+        let flows = flows(&mut client, target).await?;
+        let elapsed = began.elapsed();
+        let progress = Progress {
+            vip: target.vip.vip.to_string(),
+            address: target.address.to_string(),
+            seconds: elapsed.as_secs_f64().round(),
+            flows: if flows.exact {
+                flows.flows
+            } else {
+                flows.entries
+            },
+            // A flow that was silent since the drain is not known before the window is over.
+            exact: flows.exact || elapsed >= window,
+        };
+        let done = progress.flows == 0 && progress.exact;
+        if done || told != Some((progress.flows, progress.exact)) {
+            told = Some((progress.flows, progress.exact));
+            output.print_item(&progress)?;
+        }
+        if done {
+            return Ok(());
+        }
+        if elapsed >= wait {
+            return Err(Failure::NotYet(format!(
+                "{target} still serves {} flows{} after {}; it stays drained, call again to wait on",
+                progress.flows,
+                if progress.exact {
+                    ""
+                } else {
+                    ", and silent ones are not known before the VIP's window is over,"
+                },
+                duration::write(wait),
+            )));
         }
     }
 }
 
-/// Changes it and prints it as it is now.
-pub async fn run(
-    mut client: Client,
-    arguments: &Arguments,
-    drained: bool,
-    output: Output,
-) -> Result<(), Failure> {
-    let verb = if drained { "drain" } else { "undrain" };
-    let real = client
-        .update_real(arguments.request(drained))
+async fn window(client: &mut Client, target: &Real) -> Result<Duration, Failure> {
+    let answer = client
+        .list_vips(v1::ListVipsRequest {
+            id: target.vip.id(),
+        })
         .await
-        .map_err(Failure::refused(format!("{verb} {}", arguments.target)))?;
-    output.print(&output::vip::Real::from(real.get_ref()))
+        .map_err(Failure::refused(format!("list {}", target.vip)))?;
+    let spec = answer
+        .into_inner()
+        .vips
+        .into_iter()
+        .next()
+        .and_then(|vip| vip.spec)
+        .unwrap_or_default();
+    Ok(duration::from_proto(spec.window.unwrap_or_default()))
+}
+
+async fn flows(client: &mut Client, target: &Real) -> Result<v1::RealFlows, Failure> {
+    let answer = client
+        .list_flows(v1::ListFlowsRequest {
+            id: target.vip.id(),
+        })
+        .await
+        .map_err(Failure::refused(format!("count the flows of {target}")))?;
+    let address = target.address.to_string();
+    answer
+        .into_inner()
+        .reals
+        .into_iter()
+        .find(|real| real.address == address)
+        .ok_or_else(|| {
+            Failure::NotYet(format!(
+                "{target} is not there any more; `lbctl list {}` shows those there are",
+                names::vip(target.vip.id().as_ref())
+            ))
+        })
 }

@@ -9,6 +9,7 @@ use crate::{
     failure::Failure,
     output::{
         Output,
+        explanation::{Explanations, Wide},
         vip::{Vip, Vips},
     },
 };
@@ -22,6 +23,16 @@ pub struct Arguments {
 
 /// Prints the VIPs with their reals.
 pub async fn run(mut client: Client, arguments: &Arguments, output: Output) -> Result<(), Failure> {
+    if output.is_wide() {
+        let answer = client
+            .explain(v1::ExplainRequest {
+                vip: arguments.target.id(),
+                address: String::new(),
+            })
+            .await
+            .map_err(Failure::refused(format!("list {}", arguments.target)))?;
+        return output.print(&Wide(Explanations::from(answer.get_ref())));
+    }
     let answer = client
         .list_vips(v1::ListVipsRequest {
             id: arguments.target.id(),

@@ -16,7 +16,9 @@ pub mod del_vip;
 pub mod drain;
 pub mod flows;
 pub mod list;
+pub mod load;
 pub mod man;
+mod real_options;
 pub mod ring;
 pub mod set_real;
 pub mod set_vip;
@@ -24,8 +26,10 @@ pub mod simulate;
 pub mod stats;
 pub mod status;
 mod target;
+pub mod undrain;
 mod vip_options;
 pub mod watch;
+pub mod why;
 
 /// Does what the command line says.
 ///
@@ -44,8 +48,8 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
                 Change::DelVip(arguments) => del_vip::run(client, &arguments, output).await,
                 Change::AddReal(arguments) => add_real::run(client, &arguments, output).await,
                 Change::SetReal(arguments) => set_real::run(client, &arguments, output).await,
-                Change::Drain(arguments) => drain::run(client, &arguments, true, output).await,
-                Change::Undrain(arguments) => drain::run(client, &arguments, false, output).await,
+                Change::Drain(arguments) => drain::run(client, &arguments, output).await,
+                Change::Undrain(arguments) => undrain::run(client, &arguments, output).await,
                 Change::DelReal(arguments) => del_real::run(client, &arguments, output).await,
             }
         }
@@ -56,6 +60,8 @@ pub async fn run(cli: Cli) -> Result<(), Failure> {
         // What these read is checked before the agent is asked for.
         Verb::Simulate(arguments) => simulate::run(&endpoint, arguments, output).await,
         Verb::Apply(arguments) => apply::run(&endpoint, &arguments, output).await,
+        Verb::Why(arguments) => why::run(client().await?, &arguments, output).await,
+        Verb::Load(arguments) => load::run(client().await?, &arguments, output).await,
         Verb::Status => status::run(client().await?, output).await,
         Verb::Watch(arguments) => watch::run(client().await?, &arguments, output).await,
         Verb::Completions(arguments) => completions::run(&arguments),

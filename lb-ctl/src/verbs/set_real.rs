@@ -1,9 +1,9 @@
 //! `lbctl set-real`.
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use lb_proto::v1;
 
-use super::target::Real;
+use super::{real_options::RealOptions, target::Real};
 use crate::{
     connect::Client,
     failure::Failure,
@@ -12,12 +12,15 @@ use crate::{
 
 /// What to change.
 #[derive(Args, Debug)]
+#[command(group = ArgGroup::new("changes")
+    .args(["weight", "check", "load"])
+    .required(true)
+    .multiple(true))]
 pub struct Arguments {
     #[command(flatten)]
     target: Real,
-    /// Its part of the new flows, 0 to 65535; 0 takes none and keeps the old ones
-    #[arg(long, value_name = "N")]
-    weight: u32,
+    #[command(flatten)]
+    options: RealOptions,
 }
 
 impl Arguments {
@@ -26,13 +29,8 @@ impl Arguments {
         v1::UpdateRealRequest {
             vip: self.target.vip.id(),
             address: self.target.address.to_string(),
-            spec: Some(v1::RealSpec {
-                weight: Some(self.weight),
-                drained: None,
-            }),
-            update_mask: Some(prost_types::FieldMask {
-                paths: vec!["weight".to_owned()],
-            }),
+            spec: Some(self.options.spec()),
+            update_mask: Some(self.options.mask()),
         }
     }
 }

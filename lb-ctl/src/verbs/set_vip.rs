@@ -13,7 +13,18 @@ use crate::{
 /// What to change.
 #[derive(Args, Debug)]
 #[command(group = ArgGroup::new("changes")
-    .args(["forward", "ring", "track", "window", "slots"])
+    .args([
+        "forward",
+        "ring",
+        "track",
+        "window",
+        "slots",
+        "check",
+        "on_down",
+        "when_empty",
+        "load",
+        "steering",
+    ])
     .required(true)
     .multiple(true))]
 pub struct Arguments {

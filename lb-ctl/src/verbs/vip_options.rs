@@ -6,8 +6,8 @@ use clap::Args;
 use lb_proto::v1;
 
 use crate::{
-    names::{Forward, Ring, Track},
-    values::duration,
+    names::{Forward, OnDown, Ring, Track},
+    values::{check, duration, load_source, steering},
 };
 
 /// Each is as it was, or has its default, where it is not given.
@@ -29,6 +29,53 @@ pub struct VipOptions {
     /// Slots of the ring, 256 to 65536 [default: grows with the number of reals]
     #[arg(long, value_name = "N")]
     pub slots: Option<u32>,
+    /// What the reals are asked to learn whether they live: a kind and its settings, as in
+    /// 'http path=/healthz interval=2s', or none [default: none]
+    #[arg(long, value_name = "WORDS", value_parser = or_none(check::read))]
+    pub check: Option<OrNone<v1::Check>>,
+    /// What becomes of the flows of a real that died [default: rehash]
+    #[arg(long, value_enum)]
+    pub on_down: Option<OnDown>,
+    /// When all reals are dead: drop, reset (TCP), or the VIP whose reals stand in [default: drop]
+    #[arg(long, value_name = "drop|reset|VIP")]
+    pub when_empty: Option<String>,
+    /// Where the reals' load is read, as in 'mosquitto port=1883', or none; give it again for more
+    /// [default: none]
+    #[arg(long, value_name = "WORDS", value_parser = or_none(load_source::read))]
+    pub load: Vec<OrNone<v1::LoadSource>>,
+    /// How health and load become weights, as in 'capacity period=5s', or none
+    /// [default: capacity, as the manual says]
+    #[arg(long, value_name = "WORDS", value_parser = or_none(steering::read))]
+    pub steering: Option<OrNone<v1::Steering>>,
+}
+
+/// A value, or the word that takes it away.
+#[derive(Clone, Debug)]
+pub enum OrNone<T> {
+    /// A value.
+    Some(T),
+    /// `none`.
+    None,
+}
+
+impl<T: Clone> OrNone<T> {
+    /// The value, if there is one.
+    pub fn value(&self) -> Option<T> {
+        match self {
+            OrNone::Some(value) => Some(value.clone()),
+            OrNone::None => None,
+        }
+    }
+}
+
+/// Reads a value with this function, or `none`.
+pub fn or_none<T>(
+    read: fn(&str) -> Result<T, String>,
+) -> impl Fn(&str) -> Result<OrNone<T>, String> + Clone {
+    move |text| match text {
+        "none" => Ok(OrNone::None),
+        _ => read(text).map(OrNone::Some),
+    }
 }
 
 impl VipOptions {
@@ -40,6 +87,11 @@ impl VipOptions {
             track: self.track.map(|value| v1::Track::from(value).into()),
             window: self.window.map(duration::to_proto),
             slots: self.slots,
+            check: self.check.as_ref().and_then(OrNone::value),
+            on_down: self.on_down.map(|value| v1::OnDown::from(value).into()),
+            when_empty: self.when_empty.clone(),
+            load: self.load.iter().filter_map(OrNone::value).collect(),
+            steering: self.steering.as_ref().and_then(OrNone::value),
         }
     }
 
@@ -51,6 +103,11 @@ impl VipOptions {
             ("track", self.track.is_some()),
             ("window", self.window.is_some()),
             ("slots", self.slots.is_some()),
+            ("check", self.check.is_some()),
+            ("on_down", self.on_down.is_some()),
+            ("when_empty", self.when_empty.is_some()),
+            ("load", !self.load.is_empty()),
+            ("steering", self.steering.is_some()),
         ];
         prost_types::FieldMask {
             paths: given
