@@ -4,6 +4,7 @@ mod demo;
 mod duration;
 mod host;
 mod interrupt;
+mod laboratory;
 mod report;
 mod screen;
 mod stats;

@@ -12,7 +12,7 @@ use crossterm::{
     cursor::MoveTo,
     queue,
     style::Print,
-    terminal::{Clear, ClearType},
+    terminal::{self, Clear, ClearType},
 };
 
 use super::{
@@ -23,6 +23,10 @@ use super::{
 /// Counters of one VIP or real a moment ago: packets, bytes, opened.
 type Before = (u64, u64, u64);
 
+/// What a newcomer asks about the table above it.
+const LEGEND: &str = "packets and bytes of clients; the reals answer them directly. \
+    share: part of new flows; ~: estimated from opened and closed connections";
+
 /// Shows figures and remembers the last ones, to tell rates.
 pub struct Screen {
     terminal: bool,
@@ -30,6 +34,8 @@ pub struct Screen {
     begin: Instant,
     last: Option<Instant>,
     before: HashMap<(String, String), Before>,
+    /// Requests of each group of clients a moment ago.
+    requests: Vec<u64>,
 }
 
 impl Screen {
@@ -41,6 +47,7 @@ impl Screen {
             begin: Instant::now(),
             last: None,
             before: HashMap::new(),
+            requests: Vec::new(),
         }
     }
 
@@ -49,18 +56,20 @@ impl Screen {
         let now = Instant::now();
         let passed = self.last.replace(now).map(|last| now - last);
         let text = format!(
-            "{}\n{}\n{}\n{}",
+            "{}\n\n{}\n{LEGEND}\n\n{}",
             self.title(now),
             self.balancer(stats, passed),
-            "",
-            clients_table(clients)
+            self.clients(clients, passed),
         );
         let mut out = io::stdout().lock();
         if !self.terminal {
             return writeln!(out, "{text}");
         }
         queue!(out, MoveTo(0, 0))?;
+        // A line that is wider than the terminal would take two, and the next picture would not cover it.
+        let width = terminal::size().map_or(usize::MAX, |(columns, _)| usize::from(columns));
         for line in self.header.lines().chain(text.lines()) {
+            let line: String = line.chars().take(width).collect();
             queue!(
                 out,
                 Print(line),
@@ -157,6 +166,44 @@ impl Screen {
             rate(now.2, before.2),
         ]
     }
+
+    fn clients(&mut self, clients: &[Client], passed: Option<Duration>) -> Table {
+        let mut table = table(&[
+            "clients",
+            "VIP",
+            "connections",
+            "requests/s",
+            "requests",
+            "failed",
+            "p50 ms",
+            "p99 ms",
+            "",
+        ]);
+        let requests = clients
+            .iter()
+            .map(|client| client.record.requests)
+            .collect();
+        let before = std::mem::replace(&mut self.requests, requests);
+        for (index, Client { name, vip, record }) in clients.iter().enumerate() {
+            let millis =
+                |micros: Option<u64>| micros.map(|micros| format!("{:.2}", micros as f64 / 1000.0));
+            let rate = before.get(index).zip(passed).map(|(before, passed)| {
+                short(record.requests.saturating_sub(*before) as f64 / passed.as_secs_f64())
+            });
+            table.add_row([
+                name.clone(),
+                vip.clone(),
+                record.connections.to_string(),
+                rate.unwrap_or_default(),
+                record.requests.to_string(),
+                record.failed.to_string(),
+                millis(record.latency_p50_us).unwrap_or_default(),
+                millis(record.latency_p99_us).unwrap_or_default(),
+                record.errors.first().cloned().unwrap_or_default(),
+            ]);
+        }
+        table
+    }
 }
 
 fn flows(count: u64, exact: bool) -> String {
@@ -173,34 +220,6 @@ fn dropped(vip: &Vip) -> String {
     } else {
         format!("{} dropped", vip.dropped_packets)
     }
-}
-
-fn clients_table(clients: &[Client]) -> Table {
-    let mut table = table(&[
-        "clients",
-        "VIP",
-        "connections",
-        "requests",
-        "failed",
-        "p50 ms",
-        "p99 ms",
-        "",
-    ]);
-    for Client { name, vip, record } in clients {
-        let millis =
-            |micros: Option<u64>| micros.map(|micros| format!("{:.2}", micros as f64 / 1000.0));
-        table.add_row([
-            name.clone(),
-            vip.clone(),
-            record.connections.to_string(),
-            record.requests.to_string(),
-            record.failed.to_string(),
-            millis(record.latency_p50_us).unwrap_or_default(),
-            millis(record.latency_p99_us).unwrap_or_default(),
-            record.errors.first().cloned().unwrap_or_default(),
-        ]);
-    }
-    table
 }
 
 fn table(header: &[&str]) -> Table {
