@@ -67,7 +67,8 @@ impl Balancer {
         ));
         let near = Namespace::new("bench-balancer")?;
         let far = Namespace::new("bench-far-end")?;
-        cable((&near, INTERFACE, &[]), (&far, FAR_END, &[]))?;
+        // The program under test is on the right end.
+        cable((&far, FAR_END, &[]), (&near, INTERFACE, &[]))?;
         let options = Options {
             pins: pins.clone(),
             xdp_mode: XdpMode::Native,

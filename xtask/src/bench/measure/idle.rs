@@ -28,8 +28,9 @@ pub fn measure() -> anyhow::Result<IdleFigure> {
     let near = Namespace::new("bench-agent")?;
     let far = Namespace::new("bench-agent-far")?;
     cable(
-        (&near, "eth0", &["10.30.0.254/24".to_owned()]),
         (&far, "far0", &["10.30.0.1/24".to_owned()]),
+        // The program under test is on the right end.
+        (&near, "eth0", &["10.30.0.254/24".to_owned()]),
     )?;
     for real in 2..=REALS {
         far.sh(&format!("ip address add 10.30.0.{real}/24 dev far0"))?;
