@@ -108,7 +108,6 @@ fn a_loaded_real_gets_less_and_no_connection_breaks() {
     .unwrap();
     let why = stand.why(HTTP, &stand.reals[0].address());
     assert!(why["utilisation"].as_f64().unwrap() > 0.8, "{why:#}");
-    assert!(why["capacity"].is_number(), "{why:#}");
 
     // The next agent goes on from there.
     stand.agent.stop().unwrap();
