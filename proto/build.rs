@@ -3,12 +3,13 @@
 use anyhow::Context as _;
 use prost::Message as _;
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "lb/v1/balancer.proto",
     "lb/v1/health.proto",
     "lb/v1/load.proto",
     "lb/v1/peer.proto",
     "lb/v1/report.proto",
+    "lb/v1/shedding.proto",
     "lb/v1/steering.proto",
 ];
 

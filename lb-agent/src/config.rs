@@ -22,6 +22,7 @@ use crate::{
     intent::{Change, Intent, RealPatch, VipPatch, WhenEmpty, change::Set},
     load::spec::{Source, SourceOverride},
     ring::Algorithm,
+    shedding::ShedBy,
     steering::spec::Steering,
 };
 
@@ -121,6 +122,9 @@ pub struct VipConfig {
     pub load: Vec<Source>,
     /// How health and load become weights.
     pub steering: Option<Steering>,
+    /// See [`crate::intent::VipSpec::shed`].
+    #[serde(default)]
+    pub shed: Option<ShedBy>,
     /// Its reals.
     #[serde(default, rename = "real")]
     pub reals: Vec<RealConfig>,
@@ -257,6 +261,7 @@ impl VipConfig {
             when_empty: self.when_empty.map(Set::To),
             load: (!self.load.is_empty()).then(|| Set::To(self.load.clone())),
             steering: self.steering.clone().map(Set::To),
+            shed: self.shed.clone().map(Set::To),
         };
         let real = |real: &RealConfig| Change::AddReal {
             vip,

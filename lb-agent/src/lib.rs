@@ -18,5 +18,6 @@ pub mod peer;
 pub mod real;
 pub mod report;
 pub mod ring;
+pub mod shedding;
 pub mod steer;
 pub mod steering;

@@ -71,7 +71,7 @@ pub enum Verb {
     Ring(ring::Arguments),
     /// Run the loaded program on a packet and the live tables, and show what it does
     Simulate(simulate::Arguments),
-    /// Show why a real has the state and the weight it has
+    /// Show why a real, or each, has the state and the weight it has
     Why(why::Arguments),
     /// Show what was last read of the reals' load, as it came
     Load(load::Arguments),
@@ -139,6 +139,7 @@ mod tests {
             "drain 10.0.0.1:80/tcp 10.1.0.2",
             "drain 10.0.0.1:80/tcp 10.1.0.2 --wait 15m",
             "undrain 10.0.0.1:80/tcp 10.1.0.2",
+            "why",
             "why 10.1.0.2",
             "why 10.1.0.2 10.0.0.1:80/tcp",
             "load",

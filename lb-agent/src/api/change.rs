@@ -2,7 +2,10 @@
 
 use lb_proto::v1;
 
-use super::convert::{ID, VIP, address, not_empty, real_patch, vip_address, vip_patch};
+use super::{
+    convert::{ID, VIP, address, vip_address},
+    patch::{not_empty, real_patch, vip_patch},
+};
 use crate::intent::{Change, Refusal};
 
 pub fn add_vip(request: v1::AddVipRequest) -> Result<Change, Refusal> {

@@ -9,34 +9,20 @@ use super::{
     Api, convert,
     error::{refused, unread},
 };
-use crate::observe::{Found, ReadingFound};
+use crate::{
+    control::RealView,
+    intent::Refusal,
+    observe::{Found, ReadingFound},
+};
 
 impl Api {
     pub(super) async fn explain_reals(
         &self,
         request: v1::ExplainRequest,
     ) -> Result<v1::ExplainResponse, Status> {
-        let vip = convert::optional_vip_named(request.vip).map_err(refused)?;
-        let only = optional_address(&request.address)?;
-        let vips = self.control.list(vip).await.map_err(unread)?;
-        let mut found = self.observe.found().await;
-        let mut reals = Vec::new();
-        for view in &vips {
-            for real in &view.reals {
-                if only.is_some_and(|only| only != real.address) {
-                    continue;
-                }
-                let found = found
-                    .remove(&(view.vip.address, real.address))
-                    .unwrap_or_default();
-                reals.push(explanation(
-                    convert::vip_id(&view.vip.address),
-                    convert::real(real),
-                    found,
-                ));
-            }
-        }
-        known(only, reals.is_empty())?;
+        let reals = self
+            .found_of_each(request.vip, &request.address, explanation)
+            .await?;
         Ok(v1::ExplainResponse { reals })
     }
 
@@ -44,28 +30,36 @@ impl Api {
         &self,
         request: v1::ListReadingsRequest,
     ) -> Result<v1::ListReadingsResponse, Status> {
-        let vip = convert::optional_vip_named(request.vip).map_err(refused)?;
-        let only = optional_address(&request.address)?;
+        let reals = self
+            .found_of_each(request.vip, &request.address, readings)
+            .await?;
+        Ok(v1::ListReadingsResponse { reals })
+    }
+
+    /// What `tell` makes of each real that is asked for and of what is known of it.
+    async fn found_of_each<T>(
+        &self,
+        vip: Option<v1::VipId>,
+        address: &str,
+        tell: impl Fn(v1::VipId, &RealView, Found) -> T,
+    ) -> Result<Vec<T>, Status> {
+        let vip = convert::optional_vip(vip, convert::VIP).map_err(refused)?;
+        let only = optional_address(address)?;
         let vips = self.control.list(vip).await.map_err(unread)?;
         let mut found = self.observe.found().await;
-        let mut reals = Vec::new();
+        let mut told = Vec::new();
         for view in &vips {
-            for real in &view.reals {
-                if only.is_some_and(|only| only != real.address) {
-                    continue;
-                }
-                let found = found
-                    .remove(&(view.vip.address, real.address))
-                    .unwrap_or_default();
-                reals.push(v1::RealReadings {
-                    vip: Some(convert::vip_id(&view.vip.address)),
-                    address: real.address.to_string(),
-                    readings: found.readings.into_iter().map(reading).collect(),
-                });
+            let name = view.vip.address;
+            let asked = |real: &&RealView| only.is_none_or(|only| only == real.address);
+            for real in view.reals.iter().filter(asked) {
+                let found = found.remove(&(name, real.address)).unwrap_or_default();
+                told.push(tell(convert::vip_id(&name), real, found));
             }
         }
-        known(only, reals.is_empty())?;
-        Ok(v1::ListReadingsResponse { reals })
+        match only {
+            Some(address) if told.is_empty() => Err(refused(Refusal::NoSuchReal(address))),
+            _ => Ok(told),
+        }
     }
 }
 
@@ -76,17 +70,10 @@ fn optional_address(text: &str) -> Result<Option<IpAddr>, Status> {
     convert::address(text, "address").map(Some).map_err(refused)
 }
 
-fn known(only: Option<IpAddr>, none: bool) -> Result<(), Status> {
-    match only {
-        Some(address) if none => Err(refused(crate::intent::Refusal::NoSuchReal(address))),
-        _ => Ok(()),
-    }
-}
-
-fn explanation(vip: v1::VipId, real: v1::Real, found: Found) -> v1::Explanation {
+fn explanation(vip: v1::VipId, real: &RealView, found: Found) -> v1::Explanation {
     v1::Explanation {
         vip: Some(vip),
-        real: Some(real),
+        real: Some(convert::real(real)),
         since: found.since.map(convert::timestamp),
         probe: found.probe.map(|probe| v1::ProbeResult {
             verdict: probe.verdict.to_owned(),
@@ -100,6 +87,14 @@ fn explanation(vip: v1::VipId, real: v1::Real, found: Found) -> v1::Explanation 
         capacity: found.capacity,
         wanted_share: found.wanted,
         limit: found.limit.unwrap_or_default(),
+    }
+}
+
+fn readings(vip: v1::VipId, real: &RealView, found: Found) -> v1::RealReadings {
+    v1::RealReadings {
+        vip: Some(vip),
+        address: real.address.to_string(),
+        readings: found.readings.into_iter().map(reading).collect(),
     }
 }
 

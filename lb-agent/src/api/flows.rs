@@ -13,7 +13,7 @@ impl Api {
         &self,
         request: v1::ListFlowsRequest,
     ) -> Result<v1::ListFlowsResponse, Status> {
-        let vip = convert::optional_vip(request.id).map_err(refused)?;
+        let vip = convert::optional_vip(request.id, convert::ID).map_err(refused)?;
         let vips = self.control.list(vip).await.map_err(unread)?;
         let reals = vips.iter().flat_map(|view| {
             view.reals.iter().map(|real| v1::RealFlows {

@@ -2,11 +2,10 @@
 
 use lb_proto::v1;
 
-use super::peer::{tls_from_proto, tls_to_proto};
+use super::peer::{refusal, time_from_proto, tls_from_proto, tls_to_proto};
 use crate::{
-    duration,
     intent::Refusal,
-    load::spec::{Fault, Source, SourceOverride, Written},
+    load::spec::{Source, SourceOverride, Written},
 };
 
 /// A source with its defaults filled in.
@@ -42,23 +41,9 @@ pub fn to_proto(source: &Source) -> v1::LoadSource {
 /// # Errors
 /// [`Refusal::Invalid`] for the setting that cannot be.
 pub fn from_proto(source: v1::LoadSource, field: &str) -> Result<Source, Refusal> {
-    let time = |time: Option<prost_types::Duration>, name: &str| {
-        time.map(|time| {
-            std::time::Duration::try_from(time)
-                .map(duration::format)
-                .map_err(|_| {
-                    Refusal::invalid(
-                        format!("{field}.{name}"),
-                        format!("{}.{:09} s", time.seconds, time.nanos),
-                        "not a duration of 0 s or more",
-                    )
-                })
-        })
-        .transpose()
-    };
     Source::try_from(Written {
-        interval: time(source.interval, "interval")?,
-        timeout: time(source.timeout, "timeout")?,
+        interval: time_from_proto(source.interval, &format!("{field}.interval"))?,
+        timeout: time_from_proto(source.timeout, &format!("{field}.timeout"))?,
         kind: source.kind,
         name: source.name,
         weight: source.weight,
@@ -138,16 +123,6 @@ pub fn override_from_proto(
         node: change.node,
         container: change.container,
     })
-}
-
-/// A setting that cannot be, in a source at this path.
-#[must_use]
-pub fn refusal(fault: Fault, field: &str) -> Refusal {
-    Refusal::invalid(
-        format!("{field}.{}", fault.field),
-        fault.value,
-        fault.advice,
-    )
 }
 
 #[cfg(test)]

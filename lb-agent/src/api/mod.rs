@@ -10,9 +10,11 @@ mod flows;
 mod health;
 mod listen;
 mod load;
+mod patch;
 mod peer;
 mod reals;
 mod ring;
+mod shedding;
 mod simulate;
 mod stats;
 mod status;
@@ -178,7 +180,8 @@ impl Balancer for Api {
         &self,
         request: Request<v1::GetStatsRequest>,
     ) -> Result<Response<v1::Stats>, Status> {
-        let vip = convert::optional_vip(request.into_inner().id).map_err(error::refused)?;
+        let vip =
+            convert::optional_vip(request.into_inner().id, convert::ID).map_err(error::refused)?;
         self.stats(vip).await.map(Response::new)
     }
 

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use lb_proto::v1;
 
 use crate::{
+    duration,
     intent::Refusal,
-    peer::{Secret, Tls},
+    peer::{Secret, Tls, fields::Fault},
 };
 
 /// TLS to a peer, as a message.
@@ -42,6 +43,28 @@ pub fn tls_from_proto(message: v1::Tls, field: &str) -> Result<Tls, Refusal> {
     Ok(tls)
 }
 
+/// A duration in text form, of the message in `field`; whether it is in its range is not asked here.
+///
+/// # Errors
+/// Names the field.
+pub fn time_from_proto(
+    time: Option<prost_types::Duration>,
+    field: &str,
+) -> Result<Option<String>, Refusal> {
+    time.map(|time| {
+        std::time::Duration::try_from(time)
+            .map(duration::format)
+            .map_err(|_| {
+                Refusal::invalid(
+                    field.to_owned(),
+                    format!("{}.{:09} s", time.seconds, time.nanos),
+                    "not a duration of 0 s or more",
+                )
+            })
+    })
+    .transpose()
+}
+
 /// Where a secret is, of the text in `field`. What is no such place may be the secret itself, so it is not
 /// repeated.
 ///
@@ -50,6 +73,16 @@ pub fn tls_from_proto(message: v1::Tls, field: &str) -> Result<Tls, Refusal> {
 pub fn secret_from_proto(text: &str, field: &str) -> Result<Secret, Refusal> {
     text.parse()
         .map_err(|advice: String| Refusal::invalid(field.to_owned(), "(hidden)", advice))
+}
+
+/// A setting that cannot be, in the message at this path.
+#[must_use]
+pub fn refusal(fault: Fault, field: &str) -> Refusal {
+    Refusal::invalid(
+        format!("{field}.{}", fault.field),
+        fault.value,
+        fault.advice,
+    )
 }
 
 /// A refusal of a field inside the message in `field`.

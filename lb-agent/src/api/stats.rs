@@ -30,7 +30,7 @@ impl Api {
         &self,
         request: v1::WatchStatsRequest,
     ) -> Result<ResponseStream<v1::Stats>, Status> {
-        let vip = convert::optional_vip(request.id).map_err(refused)?;
+        let vip = convert::optional_vip(request.id, convert::ID).map_err(refused)?;
         let mut ticks = interval(convert::interval(request.interval).map_err(refused)?);
         // A client that does not read gets fewer figures, not a heap of them.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);

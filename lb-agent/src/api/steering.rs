@@ -2,35 +2,12 @@
 
 use std::time::Duration;
 
-use lb_proto::v1;
+use lb_proto::{steering_fields, v1};
 
 use crate::{
     intent::Refusal,
     steering::spec::{Kind, Steering},
 };
-
-/// The numbers, and then the times, of a specification, by the names they have in both types.
-macro_rules! fields {
-    ($apply:ident) => {
-        $apply! {
-            [
-                slow_start_from, overload, overload_periods, overload_drain,
-                overload_drain_periods, overload_back, overload_back_periods,
-                max_drained, flap_changes, panic, stale_periods, moved,
-                moved_busy, busy, step, deadband, least_share, most_share,
-                long_lived_periods, deficit_least, deficit_most, gain, surprise,
-                surprise_deviations, error_penalty, least_utilisation,
-                no_signal, guard_from, guard_full, shed_rate, exponent,
-                small_step,
-            ]
-            [
-                period, slow_start, flap_within, flap_hold, flap_hold_max,
-                fade_after, fade, horizon, life_over, healthy_for,
-                latency_decay,
-            ]
-        }
-    };
-}
 
 /// As a message. What has its default is not set, except the controller and the period.
 #[must_use]
@@ -47,7 +24,7 @@ pub fn to_proto(steering: &Steering) -> v1::Steering {
             $( message.$time = (steering.$time != default.$time).then(|| time(steering.$time)).flatten(); )*
         };
     }
-    fields!(set);
+    steering_fields!(set);
     message.period = time(steering.period);
     message
 }
@@ -80,7 +57,7 @@ pub fn from_proto(message: v1::Steering, field: &str) -> Result<Steering, Refusa
             $( if let Some(value) = message.$time { steering.$time = duration(value, stringify!($time))?; } )*
         };
     }
-    fields!(set);
+    steering_fields!(set);
     steering.validate().map_err(|(inside, value, advice)| {
         Refusal::invalid(format!("{field}.{inside}"), value, advice)
     })?;
@@ -163,7 +140,7 @@ mod tests {
                 (back, valid) => panic!("{field}: {back:?}, {valid:?}"),
             }
         }
-        fields!(change);
+        steering_fields!(change);
     }
 
     #[test]

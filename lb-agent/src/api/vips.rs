@@ -39,7 +39,7 @@ impl Api {
         &self,
         request: v1::ListVipsRequest,
     ) -> Result<v1::ListVipsResponse, Status> {
-        let vip = convert::optional_vip(request.id).map_err(refused)?;
+        let vip = convert::optional_vip(request.id, convert::ID).map_err(refused)?;
         let vips = self.control.list(vip).await.map_err(unread)?;
         Ok(v1::ListVipsResponse {
             vips: vips.iter().map(convert::vip).collect(),

@@ -22,7 +22,7 @@ impl Api {
         &self,
         request: v1::WatchRequest,
     ) -> Result<ResponseStream<v1::WatchEvent>, Status> {
-        let vip = convert::optional_vip(request.id).map_err(refused)?;
+        let vip = convert::optional_vip(request.id, convert::ID).map_err(refused)?;
         let watching = self.control.watch(vip).await.map_err(unread)?;
         let (sender, receiver) = mpsc::channel(QUEUE);
         let mut stopping = self.stopping.clone();

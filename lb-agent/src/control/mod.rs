@@ -69,7 +69,7 @@ pub struct Carried {
     pub real: IpAddr,
     /// Flows opened since it was added.
     pub opened: u64,
-    /// Flows closed since it was added.
+    /// Flows closed since it was added, and those it lost when it died.
     pub closed: u64,
     /// Live flows, where they are counted and were asked for.
     pub flows: Option<u64>,
@@ -132,6 +132,10 @@ pub(crate) enum Command {
         vip: VipAddress,
         real: IpAddr,
         flows: u32,
+    },
+    ProbeTrouble {
+        vip: VipAddress,
+        reply: oneshot::Sender<Option<String>>,
     },
     ProbeMark {
         vip: VipAddress,
@@ -322,6 +326,14 @@ impl Handle {
     ) -> Result<Option<u32>, ReadError> {
         self.ask(|reply| Command::ProbeMark { vip, real, reply })
             .await
+    }
+
+    /// Why probes to a VIP do not leave this host as clients' packets do, and what to do; none: they do.
+    ///
+    /// # Errors
+    /// [`ReadError::Stopping`].
+    pub async fn probe_trouble(&self, vip: VipAddress) -> Result<Option<String>, ReadError> {
+        self.ask(|reply| Command::ProbeTrouble { vip, reply }).await
     }
 
     /// The way to some address changed.

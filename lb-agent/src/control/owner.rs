@@ -204,12 +204,18 @@ impl Owner {
                 let _ = reply.send(self.steered.get(&vip).cloned());
             }
             Command::Shed { vip, real, flows } => {
-                if let Err(error) = self.dataplane.shed(&vip, real, flows) {
+                // One that is gone has nothing left to take back.
+                if let Err(error) = self.dataplane.shed(&vip, real, flows)
+                    && flows > 0
+                {
                     tracing::warn!("VIP {vip}, real {real}: shedding {flows} flows: {error}");
                 }
             }
             Command::ProbeMark { vip, real, reply } => {
                 let _ = reply.send(self.dataplane.probe_mark(&vip, real));
+            }
+            Command::ProbeTrouble { vip, reply } => {
+                let _ = reply.send(self.dataplane.probe_trouble(&vip));
             }
             Command::Tick => self.tick(),
             Command::RefreshNextHops => self.refresh_next_hops(),
@@ -329,7 +335,7 @@ impl Owner {
                 vip: service.vip,
                 real: *real,
                 opened: counters.opened,
-                closed: counters.closed,
+                closed: counters.closed + counters.lost,
                 flows: observed
                     .get(service.vip, *real)
                     .filter(|seen| exact && seen.exact)

@@ -113,6 +113,7 @@ impl Dataplane for Recorder {
             bytes: 120,
             opened: 1,
             closed: 0,
+            lost: 0,
         };
         Ok(Stats {
             services: tables

@@ -11,7 +11,7 @@ use std::{
 use lb_common::{
     tables::{
         config::{ANY_PORT_V4, ANY_PORT_V6},
-        real::{KIND_IP4, KIND_IP6, KIND_L2, Real, outer_checksum},
+        real::{DOWN, KIND_IP4, KIND_IP6, KIND_L2, RESET, Real, outer_checksum},
     },
     vip::{Protocol, VipAddress},
 };
@@ -36,6 +36,18 @@ pub(crate) struct RealState {
     pub index: u16,
     pub address: IpAddr,
     pub hop: Option<lb_common::tables::next_hop::NextHop>,
+    /// When it was last dead and came back. Not known of what an earlier agent saw.
+    pub returned: Option<Returned>,
+}
+
+/// A real that was dead came back. The flows that it had are gone, or were moved or told so; their ends were not
+/// all seen, for what a server says to its clients does not come by the balancer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Returned {
+    /// When, in ticks: a flow that was not heard of since does not count as live.
+    pub at: u32,
+    /// Flows opened and not seen to close by then.
+    pub open: u64,
 }
 
 /// A service.
@@ -286,6 +298,11 @@ impl<H: Home> Engine<H> {
 /// The way, if a real of this mode can be reached by it.
 pub(crate) fn usable(hop: Option<ResolvedHop>, forward: Forward) -> Option<ResolvedHop> {
     hop.filter(|hop| hop.direct || forward != Forward::L2)
+}
+
+/// Whether a real with these [`Real::flags`] is dead, so that its flows are lost to it.
+pub(crate) fn is_dead(flags: u32) -> bool {
+    flags & (DOWN | RESET) != 0
 }
 
 /// [`Real::flags`] of a real that is up.

@@ -64,6 +64,30 @@ impl Resolver for NoResolver {
     }
 }
 
+/// Every address is a neighbour, behind the interface of the tables in memory.
+#[cfg(test)]
+pub struct Neighbours;
+
+#[cfg(test)]
+impl Resolver for Neighbours {
+    fn resolve(&self, _address: IpAddr) -> Option<ResolvedHop> {
+        Some(ResolvedHop {
+            interface: super::memory::INTERFACE_INDEX,
+            source_mac: [2, 0, 0, 0, 0, 1],
+            dest_mac: [2, 0, 0, 0, 0, 2],
+            direct: true,
+        })
+    }
+
+    fn want(&self, _address: IpAddr) {}
+
+    fn forget(&self, _address: IpAddr) {}
+
+    fn trouble(&self, _address: IpAddr) -> Option<String> {
+        None
+    }
+}
+
 /// Entries in use, counted.
 #[derive(Debug, Default)]
 pub struct Hops {

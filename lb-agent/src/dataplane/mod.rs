@@ -33,6 +33,7 @@ mod sweep;
 mod tables;
 mod take_over;
 mod vips;
+mod wanted;
 mod window;
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
@@ -129,6 +130,18 @@ pub struct Counters {
     pub opened: u64,
     /// FIN and RST from clients.
     pub closed: u64,
+    /// Flows whose end nobody saw: those that it had open when it was last dead, and whoever it has open while it is.
+    pub lost: u64,
+}
+
+impl Counters {
+    /// Flows that are open, as far as these tell.
+    #[must_use]
+    pub const fn open(&self) -> u64 {
+        self.opened
+            .saturating_sub(self.closed)
+            .saturating_sub(self.lost)
+    }
 }
 
 /// Counters of one service.
@@ -189,7 +202,8 @@ pub struct RealFlows {
     /// Its address.
     pub address: IpAddr,
     /// Live flows: where the service tracks all, entries of the flow table without those that FIN or RST
-    /// closed; else opened less closed.
+    /// closed; else [`Counters::open`]. A dead real has none, and of one that came back only those count that
+    /// were heard of, or opened, since.
     pub flows: u64,
     /// Whether `flows` was counted.
     pub exact: bool,

@@ -13,8 +13,9 @@ use lb_common::{
 use super::{
     Counters, DataplaneError, FlowTableStats, InterfaceStats, RealFlows, ServiceStats, Stats,
     Status, TableUse,
-    engine::Engine,
+    engine::{Engine, RealState, is_dead},
     home::Home,
+    services::reached,
     sweep::{alive, sum},
 };
 
@@ -25,6 +26,7 @@ impl From<RealCounters> for Counters {
             bytes: c.bytes,
             opened: c.opened,
             closed: c.closed,
+            lost: 0,
         }
     }
 }
@@ -36,7 +38,7 @@ impl<H: Home> Engine<H> {
     /// [`DataplaneError::System`].
     pub fn stats(&self, interfaces: &[(u32, String)]) -> Result<Stats, DataplaneError> {
         let all = self.home.all_real_counters()?;
-        let of = |index: u16| {
+        let of = |index: u16| -> Counters {
             all.get(usize::from(index))
                 .copied()
                 .unwrap_or_default()
@@ -47,7 +49,7 @@ impl<H: Home> Engine<H> {
             let mut total = state.retired;
             let mut reals = Vec::with_capacity(state.reals.len());
             for real in &state.reals {
-                let counters = of(real.index);
+                let counters = self.with_lost(real, of(real.index));
                 total = sum(total, counters);
                 reals.push((real.address, counters));
             }
@@ -92,6 +94,16 @@ impl<H: Home> Engine<H> {
         })
     }
 
+    /// A real's counters, with what it lost.
+    fn with_lost(&self, real: &RealState, counters: Counters) -> Counters {
+        let lost = if is_dead(self.home.real(u32::from(real.index)).flags) {
+            counters.open()
+        } else {
+            real.returned.map_or(0, |back| back.open)
+        };
+        Counters { lost, ..counters }
+    }
+
     /// Live flows of every real.
     ///
     /// # Errors
@@ -100,9 +112,11 @@ impl<H: Home> Engine<H> {
         let now = self.home.now();
         let layout = self.home.layout();
         let mut windows = vec![0; layout.reals as usize];
+        let mut returned = vec![None; layout.reals as usize];
         for state in self.services.values() {
             for real in &state.reals {
                 windows[usize::from(real.index)] = state.window;
+                returned[usize::from(real.index)] = real.returned;
             }
         }
         let mut entries = vec![0_u64; layout.reals as usize];
@@ -114,7 +128,8 @@ impl<H: Home> Engine<H> {
                 && alive(&flow, now, window)
             {
                 entries[real] += 1;
-                running[real] += u64::from(flow.stamp & CLOSING == 0);
+                let heard = returned[real].is_none_or(|back| reached(flow.stamp as u32, back.at));
+                running[real] += u64::from(flow.stamp & CLOSING == 0 && heard);
             }
             true
         });
@@ -123,14 +138,20 @@ impl<H: Home> Engine<H> {
         for (vip, state) in &self.services {
             for real in &state.reals {
                 let entries = entries[usize::from(real.index)];
+                let dead = is_dead(self.home.real(u32::from(real.index)).flags);
                 let open = if state.track_all {
-                    running[usize::from(real.index)]
+                    // A dead real's entries are there so that its clients can be told.
+                    if dead {
+                        0
+                    } else {
+                        running[usize::from(real.index)]
+                    }
                 } else {
                     let counters = all
                         .get(usize::from(real.index))
                         .copied()
                         .unwrap_or_default();
-                    counters.opened.saturating_sub(counters.closed)
+                    self.with_lost(real, counters.into()).open()
                 };
                 flows.push(RealFlows {
                     vip: *vip,
@@ -252,35 +273,10 @@ impl<H: Home> Engine<H> {
 mod tests {
     use std::time::Duration;
 
-    use super::*;
     use crate::dataplane::{
         Dataplane as _, Forward, MemoryDataplane, Track, WantedService, WhenEmpty,
-        hops::{ResolvedHop, Resolver},
-        memory::INTERFACE_INDEX,
-        options::Options,
+        hops::Neighbours, options::Options,
     };
-
-    /// Every address is a neighbour.
-    struct Neighbours;
-
-    impl Resolver for Neighbours {
-        fn resolve(&self, _address: IpAddr) -> Option<ResolvedHop> {
-            Some(ResolvedHop {
-                interface: INTERFACE_INDEX,
-                source_mac: [2, 0, 0, 0, 0, 1],
-                dest_mac: [2, 0, 0, 0, 0, 2],
-                direct: true,
-            })
-        }
-
-        fn want(&self, _address: IpAddr) {}
-
-        fn forget(&self, _address: IpAddr) {}
-
-        fn trouble(&self, _address: IpAddr) -> Option<String> {
-            None
-        }
-    }
 
     type Tcp = etherparse::PacketBuilderStep<etherparse::TcpHeader>;
 

@@ -4,10 +4,9 @@
 use std::{collections::HashSet, net::IpAddr};
 
 use lb_common::{
-    limits::{MAX_RING_SLOTS, STAMP_TICKS, ticks_from_millis},
     tables::{
         next_hop::NextHop,
-        real::{DELETED, DOWN, RESET, SHED},
+        real::{DELETED, DOWN, SHED},
         service::{RESET_EMPTY, Service, TRACK_ALL, ring_place},
         vip::ECHO_SERVICE,
     },
@@ -16,10 +15,10 @@ use lb_common::{
 
 use super::{
     Counters, DataplaneError, NO_REAL, OnDown, Track, WantedService, WhenEmpty,
-    engine::{Dying, Engine, RealState, ServiceState, kind, usable},
-    error::system,
+    engine::{Dying, Engine, RealState, Returned, ServiceState, is_dead, usable},
     home::Home,
     keys,
+    wanted::{check, fate, real_flags, window_ticks},
     window::{self, Change},
 };
 
@@ -210,12 +209,20 @@ impl<H: Home> Engine<H> {
             .map(|real| (real.address, real))
             .collect();
         state.forward = wanted.forward;
-        for real in reals.values() {
+        for real in reals.values_mut() {
             let index = u32::from(real.index);
-            let now = self.home.real(index).flags;
-            let flags = real_flags(wanted, real.address) | now & SHED;
-            if flags != now {
+            let before = self.home.real(index).flags;
+            let flags = real_flags(wanted, real.address) | before & SHED;
+            if flags != before {
                 self.home.set_real_flags(index, flags);
+            }
+            if is_dead(before) && !is_dead(flags) {
+                // Counters that cannot be read make the estimate no worse than it is without.
+                let open = self
+                    .home
+                    .real_counters(index)
+                    .map_or(0, |counters| Counters::from(counters).open());
+                real.returned = Some(Returned { at: now, open });
             }
         }
         for (&address, &hop) in added.iter().zip(hops) {
@@ -236,6 +243,7 @@ impl<H: Home> Engine<H> {
                     index: index as u16,
                     address,
                     hop,
+                    returned: None,
                 },
             );
         }
@@ -390,77 +398,4 @@ pub(crate) fn flags(state: &ServiceState) -> u32 {
     let tracks = if state.tracks() { TRACK_ALL } else { 0 };
     let reset = if state.reset_empty { RESET_EMPTY } else { 0 };
     tracks | reset
-}
-
-/// What becomes of a real's flows; `None`: it is alive.
-fn fate(wanted: &WantedService, real: IpAddr) -> Option<OnDown> {
-    match wanted.down.get(&real)? {
-        OnDown::Reset if wanted.vip.protocol != Protocol::Tcp => Some(OnDown::Rehash),
-        fate => Some(*fate),
-    }
-}
-
-/// [`lb_common::tables::real::Real::flags`] without [`SHED`].
-fn real_flags(wanted: &WantedService, real: IpAddr) -> u32 {
-    kind(real, wanted.forward)
-        | match fate(wanted, real) {
-            // What is kept is as with a drained real: only the ring knows.
-            None | Some(OnDown::Keep) => 0,
-            Some(OnDown::Rehash) => DOWN,
-            Some(OnDown::Reset) => RESET,
-        }
-}
-
-/// A running flow's stamp is up to [`STAMP_TICKS`] older than its last packet.
-fn window_ticks(wanted: &WantedService) -> u32 {
-    let millis = u64::try_from(wanted.window.as_millis())
-        .unwrap_or(u64::MAX)
-        .min(1 << 40);
-    ticks_from_millis(millis)
-        .saturating_add(STAMP_TICKS)
-        .min(u32::MAX / 2)
-}
-
-fn check(wanted: &WantedService) -> Result<(), DataplaneError> {
-    let fault = |what: String| Err(system(format!("setting the service {}", wanted.vip))(what));
-    let mut seen = HashSet::new();
-    if let Some(twice) = wanted.reals.iter().find(|address| !seen.insert(**address)) {
-        return fault(format!("the real {twice} is listed twice"));
-    }
-    if wanted.ring.len() > MAX_RING_SLOTS as usize {
-        return fault(format!(
-            "a ring of {} slots; {MAX_RING_SLOTS} is the limit",
-            wanted.ring.len()
-        ));
-    }
-    if let Some(slot) = wanted
-        .ring
-        .iter()
-        .find(|&&real| real != NO_REAL && usize::from(real) >= wanted.reals.len())
-    {
-        return fault(format!(
-            "the ring names real {slot} of {}",
-            wanted.reals.len()
-        ));
-    }
-    if let Some(stranger) = wanted
-        .down
-        .keys()
-        .find(|address| !wanted.reals.contains(address))
-    {
-        return fault(format!("{stranger} is down but none of its reals"));
-    }
-    let dead: Vec<bool> = wanted
-        .reals
-        .iter()
-        .map(|address| wanted.down.contains_key(address))
-        .collect();
-    if let Some(slot) = wanted
-        .ring
-        .iter()
-        .find(|&&real| real != NO_REAL && dead[usize::from(real)])
-    {
-        return fault(format!("the ring names real {slot}, which is down"));
-    }
-    Ok(())
 }

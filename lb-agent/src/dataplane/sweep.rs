@@ -252,6 +252,7 @@ pub(crate) fn sum(a: Counters, b: Counters) -> Counters {
         bytes: a.bytes + b.bytes,
         opened: a.opened + b.opened,
         closed: a.closed + b.closed,
+        lost: a.lost + b.lost,
     }
 }
 

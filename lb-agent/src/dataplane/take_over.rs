@@ -151,6 +151,7 @@ impl<H: Home> Engine<H> {
                     index,
                     address,
                     hop,
+                    returned: None,
                 });
                 if real.flags & SHED != 0 {
                     self.shedding.push(index);

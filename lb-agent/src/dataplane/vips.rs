@@ -107,28 +107,8 @@ mod tests {
     use super::*;
     use crate::dataplane::{
         Dataplane as _, Forward, MemoryDataplane, Track, WantedService, WhenEmpty,
-        hops::{ResolvedHop, Resolver},
-        keys::key_of,
-        layout::DEFAULT_FLOW_ENTRIES,
-        options::Options,
+        hops::NoResolver, keys::key_of, layout::DEFAULT_FLOW_ENTRIES, options::Options,
     };
-
-    /// No address is reachable.
-    struct Nowhere;
-
-    impl Resolver for Nowhere {
-        fn resolve(&self, _address: IpAddr) -> Option<ResolvedHop> {
-            None
-        }
-
-        fn want(&self, _address: IpAddr) {}
-
-        fn forget(&self, _address: IpAddr) {}
-
-        fn trouble(&self, _address: IpAddr) -> Option<String> {
-            None
-        }
-    }
 
     /// VIPs of one pair of buckets, in the smallest tables under this secret.
     fn colliding(secret: [u64; 2], count: usize) -> Vec<VipAddress> {
@@ -154,7 +134,8 @@ mod tests {
 
     #[test]
     fn vips_without_a_place_make_the_tables_grow() {
-        let mut plane = MemoryDataplane::new(&Options::new(Vec::new()), Box::new(Nowhere)).unwrap();
+        let mut plane =
+            MemoryDataplane::new(&Options::new(Vec::new()), Box::new(NoResolver)).unwrap();
         let vips = colliding(crate::dataplane::memory::FLOW_SECRET, 12);
         for vip in &vips {
             let wanted = WantedService {

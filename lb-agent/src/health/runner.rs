@@ -45,8 +45,6 @@ pub struct Report {
     pub state: State,
     /// Since when.
     pub since: std::time::Instant,
-    /// How often the state became another.
-    pub transitions: u64,
 }
 
 /// How a real is probed.
@@ -185,7 +183,6 @@ impl Work {
             change,
             state: self.health.state(),
             since: self.health.since(),
-            transitions: self.health.transitions(),
         }
     }
 

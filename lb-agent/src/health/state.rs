@@ -69,7 +69,6 @@ pub struct Health {
     answers: u32,
     healthy: u32,
     drains: u32,
-    transitions: u64,
 }
 
 impl Health {
@@ -84,7 +83,6 @@ impl Health {
             answers: 0,
             healthy: 0,
             drains: 0,
-            transitions: 0,
         }
     }
 
@@ -111,7 +109,6 @@ impl Health {
         if change.is_some() {
             self.state = next;
             self.since = now;
-            self.transitions += 1;
         }
         change
     }
@@ -204,12 +201,6 @@ impl Health {
             .as_ref()
             .map_or("", |outcome| outcome.reason.as_str())
     }
-
-    /// How often the state became another.
-    #[must_use]
-    pub const fn transitions(&self) -> u64 {
-        self.transitions
-    }
 }
 
 #[cfg(test)]
@@ -278,7 +269,6 @@ mod tests {
             assert_eq!(health.in_doubt(), in_doubt, "{letters}");
             assert_eq!(health.is_up(), state != Down, "{letters}");
             assert_eq!(health.wants_drain(), state == Drain, "{letters}");
-            assert_eq!(health.transitions(), changes.len() as u64, "{letters}");
         }
     }
 

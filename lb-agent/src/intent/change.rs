@@ -15,6 +15,7 @@ use crate::{
     health::spec::{Check, CheckOverride},
     load::spec::{Source, SourceOverride},
     ring::Algorithm,
+    shedding::ShedBy,
     steering::spec::Steering,
 };
 
@@ -66,6 +67,8 @@ pub struct VipPatch {
     pub load: Option<Set<Vec<Source>>>,
     /// See [`VipSpec::steering`].
     pub steering: Option<Set<Steering>>,
+    /// See [`VipSpec::shed`].
+    pub shed: Option<Set<ShedBy>>,
 }
 
 impl VipPatch {
@@ -100,6 +103,9 @@ impl VipPatch {
         }
         if let Some(set) = &self.steering {
             spec.steering = set.optional();
+        }
+        if let Some(set) = &self.shed {
+            spec.shed = set.or(default.shed);
         }
     }
 }

@@ -5,7 +5,8 @@
 
 pub mod change;
 pub mod model;
-pub mod refusal;
+pub mod record;
+mod refusal;
 pub mod store;
 pub mod validate;
 mod when_empty;

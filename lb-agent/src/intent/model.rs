@@ -10,6 +10,7 @@ use crate::{
     health::spec::{Check, CheckOverride},
     load::spec::{Source, SourceOverride},
     ring::{self, Algorithm},
+    shedding::ShedBy,
     steering::spec::Steering,
 };
 
@@ -47,6 +48,8 @@ pub struct VipSpec {
     pub load: Vec<Source>,
     /// How health and load become weights; none: by default.
     pub steering: Option<Steering>,
+    /// Who ends connections that are to be shed.
+    pub shed: ShedBy,
 }
 
 impl VipSpec {
@@ -64,6 +67,7 @@ impl VipSpec {
             when_empty: WhenEmpty::default(),
             load: Vec::new(),
             steering: None,
+            shed: ShedBy::Reset,
         }
     }
 

@@ -6,27 +6,18 @@
 use std::{
     collections::BTreeMap,
     fs,
-    net::IpAddr,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use lb_common::vip::VipAddress;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::{
-    model::{Intent, RealSpec, Vip, VipSpec},
-    when_empty::WhenEmpty,
+    model::{Intent, Vip},
+    record::VipRecord,
 };
-use crate::{
-    dataplane::{Forward, OnDown, Track},
-    health::spec::{Check, CheckOverride},
-    load::spec::{Source, SourceOverride},
-    ring::Algorithm,
-    steer::Steered,
-    steering::spec::Steering,
-};
+use crate::steer::Steered;
 
 /// Version of the tables and records below.
 pub const SCHEMA: u64 = 1;
@@ -38,102 +29,6 @@ const VIPS: TableDefinition<&str, &[u8]> = TableDefinition::new("vips");
 /// VIP as text → [`Steered`] as JSON: what steering last made of it. Of use, not of need: a record that cannot
 /// be read is as good as none.
 const STEERED: TableDefinition<&str, &[u8]> = TableDefinition::new("steered");
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct VipRecord {
-    forward: Forward,
-    ring: Algorithm,
-    track: Track,
-    window_ms: u64,
-    slots: Option<u32>,
-    #[serde(default)]
-    check: Option<Check>,
-    #[serde(default)]
-    on_down: OnDown,
-    #[serde(default)]
-    when_empty: WhenEmpty,
-    #[serde(default)]
-    load: Vec<Source>,
-    #[serde(default)]
-    steering: Option<Steering>,
-    reals: Vec<RealRecord>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RealRecord {
-    address: IpAddr,
-    weight: u32,
-    drained: bool,
-    #[serde(default)]
-    check: CheckOverride,
-    #[serde(default)]
-    load: Vec<SourceOverride>,
-}
-
-impl From<&Vip> for VipRecord {
-    fn from(vip: &Vip) -> Self {
-        VipRecord {
-            forward: vip.spec.forward,
-            ring: vip.spec.ring,
-            track: vip.spec.track,
-            window_ms: u64::try_from(vip.spec.window.as_millis()).unwrap_or(u64::MAX),
-            slots: vip.spec.slots,
-            check: vip.spec.check.clone(),
-            on_down: vip.spec.on_down,
-            when_empty: vip.spec.when_empty,
-            load: vip.spec.load.clone(),
-            steering: vip.spec.steering.clone(),
-            reals: vip
-                .reals
-                .iter()
-                .map(|(address, real)| RealRecord {
-                    address: *address,
-                    weight: real.weight,
-                    drained: real.drained,
-                    check: real.check.clone(),
-                    load: real.load.clone(),
-                })
-                .collect(),
-        }
-    }
-}
-
-impl VipRecord {
-    fn into_vip(self, address: VipAddress) -> Vip {
-        Vip {
-            address,
-            spec: VipSpec {
-                forward: self.forward,
-                ring: self.ring,
-                track: self.track,
-                window: Duration::from_millis(self.window_ms),
-                slots: self.slots,
-                check: self.check,
-                on_down: self.on_down,
-                when_empty: self.when_empty,
-                load: self.load,
-                steering: self.steering,
-            },
-            reals: self
-                .reals
-                .into_iter()
-                .map(|real| {
-                    (
-                        real.address,
-                        RealSpec {
-                            weight: real.weight,
-                            drained: real.drained,
-                            check: real.check,
-                            load: real.load,
-                        },
-                    )
-                })
-                .collect(),
-        }
-    }
-}
 
 /// What can go wrong with the database.
 #[derive(Debug, thiserror::Error)]

@@ -1,10 +1,11 @@
 use std::{
     io::{BufRead as _, BufReader},
+    net::IpAddr,
     process::{Command, Stdio},
 };
 
 use super::*;
-use crate::intent::Change;
+use crate::intent::{Change, RealSpec, VipSpec};
 
 fn vip(text: &str, reals: u8) -> Vip {
     let address: VipAddress = text.parse().unwrap();

@@ -6,10 +6,13 @@ use lb_common::{
     limits::{
         MAX_REALS, MAX_RING_SLOTS, MAX_SERVICES, MAX_TOTAL_RING_SLOTS, MAX_WEIGHT, MIN_RING_SLOTS,
     },
-    vip::{AddressError, VipAddress, check_unicast},
+    vip::{AddressError, Protocol, VipAddress, check_unicast},
 };
 
-use crate::load::spec::MAX_SOURCES;
+use crate::{
+    load::spec::MAX_SOURCES,
+    shedding::{ShedBy, Written},
+};
 
 use super::{
     model::{Intent, MAX_WINDOW, MIN_WINDOW, RealSpec, Vip},
@@ -187,6 +190,25 @@ fn observation(vip: &Vip) -> Result<(), Refusal> {
         steering
             .validate()
             .map_err(named("spec.steering".to_owned()))?;
+        if steering.shed_rate > 0.0 && vip.address.protocol == Protocol::Udp {
+            return Err(Refusal::invalid(
+                "spec.steering.shed_rate",
+                steering.shed_rate,
+                "only flows of TCP can be reset; leave it at 0",
+            ));
+        }
+    }
+    let rate = vip
+        .spec
+        .steering
+        .as_ref()
+        .map_or(0.0, |spec| spec.shed_rate);
+    if vip.spec.shed != ShedBy::Reset && rate == 0.0 {
+        return Err(Refusal::invalid(
+            "spec.shed",
+            Written::from(vip.spec.shed.clone()).by,
+            "nothing is shed without a rate; give one with steering, as in --steering 'capacity shed_rate=100'",
+        ));
     }
     Ok(())
 }

@@ -171,13 +171,18 @@ impl Board {
                 .into_iter()
                 .filter_map(|(quantity, told)| Some((quantity, combine(quantity, told)?)))
                 .collect(),
-            order: self
-                .0
-                .iter()
-                .filter_map(|last| last.order)
-                .max_by_key(|(at, _)| *at)
-                .map(|(_, order)| order),
+            order: self.order(),
         }
+    }
+
+    /// What an agent ordered last.
+    #[must_use]
+    pub fn order(&self) -> Option<Order> {
+        self.0
+            .iter()
+            .filter_map(|last| last.order)
+            .max_by_key(|(at, _)| *at)
+            .map(|(_, order)| order)
     }
 }
 

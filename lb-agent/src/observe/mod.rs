@@ -6,6 +6,7 @@
 //! ([`crate::control`]). It does no waiting of its own on peers: each probe and reader is a task.
 
 mod found;
+mod pace;
 mod readings;
 mod supervisor;
 mod tasks;

@@ -22,19 +22,19 @@ pub(super) struct Readings {
 
 impl Readings {
     /// Of these sources, of which nothing is known yet.
-    pub(super) fn new(sources: Vec<Source>) -> Self {
+    pub(super) fn new(sources: &[Source]) -> Self {
         Readings {
-            board: Board::new(&sources),
-            sources,
+            board: Board::new(sources),
+            sources: sources.to_vec(),
             latency: None,
         }
     }
 
     /// These are the sources from now on. What was read of others is forgotten, and of these if one changed.
-    pub(super) fn set_sources(&mut self, sources: Vec<Source>) {
+    pub(super) fn set_sources(&mut self, sources: &[Source]) {
         if sources != self.sources {
-            self.board = Board::new(&sources);
-            self.sources = sources;
+            self.board = Board::new(sources);
+            self.sources = sources.to_vec();
         }
     }
 
@@ -47,10 +47,9 @@ impl Readings {
 
     /// Notes what a reader read; true if its agent orders something else than before.
     pub(super) fn take(&mut self, report: &Report) -> bool {
-        let order = |board: &Board| board.load(report.at).order;
-        let before = order(&self.board);
+        let before = self.board.order();
         self.board.observe(report);
-        order(&self.board) != before
+        self.board.order() != before
     }
 
     /// As steering wants it.

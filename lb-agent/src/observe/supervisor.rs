@@ -63,6 +63,7 @@ pub fn start(control: control::Handle, changed: Arc<Changed>) -> (Handle, JoinHa
         control,
         watches: BTreeMap::new(),
         tasks: Tasks::new(probe_sender, load_sender),
+        troubles: HashMap::new(),
         began: Instant::now(),
     };
     let task = tokio::spawn(supervisor.run(changed, probes, loads, asked));
@@ -73,6 +74,8 @@ struct Supervisor {
     control: control::Handle,
     watches: BTreeMap<VipAddress, Watch>,
     tasks: Tasks,
+    /// VIPs whose reals cannot be probed through the tunnel, and why.
+    troubles: HashMap<VipAddress, String>,
     /// The epoch of the controllers' clock.
     began: Instant,
 }
@@ -153,7 +156,11 @@ impl Supervisor {
                     steps.push(name);
                 }
                 None => {
-                    if self.watches.remove(&name).is_some() {
+                    self.troubles.remove(&name);
+                    if let Some(watch) = self.watches.remove(&name) {
+                        for real in watch.paced() {
+                            self.control.shed(name, real, 0).await;
+                        }
                         left.push(SteerOrder {
                             vip: name,
                             steered: None,
@@ -175,14 +182,38 @@ impl Supervisor {
     }
 
     /// Marks of the sockets that reach each real through the tunnel, where the VIP's check asks for that.
-    async fn marks(&self, vip: &Vip) -> Marks {
+    async fn marks(&mut self, vip: &Vip) -> Marks {
         let mut marks = Marks::new();
-        for real in Watch::tunnelled(vip) {
+        let tunnelled = Watch::tunnelled(vip);
+        let trouble = match tunnelled.as_slice() {
+            [] => None,
+            _ => self.control.probe_trouble(vip.address).await.ok().flatten(),
+        };
+        self.warn(vip.address, trouble);
+        for real in tunnelled {
             if let Ok(Some(mark)) = self.control.probe_mark(vip.address, real).await {
                 marks.insert(real, mark);
             }
         }
         marks
+    }
+
+    /// Tells once why a VIP's reals cannot be probed through the tunnel.
+    fn warn(&mut self, vip: VipAddress, trouble: Option<String>) {
+        if self.troubles.get(&vip) == trouble.as_ref() {
+            return;
+        }
+        match trouble {
+            Some(trouble) => {
+                tracing::warn!(
+                    "VIP {vip}: its reals cannot be probed through the tunnel: {trouble}"
+                );
+                self.troubles.insert(vip, trouble);
+            }
+            None => {
+                self.troubles.remove(&vip);
+            }
+        }
     }
 
     /// Notes what a probe found.

@@ -12,10 +12,12 @@ use crate::{
     health::{
         self,
         runner::{Order, Runner},
+        spec::Via,
         state::Health,
     },
     intent::{RealSpec, Vip},
     load::{self, reading::Subject, spec::Source},
+    shedding::{self, Shedder},
 };
 
 /// Marks of the sockets that reach reals through the tunnel.
@@ -52,37 +54,53 @@ impl Tasks {
 pub(super) struct RealTasks {
     probe: Option<Runner>,
     readers: BTreeMap<String, (Source, load::reader::Handle)>,
+    shedder: Option<Shedder>,
+}
+
+/// Whom tasks ask, and how.
+pub(super) struct Asked<'a> {
+    pub(super) vip: &'a Vip,
+    pub(super) address: IpAddr,
+    pub(super) real: &'a RealSpec,
+    /// Of sockets that reach it through the tunnel; none: nothing does.
+    pub(super) mark: Option<u32>,
 }
 
 impl RealTasks {
-    /// Starts, changes and ends tasks so that they are as the VIP and the real say.
-    pub(super) fn update(
-        &mut self,
-        vip: &Vip,
-        address: IpAddr,
-        real: &RealSpec,
-        mark: Option<u32>,
-        health: impl FnOnce() -> Health,
-        tasks: &Tasks,
-    ) {
-        self.update_probe(vip, address, real, mark, health, tasks);
-        self.update_readers(vip, address, real, tasks);
+    /// Starts and ends readers so that there is one for each of these sources.
+    pub(super) fn read(&mut self, asked: &Asked<'_>, sources: Vec<Source>, tasks: &Tasks) {
+        let wanted: BTreeMap<String, Source> = sources
+            .into_iter()
+            .map(|source| (source.name.clone(), source))
+            .collect();
+        self.readers
+            .retain(|name, (source, _)| wanted.get(name) == Some(source));
+        for (name, source) in wanted {
+            self.readers.entry(name).or_insert_with(|| {
+                let subject = Subject {
+                    vip: asked.vip.address,
+                    real: asked.address,
+                };
+                let handle = load::reader::start(&source, subject, tasks.loads.clone());
+                (source, handle)
+            });
+        }
     }
 
-    fn update_probe(
-        &mut self,
-        vip: &Vip,
-        address: IpAddr,
-        real: &RealSpec,
-        mark: Option<u32>,
-        health: impl FnOnce() -> Health,
-        tasks: &Tasks,
-    ) {
+    /// Starts, changes or ends the probe so that it is as the VIP and the real say; one that starts takes
+    /// `health` for what is known.
+    pub(super) fn probe(&mut self, asked: &Asked<'_>, health: Health, tasks: &Tasks) {
+        let Asked {
+            vip,
+            address,
+            real,
+            mark,
+        } = *asked;
         let Some(check) = vip.spec.check.as_ref().filter(|_| !real.check.disabled) else {
             self.probe = None;
             return;
         };
-        if mark.is_none() && super::watch::is_tunnelled(vip, real) {
+        if mark.is_none() && is_tunnelled(vip, real) {
             tracing::warn!(
                 "VIP {}, real {address}: packets of this host cannot be sent as clients' are, so it is not \
                  probed; set via=direct in its check",
@@ -104,7 +122,7 @@ impl RealTasks {
                     vip.address,
                     address,
                     order,
-                    health(),
+                    health,
                     Arc::clone(&tasks.slots),
                     tasks.probes.clone(),
                 ));
@@ -112,22 +130,19 @@ impl RealTasks {
         }
     }
 
-    fn update_readers(&mut self, vip: &Vip, address: IpAddr, real: &RealSpec, tasks: &Tasks) {
-        let wanted: BTreeMap<String, Source> = sources(vip, real)
-            .map(|source| (source.name.clone(), source))
-            .collect();
-        self.readers
-            .retain(|name, (source, _)| wanted.get(name) == Some(source));
-        for (name, source) in wanted {
-            self.readers.entry(name).or_insert_with(|| {
-                let subject = Subject {
-                    vip: vip.address,
-                    real: address,
-                };
-                let handle = load::reader::start(&source, subject, tasks.loads.clone());
-                (source, handle)
-            });
+    /// Connections are shed like this.
+    pub(super) fn shed_by(&mut self, asked: &Asked<'_>) {
+        let by = &asked.vip.spec.shed;
+        if !self.shedder.as_ref().is_some_and(|shedder| shedder.is(by)) {
+            self.shedder = Shedder::start(by, asked.vip.address, asked.address);
         }
+    }
+
+    /// Has so many connections ended by whoever is asked to; false: the data plane is to.
+    pub(super) fn shed(&self, order: shedding::Order) -> bool {
+        self.shedder
+            .as_ref()
+            .is_some_and(|shedder| shedder.order(order))
     }
 
     /// Tells the readers how many flows the real has taken in all.
@@ -139,8 +154,8 @@ impl RealTasks {
 }
 
 /// The sources of a real's load, with what is different for it.
-pub(super) fn sources<'a>(vip: &'a Vip, real: &'a RealSpec) -> impl Iterator<Item = Source> + 'a {
-    vip.spec.load.iter().filter_map(|source| {
+pub(super) fn sources(vip: &Vip, real: &RealSpec) -> Vec<Source> {
+    let of = |source: &Source| {
         match real.load.iter().find(|change| change.name == source.name) {
             // What cannot be was refused when it was asked for; a source that changed since is as the VIP says.
             Some(change) => change
@@ -148,5 +163,12 @@ pub(super) fn sources<'a>(vip: &'a Vip, real: &'a RealSpec) -> impl Iterator<Ite
                 .unwrap_or_else(|_| Some(source.clone())),
             None => Some(source.clone()),
         }
-    })
+    };
+    vip.spec.load.iter().filter_map(of).collect()
+}
+
+/// Whether a real is probed through the tunnel.
+pub(super) fn is_tunnelled(vip: &Vip, real: &RealSpec) -> bool {
+    let tunnelled = |check| !real.check.disabled && real.check.via(check) == Via::Tunnel;
+    vip.spec.check.as_ref().is_some_and(tunnelled)
 }

@@ -11,19 +11,19 @@ use lb_common::vip::VipAddress;
 
 use super::{
     found::{Found, ProbeFound, time_of},
+    pace::Pace,
     readings::Readings,
     supervisor::Carried,
-    tasks::{Marks, RealTasks, Tasks, sources},
+    tasks::{Asked, Marks, RealTasks, Tasks, is_tunnelled, sources},
 };
 use crate::{
     control::SteerOrder,
     health::{
         self, Outcome,
-        spec::Via,
         state::{Health, State},
     },
-    intent::{RealSpec, Vip},
-    load,
+    intent::Vip,
+    load, shedding,
     steer::{Steered, SteeredReal},
     steering::{Controller, Decision, Limit, Observed, spec::Steering},
 };
@@ -40,6 +40,7 @@ pub(super) struct Watch {
     /// What the owner was last given.
     given: Option<Steered>,
     due: Instant,
+    pace: Pace,
 }
 
 struct Real {
@@ -59,7 +60,6 @@ struct Real {
 struct Told {
     up: bool,
     weight: u32,
-    barred: bool,
 }
 
 impl Watch {
@@ -86,6 +86,7 @@ impl Watch {
             reals: BTreeMap::new(),
             given: resumed.clone(),
             due: Instant::now(),
+            pace: Pace::default(),
         };
         watch.update_reals(Some(&resumed.unwrap_or_default()), marks, tasks);
         watch
@@ -93,10 +94,11 @@ impl Watch {
 
     /// The VIP is like this now.
     pub(super) fn update(&mut self, vip: Arc<Vip>, marks: &Marks, tasks: &Tasks) {
-        if steering(&vip) != steering(&self.vip) {
-            self.controller.set_spec(steering(&vip));
-        }
         self.vip = vip;
+        let spec = steering(&self.vip);
+        if spec != *self.controller.spec() {
+            self.controller.set_spec(spec);
+        }
         self.update_reals(None, marks, tasks);
     }
 
@@ -105,9 +107,11 @@ impl Watch {
         let vip = Arc::clone(&self.vip);
         self.reals
             .retain(|address, _| vip.reals.contains_key(address));
+        self.pace.keep(|real| vip.reals.contains_key(real));
         for (address, spec) in &vip.reals {
             let now = Instant::now();
             let probed = vip.spec.check.is_some() && !spec.check.disabled;
+            let sources = sources(&vip, spec);
             let real = self.reals.entry(*address).or_insert_with(|| {
                 let dead = resumed
                     .and_then(|steered| steered.reals.get(address))
@@ -117,7 +121,7 @@ impl Watch {
                     since: now,
                     last: None,
                     awaited: probed && resumed.is_none(),
-                    readings: Readings::new(sources(&vip, spec).collect()),
+                    readings: Readings::new(&sources),
                     tasks: RealTasks::default(),
                     decision: None,
                     told: None,
@@ -128,13 +132,20 @@ impl Watch {
                 real.last = None;
                 real.awaited = false;
             }
-            real.readings.set_sources(sources(&vip, spec).collect());
-            let (state, mark) = (real.state, marks.get(address).copied());
-            let health = || match state {
+            real.readings.set_sources(&sources);
+            let asked = Asked {
+                vip: &vip,
+                address: *address,
+                real: spec,
+                mark: marks.get(address).copied(),
+            };
+            let health = match real.state {
                 State::Down => Health::dead(now),
                 _ => Health::new(now),
             };
-            real.tasks.update(&vip, *address, spec, mark, health, tasks);
+            real.tasks.probe(&asked, health, tasks);
+            real.tasks.read(&asked, sources, tasks);
+            real.tasks.shed_by(&asked);
         }
     }
 
@@ -143,9 +154,14 @@ impl Watch {
         &self.vip
     }
 
-    /// When the controller is to be asked next.
+    /// When it is to be stepped next.
     pub(super) fn due(&self) -> Instant {
-        self.due
+        self.pace.due().map_or(self.due, |due| due.min(self.due))
+    }
+
+    /// Reals that may have flows left to shed.
+    pub(super) fn paced(&self) -> Vec<IpAddr> {
+        self.pace.reals().collect()
     }
 
     /// Reals that are probed through the tunnel.
@@ -187,14 +203,17 @@ impl Watch {
         real.awaited && self.reals.values().any(|other| other.state == State::Up)
     }
 
-    /// Asks the controller: what the owner is to be given, if it differs, and flows to shed per real.
+    /// Asks the controller: what the owner is to be given, if it differs, and what the data plane is to be told of
+    /// flows to shed, per real.
     pub(super) fn step(
         &mut self,
         now: Instant,
         time: Duration,
         carried: &Carried,
     ) -> (Option<SteerOrder>, Vec<(IpAddr, u32)>) {
-        let period = steering(&self.vip).period;
+        let Steering {
+            period, shed_rate, ..
+        } = *self.controller.spec();
         if self.due <= now {
             self.due = now + period;
         }
@@ -227,7 +246,6 @@ impl Watch {
         let decisions = self.controller.step(time, &observed);
         let mut steered = Steered::default();
         let mut causes = Vec::new();
-        let mut sheds = Vec::new();
         for (observed, decision) in observed.iter().zip(decisions) {
             let Some(real) = self.reals.get_mut(&observed.address) else {
                 continue;
@@ -240,13 +258,19 @@ impl Watch {
                     up: observed.up,
                 },
             );
-            if decision.shed > 0 {
-                sheds.push((observed.address, decision.shed));
+            let order = shedding::Order {
+                flows: decision.shed.unwrap_or(0),
+                drained: observed.drained,
+                rate: shed_rate,
+            };
+            let elsewhere = real.tasks.shed(order);
+            if let Some(flows) = decision.shed {
+                let flows = if elsewhere { 0 } else { flows };
+                self.pace.order(observed.address, flows, period, now);
             }
             let told = Told {
                 up: observed.up,
                 weight,
-                barred: weight == 0,
             };
             if notable(real.told, told) {
                 causes.push((observed.address, cause(real, told, &decision.limit).into()));
@@ -254,6 +278,7 @@ impl Watch {
             }
             real.decision = Some(decision);
         }
+        let sheds = self.pace.take(now);
         if self.given.as_ref() == Some(&steered) {
             return (None, sheds);
         }
@@ -300,15 +325,6 @@ impl Watch {
     }
 }
 
-/// Whether a real is probed through the tunnel.
-pub(super) fn is_tunnelled(vip: &Vip, real: &RealSpec) -> bool {
-    vip.spec.check.as_ref().is_some_and(|check| {
-        real.check.address.is_none()
-            && !real.check.disabled
-            && real.check.via.unwrap_or(check.via) == Via::Tunnel
-    })
-}
-
 fn steering(vip: &Vip) -> Steering {
     vip.spec.steering.clone().unwrap_or_default()
 }
@@ -320,7 +336,7 @@ fn notable(before: Option<Told>, now: Told) -> bool {
     };
     let step = (f64::from(now.weight) - f64::from(before.weight)).abs();
     before.up != now.up
-        || before.barred != now.barred
+        || (before.weight == 0) != (now.weight == 0)
         || step > NOTABLE * f64::from(before.weight.max(now.weight))
 }
 

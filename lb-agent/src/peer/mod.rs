@@ -5,6 +5,7 @@
 
 mod deadline;
 mod error;
+pub mod fields;
 mod file;
 pub mod grpc;
 pub mod http;

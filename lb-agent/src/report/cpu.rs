@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-/// More throttled periods than this mean that it wanted more than it got, whatever the mean says.
-pub const THROTTLED: f64 = 0.1;
+/// More throttled periods than this mean that it wanted more than it got, whatever the mean says. Nearly all: where
+/// requests come by chance and a quota's period has room for a few of them, some periods are short at any load. At a
+/// load of 0.65 that was 4 to 10 % of the periods, and more than a tenth in many a single second; a reading that jumps
+/// from 0.65 to 0.9 by that makes the balancer believe that the server can carry a third less.
+pub const THROTTLED: f64 = 0.9;
 /// What the CPU is at least while it is throttled.
 pub const THROTTLED_CPU: f64 = 0.9;
 
@@ -111,7 +114,9 @@ mod tests {
         };
         assert_eq!(used(10, 1).fraction, 0.3);
         assert_eq!(used(10, 1).throttled, Some(0.1));
-        assert_eq!(used(10, 2).fraction, THROTTLED_CPU);
+        // By chance.
+        assert_eq!(used(10, 7).fraction, 0.3);
+        assert_eq!(used(10, 10).fraction, THROTTLED_CPU);
         assert_eq!(used(0, 0).throttled, Some(0.0));
         let back = between(
             &count(0, Some((100, 10))),

@@ -82,8 +82,17 @@ pub fn text(sample: &Sample) -> String {
     let mut text = String::new();
     for (name, help, value) in gauges {
         if let Some(value) = value {
-            gauge(&mut text, name, help, "", value);
+            metric(&mut text, ("gauge", name), help, "", value);
         }
+    }
+    if let Some(seconds) = sample.cpu_seconds {
+        metric(
+            &mut text,
+            ("counter", "cpu_seconds_total"),
+            "Seconds of its whole CPU limit that were used.",
+            "",
+            seconds,
+        );
     }
     let source = match sample.source {
         Source::Host => "host",
@@ -95,9 +104,9 @@ pub fn text(sample: &Sample) -> String {
         escaped(&sample.subject),
         escaped(sample.version)
     );
-    gauge(
+    metric(
         &mut text,
-        "info",
+        ("gauge", "info"),
         "What is measured, by which version.",
         &labels,
         1.0,
@@ -105,11 +114,11 @@ pub fn text(sample: &Sample) -> String {
     text
 }
 
-fn gauge(text: &mut String, name: &str, help: &str, labels: &str, value: f64) {
+fn metric(text: &mut String, (kind, name): (&str, &str), help: &str, labels: &str, value: f64) {
     // Writing to a string does not fail.
     let _ = write!(
         text,
-        "# HELP lb_report_{name} {help}\n# TYPE lb_report_{name} gauge\nlb_report_{name}{labels} {value}\n"
+        "# HELP lb_report_{name} {help}\n# TYPE lb_report_{name} {kind}\nlb_report_{name}{labels} {value}\n"
     );
 }
 
@@ -132,6 +141,8 @@ mod tests {
         let text = text(&sample);
         for line in [
             "lb_report_cpu_ratio 0.5",
+            "# TYPE lb_report_cpu_seconds_total counter",
+            "lb_report_cpu_seconds_total 7.5",
             "lb_report_memory_limit_bytes 67108864",
             "lb_report_connections 17",
             "lb_report_taken_timestamp_seconds 1700000000.5",

@@ -41,6 +41,9 @@ pub struct Sample {
     /// Fraction of its own limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<f64>,
+    /// Seconds of its whole limit, since the reporter began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_seconds: Option<f64>,
     /// Cores.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_limit: Option<f64>,
@@ -109,6 +112,7 @@ impl From<&Sample> for v1::ReportedLoad {
             // At most a minute or two.
             over: sample.over.try_into().ok(),
             cpu: sample.cpu,
+            cpu_seconds: sample.cpu_seconds,
             cpu_limit: sample.cpu_limit,
             throttled: sample.throttled,
             host_cpu: sample.host_cpu,
@@ -135,6 +139,7 @@ pub(super) fn example() -> Sample {
         taken_at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_500),
         over: Duration::from_secs(1),
         cpu: Some(0.5),
+        cpu_seconds: Some(7.5),
         cpu_limit: Some(2.0),
         throttled: Some(0.0),
         host_cpu: Some(0.25),
@@ -162,7 +167,7 @@ mod tests {
     fn what_is_not_known_is_left_out() {
         let told = serde_json::to_value(example()).expect("it can be written");
         let expected = serde_json::json!({
-            "taken_at": 1_700_000_000.5, "over": 1.0, "cpu": 0.5, "cpu_limit": 2.0, "throttled": 0.0,
+            "taken_at": 1_700_000_000.5, "over": 1.0, "cpu": 0.5, "cpu_seconds": 7.5, "cpu_limit": 2.0, "throttled": 0.0,
             "host_cpu": 0.25, "host_memory": 0.75, "memory": 0.125, "memory_limit": 67_108_864,
             "file_descriptors": 0.5, "received": 1000.0, "sent": 2000.0, "connections": 17,
             "load_average": 1.5, "source": "cgroup_v2", "subject": "/system.slice/mosquitto.service",

@@ -23,6 +23,8 @@ pub struct Sampler {
     mounts: Vec<Mount>,
     host: Host,
     before: Before,
+    /// Sum of what was used of the limit times how long, seconds.
+    cpu_seconds: f64,
 }
 
 /// The counters of the last sample.
@@ -49,6 +51,7 @@ impl Sampler {
                 cpu: Vec::new(),
                 traffic: BTreeMap::new(),
             },
+            cpu_seconds: 0.0,
         };
         sampler.take();
         Ok(sampler)
@@ -61,6 +64,7 @@ impl Sampler {
             taken_at: SystemTime::now(),
             over: Duration::ZERO,
             cpu: None,
+            cpu_seconds: None,
             cpu_limit: None,
             throttled: None,
             host_cpu: self.host.cpu_used(),
@@ -114,6 +118,14 @@ impl Sampler {
             .map(|folder| self.take_network(&folder, &mut sample))
             .unwrap_or_default();
         self.before = Before { at, cpu, traffic };
+        match sample.cpu {
+            Some(cpu) => {
+                self.cpu_seconds += cpu * sample.over.as_secs_f64();
+                sample.cpu_seconds = Some(self.cpu_seconds);
+            }
+            // What was used meanwhile is missing: who compares must see that.
+            None => self.cpu_seconds = 0.0,
+        }
         sample
     }
 
@@ -260,6 +272,17 @@ mod tests {
         assert!(sample.connections.is_some(), "{sample:?}");
         assert!(sample.load_average.is_some(), "{sample:?}");
         assert!(sample.over >= sysinfo::MINIMUM_CPU_UPDATE_INTERVAL);
+        let used = |sample: &Sample| sample.cpu.map(|cpu| cpu * sample.over.as_secs_f64());
+        std::thread::sleep(sysinfo::MINIMUM_CPU_UPDATE_INTERVAL);
+        let next = sampler.take();
+        let grown = next.cpu_seconds.zip(sample.cpu_seconds);
+        assert_eq!(grown.map(|(next, before)| next - before >= 0.0), Some(true));
+        assert!(
+            grown
+                .zip(used(&next))
+                .is_some_and(|((next, before), used)| { (next - before - used).abs() < 1e-9 }),
+            "{sample:?} {next:?}"
+        );
     }
 
     #[test]
@@ -267,6 +290,7 @@ mod tests {
         let mut sampler = Sampler::new(Subject::Group("/lb/there/is/none".into())).expect("/proc");
         let sample = sampler.take();
         assert_eq!(sample.cpu, None);
+        assert_eq!(sample.cpu_seconds, None);
         assert_eq!(sample.memory, None);
         assert_eq!(sample.file_descriptors, None);
         assert_eq!(sample.connections, None);

@@ -2,24 +2,54 @@
 
 use std::time::Duration;
 
-use super::spec::Steering;
+use super::{drift::Drift, spec::Steering};
 
 /// Standard deviation of readings that is assumed at first, as a part.
 const FIRST_DEVIATION: f64 = 0.05;
+/// Readings are never taken for more exact than this.
+const LEAST_DEVIATION: f64 = 0.005;
 /// How fast the deviation is learned.
 const DEVIATION_GAIN: f64 = 0.05;
-/// From this utilisation on a real may be asked for more than it can carry: what it carries over its
-/// utilisation is then only the most its capacity can be.
-const FULL: f64 = 0.97;
-/// The same as long as little is known: noise makes less of a full one's reading.
-const MAYBE_FULL: f64 = 0.90;
-/// Little is known before so many readings.
-const KNOWN: f64 = 5.0;
-/// What is made of that most if the real has more than the others: the truth is below it, and unknown until
-/// the real is not full any more.
+/// From this utilisation on a reading does not follow what is carried.
+pub const FULL: f64 = 0.97;
+/// From here on a real of which nothing else is known may be asked for more than it can carry, noise making less of
+/// it: what it carries over its utilisation is then only the most its capacity can be.
+pub const MAYBE_FULL: f64 = 0.90;
+/// From here on a reading of one that was full is believed only if the next one says so too.
+const DOUBTFUL: f64 = 0.85;
+/// What is made of that most: the truth is below it, and unknown until the real is not full any more.
 const FULL_PART: f64 = 0.7;
 /// It has more than the others from this multiple of the mean utilisation on.
 const ABOVE_MEAN: f64 = 1.1;
+/// This much evidence (natural logarithm of a ratio of likelihoods) makes a real a full one, ...
+const EVIDENCE: f64 = 7.0;
+/// ... of which a single reading, that may be wrong, gives no more than this.
+const MOST_EVIDENCE: f64 = 4.0;
+/// It takes all of it once the estimate is of so many readings, ...
+const BELIEVED: f64 = 20.0;
+/// ... to which these are added.
+const DOUBTED: f64 = 4.0;
+/// A reading that is below 1 by more than so many deviations is none of a full one.
+const FULL_DEVIATIONS: f64 = 3.0;
+/// However noisy readings are, no less of an error is believed than this.
+const LEAST_GAIN: f64 = 0.02;
+
+const _: () = assert!(MOST_EVIDENCE < EVIDENCE);
+
+/// A reading of a real.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// When it was true.
+    pub at: Duration,
+    /// What the real carried then.
+    pub carried: f64,
+    /// What it used of what it has.
+    pub utilisation: f64,
+    /// Mean utilisation of all.
+    pub mean: f64,
+    /// Relative standard deviation of the others' readings.
+    pub noise: f64,
+}
 
 /// An estimate of what a real carries at utilisation 1.
 #[derive(Debug)]
@@ -28,12 +58,13 @@ pub struct Capacity {
     /// Readings since the last surprise, which is when the estimate began anew.
     readings: f64,
     deviation: f64,
+    /// The deviation that is reckoned with: that, and no less than the others'.
+    noise: f64,
     /// Readings that the deviation was learned from.
     seen: f64,
-    /// Whether the last reading was a surprise, and to which side.
-    surprise: f64,
-    /// The last reading said that it is full.
-    full: bool,
+    drift: Drift,
+    /// How much speaks for its being full, up to [`EVIDENCE`].
+    full: f64,
     /// When the last reading that was learned from was true.
     heard: Option<Duration>,
 }
@@ -44,9 +75,10 @@ impl Default for Capacity {
             value: None,
             readings: 0.0,
             deviation: FIRST_DEVIATION,
+            noise: FIRST_DEVIATION,
             seen: 0.0,
-            surprise: 0.0,
-            full: false,
+            drift: Drift::default(),
+            full: 0.0,
             heard: None,
         }
     }
@@ -58,81 +90,121 @@ impl Capacity {
         self.value
     }
 
+    /// Relative standard deviation of its readings, once there were some to compare.
+    pub fn deviation(&self) -> Option<f64> {
+        (self.seen > 0.0).then_some(self.deviation)
+    }
+
     /// When the last reading was true.
     pub const fn heard(&self) -> Option<Duration> {
         self.heard
     }
 
-    /// Learns from a reading that was true at a time later than the last one's: it carried this much at
-    /// this utilisation, when the mean of all was that.
-    pub fn learn(
-        &mut self,
-        spec: &Steering,
-        at: Duration,
-        carried: f64,
-        utilisation: f64,
-        mean: f64,
-    ) {
+    /// Learns from a reading, if it is of a later time than the last one.
+    pub fn learn(&mut self, spec: &Steering, reading: Reading) {
+        let Reading {
+            at,
+            carried,
+            utilisation,
+            ..
+        } = reading;
         if self.heard.is_some_and(|heard| at <= heard) {
             return;
         }
         self.heard = Some(at);
+        self.noise = self.deviation.max(reading.noise).max(LEAST_DEVIATION);
         let measured = carried / utilisation;
-        let full = utilisation
-            >= if self.readings < KNOWN {
-                MAYBE_FULL
-            } else {
-                FULL
-            };
-        let again = std::mem::replace(&mut self.full, full);
-        if full {
-            let part = if utilisation > mean * ABOVE_MEAN {
-                FULL_PART
-            } else {
-                1.0
-            };
-            let most = measured * part;
-            // Once may be noise. It is a guess: the next real reading replaces it.
-            if self.value.is_none_or(|value| again && most < value) {
-                self.value = Some(most);
-                self.readings = 0.0;
-            }
+        let known = self.value.filter(|_| self.readings > 0.0);
+        let above = utilisation > reading.mean * ABOVE_MEAN;
+        let expected = known.map(|value| carried / value);
+        if !self.weigh(utilisation, expected, above) {
             return;
         }
-        let Some(value) = self.value.filter(|_| self.readings > 0.0) else {
+        if self.full >= EVIDENCE {
+            let most = measured * FULL_PART;
+            // It is a guess: the next real reading replaces it.
+            if self.value.is_none_or(|value| most < value) {
+                self.value = Some(most);
+            }
+            self.readings = 0.0;
+            return;
+        }
+        let Some(value) = known else {
             self.value = Some(measured);
             self.readings = 1.0;
             return;
         };
         let error = (measured / value).ln();
-        let limit = spec.surprise.max(spec.surprise_deviations * self.deviation);
-        let surprise = if error.abs() > limit {
-            error.signum()
+        // The estimate is unsure too.
+        let sure = self.readings / (self.readings + 1.0);
+        let limit = spec
+            .surprise
+            .max(spec.surprise_deviations * self.noise / sure.sqrt());
+        let off = error / limit * spec.surprise_deviations;
+        if let Some((value, readings)) = self.drift.observe(off, measured) {
+            self.value = Some(value);
+            self.readings = readings;
         } else {
-            0.0
-        };
-        if surprise != 0.0 && surprise == self.surprise {
-            self.readings = 1.0;
+            let gain = (1.0 / (1.0 + self.readings)).max(self.gain(spec));
+            self.value = Some(value * (gain * error).exp());
+            self.readings += 1.0;
         }
-        self.surprise = surprise;
-        let gain = (1.0 / (1.0 + self.readings)).max(spec.gain);
-        self.readings += 1.0;
-        self.value = Some(value * (gain * error).exp());
         let part = error.abs().min(limit);
+        let part = part * part * sure;
         let square = self.deviation * self.deviation;
         let gain = DEVIATION_GAIN.max(1.0 / (self.seen + 2.0));
         self.seen += 1.0;
-        self.deviation = (square + gain * (part * part - square)).sqrt();
+        self.deviation = (square + gain * (part - square)).sqrt();
+    }
+
+    /// Weighs whether it is full, given what it would use if it is not, and whether that is more than the others
+    /// do: where all are full, it has no less than they. False: the reading is not to be believed yet.
+    fn weigh(&mut self, utilisation: f64, expected: Option<f64>, above: bool) -> bool {
+        let Some(expected) = expected else {
+            let was = self.full >= EVIDENCE;
+            let full = above && utilisation >= MAYBE_FULL;
+            self.full = if full { EVIDENCE } else { 0.0 };
+            return full || !(was && above && utilisation >= DOUBTFUL);
+        };
+        let missing = (1.0 - utilisation).max(0.0);
+        let news = if above && missing <= FULL_DEVIATIONS * self.noise {
+            let variance = self.noise * self.noise * (1.0 + 1.0 / self.readings);
+            let differs = utilisation / expected.min(1.0) - 1.0;
+            (differs * differs - missing * missing) / (2.0 * variance)
+        } else {
+            -MOST_EVIDENCE
+        };
+        let news = news.clamp(-MOST_EVIDENCE, MOST_EVIDENCE);
+        // Little has to speak against an estimate from a few readings.
+        let needed = EVIDENCE * ((self.readings + DOUBTED) / BELIEVED).min(1.0);
+        self.full = (self.full + news).clamp(0.0, EVIDENCE);
+        if self.full >= needed {
+            self.full = EVIDENCE;
+        }
+        true
+    }
+
+    /// How much of an error is believed when nothing changes: the less the noisier readings are.
+    fn gain(&self, spec: &Steering) -> f64 {
+        let ratio = spec.certainty / self.noise;
+        (2.0 * ratio * ratio).max(LEAST_GAIN).min(spec.gain)
+    }
+
+    /// Whether the estimate still gets better with every reading.
+    pub fn learning(&self, spec: &Steering) -> bool {
+        1.0 / (1.0 + self.readings) > self.gain(spec)
     }
 
     /// The relative standard deviation of the estimate itself.
     pub fn uncertainty(&self, spec: &Steering) -> f64 {
-        self.deviation * (spec.gain / (2.0 - spec.gain)).sqrt()
+        let gain = self.gain(spec);
+        self.noise * (gain / (2.0 - gain)).sqrt()
     }
 
-    /// Nothing was heard for long: it fades to this value with the time constant of the specification.
+    /// Nothing was heard for long: it fades to this value with the time constant of the specification, if that is
+    /// less. Silence is no reason to give more to a real.
     pub fn fade(&mut self, spec: &Steering, time: f64, towards: f64) {
-        if let Some(value) = self.value {
+        if let Some(value) = self.value.filter(|value| towards < *value) {
             let gain = 1.0 - (-time / spec.fade.as_secs_f64()).exp();
             self.value = Some(value * (gain * (towards / value).ln()).exp());
         }
@@ -141,6 +213,12 @@ impl Capacity {
     /// What is carried is counted in another unit now, of which there are so many per old one.
     pub fn convert(&mut self, factor: f64) {
         self.value = self.value.map(|value| value * factor);
+        self.doubt();
+    }
+
+    /// What was learned counts no more than one reading.
+    pub fn doubt(&mut self) {
         self.readings = self.readings.min(1.0);
+        self.drift = Drift::default();
     }
 }

@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     decision::{Decision, Limit},
+    lag::Lag,
     life::Life,
     observed::Observed,
     pool::{Entry, Real, agent_part, bar, capacities, correct_grain},
@@ -27,9 +28,12 @@ pub struct Controller {
     decided: Option<Duration>,
     started: bool,
     pub(super) life: Life,
+    pub(super) lag: Lag,
     /// Capacity is counted in connections, not in new flows a second.
     pub(super) counts: bool,
     scale: Scale,
+    /// Of the rate of shedding: what was less than a flow.
+    pub(super) shed_rest: f64,
 }
 
 impl Controller {
@@ -42,9 +46,17 @@ impl Controller {
             decided: None,
             started: false,
             life: Life::default(),
+            lag: Lag::default(),
             counts: false,
             scale: Scale::default(),
+            shed_rest: 0.0,
         }
+    }
+
+    /// The constants it works with.
+    #[must_use]
+    pub const fn spec(&self) -> &Steering {
+        &self.spec
     }
 
     /// Other constants from now on; what was learned stays.
@@ -107,7 +119,7 @@ impl Controller {
             self.steer(now, &mut pool);
         }
         self.started = true;
-        self.conclude(observed, pool)
+        self.conclude(observed, pool, due)
     }
 
     /// Takes the weight of those that may have none, and gives those that come their first.
@@ -164,8 +176,13 @@ impl Controller {
         }
     }
 
-    /// Weights for the ring; and the reals are remembered.
-    fn conclude(&mut self, observed: &[Observed], pool: Vec<Entry<'_>>) -> Vec<Decision> {
+    /// Weights for the ring; and the reals are remembered. `due`: a period is over.
+    fn conclude(
+        &mut self,
+        observed: &[Observed],
+        pool: Vec<Entry<'_>>,
+        due: bool,
+    ) -> Vec<Decision> {
         let weights: Vec<(f64, u32)> = pool
             .iter()
             .map(|entry| {
@@ -189,7 +206,11 @@ impl Controller {
                 limit: entry.barred.or(entry.real.limit).unwrap_or(Limit::Nothing),
                 capacity: entry.real.capacity.value(),
                 wanted: entry.real.wanted,
-                shed: if barred { 0 } else { shed },
+                shed: match (entry.barred, due) {
+                    (None | Some(Limit::OverloadDrain), true) => Some(shed),
+                    (None | Some(Limit::OverloadDrain), false) => None,
+                    (Some(_), _) => Some(0),
+                },
             };
             decisions.insert(entry.observed.address, decision);
             self.reals.insert(entry.observed.address, entry.real);
@@ -199,7 +220,7 @@ impl Controller {
             limit: Limit::WeightZero,
             capacity: None,
             wanted: 0.0,
-            shed: 0,
+            shed: None,
         };
         observed
             .iter()

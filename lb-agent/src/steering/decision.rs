@@ -15,8 +15,9 @@ pub struct Decision {
     /// The part of the new flows, 0 to 1, that it is to have; `weight` follows within the bounds on
     /// movement.
     pub wanted: f64,
-    /// Flows to reset until the next period, so that they come back elsewhere; 0 unless shedding is on.
-    pub shed: u32,
+    /// Flows to reset until the next period, so that they come back elsewhere; 0 unless shedding is on. None: no
+    /// period is over, and what was said last stands.
+    pub shed: Option<u32>,
 }
 
 /// What keeps a real's weight from being more.
@@ -46,6 +47,8 @@ pub enum Limit {
     Guard(f64),
     /// It has more connections than its share; new flows go where some are missing.
     Surplus,
+    /// It has more connections than its share; so many of them are to be reset until the next period.
+    Shedding(u32),
     /// Its readings are stale for so long; what was learned is held.
     Stale(Duration),
     /// It has the most, or the least, that the operator's weight allows.
@@ -84,6 +87,10 @@ impl fmt::Display for Limit {
                 percent(*part)
             ),
             Limit::Surplus => f.write_str("it has more connections than its share"),
+            Limit::Shedding(flows) => write!(
+                f,
+                "it has more connections than its share: {flows} are to be reset within a period"
+            ),
             Limit::Stale(age) => {
                 write!(f, "its last reading is {} s old: held", age.as_secs())
             }

@@ -3,13 +3,31 @@
 use std::time::Duration;
 
 use super::{
+    capacity::{self, MAYBE_FULL, Reading},
     controller::Controller,
+    law,
     observed::Sample,
     pool::{Entry, capacities, mean_utilisation, peak, typical},
 };
 
 /// A real that carries less than this part of the mean says nothing of its capacity.
 const LEAST_CARRIED: f64 = 0.01;
+
+/// What a whole ring brings, new flows a second, by the reals that answer all that comes to them. None: there is
+/// none, or what they have of the ring is not known.
+fn coming(pool: &[Entry<'_>], oldest: Duration) -> Option<f64> {
+    let (mut flows, mut ring) = (0.0, 0.0);
+    for entry in pool.iter().filter(|entry| entry.candidate()) {
+        let used = Sample::fresh(entry.observed.load.utilisation, oldest);
+        if used.is_some_and(|used| used < MAYBE_FULL)
+            && let Some((rate, share)) = entry.real.traffic.rate_of_share()
+        {
+            flows += rate;
+            ring += share;
+        }
+    }
+    (ring > 0.0).then(|| flows / ring)
+}
 
 impl Controller {
     /// Notes what reals carry and estimates what they can.
@@ -43,6 +61,9 @@ impl Controller {
                     .convert(if counts { life } else { 1.0 / life });
             }
         }
+        self.find_lag(now, oldest, pool);
+        let spec = &self.spec;
+        let lag = self.lag.time(spec.period);
         let mean = mean_utilisation(pool, oldest);
         let mean_carried = {
             let carried: Vec<f64> = pool
@@ -51,7 +72,16 @@ impl Controller {
                 .collect();
             carried.iter().sum::<f64>() / carried.len().max(1) as f64
         };
-        let long = self.life.long(spec);
+        let coming = if self.counts {
+            None
+        } else {
+            coming(pool, oldest)
+        };
+        let deviations = pool
+            .iter()
+            .filter_map(|entry| entry.real.capacity.deviation())
+            .collect();
+        let noise = law::median(deviations).unwrap_or(0.0);
         for entry in pool.iter_mut() {
             let load = &entry.observed.load;
             if let (true, Some(sample), Some(mean)) =
@@ -65,17 +95,27 @@ impl Controller {
                 let errors = Sample::fresh(load.error_rate, oldest)
                     .unwrap_or(0.0)
                     .min(1.0);
-                if let Some(carried) = self.carried(entry, at)
+                if let Some(carried) = self.carried(entry, at.saturating_sub(lag))
                     && carried > 0.0
                     && carried >= mean_carried * LEAST_CARRIED
                 {
-                    let utilisation = sample.value * (1.0 + errors * spec.error_penalty);
-                    // Long connections leave a full real slowly whatever is guessed.
-                    let compared = if long { f64::INFINITY } else { mean };
-                    entry
-                        .real
-                        .capacity
-                        .learn(spec, at, carried, utilisation, compared);
+                    // Who gets no answer asks again, and each SYN counts: a full real seems to carry two or three
+                    // times what comes to it.
+                    let due = coming.zip(entry.real.traffic.share_then(at));
+                    let carried = match due {
+                        Some((coming, share)) if sample.value >= MAYBE_FULL => {
+                            carried.min(coming * share)
+                        }
+                        _ => carried,
+                    };
+                    let reading = Reading {
+                        at,
+                        carried,
+                        utilisation: sample.value * (1.0 + errors * spec.error_penalty),
+                        mean,
+                        noise,
+                    };
+                    entry.real.capacity.learn(spec, reading);
                 }
             }
         }
@@ -121,12 +161,41 @@ impl Controller {
         }
     }
 
+    /// Finds by how much readings are late without saying so.
+    fn find_lag(&mut self, now: Duration, oldest: Duration, pool: &mut [Entry<'_>]) {
+        let tells = self.spec.least_utilisation..capacity::FULL;
+        let mut lag = std::mem::take(&mut self.lag);
+        for entry in pool.iter_mut() {
+            let sample = Sample::sane(entry.observed.load.utilisation)
+                .filter(|sample| sample.age <= oldest && tells.contains(&sample.value))
+                .map(|sample| (now.saturating_sub(sample.age), sample.value));
+            let before = entry.real.used;
+            if let (Some((then, first)), Some((at, second))) = (before, sample)
+                && at > then
+            {
+                lag.observe(self.spec.period, second / first, |delay| {
+                    let carried = |at: Duration| self.carried(entry, at.saturating_sub(delay));
+                    let (first, second) = carried(then).zip(carried(at))?;
+                    (first > 0.0 && second > 0.0).then_some(second / first)
+                });
+            }
+            entry.real.used = sample;
+        }
+        if lag.conclude() {
+            for entry in pool {
+                // What was learned with the wrong delay counts little.
+                entry.real.capacity.doubt();
+            }
+        }
+        self.lag = lag;
+    }
+
     /// A real's utilisation as far as it tells of overload: the lesser of what was read and of what it carries
     /// over its capacity, for a single reading may be wrong. None: it is not known, or its share was lowered
     /// since it was read.
     fn strained(&self, entry: &Entry<'_>, now: Duration, oldest: Duration) -> Option<f64> {
         let sample = Sample::sane(entry.observed.load.utilisation)?;
-        let at = now.saturating_sub(sample.age);
+        let at = now.saturating_sub(sample.age + self.lag.time(self.spec.period));
         if sample.age > oldest || entry.real.lowered.is_some_and(|lowered| at <= lowered) {
             return None;
         }
@@ -145,7 +214,7 @@ impl Controller {
         if self.counts {
             entry.real.traffic.connections_then(at)
         } else {
-            entry.real.traffic.rate_then(at)
+            entry.real.traffic.rate_then(at, self.spec.period)
         }
     }
 

@@ -8,6 +8,8 @@
 mod capacity;
 mod controller;
 mod decision;
+mod drift;
+mod lag;
 mod law;
 mod learn;
 mod life;

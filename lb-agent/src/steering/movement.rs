@@ -2,6 +2,9 @@
 
 use super::spec::Steering;
 
+/// One that is to lose counts as strained above the mean by this much at least.
+const LEAST_STRAIN: f64 = 0.05;
+
 /// A candidate's share, in any unit: it counts relative to the others'.
 #[derive(Clone, Copy, Debug)]
 pub struct Move {
@@ -11,6 +14,10 @@ pub struct Move {
     pub wanted: f64,
     /// By how much of itself it may be off before it is moved.
     pub deadband: f64,
+    /// What it carries over what it can, relative to the others' mean: who has the most is relieved first.
+    pub strain: f64,
+    /// What it may come back to at once: the share it is to have when nothing is evened out any more; 0: nothing.
+    pub lasting: f64,
 }
 
 /// What became of it.
@@ -26,8 +33,8 @@ pub struct Moved {
     pub behind: bool,
 }
 
-/// Moves shares by `step` (a factor) at most each, and by `most` of the ring in sum.
-pub fn movement(moves: &[Move], step: f64, most: f64) -> Vec<Moved> {
+/// Moves shares by the factors `up` and `down` at most each, and by `most` of the ring in sum.
+pub fn movement(moves: &[Move], (up, down): (f64, f64), most: f64) -> Vec<Moved> {
     let all: f64 = moves.iter().map(|one| one.has).sum();
     let shares: Vec<f64> = moves.iter().map(|one| one.has / all).collect();
     let aims: Vec<Option<f64>> = moves
@@ -35,9 +42,13 @@ pub fn movement(moves: &[Move], step: f64, most: f64) -> Vec<Moved> {
         .zip(&shares)
         .map(|(one, share)| {
             let off = (one.wanted / share - 1.0).abs() > one.deadband;
-            off.then(|| one.wanted.clamp(share / step, share * step))
+            off.then(|| {
+                one.wanted
+                    .clamp(share / down, (share * up).max(one.lasting))
+            })
         })
         .collect();
+    let aims = rationed(moves, &shares, aims, most);
     let after = after(&shares, &aims);
     let far = shares
         .iter()
@@ -70,6 +81,80 @@ pub fn movement(moves: &[Move], step: f64, most: f64) -> Vec<Moved> {
             behind: aim.is_some() && *after < one.wanted * 0.99,
         })
         .collect()
+}
+
+/// Keeps what is gained and what is lost within `most` of the ring. Those that gain do so in proportion; of those
+/// that lose, the more strained ones come first.
+fn rationed(moves: &[Move], shares: &[f64], aims: Vec<Option<f64>>, most: f64) -> Vec<Option<f64>> {
+    let changes: Vec<Option<f64>> = shares
+        .iter()
+        .zip(&aims)
+        .map(|(share, aim)| aim.map(|aim| aim - share))
+        .collect();
+    let gained: f64 = changes.iter().flatten().map(|change| change.max(0.0)).sum();
+    let lost: f64 = changes
+        .iter()
+        .flatten()
+        .map(|change| (-change).max(0.0))
+        .sum();
+    // If all change, what is lost is gained.
+    let room = if aims.iter().all(Option::is_some) {
+        gained.min(most)
+    } else {
+        most
+    };
+    if gained <= most && lost <= room {
+        return aims;
+    }
+    let part = (most / gained).min(1.0);
+    let losses: Vec<Loss> = changes
+        .iter()
+        .zip(moves)
+        .map(|(change, one)| Loss {
+            most: change.map_or(0.0, |change| (-change).max(0.0)),
+            weight: (one.strain - 1.0).max(LEAST_STRAIN).powi(2),
+        })
+        .collect();
+    let lower = portions(&losses, room);
+    changes
+        .iter()
+        .zip(shares)
+        .zip(lower)
+        .map(|((change, share), lower)| {
+            change.map(|change| share + change * if change > 0.0 { part } else { lower })
+        })
+        .collect()
+}
+
+/// What one may lose, and what that counts.
+struct Loss {
+    most: f64,
+    weight: f64,
+}
+
+/// The part of each loss that is had so that their sum is `room`: in proportion to the weights, no more than 1.
+fn portions(losses: &[Loss], room: f64) -> Vec<f64> {
+    let mut whole = vec![false; losses.len()];
+    loop {
+        let sum = |of_whole: bool, value: fn(&Loss) -> f64| -> f64 {
+            let of = losses.iter().zip(&whole).filter(|(_, is)| **is == of_whole);
+            of.map(|(loss, _)| value(loss)).sum()
+        };
+        let left = (room - sum(true, |loss| loss.most)).max(0.0);
+        let open = sum(false, |loss| loss.weight * loss.most);
+        let unit = if open > 0.0 { left / open } else { 0.0 };
+        let mut more = false;
+        for (whole, loss) in whole.iter_mut().zip(losses) {
+            more |= !*whole && unit * loss.weight >= 1.0;
+            *whole |= unit * loss.weight >= 1.0;
+        }
+        if !more {
+            let parts = losses.iter().zip(&whole);
+            return parts
+                .map(|(loss, whole)| if *whole { 1.0 } else { unit * loss.weight })
+                .collect();
+        }
+    }
 }
 
 /// The shares when some have reached theirs: what they gain or lose, those that are left alone lose or gain.

@@ -33,6 +33,8 @@ pub struct Real {
     pub standing: Standing,
     pub traffic: Traffic,
     pub capacity: Capacity,
+    /// Its last reading that tells what it used, and when that was true.
+    pub used: Option<(Duration, f64)>,
     pub overload: Overload,
     /// Peak of the probes' round trip, seconds.
     pub latency: Option<f64>,
@@ -51,6 +53,10 @@ pub struct Real {
     pub wanted: f64,
     pub limit: Option<Limit>,
     pub shed: u32,
+    /// Connections it had when shedding was planned last.
+    pub held: Option<f64>,
+    /// Connections of it are being ended.
+    pub shedding: bool,
     /// What another controller made of the operator's weight, as a multiple, and how long that stands in for an
     /// estimate.
     pub resumed: Option<(f64, Duration)>,

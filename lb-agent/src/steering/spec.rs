@@ -169,7 +169,7 @@ specification! {
 
     /// A reading is stale after so many periods: what was learned from it is held.
     stale_periods: u32 = 3, 1..=10_000;
-    /// After this long without a reading, what was learned fades.
+    /// After this long without a reading, what was learned fades, if it is more than the others have.
     #[serde(with = "crate::duration")]
     fade_after: Duration = seconds(180), seconds(1)..=YEAR;
     /// The time constant with which it fades to what the others have for their weight.
@@ -182,7 +182,8 @@ specification! {
     moved_busy: f64 = 0.10, 0.000_1..=1.0;
     /// See `moved_busy`.
     busy: f64 = 0.95, 0.1..=1.0;
-    /// A real's share changes by this factor per period at most.
+    /// A real's share changes by this factor per period at most; that of long connections falls, and comes back,
+    /// without this bound.
     step: f64 = 1.5, 1.01..=100.0;
     /// A share that is off by less than this part of itself is left alone.
     deadband: f64 = 0.03, 0.0..=0.5;
@@ -206,10 +207,12 @@ specification! {
 
     /// How much of a surprise is believed when nothing changes.
     gain: f64 = 0.10, 0.001..=1.0;
+    /// The relative standard deviation an estimate is to have: the noisier readings are, the less of each is believed.
+    certainty: f64 = 0.015, 0.001..=0.5;
     /// A surprise is a change from this on (natural logarithm of measured over estimated), or from
-    /// `surprise_deviations`, whichever is more, if it comes twice.
+    /// `surprise_deviations`, whichever is more; two or three make the estimate begin anew, and so do more of less.
     surprise: f64 = 0.2, 0.01..=10.0;
-    /// See `surprise`; standard deviations of the real's own readings.
+    /// See `surprise`; standard deviations of readings: the real's own, or the pool's median if that is more.
     surprise_deviations: f64 = 3.0, 1.0..=100.0;
     /// How much an error costs: with this, 10 % errors make a real look 1 + 0.1 × this slower.
     error_penalty: f64 = 5.0, 0.0..=1_000.0;

@@ -9,7 +9,7 @@ use super::{
     movement::{self, Move},
     observed::Sample,
     pool::{Entry, agent_part, mean_utilisation, used},
-    shed,
+    shed::{self, Holder},
     spec::Kind,
 };
 
@@ -17,6 +17,8 @@ use super::{
 const UNEVEN: f64 = 1.10;
 /// A share that falls below this part of itself in a period was lowered.
 const LOWERED: f64 = 0.97;
+/// As long as an estimate gets better with every reading, it is followed more closely.
+const LEARNING_DEADBAND: f64 = 0.01;
 /// The deadband is no less than this many standard deviations of the estimate.
 const DEADBAND_DEVIATIONS: f64 = 2.5;
 
@@ -110,7 +112,7 @@ impl Controller {
             }
             _ => (base.clone(), false),
         };
-        self.shed(pool, &candidates, &base, connections.as_deref());
+        self.shed(pool, &all_base);
         let mut targets = Vec::with_capacity(candidates.len());
         for (place, index) in candidates.iter().enumerate() {
             let entry = &mut pool[*index];
@@ -130,6 +132,8 @@ impl Controller {
                 Some(Limit::SlowStart(slow))
             } else if self.spec.controller == Kind::Proportional && self.life.long(&self.spec) {
                 Some(Limit::Refused)
+            } else if entry.real.shed > 0 {
+                Some(Limit::Shedding(entry.real.shed))
             } else if held[place] {
                 Some(Limit::Bound)
             } else if wanted[place] < base[place] * 0.99 && entry.real.evening {
@@ -166,27 +170,32 @@ impl Controller {
             }
             return;
         }
-        let strains: Vec<f64> = candidates
-            .iter()
-            .filter_map(|i| {
-                let capacity = pool[*i].real.capacity.value()?;
-                Some(self.carried(&pool[*i], now)? / capacity)
-            })
-            .collect();
+        let strain = |index: usize| {
+            let capacity = pool[index].real.capacity.value()?;
+            Some(self.carried(&pool[index], now)? / capacity)
+        };
+        let strains: Vec<f64> = candidates.iter().filter_map(|i| strain(*i)).collect();
         let most_strained = strains.iter().copied().fold(0.0, f64::max);
         let mean = strains.iter().sum::<f64>() / strains.len().max(1) as f64;
         let uneven = uneven || most_strained > mean * UNEVEN;
+        let long = self.life.long(&self.spec);
         let moves: Vec<Move> = candidates
             .iter()
             .zip(&shares)
-            .map(|(index, share)| {
+            .zip(&base)
+            .map(|((index, share), lasting)| {
                 let real = &pool[*index].real;
                 Move {
                     has: real.weight,
                     wanted: *share,
+                    lasting: if long { lasting * real.part } else { 0.0 },
+                    strain: strain(*index).map_or(1.0, |strain| strain / mean),
                     deadband: match self.spec.controller {
                         // Its steps are this much smaller than what is wrong.
                         Kind::Proportional => self.spec.deadband * self.spec.exponent,
+                        Kind::Capacity if real.capacity.learning(&self.spec) => {
+                            self.spec.deadband.min(LEARNING_DEADBAND)
+                        }
                         _ => self
                             .spec
                             .deadband
@@ -200,9 +209,10 @@ impl Controller {
             _ => self.spec.step,
         };
         let most = movement::allowance(&self.spec, most_strained, uneven);
+        let down = if long { f64::INFINITY } else { step };
         for (index, moved) in candidates
             .iter()
-            .zip(movement::movement(&moves, step, most))
+            .zip(movement::movement(&moves, (step, down), most))
         {
             let real = &mut pool[*index].real;
             if moved.share < moved.before * LOWERED {
@@ -251,23 +261,53 @@ impl Controller {
         (law::normalised(wanted), uneven)
     }
 
-    fn shed(
-        &self,
-        pool: &mut [Entry<'_>],
-        candidates: &[usize],
-        base: &[f64],
-        connections: Option<&[f64]>,
-    ) {
-        let Some(connections) = connections.filter(|_| self.spec.shed_rate > 0.0) else {
+    /// Plans what is to be ended until the next period. Those that are drained by load are among them: they have
+    /// the most to give.
+    fn shed(&mut self, pool: &mut [Entry<'_>], base: &[f64]) {
+        if self.spec.shed_rate <= 0.0 {
             return;
-        };
-        let holdings: Vec<(f64, f64)> = connections
-            .iter()
-            .copied()
-            .zip(base.iter().copied())
+        }
+        let among: Vec<usize> = (0..pool.len())
+            .filter(|index| matches!(pool[*index].barred, None | Some(Limit::OverloadDrain)))
             .collect();
-        for (index, shed) in candidates.iter().zip(shed::plan(&self.spec, &holdings)) {
-            pool[*index].real.shed = shed;
+        let counts: Vec<Option<f64>> = among
+            .iter()
+            .map(|index| pool[*index].real.traffic.connections())
+            .collect();
+        if counts.iter().all(Option::is_none) {
+            return;
+        }
+        let own = law::normalised(among.iter().map(|index| pool[*index].own()).collect());
+        let base = law::normalised(among.iter().map(|index| base[*index]).collect());
+        let (shares, _) = law::bounded(&self.spec, base, &own);
+        let takes = |entry: &Entry<'_>| match entry.barred {
+            None => entry.real.weight,
+            Some(_) => 0.0,
+        };
+        let all: f64 = among.iter().map(|index| takes(&pool[*index])).sum();
+        let holders: Vec<Holder> = among
+            .iter()
+            .zip(shares)
+            .zip(counts)
+            .map(|((index, due), count)| {
+                let takes = takes(&pool[*index]) / all.max(f64::MIN_POSITIVE);
+                let real = &mut pool[*index].real;
+                // One that came later than the others' connections has never got a flow to be counted by.
+                let has = count.unwrap_or(0.0);
+                Holder {
+                    has,
+                    gained: real.held.replace(has).map(|held| has - held),
+                    due,
+                    takes,
+                    shedding: real.shedding,
+                }
+            })
+            .collect();
+        let flows = shed::plan(&self.spec, &holders, &mut self.shed_rest);
+        for (index, flows) in among.iter().zip(flows) {
+            let real = &mut pool[*index].real;
+            real.shedding = flows.is_some();
+            real.shed = flows.unwrap_or_default();
         }
     }
 

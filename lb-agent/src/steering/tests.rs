@@ -1,6 +1,8 @@
 //! The rules, one by one, on a controller that is stepped by hand.
 
 mod health;
-mod pool;
+mod learning;
+mod moving;
+pub(super) mod pool;
 mod random;
 mod rules;

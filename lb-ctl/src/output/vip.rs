@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::{Human, table};
 use crate::{
     names,
-    values::{check, duration, load_source, steering},
+    values::{check, duration, load_source, shed_by, steering},
 };
 
 /// A real as it is.
@@ -85,6 +85,8 @@ pub struct Vip {
     pub load: Vec<String>,
     /// How weights are made; none if by default.
     pub steering: Option<String>,
+    /// Who sheds connections.
+    pub shed: String,
     /// In the agent's order.
     pub reals: Vec<Real>,
 }
@@ -104,6 +106,7 @@ impl From<&v1::Vip> for Vip {
             when_empty: spec.when_empty.clone().unwrap_or_default(),
             load: spec.load.iter().map(load_source::write).collect(),
             steering: spec.steering.as_ref().map(steering::write),
+            shed: spec.shed.as_ref().map(shed_by::write).unwrap_or_default(),
             reals: vip.reals.iter().map(Real::from).collect(),
         }
     }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use lb_proto::v1;
 
 use super::{
-    duration,
+    duration, tls,
     words::{Words, quote},
 };
 
@@ -70,7 +70,7 @@ pub fn read(text: &str) -> Result<v1::LoadSource, String> {
         weight: words.take("weight")?,
         port: words.take("port")?,
         address: words.text("address"),
-        tls: tls(&mut words)?,
+        tls: tls::read(&mut words)?,
         username: words.text("username"),
         password: words.text("password"),
         token: words.text("token"),
@@ -86,23 +86,6 @@ pub fn read(text: &str) -> Result<v1::LoadSource, String> {
     };
     words.end()?;
     Ok(source)
-}
-
-fn tls(words: &mut Words) -> Result<Option<v1::Tls>, String> {
-    let on: Option<bool> = words.take("tls")?;
-    let tls = v1::Tls {
-        ca: words.text("ca"),
-        server_name: words.text("server_name"),
-        verify: words.take("verify")?,
-        certificate: words.text("certificate"),
-        key: words.text("key"),
-    };
-    match on {
-        Some(true) => Ok(Some(tls)),
-        _ if tls == v1::Tls::default() => Ok(None),
-        Some(false) => Err("tls=false: settings of TLS are given, too".to_owned()),
-        None => Ok(Some(tls)),
-    }
 }
 
 /// A number of bytes, with k, m, g or t for powers of 1024.
@@ -159,12 +142,7 @@ pub fn write(source: &v1::LoadSource) -> String {
     add(LIMIT, source.connection_limit.map(number));
     add("memory_limit", source.memory_limit.map(number));
     if let Some(tls) = &source.tls {
-        add("tls", Some("true".to_owned()));
-        add("ca", tls.ca.clone());
-        add("server_name", tls.server_name.clone());
-        add("verify", tls.verify.map(|verify| verify.to_string()));
-        add("certificate", tls.certificate.clone());
-        add("key", tls.key.clone());
+        tls::write(tls, &mut add);
     }
     add("weight", source.weight.map(|weight| weight.to_string()));
     add("interval", time(source.interval));

@@ -1,6 +1,6 @@
 //! Steering as it is typed: a controller and its settings, `capacity period=5s life=1h`.
 
-use lb_proto::v1;
+use lb_proto::{steering_fields, v1};
 
 use super::{duration, words::Words};
 
@@ -19,29 +19,6 @@ const CONTROLLERS: [(&str, v1::SteeringController); 6] = [
 
 /// Measured by the agent.
 const AUTO: &str = "auto";
-
-/// The settings, numbers and then times, by the names they have in the message.
-macro_rules! settings {
-    ($apply:ident) => {
-        $apply! {
-            [
-                slow_start_from, overload, overload_periods, overload_drain,
-                overload_drain_periods, overload_back, overload_back_periods,
-                max_drained, flap_changes, panic, stale_periods, moved,
-                moved_busy, busy, step, deadband, least_share, most_share,
-                long_lived_periods, deficit_least, deficit_most, gain, surprise,
-                surprise_deviations, error_penalty, least_utilisation,
-                no_signal, guard_from, guard_full, shed_rate, exponent,
-                small_step,
-            ]
-            [
-                period, slow_start, flap_within, flap_hold, flap_hold_max,
-                fade_after, fade, horizon, life_over, healthy_for,
-                latency_decay,
-            ]
-        }
-    };
-}
 
 /// Reads it. Whether a value is in range is the agent's answer.
 ///
@@ -81,7 +58,7 @@ pub fn read(text: &str) -> Result<v1::Steering, String> {
             $( steering.$time = words.with(stringify!($time), time)?; )*
         };
     }
-    settings!(take);
+    steering_fields!(take);
     words.end()?;
     Ok(steering)
 }
@@ -109,7 +86,7 @@ pub fn write(steering: &v1::Steering) -> String {
             } )*
         };
     }
-    settings!(put);
+    steering_fields!(put);
     text
 }
 

@@ -89,6 +89,18 @@ impl Words {
 /// # Errors
 /// When a quote is not closed.
 pub fn split(text: &str) -> Result<Vec<String>, String> {
+    parts(text, false)
+}
+
+/// As [`split`], but a word that begins with an unquoted `#` begins a comment.
+///
+/// # Errors
+/// When a quote is not closed.
+pub fn split_line(text: &str) -> Result<Vec<String>, String> {
+    parts(text, true)
+}
+
+fn parts(text: &str, comments: bool) -> Result<Vec<String>, String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quote = None;
@@ -101,6 +113,7 @@ pub fn split(text: &str) -> Result<Vec<String>, String> {
                 word.get_or_insert_default();
             }
             (None, _) if character.is_whitespace() => words.extend(word.take()),
+            (None, '#') if comments && word.is_none() => break,
             (None, _) => word.get_or_insert_default().push(character),
         }
     }
@@ -136,6 +149,15 @@ mod tests {
         for word in ["a", "", "a b", "it's", "\"a\"", "'a' \"b\"", "\t"] {
             assert_eq!(split(&quote(word)), Ok(vec![word.to_owned()]), "{word:?}");
         }
+    }
+
+    #[test]
+    fn a_line_may_end_in_a_comment() {
+        let line = |text| split_line(text).unwrap();
+        assert_eq!(line("a 'b # c' d#e # f 'g"), ["a", "b # c", "d#e"]);
+        assert_eq!(line("'#a'"), ["#a"]);
+        assert!(line("# a").is_empty());
+        assert_eq!(split("# a").unwrap(), ["#", "a"]);
     }
 
     #[test]

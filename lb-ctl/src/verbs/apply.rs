@@ -11,15 +11,16 @@ use crate::{
     connect::{self, Endpoint},
     failure::{Failure, code_name},
     output::{Human, Output},
+    values::words,
 };
 
 /// Printed below the long help.
 pub const AFTER: &str = "\
-A script holds one command a line, as typed behind `lbctl`; what follows a # is
-a comment:
+A script holds one command a line, as typed behind `lbctl`; what has spaces
+stands in quotes, and what follows a # is a comment:
 
   # the web
-  add-vip 10.0.0.1:80/tcp --window 15m
+  add-vip 10.0.0.1:80/tcp --window 15m --check 'http path=/healthz'
   add-real 10.0.0.1:80/tcp 10.1.0.2 --weight 200
 
 The commands are add-vip, set-vip, del-vip, add-real, set-real, drain, undrain
@@ -168,11 +169,14 @@ fn parse(script: &str) -> Result<Vec<Line>, String> {
     let mut lines = Vec::new();
     let mut errors = Vec::new();
     for (number, text) in (1..).zip(script.lines()) {
-        let mut words: Vec<&str> = text
-            .split_whitespace()
-            .take_while(|word| !word.starts_with('#'))
-            .collect();
-        if words.first() == Some(&"lbctl") {
+        let mut words = match words::split_line(text) {
+            Ok(words) => words,
+            Err(error) => {
+                errors.push(format!("line {number}: {error}"));
+                continue;
+            }
+        };
+        if words.first().is_some_and(|word| word == "lbctl") {
             words.remove(0);
         }
         if words.is_empty() {
@@ -184,7 +188,11 @@ fn parse(script: &str) -> Result<Vec<Line>, String> {
         match change {
             Ok(change) => lines.push(Line {
                 number,
-                text: words.join(" "),
+                text: words
+                    .iter()
+                    .map(|word| words::quote(word))
+                    .collect::<Vec<_>>()
+                    .join(" "),
                 change: request(&change),
             }),
             Err(error) => {
@@ -241,6 +249,19 @@ mod tests {
         assert!(
             matches!(&lines[1].change, apply_request::Change::DeleteReal(real) if real.address == "10.1.0.2")
         );
+    }
+
+    #[test]
+    fn what_has_spaces_stands_in_quotes() {
+        let script = "add-vip 10.0.0.1:80/tcp --check 'http path=/healthz body=\"all is well\"'";
+        let lines = parse(script).unwrap();
+        assert_eq!(lines[0].text, script);
+        let apply_request::Change::AddVip(add) = &lines[0].change else {
+            panic!("{:?}", lines[0])
+        };
+        assert!(add.spec.as_ref().unwrap().check.is_some());
+        let error = parse("drain 10.0.0.1:80/tcp '10.1.0.2").unwrap_err();
+        assert!(error.starts_with("line 1: a ' is opened"), "{error}");
     }
 
     #[test]

@@ -24,6 +24,7 @@ use crate::{
         "when_empty",
         "load",
         "steering",
+        "shed",
     ])
     .required(true)
     .multiple(true))]

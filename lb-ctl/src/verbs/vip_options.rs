@@ -7,7 +7,7 @@ use lb_proto::v1;
 
 use crate::{
     names::{Forward, OnDown, Ring, Track},
-    values::{check, duration, load_source, steering},
+    values::{check, duration, load_source, shed_by, steering},
 };
 
 /// Each is as it was, or has its default, where it is not given.
@@ -47,6 +47,10 @@ pub struct VipOptions {
     /// [default: capacity, as the manual says]
     #[arg(long, value_name = "WORDS", value_parser = or_none(steering::read))]
     pub steering: Option<OrNone<v1::Steering>>,
+    /// Who ends connections that are to be shed: reset, or whom to ask, as in 'webhook port=8080' or
+    /// 'emqx username=key password=file:/etc/lb/key' [default: reset]
+    #[arg(long, value_name = "WORDS", value_parser = shed_by::read)]
+    pub shed: Option<v1::ShedBy>,
 }
 
 /// A value, or the word that takes it away.
@@ -92,6 +96,7 @@ impl VipOptions {
             when_empty: self.when_empty.clone(),
             load: self.load.iter().filter_map(OrNone::value).collect(),
             steering: self.steering.as_ref().and_then(OrNone::value),
+            shed: self.shed.clone(),
         }
     }
 
@@ -108,6 +113,7 @@ impl VipOptions {
             ("when_empty", self.when_empty.is_some()),
             ("load", !self.load.is_empty()),
             ("steering", self.steering.is_some()),
+            ("shed", self.shed.is_some()),
         ];
         prost_types::FieldMask {
             paths: given

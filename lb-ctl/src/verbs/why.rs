@@ -12,23 +12,27 @@ use crate::{
     output::{Output, explanation::Explanations},
 };
 
-/// Which real.
+/// Which reals.
 #[derive(Args, Debug)]
 pub struct Arguments {
-    /// The real's IPv4 or IPv6 address
-    address: IpAddr,
+    /// The real's IPv4 or IPv6 address [default: all reals]
+    address: Option<IpAddr>,
     #[command(flatten)]
     target: MaybeVip,
 }
 
-/// Prints why the real has the state and the weight it has, for each of its VIPs.
+/// Prints why the real has the state and the weight it has, for each of its VIPs; or why all have.
 pub async fn run(mut client: Client, arguments: &Arguments, output: Output) -> Result<(), Failure> {
+    let address = arguments.address.map(|address| address.to_string());
     let answer = client
         .explain(v1::ExplainRequest {
             vip: arguments.target.id(),
-            address: arguments.address.to_string(),
+            address: address.clone().unwrap_or_default(),
         })
         .await
-        .map_err(Failure::refused(format!("explain {}", arguments.address)))?;
+        .map_err(Failure::refused(format!(
+            "explain {}",
+            address.as_deref().unwrap_or("all reals")
+        )))?;
     output.print(&Explanations::from(answer.get_ref()))
 }

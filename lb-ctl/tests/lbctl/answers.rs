@@ -26,6 +26,7 @@ fn vip() -> serde_json::Value {
         "when_empty": "drop",
         "load": [],
         "steering": null,
+        "shed": "webhook port=8080",
         "reals": [{
             "address": "10.1.0.2",
             "weight": 100,
@@ -63,6 +64,17 @@ fn list() {
                 "10.0.0.1:80/tcp ipip rendezvous exceptions 1h30m 10.1.0.2 100 active 25.00 % 12"
             ),
         ]
+    );
+}
+
+#[test]
+fn why_all_reals_are_as_they_are() {
+    let agent = Agent::start();
+    let why = ask(&agent, "-o json why").json();
+    assert_eq!(why[0]["real"]["address"], "10.1.0.2");
+    assert_eq!(
+        agent.asked(),
+        [Asked::Explain(v1::ExplainRequest::default())]
     );
 }
 

@@ -49,6 +49,11 @@ pub fn vip() -> v1::Vip {
                 }),
                 ..v1::Check::default()
             }),
+            shed: Some(v1::ShedBy {
+                by: "webhook".to_owned(),
+                port: Some(8_080),
+                ..v1::ShedBy::default()
+            }),
             ..v1::VipSpec::default()
         }),
         reals: vec![real()],

@@ -50,6 +50,7 @@ fn watch_prints_an_event_a_line() {
                 "when_empty": "drop",
                 "load": [],
                 "steering": null,
+                "shed": "webhook port=8080",
                 "reals": [real],
             }),
             json!({ "time": time, "event": "snapshot_end", "cause": "api" }),

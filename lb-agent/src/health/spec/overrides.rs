@@ -48,15 +48,20 @@ impl CheckOverride {
         Ok(())
     }
 
+    /// How the probe's packets get to this real.
+    #[must_use]
+    pub fn via(&self, check: &Check) -> Via {
+        match self.address {
+            Some(_) => Via::Direct,
+            None => self.via.unwrap_or(check.via),
+        }
+    }
+
     /// Where the probe of this VIP's real goes; `mark` makes packets take the way to it that clients' take.
     #[must_use]
     pub fn target(&self, check: &Check, vip: &VipAddress, real: IpAddr, mark: u32) -> Target {
         let port = self.port.or(check.port).unwrap_or(vip.port);
-        let via = match self.address {
-            Some(_) => Via::Direct,
-            None => self.via.unwrap_or(check.via),
-        };
-        match via {
+        match self.via(check) {
             Via::Direct => Target {
                 address: SocketAddr::new(self.address.unwrap_or(real), port),
                 mark: None,

@@ -1,6 +1,9 @@
 //! `lb.v1.LoadReport`: what `lb-agent report` serves, and whatever else implements it.
 
-use std::net::IpAddr;
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use futures::future::BoxFuture;
 use lb_proto::v1::{self, load_report_client::LoadReportClient};
@@ -17,12 +20,50 @@ use crate::{
 /// Bytes of a report at most; one with notes has some hundreds.
 const MAX_MESSAGE: usize = 64 << 10;
 
-/// What a report says. What it does not know is left out; when it was taken is its pulse, so a reporter that
-/// repeats an old one is found.
-#[must_use]
-pub fn read(report: &v1::ReportedLoad) -> Answer {
+/// A clock may be set: time between two reports that is so much longer than what went by here is none. The longest
+/// time between two reports of our own reporter.
+const CLOCK_STEP: Duration = Duration::from_secs(60);
+
+/// What a report counts, and when that came.
+#[derive(Clone, Copy, Debug)]
+struct Counted {
+    /// Seconds of the whole CPU limit.
+    used: f64,
+    /// By the reporter's clock, seconds since 1970.
+    taken: f64,
+    came: Instant,
+}
+
+impl Counted {
+    fn of(report: &v1::ReportedLoad, came: Instant) -> Option<Self> {
+        Some(Counted {
+            used: report.cpu_seconds?,
+            taken: taken(report)?,
+            came,
+        })
+    }
+
+    /// Mean of the CPU since then: a report tells of the last second only, and what is between two questions counts
+    /// as well. None: it is the same report, it began anew, or a clock was set.
+    fn mean_since(&self, before: &Counted) -> Option<f64> {
+        let (used, time) = (self.used - before.used, self.taken - before.taken);
+        let here = self.came.saturating_duration_since(before.came) + CLOCK_STEP;
+        (used >= 0.0 && time > 0.0 && time <= here.as_secs_f64()).then(|| used / time)
+    }
+}
+
+/// When a report was taken, by its own clock, seconds since 1970.
+fn taken(report: &v1::ReportedLoad) -> Option<f64> {
+    report
+        .taken_at
+        .map(|at| at.seconds as f64 + f64::from(at.nanos) / 1e9)
+}
+
+/// What a report says, with the mean of the CPU since the last one if that is known. What it does not know is left
+/// out; when it was taken is its pulse, so a reporter that repeats an old one is found.
+fn read(report: &v1::ReportedLoad, mean: Option<f64>) -> Answer {
     let samples = [
-        (Quantity::Utilisation, report.cpu),
+        (Quantity::Utilisation, mean.or(report.cpu)),
         (Quantity::Memory, report.memory),
         (Quantity::FileDescriptors, report.file_descriptors),
         (Quantity::Network, report.network),
@@ -35,11 +76,8 @@ pub fn read(report: &v1::ReportedLoad) -> Answer {
         .into_iter()
         .filter_map(|(quantity, value)| Some(Sample::new(quantity, value?)))
         .collect();
-    let pulse = report
-        .taken_at
-        .map(|at| at.seconds as f64 + f64::from(at.nanos) / 1e9);
     Answer {
-        pulse,
+        pulse: taken(report),
         ..Answer::of(samples)
     }
 }
@@ -50,6 +88,7 @@ pub struct Grpc {
     target: Target,
     tls: Option<TlsClient>,
     authority: String,
+    before: Option<Counted>,
 }
 
 impl Grpc {
@@ -65,6 +104,7 @@ impl Grpc {
             },
             tls: source.tls.clone().map(|tls| TlsClient::new(tls, &["h2"])),
             authority: name.unwrap_or_else(|| address.to_string()),
+            before: None,
         }
     }
 
@@ -100,7 +140,12 @@ impl Poll for Grpc {
                 .get(deadline)
                 .await
                 .map_err(|reason| format!("{}: {reason}", self.target.address))?;
-            let answer = read(&report);
+            let now = Counted::of(&report, Instant::now());
+            let before = std::mem::replace(&mut self.before, now);
+            let mean = now
+                .zip(before)
+                .and_then(|(now, then)| now.mean_since(&then));
+            let answer = read(&report, mean);
             if answer.samples.is_empty() {
                 let why = match &report.notes[..] {
                     [] => "it says not why".to_owned(),
@@ -128,7 +173,7 @@ mod tests {
             connections: Some(3),
             ..v1::ReportedLoad::default()
         };
-        let answer = read(&report);
+        let answer = read(&report, None);
         assert_eq!(answer.pulse, Some(7.5));
         assert_eq!(
             answer.samples,
@@ -137,5 +182,35 @@ mod tests {
                 Sample::new(Quantity::Connections, 3.0)
             ]
         );
+    }
+
+    #[test]
+    fn the_mean_between_two_questions_counts() {
+        let start = Instant::now();
+        let report = |second: i64, used: f64| v1::ReportedLoad {
+            taken_at: Some(prost_types::Timestamp {
+                seconds: 1_000 + second,
+                nanos: 0,
+            }),
+            cpu: Some(0.9),
+            cpu_seconds: Some(used),
+            ..v1::ReportedLoad::default()
+        };
+        let counted = |second: i64, used: f64, came: u64| {
+            Counted::of(&report(second, used), start + Duration::from_secs(came)).unwrap()
+        };
+        let first = counted(0, 10.0, 0);
+        assert_eq!(counted(5, 12.5, 5).mean_since(&first), Some(0.5));
+        // The same report again.
+        assert_eq!(counted(0, 10.0, 5).mean_since(&first), None);
+        // The reporter began anew.
+        assert_eq!(counted(5, 0.5, 5).mean_since(&first), None);
+        // Its clock was set.
+        assert_eq!(counted(-3_600, 12.5, 5).mean_since(&first), None);
+        assert_eq!(counted(3_600, 12.5, 5).mean_since(&first), None);
+
+        let utilisation = |mean| read(&report(5, 12.5), mean).get(Quantity::Utilisation);
+        assert_eq!(utilisation(Some(0.5)), Some(0.5));
+        assert_eq!(utilisation(None), Some(0.9));
     }
 }

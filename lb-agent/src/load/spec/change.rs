@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Fault, Source, Written};
+use super::{Source, Written};
+use crate::peer::fields::Fault;
 
 /// What is another at one real, by the source's name; none is as the VIP says.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -20,10 +20,10 @@ use serde::{Deserialize, Serialize};
 pub use change::SourceOverride;
 pub use kind::Kind;
 pub use pointer::Pointer;
-pub use written::{Fault, Written};
+pub use written::Written;
 
 use super::{expression::Expression, reading::Quantity};
-use crate::peer::{Tls, http::Authorization};
+use crate::peer::{Tls, fields, http::Authorization};
 
 /// Time between two questions, if nothing is said: the control period of the steering law.
 pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
@@ -44,8 +44,6 @@ pub const MIN_TIMEOUT: Duration = Duration::from_millis(10);
 pub const MAX_TIMEOUT: Duration = Duration::from_secs(60);
 /// The greatest weight of a source.
 pub const MAX_SOURCE_WEIGHT: f64 = 1_000.0;
-/// The longest name, path, topic and the like, in bytes.
-pub const MAX_TEXT: usize = 1_024;
 /// Sources of one VIP or real.
 pub const MAX_SOURCES: usize = 8;
 
@@ -153,8 +151,7 @@ impl Source {
     /// A text of this source for one real: `{address}` and `{real}` are filled in.
     #[must_use]
     pub fn fill(&self, text: &str, real: IpAddr) -> String {
-        text.replace("{address}", &self.address.unwrap_or(real).to_string())
-            .replace("{real}", &real.to_string())
+        fields::fill(text, self.address, real)
     }
 
     /// Whether it can be asked.

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::Value;
 
-use super::MAX_TEXT;
+use crate::peer::fields::MAX_TEXT;
 
 /// A JSON pointer (RFC 6901) and what the number there is multiplied with: `/load/cpu`, or
 /// `/load/percent * 0.01`. The pointer to the whole is empty; alone it is written `.`.

@@ -1,19 +1,23 @@
 //! The flat form of a source: as it stands in the configuration file, in the store and on the wire. What a kind
 //! does not use is refused and not passed over.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr, str::FromStr, time::Duration};
+use std::{collections::BTreeMap, fmt, net::IpAddr, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
     DEFAULT_INTERVAL, DEFAULT_SYS_INTERVAL, DEFAULT_TIMEOUT, DEFAULT_WEIGHT, MAX_INTERVAL,
-    MAX_SOURCE_WEIGHT, MAX_TEXT, MAX_TIMEOUT, MIN_INTERVAL, MIN_TIMEOUT, Reader, Source,
+    MAX_SOURCE_WEIGHT, MAX_TIMEOUT, MIN_INTERVAL, MIN_TIMEOUT, Reader, Source,
     kind::{Kind, Way},
 };
 use crate::{
     duration,
     load::reading::Quantity,
-    peer::{Secret, Tls, http::Authorization},
+    peer::{
+        Tls,
+        fields::{self, Fault, MAX_TEXT, NOT_SET, text, time},
+        http::Authorization,
+    },
 };
 
 /// Docker's socket, if none is named.
@@ -65,35 +69,6 @@ pub struct Written {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
 }
-
-/// A setting that cannot be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// Its path inside the source.
-    pub field: String,
-    /// What it is.
-    pub value: String,
-    /// What is wrong with it and what would be right.
-    pub advice: String,
-}
-
-impl Fault {
-    fn new(field: impl Into<String>, value: impl fmt::Display, advice: impl Into<String>) -> Self {
-        Fault {
-            field: field.into(),
-            value: value.to_string(),
-            advice: advice.into(),
-        }
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}", self.field, self.value, self.advice)
-    }
-}
-
-const NOT_SET: &str = "not set";
 
 impl TryFrom<Written> for Source {
     type Error = Fault;
@@ -200,44 +175,11 @@ impl Written {
     }
 }
 
-fn text(field: &str, text: String) -> Result<String, Fault> {
-    if text.is_empty() || text.len() > MAX_TEXT || text.contains(char::is_control) {
-        return Err(Fault::new(
-            field,
-            format!("{text:?}"),
-            format!("give 1 to {MAX_TEXT} bytes without control characters"),
-        ));
-    }
-    Ok(text)
-}
-
 fn wanted(field: &'static str, value: Option<String>, kind: Kind) -> Result<String, Fault> {
     match value {
         Some(value) => text(field, value),
         None => Err(Fault::new(field, NOT_SET, format!("`{kind}` needs it"))),
     }
-}
-
-fn time(
-    field: &str,
-    text: Option<String>,
-    default: Duration,
-    least: Duration,
-    most: Duration,
-) -> Result<Duration, Fault> {
-    let Some(text) = text else {
-        return Ok(default);
-    };
-    let time = duration::parse(&text).map_err(|advice| Fault::new(field, &text, advice))?;
-    if time < least || time > most {
-        let advice = format!(
-            "out of range, give {} to {}",
-            duration::format(least),
-            duration::format(most)
-        );
-        return Err(Fault::new(field, text, advice));
-    }
-    Ok(time)
 }
 
 fn positive(field: &str, value: Option<u64>) -> Result<Option<u64>, Fault> {
@@ -258,10 +200,7 @@ fn port(kind: Kind, written: &mut Written, tls: bool) -> Result<Option<u16>, Fau
             port,
             format!("`{kind}` does not use it; leave it out"),
         )),
-        Some(port) => match u16::try_from(port) {
-            Ok(port) if port != 0 => Ok(Some(port)),
-            _ => Err(Fault::new("port", port, "out of range, give 1 to 65535")),
-        },
+        Some(port) => fields::port(port).map(Some),
         None if kind.way() != Way::Local && kind.port(tls) == 0 => Err(Fault::new(
             "port",
             NOT_SET,
@@ -282,45 +221,18 @@ fn address(kind: Kind, written: &mut Written) -> Result<Option<IpAddr>, Fault> {
             format!("`{kind}` does not use it; leave it out"),
         ));
     }
-    text.parse().map(Some).map_err(|_| {
-        Fault::new(
-            "address",
-            &text,
-            "not an IPv4 or IPv6 address, write 10.0.0.1 or 2001:db8::1",
-        )
-    })
+    fields::address(&text).map(Some)
 }
 
 fn login(way: Way, written: &mut Written) -> Result<Option<Authorization>, Fault> {
     if !matches!(way, Way::Mqtt | Way::Http) {
         return Ok(None);
     }
-    // What is wrong may be the secret itself.
-    let secret = |field: &str, text: String| -> Result<Secret, Fault> {
-        text.parse()
-            .map_err(|advice: String| Fault::new(field, "hidden", advice))
-    };
-    match (
+    fields::login(
         written.username.take(),
         written.password.take(),
         written.token.take_if(|_| way == Way::Http),
-    ) {
-        (None, None, None) => Ok(None),
-        (Some(username), Some(password), None) => Ok(Some(Authorization::Basic {
-            username: text("username", username)?,
-            password: secret("password", password)?,
-        })),
-        (None, None, Some(token)) => Ok(Some(Authorization::Bearer {
-            token: secret("token", token)?,
-        })),
-        (Some(_), None, _) => Err(Fault::new("password", NOT_SET, "a username goes with it")),
-        (None, Some(_), _) => Err(Fault::new("username", NOT_SET, "a password goes with it")),
-        (Some(_), Some(_), Some(_)) => Err(Fault::new(
-            "token",
-            "set",
-            "give a token or a username with its password, not both",
-        )),
-    }
+    )
 }
 
 fn reader(kind: Kind, written: &mut Written) -> Result<Reader, Fault> {
@@ -384,16 +296,7 @@ fn reader(kind: Kind, written: &mut Written) -> Result<Reader, Fault> {
 
 fn path(kind: Kind, written: &mut Written) -> Result<String, Fault> {
     let path = written.path.take().or(kind.path().map(str::to_owned));
-    let path = wanted("path", path, kind)?;
-    // The templates' braces are no characters of a URI, and are gone when it is asked.
-    if !path.starts_with('/') || path.contains([' ', '#']) || !path.is_ascii() {
-        return Err(Fault::new(
-            "path",
-            path,
-            "give a path that begins with /, of ASCII without spaces and #",
-        ));
-    }
-    Ok(path)
+    fields::path(wanted("path", path, kind)?)
 }
 
 fn values<T: FromStr<Err: fmt::Display>>(
@@ -429,7 +332,11 @@ impl From<Source> for Written {
                 .map(|(quantity, value)| (quantity.to_string(), value.to_string()))
                 .collect()
         }
+        let (username, password, token) = fields::written_login(source.login);
         let mut written = Written {
+            username,
+            password,
+            token,
             kind: source.reader.kind().to_string(),
             name: Some(source.name),
             interval: Some(duration::format(source.interval)),
@@ -442,14 +349,6 @@ impl From<Source> for Written {
             tls: source.tls,
             ..Written::default()
         };
-        match source.login {
-            Some(Authorization::Basic { username, password }) => {
-                written.username = Some(username);
-                written.password = Some(password.to_string());
-            }
-            Some(Authorization::Bearer { token }) => written.token = Some(token.to_string()),
-            None => {}
-        }
         match source.reader {
             Reader::MqttTopic { topic, values } => {
                 written.topic = Some(topic);

@@ -26,6 +26,44 @@ fn shares_follow_capacities() {
 }
 
 #[test]
+fn what_is_asked_again_is_not_carried() {
+    // 65 % of what all can carry comes; the two smallest are full, and who gets no answer asks twice more.
+    let capacities = [200.0, 400.0, 800.0, 1_600.0];
+    let mut pool = Pool::of(Kind::Capacity, &[100; 4]);
+    pool.flows = 0.65 * 3_000.0 * 5.0;
+    let carry = |pool: &mut Pool| {
+        let shares = pool.shares();
+        for (number, share) in shares.iter().enumerate() {
+            pool.reals[number].share = Some(*share);
+            let lost = share * pool.flows - capacities[number] * 5.0;
+            pool.reals[number].opened += (2.0 * lost.max(0.0)) as u64;
+        }
+        pool.carry(&capacities);
+    };
+    pool.step();
+    carry(&mut pool);
+    carry(&mut pool);
+    let capacity = |pool: &Pool, number: usize| pool.decisions[number].capacity.unwrap();
+    // No more than what came to it, and not all of that.
+    assert!(capacity(&pool, 0) < 0.25 * 1_950.0, "{:?}", pool.decisions);
+    assert!(
+        capacity(&pool, 0) < capacity(&pool, 2),
+        "{:?}",
+        pool.decisions
+    );
+    for _ in 0..20 {
+        carry(&mut pool);
+    }
+    for (share, capacity) in pool.shares().iter().zip(capacities) {
+        assert!(
+            (share / (capacity / 3_000.0) - 1.0).abs() < 0.06,
+            "{:?}",
+            pool.shares()
+        );
+    }
+}
+
+#[test]
 fn missing_data_is_not_death() {
     let capacities = [500.0, 1_500.0];
     let mut pool = Pool::of(Kind::Capacity, &[100; 2]);
@@ -265,7 +303,7 @@ fn new_flows_go_where_connections_are_missing() {
 }
 
 #[test]
-fn shedding_is_bounded_by_rate_and_by_room() {
+fn shedding_is_bounded_by_rate_by_room_and_by_what_others_take() {
     let mut pool = Pool::new(
         Steering {
             controller: Kind::LeastConnections,
@@ -281,16 +319,51 @@ fn shedding_is_bounded_by_rate_and_by_room() {
         }
         pool.period()
             .iter()
-            .map(|decision| decision.shed)
+            .map(|decision| decision.shed.unwrap())
             .collect::<Vec<_>>()
     };
-    assert_eq!(shed(&mut pool, [3_000.0, 1_000.0]), [20, 0]);
-    assert_eq!(shed(&mut pool, [2_050.0, 1_950.0]), [0, 0]);
+    assert_eq!(shed(&mut pool, [3_000.0, 1_000.0]), [1, 0], "it begins");
+    assert_eq!(shed(&mut pool, [2_980.0, 1_020.0]), [20, 0], "the rate");
+    assert_eq!(shed(&mut pool, [2_960.0, 1_020.0]), [1, 0], "nobody came");
+    assert_eq!(
+        shed(&mut pool, [2_150.0, 1_850.0]),
+        [20, 0],
+        "not enough yet"
+    );
+    assert_eq!(shed(&mut pool, [2_050.0, 1_950.0]), [0, 0], "no need");
+    assert_eq!(
+        shed(&mut pool, [2_150.0, 1_850.0]),
+        [0, 0],
+        "it may have that"
+    );
+    shed(&mut pool, [60.0, 20.0]);
     assert_eq!(
         shed(&mut pool, [60.0, 40.0]),
         [10, 0],
         "the other takes 10 more only"
     );
+    // Between periods the last word stands, but none is taken of one that may have none.
+    pool.reals[0].drained = true;
+    let shed: Vec<_> = pool.step().iter().map(|decision| decision.shed).collect();
+    assert_eq!(shed, [Some(0), None]);
+}
+
+#[test]
+fn connections_are_shed_for_one_that_nobody_has_come_to() {
+    let mut pool = Pool::new(
+        Steering {
+            controller: Kind::Static,
+            shed_rate: 1.0,
+            ..Steering::default()
+        },
+        &[100; 2],
+    );
+    // All are of before the second came, and the balancer has nothing to count there.
+    pool.reals[0].opened = 50;
+    pool.period();
+    let decision = &pool.period()[0];
+    assert_eq!(decision.shed, Some(1));
+    assert_eq!(decision.limit, Limit::Shedding(1));
 }
 
 #[test]
@@ -342,4 +415,31 @@ fn another_controller_goes_on_where_one_ended() {
         pool.step();
     }
     assert!((pool.shares()[0] - 0.5).abs() < 0.01, "{:?}", pool.shares());
+}
+
+#[test]
+fn one_that_is_drained_by_load_is_shed_too() {
+    let mut pool = Pool::new(
+        Steering {
+            controller: Kind::LeastConnections,
+            life: Some(seconds(3_600)),
+            shed_rate: 4.0,
+            ..Steering::default()
+        },
+        &[100; 4],
+    );
+    for _ in 0..20 {
+        for (number, real) in pool.reals.iter_mut().enumerate() {
+            let first = number == 0;
+            real.load.utilisation = fresh(if first { 0.99 } else { 0.4 });
+            real.load.connections = fresh(if first { 3_000.0 } else { 1_000.0 });
+        }
+        pool.period();
+    }
+    assert_eq!(pool.limit(0), Limit::OverloadDrain);
+    // The others take no more than they have.
+    assert_eq!(pool.decisions[0].shed, Some(1));
+    pool.reals[0].drained = true;
+    pool.step();
+    assert_eq!(pool.decisions[0].shed, Some(0), "that is the operator's");
 }

@@ -8,6 +8,7 @@ use super::*;
 use crate::{
     dataplane::{Forward, Track},
     intent::{Change, RealPatch, VipPatch, change::Set},
+    steering::spec::Steering,
 };
 
 const V4: &str = "10.0.0.1:80/tcp";
@@ -22,7 +23,7 @@ fn raw(address: &str) -> VipAddress {
     VipAddress {
         address: address.parse().unwrap(),
         port: 80,
-        protocol: lb_common::vip::Protocol::Tcp,
+        protocol: Protocol::Tcp,
     }
 }
 

@@ -62,6 +62,21 @@ fn what_cannot_be_is_refused_by_field() {
             "address",
             "224.0.0.1",
         ),
+        (
+            "shedding of UDP",
+            update_vip(
+                V6,
+                VipPatch {
+                    steering: Some(Set::To(Steering {
+                        shed_rate: 1.0,
+                        ..Steering::default()
+                    })),
+                    ..VipPatch::default()
+                },
+            ),
+            "spec.steering.shed_rate",
+            "1",
+        ),
         ("unspecified real", add_real(V4, "::"), "address", "::"),
         (
             "mapped real",

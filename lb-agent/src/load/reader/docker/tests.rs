@@ -94,8 +94,8 @@ fn use_is_of_the_containers_own_limit() {
     // 0.1 of 0.2 cores.
     let second = answer(5, stats(1_500, 60, 5));
     assert_eq!(second.get(Quantity::Utilisation), Some(0.5));
-    // The same with a fifth of the periods throttled.
-    let third = answer(10, stats(2_000, 110, 15));
+    // The same with all but one of the periods throttled.
+    let third = answer(10, stats(2_000, 110, 54));
     assert_eq!(third.get(Quantity::Utilisation), Some(0.9));
     // Counters that went back are another life's.
     let fourth = answer(15, stats(20, 1, 0));

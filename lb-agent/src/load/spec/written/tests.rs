@@ -1,5 +1,7 @@
 //! The flat form, as TOML and as JSON.
 
+use std::time::Duration;
+
 use super::*;
 
 fn read(text: &str) -> Result<Source, String> {

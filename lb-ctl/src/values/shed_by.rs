@@ -1,0 +1,89 @@
+//! Who sheds connections: `reset`, `webhook port=8080 path=/shed`, `emqx username=key password=file:/etc/lb/key`.
+
+use lb_proto::v1;
+
+use super::{
+    duration, tls,
+    words::{Words, quote},
+};
+
+/// Reads it. Whether the values are in range is the agent's answer.
+///
+/// # Errors
+/// Says what is wrong, in words for the operator.
+pub fn read(text: &str) -> Result<v1::ShedBy, String> {
+    let mut words = Words::read(text)?;
+    let by = v1::ShedBy {
+        by: words.kind.clone(),
+        port: words.take("port")?,
+        address: words.text("address"),
+        tls: tls::read(&mut words)?,
+        username: words.text("username"),
+        password: words.text("password"),
+        token: words.text("token"),
+        path: words.text("path"),
+        node: words.text("node"),
+        timeout: words
+            .with("timeout", duration::read)?
+            .map(duration::to_proto),
+    };
+    words.end()?;
+    Ok(by)
+}
+
+/// Writes it so that [`read`] gives it back.
+#[must_use]
+pub fn write(by: &v1::ShedBy) -> String {
+    let mut text = by.by.clone();
+    let mut add = |key: &str, value: Option<String>| {
+        if let Some(value) = value {
+            text.push_str(&format!(" {key}={}", quote(&value)));
+        }
+    };
+    add("port", by.port.map(|port| port.to_string()));
+    add("address", by.address.clone());
+    add("username", by.username.clone());
+    add("password", by.password.clone());
+    add("token", by.token.clone());
+    add("path", by.path.clone());
+    add("node", by.node.clone());
+    if let Some(tls) = &by.tls {
+        tls::write(tls, &mut add);
+    }
+    add(
+        "timeout",
+        by.timeout
+            .map(|time| duration::write(duration::from_proto(time))),
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        for text in [
+            "reset",
+            "webhook port=8080 address=10.0.0.9 token=env:T path=/shed timeout=500ms",
+            "emqx username=key password=file:/k node=emqx@{real} tls=true ca=/ca server_name=a",
+        ] {
+            let by = read(text).unwrap();
+            assert_eq!(read(&write(&by)).unwrap(), by, "{text}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (text, part) in [
+            ("", "nothing is said"),
+            ("webhook prot=1", "has no setting `prot`"),
+            ("webhook port=x", "port=x"),
+            ("emqx timeout=5", "timeout=5"),
+        ] {
+            let error = read(text).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+}
