@@ -24,9 +24,9 @@ use crate::wait_for;
 /// Folders of laboratories; the number after it is the process that made them.
 const PREFIX: &str = "lb-lab-";
 
-/// The period of quotas, in µs. A short one spreads the work: a server at its limit stands still for tens of
+/// The period of quotas. A short one spreads the work: a server at its limit stands still for tens of
 /// milliseconds at most. (The kernel takes 1 ms to 1 s, and no quota below 1 ms.)
-const PERIOD: u64 = 50_000;
+const PERIOD: Duration = Duration::from_millis(50);
 
 /// What a group may use.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -106,15 +106,23 @@ impl Cgroup {
     /// # Errors
     /// When the controller is missing, or this is less than the kernel takes.
     pub fn set_cores(&self, cores: f64) -> anyhow::Result<()> {
-        #[expect(clippy::cast_possible_truncation, reason = "some cores, in µs")]
-        let quota = (cores * PERIOD as f64) as i64;
+        self.set_quota(cores, PERIOD)
+    }
+
+    /// The same with a quota that is given out anew each period, 1 ms to 1 s.
+    ///
+    /// # Errors
+    /// As [`Cgroup::set_cores`]; the kernel takes no quota below 1 ms.
+    pub fn set_quota(&self, cores: f64, period: Duration) -> anyhow::Result<()> {
+        let quota = period.mul_f64(cores).as_micros();
+        let period = period.as_micros();
         let (kind, folder) = self.holder("cpu")?;
         match kind {
             Kind::V1(_) => {
-                write(&folder.join("cpu.cfs_period_us"), &PERIOD.to_string())?;
+                write(&folder.join("cpu.cfs_period_us"), &period.to_string())?;
                 write(&folder.join("cpu.cfs_quota_us"), &quota.to_string())
             }
-            Kind::V2 => write(&folder.join("cpu.max"), &format!("{quota} {PERIOD}")),
+            Kind::V2 => write(&folder.join("cpu.max"), &format!("{quota} {period}")),
         }
     }
 
@@ -129,6 +137,20 @@ impl Cgroup {
             Kind::V2 => "memory.max",
         };
         write(&folder.join(name), &bytes.to_string())
+    }
+
+    /// Lets it go before everything else on the machine, within its own limit: what else runs there then says
+    /// little about what runs here.
+    ///
+    /// # Errors
+    /// When the controller is missing.
+    pub fn prefer(&self) -> anyhow::Result<()> {
+        // The greatest that the kernel takes.
+        let (kind, folder) = self.holder("cpu")?;
+        match kind {
+            Kind::V1(_) => write(&folder.join("cpu.shares"), "262144"),
+            Kind::V2 => write(&folder.join("cpu.weight"), "10000"),
+        }
     }
 
     /// CPU time that its processes have used.

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use lb_tests::{
     Namespace, RoutedSite, Site,
-    client::{Connections, HttpPlan, MqttPlan, download, get, http_load, mqtt_load, udp_exchange},
+    client::{
+        Connections, DevicePlan, Devices, HttpPlan, MqttPlan, download, get, http_load, mqtt_load,
+        udp_exchange,
+    },
     server::{BIG_FILE, Mosquitto, Nginx, UdpEcho},
     wait_for,
 };
@@ -110,6 +113,58 @@ fn a_load_counts_what_fails() {
     .unwrap();
     assert_eq!((load.requests, load.failed, load.connections), (10, 10, 0));
     assert!(load.errors[0].contains("refused"), "{:?}", load.errors);
+}
+
+#[test]
+fn devices_tell_by_whom_they_were_cut_off_and_come_back() {
+    const DEVICES: u64 = 5;
+    let site = Site::new().unwrap();
+    let real = site.real().unwrap();
+    let mut first = Mosquitto::start_named(&real, 1883, "first").unwrap();
+    let devices = Devices::start(
+        &site.client().unwrap(),
+        DevicePlan {
+            target: SocketAddr::new(real.v4, 1883),
+            devices: DEVICES as usize,
+            stay: None,
+            pause: Duration::from_millis(50),
+            payload: 100,
+        },
+    );
+    let connected = |broker: &'static str| {
+        let devices = &devices;
+        move || {
+            let seen = devices.report().servers.get(broker).copied();
+            Ok((seen == Some(DEVICES)).then_some(()))
+        }
+    };
+    wait_for("all to be at the first", PATIENCE, connected("first")).unwrap();
+    assert!(devices.take_outages().is_empty());
+
+    first.kill().unwrap();
+    wait_for("all to be cut off", PATIENCE, || {
+        Ok((devices.take_outages().len() as u64 == DEVICES).then_some(()))
+    })
+    .unwrap();
+    let open = devices.take_outages();
+    assert!(
+        open.iter()
+            .all(|outage| outage.ended.is_none() && outage.from.as_deref() == Some("first")),
+        "{open:?}"
+    );
+
+    let _second = Mosquitto::start_named(&real, 1883, "second").unwrap();
+    wait_for("all to be at the second", PATIENCE, connected("second")).unwrap();
+    let over = devices.take_outages();
+    assert_eq!(over.len() as u64, DEVICES);
+    assert!(over.iter().all(|outage| outage.ended.is_some()), "{over:?}");
+    assert!(devices.take_outages().is_empty(), "each is told once");
+    wait_for("messages to be acknowledged", PATIENCE, || {
+        Ok((devices.report().requests > 2 * DEVICES).then_some(()))
+    })
+    .unwrap();
+    let report = devices.stop().unwrap();
+    assert_eq!((report.connections, report.failed), (2 * DEVICES, 0));
 }
 
 #[test]

@@ -68,12 +68,13 @@ pub struct HttpPlan {
 pub fn http_load(namespace: &Namespace, plan: HttpPlan) -> Load {
     Load::start(namespace, move |record| async move {
         let issued = Rc::new(Cell::new(0));
-        let workers = (0..plan.workers).map(|_| worker(&plan, Rc::clone(&issued), &record));
+        let workers =
+            (0..plan.workers).map(|worker| ask_on(worker, &plan, Rc::clone(&issued), &record));
         join_all(workers).await;
     })
 }
 
-async fn worker(plan: &HttpPlan, issued: Rc<Cell<u64>>, record: &Arc<Record>) {
+async fn ask_on(worker: usize, plan: &HttpPlan, issued: Rc<Cell<u64>>, record: &Arc<Record>) {
     let mut kept: Option<(SendRequest<Empty<Bytes>>, bool)> = None;
     while !record.stopped() {
         let number = issued.get();
@@ -113,7 +114,7 @@ async fn worker(plan: &HttpPlan, issued: Rc<Cell<u64>>, record: &Arc<Record>) {
             ))
         });
         match outcome {
-            Ok(()) => record.answered(begin.elapsed()),
+            Ok(()) => record.answered(worker, begin),
             Err(error) => record.failed(&error),
         }
         drop(begun);

@@ -7,7 +7,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::anyhow;
@@ -29,6 +29,8 @@ pub(super) struct Record {
     under_way: UnderWay,
     errors: Mutex<Vec<String>>,
     servers: Mutex<BTreeMap<String, u64>>,
+    /// When each worker's last request that was answered had begun.
+    heard: Mutex<BTreeMap<usize, Instant>>,
 }
 
 impl Record {
@@ -49,9 +51,12 @@ impl Record {
         self.under_way.begin()
     }
 
-    pub(super) fn answered(&self, after: Duration) {
+    /// A worker's request that began then was answered just now.
+    pub(super) fn answered(&self, worker: usize, begin: Instant) {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        self.latency.record(after);
+        self.latency.record(begin.elapsed());
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.insert(worker, begin);
     }
 
     pub(super) fn failed(&self, error: &anyhow::Error) {
@@ -186,6 +191,16 @@ impl Load {
         wait_for(&format!("{count} more requests"), patience, || {
             Ok((self.record.requests.load(Ordering::Relaxed) >= goal).then_some(()))
         })
+    }
+
+    /// How many workers have had an answer to something they asked after `since`.
+    pub fn heard_since(&self, since: Instant) -> usize {
+        let heard = self
+            .record
+            .heard
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        heard.values().filter(|begin| **begin > since).count()
     }
 
     /// Waits until every request that has begun by now is over.

@@ -1,5 +1,6 @@
 //! Real clients, and what they saw.
 
+mod devices;
 mod histogram;
 mod http;
 mod load;
@@ -13,6 +14,7 @@ use std::time::Duration;
 /// for a machine with more to do than it has processors.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
+pub use devices::{DevicePlan, Devices, Outage};
 pub use histogram::Histogram;
 pub use http::{Connections, HttpPlan, download, get, http_load, unanswered};
 pub use load::{Load, LoadReport};

@@ -40,22 +40,28 @@ pub fn mqtt_load(namespace: &Namespace, plan: MqttPlan) -> Load {
     let label = namespace.label().to_owned();
     Load::start(namespace, move |record| async move {
         join_all(
-            (0..plan.clients).map(|number| client(&plan, format!("{label}-{number}"), &record)),
+            (0..plan.clients)
+                .map(|number| client(&plan, number, format!("{label}-{number}"), &record)),
         )
         .await;
     })
 }
 
-async fn client(plan: &MqttPlan, id: String, record: &Arc<Record>) {
+async fn client(plan: &MqttPlan, number: usize, id: String, record: &Arc<Record>) {
     while !record.stopped() {
-        if let Err(error) = session(plan, &id, record).await {
+        if let Err(error) = session(plan, number, &id, record).await {
             record.failed(&error);
             sleep(RETRY_PAUSE).await;
         }
     }
 }
 
-async fn session(plan: &MqttPlan, id: &str, record: &Arc<Record>) -> anyhow::Result<()> {
+async fn session(
+    plan: &MqttPlan,
+    number: usize,
+    id: &str,
+    record: &Arc<Record>,
+) -> anyhow::Result<()> {
     let mut options = MqttOptions::new(id, plan.target.ip().to_string(), plan.target.port());
     options.set_keep_alive(Duration::from_secs(30));
     let (client, mut events) = AsyncClient::new(options, 4);
@@ -73,7 +79,7 @@ async fn session(plan: &MqttPlan, id: &str, record: &Arc<Record>) -> anyhow::Res
     .await
     .with_context(|| format!("connecting to {}", plan.target))?;
     record.connected(None);
-    record.answered(begin.elapsed());
+    record.answered(number, begin);
 
     let mut sent = 0;
     while !record.stopped() && plan.messages.is_none_or(|limit| sent < limit) {
@@ -91,7 +97,7 @@ async fn session(plan: &MqttPlan, id: &str, record: &Arc<Record>) -> anyhow::Res
         })
         .await
         .with_context(|| format!("publishing through {}", plan.target))?;
-        record.answered(begin.elapsed());
+        record.answered(number, begin);
         sent += 1;
         if !plan.pause.is_zero() {
             sleep(plan.pause).await;

@@ -23,7 +23,18 @@ impl Mosquitto {
     /// # Errors
     /// When it is missing or does not come up.
     pub fn start(namespace: &Namespace, port: u16) -> anyhow::Result<Self> {
-        Self::start_with(namespace, port, true)
+        Self::start_with(namespace, port, "allow_anonymous true\n")
+    }
+
+    /// As [`start`](Self::start), and it tells MQTT 5 clients that have no name of their own which broker it
+    /// is: the name it gives them begins with `name` and a full stop. It publishes its own figures every second
+    /// or two.
+    ///
+    /// # Errors
+    /// When it is missing or does not come up.
+    pub fn start_named(namespace: &Namespace, port: u16, name: &str) -> anyhow::Result<Self> {
+        let settings = format!("allow_anonymous true\nauto_id_prefix {name}.\nsys_interval 1\n");
+        Self::start_with(namespace, port, &settings)
     }
 
     /// As [`start`](Self::start), but it wants a login that nobody has.
@@ -31,17 +42,17 @@ impl Mosquitto {
     /// # Errors
     /// When it is missing or does not come up.
     pub fn start_closed(namespace: &Namespace, port: u16) -> anyhow::Result<Self> {
-        Self::start_with(namespace, port, false)
+        Self::start_with(namespace, port, "allow_anonymous false\n")
     }
 
-    fn start_with(namespace: &Namespace, port: u16, anonymous: bool) -> anyhow::Result<Self> {
+    fn start_with(namespace: &Namespace, port: u16, settings: &str) -> anyhow::Result<Self> {
         let folder =
             TempDir::with_prefix("lb-mosquitto-").context("making a folder for mosquitto")?;
         let configuration = folder.path().join("mosquitto.conf");
         fs::write(
             &configuration,
             format!(
-                "user root\nlistener {port}\nallow_anonymous {anonymous}\npersistence false\nlog_dest stderr\n\
+                "user root\nlistener {port}\n{settings}persistence false\nlog_dest stderr\n\
                  log_type error\nlog_type warning\nset_tcp_nodelay true\n"
             ),
         )?;
@@ -68,6 +79,14 @@ impl Mosquitto {
     /// When it has ended.
     pub fn check(&mut self) -> anyhow::Result<()> {
         self.process.check()
+    }
+
+    /// Kills it as a crash would: its kernel ends its clients' connections.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.process.kill()
     }
 
     /// Stops it where it is, as SIGSTOP does: the kernel accepts connections for it, and nobody answers.

@@ -1,4 +1,7 @@
-//! Probes against real servers: Mosquitto and nginx, alive, frozen, busy and dead.
+//! Probes against real servers: Mosquitto, nginx and others, alive, frozen, busy and dead. TLS and RabbitMQ are
+//! probed where they are read, in `readers`.
+
+mod others;
 
 use std::{
     net::SocketAddr,

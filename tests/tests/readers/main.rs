@@ -1,15 +1,27 @@
-//! Readers of load and real peers: Mosquitto and nginx in a namespace of their own. Needs root;
-//! `cargo xtask setup` installs them.
+//! Readers of load, and probes beside them, and real peers: Mosquitto, RabbitMQ, a node exporter and nginx in a namespace of their own. Needs
+//! root; `cargo xtask setup` installs them.
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
-use std::{fs, time::Duration};
+mod exporter;
+mod rabbitmq;
+mod secure;
+
+use std::{fs, net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
-use lb_agent::load::{
-    reader,
-    reading::{Quantity, Readings, Report, Subject, Trouble},
-    spec::Source,
+use lb_agent::{
+    health::{
+        Outcome,
+        probe::Prober,
+        spec::{Check, Probe},
+    },
+    load::{
+        reader,
+        reading::{Quantity, Readings, Report, Subject, Trouble},
+        spec::Source,
+    },
+    peer::Target,
 };
 use lb_tests::{
     Namespace, Process,
@@ -32,6 +44,19 @@ fn subject() -> Subject {
         vip: "192.0.2.1:1883/tcp".parse().unwrap(),
         real: "127.0.0.1".parse().unwrap(),
     }
+}
+
+/// Probes once.
+async fn ask(probe: Probe, port: u16) -> Outcome {
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let mut check = Check::new(probe);
+    check.timeout = PATIENCE;
+    let target = Target {
+        address,
+        mark: None,
+    };
+    let vip = subject().vip;
+    Prober::new(&check, vip, address.ip()).run(&target).await
 }
 
 /// The next report that this is found in.

@@ -100,14 +100,13 @@ impl Stand {
         .unwrap();
     }
 
-    /// Waits until a real was probed and found alive.
+    /// Waits until a real was probed and found alive, and has got its part of the ring.
     pub fn wait_healthy(&self, vip: &str, address: &str) {
         wait_for(&format!("{address} to be found alive"), PATIENCE, || {
             let why = self.agent.ctl_json(&format!("why {address} {vip}"))?;
-            Ok(
-                (why[0]["probe"]["verdict"] == "healthy" && why[0]["real"]["state"] == "active")
-                    .then_some(()),
-            )
+            let real = &why[0]["real"];
+            let alive = why[0]["probe"]["verdict"] == "healthy" && real["state"] == "active";
+            Ok((alive && real["share"].as_f64() > Some(0.0)).then_some(()))
         })
         .unwrap();
     }

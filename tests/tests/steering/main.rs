@@ -6,7 +6,10 @@
 
 mod drain;
 mod empty;
+mod failover;
 mod fixture;
 mod frozen;
 mod loaded;
+mod moving;
+mod shedding;
 mod tunnel;

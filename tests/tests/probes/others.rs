@@ -1,0 +1,76 @@
+//! gRPC against the project's own reporter, datagrams against an echo, and a program that asks a broker.
+
+use lb_agent::health::spec::{Exec, Grpc, Octets, Udp};
+use lb_tests::{binary, server::UdpEcho};
+
+use super::*;
+
+const PORT: u16 = 7_946;
+
+#[test]
+fn a_reporter_is_asked_by_grpc() {
+    let namespace = Namespace::new("reporter").unwrap();
+    let listen = format!("http://127.0.0.1:{PORT}");
+    let mut reporter = namespace
+        .start(
+            "lb-agent report",
+            binary("lb-agent").unwrap(),
+            ["report", "--listen", &listen],
+        )
+        .unwrap();
+    reporter
+        .wait_line("lb-agent report", "ready", Duration::from_secs(60))
+        .unwrap();
+    let check = |service: &str| {
+        let probe = Probe::Grpc(Grpc {
+            service: service.to_owned(),
+            tls: None,
+        });
+        ask(&namespace, probe, "127.0.0.1", PORT, LONG)
+    };
+    assert_outcome(&check(""), Verdict::Healthy, "SERVING");
+    assert_outcome(&check("no.such"), Verdict::Unhealthy, "no.such");
+    reporter.stop().unwrap();
+    assert_outcome(&check(""), Verdict::Unhealthy, "connection refused");
+}
+
+#[test]
+fn datagrams_are_answered_or_not() {
+    let namespace = Namespace::new("echo").unwrap();
+    let _echo = UdpEcho::start(&namespace, ([127, 0, 0, 1], PORT).into()).unwrap();
+    let send = |expect: &str, silence_is_alive, port| {
+        let probe = Probe::Udp(Udp {
+            payload: Octets(b"ping".to_vec()),
+            expect: Octets(expect.as_bytes().to_vec()),
+            silence_is_alive,
+        });
+        ask(&namespace, probe, "127.0.0.1", port, LONG)
+    };
+    // It answers with its name, whom it saw, and what it was sent.
+    assert_outcome(&send("", false, PORT), Verdict::Healthy, "answered");
+    assert_outcome(&send(" ping", false, PORT), Verdict::Healthy, "answered");
+    let other = send("pong", false, PORT);
+    assert_outcome(&other, Verdict::Unhealthy, "does not hold");
+    for silence_is_alive in [false, true] {
+        let closed = send("", silence_is_alive, PORT + 1);
+        assert_outcome(&closed, Verdict::Unhealthy, "connection refused");
+    }
+}
+
+#[test]
+fn a_program_asks_a_broker() {
+    let namespace = Namespace::new("broker").unwrap();
+    let broker = Mosquitto::start(&namespace, MQTT).unwrap();
+    let publish = |timeout| {
+        let words = "/usr/bin/mosquitto_pub -h 127.0.0.1 -t probe -m hello -q 1";
+        let probe = Probe::Exec(Exec {
+            command: words.split(' ').map(str::to_owned).collect(),
+        });
+        ask(&namespace, probe, "127.0.0.1", MQTT, timeout)
+    };
+    assert_outcome(&publish(LONG), Verdict::Healthy, "exit status 0");
+    broker.freeze().unwrap();
+    assert_outcome(&publish(SHORT), Verdict::Unhealthy, "timed out");
+    drop(broker);
+    assert_outcome(&publish(LONG), Verdict::Unhealthy, "exit status 1");
+}

@@ -1,0 +1,141 @@
+//! RabbitMQ, whose MQTT clients are counted by its Prometheus plugin, and which wants a login.
+
+use std::fs;
+
+use lb_agent::{
+    health::{
+        Verdict,
+        spec::{Expect, Mqtt, Probe, Version},
+    },
+    load::{
+        reader,
+        reading::{Quantity, Readings},
+    },
+    peer::Secret,
+};
+use lb_tests::{Namespace, server::RabbitMq};
+use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions};
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+
+use crate::{ask, find, read, source, subject, value};
+
+const MQTT: u16 = 1883;
+const METRICS: u16 = 15_692;
+const CLIENTS: usize = 3;
+
+/// One broker for all of it: it takes seconds to start.
+#[test]
+fn rabbitmq_is_probed_and_read() {
+    let namespace = Namespace::new("rabbitmq").unwrap();
+    let _broker = RabbitMq::start(&namespace, MQTT, METRICS).unwrap();
+    namespace
+        .block_on(async {
+            a_login_that_is_required_is_alive().await;
+            its_clients_are_counted().await
+        })
+        .unwrap();
+}
+
+async fn a_login_that_is_required_is_alive() {
+    let folder = TempDir::with_prefix("lb-login-").unwrap();
+    let (user, password) = RabbitMq::LOGIN;
+    let file = folder.path().join("password");
+    fs::write(&file, password).unwrap();
+    let asked = |version, expect, login: bool| {
+        Probe::Mqtt(Mqtt {
+            version,
+            expect,
+            username: login.then(|| user.to_owned()),
+            password: login.then(|| Secret::File(file.clone())),
+            ..Mqtt::default()
+        })
+    };
+    let any = ask(asked(Version::V311, Expect::Any, false), MQTT).await;
+    assert_eq!(any.verdict, Verdict::Healthy, "{any:?}");
+    assert!(any.reason.contains("refused"), "{any:?}");
+    let accepted = ask(asked(Version::V311, Expect::Accepted, false), MQTT).await;
+    assert_eq!(accepted.verdict, Verdict::Unhealthy, "{accepted:?}");
+    let login = ask(asked(Version::V311, Expect::Accepted, true), MQTT).await;
+    assert_eq!(login.verdict, Verdict::Healthy, "{login:?}");
+    // Before 3.13 it cannot read a CONNECT of 5.0, and hangs up.
+    let new = ask(asked(Version::V5, Expect::Accepted, true), MQTT).await;
+    let old = new.reason == "closed the connection while waiting for CONNACK";
+    assert!(new.verdict == Verdict::Healthy || old, "{new:?}");
+}
+
+async fn its_clients_are_counted() -> anyhow::Result<()> {
+    let mut clients = Vec::new();
+    for number in 0..CLIENTS {
+        clients.push(client(number).await?);
+    }
+    // They stay as long as somebody turns them.
+    let turning = futures::future::join_all(clients.into_iter().map(
+        async |(_client, mut events)| {
+            while events.poll().await.is_ok() {}
+        },
+    ));
+    let reading = async {
+        let preset = source(json!({"kind": "rabbitmq", "interval": "1s", "timeout": "1s"}));
+        let expression = source(json!({
+            "kind": "prometheus",
+            "port": METRICS,
+            "interval": "1s",
+            "timeout": "1s",
+            "values": {
+                "connections": "rabbitmq_connections",
+                "file_descriptors": "rabbitmq_process_open_fds / rabbitmq_process_max_fds",
+                "messages": "rate(rabbitmq_connections_opened_total)",
+            },
+        }));
+        let counts =
+            |readings: &Readings| value(readings, Quantity::Connections) == Some(CLIENTS as f64);
+        let (sender, mut reports) = mpsc::channel(16);
+        let _reader = reader::start(&preset, subject(), sender);
+        let told = find(&mut reports, "a count of its clients", |report| {
+            read(report).filter(counts)
+        })
+        .await?;
+        for quantity in [Quantity::Memory, Quantity::FileDescriptors] {
+            let fraction = value(&told, quantity);
+            assert!(
+                fraction.is_some_and(|fraction| fraction > 0.0 && fraction < 1.0),
+                "{quantity:?}: {told:?}"
+            );
+        }
+        assert!(value(&told, Quantity::RunQueue).is_some(), "{told:?}");
+        assert_eq!(value(&told, Quantity::Utilisation), None, "{told:?}");
+
+        let (sender, mut reports) = mpsc::channel(16);
+        let _reader = reader::start(&expression, subject(), sender);
+        let told = find(&mut reports, "a rate", |report| {
+            read(report).filter(|readings| value(readings, Quantity::Messages).is_some())
+        })
+        .await?;
+        assert!(counts(&told), "{told:?}");
+        assert_eq!(
+            value(&told, Quantity::Messages),
+            Some(0.0),
+            "nobody came: {told:?}"
+        );
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        _ = turning => anyhow::bail!("a client lost its connection"),
+        outcome = reading => outcome,
+    }
+}
+
+/// A client that is connected.
+async fn client(number: usize) -> anyhow::Result<(AsyncClient, EventLoop)> {
+    let mut options = MqttOptions::new(format!("client{number}"), "127.0.0.1", MQTT);
+    let (user, password) = RabbitMq::LOGIN;
+    options.set_credentials(user, password);
+    let (client, mut events) = AsyncClient::new(options, 4);
+    loop {
+        if let Event::Incoming(Incoming::ConnAck(_)) = events.poll().await? {
+            return Ok((client, events));
+        }
+    }
+}

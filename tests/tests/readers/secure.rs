@@ -1,0 +1,253 @@
+//! Readers and probes over TLS with an authority of one's own, and with a login.
+
+use std::fs;
+
+use lb_agent::{
+    health::{
+        Verdict,
+        spec::{Expect, Http, Mqtt, Probe},
+    },
+    load::{reader, reading::Quantity},
+    peer::{Secret, Tls},
+};
+use lb_tests::{Namespace, Process};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+
+use crate::{ask, find, read, source, subject, value};
+
+const NAME: &str = "load.example";
+const USER: &str = "reader";
+const PASSWORD: &str = "sesame";
+const WRONG: &str = "hunter2";
+
+/// A folder with an authority's certificate, a server's that it issued, and passwords.
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        let mut parameters = CertificateParams::new(Vec::new()).unwrap();
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer =
+            CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new([NAME.to_owned()])
+            .unwrap()
+            .signed_by(&key, &issuer)
+            .unwrap();
+        let folder = Self(TempDir::with_prefix("lb-secure-").unwrap());
+        folder.write("ca.pem", &issuer.pem());
+        folder.write("server.pem", &certificate.pem());
+        folder.write("server.key", &key.serialize_pem());
+        folder.write("password", PASSWORD);
+        folder
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).display().to_string()
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    /// What a probe needs of it.
+    fn tls(&self) -> Tls {
+        Tls {
+            ca: Some(self.path("ca.pem").into()),
+            server_name: Some(NAME.to_owned()),
+            ..Tls::default()
+        }
+    }
+
+    /// What a source needs of it.
+    fn secured(&self, mut settings: Value) -> Value {
+        settings["username"] = USER.into();
+        settings["password"] = format!("file:{}", self.path("password")).into();
+        settings["interval"] = "1s".into();
+        settings["timeout"] = "1s".into();
+        settings["tls"] = json!({"ca": self.path("ca.pem"), "server_name": NAME});
+        settings
+    }
+}
+
+/// A server is alive for those only who trust its authority.
+async fn probe(folder: &Folder, port: u16, probe: impl Fn(Tls) -> Probe) {
+    let known = ask(probe(folder.tls()), port).await;
+    assert_eq!(known.verdict, Verdict::Healthy, "{known:?}");
+    let unknown = ask(probe(Folder::new().tls()), port).await;
+    assert_eq!(unknown.verdict, Verdict::Unhealthy, "{unknown:?}");
+    assert!(unknown.reason.contains("certificate"), "{unknown:?}");
+}
+
+/// Waits until a source says that it cannot be read because of this. It never tells a password.
+async fn wait_refused(settings: &Value, because: &str) -> anyhow::Result<()> {
+    let (sender, mut reports) = mpsc::channel(16);
+    let _reader = reader::start(&source(settings.clone()), subject(), sender);
+    find(&mut reports, because, |report| {
+        let reason = report.outcome.as_ref().err()?.to_string();
+        assert!(
+            !reason.contains(PASSWORD) && !reason.contains(WRONG),
+            "{reason}"
+        );
+        reason.contains(because).then_some(())
+    })
+    .await
+}
+
+/// Reads a quantity; then nobody does who trusts another authority, or has another password.
+async fn read_by_those_who_may(
+    folder: &Folder,
+    settings: Value,
+    quantity: Quantity,
+    refused: &str,
+) -> anyhow::Result<f64> {
+    let (sender, mut reports) = mpsc::channel(16);
+    let handle = reader::start(&source(settings.clone()), subject(), sender);
+    let told = find(&mut reports, "a reading", |report| {
+        value(&read(report)?, quantity)
+    })
+    .await?;
+    drop(handle);
+
+    let other = Folder::new();
+    let mut stranger = settings.clone();
+    stranger["tls"]["ca"] = other.path("ca.pem").into();
+    wait_refused(&stranger, "certificate").await?;
+    let mut renamed = settings.clone();
+    renamed["tls"]["server_name"] = "other.example".into();
+    wait_refused(&renamed, "certificate").await?;
+
+    folder.write("password", WRONG);
+    wait_refused(&settings, refused).await?;
+    Ok(told)
+}
+
+#[test]
+fn nginx_is_probed_and_read_over_https_with_a_login() {
+    let namespace = Namespace::new("secure-web").unwrap();
+    let folder = Folder::new();
+    folder.write("users", &format!("{USER}:{{PLAIN}}{PASSWORD}\n"));
+    folder.write(
+        "nginx.conf",
+        &format!(
+            "user root;
+worker_processes 1;
+pid nginx.pid;
+events {{ worker_connections 64; }}
+http {{
+    access_log off;
+    client_body_temp_path body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+    server {{
+        listen 443 ssl;
+        ssl_certificate {};
+        ssl_certificate_key {};
+        location = /load {{
+            auth_basic load;
+            auth_basic_user_file {};
+            root {};
+        }}
+    }}
+}}
+",
+            folder.path("server.pem"),
+            folder.path("server.key"),
+            folder.path("users"),
+            folder.path("")
+        ),
+    );
+    folder.write("load", "{\"cpu\": 0.25}");
+    let _nginx: Process = namespace
+        .start(
+            "nginx",
+            "nginx",
+            [
+                "-p",
+                &folder.path(""),
+                "-c",
+                &folder.path("nginx.conf"),
+                "-e",
+                "stderr",
+                "-g",
+                "daemon off;",
+            ],
+        )
+        .unwrap();
+    let settings = folder.secured(json!({
+        "kind": "http-json",
+        "port": 443,
+        "path": "/load",
+        "values": {"utilisation": "/cpu"},
+    }));
+    let https = |tls| {
+        Probe::Http(Http {
+            path: "/load".to_owned(),
+            // It has no login.
+            statuses: "401".parse().unwrap(),
+            tls: Some(tls),
+            ..Http::default()
+        })
+    };
+    let told = namespace
+        .block_on(async {
+            // It is up when it answers: nobody waits for that before.
+            let told = read_by_those_who_may(&folder, settings, Quantity::Utilisation, "401");
+            let told = told.await?;
+            probe(&folder, 443, https).await;
+            Ok(told)
+        })
+        .unwrap();
+    assert_eq!(told, 0.25);
+}
+
+#[test]
+fn mosquitto_is_probed_and_read_over_tls_with_a_login() {
+    let namespace = Namespace::new("secure-broker").unwrap();
+    let folder = Folder::new();
+    let users = folder.path("users");
+    namespace
+        .run(["mosquitto_passwd", "-b", "-c", &users, USER, PASSWORD])
+        .unwrap();
+    folder.write(
+        "mosquitto.conf",
+        &format!(
+            "user root\nlistener 8883\nallow_anonymous false\npassword_file {users}\npersistence false\n\
+             sys_interval 1\nlog_dest stderr\ncertfile {}\nkeyfile {}\n",
+            folder.path("server.pem"),
+            folder.path("server.key"),
+        ),
+    );
+    let _broker: Process = namespace
+        .start(
+            "mosquitto",
+            "mosquitto",
+            ["-c", &folder.path("mosquitto.conf")],
+        )
+        .unwrap();
+    let settings = folder.secured(json!({"kind": "mosquitto"}));
+    let mqtt = |tls| {
+        Probe::Mqtt(Mqtt {
+            tls: Some(tls),
+            username: Some(USER.to_owned()),
+            password: Some(Secret::File(folder.path("login").into())),
+            expect: Expect::Accepted,
+            ..Mqtt::default()
+        })
+    };
+    folder.write("login", PASSWORD);
+    let told = namespace
+        .block_on(async {
+            let told = read_by_those_who_may(&folder, settings, Quantity::Connections, "refuse");
+            let told = told.await?;
+            probe(&folder, 8883, mqtt).await;
+            Ok(told)
+        })
+        .unwrap();
+    assert!(told >= 1.0, "{told}");
+}
