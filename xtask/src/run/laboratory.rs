@@ -1,83 +1,83 @@
 //! What `cargo xtask run` builds: reals behind four VIPs, clients, and the agent between them.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, time::Instant};
 
 use anyhow::Context as _;
-use lb_tests::{
-    Agent, AgentOptions, Host, Real, Site,
-    client::{Connections, HttpPlan, Load, MqttPlan, http_load, mqtt_load},
-    server::{Mosquitto, Nginx},
-};
+use lb_tests::{Agent, AgentOptions, Cgroup, Host, Limits, Site};
 
-use super::{interrupt::Interrupt, report::Client};
+use super::{
+    broker::{Broker, REPORT_PORT},
+    clients::{Client, Clients},
+    episode::Outage,
+    interrupt::Interrupt,
+    script::Deed,
+    web::Web,
+};
 
 /// HTTP, both families.
 const HTTP: [&str; 2] = ["192.0.2.10:80/tcp", "[2001:db8::10]:80/tcp"];
 /// MQTT, both families; their flows are tracked, so that live flows are exact.
 const MQTT: [&str; 2] = ["192.0.2.20:1883/tcp", "[2001:db8::20]:1883/tcp"];
 
-/// Weights of the reals for HTTP; for MQTT all have the same.
+/// Weights of the web servers.
 const HTTP_WEIGHTS: [u16; 3] = [100, 200, 300];
-const MQTT_WEIGHTS: [u16; 3] = [100, 100, 100];
 
-/// A server, whichever it is; kept for its life and to see whether it still runs.
-enum Server {
-    Nginx(Nginx),
-    Mosquitto(Mosquitto),
-}
+/// Parts of a core that the brokers' hosts have. The operator gives all the same weight: that they differ is for
+/// the balancer to find out.
+const CORES: [f64; 4] = [0.05, 0.07, 0.1, 0.15];
 
-/// A real: its host, what makes it one, and its server. Fields go in this order.
-struct Behind {
-    server: Server,
-    real: Real,
-    host: Host,
-}
-
-/// A group of clients.
-struct Group {
-    name: &'static str,
-    vip: &'static str,
-    load: Load,
-}
+/// Quick, so that a minute shows much. A broker that dies is out after 3.4 s at most.
+const CHECK: &str = "mqtt interval=1s fast_interval=400ms timeout=800ms";
+const STEERING: &str = "capacity period=1s slow_start=6s healthy_for=2s life_over=30s flap_within=20s \
+    overload_back_periods=2";
+/// The brokers tell how many clients they have; how busy their hosts are the reporters tell.
+const CLIENTS: &str = "mosquitto interval=1s";
 
 /// Everything there is. Dropping it removes everything, however far it came; fields go in this order.
 pub struct Laboratory {
-    groups: Vec<Group>,
-    behind: Vec<Behind>,
+    clients: Clients,
+    webs: Vec<Web>,
+    brokers: Vec<Broker>,
     agent: Option<Agent>,
-    clients: Vec<Host>,
+    hosts: Vec<Host>,
     site: Site,
+    limits: bool,
 }
 
 impl Laboratory {
     /// The network, with nothing in it yet.
     pub fn new() -> anyhow::Result<Self> {
         Ok(Self {
-            groups: Vec::new(),
-            behind: Vec::new(),
+            clients: Clients::default(),
+            webs: Vec::new(),
+            brokers: Vec::new(),
             agent: None,
-            clients: Vec::new(),
+            hosts: Vec::new(),
             site: Site::new()?,
+            limits: false,
         })
     }
 
     /// Builds reals and balancer and configures it; says what it does.
     pub fn set_up(&mut self, interrupt: &Interrupt) -> anyhow::Result<()> {
         println!(
-            "laboratory: a switch, one balancer, two clients, three reals for HTTP and three for MQTT"
+            "laboratory: a switch, one balancer, two clients, three web servers and four MQTT brokers"
         );
-        for _ in 0..2 {
-            self.clients.push(self.site.client()?);
+        self.limits = limits();
+        for _ in MQTT {
+            self.hosts.push(self.site.client()?);
         }
         for _ in HTTP_WEIGHTS {
             interrupt.check()?;
-            self.add_real(&HTTP, |host| Ok(Server::Nginx(Nginx::start(host, 80)?)))?;
+            self.webs.push(Web::start(&self.site, &HTTP)?);
         }
-        for _ in MQTT_WEIGHTS {
+        for (number, cores) in CORES.into_iter().enumerate() {
             interrupt.check()?;
-            self.add_real(&MQTT, |host| {
-                Ok(Server::Mosquitto(Mosquitto::start(host, 1883)?))
-            })?;
+            let cores = self.limits.then_some(cores);
+            let broker = Broker::start(&self.site, &MQTT, number, cores)?;
+            let limit = cores.map_or(String::new(), |cores| format!(", {cores} of a core"));
+            println!("    broker {}: {}{limit}", number + 1, broker.host().v4);
+            self.brokers.push(broker);
         }
         let agent = Agent::start(&self.site.balancer, AgentOptions::default())?;
         println!(
@@ -86,97 +86,82 @@ impl Laboratory {
         );
         println!("\n    export LB_ENDPOINT={}", agent.endpoint());
         let agent = self.agent.insert(agent);
-        let (http, mqtt) = self.behind.split_at(HTTP_WEIGHTS.len());
-        configure(
-            agent,
-            &HTTP,
-            http,
-            &HTTP_WEIGHTS,
-            " --check http",
-            interrupt,
-        )?;
-        let options = " --track all --check mqtt --on-down reset";
-        configure(agent, &MQTT, mqtt, &MQTT_WEIGHTS, options, interrupt)
+        let webs: Vec<&Host> = self.webs.iter().map(Web::host).collect();
+        let brokers: Vec<&Host> = self.brokers.iter().map(Broker::host).collect();
+        for vip in HTTP {
+            interrupt.check()?;
+            configure(agent, vip, &["--check", "http"], &webs, &HTTP_WEIGHTS)?;
+        }
+        let busy = format!("grpc port={REPORT_PORT} interval=1s timeout=800ms");
+        let mut options = vec!["--track", "all", "--check", CHECK, "--on-down", "reset"];
+        options.extend(["--steering", STEERING, "--load", CLIENTS]);
+        if self.limits {
+            options.extend(["--load", &busy]);
+        }
+        for vip in MQTT {
+            interrupt.check()?;
+            configure(agent, vip, &options, &brokers, &[100; CORES.len()])?;
+        }
+        Ok(())
     }
 
-    fn add_real(
-        &mut self,
-        vips: &[&str],
-        serve: impl FnOnce(&Host) -> anyhow::Result<Server>,
-    ) -> anyhow::Result<()> {
-        let host = self.site.real()?;
-        let server = serve(&host)?;
-        let real = Real::start(&host, "eth0", vips)?;
-        self.behind.push(Behind { server, real, host });
-        Ok(())
+    /// Whether brokers have limits and can be loaded.
+    pub fn limits(&self) -> bool {
+        self.limits
+    }
+
+    /// How many brokers there are.
+    pub fn brokers(&self) -> usize {
+        self.brokers.len()
+    }
+
+    /// The number, from 0, of the broker with this address.
+    pub fn broker(&self, address: &str) -> Option<usize> {
+        let address = address.parse().ok()?;
+        self.brokers
+            .iter()
+            .position(|broker| broker.host().address_like(address) == address)
+    }
+
+    /// Does this to a broker.
+    pub fn suffer(&mut self, broker: usize, deed: Deed) -> anyhow::Result<()> {
+        self.brokers
+            .get_mut(broker)
+            .context("there is no such broker")?
+            .suffer(deed)
+            .with_context(|| {
+                format!(
+                    "doing to broker {} what the script says: {deed:?}",
+                    broker + 1
+                )
+            })
     }
 
     /// Lets the clients begin.
     pub fn start_clients(&mut self) -> anyhow::Result<()> {
-        let [first, second] = &self.clients[..] else {
-            anyhow::bail!("the laboratory is not set up");
-        };
-        for (client, http, mqtt) in [(first, HTTP[0], MQTT[0]), (second, HTTP[1], MQTT[1])] {
-            for (name, connections, workers) in [
-                ("HTTP on kept connections", Connections::Kept, 12),
-                ("HTTP on new connections", Connections::New, 4),
-            ] {
-                let plan = HttpPlan {
-                    target: target(http)?,
-                    workers,
-                    connections,
-                    pause: Duration::from_millis(10),
-                    requests: None,
-                };
-                self.groups.push(Group {
-                    name,
-                    vip: http,
-                    load: http_load(client, plan),
-                });
-            }
-            let plan = MqttPlan {
-                target: target(mqtt)?,
-                clients: 30,
-                messages: Some(200),
-                payload: 64,
-                pause: Duration::from_millis(50),
-            };
-            self.groups.push(Group {
-                name: "MQTT publishing, QoS 1",
-                vip: mqtt,
-                load: mqtt_load(client, plan),
-            });
+        for ((host, http), mqtt) in self.hosts.iter().zip(HTTP).zip(MQTT) {
+            self.clients.start_http(host, http, target(http)?);
+            self.clients.start_mqtt(host, mqtt, target(mqtt)?);
         }
         Ok(())
     }
 
     /// Lets the clients end what they have begun, and gives what they saw.
     pub fn stop_clients(&mut self) -> anyhow::Result<Vec<Client>> {
-        self.groups
-            .iter()
-            .for_each(|group| group.load.ask_to_stop());
-        self.groups
-            .drain(..)
-            .map(|group| {
-                Ok(Client {
-                    name: group.name.to_owned(),
-                    vip: group.vip.to_owned(),
-                    record: group.load.stop()?,
-                })
-            })
-            .collect()
+        for broker in &self.brokers {
+            broker.thaw();
+        }
+        self.clients.stop()
     }
 
     /// What the clients have seen so far.
     pub fn clients(&self) -> Vec<Client> {
-        self.groups
-            .iter()
-            .map(|group| Client {
-                name: group.name.to_owned(),
-                vip: group.vip.to_owned(),
-                record: group.load.report(),
-            })
-            .collect()
+        self.clients.reports()
+    }
+
+    /// See [`Clients::take_outages`].
+    pub fn take_outages(&mut self, begin: Instant) -> Vec<Outage> {
+        self.clients.take_outages(begin)
     }
 
     /// Where the agent's API is.
@@ -195,7 +180,8 @@ impl Laboratory {
         if let Some(agent) = &mut self.agent {
             agent.check()?;
         }
-        self.behind.iter_mut().try_for_each(Behind::check)
+        self.webs.iter_mut().try_for_each(Web::check)?;
+        self.brokers.iter_mut().try_for_each(Broker::check)
     }
 
     fn agent(&self) -> anyhow::Result<&Agent> {
@@ -206,62 +192,71 @@ impl Laboratory {
 impl Drop for Laboratory {
     fn drop(&mut self) {
         // All at the same time; then each value waits for the rest of its own.
-        self.groups
-            .iter()
-            .for_each(|group| group.load.ask_to_stop());
+        self.clients.ask_to_stop();
         if let Some(agent) = &mut self.agent {
             agent.ask_to_end();
         }
-        self.behind.iter_mut().for_each(Behind::ask_to_end);
+        self.webs.iter_mut().for_each(Web::ask_to_end);
+        self.brokers.iter_mut().for_each(Broker::ask_to_end);
     }
 }
 
-impl Behind {
-    fn check(&mut self) -> anyhow::Result<()> {
-        self.real.check()?;
-        match &mut self.server {
-            Server::Nginx(nginx) => nginx.check(),
-            Server::Mosquitto(mosquitto) => mosquitto.check(),
-        }
-    }
-
-    fn ask_to_end(&mut self) {
-        self.real.ask_to_end();
-        match &mut self.server {
-            Server::Nginx(nginx) => nginx.ask_to_end(),
-            Server::Mosquitto(mosquitto) => mosquitto.ask_to_end(),
+/// Whether hosts can be given a part of a core; says why not.
+fn limits() -> bool {
+    let wanted = Limits {
+        cores: Some(CORES[0]),
+        memory: None,
+    };
+    match Cgroup::new(wanted) {
+        Ok(_) => true,
+        Err(error) => {
+            println!(
+                "    no control group can be made here ({error:#}): the brokers have no limits of CPU, \
+                 their load is not read, and none of them is loaded"
+            );
+            false
         }
     }
 }
 
-/// Adds the VIPs and their reals, and shows the commands.
+/// Adds a VIP and its reals, and shows the commands.
 fn configure(
     agent: &Agent,
-    vips: &[&str],
-    behind: &[Behind],
+    vip: &str,
+    options: &[&str],
+    hosts: &[&Host],
     weights: &[u16],
-    options: &str,
-    interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
-    for vip in vips {
-        interrupt.check()?;
-        lbctl(agent, &format!("add-vip {vip} --forward ipip{options}"))?;
-        let target = target(vip)?;
-        for (real, weight) in behind.iter().zip(weights) {
-            let address = real.host.address_like(target.ip());
-            lbctl(
-                agent,
-                &format!("add-real {vip} {address} --weight {weight}"),
-            )?;
-        }
+    let words = [&["add-vip", vip, "--forward", "ipip"], options].concat();
+    lbctl(agent, &words)?;
+    let target = target(vip)?;
+    for (host, weight) in hosts.iter().zip(weights) {
+        let address = host.address_like(target.ip()).to_string();
+        let weight = weight.to_string();
+        lbctl(agent, &["add-real", vip, &address, "--weight", &weight])?;
     }
     Ok(())
 }
 
-fn lbctl(agent: &Agent, line: &str) -> anyhow::Result<()> {
-    println!("    lbctl {line}");
-    agent.ctl(line)?;
+fn lbctl(agent: &Agent, words: &[&str]) -> anyhow::Result<()> {
+    println!("    lbctl {}", shown(words));
+    agent.lbctl(words)?;
     Ok(())
+}
+
+/// Words as a shell takes them.
+fn shown(words: &[&str]) -> String {
+    let quoted: Vec<String> = words
+        .iter()
+        .map(|word| {
+            if word.contains(' ') {
+                format!("'{word}'")
+            } else {
+                (*word).to_owned()
+            }
+        })
+        .collect();
+    quoted.join(" ")
 }
 
 /// The address and port of a VIP's name.
@@ -270,4 +265,17 @@ fn target(vip: &str) -> anyhow::Result<SocketAddr> {
     address
         .parse()
         .with_context(|| format!("{vip} is no name of a VIP"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_can_be_typed() {
+        assert_eq!(
+            shown(&["add-vip", "10.0.0.1:1/tcp", "--check", "mqtt interval=1s"]),
+            "add-vip 10.0.0.1:1/tcp --check 'mqtt interval=1s'"
+        );
+    }
 }

@@ -1,13 +1,22 @@
 //! `cargo xtask run`: the balancer at work.
 
+mod broker;
+mod clients;
 mod demo;
 mod duration;
+mod episode;
 mod host;
 mod interrupt;
 mod laboratory;
+mod reals;
 mod report;
 mod screen;
+mod script;
 mod stats;
+mod story;
+mod table;
+mod web;
+mod why;
 
 use std::{path::PathBuf, time::Duration};
 

@@ -21,17 +21,47 @@ pub(super) struct Packages {
 /// What the laboratory is made of.
 pub(super) const LABORATORY: Packages = Packages {
     name: "packages for the laboratory",
-    why: "ip and ethtool make its networks, nginx and Mosquitto are its servers, tcpdump and ping look into it",
+    why: "ip and ethtool make its networks, tcpdump and ping look into it; nginx, Mosquitto, RabbitMQ, a node exporter \
+          and a Docker engine are what is balanced, probed and read",
     wanted: &[
         "iproute2",
         "ethtool",
         "nginx-light",
         "mosquitto",
         "mosquitto-clients",
+        "rabbitmq-server",
+        "prometheus-node-exporter",
+        "docker.io",
+        "docker-cli",
         "tcpdump",
         "iputils-ping",
     ],
 };
+
+/// Services that come with packages, disabled after their installation.
+const SERVICES: [(&str, &[&str]); 5] = [
+    ("nginx-light", &["nginx.service"]),
+    ("mosquitto", &["mosquitto.service"]),
+    (
+        "rabbitmq-server",
+        &["rabbitmq-server.service", "epmd.service", "epmd.socket"],
+    ),
+    (
+        "prometheus-node-exporter",
+        &["prometheus-node-exporter.service"],
+    ),
+    (
+        "docker.io",
+        &["docker.service", "docker.socket", "containerd.service"],
+    ),
+];
+
+/// Programs that make a package unnecessary, wherever they are from: Debian's Docker engine and that of its
+/// makers exclude each other, and a machine that has one keeps it.
+const STAND_INS: [(&str, &str); 2] = [("docker.io", "dockerd"), ("docker-cli", "docker")];
+
+/// Packages that not every release has: elsewhere they are a part of another one.
+const NOT_EVERYWHERE: [&str; 1] = ["docker-cli"];
 
 /// What building takes besides Rust.
 pub(super) const BUILDING: Packages = Packages {
@@ -59,7 +89,8 @@ impl Packages {
         self.wanted
             .iter()
             .copied()
-            .filter(|package| !installed(package))
+            .filter(|package| !installed(package) && !stood_in_for(package))
+            .filter(|package| !NOT_EVERYWHERE.contains(package) || available(package))
             .collect()
     }
 }
@@ -89,6 +120,8 @@ impl Prerequisite for Packages {
     }
 
     fn provide(&self) -> anyhow::Result<()> {
+        // Only then is it known what there is.
+        refresh_lists(&self.missing())?;
         install(&self.missing())
     }
 }
@@ -100,6 +133,13 @@ fn installed(package: &str) -> bool {
         &["--show", "--showformat=${db:Status-Status}", package],
     )
     .is_some_and(|status| status == "installed")
+}
+
+/// Whether the machine has all that is wanted of a package from elsewhere.
+fn stood_in_for(package: &str) -> bool {
+    STAND_INS
+        .iter()
+        .any(|(name, program)| *name == package && command::ask(program, &["--version"]).is_some())
 }
 
 /// Whether apt knows a version of this package that can be installed.
@@ -155,13 +195,11 @@ pub(super) fn install(packages: &[&str]) -> anyhow::Result<()> {
     )?;
     drop(asleep);
     if Path::new("/run/systemd/system").exists() {
-        for (package, service) in [
-            ("nginx-light", "nginx.service"),
-            ("mosquitto", "mosquitto.service"),
-        ] {
-            if packages.contains(&package) {
-                command::run(Command::new("systemctl").args(["disable", service]))?;
-            }
+        for (_, services) in SERVICES
+            .iter()
+            .filter(|(package, _)| packages.contains(package))
+        {
+            command::run(Command::new("systemctl").arg("disable").args(*services))?;
         }
     }
     Ok(())

@@ -6,6 +6,8 @@ use anyhow::Context as _;
 use lb_tests::{Agent, AgentOptions, Namespace, cable};
 use serde::Serialize;
 
+use crate::process::processor_time;
+
 /// Processor time while idle.
 #[derive(Debug, Serialize)]
 pub struct IdleFigure {
@@ -64,20 +66,4 @@ pub fn measure() -> anyhow::Result<IdleFigure> {
         seconds,
         percent,
     })
-}
-
-/// Seconds of processor time a process has used, in nanosecond steps: all its threads.
-fn processor_time(pid: u32) -> anyhow::Result<f64> {
-    let folder = format!("/proc/{pid}/task");
-    let mut nanoseconds = 0.0;
-    for thread in fs::read_dir(&folder).with_context(|| format!("listing {folder}"))? {
-        let file = thread?.path().join("schedstat");
-        let text =
-            fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-        let first = text.split_whitespace().next().unwrap_or_default();
-        nanoseconds += first
-            .parse::<f64>()
-            .with_context(|| format!("{} begins with {first:?}", file.display()))?;
-    }
-    Ok(nanoseconds / 1e9)
 }

@@ -1,15 +1,20 @@
 //! Measures the balancer: `cargo xtask bench`. What the figures mean is in `docs/performance.md`.
 
 mod balancer;
+mod failover;
+mod field;
 mod idle;
 mod machine;
 mod memory;
+mod moving;
 mod packets;
 mod probes;
+mod process;
 mod readers;
 mod report;
 mod ring;
 mod statistics;
+mod supervised;
 mod throughput;
 mod weights;
 
@@ -65,6 +70,12 @@ enum Subject {
     Probes,
     /// Processor time and memory of readers of load.
     Readers,
+    /// Processor time and memory of an agent with 1,000 reals, each with a probe and a reader every 5 s.
+    Supervised,
+    /// Time until the clients of a dead broker are served again.
+    Failover,
+    /// Long connections that break while weights move.
+    Moving,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -105,6 +116,16 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted(Subject::Readers) {
         report.readers = readers::measure().context("measuring readers of load")?;
+    }
+    if wanted(Subject::Supervised) {
+        report.supervised =
+            Some(supervised::measure().context("measuring an agent with 1,000 reals")?);
+    }
+    if wanted(Subject::Failover) {
+        report.failover = failover::measure().context("measuring what a broker's death costs")?;
+    }
+    if wanted(Subject::Moving) {
+        report.moving = Some(moving::measure().context("holding connections")?);
     }
     if let Some(file) = &arguments.json {
         report.write(file)?;

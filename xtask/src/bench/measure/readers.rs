@@ -3,7 +3,6 @@
 //! One thread does all the reading, and its processor time counts; the peer has a thread of its own.
 
 use std::{
-    fs,
     net::{IpAddr, Ipv4Addr},
     time::{Duration, Instant},
 };
@@ -24,6 +23,8 @@ use tokio::{
     sync::mpsc,
     time::timeout,
 };
+
+use crate::process::resident;
 
 /// Cost of readers of one kind.
 #[derive(Debug, Serialize)]
@@ -120,7 +121,7 @@ async fn serve(response: String) -> anyhow::Result<()> {
 
 async fn read(kind: &'static str, answer: usize, source: &Source) -> anyhow::Result<ReaderFigure> {
     let (sender, mut reports) = mpsc::channel(usize::from(READERS));
-    let memory = resident()?;
+    let memory = resident(std::process::id())?;
     let readers: Vec<Handle> = (0..READERS)
         .map(|number| {
             let [high, low] = number.to_be_bytes();
@@ -137,7 +138,7 @@ async fn read(kind: &'static str, answer: usize, source: &Source) -> anyhow::Res
     let answers = count(&mut reports, WATCH).await?;
     let seconds = start.elapsed().as_secs_f64();
     let percent = (thread_time()? - before).as_secs_f64() / seconds * 100.0;
-    let kib = resident()?.saturating_sub(memory);
+    let kib = resident(std::process::id())?.saturating_sub(memory);
     drop(readers);
     Ok(ReaderFigure {
         kind,
@@ -170,15 +171,4 @@ async fn count(reports: &mut mpsc::Receiver<Report>, time: Duration) -> anyhow::
 fn thread_time() -> anyhow::Result<Duration> {
     let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).context("reading the clock")?;
     Ok(time.into())
-}
-
-/// Resident set of this process, KiB.
-fn resident() -> anyhow::Result<u64> {
-    let file = "/proc/self/status";
-    fs::read_to_string(file)
-        .with_context(|| format!("reading {file}"))?
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
-        .with_context(|| format!("{file} tells no VmRSS"))
 }

@@ -6,8 +6,10 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use crate::{
-    idle::IdleFigure, machine, memory::MemoryFigure, packets::PacketFigure, probes::ProbeFigure,
-    readers::ReaderFigure, ring::RingFigure, throughput::ThroughputFigure, weights::WeightFigure,
+    failover::FailoverFigure, idle::IdleFigure, machine, memory::MemoryFigure,
+    moving::MovingFigure, packets::PacketFigure, probes::ProbeFigure, readers::ReaderFigure,
+    ring::RingFigure, supervised::SupervisedFigure, throughput::ThroughputFigure,
+    weights::WeightFigure,
 };
 
 /// All results of one call.
@@ -45,6 +47,15 @@ pub struct Report {
     /// Cost of readers of load.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub readers: Vec<ReaderFigure>,
+    /// Cost of looking after reals.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub supervised: Option<SupervisedFigure>,
+    /// What became of the clients of dead brokers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub failover: Vec<FailoverFigure>,
+    /// What became of long connections while weights moved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moving: Option<MovingFigure>,
 }
 
 impl Report {
@@ -67,6 +78,9 @@ impl Report {
             idle: None,
             probes: None,
             readers: Vec::new(),
+            supervised: None,
+            failover: Vec::new(),
+            moving: None,
         };
         println!(
             "Linux {}, {}, processor {cpu}",

@@ -27,6 +27,8 @@ pub struct Figures {
     pub moved: f64,
     /// The greatest part that moved in one period.
     pub most_moved: f64,
+    /// Connections that were reset, as a part of all.
+    pub shed: f64,
 }
 
 impl Figures {
@@ -37,8 +39,13 @@ impl Figures {
         let settle = (0..all - STAYS).find(|start| (*start..start + STAYS).all(fine));
         let first = (0..all).find(|period| fine(*period)).unwrap_or(all);
         let peak = |values: &[f64]| values.iter().copied().fold(0.0, f64::max);
-        // The swing that follows: three times as long as it took, but no less than 30 periods.
-        let end = (first * 3 + 30).min(all);
+        // The swing that follows: three times as long as it took, but no less than 30 periods; all that comes
+        // where a server is silent for a while.
+        let end = if case.event == Event::Stale {
+            all
+        } else {
+            (first * 3 + 30).min(all)
+        };
         let overshoot = if case.event == Event::Join {
             peak(&trace.subject)
         } else if first < all {
@@ -54,6 +61,7 @@ impl Figures {
             steady: mean(&trace.uneven[all - STEADY..]),
             moved: mean(&trace.moved[all - STEADY..]),
             most_moved: peak(&trace.moved[1.min(all)..]),
+            shed: trace.shed,
         }
     }
 
@@ -69,6 +77,7 @@ impl Figures {
             steady: mean(|f| f.steady),
             moved: mean(|f| f.moved),
             most_moved: mean(|f| f.most_moved),
+            shed: mean(|f| f.shed),
         }
     }
 }

@@ -9,6 +9,7 @@ mod queue;
 mod random;
 mod report;
 mod scenario;
+mod server;
 mod world;
 
 use std::{fs, path::PathBuf};
@@ -64,6 +65,7 @@ fn main() -> anyhow::Result<()> {
     say(report::compared(&spec, arguments.seeds));
     say(report::responses(&spec, arguments.seeds));
     say(report::rings(&spec, arguments.seeds));
+    say(report::shedding(&spec, arguments.seeds));
     say(report::probes());
     say(report::grid(&spec, arguments.seeds, arguments.all));
     if arguments.write {

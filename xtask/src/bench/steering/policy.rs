@@ -29,6 +29,15 @@ impl Policy {
     }
 }
 
+/// What a server gets.
+#[derive(Clone, Copy, Debug)]
+pub struct Decided {
+    /// Its weight.
+    pub weight: f64,
+    /// Flows of it to reset.
+    pub shed: f64,
+}
+
 /// One at work.
 pub struct Decider {
     policy: Policy,
@@ -45,25 +54,36 @@ impl Decider {
     }
 
     /// Weights from what is observed and, for the oracle, from what is true.
-    pub fn decide(&mut self, now: Duration, observed: &[Observed], capacities: &[f64]) -> Vec<f64> {
+    pub fn decide(
+        &mut self,
+        now: Duration,
+        observed: &[Observed],
+        capacities: &[f64],
+    ) -> Vec<Decided> {
+        let only = |weight: f64| Decided { weight, shed: 0.0 };
         match self.policy {
             Policy::Capacity => self
                 .controller
                 .step(now, observed)
                 .iter()
-                .map(|decision| f64::from(decision.weight))
+                .map(|decision| Decided {
+                    weight: f64::from(decision.weight),
+                    shed: f64::from(decision.shed.unwrap_or_default()),
+                })
                 .collect(),
             other => observed
                 .iter()
                 .zip(capacities)
-                .map(|(observed, capacity)| match other {
-                    _ if !observed.up => 0.0,
-                    Policy::Naive => {
-                        let used = observed.load.utilisation.map_or(0.5, |sample| sample.value);
-                        (1.0 - used).max(0.01)
-                    }
-                    Policy::Oracle => *capacity,
-                    _ => 1.0,
+                .map(|(observed, capacity)| {
+                    only(match other {
+                        _ if !observed.up => 0.0,
+                        Policy::Naive => {
+                            let used = observed.load.utilisation.map_or(0.5, |sample| sample.value);
+                            (1.0 - used).max(0.01)
+                        }
+                        Policy::Oracle => *capacity,
+                        _ => 1.0,
+                    })
                 })
                 .collect(),
         }

@@ -82,10 +82,10 @@ pub fn play(policy: Policy, spec: &Steering, servers: usize, load: f64, seed: u6
             })
             .collect();
         let now = Duration::from_secs_f64(start);
-        let weights = decider.decide(now, &observed, &capacities);
-        let all: f64 = weights.iter().sum();
+        let decided = decider.decide(now, &observed, &capacities);
+        let weights = decided.iter().map(|decided| decided.weight);
+        let all: f64 = weights.clone().sum();
         let ladder: Vec<f64> = weights
-            .iter()
             .scan(0.0, |sum, weight| {
                 *sum += weight / all;
                 Some(*sum)

@@ -1,6 +1,12 @@
 //! Tables, as Markdown, which the terminal shows as well as a page does.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    num::NonZero,
+    panic::resume_unwind,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
 
 use lb_agent::steering::spec::Steering;
 
@@ -16,6 +22,8 @@ use crate::{
 pub const LIVES: [f64; 4] = [0.0, 60.0, 600.0, 3_600.0];
 /// Periods in which a pool with short connections is to settle, and the least that is asked of long ones.
 const SHORT: f64 = 12.0;
+/// Flows a second that may be reset; the plain case has 292,500 connections.
+const SHED_RATES: [f64; 4] = [0.0, 100.0, 300.0, 1_000.0];
 /// The multiple of the bound in which one with long connections is to settle.
 const LONG: f64 = 1.3;
 
@@ -23,6 +31,32 @@ fn runs(case: &Case, policy: Policy, spec: &Steering, seeds: u64, grain: Grain) 
     (0..seeds)
         .map(|seed| Figures::of(case, &play(case, policy, spec, seed, grain)))
         .collect()
+}
+
+/// Means of all cases of the grid, on all processors; in the order of the cases.
+fn played(cases: &[Case], spec: &Steering, seeds: u64) -> Vec<Figures> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        while let Some((number, case)) = {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            cases.get(number).map(|case| (number, case))
+        } {
+            let runs = runs(case, Policy::Capacity, spec, seeds, Grain::Rounded);
+            done.push((number, Figures::mean(&runs)));
+        }
+        done
+    };
+    let workers = thread::available_parallelism().map_or(1, NonZero::get);
+    let mut done: Vec<(usize, Figures)> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        workers
+            .into_iter()
+            .flat_map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)))
+            .collect()
+    });
+    done.sort_unstable_by_key(|(number, _)| *number);
+    done.into_iter().map(|(_, mean)| mean).collect()
 }
 
 fn periods(value: f64) -> String {
@@ -76,6 +110,7 @@ type Group = (f64, String, Vec<(Case, Figures)>);
 /// The groups of the grid, by name.
 fn group(case: &Case) -> String {
     match (case.event, case.lag, case.noise > 0.05) {
+        (Event::Cold, lag, _) if !case.told => format!("start, {lag} periods late, untold"),
         (Event::Cold, 1, false) => "start".to_owned(),
         (Event::Cold, 1, true) => "start, 10 % noise".to_owned(),
         (Event::Cold, lag, _) => format!("start, {lag} periods late"),
@@ -102,8 +137,9 @@ fn reached(case: &Case, mean: &Figures) -> [bool; 4] {
 /// The whole grid, in groups over pools and loads.
 pub fn grid(spec: &Steering, seeds: u64, all: bool) -> String {
     let mut groups: Vec<Group> = Vec::new();
-    for case in scenario::grid() {
-        let mean = Figures::mean(&runs(&case, Policy::Capacity, spec, seeds, Grain::Rounded));
+    let cases = scenario::grid();
+    let means = played(&cases, spec, seeds);
+    for (case, mean) in cases.into_iter().zip(means) {
         let name = group(&case);
         match groups
             .iter_mut()
@@ -262,12 +298,53 @@ pub fn rings(spec: &Steering, seeds: u64) -> String {
     text
 }
 
+/// Resetting connections of those that have too many.
+pub fn shedding(spec: &Steering, seeds: u64) -> String {
+    let mut text = "### Shedding\n\nThe plain case with `shed_rate`: connections that are reset come back at once, as new \
+                    flows go. *Reset*: connections, as a part of all that there are.\n\n\
+                    | life | flows a second | settle | overshoot, % | steady max/mean | reset, % |\n\
+                    |---|---|---|---|---|---|\n"
+        .to_owned();
+    for life in [3_600.0, 86_400.0] {
+        for shed in SHED_RATES {
+            let case = Case {
+                shed,
+                ..Case::plain(Event::Cold, life)
+            };
+            // It is over soon; without, it takes several lives.
+            if shed == 0.0 && life > 3_600.0 {
+                continue;
+            }
+            let mean = Figures::mean(&runs(
+                &case,
+                Policy::Capacity,
+                spec,
+                seeds.min(3),
+                Grain::Rounded,
+            ));
+            let _ = writeln!(
+                text,
+                "| {life} | {shed} | {} | {:.1} | {:.3} | {:.1} |",
+                periods(mean.settle),
+                mean.overshoot * 100.0,
+                mean.steady,
+                mean.shed * 100.0
+            );
+        }
+    }
+    text
+}
+
 /// False ejections.
 pub fn probes() -> String {
+    let check = probe::check(2.0);
     let mut text = format!(
-        "### False ejections\n\n1,000 healthy servers probed over TCP every 2 s for an hour, {} % of the packets \
-         lost each way; dead is who fails three times in a row.\n\n\
+        "### False ejections\n\n1,000 healthy servers probed over TCP for an hour as by default: every {} s, every {} s \
+         in doubt, dead is who fails {} times in a row; {} % of the packets are lost each way.\n\n\
          | timeout | probes that failed, % | ejections in an hour |\n|---|---|---|\n",
+        check.interval.as_secs_f64(),
+        check.fast_interval.as_secs_f64(),
+        check.unhealthy_threshold,
         probe::LOSS * 100.0
     );
     for timeout in [0.5, 1.0, 2.0] {

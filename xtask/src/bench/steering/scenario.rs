@@ -48,6 +48,10 @@ pub struct Case {
     pub noise: f64,
     /// Periods by which readings are late.
     pub lag: usize,
+    /// Whether they say how old they are; else they claim to be of now.
+    pub told: bool,
+    /// Flows that may be reset per second.
+    pub shed: f64,
 }
 
 impl Case {
@@ -60,6 +64,8 @@ impl Case {
             life,
             noise: 0.03,
             lag: 1,
+            told: true,
+            shed: 0.0,
         }
     }
 
@@ -92,6 +98,11 @@ pub fn grid() -> Vec<Case> {
                         ..plain(Event::Cold)
                     });
                 }
+                cases.push(Case {
+                    lag: 2,
+                    told: false,
+                    ..plain(Event::Cold)
+                });
                 cases.push(Case {
                     noise: 0.10,
                     ..plain(Event::Cold)

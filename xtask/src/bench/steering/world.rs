@@ -1,11 +1,7 @@
 //! Servers under load, period by period: arrivals are Poisson numbers, split as the ring is; connections end
 //! at random; readings are noisy, late or missing.
 
-use std::{
-    collections::VecDeque,
-    net::{IpAddr, Ipv4Addr},
-    time::Duration,
-};
+use std::{net::IpAddr, time::Duration};
 
 use lb_agent::{
     ring,
@@ -13,16 +9,14 @@ use lb_agent::{
 };
 
 use crate::{
-    policy::{Decider, Policy},
+    policy::{Decided, Decider, Policy},
     random::Random,
     scenario::{Case, Event, PERIOD, WARM},
+    server::{Server, capacities},
 };
 
 /// The operator's weight of each.
 const WEIGHT: u32 = 100;
-/// Flows a second (short) or connections (long) that a server of capacity 1 carries at utilisation 1. An MQTT
-/// broker of the smallest capacity here, 50, has room for 5,000 connections.
-const UNIT: f64 = 100.0;
 /// Part of the readings that are missing in [`Event::Stale`].
 const MISSING: f64 = 0.2;
 /// Periods in which one server's readings are gone in [`Event::Stale`].
@@ -37,20 +31,6 @@ pub enum Grain {
     Ring,
 }
 
-struct Server {
-    address: IpAddr,
-    capacity: f64,
-    up: bool,
-    up_since: f64,
-    connections: f64,
-    opened: u64,
-    closed: u64,
-    /// Demand over capacity.
-    utilisation: f64,
-    /// Readings taken, the last at the back: when, utilisation, connections.
-    readings: VecDeque<(f64, f64, f64)>,
-}
-
 /// What happened, period by period from the event on.
 pub struct Trace {
     /// Greatest over mean utilisation.
@@ -63,6 +43,8 @@ pub struct Trace {
     pub first: f64,
     /// Utilisation of a balanced pool after the event.
     pub balanced: f64,
+    /// Connections that were reset, as a part of all.
+    pub shed: f64,
 }
 
 struct World<'a> {
@@ -74,46 +56,6 @@ struct World<'a> {
     now: f64,
     /// Periods so far.
     periods: usize,
-}
-
-/// Capacities from 1 to 8, evenly; the order is by chance.
-fn capacities(reals: usize, random: &mut Random) -> Vec<f64> {
-    let mut all: Vec<f64> = (0..reals)
-        .map(|index| 50.0 * (1.0 + 7.0 * index as f64 / (reals - 1) as f64))
-        .collect();
-    for index in (1..all.len()).rev() {
-        all.swap(
-            index,
-            (random.unit() * (index + 1) as f64) as usize % (index + 1),
-        );
-    }
-    // The last is the one that something happens to: the lower of the middle ones.
-    let middle = 50.0 * (1.0 + 7.0 * ((reals - 1) / 2) as f64 / (reals - 1) as f64);
-    if let Some(position) = all.iter().position(|capacity| *capacity == middle) {
-        all.swap(position, reals - 1);
-    }
-    all
-}
-
-impl Server {
-    fn new(number: usize, capacity: f64, up_since: f64) -> Self {
-        Server {
-            address: IpAddr::V4(Ipv4Addr::from(0x0a01_0001 + number as u32)),
-            capacity,
-            up: true,
-            up_since,
-            connections: 0.0,
-            opened: 0,
-            closed: 0,
-            utilisation: 0.0,
-            readings: VecDeque::new(),
-        }
-    }
-
-    /// What it carries at utilisation 1.
-    fn full(&self) -> f64 {
-        self.capacity * UNIT
-    }
 }
 
 impl<'a> World<'a> {
@@ -196,7 +138,7 @@ impl<'a> World<'a> {
 
     fn observe(&mut self) -> Vec<Observed> {
         let late = self.case.lag as f64 * PERIOD;
-        let (now, life) = (self.now, self.case.life);
+        let (now, life, told) = (self.now, self.case.life, self.case.told);
         self.servers
             .iter_mut()
             .map(|server| {
@@ -207,9 +149,11 @@ impl<'a> World<'a> {
                     .readings
                     .front()
                     .filter(|reading| reading.0 <= now - late);
+                // One that does not tell is taken for as old as it was when it came.
+                let told = if told { 0.0 } else { late };
                 let sample = |value: f64, at: f64| Sample {
                     value,
-                    age: Duration::from_secs_f64(now - at),
+                    age: Duration::from_secs_f64((now - at - told).max(0.0)),
                 };
                 Observed {
                     address: server.address,
@@ -232,6 +176,29 @@ impl<'a> World<'a> {
                 }
             })
             .collect()
+    }
+
+    /// Resets connections; their clients come back at once, by these shares. How many they are.
+    fn shed(&mut self, decided: &[Decided], shares: &[f64]) -> f64 {
+        let mut all = 0.0;
+        for (server, decided) in self.servers.iter_mut().zip(decided) {
+            let shed = decided.shed.min(server.connections);
+            server.connections -= shed;
+            all += shed;
+        }
+        if all > 0.0 {
+            for (server, share) in self.servers.iter_mut().zip(shares) {
+                let back = self.random.poisson(all * share);
+                server.connections += back;
+                server.opened += back as u64;
+            }
+        }
+        all
+    }
+
+    /// Connections of all.
+    fn connections(&self) -> f64 {
+        self.servers.iter().map(|server| server.connections).sum()
     }
 
     /// Greatest over mean utilisation of those that are up.
@@ -313,13 +280,18 @@ fn split(weights: &[f64], servers: &[Server], grain: Grain) -> (Vec<f64>, Vec<u1
 /// Plays a case.
 pub fn play(case: &Case, policy: Policy, spec: &Steering, seed: u64, grain: Grain) -> Trace {
     let mut world = World::new(case, seed);
-    let mut decider = Decider::new(policy, spec);
+    let spec = Steering {
+        shed_rate: case.shed,
+        ..spec.clone()
+    };
+    let mut decider = Decider::new(policy, &spec);
     let mut trace = Trace {
         uneven: Vec::new(),
         moved: Vec::new(),
         subject: Vec::new(),
         first: 0.0,
         balanced: 0.0,
+        shed: 0.0,
     };
     let warm = if case.warm() { WARM } else { 0 };
     let mut shares: Vec<f64> = Vec::new();
@@ -341,7 +313,8 @@ pub fn play(case: &Case, policy: Policy, spec: &Steering, seed: u64, grain: Grai
         }
         let capacities: Vec<f64> = world.servers.iter().map(|server| server.capacity).collect();
         let now = Duration::from_secs_f64(world.now);
-        let weights = decider.decide(now, &observed, &capacities);
+        let decided = decider.decide(now, &observed, &capacities);
+        let weights: Vec<f64> = decided.iter().map(|decided| decided.weight).collect();
         let (next, slots) = split(&weights, &world.servers, grain);
         let moved = if ring.is_empty() || slots.is_empty() {
             shares
@@ -355,6 +328,7 @@ pub fn play(case: &Case, policy: Policy, spec: &Steering, seed: u64, grain: Grai
             changed as f64 / slots.len() as f64
         };
         (shares, ring) = (next, slots);
+        trace.shed += world.shed(&decided, &shares) / world.connections().max(1.0);
         world.period(&shares);
         if period >= warm {
             trace.moved.push(moved);
