@@ -23,6 +23,9 @@ const LOOK: Duration = Duration::from_millis(500);
 /// How often what the agent knows is shown, if that is asked for.
 const SHOW: Duration = Duration::from_secs(5);
 
+/// Equal weights are measured for no longer.
+const EQUAL: Duration = Duration::from_secs(10);
+
 /// Who decides the weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arm {
@@ -54,26 +57,33 @@ impl Arm {
         }
     }
 
-    /// Load before it is measured, and while it is. The controller is given 13 periods to learn.
-    const fn window(self) -> Window {
+    /// Load before it is measured, and while it is, for so long. The controller is given 13 periods to learn; equal
+    /// weights need no precise figure.
+    fn window(self, measured: Duration) -> Window {
         let (from, time) = match self {
-            Arm::Equal => (5, 10),
-            Arm::Capacity => (65, 40),
-            Arm::Oracle => (5, 40),
+            Arm::Equal => (Duration::from_secs(5), measured.min(EQUAL)),
+            Arm::Capacity => (Duration::from_secs(65), measured),
+            Arm::Oracle => (Duration::from_secs(5), measured),
         };
         Window {
-            from: Duration::from_secs(from),
-            to: Duration::from_secs(from + time),
+            from,
+            to: from + time,
         }
     }
 
     /// Plays it. Every arm has the same arrivals while it is measured, if the seed is the same.
-    pub fn play(self, stand: &mut Stand, seed: u64, show: bool) -> anyhow::Result<Figures> {
+    pub fn play(
+        self,
+        stand: &mut Stand,
+        seed: u64,
+        measured: Duration,
+        show: bool,
+    ) -> anyhow::Result<Figures> {
         stand.begin(self.weights())?;
         if self == Arm::Capacity {
             stand.steer()?;
         }
-        let window = self.window();
+        let window = self.window(measured);
         let target = VIP.trim_end_matches("/tcp").parse()?;
         let rate = LOAD * QUOTAS.iter().sum::<f64>() / COST.as_secs_f64();
         let (host, clients) = stand.client();

@@ -36,6 +36,9 @@ pub struct Figures {
     pub p50: f64,
     /// 99 of 100.
     pub p99: f64,
+    /// What each took, ms; what failed took the time-out.
+    #[serde(skip)]
+    pub times: Vec<f64>,
     /// Used part of its quota, a real each.
     pub utilisation: Vec<f64>,
     /// The greatest of these over their mean.
@@ -94,6 +97,7 @@ impl Figures {
             failed: measured.iter().filter(|took| took.is_none()).count(),
             p50: quantile(&times, 0.5),
             p99: quantile(&times, 0.99),
+            times,
             uneven: peak_over_mean(&utilisation),
             utilisation,
             settle: settled(quotas, shares).map(|at| at.as_secs_f64()),
@@ -135,7 +139,7 @@ fn peak_over_mean(values: &[f64]) -> f64 {
 }
 
 /// The least value that this part (0 to 1) of the values does not exceed; 0 of none.
-fn quantile(values: &[f64], part: f64) -> f64 {
+pub fn quantile(values: &[f64], part: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let rank = (part.clamp(0.0, 1.0) * sorted.len() as f64).ceil() as usize;

@@ -8,7 +8,7 @@ mod report;
 mod server;
 mod stand;
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -20,7 +20,7 @@ const NICE: libc::c_int = -15;
 
 /// Plays four web servers with quotas of 1 : 2 : 4 : 8 behind one VIP: with equal weights, with the controller,
 /// and with the weights of one who knows. Needs root; packets stay in network namespaces of its own. Three
-/// rounds take ten minutes.
+/// rounds take twelve minutes.
 #[derive(Debug, Parser)]
 #[command(
     name = "cargo xtask bench live",
@@ -35,6 +35,10 @@ struct Arguments {
     /// The first round's arrivals; each round has other ones.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+
+    /// Seconds for which the controller and the oracle are measured in each round.
+    #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(10..=3600))]
+    measured: u64,
 
     /// Shows every 5 s what the agent knows of the servers.
     #[arg(long)]
@@ -66,6 +70,7 @@ fn main() -> anyhow::Result<()> {
     go_first()?;
     let mut stand = Stand::new().context("building the laboratory")?;
     let mut report = Report::new()?;
+    let measured = Duration::from_secs(arguments.measured);
     for round in 0..arguments.rounds {
         // Each is first, second and last in turn.
         let mut arms = Arm::ALL;
@@ -74,7 +79,7 @@ fn main() -> anyhow::Result<()> {
             println!("\nround {}, {}", round + 1, arm.name());
             let seed = arguments.seed + u64::from(round);
             let figures = arm
-                .play(&mut stand, seed, arguments.show)
+                .play(&mut stand, seed, measured, arguments.show)
                 .with_context(|| format!("playing {}", arm.name()))?;
             report.add(arm, figures);
         }
