@@ -31,6 +31,8 @@ const BELIEVED: f64 = 20.0;
 const DOUBTED: f64 = 4.0;
 /// A reading that is below 1 by more than so many deviations is none of a full one.
 const FULL_DEVIATIONS: f64 = 3.0;
+/// A second reading that is off by more than so many times what makes a surprise shows that one of the two is wrong.
+const WRONG: f64 = 1.5;
 /// However noisy readings are, no less of an error is believed than this.
 const LEAST_GAIN: f64 = 0.02;
 
@@ -141,6 +143,13 @@ impl Capacity {
             .surprise
             .max(spec.surprise_deviations * self.noise / sure.sqrt());
         let off = error / limit * spec.surprise_deviations;
+        if self.readings <= 1.0 && error.abs() > WRONG * limit {
+            // Such as the first: of a time in which the load had only just begun, or of one that was full for a part
+            // of it. Their mean would be wrong for long, and what they differ by is no noise. Take the later one.
+            self.value = Some(measured);
+            self.readings = 1.0;
+            return;
+        }
         if let Some((value, readings)) = self.drift.observe(off, measured) {
             self.value = Some(value);
             self.readings = readings;

@@ -64,6 +64,27 @@ fn a_drift_is_told_from_chance() {
 }
 
 #[test]
+fn a_first_reading_that_the_next_contradicts_is_forgotten() {
+    // The load had only just begun when the first was taken.
+    let capacity = learned([0.3, 0.6]);
+    near(&capacity, 100.0, 0.001);
+    // It is no noise, either.
+    let quiet = learned([0.6, 0.6]);
+    let deviations = [capacity, quiet].map(|capacity| capacity.deviation());
+    assert_eq!(deviations[0], None);
+    assert!(deviations[1].is_some());
+    // What two say is not forgotten for a third.
+    let value = learned([0.6, 0.6, 0.3]).value().unwrap();
+    assert!(value < 140.0, "{value}");
+    // Near ones are averaged.
+    near(
+        &learned([0.55, 0.65]),
+        60.0 / (0.55f64 * 0.65).sqrt(),
+        0.001,
+    );
+}
+
+#[test]
 fn the_noisier_readings_are_the_less_one_counts() {
     let shifted = |deviation: f64| {
         let alternating = (0..80).map(|number| {
