@@ -1,7 +1,7 @@
 //! Connections to what probes and readers ask: bounded in time and size, over TCP or TLS.
 //!
 //! A [`Deadline`] covers a whole exchange, from the first packet to the last byte. [`connect`] gives a plain
-//! connection, [`TlsClient`] wraps one, [`http`] asks over either. Errors are texts for operators.
+//! connection, [`TlsClient`] wraps one, [`http`] asks over either, [`place`] is where. Errors are texts for operators.
 
 mod deadline;
 mod error;
@@ -9,6 +9,7 @@ pub mod fields;
 mod file;
 pub mod grpc;
 pub mod http;
+pub mod place;
 pub mod secret;
 mod stream;
 mod target;

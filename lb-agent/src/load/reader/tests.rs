@@ -216,7 +216,7 @@ async fn another_protocol() {
 async fn redirects_and_refusals_are_answers() {
     for (status, part) in [
         ("302 Found\r\nlocation: /load", "redirects are not followed"),
-        ("401 Unauthorized", "check the source's username"),
+        ("401 Unauthorized", "check the username"),
         ("404 Not Found", "check the source's path"),
         ("503 Service Unavailable", "answered 503"),
     ] {
