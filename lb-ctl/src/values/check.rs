@@ -109,11 +109,11 @@ mod tests {
             "http json=/n equals=3",
             r#"http json=/n equals='"3"'"#,
             "https",
-            "https path=/ ca=/etc/ca.pem sni=www.example verify=false certificate=/c.pem key=/k.pem",
+            "https path=/ ca=/etc/ca.pem server_name=www.example verify=false certificate=/c.pem key=/k.pem",
             "mqtt",
             "mqtt version=5.0 tls=true username=prober password=env:PASSWORD expect=accepted",
             "mqtt version=3.1.1 expect=any",
-            "grpc service=shop.Cart tls=true sni=cart.example",
+            "grpc service=shop.Cart tls=true server_name=cart.example",
             "udp payload=ping expect=pong",
             "udp payload=hex:00ff silence=alive",
             "udp payload=text:hex:00",
@@ -131,7 +131,7 @@ mod tests {
     fn forms_that_mean_the_same() {
         for (text, same) in [
             ("http tls=true", "https"),
-            ("https sni=a", "http sni=a"),
+            ("https server_name=a", "http server_name=a"),
             ("mqtt ca=/ca.pem", "mqtt tls=true ca=/ca.pem"),
             ("mqtt version=5", "mqtt version=5.0"),
             ("tcp unhealthy-threshold=2", "tcp unhealthy_threshold=2"),

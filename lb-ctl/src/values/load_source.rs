@@ -70,7 +70,7 @@ pub fn read(text: &str) -> Result<v1::LoadSource, String> {
         weight: words.take("weight")?,
         port: words.take("port")?,
         address: words.text("address"),
-        tls: tls::read(&mut words)?,
+        tls: tls::read(&mut words, false)?,
         username: words.text("username"),
         password: words.text("password"),
         token: words.text("token"),

@@ -17,7 +17,7 @@ pub fn read(text: &str) -> Result<v1::ShedBy, String> {
         by: words.kind.clone(),
         port: words.take("port")?,
         address: words.text("address"),
-        tls: tls::read(&mut words)?,
+        tls: tls::read(&mut words, false)?,
         username: words.text("username"),
         password: words.text("password"),
         token: words.text("token"),

@@ -4,12 +4,12 @@ use lb_proto::v1;
 
 use super::words::Words;
 
-/// Takes its settings out of the words; none: no TLS.
+/// Takes its settings out of the words; none: no TLS. `secure`: TLS is wanted whether it is said or not.
 ///
 /// # Errors
-/// When there are settings of TLS and none is wanted, or one cannot be read.
-pub fn read(words: &mut Words) -> Result<Option<v1::Tls>, String> {
-    let on: Option<bool> = words.take("tls")?;
+/// When TLS is refused and yet wanted, or a setting cannot be read.
+pub fn read(words: &mut Words, secure: bool) -> Result<Option<v1::Tls>, String> {
+    let said: Option<bool> = words.take("tls")?;
     let tls = v1::Tls {
         ca: words.text("ca"),
         server_name: words.text("server_name"),
@@ -17,17 +17,25 @@ pub fn read(words: &mut Words) -> Result<Option<v1::Tls>, String> {
         certificate: words.text("certificate"),
         key: words.text("key"),
     };
-    match on {
-        Some(true) => Ok(Some(tls)),
-        _ if tls == v1::Tls::default() => Ok(None),
-        Some(false) => Err("tls=false: settings of TLS are given, too".to_owned()),
-        None => Ok(Some(tls)),
+    let wanted = secure || tls != v1::Tls::default();
+    match said {
+        Some(false) if wanted => Err(format!(
+            "tls=false does not go with the settings of TLS of this `{}`",
+            words.kind
+        )),
+        Some(said) => Ok((said || wanted).then_some(tls)),
+        None => Ok(wanted.then_some(tls)),
     }
 }
 
-/// Adds its settings, as [`read`] takes them.
+/// Adds `tls=true` and its settings, as [`read`] takes them.
 pub fn write(tls: &v1::Tls, add: &mut impl FnMut(&str, Option<String>)) {
     add("tls", Some("true".to_owned()));
+    write_settings(tls, add);
+}
+
+/// Adds its settings alone, where TLS is wanted anyway.
+pub fn write_settings(tls: &v1::Tls, add: &mut impl FnMut(&str, Option<String>)) {
     add("ca", tls.ca.clone());
     add("server_name", tls.server_name.clone());
     add("verify", tls.verify.map(|verify| verify.to_string()));

@@ -3,7 +3,10 @@
 use lb_proto::v1::{self, check::Probe};
 
 use super::{
-    super::words::{Words, quote, split},
+    super::{
+        tls,
+        words::{Words, quote, split},
+    },
     Text, octets,
 };
 
@@ -14,14 +17,14 @@ pub fn read(words: &mut Words) -> Result<Probe, String> {
         "https" => Probe::Http(http(words, true)?),
         "mqtt" => Probe::Mqtt(v1::MqttProbe {
             version: words.with("version", version)?.map(Into::into),
-            tls: tls(words, false)?,
+            tls: tls::read(words, false)?,
             username: words.text("username"),
             password: words.text("password"),
             expect: words.with("expect", expect)?.map(Into::into),
         }),
         "grpc" => Probe::Grpc(v1::GrpcProbe {
             service: words.text("service"),
-            tls: tls(words, false)?,
+            tls: tls::read(words, false)?,
         }),
         "udp" => Probe::Udp(v1::UdpProbe {
             payload: words
@@ -57,7 +60,9 @@ pub fn write(probe: &Probe, text: &mut Text) {
                 text.set("json", Some(&json.pointer));
                 text.set("equals", Some(json_plain(&json.equals)));
             }
-            write_tls(http.tls.as_ref(), text);
+            if let Some(tls) = &http.tls {
+                tls::write_settings(tls, &mut |key, value| text.set(key, value));
+            }
         }
         Probe::Mqtt(mqtt) => {
             text.kind("mqtt");
@@ -67,8 +72,9 @@ pub fn write(probe: &Probe, text: &mut Text) {
                 v1::MqttVersion::MqttVersion50 => Some("5.0"),
             };
             text.set("version", version);
-            text.set("tls", mqtt.tls.as_ref().map(|_| true));
-            write_tls(mqtt.tls.as_ref(), text);
+            if let Some(tls) = &mqtt.tls {
+                tls::write(tls, &mut |key, value| text.set(key, value));
+            }
             text.set("username", mqtt.username.as_ref());
             text.set("password", mqtt.password.as_ref());
             let expect = match mqtt.expect() {
@@ -84,8 +90,9 @@ pub fn write(probe: &Probe, text: &mut Text) {
                 "service",
                 grpc.service.as_ref().filter(|name| !name.is_empty()),
             );
-            text.set("tls", grpc.tls.as_ref().map(|_| true));
-            write_tls(grpc.tls.as_ref(), text);
+            if let Some(tls) = &grpc.tls {
+                tls::write(tls, &mut |key, value| text.set(key, value));
+            }
         }
         Probe::Udp(udp) => {
             text.kind("udp");
@@ -110,7 +117,7 @@ fn http(words: &mut Words, secure: bool) -> Result<v1::HttpProbe, String> {
         statuses: words.text("statuses"),
         body: words.text("body"),
         json: json(words)?,
-        tls: tls(words, secure)?,
+        tls: tls::read(words, secure)?,
     })
 }
 
@@ -143,36 +150,6 @@ fn json_plain(json: &str) -> String {
     match serde_json::from_str(json) {
         Ok(serde_json::Value::String(text)) if json_value(text.clone()) == json => text,
         _ => json.to_owned(),
-    }
-}
-
-fn tls(words: &mut Words, secure: bool) -> Result<Option<v1::Tls>, String> {
-    let said: Option<bool> = words.take("tls")?;
-    let tls = v1::Tls {
-        ca: words.text("ca"),
-        server_name: words.text("sni"),
-        verify: words.take("verify")?,
-        certificate: words.text("certificate"),
-        key: words.text("key"),
-    };
-    let wanted = secure || tls != v1::Tls::default();
-    match said {
-        Some(false) if wanted => Err(format!(
-            "tls=false does not go with the TLS settings of this `{}`",
-            words.kind
-        )),
-        Some(said) => Ok((said || wanted).then_some(tls)),
-        None => Ok(wanted.then_some(tls)),
-    }
-}
-
-fn write_tls(tls: Option<&v1::Tls>, text: &mut Text) {
-    if let Some(tls) = tls {
-        text.set("ca", tls.ca.as_ref());
-        text.set("sni", tls.server_name.as_ref());
-        text.set("verify", tls.verify);
-        text.set("certificate", tls.certificate.as_ref());
-        text.set("key", tls.key.as_ref());
     }
 }
 
