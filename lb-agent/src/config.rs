@@ -52,6 +52,8 @@ pub struct Config {
     pub outer_source_v6: Option<SourcePrefix>,
     /// Flows the flow table has room for.
     pub flow_entries: Option<u32>,
+    /// Whether checks may run programs (`exec`). Default: no.
+    pub exec_checks: Option<bool>,
     /// The kernel programs' own log.
     pub kernel_log: Option<KernelLog>,
     /// VIPs to add at start if they are not stored.
@@ -306,6 +308,7 @@ mod tests {
             outer_source_v4 = "198.18.0.0/16"
             outer_source_v6 = "2001:2::/96"
             flow_entries = 1048576
+            exec_checks = true
             kernel_log = "info"
 
             [[vip]]
@@ -326,6 +329,7 @@ mod tests {
         .unwrap();
         assert_eq!(config.interfaces, ["eth0", "eth1"]);
         assert_eq!(config.listen.len(), 2);
+        assert_eq!(config.exec_checks, Some(true));
         assert_eq!(config.vips[0].window, Some(Duration::from_secs(7_200)));
         assert_eq!(config.vips[0].changes().len(), 3);
     }
@@ -344,6 +348,10 @@ mod tests {
         assert_eq!(config.outer_source_v4, Some(defaults.source_v4));
         assert_eq!(config.outer_source_v6, Some(defaults.source_v6));
         assert_eq!(config.flow_entries, Some(defaults.flow_entries));
+        assert_eq!(
+            config.exec_checks,
+            Some(crate::control::Options::default().exec_checks)
+        );
         assert_eq!(config.kernel_log, Some(KernelLog::default()));
         assert!(config.state.is_some());
 

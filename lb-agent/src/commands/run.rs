@@ -54,6 +54,9 @@ pub struct Run {
     /// [default: auto].
     #[arg(long, value_name = "auto|native|generic")]
     xdp_mode: Option<XdpMode>,
+    /// Let checks run programs (`exec`): whoever may call the API then runs programs as the agent's user.
+    #[arg(long)]
+    exec_checks: bool,
     /// Log the kernel programs' own messages from this level on [default: off].
     #[arg(long, value_name = "LEVEL", value_enum)]
     kernel_log: Option<KernelLog>,
@@ -82,7 +85,13 @@ impl Run {
             .enable_all()
             .build()
             .context("starting the runtime")?
-            .block_on(serve(&config, options, &state, endpoints))
+            .block_on(serve(
+                &config,
+                options,
+                &state,
+                endpoints,
+                self.exec_checks || config.exec_checks.unwrap_or_default(),
+            ))
     }
 
     fn options(&self, config: &Config) -> anyhow::Result<Options> {
@@ -128,6 +137,7 @@ async fn serve(
     options: Options,
     state: &Path,
     endpoints: Vec<Endpoint>,
+    exec_checks: bool,
 ) -> anyhow::Result<()> {
     // Signals first: one that comes while the tables are restored ends the agent cleanly, too.
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
@@ -135,6 +145,12 @@ async fn serve(
 
     // The store and the sockets tell whether another agent runs, before anything in the kernel is touched.
     let store = Store::open(state)?;
+    if !exec_checks && let [vip, ..] = control::running_programs(&store.load()?)[..] {
+        bail!(
+            "VIP {vip} has a check that runs a program, and such checks are off; start the agent with --exec-checks, \
+             or with `exec_checks = true` in its configuration file (packets flow on meanwhile)"
+        );
+    }
     let mut listeners = Vec::new();
     for endpoint in endpoints {
         listeners.push(Listener::bind(endpoint).await?);
@@ -150,6 +166,7 @@ async fn serve(
         dataplane,
         control::Options {
             ring_seed,
+            exec_checks,
             static_vips,
             changed: Arc::clone(&changed),
         },

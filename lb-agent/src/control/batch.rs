@@ -13,7 +13,8 @@ use super::{
 };
 use crate::{
     dataplane::DataplaneError,
-    intent::{Change, Refusal, Vip},
+    health::spec::Probe,
+    intent::{Change, Intent, Refusal, Vip},
 };
 
 /// What is told to the one who asked.
@@ -29,6 +30,21 @@ const LOGGED_EACH: usize = 16;
 struct Step {
     before: Option<Arc<Vip>>,
     after: Option<Arc<Vip>>,
+}
+
+/// Whether its check runs a program.
+fn runs_programs(vip: &Vip) -> bool {
+    vip.spec
+        .check
+        .as_ref()
+        .is_some_and(|check| matches!(check.probe, Probe::Exec(_)))
+}
+
+/// The VIPs whose check runs a program.
+#[must_use]
+pub fn running_programs(intent: &Intent) -> Vec<VipAddress> {
+    let vips = intent.vips().filter(|vip| runs_programs(vip));
+    vips.map(|vip| vip.address).collect()
 }
 
 impl Owner {
@@ -118,6 +134,17 @@ impl Owner {
             && new == old
         {
             after = Some(Arc::clone(old));
+        }
+        if let Some(new) = &after
+            && !self.exec_checks
+            && runs_programs(new)
+        {
+            return Err(Refusal::invalid(
+                "check",
+                "exec",
+                "checks that run programs are off; start the agent with --exec-checks, or with `exec_checks = true` \
+                 in its configuration file",
+            ));
         }
         let old = self.intent.replace(vip, after.clone());
         before.entry(vip).or_insert_with(|| old.clone());

@@ -22,6 +22,7 @@ use std::{net::IpAddr, sync::Arc};
 use lb_common::vip::VipAddress;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+pub use batch::running_programs;
 pub use changed::Changed;
 pub use event::{Event, What};
 pub use owner::{Options, start};

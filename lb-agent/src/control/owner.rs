@@ -42,6 +42,8 @@ const SAVE_INTERVAL: Duration = Duration::from_secs(30);
 pub struct Options {
     /// Seed of the rings, the same on every balancer of a fleet.
     pub ring_seed: u64,
+    /// Whether checks may run programs (`exec`): who may call the API then runs programs as this user.
+    pub exec_checks: bool,
     /// The VIPs of the configuration file, each as the changes that add it with its reals. Those that are
     /// stored already are left as they are: they belong to the API.
     pub static_vips: Vec<Vec<Change>>,
@@ -56,6 +58,7 @@ pub(super) struct Owner {
     /// What follows from the intent, per VIP.
     pub(super) services: BTreeMap<VipAddress, Service>,
     pub(super) seed: u64,
+    pub(super) exec_checks: bool,
     pub(super) events: broadcast::Sender<Event>,
     /// Stored VIPs that the data plane had no room for at start; tried again each tick.
     pub(super) unplaced: BTreeMap<VipAddress, String>,
@@ -96,6 +99,7 @@ pub fn start(
         store,
         services: BTreeMap::new(),
         seed: options.ring_seed,
+        exec_checks: options.exec_checks,
         events,
         unplaced: BTreeMap::new(),
         unsure: BTreeSet::new(),

@@ -5,6 +5,7 @@ use lb_common::vip::VipAddress;
 use super::{recorder::Recorder, *};
 use crate::{
     dataplane::{Dataplane as _, NO_REAL, WantedService},
+    health::spec::{Check, Exec, Probe},
     intent::{RealPatch, VipPatch, change::Set, store::Store},
 };
 
@@ -304,6 +305,42 @@ async fn a_stored_vip_without_room_is_kept_said_and_tried_again() {
     assert!(owner.0.status().await.unwrap().warnings.is_empty());
     assert!(small.tables().services.contains_key(&name(A)));
     end(owner).await;
+}
+
+#[tokio::test]
+async fn checks_run_programs_only_where_that_is_on() {
+    let (directory, plane) = (tempfile::tempdir().unwrap(), Recorder::default());
+    let begin = |exec_checks| {
+        let options = Options {
+            exec_checks,
+            ..Options::default()
+        };
+        let store = Store::open(directory.path()).unwrap();
+        start(store, Box::new(plane.clone()), options).unwrap()
+    };
+    let run = |program: &str| {
+        let command = vec![program.to_owned()];
+        Change::UpdateVip {
+            vip: name(A),
+            patch: VipPatch {
+                check: Some(Set::To(Check::new(Probe::Exec(Exec { command })))),
+                ..VipPatch::default()
+            },
+        }
+    };
+    let owner = begin(false);
+    change(&owner.0, add_vip(A)).await.unwrap();
+    let refusal = change(&owner.0, run("/bin/true")).await.unwrap_err();
+    assert!(refusal.to_string().contains("--exec-checks"), "{refusal}");
+    let kept = owner.0.list(None).await.unwrap();
+    assert!(kept[0].vip.spec.check.is_none());
+    end(owner).await;
+
+    let owner = begin(true);
+    change(&owner.0, run("/bin/true")).await.unwrap();
+    end(owner).await;
+    let stored = Store::open(directory.path()).unwrap().load().unwrap();
+    assert_eq!(running_programs(&stored), [name(A)]);
 }
 
 #[tokio::test]
