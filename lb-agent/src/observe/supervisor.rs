@@ -117,13 +117,7 @@ impl Supervisor {
                     self.step(steps).await;
                 }
                 () = tokio::time::sleep_until(due.into()) => {
-                    let now = Instant::now();
-                    let steps = self
-                        .watches
-                        .iter()
-                        .filter(|(_, watch)| watch.due() <= now)
-                        .map(|(vip, _)| *vip)
-                        .collect();
+                    let steps = self.timed(Instant::now()).await;
                     self.step(steps).await;
                 }
                 Some(reply) = asked.recv() => {
@@ -234,6 +228,22 @@ impl Supervisor {
         {
             steps.push(vip);
         }
+    }
+
+    /// VIPs whose period is over. The others' parts of what is to be shed are told: that needs nothing of what
+    /// reals carry, which takes a look at all flows where they are counted.
+    async fn timed(&mut self, now: Instant) -> Vec<VipAddress> {
+        let mut steps = Vec::new();
+        for (vip, watch) in &mut self.watches {
+            if watch.step_due() <= now {
+                steps.push(*vip);
+                continue;
+            }
+            for (real, flows) in watch.shed_part(now) {
+                self.control.shed(*vip, real, flows).await;
+            }
+        }
+        steps
     }
 
     /// Asks the controllers of these VIPs, and gives what they decide to the owner.

@@ -154,9 +154,19 @@ impl Watch {
         &self.vip
     }
 
-    /// When it is to be stepped next.
+    /// When something is to be done next: a step, or the next part of what is to be shed.
     pub(super) fn due(&self) -> Instant {
         self.pace.due().map_or(self.due, |due| due.min(self.due))
+    }
+
+    /// When it is to be stepped next.
+    pub(super) fn step_due(&self) -> Instant {
+        self.due
+    }
+
+    /// The part of what is to be shed that is due between two steps, per real.
+    pub(super) fn shed_part(&mut self, now: Instant) -> Vec<(IpAddr, u32)> {
+        self.pace.take(now)
     }
 
     /// Reals that may have flows left to shed.
