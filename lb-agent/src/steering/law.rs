@@ -12,6 +12,11 @@ const TOLERANCE: f64 = 0.04;
 const UNSURE_DEVIATIONS: f64 = 4.0;
 /// ... and so many of what chance makes of a number of connections.
 const CHANCE_DEVIATIONS: f64 = 3.0;
+/// Where connections are only reckoned from what opens and closes, evening them out takes no more and gives no more
+/// than this: some of them may be there no more, and no new flows bring those to an end.
+const RECKONED_LEAST: f64 = 0.5;
+/// See [`RECKONED_LEAST`].
+const RECKONED_MOST: f64 = 1.5;
 /// What a real that is short of memory, file descriptors or connections keeps.
 const GUARD_FLOOR: f64 = 0.05;
 /// `latency`: the power of the median's round trip over a real's own.
@@ -71,6 +76,8 @@ pub struct Holding {
     pub uncertainty: f64,
     /// Whether new flows are making up for a difference already.
     pub evening: bool,
+    /// Whether they are only what was opened less what was closed.
+    pub reckoned: bool,
 }
 
 /// The multiple of its share of new flows that a real gets so that its connections come to its share of all
@@ -99,7 +106,12 @@ pub fn deficit(spec: &Steering, holding: Holding, total: f64, life: f64) -> (f64
         .min(life * HORIZON_OF_LIFE)
         .max(spec.period.as_secs_f64());
     let multiple = 1.0 + missing * life / horizon;
-    (multiple.clamp(spec.deficit_least, spec.deficit_most), true)
+    let (mut least, mut most) = (spec.deficit_least, spec.deficit_most);
+    if holding.reckoned {
+        least = least.max(RECKONED_LEAST);
+        most = most.min(RECKONED_MOST);
+    }
+    (multiple.max(least).min(most), true)
 }
 
 /// `proportional`: the multiple of its share for a real at this utilisation.

@@ -251,6 +251,7 @@ impl Controller {
                         0.0
                     },
                     evening: real.evening,
+                    reckoned: real.traffic.reckoned(),
                 };
                 let (multiple, off) = law::deficit(&self.spec, holding, total, life);
                 real.evening = off;

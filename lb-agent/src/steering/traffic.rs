@@ -26,6 +26,8 @@ pub struct Traffic {
     past: VecDeque<Counted>,
     /// Connections by the count that is preferred, and when that was true.
     counts: VecDeque<(Duration, f64)>,
+    /// That count is flows opened less closed.
+    reckoned: bool,
 }
 
 fn remember<T>(past: &mut VecDeque<T>, one: T) {
@@ -64,6 +66,7 @@ impl Traffic {
             (None, Some(flows)) => Some((now, flows)),
             (None, None) => (observed.opened > 0).then_some((now, open)),
         };
+        self.reckoned = own.is_none() && exact.is_none();
         match count {
             None => self.counts.clear(),
             // A reading that is still the last one says nothing new.
@@ -124,6 +127,12 @@ impl Traffic {
             .iter()
             .min_by_key(|counted| counted.at.abs_diff(*at))?;
         Some((count + self.past.back()?.open - then.open).max(0.0))
+    }
+
+    /// Whether nobody counts connections but by what opens and closes. SYNs that nobody answers, and closes that pass
+    /// the balancer by, stay in that for good.
+    pub const fn reckoned(&self) -> bool {
+        self.reckoned
     }
 
     /// New flows a second in so much time before then, as far as that is remembered: a reading is the mean of such

@@ -1,6 +1,11 @@
 //! What moves first, and how far.
 
-use crate::steering::movement::{Move, movement};
+use super::pool::{Pool, fresh, seconds};
+use crate::steering::{
+    law::{Holding, deficit},
+    movement::{Move, movement},
+    spec::{Kind, Steering},
+};
 
 /// One that has `has` and is to have `wanted`.
 fn to(has: f64, wanted: f64, strain: f64) -> Move {
@@ -53,6 +58,60 @@ fn nobody_loses_what_nobody_may_take() {
         assert!((share - 0.235).abs() < 0.001, "{after:?}");
     }
     assert!((after[4] - 0.06).abs() < 0.001, "{after:?}");
+}
+
+#[test]
+fn what_is_only_reckoned_is_evened_out_with_care() {
+    let multiple = |connections: f64, reckoned| {
+        let holding = Holding {
+            share: 0.5,
+            connections,
+            uncertainty: 0.0,
+            evening: false,
+            reckoned,
+        };
+        deficit(&Steering::default(), holding, 20_000.0, 3_600.0).0
+    };
+    let least = Steering::default().deficit_least;
+    assert_eq!(
+        (multiple(15_000.0, false), multiple(15_000.0, true)),
+        (least, 0.5)
+    );
+    assert_eq!(
+        (multiple(5_000.0, false), multiple(5_000.0, true)),
+        (3.0, 1.5)
+    );
+    assert_eq!(
+        (multiple(10_000.0, false), multiple(10_000.0, true)),
+        (1.0, 1.0)
+    );
+}
+
+#[test]
+fn closes_that_nobody_saw_starve_nobody() {
+    // Of short flows one of ten seems to stay for ever. After hours a real's capacity becomes half of what it was.
+    let mut pool = Pool::of(Kind::Capacity, &[100; 4]);
+    let mut capacities = [1_000.0; 4];
+    pool.step();
+    let period = |pool: &mut Pool, capacities: &[f64]| {
+        let shares = pool.shares();
+        for ((real, share), capacity) in pool.reals.iter_mut().zip(shares).zip(capacities) {
+            let flows = share * 10_000.0;
+            real.opened += flows as u64;
+            real.closed += (flows * 0.9) as u64;
+            real.load.utilisation = fresh((flows / 5.0 / capacity).min(1.0));
+        }
+        pool.period();
+    };
+    for _ in 0..2_000 {
+        period(&mut pool, &capacities);
+    }
+    assert!(pool.controller.life() > Some(seconds(600)));
+    capacities[0] = 500.0;
+    for _ in 0..60 {
+        period(&mut pool, &capacities);
+        assert!(pool.shares()[0] > 0.05, "{:?}", pool.shares());
+    }
 }
 
 #[test]
