@@ -237,6 +237,7 @@ mod tests {
             &shares,
         );
         assert_eq!((figures.requests, figures.failed), (3, 2));
+        assert_eq!(figures.times, [10.0, 3_000.0, 3_000.0]);
         assert_eq!((figures.p50, figures.p99), (3_000.0, 3_000.0));
         assert!((figures.uneven - 0.7 / 0.6).abs() < 1e-9);
         assert_eq!(figures.settle, Some(1.0));
