@@ -36,18 +36,11 @@ pub(crate) struct RealState {
     pub index: u16,
     pub address: IpAddr,
     pub hop: Option<lb_common::tables::next_hop::NextHop>,
-    /// When it was last dead and came back. Not known of what an earlier agent saw.
-    pub returned: Option<Returned>,
-}
-
-/// A real that was dead came back. The flows that it had are gone, or were moved or told so; their ends were not
-/// all seen, for what a server says to its clients does not come by the balancer.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Returned {
-    /// When, in ticks: a flow that was not heard of since does not count as live.
-    pub at: u32,
-    /// Flows opened and not seen to close by then.
-    pub open: u64,
+    /// When it was last dead and came back, in ticks: a flow that was not heard of since does not count as live. The
+    /// flows that it had are gone, or were moved or told so; their ends were not all seen, for what a server says to
+    /// its clients does not come by the balancer. How many they were is in its record, for the next agent, too; when
+    /// that was is not.
+    pub returned: Option<u32>,
 }
 
 /// A service.
@@ -243,7 +236,8 @@ impl<H: Home> Engine<H> {
             source_mask: prefix.host_mask().to_be_bytes(),
             checksum,
             service,
-            pad: [0; 3],
+            lost: 0,
+            pad: [0; 2],
         }
     }
 

@@ -80,6 +80,8 @@ pub trait Home: Send {
     fn write_real(&mut self, index: u32, real: Real);
     /// Sets a real's flags, in place.
     fn set_real_flags(&mut self, index: u32, flags: u32);
+    /// Notes how many flows a real has lost, in place.
+    fn set_real_lost(&mut self, index: u32, lost: u32);
     /// Moves a real to another next hop, in place.
     fn set_real_next_hop(&mut self, index: u32, next_hop: u32);
     /// How many flows of a real are still to be ended; below zero is none.

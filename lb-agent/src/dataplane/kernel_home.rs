@@ -161,6 +161,13 @@ impl Home for KernelHome {
             .store(flags, Ordering::SeqCst);
     }
 
+    fn set_real_lost(&mut self, index: u32, lost: u32) {
+        self.tables
+            .reals
+            .word32(index as usize, offset_of!(Real, lost))
+            .store(lost, Ordering::SeqCst);
+    }
+
     fn set_real_next_hop(&mut self, index: u32, next_hop: u32) {
         self.tables
             .reals

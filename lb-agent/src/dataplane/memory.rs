@@ -164,6 +164,10 @@ impl Home for MemoryHome {
         self.tables.reals[index as usize].flags = flags;
     }
 
+    fn set_real_lost(&mut self, index: u32, lost: u32) {
+        self.tables.reals[index as usize].lost = lost;
+    }
+
     fn set_real_next_hop(&mut self, index: u32, next_hop: u32) {
         self.tables.reals[index as usize].next_hop = next_hop;
     }

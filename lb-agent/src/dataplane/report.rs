@@ -96,10 +96,11 @@ impl<H: Home> Engine<H> {
 
     /// A real's counters, with what it lost.
     fn with_lost(&self, real: &RealState, counters: Counters) -> Counters {
-        let lost = if is_dead(self.home.real(u32::from(real.index)).flags) {
+        let record = self.home.real(u32::from(real.index));
+        let lost = if is_dead(record.flags) {
             counters.open()
         } else {
-            real.returned.map_or(0, |back| back.open)
+            record.lost.into()
         };
         Counters { lost, ..counters }
     }
@@ -128,7 +129,7 @@ impl<H: Home> Engine<H> {
                 && alive(&flow, now, window)
             {
                 entries[real] += 1;
-                let heard = returned[real].is_none_or(|back| reached(flow.stamp as u32, back.at));
+                let heard = returned[real].is_none_or(|back| reached(flow.stamp as u32, back));
                 running[real] += u64::from(flow.stamp & CLOSING == 0 && heard);
             }
             true

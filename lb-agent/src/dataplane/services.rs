@@ -15,7 +15,7 @@ use lb_common::{
 
 use super::{
     Counters, DataplaneError, NO_REAL, OnDown, Track, WantedService, WhenEmpty,
-    engine::{Dying, Engine, RealState, Returned, ServiceState, is_dead, usable},
+    engine::{Dying, Engine, RealState, ServiceState, is_dead, usable},
     home::Home,
     keys,
     wanted::{check, fate, real_flags, window_ticks},
@@ -222,7 +222,9 @@ impl<H: Home> Engine<H> {
                     .home
                     .real_counters(index)
                     .map_or(0, |counters| Counters::from(counters).open());
-                real.returned = Some(Returned { at: now, open });
+                let lost = u32::try_from(open).unwrap_or(u32::MAX);
+                self.home.set_real_lost(index, lost);
+                real.returned = Some(now);
             }
         }
         for (&address, &hop) in added.iter().zip(hops) {

@@ -19,8 +19,10 @@ pub struct Real {
     pub checksum: u32,
     /// The service it belongs to.
     pub service: u32,
+    /// For the agent: flows that it had when it was last dead and came back, which no packet ends any more.
+    pub lost: u32,
     /// Zero.
-    pub pad: [u32; 3],
+    pub pad: [u32; 2],
 }
 
 /// Bits of [`Real::flags`] that say how a packet reaches the real.

@@ -168,7 +168,8 @@ fn record(real: &Real) -> real::Real {
         source_mask: real.source_mask.to_be_bytes(),
         checksum,
         service: real.service,
-        pad: [0; 3],
+        lost: 0,
+        pad: [0; 2],
     }
 }
 
