@@ -4,6 +4,7 @@
 //! are added at start if they are not stored yet; from then on they belong to the API.
 
 use std::{
+    collections::BTreeSet,
     net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -14,12 +15,13 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::{
     api::Endpoint,
+    control::running_programs,
     dataplane::{
         Forward, OnDown, Track,
         options::{SourcePrefix, XdpMode},
     },
     health::spec::{Check, CheckOverride},
-    intent::{Change, Intent, RealPatch, VipPatch, WhenEmpty, change::Set},
+    intent::{Change, Intent, RealPatch, Refusal, VipPatch, WhenEmpty, change::Set},
     load::spec::{Source, SourceOverride},
     ring::Algorithm,
     shedding::ShedBy,
@@ -207,12 +209,22 @@ pub enum ConfigError {
         source: Box<toml::de::Error>,
     },
     /// It wants what cannot be.
-    #[error("{path}: {refusal}")]
+    #[error("{path}: {place}: {refusal}")]
     Refused {
         /// The file.
         path: PathBuf,
-        /// The field and the value.
-        refusal: crate::intent::Refusal,
+        /// The VIP and the real.
+        place: String,
+        /// The field and the value, as the file names them.
+        refusal: String,
+    },
+    /// An interface stands there twice.
+    #[error("{path}: interfaces: {name} is given twice; name each once")]
+    Interface {
+        /// The file.
+        path: PathBuf,
+        /// The interface.
+        name: String,
     },
 }
 
@@ -230,28 +242,82 @@ impl Config {
             path: path.to_owned(),
             source: Box::new(source),
         })?;
-        config.check().map_err(|refusal| ConfigError::Refused {
-            path: path.to_owned(),
-            refusal,
-        })?;
+        config.check(path)?;
         Ok(config)
     }
 
-    fn check(&self) -> Result<(), crate::intent::Refusal> {
+    fn check(&self, path: &Path) -> Result<(), ConfigError> {
+        let mut names = BTreeSet::new();
+        if let Some(name) = self.interfaces.iter().find(|name| !names.insert(*name)) {
+            return Err(ConfigError::Interface {
+                path: path.to_owned(),
+                name: name.clone(),
+            });
+        }
+        self.intent()
+            .map_err(|(place, refusal)| ConfigError::Refused {
+                path: path.to_owned(),
+                place,
+                // That is how the API names what stands at the top here.
+                refusal: refusal.to_string().trim_start_matches("spec.").to_owned(),
+            })?;
+        Ok(())
+    }
+
+    /// The changes that add the VIPs, each with its reals. Which VIP stands in for which comes last: whatever their
+    /// order in the file, they are there by then.
+    #[must_use]
+    pub fn changes(&self) -> Vec<Change> {
+        let fallbacks = self.vips.iter().filter_map(VipConfig::fallback);
+        self.vips
+            .iter()
+            .flat_map(VipConfig::changes)
+            .chain(fallbacks)
+            .collect()
+    }
+
+    /// What there is once all VIPs are added; or where that is refused, and why.
+    fn intent(&self) -> Result<Intent, (String, Refusal)> {
         let mut intent = Intent::default();
-        for change in self.vips.iter().flat_map(VipConfig::changes) {
-            let vip = change.apply(&intent)?;
+        for change in self.changes() {
+            let vip = match change.apply(&intent) {
+                Ok(vip) => vip,
+                Err(refusal) => return Err((change.place(), refusal)),
+            };
             intent.replace(*change.vip(), vip);
         }
-        Ok(())
+        Ok(intent)
+    }
+
+    /// VIPs whose checks run programs.
+    #[must_use]
+    pub fn running_programs(&self) -> Vec<VipAddress> {
+        self.intent()
+            .map_or_else(|_| Vec::new(), |intent| running_programs(&intent))
     }
 }
 
 impl VipConfig {
-    /// The changes that add this VIP with its reals.
-    #[must_use]
-    pub fn changes(&self) -> Vec<Change> {
+    /// The change that names the VIP whose reals stand in, if one does.
+    fn fallback(&self) -> Option<Change> {
+        let fallback @ WhenEmpty::Fallback(_) = self.when_empty? else {
+            return None;
+        };
+        Some(Change::UpdateVip {
+            vip: self.address,
+            patch: VipPatch {
+                when_empty: Some(Set::To(fallback)),
+                ..VipPatch::default()
+            },
+        })
+    }
+
+    /// The changes that add this VIP with its reals, without its fallback.
+    fn changes(&self) -> Vec<Change> {
         let vip = self.address;
+        let when_empty = self
+            .when_empty
+            .filter(|when| !matches!(when, WhenEmpty::Fallback(_)));
         let patch = VipPatch {
             forward: self.forward.map(Set::To),
             ring: self.ring.map(Set::To),
@@ -260,7 +326,7 @@ impl VipConfig {
             slots: self.slots.map(Set::To),
             check: self.check.clone().map(Set::To),
             on_down: self.on_down.map(Set::To),
-            when_empty: self.when_empty.map(Set::To),
+            when_empty: when_empty.map(Set::To),
             load: (!self.load.is_empty()).then(|| Set::To(self.load.clone())),
             steering: self.steering.clone().map(Set::To),
             shed: self.shed.clone().map(Set::To),
@@ -331,7 +397,7 @@ mod tests {
         assert_eq!(config.listen.len(), 2);
         assert_eq!(config.exec_checks, Some(true));
         assert_eq!(config.vips[0].window, Some(Duration::from_secs(7_200)));
-        assert_eq!(config.vips[0].changes().len(), 3);
+        assert_eq!(config.changes().len(), 3);
     }
 
     /// The example names every key, and shows the defaults of those that have one.
@@ -374,6 +440,33 @@ mod tests {
     }
 
     #[test]
+    fn vips_stand_in_for_each_other_in_any_order() {
+        let config = read(
+            r#"
+            [[vip]]
+            address = "10.0.0.1:80/tcp"
+            when_empty = "10.0.0.2:80/tcp"
+            [[vip]]
+            address = "10.0.0.2:80/tcp"
+            when_empty = "10.0.0.1:80/tcp"
+            [vip.check]
+            kind = "exec"
+            command = ["/bin/true"]
+            "#,
+        )
+        .unwrap();
+        let intent = config.intent().unwrap();
+        let name = |text: &str| text.parse::<VipAddress>().unwrap();
+        for (vip, other) in [(1, 2), (2, 1)]
+            .map(|(a, b)| (format!("10.0.0.{a}:80/tcp"), format!("10.0.0.{b}:80/tcp")))
+        {
+            let spec = &intent.get(&name(&vip)).unwrap().spec;
+            assert_eq!(spec.when_empty, WhenEmpty::Fallback(name(&other)));
+        }
+        assert_eq!(config.running_programs(), [name("10.0.0.2:80/tcp")]);
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         for (text, names) in [
             ("interface = [\"eth0\"]", "interface"),
@@ -387,7 +480,7 @@ mod tests {
             ),
             (
                 "[[vip]]\naddress = \"10.0.0.1:80/tcp\"\nwindow = \"31d\"",
-                "spec.window",
+                ": VIP 10.0.0.1:80/tcp: window: ",
             ),
             (
                 "[[vip]]\naddress = \"10.0.0.1:80/tcp\"\n[[vip]]\naddress = \"10.0.0.1:80/tcp\"",
@@ -396,6 +489,26 @@ mod tests {
             (
                 "[[vip]]\naddress = \"10.0.0.1:80/tcp\"\n[[vip.real]]\naddress = \"224.0.0.1\"",
                 "unicast",
+            ),
+            (
+                "[[vip]]\naddress = \"10.0.0.1:80/tcp\"\n[[vip.real]]\naddress = \"10.1.0.2\"\nweight = 70000",
+                ": VIP 10.0.0.1:80/tcp, real 10.1.0.2: weight: 70000",
+            ),
+            (
+                "interfaces = [\"eth0\", \"eth1\", \"eth0\"]",
+                "eth0 is given twice",
+            ),
+            (
+                "[[vip]]\naddress = \"10.0.0.1:80/tcp\"\nwhen_empty = \"10.0.0.2:80/tcp\"",
+                "there is no such VIP",
+            ),
+            (
+                "[[vip]]\naddress = \"10.0.0.1:80/tcp\"\n[vip.check]\nkind = \"tcp\"\nintervall = \"2s\"",
+                "fast_interval",
+            ),
+            (
+                "[[vip]]\naddress = \"10.0.0.1:80/tcp\"\n[vip.check]\nkind = \"mqtts\"",
+                "MQTT and gRPC over TLS",
             ),
             (
                 "[[vip]]\naddress = \"10.0.0.1:80/tcp\"\n[[vip.real]]\naddress = \"10.1.0.2\"\nweigth = 1",

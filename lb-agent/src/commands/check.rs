@@ -14,6 +14,15 @@ pub struct Check {
 impl Check {
     pub fn execute(self) -> anyhow::Result<()> {
         let config = Config::read(&self.file)?;
+        if let [vip, ..] = config.running_programs()[..]
+            && config.exec_checks != Some(true)
+        {
+            println!(
+                "{}: VIP {vip} has a check that runs a program: the agent does not start without `exec_checks = true` \
+                 or --exec-checks",
+                self.file.display()
+            );
+        }
         let reals: usize = config.vips.iter().map(|vip| vip.reals.len()).sum();
         println!(
             "{}: {} VIPs with {reals} reals, nothing wrong",

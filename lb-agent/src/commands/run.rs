@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use clap::{CommandFactory as _, error::ErrorKind};
 use lb_agent::{
     api::{self, Api, Endpoint, Listener},
-    config::{Config, KernelLog, VipConfig},
+    config::{Config, KernelLog},
     control::{self, Changed},
     dataplane::{
         KernelDataplane,
@@ -145,7 +145,9 @@ async fn serve(
 
     // The store and the sockets tell whether another agent runs, before anything in the kernel is touched.
     let store = Store::open(state)?;
-    if !exec_checks && let [vip, ..] = control::running_programs(&store.load()?)[..] {
+    let mut running_programs = control::running_programs(&store.load()?);
+    running_programs.extend(config.running_programs());
+    if !exec_checks && let [vip, ..] = running_programs[..] {
         bail!(
             "VIP {vip} has a check that runs a program, and such checks are off; start the agent with --exec-checks, \
              or with `exec_checks = true` in its configuration file (packets flow on meanwhile)"
@@ -159,7 +161,7 @@ async fn serve(
     let (next_hops, mut next_hops_changed) =
         NextHops::start().context("listening to the kernel's routes and neighbours (rtnetlink)")?;
     let dataplane = Box::new(KernelDataplane::start(&options, Box::new(next_hops))?);
-    let static_vips = config.vips.iter().map(VipConfig::changes).collect();
+    let static_vips = config.changes();
     let changed = Arc::new(Changed::default());
     let (owner, thread) = control::start(
         store,

@@ -11,8 +11,7 @@
 //!
 //! An unknown real counts as up: an agent that starts again must not drop reals that serve clients while it
 //! was away. One that is dead goes down within its thresholds, at the fast interval, because what is unknown is
-//! in doubt. For the same reason a real that is added gets new flows at once; add it drained where that
-//! matters.
+//! in doubt. One that is added while others are up waits for its first probe (see `observe`).
 
 use std::{
     fmt,

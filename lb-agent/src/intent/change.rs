@@ -228,6 +228,16 @@ impl Change {
         }
     }
 
+    /// What it changes: the VIP, or one of its reals.
+    #[must_use]
+    pub fn place(&self) -> String {
+        let vip = self.vip();
+        self.real().map_or_else(
+            || format!("VIP {vip}"),
+            |real| format!("VIP {vip}, real {real}"),
+        )
+    }
+
     /// What the VIP is after this change (none: deleted). The intent itself stays as it is.
     ///
     /// # Errors

@@ -15,6 +15,9 @@ use crate::{
 pub struct Arguments {
     #[command(flatten)]
     target: Real,
+    /// Takes no new flows until `undrain`
+    #[arg(long)]
+    drained: bool,
     #[command(flatten)]
     options: RealOptions,
 }
@@ -25,7 +28,10 @@ impl Arguments {
         v1::AddRealRequest {
             vip: self.target.vip.id(),
             address: self.target.address.to_string(),
-            spec: Some(self.options.spec()),
+            spec: Some(v1::RealSpec {
+                drained: self.drained.then_some(true),
+                ..self.options.spec()
+            }),
         }
     }
 }

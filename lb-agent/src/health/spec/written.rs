@@ -61,7 +61,7 @@ impl TryFrom<Written> for Check {
                 .or_insert_with(|| Value::Object(Map::new()));
         }
         let common: Common = read(common)?;
-        let mut check = Check::new(read(probe)?);
+        let mut check = Check::new(read(probe).map_err(advise)?);
         check.interval = common.interval.unwrap_or(check.interval);
         check.fit_defaults();
         check.fast_interval = common.fast_interval.unwrap_or(check.fast_interval);
@@ -74,6 +74,17 @@ impl TryFrom<Written> for Check {
         check.via = common.via.unwrap_or(check.via);
         check.jitter = common.jitter.unwrap_or(check.jitter);
         Ok(check)
+    }
+}
+
+/// Says, too, what an error of the probe's own settings leaves out.
+fn advise(error: String) -> String {
+    if error.contains("unknown field") {
+        format!("{error}; every check also has {}", COMMON.join(", "))
+    } else if error.contains("unknown variant") {
+        format!("{error}, or https; MQTT and gRPC over TLS are `tls = {{}}`")
+    } else {
+        error
     }
 }
 
