@@ -22,6 +22,7 @@ impl Api {
                 flows: real.flows,
                 exact: real.flows_exact,
                 entries: real.entries,
+                quiet_since: real.quiet_since.map(convert::timestamp),
             })
         });
         Ok(v1::ListFlowsResponse {

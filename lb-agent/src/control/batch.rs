@@ -218,6 +218,7 @@ impl Owner {
                     self.steered.get(vip),
                     self.fallback_of(vip),
                     self.services.get(vip),
+                    SystemTime::now(),
                 );
                 self.dataplane.set_service(&service.wanted())?;
                 self.services.insert(*vip, service);

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use lb_common::vip::VipAddress;
+use lb_common::vip::{Protocol, VipAddress};
 use tokio::sync::{broadcast, mpsc};
 
 use super::{
@@ -19,7 +19,7 @@ use super::{
     view::{Observation, RealState, RealView, VipView},
 };
 use crate::{
-    dataplane::{Dataplane, DataplaneError},
+    dataplane::{Counters, Dataplane, DataplaneError, Track},
     intent::{
         Change, Intent, Refusal,
         store::{Store, StoreError},
@@ -44,9 +44,9 @@ pub struct Options {
     pub ring_seed: u64,
     /// Whether checks may run programs (`exec`): who may call the API then runs programs as this user.
     pub exec_checks: bool,
-    /// The VIPs of the configuration file, each as the changes that add it with its reals. Those that are
-    /// stored already are left as they are: they belong to the API.
-    pub static_vips: Vec<Vec<Change>>,
+    /// The changes that add the VIPs of the configuration file. Those that are stored already are left as they are:
+    /// they belong to the API.
+    pub static_vips: Vec<Change>,
     /// Is told which VIPs change, those that are there at start included.
     pub changed: Arc<Changed>,
 }
@@ -335,11 +335,22 @@ impl Owner {
         let services = &self.services;
         let reals = stats.services.iter().flat_map(|service| {
             let placed = services.get(&service.vip);
+            // UDP has no flows to count where not all are tracked: entries are made for those that a changed ring
+            // moves, and none of them ends. What a real carries is then its packets.
+            let packets = service.vip.protocol == Protocol::Udp
+                && placed.is_some_and(|placed| placed.vip.spec.track != Track::All);
+            let counted = move |counters: &Counters| {
+                if packets {
+                    (counters.packets, counters.packets)
+                } else {
+                    (counters.opened, counters.closed + counters.lost)
+                }
+            };
             service.reals.iter().map(move |(real, counters)| Carried {
                 vip: service.vip,
                 real: *real,
-                opened: counters.opened,
-                closed: counters.closed + counters.lost,
+                opened: counted(counters).0,
+                closed: counted(counters).1,
                 flows: observed
                     .get(service.vip, *real)
                     .filter(|seen| exact && seen.exact)

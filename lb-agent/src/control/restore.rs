@@ -1,6 +1,6 @@
 //! At start: the tables that were found are brought in line with what is stored.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::SystemTime};
 
 use lb_common::vip::VipAddress;
 
@@ -33,6 +33,7 @@ impl Owner {
                 self.steered.get(&vip.address),
                 self.fallback_of(&vip.address),
                 None,
+                SystemTime::now(),
             );
             self.services.insert(vip.address, service);
             self.changed.tell(vip.address, Some(Arc::clone(vip)));
@@ -67,16 +68,8 @@ impl Owner {
 
     /// Adds the VIPs of the configuration file that are not stored, all in one transaction: a crash leaves
     /// none of them with half of its reals.
-    pub(super) fn add_static(&mut self, vips: Vec<Vec<Change>>) {
-        let changes: Vec<Change> = vips
-            .into_iter()
-            .filter(|changes| {
-                changes
-                    .first()
-                    .is_some_and(|first| self.intent.get(first.vip()).is_none())
-            })
-            .flatten()
-            .collect();
+    pub(super) fn add_static(&mut self, mut changes: Vec<Change>) {
+        changes.retain(|change| self.intent.get(change.vip()).is_none());
         if changes.is_empty() {
             return;
         }
@@ -93,7 +86,8 @@ impl Owner {
         for (order, outcome) in self.apply(orders) {
             if let Err(refusal) = outcome {
                 tracing::error!(
-                    "{} of the configuration file refused: {refusal}",
+                    "{}: {} of the configuration file refused: {refusal}",
+                    order.change.place(),
                     order.change.name()
                 );
             }
@@ -103,14 +97,16 @@ impl Owner {
     /// Tries the services again that there was no room for.
     pub(super) fn place_again(&mut self) {
         for vip in self.unplaced.keys().copied().collect::<Vec<_>>() {
-            let Some(service) = self.services.get(&vip) else {
+            let Some(wanted) = self.intent.get(&vip).cloned() else {
                 self.unplaced.remove(&vip);
                 continue;
             };
-            match self.dataplane.set_service(&service.wanted()) {
+            match self.place(&vip) {
                 Ok(()) => {
-                    tracing::info!("VIP {vip} is served now");
+                    tracing::info!("VIP {vip} is served now as it is wanted");
                     self.unplaced.remove(&vip);
+                    // Its reals could not be probed through the tunnel before.
+                    self.changed.tell(vip, Some(wanted));
                 }
                 Err(error) => {
                     self.unplaced.insert(vip, error.to_string());

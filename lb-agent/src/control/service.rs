@@ -1,6 +1,6 @@
 //! One VIP as wanted and steered → effective weights → ring → what the data plane is asked for. Pure.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
 use crate::{
     dataplane::WantedService,
@@ -22,6 +22,8 @@ pub struct Service {
     pub effective: Vec<Effective>,
     /// Share of the ring of each, 0 to 1.
     pub shares: Vec<f64>,
+    /// Since when each takes no new flows; none: it takes some.
+    pub quiet_since: Vec<Option<SystemTime>>,
     /// For each slot a position in `reals`; empty if there is no real.
     pub ring: Arc<[u16]>,
 }
@@ -31,7 +33,7 @@ pub type Fallback = Vec<(IpAddr, u32)>;
 
 impl Service {
     /// Computes the ring. `before` is the service as it was: its ring is taken if nothing it depends on
-    /// has changed.
+    /// has changed, and who took no new flows then has taken none since. `now` is for those that take none from now on.
     #[must_use]
     pub fn new(
         vip: Arc<Vip>,
@@ -39,6 +41,7 @@ impl Service {
         steered: Option<&Steered>,
         fallback: Fallback,
         before: Option<&Service>,
+        now: SystemTime,
     ) -> Self {
         let (reals, own, effective) = members(&vip, steered, fallback);
         let same_weights = |before: &Service| {
@@ -54,13 +57,19 @@ impl Service {
             && before.vip.spec.ring == vip.spec.ring
             && before.vip.slots() == vip.slots()
         {
-            let Service { shares, ring, .. } = before.clone();
+            let Service {
+                shares,
+                quiet_since,
+                ring,
+                ..
+            } = before.clone();
             return Service {
                 vip,
                 reals,
                 own,
                 effective,
                 shares,
+                quiet_since,
                 ring,
             };
         }
@@ -75,12 +84,21 @@ impl Service {
             ring::build_shared(vip.spec.ring, seed, vip.slots(), &pairs)
         };
         let shares = ring::shares(&ring, reals.len());
+        let quiet_since = reals
+            .iter()
+            .zip(&shares)
+            .map(|(real, share)| {
+                let since = || before.and_then(|before| before.quiet_since(*real));
+                (*share <= 0.0).then(|| since().unwrap_or(now))
+            })
+            .collect();
         Service {
             vip,
             reals,
             own,
             effective,
             shares,
+            quiet_since,
             ring,
         }
     }
@@ -95,9 +113,15 @@ impl Service {
             reals,
             own,
             effective,
+            quiet_since: vec![None; shares.len()],
             shares,
             ring: Arc::new([]),
         }
+    }
+
+    fn quiet_since(&self, real: IpAddr) -> Option<SystemTime> {
+        let position = self.reals.iter().position(|other| *other == real)?;
+        *self.quiet_since.get(position)?
     }
 
     /// Weight of each in the ring.

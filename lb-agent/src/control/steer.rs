@@ -26,8 +26,8 @@ pub struct SteerOrder {
 }
 
 impl Owner {
-    /// Puts what steering found into the tables. What the data plane refuses stays as it was, and is tried
-    /// again with the next order.
+    /// Puts what steering found into the tables. What the data plane refuses stays as it was, and is tried again
+    /// each tick.
     pub(super) fn steer(&mut self, orders: Vec<SteerOrder>) {
         for order in orders {
             let SteerOrder {
@@ -49,6 +49,7 @@ impl Owner {
             for name in std::iter::once(vip).chain(self.dependents(&vip)) {
                 if let Err(error) = self.place(&name) {
                     tracing::warn!("VIP {name}: the data plane refuses the new weights: {error}");
+                    self.unplaced.insert(name, error.to_string());
                 }
             }
             self.announce_causes(vip, causes);

@@ -347,7 +347,7 @@ async fn checks_run_programs_only_where_that_is_on() {
 async fn vips_of_the_file_are_added_once_and_then_belong_to_the_api() {
     let (directory, plane) = (tempfile::tempdir().unwrap(), Recorder::default());
     let options = || Options {
-        static_vips: vec![vec![add_vip(A), add_real(A, "10.1.0.2")]],
+        static_vips: vec![add_vip(A), add_real(A, "10.1.0.2")],
         ..Default::default()
     };
     let begin = || {

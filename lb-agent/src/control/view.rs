@@ -1,6 +1,6 @@
 //! VIPs and reals as they are: what is wanted with what is observed.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{collections::HashMap, net::IpAddr, sync::Arc, time::SystemTime};
 
 use lb_common::vip::VipAddress;
 
@@ -43,6 +43,8 @@ pub struct RealView {
     pub flows_exact: bool,
     /// Entries of the flow table that name it.
     pub entries: u64,
+    /// Since when it takes no new flows; none: it takes some.
+    pub quiet_since: Option<SystemTime>,
 }
 
 /// A VIP as it is.
@@ -126,6 +128,7 @@ impl RealView {
             flows: seen.map_or(0, |seen| seen.flows),
             flows_exact: seen.map_or(service.vip.spec.track == Track::All, |seen| seen.exact),
             entries: seen.map_or(0, |seen| seen.entries),
+            quiet_since: *service.quiet_since.get(position)?,
         })
     }
 }

@@ -1,6 +1,6 @@
 //! `lbctl drain`, and waiting until a drained real serves nobody any more.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use lb_proto::v1;
@@ -23,8 +23,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 pub struct Arguments {
     #[command(flatten)]
     target: Real,
-    /// Wait until no flow of it is left, at most so long, and tell how many there are on the way;
-    /// exit status 1 if some are left then
+    /// Wait until no flow of it is left, at most so long, and tell how many there are on the way; exit status 1 if
+    /// some may be left then. Flows that are silent are known once the VIP's window is over since the drain began (1h
+    /// unless told otherwise), or at once where the VIP tracks all flows
     #[arg(long, value_name = "DURATION", value_parser = duration::read)]
     wait: Option<Duration>,
 }
@@ -78,18 +79,18 @@ async fn wait_until_empty(
     loop {
         ticks.tick().await;
         let flows = flows(&mut client, target).await?;
-        let elapsed = began.elapsed();
+        let drained = drained_for(&flows);
         let progress = Progress {
             vip: target.vip.vip.to_string(),
             address: target.address.to_string(),
-            seconds: elapsed.as_secs_f64().round(),
+            seconds: drained.as_secs_f64().round(),
             flows: if flows.exact {
                 flows.flows
             } else {
                 flows.entries
             },
             // A flow that was silent since the drain is not known before the window is over.
-            exact: flows.exact || elapsed >= window,
+            exact: flows.exact || drained >= window,
         };
         let done = progress.flows == 0 && progress.exact;
         if done || told != Some((progress.flows, progress.exact)) {
@@ -99,19 +100,31 @@ async fn wait_until_empty(
         if done {
             return Ok(());
         }
-        if elapsed >= wait {
+        if began.elapsed() >= wait {
+            let flows = progress.flows;
+            let silent = if progress.exact {
+                String::new()
+            } else {
+                let left = Duration::from_secs(window.saturating_sub(drained).as_secs() + 1);
+                format!(
+                    ", and those that are silent are not known for another {} (the VIP's window)",
+                    duration::write(left)
+                )
+            };
             return Err(Failure::NotYet(format!(
-                "{target} still serves {} flows{} after {}; it stays drained, call again to wait on",
-                progress.flows,
-                if progress.exact {
-                    ""
-                } else {
-                    ", and silent ones are not known before the VIP's window is over,"
-                },
-                duration::write(wait),
+                "{target} serves {flows} flows{silent}; it stays drained, call again to wait on"
             )));
         }
     }
+}
+
+/// How long it takes no new flows.
+fn drained_for(flows: &v1::RealFlows) -> Duration {
+    flows
+        .quiet_since
+        .and_then(|since| SystemTime::try_from(since).ok())
+        .and_then(|since| since.elapsed().ok())
+        .unwrap_or_default()
 }
 
 async fn window(client: &mut Client, target: &Real) -> Result<Duration, Failure> {

@@ -244,6 +244,7 @@ impl Balancer for Recorder {
             flows: 12,
             exact: false,
             entries: 4,
+            quiet_since: None,
         };
         Ok(Response::new(v1::ListFlowsResponse { reals: vec![flows] }))
     }
