@@ -40,7 +40,7 @@ pub struct Dated {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Load {
     values: BTreeMap<Quantity, Dated>,
-    /// What its agent ordered last.
+    /// What its agents ordered last: of several, what takes more away.
     pub order: Option<Order>,
 }
 
@@ -72,7 +72,7 @@ pub struct Last {
     fresh: Duration,
     counts_clients: bool,
     readings: BTreeMap<Quantity, Reading>,
-    order: Option<(Instant, Order)>,
+    order: Option<Order>,
     /// What was not believed in the last answer.
     pub ignored: Vec<Ignored>,
     /// What was missing in the last answer.
@@ -118,9 +118,7 @@ impl Last {
                 for reading in &readings.readings {
                     self.readings.insert(reading.quantity, reading.clone());
                 }
-                if let Some(order) = readings.order {
-                    self.order = Some((report.at, order));
-                }
+                self.order = readings.order.or(self.order);
             }
             Err(trouble) => self.trouble = Some(trouble.clone()),
         }
@@ -175,14 +173,24 @@ impl Board {
         }
     }
 
-    /// What an agent ordered last.
+    /// What its agents ordered last: of several, what takes more away.
     #[must_use]
     pub fn order(&self) -> Option<Order> {
         self.0
             .iter()
             .filter_map(|last| last.order)
-            .max_by_key(|(at, _)| *at)
-            .map(|(_, order)| order)
+            .max_by_key(|order| order.severity())
+    }
+
+    /// What is known of the sources that `other` has, too, and that are the same.
+    pub fn keep(&mut self, other: Board, same: impl Fn(&str) -> bool) {
+        for last in other.0 {
+            if same(&last.name)
+                && let Some(mine) = self.0.iter_mut().find(|mine| mine.name == last.name)
+            {
+                *mine = last;
+            }
+        }
     }
 }
 

@@ -230,6 +230,20 @@ pub enum Order {
     Down,
 }
 
+impl Order {
+    /// How much it takes away: of two orders at a time the one that takes more counts.
+    #[must_use]
+    pub const fn severity(self) -> u8 {
+        match self {
+            Order::Up => 0,
+            Order::Ready => 1,
+            Order::Drain => 2,
+            Order::Maint => 3,
+            Order::Down => 4,
+        }
+    }
+}
+
 impl fmt::Display for Order {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

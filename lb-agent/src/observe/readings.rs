@@ -30,10 +30,15 @@ impl Readings {
         }
     }
 
-    /// These are the sources from now on. What was read of others is forgotten, and of these if one changed.
+    /// These are the sources from now on. What was read of those that are the same stays.
     pub(super) fn set_sources(&mut self, sources: &[Source]) {
         if sources != self.sources {
-            self.board = Board::new(sources);
+            let before = std::mem::replace(&mut self.board, Board::new(sources));
+            let same = |name: &str| {
+                let is = |source: &&Source| source.name == name;
+                sources.iter().find(is) == self.sources.iter().find(is)
+            };
+            self.board.keep(before, same);
             self.sources = sources.to_vec();
         }
     }

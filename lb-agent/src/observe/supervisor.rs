@@ -269,7 +269,8 @@ impl Supervisor {
             }
         };
         let now = Instant::now();
-        let time = self.time();
+        // Of the same moment: else a reading seems to be of another time whenever it is looked at.
+        let time = CLOCK_START + now.saturating_duration_since(self.began);
         let mut orders = Vec::new();
         for vip in vips {
             let Some(watch) = self.watches.get_mut(&vip) else {

@@ -130,6 +130,11 @@ impl RealTasks {
         }
     }
 
+    /// Whether it is probed now.
+    pub(super) fn is_probed(&self) -> bool {
+        self.probe.is_some()
+    }
+
     /// Connections are shed like this.
     pub(super) fn shed_by(&mut self, asked: &Asked<'_>) {
         let by = &asked.vip.spec.shed;

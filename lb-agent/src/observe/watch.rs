@@ -97,8 +97,11 @@ impl Watch {
         self.vip = vip;
         let spec = steering(&self.vip);
         if spec != *self.controller.spec() {
+            self.due = self.due.min(Instant::now() + spec.period);
             self.controller.set_spec(spec);
         }
+        // The VIP may have been deleted and added meanwhile: then its owner knows nothing of what it was given.
+        self.given = None;
         self.update_reals(None, marks, tasks);
     }
 
@@ -110,7 +113,9 @@ impl Watch {
         self.pace.keep(|real| vip.reals.contains_key(real));
         for (address, spec) in &vip.reals {
             let now = Instant::now();
-            let probed = vip.spec.check.is_some() && !spec.check.disabled;
+            // Where a real cannot be asked, what it was is no news of what it is.
+            let reached = marks.contains_key(address) || !is_tunnelled(&vip, spec);
+            let probed = vip.spec.check.is_some() && !spec.check.disabled && reached;
             let sources = sources(&vip, spec);
             let real = self.reals.entry(*address).or_insert_with(|| {
                 let dead = resumed
@@ -133,6 +138,9 @@ impl Watch {
                 real.awaited = false;
             }
             real.readings.set_sources(&sources);
+            if sources.is_empty() {
+                self.controller.forget_load(*address);
+            }
             let asked = Asked {
                 vip: &vip,
                 address: *address,
@@ -188,6 +196,10 @@ impl Watch {
         let Some(real) = self.reals.get_mut(&report.real) else {
             return false;
         };
+        // What an ended probe still had to say is no news.
+        if !real.tasks.is_probed() {
+            return false;
+        }
         let now = Instant::now();
         real.readings.probed(&report.outcome, now);
         // One that is unknown has failed, and may only be slow to start.
@@ -335,8 +347,12 @@ impl Watch {
     }
 }
 
+/// The constants, with a period in which a source can say something new.
 fn steering(vip: &Vip) -> Steering {
-    vip.spec.steering.clone().unwrap_or_default()
+    let mut spec = vip.spec.steering.clone().unwrap_or_default();
+    let fastest = vip.spec.load.iter().map(|source| source.interval).min();
+    spec.period = spec.period.max(fastest.unwrap_or_default());
+    spec
 }
 
 /// Whether watchers are told: health, whether it takes new flows, or a large step of the weight.

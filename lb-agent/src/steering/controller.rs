@@ -7,10 +7,12 @@ use std::{
 };
 
 use super::{
+    capacity::Capacity,
     decision::{Decision, Limit},
     lag::Lag,
     life::Life,
     observed::Observed,
+    overload::Overload,
     pool::{Entry, Real, agent_part, bar, capacities, correct_grain},
     scale::Scale,
     spec::{Kind, Steering},
@@ -71,13 +73,27 @@ impl Controller {
         let had = || reals.iter().filter(|(_, _, had)| *had > 0);
         let own: f64 = had().map(|(_, own, _)| f64::from(*own)).sum();
         let all: f64 = had().map(|(_, _, had)| f64::from(*had)).sum();
+        // The others were dead, or had nothing for a reason that is read again only after a while.
+        for (address, ..) in reals.iter().filter(|(_, _, had)| *had == 0) {
+            let until = now + self.spec.period * self.spec.stale_periods;
+            self.reals.entry(*address).or_default().standing.hold(until);
+        }
         for (address, own_weight, had) in had() {
             let real = self.reals.entry(*address).or_default();
             real.weight = f64::from(*had) * own / all;
+            real.part = 1.0;
             real.own = *own_weight;
             real.standing.since = Some(Duration::ZERO);
             let multiple = real.weight / f64::from((*own_weight).max(1));
             real.resumed = Some((multiple, now + self.spec.fade_after));
+        }
+    }
+
+    /// Nothing is read of this real's load any more: what was learned of it counts no more.
+    pub fn forget_load(&mut self, address: IpAddr) {
+        if let Some(real) = self.reals.get_mut(&address) {
+            real.capacity = Capacity::default();
+            real.overload = Overload::default();
         }
     }
 
@@ -170,7 +186,11 @@ impl Controller {
             Kind::Capacity => capacities(pool),
             Kind::AgentCheck => pool
                 .iter()
-                .map(|entry| entry.own() * agent_part(&entry.observed.load))
+                .map(|entry| match entry.observed.load.agent_weight {
+                    // What the last controller made of it stands until its agent speaks.
+                    None => entry.prior(),
+                    Some(_) => entry.own() * agent_part(&entry.observed.load),
+                })
                 .collect(),
             _ => pool.iter().map(Entry::own).collect(),
         }

@@ -7,6 +7,7 @@ use super::{
     controller::Controller,
     law,
     observed::Sample,
+    overload::Overload,
     pool::{Entry, capacities, mean_utilisation, peak, typical},
 };
 
@@ -37,10 +38,12 @@ impl Controller {
         for entry in pool.iter_mut() {
             entry.real.traffic.observe(now, oldest, entry.observed);
         }
-        let connections: Option<f64> = pool
+        // One that never had a flow has none; where nobody has, nobody counts.
+        let known: Vec<f64> = pool
             .iter()
-            .map(|entry| entry.real.traffic.connections())
-            .sum();
+            .filter_map(|entry| entry.real.traffic.connections())
+            .collect();
+        let connections = (!known.is_empty()).then(|| known.iter().sum::<f64>());
         let rate: f64 = pool
             .iter()
             .filter_map(|entry| entry.real.traffic.rate())
@@ -150,6 +153,13 @@ impl Controller {
             // Those that are left can carry it.
             let may_drain = drained + capacity <= spec.max_drained * all
                 && mean * all <= spec.overload_back * left;
+            let silent = Sample::sane(entry.observed.load.utilisation)
+                .is_none_or(|sample| sample.age > self.spec.fade_after);
+            if silent || !entry.observed.up {
+                // Nobody will say that it has recovered; it is eased in.
+                entry.real.overload = Overload::default();
+                continue;
+            }
             let before = entry.real.overload.drained;
             entry
                 .real

@@ -127,7 +127,7 @@ macro_rules! specification {
 }
 
 specification! {
-    /// Time between two decisions, never below the interval of the load's source.
+    /// Time between two decisions, never below the interval of the load's fastest source.
     #[serde(with = "crate::duration")]
     period: Duration = seconds(5), Duration::from_millis(100)..=HOUR;
 

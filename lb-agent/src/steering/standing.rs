@@ -50,6 +50,11 @@ impl Standing {
         }
     }
 
+    /// It is not to have flows before then.
+    pub fn hold(&mut self, until: Duration) {
+        self.held_until = Some(until);
+    }
+
     fn changed(&mut self, spec: &Steering, now: Duration, up: bool) {
         let before = self.up.replace(up);
         if before.is_none_or(|before| before == up) {

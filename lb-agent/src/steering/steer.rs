@@ -97,10 +97,15 @@ impl Controller {
         } else {
             law::bounded(&self.spec, base, &own)
         };
-        let connections: Option<Vec<f64>> = candidates
+        let connections: Vec<Option<f64>> = candidates
             .iter()
             .map(|i| of(i).real.traffic.connections())
             .collect();
+        // One that never had a flow has none.
+        let connections: Option<Vec<f64>> = connections.iter().any(Option::is_some).then(|| {
+            let counts = connections.iter();
+            counts.map(|count| count.unwrap_or(0.0)).collect()
+        });
         let evens = match self.spec.controller {
             Kind::Capacity => self.life.long(&self.spec),
             Kind::LeastConnections => true,
@@ -117,11 +122,12 @@ impl Controller {
         for (place, index) in candidates.iter().enumerate() {
             let entry = &mut pool[*index];
             let slow = entry.real.standing.slow_start(&self.spec, now);
-            let guard = law::guard(&self.spec, used(&entry.observed.load, oldest));
-            let overload = if self.spec.controller == Kind::Static {
-                1.0
+            let (guard, overload) = if self.spec.controller == Kind::Static {
+                (1.0, 1.0)
             } else {
-                entry.real.overload.part
+                // What is scarce is so until it is read that it is not, or nothing is read for long.
+                let used = used(&entry.observed.load, oldest.max(self.spec.fade_after));
+                (law::guard(&self.spec, used), entry.real.overload.part)
             };
             let stale = self.staleness(now, entry);
             entry.real.limit = if overload < 1.0 {
@@ -152,14 +158,25 @@ impl Controller {
                 // In the operator's unit: where the part is 1 this is the weight itself.
                 pool[*index].own()
                     * (target / base.max(f64::MIN_POSITIVE))
-                    * if self.spec.controller == Kind::AgentCheck {
-                        agent_part(&pool[*index].observed.load)
-                    } else {
-                        1.0
+                    * match pool[*index].observed.load.agent_weight {
+                        Some(_) if self.spec.controller == Kind::AgentCheck => {
+                            agent_part(&pool[*index].observed.load)
+                        }
+                        None if self.spec.controller == Kind::AgentCheck => pool[*index]
+                            .real
+                            .resumed
+                            .map_or(1.0, |(multiple, _)| multiple),
+                        _ => 1.0,
                     }
             })
             .collect();
         let shares = law::normalised(targets);
+        let goes_on = pool.iter().any(|entry| entry.real.resumed.is_some());
+        let by_letter = matches!(self.spec.controller, Kind::Static | Kind::AgentCheck);
+        if literal && goes_on && !by_letter {
+            // Nothing was read yet: what the last controller found stands.
+            return;
+        }
         for (index, share) in candidates.iter().zip(&shares) {
             pool[*index].real.wanted = *share;
         }

@@ -58,7 +58,7 @@ pub fn read(line: &[u8]) -> Result<Answer, String> {
             };
             // `up ready` is usual: what takes more away wins.
             answer.order = Some(match (answer.order, order) {
-                (Some(before), new) if severity(before) > severity(new) => before,
+                (Some(before), new) if before.severity() > new.severity() => before,
                 (_, new) => new,
             });
         }
@@ -67,16 +67,6 @@ pub fn read(line: &[u8]) -> Result<Answer, String> {
         return Err("the agent said nothing".to_owned());
     }
     Ok(answer)
-}
-
-const fn severity(order: Order) -> u8 {
-    match order {
-        Order::Up => 0,
-        Order::Ready => 1,
-        Order::Drain => 2,
-        Order::Maint => 3,
-        Order::Down => 4,
-    }
 }
 
 /// Polls an agent.

@@ -1,7 +1,10 @@
 //! Health, drains and what follows from them at once.
 
 use super::pool::{Pool, fresh, seconds};
-use crate::steering::{Limit, Order, spec::Kind};
+use crate::steering::{
+    Limit, Order, Sample,
+    spec::{Kind, Steering},
+};
 
 #[test]
 fn where_nothing_is_steered_weights_are_the_operators() {
@@ -178,4 +181,76 @@ fn agents_give_parts_of_weights() {
     pool.reals[0].load.agent_weight.as_mut().unwrap().age = seconds(900);
     pool.period();
     assert!((pool.shares()[0] - 1.0 / 3.0).abs() < 0.001);
+}
+
+#[test]
+fn one_that_is_silent_is_not_drained_for_ever() {
+    let mut pool = Pool::of(Kind::LeastConnections, &[100; 4]);
+    pool.step();
+    let load = |pool: &mut Pool, first: Option<Sample>| {
+        for real in &mut pool.reals {
+            real.load.utilisation = fresh(0.4);
+        }
+        pool.reals[0].load.utilisation = first;
+        pool.period();
+    };
+    for _ in 0..10 {
+        load(&mut pool, fresh(0.99));
+    }
+    assert_eq!(pool.limit(0), Limit::OverloadDrain);
+    // Its reader fails. For a while that says nothing.
+    load(&mut pool, None);
+    let mut old = fresh(0.99).unwrap();
+    old.age = Steering::default().fade_after;
+    load(&mut pool, Some(old));
+    for _ in 0..20 {
+        load(&mut pool, None);
+    }
+    assert!(pool.shares()[0] > 0.2, "{:?}", pool.shares());
+}
+
+#[test]
+fn one_that_never_had_a_flow_does_not_keep_others_from_being_counted() {
+    let mut pool = Pool::of(Kind::LeastConnections, &[100, 100, 0]);
+    for (real, open) in pool.reals.iter_mut().zip([3_000, 1_000, 0]) {
+        real.opened = open;
+    }
+    pool.step();
+    for _ in 0..10 {
+        for real in &mut pool.reals[..2] {
+            real.opened += 10;
+            real.closed += 10;
+        }
+        pool.period();
+    }
+    assert!(pool.shares()[0] < 0.4, "{:?}", pool.shares());
+}
+
+#[test]
+fn who_had_nothing_waits_when_another_agent_goes_on() {
+    let mut pool = Pool::of(Kind::AgentCheck, &[100; 3]);
+    let last: Vec<_> = pool
+        .reals
+        .iter()
+        .zip([10, 100, 0])
+        .map(|(real, had)| (real.address, 100, had))
+        .collect();
+    pool.controller.resume(pool.now, &last);
+    pool.step();
+    // Neither has spoken yet.
+    assert_eq!(pool.weights()[2], 0);
+    assert!(
+        (pool.shares()[0] - 10.0 / 110.0).abs() < 0.01,
+        "{:?}",
+        pool.shares()
+    );
+    for real in &mut pool.reals {
+        real.load.agent_weight = fresh(0.5);
+    }
+    for _ in 0..16 {
+        pool.period();
+    }
+    for share in pool.shares() {
+        assert!((share - 1.0 / 3.0).abs() < 0.01);
+    }
 }

@@ -114,6 +114,12 @@ impl Pool {
     /// Short flows come by weight, and utilisation is what they make of these capacities, flows a second;
     /// then a decision.
     pub fn carry(&mut self, capacities: &[f64]) -> &[Decision] {
+        self.load(capacities);
+        self.period()
+    }
+
+    /// The same without a decision.
+    pub fn load(&mut self, capacities: &[f64]) {
         let shares = self.shares();
         self.left.resize(self.reals.len(), 0.0);
         for (((real, share), capacity), left) in self
@@ -129,7 +135,6 @@ impl Pool {
             *left -= left.floor();
             real.load.utilisation = fresh((share * self.flows / 5.0 / capacity).min(1.0));
         }
-        self.period()
     }
 
     /// Weights now.

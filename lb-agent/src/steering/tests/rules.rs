@@ -75,12 +75,12 @@ fn missing_data_is_not_death() {
     // Its readings are gone; the probe still answers.
     for periods in 1..=30 {
         let last = pool.reals[1].load.utilisation;
-        pool.carry(&capacities);
+        pool.load(&capacities);
         pool.reals[1].load.utilisation = last.map(|mut last| {
             last.age += seconds(5);
             last
         });
-        pool.step();
+        pool.period();
         assert!(
             (pool.shares()[1] / before[1] - 1.0).abs() < 0.05,
             "{periods}"
@@ -402,7 +402,7 @@ fn another_controller_goes_on_where_one_ended() {
         ],
     );
     for _ in 0..20 {
-        pool.step();
+        pool.period();
         assert!(
             (pool.shares()[0] - 0.75).abs() < 0.01,
             "{:?}",
@@ -412,7 +412,7 @@ fn another_controller_goes_on_where_one_ended() {
     // Nothing was read of them for as long as an estimate is held: the operator's weights count again.
     pool.now += Steering::default().fade_after;
     for _ in 0..40 {
-        pool.step();
+        pool.period();
     }
     assert!((pool.shares()[0] - 0.5).abs() < 0.01, "{:?}", pool.shares());
 }
