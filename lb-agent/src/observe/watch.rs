@@ -75,6 +75,8 @@ impl Watch {
         let last: Vec<(IpAddr, u32, u32)> = resumed
             .iter()
             .flat_map(|steered| &steered.reals)
+            // The dead are new when they come back.
+            .filter(|(_, steered)| steered.up)
             .filter_map(|(address, steered)| {
                 Some((*address, vip.reals.get(address)?.weight, steered.weight))
             })

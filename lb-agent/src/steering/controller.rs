@@ -66,15 +66,15 @@ impl Controller {
         self.spec = spec;
     }
 
-    /// Goes on where another controller of this VIP ended: per real the operator's weight and the weight it had
-    /// last. None of these is eased in again, and as long as nothing is read of them, for the time that an estimate
+    /// Goes on where another controller of this VIP ended: per real that was alive the operator's weight and the weight
+    /// it had last. None of these is eased in again, and as long as nothing is read of them, for the time that an estimate
     /// is held, their weights stay. To be called before the first step, with its time.
     pub fn resume(&mut self, now: Duration, reals: &[(IpAddr, u32, u32)]) {
         let had = || reals.iter().filter(|(_, _, had)| *had > 0);
         let own: f64 = had().map(|(_, own, _)| f64::from(*own)).sum();
         let all: f64 = had().map(|(_, _, had)| f64::from(*had)).sum();
-        // The others were dead, or had nothing for a reason that is read again only after a while.
-        for (address, ..) in reals.iter().filter(|(_, _, had)| *had == 0) {
+        // The others had nothing for a reason that is read again only after a while.
+        for (address, ..) in reals.iter().filter(|(_, own, had)| *own > 0 && *had == 0) {
             let until = now + self.spec.period * self.spec.stale_periods;
             self.reals.entry(*address).or_default().standing.hold(until);
         }
