@@ -113,6 +113,7 @@ impl Watch {
         self.reals
             .retain(|address, _| vip.reals.contains_key(address));
         self.pace.keep(|real| vip.reals.contains_key(real));
+        let served = self.reals.values().any(|real| real.state == State::Up);
         for (address, spec) in &vip.reals {
             let now = Instant::now();
             // Where a real cannot be asked, what it was is no news of what it is.
@@ -127,7 +128,7 @@ impl Watch {
                     state: if dead { State::Down } else { State::Unknown },
                     since: now,
                     last: None,
-                    awaited: probed && resumed.is_none(),
+                    awaited: probed && resumed.is_none() && served,
                     readings: Readings::new(&sources),
                     tasks: RealTasks::default(),
                     decision: None,
@@ -388,3 +389,6 @@ fn cause(real: &Real, now: Told, limit: &Limit) -> String {
         limit => format!("{came}weight {}: {limit}", now.weight),
     }
 }
+
+#[cfg(test)]
+mod tests;

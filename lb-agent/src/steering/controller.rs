@@ -154,7 +154,9 @@ impl Controller {
         let (mut has, mut base_of_has) = (0.0, 0.0);
         for (entry, base) in pool.iter().zip(&base) {
             if entry.candidate() && entry.real.weight > 0.0 {
-                has += entry.real.weight;
+                // Those that are eased in themselves are no measure of the whole.
+                let part = entry.real.part;
+                has += entry.real.weight / if part > 0.0 { part } else { 1.0 };
                 base_of_has += base;
             }
         }

@@ -1,6 +1,6 @@
 //! Health, drains and what follows from them at once.
 
-use super::pool::{Pool, fresh, seconds};
+use super::pool::{Pool, fresh, real, seconds};
 use crate::steering::{
     Limit, Order, Sample,
     spec::{Kind, Steering},
@@ -253,4 +253,18 @@ fn who_had_nothing_waits_when_another_agent_goes_on() {
     for share in pool.shares() {
         assert!((share - 1.0 / 3.0).abs() < 0.01);
     }
+}
+
+#[test]
+fn who_comes_right_after_the_first_gets_as_much() {
+    let mut pool = Pool::of(Kind::Capacity, &[100]);
+    pool.reals[0].since_up = seconds(0);
+    pool.step();
+    pool.wait(seconds(1));
+    let mut second = real(1, 100);
+    second.since_up = seconds(0);
+    pool.reals.push(second);
+    pool.step();
+    // Both are in slow start, one of them for a second longer.
+    assert!(pool.shares()[1] > 0.4, "{:?}", pool.shares());
 }
