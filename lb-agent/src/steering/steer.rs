@@ -17,6 +17,8 @@ use super::{
 const UNEVEN: f64 = 1.10;
 /// A share that falls below this part of itself in a period was lowered.
 const LOWERED: f64 = 0.97;
+/// Parts of slow start that differ by less are the same.
+const ALIKE: f64 = 0.98;
 /// As long as an estimate gets better with every reading, it is followed more closely.
 const LEARNING_DEADBAND: f64 = 0.01;
 /// The deadband is no less than this many standard deviations of the estimate.
@@ -119,6 +121,11 @@ impl Controller {
         };
         self.shed(pool, &all_base);
         let mut targets = Vec::with_capacity(candidates.len());
+        // Where all are eased in alike nobody is held back by it.
+        let furthest = candidates
+            .iter()
+            .map(|i| pool[*i].real.standing.slow_start(&self.spec, now))
+            .fold(0.0, f64::max);
         for (place, index) in candidates.iter().enumerate() {
             let entry = &mut pool[*index];
             let slow = entry.real.standing.slow_start(&self.spec, now);
@@ -134,7 +141,7 @@ impl Controller {
                 Some(Limit::Overload(overload))
             } else if guard < 1.0 {
                 Some(Limit::Guard(guard))
-            } else if slow < 1.0 {
+            } else if slow < furthest * ALIKE {
                 Some(Limit::SlowStart(slow))
             } else if self.spec.controller == Kind::Proportional && self.life.long(&self.spec) {
                 Some(Limit::Refused)
