@@ -15,7 +15,6 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::{
     api::Endpoint,
-    control::running_programs,
     dataplane::{
         Forward, OnDown, Track,
         options::{SourcePrefix, XdpMode},
@@ -292,8 +291,12 @@ impl Config {
     /// VIPs whose checks run programs.
     #[must_use]
     pub fn running_programs(&self) -> Vec<VipAddress> {
-        self.intent()
-            .map_or_else(|_| Vec::new(), |intent| running_programs(&intent))
+        let runs = |vip: &&VipConfig| vip.check.as_ref().is_some_and(Check::runs_program);
+        self.vips
+            .iter()
+            .filter(runs)
+            .map(|vip| vip.address)
+            .collect()
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     dataplane::DataplaneError,
-    health::spec::Probe,
+    health::spec::Check,
     intent::{Change, Intent, Refusal, Vip},
 };
 
@@ -34,10 +34,7 @@ struct Step {
 
 /// Whether its check runs a program.
 fn runs_programs(vip: &Vip) -> bool {
-    vip.spec
-        .check
-        .as_ref()
-        .is_some_and(|check| matches!(check.probe, Probe::Exec(_)))
+    vip.spec.check.as_ref().is_some_and(Check::runs_program)
 }
 
 /// The VIPs whose check runs a program.

@@ -346,18 +346,21 @@ impl Owner {
                     (counters.opened, counters.closed + counters.lost)
                 }
             };
-            service.reals.iter().map(move |(real, counters)| Carried {
-                vip: service.vip,
-                real: *real,
-                opened: counted(counters).0,
-                closed: counted(counters).1,
-                flows: observed
-                    .get(service.vip, *real)
-                    .filter(|seen| exact && seen.exact)
-                    .map(|seen| seen.flows),
-                share: placed
-                    .and_then(|placed| placed.shares.get(placed.position(*real)?).copied())
-                    .unwrap_or_default(),
+            service.reals.iter().map(move |(real, counters)| {
+                let (opened, closed) = counted(counters);
+                Carried {
+                    vip: service.vip,
+                    real: *real,
+                    opened,
+                    closed,
+                    flows: observed
+                        .get(service.vip, *real)
+                        .filter(|seen| exact && seen.exact)
+                        .map(|seen| seen.flows),
+                    share: placed
+                        .and_then(|placed| placed.shares.get(placed.position(*real)?).copied())
+                        .unwrap_or_default(),
+                }
             })
         });
         Ok(reals.collect())

@@ -143,7 +143,13 @@ impl Supervisor {
                         Some(watch) => watch.update(vip, &marks, &self.tasks),
                         None => {
                             let resumed = self.control.steered(name).await.ok().flatten();
-                            let watch = Watch::new(vip, resumed, self.time(), &marks, &self.tasks);
+                            let watch = Watch::new(
+                                vip,
+                                resumed,
+                                self.time(Instant::now()),
+                                &marks,
+                                &self.tasks,
+                            );
                             self.watches.insert(name, watch);
                         }
                     }
@@ -170,9 +176,9 @@ impl Supervisor {
         self.step(steps).await;
     }
 
-    /// What the controllers' clock shows.
-    fn time(&self) -> Duration {
-        CLOCK_START + self.began.elapsed()
+    /// What the controllers' clock shows then.
+    fn time(&self, now: Instant) -> Duration {
+        CLOCK_START + now.saturating_duration_since(self.began)
     }
 
     /// Marks of the sockets that reach each real through the tunnel, where the VIP's check asks for that.
@@ -270,7 +276,7 @@ impl Supervisor {
         };
         let now = Instant::now();
         // Of the same moment: else a reading seems to be of another time whenever it is looked at.
-        let time = CLOCK_START + now.saturating_duration_since(self.began);
+        let time = self.time(now);
         let mut orders = Vec::new();
         for vip in vips {
             let Some(watch) = self.watches.get_mut(&vip) else {

@@ -13,7 +13,7 @@ use super::{
     life::Life,
     observed::Observed,
     overload::Overload,
-    pool::{Entry, Real, agent_part, bar, capacities, correct_grain},
+    pool::{Entry, Real, bar, capacities, correct_grain},
     scale::Scale,
     spec::{Kind, Steering},
 };
@@ -188,11 +188,7 @@ impl Controller {
             Kind::Capacity => capacities(pool),
             Kind::AgentCheck => pool
                 .iter()
-                .map(|entry| match entry.observed.load.agent_weight {
-                    // What the last controller made of it stands until its agent speaks.
-                    None => entry.prior(),
-                    Some(_) => entry.own() * agent_part(&entry.observed.load),
-                })
+                .map(|entry| entry.own() * entry.asked())
                 .collect(),
             _ => pool.iter().map(Entry::own).collect(),
         }

@@ -81,6 +81,15 @@ impl Entry<'_> {
         self.own() * self.real.resumed.map_or(1.0, |(multiple, _)| multiple)
     }
 
+    /// The part of the operator's weight that its agent asks for; until that has spoken, what the last controller made
+    /// of it.
+    pub fn asked(&self) -> f64 {
+        match self.observed.load.agent_weight {
+            Some(_) => agent_part(&self.observed.load),
+            None => self.real.resumed.map_or(1.0, |(multiple, _)| multiple),
+        }
+    }
+
     /// Whether it may have flows.
     pub fn candidate(&self) -> bool {
         self.barred.is_none()

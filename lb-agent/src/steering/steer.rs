@@ -8,7 +8,7 @@ use super::{
     law::{self, Holding},
     movement::{self, Move},
     observed::Sample,
-    pool::{Entry, agent_part, mean_utilisation, used},
+    pool::{Entry, mean_utilisation, used},
     shed::{self, Holder},
     spec::Kind,
 };
@@ -165,15 +165,10 @@ impl Controller {
                 // In the operator's unit: where the part is 1 this is the weight itself.
                 pool[*index].own()
                     * (target / base.max(f64::MIN_POSITIVE))
-                    * match pool[*index].observed.load.agent_weight {
-                        Some(_) if self.spec.controller == Kind::AgentCheck => {
-                            agent_part(&pool[*index].observed.load)
-                        }
-                        None if self.spec.controller == Kind::AgentCheck => pool[*index]
-                            .real
-                            .resumed
-                            .map_or(1.0, |(multiple, _)| multiple),
-                        _ => 1.0,
+                    * if self.spec.controller == Kind::AgentCheck {
+                        pool[*index].asked()
+                    } else {
+                        1.0
                     }
             })
             .collect();

@@ -7,7 +7,7 @@ use lb_proto::v1;
 
 use super::{
     duration,
-    words::{Words, quote},
+    words::{Text, Words},
 };
 
 /// Reads a check. Ranges are the agent's to judge.
@@ -39,17 +39,13 @@ pub fn read(text: &str) -> Result<v1::Check, String> {
 /// Writes a check as [`read`] reads it.
 #[must_use]
 pub fn write(check: &v1::Check) -> String {
-    let mut text = Text::default();
-    match &check.probe {
-        Some(probe) => probe::write(probe, &mut text),
-        None => text.0.push('-'),
-    }
-    let time = |time: Option<prost_types::Duration>| {
-        time.map(|time| duration::write(duration::from_proto(time)))
+    let mut text = match &check.probe {
+        Some(probe) => probe::write(probe),
+        None => Text::new("-"),
     };
-    text.set("interval", time(check.interval));
-    text.set("fast_interval", time(check.fast_interval));
-    text.set("timeout", time(check.timeout));
+    text.time("interval", check.interval);
+    text.time("fast_interval", check.fast_interval);
+    text.time("timeout", check.timeout);
     text.set("healthy_threshold", check.healthy_threshold);
     text.set("unhealthy_threshold", check.unhealthy_threshold);
     text.set("port", check.port);
@@ -57,7 +53,7 @@ pub fn write(check: &v1::Check) -> String {
         text.set("via", via_name(check.via()));
     }
     text.set("jitter", check.jitter);
-    text.0
+    text.into()
 }
 
 pub(super) fn via(text: &str) -> Result<v1::ProbeVia, String> {
@@ -73,23 +69,6 @@ const fn via_name(via: v1::ProbeVia) -> Option<&'static str> {
         v1::ProbeVia::Unspecified => None,
         v1::ProbeVia::Direct => Some("direct"),
         v1::ProbeVia::Tunnel => Some("tunnel"),
-    }
-}
-
-/// Words that are being written.
-#[derive(Debug, Default)]
-struct Text(String);
-
-impl Text {
-    fn kind(&mut self, kind: &str) {
-        self.0.push_str(kind);
-    }
-
-    fn set(&mut self, key: &str, value: Option<impl ToString>) {
-        if let Some(value) = value {
-            self.0
-                .push_str(&format!(" {key}={}", quote(&value.to_string())));
-        }
     }
 }
 

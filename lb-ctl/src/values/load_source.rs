@@ -7,7 +7,7 @@ use lb_proto::v1;
 
 use super::{
     duration, tls,
-    words::{Words, quote},
+    words::{Text, Words},
 };
 
 /// Quantities, each of which is a setting of the kinds that take values.
@@ -114,40 +114,31 @@ fn bytes(text: &str) -> Result<u64, String> {
 /// Writes a source so that [`read`] gives it back.
 #[must_use]
 pub fn write(source: &v1::LoadSource) -> String {
-    let mut text = source.kind.clone();
-    let mut add = |key: &str, value: Option<String>| {
-        if let Some(value) = value {
-            text.push_str(&format!(" {key}={}", quote(&value)));
-        }
-    };
-    let time = |time: Option<prost_types::Duration>| {
-        time.map(|time| duration::write(duration::from_proto(time)))
-    };
-    add("name", source.name.clone());
-    add("port", source.port.map(|port| port.to_string()));
-    add("address", source.address.clone());
-    add("username", source.username.clone());
-    add("password", source.password.clone());
-    add("token", source.token.clone());
-    add("topic", source.topic.clone());
-    add("path", source.path.clone());
-    add("node", source.node.clone());
-    add("send", source.send.clone());
-    add("container", source.container.clone());
-    add("socket", source.socket.clone());
+    let mut text = Text::new(&source.kind);
+    text.set("name", source.name.as_ref());
+    text.set("port", source.port);
+    text.set("address", source.address.as_ref());
+    text.set("username", source.username.as_ref());
+    text.set("password", source.password.as_ref());
+    text.set("token", source.token.as_ref());
+    text.set("topic", source.topic.as_ref());
+    text.set("path", source.path.as_ref());
+    text.set("node", source.node.as_ref());
+    text.set("send", source.send.as_ref());
+    text.set("container", source.container.as_ref());
+    text.set("socket", source.socket.as_ref());
     for quantity in QUANTITIES {
-        add(quantity, source.values.get(quantity).cloned());
+        text.set(quantity, source.values.get(quantity));
     }
-    let number = |number: u64| number.to_string();
-    add(LIMIT, source.connection_limit.map(number));
-    add("memory_limit", source.memory_limit.map(number));
+    text.set(LIMIT, source.connection_limit);
+    text.set("memory_limit", source.memory_limit);
     if let Some(tls) = &source.tls {
-        tls::write(tls, &mut add);
+        tls::write(tls, &mut text);
     }
-    add("weight", source.weight.map(|weight| weight.to_string()));
-    add("interval", time(source.interval));
-    add("timeout", time(source.timeout));
-    text
+    text.set("weight", source.weight);
+    text.time("interval", source.interval);
+    text.time("timeout", source.timeout);
+    text.into()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use lb_proto::v1;
 
 use super::{
     duration, tls,
-    words::{Words, quote},
+    words::{Text, Words},
 };
 
 /// Reads it. Whether the values are in range is the agent's answer.
@@ -34,28 +34,19 @@ pub fn read(text: &str) -> Result<v1::ShedBy, String> {
 /// Writes it so that [`read`] gives it back.
 #[must_use]
 pub fn write(by: &v1::ShedBy) -> String {
-    let mut text = by.by.clone();
-    let mut add = |key: &str, value: Option<String>| {
-        if let Some(value) = value {
-            text.push_str(&format!(" {key}={}", quote(&value)));
-        }
-    };
-    add("port", by.port.map(|port| port.to_string()));
-    add("address", by.address.clone());
-    add("username", by.username.clone());
-    add("password", by.password.clone());
-    add("token", by.token.clone());
-    add("path", by.path.clone());
-    add("node", by.node.clone());
+    let mut text = Text::new(&by.by);
+    text.set("port", by.port);
+    text.set("address", by.address.as_ref());
+    text.set("username", by.username.as_ref());
+    text.set("password", by.password.as_ref());
+    text.set("token", by.token.as_ref());
+    text.set("path", by.path.as_ref());
+    text.set("node", by.node.as_ref());
     if let Some(tls) = &by.tls {
-        tls::write(tls, &mut add);
+        tls::write(tls, &mut text);
     }
-    add(
-        "timeout",
-        by.timeout
-            .map(|time| duration::write(duration::from_proto(time))),
-    );
-    text
+    text.time("timeout", by.timeout);
+    text.into()
 }
 
 #[cfg(test)]

@@ -2,7 +2,10 @@
 
 use lb_proto::{steering_fields, v1};
 
-use super::{duration, words::Words};
+use super::{
+    duration,
+    words::{Text, Words},
+};
 
 /// Names of the controllers.
 const CONTROLLERS: [(&str, v1::SteeringController); 6] = [
@@ -67,27 +70,20 @@ pub fn read(text: &str) -> Result<v1::Steering, String> {
 #[must_use]
 pub fn write(steering: &v1::Steering) -> String {
     let controller = steering.controller.unwrap_or_default();
-    let mut text = CONTROLLERS
+    let name = CONTROLLERS
         .iter()
         .find(|(_, other)| i32::from(*other) == controller)
-        .map_or(CONTROLLERS[0].0, |(name, _)| *name)
-        .to_owned();
-    let mut word = |key: &str, value: String| {
-        text.push_str(&format!(" {key}={value}"));
-    };
-    if let Some(life) = steering.life {
-        word("life", duration::write(duration::from_proto(life)));
-    }
+        .map_or(CONTROLLERS[0].0, |(name, _)| *name);
+    let mut text = Text::new(name);
+    text.time("life", steering.life);
     macro_rules! put {
         ([$($number:ident,)*] [$($time:ident,)*]) => {
-            $( if let Some(value) = steering.$number { word(stringify!($number), value.to_string()); } )*
-            $( if let Some(value) = steering.$time {
-                word(stringify!($time), duration::write(duration::from_proto(value)));
-            } )*
+            $( text.set(stringify!($number), steering.$number); )*
+            $( text.time(stringify!($time), steering.$time); )*
         };
     }
     steering_fields!(put);
-    text
+    text.into()
 }
 
 #[cfg(test)]

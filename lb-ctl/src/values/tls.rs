@@ -2,7 +2,7 @@
 
 use lb_proto::v1;
 
-use super::words::Words;
+use super::words::{Text, Words};
 
 /// Takes its settings out of the words; none: no TLS. `secure`: TLS is wanted whether it is said or not.
 ///
@@ -29,16 +29,16 @@ pub fn read(words: &mut Words, secure: bool) -> Result<Option<v1::Tls>, String> 
 }
 
 /// Adds `tls=true` and its settings, as [`read`] takes them.
-pub fn write(tls: &v1::Tls, add: &mut impl FnMut(&str, Option<String>)) {
-    add("tls", Some("true".to_owned()));
-    write_settings(tls, add);
+pub fn write(tls: &v1::Tls, text: &mut Text) {
+    text.set("tls", Some(true));
+    write_settings(tls, text);
 }
 
 /// Adds its settings alone, where TLS is wanted anyway.
-pub fn write_settings(tls: &v1::Tls, add: &mut impl FnMut(&str, Option<String>)) {
-    add("ca", tls.ca.clone());
-    add("server_name", tls.server_name.clone());
-    add("verify", tls.verify.map(|verify| verify.to_string()));
-    add("certificate", tls.certificate.clone());
-    add("key", tls.key.clone());
+pub fn write_settings(tls: &v1::Tls, text: &mut Text) {
+    text.set("ca", tls.ca.as_ref());
+    text.set("server_name", tls.server_name.as_ref());
+    text.set("verify", tls.verify);
+    text.set("certificate", tls.certificate.as_ref());
+    text.set("key", tls.key.as_ref());
 }

@@ -2,6 +2,41 @@
 
 use std::str::FromStr;
 
+use super::duration;
+
+/// Words that are being written, as [`Words`] reads them.
+#[derive(Debug)]
+pub struct Text(String);
+
+impl Text {
+    /// The kind alone.
+    pub fn new(kind: &str) -> Self {
+        Text(kind.to_owned())
+    }
+
+    /// Adds a setting that has a value.
+    pub fn set(&mut self, key: &str, value: Option<impl ToString>) {
+        if let Some(value) = value {
+            self.0
+                .push_str(&format!(" {key}={}", quote(&value.to_string())));
+        }
+    }
+
+    /// Adds a time that is set.
+    pub fn time(&mut self, key: &str, time: Option<prost_types::Duration>) {
+        self.set(
+            key,
+            time.map(|time| duration::write(duration::from_proto(time))),
+        );
+    }
+}
+
+impl From<Text> for String {
+    fn from(text: Text) -> Self {
+        text.0
+    }
+}
+
 /// A kind with its settings, each of which is to be taken once.
 #[derive(Clone, Debug)]
 pub struct Words {

@@ -111,6 +111,12 @@ impl Check {
         self.interval + doubt * self.unhealthy_threshold.saturating_sub(1) + self.timeout
     }
 
+    /// Whether it runs a program.
+    #[must_use]
+    pub const fn runs_program(&self) -> bool {
+        matches!(self.probe, Probe::Exec(_))
+    }
+
     /// Whether every value is in its range.
     ///
     /// # Errors
@@ -128,7 +134,7 @@ impl Check {
         }
         range::numbers("jitter", self.jitter, 0, MAX_JITTER)?;
         range::port("port", self.port)?;
-        if matches!(self.probe, Probe::Exec(_)) && self.via == Via::Tunnel {
+        if self.runs_program() && self.via == Via::Tunnel {
             return Err(range::fault(
                 "via",
                 "tunnel",
@@ -144,7 +150,7 @@ impl Check {
     /// As [`validate`](Self::validate), and when there is no port: a VIP of any port has none of its own.
     pub fn validate_for(&self, vip: &VipAddress) -> Result<(), Fault> {
         self.validate()?;
-        if vip.port == 0 && self.port.is_none() && !matches!(self.probe, Probe::Exec(_)) {
+        if vip.port == 0 && self.port.is_none() && !self.runs_program() {
             return Err(range::fault(
                 "port",
                 "not set",

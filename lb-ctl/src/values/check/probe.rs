@@ -5,9 +5,9 @@ use lb_proto::v1::{self, check::Probe};
 use super::{
     super::{
         tls,
-        words::{Words, quote, split},
+        words::{Text, Words, quote, split},
     },
-    Text, octets,
+    octets,
 };
 
 pub fn read(words: &mut Words) -> Result<Probe, String> {
@@ -46,11 +46,11 @@ pub fn read(words: &mut Words) -> Result<Probe, String> {
     })
 }
 
-pub fn write(probe: &Probe, text: &mut Text) {
+pub fn write(probe: &Probe) -> Text {
     match probe {
-        Probe::Tcp(v1::TcpProbe {}) => text.kind("tcp"),
+        Probe::Tcp(v1::TcpProbe {}) => Text::new("tcp"),
         Probe::Http(http) => {
-            text.kind(if http.tls.is_some() { "https" } else { "http" });
+            let mut text = Text::new(if http.tls.is_some() { "https" } else { "http" });
             text.set("method", http.method.as_ref());
             text.set("path", http.path.as_ref());
             text.set("host", http.host.as_ref());
@@ -61,11 +61,12 @@ pub fn write(probe: &Probe, text: &mut Text) {
                 text.set("equals", Some(json_plain(&json.equals)));
             }
             if let Some(tls) = &http.tls {
-                tls::write_settings(tls, &mut |key, value| text.set(key, value));
+                tls::write_settings(tls, &mut text);
             }
+            text
         }
         Probe::Mqtt(mqtt) => {
-            text.kind("mqtt");
+            let mut text = Text::new("mqtt");
             let version = match mqtt.version() {
                 v1::MqttVersion::Unspecified => None,
                 v1::MqttVersion::MqttVersion311 => Some("3.1.1"),
@@ -73,7 +74,7 @@ pub fn write(probe: &Probe, text: &mut Text) {
             };
             text.set("version", version);
             if let Some(tls) = &mqtt.tls {
-                tls::write(tls, &mut |key, value| text.set(key, value));
+                tls::write(tls, &mut text);
             }
             text.set("username", mqtt.username.as_ref());
             text.set("password", mqtt.password.as_ref());
@@ -83,28 +84,32 @@ pub fn write(probe: &Probe, text: &mut Text) {
                 v1::MqttExpect::Accepted => Some("accepted"),
             };
             text.set("expect", expect);
+            text
         }
         Probe::Grpc(grpc) => {
-            text.kind("grpc");
+            let mut text = Text::new("grpc");
             text.set(
                 "service",
                 grpc.service.as_ref().filter(|name| !name.is_empty()),
             );
             if let Some(tls) = &grpc.tls {
-                tls::write(tls, &mut |key, value| text.set(key, value));
+                tls::write(tls, &mut text);
             }
+            text
         }
         Probe::Udp(udp) => {
-            text.kind("udp");
+            let mut text = Text::new("udp");
             text.set("payload", Some(octets::write(&udp.payload)));
             let expect = (!udp.expect.is_empty()).then(|| octets::write(&udp.expect));
             text.set("expect", expect);
             text.set("silence", udp.silence_is_alive.then_some("alive"));
+            text
         }
         Probe::Exec(exec) => {
-            text.kind("exec");
+            let mut text = Text::new("exec");
             let words: Vec<_> = exec.command.iter().map(|word| quote(word)).collect();
             text.set("command", Some(words.join(" ")));
+            text
         }
     }
 }
