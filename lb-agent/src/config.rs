@@ -19,6 +19,7 @@ use crate::{
         Forward, OnDown, Track,
         options::{SourcePrefix, XdpMode},
     },
+    duration,
     health::spec::{Check, CheckOverride},
     intent::{Change, Intent, RealPatch, Refusal, VipPatch, WhenEmpty, change::Set},
     load::spec::{Source, SourceOverride},
@@ -110,7 +111,7 @@ pub struct VipConfig {
     /// Default: exceptions.
     pub track: Option<Track>,
     /// As `90s`, `2m`, `1h` or `30d`. Default: 1 h for TCP, 2 min for UDP.
-    #[serde(default, deserialize_with = "duration")]
+    #[serde(default, with = "duration::optional")]
     pub window: Option<Duration>,
     /// Default: grows with the number of reals.
     pub slots: Option<u32>,
@@ -138,6 +139,7 @@ pub struct VipConfig {
 #[serde(deny_unknown_fields)]
 pub struct RealConfig {
     /// Its address.
+    #[serde(deserialize_with = "real_address")]
     pub address: IpAddr,
     /// Default: 100.
     pub weight: Option<u32>,
@@ -184,8 +186,14 @@ fn vip_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<VipAddress,
         .map_err(|error| D::Error::custom(format!("{text}: {error}")))
 }
 
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    crate::duration::deserialize(deserializer).map(Some)
+fn real_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpAddr, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(|_| {
+        D::Error::custom(format!(
+            "{text}: write a real as an address alone, for example 10.1.0.2 or 2001:db8::2; packets keep the \
+             VIP's port"
+        ))
+    })
 }
 
 /// Why a configuration file is of no use.

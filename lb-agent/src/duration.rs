@@ -1,8 +1,11 @@
 //! Times as text (`500ms`, `2s`, `1h`): in the configuration file and in stored records.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
+use serde::{
+    Deserializer, Serializer,
+    de::{self, Visitor},
+};
 
 /// Reads a number with a unit: `ms`, `s`, `m`, `h` or `d`.
 ///
@@ -62,7 +65,51 @@ pub fn serialize<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok,
 /// # Errors
 /// The deserializer's, or what [`parse`] says.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    deserializer.deserialize_str(Text)
+}
+
+/// A time as text. A bare number is refused: of which unit would it be?
+struct Text;
+
+impl Visitor<'_> for Text {
+    type Value = Duration;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .write_str("a time with its unit, as \"500ms\", \"90s\", \"2m\", \"1h\" or \"30d\"")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Duration, E> {
+        parse(text).map_err(E::custom)
+    }
+}
+
+/// Times that may be left out, for `#[serde(default, with = "crate::duration::optional")]`.
+pub mod optional {
+    use serde::{Deserialize, Serialize};
+
+    use super::{Deserializer, Duration, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(transparent)]
+    struct Time(#[serde(with = "crate::duration")] Duration);
+
+    /// # Errors
+    /// The serializer's.
+    pub fn serialize<S: Serializer>(
+        time: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        time.map(Time).serialize(serializer)
+    }
+
+    /// # Errors
+    /// As [`super::deserialize`].
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::deserialize(deserializer)?.map(|Time(time)| time))
+    }
 }
 
 #[cfg(test)]

@@ -165,6 +165,38 @@ fn what_is_wrong_is_named() {
             "[[vip]]\naddress = \"10.0.0.1:80/tcp\"\n[[vip.real]]\naddress = \"10.1.0.2\"\nweigth = 1",
             "weigth",
         ),
+        (
+            "[[vip]]\naddress = \"10.0.0.1:80/tcp\"\nwindow = 90",
+            "a time with its unit",
+        ),
+        (
+            "[[vip]]\naddress = \"10.0.0.1:80/tcp\"\ncheck = { kind = \"tcp\", interval = 2 }",
+            "a time with its unit",
+        ),
+        (
+            "[[vip]]\naddress = \"10.0.0.1:80/tcp\"\ncheck = { kind = \"http\", tls = true }",
+            "{} for TLS as it comes",
+        ),
+        (
+            "[[vip]]\naddress = \"10.0.0.1:80/tcp\"\ncheck = { kind = \"exec\", command = \"/bin/true\" }",
+            "each argument as a text of its own",
+        ),
+        (
+            "[[vip]]\naddress = \"10.0.0.1:80/tcp\"\nshed = \"reset\"",
+            "a table, as { by = \"reset\" }",
+        ),
+        (
+            "[[vip]]\naddress = \"10.0.0.1:80/tcp\"\nsteering = \"capacity\"",
+            "a table, as { controller",
+        ),
+        (
+            "[[vip]]\naddress = \"10.0.0.1:80/tcp\"\nload = [\"mosquitto\"]",
+            "a table, as { kind",
+        ),
+        (
+            "[[vip]]\naddress = \"10.0.0.1:80/tcp\"\n[[vip.real]]\naddress = \"10.1.0.2:80\"",
+            "10.1.0.2:80: write a real as an address alone",
+        ),
         ("listen = [\"http://0.0.0.0:7070\"]", "loopback"),
         ("listen = [\"/run/x\"]", "unix:PATH"),
         ("xdp_mode = \"fast\"", "fast"),

@@ -24,7 +24,10 @@ mod unverified;
 
 /// How to speak TLS with a peer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a table, as { server_name = \"broker.example\" }, or {} for TLS as it comes"
+)]
 pub struct Tls {
     /// File of the certificate authorities (PEM) that are trusted. Default: the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]

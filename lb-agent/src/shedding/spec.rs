@@ -79,7 +79,7 @@ impl Asked {
 
 /// The flat form: as it is stored and on the wire. What is not used is refused and not passed over.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table, as { by = \"reset\" }")]
 #[expect(missing_docs, reason = "as in `ShedBy` and `Asked`")]
 pub struct Written {
     pub by: String,

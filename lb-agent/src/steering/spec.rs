@@ -95,7 +95,11 @@ macro_rules! specification {
         /// How load and health become weights. Each field has a default: reference and measurements are in
         /// `docs/steering.md`. Fractions are of 1.
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-        #[serde(deny_unknown_fields, default)]
+        #[serde(
+            deny_unknown_fields,
+            default,
+            expecting = "a table, as { controller = \"capacity\" }"
+        )]
         pub struct Steering {
             /// What decides the shares of new flows.
             pub controller: Kind,

@@ -1,6 +1,6 @@
 //! What is asked of a real, and what is a good answer.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::{Fault, Octets, Statuses, range};
 use crate::peer::{Secret, Tls};
@@ -151,7 +151,17 @@ pub struct Udp {
 #[serde(deny_unknown_fields)]
 pub struct Exec {
     /// An absolute path, and arguments. No shell reads them.
+    #[serde(deserialize_with = "words")]
     pub command: Vec<String>,
+}
+
+fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    Vec::deserialize(deserializer).map_err(|error| {
+        D::Error::custom(format!(
+            "command: {error}; write the program and each argument as a text of its own, as \
+             [\"/usr/lib/checks/queue\", \"--most\", \"100\"]"
+        ))
+    })
 }
 
 impl Probe {

@@ -108,7 +108,7 @@ fn what_cannot_be_read_is_named() {
         ("kind = \"icmp\"", "icmp"),
         ("kind = \"tcp\"\npath = \"/\"", "path"),
         ("kind = \"http\"\npth = \"/\"", "pth"),
-        ("kind = \"tcp\"\ninterval = 5", "string"),
+        ("kind = \"tcp\"\ninterval = 5", "a time with its unit"),
         ("kind = \"tcp\"\ninterval = \"5\"", "number with a unit"),
         ("kind = \"tcp\"\nport = 65536", "65536"),
         ("kind = \"mqtt\"\nversion = \"4\"", "3.1.1"),

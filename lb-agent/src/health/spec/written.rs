@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{Check, Via};
+use crate::duration;
 
 /// A check as a table of settings.
 #[derive(Serialize, Deserialize)]
@@ -17,11 +18,11 @@ pub struct Written(Map<String, Value>);
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Common {
-    #[serde(with = "optional", skip_serializing_if = "Option::is_none")]
+    #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
     interval: Option<Duration>,
-    #[serde(with = "optional", skip_serializing_if = "Option::is_none")]
+    #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
     fast_interval: Option<Duration>,
-    #[serde(with = "optional", skip_serializing_if = "Option::is_none")]
+    #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
     timeout: Option<Duration>,
     #[serde(skip_serializing_if = "Option::is_none")]
     healthy_threshold: Option<u32>,
@@ -117,34 +118,4 @@ fn write(part: &impl Serialize) -> Map<String, Value> {
         Ok(Value::Object(settings)) => settings,
         other => unreachable!("a structure of texts and numbers is a table, not {other:?}"),
     }
-}
-
-/// Times that may be left out.
-mod optional {
-    use serde::{Deserializer, Serializer};
-
-    use super::{Deserialize as _, Duration};
-    use crate::duration;
-
-    pub fn serialize<S: Serializer>(
-        time: &Option<Duration>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        match time {
-            Some(time) => duration::serialize(time, serializer),
-            None => serializer.serialize_none(),
-        }
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Duration>, D::Error> {
-        Option::<String>::deserialize(deserializer)?
-            .map(|text| duration::parse(&text).map_err(super::message))
-            .transpose()
-    }
-}
-
-fn message<E: serde::de::Error>(text: String) -> E {
-    E::custom(text)
 }

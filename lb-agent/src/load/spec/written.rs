@@ -25,7 +25,10 @@ const DOCKER_SOCKET: &str = "/var/run/docker.sock";
 
 /// A source with every setting of every kind; none is the kind's default.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(
+    deny_unknown_fields,
+    expecting = "a table, as { kind = \"mosquitto\" }"
+)]
 #[expect(missing_docs, reason = "as in `Source` and `Reader`")]
 pub struct Written {
     pub kind: String,
