@@ -74,7 +74,7 @@ fn explanation(vip: v1::VipId, real: &RealView, found: Found) -> v1::Explanation
     v1::Explanation {
         vip: Some(vip),
         real: Some(convert::real(real)),
-        since: found.since.map(convert::timestamp),
+        since: Some(convert::timestamp(real.since)),
         probe: found.probe.map(|probe| v1::ProbeResult {
             verdict: probe.verdict.to_owned(),
             reason: probe.reason,

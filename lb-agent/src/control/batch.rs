@@ -251,7 +251,10 @@ impl Owner {
 
     fn what(&self, change: &Change, step: &Step) -> Option<What> {
         // What follows from a record that is not, or no longer, in the tables: it has no share of a ring.
-        let apart = |vip: &Option<Arc<Vip>>| Some(Service::without_ring(Arc::clone(vip.as_ref()?)));
+        let apart = |vip: &Option<Arc<Vip>>| {
+            let vip = Arc::clone(vip.as_ref()?);
+            Some(Service::without_ring(vip, SystemTime::now()))
+        };
         let now = || {
             self.services
                 .get(change.vip())

@@ -232,7 +232,9 @@ impl Owner {
         if self.observed_at.is_some_and(|at| at.elapsed() <= age) {
             return Ok(());
         }
-        self.observed = self.dataplane.flows()?.into_iter().collect();
+        self.observed = self
+            .observed
+            .next(self.dataplane.flows()?, SystemTime::now());
         self.observed_at = Some(Instant::now());
         self.unobserved = false;
         Ok(())
@@ -367,16 +369,17 @@ impl Owner {
     }
 
     fn refresh_next_hops(&mut self) {
-        if let Err(error) = self.dataplane.refresh_next_hops() {
-            tracing::error!(
-                "looking up next hops failed: {error}; they stay as they are until something changes"
-            );
+        match self.dataplane.refresh_next_hops() {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                tracing::error!(
+                    "looking up next hops failed: {error}; they stay as they are until something changes"
+                );
+                return;
+            }
         }
-        if self.events.receiver_count() == 0 {
-            self.observed_at = None;
-            return;
-        }
-        let before = std::mem::take(&mut self.observed);
+        let before = self.observed.clone();
         self.observed_at = None;
         self.observe_or_log(Duration::ZERO);
         let cause: Arc<str> = Arc::from("next hop changed");

@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
+use super::view::RealState;
 use crate::{
     dataplane::WantedService,
     intent::Vip,
@@ -24,6 +25,8 @@ pub struct Service {
     pub shares: Vec<f64>,
     /// Since when each takes no new flows; none: it takes some.
     pub quiet_since: Vec<Option<SystemTime>>,
+    /// Since when each is in its state, its reachability aside.
+    pub since: Vec<SystemTime>,
     /// For each slot a position in `reals`; empty if there is no real.
     pub ring: Arc<[u16]>,
 }
@@ -33,7 +36,8 @@ pub type Fallback = Vec<(IpAddr, u32)>;
 
 impl Service {
     /// Computes the ring. `before` is the service as it was: its ring is taken if nothing it depends on
-    /// has changed, and who took no new flows then has taken none since. `now` is for those that take none from now on.
+    /// has changed, who took no new flows then has taken none since, and who is in the same state has been since then.
+    /// `now` is for the others.
     #[must_use]
     pub fn new(
         vip: Arc<Vip>,
@@ -44,6 +48,15 @@ impl Service {
         now: SystemTime,
     ) -> Self {
         let (reals, own, effective) = members(&vip, steered, fallback);
+        let since = reals
+            .iter()
+            .zip(&effective)
+            .map(|(real, effective)| {
+                before
+                    .and_then(|before| before.since(*real, RealState::of(*effective)))
+                    .unwrap_or(now)
+            })
+            .collect();
         let same_weights = |before: &Service| {
             before.reals == reals
                 && before
@@ -70,6 +83,7 @@ impl Service {
                 effective,
                 shares,
                 quiet_since,
+                since,
                 ring,
             };
         }
@@ -99,13 +113,14 @@ impl Service {
             effective,
             shares,
             quiet_since,
+            since,
             ring,
         }
     }
 
     /// A VIP that is in no table: its reals have no share.
     #[must_use]
-    pub fn without_ring(vip: Arc<Vip>) -> Self {
+    pub fn without_ring(vip: Arc<Vip>, now: SystemTime) -> Self {
         let (reals, own, effective) = members(&vip, None, Fallback::new());
         let shares = vec![0.0; reals.len()];
         Service {
@@ -114,14 +129,26 @@ impl Service {
             own,
             effective,
             quiet_since: vec![None; shares.len()],
+            since: vec![now; shares.len()],
             shares,
             ring: Arc::new([]),
         }
     }
 
     fn quiet_since(&self, real: IpAddr) -> Option<SystemTime> {
-        let position = self.reals.iter().position(|other| *other == real)?;
-        *self.quiet_since.get(position)?
+        *self.quiet_since.get(self.member(real)?)?
+    }
+
+    /// Since when a real is in this state; none if it is in another.
+    fn since(&self, real: IpAddr, state: RealState) -> Option<SystemTime> {
+        let position = self.member(real)?;
+        let same = RealState::of(*self.effective.get(position)?) == state;
+        self.since.get(position).copied().filter(|_| same)
+    }
+
+    /// Position of a real that it has, its own or not.
+    fn member(&self, real: IpAddr) -> Option<usize> {
+        self.reals.iter().position(|other| *other == real)
     }
 
     /// Weight of each in the ring.

@@ -24,6 +24,18 @@ pub enum RealState {
     Down,
 }
 
+impl RealState {
+    /// Of a real that can be reached.
+    #[must_use]
+    pub const fn of(effective: Effective) -> Self {
+        match effective {
+            Effective { up: false, .. } => RealState::Down,
+            Effective { weight: 0, .. } => RealState::Draining,
+            Effective { .. } => RealState::Active,
+        }
+    }
+}
+
 /// A real as it is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RealView {
@@ -35,6 +47,8 @@ pub struct RealView {
     pub effective_weight: u32,
     /// Whether it takes flows.
     pub state: RealState,
+    /// Since when, as far as this agent knows: not before it started.
+    pub since: SystemTime,
     /// Share of the ring, 0 to 1.
     pub share: f64,
     /// Live flows.
@@ -58,24 +72,41 @@ pub struct VipView {
 
 /// What the data plane last said of every real.
 #[derive(Clone, Debug, Default)]
-pub struct Observation(HashMap<(VipAddress, IpAddr), RealFlows>);
+pub struct Observation(HashMap<(VipAddress, IpAddr), Observed>);
+
+/// What it said of one.
+#[derive(Clone, Debug)]
+struct Observed {
+    flows: RealFlows,
+    /// When it could be reached again, or could not any more; none: it is as when it was first looked at.
+    changed: Option<SystemTime>,
+}
 
 impl Observation {
+    /// What it says `now`.
+    #[must_use]
+    pub fn next(&self, reals: Vec<RealFlows>, now: SystemTime) -> Self {
+        let observed = |flows: RealFlows| {
+            let key = (flows.vip, flows.address);
+            let changed = match self.0.get(&key) {
+                Some(before) if before.flows.reachable == flows.reachable => before.changed,
+                Some(_) => Some(now),
+                None => None,
+            };
+            (key, Observed { flows, changed })
+        };
+        Observation(reals.into_iter().map(observed).collect())
+    }
+
     /// Of a real; a new one may not have been observed yet.
     #[must_use]
     pub fn get(&self, vip: VipAddress, real: IpAddr) -> Option<&RealFlows> {
-        self.0.get(&(vip, real))
+        self.0.get(&(vip, real)).map(|seen| &seen.flows)
     }
-}
 
-impl FromIterator<RealFlows> for Observation {
-    fn from_iter<I: IntoIterator<Item = RealFlows>>(reals: I) -> Self {
-        Observation(
-            reals
-                .into_iter()
-                .map(|real| ((real.vip, real.address), real))
-                .collect(),
-        )
+    /// When a real's reachability changed.
+    fn changed(&self, vip: VipAddress, real: IpAddr) -> Option<SystemTime> {
+        self.0.get(&(vip, real))?.changed
     }
 }
 
@@ -104,31 +135,139 @@ impl RealView {
     pub(super) fn new(service: &Service, position: usize, observed: &Observation) -> Option<Self> {
         let address = *service.reals.get(position)?;
         let spec = service.vip.reals.get(&address)?.clone();
-        let Effective { weight, up } = *service.effective.get(position)?;
+        let effective = *service.effective.get(position)?;
         let share = *service.shares.get(position)?;
         let seen = observed.get(service.vip.address, address);
         // A real that has not been observed yet is not called unreachable.
-        let state = match (weight, seen) {
-            _ if !up => RealState::Down,
-            (
-                _,
-                Some(RealFlows {
-                    reachable: false, ..
-                }),
-            ) => RealState::Unreachable,
-            (0, _) => RealState::Draining,
-            _ => RealState::Active,
+        let reachable = seen.is_none_or(|seen| seen.reachable);
+        let since = *service.since.get(position)?;
+        let (state, since) = match RealState::of(effective) {
+            RealState::Down => (RealState::Down, since),
+            state => (
+                if reachable {
+                    state
+                } else {
+                    RealState::Unreachable
+                },
+                observed
+                    .changed(service.vip.address, address)
+                    .map_or(since, |changed| changed.max(since)),
+            ),
         };
         Some(RealView {
             address,
             spec,
-            effective_weight: weight,
+            effective_weight: effective.weight,
             state,
+            since,
             share,
             flows: seen.map_or(0, |seen| seen.flows),
             flows_exact: seen.map_or(service.vip.spec.track == Track::All, |seen| seen.exact),
             entries: seen.map_or(0, |seen| seen.entries),
             quiet_since: *service.quiet_since.get(position)?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, time::Duration};
+
+    use lb_common::vip::Protocol;
+
+    use super::*;
+    use crate::{
+        intent::VipSpec,
+        steer::{Steered, SteeredReal},
+    };
+
+    fn vip(drained: bool) -> Arc<Vip> {
+        let real = RealSpec {
+            drained,
+            ..RealSpec::default()
+        };
+        Arc::new(Vip {
+            address: "10.0.0.1:80/tcp".parse().unwrap(),
+            spec: VipSpec::default_for(Protocol::Tcp),
+            reals: BTreeMap::from([(real_address(), real)]),
+        })
+    }
+
+    fn real_address() -> IpAddr {
+        "10.1.0.2".parse().unwrap()
+    }
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    /// What is observed, as the owner keeps it.
+    #[derive(Default)]
+    struct Seen {
+        service: Option<Service>,
+        observed: Observation,
+    }
+
+    impl Seen {
+        fn ordered(&mut self, vip: Arc<Vip>, up: bool, now: u64) {
+            let steered = Steered {
+                reals: BTreeMap::from([(real_address(), SteeredReal { weight: 100, up })]),
+            };
+            let before = self.service.take();
+            let service =
+                Service::new(vip, 7, Some(&steered), Vec::new(), before.as_ref(), at(now));
+            self.service = Some(service);
+        }
+
+        fn reached(&mut self, reachable: bool, now: u64) {
+            let flows = RealFlows {
+                vip: vip(false).address,
+                address: real_address(),
+                flows: 0,
+                exact: false,
+                entries: 0,
+                reachable,
+            };
+            self.observed = self.observed.next(vec![flows], at(now));
+        }
+
+        fn state(&self) -> (RealState, u64) {
+            let service = self.service.as_ref().unwrap();
+            let real = RealView::new(service, 0, &self.observed).unwrap();
+            let since = real.since.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+            (real.state, since.as_secs())
+        }
+    }
+
+    #[test]
+    fn a_state_is_dated_from_when_it_began() {
+        let mut seen = Seen::default();
+        seen.ordered(vip(false), true, 1);
+        seen.reached(true, 2);
+        assert_eq!(seen.state(), (RealState::Active, 1));
+        seen.ordered(vip(false), true, 3);
+        assert_eq!(seen.state(), (RealState::Active, 1));
+        seen.ordered(vip(true), true, 4);
+        assert_eq!(seen.state(), (RealState::Draining, 4));
+        // The weight stays 0, the state does not.
+        seen.ordered(vip(true), false, 5);
+        assert_eq!(seen.state(), (RealState::Down, 5));
+        seen.reached(false, 6);
+        assert_eq!(seen.state(), (RealState::Down, 5));
+        seen.ordered(vip(true), true, 7);
+        assert_eq!(seen.state(), (RealState::Unreachable, 7));
+        seen.reached(true, 8);
+        assert_eq!(seen.state(), (RealState::Draining, 8));
+        seen.ordered(vip(false), true, 9);
+        seen.reached(true, 10);
+        assert_eq!(seen.state(), (RealState::Active, 9));
+    }
+
+    #[test]
+    fn who_could_never_be_reached_is_so_from_the_start() {
+        let mut seen = Seen::default();
+        seen.ordered(vip(false), true, 1);
+        seen.reached(false, 2);
+        assert_eq!(seen.state(), (RealState::Unreachable, 1));
     }
 }

@@ -241,11 +241,13 @@ impl<H: Home> Engine<H> {
         }
     }
 
-    /// Looks every way up again and moves the reals whose way has changed.
+    /// Looks every way up again and moves the reals whose way has changed. Whether one can be reached now that could
+    /// not, or the other way round.
     ///
     /// # Errors
     /// [`DataplaneError::Full`] or [`DataplaneError::System`] from growing the table of next hops.
-    pub fn refresh_next_hops(&mut self) -> Result<(), DataplaneError> {
+    pub fn refresh_next_hops(&mut self) -> Result<bool, DataplaneError> {
+        let mut turned = false;
         let now = self.home.now();
         let mut changes = Vec::new();
         let mut fresh = HashSet::new();
@@ -281,11 +283,12 @@ impl<H: Home> Engine<H> {
                 None => 0,
             };
             self.home.set_real_next_hop(u32::from(real.index), index);
+            turned |= real.hop.is_some() != hop.is_some();
             if let Some(old) = std::mem::replace(&mut real.hop, hop) {
                 self.hops.give(&old, now);
             }
         }
-        Ok(())
+        Ok(turned)
     }
 }
 

@@ -333,7 +333,7 @@ impl Dataplane for KernelDataplane {
         status
     }
 
-    fn refresh_next_hops(&mut self) -> Result<(), DataplaneError> {
+    fn refresh_next_hops(&mut self) -> Result<bool, DataplaneError> {
         self.engine.refresh_next_hops()
     }
 }

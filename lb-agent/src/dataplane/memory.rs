@@ -436,7 +436,7 @@ impl Dataplane for MemoryDataplane {
         status
     }
 
-    fn refresh_next_hops(&mut self) -> Result<(), DataplaneError> {
+    fn refresh_next_hops(&mut self) -> Result<bool, DataplaneError> {
         self.engine.refresh_next_hops()
     }
 }

@@ -397,9 +397,10 @@ pub trait Dataplane: Send {
     /// The data plane's own state.
     fn status(&self) -> Status;
 
-    /// The way to some address changed (route, neighbour or interface): look the next hops up again.
+    /// The way to some address changed (route, neighbour or interface): look the next hops up again. Whether a real
+    /// can be reached now that could not, or the other way round.
     ///
     /// # Errors
     /// [`DataplaneError::System`].
-    fn refresh_next_hops(&mut self) -> Result<(), DataplaneError>;
+    fn refresh_next_hops(&mut self) -> Result<bool, DataplaneError>;
 }

@@ -14,8 +14,6 @@ pub type FoundReals = HashMap<(VipAddress, IpAddr), Found>;
 /// What is known of a real.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
-    /// Since when it is alive or dead; none where nobody asks it.
-    pub since: Option<SystemTime>,
     /// Its last probe.
     pub probe: Option<ProbeFound>,
     /// What was last read of its load.

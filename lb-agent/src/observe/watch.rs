@@ -319,11 +319,9 @@ impl Watch {
     /// What is known of its reals.
     pub(super) fn found(&self) -> impl Iterator<Item = ((VipAddress, IpAddr), Found)> + '_ {
         let now = Instant::now();
-        let checked = self.vip.spec.check.is_some();
         self.reals.iter().map(move |(address, real)| {
             let load = real.readings.load(now);
             let found = Found {
-                since: checked.then(|| time_of(real.since)),
                 probe: real.last.as_ref().map(|(outcome, at)| ProbeFound {
                     verdict: outcome.verdict.name(),
                     reason: outcome.reason.clone(),

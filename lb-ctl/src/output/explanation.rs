@@ -31,7 +31,7 @@ pub struct Explanation {
     pub vip: String,
     /// The real as it is.
     pub real: Option<Real>,
-    /// Seconds since it is alive or dead; none where nobody asks.
+    /// Seconds that it is in its state, as far as the agent knows.
     pub since: Option<f64>,
     /// Its last probe.
     pub probe: Option<Probe>,
@@ -82,7 +82,7 @@ impl Human for Explanation {
             line("real", real.address.clone());
             let since = self
                 .since
-                .map_or_else(String::new, |since| format!(", since {since:.0} s"));
+                .map_or_else(String::new, |since| format!(" for {}", table::span(since)));
             line("state", format!("{}{since}", real.state));
             line(
                 "weight",
@@ -176,7 +176,7 @@ impl Human for Wide {
                 why.vip.clone(),
                 real.map_or_else(dash, |real| real.address.clone()),
                 real.map_or_else(dash, |real| real.state.to_owned()),
-                why.since.map_or_else(dash, |since| format!("{since:.0} s")),
+                why.since.map_or_else(dash, table::span),
                 real.map_or_else(dash, |real| real.weight.to_string()),
                 real.map_or_else(dash, |real| real.effective_weight.to_string()),
                 real.map_or_else(dash, |real| table::percent(real.share)),
@@ -195,7 +195,7 @@ impl Human for Wide {
                 ("VIP", false),
                 ("REAL", false),
                 ("STATE", false),
-                ("SINCE", true),
+                ("FOR", true),
                 ("WEIGHT", true),
                 ("EFFECTIVE", true),
                 ("SHARE", true),

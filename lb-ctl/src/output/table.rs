@@ -50,6 +50,17 @@ pub fn count(number: usize, noun: &str) -> String {
     }
 }
 
+/// A span of time, in the largest unit of which it has two.
+#[must_use]
+pub fn span(seconds: f64) -> String {
+    const UNITS: [(&str, f64); 3] = [("d", 86_400.0), ("h", 3_600.0), ("min", 60.0)];
+    let (unit, length) = UNITS
+        .into_iter()
+        .find(|(_, length)| seconds >= 2.0 * length)
+        .unwrap_or(("s", 1.0));
+    format!("{:.0} {unit}", (seconds / length).floor())
+}
+
 /// Bytes in the unit that leaves at most four digits before the point.
 #[must_use]
 pub fn bytes(bytes: u64) -> String {
@@ -103,6 +114,11 @@ mod tests {
         assert_eq!(flows(12, false), "~12");
         assert_eq!(count(1, "real"), "1 real");
         assert_eq!(count(0, "real"), "0 reals");
+        assert_eq!(span(0.4), "0 s");
+        assert_eq!(span(119.9), "119 s");
+        assert_eq!(span(120.0), "2 min");
+        assert_eq!(span(7_200.0), "2 h");
+        assert_eq!(span(190_000.0), "2 d");
         assert_eq!(bytes(1_023), "1023 B");
         assert_eq!(bytes(1_572_864), "1.5 MiB");
         assert_eq!(rate(999.0), "999");
