@@ -225,7 +225,7 @@ impl Drop for Inner {
         for Hierarchy { folder, .. } in &self.hierarchies {
             let _ = wait_for(
                 "the end of a control group's processes",
-                Duration::from_secs(2),
+                Duration::from_secs(20),
                 || {
                     for pid in read(&folder.join("cgroup.procs"))?
                         .lines()

@@ -145,6 +145,7 @@ impl Controller {
             if entry.barred.is_some() {
                 real.weight = 0.0;
                 real.standing.since = None;
+                real.limit = None;
             } else if real.weight > 0.0 && real.own != entry.observed.weight {
                 real.weight *= f64::from(entry.observed.weight) / f64::from(real.own);
             }
@@ -179,6 +180,8 @@ impl Controller {
             };
             entry.real.weight = whole * part;
             entry.real.part = part;
+            // What limited it before it went is over.
+            entry.real.limit = (part < 1.0).then_some(Limit::SlowStart(part));
         }
     }
 

@@ -49,6 +49,8 @@ impl Bench {
             "/sys/fs/bpf/lb-test-{}-{number}",
             std::process::id()
         ));
+        // A killed run may have had this number.
+        let _ = std::fs::remove_dir_all(&pins);
         let bench = Bench {
             balancer: Namespace::new(),
             neighbour: Namespace::new(),
@@ -207,7 +209,8 @@ pub fn tick_until(
     what: &str,
     condition: impl Fn(&KernelDataplane) -> bool,
 ) {
-    let give_up = Instant::now() + Duration::from_secs(20);
+    // A sweep that took long, as on a busy machine, puts the next one off by much more.
+    let give_up = Instant::now() + Duration::from_secs(120);
     while !condition(plane) {
         assert!(Instant::now() < give_up, "{what}: {:?}", plane.status());
         std::thread::sleep(Duration::from_millis(20));

@@ -212,9 +212,10 @@ async fn session(
         .await
         .with_context(|| format!("connecting to {}", plan.target))?;
     *broker = name(&accepted);
+    // Who counts connections finds no outage open that is over.
+    journal.connected(number);
     record.connected(broker.as_deref());
     record.answered(number, begin);
-    journal.connected(number);
 
     let waiting = RefCell::new(VecDeque::new());
     let speak = std::pin::pin!(speak(plan, number, record, &client, &waiting));

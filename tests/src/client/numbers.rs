@@ -26,7 +26,7 @@ const BURST: u64 = 5;
 const REST: Duration = Duration::from_millis(1);
 
 /// Datagrams at most: an end even if nobody stops the stream.
-const MOST: u64 = 400_000;
+const MOST: u64 = 3_000_000;
 
 /// Odd numbers that leave by one port before the next flow begins.
 const SHORT_FLOW: u64 = 40;

@@ -75,6 +75,8 @@ impl Pins {
             "/sys/fs/bpf/lb-differential-{}-{number}",
             std::process::id()
         ));
+        // A killed run may have had this number.
+        let _ = fs::remove_dir_all(&path);
         fs::create_dir(&path).unwrap_or_else(|error| {
             panic!(
                 "making {} (root and a mounted bpffs are needed): {error}",

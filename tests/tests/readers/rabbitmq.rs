@@ -1,6 +1,9 @@
 //! RabbitMQ, whose MQTT clients are counted by its Prometheus plugin, and which wants a login.
 
-use std::fs;
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use lb_agent::{
     health::{
@@ -19,7 +22,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
-use crate::{ask, find, read, source, subject, value};
+use crate::{PATIENCE, ask, find, read, source, subject, value};
 
 const MQTT: u16 = 1883;
 const METRICS: u16 = 15_692;
@@ -52,13 +55,21 @@ async fn a_login_that_is_required_is_alive() {
             ..Mqtt::default()
         })
     };
+    let began = Instant::now();
+    let login = loop {
+        let login = ask(asked(Version::V311, Expect::Accepted, true), MQTT).await;
+        // Its ports are open before it takes logins.
+        if login.verdict == Verdict::Healthy || began.elapsed() > PATIENCE {
+            break login;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    };
+    assert_eq!(login.verdict, Verdict::Healthy, "{login:?}");
     let any = ask(asked(Version::V311, Expect::Any, false), MQTT).await;
     assert_eq!(any.verdict, Verdict::Healthy, "{any:?}");
     assert!(any.reason.contains("refused"), "{any:?}");
     let accepted = ask(asked(Version::V311, Expect::Accepted, false), MQTT).await;
     assert_eq!(accepted.verdict, Verdict::Unhealthy, "{accepted:?}");
-    let login = ask(asked(Version::V311, Expect::Accepted, true), MQTT).await;
-    assert_eq!(login.verdict, Verdict::Healthy, "{login:?}");
     // Before 3.13 it cannot read a CONNECT of 5.0, and hangs up.
     let new = ask(asked(Version::V5, Expect::Accepted, true), MQTT).await;
     let old = new.reason == "closed the connection while waiting for CONNACK";

@@ -18,7 +18,7 @@ use lb_agent::{
 };
 use lb_tests::{Process, wait_for};
 
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_secs(120);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long one question may take on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(10);

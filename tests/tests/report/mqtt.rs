@@ -66,11 +66,13 @@ fn who_comes_later_gets_the_report_and_then_each_new_one() -> anyhow::Result<()>
     let mut reporter = start(&namespace, &["--cgroup", "/"])?;
     namespace.block_on(async {
         let mut subscriber = Subscriber::start(None).await?;
-        let mut taken = 0.0;
-        for _ in 0..3 {
+        let (mut taken, mut times) = (0.0, 0);
+        // One whose receipt came late may come twice.
+        while times < 3 {
             let report = report(&subscriber.next().await?)?;
             let at = report["taken_at"].as_f64().unwrap();
-            assert!(at > taken, "{report}");
+            assert!(at >= taken, "{report}");
+            times += u32::from(at > taken);
             taken = at;
             assert!(
                 report["cpu"]
@@ -137,8 +139,12 @@ fn it_comes_back_to_a_broker_that_was_away() -> anyhow::Result<()> {
     }
     reporter.process.check()?;
     // It is served over HTTP all the same.
-    assert!(reporter.load()?["memory"].is_f64());
-    Ok(())
+    wait_for("a report over HTTP", PATIENCE, || {
+        Ok(reporter
+            .load()
+            .is_ok_and(|load| load["memory"].is_f64())
+            .then_some(()))
+    })
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn a_drain_ends_with_the_last_connection() {
     let report = load.stop().unwrap();
     assert_eq!(report.failed, 0, "{:?}", report.errors);
 
-    let output = drain("60s");
+    let output = drain("180s");
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let lines = String::from_utf8(output.stdout).unwrap();
     let last: serde_json::Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();

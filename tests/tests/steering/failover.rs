@@ -12,7 +12,7 @@ use crate::fixture::{MQTT, PATIENCE, Stand, devices};
 const BROKERS: usize = 4;
 const CLIENTS: usize = 200;
 /// Patient enough that no broker is taken for dead because this machine is busy.
-const CHECK: &str = "mqtt interval=1s fast_interval=500ms timeout=1s";
+const CHECK: &str = "mqtt interval=2s fast_interval=500ms timeout=2s";
 /// Clients are on all of them from the start.
 const STEERING: &str = "static slow_start=0s";
 

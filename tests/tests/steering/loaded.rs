@@ -64,6 +64,23 @@ impl Limited {
     }
 }
 
+/// Each real's share at one moment.
+fn shares(stand: &Stand) -> Vec<f64> {
+    let listed = stand.agent.ctl_json(&format!("list {HTTP}")).unwrap();
+    stand
+        .reals
+        .iter()
+        .map(|behind| {
+            let reals = listed[0]["reals"].as_array().unwrap();
+            let real = reals
+                .iter()
+                .find(|real| real["address"] == behind.address())
+                .unwrap();
+            real["share"].as_f64().unwrap()
+        })
+        .collect()
+}
+
 #[test]
 fn a_loaded_real_gets_less_and_no_connection_breaks() {
     let mut stand = Stand::new(3, &[HTTP]);
@@ -91,11 +108,6 @@ fn a_loaded_real_gets_less_and_no_connection_breaks() {
     // All have something to do, so that what they carry says something of what they can.
     let even = "while :; do i=0; while [ $i -lt 3000 ]; do i=$((i+1)); done; sleep 0.05; done";
     let _busy: Vec<Process> = limited.iter().map(|real| real.load(even)).collect();
-    let share = |index: usize| {
-        stand.why(HTTP, &stand.reals[index].address())["real"]["share"]
-            .as_f64()
-            .unwrap()
-    };
     wait_for("readings of every real", PATIENCE, || {
         let read = (0..3)
             .all(|index| stand.why(HTTP, &stand.reals[index].address())["utilisation"].is_number());
@@ -108,31 +120,22 @@ fn a_loaded_real_gets_less_and_no_connection_breaks() {
         // The first reading after the start tells of a moment in part before it.
         let why = stand.why(HTTP, &stand.reals[0].address());
         let full = why["utilisation"].as_f64() > Some(0.8);
-        Ok((full && share(0) < 0.6 * share(1).min(share(2))).then_some(()))
+        let now = shares(&stand);
+        Ok((full && now[0] < 0.6 * now[1].min(now[2])).then_some(()))
     })
     .unwrap();
 
     // The next agent goes on from there.
     stand.agent.stop().unwrap();
     stand.agent.run().unwrap();
-    let share = |index: usize| {
-        stand.why(HTTP, &stand.reals[index].address())["real"]["share"]
-            .as_f64()
-            .unwrap()
-    };
-    assert!(
-        share(0) < 0.8 * share(1).min(share(2)),
-        "{} {} {}",
-        share(0),
-        share(1),
-        share(2)
-    );
+    let now = shares(&stand);
+    assert!(now[0] < 0.8 * now[1].min(now[2]), "{now:?}");
     drop(hog);
 
     // A weight of 0 wins over any controller, and so does what was asked for by hand before.
     let address = stand.reals[1].address();
     stand.ctl(&["set-real", HTTP, &address, "--weight", "0"]);
-    assert_eq!(share(1), 0.0);
+    assert_eq!(shares(&stand)[1], 0.0);
     kept.wait_requests(300, PATIENCE).unwrap();
     for load in [kept, new] {
         let report = load.stop().unwrap();

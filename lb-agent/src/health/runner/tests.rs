@@ -53,9 +53,20 @@ fn slots_of(count: usize) -> Arc<Semaphore> {
 }
 
 async fn listen() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    listen_at("127.0.0.1:0").await
+}
+
+async fn listen_at(address: &str) -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind(address).await.unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)
+}
+
+/// An order for a real that answers, however busy this machine is.
+fn patient(address: SocketAddr) -> Order {
+    let mut order = order(Probe::Tcp {}, address);
+    order.check.timeout = NEVER;
+    order
 }
 
 /// The same port once more, though connections to it linger.
@@ -68,8 +79,9 @@ fn listen_again(address: SocketAddr) -> TcpListener {
 
 #[tokio::test]
 async fn a_real_dies_and_comes_back() {
-    let (listener, address) = listen().await;
-    let (_runner, mut reports) = start(order(Probe::Tcp {}, address), &slots_of(8));
+    // No other test is given this port while nobody listens there.
+    let (listener, address) = listen_at("127.0.0.2:0").await;
+    let (_runner, mut reports) = start(patient(address), &slots_of(8));
     let up = change(&mut reports).await;
     assert_eq!((up.from, up.to), (State::Unknown, State::Up));
     drop(listener);
@@ -87,11 +99,11 @@ async fn a_real_dies_and_comes_back() {
 #[tokio::test]
 async fn another_order_keeps_the_state_until_it_is_found_wrong() {
     let (_listener, address) = listen().await;
-    let (dead, dead_address) = listen().await;
-    drop(dead);
-    let (runner, mut reports) = start(order(Probe::Tcp {}, address), &slots_of(8));
+    // No test is given such a port.
+    let dead = "127.0.0.1:1".parse().unwrap();
+    let (runner, mut reports) = start(patient(address), &slots_of(8));
     assert_eq!(change(&mut reports).await.to, State::Up);
-    runner.replace(order(Probe::Tcp {}, dead_address));
+    runner.replace(patient(dead));
     let first_failure = loop {
         let report = next(&mut reports).await;
         if report.outcome.reason == "connection refused" {
@@ -133,7 +145,7 @@ async fn silent_reals_disturb_nobody() {
     let silent: Vec<_> = (0..40)
         .map(|_| start(order(Probe::Http(Http::default()), silent), &slots))
         .collect();
-    let (_runner, mut reports) = start(order(Probe::Tcp {}, address), &slots);
+    let (_runner, mut reports) = start(patient(address), &slots);
     for _ in 0..10 {
         assert_eq!(next(&mut reports).await.state, State::Up);
     }
@@ -153,7 +165,7 @@ async fn without_a_slot_no_probe_runs() {
     let (_listener, address) = listen().await;
     let slots = slots_of(1);
     let slot = Arc::clone(&slots).acquire_owned().await.unwrap();
-    let (_runner, mut reports) = start(order(Probe::Tcp {}, address), &slots);
+    let (_runner, mut reports) = start(patient(address), &slots);
     // Several intervals.
     let early = tokio::time::timeout(Duration::from_millis(500), reports.recv()).await;
     assert!(early.is_err(), "{early:?}");

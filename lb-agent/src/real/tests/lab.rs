@@ -16,7 +16,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use super::super::{Mode, Options, Vip, XdpMode};
 
 /// Longest wait for something that must happen.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);
 
 pub const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 9, 1];
 pub const REAL_MAC: [u8; 6] = [2, 0, 0, 0, 9, 2];
@@ -67,6 +67,15 @@ pub fn ip(arguments: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Waits until an interface sends what it is given: for some milliseconds after its cable is there it drops it.
+fn wait_up(interface: &str) {
+    let began = Instant::now();
+    while !ip(&format!("-o link show dev {interface}")).contains("state UP") {
+        assert!(began.elapsed() < PATIENCE, "{interface} stays down");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 impl Lab {
     fn new() -> Lab {
         let real = new_namespace();
@@ -103,6 +112,10 @@ impl Lab {
         ip(&format!("link set {INTERFACE} up"));
         ip("route add default via 10.9.0.1");
         ip("route add default via fd00:9::1");
+        wait_up(INTERFACE);
+        lab.enter_client();
+        wait_up("lbclient0");
+        lab.enter_real();
         lab
     }
 

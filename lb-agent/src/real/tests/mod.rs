@@ -9,11 +9,12 @@ mod silence;
 use std::{
     fs,
     net::{IpAddr, SocketAddr, UdpSocket},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use etherparse::{IpNumber, Ipv4Header, Ipv6Header, PacketBuilder, PacketBuilderStep};
-use lab::{CLIENT_MAC, INTERFACE, Lab, REAL_MAC, ip, run};
+use lab::{CLIENT_MAC, INTERFACE, Lab, PATIENCE, REAL_MAC, ip, run};
 
 use super::*;
 
@@ -149,6 +150,16 @@ fn fingerprint() -> String {
     text + &ip("-o addr show dev lo")
         + &ip(&format!("-o link show dev {INTERFACE}"))
         + &ip("-o link show dev lo")
+}
+
+/// Waits until everything is as it was: a program of a test beside this one that is just being started has a copy of
+/// every open file until it runs, and so of what holds an attached program.
+fn wait_unchanged(before: &str) {
+    let began = Instant::now();
+    while fingerprint() != before && began.elapsed() < PATIENCE {
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(fingerprint(), before);
 }
 
 #[test]

@@ -77,14 +77,14 @@ fn neighbour_discovery_is_silent_by_itself() {
         };
         lab.receive("neighbour solicitation", solicited);
         // The client's kernel gives up after its own retries; only then is the silence certain.
-        let gives_up = std::time::Instant::now();
+        let gives_up = Instant::now();
         while !ip("neigh show dev lbclient0").contains("FAILED") {
             assert!(
                 gives_up.elapsed() < Duration::from_secs(20),
                 "{}",
                 ip("neigh show dev lbclient0")
             );
-            std::thread::sleep(Duration::from_millis(50));
+            thread::sleep(Duration::from_millis(50));
         }
         assert!(!ip(&format!("neigh show {VIP6} dev lbclient0")).contains("lladdr"));
         lab.enter_real();

@@ -89,6 +89,8 @@ fn who_comes_is_eased_in() {
         pool.step();
         let share = pool.shares()[1];
         assert!((share - 10.0 / 110.0).abs() < 0.001, "{kind:?} {share}");
+        // Said at once, and not what limited it before it went.
+        assert!(matches!(pool.limit(1), Limit::SlowStart(_)), "{kind:?}");
         let mut last = share;
         for _ in 0..12 {
             assert!(

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    io::{self, Read as _, Write as _},
+    io::{self, ErrorKind, Read as _, Write as _},
     net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
     sync::{
@@ -57,10 +57,15 @@ pub struct Server {
 
 impl Server {
     fn start(host: &Host, number: u8) -> Server {
-        let listener = host
-            .enter(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, PORT)))
-            .unwrap()
-            .unwrap();
+        // A process that another test is starting has a copy of the last listener until it becomes its program.
+        let listener = wait_for("the port to be free", PATIENCE, || {
+            match host.enter(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, PORT)))? {
+                Ok(listener) => Ok(Some(listener)),
+                Err(error) if error.kind() == ErrorKind::AddrInUse => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        })
+        .unwrap();
         listener.set_nonblocking(true).unwrap();
         let (stop, ended) = (
             Arc::new(AtomicBool::new(false)),
@@ -117,11 +122,7 @@ fn answer(mut stream: TcpStream, number: u8, stop: &AtomicBool) {
                     return;
                 }
             }
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-                ) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
             Err(_) => return,
         }
     }

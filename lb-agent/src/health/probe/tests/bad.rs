@@ -13,7 +13,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 #[tokio::test]
 async fn nobody_listens() {
     for probe in talkers().into_iter().chain([Probe::Tcp {}]) {
-        let outcome = ask(probe, nobody().await).await;
+        let outcome = ask(probe, nobody()).await;
         assert_outcome(&outcome, Verdict::Unhealthy, "connection refused");
     }
 }
@@ -167,7 +167,13 @@ async fn garbage_and_the_protocols_of_others() {
         (grpc(), MQTT, ""),
         (grpc(), GARBAGE, "no HTTP/2"),
     ] {
-        let outcome = ask_within(probe, serve_answer(answer).await, TIMEOUT * 5).await;
+        let address = serve_answer(answer).await;
+        let outcome = if says.is_empty() {
+            // A beginning of something longer: how it ends is not foreseen.
+            ask_within(probe, address, TIMEOUT * 5).await
+        } else {
+            ask(probe, address).await
+        };
         assert_outcome(&outcome, Verdict::Unhealthy, says);
     }
 }
