@@ -242,32 +242,7 @@ impl Watch {
         if self.due <= now {
             self.due = now + period;
         }
-        let observed: Vec<Observed> = self
-            .reals
-            .iter()
-            .filter(|(_, real)| !self.waits(real))
-            .filter_map(|(address, real)| {
-                let spec = self.vip.reals.get(address)?;
-                let carried = carried.get(&(self.vip.address, *address));
-                real.tasks
-                    .observe_opened(carried.map_or(0, |carried| carried.opened));
-                Some(Observed {
-                    address: *address,
-                    weight: spec.weight,
-                    drained: spec.drained,
-                    up: real.state != State::Down,
-                    wants_drain: real.state == State::Drain,
-                    since_up: now.saturating_duration_since(real.since),
-                    load: real.readings.load(now),
-                    opened: carried.map_or(0, |carried| carried.opened),
-                    closed: carried.map_or(0, |carried| carried.closed),
-                    flows: carried
-                        .and_then(|carried| carried.flows)
-                        .map(|flows| flows as f64),
-                    share: carried.map(|carried| carried.share),
-                })
-            })
-            .collect();
+        let observed = self.observed(now, carried);
         let decisions = self.controller.step(time, &observed);
         let mut steered = Steered::default();
         let mut causes = Vec::new();
@@ -275,12 +250,15 @@ impl Watch {
             let Some(real) = self.reals.get_mut(&observed.address) else {
                 continue;
             };
-            let weight = decision.weight;
+            let told = Told {
+                up: observed.up,
+                weight: decision.weight,
+            };
             steered.reals.insert(
                 observed.address,
                 SteeredReal {
-                    weight,
-                    up: observed.up,
+                    weight: told.weight,
+                    up: told.up,
                 },
             );
             let order = shedding::Order {
@@ -288,15 +266,12 @@ impl Watch {
                 drained: observed.drained,
                 rate: shed_rate,
             };
+            real.tasks.observe_opened(observed.opened);
             let elsewhere = real.tasks.shed(order);
             if let Some(flows) = decision.shed {
                 let flows = if elsewhere { 0 } else { flows };
                 self.pace.order(observed.address, flows, period, now);
             }
-            let told = Told {
-                up: observed.up,
-                weight,
-            };
             if notable(real.told, told) {
                 causes.push((observed.address, cause(real, told, &decision.limit).into()));
                 real.told = Some(told);
@@ -314,6 +289,34 @@ impl Watch {
             causes,
         };
         (Some(order), sheds)
+    }
+
+    /// What the controller is told of those that do not wait.
+    fn observed(&self, now: Instant, carried: &Carried) -> Vec<Observed> {
+        let observed = |(address, real): (&IpAddr, &Real)| {
+            let spec = self.vip.reals.get(address)?;
+            let carried = carried.get(&(self.vip.address, *address));
+            Some(Observed {
+                address: *address,
+                weight: spec.weight,
+                drained: spec.drained,
+                up: real.state != State::Down,
+                wants_drain: real.state == State::Drain,
+                since_up: now.saturating_duration_since(real.since),
+                load: real.readings.load(now),
+                opened: carried.map_or(0, |carried| carried.opened),
+                closed: carried.map_or(0, |carried| carried.closed),
+                flows: carried
+                    .and_then(|carried| carried.flows)
+                    .map(|flows| flows as f64),
+                share: carried.map(|carried| carried.share),
+            })
+        };
+        self.reals
+            .iter()
+            .filter(|(_, real)| !self.waits(real))
+            .filter_map(observed)
+            .collect()
     }
 
     /// What is known of its reals.

@@ -75,7 +75,7 @@ impl Controller {
         let all: f64 = had().map(|(_, _, had)| f64::from(*had)).sum();
         // The others had nothing for a reason that is read again only after a while.
         for (address, ..) in reals.iter().filter(|(_, own, had)| *own > 0 && *had == 0) {
-            let until = now + self.spec.period * self.spec.stale_periods;
+            let until = now + self.spec.stale_after();
             self.reals.entry(*address).or_default().standing.hold(until);
         }
         for (address, own_weight, had) in had() {

@@ -30,13 +30,42 @@ fn coming(pool: &[Entry<'_>], oldest: Duration) -> Option<f64> {
     (ring > 0.0).then(|| flows / ring)
 }
 
+/// What is said of all reals, against which one's reading is held.
+struct Pool {
+    /// Mean utilisation.
+    mean: f64,
+    /// Mean of what they carry.
+    carried: f64,
+    /// See [`coming`].
+    coming: Option<f64>,
+    /// Deviation of readings from what was expected, in the middle.
+    noise: f64,
+}
+
 impl Controller {
     /// Notes what reals carry and estimates what they can.
     pub(super) fn learn(&mut self, now: Duration, since: Option<Duration>, pool: &mut [Entry<'_>]) {
-        let spec = &self.spec;
-        let oldest = spec.period * spec.stale_periods;
+        let oldest = self.spec.stale_after();
+        self.count(now, since, pool);
+        self.find_lag(now, pool);
+        let mean = mean_utilisation(pool, oldest);
+        if let Some(mean) = mean {
+            self.estimate(now, mean, pool);
+        }
+        self.fade(now, since, pool);
         for entry in pool.iter_mut() {
-            entry.real.traffic.observe(now, oldest, entry.observed);
+            let (before, load) = (entry.real.latency, &entry.observed.load);
+            entry.real.latency = peak(&self.spec, before, load, oldest, since);
+        }
+        self.find_overload(now, mean.unwrap_or(0.0), pool);
+    }
+
+    /// Notes traffic, the life of connections, and whether capacity is counted in them.
+    fn count(&mut self, now: Duration, since: Option<Duration>, pool: &mut [Entry<'_>]) {
+        let spec = &self.spec;
+        for entry in pool.iter_mut() {
+            let traffic = &mut entry.real.traffic;
+            traffic.observe(now, spec.stale_after(), entry.observed);
         }
         // One that never had a flow has none; where nobody has, nobody counts.
         let known: Vec<f64> = pool
@@ -64,115 +93,110 @@ impl Controller {
                     .convert(if counts { life } else { 1.0 / life });
             }
         }
-        self.find_lag(now, oldest, pool);
-        let spec = &self.spec;
-        let lag = self.lag.time(spec.period);
-        let mean = mean_utilisation(pool, oldest);
-        let mean_carried = {
-            let carried: Vec<f64> = pool
-                .iter()
-                .filter_map(|entry| self.carried(entry, now))
-                .collect();
-            carried.iter().sum::<f64>() / carried.len().max(1) as f64
-        };
-        let coming = if self.counts {
-            None
-        } else {
-            coming(pool, oldest)
-        };
+    }
+
+    /// Learns capacities from readings. `mean`: of utilisation.
+    fn estimate(&self, now: Duration, mean: f64, pool: &mut [Entry<'_>]) {
+        let carried: Vec<f64> = pool
+            .iter()
+            .filter_map(|entry| self.carried(entry, now))
+            .collect();
         let deviations = pool
             .iter()
             .filter_map(|entry| entry.real.capacity.deviation())
             .collect();
-        let noise = law::median(deviations).unwrap_or(0.0);
+        let all = Pool {
+            mean,
+            carried: carried.iter().sum::<f64>() / carried.len().max(1) as f64,
+            coming: if self.counts {
+                None
+            } else {
+                coming(pool, self.spec.stale_after())
+            },
+            noise: law::median(deviations).unwrap_or(0.0),
+        };
         for entry in pool.iter_mut() {
-            let load = &entry.observed.load;
-            if let (true, Some(sample), Some(mean)) =
-                (entry.candidate(), Sample::sane(load.utilisation), mean)
-                && sample.age <= oldest
-                && entry.observed.since_up >= spec.healthy_for
-                && mean >= spec.no_signal
-                && sample.value >= spec.least_utilisation
-            {
-                let at = now.saturating_sub(sample.age);
-                let errors = Sample::fresh(load.error_rate, oldest)
-                    .unwrap_or(0.0)
-                    .min(1.0);
-                if let Some(carried) = self.carried(entry, at.saturating_sub(lag))
-                    && carried > 0.0
-                    && carried >= mean_carried * LEAST_CARRIED
-                {
-                    // Who gets no answer asks again, and each SYN counts: a full real seems to carry two or three
-                    // times what comes to it.
-                    let due = coming.zip(entry.real.traffic.share_then(at));
-                    let carried = match due {
-                        Some((coming, share)) if sample.value >= MAYBE_FULL => {
-                            carried.min(coming * share)
-                        }
-                        _ => carried,
-                    };
-                    let reading = Reading {
-                        at,
-                        carried,
-                        utilisation: sample.value * (1.0 + errors * spec.error_penalty),
-                        mean,
-                        noise,
-                    };
-                    entry.real.capacity.learn(spec, reading);
-                }
+            if let Some(reading) = self.reading(now, entry, &all) {
+                entry.real.capacity.learn(&self.spec, reading);
             }
         }
-        self.fade(now, since, pool);
-        let capacities = capacities(pool);
-        let all: f64 = pool
-            .iter()
-            .zip(&capacities)
-            .filter(|(entry, _)| entry.candidate())
-            .map(|(_, capacity)| capacity)
-            .sum();
-        for entry in pool.iter_mut() {
-            entry.real.latency = peak(
-                spec,
-                entry.real.latency,
-                &entry.observed.load,
-                oldest,
-                since,
-            );
+    }
+
+    /// What a real's last reading tells of its capacity; none: nothing.
+    fn reading(&self, now: Duration, entry: &Entry<'_>, all: &Pool) -> Option<Reading> {
+        let spec = &self.spec;
+        let oldest = spec.stale_after();
+        let load = &entry.observed.load;
+        let sample = Sample::sane(load.utilisation)?;
+        let tells = entry.candidate()
+            && sample.age <= oldest
+            && entry.observed.since_up >= spec.healthy_for
+            && all.mean >= spec.no_signal
+            && sample.value >= spec.least_utilisation;
+        if !tells {
+            return None;
         }
-        let mut drained: f64 = pool
-            .iter()
-            .zip(&capacities)
-            .filter(|(entry, _)| entry.candidate() && entry.real.overload.drained)
-            .map(|(_, capacity)| capacity)
-            .sum();
-        let mean = mean.unwrap_or(0.0);
-        for index in 0..pool.len() {
-            let utilisation = self.strained(&pool[index], now, oldest);
-            let (entry, capacity) = (&mut pool[index], capacities[index]);
+        let at = now.saturating_sub(sample.age);
+        let lag = self.lag.time(spec.period);
+        let carried = self.carried(entry, at.saturating_sub(lag))?;
+        if carried <= 0.0 || carried < all.carried * LEAST_CARRIED {
+            return None;
+        }
+        // Who gets no answer asks again, and each SYN counts: a full real seems to carry two or three times what
+        // comes to it.
+        let due = all.coming.zip(entry.real.traffic.share_then(at));
+        let carried = match due {
+            Some((coming, share)) if sample.value >= MAYBE_FULL => carried.min(coming * share),
+            _ => carried,
+        };
+        let errors = Sample::fresh(load.error_rate, oldest).map_or(0.0, |errors| errors.min(1.0));
+        Some(Reading {
+            at,
+            carried,
+            utilisation: sample.value * (1.0 + errors * spec.error_penalty),
+            mean: all.mean,
+            noise: all.noise,
+        })
+    }
+
+    /// Finds who is overloaded, and who is no more. `mean`: of utilisation.
+    fn find_overload(&self, now: Duration, mean: f64, pool: &mut [Entry<'_>]) {
+        let spec = &self.spec;
+        let capacities = capacities(pool);
+        let of_those = |counts: &dyn Fn(&Entry<'_>) -> bool| -> f64 {
+            pool.iter()
+                .zip(&capacities)
+                .filter(|(entry, _)| entry.candidate() && counts(entry))
+                .map(|(_, capacity)| capacity)
+                .sum()
+        };
+        let all = of_those(&|_| true);
+        let mut drained = of_those(&|entry| entry.real.overload.drained);
+        for (entry, capacity) in pool.iter_mut().zip(capacities) {
+            let utilisation = self.strained(entry, now);
             let left = all - drained - capacity;
             // Those that are left can carry it.
             let may_drain = drained + capacity <= spec.max_drained * all
                 && mean * all <= spec.overload_back * left;
             let silent = Sample::sane(entry.observed.load.utilisation)
-                .is_none_or(|sample| sample.age > self.spec.fade_after);
+                .is_none_or(|sample| sample.age > spec.fade_after);
+            let overload = &mut entry.real.overload;
             if silent || !entry.observed.up {
                 // Nobody will say that it has recovered; it is eased in.
-                entry.real.overload = Overload::default();
+                *overload = Overload::default();
                 continue;
             }
-            let before = entry.real.overload.drained;
-            entry
-                .real
-                .overload
-                .observe(spec, utilisation, mean, may_drain);
-            if entry.real.overload.drained && !before {
+            let before = overload.drained;
+            overload.observe(spec, utilisation, mean, may_drain);
+            if overload.drained && !before {
                 drained += capacity;
             }
         }
     }
 
     /// Finds by how much readings are late without saying so.
-    fn find_lag(&mut self, now: Duration, oldest: Duration, pool: &mut [Entry<'_>]) {
+    fn find_lag(&mut self, now: Duration, pool: &mut [Entry<'_>]) {
+        let oldest = self.spec.stale_after();
         let tells = self.spec.least_utilisation..capacity::FULL;
         let mut lag = std::mem::take(&mut self.lag);
         for entry in pool.iter_mut() {
@@ -203,10 +227,12 @@ impl Controller {
     /// A real's utilisation as far as it tells of overload: the lesser of what was read and of what it carries
     /// over its capacity, for a single reading may be wrong. None: it is not known, or its share was lowered
     /// since it was read.
-    fn strained(&self, entry: &Entry<'_>, now: Duration, oldest: Duration) -> Option<f64> {
+    fn strained(&self, entry: &Entry<'_>, now: Duration) -> Option<f64> {
         let sample = Sample::sane(entry.observed.load.utilisation)?;
         let at = now.saturating_sub(sample.age + self.lag.time(self.spec.period));
-        if sample.age > oldest || entry.real.lowered.is_some_and(|lowered| at <= lowered) {
+        if sample.age > self.spec.stale_after()
+            || entry.real.lowered.is_some_and(|lowered| at <= lowered)
+        {
             return None;
         }
         let carried = self.carried(entry, now);

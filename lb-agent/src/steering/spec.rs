@@ -248,6 +248,12 @@ specification! {
 impl Eq for Steering {}
 
 impl Steering {
+    /// A reading that is older is stale.
+    #[must_use]
+    pub fn stale_after(&self) -> Duration {
+        self.period * self.stale_periods
+    }
+
     /// Whether every field can have its value.
     ///
     /// # Errors

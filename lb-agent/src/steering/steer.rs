@@ -8,7 +8,7 @@ use super::{
     law::{self, Holding},
     movement::{self, Move},
     observed::Sample,
-    pool::{Entry, mean_utilisation, used},
+    pool::{Entry, Real, mean_utilisation, used},
     shed::{self, Holder},
     spec::Kind,
 };
@@ -23,6 +23,31 @@ const ALIKE: f64 = 0.98;
 const LEARNING_DEADBAND: f64 = 0.01;
 /// The deadband is no less than this many standard deviations of the estimate.
 const DEADBAND_DEVIATIONS: f64 = 2.5;
+
+/// What is due to a candidate.
+struct Due {
+    /// Its place in the pool.
+    index: usize,
+    /// The share that lasts.
+    base: f64,
+    /// The share of new flows now.
+    wanted: f64,
+    /// A bound holds its share.
+    held: bool,
+}
+
+impl Due {
+    /// What of it the real may have now.
+    fn target(&self, entry: &Entry<'_>) -> f64 {
+        self.wanted * entry.real.part
+    }
+
+    /// Shares of new flows, by what each may have.
+    fn shares(due: &[Due], pool: &[Entry<'_>]) -> Vec<f64> {
+        let targets = due.iter().map(|due| due.target(&pool[due.index]));
+        law::normalised(targets.collect())
+    }
+}
 
 impl Controller {
     /// Whether the operator's weights, or an agent's, are followed to the letter.
@@ -45,95 +70,137 @@ impl Controller {
 
     /// Moves weights to where they are to be.
     pub(super) fn steer(&mut self, now: Duration, pool: &mut [Entry<'_>]) {
-        let oldest = self.spec.period * self.spec.stale_periods;
-        let all_base = self.base(pool);
-        let literal = self.literal(pool);
-        let mean = mean_utilisation(pool, oldest);
         let candidates: Vec<usize> = (0..pool.len())
             .filter(|index| pool[*index].candidate())
             .collect();
         if candidates.is_empty() {
             return;
         }
-        let of = |index: &usize| &pool[*index];
-        let own = law::normalised(candidates.iter().map(|i| of(i).own()).collect());
-        let mut base = law::normalised(candidates.iter().map(|index| all_base[*index]).collect());
-        if !literal {
-            match self.spec.controller {
-                Kind::Proportional => {
-                    let now: Vec<f64> = candidates
-                        .iter()
-                        .map(|i| of(i).real.weight / of(i).real.part)
-                        .collect();
-                    let multiple = candidates.iter().map(|i| {
-                        let utilisation = Sample::fresh(of(i).observed.load.utilisation, oldest);
-                        match (utilisation, mean) {
-                            (Some(own), Some(mean)) if mean >= self.spec.no_signal => {
-                                law::proportional(&self.spec, mean, own)
-                            }
-                            _ => 1.0,
-                        }
-                    });
-                    base = law::normalised(now.iter().zip(multiple).map(|(a, b)| a * b).collect());
-                }
-                Kind::Latency => {
-                    let known = candidates
-                        .iter()
-                        .filter_map(|i| of(i).real.latency)
-                        .collect();
-                    let median = law::median(known).unwrap_or(0.0);
-                    let weights = candidates.iter().zip(&own).map(|(i, own)| {
-                        own * of(i)
-                            .real
-                            .latency
-                            .map_or(1.0, |own| law::latency(median, own))
-                    });
-                    base = law::normalised(weights.collect());
-                }
-                _ => {}
-            }
-        }
+        let all_base = self.base(pool);
+        let literal = self.literal(pool);
+        let base = law::normalised(candidates.iter().map(|index| all_base[*index]).collect());
         let (base, held) = if literal {
             let held = vec![false; base.len()];
             (base, held)
         } else {
-            law::bounded(&self.spec, base, &own)
+            self.lasting(pool, &candidates, base)
         };
-        let connections: Vec<Option<f64>> = candidates
+        let (wanted, uneven) = if literal {
+            (base.clone(), false)
+        } else {
+            self.evened(pool, &candidates, &base)
+        };
+        self.shed(pool, &all_base);
+        let due: Vec<Due> = candidates
             .iter()
-            .map(|i| of(i).real.traffic.connections())
+            .zip(base.iter().zip(&wanted).zip(held))
+            .map(|(index, ((base, wanted), held))| Due {
+                index: *index,
+                base: *base,
+                wanted: *wanted,
+                held,
+            })
             .collect();
-        // One that never had a flow has none.
-        let connections: Option<Vec<f64>> = connections.iter().any(Option::is_some).then(|| {
-            let counts = connections.iter();
-            counts.map(|count| count.unwrap_or(0.0)).collect()
-        });
+        self.limit(now, pool, &due);
+        if literal {
+            self.take_literally(pool, &due);
+        } else {
+            self.follow(now, pool, &due, uneven);
+        }
+    }
+
+    /// The shares that last, once connections are even, by the controller's law: `base` is what reals are worth. And
+    /// which of them a bound holds.
+    fn lasting(
+        &self,
+        pool: &[Entry<'_>],
+        candidates: &[usize],
+        base: Vec<f64>,
+    ) -> (Vec<f64>, Vec<bool>) {
+        let of = |index: &usize| &pool[*index];
+        let own = law::normalised(candidates.iter().map(|i| of(i).own()).collect());
+        let shares = match self.spec.controller {
+            Kind::Proportional => {
+                let oldest = self.spec.stale_after();
+                let mean = mean_utilisation(pool, oldest);
+                let now: Vec<f64> = candidates
+                    .iter()
+                    .map(|i| of(i).real.weight / of(i).real.part)
+                    .collect();
+                let multiple = candidates.iter().map(|i| {
+                    let utilisation = Sample::fresh(of(i).observed.load.utilisation, oldest);
+                    match (utilisation, mean) {
+                        (Some(own), Some(mean)) if mean >= self.spec.no_signal => {
+                            law::proportional(&self.spec, mean, own)
+                        }
+                        _ => 1.0,
+                    }
+                });
+                law::normalised(now.iter().zip(multiple).map(|(a, b)| a * b).collect())
+            }
+            Kind::Latency => {
+                let known = candidates
+                    .iter()
+                    .filter_map(|i| of(i).real.latency)
+                    .collect();
+                let median = law::median(known).unwrap_or(0.0);
+                let weights = candidates.iter().zip(&own).map(|(i, own)| {
+                    own * of(i)
+                        .real
+                        .latency
+                        .map_or(1.0, |own| law::latency(median, own))
+                });
+                law::normalised(weights.collect())
+            }
+            _ => base,
+        };
+        law::bounded(&self.spec, shares, &own)
+    }
+
+    /// The shares of new flows that lead to `base`: other ones as long as connections are to be evened out. And whether
+    /// any real is far off.
+    fn evened(
+        &self,
+        pool: &mut [Entry<'_>],
+        candidates: &[usize],
+        base: &[f64],
+    ) -> (Vec<f64>, bool) {
         let evens = match self.spec.controller {
             Kind::Capacity => self.life.long(&self.spec),
             Kind::LeastConnections => true,
             _ => false,
         };
-        let (wanted, uneven) = match connections.as_deref() {
-            Some(connections) if self.counts && evens && !literal => {
-                self.even_out(pool, &candidates, &base, connections)
-            }
-            _ => (base.clone(), false),
-        };
-        self.shed(pool, &all_base);
-        let mut targets = Vec::with_capacity(candidates.len());
-        // Where all are eased in alike nobody is held back by it.
-        let furthest = candidates
+        let connections: Vec<Option<f64>> = candidates
             .iter()
-            .map(|i| pool[*i].real.standing.slow_start(&self.spec, now))
+            .map(|i| pool[*i].real.traffic.connections())
+            .collect();
+        if !self.counts || !evens || connections.iter().all(Option::is_none) {
+            return (base.to_vec(), false);
+        }
+        // One that never had a flow has none.
+        let connections: Vec<f64> = connections
+            .iter()
+            .map(|count| count.unwrap_or(0.0))
+            .collect();
+        self.even_out(pool, candidates, base, &connections)
+    }
+
+    /// Notes the part of what is due to it that each may have now, and what limits it.
+    fn limit(&self, now: Duration, pool: &mut [Entry<'_>], due: &[Due]) {
+        // What is scarce is so until it is read that it is not, or nothing is read for long.
+        let oldest = self.spec.stale_after().max(self.spec.fade_after);
+        // Where all are eased in alike nobody is held back by it.
+        let furthest = due
+            .iter()
+            .map(|due| pool[due.index].real.standing.slow_start(&self.spec, now))
             .fold(0.0, f64::max);
-        for (place, index) in candidates.iter().enumerate() {
-            let entry = &mut pool[*index];
+        for due in due {
+            let entry = &mut pool[due.index];
             let slow = entry.real.standing.slow_start(&self.spec, now);
             let (guard, overload) = if self.spec.controller == Kind::Static {
                 (1.0, 1.0)
             } else {
-                // What is scarce is so until it is read that it is not, or nothing is read for long.
-                let used = used(&entry.observed.load, oldest.max(self.spec.fade_after));
+                let used = used(&entry.observed.load, oldest);
                 (law::guard(&self.spec, used), entry.real.overload.part)
             };
             let stale = self.staleness(now, entry);
@@ -147,79 +214,63 @@ impl Controller {
                 Some(Limit::Refused)
             } else if entry.real.shed > 0 {
                 Some(Limit::Shedding(entry.real.shed))
-            } else if held[place] {
+            } else if due.held {
                 Some(Limit::Bound)
-            } else if wanted[place] < base[place] * 0.99 && entry.real.evening {
+            } else if due.wanted < due.base * 0.99 && entry.real.evening {
                 Some(Limit::Surplus)
             } else {
                 stale.map(Limit::Stale)
             };
             entry.real.part = slow * guard * overload;
-            targets.push(wanted[place] * entry.real.part);
         }
-        let plain: Vec<f64> = candidates
-            .iter()
-            .zip(&targets)
-            .zip(&base)
-            .map(|((index, target), base)| {
-                // In the operator's unit: where the part is 1 this is the weight itself.
-                pool[*index].own()
-                    * (target / base.max(f64::MIN_POSITIVE))
-                    * if self.spec.controller == Kind::AgentCheck {
-                        pool[*index].asked()
-                    } else {
-                        1.0
-                    }
-            })
-            .collect();
-        let shares = law::normalised(targets);
+    }
+
+    /// Gives the operator's weights, or an agent's, and what the parts leave of them, at once.
+    fn take_literally(&self, pool: &mut [Entry<'_>], due: &[Due]) {
         let goes_on = pool.iter().any(|entry| entry.real.resumed.is_some());
         let by_letter = matches!(self.spec.controller, Kind::Static | Kind::AgentCheck);
-        if literal && goes_on && !by_letter {
+        if goes_on && !by_letter {
             // Nothing was read yet: what the last controller found stands.
             return;
         }
-        for (index, share) in candidates.iter().zip(&shares) {
-            pool[*index].real.wanted = *share;
+        for (due, share) in due.iter().zip(Due::shares(due, pool)) {
+            let entry = &mut pool[due.index];
+            let asked = if self.spec.controller == Kind::AgentCheck {
+                entry.asked()
+            } else {
+                1.0
+            };
+            // In the operator's unit: where the part is 1 this is the weight itself.
+            let part = due.target(entry) / due.base.max(f64::MIN_POSITIVE);
+            entry.real.weight = entry.own() * part * asked;
+            entry.real.grain = 0.0;
+            entry.real.wanted = share;
         }
-        if literal {
-            for (index, weight) in candidates.iter().zip(plain) {
-                pool[*index].real.weight = weight;
-                pool[*index].real.grain = 0.0;
-            }
-            return;
-        }
+    }
+
+    /// Moves weights towards what is due, as fast as the ring may move.
+    fn follow(&self, now: Duration, pool: &mut [Entry<'_>], due: &[Due], uneven: bool) {
+        let shares = Due::shares(due, pool);
         let strain = |index: usize| {
             let capacity = pool[index].real.capacity.value()?;
             Some(self.carried(&pool[index], now)? / capacity)
         };
-        let strains: Vec<f64> = candidates.iter().filter_map(|i| strain(*i)).collect();
+        let strains: Vec<f64> = due.iter().filter_map(|due| strain(due.index)).collect();
         let most_strained = strains.iter().copied().fold(0.0, f64::max);
         let mean = strains.iter().sum::<f64>() / strains.len().max(1) as f64;
         let uneven = uneven || most_strained > mean * UNEVEN;
         let long = self.life.long(&self.spec);
-        let moves: Vec<Move> = candidates
+        let moves: Vec<Move> = due
             .iter()
             .zip(&shares)
-            .zip(&base)
-            .map(|((index, share), lasting)| {
-                let real = &pool[*index].real;
+            .map(|(due, share)| {
+                let real = &pool[due.index].real;
                 Move {
                     has: real.weight,
                     wanted: *share,
-                    lasting: if long { lasting * real.part } else { 0.0 },
-                    strain: strain(*index).map_or(1.0, |strain| strain / mean),
-                    deadband: match self.spec.controller {
-                        // Its steps are this much smaller than what is wrong.
-                        Kind::Proportional => self.spec.deadband * self.spec.exponent,
-                        Kind::Capacity if real.capacity.learning(&self.spec) => {
-                            self.spec.deadband.min(LEARNING_DEADBAND)
-                        }
-                        _ => self
-                            .spec
-                            .deadband
-                            .max(DEADBAND_DEVIATIONS * real.capacity.uncertainty(&self.spec)),
-                    },
+                    lasting: if long { due.base * real.part } else { 0.0 },
+                    strain: strain(due.index).map_or(1.0, |strain| strain / mean),
+                    deadband: self.deadband(real),
                 }
             })
             .collect();
@@ -229,11 +280,10 @@ impl Controller {
         };
         let most = movement::allowance(&self.spec, most_strained, uneven);
         let down = if long { f64::INFINITY } else { step };
-        for (index, moved) in candidates
-            .iter()
-            .zip(movement::movement(&moves, (step, down), most))
-        {
-            let real = &mut pool[*index].real;
+        let moved = movement::movement(&moves, (step, down), most);
+        for ((due, share), moved) in due.iter().zip(shares).zip(moved) {
+            let real = &mut pool[due.index].real;
+            real.wanted = share;
             if moved.share < moved.before * LOWERED {
                 real.lowered = Some(now);
             }
@@ -241,6 +291,21 @@ impl Controller {
             if moved.behind && real.limit.is_none() {
                 real.limit = Some(Limit::Movement);
             }
+        }
+    }
+
+    /// By how much of itself a real's share may be off before it is moved.
+    fn deadband(&self, real: &Real) -> f64 {
+        match self.spec.controller {
+            // Its steps are this much smaller than what is wrong.
+            Kind::Proportional => self.spec.deadband * self.spec.exponent,
+            Kind::Capacity if real.capacity.learning(&self.spec) => {
+                self.spec.deadband.min(LEARNING_DEADBAND)
+            }
+            _ => self
+                .spec
+                .deadband
+                .max(DEADBAND_DEVIATIONS * real.capacity.uncertainty(&self.spec)),
         }
     }
 
@@ -338,6 +403,6 @@ impl Controller {
         }
         let heard = entry.real.capacity.heard()?;
         let age = now.saturating_sub(heard);
-        (age > self.spec.period * self.spec.stale_periods).then_some(age)
+        (age > self.spec.stale_after()).then_some(age)
     }
 }
