@@ -7,31 +7,37 @@ use serde::{
     de::{self, Visitor},
 };
 
-/// Reads a number with a unit: `ms`, `s`, `m`, `h` or `d`.
+/// Reads numbers with units (`ms`, `s`, `m`, `h` or `d`), the sum of which it is.
 ///
 /// # Errors
 /// Says what would be right.
 pub fn parse(text: &str) -> Result<Duration, String> {
     let wrong =
         || format!("{text:?} is no time; write a number with a unit, as 500ms, 90s, 2m, 1h or 30d");
-    let split = text
-        .find(|character: char| !character.is_ascii_digit())
-        .ok_or_else(wrong)?;
-    let (number, unit) = text.split_at(split);
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    let seconds = |unit: u64| {
-        number
-            .checked_mul(unit)
-            .map(Duration::from_secs)
-            .ok_or_else(wrong)
-    };
-    match unit {
-        "ms" => Ok(Duration::from_millis(number)),
-        "s" => seconds(1),
-        "m" => seconds(60),
-        "h" => seconds(3_600),
-        "d" => seconds(86_400),
-        _ => Err(wrong()),
+    let mut rest = text;
+    let mut milliseconds = 0_u64;
+    loop {
+        let behind = rest.trim_start_matches(|character: char| character.is_ascii_digit());
+        let number: u64 = rest[..rest.len() - behind.len()]
+            .parse()
+            .map_err(|_| wrong())?;
+        let next = behind.trim_start_matches(|character: char| character.is_ascii_alphabetic());
+        let length = match &behind[..behind.len() - next.len()] {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return Err(wrong()),
+        };
+        milliseconds = number
+            .checked_mul(length)
+            .and_then(|more| milliseconds.checked_add(more))
+            .ok_or_else(wrong)?;
+        if next.is_empty() {
+            return Ok(Duration::from_millis(milliseconds));
+        }
+        rest = next;
     }
 }
 
@@ -134,6 +140,12 @@ mod tests {
     }
 
     #[test]
+    fn parts_are_added() {
+        assert_eq!(parse("1h30m"), Ok(Duration::from_secs(5_400)));
+        assert_eq!(parse("1s500ms"), Ok(Duration::from_millis(1_500)));
+    }
+
+    #[test]
     fn what_is_no_time_is_refused() {
         for text in [
             "",
@@ -144,6 +156,9 @@ mod tests {
             "1.5h",
             "99999999999999999999d",
             "18446744073709551615d",
+            "1h30",
+            "1h-3m",
+            "h1m",
         ] {
             let error = parse(text).expect_err(text);
             assert!(error.contains("write a number with a unit"), "{error}");

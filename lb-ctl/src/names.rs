@@ -130,6 +130,7 @@ pub fn state(state: v1::RealState) -> &'static str {
         v1::RealState::Unspecified => UNKNOWN,
         v1::RealState::Active => "active",
         v1::RealState::Draining => "draining",
+        v1::RealState::Held => "held",
         v1::RealState::Unreachable => "unreachable",
         v1::RealState::Down => "down",
     }

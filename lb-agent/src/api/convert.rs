@@ -177,6 +177,7 @@ pub const fn real_state(state: RealState) -> v1::RealState {
     match state {
         RealState::Active => v1::RealState::Active,
         RealState::Draining => v1::RealState::Draining,
+        RealState::Held => v1::RealState::Held,
         RealState::Unreachable => v1::RealState::Unreachable,
         RealState::Down => v1::RealState::Down,
     }

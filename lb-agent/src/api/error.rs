@@ -50,6 +50,12 @@ fn told(refusal: Refusal, vip_field: &str) -> Status {
             object(Code::AlreadyExists, vip_field, VIP_TYPE, vip.to_string())
         }
         Refusal::VipUnknown(vip) => object(Code::NotFound, vip_field, VIP_TYPE, vip.to_string()),
+        Refusal::StandsIn { vip, .. } => object(
+            Code::FailedPrecondition,
+            vip_field,
+            VIP_TYPE,
+            vip.to_string(),
+        ),
         Refusal::RealExists { vip, real } => object(
             Code::AlreadyExists,
             REAL,

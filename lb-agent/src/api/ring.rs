@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use lb_common::vip::check_unicast;
+use lb_common::{limits::MAX_WEIGHT, vip::check_unicast};
 use lb_proto::v1;
 use tonic::Status;
 
@@ -55,13 +55,7 @@ fn weights(what_if: Vec<v1::WhatIf>) -> Result<BTreeMap<IpAddr, u32>, Refusal> {
 
 /// The ring with other weights, and the share of slots that would change.
 fn preview(service: &Service, what_if: BTreeMap<IpAddr, u32>, seed: u64) -> v1::Ring {
-    let mut wanted: BTreeMap<IpAddr, u32> = service
-        .reals
-        .iter()
-        .copied()
-        .zip(service.weights())
-        .collect();
-    wanted.extend(what_if);
+    let wanted = effective(service, &what_if);
     let slots = service
         .vip
         .spec
@@ -72,6 +66,45 @@ fn preview(service: &Service, what_if: BTreeMap<IpAddr, u32>, seed: u64) -> v1::
     let ring = ring::build(service.vip.spec.ring, seed, slots, &pairs);
     let moved = ring::moved((&service.ring, &service.reals), (&ring, &reals));
     describe(service, &reals, &weights, &ring, moved)
+}
+
+/// The ring's weights if the operator's were these. Steering works in a unit of its own and keeps what it has found out:
+/// twice the operator's weight is twice the ring's.
+fn effective(service: &Service, what_if: &BTreeMap<IpAddr, u32>) -> BTreeMap<IpAddr, u32> {
+    let operators = |real: &IpAddr| service.vip.reals.get(real).map(|real| real.weight);
+    let (mut has, mut own) = (0.0, 0.0);
+    for (real, weight) in service.reals.iter().zip(service.weights()) {
+        if let (1.., Some(operators)) = (weight, operators(real)) {
+            has += f64::from(weight);
+            own += f64::from(operators);
+        }
+    }
+    // Of those that have nothing now, and of new ones.
+    let usual = if own > 0.0 { has / own } else { 1.0 };
+    let mut weights: BTreeMap<IpAddr, f64> = service
+        .reals
+        .iter()
+        .copied()
+        .zip(service.weights().into_iter().map(f64::from))
+        .collect();
+    for (real, weight) in what_if {
+        let multiple = match (weights.get(real), operators(real)) {
+            (Some(has), Some(own)) if *has > 0.0 && own > 0 => has / f64::from(own),
+            _ => usual,
+        };
+        weights.insert(*real, f64::from(*weight) * multiple);
+    }
+    let most = weights.values().copied().fold(0.0, f64::max);
+    let unit = (f64::from(MAX_WEIGHT) / most).min(1.0);
+    let rounded = |weight: f64| {
+        // At most MAX_WEIGHT; and what is not 0 stays so.
+        let least = if weight > 0.0 { 1.0 } else { 0.0 };
+        (weight * unit).round().max(least) as u32
+    };
+    weights
+        .into_iter()
+        .map(|(real, weight)| (real, rounded(weight)))
+        .collect()
 }
 
 fn describe(
@@ -99,5 +132,56 @@ fn describe(
                 share,
             })
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::SystemTime};
+
+    use super::*;
+    use crate::{
+        intent::{RealSpec, Vip, VipSpec},
+        steer::{Steered, SteeredReal},
+    };
+
+    /// Steering has weights of its own; who asks means the operator's.
+    #[test]
+    fn a_preview_is_in_the_operators_unit() {
+        let address = |last: u8| IpAddr::from([10, 1, 0, last]);
+        let name = "10.0.0.1:80/tcp".parse().unwrap();
+        let real = |weight| SteeredReal { weight, up: true };
+        let vip = Vip {
+            address: name,
+            spec: VipSpec::default_for(name.protocol),
+            reals: [2, 3]
+                .map(|last| (address(last), RealSpec::default()))
+                .into(),
+        };
+        let steered = Steered {
+            reals: [(address(2), real(30_000)), (address(3), real(60_000))].into(),
+        };
+        let service = Service::new(
+            Arc::new(vip),
+            7,
+            Some(&steered),
+            Vec::new(),
+            None,
+            SystemTime::now(),
+        );
+        for (last, weight, expected) in [
+            (2, 100, vec![30_000, 60_000]),
+            (2, 200, vec![60_000, 60_000]),
+            (2, 0, vec![0, 60_000]),
+            // A new one is worth what the others are for their weight.
+            (4, 100, vec![30_000, 60_000, 45_000]),
+            // The greatest is as much as there may be, and what is not 0 stays so.
+            (3, 1_000, vec![3_277, 65_535]),
+            (3, 65_535, vec![50, 65_535]),
+        ] {
+            let weights = effective(&service, &[(address(last), weight)].into());
+            let found: Vec<u32> = weights.into_values().collect();
+            assert_eq!(found, expected, "{last}={weight}");
+        }
     }
 }

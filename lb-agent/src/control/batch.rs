@@ -253,7 +253,8 @@ impl Owner {
         // What follows from a record that is not, or no longer, in the tables: it has no share of a ring.
         let apart = |vip: &Option<Arc<Vip>>| {
             let vip = Arc::clone(vip.as_ref()?);
-            Some(Service::without_ring(vip, SystemTime::now()))
+            let steered = self.steered.get(&vip.address);
+            Some(Service::without_ring(vip, steered, SystemTime::now()))
         };
         let now = || {
             self.services

@@ -24,7 +24,7 @@ use crate::{
         Change, Intent, Refusal,
         store::{Store, StoreError},
     },
-    steer::Steered,
+    steer::{Steered, all_down},
 };
 
 /// Changes that are stored in one transaction at most.
@@ -291,6 +291,7 @@ impl Owner {
             .iter()
             .map(|(vip, cause)| format!("VIP {vip} is wanted but not served: {cause}"))
             .collect();
+        warnings.extend(self.without_alive());
         if !self.unsure.is_empty() {
             warnings.push(format!(
                 "{} could not be written; it is tried again with the next change",
@@ -306,6 +307,14 @@ impl Owner {
             dataplane: self.dataplane.status(),
             warnings,
         }
+    }
+
+    /// VIPs of which no real is alive, and what becomes of their packets.
+    fn without_alive(&self) -> impl Iterator<Item = String> {
+        self.intent
+            .vips()
+            .filter(|vip| all_down(vip, self.steered.get(&vip.address)))
+            .map(|vip| self.emptiness(vip))
     }
 
     fn tick(&mut self) {

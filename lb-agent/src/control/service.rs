@@ -52,8 +52,9 @@ impl Service {
             .iter()
             .zip(&effective)
             .map(|(real, effective)| {
+                let state = RealState::of(*effective, vip.reals.get(real));
                 before
-                    .and_then(|before| before.since(*real, RealState::of(*effective)))
+                    .and_then(|before| before.since(*real, state))
                     .unwrap_or(now)
             })
             .collect();
@@ -120,8 +121,8 @@ impl Service {
 
     /// A VIP that is in no table: its reals have no share.
     #[must_use]
-    pub fn without_ring(vip: Arc<Vip>, now: SystemTime) -> Self {
-        let (reals, own, effective) = members(&vip, None, Fallback::new());
+    pub fn without_ring(vip: Arc<Vip>, steered: Option<&Steered>, now: SystemTime) -> Self {
+        let (reals, own, effective) = members(&vip, steered, Fallback::new());
         let shares = vec![0.0; reals.len()];
         Service {
             vip,
@@ -142,7 +143,8 @@ impl Service {
     /// Since when a real is in this state; none if it is in another.
     fn since(&self, real: IpAddr, state: RealState) -> Option<SystemTime> {
         let position = self.member(real)?;
-        let same = RealState::of(*self.effective.get(position)?) == state;
+        let wanted = self.vip.reals.get(&real);
+        let same = RealState::of(*self.effective.get(position)?, wanted) == state;
         self.since.get(position).copied().filter(|_| same)
     }
 

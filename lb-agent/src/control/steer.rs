@@ -10,7 +10,7 @@ use super::{
     service::Fallback,
 };
 use crate::{
-    intent::WhenEmpty,
+    intent::{Vip, WhenEmpty},
     steer::{Steered, all_down, effective},
 };
 
@@ -38,6 +38,7 @@ impl Owner {
             if self.intent.get(&vip).is_none() {
                 continue;
             }
+            let was_empty = self.is_empty(&vip);
             let before = match steered {
                 Some(steered) => self.steered.insert(vip, steered),
                 None => self.steered.remove(&vip),
@@ -53,7 +54,61 @@ impl Owner {
                 }
             }
             self.announce_causes(vip, causes);
+            self.announce_emptiness(vip, was_empty);
         }
+    }
+
+    /// Whether all reals of a VIP are dead.
+    fn is_empty(&self, vip: &VipAddress) -> bool {
+        self.intent
+            .get(vip)
+            .is_some_and(|wanted| all_down(wanted, self.steered.get(vip)))
+    }
+
+    /// That no real of a VIP is alive, and what becomes of its packets.
+    pub(super) fn emptiness(&self, vip: &Vip) -> String {
+        let name = vip.address;
+        match vip.spec.when_empty {
+            WhenEmpty::Drop => format!("no real of VIP {name} is alive: its packets are dropped"),
+            WhenEmpty::Reset => format!("no real of VIP {name} is alive: clients are reset"),
+            WhenEmpty::Fallback(other) => {
+                let stand_in = self
+                    .services
+                    .get(&name)
+                    .is_some_and(|service| service.weights()[service.own..].iter().any(|w| *w > 0));
+                if stand_in {
+                    format!("no real of VIP {name} is alive: those of {other} stand in")
+                } else {
+                    format!(
+                        "no real of VIP {name} is alive, and {other} has none that could stand in: its packets are \
+                         dropped"
+                    )
+                }
+            }
+        }
+    }
+
+    /// Tells that the last real of a VIP died, or that the first one lives again.
+    fn announce_emptiness(&self, vip: VipAddress, before: bool) {
+        let (Some(service), now) = (self.services.get(&vip), self.is_empty(&vip)) else {
+            return;
+        };
+        if now == before {
+            return;
+        }
+        let cause = if now {
+            self.emptiness(&service.vip)
+        } else {
+            format!("VIP {vip} has a real that is alive again")
+        };
+        tracing::warn!("{cause}");
+        // No receiver is no error.
+        let _ = self.events.send(Event {
+            time: SystemTime::now(),
+            cause: cause.into(),
+            vip,
+            what: What::VipChanged(self.view_of(service)),
+        });
     }
 
     fn announce_causes(&self, vip: VipAddress, causes: Vec<(IpAddr, Arc<str>)>) {

@@ -18,6 +18,8 @@ pub enum RealState {
     Active,
     /// Takes no new flows, keeps the old ones: drained or of weight 0.
     Draining,
+    /// As that, though the operator wants flows to go there: steering has a reason, or has not seen it yet.
+    Held,
     /// Its next hop is not known: packets for it are dropped.
     Unreachable,
     /// Its checks fail: it takes no new flows, and the VIP says what becomes of the old ones.
@@ -25,11 +27,13 @@ pub enum RealState {
 }
 
 impl RealState {
-    /// Of a real that can be reached.
+    /// Of a real that can be reached. `wanted`: none if it is of another VIP, and stands in.
     #[must_use]
-    pub const fn of(effective: Effective) -> Self {
+    pub fn of(effective: Effective, wanted: Option<&RealSpec>) -> Self {
+        let takes = |wanted: &RealSpec| wanted.weight > 0 && !wanted.drained;
         match effective {
             Effective { up: false, .. } => RealState::Down,
+            Effective { weight: 0, .. } if wanted.is_some_and(takes) => RealState::Held,
             Effective { weight: 0, .. } => RealState::Draining,
             Effective { .. } => RealState::Active,
         }
@@ -141,7 +145,7 @@ impl RealView {
         // A real that has not been observed yet is not called unreachable.
         let reachable = seen.is_none_or(|seen| seen.reachable);
         let since = *service.since.get(position)?;
-        let (state, since) = match RealState::of(effective) {
+        let (state, since) = match RealState::of(effective, Some(&spec)) {
             RealState::Down => (RealState::Down, since),
             state => (
                 if reachable {

@@ -264,7 +264,20 @@ impl Change {
                 patch.apply(&mut vip.spec, name);
                 vip
             }
-            Change::DeleteVip { .. } => return existing().map(|_| None),
+            Change::DeleteVip { .. } => {
+                existing()?;
+                let stands_in = WhenEmpty::Fallback(*name);
+                let other = |other: &&Arc<Vip>| {
+                    other.address != *name && other.spec.when_empty == stands_in
+                };
+                return match intent.vips().find(other) {
+                    Some(other) => Err(Refusal::StandsIn {
+                        vip: *name,
+                        other: other.address,
+                    }),
+                    None => Ok(None),
+                };
+            }
             Change::AddReal { real, patch, .. } => {
                 let existing = existing()?;
                 validate::real_address(name, *real)?;

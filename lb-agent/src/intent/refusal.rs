@@ -25,6 +25,16 @@ pub enum Refusal {
     /// There is no VIP with this name.
     #[error("there is no VIP {0}; ListVips (lbctl list) shows those there are")]
     VipUnknown(VipAddress),
+    /// Another VIP's reals are to be replaced by this one's when they are dead.
+    #[error(
+        "VIP {vip} stands in for {other}: give that another `when_empty` first (lbctl set-vip {other} --when-empty drop)"
+    )]
+    StandsIn {
+        /// The VIP that is to go.
+        vip: VipAddress,
+        /// The one that needs it.
+        other: VipAddress,
+    },
     /// The VIP has this real.
     #[error("VIP {vip} has the real {real} already; change it with UpdateReal (lbctl set-real)")]
     RealExists {

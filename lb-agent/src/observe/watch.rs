@@ -24,7 +24,7 @@ use crate::{
     },
     intent::Vip,
     load, shedding,
-    steer::{Steered, SteeredReal},
+    steer::{Effective, Steered, SteeredReal, effective},
     steering::{Controller, Decision, Limit, Observed, spec::Steering},
 };
 
@@ -53,13 +53,7 @@ struct Real {
     tasks: RealTasks,
     decision: Option<Decision>,
     /// What was last told of it.
-    told: Option<Told>,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-struct Told {
-    up: bool,
-    weight: u32,
+    told: Effective,
 }
 
 impl Watch {
@@ -90,7 +84,16 @@ impl Watch {
             due: Instant::now(),
             pace: Pace::default(),
         };
-        watch.update_reals(Some(&resumed.unwrap_or_default()), marks, tasks);
+        watch.update_reals(
+            Some(resumed.as_ref().unwrap_or(&Steered::default())),
+            marks,
+            tasks,
+        );
+        for (address, real) in &mut watch.reals {
+            if let Some(spec) = vip.reals.get(address) {
+                real.told = effective(*address, spec, resumed.as_ref());
+            }
+        }
         watch
     }
 
@@ -132,10 +135,17 @@ impl Watch {
                     readings: Readings::new(&sources),
                     tasks: RealTasks::default(),
                     decision: None,
-                    told: None,
+                    // What its owner gives it until it is steered.
+                    told: Effective {
+                        weight: 0,
+                        up: true,
+                    },
                 }
             });
             if !probed {
+                if real.tasks.is_probed() {
+                    self.controller.forget_health(*address);
+                }
                 real.state = State::Unknown;
                 real.last = None;
                 real.awaited = false;
@@ -250,7 +260,7 @@ impl Watch {
             let Some(real) = self.reals.get_mut(&observed.address) else {
                 continue;
             };
-            let told = Told {
+            let told = Effective {
                 up: observed.up,
                 weight: decision.weight,
             };
@@ -274,7 +284,7 @@ impl Watch {
             }
             if notable(real.told, told) {
                 causes.push((observed.address, cause(real, told, &decision.limit).into()));
-                real.told = Some(told);
+                real.told = told;
             }
             real.decision = Some(decision);
         }
@@ -339,7 +349,7 @@ impl Watch {
                     .and_then(|decision| decision.capacity),
                 wanted: real.decision.as_ref().map(|decision| decision.wanted),
                 limit: if self.waits(real) {
-                    Some("waits for its first probe".to_owned())
+                    Some("waits until a probe finds it alive".to_owned())
                 } else {
                     real.decision
                         .as_ref()
@@ -360,10 +370,7 @@ fn steering(vip: &Vip) -> Steering {
 }
 
 /// Whether watchers are told: health, whether it takes new flows, or a large step of the weight.
-fn notable(before: Option<Told>, now: Told) -> bool {
-    let Some(before) = before else {
-        return !now.up;
-    };
+fn notable(before: Effective, now: Effective) -> bool {
     let step = (f64::from(now.weight) - f64::from(before.weight)).abs();
     before.up != now.up
         || (before.weight == 0) != (now.weight == 0)
@@ -371,20 +378,16 @@ fn notable(before: Option<Told>, now: Told) -> bool {
 }
 
 /// Why, in words.
-fn cause(real: &Real, now: Told, limit: &Limit) -> String {
+fn cause(real: &Real, now: Effective, limit: &Limit) -> String {
     let before = real.told;
-    if !now.up && before.is_none_or(|before| before.up) {
+    if !now.up && before.up {
         let reason = real
             .last
             .as_ref()
             .map_or("", |(outcome, _)| outcome.reason.as_str());
         return format!("down: {reason}");
     }
-    let came = if before.is_some_and(|before| !before.up) {
-        "up again: "
-    } else {
-        ""
-    };
+    let came = if before.up { "" } else { "up again: " };
     match limit {
         Limit::Nothing => format!("{came}weight {}", now.weight),
         limit => format!("{came}weight {}: {limit}", now.weight),

@@ -97,6 +97,13 @@ impl Controller {
         }
     }
 
+    /// Nobody asks this real any more whether it lives: what was held against it is not.
+    pub fn forget_health(&mut self, address: IpAddr) {
+        if let Some(real) = self.reals.get_mut(&address) {
+            real.standing.forget_health();
+        }
+    }
+
     /// Mean life of a connection, once it is known.
     #[must_use]
     pub fn life(&self) -> Option<Duration> {

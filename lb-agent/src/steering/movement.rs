@@ -4,6 +4,8 @@ use super::spec::Steering;
 
 /// One that is to lose counts as strained above the mean by this much at least.
 const LEAST_STRAIN: f64 = 0.05;
+/// A share that is off by less than this part of itself is there.
+const REACHED: f64 = 0.01;
 
 /// A candidate's share, in any unit: it counts relative to the others'.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +31,7 @@ pub struct Moved {
     pub before: f64,
     /// See [`Moved::before`].
     pub share: f64,
-    /// It is still to get more, and may not yet.
+    /// It is still to get more, or less, and may not yet.
     pub behind: bool,
 }
 
@@ -78,7 +80,7 @@ pub fn movement(moves: &[Move], (up, down): (f64, f64), most: f64) -> Vec<Moved>
             before: *before,
             share: *after,
             has: if aim.is_some() { after * unit } else { one.has },
-            behind: aim.is_some() && *after < one.wanted * 0.99,
+            behind: aim.is_some() && (*after / one.wanted - 1.0).abs() > REACHED,
         })
         .collect()
 }

@@ -271,7 +271,7 @@ impl Steering {
                 "out of range, give auto, or 1ms to 365d".into(),
             );
         }
-        let no_less = [
+        for (more, value, less, least) in [
             (
                 "overload_drain",
                 self.overload_drain,
@@ -286,24 +286,26 @@ impl Steering {
             ),
             ("moved_busy", self.moved_busy, "moved", self.moved),
             ("guard_full", self.guard_full, "guard_from", self.guard_from),
-            (
-                "flap_hold_max",
-                self.flap_hold_max.as_secs_f64(),
-                "flap_hold",
-                self.flap_hold.as_secs_f64(),
-            ),
-        ];
-        for (more, value, less, least) in no_less {
-            if value < least {
-                return invalid(
-                    more,
-                    value.text(),
-                    format!("below {less}, give {least} or more"),
-                );
-            }
+        ] {
+            no_less((more, value), (less, least))?;
         }
-        Ok(())
+        no_less(
+            ("flap_hold_max", self.flap_hold_max),
+            ("flap_hold", self.flap_hold),
+        )
     }
+}
+
+/// A setting must not be below another one.
+fn no_less<T: Bounded + PartialOrd>(
+    (more, value): (&str, T),
+    (less, least): (&str, T),
+) -> Result<(), Invalid> {
+    if value >= least {
+        return Ok(());
+    }
+    let advice = format!("below {less}, give {} or more", least.text());
+    Err((more.to_owned(), value.text(), advice))
 }
 
 /// `life`: `"auto"` or a time.

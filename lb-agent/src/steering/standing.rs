@@ -50,6 +50,14 @@ impl Standing {
         }
     }
 
+    /// Forgets how healthy it was; since when it has a share is no matter of health.
+    pub fn forget_health(&mut self) {
+        *self = Standing {
+            since: self.since,
+            ..Standing::default()
+        };
+    }
+
     /// It is not to have flows before then.
     pub fn hold(&mut self, until: Duration) {
         self.held_until = Some(until);

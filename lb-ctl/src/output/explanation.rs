@@ -7,7 +7,7 @@ use super::{
     Human,
     readings::{Reading, age},
     table,
-    vip::Real,
+    vip::{Real, Vip},
 };
 use crate::names;
 
@@ -94,6 +94,12 @@ impl Human for Explanation {
                 ),
             );
             line("flows", table::flows(real.flows, real.flows_exact));
+            if let Some(check) = &real.check {
+                line("check", format!("here {check}"));
+            }
+            for load in &real.load {
+                line("load", format!("here {load}"));
+            }
         }
         if let Some(probe) = &self.probe {
             let seconds = |value: Option<f64>| value.unwrap_or_default();
@@ -162,15 +168,19 @@ impl Human for Explanations {
     }
 }
 
-/// What `list -o wide` prints: a line for each real.
+/// What `list -o wide` prints: a line for each real, then what each VIP is told to do.
 #[derive(Debug, Serialize)]
-#[serde(transparent)]
-pub struct Wide(pub Explanations);
+pub struct Wide {
+    /// The reals.
+    pub reals: Explanations,
+    /// Their VIPs.
+    pub vips: Vec<Vip>,
+}
 
 impl Human for Wide {
     fn human(&self) -> String {
         let dash = || "-".to_owned();
-        let rows = self.0.0.iter().map(|why| {
+        let reals = self.reals.0.iter().map(|why| {
             let real = why.real.as_ref();
             vec![
                 why.vip.clone(),
@@ -190,22 +200,33 @@ impl Human for Wide {
                 why.limit.clone(),
             ]
         });
-        table::layout(
-            &[
-                ("VIP", false),
-                ("REAL", false),
-                ("STATE", false),
-                ("FOR", true),
-                ("WEIGHT", true),
-                ("EFFECTIVE", true),
-                ("SHARE", true),
-                ("FLOWS", true),
-                ("LOAD", true),
-                ("CAPACITY", true),
-                ("PROBE", false),
-                ("LIMIT", false),
-            ],
-            rows,
-        )
+        let without = self.vips.iter().filter(|vip| vip.reals.is_empty());
+        let without = without.map(|vip| {
+            let mut row = vec!["-".to_owned(); COLUMNS.len()];
+            row[0].clone_from(&vip.vip);
+            row
+        });
+        let mut text = table::layout(&COLUMNS, reals.chain(without));
+        for vip in &self.vips {
+            text.push('\n');
+            text.push_str(&vip.settings());
+        }
+        text
     }
 }
+
+/// Of `list -o wide`.
+const COLUMNS: [table::Column; 12] = [
+    ("VIP", false),
+    ("REAL", false),
+    ("STATE", false),
+    ("FOR", true),
+    ("WEIGHT", true),
+    ("EFFECTIVE", true),
+    ("SHARE", true),
+    ("FLOWS", true),
+    ("LOAD", true),
+    ("CAPACITY", true),
+    ("PROBE", false),
+    ("LIMIT", false),
+];

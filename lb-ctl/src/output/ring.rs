@@ -11,7 +11,7 @@ use crate::names;
 pub struct RingReal {
     /// Its address.
     pub address: String,
-    /// Effective, or as asked.
+    /// Effective.
     pub weight: u32,
     /// Of the slots, 0 to 1.
     pub share: f64,
@@ -68,7 +68,10 @@ impl Human for Ring {
             self.slots,
             self.checksum,
             table::percent(self.moved),
-            table::layout(&[("REAL", false), ("WEIGHT", true), ("SHARE", true)], rows)
+            table::layout(
+                &[("REAL", false), ("EFFECTIVE", true), ("SHARE", true)],
+                rows
+            )
         )
     }
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::{Human, table};
 use crate::{
     names,
-    values::{check, duration, load_source, shed_by, steering},
+    values::{check, duration, load_source, overrides, shed_by, steering},
 };
 
 /// A real as it is.
@@ -18,7 +18,7 @@ pub struct Real {
     pub weight: u32,
     /// What steering makes of the weight.
     pub effective_weight: u32,
-    /// active, draining or unreachable.
+    /// active, draining, held, unreachable or down.
     pub state: &'static str,
     /// Of the ring, 0 to 1.
     pub share: f64,
@@ -28,6 +28,12 @@ pub struct Real {
     pub flows_exact: bool,
     /// Takes no new flows, whatever its weight.
     pub drained: bool,
+    /// What is different in the VIP's check.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub check: Option<String>,
+    /// What is different where load is read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub load: Vec<String>,
 }
 
 impl From<&v1::Real> for Real {
@@ -42,6 +48,12 @@ impl From<&v1::Real> for Real {
             flows: real.flows,
             flows_exact: real.flows_exact,
             drained: spec.drained(),
+            check: spec
+                .check
+                .as_ref()
+                .map(overrides::write_check)
+                .filter(|text| !text.is_empty()),
+            load: spec.load.iter().map(overrides::write_load).collect(),
         }
     }
 }
@@ -123,6 +135,29 @@ impl Human for Vip {
             self.window,
             table::count(self.reals.len(), "real")
         )
+    }
+}
+
+impl Vip {
+    /// All that it is told to do, over several lines.
+    pub fn settings(&self) -> String {
+        let mut text = self.human();
+        let mut line = |name: &str, value: &str| {
+            text.push_str(&format!("  {name:<10} {value}\n"));
+        };
+        if let Some(check) = &self.check {
+            line("check", check);
+        }
+        line("on-down", self.on_down);
+        line("when-empty", &self.when_empty);
+        for load in &self.load {
+            line("load", load);
+        }
+        if let Some(steering) = &self.steering {
+            line("steering", steering);
+        }
+        line("shed", &self.shed);
+        text
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
 /// # Errors
 /// Says what is wrong, in words for the operator.
 pub fn read(text: &str) -> Result<v1::Check, String> {
-    let mut words = Words::read(text)?;
+    let mut words = Words::read(text, "a kind", "tcp interval=2s")?;
     let time = |words: &mut Words, key: &str| {
         words
             .with(key, duration::read)
@@ -64,7 +64,7 @@ pub(super) fn via(text: &str) -> Result<v1::ProbeVia, String> {
     }
 }
 
-const fn via_name(via: v1::ProbeVia) -> Option<&'static str> {
+pub(super) const fn via_name(via: v1::ProbeVia) -> Option<&'static str> {
     match via {
         v1::ProbeVia::Unspecified => None,
         v1::ProbeVia::Direct => Some("direct"),

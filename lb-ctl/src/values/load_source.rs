@@ -38,7 +38,7 @@ const LIMIT: &str = "connection_limit";
 /// # Errors
 /// Says what is wrong, in words for the operator.
 pub fn read(text: &str) -> Result<v1::LoadSource, String> {
-    let mut words = Words::read(text)?;
+    let mut words = Words::read(text, "a kind", "mosquitto interval=5s")?;
     let mut values = HashMap::new();
     if WITH_VALUES.contains(&words.kind.as_str()) {
         for quantity in QUANTITIES {

@@ -12,7 +12,7 @@ use super::{
 /// # Errors
 /// Says what is wrong, in words for the operator.
 pub fn read(text: &str) -> Result<v1::ShedBy, String> {
-    let mut words = Words::read(text)?;
+    let mut words = Words::read(text, "who sheds", "webhook port=8080")?;
     let by = v1::ShedBy {
         by: words.kind.clone(),
         port: words.take("port")?,

@@ -28,7 +28,7 @@ const AUTO: &str = "auto";
 /// # Errors
 /// Names the word that is wrong.
 pub fn read(text: &str) -> Result<v1::Steering, String> {
-    let mut words = Words::read(text)?;
+    let mut words = Words::read(text, "a controller", "capacity period=2s")?;
     let controller = CONTROLLERS
         .iter()
         .find(|(name, _)| *name == words.kind)

@@ -37,27 +37,52 @@ impl From<Text> for String {
     }
 }
 
+/// What a setting may be.
+pub trait Value: FromStr {
+    /// What is to be written, for who wrote something else.
+    const FORM: &'static str;
+}
+
+impl Value for u32 {
+    const FORM: &'static str = "write a whole number, as 5";
+}
+
+impl Value for u64 {
+    const FORM: &'static str = "write a whole number, as 5";
+}
+
+impl Value for f64 {
+    const FORM: &'static str = "write a number, as 0.5";
+}
+
+impl Value for bool {
+    const FORM: &'static str = "write true or false";
+}
+
 /// A kind with its settings, each of which is to be taken once.
 #[derive(Clone, Debug)]
 pub struct Words {
     /// The first word.
     pub kind: String,
     settings: Vec<(String, String)>,
+    /// Settings that somebody asked for.
+    known: Vec<String>,
 }
 
 impl Words {
-    /// Reads them. A value with spaces stands in single or double quotes.
+    /// Reads them. A value with spaces stands in single or double quotes. `first` is what the first word is, `example`
+    /// what could be written.
     ///
     /// # Errors
     /// Says which word is wrong.
-    pub fn read(text: &str) -> Result<Self, String> {
+    pub fn read(text: &str, first: &str, example: &str) -> Result<Self, String> {
         let mut words = split(text)?.into_iter();
-        let kind = words
-            .next()
-            .ok_or("nothing is said; write a kind and its settings, as in `tcp interval=2s`")?;
+        let kind = words.next().ok_or_else(|| {
+            format!("nothing is said; write {first} and its settings, as in `{example}`")
+        })?;
         if kind.contains('=') {
             return Err(format!(
-                "`{kind}` comes first; begin with a kind, as in `tcp {kind}`"
+                "`{kind}` comes first; begin with {first}, as in `{example}`"
             ));
         }
         let mut settings: Vec<(String, String)> = Vec::new();
@@ -71,11 +96,16 @@ impl Words {
             }
             settings.push((key, value.to_owned()));
         }
-        Ok(Words { kind, settings })
+        Ok(Words {
+            kind,
+            settings,
+            known: Vec::new(),
+        })
     }
 
     /// Takes a setting's text out.
     pub fn text(&mut self, key: &str) -> Option<String> {
+        self.known.push(key.to_owned());
         let position = self.settings.iter().position(|(name, _)| name == key)?;
         Some(self.settings.remove(position).1)
     }
@@ -84,13 +114,8 @@ impl Words {
     ///
     /// # Errors
     /// Names the setting and says what is wrong with its value.
-    pub fn take<T: FromStr<Err: std::fmt::Display>>(
-        &mut self,
-        key: &str,
-    ) -> Result<Option<T>, String> {
-        self.with(key, |text| {
-            text.parse::<T>().map_err(|error| error.to_string())
-        })
+    pub fn take<T: Value>(&mut self, key: &str) -> Result<Option<T>, String> {
+        self.with(key, |text| text.parse().map_err(|_| T::FORM.to_owned()))
     }
 
     /// Takes a setting out and reads it with this function.
@@ -113,7 +138,11 @@ impl Words {
     /// Names a setting that nobody took.
     pub fn end(self) -> Result<(), String> {
         match self.settings.first() {
-            Some((key, _)) => Err(format!("`{}` has no setting `{key}`", self.kind)),
+            Some((key, _)) => Err(format!(
+                "`{}` has no setting `{key}`; there are {}",
+                self.kind,
+                self.known.join(", ")
+            )),
             None => Ok(()),
         }
     }
@@ -197,8 +226,12 @@ mod tests {
 
     #[test]
     fn settings_are_taken_one_by_one() {
-        let mut words =
-            Words::read(r#"http path=/a?b=c body="all is well" unhealthy-threshold=3"#).unwrap();
+        let mut words = Words::read(
+            r#"http path=/a?b=c body="all is well" unhealthy-threshold=3"#,
+            "a kind",
+            "tcp interval=2s",
+        )
+        .unwrap();
         assert_eq!(words.kind, "http");
         assert_eq!(words.text("path").as_deref(), Some("/a?b=c"));
         assert_eq!(words.text("body").as_deref(), Some("all is well"));
@@ -216,13 +249,16 @@ mod tests {
             ("tcp port=1 port=2", "given twice"),
             ("tcp 'port=1", "not closed"),
         ] {
-            let error = Words::read(text).expect_err(text);
+            let error = Words::read(text, "a kind", "tcp interval=2s").expect_err(text);
             assert!(error.contains(names), "{text}: {error}");
         }
-        let mut words = Words::read("tcp port=many").unwrap();
-        let error = words.take::<u16>("port").unwrap_err();
-        assert!(error.contains("port=many"), "{error}");
-        let error = Words::read("tcp prot=1").unwrap().end().unwrap_err();
-        assert!(error.contains("`tcp` has no setting `prot`"), "{error}");
+        let mut words = Words::read("tcp port=many", "a kind", "tcp interval=2s").unwrap();
+        let error = words.take::<u32>("port").unwrap_err();
+        assert_eq!(error, "port=many: write a whole number, as 5");
+        let mut words = Words::read("tcp prot=1", "a kind", "tcp interval=2s").unwrap();
+        words.text("port");
+        words.text("via");
+        let error = words.end().unwrap_err();
+        assert_eq!(error, "`tcp` has no setting `prot`; there are port, via");
     }
 }

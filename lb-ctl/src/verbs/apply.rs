@@ -186,6 +186,10 @@ fn parse(script: &str) -> Result<Vec<Line>, String> {
             .try_get_matches_from_mut(&words)
             .and_then(|matches| Change::from_arg_matches(&matches));
         match change {
+            Ok(Change::Drain(drain)) if drain.waits() => errors.push(format!(
+                "line {number}: a script does not wait: leave --wait out, and `lbctl drain --wait` the real before \
+                 what is to come after it"
+            )),
             Ok(change) => lines.push(Line {
                 number,
                 text: words
@@ -262,6 +266,13 @@ mod tests {
         assert!(add.spec.as_ref().unwrap().check.is_some());
         let error = parse("drain 10.0.0.1:80/tcp '10.1.0.2").unwrap_err();
         assert!(error.starts_with("line 1: a ' is opened"), "{error}");
+    }
+
+    #[test]
+    fn a_script_does_not_wait() {
+        let error = parse("drain 10.0.0.1:80/tcp 10.1.0.2 --wait 5s").unwrap_err();
+        assert!(error.contains("line 1: a script does not wait"), "{error}");
+        assert!(parse("drain 10.0.0.1:80/tcp 10.1.0.2").is_ok());
     }
 
     #[test]

@@ -35,6 +35,11 @@ impl Arguments {
     pub fn request(&self) -> v1::UpdateRealRequest {
         request(&self.target, true)
     }
+
+    /// Whether it returns only when the flows are gone.
+    pub const fn waits(&self) -> bool {
+        self.wait.is_some()
+    }
 }
 
 /// Drains a real, or ends that.
@@ -72,12 +77,12 @@ async fn wait_until_empty(
     output: Output,
 ) -> Result<(), Failure> {
     let began = Instant::now();
-    let window = window(&mut client, target).await?;
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut told = None;
     loop {
         ticks.tick().await;
+        let window = window_if_drained(&mut client, target).await?;
         let flows = flows(&mut client, target).await?;
         let drained = drained_for(&flows);
         let progress = Progress {
@@ -127,21 +132,37 @@ fn drained_for(flows: &v1::RealFlows) -> Duration {
         .unwrap_or_default()
 }
 
-async fn window(client: &mut Client, target: &Real) -> Result<Duration, Failure> {
+/// The VIP's window, as long as the real is drained.
+async fn window_if_drained(client: &mut Client, target: &Real) -> Result<Duration, Failure> {
     let answer = client
         .list_vips(v1::ListVipsRequest {
             id: target.vip.id(),
         })
         .await
         .map_err(Failure::refused(format!("list {}", target.vip)))?;
-    let spec = answer
+    let vip = answer
         .into_inner()
         .vips
         .into_iter()
         .next()
-        .and_then(|vip| vip.spec)
         .unwrap_or_default();
-    Ok(duration::from_proto(spec.window.unwrap_or_default()))
+    let address = target.address.to_string();
+    let real = vip.reals.into_iter().find(|real| real.address == address);
+    let spec = real.ok_or_else(|| gone(target))?.spec.unwrap_or_default();
+    if spec.drained != Some(true) {
+        return Err(Failure::NotYet(format!(
+            "{target} is drained no more: somebody undrained it meanwhile"
+        )));
+    }
+    let window = vip.spec.unwrap_or_default().window.unwrap_or_default();
+    Ok(duration::from_proto(window))
+}
+
+fn gone(target: &Real) -> Failure {
+    Failure::NotYet(format!(
+        "{target} is not there any more; `lbctl list {}` shows those there are",
+        names::vip(target.vip.id().as_ref())
+    ))
 }
 
 async fn flows(client: &mut Client, target: &Real) -> Result<v1::RealFlows, Failure> {
@@ -157,10 +178,5 @@ async fn flows(client: &mut Client, target: &Real) -> Result<v1::RealFlows, Fail
         .reals
         .into_iter()
         .find(|real| real.address == address)
-        .ok_or_else(|| {
-            Failure::NotYet(format!(
-                "{target} is not there any more; `lbctl list {}` shows those there are",
-                names::vip(target.vip.id().as_ref())
-            ))
-        })
+        .ok_or_else(|| gone(target))
 }

@@ -23,6 +23,13 @@ pub struct Arguments {
 
 /// Prints the VIPs with their reals.
 pub async fn run(mut client: Client, arguments: &Arguments, output: Output) -> Result<(), Failure> {
+    let vips = client
+        .list_vips(v1::ListVipsRequest {
+            id: arguments.target.id(),
+        })
+        .await
+        .map_err(Failure::refused(format!("list {}", arguments.target)))?;
+    let vips = vips.get_ref().vips.iter().map(Vip::from).collect();
     if output.is_wide() {
         let answer = client
             .explain(v1::ExplainRequest {
@@ -31,13 +38,8 @@ pub async fn run(mut client: Client, arguments: &Arguments, output: Output) -> R
             })
             .await
             .map_err(Failure::refused(format!("list {}", arguments.target)))?;
-        return output.print(&Wide(Explanations::from(answer.get_ref())));
+        let reals = Explanations::from(answer.get_ref());
+        return output.print(&Wide { reals, vips });
     }
-    let answer = client
-        .list_vips(v1::ListVipsRequest {
-            id: arguments.target.id(),
-        })
-        .await
-        .map_err(Failure::refused(format!("list {}", arguments.target)))?;
-    output.print(&Vips(answer.get_ref().vips.iter().map(Vip::from).collect()))
+    output.print(&Vips(vips))
 }

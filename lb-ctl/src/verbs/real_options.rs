@@ -9,7 +9,7 @@ use crate::values::{overrides, weight};
 /// Each is as the VIP has it where it is not given.
 #[derive(Args, Debug)]
 pub struct RealOptions {
-    /// Its part of the new flows, 0 to 65535; 0 takes none and keeps the old ones [default: 100]
+    /// Its part of the new flows, 0 to 65535; 0 takes none and keeps the old ones [when new: 100]
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = weight::read)]
     pub weight: Option<u32>,
     /// What is different in the VIP's check, as in 'port=1884'; '' takes it back

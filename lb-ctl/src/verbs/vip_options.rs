@@ -13,42 +13,42 @@ use crate::{
 /// Each is as it was, or has its default, where it is not given.
 #[derive(Args, Debug)]
 pub struct VipOptions {
-    /// How a packet reaches a real [default: ipip]
+    /// How a packet reaches a real [when new: ipip]
     #[arg(long, value_enum)]
     pub forward: Option<Forward>,
-    /// How the ring is built [default: rendezvous]
+    /// How the ring is built [when new: rendezvous]
     #[arg(long, value_enum)]
     pub ring: Option<Ring>,
-    /// Which flows are remembered [default: exceptions]
+    /// Which flows are remembered [when new: exceptions]
     #[arg(long, value_enum)]
     pub track: Option<Track>,
-    /// How long an idle flow keeps its real through changes, 1s to 30d [default: 1h for TCP, 2m for
+    /// How long an idle flow keeps its real through changes, 1s to 30d [when new: 1h for TCP, 2m for
     /// UDP]
     #[arg(long, value_name = "DURATION", value_parser = duration::read)]
     pub window: Option<Duration>,
-    /// Slots of the ring, 256 to 65536 [default: grows with the number of reals]
+    /// Slots of the ring, 256 to 65536 [when new: grows with the number of reals]
     #[arg(long, value_name = "N")]
     pub slots: Option<u32>,
     /// What the reals are asked to learn whether they live: a kind and its settings, as in
-    /// 'http path=/healthz interval=2s', or none [default: none]
+    /// 'http path=/healthz interval=2s', or none [when new: none]
     #[arg(long, value_name = "WORDS", value_parser = or_none(check::read))]
     pub check: Option<OrNone<v1::Check>>,
-    /// What becomes of the flows of a real that died [default: rehash]
+    /// What becomes of the flows of a real that died [when new: rehash]
     #[arg(long, value_enum)]
     pub on_down: Option<OnDown>,
-    /// When all reals are dead: drop, reset (TCP), or the VIP whose reals stand in [default: drop]
+    /// When all reals are dead: drop, reset (TCP), or the VIP whose reals stand in [when new: drop]
     #[arg(long, value_name = "drop|reset|VIP")]
     pub when_empty: Option<String>,
     /// Where the reals' load is read, as in 'mosquitto port=1883', or none; give it again for more
-    /// [default: none]
+    /// [when new: none]
     #[arg(long, value_name = "WORDS", value_parser = or_none(load_source::read))]
     pub load: Vec<OrNone<v1::LoadSource>>,
     /// How health and load become weights, as in 'capacity period=5s', or none
-    /// [default: capacity, as the manual says]
+    /// [when new: capacity, as the manual says]
     #[arg(long, value_name = "WORDS", value_parser = or_none(steering::read))]
     pub steering: Option<OrNone<v1::Steering>>,
     /// Who ends connections that are to be shed: reset, or whom to ask, as in 'webhook port=8080' or
-    /// 'emqx username=key password=file:/etc/lb/key' [default: reset]
+    /// 'emqx username=key password=file:/etc/lb/key' [when new: reset]
     #[arg(long, value_name = "WORDS", value_parser = shed_by::read)]
     pub shed: Option<v1::ShedBy>,
 }

@@ -1,6 +1,6 @@
 //! Waiting until a drained real serves nobody.
 
-use std::time::Duration;
+use std::{process::Stdio, time::Duration};
 
 use lb_tests::{
     client::{Connections, HttpPlan, http_load},
@@ -81,4 +81,26 @@ fn a_wait_goes_on_where_the_last_one_ended() {
         Ok((status == Some(0)).then_some(()))
     })
     .unwrap();
+}
+
+#[test]
+fn a_wait_ends_when_somebody_undrains_it() {
+    let stand = Stand::new(2, &[HTTP]);
+    let reals: Vec<_> = stand.reals.iter().collect();
+    stand.serve(HTTP, &[], &reals);
+    let address = stand.reals[0].address();
+    let waiting = stand
+        .agent
+        .lbctl_command(["drain", HTTP, &address, "--wait", "180s"])
+        .unwrap()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    stand.wait_state(HTTP, &address, "draining");
+    stand.ctl(&["undrain", HTTP, &address]);
+    let output = waiting.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("undrained it"), "{said}");
 }

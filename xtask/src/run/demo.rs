@@ -69,9 +69,9 @@ fn show(
     let story = watch(laboratory, begin, time, script, &mode, interrupt)?;
     let seconds = begin.elapsed().as_secs_f64();
     let (episodes, faults) = story.finish(begin.elapsed());
-    let reals: Vec<Why> = laboratory.read("why")?;
+    let reals: Vec<Why> = laboratory.why()?;
     let clients = laboratory.stop_clients()?;
-    let stats: Stats = laboratory.read("stats")?;
+    let stats: Stats = laboratory.stats()?;
     let requests: u64 = clients.iter().map(|client| client.record.requests).sum();
     let failed: u64 = clients.iter().map(|client| client.record.failed).sum();
     let figures = Report {
@@ -166,7 +166,7 @@ fn watch(
         let whys = look_at(laboratory, begin, &mut story)?;
         if look % LOOKS == 0 {
             let picture = Picture {
-                stats: &laboratory.read("stats")?,
+                stats: &laboratory.stats()?,
                 whys: &whys,
                 clients: &laboratory.clients(),
                 story: &story,
@@ -196,7 +196,7 @@ fn look_at(
     begin: Instant,
     story: &mut Story,
 ) -> anyhow::Result<Vec<Why>> {
-    let whys: Vec<Why> = laboratory.read("why")?;
+    let whys: Vec<Why> = laboratory.why()?;
     let at = begin.elapsed();
     story.hear(laboratory.take_outages(begin));
     for broker in 0..laboratory.brokers() {

@@ -11,7 +11,9 @@ use super::{
     episode::Outage,
     interrupt::Interrupt,
     script::Deed,
+    stats::Stats,
     web::Web,
+    why::Why,
 };
 
 /// HTTP, both families.
@@ -169,6 +171,20 @@ impl Laboratory {
         Ok(self.agent()?.endpoint())
     }
 
+    /// Its reals, and why they are as they are. What somebody adds by hand while it runs is none of its business.
+    pub fn why(&self) -> anyhow::Result<Vec<Why>> {
+        let mut reals: Vec<Why> = self.read("why")?;
+        reals.retain(|why| is_own(&why.vip));
+        Ok(reals)
+    }
+
+    /// Counters of its VIPs.
+    pub fn stats(&self) -> anyhow::Result<Stats> {
+        let mut stats: Stats = self.read("stats")?;
+        stats.vips.retain(|vip| is_own(&vip.vip));
+        Ok(stats)
+    }
+
     /// What `lbctl -o json VERB` prints.
     pub fn read<T: serde::de::DeserializeOwned>(&self, verb: &str) -> anyhow::Result<T> {
         serde_json::from_value(self.agent()?.ctl_json(verb)?)
@@ -265,6 +281,11 @@ fn target(vip: &str) -> anyhow::Result<SocketAddr> {
     address
         .parse()
         .with_context(|| format!("{vip} is no name of a VIP"))
+}
+
+/// Whether it is a VIP of the laboratory.
+fn is_own(vip: &str) -> bool {
+    HTTP.iter().chain(&MQTT).any(|own| *own == vip)
 }
 
 #[cfg(test)]

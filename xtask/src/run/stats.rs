@@ -37,7 +37,7 @@ pub struct Real {
     pub weight: u32,
     /// What steering makes of it.
     pub effective_weight: u32,
-    /// active, draining or unreachable.
+    /// active, draining, held, unreachable or down.
     pub state: String,
     /// Share of the ring, 0 to 1.
     pub share: f64,

@@ -16,7 +16,7 @@ pub struct Why {
     pub vip: String,
     /// The real.
     pub real: Real,
-    /// Seconds since it is alive or dead; none where nobody asks it.
+    /// Seconds that it is in its state.
     pub since: Option<f64>,
     /// What was last asked of it.
     pub probe: Option<Probe>,
@@ -35,7 +35,7 @@ pub struct Why {
 pub struct Real {
     /// Its address.
     pub address: String,
-    /// active, draining, unreachable or down.
+    /// active, draining, held, unreachable or down.
     pub state: String,
     /// Share of the ring, 0 to 1.
     pub share: f64,

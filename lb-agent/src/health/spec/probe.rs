@@ -207,7 +207,14 @@ impl Http {
             return Err(range::fault(
                 "method",
                 &self.method,
-                "no method, give GET or HEAD",
+                "no method, give one word, as GET or HEAD",
+            ));
+        }
+        if self.method == "HEAD" && (self.body.is_some() || self.json.is_some()) {
+            return Err(range::fault(
+                "method",
+                &self.method,
+                "its answer has no body to look at, give GET",
             ));
         }
         range::length("path", self.path.len(), MAX_TEXT)?;

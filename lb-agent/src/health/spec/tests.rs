@@ -18,7 +18,7 @@ pub(crate) fn every_kind() -> Vec<Check> {
         Probe::Tcp {},
         Probe::Http(Http::default()),
         Probe::Http(Http {
-            method: "HEAD".to_owned(),
+            method: "POST".to_owned(),
             path: "/healthz?full=1".to_owned(),
             host: Some("www.example".to_owned()),
             statuses: "200,204".parse().unwrap(),

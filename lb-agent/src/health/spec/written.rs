@@ -62,7 +62,12 @@ impl TryFrom<Written> for Check {
                 .or_insert_with(|| Value::Object(Map::new()));
         }
         let common: Common = read(common)?;
-        let mut check = Check::new(read(probe).map_err(advise)?);
+        let kind = probe
+            .get("kind")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        let unknown = format!("unknown variant `{kind}`");
+        let mut check = Check::new(read(probe).map_err(|error| advise(error, &unknown))?);
         check.interval = common.interval.unwrap_or(check.interval);
         check.fit_defaults();
         check.fast_interval = common.fast_interval.unwrap_or(check.fast_interval);
@@ -79,10 +84,10 @@ impl TryFrom<Written> for Check {
 }
 
 /// Says, too, what an error of the probe's own settings leaves out.
-fn advise(error: String) -> String {
+fn advise(error: String, unknown_kind: &str) -> String {
     if error.contains("unknown field") {
         format!("{error}; every check also has {}", COMMON.join(", "))
-    } else if error.contains("unknown variant") {
+    } else if error.contains(unknown_kind) {
         format!("{error}, or https; MQTT and gRPC over TLS are `tls = {{}}`")
     } else {
         error

@@ -90,3 +90,27 @@ async fn who_cannot_be_probed_any_more_is_not_dead_for_ever() {
     let steered = order.steered.unwrap();
     assert!(steered.reals[&real()].up);
 }
+
+#[tokio::test]
+async fn the_first_weight_is_told_and_one_that_goes_on_is_not() {
+    let (vip, tasks) = (vip(|_| {}), tasks());
+    let resumed = |weight| {
+        let real = SteeredReal { weight, up: true };
+        Some(Steered {
+            reals: [(self::real(), real)].into(),
+        })
+    };
+    let causes = |resumed: Option<Steered>| {
+        let mut watch = Watch::new(Arc::clone(&vip), resumed, TIME, &Marks::new(), &tasks);
+        let order = watch.step(Instant::now(), TIME, &Carried::new()).0;
+        order.map(|order| order.causes.len())
+    };
+    // It has had the operator's weight, and is eased in.
+    assert_eq!(causes(None), Some(1));
+    assert_eq!(causes(resumed(100)), None, "nothing changed");
+    assert_eq!(
+        causes(Some(Steered::default())),
+        Some(1),
+        "it waited for this"
+    );
+}

@@ -270,3 +270,18 @@ fn who_comes_right_after_the_first_gets_as_much() {
     // Both are in slow start, one of them for a second longer.
     assert!(pool.shares()[1] > 0.4, "{:?}", pool.shares());
 }
+
+#[test]
+fn who_is_asked_no_more_is_not_held_for_what_it_was() {
+    let mut pool = Pool::of(Kind::Static, &[100, 100]);
+    pool.step();
+    for up in [false, true, false, true] {
+        pool.wait(seconds(2));
+        pool.reals[1].up = up;
+        pool.step();
+    }
+    assert!(matches!(pool.limit(1), Limit::HeldDown(_)));
+    pool.controller.forget_health(pool.reals[1].address);
+    pool.step();
+    assert!(pool.weights()[1] > 0);
+}
