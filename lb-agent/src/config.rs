@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use lb_common::vip::VipAddress;
+use lb_common::{limits::MAX_INTERFACES, vip::VipAddress};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::{
@@ -196,6 +196,12 @@ fn real_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpAddr, D:
     })
 }
 
+/// Whether the kernel could have an interface of this name.
+fn is_interface_name(name: &str) -> bool {
+    let odd = |c: char| c.is_whitespace() || matches!(c, '/' | ':' | '\0');
+    (1..=15).contains(&name.len()) && !matches!(name, "." | "..") && !name.contains(odd)
+}
+
 /// Why a configuration file is of no use.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -224,6 +230,24 @@ pub enum ConfigError {
         place: String,
         /// The field and the value, as the file names them.
         refusal: String,
+    },
+    /// No interface can have this name.
+    #[error(
+        "{path}: interfaces: {name:?}: no interface's name; it has 1 to 15 characters, none of them a space, / or :"
+    )]
+    InterfaceName {
+        /// The file.
+        path: PathBuf,
+        /// The name.
+        name: String,
+    },
+    /// There are too many.
+    #[error("{path}: interfaces: {count} of them; give at most {MAX_INTERFACES}")]
+    Interfaces {
+        /// The file.
+        path: PathBuf,
+        /// How many there are.
+        count: usize,
     },
     /// An interface stands there twice.
     #[error("{path}: interfaces: {name} is given twice; name each once")]
@@ -254,6 +278,18 @@ impl Config {
     }
 
     fn check(&self, path: &Path) -> Result<(), ConfigError> {
+        if self.interfaces.len() > MAX_INTERFACES as usize {
+            return Err(ConfigError::Interfaces {
+                path: path.to_owned(),
+                count: self.interfaces.len(),
+            });
+        }
+        if let Some(name) = self.interfaces.iter().find(|name| !is_interface_name(name)) {
+            return Err(ConfigError::InterfaceName {
+                path: path.to_owned(),
+                name: name.clone(),
+            });
+        }
         let mut names = BTreeSet::new();
         if let Some(name) = self.interfaces.iter().find(|name| !names.insert(*name)) {
             return Err(ConfigError::Interface {

@@ -197,6 +197,8 @@ fn what_is_wrong_is_named() {
             "[[vip]]\naddress = \"10.0.0.1:80/tcp\"\n[[vip.real]]\naddress = \"10.1.0.2:80\"",
             "10.1.0.2:80: write a real as an address alone",
         ),
+        ("interfaces = [\"a/b\"]", "no interface's name"),
+        ("interfaces = [\"averyveryverylongname\"]", "1 to 15"),
         ("listen = [\"http://0.0.0.0:7070\"]", "loopback"),
         ("listen = [\"/run/x\"]", "unix:PATH"),
         ("xdp_mode = \"fast\"", "fast"),

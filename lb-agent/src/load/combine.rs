@@ -120,7 +120,12 @@ impl Last {
                 }
                 self.order = readings.order.or(self.order);
             }
-            Err(trouble) => self.trouble = Some(trouble.clone()),
+            Err(trouble) => {
+                self.trouble = Some(trouble.clone());
+                // They were of an answer that is not the last one any more.
+                self.ignored.clear();
+                self.missing.clear();
+            }
         }
     }
 }
