@@ -231,31 +231,13 @@ pub enum ConfigError {
         /// The field and the value, as the file names them.
         refusal: String,
     },
-    /// No interface can have this name.
-    #[error(
-        "{path}: interfaces: {name:?}: no interface's name; it has 1 to 15 characters, none of them a space, / or :"
-    )]
-    InterfaceName {
-        /// The file.
-        path: PathBuf,
-        /// The name.
-        name: String,
-    },
-    /// There are too many.
-    #[error("{path}: interfaces: {count} of them; give at most {MAX_INTERFACES}")]
+    /// The agent cannot attach to these interfaces.
+    #[error("{path}: interfaces: {fault}")]
     Interfaces {
         /// The file.
         path: PathBuf,
-        /// How many there are.
-        count: usize,
-    },
-    /// An interface stands there twice.
-    #[error("{path}: interfaces: {name} is given twice; name each once")]
-    Interface {
-        /// The file.
-        path: PathBuf,
-        /// The interface.
-        name: String,
+        /// What is wrong with them and what would be right.
+        fault: String,
     },
 }
 
@@ -278,25 +260,11 @@ impl Config {
     }
 
     fn check(&self, path: &Path) -> Result<(), ConfigError> {
-        if self.interfaces.len() > MAX_INTERFACES as usize {
-            return Err(ConfigError::Interfaces {
+        self.check_interfaces()
+            .map_err(|fault| ConfigError::Interfaces {
                 path: path.to_owned(),
-                count: self.interfaces.len(),
-            });
-        }
-        if let Some(name) = self.interfaces.iter().find(|name| !is_interface_name(name)) {
-            return Err(ConfigError::InterfaceName {
-                path: path.to_owned(),
-                name: name.clone(),
-            });
-        }
-        let mut names = BTreeSet::new();
-        if let Some(name) = self.interfaces.iter().find(|name| !names.insert(*name)) {
-            return Err(ConfigError::Interface {
-                path: path.to_owned(),
-                name: name.clone(),
-            });
-        }
+                fault,
+            })?;
         self.intent()
             .map_err(|(place, refusal)| ConfigError::Refused {
                 path: path.to_owned(),
@@ -304,6 +272,25 @@ impl Config {
                 // That is how the API names what stands at the top here.
                 refusal: refusal.to_string().trim_start_matches("spec.").to_owned(),
             })?;
+        Ok(())
+    }
+
+    fn check_interfaces(&self) -> Result<(), String> {
+        let count = self.interfaces.len();
+        if count > MAX_INTERFACES as usize {
+            return Err(format!("{count} of them; give at most {MAX_INTERFACES}"));
+        }
+        let mut names = BTreeSet::new();
+        for name in &self.interfaces {
+            if !is_interface_name(name) {
+                return Err(format!(
+                    "{name:?}: no interface's name; it has 1 to 15 characters, none of them a space, / or :"
+                ));
+            }
+            if !names.insert(name) {
+                return Err(format!("{name} is given twice; name each once"));
+            }
+        }
         Ok(())
     }
 

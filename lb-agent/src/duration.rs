@@ -12,33 +12,9 @@ use serde::{
 /// # Errors
 /// Says what would be right.
 pub fn parse(text: &str) -> Result<Duration, String> {
-    let wrong =
-        || format!("{text:?} is no time; write a number with a unit, as 500ms, 90s, 2m, 1h or 30d");
-    let mut rest = text;
-    let mut milliseconds = 0_u64;
-    loop {
-        let behind = rest.trim_start_matches(|character: char| character.is_ascii_digit());
-        let number: u64 = rest[..rest.len() - behind.len()]
-            .parse()
-            .map_err(|_| wrong())?;
-        let next = behind.trim_start_matches(|character: char| character.is_ascii_alphabetic());
-        let length = match &behind[..behind.len() - next.len()] {
-            "ms" => 1,
-            "s" => 1_000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            "d" => 86_400_000,
-            _ => return Err(wrong()),
-        };
-        milliseconds = number
-            .checked_mul(length)
-            .and_then(|more| milliseconds.checked_add(more))
-            .ok_or_else(wrong)?;
-        if next.is_empty() {
-            return Ok(Duration::from_millis(milliseconds));
-        }
-        rest = next;
-    }
+    lb_common::duration::parse(text).map_err(|_| {
+        format!("{text:?} is no time; write a number with a unit, as 500ms, 90s, 2m, 1h or 30d")
+    })
 }
 
 /// As [`parse`] reads it, to the millisecond.

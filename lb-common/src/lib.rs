@@ -13,6 +13,7 @@ pub mod checksum;
 pub mod choose;
 pub mod decap;
 pub mod decide;
+pub mod duration;
 pub mod echo;
 pub mod flow_table;
 pub mod forward;

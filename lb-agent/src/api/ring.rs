@@ -72,21 +72,21 @@ fn preview(service: &Service, what_if: BTreeMap<IpAddr, u32>, seed: u64) -> v1::
 /// twice the operator's weight is twice the ring's.
 fn effective(service: &Service, what_if: &BTreeMap<IpAddr, u32>) -> BTreeMap<IpAddr, u32> {
     let operators = |real: &IpAddr| service.vip.reals.get(real).map(|real| real.weight);
-    let (mut has, mut own) = (0.0, 0.0);
-    for (real, weight) in service.reals.iter().zip(service.weights()) {
-        if let (1.., Some(operators)) = (weight, operators(real)) {
-            has += f64::from(weight);
-            own += f64::from(operators);
-        }
-    }
-    // Of those that have nothing now, and of new ones.
-    let usual = if own > 0.0 { has / own } else { 1.0 };
     let mut weights: BTreeMap<IpAddr, f64> = service
         .reals
         .iter()
         .copied()
         .zip(service.weights().into_iter().map(f64::from))
         .collect();
+    let (mut has, mut own) = (0.0, 0.0);
+    for (real, weight) in &weights {
+        if let Some(operators) = operators(real).filter(|_| *weight > 0.0) {
+            has += weight;
+            own += f64::from(operators);
+        }
+    }
+    // Of those that have nothing now, and of new ones.
+    let usual = if own > 0.0 { has / own } else { 1.0 };
     for (real, weight) in what_if {
         let multiple = match (weights.get(real), operators(real)) {
             (Some(has), Some(own)) if *has > 0.0 && own > 0 => has / f64::from(own),

@@ -24,7 +24,7 @@ use crate::{
         Change, Intent, Refusal,
         store::{Store, StoreError},
     },
-    steer::{Steered, all_down},
+    steer::Steered,
 };
 
 /// Changes that are stored in one transaction at most.
@@ -313,7 +313,7 @@ impl Owner {
     fn without_alive(&self) -> impl Iterator<Item = String> {
         self.intent
             .vips()
-            .filter(|vip| all_down(vip, self.steered.get(&vip.address)))
+            .filter(|vip| self.is_empty(&vip.address))
             .map(|vip| self.emptiness(vip))
     }
 

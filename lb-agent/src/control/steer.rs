@@ -59,7 +59,7 @@ impl Owner {
     }
 
     /// Whether all reals of a VIP are dead.
-    fn is_empty(&self, vip: &VipAddress) -> bool {
+    pub(super) fn is_empty(&self, vip: &VipAddress) -> bool {
         self.intent
             .get(vip)
             .is_some_and(|wanted| all_down(wanted, self.steered.get(vip)))
@@ -154,8 +154,7 @@ impl Owner {
         self.intent
             .vips()
             .filter(|other| {
-                other.spec.when_empty == WhenEmpty::Fallback(*vip)
-                    && all_down(other, self.steered.get(&other.address))
+                other.spec.when_empty == WhenEmpty::Fallback(*vip) && self.is_empty(&other.address)
             })
             .map(|other| other.address)
             .collect()

@@ -6,10 +6,10 @@ use super::{recorder::Recorder, *};
 use crate::{
     dataplane::{Dataplane as _, NO_REAL, WantedService},
     health::spec::{Check, Exec, Probe},
-    intent::{RealPatch, Refusal, VipPatch, WhenEmpty, change::Set, store::Store},
-    steer::{Steered, SteeredReal},
-    steering::spec::Steering,
+    intent::{RealPatch, VipPatch, change::Set, store::Store},
 };
+
+mod steering;
 
 const A: &str = "10.0.0.1:80/tcp";
 const B: &str = "[2001:db8::1]:443/udp";
@@ -444,114 +444,5 @@ async fn watchers_see_each_change_and_its_cause() {
         panic!("{event:?}")
     };
     assert_eq!(real.state, RealState::Unreachable);
-    end(owner).await;
-}
-
-/// The steering that a supervisor would order: per real its weight and whether it lives.
-async fn steer(owner: &Handle, vip: &str, reals: &[(&str, u32, bool)]) {
-    let found = |(real, weight, up): &(&str, u32, bool)| {
-        (
-            real.parse().unwrap(),
-            SteeredReal {
-                weight: *weight,
-                up: *up,
-            },
-        )
-    };
-    let order = SteerOrder {
-        vip: name(vip),
-        steered: Some(Steered {
-            reals: reals.iter().map(found).collect(),
-        }),
-        causes: Vec::new(),
-    };
-    owner.steer(vec![order]).await.unwrap();
-}
-
-fn steering() -> VipPatch {
-    VipPatch {
-        steering: Some(Set::To(Steering::default())),
-        ..VipPatch::default()
-    }
-}
-
-fn set_vip(vip: &str, patch: VipPatch) -> Change {
-    Change::UpdateVip {
-        vip: name(vip),
-        patch,
-    }
-}
-
-#[tokio::test]
-async fn a_vip_without_a_live_real_is_told_of_and_its_stand_in_stays() {
-    const OTHER: &str = "10.0.0.2:80/tcp";
-    let (directory, plane) = (tempfile::tempdir().unwrap(), Recorder::default());
-    let owner = begin(directory.path(), &plane);
-    for asked in [
-        add_vip(A),
-        set_vip(A, steering()),
-        add_real(A, "10.1.0.2"),
-        add_vip(OTHER),
-        add_real(OTHER, "10.1.0.3"),
-        set_vip(
-            A,
-            VipPatch {
-                when_empty: Some(Set::To(WhenEmpty::Fallback(name(OTHER)))),
-                ..VipPatch::default()
-            },
-        ),
-    ] {
-        change(&owner.0, asked).await.unwrap();
-    }
-    let delete = Change::DeleteVip { vip: name(OTHER) };
-    let refused = change(&owner.0, delete.clone()).await.unwrap_err();
-    assert!(matches!(refused, Refusal::StandsIn { .. }), "{refused}");
-
-    steer(&owner.0, A, &[("10.1.0.2", 100, true)]).await;
-    let mut watching = owner.0.watch(None).await.unwrap();
-    assert!(owner.0.status().await.unwrap().warnings.is_empty());
-    for (up, cause) in [
-        (false, "those of 10.0.0.2:80/tcp stand in"),
-        (true, "alive again"),
-    ] {
-        steer(&owner.0, A, &[("10.1.0.2", 100, up)]).await;
-        let event = watching.events.recv().await.unwrap();
-        assert!(event.cause.contains(cause), "{}", event.cause);
-        assert!(matches!(event.what, What::VipChanged(_)), "{event:?}");
-        let warnings = owner.0.status().await.unwrap().warnings;
-        assert_eq!(warnings.len(), usize::from(!up), "{warnings:?}");
-    }
-
-    let drop = VipPatch {
-        when_empty: Some(Set::Default),
-        ..VipPatch::default()
-    };
-    change(&owner.0, set_vip(A, drop)).await.unwrap();
-    change(&owner.0, delete).await.unwrap();
-    end(owner).await;
-}
-
-#[tokio::test]
-async fn who_gets_nothing_though_it_is_wanted_is_held() {
-    let (directory, plane) = (tempfile::tempdir().unwrap(), Recorder::default());
-    let owner = begin(directory.path(), &plane);
-    for asked in [
-        add_vip(A),
-        set_vip(A, steering()),
-        add_real(A, "10.1.0.2"),
-        add_real(A, "10.1.0.3"),
-    ] {
-        change(&owner.0, asked).await.unwrap();
-    }
-    steer(&owner.0, A, &[("10.1.0.2", 0, true), ("10.1.0.3", 7, true)]).await;
-    let states = async || -> Vec<RealState> {
-        let vips = owner.0.list(None).await.unwrap();
-        vips[0].reals.iter().map(|real| real.state).collect()
-    };
-    assert_eq!(states().await, [RealState::Held, RealState::Active]);
-    change(&owner.0, set_weight(A, "10.1.0.2", 0))
-        .await
-        .unwrap();
-    assert_eq!(states().await, [RealState::Draining, RealState::Active]);
     end(owner).await;
 }

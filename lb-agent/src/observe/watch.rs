@@ -84,16 +84,7 @@ impl Watch {
             due: Instant::now(),
             pace: Pace::default(),
         };
-        watch.update_reals(
-            Some(resumed.as_ref().unwrap_or(&Steered::default())),
-            marks,
-            tasks,
-        );
-        for (address, real) in &mut watch.reals {
-            if let Some(spec) = vip.reals.get(address) {
-                real.told = effective(*address, spec, resumed.as_ref());
-            }
-        }
+        watch.update_reals(true, resumed.as_ref(), marks, tasks);
         watch
     }
 
@@ -107,11 +98,12 @@ impl Watch {
         }
         // The VIP may have been deleted and added meanwhile: then its owner knows nothing of what it was given.
         self.given = None;
-        self.update_reals(None, marks, tasks);
+        self.update_reals(false, Some(&Steered::default()), marks, tasks);
     }
 
-    /// `resumed`: all reals were there before; none: those that are new came just now.
-    fn update_reals(&mut self, resumed: Option<&Steered>, marks: &Marks, tasks: &Tasks) {
+    /// `first`: all reals were there before; else those that are new came just now. `had`: what the owner gives those
+    /// that are new until it hears of them.
+    fn update_reals(&mut self, first: bool, had: Option<&Steered>, marks: &Marks, tasks: &Tasks) {
         let vip = Arc::clone(&self.vip);
         self.reals
             .retain(|address, _| vip.reals.contains_key(address));
@@ -124,22 +116,16 @@ impl Watch {
             let probed = vip.spec.check.is_some() && !spec.check.disabled && reached;
             let sources = sources(&vip, spec);
             let real = self.reals.entry(*address).or_insert_with(|| {
-                let dead = resumed
-                    .and_then(|steered| steered.reals.get(address))
-                    .is_some_and(|steered| !steered.up);
+                let told = effective(*address, spec, had);
                 Real {
-                    state: if dead { State::Down } else { State::Unknown },
+                    state: if told.up { State::Unknown } else { State::Down },
                     since: now,
                     last: None,
-                    awaited: probed && resumed.is_none() && served,
+                    awaited: probed && !first && served,
                     readings: Readings::new(&sources),
                     tasks: RealTasks::default(),
                     decision: None,
-                    // What its owner gives it until it is steered.
-                    told: Effective {
-                        weight: 0,
-                        up: true,
-                    },
+                    told,
                 }
             });
             if !probed {

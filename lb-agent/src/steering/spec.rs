@@ -297,10 +297,7 @@ impl Steering {
 }
 
 /// A setting must not be below another one.
-fn no_less<T: Bounded + PartialOrd>(
-    (more, value): (&str, T),
-    (less, least): (&str, T),
-) -> Result<(), Invalid> {
+fn no_less<T: Bounded>((more, value): (&str, T), (less, least): (&str, T)) -> Result<(), Invalid> {
     if value >= least {
         return Ok(());
     }

@@ -2,47 +2,19 @@
 
 use std::time::Duration;
 
-/// Units with their length in milliseconds, the longest first.
-const UNITS: [(&str, u64); 5] = [
-    ("d", 86_400_000),
-    ("h", 3_600_000),
-    ("m", 60_000),
-    ("s", 1_000),
-    ("ms", 1),
-];
+use lb_common::duration::{UNITS, Wrong, parse};
 
 /// Reads a duration: numbers with units, the sum of which it is.
 ///
 /// # Errors
 /// Says what a duration looks like, in words for the operator.
 pub fn read(text: &str) -> Result<Duration, String> {
-    let wrong = || {
-        format!(
+    parse(text.trim()).map_err(|wrong| match wrong {
+        Wrong::Form => format!(
             "`{text}` is no duration; write a number with a unit (ms, s, m, h, d), for example 90s, 15m or 1h30m"
-        )
-    };
-    let mut rest = text.trim();
-    if rest.is_empty() {
-        return Err(wrong());
-    }
-    let mut millis: u64 = 0;
-    while !rest.is_empty() {
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, behind) = rest.split_at(digits);
-        let letters = behind.bytes().take_while(u8::is_ascii_alphabetic).count();
-        let (unit, next) = behind.split_at(letters);
-        let (_, length) = UNITS
-            .iter()
-            .find(|(name, _)| *name == unit)
-            .ok_or_else(wrong)?;
-        let number: u64 = number.parse().map_err(|_| wrong())?;
-        millis = number
-            .checked_mul(*length)
-            .and_then(|more| millis.checked_add(more))
-            .ok_or_else(|| format!("`{text}` is too long a duration"))?;
-        rest = next;
-    }
-    Ok(Duration::from_millis(millis))
+        ),
+        Wrong::TooLong => format!("`{text}` is too long a duration"),
+    })
 }
 
 /// Writes a duration so that [`read`] gives it back; what is below a millisecond is left out.

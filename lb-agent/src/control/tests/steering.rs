@@ -1,0 +1,108 @@
+//! What steering orders, and what is told of it.
+
+use super::*;
+use crate::{
+    intent::{Refusal, WhenEmpty},
+    steer::{Steered, SteeredReal},
+    steering::spec::Steering,
+};
+
+/// The steering that a supervisor would order: per real its weight and whether it lives.
+async fn steer(owner: &Handle, vip: &str, reals: &[(&str, u32, bool)]) {
+    let found = |(real, weight, up): &(&str, u32, bool)| {
+        (
+            real.parse().unwrap(),
+            SteeredReal {
+                weight: *weight,
+                up: *up,
+            },
+        )
+    };
+    let order = SteerOrder {
+        vip: name(vip),
+        steered: Some(Steered {
+            reals: reals.iter().map(found).collect(),
+        }),
+        causes: Vec::new(),
+    };
+    owner.steer(vec![order]).await.unwrap();
+}
+
+fn set_vip(vip: &str, patch: VipPatch) -> Change {
+    Change::UpdateVip {
+        vip: name(vip),
+        patch,
+    }
+}
+
+/// An owner of the steered VIP [`A`] with a real, and of what these changes make.
+async fn steered_with(changes: Vec<Change>) -> (tempfile::TempDir, (Handle, JoinHandle<()>)) {
+    let directory = tempfile::tempdir().unwrap();
+    let owner = begin(directory.path(), &Recorder::default());
+    let steering = VipPatch {
+        steering: Some(Set::To(Steering::default())),
+        ..VipPatch::default()
+    };
+    let own = [add_vip(A), set_vip(A, steering), add_real(A, "10.1.0.2")];
+    for asked in own.into_iter().chain(changes) {
+        change(&owner.0, asked).await.unwrap();
+    }
+    (directory, owner)
+}
+
+#[tokio::test]
+async fn a_vip_without_a_live_real_is_told_of_and_its_stand_in_stays() {
+    const OTHER: &str = "10.0.0.2:80/tcp";
+    let fallback = VipPatch {
+        when_empty: Some(Set::To(WhenEmpty::Fallback(name(OTHER)))),
+        ..VipPatch::default()
+    };
+    let (_directory, owner) = steered_with(vec![
+        add_vip(OTHER),
+        add_real(OTHER, "10.1.0.3"),
+        set_vip(A, fallback),
+    ])
+    .await;
+    let delete = Change::DeleteVip { vip: name(OTHER) };
+    let refused = change(&owner.0, delete.clone()).await.unwrap_err();
+    assert!(matches!(refused, Refusal::StandsIn { .. }), "{refused}");
+
+    steer(&owner.0, A, &[("10.1.0.2", 100, true)]).await;
+    let mut watching = owner.0.watch(None).await.unwrap();
+    assert!(owner.0.status().await.unwrap().warnings.is_empty());
+    for (up, cause) in [
+        (false, "those of 10.0.0.2:80/tcp stand in"),
+        (true, "alive again"),
+    ] {
+        steer(&owner.0, A, &[("10.1.0.2", 100, up)]).await;
+        let event = watching.events.recv().await.unwrap();
+        assert!(event.cause.contains(cause), "{}", event.cause);
+        assert!(matches!(event.what, What::VipChanged(_)), "{event:?}");
+        let warnings = owner.0.status().await.unwrap().warnings;
+        assert_eq!(warnings.len(), usize::from(!up), "{warnings:?}");
+    }
+
+    let drop = VipPatch {
+        when_empty: Some(Set::Default),
+        ..VipPatch::default()
+    };
+    change(&owner.0, set_vip(A, drop)).await.unwrap();
+    change(&owner.0, delete).await.unwrap();
+    end(owner).await;
+}
+
+#[tokio::test]
+async fn who_gets_nothing_though_it_is_wanted_is_held() {
+    let (_directory, owner) = steered_with(vec![add_real(A, "10.1.0.3")]).await;
+    steer(&owner.0, A, &[("10.1.0.2", 0, true), ("10.1.0.3", 7, true)]).await;
+    let states = async || -> Vec<RealState> {
+        let vips = owner.0.list(None).await.unwrap();
+        vips[0].reals.iter().map(|real| real.state).collect()
+    };
+    assert_eq!(states().await, [RealState::Held, RealState::Active]);
+    change(&owner.0, set_weight(A, "10.1.0.2", 0))
+        .await
+        .unwrap();
+    assert_eq!(states().await, [RealState::Draining, RealState::Active]);
+    end(owner).await;
+}
