@@ -10,23 +10,20 @@ use std::{
     time::Duration,
 };
 
-use lb_common::{limits::MAX_INTERFACES, vip::VipAddress};
+use lb_common::limits::MAX_INTERFACES;
+use lb_model::vip::VipAddress;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use crate::{
-    api::Endpoint,
-    dataplane::{
-        Forward, OnDown, Track,
-        options::{SourcePrefix, XdpMode},
-    },
-    duration,
-    health::spec::{Check, CheckOverride},
-    intent::{Change, Intent, RealPatch, Refusal, VipPatch, WhenEmpty, change::Set},
-    load::spec::{Source, SourceOverride},
-    ring::Algorithm,
-    shedding::ShedBy,
-    steering::spec::Steering,
-};
+use crate::intent::{Change, Intent, RealPatch, Refusal, VipPatch, WhenEmpty, change::Set};
+use lb_clients::health::spec::{Check, CheckOverride};
+use lb_clients::load::spec::{Source, SourceOverride};
+use lb_clients::shedding::ShedBy;
+use lb_dataplane::options::{SourcePrefix, XdpMode};
+use lb_model::duration;
+use lb_model::options::{Forward, OnDown, Track};
+use lb_model::ring::Algorithm;
+use lb_serve::Endpoint;
+use lb_steering::spec::Steering;
 
 /// What the configuration file says. What it does not say is none.
 #[derive(Debug, Default, Deserialize)]

@@ -23,7 +23,7 @@ pub struct SteeredReal {
     pub weight: u32,
     /// Whether it is alive. What becomes of a dead one's flows is the VIP's [`OnDown`].
     ///
-    /// [`OnDown`]: crate::dataplane::OnDown
+    /// [`OnDown`]: lb_model::options::OnDown
     pub up: bool,
 }
 

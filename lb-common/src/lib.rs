@@ -13,7 +13,6 @@ pub mod checksum;
 pub mod choose;
 pub mod decap;
 pub mod decide;
-pub mod duration;
 pub mod echo;
 pub mod flow_table;
 pub mod forward;
@@ -29,7 +28,6 @@ pub mod reset;
 pub mod shed;
 pub mod store;
 pub mod tables;
-pub mod vip;
 pub mod vip_table;
 pub mod word;
 

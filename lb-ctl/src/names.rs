@@ -1,7 +1,7 @@
 //! Names of the API's values as they are typed and printed, and VIPs between text and wire.
 
 use clap::ValueEnum;
-use lb_common::vip::{Protocol, VipAddress};
+use lb_model::vip::{Protocol, VipAddress};
 use lb_proto::v1;
 
 /// Printed for a value that this client does not know: a newer agent's.

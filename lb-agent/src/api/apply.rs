@@ -12,7 +12,8 @@ use super::{
     Api, ResponseStream, change,
     error::{refused, refused_real},
 };
-use crate::{control::VipView, intent::Refusal};
+use crate::control::VipView;
+use crate::intent::Refusal;
 
 /// Changes of one stream that may wait for their acknowledgement.
 const IN_FLIGHT: usize = 2_048;

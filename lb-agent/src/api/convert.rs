@@ -7,18 +7,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use lb_common::{
-    limits::MAX_WEIGHT,
-    vip::{Protocol, VipAddress},
-};
+use lb_common::limits::MAX_WEIGHT;
+use lb_model::vip::{Protocol, VipAddress};
 use lb_proto::v1;
 
-use crate::{
-    control::{RealState, RealView, VipView},
-    dataplane::{Forward, OnDown, Track},
-    intent::Refusal,
-    ring::Algorithm,
-};
+use crate::control::{RealState, RealView, VipView};
+use crate::intent::Refusal;
+use lb_model::options::{Forward, OnDown, Track};
+use lb_model::ring::Algorithm;
 
 /// Names of the fields of a `VipId`, for the errors: `id` or `vip` in front.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +50,7 @@ pub fn vip_address(id: Option<v1::VipId>, fields: IdFields) -> Result<VipAddress
         )
     })?;
     let address = address(&id.address, fields.address)?;
-    lb_common::vip::check_unicast(address)
+    lb_model::vip::check_unicast(address)
         .map_err(|error| Refusal::invalid(fields.address, address, error.to_string()))?;
     let port = u16::try_from(id.port).map_err(|_| {
         Refusal::invalid(

@@ -3,7 +3,9 @@
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::{control::ReadError, dataplane::DataplaneError, intent::Refusal};
+use crate::control::ReadError;
+use crate::intent::Refusal;
+use lb_dataplane::DataplaneError;
 
 /// Type of a VIP in `google.rpc.ResourceInfo`.
 pub const VIP_TYPE: &str = "lb.v1.Vip";

@@ -9,11 +9,9 @@ use super::{
     Api, convert,
     error::{refused, unread},
 };
-use crate::{
-    control::RealView,
-    intent::Refusal,
-    observe::{Found, ReadingFound},
-};
+use crate::control::RealView;
+use crate::intent::Refusal;
+use crate::observe::{Found, ReadingFound};
 
 impl Api {
     pub(super) async fn explain_reals(

@@ -6,12 +6,9 @@ use super::{
     convert::{address, duration},
     peer::{invalid, secret_from_proto, tls_from_proto, tls_to_proto},
 };
-use crate::{
-    health::spec::{
-        Check, CheckOverride, Exec, Expect, Grpc, Http, Json, Mqtt, Octets, Probe, Udp, Version,
-        Via,
-    },
-    intent::Refusal,
+use crate::intent::Refusal;
+use lb_clients::health::spec::{
+    Check, CheckOverride, Exec, Expect, Grpc, Http, Json, Mqtt, Octets, Probe, Udp, Version, Via,
 };
 
 /// A check as a message, every default said.
@@ -292,7 +289,7 @@ mod tests {
 
     #[test]
     fn every_kind_goes_over_the_wire_and_back() {
-        for check in crate::health::spec::tests::every_kind() {
+        for check in lb_clients::health::spec::examples::every_kind() {
             assert_eq!(from_proto(to_proto(&check), "check"), Ok(check));
         }
     }

@@ -3,10 +3,8 @@
 use lb_proto::v1;
 
 use super::peer::{refusal, time_from_proto, tls_from_proto, tls_to_proto};
-use crate::{
-    intent::Refusal,
-    load::spec::{Source, SourceOverride, Written},
-};
+use crate::intent::Refusal;
+use lb_clients::load::spec::{Source, SourceOverride, Written};
 
 /// A source with its defaults filled in.
 #[must_use]

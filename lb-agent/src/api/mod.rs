@@ -8,12 +8,12 @@ mod error;
 mod explain;
 mod flows;
 mod health;
-mod listen;
 mod load;
 mod patch;
 mod peer;
 mod reals;
 mod ring;
+mod serve;
 mod shedding;
 mod simulate;
 mod stats;
@@ -31,10 +31,10 @@ use lb_proto::v1::{self, balancer_server::Balancer};
 use tokio::sync::watch::Receiver;
 use tonic::{Request, Response, Status, Streaming, transport::server::UdsConnectInfo};
 
-pub(crate) use listen::Socket;
-pub use listen::{Endpoint, ListenError, Listener, serve};
+pub use serve::serve;
 
-use crate::{control::Handle, observe};
+use crate::control::Handle;
+use crate::observe;
 
 type ResponseStream<T> = Pin<Box<dyn futures::Stream<Item = Result<T, Status>> + Send>>;
 
@@ -59,12 +59,6 @@ impl Api {
             stopping,
         }
     }
-}
-
-/// Returns when the agent ends.
-pub(crate) async fn stopped(stopping: &mut Receiver<bool>) {
-    // A dropped sender means the end, too.
-    let _ = stopping.wait_for(|stop| *stop).await;
 }
 
 /// The status of streams that end with the agent.

@@ -3,11 +3,9 @@
 use lb_proto::v1;
 
 use super::{convert::duration, health, load, shedding, steering};
-use crate::{
-    dataplane::{Forward, OnDown, Track},
-    intent::{RealPatch, Refusal, VipPatch, change::Set},
-    ring::Algorithm,
-};
+use crate::intent::{RealPatch, Refusal, VipPatch, change::Set};
+use lb_model::options::{Forward, OnDown, Track};
+use lb_model::ring::Algorithm;
 
 fn forward(number: i32) -> Result<Option<Forward>, Refusal> {
     match v1::Forward::try_from(number) {

@@ -4,11 +4,9 @@ use std::path::PathBuf;
 
 use lb_proto::v1;
 
-use crate::{
-    duration,
-    intent::Refusal,
-    peer::{Secret, Tls, fields::Fault},
-};
+use crate::intent::Refusal;
+use lb_clients::peer::{Secret, Tls, fields::Fault};
+use lb_model::duration;
 
 /// TLS to a peer, as a message.
 #[must_use]

@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use lb_common::{limits::MAX_WEIGHT, vip::check_unicast};
+use lb_common::limits::MAX_WEIGHT;
+use lb_model::vip::check_unicast;
 use lb_proto::v1;
 use tonic::Status;
 
@@ -10,7 +11,9 @@ use super::{
     Api, convert,
     error::{refused, unread},
 };
-use crate::{control::Service, intent::Refusal, ring};
+use crate::control::Service;
+use crate::intent::Refusal;
+use lb_steering::ring;
 
 impl Api {
     pub(super) async fn ring(&self, request: v1::GetRingRequest) -> Result<v1::Ring, Status> {
@@ -140,10 +143,8 @@ mod tests {
     use std::{sync::Arc, time::SystemTime};
 
     use super::*;
-    use crate::{
-        intent::{RealSpec, Vip, VipSpec},
-        steer::{Steered, SteeredReal},
-    };
+    use crate::intent::{RealSpec, Vip, VipSpec};
+    use crate::steer::{Steered, SteeredReal};
 
     /// Steering has weights of its own; who asks means the operator's.
     #[test]

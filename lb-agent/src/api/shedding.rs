@@ -3,11 +3,9 @@
 use lb_proto::v1;
 
 use super::peer::{refusal, time_from_proto, tls_from_proto, tls_to_proto};
-use crate::{
-    duration,
-    intent::Refusal,
-    shedding::{ShedBy, Written},
-};
+use crate::intent::Refusal;
+use lb_clients::shedding::{ShedBy, Written};
+use lb_model::duration;
 
 /// With defaults filled in.
 #[must_use]

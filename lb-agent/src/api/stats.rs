@@ -2,7 +2,8 @@
 
 use std::{collections::HashMap, time::SystemTime};
 
-use lb_common::{reason::Verdict, vip::VipAddress};
+use lb_common::reason::Verdict;
+use lb_model::vip::VipAddress;
 use lb_proto::v1;
 use tokio::{
     sync::mpsc,
@@ -15,10 +16,7 @@ use super::{
     Api, ResponseStream, convert,
     error::{refused, unread},
 };
-use crate::{
-    control::{RealView, StatsView, VipView},
-    dataplane,
-};
+use crate::control::{RealView, StatsView, VipView};
 
 impl Api {
     pub(super) async fn stats(&self, vip: Option<VipAddress>) -> Result<v1::Stats, Status> {
@@ -42,7 +40,7 @@ impl Api {
                 tokio::select! {
                     _ = ticks.tick() => {}
                     () = sender.closed() => return,
-                    () = super::stopped(&mut stopping) => {
+                    () = lb_serve::stopped(&mut stopping) => {
                         let _ = sender.send(Err(super::stopping())).await;
                         return;
                     }
@@ -58,7 +56,7 @@ impl Api {
     }
 }
 
-fn counters(of: dataplane::Counters) -> v1::Counters {
+fn counters(of: lb_dataplane::Counters) -> v1::Counters {
     v1::Counters {
         packets: of.packets,
         bytes: of.bytes,
@@ -68,7 +66,7 @@ fn counters(of: dataplane::Counters) -> v1::Counters {
 }
 
 fn stats(view: &StatsView) -> v1::Stats {
-    let services: HashMap<VipAddress, &dataplane::ServiceStats> = view
+    let services: HashMap<VipAddress, &lb_dataplane::ServiceStats> = view
         .stats
         .services
         .iter()
@@ -94,7 +92,7 @@ fn stats(view: &StatsView) -> v1::Stats {
     }
 }
 
-fn vip_stats(view: &VipView, service: Option<&dataplane::ServiceStats>) -> v1::VipStats {
+fn vip_stats(view: &VipView, service: Option<&lb_dataplane::ServiceStats>) -> v1::VipStats {
     let real = |real: &RealView| {
         let counted = service
             .and_then(|service| {
@@ -137,7 +135,7 @@ pub(super) const fn verdict(verdict: Verdict) -> &'static str {
     }
 }
 
-fn interface_stats(interface: &dataplane::InterfaceStats) -> v1::InterfaceStats {
+fn interface_stats(interface: &lb_dataplane::InterfaceStats) -> v1::InterfaceStats {
     v1::InterfaceStats {
         name: interface.name.clone(),
         reasons: interface

@@ -4,7 +4,7 @@ use lb_proto::v1;
 use tonic::Status;
 
 use super::{Api, convert, error::unread};
-use crate::dataplane::InterfaceStatus;
+use lb_dataplane::InterfaceStatus;
 
 impl Api {
     pub(super) async fn status(&self) -> Result<v1::Status, Status> {

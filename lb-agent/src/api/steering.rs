@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use lb_proto::{steering_fields, v1};
 
-use crate::{
-    intent::Refusal,
-    steering::spec::{Kind, Steering},
-};
+use crate::intent::Refusal;
+use lb_steering::spec::{Kind, Steering};
 
 /// As a message. What has its default is not set, except the controller and the period.
 #[must_use]

@@ -9,7 +9,8 @@ use super::{
     Api, change, convert,
     error::{refused, unread},
 };
-use crate::{control::VipView, intent::Change};
+use crate::control::VipView;
+use crate::intent::Change;
 
 impl Api {
     async fn change_vip(&self, change: Change, cause: Arc<str>) -> Result<Option<VipView>, Status> {

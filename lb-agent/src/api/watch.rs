@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use lb_common::vip::VipAddress;
+use lb_model::vip::VipAddress;
 use lb_proto::v1::{self, watch_event::Event as Kind};
 use tokio::sync::{broadcast::error::RecvError, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -30,7 +30,7 @@ impl Api {
             let end = tokio::select! {
                 end = relay(watching, vip, &sender) => end,
                 () = sender.closed() => return,
-                () = super::stopped(&mut stopping) => Some(super::stopping()),
+                () = lb_serve::stopped(&mut stopping) => Some(super::stopping()),
             };
             if let Some(status) = end {
                 // The client may have gone.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use lb_agent::dataplane::options::DEFAULT_PINS;
+use lb_dataplane::options::DEFAULT_PINS;
 
 /// Arguments of `detach`.
 #[derive(Debug, clap::Args)]
@@ -14,7 +14,7 @@ pub struct Detach {
 
 impl Detach {
     pub fn execute(self) -> anyhow::Result<()> {
-        let interfaces = lb_agent::dataplane::detach(&self.pins)?;
+        let interfaces = lb_dataplane::detach(&self.pins)?;
         if interfaces.is_empty() {
             println!("nothing is attached with pins in {}", self.pins.display());
         } else {

@@ -35,7 +35,7 @@ enum Command {
     /// Stop forwarding: take the programs off the interfaces and remove the pinned tables.
     Detach(detach::Detach),
     /// Make this host a real of some VIPs, and undo it on exit.
-    Real(lb_agent::real::Options),
+    Real(lb_dataplane::real::Options),
     /// Tell how loaded this host, a container or a process is, over gRPC, HTTP and MQTT.
     ///
     /// A balancer reads it with the load sources grpc, http-json, prometheus or mqtt-topic. SIGTERM and SIGINT

@@ -2,10 +2,10 @@
 
 use anyhow::Context as _;
 
-pub fn execute(options: lb_agent::real::Options) -> anyhow::Result<()> {
+pub fn execute(options: lb_dataplane::real::Options) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("starting the runtime")?
-        .block_on(lb_agent::real::run(options))
+        .block_on(lb_dataplane::real::run(options))
 }

@@ -3,12 +3,11 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
-use lb_agent::{
-    api::Endpoint,
-    duration,
-    peer::Secret,
-    report::{self, Broker, MAX_INTERVAL, MIN_INTERVAL, Publication, Subject, Topic},
-};
+use lb_agent::reporter::{self, Broker, Publication, Topic};
+use lb_clients::peer::Secret;
+use lb_model::duration;
+use lb_report::{MAX_INTERVAL, MIN_INTERVAL, Subject};
+use lb_serve::Endpoint;
 
 /// Where the reporter listens unless told otherwise.
 const DEFAULT_SOCKET: &str = "/run/lb-agent/report.sock";
@@ -81,10 +80,10 @@ impl Report {
             .enable_all()
             .build()
             .context("starting the runtime")?
-            .block_on(report::run(self.options()?))
+            .block_on(reporter::run(self.options()?))
     }
 
-    fn options(self) -> anyhow::Result<report::Options> {
+    fn options(self) -> anyhow::Result<reporter::Options> {
         let subject = match (self.cgroup, self.pid) {
             (Some(path), _) => Subject::Group(path),
             (None, Some(pid)) => Subject::Process(pid),
@@ -113,7 +112,7 @@ impl Report {
         if grpc.is_empty() && self.http.is_none() && mqtt.is_none() {
             grpc.push(Endpoint::Unix(DEFAULT_SOCKET.into()));
         }
-        Ok(report::Options {
+        Ok(reporter::Options {
             subject,
             interval: self.interval,
             grpc,

@@ -8,18 +8,17 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::{CommandFactory as _, error::ErrorKind};
-use lb_agent::{
-    api::{self, Api, Endpoint, Listener},
-    config::{Config, KernelLog},
-    control::{self, Changed},
-    dataplane::{
-        KernelDataplane,
-        options::{Options, XdpMode},
-    },
-    intent::store::Store,
-    netlink::NextHops,
-    observe,
+use lb_agent::api::{self, Api};
+use lb_agent::config::{Config, KernelLog};
+use lb_agent::control::{self, Changed};
+use lb_agent::intent::store::Store;
+use lb_agent::observe;
+use lb_dataplane::netlink::NextHops;
+use lb_dataplane::{
+    KernelDataplane,
+    options::{Options, XdpMode},
 };
+use lb_serve::{Endpoint, Listener};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,

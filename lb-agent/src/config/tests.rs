@@ -1,10 +1,8 @@
 //! Files that are right, and files that are not.
 
 use super::*;
-use crate::{
-    dataplane::options::Options,
-    intent::{RealSpec, VipSpec},
-};
+use crate::intent::{RealSpec, VipSpec};
+use lb_dataplane::options::Options;
 
 fn read(text: &str) -> Result<Config, String> {
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -78,7 +76,10 @@ fn the_example_is_right() {
     assert_eq!(vip.ring, Some(spec.ring));
     assert_eq!(vip.track, Some(spec.track));
     assert_eq!(vip.window, Some(spec.window));
-    assert_eq!(vip.slots, Some(crate::ring::default_slots(vip.reals.len())));
+    assert_eq!(
+        vip.slots,
+        Some(lb_model::ring::default_slots(vip.reals.len()))
+    );
     let real = RealSpec::default();
     assert_eq!(vip.reals[0].weight, Some(real.weight));
     assert_eq!(vip.reals[0].drained, Some(real.drained));

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
-use lb_common::vip::VipAddress;
+use lb_model::vip::VipAddress;
 
 use super::{
     Order,
@@ -11,11 +11,9 @@ use super::{
     service::Service,
     view::VipView,
 };
-use crate::{
-    dataplane::DataplaneError,
-    health::spec::Check,
-    intent::{Change, Intent, Refusal, Vip},
-};
+use crate::intent::{Change, Intent, Refusal, Vip};
+use lb_clients::health::spec::Check;
+use lb_dataplane::DataplaneError;
 
 /// What is told to the one who asked.
 pub(super) type Outcome = Result<Option<VipView>, Refusal>;

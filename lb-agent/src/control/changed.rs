@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use lb_common::vip::VipAddress;
+use lb_model::vip::VipAddress;
 use tokio::sync::Notify;
 
 use crate::intent::Vip;

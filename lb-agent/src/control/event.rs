@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use lb_common::vip::VipAddress;
+use lb_model::vip::VipAddress;
 
 use super::view::{RealView, VipView};
 

@@ -19,7 +19,7 @@ pub mod view;
 
 use std::{net::IpAddr, sync::Arc};
 
-use lb_common::vip::VipAddress;
+use lb_model::vip::VipAddress;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 pub use batch::running_programs;
@@ -30,11 +30,9 @@ pub use service::Service;
 pub use steer::SteerOrder;
 pub use view::{RealState, RealView, VipView};
 
-use crate::{
-    dataplane::{self, DataplaneError, Simulation},
-    intent::{Change, Refusal},
-    steer::Steered,
-};
+use crate::intent::{Change, Refusal};
+use crate::steer::Steered;
+use lb_dataplane::{self, DataplaneError, Simulation};
 
 /// Commands that may wait for the owner; who sends more waits.
 const QUEUE: usize = 2_048;
@@ -58,7 +56,7 @@ pub struct StatsView {
     /// The VIPs.
     pub vips: Vec<VipView>,
     /// The counters.
-    pub stats: dataplane::Stats,
+    pub stats: lb_dataplane::Stats,
 }
 
 /// What a real carried, by the data plane's own counters.
@@ -86,7 +84,7 @@ pub struct StatusView {
     /// Number of reals, counted per VIP.
     pub reals: usize,
     /// The data plane's state.
-    pub dataplane: dataplane::Status,
+    pub dataplane: lb_dataplane::Status,
     /// What an operator should know of the agent itself.
     pub warnings: Vec<String>,
 }

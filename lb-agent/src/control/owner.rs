@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use lb_common::vip::{Protocol, VipAddress};
+use lb_model::vip::{Protocol, VipAddress};
 use tokio::sync::{broadcast, mpsc};
 
 use super::{
@@ -18,14 +18,13 @@ use super::{
     service::Service,
     view::{Observation, RealState, RealView, VipView},
 };
-use crate::{
-    dataplane::{Counters, Dataplane, DataplaneError, Track},
-    intent::{
-        Change, Intent, Refusal,
-        store::{Store, StoreError},
-    },
-    steer::Steered,
+use crate::intent::{
+    Change, Intent, Refusal,
+    store::{Store, StoreError},
 };
+use crate::steer::Steered;
+use lb_dataplane::{Counters, Dataplane, DataplaneError};
+use lb_model::options::Track;
 
 /// Changes that are stored in one transaction at most.
 const BATCH: usize = 1_024;

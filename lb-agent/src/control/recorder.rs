@@ -6,15 +6,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use lb_common::{
-    reason::{ChosenBy, Reason, Verdict},
-    vip::VipAddress,
-};
+use lb_common::reason::{ChosenBy, Reason, Verdict};
+use lb_model::vip::VipAddress;
 
-use crate::dataplane::{
+use lb_dataplane::{
     Counters, Dataplane, DataplaneError, InterfaceStats, InterfaceStatus, RealFlows, ServiceStats,
-    Simulation, Stats, Status, Track, WantedService,
+    Simulation, Stats, Status, WantedService,
 };
+use lb_model::options::Track;
 
 /// What it was told.
 #[derive(Debug, Default)]

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::SystemTime};
 
-use lb_common::vip::VipAddress;
+use lb_model::vip::VipAddress;
 
 use tokio::sync::oneshot;
 

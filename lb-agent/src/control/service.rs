@@ -3,12 +3,10 @@
 use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
 use super::view::RealState;
-use crate::{
-    dataplane::WantedService,
-    intent::Vip,
-    ring,
-    steer::{Effective, Steered, all_down, effective},
-};
+use crate::intent::Vip;
+use crate::steer::{Effective, Steered, all_down, effective};
+use lb_dataplane::WantedService;
+use lb_steering::ring;
 
 /// A VIP with everything that follows from it.
 #[derive(Clone, Debug)]

@@ -2,17 +2,15 @@
 
 use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
-use lb_common::vip::VipAddress;
+use lb_model::vip::VipAddress;
 
 use super::{
     event::{Event, What},
     owner::Owner,
     service::Fallback,
 };
-use crate::{
-    intent::{Vip, WhenEmpty},
-    steer::{Steered, all_down, effective},
-};
+use crate::intent::{Vip, WhenEmpty};
+use crate::steer::{Steered, all_down, effective};
 
 /// What steering made of a VIP.
 #[derive(Debug)]

@@ -1,13 +1,12 @@
 use std::{path::Path, sync::Arc, thread::JoinHandle};
 
-use lb_common::vip::VipAddress;
+use lb_model::vip::VipAddress;
 
 use super::{recorder::Recorder, *};
-use crate::{
-    dataplane::{Dataplane as _, NO_REAL, WantedService},
-    health::spec::{Check, Exec, Probe},
-    intent::{RealPatch, VipPatch, change::Set, store::Store},
-};
+use crate::intent::{RealPatch, VipPatch, change::Set, store::Store};
+use lb_clients::health::spec::{Check, Exec, Probe};
+use lb_dataplane::{Dataplane as _, WantedService};
+use lb_model::ring::NO_REAL;
 
 mod steering;
 

@@ -2,14 +2,13 @@
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc, time::SystemTime};
 
-use lb_common::vip::VipAddress;
+use lb_model::vip::VipAddress;
 
 use super::service::Service;
-use crate::{
-    dataplane::{RealFlows, Track},
-    intent::{RealSpec, Vip},
-    steer::Effective,
-};
+use crate::intent::{RealSpec, Vip};
+use crate::steer::Effective;
+use lb_dataplane::RealFlows;
+use lb_model::options::Track;
 
 /// Whether a real takes flows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,13 +176,11 @@ impl RealView {
 mod tests {
     use std::{collections::BTreeMap, time::Duration};
 
-    use lb_common::vip::Protocol;
+    use lb_model::vip::Protocol;
 
     use super::*;
-    use crate::{
-        intent::VipSpec,
-        steer::{Steered, SteeredReal},
-    };
+    use crate::intent::VipSpec;
+    use crate::steer::{Steered, SteeredReal};
 
     fn vip(drained: bool) -> Arc<Vip> {
         let real = RealSpec {

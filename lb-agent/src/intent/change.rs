@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use lb_common::vip::VipAddress;
+use lb_model::vip::VipAddress;
 
 use super::{
     model::{Intent, RealSpec, Vip, VipSpec, default_window},
@@ -10,14 +10,12 @@ use super::{
     validate,
     when_empty::WhenEmpty,
 };
-use crate::{
-    dataplane::{Forward, OnDown, Track},
-    health::spec::{Check, CheckOverride},
-    load::spec::{Source, SourceOverride},
-    ring::Algorithm,
-    shedding::ShedBy,
-    steering::spec::Steering,
-};
+use lb_clients::health::spec::{Check, CheckOverride};
+use lb_clients::load::spec::{Source, SourceOverride};
+use lb_clients::shedding::ShedBy;
+use lb_model::options::{Forward, OnDown, Track};
+use lb_model::ring::Algorithm;
+use lb_steering::spec::Steering;
 
 /// A field to change: to a value, or back to its default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

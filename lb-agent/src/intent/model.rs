@@ -2,17 +2,16 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
-use lb_common::vip::{Protocol, VipAddress};
+use lb_model::vip::{Protocol, VipAddress};
 
 use super::when_empty::WhenEmpty;
-use crate::{
-    dataplane::{Forward, OnDown, Track},
-    health::spec::{Check, CheckOverride},
-    load::spec::{Source, SourceOverride},
-    ring::{self, Algorithm},
-    shedding::ShedBy,
-    steering::spec::Steering,
-};
+use lb_clients::health::spec::{Check, CheckOverride};
+use lb_clients::load::spec::{Source, SourceOverride};
+use lb_clients::shedding::ShedBy;
+use lb_model::options::{Forward, OnDown, Track};
+use lb_model::ring::Algorithm;
+use lb_steering::ring::{self};
+use lb_steering::spec::Steering;
 
 /// Weight of a real that names none.
 pub const DEFAULT_WEIGHT: u32 = 100;

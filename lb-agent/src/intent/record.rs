@@ -2,21 +2,19 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use lb_common::vip::VipAddress;
+use lb_model::vip::VipAddress;
 use serde::{Deserialize, Serialize};
 
 use super::{
     model::{RealSpec, Vip, VipSpec},
     when_empty::WhenEmpty,
 };
-use crate::{
-    dataplane::{Forward, OnDown, Track},
-    health::spec::{Check, CheckOverride},
-    load::spec::{Source, SourceOverride},
-    ring::Algorithm,
-    shedding::ShedBy,
-    steering::spec::Steering,
-};
+use lb_clients::health::spec::{Check, CheckOverride};
+use lb_clients::load::spec::{Source, SourceOverride};
+use lb_clients::shedding::ShedBy;
+use lb_model::options::{Forward, OnDown, Track};
+use lb_model::ring::Algorithm;
+use lb_steering::spec::Steering;
 
 /// A VIP with its reals.
 #[derive(Serialize, Deserialize)]

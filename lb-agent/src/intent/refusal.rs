@@ -2,9 +2,9 @@
 
 use std::{borrow::Cow, net::IpAddr};
 
-use lb_common::vip::VipAddress;
+use lb_model::vip::VipAddress;
 
-use crate::dataplane::DataplaneError;
+use lb_dataplane::DataplaneError;
 
 /// Why a change was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

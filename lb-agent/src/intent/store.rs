@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lb_common::vip::VipAddress;
+use lb_model::vip::VipAddress;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError};
 use serde::Serialize;
 

@@ -2,17 +2,13 @@
 
 use std::net::IpAddr;
 
-use lb_common::{
-    limits::{
-        MAX_REALS, MAX_RING_SLOTS, MAX_SERVICES, MAX_TOTAL_RING_SLOTS, MAX_WEIGHT, MIN_RING_SLOTS,
-    },
-    vip::{AddressError, Protocol, VipAddress, check_unicast},
+use lb_common::limits::{
+    MAX_REALS, MAX_RING_SLOTS, MAX_SERVICES, MAX_TOTAL_RING_SLOTS, MAX_WEIGHT, MIN_RING_SLOTS,
 };
+use lb_model::vip::{AddressError, Protocol, VipAddress, check_unicast};
 
-use crate::{
-    load::spec::MAX_SOURCES,
-    shedding::{ShedBy, Written},
-};
+use lb_clients::load::spec::MAX_SOURCES;
+use lb_clients::shedding::{ShedBy, Written};
 
 use super::{
     model::{Intent, MAX_WINDOW, MIN_WINDOW, RealSpec, Vip},

@@ -2,10 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
-use lb_common::vip::VipAddress;
+use lb_model::vip::VipAddress;
 use serde::{Deserialize, Serialize};
-
-use crate::dataplane;
 
 /// What becomes of packets for a VIP when all of its reals are dead. Written `drop`, `reset`, or as a VIP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,10 +21,10 @@ pub enum WhenEmpty {
 impl WhenEmpty {
     /// What the data plane is told: a fallback's reals are in the ring.
     #[must_use]
-    pub const fn in_tables(self) -> dataplane::WhenEmpty {
+    pub const fn in_tables(self) -> lb_dataplane::WhenEmpty {
         match self {
-            WhenEmpty::Drop | WhenEmpty::Fallback(_) => dataplane::WhenEmpty::Drop,
-            WhenEmpty::Reset => dataplane::WhenEmpty::Reset,
+            WhenEmpty::Drop | WhenEmpty::Fallback(_) => lb_dataplane::WhenEmpty::Drop,
+            WhenEmpty::Reset => lb_dataplane::WhenEmpty::Reset,
         }
     }
 }

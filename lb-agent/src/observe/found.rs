@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use lb_common::vip::VipAddress;
+use lb_model::vip::VipAddress;
 
 /// What is known of reals.
 pub type FoundReals = HashMap<(VipAddress, IpAddr), Found>;

@@ -2,7 +2,7 @@
 //! weights of what they find.
 //!
 //! One task, the [`supervisor`], hears of changes of the intent, of probes and of readers, steps the
-//! controllers ([`crate::steering`]) once a period or when health changes, and gives what they decide to the owner
+//! controllers ([`lb_steering`]) once a period or when health changes, and gives what they decide to the owner
 //! ([`crate::control`]). It does no waiting of its own on peers: each probe and reader is a task.
 
 mod found;

@@ -3,15 +3,13 @@
 use std::time::{Duration, Instant};
 
 use super::found::{ReadingFound, time_of};
-use crate::{
-    health::Outcome,
-    load::{
-        combine::{Board, Dated, Last},
-        reading::{self, Quantity, Report},
-        spec::Source,
-    },
-    steering::{self, Load, Sample},
+use lb_clients::health::Outcome;
+use lb_clients::load::{
+    combine::{Board, Dated, Last},
+    reading::{self, Quantity, Report},
+    spec::Source,
 };
+use lb_steering::{self, Load, Sample};
 
 /// The last of each source, and the last probe's round trip.
 pub(super) struct Readings {
@@ -90,12 +88,12 @@ impl Readings {
     }
 }
 
-const fn order(order: reading::Order) -> steering::Order {
+const fn order(order: reading::Order) -> lb_steering::Order {
     match order {
-        reading::Order::Ready | reading::Order::Up => steering::Order::Ready,
-        reading::Order::Drain => steering::Order::Drain,
-        reading::Order::Maint => steering::Order::Maintenance,
-        reading::Order::Down => steering::Order::Down,
+        reading::Order::Ready | reading::Order::Up => lb_steering::Order::Ready,
+        reading::Order::Drain => lb_steering::Order::Drain,
+        reading::Order::Maint => lb_steering::Order::Maintenance,
+        reading::Order::Down => lb_steering::Order::Down,
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_common::vip::VipAddress;
+use lb_model::vip::VipAddress;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
@@ -18,13 +18,11 @@ use super::{
     tasks::{Marks, Tasks},
     watch::Watch,
 };
-use crate::{
-    control::{self, Changed, SteerOrder},
-    dataplane::Track,
-    health,
-    intent::Vip,
-    load,
-};
+use crate::control::{self, Changed, SteerOrder};
+use crate::intent::Vip;
+use lb_clients::health;
+use lb_clients::load;
+use lb_model::options::Track;
 
 /// Reports that wait for the supervisor; who sends more waits.
 const QUEUE: usize = 1_024;

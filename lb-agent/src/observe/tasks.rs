@@ -8,17 +8,15 @@ use std::{
 
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::{
-    health::{
-        self,
-        runner::{Order, Runner},
-        spec::Via,
-        state::Health,
-    },
-    intent::{RealSpec, Vip},
-    load::{self, reading::Subject, spec::Source},
-    shedding::{self, Shedder},
+use crate::intent::{RealSpec, Vip};
+use lb_clients::health::{
+    self,
+    runner::{Order, Runner},
+    spec::Via,
+    state::Health,
 };
+use lb_clients::load::{self, reading::Subject, spec::Source};
+use lb_clients::shedding::{self, Shedder};
 
 /// Marks of the sockets that reach reals through the tunnel.
 pub(super) type Marks = HashMap<IpAddr, u32>;

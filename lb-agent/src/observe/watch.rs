@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_common::vip::VipAddress;
+use lb_model::vip::VipAddress;
 
 use super::{
     found::{Found, ProbeFound, time_of},
@@ -16,17 +16,16 @@ use super::{
     supervisor::Carried,
     tasks::{Asked, Marks, RealTasks, Tasks, is_tunnelled, sources},
 };
-use crate::{
-    control::SteerOrder,
-    health::{
-        self, Outcome,
-        state::{Health, State},
-    },
-    intent::Vip,
-    load, shedding,
-    steer::{Effective, Steered, SteeredReal, effective},
-    steering::{Controller, Decision, Limit, Observed, spec::Steering},
+use crate::control::SteerOrder;
+use crate::intent::Vip;
+use crate::steer::{Effective, Steered, SteeredReal, effective};
+use lb_clients::health::{
+    self, Outcome,
+    state::{Health, State},
 };
+use lb_clients::load;
+use lb_clients::shedding;
+use lb_steering::{Controller, Decision, Limit, Observed, spec::Steering};
 
 /// A weight that changes by this part of itself is told to watchers and logged, a smaller step is not: weights
 /// follow load all the time.

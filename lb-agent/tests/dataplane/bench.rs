@@ -11,14 +11,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_agent::{
-    dataplane::{
-        Dataplane, DataplaneError, Forward, KernelDataplane, Simulation, Track, WantedService,
-        WhenEmpty, detach,
-        options::{Options, XdpMode},
-    },
-    netlink::NextHops,
+use lb_dataplane::netlink::NextHops;
+use lb_dataplane::{
+    Dataplane, DataplaneError, KernelDataplane, Simulation, WantedService, WhenEmpty, detach,
+    options::{Options, XdpMode},
 };
+use lb_model::options::{Forward, Track};
 
 use crate::namespace::Namespace;
 
@@ -158,7 +156,7 @@ pub fn service(vip: &str, reals: &[&str], slots: u16) -> WantedService {
 
 /// A UDP or TCP frame from a client.
 pub fn frame(source: &str, source_port: u16, vip: &str, syn: bool) -> Vec<u8> {
-    let vip: lb_common::vip::VipAddress = vip.parse().unwrap();
+    let vip: lb_model::vip::VipAddress = vip.parse().unwrap();
     let ether = etherparse::PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
     let ip = match (source.parse().unwrap(), vip.address) {
         (IpAddr::V4(from), IpAddr::V4(to)) => ether.ipv4(from.octets(), to.octets(), 64),
@@ -167,12 +165,12 @@ pub fn frame(source: &str, source_port: u16, vip: &str, syn: bool) -> Vec<u8> {
     };
     let mut bytes = Vec::new();
     match vip.protocol {
-        lb_common::vip::Protocol::Udp => {
+        lb_model::vip::Protocol::Udp => {
             ip.udp(source_port, vip.port)
                 .write(&mut bytes, b"hello")
                 .unwrap();
         }
-        lb_common::vip::Protocol::Tcp => {
+        lb_model::vip::Protocol::Tcp => {
             let tcp = ip.tcp(source_port, vip.port, 1, 1_000);
             let tcp = if syn { tcp.syn() } else { tcp.ack(1) };
             tcp.write(&mut bytes, b"hello").unwrap();

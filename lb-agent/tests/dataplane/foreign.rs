@@ -6,7 +6,6 @@ use std::{
 };
 
 use aya::maps::{Array, Map, MapData};
-use lb_agent::dataplane::{Dataplane as _, KernelDataplane, detach};
 use lb_common::{
     reason::Reason,
     tables::{
@@ -14,11 +13,10 @@ use lb_common::{
         names,
     },
 };
+use lb_dataplane::{Dataplane as _, KernelDataplane, detach};
 
-use crate::{
-    bench::{Bench, frame, privileged, service, simulate_until},
-    traffic::{Wire, packet_comes_back},
-};
+use crate::bench::{Bench, frame, privileged, service, simulate_until};
+use crate::traffic::{Wire, packet_comes_back};
 
 const VIP: &str = "192.0.2.1:9000/udp";
 

@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 
-use lb_agent::dataplane::{Dataplane as _, OnDown, Track, WhenEmpty, detach, options::Options};
 use lb_common::reason::{ChosenBy, Reason, Verdict};
+use lb_dataplane::{Dataplane as _, WhenEmpty, detach, options::Options};
+use lb_model::options::{OnDown, Track};
 
 use crate::bench::{Bench, frame, privileged, service, simulate_until, tick_until};
 
@@ -92,7 +93,7 @@ fn a_new_agent_adopts_what_the_last_one_left() {
     let frames: Vec<_> = (1..100)
         .map(|port| frame("198.51.100.7", port, VIP, false))
         .collect();
-    let chosen = |plane: &mut lb_agent::dataplane::KernelDataplane| {
+    let chosen = |plane: &mut lb_dataplane::KernelDataplane| {
         frames
             .iter()
             .map(|frame| {
@@ -173,7 +174,7 @@ fn a_new_agent_adopts_the_dead_too() {
     }
     wanted.ring = vec![2; 256].into();
     plane.set_service(&wanted).unwrap();
-    let seen = |plane: &mut lb_agent::dataplane::KernelDataplane| {
+    let seen = |plane: &mut lb_dataplane::KernelDataplane| {
         let frames = (1..100).map(|port| frame("198.51.100.7", port, VIP, false));
         frames
             .map(|frame| {
@@ -229,7 +230,7 @@ fn tables_grow_with_their_content() {
     }
     let status = plane.status();
     assert!(status.generation >= 3, "{status:?}");
-    let seen = |plane: &mut lb_agent::dataplane::KernelDataplane| {
+    let seen = |plane: &mut lb_dataplane::KernelDataplane| {
         for vip in ["192.0.2.1:80/tcp", "192.0.3.100:80/tcp"] {
             let frame = frame("198.51.100.7", 7, vip, true);
             let seen = simulate_until(plane, &frame, |seen| seen.reason == Reason::ForwardedTx);
@@ -288,7 +289,7 @@ fn a_deleted_real_is_forgotten_and_its_index_freed() {
     }
     let bench = Bench::new();
     let mut plane = bench.start();
-    let used = |plane: &lb_agent::dataplane::KernelDataplane| {
+    let used = |plane: &lb_dataplane::KernelDataplane| {
         plane
             .status()
             .tables

@@ -8,8 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_agent::dataplane::Dataplane as _;
-use lb_common::vip::{Protocol, VipAddress};
+use lb_dataplane::Dataplane as _;
+use lb_model::vip::{Protocol, VipAddress};
 use lb_proto::v1::{self, apply_request::Change, balancer_client::BalancerClient};
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_agent::dataplane::Dataplane as _;
+use lb_dataplane::Dataplane as _;
 
 use crate::bench::{Bench, frame, privileged, service, simulate_until};
 

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use lb_agent::load::exposition;
+use lb_clients::load::exposition;
 
 use super::reporter::{Reporter, command};
 

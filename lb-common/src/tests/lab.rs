@@ -1,6 +1,10 @@
 //! Tables and frames to test with.
 
-use std::{net::IpAddr, vec, vec::Vec};
+use std::{
+    net::{IpAddr, SocketAddr},
+    vec,
+    vec::Vec,
+};
 
 use etherparse::{Ipv4Header, PacketBuilder};
 
@@ -14,7 +18,6 @@ use crate::{
         service::{Service, ring_place},
         vip::{ECHO_SERVICE, Vip4Key, Vip6Key},
     },
-    vip::VipAddress,
 };
 
 /// The interface that frames come in by.
@@ -69,10 +72,11 @@ impl Lab {
     pub fn service(&mut self, vip: &str) -> u32 {
         self.services += 1;
         let service = self.services;
-        let vip: VipAddress = vip.parse().unwrap();
-        let port = vip.port.to_be_bytes();
-        let protocol = vip.protocol.number();
-        match vip.address {
+        let (vip, protocol) = vip.rsplit_once('/').unwrap();
+        let vip: SocketAddr = vip.parse().unwrap();
+        let port = vip.port().to_be_bytes();
+        let protocol = if protocol == "tcp" { 6 } else { 17 };
+        match vip.ip() {
             IpAddr::V4(address) => {
                 let address = address.octets();
                 let key = Vip4Key {
@@ -87,7 +91,7 @@ impl Lab {
                 };
                 self.tables.insert_vip4(&key, service).unwrap();
                 self.tables.insert_vip4(&echo, ECHO_SERVICE).unwrap();
-                if vip.port == 0 {
+                if vip.port() == 0 {
                     self.tables.config.flags |= ANY_PORT_V4;
                 }
             }
@@ -105,7 +109,7 @@ impl Lab {
                 };
                 self.tables.insert_vip6(&key, service).unwrap();
                 self.tables.insert_vip6(&echo, ECHO_SERVICE).unwrap();
-                if vip.port == 0 {
+                if vip.port() == 0 {
                     self.tables.config.flags |= ANY_PORT_V6;
                 }
             }

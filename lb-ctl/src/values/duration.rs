@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lb_common::duration::{UNITS, Wrong, parse};
+use lb_model::duration::{UNITS, Wrong, read as parse};
 
 /// Reads a duration: numbers with units, the sum of which it is.
 ///

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use clap::ValueEnum;
-use lb_common::vip::Protocol;
+use lb_model::vip::Protocol;
 
 use super::flow::Flow;
 

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use futures::{StreamExt as _, TryStreamExt as _, future};
-use lb_common::vip::Protocol;
+use lb_model::vip::Protocol;
 use lb_proto::v1;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio_stream::wrappers::LinesStream;

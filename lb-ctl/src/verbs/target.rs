@@ -3,7 +3,7 @@
 use std::{fmt, net::IpAddr};
 
 use clap::Args;
-use lb_common::vip::VipAddress;
+use lb_model::vip::VipAddress;
 use lb_proto::v1;
 
 use crate::names;

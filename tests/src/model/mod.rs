@@ -22,10 +22,8 @@ pub mod world;
 
 use std::net::IpAddr;
 
-use lb_common::{
-    reason::{ChosenBy, Reason, Verdict},
-    tables::counters::{RealCounters, ServiceCounters},
-};
+use lb_common::reason::{ChosenBy, Reason, Verdict};
+use lb_common::tables::counters::{RealCounters, ServiceCounters};
 
 use self::{
     flows::FlowTable,

@@ -3,14 +3,12 @@
 use std::net::IpAddr;
 
 use super::world::World;
-use lb_common::{
-    limits::{MAX_VIP_BUCKETS, SLOTS_PER_CHUNK},
-    memory::{Constants, MemTables},
-    tables::{
-        flow::{Bucket, Flow},
-        ring::Chunk,
-        vip::{Vip4Key, Vip6Key},
-    },
+use lb_common::limits::{MAX_VIP_BUCKETS, SLOTS_PER_CHUNK};
+use lb_common::memory::{Constants, MemTables};
+use lb_common::tables::{
+    flow::{Bucket, Flow},
+    ring::Chunk,
+    vip::{Vip4Key, Vip6Key},
 };
 
 /// Buckets of the VIP tables: so few that some VIPs are in their second one.

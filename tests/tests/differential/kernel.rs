@@ -11,25 +11,23 @@ use aya::{
     maps::{Array, Map, MapData, PerCpuArray},
     programs::Xdp,
 };
-use lb_common::{
-    limits::SLOTS_PER_CHUNK,
-    memory::MemTables,
-    reason::Reason,
-    tables::{
-        config::Config,
-        constants,
-        counters::{FlowTableCounters, RealCounters, ServiceCounters},
-        flow::Bucket,
-        names,
-        next_hop::NextHop,
-        real::{Budget, Real},
-        ring::Chunk,
-        service::Service,
-        trace::Trace,
-        vip::{Vip4Bucket, Vip6Bucket},
-    },
-    vip_table::{Digest, SharedVip4Bucket, SharedVip6Bucket, VipHash},
+use lb_common::limits::SLOTS_PER_CHUNK;
+use lb_common::memory::MemTables;
+use lb_common::reason::Reason;
+use lb_common::tables::{
+    config::Config,
+    constants,
+    counters::{FlowTableCounters, RealCounters, ServiceCounters},
+    flow::Bucket,
+    names,
+    next_hop::NextHop,
+    real::{Budget, Real},
+    ring::Chunk,
+    service::Service,
+    trace::Trace,
+    vip::{Vip4Bucket, Vip6Bucket},
 };
+use lb_common::vip_table::{Digest, SharedVip4Bucket, SharedVip6Bucket, VipHash};
 use lb_tests::model::{tables, world::World};
 
 /// A map of another kind or size than `lb_common::tables::names` says.
@@ -335,7 +333,7 @@ fn load(world: &World, flow_buckets: u32, pins: &Pins, simulate: u32) -> Ebpf {
         .override_global(constants::DIGEST_FACTOR_0, &digest.factors[0], true)
         .override_global(constants::DIGEST_FACTOR_1, &digest.factors[1], true)
         .override_global(constants::SIMULATE, &simulate, true)
-        .load(lb_agent::objects::BALANCER)
+        .load(lb_dataplane::objects::BALANCER)
         .expect("making the balancer's maps: root is needed");
     program(&mut ebpf)
         .load()

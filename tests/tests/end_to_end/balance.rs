@@ -6,11 +6,10 @@ use std::{
     time::Duration,
 };
 
-use lb_agent::ring::{self, Algorithm};
-use lb_common::{
-    hash::{Addresses as _, Addresses4, slot_index},
-    parse::TCP,
-};
+use lb_common::hash::{Addresses as _, Addresses4, slot_index};
+use lb_common::parse::TCP;
+use lb_model::ring::Algorithm;
+use lb_steering::ring::{self};
 use lb_tests::{
     AgentOptions, Host,
     client::{Connections, HttpPlan, LoadReport, http_load},

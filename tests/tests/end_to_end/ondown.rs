@@ -11,7 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_agent::dataplane::{Forward, OnDown, WhenEmpty};
+use lb_dataplane::WhenEmpty;
+use lb_model::options::{Forward, OnDown};
 
 use self::ground::{Ground, Talk, Ways};
 

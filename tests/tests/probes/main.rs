@@ -9,16 +9,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_agent::{
-    health::{
-        Outcome, Verdict,
-        probe::Prober,
-        runner::{Order, Report, Runner},
-        spec::{Check, Expect, Http, Json, Mqtt, Probe, Version},
-        state::{Health, State},
-    },
-    peer::Target,
+use lb_clients::health::{
+    Outcome, Verdict,
+    probe::Prober,
+    runner::{Order, Report, Runner},
+    spec::{Check, Expect, Http, Json, Mqtt, Probe, Version},
+    state::{Health, State},
 };
+use lb_clients::peer::Target;
 use lb_tests::{
     Namespace,
     server::{Mosquitto, Nginx},

@@ -1,6 +1,6 @@
 //! gRPC against the project's own reporter, datagrams against an echo, and a program that asks a broker.
 
-use lb_agent::health::spec::{Exec, Grpc, Octets, Udp};
+use lb_clients::health::spec::{Exec, Grpc, Octets, Udp};
 use lb_tests::{binary, server::UdpEcho};
 
 use super::*;

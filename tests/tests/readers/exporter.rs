@@ -1,6 +1,6 @@
 //! A Prometheus node exporter, by the preset and by expressions of one's own.
 
-use lb_agent::load::{
+use lb_clients::load::{
     reader,
     reading::{Quantity, Readings},
 };

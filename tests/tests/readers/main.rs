@@ -10,19 +10,17 @@ mod secure;
 use std::{fs, net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
-use lb_agent::{
-    health::{
-        Outcome,
-        probe::Prober,
-        spec::{Check, Probe},
-    },
-    load::{
-        reader,
-        reading::{Quantity, Readings, Report, Subject, Trouble},
-        spec::Source,
-    },
-    peer::Target,
+use lb_clients::health::{
+    Outcome,
+    probe::Prober,
+    spec::{Check, Probe},
 };
+use lb_clients::load::{
+    reader,
+    reading::{Quantity, Readings, Report, Subject, Trouble},
+    spec::Source,
+};
+use lb_clients::peer::Target;
 use lb_tests::{
     Namespace, Process,
     server::{Mosquitto, Nginx},

@@ -5,17 +5,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_agent::{
-    health::{
-        Verdict,
-        spec::{Expect, Mqtt, Probe, Version},
-    },
-    load::{
-        reader,
-        reading::{Quantity, Readings},
-    },
-    peer::Secret,
+use lb_clients::health::{
+    Verdict,
+    spec::{Expect, Mqtt, Probe, Version},
 };
+use lb_clients::load::{
+    reader,
+    reading::{Quantity, Readings},
+};
+use lb_clients::peer::Secret;
 use lb_tests::{Namespace, server::RabbitMq};
 use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions};
 use serde_json::json;

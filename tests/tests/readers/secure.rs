@@ -2,14 +2,12 @@
 
 use std::fs;
 
-use lb_agent::{
-    health::{
-        Verdict,
-        spec::{Expect, Http, Mqtt, Probe},
-    },
-    load::{reader, reading::Quantity},
-    peer::{Secret, Tls},
+use lb_clients::health::{
+    Verdict,
+    spec::{Expect, Http, Mqtt, Probe},
 };
+use lb_clients::load::{reader, reading::Quantity};
+use lb_clients::peer::{Secret, Tls};
 use lb_tests::{Namespace, Process};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::{Value, json};

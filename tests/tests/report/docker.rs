@@ -9,13 +9,11 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use lb_agent::{
-    load::{
-        reader::{Poll as _, docker::Docker},
-        reading::Quantity,
-    },
-    peer::Deadline,
+use lb_clients::load::{
+    reader::{Poll as _, docker::Docker},
+    reading::Quantity,
 };
+use lb_clients::peer::Deadline;
 use lb_tests::{Process, wait_for};
 
 const START: Duration = Duration::from_secs(120);
@@ -155,7 +153,7 @@ impl Drop for Engine {
 async fn wait_answer(
     reader: &mut Docker,
     what: &str,
-    wanted: impl Fn(&Result<lb_agent::load::reading::Answer, String>) -> bool,
+    wanted: impl Fn(&Result<lb_clients::load::reading::Answer, String>) -> bool,
 ) -> anyhow::Result<()> {
     let begin = tokio::time::Instant::now();
     loop {

@@ -8,6 +8,7 @@ mod stats;
 mod stream;
 mod watching;
 
+use lb_serve::{Endpoint, Listener};
 use std::{os::unix::fs::PermissionsExt as _, path::PathBuf, thread::JoinHandle};
 
 use lb_proto::v1::{self, balancer_client::BalancerClient, watch_event::Event};
@@ -20,10 +21,8 @@ use tonic::{
 use tonic_types::StatusExt as _;
 
 use super::*;
-use crate::{
-    control::{self, recorder::Recorder},
-    intent::store::Store,
-};
+use crate::control::{self, recorder::Recorder};
+use crate::intent::store::Store;
 
 /// An agent on a Unix socket, with a client.
 struct Agent {

@@ -1,6 +1,7 @@
 //! Health, reflection and endpoints.
 
 use super::*;
+use lb_serve::{Endpoint, ListenError, Listener};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn health_and_reflection_answer() {

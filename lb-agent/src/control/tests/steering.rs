@@ -1,11 +1,9 @@
 //! What steering orders, and what is told of it.
 
 use super::*;
-use crate::{
-    intent::{Refusal, WhenEmpty},
-    steer::{Steered, SteeredReal},
-    steering::spec::Steering,
-};
+use crate::intent::{Refusal, WhenEmpty};
+use crate::steer::{Steered, SteeredReal};
+use lb_steering::spec::Steering;
 
 /// The steering that a supervisor would order: per real its weight and whether it lives.
 async fn steer(owner: &Handle, vip: &str, reals: &[(&str, u32, bool)]) {

@@ -3,10 +3,8 @@
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::{
-    health::spec::{Check, Probe, Via},
-    intent::{RealSpec, VipSpec},
-};
+use crate::intent::{RealSpec, VipSpec};
+use lb_clients::health::spec::{Check, Probe, Via};
 
 const TIME: Duration = Duration::from_secs(1_000);
 

@@ -8,24 +8,22 @@ use aya_ebpf::{
     maps::{Array, PerCpuArray},
 };
 use aya_log_ebpf::macro_support::{Level, level_enabled};
-use lb_common::{
-    flow_table::SharedBucket,
-    limits::{REASON_SLOTS, SLOTS_PER_CHUNK, TICK_SHIFT},
-    reason::Reason,
-    store::{FlowEvent, Step, Tables},
-    tables::{
-        config::Config,
-        counters::{FlowTableCounters, RealCounters, ServiceCounters},
-        meta::Meta,
-        next_hop::NextHop,
-        real::Real,
-        ring::{Chunk, Slot},
-        service::Service,
-        trace::Trace,
-    },
-    vip_table::{Digest, SharedVip4Bucket, SharedVip6Bucket, VipHash},
-    word::Word,
+use lb_common::flow_table::SharedBucket;
+use lb_common::limits::{REASON_SLOTS, SLOTS_PER_CHUNK, TICK_SHIFT};
+use lb_common::reason::Reason;
+use lb_common::store::{FlowEvent, Step, Tables};
+use lb_common::tables::{
+    config::Config,
+    counters::{FlowTableCounters, RealCounters, ServiceCounters},
+    meta::Meta,
+    next_hop::NextHop,
+    real::Real,
+    ring::{Chunk, Slot},
+    service::Service,
+    trace::Trace,
 };
+use lb_common::vip_table::{Digest, SharedVip4Bucket, SharedVip6Bucket, VipHash};
+use lb_common::word::Word;
 
 /// Entries of a map before the agent says how many.
 const SMALL: u32 = 16;

@@ -13,13 +13,12 @@ use std::{
     time::Duration,
 };
 
-use lb_agent::{
-    dataplane::{
-        Dataplane as _, Forward, KernelDataplane, OnDown, Track, WantedService, WhenEmpty, detach,
-        options::{Options, XdpMode},
-    },
-    netlink::NextHops,
+use lb_dataplane::netlink::NextHops;
+use lb_dataplane::{
+    Dataplane as _, KernelDataplane, WantedService, WhenEmpty, detach,
+    options::{Options, XdpMode},
 };
+use lb_model::options::{Forward, OnDown, Track};
 use lb_tests::{Host, Real, Site, wait_for};
 
 /// Patience for what takes milliseconds on a machine at rest.

@@ -2,7 +2,8 @@
 
 use std::{io, net::SocketAddr, os::fd::AsRawFd as _, time::Duration};
 
-use lb_agent::dataplane::{Dataplane as _, Forward, Track, WantedService, WhenEmpty};
+use lb_dataplane::{Dataplane as _, WantedService, WhenEmpty};
+use lb_model::options::{Forward, Track};
 use lb_tests::{Host, Real, wait_for};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_agent::dataplane::Dataplane as _;
+use lb_dataplane::Dataplane as _;
 use lb_tests::wait_for;
 
 use super::ground::{Ground, PATIENCE, Talk, Ways};

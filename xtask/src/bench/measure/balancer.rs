@@ -11,19 +11,16 @@ use std::{
 
 use anyhow::Context as _;
 use aya::programs::{ProgramFd, ProgramInfo};
-use lb_agent::{
-    dataplane::{
-        Dataplane as _, Forward, KernelDataplane, Stats, Status, Track, WantedService, WhenEmpty,
-        detach,
-        hops::{ResolvedHop, Resolver},
-        options::{Options, XdpMode},
-    },
-    ring::{Algorithm, build_shared, default_slots},
+use lb_common::limits::MAX_RING_SLOTS;
+use lb_dataplane::{
+    Dataplane as _, KernelDataplane, Stats, Status, WantedService, WhenEmpty, detach,
+    hops::{ResolvedHop, Resolver},
+    options::{Options, XdpMode},
 };
-use lb_common::{
-    limits::MAX_RING_SLOTS,
-    vip::{Protocol, VipAddress},
-};
+use lb_model::options::{Forward, Track};
+use lb_model::ring::{Algorithm, default_slots};
+use lb_model::vip::{Protocol, VipAddress};
+use lb_steering::ring::build_shared;
 use lb_tests::{Namespace, cable};
 
 use crate::packets::template::{VIP4, VIP6};

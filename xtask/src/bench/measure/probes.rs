@@ -10,14 +10,12 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use lb_agent::{
-    health::{
-        runner::{Order, Report, Runner, slots},
-        spec::{Check, Http, Mqtt, Probe},
-        state::{Health, State},
-    },
-    peer::Target,
+use lb_clients::health::{
+    runner::{Order, Report, Runner, slots},
+    spec::{Check, Http, Mqtt, Probe},
+    state::{Health, State},
 };
+use lb_clients::peer::Target;
 use lb_tests::{
     Namespace,
     server::{Mosquitto, Nginx},

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use lb_agent::load::{
+use lb_clients::load::{
     reader::{self, Handle},
     reading::{Report, Subject},
     spec::Source,

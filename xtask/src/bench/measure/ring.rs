@@ -7,8 +7,9 @@ use std::{
 };
 
 use comfy_table::Table;
-use lb_agent::ring::{Algorithm, build, default_slots};
 use lb_common::limits::MAX_RING_SLOTS;
+use lb_model::ring::{Algorithm, default_slots};
+use lb_steering::ring::build;
 use serde::Serialize;
 
 use crate::statistics::{median, quantile};

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use comfy_table::Table;
-use lb_agent::dataplane::Dataplane as _;
+use lb_dataplane::Dataplane as _;
 use serde::Serialize;
 
 use crate::{

@@ -16,7 +16,7 @@ use std::{fs, path::PathBuf};
 
 use anyhow::Context as _;
 use clap::Parser;
-use lb_agent::steering::spec::Steering;
+use lb_steering::spec::Steering;
 
 /// Where the tables go in the page: between these lines.
 const BEGIN: &str = "<!-- begin: written by `cargo xtask bench steering --write` -->";

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lb_agent::steering::{Controller, Observed, spec::Steering};
+use lb_steering::{Controller, Observed, spec::Steering};
 
 /// One who decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

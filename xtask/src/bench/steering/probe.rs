@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use lb_agent::health::{
+use lb_clients::health::{
     Outcome, Verdict,
     spec::{Check, Probe},
     state::{Health, State},

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use lb_agent::steering::{Load, Observed, Sample, spec::Steering};
+use lb_steering::{Load, Observed, Sample, spec::Steering};
 
 use crate::{
     policy::{Decider, Policy},

@@ -3,10 +3,8 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use lb_agent::{
-    ring,
-    steering::{Load, Observed, Sample, spec::Steering},
-};
+use lb_steering::ring;
+use lb_steering::{Load, Observed, Sample, spec::Steering};
 
 use crate::{
     policy::{Decided, Decider, Policy},

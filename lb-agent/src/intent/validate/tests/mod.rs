@@ -5,11 +5,9 @@ mod refusals;
 use std::time::Duration;
 
 use super::*;
-use crate::{
-    dataplane::{Forward, Track},
-    intent::{Change, RealPatch, VipPatch, change::Set},
-    steering::spec::Steering,
-};
+use crate::intent::{Change, RealPatch, VipPatch, change::Set};
+use lb_model::options::{Forward, Track};
+use lb_steering::spec::Steering;
 
 const V4: &str = "10.0.0.1:80/tcp";
 const V6: &str = "[2001:db8::1]:443/udp";

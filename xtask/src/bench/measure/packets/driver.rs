@@ -44,7 +44,7 @@ impl Driver {
     /// Loads it; target 0 is the program that does nothing.
     pub fn load() -> anyhow::Result<Driver> {
         let mut ebpf = EbpfLoader::new()
-            .load(lb_agent::objects::BENCH)
+            .load(lb_dataplane::objects::BENCH)
             .context("making the measuring program's maps (root is needed)")?;
         for name in ["drive", "nothing"] {
             xdp(&mut ebpf, name)?

@@ -25,7 +25,7 @@ impl Generator {
     /// Makes one that sends out of this interface.
     pub fn start(namespace: &Namespace, interface: &str) -> anyhow::Result<Generator> {
         let mut ebpf = EbpfLoader::new()
-            .load(lb_agent::objects::BENCH)
+            .load(lb_dataplane::objects::BENCH)
             .context("making the measuring program's maps (root is needed)")?;
         for name in ["generate", "sink"] {
             xdp(&mut ebpf, name)?

@@ -1,0 +1,242 @@
+//! A program on the balancer. Its exit status is the verdict, the first line of its errors the reason.
+//!
+//! It runs in a process group of its own, which is killed at the time-out or when the probe is given up, and
+//! gets no environment but `PATH` and the `LB_` variables: the agent's may hold secrets.
+
+use std::{net::IpAddr, os::unix::process::ExitStatusExt as _, process::Stdio, time::Duration};
+
+use lb_model::vip::VipAddress;
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+use tokio::{
+    io::AsyncReadExt as _,
+    process::{Child, ChildStderr, Command},
+};
+
+use super::Finding;
+use crate::health::{Verdict, outcome::line, spec::Exec};
+use crate::peer::{Deadline, PeerError, Target};
+
+/// Bytes of its errors that are told.
+const MAX_TOLD: usize = 200;
+const RUNNING: &str = "running the program";
+/// How long errors are waited for after the program's end: something it left behind may hold them open.
+const LAST_WORDS: Duration = Duration::from_millis(50);
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Runs it once.
+pub async fn probe(
+    spec: &Exec,
+    vip: &VipAddress,
+    real: IpAddr,
+    target: &Target,
+    deadline: &Deadline,
+) -> Finding {
+    let (program, arguments) = spec
+        .command
+        .split_first()
+        .ok_or_else(|| PeerError::Request("there is no program to run".to_owned()))?;
+    let child = Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .env("PATH", PATH)
+        .env("LB_VIP", vip.to_string())
+        .env("LB_REAL", real.to_string())
+        .env("LB_PORT", target.address.port().to_string())
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .map_err(|error| PeerError::File {
+            path: program.into(),
+            reason: format!("cannot be run: {error}"),
+        })?;
+    let mut group = Group(child);
+    let (status, errors) = deadline
+        .bound(RUNNING, async {
+            group
+                .finish()
+                .await
+                .map_err(|error| PeerError::io(RUNNING, &error))
+        })
+        .await?;
+    let errors = line(&String::from_utf8_lossy(&errors), MAX_TOLD);
+    let said = if errors.is_empty() {
+        String::new()
+    } else {
+        format!(": {errors}")
+    };
+    Ok(match (status.code(), status.signal()) {
+        (Some(0), _) => (Verdict::Healthy, "exit status 0".to_owned()),
+        (Some(code), _) => (Verdict::Unhealthy, format!("exit status {code}{said}")),
+        (None, signal) => (
+            Verdict::Unhealthy,
+            format!("ended by signal {}{said}", signal.unwrap_or_default()),
+        ),
+    })
+}
+
+/// A program with all that it starts.
+struct Group(Child);
+
+impl Group {
+    async fn finish(&mut self) -> std::io::Result<(std::process::ExitStatus, Vec<u8>)> {
+        let mut stderr = self.0.stderr.take();
+        let mut errors = Vec::new();
+        let status = loop {
+            tokio::select! {
+                biased;
+                more = read_some(&mut stderr, &mut errors) => if !more? {
+                    stderr = None;
+                },
+                status = self.0.wait() => break status?,
+            }
+        };
+        if stderr.is_some() {
+            let rest = async { while let Ok(true) = read_some(&mut stderr, &mut errors).await {} };
+            let _ = tokio::time::timeout(LAST_WORDS, rest).await;
+        }
+        Ok((status, errors))
+    }
+}
+
+/// Reads on and keeps the first bytes. False at the end; never, if there is nothing to read from.
+async fn read_some(
+    stderr: &mut Option<ChildStderr>,
+    errors: &mut Vec<u8>,
+) -> std::io::Result<bool> {
+    let Some(stderr) = stderr else {
+        return std::future::pending().await;
+    };
+    let mut chunk = [0; 512];
+    let length = stderr.read(&mut chunk).await?;
+    let room = MAX_TOLD.saturating_sub(errors.len());
+    errors.extend_from_slice(&chunk[..length.min(room)]);
+    Ok(length > 0)
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // No id: it has ended and was waited for, so its number may be another's by now.
+        if let Some(id) = self.0.id().and_then(|id| i32::try_from(id).ok()) {
+            let _ = killpg(Pid::from_raw(id), Signal::SIGKILL);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn run(script: &str, timeout: Duration) -> Finding {
+        let spec = Exec {
+            command: ["/bin/sh", "-c", script].map(str::to_owned).into(),
+        };
+        let target = Target {
+            address: "10.1.0.2:80".parse().unwrap(),
+            mark: None,
+        };
+        let vip = "10.0.0.1:80/tcp".parse().unwrap();
+        probe(
+            &spec,
+            &vip,
+            target.address.ip(),
+            &target,
+            &Deadline::after(timeout),
+        )
+        .await
+    }
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    #[tokio::test]
+    async fn the_exit_status_decides() {
+        for (script, verdict, reason) in [
+            ("exit 0", Verdict::Healthy, "exit status 0"),
+            (
+                "echo broken >&2; exit 3",
+                Verdict::Unhealthy,
+                "exit status 3: broken",
+            ),
+            ("kill -9 $$", Verdict::Unhealthy, "ended by signal 9"),
+            (
+                r#"echo "$LB_VIP $LB_REAL $LB_PORT $HOME" >&2; exit 1"#,
+                Verdict::Unhealthy,
+                "exit status 1: 10.0.0.1:80/tcp 10.1.0.2 80",
+            ),
+        ] {
+            let found = run(script, LONG).await.unwrap();
+            assert_eq!(found, (verdict, reason.to_owned()), "{script}");
+        }
+    }
+
+    #[tokio::test]
+    async fn much_output_is_cut() {
+        let (_, reason) = run(
+            "yes | head -c 1000000 >&2; yes | head -c 1000000; exit 1",
+            LONG,
+        )
+        .await
+        .unwrap();
+        assert!(
+            reason.len() <= MAX_TOLD + "exit status 1: ".len(),
+            "{reason}"
+        );
+    }
+
+    #[tokio::test]
+    async fn at_the_time_out_everything_it_started_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("child");
+        let script = format!("sleep 1000 & echo $! > {}; wait", file.display());
+        let error = run(&script, Duration::from_secs(2)).await.unwrap_err();
+        assert!(matches!(error, PeerError::TimedOut { .. }), "{error}");
+        let child: i32 = std::fs::read_to_string(&file)
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
+        // The orphan is a zombie until its new parent waits for it.
+        let gone = || {
+            std::fs::read_to_string(format!("/proc/{child}/stat"))
+                .map_or(true, |stat| stat.contains(") Z "))
+        };
+        for _ in 0..1_000 {
+            if gone() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("process {child} still runs");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_program_is_named() {
+        let spec = Exec {
+            command: vec!["/no/such/program".to_owned()],
+        };
+        let target = Target {
+            address: "10.1.0.2:80".parse().unwrap(),
+            mark: None,
+        };
+        let error = probe(
+            &spec,
+            &"10.0.0.1:80/tcp".parse().unwrap(),
+            target.address.ip(),
+            &target,
+            &Deadline::after(LONG),
+        )
+        .await
+        .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("/no/such/program: cannot be run"),
+            "{error}"
+        );
+    }
+}

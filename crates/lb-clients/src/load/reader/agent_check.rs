@@ -1,0 +1,175 @@
+//! HAProxy's agent-check protocol: connect, send what is configured, read one line such as `75% ready`.
+
+use std::net::IpAddr;
+
+use futures::future::BoxFuture;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::Poll;
+use crate::load::{
+    reading::{Answer, Order, Quantity, Sample},
+    spec::Source,
+};
+use crate::peer::{Deadline, PeerError, Target, connect};
+
+/// Bytes of the line that are read at most.
+const MAX_LINE: usize = 1_024;
+
+/// Reads a line: words separated by spaces, tabs or commas; what follows `#` is a comment. The percentage is
+/// of the operator's weight, not a load.
+///
+/// # Errors
+/// The word that means nothing.
+pub fn read(line: &[u8]) -> Result<Answer, String> {
+    let line = line
+        .split(|byte| matches!(byte, b'\n' | b'\r'))
+        .next()
+        .unwrap_or_default();
+    let text = std::str::from_utf8(line).map_err(|_| "no text but bytes".to_owned())?;
+    let said = text.split('#').next().unwrap_or_default();
+    let mut answer = Answer::default();
+    for word in said.split([' ', '\t', ',']).filter(|word| !word.is_empty()) {
+        let wrong = || {
+            format!(
+                "`{}` is no word of the agent-check protocol",
+                word.chars().take(40).collect::<String>()
+            )
+        };
+        let lower = word.to_ascii_lowercase();
+        let number = |text: &str| text.parse::<u32>().map(f64::from).map_err(|_| wrong());
+        if let Some(percent) = lower.strip_suffix('%') {
+            answer
+                .samples
+                .push(Sample::new(Quantity::AgentWeight, number(percent)? / 100.0));
+        } else if let Some(limit) = lower.strip_prefix("maxconn:") {
+            answer
+                .samples
+                .push(Sample::new(Quantity::ConnectionLimit, number(limit)?));
+        } else {
+            let order = match lower.as_str() {
+                "ready" => Order::Ready,
+                "drain" => Order::Drain,
+                "maint" => Order::Maint,
+                "up" => Order::Up,
+                "down" | "fail" | "failed" | "stopped" => Order::Down,
+                _ => return Err(wrong()),
+            };
+            // `up ready` is usual: what takes more away wins.
+            answer.order = Some(match (answer.order, order) {
+                (Some(before), new) if before.severity() > new.severity() => before,
+                (_, new) => new,
+            });
+        }
+    }
+    if answer.samples.is_empty() && answer.order.is_none() {
+        return Err("the agent said nothing".to_owned());
+    }
+    Ok(answer)
+}
+
+/// Polls an agent.
+#[derive(Debug)]
+pub(super) struct AgentCheck {
+    target: Target,
+    send: String,
+}
+
+impl AgentCheck {
+    pub(super) fn new(source: &Source, real: IpAddr, send: &str) -> Self {
+        AgentCheck {
+            target: Target {
+                address: source.target(real),
+                mark: None,
+            },
+            send: source.fill(send, real),
+        }
+    }
+
+    async fn line(&self, deadline: &Deadline) -> Result<Vec<u8>, PeerError> {
+        let mut stream = connect(&self.target, deadline).await?;
+        deadline
+            .bound("waiting for the agent's line", async {
+                let failed = |error| PeerError::io("talking to the agent", &error);
+                if !self.send.is_empty() {
+                    stream
+                        .write_all(self.send.as_bytes())
+                        .await
+                        .map_err(failed)?;
+                }
+                let mut line = Vec::new();
+                while line.len() < MAX_LINE {
+                    let mut bytes = [0; MAX_LINE];
+                    let room = MAX_LINE - line.len();
+                    let length = stream.read(&mut bytes[..room]).await.map_err(failed)?;
+                    line.extend_from_slice(&bytes[..length]);
+                    if length == 0 || bytes[..length].contains(&b'\n') {
+                        return Ok(line);
+                    }
+                }
+                Err(PeerError::TooLong { limit: MAX_LINE })
+            })
+            .await
+    }
+}
+
+impl Poll for AgentCheck {
+    fn poll<'a>(&'a mut self, deadline: &'a Deadline) -> BoxFuture<'a, Result<Answer, String>> {
+        Box::pin(async {
+            let line = self.line(deadline).await;
+            line.map_err(|error| error.to_string())
+                .and_then(|line| read(&line))
+                .map_err(|reason| format!("{}: {reason}", self.target.address))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn lines_are_read() {
+        for (line, weight, limit, order) in [
+            ("75%\n", Some(0.75), None, None),
+            ("drain\n", None, None, Some(Order::Drain)),
+            (
+                "up ready 50% maxconn:30\r\n",
+                Some(0.5),
+                Some(30.0),
+                Some(Order::Ready),
+            ),
+            ("READY,UP,100%\nmore", Some(1.0), None, Some(Order::Ready)),
+            ("down #disk is full\n", None, None, Some(Order::Down)),
+            ("stopped up", None, None, Some(Order::Down)),
+            ("maint\tready", None, None, Some(Order::Maint)),
+        ] {
+            let answer = read(line.as_bytes()).unwrap();
+            assert_eq!(answer.get(Quantity::AgentWeight), weight, "{line}");
+            assert_eq!(answer.get(Quantity::ConnectionLimit), limit, "{line}");
+            assert_eq!(answer.order, order, "{line}");
+            assert_eq!(answer.get(Quantity::Utilisation), None, "{line}");
+        }
+        for line in [
+            "",
+            "\n75%",
+            "# only a comment",
+            "75",
+            "-1%",
+            "maxconn:x",
+            "HTTP/1.1 400",
+            "\u{0}",
+        ] {
+            assert!(read(line.as_bytes()).is_err(), "{line}");
+        }
+        assert!(read(b"\xff\n").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_makes_it_panic(line in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let _ = read(&line);
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! EMQX 5 and 6: the HTTP API on port 18083. The list of nodes, which needs an API key, tells connections and
+//! memory; the metrics tell the processor's use. The score is that of the whole host.
+
+use std::{net::IpAddr, time::Instant};
+
+use futures::future::BoxFuture;
+use serde::Deserialize;
+
+use super::{
+    Poll,
+    fetch::Fetch,
+    prometheus::{Metrics, Preset},
+};
+use crate::load::{
+    reading::{Answer, Missing, Quantity, Sample},
+    spec::Source,
+};
+use crate::peer::Deadline;
+
+const NODES: &str = "/api/v5/nodes";
+/// What the metrics tell.
+pub const PRESET: Preset = Preset {
+    path: "/api/v5/prometheus/stats",
+    values: &[
+        (Quantity::Utilisation, "emqx_vm_cpu_use / 100"),
+        (
+            Quantity::Memory,
+            "emqx_vm_used_memory / emqx_vm_total_memory",
+        ),
+        (Quantity::Connections, "emqx_live_connections_count"),
+        (Quantity::RunQueue, "emqx_vm_run_queue"),
+    ],
+    pulse: None,
+};
+const RUNNING: &str = "running";
+
+/// What of a node is read; a stopped one has a name and a status only.
+#[derive(Debug, Deserialize)]
+struct Node {
+    node: String,
+    node_status: Option<String>,
+    live_connections: Option<f64>,
+    memory_total: Option<Memory>,
+    memory_used: Option<Memory>,
+    uptime: Option<f64>,
+}
+
+/// `1.21G`, bare digits below 1 KB; a number in case that changes.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Memory {
+    Text(String),
+    Bytes(f64),
+}
+
+impl Memory {
+    fn bytes(&self) -> Option<f64> {
+        match self {
+            Memory::Bytes(bytes) => Some(*bytes),
+            Memory::Text(text) => {
+                let text = text.trim();
+                let (number, scale) = match text.char_indices().last()? {
+                    (place, 'K' | 'k') => (&text[..place], 1_024.0),
+                    (place, 'M' | 'm') => (&text[..place], 1_048_576.0),
+                    (place, 'G' | 'g') => (&text[..place], 1_073_741_824.0),
+                    (place, 'T' | 't') => (&text[..place], 1_099_511_627_776.0),
+                    _ => (text, 1.0),
+                };
+                number
+                    .trim()
+                    .parse::<f64>()
+                    .ok()
+                    .map(|number| number * scale)
+            }
+        }
+    }
+}
+
+/// Reads the list of nodes: of this one, or of the one whose name ends in `@` and the address, or of the only
+/// one.
+///
+/// # Errors
+/// What came instead, that the node is not among them, or that it does not run.
+pub fn nodes(body: &[u8], name: Option<&str>, address: IpAddr) -> Result<Answer, String> {
+    let nodes: Vec<Node> = serde_json::from_slice(body)
+        .map_err(|error| format!("no list of EMQX's nodes: {error}"))?;
+    let of_address = |node: &&Node| {
+        node.node
+            .rsplit_once('@')
+            .is_some_and(|(_, host)| host.parse() == Ok(address))
+    };
+    let node = match name {
+        Some(name) => nodes.iter().find(|node| node.node == name),
+        None => nodes.iter().find(of_address).or(match &nodes[..] {
+            [only] => Some(only),
+            _ => None,
+        }),
+    };
+    let Some(node) = node else {
+        let names: Vec<_> = nodes
+            .iter()
+            .take(10)
+            .map(|node| node.node.as_str())
+            .collect();
+        return Err(format!(
+            "no node {} in the cluster; set the source's `node` to one of: {}",
+            name.map_or_else(|| format!("of {address}"), str::to_owned),
+            names.join(", ")
+        ));
+    };
+    match node.node_status.as_deref() {
+        Some(RUNNING) => {}
+        status => {
+            return Err(format!(
+                "node {} is {}",
+                node.node,
+                status.unwrap_or("of no status")
+            ));
+        }
+    }
+    let mut answer = Answer {
+        pulse: node.uptime,
+        ..Answer::default()
+    };
+    // `connections` counts sessions without a client, too.
+    if let Some(connections) = node.live_connections {
+        answer
+            .samples
+            .push(Sample::new(Quantity::Connections, connections));
+    }
+    let used = node.memory_used.as_ref().and_then(Memory::bytes);
+    let total = node.memory_total.as_ref().and_then(Memory::bytes);
+    if let (Some(used), Some(total)) = (used, total)
+        && total > 0.0
+    {
+        answer
+            .samples
+            .push(Sample::new(Quantity::Memory, used / total));
+    }
+    Ok(answer)
+}
+
+/// The nodes' numbers count where both have them: they are of this node and of a known age.
+fn merge(nodes: Answer, metrics: Answer) -> Answer {
+    let mut answer = nodes;
+    for sample in metrics.samples {
+        if answer.get(sample.quantity).is_none() {
+            answer.samples.push(sample);
+        }
+    }
+    for missing in metrics.missing {
+        if answer.get(missing.quantity).is_none() {
+            answer.missing.push(missing);
+        }
+    }
+    answer
+}
+
+/// Polls EMQX.
+#[derive(Debug)]
+pub(super) struct Emqx {
+    /// Without an API key the nodes are not asked for.
+    nodes: Option<Fetch>,
+    stats: Fetch,
+    metrics: Metrics,
+    node: Option<String>,
+    address: IpAddr,
+}
+
+impl Emqx {
+    pub(super) fn new(source: &Source, real: IpAddr, node: Option<&str>) -> Self {
+        Emqx {
+            nodes: source
+                .login
+                .is_some()
+                .then(|| Fetch::new(source, real, NODES)),
+            stats: Fetch::new(source, real, PRESET.path),
+            metrics: Metrics::preset(&PRESET),
+            node: node.map(|node| source.fill(node, real)),
+            address: source.target(real).ip(),
+        }
+    }
+
+    async fn ask(&mut self, deadline: &Deadline) -> Result<Answer, String> {
+        let nodes = match &mut self.nodes {
+            Some(fetch) => {
+                let body = fetch.get(deadline).await?;
+                nodes(&body, self.node.as_deref(), self.address)?
+            }
+            None => Answer::default(),
+        };
+        let metrics = match self.stats.get(deadline).await {
+            Ok(body) => self.metrics.read(&body, Instant::now()),
+            Err(reason) => Err(reason),
+        };
+        match metrics {
+            Ok(metrics) => Ok(merge(nodes, metrics)),
+            // The nodes are known all the same.
+            Err(reason) if !nodes.samples.is_empty() => Ok(Answer {
+                missing: vec![Missing {
+                    quantity: Quantity::Utilisation,
+                    reason,
+                }],
+                ..nodes
+            }),
+            Err(reason) => Err(reason),
+        }
+    }
+}
+
+impl Poll for Emqx {
+    fn poll<'a>(&'a mut self, deadline: &'a Deadline) -> BoxFuture<'a, Result<Answer, String>> {
+        Box::pin(self.ask(deadline))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::load::reader::prometheus::assert_reads;
+
+    const TWO: &str = r#"[
+        {"node": "emqx@10.0.0.1", "node_status": "running", "connections": 1200, "live_connections": 1180,
+         "load1": 2.66, "max_fds": 1024, "memory_total": "4.00G", "memory_used": "1024.00M",
+         "uptime": 5120000, "role": "core"},
+        {"node": "emqx@10.0.0.2", "node_status": "stopped", "role": "replicant"}]"#;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_node_of_the_address_is_read() {
+        let answer = nodes(TWO.as_bytes(), None, address("10.0.0.1")).unwrap();
+        assert_eq!(answer.get(Quantity::Connections), Some(1_180.0));
+        assert_eq!(answer.get(Quantity::Memory), Some(0.25));
+        // The host's load average is no use of the processors.
+        assert_eq!(answer.get(Quantity::Utilisation), None);
+        assert_eq!(answer.pulse, Some(5_120_000.0));
+        for (name, of, part) in [
+            (None, "10.0.0.2", "emqx@10.0.0.2 is stopped"),
+            (Some("emqx@10.0.0.2"), "10.0.0.1", "is stopped"),
+            (None, "10.0.0.3", "no node of 10.0.0.3"),
+            (
+                Some("x"),
+                "10.0.0.1",
+                "one of: emqx@10.0.0.1, emqx@10.0.0.2",
+            ),
+        ] {
+            let error = nodes(TWO.as_bytes(), name, address(of)).unwrap_err();
+            assert!(error.contains(part), "{error}");
+        }
+        let one = r#"[{"node": "emqx@broker.example", "node_status": "running"}]"#;
+        nodes(one.as_bytes(), None, address("10.0.0.9")).unwrap();
+        assert!(nodes(b"{\"code\": \"BAD_API_KEY\"}", None, address("10.0.0.1")).is_err());
+    }
+
+    #[test]
+    fn memory_is_text_with_a_unit() {
+        for (text, bytes) in [
+            ("3.84G", Some(3.84 * 1_073_741_824.0)),
+            ("1.5K", Some(1_536.0)),
+            ("900", Some(900.0)),
+            ("", None),
+            ("G", None),
+            ("é", None),
+        ] {
+            assert_eq!(Memory::Text(text.to_owned()).bytes(), bytes, "{text}");
+        }
+    }
+
+    #[test]
+    fn metrics_fill_what_nodes_do_not_say() {
+        let text = "emqx_vm_cpu_use 37.5\nemqx_vm_used_memory 3e9\nemqx_vm_total_memory 4e9\n\
+            emqx_live_connections_count 5\nemqx_vm_run_queue 0\n";
+        assert_reads(
+            &PRESET,
+            text,
+            &[
+                (Quantity::Utilisation, 0.375),
+                (Quantity::Memory, 0.75),
+                (Quantity::Connections, 5.0),
+                (Quantity::RunQueue, 0.0),
+            ],
+        );
+        let metrics = Metrics::preset(&PRESET)
+            .read(text.as_bytes(), Instant::now())
+            .unwrap();
+        let merged = merge(
+            nodes(TWO.as_bytes(), None, address("10.0.0.1")).unwrap(),
+            metrics,
+        );
+        assert_eq!(merged.get(Quantity::Utilisation), Some(0.375));
+        assert_eq!(merged.get(Quantity::Connections), Some(1_180.0));
+        assert_eq!(merged.get(Quantity::Memory), Some(0.25));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_makes_it_panic(body in proptest::collection::vec(any::<u8>(), 0..100), memory in "\\PC{0,8}") {
+            let _ = nodes(&body, None, address("10.0.0.1"));
+            let _ = Memory::Text(memory).bytes();
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Settings of a peer as operators write them: read, or refused with what would be right.
+
+use std::{fmt, net::IpAddr, time::Duration};
+
+use super::{Secret, http::Authorization};
+use lb_model::duration;
+
+/// The longest name, path, topic and the like, in bytes.
+pub const MAX_TEXT: usize = 1_024;
+/// The value of a setting that is missing.
+pub const NOT_SET: &str = "not set";
+
+/// A setting that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Its path inside what is set.
+    pub field: String,
+    /// What it is.
+    pub value: String,
+    /// What is wrong with it and what would be right.
+    pub advice: String,
+}
+
+impl Fault {
+    /// Of this setting.
+    pub fn new(
+        field: impl Into<String>,
+        value: impl fmt::Display,
+        advice: impl Into<String>,
+    ) -> Self {
+        Fault {
+            field: field.into(),
+            value: value.to_string(),
+            advice: advice.into(),
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.field, self.value, self.advice)
+    }
+}
+
+/// A text that is not empty, of [`MAX_TEXT`] bytes at most, without control characters.
+///
+/// # Errors
+/// Names the setting.
+pub fn text(field: &str, text: String) -> Result<String, Fault> {
+    if text.is_empty() || text.len() > MAX_TEXT || text.contains(char::is_control) {
+        return Err(Fault::new(
+            field,
+            format!("{text:?}"),
+            format!("give 1 to {MAX_TEXT} bytes without control characters"),
+        ));
+    }
+    Ok(text)
+}
+
+/// A text for one real: `{address}` (what is asked; none: the real's own) and `{real}` are filled in.
+#[must_use]
+pub fn fill(text: &str, address: Option<IpAddr>, real: IpAddr) -> String {
+    text.replace("{address}", &address.unwrap_or(real).to_string())
+        .replace("{real}", &real.to_string())
+}
+
+/// A duration in these bounds, or the default.
+///
+/// # Errors
+/// Names the setting.
+pub fn time(
+    field: &str,
+    text: Option<String>,
+    default: Duration,
+    least: Duration,
+    most: Duration,
+) -> Result<Duration, Fault> {
+    let Some(text) = text else {
+        return Ok(default);
+    };
+    let time = duration::parse(&text).map_err(|advice| Fault::new(field, &text, advice))?;
+    if time < least || time > most {
+        let advice = format!(
+            "out of range, give {} to {}",
+            duration::format(least),
+            duration::format(most)
+        );
+        return Err(Fault::new(field, text, advice));
+    }
+    Ok(time)
+}
+
+/// A port, 1 to 65535.
+///
+/// # Errors
+/// Names the setting.
+pub fn port(port: u32) -> Result<u16, Fault> {
+    match u16::try_from(port) {
+        Ok(port) if port != 0 => Ok(port),
+        _ => Err(Fault::new("port", port, "out of range, give 1 to 65535")),
+    }
+}
+
+/// An address.
+///
+/// # Errors
+/// Names the setting.
+pub fn address(text: &str) -> Result<IpAddr, Fault> {
+    text.parse().map_err(|_| {
+        Fault::new(
+            "address",
+            text,
+            "not an IPv4 or IPv6 address, write 10.0.0.1 or 2001:db8::1",
+        )
+    })
+}
+
+/// A path of a URI.
+///
+/// # Errors
+/// Names the setting.
+pub fn path(path: String) -> Result<String, Fault> {
+    // The templates' braces are no characters of a URI, and are gone when it is asked.
+    if !path.starts_with('/') || path.contains([' ', '#']) || !path.is_ascii() {
+        return Err(Fault::new(
+            "path",
+            path,
+            "give a path that begins with /, of ASCII without spaces and #",
+        ));
+    }
+    text("path", path)
+}
+
+/// Who asks, as [`login`] reads it: user, place of the password, place of the token.
+#[must_use]
+pub fn written_login(
+    login: Option<Authorization>,
+) -> (Option<String>, Option<String>, Option<String>) {
+    match login {
+        Some(Authorization::Basic { username, password }) => {
+            (Some(username), Some(password.to_string()), None)
+        }
+        Some(Authorization::Bearer { token }) => (None, None, Some(token.to_string())),
+        None => (None, None, None),
+    }
+}
+
+/// Who asks.
+///
+/// # Errors
+/// Names the setting; never says what a secret was.
+pub fn login(
+    username: Option<String>,
+    password: Option<String>,
+    token: Option<String>,
+) -> Result<Option<Authorization>, Fault> {
+    // What is wrong may be the secret itself.
+    let secret = |field: &str, text: String| -> Result<Secret, Fault> {
+        text.parse()
+            .map_err(|advice: String| Fault::new(field, "hidden", advice))
+    };
+    match (username, password, token) {
+        (None, None, None) => Ok(None),
+        (Some(username), Some(password), None) => Ok(Some(Authorization::Basic {
+            username: text("username", username)?,
+            password: secret("password", password)?,
+        })),
+        (None, None, Some(token)) => Ok(Some(Authorization::Bearer {
+            token: secret("token", token)?,
+        })),
+        (Some(_), None, _) => Err(Fault::new("password", NOT_SET, "a username goes with it")),
+        (None, Some(_), _) => Err(Fault::new("username", NOT_SET, "a password goes with it")),
+        (Some(_), Some(_), Some(_)) => Err(Fault::new(
+            "token",
+            "set",
+            "give a token or a username with its password, not both",
+        )),
+    }
+}

@@ -1,0 +1,47 @@
+//! Builds the kernel programs; the agent embeds the objects.
+//!
+//! The compiler is, in this order: the rustup toolchain that `LB_EBPF_TOOLCHAIN` names, the one called
+//! `lb-ebpf` (made by `cargo xtask setup` where rustup cannot fetch `rust-src`), `nightly`.
+
+use std::process::Command;
+
+use anyhow::Context as _;
+use aya_build::{Package, Toolchain, build_ebpf};
+
+/// The toolchain that `cargo xtask setup` makes of a distribution's compiler and library source.
+const OWN_TOOLCHAIN: &str = "lb-ebpf";
+
+fn main() -> anyhow::Result<()> {
+    println!("cargo:rerun-if-env-changed=LB_EBPF_TOOLCHAIN");
+    println!("cargo:rerun-if-changed=../../lb-common/src");
+    let toolchain = toolchain();
+    if toolchain != "nightly" {
+        // SAFETY: a build script of one thread. A distribution's compiler is a stable one:
+        // `-Z build-std` needs this variable.
+        unsafe { std::env::set_var("RUSTC_BOOTSTRAP", "1") };
+    }
+    build_ebpf(
+        [Package {
+            name: "lb-ebpf",
+            root_dir: concat!(env!("CARGO_MANIFEST_DIR"), "/../../lb-ebpf"),
+            ..Default::default()
+        }],
+        Toolchain::Custom(&toolchain),
+    )
+    .with_context(|| {
+        format!("building the kernel programs with the toolchain `{toolchain}`; `cargo xtask setup` installs what it needs")
+    })
+}
+
+fn toolchain() -> String {
+    if let Ok(name) = std::env::var("LB_EBPF_TOOLCHAIN") {
+        return name;
+    }
+    let installed = Command::new("rustup").args(["toolchain", "list"]).output();
+    let own = installed.is_ok_and(|list| {
+        String::from_utf8_lossy(&list.stdout)
+            .lines()
+            .any(|line| line.split_whitespace().next() == Some(OWN_TOOLCHAIN))
+    });
+    if own { OWN_TOOLCHAIN } else { "nightly" }.to_owned()
+}

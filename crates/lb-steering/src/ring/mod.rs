@@ -1,0 +1,159 @@
+//! Rings: the look-up tables that map a flow's hash to a real.
+//!
+//! A ring is a pure function of (seed, slots, set of (address, weight)): the order in which reals are
+//! listed, the machine and the history have no influence, so two balancers with the same input have the
+//! same bytes. Everything is integer arithmetic for that reason.
+//!
+//! - [`Algorithm::Rendezvous`] (default): weighted rendezvous hashing with a cap, see [`rendezvous`].
+//!   It moves the fewest flows when a weight changes.
+//! - [`Algorithm::Maglev`]: see [`maglev`]. The most even one, and the one that moves more.
+
+mod maglev;
+mod permutation;
+mod rendezvous;
+
+use std::{net::IpAddr, sync::Arc};
+
+use lb_common::limits::{MAX_RING_SLOTS, MIN_RING_SLOTS};
+pub use lb_model::ring::{Algorithm, NO_REAL, default_slots};
+
+/// A real as the builders see it.
+#[derive(Clone, Copy)]
+struct Candidate {
+    /// Position in the caller's list.
+    position: u16,
+    /// Greater than 0.
+    weight: u32,
+    /// Hash of the seed and the address.
+    key: u64,
+}
+
+/// Builds a ring: for each slot the position in `reals` of the real that takes its flows, or [`NO_REAL`]
+/// everywhere if no real has a weight above 0. Weights count up to 65,535. Addresses are distinct; of
+/// several entries with one address only one is used.
+///
+/// # Panics
+/// If `slots` is no power of two from 256 to 65,536, or `reals` has 65,535 entries or more: callers
+/// validate both.
+#[must_use]
+pub fn build(algorithm: Algorithm, seed: u64, slots: u32, reals: &[(IpAddr, u32)]) -> Vec<u16> {
+    assert!(
+        slots.is_power_of_two() && (MIN_RING_SLOTS..=MAX_RING_SLOTS).contains(&slots),
+        "a ring has a power of two of slots, {MIN_RING_SLOTS} to {MAX_RING_SLOTS}; not {slots}"
+    );
+    assert!(
+        reals.len() < usize::from(NO_REAL),
+        "a ring names fewer than {NO_REAL} reals"
+    );
+    let candidates = candidates(seed, reals);
+    if candidates.is_empty() {
+        return vec![NO_REAL; slots as usize];
+    }
+    match algorithm {
+        Algorithm::Rendezvous => rendezvous::build(slots, &candidates),
+        Algorithm::Maglev => maglev::build(slots, &candidates),
+    }
+}
+
+/// [`build`] as the data plane wants it.
+#[must_use]
+pub fn build_shared(
+    algorithm: Algorithm,
+    seed: u64,
+    slots: u32,
+    reals: &[(IpAddr, u32)],
+) -> Arc<[u16]> {
+    build(algorithm, seed, slots, reals).into()
+}
+
+/// The reals that take flows, in an order that depends on their addresses only.
+fn candidates(seed: u64, reals: &[(IpAddr, u32)]) -> Vec<Candidate> {
+    let mut order: Vec<(IpAddr, u32, u16)> = (0u16..)
+        .zip(reals)
+        .filter(|(_, (_, weight))| *weight > 0)
+        .map(|(position, (address, weight))| {
+            (
+                *address,
+                (*weight).min(lb_common::limits::MAX_WEIGHT),
+                position,
+            )
+        })
+        .collect();
+    // The weight takes part so that even a duplicate address gives the same table in any order.
+    order.sort_unstable();
+    order.dedup_by_key(|entry| entry.0);
+    order
+        .into_iter()
+        .map(|(address, weight, position)| Candidate {
+            position,
+            weight,
+            key: permutation::key(seed, address),
+        })
+        .collect()
+}
+
+/// Share of the slots that each of `reals` has: 0.0 to 1.0, in the order of `reals` positions.
+#[must_use]
+pub fn shares(ring: &[u16], reals: usize) -> Vec<f64> {
+    let mut counts = vec![0u32; reals];
+    for &position in ring {
+        if let Some(count) = counts.get_mut(usize::from(position)) {
+            *count += 1;
+        }
+    }
+    let slots = ring.len().max(1) as f64;
+    counts
+        .into_iter()
+        .map(|count| f64::from(count) / slots)
+        .collect()
+}
+
+/// Share of the hash space (0.0 to 1.0) whose real differs between two rings, each given with the
+/// addresses that its positions mean. Rings of different sizes can be compared: a flow's slot is its hash
+/// scaled to the size, so a slot of the smaller one stands for several of the larger.
+#[must_use]
+pub fn moved(before: (&[u16], &[IpAddr]), after: (&[u16], &[IpAddr])) -> f64 {
+    let slots = before.0.len().max(after.0.len());
+    if before.0.is_empty() || after.0.is_empty() {
+        return if slots == 0 { 0.0 } else { 1.0 };
+    }
+    let address = |ring: (&[u16], &[IpAddr]), slot: usize| {
+        ring.1
+            .get(usize::from(ring.0[slot * ring.0.len() / slots]))
+            .copied()
+    };
+    let changed = (0..slots)
+        .filter(|&slot| address(before, slot) != address(after, slot))
+        .count();
+    changed as f64 / slots as f64
+}
+
+/// Checksum of a ring: 16 hexadecimal digits. It covers the addresses slot by slot, so it is the same on
+/// every balancer whose ring leads every flow to the same real.
+///
+/// FNV-1a of 64 bits over, for each slot: the real's address as 16 bytes in network order (IPv4 as
+/// IPv4-mapped, `::ffff:a.b.c.d`); 16 zero bytes for a slot without a real.
+#[must_use]
+pub fn checksum(ring: &[u16], reals: &[IpAddr]) -> String {
+    const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0000_0100_0000_01b3;
+    let bytes: Vec<[u8; 16]> = reals.iter().copied().map(mapped).collect();
+    let mut hash = OFFSET_BASIS;
+    for &position in ring {
+        for byte in bytes.get(usize::from(position)).unwrap_or(&[0; 16]) {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(PRIME);
+        }
+    }
+    format!("{hash:016x}")
+}
+
+/// The address as 16 bytes, IPv4 as IPv4-mapped.
+fn mapped(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(a) => a.to_ipv6_mapped().octets(),
+        IpAddr::V6(a) => a.octets(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

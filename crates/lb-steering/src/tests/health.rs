@@ -1,0 +1,287 @@
+//! Health, drains and what follows from them at once.
+
+use super::pool::{Pool, fresh, real, seconds};
+use crate::{
+    Limit, Order, Sample,
+    spec::{Kind, Steering},
+};
+
+#[test]
+fn where_nothing_is_steered_weights_are_the_operators() {
+    for kind in Kind::ALL {
+        let mut pool = Pool::of(kind, &[100, 1, 65_535, 0]);
+        for _ in 0..20 {
+            pool.period();
+            assert_eq!(pool.weights(), [100, 1, 65_535, 0], "{kind:?}");
+        }
+        assert_eq!(pool.limit(3), Limit::WeightZero);
+        assert_eq!(pool.limit(0), Limit::Nothing);
+        pool.reals[1].weight = 50;
+        pool.step();
+        assert_eq!(pool.weights(), [100, 50, 65_535, 0], "{kind:?}: at once");
+    }
+}
+
+#[test]
+fn hand_health_and_orders_win_at_once() {
+    for kind in Kind::ALL {
+        let mut pool = Pool::of(kind, &[100; 6]);
+        for _ in 0..10 {
+            pool.carry(&[2_000.0, 500.0, 1_000.0, 500.0, 500.0, 500.0]);
+        }
+        pool.reals[0].weight = 0;
+        pool.reals[1].drained = true;
+        pool.reals[2].up = false;
+        pool.reals[3].wants_drain = true;
+        pool.reals[4].load.order = Some(Order::Maintenance);
+        pool.step();
+        assert_eq!(pool.weights()[..5], [0; 5], "{kind:?}");
+        assert!(pool.weights()[5] > 0);
+        let limits: Vec<Limit> = (0..5).map(|number| pool.limit(number)).collect();
+        assert_eq!(
+            limits,
+            [
+                Limit::WeightZero,
+                Limit::Drained,
+                Limit::Down,
+                Limit::WantsDrain,
+                Limit::Ordered
+            ]
+        );
+        pool.reals[5].up = false;
+        pool.step();
+        assert_eq!(
+            pool.weights(),
+            [0; 6],
+            "{kind:?}: nobody is left, the dead get nothing"
+        );
+    }
+}
+
+#[test]
+fn a_death_changes_nothing_among_the_others() {
+    let mut pool = Pool::of(Kind::Capacity, &[100; 4]);
+    for _ in 0..30 {
+        pool.carry(&[1_000.0, 2_000.0, 500.0, 1_500.0]);
+    }
+    let before = pool.weights();
+    pool.reals[1].up = false;
+    pool.step();
+    let after = pool.weights();
+    assert_eq!(after[1], 0);
+    let ratio = f64::from(after[0]) / f64::from(before[0]);
+    for number in [0, 2, 3] {
+        let own = f64::from(after[number]) / f64::from(before[number]);
+        assert!((own / ratio - 1.0).abs() < 1e-3, "{before:?} {after:?}");
+    }
+}
+
+#[test]
+fn who_comes_is_eased_in() {
+    for kind in Kind::ALL {
+        let mut pool = Pool::of(kind, &[100, 100]);
+        pool.period();
+        pool.reals[1].up = false;
+        pool.step();
+        pool.wait(seconds(7));
+        pool.reals[1].up = true;
+        pool.reals[1].since_up = seconds(0);
+        pool.step();
+        let share = pool.shares()[1];
+        assert!((share - 10.0 / 110.0).abs() < 0.001, "{kind:?} {share}");
+        // Said at once, and not what limited it before it went.
+        assert!(matches!(pool.limit(1), Limit::SlowStart(_)), "{kind:?}");
+        let mut last = share;
+        for _ in 0..12 {
+            assert!(
+                matches!(pool.limit(1), Limit::SlowStart(_) | Limit::Nothing),
+                "{kind:?}"
+            );
+            pool.period();
+            let share = pool.shares()[1];
+            assert!(share >= last && share <= 0.5, "{kind:?}: {last} {share}");
+            last = share;
+        }
+        pool.period();
+        assert_eq!(pool.weights(), [100, 100], "{kind:?}");
+    }
+}
+
+#[test]
+fn a_pool_that_begins_is_not_eased_in() {
+    let mut pool = Pool::of(Kind::Static, &[100, 300]);
+    for real in &mut pool.reals {
+        real.since_up = seconds(0);
+    }
+    pool.step();
+    let shares = pool.shares();
+    assert!((shares[0] - 0.25).abs() < 0.001, "{shares:?}");
+}
+
+#[test]
+fn who_flaps_is_held_down_longer_each_time() {
+    let mut pool = Pool::of(Kind::Capacity, &[100, 100]);
+    pool.step();
+    let change = |pool: &mut Pool, up: bool| {
+        pool.wait(seconds(2));
+        pool.reals[1].up = up;
+        pool.reals[1].since_up = seconds(0);
+        pool.step();
+    };
+    let held = |pool: &mut Pool| {
+        let mut time = 0;
+        while matches!(pool.limit(1), Limit::HeldDown(_)) {
+            assert_eq!(pool.weights()[1], 0);
+            pool.wait(seconds(1));
+            pool.step();
+            time += 1;
+            assert!(time < 1_000);
+        }
+        assert!(pool.weights()[1] > 0);
+        time
+    };
+    change(&mut pool, false);
+    change(&mut pool, true);
+    assert_eq!(held(&mut pool), 0, "two changes are none too many");
+    for expected in [30, 60, 120, 240, 300, 300] {
+        change(&mut pool, false);
+        assert_eq!(pool.limit(1), Limit::Down);
+        change(&mut pool, true);
+        assert_eq!(held(&mut pool), expected);
+    }
+    // A quiet while, and it begins anew.
+    pool.wait(seconds(700));
+    change(&mut pool, false);
+    change(&mut pool, true);
+    assert_eq!(held(&mut pool), 0);
+    change(&mut pool, false);
+    change(&mut pool, true);
+    assert_eq!(held(&mut pool), 30);
+}
+
+#[test]
+fn the_last_one_is_not_held_down() {
+    let mut pool = Pool::of(Kind::Static, &[100]);
+    for up in [true, false, true, false, true] {
+        pool.wait(seconds(2));
+        pool.reals[0].up = up;
+        pool.step();
+        assert_eq!(pool.weights()[0] > 0, up);
+    }
+}
+
+#[test]
+fn agents_give_parts_of_weights() {
+    let mut pool = Pool::of(Kind::AgentCheck, &[100, 100, 100]);
+    pool.reals[0].load.agent_weight = fresh(0.5);
+    pool.reals[1].load.agent_weight = fresh(0.0);
+    pool.period();
+    let shares = pool.shares();
+    assert!((shares[0] - 1.0 / 3.0).abs() < 0.001, "{shares:?}");
+    assert_eq!(pool.weights()[1], 0);
+    // It is silent: its last word stands.
+    pool.reals[0].load.agent_weight.as_mut().unwrap().age = seconds(900);
+    pool.period();
+    assert!((pool.shares()[0] - 1.0 / 3.0).abs() < 0.001);
+}
+
+#[test]
+fn one_that_is_silent_is_not_drained_for_ever() {
+    let mut pool = Pool::of(Kind::LeastConnections, &[100; 4]);
+    pool.step();
+    let load = |pool: &mut Pool, first: Option<Sample>| {
+        for real in &mut pool.reals {
+            real.load.utilisation = fresh(0.4);
+        }
+        pool.reals[0].load.utilisation = first;
+        pool.period();
+    };
+    for _ in 0..10 {
+        load(&mut pool, fresh(0.99));
+    }
+    assert_eq!(pool.limit(0), Limit::OverloadDrain);
+    // Its reader fails. For a while that says nothing.
+    load(&mut pool, None);
+    let mut old = fresh(0.99).unwrap();
+    old.age = Steering::default().fade_after;
+    load(&mut pool, Some(old));
+    for _ in 0..20 {
+        load(&mut pool, None);
+    }
+    assert!(pool.shares()[0] > 0.2, "{:?}", pool.shares());
+}
+
+#[test]
+fn one_that_never_had_a_flow_does_not_keep_others_from_being_counted() {
+    let mut pool = Pool::of(Kind::LeastConnections, &[100, 100, 0]);
+    for (real, open) in pool.reals.iter_mut().zip([3_000, 1_000, 0]) {
+        real.opened = open;
+    }
+    pool.step();
+    for _ in 0..10 {
+        for real in &mut pool.reals[..2] {
+            real.opened += 10;
+            real.closed += 10;
+        }
+        pool.period();
+    }
+    assert!(pool.shares()[0] < 0.4, "{:?}", pool.shares());
+}
+
+#[test]
+fn who_had_nothing_waits_when_another_agent_goes_on() {
+    let mut pool = Pool::of(Kind::AgentCheck, &[100; 3]);
+    let last: Vec<_> = pool
+        .reals
+        .iter()
+        .zip([10, 100, 0])
+        .map(|(real, had)| (real.address, 100, had))
+        .collect();
+    pool.controller.resume(pool.now, &last);
+    pool.step();
+    // Neither has spoken yet.
+    assert_eq!(pool.weights()[2], 0);
+    assert!(
+        (pool.shares()[0] - 10.0 / 110.0).abs() < 0.01,
+        "{:?}",
+        pool.shares()
+    );
+    for real in &mut pool.reals {
+        real.load.agent_weight = fresh(0.5);
+    }
+    for _ in 0..16 {
+        pool.period();
+    }
+    for share in pool.shares() {
+        assert!((share - 1.0 / 3.0).abs() < 0.01);
+    }
+}
+
+#[test]
+fn who_comes_right_after_the_first_gets_as_much() {
+    let mut pool = Pool::of(Kind::Capacity, &[100]);
+    pool.reals[0].since_up = seconds(0);
+    pool.step();
+    pool.wait(seconds(1));
+    let mut second = real(1, 100);
+    second.since_up = seconds(0);
+    pool.reals.push(second);
+    pool.step();
+    // Both are in slow start, one of them for a second longer.
+    assert!(pool.shares()[1] > 0.4, "{:?}", pool.shares());
+}
+
+#[test]
+fn who_is_asked_no_more_is_not_held_for_what_it_was() {
+    let mut pool = Pool::of(Kind::Static, &[100, 100]);
+    pool.step();
+    for up in [false, true, false, true] {
+        pool.wait(seconds(2));
+        pool.reals[1].up = up;
+        pool.step();
+    }
+    assert!(matches!(pool.limit(1), Limit::HeldDown(_)));
+    pool.controller.forget_health(pool.reals[1].address);
+    pool.step();
+    assert!(pool.weights()[1] > 0);
+}

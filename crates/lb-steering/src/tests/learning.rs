@@ -1,0 +1,235 @@
+//! What is made of readings: noise, drift, full reals, readings that are late, silence.
+
+use std::time::Duration;
+
+use super::pool::{Pool, fresh, seconds};
+use crate::{
+    capacity::{Capacity, Reading},
+    drift::Drift,
+    lag::Lag,
+    spec::{Kind, Steering},
+};
+
+/// A reading of the period with this number: so much is carried, at this utilisation.
+fn reading(number: u64, carried: f64, utilisation: f64) -> Reading {
+    Reading {
+        at: seconds(5 * number),
+        carried,
+        utilisation,
+        mean: 0.6,
+        noise: 0.0,
+    }
+}
+
+/// An estimate after readings of these utilisations at 60 carried.
+fn learned(utilisations: impl IntoIterator<Item = f64>) -> Capacity {
+    let mut capacity = Capacity::default();
+    for (number, utilisation) in (1..).zip(utilisations) {
+        capacity.learn(&Steering::default(), reading(number, 60.0, utilisation));
+    }
+    capacity
+}
+
+fn near(capacity: &Capacity, expected: f64, part: f64) {
+    let value = capacity.value().unwrap();
+    assert!((value / expected - 1.0).abs() < part, "{value}");
+}
+
+#[test]
+fn a_drift_is_told_from_chance() {
+    let after = |readings: &[f64]| {
+        let mut drift = Drift::default();
+        readings.iter().find_map(|off| drift.observe(*off, 2.0))
+    };
+    for (readings, found) in [
+        (&[9.0][..], None),
+        (&[9.0, 9.0], Some(2.0)),
+        (&[-9.0, -9.0], Some(2.0)),
+        (&[9.0, -9.0, 9.0, -9.0], None),
+        (&[9.0, 0.0, 0.0, 0.0, 0.0, 0.0], None),
+        (&[3.0, 3.0, 3.0], None),
+        (&[3.0, 3.0, 3.0, 3.0], Some(4.0)),
+        (&[-1.75; 7], None),
+        (&[-1.75; 8], Some(8.0)),
+        (&[0.7; 1_000], None),
+        // What was off to the other side before does not count.
+        (&[-4.0, 9.0, 9.0], Some(2.0)),
+    ] {
+        let found_here = after(readings);
+        assert_eq!(found_here.map(|(_, count)| count), found, "{readings:?}");
+        if let Some((measured, _)) = found_here {
+            assert!((measured - 2.0).abs() < 1e-9);
+        }
+    }
+}
+
+#[test]
+fn a_first_reading_that_the_next_contradicts_is_forgotten() {
+    // The load had only just begun when the first was taken.
+    let capacity = learned([0.3, 0.6]);
+    near(&capacity, 100.0, 0.001);
+    // It is no noise, either.
+    let quiet = learned([0.6, 0.6]);
+    let deviations = [capacity, quiet].map(|capacity| capacity.deviation());
+    assert_eq!(deviations[0], None);
+    assert!(deviations[1].is_some());
+    // What two say is not forgotten for a third.
+    let value = learned([0.6, 0.6, 0.3]).value().unwrap();
+    assert!(value < 140.0, "{value}");
+    // Near ones are averaged.
+    near(
+        &learned([0.55, 0.65]),
+        60.0 / (0.55f64 * 0.65).sqrt(),
+        0.001,
+    );
+}
+
+#[test]
+fn the_noisier_readings_are_the_less_one_counts() {
+    let shifted = |deviation: f64| {
+        let alternating = (0..80).map(|number| {
+            let sign = if number % 2 == 0 { 1.0 } else { -1.0 };
+            0.6 * (1.0 + sign * deviation)
+        });
+        let before = learned(alternating.clone());
+        let after = learned(alternating.chain([0.6 * 0.9]));
+        assert!(!before.learning(&Steering::default()));
+        (after.value().unwrap() / before.value().unwrap()).ln()
+    };
+    let (quiet, noisy) = (shifted(0.01), shifted(0.10));
+    assert!(quiet > 0.008, "{quiet}");
+    assert!(noisy > 0.0 && noisy < quiet / 2.0, "{noisy} {quiet}");
+}
+
+#[test]
+fn a_quiet_real_among_noisy_ones_is_reckoned_as_noisy() {
+    let jump = |noise: f64| {
+        let mut capacity = learned([0.6; 30]);
+        for number in 31..34 {
+            let reading = Reading {
+                noise,
+                ..reading(number, 60.0, 0.6 * 1.3)
+            };
+            capacity.learn(&Steering::default(), reading);
+        }
+        capacity
+    };
+    near(&jump(0.03), 100.0 / 1.3, 0.01);
+    near(&jump(0.20), 100.0, 0.06);
+}
+
+#[test]
+fn a_change_is_believed_when_it_comes_twice() {
+    let capacity = learned([0.6; 30].into_iter().chain([0.3]));
+    near(&capacity, 100.0, 0.10);
+    let capacity = learned([0.6; 30].into_iter().chain([0.3, 0.3]));
+    near(&capacity, 200.0, 0.001);
+    let capacity = learned([0.6; 30].into_iter().chain([0.3, 0.6, 0.6, 0.6]));
+    near(&capacity, 100.0, 0.08);
+}
+
+#[test]
+fn a_full_real_is_guessed_until_it_tells() {
+    // Nothing is known but that it is full: less than what it carries.
+    let mut capacity = learned([1.0]);
+    near(&capacity, 0.7 * 60.0, 0.001);
+    capacity.learn(&Steering::default(), reading(2, 42.0, 1.0));
+    near(&capacity, 0.7 * 42.0, 0.001);
+    // Where noise makes a full one's reading less, one is not enough.
+    capacity.learn(&Steering::default(), reading(3, 42.0, 0.87));
+    near(&capacity, 0.7 * 42.0, 0.001);
+    capacity.learn(&Steering::default(), reading(4, 30.0, 0.75));
+    near(&capacity, 40.0, 0.001);
+}
+
+#[test]
+fn one_that_is_known_is_not_full_because_a_reading_says_so() {
+    let capacity = learned([0.6; 30].into_iter().chain([1.0]));
+    near(&capacity, 100.0, 0.10);
+    let capacity = learned([0.6; 30].into_iter().chain([1.0, 1.0]));
+    near(&capacity, 0.7 * 60.0, 0.001);
+    // Using more of itself is not being full: it became smaller.
+    let capacity = learned([0.6; 30].into_iter().chain([0.8, 0.8, 0.8]));
+    near(&capacity, 75.0, 0.001);
+    // If all are full, it has no less than they.
+    let mut all = Capacity::default();
+    for number in 1..20 {
+        let reading = Reading {
+            mean: 0.98,
+            ..reading(number, 60.0, 0.99)
+        };
+        all.learn(&Steering::default(), reading);
+    }
+    near(&all, 60.0 / 0.99, 0.001);
+}
+
+#[test]
+fn silence_gives_nobody_more() {
+    let spec = Steering::default();
+    for (towards, expected) in [(300.0, 100.0), (50.0, 50.0)] {
+        let mut capacity = learned([0.6; 5]);
+        for _ in 0..200 {
+            capacity.fade(&spec, 5.0, towards);
+        }
+        near(&capacity, expected, 0.01);
+    }
+}
+
+#[test]
+fn the_delay_of_readings_is_found() {
+    let period = seconds(5);
+    for delay in 0..4u32 {
+        // What is carried goes up and down; utilisation follows it after the delay.
+        let carried = |at: f64| 100.0 * 1.3f64.powf((at * at * 0.37).sin());
+        let mut lag = Lag::default();
+        for now in 10..40 {
+            let now = f64::from(now);
+            let utilisation = |at: f64| carried(at - f64::from(delay));
+            lag.observe(period, utilisation(now) / utilisation(now - 1.0), |late| {
+                let late = late.as_secs_f64() / 5.0;
+                Some(carried(now - late) / carried(now - 1.0 - late))
+            });
+            lag.conclude();
+        }
+        assert_eq!(lag.time(period), period * delay);
+    }
+    // Noise alone tells no delay.
+    let mut lag = Lag::default();
+    for number in 0..100 {
+        let noise = 1.0 + 0.03 * f64::from(number % 3 - 1);
+        lag.observe(period, noise, |late| {
+            Some(1.0 + 0.01 * f64::from((number + late.as_secs() as i32) % 5 - 2))
+        });
+        assert!(!lag.conclude());
+    }
+    assert_eq!(lag.time(period), Duration::ZERO);
+}
+
+#[test]
+fn readings_that_are_late_untold_do_not_swing_the_pool() {
+    let capacities = [500.0, 1_000.0, 2_000.0, 500.0];
+    let mut pool = Pool::of(Kind::Capacity, &[100; 4]);
+    let mut late = std::collections::VecDeque::new();
+    pool.step();
+    for period in 0..60 {
+        let shares = pool.shares();
+        late.push_back(shares.clone());
+        for (real, share) in pool.reals.iter_mut().zip(&shares) {
+            real.opened += (share * 10_000.0) as u64;
+            real.closed = real.opened;
+        }
+        if late.len() > 2 {
+            let then = late.pop_front().unwrap();
+            for ((real, share), capacity) in pool.reals.iter_mut().zip(then).zip(capacities) {
+                real.load.utilisation = fresh((share * 2_000.0 / capacity).min(1.0));
+            }
+        }
+        pool.period();
+        if period > 25 {
+            for (share, capacity) in pool.shares().iter().zip(capacities) {
+                let off = share / (capacity / 4_000.0);
+                assert!((off - 1.0).abs() < 0.06, "{period}: {:?}", pool.shares());
+            }
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Whatever is observed: no panic, and the promises about weights hold.
+
+use std::time::Duration;
+
+use lb_common::limits::MAX_WEIGHT;
+use proptest::prelude::*;
+
+use super::pool::{real, seconds};
+use crate::{
+    Controller, Load, Observed, Order, Sample,
+    spec::{Kind, Steering},
+};
+
+fn sample() -> impl Strategy<Value = Option<Sample>> {
+    let value = prop_oneof![
+        4 => 0.0..1.5f64,
+        2 => 0.0..1e6f64,
+        1 => proptest::num::f64::ANY,
+    ];
+    let age = prop_oneof![4 => 0..20_000u64, 1 => any::<u64>()];
+    proptest::option::of((value, age).prop_map(|(value, age)| Sample {
+        value,
+        age: Duration::from_millis(age),
+    }))
+}
+
+fn load() -> impl Strategy<Value = Load> {
+    let order = proptest::option::weighted(
+        0.2,
+        prop_oneof![
+            Just(Order::Ready),
+            Just(Order::Drain),
+            Just(Order::Maintenance),
+            Just(Order::Down)
+        ],
+    );
+    (
+        (sample(), sample(), sample(), sample()),
+        (sample(), sample(), sample(), sample()),
+        order,
+    )
+        .prop_map(|((a, b, c, d), (e, f, g, h), order)| Load {
+            utilisation: a,
+            memory: b,
+            descriptors: c,
+            connection_fraction: d,
+            connections: e,
+            error_rate: f,
+            latency: g,
+            agent_weight: h,
+            order,
+        })
+}
+
+prop_compose! {
+    fn observed()(
+        number in 0..12usize,
+        weight in prop_oneof![3 => 1..200u32, 1 => Just(0), 1 => 0..=MAX_WEIGHT],
+        drained in prop::bool::weighted(0.1),
+        up in prop::bool::weighted(0.85),
+        wants_drain in prop::bool::weighted(0.05),
+        since_up in prop_oneof![Just(0u64), 0..100_000u64, any::<u64>()],
+        load in load(),
+        opened in prop_oneof![0..100_000u64, any::<u64>()],
+        closed in prop_oneof![0..100_000u64, any::<u64>()],
+        flows in proptest::option::of(prop_oneof![0.0..1e5f64, proptest::num::f64::ANY]),
+        share in proptest::option::of(prop_oneof![0.0..1.0f64, proptest::num::f64::ANY]),
+    ) -> Observed {
+        Observed {
+            drained,
+            up,
+            wants_drain,
+            since_up: Duration::from_millis(since_up),
+            load,
+            opened,
+            closed,
+            flows,
+            share,
+            ..real(number, weight)
+        }
+    }
+}
+
+/// Whether it may have flows, flapping and load aside.
+fn may(observed: &Observed) -> bool {
+    observed.weight > 0
+        && !observed.drained
+        && observed.up
+        && !observed.wants_drain
+        && observed
+            .load
+            .order
+            .is_none_or(|order| order == Order::Ready)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+    #[test]
+    fn whatever_is_observed_the_promises_hold(
+        kind in proptest::sample::select(Kind::ALL.to_vec()),
+        shed_rate in prop_oneof![Just(0.0), Just(10.0)],
+        life in proptest::option::of(1..100_000u64),
+        steps in proptest::collection::vec(
+            (0..12_000u64, proptest::collection::vec(observed(), 0..14)), 1..14),
+    ) {
+        let spec = Steering {
+            controller: kind,
+            shed_rate,
+            life: life.map(seconds),
+            ..Steering::default()
+        };
+        let mut controller = Controller::new(spec);
+        let mut now = Duration::ZERO;
+        for (wait, mut pool) in steps {
+            now += Duration::from_millis(wait);
+            let decisions = controller.step(now, &pool);
+            prop_assert_eq!(decisions.len(), pool.len());
+            for (decision, observed) in decisions.iter().zip(&pool) {
+                prop_assert!(decision.weight <= MAX_WEIGHT);
+                prop_assert!((0.0..=1.0).contains(&decision.wanted), "{decision:?}");
+                prop_assert!(decision.capacity.is_none_or(|c| c.is_finite() && c > 0.0));
+                prop_assert!(f64::from(decision.shed.unwrap_or(0)) <= shed_rate * 5.0 + 1.0);
+                prop_assert!(!decision.limit.to_string().is_empty());
+                if !may(observed) {
+                    prop_assert_eq!(decision.weight, 0);
+                    prop_assert_eq!(decision.shed.unwrap_or(0), 0);
+                }
+            }
+            // Of entries with one address the first counts.
+            let mut seen = std::collections::BTreeSet::new();
+            pool.retain(|observed| seen.insert(observed.address));
+            let silenced = |observed: &Observed| kind == Kind::AgentCheck
+                && observed.load.agent_weight.is_some_and(|sample| (0.0..0.001).contains(&sample.value));
+            if pool.iter().any(|observed| may(observed) && !silenced(observed)) {
+                let sum: u64 = decisions.iter().map(|decision| u64::from(decision.weight)).sum();
+                prop_assert!(sum > 0, "{:?} {:?}", pool, decisions);
+            }
+        }
+    }
+}

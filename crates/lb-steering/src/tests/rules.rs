@@ -1,0 +1,445 @@
+//! The rules of load.
+
+use super::pool::{Pool, fresh, seconds};
+use crate::{
+    Limit,
+    spec::{Kind, Steering},
+};
+
+#[test]
+fn shares_follow_capacities() {
+    let capacities = [500.0, 1_000.0, 2_000.0, 500.0];
+    let mut pool = Pool::of(Kind::Capacity, &[100; 4]);
+    pool.step();
+    for _ in 0..40 {
+        pool.carry(&capacities);
+    }
+    for (share, capacity) in pool.shares().iter().zip(capacities) {
+        assert!(
+            (share / (capacity / 4_000.0) - 1.0).abs() < 0.04,
+            "{:?}",
+            pool.shares()
+        );
+    }
+    let capacity = pool.decisions[2].capacity.unwrap();
+    assert!((capacity / 2_000.0 - 1.0).abs() < 0.01, "{capacity}");
+}
+
+#[test]
+fn what_is_asked_again_is_not_carried() {
+    // 65 % of what all can carry comes; the two smallest are full, and who gets no answer asks twice more.
+    let capacities = [200.0, 400.0, 800.0, 1_600.0];
+    let mut pool = Pool::of(Kind::Capacity, &[100; 4]);
+    pool.flows = 0.65 * 3_000.0 * 5.0;
+    let carry = |pool: &mut Pool| {
+        let shares = pool.shares();
+        for (number, share) in shares.iter().enumerate() {
+            pool.reals[number].share = Some(*share);
+            let lost = share * pool.flows - capacities[number] * 5.0;
+            pool.reals[number].opened += (2.0 * lost.max(0.0)) as u64;
+        }
+        pool.carry(&capacities);
+    };
+    pool.step();
+    carry(&mut pool);
+    carry(&mut pool);
+    let capacity = |pool: &Pool, number: usize| pool.decisions[number].capacity.unwrap();
+    // No more than what came to it, and not all of that.
+    assert!(capacity(&pool, 0) < 0.25 * 1_950.0, "{:?}", pool.decisions);
+    assert!(
+        capacity(&pool, 0) < capacity(&pool, 2),
+        "{:?}",
+        pool.decisions
+    );
+    for _ in 0..20 {
+        carry(&mut pool);
+    }
+    for (share, capacity) in pool.shares().iter().zip(capacities) {
+        assert!(
+            (share / (capacity / 3_000.0) - 1.0).abs() < 0.06,
+            "{:?}",
+            pool.shares()
+        );
+    }
+}
+
+#[test]
+fn missing_data_is_not_death() {
+    let capacities = [500.0, 1_500.0];
+    let mut pool = Pool::of(Kind::Capacity, &[100; 2]);
+    pool.step();
+    for _ in 0..40 {
+        pool.carry(&capacities);
+    }
+    let before = pool.shares();
+    // Its readings are gone; the probe still answers.
+    for periods in 1..=30 {
+        let last = pool.reals[1].load.utilisation;
+        pool.load(&capacities);
+        pool.reals[1].load.utilisation = last.map(|mut last| {
+            last.age += seconds(5);
+            last
+        });
+        pool.period();
+        assert!(
+            (pool.shares()[1] / before[1] - 1.0).abs() < 0.05,
+            "{periods}"
+        );
+    }
+}
+
+#[test]
+fn one_that_is_overloaded_gets_half_then_nothing_then_comes_back() {
+    let spec = Steering {
+        controller: Kind::LeastConnections,
+        ..Steering::default()
+    };
+    let mut pool = Pool::new(spec, &[100; 5]);
+    pool.step();
+    let load = |pool: &mut Pool, utilisation: f64| {
+        for real in &mut pool.reals {
+            real.load.utilisation = fresh(0.5);
+        }
+        pool.reals[0].load.utilisation = fresh(utilisation);
+        pool.period();
+    };
+    for _ in 0..2 {
+        load(&mut pool, 0.93);
+        assert_eq!(pool.limit(0), Limit::Nothing);
+    }
+    for part in [0.5, 0.25, 0.125, 0.1, 0.1] {
+        load(&mut pool, 0.93);
+        assert_eq!(pool.limit(0), Limit::Overload(part));
+    }
+    assert!(pool.shares()[0] > 0.0);
+    for period in 1..=6 {
+        load(&mut pool, 0.99);
+        assert_eq!(
+            pool.limit(0) == Limit::OverloadDrain,
+            period == 6,
+            "{period}"
+        );
+    }
+    assert_eq!(pool.weights()[0], 0);
+    for _ in 0..5 {
+        load(&mut pool, 0.80);
+        assert_eq!(pool.limit(0), Limit::OverloadDrain, "not low enough");
+    }
+    for period in 1..=6 {
+        load(&mut pool, 0.70);
+        assert_eq!(
+            pool.limit(0) != Limit::OverloadDrain,
+            period == 6,
+            "{period}"
+        );
+    }
+    assert!(matches!(pool.limit(0), Limit::SlowStart(_)));
+}
+
+#[test]
+fn no_more_than_a_part_is_drained_by_load_and_none_in_panic() {
+    let mut pool = Pool::of(Kind::LeastConnections, &[100; 10]);
+    pool.step();
+    for _ in 0..20 {
+        for (number, real) in pool.reals.iter_mut().enumerate() {
+            real.load.utilisation = fresh(if number < 5 { 0.99 } else { 0.02 });
+        }
+        pool.period();
+    }
+    let drained = |pool: &Pool| {
+        (0..10)
+            .filter(|number| pool.limit(*number) == Limit::OverloadDrain)
+            .count()
+    };
+    assert_eq!(drained(&pool), 3);
+    for number in 6..9 {
+        pool.reals[number].up = false;
+    }
+    pool.step();
+    assert_eq!(drained(&pool), 0, "4 of 10 are left: drains are suspended");
+    assert_eq!(pool.weights()[6..9], [0; 3], "the dead get nothing");
+    assert!((0..6).all(|number| pool.weights()[number] > 0));
+}
+
+#[test]
+fn where_all_are_overloaded_nobody_is_drained() {
+    let mut pool = Pool::of(Kind::Capacity, &[100; 4]);
+    pool.step();
+    for _ in 0..20 {
+        for real in &mut pool.reals {
+            real.load.utilisation = fresh(1.0);
+        }
+        pool.period();
+        assert!(
+            pool.decisions
+                .iter()
+                .all(|decision| decision.limit == Limit::Nothing)
+        );
+    }
+}
+
+#[test]
+fn scarce_memory_takes_a_part() {
+    let mut pool = Pool::of(Kind::LeastConnections, &[100; 2]);
+    pool.reals[0].load.memory = fresh(0.875);
+    pool.step();
+    for _ in 0..10 {
+        pool.period();
+    }
+    assert!(matches!(pool.limit(0), Limit::Guard(part) if (part - 0.5).abs() < 1e-9));
+    assert!(
+        (pool.shares()[0] - 1.0 / 3.0).abs() < 0.01,
+        "{:?}",
+        pool.shares()
+    );
+}
+
+#[test]
+fn no_more_of_the_ring_moves_than_may() {
+    for (mean, most) in [(0.4, 0.1), (0.9, 0.1)] {
+        let capacities = [400.0, 3_200.0, 400.0, 400.0];
+        let mut pool = Pool::of(Kind::Capacity, &[100; 4]);
+        pool.flows = 4_400.0 * 5.0 * mean;
+        pool.step();
+        for _ in 0..60 {
+            let before = pool.shares();
+            pool.carry(&capacities);
+            let moved: f64 = pool
+                .shares()
+                .iter()
+                .zip(&before)
+                .map(|(a, b)| (a - b).abs())
+                .sum::<f64>()
+                / 2.0;
+            assert!(moved <= most + 1e-3, "{moved}");
+            for (a, b) in pool.shares().iter().zip(&before) {
+                assert!(a / b < 1.51 && b / a < 1.51, "{before:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn proportional_is_refused_for_long_connections() {
+    let spec = Steering {
+        controller: Kind::Proportional,
+        life: Some(seconds(3_600)),
+        ..Steering::default()
+    };
+    let mut pool = Pool::new(spec, &[100, 200]);
+    for _ in 0..5 {
+        pool.carry(&[2_000.0, 5_000.0]);
+    }
+    assert_eq!(pool.weights(), [100, 200]);
+    assert_eq!(pool.limit(0), Limit::Refused);
+    let mut pool = Pool::of(Kind::Proportional, &[100, 200]);
+    pool.step();
+    for _ in 0..60 {
+        pool.carry(&[2_000.0, 2_000.0]);
+    }
+    let shares = pool.shares();
+    assert!((shares[0] - 0.5).abs() < 0.03, "{shares:?}");
+}
+
+#[test]
+fn slow_answers_take_a_part_and_are_forgotten() {
+    let mut pool = Pool::of(Kind::Latency, &[100; 3]);
+    pool.step();
+    for real in &mut pool.reals {
+        real.load.latency = fresh(0.010);
+    }
+    pool.reals[2].load.latency = fresh(0.040);
+    for _ in 0..20 {
+        pool.period();
+    }
+    assert!((pool.shares()[2] - 0.2).abs() < 0.01, "{:?}", pool.shares());
+    pool.reals[2].load.latency = fresh(0.010);
+    for _ in 0..40 {
+        pool.period();
+    }
+    assert!(
+        (pool.shares()[2] - 1.0 / 3.0).abs() < 0.015,
+        "{:?}",
+        pool.shares()
+    );
+}
+
+#[test]
+fn new_flows_go_where_connections_are_missing() {
+    let mut pool = Pool::new(
+        Steering {
+            controller: Kind::LeastConnections,
+            life: Some(seconds(3_600)),
+            ..Steering::default()
+        },
+        &[100; 4],
+    );
+    for (real, connections) in pool
+        .reals
+        .iter_mut()
+        .zip([30_000.0, 10_000.0, 10_000.0, 10_000.0])
+    {
+        real.load.connections = fresh(connections);
+    }
+    pool.step();
+    for _ in 0..20 {
+        pool.period();
+    }
+    let shares = pool.shares();
+    assert!(shares[0] < 0.05, "{shares:?}");
+    assert_eq!(pool.limit(0), Limit::Surplus);
+    for real in &mut pool.reals {
+        real.load.connections = fresh(15_000.0);
+    }
+    for _ in 0..20 {
+        pool.period();
+    }
+    assert_eq!(pool.limit(0), Limit::Nothing);
+    assert!(
+        (pool.shares()[0] - 0.25).abs() < 0.02,
+        "{:?}",
+        pool.shares()
+    );
+}
+
+#[test]
+fn shedding_is_bounded_by_rate_by_room_and_by_what_others_take() {
+    let mut pool = Pool::new(
+        Steering {
+            controller: Kind::LeastConnections,
+            life: Some(seconds(3_600)),
+            shed_rate: 4.0,
+            ..Steering::default()
+        },
+        &[100; 2],
+    );
+    let shed = |pool: &mut Pool, connections: [f64; 2]| {
+        for (real, connections) in pool.reals.iter_mut().zip(connections) {
+            real.load.connections = fresh(connections);
+        }
+        pool.period()
+            .iter()
+            .map(|decision| decision.shed.unwrap())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(shed(&mut pool, [3_000.0, 1_000.0]), [1, 0], "it begins");
+    assert_eq!(shed(&mut pool, [2_980.0, 1_020.0]), [20, 0], "the rate");
+    assert_eq!(shed(&mut pool, [2_960.0, 1_020.0]), [1, 0], "nobody came");
+    assert_eq!(
+        shed(&mut pool, [2_150.0, 1_850.0]),
+        [20, 0],
+        "not enough yet"
+    );
+    assert_eq!(shed(&mut pool, [2_050.0, 1_950.0]), [0, 0], "no need");
+    assert_eq!(
+        shed(&mut pool, [2_150.0, 1_850.0]),
+        [0, 0],
+        "it may have that"
+    );
+    shed(&mut pool, [60.0, 20.0]);
+    assert_eq!(
+        shed(&mut pool, [60.0, 40.0]),
+        [10, 0],
+        "the other takes 10 more only"
+    );
+    // Between periods the last word stands, but none is taken of one that may have none.
+    pool.reals[0].drained = true;
+    let shed: Vec<_> = pool.step().iter().map(|decision| decision.shed).collect();
+    assert_eq!(shed, [Some(0), None]);
+}
+
+#[test]
+fn connections_are_shed_for_one_that_nobody_has_come_to() {
+    let mut pool = Pool::new(
+        Steering {
+            controller: Kind::Static,
+            shed_rate: 1.0,
+            ..Steering::default()
+        },
+        &[100; 2],
+    );
+    // All are of before the second came, and the balancer has nothing to count there.
+    pool.reals[0].opened = 50;
+    pool.period();
+    let decision = &pool.period()[0];
+    assert_eq!(decision.shed, Some(1));
+    assert_eq!(decision.limit, Limit::Shedding(1));
+}
+
+#[test]
+fn what_the_grain_of_the_ring_takes_is_given_back() {
+    let mut pool = Pool::of(Kind::Capacity, &[100; 2]);
+    pool.step();
+    for _ in 0..40 {
+        pool.carry(&[1_000.0, 1_000.0]);
+    }
+    let before = pool.shares()[0];
+    // The ring gives the first 4 % less than its weight says.
+    let grained = |pool: &mut Pool| {
+        let share = pool.shares()[0] * 0.96;
+        pool.reals[0].share = Some(share);
+        pool.reals[1].share = Some(1.0 - share);
+        pool.carry(&[1_000.0, 1_000.0]);
+    };
+    for _ in 0..5 {
+        grained(&mut pool);
+    }
+    let corrected = pool.shares()[0] * 0.96;
+    assert!(
+        (corrected / before - 1.0).abs() < 0.02,
+        "{before} {corrected}"
+    );
+}
+
+#[test]
+fn another_controller_goes_on_where_one_ended() {
+    let mut pool = Pool::of(Kind::Capacity, &[100; 2]);
+    pool.controller.resume(
+        pool.now,
+        &[
+            (pool.reals[0].address, 100, 150),
+            (pool.reals[1].address, 100, 50),
+        ],
+    );
+    for _ in 0..20 {
+        pool.period();
+        assert!(
+            (pool.shares()[0] - 0.75).abs() < 0.01,
+            "{:?}",
+            pool.shares()
+        );
+    }
+    // Nothing was read of them for as long as an estimate is held: the operator's weights count again.
+    pool.now += Steering::default().fade_after;
+    for _ in 0..40 {
+        pool.period();
+    }
+    assert!((pool.shares()[0] - 0.5).abs() < 0.01, "{:?}", pool.shares());
+}
+
+#[test]
+fn one_that_is_drained_by_load_is_shed_too() {
+    let mut pool = Pool::new(
+        Steering {
+            controller: Kind::LeastConnections,
+            life: Some(seconds(3_600)),
+            shed_rate: 4.0,
+            ..Steering::default()
+        },
+        &[100; 4],
+    );
+    for _ in 0..20 {
+        for (number, real) in pool.reals.iter_mut().enumerate() {
+            let first = number == 0;
+            real.load.utilisation = fresh(if first { 0.99 } else { 0.4 });
+            real.load.connections = fresh(if first { 3_000.0 } else { 1_000.0 });
+        }
+        pool.period();
+    }
+    assert_eq!(pool.limit(0), Limit::OverloadDrain);
+    // The others take no more than they have.
+    assert_eq!(pool.decisions[0].shed, Some(1));
+    pool.reals[0].drained = true;
+    pool.step();
+    assert_eq!(pool.decisions[0].shed, Some(0), "that is the operator's");
+}
