@@ -61,7 +61,9 @@ impl Component {
 }
 
 /// Checks the settings of a kind and fills in defaults.
-type Normalize = fn(&Map<String, Value>) -> Result<Map<String, Value>, FieldError>;
+type Normalize = fn(&mut Map<String, Value>) -> Result<Map<String, Value>, FieldError>;
+/// Looks at a whole table: the settings of every kind and those of this one.
+type Complete = fn(&mut Map<String, Value>) -> Result<(), FieldError>;
 
 /// What a registry knows of one kind.
 #[derive(Clone, Copy, Debug)]
@@ -72,8 +74,8 @@ pub struct Kind {
     pub help: &'static str,
     /// Its own settings.
     pub fields: fn() -> Vec<Field>,
-    /// Checks its settings and fills in defaults.
     normalize: Normalize,
+    complete: Complete,
 }
 
 impl Kind {
@@ -84,8 +86,35 @@ impl Kind {
             name,
             help,
             fields: T::fields,
-            normalize: |map| settings::from_map::<T>(map).map(|settings| settings.to_map()),
+            normalize: |map| T::take(map).map(|settings| settings.to_map()),
+            complete: |_| Ok(()),
         }
+    }
+
+    /// The kind with a function that sees the whole table: it fills in defaults of common settings that depend on the
+    /// kind, and refuses common settings that this kind does not use or that contradict its own.
+    #[must_use]
+    pub const fn completed_by(self, complete: Complete) -> Self {
+        Kind { complete, ..self }
+    }
+}
+
+/// Refuses common settings that a kind does not use, for [`Kind::completed_by`].
+///
+/// # Errors
+/// The first that is given.
+pub fn refuse_unused(
+    map: &Map<String, Value>,
+    kind: &str,
+    unused: &[&str],
+) -> Result<(), FieldError> {
+    match unused.iter().find_map(|name| map.get_key_value(*name)) {
+        None => Ok(()),
+        Some((name, value)) => Err(FieldError::new(
+            name,
+            settings::plain(value),
+            format!("`{kind}` does not use it; leave it out"),
+        )),
     }
 }
 
@@ -121,14 +150,29 @@ impl Registry {
             })
     }
 
-    /// Checks a component's settings and fills in defaults.
+    /// Checks a table with its component and fills in the defaults of its kind.
     ///
     /// # Errors
-    /// An unknown kind, a setting that the kind does not have, or a value it cannot have.
-    pub fn normalize(&self, component: &mut Component) -> Result<(), FieldError> {
-        let kind = self.find(&component.kind)?;
-        component.settings = (kind.normalize)(&component.settings)?;
-        Ok(())
+    /// An unknown kind, a setting that neither the table nor the kind has, or a value it cannot have.
+    pub fn normalize<T: Settings>(&self, table: &T) -> Result<T, FieldError> {
+        let mut map = table.to_map();
+        let name = map.get(self.key).map(settings::plain).unwrap_or_default();
+        let kind = self.find(&name)?;
+        let own = (kind.normalize)(&mut map)?;
+        let common = T::fields();
+        let known =
+            |name: &String| name == self.key || common.iter().any(|field| field.name == name);
+        let left: Map<_, _> = map
+            .iter()
+            .filter(|(name, _)| !known(name))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        let mut fields = common.clone();
+        fields.extend((kind.fields)());
+        settings::nothing_left(&left, &fields)?;
+        map.extend(own);
+        (kind.complete)(&mut map)?;
+        T::take(&mut map)
     }
 
     /// Reads `KIND key=value …` with the settings `common` that every kind has, and those of the kind.

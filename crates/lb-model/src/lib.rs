@@ -6,9 +6,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod check;
 pub mod component;
 pub mod duration;
+pub mod load;
 pub mod options;
+pub mod peer;
 pub mod ring;
 pub mod settings;
 pub mod vip;

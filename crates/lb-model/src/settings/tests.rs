@@ -61,6 +61,14 @@ crate::settings! {
 }
 
 crate::settings! {
+    /// Settings of another kind.
+    pub struct Exec {
+        /// Program with its arguments.
+        command: Vec<String>;
+    }
+}
+
+crate::settings! {
     /// Settings of every kind.
     pub struct Check {
         /// Time between two probes.
@@ -76,16 +84,20 @@ crate::settings! {
 }
 
 static HTTP: Kind = Kind::of::<Http>("http", "Asks over HTTP.");
+static EXEC: Kind = Kind::of::<Exec>("exec", "Runs a program.").completed_by(|map| {
+    crate::component::refuse_unused(map, "exec", &["port"])?;
+    map.entry("via").or_insert_with(|| "direct".into());
+    Ok(())
+});
 static PROBES: Registry = Registry {
     family: "probe",
     key: "kind",
-    kinds: &[&HTTP],
+    kinds: &[&HTTP, &EXEC],
 };
 
 fn read(value: Value) -> Result<Check, FieldError> {
-    let mut check: Check = SettingType::from_json(&value)?;
-    PROBES.normalize(&mut check.probe)?;
-    Ok(check)
+    let check: Check = SettingType::from_json(&value)?;
+    PROBES.normalize(&check)
 }
 
 #[test]
@@ -135,12 +147,12 @@ fn what_cannot_be_is_refused_by_name() {
         (
             json!({ "kind": "icmp" }),
             "kind",
-            "there is no such probe; there are http",
+            "there is no such probe; there are http, exec",
         ),
         (
             json!({ "kind": "http", "pth": "/" }),
             "pth",
-            "there are path, headers",
+            "there are interval, port, via, jitter, path, headers",
         ),
         (
             json!({ "kind": "http", "path": "a" }),
