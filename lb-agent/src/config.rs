@@ -11,7 +11,7 @@ use std::{
 };
 
 use lb_common::limits::MAX_INTERFACES;
-use lb_model::vip::VipAddress;
+use lb_model::vip::VipKey;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::intent::{Change, Intent, RealPatch, Refusal, VipPatch, WhenEmpty, change::Set};
@@ -100,7 +100,7 @@ impl KernelLog {
 pub struct VipConfig {
     /// `ADDRESS:PORT/PROTOCOL`.
     #[serde(deserialize_with = "vip_address")]
-    pub address: VipAddress,
+    pub address: VipKey,
     /// Default: ipip.
     pub forward: Option<Forward>,
     /// Default: rendezvous.
@@ -177,7 +177,7 @@ fn prefix<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SourcePrefix, D:
         .map_err(D::Error::custom)
 }
 
-fn vip_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<VipAddress, D::Error> {
+fn vip_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<VipKey, D::Error> {
     let text = String::deserialize(deserializer)?;
     text.parse()
         .map_err(|error| D::Error::custom(format!("{text}: {error}")))
@@ -318,7 +318,7 @@ impl Config {
 
     /// VIPs whose checks run programs.
     #[must_use]
-    pub fn running_programs(&self) -> Vec<VipAddress> {
+    pub fn running_programs(&self) -> Vec<VipKey> {
         let runs = |vip: &&VipConfig| vip.check.as_ref().is_some_and(Check::runs_program);
         self.vips
             .iter()

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use crate::settings::{FieldError, NOT_SET};
-use crate::vip::{VipAddress, check_unicast};
+use crate::vip::{VipKey, check_unicast};
 
 /// Time between two probes by default: the control period of steering.
 pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
@@ -93,7 +93,7 @@ impl Check {
     ///
     /// # Errors
     /// There is no port.
-    pub fn validate_for(&self, vip: &VipAddress, needs_port: bool) -> Result<(), FieldError> {
+    pub fn validate_for(&self, vip: &VipKey, needs_port: bool) -> Result<(), FieldError> {
         if needs_port && vip.port == 0 && self.port.is_none() {
             return Err(FieldError::new(
                 "port",

@@ -35,9 +35,9 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// What clients use: address, port and protocol.
+/// Names a VIP: the address, port and protocol that clients connect to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct VipAddress {
+pub struct VipKey {
     /// A unicast address.
     pub address: IpAddr,
     /// 0 is any port.
@@ -45,6 +45,9 @@ pub struct VipAddress {
     /// TCP or UDP.
     pub protocol: Protocol,
 }
+
+/// The earlier name of [`VipKey`].
+pub type VipAddress = VipKey;
 
 /// Why a text or an address is no VIP or no real.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +105,7 @@ pub fn check_unicast(address: IpAddr) -> Result<(), AddressError> {
     }
 }
 
-impl VipAddress {
+impl VipKey {
     /// Reads the form only, also of an address that no VIP can have: what a client types, before the
     /// agent judges it.
     ///
@@ -116,7 +119,7 @@ impl VipAddress {
             _ => return Err(AddressError::Protocol),
         };
         let socket: SocketAddr = socket.parse().map_err(|_| AddressError::Form)?;
-        Ok(VipAddress {
+        Ok(VipKey {
             address: socket.ip(),
             port: socket.port(),
             protocol,
@@ -124,17 +127,17 @@ impl VipAddress {
     }
 }
 
-impl FromStr for VipAddress {
+impl FromStr for VipKey {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let vip = VipAddress::from_form(text)?;
+        let vip = VipKey::from_form(text)?;
         check_unicast(vip.address)?;
         Ok(vip)
     }
 }
 
-impl fmt::Display for VipAddress {
+impl fmt::Display for VipKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -159,7 +162,7 @@ mod tests {
             "[2001:db8::1]:443/udp",
             "192.0.2.1:0/tcp",
         ] {
-            assert_eq!(text.parse::<VipAddress>().unwrap().to_string(), text);
+            assert_eq!(text.parse::<VipKey>().unwrap().to_string(), text);
         }
     }
 
@@ -180,9 +183,9 @@ mod tests {
             ("[fe80::1]:80/tcp", AddressError::NotUnicast),
             ("[::ffff:10.0.0.1]:80/tcp", AddressError::Mapped),
         ] {
-            assert_eq!(text.parse::<VipAddress>(), Err(error), "{text}");
+            assert_eq!(text.parse::<VipKey>(), Err(error), "{text}");
             let of_form = matches!(error, AddressError::NotUnicast | AddressError::Mapped);
-            assert_eq!(VipAddress::from_form(text).is_ok(), of_form, "{text}");
+            assert_eq!(VipKey::from_form(text).is_ok(), of_form, "{text}");
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use lb_common::limits::MAX_WEIGHT;
-use lb_model::vip::{Protocol, VipAddress};
+use lb_model::vip::{Protocol, VipKey};
 use lb_proto::v1;
 
 use crate::control::{RealState, RealView, VipView};
@@ -41,7 +41,7 @@ pub const VIP: IdFields = IdFields {
 };
 
 /// A VIP's name.
-pub fn vip_address(id: Option<v1::VipId>, fields: IdFields) -> Result<VipAddress, Refusal> {
+pub fn vip_address(id: Option<v1::VipId>, fields: IdFields) -> Result<VipKey, Refusal> {
     let id = id.ok_or_else(|| {
         Refusal::invalid(
             fields.this,
@@ -77,7 +77,7 @@ pub fn vip_address(id: Option<v1::VipId>, fields: IdFields) -> Result<VipAddress
             ));
         }
     };
-    Ok(VipAddress {
+    Ok(VipKey {
         address,
         port,
         protocol,
@@ -88,7 +88,7 @@ pub fn vip_address(id: Option<v1::VipId>, fields: IdFields) -> Result<VipAddress
 pub fn optional_vip(
     id: Option<v1::VipId>,
     fields: IdFields,
-) -> Result<Option<VipAddress>, Refusal> {
+) -> Result<Option<VipKey>, Refusal> {
     id.map(|id| vip_address(Some(id), fields)).transpose()
 }
 
@@ -148,7 +148,7 @@ pub fn interval(interval: Option<prost_types::Duration>) -> Result<Duration, Ref
 }
 
 /// A VIP's name.
-pub fn vip_id(vip: &VipAddress) -> v1::VipId {
+pub fn vip_id(vip: &VipKey) -> v1::VipId {
     v1::VipId {
         address: vip.address.to_string(),
         port: u32::from(vip.port),

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::SystemTime};
 
 use lb_common::reason::Verdict;
-use lb_model::vip::VipAddress;
+use lb_model::vip::VipKey;
 use lb_proto::v1;
 use tokio::{
     sync::mpsc,
@@ -19,7 +19,7 @@ use super::{
 use crate::control::{RealView, StatsView, VipView};
 
 impl Api {
-    pub(super) async fn stats(&self, vip: Option<VipAddress>) -> Result<v1::Stats, Status> {
+    pub(super) async fn stats(&self, vip: Option<VipKey>) -> Result<v1::Stats, Status> {
         let view = self.control.stats(vip).await.map_err(unread)?;
         Ok(stats(&view))
     }
@@ -66,7 +66,7 @@ fn counters(of: lb_dataplane::Counters) -> v1::Counters {
 }
 
 fn stats(view: &StatsView) -> v1::Stats {
-    let services: HashMap<VipAddress, &lb_dataplane::ServiceStats> = view
+    let services: HashMap<VipKey, &lb_dataplane::ServiceStats> = view
         .stats
         .services
         .iter()

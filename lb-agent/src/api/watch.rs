@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use lb_model::vip::VipAddress;
+use lb_model::vip::VipKey;
 use lb_proto::v1::{self, watch_event::Event as Kind};
 use tokio::sync::{broadcast::error::RecvError, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -44,7 +44,7 @@ impl Api {
 /// Sends until the client goes (none) or the stream has to end (why).
 async fn relay(
     mut watching: Watching,
-    only: Option<VipAddress>,
+    only: Option<VipKey>,
     sender: &mpsc::Sender<Result<v1::WatchEvent, Status>>,
 ) -> Option<Status> {
     for view in &watching.snapshot {

@@ -108,7 +108,7 @@ fn vips_stand_in_for_each_other_in_any_order() {
     )
     .unwrap();
     let intent = config.intent().unwrap();
-    let name = |text: &str| text.parse::<VipAddress>().unwrap();
+    let name = |text: &str| text.parse::<VipKey>().unwrap();
     for (vip, other) in
         [(1, 2), (2, 1)].map(|(a, b)| (format!("10.0.0.{a}:80/tcp"), format!("10.0.0.{b}:80/tcp")))
     {

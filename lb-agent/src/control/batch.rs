@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
-use lb_model::vip::VipAddress;
+use lb_model::vip::VipKey;
 
 use super::{
     Order,
@@ -19,7 +19,7 @@ use lb_dataplane::DataplaneError;
 pub(super) type Outcome = Result<Option<VipView>, Refusal>;
 
 /// A VIP before the batch; none: there was none.
-type Before = BTreeMap<VipAddress, Option<Arc<Vip>>>;
+type Before = BTreeMap<VipKey, Option<Arc<Vip>>>;
 
 /// Batches of more changes than this are logged as one line at level info, and each change at level debug.
 const LOGGED_EACH: usize = 16;
@@ -37,7 +37,7 @@ fn runs_programs(vip: &Vip) -> bool {
 
 /// The VIPs whose check runs a program.
 #[must_use]
-pub fn running_programs(intent: &Intent) -> Vec<VipAddress> {
+pub fn running_programs(intent: &Intent) -> Vec<VipKey> {
     let vips = intent.vips().filter(|vip| runs_programs(vip));
     vips.map(|vip| vip.address).collect()
 }
@@ -155,9 +155,9 @@ impl Owner {
     /// Stores these VIPs as the intent has them.
     fn store_vips<'a>(
         &mut self,
-        vips: impl Iterator<Item = &'a VipAddress>,
+        vips: impl Iterator<Item = &'a VipKey>,
     ) -> Result<(), Refusal> {
-        let mut names: std::collections::BTreeSet<VipAddress> = vips.copied().collect();
+        let mut names: std::collections::BTreeSet<VipKey> = vips.copied().collect();
         if names.is_empty() {
             return Ok(());
         }
@@ -177,9 +177,9 @@ impl Owner {
 
     /// Gives each touched VIP to the data plane; tells which it refused. Removals come first: they make
     /// room.
-    fn place_all(&mut self, touched: &Before) -> BTreeMap<VipAddress, Refusal> {
+    fn place_all(&mut self, touched: &Before) -> BTreeMap<VipKey, Refusal> {
         let mut refused = BTreeMap::new();
-        let (kept, removed): (Vec<VipAddress>, Vec<VipAddress>) = touched
+        let (kept, removed): (Vec<VipKey>, Vec<VipKey>) = touched
             .keys()
             .partition(|vip| self.intent.get(vip).is_some());
         for vip in removed.into_iter().chain(kept) {
@@ -201,7 +201,7 @@ impl Owner {
     }
 
     /// Gives a VIP to the data plane as the intent has it and as it is steered.
-    pub(super) fn place(&mut self, vip: &VipAddress) -> Result<(), DataplaneError> {
+    pub(super) fn place(&mut self, vip: &VipKey) -> Result<(), DataplaneError> {
         match self.intent.get(vip) {
             Some(wanted) => {
                 if !wanted.spec.supervised() {

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use lb_model::vip::VipAddress;
+use lb_model::vip::VipKey;
 use tokio::sync::Notify;
 
 use crate::intent::Vip;
@@ -15,13 +15,13 @@ use crate::intent::Vip;
 /// VIPs that changed since somebody looked: as they are now, or gone.
 #[derive(Debug, Default)]
 pub struct Changed {
-    waiting: Mutex<BTreeMap<VipAddress, Option<Arc<Vip>>>>,
+    waiting: Mutex<BTreeMap<VipKey, Option<Arc<Vip>>>>,
     notify: Notify,
 }
 
 impl Changed {
     /// A VIP is like this now, or gone.
-    pub fn tell(&self, vip: VipAddress, now: Option<Arc<Vip>>) {
+    pub fn tell(&self, vip: VipKey, now: Option<Arc<Vip>>) {
         // A map is whole whatever happened to another thread that held it.
         self.waiting
             .lock()
@@ -31,7 +31,7 @@ impl Changed {
     }
 
     /// Waits until something changed, and takes it.
-    pub async fn take(&self) -> BTreeMap<VipAddress, Option<Arc<Vip>>> {
+    pub async fn take(&self) -> BTreeMap<VipKey, Option<Arc<Vip>>> {
         loop {
             let taken =
                 mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));

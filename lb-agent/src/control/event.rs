@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use lb_model::vip::VipAddress;
+use lb_model::vip::VipKey;
 
 use super::view::{RealView, VipView};
 
@@ -17,7 +17,7 @@ pub struct Event {
     /// Who or what caused it.
     pub cause: Arc<str>,
     /// The VIP.
-    pub vip: VipAddress,
+    pub vip: VipKey,
     /// What happened.
     pub what: What,
 }

@@ -19,7 +19,7 @@ pub mod view;
 
 use std::{net::IpAddr, sync::Arc};
 
-use lb_model::vip::VipAddress;
+use lb_model::vip::VipKey;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 pub use batch::running_programs;
@@ -63,7 +63,7 @@ pub struct StatsView {
 #[derive(Clone, Copy, Debug)]
 pub struct Carried {
     /// The VIP.
-    pub vip: VipAddress,
+    pub vip: VipKey,
     /// The real.
     pub real: IpAddr,
     /// Flows opened since it was added.
@@ -92,11 +92,11 @@ pub struct StatusView {
 pub(crate) enum Command {
     Change(Box<Order>),
     List {
-        vip: Option<VipAddress>,
+        vip: Option<VipKey>,
         reply: oneshot::Sender<Result<Vec<VipView>, ReadError>>,
     },
     Stats {
-        vip: Option<VipAddress>,
+        vip: Option<VipKey>,
         reply: oneshot::Sender<Result<StatsView, ReadError>>,
     },
     Status {
@@ -108,11 +108,11 @@ pub(crate) enum Command {
         reply: oneshot::Sender<Result<Simulation, ReadError>>,
     },
     Service {
-        vip: VipAddress,
+        vip: VipKey,
         reply: oneshot::Sender<Result<Service, ReadError>>,
     },
     Watch {
-        vip: Option<VipAddress>,
+        vip: Option<VipKey>,
         reply: oneshot::Sender<Result<Watching, ReadError>>,
     },
     Steer {
@@ -124,20 +124,20 @@ pub(crate) enum Command {
         reply: oneshot::Sender<Result<Vec<Carried>, ReadError>>,
     },
     Steered {
-        vip: VipAddress,
+        vip: VipKey,
         reply: oneshot::Sender<Option<Steered>>,
     },
     Shed {
-        vip: VipAddress,
+        vip: VipKey,
         real: IpAddr,
         flows: u32,
     },
     ProbeTrouble {
-        vip: VipAddress,
+        vip: VipKey,
         reply: oneshot::Sender<Option<String>>,
     },
     ProbeMark {
-        vip: VipAddress,
+        vip: VipKey,
         real: IpAddr,
         reply: oneshot::Sender<Option<u32>>,
     },
@@ -229,7 +229,7 @@ impl Handle {
     ///
     /// # Errors
     /// [`ReadError`].
-    pub async fn list(&self, vip: Option<VipAddress>) -> Result<Vec<VipView>, ReadError> {
+    pub async fn list(&self, vip: Option<VipKey>) -> Result<Vec<VipView>, ReadError> {
         self.ask(|reply| Command::List { vip, reply }).await?
     }
 
@@ -237,7 +237,7 @@ impl Handle {
     ///
     /// # Errors
     /// [`ReadError`].
-    pub async fn stats(&self, vip: Option<VipAddress>) -> Result<StatsView, ReadError> {
+    pub async fn stats(&self, vip: Option<VipKey>) -> Result<StatsView, ReadError> {
         self.ask(|reply| Command::Stats { vip, reply }).await?
     }
 
@@ -270,7 +270,7 @@ impl Handle {
     ///
     /// # Errors
     /// [`ReadError`].
-    pub async fn service(&self, vip: VipAddress) -> Result<Service, ReadError> {
+    pub async fn service(&self, vip: VipKey) -> Result<Service, ReadError> {
         self.ask(|reply| Command::Service { vip, reply }).await?
     }
 
@@ -278,7 +278,7 @@ impl Handle {
     ///
     /// # Errors
     /// [`ReadError`].
-    pub async fn watch(&self, vip: Option<VipAddress>) -> Result<Watching, ReadError> {
+    pub async fn watch(&self, vip: Option<VipKey>) -> Result<Watching, ReadError> {
         self.ask(|reply| Command::Watch { vip, reply }).await?
     }
 
@@ -294,7 +294,7 @@ impl Handle {
     ///
     /// # Errors
     /// [`ReadError::Stopping`].
-    pub async fn steered(&self, vip: VipAddress) -> Result<Option<Steered>, ReadError> {
+    pub async fn steered(&self, vip: VipKey) -> Result<Option<Steered>, ReadError> {
         self.ask(|reply| Command::Steered { vip, reply }).await
     }
 
@@ -308,7 +308,7 @@ impl Handle {
     }
 
     /// Of a real's running flows at most so many are reset soon.
-    pub async fn shed(&self, vip: VipAddress, real: IpAddr, flows: u32) {
+    pub async fn shed(&self, vip: VipKey, real: IpAddr, flows: u32) {
         // Only a stopping owner does not take it.
         let _ = self.commands.send(Command::Shed { vip, real, flows }).await;
     }
@@ -320,7 +320,7 @@ impl Handle {
     /// [`ReadError::Stopping`].
     pub async fn probe_mark(
         &self,
-        vip: VipAddress,
+        vip: VipKey,
         real: IpAddr,
     ) -> Result<Option<u32>, ReadError> {
         self.ask(|reply| Command::ProbeMark { vip, real, reply })
@@ -331,7 +331,7 @@ impl Handle {
     ///
     /// # Errors
     /// [`ReadError::Stopping`].
-    pub async fn probe_trouble(&self, vip: VipAddress) -> Result<Option<String>, ReadError> {
+    pub async fn probe_trouble(&self, vip: VipKey) -> Result<Option<String>, ReadError> {
         self.ask(|reply| Command::ProbeTrouble { vip, reply }).await
     }
 

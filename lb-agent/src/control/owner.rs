@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use lb_model::vip::{Protocol, VipAddress};
+use lb_model::vip::{Protocol, VipKey};
 use tokio::sync::{broadcast, mpsc};
 
 use super::{
@@ -55,21 +55,21 @@ pub(super) struct Owner {
     pub(super) store: Store,
     pub(super) intent: Intent,
     /// What follows from the intent, per VIP.
-    pub(super) services: BTreeMap<VipAddress, Service>,
+    pub(super) services: BTreeMap<VipKey, Service>,
     pub(super) seed: u64,
     pub(super) exec_checks: bool,
     pub(super) events: broadcast::Sender<Event>,
     /// Stored VIPs that the data plane had no room for at start; tried again each tick.
-    pub(super) unplaced: BTreeMap<VipAddress, String>,
+    pub(super) unplaced: BTreeMap<VipKey, String>,
     /// VIPs whose record may differ from the intent, since a commit failed; written again with the next.
-    pub(super) unsure: BTreeSet<VipAddress>,
+    pub(super) unsure: BTreeSet<VipKey>,
     observed: Observation,
     observed_at: Option<Instant>,
     /// Services were set or removed since: there may be reals that nobody has looked at.
     pub(super) unobserved: bool,
     tick_error: Option<String>,
     /// What steering made of each VIP.
-    pub(super) steered: BTreeMap<VipAddress, Steered>,
+    pub(super) steered: BTreeMap<VipKey, Steered>,
     /// It changed since it was saved.
     pub(super) unsaved: bool,
     saved_at: Instant,
@@ -253,13 +253,13 @@ impl Owner {
         RealView::new(service, service.position(real)?, &self.observed)
     }
 
-    pub(super) fn view(&self, vip: &VipAddress) -> Option<VipView> {
+    pub(super) fn view(&self, vip: &VipKey) -> Option<VipView> {
         self.services
             .get(vip)
             .map(|service| VipView::new(service, &self.observed))
     }
 
-    fn list(&mut self, vip: Option<VipAddress>) -> Result<Vec<VipView>, ReadError> {
+    fn list(&mut self, vip: Option<VipKey>) -> Result<Vec<VipView>, ReadError> {
         self.observe(if self.unobserved {
             Duration::ZERO
         } else {
@@ -278,7 +278,7 @@ impl Owner {
         }
     }
 
-    fn stats(&mut self, vip: Option<VipAddress>) -> Result<StatsView, ReadError> {
+    fn stats(&mut self, vip: Option<VipKey>) -> Result<StatsView, ReadError> {
         let vips = self.list(vip)?;
         let stats = self.dataplane.stats()?;
         Ok(StatsView { vips, stats })

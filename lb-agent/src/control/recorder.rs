@@ -7,7 +7,7 @@ use std::{
 };
 
 use lb_common::reason::{ChosenBy, Reason, Verdict};
-use lb_model::vip::VipAddress;
+use lb_model::vip::VipKey;
 
 use lb_dataplane::{
     Counters, Dataplane, DataplaneError, InterfaceStats, InterfaceStatus, RealFlows, ServiceStats,
@@ -19,7 +19,7 @@ use lb_model::options::Track;
 #[derive(Debug, Default)]
 pub struct Tables {
     /// Services as last set.
-    pub services: BTreeMap<VipAddress, WantedService>,
+    pub services: BTreeMap<VipKey, WantedService>,
     /// Each call that changes something.
     pub calls: Vec<String>,
     /// Reals there is room for; none: any number.
@@ -62,7 +62,7 @@ impl Dataplane for Recorder {
         Ok(())
     }
 
-    fn shed(&mut self, vip: &VipAddress, real: IpAddr, flows: u32) -> Result<u32, DataplaneError> {
+    fn shed(&mut self, vip: &VipKey, real: IpAddr, flows: u32) -> Result<u32, DataplaneError> {
         let mut tables = self.tables();
         tables
             .calls
@@ -79,25 +79,25 @@ impl Dataplane for Recorder {
         }
     }
 
-    fn probe_mark(&self, vip: &VipAddress, real: IpAddr) -> Option<u32> {
+    fn probe_mark(&self, vip: &VipKey, real: IpAddr) -> Option<u32> {
         let tables = self.tables();
         let reals = &tables.services.get(vip)?.reals;
         let position = reals.iter().position(|of| *of == real)?;
         Some(1 + position as u32)
     }
 
-    fn probe_trouble(&mut self, _vip: &VipAddress) -> Option<String> {
+    fn probe_trouble(&mut self, _vip: &VipKey) -> Option<String> {
         None
     }
 
-    fn remove_service(&mut self, vip: &VipAddress) -> Result<(), DataplaneError> {
+    fn remove_service(&mut self, vip: &VipKey) -> Result<(), DataplaneError> {
         let mut tables = self.tables();
         tables.calls.push(format!("remove {vip}"));
         tables.services.remove(vip);
         Ok(())
     }
 
-    fn services(&self) -> Vec<VipAddress> {
+    fn services(&self) -> Vec<VipKey> {
         self.tables().services.keys().copied().collect()
     }
 

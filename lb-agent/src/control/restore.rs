@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::SystemTime};
 
-use lb_model::vip::VipAddress;
+use lb_model::vip::VipKey;
 
 use tokio::sync::oneshot;
 
@@ -10,7 +10,7 @@ use super::{Order, owner::Owner, service::Service};
 use crate::intent::Change;
 
 /// Services of the tables that nobody wants.
-pub(super) fn unwanted(found: &[VipAddress], wanted: &BTreeSet<VipAddress>) -> Vec<VipAddress> {
+pub(super) fn unwanted(found: &[VipKey], wanted: &BTreeSet<VipKey>) -> Vec<VipKey> {
     found
         .iter()
         .filter(|vip| !wanted.contains(vip))
@@ -43,7 +43,7 @@ impl Owner {
                 self.unplaced.insert(*vip, error.to_string());
             }
         }
-        let wanted: BTreeSet<VipAddress> = self.services.keys().copied().collect();
+        let wanted: BTreeSet<VipKey> = self.services.keys().copied().collect();
         let unwanted = unwanted(&found, &wanted);
         for vip in &unwanted {
             match self.dataplane.remove_service(vip) {

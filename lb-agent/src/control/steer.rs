@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
-use lb_model::vip::VipAddress;
+use lb_model::vip::VipKey;
 
 use super::{
     event::{Event, What},
@@ -16,7 +16,7 @@ use crate::steer::{Steered, all_down, effective};
 #[derive(Debug)]
 pub struct SteerOrder {
     /// The VIP.
-    pub vip: VipAddress,
+    pub vip: VipKey,
     /// What its reals get; none: nobody steers it any more.
     pub steered: Option<Steered>,
     /// Reals whose state or weight changed notably, and why: it is logged and told to watchers.
@@ -57,7 +57,7 @@ impl Owner {
     }
 
     /// Whether all reals of a VIP are dead.
-    pub(super) fn is_empty(&self, vip: &VipAddress) -> bool {
+    pub(super) fn is_empty(&self, vip: &VipKey) -> bool {
         self.intent
             .get(vip)
             .is_some_and(|wanted| all_down(wanted, self.steered.get(vip)))
@@ -87,7 +87,7 @@ impl Owner {
     }
 
     /// Tells that the last real of a VIP died, or that the first one lives again.
-    fn announce_emptiness(&self, vip: VipAddress, before: bool) {
+    fn announce_emptiness(&self, vip: VipKey, before: bool) {
         let (Some(service), now) = (self.services.get(&vip), self.is_empty(&vip)) else {
             return;
         };
@@ -109,7 +109,7 @@ impl Owner {
         });
     }
 
-    fn announce_causes(&self, vip: VipAddress, causes: Vec<(IpAddr, Arc<str>)>) {
+    fn announce_causes(&self, vip: VipKey, causes: Vec<(IpAddr, Arc<str>)>) {
         let Some(service) = self.services.get(&vip) else {
             return;
         };
@@ -131,7 +131,7 @@ impl Owner {
     }
 
     /// The reals that stand in for a VIP's own when those are dead, with their weights.
-    pub(super) fn fallback_of(&self, vip: &VipAddress) -> Fallback {
+    pub(super) fn fallback_of(&self, vip: &VipKey) -> Fallback {
         let Some(WhenEmpty::Fallback(other)) = self.intent.get(vip).map(|vip| vip.spec.when_empty)
         else {
             return Fallback::new();
@@ -148,7 +148,7 @@ impl Owner {
     }
 
     /// VIPs for which this one's reals stand in now.
-    pub(super) fn dependents(&self, vip: &VipAddress) -> Vec<VipAddress> {
+    pub(super) fn dependents(&self, vip: &VipKey) -> Vec<VipKey> {
         self.intent
             .vips()
             .filter(|other| {

@@ -1,6 +1,6 @@
 use std::{path::Path, sync::Arc, thread::JoinHandle};
 
-use lb_model::vip::VipAddress;
+use lb_model::vip::VipKey;
 
 use super::{recorder::Recorder, *};
 use crate::intent::{RealPatch, VipPatch, change::Set, store::Store};
@@ -13,7 +13,7 @@ mod steering;
 const A: &str = "10.0.0.1:80/tcp";
 const B: &str = "[2001:db8::1]:443/udp";
 
-fn name(text: &str) -> VipAddress {
+fn name(text: &str) -> VipKey {
     text.parse().unwrap()
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc, time::SystemTime};
 
-use lb_model::vip::VipAddress;
+use lb_model::vip::VipKey;
 
 use super::service::Service;
 use crate::intent::{RealSpec, Vip};
@@ -75,7 +75,7 @@ pub struct VipView {
 
 /// What the data plane last said of every real.
 #[derive(Clone, Debug, Default)]
-pub struct Observation(HashMap<(VipAddress, IpAddr), Observed>);
+pub struct Observation(HashMap<(VipKey, IpAddr), Observed>);
 
 /// What it said of one.
 #[derive(Clone, Debug)]
@@ -103,12 +103,12 @@ impl Observation {
 
     /// Of a real; a new one may not have been observed yet.
     #[must_use]
-    pub fn get(&self, vip: VipAddress, real: IpAddr) -> Option<&RealFlows> {
+    pub fn get(&self, vip: VipKey, real: IpAddr) -> Option<&RealFlows> {
         self.0.get(&(vip, real)).map(|seen| &seen.flows)
     }
 
     /// When a real's reachability changed.
-    fn changed(&self, vip: VipAddress, real: IpAddr) -> Option<SystemTime> {
+    fn changed(&self, vip: VipKey, real: IpAddr) -> Option<SystemTime> {
         self.0.get(&(vip, real))?.changed
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use lb_model::vip::VipAddress;
+use lb_model::vip::VipKey;
 
 use super::{
     model::{Intent, RealSpec, Vip, VipSpec, default_window},
@@ -70,7 +70,7 @@ pub struct VipPatch {
 }
 
 impl VipPatch {
-    fn apply(&self, spec: &mut VipSpec, vip: &VipAddress) {
+    fn apply(&self, spec: &mut VipSpec, vip: &VipKey) {
         let default = VipSpec::default_for(vip.protocol);
         if let Some(set) = &self.forward {
             spec.forward = set.or(default.forward);
@@ -145,26 +145,26 @@ pub enum Change {
     /// Adds a VIP without reals.
     AddVip {
         /// Its name.
-        vip: VipAddress,
+        vip: VipKey,
         /// What is not the default.
         patch: VipPatch,
     },
     /// Changes a VIP.
     UpdateVip {
         /// Its name.
-        vip: VipAddress,
+        vip: VipKey,
         /// What to change.
         patch: VipPatch,
     },
     /// Deletes a VIP and its reals.
     DeleteVip {
         /// Its name.
-        vip: VipAddress,
+        vip: VipKey,
     },
     /// Adds a real to a VIP.
     AddReal {
         /// The VIP.
-        vip: VipAddress,
+        vip: VipKey,
         /// Its address.
         real: IpAddr,
         /// What is not the default.
@@ -173,7 +173,7 @@ pub enum Change {
     /// Changes a real.
     UpdateReal {
         /// The VIP.
-        vip: VipAddress,
+        vip: VipKey,
         /// Its address.
         real: IpAddr,
         /// What to change.
@@ -182,7 +182,7 @@ pub enum Change {
     /// Takes a real away.
     DeleteReal {
         /// The VIP.
-        vip: VipAddress,
+        vip: VipKey,
         /// Its address.
         real: IpAddr,
     },
@@ -191,7 +191,7 @@ pub enum Change {
 impl Change {
     /// The VIP it is about.
     #[must_use]
-    pub const fn vip(&self) -> &VipAddress {
+    pub const fn vip(&self) -> &VipKey {
         match self {
             Change::AddVip { vip, .. }
             | Change::UpdateVip { vip, .. }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
-use lb_model::vip::{Protocol, VipAddress};
+use lb_model::vip::{Protocol, VipKey};
 
 use super::when_empty::WhenEmpty;
 use lb_clients::health::spec::{Check, CheckOverride};
@@ -114,7 +114,7 @@ impl Default for RealSpec {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Vip {
     /// Its name.
-    pub address: VipAddress,
+    pub address: VipKey,
     /// What is wanted of it.
     pub spec: VipSpec,
     /// Its reals. Sorted, so that the ring does not depend on the order of orders.
@@ -140,7 +140,7 @@ impl Vip {
 /// Everything that is wanted.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Intent {
-    vips: BTreeMap<VipAddress, Arc<Vip>>,
+    vips: BTreeMap<VipKey, Arc<Vip>>,
     reals: usize,
     slots: u64,
 }
@@ -148,7 +148,7 @@ pub struct Intent {
 impl Intent {
     /// The VIP with this name.
     #[must_use]
-    pub fn get(&self, vip: &VipAddress) -> Option<&Arc<Vip>> {
+    pub fn get(&self, vip: &VipKey) -> Option<&Arc<Vip>> {
         self.vips.get(vip)
     }
 
@@ -183,7 +183,7 @@ impl Intent {
 
     /// Puts a VIP in the place of the one with its name, or takes the one with this name away; gives back
     /// what was there.
-    pub fn replace(&mut self, name: VipAddress, vip: Option<Arc<Vip>>) -> Option<Arc<Vip>> {
+    pub fn replace(&mut self, name: VipKey, vip: Option<Arc<Vip>>) -> Option<Arc<Vip>> {
         if let Some(new) = &vip {
             self.reals += new.reals.len();
             self.slots += u64::from(new.slots());

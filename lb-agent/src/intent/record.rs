@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use lb_model::vip::VipAddress;
+use lb_model::vip::VipKey;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -83,7 +83,7 @@ impl From<&Vip> for VipRecord {
 
 impl VipRecord {
     /// The VIP with this name.
-    pub(super) fn into_vip(self, address: VipAddress) -> Vip {
+    pub(super) fn into_vip(self, address: VipKey) -> Vip {
         Vip {
             address,
             spec: VipSpec {

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, net::IpAddr};
 
-use lb_model::vip::VipAddress;
+use lb_model::vip::VipKey;
 
 use lb_dataplane::DataplaneError;
 
@@ -21,25 +21,25 @@ pub enum Refusal {
     },
     /// There is a VIP with this name.
     #[error("VIP {0} exists already; change it with UpdateVip (lbctl set-vip) or delete it first")]
-    VipExists(VipAddress),
+    VipExists(VipKey),
     /// There is no VIP with this name.
     #[error("there is no VIP {0}; ListVips (lbctl list) shows those there are")]
-    VipUnknown(VipAddress),
+    VipUnknown(VipKey),
     /// Another VIP's reals are to be replaced by this one's when they are dead.
     #[error(
         "VIP {vip} stands in for {other}: give that another `when_empty` first (lbctl set-vip {other} --when-empty drop)"
     )]
     StandsIn {
         /// The VIP that is to go.
-        vip: VipAddress,
+        vip: VipKey,
         /// The one that needs it.
-        other: VipAddress,
+        other: VipKey,
     },
     /// The VIP has this real.
     #[error("VIP {vip} has the real {real} already; change it with UpdateReal (lbctl set-real)")]
     RealExists {
         /// The VIP.
-        vip: VipAddress,
+        vip: VipKey,
         /// The real.
         real: IpAddr,
     },
@@ -47,7 +47,7 @@ pub enum Refusal {
     #[error("VIP {vip} has no real {real}; ListVips (lbctl list) shows those it has")]
     RealUnknown {
         /// The VIP.
-        vip: VipAddress,
+        vip: VipKey,
         /// The real.
         real: IpAddr,
     },

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lb_model::vip::VipAddress;
+use lb_model::vip::VipKey;
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError};
 use serde::Serialize;
 
@@ -91,7 +91,7 @@ pub enum StoreError {
 }
 
 /// One VIP to write: as it is now, or gone.
-pub type Write<'a> = (VipAddress, Option<&'a Vip>);
+pub type Write<'a> = (VipKey, Option<&'a Vip>);
 
 /// The open database.
 #[derive(Debug)]
@@ -197,7 +197,7 @@ impl Store {
                 vip: key.value().to_owned(),
                 cause,
             };
-            let address: VipAddress = key
+            let address: VipKey = key
                 .value()
                 .parse()
                 .map_err(|error| record(format!("{error}")))?;
@@ -212,7 +212,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub fn load_steered(&self) -> Result<BTreeMap<VipAddress, Steered>, StoreError> {
+    pub fn load_steered(&self) -> Result<BTreeMap<VipKey, Steered>, StoreError> {
         let transaction = self.reader()?;
         let table = match transaction.open_table(STEERED) {
             Ok(table) => table,
@@ -235,7 +235,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub fn save_steered(&mut self, all: &BTreeMap<VipAddress, Steered>) -> Result<(), StoreError> {
+    pub fn save_steered(&mut self, all: &BTreeMap<VipKey, Steered>) -> Result<(), StoreError> {
         self.transact(|transaction| {
             transaction.delete_table(STEERED)?;
             let mut table = transaction.open_table(STEERED)?;

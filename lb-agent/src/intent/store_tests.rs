@@ -8,7 +8,7 @@ use super::*;
 use crate::intent::{Change, RealSpec, VipSpec};
 
 fn vip(text: &str, reals: u8) -> Vip {
-    let address: VipAddress = text.parse().unwrap();
+    let address: VipKey = text.parse().unwrap();
     Vip {
         address,
         spec: VipSpec {
@@ -151,7 +151,7 @@ fn child_that_stores_until_it_is_killed() {
     let mut store = Store::open(Path::new(&directory)).unwrap();
     let mut intent = store.load().unwrap();
     for port in intent.len().. {
-        let name: VipAddress = format!("10.0.0.1:{port}/tcp").parse().unwrap();
+        let name: VipKey = format!("10.0.0.1:{port}/tcp").parse().unwrap();
         let vip = Change::AddVip {
             vip: name,
             patch: Default::default(),

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use lb_common::limits::{
     MAX_REALS, MAX_RING_SLOTS, MAX_SERVICES, MAX_TOTAL_RING_SLOTS, MAX_WEIGHT, MIN_RING_SLOTS,
 };
-use lb_model::vip::{AddressError, Protocol, VipAddress, check_unicast};
+use lb_model::vip::{AddressError, Protocol, VipKey, check_unicast};
 
 use lb_clients::load::spec::MAX_SOURCES;
 use lb_clients::shedding::{ShedBy, Written};
@@ -37,7 +37,7 @@ fn unicast(field: &'static str, address: IpAddr) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// [`Refusal::Invalid`] for `id.address`.
-pub fn vip_address(vip: &VipAddress) -> Result<(), Refusal> {
+pub fn vip_address(vip: &VipKey) -> Result<(), Refusal> {
     unicast("id.address", vip.address)
 }
 
@@ -45,7 +45,7 @@ pub fn vip_address(vip: &VipAddress) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// [`Refusal::Invalid`] for `address`.
-pub fn real_address(vip: &VipAddress, real: IpAddr) -> Result<(), Refusal> {
+pub fn real_address(vip: &VipKey, real: IpAddr) -> Result<(), Refusal> {
     unicast("address", real)?;
     if real == vip.address {
         return Err(Refusal::invalid(

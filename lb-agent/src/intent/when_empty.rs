@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use lb_model::vip::VipAddress;
+use lb_model::vip::VipKey;
 use serde::{Deserialize, Serialize};
 
 /// What becomes of packets for a VIP when all of its reals are dead. Written `drop`, `reset`, or as a VIP.
@@ -15,7 +15,7 @@ pub enum WhenEmpty {
     /// TCP is answered with a reset, all else is dropped.
     Reset,
     /// The reals of this VIP serve them.
-    Fallback(VipAddress),
+    Fallback(VipKey),
 }
 
 impl WhenEmpty {

@@ -6,10 +6,10 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use lb_model::vip::VipAddress;
+use lb_model::vip::VipKey;
 
 /// What is known of reals.
-pub type FoundReals = HashMap<(VipAddress, IpAddr), Found>;
+pub type FoundReals = HashMap<(VipKey, IpAddr), Found>;
 
 /// What is known of a real.
 #[derive(Clone, Debug, Default)]

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_model::vip::VipAddress;
+use lb_model::vip::VipKey;
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
@@ -70,16 +70,16 @@ pub fn start(control: control::Handle, changed: Arc<Changed>) -> (Handle, JoinHa
 
 struct Supervisor {
     control: control::Handle,
-    watches: BTreeMap<VipAddress, Watch>,
+    watches: BTreeMap<VipKey, Watch>,
     tasks: Tasks,
     /// VIPs whose reals cannot be probed through the tunnel, and why.
-    troubles: HashMap<VipAddress, String>,
+    troubles: HashMap<VipKey, String>,
     /// The epoch of the controllers' clock.
     began: Instant,
 }
 
 /// What a data plane counted, per real.
-pub(super) type Carried = HashMap<(VipAddress, IpAddr), control::Carried>;
+pub(super) type Carried = HashMap<(VipKey, IpAddr), control::Carried>;
 
 impl Supervisor {
     async fn run(
@@ -130,7 +130,7 @@ impl Supervisor {
 
 impl Supervisor {
     /// Looks after these VIPs as they are now.
-    async fn reconcile(&mut self, vips: BTreeMap<VipAddress, Option<Arc<Vip>>>) {
+    async fn reconcile(&mut self, vips: BTreeMap<VipKey, Option<Arc<Vip>>>) {
         let mut steps = Vec::new();
         let mut left = Vec::new();
         for (name, vip) in vips {
@@ -197,7 +197,7 @@ impl Supervisor {
     }
 
     /// Tells once why a VIP's reals cannot be probed through the tunnel.
-    fn warn(&mut self, vip: VipAddress, trouble: Option<String>) {
+    fn warn(&mut self, vip: VipKey, trouble: Option<String>) {
         if self.troubles.get(&vip) == trouble.as_ref() {
             return;
         }
@@ -215,7 +215,7 @@ impl Supervisor {
     }
 
     /// Notes what a probe found.
-    fn probed(&mut self, report: health::runner::Report, steps: &mut Vec<VipAddress>) {
+    fn probed(&mut self, report: health::runner::Report, steps: &mut Vec<VipKey>) {
         let vip = report.vip;
         if let Some(watch) = self.watches.get_mut(&vip)
             && watch.probed(report)
@@ -225,7 +225,7 @@ impl Supervisor {
     }
 
     /// Notes what a reader read.
-    fn read(&mut self, report: load::reading::Report, steps: &mut Vec<VipAddress>) {
+    fn read(&mut self, report: load::reading::Report, steps: &mut Vec<VipKey>) {
         let vip = report.subject.vip;
         if let Some(watch) = self.watches.get_mut(&vip)
             && watch.read(report)
@@ -236,7 +236,7 @@ impl Supervisor {
 
     /// VIPs whose period is over. The others' parts of what is to be shed are told: that needs nothing of what
     /// reals carry, which takes a look at all flows where they are counted.
-    async fn timed(&mut self, now: Instant) -> Vec<VipAddress> {
+    async fn timed(&mut self, now: Instant) -> Vec<VipKey> {
         let mut steps = Vec::new();
         for (vip, watch) in &mut self.watches {
             if watch.step_due() <= now {
@@ -251,7 +251,7 @@ impl Supervisor {
     }
 
     /// Asks the controllers of these VIPs, and gives what they decide to the owner.
-    async fn step(&mut self, mut vips: Vec<VipAddress>) {
+    async fn step(&mut self, mut vips: Vec<VipKey>) {
         vips.sort_unstable();
         vips.dedup();
         if vips.is_empty() {

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_model::vip::VipAddress;
+use lb_model::vip::VipKey;
 
 use super::{
     found::{Found, ProbeFound, time_of},
@@ -315,7 +315,7 @@ impl Watch {
     }
 
     /// What is known of its reals.
-    pub(super) fn found(&self) -> impl Iterator<Item = ((VipAddress, IpAddr), Found)> + '_ {
+    pub(super) fn found(&self) -> impl Iterator<Item = ((VipKey, IpAddr), Found)> + '_ {
         let now = Instant::now();
         self.reals.iter().map(move |(address, real)| {
             let load = real.readings.load(now);

@@ -156,7 +156,7 @@ pub fn service(vip: &str, reals: &[&str], slots: u16) -> WantedService {
 
 /// A UDP or TCP frame from a client.
 pub fn frame(source: &str, source_port: u16, vip: &str, syn: bool) -> Vec<u8> {
-    let vip: lb_model::vip::VipAddress = vip.parse().unwrap();
+    let vip: lb_model::vip::VipKey = vip.parse().unwrap();
     let ether = etherparse::PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
     let ip = match (source.parse().unwrap(), vip.address) {
         (IpAddr::V4(from), IpAddr::V4(to)) => ether.ipv4(from.octets(), to.octets(), 64),

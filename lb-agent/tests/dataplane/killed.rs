@@ -9,7 +9,7 @@ use std::{
 };
 
 use lb_dataplane::Dataplane as _;
-use lb_model::vip::{Protocol, VipAddress};
+use lb_model::vip::{Protocol, VipKey};
 use lb_proto::v1::{self, apply_request::Change, balancer_client::BalancerClient};
 use proptest::test_runner::{RngAlgorithm, TestRng};
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
@@ -284,9 +284,9 @@ fn a_killed_agent_forgets_nothing_it_acknowledged() {
     );
     // The tables say the same to whoever reads them alone.
     let services = bench.start().services();
-    let expected: Vec<VipAddress> = wanted
+    let expected: Vec<VipKey> = wanted
         .keys()
-        .map(|address| VipAddress {
+        .map(|address| VipKey {
             address: address.parse().unwrap(),
             port: 80,
             protocol: Protocol::Tcp,

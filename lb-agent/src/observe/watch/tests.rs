@@ -13,7 +13,7 @@ fn real() -> IpAddr {
 }
 
 fn vip(change: impl FnOnce(&mut VipSpec)) -> Arc<Vip> {
-    let address: VipAddress = "10.0.0.1:80/tcp".parse().unwrap();
+    let address: VipKey = "10.0.0.1:80/tcp".parse().unwrap();
     let mut spec = VipSpec::default_for(address.protocol);
     spec.steering = Some(Steering::default());
     change(&mut spec);

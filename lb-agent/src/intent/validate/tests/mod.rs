@@ -12,20 +12,20 @@ use lb_steering::spec::Steering;
 const V4: &str = "10.0.0.1:80/tcp";
 const V6: &str = "[2001:db8::1]:443/udp";
 
-fn name(text: &str) -> VipAddress {
+fn name(text: &str) -> VipKey {
     text.parse().unwrap()
 }
 
 /// A name that the text form would refuse already.
-fn raw(address: &str) -> VipAddress {
-    VipAddress {
+fn raw(address: &str) -> VipKey {
+    VipKey {
         address: address.parse().unwrap(),
         port: 80,
         protocol: Protocol::Tcp,
     }
 }
 
-fn add_vip(vip: VipAddress, patch: VipPatch) -> Change {
+fn add_vip(vip: VipKey, patch: VipPatch) -> Change {
     Change::AddVip { vip, patch }
 }
 
@@ -165,7 +165,7 @@ fn defaults_depend_on_the_protocol_and_come_back() {
 fn full_tables_are_named_and_there_is_a_way_back() {
     let mut intent = Intent::default();
     for number in 0..MAX_VIPS {
-        let vip = VipAddress {
+        let vip = VipKey {
             port: number as u16,
             ..raw("10.0.0.1")
         };
@@ -181,7 +181,7 @@ fn full_tables_are_named_and_there_is_a_way_back() {
         })
     ));
     // 4,095 rings of 16,384 slots leave 16,384.
-    let vip = VipAddress {
+    let vip = VipKey {
         port: 1,
         ..raw("10.0.0.1")
     };
