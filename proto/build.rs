@@ -3,14 +3,10 @@
 use anyhow::Context as _;
 use prost::Message as _;
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 3] = [
     "lb/v1/balancer.proto",
-    "lb/v1/health.proto",
-    "lb/v1/load.proto",
-    "lb/v1/peer.proto",
+    "lb/v1/component.proto",
     "lb/v1/report.proto",
-    "lb/v1/shedding.proto",
-    "lb/v1/steering.proto",
 ];
 
 fn main() -> anyhow::Result<()> {
@@ -20,8 +16,11 @@ fn main() -> anyhow::Result<()> {
         std::path::PathBuf::from(std::env::var_os("OUT_DIR").context("OUT_DIR is set by cargo")?);
     std::fs::write(out.join("lb.v1.bin"), files.encode_to_vec())
         .context("writing the descriptors for reflection")?;
+    let mut config = prost_build::Config::new();
+    // `settings.rs` finds a message's descriptor by its name.
+    config.enable_type_names();
     tonic_prost_build::configure()
-        .compile_fds(files)
+        .compile_fds_with_config(files, config)
         .context("generating lb.v1")?;
     Ok(())
 }

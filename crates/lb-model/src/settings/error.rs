@@ -35,11 +35,11 @@ impl FieldError {
         FieldError::new(field, NOT_SET, advice)
     }
 
-    /// The same error, seen from the table that holds the setting's table.
+    /// The same error, seen from the table that holds the setting's table, or from the list that holds it as `[0]`.
     #[must_use]
     pub fn within(mut self, table: impl fmt::Display) -> Self {
-        self.field = if self.field.is_empty() {
-            table.to_string()
+        self.field = if self.field.is_empty() || self.field.starts_with('[') {
+            format!("{table}{}", self.field)
         } else {
             format!("{table}.{}", self.field)
         };

@@ -207,7 +207,7 @@ fn what_cannot_be_is_refused_by_name() {
         ),
         (
             json!({ "kind": "http", "statuses": [200, "x"] }),
-            "statuses.[1]",
+            "statuses[1]",
             "whole number",
         ),
     ] {

@@ -401,14 +401,7 @@ impl<T: SettingType> SettingType for Vec<T> {
             return Err(too_many(items.len()));
         }
         let read = |(position, item)| {
-            T::from_json(item).map_err(|error: FieldError| {
-                let field = format!("[{position}]");
-                if error.field.is_empty() {
-                    FieldError { field, ..error }
-                } else {
-                    error.within(field)
-                }
-            })
+            T::from_json(item).map_err(|error: FieldError| error.within(format!("[{position}]")))
         };
         items.iter().enumerate().map(read).collect()
     }
