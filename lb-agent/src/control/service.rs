@@ -10,6 +10,9 @@ use crate::{
     steer::{Effective, Steered, all_down, effective},
 };
 
+/// The ring is handed to the data plane as it is, so both must name an empty slot alike.
+const _: () = assert!(ring::NO_REAL == crate::dataplane::NO_REAL);
+
 /// A VIP with everything that follows from it.
 #[derive(Clone, Debug)]
 pub struct Service {

@@ -10,7 +10,7 @@ use crate::{
         reading::{self, Quantity, Report},
         spec::Source,
     },
-    steering::{self, Load, Sample},
+    steering::{AgentCommand, Load, Sample},
 };
 
 /// The last of each source, and the last probe's round trip.
@@ -80,7 +80,7 @@ impl Readings {
                 })
                 .or_else(|| get(Quantity::Latency)),
             agent_weight: get(Quantity::AgentWeight),
-            order: load.order.map(order),
+            command: load.order.map(command),
         }
     }
 
@@ -90,12 +90,12 @@ impl Readings {
     }
 }
 
-const fn order(order: reading::Order) -> steering::Order {
+const fn command(order: reading::Order) -> AgentCommand {
     match order {
-        reading::Order::Ready | reading::Order::Up => steering::Order::Ready,
-        reading::Order::Drain => steering::Order::Drain,
-        reading::Order::Maint => steering::Order::Maintenance,
-        reading::Order::Down => steering::Order::Down,
+        reading::Order::Ready | reading::Order::Up => AgentCommand::Ready,
+        reading::Order::Drain => AgentCommand::Drain,
+        reading::Order::Maint => AgentCommand::Maintenance,
+        reading::Order::Down => AgentCommand::Down,
     }
 }
 

@@ -1,12 +1,12 @@
 //! Rings: the look-up tables that map a flow's hash to a real.
 //!
-//! A ring is a pure function of (seed, slots, set of (address, weight)): the order in which reals are
-//! listed, the machine and the history have no influence, so two balancers with the same input have the
-//! same bytes. Everything is integer arithmetic for that reason.
+//! A ring is a pure function of (seed, slots, set of (address, weight)): the order in which reals are listed, the
+//! machine and the history have no influence, so two balancers with the same input build the same bytes. All
+//! arithmetic is on integers for that reason.
 //!
-//! - [`Algorithm::Rendezvous`] (default): weighted rendezvous hashing with a cap, see [`rendezvous`].
-//!   It moves the fewest flows when a weight changes.
-//! - [`Algorithm::Maglev`]: see [`maglev`]. The most even one, and the one that moves more.
+//! - [`Algorithm::Rendezvous`] (default): weighted rendezvous hashing with a cap, see [`rendezvous`]. It moves the
+//!   fewest flows when a weight changes.
+//! - [`Algorithm::Maglev`]: see [`maglev`]. It is the most even one, and moves more.
 
 mod maglev;
 mod permutation;
@@ -16,9 +16,10 @@ use std::{net::IpAddr, sync::Arc};
 
 use lb_common::limits::{MAX_RING_SLOTS, MIN_RING_SLOTS};
 
-pub use crate::dataplane::NO_REAL;
+/// The position in a ring's slot that names no real.
+pub const NO_REAL: u16 = u16::MAX;
 
-/// How a ring is made.
+/// How a ring is built.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Algorithm {
@@ -40,15 +41,15 @@ impl Algorithm {
     }
 }
 
-/// Slots per real, where the largest ring allows it: at this grain the figures of `rendezvous` hold.
+/// Slots per real, where the largest ring allows it: the figures in [`rendezvous`] were measured with this many.
 const SLOTS_PER_REAL: u32 = 1_024;
-/// Smallest ring that is chosen without being asked for. With a handful of reals the ring's own
-/// unevenness stays well below that of the connections.
+/// Size of the smallest default ring. With a handful of reals, its unevenness is well below the random variation of
+/// the connections.
 const MIN_DEFAULT_SLOTS: u32 = 4_096;
 
 const _: () = assert!(MIN_DEFAULT_SLOTS >= MIN_RING_SLOTS && MIN_DEFAULT_SLOTS <= MAX_RING_SLOTS);
 
-/// Size of the ring for a pool of this many reals: a power of two, 4,096 to 65,536.
+/// Returns the default size of the ring for a pool of this many reals: a power of two, 4,096 to 65,536.
 #[must_use]
 pub fn default_slots(reals: usize) -> u32 {
     let most = MAX_RING_SLOTS / SLOTS_PER_REAL;
@@ -58,7 +59,7 @@ pub fn default_slots(reals: usize) -> u32 {
         .clamp(MIN_DEFAULT_SLOTS, MAX_RING_SLOTS)
 }
 
-/// A real as the builders see it.
+/// A real that takes flows.
 #[derive(Clone, Copy)]
 struct Candidate {
     /// Position in the caller's list.
@@ -69,13 +70,13 @@ struct Candidate {
     key: u64,
 }
 
-/// Builds a ring: for each slot the position in `reals` of the real that takes its flows, or [`NO_REAL`]
-/// everywhere if no real has a weight above 0. Weights count up to 65,535. Addresses are distinct; of
-/// several entries with one address only one is used.
+/// Builds a ring: for each slot the position in `reals` of the real that takes its flows, or [`NO_REAL`] everywhere
+/// if no real has a weight above 0. Weights above 65,535 count as 65,535. Addresses should be distinct; of several
+/// entries with one address only one is used.
 ///
 /// # Panics
-/// If `slots` is no power of two from 256 to 65,536, or `reals` has 65,535 entries or more: callers
-/// validate both.
+/// If `slots` is not a power of two from 256 to 65,536, or if `reals` has 65,535 entries or more. Callers validate
+/// both.
 #[must_use]
 pub fn build(algorithm: Algorithm, seed: u64, slots: u32, reals: &[(IpAddr, u32)]) -> Vec<u16> {
     assert!(
@@ -96,7 +97,7 @@ pub fn build(algorithm: Algorithm, seed: u64, slots: u32, reals: &[(IpAddr, u32)
     }
 }
 
-/// [`build`] as the data plane wants it.
+/// [`build`], as the shared slice that the data plane takes.
 #[must_use]
 pub fn build_shared(
     algorithm: Algorithm,
@@ -107,7 +108,7 @@ pub fn build_shared(
     build(algorithm, seed, slots, reals).into()
 }
 
-/// The reals that take flows, in an order that depends on their addresses only.
+/// Returns the reals that take flows, in an order that depends on their addresses only.
 fn candidates(seed: u64, reals: &[(IpAddr, u32)]) -> Vec<Candidate> {
     let mut order: Vec<(IpAddr, u32, u16)> = (0u16..)
         .zip(reals)
@@ -120,7 +121,7 @@ fn candidates(seed: u64, reals: &[(IpAddr, u32)]) -> Vec<Candidate> {
             )
         })
         .collect();
-    // The weight takes part so that even a duplicate address gives the same table in any order.
+    // The weight is part of the key so that even a duplicate address gives the same ring in any order.
     order.sort_unstable();
     order.dedup_by_key(|entry| entry.0);
     order
@@ -133,7 +134,7 @@ fn candidates(seed: u64, reals: &[(IpAddr, u32)]) -> Vec<Candidate> {
         .collect()
 }
 
-/// Share of the slots that each of `reals` has: 0.0 to 1.0, in the order of `reals` positions.
+/// Returns the share of the slots, 0.0 to 1.0, of each of `reals` positions, in order.
 #[must_use]
 pub fn shares(ring: &[u16], reals: usize) -> Vec<f64> {
     let mut counts = vec![0u32; reals];
@@ -149,9 +150,9 @@ pub fn shares(ring: &[u16], reals: usize) -> Vec<f64> {
         .collect()
 }
 
-/// Share of the hash space (0.0 to 1.0) whose real differs between two rings, each given with the
-/// addresses that its positions mean. Rings of different sizes can be compared: a flow's slot is its hash
-/// scaled to the size, so a slot of the smaller one stands for several of the larger.
+/// Returns the share of the hash space, 0.0 to 1.0, whose real differs between two rings. Each ring comes with the
+/// addresses of its positions. Rings of different sizes can be compared: a flow's slot is its hash scaled to the
+/// size, so a slot of the smaller ring covers several of the larger.
 #[must_use]
 pub fn moved(before: (&[u16], &[IpAddr]), after: (&[u16], &[IpAddr])) -> f64 {
     let slots = before.0.len().max(after.0.len());
@@ -169,11 +170,11 @@ pub fn moved(before: (&[u16], &[IpAddr]), after: (&[u16], &[IpAddr])) -> f64 {
     changed as f64 / slots as f64
 }
 
-/// Checksum of a ring: 16 hexadecimal digits. It covers the addresses slot by slot, so it is the same on
-/// every balancer whose ring leads every flow to the same real.
+/// Returns the checksum of a ring, 16 hexadecimal digits. It covers the addresses slot by slot, so it is the same on
+/// every balancer whose ring sends every flow to the same real.
 ///
-/// FNV-1a of 64 bits over, for each slot: the real's address as 16 bytes in network order (IPv4 as
-/// IPv4-mapped, `::ffff:a.b.c.d`); 16 zero bytes for a slot without a real.
+/// The checksum is 64-bit FNV-1a over, for each slot, the real's address as 16 bytes in network order (IPv4 as
+/// IPv4-mapped, `::ffff:a.b.c.d`), or 16 zero bytes for a slot without a real.
 #[must_use]
 pub fn checksum(ring: &[u16], reals: &[IpAddr]) -> String {
     const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
@@ -188,7 +189,7 @@ pub fn checksum(ring: &[u16], reals: &[IpAddr]) -> String {
     format!("{hash:016x}")
 }
 
-/// The address as 16 bytes, IPv4 as IPv4-mapped.
+/// Returns the address as 16 bytes, IPv4 as IPv4-mapped.
 fn mapped(address: IpAddr) -> [u8; 16] {
     match address {
         IpAddr::V4(a) => a.to_ipv6_mapped().octets(),
