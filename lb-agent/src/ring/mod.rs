@@ -4,9 +4,9 @@
 //! machine and the history have no influence, so two balancers with the same input build the same bytes. All
 //! arithmetic is on integers for that reason.
 //!
-//! - [`Algorithm::Rendezvous`] (default): weighted rendezvous hashing with a cap, see [`rendezvous`]. It moves the
+//! - [`Algorithm::Rendezvous`] (default): weighted rendezvous hashing with a cap, see `rendezvous`. It moves the
 //!   fewest flows when a weight changes.
-//! - [`Algorithm::Maglev`]: see [`maglev`]. It is the most even one, and moves more.
+//! - [`Algorithm::Maglev`]: see `maglev`. It is the most even one, and moves more.
 
 mod maglev;
 mod permutation;

@@ -4,12 +4,12 @@
 //!
 //! [`VipSteering::step`] handles one VIP. Its stages, in order:
 //!
-//! 1. [`eligibility`]: which reals may have new flows at all.
-//! 2. [`traffic`], [`life`]: what each real carries, and how long connections live.
-//! 3. [`learning`], [`estimate`]: what each real can carry, and which reals are overloaded.
-//! 4. [`allocation`]: the share of new flows each real gets, by the VIP's [`controllers`] entry.
-//! 5. [`movement`]: how much of the ring may move towards those shares in this period.
-//! 6. [`weight_scale`]: integer weights for the ring.
+//! 1. `eligibility`: which reals may have new flows at all.
+//! 2. `traffic`, `life`: what each real carries, and how long connections live.
+//! 3. `learning`, `estimate`: what each real can carry, and which reals are overloaded.
+//! 4. `allocation`: the share of new flows each real gets, by the VIP's `controllers` entry.
+//! 5. `movement`: how much of the ring may move towards those shares in this period.
+//! 6. `weight_scale`: integer weights for the ring.
 
 mod allocation;
 mod controllers;

@@ -7,3 +7,4 @@ mod movement;
 pub(super) mod pool;
 mod random;
 mod rules;
+mod shedding;

@@ -1,4 +1,4 @@
-//! The rules for load, shedding and movement.
+//! The rules for load and movement.
 
 use super::pool::{Pool, fresh, seconds};
 use crate::steering::{
@@ -64,7 +64,7 @@ fn retransmitted_syns_are_not_carried_load() {
 }
 
 #[test]
-fn missing_data_is_not_death() {
+fn missing_readings_keep_a_share() {
     let capacities = [500.0, 1_500.0];
     let mut pool = Pool::of(Kind::Capacity, &[100; 2]);
     pool.step();
@@ -72,7 +72,7 @@ fn missing_data_is_not_death() {
         pool.carry(&capacities);
     }
     let before = pool.shares();
-    // Its readings are gone; the probe still answers.
+    // Its readings are missing; the probe still answers.
     for periods in 1..=30 {
         let last = pool.reals[1].load.utilisation;
         pool.load(&capacities);
@@ -89,7 +89,7 @@ fn missing_data_is_not_death() {
 }
 
 #[test]
-fn one_that_is_overloaded_gets_half_then_nothing_then_comes_back() {
+fn an_overloaded_real_is_halved_then_drained_then_recovers() {
     let spec = Steering {
         controller: Kind::LeastConnections,
         ..Steering::default()
@@ -107,9 +107,9 @@ fn one_that_is_overloaded_gets_half_then_nothing_then_comes_back() {
         load(&mut pool, 0.93);
         assert_eq!(pool.limited_by(0), LimitedBy::Nothing);
     }
-    for part in [0.5, 0.25, 0.125, 0.1, 0.1] {
+    for factor in [0.5, 0.25, 0.125, 0.1, 0.1] {
         load(&mut pool, 0.93);
-        assert_eq!(pool.limited_by(0), LimitedBy::Overload(part));
+        assert_eq!(pool.limited_by(0), LimitedBy::Overload(factor));
     }
     assert!(pool.shares()[0] > 0.0);
     for period in 1..=6 {
@@ -126,7 +126,7 @@ fn one_that_is_overloaded_gets_half_then_nothing_then_comes_back() {
         assert_eq!(
             pool.limited_by(0),
             LimitedBy::OverloadDrain,
-            "not low enough"
+            "above overload_back"
         );
     }
     for period in 1..=6 {
@@ -141,7 +141,7 @@ fn one_that_is_overloaded_gets_half_then_nothing_then_comes_back() {
 }
 
 #[test]
-fn no_more_than_a_part_is_drained_by_load_and_none_in_panic() {
+fn drains_by_load_are_bounded_and_suspended_in_panic() {
     let mut pool = Pool::of(Kind::LeastConnections, &[100; 10]);
     pool.step();
     for _ in 0..20 {
@@ -195,7 +195,7 @@ fn scarce_memory_reduces_a_share() {
         pool.period();
     }
     assert!(
-        matches!(pool.limited_by(0), LimitedBy::ScarceResource(part) if (part - 0.5).abs() < 1e-9)
+        matches!(pool.limited_by(0), LimitedBy::ScarceResource(factor) if (factor - 0.5).abs() < 1e-9)
     );
     assert!(
         (pool.shares()[0] - 1.0 / 3.0).abs() < 0.01,
@@ -313,78 +313,6 @@ fn new_flows_go_where_connections_are_missing() {
 }
 
 #[test]
-fn shedding_is_bounded_by_rate_room_and_gains() {
-    let mut pool = Pool::new(
-        Steering {
-            controller: Kind::LeastConnections,
-            life: Some(seconds(3_600)),
-            shed_rate: 4.0,
-            ..Steering::default()
-        },
-        &[100; 2],
-    );
-    let shed = |pool: &mut Pool, connections: [f64; 2]| {
-        for (real, connections) in pool.reals.iter_mut().zip(connections) {
-            real.load.connections = fresh(connections);
-        }
-        pool.period()
-            .iter()
-            .map(|decision| decision.shed.unwrap())
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(
-        shed(&mut pool, [3_000.0, 1_000.0]),
-        [1, 0],
-        "it starts with one"
-    );
-    assert_eq!(shed(&mut pool, [2_980.0, 1_020.0]), [20, 0], "the rate");
-    assert_eq!(
-        shed(&mut pool, [2_960.0, 1_020.0]),
-        [1, 0],
-        "no connection came to the other"
-    );
-    assert_eq!(
-        shed(&mut pool, [2_150.0, 1_850.0]),
-        [20, 0],
-        "still over 1.05 times its share"
-    );
-    assert_eq!(shed(&mut pool, [2_050.0, 1_950.0]), [0, 0], "not needed");
-    assert_eq!(
-        shed(&mut pool, [2_150.0, 1_850.0]),
-        [0, 0],
-        "below 1.1 times its share"
-    );
-    shed(&mut pool, [60.0, 20.0]);
-    assert_eq!(
-        shed(&mut pool, [60.0, 40.0]),
-        [10, 0],
-        "the other lacks only 10"
-    );
-    // Between periods the last number applies, but nothing is shed of a real that may have no flows.
-    pool.reals[0].drained = true;
-    let shed: Vec<_> = pool.step().iter().map(|decision| decision.shed).collect();
-    assert_eq!(shed, [Some(0), None]);
-}
-
-#[test]
-fn connections_are_shed_for_a_real_without_any() {
-    let mut pool = Pool::new(
-        Steering {
-            controller: Kind::Static,
-            shed_rate: 1.0,
-            ..Steering::default()
-        },
-        &[100; 2],
-    );
-    // All were opened before the second joined, so the balancer has no count for it.
-    pool.reals[0].opened = 50;
-    pool.period();
-    let decision = &pool.period()[0];
-    assert_eq!(decision.shed, Some(1));
-    assert_eq!(decision.limited_by, LimitedBy::Shedding(1));
-}
-
-#[test]
 fn quantisation_by_the_ring_is_corrected() {
     let mut pool = Pool::of(Kind::Capacity, &[100; 2]);
     pool.step();
@@ -433,31 +361,4 @@ fn steering_resumes_where_the_previous_agent_ended() {
         pool.period();
     }
     assert!((pool.shares()[0] - 0.5).abs() < 0.01, "{:?}", pool.shares());
-}
-
-#[test]
-fn a_real_that_is_drained_by_load_is_shed_too() {
-    let mut pool = Pool::new(
-        Steering {
-            controller: Kind::LeastConnections,
-            life: Some(seconds(3_600)),
-            shed_rate: 4.0,
-            ..Steering::default()
-        },
-        &[100; 4],
-    );
-    for _ in 0..20 {
-        for (number, real) in pool.reals.iter_mut().enumerate() {
-            let first = number == 0;
-            real.load.utilisation = fresh(if first { 0.99 } else { 0.4 });
-            real.load.connections = fresh(if first { 3_000.0 } else { 1_000.0 });
-        }
-        pool.period();
-    }
-    assert_eq!(pool.limited_by(0), LimitedBy::OverloadDrain);
-    // The others gain no connections.
-    assert_eq!(pool.decisions[0].shed, Some(1));
-    pool.reals[0].drained = true;
-    pool.step();
-    assert_eq!(pool.decisions[0].shed, Some(0), "drained by the operator");
 }
