@@ -1,103 +1,113 @@
-//! What a real gets, and why not more.
+//! The result of a step for one real, and the reason its weight is not higher.
 
 use std::{fmt, time::Duration};
 
 /// What a real gets until the next decision.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
-    /// Its weight in the ring, relative to the others': 0 to [`lb_common::limits::MAX_WEIGHT`].
+    /// Weight in the ring, relative to the other reals: 0 to [`lb_common::limits::MAX_WEIGHT`].
     pub weight: u32,
-    /// Why it is not more.
-    pub limit: Limit,
-    /// Estimated capacity: what it would carry at utilisation 1, in connections, or in new flows a second
-    /// where connections are short. None until something is known.
+    /// Why the weight is not higher.
+    pub limited_by: LimitedBy,
+    /// Estimated capacity: what the real would carry at utilisation 1, in connections, or in new flows a second
+    /// where connections are short. `None` until it has been measured.
     pub capacity: Option<f64>,
-    /// The part of the new flows, 0 to 1, that it is to have; `weight` follows within the bounds on
-    /// movement.
-    pub wanted: f64,
-    /// Flows to reset until the next period, so that they come back elsewhere; 0 unless shedding is on. None: no
-    /// period is over, and what was said last stands.
+    /// The share of new flows, 0 to 1, that the controller allocates to the real. `weight` approaches it within
+    /// the limits on movement.
+    pub wanted_share: f64,
+    /// Flows to reset until the next period so that they reconnect elsewhere; 0 unless shedding is on. `None`
+    /// between periods: the number of the last period still applies.
     pub shed: Option<u32>,
 }
 
-/// What keeps a real's weight from being more.
+/// What keeps a real's weight from being higher.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Limit {
-    /// Nothing: it has what the controller wants.
+pub enum LimitedBy {
+    /// Nothing: the real has the share that the controller allocates.
     Nothing,
     /// The operator's weight is 0.
     WeightZero,
-    /// It is drained by hand.
+    /// The operator drains it.
     Drained,
     /// It is not healthy.
     Down,
-    /// Its health changed too often; it is held down for so long.
+    /// It flaps, and is held down for this much longer.
     HeldDown(Duration),
-    /// A probe says that it wants no new flows.
-    WantsDrain,
+    /// Its health check reports that it wants no new flows.
+    ProbeDrain,
     /// Its agent orders no new flows.
-    Ordered,
-    /// It is overloaded, and gets nothing until it is below the threshold.
+    AgentCommand,
+    /// It is overloaded and gets no new flows until its utilisation has recovered.
     OverloadDrain,
-    /// It is overloaded, and has this part of its share.
+    /// It is overloaded and keeps this factor of its share.
     Overload(f64),
-    /// It came not long ago, and has this part of its share.
+    /// It is in slow start and has this factor of its share.
     SlowStart(f64),
-    /// Memory, file descriptors or connections run out: it has this part of its share.
-    Guard(f64),
-    /// It has more connections than its share; new flows go where some are missing.
-    Surplus,
-    /// It has more connections than its share; so many of them are to be reset until the next period.
+    /// Memory, file descriptors or connections are nearly used up; it keeps this factor of its share.
+    ScarceResource(f64),
+    /// It has more connections than its share; new flows go where connections are missing.
+    ConnectionSurplus,
+    /// It has more connections than its share; this many are to be reset until the next period.
     Shedding(u32),
-    /// Its readings are stale for so long; what was learned is held.
-    Stale(Duration),
-    /// It has the most, or the least, that the operator's weight allows.
-    Bound,
-    /// More of the ring would have to move than may in a period: it follows.
-    Movement,
-    /// The controller suits short connections only: the operator's weights stand.
-    Refused,
+    /// Its last reading is this old; its estimated capacity is kept.
+    StaleReading(Duration),
+    /// Its share is at the lowest or highest multiple of the operator's share that is allowed.
+    ShareBound,
+    /// Its share is still moving: the ring may move only so much per period.
+    MovementBound,
+    /// The controller does not suit long connections: the operator's weights apply.
+    UnsuitableController,
 }
 
-impl fmt::Display for Limit {
+impl fmt::Display for LimitedBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let percent = |part: f64| (part * 100.0).round();
+        let percent = |factor: f64| (factor * 100.0).round();
         match self {
-            Limit::Nothing => f.write_str("nothing"),
-            Limit::WeightZero => f.write_str("the operator's weight is 0"),
-            Limit::Drained => f.write_str("drained by hand"),
-            Limit::Down => f.write_str("not healthy"),
-            Limit::HeldDown(left) => write!(
+            LimitedBy::Nothing => f.write_str("nothing"),
+            LimitedBy::WeightZero => f.write_str("the operator's weight is 0"),
+            LimitedBy::Drained => f.write_str("drained by the operator"),
+            LimitedBy::Down => f.write_str("not healthy"),
+            LimitedBy::HeldDown(left) => write!(
                 f,
-                "its health changed too often: held down for {} s more",
+                "flapping: its health changed too often; held down for another {} s",
                 left.as_secs_f64().ceil()
             ),
-            Limit::WantsDrain => f.write_str("a probe says that it wants no new flows"),
-            Limit::Ordered => f.write_str("its agent orders no new flows"),
-            Limit::OverloadDrain => f.write_str("overloaded: no new flows until it has recovered"),
-            Limit::Overload(part) => {
-                write!(f, "overloaded: {} % of its share", percent(*part))
+            LimitedBy::ProbeDrain => {
+                f.write_str("its health check reports that it wants no new flows")
             }
-            Limit::SlowStart(part) => {
-                write!(f, "slow start: {} % of its share", percent(*part))
+            LimitedBy::AgentCommand => f.write_str("its agent orders no new flows"),
+            LimitedBy::OverloadDrain => {
+                f.write_str("overloaded: no new flows until its utilisation has recovered")
             }
-            Limit::Guard(part) => write!(
+            LimitedBy::Overload(factor) => {
+                write!(f, "overloaded: {} % of its share", percent(*factor))
+            }
+            LimitedBy::SlowStart(factor) => {
+                write!(f, "slow start: {} % of its share", percent(*factor))
+            }
+            LimitedBy::ScarceResource(factor) => write!(
                 f,
-                "memory, file descriptors or connections run out: {} % of its share",
-                percent(*part)
+                "memory, file descriptors or connections are nearly used up: {} % of its share",
+                percent(*factor)
             ),
-            Limit::Surplus => f.write_str("it has more connections than its share"),
-            Limit::Shedding(flows) => write!(
+            LimitedBy::ConnectionSurplus => f.write_str("it has more connections than its share"),
+            LimitedBy::Shedding(flows) => write!(
                 f,
-                "it has more connections than its share: {flows} are to be reset within a period"
+                "it has more connections than its share: up to {flows} are reset in this period"
             ),
-            Limit::Stale(age) => {
-                write!(f, "its last reading is {} s old: held", age.as_secs())
+            LimitedBy::StaleReading(age) => write!(
+                f,
+                "its last load reading is {} s old: its estimated capacity is kept",
+                age.as_secs()
+            ),
+            LimitedBy::ShareBound => {
+                f.write_str("its share is at the bound that its operator weight allows")
             }
-            Limit::Bound => f.write_str("as far from the operator's weight as is allowed"),
-            Limit::Movement => f.write_str("follows as fast as the ring may move"),
-            Limit::Refused => f.write_str(
-                "connections live too long for this controller: the operator's weights stand",
+            LimitedBy::MovementBound => {
+                f.write_str("its share is moving as fast as the limits on ring movement allow")
+            }
+            LimitedBy::UnsuitableController => f.write_str(
+                "connections live too long for this controller: the operator's weights apply",
             ),
         }
     }

@@ -1,33 +1,34 @@
-//! Whether readings went away from what is expected of them, or chance made them differ: a sum of what they are
-//! off by (Page's test, CUSUM). Two that are far off tell as surely as many that are off a little.
+//! Tells a lasting change of readings from noise: a cumulative sum of deviations (CUSUM, Page's test). Two
+//! readings that are far off count as much as many that are slightly off.
 
-/// Readings are no chance once they are off to one side by so many deviations in sum, ...
-const TOO_FAR: f64 = 8.0;
-/// ... beyond so many each, ...
+/// A change is detected once the deviations to one side add up to this many standard deviations, ...
+const THRESHOLD: f64 = 8.0;
+/// ... after subtracting this many from each reading, ...
 const SLACK: f64 = 0.75;
-/// ... of which a single one, that may be wrong, counts no more.
-const MOST: f64 = 5.0;
+/// ... where a single reading, which may be wrong, counts for at most this many.
+const MAX_DEVIATION: f64 = 5.0;
 
-/// Two that are wrong make no drift of what one cannot.
-const _: () = assert!(MOST - SLACK < TOO_FAR);
+/// One wrong reading alone is never a change.
+const _: () = assert!(MAX_DEVIATION - SLACK < THRESHOLD);
 
-/// Readings in a row that are off to one side.
+/// A run of readings that deviate to one side.
 #[derive(Debug, Default)]
 pub struct Drift {
-    /// What they are off by in sum; negative: they are too low.
+    /// Sum of the deviations; negative if the readings are too low.
     sum: f64,
     readings: f64,
-    /// Sum of the logarithms of what they measured.
-    measured: f64,
+    /// Sum of the logarithms of the measured values.
+    log_sum: f64,
 }
 
 impl Drift {
-    /// Notes a reading: by how many deviations it is off, and what it measured. Once the last ones are no
-    /// chance: what they measured in the mean, and how many they are.
-    pub fn observe(&mut self, off: f64, measured: f64) -> Option<(f64, f64)> {
-        let off = off.clamp(-MOST, MOST);
-        let side = off.signum();
-        if self.sum * side < 0.0 && self.sum.abs() <= off.abs() + SLACK {
+    /// Adds a reading: its deviation from the expected value in standard deviations, and the measured value. Once
+    /// the run is no longer noise, returns the geometric mean of its measured values and their number, and starts
+    /// over.
+    pub fn observe(&mut self, deviation: f64, measured: f64) -> Option<(f64, f64)> {
+        let deviation = deviation.clamp(-MAX_DEVIATION, MAX_DEVIATION);
+        let side = deviation.signum();
+        if self.sum * side < 0.0 && self.sum.abs() <= deviation.abs() + SLACK {
             *self = Drift::default();
         }
         let side = if self.readings > 0.0 {
@@ -35,20 +36,20 @@ impl Drift {
         } else {
             side
         };
-        let sum = (self.sum + off) * side - SLACK;
+        let sum = (self.sum + deviation) * side - SLACK;
         if sum <= 0.0 {
             *self = Drift::default();
             return None;
         }
         self.sum = sum * side;
         self.readings += 1.0;
-        self.measured += measured.ln();
-        if sum < TOO_FAR {
+        self.log_sum += measured.ln();
+        if sum < THRESHOLD {
             return None;
         }
         let Drift {
-            readings, measured, ..
+            readings, log_sum, ..
         } = std::mem::take(self);
-        Some(((measured / readings).exp(), readings))
+        Some(((log_sum / readings).exp(), readings))
     }
 }

@@ -1,34 +1,35 @@
-//! Readings that are late and do not say so: a source that averages, or that is asked seldom. Utilisation follows
-//! what a real carries, so the delay is the one at which changes of both agree best, over all reals of the pool.
+//! Detects readings that are late without saying so, such as those of a source that averages or is polled seldom.
+//! Utilisation follows what a real carries, so the delay is the one at which changes of both agree best, over all
+//! reals of the pool.
 
 use std::time::Duration;
 
-/// Delays that are told apart, in periods: none, and up to this many less one.
+/// Number of candidate delays: 0 to this many periods, exclusive.
 const DELAYS: usize = 5;
-/// What is kept of what was found until a period ago.
-const KEEP: f64 = 0.9;
-/// Another delay is believed once it leaves less than this part of what the present one leaves unexplained.
-const BETTER: f64 = 0.5;
-/// Nor before it would explain this much more (squares of natural logarithms): four changes by a fifth.
-const WORTH: f64 = 0.16;
+/// Factor by which evidence decays per period.
+const DECAY: f64 = 0.9;
+/// Another delay is adopted once it leaves less than this fraction of the residual that the current one leaves ...
+const MAX_RESIDUAL_RATIO: f64 = 0.5;
+/// ... and explains at least this much more (squared natural logarithms): four changes by a fifth.
+const MIN_RESIDUAL_GAIN: f64 = 0.16;
 
-/// What is measured.
+/// The delay of readings beyond the age they report.
 #[derive(Debug, Default)]
 pub struct Lag {
-    /// For each delay: squares of what it leaves unexplained.
-    unexplained: [f64; DELAYS],
-    /// The delay that is reckoned with, in periods.
+    /// For each candidate delay, the sum of squared changes that it leaves unexplained.
+    residuals: [f64; DELAYS],
+    /// The delay in use, in periods.
     periods: usize,
 }
 
 impl Lag {
-    /// The delay beyond what readings say of their age.
+    /// The delay in use.
     pub fn time(&self, period: Duration) -> Duration {
         period * self.periods as u32
     }
 
-    /// Notes that a real's utilisation changed by this factor. `carried`: by which factor what it carried changed,
-    /// so long before.
+    /// Records that a real's utilisation changed by the factor `utilisation`. `carried` returns the factor by which
+    /// the carried load changed, a given delay earlier.
     pub fn observe(
         &mut self,
         period: Duration,
@@ -38,25 +39,25 @@ impl Lag {
         let changes: Option<Vec<f64>> = (0..DELAYS)
             .map(|periods| carried(period * periods as u32))
             .collect();
-        for (sum, change) in self.unexplained.iter_mut().zip(changes.unwrap_or_default()) {
+        for (sum, change) in self.residuals.iter_mut().zip(changes.unwrap_or_default()) {
             *sum += (utilisation / change).ln().powi(2);
         }
     }
 
-    /// A period is over; whether another delay is reckoned with from now on.
-    pub fn conclude(&mut self) -> bool {
-        let now = self.unexplained[self.periods];
+    /// Ends a period. Returns whether another delay is in use from now on.
+    pub fn end_period(&mut self) -> bool {
+        let current = self.residuals[self.periods];
         let best = (0..DELAYS)
-            .min_by(|a, b| self.unexplained[*a].total_cmp(&self.unexplained[*b]))
+            .min_by(|a, b| self.residuals[*a].total_cmp(&self.residuals[*b]))
             .unwrap_or_default();
-        let least = self.unexplained[best];
-        for sum in &mut self.unexplained {
-            *sum *= KEEP;
+        let least = self.residuals[best];
+        for sum in &mut self.residuals {
+            *sum *= DECAY;
         }
-        let other = least < now * BETTER && now - least > WORTH;
-        if other {
+        let changes = least < current * MAX_RESIDUAL_RATIO && current - least > MIN_RESIDUAL_GAIN;
+        if changes {
             self.periods = best;
         }
-        other
+        changes
     }
 }

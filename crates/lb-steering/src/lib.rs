@@ -1,34 +1,45 @@
-//! Health, load and what the operator wants → weights. Pure: state, readings and a clock in, weights out, so
-//! that the agent and a simulation run the same code. What the laws are is in `docs/steering.md`.
+//! Turns health, load and the operator's weights into the weights of a VIP's reals. Everything here is pure:
+//! observations and a clock go in, weights come out, so the agent and the simulation run the same code.
+//! `docs/steering/law.md` describes the law.
 //!
-//! [`Controller::step`] is one VIP's way: [`observed`] → who may have flows at all ([`standing`]) → what
-//! they carry ([`traffic`]) → what they can carry ([`capacity`], [`learn`]) → the share they are to have
-//! ([`law`], [`steer`]) → how much of that may move now ([`movement`]) → weights for the ring ([`scale`]).
+//! [`VipSteering::step`] handles one VIP. Its stages, in order:
+//!
+//! 1. `eligibility`: which reals may have new flows at all.
+//! 2. `traffic`, `life`: what each real carries, and how long connections live.
+//! 3. `learning`, `estimate`: what each real can carry, and which reals are overloaded.
+//! 4. `allocation`: the share of new flows each real gets, by the VIP's `controllers` entry.
+//! 5. `movement`: how much of the ring may move towards those shares in this period.
+//! 6. `weight_scale`: integer weights for the ring.
 
-mod capacity;
-mod controller;
+#![forbid(unsafe_code)]
+
+mod allocation;
+mod controllers;
 mod decision;
 mod drift;
+mod eligibility;
+mod estimate;
 mod lag;
-mod law;
-mod learn;
+mod learning;
 mod life;
 mod movement;
-mod observed;
+mod observation;
 mod overload;
 mod pool;
+mod rebalancing;
 pub mod ring;
-mod scale;
-mod shed;
+mod shares;
+mod shedding;
 pub mod spec;
-mod standing;
-mod steer;
 mod traffic;
+mod vip_steering;
+mod weight_scale;
 
 pub use self::{
-    controller::Controller,
-    decision::{Decision, Limit},
-    observed::{Load, Observed, Order, Sample},
+    controllers::{Description, descriptions},
+    decision::{Decision, LimitedBy},
+    observation::{AgentCommand, Load, Observation, Sample},
+    vip_steering::VipSteering,
 };
 
 #[cfg(test)]

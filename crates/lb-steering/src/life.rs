@@ -1,72 +1,66 @@
-//! How long connections live: live ones over new ones a second (Little's law), both smoothed.
+//! Mean life of a connection: live connections over new flows a second (Little's law), both smoothed.
 
 use std::time::Duration;
 
 use super::spec::Steering;
 
-/// Above a threshold, connections are so until they live for less than this part of it.
+/// Hysteresis: once above a threshold, the life counts as above until it falls below this fraction of it.
 const HYSTERESIS: f64 = 0.8;
-/// Longest life that is told apart from any longer one.
-const LONGEST: f64 = 365.0 * 86_400.0;
+/// Longest life that is measured, seconds.
+const MAX_LIFE: f64 = 365.0 * 86_400.0;
 
-/// What is measured.
+/// The measured life of a VIP's connections.
 #[derive(Debug, Default)]
 pub struct Life {
-    /// Connections and new ones a second, smoothed.
-    smooth: Option<(f64, f64)>,
-    long: bool,
+    /// Live connections and new flows a second, smoothed.
+    smoothed: Option<(f64, f64)>,
+    long_lived: bool,
 }
 
 impl Life {
-    /// Notes a period of this length, seconds.
-    pub fn observe(&mut self, spec: &Steering, time: f64, connections: f64, rate: f64) {
-        let gain = 1.0 - (-time / spec.life_over.as_secs_f64()).exp();
-        let smooth = match self.smooth {
+    /// Records a period of `time` seconds.
+    pub fn observe(&mut self, settings: &Steering, time: f64, connections: f64, rate: f64) {
+        let gain = 1.0 - (-time / settings.life_over.as_secs_f64()).exp();
+        let smoothed = match self.smoothed {
             None => (connections, rate),
             Some((c, r)) => (c + gain * (connections - c), r + gain * (rate - r)),
         };
-        self.smooth = Some(smooth);
-        let threshold = f64::from(spec.long_lived_periods) * spec.period.as_secs_f64();
-        let threshold = if self.long {
-            threshold * HYSTERESIS
-        } else {
-            threshold
-        };
-        self.long = self.seconds(spec) >= threshold;
+        self.smoothed = Some(smoothed);
+        self.long_lived = self.is_long(settings);
     }
 
-    /// Mean life, seconds; 0 as long as nothing is known.
-    pub fn seconds(&self, spec: &Steering) -> f64 {
-        match (spec.life, self.smooth) {
+    /// Mean life in seconds; 0 until it is known.
+    pub fn seconds(&self, settings: &Steering) -> f64 {
+        match (settings.life, self.smoothed) {
             (Some(life), _) => life.as_secs_f64(),
             (None, Some((connections, rate))) if connections > 0.0 => {
-                (connections / rate).min(LONGEST)
+                (connections / rate).min(MAX_LIFE)
             }
             _ => 0.0,
         }
     }
 
-    /// So long that new flows alone are slow to even out the load.
-    pub fn long(&self, spec: &Steering) -> bool {
-        let threshold = f64::from(spec.long_lived_periods) * spec.period.as_secs_f64();
-        let threshold = if self.long {
+    /// Whether connections live so long that new flows alone are slow to even out the load.
+    pub fn is_long(&self, settings: &Steering) -> bool {
+        let threshold = f64::from(settings.long_lived_periods) * settings.period.as_secs_f64();
+        let threshold = if self.long_lived {
             threshold * HYSTERESIS
         } else {
             threshold
         };
-        self.seconds(spec) >= threshold
+        self.seconds(settings) >= threshold
     }
 
-    /// So long that connections, not new flows, are what a real carries; `already`:
-    /// they were.
-    pub fn counts_connections(&self, spec: &Steering, already: bool) -> bool {
-        let threshold = spec.period.as_secs_f64() * if already { HYSTERESIS } else { 1.0 };
-        self.seconds(spec) >= threshold
+    /// Whether a real's load is its number of connections, not its rate of new flows. `already` says whether it
+    /// was until now.
+    pub fn counts_connections(&self, settings: &Steering, already: bool) -> bool {
+        let threshold = settings.period.as_secs_f64() * if already { HYSTERESIS } else { 1.0 };
+        self.seconds(settings) >= threshold
     }
 
-    /// As time.
-    pub fn time(&self, spec: &Steering) -> Option<Duration> {
-        (self.smooth.is_some() || spec.life.is_some())
-            .then(|| Duration::from_secs_f64(self.seconds(spec)))
+    /// Mean life, once it is known.
+    pub fn time(&self, settings: &Steering) -> Option<Duration> {
+        (self.smoothed.is_some() || settings.life.is_some())
+            .then(|| Duration::from_secs_f64(self.seconds(settings)))
     }
 }

@@ -1,97 +1,110 @@
-//! How much of the ring may move now.
+//! Limits how much of the ring moves per period.
 
 use super::spec::Steering;
 
-/// One that is to lose counts as strained above the mean by this much at least.
-const LEAST_STRAIN: f64 = 0.05;
-/// A share that is off by less than this part of itself is there.
-const REACHED: f64 = 0.01;
+/// A real that is to lose flows counts as strained above the mean by at least this much.
+const MIN_EXCESS_STRAIN: f64 = 0.05;
+/// A share that is off by less than this fraction of itself has arrived.
+const ARRIVED: f64 = 0.01;
 
-/// A candidate's share, in any unit: it counts relative to the others'.
+/// The share of an eligible real and where it is to go.
 #[derive(Clone, Copy, Debug)]
 pub struct Move {
-    /// What it has, more than 0.
-    pub has: f64,
-    /// What it is to have, as a part of all.
-    pub wanted: f64,
-    /// By how much of itself it may be off before it is moved.
-    pub deadband: f64,
-    /// What it carries over what it can, relative to the others' mean: who has the most is relieved first.
+    /// Current weight, more than 0, in any unit.
+    pub weight: f64,
+    /// The wanted share.
+    pub wanted_share: f64,
+    /// The fraction of itself by which the share may be off before it moves.
+    pub dead_band: f64,
+    /// Load over capacity, relative to the mean of the others: the most strained are relieved first.
     pub strain: f64,
-    /// What it may come back to at once: the share it is to have when nothing is evened out any more; 0: nothing.
-    pub lasting: f64,
+    /// The share that it may return to at once, which it has when nothing is rebalanced any more; 0 for none.
+    pub steady_share: f64,
 }
 
-/// What became of it.
+/// The result for one real.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Moved {
-    /// What it has now, in the unit of [`Move::has`]. Of those that are left alone it is the same number.
-    pub has: f64,
-    /// Its part of all before and after.
+    /// New weight in the unit of [`Move::weight`]. Reals inside their dead band keep the same number.
+    pub weight: f64,
+    /// Share before.
     pub before: f64,
-    /// See [`Moved::before`].
+    /// Share after.
     pub share: f64,
-    /// It is still to get more, or less, and may not yet.
+    /// Whether the share has not arrived yet.
     pub behind: bool,
 }
 
-/// Moves shares by the factors `up` and `down` at most each, and by `most` of the ring in sum.
-pub fn movement(moves: &[Move], (up, down): (f64, f64), most: f64) -> Vec<Moved> {
-    let all: f64 = moves.iter().map(|one| one.has).sum();
-    let shares: Vec<f64> = moves.iter().map(|one| one.has / all).collect();
-    let aims: Vec<Option<f64>> = moves
+/// Moves shares by the factors `up` and `down` at most each, and by `most` of the ring in total.
+pub fn move_shares(moves: &[Move], (up, down): (f64, f64), most: f64) -> Vec<Moved> {
+    let all: f64 = moves.iter().map(|one| one.weight).sum();
+    let shares: Vec<f64> = moves.iter().map(|one| one.weight / all).collect();
+    let targets: Vec<Option<f64>> = moves
         .iter()
         .zip(&shares)
         .map(|(one, share)| {
-            let off = (one.wanted / share - 1.0).abs() > one.deadband;
-            off.then(|| {
-                one.wanted
-                    .clamp(share / down, (share * up).max(one.lasting))
+            let outside = (one.wanted_share / share - 1.0).abs() > one.dead_band;
+            outside.then(|| {
+                one.wanted_share
+                    .clamp(share / down, (share * up).max(one.steady_share))
             })
         })
         .collect();
-    let aims = rationed(moves, &shares, aims, most);
-    let after = after(&shares, &aims);
-    let far = shares
+    let targets = rationed(moves, &shares, targets, most);
+    let after = balanced(&shares, &targets);
+    let distance = shares
         .iter()
         .zip(&after)
         .map(|(a, b)| (a - b).abs())
         .sum::<f64>()
         / 2.0;
-    let part = if far > most { most / far } else { 1.0 };
+    let fraction = if distance > most {
+        most / distance
+    } else {
+        1.0
+    };
     let after: Vec<f64> = shares
         .iter()
         .zip(after)
-        .map(|(a, b)| a + (b - a) * part)
+        .map(|(a, b)| a + (b - a) * fraction)
         .collect();
-    // Those that are left alone all change by one factor: their numbers stay, the unit changes instead.
+    // The reals inside their dead band all change by one factor: their weights stay, and the unit changes instead.
     let unit = moves
         .iter()
         .zip(&after)
-        .zip(&aims)
-        .find_map(|((one, after), aim)| aim.is_none().then(|| one.has / after))
+        .zip(&targets)
+        .find_map(|((one, after), target)| target.is_none().then(|| one.weight / after))
         .unwrap_or(all);
     moves
         .iter()
         .zip(&after)
-        .zip(&aims)
+        .zip(&targets)
         .zip(&shares)
-        .map(|(((one, after), aim), before)| Moved {
+        .map(|(((one, after), target), before)| Moved {
             before: *before,
             share: *after,
-            has: if aim.is_some() { after * unit } else { one.has },
-            behind: aim.is_some() && (*after / one.wanted - 1.0).abs() > REACHED,
+            weight: if target.is_some() {
+                after * unit
+            } else {
+                one.weight
+            },
+            behind: target.is_some() && (*after / one.wanted_share - 1.0).abs() > ARRIVED,
         })
         .collect()
 }
 
-/// Keeps what is gained and what is lost within `most` of the ring. Those that gain do so in proportion; of those
-/// that lose, the more strained ones come first.
-fn rationed(moves: &[Move], shares: &[f64], aims: Vec<Option<f64>>, most: f64) -> Vec<Option<f64>> {
+/// Keeps gains and losses within `most` of the ring. Gains are scaled in proportion; losses go to the most strained
+/// reals first.
+fn rationed(
+    moves: &[Move],
+    shares: &[f64],
+    targets: Vec<Option<f64>>,
+    most: f64,
+) -> Vec<Option<f64>> {
     let changes: Vec<Option<f64>> = shares
         .iter()
-        .zip(&aims)
-        .map(|(share, aim)| aim.map(|aim| aim - share))
+        .zip(&targets)
+        .map(|(share, target)| target.map(|target| target - share))
         .collect();
     let gained: f64 = changes.iter().flatten().map(|change| change.max(0.0)).sum();
     let lost: f64 = changes
@@ -99,93 +112,109 @@ fn rationed(moves: &[Move], shares: &[f64], aims: Vec<Option<f64>>, most: f64) -
         .flatten()
         .map(|change| (-change).max(0.0))
         .sum();
-    // If all change, what is lost is gained.
-    let room = if aims.iter().all(Option::is_some) {
+    // If every share moves, losses equal gains.
+    let room = if targets.iter().all(Option::is_some) {
         gained.min(most)
     } else {
         most
     };
     if gained <= most && lost <= room {
-        return aims;
+        return targets;
     }
-    let part = (most / gained).min(1.0);
+    let gain_fraction = (most / gained).min(1.0);
     let losses: Vec<Loss> = changes
         .iter()
         .zip(moves)
         .map(|(change, one)| Loss {
             most: change.map_or(0.0, |change| (-change).max(0.0)),
-            weight: (one.strain - 1.0).max(LEAST_STRAIN).powi(2),
+            priority: (one.strain - 1.0).max(MIN_EXCESS_STRAIN).powi(2),
         })
         .collect();
-    let lower = portions(&losses, room);
+    let loss_fractions = loss_fractions(&losses, room);
     changes
         .iter()
         .zip(shares)
-        .zip(lower)
-        .map(|((change, share), lower)| {
-            change.map(|change| share + change * if change > 0.0 { part } else { lower })
+        .zip(loss_fractions)
+        .map(|((change, share), loss_fraction)| {
+            change.map(|change| {
+                let fraction = if change > 0.0 {
+                    gain_fraction
+                } else {
+                    loss_fraction
+                };
+                share + change * fraction
+            })
         })
         .collect()
 }
 
-/// What one may lose, and what that counts.
+/// The share that a real is to lose.
 struct Loss {
     most: f64,
-    weight: f64,
+    priority: f64,
 }
 
-/// The part of each loss that is had so that their sum is `room`: in proportion to the weights, no more than 1.
-fn portions(losses: &[Loss], room: f64) -> Vec<f64> {
-    let mut whole = vec![false; losses.len()];
+/// The fraction of each loss that is granted so that they add up to `room`: in proportion to the priorities, at
+/// most 1.
+fn loss_fractions(losses: &[Loss], room: f64) -> Vec<f64> {
+    let mut granted = vec![false; losses.len()];
     loop {
-        let sum = |of_whole: bool, value: fn(&Loss) -> f64| -> f64 {
-            let of = losses.iter().zip(&whole).filter(|(_, is)| **is == of_whole);
-            of.map(|(loss, _)| value(loss)).sum()
+        let sum = |of_granted: bool, value: fn(&Loss) -> f64| -> f64 {
+            losses
+                .iter()
+                .zip(&granted)
+                .filter(|(_, granted)| **granted == of_granted)
+                .map(|(loss, _)| value(loss))
+                .sum()
         };
         let left = (room - sum(true, |loss| loss.most)).max(0.0);
-        let open = sum(false, |loss| loss.weight * loss.most);
+        let open = sum(false, |loss| loss.priority * loss.most);
         let unit = if open > 0.0 { left / open } else { 0.0 };
-        let mut more = false;
-        for (whole, loss) in whole.iter_mut().zip(losses) {
-            more |= !*whole && unit * loss.weight >= 1.0;
-            *whole |= unit * loss.weight >= 1.0;
+        let mut changed = false;
+        for (granted, loss) in granted.iter_mut().zip(losses) {
+            changed |= !*granted && unit * loss.priority >= 1.0;
+            *granted |= unit * loss.priority >= 1.0;
         }
-        if !more {
-            let parts = losses.iter().zip(&whole);
-            return parts
-                .map(|(loss, whole)| if *whole { 1.0 } else { unit * loss.weight })
+        if !changed {
+            let fractions = losses.iter().zip(&granted);
+            return fractions
+                .map(
+                    |(loss, granted)| {
+                        if *granted { 1.0 } else { unit * loss.priority }
+                    },
+                )
                 .collect();
         }
     }
 }
 
-/// The shares when some have reached theirs: what they gain or lose, those that are left alone lose or gain.
-fn after(shares: &[f64], aims: &[Option<f64>]) -> Vec<f64> {
-    let aimed: f64 = aims.iter().flatten().sum();
+/// Returns the shares with the targets reached: the reals without a target make up for the difference.
+fn balanced(shares: &[f64], targets: &[Option<f64>]) -> Vec<f64> {
+    let moved: f64 = targets.iter().flatten().sum();
     let kept: f64 = shares
         .iter()
-        .zip(aims)
-        .filter(|(_, aim)| aim.is_none())
+        .zip(targets)
+        .filter(|(_, target)| target.is_none())
         .map(|(share, _)| share)
         .sum();
-    let (grow, shrink) = if kept > 0.0 && aimed < 1.0 {
-        (1.0, (1.0 - aimed) / kept)
+    let (target_factor, kept_factor) = if kept > 0.0 && moved < 1.0 {
+        (1.0, (1.0 - moved) / kept)
     } else {
-        // There is nobody, or no room, to make up for it: all are scaled.
-        (1.0 / (aimed + kept), 1.0 / (aimed + kept))
+        // No real is left to make up for the difference, or there is no room: all are scaled.
+        (1.0 / (moved + kept), 1.0 / (moved + kept))
     };
     shares
         .iter()
-        .zip(aims)
-        .map(|(share, aim)| aim.map_or(share * shrink, |aim| aim * grow))
+        .zip(targets)
+        .map(|(share, target)| target.map_or(share * kept_factor, |target| target * target_factor))
         .collect()
 }
 
-/// The part of the ring that may move in a period.
-pub fn allowance(spec: &Steering, most_strained: f64, uneven: bool) -> f64 {
-    if uneven || most_strained > spec.busy {
-        spec.moved_busy
+/// The fraction of the ring that may move in this period.
+pub fn allowance(settings: &Steering, highest_strain: f64, uneven: bool) -> f64 {
+    if uneven || highest_strain > settings.busy {
+        settings.moved_busy
     } else {
-        spec.moved
+        settings.moved
     }
 }

@@ -1,46 +1,47 @@
-//! A real that is overloaded gets less, then nothing, until it has recovered.
+//! An overloaded real's share is halved per period, then the real is drained until it has recovered.
 
 use super::spec::Steering;
 
-/// What a share is multiplied by in a period above the threshold.
-const HALF: f64 = 0.5;
-/// The least an overloaded real keeps of its share before it is drained.
-const FLOOR: f64 = 0.1;
-/// What the part is multiplied by in a period below the threshold.
+/// Factor on the share per period above the threshold.
+const BACKOFF: f64 = 0.5;
+/// The lowest factor of its share that an overloaded real keeps before it is drained.
+const MIN_FACTOR: f64 = 0.1;
+/// Factor on the share per period below the threshold.
 const RECOVERY: f64 = 1.5;
-/// A real is overloaded only if it is this much above the mean: where all are, moving flows does not help.
+/// A real is overloaded only if its utilisation is this multiple of the mean: where all are overloaded, moving
+/// flows does not help.
 const ABOVE_MEAN: f64 = 1.1;
 
-/// What is remembered.
+/// Overload state of a real.
 #[derive(Debug)]
 pub struct Overload {
-    above: u32,
-    far_above: u32,
-    below: u32,
-    /// The part of its share that it has, [`FLOOR`] to 1.
-    pub part: f64,
-    /// It has nothing.
+    periods_above: u32,
+    periods_far_above: u32,
+    periods_below: u32,
+    /// The factor of its share that it keeps, [`MIN_FACTOR`] to 1.
+    pub factor: f64,
+    /// Whether it is drained.
     pub drained: bool,
 }
 
 impl Default for Overload {
     fn default() -> Self {
         Overload {
-            above: 0,
-            far_above: 0,
-            below: 0,
-            part: 1.0,
+            periods_above: 0,
+            periods_far_above: 0,
+            periods_below: 0,
+            factor: 1.0,
             drained: false,
         }
     }
 }
 
 impl Overload {
-    /// Notes a period's utilisation; none: it is not known, so nothing changes. `may_drain`: as much of the
-    /// capacity as may be is not drained yet.
+    /// Records a period's utilisation; `None` if it is unknown, and then nothing changes. `may_drain` says whether
+    /// the limit on drained capacity leaves room for this real.
     pub fn observe(
         &mut self,
-        spec: &Steering,
+        settings: &Steering,
         utilisation: Option<f64>,
         mean: f64,
         may_drain: bool,
@@ -52,19 +53,22 @@ impl Overload {
         let count = |counter: &mut u32, counts: bool| {
             *counter = if counts { counter.saturating_add(1) } else { 0 };
         };
-        count(&mut self.above, above(spec.overload));
-        count(&mut self.far_above, above(spec.overload_drain));
-        count(&mut self.below, utilisation < spec.overload_back);
+        count(&mut self.periods_above, above(settings.overload));
+        count(&mut self.periods_far_above, above(settings.overload_drain));
+        count(
+            &mut self.periods_below,
+            utilisation < settings.overload_back,
+        );
         if self.drained {
-            if self.below >= spec.overload_back_periods {
+            if self.periods_below >= settings.overload_back_periods {
                 *self = Overload::default();
             }
-        } else if self.far_above >= spec.overload_drain_periods && may_drain {
+        } else if self.periods_far_above >= settings.overload_drain_periods && may_drain {
             self.drained = true;
-        } else if self.above >= spec.overload_periods {
-            self.part = (self.part * HALF).max(FLOOR);
-        } else if self.above == 0 {
-            self.part = (self.part * RECOVERY).min(1.0);
+        } else if self.periods_above >= settings.overload_periods {
+            self.factor = (self.factor * BACKOFF).max(MIN_FACTOR);
+        } else if self.periods_above == 0 {
+            self.factor = (self.factor * RECOVERY).min(1.0);
         }
     }
 }

@@ -1,241 +1,210 @@
-//! The reals of a step: what is remembered of each, and what is said of them together.
+//! The reals of a step: the state of each, and figures over all of them.
 
 use std::time::Duration;
 
 use super::{
-    capacity::Capacity,
-    decision::Limit,
-    law,
-    observed::{Load, Observed, Sample},
+    controllers::Controller,
+    decision::LimitedBy,
+    eligibility::Eligibility,
+    estimate::CapacityEstimate,
+    observation::{Load, Observation, Sample},
     overload::Overload,
-    spec::{Kind, Steering},
-    standing::Standing,
+    shares,
+    spec::Steering,
     traffic::Traffic,
 };
 
-/// A share of the ring that is off by more than this part is corrected, ...
-const GRAIN: f64 = 0.015;
-/// ... or by more than this part of the ring: two slots of the smallest that is chosen by itself.
-const SLOTS: f64 = 2.0 / 4_096.0;
-/// Logarithm of the most that a weight is corrected by.
-const MOST_GRAIN: f64 = 0.2;
-/// Shares of a ring add up to 1, but for this.
-const WHOLE: f64 = 1e-6;
+/// The ring's quantisation is corrected where it changes a share by more than this fraction of it, ...
+const QUANTUM_TOLERANCE: f64 = 0.015;
+/// ... and by more than this fraction of the ring: two slots of the smallest default ring.
+const MIN_SHARE_ERROR: f64 = 2.0 / 4_096.0;
+/// Largest logarithm of a correction.
+const MAX_QUANTUM_CORRECTION: f64 = 0.2;
+/// Tolerance for the sum of all shares.
+const SUM_TOLERANCE: f64 = 1e-6;
 
-/// The least and the most an agent can make of its weight.
-const LEAST_OF_WEIGHT: f64 = 0.001;
-/// See [`LEAST_OF_WEIGHT`].
-const MOST_OF_WEIGHT: f64 = 10.0;
-
-/// What is remembered of a real.
+/// State of a real between steps.
 #[derive(Debug, Default)]
-pub struct Real {
-    pub standing: Standing,
+pub struct RealState {
+    pub eligibility: Eligibility,
     pub traffic: Traffic,
-    pub capacity: Capacity,
-    /// Its last reading that tells what it used, and when that was true.
-    pub used: Option<(Duration, f64)>,
+    pub estimate: CapacityEstimate,
+    /// The last reading of utilisation that [`super::lag`] can use: the time it describes, and its value.
+    pub last_utilisation: Option<(Duration, f64)>,
     pub overload: Overload,
-    /// Peak of the probes' round trip, seconds.
-    pub latency: Option<f64>,
-    /// New flows are making up for a difference in connections.
-    pub evening: bool,
-    /// When its share was lowered.
-    pub lowered: Option<Duration>,
-    /// Weight before it is rounded, in the operator's unit; 0: it has none.
+    /// Whether new flows are making up for a difference in connections.
+    pub rebalancing: bool,
+    /// When its share was last lowered.
+    pub lowered_at: Option<Duration>,
+    /// Weight before rounding, in the operator's unit; 0 while it has none.
     pub weight: f64,
-    /// Logarithm of what the weight is multiplied by so that the ring's grain gives it its share.
-    pub grain: f64,
-    /// The operator's weight that `weight` goes with.
-    pub own: u32,
-    /// The part of its share that slow start, guards and overload leave, the last time.
-    pub part: f64,
-    pub wanted: f64,
-    pub limit: Option<Limit>,
+    /// Logarithm of the factor on the weight that corrects the ring's quantisation.
+    pub quantum_correction: f64,
+    /// The operator's weight on which `weight` is based.
+    pub operator_weight: u32,
+    /// The factor of its share that slow start, scarce resources and overload left in the last step.
+    pub ramp_factor: f64,
+    pub wanted_share: f64,
+    pub limited_by: Option<LimitedBy>,
+    /// Flows to reset until the next period.
     pub shed: u32,
-    /// Connections it had when shedding was planned last.
-    pub held: Option<f64>,
-    /// Connections of it are being ended.
+    /// Connections when shedding was last planned.
+    pub last_connections: Option<f64>,
+    /// Whether it was over its share when shedding was last planned.
     pub shedding: bool,
-    /// What another controller made of the operator's weight, as a multiple, and how long that stands in for an
-    /// estimate.
+    /// The multiple of the operator's weight that the previous agent had reached, and until when it stands in for
+    /// an estimate.
     pub resumed: Option<(f64, Duration)>,
 }
 
 /// A real in a step.
-pub struct Entry<'a> {
-    pub observed: &'a Observed,
-    pub real: Real,
-    /// Why it may have nothing.
-    pub barred: Option<Limit>,
+pub struct Member<'a> {
+    pub observation: &'a Observation,
+    pub state: RealState,
+    /// Why it may have no new flows.
+    pub ineligible: Option<LimitedBy>,
 }
 
-impl Entry<'_> {
+impl Member<'_> {
     /// The operator's weight.
-    pub fn own(&self) -> f64 {
-        f64::from(self.observed.weight)
+    pub fn operator_weight(&self) -> f64 {
+        f64::from(self.observation.weight)
     }
 
-    /// What it is worth as long as nothing is known of it.
-    pub fn prior(&self) -> f64 {
-        self.own() * self.real.resumed.map_or(1.0, |(multiple, _)| multiple)
+    /// The multiple of the operator's weight that was resumed from the previous agent; 1 without one.
+    pub fn resumed_multiple(&self) -> f64 {
+        self.state.resumed.map_or(1.0, |(multiple, _)| multiple)
     }
 
-    /// The part of the operator's weight that its agent asks for; until that has spoken, what the last controller made
-    /// of it.
-    pub fn asked(&self) -> f64 {
-        match self.observed.load.agent_weight {
-            Some(_) => agent_part(&self.observed.load),
-            None => self.real.resumed.map_or(1.0, |(multiple, _)| multiple),
-        }
+    /// What it is worth while nothing has been measured.
+    pub fn prior_worth(&self) -> f64 {
+        self.operator_weight() * self.resumed_multiple()
     }
 
-    /// Whether it may have flows.
-    pub fn candidate(&self) -> bool {
-        self.barred.is_none()
+    /// Whether it may have new flows.
+    pub fn is_eligible(&self) -> bool {
+        self.ineligible.is_none()
+    }
+
+    /// Whether nothing but its overload keeps it from new flows.
+    pub fn is_eligible_but_for_overload(&self) -> bool {
+        matches!(self.ineligible, None | Some(LimitedBy::OverloadDrain))
     }
 }
 
-/// Bars those that are drained by load, as long as enough is left; if nobody is left, those that are held
-/// down are not.
-pub fn bar(spec: &Steering, pool: &mut [Entry<'_>]) {
-    if spec.controller != Kind::Static {
-        let capacities = capacities(pool);
+/// Excludes reals that are drained by load, as long as enough capacity is left, and those that the controller
+/// rejects. If no real is left, those that are held down for flapping are admitted.
+pub fn exclude_by_load(controller: &dyn Controller, settings: &Steering, pool: &mut [Member<'_>]) {
+    if controller.reacts_to_load() {
+        let capacities = estimated_capacities(pool);
         let (mut all, mut left) = (0.0, 0.0);
-        for (entry, capacity) in pool.iter().zip(&capacities) {
-            if entry.observed.weight > 0 && !entry.observed.drained {
+        for (member, capacity) in pool.iter().zip(&capacities) {
+            if member.observation.weight > 0 && !member.observation.drained {
                 all += capacity;
-                if entry.candidate() && !entry.real.overload.drained {
+                if member.is_eligible() && !member.state.overload.drained {
                     left += capacity;
                 }
             }
         }
-        if left > 0.0 && left >= spec.panic * all {
-            for entry in pool.iter_mut() {
-                if entry.candidate() && entry.real.overload.drained {
-                    entry.barred = Some(Limit::OverloadDrain);
+        if left > 0.0 && left >= settings.panic * all {
+            for member in pool.iter_mut() {
+                if member.is_eligible() && member.state.overload.drained {
+                    member.ineligible = Some(LimitedBy::OverloadDrain);
                 }
             }
         }
     }
-    if spec.controller == Kind::AgentCheck {
-        for entry in pool.iter_mut() {
-            if entry.candidate() && agent_part(&entry.observed.load) == 0.0 {
-                entry.barred = Some(Limit::Ordered);
-            }
+    for member in pool.iter_mut() {
+        if member.is_eligible() {
+            member.ineligible = controller.rejects(member);
         }
     }
-    if pool.iter().all(|entry| entry.barred.is_some()) {
-        for entry in pool {
-            if matches!(entry.barred, Some(Limit::HeldDown(_))) {
-                entry.barred = None;
+    if pool.iter().all(|member| !member.is_eligible()) {
+        for member in pool {
+            if matches!(member.ineligible, Some(LimitedBy::HeldDown(_))) {
+                member.ineligible = None;
             }
         }
     }
 }
 
-/// Corrects what the grain of the ring, a few slots for some and a cap for others, makes of the weights.
-pub fn correct_grain(pool: &mut [Entry<'_>]) {
-    let all: f64 = pool.iter().map(|entry| entry.real.weight).sum();
+/// Corrects weights for the ring's quantisation: a real with a few slots gets whole ones, and one with many may be
+/// capped.
+pub fn correct_quantisation(pool: &mut [Member<'_>]) {
+    let all: f64 = pool.iter().map(|member| member.state.weight).sum();
     let shares: Option<Vec<f64>> = pool
         .iter()
-        .map(|entry| {
-            entry
-                .observed
+        .map(|member| {
+            member
+                .observation
                 .share
                 .filter(|share| (0.0..=1.0).contains(share))
         })
         .collect();
     let Some(shares) = shares else { return };
-    // Else they are of a ring with other reals.
-    if (shares.iter().sum::<f64>() - 1.0).abs() > WHOLE {
+    // Otherwise they are shares of a ring with other reals.
+    if (shares.iter().sum::<f64>() - 1.0).abs() > SUM_TOLERANCE {
         return;
     }
-    for (entry, share) in pool.iter_mut().zip(shares) {
-        let due = entry.real.weight / all;
+    for (member, share) in pool.iter_mut().zip(shares) {
+        let due = member.state.weight / all;
         if due > 0.0 && share > 0.0 {
-            let off = (due / share).ln();
-            if off.abs() > GRAIN.max(SLOTS / share) {
-                entry.real.grain = (entry.real.grain + off).clamp(-MOST_GRAIN, MOST_GRAIN);
+            let error = (due / share).ln();
+            if error.abs() > QUANTUM_TOLERANCE.max(MIN_SHARE_ERROR / share) {
+                member.state.quantum_correction = (member.state.quantum_correction + error)
+                    .clamp(-MAX_QUANTUM_CORRECTION, MAX_QUANTUM_CORRECTION);
             }
         }
     }
 }
 
-/// What the pool has in capacity per operator's weight, in the middle.
-pub fn typical(pool: &[Entry<'_>]) -> Option<f64> {
-    law::median(
+/// Median capacity per unit of worth, or `None` if no capacity is known.
+pub fn typical_capacity(pool: &[Member<'_>]) -> Option<f64> {
+    shares::median(
         pool.iter()
-            .filter(|entry| entry.observed.weight > 0)
-            .filter_map(|entry| {
-                entry
-                    .real
-                    .capacity
+            .filter(|member| member.observation.weight > 0)
+            .filter_map(|member| {
+                member
+                    .state
+                    .estimate
                     .value()
-                    .map(|value| value / entry.prior())
+                    .map(|value| value / member.prior_worth())
             })
             .collect(),
     )
 }
 
-/// Capacities, the operator's weights standing in for those that are not known.
-pub fn capacities(pool: &[Entry<'_>]) -> Vec<f64> {
-    let typical = typical(pool).unwrap_or(1.0);
+/// Estimated capacities; a real without an estimate counts as typical for its weight.
+pub fn estimated_capacities(pool: &[Member<'_>]) -> Vec<f64> {
+    let typical = typical_capacity(pool).unwrap_or(1.0);
     pool.iter()
-        .map(|entry| {
-            entry
-                .real
-                .capacity
+        .map(|member| {
+            member
+                .state
+                .estimate
                 .value()
-                .unwrap_or(entry.prior() * typical)
+                .unwrap_or(member.prior_worth() * typical)
         })
         .collect()
 }
 
-/// Mean utilisation of those that have flows and a fresh reading.
-pub fn mean_utilisation(pool: &[Entry<'_>], oldest: Duration) -> Option<f64> {
+/// Mean utilisation of the eligible reals with a reading no older than `max_age`.
+pub fn mean_utilisation<'a>(
+    pool: impl IntoIterator<Item = &'a Member<'a>>,
+    max_age: Duration,
+) -> Option<f64> {
     let known: Vec<f64> = pool
-        .iter()
-        .filter(|entry| entry.candidate())
-        .filter_map(|entry| Sample::fresh(entry.observed.load.utilisation, oldest))
+        .into_iter()
+        .filter(|member| member.is_eligible())
+        .filter_map(|member| Sample::fresh(member.observation.load.utilisation, max_age))
         .collect();
     (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
 }
 
-/// The part of its weight that an agent asks for, up to [`MOST_OF_WEIGHT`]; the last word counts, none is
-/// all. Less than a thousandth is nothing.
-pub fn agent_part(load: &Load) -> f64 {
-    let part =
-        Sample::sane(load.agent_weight).map_or(1.0, |sample| sample.value.min(MOST_OF_WEIGHT));
-    if part < LEAST_OF_WEIGHT { 0.0 } else { part }
-}
-
-/// The scarcest resource's used part.
-pub fn used(load: &Load, oldest: Duration) -> f64 {
+/// The used fraction of a real's scarcest resource.
+pub fn scarcest_resource(load: &Load, max_age: Duration) -> f64 {
     [load.memory, load.descriptors, load.connection_fraction]
         .into_iter()
-        .filter_map(|sample| Sample::fresh(sample, oldest))
+        .filter_map(|sample| Sample::fresh(sample, max_age))
         .fold(0.0, f64::max)
-}
-
-/// A round trip's peak: it rises at once and decays.
-pub fn peak(
-    spec: &Steering,
-    before: Option<f64>,
-    load: &Load,
-    oldest: Duration,
-    since: Option<Duration>,
-) -> Option<f64> {
-    let Some(sample) = Sample::fresh(load.latency, oldest) else {
-        return before;
-    };
-    let time = since.unwrap_or_default().as_secs_f64();
-    let keep = (-time / spec.latency_decay.as_secs_f64()).exp();
-    Some(before.map_or(sample, |before| {
-        if sample >= before {
-            sample
-        } else {
-            sample + (before - sample) * keep
-        }
-    }))
 }

@@ -1,8 +1,10 @@
-//! The rules, one by one, on a controller that is stepped by hand.
+//! Each rule on a [`super::VipSteering`] that is stepped by hand.
 
+mod controllers;
 mod health;
 mod learning;
-mod moving;
+mod movement;
 pub(super) mod pool;
 mod random;
 mod rules;
+mod shedding;

@@ -9,7 +9,7 @@ use lb_clients::load::{
     reading::{self, Quantity, Report},
     spec::Source,
 };
-use lb_steering::{self, Load, Sample};
+use lb_steering::{AgentCommand, Load, Sample};
 
 /// The last of each source, and the last probe's round trip.
 pub(super) struct Readings {
@@ -78,7 +78,7 @@ impl Readings {
                 })
                 .or_else(|| get(Quantity::Latency)),
             agent_weight: get(Quantity::AgentWeight),
-            order: load.order.map(order),
+            command: load.order.map(command),
         }
     }
 
@@ -88,12 +88,12 @@ impl Readings {
     }
 }
 
-const fn order(order: reading::Order) -> lb_steering::Order {
+const fn command(order: reading::Order) -> AgentCommand {
     match order {
-        reading::Order::Ready | reading::Order::Up => lb_steering::Order::Ready,
-        reading::Order::Drain => lb_steering::Order::Drain,
-        reading::Order::Maint => lb_steering::Order::Maintenance,
-        reading::Order::Down => lb_steering::Order::Down,
+        reading::Order::Ready | reading::Order::Up => AgentCommand::Ready,
+        reading::Order::Drain => AgentCommand::Drain,
+        reading::Order::Maint => AgentCommand::Maintenance,
+        reading::Order::Down => AgentCommand::Down,
     }
 }
 

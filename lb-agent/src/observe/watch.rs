@@ -25,7 +25,7 @@ use lb_clients::health::{
 };
 use lb_clients::load;
 use lb_clients::shedding;
-use lb_steering::{Controller, Decision, Limit, Observed, spec::Steering};
+use lb_steering::{Decision, LimitedBy, Observation, VipSteering, spec::Steering};
 
 /// A weight that changes by this part of itself is told to watchers and logged, a smaller step is not: weights
 /// follow load all the time.
@@ -34,7 +34,7 @@ const NOTABLE: f64 = 0.2;
 /// A VIP that is looked after. Dropping it ends its tasks.
 pub(super) struct Watch {
     vip: Arc<Vip>,
-    controller: Controller,
+    steering: VipSteering,
     reals: BTreeMap<IpAddr, Real>,
     /// What the owner was last given.
     given: Option<Steered>,
@@ -64,7 +64,7 @@ impl Watch {
         marks: &Marks,
         tasks: &Tasks,
     ) -> Self {
-        let mut controller = Controller::new(steering(&vip));
+        let mut vip_steering = VipSteering::new(steering(&vip));
         let last: Vec<(IpAddr, u32, u32)> = resumed
             .iter()
             .flat_map(|steered| &steered.reals)
@@ -74,10 +74,10 @@ impl Watch {
                 Some((*address, vip.reals.get(address)?.weight, steered.weight))
             })
             .collect();
-        controller.resume(time, &last);
+        vip_steering.resume(time, &last);
         let mut watch = Watch {
             vip: Arc::clone(&vip),
-            controller,
+            steering: vip_steering,
             reals: BTreeMap::new(),
             given: resumed.clone(),
             due: Instant::now(),
@@ -91,9 +91,9 @@ impl Watch {
     pub(super) fn update(&mut self, vip: Arc<Vip>, marks: &Marks, tasks: &Tasks) {
         self.vip = vip;
         let spec = steering(&self.vip);
-        if spec != *self.controller.spec() {
+        if spec != *self.steering.settings() {
             self.due = self.due.min(Instant::now() + spec.period);
-            self.controller.set_spec(spec);
+            self.steering.set_settings(spec);
         }
         // The VIP may have been deleted and added meanwhile: then its owner knows nothing of what it was given.
         self.given = None;
@@ -129,7 +129,7 @@ impl Watch {
             });
             if !probed {
                 if real.tasks.is_probed() {
-                    self.controller.forget_health(*address);
+                    self.steering.forget_health(*address);
                 }
                 real.state = State::Unknown;
                 real.last = None;
@@ -137,7 +137,7 @@ impl Watch {
             }
             real.readings.set_sources(&sources);
             if sources.is_empty() {
-                self.controller.forget_load(*address);
+                self.steering.forget_load(*address);
             }
             let asked = Asked {
                 vip: &vip,
@@ -233,12 +233,12 @@ impl Watch {
     ) -> (Option<SteerOrder>, Vec<(IpAddr, u32)>) {
         let Steering {
             period, shed_rate, ..
-        } = *self.controller.spec();
+        } = *self.steering.settings();
         if self.due <= now {
             self.due = now + period;
         }
         let observed = self.observed(now, carried);
-        let decisions = self.controller.step(time, &observed);
+        let decisions = self.steering.step(time, &observed);
         let mut steered = Steered::default();
         let mut causes = Vec::new();
         for (observed, decision) in observed.iter().zip(decisions) {
@@ -268,7 +268,10 @@ impl Watch {
                 self.pace.order(observed.address, flows, period, now);
             }
             if notable(real.told, told) {
-                causes.push((observed.address, cause(real, told, &decision.limit).into()));
+                causes.push((
+                    observed.address,
+                    cause(real, told, &decision.limited_by).into(),
+                ));
                 real.told = told;
             }
             real.decision = Some(decision);
@@ -287,11 +290,11 @@ impl Watch {
     }
 
     /// What the controller is told of those that do not wait.
-    fn observed(&self, now: Instant, carried: &Carried) -> Vec<Observed> {
+    fn observed(&self, now: Instant, carried: &Carried) -> Vec<Observation> {
         let observed = |(address, real): (&IpAddr, &Real)| {
             let spec = self.vip.reals.get(address)?;
             let carried = carried.get(&(self.vip.address, *address));
-            Some(Observed {
+            Some(Observation {
                 address: *address,
                 weight: spec.weight,
                 drained: spec.drained,
@@ -332,13 +335,13 @@ impl Watch {
                     .decision
                     .as_ref()
                     .and_then(|decision| decision.capacity),
-                wanted: real.decision.as_ref().map(|decision| decision.wanted),
+                wanted: real.decision.as_ref().map(|decision| decision.wanted_share),
                 limit: if self.waits(real) {
                     Some("waits until a probe finds it alive".to_owned())
                 } else {
                     real.decision
                         .as_ref()
-                        .map(|decision| decision.limit.to_string())
+                        .map(|decision| decision.limited_by.to_string())
                 },
             };
             ((self.vip.address, *address), found)
@@ -363,7 +366,7 @@ fn notable(before: Effective, now: Effective) -> bool {
 }
 
 /// Why, in words.
-fn cause(real: &Real, now: Effective, limit: &Limit) -> String {
+fn cause(real: &Real, now: Effective, limit: &LimitedBy) -> String {
     let before = real.told;
     if !now.up && before.up {
         let reason = real
@@ -374,7 +377,7 @@ fn cause(real: &Real, now: Effective, limit: &Limit) -> String {
     }
     let came = if before.up { "" } else { "up again: " };
     match limit {
-        Limit::Nothing => format!("{came}weight {}", now.weight),
+        LimitedBy::Nothing => format!("{came}weight {}", now.weight),
         limit => format!("{came}weight {}: {limit}", now.weight),
     }
 }

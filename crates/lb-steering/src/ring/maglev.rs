@@ -1,9 +1,8 @@
 //! Maglev's table (Eisenbud et al., NSDI 2016) with weights.
 //!
-//! Each real walks the slots by a fixed step from a start of its own and takes, when it is its turn, the
-//! next free one. The step is odd, so in a table of a power of two it meets every slot.
-//! Turns come by weight: in each round a real's credit grows by its weight, and it takes a slot when its
-//! credit has reached the largest weight.
+//! Each real walks the slots by a fixed step from a start of its own and takes, at its turn, the next free one. The
+//! step is odd, so it meets every slot of a table whose size is a power of two. Turns are weighted: in each round a
+//! real's credit grows by its weight, and the real takes a slot when its credit has reached the largest weight.
 
 use super::{Candidate, NO_REAL, permutation::mix};
 

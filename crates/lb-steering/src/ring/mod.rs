@@ -1,12 +1,12 @@
 //! Rings: the look-up tables that map a flow's hash to a real.
 //!
-//! A ring is a pure function of (seed, slots, set of (address, weight)): the order in which reals are
-//! listed, the machine and the history have no influence, so two balancers with the same input have the
-//! same bytes. Everything is integer arithmetic for that reason.
+//! A ring is a pure function of (seed, slots, set of (address, weight)): the order in which reals are listed, the
+//! machine and the history have no influence, so two balancers with the same input build the same bytes. All
+//! arithmetic is on integers for that reason.
 //!
-//! - [`Algorithm::Rendezvous`] (default): weighted rendezvous hashing with a cap, see [`rendezvous`].
-//!   It moves the fewest flows when a weight changes.
-//! - [`Algorithm::Maglev`]: see [`maglev`]. The most even one, and the one that moves more.
+//! - [`Algorithm::Rendezvous`] (default): weighted rendezvous hashing with a cap, see `rendezvous`. It moves the
+//!   fewest flows when a weight changes.
+//! - [`Algorithm::Maglev`]: see `maglev`. It is the most even one, and moves more.
 
 mod maglev;
 mod permutation;
@@ -17,7 +17,7 @@ use std::{net::IpAddr, sync::Arc};
 use lb_common::limits::{MAX_RING_SLOTS, MIN_RING_SLOTS};
 pub use lb_model::ring::{Algorithm, NO_REAL, default_slots};
 
-/// A real as the builders see it.
+/// A real that takes flows.
 #[derive(Clone, Copy)]
 struct Candidate {
     /// Position in the caller's list.
@@ -28,13 +28,13 @@ struct Candidate {
     key: u64,
 }
 
-/// Builds a ring: for each slot the position in `reals` of the real that takes its flows, or [`NO_REAL`]
-/// everywhere if no real has a weight above 0. Weights count up to 65,535. Addresses are distinct; of
-/// several entries with one address only one is used.
+/// Builds a ring: for each slot the position in `reals` of the real that takes its flows, or [`NO_REAL`] everywhere
+/// if no real has a weight above 0. Weights above 65,535 count as 65,535. Addresses should be distinct; of several
+/// entries with one address only one is used.
 ///
 /// # Panics
-/// If `slots` is no power of two from 256 to 65,536, or `reals` has 65,535 entries or more: callers
-/// validate both.
+/// If `slots` is not a power of two from 256 to 65,536, or if `reals` has 65,535 entries or more. Callers validate
+/// both.
 #[must_use]
 pub fn build(algorithm: Algorithm, seed: u64, slots: u32, reals: &[(IpAddr, u32)]) -> Vec<u16> {
     assert!(
@@ -55,7 +55,7 @@ pub fn build(algorithm: Algorithm, seed: u64, slots: u32, reals: &[(IpAddr, u32)
     }
 }
 
-/// [`build`] as the data plane wants it.
+/// [`build`], as the shared slice that the data plane takes.
 #[must_use]
 pub fn build_shared(
     algorithm: Algorithm,
@@ -66,7 +66,7 @@ pub fn build_shared(
     build(algorithm, seed, slots, reals).into()
 }
 
-/// The reals that take flows, in an order that depends on their addresses only.
+/// Returns the reals that take flows, in an order that depends on their addresses only.
 fn candidates(seed: u64, reals: &[(IpAddr, u32)]) -> Vec<Candidate> {
     let mut order: Vec<(IpAddr, u32, u16)> = (0u16..)
         .zip(reals)
@@ -79,7 +79,7 @@ fn candidates(seed: u64, reals: &[(IpAddr, u32)]) -> Vec<Candidate> {
             )
         })
         .collect();
-    // The weight takes part so that even a duplicate address gives the same table in any order.
+    // The weight is part of the key so that even a duplicate address gives the same ring in any order.
     order.sort_unstable();
     order.dedup_by_key(|entry| entry.0);
     order
@@ -92,7 +92,7 @@ fn candidates(seed: u64, reals: &[(IpAddr, u32)]) -> Vec<Candidate> {
         .collect()
 }
 
-/// Share of the slots that each of `reals` has: 0.0 to 1.0, in the order of `reals` positions.
+/// Returns the share of the slots, 0.0 to 1.0, of each of `reals` positions, in order.
 #[must_use]
 pub fn shares(ring: &[u16], reals: usize) -> Vec<f64> {
     let mut counts = vec![0u32; reals];
@@ -108,9 +108,9 @@ pub fn shares(ring: &[u16], reals: usize) -> Vec<f64> {
         .collect()
 }
 
-/// Share of the hash space (0.0 to 1.0) whose real differs between two rings, each given with the
-/// addresses that its positions mean. Rings of different sizes can be compared: a flow's slot is its hash
-/// scaled to the size, so a slot of the smaller one stands for several of the larger.
+/// Returns the share of the hash space, 0.0 to 1.0, whose real differs between two rings. Each ring comes with the
+/// addresses of its positions. Rings of different sizes can be compared: a flow's slot is its hash scaled to the
+/// size, so a slot of the smaller ring covers several of the larger.
 #[must_use]
 pub fn moved(before: (&[u16], &[IpAddr]), after: (&[u16], &[IpAddr])) -> f64 {
     let slots = before.0.len().max(after.0.len());
@@ -128,11 +128,11 @@ pub fn moved(before: (&[u16], &[IpAddr]), after: (&[u16], &[IpAddr])) -> f64 {
     changed as f64 / slots as f64
 }
 
-/// Checksum of a ring: 16 hexadecimal digits. It covers the addresses slot by slot, so it is the same on
-/// every balancer whose ring leads every flow to the same real.
+/// Returns the checksum of a ring, 16 hexadecimal digits. It covers the addresses slot by slot, so it is the same on
+/// every balancer whose ring sends every flow to the same real.
 ///
-/// FNV-1a of 64 bits over, for each slot: the real's address as 16 bytes in network order (IPv4 as
-/// IPv4-mapped, `::ffff:a.b.c.d`); 16 zero bytes for a slot without a real.
+/// The checksum is 64-bit FNV-1a over, for each slot, the real's address as 16 bytes in network order (IPv4 as
+/// IPv4-mapped, `::ffff:a.b.c.d`), or 16 zero bytes for a slot without a real.
 #[must_use]
 pub fn checksum(ring: &[u16], reals: &[IpAddr]) -> String {
     const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
@@ -147,7 +147,7 @@ pub fn checksum(ring: &[u16], reals: &[IpAddr]) -> String {
     format!("{hash:016x}")
 }
 
-/// The address as 16 bytes, IPv4 as IPv4-mapped.
+/// Returns the address as 16 bytes, IPv4 as IPv4-mapped.
 fn mapped(address: IpAddr) -> [u8; 16] {
     match address {
         IpAddr::V4(a) => a.to_ipv6_mapped().octets(),

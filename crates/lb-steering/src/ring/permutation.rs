@@ -1,11 +1,11 @@
 //! A keyed permutation of the slots of a ring.
 //!
-//! Each real ranks all slots by a permutation of its own. It can be computed in both directions for a
-//! single slot, so nothing is stored or sorted.
+//! Each real ranks all slots by a permutation of its own. It can be computed in both directions for a single slot,
+//! so nothing has to be stored or sorted.
 
 use std::net::IpAddr;
 
-/// Hash of the ring's seed and a real's address.
+/// Returns the hash of the ring's seed and a real's address.
 pub(super) fn key(seed: u64, address: IpAddr) -> u64 {
     let number = u128::from_be_bytes(super::mapped(address));
     mix(mix(mix(seed).wrapping_add((number >> 64) as u64)).wrapping_add(number as u64))
@@ -20,8 +20,7 @@ pub(super) fn mix(value: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Rounds of multiply and shift. After three, all statistics that matter here (spread of the shares) are
-/// those of random permutations.
+/// Rounds of multiply and shift. After three rounds, the spread of the shares is that of random permutations.
 const ROUNDS: usize = 3;
 
 /// A permutation of 0 .. 2^bits, bits from 1 to 16.
@@ -35,7 +34,7 @@ pub(super) struct Permutation {
 }
 
 impl Permutation {
-    /// The permutation of `slots` (a power of two) slots that belongs to `key`.
+    /// Creates the permutation of `slots` slots (a power of two) for `key`.
     pub(super) fn new(key: u64, slots: u32) -> Self {
         let mut add = [0; ROUNDS];
         let mut multiply = [0; ROUNDS];
@@ -85,8 +84,8 @@ impl Permutation {
     }
 }
 
-/// The inverse of an odd number modulo 2^32, by Newton's iteration: each step doubles the right bits,
-/// and an odd number is its own inverse modulo 8.
+/// Returns the inverse of an odd number modulo 2^32, by Newton's iteration: each step doubles the number of correct
+/// bits, and an odd number is its own inverse modulo 8.
 fn inverse(odd: u32) -> u32 {
     (0..4).fold(odd, |x, _| {
         x.wrapping_mul(2u32.wrapping_sub(odd.wrapping_mul(x)))

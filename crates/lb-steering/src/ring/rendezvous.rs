@@ -1,22 +1,22 @@
 //! Weighted rendezvous hashing with a cap.
 //!
-//! Every pair of a slot and a real has a score; the slot belongs to the real with the least. With scores
-//! that are exponential variables divided by the weight, each real wins its weight's share, and a changed
-//! weight moves only the slots that its own scores win or lose.
+//! Every pair of a slot and a real has a score; the slot belongs to the real with the lowest one. With scores that
+//! are exponential variables divided by the weight, each real wins a share in proportion to its weight, and a
+//! changed weight moves only the slots that its own scores win or lose.
 //!
 //! **Scores without logarithms.** A real ranks the slots by a permutation of its own, and the slot with
 //! rank k gets the mean of the (k+1)-th smallest of N exponential variables: 1/N + 1/(N-1) + … + 1/(N-k)
-//! (Rényi 1953). That takes integer divisions only, so the bytes are the same on every machine; and a
-//! column's scores are spread evenly instead of at random, which halves the variance of the shares.
+//! (Rényi 1953). That takes integer divisions only, so the bytes are the same on every machine; and
+//! a column's scores are spread evenly instead of at random, which halves the variance of the shares.
 //!
-//! **The cap.** No real gets more than its fair share and [`allowance`]. Who has what is then the stable
-//! matching of slots and reals in which both prefer the lower score: take all pairs by ascending score
-//! and join a pair if the slot is free and the real below its cap. As no two pairs compare equal, there
-//! is exactly one such matching, whichever way it is found: the ring remains a function of its input.
+//! **The cap.** No real gets more than its fair share plus [`allowance`]. The assignment is the stable matching of
+//! slots and reals in which both prefer the lower score: take all pairs by ascending score, and match a pair if the
+//! slot is free and the real below its cap. No two pairs compare equal, so there is exactly one such matching,
+//! whichever way it is found, and the ring remains a function of its input.
 //!
-//! **Finding it quickly.** Low ranks come first, so most slots are settled by looking at the few lowest
-//! ranks of each real: about N · ln n steps instead of N · n, whatever the number n of reals. Slots that
-//! stay open, and slots that a full real gives back, look through all reals.
+//! **Finding it quickly.** Low ranks come first, so looking at the few lowest ranks of each real settles most slots:
+//! about N · ln n steps instead of N · n for n reals. Slots that stay open, and slots that a full real returns,
+//! search all reals.
 
 use std::{collections::BinaryHeap, sync::OnceLock};
 
@@ -28,29 +28,30 @@ use super::{Candidate, permutation::Permutation};
 const SCORE_BITS: u32 = 40;
 /// Binary digits after the point of a weight's reciprocal.
 const RECIPROCAL_BITS: u32 = 36;
-/// Digits dropped from their product, so that it fits 64 bits: 12 (> ln 65,536 + 0.58) < 2^4, weight 1.
+/// Digits dropped from their product, so that it fits 64 bits: the largest score is 12 (> ln 65,536 + 0.58) < 2^4,
+/// at weight 1.
 const DROPPED_BITS: u32 = 18;
 
 const _: () = assert!(SCORE_BITS + RECIPROCAL_BITS + 4 - DROPPED_BITS <= 62);
 
-/// How far a real may exceed its fair share of `fair` slots, in slots: 1.25 √fair, about 1.8 standard
-/// deviations of what it would have without a cap. So the same part of the reals is held back in every
-/// ring, and a change of all fair shares moves the same small part of the slots. At 1,024 slots a real
-/// (65,536 slots, 64 reals) it is 3.9 %. Measured there, mean of 24 sets: peak 1.039, 1.04 × the moves that
-/// a weight change takes, 0.014 % of the table moved needlessly by a removal; with half of it 1.02, 1.16 ×
-/// and 0.07 %.
+/// How far a real may exceed its fair share of `fair` slots, in slots: 1.25 √fair, about 1.8 standard deviations of
+/// its number of slots without a cap. So the same fraction of the reals is capped in every ring, and a change of all
+/// fair shares moves the same small fraction of the slots. At 1,024 slots per real (65,536 slots, 64 reals) it is
+/// 3.9 %. Measured there, mean of 24 sets: peak 1.039 of the fair share, 1.04 times the moves that a weight change
+/// needs, and 0.014 % of the ring moved needlessly by a removal. With half of the allowance: 1.02, 1.16 times and
+/// 0.07 %.
 fn allowance(fair: u64) -> u64 {
     (fair * 25 / 16).isqrt()
 }
 
-/// A column of the score matrix, computed where it is needed.
+/// A real's column of the score matrix, computed on demand.
 struct Column<'a> {
     permutation: Permutation,
     /// The scores by rank, common to all columns.
     ranks: &'a [u64],
     /// 1 / weight.
     reciprocal: u64,
-    /// Slots it may have.
+    /// The most slots that the real may have.
     cap: usize,
 }
 
@@ -95,12 +96,12 @@ pub(super) fn build(slots: u32, reals: &[Candidate]) -> Vec<u16> {
         .collect()
 }
 
-/// The place of a pair in the order of all pairs: the score's upper 48 bits, then the real's index in the
-/// order of addresses. The lower 16 bits of a score say nothing: two ranks of one real are at least 2^26
-/// apart. One word a slot keeps the table in the cache.
+/// Sort key of a pair: the score's upper 48 bits, then the real's index in the order of addresses. The lower 16 bits
+/// of a score carry no information, as two ranks of one real are at least 2^26 apart. One word per slot keeps the
+/// table in the cache.
 type Pair = u64;
 /// Greater than any pair.
-const NOBODY: Pair = u64::MAX;
+const NO_PAIR: Pair = u64::MAX;
 
 #[inline(always)]
 fn pair(score: u64, real: u16) -> Pair {
@@ -112,10 +113,10 @@ fn real_of(pair: Pair) -> usize {
     usize::from(pair as u16)
 }
 
-/// The best pair of every slot, caps aside.
+/// Returns the best pair of every slot, caps aside.
 fn best(slots: u32, columns: &[Column<'_>], total: u64) -> Vec<Pair> {
-    let mut owners = vec![NOBODY; slots as usize];
-    // Up to this score, all but about one in `2n` slots meet a real.
+    let mut owners = vec![NO_PAIR; slots as usize];
+    // Up to this score, all but about one in `2n` slots have a pair.
     let turns = u64::from(usize::BITS - columns.len().leading_zeros());
     let horizon = (turns << (SCORE_BITS + RECIPROCAL_BITS - DROPPED_BITS)) / total;
     for (real, column) in (0u16..).zip(columns) {
@@ -129,7 +130,7 @@ fn best(slots: u32, columns: &[Column<'_>], total: u64) -> Vec<Pair> {
         }
     }
     for (slot, owner) in (0u32..).zip(&mut owners) {
-        if *owner == NOBODY {
+        if *owner == NO_PAIR {
             // No pair is 0.
             *owner = next_after(0, slot, columns);
         }
@@ -137,9 +138,9 @@ fn best(slots: u32, columns: &[Column<'_>], total: u64) -> Vec<Pair> {
     owners
 }
 
-/// The slot's best pair after `last`.
+/// Returns the slot's best pair after `last`.
 fn next_after(last: Pair, slot: u32, columns: &[Column<'_>]) -> Pair {
-    let mut next = NOBODY;
+    let mut next = NO_PAIR;
     for (real, column) in (0u16..).zip(columns) {
         let candidate = pair(column.score(slot), real);
         if candidate > last && candidate < next {
@@ -149,8 +150,8 @@ fn next_after(last: Pair, slot: u32, columns: &[Column<'_>]) -> Pair {
     next
 }
 
-/// Turns the best pairs into the stable matching: full reals give back their worst slots, which go to
-/// their next best real, and so on (deferred acceptance, Gale and Shapley 1962).
+/// Turns the best pairs into the stable matching: full reals return their worst slots, which go to their next best
+/// real, and so on (deferred acceptance, Gale and Shapley 1962).
 fn respect_caps(owners: &mut [Pair], columns: &[Column<'_>]) {
     let mut held = vec![0usize; columns.len()];
     for &owner in owners.iter() {
@@ -167,39 +168,39 @@ fn respect_caps(owners: &mut [Pair], columns: &[Column<'_>]) {
             slots.push((owner, slot));
         }
     }
-    let mut homeless: Vec<(Pair, u32)> = Vec::new();
+    let mut unassigned: Vec<(Pair, u32)> = Vec::new();
     for (column, slots) in columns.iter().zip(&mut full) {
         let Some(slots) = slots else { continue };
         while slots.len() > column.cap {
-            homeless.extend(slots.pop());
+            unassigned.extend(slots.pop());
         }
     }
-    while let Some((refused, slot)) = homeless.pop() {
-        let pair = next_after(refused, slot, columns);
+    while let Some((rejected, slot)) = unassigned.pop() {
+        let pair = next_after(rejected, slot, columns);
         // The caps add up to at least the number of slots, so a slot never runs out of reals.
-        debug_assert!(pair != NOBODY, "every slot finds a real");
+        debug_assert!(pair != NO_PAIR, "every slot has a real left to try");
         owners[slot as usize] = pair;
         let real = real_of(pair);
         match &mut full[real] {
             Some(slots) => {
                 slots.push((pair, slot));
-                homeless.extend(slots.pop());
+                unassigned.extend(slots.pop());
             }
             none => {
                 held[real] += 1;
                 if held[real] == columns[real].cap {
-                    // A homeless slot still stands with the real that refused it, which is another one.
-                    let own = (0u32..)
+                    // An unassigned slot is still listed with the real that rejected it, which is another one.
+                    let owned = (0u32..)
                         .zip(owners.iter())
                         .filter(|(_, owner)| real_of(**owner) == real);
-                    *none = Some(own.map(|(slot, &owner)| (owner, slot)).collect());
+                    *none = Some(owned.map(|(slot, &owner)| (owner, slot)).collect());
                 }
             }
         }
     }
 }
 
-/// The scores of a column by rank, for weight 1.
+/// Returns the scores of a column by rank, for weight 1.
 fn rank_scores(slots: u32) -> &'static [u64] {
     const SIZES: usize = MAX_RING_SLOTS.trailing_zeros() as usize + 1;
     static TABLES: [OnceLock<Vec<u64>>; SIZES] = [const { OnceLock::new() }; SIZES];
@@ -219,7 +220,7 @@ mod tests {
     use super::*;
     use crate::ring::permutation::mix;
 
-    /// The definition, word by word: all pairs by ascending score, joined if slot and real have room.
+    /// The definition: all pairs by ascending score, matched if slot and real have room.
     fn by_definition(slots: u32, reals: &[Candidate]) -> Vec<u16> {
         let total: u64 = reals.iter().map(|real| u64::from(real.weight)).sum();
         let mut pairs = Vec::new();
@@ -245,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn the_quick_way_finds_the_matching_of_the_definition() {
+    fn the_fast_algorithm_finds_the_defined_matching() {
         for case in 0..60u64 {
             let count = 1 + mix(case) % 90;
             let reals: Vec<Candidate> = (0..count)

@@ -1,4 +1,4 @@
-//! The figures that rings must reach, and what a ring may depend on.
+//! The figures that rings must reach, and the inputs that a ring may depend on.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -30,8 +30,8 @@ fn by_address(ring: &[u16], reals: &[(IpAddr, u32)]) -> Vec<Option<IpAddr>> {
         .collect()
 }
 
-/// Peak share over fair share, moves over the moves that a weight change of 10 % takes, and needless moves
-/// of a removal: means over 12 pools of 64 reals at 65,536 slots.
+/// Returns the peak share over the fair share, moves over the moves that a weight change of 10 % needs, and needless
+/// moves of a removal: means over 12 pools of 64 reals at 65,536 slots.
 fn figures(algorithm: Algorithm) -> (f64, f64, f64) {
     const REALS: u32 = 64;
     const SETS: u32 = 12;
@@ -72,7 +72,7 @@ fn rendezvous_is_even_and_moves_little() {
 fn maglev_is_even() {
     let (peak, ratio, needless) = figures(Algorithm::Maglev);
     assert!(peak <= 1.002, "largest peak over fair share: {peak}");
-    // What it costs; Katran's own is 2.7 and 0.48 %.
+    // Evenness costs moves; Katran's own table has 2.7 and 0.48 %.
     assert!(ratio < 6.0 && needless < 0.02, "{ratio} {needless}");
 }
 
@@ -94,7 +94,7 @@ fn a_removal_moves_few_slots_of_others() {
 }
 
 #[test]
-fn weights_are_honoured() {
+fn shares_follow_weights() {
     for algorithm in BOTH {
         let reals: Vec<_> = pool(0, 3)
             .into_iter()
@@ -112,7 +112,7 @@ fn weights_are_honoured() {
 }
 
 #[test]
-fn no_weight_no_real() {
+fn reals_without_weight_get_no_slots() {
     for algorithm in BOTH {
         assert!(
             build(algorithm, 0, 256, &[])
@@ -135,7 +135,7 @@ fn no_weight_no_real() {
 }
 
 #[test]
-fn sizes_fit_the_pool() {
+fn default_sizes_fit_the_pool() {
     for (reals, slots) in [
         (0, 4_096),
         (3, 4_096),
@@ -158,7 +158,7 @@ fn checksums_are_fnv1a_over_addresses() {
         IpAddr::V6(Ipv6Addr::LOCALHOST),
     ];
     assert_eq!(checksum(&[0, 1, NO_REAL], &reals), "9d8f52501d8e46f3");
-    // The addresses count, not their positions.
+    // The checksum depends on the addresses, not on their positions.
     assert_eq!(
         checksum(&[1, 0, NO_REAL], &[reals[1], reals[0]]),
         "9d8f52501d8e46f3"
@@ -166,8 +166,8 @@ fn checksums_are_fnv1a_over_addresses() {
 }
 
 #[test]
-fn rings_stay_what_they_are() {
-    // A change of these moves every flow of every fleet that is upgraded one by one.
+fn rings_do_not_change_between_versions() {
+    // A change of these sums moves every flow of a fleet that is upgraded one host at a time.
     let reals: Vec<_> = pool(0, 10)
         .into_iter()
         .zip(1..)

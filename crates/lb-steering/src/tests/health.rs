@@ -1,21 +1,21 @@
-//! Health, drains and what follows from them at once.
+//! Health, drains and agents' commands, which take effect at once.
 
 use super::pool::{Pool, fresh, real, seconds};
 use crate::{
-    Limit, Order, Sample,
+    AgentCommand, LimitedBy, Sample,
     spec::{Kind, Steering},
 };
 
 #[test]
-fn where_nothing_is_steered_weights_are_the_operators() {
+fn without_readings_weights_are_the_operators() {
     for kind in Kind::ALL {
         let mut pool = Pool::of(kind, &[100, 1, 65_535, 0]);
         for _ in 0..20 {
             pool.period();
             assert_eq!(pool.weights(), [100, 1, 65_535, 0], "{kind:?}");
         }
-        assert_eq!(pool.limit(3), Limit::WeightZero);
-        assert_eq!(pool.limit(0), Limit::Nothing);
+        assert_eq!(pool.limited_by(3), LimitedBy::WeightZero);
+        assert_eq!(pool.limited_by(0), LimitedBy::Nothing);
         pool.reals[1].weight = 50;
         pool.step();
         assert_eq!(pool.weights(), [100, 50, 65_535, 0], "{kind:?}: at once");
@@ -23,7 +23,7 @@ fn where_nothing_is_steered_weights_are_the_operators() {
 }
 
 #[test]
-fn hand_health_and_orders_win_at_once() {
+fn drains_health_and_commands_take_effect_at_once() {
     for kind in Kind::ALL {
         let mut pool = Pool::of(kind, &[100; 6]);
         for _ in 0..10 {
@@ -33,19 +33,19 @@ fn hand_health_and_orders_win_at_once() {
         pool.reals[1].drained = true;
         pool.reals[2].up = false;
         pool.reals[3].wants_drain = true;
-        pool.reals[4].load.order = Some(Order::Maintenance);
+        pool.reals[4].load.command = Some(AgentCommand::Maintenance);
         pool.step();
         assert_eq!(pool.weights()[..5], [0; 5], "{kind:?}");
         assert!(pool.weights()[5] > 0);
-        let limits: Vec<Limit> = (0..5).map(|number| pool.limit(number)).collect();
+        let limits: Vec<LimitedBy> = (0..5).map(|number| pool.limited_by(number)).collect();
         assert_eq!(
             limits,
             [
-                Limit::WeightZero,
-                Limit::Drained,
-                Limit::Down,
-                Limit::WantsDrain,
-                Limit::Ordered
+                LimitedBy::WeightZero,
+                LimitedBy::Drained,
+                LimitedBy::Down,
+                LimitedBy::ProbeDrain,
+                LimitedBy::AgentCommand
             ]
         );
         pool.reals[5].up = false;
@@ -53,13 +53,13 @@ fn hand_health_and_orders_win_at_once() {
         assert_eq!(
             pool.weights(),
             [0; 6],
-            "{kind:?}: nobody is left, the dead get nothing"
+            "{kind:?}: no real is left, dead ones get nothing"
         );
     }
 }
 
 #[test]
-fn a_death_changes_nothing_among_the_others() {
+fn a_death_keeps_the_ratios_of_the_others() {
     let mut pool = Pool::of(Kind::Capacity, &[100; 4]);
     for _ in 0..30 {
         pool.carry(&[1_000.0, 2_000.0, 500.0, 1_500.0]);
@@ -77,7 +77,7 @@ fn a_death_changes_nothing_among_the_others() {
 }
 
 #[test]
-fn who_comes_is_eased_in() {
+fn a_real_that_comes_up_is_in_slow_start() {
     for kind in Kind::ALL {
         let mut pool = Pool::of(kind, &[100, 100]);
         pool.period();
@@ -89,12 +89,18 @@ fn who_comes_is_eased_in() {
         pool.step();
         let share = pool.shares()[1];
         assert!((share - 10.0 / 110.0).abs() < 0.001, "{kind:?} {share}");
-        // Said at once, and not what limited it before it went.
-        assert!(matches!(pool.limit(1), Limit::SlowStart(_)), "{kind:?}");
+        // It is reported at once, instead of what limited the real before it went down.
+        assert!(
+            matches!(pool.limited_by(1), LimitedBy::SlowStart(_)),
+            "{kind:?}"
+        );
         let mut last = share;
         for _ in 0..12 {
             assert!(
-                matches!(pool.limit(1), Limit::SlowStart(_) | Limit::Nothing),
+                matches!(
+                    pool.limited_by(1),
+                    LimitedBy::SlowStart(_) | LimitedBy::Nothing
+                ),
                 "{kind:?}"
             );
             pool.period();
@@ -108,7 +114,7 @@ fn who_comes_is_eased_in() {
 }
 
 #[test]
-fn a_pool_that_begins_is_not_eased_in() {
+fn a_new_pool_has_no_slow_start() {
     let mut pool = Pool::of(Kind::Static, &[100, 300]);
     for real in &mut pool.reals {
         real.since_up = seconds(0);
@@ -119,7 +125,7 @@ fn a_pool_that_begins_is_not_eased_in() {
 }
 
 #[test]
-fn who_flaps_is_held_down_longer_each_time() {
+fn a_flapping_real_is_held_down_longer_each_time() {
     let mut pool = Pool::of(Kind::Capacity, &[100, 100]);
     pool.step();
     let change = |pool: &mut Pool, up: bool| {
@@ -130,7 +136,7 @@ fn who_flaps_is_held_down_longer_each_time() {
     };
     let held = |pool: &mut Pool| {
         let mut time = 0;
-        while matches!(pool.limit(1), Limit::HeldDown(_)) {
+        while matches!(pool.limited_by(1), LimitedBy::HeldDown(_)) {
             assert_eq!(pool.weights()[1], 0);
             pool.wait(seconds(1));
             pool.step();
@@ -142,14 +148,14 @@ fn who_flaps_is_held_down_longer_each_time() {
     };
     change(&mut pool, false);
     change(&mut pool, true);
-    assert_eq!(held(&mut pool), 0, "two changes are none too many");
+    assert_eq!(held(&mut pool), 0, "two changes are not flapping");
     for expected in [30, 60, 120, 240, 300, 300] {
         change(&mut pool, false);
-        assert_eq!(pool.limit(1), Limit::Down);
+        assert_eq!(pool.limited_by(1), LimitedBy::Down);
         change(&mut pool, true);
         assert_eq!(held(&mut pool), expected);
     }
-    // A quiet while, and it begins anew.
+    // After a quiet time the hold starts with the shortest again.
     pool.wait(seconds(700));
     change(&mut pool, false);
     change(&mut pool, true);
@@ -160,7 +166,7 @@ fn who_flaps_is_held_down_longer_each_time() {
 }
 
 #[test]
-fn the_last_one_is_not_held_down() {
+fn the_only_real_is_not_held_down() {
     let mut pool = Pool::of(Kind::Static, &[100]);
     for up in [true, false, true, false, true] {
         pool.wait(seconds(2));
@@ -171,7 +177,7 @@ fn the_last_one_is_not_held_down() {
 }
 
 #[test]
-fn agents_give_parts_of_weights() {
+fn agents_ask_for_multiples_of_weights() {
     let mut pool = Pool::of(Kind::AgentCheck, &[100, 100, 100]);
     pool.reals[0].load.agent_weight = fresh(0.5);
     pool.reals[1].load.agent_weight = fresh(0.0);
@@ -179,14 +185,14 @@ fn agents_give_parts_of_weights() {
     let shares = pool.shares();
     assert!((shares[0] - 1.0 / 3.0).abs() < 0.001, "{shares:?}");
     assert_eq!(pool.weights()[1], 0);
-    // It is silent: its last word stands.
+    // It is silent: its last value holds.
     pool.reals[0].load.agent_weight.as_mut().unwrap().age = seconds(900);
     pool.period();
     assert!((pool.shares()[0] - 1.0 / 3.0).abs() < 0.001);
 }
 
 #[test]
-fn one_that_is_silent_is_not_drained_for_ever() {
+fn a_silent_real_is_not_drained_for_ever() {
     let mut pool = Pool::of(Kind::LeastConnections, &[100; 4]);
     pool.step();
     let load = |pool: &mut Pool, first: Option<Sample>| {
@@ -199,8 +205,8 @@ fn one_that_is_silent_is_not_drained_for_ever() {
     for _ in 0..10 {
         load(&mut pool, fresh(0.99));
     }
-    assert_eq!(pool.limit(0), Limit::OverloadDrain);
-    // Its reader fails. For a while that says nothing.
+    assert_eq!(pool.limited_by(0), LimitedBy::OverloadDrain);
+    // Its reader fails. For a while the drain holds.
     load(&mut pool, None);
     let mut old = fresh(0.99).unwrap();
     old.age = Steering::default().fade_after;
@@ -212,7 +218,7 @@ fn one_that_is_silent_is_not_drained_for_ever() {
 }
 
 #[test]
-fn one_that_never_had_a_flow_does_not_keep_others_from_being_counted() {
+fn a_real_without_flows_does_not_disable_connection_counts() {
     let mut pool = Pool::of(Kind::LeastConnections, &[100, 100, 0]);
     for (real, open) in pool.reals.iter_mut().zip([3_000, 1_000, 0]) {
         real.opened = open;
@@ -229,7 +235,7 @@ fn one_that_never_had_a_flow_does_not_keep_others_from_being_counted() {
 }
 
 #[test]
-fn who_had_nothing_waits_when_another_agent_goes_on() {
+fn a_real_without_weight_waits_after_a_restart() {
     let mut pool = Pool::of(Kind::AgentCheck, &[100; 3]);
     let last: Vec<_> = pool
         .reals
@@ -237,9 +243,9 @@ fn who_had_nothing_waits_when_another_agent_goes_on() {
         .zip([10, 100, 0])
         .map(|(real, had)| (real.address, 100, had))
         .collect();
-    pool.controller.resume(pool.now, &last);
+    pool.steering.resume(pool.now, &last);
     pool.step();
-    // Neither has spoken yet.
+    // No agent has reported yet.
     assert_eq!(pool.weights()[2], 0);
     assert!(
         (pool.shares()[0] - 10.0 / 110.0).abs() < 0.01,
@@ -258,7 +264,7 @@ fn who_had_nothing_waits_when_another_agent_goes_on() {
 }
 
 #[test]
-fn who_comes_right_after_the_first_gets_as_much() {
+fn a_real_that_joins_right_after_the_first_gets_as_much() {
     let mut pool = Pool::of(Kind::Capacity, &[100]);
     pool.reals[0].since_up = seconds(0);
     pool.step();
@@ -272,7 +278,7 @@ fn who_comes_right_after_the_first_gets_as_much() {
 }
 
 #[test]
-fn who_is_asked_no_more_is_not_held_for_what_it_was() {
+fn a_real_without_a_check_is_not_held_down() {
     let mut pool = Pool::of(Kind::Static, &[100, 100]);
     pool.step();
     for up in [false, true, false, true] {
@@ -280,8 +286,8 @@ fn who_is_asked_no_more_is_not_held_for_what_it_was() {
         pool.reals[1].up = up;
         pool.step();
     }
-    assert!(matches!(pool.limit(1), Limit::HeldDown(_)));
-    pool.controller.forget_health(pool.reals[1].address);
+    assert!(matches!(pool.limited_by(1), LimitedBy::HeldDown(_)));
+    pool.steering.forget_health(pool.reals[1].address);
     pool.step();
     assert!(pool.weights()[1] > 0);
 }

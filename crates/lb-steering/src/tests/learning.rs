@@ -1,16 +1,16 @@
-//! What is made of readings: noise, drift, full reals, readings that are late, silence.
+//! Learning from readings: noise, drift, saturated reals, late readings, silence.
 
 use std::time::Duration;
 
 use super::pool::{Pool, fresh, seconds};
 use crate::{
-    capacity::{Capacity, Reading},
     drift::Drift,
+    estimate::{CapacityEstimate, Reading},
     lag::Lag,
     spec::{Kind, Steering},
 };
 
-/// A reading of the period with this number: so much is carried, at this utilisation.
+/// A reading of the period with this number.
 fn reading(number: u64, carried: f64, utilisation: f64) -> Reading {
     Reading {
         at: seconds(5 * number),
@@ -21,22 +21,22 @@ fn reading(number: u64, carried: f64, utilisation: f64) -> Reading {
     }
 }
 
-/// An estimate after readings of these utilisations at 60 carried.
-fn learned(utilisations: impl IntoIterator<Item = f64>) -> Capacity {
-    let mut capacity = Capacity::default();
+/// An estimate after readings of these utilisations while 60 was carried.
+fn learned(utilisations: impl IntoIterator<Item = f64>) -> CapacityEstimate {
+    let mut capacity = CapacityEstimate::default();
     for (number, utilisation) in (1..).zip(utilisations) {
         capacity.learn(&Steering::default(), reading(number, 60.0, utilisation));
     }
     capacity
 }
 
-fn near(capacity: &Capacity, expected: f64, part: f64) {
+fn near(capacity: &CapacityEstimate, expected: f64, part: f64) {
     let value = capacity.value().unwrap();
     assert!((value / expected - 1.0).abs() < part, "{value}");
 }
 
 #[test]
-fn a_drift_is_told_from_chance() {
+fn a_drift_is_distinguished_from_noise() {
     let after = |readings: &[f64]| {
         let mut drift = Drift::default();
         readings.iter().find_map(|off| drift.observe(*off, 2.0))
@@ -52,7 +52,7 @@ fn a_drift_is_told_from_chance() {
         (&[-1.75; 7], None),
         (&[-1.75; 8], Some(8.0)),
         (&[0.7; 1_000], None),
-        // What was off to the other side before does not count.
+        // Earlier deviations to the other side do not count.
         (&[-4.0, 9.0, 9.0], Some(2.0)),
     ] {
         let found_here = after(readings);
@@ -65,18 +65,18 @@ fn a_drift_is_told_from_chance() {
 
 #[test]
 fn a_first_reading_that_the_next_contradicts_is_forgotten() {
-    // The load had only just begun when the first was taken.
+    // The load had only just begun at the first reading.
     let capacity = learned([0.3, 0.6]);
     near(&capacity, 100.0, 0.001);
-    // It is no noise, either.
+    // It does not count as noise, either.
     let quiet = learned([0.6, 0.6]);
     let deviations = [capacity, quiet].map(|capacity| capacity.deviation());
     assert_eq!(deviations[0], None);
     assert!(deviations[1].is_some());
-    // What two say is not forgotten for a third.
+    // Two readings are not forgotten for a third.
     let value = learned([0.6, 0.6, 0.3]).value().unwrap();
     assert!(value < 140.0, "{value}");
-    // Near ones are averaged.
+    // Readings that are close are averaged.
     near(
         &learned([0.55, 0.65]),
         60.0 / (0.55f64 * 0.65).sqrt(),
@@ -85,7 +85,7 @@ fn a_first_reading_that_the_next_contradicts_is_forgotten() {
 }
 
 #[test]
-fn the_noisier_readings_are_the_less_one_counts() {
+fn noisier_readings_count_less() {
     let shifted = |deviation: f64| {
         let alternating = (0..80).map(|number| {
             let sign = if number % 2 == 0 { 1.0 } else { -1.0 };
@@ -93,7 +93,7 @@ fn the_noisier_readings_are_the_less_one_counts() {
         });
         let before = learned(alternating.clone());
         let after = learned(alternating.chain([0.6 * 0.9]));
-        assert!(!before.learning(&Steering::default()));
+        assert!(!before.is_learning(&Steering::default()));
         (after.value().unwrap() / before.value().unwrap()).ln()
     };
     let (quiet, noisy) = (shifted(0.01), shifted(0.10));
@@ -102,7 +102,7 @@ fn the_noisier_readings_are_the_less_one_counts() {
 }
 
 #[test]
-fn a_quiet_real_among_noisy_ones_is_reckoned_as_noisy() {
+fn a_quiet_real_in_a_noisy_pool_counts_as_noisy() {
     let jump = |noise: f64| {
         let mut capacity = learned([0.6; 30]);
         for number in 31..34 {
@@ -119,7 +119,7 @@ fn a_quiet_real_among_noisy_ones_is_reckoned_as_noisy() {
 }
 
 #[test]
-fn a_change_is_believed_when_it_comes_twice() {
+fn a_change_is_adopted_when_it_comes_twice() {
     let capacity = learned([0.6; 30].into_iter().chain([0.3]));
     near(&capacity, 100.0, 0.10);
     let capacity = learned([0.6; 30].into_iter().chain([0.3, 0.3]));
@@ -129,13 +129,13 @@ fn a_change_is_believed_when_it_comes_twice() {
 }
 
 #[test]
-fn a_full_real_is_guessed_until_it_tells() {
-    // Nothing is known but that it is full: less than what it carries.
+fn a_saturated_real_is_guessed_until_it_recovers() {
+    // All that is known is that it is saturated: its capacity is less than what it carries.
     let mut capacity = learned([1.0]);
     near(&capacity, 0.7 * 60.0, 0.001);
     capacity.learn(&Steering::default(), reading(2, 42.0, 1.0));
     near(&capacity, 0.7 * 42.0, 0.001);
-    // Where noise makes a full one's reading less, one is not enough.
+    // Noise may lower the reading of a saturated real, so one is not enough.
     capacity.learn(&Steering::default(), reading(3, 42.0, 0.87));
     near(&capacity, 0.7 * 42.0, 0.001);
     capacity.learn(&Steering::default(), reading(4, 30.0, 0.75));
@@ -143,16 +143,16 @@ fn a_full_real_is_guessed_until_it_tells() {
 }
 
 #[test]
-fn one_that_is_known_is_not_full_because_a_reading_says_so() {
+fn one_reading_does_not_make_a_known_real_saturated() {
     let capacity = learned([0.6; 30].into_iter().chain([1.0]));
     near(&capacity, 100.0, 0.10);
     let capacity = learned([0.6; 30].into_iter().chain([1.0, 1.0]));
     near(&capacity, 0.7 * 60.0, 0.001);
-    // Using more of itself is not being full: it became smaller.
+    // A higher utilisation is not saturation: the capacity became smaller.
     let capacity = learned([0.6; 30].into_iter().chain([0.8, 0.8, 0.8]));
     near(&capacity, 75.0, 0.001);
-    // If all are full, it has no less than they.
-    let mut all = Capacity::default();
+    // If all are saturated, it has no less than they.
+    let mut all = CapacityEstimate::default();
     for number in 1..20 {
         let reading = Reading {
             mean: 0.98,
@@ -164,22 +164,22 @@ fn one_that_is_known_is_not_full_because_a_reading_says_so() {
 }
 
 #[test]
-fn silence_gives_nobody_more() {
+fn silence_raises_no_estimate() {
     let spec = Steering::default();
-    for (towards, expected) in [(300.0, 100.0), (50.0, 50.0)] {
+    for (target, expected) in [(300.0, 100.0), (50.0, 50.0)] {
         let mut capacity = learned([0.6; 5]);
         for _ in 0..200 {
-            capacity.fade(&spec, 5.0, towards);
+            capacity.fade(&spec, 5.0, target);
         }
         near(&capacity, expected, 0.01);
     }
 }
 
 #[test]
-fn the_delay_of_readings_is_found() {
+fn the_delay_of_readings_is_detected() {
     let period = seconds(5);
     for delay in 0..4u32 {
-        // What is carried goes up and down; utilisation follows it after the delay.
+        // The carried load goes up and down; utilisation follows after the delay.
         let carried = |at: f64| 100.0 * 1.3f64.powf((at * at * 0.37).sin());
         let mut lag = Lag::default();
         for now in 10..40 {
@@ -189,24 +189,24 @@ fn the_delay_of_readings_is_found() {
                 let late = late.as_secs_f64() / 5.0;
                 Some(carried(now - late) / carried(now - 1.0 - late))
             });
-            lag.conclude();
+            lag.end_period();
         }
         assert_eq!(lag.time(period), period * delay);
     }
-    // Noise alone tells no delay.
+    // Noise alone reveals no delay.
     let mut lag = Lag::default();
     for number in 0..100 {
         let noise = 1.0 + 0.03 * f64::from(number % 3 - 1);
         lag.observe(period, noise, |late| {
             Some(1.0 + 0.01 * f64::from((number + late.as_secs() as i32) % 5 - 2))
         });
-        assert!(!lag.conclude());
+        assert!(!lag.end_period());
     }
     assert_eq!(lag.time(period), Duration::ZERO);
 }
 
 #[test]
-fn readings_that_are_late_untold_do_not_swing_the_pool() {
+fn an_unreported_delay_does_not_make_shares_oscillate() {
     let capacities = [500.0, 1_000.0, 2_000.0, 500.0];
     let mut pool = Pool::of(Kind::Capacity, &[100; 4]);
     let mut late = std::collections::VecDeque::new();

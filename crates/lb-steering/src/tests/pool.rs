@@ -1,4 +1,4 @@
-//! A pool of reals, a clock, and a controller.
+//! A pool of reals, a clock and the steering under test.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -6,11 +6,11 @@ use std::{
 };
 
 use crate::{
-    Controller, Decision, Limit, Load, Observed, Sample,
+    Decision, LimitedBy, Load, Observation, Sample, VipSteering,
     spec::{Kind, Steering},
 };
 
-/// Of `secs` seconds.
+/// A duration.
 pub const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
@@ -28,9 +28,9 @@ pub fn address(number: usize) -> IpAddr {
     IpAddr::V4(Ipv4Addr::from(0x0a01_0000 + number as u32))
 }
 
-/// A real that is up for long and of which nothing else is known.
-pub fn real(number: usize, weight: u32) -> Observed {
-    Observed {
+/// A real that has been healthy for long and has no readings.
+pub fn real(number: usize, weight: u32) -> Observation {
+    Observation {
         address: address(number),
         weight,
         drained: false,
@@ -45,41 +45,41 @@ pub fn real(number: usize, weight: u32) -> Observed {
     }
 }
 
-/// The pool.
+/// A simulated pool.
 pub struct Pool {
-    /// What is observed.
-    pub reals: Vec<Observed>,
-    /// The controller.
-    pub controller: Controller,
+    /// What is observed of each real.
+    pub reals: Vec<Observation>,
+    /// The steering under test.
+    pub steering: VipSteering,
     /// The clock.
     pub now: Duration,
     /// The last decisions.
     pub decisions: Vec<Decision>,
-    /// Flows that come in a period.
+    /// New flows per period.
     pub flows: f64,
-    left: Vec<f64>,
+    remainders: Vec<f64>,
 }
 
 impl Pool {
-    /// Of reals with these weights.
-    pub fn new(spec: Steering, weights: &[u32]) -> Self {
-        let reals: Vec<Observed> = weights
+    /// A pool of reals with these weights.
+    pub fn new(settings: Steering, weights: &[u32]) -> Self {
+        let reals: Vec<Observation> = weights
             .iter()
             .enumerate()
             .map(|(number, weight)| real(number, *weight))
             .collect();
-        spec.validate().unwrap();
+        settings.validate().unwrap();
         Pool {
-            left: vec![0.0; reals.len()],
+            remainders: vec![0.0; reals.len()],
             reals,
-            controller: Controller::new(spec),
+            steering: VipSteering::new(settings),
             now: seconds(1_000),
             decisions: Vec::new(),
             flows: 10_000.0,
         }
     }
 
-    /// With this controller and defaults otherwise.
+    /// A pool with this controller and defaults otherwise.
     pub fn of(controller: Kind, weights: &[u32]) -> Self {
         Pool::new(
             Steering {
@@ -90,20 +90,20 @@ impl Pool {
         )
     }
 
-    /// Asks for a decision now.
+    /// Decides now.
     pub fn step(&mut self) -> &[Decision] {
-        self.decisions = self.controller.step(self.now, &self.reals);
+        self.decisions = self.steering.step(self.now, &self.reals);
         assert_eq!(self.decisions.len(), self.reals.len());
         &self.decisions
     }
 
-    /// A period goes by, then a decision.
+    /// Waits for a period, then decides.
     pub fn period(&mut self) -> &[Decision] {
         self.wait(seconds(5));
         self.step()
     }
 
-    /// Time goes by.
+    /// Advances the clock.
     pub fn wait(&mut self, time: Duration) {
         self.now += time;
         for real in &mut self.reals {
@@ -111,33 +111,33 @@ impl Pool {
         }
     }
 
-    /// Short flows come by weight, and utilisation is what they make of these capacities, flows a second;
-    /// then a decision.
+    /// Plays a period with short flows that are split by weight; utilisation is their rate over these capacities,
+    /// flows a second. Then decides.
     pub fn carry(&mut self, capacities: &[f64]) -> &[Decision] {
         self.load(capacities);
         self.period()
     }
 
-    /// The same without a decision.
+    /// The same without the decision.
     pub fn load(&mut self, capacities: &[f64]) {
         let shares = self.shares();
-        self.left.resize(self.reals.len(), 0.0);
-        for (((real, share), capacity), left) in self
+        self.remainders.resize(self.reals.len(), 0.0);
+        for (((real, share), capacity), remainder) in self
             .reals
             .iter_mut()
             .zip(shares)
             .zip(capacities)
-            .zip(&mut self.left)
+            .zip(&mut self.remainders)
         {
-            *left += share * self.flows;
-            real.opened += left.floor() as u64;
+            *remainder += share * self.flows;
+            real.opened += remainder.floor() as u64;
             real.closed = real.opened;
-            *left -= left.floor();
+            *remainder -= remainder.floor();
             real.load.utilisation = fresh((share * self.flows / 5.0 / capacity).min(1.0));
         }
     }
 
-    /// Weights now.
+    /// Current weights.
     pub fn weights(&self) -> Vec<u32> {
         self.decisions
             .iter()
@@ -145,7 +145,7 @@ impl Pool {
             .collect()
     }
 
-    /// Parts of the ring now.
+    /// Current shares of the ring.
     pub fn shares(&self) -> Vec<f64> {
         let all: f64 = self
             .decisions
@@ -158,8 +158,8 @@ impl Pool {
             .collect()
     }
 
-    /// Why a real has not more.
-    pub fn limit(&self, number: usize) -> Limit {
-        self.decisions[number].limit
+    /// What limits a real's weight.
+    pub fn limited_by(&self, number: usize) -> LimitedBy {
+        self.decisions[number].limited_by
     }
 }

@@ -1,4 +1,4 @@
-//! Whatever is observed: no panic, and the promises about weights hold.
+//! Random observations: no panic, and the invariants on weights hold.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::pool::{real, seconds};
 use crate::{
-    Controller, Load, Observed, Order, Sample,
+    AgentCommand, Load, Observation, Sample, VipSteering,
     spec::{Kind, Steering},
 };
 
@@ -25,21 +25,21 @@ fn sample() -> impl Strategy<Value = Option<Sample>> {
 }
 
 fn load() -> impl Strategy<Value = Load> {
-    let order = proptest::option::weighted(
+    let command = proptest::option::weighted(
         0.2,
         prop_oneof![
-            Just(Order::Ready),
-            Just(Order::Drain),
-            Just(Order::Maintenance),
-            Just(Order::Down)
+            Just(AgentCommand::Ready),
+            Just(AgentCommand::Drain),
+            Just(AgentCommand::Maintenance),
+            Just(AgentCommand::Down)
         ],
     );
     (
         (sample(), sample(), sample(), sample()),
         (sample(), sample(), sample(), sample()),
-        order,
+        command,
     )
-        .prop_map(|((a, b, c, d), (e, f, g, h), order)| Load {
+        .prop_map(|((a, b, c, d), (e, f, g, h), command)| Load {
             utilisation: a,
             memory: b,
             descriptors: c,
@@ -48,12 +48,12 @@ fn load() -> impl Strategy<Value = Load> {
             error_rate: f,
             latency: g,
             agent_weight: h,
-            order,
+            command,
         })
 }
 
 prop_compose! {
-    fn observed()(
+    fn observation()(
         number in 0..12usize,
         weight in prop_oneof![3 => 1..200u32, 1 => Just(0), 1 => 0..=MAX_WEIGHT],
         drained in prop::bool::weighted(0.1),
@@ -65,8 +65,8 @@ prop_compose! {
         closed in prop_oneof![0..100_000u64, any::<u64>()],
         flows in proptest::option::of(prop_oneof![0.0..1e5f64, proptest::num::f64::ANY]),
         share in proptest::option::of(prop_oneof![0.0..1.0f64, proptest::num::f64::ANY]),
-    ) -> Observed {
-        Observed {
+    ) -> Observation {
+        Observation {
             drained,
             up,
             wants_drain,
@@ -81,57 +81,57 @@ prop_compose! {
     }
 }
 
-/// Whether it may have flows, flapping and load aside.
-fn may(observed: &Observed) -> bool {
-    observed.weight > 0
-        && !observed.drained
-        && observed.up
-        && !observed.wants_drain
-        && observed
+/// Whether it may have new flows, flapping and load aside.
+fn may(observation: &Observation) -> bool {
+    observation.weight > 0
+        && !observation.drained
+        && observation.up
+        && !observation.wants_drain
+        && observation
             .load
-            .order
-            .is_none_or(|order| order == Order::Ready)
+            .command
+            .is_none_or(|command| command == AgentCommand::Ready)
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
-    fn whatever_is_observed_the_promises_hold(
+    fn invariants_hold_for_random_observations(
         kind in proptest::sample::select(Kind::ALL.to_vec()),
         shed_rate in prop_oneof![Just(0.0), Just(10.0)],
         life in proptest::option::of(1..100_000u64),
         steps in proptest::collection::vec(
-            (0..12_000u64, proptest::collection::vec(observed(), 0..14)), 1..14),
+            (0..12_000u64, proptest::collection::vec(observation(), 0..14)), 1..14),
     ) {
-        let spec = Steering {
+        let settings = Steering {
             controller: kind,
             shed_rate,
             life: life.map(seconds),
             ..Steering::default()
         };
-        let mut controller = Controller::new(spec);
+        let mut steering = VipSteering::new(settings);
         let mut now = Duration::ZERO;
         for (wait, mut pool) in steps {
             now += Duration::from_millis(wait);
-            let decisions = controller.step(now, &pool);
+            let decisions = steering.step(now, &pool);
             prop_assert_eq!(decisions.len(), pool.len());
-            for (decision, observed) in decisions.iter().zip(&pool) {
+            for (decision, observation) in decisions.iter().zip(&pool) {
                 prop_assert!(decision.weight <= MAX_WEIGHT);
-                prop_assert!((0.0..=1.0).contains(&decision.wanted), "{decision:?}");
+                prop_assert!((0.0..=1.0).contains(&decision.wanted_share), "{decision:?}");
                 prop_assert!(decision.capacity.is_none_or(|c| c.is_finite() && c > 0.0));
                 prop_assert!(f64::from(decision.shed.unwrap_or(0)) <= shed_rate * 5.0 + 1.0);
-                prop_assert!(!decision.limit.to_string().is_empty());
-                if !may(observed) {
+                prop_assert!(!decision.limited_by.to_string().is_empty());
+                if !may(observation) {
                     prop_assert_eq!(decision.weight, 0);
                     prop_assert_eq!(decision.shed.unwrap_or(0), 0);
                 }
             }
-            // Of entries with one address the first counts.
+            // If several have one address, the first counts.
             let mut seen = std::collections::BTreeSet::new();
-            pool.retain(|observed| seen.insert(observed.address));
-            let silenced = |observed: &Observed| kind == Kind::AgentCheck
-                && observed.load.agent_weight.is_some_and(|sample| (0.0..0.001).contains(&sample.value));
-            if pool.iter().any(|observed| may(observed) && !silenced(observed)) {
+            pool.retain(|observation| seen.insert(observation.address));
+            let silenced = |observation: &Observation| kind == Kind::AgentCheck
+                && observation.load.agent_weight.is_some_and(|sample| (0.0..0.001).contains(&sample.value));
+            if pool.iter().any(|observation| may(observation) && !silenced(observation)) {
                 let sum: u64 = decisions.iter().map(|decision| u64::from(decision.weight)).sum();
                 prop_assert!(sum > 0, "{:?} {:?}", pool, decisions);
             }

@@ -1,8 +1,8 @@
-//! The rules of load.
+//! The rules for load and movement.
 
 use super::pool::{Pool, fresh, seconds};
 use crate::{
-    Limit,
+    LimitedBy,
     spec::{Kind, Steering},
 };
 
@@ -26,8 +26,8 @@ fn shares_follow_capacities() {
 }
 
 #[test]
-fn what_is_asked_again_is_not_carried() {
-    // 65 % of what all can carry comes; the two smallest are full, and who gets no answer asks twice more.
+fn retransmitted_syns_are_not_carried_load() {
+    // The load is 65 % of the capacity; the two smallest are saturated, and unanswered clients retry twice.
     let capacities = [200.0, 400.0, 800.0, 1_600.0];
     let mut pool = Pool::of(Kind::Capacity, &[100; 4]);
     pool.flows = 0.65 * 3_000.0 * 5.0;
@@ -44,7 +44,7 @@ fn what_is_asked_again_is_not_carried() {
     carry(&mut pool);
     carry(&mut pool);
     let capacity = |pool: &Pool, number: usize| pool.decisions[number].capacity.unwrap();
-    // No more than what came to it, and not all of that.
+    // No more than what it was offered, and not all of that.
     assert!(capacity(&pool, 0) < 0.25 * 1_950.0, "{:?}", pool.decisions);
     assert!(
         capacity(&pool, 0) < capacity(&pool, 2),
@@ -64,7 +64,7 @@ fn what_is_asked_again_is_not_carried() {
 }
 
 #[test]
-fn missing_data_is_not_death() {
+fn missing_readings_keep_a_share() {
     let capacities = [500.0, 1_500.0];
     let mut pool = Pool::of(Kind::Capacity, &[100; 2]);
     pool.step();
@@ -72,7 +72,7 @@ fn missing_data_is_not_death() {
         pool.carry(&capacities);
     }
     let before = pool.shares();
-    // Its readings are gone; the probe still answers.
+    // Its readings are missing; the probe still answers.
     for periods in 1..=30 {
         let last = pool.reals[1].load.utilisation;
         pool.load(&capacities);
@@ -89,7 +89,7 @@ fn missing_data_is_not_death() {
 }
 
 #[test]
-fn one_that_is_overloaded_gets_half_then_nothing_then_comes_back() {
+fn an_overloaded_real_is_halved_then_drained_then_recovers() {
     let spec = Steering {
         controller: Kind::LeastConnections,
         ..Steering::default()
@@ -105,17 +105,17 @@ fn one_that_is_overloaded_gets_half_then_nothing_then_comes_back() {
     };
     for _ in 0..2 {
         load(&mut pool, 0.93);
-        assert_eq!(pool.limit(0), Limit::Nothing);
+        assert_eq!(pool.limited_by(0), LimitedBy::Nothing);
     }
-    for part in [0.5, 0.25, 0.125, 0.1, 0.1] {
+    for factor in [0.5, 0.25, 0.125, 0.1, 0.1] {
         load(&mut pool, 0.93);
-        assert_eq!(pool.limit(0), Limit::Overload(part));
+        assert_eq!(pool.limited_by(0), LimitedBy::Overload(factor));
     }
     assert!(pool.shares()[0] > 0.0);
     for period in 1..=6 {
         load(&mut pool, 0.99);
         assert_eq!(
-            pool.limit(0) == Limit::OverloadDrain,
+            pool.limited_by(0) == LimitedBy::OverloadDrain,
             period == 6,
             "{period}"
         );
@@ -123,21 +123,25 @@ fn one_that_is_overloaded_gets_half_then_nothing_then_comes_back() {
     assert_eq!(pool.weights()[0], 0);
     for _ in 0..5 {
         load(&mut pool, 0.80);
-        assert_eq!(pool.limit(0), Limit::OverloadDrain, "not low enough");
+        assert_eq!(
+            pool.limited_by(0),
+            LimitedBy::OverloadDrain,
+            "above overload_back"
+        );
     }
     for period in 1..=6 {
         load(&mut pool, 0.70);
         assert_eq!(
-            pool.limit(0) != Limit::OverloadDrain,
+            pool.limited_by(0) != LimitedBy::OverloadDrain,
             period == 6,
             "{period}"
         );
     }
-    assert!(matches!(pool.limit(0), Limit::SlowStart(_)));
+    assert!(matches!(pool.limited_by(0), LimitedBy::SlowStart(_)));
 }
 
 #[test]
-fn no_more_than_a_part_is_drained_by_load_and_none_in_panic() {
+fn drains_by_load_are_bounded_and_suspended_in_panic() {
     let mut pool = Pool::of(Kind::LeastConnections, &[100; 10]);
     pool.step();
     for _ in 0..20 {
@@ -148,7 +152,7 @@ fn no_more_than_a_part_is_drained_by_load_and_none_in_panic() {
     }
     let drained = |pool: &Pool| {
         (0..10)
-            .filter(|number| pool.limit(*number) == Limit::OverloadDrain)
+            .filter(|number| pool.limited_by(*number) == LimitedBy::OverloadDrain)
             .count()
     };
     assert_eq!(drained(&pool), 3);
@@ -156,13 +160,17 @@ fn no_more_than_a_part_is_drained_by_load_and_none_in_panic() {
         pool.reals[number].up = false;
     }
     pool.step();
-    assert_eq!(drained(&pool), 0, "4 of 10 are left: drains are suspended");
-    assert_eq!(pool.weights()[6..9], [0; 3], "the dead get nothing");
+    assert_eq!(
+        drained(&pool),
+        0,
+        "4 of 10 are left: drains by load are suspended"
+    );
+    assert_eq!(pool.weights()[6..9], [0; 3], "dead reals get nothing");
     assert!((0..6).all(|number| pool.weights()[number] > 0));
 }
 
 #[test]
-fn where_all_are_overloaded_nobody_is_drained() {
+fn if_all_are_overloaded_none_is_drained() {
     let mut pool = Pool::of(Kind::Capacity, &[100; 4]);
     pool.step();
     for _ in 0..20 {
@@ -173,20 +181,22 @@ fn where_all_are_overloaded_nobody_is_drained() {
         assert!(
             pool.decisions
                 .iter()
-                .all(|decision| decision.limit == Limit::Nothing)
+                .all(|decision| decision.limited_by == LimitedBy::Nothing)
         );
     }
 }
 
 #[test]
-fn scarce_memory_takes_a_part() {
+fn scarce_memory_reduces_a_share() {
     let mut pool = Pool::of(Kind::LeastConnections, &[100; 2]);
     pool.reals[0].load.memory = fresh(0.875);
     pool.step();
     for _ in 0..10 {
         pool.period();
     }
-    assert!(matches!(pool.limit(0), Limit::Guard(part) if (part - 0.5).abs() < 1e-9));
+    assert!(
+        matches!(pool.limited_by(0), LimitedBy::ScarceResource(factor) if (factor - 0.5).abs() < 1e-9)
+    );
     assert!(
         (pool.shares()[0] - 1.0 / 3.0).abs() < 0.01,
         "{:?}",
@@ -195,7 +205,7 @@ fn scarce_memory_takes_a_part() {
 }
 
 #[test]
-fn no_more_of_the_ring_moves_than_may() {
+fn movement_of_the_ring_is_bounded() {
     for (mean, most) in [(0.4, 0.1), (0.9, 0.1)] {
         let capacities = [400.0, 3_200.0, 400.0, 400.0];
         let mut pool = Pool::of(Kind::Capacity, &[100; 4]);
@@ -220,7 +230,7 @@ fn no_more_of_the_ring_moves_than_may() {
 }
 
 #[test]
-fn proportional_is_refused_for_long_connections() {
+fn proportional_does_not_suit_long_connections() {
     let spec = Steering {
         controller: Kind::Proportional,
         life: Some(seconds(3_600)),
@@ -231,7 +241,7 @@ fn proportional_is_refused_for_long_connections() {
         pool.carry(&[2_000.0, 5_000.0]);
     }
     assert_eq!(pool.weights(), [100, 200]);
-    assert_eq!(pool.limit(0), Limit::Refused);
+    assert_eq!(pool.limited_by(0), LimitedBy::UnsuitableController);
     let mut pool = Pool::of(Kind::Proportional, &[100, 200]);
     pool.step();
     for _ in 0..60 {
@@ -242,7 +252,7 @@ fn proportional_is_refused_for_long_connections() {
 }
 
 #[test]
-fn slow_answers_take_a_part_and_are_forgotten() {
+fn slow_answers_reduce_a_share_and_are_forgotten() {
     let mut pool = Pool::of(Kind::Latency, &[100; 3]);
     pool.step();
     for real in &mut pool.reals {
@@ -287,14 +297,14 @@ fn new_flows_go_where_connections_are_missing() {
     }
     let shares = pool.shares();
     assert!(shares[0] < 0.05, "{shares:?}");
-    assert_eq!(pool.limit(0), Limit::Surplus);
+    assert_eq!(pool.limited_by(0), LimitedBy::ConnectionSurplus);
     for real in &mut pool.reals {
         real.load.connections = fresh(15_000.0);
     }
     for _ in 0..20 {
         pool.period();
     }
-    assert_eq!(pool.limit(0), Limit::Nothing);
+    assert_eq!(pool.limited_by(0), LimitedBy::Nothing);
     assert!(
         (pool.shares()[0] - 0.25).abs() < 0.02,
         "{:?}",
@@ -303,86 +313,22 @@ fn new_flows_go_where_connections_are_missing() {
 }
 
 #[test]
-fn shedding_is_bounded_by_rate_by_room_and_by_what_others_take() {
-    let mut pool = Pool::new(
-        Steering {
-            controller: Kind::LeastConnections,
-            life: Some(seconds(3_600)),
-            shed_rate: 4.0,
-            ..Steering::default()
-        },
-        &[100; 2],
-    );
-    let shed = |pool: &mut Pool, connections: [f64; 2]| {
-        for (real, connections) in pool.reals.iter_mut().zip(connections) {
-            real.load.connections = fresh(connections);
-        }
-        pool.period()
-            .iter()
-            .map(|decision| decision.shed.unwrap())
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(shed(&mut pool, [3_000.0, 1_000.0]), [1, 0], "it begins");
-    assert_eq!(shed(&mut pool, [2_980.0, 1_020.0]), [20, 0], "the rate");
-    assert_eq!(shed(&mut pool, [2_960.0, 1_020.0]), [1, 0], "nobody came");
-    assert_eq!(
-        shed(&mut pool, [2_150.0, 1_850.0]),
-        [20, 0],
-        "not enough yet"
-    );
-    assert_eq!(shed(&mut pool, [2_050.0, 1_950.0]), [0, 0], "no need");
-    assert_eq!(
-        shed(&mut pool, [2_150.0, 1_850.0]),
-        [0, 0],
-        "it may have that"
-    );
-    shed(&mut pool, [60.0, 20.0]);
-    assert_eq!(
-        shed(&mut pool, [60.0, 40.0]),
-        [10, 0],
-        "the other takes 10 more only"
-    );
-    // Between periods the last word stands, but none is taken of one that may have none.
-    pool.reals[0].drained = true;
-    let shed: Vec<_> = pool.step().iter().map(|decision| decision.shed).collect();
-    assert_eq!(shed, [Some(0), None]);
-}
-
-#[test]
-fn connections_are_shed_for_one_that_nobody_has_come_to() {
-    let mut pool = Pool::new(
-        Steering {
-            controller: Kind::Static,
-            shed_rate: 1.0,
-            ..Steering::default()
-        },
-        &[100; 2],
-    );
-    // All are of before the second came, and the balancer has nothing to count there.
-    pool.reals[0].opened = 50;
-    pool.period();
-    let decision = &pool.period()[0];
-    assert_eq!(decision.shed, Some(1));
-    assert_eq!(decision.limit, Limit::Shedding(1));
-}
-
-#[test]
-fn what_the_grain_of_the_ring_takes_is_given_back() {
+fn quantisation_by_the_ring_is_corrected() {
     let mut pool = Pool::of(Kind::Capacity, &[100; 2]);
     pool.step();
     for _ in 0..40 {
         pool.carry(&[1_000.0, 1_000.0]);
     }
     let before = pool.shares()[0];
-    // The ring gives the first 4 % less than its weight says.
-    let grained = |pool: &mut Pool| {
+    // The ring gives the first real 4 % less than its weight.
+    let quantised = |pool: &mut Pool| {
         let share = pool.shares()[0] * 0.96;
         pool.reals[0].share = Some(share);
         pool.reals[1].share = Some(1.0 - share);
         pool.carry(&[1_000.0, 1_000.0]);
     };
     for _ in 0..5 {
-        grained(&mut pool);
+        quantised(&mut pool);
     }
     let corrected = pool.shares()[0] * 0.96;
     assert!(
@@ -392,9 +338,9 @@ fn what_the_grain_of_the_ring_takes_is_given_back() {
 }
 
 #[test]
-fn another_controller_goes_on_where_one_ended() {
+fn steering_resumes_where_the_previous_agent_ended() {
     let mut pool = Pool::of(Kind::Capacity, &[100; 2]);
-    pool.controller.resume(
+    pool.steering.resume(
         pool.now,
         &[
             (pool.reals[0].address, 100, 150),
@@ -409,37 +355,10 @@ fn another_controller_goes_on_where_one_ended() {
             pool.shares()
         );
     }
-    // Nothing was read of them for as long as an estimate is held: the operator's weights count again.
+    // There was no reading for `fade_after`: the operator's weights apply again.
     pool.now += Steering::default().fade_after;
     for _ in 0..40 {
         pool.period();
     }
     assert!((pool.shares()[0] - 0.5).abs() < 0.01, "{:?}", pool.shares());
-}
-
-#[test]
-fn one_that_is_drained_by_load_is_shed_too() {
-    let mut pool = Pool::new(
-        Steering {
-            controller: Kind::LeastConnections,
-            life: Some(seconds(3_600)),
-            shed_rate: 4.0,
-            ..Steering::default()
-        },
-        &[100; 4],
-    );
-    for _ in 0..20 {
-        for (number, real) in pool.reals.iter_mut().enumerate() {
-            let first = number == 0;
-            real.load.utilisation = fresh(if first { 0.99 } else { 0.4 });
-            real.load.connections = fresh(if first { 3_000.0 } else { 1_000.0 });
-        }
-        pool.period();
-    }
-    assert_eq!(pool.limit(0), Limit::OverloadDrain);
-    // The others take no more than they have.
-    assert_eq!(pool.decisions[0].shed, Some(1));
-    pool.reals[0].drained = true;
-    pool.step();
-    assert_eq!(pool.decisions[0].shed, Some(0), "that is the operator's");
 }

@@ -1,4 +1,4 @@
-//! Steering without a simulation: `cargo xtask bench live`. What the figures mean is in `docs/steering.md`.
+//! Steering without a simulation: `cargo xtask bench live`. `docs/steering/measurements.md` explains the figures.
 
 mod arm;
 mod arrivals;

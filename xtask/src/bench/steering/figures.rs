@@ -1,46 +1,47 @@
-//! From what happened to what is reported.
+//! The figures of a simulated case.
 
 use crate::{
     scenario::{Case, Event, PERIOD},
-    world::Trace,
+    simulation::Trace,
 };
 
-/// A pool is settled once the greatest utilisation is this much of the mean, and stays so.
+/// A pool is settled once the highest utilisation is at most this multiple of the mean ...
 const SETTLED: f64 = 1.10;
-/// For so many periods.
+/// ... and stays so for this many periods.
 const STAYS: usize = 20;
-/// The last periods, in which nothing happens any more.
+/// Number of last periods that count as steady state.
 const STEADY: usize = 60;
 
-/// What one run comes to.
+/// Figures of one run, or means of several.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Figures {
-    /// Periods until settled; infinite: never.
+    /// Periods until settled; infinite if never.
     pub settle: f64,
-    /// Periods that no weights can beat: life · ln(r).
+    /// Lower bound of these periods for any weights: life · ln(r).
     pub bound: f64,
-    /// Greatest over mean utilisation once it was settled, less 1; of a joiner, its own.
+    /// Highest over mean utilisation, less 1, after the first time it was at most 1.10; for a server that joins, its
+    /// own over the mean.
     pub overshoot: f64,
-    /// Mean of greatest over mean utilisation in the end.
+    /// Highest over mean utilisation in steady state, mean.
     pub steady: f64,
-    /// Mean part of the ring that moved per period in the end.
+    /// Fraction of the ring that moved per period in steady state, mean.
     pub moved: f64,
-    /// The greatest part that moved in one period.
+    /// The largest fraction that moved in one period.
     pub most_moved: f64,
-    /// Connections that were reset, as a part of all.
+    /// Connections that were reset, as a fraction of all.
     pub shed: f64,
 }
 
 impl Figures {
-    /// Of a run.
+    /// Computes the figures of a run.
     pub fn of(case: &Case, trace: &Trace) -> Self {
         let all = trace.uneven.len();
         let fine = |period: usize| trace.uneven[period] <= SETTLED;
         let settle = (0..all - STAYS).find(|start| (*start..start + STAYS).all(fine));
         let first = (0..all).find(|period| fine(*period)).unwrap_or(all);
         let peak = |values: &[f64]| values.iter().copied().fold(0.0, f64::max);
-        // The swing that follows: three times as long as it took, but no less than 30 periods; all that comes
-        // where a server is silent for a while.
+        // The overshoot is looked for in three times the periods it took to settle, but in at least 30; in all
+        // periods where a server is silent for a while.
         let end = if case.event == Event::Stale {
             all
         } else {
@@ -65,7 +66,7 @@ impl Figures {
         }
     }
 
-    /// The mean of several runs.
+    /// Returns the means of several runs.
     pub fn mean(runs: &[Figures]) -> Self {
         let mean = |value: fn(&Figures) -> f64| {
             runs.iter().map(value).sum::<f64>() / runs.len().max(1) as f64

@@ -1,5 +1,5 @@
-//! Simulates steering on the controller's own code: `cargo xtask bench steering`. What the figures mean is in
-//! `docs/steering.md`.
+//! Simulates steering with the agent's own code: `cargo xtask bench steering`. `docs/steering/measurements.md`
+//! explains the figures.
 
 mod figures;
 mod plot;
@@ -10,7 +10,7 @@ mod random;
 mod report;
 mod scenario;
 mod server;
-mod world;
+mod simulation;
 
 use std::{fs, path::PathBuf};
 
@@ -18,9 +18,9 @@ use anyhow::Context as _;
 use clap::Parser;
 use lb_steering::spec::Steering;
 
-/// Where the tables go in the page: between these lines.
+/// The line of the page after which the tables are written.
 const BEGIN: &str = "<!-- begin: written by `cargo xtask bench steering --write` -->";
-/// See [`BEGIN`].
+/// The line of the page before which the tables end.
 const END: &str = "<!-- end -->";
 
 /// Simulates steering over the grid of pools, loads and lives of connections.
@@ -31,19 +31,19 @@ const END: &str = "<!-- end -->";
     version
 )]
 struct Arguments {
-    /// How many times each case is played.
+    /// How many times each case is played, each with other random numbers.
     #[arg(long, default_value_t = 5)]
     seeds: u64,
 
-    /// Writes the tables and plots into docs/ too.
+    /// Also writes the tables and plots into docs/steering/.
     #[arg(long)]
     write: bool,
 
-    /// Also lists every case that is out of reach.
+    /// Also lists every case that misses an aim.
     #[arg(long)]
     all: bool,
 
-    /// Given by cargo.
+    /// Passed by cargo.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -55,28 +55,28 @@ fn main() -> anyhow::Result<()> {
         println!("nothing was simulated: `cargo xtask bench steering` does");
         return Ok(());
     }
-    let spec = Steering::default();
+    let settings = Steering::default();
     let mut text = String::new();
-    let mut say = |part: String| {
+    let mut print = |part: String| {
         println!("{part}");
         text.push_str(&part);
         text.push('\n');
     };
-    say(report::compared(&spec, arguments.seeds));
-    say(report::responses(&spec, arguments.seeds));
-    say(report::rings(&spec, arguments.seeds));
-    say(report::shedding(&spec, arguments.seeds));
-    say(report::probes());
-    say(report::grid(&spec, arguments.seeds, arguments.all));
+    print(report::compared(&settings, arguments.seeds));
+    print(report::responses(&settings, arguments.seeds));
+    print(report::rings(&settings, arguments.seeds));
+    print(report::shedding(&settings, arguments.seeds));
+    print(report::probes());
+    print(report::grid(&settings, arguments.seeds, arguments.all));
     if arguments.write {
-        write(&text, &spec)?;
+        write(&text, &settings)?;
     }
     Ok(())
 }
 
-fn write(text: &str, spec: &Steering) -> anyhow::Result<()> {
-    let docs = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs");
-    let page = docs.join("steering.md");
+fn write(text: &str, settings: &Steering) -> anyhow::Result<()> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/steering");
+    let page = folder.join("measurements.md");
     let old = fs::read_to_string(&page).with_context(|| format!("reading {}", page.display()))?;
     let (before, rest) = old
         .split_once(BEGIN)
@@ -86,7 +86,5 @@ fn write(text: &str, spec: &Steering) -> anyhow::Result<()> {
         .with_context(|| format!("{} has no line {END}", page.display()))?;
     fs::write(&page, format!("{before}{BEGIN}\n\n{text}{END}{after}"))
         .with_context(|| format!("writing {}", page.display()))?;
-    let plots = docs.join("steering");
-    fs::create_dir_all(&plots).with_context(|| format!("making {}", plots.display()))?;
-    plot::all(&plots, spec)
+    plot::all(&folder, settings)
 }

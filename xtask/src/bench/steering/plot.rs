@@ -1,4 +1,4 @@
-//! Plots: how unevenly servers are used, over time.
+//! Plots of how unevenly servers are utilised over time.
 
 use std::path::Path;
 
@@ -10,23 +10,23 @@ use crate::{
     policy::Policy,
     report::LIVES,
     scenario::{Case, Event},
-    world::{Grain, play},
+    simulation::{Quantisation, play},
 };
 
 const SIZE: (u32, u32) = (720, 320);
-/// Points of a line, so that files stay small.
+/// Points per line, which keeps the files small.
 const POINTS: usize = 160;
 
-/// One plot for each life of connections.
-pub fn all(directory: &Path, spec: &Steering) -> anyhow::Result<()> {
+/// Writes one plot for each life of connections.
+pub fn all(directory: &Path, settings: &Steering) -> anyhow::Result<()> {
     for life in LIVES {
         let file = directory.join(format!("start-{life}s.svg"));
-        draw(&file, spec, life).with_context(|| format!("drawing {}", file.display()))?;
+        draw(&file, settings, life).with_context(|| format!("drawing {}", file.display()))?;
     }
     Ok(())
 }
 
-fn draw(file: &Path, spec: &Steering, life: f64) -> anyhow::Result<()> {
+fn draw(file: &Path, settings: &Steering, life: f64) -> anyhow::Result<()> {
     let case = Case::plain(Event::Cold, life);
     let shown = case.periods().min(60 + (1.5 * life / 5.0) as usize);
     let area = SVGBackend::new(file, SIZE).into_drawing_area();
@@ -40,7 +40,7 @@ fn draw(file: &Path, spec: &Steering, life: f64) -> anyhow::Result<()> {
         .configure_mesh()
         .light_line_style(TRANSPARENT)
         .x_desc(format!("periods of 5 s; connections live {life} s"))
-        .y_desc("greatest / mean utilisation")
+        .y_desc("highest / mean utilisation")
         .draw()?;
     for (policy, colour) in [
         (Policy::Equal, RGBColor(150, 150, 150)),
@@ -48,7 +48,7 @@ fn draw(file: &Path, spec: &Steering, life: f64) -> anyhow::Result<()> {
         (Policy::Oracle, RGBColor(60, 140, 60)),
         (Policy::Capacity, RGBColor(40, 80, 200)),
     ] {
-        let trace = play(&case, policy, spec, 1, Grain::Rounded);
+        let trace = play(&case, policy, settings, 1, Quantisation::Rounded);
         let every = shown.div_ceil(POINTS);
         let points = trace.uneven.iter().take(shown).enumerate().step_by(every);
         chart

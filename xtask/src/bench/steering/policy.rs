@@ -1,24 +1,24 @@
-//! Who decides the weights: the controller, and those it is held against.
+//! Policies that decide the weights: the agent's steering, and those it is compared with.
 
 use std::time::Duration;
 
-use lb_steering::{Controller, Observed, spec::Steering};
+use lb_steering::{Observation, VipSteering, spec::Steering};
 
-/// One who decides.
+/// How weights are decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
-    /// The same for all.
+    /// Equal weights.
     Equal,
-    /// What is free: 1 − utilisation.
+    /// Free capacity: 1 − utilisation.
     Naive,
-    /// The true capacities, known at once.
+    /// The true capacities, which are known at once.
     Oracle,
-    /// The agent's own, with its defaults.
+    /// The agent's steering with its defaults.
     Capacity,
 }
 
 impl Policy {
-    /// In tables.
+    /// The name in tables.
     pub const fn name(self) -> &'static str {
         match self {
             Policy::Equal => "equal weights",
@@ -29,56 +29,59 @@ impl Policy {
     }
 }
 
-/// What a server gets.
+/// A decision for one server.
 #[derive(Clone, Copy, Debug)]
 pub struct Decided {
-    /// Its weight.
+    /// Weight.
     pub weight: f64,
-    /// Flows of it to reset.
+    /// Flows to reset.
     pub shed: f64,
 }
 
-/// One at work.
+/// A policy with its state.
 pub struct Decider {
     policy: Policy,
-    controller: Controller,
+    steering: VipSteering,
 }
 
 impl Decider {
-    /// With this specification, where it has one.
-    pub fn new(policy: Policy, spec: &Steering) -> Self {
+    /// Creates the policy; the settings apply to [`Policy::Capacity`] only.
+    pub fn new(policy: Policy, settings: &Steering) -> Self {
         Decider {
             policy,
-            controller: Controller::new(spec.clone()),
+            steering: VipSteering::new(settings.clone()),
         }
     }
 
-    /// Weights from what is observed and, for the oracle, from what is true.
+    /// Decides from observations and, for the oracle, from the true capacities.
     pub fn decide(
         &mut self,
         now: Duration,
-        observed: &[Observed],
+        observations: &[Observation],
         capacities: &[f64],
     ) -> Vec<Decided> {
         let only = |weight: f64| Decided { weight, shed: 0.0 };
         match self.policy {
             Policy::Capacity => self
-                .controller
-                .step(now, observed)
+                .steering
+                .step(now, observations)
                 .iter()
                 .map(|decision| Decided {
                     weight: f64::from(decision.weight),
                     shed: f64::from(decision.shed.unwrap_or_default()),
                 })
                 .collect(),
-            other => observed
+            other => observations
                 .iter()
                 .zip(capacities)
-                .map(|(observed, capacity)| {
+                .map(|(observation, capacity)| {
                     only(match other {
-                        _ if !observed.up => 0.0,
+                        _ if !observation.up => 0.0,
                         Policy::Naive => {
-                            let used = observed.load.utilisation.map_or(0.5, |sample| sample.value);
+                            let used = observation
+                                .load
+                                .utilisation
+                                .map_or(0.5, |sample| sample.value);
                             (1.0 - used).max(0.01)
                         }
                         Policy::Oracle => *capacity,

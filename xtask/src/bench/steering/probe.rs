@@ -1,9 +1,9 @@
-//! Probes over a lossy network: how often a healthy server is taken for dead. What makes outcomes a state is the
-//! agent's own code, with its defaults but for the timeout.
+//! Probes over a lossy network: how often a healthy server is taken for dead. The agent's own code turns outcomes
+//! into a state, with its defaults except for the timeout.
 //!
-//! A TCP probe fails if its connection is not there in time. The client repeats a lost SYN after 1, 3, 7 s
-//! (RFC 6298: 1 s, then doubled), and so does the server its SYN-ACK; a repeated SYN is answered by a SYN-ACK
-//! of its own. Each packet is lost by itself.
+//! A TCP probe fails if it has no connection in time. The client retransmits a lost SYN after 1, 3 and 7 s (RFC
+//! 6298: 1 s, then doubled), and so does the server its SYN-ACK; a retransmitted SYN is answered by a SYN-ACK of its
+//! own. Packets are lost independently.
 
 use std::time::{Duration, Instant};
 
@@ -15,35 +15,35 @@ use lb_clients::health::{
 
 use crate::random::Random;
 
-/// Part of the packets that are lost.
+/// Fraction of the packets that are lost.
 pub const LOSS: f64 = 0.01;
-/// The first wait before a packet is repeated, seconds (RFC 6298 section 2.1).
-const REPEATED: f64 = 1.0;
+/// Initial retransmission timeout, seconds (RFC 6298 section 2.1).
+const RETRANSMIT_AFTER: f64 = 1.0;
 /// Round trip, seconds.
 const ROUND_TRIP: f64 = 0.002;
 
-/// How a server is probed: by default, with this timeout, seconds.
+/// Returns the default TCP check with this timeout, seconds.
 pub fn check(timeout: f64) -> Check {
     let mut check = Check::new(Probe::Tcp {});
     check.timeout = Duration::from_secs_f64(timeout);
     check
 }
 
-/// What came of it.
+/// Result of probing.
 pub struct Ejections {
-    /// Probes that failed, as a part.
+    /// Fraction of the probes that failed.
     pub failed: f64,
-    /// Times that a server was taken for dead.
+    /// How often a server was taken for dead.
     pub ejected: u64,
 }
 
-/// Whether a connection is there in time.
+/// Plays a probe. Returns whether it has a connection in time.
 fn connects(timeout: f64, random: &mut Random) -> bool {
-    let (mut sent, mut wait) = (0.0, REPEATED);
+    let (mut sent, mut wait) = (0.0, RETRANSMIT_AFTER);
     while sent + ROUND_TRIP <= timeout {
         if random.unit() > LOSS {
-            // The SYN arrived: the server's answer, and its repetitions.
-            let (mut answered, mut pause) = (sent + ROUND_TRIP, REPEATED);
+            // The SYN has arrived: the server's answer and its retransmissions.
+            let (mut answered, mut pause) = (sent + ROUND_TRIP, RETRANSMIT_AFTER);
             while answered <= timeout {
                 if random.unit() > LOSS {
                     return true;
@@ -58,7 +58,7 @@ fn connects(timeout: f64, random: &mut Random) -> bool {
     false
 }
 
-/// Probes so many servers for so many hours.
+/// Probes healthy servers for some hours.
 pub fn play(servers: usize, hours: f64, timeout: f64, seed: u64) -> Ejections {
     let mut random = Random::new(seed);
     let check = check(timeout);
@@ -84,7 +84,7 @@ pub fn play(servers: usize, hours: f64, timeout: f64, seed: u64) -> Ejections {
             } else {
                 check.interval
             };
-            // One that takes longer holds up the next.
+            // A probe that takes longer delays the next one.
             time += interval.max(took);
         }
     }

@@ -1,6 +1,6 @@
-//! Response times, request by request: each server has as many processors as its capacity, requests take an
-//! exponential time of one and wait for the next free one (M/M/c, first come first served). Clients' requests
-//! are Poisson, split by the weights of the period.
+//! Response times, request by request. Each server has as many processors as its capacity; a request takes an
+//! exponential time of one processor and waits for the next free one (M/M/c, first come first served). Requests
+//! arrive as a Poisson process and are split by the weights of the period.
 
 use std::{
     cmp::Reverse,
@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use lb_steering::{Load, Observed, Sample, spec::Steering};
+use lb_steering::{Load, Observation, Sample, spec::Steering};
 
 use crate::{
     policy::{Decider, Policy},
@@ -19,11 +19,11 @@ use crate::{
 
 /// Mean work of a request, seconds of one processor.
 const WORK: f64 = 0.01;
-/// Processors of the servers: 1 : 2 : 4 : 8, as often as there are servers.
+/// Processors of the servers, repeated for all of them.
 const PROCESSORS: [usize; 4] = [1, 2, 4, 8];
-/// Periods that are played, and those of them that are not counted: the controller learns.
+/// Periods that are played.
 const PERIODS: usize = 120;
-/// See [`PERIODS`].
+/// The first periods, in which the controller learns; they are not counted.
 const LEARNING: usize = 40;
 
 struct Server {
@@ -35,8 +35,8 @@ struct Server {
     busy: f64,
 }
 
-/// Plays so many servers at this load: the 99th percentile of response times once it has learned, seconds.
-pub fn play(policy: Policy, spec: &Steering, servers: usize, load: f64, seed: u64) -> f64 {
+/// Plays some servers at this load. Returns the 99th percentile of response times after learning, seconds.
+pub fn play(policy: Policy, settings: &Steering, servers: usize, load: f64, seed: u64) -> f64 {
     let mut random = Random::new(seed);
     let mut pool: Vec<Server> = (0..servers)
         .map(|number| {
@@ -51,17 +51,17 @@ pub fn play(policy: Policy, spec: &Steering, servers: usize, load: f64, seed: u6
         .collect();
     let capacities: Vec<f64> = pool.iter().map(|server| server.processors as f64).collect();
     let rate = load * capacities.iter().sum::<f64>() / WORK;
-    let mut decider = Decider::new(policy, spec);
+    let mut decider = Decider::new(policy, settings);
     let mut times: Vec<f32> = Vec::new();
     let mut utilisations = vec![None; servers];
     let mut clock = 0.0;
     for period in 0..PERIODS {
         let start = 86_400.0 + period as f64 * PERIOD;
-        let observed: Vec<Observed> = pool
+        let observations: Vec<Observation> = pool
             .iter()
             .zip(&utilisations)
             .enumerate()
-            .map(|(number, (server, utilisation))| Observed {
+            .map(|(number, (server, utilisation))| Observation {
                 address: IpAddr::V4(Ipv4Addr::from(0x0a01_0001 + number as u32)),
                 weight: 100,
                 drained: false,
@@ -82,10 +82,10 @@ pub fn play(policy: Policy, spec: &Steering, servers: usize, load: f64, seed: u6
             })
             .collect();
         let now = Duration::from_secs_f64(start);
-        let decided = decider.decide(now, &observed, &capacities);
+        let decided = decider.decide(now, &observations, &capacities);
         let weights = decided.iter().map(|decided| decided.weight);
         let all: f64 = weights.clone().sum();
-        let ladder: Vec<f64> = weights
+        let cumulative: Vec<f64> = weights
             .scan(0.0, |sum, weight| {
                 *sum += weight / all;
                 Some(*sum)
@@ -95,13 +95,15 @@ pub fn play(policy: Policy, spec: &Steering, servers: usize, load: f64, seed: u6
         loop {
             let next = clock + random.exponential() / rate;
             if next >= end {
-                // Poisson arrivals have no memory: the next period draws anew.
+                // Poisson arrivals have no memory, so the next period draws again.
                 clock = end;
                 break;
             }
             clock = next;
             let draw = random.unit();
-            let chosen = ladder.partition_point(|edge| *edge < draw).min(servers - 1);
+            let chosen = cumulative
+                .partition_point(|edge| *edge < draw)
+                .min(servers - 1);
             let server = &mut pool[chosen];
             let work = random.exponential() * WORK;
             let Some(Reverse(free)) = server.free.pop() else {

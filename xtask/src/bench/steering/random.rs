@@ -1,14 +1,14 @@
-//! Chance, the same on every machine.
+//! Random numbers that are the same on every machine.
 
-/// A generator (SplitMix64).
+/// A random number generator (SplitMix64).
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
-/// From this mean on a Poisson number is drawn as a normal one.
+/// From this mean on, a Poisson number is drawn from the normal distribution.
 const NORMAL_FROM: f64 = 50.0;
 
 impl Random {
-    /// One of many.
+    /// Creates a generator.
     pub const fn new(seed: u64) -> Self {
         Random(seed)
     }
@@ -21,22 +21,22 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Evenly from 0 (excluded) to 1.
+    /// Draws evenly from 0 (excluded) to 1.
     pub fn unit(&mut self) -> f64 {
         ((self.next() >> 11) as f64 + 1.0) / (1u64 << 53) as f64
     }
 
-    /// Of mean 0 and deviation 1 (Box and Muller).
+    /// Draws from the standard normal distribution (Box and Muller).
     pub fn normal(&mut self) -> f64 {
         (-2.0 * self.unit().ln()).sqrt() * (std::f64::consts::TAU * self.unit()).cos()
     }
 
-    /// Of mean 1.
+    /// Draws from the exponential distribution of mean 1.
     pub fn exponential(&mut self) -> f64 {
         -self.unit().ln()
     }
 
-    /// How many events there are where this many are expected.
+    /// Draws a Poisson number of this mean.
     pub fn poisson(&mut self, mean: f64) -> f64 {
         if mean > NORMAL_FROM {
             return (mean + mean.sqrt() * self.normal()).round().max(0.0);
@@ -51,7 +51,7 @@ impl Random {
         }
     }
 
-    /// How many of `count` remain if each does with this probability.
+    /// Draws how many of `count` remain if each does with this probability (normal approximation).
     pub fn remaining(&mut self, count: f64, probability: f64) -> f64 {
         let deviation = (count * probability * (1.0 - probability)).sqrt();
         (count * probability + deviation * self.normal())

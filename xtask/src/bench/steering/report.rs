@@ -1,4 +1,4 @@
-//! Tables, as Markdown, which the terminal shows as well as a page does.
+//! The report: Markdown tables, which can be read in a terminal too.
 
 use std::{
     fmt::Write as _,
@@ -15,26 +15,32 @@ use crate::{
     policy::Policy,
     probe, queue,
     scenario::{self, Case, Event},
-    world::{Grain, play},
+    simulation::{Quantisation, play},
 };
 
 /// Lives of connections, seconds.
 pub const LIVES: [f64; 4] = [0.0, 60.0, 600.0, 3_600.0];
-/// Periods in which a pool with short connections is to settle, and the least that is asked of long ones.
+/// Aim: periods in which a pool with short connections settles, and the lowest aim for long ones.
 const SHORT: f64 = 12.0;
-/// Flows a second that may be reset; the plain case has 292,500 connections.
+/// Values of `shed_rate`; the plain case has 292,500 connections.
 const SHED_RATES: [f64; 4] = [0.0, 100.0, 300.0, 1_000.0];
-/// The multiple of the bound in which one with long connections is to settle.
+/// Aim: the multiple of the bound in which a pool with long connections settles.
 const LONG: f64 = 1.3;
 
-fn runs(case: &Case, policy: Policy, spec: &Steering, seeds: u64, grain: Grain) -> Vec<Figures> {
+fn runs(
+    case: &Case,
+    policy: Policy,
+    settings: &Steering,
+    seeds: u64,
+    quantisation: Quantisation,
+) -> Vec<Figures> {
     (0..seeds)
-        .map(|seed| Figures::of(case, &play(case, policy, spec, seed, grain)))
+        .map(|seed| Figures::of(case, &play(case, policy, settings, seed, quantisation)))
         .collect()
 }
 
-/// Means of all cases of the grid, on all processors; in the order of the cases.
-fn played(cases: &[Case], spec: &Steering, seeds: u64) -> Vec<Figures> {
+/// Plays all cases of the grid on all processors. Returns their means in the order of the cases.
+fn played(cases: &[Case], settings: &Steering, seeds: u64) -> Vec<Figures> {
     let next = AtomicUsize::new(0);
     let work = || {
         let mut done = Vec::new();
@@ -42,7 +48,13 @@ fn played(cases: &[Case], spec: &Steering, seeds: u64) -> Vec<Figures> {
             let number = next.fetch_add(1, Ordering::Relaxed);
             cases.get(number).map(|case| (number, case))
         } {
-            let runs = runs(case, Policy::Capacity, spec, seeds, Grain::Rounded);
+            let runs = runs(
+                case,
+                Policy::Capacity,
+                settings,
+                seeds,
+                Quantisation::Rounded,
+            );
             done.push((number, Figures::mean(&runs)));
         }
         done
@@ -67,11 +79,11 @@ fn periods(value: f64) -> String {
     }
 }
 
-/// The controller beside others, on the plain case.
-pub fn compared(spec: &Steering, seeds: u64) -> String {
+/// Compares the controller with other policies, on the plain case.
+pub fn compared(settings: &Steering, seeds: u64) -> String {
     let mut text = format!(
-        "### Beside others\n\n20 servers, load 0.65, 3 % noise, one period late, from equal weights; {seeds} \
-         seeds. Periods to settle → greatest over mean utilisation in the end (part of the ring moved per \
+        "### Comparison with other policies\n\n20 servers, load 0.65, 3 % noise, one period late, from equal weights; {seeds} \
+         seeds. Periods to settle → highest over mean utilisation in steady state (share of the ring moved per \
          period).\n\n| | life 0 | 60 s | 600 s | 3,600 s |\n|---|---|---|---|---|\n"
     );
     for policy in [
@@ -83,7 +95,7 @@ pub fn compared(spec: &Steering, seeds: u64) -> String {
         let _ = write!(text, "| {} |", policy.name());
         for life in LIVES {
             let case = Case::plain(Event::Cold, life);
-            let mean = Figures::mean(&runs(&case, policy, spec, seeds, Grain::Rounded));
+            let mean = Figures::mean(&runs(&case, policy, settings, seeds, Quantisation::Rounded));
             let _ = write!(
                 text,
                 " {} → {:.2} ({:.3} %) |",
@@ -94,23 +106,31 @@ pub fn compared(spec: &Steering, seeds: u64) -> String {
         }
         text.push('\n');
     }
-    text.push_str("| the bound life · ln(r) |");
+    text.push_str("| lower bound life · ln(r) |");
     for life in LIVES {
         let case = Case::plain(Event::Cold, life);
-        let mean = Figures::mean(&runs(&case, Policy::Equal, spec, 1, Grain::Rounded));
+        let mean = Figures::mean(&runs(
+            &case,
+            Policy::Equal,
+            settings,
+            1,
+            Quantisation::Rounded,
+        ));
         let _ = write!(text, " {:.0} |", mean.bound);
     }
     text.push('\n');
     text
 }
 
-/// Cases with one life of connections and one name.
+/// Cases with the same life of connections and the same name.
 type Group = (f64, String, Vec<(Case, Figures)>);
 
-/// The groups of the grid, by name.
+/// Returns the name of a case's group.
 fn group(case: &Case) -> String {
     match (case.event, case.lag, case.noise > 0.05) {
-        (Event::Cold, lag, _) if !case.told => format!("start, {lag} periods late, untold"),
+        (Event::Cold, lag, _) if !case.reports_age => {
+            format!("start, {lag} periods late, age unreported")
+        }
         (Event::Cold, 1, false) => "start".to_owned(),
         (Event::Cold, 1, true) => "start, 10 % noise".to_owned(),
         (Event::Cold, lag, _) => format!("start, {lag} periods late"),
@@ -118,7 +138,7 @@ fn group(case: &Case) -> String {
     }
 }
 
-/// Which of the reaches a case is in: settle, overshoot, steady, moved.
+/// Returns which aims a case reaches: settling, overshoot, steady state, movement.
 fn reached(case: &Case, mean: &Figures) -> [bool; 4] {
     let settle = if case.life > 0.0 {
         (LONG * mean.bound).max(SHORT)
@@ -134,11 +154,11 @@ fn reached(case: &Case, mean: &Figures) -> [bool; 4] {
     ]
 }
 
-/// The whole grid, in groups over pools and loads.
-pub fn grid(spec: &Steering, seeds: u64, all: bool) -> String {
+/// Plays the whole grid, in groups over pools and loads.
+pub fn grid(settings: &Steering, seeds: u64, all: bool) -> String {
     let mut groups: Vec<Group> = Vec::new();
     let cases = scenario::grid();
-    let means = played(&cases, spec, seeds);
+    let means = played(&cases, settings, seeds);
     for (case, mean) in cases.into_iter().zip(means) {
         let name = group(&case);
         match groups
@@ -150,8 +170,8 @@ pub fn grid(spec: &Steering, seeds: u64, all: bool) -> String {
         }
     }
     let mut text = format!(
-        "### The grid\n\n4, 20 and 100 servers, loads 0.5, 0.65 and 0.8: nine cases a row, {seeds} seeds each; \
-         a case's figure is the mean over its seeds, a cell the median and the worst of the cases. \"reached\" \
+        "### The grid\n\n4, 20 and 100 servers, loads 0.5, 0.65 and 0.8: nine cases per row, {seeds} seeds each. \
+         A case's figure is the mean over its seeds; a cell has the median and the worst of the cases. \"reached\" \
          counts the cases that reach the aim for settling, overshoot, steady state and movement.\n\n\
          | life | event | settle, periods | aim | overshoot, % | steady max/mean | moved, % | reached |\n\
          |---|---|---|---|---|---|---|---|\n"
@@ -221,15 +241,15 @@ pub fn grid(spec: &Steering, seeds: u64, all: bool) -> String {
         }
     }
     if !out.is_empty() {
-        let _ = write!(text, "\nOut of reach:\n\n{out}");
+        let _ = write!(text, "\nCases that miss an aim:\n\n{out}");
     }
     text
 }
 
-/// Response times.
-pub fn responses(spec: &Steering, seeds: u64) -> String {
+/// Compares response times.
+pub fn responses(settings: &Steering, seeds: u64) -> String {
     let mut text = "### Response times\n\nServers of 1 : 2 : 4 : 8 processors (M/M/c, 10 ms of work), 3 % noise; \
-                    99th percentile in ms, and against the oracle's.\n\n\
+                    99th percentile in ms, and its ratio to the oracle's.\n\n\
                     | servers | load | oracle | capacity (ours) | ratio | equal weights |\n\
                     |---|---|---|---|---|---|\n"
         .to_owned();
@@ -243,12 +263,12 @@ pub fn responses(spec: &Steering, seeds: u64) -> String {
     ] {
         let mean = |policy| {
             (0..seeds)
-                .map(|seed| queue::play(policy, spec, servers, load, seed))
+                .map(|seed| queue::play(policy, settings, servers, load, seed))
                 .sum::<f64>()
                 / seeds as f64
         };
         let (oracle, ours) = (mean(Policy::Oracle), mean(Policy::Capacity));
-        let equal = queue::play(Policy::Equal, spec, servers, load, 0);
+        let equal = queue::play(Policy::Equal, settings, servers, load, 0);
         let _ = writeln!(
             text,
             "| {servers} | {load} | {:.1} | {:.1} | {:.3} | {} |",
@@ -256,7 +276,7 @@ pub fn responses(spec: &Steering, seeds: u64) -> String {
             ours * 1e3,
             ours / oracle,
             if equal > 1.0 {
-                "overrun".to_owned()
+                "overloaded".to_owned()
             } else {
                 format!("{:.1}", equal * 1e3)
             }
@@ -265,10 +285,10 @@ pub fn responses(spec: &Steering, seeds: u64) -> String {
     text
 }
 
-/// With the agent's own rings.
-pub fn rings(spec: &Steering, seeds: u64) -> String {
-    let mut text = "### With the agent's own rings\n\nThe plain case; flows go as the slots of a rendezvous ring \
-                    say, and what moves are slots.\n\n\
+/// Plays the plain case with rings that the agent's code builds.
+pub fn rings(settings: &Steering, seeds: u64) -> String {
+    let mut text = "### With real rings\n\nThe plain case, with flows split by the slots of a rendezvous \
+                    ring, and movement counted in slots.\n\n\
                     | servers | life | settle | steady max/mean | slots moved, % | most in a period, % |\n\
                     |---|---|---|---|---|---|\n"
         .to_owned();
@@ -281,9 +301,9 @@ pub fn rings(spec: &Steering, seeds: u64) -> String {
             let mean = Figures::mean(&runs(
                 &case,
                 Policy::Capacity,
-                spec,
+                settings,
                 seeds.min(3),
-                Grain::Ring,
+                Quantisation::Ring,
             ));
             let _ = writeln!(
                 text,
@@ -298,10 +318,10 @@ pub fn rings(spec: &Steering, seeds: u64) -> String {
     text
 }
 
-/// Resetting connections of those that have too many.
-pub fn shedding(spec: &Steering, seeds: u64) -> String {
-    let mut text = "### Shedding\n\nThe plain case with `shed_rate`: connections that are reset come back at once, as new \
-                    flows go. *Reset*: connections, as a part of all that there are.\n\n\
+/// Plays the plain case with shedding.
+pub fn shedding(settings: &Steering, seeds: u64) -> String {
+    let mut text = "### Shedding\n\nThe plain case with `shed_rate`: clients whose connections are reset reconnect at once, \
+                    as new flows. *Reset*: connections, as a share of all.\n\n\
                     | life | flows a second | settle | overshoot, % | steady max/mean | reset, % |\n\
                     |---|---|---|---|---|---|\n"
         .to_owned();
@@ -311,16 +331,16 @@ pub fn shedding(spec: &Steering, seeds: u64) -> String {
                 shed,
                 ..Case::plain(Event::Cold, life)
             };
-            // It is over soon; without, it takes several lives.
+            // Without shedding this takes several lives.
             if shed == 0.0 && life > 3_600.0 {
                 continue;
             }
             let mean = Figures::mean(&runs(
                 &case,
                 Policy::Capacity,
-                spec,
+                settings,
                 seeds.min(3),
-                Grain::Rounded,
+                Quantisation::Rounded,
             ));
             let _ = writeln!(
                 text,
@@ -335,12 +355,12 @@ pub fn shedding(spec: &Steering, seeds: u64) -> String {
     text
 }
 
-/// False ejections.
+/// Counts healthy servers that are taken for dead.
 pub fn probes() -> String {
     let check = probe::check(2.0);
     let mut text = format!(
-        "### False ejections\n\n1,000 healthy servers probed over TCP for an hour as by default: every {} s, every {} s \
-         in doubt, dead is who fails {} times in a row; {} % of the packets are lost each way.\n\n\
+        "### False ejections\n\n1,000 healthy servers, probed over TCP for an hour with the defaults: every {} s, every \
+         {} s in doubt, down after {} failures in a row. {} % of the packets are lost in each direction.\n\n\
          | timeout | probes that failed, % | ejections in an hour |\n|---|---|---|\n",
         check.interval.as_secs_f64(),
         check.fast_interval.as_secs_f64(),
@@ -348,12 +368,12 @@ pub fn probes() -> String {
         probe::LOSS * 100.0
     );
     for timeout in [0.5, 1.0, 2.0] {
-        let found = probe::play(1_000, 1.0, timeout, 1);
+        let ejections = probe::play(1_000, 1.0, timeout, 1);
         let _ = writeln!(
             text,
             "| {timeout} s | {:.4} | {} |",
-            found.failed * 100.0,
-            found.ejected
+            ejections.failed * 100.0,
+            ejections.ejected
         );
     }
     text

@@ -1,27 +1,27 @@
-//! The grid: pools, loads, lives of connections, and what happens.
+//! The grid of cases: pools, loads, lives of connections and events.
 
-/// Time between decisions, seconds: the controller's default.
+/// Time between decisions, seconds: the default of the settings.
 pub const PERIOD: f64 = 5.0;
 /// Periods before the event, in which the controller learns.
 pub const WARM: usize = 60;
 
-/// What happens.
+/// What happens to the pool.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Event {
-    /// The start with equal weights.
+    /// Start with equal weights.
     Cold,
     /// One server loses half its capacity.
     Step,
     /// An empty server joins.
     Join,
-    /// A server dies; its clients come back at once.
+    /// A server dies; its clients reconnect at once.
     Leave,
-    /// The start, with a fifth of the readings missing, and none at all from one server for 60 periods.
+    /// Start, with a fifth of the readings missing, and all of one server's for 60 periods.
     Stale,
 }
 
 impl Event {
-    /// In tables.
+    /// The name in tables.
     pub const fn name(self) -> &'static str {
         match self {
             Event::Cold => "start",
@@ -36,26 +36,26 @@ impl Event {
 /// One case of the grid.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
-    /// What happens.
+    /// The event.
     pub event: Event,
-    /// Servers.
+    /// Number of servers.
     pub reals: usize,
     /// Demand over capacity.
     pub load: f64,
-    /// Mean life of a connection, seconds; 0: none lasts.
+    /// Mean life of a connection, seconds; 0 if flows are instantaneous.
     pub life: f64,
-    /// Deviation of readings, as a part.
+    /// Relative standard deviation of readings.
     pub noise: f64,
-    /// Periods by which readings are late.
+    /// Delay of readings, periods.
     pub lag: usize,
-    /// Whether they say how old they are; else they claim to be of now.
-    pub told: bool,
-    /// Flows that may be reset per second.
+    /// Whether readings report their age; otherwise they claim to be of now.
+    pub reports_age: bool,
+    /// Flows that may be reset per second: the setting `shed_rate`.
     pub shed: f64,
 }
 
 impl Case {
-    /// 20 servers at 65 %, 3 % noise, one period late.
+    /// The plain case: 20 servers at 65 % load, 3 % noise, readings one period late.
     pub const fn plain(event: Event, life: f64) -> Self {
         Case {
             event,
@@ -64,7 +64,7 @@ impl Case {
             life,
             noise: 0.03,
             lag: 1,
-            told: true,
+            reports_age: true,
             shed: 0.0,
         }
     }
@@ -74,13 +74,13 @@ impl Case {
         matches!(self.event, Event::Step | Event::Join | Event::Leave)
     }
 
-    /// Periods from the event on.
+    /// Number of periods from the event on.
     pub fn periods(&self) -> usize {
         200 + (1.7 * self.life / PERIOD) as usize
     }
 }
 
-/// All cases.
+/// Returns all cases.
 pub fn grid() -> Vec<Case> {
     let mut cases = Vec::new();
     for life in [0.0, 60.0, 600.0, 3_600.0] {
@@ -100,7 +100,7 @@ pub fn grid() -> Vec<Case> {
                 }
                 cases.push(Case {
                     lag: 2,
-                    told: false,
+                    reports_age: false,
                     ..plain(Event::Cold)
                 });
                 cases.push(Case {

@@ -1,4 +1,4 @@
-//! Servers of a pool.
+//! Simulated servers.
 
 use std::{
     collections::VecDeque,
@@ -7,11 +7,11 @@ use std::{
 
 use crate::random::Random;
 
-/// Flows a second (short) or connections (long) that a server of capacity 1 carries at utilisation 1. An MQTT
-/// broker of the smallest capacity here, 50, has room for 5,000 connections.
+/// Flows a second (short) or connections (long) that a server of capacity 1 carries at utilisation 1. The smallest
+/// capacity here is 50, so an MQTT broker of that capacity has room for 5,000 connections.
 const UNIT: f64 = 100.0;
 
-/// A server.
+/// A simulated server.
 pub struct Server {
     pub address: IpAddr,
     pub capacity: f64,
@@ -22,11 +22,11 @@ pub struct Server {
     pub closed: u64,
     /// Demand over capacity.
     pub utilisation: f64,
-    /// Readings taken, the last at the back: when, utilisation, connections.
+    /// Readings, the last at the back: time, utilisation, connections.
     pub readings: VecDeque<(f64, f64, f64)>,
 }
 
-/// Capacities from 1 to 8, evenly; the order is by chance.
+/// Returns capacities from 50 to 400 (1 : 8), evenly spaced and in random order.
 pub fn capacities(reals: usize, random: &mut Random) -> Vec<f64> {
     let mut all: Vec<f64> = (0..reals)
         .map(|index| 50.0 * (1.0 + 7.0 * index as f64 / (reals - 1) as f64))
@@ -37,7 +37,7 @@ pub fn capacities(reals: usize, random: &mut Random) -> Vec<f64> {
             (random.unit() * (index + 1) as f64) as usize % (index + 1),
         );
     }
-    // The last is the one that something happens to: the lower of the middle ones.
+    // Events happen to the last server: the lower one in the middle.
     let middle = 50.0 * (1.0 + 7.0 * ((reals - 1) / 2) as f64 / (reals - 1) as f64);
     if let Some(position) = all.iter().position(|capacity| *capacity == middle) {
         all.swap(position, reals - 1);
@@ -46,7 +46,7 @@ pub fn capacities(reals: usize, random: &mut Random) -> Vec<f64> {
 }
 
 impl Server {
-    /// Empty, and up since then.
+    /// Creates an empty server that is up since `up_since`.
     pub fn new(number: usize, capacity: f64, up_since: f64) -> Self {
         Server {
             address: IpAddr::V4(Ipv4Addr::from(0x0a01_0001 + number as u32)),
@@ -61,7 +61,7 @@ impl Server {
         }
     }
 
-    /// What it carries at utilisation 1.
+    /// What the server carries at utilisation 1.
     pub fn full(&self) -> f64 {
         self.capacity * UNIT
     }

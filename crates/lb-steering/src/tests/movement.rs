@@ -1,25 +1,25 @@
-//! What moves first, and how far.
+//! Which shares move first and how far, and rebalancing of connections.
 
 use super::pool::{Pool, fresh, seconds};
 use crate::{
-    law::{Holding, deficit},
-    movement::{Move, movement},
+    movement::{Move, move_shares},
+    rebalancing::{Holding, rebalancing_multiple},
     spec::{Kind, Steering},
 };
 
-/// One that has `has` and is to have `wanted`.
-fn to(has: f64, wanted: f64, strain: f64) -> Move {
+/// A real with this weight and this wanted share.
+fn to(weight: f64, wanted_share: f64, strain: f64) -> Move {
     Move {
-        has,
-        wanted,
-        deadband: 0.03,
+        weight,
+        wanted_share,
+        dead_band: 0.03,
         strain,
-        lasting: 0.0,
+        steady_share: 0.0,
     }
 }
 
 fn shares(moves: &[Move], steps: (f64, f64), most: f64) -> Vec<f64> {
-    let moved = movement(moves, steps, most);
+    let moved = move_shares(moves, steps, most);
     let sum: f64 = moved.iter().map(|one| one.share).sum();
     assert!((sum - 1.0).abs() < 1e-9);
     moved.iter().map(|one| one.share).collect()
@@ -36,21 +36,21 @@ fn the_most_strained_is_relieved_first() {
     let after = shares(&moves, (2.0, f64::INFINITY), 0.10);
     assert!(0.25 - after[0] > 0.09, "{after:?}");
     assert!(0.25 - after[1] < 0.01, "{after:?}");
-    // Those that gain do so in proportion to what they lack.
+    // Gains are in proportion to what each lacks.
     let gains = (after[2] - 0.25) / (after[3] - 0.25);
     assert!((gains - 0.05 / 0.25).abs() < 0.02, "{after:?}");
     let moved: f64 = after.iter().map(|share| (share - 0.25).abs()).sum::<f64>() / 2.0;
     assert!(moved <= 0.10 + 1e-9, "{moved}");
-    // With room for all of it everyone gets its share.
+    // With enough room each gets its share.
     let after = shares(&moves, (2.0, f64::INFINITY), 1.0);
     for (after, one) in after.iter().zip(&moves) {
-        assert!((after - one.wanted).abs() < 1e-9);
+        assert!((after - one.wanted_share).abs() < 1e-9);
     }
 }
 
 #[test]
-fn nobody_loses_what_nobody_may_take() {
-    // All are too full but a joiner, and that takes half as much again at most.
+fn no_more_is_lost_than_may_be_gained() {
+    // All are too full but a new real, which may grow by half at most.
     let mut moves = vec![to(24.0, 0.01, 1.2); 4];
     moves.push(to(4.0, 0.96, 0.1));
     let after = shares(&moves, (1.5, f64::INFINITY), 0.10);
@@ -61,16 +61,16 @@ fn nobody_loses_what_nobody_may_take() {
 }
 
 #[test]
-fn what_is_only_reckoned_is_evened_out_with_care() {
-    let multiple = |connections: f64, reckoned| {
+fn inferred_connections_bound_rebalancing() {
+    let multiple = |connections: f64, inferred| {
         let holding = Holding {
             share: 0.5,
             connections,
             uncertainty: 0.0,
-            evening: false,
-            reckoned,
+            rebalancing: false,
+            inferred,
         };
-        deficit(&Steering::default(), holding, 20_000.0, 3_600.0).0
+        rebalancing_multiple(&Steering::default(), holding, 20_000.0, 3_600.0).0
     };
     let least = Steering::default().deficit_least;
     assert_eq!(
@@ -88,8 +88,8 @@ fn what_is_only_reckoned_is_evened_out_with_care() {
 }
 
 #[test]
-fn closes_that_nobody_saw_starve_nobody() {
-    // Of short flows one of ten seems to stay for ever. After hours a real's capacity becomes half of what it was.
+fn unseen_closes_starve_no_real() {
+    // One of ten short flows seems never to close. After hours a real's capacity halves.
     let mut pool = Pool::of(Kind::Capacity, &[100; 4]);
     let mut capacities = [1_000.0; 4];
     pool.step();
@@ -106,7 +106,7 @@ fn closes_that_nobody_saw_starve_nobody() {
     for _ in 0..2_000 {
         period(&mut pool, &capacities);
     }
-    assert!(pool.controller.life() > Some(seconds(600)));
+    assert!(pool.steering.life() > Some(seconds(600)));
     capacities[0] = 500.0;
     for _ in 0..60 {
         period(&mut pool, &capacities);
@@ -115,10 +115,10 @@ fn closes_that_nobody_saw_starve_nobody() {
 }
 
 #[test]
-fn what_was_taken_to_even_out_comes_back_at_once() {
-    let back = |lasting: f64| {
+fn a_share_returns_from_rebalancing_at_once() {
+    let back = |steady_share: f64| {
         let mut moves = [to(0.5, 0.10, 1.0), to(99.5, 0.90, 1.0)];
-        moves[0].lasting = lasting;
+        moves[0].steady_share = steady_share;
         shares(&moves, (1.5, f64::INFINITY), 0.10)[0]
     };
     assert!((back(0.0) - 0.0075).abs() < 1e-6);

@@ -1,10 +1,9 @@
-//! Servers under load, period by period: arrivals are Poisson numbers, split as the ring is; connections end
-//! at random; readings are noisy, late or missing.
+//! A simulated pool under load, period by period. Arrivals are Poisson numbers and are split as the ring is;
+//! connections end at random; readings are noisy, late or missing.
 
 use std::{net::IpAddr, time::Duration};
 
-use lb_steering::ring;
-use lb_steering::{Load, Observed, Sample, spec::Steering};
+use lb_steering::{Load, Observation, Sample, ring, spec::Steering};
 
 use crate::{
     policy::{Decided, Decider, Policy},
@@ -13,39 +12,39 @@ use crate::{
     server::{Server, capacities},
 };
 
-/// The operator's weight of each.
+/// The operator's weight of each server.
 const WEIGHT: u32 = 100;
-/// Part of the readings that are missing in [`Event::Stale`].
+/// Fraction of the readings that are missing in [`Event::Stale`].
 const MISSING: f64 = 0.2;
-/// Periods in which one server's readings are gone in [`Event::Stale`].
+/// Periods in which one server has no readings in [`Event::Stale`].
 const SILENT: std::ops::Range<usize> = 40..100;
 
-/// How weights become shares.
+/// How weights become shares of the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Grain {
-    /// Rounded to the slots of the ring.
+pub enum Quantisation {
+    /// Shares are rounded to slots.
     Rounded,
-    /// By the agent's own ring builder.
+    /// The agent's code builds a ring.
     Ring,
 }
 
-/// What happened, period by period from the event on.
+/// The course of a simulation, period by period from the event on.
 pub struct Trace {
-    /// Greatest over mean utilisation.
+    /// Highest over mean utilisation.
     pub uneven: Vec<f64>,
-    /// Part of the ring that moved.
+    /// Fraction of the ring that moved.
     pub moved: Vec<f64>,
-    /// Utilisation of the one the event is about (the last), over the mean.
+    /// Utilisation of the server that the event concerns (the last one), over the mean.
     pub subject: Vec<f64>,
-    /// Greatest utilisation right after the event over what it is in a balanced pool.
+    /// Highest utilisation right after the event, over that of a balanced pool.
     pub first: f64,
     /// Utilisation of a balanced pool after the event.
     pub balanced: f64,
-    /// Connections that were reset, as a part of all.
+    /// Connections that were reset, as a fraction of all.
     pub shed: f64,
 }
 
-struct World<'a> {
+struct Simulation<'a> {
     case: &'a Case,
     random: Random,
     servers: Vec<Server>,
@@ -56,7 +55,7 @@ struct World<'a> {
     periods: usize,
 }
 
-impl<'a> World<'a> {
+impl<'a> Simulation<'a> {
     fn new(case: &'a Case, seed: u64) -> Self {
         let mut random = Random::new(seed);
         let servers: Vec<Server> = capacities(case.reals, &mut random)
@@ -70,7 +69,7 @@ impl<'a> World<'a> {
         } else {
             carried
         };
-        let mut world = World {
+        let mut simulation = Simulation {
             case,
             random,
             servers,
@@ -79,20 +78,20 @@ impl<'a> World<'a> {
             periods: 0,
         };
         if case.life > 0.0 {
-            // A pool that ran for long: with equal weights, or as it should be.
+            // The pool has run for long, with equal or with balanced weights.
             let even = 1.0 / case.reals as f64;
-            for server in &mut world.servers {
+            for server in &mut simulation.servers {
                 let share = server.full() * case.load / carried;
                 let share = if case.warm() { share } else { even };
-                server.connections = world.random.poisson(carried * share);
+                server.connections = simulation.random.poisson(carried * share);
                 server.opened = server.connections as u64;
                 server.utilisation = server.connections / server.full();
             }
         }
-        world
+        simulation
     }
 
-    /// A period in which new flows go by these shares.
+    /// Plays a period in which new flows are split by these shares.
     fn period(&mut self, shares: &[f64]) {
         self.now += PERIOD;
         self.periods += 1;
@@ -110,7 +109,7 @@ impl<'a> World<'a> {
                 let left = self
                     .random
                     .remaining(server.connections, (-PERIOD / life).exp());
-                // Those that came in the period did so evenly over it.
+                // New connections arrive evenly over the period.
                 let stay = life / PERIOD * (1.0 - (-PERIOD / life).exp());
                 server.connections = left + self.random.remaining(flows, stay);
                 server.closed = server.opened - server.connections as u64;
@@ -118,7 +117,7 @@ impl<'a> World<'a> {
                 server.utilisation
             } else {
                 server.closed = server.opened;
-                // What is measured is what came; what counts is what is expected.
+                // Readings show the arrivals; the figures use their expectation.
                 server.utilisation = self.demand * share / server.full();
                 flows / PERIOD / server.full()
             };
@@ -134,9 +133,11 @@ impl<'a> World<'a> {
         }
     }
 
-    fn observe(&mut self) -> Vec<Observed> {
+    fn observe(&mut self) -> Vec<Observation> {
         let late = self.case.lag as f64 * PERIOD;
-        let (now, life, told) = (self.now, self.case.life, self.case.told);
+        let (now, life) = (self.now, self.case.life);
+        // A reading that does not report its age claims to be of now.
+        let hidden = if self.case.reports_age { 0.0 } else { late };
         self.servers
             .iter_mut()
             .map(|server| {
@@ -147,13 +148,11 @@ impl<'a> World<'a> {
                     .readings
                     .front()
                     .filter(|reading| reading.0 <= now - late);
-                // One that does not tell is taken for as old as it was when it came.
-                let told = if told { 0.0 } else { late };
                 let sample = |value: f64, at: f64| Sample {
                     value,
-                    age: Duration::from_secs_f64((now - at - told).max(0.0)),
+                    age: Duration::from_secs_f64((now - at - hidden).max(0.0)),
                 };
-                Observed {
+                Observation {
                     address: server.address,
                     weight: WEIGHT,
                     drained: false,
@@ -176,7 +175,7 @@ impl<'a> World<'a> {
             .collect()
     }
 
-    /// Resets connections; their clients come back at once, by these shares. How many they are.
+    /// Resets connections, whose clients reconnect at once, by these shares. Returns their number.
     fn shed(&mut self, decided: &[Decided], shares: &[f64]) -> f64 {
         let mut all = 0.0;
         for (server, decided) in self.servers.iter_mut().zip(decided) {
@@ -194,19 +193,19 @@ impl<'a> World<'a> {
         all
     }
 
-    /// Connections of all.
+    /// Connections of all servers.
     fn connections(&self) -> f64 {
         self.servers.iter().map(|server| server.connections).sum()
     }
 
-    /// Greatest over mean utilisation of those that are up.
+    /// Highest over mean utilisation of the servers that are up.
     fn uneven(&self) -> f64 {
         let up = || self.servers.iter().filter(|server| server.up);
         let mean = up().map(|server| server.utilisation).sum::<f64>() / up().count() as f64;
         up().map(|server| server.utilisation).fold(0.0, f64::max) / mean
     }
 
-    /// Utilisation if all were equal.
+    /// Utilisation if the pool were balanced.
     fn balanced(&self) -> f64 {
         let full: f64 = self
             .servers
@@ -217,8 +216,8 @@ impl<'a> World<'a> {
         self.demand * self.case.life.max(1.0) / full
     }
 
-    /// What happens.
-    fn happen(&mut self) {
+    /// Plays the event.
+    fn play_event(&mut self) {
         let last = self.servers.len() - 1;
         match self.case.event {
             Event::Cold | Event::Stale => {}
@@ -229,7 +228,7 @@ impl<'a> World<'a> {
             Event::Join => {
                 let capacity = 225.0;
                 self.servers.push(Server::new(last + 1, capacity, self.now));
-                // The load stays: the pool grew because it was needed.
+                // The load stays the same.
             }
             Event::Leave => {
                 let gone = &mut self.servers[last];
@@ -238,7 +237,7 @@ impl<'a> World<'a> {
                 let lost = std::mem::take(&mut gone.connections);
                 gone.closed = gone.opened;
                 let rest: f64 = self.servers[..last].iter().map(Server::full).sum();
-                // Its clients come back, and are spread as the ring is then: by capacity.
+                // Its clients reconnect and are spread as the ring then is: by capacity.
                 for server in &mut self.servers[..last] {
                     let back = self.random.poisson(lost * server.full() / rest);
                     server.connections += back;
@@ -250,12 +249,12 @@ impl<'a> World<'a> {
     }
 }
 
-/// Shares of the ring that these weights make.
-fn split(weights: &[f64], servers: &[Server], grain: Grain) -> (Vec<f64>, Vec<u16>) {
+/// Returns the shares that these weights get, and the ring if one is built.
+fn split(weights: &[f64], servers: &[Server], quantisation: Quantisation) -> (Vec<f64>, Vec<u16>) {
     let slots = ring::default_slots(servers.len());
     let all: f64 = weights.iter().sum();
-    match grain {
-        Grain::Rounded => {
+    match quantisation {
+        Quantisation::Rounded => {
             let counts: Vec<f64> = weights
                 .iter()
                 .map(|weight| (weight / all * f64::from(slots)).round())
@@ -263,7 +262,7 @@ fn split(weights: &[f64], servers: &[Server], grain: Grain) -> (Vec<f64>, Vec<u1
             let sum: f64 = counts.iter().sum();
             (counts.iter().map(|count| count / sum).collect(), Vec::new())
         }
-        Grain::Ring => {
+        Quantisation::Ring => {
             let reals: Vec<(IpAddr, u32)> = servers
                 .iter()
                 .zip(weights)
@@ -276,13 +275,19 @@ fn split(weights: &[f64], servers: &[Server], grain: Grain) -> (Vec<f64>, Vec<u1
 }
 
 /// Plays a case.
-pub fn play(case: &Case, policy: Policy, spec: &Steering, seed: u64, grain: Grain) -> Trace {
-    let mut world = World::new(case, seed);
-    let spec = Steering {
+pub fn play(
+    case: &Case,
+    policy: Policy,
+    settings: &Steering,
+    seed: u64,
+    quantisation: Quantisation,
+) -> Trace {
+    let mut simulation = Simulation::new(case, seed);
+    let settings = Steering {
         shed_rate: case.shed,
-        ..spec.clone()
+        ..settings.clone()
     };
-    let mut decider = Decider::new(policy, &spec);
+    let mut decider = Decider::new(policy, &settings);
     let mut trace = Trace {
         uneven: Vec::new(),
         moved: Vec::new(),
@@ -296,24 +301,28 @@ pub fn play(case: &Case, policy: Policy, spec: &Steering, seed: u64, grain: Grai
     let mut ring: Vec<u16> = Vec::new();
     for period in 0..warm + case.periods() {
         if period == warm {
-            world.happen();
-            trace.balanced = world.balanced();
-            let most = world
+            simulation.play_event();
+            trace.balanced = simulation.balanced();
+            let most = simulation
                 .servers
                 .iter()
                 .map(|server| server.utilisation)
                 .fold(0.0, f64::max);
             trace.first = most / trace.balanced;
         }
-        let mut observed = world.observe();
-        for (observed, share) in observed.iter_mut().zip(&shares) {
-            observed.share = Some(*share);
+        let mut observations = simulation.observe();
+        for (observation, share) in observations.iter_mut().zip(&shares) {
+            observation.share = Some(*share);
         }
-        let capacities: Vec<f64> = world.servers.iter().map(|server| server.capacity).collect();
-        let now = Duration::from_secs_f64(world.now);
-        let decided = decider.decide(now, &observed, &capacities);
+        let capacities: Vec<f64> = simulation
+            .servers
+            .iter()
+            .map(|server| server.capacity)
+            .collect();
+        let now = Duration::from_secs_f64(simulation.now);
+        let decided = decider.decide(now, &observations, &capacities);
         let weights: Vec<f64> = decided.iter().map(|decided| decided.weight).collect();
-        let (next, slots) = split(&weights, &world.servers, grain);
+        let (next, slots) = split(&weights, &simulation.servers, quantisation);
         let moved = if ring.is_empty() || slots.is_empty() {
             shares
                 .iter()
@@ -326,14 +335,14 @@ pub fn play(case: &Case, policy: Policy, spec: &Steering, seed: u64, grain: Grai
             changed as f64 / slots.len() as f64
         };
         (shares, ring) = (next, slots);
-        trace.shed += world.shed(&decided, &shares) / world.connections().max(1.0);
-        world.period(&shares);
+        trace.shed += simulation.shed(&decided, &shares) / simulation.connections().max(1.0);
+        simulation.period(&shares);
         if period >= warm {
             trace.moved.push(moved);
-            let up = || world.servers.iter().filter(|server| server.up);
+            let up = || simulation.servers.iter().filter(|server| server.up);
             let mean = up().map(|server| server.utilisation).sum::<f64>() / up().count() as f64;
-            trace.uneven.push(world.uneven());
-            let subject = world
+            trace.uneven.push(simulation.uneven());
+            let subject = simulation
                 .servers
                 .last()
                 .map_or(0.0, |server| server.utilisation);

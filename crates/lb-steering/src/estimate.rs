@@ -1,0 +1,237 @@
+//! The capacity of a real, estimated from what it carries and how utilised it is.
+
+use std::time::Duration;
+
+use super::{drift::Drift, spec::Steering};
+
+/// Relative standard deviation of readings that is assumed at first.
+const INITIAL_DEVIATION: f64 = 0.05;
+/// Lowest relative standard deviation of readings that is assumed.
+const MIN_DEVIATION: f64 = 0.005;
+/// Lowest gain with which the deviation is learned.
+const DEVIATION_GAIN: f64 = 0.05;
+/// From this utilisation on, a reading does not follow what is carried.
+pub const SATURATED: f64 = 0.97;
+/// From this utilisation on, a real without an estimate may be saturated, as noise may have lowered the reading.
+/// Then carried load over utilisation is only an upper bound of its capacity.
+pub const MAYBE_SATURATED: f64 = 0.90;
+/// Down to this utilisation, the reading after a saturated one is ignored until the next one confirms it.
+const DOUBTFUL: f64 = 0.85;
+/// A saturated real is assumed to have this fraction of the upper bound: its capacity is below the bound, and
+/// unknown while the real is saturated.
+const SATURATED_FACTOR: f64 = 0.7;
+/// A real has more load than the others from this multiple of the mean utilisation on.
+const ABOVE_MEAN: f64 = 1.1;
+/// Evidence (logarithm of a likelihood ratio) from which on a real counts as saturated, ...
+const MAX_EVIDENCE: f64 = 7.0;
+/// ... of which a single reading, which may be wrong, contributes at most this much.
+const MAX_EVIDENCE_PER_READING: f64 = 4.0;
+/// All of that evidence is needed once the estimate rests on this many readings, ...
+const CONFIRMED_READINGS: f64 = 20.0;
+/// ... to which these are added.
+const PRIOR_READINGS: f64 = 4.0;
+/// A reading that is below 1 by more than this many deviations is not one of a saturated real.
+const SATURATION_DEVIATIONS: f64 = 3.0;
+/// If the second reading is off by this multiple of what makes a surprise, one of the two is wrong.
+const CONTRADICTION: f64 = 1.5;
+/// The gain of the estimate is at least this, however noisy readings are.
+const MIN_GAIN: f64 = 0.02;
+
+const _: () = assert!(MAX_EVIDENCE_PER_READING < MAX_EVIDENCE);
+
+/// A reading of a real.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// The time it describes.
+    pub at: Duration,
+    /// What the real carried then.
+    pub carried: f64,
+    /// The real's utilisation.
+    pub utilisation: f64,
+    /// Mean utilisation of the pool.
+    pub mean: f64,
+    /// Relative standard deviation of the pool's readings.
+    pub noise: f64,
+}
+
+/// An estimate of what a real carries at utilisation 1.
+#[derive(Debug)]
+pub struct CapacityEstimate {
+    value: Option<f64>,
+    /// Readings since the estimate was last restarted.
+    readings: f64,
+    deviation: f64,
+    /// The deviation in use: `deviation`, but at least that of the pool.
+    noise: f64,
+    /// Readings from which the deviation was learned.
+    deviation_readings: f64,
+    drift: Drift,
+    /// Evidence that the real is saturated, 0 to [`MAX_EVIDENCE`].
+    saturation: f64,
+    /// The time that the last reading describes.
+    last_reading: Option<Duration>,
+}
+
+impl Default for CapacityEstimate {
+    fn default() -> Self {
+        CapacityEstimate {
+            value: None,
+            readings: 0.0,
+            deviation: INITIAL_DEVIATION,
+            noise: INITIAL_DEVIATION,
+            deviation_readings: 0.0,
+            drift: Drift::default(),
+            saturation: 0.0,
+            last_reading: None,
+        }
+    }
+}
+
+impl CapacityEstimate {
+    /// The estimate, or `None` before the first reading.
+    pub const fn value(&self) -> Option<f64> {
+        self.value
+    }
+
+    /// Relative standard deviation of the real's readings, once two could be compared.
+    pub fn deviation(&self) -> Option<f64> {
+        (self.deviation_readings > 0.0).then_some(self.deviation)
+    }
+
+    /// The time that the last reading describes.
+    pub const fn last_reading(&self) -> Option<Duration> {
+        self.last_reading
+    }
+
+    /// Learns from a reading if it describes a later time than the last one.
+    pub fn learn(&mut self, settings: &Steering, reading: Reading) {
+        let Reading {
+            at,
+            carried,
+            utilisation,
+            ..
+        } = reading;
+        if self.last_reading.is_some_and(|last| at <= last) {
+            return;
+        }
+        self.last_reading = Some(at);
+        self.noise = self.deviation.max(reading.noise).max(MIN_DEVIATION);
+        let measured = carried / utilisation;
+        let known = self.value.filter(|_| self.readings > 0.0);
+        let above = utilisation > reading.mean * ABOVE_MEAN;
+        let expected = known.map(|value| carried / value);
+        if !self.weigh_saturation(utilisation, expected, above) {
+            return;
+        }
+        if self.saturation >= MAX_EVIDENCE {
+            let guess = measured * SATURATED_FACTOR;
+            // The next reading below saturation replaces the guess.
+            if self.value.is_none_or(|value| guess < value) {
+                self.value = Some(guess);
+            }
+            self.readings = 0.0;
+            return;
+        }
+        let Some(value) = known else {
+            self.value = Some(measured);
+            self.readings = 1.0;
+            return;
+        };
+        let error = (measured / value).ln();
+        // The estimate has a variance of its own.
+        let certainty = self.readings / (self.readings + 1.0);
+        let limit = settings
+            .surprise
+            .max(settings.surprise_deviations * self.noise / certainty.sqrt());
+        let deviations = error / limit * settings.surprise_deviations;
+        if self.readings <= 1.0 && error.abs() > CONTRADICTION * limit {
+            // The first reading may describe a time when the load had only just begun, or when the real was
+            // saturated for a part of it. Their mean would be wrong for long, and their difference is not noise,
+            // so the later reading is taken.
+            self.value = Some(measured);
+            self.readings = 1.0;
+            return;
+        }
+        if let Some((value, readings)) = self.drift.observe(deviations, measured) {
+            self.value = Some(value);
+            self.readings = readings;
+        } else {
+            let gain = (1.0 / (1.0 + self.readings)).max(self.gain(settings));
+            self.value = Some(value * (gain * error).exp());
+            self.readings += 1.0;
+        }
+        let bounded_error = error.abs().min(limit);
+        let variance = bounded_error * bounded_error * certainty;
+        let square = self.deviation * self.deviation;
+        let gain = DEVIATION_GAIN.max(1.0 / (self.deviation_readings + 2.0));
+        self.deviation_readings += 1.0;
+        self.deviation = (square + gain * (variance - square)).sqrt();
+    }
+
+    /// Weighs the evidence that the real is saturated. `expected` is its utilisation if it is not; `above` says
+    /// whether its utilisation is above the others': where all are saturated, it has no less capacity than they.
+    /// Returns whether the reading may be used.
+    fn weigh_saturation(&mut self, utilisation: f64, expected: Option<f64>, above: bool) -> bool {
+        let Some(expected) = expected else {
+            let before = self.saturation >= MAX_EVIDENCE;
+            let saturated = above && utilisation >= MAYBE_SATURATED;
+            self.saturation = if saturated { MAX_EVIDENCE } else { 0.0 };
+            return saturated || !(before && above && utilisation >= DOUBTFUL);
+        };
+        let free = (1.0 - utilisation).max(0.0);
+        let evidence = if above && free <= SATURATION_DEVIATIONS * self.noise {
+            let variance = self.noise * self.noise * (1.0 + 1.0 / self.readings);
+            let difference = utilisation / expected.min(1.0) - 1.0;
+            (difference * difference - free * free) / (2.0 * variance)
+        } else {
+            -MAX_EVIDENCE_PER_READING
+        };
+        let evidence = evidence.clamp(-MAX_EVIDENCE_PER_READING, MAX_EVIDENCE_PER_READING);
+        // An estimate from a few readings is overruled by less evidence.
+        let needed =
+            MAX_EVIDENCE * ((self.readings + PRIOR_READINGS) / CONFIRMED_READINGS).min(1.0);
+        self.saturation = (self.saturation + evidence).clamp(0.0, MAX_EVIDENCE);
+        if self.saturation >= needed {
+            self.saturation = MAX_EVIDENCE;
+        }
+        true
+    }
+
+    /// The gain on an error in steady state, lower for noisier readings.
+    fn gain(&self, settings: &Steering) -> f64 {
+        let ratio = settings.certainty / self.noise;
+        (2.0 * ratio * ratio).max(MIN_GAIN).min(settings.gain)
+    }
+
+    /// Whether the estimate still improves with every reading.
+    pub fn is_learning(&self, settings: &Steering) -> bool {
+        1.0 / (1.0 + self.readings) > self.gain(settings)
+    }
+
+    /// Relative standard deviation of the estimate itself.
+    pub fn uncertainty(&self, settings: &Steering) -> f64 {
+        let gain = self.gain(settings);
+        self.noise * (gain / (2.0 - gain)).sqrt()
+    }
+
+    /// Without readings for long, the estimate fades towards `target` over `time` seconds with the time constant
+    /// of the settings, but only downwards: silence must not give a real more.
+    pub fn fade(&mut self, settings: &Steering, time: f64, target: f64) {
+        if let Some(value) = self.value.filter(|value| target < *value) {
+            let gain = 1.0 - (-time / settings.fade.as_secs_f64()).exp();
+            self.value = Some(value * (gain * (target / value).ln()).exp());
+        }
+    }
+
+    /// The load is counted in another unit now; `factor` is new units per old one.
+    pub fn convert(&mut self, factor: f64) {
+        self.value = self.value.map(|value| value * factor);
+        self.doubt();
+    }
+
+    /// Lets the estimate count no more than a single reading.
+    pub fn doubt(&mut self) {
+        self.readings = self.readings.min(1.0);
+        self.drift = Drift::default();
+    }
+}

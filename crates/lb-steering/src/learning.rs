@@ -1,0 +1,307 @@
+//! What a period teaches: traffic, capacities, the delay of readings, overload.
+
+use std::time::Duration;
+
+use super::{
+    controllers::Context,
+    estimate::{self, MAYBE_SATURATED, Reading},
+    observation::Sample,
+    overload::Overload,
+    pool::{Member, estimated_capacities, mean_utilisation, typical_capacity},
+    shares,
+    vip_steering::VipSteering,
+};
+
+/// A real that carries less than this fraction of the mean reveals nothing of its capacity.
+const MIN_CARRIED: f64 = 0.01;
+
+/// New flows a second that a whole ring brings, from the reals that answer all they get; `None` if there is none,
+/// or if their shares of the ring are unknown.
+fn offered_rate(pool: &[Member<'_>], max_age: Duration) -> Option<f64> {
+    let (mut flows, mut ring) = (0.0, 0.0);
+    for member in pool.iter().filter(|member| member.is_eligible()) {
+        let utilisation = Sample::fresh(member.observation.load.utilisation, max_age);
+        if utilisation.is_some_and(|utilisation| utilisation < MAYBE_SATURATED)
+            && let Some((rate, share)) = member.state.traffic.rate_and_share()
+        {
+            flows += rate;
+            ring += share;
+        }
+    }
+    (ring > 0.0).then(|| flows / ring)
+}
+
+/// Figures of the pool with which a real's reading is compared.
+struct PoolFigures {
+    /// Mean utilisation.
+    utilisation: f64,
+    /// Mean of what the reals carry.
+    carried: f64,
+    /// See [`offered_rate`].
+    offered_rate: Option<f64>,
+    /// Median relative deviation of readings.
+    noise: f64,
+}
+
+impl VipSteering {
+    /// Records what the reals carry and estimates their capacities. `elapsed` is the time since the last period.
+    pub(super) fn learn(
+        &mut self,
+        now: Duration,
+        elapsed: Option<Duration>,
+        pool: &mut [Member<'_>],
+    ) {
+        let max_age = self.settings.stale_after();
+        self.record_traffic(now, elapsed, pool);
+        self.detect_lag(now, pool);
+        let mean = mean_utilisation(&*pool, max_age);
+        if let Some(mean) = mean {
+            self.estimate_capacities(now, mean, pool);
+        }
+        self.fade_estimates(now, elapsed, pool);
+        let context = Context {
+            settings: &self.settings,
+            now,
+            life: &self.life,
+            counts_connections: self.counts_connections,
+        };
+        // Every controller learns, so that a change of the controller starts with what is known.
+        for controller in &mut self.controllers {
+            controller.observe(&context, elapsed, pool);
+        }
+        self.detect_overload(now, mean.unwrap_or(0.0), pool);
+    }
+
+    /// Records traffic and the life of connections, and decides whether capacity is counted in connections.
+    fn record_traffic(
+        &mut self,
+        now: Duration,
+        elapsed: Option<Duration>,
+        pool: &mut [Member<'_>],
+    ) {
+        let settings = &self.settings;
+        for member in pool.iter_mut() {
+            let traffic = &mut member.state.traffic;
+            traffic.observe(now, settings.stale_after(), member.observation);
+        }
+        // A real that never had a flow has no connections; if none ever had, nothing counts connections.
+        let known: Vec<f64> = pool
+            .iter()
+            .filter_map(|member| member.state.traffic.connections())
+            .collect();
+        let connections = (!known.is_empty()).then(|| known.iter().sum::<f64>());
+        let rate: f64 = pool
+            .iter()
+            .filter_map(|member| member.state.traffic.rate())
+            .sum();
+        if let Some(elapsed) = elapsed {
+            let time = elapsed.as_secs_f64();
+            self.life
+                .observe(settings, time, connections.unwrap_or(0.0), rate);
+        }
+        let counts_connections = connections.is_some()
+            && self
+                .life
+                .counts_connections(settings, self.counts_connections);
+        if counts_connections != self.counts_connections {
+            self.counts_connections = counts_connections;
+            let life = self.life.seconds(settings).max(1e-3);
+            for member in pool.iter_mut() {
+                member
+                    .state
+                    .estimate
+                    .convert(if counts_connections { life } else { 1.0 / life });
+            }
+        }
+    }
+
+    /// Learns capacities from readings. `mean` is the pool's mean utilisation.
+    fn estimate_capacities(&self, now: Duration, mean: f64, pool: &mut [Member<'_>]) {
+        let carried: Vec<f64> = pool
+            .iter()
+            .filter_map(|member| self.carried(member, now))
+            .collect();
+        let deviations = pool
+            .iter()
+            .filter_map(|member| member.state.estimate.deviation())
+            .collect();
+        let figures = PoolFigures {
+            utilisation: mean,
+            carried: carried.iter().sum::<f64>() / carried.len().max(1) as f64,
+            offered_rate: if self.counts_connections {
+                None
+            } else {
+                offered_rate(pool, self.settings.stale_after())
+            },
+            noise: shares::median(deviations).unwrap_or(0.0),
+        };
+        for member in pool.iter_mut() {
+            if let Some(reading) = self.reading(now, member, &figures) {
+                member.state.estimate.learn(&self.settings, reading);
+            }
+        }
+    }
+
+    /// Returns the real's last reading if it reveals something of its capacity.
+    fn reading(
+        &self,
+        now: Duration,
+        member: &Member<'_>,
+        figures: &PoolFigures,
+    ) -> Option<Reading> {
+        let settings = &self.settings;
+        let max_age = settings.stale_after();
+        let load = &member.observation.load;
+        let sample = Sample::plausible(load.utilisation)?;
+        let usable = member.is_eligible()
+            && sample.age <= max_age
+            && member.observation.since_up >= settings.healthy_for
+            && figures.utilisation >= settings.no_signal
+            && sample.value >= settings.least_utilisation;
+        if !usable {
+            return None;
+        }
+        let at = now.saturating_sub(sample.age);
+        let lag = self.lag.time(settings.period);
+        let carried = self.carried(member, at.saturating_sub(lag))?;
+        if carried <= 0.0 || carried < figures.carried * MIN_CARRIED {
+            return None;
+        }
+        // Clients retransmit SYNs that get no answer, and each SYN counts: a saturated real seems to carry two or
+        // three times what it is offered.
+        let offered = figures.offered_rate.zip(member.state.traffic.share_at(at));
+        let carried = match offered {
+            Some((rate, share)) if sample.value >= MAYBE_SATURATED => carried.min(rate * share),
+            _ => carried,
+        };
+        let errors = Sample::fresh(load.error_rate, max_age).map_or(0.0, |errors| errors.min(1.0));
+        Some(Reading {
+            at,
+            carried,
+            utilisation: sample.value * (1.0 + errors * settings.error_penalty),
+            mean: figures.utilisation,
+            noise: figures.noise,
+        })
+    }
+
+    /// Updates the overload state of each real. `mean` is the pool's mean utilisation.
+    fn detect_overload(&self, now: Duration, mean: f64, pool: &mut [Member<'_>]) {
+        let settings = &self.settings;
+        let capacities = estimated_capacities(pool);
+        let eligible_capacity = |counts: &dyn Fn(&Member<'_>) -> bool| -> f64 {
+            pool.iter()
+                .zip(&capacities)
+                .filter(|(member, _)| member.is_eligible() && counts(member))
+                .map(|(_, capacity)| capacity)
+                .sum()
+        };
+        let all = eligible_capacity(&|_| true);
+        let mut drained = eligible_capacity(&|member| member.state.overload.drained);
+        for (member, capacity) in pool.iter_mut().zip(capacities) {
+            let utilisation = self.credible_utilisation(member, now);
+            let left = all - drained - capacity;
+            // The remaining reals must be able to carry the load.
+            let may_drain = drained + capacity <= settings.max_drained * all
+                && mean * all <= settings.overload_back * left;
+            let silent = Sample::plausible(member.observation.load.utilisation)
+                .is_none_or(|sample| sample.age > settings.fade_after);
+            let overload = &mut member.state.overload;
+            if silent || !member.observation.up {
+                // No reading will report that it has recovered, so it goes through slow start.
+                *overload = Overload::default();
+                continue;
+            }
+            let before = overload.drained;
+            overload.observe(settings, utilisation, mean, may_drain);
+            if overload.drained && !before {
+                drained += capacity;
+            }
+        }
+    }
+
+    /// Detects readings that are late without saying so.
+    fn detect_lag(&mut self, now: Duration, pool: &mut [Member<'_>]) {
+        let max_age = self.settings.stale_after();
+        let usable = self.settings.least_utilisation..estimate::SATURATED;
+        let mut lag = std::mem::take(&mut self.lag);
+        for member in pool.iter_mut() {
+            let sample = Sample::plausible(member.observation.load.utilisation)
+                .filter(|sample| sample.age <= max_age && usable.contains(&sample.value))
+                .map(|sample| (now.saturating_sub(sample.age), sample.value));
+            let before = member.state.last_utilisation;
+            if let (Some((then, first)), Some((at, second))) = (before, sample)
+                && at > then
+            {
+                lag.observe(self.settings.period, second / first, |delay| {
+                    let carried = |at: Duration| self.carried(member, at.saturating_sub(delay));
+                    let (first, second) = carried(then).zip(carried(at))?;
+                    (first > 0.0 && second > 0.0).then_some(second / first)
+                });
+            }
+            member.state.last_utilisation = sample;
+        }
+        if lag.end_period() {
+            for member in pool {
+                // What was learned with the wrong delay counts little.
+                member.state.estimate.doubt();
+            }
+        }
+        self.lag = lag;
+    }
+
+    /// A real's utilisation as far as it shows overload: the lower of the reading and of carried load over
+    /// capacity, because a single reading may be wrong. `None` if it is unknown, or if the share was lowered since
+    /// the reading.
+    fn credible_utilisation(&self, member: &Member<'_>, now: Duration) -> Option<f64> {
+        let sample = Sample::plausible(member.observation.load.utilisation)?;
+        let at = now.saturating_sub(sample.age + self.lag.time(self.settings.period));
+        if sample.age > self.settings.stale_after()
+            || member
+                .state
+                .lowered_at
+                .is_some_and(|lowered_at| at <= lowered_at)
+        {
+            return None;
+        }
+        let expected = member
+            .state
+            .estimate
+            .value()
+            .zip(self.carried(member, now))
+            .map(|(capacity, carried)| carried / capacity);
+        Some(expected.map_or(sample.value, |expected| expected.min(sample.value)))
+    }
+
+    /// What a real carried at a time, in the unit in use.
+    pub(super) fn carried(&self, member: &Member<'_>, at: Duration) -> Option<f64> {
+        if self.counts_connections {
+            member.state.traffic.connections_at(at)
+        } else {
+            member.state.traffic.rate_at(at, self.settings.period)
+        }
+    }
+
+    /// Fades estimates of reals that have had no reading for long, and ends what was resumed.
+    fn fade_estimates(&self, now: Duration, elapsed: Option<Duration>, pool: &mut [Member<'_>]) {
+        for member in pool.iter_mut() {
+            member.state.resumed = member.state.resumed.filter(|(_, until)| now < *until);
+        }
+        let Some(typical) = typical_capacity(pool) else {
+            return;
+        };
+        let time = elapsed.unwrap_or_default().as_secs_f64();
+        for member in pool {
+            let silence = member
+                .state
+                .estimate
+                .last_reading()
+                .map(|last| now.saturating_sub(last));
+            if silence.is_some_and(|silence| silence > self.settings.fade_after) {
+                let target = member.prior_worth() * typical;
+                if target > 0.0 {
+                    member.state.estimate.fade(&self.settings, time, target);
+                }
+            }
+        }
+    }
+}
