@@ -29,6 +29,15 @@ impl Component {
         }
     }
 
+    /// A component without a setting.
+    #[must_use]
+    pub fn named(kind: &str) -> Self {
+        Component {
+            kind: kind.to_owned(),
+            settings: Map::new(),
+        }
+    }
+
     /// Takes the kind and every setting that is left out of a map.
     ///
     /// # Errors
@@ -74,8 +83,18 @@ pub struct Kind {
     pub help: &'static str,
     /// Its own settings.
     pub fields: fn() -> Vec<Field>,
+    /// Whether it connects to a port of the real, so that a VIP of any port needs the setting `port`.
+    pub needs_port: bool,
+    /// Whether it runs a program on the balancer, which the agent must be told to allow.
+    pub runs_program: bool,
     normalize: Normalize,
     complete: Complete,
+}
+
+crate::settings! {
+    /// For a kind that has no settings of its own.
+    #[derive(Eq, Default)]
+    pub struct NoSettings {}
 }
 
 impl Kind {
@@ -86,6 +105,8 @@ impl Kind {
             name,
             help,
             fields: T::fields,
+            needs_port: true,
+            runs_program: false,
             normalize: |map| T::take(map).map(|settings| settings.to_map()),
             complete: |_| Ok(()),
         }
@@ -96,6 +117,24 @@ impl Kind {
     #[must_use]
     pub const fn completed_by(self, complete: Complete) -> Self {
         Kind { complete, ..self }
+    }
+
+    /// The kind, which connects to no port of the real.
+    #[must_use]
+    pub const fn without_port(self) -> Self {
+        Kind {
+            needs_port: false,
+            ..self
+        }
+    }
+
+    /// The kind, which runs a program on the balancer.
+    #[must_use]
+    pub const fn running_program(self) -> Self {
+        Kind {
+            runs_program: true,
+            ..self
+        }
     }
 }
 

@@ -9,9 +9,12 @@
 pub mod check;
 pub mod component;
 pub mod duration;
+pub mod intent;
 pub mod load;
 pub mod options;
 pub mod peer;
 pub mod ring;
 pub mod settings;
+pub mod shed;
+pub mod steering;
 pub mod vip;

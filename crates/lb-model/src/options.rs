@@ -1,37 +1,34 @@
 //! Choices of a VIP that every program knows by name.
 
-use serde::{Deserialize, Serialize};
-
-/// How a packet reaches a real.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Forward {
-    /// In an outer IP header.
-    Ipip,
-    /// With the real's MAC address.
-    L2,
+crate::choice! {
+    /// How a packet reaches a real.
+    pub enum Forward = Ipip {
+        /// In an outer IP header; the families of VIP and real may differ.
+        Ipip = "ipip",
+        /// With the real's MAC address; the real has the VIP's family and is on a directly connected network.
+        L2 = "l2",
+    }
 }
 
-/// Which flows have an entry in the flow table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Track {
-    /// Those whose real is not what the ring says.
-    Exceptions,
-    /// Every flow.
-    All,
+crate::choice! {
+    /// Which flows have an entry in the flow table.
+    pub enum Track = Exceptions {
+        /// Flows whose real is not what the ring says.
+        Exceptions = "exceptions",
+        /// Every flow: the number of live flows is exact.
+        All = "all",
+    }
 }
 
-/// What becomes of the running flows of a real that is dead.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnDown {
-    /// They go to the ring's real at once, which knows nothing of them.
-    #[default]
-    Rehash,
-    /// The client's next TCP packet is answered with a reset, so that it connects anew at once. UDP knows no
-    /// reset: its flows go to the ring's real.
-    Reset,
-    /// They stay with the dead real, as those of a drained one: it may come back.
-    Keep,
+crate::choice! {
+    /// What happens to the running flows of a real that goes down.
+    pub enum OnDown = Rehash {
+        /// They move to the ring's real at once, which knows nothing of them.
+        Rehash = "rehash",
+        /// The client's next TCP packet is answered with a reset, so that it reconnects at once. UDP has no reset:
+        /// its flows move to the ring's real.
+        Reset = "reset",
+        /// They stay with the real that is down, as those of a drained one do: it may come back.
+        Keep = "keep",
+    }
 }

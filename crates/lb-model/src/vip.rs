@@ -1,8 +1,9 @@
-//! A VIP's name: address, port and protocol, as in `10.0.0.1:80/tcp` and `[2001:db8::1]:443/udp`.
+//! The names of VIPs and reals: `10.0.0.1:80/tcp` or `[2001:db8::1]:443/udp`, and `10.1.0.2` or `10.1.0.2:8080`.
 
-use core::{
+use std::{
     fmt,
     net::{IpAddr, SocketAddr},
+    num::NonZeroU16,
     str::FromStr,
 };
 
@@ -40,7 +41,7 @@ impl fmt::Display for Protocol {
 pub struct VipKey {
     /// A unicast address.
     pub address: IpAddr,
-    /// 0 is any port.
+    /// Port, 0 for any.
     pub port: u16,
     /// TCP or UDP.
     pub protocol: Protocol,
@@ -75,7 +76,7 @@ impl fmt::Display for AddressError {
     }
 }
 
-impl core::error::Error for AddressError {}
+impl std::error::Error for AddressError {}
 
 /// Checks that a VIP or a real can have this address.
 ///
@@ -106,8 +107,7 @@ pub fn check_unicast(address: IpAddr) -> Result<(), AddressError> {
 }
 
 impl VipKey {
-    /// Reads the form only, also of an address that no VIP can have: what a client types, before the
-    /// agent judges it.
+    /// Reads the form only, also of an address that no VIP can have: a client's input, before the agent checks it.
     ///
     /// # Errors
     /// [`AddressError::Form`] and [`AddressError::Protocol`].
@@ -148,11 +148,62 @@ impl fmt::Display for VipKey {
     }
 }
 
+crate::text_setting!(VipKey, "`ADDRESS:PORT/PROTOCOL`");
+
+/// Names a real of a VIP: its address and, where packets are sent to another port than the VIP's, that port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RealId {
+    /// A unicast address.
+    pub address: IpAddr,
+    /// Port that packets are sent to; `None` for the VIP's.
+    pub port: Option<NonZeroU16>,
+}
+
+impl From<IpAddr> for RealId {
+    fn from(address: IpAddr) -> Self {
+        RealId {
+            address,
+            port: None,
+        }
+    }
+}
+
+/// Why a text is not the name of a real.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "write a real as ADDRESS or ADDRESS:PORT, for example 10.1.0.2, 2001:db8::2 or [2001:db8::2]:8080"
+)]
+pub struct RealIdError;
+
+impl FromStr for RealId {
+    type Err = RealIdError;
+
+    fn from_str(text: &str) -> Result<Self, RealIdError> {
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return Ok(address.into());
+        }
+        let socket: SocketAddr = text.parse().map_err(|_| RealIdError)?;
+        Ok(RealId {
+            address: socket.ip(),
+            port: Some(NonZeroU16::new(socket.port()).ok_or(RealIdError)?),
+        })
+    }
+}
+
+impl fmt::Display for RealId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            None => self.address.fmt(f),
+            Some(port) => SocketAddr::new(self.address, port.get()).fmt(f),
+        }
+    }
+}
+
+crate::text_setting!(RealId, "`ADDRESS` or `ADDRESS:PORT`");
+crate::serde_by_json!(RealId);
+
 #[cfg(test)]
 mod tests {
-    extern crate std;
-    use std::string::ToString as _;
-
     use super::*;
 
     #[test]
@@ -186,6 +237,23 @@ mod tests {
             assert_eq!(text.parse::<VipKey>(), Err(error), "{text}");
             let of_form = matches!(error, AddressError::NotUnicast | AddressError::Mapped);
             assert_eq!(VipKey::from_form(text).is_ok(), of_form, "{text}");
+        }
+    }
+
+    #[test]
+    fn reals_are_read_and_written_alike() {
+        for text in ["10.0.0.1", "2001:db8::1", "10.0.0.1:80", "[2001:db8::1]:80"] {
+            assert_eq!(text.parse::<RealId>().unwrap().to_string(), text);
+        }
+        for text in [
+            "",
+            "10.0.0.1:",
+            "10.0.0.1:0",
+            "10.0.0.1:65536",
+            "[2001:db8::1]",
+            "host",
+        ] {
+            assert_eq!(text.parse::<RealId>(), Err(RealIdError), "{text}");
         }
     }
 }

@@ -4,12 +4,14 @@
 //! that one place derive the struct, the form in TOML, JSON and the stored record, `key=value` words on the command
 //! line, patches, validation and the reference pages.
 
+mod auto;
 mod error;
 mod field;
 mod reference;
 mod types;
 pub mod words;
 
+pub use auto::Auto;
 pub use error::{FieldError, NOT_SET};
 pub use field::{Field, Level};
 pub use reference::reference_table;
@@ -50,7 +52,16 @@ pub fn from_map<T: Settings>(map: &Map<String, Value>) -> Result<T, FieldError> 
     Ok(settings)
 }
 
-/// Refuses settings that nobody took.
+/// The table with every setting at its default.
+///
+/// # Panics
+/// If a setting has no default.
+#[must_use]
+pub fn defaults<T: Settings>() -> T {
+    from_map(&Map::new()).unwrap_or_else(|error| panic!("a setting has no default: {error}"))
+}
+
+/// Refuses settings that nothing took.
 ///
 /// # Errors
 /// The first that is left, with the names there are.
@@ -191,6 +202,8 @@ macro_rules! settings {
             fn take(
                 map: &mut $crate::settings::Map<String, $crate::settings::Value>,
             ) -> Result<Self, $crate::settings::FieldError> {
+                // A table may be empty.
+                let _: &_ = map;
                 let settings = $name {
                     $( $field: $crate::settings::take_field(
                         map,

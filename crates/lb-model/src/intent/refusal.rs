@@ -1,38 +1,31 @@
-//! Why a change was refused; nothing has changed then.
+//! Why a change is refused; nothing changes then.
 
-use std::{borrow::Cow, net::IpAddr};
-
-use lb_model::vip::VipKey;
-
-use lb_dataplane::DataplaneError;
+use crate::{
+    settings::FieldError,
+    vip::{RealId, VipKey},
+};
 
 /// Why a change was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// A field has a value that it cannot have.
-    #[error("{field}: {value}: {advice}")]
-    Invalid {
-        /// The field, as a path into the request (`spec.weight`).
-        field: Cow<'static, str>,
-        /// The offending value.
-        value: String,
-        /// What is wrong with it and what would be right.
-        advice: String,
-    },
+    /// The path leads into the request: `spec.weight`.
+    #[error(transparent)]
+    Invalid(FieldError),
     /// There is a VIP with this name.
     #[error("VIP {0} exists already; change it with UpdateVip (lbctl set-vip) or delete it first")]
     VipExists(VipKey),
     /// There is no VIP with this name.
     #[error("there is no VIP {0}; ListVips (lbctl list) shows those there are")]
     VipUnknown(VipKey),
-    /// Another VIP's reals are to be replaced by this one's when they are dead.
+    /// This VIP's reals stand in for another one's when those are down.
     #[error(
         "VIP {vip} stands in for {other}: give that another `when_empty` first (lbctl set-vip {other} --when-empty drop)"
     )]
     StandsIn {
-        /// The VIP that is to go.
+        /// The VIP to delete.
         vip: VipKey,
-        /// The one that needs it.
+        /// The VIP that names it.
         other: VipKey,
     },
     /// The VIP has this real.
@@ -41,7 +34,7 @@ pub enum Refusal {
         /// The VIP.
         vip: VipKey,
         /// The real.
-        real: IpAddr,
+        real: RealId,
     },
     /// The VIP has no such real.
     #[error("VIP {vip} has no real {real}; ListVips (lbctl list) shows those it has")]
@@ -49,11 +42,11 @@ pub enum Refusal {
         /// The VIP.
         vip: VipKey,
         /// The real.
-        real: IpAddr,
+        real: RealId,
     },
     /// No VIP has this real.
     #[error("no VIP has the real {0}; ListVips (lbctl list) shows the reals there are")]
-    NoSuchReal(IpAddr),
+    NoSuchReal(RealId),
     /// A table has no room for it.
     #[error("the {table} table is full ({capacity} entries); {advice}")]
     Full {
@@ -72,7 +65,7 @@ pub enum Refusal {
     /// The data plane failed.
     #[error("the data plane failed: {0}; nothing was changed, the agent's log says more")]
     Dataplane(String),
-    /// The agent ends.
+    /// The agent is stopping.
     #[error("the agent is stopping; try again when it runs")]
     Stopping,
 }
@@ -80,31 +73,16 @@ pub enum Refusal {
 impl Refusal {
     /// A field with a value that it cannot have.
     pub fn invalid(
-        field: impl Into<Cow<'static, str>>,
-        value: impl ToString,
+        field: impl Into<String>,
+        value: impl std::fmt::Display,
         advice: impl Into<String>,
     ) -> Self {
-        Refusal::Invalid {
-            field: field.into(),
-            value: value.to_string(),
-            advice: advice.into(),
-        }
+        Refusal::Invalid(FieldError::new(field, value, advice))
     }
 }
 
-impl From<&DataplaneError> for Refusal {
-    fn from(error: &DataplaneError) -> Self {
-        match error {
-            DataplaneError::Full {
-                table,
-                capacity,
-                advice,
-            } => Refusal::Full {
-                table,
-                capacity: *capacity,
-                advice: (*advice).to_owned(),
-            },
-            other => Refusal::Dataplane(other.to_string()),
-        }
+impl From<FieldError> for Refusal {
+    fn from(error: FieldError) -> Self {
+        Refusal::Invalid(error)
     }
 }

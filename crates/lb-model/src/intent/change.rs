@@ -1,0 +1,212 @@
+//! Changes of the intent. A change is pure: it makes a new record of one VIP from the old one.
+
+use std::sync::Arc;
+
+use super::{
+    Kinds, Refusal, WhenEmpty,
+    model::{Intent, Vip},
+    spec::{RealSpec, VipSpec},
+    validate,
+};
+use crate::{
+    settings::{self, Map, Settings, Value},
+    vip::{RealId, VipKey},
+};
+
+/// Settings to change, by name: `null` resets one to its default, those that are not named stay.
+pub type Patch = Map<String, Value>;
+
+/// A change of one VIP.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// Adds a VIP without reals.
+    AddVip {
+        /// Its name.
+        vip: VipKey,
+        /// Settings that are not the default.
+        patch: Patch,
+    },
+    /// Changes a VIP.
+    UpdateVip {
+        /// Its name.
+        vip: VipKey,
+        /// Settings to change.
+        patch: Patch,
+    },
+    /// Deletes a VIP and its reals.
+    DeleteVip {
+        /// Its name.
+        vip: VipKey,
+    },
+    /// Adds a real to a VIP.
+    AddReal {
+        /// The VIP.
+        vip: VipKey,
+        /// The real.
+        real: RealId,
+        /// Settings that are not the default.
+        patch: Patch,
+    },
+    /// Changes a real.
+    UpdateReal {
+        /// The VIP.
+        vip: VipKey,
+        /// The real.
+        real: RealId,
+        /// Settings to change.
+        patch: Patch,
+    },
+    /// Deletes a real.
+    DeleteReal {
+        /// The VIP.
+        vip: VipKey,
+        /// The real.
+        real: RealId,
+    },
+}
+
+impl Change {
+    /// The VIP that it changes, or whose real it changes.
+    #[must_use]
+    pub const fn vip(&self) -> &VipKey {
+        match self {
+            Change::AddVip { vip, .. }
+            | Change::UpdateVip { vip, .. }
+            | Change::DeleteVip { vip }
+            | Change::AddReal { vip, .. }
+            | Change::UpdateReal { vip, .. }
+            | Change::DeleteReal { vip, .. } => vip,
+        }
+    }
+
+    /// The real that it changes.
+    #[must_use]
+    pub const fn real(&self) -> Option<RealId> {
+        match self {
+            Change::AddReal { real, .. }
+            | Change::UpdateReal { real, .. }
+            | Change::DeleteReal { real, .. } => Some(*real),
+            Change::AddVip { .. } | Change::UpdateVip { .. } | Change::DeleteVip { .. } => None,
+        }
+    }
+
+    /// Its name in events and logs.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Change::AddVip { .. } => "add_vip",
+            Change::UpdateVip { .. } => "update_vip",
+            Change::DeleteVip { .. } => "delete_vip",
+            Change::AddReal { .. } => "add_real",
+            Change::UpdateReal { .. } => "update_real",
+            Change::DeleteReal { .. } => "delete_real",
+        }
+    }
+
+    /// The object that it changes, in words: the VIP, or one of its reals.
+    #[must_use]
+    pub fn object(&self) -> String {
+        let vip = self.vip();
+        self.real().map_or_else(
+            || format!("VIP {vip}"),
+            |real| format!("VIP {vip}, real {real}"),
+        )
+    }
+
+    /// Returns the VIP as it is after this change, `None` if it is deleted. The intent itself stays as it is.
+    ///
+    /// # Errors
+    /// A [`Refusal`] that names the field or the object.
+    pub fn apply(&self, intent: &Intent, kinds: &Kinds) -> Result<Option<Arc<Vip>>, Refusal> {
+        let name = self.vip();
+        let existing = || intent.get(name).ok_or(Refusal::VipUnknown(*name));
+        let vip = match self {
+            Change::AddVip { patch, .. } => {
+                validate::vip_address(name)?;
+                if intent.get(name).is_some() {
+                    return Err(Refusal::VipExists(*name));
+                }
+                Vip {
+                    address: *name,
+                    spec: patched_vip(&VipSpec::default(), patch, kinds)?,
+                    reals: Default::default(),
+                }
+            }
+            Change::UpdateVip { patch, .. } => {
+                let existing = existing()?;
+                Vip {
+                    address: *name,
+                    spec: patched_vip(&existing.spec, patch, kinds)?,
+                    reals: existing.reals.clone(),
+                }
+            }
+            Change::DeleteVip { .. } => {
+                existing()?;
+                let stands_in = WhenEmpty::Fallback(*name);
+                let other = |other: &&Arc<Vip>| {
+                    other.address != *name && other.spec.when_empty == stands_in
+                };
+                return match intent.vips().find(other) {
+                    Some(other) => Err(Refusal::StandsIn {
+                        vip: *name,
+                        other: other.address,
+                    }),
+                    None => Ok(None),
+                };
+            }
+            Change::AddReal { real, patch, .. } => {
+                let existing = existing()?;
+                validate::real_id(existing, *real)?;
+                if existing.reals.contains_key(real) {
+                    return Err(Refusal::RealExists {
+                        vip: *name,
+                        real: *real,
+                    });
+                }
+                let spec = patched(&RealSpec::default(), patch)?;
+                validate::real_observation(existing, &spec, kinds)?;
+                let mut vip = Vip::clone(existing);
+                vip.reals.insert(*real, spec);
+                validate::real_fits(&vip, *real)?;
+                vip
+            }
+            Change::UpdateReal { real, patch, .. } => {
+                let existing = existing()?;
+                let mut vip = Vip::clone(existing);
+                let spec = vip.reals.get_mut(real).ok_or(Refusal::RealUnknown {
+                    vip: *name,
+                    real: *real,
+                })?;
+                *spec = patched(spec, patch)?;
+                if patch.contains_key("check") || patch.contains_key("load") {
+                    validate::real_observation(existing, spec, kinds)?;
+                }
+                vip
+            }
+            Change::DeleteReal { real, .. } => {
+                let mut vip = Vip::clone(existing()?);
+                vip.reals.remove(real).ok_or(Refusal::RealUnknown {
+                    vip: *name,
+                    real: *real,
+                })?;
+                vip
+            }
+        };
+        validate::vip(&vip, kinds)?;
+        validate::fallback(intent, &vip)?;
+        validate::room(intent, &vip)?;
+        Ok(Some(Arc::new(vip)))
+    }
+}
+
+/// The settings with these changes.
+fn patched<T: Settings>(spec: &T, patch: &Patch) -> Result<T, Refusal> {
+    settings::patch(spec, patch).map_err(|error| error.within("spec").into())
+}
+
+/// A VIP's settings with these changes; its components are complete.
+fn patched_vip(spec: &VipSpec, patch: &Patch, kinds: &Kinds) -> Result<VipSpec, Refusal> {
+    let mut spec = patched(spec, patch)?;
+    kinds.normalize_vip(&mut spec)?;
+    Ok(spec)
+}

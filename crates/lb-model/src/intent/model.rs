@@ -1,0 +1,117 @@
+//! The VIPs and reals that are wanted.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+
+use super::spec::{RealSpec, VipSpec, default_window};
+use crate::{
+    options::Forward,
+    ring,
+    vip::{RealId, VipKey},
+};
+
+/// A VIP with its reals.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Vip {
+    /// Its name.
+    pub address: VipKey,
+    /// Its settings.
+    pub spec: VipSpec,
+    /// Its reals. Sorted, so that the ring does not depend on the order in which they were added.
+    pub reals: BTreeMap<RealId, RealSpec>,
+}
+
+impl Vip {
+    /// How long an idle flow keeps its real, the default filled in.
+    #[must_use]
+    pub fn window(&self) -> Duration {
+        self.spec
+            .window
+            .unwrap_or_else(|| default_window(self.address.protocol))
+    }
+
+    /// Slots of its ring, the default filled in.
+    #[must_use]
+    pub fn slots(&self) -> u32 {
+        self.spec
+            .slots
+            .unwrap_or_else(|| ring::default_slots(self.reals.len()))
+    }
+
+    /// Whether its forwarding mode can reach a real with this address.
+    #[must_use]
+    pub fn can_reach(&self, real: IpAddr) -> bool {
+        self.spec.forward != Forward::L2 || real.is_ipv4() == self.address.address.is_ipv4()
+    }
+}
+
+/// All VIPs that are wanted.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Intent {
+    vips: BTreeMap<VipKey, Arc<Vip>>,
+    reals: usize,
+    slots: u64,
+}
+
+impl Intent {
+    /// The VIP with this name.
+    #[must_use]
+    pub fn get(&self, vip: &VipKey) -> Option<&Arc<Vip>> {
+        self.vips.get(vip)
+    }
+
+    /// All VIPs, by name.
+    pub fn vips(&self) -> impl Iterator<Item = &Arc<Vip>> {
+        self.vips.values()
+    }
+
+    /// Number of VIPs.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.vips.len()
+    }
+
+    /// Whether there is no VIP.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.vips.is_empty()
+    }
+
+    /// Number of reals, counted per VIP.
+    #[must_use]
+    pub const fn reals(&self) -> usize {
+        self.reals
+    }
+
+    /// Slots of all rings together.
+    #[must_use]
+    pub const fn slots(&self) -> u64 {
+        self.slots
+    }
+
+    /// Replaces the VIP with this name, or removes it; returns the one that was there.
+    pub fn replace(&mut self, name: VipKey, vip: Option<Arc<Vip>>) -> Option<Arc<Vip>> {
+        if let Some(new) = &vip {
+            self.reals += new.reals.len();
+            self.slots += u64::from(new.slots());
+        }
+        let old = match vip {
+            Some(new) => self.vips.insert(name, new),
+            None => self.vips.remove(&name),
+        };
+        if let Some(old) = &old {
+            self.reals -= old.reals.len();
+            self.slots -= u64::from(old.slots());
+        }
+        old
+    }
+}
+
+impl FromIterator<Vip> for Intent {
+    fn from_iter<I: IntoIterator<Item = Vip>>(vips: I) -> Self {
+        let mut intent = Intent::default();
+        for vip in vips {
+            intent.replace(vip.address, Some(Arc::new(vip)));
+        }
+        intent
+    }
+}

@@ -1,0 +1,132 @@
+//! What can be set on a VIP and on a real.
+
+use std::time::Duration;
+
+use lb_common::limits::{MAX_RING_SLOTS, MAX_WEIGHT, MIN_RING_SLOTS};
+
+use super::WhenEmpty;
+use crate::{
+    check::{Check, CheckOverride},
+    load::{LoadSource, SourceOverride},
+    options::{Forward, OnDown, Track},
+    ring::Algorithm,
+    settings::FieldError,
+    shed::Shed,
+    steering::Steering,
+    vip::Protocol,
+};
+
+/// Weight of a real that sets none.
+pub const DEFAULT_WEIGHT: u32 = 100;
+/// Window of a TCP VIP that sets none: MQTT clients are silent for long.
+pub const DEFAULT_TCP_WINDOW: Duration = Duration::from_secs(3_600);
+/// Window of a UDP VIP that sets none.
+pub const DEFAULT_UDP_WINDOW: Duration = Duration::from_secs(120);
+/// Shortest window.
+pub const MIN_WINDOW: Duration = Duration::from_secs(1);
+/// Longest window.
+pub const MAX_WINDOW: Duration = Duration::from_secs(30 * 24 * 3_600);
+
+crate::settings! {
+    /// What can be set on a VIP.
+    pub struct VipSpec {
+        /// How packets reach the reals.
+        forward: Forward = Forward::Ipip;
+        /// How the ring is built.
+        ring: Algorithm = Algorithm::Rendezvous;
+        /// Which flows have an entry in the flow table.
+        track: Track = Track::Exceptions;
+        /// How long an idle flow keeps its real through changes of the ring; without it 1 h for TCP, 2 min for UDP.
+        window: Option<Duration> = None, MIN_WINDOW..=MAX_WINDOW;
+        /// Slots of the ring, a power of two; without it the ring grows with the number of reals.
+        slots: Option<u32> = None, MIN_RING_SLOTS..=MAX_RING_SLOTS;
+        /// The health check of the reals; without it they count as up.
+        check: Option<Check> = None;
+        /// What happens to the running flows of a real that goes down.
+        on_down: OnDown = OnDown::Rehash;
+        /// What happens to packets while all reals are down: `drop`, `reset` (TCP), or the VIP whose reals stand in.
+        when_empty: WhenEmpty = WhenEmpty::Drop;
+        /// Where the load of the reals is read, 8 sources at most.
+        load: Vec<LoadSource> = Vec::new();
+        /// How health and load become weights; without it the defaults.
+        steering: Option<Steering> = None;
+        /// How connections are ended that are to be shed.
+        shed: Shed = Shed::default();
+    }
+    validate(spec) {
+        match spec.slots {
+            Some(slots) if !slots.is_power_of_two() => {
+                let advice = format!("give a power of two from {MIN_RING_SLOTS} to {MAX_RING_SLOTS}");
+                Err(FieldError::new("slots", slots, advice))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+crate::settings! {
+    /// What can be set on a real.
+    pub struct RealSpec {
+        /// Share of new flows relative to the other reals; 0 takes no new flows and keeps the old ones.
+        weight: u32 = DEFAULT_WEIGHT, 0..=MAX_WEIGHT;
+        /// Takes no new flows, whatever the weight.
+        drained: bool = false;
+        /// Settings of the VIP's check that differ for this real.
+        check: CheckOverride = CheckOverride::default();
+        /// Settings of the VIP's load sources that differ for this real.
+        load: Vec<SourceOverride> = Vec::new();
+    }
+}
+
+impl Default for VipSpec {
+    fn default() -> Self {
+        crate::settings::defaults()
+    }
+}
+
+impl Default for RealSpec {
+    fn default() -> Self {
+        crate::settings::defaults()
+    }
+}
+
+impl VipSpec {
+    /// Whether the supervisor watches its reals.
+    #[must_use]
+    pub fn supervised(&self) -> bool {
+        self.check.is_some() || !self.load.is_empty() || self.steering.is_some()
+    }
+}
+
+/// Window of a VIP that sets none.
+#[must_use]
+pub const fn default_window(protocol: Protocol) -> Duration {
+    match protocol {
+        Protocol::Tcp => DEFAULT_TCP_WINDOW,
+        Protocol::Udp => DEFAULT_UDP_WINDOW,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Settings as _;
+
+    #[test]
+    fn defaults_have_the_right_values() {
+        let spec = VipSpec::default();
+        assert_eq!((spec.window, spec.slots, &spec.check), (None, None, &None));
+        assert_eq!(spec.shed.way.kind, "reset");
+        assert!(!spec.supervised());
+        let real = RealSpec::default();
+        assert_eq!((real.weight, real.drained), (100, false));
+        assert_eq!(real.check, CheckOverride::default());
+    }
+
+    #[test]
+    fn every_setting_has_help() {
+        for field in VipSpec::fields().into_iter().chain(RealSpec::fields()) {
+            assert!(field.help.ends_with('.'), "{}: {}", field.name, field.help);
+        }
+    }
+}
