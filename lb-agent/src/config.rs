@@ -23,7 +23,7 @@ use lb_model::duration;
 use lb_model::options::{Forward, OnDown, Track};
 use lb_model::ring::Algorithm;
 use lb_serve::Endpoint;
-use lb_steering::spec::Steering;
+use lb_steering::Steering;
 
 /// What the configuration file says. What it does not say is none.
 #[derive(Debug, Default, Deserialize)]

@@ -18,3 +18,7 @@ pub mod settings;
 pub mod shed;
 pub mod steering;
 pub mod vip;
+
+/// For the macros of [`settings`].
+#[doc(hidden)]
+pub use serde;

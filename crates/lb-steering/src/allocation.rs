@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{
+    Steering,
     controllers::Basis,
     decision::LimitedBy,
     movement::{self, Move},
@@ -10,7 +11,6 @@ use super::{
     rebalancing::{Holding, rebalancing_multiple},
     shares,
     shedding::{self, ShedCandidate},
-    spec::Steering,
     vip_steering::VipSteering,
 };
 

@@ -3,9 +3,9 @@
 use std::{collections::VecDeque, time::Duration};
 
 use super::{
+    Steering,
     decision::LimitedBy,
     observation::{AgentCommand, Observation},
-    spec::Steering,
 };
 
 /// Health history of a real.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{drift::Drift, spec::Steering};
+use super::{Steering, drift::Drift};
 
 /// Relative standard deviation of readings that is assumed at first.
 const INITIAL_DEVIATION: f64 = 0.05;

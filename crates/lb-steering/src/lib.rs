@@ -30,13 +30,14 @@ mod rebalancing;
 pub mod ring;
 mod shares;
 mod shedding;
-pub mod spec;
 mod traffic;
 mod vip_steering;
 mod weight_scale;
 
+pub use lb_model::steering::Steering;
+
 pub use self::{
-    controllers::{Description, descriptions},
+    controllers::REGISTRY,
     decision::{Decision, LimitedBy},
     observation::{AgentCommand, Load, Observation, Sample},
     vip_steering::VipSteering,

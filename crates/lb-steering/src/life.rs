@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::spec::Steering;
+use super::Steering;
 
 /// Hysteresis: once above a threshold, the life counts as above until it falls below this fraction of it.
 const HYSTERESIS: f64 = 0.8;
@@ -31,7 +31,7 @@ impl Life {
 
     /// Mean life in seconds; 0 until it is known.
     pub fn seconds(&self, settings: &Steering) -> f64 {
-        match (settings.life, self.smoothed) {
+        match (settings.life.0, self.smoothed) {
             (Some(life), _) => life.as_secs_f64(),
             (None, Some((connections, rate))) if connections > 0.0 => {
                 (connections / rate).min(MAX_LIFE)
@@ -60,7 +60,7 @@ impl Life {
 
     /// Mean life, once it is known.
     pub fn time(&self, settings: &Steering) -> Option<Duration> {
-        (self.smoothed.is_some() || settings.life.is_some())
+        (self.smoothed.is_some() || settings.life.0.is_some())
             .then(|| Duration::from_secs_f64(self.seconds(settings)))
     }
 }

@@ -1,6 +1,6 @@
 //! Limits how much of the ring moves per period.
 
-use super::spec::Steering;
+use super::Steering;
 
 /// A real that is to lose flows counts as strained above the mean by at least this much.
 const MIN_EXCESS_STRAIN: f64 = 0.05;

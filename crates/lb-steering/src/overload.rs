@@ -1,6 +1,6 @@
 //! An overloaded real's share is halved per period, then the real is drained until it has recovered.
 
-use super::spec::Steering;
+use super::Steering;
 
 /// Factor on the share per period above the threshold.
 const BACKOFF: f64 = 0.5;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{
+    Steering,
     controllers::Controller,
     decision::LimitedBy,
     eligibility::Eligibility,
@@ -10,7 +11,6 @@ use super::{
     observation::{Load, Observation, Sample},
     overload::Overload,
     shares,
-    spec::Steering,
     traffic::Traffic,
 };
 

@@ -1,7 +1,7 @@
 //! Evens out long-lived connections with new flows: a real that lacks connections gets a multiple of its steady
 //! share of new flows, one that has too many gets a fraction.
 
-use super::spec::Steering;
+use super::Steering;
 
 /// The horizon is at most this fraction of the connections' life; a longer one would take several lives.
 const HORIZON_PER_LIFE: f64 = 0.25;

@@ -1,6 +1,6 @@
 //! Arithmetic on shares. Every slice has one value per eligible real, in the same order; shares add up to 1.
 
-use super::spec::Steering;
+use super::Steering;
 
 /// Iterations in which what a bound takes from some reals is given to the others.
 const BOUND_ITERATIONS: usize = 8;

@@ -1,7 +1,7 @@
 //! How many connections to reset where they live too long to wait: those that a real has beyond its share, never
 //! more than the other reals lack, and never faster than they take new ones.
 
-use super::spec::Steering;
+use super::Steering;
 
 /// Shedding starts when a real has this multiple of its share of the connections, ...
 const START: f64 = 1.10;

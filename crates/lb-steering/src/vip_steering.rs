@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    Steering,
     controllers::{self, Context, Controller},
     decision::{Decision, LimitedBy},
     estimate::CapacityEstimate,
@@ -15,7 +16,6 @@ use super::{
     observation::Observation,
     overload::Overload,
     pool::{Member, RealState, correct_quantisation, exclude_by_load},
-    spec::Steering,
     weight_scale::WeightScale,
 };
 
@@ -44,9 +44,11 @@ impl VipSteering {
     /// Starts without any knowledge. The settings must be valid.
     #[must_use]
     pub fn new(settings: Steering) -> Self {
+        let mut controllers = controllers::all();
+        controllers::configure(&mut controllers, &settings.controller);
         VipSteering {
             settings,
-            controllers: controllers::registry(),
+            controllers,
             reals: BTreeMap::new(),
             last_period: None,
             started: false,
@@ -66,6 +68,7 @@ impl VipSteering {
 
     /// Changes the settings; what was learned is kept.
     pub fn set_settings(&mut self, settings: Steering) {
+        controllers::configure(&mut self.controllers, &settings.controller);
         self.settings = settings;
     }
 
@@ -158,7 +161,7 @@ impl VipSteering {
 
     /// The controller that the settings name.
     pub(super) fn controller(&self) -> &dyn Controller {
-        controllers::find(&self.controllers, self.settings.controller)
+        controllers::find(&self.controllers, &self.settings.controller.kind)
     }
 
     /// What controllers know of this VIP.

@@ -14,7 +14,7 @@ use lb_clients::load::spec::{Source, SourceOverride};
 use lb_clients::shedding::ShedBy;
 use lb_model::options::{Forward, OnDown, Track};
 use lb_model::ring::Algorithm;
-use lb_steering::spec::Steering;
+use lb_steering::Steering;
 
 /// A VIP with its reals.
 #[derive(Serialize, Deserialize)]

@@ -25,7 +25,7 @@ use lb_clients::health::{
 };
 use lb_clients::load;
 use lb_clients::shedding;
-use lb_steering::{Decision, LimitedBy, Observation, VipSteering, spec::Steering};
+use lb_steering::{Decision, LimitedBy, Observation, VipSteering, Steering};
 
 /// A weight that changes by this part of itself is told to watchers and logged, a smaller step is not: weights
 /// follow load all the time.

@@ -572,17 +572,27 @@ pub const fn trimmed(text: &'static str) -> &'static str {
 #[macro_export]
 macro_rules! serde_by_json {
     ($name:ident) => {
-        impl serde::Serialize for $name {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                $crate::settings::SettingType::to_json(self).serialize(serializer)
+        impl $crate::serde::Serialize for $name {
+            fn serialize<S: $crate::serde::Serializer>(
+                &self,
+                serializer: S,
+            ) -> Result<S::Ok, S::Error> {
+                $crate::serde::Serialize::serialize(
+                    &$crate::settings::SettingType::to_json(self),
+                    serializer,
+                )
             }
         }
 
-        impl<'de> serde::Deserialize<'de> for $name {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let value =
-                    <$crate::settings::Value as serde::Deserialize>::deserialize(deserializer)?;
-                $crate::settings::SettingType::from_json(&value).map_err(serde::de::Error::custom)
+        impl<'de> $crate::serde::Deserialize<'de> for $name {
+            fn deserialize<D: $crate::serde::Deserializer<'de>>(
+                deserializer: D,
+            ) -> Result<Self, D::Error> {
+                let value = <$crate::settings::Value as $crate::serde::Deserialize>::deserialize(
+                    deserializer,
+                )?;
+                $crate::settings::SettingType::from_json(&value)
+                    .map_err($crate::serde::de::Error::custom)
             }
         }
     };

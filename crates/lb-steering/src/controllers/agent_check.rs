@@ -1,11 +1,12 @@
 //! `agent-check`: the operator's weights times what the agents on the reals ask for.
 
-use super::{Basis, Context, Controller, Description};
+use lb_model::component::{Kind, NoSettings};
+
+use super::{Basis, Context, Controller};
 use crate::{
     decision::LimitedBy,
     observation::{Load, Sample},
     pool::Member,
-    spec::Kind,
 };
 
 /// The lowest multiple of its weight that an agent can ask for; below it, the real gets no new flows.
@@ -13,19 +14,21 @@ const MIN_MULTIPLE: f64 = 0.001;
 /// The highest multiple.
 const MAX_MULTIPLE: f64 = 10.0;
 
+/// Its name, help and settings.
+pub static KIND: Kind = Kind::of::<NoSettings>(
+    "agent-check",
+    "The operator's weight times the multiple that the real's agent asks for, at most 10. The last \
+     value holds while the agent is silent, also when the balancer's agent restarts. Below 0.1 %, the \
+     real gets no new flows.",
+);
+
 /// The controller.
 #[derive(Debug, Default)]
 pub struct AgentCheck;
 
 impl Controller for AgentCheck {
-    fn description(&self) -> Description {
-        Description {
-            kind: Kind::AgentCheck,
-            help: "The operator's weight times the multiple that the real's agent asks for, at most 10. The last \
-                   value holds while the agent is silent, also when the balancer's agent restarts. Below 0.1 %, the \
-                   real gets no new flows.",
-            settings: &[],
-        }
+    fn kind(&self) -> &'static Kind {
+        &KIND
     }
 
     fn rejects(&self, member: &Member<'_>) -> Option<LimitedBy> {

@@ -2,14 +2,24 @@
 
 use std::time::Duration;
 
-use super::{Basis, Context, Controller, DEAD_BAND_DEVIATIONS, Description};
+use lb_model::component::{Kind, NoSettings};
+
+use super::{Basis, Context, Controller, DEAD_BAND_DEVIATIONS};
 use crate::{
+    Steering,
     pool::{Member, RealState, estimated_capacities},
-    spec::{Kind, Steering},
 };
 
 /// The dead band while an estimate improves with every reading: it is followed more closely.
 const LEARNING_DEAD_BAND: f64 = 0.01;
+
+/// Its name, help and settings.
+pub static KIND: Kind = Kind::of::<NoSettings>(
+    "capacity",
+    "The default. Estimates each real's capacity from what it carries and how utilised it is. Where \
+     connections are long, new flows also make up for connections that a real lacks. Without any \
+     reading of load, the operator's weights apply.",
+);
 
 /// The controller. Estimates belong to the reals, because overload and the order of movement need them under every
 /// controller.
@@ -17,14 +27,8 @@ const LEARNING_DEAD_BAND: f64 = 0.01;
 pub struct Capacity;
 
 impl Controller for Capacity {
-    fn description(&self) -> Description {
-        Description {
-            kind: Kind::Capacity,
-            help: "The default. Estimates each real's capacity from what it carries and how utilised it is. Where \
-                   connections are long, new flows also make up for connections that a real lacks. Without any \
-                   reading of load, the operator's weights apply.",
-            settings: &[],
-        }
+    fn kind(&self) -> &'static Kind {
+        &KIND
     }
 
     fn basis(&self, _context: &Context<'_>, pool: &[Member<'_>]) -> Basis {

@@ -2,22 +2,54 @@
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-use super::{Basis, Context, Controller, Description};
+use lb_model::{
+    component::{Component, Kind},
+    settings,
+};
+
+use super::{Basis, Context, Controller};
 use crate::{
+    Steering,
     observation::{Load, Sample},
     pool::Member,
     shares,
-    spec::{Kind, Steering},
 };
 
 /// A share is multiplied by (median round trip / own round trip) to this power.
 const EXPONENT: f64 = 0.5;
 
+lb_model::settings! {
+    /// Settings of `latency`.
+    pub struct LatencySettings {
+        /// Time constant with which a peak decays.
+        @expert latency_decay: Duration = Duration::from_secs(30), Duration::from_secs(1)..=Duration::from_secs(3_600);
+        /// Factor by which a share may change per period.
+        @expert small_step: f64 = 1.25, 1.01..=10.0;
+    }
+}
+
+/// Its name, help and settings.
+pub static KIND: Kind = Kind::of::<LatencySettings>(
+    "latency",
+    "The operator's weight times √(median round trip / own round trip) of probes, within `small_step` \
+     per period. The round trip is a peak: it rises at once and decays in `latency_decay`.",
+);
+
 /// The controller.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Latency {
+    own: LatencySettings,
     /// Peak round trip of each real's probes, seconds.
     peaks: BTreeMap<IpAddr, f64>,
+}
+
+impl Default for Latency {
+    fn default() -> Self {
+        Latency {
+            own: settings::defaults(),
+            peaks: BTreeMap::new(),
+        }
+    }
 }
 
 impl Latency {
@@ -27,20 +59,23 @@ impl Latency {
 }
 
 impl Controller for Latency {
-    fn description(&self) -> Description {
-        Description {
-            kind: Kind::Latency,
-            help: "The operator's weight times √(median round trip / own round trip) of probes, within `small_step` \
-                   per period. The round trip is a peak: it rises at once and decays in `latency_decay`.",
-            settings: &["latency_decay", "small_step"],
+    fn kind(&self) -> &'static Kind {
+        &KIND
+    }
+
+    fn configure(&mut self, own: &Component) {
+        if let Ok(own) = own.read() {
+            self.own = own;
         }
     }
 
     fn observe(&mut self, context: &Context<'_>, elapsed: Option<Duration>, pool: &[Member<'_>]) {
+        let max_age = context.settings.stale_after();
+        let decay = self.own.latency_decay;
         for member in pool {
             let load = &member.observation.load;
             let before = self.peak(member);
-            if let Some(peak) = decayed_peak(context.settings, before, load, elapsed) {
+            if let Some(peak) = decayed_peak(max_age, decay, before, load, elapsed) {
                 self.peaks.insert(member.observation.address, peak);
             }
         }
@@ -76,8 +111,8 @@ impl Controller for Latency {
         shares::normalised(weights.collect())
     }
 
-    fn max_step(&self, settings: &Steering) -> f64 {
-        settings.small_step
+    fn max_step(&self, _settings: &Steering) -> f64 {
+        self.own.small_step
     }
 }
 
@@ -92,16 +127,17 @@ fn multiple(median: f64, latency: f64) -> f64 {
 
 /// A peak that rises at once and decays while lower round trips are read; without a fresh reading it stays.
 fn decayed_peak(
-    settings: &Steering,
+    max_age: Duration,
+    decay: Duration,
     before: Option<f64>,
     load: &Load,
     elapsed: Option<Duration>,
 ) -> Option<f64> {
-    let Some(latency) = Sample::fresh(load.latency, settings.stale_after()) else {
+    let Some(latency) = Sample::fresh(load.latency, max_age) else {
         return before;
     };
     let time = elapsed.unwrap_or_default().as_secs_f64();
-    let keep = (-time / settings.latency_decay.as_secs_f64()).exp();
+    let keep = (-time / decay.as_secs_f64()).exp();
     Some(before.map_or(latency, |before| {
         if latency >= before {
             latency

@@ -1,7 +1,7 @@
 //! Controllers: the laws that turn worth and measurements into shares of new flows.
 //!
-//! A controller is one file in this folder, with its law, its help text and the names of the settings that only it
-//! uses. Adding one takes that file, and its module and its entry in [`registry`] below.
+//! A controller is one file in this folder, with its law, its help text and the settings that only it uses. Adding one
+//! takes that file, its module and its line in `controllers!` below.
 
 mod agent_check;
 mod capacity;
@@ -12,55 +12,60 @@ mod static_weights;
 
 use std::{fmt, net::IpAddr, time::Duration};
 
+use lb_model::component::{Component, Kind, Registry};
+
 use super::{
+    Steering,
     decision::LimitedBy,
     life::Life,
     pool::{Member, RealState},
-    spec::{Kind, Steering},
 };
 
 /// The dead band is at least this many standard deviations of a real's capacity estimate.
 const DEAD_BAND_DEVIATIONS: f64 = 2.5;
 
-/// Returns one of each controller, in the order of reference pages.
-pub fn registry() -> Vec<Box<dyn Controller>> {
-    vec![
-        Box::<capacity::Capacity>::default(),
-        Box::<static_weights::StaticWeights>::default(),
-        Box::<agent_check::AgentCheck>::default(),
-        Box::<proportional::Proportional>::default(),
-        Box::<least_connections::LeastConnections>::default(),
-        Box::<latency::Latency>::default(),
-    ]
+/// Lists the controllers, in the order of reference pages.
+macro_rules! controllers {
+    ($($module:ident :: $controller:ident),* $(,)?) => {
+        /// The controllers, by the setting `controller`.
+        pub const REGISTRY: Registry = Registry {
+            family: "controller",
+            key: "controller",
+            kinds: &[$(&$module::KIND),*],
+        };
+
+        /// Returns one of each controller.
+        pub fn all() -> Vec<Box<dyn Controller>> {
+            vec![$(Box::<$module::$controller>::default()),*]
+        }
+    };
+}
+
+controllers! {
+    capacity::Capacity,
+    static_weights::StaticWeights,
+    agent_check::AgentCheck,
+    proportional::Proportional,
+    least_connections::LeastConnections,
+    latency::Latency,
 }
 
 /// Returns the controller of this kind, or the default one if none is registered.
-pub fn find(controllers: &[Box<dyn Controller>], kind: Kind) -> &dyn Controller {
+pub fn find<'a>(controllers: &'a [Box<dyn Controller>], kind: &str) -> &'a dyn Controller {
     controllers
         .iter()
-        .find(|controller| controller.description().kind == kind)
+        .find(|controller| controller.kind().name == kind)
         .unwrap_or(&controllers[0])
         .as_ref()
 }
 
-/// What reference pages say of a controller.
-#[derive(Clone, Copy, Debug)]
-pub struct Description {
-    /// Its value of the setting `controller`.
-    pub kind: Kind,
-    /// How it decides shares, in Markdown.
-    pub help: &'static str,
-    /// The settings that are only used by the controllers that list them.
-    pub settings: &'static [&'static str],
-}
-
-/// Returns the descriptions of all controllers.
-#[must_use]
-pub fn descriptions() -> Vec<Description> {
-    registry()
-        .iter()
-        .map(|controller| controller.description())
-        .collect()
+/// Gives the controller that is selected its own settings.
+pub fn configure(controllers: &mut [Box<dyn Controller>], selected: &Component) {
+    for controller in controllers {
+        if controller.kind().name == selected.kind {
+            controller.configure(selected);
+        }
+    }
 }
 
 /// What a controller knows of the VIP.
@@ -94,8 +99,11 @@ pub enum Basis {
 
 /// A law that decides the shares of new flows. The defaults suit most controllers.
 pub trait Controller: fmt::Debug + Send + Sync {
-    /// What reference pages say of it.
-    fn description(&self) -> Description;
+    /// Its name, help and settings.
+    fn kind(&self) -> &'static Kind;
+
+    /// Takes the settings that only this controller has. They have been checked.
+    fn configure(&mut self, _own: &Component) {}
 
     /// Learns at the end of a period, also while another controller is selected. `elapsed` is the time since the
     /// last period.

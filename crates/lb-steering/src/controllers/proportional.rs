@@ -1,25 +1,58 @@
 //! `proportional`: moves shares from reals above the mean utilisation to those below it.
 
-use super::{Basis, Context, Controller, Description};
+use lb_model::{
+    component::{Component, Kind},
+    settings,
+};
+
+use super::{Basis, Context, Controller};
 use crate::{
+    Steering,
     observation::Sample,
     pool::{Member, RealState, mean_utilisation},
     shares,
-    spec::{Kind, Steering},
 };
 
+lb_model::settings! {
+    /// Settings of `proportional`.
+    pub struct ProportionalSettings {
+        /// Exponent of mean over own utilisation.
+        @expert exponent: f64 = 0.3, 0.01..=1.0;
+        /// Factor by which a share may change per period.
+        @expert small_step: f64 = 1.25, 1.01..=10.0;
+    }
+}
+
+/// Its name, help and settings.
+pub static KIND: Kind = Kind::of::<ProportionalSettings>(
+    "proportional",
+    "Multiplies a share by (mean utilisation / own utilisation)^`exponent` per period, within \
+     `small_step`. From a connection life of `long_lived_periods` on it would wind up, so the \
+     operator's weights apply.",
+);
+
 /// The controller.
-#[derive(Debug, Default)]
-pub struct Proportional;
+#[derive(Debug)]
+pub struct Proportional {
+    own: ProportionalSettings,
+}
+
+impl Default for Proportional {
+    fn default() -> Self {
+        Proportional {
+            own: settings::defaults(),
+        }
+    }
+}
 
 impl Controller for Proportional {
-    fn description(&self) -> Description {
-        Description {
-            kind: Kind::Proportional,
-            help: "Multiplies a share by (mean utilisation / own utilisation)^`exponent` per period, within \
-                   `small_step`. From a connection life of `long_lived_periods` on it would wind up, so the \
-                   operator's weights apply.",
-            settings: &["exponent", "small_step"],
+    fn kind(&self) -> &'static Kind {
+        &KIND
+    }
+
+    fn configure(&mut self, own: &Component) {
+        if let Ok(own) = own.read() {
+            self.own = own;
         }
     }
 
@@ -49,7 +82,7 @@ impl Controller for Proportional {
             let own = Sample::fresh(member.observation.load.utilisation, max_age);
             let multiple = match (own, mean) {
                 (Some(own), Some(mean)) if mean >= settings.no_signal => {
-                    multiple(settings, mean, own)
+                    self.multiple(settings, mean, own)
                 }
                 _ => 1.0,
             };
@@ -58,13 +91,13 @@ impl Controller for Proportional {
         shares::normalised(weights.collect())
     }
 
-    fn max_step(&self, settings: &Steering) -> f64 {
-        settings.small_step
+    fn max_step(&self, _settings: &Steering) -> f64 {
+        self.own.small_step
     }
 
     fn dead_band(&self, settings: &Steering, _state: &RealState) -> f64 {
         // A step is smaller than the error by this exponent.
-        settings.deadband * settings.exponent
+        settings.deadband * self.own.exponent
     }
 
     fn suits(&self, context: &Context<'_>) -> bool {
@@ -72,10 +105,13 @@ impl Controller for Proportional {
     }
 }
 
-/// The factor on the share of a real with this utilisation.
-fn multiple(settings: &Steering, mean: f64, utilisation: f64) -> f64 {
-    let ratio = mean.max(settings.least_utilisation) / utilisation.max(settings.least_utilisation);
-    ratio
-        .powf(settings.exponent)
-        .clamp(1.0 / settings.small_step, settings.small_step)
+impl Proportional {
+    /// The factor on the share of a real with this utilisation.
+    fn multiple(&self, settings: &Steering, mean: f64, utilisation: f64) -> f64 {
+        let least = settings.least_utilisation;
+        let ratio = mean.max(least) / utilisation.max(least);
+        ratio
+            .powf(self.own.exponent)
+            .clamp(1.0 / self.own.small_step, self.own.small_step)
+    }
 }

@@ -1,20 +1,24 @@
 //! `static`: the operator's weights.
 
-use super::{Basis, Context, Controller, Description};
-use crate::{pool::Member, spec::Kind};
+use lb_model::component::{Kind, NoSettings};
+
+use super::{Basis, Context, Controller};
+use crate::pool::Member;
+
+/// Its name, help and settings.
+pub static KIND: Kind = Kind::of::<NoSettings>(
+    "static",
+    "The operator's weights. Only health, drains and slow start change them; overload and scarce \
+     resources do not.",
+);
 
 /// The controller.
 #[derive(Debug, Default)]
 pub struct StaticWeights;
 
 impl Controller for StaticWeights {
-    fn description(&self) -> Description {
-        Description {
-            kind: Kind::Static,
-            help: "The operator's weights. Only health, drains and slow start change them; overload and scarce \
-                   resources do not.",
-            settings: &[],
-        }
+    fn kind(&self) -> &'static Kind {
+        &KIND
     }
 
     fn reacts_to_load(&self) -> bool {

@@ -1,48 +1,67 @@
 //! The registry of controllers.
 
-use std::{collections::BTreeSet, path::Path};
+use lb_model::{component::Component, settings::Level};
 
-use crate::{
-    descriptions,
-    spec::{Kind, Steering},
-};
+use crate::{REGISTRY, Steering, VipSteering};
 
 #[test]
 fn each_kind_has_one_controller() {
-    let registered: Vec<Kind> = descriptions().iter().map(|one| one.kind).collect();
-    assert_eq!(registered.len(), Kind::ALL.len());
-    for kind in Kind::ALL {
-        assert!(registered.contains(&kind), "{kind:?}");
+    for kind in REGISTRY.kinds {
+        let steering = VipSteering::new(Steering::of(kind.name));
+        assert_eq!(steering.controller().kind().name, kind.name);
     }
+    let names: Vec<_> = REGISTRY.kinds.iter().map(|kind| kind.name).collect();
+    assert_eq!(
+        names,
+        [
+            "capacity",
+            "static",
+            "agent-check",
+            "proportional",
+            "least-connections",
+            "latency"
+        ]
+    );
+    assert_eq!(names[0], lb_model::steering::DEFAULT_CONTROLLER);
 }
 
 #[test]
-fn own_settings_exist() {
-    let text = toml::to_string(&Steering::default()).unwrap();
-    let known: BTreeSet<&str> = text
-        .lines()
-        .filter_map(|line| Some(line.split_once(" = ")?.0))
-        .collect();
-    for one in descriptions() {
-        for setting in one.settings {
-            assert!(known.contains(setting), "{:?}: {setting}", one.kind);
+fn own_settings_are_for_experts() {
+    for kind in REGISTRY.kinds {
+        for field in (kind.fields)() {
+            assert_eq!(field.level, Level::Expert, "{}: {}", kind.name, field.name);
         }
     }
 }
 
 #[test]
-fn the_documentation_lists_each_controller() {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .ancestors()
-        .map(|folder| folder.join("docs/steering.md"))
-        .find(|page| page.exists())
-        .expect("docs/steering.md exists in the repository");
-    let page = std::fs::read_to_string(page).unwrap();
-    for one in descriptions() {
-        let row = format!("| `{}` | {} |", one.kind.name(), one.help);
-        assert!(
-            page.contains(&row),
-            "docs/steering.md needs this row:\n{row}"
-        );
-    }
+fn own_settings_reach_the_controller() {
+    let mut settings = Steering::of("proportional");
+    let step = |steering: &VipSteering| steering.controller().max_step(steering.settings());
+    let mut steering = VipSteering::new(settings.clone());
+    assert_eq!(step(&steering), 1.25);
+    settings.controller = Component {
+        settings: [("small_step".to_owned(), 2.0.into())]
+            .into_iter()
+            .collect(),
+        ..settings.controller
+    };
+    assert_eq!(step(&VipSteering::new(settings.clone())), 2.0);
+    steering.set_settings(settings);
+    assert_eq!(step(&steering), 2.0);
+}
+
+#[test]
+fn a_controller_refuses_settings_of_another() {
+    let mut settings = Steering::of("proportional");
+    let other = |settings: &Steering| REGISTRY.normalize(settings).map_err(|error| error.field);
+    assert_eq!(
+        other(&settings).unwrap().controller.settings["exponent"],
+        0.3
+    );
+    settings
+        .controller
+        .settings
+        .insert("latency_decay".to_owned(), "1s".into());
+    assert_eq!(other(&settings).unwrap_err(), "latency_decay");
 }

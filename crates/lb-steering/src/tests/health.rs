@@ -1,30 +1,27 @@
 //! Health, drains and agents' commands, which take effect at once.
 
-use super::pool::{Pool, fresh, real, seconds};
-use crate::{
-    AgentCommand, LimitedBy, Sample,
-    spec::{Kind, Steering},
-};
+use super::pool::{Pool, fresh, kinds, real, seconds};
+use crate::{AgentCommand, LimitedBy, Sample, Steering};
 
 #[test]
 fn without_readings_weights_are_the_operators() {
-    for kind in Kind::ALL {
+    for kind in kinds() {
         let mut pool = Pool::of(kind, &[100, 1, 65_535, 0]);
         for _ in 0..20 {
             pool.period();
-            assert_eq!(pool.weights(), [100, 1, 65_535, 0], "{kind:?}");
+            assert_eq!(pool.weights(), [100, 1, 65_535, 0], "{kind}");
         }
         assert_eq!(pool.limited_by(3), LimitedBy::WeightZero);
         assert_eq!(pool.limited_by(0), LimitedBy::Nothing);
         pool.reals[1].weight = 50;
         pool.step();
-        assert_eq!(pool.weights(), [100, 50, 65_535, 0], "{kind:?}: at once");
+        assert_eq!(pool.weights(), [100, 50, 65_535, 0], "{kind}: at once");
     }
 }
 
 #[test]
 fn drains_health_and_commands_take_effect_at_once() {
-    for kind in Kind::ALL {
+    for kind in kinds() {
         let mut pool = Pool::of(kind, &[100; 6]);
         for _ in 0..10 {
             pool.carry(&[2_000.0, 500.0, 1_000.0, 500.0, 500.0, 500.0]);
@@ -35,7 +32,7 @@ fn drains_health_and_commands_take_effect_at_once() {
         pool.reals[3].wants_drain = true;
         pool.reals[4].load.command = Some(AgentCommand::Maintenance);
         pool.step();
-        assert_eq!(pool.weights()[..5], [0; 5], "{kind:?}");
+        assert_eq!(pool.weights()[..5], [0; 5], "{kind}");
         assert!(pool.weights()[5] > 0);
         let limits: Vec<LimitedBy> = (0..5).map(|number| pool.limited_by(number)).collect();
         assert_eq!(
@@ -53,14 +50,14 @@ fn drains_health_and_commands_take_effect_at_once() {
         assert_eq!(
             pool.weights(),
             [0; 6],
-            "{kind:?}: no real is left, dead ones get nothing"
+            "{kind}: no real is left, dead ones get nothing"
         );
     }
 }
 
 #[test]
 fn a_death_keeps_the_ratios_of_the_others() {
-    let mut pool = Pool::of(Kind::Capacity, &[100; 4]);
+    let mut pool = Pool::of("capacity", &[100; 4]);
     for _ in 0..30 {
         pool.carry(&[1_000.0, 2_000.0, 500.0, 1_500.0]);
     }
@@ -78,7 +75,7 @@ fn a_death_keeps_the_ratios_of_the_others() {
 
 #[test]
 fn a_real_that_comes_up_is_in_slow_start() {
-    for kind in Kind::ALL {
+    for kind in kinds() {
         let mut pool = Pool::of(kind, &[100, 100]);
         pool.period();
         pool.reals[1].up = false;
@@ -88,11 +85,11 @@ fn a_real_that_comes_up_is_in_slow_start() {
         pool.reals[1].since_up = seconds(0);
         pool.step();
         let share = pool.shares()[1];
-        assert!((share - 10.0 / 110.0).abs() < 0.001, "{kind:?} {share}");
+        assert!((share - 10.0 / 110.0).abs() < 0.001, "{kind} {share}");
         // It is reported at once, instead of what limited the real before it went down.
         assert!(
             matches!(pool.limited_by(1), LimitedBy::SlowStart(_)),
-            "{kind:?}"
+            "{kind}"
         );
         let mut last = share;
         for _ in 0..12 {
@@ -101,21 +98,21 @@ fn a_real_that_comes_up_is_in_slow_start() {
                     pool.limited_by(1),
                     LimitedBy::SlowStart(_) | LimitedBy::Nothing
                 ),
-                "{kind:?}"
+                "{kind}"
             );
             pool.period();
             let share = pool.shares()[1];
-            assert!(share >= last && share <= 0.5, "{kind:?}: {last} {share}");
+            assert!(share >= last && share <= 0.5, "{kind}: {last} {share}");
             last = share;
         }
         pool.period();
-        assert_eq!(pool.weights(), [100, 100], "{kind:?}");
+        assert_eq!(pool.weights(), [100, 100], "{kind}");
     }
 }
 
 #[test]
 fn a_new_pool_has_no_slow_start() {
-    let mut pool = Pool::of(Kind::Static, &[100, 300]);
+    let mut pool = Pool::of("static", &[100, 300]);
     for real in &mut pool.reals {
         real.since_up = seconds(0);
     }
@@ -126,7 +123,7 @@ fn a_new_pool_has_no_slow_start() {
 
 #[test]
 fn a_flapping_real_is_held_down_longer_each_time() {
-    let mut pool = Pool::of(Kind::Capacity, &[100, 100]);
+    let mut pool = Pool::of("capacity", &[100, 100]);
     pool.step();
     let change = |pool: &mut Pool, up: bool| {
         pool.wait(seconds(2));
@@ -167,7 +164,7 @@ fn a_flapping_real_is_held_down_longer_each_time() {
 
 #[test]
 fn the_only_real_is_not_held_down() {
-    let mut pool = Pool::of(Kind::Static, &[100]);
+    let mut pool = Pool::of("static", &[100]);
     for up in [true, false, true, false, true] {
         pool.wait(seconds(2));
         pool.reals[0].up = up;
@@ -178,7 +175,7 @@ fn the_only_real_is_not_held_down() {
 
 #[test]
 fn agents_ask_for_multiples_of_weights() {
-    let mut pool = Pool::of(Kind::AgentCheck, &[100, 100, 100]);
+    let mut pool = Pool::of("agent-check", &[100, 100, 100]);
     pool.reals[0].load.agent_weight = fresh(0.5);
     pool.reals[1].load.agent_weight = fresh(0.0);
     pool.period();
@@ -193,7 +190,7 @@ fn agents_ask_for_multiples_of_weights() {
 
 #[test]
 fn a_silent_real_is_not_drained_for_ever() {
-    let mut pool = Pool::of(Kind::LeastConnections, &[100; 4]);
+    let mut pool = Pool::of("least-connections", &[100; 4]);
     pool.step();
     let load = |pool: &mut Pool, first: Option<Sample>| {
         for real in &mut pool.reals {
@@ -219,7 +216,7 @@ fn a_silent_real_is_not_drained_for_ever() {
 
 #[test]
 fn a_real_without_flows_does_not_disable_connection_counts() {
-    let mut pool = Pool::of(Kind::LeastConnections, &[100, 100, 0]);
+    let mut pool = Pool::of("least-connections", &[100, 100, 0]);
     for (real, open) in pool.reals.iter_mut().zip([3_000, 1_000, 0]) {
         real.opened = open;
     }
@@ -236,7 +233,7 @@ fn a_real_without_flows_does_not_disable_connection_counts() {
 
 #[test]
 fn a_real_without_weight_waits_after_a_restart() {
-    let mut pool = Pool::of(Kind::AgentCheck, &[100; 3]);
+    let mut pool = Pool::of("agent-check", &[100; 3]);
     let last: Vec<_> = pool
         .reals
         .iter()
@@ -265,7 +262,7 @@ fn a_real_without_weight_waits_after_a_restart() {
 
 #[test]
 fn a_real_that_joins_right_after_the_first_gets_as_much() {
-    let mut pool = Pool::of(Kind::Capacity, &[100]);
+    let mut pool = Pool::of("capacity", &[100]);
     pool.reals[0].since_up = seconds(0);
     pool.step();
     pool.wait(seconds(1));
@@ -279,7 +276,7 @@ fn a_real_that_joins_right_after_the_first_gets_as_much() {
 
 #[test]
 fn a_real_without_a_check_is_not_held_down() {
-    let mut pool = Pool::of(Kind::Static, &[100, 100]);
+    let mut pool = Pool::of("static", &[100, 100]);
     pool.step();
     for up in [false, true, false, true] {
         pool.wait(seconds(2));

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::pool::{Pool, fresh, seconds};
 use crate::{
+    Steering,
     drift::Drift,
     estimate::{CapacityEstimate, Reading},
     lag::Lag,
-    spec::{Kind, Steering},
 };
 
 /// A reading of the period with this number.
@@ -208,7 +208,7 @@ fn the_delay_of_readings_is_detected() {
 #[test]
 fn an_unreported_delay_does_not_make_shares_oscillate() {
     let capacities = [500.0, 1_000.0, 2_000.0, 500.0];
-    let mut pool = Pool::of(Kind::Capacity, &[100; 4]);
+    let mut pool = Pool::of("capacity", &[100; 4]);
     let mut late = std::collections::VecDeque::new();
     pool.step();
     for period in 0..60 {

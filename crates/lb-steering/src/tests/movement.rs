@@ -2,9 +2,9 @@
 
 use super::pool::{Pool, fresh, seconds};
 use crate::{
+    Steering,
     movement::{Move, move_shares},
     rebalancing::{Holding, rebalancing_multiple},
-    spec::{Kind, Steering},
 };
 
 /// A real with this weight and this wanted share.
@@ -90,7 +90,7 @@ fn inferred_connections_bound_rebalancing() {
 #[test]
 fn unseen_closes_starve_no_real() {
     // One of ten short flows seems never to close. After hours a real's capacity halves.
-    let mut pool = Pool::of(Kind::Capacity, &[100; 4]);
+    let mut pool = Pool::of("capacity", &[100; 4]);
     let mut capacities = [1_000.0; 4];
     pool.step();
     let period = |pool: &mut Pool, capacities: &[f64]| {

@@ -5,10 +5,12 @@ use std::{
     time::Duration,
 };
 
-use crate::{
-    Decision, LimitedBy, Load, Observation, Sample, VipSteering,
-    spec::{Kind, Steering},
-};
+use crate::{Decision, LimitedBy, Load, Observation, Sample, Steering, VipSteering};
+
+/// The names of all controllers.
+pub fn kinds() -> Vec<&'static str> {
+    crate::REGISTRY.kinds.iter().map(|kind| kind.name).collect()
+}
 
 /// A duration.
 pub const fn seconds(seconds: u64) -> Duration {
@@ -68,7 +70,7 @@ impl Pool {
             .enumerate()
             .map(|(number, weight)| real(number, *weight))
             .collect();
-        settings.validate().unwrap();
+        lb_model::settings::Settings::validate(&settings).unwrap();
         Pool {
             remainders: vec![0.0; reals.len()],
             reals,
@@ -80,14 +82,8 @@ impl Pool {
     }
 
     /// A pool with this controller and defaults otherwise.
-    pub fn of(controller: Kind, weights: &[u32]) -> Self {
-        Pool::new(
-            Steering {
-                controller,
-                ..Steering::default()
-            },
-            weights,
-        )
+    pub fn of(controller: &str, weights: &[u32]) -> Self {
+        Pool::new(Steering::of(controller), weights)
     }
 
     /// Decides now.

@@ -3,13 +3,11 @@
 use std::time::Duration;
 
 use lb_common::limits::MAX_WEIGHT;
+use lb_model::{component::Component, settings::Auto};
 use proptest::prelude::*;
 
-use super::pool::{real, seconds};
-use crate::{
-    AgentCommand, Load, Observation, Sample, VipSteering,
-    spec::{Kind, Steering},
-};
+use super::pool::{kinds, real, seconds};
+use crate::{AgentCommand, Load, Observation, Sample, Steering, VipSteering};
 
 fn sample() -> impl Strategy<Value = Option<Sample>> {
     let value = prop_oneof![
@@ -97,16 +95,16 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
     #[test]
     fn invariants_hold_for_random_observations(
-        kind in proptest::sample::select(Kind::ALL.to_vec()),
+        kind in proptest::sample::select(kinds()),
         shed_rate in prop_oneof![Just(0.0), Just(10.0)],
         life in proptest::option::of(1..100_000u64),
         steps in proptest::collection::vec(
             (0..12_000u64, proptest::collection::vec(observation(), 0..14)), 1..14),
     ) {
         let settings = Steering {
-            controller: kind,
+            controller: Component::named(kind),
             shed_rate,
-            life: life.map(seconds),
+            life: Auto(life.map(seconds)),
             ..Steering::default()
         };
         let mut steering = VipSteering::new(settings);
@@ -129,7 +127,7 @@ proptest! {
             // If several have one address, the first counts.
             let mut seen = std::collections::BTreeSet::new();
             pool.retain(|observation| seen.insert(observation.address));
-            let silenced = |observation: &Observation| kind == Kind::AgentCheck
+            let silenced = |observation: &Observation| kind == "agent-check"
                 && observation.load.agent_weight.is_some_and(|sample| (0.0..0.001).contains(&sample.value));
             if pool.iter().any(|observation| may(observation) && !silenced(observation)) {
                 let sum: u64 = decisions.iter().map(|decision| u64::from(decision.weight)).sum();

@@ -1,15 +1,13 @@
 //! The rules for load and movement.
 
 use super::pool::{Pool, fresh, seconds};
-use crate::{
-    LimitedBy,
-    spec::{Kind, Steering},
-};
+use crate::{LimitedBy, Steering};
+use lb_model::{component::Component, settings::Auto};
 
 #[test]
 fn shares_follow_capacities() {
     let capacities = [500.0, 1_000.0, 2_000.0, 500.0];
-    let mut pool = Pool::of(Kind::Capacity, &[100; 4]);
+    let mut pool = Pool::of("capacity", &[100; 4]);
     pool.step();
     for _ in 0..40 {
         pool.carry(&capacities);
@@ -29,7 +27,7 @@ fn shares_follow_capacities() {
 fn retransmitted_syns_are_not_carried_load() {
     // The load is 65 % of the capacity; the two smallest are saturated, and unanswered clients retry twice.
     let capacities = [200.0, 400.0, 800.0, 1_600.0];
-    let mut pool = Pool::of(Kind::Capacity, &[100; 4]);
+    let mut pool = Pool::of("capacity", &[100; 4]);
     pool.flows = 0.65 * 3_000.0 * 5.0;
     let carry = |pool: &mut Pool| {
         let shares = pool.shares();
@@ -66,7 +64,7 @@ fn retransmitted_syns_are_not_carried_load() {
 #[test]
 fn missing_readings_keep_a_share() {
     let capacities = [500.0, 1_500.0];
-    let mut pool = Pool::of(Kind::Capacity, &[100; 2]);
+    let mut pool = Pool::of("capacity", &[100; 2]);
     pool.step();
     for _ in 0..40 {
         pool.carry(&capacities);
@@ -91,7 +89,7 @@ fn missing_readings_keep_a_share() {
 #[test]
 fn an_overloaded_real_is_halved_then_drained_then_recovers() {
     let spec = Steering {
-        controller: Kind::LeastConnections,
+        controller: Component::named("least-connections"),
         ..Steering::default()
     };
     let mut pool = Pool::new(spec, &[100; 5]);
@@ -142,7 +140,7 @@ fn an_overloaded_real_is_halved_then_drained_then_recovers() {
 
 #[test]
 fn drains_by_load_are_bounded_and_suspended_in_panic() {
-    let mut pool = Pool::of(Kind::LeastConnections, &[100; 10]);
+    let mut pool = Pool::of("least-connections", &[100; 10]);
     pool.step();
     for _ in 0..20 {
         for (number, real) in pool.reals.iter_mut().enumerate() {
@@ -171,7 +169,7 @@ fn drains_by_load_are_bounded_and_suspended_in_panic() {
 
 #[test]
 fn if_all_are_overloaded_none_is_drained() {
-    let mut pool = Pool::of(Kind::Capacity, &[100; 4]);
+    let mut pool = Pool::of("capacity", &[100; 4]);
     pool.step();
     for _ in 0..20 {
         for real in &mut pool.reals {
@@ -188,7 +186,7 @@ fn if_all_are_overloaded_none_is_drained() {
 
 #[test]
 fn scarce_memory_reduces_a_share() {
-    let mut pool = Pool::of(Kind::LeastConnections, &[100; 2]);
+    let mut pool = Pool::of("least-connections", &[100; 2]);
     pool.reals[0].load.memory = fresh(0.875);
     pool.step();
     for _ in 0..10 {
@@ -208,7 +206,7 @@ fn scarce_memory_reduces_a_share() {
 fn movement_of_the_ring_is_bounded() {
     for (mean, most) in [(0.4, 0.1), (0.9, 0.1)] {
         let capacities = [400.0, 3_200.0, 400.0, 400.0];
-        let mut pool = Pool::of(Kind::Capacity, &[100; 4]);
+        let mut pool = Pool::of("capacity", &[100; 4]);
         pool.flows = 4_400.0 * 5.0 * mean;
         pool.step();
         for _ in 0..60 {
@@ -232,8 +230,8 @@ fn movement_of_the_ring_is_bounded() {
 #[test]
 fn proportional_does_not_suit_long_connections() {
     let spec = Steering {
-        controller: Kind::Proportional,
-        life: Some(seconds(3_600)),
+        controller: Component::named("proportional"),
+        life: Auto(Some(seconds(3_600))),
         ..Steering::default()
     };
     let mut pool = Pool::new(spec, &[100, 200]);
@@ -242,7 +240,7 @@ fn proportional_does_not_suit_long_connections() {
     }
     assert_eq!(pool.weights(), [100, 200]);
     assert_eq!(pool.limited_by(0), LimitedBy::UnsuitableController);
-    let mut pool = Pool::of(Kind::Proportional, &[100, 200]);
+    let mut pool = Pool::of("proportional", &[100, 200]);
     pool.step();
     for _ in 0..60 {
         pool.carry(&[2_000.0, 2_000.0]);
@@ -253,7 +251,7 @@ fn proportional_does_not_suit_long_connections() {
 
 #[test]
 fn slow_answers_reduce_a_share_and_are_forgotten() {
-    let mut pool = Pool::of(Kind::Latency, &[100; 3]);
+    let mut pool = Pool::of("latency", &[100; 3]);
     pool.step();
     for real in &mut pool.reals {
         real.load.latency = fresh(0.010);
@@ -278,8 +276,8 @@ fn slow_answers_reduce_a_share_and_are_forgotten() {
 fn new_flows_go_where_connections_are_missing() {
     let mut pool = Pool::new(
         Steering {
-            controller: Kind::LeastConnections,
-            life: Some(seconds(3_600)),
+            controller: Component::named("least-connections"),
+            life: Auto(Some(seconds(3_600))),
             ..Steering::default()
         },
         &[100; 4],
@@ -314,7 +312,7 @@ fn new_flows_go_where_connections_are_missing() {
 
 #[test]
 fn quantisation_by_the_ring_is_corrected() {
-    let mut pool = Pool::of(Kind::Capacity, &[100; 2]);
+    let mut pool = Pool::of("capacity", &[100; 2]);
     pool.step();
     for _ in 0..40 {
         pool.carry(&[1_000.0, 1_000.0]);
@@ -339,7 +337,7 @@ fn quantisation_by_the_ring_is_corrected() {
 
 #[test]
 fn steering_resumes_where_the_previous_agent_ended() {
-    let mut pool = Pool::of(Kind::Capacity, &[100; 2]);
+    let mut pool = Pool::of("capacity", &[100; 2]);
     pool.steering.resume(
         pool.now,
         &[

@@ -1,17 +1,15 @@
 //! Shedding of connections.
 
 use super::pool::{Pool, fresh, seconds};
-use crate::{
-    LimitedBy,
-    spec::{Kind, Steering},
-};
+use crate::{LimitedBy, Steering};
+use lb_model::{component::Component, settings::Auto};
 
 #[test]
 fn shedding_is_bounded_by_rate_room_and_gains() {
     let mut pool = Pool::new(
         Steering {
-            controller: Kind::LeastConnections,
-            life: Some(seconds(3_600)),
+            controller: Component::named("least-connections"),
+            life: Auto(Some(seconds(3_600))),
             shed_rate: 4.0,
             ..Steering::default()
         },
@@ -64,7 +62,7 @@ fn shedding_is_bounded_by_rate_room_and_gains() {
 fn connections_are_shed_for_a_real_without_any() {
     let mut pool = Pool::new(
         Steering {
-            controller: Kind::Static,
+            controller: Component::named("static"),
             shed_rate: 1.0,
             ..Steering::default()
         },
@@ -82,8 +80,8 @@ fn connections_are_shed_for_a_real_without_any() {
 fn a_real_that_is_drained_by_load_is_shed_too() {
     let mut pool = Pool::new(
         Steering {
-            controller: Kind::LeastConnections,
-            life: Some(seconds(3_600)),
+            controller: Component::named("least-connections"),
+            life: Auto(Some(seconds(3_600))),
             shed_rate: 4.0,
             ..Steering::default()
         },

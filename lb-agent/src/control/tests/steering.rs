@@ -3,7 +3,7 @@
 use super::*;
 use crate::intent::{Refusal, WhenEmpty};
 use crate::steer::{Steered, SteeredReal};
-use lb_steering::spec::Steering;
+use lb_steering::Steering;
 
 /// The steering that a supervisor would order: per real its weight and whether it lives.
 async fn steer(owner: &Handle, vip: &str, reals: &[(&str, u32, bool)]) {

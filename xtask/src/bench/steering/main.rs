@@ -16,7 +16,7 @@ use std::{fs, path::PathBuf};
 
 use anyhow::Context as _;
 use clap::Parser;
-use lb_steering::spec::Steering;
+use lb_steering::Steering;
 
 /// The line of the page after which the tables are written.
 const BEGIN: &str = "<!-- begin: written by `cargo xtask bench steering --write` -->";

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use lb_steering::spec::Steering;
+use lb_steering::Steering;
 use plotters::prelude::*;
 
 use crate::{

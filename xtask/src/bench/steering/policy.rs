@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lb_steering::{Observation, VipSteering, spec::Steering};
+use lb_steering::{Observation, VipSteering, Steering};
 
 /// How weights are decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

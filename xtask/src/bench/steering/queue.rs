@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use lb_steering::{Load, Observation, Sample, spec::Steering};
+use lb_steering::{Load, Observation, Sample, Steering};
 
 use crate::{
     policy::{Decider, Policy},

@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-use lb_steering::spec::Steering;
+use lb_steering::Steering;
 
 use crate::{
     figures::Figures,
