@@ -382,3 +382,6 @@ fn refused(value: &Value, advice: impl Into<String>) -> FieldError {
 fn at(error: FieldError, position: usize) -> FieldError {
     error.within(format!("[{position}]"))
 }
+
+#[cfg(test)]
+mod tests;
