@@ -1,12 +1,24 @@
-//! The agent: it holds what is wanted, and makes the kernel's tables say so.
+//! The agent: it keeps the intent, and brings the kernel's tables in line with it.
 //!
-//! A change's way: [`intent`] (validated, stored) → [`steer`] (effective weights) → `lb_steering::ring` (look-up
-//! tables) → `lb_dataplane` (one owner of the kernel's tables, in [`control`]). See `docs/architecture.md`.
+//! A change's way: `lb_model::intent` (validated), [`store`] (stored), [`weights`] (effective weights),
+//! `lb_steering::ring` (look-up tables), `lb_dataplane` (one owner of the kernel's tables, in [`control`]). See
+//! `docs/architecture.md`.
 
 pub mod api;
 pub mod config;
 pub mod control;
-pub mod intent;
-pub mod observe;
+pub mod reference;
 pub mod reporter;
-pub mod steer;
+pub mod store;
+pub mod supervisor;
+pub mod weights;
+
+use lb_model::intent::Kinds;
+
+/// The kinds that this agent runs.
+pub static KINDS: Kinds = Kinds {
+    probes: &lb_clients::health::PROBES,
+    readers: &lb_clients::load::READERS,
+    controllers: &lb_steering::REGISTRY,
+    sheds: &lb_clients::shedding::WAYS,
+};

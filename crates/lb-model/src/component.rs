@@ -7,7 +7,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::settings::{self, Field, FieldError, Settings};
+use crate::settings::{self, Field, FieldError, Level, Settings};
 
 /// A kind and its own settings.
 #[derive(Clone, Debug, PartialEq)]
@@ -149,11 +149,15 @@ pub fn refuse_unused(
 ) -> Result<(), FieldError> {
     match unused.iter().find_map(|name| map.get_key_value(*name)) {
         None => Ok(()),
-        Some((name, value)) => Err(FieldError::new(
-            name,
-            settings::plain(value),
-            format!("`{kind}` does not use it; leave it out"),
-        )),
+        Some((name, value)) => {
+            let value = if settings::is_secret(name) {
+                "hidden".to_owned()
+            } else {
+                settings::plain(value)
+            };
+            let advice = format!("`{kind}` does not use it; leave it out");
+            Err(FieldError::new(name, value, advice))
+        }
     }
 }
 
@@ -212,6 +216,23 @@ impl Registry {
         map.extend(own);
         (kind.complete)(&mut map)?;
         T::take(&mut map)
+    }
+
+    /// Removes settings for experts that have their default from a table with its component, for lists that operators
+    /// read.
+    pub fn remove_expert_defaults<T: Settings>(&self, map: &mut Map<String, Value>) {
+        let mut fields = T::fields();
+        if let Some(Ok(kind)) = map
+            .get(self.key)
+            .map(|kind| self.find(&settings::plain(kind)))
+        {
+            fields.extend((kind.fields)());
+        }
+        for field in fields {
+            if field.level == Level::Expert && map.get(field.name) == field.default.as_ref() {
+                map.remove(field.name);
+            }
+        }
     }
 
     /// Reads `KIND key=value …` with the settings `common` that every kind has, and those of the kind.

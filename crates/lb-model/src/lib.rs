@@ -15,7 +15,7 @@ pub mod options;
 pub mod peer;
 pub mod ring;
 pub mod settings;
-pub mod shed;
+pub mod shedding;
 pub mod steering;
 pub mod vip;
 

@@ -13,7 +13,7 @@ use super::{
     error::{refused, refused_real},
 };
 use crate::control::VipView;
-use crate::intent::Refusal;
+use lb_model::intent::Refusal;
 
 /// Changes of one stream that may wait for their acknowledgement.
 const IN_FLIGHT: usize = 2_048;
@@ -21,7 +21,7 @@ const IN_FLIGHT: usize = 2_048;
 type Pending = oneshot::Receiver<Result<Option<VipView>, Refusal>>;
 
 /// A request whose answer is due.
-struct Asked {
+struct Queued {
     sequence: u64,
     of_real: bool,
     pending: Result<Pending, Refusal>,
@@ -33,7 +33,7 @@ impl Api {
         mut requests: Streaming<v1::ApplyRequest>,
         cause: Arc<str>,
     ) -> ResponseStream<v1::ApplyResponse> {
-        let (queue, mut waiting) = mpsc::channel::<Result<Asked, Status>>(IN_FLIGHT);
+        let (queue, mut waiting) = mpsc::channel::<Result<Queued, Status>>(IN_FLIGHT);
         let api = self.clone();
         tokio::spawn(async move {
             loop {
@@ -57,12 +57,12 @@ impl Api {
                     Ok(change) => api.control.submit(change, Arc::clone(&cause), false).await,
                     Err(refusal) => Err(refusal),
                 };
-                let asked = Asked {
+                let queued = Queued {
                     sequence: request.sequence,
                     of_real,
                     pending,
                 };
-                if queue.send(Ok(asked)).await.is_err() {
+                if queue.send(Ok(queued)).await.is_err() {
                     return;
                 }
             }
@@ -72,13 +72,13 @@ impl Api {
         tokio::spawn(async move {
             while let Some(next) = waiting.recv().await {
                 let response = match next {
-                    Ok(asked) => {
-                        let outcome = match asked.pending {
+                    Ok(queued) => {
+                        let outcome = match queued.pending {
                             Ok(pending) => pending.await.unwrap_or(Err(Refusal::Stopping)),
                             Err(refusal) => Err(refusal),
                         };
-                        let told = if asked.of_real { refused_real } else { refused };
-                        Ok(respond(asked.sequence, outcome.map_err(told)))
+                        let status = if queued.of_real { refused_real } else { refused };
+                        Ok(respond(queued.sequence, outcome.map_err(status)))
                     }
                     Err(status) => Err(status),
                 };

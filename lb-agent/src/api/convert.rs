@@ -1,20 +1,26 @@
-//! Between the messages of `lb.v1` and the agent's own types. A field of a request that is no value of its
-//! type is refused by name.
+//! Converts between the messages of `lb.v1` and the agent's own types. A field of a request that cannot have its value is
+//! refused by name.
 
 use std::{
-    borrow::Cow,
     net::IpAddr,
     time::{Duration, SystemTime},
 };
 
 use lb_common::limits::MAX_WEIGHT;
-use lb_model::vip::{Protocol, VipKey};
+use lb_model::{
+    check::CheckOverride,
+    intent::{RealSpec, Refusal, VipSpec},
+    ring::Algorithm,
+    settings::{Map, Settings as _, Value},
+    vip::{Protocol, RealId, VipKey},
+};
 use lb_proto::v1;
+use prost::{Message, Name};
 
-use crate::control::{RealState, RealView, VipView};
-use crate::intent::Refusal;
-use lb_model::options::{Forward, OnDown, Track};
-use lb_model::ring::Algorithm;
+use crate::{
+    KINDS,
+    control::{RealState, RealView, VipView},
+};
 
 /// Names of the fields of a `VipId`, for the errors: `id` or `vip` in front.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +47,7 @@ pub const VIP: IdFields = IdFields {
 };
 
 /// A VIP's name.
-pub fn vip_address(id: Option<v1::VipId>, fields: IdFields) -> Result<VipKey, Refusal> {
+pub fn vip_key(id: Option<v1::VipId>, fields: IdFields) -> Result<VipKey, Refusal> {
     let id = id.ok_or_else(|| {
         Refusal::invalid(
             fields.this,
@@ -89,11 +95,11 @@ pub fn optional_vip(
     id: Option<v1::VipId>,
     fields: IdFields,
 ) -> Result<Option<VipKey>, Refusal> {
-    id.map(|id| vip_address(Some(id), fields)).transpose()
+    id.map(|id| vip_key(Some(id), fields)).transpose()
 }
 
 /// An address in text form.
-pub fn address(text: &str, field: impl Into<Cow<'static, str>>) -> Result<IpAddr, Refusal> {
+pub fn address(text: &str, field: impl Into<String>) -> Result<IpAddr, Refusal> {
     text.parse().map_err(|_| {
         let value = if text.is_empty() { "not set" } else { text };
         Refusal::invalid(
@@ -104,10 +110,18 @@ pub fn address(text: &str, field: impl Into<Cow<'static, str>>) -> Result<IpAddr
     })
 }
 
+/// A real's name in text form.
+pub fn real_id(text: &str, field: &str) -> Result<RealId, Refusal> {
+    match text.parse() {
+        Ok(id) => Ok(id),
+        Err(_) => address(text, field).map(RealId::from),
+    }
+}
+
 /// A time that is not negative.
 pub fn duration(
     value: prost_types::Duration,
-    field: impl Into<Cow<'static, str>>,
+    field: impl Into<String>,
 ) -> Result<Duration, Refusal> {
     Duration::try_from(value).map_err(|_| {
         Refusal::invalid(
@@ -119,7 +133,7 @@ pub fn duration(
 }
 
 /// A weight.
-pub fn weight(weight: u32, field: impl Into<Cow<'static, str>>) -> Result<u32, Refusal> {
+pub fn weight(weight: u32, field: impl Into<String>) -> Result<u32, Refusal> {
     if weight > MAX_WEIGHT {
         return Err(Refusal::invalid(
             field,
@@ -181,62 +195,50 @@ pub const fn real_state(state: RealState) -> v1::RealState {
 
 /// A VIP as it is.
 pub fn vip(view: &VipView) -> v1::Vip {
-    let spec = &view.vip.spec;
-    let forward = match spec.forward {
-        Forward::Ipip => v1::Forward::Ipip,
-        Forward::L2 => v1::Forward::L2,
-    };
-    let track = match spec.track {
-        Track::Exceptions => v1::Track::Exceptions,
-        Track::All => v1::Track::All,
-    };
-    let on_down = match spec.on_down {
-        OnDown::Rehash => v1::OnDown::Rehash,
-        OnDown::Reset => v1::OnDown::Reset,
-        OnDown::Keep => v1::OnDown::Keep,
-    };
+    let vip = &view.vip;
+    let mut spec = vip.spec.to_map();
+    // Defaults that depend on the VIP.
+    let window = lb_model::duration::format(vip.window());
+    spec.insert("window".to_owned(), window.into());
+    spec.insert("slots".to_owned(), vip.slots().into());
+    if let Some(Value::Object(steering)) = spec.get_mut("steering") {
+        KINDS
+            .controllers
+            .remove_expert_defaults::<lb_model::steering::Steering>(steering);
+    }
     v1::Vip {
-        id: Some(vip_id(&view.vip.address)),
-        spec: Some(v1::VipSpec {
-            forward: Some(forward.into()),
-            ring: Some(ring_algorithm(spec.ring).into()),
-            track: Some(track.into()),
-            // Windows are 30 days at most, so they fit.
-            window: prost_types::Duration::try_from(spec.window).ok(),
-            slots: Some(view.vip.slots()),
-            check: spec.check.as_ref().map(super::health::to_proto),
-            on_down: Some(on_down.into()),
-            when_empty: Some(spec.when_empty.to_string()),
-            load: spec.load.iter().map(super::load::to_proto).collect(),
-            steering: spec.steering.as_ref().map(super::steering::to_proto),
-            shed: Some(super::shedding::to_proto(&spec.shed)),
-        }),
+        id: Some(vip_id(&vip.address)),
+        spec: Some(spec_message::<_, VipSpec>(&spec)),
         reals: view.reals.iter().map(real).collect(),
     }
 }
 
 /// A real as it is.
 pub fn real(view: &RealView) -> v1::Real {
+    let mut spec = view.spec.to_map();
+    if view.spec.check == CheckOverride::default() {
+        spec.remove("check");
+    }
     v1::Real {
         address: view.address.to_string(),
-        spec: Some(v1::RealSpec {
-            weight: Some(view.spec.weight),
-            drained: Some(view.spec.drained),
-            check: (view.spec.check != Default::default())
-                .then(|| super::health::override_to_proto(&view.spec.check)),
-            load: view
-                .spec
-                .load
-                .iter()
-                .map(super::load::override_to_proto)
-                .collect(),
-        }),
+        spec: Some(spec_message::<_, RealSpec>(&spec)),
         effective_weight: view.effective_weight,
         state: real_state(view.state).into(),
         share: view.share,
         flows: view.flows,
         flows_exact: view.flows_exact,
     }
+}
+
+/// Settings as their message.
+fn spec_message<M: Message + Name + Default, T: lb_model::settings::Settings>(
+    spec: &Map<String, Value>,
+) -> M {
+    // The tests of lb-proto see to it that there is a field for every setting and a value for every choice.
+    lb_proto::settings::from_map(spec, &T::fields()).unwrap_or_else(|error| {
+        tracing::error!("settings that the API cannot express: {error}");
+        M::default()
+    })
 }
 
 /// A moment.

@@ -4,7 +4,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::control::ReadError;
-use crate::intent::Refusal;
+use lb_model::intent::Refusal;
 use lb_dataplane::DataplaneError;
 
 /// Type of a VIP in `google.rpc.ResourceInfo`.
@@ -21,15 +21,15 @@ const REAL: &str = "address";
 
 /// The refusal of a request about a VIP, with its details: the field, and the resource or the table.
 pub fn refused(refusal: Refusal) -> Status {
-    told(refusal, VIP_ITSELF)
+    status(refusal, VIP_ITSELF)
 }
 
 /// As [`refused`], of a request about a real.
 pub fn refused_real(refusal: Refusal) -> Status {
-    told(refusal, VIP_OF_REAL)
+    status(refusal, VIP_OF_REAL)
 }
 
-fn told(refusal: Refusal, vip_field: &str) -> Status {
+fn status(refusal: Refusal, vip_field: &str) -> Status {
     let text = refusal.to_string();
     // The message begins with the field, as that of an invalid value does: a client that prints only the
     // message tells the field, too.
@@ -39,13 +39,11 @@ fn told(refusal: Refusal, vip_field: &str) -> Status {
         Status::with_error_details(code, format!("{field}: {text}"), details)
     };
     match refusal {
-        Refusal::Invalid {
-            field,
-            value,
-            advice,
-        } => {
-            let details =
-                ErrorDetails::with_bad_request_violation(field, format!("{value}: {advice}"));
+        Refusal::Invalid(error) => {
+            let details = ErrorDetails::with_bad_request_violation(
+                error.field,
+                format!("{}: {}", error.value, error.advice),
+            );
             Status::with_error_details(Code::InvalidArgument, text, details)
         }
         Refusal::VipExists(vip) => {

@@ -10,8 +10,8 @@ use super::{
     error::{refused, unread},
 };
 use crate::control::RealView;
-use crate::intent::Refusal;
-use crate::observe::{Found, ReadingFound};
+use lb_model::intent::Refusal;
+use crate::supervisor::{RealSnapshot, ReadingSnapshot};
 
 impl Api {
     pub(super) async fn explain_reals(
@@ -19,7 +19,7 @@ impl Api {
         request: v1::ExplainRequest,
     ) -> Result<v1::ExplainResponse, Status> {
         let reals = self
-            .found_of_each(request.vip, &request.address, explanation)
+            .of_each(request.vip, &request.address, explanation)
             .await?;
         Ok(v1::ExplainResponse { reals })
     }
@@ -29,34 +29,36 @@ impl Api {
         request: v1::ListReadingsRequest,
     ) -> Result<v1::ListReadingsResponse, Status> {
         let reals = self
-            .found_of_each(request.vip, &request.address, readings)
+            .of_each(request.vip, &request.address, readings)
             .await?;
         Ok(v1::ListReadingsResponse { reals })
     }
 
-    /// What `tell` makes of each real that is asked for and of what is known of it.
-    async fn found_of_each<T>(
+    /// The answer for each real that is asked for, from what is known of it.
+    async fn of_each<T>(
         &self,
         vip: Option<v1::VipId>,
         address: &str,
-        tell: impl Fn(v1::VipId, &RealView, Found) -> T,
+        answer: impl Fn(v1::VipId, &RealView, RealSnapshot) -> T,
     ) -> Result<Vec<T>, Status> {
         let vip = convert::optional_vip(vip, convert::VIP).map_err(refused)?;
         let only = optional_address(address)?;
         let vips = self.control.list(vip).await.map_err(unread)?;
-        let mut found = self.observe.found().await;
-        let mut told = Vec::new();
+        let mut snapshots = self.supervisor.snapshots().await;
+        let mut answers = Vec::new();
         for view in &vips {
             let name = view.vip.address;
             let asked = |real: &&RealView| only.is_none_or(|only| only == real.address);
             for real in view.reals.iter().filter(asked) {
-                let found = found.remove(&(name, real.address)).unwrap_or_default();
-                told.push(tell(convert::vip_id(&name), real, found));
+                let snapshot = snapshots
+                    .remove(&(name, real.address))
+                    .unwrap_or_default();
+                answers.push(answer(convert::vip_id(&name), real, snapshot));
             }
         }
         match only {
-            Some(address) if told.is_empty() => Err(refused(Refusal::NoSuchReal(address))),
-            _ => Ok(told),
+            Some(address) if answers.is_empty() => Err(refused(Refusal::NoSuchReal(address.into()))),
+            _ => Ok(answers),
         }
     }
 }
@@ -68,41 +70,41 @@ fn optional_address(text: &str) -> Result<Option<IpAddr>, Status> {
     convert::address(text, "address").map(Some).map_err(refused)
 }
 
-fn explanation(vip: v1::VipId, real: &RealView, found: Found) -> v1::Explanation {
+fn explanation(vip: v1::VipId, real: &RealView, snapshot: RealSnapshot) -> v1::Explanation {
     v1::Explanation {
         vip: Some(vip),
         real: Some(convert::real(real)),
         since: Some(convert::timestamp(real.since)),
-        probe: found.probe.map(|probe| v1::ProbeResult {
+        probe: snapshot.probe.map(|probe| v1::ProbeResult {
             verdict: probe.verdict.to_owned(),
             reason: probe.reason,
             time: Some(convert::timestamp(probe.time)),
             // A probe takes seconds at most, so it fits.
             latency: prost_types::Duration::try_from(probe.latency).ok(),
         }),
-        readings: found.readings.into_iter().map(reading).collect(),
-        utilisation: found.utilisation,
-        capacity: found.capacity,
-        wanted_share: found.wanted,
-        limit: found.limit.unwrap_or_default(),
+        readings: snapshot.readings.into_iter().map(reading).collect(),
+        utilisation: snapshot.utilisation,
+        capacity: snapshot.capacity,
+        wanted_share: snapshot.wanted_share,
+        limit: snapshot.limited_by.unwrap_or_default(),
     }
 }
 
-fn readings(vip: v1::VipId, real: &RealView, found: Found) -> v1::RealReadings {
+fn readings(vip: v1::VipId, real: &RealView, snapshot: RealSnapshot) -> v1::RealReadings {
     v1::RealReadings {
         vip: Some(vip),
         address: real.address.to_string(),
-        readings: found.readings.into_iter().map(reading).collect(),
+        readings: snapshot.readings.into_iter().map(reading).collect(),
     }
 }
 
-fn reading(found: ReadingFound) -> v1::Reading {
+fn reading(reading: ReadingSnapshot) -> v1::Reading {
     v1::Reading {
-        quantity: found.quantity.to_owned(),
-        value: found.value,
-        unit: found.unit,
-        time: Some(convert::timestamp(found.time)),
-        source: found.source,
-        problem: found.problem,
+        quantity: reading.quantity.to_owned(),
+        value: reading.value,
+        unit: reading.unit,
+        time: Some(convert::timestamp(reading.time)),
+        source: reading.source,
+        problem: reading.problem,
     }
 }

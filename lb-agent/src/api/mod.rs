@@ -1,4 +1,4 @@
-//! `lb.v1` over gRPC: one file per group of calls. Nothing is decided here; requests become changes and
+//! `lb.v1` over gRPC: one file per group of calls. Nothing is decided here: requests become changes of the intent and
 //! questions to the owner in [`crate::control`].
 
 mod apply;
@@ -7,18 +7,13 @@ mod convert;
 mod error;
 mod explain;
 mod flows;
-mod health;
-mod load;
 mod patch;
-mod peer;
 mod reals;
 mod ring;
 mod serve;
-mod shedding;
 mod simulate;
 mod stats;
 mod status;
-mod steering;
 mod vips;
 mod watch;
 
@@ -34,7 +29,7 @@ use tonic::{Request, Response, Status, Streaming, transport::server::UdsConnectI
 pub use serve::serve;
 
 use crate::control::Handle;
-use crate::observe;
+use crate::supervisor;
 
 type ResponseStream<T> = Pin<Box<dyn futures::Stream<Item = Result<T, Status>> + Send>>;
 
@@ -42,7 +37,7 @@ type ResponseStream<T> = Pin<Box<dyn futures::Stream<Item = Result<T, Status>> +
 #[derive(Clone, Debug)]
 pub struct Api {
     control: Handle,
-    observe: observe::Handle,
+    supervisor: supervisor::Handle,
     started: SystemTime,
     /// Becomes true when the agent ends: streams end then.
     stopping: Receiver<bool>,
@@ -51,10 +46,10 @@ pub struct Api {
 impl Api {
     /// Serves what this owner has, until `stopping` becomes true.
     #[must_use]
-    pub fn new(control: Handle, observe: observe::Handle, stopping: Receiver<bool>) -> Self {
+    pub fn new(control: Handle, supervisor: supervisor::Handle, stopping: Receiver<bool>) -> Self {
         Api {
             control,
-            observe,
+            supervisor,
             started: SystemTime::now(),
             stopping,
         }
@@ -66,7 +61,7 @@ fn stopping() -> Status {
     Status::unavailable("the agent is stopping; packets flow on, call again when it runs")
 }
 
-/// Who asks for a change, for the log and for watchers.
+/// The origin of a change, for the log and for watchers.
 fn cause<T>(request: &Request<T>, call: &str) -> Arc<str> {
     let peer = request
         .extensions()

@@ -6,7 +6,7 @@ use lb_proto::v1;
 use tonic::Status;
 
 use super::{Api, change, convert, error::refused_real, vips::gone};
-use crate::intent::Change;
+use lb_model::intent::Change;
 
 impl Api {
     pub(super) async fn add_or_update_real(
@@ -14,7 +14,7 @@ impl Api {
         change: Change,
         cause: Arc<str>,
     ) -> Result<v1::Real, Status> {
-        let address = change.real();
+        let id = change.real();
         let view = self
             .control
             .change(change, cause)
@@ -22,8 +22,8 @@ impl Api {
             .map_err(refused_real)?;
         let real = view
             .as_ref()
-            .zip(address)
-            .and_then(|(view, address)| view.real(address));
+            .zip(id)
+            .and_then(|(view, real)| view.real(real.address));
         real.map(convert::real).ok_or_else(gone)
     }
 

@@ -12,12 +12,12 @@ use super::{
     error::{refused, unread},
 };
 use crate::control::Service;
-use crate::intent::Refusal;
+use lb_model::intent::Refusal;
 use lb_steering::ring;
 
 impl Api {
     pub(super) async fn ring(&self, request: v1::GetRingRequest) -> Result<v1::Ring, Status> {
-        let vip = convert::vip_address(request.id, convert::ID).map_err(refused)?;
+        let vip = convert::vip_key(request.id, convert::ID).map_err(refused)?;
         let what_if = weights(request.what_if).map_err(refused)?;
         let service = self.control.service(vip).await.map_err(unread)?;
         if what_if.is_empty() {
@@ -74,7 +74,7 @@ fn preview(service: &Service, what_if: BTreeMap<IpAddr, u32>, seed: u64) -> v1::
 /// The ring's weights if the operator's were these. Steering works in a unit of its own and keeps what it has found out:
 /// twice the operator's weight is twice the ring's.
 fn effective(service: &Service, what_if: &BTreeMap<IpAddr, u32>) -> BTreeMap<IpAddr, u32> {
-    let operators = |real: &IpAddr| service.vip.reals.get(real).map(|real| real.weight);
+    let operators = |real: &IpAddr| service.vip.reals.get(&(*real).into()).map(|real| real.weight);
     let mut weights: BTreeMap<IpAddr, f64> = service
         .reals
         .iter()
@@ -143,8 +143,8 @@ mod tests {
     use std::{sync::Arc, time::SystemTime};
 
     use super::*;
-    use crate::intent::{RealSpec, Vip, VipSpec};
-    use crate::steer::{Steered, SteeredReal};
+    use lb_model::intent::{RealSpec, Vip, VipSpec};
+    use crate::weights::{Steered, SteeredReal};
 
     /// Steering has weights of its own; who asks means the operator's.
     #[test]
@@ -154,9 +154,9 @@ mod tests {
         let real = |weight| SteeredReal { weight, up: true };
         let vip = Vip {
             address: name,
-            spec: VipSpec::default_for(name.protocol),
+            spec: VipSpec::default(),
             reals: [2, 3]
-                .map(|last| (address(last), RealSpec::default()))
+                .map(|last| (address(last).into(), RealSpec::default()))
                 .into(),
         };
         let steered = Steered {

@@ -10,7 +10,7 @@ use super::{
     error::{refused, unread},
 };
 use crate::control::VipView;
-use crate::intent::Change;
+use lb_model::intent::Change;
 
 impl Api {
     async fn change_vip(&self, change: Change, cause: Arc<str>) -> Result<Option<VipView>, Status> {

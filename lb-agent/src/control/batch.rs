@@ -2,17 +2,19 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
-use lb_model::vip::VipKey;
+use lb_model::{
+    intent::{Change, Intent, Refusal, Vip},
+    vip::{RealId, VipKey},
+};
 
 use super::{
-    Order,
+    PendingChange,
     event::{Event, What},
     owner::Owner,
     service::Service,
     view::VipView,
 };
-use crate::intent::{Change, Intent, Refusal, Vip};
-use lb_clients::health::spec::Check;
+use crate::KINDS;
 use lb_dataplane::DataplaneError;
 
 /// What is told to the one who asked.
@@ -30,15 +32,10 @@ struct Step {
     after: Option<Arc<Vip>>,
 }
 
-/// Whether its check runs a program.
-fn runs_programs(vip: &Vip) -> bool {
-    vip.spec.check.as_ref().is_some_and(Check::runs_program)
-}
-
 /// The VIPs whose check runs a program.
 #[must_use]
 pub fn running_programs(intent: &Intent) -> Vec<VipKey> {
-    let vips = intent.vips().filter(|vip| runs_programs(vip));
+    let vips = intent.vips().filter(|vip| KINDS.runs_program(&vip.spec));
     vips.map(|vip| vip.address).collect()
 }
 
@@ -46,7 +43,7 @@ impl Owner {
     /// Makes these changes, in order. Each is refused for itself. Where the data plane refuses a service
     /// that several changes touch, they are made again one by one, so that only those it has no room for
     /// are refused; when several services compete for the last room, any of them may get it.
-    pub(super) fn apply(&mut self, orders: Vec<Order>) -> Vec<(Order, Outcome)> {
+    pub(super) fn apply(&mut self, orders: Vec<PendingChange>) -> Vec<(PendingChange, Outcome)> {
         let changes: Vec<&Change> = orders.iter().map(|order| &order.change).collect();
         let results = self.apply_changes(&changes);
         log(&orders, &results);
@@ -123,7 +120,7 @@ impl Owner {
     /// Puts a change into the intent in memory.
     fn take_in(&mut self, change: &Change, before: &mut Before) -> Result<Step, Refusal> {
         let vip = *change.vip();
-        let mut after = change.apply(&self.intent)?;
+        let mut after = change.apply(&self.intent, &KINDS)?;
         // What is equal stays the same record, so that it is seen to be equal.
         if let (Some(new), Some(old)) = (&after, self.intent.get(&vip))
             && new == old
@@ -132,7 +129,7 @@ impl Owner {
         }
         if let Some(new) = &after
             && !self.exec_checks
-            && runs_programs(new)
+            && KINDS.runs_program(&new.spec)
         {
             return Err(Refusal::invalid(
                 "check",
@@ -185,7 +182,7 @@ impl Owner {
         for vip in removed.into_iter().chain(kept) {
             if let Err(error) = self.place(&vip) {
                 tracing::warn!("VIP {vip}: the data plane refuses the change: {error}");
-                refused.insert(vip, Refusal::from(&error));
+                refused.insert(vip, refusal(&error));
                 continue;
             }
             self.changed.tell(vip, self.intent.get(&vip).cloned());
@@ -230,7 +227,7 @@ impl Owner {
     }
 
     /// Tells a change to watchers.
-    fn announce(&self, order: &Order, step: &Step) {
+    fn announce(&self, order: &PendingChange, step: &Step) {
         if !step.changes() || self.events.receiver_count() == 0 {
             return;
         }
@@ -260,27 +257,43 @@ impl Owner {
                 .cloned()
                 .or_else(|| apart(&step.after))
         };
-        let real = |service: Service, address| self.view_of_real(&service, address);
+        let real = |service: Service, id: RealId| self.view_of_real(&service, id.address);
         Some(match change {
             Change::AddVip { .. } => What::VipAdded(self.view_of(&apart(&step.after)?)),
             Change::UpdateVip { .. } => What::VipChanged(self.view_of(&now()?)),
             Change::DeleteVip { .. } => What::VipDeleted,
             // A later change of the same batch may have taken the real away again.
-            Change::AddReal { real: address, .. } => What::RealAdded(
-                real(now()?, *address).or_else(|| real(apart(&step.after)?, *address))?,
+            Change::AddReal { real: id, .. } => What::RealAdded(
+                real(now()?, *id).or_else(|| real(apart(&step.after)?, *id))?,
             ),
-            Change::UpdateReal { real: address, .. } => What::RealChanged(
-                real(now()?, *address).or_else(|| real(apart(&step.after)?, *address))?,
+            Change::UpdateReal { real: id, .. } => What::RealChanged(
+                real(now()?, *id).or_else(|| real(apart(&step.after)?, *id))?,
             ),
-            Change::DeleteReal { real: address, .. } => {
-                What::RealDeleted(real(apart(&step.before)?, *address)?)
+            Change::DeleteReal { real: id, .. } => {
+                What::RealDeleted(real(apart(&step.before)?, *id)?)
             }
         })
     }
 }
 
+/// Why the data plane refuses a change.
+fn refusal(error: &DataplaneError) -> Refusal {
+    match error {
+        DataplaneError::Full {
+            table,
+            capacity,
+            advice,
+        } => Refusal::Full {
+            table,
+            capacity: *capacity,
+            advice: (*advice).to_owned(),
+        },
+        other => Refusal::Dataplane(other.to_string()),
+    }
+}
+
 /// Logs what was changed: each change if they are few, else how many of each kind.
-fn log(orders: &[Order], results: &[Result<Step, Refusal>]) {
+fn log(orders: &[PendingChange], results: &[Result<Step, Refusal>]) {
     let changed = || {
         orders
             .iter()

@@ -10,7 +10,7 @@ use std::{
 use lb_model::vip::VipKey;
 use tokio::sync::Notify;
 
-use crate::intent::Vip;
+use lb_model::intent::Vip;
 
 /// VIPs that changed since somebody looked: as they are now, or gone.
 #[derive(Debug, Default)]

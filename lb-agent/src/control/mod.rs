@@ -4,6 +4,7 @@
 //! it, the store is put back and the change is refused: nothing has changed. Changes that wait in the queue
 //! together are stored in one transaction, and each service they touch is computed once.
 
+mod apply_weights;
 mod batch;
 mod changed;
 pub mod event;
@@ -12,7 +13,6 @@ mod owner;
 pub(crate) mod recorder;
 mod restore;
 pub mod service;
-mod steer;
 #[cfg(test)]
 mod tests;
 pub mod view;
@@ -22,29 +22,29 @@ use std::{net::IpAddr, sync::Arc};
 use lb_model::vip::VipKey;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+pub use apply_weights::WeightUpdate;
 pub use batch::running_programs;
 pub use changed::Changed;
 pub use event::{Event, What};
 pub use owner::{Options, start};
 pub use service::Service;
-pub use steer::SteerOrder;
 pub use view::{RealState, RealView, VipView};
 
-use crate::intent::{Change, Refusal};
-use crate::steer::Steered;
+use lb_model::intent::{Change, Refusal};
+use crate::weights::Steered;
 use lb_dataplane::{self, DataplaneError, Simulation};
 
 /// Commands that may wait for the owner; who sends more waits.
 const QUEUE: usize = 2_048;
 
-/// A change on its way.
+/// A change that waits for the owner.
 #[derive(Debug)]
-pub struct Order {
-    /// What is asked.
+pub struct PendingChange {
+    /// The change.
     pub change: Change,
-    /// Who asks; it is logged and told to watchers.
+    /// Its origin, for the log and for watchers.
     pub cause: Arc<str>,
-    /// Told when it is done (the VIP as it is then; none if it was deleted) or refused.
+    /// Gets the VIP once the change is made (`None` if it was deleted), or the refusal.
     pub reply: oneshot::Sender<Result<Option<VipView>, Refusal>>,
     /// Whether the reply needs the VIP.
     pub view: bool,
@@ -59,18 +59,18 @@ pub struct StatsView {
     pub stats: lb_dataplane::Stats,
 }
 
-/// What a real carried, by the data plane's own counters.
+/// Flows of a real, by the data plane's counters.
 #[derive(Clone, Copy, Debug)]
-pub struct Carried {
+pub struct FlowCounts {
     /// The VIP.
     pub vip: VipKey,
     /// The real.
     pub real: IpAddr,
     /// Flows opened since it was added.
     pub opened: u64,
-    /// Flows closed since it was added, and those it lost when it died.
+    /// Flows closed since it was added, and those it lost when it went down.
     pub closed: u64,
-    /// Live flows, where they are counted and were asked for.
+    /// Live flows, where they are counted and `exact` was asked for.
     pub flows: Option<u64>,
     /// Share of the ring, 0 to 1.
     pub share: f64,
@@ -90,7 +90,7 @@ pub struct StatusView {
 }
 
 pub(crate) enum Command {
-    Change(Box<Order>),
+    Change(Box<PendingChange>),
     List {
         vip: Option<VipKey>,
         reply: oneshot::Sender<Result<Vec<VipView>, ReadError>>,
@@ -115,13 +115,13 @@ pub(crate) enum Command {
         vip: Option<VipKey>,
         reply: oneshot::Sender<Result<Watching, ReadError>>,
     },
-    Steer {
-        orders: Vec<SteerOrder>,
+    ApplyWeights {
+        updates: Vec<WeightUpdate>,
         reply: oneshot::Sender<()>,
     },
-    Carried {
+    FlowCounts {
         exact: bool,
-        reply: oneshot::Sender<Result<Vec<Carried>, ReadError>>,
+        reply: oneshot::Sender<Result<Vec<FlowCounts>, ReadError>>,
     },
     Steered {
         vip: VipKey,
@@ -202,7 +202,7 @@ impl Handle {
     ) -> Result<oneshot::Receiver<Result<Option<VipView>, Refusal>>, Refusal> {
         let (reply, receiver) = oneshot::channel();
         self.commands
-            .send(Command::Change(Box::new(Order {
+            .send(Command::Change(Box::new(PendingChange {
                 change,
                 cause,
                 reply,
@@ -282,12 +282,12 @@ impl Handle {
         self.ask(|reply| Command::Watch { vip, reply }).await?
     }
 
-    /// Puts what steering found into the tables; returns when it is there.
+    /// Puts the weights that steering decided into the tables; returns when they are there.
     ///
     /// # Errors
     /// [`ReadError::Stopping`].
-    pub async fn steer(&self, orders: Vec<SteerOrder>) -> Result<(), ReadError> {
-        self.ask(|reply| Command::Steer { orders, reply }).await
+    pub async fn apply_weights(&self, updates: Vec<WeightUpdate>) -> Result<(), ReadError> {
+        self.ask(|reply| Command::ApplyWeights { updates, reply }).await
     }
 
     /// What steering last made of a VIP, if anybody steers it.
@@ -298,13 +298,13 @@ impl Handle {
         self.ask(|reply| Command::Steered { vip, reply }).await
     }
 
-    /// What every real carried so far; `exact`: with the live flows of VIPs that track all, for which the flow
-    /// table is scanned.
+    /// The flows of every real so far; with `exact`, also the live flows of VIPs that track all, for which the flow table
+    /// is scanned.
     ///
     /// # Errors
     /// [`ReadError`].
-    pub async fn carried(&self, exact: bool) -> Result<Vec<Carried>, ReadError> {
-        self.ask(|reply| Command::Carried { exact, reply }).await?
+    pub async fn flow_counts(&self, exact: bool) -> Result<Vec<FlowCounts>, ReadError> {
+        self.ask(|reply| Command::FlowCounts { exact, reply }).await?
     }
 
     /// Of a real's running flows at most so many are reset soon.

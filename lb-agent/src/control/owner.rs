@@ -12,17 +12,15 @@ use lb_model::vip::{Protocol, VipKey};
 use tokio::sync::{broadcast, mpsc};
 
 use super::{
-    Carried, Command, Handle, Order, QUEUE, ReadError, StatsView, StatusView, Watching,
+    FlowCounts, Command, Handle, PendingChange, QUEUE, ReadError, StatsView, StatusView, Watching,
     changed::Changed,
     event::{Event, WATCH_QUEUE, What},
     service::Service,
     view::{Observation, RealState, RealView, VipView},
 };
-use crate::intent::{
-    Change, Intent, Refusal,
-    store::{Store, StoreError},
-};
-use crate::steer::Steered;
+use crate::store::{Store, StoreError};
+use lb_model::intent::{Change, Intent, Refusal};
+use crate::weights::Steered;
 use lb_dataplane::{Counters, Dataplane, DataplaneError};
 use lb_model::options::Track;
 
@@ -154,7 +152,7 @@ impl Owner {
         }
     }
 
-    fn execute(&mut self, orders: Vec<Order>) {
+    fn execute(&mut self, orders: Vec<PendingChange>) {
         if orders.iter().any(|order| order.view) || self.events.receiver_count() > 0 {
             self.observe_or_log(REPLY_AGE);
         }
@@ -196,12 +194,12 @@ impl Owner {
                 let events = self.events.subscribe();
                 let _ = reply.send(self.list(vip).map(|snapshot| Watching { snapshot, events }));
             }
-            Command::Steer { orders, reply } => {
-                self.steer(orders);
+            Command::ApplyWeights { updates, reply } => {
+                self.apply_weights(updates);
                 let _ = reply.send(());
             }
-            Command::Carried { exact, reply } => {
-                let _ = reply.send(self.carried(exact));
+            Command::FlowCounts { exact, reply } => {
+                let _ = reply.send(self.flow_counts(exact));
             }
             Command::Steered { vip, reply } => {
                 let _ = reply.send(self.steered.get(&vip).cloned());
@@ -336,7 +334,7 @@ impl Owner {
     }
 
     /// What each real carried so far.
-    fn carried(&mut self, exact: bool) -> Result<Vec<Carried>, ReadError> {
+    fn flow_counts(&mut self, exact: bool) -> Result<Vec<FlowCounts>, ReadError> {
         let stats = self.dataplane.stats()?;
         if exact {
             self.observe(READ_AGE)?;
@@ -358,7 +356,7 @@ impl Owner {
             };
             service.reals.iter().map(move |(real, counters)| {
                 let (opened, closed) = counted(counters);
-                Carried {
+                FlowCounts {
                     vip: service.vip,
                     real: *real,
                     opened,

@@ -6,8 +6,8 @@ use lb_model::vip::VipKey;
 
 use tokio::sync::oneshot;
 
-use super::{Order, owner::Owner, service::Service};
-use crate::intent::Change;
+use super::{PendingChange, owner::Owner, service::Service};
+use lb_model::intent::Change;
 
 /// Services of the tables that nobody wants.
 pub(super) fn unwanted(found: &[VipKey], wanted: &BTreeSet<VipKey>) -> Vec<VipKey> {
@@ -76,7 +76,7 @@ impl Owner {
         let cause: Arc<str> = Arc::from("configuration file");
         let orders = changes
             .into_iter()
-            .map(|change| Order {
+            .map(|change| PendingChange {
                 change,
                 cause: Arc::clone(&cause),
                 reply: oneshot::channel().0,
@@ -87,7 +87,7 @@ impl Owner {
             if let Err(refusal) = outcome {
                 tracing::error!(
                     "{}: {} of the configuration file refused: {refusal}",
-                    order.change.place(),
+                    order.change.object(),
                     order.change.name()
                 );
             }

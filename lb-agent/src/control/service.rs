@@ -3,8 +3,8 @@
 use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
 use super::view::RealState;
-use crate::intent::Vip;
-use crate::steer::{Effective, Steered, all_down, effective};
+use lb_model::intent::{Vip, WhenEmpty};
+use crate::weights::{Effective, Steered, all_down, effective};
 use lb_dataplane::WantedService;
 use lb_steering::ring;
 
@@ -53,7 +53,7 @@ impl Service {
             .iter()
             .zip(&effective)
             .map(|(real, effective)| {
-                let state = RealState::of(*effective, vip.reals.get(real));
+                let state = RealState::of(*effective, vip.reals.get(&(*real).into()));
                 before
                     .and_then(|before| before.since(*real, state))
                     .unwrap_or(now)
@@ -144,7 +144,7 @@ impl Service {
     /// Since when a real is in this state; none if it is in another.
     fn since(&self, real: IpAddr, state: RealState) -> Option<SystemTime> {
         let position = self.member(real)?;
-        let wanted = self.vip.reals.get(&real);
+        let wanted = self.vip.reals.get(&real.into());
         let same = RealState::of(*self.effective.get(position)?, wanted) == state;
         self.since.get(position).copied().filter(|_| same)
     }
@@ -173,7 +173,7 @@ impl Service {
             vip: self.vip.address,
             forward: self.vip.spec.forward,
             track: self.vip.spec.track,
-            window: self.vip.spec.window,
+            window: self.vip.window(),
             reals: self.reals.clone(),
             down: self
                 .reals
@@ -183,7 +183,7 @@ impl Service {
                 .map(|(address, _)| (*address, self.vip.spec.on_down))
                 .collect(),
             ring: Arc::clone(&self.ring),
-            when_empty: self.vip.spec.when_empty.in_tables(),
+            when_empty: in_tables(self.vip.spec.when_empty),
         }
     }
 }
@@ -196,16 +196,24 @@ fn members(
     let (mut reals, mut found): (Vec<IpAddr>, Vec<Effective>) = vip
         .reals
         .iter()
-        .map(|(address, real)| (*address, effective(*address, real, steered)))
+        .map(|(id, real)| (id.address, effective(id.address, real, steered)))
         .unzip();
     let own = reals.len();
     if all_down(vip, steered) {
         for (address, weight) in fallback {
-            if !vip.reals.contains_key(&address) && vip.suits(address) {
+            if !vip.reals.contains_key(&address.into()) && vip.can_reach(address) {
                 reals.push(address);
                 found.push(Effective { weight, up: true });
             }
         }
     }
     (reals, own, found)
+}
+
+/// What the data plane does without a real: a fallback's reals are in the ring.
+const fn in_tables(when_empty: WhenEmpty) -> lb_dataplane::WhenEmpty {
+    match when_empty {
+        WhenEmpty::Drop | WhenEmpty::Fallback(_) => lb_dataplane::WhenEmpty::Drop,
+        WhenEmpty::Reset => lb_dataplane::WhenEmpty::Reset,
+    }
 }

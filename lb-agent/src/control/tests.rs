@@ -3,7 +3,7 @@ use std::{path::Path, sync::Arc, thread::JoinHandle};
 use lb_model::vip::VipKey;
 
 use super::{recorder::Recorder, *};
-use crate::intent::{RealPatch, VipPatch, change::Set, store::Store};
+use lb_model::intent::{RealPatch, VipPatch, change::Set, store::Store};
 use lb_clients::health::spec::{Check, Exec, Probe};
 use lb_dataplane::{Dataplane as _, WantedService};
 use lb_model::ring::NO_REAL;

@@ -5,8 +5,8 @@ use std::{collections::HashMap, net::IpAddr, sync::Arc, time::SystemTime};
 use lb_model::vip::VipKey;
 
 use super::service::Service;
-use crate::intent::{RealSpec, Vip};
-use crate::steer::Effective;
+use lb_model::intent::{RealSpec, Vip};
+use crate::weights::Effective;
 use lb_dataplane::RealFlows;
 use lb_model::options::Track;
 
@@ -137,7 +137,7 @@ impl RealView {
     /// The real at this position of a service.
     pub(super) fn new(service: &Service, position: usize, observed: &Observation) -> Option<Self> {
         let address = *service.reals.get(position)?;
-        let spec = service.vip.reals.get(&address)?.clone();
+        let spec = service.vip.reals.get(&address.into())?.clone();
         let effective = *service.effective.get(position)?;
         let share = *service.shares.get(position)?;
         let seen = observed.get(service.vip.address, address);
@@ -176,11 +176,9 @@ impl RealView {
 mod tests {
     use std::{collections::BTreeMap, time::Duration};
 
-    use lb_model::vip::Protocol;
-
     use super::*;
-    use crate::intent::VipSpec;
-    use crate::steer::{Steered, SteeredReal};
+    use lb_model::intent::VipSpec;
+    use crate::weights::{Steered, SteeredReal};
 
     fn vip(drained: bool) -> Arc<Vip> {
         let real = RealSpec {
@@ -189,8 +187,8 @@ mod tests {
         };
         Arc::new(Vip {
             address: "10.0.0.1:80/tcp".parse().unwrap(),
-            spec: VipSpec::default_for(Protocol::Tcp),
-            reals: BTreeMap::from([(real_address(), real)]),
+            spec: VipSpec::default(),
+            reals: BTreeMap::from([(real_address().into(), real)]),
         })
     }
 

@@ -7,13 +7,13 @@ use crate::{component::Registry, load::LoadSource, settings::FieldError};
 #[derive(Clone, Copy, Debug)]
 pub struct Kinds {
     /// Probes of health checks.
-    pub probes: Registry,
+    pub probes: &'static Registry,
     /// Readers of load.
-    pub readers: Registry,
+    pub readers: &'static Registry,
     /// Controllers of steering.
-    pub controllers: Registry,
+    pub controllers: &'static Registry,
     /// Ways of shedding connections.
-    pub sheds: Registry,
+    pub sheds: &'static Registry,
 }
 
 impl Kinds {

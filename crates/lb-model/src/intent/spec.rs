@@ -11,7 +11,7 @@ use crate::{
     options::{Forward, OnDown, Track},
     ring::Algorithm,
     settings::FieldError,
-    shed::Shed,
+    shedding::Shedding,
     steering::Steering,
     vip::Protocol,
 };
@@ -51,7 +51,7 @@ crate::settings! {
         /// How health and load become weights; without it the defaults.
         steering: Option<Steering> = None;
         /// How connections are ended that are to be shed.
-        shed: Shed = Shed::default();
+        shed: Shedding = Shedding::default();
     }
     validate(spec) {
         match spec.slots {

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     load::MAX_SOURCES,
     settings::FieldError,
-    shed::RESET,
+    shedding::RESET,
     vip::{AddressError, Protocol, RealId, VipKey, check_unicast},
 };
 

@@ -75,7 +75,19 @@ pub fn nothing_left(map: &Map<String, Value>, fields: &[Field]) -> Result<(), Fi
     } else {
         format!("there is no such setting; there are {}", names.join(", "))
     };
-    Err(FieldError::new(name, plain(value), advice))
+    // The value may be a secret that stands in the wrong place.
+    let value = match value {
+        Value::String(_) if is_secret(name) => "hidden".to_owned(),
+        value => plain(value),
+    };
+    Err(FieldError::new(name, value, advice))
+}
+
+/// Whether a setting of this name may hold a secret.
+pub(crate) fn is_secret(name: &str) -> bool {
+    ["password", "token", "secret"]
+        .iter()
+        .any(|word| name.contains(word))
 }
 
 /// Changes a table of settings: each entry of `patch` replaces the setting of its name, `null` resets it to its

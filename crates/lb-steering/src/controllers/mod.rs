@@ -28,7 +28,7 @@ const DEAD_BAND_DEVIATIONS: f64 = 2.5;
 macro_rules! controllers {
     ($($module:ident :: $controller:ident),* $(,)?) => {
         /// The controllers, by the setting `controller`.
-        pub const REGISTRY: Registry = Registry {
+        pub static REGISTRY: Registry = Registry {
             family: "controller",
             key: "controller",
             kinds: &[$(&$module::KIND),*],

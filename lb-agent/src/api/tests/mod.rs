@@ -22,7 +22,7 @@ use tonic_types::StatusExt as _;
 
 use super::*;
 use crate::control::{self, recorder::Recorder};
-use crate::intent::store::Store;
+use crate::store::Store;
 
 /// An agent on a Unix socket, with a client.
 struct Agent {
@@ -54,13 +54,13 @@ impl Agent {
         let options = control::Options::default();
         let changed = Arc::clone(&options.changed);
         let (owner, thread) = control::start(store, Box::new(plane.clone()), options).unwrap();
-        let (observe, supervisor) = observe::start(owner.clone(), changed);
+        let (handle, supervisor) = supervisor::start(owner.clone(), changed);
         let (stop, stopping) = watch::channel(false);
         let listener = Listener::bind(Endpoint::Unix(socket.clone()))
             .await
             .unwrap();
         let server = tokio::spawn(serve(
-            Api::new(owner.clone(), observe, stopping.clone()),
+            Api::new(owner.clone(), handle, stopping.clone()),
             vec![listener],
             stopping,
         ));

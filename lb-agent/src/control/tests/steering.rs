@@ -1,8 +1,8 @@
 //! What steering orders, and what is told of it.
 
 use super::*;
-use crate::intent::{Refusal, WhenEmpty};
-use crate::steer::{Steered, SteeredReal};
+use lb_model::intent::{Refusal, WhenEmpty};
+use crate::weights::{Steered, SteeredReal};
 use lb_steering::Steering;
 
 /// The steering that a supervisor would order: per real its weight and whether it lives.
@@ -16,7 +16,7 @@ async fn steer(owner: &Handle, vip: &str, reals: &[(&str, u32, bool)]) {
             },
         )
     };
-    let order = SteerOrder {
+    let order = WeightUpdate {
         vip: name(vip),
         steered: Some(Steered {
             reals: reals.iter().map(found).collect(),

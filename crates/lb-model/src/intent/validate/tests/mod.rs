@@ -29,23 +29,23 @@ static CAPACITY: Kind = Kind::of::<NoSettings>("capacity", "Learns.");
 static RESETS: Kind = Kind::of::<NoSettings>("reset", "Resets.");
 static WEBHOOK: Kind = Kind::of::<Own>("webhook", "Posts.");
 
-const KINDS: Kinds = Kinds {
-    probes: Registry {
+static KINDS: Kinds = Kinds {
+    probes: &Registry {
         family: "probe",
         key: "kind",
         kinds: &[&TCP, &EXEC],
     },
-    readers: Registry {
+    readers: &Registry {
         family: "load reader",
         key: "kind",
         kinds: &[&DOCKER],
     },
-    controllers: Registry {
+    controllers: &Registry {
         family: "controller",
         key: "controller",
         kinds: &[&CAPACITY],
     },
-    sheds: Registry {
+    sheds: &Registry {
         family: "way of shedding",
         key: "by",
         kinds: &[&RESETS, &WEBHOOK],

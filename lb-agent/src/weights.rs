@@ -1,12 +1,12 @@
-//! Intent and what steering found → what each real gets. Pure.
+//! Effective weights: what each real gets, from the intent and from what steering decided. Pure.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::intent::{RealSpec, Vip};
+use lb_model::intent::{RealSpec, Vip};
 
-/// What steering makes of a VIP's reals. Stored, so that an agent that starts goes on where the last one
+/// What steering decided for a VIP's reals. It is stored, so that an agent that starts continues where the last one
 /// ended and moves no part of a ring.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -15,13 +15,13 @@ pub struct Steered {
     pub reals: BTreeMap<IpAddr, SteeredReal>,
 }
 
-/// What steering makes of a real.
+/// What steering decided for a real.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SteeredReal {
     /// Share of new flows relative to the VIP's other reals, 0 to `MAX_WEIGHT`.
     pub weight: u32,
-    /// Whether it is alive. What becomes of a dead one's flows is the VIP's [`OnDown`].
+    /// Whether it is up. The VIP's [`OnDown`] says what happens to the flows of one that is down.
     ///
     /// [`OnDown`]: lb_model::options::OnDown
     pub up: bool,
@@ -32,12 +32,12 @@ pub struct SteeredReal {
 pub struct Effective {
     /// Weight in the ring: 0 takes no new flows and keeps the old ones.
     pub weight: u32,
-    /// Whether it is alive, as far as anybody knows.
+    /// Whether it is up, as far as is known.
     pub up: bool,
 }
 
-/// What a real gets: the operator's weight where nobody steers; weight 0 and a drain by hand win always. A
-/// real that steering has not seen yet, of a VIP that is steered, waits for it.
+/// What a real gets: the operator's weight where the VIP is not steered. Weight 0 and a drain by hand always win. A real
+/// of a steered VIP that steering has not seen yet gets no flows until it has.
 #[must_use]
 pub fn effective(address: IpAddr, real: &RealSpec, steered: Option<&Steered>) -> Effective {
     let found = steered.map(|steered| steered.reals.get(&address));
@@ -54,14 +54,14 @@ pub fn effective(address: IpAddr, real: &RealSpec, steered: Option<&Steered>) ->
     Effective { weight, up }
 }
 
-/// Whether a VIP has reals and all of them are dead.
+/// Whether a VIP has reals and all of them are down.
 #[must_use]
 pub fn all_down(vip: &Vip, steered: Option<&Steered>) -> bool {
     !vip.reals.is_empty()
         && vip
             .reals
             .iter()
-            .all(|(address, real)| !effective(*address, real, steered).up)
+            .all(|(id, real)| !effective(id.address, real, steered).up)
 }
 
 #[cfg(test)]
@@ -93,7 +93,7 @@ mod tests {
             (weight, up)
         };
         for (name, real, steered, wanted) in [
-            ("nobody steers", real(7, false), None, (7, true)),
+            ("not steered", real(7, false), None, (7, true)),
             ("drained", real(7, true), None, (0, true)),
             (
                 "not seen yet",

@@ -3,7 +3,7 @@
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::intent::{RealSpec, VipSpec};
+use lb_model::intent::{RealSpec, VipSpec};
 use lb_clients::health::spec::{Check, Probe, Via};
 
 const TIME: Duration = Duration::from_secs(1_000);

@@ -5,7 +5,7 @@ use std::{
 };
 
 use super::*;
-use crate::intent::{Change, RealSpec, VipSpec};
+use lb_model::intent::{Change, RealSpec, VipSpec};
 
 fn vip(text: &str, reals: u8) -> Vip {
     let address: VipKey = text.parse().unwrap();
@@ -13,12 +13,12 @@ fn vip(text: &str, reals: u8) -> Vip {
         address,
         spec: VipSpec {
             slots: Some(512),
-            ..VipSpec::default_for(address.protocol)
+            ..VipSpec::default()
         },
         reals: (1..=reals)
             .map(|last| {
                 (
-                    IpAddr::from([10, 1, 0, last]),
+                    IpAddr::from([10, 1, 0, last]).into(),
                     RealSpec {
                         weight: u32::from(last),
                         drained: last % 2 == 0,
@@ -96,7 +96,7 @@ fn another_schema_is_refused() {
     set(Some(SCHEMA + 1));
     let error = Store::open(directory.path()).unwrap_err().to_string();
     assert!(
-        error.contains("has schema 2, this agent knows 1"),
+        error.contains("has schema 3, this agent knows 2"),
         "{error}"
     );
     set(None);
@@ -156,7 +156,7 @@ fn child_that_stores_until_it_is_killed() {
             vip: name,
             patch: Default::default(),
         }
-        .apply(&intent)
+        .apply(&intent, &KINDS)
         .unwrap();
         store.commit([(name, vip.as_deref())]).unwrap();
         intent.replace(name, vip);
@@ -172,7 +172,7 @@ fn a_killed_process_loses_nothing_that_it_acknowledged() {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args([
                 "--exact",
-                "intent::store::tests::child_that_stores_until_it_is_killed",
+                "store::tests::child_that_stores_until_it_is_killed",
                 "--nocapture",
             ])
             .env(CHILD, directory.path())

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::{Semaphore, mpsc};
 
-use crate::intent::{RealSpec, Vip};
+use lb_model::intent::{RealSpec, Vip};
 use lb_clients::health::{
     self,
     runner::{Order, Runner},

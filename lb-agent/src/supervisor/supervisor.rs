@@ -18,8 +18,8 @@ use super::{
     tasks::{Marks, Tasks},
     watch::Watch,
 };
-use crate::control::{self, Changed, SteerOrder};
-use crate::intent::Vip;
+use crate::control::{self, Changed, WeightUpdate};
+use lb_model::intent::Vip;
 use lb_clients::health;
 use lb_clients::load;
 use lb_model::options::Track;
@@ -79,7 +79,7 @@ struct Supervisor {
 }
 
 /// What a data plane counted, per real.
-pub(super) type Carried = HashMap<(VipKey, IpAddr), control::Carried>;
+pub(super) type Carried = HashMap<(VipKey, IpAddr), control::FlowCounts>;
 
 impl Supervisor {
     async fn run(
@@ -159,7 +159,7 @@ impl Supervisor {
                         for real in watch.paced() {
                             self.control.shed(name, real, 0).await;
                         }
-                        left.push(SteerOrder {
+                        left.push(WeightUpdate {
                             vip: name,
                             steered: None,
                             causes: Vec::new(),
@@ -262,7 +262,7 @@ impl Supervisor {
                 .get(vip)
                 .is_some_and(|watch| watch.vip().spec.track == Track::All)
         });
-        let carried: Carried = match self.control.carried(exact).await {
+        let carried: Carried = match self.control.flow_counts(exact).await {
             Ok(all) => all
                 .into_iter()
                 .map(|carried| ((carried.vip, carried.real), carried))
@@ -289,10 +289,10 @@ impl Supervisor {
         self.give(orders).await;
     }
 
-    async fn give(&self, orders: Vec<SteerOrder>) {
+    async fn give(&self, orders: Vec<WeightUpdate>) {
         // A stopping owner has no use for it.
         if !orders.is_empty() {
-            let _ = self.control.steer(orders).await;
+            let _ = self.control.apply_weights(orders).await;
         }
     }
 

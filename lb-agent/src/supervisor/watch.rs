@@ -16,9 +16,9 @@ use super::{
     supervisor::Carried,
     tasks::{Asked, Marks, RealTasks, Tasks, is_tunnelled, sources},
 };
-use crate::control::SteerOrder;
-use crate::intent::Vip;
-use crate::steer::{Effective, Steered, SteeredReal, effective};
+use crate::control::WeightUpdate;
+use lb_model::intent::Vip;
+use crate::weights::{Effective, Steered, SteeredReal, effective};
 use lb_clients::health::{
     self, Outcome,
     state::{Health, State},
@@ -230,7 +230,7 @@ impl Watch {
         now: Instant,
         time: Duration,
         carried: &Carried,
-    ) -> (Option<SteerOrder>, Vec<(IpAddr, u32)>) {
+    ) -> (Option<WeightUpdate>, Vec<(IpAddr, u32)>) {
         let Steering {
             period, shed_rate, ..
         } = *self.steering.settings();
@@ -281,7 +281,7 @@ impl Watch {
             return (None, sheds);
         }
         self.given = Some(steered.clone());
-        let order = SteerOrder {
+        let order = WeightUpdate {
             vip: self.vip.address,
             steered: Some(steered),
             causes,

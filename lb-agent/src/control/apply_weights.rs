@@ -1,4 +1,4 @@
-//! What steering found, put into the tables.
+//! Puts the weights that steering decides into the tables.
 
 use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
@@ -9,30 +9,29 @@ use super::{
     owner::Owner,
     service::Fallback,
 };
-use crate::intent::{Vip, WhenEmpty};
-use crate::steer::{Steered, all_down, effective};
+use lb_model::intent::{Vip, WhenEmpty};
+use crate::weights::{Steered, all_down, effective};
 
-/// What steering made of a VIP.
+/// Weights of a VIP's reals that steering decided.
 #[derive(Debug)]
-pub struct SteerOrder {
+pub struct WeightUpdate {
     /// The VIP.
     pub vip: VipKey,
-    /// What its reals get; none: nobody steers it any more.
+    /// Weights and states of its reals; `None` if it is no longer steered.
     pub steered: Option<Steered>,
-    /// Reals whose state or weight changed notably, and why: it is logged and told to watchers.
+    /// Reals whose state or weight changed notably, and why, for the log and for watchers.
     pub causes: Vec<(IpAddr, Arc<str>)>,
 }
 
 impl Owner {
-    /// Puts what steering found into the tables. What the data plane refuses stays as it was, and is tried again
-    /// each tick.
-    pub(super) fn steer(&mut self, orders: Vec<SteerOrder>) {
-        for order in orders {
-            let SteerOrder {
+    /// Puts these weights into the tables. What the data plane refuses stays as it was, and is tried again each tick.
+    pub(super) fn apply_weights(&mut self, updates: Vec<WeightUpdate>) {
+        for update in updates {
+            let WeightUpdate {
                 vip,
                 steered,
                 causes,
-            } = order;
+            } = update;
             if self.intent.get(&vip).is_none() {
                 continue;
             }
@@ -143,7 +142,7 @@ impl Owner {
         standing_in
             .reals
             .iter()
-            .map(|(address, real)| (*address, effective(*address, real, steered).weight))
+            .map(|(id, real)| (id.address, effective(id.address, real, steered).weight))
             .collect()
     }
 

@@ -1,7 +1,7 @@
 //! The intent on disk: a redb database, one record per VIP.
 //!
-//! A commit is durable when it returns. The file is made under another name and then linked, so a crash never
-//! leaves half of one.
+//! A commit is durable when it returns. The file is created under another name and then linked, so a crash never leaves
+//! half of one. A database of the previous schema is converted when it is opened.
 
 use std::{
     collections::BTreeMap,
@@ -9,25 +9,29 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lb_model::vip::VipKey;
+use lb_model::{
+    intent::{Intent, Vip},
+    vip::VipKey,
+};
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError};
 use serde::Serialize;
 
-use super::{
-    model::{Intent, Vip},
-    record::VipRecord,
-};
-use crate::steer::Steered;
+use self::record::VipRecord;
+use crate::{KINDS, weights::Steered};
+
+mod record;
 
 /// Version of the tables and records below.
-pub const SCHEMA: u64 = 1;
+pub const SCHEMA: u64 = 2;
+/// The previous version, which is converted: [`record::from_schema_1`].
+const PREVIOUS_SCHEMA: u64 = 1;
 
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const SCHEMA_KEY: &str = "schema";
 /// VIP as text → [`VipRecord`] as JSON.
 const VIPS: TableDefinition<&str, &[u8]> = TableDefinition::new("vips");
-/// VIP as text → [`Steered`] as JSON: what steering last made of it. Of use, not of need: a record that cannot
-/// be read is as good as none.
+/// VIP as text → [`Steered`] as JSON: what steering last made of it. A record that cannot be read is skipped: steering
+/// then starts from the operator's weights.
 const STEERED: TableDefinition<&str, &[u8]> = TableDefinition::new("steered");
 
 /// What can go wrong with the database.
@@ -119,11 +123,13 @@ impl Store {
             create(&path)?;
         }
         let database = open(&path)?;
-        let store = Store {
+        let mut store = Store {
             path,
             database: Some(database),
         };
-        store.check_schema()?;
+        if store.check_schema()? == PREVIOUS_SCHEMA {
+            store.convert()?;
+        }
         Ok(store)
     }
 
@@ -154,7 +160,8 @@ impl Store {
         }
     }
 
-    fn check_schema(&self) -> Result<(), StoreError> {
+    /// The schema that was found, this one or the previous one.
+    fn check_schema(&self) -> Result<u64, StoreError> {
         let refuse = |found: String| {
             Err(StoreError::Schema {
                 path: self.path.clone(),
@@ -174,9 +181,54 @@ impl Store {
             .map_err(self.error("reading"))?
             .map(|value| value.value())
         {
-            Some(SCHEMA) => Ok(()),
+            Some(found @ (SCHEMA | PREVIOUS_SCHEMA)) => Ok(found),
             Some(found) => refuse(found.to_string()),
             None => refuse("unknown".into()),
+        }
+    }
+
+    /// Converts the records of the previous schema, all or none.
+    fn convert(&mut self) -> Result<(), StoreError> {
+        let mut converted = Vec::new();
+        for (vip, record) in self.records()? {
+            let record = record::from_schema_1(&record).map_err(|cause| self.unreadable(&vip, cause))?;
+            converted.push((vip, record));
+        }
+        self.transact(|transaction| {
+            let mut table = transaction.open_table(VIPS)?;
+            for (vip, record) in &converted {
+                table.insert(vip.as_str(), json(record)?.as_slice())?;
+            }
+            transaction.open_table(META)?.insert(SCHEMA_KEY, SCHEMA)?;
+            Ok(())
+        })?;
+        tracing::info!(
+            "{}: converted {} records from schema {PREVIOUS_SCHEMA} to {SCHEMA}",
+            self.path.display(),
+            converted.len()
+        );
+        Ok(())
+    }
+
+    /// Every record with its key.
+    fn records(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let transaction = self.reader()?;
+        let table = transaction
+            .open_table(VIPS)
+            .map_err(self.error("reading"))?;
+        let mut records = Vec::new();
+        for entry in table.iter().map_err(self.error("reading"))? {
+            let (key, value) = entry.map_err(self.error("reading"))?;
+            records.push((key.value().to_owned(), value.value().to_owned()));
+        }
+        Ok(records)
+    }
+
+    fn unreadable(&self, vip: &str, cause: impl ToString) -> StoreError {
+        StoreError::Record {
+            path: self.path.clone(),
+            vip: vip.to_owned(),
+            cause: cause.to_string(),
         }
     }
 
@@ -185,25 +237,19 @@ impl Store {
     /// # Errors
     /// [`StoreError::Record`] or [`StoreError::Database`].
     pub fn load(&self) -> Result<Intent, StoreError> {
-        let transaction = self.reader()?;
-        let table = transaction
-            .open_table(VIPS)
-            .map_err(self.error("reading"))?;
         let mut vips = Vec::new();
-        for entry in table.iter().map_err(self.error("reading"))? {
-            let (key, value) = entry.map_err(self.error("reading"))?;
-            let record = |cause: String| StoreError::Record {
-                path: self.path.clone(),
-                vip: key.value().to_owned(),
-                cause,
-            };
+        for (key, record) in self.records()? {
+            let unreadable = |cause: String| self.unreadable(&key, cause);
             let address: VipKey = key
-                .value()
                 .parse()
-                .map_err(|error| record(format!("{error}")))?;
+                .map_err(|error| unreadable(format!("{error}")))?;
             let stored: VipRecord =
-                serde_json::from_slice(value.value()).map_err(|error| record(error.to_string()))?;
-            vips.push(stored.into_vip(address));
+                serde_json::from_slice(&record).map_err(|error| unreadable(error.to_string()))?;
+            let mut vip = stored.into_vip(address);
+            KINDS
+                .normalize_vip(&mut vip.spec)
+                .map_err(|refusal| unreadable(refusal.to_string()))?;
+            vips.push(vip);
         }
         Ok(vips.into_iter().collect())
     }
@@ -261,7 +307,7 @@ impl Store {
                 let key = name.to_string();
                 match vip {
                     Some(vip) => {
-                        table.insert(key.as_str(), json(&VipRecord::from(vip))?.as_slice())?;
+                        table.insert(key.as_str(), json(&VipRecord::json(vip))?.as_slice())?;
                     }
                     None => {
                         table.remove(key.as_str())?;
@@ -342,5 +388,4 @@ fn create(path: &Path) -> Result<(), StoreError> {
 }
 
 #[cfg(test)]
-#[path = "store_tests.rs"]
 mod tests;
