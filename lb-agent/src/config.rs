@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::intent::{Change, Intent, RealPatch, Refusal, VipPatch, WhenEmpty, change::Set};
 use lb_clients::health::spec::{Check, CheckOverride};
-use lb_clients::load::spec::{Source, SourceOverride};
+use lb_clients::load::config::{Source, SourceOverride};
 use lb_clients::shedding::ShedBy;
 use lb_dataplane::options::{SourcePrefix, XdpMode};
 use lb_model::duration;

@@ -4,7 +4,7 @@ use lb_proto::v1;
 
 use super::peer::{refusal, time_from_proto, tls_from_proto, tls_to_proto};
 use crate::intent::Refusal;
-use lb_clients::load::spec::{Source, SourceOverride, Written};
+use lb_clients::load::config::{Source, SourceOverride, Written};
 
 /// A source with its defaults filled in.
 #[must_use]

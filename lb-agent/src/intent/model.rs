@@ -6,7 +6,7 @@ use lb_model::vip::{Protocol, VipAddress};
 
 use super::when_empty::WhenEmpty;
 use lb_clients::health::spec::{Check, CheckOverride};
-use lb_clients::load::spec::{Source, SourceOverride};
+use lb_clients::load::config::{Source, SourceOverride};
 use lb_clients::shedding::ShedBy;
 use lb_model::options::{Forward, OnDown, Track};
 use lb_model::ring::Algorithm;

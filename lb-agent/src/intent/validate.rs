@@ -7,7 +7,7 @@ use lb_common::limits::{
 };
 use lb_model::vip::{AddressError, Protocol, VipAddress, check_unicast};
 
-use lb_clients::load::spec::MAX_SOURCES;
+use lb_clients::load::config::MAX_SOURCES;
 use lb_clients::shedding::{ShedBy, Written};
 
 use super::{

@@ -15,7 +15,7 @@ use lb_clients::health::{
     spec::Via,
     state::Health,
 };
-use lb_clients::load::{self, reading::Subject, spec::Source};
+use lb_clients::load::{self, config::Source, reading::Subject};
 use lb_clients::shedding::{self, Shedder};
 
 /// Marks of the sockets that reach reals through the tunnel.

@@ -1,21 +1,21 @@
-//! What is read over HTTP: one bounded GET.
+//! Fetches a page over HTTP with one bounded GET.
 
 use std::net::IpAddr;
 
 use bytes::Bytes;
 use http::StatusCode;
 
-use crate::load::spec::Source;
+use crate::load::config::Source;
 use crate::peer::{
     Deadline,
     place::{Place, advice},
 };
 
-/// Bytes of an answer that are read at most. RabbitMQ's aggregated metrics are about 100 KiB, a large
-/// node_exporter's 300 KiB.
+/// Bytes that are read of an answer at most. RabbitMQ's aggregated metrics are about 100 KiB, those of a large
+/// node_exporter 300 KiB.
 pub const MAX_BODY: usize = 1 << 20;
 
-/// A page to read.
+/// A page that is fetched once an interval.
 #[derive(Debug)]
 pub(super) struct Fetch {
     place: Place,
@@ -23,7 +23,7 @@ pub(super) struct Fetch {
 }
 
 impl Fetch {
-    /// This path of the source at this real.
+    /// Creates the page at `path` of the source for one real.
     pub(super) fn new(source: &Source, real: IpAddr, path: &str) -> Self {
         Fetch {
             place: Place::new(
@@ -35,7 +35,10 @@ impl Fetch {
         }
     }
 
-    /// The body of the answer.
+    /// Fetches the page and returns its body.
+    ///
+    /// # Errors
+    /// Why there is no page, with its URL; an answer other than 200 is an error.
     pub(super) async fn get(&mut self, deadline: &Deadline) -> Result<Bytes, String> {
         let response = self.place.get(&self.path, MAX_BODY, deadline).await?;
         let status = response.status;

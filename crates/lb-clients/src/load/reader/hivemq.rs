@@ -1,10 +1,9 @@
-//! HiveMQ: the Prometheus extension on port 9399. The metrics' names are from memory and were not seen on a
-//! live broker.
+//! HiveMQ: the Prometheus extension on port 9399. The names of the metrics have not been verified on a live broker.
 
 use super::prometheus::Preset;
 use crate::load::reading::Quantity;
 
-/// The score is the processor use of the whole host, which counts what others take, too.
+/// The utilisation is that of the whole host, so it includes other processes.
 pub const PRESET: Preset = Preset {
     path: "/metrics",
     values: &[
@@ -14,7 +13,7 @@ pub const PRESET: Preset = Preset {
             "com_hivemq_networking_connections_current",
         ),
     ],
-    pulse: None,
+    progress: None,
 };
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Numbers in JSON: `http-json` and `mqtt-topic`.
+//! Numbers in JSON, for the readers `http-json` and `mqtt-topic`.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -6,18 +6,18 @@ use futures::future::BoxFuture;
 
 use super::{Poll, fetch::Fetch};
 use crate::load::{
+    config::{Pointer, Source},
     reading::{Answer, Missing, Quantity, Sample},
-    spec::{Pointer, Source},
 };
 use crate::peer::Deadline;
 
-/// Reads the numbers that are wanted.
+/// Reads the configured numbers.
 ///
 /// # Errors
-/// What came instead of JSON; or why none of the numbers is there.
+/// The body is not JSON, or it has none of the numbers.
 pub fn read(body: &[u8], values: &BTreeMap<Quantity, Pointer>) -> Result<Answer, String> {
     let json: serde_json::Value =
-        serde_json::from_slice(body).map_err(|error| format!("no JSON: {error}"))?;
+        serde_json::from_slice(body).map_err(|error| format!("not JSON: {error}"))?;
     let mut answer = Answer::default();
     for (&quantity, pointer) in values {
         match pointer.read(&json) {
@@ -25,7 +25,7 @@ pub fn read(body: &[u8], values: &BTreeMap<Quantity, Pointer>) -> Result<Answer,
             Err(reason) => answer.missing.push(Missing { quantity, reason }),
         }
     }
-    answer.or_missing()
+    answer.error_if_empty()
 }
 
 /// Polls `http-json`.
@@ -69,16 +69,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_is_read_and_what_is_not_is_missing() {
-        let wanted = values(&[
+    fn present_values_are_read_and_absent_ones_are_missing() {
+        let configured = values(&[
             (Quantity::Utilisation, "/cpu * 0.01"),
             (Quantity::Memory, "/memory"),
         ]);
-        let answer = read(b"{\"cpu\": 42}", &wanted).unwrap();
+        let answer = read(b"{\"cpu\": 42}", &configured).unwrap();
         assert_eq!(answer.get(Quantity::Utilisation), Some(0.42));
         assert_eq!(answer.get(Quantity::Memory), None);
         assert_eq!(answer.missing[0].reason, "there is nothing at /memory");
-        let error = read(b"{}", &wanted).unwrap_err();
+        let error = read(b"{}", &configured).unwrap_err();
         assert!(error.contains("utilisation: there is nothing"), "{error}");
         let whole = values(&[(Quantity::Utilisation, ".")]);
         assert_eq!(
@@ -86,9 +86,9 @@ mod tests {
             Some(0.25)
         );
         for garbage in [&b""[..], b"<html>", b"\xff\xfe", b"{\"cpu\": 42"] {
-            assert!(read(garbage, &whole).unwrap_err().contains("no JSON"));
+            assert!(read(garbage, &whole).unwrap_err().contains("not JSON"));
         }
-        // Nested deeper than the parser goes.
+        // The nesting exceeds the parser's limit.
         assert!(read("[".repeat(100_000).as_bytes(), &whole).is_err());
     }
 

@@ -1,7 +1,7 @@
-//! What asks. One task per VIP, real and source, which tells by message; see [`start`].
+//! Readers of load: one task per VIP, real and source, which sends reports; see [`start`].
 //!
-//! Pollers ask once an interval; each is a [`Poll`] in a file of its own. What brokers tell by themselves is
-//! subscribed to; each is a [`topics::Topics`]. The parsers are pure: bytes in, [`Answer`] out.
+//! A reader either polls a peer once an interval ([`Poll`]) or subscribes to topics that a broker publishes by itself
+//! ([`topics::TopicReader`]). The parsers are pure functions from bytes to an [`Answer`].
 
 mod agent_check;
 mod deltas;
@@ -38,22 +38,23 @@ use futures::future::BoxFuture;
 use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::{
+    config::{Reader, Source},
     reading::{Answer, Report, Subject},
-    spec::{Reader, Source},
 };
 use crate::peer::Deadline;
 use prometheus::{Metrics, Preset, Prometheus};
 
-/// One way to ask a peer; it keeps what the next answer needs of this one (counters for rates).
+/// A way to poll a peer. It keeps what the next answer needs of the last one, such as counters for rates.
 pub trait Poll: Send {
-    /// Asks once. It ends by the deadline, reads a bounded answer, and never panics whatever comes. When it
-    /// fails it says why, in words for the operator. Dropped in the middle, it leaves nothing behind.
+    /// Polls once. The poll ends by the deadline, reads an answer of bounded length, and does not panic on any input.
+    /// Its error is text for operators. Dropping the future leaves nothing behind.
     ///
-    /// Rates are between the moments at which answers came: [`std::time::Instant::now`] behind the answer.
+    /// Rates are computed between the moments at which the answers arrived: take [`std::time::Instant::now`] after the
+    /// answer, not before the request.
     fn poll<'a>(&'a mut self, deadline: &'a Deadline) -> BoxFuture<'a, Result<Answer, String>>;
 }
 
-/// A reader at work; dropping it ends it.
+/// A running reader; dropping the handle ends it.
 #[derive(Debug)]
 pub struct Handle {
     task: JoinHandle<()>,
@@ -61,8 +62,8 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Tells how many flows the real has taken in all: while they come, a source whose utilisation stands
-    /// still is not believed.
+    /// Sets the number of flows that the balancer has ever opened to the real. While it grows, a source whose
+    /// utilisation never changes counts as frozen.
     pub fn observe_opened(&self, flows: u64) {
         self.opened.store(flows, Ordering::Relaxed);
     }
@@ -74,10 +75,10 @@ impl Drop for Handle {
     }
 }
 
-/// Reads this source of this real until the handle is dropped, or nobody takes the reports any more. Each
-/// answer and each failure is a report; while there is nothing to tell, one report an interval says why.
+/// Starts to read a source of a real, until the handle is dropped or the receiver of the reports is closed. Each answer
+/// and each failure is a report. A source that publishes nothing is reported as stale once an interval.
 ///
-/// To be called inside a runtime.
+/// Must be called inside a Tokio runtime.
 #[must_use]
 pub fn start(source: &Source, subject: Subject, reports: mpsc::Sender<Report>) -> Handle {
     let opened = Arc::new(AtomicU64::new(0));
@@ -95,7 +96,7 @@ pub fn start(source: &Source, subject: Subject, reports: mpsc::Sender<Report>) -
 
 enum Way {
     Poll(Box<dyn Poll>),
-    Subscribe(Box<dyn topics::Topics>),
+    Subscribe(Box<dyn topics::TopicReader>),
 }
 
 fn way(source: &Source, real: IpAddr) -> Way {

@@ -1,5 +1,5 @@
-//! Mosquitto: its `$SYS` topics, or the same over the HTTP API of version 2.1. It tells no processor time in any
-//! version, so there is no score: memory and connections guard, and another source is to tell the processor's.
+//! Mosquitto: its `$SYS` topics, or the same over the HTTP API of version 2.1. No version reports processor time, so
+//! there is no utilisation: memory and connections act as guards, and another source should report the processor.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Instant};
 
@@ -9,11 +9,11 @@ use super::{
     Poll,
     deltas::Deltas,
     fetch::Fetch,
-    topics::{Message, Taken, Topics, number},
+    topics::{Message, Received, TopicReader, number},
 };
 use crate::load::{
+    config::Source,
     reading::{Answer, Quantity, Sample},
-    spec::Source,
 };
 use crate::peer::Deadline;
 
@@ -22,13 +22,13 @@ const ROOT: &str = "$SYS/broker/";
 const UPTIME: &str = "uptime";
 const HEAP: &str = "heap/current";
 const CONNECTED: &str = "clients/connected";
-/// New connections a minute, averaged over a minute; no counter tells them.
+/// New connections a minute, averaged over a minute; there is no counter of them.
 const CONNECTING: &str = "load/connections/1min";
 const RECEIVED: &str = "messages/received";
 const SENT: &str = "messages/sent";
 const DROPPED: &str = "publish/messages/dropped";
-/// What is read, below `$SYS/broker/`.
-const WANTED: [&str; 7] = [UPTIME, HEAP, CONNECTED, CONNECTING, RECEIVED, SENT, DROPPED];
+/// The topics that are read, below `$SYS/broker/`.
+const TOPICS: [&str; 7] = [UPTIME, HEAP, CONNECTED, CONNECTING, RECEIVED, SENT, DROPPED];
 const MINUTE: f64 = 60.0;
 
 /// The last value of each topic that is read.
@@ -39,20 +39,20 @@ pub struct Systree {
 }
 
 impl Systree {
-    /// Reads the HTTP API's answer: JSON keyed by topic, with texts or numbers.
+    /// Reads the answer of the HTTP API: a JSON object of texts or numbers, keyed by topic.
     ///
     /// # Errors
-    /// What came instead.
+    /// The body is not such an object.
     pub fn read(&mut self, body: &[u8], at: Instant) -> Result<Answer, String> {
         let topics: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(body)
-            .map_err(|error| format!("no JSON of Mosquitto's topics: {error}"))?;
+            .map_err(|error| format!("not a JSON object of Mosquitto's topics: {error}"))?;
         self.values.clear();
         for (topic, value) in &topics {
             let value = match value {
                 serde_json::Value::String(text) => number(text.as_bytes()),
                 other => other.as_f64(),
             };
-            if let (Some(topic), Some(value)) = (wanted(topic), value) {
+            if let (Some(topic), Some(value)) = (known_topic(topic), value) {
                 self.values.insert(topic, value);
             }
         }
@@ -65,59 +65,59 @@ impl Systree {
     }
 }
 
-fn wanted(topic: &str) -> Option<&'static str> {
+fn known_topic(topic: &str) -> Option<&'static str> {
     let below = topic.strip_prefix(ROOT)?;
-    WANTED.into_iter().find(|wanted| *wanted == below)
+    TOPICS.into_iter().find(|topic| *topic == below)
 }
 
-impl Topics for Systree {
+impl TopicReader for Systree {
     fn filter(&self) -> &str {
-        // A plain `#` does not match what begins with `$`.
+        // The filter `#` does not match topics that begin with `$` (MQTT 3.1.1, 4.7.2).
         "$SYS/broker/#"
     }
 
-    fn take(&mut self, message: &Message<'_>) -> Taken {
-        let Some(topic) = wanted(message.topic) else {
-            return Taken::Kept;
+    fn receive(&mut self, message: &Message<'_>) -> Received {
+        let Some(topic) = known_topic(message.topic) else {
+            return Received::Stored;
         };
         let Some(value) = number(message.payload) else {
-            return Taken::Kept;
+            return Received::Stored;
         };
         self.values.insert(topic, value);
-        // Topics are published when they change only; the uptime always does.
+        // Mosquitto publishes a topic only when its value changes; the uptime always changes.
         if topic == UPTIME && !message.retained {
-            Taken::Heartbeat
+            Received::Heartbeat
         } else {
-            Taken::Kept
+            Received::Stored
         }
     }
 
     fn answer(&mut self, at: Instant) -> Result<Answer, String> {
         let Some(&uptime) = self.values.get(UPTIME) else {
-            return Err("there is no $SYS/broker/uptime".to_owned());
+            return Err("the broker publishes no $SYS/broker/uptime".to_owned());
         };
         let mut answer = Answer {
-            pulse: Some(uptime),
+            progress: Some(uptime),
             ..Answer::default()
         };
-        let mut say = |quantity, value: Option<f64>| {
+        let mut push = |quantity, value: Option<f64>| {
             answer
                 .samples
                 .extend(value.map(|value| Sample::new(quantity, value)));
         };
-        say(Quantity::Connections, self.values.get(CONNECTED).copied());
-        // Absent where the broker was built without memory tracking.
-        say(Quantity::MemoryBytes, self.values.get(HEAP).copied());
-        say(
+        push(Quantity::Connections, self.values.get(CONNECTED).copied());
+        // Absent if the broker was built without memory tracking.
+        push(Quantity::MemoryBytes, self.values.get(HEAP).copied());
+        push(
             Quantity::Rate,
             self.values.get(CONNECTING).map(|rate| rate / MINUTE),
         );
         let (received, sent) = (self.rate(RECEIVED, at), self.rate(SENT, at));
-        say(
+        push(
             Quantity::Messages,
             received.zip(sent).map(|(received, sent)| received + sent),
         );
-        say(Quantity::Dropped, self.rate(DROPPED, at));
+        push(Quantity::Dropped, self.rate(DROPPED, at));
         Ok(answer)
     }
 
@@ -159,8 +159,8 @@ mod tests {
 
     use super::*;
 
-    fn take(systree: &mut Systree, topic: &str, payload: &str, retained: bool) -> Taken {
-        systree.take(&Message {
+    fn take(systree: &mut Systree, topic: &str, payload: &str, retained: bool) -> Received {
+        systree.receive(&Message {
             topic,
             payload: payload.as_bytes(),
             retained,
@@ -173,31 +173,46 @@ mod tests {
         let start = Instant::now();
         assert!(systree.answer(start).is_err());
         for (topic, payload, retained, taken) in [
-            ("$SYS/broker/uptime", "22 seconds", true, Taken::Kept),
-            ("$SYS/broker/clients/connected", "3", true, Taken::Kept),
-            ("$SYS/broker/clients/connected", "4", false, Taken::Kept),
-            ("$SYS/broker/messages/received", "100", true, Taken::Kept),
-            ("$SYS/broker/messages/sent", "200", true, Taken::Kept),
+            ("$SYS/broker/uptime", "22 seconds", true, Received::Stored),
+            ("$SYS/broker/clients/connected", "3", true, Received::Stored),
+            (
+                "$SYS/broker/clients/connected",
+                "4",
+                false,
+                Received::Stored,
+            ),
+            (
+                "$SYS/broker/messages/received",
+                "100",
+                true,
+                Received::Stored,
+            ),
+            ("$SYS/broker/messages/sent", "200", true, Received::Stored),
             (
                 "$SYS/broker/load/connections/1min",
                 "30.00",
                 true,
-                Taken::Kept,
+                Received::Stored,
             ),
             (
                 "$SYS/broker/retained messages/count",
                 "52",
                 false,
-                Taken::Kept,
+                Received::Stored,
             ),
             (
                 "$SYS/broker/version",
                 "mosquitto version 2.0.11",
                 true,
-                Taken::Kept,
+                Received::Stored,
             ),
-            ("somewhere/uptime", "1", false, Taken::Kept),
-            ("$SYS/broker/uptime", "33 seconds", false, Taken::Heartbeat),
+            ("somewhere/uptime", "1", false, Received::Stored),
+            (
+                "$SYS/broker/uptime",
+                "33 seconds",
+                false,
+                Received::Heartbeat,
+            ),
         ] {
             assert_eq!(
                 take(&mut systree, topic, payload, retained),
@@ -206,7 +221,7 @@ mod tests {
             );
         }
         let answer = systree.answer(start).unwrap();
-        assert_eq!(answer.pulse, Some(33.0));
+        assert_eq!(answer.progress, Some(33.0));
         assert_eq!(answer.get(Quantity::Connections), Some(4.0));
         assert_eq!(answer.get(Quantity::Rate), Some(0.5));
         for absent in [
@@ -221,13 +236,13 @@ mod tests {
         take(&mut systree, "$SYS/broker/heap/current", "51200", false);
         take(&mut systree, "$SYS/broker/uptime", "44 seconds", false);
         let answer = systree.answer(start + Duration::from_secs(11)).unwrap();
-        // What was not published again has not changed.
+        // A topic that was not published again has not changed.
         assert_eq!(answer.get(Quantity::Messages), Some(10.0));
         assert_eq!(answer.get(Quantity::MemoryBytes), Some(51_200.0));
     }
 
     #[test]
-    fn what_is_kept_is_bounded() {
+    fn stored_topics_are_bounded() {
         let mut systree = Systree::default();
         for number in 0..10_000 {
             take(&mut systree, &format!("$SYS/broker/x{number}"), "1", false);
@@ -235,7 +250,7 @@ mod tests {
         assert!(systree.values.is_empty());
         assert_eq!(
             take(&mut systree, "$SYS/broker/uptime", "soon", false),
-            Taken::Kept
+            Received::Stored
         );
     }
 
@@ -256,7 +271,7 @@ mod tests {
         #[test]
         fn nothing_makes_it_panic(payload in proptest::collection::vec(any::<u8>(), 0..60)) {
             let mut systree = Systree::default();
-            systree.take(&Message { topic: "$SYS/broker/uptime", payload: &payload, retained: false });
+            systree.receive(&Message { topic: "$SYS/broker/uptime", payload: &payload, retained: false });
             let _ = systree.answer(Instant::now());
             let _ = systree.read(&payload, Instant::now());
         }

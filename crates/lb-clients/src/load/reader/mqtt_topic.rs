@@ -1,17 +1,17 @@
-//! A topic on which a job publishes its host's load, as a number or as JSON.
+//! A topic on which a job publishes its host's load as a number or as JSON.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Instant};
 
 use super::{
     json,
-    topics::{Message, Taken, Topics},
+    topics::{Message, Received, TopicReader},
 };
 use crate::load::{
+    config::{Pointer, Source},
     reading::{Answer, Quantity},
-    spec::{Pointer, Source},
 };
 
-/// The last answer.
+/// Keeps the last answer.
 #[derive(Debug)]
 pub struct MqttTopic {
     topic: String,
@@ -20,7 +20,7 @@ pub struct MqttTopic {
 }
 
 impl MqttTopic {
-    /// Reads this topic of the source for one real.
+    /// Creates the reader of a topic for one real.
     #[must_use]
     pub fn new(
         source: &Source,
@@ -36,22 +36,22 @@ impl MqttTopic {
     }
 }
 
-impl Topics for MqttTopic {
+impl TopicReader for MqttTopic {
     fn filter(&self) -> &str {
         &self.topic
     }
 
-    fn take(&mut self, message: &Message<'_>) -> Taken {
-        // A retained one may be of a job that is dead for years.
+    fn receive(&mut self, message: &Message<'_>) -> Received {
+        // The job that published a retained message may have ended long ago.
         if message.topic != self.topic || message.retained {
-            return Taken::Kept;
+            return Received::Stored;
         }
         match json::read(message.payload, &self.values) {
             Ok(answer) => {
                 self.last = Some(answer);
-                Taken::Heartbeat
+                Received::Heartbeat
             }
-            Err(reason) => Taken::Unreadable(format!("topic {}: {reason}", self.topic)),
+            Err(reason) => Received::Unreadable(format!("topic {}: {reason}", self.topic)),
         }
     }
 
@@ -62,7 +62,7 @@ impl Topics for MqttTopic {
     }
 
     fn advice(&self) -> &'static str {
-        "nobody publishes on the topic as often as the source's interval says, or the user may not read it"
+        "the topic is published less often than once in the source's interval, or the user may not read it"
     }
 }
 
@@ -76,32 +76,35 @@ mod tests {
             "kind = 'mqtt-topic'\ntopic = 'hosts/{real}/load'\nvalues = { utilisation = '/cpu * 0.01' }",
         )
         .unwrap();
-        let crate::load::spec::Reader::MqttTopic { topic, values } = &source.reader else {
+        let crate::load::config::Reader::MqttTopic { topic, values } = &source.reader else {
             panic!("another kind");
         };
         let mut reader = MqttTopic::new(&source, "10.0.0.7".parse().unwrap(), topic, values);
         assert_eq!(reader.filter(), "hosts/10.0.0.7/load");
         let take = |reader: &mut MqttTopic, topic: &str, payload: &str, retained| {
-            reader.take(&Message {
+            reader.receive(&Message {
                 topic,
                 payload: payload.as_bytes(),
                 retained,
             })
         };
         let topic = "hosts/10.0.0.7/load";
-        assert_eq!(take(&mut reader, topic, r#"{"cpu": 1}"#, true), Taken::Kept);
+        assert_eq!(
+            take(&mut reader, topic, r#"{"cpu": 1}"#, true),
+            Received::Stored
+        );
         assert_eq!(
             take(&mut reader, "other", r#"{"cpu": 1}"#, false),
-            Taken::Kept
+            Received::Stored
         );
         assert!(matches!(
             take(&mut reader, topic, "soon", false),
-            Taken::Unreadable(reason) if reason.contains("no JSON")
+            Received::Unreadable(reason) if reason.contains("not JSON")
         ));
         assert!(reader.answer(Instant::now()).is_err());
         assert_eq!(
             take(&mut reader, topic, r#"{"cpu": 50}"#, false),
-            Taken::Heartbeat
+            Received::Heartbeat
         );
         let answer = reader.answer(Instant::now()).unwrap();
         assert_eq!(answer.get(Quantity::Utilisation), Some(0.5));

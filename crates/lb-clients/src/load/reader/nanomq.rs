@@ -3,8 +3,8 @@
 use super::prometheus::Preset;
 use crate::load::reading::Quantity;
 
-/// The score is the processors' use, a percentage of the whole host. The broker measures it since anyone last
-/// asked: one reader only.
+/// The utilisation is that of the whole host, in percent. The broker measures it since the last request of any client,
+/// so there must be only one reader.
 pub const PRESET: Preset = Preset {
     path: "/api/v4/prometheus",
     values: &[
@@ -12,7 +12,7 @@ pub const PRESET: Preset = Preset {
         (Quantity::Connections, "nanomq_connections_count"),
         (Quantity::MemoryBytes, "nanomq_memory_usage"),
     ],
-    pulse: None,
+    progress: None,
 };
 
 #[cfg(test)]

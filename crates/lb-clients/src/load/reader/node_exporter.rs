@@ -3,7 +3,7 @@
 use super::prometheus::Preset;
 use crate::load::reading::Quantity;
 
-/// The score is the processors' time that was neither idle nor waiting for a disk, of the whole host.
+/// The utilisation is the host's processor time that is neither idle nor waiting for a disk.
 pub const PRESET: Preset = Preset {
     path: "/metrics",
     values: &[
@@ -16,7 +16,7 @@ pub const PRESET: Preset = Preset {
             "1 - node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes",
         ),
     ],
-    pulse: Some("sum(node_cpu_seconds_total)"),
+    progress: Some("sum(node_cpu_seconds_total)"),
 };
 
 #[cfg(test)]
@@ -45,9 +45,9 @@ mod tests {
         };
         assert_eq!(utilisation(0, text(100, 10, 50)), None);
         assert_eq!(utilisation(4, text(104, 12, 52)), Some(0.25));
-        // Restarted: the counters begin anew.
+        // The exporter was restarted, which resets the counters.
         assert_eq!(utilisation(8, text(1, 1, 1)), None);
-        // Nothing moved: no division by zero.
+        // No counter changed; the division by zero has no value.
         assert_eq!(utilisation(12, text(1, 1, 1)), None);
     }
 

@@ -1,4 +1,4 @@
-//! Metrics in Prometheus' text format: the operator's expressions, or a broker's preset.
+//! Metrics in Prometheus' text format, evaluated with the operator's expressions or with those of a preset.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Instant};
 
@@ -6,34 +6,34 @@ use futures::future::BoxFuture;
 
 use super::{Poll, fetch::Fetch};
 use crate::load::{
+    config::Source,
     exposition,
-    expression::{Expression, History, NoValue, Sampled},
+    expression::{Expression, History, NoValue, Scrape},
     reading::{Answer, Missing, Quantity, Sample},
-    spec::Source,
 };
 use crate::peer::Deadline;
 
-/// What is read of a broker or host that everybody runs.
+/// The metrics of a well-known broker or exporter.
 #[derive(Clone, Copy, Debug)]
 pub struct Preset {
-    /// Its path.
+    /// Path of the metrics.
     pub path: &'static str,
-    /// What is computed how; each is an [`Expression`].
+    /// The [`Expression`] of each quantity.
     pub values: &'static [(Quantity, &'static str)],
-    /// A counter that moves as long as it lives.
-    pub pulse: Option<&'static str>,
+    /// The [`Expression`] of a counter that changes as long as the source is alive.
+    pub progress: Option<&'static str>,
 }
 
 /// Expressions with the counters of the last answer.
 #[derive(Debug)]
 pub struct Metrics {
     values: Vec<(Quantity, Expression)>,
-    pulse: Option<Expression>,
+    progress: Option<Expression>,
     history: History,
 }
 
 impl Metrics {
-    /// The operator's expressions.
+    /// Creates the metrics of the operator's expressions.
     #[must_use]
     pub fn new(values: &BTreeMap<Quantity, Expression>) -> Self {
         Metrics {
@@ -41,12 +41,12 @@ impl Metrics {
                 .iter()
                 .map(|(quantity, expression)| (*quantity, expression.clone()))
                 .collect(),
-            pulse: None,
+            progress: None,
             history: History::default(),
         }
     }
 
-    /// A preset's expressions. One that does not parse is left out; tests parse each.
+    /// Creates the metrics of a preset. An expression that does not parse is left out; tests parse each one.
     #[must_use]
     pub fn preset(preset: &Preset) -> Self {
         Metrics {
@@ -55,44 +55,44 @@ impl Metrics {
                 .iter()
                 .filter_map(|(quantity, text)| Some((*quantity, text.parse().ok()?)))
                 .collect(),
-            pulse: preset.pulse.and_then(|text| text.parse().ok()),
+            progress: preset.progress.and_then(|text| text.parse().ok()),
             history: History::default(),
         }
     }
 
-    /// Reads an answer that came at this moment.
+    /// Evaluates an answer that arrived at `at`.
     ///
     /// # Errors
-    /// What came instead of metrics; or why no value is there and none will be.
+    /// The body has no metrics, or no expression has a value and none will have one later.
     pub fn read(&mut self, body: &[u8], at: Instant) -> Result<Answer, String> {
-        let text = std::str::from_utf8(body).map_err(|_| "no UTF-8 text".to_owned())?;
+        let text = std::str::from_utf8(body).map_err(|_| "not UTF-8 text".to_owned())?;
         let expressions = || {
             self.values
                 .iter()
                 .map(|(_, expression)| expression)
-                .chain(&self.pulse)
+                .chain(&self.progress)
         };
         let series = exposition::read(text, |name| {
-            expressions().any(|expression| expression.wants(name))
+            expressions().any(|expression| expression.uses(name))
         })?;
-        let sampled = Sampled {
+        let scrape = Scrape {
             at,
             series: &series,
-            before: &self.history,
+            previous: &self.history,
         };
         let mut answer = Answer {
-            pulse: self
-                .pulse
+            progress: self
+                .progress
                 .as_ref()
-                .and_then(|pulse| pulse.evaluate(&sampled).ok()),
+                .and_then(|progress| progress.evaluate(&scrape).ok()),
             ..Answer::default()
         };
-        let mut waiting = false;
+        let mut needs_next_answer = false;
         for (quantity, expression) in &self.values {
-            match expression.evaluate(&sampled) {
+            match expression.evaluate(&scrape) {
                 Ok(value) => answer.samples.push(Sample::new(*quantity, value)),
                 Err(no_value) => {
-                    waiting |= matches!(no_value, NoValue::NotYet(_));
+                    needs_next_answer |= matches!(no_value, NoValue::NotYet(_));
                     answer.missing.push(Missing {
                         quantity: *quantity,
                         reason: no_value.to_string(),
@@ -101,22 +101,22 @@ impl Metrics {
             }
         }
         let mut history = std::mem::take(&mut self.history);
-        let kept = history.keep(
+        let remembered = history.remember(
             at,
             &series,
             self.values.iter().map(|(_, expression)| expression),
         );
         self.history = history;
-        kept?;
-        if waiting {
+        remembered?;
+        if needs_next_answer {
             Ok(answer)
         } else {
-            answer.or_missing()
+            answer.error_if_empty()
         }
     }
 }
 
-/// Polls an exporter.
+/// Polls an exporter of metrics.
 #[derive(Debug)]
 pub(super) struct Prometheus {
     fetch: Fetch,
@@ -141,25 +141,25 @@ impl Poll for Prometheus {
     }
 }
 
-/// For the tests of presets: each expression parses, and this is what the fixture says.
+/// Asserts that each expression of a preset parses, and that the text evaluates to these values.
 #[cfg(test)]
 pub(super) fn assert_reads(preset: &Preset, text: &str, expected: &[(Quantity, f64)]) {
     for (_, expression) in preset.values {
         expression.parse::<Expression>().unwrap();
     }
-    if let Some(pulse) = preset.pulse {
-        pulse.parse::<Expression>().unwrap();
+    if let Some(progress) = preset.progress {
+        progress.parse::<Expression>().unwrap();
     }
     let answer = Metrics::preset(preset)
         .read(text.as_bytes(), Instant::now())
         .unwrap();
-    let found: Vec<_> = answer
+    let values: Vec<_> = answer
         .samples
         .iter()
         .map(|sample| (sample.quantity, sample.value))
         .collect();
-    assert_eq!(found, expected, "{:?}", answer.missing);
-    assert_eq!(answer.pulse.is_some(), preset.pulse.is_some());
+    assert_eq!(values, expected, "{:?}", answer.missing);
+    assert_eq!(answer.progress.is_some(), preset.progress.is_some());
 }
 
 #[cfg(test)]
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_cannot_be_had_leaves_the_others() {
+    fn a_missing_value_leaves_the_others() {
         let mut metrics = metrics("busy / 100", "gone");
         let answer = metrics.read(b"busy 50\n", Instant::now()).unwrap();
         assert_eq!(answer.get(Quantity::Utilisation), Some(0.5));
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_comes_with_the_second_answer() {
+    fn a_rate_follows_with_the_second_answer() {
         let mut metrics = metrics("rate(busy)", "rate(other)");
         let start = Instant::now();
         let first = metrics.read(b"busy 1\nother 1\n", start).unwrap();
@@ -202,7 +202,7 @@ mod tests {
             .unwrap();
         assert_eq!(second.get(Quantity::Utilisation), Some(0.5));
         assert_eq!(second.get(Quantity::Memory), None);
-        assert!(second.missing[0].reason.contains("began anew"));
+        assert!(second.missing[0].reason.contains("was reset"));
     }
 
     proptest! {

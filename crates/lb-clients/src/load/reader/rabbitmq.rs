@@ -3,7 +3,7 @@
 use super::prometheus::Preset;
 use crate::load::reading::Quantity;
 
-/// There is no processor time among the metrics, so there is no score: memory and file descriptors guard.
+/// The metrics have no processor time, so there is no utilisation: memory and file descriptors act as guards.
 pub const PRESET: Preset = Preset {
     path: "/metrics",
     values: &[
@@ -21,7 +21,7 @@ pub const PRESET: Preset = Preset {
             "max(rabbitmq_erlang_scheduler_run_queue)",
         ),
     ],
-    pulse: None,
+    progress: None,
 };
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What is read over MQTT: one connection with one subscription, held as long as it goes.
 //!
 //! The packets are rumqttc's codec over a [`Stream`]: its client would bring a TLS of its own and keep what
-//! nobody takes. Bounded are the packets, the time to connect, and what [`Topics`] keeps.
+//! nobody takes. Bounded are the packets, the time to connect, and what [`TopicReader`] keeps.
 
 use std::{
     net::IpAddr,
@@ -20,9 +20,9 @@ use tokio::{
 
 use super::{
     task::{Task, chance},
-    topics::{Message, Taken, Topics},
+    topics::{Message, Received, TopicReader},
 };
-use crate::load::{combine::fresh_for, reading::Trouble, spec::Source};
+use crate::load::{combine::fresh_for, config::Source, reading::ReadError};
 use crate::peer::{Deadline, PeerError, Stream, Target, TlsClient, http::Authorization};
 
 /// Bytes of a packet that are read at most; `$SYS` messages are far below 1 KiB, and a job's JSON is not long.
@@ -63,7 +63,7 @@ impl Place {
 }
 
 /// Connects, reads, and connects again, until nobody listens any more.
-pub(super) async fn run(mut task: Task, mut place: Place, mut topics: Box<dyn Topics>) {
+pub(super) async fn run(mut task: Task, mut place: Place, mut topics: Box<dyn TopicReader>) {
     let mut backoff = MIN_BACKOFF;
     // Not all at once after a start.
     time::sleep(MIN_BACKOFF.mul_f64(chance())).await;
@@ -76,8 +76,8 @@ pub(super) async fn run(mut task: Task, mut place: Place, mut topics: Box<dyn To
             },
             Err(error) => error.to_string(),
         };
-        let trouble = Trouble::Failed(format!("{}: {reason}", place.target.address));
-        if !task.tell(Err(trouble)).await {
+        let trouble = ReadError::Failed(format!("{}: {reason}", place.target.address));
+        if !task.report(Err(trouble)).await {
             return;
         }
         if started.elapsed() > MAX_BACKOFF {
@@ -202,7 +202,7 @@ fn accepted(code: ConnectReturnCode) -> Result<(), PeerError> {
 async fn follow(
     task: &mut Task,
     mut connection: Connection,
-    topics: &mut dyn Topics,
+    topics: &mut dyn TopicReader,
 ) -> Option<String> {
     let patience = fresh_for(task.interval);
     let mut last_heartbeat = Instant::now();
@@ -222,20 +222,20 @@ async fn follow(
                 let Packet::Publish(publish) = packet else {
                     continue;
                 };
-                let taken = topics.take(&Message {
+                let received = topics.receive(&Message {
                     topic: &publish.topic,
                     payload: &publish.payload,
                     retained: publish.retain,
                 });
-                match taken {
-                    Taken::Kept => {}
-                    Taken::Heartbeat => {
+                match received {
+                    Received::Stored => {}
+                    Received::Heartbeat => {
                         last_heartbeat = Instant::now();
                         stale_at = time::Instant::now() + patience;
                         settled.get_or_insert_with(|| time::Instant::now() + SETTLE);
                     }
-                    Taken::Unreadable(reason) => {
-                        if !task.tell(Err(Trouble::Failed(reason))).await {
+                    Received::Unreadable(reason) => {
+                        if !task.report(Err(ReadError::Failed(reason))).await {
                             return None;
                         }
                     }
@@ -243,19 +243,19 @@ async fn follow(
             }
             () = time::sleep_until(settle_at), if settled.is_some() => {
                 settled = None;
-                let answer = topics.answer(Instant::now()).map_err(Trouble::Failed);
-                if !task.tell(answer).await {
+                let answer = topics.answer(Instant::now()).map_err(ReadError::Failed);
+                if !task.report(answer).await {
                     return None;
                 }
             }
             () = time::sleep_until(stale_at) => {
                 stale_at = time::Instant::now() + task.interval;
-                let trouble = Trouble::Stale(format!(
+                let trouble = ReadError::Stale(format!(
                     "connected, but nothing new for {} s: {}",
                     last_heartbeat.elapsed().as_secs(),
                     topics.advice(),
                 ));
-                if !task.tell(Err(trouble)).await {
+                if !task.report(Err(trouble)).await {
                     return None;
                 }
             }

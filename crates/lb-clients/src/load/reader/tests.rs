@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::load::reading::{Quantity, Trouble};
+use crate::load::reading::{Quantity, ReadError};
 
 /// For what must happen; not a measure of time.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -100,7 +100,7 @@ impl Running {
             .expect("a reader lives as long as its handle")
     }
 
-    async fn trouble(&mut self) -> Trouble {
+    async fn trouble(&mut self) -> ReadError {
         self.report()
             .await
             .outcome
@@ -341,7 +341,7 @@ async fn a_broker_that_tells_and_falls_silent() {
     for _ in 0..2 {
         let trouble = running.trouble().await;
         assert!(
-            matches!(&trouble, Trouble::Stale(reason) if reason.contains("sys_interval")),
+            matches!(&trouble, ReadError::Stale(reason) if reason.contains("sys_interval")),
             "{trouble}"
         );
     }
@@ -351,7 +351,7 @@ async fn a_broker_that_tells_and_falls_silent() {
 async fn a_broker_that_knows_only_old_things_is_stale() {
     let address = broker(vec![publish("$SYS/broker/uptime", "22 seconds", true)]).await;
     let trouble = run(&source("mosquitto", address)).trouble().await;
-    assert!(matches!(trouble, Trouble::Stale(_)), "{trouble}");
+    assert!(matches!(trouble, ReadError::Stale(_)), "{trouble}");
 }
 
 #[tokio::test]

@@ -1,50 +1,51 @@
-//! What readers of topics have in common: each message is taken, and an answer given at each heartbeat.
+//! The interface of readers that subscribe to MQTT topics: they store each message, and give an answer at each
+//! heartbeat.
 
 use std::time::Instant;
 
 use crate::load::reading::Answer;
 
-/// One message.
+/// One published message.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
-    /// Its topic.
+    /// The topic.
     pub topic: &'a str,
-    /// What it says.
+    /// The payload.
     pub payload: &'a [u8],
-    /// It was stored at the broker before we subscribed: of unknown age.
+    /// The broker stored the message before the subscription, so its age is unknown.
     pub retained: bool,
 }
 
-/// What a message is to its reader.
+/// What a message means to its reader.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Taken {
-    /// Nothing that is read, or something that waits for the heartbeat.
-    Kept,
-    /// The source lives: an answer can be given.
+pub enum Received {
+    /// The message is irrelevant, or its value waits for the next heartbeat.
+    Stored,
+    /// The source is alive, and an answer can be given.
     Heartbeat,
-    /// It cannot be read, for this reason.
+    /// The message cannot be read, for this reason.
     Unreadable(String),
 }
 
-/// A way to read topics. What it keeps is bounded, whatever is published.
-pub trait Topics: Send {
-    /// The topic filter to subscribe to.
+/// Reads the messages of the topics of one filter. Its memory is bounded, whatever is published.
+pub trait TopicReader: Send {
+    /// Returns the topic filter to subscribe to.
     fn filter(&self) -> &str;
 
-    /// Takes a message.
-    fn take(&mut self, message: &Message<'_>) -> Taken;
+    /// Reads a message.
+    fn receive(&mut self, message: &Message<'_>) -> Received;
 
-    /// What is known at this heartbeat.
+    /// Returns the values at a heartbeat.
     ///
     /// # Errors
-    /// Why nothing is.
+    /// Why there are no values.
     fn answer(&mut self, at: Instant) -> Result<Answer, String>;
 
-    /// What to look at when no heartbeat comes.
+    /// What an operator checks first if no heartbeat arrives.
     fn advice(&self) -> &'static str;
 }
 
-/// The number at the beginning of a text: `6295.28`, `33 seconds`.
+/// Parses the number at the beginning of a text such as `6295.28` or `33 seconds`.
 pub(super) fn number(payload: &[u8]) -> Option<f64> {
     std::str::from_utf8(payload)
         .ok()?

@@ -3,7 +3,7 @@
 use super::prometheus::Preset;
 use crate::load::reading::Quantity;
 
-/// The score is the schedulers' utilisation, which the broker gives in percent.
+/// The utilisation is that of the Erlang schedulers, which the broker reports in percent.
 pub const PRESET: Preset = Preset {
     path: "/metrics",
     values: &[
@@ -12,7 +12,7 @@ pub const PRESET: Preset = Preset {
         (Quantity::MemoryBytes, "max(vm_memory_total)"),
         (Quantity::RunQueue, "max(system_run_queue)"),
     ],
-    pulse: None,
+    progress: None,
 };
 
 #[cfg(test)]

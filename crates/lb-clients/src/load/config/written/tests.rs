@@ -111,7 +111,7 @@ fn what_cannot_be_is_named() {
         ),
         (
             "kind = 'prometheus'\nport = 1\nvalues = { cpu = '1' }",
-            "values: cpu: `cpu` is no quantity",
+            "values: cpu: `cpu` is not a quantity",
         ),
         (
             "kind = 'prometheus'\nport = 1\nvalues = { memory = '1 +' }",

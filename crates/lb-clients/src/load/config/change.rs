@@ -1,4 +1,4 @@
-//! What one real says otherwise than its VIP.
+//! Settings of a source that differ at one real.
 
 use std::net::IpAddr;
 
