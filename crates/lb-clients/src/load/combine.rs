@@ -11,8 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lb_model::load::LoadSource;
+
 use super::{
-    config::{Reader, Source},
+    reader,
     reading::{AgentCommand, Ignored, Missing, Quantity, ReadError, Reading, Report},
 };
 
@@ -84,16 +86,12 @@ pub struct SourceState {
 }
 
 impl SourceState {
-    fn new(source: &Source) -> Self {
+    fn new(source: &LoadSource) -> Self {
         SourceState {
-            name: source.name.as_str().into(),
+            name: source.name().into(),
             weight: source.weight,
-            fresh_for: fresh_for(source.interval),
-            // A host's reporter counts every connection of the host, not only those of clients.
-            counts_clients: !matches!(
-                source.reader,
-                Reader::Grpc | Reader::Docker { .. } | Reader::NodeExporter
-            ),
+            fresh_for: fresh_for(reader::interval(source)),
+            counts_clients: reader::counts_clients(source),
             readings: BTreeMap::new(),
             command: None,
             ignored: Vec::new(),
@@ -138,7 +136,7 @@ pub struct SourceStates(Vec<SourceState>);
 impl SourceStates {
     /// Creates the states of these sources, without any report.
     #[must_use]
-    pub fn new(sources: &[Source]) -> Self {
+    pub fn new(sources: &[LoadSource]) -> Self {
         SourceStates(sources.iter().map(SourceState::new).collect())
     }
 
@@ -262,7 +260,7 @@ mod tests {
     use super::*;
     use crate::load::reading::{Readings, Subject};
 
-    fn sources() -> Vec<Source> {
+    fn sources() -> Vec<LoadSource> {
         [
             "kind = 'mosquitto'",
             "kind = 'grpc'\nport = 1\nweight = 3.0",

@@ -1,75 +1,47 @@
 //! What readers report: quantities with units, commands of agents, and errors.
 
-use std::{fmt, net::IpAddr, str::FromStr, sync::Arc, time::Instant};
+use std::{fmt, net::IpAddr, sync::Arc, time::Instant};
 
 use lb_model::vip::VipAddress;
 use serde::{Deserialize, Serialize};
 
-/// A measured quantity. Each has one unit; readers convert the peer's unit to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Quantity {
-    /// Processor time, or the source's equivalent, as a fraction of the real's own limit.
-    Utilisation,
-    /// Memory as a fraction of the real's own limit.
-    Memory,
-    /// Open file descriptors as a fraction of the limit.
-    FileDescriptors,
-    /// Network traffic as a fraction of the link's speed.
-    Network,
-    /// Failed requests as a fraction of all requests.
-    ErrorRate,
-    /// The weight that an agent asks for, as a fraction of the operator's.
-    AgentWeight,
-    /// Open connections.
-    Connections,
-    /// Connections that the real has room for.
-    ConnectionLimit,
-    /// New connections per second.
-    Rate,
-    /// Messages or requests per second, both directions.
-    Messages,
-    /// Dropped messages per second.
-    Dropped,
-    /// Response time.
-    Latency,
-    /// Delay of the event loop.
-    Drift,
-    /// Memory in use, from sources that do not know its limit.
-    MemoryBytes,
-    /// Tasks that wait for a processor.
-    RunQueue,
+lb_model::choice! {
+    /// A measured quantity. Each has one unit; readers convert the peer's unit to it.
+    pub enum Quantity = Utilisation {
+        /// Processor time, or the source's equivalent, as a fraction of the real's own limit.
+        Utilisation = "utilisation",
+        /// Memory as a fraction of the real's own limit.
+        Memory = "memory",
+        /// Open file descriptors as a fraction of the limit.
+        FileDescriptors = "file_descriptors",
+        /// Network traffic as a fraction of the link's speed.
+        Network = "network",
+        /// Failed requests as a fraction of all requests.
+        ErrorRate = "error_rate",
+        /// The weight that an agent asks for, as a fraction of the operator's.
+        AgentWeight = "agent_weight",
+        /// Open connections.
+        Connections = "connections",
+        /// Connections that the real has room for.
+        ConnectionLimit = "connection_limit",
+        /// New connections per second.
+        Rate = "rate",
+        /// Messages or requests per second, both directions.
+        Messages = "messages",
+        /// Dropped messages per second.
+        Dropped = "dropped",
+        /// Response time in seconds.
+        Latency = "latency",
+        /// Delay of the event loop in seconds.
+        Drift = "drift",
+        /// Bytes of memory in use, from sources that do not know its limit.
+        MemoryBytes = "memory_bytes",
+        /// Tasks that wait for a processor.
+        RunQueue = "run_queue",
+    }
 }
 
-/// Every quantity with its name.
-const NAMES: [(Quantity, &str); 15] = [
-    (Quantity::Utilisation, "utilisation"),
-    (Quantity::Memory, "memory"),
-    (Quantity::FileDescriptors, "file_descriptors"),
-    (Quantity::Network, "network"),
-    (Quantity::ErrorRate, "error_rate"),
-    (Quantity::AgentWeight, "agent_weight"),
-    (Quantity::Connections, "connections"),
-    (Quantity::ConnectionLimit, "connection_limit"),
-    (Quantity::Rate, "rate"),
-    (Quantity::Messages, "messages"),
-    (Quantity::Dropped, "dropped"),
-    (Quantity::Latency, "latency"),
-    (Quantity::Drift, "drift"),
-    (Quantity::MemoryBytes, "memory_bytes"),
-    (Quantity::RunQueue, "run_queue"),
-];
-
 impl Quantity {
-    /// The name in the configuration, the API and on the command line.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        NAMES
-            .iter()
-            .find(|(quantity, _)| *quantity == self)
-            .map_or("", |(_, name)| name)
-    }
-
     /// The unit of the quantity.
     #[must_use]
     pub const fn unit(self) -> Unit {
@@ -85,30 +57,6 @@ impl Quantity {
             Quantity::Latency | Quantity::Drift => Unit::Seconds,
             Quantity::MemoryBytes => Unit::Bytes,
         }
-    }
-}
-
-impl fmt::Display for Quantity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Quantity {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        NAMES
-            .iter()
-            .find(|(_, name)| *name == text)
-            .map(|(quantity, _)| *quantity)
-            .ok_or_else(|| {
-                let names: Vec<_> = NAMES.iter().map(|(_, name)| *name).collect();
-                format!(
-                    "`{text}` is not a quantity; give one of {}",
-                    names.join(", ")
-                )
-            })
     }
 }
 
@@ -340,8 +288,8 @@ mod tests {
 
     #[test]
     fn every_name_parses_to_its_quantity() {
-        for (quantity, name) in NAMES {
-            assert_eq!(quantity.name(), name);
+        for &quantity in Quantity::ALL {
+            let name = quantity.name();
             assert_eq!(name.parse(), Ok(quantity));
             assert_eq!(
                 serde_json::to_string(&quantity).unwrap(),

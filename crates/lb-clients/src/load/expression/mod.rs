@@ -20,7 +20,6 @@ mod parse;
 use std::{fmt, str::FromStr};
 
 use regex::Regex;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 pub use evaluate::{History, NoValue, Scrape};
 
@@ -136,16 +135,4 @@ impl fmt::Display for Expression {
     }
 }
 
-impl Serialize for Expression {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.text)
-    }
-}
-
-impl<'de> Deserialize<'de> for Expression {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse()
-            .map_err(|error| D::Error::custom(format!("{text:?}: {error}")))
-    }
-}
+lb_model::text_setting!(Expression, "expression");

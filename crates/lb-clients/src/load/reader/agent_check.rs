@@ -1,16 +1,23 @@
 //! HAProxy's agent-check protocol: connects, sends the configured text, and reads one line such as `75% ready`.
 
-use std::net::IpAddr;
-
 use futures::future::BoxFuture;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::Poll;
-use crate::load::{
-    config::Source,
-    reading::{AgentCommand, Answer, Quantity, Sample},
+use super::{
+    Poll,
+    kind::{LoadReader, Reader, SourceTarget, Transport},
 };
+use crate::load::reading::{AgentCommand, Answer, Quantity, Sample};
 use crate::peer::{Deadline, PeerError, Target, connect};
+
+lb_model::settings! {
+    /// HAProxy's agent-check protocol.
+    pub(super) struct Settings {
+        /// Text that is sent after connecting, as `agent-send` of HAProxy; no line end is added. May contain `{address}` and
+        /// `{real}`.
+        send: String = String::new();
+    }
+}
 
 /// Bytes that are read of the line at most.
 const MAX_LINE: usize = 1_024;
@@ -78,17 +85,26 @@ pub(super) struct AgentCheck {
     send: String,
 }
 
-impl AgentCheck {
-    pub(super) fn new(source: &Source, real: IpAddr, send: &str) -> Self {
-        AgentCheck {
+impl LoadReader for AgentCheck {
+    const NAME: &'static str = "agent-check";
+    const HELP: &'static str = "Reads a line of HAProxy's agent-check protocol: a weight (`75%`), a limit of connections \
+                                (`maxconn:N`) and commands (`ready`, `drain`, `maint`, `up`, `down`).";
+    const TRANSPORT: Transport = Transport::Tcp;
+
+    type Settings = Settings;
+
+    fn open(settings: Settings, target: &SourceTarget<'_>) -> Reader {
+        Reader::Poll(Box::new(AgentCheck {
             target: Target {
-                address: source.target(real),
+                address: target.address,
                 mark: None,
             },
-            send: source.fill(send, real),
-        }
+            send: target.fill(&settings.send),
+        }))
     }
+}
 
+impl AgentCheck {
     async fn line(&self, deadline: &Deadline) -> Result<Vec<u8>, PeerError> {
         let mut stream = connect(&self.target, deadline).await?;
         deadline

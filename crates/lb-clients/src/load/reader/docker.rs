@@ -14,7 +14,11 @@ use futures::future::BoxFuture;
 use http::{Method, StatusCode};
 use serde::{Deserialize, de::DeserializeOwned};
 
-use super::Poll;
+use super::{
+    Poll,
+    kind::{LoadReader, Reader, SourceTarget, Transport},
+    shared::peer::validate_text,
+};
 use crate::load::reading::{Answer, Quantity, Sample};
 use crate::peer::{
     Deadline, Stream,
@@ -24,6 +28,19 @@ use lb_report::{
     cgroup::cpus,
     cpu::{self, Count, Periods},
 };
+
+lb_model::settings! {
+    /// A container's statistics.
+    pub(super) struct Settings {
+        /// Name or id of the container; may contain `{address}` and `{real}`.
+        container: String;
+        /// Socket of the Docker Engine.
+        socket: PathBuf = "/var/run/docker.sock".into();
+    }
+    validate(settings) {
+        validate_text("container", &settings.container)
+    }
+}
 
 /// Bytes of an answer at most. Statistics have values per core and per disk; `/json` has the environment.
 const MAX_BODY: usize = 1 << 20;
@@ -281,6 +298,21 @@ impl Docker {
             .map_err(|error| at_socket(error.to_string()))?;
         serde_json::from_slice(&body)
             .map_err(|error| at_socket(format!("not an answer of the Docker Engine: {error}")))
+    }
+}
+
+impl LoadReader for Docker {
+    const NAME: &'static str = "docker";
+    const HELP: &'static str = "Reads the statistics of a container from the Docker Engine of this machine; utilisation and \
+                                memory are of the container's own limits.";
+    const TRANSPORT: Transport = Transport::UnixSocket;
+    const COUNTS_CLIENTS: bool = false;
+
+    type Settings = Settings;
+
+    fn open(settings: Settings, target: &SourceTarget<'_>) -> Reader {
+        let container = target.fill(&settings.container);
+        Reader::Poll(Box::new(Docker::new(settings.socket, container)))
     }
 }
 

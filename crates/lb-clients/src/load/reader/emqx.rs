@@ -8,18 +8,34 @@ use serde::Deserialize;
 
 use super::{
     Poll,
-    fetch::Fetch,
-    prometheus::{Metrics, Preset},
+    kind::{LoadReader, Reader, SourceTarget, Transport},
+    shared::{
+        fetch::Fetch,
+        metrics::{Metrics, Preset},
+        peer::validate_text,
+    },
 };
-use crate::load::{
-    config::Source,
-    reading::{Answer, Missing, Quantity, Sample},
-};
+use crate::load::reading::{Answer, Missing, Quantity, Sample};
 use crate::peer::Deadline;
+
+lb_model::settings! {
+    /// EMQX's HTTP API.
+    pub(super) struct Settings {
+        /// Name of the node, such as `emqx@{address}`; without it the node whose name ends in `@` and the address, or the
+        /// only one.
+        node: Option<String> = None;
+    }
+    validate(settings) {
+        match &settings.node {
+            Some(node) => validate_text("node", node),
+            None => Ok(()),
+        }
+    }
+}
 
 const NODES: &str = "/api/v5/nodes";
 /// The values that are read from the metrics.
-pub const PRESET: Preset = Preset {
+const PRESET: Preset = Preset {
     path: "/api/v5/prometheus/stats",
     values: &[
         (Quantity::Utilisation, "emqx_vm_cpu_use / 100"),
@@ -168,20 +184,27 @@ pub(super) struct Emqx {
     address: IpAddr,
 }
 
-impl Emqx {
-    pub(super) fn new(source: &Source, real: IpAddr, node: Option<&str>) -> Self {
-        Emqx {
-            nodes: source
-                .login
-                .is_some()
-                .then(|| Fetch::new(source, real, NODES)),
-            stats: Fetch::new(source, real, PRESET.path),
-            metrics: Metrics::preset(&PRESET),
-            node: node.map(|node| source.fill(node, real)),
-            address: source.target(real).ip(),
-        }
-    }
+impl LoadReader for Emqx {
+    const NAME: &'static str = "emqx";
+    const HELP: &'static str = "Reads EMQX's HTTP API; the utilisation is that of the whole host. With an API key as \
+                                `username` and its secret as `password`, connections and memory are those of the node.";
+    const TRANSPORT: Transport = Transport::Http;
+    const PORT: Option<u16> = Some(18_083);
 
+    type Settings = Settings;
+
+    fn open(settings: Settings, target: &SourceTarget<'_>) -> Reader {
+        Reader::Poll(Box::new(Emqx {
+            nodes: target.authorization().is_some().then(|| target.page(NODES)),
+            stats: target.page(PRESET.path),
+            metrics: Metrics::preset(&PRESET),
+            node: settings.node.map(|node| target.fill(&node)),
+            address: target.address.ip(),
+        }))
+    }
+}
+
+impl Emqx {
     async fn read(&mut self, deadline: &Deadline) -> Result<Answer, String> {
         let nodes = match &mut self.nodes {
             Some(fetch) => {
@@ -220,7 +243,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::load::reader::prometheus::assert_reads;
+    use crate::load::reader::shared::metrics::assert_reads;
 
     const TWO: &str = r#"[
         {"node": "emqx@10.0.0.1", "node_status": "running", "connections": 1200, "live_connections": 1180,

@@ -1,9 +1,15 @@
 //! FlashMQ: its `$SYS` topics. The utilisation is derived from the delay of the event loops. That the topics are below
 //! `$SYS/broker/` has not been verified on a live broker.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
-use super::topics::{Message, Received, TopicReader, number};
+use super::{
+    kind::{LoadReader, NoSettings, Reader, SourceTarget, Transport},
+    shared::topics::{Message, Received, TopicReader, number},
+};
 use crate::load::reading::{Answer, Quantity, Sample};
 
 const ROOT: &str = "$SYS/broker/";
@@ -22,6 +28,23 @@ pub struct FlashMq {
     total: Option<f64>,
     connecting: Option<f64>,
     drift: BTreeMap<u32, f64>,
+}
+
+impl LoadReader for FlashMq {
+    const NAME: &'static str = "flashmq";
+    const HELP: &'static str = "Subscribes to FlashMQ's `$SYS` topics; the utilisation is derived from the delay of the \
+                                event loops.";
+    const TRANSPORT: Transport = Transport::Mqtt;
+    const PORT: Option<u16> = Some(1883);
+    const TLS_PORT: Option<u16> = Some(8883);
+    /// FlashMQ publishes at this interval.
+    const INTERVAL: Duration = Duration::from_secs(10);
+
+    type Settings = NoSettings;
+
+    fn open(_: NoSettings, _: &SourceTarget<'_>) -> Reader {
+        Reader::Subscribe(Box::new(FlashMq::default()))
+    }
 }
 
 /// Converts a drift in milliseconds to a utilisation: linear from 0 without drift to 1 at [`FULL_DRIFT_MS`] and above.

@@ -1,18 +1,15 @@
 //! The service `lb.v1.LoadReport`, which `lb-agent report` serves.
 
-use std::{
-    net::IpAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use lb_proto::v1::{self, load_report_client::LoadReportClient};
 
-use super::Poll;
-use crate::load::{
-    config::Source,
-    reading::{Answer, Quantity, Sample},
+use super::{
+    Poll,
+    kind::{LoadReader, NoSettings, Reader, SourceTarget, Transport},
 };
+use crate::load::reading::{Answer, Quantity, Sample};
 use crate::peer::{Deadline, Stream, Target, TlsClient, grpc::exchange};
 
 /// Bytes of a report at most. A report with notes has some hundreds.
@@ -85,30 +82,38 @@ fn read(report: &v1::ReportedLoad, mean: Option<f64>) -> Answer {
 
 /// Polls the service over a new connection each time.
 #[derive(Debug)]
-pub struct Grpc {
+pub(super) struct Grpc {
     target: Target,
     tls: Option<TlsClient>,
     authority: String,
     previous: Option<CpuCounter>,
 }
 
-impl Grpc {
-    /// Creates a poller of the source's service at one real.
-    #[must_use]
-    pub fn new(source: &Source, real: IpAddr) -> Self {
-        let address = source.target(real);
-        let name = source.tls.as_ref().and_then(|tls| tls.server_name.clone());
-        Grpc {
+impl LoadReader for Grpc {
+    const NAME: &'static str = "grpc";
+    const HELP: &'static str = "Calls the service `lb.v1.LoadReport`, which `lb-agent report` serves; utilisation and memory \
+                                are of the subject's own limits.";
+    const TRANSPORT: Transport = Transport::Grpc;
+    /// A host's reporter counts every connection of the host.
+    const COUNTS_CLIENTS: bool = false;
+
+    type Settings = NoSettings;
+
+    fn open(_: NoSettings, target: &SourceTarget<'_>) -> Reader {
+        let server_name = target.tls().and_then(|tls| tls.server_name);
+        Reader::Poll(Box::new(Grpc {
             target: Target {
-                address,
+                address: target.address,
                 mark: None,
             },
-            tls: source.tls.clone().map(|tls| TlsClient::new(tls, &["h2"])),
-            authority: name.unwrap_or_else(|| address.to_string()),
+            tls: target.tls_client(&["h2"]),
+            authority: server_name.unwrap_or_else(|| target.address.to_string()),
             previous: None,
-        }
+        }))
     }
+}
 
+impl Grpc {
     async fn get(&mut self, deadline: &Deadline) -> Result<v1::ReportedLoad, String> {
         let stream = Stream::open(&self.target, self.tls.as_mut(), deadline)
             .await

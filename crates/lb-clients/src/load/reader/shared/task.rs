@@ -9,11 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lb_model::load::LoadSource;
 use tokio::{sync::mpsc, time};
 
-use super::Poll;
+use super::super::{self as reader, Poll};
 use crate::load::{
-    config::Source,
     plausibility::PlausibilityFilter,
     reading::{Answer, Quantity, ReadError, Reading, Readings, Report, Sample, Subject},
 };
@@ -26,11 +26,11 @@ const OVERTIME: Duration = Duration::from_millis(100);
 
 /// What a reader's task needs besides the way to read.
 #[derive(Debug)]
-pub(super) struct Task {
-    pub(super) subject: Subject,
-    pub(super) name: Arc<str>,
-    pub(super) interval: Duration,
-    pub(super) timeout: Duration,
+pub(in super::super) struct Task {
+    pub(in super::super) subject: Subject,
+    pub(in super::super) name: Arc<str>,
+    pub(in super::super) interval: Duration,
+    pub(in super::super) timeout: Duration,
     connection_limit: Option<u64>,
     memory_limit: Option<u64>,
     plausibility: PlausibilityFilter,
@@ -39,17 +39,18 @@ pub(super) struct Task {
 }
 
 impl Task {
-    pub(super) fn new(
-        source: &Source,
+    pub(in super::super) fn new(
+        source: &LoadSource,
         subject: Subject,
         opened: Arc<AtomicU64>,
         reports: mpsc::Sender<Report>,
     ) -> Self {
+        let interval = reader::interval(source);
         Task {
             subject,
-            name: source.name.as_str().into(),
-            interval: source.interval,
-            timeout: source.timeout,
+            name: source.name().into(),
+            interval,
+            timeout: source.timeout(interval),
             connection_limit: source.connection_limit,
             memory_limit: source.memory_limit,
             plausibility: PlausibilityFilter::default(),
@@ -59,7 +60,7 @@ impl Task {
     }
 
     /// Reports an answer, or why there is none. Returns false if the receiver is closed.
-    pub(super) async fn report(&mut self, answer: Result<Answer, ReadError>) -> bool {
+    pub(in super::super) async fn report(&mut self, answer: Result<Answer, ReadError>) -> bool {
         let at = Instant::now();
         let outcome = answer.map(|answer| self.check(answer, at));
         let report = Report {
@@ -120,12 +121,12 @@ fn phase(subject: &Subject, name: &str, interval: Duration) -> Duration {
 }
 
 /// Returns a random number from 0 to 1.
-pub(super) fn chance() -> f64 {
+pub(in super::super) fn chance() -> f64 {
     fastrand::f64()
 }
 
 /// Polls once an interval until the receiver of the reports is closed.
-pub(super) async fn poll(mut task: Task, mut poll: Box<dyn Poll>) {
+pub(in super::super) async fn poll(mut task: Task, mut poll: Box<dyn Poll>) {
     let mut next = time::Instant::now() + phase(&task.subject, &task.name, task.interval);
     loop {
         time::sleep_until(next).await;

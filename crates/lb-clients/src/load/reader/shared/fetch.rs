@@ -1,11 +1,9 @@
 //! Fetches a page over HTTP with one bounded GET.
 
-use std::net::IpAddr;
-
 use bytes::Bytes;
 use http::StatusCode;
 
-use crate::load::config::Source;
+use super::super::kind::SourceTarget;
 use crate::peer::{
     Deadline,
     place::{Place, advice},
@@ -17,21 +15,17 @@ pub const MAX_BODY: usize = 1 << 20;
 
 /// A page that is fetched once an interval.
 #[derive(Debug)]
-pub(super) struct Fetch {
+pub struct Fetch {
     place: Place,
     path: String,
 }
 
 impl Fetch {
     /// Creates the page at `path` of the source for one real.
-    pub(super) fn new(source: &Source, real: IpAddr, path: &str) -> Self {
+    pub(in super::super) fn new(target: &SourceTarget<'_>, path: &str) -> Self {
         Fetch {
-            place: Place::new(
-                source.target(real),
-                source.tls.clone(),
-                source.login.clone(),
-            ),
-            path: source.fill(path, real),
+            place: Place::new(target.address, target.tls(), target.authorization()),
+            path: target.fill(path),
         }
     }
 
@@ -39,7 +33,7 @@ impl Fetch {
     ///
     /// # Errors
     /// Why there is no page, with its URL; an answer other than 200 is an error.
-    pub(super) async fn get(&mut self, deadline: &Deadline) -> Result<Bytes, String> {
+    pub async fn get(&mut self, deadline: &Deadline) -> Result<Bytes, String> {
         let response = self.place.get(&self.path, MAX_BODY, deadline).await?;
         let status = response.status;
         if status != StatusCode::OK {

@@ -46,7 +46,8 @@ pub trait TopicReader: Send {
 }
 
 /// Parses the number at the beginning of a text such as `6295.28` or `33 seconds`.
-pub(super) fn number(payload: &[u8]) -> Option<f64> {
+#[must_use]
+pub fn number(payload: &[u8]) -> Option<f64> {
     std::str::from_utf8(payload)
         .ok()?
         .split_whitespace()

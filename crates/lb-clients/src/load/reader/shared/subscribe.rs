@@ -3,10 +3,7 @@
 //! The packets are rumqttc's codec over a [`Stream`]: its client would bring a TLS of its own and keep what
 //! nobody takes. Bounded are the packets, the time to connect, and what [`TopicReader`] keeps.
 
-use std::{
-    net::IpAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use rumqttc::{
@@ -18,11 +15,12 @@ use tokio::{
     time,
 };
 
+use super::super::kind::SourceTarget;
 use super::{
     task::{Task, chance},
     topics::{Message, Received, TopicReader},
 };
-use crate::load::{combine::fresh_for, config::Source, reading::ReadError};
+use crate::load::{combine::fresh_for, reading::ReadError};
 use crate::peer::{Deadline, PeerError, Stream, Target, TlsClient, http::Authorization};
 
 /// Bytes of a packet that are read at most; `$SYS` messages are far below 1 KiB, and a job's JSON is not long.
@@ -39,44 +37,48 @@ const MIN_BACKOFF: Duration = Duration::from_secs(1);
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
 const SUBSCRIPTION: u16 = 1;
 
-/// Where the broker is, and who asks.
+/// A broker, and the user of the subscription.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(in super::super) struct BrokerEndpoint {
     target: Target,
     tls: Option<TlsClient>,
     login: Option<Authorization>,
 }
 
-impl Place {
-    /// Of this source for this real.
-    pub(super) fn new(source: &Source, real: IpAddr) -> Self {
-        Place {
+impl BrokerEndpoint {
+    /// The broker of a source.
+    pub(in super::super) fn new(target: &SourceTarget<'_>) -> Self {
+        BrokerEndpoint {
             target: Target {
-                address: source.target(real),
+                address: target.address,
                 mark: None,
             },
             // The name that IANA gave MQTT (ALPN).
-            tls: source.tls.clone().map(|tls| TlsClient::new(tls, &["mqtt"])),
-            login: source.login.clone(),
+            tls: target.tls_client(&["mqtt"]),
+            login: target.authorization(),
         }
     }
 }
 
 /// Connects, reads, and connects again, until nobody listens any more.
-pub(super) async fn run(mut task: Task, mut place: Place, mut topics: Box<dyn TopicReader>) {
+pub(in super::super) async fn run(
+    mut task: Task,
+    mut broker: BrokerEndpoint,
+    mut topics: Box<dyn TopicReader>,
+) {
     let mut backoff = MIN_BACKOFF;
     // Not all at once after a start.
     time::sleep(MIN_BACKOFF.mul_f64(chance())).await;
     loop {
         let started = Instant::now();
-        let reason = match open(&mut place, topics.filter(), task.timeout).await {
+        let reason = match open(&mut broker, topics.filter(), task.timeout).await {
             Ok(connection) => match follow(&mut task, connection, topics.as_mut()).await {
                 Some(reason) => reason,
                 None => return,
             },
             Err(error) => error.to_string(),
         };
-        let trouble = ReadError::Failed(format!("{}: {reason}", place.target.address));
+        let trouble = ReadError::Failed(format!("{}: {reason}", broker.target.address));
         if !task.report(Err(trouble)).await {
             return;
         }
@@ -138,15 +140,19 @@ fn next(input: &mut BytesMut) -> Result<Option<Packet>, PeerError> {
     }
 }
 
-async fn open(place: &mut Place, filter: &str, timeout: Duration) -> Result<Connection, PeerError> {
+async fn open(
+    broker: &mut BrokerEndpoint,
+    filter: &str,
+    timeout: Duration,
+) -> Result<Connection, PeerError> {
     let deadline = Deadline::after(timeout);
     let mut connect = Connect::new(format!("lb-{:016x}", (chance() * u64::MAX as f64) as u64));
     connect.keep_alive = KEEP_ALIVE.as_secs() as u16;
-    if let Some(Authorization::Basic { username, password }) = &place.login {
+    if let Some(Authorization::Basic { username, password }) = &broker.login {
         let password = password.read(&deadline).await?;
         connect.set_login(username, password.expose());
     }
-    let stream = Stream::open(&place.target, place.tls.as_mut(), &deadline).await?;
+    let stream = Stream::open(&broker.target, broker.tls.as_mut(), &deadline).await?;
     let mut connection = Connection {
         stream,
         input: BytesMut::new(),

@@ -1,25 +1,20 @@
 //! Numbers in JSON, for the readers `http-json` and `mqtt-topic`.
 
-use std::{collections::BTreeMap, net::IpAddr};
-
-use futures::future::BoxFuture;
-
-use super::{Poll, fetch::Fetch};
 use crate::load::{
-    config::{Pointer, Source},
-    reading::{Answer, Missing, Quantity, Sample},
+    pointer::Pointer,
+    reading::{Answer, Missing, Sample},
+    values::Values,
 };
-use crate::peer::Deadline;
 
 /// Reads the configured numbers.
 ///
 /// # Errors
 /// The body is not JSON, or it has none of the numbers.
-pub fn read(body: &[u8], values: &BTreeMap<Quantity, Pointer>) -> Result<Answer, String> {
+pub fn read(body: &[u8], values: &Values<Pointer>) -> Result<Answer, String> {
     let json: serde_json::Value =
         serde_json::from_slice(body).map_err(|error| format!("not JSON: {error}"))?;
     let mut answer = Answer::default();
-    for (&quantity, pointer) in values {
+    for (&quantity, pointer) in &values.0 {
         match pointer.read(&json) {
             Ok(value) => answer.samples.push(Sample::new(quantity, value)),
             Err(reason) => answer.missing.push(Missing { quantity, reason }),
@@ -28,44 +23,16 @@ pub fn read(body: &[u8], values: &BTreeMap<Quantity, Pointer>) -> Result<Answer,
     answer.error_if_empty()
 }
 
-/// Polls `http-json`.
-#[derive(Debug)]
-pub(super) struct HttpJson {
-    fetch: Fetch,
-    values: BTreeMap<Quantity, Pointer>,
-}
-
-impl HttpJson {
-    pub(super) fn new(
-        source: &Source,
-        real: IpAddr,
-        path: &str,
-        values: &BTreeMap<Quantity, Pointer>,
-    ) -> Self {
-        HttpJson {
-            fetch: Fetch::new(source, real, path),
-            values: values.clone(),
-        }
-    }
-}
-
-impl Poll for HttpJson {
-    fn poll<'a>(&'a mut self, deadline: &'a Deadline) -> BoxFuture<'a, Result<Answer, String>> {
-        Box::pin(async { read(&self.fetch.get(deadline).await?, &self.values) })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::load::reading::Quantity;
 
-    fn values(pairs: &[(Quantity, &str)]) -> BTreeMap<Quantity, Pointer> {
-        pairs
-            .iter()
-            .map(|(quantity, pointer)| (*quantity, pointer.parse().unwrap()))
-            .collect()
+    fn values(pairs: &[(Quantity, &str)]) -> Values<Pointer> {
+        let parse = |(quantity, pointer): &(Quantity, &str)| (*quantity, pointer.parse().unwrap());
+        Values(pairs.iter().map(parse).collect())
     }
 
     #[test]
