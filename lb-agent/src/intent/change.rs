@@ -11,8 +11,8 @@ use super::{
     when_empty::WhenEmpty,
 };
 use lb_clients::health::spec::{Check, CheckOverride};
-use lb_clients::load::config::{Source, SourceOverride};
 use lb_clients::shedding::ShedBy;
+use lb_model::load::{LoadSource, SourceOverride};
 use lb_model::options::{Forward, OnDown, Track};
 use lb_model::ring::Algorithm;
 use lb_steering::spec::Steering;
@@ -62,7 +62,7 @@ pub struct VipPatch {
     /// See [`VipSpec::when_empty`].
     pub when_empty: Option<Set<WhenEmpty>>,
     /// See [`VipSpec::load`].
-    pub load: Option<Set<Vec<Source>>>,
+    pub load: Option<Set<Vec<LoadSource>>>,
     /// See [`VipSpec::steering`].
     pub steering: Option<Set<Steering>>,
     /// See [`VipSpec::shed`].

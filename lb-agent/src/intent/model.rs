@@ -6,8 +6,8 @@ use lb_model::vip::{Protocol, VipAddress};
 
 use super::when_empty::WhenEmpty;
 use lb_clients::health::spec::{Check, CheckOverride};
-use lb_clients::load::config::{Source, SourceOverride};
 use lb_clients::shedding::ShedBy;
+use lb_model::load::{LoadSource, SourceOverride};
 use lb_model::options::{Forward, OnDown, Track};
 use lb_model::ring::Algorithm;
 use lb_steering::ring::{self};
@@ -44,7 +44,7 @@ pub struct VipSpec {
     /// What becomes of packets when all reals are dead.
     pub when_empty: WhenEmpty,
     /// Where the load of its reals is read.
-    pub load: Vec<Source>,
+    pub load: Vec<LoadSource>,
     /// How health and load become weights; none: by default.
     pub steering: Option<Steering>,
     /// Who ends connections that are to be shed.

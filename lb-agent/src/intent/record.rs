@@ -10,8 +10,8 @@ use super::{
     when_empty::WhenEmpty,
 };
 use lb_clients::health::spec::{Check, CheckOverride};
-use lb_clients::load::config::{Source, SourceOverride};
 use lb_clients::shedding::ShedBy;
+use lb_model::load::{LoadSource, SourceOverride};
 use lb_model::options::{Forward, OnDown, Track};
 use lb_model::ring::Algorithm;
 use lb_steering::spec::Steering;
@@ -32,7 +32,7 @@ pub(super) struct VipRecord {
     #[serde(default)]
     when_empty: WhenEmpty,
     #[serde(default)]
-    load: Vec<Source>,
+    load: Vec<LoadSource>,
     #[serde(default)]
     steering: Option<Steering>,
     #[serde(default)]

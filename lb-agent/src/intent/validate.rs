@@ -7,8 +7,9 @@ use lb_common::limits::{
 };
 use lb_model::vip::{AddressError, Protocol, VipAddress, check_unicast};
 
-use lb_clients::load::config::MAX_SOURCES;
+use lb_clients::load::reader;
 use lb_clients::shedding::{ShedBy, Written};
+use lb_model::load::MAX_SOURCES;
 
 use super::{
     model::{Intent, MAX_WINDOW, MIN_WINDOW, RealSpec, Vip},
@@ -168,16 +169,20 @@ fn observation(vip: &Vip) -> Result<(), Refusal> {
         ));
     }
     for (position, source) in vip.spec.load.iter().enumerate() {
-        source
-            .validate()
-            .map_err(named(format!("spec.load[{position}]")))?;
+        reader::normalize(source).map_err(|error| {
+            Refusal::invalid(
+                format!("spec.load[{position}].{}", error.field),
+                error.value,
+                error.advice,
+            )
+        })?;
         if vip.spec.load[..position]
             .iter()
-            .any(|other| other.name == source.name)
+            .any(|other| other.name() == source.name())
         {
             return Err(Refusal::invalid(
                 format!("spec.load[{position}].name"),
-                &source.name,
+                source.name(),
                 "another source of this VIP has this name; give each its own with name=",
             ));
         }
@@ -223,7 +228,7 @@ pub fn real_observation(vip: &Vip, real: &RealSpec) -> Result<(), Refusal> {
             .spec
             .load
             .iter()
-            .find(|source| source.name == change.name)
+            .find(|source| source.name() == change.name)
         else {
             return Err(Refusal::invalid(
                 field("name"),
@@ -231,9 +236,8 @@ pub fn real_observation(vip: &Vip, real: &RealSpec) -> Result<(), Refusal> {
                 "the VIP has no source of load with this name; lbctl list -o json shows those it has",
             ));
         };
-        change
-            .apply(source)
-            .map_err(|fault| Refusal::invalid(field(&fault.field), fault.value, fault.advice))?;
+        reader::apply_override(source, change)
+            .map_err(|error| Refusal::invalid(field(&error.field), error.value, error.advice))?;
     }
     Ok(())
 }

@@ -6,21 +6,21 @@ use super::found::{ReadingFound, time_of};
 use lb_clients::health::Outcome;
 use lb_clients::load::{
     combine::{SourceState, SourceStates, TimedValue},
-    config::Source,
     reading::{AgentCommand, Quantity, Report},
 };
+use lb_model::load::LoadSource;
 use lb_steering::{self, Load, Sample};
 
 /// The last of each source, and the last probe's round trip.
 pub(super) struct Readings {
     states: SourceStates,
-    sources: Vec<Source>,
+    sources: Vec<LoadSource>,
     latency: Option<(Duration, Instant)>,
 }
 
 impl Readings {
     /// Of these sources, of which nothing is known yet.
-    pub(super) fn new(sources: &[Source]) -> Self {
+    pub(super) fn new(sources: &[LoadSource]) -> Self {
         Readings {
             states: SourceStates::new(sources),
             sources: sources.to_vec(),
@@ -29,11 +29,11 @@ impl Readings {
     }
 
     /// These are the sources from now on. What was read of those that are the same stays.
-    pub(super) fn set_sources(&mut self, sources: &[Source]) {
+    pub(super) fn set_sources(&mut self, sources: &[LoadSource]) {
         if sources != self.sources {
             let before = std::mem::replace(&mut self.states, SourceStates::new(sources));
             let same = |name: &str| {
-                let is = |source: &&Source| source.name == name;
+                let is = |source: &&LoadSource| source.name() == name;
                 sources.iter().find(is) == self.sources.iter().find(is)
             };
             self.states.keep_from(before, same);

@@ -16,11 +16,11 @@ use lb_clients::health::{
     spec::{Check, Probe},
 };
 use lb_clients::load::{
-    config::Source,
     reader,
     reading::{Quantity, ReadError, Readings, Report, Subject},
 };
 use lb_clients::peer::Target;
+use lb_model::load::LoadSource;
 use lb_tests::{
     Namespace, Process,
     server::{Mosquitto, Nginx},
@@ -208,6 +208,6 @@ fn a_web_server_that_is_no_exporter_is_told_as_what_it_is() {
         .unwrap();
 }
 
-fn source(settings: serde_json::Value) -> Source {
-    serde_json::from_value(settings).unwrap()
+fn source(settings: serde_json::Value) -> LoadSource {
+    reader::normalize(&serde_json::from_value(settings).unwrap()).unwrap()
 }
