@@ -16,10 +16,10 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::intent::{Change, Intent, RealPatch, Refusal, VipPatch, WhenEmpty, change::Set};
 use lb_clients::health::spec::{Check, CheckOverride};
-use lb_clients::load::spec::{Source, SourceOverride};
 use lb_clients::shedding::ShedBy;
 use lb_dataplane::options::{SourcePrefix, XdpMode};
 use lb_model::duration;
+use lb_model::load::{LoadSource, SourceOverride};
 use lb_model::options::{Forward, OnDown, Track};
 use lb_model::ring::Algorithm;
 use lb_serve::Endpoint;
@@ -120,7 +120,7 @@ pub struct VipConfig {
     pub when_empty: Option<WhenEmpty>,
     /// Where the load of its reals is read.
     #[serde(default)]
-    pub load: Vec<Source>,
+    pub load: Vec<LoadSource>,
     /// How health and load become weights.
     pub steering: Option<Steering>,
     /// See [`crate::intent::VipSpec::shed`].

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use crate::peer::{Secret, Tls};
-use crate::settings::{FieldError, Map, Settings as _, Value};
+use crate::settings::{FieldError, MAX_TEXT, Map, Settings as _, Value};
 
 /// Time between two readings by default: the control period of steering.
 pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
@@ -20,10 +20,11 @@ crate::settings! {
         name: Option<String> = None;
         /// Time between two readings; for what a broker publishes by itself, how often it does. Without it the kind's own.
         interval: Option<Duration> = None, Duration::from_millis(500)..=Duration::from_secs(3_600);
-        /// How long one reading may take.
-        timeout: Duration = DEFAULT_TIMEOUT, Duration::from_millis(10)..=Duration::from_secs(60);
+        /// How long one reading may take, from connecting to the last byte. Without it 2 s, or the interval if that is
+        /// less.
+        timeout: Option<Duration> = None, Duration::from_millis(10)..=Duration::from_secs(60);
         /// How much it counts where several sources report the same quantity; more than 0.
-        weight: f64 = 1.0, f64::MIN_POSITIVE..=1_000.0;
+        weight: f64 = 1.0, 0.0..=1_000.0;
         /// Port that is asked; without it the kind's own.
         port: Option<u16> = None, 1..=65_535;
         /// Address that is asked; without it the real's.
@@ -43,6 +44,18 @@ crate::settings! {
         ..reader: "kind";
     }
     validate(source) {
+        if source.weight <= 0.0 {
+            return Err(FieldError::new("weight", source.weight, "give more than 0"));
+        }
+        for (field, text) in [("name", &source.name), ("username", &source.username)] {
+            if let Some(text) = text && (text.is_empty() || text.contains(char::is_control)) {
+                return Err(FieldError::new(
+                    field,
+                    format!("{text:?}"),
+                    format!("give 1 to {MAX_TEXT} bytes without control characters"),
+                ));
+            }
+        }
         match (&source.username, &source.password, &source.token) {
             (Some(_), None, _) => Err(FieldError::missing("password", "a user name needs one")),
             (None, Some(_), _) => Err(FieldError::missing("username", "a password needs one")),
@@ -61,6 +74,12 @@ impl LoadSource {
     #[must_use]
     pub fn name(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.reader.kind)
+    }
+
+    /// How long one reading may take if the source is read once in this interval.
+    #[must_use]
+    pub fn timeout(&self, interval: Duration) -> Duration {
+        self.timeout.unwrap_or(DEFAULT_TIMEOUT.min(interval))
     }
 }
 
@@ -167,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_is_whole() {
+    fn settings_that_cannot_be_used_are_refused() {
         for (json, field) in [
             (json!({ "kind": "emqx", "username": "u" }), "password"),
             (json!({ "kind": "emqx", "password": "env:P" }), "username"),
@@ -176,6 +195,11 @@ mod tests {
                 "token",
             ),
             (json!({ "kind": "emqx", "weight": 0 }), "weight"),
+            (json!({ "kind": "emqx", "name": "" }), "name"),
+            (
+                json!({ "kind": "emqx", "username": "a\n", "password": "env:P" }),
+                "username",
+            ),
         ] {
             assert_eq!(LoadSource::from_json(&json).unwrap_err().field, field);
         }

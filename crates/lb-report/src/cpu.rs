@@ -1,44 +1,46 @@
-//! How much of its CPU something used between two looks at its counters.
+//! CPU use between two readings of the counters, as a fraction of the limit.
 
 use std::time::Duration;
 
-/// More throttled periods than this mean that it wanted more than it got, whatever the mean says. Nearly all: where
-/// requests come by chance and a quota's period has room for a few of them, some periods are short at any load. At a
-/// load of 0.65 that was 4 to 10 % of the periods, and more than a tenth in many a single second; a reading that jumps
-/// from 0.65 to 0.9 by that makes the balancer believe that the server can carry a third less.
+/// A group with a larger fraction of throttled periods wants more CPU than it gets, whatever its mean use. The
+/// threshold is high because requests arrive in bursts and a period has room for only a few of them, so some periods
+/// are throttled at any load: at a load of 0.65, 4 to 10 % of the periods, and more than 10 % in many single seconds.
+/// A reading that jumps from 0.65 to 0.9 for that reason makes the balancer believe that the server can carry a third
+/// less.
 pub const THROTTLED: f64 = 0.9;
-/// What the CPU is at least while it is throttled.
+/// The least utilisation that is reported for a throttled group.
 pub const THROTTLED_CPU: f64 = 0.9;
 
-/// Periods of a quota, since the group was made.
+/// Periods of a quota since the group was created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Periods {
-    /// In which there was something to do.
+    /// Periods with runnable tasks.
     pub all: u64,
-    /// In which it was stopped for the rest of the period.
+    /// Periods in which the quota was exhausted.
     pub throttled: u64,
 }
 
 /// Counters at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Count {
-    /// CPU time used.
+    /// Used CPU time.
     pub usage: Duration,
-    /// Periods of its quota, if it has one.
+    /// Periods of the quota; `None` without a quota.
     pub periods: Option<Periods>,
 }
 
-/// What was used between two moments.
+/// CPU use between two moments.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Use {
-    /// Of its limit, 0 to 1; at least [`THROTTLED_CPU`] when more than [`THROTTLED`] was throttled.
+    /// Fraction of the limit, 0 to 1; at least [`THROTTLED_CPU`] if more than [`THROTTLED`] of the periods were
+    /// throttled.
     pub fraction: f64,
-    /// Throttled periods of all, 0 to 1.
+    /// Fraction of the periods that were throttled, 0 to 1.
     pub throttled: Option<f64>,
 }
 
-/// What was used of `cores` from `before` to `now`, `wall` later. `None` when no time passed, nothing is
-/// allowed, or a counter went back: the group was made anew.
+/// Computes the use of `cores` cores from `before` to `now`, `wall` later. Returns `None` if no time passed, if
+/// `cores` is not positive, or if a counter decreased because the group was created anew.
 #[must_use]
 pub fn between(before: &Count, now: &Count, wall: Duration, cores: f64) -> Option<Use> {
     if wall.is_zero() || !cores.is_finite() || cores <= 0.0 {
@@ -49,7 +51,7 @@ pub fn between(before: &Count, now: &Count, wall: Duration, cores: f64) -> Optio
         (Some(before), Some(now)) => Some(throttled(before, now)?),
         _ => None,
     };
-    // The kernel lets a quota be exceeded by a slice, and the two clocks are not read at once.
+    // The kernel lets a group exceed its quota by a slice, and the two clocks are not read at the same instant.
     let mut fraction = (used.as_secs_f64() / wall.as_secs_f64() / cores).min(1.0);
     if throttled.is_some_and(|throttled| throttled > THROTTLED) {
         fraction = fraction.max(THROTTLED_CPU);
@@ -83,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn use_is_of_the_limit() {
+    fn use_is_a_fraction_of_the_limit() {
         let second = Duration::from_secs(1);
         let used = |before, now, cores| between(&before, &now, second, cores);
         let plain = |fraction| {
@@ -95,9 +97,9 @@ mod tests {
         assert_eq!(used(count(0, None), count(500, None), 1.0), plain(0.5));
         assert_eq!(used(count(0, None), count(500, None), 0.5), plain(1.0));
         assert_eq!(used(count(0, None), count(500, None), 2.0), plain(0.25));
-        // A little over its quota.
+        // Slightly above its quota.
         assert_eq!(used(count(0, None), count(504, None), 0.5), plain(1.0));
-        // Made anew.
+        // Created anew.
         assert_eq!(used(count(500, None), count(10, None), 1.0), None);
         assert_eq!(used(count(0, None), count(1, None), 0.0), None);
         let now = count(1, None);
@@ -114,7 +116,7 @@ mod tests {
         };
         assert_eq!(used(10, 1).fraction, 0.3);
         assert_eq!(used(10, 1).throttled, Some(0.1));
-        // By chance.
+        // Throttled by bursts only.
         assert_eq!(used(10, 7).fraction, 0.3);
         assert_eq!(used(10, 10).fraction, THROTTLED_CPU);
         assert_eq!(used(0, 0).throttled, Some(0.0));
@@ -129,7 +131,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_fraction_is_one(
+        fn fractions_stay_within_0_and_1(
             before in any::<u32>(), now in any::<u32>(), wall in 0_u64..10_000, cores in 0.0_f64..256.0,
             all in 0_u64..1_000, throttled in 0_u64..1_000,
         ) {
@@ -142,7 +144,7 @@ mod tests {
             if let Some(used) = used {
                 prop_assert!(now >= before && wall > 0);
                 prop_assert!((0.0..=1.0).contains(&used.fraction));
-                prop_assert!(used.throttled.is_some_and(|part| (0.0..=1.0).contains(&part)));
+                prop_assert!(used.throttled.is_some_and(|fraction| (0.0..=1.0).contains(&fraction)));
             } else {
                 prop_assert!(now < before || wall == 0 || cores <= 0.0);
             }

@@ -1,7 +1,7 @@
-//! Open file descriptors against what is allowed.
+//! Open file descriptors as a fraction of the limit.
 
-/// Of the host's, from `/proc/sys/fs/file-nr`: allocated, free of those (always 0), maximum
-/// (proc_sys_fs(5)).
+/// Returns the fraction of the host's limit that is in use, from `/proc/sys/fs/file-nr`: allocated, free (always 0
+/// since Linux 2.6), maximum (proc_sys_fs(5)).
 #[must_use]
 pub fn of_host(file_nr: &str) -> Option<f64> {
     let mut fields = file_nr.split_whitespace().map(str::parse::<u64>);
@@ -10,7 +10,8 @@ pub fn of_host(file_nr: &str) -> Option<f64> {
     fraction(allocated.saturating_sub(free), maximum)
 }
 
-/// Of a process's own, from how many it has open and its `/proc/PID/limits`. `None` when it is unlimited.
+/// Returns the fraction of a process's soft limit that `open` descriptors use, from its `/proc/PID/limits`. Returns
+/// `None` if the process is unlimited.
 #[must_use]
 pub fn of_process(open: u64, limits: &str) -> Option<f64> {
     const NAME: &str = "Max open files";
@@ -23,7 +24,7 @@ pub fn of_process(open: u64, limits: &str) -> Option<f64> {
 }
 
 fn fraction(open: u64, limit: u64) -> Option<f64> {
-    // A limit may have been lowered below what was open.
+    // The limit may have been lowered below the number of open descriptors.
     (limit > 0).then(|| (open as f64 / limit as f64).min(1.0))
 }
 
@@ -32,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hosts() {
+    fn fractions_of_the_hosts_limit() {
         assert_eq!(of_host("1000\t0\t4000\n"), Some(0.25));
         assert_eq!(of_host("1000\t500\t1000\n"), Some(0.5));
         assert!(of_host("1003\t0\t9223372036854775807\n").is_some_and(|used| used < 1e-9));
@@ -42,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn a_processs() {
+    fn fractions_of_a_processs_limit() {
         let limits = "\
 Limit                     Soft Limit           Hard Limit           Units     
 Max cpu time              unlimited            unlimited            seconds   

@@ -1,4 +1,4 @@
-//! Small files of the kernel.
+//! Reads small text files of the kernel.
 
 use std::{
     fs::File,
@@ -6,13 +6,13 @@ use std::{
     path::Path,
 };
 
-/// No file that is read here is longer; `/proc/net/dev` of thousands of interfaces is the longest.
+/// Bytes that are read at most. The longest file is `/proc/net/dev` with thousands of interfaces.
 const MAX_LENGTH: u64 = 1 << 20;
 
-/// Reads a text file of bounded length.
+/// Reads a text file, at most [`MAX_LENGTH`] bytes of it.
 ///
 /// # Errors
-/// When it cannot be read; says which.
+/// When the file cannot be read; the error names the file.
 pub fn read(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     File::open(path)

@@ -1,32 +1,32 @@
-//! The whole host, by `sysinfo`.
+//! CPU and memory of the whole host, read with `sysinfo`.
 
 use std::time::Instant;
 
 use sysinfo::{MINIMUM_CPU_UPDATE_INTERVAL, System};
 
-/// What the host has, and how much of it is used.
+/// The host's CPUs and memory and their use.
 #[derive(Debug)]
 pub struct Host {
     system: System,
-    /// Use of the CPU is known once a first look is old enough.
-    first: Option<Instant>,
+    /// Time of the first refresh. CPU use is known once that is old enough to compare with.
+    first_refresh: Option<Instant>,
 }
 
 impl Host {
     pub(super) fn new() -> Result<Self, sysinfo::Error> {
         let mut host = Self {
             system: System::new()?,
-            first: None,
+            first_refresh: None,
         };
         host.refresh();
         Ok(host)
     }
 
-    /// Looks again. A look at the CPU less than 200 ms after the last counts with the next.
+    /// Reads the counters. `sysinfo` skips CPU counters that are read less than 200 ms after the last time.
     pub(super) fn refresh(&mut self) {
         self.system.refresh_cpu_usage();
         self.system.refresh_memory();
-        self.first.get_or_insert_with(Instant::now);
+        self.first_refresh.get_or_insert_with(Instant::now);
     }
 
     pub(super) fn cores(&self) -> u32 {
@@ -38,8 +38,8 @@ impl Host {
     }
 
     pub(super) fn cpu_used(&self) -> Option<f64> {
-        self.first
-            .filter(|first| first.elapsed() >= MINIMUM_CPU_UPDATE_INTERVAL)?;
+        self.first_refresh
+            .filter(|first_refresh| first_refresh.elapsed() >= MINIMUM_CPU_UPDATE_INTERVAL)?;
         let used = f64::from(self.system.global_cpu_usage()) / 100.0;
         used.is_finite().then(|| used.clamp(0.0, 1.0))
     }

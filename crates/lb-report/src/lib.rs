@@ -1,7 +1,7 @@
-//! Measures how loaded a host, a container or a process is.
+//! Measures the load of a host, a container or a process.
 //!
-//! [`cgroup`], [`cpu`], [`network`] and [`descriptors`] read texts and compare numbers; [`Sampler`] reads the
-//! files; [`Samples`] takes a sample once an interval.
+//! [`cgroup`], [`cpu`], [`network`] and [`descriptors`] parse the kernel's text files and compare counters.
+//! [`Sampler`] reads the files and takes one sample. [`Samples`] takes one once an interval.
 
 pub mod cgroup;
 pub mod cpu;

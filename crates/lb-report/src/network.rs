@@ -1,31 +1,31 @@
-//! What the interfaces of a network namespace carry, and its connections.
+//! Traffic of the interfaces of a network namespace, and its TCP connections.
 
 use std::{collections::BTreeMap, time::Duration};
 
-/// Bytes since an interface came up.
+/// Bytes since an interface was created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Traffic {
-    /// In.
+    /// Received bytes.
     pub received: u64,
-    /// Out.
+    /// Sent bytes.
     pub sent: u64,
 }
 
-/// Bytes per second of all interfaces, and how busy the busiest is.
+/// Bytes per second of all interfaces, and the utilisation of the busiest one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rates {
-    /// In.
+    /// Received bytes.
     pub received: f64,
-    /// Out.
+    /// Sent bytes.
     pub sent: f64,
-    /// Of an interface's rate, 0 to 1; `None` when none's is known.
+    /// Utilisation of the busiest interface, 0 to 1; `None` if no interface's rate is known.
     pub fraction: Option<f64>,
 }
 
-/// The counters in `/proc/net/dev` (proc_pid_net(5)), without loopback.
+/// Parses the counters of `/proc/net/dev` (proc_pid_net(5)), without loopback.
 #[must_use]
 pub fn counters(dev: &str) -> BTreeMap<String, Traffic> {
-    // Columns after the name: eight for what came in, beginning with bytes, then eight for what went out.
+    // Columns after the name: eight of received traffic, the first of which is bytes, then eight of sent traffic.
     const RECEIVED: usize = 0;
     const SENT: usize = 8;
     dev.lines()
@@ -42,8 +42,8 @@ pub fn counters(dev: &str) -> BTreeMap<String, Traffic> {
         .collect()
 }
 
-/// What was carried from `before` to `now`, `wall` later. Interfaces that came or whose counters went back
-/// are left out; `rate` gives an interface's bytes per second in one direction, where it is known.
+/// Computes the traffic from `before` to `now`, `wall` later. Interfaces that are new or whose counters decreased
+/// are left out. `rate` returns the bytes per second that an interface carries in one direction, if known.
 #[must_use]
 pub fn rates(
     before: &BTreeMap<String, Traffic>,
@@ -80,26 +80,27 @@ pub fn rates(
     Some(rates)
 }
 
-/// Bytes per second that `/sys/class/net/INTERFACE/speed` (Mbit/s) tells; `None` for -1, which a virtual
-/// interface says.
+/// Converts `/sys/class/net/INTERFACE/speed` (Mbit/s) to bytes per second. Returns `None` for -1, the speed of
+/// virtual interfaces.
 #[must_use]
 pub fn link_rate(speed: &str) -> Option<f64> {
     const BYTES_PER_MEGABIT: f64 = 1e6 / 8.0;
     let megabits: u32 = speed.trim().parse().ok()?;
-    // Some drivers write the unsigned form of -1.
+    // Some drivers write -1 as an unsigned number.
     (megabits > 0 && megabits < u32::MAX).then(|| f64::from(megabits) * BYTES_PER_MEGABIT)
 }
 
-/// Established TCP connections, from `/proc/net/snmp` (`CurrEstab` of RFC 4022, both IP versions).
+/// Parses the number of established TCP connections from `/proc/net/snmp` (`CurrEstab` of RFC 4022, both IP
+/// versions).
 #[must_use]
 pub fn connections(snmp: &str) -> Option<u64> {
-    // A line of names, then one of values.
+    // The first line has the names, the second the values.
     let mut lines = snmp.lines().filter_map(|line| line.strip_prefix("Tcp:"));
     let (names, values) = (lines.next()?, lines.next()?);
-    let place = names
+    let column = names
         .split_whitespace()
         .position(|name| name == "CurrEstab")?;
-    values.split_whitespace().nth(place)?.parse().ok()
+    values.split_whitespace().nth(column)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -133,7 +134,7 @@ eth1.7: 7 1 0 0 0 0 0 0 8 1 0 0 0 0 0 0
     }
 
     #[test]
-    fn rates_are_of_what_stayed() {
+    fn rates_count_only_interfaces_that_stayed() {
         let before = table(&[
             ("stays", traffic(1000, 1000)),
             ("back", traffic(1000, 1000)),
@@ -145,15 +146,15 @@ eth1.7: 7 1 0 0 0 0 0 0 8 1 0 0 0 0 0 0
             ("new", traffic(9999, 9999)),
         ]);
         let two = Duration::from_secs(2);
-        let carried = |rate: &dyn Fn(&str) -> Option<f64>| {
+        let traffic_with = |rate: &dyn Fn(&str) -> Option<f64>| {
             rates(&before, &now, two, rate).expect("time passed")
         };
-        let unknown = carried(&|_| None);
+        let unknown = traffic_with(&|_| None);
         assert_eq!((unknown.received, unknown.sent), (1000.0, 500.0));
         assert_eq!(unknown.fraction, None);
-        assert_eq!(carried(&|_| Some(4000.0)).fraction, Some(0.25));
-        assert_eq!(carried(&|_| Some(10.0)).fraction, Some(1.0));
-        assert_eq!(carried(&|_| Some(0.0)).fraction, None);
+        assert_eq!(traffic_with(&|_| Some(4000.0)).fraction, Some(0.25));
+        assert_eq!(traffic_with(&|_| Some(10.0)).fraction, Some(1.0));
+        assert_eq!(traffic_with(&|_| Some(0.0)).fraction, None);
         assert_eq!(rates(&before, &now, Duration::ZERO, |_| None), None);
     }
 

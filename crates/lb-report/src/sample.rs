@@ -1,4 +1,4 @@
-//! One report, as it is served.
+//! One measurement, as it is served.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 use super::cgroup::Version;
 
-/// Where the fractions of CPU and memory come from.
+/// The origin of the fractions of CPU and memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
@@ -28,71 +28,71 @@ impl From<Version> for Source {
     }
 }
 
-/// One report. What is not known is `None`, and left out where it is served. Fields, units and ranges are
-/// those of `lb.v1.ReportedLoad`.
+/// One measurement. Unknown values are `None` and are left out when the sample is served. Fields, units and ranges
+/// are those of `lb.v1.ReportedLoad`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Sample {
-    /// In seconds since 1970.
+    /// When the sample was taken; serialised as seconds since 1970.
     #[serde(serialize_with = "unix_seconds")]
     pub taken_at: SystemTime,
-    /// In seconds.
+    /// The time that the sample covers; serialised as seconds.
     #[serde(serialize_with = "seconds")]
     pub over: Duration,
-    /// Fraction of its own limit.
+    /// Used CPU as a fraction of the subject's own limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<f64>,
-    /// Seconds of its whole limit, since the reporter began.
+    /// Used CPU since the reporter started, in seconds of the subject's whole limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_seconds: Option<f64>,
-    /// Cores.
+    /// The subject's CPU limit in cores.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_limit: Option<f64>,
-    /// Fraction of the periods of a quota.
+    /// Fraction of the quota's periods in which the subject was throttled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub throttled: Option<f64>,
-    /// Fraction.
+    /// Used CPU of the host as a fraction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host_cpu: Option<f64>,
-    /// Fraction.
+    /// Used memory of the host as a fraction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host_memory: Option<f64>,
-    /// Fraction of its own limit.
+    /// Used memory as a fraction of the subject's own limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<f64>,
-    /// Bytes.
+    /// The subject's memory limit in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_limit: Option<u64>,
-    /// Fraction.
+    /// Open file descriptors as a fraction of the limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file_descriptors: Option<f64>,
-    /// Fraction of the link's rate.
+    /// Traffic of the busiest interface as a fraction of its rate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<f64>,
-    /// Bytes per second.
+    /// Received bytes per second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub received: Option<f64>,
-    /// Bytes per second.
+    /// Sent bytes per second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent: Option<f64>,
-    /// TCP connections.
+    /// Established TCP connections.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connections: Option<u64>,
-    /// Processes.
+    /// Load average over one minute: runnable and waiting processes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub load_average: Option<f64>,
-    /// Of CPU and memory.
+    /// The origin of `cpu` and `memory`.
     pub source: Source,
-    /// What is measured.
+    /// The host, control group or process that was measured.
     pub subject: String,
-    /// What is not known, and why.
+    /// Why values are unknown.
     pub notes: Vec<String>,
-    /// Of this program.
+    /// Version of this program.
     pub version: &'static str,
 }
 
 fn unix_seconds<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
     let since = time.duration_since(SystemTime::UNIX_EPOCH);
-    // A clock before 1970 tells no age.
+    // A clock before 1970 counts as 1970.
     seconds(&since.unwrap_or_default(), serializer)
 }
 
@@ -109,7 +109,7 @@ impl From<&Sample> for v1::ReportedLoad {
         };
         Self {
             taken_at: Some(sample.taken_at.into()),
-            // At most a minute or two.
+            // The conversion fails only above 2^63 seconds.
             over: sample.over.try_into().ok(),
             cpu: sample.cpu,
             cpu_seconds: sample.cpu_seconds,
@@ -133,7 +133,7 @@ impl From<&Sample> for v1::ReportedLoad {
     }
 }
 
-/// A sample for tests, here and in what serves samples.
+/// A sample for the tests of this crate and of the servers of samples.
 #[doc(hidden)]
 #[must_use]
 pub fn example() -> Sample {
@@ -166,8 +166,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_known_is_left_out() {
-        let told = serde_json::to_value(example()).expect("it can be written");
+    fn unknown_values_are_left_out() {
+        let json = serde_json::to_value(example()).expect("a sample is serialisable");
         let expected = serde_json::json!({
             "taken_at": 1_700_000_000.5, "over": 1.0, "cpu": 0.5, "cpu_seconds": 7.5, "cpu_limit": 2.0, "throttled": 0.0,
             "host_cpu": 0.25, "host_memory": 0.75, "memory": 0.125, "memory_limit": 67_108_864,
@@ -175,13 +175,13 @@ mod tests {
             "load_average": 1.5, "source": "cgroup_v2", "subject": "/system.slice/mosquitto.service",
             "notes": [], "version": "0.1.0",
         });
-        assert_eq!(told, expected);
-        let told = v1::ReportedLoad::from(&example());
-        assert_eq!(told.network, None);
-        assert_eq!(told.cpu, Some(0.5));
-        assert_eq!(told.source(), v1::ReportSource::CgroupV2);
+        assert_eq!(json, expected);
+        let message = v1::ReportedLoad::from(&example());
+        assert_eq!(message.network, None);
+        assert_eq!(message.cpu, Some(0.5));
+        assert_eq!(message.source(), v1::ReportSource::CgroupV2);
         assert_eq!(
-            told.taken_at,
+            message.taken_at,
             Some(prost_types::Timestamp {
                 seconds: 1_700_000_000,
                 nanos: 500_000_000

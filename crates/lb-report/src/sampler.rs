@@ -22,31 +22,31 @@ pub struct Sampler {
     subject: Subject,
     mounts: Vec<Mount>,
     host: Host,
-    before: Before,
-    /// Sum of what was used of the limit times how long, seconds.
+    previous: Counters,
+    /// Integral of the used fraction of the CPU limit over time, in seconds.
     cpu_seconds: f64,
 }
 
 /// The counters of the last sample.
 #[derive(Debug)]
-struct Before {
+struct Counters {
     at: Instant,
     cpu: Vec<CpuLevel>,
     traffic: BTreeMap<String, Traffic>,
 }
 
 impl Sampler {
-    /// Looks at the counters for the first time.
+    /// Reads the counters for the first time.
     ///
     /// # Errors
-    /// When `/proc` cannot be read. A subject that is not there is none: it may come.
+    /// When `/proc` cannot be read. A missing subject is no error, because it may appear later.
     pub fn new(subject: Subject) -> io::Result<Self> {
         let mounts = cgroup::mounts(&read(Path::new("/proc/self/mountinfo"))?);
         let mut sampler = Self {
             subject,
             mounts,
             host: Host::new().map_err(io::Error::other)?,
-            before: Before {
+            previous: Counters {
                 at: Instant::now(),
                 cpu: Vec::new(),
                 traffic: BTreeMap::new(),
@@ -57,7 +57,8 @@ impl Sampler {
         Ok(sampler)
     }
 
-    /// Looks again, and says what was used since the last look. What cannot be read is left out, with a note.
+    /// Reads the counters and returns what was used since the last call. Values that cannot be read are left out,
+    /// with a note that says why.
     pub fn take(&mut self) -> Sample {
         self.host.refresh();
         let mut sample = Sample {
@@ -83,7 +84,7 @@ impl Sampler {
             version: env!("CARGO_PKG_VERSION"),
         };
         let at = Instant::now();
-        sample.over = at - self.before.at;
+        sample.over = at - self.previous.at;
         let (cpu, processes) = match self.subject.groups(&self.mounts, self.host.cores()) {
             Ok(None) => {
                 self.take_host(&mut sample);
@@ -108,7 +109,7 @@ impl Sampler {
                 (Vec::new(), Some(Vec::new()))
             }
         };
-        // A process tells its own network namespace; a group has that of its processes.
+        // A control group has the network namespace of its processes.
         let network = match processes.as_deref() {
             None => Some(PathBuf::from("/proc/net")),
             Some([]) => None,
@@ -117,13 +118,13 @@ impl Sampler {
         let traffic = network
             .map(|folder| self.take_network(&folder, &mut sample))
             .unwrap_or_default();
-        self.before = Before { at, cpu, traffic };
+        self.previous = Counters { at, cpu, traffic };
         match sample.cpu {
             Some(cpu) => {
                 self.cpu_seconds += cpu * sample.over.as_secs_f64();
                 sample.cpu_seconds = Some(self.cpu_seconds);
             }
-            // What was used meanwhile is missing: who compares must see that.
+            // The use since the last sample is missing. Starting over tells readers that compare two samples.
             None => self.cpu_seconds = 0.0,
         }
         sample
@@ -135,7 +136,7 @@ impl Sampler {
         sample.memory = sample.host_memory;
         sample.memory_limit = Some(self.host.memory());
         match read(Path::new("/proc/sys/fs/file-nr")) {
-            Ok(told) => sample.file_descriptors = descriptors::of_host(&told),
+            Ok(text) => sample.file_descriptors = descriptors::of_host(&text),
             Err(error) => sample.notes.push(format!("file descriptors: {error}")),
         }
     }
@@ -152,7 +153,7 @@ impl Sampler {
                         let limit = level
                             .limit
                             .map_or(self.host.memory(), |limit| limit.min(self.host.memory()));
-                        // A limit of 0 is allowed, and full.
+                        // The kernel allows a limit of 0, which counts as full.
                         let used = level.used as f64 / limit.max(1) as f64;
                         (used.min(1.0), limit)
                     })
@@ -171,21 +172,21 @@ impl Sampler {
         let all = f64::from(self.host.cores());
         for level in &levels {
             let cores = level.cores.map_or(all, |cores| cores.min(all));
-            let before = self
-                .before
+            let previous = self
+                .previous
                 .cpu
                 .iter()
-                .find(|before| before.folder == level.folder);
-            let Some(used) = before
-                .and_then(|before| cpu::between(&before.count, &level.count, sample.over, cores))
-            else {
+                .find(|previous| previous.folder == level.folder);
+            let Some(used) = previous.and_then(|previous| {
+                cpu::between(&previous.count, &level.count, sample.over, cores)
+            }) else {
                 continue;
             };
             if sample.cpu.is_none_or(|cpu| cpu < used.fraction) {
                 sample.cpu = Some(used.fraction);
                 sample.cpu_limit = Some(cores);
             }
-            // `None` is less than any other.
+            // `None` is less than any `Some`.
             if sample.throttled < used.throttled {
                 sample.throttled = used.throttled;
             }
@@ -195,32 +196,32 @@ impl Sampler {
 
     fn take_network(&self, folder: &Path, sample: &mut Sample) -> BTreeMap<String, Traffic> {
         match read(&folder.join("snmp")) {
-            Ok(told) => sample.connections = network::connections(&told),
+            Ok(text) => sample.connections = network::connections(&text),
             Err(error) => sample.notes.push(format!("connections: {error}")),
         }
         let mut traffic = match read(&folder.join("dev")) {
-            Ok(told) => network::counters(&told),
+            Ok(text) => network::counters(&text),
             Err(error) => {
                 sample.notes.push(format!("network: {error}"));
                 return BTreeMap::new();
             }
         };
-        // What bridges and tunnels carry passes the hardware, too, and would count twice.
+        // Traffic of bridges and tunnels also passes the hardware interfaces and would count twice.
         let hardware = |name: &String| class(name).join("device").exists();
-        let seen = is_own_network(folder);
-        if seen && traffic.keys().any(hardware) {
+        let own = is_own_network(folder);
+        if own && traffic.keys().any(hardware) {
             traffic.retain(|name, _| hardware(name));
         }
         let rate = |name: &str| {
-            seen.then(|| read(&class(name).join("speed")).ok())?
+            own.then(|| read(&class(name).join("speed")).ok())?
                 .and_then(|speed| network::link_rate(&speed))
         };
-        // Without an interface in common nothing is known.
+        // Without a common interface the traffic is unknown.
         let common = traffic
             .keys()
-            .any(|name| self.before.traffic.contains_key(name));
+            .any(|name| self.previous.traffic.contains_key(name));
         let rates = common
-            .then(|| network::rates(&self.before.traffic, &traffic, sample.over, rate))
+            .then(|| network::rates(&self.previous.traffic, &traffic, sample.over, rate))
             .flatten();
         if let Some(rates) = rates {
             sample.received = Some(rates.received);
@@ -235,7 +236,7 @@ fn class(interface: &str) -> PathBuf {
     Path::new("/sys/class/net").join(interface)
 }
 
-/// Whether `/proc/PID/net` is that of this process: `/sys/class/net` tells of no other.
+/// Returns true if `/proc/PID/net` shows this process's network namespace, the only one that `/sys/class/net` shows.
 fn is_own_network(folder: &Path) -> bool {
     let namespace = |net: &Path| fs::read_link(net.parent()?.join("ns/net")).ok();
     folder == Path::new("/proc/net")
@@ -243,10 +244,10 @@ fn is_own_network(folder: &Path) -> bool {
             .is_some_and(|other| Some(other) == namespace(Path::new("/proc/self/net")))
 }
 
-/// Of its limit; `None` when the process has gone.
+/// Returns the open descriptors as a fraction of the process's limit; `None` if the process has ended.
 fn process_descriptors(pid: u32) -> Option<f64> {
     let folder = PathBuf::from(format!("/proc/{pid}/fd"));
-    // Since Linux 6.2 the size of the folder is the number of descriptors; before it is 0.
+    // Since Linux 6.2 the size of the folder is the number of descriptors; older kernels report 0.
     let open = match fs::metadata(&folder).ok()?.len() {
         0 => fs::read_dir(&folder).ok()?.count() as u64,
         open => open,
@@ -265,10 +266,11 @@ mod tests {
             Sampler::new(Subject::Process(std::process::id())).expect("/proc is there");
         std::thread::sleep(sysinfo::MINIMUM_CPU_UPDATE_INTERVAL);
         let sample = sampler.take();
-        let part = |part: Option<f64>| part.is_some_and(|part| (0.0..=1.0).contains(&part));
-        assert!(part(sample.host_cpu), "{sample:?}");
-        assert!(part(sample.host_memory), "{sample:?}");
-        assert!(part(sample.file_descriptors), "{sample:?}");
+        let is_fraction =
+            |value: Option<f64>| value.is_some_and(|value| (0.0..=1.0).contains(&value));
+        assert!(is_fraction(sample.host_cpu), "{sample:?}");
+        assert!(is_fraction(sample.host_memory), "{sample:?}");
+        assert!(is_fraction(sample.file_descriptors), "{sample:?}");
         assert!(sample.connections.is_some(), "{sample:?}");
         assert!(sample.load_average.is_some(), "{sample:?}");
         assert!(sample.over >= sysinfo::MINIMUM_CPU_UPDATE_INTERVAL);
@@ -286,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_is_not_known_and_not_the_host() {
+    fn a_missing_subject_is_unknown_and_not_the_host() {
         let mut sampler = Sampler::new(Subject::Group("/lb/there/is/none".into())).expect("/proc");
         let sample = sampler.take();
         assert_eq!(sample.cpu, None);

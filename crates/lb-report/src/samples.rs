@@ -1,4 +1,4 @@
-//! A thread that takes samples, one after another.
+//! A thread that takes a sample once an interval.
 
 use std::{
     sync::{Arc, mpsc},
@@ -10,31 +10,31 @@ use tokio::sync::watch;
 
 use super::{Sample, Sampler};
 
-/// Shortest time between two samples.
+/// The shortest interval between two samples.
 pub const MIN_INTERVAL: Duration = Duration::from_millis(100);
-/// Longest time between two samples.
+/// The longest interval between two samples.
 pub const MAX_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The newest sample, whoever wants it; `None` before the first.
+/// Receives the newest sample; `None` before the first one.
 pub type Newest = watch::Receiver<Option<Arc<Sample>>>;
 
-/// Takes samples as long as it lives.
+/// Takes samples until it is dropped.
 #[derive(Debug)]
 pub struct Samples {
     newest: Newest,
-    /// Its end ends the thread.
+    /// Dropping the sender ends the thread.
     _alive: mpsc::Sender<()>,
 }
 
 impl Samples {
-    /// Takes a sample each `interval`; the first comes as soon as the CPU is known. Files are read on a
-    /// thread of its own: one that hangs delays nobody who is served.
+    /// Starts a thread that takes a sample each `interval`; the first follows as soon as the CPU use is known. The
+    /// files are read on a thread of their own, so that a read that hangs delays no client.
     ///
     /// # Errors
-    /// When no thread can be started.
+    /// When the thread cannot be started.
     pub fn start(mut sampler: Sampler, interval: Duration) -> std::io::Result<Self> {
-        let (newest, receiver) = watch::channel(None);
-        let (alive, ends) = mpsc::channel();
+        let (sender, newest) = watch::channel(None);
+        let (alive, end) = mpsc::channel();
         thread::Builder::new()
             .name("sampler".to_owned())
             .spawn(move || {
@@ -42,35 +42,35 @@ impl Samples {
                 let mut next = Instant::now() + sysinfo::MINIMUM_CPU_UPDATE_INTERVAL;
                 loop {
                     let wait = next.saturating_duration_since(Instant::now());
-                    if ends.recv_timeout(wait) != Err(mpsc::RecvTimeoutError::Timeout) {
+                    if end.recv_timeout(wait) != Err(mpsc::RecvTimeoutError::Timeout) {
                         return;
                     }
-                    // What was missed is not made up for.
+                    // Missed samples are not made up for.
                     next = Instant::now() + interval;
                     let sample = sampler.take();
                     if sample.notes != notes {
                         notes.clone_from(&sample.notes);
-                        say(&notes);
+                        log_notes(&notes);
                     }
-                    newest.send_replace(Some(Arc::new(sample)));
+                    sender.send_replace(Some(Arc::new(sample)));
                 }
             })?;
         Ok(Self {
-            newest: receiver,
+            newest,
             _alive: alive,
         })
     }
 
-    /// The newest sample, now and as new ones come.
+    /// Returns a receiver of the newest sample, which is notified of each new one.
     #[must_use]
     pub fn newest(&self) -> Newest {
         self.newest.clone()
     }
 }
 
-fn say(notes: &[String]) {
+fn log_notes(notes: &[String]) {
     if notes.is_empty() {
-        tracing::info!("everything can be read again");
+        tracing::info!("every value can be read again");
     }
     for note in notes {
         tracing::warn!("not reported: {note}");

@@ -1,4 +1,4 @@
-//! What is measured.
+//! The subject of a measurement.
 
 use std::{fmt, io, path::PathBuf};
 
@@ -7,15 +7,15 @@ use super::{
     file::read,
 };
 
-/// What is measured.
+/// The subject of a measurement.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Subject {
-    /// The control group the reporter itself is in, if it has a limit, as in a container; else the host.
+    /// The reporter's own control group if it has a limit, as in a container; otherwise the host.
     #[default]
     Own,
-    /// A control group: its path as in `/proc/PID/cgroup`, or its folder.
+    /// A control group, given by its path as in `/proc/PID/cgroup` or by its folder.
     Group(PathBuf),
-    /// The control group that a process is in, and the process's file descriptors and network namespace.
+    /// The control group of a process, and the process's file descriptors and network namespace.
     Process(u32),
 }
 
@@ -30,12 +30,12 @@ impl fmt::Display for Subject {
 }
 
 impl Subject {
-    /// Its control groups; `None`: the whole host is meant.
+    /// Locates the subject's control groups. Returns `None` if the subject is the whole host.
     ///
     /// # Errors
-    /// When the process or the group is not there (any more).
+    /// When the process or the group does not exist.
     pub(super) fn groups(&self, mounts: &[Mount], host_cores: u32) -> io::Result<Option<Groups>> {
-        let gone = |told: String| io::Error::new(io::ErrorKind::NotFound, told);
+        let not_found = |reason: String| io::Error::new(io::ErrorKind::NotFound, reason);
         match self {
             Subject::Own => {
                 let groups = Groups::of_process(mounts, &read("/proc/self/cgroup".as_ref())?);
@@ -44,25 +44,25 @@ impl Subject {
             Subject::Group(path) => {
                 let groups = Groups::at(mounts, path);
                 if groups.is_empty() {
-                    return Err(gone(format!(
-                        "there is no control group {}; `cat /proc/PID/cgroup` tells a process's",
+                    return Err(not_found(format!(
+                        "there is no control group {}; `cat /proc/PID/cgroup` shows a process's",
                         path.display()
                     )));
                 }
                 // The topmost group without a limit is the host.
-                let whole = groups.is_topmost() && !cgroup::is_limited(&groups, host_cores);
-                Ok((!whole).then_some(groups))
+                let is_host = groups.is_topmost() && !cgroup::is_limited(&groups, host_cores);
+                Ok((!is_host).then_some(groups))
             }
             Subject::Process(pid) => {
-                // What has ended and was not waited for is in the topmost group: that would be the host.
+                // A zombie is in the topmost group, which would measure the host.
                 if has_ended(&read(format!("/proc/{pid}/stat").as_ref())?) {
-                    return Err(gone(format!("process {pid} has ended")));
+                    return Err(not_found(format!("process {pid} has ended")));
                 }
                 let path = PathBuf::from(format!("/proc/{pid}/cgroup"));
                 let groups = Groups::of_process(mounts, &read(&path)?);
                 if groups.is_empty() {
-                    return Err(gone(format!(
-                        "the control group of process {pid} is not seen from here; in a container, run the \
+                    return Err(not_found(format!(
+                        "the control group of process {pid} is not visible from here; in a container, run the \
                          reporter in the host's namespace of control groups"
                     )));
                 }
@@ -72,9 +72,9 @@ impl Subject {
     }
 }
 
-/// Whether `/proc/PID/stat` is that of a zombie (proc_pid_stat(5)).
+/// Returns true if `/proc/PID/stat` is that of a zombie or a dead process (proc_pid_stat(5)).
 fn has_ended(stat: &str) -> bool {
-    // The name before it may hold anything.
+    // The process name in parentheses may contain any character.
     let state = stat
         .rsplit_once(')')
         .and_then(|(_, fields)| fields.trim_start().chars().next());
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn zombies_are_told_from_the_living() {
+    fn zombies_are_distinguished_from_live_processes() {
         assert!(has_ended("7 (sh) Z 1 7 7 0 -1"));
         assert!(has_ended("7 (a) R b) Z 1 7"));
         assert!(!has_ended("7 (Z) Z) S 1 7"));

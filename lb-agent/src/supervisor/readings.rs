@@ -5,38 +5,38 @@ use std::time::{Duration, Instant};
 use super::found::{ReadingFound, time_of};
 use lb_clients::health::Outcome;
 use lb_clients::load::{
-    combine::{Board, Dated, Last},
-    reading::{self, Quantity, Report},
-    spec::Source,
+    combine::{SourceState, SourceStates, TimedValue},
+    reading::{AgentCommand, Quantity, Report},
 };
-use lb_steering::{AgentCommand, Load, Sample};
+use lb_model::load::LoadSource;
+use lb_steering::{Load, Sample};
 
 /// The last of each source, and the last probe's round trip.
 pub(super) struct Readings {
-    board: Board,
-    sources: Vec<Source>,
+    states: SourceStates,
+    sources: Vec<LoadSource>,
     latency: Option<(Duration, Instant)>,
 }
 
 impl Readings {
     /// Of these sources, of which nothing is known yet.
-    pub(super) fn new(sources: &[Source]) -> Self {
+    pub(super) fn new(sources: &[LoadSource]) -> Self {
         Readings {
-            board: Board::new(sources),
+            states: SourceStates::new(sources),
             sources: sources.to_vec(),
             latency: None,
         }
     }
 
     /// These are the sources from now on. What was read of those that are the same stays.
-    pub(super) fn set_sources(&mut self, sources: &[Source]) {
+    pub(super) fn set_sources(&mut self, sources: &[LoadSource]) {
         if sources != self.sources {
-            let before = std::mem::replace(&mut self.board, Board::new(sources));
+            let before = std::mem::replace(&mut self.states, SourceStates::new(sources));
             let same = |name: &str| {
-                let is = |source: &&Source| source.name == name;
+                let is = |source: &&LoadSource| source.name() == name;
                 sources.iter().find(is) == self.sources.iter().find(is)
             };
-            self.board.keep(before, same);
+            self.states.keep_from(before, same);
             self.sources = sources.to_vec();
         }
     }
@@ -50,17 +50,17 @@ impl Readings {
 
     /// Notes what a reader read; true if its agent orders something else than before.
     pub(super) fn take(&mut self, report: &Report) -> bool {
-        let before = self.board.order();
-        self.board.observe(report);
-        self.board.order() != before
+        let before = self.states.command();
+        self.states.observe(report);
+        self.states.command() != before
     }
 
     /// As steering wants it.
     pub(super) fn load(&self, now: Instant) -> Load {
-        let load = self.board.load(now);
-        let sample = |dated: Dated| Sample {
-            value: dated.value,
-            age: now.saturating_duration_since(dated.at),
+        let load = self.states.load(now);
+        let sample = |timed: TimedValue| Sample {
+            value: timed.value,
+            age: now.saturating_duration_since(timed.at),
         };
         let get = |quantity| load.get(quantity).map(sample);
         Load {
@@ -78,27 +78,27 @@ impl Readings {
                 })
                 .or_else(|| get(Quantity::Latency)),
             agent_weight: get(Quantity::AgentWeight),
-            command: load.order.map(command),
+            command: load.command.map(command),
         }
     }
 
     /// What is known, for who asks.
     pub(super) fn found(&self) -> Vec<ReadingFound> {
-        self.board.sources().iter().flat_map(found).collect()
+        self.states.sources().iter().flat_map(found).collect()
     }
 }
 
-const fn command(order: reading::Order) -> AgentCommand {
-    match order {
-        reading::Order::Ready | reading::Order::Up => AgentCommand::Ready,
-        reading::Order::Drain => AgentCommand::Drain,
-        reading::Order::Maint => AgentCommand::Maintenance,
-        reading::Order::Down => AgentCommand::Down,
+const fn command(command: AgentCommand) -> lb_steering::AgentCommand {
+    match command {
+        AgentCommand::Ready | AgentCommand::Up => lb_steering::AgentCommand::Ready,
+        AgentCommand::Drain => lb_steering::AgentCommand::Drain,
+        AgentCommand::Maint => lb_steering::AgentCommand::Maintenance,
+        AgentCommand::Down => lb_steering::AgentCommand::Down,
     }
 }
 
-fn found(last: &Last) -> Vec<ReadingFound> {
-    let told = time_of(last.reported.unwrap_or_else(Instant::now));
+fn found(last: &SourceState) -> Vec<ReadingFound> {
+    let told = time_of(last.reported_at.unwrap_or_else(Instant::now));
     let nothing = |quantity: &'static str, problem: String| ReadingFound {
         quantity,
         value: None,
@@ -128,10 +128,10 @@ fn found(last: &Last) -> Vec<ReadingFound> {
             .iter()
             .map(|missing| nothing(missing.quantity.name(), missing.reason.clone())),
     );
-    if let Some(trouble) = &last.trouble {
-        all.push(nothing("", trouble.to_string()));
+    if let Some(error) = &last.error {
+        all.push(nothing("", error.to_string()));
     }
-    if last.reported.is_none() {
+    if last.reported_at.is_none() {
         all.push(nothing("", "nothing was read yet".to_owned()));
     }
     all

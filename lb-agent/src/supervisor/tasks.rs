@@ -15,8 +15,9 @@ use lb_clients::health::{
     spec::Via,
     state::Health,
 };
-use lb_clients::load::{self, reading::Subject, spec::Source};
+use lb_clients::load::{self, reading::Subject};
 use lb_clients::shedding::{self, Shedder};
+use lb_model::load::LoadSource;
 
 /// Marks of the sockets that reach reals through the tunnel.
 pub(super) type Marks = HashMap<IpAddr, u32>;
@@ -51,7 +52,7 @@ impl Tasks {
 #[derive(Default)]
 pub(super) struct RealTasks {
     probe: Option<Runner>,
-    readers: BTreeMap<String, (Source, load::reader::Handle)>,
+    readers: BTreeMap<String, (LoadSource, load::reader::Handle)>,
     shedder: Option<Shedder>,
 }
 
@@ -66,10 +67,10 @@ pub(super) struct Asked<'a> {
 
 impl RealTasks {
     /// Starts and ends readers so that there is one for each of these sources.
-    pub(super) fn read(&mut self, asked: &Asked<'_>, sources: Vec<Source>, tasks: &Tasks) {
-        let wanted: BTreeMap<String, Source> = sources
+    pub(super) fn read(&mut self, asked: &Asked<'_>, sources: Vec<LoadSource>, tasks: &Tasks) {
+        let wanted: BTreeMap<String, LoadSource> = sources
             .into_iter()
-            .map(|source| (source.name.clone(), source))
+            .map(|source| (source.name().to_owned(), source))
             .collect();
         self.readers
             .retain(|name, (source, _)| wanted.get(name) == Some(source));
@@ -157,12 +158,11 @@ impl RealTasks {
 }
 
 /// The sources of a real's load, with what is different for it.
-pub(super) fn sources(vip: &Vip, real: &RealSpec) -> Vec<Source> {
-    let of = |source: &Source| {
-        match real.load.iter().find(|change| change.name == source.name) {
+pub(super) fn sources(vip: &Vip, real: &RealSpec) -> Vec<LoadSource> {
+    let of = |source: &LoadSource| {
+        match real.load.iter().find(|change| change.name == source.name()) {
             // What cannot be was refused when it was asked for; a source that changed since is as the VIP says.
-            Some(change) => change
-                .apply(source)
+            Some(change) => load::reader::apply_override(source, change)
                 .unwrap_or_else(|_| Some(source.clone())),
             None => Some(source.clone()),
         }

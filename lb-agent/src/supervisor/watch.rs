@@ -352,7 +352,7 @@ impl Watch {
 /// The constants, with a period in which a source can say something new.
 fn steering(vip: &Vip) -> Steering {
     let mut spec = vip.spec.steering.clone().unwrap_or_default();
-    let fastest = vip.spec.load.iter().map(|source| source.interval).min();
+    let fastest = vip.spec.load.iter().map(load::reader::interval).min();
     spec.period = spec.period.max(fastest.unwrap_or_default());
     spec
 }

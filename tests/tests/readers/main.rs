@@ -17,10 +17,10 @@ use lb_clients::health::{
 };
 use lb_clients::load::{
     reader,
-    reading::{Quantity, Readings, Report, Subject, Trouble},
-    spec::Source,
+    reading::{Quantity, ReadError, Readings, Report, Subject},
 };
 use lb_clients::peer::Target;
+use lb_model::load::LoadSource;
 use lb_tests::{
     Namespace, Process,
     server::{Mosquitto, Nginx},
@@ -125,7 +125,7 @@ fn a_frozen_mosquitto_is_stale_though_it_accepts_connections() {
 
             broker.signal(Signal::SIGSTOP)?;
             let reason = find(&mut reports, "staleness", |report| match &report.outcome {
-                Err(Trouble::Stale(reason)) => Some(reason.clone()),
+                Err(ReadError::Stale(reason)) => Some(reason.clone()),
                 _ => None,
             })
             .await?;
@@ -187,11 +187,11 @@ fn a_web_server_that_is_no_exporter_is_told_as_what_it_is() {
                 (json!({"kind": "node-exporter", "port": 80}), "404"),
                 (
                     json!({"kind": "prometheus", "port": 80, "path": "/", "values": {"memory": "x"}}),
-                    "is no Prometheus text",
+                    "is not Prometheus text",
                 ),
                 (
                     json!({"kind": "http-json", "port": 80, "path": "/", "values": {"memory": "."}}),
-                    "no JSON",
+                    "not JSON",
                 ),
                 (json!({"kind": "mosquitto", "port": 80}), "127.0.0.1:80: "),
             ] {
@@ -208,6 +208,6 @@ fn a_web_server_that_is_no_exporter_is_told_as_what_it_is() {
         .unwrap();
 }
 
-fn source(settings: serde_json::Value) -> Source {
-    serde_json::from_value(settings).unwrap()
+fn source(settings: serde_json::Value) -> LoadSource {
+    reader::normalize(&serde_json::from_value(settings).unwrap()).unwrap()
 }

@@ -223,7 +223,7 @@ fn containers_are_measured_by_their_own_limits() -> anyhow::Result<()> {
             wait_answer(&mut reader("../info"), "no name", |answer| {
                 answer
                     .as_ref()
-                    .is_err_and(|reason| reason.contains("no name or id"))
+                    .is_err_and(|reason| reason.contains("not a name or id"))
             })
             .await
         })

@@ -1,9 +1,9 @@
-//! What several sources tell of one real → one load.
+//! Combines the readings of several sources of one real into one load.
 //!
-//! Where several fresh sources tell a quantity, it is their mean by weight; of guards (memory, file
-//! descriptors, network, errors, what waits) the greatest; of limits and of what agents ask for the least.
-//! Connections and what comes and goes with them are of the source that counts clients itself, else of the
-//! weightiest. A stale source counts only where no fresh one tells the quantity; its age is told.
+//! If several fresh sources report a quantity, utilisation and latency are the mean by weight. Guards (memory, file
+//! descriptors, network, errors, drift, run queue) are the greatest value. Limits and the weights that agents ask for
+//! are the least. Connections and rates come from the source that counts clients itself, or else from the one with
+//! the greatest weight. A stale source counts only if no fresh one reports the quantity; each value carries its age.
 
 use std::{
     collections::BTreeMap,
@@ -11,118 +11,117 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lb_model::load::LoadSource;
+
 use super::{
-    reading::{Ignored, Missing, Order, Quantity, Reading, Report, Trouble},
-    spec::{Reader, Source},
+    reader,
+    reading::{AgentCommand, Ignored, Missing, Quantity, ReadError, Reading, Report},
 };
 
-/// Intervals without news after which a source is stale.
+/// Intervals without an answer after which a source is stale.
 const STALE_INTERVALS: u32 = 3;
-/// And so much more, for a late answer.
+/// Extra time for a late answer.
 const STALE_GRACE: Duration = Duration::from_secs(2);
 
-/// How long a source's readings are fresh: three of its intervals and two seconds.
+/// Returns how long a source's readings stay fresh: three of its intervals and two seconds.
 #[must_use]
 pub fn fresh_for(interval: Duration) -> Duration {
     interval * STALE_INTERVALS + STALE_GRACE
 }
 
-/// A value with its age.
+/// A value with the time at which it was read.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Dated {
-    /// In the quantity's unit.
+pub struct TimedValue {
+    /// The value in the quantity's unit.
     pub value: f64,
-    /// When it was true; of several, the newest.
+    /// When the value was read; of several sources, the newest.
     pub at: Instant,
 }
 
-/// What is known of a real's load.
+/// The load of a real.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Load {
-    values: BTreeMap<Quantity, Dated>,
-    /// What its agents ordered last: of several, what takes more away.
-    pub order: Option<Order>,
+    values: BTreeMap<Quantity, TimedValue>,
+    /// The last command of the real's agents; of several agents, the most severe one.
+    pub command: Option<AgentCommand>,
 }
 
 impl Load {
-    /// A quantity; none where no source told it.
+    /// Returns a quantity; `None` if no source reported it.
     #[must_use]
-    pub fn get(&self, quantity: Quantity) -> Option<Dated> {
+    pub fn get(&self, quantity: Quantity) -> Option<TimedValue> {
         self.values.get(&quantity).copied()
     }
 
-    /// Connections as a fraction of the limit, where both are known.
+    /// Returns the connections as a fraction of the limit, if both are known.
     #[must_use]
-    pub fn connection_fraction(&self) -> Option<Dated> {
+    pub fn connection_fraction(&self) -> Option<TimedValue> {
         let connections = self.get(Quantity::Connections)?;
         let limit = self.get(Quantity::ConnectionLimit)?;
-        (limit.value > 0.0).then(|| Dated {
+        (limit.value > 0.0).then(|| TimedValue {
             value: connections.value / limit.value,
             at: connections.at,
         })
     }
 }
 
-/// The last of one source.
+/// The last report of one source.
 #[derive(Clone, Debug)]
-pub struct Last {
-    /// Its name.
+pub struct SourceState {
+    /// The source's name.
     pub name: Arc<str>,
     weight: f64,
-    fresh: Duration,
+    fresh_for: Duration,
     counts_clients: bool,
     readings: BTreeMap<Quantity, Reading>,
-    order: Option<Order>,
-    /// What was not believed in the last answer.
+    command: Option<AgentCommand>,
+    /// The implausible values of the last answer.
     pub ignored: Vec<Ignored>,
-    /// What was missing in the last answer.
+    /// The quantities that the last answer lacked.
     pub missing: Vec<Missing>,
-    /// Why the last question was not answered; none if it was.
-    pub trouble: Option<Trouble>,
-    /// When it reported last; none: not yet.
-    pub reported: Option<Instant>,
+    /// Why the last attempt to read failed; `None` if it succeeded.
+    pub error: Option<ReadError>,
+    /// When the source reported last; `None` before the first report.
+    pub reported_at: Option<Instant>,
 }
 
-impl Last {
-    fn new(source: &Source) -> Self {
-        Last {
-            name: source.name.as_str().into(),
+impl SourceState {
+    fn new(source: &LoadSource) -> Self {
+        SourceState {
+            name: source.name().into(),
             weight: source.weight,
-            fresh: fresh_for(source.interval),
-            // A host's reporter counts every connection of the host.
-            counts_clients: !matches!(
-                source.reader,
-                Reader::Grpc | Reader::Docker { .. } | Reader::NodeExporter
-            ),
+            fresh_for: fresh_for(reader::interval(source)),
+            counts_clients: reader::counts_clients(source),
             readings: BTreeMap::new(),
-            order: None,
+            command: None,
             ignored: Vec::new(),
             missing: Vec::new(),
-            trouble: None,
-            reported: None,
+            error: None,
+            reported_at: None,
         }
     }
 
-    /// The last reading of each quantity.
+    /// Iterates over the last reading of each quantity.
     pub fn readings(&self) -> impl Iterator<Item = &Reading> {
         self.readings.values()
     }
 
     fn observe(&mut self, report: &Report) {
-        self.reported = Some(report.at);
+        self.reported_at = Some(report.at);
         match &report.outcome {
             Ok(readings) => {
-                self.trouble = None;
+                self.error = None;
                 self.ignored.clone_from(&readings.ignored);
                 self.missing.clone_from(&readings.missing);
                 for reading in &readings.readings {
                     self.readings.insert(reading.quantity, reading.clone());
                 }
-                self.order = readings.order.or(self.order);
+                // A command applies until the agent gives another one.
+                self.command = readings.command.or(self.command);
             }
-            Err(trouble) => {
-                self.trouble = Some(trouble.clone());
-                // They were of an answer that is not the last one any more.
+            Err(error) => {
+                self.error = Some(error.clone());
+                // They belong to an earlier answer.
                 self.ignored.clear();
                 self.missing.clear();
             }
@@ -130,77 +129,83 @@ impl Last {
     }
 }
 
-/// The sources of one real.
+/// The state of every source of one real.
 #[derive(Clone, Debug)]
-pub struct Board(Vec<Last>);
+pub struct SourceStates(Vec<SourceState>);
 
-impl Board {
-    /// Of these sources, of which nothing is known yet.
+impl SourceStates {
+    /// Creates the states of these sources, without any report.
     #[must_use]
-    pub fn new(sources: &[Source]) -> Self {
-        Board(sources.iter().map(Last::new).collect())
+    pub fn new(sources: &[LoadSource]) -> Self {
+        SourceStates(sources.iter().map(SourceState::new).collect())
     }
 
-    /// Takes a report; one of a source that is not on the board is passed over.
+    /// Applies a report. A report of an unknown source is ignored.
     pub fn observe(&mut self, report: &Report) {
-        if let Some(last) = self.0.iter_mut().find(|last| last.name == report.source) {
-            last.observe(report);
+        if let Some(state) = self.0.iter_mut().find(|state| state.name == report.source) {
+            state.observe(report);
         }
     }
 
-    /// The last of each source.
+    /// The state of each source.
     #[must_use]
-    pub fn sources(&self) -> &[Last] {
+    pub fn sources(&self) -> &[SourceState] {
         &self.0
     }
 
-    /// What they tell together.
+    /// Combines the readings of all sources.
     #[must_use]
     pub fn load(&self, now: Instant) -> Load {
-        let mut told: BTreeMap<Quantity, Vec<Told>> = BTreeMap::new();
-        for last in &self.0 {
-            for reading in last.readings.values() {
-                told.entry(reading.quantity).or_default().push(Told {
-                    value: reading.value,
-                    at: reading.at,
-                    weight: last.weight,
-                    counts_clients: last.counts_clients,
-                    fresh: now.saturating_duration_since(reading.at) <= last.fresh,
-                });
+        let mut candidates: BTreeMap<Quantity, Vec<Candidate>> = BTreeMap::new();
+        for state in &self.0 {
+            for reading in state.readings.values() {
+                candidates
+                    .entry(reading.quantity)
+                    .or_default()
+                    .push(Candidate {
+                        value: reading.value,
+                        at: reading.at,
+                        weight: state.weight,
+                        counts_clients: state.counts_clients,
+                        fresh: now.saturating_duration_since(reading.at) <= state.fresh_for,
+                    });
             }
         }
         Load {
-            values: told
+            values: candidates
                 .into_iter()
-                .filter_map(|(quantity, told)| Some((quantity, combine(quantity, told)?)))
+                .filter_map(|(quantity, candidates)| {
+                    Some((quantity, combine(quantity, candidates)?))
+                })
                 .collect(),
-            order: self.order(),
+            command: self.command(),
         }
     }
 
-    /// What its agents ordered last: of several, what takes more away.
+    /// Returns the last command of the real's agents; of several agents, the most severe one.
     #[must_use]
-    pub fn order(&self) -> Option<Order> {
+    pub fn command(&self) -> Option<AgentCommand> {
         self.0
             .iter()
-            .filter_map(|last| last.order)
-            .max_by_key(|order| order.severity())
+            .filter_map(|state| state.command)
+            .max_by_key(|command| command.severity())
     }
 
-    /// What is known of the sources that `other` has, too, and that are the same.
-    pub fn keep(&mut self, other: Board, same: impl Fn(&str) -> bool) {
-        for last in other.0 {
-            if same(&last.name)
-                && let Some(mine) = self.0.iter_mut().find(|mine| mine.name == last.name)
+    /// Takes over the state of each source of `previous` that still exists and for which `is_unchanged` returns true.
+    pub fn keep_from(&mut self, previous: SourceStates, is_unchanged: impl Fn(&str) -> bool) {
+        for state in previous.0 {
+            if is_unchanged(&state.name)
+                && let Some(own) = self.0.iter_mut().find(|own| own.name == state.name)
             {
-                *mine = last;
+                *own = state;
             }
         }
     }
 }
 
+/// A source's value of one quantity.
 #[derive(Clone, Copy, Debug)]
-struct Told {
+struct Candidate {
     value: f64,
     at: Instant,
     weight: f64,
@@ -208,21 +213,22 @@ struct Told {
     fresh: bool,
 }
 
-fn combine(quantity: Quantity, mut told: Vec<Told>) -> Option<Dated> {
-    if told.iter().any(|told| told.fresh) {
-        told.retain(|told| told.fresh);
+fn combine(quantity: Quantity, mut candidates: Vec<Candidate>) -> Option<TimedValue> {
+    if candidates.iter().any(|candidate| candidate.fresh) {
+        candidates.retain(|candidate| candidate.fresh);
     } else {
-        // Of what is old, only the newest means anything.
-        let newest = told.iter().map(|told| told.at).max()?;
-        told.retain(|told| told.at == newest);
+        // Of stale values, only the newest counts.
+        let newest = candidates.iter().map(|candidate| candidate.at).max()?;
+        candidates.retain(|candidate| candidate.at == newest);
     }
-    let at = told.iter().map(|told| told.at).max()?;
-    let values = || told.iter().map(|told| told.value);
+    let at = candidates.iter().map(|candidate| candidate.at).max()?;
+    let values = || candidates.iter().map(|candidate| candidate.value);
     let value = match quantity {
         Quantity::Utilisation | Quantity::Latency => {
-            let weights: f64 = told.iter().map(|told| told.weight).sum();
-            told.iter()
-                .map(|told| told.value * told.weight)
+            let weights: f64 = candidates.iter().map(|candidate| candidate.weight).sum();
+            candidates
+                .iter()
+                .map(|candidate| candidate.value * candidate.weight)
                 .sum::<f64>()
                 / weights
         }
@@ -235,18 +241,18 @@ fn combine(quantity: Quantity, mut told: Vec<Told>) -> Option<Dated> {
         | Quantity::RunQueue => values().reduce(f64::max)?,
         Quantity::AgentWeight | Quantity::ConnectionLimit => values().reduce(f64::min)?,
         Quantity::Connections | Quantity::Rate | Quantity::Messages | Quantity::Dropped => {
-            let best = told.iter().max_by(|a, b| {
+            let best = candidates.iter().max_by(|a, b| {
                 (a.counts_clients.cmp(&b.counts_clients))
                     .then(a.weight.total_cmp(&b.weight))
                     .then(a.at.cmp(&b.at))
             })?;
-            return Some(Dated {
+            return Some(TimedValue {
                 value: best.value,
                 at: best.at,
             });
         }
     };
-    Some(Dated { value, at })
+    Some(TimedValue { value, at })
 }
 
 #[cfg(test)]
@@ -254,7 +260,7 @@ mod tests {
     use super::*;
     use crate::load::reading::{Readings, Subject};
 
-    fn sources() -> Vec<Source> {
+    fn sources() -> Vec<LoadSource> {
         [
             "kind = 'mosquitto'",
             "kind = 'grpc'\nport = 1\nweight = 3.0",
@@ -264,7 +270,12 @@ mod tests {
         .into()
     }
 
-    fn report(source: &str, at: Instant, order: Option<Order>, said: &[(Quantity, f64)]) -> Report {
+    fn report(
+        source: &str,
+        at: Instant,
+        command: Option<AgentCommand>,
+        values: &[(Quantity, f64)],
+    ) -> Report {
         Report {
             subject: Subject {
                 vip: "192.0.2.1:80/tcp".parse().unwrap(),
@@ -273,8 +284,8 @@ mod tests {
             source: source.into(),
             at,
             outcome: Ok(Readings {
-                order,
-                readings: said
+                command,
+                readings: values
                     .iter()
                     .map(|&(quantity, value)| Reading {
                         quantity,
@@ -289,14 +300,14 @@ mod tests {
     }
 
     fn value(load: &Load, quantity: Quantity) -> Option<f64> {
-        load.get(quantity).map(|dated| dated.value)
+        load.get(quantity).map(|timed| timed.value)
     }
 
     #[test]
     fn several_sources_make_one_load() {
         let now = Instant::now();
-        let mut board = Board::new(&sources());
-        assert_eq!(board.load(now), Load::default());
+        let mut states = SourceStates::new(&sources());
+        assert_eq!(states.load(now), Load::default());
         for report in [
             report(
                 "mosquitto",
@@ -321,7 +332,7 @@ mod tests {
             report(
                 "agent-check",
                 now,
-                Some(Order::Drain),
+                Some(AgentCommand::Drain),
                 &[
                     (Quantity::AgentWeight, 0.5),
                     (Quantity::ConnectionLimit, 200.0),
@@ -329,51 +340,51 @@ mod tests {
             ),
             report("unknown", now, None, &[(Quantity::Rate, 1.0)]),
         ] {
-            board.observe(&report);
+            states.observe(&report);
         }
-        let load = board.load(now);
+        let load = states.load(now);
         assert_eq!(value(&load, Quantity::Utilisation), Some(0.625));
         assert_eq!(value(&load, Quantity::Memory), Some(0.9));
-        // The broker counts its clients, the host everything.
+        // The broker counts its clients only, the host every connection.
         assert_eq!(value(&load, Quantity::Connections), Some(100.0));
         assert_eq!(load.connection_fraction().unwrap().value, 0.5);
         assert_eq!(value(&load, Quantity::AgentWeight), Some(0.5));
         assert_eq!(value(&load, Quantity::Rate), None);
-        assert_eq!(load.order, Some(Order::Drain));
+        assert_eq!(load.command, Some(AgentCommand::Drain));
     }
 
     #[test]
-    fn a_stale_source_counts_only_alone() {
+    fn a_stale_source_counts_only_without_a_fresh_one() {
         let start = Instant::now();
-        let mut board = Board::new(&sources());
-        board.observe(&report(
+        let mut states = SourceStates::new(&sources());
+        states.observe(&report(
             "mosquitto",
             start,
             None,
             &[(Quantity::Utilisation, 0.2), (Quantity::Rate, 7.0)],
         ));
         let later = start + fresh_for(Duration::from_secs(10)) + Duration::from_secs(1);
-        board.observe(&report(
+        states.observe(&report(
             "grpc",
             later,
             None,
             &[(Quantity::Utilisation, 0.6)],
         ));
         let mut silent = report("mosquitto", later, None, &[]);
-        silent.outcome = Err(Trouble::Stale("silent".to_owned()));
-        board.observe(&silent);
-        let load = board.load(later);
+        silent.outcome = Err(ReadError::Stale("silent".to_owned()));
+        states.observe(&silent);
+        let load = states.load(later);
         assert!((value(&load, Quantity::Utilisation).unwrap() - 0.6).abs() < 1e-9);
-        // Old, and said to be.
+        // Stale, and dated as such.
         assert_eq!(
             load.get(Quantity::Rate),
-            Some(Dated {
+            Some(TimedValue {
                 value: 7.0,
                 at: start
             })
         );
-        let last = &board.sources()[0];
-        assert_eq!(last.trouble.as_ref().unwrap().to_string(), "stale: silent");
-        assert_eq!(last.readings().count(), 2);
+        let state = &states.sources()[0];
+        assert_eq!(state.error.as_ref().unwrap().to_string(), "stale: silent");
+        assert_eq!(state.readings().count(), 2);
     }
 }

@@ -1,10 +1,10 @@
-//! The Prometheus text format, as far as numbers go: `name{label="value"} number`.
+//! Parses the samples of the Prometheus text format: `name{label="value"} number`.
 //!
-//! Comments, time stamps and exemplars are passed over. OpenMetrics' text is read as well.
+//! Comments, time stamps and exemplars are skipped. The text format of OpenMetrics is accepted as well.
 
 use std::borrow::Cow;
 
-/// Labels of one series; more than this is no exporter that we know.
+/// Labels of one series at most, far more than known exporters use.
 const MAX_LABELS: usize = 64;
 
 /// A label with its value.
@@ -15,60 +15,59 @@ pub type Label<'a> = (&'a str, Cow<'a, str>);
 pub struct Series<'a> {
     /// The metric's name.
     pub name: &'a str,
-    /// The text between the braces, as it is written: with `name` the identity of the series.
+    /// The text between the braces as written. Together with `name` it identifies the series.
     pub identity: &'a str,
-    /// Its labels.
+    /// The labels.
     pub labels: Vec<Label<'a>>,
-    /// Its value; may be NaN or infinite.
+    /// The value; may be NaN or infinite.
     pub value: f64,
 }
 
-/// Reads the series whose name is wanted.
+/// Parses the series for whose name `wanted` returns true.
 ///
 /// # Errors
-/// The first line that is not of the format, by number.
+/// The number of the first invalid line, or that the text has no series at all.
 pub fn read<'a>(text: &'a str, wanted: impl Fn(&str) -> bool) -> Result<Vec<Series<'a>>, String> {
-    let mut found = Vec::new();
-    let mut any = false;
+    let mut selected = Vec::new();
+    let mut is_empty = true;
     for (number, line) in text.lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let wrong = || {
+        let invalid = || {
             format!(
-                "line {} is no Prometheus text: {:?}",
+                "line {} is not Prometheus text: {:?}",
                 number + 1,
                 shorten(line)
             )
         };
         let end = line
             .find(|character: char| character == '{' || character.is_whitespace())
-            .ok_or_else(wrong)?;
+            .ok_or_else(invalid)?;
         let (name, rest) = line.split_at(end);
         if !is_name(name) {
-            return Err(wrong());
+            return Err(invalid());
         }
-        any = true;
+        is_empty = false;
         if wanted(name) {
-            found.push(series(name, rest).ok_or_else(wrong)?);
+            selected.push(series(name, rest).ok_or_else(invalid)?);
         }
     }
-    if any {
-        Ok(found)
-    } else {
-        Err("the answer holds no metric".to_owned())
+    if is_empty {
+        return Err("the answer has no metric".to_owned());
     }
+    Ok(selected)
 }
 
-/// Whether a metric can have this name.
+/// Returns true if `text` is a valid name of a metric.
 #[must_use]
 pub fn is_name(text: &str) -> bool {
-    text.bytes().enumerate().all(|(place, byte)| {
+    text.bytes().enumerate().all(|(index, byte)| {
         byte.is_ascii_alphabetic()
             || byte == b'_'
             || byte == b':'
-            || (place > 0 && byte.is_ascii_digit())
+            || (index > 0 && byte.is_ascii_digit())
     }) && !text.is_empty()
 }
 
@@ -90,7 +89,7 @@ fn series<'a>(name: &'a str, rest: &'a str) -> Option<Series<'a>> {
     })
 }
 
-/// The labels, and where the closing brace is.
+/// Parses the labels, and returns them with the position of the closing brace.
 fn labels(text: &str) -> Option<(Vec<Label<'_>>, usize)> {
     let mut labels = Vec::new();
     let mut rest = text;
@@ -99,25 +98,25 @@ fn labels(text: &str) -> Option<(Vec<Label<'_>>, usize)> {
         if rest.starts_with('}') {
             return Some((labels, text.len() - rest.len()));
         }
-        let (label, behind) = rest.split_once('=')?;
-        let (value, length) = quoted(behind.trim_start().strip_prefix('"')?)?;
+        let (label, after) = rest.split_once('=')?;
+        let (value, length) = quoted(after.trim_start().strip_prefix('"')?)?;
         labels.push((label.trim(), value));
-        rest = &behind.trim_start()[length + 2..];
+        rest = &after.trim_start()[length + 2..];
         if labels.len() > MAX_LABELS {
             return None;
         }
     }
 }
 
-/// A text up to its closing quote, and its length as written. `\\`, `\"` and `\n` are escapes.
+/// Parses a text up to its closing quote, and returns it with its length as written. `\\`, `\"` and `\n` are escapes.
 fn quoted(text: &str) -> Option<(Cow<'_, str>, usize)> {
     let mut value: Option<String> = None;
     let mut characters = text.char_indices();
-    while let Some((place, character)) = characters.next() {
+    while let Some((index, character)) = characters.next() {
         match character {
-            '"' => return Some((value.map_or(text[..place].into(), Cow::from), place)),
+            '"' => return Some((value.map_or(text[..index].into(), Cow::from), index)),
             '\\' => {
-                let value = value.get_or_insert_with(|| text[..place].to_owned());
+                let value = value.get_or_insert_with(|| text[..index].to_owned());
                 match characters.next()?.1 {
                     'n' => value.push('\n'),
                     other => value.push(other),
@@ -160,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_of_the_format_is_named() {
+    fn invalid_lines_are_named() {
         for (text, part) in [
             ("<html>\n", "line 1"),
             ("up 1\nup{a=\"b} 1\n", "line 2"),

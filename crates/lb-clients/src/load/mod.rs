@@ -1,9 +1,13 @@
-//! How loaded is a real? Readers ask brokers, web servers and hosts. [`spec`] says what is read where.
+//! Load of reals, read from brokers, web servers and hosts.
+//!
+//! [`lb_model::load::LoadSource`] describes a source of load, [`reader`] reads it, [`plausibility`] drops values that
+//! cannot be true, and [`combine`] makes one load of several sources.
 
 pub mod combine;
 pub mod exposition;
 pub mod expression;
-pub mod plausible;
+pub mod plausibility;
+pub mod pointer;
 pub mod reader;
 pub mod reading;
-pub mod spec;
+pub mod values;

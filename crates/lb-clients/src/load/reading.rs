@@ -1,76 +1,48 @@
-//! What a reader says: quantities with units, and orders.
+//! What readers report: quantities with units, commands of agents, and errors.
 
-use std::{fmt, net::IpAddr, str::FromStr, sync::Arc, time::Instant};
+use std::{fmt, net::IpAddr, sync::Arc, time::Instant};
 
 use lb_model::vip::VipAddress;
 use serde::{Deserialize, Serialize};
 
-/// What is measured. Each has one unit, whatever the peer's own is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Quantity {
-    /// Processor time, or what stands for it, as a fraction of the real's own limit.
-    Utilisation,
-    /// Memory as a fraction of the real's own limit.
-    Memory,
-    /// Open file descriptors as a fraction of the limit.
-    FileDescriptors,
-    /// Network traffic as a fraction of the link's speed.
-    Network,
-    /// Failed requests as a fraction of all.
-    ErrorRate,
-    /// What an agent wants its weight to be, as a fraction of the operator's.
-    AgentWeight,
-    /// Open connections.
-    Connections,
-    /// Connections there is room for.
-    ConnectionLimit,
-    /// New connections.
-    Rate,
-    /// Messages or requests, both directions.
-    Messages,
-    /// Messages thrown away.
-    Dropped,
-    /// How long an answer takes.
-    Latency,
-    /// How late the event loop is.
-    Drift,
-    /// Memory where its limit is not known.
-    MemoryBytes,
-    /// Work that waits for a processor.
-    RunQueue,
+lb_model::choice! {
+    /// A measured quantity. Each has one unit; readers convert the peer's unit to it.
+    pub enum Quantity = Utilisation {
+        /// Processor time, or the source's equivalent, as a fraction of the real's own limit.
+        Utilisation = "utilisation",
+        /// Memory as a fraction of the real's own limit.
+        Memory = "memory",
+        /// Open file descriptors as a fraction of the limit.
+        FileDescriptors = "file_descriptors",
+        /// Network traffic as a fraction of the link's speed.
+        Network = "network",
+        /// Failed requests as a fraction of all requests.
+        ErrorRate = "error_rate",
+        /// The weight that an agent asks for, as a fraction of the operator's.
+        AgentWeight = "agent_weight",
+        /// Open connections.
+        Connections = "connections",
+        /// Connections that the real has room for.
+        ConnectionLimit = "connection_limit",
+        /// New connections per second.
+        Rate = "rate",
+        /// Messages or requests per second, both directions.
+        Messages = "messages",
+        /// Dropped messages per second.
+        Dropped = "dropped",
+        /// Response time in seconds.
+        Latency = "latency",
+        /// Delay of the event loop in seconds.
+        Drift = "drift",
+        /// Bytes of memory in use, from sources that do not know its limit.
+        MemoryBytes = "memory_bytes",
+        /// Tasks that wait for a processor.
+        RunQueue = "run_queue",
+    }
 }
 
-/// Every quantity with its name.
-const NAMES: [(Quantity, &str); 15] = [
-    (Quantity::Utilisation, "utilisation"),
-    (Quantity::Memory, "memory"),
-    (Quantity::FileDescriptors, "file_descriptors"),
-    (Quantity::Network, "network"),
-    (Quantity::ErrorRate, "error_rate"),
-    (Quantity::AgentWeight, "agent_weight"),
-    (Quantity::Connections, "connections"),
-    (Quantity::ConnectionLimit, "connection_limit"),
-    (Quantity::Rate, "rate"),
-    (Quantity::Messages, "messages"),
-    (Quantity::Dropped, "dropped"),
-    (Quantity::Latency, "latency"),
-    (Quantity::Drift, "drift"),
-    (Quantity::MemoryBytes, "memory_bytes"),
-    (Quantity::RunQueue, "run_queue"),
-];
-
 impl Quantity {
-    /// Its name in the configuration, the API and on the command line.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        NAMES
-            .iter()
-            .find(|(quantity, _)| *quantity == self)
-            .map_or("", |(_, name)| name)
-    }
-
-    /// What it is counted in.
+    /// The unit of the quantity.
     #[must_use]
     pub const fn unit(self) -> Unit {
         match self {
@@ -88,38 +60,14 @@ impl Quantity {
     }
 }
 
-impl fmt::Display for Quantity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Quantity {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        NAMES
-            .iter()
-            .find(|(_, name)| *name == text)
-            .map(|(quantity, _)| *quantity)
-            .ok_or_else(|| {
-                let names: Vec<_> = NAMES.iter().map(|(_, name)| *name).collect();
-                format!(
-                    "`{text}` is no quantity; those there are: {}",
-                    names.join(", ")
-                )
-            })
-    }
-}
-
-/// What a quantity is counted in.
+/// The unit of a quantity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// Of a whole; 1 is all of it.
+    /// A fraction; 1 is the whole.
     Fraction,
-    /// Things.
+    /// A number of things.
     Count,
-    /// Things a second.
+    /// Events per second.
     PerSecond,
     /// Seconds.
     Seconds,
@@ -139,61 +87,61 @@ impl fmt::Display for Unit {
     }
 }
 
-/// A value as the peer's answer says it, in the quantity's unit; nothing is known of its truth.
+/// A value from a peer's answer, before any check of its plausibility.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sample {
-    /// What was measured.
+    /// The measured quantity.
     pub quantity: Quantity,
-    /// In the quantity's unit.
+    /// The value in the quantity's unit.
     pub value: f64,
 }
 
 impl Sample {
-    /// A value in the quantity's unit.
+    /// Creates a sample; `value` is in the quantity's unit.
     #[must_use]
     pub const fn new(quantity: Quantity, value: f64) -> Self {
         Sample { quantity, value }
     }
 }
 
-/// What one answer of a peer says.
+/// The contents of one answer of a peer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Answer {
-    /// What was measured; a quantity that is not there is not known, which is not zero.
+    /// The measured values. A quantity without a sample is unknown, which is not zero.
     pub samples: Vec<Sample>,
-    /// What the agent on the real wants.
-    pub order: Option<Order>,
-    /// Something that moves as long as the source lives: its uptime, or a counter of its work.
-    pub pulse: Option<f64>,
-    /// What was wanted and is not there.
+    /// The command of the agent on the real.
+    pub command: Option<AgentCommand>,
+    /// A value that changes as long as the source is alive: its uptime, or a counter of its work.
+    pub progress: Option<f64>,
+    /// The configured quantities that the answer lacks.
     pub missing: Vec<Missing>,
 }
 
-/// A quantity that was wanted and is not there.
+/// A configured quantity that an answer lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missing {
-    /// What was wanted.
+    /// The quantity.
     pub quantity: Quantity,
-    /// Why it is not there.
+    /// Why the answer lacks it.
     pub reason: String,
 }
 
 impl Answer {
-    /// Measured values and nothing else.
+    /// Creates an answer with these samples and nothing else.
     #[must_use]
-    pub fn of(samples: Vec<Sample>) -> Self {
+    pub fn from_samples(samples: Vec<Sample>) -> Self {
         Answer {
             samples,
             ..Answer::default()
         }
     }
 
-    /// Itself, if it says anything.
+    /// Returns the answer, or an error if every configured quantity is missing.
     ///
     /// # Errors
-    /// Why everything that was wanted is missing.
-    pub fn or_missing(self) -> Result<Self, String> {
-        if !self.samples.is_empty() || self.order.is_some() || self.missing.is_empty() {
+    /// The reason for each missing quantity.
+    pub fn error_if_empty(self) -> Result<Self, String> {
+        if !self.samples.is_empty() || self.command.is_some() || self.missing.is_empty() {
             return Ok(self);
         }
         let reasons: Vec<_> = self
@@ -204,7 +152,7 @@ impl Answer {
         Err(reasons.join("; "))
     }
 
-    /// The value of a quantity.
+    /// Returns the value of a quantity.
     #[must_use]
     pub fn get(&self, quantity: Quantity) -> Option<f64> {
         self.samples
@@ -214,122 +162,122 @@ impl Answer {
     }
 }
 
-/// What HAProxy's agent-check protocol can ask for.
+/// A command of HAProxy's agent-check protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Order {
-    /// Ends `drain` and `maint`.
+pub enum AgentCommand {
+    /// Ends [`Drain`](Self::Drain) and [`Maint`](Self::Maint).
     Ready,
-    /// No new flows, the old ones stay.
+    /// No new flows; existing flows continue.
     Drain,
-    /// No new flows: the operator of the real works on it.
+    /// No new flows: the real is under maintenance.
     Maint,
-    /// Its service is alive.
+    /// The service is up.
     Up,
-    /// Its service is dead.
+    /// The service is down.
     Down,
 }
 
-impl Order {
-    /// How much it takes away: of two orders at a time the one that takes more counts.
+impl AgentCommand {
+    /// How severe the command is: of two commands at a time, the more severe one applies.
     #[must_use]
     pub const fn severity(self) -> u8 {
         match self {
-            Order::Up => 0,
-            Order::Ready => 1,
-            Order::Drain => 2,
-            Order::Maint => 3,
-            Order::Down => 4,
+            AgentCommand::Up => 0,
+            AgentCommand::Ready => 1,
+            AgentCommand::Drain => 2,
+            AgentCommand::Maint => 3,
+            AgentCommand::Down => 4,
         }
     }
 }
 
-impl fmt::Display for Order {
+impl fmt::Display for AgentCommand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Order::Ready => "ready",
-            Order::Drain => "drain",
-            Order::Maint => "maint",
-            Order::Up => "up",
-            Order::Down => "down",
+            AgentCommand::Ready => "ready",
+            AgentCommand::Drain => "drain",
+            AgentCommand::Maint => "maint",
+            AgentCommand::Up => "up",
+            AgentCommand::Down => "down",
         })
     }
 }
 
-/// A measured value that was found plausible.
+/// A plausible value with its time and source.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reading {
-    /// What was measured.
+    /// The measured quantity.
     pub quantity: Quantity,
-    /// In the quantity's unit; finite and not negative.
+    /// The value in the quantity's unit; finite and not negative.
     pub value: f64,
-    /// When it was true.
+    /// When the value was read.
     pub at: Instant,
     /// Name of the source.
     pub source: Arc<str>,
 }
 
 impl Reading {
-    /// What it is counted in.
+    /// The unit of the value.
     #[must_use]
     pub const fn unit(&self) -> Unit {
         self.quantity.unit()
     }
 }
 
-/// Whose load is read.
+/// The real whose load is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Subject {
-    /// The VIP.
+    /// The VIP that the real belongs to.
     pub vip: VipAddress,
-    /// Its real.
+    /// The real's address.
     pub real: IpAddr,
 }
 
-/// What a reader tells: after each answer, and after each interval without one.
+/// A reader's report: one after each answer, and one after each interval without an answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
-    /// Whose load it is.
+    /// The real whose load was read.
     pub subject: Subject,
     /// Name of the source.
     pub source: Arc<str>,
-    /// When it was told.
+    /// When the report was made.
     pub at: Instant,
-    /// What was read, or why nothing was.
-    pub outcome: Result<Readings, Trouble>,
+    /// The readings, or why there are none.
+    pub outcome: Result<Readings, ReadError>,
 }
 
-/// What is believed of an answer, and what is not.
+/// An answer after the check of its plausibility.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Readings {
     /// Plausible values.
     pub readings: Vec<Reading>,
-    /// What the agent on the real wants.
-    pub order: Option<Order>,
-    /// Values that are not believed.
+    /// The command of the agent on the real.
+    pub command: Option<AgentCommand>,
+    /// Implausible values.
     pub ignored: Vec<Ignored>,
-    /// What was wanted and is not there.
+    /// The configured quantities that the answer lacks.
     pub missing: Vec<Missing>,
 }
 
-/// A value that is not believed.
+/// An implausible value, which is ignored.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ignored {
-    /// What it is said to be.
+    /// The quantity.
     pub quantity: Quantity,
-    /// What the source says; may be NaN.
+    /// The source's value; may be NaN.
     pub value: f64,
-    /// Why it is not believed.
+    /// Why the value is implausible.
     pub reason: String,
 }
 
-/// Why nothing could be read, in words for the operator.
+/// Why a source could not be read, in words for operators.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Trouble {
-    /// The peer did not answer, or not what it should.
+pub enum ReadError {
+    /// The peer did not answer, or its answer is invalid.
     #[error("{0}")]
     Failed(String),
-    /// It is connected and silent.
+    /// The reader is connected, but the source publishes nothing.
     #[error("stale: {0}")]
     Stale(String),
 }
@@ -339,9 +287,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_read_as_written() {
-        for (quantity, name) in NAMES {
-            assert_eq!(quantity.name(), name);
+    fn every_name_parses_to_its_quantity() {
+        for &quantity in Quantity::ALL {
+            let name = quantity.name();
             assert_eq!(name.parse(), Ok(quantity));
             assert_eq!(
                 serde_json::to_string(&quantity).unwrap(),

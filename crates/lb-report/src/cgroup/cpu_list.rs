@@ -1,6 +1,6 @@
-//! Lists of CPUs, as `0-3,8` (cpuset(7), "List format").
+//! Lists of CPUs such as `0-3,8` (cpuset(7), "List format").
 
-/// How many CPUs a list names. An empty list names none, which the kernel uses for "not set": `None`.
+/// Counts the CPUs of a list. Returns `None` for an empty list, which the kernel uses for "not set".
 #[must_use]
 pub fn count(text: &str) -> Option<u32> {
     let mut sum: u32 = 0;

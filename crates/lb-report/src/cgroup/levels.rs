@@ -1,4 +1,4 @@
-//! Reads the counters and limits of a group and of those above it.
+//! Reads the counters and limits of a group and of its ancestors.
 
 use std::{
     io,
@@ -7,41 +7,40 @@ use std::{
 
 use super::{
     Version, cpu_list,
-    place::{Groups, Place},
+    path::{CgroupPath, Groups},
     v1, v2,
 };
 use crate::{cpu::Count, file::read};
 
-/// A group deeper than this is measured up to here only; systemd and container engines make less than ten
-/// levels.
+/// Levels that are measured, from the group up. systemd and container engines create fewer than ten.
 const MAX_LEVELS: usize = 32;
-/// Processes of a group that are looked at.
+/// Processes of a group that are examined at most.
 const MAX_PROCESSES: usize = 256;
 
-/// CPU of one level.
+/// CPU limit and counters of one level.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CpuLevel {
-    /// Its folder.
+    /// The level's folder.
     pub folder: PathBuf,
-    /// What it may use, in cores; `None`: whatever there is.
+    /// The limit in cores; `None` means no limit at this level.
     pub cores: Option<f64>,
-    /// What it has used.
+    /// CPU time and periods used so far.
     pub count: Count,
 }
 
-/// Memory of one level.
+/// Memory limit and use of one level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryLevel {
-    /// Bytes it may use; `None`: whatever there is.
+    /// The limit in bytes; `None` means no limit at this level.
     pub limit: Option<u64>,
-    /// Bytes it uses, without cache that is not missed.
+    /// Bytes in use, without reclaimable cache (inactive files).
     pub used: u64,
 }
 
-/// The group's CPU, then that of each group above it that has a limit.
+/// Reads the CPU level of the group, then that of each ancestor with a limit.
 ///
 /// # Errors
-/// When the group's own cannot be read.
+/// When the files of the group cannot be read.
 pub fn cpu_levels(groups: &Groups) -> io::Result<Vec<CpuLevel>> {
     let missing = |what| io::Error::new(io::ErrorKind::NotFound, what);
     let quotas = groups
@@ -54,7 +53,7 @@ pub fn cpu_levels(groups: &Groups) -> io::Result<Vec<CpuLevel>> {
     if quotas.path != times.path {
         return Err(missing(
             "the process is in different control groups of the controllers cpu and cpuacct, so its CPU time \
-             and its quota do not fit each other; put it into groups of the same name",
+             and its quota do not fit each other; put the process into groups of the same name",
         ));
     }
     let mut levels = Vec::new();
@@ -74,8 +73,8 @@ pub fn cpu_levels(groups: &Groups) -> io::Result<Vec<CpuLevel>> {
             Version::V2 => v2::usage(&read(&time_folder.join("cpu.stat"))?),
         };
         let usage = usage.ok_or_else(|| {
-            let told = format!("{}: no CPU time in it", time_folder.display());
-            io::Error::new(io::ErrorKind::InvalidData, told)
+            let reason = format!("{}: no CPU time in it", time_folder.display());
+            io::Error::new(io::ErrorKind::InvalidData, reason)
         })?;
         let count = Count {
             usage,
@@ -90,44 +89,45 @@ pub fn cpu_levels(groups: &Groups) -> io::Result<Vec<CpuLevel>> {
     Ok(levels)
 }
 
-/// The group's memory, then that of each group above it that has a limit.
+/// Reads the memory level of the group, then that of each ancestor with a limit.
 ///
 /// # Errors
-/// When the group's own cannot be read; the topmost group of version 2 has none, for example.
+/// When the files of the group cannot be read; the topmost group of version 2 lacks them, for example.
 pub fn memory_levels(groups: &Groups) -> io::Result<Vec<MemoryLevel>> {
-    let place = groups.memory.as_ref().ok_or_else(|| {
-        let told = "no hierarchy with the memory controller has this control group";
-        io::Error::new(io::ErrorKind::NotFound, told)
+    let cgroup = groups.memory.as_ref().ok_or_else(|| {
+        let reason = "no hierarchy with the memory controller has this control group";
+        io::Error::new(io::ErrorKind::NotFound, reason)
     })?;
     let mut levels = Vec::new();
-    for folder in place.levels().take(MAX_LEVELS) {
-        let limit = memory_limit(place.version, &folder);
+    for folder in cgroup.levels().take(MAX_LEVELS) {
+        let limit = memory_limit(cgroup.version, &folder);
         if !levels.is_empty() && limit.is_none() {
             continue;
         }
         let stat = read(&folder.join("memory.stat"))?;
-        let used = match place.version {
+        let used = match cgroup.version {
             Version::V1 => v1::memory_used(&read(&folder.join("memory.usage_in_bytes"))?, &stat),
             Version::V2 => v2::memory_used(&read(&folder.join("memory.current"))?, &stat),
         };
         let used = used.ok_or_else(|| {
-            let told = format!("{}: no memory use in it", folder.display());
-            io::Error::new(io::ErrorKind::InvalidData, told)
+            let reason = format!("{}: no memory use in it", folder.display());
+            io::Error::new(io::ErrorKind::InvalidData, reason)
         })?;
         levels.push(MemoryLevel { limit, used });
     }
     Ok(levels)
 }
 
-/// Whether a group, or one above it, may use less than the host has: CPU in `host_cores`, or memory.
+/// Returns true if a group or one of its ancestors has a limit below what the host has: a memory limit, or fewer
+/// than `host_cores` cores.
 #[must_use]
 pub fn is_limited(groups: &Groups, host_cores: u32) -> bool {
-    let has = |place: &Option<Place>, limit: &dyn Fn(Version, &Path) -> bool| {
-        place.as_ref().is_some_and(|place| {
-            place
+    let has = |cgroup: &Option<CgroupPath>, limit: &dyn Fn(Version, &Path) -> bool| {
+        cgroup.as_ref().is_some_and(|cgroup| {
+            cgroup
                 .levels()
                 .take(MAX_LEVELS)
-                .any(|folder| limit(place.version, &folder))
+                .any(|folder| limit(cgroup.version, &folder))
         })
     };
     has(&groups.cpu, &|version, folder| {
@@ -137,13 +137,13 @@ pub fn is_limited(groups: &Groups, host_cores: u32) -> bool {
     }) || cpuset(groups).is_some_and(|cores| cores < f64::from(host_cores))
 }
 
-/// The processes of a group, at most so many as are worth looking at.
+/// Lists the process ids of a group, [`MAX_PROCESSES`] at most.
 #[must_use]
 pub fn processes(groups: &Groups) -> Vec<u32> {
-    let Some(place) = groups.cpu.as_ref().or(groups.memory.as_ref()) else {
+    let Some(cgroup) = groups.cpu.as_ref().or(groups.memory.as_ref()) else {
         return Vec::new();
     };
-    let listed = read(&place.folder().join("cgroup.procs")).unwrap_or_default();
+    let listed = read(&cgroup.folder().join("cgroup.procs")).unwrap_or_default();
     listed
         .lines()
         .filter_map(|line| line.parse().ok())
@@ -151,7 +151,7 @@ pub fn processes(groups: &Groups) -> Vec<u32> {
         .collect()
 }
 
-// A file that is not there is no limit: the controller is not enabled for this group, or it is the topmost.
+// A missing file means no limit: the controller is not enabled for the group, or the group is the topmost one.
 
 fn quota(version: Version, folder: &Path) -> Option<f64> {
     match version {
@@ -170,14 +170,14 @@ fn memory_limit(version: Version, folder: &Path) -> Option<u64> {
     }
 }
 
-/// Cores of the group's set of CPUs, which the sets above it bound already.
+/// Counts the CPUs of the group's effective set. The kernel has intersected it with the ancestors' sets.
 fn cpuset(groups: &Groups) -> Option<f64> {
-    let place = groups.cpuset.as_ref()?;
-    let name = match place.version {
+    let cgroup = groups.cpuset.as_ref()?;
+    let name = match cgroup.version {
         Version::V1 => "cpuset.effective_cpus",
         Version::V2 => "cpuset.cpus.effective",
     };
-    cpu_list::count(&read(&place.folder().join(name)).ok()?).map(f64::from)
+    cpu_list::count(&read(&cgroup.folder().join(name)).ok()?).map(f64::from)
 }
 
 #[cfg(test)]
@@ -187,7 +187,7 @@ mod tests {
     use super::*;
     use crate::{cgroup::mounts, cpu::Periods};
 
-    /// A tree of files as the kernel shows them.
+    /// Creates a tree of files like the kernel's.
     fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
         let tree = tempfile::tempdir().expect("a folder");
         for (name, content) in files {
@@ -233,13 +233,13 @@ mod tests {
         ]);
         let groups = groups(tree.path(), &[("", "cgroup2 cgroup2 rw")], "0::/a/b\n");
         let levels = cpu_levels(&groups).expect("files are there");
-        let told: Vec<_> = levels
+        let fields: Vec<_> = levels
             .iter()
             .map(|level| (level.cores, level.count.usage, level.count.periods))
             .collect();
         let periods = |all, throttled| Some(Periods { all, throttled });
         assert_eq!(
-            told,
+            fields,
             [
                 (Some(4.0), Duration::from_secs(1), periods(0, 0)),
                 (Some(0.5), Duration::from_secs(5), periods(10, 2)),
@@ -287,7 +287,7 @@ mod tests {
         assert_eq!(memory, [MemoryLevel { limit: None, used }]);
         assert!(is_limited(&both, 1));
 
-        // A quota of one group and the time of another are no fraction.
+        // The quota of one group and the time of another make no fraction.
         let apart = groups(tree.path(), &mounted, "2:cpuacct:/\n1:cpu:/x\n");
         let error = cpu_levels(&apart).expect_err("they differ").to_string();
         assert!(error.contains("do not fit each other"), "{error}");

@@ -1,27 +1,27 @@
-//! The files of version 1 (the kernel's admin-guide/cgroup-v1 and scheduler/sched-bwc).
+//! Parses the files of version 1 (Linux Documentation: admin-guide/cgroup-v1, scheduler/sched-bwc).
 
 use std::time::Duration;
 
 use super::keyed;
 
-/// A limit from here on is none: the kernel writes the largest multiple of a page that a signed 64-bit
-/// number holds.
+/// Values from here on mean "no limit": the kernel writes the largest multiple of a page that fits a signed
+/// 64-bit number.
 const NO_LIMIT: u64 = 1 << 62;
 
-/// CPU time used, from `cpuacct.usage` (ns).
+/// Parses the used CPU time from `cpuacct.usage` (ns).
 #[must_use]
 pub fn usage(cpuacct_usage: &str) -> Option<Duration> {
     cpuacct_usage.trim().parse().ok().map(Duration::from_nanos)
 }
 
-/// Cores that `cpu.cfs_quota_us` allows in each `cpu.cfs_period_us`; `None` for a quota of -1.
+/// Returns the cores that `cpu.cfs_quota_us` allows in each `cpu.cfs_period_us`; `None` for a quota of -1.
 #[must_use]
 pub fn cores(quota: &str, period: &str) -> Option<f64> {
     let (quota, period): (u32, u32) = (quota.trim().parse().ok()?, period.trim().parse().ok()?);
     (quota > 0 && period > 0).then(|| f64::from(quota) / f64::from(period))
 }
 
-/// Bytes that `memory.limit_in_bytes` allows.
+/// Returns the bytes that `memory.limit_in_bytes` allows; `None` without a limit.
 #[must_use]
 pub fn memory_limit(limit_in_bytes: &str) -> Option<u64> {
     limit_in_bytes
@@ -31,8 +31,8 @@ pub fn memory_limit(limit_in_bytes: &str) -> Option<u64> {
         .filter(|limit| *limit < NO_LIMIT)
 }
 
-/// Bytes that are missed when they are taken away: `memory.usage_in_bytes` without the inactive files of
-/// `memory.stat`, of the group and those below it.
+/// Returns the bytes that cannot be reclaimed cheaply: `memory.usage_in_bytes` minus the inactive files of
+/// `memory.stat`. Both count the group and its descendants.
 #[must_use]
 pub fn memory_used(usage_in_bytes: &str, memory_stat: &str) -> Option<u64> {
     let usage: u64 = usage_in_bytes.trim().parse().ok()?;

@@ -1,17 +1,17 @@
-//! The files of version 2 (the kernel's admin-guide/cgroup-v2).
+//! Parses the files of version 2 (Linux Documentation: admin-guide/cgroup-v2).
 
 use std::time::Duration;
 
 use super::keyed;
 use crate::cpu::Periods;
 
-/// CPU time used, from `cpu.stat`.
+/// Parses the used CPU time from `cpu.stat`.
 #[must_use]
 pub fn usage(cpu_stat: &str) -> Option<Duration> {
     keyed(cpu_stat, "usage_usec").map(Duration::from_micros)
 }
 
-/// Periods of the quota, from `cpu.stat` (the same names in both versions).
+/// Parses the periods of the quota from `cpu.stat`; the keys are the same in both versions.
 #[must_use]
 pub fn periods(cpu_stat: &str) -> Option<Periods> {
     Some(Periods {
@@ -20,7 +20,7 @@ pub fn periods(cpu_stat: &str) -> Option<Periods> {
     })
 }
 
-/// Cores that `cpu.max` allows (`$QUOTA $PERIOD`, both µs); `None` for `max`.
+/// Returns the cores that `cpu.max` allows (`$QUOTA $PERIOD`, both µs); `None` for `max`.
 #[must_use]
 pub fn cores(cpu_max: &str) -> Option<f64> {
     let (quota, period) = cpu_max.trim().split_once(' ')?;
@@ -28,18 +28,18 @@ pub fn cores(cpu_max: &str) -> Option<f64> {
     (quota > 0 && period > 0).then(|| f64::from(quota) / f64::from(period))
 }
 
-/// Bytes that `memory.max` allows; `None` for `max`.
+/// Returns the bytes that `memory.max` allows; `None` for `max`.
 #[must_use]
 pub fn memory_limit(memory_max: &str) -> Option<u64> {
     memory_max.trim().parse().ok()
 }
 
-/// Bytes that are missed when they are taken away: `memory.current` without the inactive files of
+/// Returns the bytes that cannot be reclaimed cheaply: `memory.current` minus the inactive files of
 /// `memory.stat`, which are cache.
 #[must_use]
 pub fn memory_used(memory_current: &str, memory_stat: &str) -> Option<u64> {
     let current: u64 = memory_current.trim().parse().ok()?;
-    // The two files are read one after the other: the second may say more than the first.
+    // The files are read one after the other, so the second may exceed the first.
     Some(current.saturating_sub(keyed(memory_stat, "inactive_file")?))
 }
 
@@ -60,7 +60,7 @@ mod tests {
             throttled: 31,
         };
         assert_eq!(periods(CPU_STAT), Some(read));
-        // Without the controller there are only the times.
+        // Without the controller the file has only the times.
         assert_eq!(periods("usage_usec 5\nuser_usec 4\n"), None);
         assert_eq!(usage("usage_usecs 5\n"), None);
     }

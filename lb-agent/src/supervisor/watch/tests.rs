@@ -46,7 +46,7 @@ async fn what_was_given_is_given_again_once_the_vip_changed() {
 
 #[tokio::test]
 async fn a_period_is_no_shorter_than_the_fastest_source_and_counts_at_once() {
-    let source = |text: &str| toml::from_str::<load::spec::Source>(text).unwrap();
+    let source = |text: &str| toml::from_str::<lb_model::load::LoadSource>(text).unwrap();
     let period = |seconds| {
         let spec = Steering {
             period: Duration::from_secs(seconds),

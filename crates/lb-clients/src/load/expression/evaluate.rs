@@ -1,48 +1,48 @@
-//! Expression and samples → number.
+//! Evaluates an expression on a scrape.
 
 use std::{collections::HashMap, time::Instant};
 
-use super::{Expression, Fold, Matcher, Node, Operator, Vector};
+use super::{Condition, Expression, Fold, Matcher, Node, Operator, Vector};
 use crate::load::exposition::Series;
 
-/// Series of counters that one reader remembers for `rate`; node_exporter has 8 a processor.
+/// Counters that a reader remembers for `rate` at most. A node_exporter has 8 per processor.
 pub const MAX_COUNTERS: usize = 16_384;
 
-/// One scrape.
+/// The series of one answer of an exporter.
 #[derive(Clone, Copy, Debug)]
-pub struct Sampled<'a> {
-    /// When it was taken.
+pub struct Scrape<'a> {
+    /// When the answer arrived.
     pub at: Instant,
-    /// What it said.
+    /// The series.
     pub series: &'a [Series<'a>],
-    /// The counters of the scrape before.
-    pub before: &'a History,
+    /// The counters of the previous scrape.
+    pub previous: &'a History,
 }
 
-/// The counters of a scrape, for `rate` in the next one.
+/// The counters of a scrape, which `rate` needs in the next one.
 #[derive(Debug, Default)]
 pub struct History {
     at: Option<Instant>,
     counters: HashMap<String, f64>,
 }
 
-/// Why an expression has no value now.
+/// Why an expression has no value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoValue {
-    /// It will have one: there was no sample before, or a counter began anew.
+    /// A later scrape will have a value: there is no previous scrape, or a counter was reset.
     #[error("{0}")]
     NotYet(String),
-    /// It cannot be had from what the exporter says.
+    /// The series do not fit the expression.
     #[error("{0}")]
-    Wrong(String),
+    Mismatch(String),
 }
 
 impl History {
-    /// Keeps the counters that these expressions take the rate of.
+    /// Remembers the counters whose rate these expressions need, and forgets those of the previous scrape.
     ///
     /// # Errors
-    /// When there are more than [`MAX_COUNTERS`]; nothing is kept then.
-    pub fn keep<'a>(
+    /// When there are more than [`MAX_COUNTERS`]; no counter is remembered then.
+    pub fn remember<'a>(
         &mut self,
         at: Instant,
         series: &[Series<'_>],
@@ -50,11 +50,11 @@ impl History {
     ) -> Result<(), String> {
         self.at = Some(at);
         self.counters.clear();
-        for one in series {
-            let wanted = expressions
+        for series in series {
+            let is_needed = expressions
                 .clone()
-                .any(|expression| takes_rate_of(&expression.root, one.name));
-            if !wanted {
+                .any(|expression| takes_rate_of(&expression.root, series.name));
+            if !is_needed {
                 continue;
             }
             if self.counters.len() == MAX_COUNTERS {
@@ -63,7 +63,7 @@ impl History {
                     "more than {MAX_COUNTERS} counters to take the rate of"
                 ));
             }
-            self.counters.insert(key(one), one.value);
+            self.counters.insert(key(series), series.value);
         }
         Ok(())
     }
@@ -83,16 +83,16 @@ fn key(series: &Series<'_>) -> String {
 }
 
 impl Expression {
-    /// Its value.
+    /// Evaluates the expression.
     ///
     /// # Errors
-    /// Why it has none; a division by zero has none either.
-    pub fn evaluate(&self, sampled: &Sampled<'_>) -> Result<f64, NoValue> {
-        sampled.node(&self.root)
+    /// Why there is no value. A division by zero has no value.
+    pub fn evaluate(&self, scrape: &Scrape<'_>) -> Result<f64, NoValue> {
+        scrape.node(&self.root)
     }
 }
 
-impl Sampled<'_> {
+impl Scrape<'_> {
     fn node(&self, node: &Node) -> Result<f64, NoValue> {
         Ok(match node {
             Node::Number(number) => *number,
@@ -103,7 +103,7 @@ impl Sampled<'_> {
                     Operator::Plus => left + right,
                     Operator::Minus => left - right,
                     Operator::Times => left * right,
-                    // Nothing moved: the next scrape may have it.
+                    // A ratio of rates has no value while no counter changes; the next scrape may have one.
                     Operator::Over if right == 0.0 => {
                         return Err(NoValue::NotYet("divides by zero".to_owned()));
                     }
@@ -121,17 +121,17 @@ impl Sampled<'_> {
             return Ok(values.len() as f64);
         }
         if values.is_empty() {
-            return Err(NoValue::Wrong(format!("no series of {name} matches")));
+            return Err(NoValue::Mismatch(format!("no series of {name} matches")));
         }
         let sum: f64 = values.iter().sum();
         Ok(match fold {
-            Fold::Only if values.len() > 1 => {
-                return Err(NoValue::Wrong(format!(
+            Fold::Single if values.len() > 1 => {
+                return Err(NoValue::Mismatch(format!(
                     "{} series of {name} match; write sum(...), max(...) or more labels",
                     values.len()
                 )));
             }
-            Fold::Only | Fold::Sum => sum,
+            Fold::Single | Fold::Sum => sum,
             Fold::Min => values.iter().copied().fold(f64::INFINITY, f64::min),
             Fold::Max => values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
             Fold::Average => sum / values.len() as f64,
@@ -145,28 +145,28 @@ impl Sampled<'_> {
             return Ok(matching.map(|series| series.value).collect());
         }
         let not_yet = |reason: String| Err(NoValue::NotYet(reason));
-        let Some(before) = self.before.at else {
+        let Some(previous_at) = self.previous.at else {
             return not_yet("needs a second sample".to_owned());
         };
-        let elapsed = self.at.saturating_duration_since(before).as_secs_f64();
+        let elapsed = self.at.saturating_duration_since(previous_at).as_secs_f64();
         if elapsed <= 0.0 {
             return not_yet("no time has passed since the last sample".to_owned());
         }
         let mut rates = Vec::new();
-        let mut seen = 0;
+        let mut count = 0;
         for series in matching {
-            seen += 1;
-            // A series that is new has no rate yet, and the others are not made wrong by it.
-            let Some(before) = self.before.counters.get(&key(series)) else {
+            count += 1;
+            // A new series has no rate yet, which does not affect the others.
+            let Some(previous) = self.previous.counters.get(&key(series)) else {
                 continue;
             };
-            let growth = series.value - before;
+            let growth = series.value - previous;
             if growth < 0.0 {
-                return not_yet(format!("{} began anew", vector.name));
+                return not_yet(format!("{} was reset", vector.name));
             }
             rates.push(growth / elapsed);
         }
-        if seen > 0 && rates.is_empty() {
+        if count > 0 && rates.is_empty() {
             return not_yet("needs a second sample".to_owned());
         }
         Ok(rates)
@@ -181,7 +181,7 @@ impl Vector {
                     .labels
                     .iter()
                     .find(|(label, _)| *label == matcher.label)
-                    // A label that is not there is empty, as in Prometheus.
+                    // A missing label counts as empty, as in Prometheus.
                     .map_or("", |(_, value)| value.as_ref());
                 matcher.matches(value)
             })
@@ -190,28 +190,12 @@ impl Vector {
 
 impl Matcher {
     fn matches(&self, value: &str) -> bool {
-        self.alternatives.iter().any(|pieces| fits(pieces, value)) != self.negated
-    }
-}
-
-/// Whether the pieces stand in the value in this order, the first at its start, the last at its end.
-fn fits(pieces: &[String], value: &str) -> bool {
-    let Some((first, more)) = pieces.split_first() else {
-        return false;
-    };
-    let Some(mut rest) = value.strip_prefix(first.as_str()) else {
-        return false;
-    };
-    let Some((last, middle)) = more.split_last() else {
-        return rest.is_empty();
-    };
-    for piece in middle {
-        let Some(place) = rest.find(piece.as_str()) else {
-            return false;
+        let matches = match &self.condition {
+            Condition::Equals(text) => text == value,
+            Condition::Matches(pattern) => pattern.is_match(value),
         };
-        rest = &rest[place + piece.len()..];
+        matches != self.negated
     }
-    rest.ends_with(last.as_str())
 }
 
 #[cfg(test)]
@@ -223,11 +207,11 @@ mod tests {
 
     fn evaluate(expression: &str, text: &str) -> Result<f64, NoValue> {
         let expression: Expression = expression.parse().unwrap();
-        let series = exposition::read(text, |name| expression.wants(name)).unwrap();
-        expression.evaluate(&Sampled {
+        let series = exposition::read(text, |name| expression.uses(name)).unwrap();
+        expression.evaluate(&Scrape {
             at: Instant::now(),
             series: &series,
-            before: &History::default(),
+            previous: &History::default(),
         })
     }
 
@@ -235,7 +219,7 @@ mod tests {
         cpu{mode=\"idle\",cpu=\"0\"} 5\ncpu{mode=\"iowait\",cpu=\"0\"} 1\ncpu{mode=\"user\",cpu=\"0\"} 4\n";
 
     #[test]
-    fn numbers_come_out() {
+    fn expressions_are_evaluated() {
         for (expression, value) in [
             ("1 + 2 * 3", 7.0),
             ("(1 + 2) * 3", 9.0),
@@ -255,13 +239,16 @@ mod tests {
             ("sum(cpu{mode=~\".*a.*t\"})", 1.0),
             ("sum(cpu{mode!~'i.*',cpu='0',})", 4.0),
             ("cpu{mode='user', other=''}", 4.0),
+            ("sum(cpu{mode=~'[iu][a-z]+'})", 10.0),
+            // The pattern must match the whole value.
+            ("count(cpu{mode=~'id|ser'})", 0.0),
         ] {
             assert_eq!(evaluate(expression, TEXT), Ok(value), "{expression}");
         }
     }
 
     #[test]
-    fn what_has_no_value_says_why() {
+    fn missing_values_have_a_reason() {
         for (expression, part) in [
             ("nothing", "no series of nothing"),
             ("cpu", "3 series of cpu match; write sum"),
@@ -274,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn rates_are_between_two_samples() {
+    fn rates_compare_two_scrapes() {
         let expression: Expression = "sum(rate(total))".parse().unwrap();
         let mut history = History::default();
         let start = Instant::now();
@@ -282,9 +269,9 @@ mod tests {
         let mut rates = Vec::new();
         for text in [
             "total{a=\"1\"} 100\ntotal{a=\"2\"} 7\n",
-            // Grows by 10 and 5 in 5 s; a third one is new.
+            // The counters grow by 10 and 5 in 5 s; a third series is new.
             "total{a=\"1\"} 110\ntotal{a=\"2\"} 12\ntotal{a=\"3\"} 1000\n",
-            // One began anew.
+            // One counter was reset.
             "total{a=\"1\"} 3\ntotal{a=\"2\"} 12\ntotal{a=\"3\"} 1000\n",
             "total{a=\"1\"} 8\ntotal{a=\"2\"} 12\ntotal{a=\"3\"} 1000\n",
         ] {
@@ -292,22 +279,22 @@ mod tests {
             let series = exposition::read(text, |_| true).unwrap();
             rates.push(
                 expression
-                    .evaluate(&Sampled {
+                    .evaluate(&Scrape {
                         at,
                         series: &series,
-                        before: &history,
+                        previous: &history,
                     })
                     .ok(),
             );
             history
-                .keep(at, &series, std::iter::once(&expression))
+                .remember(at, &series, std::iter::once(&expression))
                 .unwrap();
         }
         assert_eq!(rates, [None, Some(3.0), None, Some(1.0)]);
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
+    fn remembered_counters_are_bounded() {
         let expression: Expression = "rate(a)".parse().unwrap();
         let text: String = (0..=MAX_COUNTERS)
             .map(|number| format!("a{{n=\"{number}\"}} 1\n"))
@@ -315,7 +302,7 @@ mod tests {
         let series = exposition::read(&text, |_| true).unwrap();
         let mut history = History::default();
         let error = history
-            .keep(Instant::now(), &series, std::iter::once(&expression))
+            .remember(Instant::now(), &series, std::iter::once(&expression))
             .unwrap_err();
         assert!(error.contains("more than"), "{error}");
         assert!(history.counters.is_empty());

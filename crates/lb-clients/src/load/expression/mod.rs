@@ -1,4 +1,4 @@
-//! Expressions over what a Prometheus exporter says.
+//! Expressions over the series of a Prometheus exporter.
 //!
 //! ```text
 //! expression = term { ("+" | "-") term }
@@ -10,32 +10,32 @@
 //! matcher    = label ("=" | "!=" | "=~" | "!~") text
 //! text       = '"' characters '"' | "'" characters "'"
 //! ```
-//! `rate` is the growth per second between the reader's own last two samples; a counter that fell gives no
-//! value. A vector that stands alone must be one series. `=~` takes alternatives separated by `|`, in which
-//! `.*` is anything; no other pattern is known.
+//! `rate` is the growth per second between the reader's last two scrapes; a counter that was reset has no rate. A
+//! selector without a fold must match exactly one series. `=~` takes a regular expression that must match the whole
+//! value, as in Prometheus.
 
 mod evaluate;
 mod parse;
 
 use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use regex::Regex;
 
-pub use evaluate::{History, NoValue, Sampled};
+pub use evaluate::{History, NoValue, Scrape};
 
 /// The longest expression, in bytes.
 pub const MAX_LENGTH: usize = 1_024;
-/// How deep parentheses and signs nest.
+/// The deepest nesting of parentheses and signs.
 pub const MAX_DEPTH: usize = 32;
 
-/// An expression with its text.
-#[derive(Clone, Debug, PartialEq)]
+/// A parsed expression with its text.
+#[derive(Clone, Debug)]
 pub struct Expression {
     text: String,
     root: Node,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 enum Node {
     Number(f64),
     Negative(Box<Node>),
@@ -51,11 +51,11 @@ enum Operator {
     Over,
 }
 
-/// How series become a number.
+/// How the values of several series become one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fold {
-    /// There is to be one.
-    Only,
+    /// Requires exactly one series.
+    Single,
     Sum,
     Min,
     Max,
@@ -63,44 +63,58 @@ enum Fold {
     Count,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+/// Selects series by name and labels.
+#[derive(Clone, Debug)]
 struct Vector {
     name: String,
     matchers: Vec<Matcher>,
     rate: bool,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+/// A condition on the value of one label.
+#[derive(Clone, Debug)]
 struct Matcher {
     label: String,
-    /// Each a list of texts with anything between them.
-    alternatives: Vec<Vec<String>>,
+    condition: Condition,
     negated: bool,
 }
 
-impl Expression {
-    /// Whether it needs this metric.
-    #[must_use]
-    pub fn wants(&self, name: &str) -> bool {
-        fn wants(node: &Node, name: &str) -> bool {
-            match node {
-                Node::Number(_) => false,
-                Node::Negative(inner) => wants(inner, name),
-                Node::Binary(_, left, right) => wants(left, name) || wants(right, name),
-                Node::Vector(_, vector) => vector.name == name,
-            }
-        }
-        wants(&self.root, name)
+#[derive(Clone, Debug)]
+enum Condition {
+    Equals(String),
+    /// Anchored at both ends.
+    Matches(Regex),
+}
+
+impl PartialEq for Expression {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
     }
 }
 
-/// What is wrong with an expression, and where.
+impl Expression {
+    /// Returns true if the expression needs the metric with this name.
+    #[must_use]
+    pub fn uses(&self, name: &str) -> bool {
+        fn uses(node: &Node, name: &str) -> bool {
+            match node {
+                Node::Number(_) => false,
+                Node::Negative(inner) => uses(inner, name),
+                Node::Binary(_, left, right) => uses(left, name) || uses(right, name),
+                Node::Vector(_, vector) => vector.name == name,
+            }
+        }
+        uses(&self.root, name)
+    }
+}
+
+/// A syntax error with its position.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("column {column}: {reason}")]
 pub struct SyntaxError {
-    /// In characters, from 1.
+    /// Position in characters, counted from 1.
     pub column: usize,
-    /// What was expected there.
+    /// What the parser expects there.
     pub reason: String,
 }
 
@@ -121,16 +135,4 @@ impl fmt::Display for Expression {
     }
 }
 
-impl Serialize for Expression {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.text)
-    }
-}
-
-impl<'de> Deserialize<'de> for Expression {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse()
-            .map_err(|error| D::Error::custom(format!("{text:?}: {error}")))
-    }
-}
+lb_model::text_setting!(Expression, "expression");

@@ -1,63 +1,67 @@
-//! Text → expression.
+//! Parses an expression by recursive descent.
 
-use super::{Fold, MAX_DEPTH, MAX_LENGTH, Matcher, Node, Operator, SyntaxError, Vector};
+use regex::RegexBuilder;
 
-/// Characters that mean something in a regular expression; only `.*` and `|` do here.
-const PATTERN: [char; 12] = ['.', '*', '+', '?', '(', ')', '[', ']', '{', '}', '^', '$'];
+use super::{Condition, Fold, MAX_DEPTH, MAX_LENGTH, Matcher, Node, Operator, SyntaxError, Vector};
+
+/// Bytes of a compiled pattern at most. Nested repetitions such as `(a{99}){99}` exceed it.
+const MAX_PATTERN_SIZE: usize = 1 << 20;
 
 pub(super) fn parse(text: &str) -> Result<Node, SyntaxError> {
-    let mut parser = Parser { text, place: 0 };
+    let mut parser = Parser { text, position: 0 };
     if text.len() > MAX_LENGTH {
-        return Err(parser.wrong(format!("longer than {MAX_LENGTH} bytes")));
+        return Err(parser.error(format!("longer than {MAX_LENGTH} bytes")));
     }
     let node = parser.expression(0)?;
     match parser.peek() {
         None => Ok(node),
-        Some(')') => Err(parser.wrong("no parenthesis is open here")),
-        Some(_) => Err(parser.wrong("expected an operator (+ - * /) or the end")),
+        Some(')') => Err(parser.error("no parenthesis is open here")),
+        Some(_) => Err(parser.error("expected an operator (+ - * /) or the end")),
     }
 }
 
 struct Parser<'a> {
     text: &'a str,
     /// In bytes.
-    place: usize,
+    position: usize,
 }
 
 impl<'a> Parser<'a> {
     fn rest(&self) -> &'a str {
-        &self.text[self.place..]
+        &self.text[self.position..]
     }
 
-    fn wrong(&self, reason: impl Into<String>) -> SyntaxError {
+    fn error(&self, reason: impl Into<String>) -> SyntaxError {
         SyntaxError {
-            column: self.text[..self.place].chars().count() + 1,
+            column: self.text[..self.position].chars().count() + 1,
             reason: reason.into(),
         }
     }
 
-    /// The next character that is no space.
+    /// Skips spaces, and returns the next character without consuming it.
     fn peek(&mut self) -> Option<char> {
-        self.place = self.text.len() - self.rest().trim_start().len();
+        self.position = self.text.len() - self.rest().trim_start().len();
         self.rest().chars().next()
     }
 
-    fn take(&mut self, wanted: char) -> bool {
-        let found = self.peek() == Some(wanted);
-        if found {
-            self.place += wanted.len_utf8();
+    /// Consumes the next character if it is the expected one.
+    fn accept(&mut self, expected: char) -> bool {
+        let accepted = self.peek() == Some(expected);
+        if accepted {
+            self.position += expected.len_utf8();
         }
-        found
+        accepted
     }
 
-    fn expect(&mut self, wanted: char) -> Result<(), SyntaxError> {
-        if self.take(wanted) {
+    fn expect(&mut self, expected: char) -> Result<(), SyntaxError> {
+        if self.accept(expected) {
             Ok(())
         } else {
-            Err(self.wrong(format!("expected `{wanted}`")))
+            Err(self.error(format!("expected `{expected}`")))
         }
     }
 
+    /// Consumes letters, digits, `_` and the characters of `also`.
     fn word(&mut self, also: &str) -> &'a str {
         self.peek();
         let rest = self.rest();
@@ -66,16 +70,16 @@ impl<'a> Parser<'a> {
                 !character.is_ascii_alphanumeric() && character != '_' && !also.contains(character)
             })
             .unwrap_or(rest.len());
-        self.place += length;
+        self.position += length;
         &rest[..length]
     }
 
     fn expression(&mut self, depth: usize) -> Result<Node, SyntaxError> {
         let mut left = self.term(depth)?;
         loop {
-            let operator = if self.take('+') {
+            let operator = if self.accept('+') {
                 Operator::Plus
-            } else if self.take('-') {
+            } else if self.accept('-') {
                 Operator::Minus
             } else {
                 return Ok(left);
@@ -87,9 +91,9 @@ impl<'a> Parser<'a> {
     fn term(&mut self, depth: usize) -> Result<Node, SyntaxError> {
         let mut left = self.factor(depth)?;
         loop {
-            let operator = if self.take('*') {
+            let operator = if self.accept('*') {
                 Operator::Times
-            } else if self.take('/') {
+            } else if self.accept('/') {
                 Operator::Over
             } else {
                 return Ok(left);
@@ -100,15 +104,15 @@ impl<'a> Parser<'a> {
 
     fn factor(&mut self, depth: usize) -> Result<Node, SyntaxError> {
         let Some(character) = self.peek() else {
-            return Err(self.wrong("expected a number, a metric or `(`"));
+            return Err(self.error("expected a number, a metric or `(`"));
         };
         if depth >= MAX_DEPTH {
-            return Err(self.wrong(format!("nested deeper than {MAX_DEPTH}")));
+            return Err(self.error(format!("nested deeper than {MAX_DEPTH}")));
         }
-        if self.take('-') {
+        if self.accept('-') {
             return Ok(Node::Negative(self.factor(depth + 1)?.into()));
         }
-        if self.take('(') {
+        if self.accept('(') {
             let inner = self.expression(depth + 1)?;
             self.expect(')')?;
             return Ok(inner);
@@ -119,7 +123,7 @@ impl<'a> Parser<'a> {
         if character.is_ascii_alphabetic() || character == '_' || character == ':' {
             return self.vector_or_fold();
         }
-        Err(self.wrong("expected a number, a metric or `(`"))
+        Err(self.error("expected a number, a metric or `(`"))
     }
 
     fn number(&mut self) -> Result<Node, SyntaxError> {
@@ -134,15 +138,15 @@ impl<'a> Parser<'a> {
             .unwrap_or(rest.len());
         match rest[..length].parse::<f64>() {
             Ok(number) if number.is_finite() => {
-                self.place += length;
+                self.position += length;
                 Ok(Node::Number(number))
             }
-            _ => Err(self.wrong(format!("`{}` is no number", &rest[..length]))),
+            _ => Err(self.error(format!("`{}` is not a number", &rest[..length]))),
         }
     }
 
     fn vector_or_fold(&mut self) -> Result<Node, SyntaxError> {
-        let start = self.place;
+        let start = self.position;
         let word = self.word(":");
         let fold = match word {
             "sum" => Fold::Sum,
@@ -150,15 +154,15 @@ impl<'a> Parser<'a> {
             "max" => Fold::Max,
             "avg" => Fold::Average,
             "count" => Fold::Count,
-            _ => Fold::Only,
+            _ => Fold::Single,
         };
         if self.peek() != Some('(') {
-            // A metric may be called `sum`, too.
-            return Ok(Node::Vector(Fold::Only, self.selector(word, false)?));
+            // A metric may be named `sum`.
+            return Ok(Node::Vector(Fold::Single, self.selector(word, false)?));
         }
-        if fold == Fold::Only {
-            self.place = start;
-            return Ok(Node::Vector(Fold::Only, self.vector()?));
+        if fold == Fold::Single {
+            self.position = start;
+            return Ok(Node::Vector(Fold::Single, self.vector()?));
         }
         self.expect('(')?;
         let vector = self.vector()?;
@@ -168,34 +172,34 @@ impl<'a> Parser<'a> {
 
     fn vector(&mut self) -> Result<Vector, SyntaxError> {
         self.peek();
-        let start = self.place;
+        let start = self.position;
         let word = self.word(":");
         if self.peek() != Some('(') {
             if !crate::load::exposition::is_name(word) {
-                self.place = start;
-                return Err(self.wrong("expected a metric"));
+                self.position = start;
+                return Err(self.error("expected a metric"));
             }
             return self.selector(word, false);
         }
         if word != "rate" {
-            self.place = start;
-            return Err(self.wrong(format!(
-                "`{word}` is no function here; those there are: rate, and around it or a metric sum, min, max, avg, count"
+            self.position = start;
+            return Err(self.error(format!(
+                "`{word}` is not a function here; use rate, and sum, min, max, avg or count around it or a metric"
             )));
         }
         self.expect('(')?;
         self.peek();
-        let start = self.place;
+        let start = self.position;
         let word = self.word(":");
         if !crate::load::exposition::is_name(word) || self.peek() == Some('(') {
-            self.place = start;
-            return Err(self.wrong("expected a metric: `rate` takes one, without a function"));
+            self.position = start;
+            return Err(self.error("expected a metric: `rate` takes one, without a function"));
         }
         let vector = self.selector(word, true)?;
         if self.peek() == Some('[') {
-            return Err(self.wrong(
-                "no range is given here: `rate` is between the reader's own last two samples",
-            ));
+            return Err(
+                self.error("remove the range: `rate` compares the reader's last two scrapes")
+            );
         }
         self.expect(')')?;
         Ok(vector)
@@ -203,11 +207,11 @@ impl<'a> Parser<'a> {
 
     fn selector(&mut self, name: &str, rate: bool) -> Result<Vector, SyntaxError> {
         let mut matchers = Vec::new();
-        if self.take('{') {
-            while !self.take('}') {
+        if self.accept('{') {
+            while !self.accept('}') {
                 matchers.push(self.matcher()?);
-                if !self.take(',') && self.peek() != Some('}') {
-                    return Err(self.wrong("expected `,` or `}`"));
+                if !self.accept(',') && self.peek() != Some('}') {
+                    return Err(self.error("expected `,` or `}`"));
                 }
             }
         }
@@ -221,7 +225,7 @@ impl<'a> Parser<'a> {
     fn matcher(&mut self) -> Result<Matcher, SyntaxError> {
         let label = self.word("");
         if label.is_empty() {
-            return Err(self.wrong("expected a label"));
+            return Err(self.error("expected a label"));
         }
         self.peek();
         let signs = [
@@ -234,54 +238,57 @@ impl<'a> Parser<'a> {
             .into_iter()
             .find(|(sign, ..)| self.rest().starts_with(sign))
         else {
-            return Err(self.wrong("expected =, !=, =~ or !~"));
+            return Err(self.error("expected =, !=, =~ or !~"));
         };
-        self.place += sign.len();
-        let (text, start) = self.quoted()?;
-        let alternatives = if pattern {
-            text.split('|')
-                .map(|alternative| {
-                    let pieces: Vec<String> = alternative.split(".*").map(str::to_owned).collect();
-                    if pieces.iter().any(|piece| piece.contains(PATTERN)) {
-                        return Err(SyntaxError {
-                            column: start,
-                            reason: "only `|` and `.*` are known in a pattern".to_owned(),
-                        });
-                    }
-                    Ok(pieces)
-                })
-                .collect::<Result<_, _>>()?
+        self.position += sign.len();
+        let (text, column) = self.quoted()?;
+        let condition = if pattern {
+            Condition::Matches(anchored(&text).map_err(|reason| SyntaxError { column, reason })?)
         } else {
-            vec![vec![text]]
+            Condition::Equals(text)
         };
         Ok(Matcher {
             label: label.to_owned(),
-            alternatives,
+            condition,
             negated,
         })
     }
 
-    /// A text in quotes, and the column it begins in.
+    /// Parses a text in quotes, and returns it with the column in which it begins.
     fn quoted(&mut self) -> Result<(String, usize), SyntaxError> {
         let quote = match self.peek() {
             Some(quote @ ('"' | '\'')) => quote,
-            _ => return Err(self.wrong("expected a text in quotes")),
+            _ => return Err(self.error("expected a text in quotes")),
         };
-        let column = self.wrong("").column + 1;
+        let column = self.error("").column + 1;
         let mut text = String::new();
         let mut characters = self.rest()[1..].char_indices();
-        while let Some((place, character)) = characters.next() {
+        while let Some((index, character)) = characters.next() {
             match character {
                 _ if character == quote => {
-                    self.place += 1 + place + 1;
+                    self.position += 1 + index + 1;
                     return Ok((text, column));
                 }
                 '\\' => text.extend(characters.next().map(|(_, escaped)| escaped)),
                 _ => text.push(character),
             }
         }
-        Err(self.wrong(format!("this {quote} is not closed")))
+        Err(self.error(format!("this {quote} is not closed")))
     }
+}
+
+/// Compiles a pattern that must match a whole value. As in Prometheus, `.` matches every character.
+fn anchored(pattern: &str) -> Result<regex::Regex, String> {
+    RegexBuilder::new(&format!("^(?s:{pattern})$"))
+        .size_limit(MAX_PATTERN_SIZE)
+        .build()
+        .map_err(|error| {
+            // The library's message repeats the pattern on several lines; its last line is the reason.
+            let message = error.to_string();
+            let reason = message.lines().last().unwrap_or_default();
+            let reason = reason.strip_prefix("error: ").unwrap_or(reason);
+            format!("`{pattern}` is not a regular expression: {reason}")
+        })
 }
 
 #[cfg(test)]
@@ -291,7 +298,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mistakes_have_a_column() {
+    fn errors_have_a_column() {
         for (text, column, part) in [
             ("", 1, "expected a number"),
             ("1 +", 4, "expected a number"),
@@ -302,13 +309,18 @@ mod tests {
             ("up{a}", 5, "expected ="),
             ("up{a=b}", 6, "in quotes"),
             ("up{a=\"b}", 6, "not closed"),
-            ("up{a=~\"b[0-9]\"}", 8, "only `|` and `.*`"),
+            (
+                "up{a=~\"b[0-9\"}",
+                8,
+                "`b[0-9` is not a regular expression: unclosed character class",
+            ),
+            ("up{a=~'(a{99}){99}{99}'}", 8, "is not a regular expression"),
             ("sum(1)", 5, "expected a metric"),
             ("sum(rate(up)", 13, "expected `)`"),
             ("rate(sum(up))", 6, "expected a metric"),
-            ("rate(up[5m])", 8, "no range"),
-            ("irate(up)", 1, "`irate` is no function"),
-            ("1e999", 1, "is no number"),
+            ("rate(up[5m])", 8, "remove the range"),
+            ("irate(up)", 1, "`irate` is not a function"),
+            ("1e999", 1, "is not a number"),
             ("é", 1, "expected a number"),
             ("1 + é", 5, "expected a number"),
         ] {

@@ -1,42 +1,52 @@
-//! HAProxy's agent-check protocol: connect, send what is configured, read one line such as `75% ready`.
-
-use std::net::IpAddr;
+//! HAProxy's agent-check protocol: connects, sends the configured text, and reads one line such as `75% ready`.
 
 use futures::future::BoxFuture;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::Poll;
-use crate::load::{
-    reading::{Answer, Order, Quantity, Sample},
-    spec::Source,
+use super::{
+    Poll,
+    kind::{LoadReader, Reader, SourceTarget, Transport},
 };
+use crate::load::reading::{AgentCommand, Answer, Quantity, Sample};
 use crate::peer::{Deadline, PeerError, Target, connect};
 
-/// Bytes of the line that are read at most.
+lb_model::settings! {
+    /// HAProxy's agent-check protocol.
+    pub(super) struct Settings {
+        /// Text that is sent after connecting, as `agent-send` of HAProxy; no line end is added. May contain `{address}` and
+        /// `{real}`.
+        send: String = String::new();
+    }
+}
+
+/// Bytes that are read of the line at most.
 const MAX_LINE: usize = 1_024;
 
-/// Reads a line: words separated by spaces, tabs or commas; what follows `#` is a comment. The percentage is
-/// of the operator's weight, not a load.
+/// Reads a line: words separated by spaces, tabs or commas; a comment begins with `#`. The percentage is of the
+/// operator's weight, not a load.
 ///
 /// # Errors
-/// The word that means nothing.
+/// The first word that is not part of the protocol.
 pub fn read(line: &[u8]) -> Result<Answer, String> {
     let line = line
         .split(|byte| matches!(byte, b'\n' | b'\r'))
         .next()
         .unwrap_or_default();
-    let text = std::str::from_utf8(line).map_err(|_| "no text but bytes".to_owned())?;
-    let said = text.split('#').next().unwrap_or_default();
+    let text = std::str::from_utf8(line).map_err(|_| "not UTF-8 text".to_owned())?;
+    let words = text.split('#').next().unwrap_or_default();
     let mut answer = Answer::default();
-    for word in said.split([' ', '\t', ',']).filter(|word| !word.is_empty()) {
-        let wrong = || {
+    for word in words
+        .split([' ', '\t', ','])
+        .filter(|word| !word.is_empty())
+    {
+        let unknown = || {
             format!(
-                "`{}` is no word of the agent-check protocol",
+                "`{}` is not a word of the agent-check protocol",
                 word.chars().take(40).collect::<String>()
             )
         };
         let lower = word.to_ascii_lowercase();
-        let number = |text: &str| text.parse::<u32>().map(f64::from).map_err(|_| wrong());
+        let number = |text: &str| text.parse::<u32>().map(f64::from).map_err(|_| unknown());
         if let Some(percent) = lower.strip_suffix('%') {
             answer
                 .samples
@@ -46,45 +56,55 @@ pub fn read(line: &[u8]) -> Result<Answer, String> {
                 .samples
                 .push(Sample::new(Quantity::ConnectionLimit, number(limit)?));
         } else {
-            let order = match lower.as_str() {
-                "ready" => Order::Ready,
-                "drain" => Order::Drain,
-                "maint" => Order::Maint,
-                "up" => Order::Up,
-                "down" | "fail" | "failed" | "stopped" => Order::Down,
-                _ => return Err(wrong()),
+            let command = match lower.as_str() {
+                "ready" => AgentCommand::Ready,
+                "drain" => AgentCommand::Drain,
+                "maint" => AgentCommand::Maint,
+                "up" => AgentCommand::Up,
+                "down" | "fail" | "failed" | "stopped" => AgentCommand::Down,
+                _ => return Err(unknown()),
             };
-            // `up ready` is usual: what takes more away wins.
-            answer.order = Some(match (answer.order, order) {
-                (Some(before), new) if before.severity() > new.severity() => before,
-                (_, new) => new,
-            });
+            // Lines such as `up ready` are common; the more severe command applies.
+            answer.command = answer
+                .command
+                .into_iter()
+                .chain([command])
+                .max_by_key(|command| command.severity());
         }
     }
-    if answer.samples.is_empty() && answer.order.is_none() {
-        return Err("the agent said nothing".to_owned());
+    if answer.samples.is_empty() && answer.command.is_none() {
+        return Err("the agent sent no words".to_owned());
     }
     Ok(answer)
 }
 
-/// Polls an agent.
+/// Polls an agent over a new connection each time.
 #[derive(Debug)]
 pub(super) struct AgentCheck {
     target: Target,
     send: String,
 }
 
-impl AgentCheck {
-    pub(super) fn new(source: &Source, real: IpAddr, send: &str) -> Self {
-        AgentCheck {
+impl LoadReader for AgentCheck {
+    const NAME: &'static str = "agent-check";
+    const HELP: &'static str = "Reads a line of HAProxy's agent-check protocol: a weight (`75%`), a limit of connections \
+                                (`maxconn:N`) and commands (`ready`, `drain`, `maint`, `up`, `down`).";
+    const TRANSPORT: Transport = Transport::Tcp;
+
+    type Settings = Settings;
+
+    fn open(settings: Settings, target: &SourceTarget<'_>) -> Reader {
+        Reader::Poll(Box::new(AgentCheck {
             target: Target {
-                address: source.target(real),
+                address: target.address,
                 mark: None,
             },
-            send: source.fill(send, real),
-        }
+            send: target.fill(&settings.send),
+        }))
     }
+}
 
+impl AgentCheck {
     async fn line(&self, deadline: &Deadline) -> Result<Vec<u8>, PeerError> {
         let mut stream = connect(&self.target, deadline).await?;
         deadline
@@ -131,24 +151,29 @@ mod tests {
 
     #[test]
     fn lines_are_read() {
-        for (line, weight, limit, order) in [
+        for (line, weight, limit, command) in [
             ("75%\n", Some(0.75), None, None),
-            ("drain\n", None, None, Some(Order::Drain)),
+            ("drain\n", None, None, Some(AgentCommand::Drain)),
             (
                 "up ready 50% maxconn:30\r\n",
                 Some(0.5),
                 Some(30.0),
-                Some(Order::Ready),
+                Some(AgentCommand::Ready),
             ),
-            ("READY,UP,100%\nmore", Some(1.0), None, Some(Order::Ready)),
-            ("down #disk is full\n", None, None, Some(Order::Down)),
-            ("stopped up", None, None, Some(Order::Down)),
-            ("maint\tready", None, None, Some(Order::Maint)),
+            (
+                "READY,UP,100%\nmore",
+                Some(1.0),
+                None,
+                Some(AgentCommand::Ready),
+            ),
+            ("down #disk is full\n", None, None, Some(AgentCommand::Down)),
+            ("stopped up", None, None, Some(AgentCommand::Down)),
+            ("maint\tready", None, None, Some(AgentCommand::Maint)),
         ] {
             let answer = read(line.as_bytes()).unwrap();
             assert_eq!(answer.get(Quantity::AgentWeight), weight, "{line}");
             assert_eq!(answer.get(Quantity::ConnectionLimit), limit, "{line}");
-            assert_eq!(answer.order, order, "{line}");
+            assert_eq!(answer.command, command, "{line}");
             assert_eq!(answer.get(Quantity::Utilisation), None, "{line}");
         }
         for line in [

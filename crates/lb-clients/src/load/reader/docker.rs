@@ -1,8 +1,8 @@
-//! A container's statistics from the Docker Engine's API (`GET /containers/ID/stats` and `/json`), as
-//! fractions of the container's own limits.
+//! A container's statistics from the Docker Engine's API (`GET /containers/ID/stats` and `/json`), as fractions of the
+//! container's own limits.
 //!
-//! Docker's own percentage is of the host's cores and misleads under a quota. One-shot statistics have no
-//! sample before them, which would take the engine a second: the last answer is kept here.
+//! The percentage that Docker shows is of the host's cores and misleads under a quota. One-shot statistics lack the
+//! previous sample, which the engine would need a second to take, so the reader keeps the last answer itself.
 
 use std::{
     path::PathBuf,
@@ -14,7 +14,11 @@ use futures::future::BoxFuture;
 use http::{Method, StatusCode};
 use serde::{Deserialize, de::DeserializeOwned};
 
-use super::Poll;
+use super::{
+    Poll,
+    kind::{LoadReader, Reader, SourceTarget, Transport},
+    shared::peer::validate_text,
+};
 use crate::load::reading::{Answer, Quantity, Sample};
 use crate::peer::{
     Deadline, Stream,
@@ -25,15 +29,28 @@ use lb_report::{
     cpu::{self, Count, Periods},
 };
 
-/// Bytes of an answer at most. Statistics have a number per core and per disk; `/json` has the environment.
+lb_model::settings! {
+    /// A container's statistics.
+    pub(super) struct Settings {
+        /// Name or id of the container; may contain `{address}` and `{real}`.
+        container: String;
+        /// Socket of the Docker Engine.
+        socket: PathBuf = "/var/run/docker.sock".into();
+    }
+    validate(settings) {
+        validate_text("container", &settings.container)
+    }
+}
+
+/// Bytes of an answer at most. Statistics have values per core and per disk; `/json` has the environment.
 const MAX_BODY: usize = 1 << 20;
-/// The longest name of a container that is asked for.
+/// The longest name of a container.
 const MAX_NAME: usize = 255;
 const NANO: f64 = 1e9;
-/// Of CFS, which Docker takes where only a quota is given.
+/// The default period of CFS in microseconds, which Docker uses if only a quota is given.
 const DEFAULT_PERIOD: i64 = 100_000;
 
-/// What of `/containers/ID/json` is read.
+/// The fields that are read of `/containers/ID/json`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Container {
@@ -53,7 +70,7 @@ struct State {
     started_at: String,
 }
 
-/// 0 and the empty text are "no limit".
+/// 0 and the empty text mean "no limit".
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct HostConfig {
@@ -63,7 +80,7 @@ struct HostConfig {
     cpuset_cpus: String,
 }
 
-/// What of `/containers/ID/stats` is read.
+/// The fields that are read of `/containers/ID/stats`.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Stats {
     cpu_stats: CpuStats,
@@ -82,7 +99,7 @@ struct CpuStats {
 
 #[derive(Clone, Debug, Deserialize)]
 struct CpuUsage {
-    /// In ns.
+    /// In nanoseconds.
     total_usage: u64,
 }
 
@@ -92,11 +109,11 @@ struct Throttling {
     throttled_periods: u64,
 }
 
-/// Empty while the container is stopped.
+/// All fields are absent while the container is stopped.
 #[derive(Clone, Debug, Default, Deserialize)]
 struct MemoryStats {
     usage: Option<u64>,
-    /// The host's total where the container has no limit.
+    /// The host's memory if the container has no limit.
     limit: Option<u64>,
     #[serde(default)]
     stats: CacheStats,
@@ -104,14 +121,14 @@ struct MemoryStats {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 struct CacheStats {
-    /// Of version 1, of the whole tree; `inactive_file` is there, too, but of the group alone.
+    /// Version 1: of the group and its descendants. `inactive_file` is also present there, but of the group alone.
     total_inactive_file: Option<u64>,
-    /// Of version 2.
+    /// Version 2.
     inactive_file: Option<u64>,
 }
 
 impl Container {
-    /// Cores that it may use of those that are online: the least of its quota, its set and those.
+    /// Returns the cores that the container may use: the least of its quota, its CPU set and the online CPUs.
     fn cores(&self, online: Option<u32>) -> Option<f64> {
         let HostConfig {
             nano_cpus,
@@ -142,7 +159,7 @@ impl Container {
 
 impl Stats {
     fn count(&self) -> Count {
-        // Without a quota there are zeros.
+        // Without a quota both counters are 0.
         let periods = self.cpu_stats.throttling_data.as_ref().map(|data| Periods {
             all: data.periods,
             throttled: data.throttled_periods,
@@ -165,41 +182,41 @@ impl Stats {
     }
 }
 
-/// The answer before.
+/// The counters of the last answer.
 #[derive(Clone, Debug)]
-struct Before {
-    /// Container and start: another of either has counters of its own.
-    life: (String, String),
+struct Counters {
+    /// Id and start time of the container. A restart resets the counters.
+    run: (String, String),
     at: Instant,
     count: Count,
 }
 
-/// Compares two answers with each other.
+/// Compares each answer with the last one.
 #[derive(Debug, Default)]
-struct Comparison(Option<Before>);
+struct Comparison(Option<Counters>);
 
 impl Comparison {
-    /// What an answer that came `at` says.
+    /// Returns the values of an answer that arrived at `at`.
     fn answer(&mut self, container: &Container, stats: &Stats, at: Instant) -> Answer {
         let count = stats.count();
-        let life = (container.id.clone(), container.state.started_at.clone());
-        let before = self.0.replace(Before {
-            life: life.clone(),
+        let run = (container.id.clone(), container.state.started_at.clone());
+        let previous = self.0.replace(Counters {
+            run: run.clone(),
             at,
             count,
         });
-        let cpu = before
-            .filter(|before| before.life == life)
-            .and_then(|before| {
-                let wall = at.saturating_duration_since(before.at);
+        let cpu = previous
+            .filter(|previous| previous.run == run)
+            .and_then(|previous| {
+                let wall = at.saturating_duration_since(previous.at);
                 let cores = container.cores(stats.cpu_stats.online_cpus)?;
-                cpu::between(&before.count, &count, wall, cores)
+                cpu::between(&previous.count, &count, wall, cores)
             });
         let samples = [
             (Quantity::Utilisation, cpu.map(|used| used.fraction)),
             (Quantity::Memory, stats.memory()),
         ];
-        Answer::of(
+        Answer::from_samples(
             samples
                 .into_iter()
                 .filter_map(|(quantity, value)| Some(Sample::new(quantity, value?)))
@@ -208,32 +225,34 @@ impl Comparison {
     }
 }
 
-/// Polls the engine about one container.
+/// Polls the engine for one container.
 #[derive(Debug)]
 pub struct Docker {
     socket: PathBuf,
     container: String,
-    before: Comparison,
+    comparison: Comparison,
 }
 
 impl Docker {
-    /// A container, by name or id, of the engine at this socket.
+    /// Creates a poller of a container, given by name or id, of the engine at this socket.
     #[must_use]
     pub fn new(socket: PathBuf, container: String) -> Self {
         Docker {
             socket,
             container,
-            before: Comparison::default(),
+            comparison: Comparison::default(),
         }
     }
 
-    async fn ask(&mut self, deadline: &Deadline) -> Result<Answer, String> {
-        let plain = |letter: char| letter.is_ascii_alphanumeric() || "_.-".contains(letter);
+    async fn read(&mut self, deadline: &Deadline) -> Result<Answer, String> {
+        let is_allowed = |letter: char| letter.is_ascii_alphanumeric() || "_.-".contains(letter);
         if self.container.is_empty()
             || self.container.len() > MAX_NAME
-            || !self.container.chars().all(plain)
+            || !self.container.chars().all(is_allowed)
         {
-            return Err("is no name or id of a container; `docker ps` lists them".to_owned());
+            return Err(
+                "this is not a name or id of a container; `docker ps` lists them".to_owned(),
+            );
         }
         let container: Container = self.get("json", deadline).await?;
         if !container.state.running || container.state.paused {
@@ -242,16 +261,20 @@ impl Docker {
         let stats: Stats = self
             .get("stats?stream=false&one-shot=true", deadline)
             .await?;
-        Ok(self.before.answer(&container, &stats, Instant::now()))
+        Ok(self.comparison.answer(&container, &stats, Instant::now()))
     }
 
-    async fn get<T: DeserializeOwned>(&self, what: &str, deadline: &Deadline) -> Result<T, String> {
-        let place = |reason: String| format!("{}: {reason}", self.socket.display());
+    async fn get<T: DeserializeOwned>(
+        &self,
+        resource: &str,
+        deadline: &Deadline,
+    ) -> Result<T, String> {
+        let at_socket = |reason: String| format!("{}: {reason}", self.socket.display());
         let stream = Stream::open_unix(&self.socket, deadline)
             .await
-            .map_err(|error| place(error.to_string()))?;
-        // Without a version in the path the engine answers in its own; what is read here is in all.
-        let path = format!("/containers/{}/{what}", self.container);
+            .map_err(|error| at_socket(error.to_string()))?;
+        // Without a version in the path the engine uses its own API version; every version has the fields read here.
+        let path = format!("/containers/{}/{resource}", self.container);
         let request = Request {
             method: Method::GET,
             path: &path,
@@ -262,27 +285,44 @@ impl Docker {
         };
         let response = exchange(stream, &request, MAX_BODY, deadline)
             .await
-            .map_err(|error| place(error.to_string()))?;
+            .map_err(|error| at_socket(error.to_string()))?;
         match response.status {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => {
                 return Err("there is no such container; `docker ps` lists them".to_owned());
             }
-            status => return Err(place(format!("answered {status}"))),
+            status => return Err(at_socket(format!("answered {status}"))),
         }
-        let body = response.whole().map_err(|error| place(error.to_string()))?;
+        let body = response
+            .whole()
+            .map_err(|error| at_socket(error.to_string()))?;
         serde_json::from_slice(&body)
-            .map_err(|error| place(format!("not what Docker answers: {error}")))
+            .map_err(|error| at_socket(format!("not an answer of the Docker Engine: {error}")))
+    }
+}
+
+impl LoadReader for Docker {
+    const NAME: &'static str = "docker";
+    const HELP: &'static str = "Reads the statistics of a container from the Docker Engine of this machine; utilisation and \
+                                memory are of the container's own limits.";
+    const TRANSPORT: Transport = Transport::UnixSocket;
+    const COUNTS_CLIENTS: bool = false;
+
+    type Settings = Settings;
+
+    fn open(settings: Settings, target: &SourceTarget<'_>) -> Reader {
+        let container = target.fill(&settings.container);
+        Reader::Poll(Box::new(Docker::new(settings.socket, container)))
     }
 }
 
 impl Poll for Docker {
     fn poll<'a>(&'a mut self, deadline: &'a Deadline) -> BoxFuture<'a, Result<Answer, String>> {
         Box::pin(async {
-            let answer = self.ask(deadline).await;
+            let answer = self.read(deadline).await;
             if answer.is_err() {
-                // What comes after a gap is compared with nothing.
-                self.before = Comparison::default();
+                // An answer after a gap has no predecessor to compare with.
+                self.comparison = Comparison::default();
             }
             answer.map_err(|reason| format!("container {}: {reason}", self.container))
         })

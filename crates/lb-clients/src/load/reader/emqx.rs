@@ -1,5 +1,5 @@
-//! EMQX 5 and 6: the HTTP API on port 18083. The list of nodes, which needs an API key, tells connections and
-//! memory; the metrics tell the processor's use. The score is that of the whole host.
+//! EMQX 5 and 6: the HTTP API on port 18083. The list of nodes, which needs an API key, has connections and memory; the
+//! metrics have the use of the processors. The utilisation is that of the whole host.
 
 use std::{net::IpAddr, time::Instant};
 
@@ -8,18 +8,34 @@ use serde::Deserialize;
 
 use super::{
     Poll,
-    fetch::Fetch,
-    prometheus::{Metrics, Preset},
+    kind::{LoadReader, Reader, SourceTarget, Transport},
+    shared::{
+        fetch::Fetch,
+        metrics::{Metrics, Preset},
+        peer::validate_text,
+    },
 };
-use crate::load::{
-    reading::{Answer, Missing, Quantity, Sample},
-    spec::Source,
-};
+use crate::load::reading::{Answer, Missing, Quantity, Sample};
 use crate::peer::Deadline;
 
+lb_model::settings! {
+    /// EMQX's HTTP API.
+    pub(super) struct Settings {
+        /// Name of the node, such as `emqx@{address}`; without it the node whose name ends in `@` and the address, or the
+        /// only one.
+        node: Option<String> = None;
+    }
+    validate(settings) {
+        match &settings.node {
+            Some(node) => validate_text("node", node),
+            None => Ok(()),
+        }
+    }
+}
+
 const NODES: &str = "/api/v5/nodes";
-/// What the metrics tell.
-pub const PRESET: Preset = Preset {
+/// The values that are read from the metrics.
+const PRESET: Preset = Preset {
     path: "/api/v5/prometheus/stats",
     values: &[
         (Quantity::Utilisation, "emqx_vm_cpu_use / 100"),
@@ -30,11 +46,11 @@ pub const PRESET: Preset = Preset {
         (Quantity::Connections, "emqx_live_connections_count"),
         (Quantity::RunQueue, "emqx_vm_run_queue"),
     ],
-    pulse: None,
+    progress: None,
 };
 const RUNNING: &str = "running";
 
-/// What of a node is read; a stopped one has a name and a status only.
+/// The fields that are read of a node. A stopped node has only a name and a status.
 #[derive(Debug, Deserialize)]
 struct Node {
     node: String,
@@ -45,7 +61,7 @@ struct Node {
     uptime: Option<f64>,
 }
 
-/// `1.21G`, bare digits below 1 KB; a number in case that changes.
+/// A size such as `1.21G`, without a unit below 1 KB. A JSON number is accepted in case a later version sends one.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Memory {
@@ -76,14 +92,14 @@ impl Memory {
     }
 }
 
-/// Reads the list of nodes: of this one, or of the one whose name ends in `@` and the address, or of the only
-/// one.
+/// Reads the list of nodes and returns the values of the node with this name; without a name, of the node whose name
+/// ends in `@` and the address, or of the only node.
 ///
 /// # Errors
-/// What came instead, that the node is not among them, or that it does not run.
+/// The body is not a list of nodes, the node is not in it, or the node is not running.
 pub fn nodes(body: &[u8], name: Option<&str>, address: IpAddr) -> Result<Answer, String> {
     let nodes: Vec<Node> = serde_json::from_slice(body)
-        .map_err(|error| format!("no list of EMQX's nodes: {error}"))?;
+        .map_err(|error| format!("not a list of EMQX's nodes: {error}"))?;
     let of_address = |node: &&Node| {
         node.node
             .rsplit_once('@')
@@ -114,15 +130,15 @@ pub fn nodes(body: &[u8], name: Option<&str>, address: IpAddr) -> Result<Answer,
             return Err(format!(
                 "node {} is {}",
                 node.node,
-                status.unwrap_or("of no status")
+                status.unwrap_or("without a status")
             ));
         }
     }
     let mut answer = Answer {
-        pulse: node.uptime,
+        progress: node.uptime,
         ..Answer::default()
     };
-    // `connections` counts sessions without a client, too.
+    // `connections` also counts sessions without a connected client.
     if let Some(connections) = node.live_connections {
         answer
             .samples
@@ -140,7 +156,8 @@ pub fn nodes(body: &[u8], name: Option<&str>, address: IpAddr) -> Result<Answer,
     Ok(answer)
 }
 
-/// The nodes' numbers count where both have them: they are of this node and of a known age.
+/// Adds the metrics that the list of nodes lacks. The list has precedence, because its values are of this node and
+/// recent.
 fn merge(nodes: Answer, metrics: Answer) -> Answer {
     let mut answer = nodes;
     for sample in metrics.samples {
@@ -156,10 +173,10 @@ fn merge(nodes: Answer, metrics: Answer) -> Answer {
     answer
 }
 
-/// Polls EMQX.
+/// Polls one node of EMQX.
 #[derive(Debug)]
 pub(super) struct Emqx {
-    /// Without an API key the nodes are not asked for.
+    /// The list of nodes; `None` without an API key.
     nodes: Option<Fetch>,
     stats: Fetch,
     metrics: Metrics,
@@ -167,21 +184,28 @@ pub(super) struct Emqx {
     address: IpAddr,
 }
 
-impl Emqx {
-    pub(super) fn new(source: &Source, real: IpAddr, node: Option<&str>) -> Self {
-        Emqx {
-            nodes: source
-                .login
-                .is_some()
-                .then(|| Fetch::new(source, real, NODES)),
-            stats: Fetch::new(source, real, PRESET.path),
-            metrics: Metrics::preset(&PRESET),
-            node: node.map(|node| source.fill(node, real)),
-            address: source.target(real).ip(),
-        }
-    }
+impl LoadReader for Emqx {
+    const NAME: &'static str = "emqx";
+    const HELP: &'static str = "Reads EMQX's HTTP API; the utilisation is that of the whole host. With an API key as \
+                                `username` and its secret as `password`, connections and memory are those of the node.";
+    const TRANSPORT: Transport = Transport::Http;
+    const PORT: Option<u16> = Some(18_083);
 
-    async fn ask(&mut self, deadline: &Deadline) -> Result<Answer, String> {
+    type Settings = Settings;
+
+    fn open(settings: Settings, target: &SourceTarget<'_>) -> Reader {
+        Reader::Poll(Box::new(Emqx {
+            nodes: target.authorization().is_some().then(|| target.page(NODES)),
+            stats: target.page(PRESET.path),
+            metrics: Metrics::preset(&PRESET),
+            node: settings.node.map(|node| target.fill(&node)),
+            address: target.address.ip(),
+        }))
+    }
+}
+
+impl Emqx {
+    async fn read(&mut self, deadline: &Deadline) -> Result<Answer, String> {
         let nodes = match &mut self.nodes {
             Some(fetch) => {
                 let body = fetch.get(deadline).await?;
@@ -195,7 +219,7 @@ impl Emqx {
         };
         match metrics {
             Ok(metrics) => Ok(merge(nodes, metrics)),
-            // The nodes are known all the same.
+            // The values of the node are valid without the metrics.
             Err(reason) if !nodes.samples.is_empty() => Ok(Answer {
                 missing: vec![Missing {
                     quantity: Quantity::Utilisation,
@@ -210,7 +234,7 @@ impl Emqx {
 
 impl Poll for Emqx {
     fn poll<'a>(&'a mut self, deadline: &'a Deadline) -> BoxFuture<'a, Result<Answer, String>> {
-        Box::pin(self.ask(deadline))
+        Box::pin(self.read(deadline))
     }
 }
 
@@ -219,7 +243,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::load::reader::prometheus::assert_reads;
+    use crate::load::reader::shared::metrics::assert_reads;
 
     const TWO: &str = r#"[
         {"node": "emqx@10.0.0.1", "node_status": "running", "connections": 1200, "live_connections": 1180,
@@ -236,9 +260,9 @@ mod tests {
         let answer = nodes(TWO.as_bytes(), None, address("10.0.0.1")).unwrap();
         assert_eq!(answer.get(Quantity::Connections), Some(1_180.0));
         assert_eq!(answer.get(Quantity::Memory), Some(0.25));
-        // The host's load average is no use of the processors.
+        // The host's load average is not the use of its processors.
         assert_eq!(answer.get(Quantity::Utilisation), None);
-        assert_eq!(answer.pulse, Some(5_120_000.0));
+        assert_eq!(answer.progress, Some(5_120_000.0));
         for (name, of, part) in [
             (None, "10.0.0.2", "emqx@10.0.0.2 is stopped"),
             (Some("emqx@10.0.0.2"), "10.0.0.1", "is stopped"),
@@ -272,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn metrics_fill_what_nodes_do_not_say() {
+    fn metrics_fill_what_nodes_lack() {
         let text = "emqx_vm_cpu_use 37.5\nemqx_vm_used_memory 3e9\nemqx_vm_total_memory 4e9\n\
             emqx_live_connections_count 5\nemqx_vm_run_queue 0\n";
         assert_reads(

@@ -1,22 +1,28 @@
-//! FlashMQ: its `$SYS` topics. The score is how late the event loops are. That the topics stand below
-//! `$SYS/broker/` is from memory and was not seen on a live broker.
+//! FlashMQ: its `$SYS` topics. The utilisation is derived from the delay of the event loops. That the topics are below
+//! `$SYS/broker/` has not been verified on a live broker.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
-use super::topics::{Message, Taken, Topics, number};
+use super::{
+    kind::{LoadReader, NoSettings, Reader, SourceTarget, Transport},
+    shared::topics::{Message, Received, TopicReader, number},
+};
 use crate::load::reading::{Answer, Quantity, Sample};
 
 const ROOT: &str = "$SYS/broker/";
 const TOTAL: &str = "clients/total";
 const CONNECTING: &str = "clients/mqttconnects/persecond";
-/// Around the number of the thread.
+/// The parts of the topic before and after the number of the thread.
 const DRIFT: (&str, &str) = ("threads/", "/drift/moving_avg__ms");
-/// Threads whose drift is kept.
+/// Threads whose drift is stored at most.
 const MAX_THREADS: usize = 1_024;
-/// A loop that is so late counts as wholly used. A loop with nothing to do is late by less than 1 ms.
+/// The delay of a loop, in milliseconds, that counts as a utilisation of 1. An idle loop is less than 1 ms late.
 const FULL_DRIFT_MS: f64 = 50.0;
 
-/// The last values.
+/// Keeps the last value of each topic.
 #[derive(Debug, Default)]
 pub struct FlashMq {
     total: Option<f64>,
@@ -24,8 +30,25 @@ pub struct FlashMq {
     drift: BTreeMap<u32, f64>,
 }
 
-/// How used the latest loop is: 0 at no drift, 1 at [`FULL_DRIFT_MS`] and above, a straight line between.
-fn score(drift: f64) -> f64 {
+impl LoadReader for FlashMq {
+    const NAME: &'static str = "flashmq";
+    const HELP: &'static str = "Subscribes to FlashMQ's `$SYS` topics; the utilisation is derived from the delay of the \
+                                event loops.";
+    const TRANSPORT: Transport = Transport::Mqtt;
+    const PORT: Option<u16> = Some(1883);
+    const TLS_PORT: Option<u16> = Some(8883);
+    /// FlashMQ publishes at this interval.
+    const INTERVAL: Duration = Duration::from_secs(10);
+
+    type Settings = NoSettings;
+
+    fn open(_: NoSettings, _: &SourceTarget<'_>) -> Reader {
+        Reader::Subscribe(Box::new(FlashMq::default()))
+    }
+}
+
+/// Converts a drift in milliseconds to a utilisation: linear from 0 without drift to 1 at [`FULL_DRIFT_MS`] and above.
+fn utilisation(drift: f64) -> f64 {
     (drift / FULL_DRIFT_MS).clamp(0.0, 1.0)
 }
 
@@ -37,16 +60,16 @@ fn thread(below: &str) -> Option<u32> {
         .ok()
 }
 
-impl Topics for FlashMq {
+impl TopicReader for FlashMq {
     fn filter(&self) -> &str {
         "$SYS/broker/#"
     }
 
-    fn take(&mut self, message: &Message<'_>) -> Taken {
+    fn receive(&mut self, message: &Message<'_>) -> Received {
         let (Some(below), Some(value)) =
             (message.topic.strip_prefix(ROOT), number(message.payload))
         else {
-            return Taken::Kept;
+            return Received::Stored;
         };
         match (below, thread(below)) {
             (TOTAL, _) => self.total = Some(value),
@@ -58,32 +81,32 @@ impl Topics for FlashMq {
             }
             _ => {}
         }
-        // Everything is told each 10 s, changed or not.
+        // FlashMQ publishes every topic each 10 s, changed or not.
         if message.retained {
-            Taken::Kept
+            Received::Stored
         } else {
-            Taken::Heartbeat
+            Received::Heartbeat
         }
     }
 
     fn answer(&mut self, _: Instant) -> Result<Answer, String> {
         let mut answer = Answer::default();
-        let mut say = |quantity, value: Option<f64>| {
+        let mut push = |quantity, value: Option<f64>| {
             answer
                 .samples
                 .extend(value.map(|value| Sample::new(quantity, value)));
         };
-        // NaN and negative ones go on, so that they are marked.
-        let latest = self.drift.values().copied().reduce(f64::max);
-        say(Quantity::Connections, self.total);
-        say(Quantity::Rate, self.connecting);
-        say(Quantity::Drift, latest.map(|drift| drift / 1_000.0));
-        say(
+        // NaN and negative values are passed on, so that they are reported as implausible.
+        let greatest = self.drift.values().copied().reduce(f64::max);
+        push(Quantity::Connections, self.total);
+        push(Quantity::Rate, self.connecting);
+        push(Quantity::Drift, greatest.map(|drift| drift / 1_000.0));
+        push(
             Quantity::Utilisation,
-            latest.filter(|drift| *drift >= 0.0).map(score),
+            greatest.filter(|drift| *drift >= 0.0).map(utilisation),
         );
         if answer.samples.is_empty() {
-            return Err("the broker tells none of FlashMQ's topics".to_owned());
+            return Err("the broker publishes none of FlashMQ's topics".to_owned());
         }
         Ok(answer)
     }
@@ -99,8 +122,8 @@ mod tests {
 
     use super::*;
 
-    fn take(reader: &mut FlashMq, topic: &str, payload: &[u8]) -> Taken {
-        reader.take(&Message {
+    fn take(reader: &mut FlashMq, topic: &str, payload: &[u8]) -> Received {
+        reader.receive(&Message {
             topic,
             payload,
             retained: false,
@@ -108,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_loop_makes_the_score() {
+    fn the_greatest_drift_makes_the_utilisation() {
         let mut reader = FlashMq::default();
         assert!(reader.answer(Instant::now()).is_err());
         for (topic, payload) in [
@@ -120,7 +143,7 @@ mod tests {
         ] {
             assert_eq!(
                 take(&mut reader, topic, payload.as_bytes()),
-                Taken::Heartbeat
+                Received::Heartbeat
             );
         }
         let answer = reader.answer(Instant::now()).unwrap();
@@ -128,11 +151,11 @@ mod tests {
         assert_eq!(answer.get(Quantity::Rate), Some(2.5));
         assert_eq!(answer.get(Quantity::Drift), Some(0.02));
         assert_eq!(answer.get(Quantity::Utilisation), Some(0.4));
-        assert_eq!(score(500.0), 1.0);
+        assert_eq!(utilisation(500.0), 1.0);
     }
 
     #[test]
-    fn without_drift_there_is_no_score() {
+    fn without_drift_there_is_no_utilisation() {
         let mut reader = FlashMq::default();
         take(&mut reader, "$SYS/broker/clients/total", b"1");
         let answer = reader.answer(Instant::now()).unwrap();
@@ -140,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_bounded() {
+    fn stored_threads_are_bounded() {
         let mut reader = FlashMq::default();
         for thread in 0..10_000 {
             take(

@@ -1,64 +1,64 @@
-//! `lb.v1.LoadReport`: what `lb-agent report` serves, and whatever else implements it.
+//! The service `lb.v1.LoadReport`, which `lb-agent report` serves.
 
-use std::{
-    net::IpAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use lb_proto::v1::{self, load_report_client::LoadReportClient};
 
-use super::Poll;
-use crate::load::{
-    reading::{Answer, Quantity, Sample},
-    spec::Source,
+use super::{
+    Poll,
+    kind::{LoadReader, NoSettings, Reader, SourceTarget, Transport},
 };
+use crate::load::reading::{Answer, Quantity, Sample};
 use crate::peer::{Deadline, Stream, Target, TlsClient, grpc::exchange};
 
-/// Bytes of a report at most; one with notes has some hundreds.
+/// Bytes of a report at most. A report with notes has some hundreds.
 const MAX_MESSAGE: usize = 64 << 10;
 
-/// A clock may be set: time between two reports that is so much longer than what went by here is none. The longest
-/// time between two reports of our own reporter.
+/// If the time between two reports exceeds the time that passed here by more than this, the reporter's clock was set.
+/// The value is the longest interval of `lb-agent report`.
 const CLOCK_STEP: Duration = Duration::from_secs(60);
 
-/// What a report counts, and when that came.
+/// The CPU counter of a report, with its times.
 #[derive(Clone, Copy, Debug)]
-struct Counted {
-    /// Seconds of the whole CPU limit.
+struct CpuCounter {
+    /// Used CPU in seconds of the whole limit.
     used: f64,
-    /// By the reporter's clock, seconds since 1970.
-    taken: f64,
-    came: Instant,
+    /// When the report was taken by the reporter's clock, in seconds since 1970.
+    taken_at: f64,
+    received_at: Instant,
 }
 
-impl Counted {
-    fn of(report: &v1::ReportedLoad, came: Instant) -> Option<Self> {
-        Some(Counted {
+impl CpuCounter {
+    fn new(report: &v1::ReportedLoad, received_at: Instant) -> Option<Self> {
+        Some(CpuCounter {
             used: report.cpu_seconds?,
-            taken: taken(report)?,
-            came,
+            taken_at: taken_at(report)?,
+            received_at,
         })
     }
 
-    /// Mean of the CPU since then: a report tells of the last second only, and what is between two questions counts
-    /// as well. None: it is the same report, it began anew, or a clock was set.
-    fn mean_since(&self, before: &Counted) -> Option<f64> {
-        let (used, time) = (self.used - before.used, self.taken - before.taken);
-        let here = self.came.saturating_duration_since(before.came) + CLOCK_STEP;
-        (used >= 0.0 && time > 0.0 && time <= here.as_secs_f64()).then(|| used / time)
+    /// Returns the mean CPU use since `previous`. A report covers only the last second, but the time between two polls
+    /// counts as well. Returns `None` if it is the same report, the reporter was restarted, or its clock was set.
+    fn mean_since(&self, previous: &CpuCounter) -> Option<f64> {
+        let (used, time) = (self.used - previous.used, self.taken_at - previous.taken_at);
+        let longest = self
+            .received_at
+            .saturating_duration_since(previous.received_at)
+            + CLOCK_STEP;
+        (used >= 0.0 && time > 0.0 && time <= longest.as_secs_f64()).then(|| used / time)
     }
 }
 
-/// When a report was taken, by its own clock, seconds since 1970.
-fn taken(report: &v1::ReportedLoad) -> Option<f64> {
+/// Returns when a report was taken by the reporter's clock, in seconds since 1970.
+fn taken_at(report: &v1::ReportedLoad) -> Option<f64> {
     report
         .taken_at
         .map(|at| at.seconds as f64 + f64::from(at.nanos) / 1e9)
 }
 
-/// What a report says, with the mean of the CPU since the last one if that is known. What it does not know is left
-/// out; when it was taken is its pulse, so a reporter that repeats an old one is found.
+/// Converts a report to an answer, with the mean CPU use since the last report if it is known. Unknown values are left
+/// out. The time of the report is its progress, so a reporter that repeats an old report counts as frozen.
 fn read(report: &v1::ReportedLoad, mean: Option<f64>) -> Answer {
     let samples = [
         (Quantity::Utilisation, mean.or(report.cpu)),
@@ -75,37 +75,45 @@ fn read(report: &v1::ReportedLoad, mean: Option<f64>) -> Answer {
         .filter_map(|(quantity, value)| Some(Sample::new(quantity, value?)))
         .collect();
     Answer {
-        pulse: taken(report),
-        ..Answer::of(samples)
+        progress: taken_at(report),
+        ..Answer::from_samples(samples)
     }
 }
 
-/// Polls the service over a connection of its own each time.
+/// Polls the service over a new connection each time.
 #[derive(Debug)]
-pub struct Grpc {
+pub(super) struct Grpc {
     target: Target,
     tls: Option<TlsClient>,
     authority: String,
-    before: Option<Counted>,
+    previous: Option<CpuCounter>,
+}
+
+impl LoadReader for Grpc {
+    const NAME: &'static str = "grpc";
+    const HELP: &'static str = "Calls the service `lb.v1.LoadReport`, which `lb-agent report` serves; utilisation and memory \
+                                are of the subject's own limits.";
+    const TRANSPORT: Transport = Transport::Grpc;
+    /// A host's reporter counts every connection of the host.
+    const COUNTS_CLIENTS: bool = false;
+
+    type Settings = NoSettings;
+
+    fn open(_: NoSettings, target: &SourceTarget<'_>) -> Reader {
+        let server_name = target.tls().and_then(|tls| tls.server_name);
+        Reader::Poll(Box::new(Grpc {
+            target: Target {
+                address: target.address,
+                mark: None,
+            },
+            tls: target.tls_client(&["h2"]),
+            authority: server_name.unwrap_or_else(|| target.address.to_string()),
+            previous: None,
+        }))
+    }
 }
 
 impl Grpc {
-    /// The service of the source at this real.
-    #[must_use]
-    pub fn new(source: &Source, real: IpAddr) -> Self {
-        let address = source.target(real);
-        let name = source.tls.as_ref().and_then(|tls| tls.server_name.clone());
-        Grpc {
-            target: Target {
-                address,
-                mark: None,
-            },
-            tls: source.tls.clone().map(|tls| TlsClient::new(tls, &["h2"])),
-            authority: name.unwrap_or_else(|| address.to_string()),
-            before: None,
-        }
-    }
-
     async fn get(&mut self, deadline: &Deadline) -> Result<v1::ReportedLoad, String> {
         let stream = Stream::open(&self.target, self.tls.as_mut(), deadline)
             .await
@@ -138,18 +146,21 @@ impl Poll for Grpc {
                 .get(deadline)
                 .await
                 .map_err(|reason| format!("{}: {reason}", self.target.address))?;
-            let now = Counted::of(&report, Instant::now());
-            let before = std::mem::replace(&mut self.before, now);
-            let mean = now
-                .zip(before)
-                .and_then(|(now, then)| now.mean_since(&then));
+            let counter = CpuCounter::new(&report, Instant::now());
+            let previous = std::mem::replace(&mut self.previous, counter);
+            let mean = counter
+                .zip(previous)
+                .and_then(|(counter, previous)| counter.mean_since(&previous));
             let answer = read(&report, mean);
             if answer.samples.is_empty() {
                 let why = match &report.notes[..] {
-                    [] => "it says not why".to_owned(),
+                    [] => "the report gives no reason".to_owned(),
                     notes => notes.join("; "),
                 };
-                return Err(format!("{}: knows nothing: {why}", self.target.address));
+                return Err(format!(
+                    "{}: the report has no values: {why}",
+                    self.target.address
+                ));
             }
             Ok(answer)
         })
@@ -161,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_known_is_not_there() {
+    fn unknown_values_are_left_out() {
         let report = v1::ReportedLoad {
             taken_at: Some(prost_types::Timestamp {
                 seconds: 7,
@@ -172,7 +183,7 @@ mod tests {
             ..v1::ReportedLoad::default()
         };
         let answer = read(&report, None);
-        assert_eq!(answer.pulse, Some(7.5));
+        assert_eq!(answer.progress, Some(7.5));
         assert_eq!(
             answer.samples,
             [
@@ -183,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mean_between_two_questions_counts() {
+    fn the_mean_between_two_polls_counts() {
         let start = Instant::now();
         let report = |second: i64, used: f64| v1::ReportedLoad {
             taken_at: Some(prost_types::Timestamp {
@@ -194,18 +205,18 @@ mod tests {
             cpu_seconds: Some(used),
             ..v1::ReportedLoad::default()
         };
-        let counted = |second: i64, used: f64, came: u64| {
-            Counted::of(&report(second, used), start + Duration::from_secs(came)).unwrap()
+        let counter = |second: i64, used: f64, received: u64| {
+            CpuCounter::new(&report(second, used), start + Duration::from_secs(received)).unwrap()
         };
-        let first = counted(0, 10.0, 0);
-        assert_eq!(counted(5, 12.5, 5).mean_since(&first), Some(0.5));
+        let first = counter(0, 10.0, 0);
+        assert_eq!(counter(5, 12.5, 5).mean_since(&first), Some(0.5));
         // The same report again.
-        assert_eq!(counted(0, 10.0, 5).mean_since(&first), None);
-        // The reporter began anew.
-        assert_eq!(counted(5, 0.5, 5).mean_since(&first), None);
+        assert_eq!(counter(0, 10.0, 5).mean_since(&first), None);
+        // The reporter was restarted.
+        assert_eq!(counter(5, 0.5, 5).mean_since(&first), None);
         // Its clock was set.
-        assert_eq!(counted(-3_600, 12.5, 5).mean_since(&first), None);
-        assert_eq!(counted(3_600, 12.5, 5).mean_since(&first), None);
+        assert_eq!(counter(-3_600, 12.5, 5).mean_since(&first), None);
+        assert_eq!(counter(3_600, 12.5, 5).mean_since(&first), None);
 
         let utilisation = |mean| read(&report(5, 12.5), mean).get(Quantity::Utilisation);
         assert_eq!(utilisation(Some(0.5)), Some(0.5));

@@ -1,31 +1,37 @@
-//! HiveMQ: the Prometheus extension on port 9399. The metrics' names are from memory and were not seen on a
-//! live broker.
+//! HiveMQ: the Prometheus extension on port 9399. The names of the metrics have not been verified on a live broker.
 
-use super::prometheus::Preset;
+use super::shared::metrics::{Preset, PresetReader};
 use crate::load::reading::Quantity;
 
-/// The score is the processor use of the whole host, which counts what others take, too.
-pub const PRESET: Preset = Preset {
-    path: "/metrics",
-    values: &[
-        (Quantity::Utilisation, "com_hivemq_system_system_cpu_load"),
-        (
-            Quantity::Connections,
-            "com_hivemq_networking_connections_current",
-        ),
-    ],
-    pulse: None,
-};
+/// The utilisation is that of the whole host, so it includes other processes.
+pub(super) struct HiveMq;
+
+impl PresetReader for HiveMq {
+    const NAME: &'static str = "hivemq";
+    const HELP: &'static str = "Reads the metrics of HiveMQ's Prometheus extension; the utilisation is that of the whole host.";
+    const PORT: u16 = 9399;
+    const PRESET: Preset = Preset {
+        path: "/metrics",
+        values: &[
+            (Quantity::Utilisation, "com_hivemq_system_system_cpu_load"),
+            (
+                Quantity::Connections,
+                "com_hivemq_networking_connections_current",
+            ),
+        ],
+        progress: None,
+    };
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::reader::prometheus::assert_reads;
+    use crate::load::reader::shared::metrics::assert_reads;
 
     #[test]
     fn a_recorded_answer_is_read() {
         assert_reads(
-            &PRESET,
+            &HiveMq::PRESET,
             "com_hivemq_system_process_cpu_load 0.375\n\
              com_hivemq_system_system_cpu_load 0.5\n\
              com_hivemq_overload_protection_level 0.0\n\

@@ -1,26 +1,28 @@
-//! What asks. One task per VIP, real and source, which tells by message; see [`start`].
+//! Readers of load: one task per VIP, real and source, which sends reports; see [`start`].
 //!
-//! Pollers ask once an interval; each is a [`Poll`] in a file of its own. What brokers tell by themselves is
-//! subscribed to; each is a [`topics::Topics`]. The parsers are pure: bytes in, [`Answer`] out.
+//! Each kind of reader is a file: its name and help, its settings with their validation, its defaults, and the code
+//! that reads. [`KINDS`] lists the kinds; API, command line, files and documentation derive from the registry
+//! [`READERS`]. `shared` has what several kinds use.
+//!
+//! A reader either polls a peer once an interval ([`Poll`]) or subscribes to topics that a broker publishes by itself
+//! ([`TopicReader`](shared::topics::TopicReader)). The parsers are pure functions from bytes to an [`Answer`].
 
 mod agent_check;
-mod deltas;
 pub mod docker;
 mod emqx;
-mod fetch;
 mod flashmq;
-pub mod grpc;
+mod grpc;
 mod hivemq;
-mod json;
+mod http_json;
+mod kind;
 mod mosquitto;
+mod mosquitto_http;
 mod mqtt_topic;
 mod nanomq;
 mod node_exporter;
 mod prometheus;
 mod rabbitmq;
-mod subscribe;
-mod task;
-pub mod topics;
+mod shared;
 mod vernemq;
 
 #[cfg(test)]
@@ -32,28 +34,110 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use futures::future::BoxFuture;
+use lb_model::{
+    component::Registry,
+    load::{DEFAULT_INTERVAL, LoadSource, SourceOverride},
+    settings::FieldError,
+};
 use tokio::{sync::mpsc, task::JoinHandle};
 
-use super::{
-    reading::{Answer, Report, Subject},
-    spec::{Reader, Source},
-};
+use super::reading::{Answer, Report, Subject};
 use crate::peer::Deadline;
-use prometheus::{Metrics, Preset, Prometheus};
+use kind::{Reader, ReaderKind, SourceTarget};
+use shared::{subscribe, task};
 
-/// One way to ask a peer; it keeps what the next answer needs of this one (counters for rates).
+/// Every kind of reader, in the order of the documentation.
+static KINDS: [ReaderKind; 15] = [
+    ReaderKind::of::<mosquitto::Mosquitto>(),
+    ReaderKind::of::<mosquitto_http::MosquittoHttp>(),
+    ReaderKind::of::<mqtt_topic::MqttTopic>(),
+    ReaderKind::of::<emqx::Emqx>(),
+    ReaderKind::of::<vernemq::VerneMq>(),
+    ReaderKind::of::<nanomq::NanoMq>(),
+    ReaderKind::of::<rabbitmq::RabbitMq>(),
+    ReaderKind::of::<hivemq::HiveMq>(),
+    ReaderKind::of::<flashmq::FlashMq>(),
+    ReaderKind::of::<prometheus::Prometheus>(),
+    ReaderKind::of::<http_json::HttpJson>(),
+    ReaderKind::of::<grpc::Grpc>(),
+    ReaderKind::of::<agent_check::AgentCheck>(),
+    ReaderKind::of::<docker::Docker>(),
+    ReaderKind::of::<node_exporter::NodeExporter>(),
+];
+
+/// The kinds of readers as the configuration knows them.
+pub static READERS: Registry = Registry {
+    family: "load reader",
+    key: "kind",
+    kinds: &{
+        let mut kinds = [&KINDS[0].kind; KINDS.len()];
+        let mut position = 0;
+        while position < kinds.len() {
+            kinds[position] = &KINDS[position].kind;
+            position += 1;
+        }
+        kinds
+    },
+};
+
+fn find(name: &str) -> Result<&'static ReaderKind, FieldError> {
+    let name = READERS.find(name)?.name;
+    KINDS
+        .iter()
+        .find(|kind| kind.kind.name == name)
+        .ok_or_else(|| unreachable!("the registry is made from the list of kinds"))
+}
+
+/// Checks the settings of a source with those of its kind, and fills in defaults.
+///
+/// # Errors
+/// An unknown kind, or the first setting that cannot be used.
+pub fn normalize(source: &LoadSource) -> Result<LoadSource, FieldError> {
+    READERS.normalize(source)
+}
+
+/// Applies the settings that differ at one real. Returns `None` if the source is not read at this real.
+///
+/// # Errors
+/// A setting that the source's kind does not have, or a value it cannot have.
+pub fn apply_override(
+    source: &LoadSource,
+    change: &SourceOverride,
+) -> Result<Option<LoadSource>, FieldError> {
+    change
+        .apply(source)?
+        .map(|source| normalize(&source))
+        .transpose()
+}
+
+/// Returns the time between two readings of a source: its own, or the default of its kind.
+#[must_use]
+pub fn interval(source: &LoadSource) -> Duration {
+    let default = || find(&source.reader.kind).map_or(DEFAULT_INTERVAL, |kind| kind.interval);
+    source.interval.unwrap_or_else(default)
+}
+
+/// Returns true if a source counts clients of the service, rather than every connection of the host.
+#[must_use]
+pub fn counts_clients(source: &LoadSource) -> bool {
+    find(&source.reader.kind).is_ok_and(|kind| kind.counts_clients)
+}
+
+/// A way to poll a peer. It keeps what the next answer needs of the last one, such as counters for rates.
 pub trait Poll: Send {
-    /// Asks once. It ends by the deadline, reads a bounded answer, and never panics whatever comes. When it
-    /// fails it says why, in words for the operator. Dropped in the middle, it leaves nothing behind.
+    /// Polls once. The poll ends by the deadline, reads an answer of bounded length, and does not panic on any input.
+    /// Its error is text for operators. Dropping the future leaves nothing behind.
     ///
-    /// Rates are between the moments at which answers came: [`std::time::Instant::now`] behind the answer.
+    /// Rates are computed between the moments at which the answers arrived: take [`std::time::Instant::now`] after the
+    /// answer, not before the request.
     fn poll<'a>(&'a mut self, deadline: &'a Deadline) -> BoxFuture<'a, Result<Answer, String>>;
 }
 
-/// A reader at work; dropping it ends it.
+/// A running reader; dropping the handle ends it.
 #[derive(Debug)]
 pub struct Handle {
     task: JoinHandle<()>,
@@ -61,8 +145,8 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Tells how many flows the real has taken in all: while they come, a source whose utilisation stands
-    /// still is not believed.
+    /// Sets the number of flows that the balancer has ever opened to the real. While it grows, a source whose
+    /// utilisation never changes counts as frozen.
     pub fn observe_opened(&self, flows: u64) {
         self.opened.store(flows, Ordering::Relaxed);
     }
@@ -74,71 +158,41 @@ impl Drop for Handle {
     }
 }
 
-/// Reads this source of this real until the handle is dropped, or nobody takes the reports any more. Each
-/// answer and each failure is a report; while there is nothing to tell, one report an interval says why.
+/// Starts to read a source of a real, until the handle is dropped or the receiver of the reports is closed. Each answer
+/// and each failure is a report. A source that publishes nothing is reported as stale once an interval. A source that
+/// [`normalize`] would refuse is reported as failed, with the reason.
 ///
-/// To be called inside a runtime.
+/// Must be called inside a Tokio runtime.
 #[must_use]
-pub fn start(source: &Source, subject: Subject, reports: mpsc::Sender<Report>) -> Handle {
+pub fn start(source: &LoadSource, subject: Subject, reports: mpsc::Sender<Report>) -> Handle {
     let opened = Arc::new(AtomicU64::new(0));
     let task = task::Task::new(source, subject, Arc::clone(&opened), reports);
-    let task = match way(source, subject.real) {
-        Way::Poll(poll) => tokio::spawn(task::poll(task, poll)),
-        Way::Subscribe(topics) => tokio::spawn(subscribe::run(
-            task,
-            subscribe::Place::new(source, subject.real),
-            topics,
-        )),
+    let task = match open(source, subject.real) {
+        Ok((Reader::Poll(poll), _)) => tokio::spawn(task::poll(task, poll)),
+        Ok((Reader::Subscribe(topics), target)) => {
+            let broker = subscribe::BrokerEndpoint::new(&target);
+            tokio::spawn(subscribe::run(task, broker, topics))
+        }
+        Err(error) => tokio::spawn(task::poll(task, Box::new(Unusable(error)))),
     };
     Handle { task, opened }
 }
 
-enum Way {
-    Poll(Box<dyn Poll>),
-    Subscribe(Box<dyn topics::Topics>),
+fn open(source: &LoadSource, real: IpAddr) -> Result<(Reader, SourceTarget<'_>), FieldError> {
+    let kind = find(&source.reader.kind)?;
+    let target = SourceTarget {
+        source,
+        real,
+        address: (kind.address)(source, real),
+    };
+    Ok(((kind.open)(&target)?, target))
 }
 
-fn way(source: &Source, real: IpAddr) -> Way {
-    let preset = |preset: &Preset| {
-        let metrics = Metrics::preset(preset);
-        Way::Poll(Box::new(Prometheus::new(
-            source,
-            real,
-            preset.path,
-            metrics,
-        )))
-    };
-    match &source.reader {
-        Reader::VerneMq => preset(&vernemq::PRESET),
-        Reader::NanoMq => preset(&nanomq::PRESET),
-        Reader::RabbitMq => preset(&rabbitmq::PRESET),
-        Reader::HiveMq => preset(&hivemq::PRESET),
-        Reader::NodeExporter => preset(&node_exporter::PRESET),
-        Reader::Prometheus { path, values } => Way::Poll(Box::new(Prometheus::new(
-            source,
-            real,
-            path,
-            Metrics::new(values),
-        ))),
-        Reader::Emqx { node } => {
-            Way::Poll(Box::new(emqx::Emqx::new(source, real, node.as_deref())))
-        }
-        Reader::HttpJson { path, values } => {
-            Way::Poll(Box::new(json::HttpJson::new(source, real, path, values)))
-        }
-        Reader::AgentCheck { send } => {
-            Way::Poll(Box::new(agent_check::AgentCheck::new(source, real, send)))
-        }
-        Reader::MosquittoHttp => Way::Poll(Box::new(mosquitto::MosquittoHttp::new(source, real))),
-        Reader::Mosquitto => Way::Subscribe(Box::new(mosquitto::Systree::default())),
-        Reader::FlashMq => Way::Subscribe(Box::new(flashmq::FlashMq::default())),
-        Reader::MqttTopic { topic, values } => Way::Subscribe(Box::new(
-            mqtt_topic::MqttTopic::new(source, real, topic, values),
-        )),
-        Reader::Grpc => Way::Poll(Box::new(grpc::Grpc::new(source, real))),
-        Reader::Docker { container, socket } => Way::Poll(Box::new(docker::Docker::new(
-            socket.clone(),
-            source.fill(container, real),
-        ))),
+/// A source whose settings cannot be used.
+struct Unusable(FieldError);
+
+impl Poll for Unusable {
+    fn poll<'a>(&'a mut self, _: &'a Deadline) -> BoxFuture<'a, Result<Answer, String>> {
+        Box::pin(async { Err(format!("the source: {}", self.0)) })
     }
 }

@@ -1,38 +1,46 @@
 //! RabbitMQ: the Prometheus plugin on port 15692.
 
-use super::prometheus::Preset;
+use super::shared::metrics::{Preset, PresetReader};
 use crate::load::reading::Quantity;
 
-/// There is no processor time among the metrics, so there is no score: memory and file descriptors guard.
-pub const PRESET: Preset = Preset {
-    path: "/metrics",
-    values: &[
-        (
-            Quantity::Memory,
-            "rabbitmq_process_resident_memory_bytes / rabbitmq_resident_memory_limit_bytes",
-        ),
-        (
-            Quantity::FileDescriptors,
-            "rabbitmq_process_open_fds / rabbitmq_process_max_fds",
-        ),
-        (Quantity::Connections, "rabbitmq_connections"),
-        (
-            Quantity::RunQueue,
-            "max(rabbitmq_erlang_scheduler_run_queue)",
-        ),
-    ],
-    pulse: None,
-};
+/// The metrics have no processor time, so there is no utilisation: memory and file descriptors act as guards.
+pub(super) struct RabbitMq;
+
+impl PresetReader for RabbitMq {
+    const NAME: &'static str = "rabbitmq";
+    const HELP: &'static str =
+        "Reads the metrics of RabbitMQ's Prometheus plugin, which have no utilisation.";
+    const PORT: u16 = 15692;
+    const PRESET: Preset = Preset {
+        path: "/metrics",
+        values: &[
+            (
+                Quantity::Memory,
+                "rabbitmq_process_resident_memory_bytes / rabbitmq_resident_memory_limit_bytes",
+            ),
+            (
+                Quantity::FileDescriptors,
+                "rabbitmq_process_open_fds / rabbitmq_process_max_fds",
+            ),
+            (Quantity::Connections, "rabbitmq_connections"),
+            (
+                Quantity::RunQueue,
+                "max(rabbitmq_erlang_scheduler_run_queue)",
+            ),
+        ],
+        progress: None,
+    };
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::reader::prometheus::assert_reads;
+    use crate::load::reader::shared::metrics::assert_reads;
 
     #[test]
     fn a_recorded_answer_is_read() {
         assert_reads(
-            &PRESET,
+            &RabbitMq::PRESET,
             "# TYPE rabbitmq_connections gauge\n\
              rabbitmq_connections 77\n\
              rabbitmq_process_open_fds 256\n\

@@ -1,10 +1,13 @@
 //! Readers and bad peers on loopback: each ends in a report with the reason, in time.
 
+mod settings;
+
 use std::{
     net::SocketAddr,
     time::{Duration, Instant},
 };
 
+use lb_model::peer::Tls;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -13,9 +16,9 @@ use tokio::{
 };
 
 use super::*;
-use crate::load::reading::{Quantity, Trouble};
+use crate::load::reading::{Quantity, ReadError};
 
-/// For what must happen; not a measure of time.
+/// Timeout of events that must happen.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn subject() -> Subject {
@@ -25,7 +28,7 @@ fn subject() -> Subject {
     }
 }
 
-/// A peer that does this with each connection.
+/// Starts a peer that serves each connection with `serve`.
 async fn peer<F, W>(serve: F) -> SocketAddr
 where
     F: Fn(TcpStream) -> W + Send + 'static,
@@ -41,8 +44,8 @@ where
     address
 }
 
-/// Answers each request with these bytes.
-async fn saying(bytes: impl Into<Vec<u8>>) -> SocketAddr {
+/// Starts a peer that answers each request with these bytes.
+async fn answering(bytes: impl Into<Vec<u8>>) -> SocketAddr {
     let bytes: Vec<u8> = bytes.into();
     peer(move |mut stream| {
         let bytes = bytes.clone();
@@ -54,7 +57,7 @@ async fn saying(bytes: impl Into<Vec<u8>>) -> SocketAddr {
     .await
 }
 
-fn source(kind: &str, address: SocketAddr) -> Source {
+fn source(kind: &str, address: SocketAddr) -> LoadSource {
     let more = match kind {
         "prometheus" => "values = { utilisation = 'busy' }",
         "http-json" => "path = '/load'\nvalues = { utilisation = '/cpu' }",
@@ -66,16 +69,16 @@ fn source(kind: &str, address: SocketAddr) -> Source {
         "kind = '{kind}'\nport = {}\ninterval = '500ms'\ntimeout = '500ms'\n{more}",
         address.port()
     );
-    let mut source: Source = toml::from_str(&text).unwrap();
-    // What is answered at once is not to be late because this machine is busy.
-    source.timeout = PATIENCE;
+    let mut source = normalize(&toml::from_str(&text).unwrap()).unwrap();
+    // An immediate answer must not be late because this machine is busy.
+    source.timeout = Some(PATIENCE);
     source
 }
 
-/// The same with little patience, for peers that do not answer.
-fn impatient(kind: &str, address: SocketAddr) -> Source {
+/// Returns the same source with a short timeout, for peers that do not answer.
+fn impatient(kind: &str, address: SocketAddr) -> LoadSource {
     let mut source = source(kind, address);
-    source.timeout = Duration::from_millis(300);
+    source.timeout = Some(Duration::from_millis(300));
     source
 }
 
@@ -84,7 +87,7 @@ struct Running {
     _handle: Handle,
 }
 
-fn run(source: &Source) -> Running {
+fn run(source: &LoadSource) -> Running {
     let (sender, reports) = mpsc::channel(16);
     Running {
         reports,
@@ -96,15 +99,15 @@ impl Running {
     async fn report(&mut self) -> Report {
         timeout(PATIENCE, self.reports.recv())
             .await
-            .expect("a reader tells something in time")
+            .expect("a reader reports in time")
             .expect("a reader lives as long as its handle")
     }
 
-    async fn trouble(&mut self) -> Trouble {
+    async fn error(&mut self) -> ReadError {
         self.report()
             .await
             .outcome
-            .expect_err("nothing can be read")
+            .expect_err("the source cannot be read")
     }
 }
 
@@ -119,22 +122,22 @@ const HTTP: [&str; 7] = [
 ];
 const MQTT: [&str; 3] = ["mosquitto", "flashmq", "mqtt-topic"];
 
-async fn all_say(address: SocketAddr, kinds: &[&str], part: &str) {
+async fn all_report(address: SocketAddr, kinds: &[&str], part: &str) {
     for kind in kinds {
-        says(kind, &source(kind, address), part).await;
+        reports(kind, &source(kind, address), part).await;
     }
 }
 
 async fn all_time_out(address: SocketAddr, kinds: &[&str]) {
     for kind in kinds {
-        says(kind, &impatient(kind, address), "timed out after 300ms").await;
+        reports(kind, &impatient(kind, address), "timed out after 300ms").await;
     }
 }
 
-async fn says(kind: &str, source: &Source, part: &str) {
-    let trouble = run(source).trouble().await.to_string();
-    assert!(trouble.contains(part), "{kind}: {trouble}");
-    assert!(trouble.contains("127.0.0.1"), "{kind}: {trouble}");
+async fn reports(kind: &str, source: &LoadSource, part: &str) {
+    let error = run(source).error().await.to_string();
+    assert!(error.contains(part), "{kind}: {error}");
+    assert!(error.contains("127.0.0.1"), "{kind}: {error}");
 }
 
 fn every() -> Vec<&'static str> {
@@ -146,9 +149,9 @@ fn every() -> Vec<&'static str> {
 
 #[tokio::test]
 async fn refused() {
-    // No test is given such a port.
-    let nobody = "127.0.0.1:1".parse().unwrap();
-    all_say(nobody, &every(), "connection refused").await;
+    // No test listens on a port this low.
+    let unused = "127.0.0.1:1".parse().unwrap();
+    all_report(unused, &every(), "connection refused").await;
 }
 
 #[tokio::test]
@@ -188,12 +191,10 @@ async fn endless() {
     .await;
     for kind in HTTP {
         let mut source = source(kind, address);
-        // Long enough to read what is read at most, whatever the machine does besides.
-        source.interval = PATIENCE;
-        source.timeout = PATIENCE;
-        let mut poll = match way(&source, subject().real) {
-            Way::Poll(poll) => poll,
-            Way::Subscribe(_) => panic!("{kind} subscribes"),
+        // Long enough to read the most that is read, however busy the machine is.
+        source.timeout = Some(PATIENCE);
+        let Ok((Reader::Poll(mut poll), _)) = open(&source, subject().real) else {
+            panic!("{kind} does not poll");
         };
         let error = poll.poll(&Deadline::after(PATIENCE)).await.unwrap_err();
         assert!(
@@ -204,30 +205,30 @@ async fn endless() {
     let address =
         peer(|mut stream| async move { while stream.write_all(&[b'u'; 65_536]).await.is_ok() {} })
             .await;
-    all_say(address, &["agent-check"], "longer than 1024 bytes").await;
+    all_report(address, &["agent-check"], "longer than 1024 bytes").await;
 }
 
 #[tokio::test]
 async fn garbage() {
-    let address = saying([0xff; 2_000]).await;
-    all_say(address, &HTTP, "protocol: ").await;
-    all_say(address, &MQTT, "protocol: ").await;
-    all_say(address, &["agent-check"], "longer than 1024 bytes").await;
-    let address = saying("HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n<html>").await;
+    let address = answering([0xff; 2_000]).await;
+    all_report(address, &HTTP, "protocol: ").await;
+    all_report(address, &MQTT, "protocol: ").await;
+    all_report(address, &["agent-check"], "longer than 1024 bytes").await;
+    let address = answering("HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n<html>").await;
     for kind in HTTP {
-        run(&source(kind, address)).trouble().await;
+        run(&source(kind, address)).error().await;
     }
 }
 
 #[tokio::test]
 async fn another_protocol() {
     // An MQTT broker's answer to a login.
-    let address = saying([0x20, 0x02, 0x00, 0x05]).await;
-    all_say(address, &HTTP, ": ").await;
-    all_say(address, &["agent-check"], "agent-check protocol").await;
-    all_say(address, &MQTT, "give the source a username and password").await;
+    let address = answering([0x20, 0x02, 0x00, 0x05]).await;
+    all_report(address, &HTTP, ": ").await;
+    all_report(address, &["agent-check"], "agent-check protocol").await;
+    all_report(address, &MQTT, "give the source a username and password").await;
     let page = format!("HTTP/1.1 400 Bad Request\r\n\r\n{}", "x".repeat(200));
-    all_say(saying(page).await, &MQTT, "protocol: ").await;
+    all_report(answering(page).await, &MQTT, "protocol: ").await;
 }
 
 #[tokio::test]
@@ -239,21 +240,21 @@ async fn redirects_and_refusals_are_answers() {
         ("503 Service Unavailable", "answered 503"),
     ] {
         let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
-        all_say(saying(answer).await, &HTTP, part).await;
+        all_report(answering(answer).await, &HTTP, part).await;
     }
 }
 
 #[tokio::test]
 async fn tls_with_a_peer_that_has_none() {
-    let address = saying("HTTP/1.1 400 Bad Request\r\n\r\n").await;
+    let address = answering("HTTP/1.1 400 Bad Request\r\n\r\n").await;
     for kind in ["prometheus", "mosquitto"] {
         let mut source = source(kind, address);
-        source.tls = Some(crate::peer::Tls {
+        source.tls = Some(Tls {
             verify: false,
-            ..crate::peer::Tls::default()
+            ..Tls::default()
         });
-        let trouble = run(&source).trouble().await.to_string();
-        assert!(trouble.contains("TLS"), "{kind}: {trouble}");
+        let error = run(&source).error().await.to_string();
+        assert!(error.contains("TLS"), "{kind}: {error}");
     }
 }
 
@@ -264,7 +265,7 @@ async fn a_poller_goes_on_and_ends_with_its_handle() {
         "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
-    let mut running = run(&source("http-json", saying(answer).await));
+    let mut running = run(&source("http-json", answering(answer).await));
     for _ in 0..3 {
         let report = running.report().await;
         assert_eq!(report.subject, subject());
@@ -279,13 +280,13 @@ async fn a_poller_goes_on_and_ends_with_its_handle() {
         _handle,
     } = running;
     drop(_handle);
-    // The task is gone, and its sender with it.
+    // The task has ended, which drops its sender.
     timeout(PATIENCE, async { while reports.recv().await.is_some() {} })
         .await
         .unwrap();
 }
 
-/// A broker that takes everybody and publishes this.
+/// Starts a broker that accepts every client and publishes these packets.
 async fn broker(packets: Vec<Vec<u8>>) -> SocketAddr {
     peer(move |mut stream| {
         let packets = packets.clone();
@@ -297,7 +298,7 @@ async fn broker(packets: Vec<Vec<u8>>) -> SocketAddr {
             for packet in packets {
                 let _ = stream.write_all(&packet).await;
             }
-            // Until the reader goes.
+            // Until the reader disconnects.
             while stream
                 .read(&mut [0; 1_024])
                 .await
@@ -318,7 +319,7 @@ fn publish(topic: &str, payload: &str, retained: bool) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_broker_that_tells_and_falls_silent() {
+async fn a_broker_that_publishes_and_falls_silent() {
     let address = broker(vec![
         publish("$SYS/broker/clients/connected", "7", true),
         publish("$SYS/broker/uptime", "22 seconds", true),
@@ -339,19 +340,19 @@ async fn a_broker_that_tells_and_falls_silent() {
     assert_eq!(value(Quantity::MemoryBytes), Some(1_024.0));
     assert_eq!(value(Quantity::Utilisation), None);
     for _ in 0..2 {
-        let trouble = running.trouble().await;
+        let error = running.error().await;
         assert!(
-            matches!(&trouble, Trouble::Stale(reason) if reason.contains("sys_interval")),
-            "{trouble}"
+            matches!(&error, ReadError::Stale(reason) if reason.contains("sys_interval")),
+            "{error}"
         );
     }
 }
 
 #[tokio::test]
-async fn a_broker_that_knows_only_old_things_is_stale() {
+async fn a_broker_with_only_retained_values_is_stale() {
     let address = broker(vec![publish("$SYS/broker/uptime", "22 seconds", true)]).await;
-    let trouble = run(&source("mosquitto", address)).trouble().await;
-    assert!(matches!(trouble, Trouble::Stale(_)), "{trouble}");
+    let error = run(&source("mosquitto", address)).error().await;
+    assert!(matches!(error, ReadError::Stale(_)), "{error}");
 }
 
 #[tokio::test]
@@ -363,12 +364,12 @@ async fn a_broker_that_refuses_the_subscription() {
         let _ = stream.write_all(&[0x90, 3, 0, 1, 0x80]).await;
     })
     .await;
-    all_say(address, &MQTT, "refuses the subscription").await;
+    all_report(address, &MQTT, "refuses the subscription").await;
 }
 
 #[tokio::test]
 async fn a_broker_that_publishes_too_much() {
     // A message of 256 MB begins.
     let address = broker(vec![vec![0x30, 0xff, 0xff, 0xff, 0x7f]]).await;
-    all_say(address, &MQTT, "longer than 65536 bytes").await;
+    all_report(address, &MQTT, "longer than 65536 bytes").await;
 }

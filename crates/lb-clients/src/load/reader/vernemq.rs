@@ -1,29 +1,37 @@
 //! VerneMQ: metrics on port 8888.
 
-use super::prometheus::Preset;
+use super::shared::metrics::{Preset, PresetReader};
 use crate::load::reading::Quantity;
 
-/// The score is the schedulers' utilisation, which the broker gives in percent.
-pub const PRESET: Preset = Preset {
-    path: "/metrics",
-    values: &[
-        (Quantity::Utilisation, "max(system_utilization) / 100"),
-        (Quantity::Connections, "sum(active_mqtt_connections)"),
-        (Quantity::MemoryBytes, "max(vm_memory_total)"),
-        (Quantity::RunQueue, "max(system_run_queue)"),
-    ],
-    pulse: None,
-};
+/// The utilisation is that of the Erlang schedulers, which the broker reports in percent.
+pub(super) struct VerneMq;
+
+impl PresetReader for VerneMq {
+    const NAME: &'static str = "vernemq";
+    const HELP: &'static str =
+        "Reads VerneMQ's metrics over HTTP; the utilisation is that of the Erlang schedulers.";
+    const PORT: u16 = 8888;
+    const PRESET: Preset = Preset {
+        path: "/metrics",
+        values: &[
+            (Quantity::Utilisation, "max(system_utilization) / 100"),
+            (Quantity::Connections, "sum(active_mqtt_connections)"),
+            (Quantity::MemoryBytes, "max(vm_memory_total)"),
+            (Quantity::RunQueue, "max(system_run_queue)"),
+        ],
+        progress: None,
+    };
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::reader::prometheus::assert_reads;
+    use crate::load::reader::shared::metrics::assert_reads;
 
     #[test]
     fn a_recorded_answer_is_read() {
         assert_reads(
-            &PRESET,
+            &VerneMq::PRESET,
             "# TYPE system_utilization gauge\n\
              system_utilization{node=\"VerneMQ@10.0.0.1\"} 42\n\
              system_run_queue{node=\"VerneMQ@10.0.0.1\"} 3\n\

@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// As Docker Engine 20.10 answers on control groups of version 1, shortened.
+/// An answer of Docker Engine 20.10 on control groups of version 1, shortened.
 fn stats(usage_ms: u64, periods: u64, throttled: u64) -> Value {
     json!({
         "read": "2026-11-21T07:09:35.439976457Z", "preread": "0001-01-01T00:00:00Z",
@@ -77,7 +77,7 @@ fn cores_are_the_least_of_all_limits() {
 }
 
 #[test]
-fn use_is_of_the_containers_own_limit() {
+fn use_is_a_fraction_of_the_containers_own_limit() {
     let container = container(json!({"NanoCpus": 200_000_000}));
     let start = Instant::now();
     let mut comparison = Comparison::default();
@@ -97,33 +97,33 @@ fn use_is_of_the_containers_own_limit() {
     // The same with all but one of the periods throttled.
     let third = answer(10, stats(2_000, 110, 54));
     assert_eq!(third.get(Quantity::Utilisation), Some(0.9));
-    // Counters that went back are another life's.
+    // Counters that decreased belong to another run of the container.
     let fourth = answer(15, stats(20, 1, 0));
     assert_eq!(fourth.get(Quantity::Utilisation), None);
 }
 
 #[test]
-fn a_restart_is_compared_with_nothing() {
+fn the_first_answer_after_a_restart_has_no_utilisation() {
     let before = container(json!({}));
     let mut after = before.clone();
     after.state.started_at = "2026-11-21T08:00:00Z".to_owned();
     let start = Instant::now();
     let mut comparison = Comparison::default();
     comparison.answer(&before, &read(stats(10, 0, 0)), start);
-    // More than before, by chance.
+    // The counter happens to exceed the last one.
     let later = start + Duration::from_secs(5);
     let answer = comparison.answer(&after, &read(stats(5_000, 0, 0)), later);
     assert_eq!(answer.get(Quantity::Utilisation), None);
 }
 
 #[test]
-fn version_2_names_the_cache_otherwise() {
+fn version_2_has_another_name_for_the_cache() {
     let mut value = stats(0, 0, 0);
     value["memory_stats"] = json!({
         "usage": 2_000, "limit": 10_000, "stats": {"anon": 5, "inactive_file": 1_000}
     });
     assert_eq!(read(value).memory(), Some(0.1));
-    // A container that stopped in between.
+    // The container stopped between the two requests.
     let mut value = stats(0, 0, 0);
     value["memory_stats"] = json!({});
     assert_eq!(read(value).memory(), None);

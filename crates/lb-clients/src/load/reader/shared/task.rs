@@ -1,7 +1,7 @@
-//! The life of a reader.
+//! The task of a reader: polls once an interval and reports each answer.
 
 use std::{
-    hash::{BuildHasher as _, DefaultHasher, Hash as _, Hasher as _, RandomState},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -9,60 +9,60 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lb_model::load::LoadSource;
 use tokio::{sync::mpsc, time};
 
-use super::Poll;
+use super::super::{self as reader, Poll};
 use crate::load::{
-    plausible::Plausible,
-    reading::{Answer, Quantity, Reading, Readings, Report, Sample, Subject, Trouble},
-    spec::Source,
+    plausibility::PlausibilityFilter,
+    reading::{Answer, Quantity, ReadError, Reading, Readings, Report, Sample, Subject},
 };
 use crate::peer::Deadline;
 
-/// Questions are asked so much earlier or later than the interval says, so that readers that fell into step
-/// fall out of it again.
+/// Each poll is up to this fraction of the interval early or late, so that readers do not stay synchronised.
 const JITTER: f64 = 0.05;
-/// A poll that has not ended so long behind its deadline is dropped.
+/// A poll that is still running this long after its deadline is dropped.
 const OVERTIME: Duration = Duration::from_millis(100);
 
-/// What a reader knows besides how to ask.
+/// What a reader's task needs besides the way to read.
 #[derive(Debug)]
-pub(super) struct Task {
-    pub(super) subject: Subject,
-    pub(super) name: Arc<str>,
-    pub(super) interval: Duration,
-    pub(super) timeout: Duration,
+pub(in super::super) struct Task {
+    pub(in super::super) subject: Subject,
+    pub(in super::super) name: Arc<str>,
+    pub(in super::super) interval: Duration,
+    pub(in super::super) timeout: Duration,
     connection_limit: Option<u64>,
     memory_limit: Option<u64>,
-    plausible: Plausible,
+    plausibility: PlausibilityFilter,
     opened: Arc<AtomicU64>,
     reports: mpsc::Sender<Report>,
 }
 
 impl Task {
-    pub(super) fn new(
-        source: &Source,
+    pub(in super::super) fn new(
+        source: &LoadSource,
         subject: Subject,
         opened: Arc<AtomicU64>,
         reports: mpsc::Sender<Report>,
     ) -> Self {
+        let interval = reader::interval(source);
         Task {
             subject,
-            name: source.name.as_str().into(),
-            interval: source.interval,
-            timeout: source.timeout,
+            name: source.name().into(),
+            interval,
+            timeout: source.timeout(interval),
             connection_limit: source.connection_limit,
             memory_limit: source.memory_limit,
-            plausible: Plausible::default(),
+            plausibility: PlausibilityFilter::default(),
             opened,
             reports,
         }
     }
 
-    /// Tells an answer, or why there is none. False: nobody listens any more.
-    pub(super) async fn tell(&mut self, answer: Result<Answer, Trouble>) -> bool {
+    /// Reports an answer, or why there is none. Returns false if the receiver is closed.
+    pub(in super::super) async fn report(&mut self, answer: Result<Answer, ReadError>) -> bool {
         let at = Instant::now();
-        let outcome = answer.map(|answer| self.believe(answer, at));
+        let outcome = answer.map(|answer| self.check(answer, at));
         let report = Report {
             subject: self.subject,
             source: Arc::clone(&self.name),
@@ -72,12 +72,12 @@ impl Task {
         self.reports.send(report).await.is_ok()
     }
 
-    fn believe(&mut self, mut answer: Answer, at: Instant) -> Readings {
-        limit(&mut answer, self.connection_limit, self.memory_limit);
+    fn check(&mut self, mut answer: Answer, at: Instant) -> Readings {
+        add_limits(&mut answer, self.connection_limit, self.memory_limit);
         let opened = self.opened.load(Ordering::Relaxed);
-        let sifted = self.plausible.sift(&answer, opened, at);
+        let filtered = self.plausibility.filter(&answer, opened, at);
         Readings {
-            readings: sifted
+            readings: filtered
                 .samples
                 .into_iter()
                 .map(|sample| Reading {
@@ -87,15 +87,15 @@ impl Task {
                     source: Arc::clone(&self.name),
                 })
                 .collect(),
-            order: answer.order,
-            ignored: sifted.ignored,
+            command: answer.command,
+            ignored: filtered.ignored,
             missing: answer.missing,
         }
     }
 }
 
-/// Adds what the operator knows and the peer does not.
-fn limit(answer: &mut Answer, connections: Option<u64>, memory: Option<u64>) {
+/// Adds the limits that the operator has configured and the peer does not report.
+fn add_limits(answer: &mut Answer, connections: Option<u64>, memory: Option<u64>) {
     if let Some(limit) = connections
         && answer.get(Quantity::ConnectionLimit).is_none()
     {
@@ -112,20 +112,21 @@ fn limit(answer: &mut Answer, connections: Option<u64>, memory: Option<u64>) {
     }
 }
 
-/// Where in its interval a reader begins: spread, and the same each time.
+/// Returns the offset in the interval at which a reader starts. Offsets are spread over the interval, and the same
+/// reader has the same offset each time.
 fn phase(subject: &Subject, name: &str, interval: Duration) -> Duration {
     let mut hasher = DefaultHasher::new();
     (subject, name).hash(&mut hasher);
     interval.mul_f64(hasher.finish() as f64 / u64::MAX as f64)
 }
 
-/// 0 to 1, another each time.
-pub(super) fn chance() -> f64 {
-    RandomState::new().hash_one(0u8) as f64 / u64::MAX as f64
+/// Returns a random number from 0 to 1.
+pub(in super::super) fn chance() -> f64 {
+    fastrand::f64()
 }
 
-/// Asks once an interval.
-pub(super) async fn poll(mut task: Task, mut poll: Box<dyn Poll>) {
+/// Polls once an interval until the receiver of the reports is closed.
+pub(in super::super) async fn poll(mut task: Task, mut poll: Box<dyn Poll>) {
     let mut next = time::Instant::now() + phase(&task.subject, &task.name, task.interval);
     loop {
         time::sleep_until(next).await;
@@ -133,11 +134,11 @@ pub(super) async fn poll(mut task: Task, mut poll: Box<dyn Poll>) {
         let answer = time::timeout(task.timeout + OVERTIME, poll.poll(&deadline))
             .await
             .unwrap_or_else(|_| Err("no answer in time".to_owned()));
-        if !task.tell(answer.map_err(Trouble::Failed)).await {
+        if !task.report(answer.map_err(ReadError::Failed)).await {
             return;
         }
         next += task.interval.mul_f64(1.0 + JITTER * (2.0 * chance() - 1.0));
-        // After a pause of the machine, questions are not caught up with.
+        // Polls that were missed, while the machine was suspended for example, are not made up for.
         next = next.max(time::Instant::now());
     }
 }
@@ -147,21 +148,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_operators_limits_fill_what_is_not_told() {
-        let mut answer = Answer::of(vec![Sample::new(Quantity::MemoryBytes, 50.0)]);
-        limit(&mut answer, Some(7), Some(200));
+    fn the_operators_limits_fill_gaps_only() {
+        let mut answer = Answer::from_samples(vec![Sample::new(Quantity::MemoryBytes, 50.0)]);
+        add_limits(&mut answer, Some(7), Some(200));
         assert_eq!(answer.get(Quantity::ConnectionLimit), Some(7.0));
         assert_eq!(answer.get(Quantity::Memory), Some(0.25));
-        let told = vec![
+        let reported = vec![
             Sample::new(Quantity::Memory, 0.5),
             Sample::new(Quantity::MemoryBytes, 50.0),
             Sample::new(Quantity::ConnectionLimit, 9.0),
         ];
-        let mut answer = Answer::of(told.clone());
-        limit(&mut answer, Some(7), Some(200));
-        assert_eq!(answer.samples, told);
+        let mut answer = Answer::from_samples(reported.clone());
+        add_limits(&mut answer, Some(7), Some(200));
+        assert_eq!(answer.samples, reported);
         let mut answer = Answer::default();
-        limit(&mut answer, None, Some(200));
+        add_limits(&mut answer, None, Some(200));
         assert_eq!(answer.samples, []);
     }
 

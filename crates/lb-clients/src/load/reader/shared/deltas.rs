@@ -1,14 +1,15 @@
-//! Counters become rates.
+//! Rates of counters.
 
 use std::{collections::HashMap, time::Instant};
 
 /// The last value of each counter.
 #[derive(Debug, Default)]
-pub(super) struct Deltas(HashMap<&'static str, (Instant, f64)>);
+pub struct Deltas(HashMap<&'static str, (Instant, f64)>);
 
 impl Deltas {
-    /// Growth per second since the last call; none at first, and when the counter began anew.
-    pub(super) fn rate(&mut self, counter: &'static str, value: f64, at: Instant) -> Option<f64> {
+    /// Returns the growth per second since the last call. Returns `None` on the first call, and if the counter was
+    /// reset.
+    pub fn rate(&mut self, counter: &'static str, value: f64, at: Instant) -> Option<f64> {
         let (before_at, before) = self.0.insert(counter, (at, value))?;
         let elapsed = at.saturating_duration_since(before_at).as_secs_f64();
         (elapsed > 0.0 && value >= before).then(|| (value - before) / elapsed)

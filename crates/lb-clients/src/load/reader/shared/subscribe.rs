@@ -1,12 +1,9 @@
 //! What is read over MQTT: one connection with one subscription, held as long as it goes.
 //!
 //! The packets are rumqttc's codec over a [`Stream`]: its client would bring a TLS of its own and keep what
-//! nobody takes. Bounded are the packets, the time to connect, and what [`Topics`] keeps.
+//! nobody takes. Bounded are the packets, the time to connect, and what [`TopicReader`] keeps.
 
-use std::{
-    net::IpAddr,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use rumqttc::{
@@ -18,11 +15,12 @@ use tokio::{
     time,
 };
 
+use super::super::kind::SourceTarget;
 use super::{
     task::{Task, chance},
-    topics::{Message, Taken, Topics},
+    topics::{Message, Received, TopicReader},
 };
-use crate::load::{combine::fresh_for, reading::Trouble, spec::Source};
+use crate::load::{combine::fresh_for, reading::ReadError};
 use crate::peer::{Deadline, PeerError, Stream, Target, TlsClient, http::Authorization};
 
 /// Bytes of a packet that are read at most; `$SYS` messages are far below 1 KiB, and a job's JSON is not long.
@@ -39,45 +37,49 @@ const MIN_BACKOFF: Duration = Duration::from_secs(1);
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
 const SUBSCRIPTION: u16 = 1;
 
-/// Where the broker is, and who asks.
+/// A broker, and the user of the subscription.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(in super::super) struct BrokerEndpoint {
     target: Target,
     tls: Option<TlsClient>,
     login: Option<Authorization>,
 }
 
-impl Place {
-    /// Of this source for this real.
-    pub(super) fn new(source: &Source, real: IpAddr) -> Self {
-        Place {
+impl BrokerEndpoint {
+    /// The broker of a source.
+    pub(in super::super) fn new(target: &SourceTarget<'_>) -> Self {
+        BrokerEndpoint {
             target: Target {
-                address: source.target(real),
+                address: target.address,
                 mark: None,
             },
             // The name that IANA gave MQTT (ALPN).
-            tls: source.tls.clone().map(|tls| TlsClient::new(tls, &["mqtt"])),
-            login: source.login.clone(),
+            tls: target.tls_client(&["mqtt"]),
+            login: target.authorization(),
         }
     }
 }
 
 /// Connects, reads, and connects again, until nobody listens any more.
-pub(super) async fn run(mut task: Task, mut place: Place, mut topics: Box<dyn Topics>) {
+pub(in super::super) async fn run(
+    mut task: Task,
+    mut broker: BrokerEndpoint,
+    mut topics: Box<dyn TopicReader>,
+) {
     let mut backoff = MIN_BACKOFF;
     // Not all at once after a start.
     time::sleep(MIN_BACKOFF.mul_f64(chance())).await;
     loop {
         let started = Instant::now();
-        let reason = match open(&mut place, topics.filter(), task.timeout).await {
+        let reason = match open(&mut broker, topics.filter(), task.timeout).await {
             Ok(connection) => match follow(&mut task, connection, topics.as_mut()).await {
                 Some(reason) => reason,
                 None => return,
             },
             Err(error) => error.to_string(),
         };
-        let trouble = Trouble::Failed(format!("{}: {reason}", place.target.address));
-        if !task.tell(Err(trouble)).await {
+        let trouble = ReadError::Failed(format!("{}: {reason}", broker.target.address));
+        if !task.report(Err(trouble)).await {
             return;
         }
         if started.elapsed() > MAX_BACKOFF {
@@ -138,15 +140,19 @@ fn next(input: &mut BytesMut) -> Result<Option<Packet>, PeerError> {
     }
 }
 
-async fn open(place: &mut Place, filter: &str, timeout: Duration) -> Result<Connection, PeerError> {
+async fn open(
+    broker: &mut BrokerEndpoint,
+    filter: &str,
+    timeout: Duration,
+) -> Result<Connection, PeerError> {
     let deadline = Deadline::after(timeout);
     let mut connect = Connect::new(format!("lb-{:016x}", (chance() * u64::MAX as f64) as u64));
     connect.keep_alive = KEEP_ALIVE.as_secs() as u16;
-    if let Some(Authorization::Basic { username, password }) = &place.login {
+    if let Some(Authorization::Basic { username, password }) = &broker.login {
         let password = password.read(&deadline).await?;
         connect.set_login(username, password.expose());
     }
-    let stream = Stream::open(&place.target, place.tls.as_mut(), &deadline).await?;
+    let stream = Stream::open(&broker.target, broker.tls.as_mut(), &deadline).await?;
     let mut connection = Connection {
         stream,
         input: BytesMut::new(),
@@ -202,7 +208,7 @@ fn accepted(code: ConnectReturnCode) -> Result<(), PeerError> {
 async fn follow(
     task: &mut Task,
     mut connection: Connection,
-    topics: &mut dyn Topics,
+    topics: &mut dyn TopicReader,
 ) -> Option<String> {
     let patience = fresh_for(task.interval);
     let mut last_heartbeat = Instant::now();
@@ -222,20 +228,20 @@ async fn follow(
                 let Packet::Publish(publish) = packet else {
                     continue;
                 };
-                let taken = topics.take(&Message {
+                let received = topics.receive(&Message {
                     topic: &publish.topic,
                     payload: &publish.payload,
                     retained: publish.retain,
                 });
-                match taken {
-                    Taken::Kept => {}
-                    Taken::Heartbeat => {
+                match received {
+                    Received::Stored => {}
+                    Received::Heartbeat => {
                         last_heartbeat = Instant::now();
                         stale_at = time::Instant::now() + patience;
                         settled.get_or_insert_with(|| time::Instant::now() + SETTLE);
                     }
-                    Taken::Unreadable(reason) => {
-                        if !task.tell(Err(Trouble::Failed(reason))).await {
+                    Received::Unreadable(reason) => {
+                        if !task.report(Err(ReadError::Failed(reason))).await {
                             return None;
                         }
                     }
@@ -243,19 +249,19 @@ async fn follow(
             }
             () = time::sleep_until(settle_at), if settled.is_some() => {
                 settled = None;
-                let answer = topics.answer(Instant::now()).map_err(Trouble::Failed);
-                if !task.tell(answer).await {
+                let answer = topics.answer(Instant::now()).map_err(ReadError::Failed);
+                if !task.report(answer).await {
                     return None;
                 }
             }
             () = time::sleep_until(stale_at) => {
                 stale_at = time::Instant::now() + task.interval;
-                let trouble = Trouble::Stale(format!(
+                let trouble = ReadError::Stale(format!(
                     "connected, but nothing new for {} s: {}",
                     last_heartbeat.elapsed().as_secs(),
                     topics.advice(),
                 ));
-                if !task.tell(Err(trouble)).await {
+                if !task.report(Err(trouble)).await {
                     return None;
                 }
             }

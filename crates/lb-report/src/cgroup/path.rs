@@ -1,7 +1,8 @@
 //! Where a control group's files are.
 //!
-//! A process tells the path of its group in each hierarchy (`/proc/PID/cgroup`), the mounts tell where a
-//! hierarchy is seen, and a mount may show only a part of it, as in a container (cgroup_namespaces(7)).
+//! `/proc/PID/cgroup` gives the path of a process's group in each hierarchy. `/proc/self/mountinfo` gives the
+//! mount points of the hierarchies. A mount may show only a part of its hierarchy, as in a container
+//! (cgroup_namespaces(7)).
 
 use std::path::{Component, Path, PathBuf};
 
@@ -11,21 +12,21 @@ use super::Version;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
     version: Version,
-    /// Of version 1: what it controls.
+    /// Version 1 only: the controllers of this hierarchy.
     controllers: Vec<String>,
-    /// The group that is seen at the mount point.
+    /// The group that appears at the mount point.
     root: PathBuf,
     point: PathBuf,
 }
 
-/// The hierarchies in `/proc/self/mountinfo`, as in proc_pid_mountinfo(5).
+/// Parses the mounted hierarchies from `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
 #[must_use]
 pub fn mounts(mountinfo: &str) -> Vec<Mount> {
     mountinfo.lines().filter_map(mount).collect()
 }
 
 fn mount(line: &str) -> Option<Mount> {
-    // There may be any number of optional fields before the separator.
+    // Any number of optional fields precedes the separator.
     let (before, after) = line.split_once(" - ")?;
     let mut before = before.split(' ').skip(3);
     let (root, point) = (before.next()?, before.next()?);
@@ -39,13 +40,13 @@ fn mount(line: &str) -> Option<Mount> {
     Some(Mount {
         version,
         controllers: options.split(',').map(str::to_owned).collect(),
-        root: unescaped(root).into(),
-        point: unescaped(point).into(),
+        root: unescape(root).into(),
+        point: unescape(point).into(),
     })
 }
 
-/// Blanks and backslashes are written as three octal digits.
-fn unescaped(field: &str) -> String {
+/// Undoes the kernel's escapes: blanks and backslashes appear as three octal digits.
+fn unescape(field: &str) -> String {
     [
         ("\\040", " "),
         ("\\011", "\t"),
@@ -58,18 +59,18 @@ fn unescaped(field: &str) -> String {
     })
 }
 
-/// A group in one hierarchy.
+/// A group's folder in one mounted hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct CgroupPath {
     pub(super) version: Version,
-    /// The topmost group that is seen.
+    /// The mount point: the topmost group that the mount shows.
     pub(super) top: PathBuf,
-    /// From there on; empty for the topmost group itself.
+    /// The path below the mount point; empty for the topmost group itself.
     pub(super) path: PathBuf,
 }
 
-impl Place {
-    /// The folders of the group and of all above it, from the group up.
+impl CgroupPath {
+    /// Iterates over the folders of the group and its ancestors, from the group up.
     pub(super) fn levels(&self) -> impl Iterator<Item = PathBuf> {
         self.path.ancestors().map(|path| self.top.join(path))
     }
@@ -79,37 +80,37 @@ impl Place {
     }
 }
 
-/// One group, or a process's groups, in the hierarchies that hold what is asked for.
+/// The folders of one group, or of one process's groups, by the controller that each holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Groups {
-    /// Quotas.
-    pub(super) cpu: Option<Place>,
-    /// CPU time used.
-    pub(super) cpu_time: Option<Place>,
-    pub(super) cpuset: Option<Place>,
-    pub(super) memory: Option<Place>,
+    /// Holds the quota.
+    pub(super) cpu: Option<CgroupPath>,
+    /// Holds the counter of used CPU time.
+    pub(super) cpu_time: Option<CgroupPath>,
+    pub(super) cpuset: Option<CgroupPath>,
+    pub(super) memory: Option<CgroupPath>,
 }
 
 impl Groups {
-    /// The groups of a process, from its `/proc/PID/cgroup`.
+    /// Locates the groups of a process from its `/proc/PID/cgroup`.
     #[must_use]
     pub fn of_process(mounts: &[Mount], proc_cgroup: &str) -> Self {
-        Self::find(mounts, |mount, controller| {
+        Self::locate(mounts, |mount, controller| {
             let path = proc_cgroup.lines().find_map(|line| {
                 let mut fields = line.splitn(3, ':').skip(1);
                 let (controllers, path) = (fields.next()?, fields.next()?);
-                let here = match mount.version {
+                let matches = match mount.version {
                     Version::V1 => controllers.split(',').any(|name| name == controller),
                     Version::V2 => controllers.is_empty(),
                 };
-                here.then_some(path)
+                matches.then_some(path)
             })?;
-            seen(mount, Path::new(path))
+            below_mount(mount, Path::new(path))
         })
     }
 
-    /// The group at `path` in each hierarchy that has it: a path as in `/proc/PID/cgroup`, or the folder
-    /// of a group of any hierarchy.
+    /// Locates the group at `path` in each hierarchy that has it. `path` is a path as in `/proc/PID/cgroup`, or
+    /// the folder of a group in any hierarchy.
     #[must_use]
     pub fn at(mounts: &[Mount], path: &Path) -> Self {
         let inside = mounts
@@ -120,25 +121,25 @@ impl Groups {
         if !inside.components().all(plain) {
             return Self::default();
         }
-        Self::find(mounts, |mount, _| {
+        Self::locate(mounts, |mount, _| {
             mount.point.join(&inside).is_dir().then(|| inside.clone())
         })
     }
 
-    fn find(mounts: &[Mount], path: impl Fn(&Mount, &str) -> Option<PathBuf>) -> Self {
-        let place = |controller: &str| {
+    fn locate(mounts: &[Mount], path: impl Fn(&Mount, &str) -> Option<PathBuf>) -> Self {
+        let locate = |controller: &str| {
             let v1 = mounts.iter().filter(|mount| {
                 mount.version == Version::V1
                     && mount.controllers.iter().any(|name| name == controller)
             });
             let v2 = mounts.iter().filter(|mount| mount.version == Version::V2);
-            // What a hierarchy of version 1 holds, that of version 2 does not.
+            // The kernel binds a controller to one hierarchy: version 2 lacks the controllers that version 1 has.
             let holders: Vec<&Mount> = match v1.collect::<Vec<_>>() {
-                none if none.is_empty() => v2.collect(),
-                some => some,
+                empty if empty.is_empty() => v2.collect(),
+                holders => holders,
             };
             holders.into_iter().find_map(|mount| {
-                Some(Place {
+                Some(CgroupPath {
                     version: mount.version,
                     path: path(mount, controller)?,
                     top: mount.point.clone(),
@@ -146,42 +147,42 @@ impl Groups {
             })
         };
         Self {
-            cpu: place("cpu"),
-            cpu_time: place("cpuacct"),
-            cpuset: place("cpuset"),
-            memory: place("memory"),
+            cpu: locate("cpu"),
+            cpu_time: locate("cpuacct"),
+            cpuset: locate("cpuset"),
+            memory: locate("memory"),
         }
     }
 
-    /// Whether no hierarchy has it.
+    /// Returns true if no hierarchy has the group.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Whether it is the topmost group of all hierarchies.
+    /// Returns true if the group is the topmost one in every hierarchy that has it.
     #[must_use]
     pub fn is_topmost(&self) -> bool {
         [&self.cpu, &self.cpu_time, &self.cpuset, &self.memory]
             .into_iter()
             .flatten()
-            .all(|place| place.path.as_os_str().is_empty())
+            .all(|cgroup| cgroup.path.as_os_str().is_empty())
     }
 
-    /// The version that holds the CPU's quota, or else what there is.
+    /// Returns the version of the hierarchy with the CPU quota; without one, that of the memory controller.
     #[must_use]
     pub fn version(&self) -> Option<Version> {
         self.cpu
             .as_ref()
             .or(self.memory.as_ref())
-            .map(|place| place.version)
+            .map(|cgroup| cgroup.version)
     }
 }
 
-/// Where a group is below a mount point; `None` when the mount does not show it.
-fn seen(mount: &Mount, path: &Path) -> Option<PathBuf> {
+/// Returns the path of a group below a mount point; `None` if the mount does not show the group.
+fn below_mount(mount: &Mount, path: &Path) -> Option<PathBuf> {
     let path = path.strip_prefix(&mount.root).ok()?;
-    // A group outside of this process's namespace is written with `..`.
+    // The kernel writes the path of a group outside this process's namespace with `..`.
     path.components()
         .all(|component| matches!(component, Component::Normal(_)))
         .then(|| path.to_owned())
@@ -199,26 +200,26 @@ mod tests {
 ";
     const V2: &str =
         "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 master:1 - cgroup2 cgroup2 rw,nsdelegate\n";
-    /// A container without a namespace of its own for control groups sees a part of the hierarchy.
+    /// A container without a cgroup namespace of its own sees a part of the hierarchy.
     const PART: &str = "32 31 0:29 /docker/1ae7 /sys/fs/cgroup/cpu ro - cgroup cgroup rw,cpu\n";
 
-    fn folder(place: &Option<Place>) -> Option<String> {
-        place
+    fn folder(cgroup: &Option<CgroupPath>) -> Option<String> {
+        cgroup
             .as_ref()
-            .map(|place| place.folder().to_string_lossy().into_owned())
+            .map(|cgroup| cgroup.folder().to_string_lossy().into_owned())
     }
 
     #[test]
-    fn a_process_of_version_2() {
+    fn a_process_on_version_2() {
         let groups = Groups::of_process(&mounts(V2), "0::/system.slice/mosquitto.service\n");
         let expected = "/sys/fs/cgroup/system.slice/mosquitto.service";
-        for place in [
+        for cgroup in [
             &groups.cpu,
             &groups.cpu_time,
             &groups.memory,
             &groups.cpuset,
         ] {
-            assert_eq!(folder(place).as_deref(), Some(expected));
+            assert_eq!(folder(cgroup).as_deref(), Some(expected));
         }
         assert_eq!(groups.version(), Some(Version::V2));
         let levels: Vec<_> = groups.cpu.expect("there is one").levels().collect();
@@ -229,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_of_version_1() {
+    fn a_process_on_version_1() {
         let cgroup = "4:memory:/m\n3:cpu,cpuacct:/docker/1ae7\n1:name=systemd:/s\n0::/u\n";
         let groups = Groups::of_process(&mounts(V1), cgroup);
         let cpu = Some("/sys/fs/cgroup/cpu,cpuacct/docker/1ae7".to_owned());
@@ -239,7 +240,7 @@ mod tests {
             folder(&groups.memory),
             Some("/sys/fs/cgroup/memory/m".to_owned())
         );
-        // Nothing of version 1 holds it, so version 2 may.
+        // No hierarchy of version 1 has the controller, so version 2 may.
         assert_eq!(
             folder(&groups.cpuset),
             Some("/sys/fs/cgroup/unified/u".to_owned())
@@ -248,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_hierarchy() {
+    fn a_mount_that_shows_a_part_of_a_hierarchy() {
         let of = |cgroup| folder(&Groups::of_process(&mounts(PART), cgroup).cpu);
         assert_eq!(
             of("3:cpu:/docker/1ae7\n"),
@@ -262,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_outside_is_not_seen() {
+    fn a_group_outside_the_namespace_is_not_located() {
         let groups = Groups::of_process(&mounts(V2), "0::/../other\n");
         assert!(groups.is_empty(), "{groups:?}");
     }

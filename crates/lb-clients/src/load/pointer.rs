@@ -1,14 +1,11 @@
-//! Where a number stands in JSON.
+//! Pointers to numbers in JSON.
 
 use std::{fmt, str::FromStr};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::Value;
 
-use crate::peer::fields::MAX_TEXT;
-
-/// A JSON pointer (RFC 6901) and what the number there is multiplied with: `/load/cpu`, or
-/// `/load/percent * 0.01`. The pointer to the whole is empty; alone it is written `.`.
+/// A JSON pointer (RFC 6901) with a factor for the number at it: `/load/cpu`, or `/load/percent * 0.01`. The pointer to
+/// the whole document, which is empty in the RFC, is written `.`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pointer {
     pointer: String,
@@ -18,12 +15,12 @@ pub struct Pointer {
 const WHOLE: &str = ".";
 
 impl Pointer {
-    /// The number there, scaled.
+    /// Reads the number at the pointer, multiplied by the factor.
     ///
     /// # Errors
-    /// What is there instead.
+    /// There is no value at the pointer, or the value is not a number.
     pub fn read(&self, json: &Value) -> Result<f64, String> {
-        let here = || {
+        let pointer = || {
             if self.pointer.is_empty() {
                 WHOLE
             } else {
@@ -31,19 +28,19 @@ impl Pointer {
             }
         };
         match json.pointer(&self.pointer) {
-            None => Err(format!("there is nothing at {}", here())),
+            None => Err(format!("there is nothing at {}", pointer())),
             Some(Value::Number(number)) => number
                 .as_f64()
                 .map(|number| number * self.scale)
-                .ok_or_else(|| format!("the number at {} is too large", here())),
-            // Some write numbers as text.
+                .ok_or_else(|| format!("the number at {} is too large", pointer())),
+            // Some programs write numbers as text.
             Some(Value::String(text)) => text
                 .trim()
                 .parse::<f64>()
                 .map(|number| number * self.scale)
-                .map_err(|_| format!("the text at {} is no number", here())),
-            Some(Value::Null) => Err(format!("null is at {}", here())),
-            Some(_) => Err(format!("what is at {} is no number", here())),
+                .map_err(|_| format!("the text at {} is not a number", pointer())),
+            Some(Value::Null) => Err(format!("the value at {} is null", pointer())),
+            Some(_) => Err(format!("the value at {} is not a number", pointer())),
         }
     }
 }
@@ -52,18 +49,15 @@ impl FromStr for Pointer {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if text.len() > MAX_TEXT {
-            return Err(format!("longer than {MAX_TEXT} bytes"));
-        }
         let (pointer, scale) = match text.rsplit_once(" * ") {
             None => (text, 1.0),
             Some((pointer, scale)) => {
                 let scale: f64 = scale
                     .trim()
                     .parse()
-                    .map_err(|_| format!("`{scale}` is no number to multiply with"))?;
+                    .map_err(|_| format!("`{scale}` is not a number to multiply by"))?;
                 if !scale.is_finite() || scale <= 0.0 {
-                    return Err("the number to multiply with must be more than 0".to_owned());
+                    return Err("the number to multiply by must be more than 0".to_owned());
                 }
                 (pointer.trim_end(), scale)
             }
@@ -71,7 +65,7 @@ impl FromStr for Pointer {
         let pointer = if pointer == WHOLE { "" } else { pointer };
         if !pointer.is_empty() && !pointer.starts_with('/') {
             return Err(
-                "write a JSON pointer, as in /load/cpu or /load/percent * 0.01, or . for the whole"
+                "give a JSON pointer such as /load/cpu or /load/percent * 0.01, or . for the whole document"
                     .to_owned(),
             );
         }
@@ -96,19 +90,7 @@ impl fmt::Display for Pointer {
     }
 }
 
-impl Serialize for Pointer {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Pointer {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse()
-            .map_err(|error| D::Error::custom(format!("{text:?}: {error}")))
-    }
-}
+lb_model::text_setting!(Pointer, "JSON pointer");
 
 #[cfg(test)]
 mod tests {
@@ -133,9 +115,9 @@ mod tests {
         assert_eq!(whole.to_string(), ".");
         for (text, part) in [
             ("/load/gpu", "nothing at /load/gpu"),
-            ("/load/no", "null is at"),
-            ("/load", "is no number"),
-            (".", "at . is no number"),
+            ("/load/no", "is null"),
+            ("/load", "is not a number"),
+            (".", "at . is not a number"),
         ] {
             let error = text.parse::<Pointer>().unwrap().read(&json).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");
@@ -143,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pointer_is_refused() {
+    fn invalid_pointers_are_rejected() {
         for text in [
             "load", "load/cpu", "/a * b", "/a * 0", "/a * inf", "/a * -1",
         ] {
