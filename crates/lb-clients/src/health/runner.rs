@@ -3,12 +3,7 @@
 //! A probe starts one interval after the one before it started, less the jitter: never later, unless that one
 //! still runs or all slots are taken. So a dead real is out after [`Check::detection`] at most.
 
-use std::{
-    hash::{BuildHasher as _, RandomState},
-    net::IpAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use lb_model::vip::VipAddress;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -24,6 +19,7 @@ use super::{
     spec::Check,
     state::{Change, Health, State},
 };
+use crate::backoff::{random_part, shortened};
 use crate::peer::Target;
 
 /// Probes that run at once at most, of all reals. Each needs a file descriptor, and a silent real holds one
@@ -83,7 +79,6 @@ impl Runner {
             order,
             health,
             slots,
-            random: Random::default(),
         };
         Runner {
             orders,
@@ -133,7 +128,6 @@ struct Work {
     prober: Prober,
     health: Health,
     slots: Arc<Semaphore>,
-    random: Random,
 }
 
 impl Work {
@@ -187,44 +181,18 @@ impl Work {
     }
 
     /// The first probes of many reals are spread over a fast interval.
-    fn soon(&mut self) -> Instant {
-        Instant::now()
-            + self
-                .order
-                .check
-                .fast_interval
-                .mul_f64(self.random.fraction())
+    fn soon(&self) -> Instant {
+        Instant::now() + random_part(self.order.check.fast_interval)
     }
 
-    fn pause(&mut self) -> Duration {
+    fn pause(&self) -> Duration {
         let check = &self.order.check;
         let interval = if self.health.in_doubt() {
             check.fast_interval
         } else {
             check.interval
         };
-        early(interval, check.jitter, self.random.fraction())
-    }
-}
-
-/// An interval less up to `jitter` percent.
-fn early(interval: Duration, jitter: u32, fraction: f64) -> Duration {
-    interval - (interval * jitter / 100).mul_f64(fraction)
-}
-
-/// Fractions that differ between tasks and are nobody's secret.
-#[derive(Default)]
-struct Random {
-    keys: RandomState,
-    count: u64,
-}
-
-impl Random {
-    /// At least 0, less than 1.
-    fn fraction(&mut self) -> f64 {
-        self.count = self.count.wrapping_add(1);
-        // 32 bits of a hash are exact in a double.
-        (self.keys.hash_one(self.count) >> 32) as f64 / f64::from(u32::MAX) * (1.0 - f64::EPSILON)
+        shortened(interval, check.jitter, fastrand::f64())
     }
 }
 

@@ -9,6 +9,7 @@ pub mod fields;
 mod file;
 pub mod grpc;
 pub mod http;
+pub mod mqtt;
 pub mod place;
 pub mod secret;
 mod stream;

@@ -172,28 +172,3 @@ async fn without_a_slot_no_probe_runs() {
     drop(slot);
     assert_eq!(next(&mut reports).await.state, State::Up);
 }
-
-#[test]
-fn probes_are_early_and_never_late() {
-    let second = Duration::from_secs(1);
-    for (jitter, fraction, milliseconds) in [
-        (0, 0.99, 1_000),
-        (10, 0.0, 1_000),
-        (10, 0.5, 950),
-        (50, 1.0, 500),
-    ] {
-        assert_eq!(
-            early(second, jitter, fraction),
-            Duration::from_millis(milliseconds)
-        );
-    }
-    let mut random = Random::default();
-    let fractions: Vec<_> = (0..1_000).map(|_| random.fraction()).collect();
-    assert!(
-        fractions
-            .iter()
-            .all(|fraction| (0.0..1.0).contains(fraction))
-    );
-    let mean = fractions.iter().sum::<f64>() / 1_000.0;
-    assert!((0.4..0.6).contains(&mean), "{mean}");
-}

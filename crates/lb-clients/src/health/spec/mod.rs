@@ -14,9 +14,10 @@ use std::time::Duration;
 use lb_model::vip::VipAddress;
 use serde::{Deserialize, Serialize};
 
+pub use crate::peer::mqtt::Version;
 pub use octets::Octets;
 pub use overrides::CheckOverride;
-pub use probe::{Exec, Expect, Grpc, Http, Json, Mqtt, Probe, Udp, Version};
+pub use probe::{Exec, Expect, Grpc, Http, Json, Mqtt, Probe, Udp};
 pub use statuses::Statuses;
 
 /// Time between two probes while nothing is in doubt: the control period of the steering law.

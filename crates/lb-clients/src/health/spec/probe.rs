@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::{Fault, Octets, Statuses, range};
-use crate::peer::{Secret, Tls};
+use crate::peer::{Secret, Tls, mqtt::Version};
 
 /// The longest text of any setting, in bytes: paths, names, what a body must hold.
 pub const MAX_TEXT: usize = 1_024;
@@ -95,18 +95,6 @@ pub struct Mqtt {
     pub password: Option<Secret>,
     /// Default: any.
     pub expect: Expect,
-}
-
-/// Of MQTT.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Version {
-    /// 3.1.1, which every broker speaks.
-    #[default]
-    #[serde(rename = "3.1.1")]
-    V311,
-    /// 5.0, in which a broker can say that it wants to be left.
-    #[serde(rename = "5.0", alias = "5")]
-    V5,
 }
 
 /// Which answers of an MQTT broker make it alive.

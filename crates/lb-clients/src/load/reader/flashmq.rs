@@ -3,8 +3,9 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use super::topics::{Message, Taken, Topics, number};
+use super::topics::{Taken, Topics, number};
 use crate::load::reading::{Answer, Quantity, Sample};
+use crate::peer::mqtt::Message;
 
 const ROOT: &str = "$SYS/broker/";
 const TOTAL: &str = "clients/total";
@@ -42,9 +43,9 @@ impl Topics for FlashMq {
         "$SYS/broker/#"
     }
 
-    fn take(&mut self, message: &Message<'_>) -> Taken {
+    fn take(&mut self, message: &Message) -> Taken {
         let (Some(below), Some(value)) =
-            (message.topic.strip_prefix(ROOT), number(message.payload))
+            (message.topic.strip_prefix(ROOT), number(&message.payload))
         else {
             return Taken::Kept;
         };
@@ -101,8 +102,8 @@ mod tests {
 
     fn take(reader: &mut FlashMq, topic: &str, payload: &[u8]) -> Taken {
         reader.take(&Message {
-            topic,
-            payload,
+            topic: topic.to_owned(),
+            payload: payload.to_owned().into(),
             retained: false,
         })
     }

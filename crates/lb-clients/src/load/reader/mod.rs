@@ -86,7 +86,7 @@ pub fn start(source: &Source, subject: Subject, reports: mpsc::Sender<Report>) -
         Way::Poll(poll) => tokio::spawn(task::poll(task, poll)),
         Way::Subscribe(topics) => tokio::spawn(subscribe::run(
             task,
-            subscribe::Place::new(source, subject.real),
+            subscribe::BrokerEndpoint::new(source, subject.real),
             topics,
         )),
     };

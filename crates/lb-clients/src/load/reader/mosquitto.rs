@@ -9,13 +9,13 @@ use super::{
     Poll,
     deltas::Deltas,
     fetch::Fetch,
-    topics::{Message, Taken, Topics, number},
+    topics::{Taken, Topics, number},
 };
 use crate::load::{
     reading::{Answer, Quantity, Sample},
     spec::Source,
 };
-use crate::peer::Deadline;
+use crate::peer::{Deadline, mqtt::Message};
 
 const SYSTREE: &str = "/api/v1/systree";
 const ROOT: &str = "$SYS/broker/";
@@ -76,11 +76,11 @@ impl Topics for Systree {
         "$SYS/broker/#"
     }
 
-    fn take(&mut self, message: &Message<'_>) -> Taken {
-        let Some(topic) = wanted(message.topic) else {
+    fn take(&mut self, message: &Message) -> Taken {
+        let Some(topic) = wanted(&message.topic) else {
             return Taken::Kept;
         };
-        let Some(value) = number(message.payload) else {
+        let Some(value) = number(&message.payload) else {
             return Taken::Kept;
         };
         self.values.insert(topic, value);
@@ -161,8 +161,8 @@ mod tests {
 
     fn take(systree: &mut Systree, topic: &str, payload: &str, retained: bool) -> Taken {
         systree.take(&Message {
-            topic,
-            payload: payload.as_bytes(),
+            topic: topic.to_owned(),
+            payload: payload.to_owned().into(),
             retained,
         })
     }
@@ -256,7 +256,11 @@ mod tests {
         #[test]
         fn nothing_makes_it_panic(payload in proptest::collection::vec(any::<u8>(), 0..60)) {
             let mut systree = Systree::default();
-            systree.take(&Message { topic: "$SYS/broker/uptime", payload: &payload, retained: false });
+            systree.take(&Message {
+                topic: "$SYS/broker/uptime".to_owned(),
+                payload: payload.clone().into(),
+                retained: false,
+            });
             let _ = systree.answer(Instant::now());
             let _ = systree.read(&payload, Instant::now());
         }

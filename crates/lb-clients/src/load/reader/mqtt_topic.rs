@@ -4,12 +4,13 @@ use std::{collections::BTreeMap, net::IpAddr, time::Instant};
 
 use super::{
     json,
-    topics::{Message, Taken, Topics},
+    topics::{Taken, Topics},
 };
 use crate::load::{
     reading::{Answer, Quantity},
     spec::{Pointer, Source},
 };
+use crate::peer::mqtt::Message;
 
 /// The last answer.
 #[derive(Debug)]
@@ -41,12 +42,12 @@ impl Topics for MqttTopic {
         &self.topic
     }
 
-    fn take(&mut self, message: &Message<'_>) -> Taken {
+    fn take(&mut self, message: &Message) -> Taken {
         // A retained one may be of a job that is dead for years.
         if message.topic != self.topic || message.retained {
             return Taken::Kept;
         }
-        match json::read(message.payload, &self.values) {
+        match json::read(&message.payload, &self.values) {
             Ok(answer) => {
                 self.last = Some(answer);
                 Taken::Heartbeat
@@ -83,8 +84,8 @@ mod tests {
         assert_eq!(reader.filter(), "hosts/10.0.0.7/load");
         let take = |reader: &mut MqttTopic, topic: &str, payload: &str, retained| {
             reader.take(&Message {
-                topic,
-                payload: payload.as_bytes(),
+                topic: topic.to_owned(),
+                payload: payload.to_owned().into(),
                 retained,
             })
         };

@@ -1,7 +1,7 @@
 //! The life of a reader.
 
 use std::{
-    hash::{BuildHasher as _, DefaultHasher, Hash as _, Hasher as _, RandomState},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -12,6 +12,7 @@ use std::{
 use tokio::{sync::mpsc, time};
 
 use super::Poll;
+use crate::backoff::varied;
 use crate::load::{
     plausible::Plausible,
     reading::{Answer, Quantity, Reading, Readings, Report, Sample, Subject, Trouble},
@@ -19,9 +20,9 @@ use crate::load::{
 };
 use crate::peer::Deadline;
 
-/// Questions are asked so much earlier or later than the interval says, so that readers that fell into step
-/// fall out of it again.
-const JITTER: f64 = 0.05;
+/// Percent of the interval by which questions are asked earlier or later, so that readers that fell into step fall out
+/// of it again.
+const JITTER: u32 = 5;
 /// A poll that has not ended so long behind its deadline is dropped.
 const OVERTIME: Duration = Duration::from_millis(100);
 
@@ -119,11 +120,6 @@ fn phase(subject: &Subject, name: &str, interval: Duration) -> Duration {
     interval.mul_f64(hasher.finish() as f64 / u64::MAX as f64)
 }
 
-/// 0 to 1, another each time.
-pub(super) fn chance() -> f64 {
-    RandomState::new().hash_one(0u8) as f64 / u64::MAX as f64
-}
-
 /// Asks once an interval.
 pub(super) async fn poll(mut task: Task, mut poll: Box<dyn Poll>) {
     let mut next = time::Instant::now() + phase(&task.subject, &task.name, task.interval);
@@ -136,7 +132,7 @@ pub(super) async fn poll(mut task: Task, mut poll: Box<dyn Poll>) {
         if !task.tell(answer.map_err(Trouble::Failed)).await {
             return;
         }
-        next += task.interval.mul_f64(1.0 + JITTER * (2.0 * chance() - 1.0));
+        next += varied(task.interval, JITTER);
         // After a pause of the machine, questions are not caught up with.
         next = next.max(time::Instant::now());
     }

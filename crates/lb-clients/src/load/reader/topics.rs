@@ -3,17 +3,7 @@
 use std::time::Instant;
 
 use crate::load::reading::Answer;
-
-/// One message.
-#[derive(Clone, Copy, Debug)]
-pub struct Message<'a> {
-    /// Its topic.
-    pub topic: &'a str,
-    /// What it says.
-    pub payload: &'a [u8],
-    /// It was stored at the broker before we subscribed: of unknown age.
-    pub retained: bool,
-}
+use crate::peer::mqtt::Message;
 
 /// What a message is to its reader.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +22,7 @@ pub trait Topics: Send {
     fn filter(&self) -> &str;
 
     /// Takes a message.
-    fn take(&mut self, message: &Message<'_>) -> Taken;
+    fn take(&mut self, message: &Message) -> Taken;
 
     /// What is known at this heartbeat.
     ///
