@@ -14,4 +14,5 @@ pub mod options;
 pub mod peer;
 pub mod ring;
 pub mod settings;
+pub mod shedding;
 pub mod vip;

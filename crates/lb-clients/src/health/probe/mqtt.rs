@@ -18,20 +18,60 @@ use std::{
     time::Duration,
 };
 
-use lb_model::vip::VipAddress;
-
-use super::Finding;
-use crate::health::{
-    Verdict,
-    spec::{Expect, Mqtt},
+use lb_model::{
+    peer::{Secret, Tls},
+    settings::FieldError,
+    vip::VipAddress,
 };
+
+use super::{Attempt, Finding, Probe, ProbeKind};
+use crate::health::Verdict;
 use crate::peer::{
-    Deadline, Target, TlsClient,
-    mqtt::{Connect, Login, Refusal, Session},
+    TlsClient,
+    mqtt::{Connect, Login, Refusal, Session, Version},
+    tls,
 };
 
-/// The reference's.
+/// The keep-alive of the reference implementation.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+pub(super) static MQTT: ProbeKind = ProbeKind::of::<MqttProbe>(
+    "mqtt",
+    "Connects as an MQTT client and judges the CONNACK. A frozen broker is found, because it sends none.",
+);
+
+lb_model::settings! {
+    /// An MQTT CONNECT.
+    #[derive(Eq, Default)]
+    pub struct Mqtt {
+        /// Version of the protocol.
+        version: Version = Version::V311;
+        /// TLS; without it the connection is not encrypted.
+        tls: Option<Tls> = None;
+        /// User name; without it the client is anonymous.
+        username: Option<String> = None;
+        /// Place of the password; goes with `username`.
+        password: Option<Secret> = None;
+        /// Answers that make the broker healthy.
+        expect: Expect = Expect::Any;
+    }
+    validate(mqtt) {
+        if mqtt.username.is_none() && mqtt.password.is_some() {
+            return Err(FieldError::missing("username", "give the user of the password"));
+        }
+        tls::validate(mqtt.tls.as_ref())
+    }
+}
+
+lb_model::choice! {
+    /// Which answers of a broker make it healthy.
+    pub enum Expect = Any {
+        /// That it answers: one that refuses the login is healthy, too.
+        Any = "any",
+        /// That it accepts the connection.
+        Accepted = "accepted",
+    }
+}
 
 /// A client id that no other prober has: not this one for another real or VIP, and no other balancer.
 /// 18 letters and digits, of the 23 that every broker takes (MQTT 3.1.1 section 3.1.3.1).
@@ -47,34 +87,54 @@ pub fn client_id(vip: &VipAddress, real: IpAddr) -> String {
     format!("lb{:016x}", hasher.finish())
 }
 
-/// Connects as a client once.
-pub async fn probe(
-    spec: &Mqtt,
-    client_id: String,
-    target: &Target,
-    tls: Option<&mut TlsClient>,
-    deadline: &Deadline,
-) -> Finding {
-    let connect = Connect {
-        version: spec.version,
-        client_id,
-        keep_alive: KEEP_ALIVE,
-        login: spec.username.clone().map(|username| Login {
-            username,
-            password: spec.password.clone(),
-        }),
-        will: None,
-    };
-    Ok(
-        match Session::open(target, tls, &connect, deadline).await? {
-            Ok(session) => {
-                // Whether the goodbye arrives says nothing about the broker.
-                let _ = session.disconnect(deadline).await;
-                (Verdict::Healthy, "accepted".to_owned())
-            }
-            Err(refusal) => (judge(refusal, spec.expect), format!("refused: {refusal}")),
-        },
-    )
+/// Connects as a client over a connection of its own.
+#[derive(Debug)]
+struct MqttProbe {
+    settings: Mqtt,
+    tls: Option<TlsClient>,
+}
+
+impl Probe for MqttProbe {
+    type Settings = Mqtt;
+
+    fn new(settings: Mqtt) -> Self {
+        MqttProbe {
+            tls: TlsClient::of(settings.tls.as_ref(), &[]),
+            settings,
+        }
+    }
+
+    async fn run(&mut self, attempt: &Attempt<'_>) -> Finding {
+        let Attempt {
+            vip,
+            real,
+            target,
+            deadline,
+        } = *attempt;
+        let connect = Connect {
+            version: self.settings.version,
+            client_id: client_id(vip, real),
+            keep_alive: KEEP_ALIVE,
+            login: self.settings.username.clone().map(|username| Login {
+                username,
+                password: self.settings.password.clone(),
+            }),
+            will: None,
+        };
+        Ok(
+            match Session::open(target, self.tls.as_mut(), &connect, deadline).await? {
+                Ok(session) => {
+                    // Whether the goodbye arrives says nothing about the broker.
+                    let _ = session.disconnect(deadline).await;
+                    (Verdict::Healthy, "accepted".to_owned())
+                }
+                Err(refusal) => (
+                    judge(refusal, self.settings.expect),
+                    format!("refused: {refusal}"),
+                ),
+            },
+        )
+    }
 }
 
 /// What a refusal says about the broker.
@@ -102,7 +162,7 @@ fn judge(refusal: Refusal, expect: Expect) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peer::mqtt::{Version, decode_connack};
+    use crate::peer::mqtt::decode_connack;
 
     fn verdict(hex: &str, version: Version) -> (bool, Verdict) {
         match decode_connack(&mut hex::decode(hex).unwrap()[..].into(), version) {

@@ -8,7 +8,7 @@ use http::StatusCode;
 use crate::load::spec::Source;
 use crate::peer::{
     Deadline,
-    place::{Place, advice},
+    http_endpoint::{HttpEndpoint, advice},
 };
 
 /// Bytes of an answer that are read at most. RabbitMQ's aggregated metrics are about 100 KiB, a large
@@ -18,7 +18,7 @@ pub const MAX_BODY: usize = 1 << 20;
 /// A page to read.
 #[derive(Debug)]
 pub(super) struct Fetch {
-    place: Place,
+    place: HttpEndpoint,
     path: String,
 }
 
@@ -26,7 +26,7 @@ impl Fetch {
     /// This path of the source at this real.
     pub(super) fn new(source: &Source, real: IpAddr, path: &str) -> Self {
         Fetch {
-            place: Place::new(
+            place: HttpEndpoint::new(
                 source.target(real),
                 source.tls.clone(),
                 source.login.clone(),
@@ -42,10 +42,10 @@ impl Fetch {
         if status != StatusCode::OK {
             let advice = advice(status, "the source's path and port");
             let answered = format!("answered {status}{advice}");
-            return Err(self.place.says(&self.path, &answered));
+            return Err(self.place.describe(&self.path, &answered));
         }
         response
             .whole()
-            .map_err(|error| self.place.says(&self.path, &error))
+            .map_err(|error| self.place.describe(&self.path, &error))
     }
 }

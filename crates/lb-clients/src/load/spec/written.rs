@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use super::{
     DEFAULT_INTERVAL, DEFAULT_SYS_INTERVAL, DEFAULT_TIMEOUT, DEFAULT_WEIGHT, MAX_INTERVAL,
@@ -16,7 +16,10 @@ use crate::peer::{
     fields::{self, Fault, MAX_TEXT, NOT_SET, text, time},
     http::Authorization,
 };
-use lb_model::duration;
+use lb_model::{
+    duration,
+    settings::{SettingType as _, Settings},
+};
 
 /// Docker's socket, if none is named.
 const DOCKER_SOCKET: &str = "/var/run/docker.sock";
@@ -67,8 +70,18 @@ pub struct Written {
     // Tables come last, as TOML wants them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub values: BTreeMap<String, String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "tls_table"
+    )]
     pub tls: Option<Tls>,
+}
+
+/// Names the settings inside of `tls` by their path.
+fn tls_table<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Tls>, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Option::from_json(&value).map_err(|error| D::Error::custom(error.within("tls")))
 }
 
 impl TryFrom<Written> for Source {
@@ -122,9 +135,8 @@ impl TryFrom<Written> for Source {
         }
         let tls = written.tls.take();
         if let Some(tls) = &tls {
-            tls.validate().map_err(|(field, value, advice)| {
-                Fault::new(format!("tls.{field}"), value, advice)
-            })?;
+            Settings::validate(tls).map_err(|error| error.within("tls"))?;
+            crate::peer::tls::validate(Some(tls))?;
             if !matches!(way, Way::Mqtt | Way::Http | Way::Grpc) {
                 return Err(Fault::new("tls", "set", format!("`{kind}` has no TLS")));
             }

@@ -9,7 +9,7 @@ use rumqttc::{
 };
 
 use super::Version;
-use crate::peer::{Deadline, PeerError, Secret, http::Authorization};
+use crate::peer::{Deadline, PeerError, Secret, http::Authorization, secret};
 
 /// Every broker accepts client ids of this many letters and digits (MQTT 3.1.1 section 3.1.3.1).
 const CLIENT_ID_LENGTH: usize = 23;
@@ -76,7 +76,7 @@ impl Connect {
         let login = match &self.login {
             Some(login) => {
                 let password = match &login.password {
-                    Some(secret) => secret.read(deadline).await?.expose().to_owned(),
+                    Some(password) => secret::read(password, deadline).await?.expose().to_owned(),
                     None => String::new(),
                 };
                 Some((login.username.clone(), password))

@@ -25,16 +25,12 @@ pub(crate) use connack::decode as decode_connack;
 pub use connect::{Connect, Login, Will, random_client_id};
 pub use session::Session;
 
-use serde::{Deserialize, Serialize};
-
-/// A version of the protocol.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Version {
-    /// 3.1.1, which every broker speaks.
-    #[default]
-    #[serde(rename = "3.1.1")]
-    V311,
-    /// 5.0, in which a broker can ask its clients to use another server.
-    #[serde(rename = "5.0", alias = "5")]
-    V5,
+lb_model::choice! {
+    /// A version of the protocol.
+    pub enum Version = V311 {
+        /// 3.1.1, which every broker speaks.
+        V311 = "3.1.1",
+        /// 5.0, in which a broker can ask its clients to use another server.
+        V5 = "5.0" | "5",
+    }
 }
