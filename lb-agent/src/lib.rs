@@ -17,8 +17,8 @@ use lb_model::intent::Kinds;
 
 /// The kinds that this agent runs.
 pub static KINDS: Kinds = Kinds {
-    probes: &lb_clients::health::PROBES,
-    readers: &lb_clients::load::READERS,
+    probes: &lb_clients::health::probe::PROBES,
+    readers: &lb_clients::load::reader::READERS,
     controllers: &lb_steering::REGISTRY,
     sheds: &lb_clients::shedding::WAYS,
 };

@@ -2,38 +2,33 @@
 
 use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
 
-use super::layout::DEFAULT_FLOW_ENTRIES;
+pub use super::layout::DEFAULT_FLOW_ENTRIES;
 
 /// Where pins go unless told otherwise.
 pub const DEFAULT_PINS: &str = "/sys/fs/bpf/lb-agent";
 
-/// How the program is attached.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum XdpMode {
-    /// Native, else generic with a warning.
-    #[default]
-    Auto,
-    /// In the driver, or not at all.
-    Native,
-    /// In the kernel's network stack: works everywhere and is several times slower.
-    Generic,
-}
-
-impl FromStr for XdpMode {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => Ok(XdpMode::Auto),
-            "native" => Ok(XdpMode::Native),
-            "generic" => Ok(XdpMode::Generic),
-            _ => Err(format!(
-                "{text:?} is no XDP mode; choose auto, native or generic"
-            )),
-        }
+lb_model::choice! {
+    /// How the program is attached.
+    pub enum XdpMode = Auto {
+        /// Native, else generic with a warning.
+        Auto = "auto",
+        /// In the driver, or not at all.
+        Native = "native",
+        /// In the kernel's network stack: works everywhere and is several times slower.
+        Generic = "generic",
     }
 }
+
+/// Outer IPv4 source addresses by default: of the network for benchmarks (RFC 2544), routed nowhere.
+pub const DEFAULT_SOURCE_V4: SourcePrefix = SourcePrefix {
+    address: IpAddr::V4(std::net::Ipv4Addr::new(198, 18, 0, 0)),
+    length: 16,
+};
+/// Outer IPv6 source addresses by default (RFC 5180).
+pub const DEFAULT_SOURCE_V6: SourcePrefix = SourcePrefix {
+    address: IpAddr::V6(std::net::Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, 0)),
+    length: 96,
+};
 
 /// A network from which outer source addresses are taken: the host bits vary by flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +99,8 @@ impl fmt::Display for SourcePrefix {
     }
 }
 
+lb_model::text_setting!(SourcePrefix, "`ADDRESS/LENGTH`");
+
 /// What a data plane is made of.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -137,14 +134,8 @@ impl Options {
             xdp_mode: XdpMode::Auto,
             flow_entries: DEFAULT_FLOW_ENTRIES,
             ring_seed: 0,
-            source_v4: SourcePrefix {
-                address: IpAddr::V4(std::net::Ipv4Addr::new(198, 18, 0, 0)),
-                length: 16,
-            },
-            source_v6: SourcePrefix {
-                address: IpAddr::V6(std::net::Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, 0)),
-                length: 96,
-            },
+            source_v4: DEFAULT_SOURCE_V4,
+            source_v6: DEFAULT_SOURCE_V6,
             kernel_log: None,
         }
     }

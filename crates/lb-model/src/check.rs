@@ -2,7 +2,8 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use crate::settings::{FieldError, NOT_SET};
+use crate::component::Component;
+use crate::settings::{FieldError, Map, NOT_SET, Settings as _};
 use crate::vip::{VipKey, check_unicast};
 
 /// Time between two probes by default: the control period of steering.
@@ -67,6 +68,15 @@ crate::settings! {
 }
 
 impl Check {
+    /// A check with this probe; everything else has its default.
+    #[must_use]
+    pub fn new(probe: Component) -> Self {
+        let mut map = Map::from_iter([("kind".to_owned(), "".into())]);
+        let mut check = Self::take(&mut map).expect("every setting but the probe has a default");
+        check.probe = probe;
+        check
+    }
+
     /// Time between two probes in doubt.
     #[must_use]
     pub fn fast_interval(&self) -> Duration {

@@ -68,13 +68,7 @@ impl FromStr for Endpoint {
     }
 }
 
-impl<'de> serde::Deserialize<'de> for Endpoint {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
-    }
-}
+lb_model::text_setting!(Endpoint, "`unix:PATH` or `http://ADDRESS:PORT`");
 
 /// Why an endpoint cannot be served.
 #[derive(Debug, thiserror::Error)]

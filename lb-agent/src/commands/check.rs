@@ -15,7 +15,7 @@ impl Check {
     pub fn execute(self) -> anyhow::Result<()> {
         let config = Config::read(&self.file)?;
         if let [vip, ..] = config.running_programs()[..]
-            && config.exec_checks != Some(true)
+            && !config.agent.exec_checks
         {
             println!(
                 "{}: VIP {vip} has a check that runs a program: the agent does not start without `exec_checks = true` \

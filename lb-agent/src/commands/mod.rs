@@ -2,6 +2,7 @@
 
 mod check;
 mod detach;
+mod docs;
 mod real;
 mod report;
 mod run;
@@ -41,6 +42,9 @@ enum Command {
     /// A balancer reads it with the load sources grpc, http-json, prometheus or mqtt-topic. SIGTERM and SIGINT
     /// end it.
     Report(report::Report),
+    /// Write the reference pages of the settings.
+    #[command(hide = true)]
+    Docs(docs::Docs),
 }
 
 impl Arguments {
@@ -58,6 +62,7 @@ impl Arguments {
                 real::execute(options)
             }
             Command::Report(report) => report.execute(),
+            Command::Docs(docs) => docs.execute(),
         }
     }
 }

@@ -9,10 +9,10 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::{CommandFactory as _, error::ErrorKind};
 use lb_agent::api::{self, Api};
-use lb_agent::config::{Config, KernelLog};
+use lb_agent::config::{AgentSettings, Config, KernelLog};
 use lb_agent::control::{self, Changed};
-use lb_agent::intent::store::Store;
-use lb_agent::observe;
+use lb_agent::store::Store;
+use lb_agent::supervisor;
 use lb_dataplane::netlink::NextHops;
 use lb_dataplane::{
     KernelDataplane,
@@ -25,8 +25,6 @@ use tokio::{
     time::MissedTickBehavior,
 };
 
-/// Where the database is unless told otherwise.
-const DEFAULT_STATE: &str = "/var/lib/lb-agent";
 /// How often the tables are looked after.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -67,16 +65,13 @@ impl Run {
             Some(path) => Config::read(path)?,
             None => Config::default(),
         };
-        let options = self.options(&config)?;
+        let options = self.options(&config.agent)?;
         super::log_to_stderr(options.kernel_log);
-        let state = self
-            .state
-            .clone()
-            .or(config.state.clone())
-            .unwrap_or_else(|| DEFAULT_STATE.into());
-        let endpoints = match (self.listen.is_empty(), config.listen.is_empty()) {
+        let agent = &config.agent;
+        let state = self.state.clone().unwrap_or_else(|| (&agent.state).into());
+        let endpoints = match (self.listen.is_empty(), agent.listen.is_empty()) {
             (false, _) => self.listen.clone(),
-            (true, false) => config.listen.clone(),
+            (true, false) => agent.listen.clone(),
             (true, true) => vec![Endpoint::default()],
         };
         tokio::runtime::Builder::new_multi_thread()
@@ -89,13 +84,13 @@ impl Run {
                 options,
                 &state,
                 endpoints,
-                self.exec_checks || config.exec_checks.unwrap_or_default(),
+                self.exec_checks || agent.exec_checks,
             ))
     }
 
-    fn options(&self, config: &Config) -> anyhow::Result<Options> {
+    fn options(&self, agent: &AgentSettings) -> anyhow::Result<Options> {
         let interfaces = if self.iface.is_empty() {
-            config.interfaces.clone()
+            agent.interfaces.clone()
         } else {
             self.iface.clone()
         };
@@ -106,27 +101,16 @@ impl Run {
             );
             return Err(usage.into());
         }
-        let mut options = Options::new(interfaces);
-        let Config {
-            pins,
-            xdp_mode,
-            ring_seed,
-            outer_source_v4,
-            outer_source_v6,
-            flow_entries,
-            kernel_log,
-            ..
-        } = config;
-        if let Some(pins) = self.pins.as_ref().or(pins.as_ref()) {
-            options.pins = pins.clone();
-        }
-        options.xdp_mode = self.xdp_mode.or(*xdp_mode).unwrap_or_default();
-        options.ring_seed = ring_seed.unwrap_or(options.ring_seed);
-        options.source_v4 = outer_source_v4.unwrap_or(options.source_v4);
-        options.source_v6 = outer_source_v6.unwrap_or(options.source_v6);
-        options.flow_entries = flow_entries.unwrap_or(options.flow_entries);
-        options.kernel_log = self.kernel_log.or(*kernel_log).unwrap_or_default().level();
-        Ok(options)
+        Ok(Options {
+            interfaces,
+            pins: self.pins.clone().unwrap_or_else(|| (&agent.pins).into()),
+            xdp_mode: self.xdp_mode.unwrap_or(agent.xdp_mode),
+            flow_entries: agent.flow_entries,
+            ring_seed: agent.ring_seed,
+            source_v4: agent.outer_source_v4,
+            source_v6: agent.outer_source_v6,
+            kernel_log: self.kernel_log.unwrap_or(agent.kernel_log).level(),
+        })
     }
 }
 
@@ -172,7 +156,7 @@ async fn serve(
             changed: Arc::clone(&changed),
         },
     )?;
-    let (observe, mut supervisor) = observe::start(owner.clone(), changed);
+    let (handle, mut supervisor) = supervisor::start(owner.clone(), changed);
 
     let (stop, stopping) = watch::channel(false);
     let ready: Vec<String> = listeners
@@ -180,7 +164,7 @@ async fn serve(
         .map(|listener| listener.endpoint().to_string())
         .collect();
     let mut server = tokio::spawn(api::serve(
-        Api::new(owner.clone(), observe, stopping.clone()),
+        Api::new(owner.clone(), handle, stopping.clone()),
         listeners,
         stopping,
     ));
@@ -200,8 +184,8 @@ async fn serve(
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             ended = &mut supervisor => {
-                ended.context("the task that looks after reals failed")?;
-                bail!("nobody looks after the reals any more; packets flow on, start the agent again");
+                ended.context("the supervisor failed")?;
+                bail!("the supervisor ended by itself, so that reals are no longer checked; packets flow on, start the agent again");
             }
             ended = &mut server => {
                 ended.context("the API's task failed")??;

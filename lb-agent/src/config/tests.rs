@@ -1,8 +1,12 @@
 //! Files that are right, and files that are not.
 
+use lb_model::settings::Settings as _;
+
 use super::*;
-use crate::intent::{RealSpec, VipSpec};
-use lb_dataplane::options::Options;
+use lb_dataplane::options::{Options, XdpMode};
+use lb_model::intent::{RealSpec, VipSpec};
+use lb_serve::Endpoint;
+use serde_json::json;
 
 fn read(text: &str) -> Result<Config, String> {
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -42,10 +46,14 @@ fn a_full_file_is_read() {
         "#,
     )
     .unwrap();
-    assert_eq!(config.interfaces, ["eth0", "eth1"]);
-    assert_eq!(config.listen.len(), 2);
-    assert_eq!(config.exec_checks, Some(true));
-    assert_eq!(config.vips[0].window, Some(Duration::from_secs(7_200)));
+    let agent = &config.agent;
+    assert_eq!(agent.interfaces, ["eth0", "eth1"]);
+    assert_eq!(agent.xdp_mode, XdpMode::Native);
+    assert_eq!(agent.listen.len(), 2);
+    assert_eq!((agent.ring_seed, agent.flow_entries), (7, 1_048_576));
+    assert!(agent.exec_checks);
+    assert_eq!(agent.kernel_log, KernelLog::Info);
+    assert_eq!(config.vips[0].spec["window"], "2h");
     assert_eq!(config.changes().len(), 3);
 }
 
@@ -54,41 +62,60 @@ fn a_full_file_is_read() {
 fn the_example_is_right() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/lb.toml");
     let config = Config::read(&path).unwrap();
-    let defaults = Options::new(config.interfaces.clone());
-    assert_eq!(config.interfaces, ["eth0"]);
-    assert_eq!(config.xdp_mode, Some(defaults.xdp_mode));
-    assert_eq!(config.listen, [Endpoint::default()]);
-    assert_eq!(config.pins, Some(defaults.pins));
-    assert_eq!(config.ring_seed, Some(defaults.ring_seed));
-    assert_eq!(config.outer_source_v4, Some(defaults.source_v4));
-    assert_eq!(config.outer_source_v6, Some(defaults.source_v6));
-    assert_eq!(config.flow_entries, Some(defaults.flow_entries));
+    let agent = AgentSettings {
+        interfaces: vec!["eth0".to_owned()],
+        ..AgentSettings::default()
+    };
+    assert_eq!(config.agent, agent);
+    let defaults = Options::new(agent.interfaces.clone());
+    assert_eq!(agent.xdp_mode, defaults.xdp_mode);
+    assert_eq!(agent.listen, [Endpoint::default()]);
+    assert_eq!(Path::new(&agent.pins), defaults.pins);
+    assert_eq!(agent.ring_seed, defaults.ring_seed);
+    assert_eq!(agent.outer_source_v4, defaults.source_v4);
+    assert_eq!(agent.outer_source_v6, defaults.source_v6);
+    assert_eq!(agent.flow_entries, defaults.flow_entries);
     assert_eq!(
-        config.exec_checks,
-        Some(crate::control::Options::default().exec_checks)
+        agent.exec_checks,
+        crate::control::Options::default().exec_checks
     );
-    assert_eq!(config.kernel_log, Some(KernelLog::default()));
-    assert!(config.state.is_some());
+    let text = std::fs::read_to_string(&path).unwrap();
+    for field in AgentSettings::fields() {
+        assert!(text.contains(&format!("\n{} = ", field.name)), "{}", field.name);
+    }
 
-    let vip = &config.vips[0];
-    let spec = VipSpec::default_for(vip.address.protocol);
-    assert_eq!(vip.forward, Some(spec.forward));
-    assert_eq!(vip.ring, Some(spec.ring));
-    assert_eq!(vip.track, Some(spec.track));
-    assert_eq!(vip.window, Some(spec.window));
+    let intent = config.intent().unwrap();
+    let vip = intent.get(&config.vips[0].address).unwrap();
+    let set = &config.vips[0].spec;
+    for field in VipSpec::fields() {
+        assert!(set.contains_key(field.name), "{}", field.name);
+    }
+    let spec = VipSpec::default();
+    assert_eq!(set["forward"], json!(spec.forward));
+    assert_eq!(set["ring"], json!(spec.ring));
+    assert_eq!(set["track"], json!(spec.track));
     assert_eq!(
-        vip.slots,
+        vip.window(),
+        lb_model::intent::spec::default_window(vip.address.protocol)
+    );
+    assert_eq!(
+        vip.spec.slots,
         Some(lb_model::ring::default_slots(vip.reals.len()))
     );
     let real = RealSpec::default();
-    assert_eq!(vip.reals[0].weight, Some(real.weight));
-    assert_eq!(vip.reals[0].drained, Some(real.drained));
+    let set = &config.vips[0].reals[0].spec;
+    for field in RealSpec::fields() {
+        assert!(set.contains_key(field.name), "{}", field.name);
+    }
+    assert_eq!(set["weight"], json!(real.weight));
+    assert_eq!(set["drained"], json!(real.drained));
 }
 
 #[test]
 fn an_empty_file_says_nothing() {
     let config = read("").unwrap();
-    assert!(config.interfaces.is_empty() && config.listen.is_empty() && config.vips.is_empty());
+    assert_eq!(config, Config::default());
+    assert!(config.agent.interfaces.is_empty() && config.vips.is_empty());
 }
 
 #[test]
@@ -156,56 +183,56 @@ fn what_is_wrong_is_named() {
         ),
         (
             "[[vip]]\naddress = \"10.0.0.1:80/tcp\"\n[vip.check]\nkind = \"tcp\"\nintervall = \"2s\"",
-            "fast_interval",
+            "4: VIP 10.0.0.1:80/tcp: check.intervall: 2s: there is no such setting; there are interval, fast_interval",
         ),
         (
             "[[vip]]\naddress = \"10.0.0.1:80/tcp\"\n[vip.check]\nkind = \"mqtts\"",
-            "MQTT and gRPC over TLS",
+            "there is no such probe; there are tcp, http",
         ),
         (
             "[[vip]]\naddress = \"10.0.0.1:80/tcp\"\n[[vip.real]]\naddress = \"10.1.0.2\"\nweigth = 1",
-            "weigth",
+            ":5: VIP 10.0.0.1:80/tcp, real 10.1.0.2: weigth: 1: there is no such setting",
         ),
         (
             "[[vip]]\naddress = \"10.0.0.1:80/tcp\"\nwindow = 90",
-            "a time with its unit",
+            "a number with a unit",
         ),
         (
             "[[vip]]\naddress = \"10.0.0.1:80/tcp\"\ncheck = { kind = \"tcp\", interval = 2 }",
-            "a time with its unit",
+            "a number with a unit",
         ),
         (
             "[[vip]]\naddress = \"10.0.0.1:80/tcp\"\ncheck = { kind = \"http\", tls = true }",
-            "{} for TLS as it comes",
+            "check.tls: true: give a table of settings",
         ),
         (
             "[[vip]]\naddress = \"10.0.0.1:80/tcp\"\ncheck = { kind = \"exec\", command = \"/bin/true\" }",
-            "each argument as a text of its own",
+            "check.command: /bin/true: give a list",
         ),
         (
             "[[vip]]\naddress = \"10.0.0.1:80/tcp\"\nshed = \"reset\"",
-            "a table, as { by = \"reset\" }",
+            "shed: reset: give a table of settings, such as { by = \"reset\" }",
         ),
         (
             "[[vip]]\naddress = \"10.0.0.1:80/tcp\"\nsteering = \"capacity\"",
-            "a table, as { controller",
+            "steering: capacity: give a table of settings, such as { controller = ",
         ),
         (
             "[[vip]]\naddress = \"10.0.0.1:80/tcp\"\nload = [\"mosquitto\"]",
-            "a table, as { kind",
+            "load[0]: mosquitto: give a table of settings, such as { kind = ",
         ),
         (
             "[[vip]]\naddress = \"10.0.0.1:80/tcp\"\n[[vip.real]]\naddress = \"10.1.0.2:80\"",
             "10.1.0.2:80: write a real as an address alone",
         ),
-        ("interfaces = [\"a/b\"]", "no interface's name"),
+        ("interfaces = [\"a/b\"]", "not the name of an interface"),
         ("interfaces = [\"averyveryverylongname\"]", "1 to 15"),
         ("listen = [\"http://0.0.0.0:7070\"]", "loopback"),
         ("listen = [\"/run/x\"]", "unix:PATH"),
         ("xdp_mode = \"fast\"", "fast"),
         ("outer_source_v4 = \"10.0.0.0\"", "10.0.0.0"),
-        ("outer_source_v4 = \"2001:2::/96\"", "no IPv4 prefix"),
-        ("outer_source_v6 = \"198.18.0.0/16\"", "no IPv6 prefix"),
+        ("outer_source_v4 = \"2001:2::/96\"", "outer_source_v4: 2001:2::/96: give an IPv4 prefix"),
+        ("outer_source_v6 = \"198.18.0.0/16\"", "outer_source_v6: 198.18.0.0/16: give an IPv6 prefix"),
     ] {
         let error = read(text).expect_err(text);
         assert!(error.contains(names), "{text}: {error}");

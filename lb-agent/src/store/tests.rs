@@ -215,3 +215,78 @@ fn a_killed_process_loses_nothing_that_it_acknowledged() {
         stored_before = last;
     }
 }
+
+/// Records that the last build with schema 1 wrote for the VIPs of `vips.toml`.
+const RECORDS: &str = include_str!("schema_1/records.txt");
+
+/// A store of schema 1 with these records, a key and a value on each line.
+fn schema_1(directory: &Path, records: &str) {
+    drop(Store::open(directory).unwrap());
+    let database = Database::open(directory.join(Store::FILE)).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction
+        .open_table(META)
+        .unwrap()
+        .insert(SCHEMA_KEY, PREVIOUS_SCHEMA)
+        .unwrap();
+    for record in records.lines() {
+        let (vip, json) = record.split_once(' ').unwrap();
+        transaction
+            .open_table(VIPS)
+            .unwrap()
+            .insert(vip, json.as_bytes())
+            .unwrap();
+    }
+    transaction.commit().unwrap();
+}
+
+#[test]
+fn records_of_schema_1_are_converted() {
+    let directory = tempfile::tempdir().unwrap();
+    schema_1(directory.path(), RECORDS);
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/schema_1/vips.toml");
+    let mut intent = Intent::default();
+    for change in crate::config::Config::read(&file).unwrap().changes() {
+        let vip = change.apply(&intent, &KINDS).unwrap();
+        intent.replace(*change.vip(), vip);
+    }
+    assert_eq!(intent.len(), RECORDS.lines().count());
+    let loaded = Store::open(directory.path()).unwrap().load().unwrap();
+    for (vip, loaded) in intent.vips().zip(loaded.vips()) {
+        // Schema 1 stored defaults that depend on other settings.
+        assert_eq!(vip.window(), loaded.window(), "{}", vip.address);
+        let mut loaded = Vip::clone(loaded);
+        loaded.spec.window = vip.spec.window;
+        if let (Some(check), Some(stored)) = (&vip.spec.check, &mut loaded.spec.check) {
+            assert_eq!(check.timeout(), stored.timeout());
+            assert_eq!(check.fast_interval(), stored.fast_interval());
+            (stored.timeout, stored.fast_interval) = (check.timeout, check.fast_interval);
+        }
+        for (source, stored) in vip.spec.load.iter().zip(&mut loaded.spec.load) {
+            let interval = lb_clients::load::reader::interval;
+            assert_eq!(source.name(), stored.name());
+            assert_eq!(interval(source), interval(stored));
+            assert_eq!(
+                source.timeout(interval(source)),
+                stored.timeout(interval(stored))
+            );
+            stored.name.clone_from(&source.name);
+            (stored.interval, stored.timeout) = (source.interval, source.timeout);
+        }
+        assert_eq!(**vip, loaded);
+    }
+    // Once only: the next start finds this schema.
+    let store = Store::open(directory.path()).unwrap();
+    assert_eq!(store.check_schema().unwrap(), SCHEMA);
+}
+
+#[test]
+fn a_record_of_schema_1_that_cannot_be_converted_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    schema_1(directory.path(), "10.0.0.1:80/tcp {\"forward\":\"ipip\"}");
+    let error = Store::open(directory.path()).unwrap_err().to_string();
+    assert!(
+        error.contains("10.0.0.1:80/tcp") && error.contains("window_ms"),
+        "{error}"
+    );
+}

@@ -1,16 +1,16 @@
-//! What is true: health probes and load readers of every VIP that has any, and the controller that makes
-//! weights of what they find.
+//! The supervisor: health probes and load readers of every VIP that has any, and the steering that turns their results
+//! into weights.
 //!
-//! One task, the [`supervisor`], hears of changes of the intent, of probes and of readers, steps the
-//! controllers ([`lb_steering`]) once a period or when health changes, and gives what they decide to the owner
-//! ([`crate::control`]). It does no waiting of its own on peers: each probe and reader is a task.
+//! One task ([`run`]) receives changes of the intent and the reports of probes and readers. It steps the steering of a
+//! VIP ([`lb_steering`]) once a period, and at once when health changes, and passes the weights to the owner
+//! ([`crate::control`]). It never waits for a peer: each probe and each reader is a task of its own.
 
-mod found;
-mod pace;
-mod readings;
-mod supervisor;
+mod real_readings;
+mod run;
+mod shed_pace;
+mod snapshot;
 mod tasks;
-mod watch;
+mod vip_supervisor;
 
-pub use found::{Found, FoundReals, ProbeFound, ReadingFound};
-pub use supervisor::{Handle, start};
+pub use run::{Handle, start};
+pub use snapshot::{ProbeSnapshot, ReadingSnapshot, RealSnapshot, RealSnapshots};

@@ -1,4 +1,4 @@
-//! The tasks that ask: one for each real's probe, one for each of its sources of load.
+//! The tasks of a real: its probe, a reader for each of its sources of load, and its shedder.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -8,16 +8,20 @@ use std::{
 
 use tokio::sync::{Semaphore, mpsc};
 
-use lb_model::intent::{RealSpec, Vip};
-use lb_clients::health::{
-    self,
-    runner::{Order, Runner},
-    spec::Via,
-    state::Health,
+use lb_clients::{
+    health::{
+        self, probe_target,
+        runner::{ProbeConfig, Runner},
+        state::Health,
+    },
+    load::{self, reading::Subject},
+    shedding::{ShedRequest, Shedder},
 };
-use lb_clients::load::{self, reading::Subject};
-use lb_clients::shedding::{self, Shedder};
-use lb_model::load::LoadSource;
+use lb_model::{
+    check::Via,
+    intent::{RealSpec, Vip},
+    load::LoadSource,
+};
 
 /// Marks of the sockets that reach reals through the tunnel.
 pub(super) type Marks = HashMap<IpAddr, u32>;
@@ -56,18 +60,18 @@ pub(super) struct RealTasks {
     shedder: Option<Shedder>,
 }
 
-/// Whom tasks ask, and how.
-pub(super) struct Asked<'a> {
+/// The real that tasks work for.
+pub(super) struct RealContext<'a> {
     pub(super) vip: &'a Vip,
     pub(super) address: IpAddr,
     pub(super) real: &'a RealSpec,
-    /// Of sockets that reach it through the tunnel; none: nothing does.
+    /// Mark of sockets that reach it through the tunnel; `None` if no socket does.
     pub(super) mark: Option<u32>,
 }
 
 impl RealTasks {
     /// Starts and ends readers so that there is one for each of these sources.
-    pub(super) fn read(&mut self, asked: &Asked<'_>, sources: Vec<LoadSource>, tasks: &Tasks) {
+    pub(super) fn read(&mut self, context: &RealContext<'_>, sources: Vec<LoadSource>, tasks: &Tasks) {
         let wanted: BTreeMap<String, LoadSource> = sources
             .into_iter()
             .map(|source| (source.name().to_owned(), source))
@@ -77,8 +81,8 @@ impl RealTasks {
         for (name, source) in wanted {
             self.readers.entry(name).or_insert_with(|| {
                 let subject = Subject {
-                    vip: asked.vip.address,
-                    real: asked.address,
+                    vip: context.vip.address,
+                    real: context.address,
                 };
                 let handle = load::reader::start(&source, subject, tasks.loads.clone());
                 (source, handle)
@@ -86,15 +90,15 @@ impl RealTasks {
         }
     }
 
-    /// Starts, changes or ends the probe so that it is as the VIP and the real say; one that starts takes
-    /// `health` for what is known.
-    pub(super) fn probe(&mut self, asked: &Asked<'_>, health: Health, tasks: &Tasks) {
-        let Asked {
+    /// Starts, changes or ends the probe by the settings of the VIP and the real. A probe that starts continues from
+    /// `health`.
+    pub(super) fn probe(&mut self, context: &RealContext<'_>, health: Health, tasks: &Tasks) {
+        let RealContext {
             vip,
             address,
             real,
             mark,
-        } = *asked;
+        } = *context;
         let Some(check) = vip.spec.check.as_ref().filter(|_| !real.check.disabled) else {
             self.probe = None;
             return;
@@ -108,19 +112,23 @@ impl RealTasks {
             self.probe = None;
             return;
         }
-        let order = Order {
-            target: real
-                .check
-                .target(check, &vip.address, address, mark.unwrap_or_default()),
+        let config = ProbeConfig {
+            target: probe_target(
+                check,
+                &real.check,
+                &vip.address,
+                address,
+                mark.unwrap_or_default(),
+            ),
             check: check.clone(),
         };
         match &self.probe {
-            Some(probe) => probe.replace(order),
+            Some(probe) => probe.replace(config),
             None => {
                 self.probe = Some(Runner::start(
                     vip.address,
                     address,
-                    order,
+                    config,
                     health,
                     Arc::clone(&tasks.slots),
                     tasks.probes.clone(),
@@ -134,19 +142,20 @@ impl RealTasks {
         self.probe.is_some()
     }
 
-    /// Connections are shed like this.
-    pub(super) fn shed_by(&mut self, asked: &Asked<'_>) {
-        let by = &asked.vip.spec.shed;
-        if !self.shedder.as_ref().is_some_and(|shedder| shedder.is(by)) {
-            self.shedder = Shedder::start(by, asked.vip.address, asked.address);
+    /// Sheds connections by the VIP's settings from now on.
+    pub(super) fn shed_by(&mut self, context: &RealContext<'_>) {
+        let settings = &context.vip.spec.shed;
+        let is_same = |shedder: &Shedder| shedder.is(settings);
+        if !self.shedder.as_ref().is_some_and(is_same) {
+            self.shedder = Shedder::start(settings, context.vip.address, context.address);
         }
     }
 
-    /// Has so many connections ended by whoever is asked to; false: the data plane is to.
-    pub(super) fn shed(&self, order: shedding::Order) -> bool {
+    /// Passes on a request to end connections. Returns whether a server ends them; otherwise the data plane is to.
+    pub(super) fn shed(&self, request: ShedRequest) -> bool {
         self.shedder
             .as_ref()
-            .is_some_and(|shedder| shedder.order(order))
+            .is_some_and(|shedder| shedder.shed(request))
     }
 
     /// Tells the readers how many flows the real has taken in all.
@@ -155,19 +164,6 @@ impl RealTasks {
             handle.observe_opened(flows);
         }
     }
-}
-
-/// The sources of a real's load, with what is different for it.
-pub(super) fn sources(vip: &Vip, real: &RealSpec) -> Vec<LoadSource> {
-    let of = |source: &LoadSource| {
-        match real.load.iter().find(|change| change.name == source.name()) {
-            // What cannot be was refused when it was asked for; a source that changed since is as the VIP says.
-            Some(change) => load::reader::apply_override(source, change)
-                .unwrap_or_else(|_| Some(source.clone())),
-            None => Some(source.clone()),
-        }
-    };
-    vip.spec.load.iter().filter_map(of).collect()
 }
 
 /// Whether a real is probed through the tunnel.

@@ -1,16 +1,11 @@
 //! The task that probes one real of one VIP, and reports.
 //!
 //! A probe starts one interval after the one before it started, less the jitter: never later, unless that one
-//! still runs or all slots are taken. So a dead real is out after [`Check::detection`] at most.
+//! still runs or all slots are taken. So a dead real is out after [`Check::detection_time`] at most.
 
-use std::{
-    hash::{BuildHasher as _, RandomState},
-    net::IpAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use lb_model::vip::VipAddress;
+use lb_model::{check::Check, vip::VipAddress};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -21,45 +16,45 @@ use tokio::{
 use super::{
     Outcome,
     probe::Prober,
-    spec::Check,
     state::{Change, Health, State},
 };
+use crate::backoff::{random_part, shortened};
 use crate::peer::Target;
 
 /// Probes that run at once at most, of all reals. Each needs a file descriptor, and a silent real holds one
 /// for its whole time-out, so this is also how many silent reals disturb no other.
 pub const MAX_PROBES: usize = 4_096;
 
-/// What a probe of a real found.
+/// The result of one probe of a real.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// The VIP.
     pub vip: VipAddress,
     /// The real's address.
     pub real: IpAddr,
-    /// What was found.
+    /// What the probe found.
     pub outcome: Outcome,
-    /// What that made of the state, if it became another.
+    /// The change of the real's state, if the outcome made one.
     pub change: Option<Change>,
-    /// The state.
+    /// The real's state.
     pub state: State,
-    /// Since when.
+    /// When the state began.
     pub since: std::time::Instant,
 }
 
 /// How a real is probed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Order {
-    /// By which rules.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProbeConfig {
+    /// The probe, its times and thresholds.
     pub check: Check,
-    /// Where.
+    /// Where the probe goes.
     pub target: Target,
 }
 
-/// A real that is being probed. Dropped, it ends at once with all that its probe has open.
+/// A task that probes a real. Dropping it ends the task at once, with all that its probe has open.
 #[derive(Debug)]
 pub struct Runner {
-    orders: watch::Sender<Order>,
+    configs: watch::Sender<ProbeConfig>,
     task: JoinHandle<()>,
 }
 
@@ -70,34 +65,33 @@ impl Runner {
     pub fn start(
         vip: VipAddress,
         real: IpAddr,
-        order: Order,
+        config: ProbeConfig,
         health: Health,
         slots: Arc<Semaphore>,
         reports: mpsc::Sender<Report>,
     ) -> Self {
-        let (orders, receiver) = watch::channel(order.clone());
+        let (configs, receiver) = watch::channel(config.clone());
         let work = Work {
             vip,
             real,
-            prober: Prober::new(&order.check, vip, real),
-            order,
+            prober: Prober::new(&config.check, vip, real),
+            config,
             health,
             slots,
-            random: Random::default(),
         };
         Runner {
-            orders,
+            configs,
             task: tokio::spawn(work.run(receiver, reports)),
         }
     }
 
-    /// Probes by other rules or elsewhere from now on. The state stays until they say otherwise; nothing
-    /// happens if they are the same.
-    pub fn replace(&self, order: Order) {
-        self.orders.send_if_modified(|old| {
-            let differs = *old != order;
+    /// Probes as `config` says from now on. The state stays until the new probes say otherwise; nothing happens if the
+    /// configuration is the same.
+    pub fn replace(&self, config: ProbeConfig) {
+        self.configs.send_if_modified(|old| {
+            let differs = *old != config;
             if differs {
-                *old = order;
+                *old = config;
             }
             differs
         });
@@ -129,20 +123,23 @@ pub fn slots() -> nix::Result<Arc<Semaphore>> {
 struct Work {
     vip: VipAddress,
     real: IpAddr,
-    order: Order,
+    config: ProbeConfig,
     prober: Prober,
     health: Health,
     slots: Arc<Semaphore>,
-    random: Random,
 }
 
 impl Work {
-    async fn run(mut self, mut orders: watch::Receiver<Order>, reports: mpsc::Sender<Report>) {
+    async fn run(
+        mut self,
+        mut configs: watch::Receiver<ProbeConfig>,
+        reports: mpsc::Sender<Report>,
+    ) {
         let mut next = self.soon();
         loop {
             let found = tokio::select! {
                 biased;
-                changed = orders.changed() => {
+                changed = configs.changed() => {
                     if changed.is_err() {
                         return;
                     }
@@ -151,8 +148,8 @@ impl Work {
                 found = self.probe_at(next) => Some(found),
             };
             let Some((started, outcome)) = found else {
-                self.order = orders.borrow_and_update().clone();
-                self.prober = Prober::new(&self.order.check, self.vip, self.real);
+                self.config = configs.borrow_and_update().clone();
+                self.prober = Prober::new(&self.config.check, self.vip, self.real);
                 self.health.reconsider();
                 next = self.soon();
                 continue;
@@ -167,15 +164,17 @@ impl Work {
 
     async fn probe_at(&mut self, next: Instant) -> (Instant, Outcome) {
         tokio::time::sleep_until(next).await;
-        // Nobody closes the semaphore; without a slot the probe would still be right.
+        // The semaphore is never closed; without a slot the probe would still be right.
         let _slot = self.slots.acquire().await;
         let started = Instant::now();
-        (started, self.prober.run(&self.order.target).await)
+        (started, self.prober.run(&self.config.target).await)
     }
 
     fn report(&mut self, outcome: Outcome) -> Report {
         let now = Instant::now().into_std();
-        let change = self.health.observe(&self.order.check, outcome.clone(), now);
+        let change = self
+            .health
+            .observe(&self.config.check, outcome.clone(), now);
         Report {
             vip: self.vip,
             real: self.real,
@@ -187,44 +186,18 @@ impl Work {
     }
 
     /// The first probes of many reals are spread over a fast interval.
-    fn soon(&mut self) -> Instant {
-        Instant::now()
-            + self
-                .order
-                .check
-                .fast_interval
-                .mul_f64(self.random.fraction())
+    fn soon(&self) -> Instant {
+        Instant::now() + random_part(self.config.check.fast_interval())
     }
 
-    fn pause(&mut self) -> Duration {
-        let check = &self.order.check;
+    fn pause(&self) -> Duration {
+        let check = &self.config.check;
         let interval = if self.health.in_doubt() {
-            check.fast_interval
+            check.fast_interval()
         } else {
             check.interval
         };
-        early(interval, check.jitter, self.random.fraction())
-    }
-}
-
-/// An interval less up to `jitter` percent.
-fn early(interval: Duration, jitter: u32, fraction: f64) -> Duration {
-    interval - (interval * jitter / 100).mul_f64(fraction)
-}
-
-/// Fractions that differ between tasks and are nobody's secret.
-#[derive(Default)]
-struct Random {
-    keys: RandomState,
-    count: u64,
-}
-
-impl Random {
-    /// At least 0, less than 1.
-    fn fraction(&mut self) -> f64 {
-        self.count = self.count.wrapping_add(1);
-        // 32 bits of a hash are exact in a double.
-        (self.keys.hash_one(self.count) >> 32) as f64 / f64::from(u32::MAX) * (1.0 - f64::EPSILON)
+        shortened(interval, check.jitter, fastrand::f64())
     }
 }
 

@@ -18,7 +18,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Outcome, Verdict, spec::Check};
+use lb_model::check::Check;
+
+use super::{Outcome, Verdict};
 
 /// How a real is, as its outcomes have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -207,7 +209,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::health::spec::Probe;
+    use crate::health::probe::tcp::Tcp;
+    use lb_model::component::Component;
 
     /// `h`ealthy, `d`rain, `u`nhealthy.
     fn outcome(letter: char) -> Outcome {
@@ -221,7 +224,7 @@ mod tests {
 
     /// 2 answers up, 3 failures down.
     fn after(letters: &str) -> (Health, Vec<State>) {
-        let check = Check::new(Probe::Tcp {});
+        let check = Check::new(Component::new("tcp", &Tcp {}));
         let mut health = Health::new(Instant::now());
         let changes = letters
             .chars()
@@ -273,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_change_tells_why_and_after_how_long() {
-        let check = Check::new(Probe::Tcp {});
+        let check = Check::new(Component::new("tcp", &Tcp {}));
         let start = Instant::now();
         let mut health = Health::new(start);
         let at = |seconds| start + Duration::from_secs(seconds);
@@ -292,7 +295,7 @@ mod tests {
 
     #[test]
     fn another_check_keeps_the_state_and_counts_anew() {
-        let check = Check::new(Probe::Tcp {});
+        let check = Check::new(Component::new("tcp", &Tcp {}));
         let (mut health, _) = after("huu");
         health.reconsider();
         assert_eq!(health.state(), State::Up);

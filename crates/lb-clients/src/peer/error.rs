@@ -27,6 +27,12 @@ pub enum PeerError {
     /// The peer reset the connection.
     #[error("reset the connection while {0}")]
     Reset(&'static str),
+    /// The peer sends nothing any more though it was asked for a sign of life.
+    #[error("sent nothing for {} though it was pinged", duration::format(*after))]
+    Unresponsive {
+        /// How long it was silent.
+        after: Duration,
+    },
     /// TLS failed: a certificate that does not fit, no common version, no TLS at all.
     #[error("TLS: {0}")]
     Tls(String),

@@ -1,46 +1,11 @@
 //! Settings of a peer as operators write them: read, or refused with what would be right.
 
-use std::{fmt, net::IpAddr, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use super::{Secret, http::Authorization};
 use lb_model::duration;
 
-/// The longest name, path, topic and the like, in bytes.
-pub const MAX_TEXT: usize = 1_024;
-/// The value of a setting that is missing.
-pub const NOT_SET: &str = "not set";
-
-/// A setting that cannot be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// Its path inside what is set.
-    pub field: String,
-    /// What it is.
-    pub value: String,
-    /// What is wrong with it and what would be right.
-    pub advice: String,
-}
-
-impl Fault {
-    /// Of this setting.
-    pub fn new(
-        field: impl Into<String>,
-        value: impl fmt::Display,
-        advice: impl Into<String>,
-    ) -> Self {
-        Fault {
-            field: field.into(),
-            value: value.to_string(),
-            advice: advice.into(),
-        }
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}", self.field, self.value, self.advice)
-    }
-}
+pub use lb_model::settings::{FieldError as Fault, MAX_TEXT, NOT_SET};
 
 /// A text that is not empty, of [`MAX_TEXT`] bytes at most, without control characters.
 ///

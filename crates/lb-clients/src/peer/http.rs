@@ -13,7 +13,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 
-use super::{Deadline, PeerError, Secret, Stream};
+use super::{Deadline, PeerError, Secret, Stream, secret};
 
 /// Bytes of a response's head that are read at most.
 const MAX_HEAD: usize = 16 << 10;
@@ -41,22 +41,34 @@ pub enum Authorization {
 }
 
 impl Authorization {
+    /// The login that settings name: a token, or a user name with its password.
+    #[must_use]
+    pub fn new(
+        username: Option<String>,
+        password: Option<Secret>,
+        token: Option<Secret>,
+    ) -> Option<Self> {
+        match (username.zip(password), token) {
+            (_, Some(token)) => Some(Authorization::Bearer { token }),
+            (Some((username, password)), None) => Some(Authorization::Basic { username, password }),
+            (None, None) => None,
+        }
+    }
+
     async fn header(&self, deadline: &Deadline) -> Result<HeaderValue, PeerError> {
-        let (secret, text) = match self {
+        let (place, text) = match self {
             Authorization::Basic { username, password } => {
-                let content = password.read(deadline).await?;
+                let content = secret::read(password, deadline).await?;
                 let pair = STANDARD.encode(format!("{username}:{}", content.expose()));
                 (password, format!("Basic {pair}"))
             }
             Authorization::Bearer { token } => {
-                let content = token.read(deadline).await?;
+                let content = secret::read(token, deadline).await?;
                 (token, format!("Bearer {}", content.expose()))
             }
         };
         let mut value = HeaderValue::try_from(text).map_err(|_| {
-            PeerError::Request(format!(
-                "{secret} holds characters that no header can carry"
-            ))
+            PeerError::Request(format!("{place} holds characters that no header can carry"))
         })?;
         value.set_sensitive(true);
         Ok(value)

@@ -1,7 +1,9 @@
 //! Connections to what probes and readers ask: bounded in time and size, over TCP or TLS.
 //!
 //! A [`Deadline`] covers a whole exchange, from the first packet to the last byte. [`connect`] gives a plain
-//! connection, [`TlsClient`] wraps one, [`http`] asks over either, [`place`] is where. Errors are texts for operators.
+//! connection, [`TlsClient`] wraps one, [`http`] asks over either, an
+//! [`HttpEndpoint`](http_endpoint::HttpEndpoint) is a server that is asked again and again, and [`mqtt`] holds sessions
+//! with brokers. Errors are texts for operators.
 
 mod deadline;
 mod error;
@@ -9,7 +11,8 @@ pub mod fields;
 mod file;
 pub mod grpc;
 pub mod http;
-pub mod place;
+pub mod http_endpoint;
+pub mod mqtt;
 pub mod secret;
 mod stream;
 mod target;
@@ -17,7 +20,8 @@ pub mod tls;
 
 pub use deadline::Deadline;
 pub use error::PeerError;
-pub use secret::Secret;
 pub use stream::Stream;
 pub use target::{Target, connect};
-pub use tls::{Tls, TlsClient};
+pub use tls::TlsClient;
+
+pub use lb_model::peer::{Secret, Tls};

@@ -1,20 +1,10 @@
 //! Passwords and tokens: the configuration says where they are, never what they are.
 
-use std::{ffi::OsString, fmt, path::PathBuf, str::FromStr};
+use std::{ffi::OsString, fmt};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use lb_model::peer::Secret;
 
 use super::{Deadline, PeerError, file};
-
-/// Where a secret is: `file:PATH` or `env:NAME`. It is read when it is used, so a new content counts at
-/// once, and only its place is stored, listed or logged.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Secret {
-    /// A file; line ends behind the content do not belong to it.
-    File(PathBuf),
-    /// A variable of the agent's environment.
-    Environment(String),
-}
 
 /// What a secret says. It has no text form.
 pub struct Content(String);
@@ -33,75 +23,29 @@ impl fmt::Debug for Content {
     }
 }
 
-impl Secret {
-    /// Reads it.
-    ///
-    /// # Errors
-    /// Names the file or the variable, never the content.
-    pub async fn read(&self, deadline: &Deadline) -> Result<Content, PeerError> {
-        match self {
-            Secret::File(path) => {
-                let bytes = file::read(path, deadline).await?;
-                let text = String::from_utf8(bytes).map_err(|_| PeerError::File {
-                    path: path.clone(),
-                    reason: "is no UTF-8 text; write the secret as text".to_owned(),
-                })?;
-                Ok(Content(text.trim_end_matches(['\r', '\n']).to_owned()))
-            }
-            Secret::Environment(name) => std::env::var_os(name)
-                .map_or(Err("is not set"), |text| {
-                    OsString::into_string(text).map_err(|_| "is no UTF-8 text")
-                })
-                .map(Content)
-                .map_err(|reason| PeerError::Environment {
-                    name: name.clone(),
-                    reason,
-                }),
+/// Reads a secret. It is read each time it is used, so that new content counts at once.
+///
+/// # Errors
+/// Names the file or the variable, never the content.
+pub async fn read(secret: &Secret, deadline: &Deadline) -> Result<Content, PeerError> {
+    match secret {
+        Secret::File(path) => {
+            let bytes = file::read(path, deadline).await?;
+            let text = String::from_utf8(bytes).map_err(|_| PeerError::File {
+                path: path.clone(),
+                reason: "is no UTF-8 text; write the secret as text".to_owned(),
+            })?;
+            Ok(Content(text.trim_end_matches(['\r', '\n']).to_owned()))
         }
-    }
-}
-
-impl fmt::Display for Secret {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Secret::File(path) => write!(formatter, "file:{}", path.display()),
-            Secret::Environment(name) => write!(formatter, "env:{name}"),
-        }
-    }
-}
-
-impl FromStr for Secret {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        // What is wrong may be the secret itself, so the text is not repeated.
-        let wrong = || {
-            "not a place of a secret; write file:/ABSOLUTE/PATH or env:NAME, never the secret itself"
-                .to_owned()
-        };
-        match text.split_once(':') {
-            Some(("file", path)) if path.starts_with('/') => Ok(Secret::File(path.into())),
-            Some(("env", name))
-                if !name.is_empty() && !name.contains(['=', '\0']) && name.is_ascii() =>
-            {
-                Ok(Secret::Environment(name.to_owned()))
-            }
-            _ => Err(wrong()),
-        }
-    }
-}
-
-impl Serialize for Secret {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Secret {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(D::Error::custom)
+        Secret::Environment(name) => std::env::var_os(name)
+            .map_or(Err("is not set"), |text| {
+                OsString::into_string(text).map_err(|_| "is no UTF-8 text")
+            })
+            .map(Content)
+            .map_err(|reason| PeerError::Environment {
+                name: name.clone(),
+                reason,
+            }),
     }
 }
 
@@ -147,28 +91,28 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("password");
         let secret = Secret::File(path.clone());
-        let missing = secret.read(&deadline()).await.unwrap_err().to_string();
+        let missing = read(&secret, &deadline()).await.unwrap_err().to_string();
         assert!(missing.contains("password"), "{missing}");
-        for (written, read) in [("one\n", "one"), ("two\r\n", "two"), (" a b ", " a b ")] {
+        for (written, expected) in [("one\n", "one"), ("two\r\n", "two"), (" a b ", " a b ")] {
             std::fs::write(&path, written).unwrap();
-            let content = secret.read(&deadline()).await.unwrap();
-            assert_eq!(content.expose(), read);
-            assert!(!format!("{content:?}").contains(read));
+            let content = read(&secret, &deadline()).await.unwrap();
+            assert_eq!(content.expose(), expected);
+            assert!(!format!("{content:?}").contains(expected));
         }
         std::fs::write(&path, [0xff]).unwrap();
-        let error = secret.read(&deadline()).await.unwrap_err().to_string();
+        let error = read(&secret, &deadline()).await.unwrap_err().to_string();
         assert!(error.contains("no UTF-8"), "{error}");
     }
 
     #[tokio::test]
     async fn variables_are_named_when_they_are_missing() {
         let secret = Secret::Environment("LB_TEST_NO_SUCH_SECRET".to_owned());
-        let error = secret.read(&deadline()).await.unwrap_err().to_string();
+        let error = read(&secret, &deadline()).await.unwrap_err().to_string();
         assert!(
             error.contains("LB_TEST_NO_SUCH_SECRET: is not set"),
             "{error}"
         );
         let path = Secret::Environment("PATH".to_owned());
-        assert!(!path.read(&deadline()).await.unwrap().expose().is_empty());
+        assert!(!read(&path, &deadline()).await.unwrap().expose().is_empty());
     }
 }

@@ -8,13 +8,16 @@ use std::{
     time::SystemTime,
 };
 
+use lb_model::{
+    peer::Tls,
+    settings::{FieldError, Map, SettingType as _, Value},
+};
 use rustls::{
     ClientConfig, RootCertStore,
     client::{Resumption, WebPkiServerVerifier, danger::ServerCertVerifier},
     crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
 };
-use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -22,88 +25,39 @@ use super::{Deadline, PeerError, Stream, file};
 
 mod unverified;
 
-/// How to speak TLS with a peer.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(
-    deny_unknown_fields,
-    expecting = "a table, as { server_name = \"broker.example\" }, or {} for TLS as it comes"
-)]
-pub struct Tls {
-    /// File of the certificate authorities (PEM) that are trusted. Default: the system's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca: Option<PathBuf>,
-    /// The name that is asked for (SNI) and that the certificate must be of. Default: the address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub server_name: Option<String>,
-    /// Whether the certificate must be valid. Default: true.
-    #[serde(default = "verify")]
-    pub verify: bool,
-    /// File of the client's certificate chain (PEM).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub certificate: Option<PathBuf>,
-    /// File of the client's private key (PEM); goes with `certificate`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key: Option<PathBuf>,
-}
-
-const fn verify() -> bool {
-    true
-}
-
-impl Default for Tls {
-    fn default() -> Self {
-        Tls {
-            ca: None,
-            server_name: None,
-            verify: verify(),
-            certificate: None,
-            key: None,
-        }
+/// Checks what only a TLS library can check: that the server's name is a name.
+///
+/// # Errors
+/// `tls.server_name`, its value and what would be right.
+pub fn validate(tls: Option<&Tls>) -> Result<(), FieldError> {
+    match tls.and_then(|tls| tls.server_name.as_deref()) {
+        Some(name) if ServerName::try_from(name).is_err() => Err(FieldError::new(
+            "tls.server_name",
+            name,
+            "give a DNS name or an address",
+        )),
+        _ => Ok(()),
     }
 }
 
-impl Tls {
-    /// Whether it can be used.
-    ///
-    /// # Errors
-    /// The field, its value and what would be right.
-    pub fn validate(&self) -> Result<(), (String, String, String)> {
-        let wrong = |field: &str, value: &str, advice: &str| {
-            Err((field.to_owned(), value.to_owned(), advice.to_owned()))
-        };
-        for (field, path) in [
-            ("ca", &self.ca),
-            ("certificate", &self.certificate),
-            ("key", &self.key),
-        ] {
-            if let Some(path) = path
-                && !path.is_absolute()
-            {
-                return wrong(field, &path.to_string_lossy(), "give an absolute path");
-            }
-        }
-        if let Some(name) = &self.server_name
-            && ServerName::try_from(name.as_str()).is_err()
-        {
-            return wrong("server_name", name, "give a DNS name or an address");
-        }
-        match (&self.certificate, &self.key) {
-            (Some(_), None) => wrong("key", "not set", "give the key of the certificate, too"),
-            (None, Some(_)) => wrong(
-                "certificate",
-                "not set",
-                "give the certificate of the key, too",
-            ),
-            _ => Ok(()),
-        }
-    }
+/// As [`validate`], for the setting `tls` of a table.
+///
+/// # Errors
+/// As [`validate`], and TLS settings that cannot be read.
+pub fn validate_in(table: &Map<String, Value>) -> Result<(), FieldError> {
+    let tls = table
+        .get("tls")
+        .map(Tls::from_json)
+        .transpose()
+        .map_err(|error| error.within("tls"))?;
+    validate(tls.as_ref())
+}
 
-    fn files(&self) -> impl Iterator<Item = &Path> {
-        [&self.ca, &self.certificate, &self.key]
-            .into_iter()
-            .flatten()
-            .map(PathBuf::as_path)
-    }
+fn files(tls: &Tls) -> impl Iterator<Item = &Path> {
+    [&tls.ca, &tls.certificate, &tls.key]
+        .into_iter()
+        .flatten()
+        .map(PathBuf::as_path)
 }
 
 /// A TLS client of one peer. It reads its files when it first needs them and again when they have changed.
@@ -111,7 +65,7 @@ impl Tls {
 /// Sessions are not resumed: each connection verifies the certificate, so that one that expires is found.
 #[derive(Debug)]
 pub struct TlsClient {
-    spec: Tls,
+    settings: Tls,
     protocols: Vec<Vec<u8>>,
     ready: Option<(Vec<Stamp>, Arc<ClientConfig>)>,
 }
@@ -120,11 +74,17 @@ pub struct TlsClient {
 type Stamp = Option<(u64, SystemTime)>;
 
 impl TlsClient {
-    /// A client that offers these application protocols (ALPN: `http/1.1`, `h2`); none is none.
+    /// A client if there are settings for one.
     #[must_use]
-    pub fn new(spec: Tls, protocols: &[&str]) -> Self {
+    pub fn of(settings: Option<&Tls>, protocols: &[&str]) -> Option<Self> {
+        settings.map(|settings| TlsClient::new(settings.clone(), protocols))
+    }
+
+    /// A client that offers these application protocols (ALPN: `http/1.1`, `h2`).
+    #[must_use]
+    pub fn new(settings: Tls, protocols: &[&str]) -> Self {
         TlsClient {
-            spec,
+            settings,
             protocols: protocols
                 .iter()
                 .map(|name| name.as_bytes().into())
@@ -139,7 +99,7 @@ impl TlsClient {
     /// Names the file that cannot be used.
     pub async fn refresh(&mut self, deadline: &Deadline) -> Result<(), PeerError> {
         let mut stamps = Vec::new();
-        for path in self.spec.files() {
+        for path in files(&self.settings) {
             stamps.push(
                 tokio::fs::metadata(path)
                     .await
@@ -150,7 +110,7 @@ impl TlsClient {
         }
         if self.ready.as_ref().is_none_or(|(read, _)| *read != stamps) {
             self.ready = None;
-            let config = configure(&self.spec, &self.protocols, deadline).await?;
+            let config = configure(&self.settings, &self.protocols, deadline).await?;
             self.ready = Some((stamps, Arc::new(config)));
         }
         Ok(())
@@ -170,7 +130,7 @@ impl TlsClient {
             .ready
             .as_ref()
             .ok_or_else(|| PeerError::Tls("the client's files were not read".to_owned()))?;
-        let name = match &self.spec.server_name {
+        let name = match &self.settings.server_name {
             Some(name) => ServerName::try_from(name.clone())
                 .map_err(|error| PeerError::Tls(format!("{name}: {error}")))?,
             None => ServerName::from(address),
@@ -193,7 +153,7 @@ fn stamp(metadata: &Metadata) -> Stamp {
 }
 
 async fn configure(
-    spec: &Tls,
+    settings: &Tls,
     protocols: &[Vec<u8>],
     deadline: &Deadline,
 ) -> Result<ClientConfig, PeerError> {
@@ -201,8 +161,8 @@ async fn configure(
         .with_safe_default_protocol_versions()
         .map_err(tls)?
         .dangerous()
-        .with_custom_certificate_verifier(verifier(spec, deadline).await?);
-    let mut config = match (&spec.certificate, &spec.key) {
+        .with_custom_certificate_verifier(verifier(settings, deadline).await?);
+    let mut config = match (&settings.certificate, &settings.key) {
         (Some(certificate), Some(key)) => {
             let chain = certificates(certificate, deadline).await?;
             let bytes = file::read(key, deadline).await?;
@@ -220,13 +180,13 @@ async fn configure(
 }
 
 async fn verifier(
-    spec: &Tls,
+    settings: &Tls,
     deadline: &Deadline,
 ) -> Result<Arc<dyn ServerCertVerifier>, PeerError> {
-    if !spec.verify {
+    if !settings.verify {
         return Ok(Arc::new(unverified::Unverified::new(provider())));
     }
-    let Some(path) = &spec.ca else {
+    let Some(path) = &settings.ca else {
         return system_verifier();
     };
     let mut roots = RootCertStore::empty();

@@ -1,17 +1,53 @@
-//! Who ends connections that are to be shed: the data plane, or whoever is asked over HTTP.
+//! What ends connections that are to be shed: the data plane, or a server that is asked over HTTP.
 //!
 //! Steering says how many flows of a real are to go ([`lb_steering::Decision::shed`]). The data plane resets
 //! them, unless a VIP says otherwise: a [web hook](webhook) ends them where clients can be told, and EMQX
 //! [evacuates](emqx) a real that is drained by hand.
+//!
+//! Each way is a file: its settings with their help and validation, and the code that asks. [`KINDS`] lists them.
 
-mod emqx;
-mod post;
+pub mod emqx;
+pub mod reset;
+mod server;
 mod shedder;
-mod spec;
-mod webhook;
-
-pub use shedder::{Order, Shedder};
-pub use spec::{Asked, ShedBy, Written};
+mod way;
+pub mod webhook;
 
 #[cfg(test)]
 mod tests;
+
+use lb_model::{component::Registry, settings::FieldError, shedding::Shedding};
+
+pub use server::Server;
+pub use shedder::{ShedRequest, Shedder};
+pub use way::{Division, ShedKind, ShedWay, Subject};
+
+/// Every way, in the order of the documentation.
+static KINDS: [&ShedKind; 3] = [&reset::RESET, &webhook::WEBHOOK, &emqx::EMQX];
+
+/// The ways of shedding as the configuration knows them.
+pub static WAYS: Registry = Registry {
+    family: "way of shedding",
+    key: "by",
+    kinds: &{
+        let mut kinds = [&KINDS[0].kind; KINDS.len()];
+        let mut position = 0;
+        while position < kinds.len() {
+            kinds[position] = &KINDS[position].kind;
+            position += 1;
+        }
+        kinds
+    },
+};
+
+/// Checks settings with those of their way, and fills in defaults.
+///
+/// # Errors
+/// An unknown way, or the first setting that cannot be used.
+pub fn normalize(shedding: &Shedding) -> Result<Shedding, FieldError> {
+    WAYS.normalize(shedding)
+}
+
+fn find(name: &str) -> Option<&'static ShedKind> {
+    KINDS.into_iter().find(|kind| kind.kind.name == name)
+}

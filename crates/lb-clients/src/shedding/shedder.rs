@@ -1,31 +1,35 @@
 //! The task that asks on behalf of one real.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
-use lb_model::vip::VipAddress;
-use tokio::{
-    sync::watch,
-    task::{AbortHandle, JoinHandle},
-};
+use lb_model::{shedding::Shedding, vip::VipAddress};
+use tokio::{sync::watch, task::AbortHandle};
 
-use super::{emqx, post::Post, spec::ShedBy, webhook};
+use super::{Division, Server, Subject, find, way::AnyWay};
+use crate::backoff::Backoff;
 
-/// What is wanted of a real's connections now.
+/// The pause after the first failure.
+const MIN_BACKOFF: Duration = Duration::from_secs(1);
+/// The longest pause: a request that waited longer would ask for what steering no longer wants.
+const MAX_BACKOFF: Duration = Duration::from_secs(10);
+
+/// What steering wants of a real's connections until the next period.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Order {
-    /// So many are to go until the next period.
+pub struct ShedRequest {
+    /// Connections that are to end.
     pub flows: u32,
-    /// It is drained by hand.
-    pub drained: bool,
+    /// Whether the real is drained by hand.
+    pub is_drained: bool,
     /// Connections a second that may be ended.
     pub rate: f64,
 }
 
-/// Asks whoever sheds a real's connections. Dropping it ends it; what was asked for stays.
+/// Asks a server to shed a real's connections. Dropping it ends it; what was asked for stays.
 #[derive(Debug)]
 pub struct Shedder {
-    by: ShedBy,
-    orders: watch::Sender<Option<Order>>,
+    settings: Shedding,
+    divide: fn(&ShedRequest) -> Division,
+    requests: watch::Sender<Option<ShedRequest>>,
     task: AbortHandle,
 }
 
@@ -36,111 +40,82 @@ impl Drop for Shedder {
 }
 
 impl Shedder {
-    /// Begins; none where the data plane sheds.
+    /// Begins. Returns `None` where the data plane sheds, and for settings that [`normalize`](super::normalize) would
+    /// refuse.
     #[must_use]
-    pub fn start(by: &ShedBy, vip: VipAddress, real: IpAddr) -> Option<Self> {
-        let asked = match by {
-            ShedBy::Reset => return None,
-            ShedBy::Webhook { asked, .. } | ShedBy::Emqx { asked, .. } => asked,
-        };
-        let (orders, given) = watch::channel(None);
+    pub fn start(settings: &Shedding, vip: VipAddress, real: IpAddr) -> Option<Self> {
+        let (divide, start) = find(&settings.way.kind)?.server?;
+        let subject = Subject { vip, real };
+        let way = start(&settings.way, Server::new(settings, real), subject)
+            .inspect_err(|error| {
+                tracing::warn!("VIP {vip}, real {real}: connections are not shed: {error}");
+            })
+            .ok()?;
+        let (requests, receiver) = watch::channel(None);
         let work = Work {
-            by: by.clone(),
-            vip,
-            real,
-            post: Post::new(asked, real),
-            evacuated: false,
-            trouble: None,
+            subject,
+            way,
+            backoff: Backoff::new(MIN_BACKOFF, MAX_BACKOFF),
+            last_error: None,
         };
-        let task: JoinHandle<()> = tokio::spawn(work.run(given));
         Some(Shedder {
-            by: by.clone(),
-            orders,
-            task: task.abort_handle(),
+            settings: settings.clone(),
+            divide,
+            requests,
+            task: tokio::spawn(work.run(receiver)).abort_handle(),
         })
     }
 
-    /// Whether it sheds like this.
+    /// Whether it sheds by these settings.
     #[must_use]
-    pub fn is(&self, by: &ShedBy) -> bool {
-        self.by == *by
+    pub fn is(&self, settings: &Shedding) -> bool {
+        self.settings == *settings
     }
 
-    /// Takes an order in the place of one that waits. False: it is none of its business, and the data plane's.
+    /// Takes a request in the place of one that waits. Returns whether the server ends the connections; otherwise the
+    /// data plane is to.
     #[must_use]
-    pub fn order(&self, order: Order) -> bool {
-        let (told, taken) = match self.by {
-            ShedBy::Reset => (false, false),
-            ShedBy::Webhook { .. } => (order.flows > 0, true),
-            // It has to hear, too, of one that is not drained any more.
-            ShedBy::Emqx { .. } => (true, order.drained),
-        };
-        if told {
-            self.orders.send_replace(Some(order));
+    pub fn shed(&self, request: ShedRequest) -> bool {
+        let division = (self.divide)(&request);
+        if division.is_sent {
+            self.requests.send_replace(Some(request));
         }
-        taken
+        division.is_taken
     }
 }
 
 struct Work {
-    by: ShedBy,
-    vip: VipAddress,
-    real: IpAddr,
-    post: Post,
-    /// Whether EMQX evacuates it on our order.
-    evacuated: bool,
-    /// What was last told of.
-    trouble: Option<String>,
+    subject: Subject,
+    way: Box<dyn AnyWay>,
+    backoff: Backoff,
+    last_error: Option<String>,
 }
 
 impl Work {
-    async fn run(mut self, mut orders: watch::Receiver<Option<Order>>) {
-        while orders.changed().await.is_ok() {
-            let Some(order) = *orders.borrow_and_update() else {
+    async fn run(mut self, mut requests: watch::Receiver<Option<ShedRequest>>) {
+        while requests.changed().await.is_ok() {
+            let Some(request) = *requests.borrow_and_update() else {
                 continue;
             };
-            let outcome = self.carry_out(order).await;
-            self.tell(outcome.err());
-        }
-    }
-
-    async fn carry_out(&mut self, order: Order) -> Result<(), String> {
-        match &self.by {
-            ShedBy::Reset => Ok(()),
-            ShedBy::Webhook { path, asked } => {
-                let path = asked.fill(path, self.real);
-                webhook::tell(&mut self.post, &path, self.vip, self.real, order).await
-            }
-            ShedBy::Emqx { node, asked } => {
-                // An evacuation that somebody else began is not ended.
-                if self.evacuated == order.drained {
-                    return Ok(());
+            match self.way.shed(request).await {
+                Ok(()) => {
+                    self.last_error = None;
+                    self.backoff.reset();
                 }
-                let node = asked.fill(node, self.real);
-                emqx::tell(&mut self.post, &node, order).await?;
-                self.evacuated = order.drained;
-                let what = if order.drained {
-                    "EMQX evacuates it"
-                } else {
-                    "EMQX evacuates it no more"
-                };
-                tracing::info!("VIP {}, real {}: {what}", self.vip, self.real);
-                Ok(())
+                Err(error) => {
+                    self.report(error);
+                    self.backoff.wait().await;
+                }
             }
         }
     }
 
-    /// A line per change.
-    fn tell(&mut self, trouble: Option<String>) {
-        if let Some(trouble) = &trouble
-            && self.trouble.as_ref() != Some(trouble)
-        {
-            tracing::warn!(
-                "VIP {}, real {}: connections are not shed: {trouble}",
-                self.vip,
-                self.real
-            );
+    /// Logs a line per change.
+    fn report(&mut self, error: String) {
+        if self.last_error.as_ref() != Some(&error) {
+            let Subject { vip, real } = self.subject;
+            tracing::warn!("VIP {vip}, real {real}: connections are not shed: {error}");
         }
-        self.trouble = trouble;
+        self.last_error = Some(error);
     }
 }

@@ -599,11 +599,18 @@ macro_rules! serde_by_json {
 }
 
 /// A table of settings as the type of a setting.
-pub fn table_from_json<T: Settings>(value: &Value) -> Result<T, FieldError> {
-    let mut map = value
-        .as_object()
-        .ok_or_else(|| wrong_type(value, "give a table of settings"))?
-        .clone();
+pub fn table_from_json<T: Settings + SettingType>(value: &Value) -> Result<T, FieldError> {
+    let Some(map) = value.as_object() else {
+        let advice = match T::describe() {
+            Type::Component { key, .. } => {
+                let example = value.as_str().unwrap_or("KIND");
+                format!("give a table of settings, such as {{ {key} = {example:?} }}")
+            }
+            _ => "give a table of settings, {} for the defaults".to_owned(),
+        };
+        return Err(wrong_type(value, advice));
+    };
+    let mut map = map.clone();
     let read = T::take(&mut map)?;
     super::nothing_left(&map, &T::fields())?;
     Ok(read)

@@ -3,9 +3,13 @@
 //! It runs in a process group of its own, which is killed at the time-out or when the probe is given up, and
 //! gets no environment but `PATH` and the `LB_` variables: the agent's may hold secrets.
 
-use std::{net::IpAddr, os::unix::process::ExitStatusExt as _, process::Stdio, time::Duration};
+use std::{
+    os::unix::process::ExitStatusExt as _,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
 
-use lb_model::vip::VipAddress;
+use lb_model::{check::Via, settings::FieldError};
 use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
@@ -15,76 +19,125 @@ use tokio::{
     process::{Child, ChildStderr, Command},
 };
 
-use super::Finding;
-use crate::health::{Verdict, outcome::line, spec::Exec};
-use crate::peer::{Deadline, PeerError, Target};
+use super::{Attempt, Finding, Probe, ProbeKind};
+use crate::health::{Verdict, outcome::line};
+use crate::peer::PeerError;
 
-/// Bytes of its errors that are told.
-const MAX_TOLD: usize = 200;
+/// Bytes of a program's errors that a reason repeats.
+const MAX_QUOTED: usize = 200;
 const RUNNING: &str = "running the program";
 /// How long errors are waited for after the program's end: something it left behind may hold them open.
 const LAST_WORDS: Duration = Duration::from_millis(50);
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Runs it once.
-pub async fn probe(
-    spec: &Exec,
-    vip: &VipAddress,
-    real: IpAddr,
-    target: &Target,
-    deadline: &Deadline,
-) -> Finding {
-    let (program, arguments) = spec
-        .command
-        .split_first()
-        .ok_or_else(|| PeerError::Request("there is no program to run".to_owned()))?;
-    let child = Command::new(program)
-        .args(arguments)
-        .env_clear()
-        .env("PATH", PATH)
-        .env("LB_VIP", vip.to_string())
-        .env("LB_REAL", real.to_string())
-        .env("LB_PORT", target.address.port().to_string())
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .spawn()
-        .map_err(|error| PeerError::File {
-            path: program.into(),
-            reason: format!("cannot be run: {error}"),
-        })?;
-    let mut group = Group(child);
-    let (status, errors) = deadline
-        .bound(RUNNING, async {
-            group
-                .finish()
-                .await
-                .map_err(|error| PeerError::io(RUNNING, &error))
-        })
-        .await?;
-    let errors = line(&String::from_utf8_lossy(&errors), MAX_TOLD);
-    let said = if errors.is_empty() {
+pub(super) static EXEC: ProbeKind = ProbeKind::of::<ExecProbe>(
+    "exec",
+    "Runs a program on the balancer as the agent's user; exit status 0 is healthy. The program finds the VIP, the \
+     real's address and the port in `LB_VIP`, `LB_REAL` and `LB_PORT`.",
+)
+.running_a_program()
+.completed_by(|check| match check.get("via") {
+    Some(via) if via == Via::Tunnel.name() => Err(FieldError::new(
+        "via",
+        Via::Tunnel,
+        "the packets of a program take their own way, give direct",
+    )),
+    _ => Ok(()),
+});
+
+lb_model::settings! {
+    /// A program on the balancer.
+    #[derive(Eq)]
+    pub struct Exec {
+        /// Absolute path of the program, and its arguments. No shell reads them.
+        command: Vec<String>;
+    }
+    validate(exec) {
+        let program = exec.command.first().map_or("", String::as_str);
+        if !program.starts_with('/') {
+            return Err(FieldError::new(
+                "command",
+                program,
+                "give the absolute path of a program and its arguments",
+            ));
+        }
+        match exec.command.iter().find(|word| word.contains('\0')) {
+            Some(word) => Err(FieldError::new("command", word.escape_debug(), "holds a NUL")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Runs the program.
+#[derive(Debug)]
+struct ExecProbe(Exec);
+
+impl Probe for ExecProbe {
+    type Settings = Exec;
+
+    fn new(settings: Exec) -> Self {
+        ExecProbe(settings)
+    }
+
+    async fn run(&mut self, attempt: &Attempt<'_>) -> Finding {
+        let (program, arguments) = self
+            .0
+            .command
+            .split_first()
+            .ok_or_else(|| PeerError::Request("there is no program to run".to_owned()))?;
+        let child = Command::new(program)
+            .args(arguments)
+            .env_clear()
+            .env("PATH", PATH)
+            .env("LB_VIP", attempt.vip.to_string())
+            .env("LB_REAL", attempt.real.to_string())
+            .env("LB_PORT", attempt.target.address.port().to_string())
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .map_err(|error| PeerError::File {
+                path: program.into(),
+                reason: format!("cannot be run: {error}"),
+            })?;
+        let mut group = Group(child);
+        let (status, errors) = attempt
+            .deadline
+            .bound(RUNNING, async {
+                group
+                    .finish()
+                    .await
+                    .map_err(|error| PeerError::io(RUNNING, &error))
+            })
+            .await?;
+        Ok(judge(status, &errors))
+    }
+}
+
+fn judge(status: ExitStatus, errors: &[u8]) -> (Verdict, String) {
+    let errors = line(&String::from_utf8_lossy(errors), MAX_QUOTED);
+    let quoted = if errors.is_empty() {
         String::new()
     } else {
         format!(": {errors}")
     };
-    Ok(match (status.code(), status.signal()) {
+    match (status.code(), status.signal()) {
         (Some(0), _) => (Verdict::Healthy, "exit status 0".to_owned()),
-        (Some(code), _) => (Verdict::Unhealthy, format!("exit status {code}{said}")),
+        (Some(code), _) => (Verdict::Unhealthy, format!("exit status {code}{quoted}")),
         (None, signal) => (
             Verdict::Unhealthy,
-            format!("ended by signal {}{said}", signal.unwrap_or_default()),
+            format!("ended by signal {}{quoted}", signal.unwrap_or_default()),
         ),
-    })
+    }
 }
 
 /// A program with all that it starts.
 struct Group(Child);
 
 impl Group {
-    async fn finish(&mut self) -> std::io::Result<(std::process::ExitStatus, Vec<u8>)> {
+    async fn finish(&mut self) -> std::io::Result<(ExitStatus, Vec<u8>)> {
         let mut stderr = self.0.stderr.take();
         let mut errors = Vec::new();
         let status = loop {
@@ -114,7 +167,7 @@ async fn read_some(
     };
     let mut chunk = [0; 512];
     let length = stderr.read(&mut chunk).await?;
-    let room = MAX_TOLD.saturating_sub(errors.len());
+    let room = MAX_QUOTED.saturating_sub(errors.len());
     errors.extend_from_slice(&chunk[..length.min(room)]);
     Ok(length > 0)
 }
@@ -131,24 +184,27 @@ impl Drop for Group {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::peer::{Deadline, Target};
 
     async fn run(script: &str, timeout: Duration) -> Finding {
-        let spec = Exec {
-            command: ["/bin/sh", "-c", script].map(str::to_owned).into(),
+        run_command(&["/bin/sh", "-c", script], timeout).await
+    }
+
+    async fn run_command(command: &[&str], timeout: Duration) -> Finding {
+        let settings = Exec {
+            command: command.iter().map(|&word| word.to_owned()).collect(),
         };
         let target = Target {
             address: "10.1.0.2:80".parse().unwrap(),
             mark: None,
         };
-        let vip = "10.0.0.1:80/tcp".parse().unwrap();
-        probe(
-            &spec,
-            &vip,
-            target.address.ip(),
-            &target,
-            &Deadline::after(timeout),
-        )
-        .await
+        let attempt = Attempt {
+            vip: &"10.0.0.1:80/tcp".parse().unwrap(),
+            real: target.address.ip(),
+            target: &target,
+            deadline: &Deadline::after(timeout),
+        };
+        ExecProbe::new(settings).run(&attempt).await
     }
 
     const LONG: Duration = Duration::from_secs(30);
@@ -183,7 +239,7 @@ mod tests {
         .await
         .unwrap();
         assert!(
-            reason.len() <= MAX_TOLD + "exit status 1: ".len(),
+            reason.len() <= MAX_QUOTED + "exit status 1: ".len(),
             "{reason}"
         );
     }
@@ -216,22 +272,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_no_program_is_named() {
-        let spec = Exec {
-            command: vec!["/no/such/program".to_owned()],
-        };
-        let target = Target {
-            address: "10.1.0.2:80".parse().unwrap(),
-            mark: None,
-        };
-        let error = probe(
-            &spec,
-            &"10.0.0.1:80/tcp".parse().unwrap(),
-            target.address.ip(),
-            &target,
-            &Deadline::after(LONG),
-        )
-        .await
-        .unwrap_err();
+        let error = run_command(&["/no/such/program"], LONG).await.unwrap_err();
         assert!(
             error
                 .to_string()

@@ -1,62 +1,188 @@
 //! An HTTP/1.1 request: status, what the body holds, what a JSON body says at a place.
 
+mod statuses;
+
 use bytes::Bytes;
+use lb_model::{
+    peer::Tls,
+    settings::{self, FieldError, MAX_TEXT, Map},
+};
 use serde_json::Value;
 
-use super::Finding;
-use crate::health::{
-    Verdict,
-    outcome::line,
-    spec::{Http, Json},
-};
+use super::{Attempt, Finding, Probe, ProbeKind};
+use crate::health::{Verdict, outcome::line};
 use crate::peer::{
-    Deadline, PeerError, Stream, Target, TlsClient,
+    PeerError, Stream, TlsClient,
     http::{Request, Response, exchange},
+    tls,
 };
+pub use statuses::Statuses;
 
-/// Bytes of the body that are read, if it matters at all.
+/// Bytes of the body that are read, if the settings look at it at all.
 const MAX_BODY: usize = 64 << 10;
-/// Characters of what was found that are told.
-const MAX_TOLD: usize = 80;
+/// Characters of an answer that a reason repeats.
+const MAX_QUOTED: usize = 80;
 
-/// Asks once over a connection of its own.
-pub async fn probe(
-    spec: &Http,
-    target: &Target,
-    tls: Option<&mut TlsClient>,
-    deadline: &Deadline,
-) -> Finding {
-    let method = http::Method::from_bytes(spec.method.as_bytes())
-        .map_err(|error| PeerError::Request(error.to_string()))?;
-    let address = target.address.to_string();
-    let request = Request {
-        method,
-        path: &spec.path,
-        host: spec.host.as_deref().unwrap_or(&address),
-        headers: &[],
-        authorization: None,
-        body: Bytes::new(),
-    };
-    let reads_body = spec.body.is_some() || spec.json.is_some();
-    let limit = if reads_body { MAX_BODY } else { 0 };
-    let stream = Stream::open(target, tls, deadline).await?;
-    let response = exchange(stream, &request, limit, deadline).await?;
-    judge(spec, response)
+pub(super) static HTTP: ProbeKind = ProbeKind::of::<HttpProbe>(
+    "http",
+    "Sends an HTTP/1.1 request and judges the status, and the body if asked to. Redirects are not followed.",
+)
+.completed_by(|check| {
+    // With TLS it is the other kind, so that every surface shows `https`.
+    if check.contains_key("tls") {
+        check.insert("kind".to_owned(), "https".into());
+    }
+    Ok(())
+});
+
+lb_model::settings! {
+    /// An HTTP/1.1 request.
+    pub struct Http {
+        /// Method of the request.
+        method: String = "GET".to_owned();
+        /// Path and query of the request.
+        path: String = "/".to_owned();
+        /// `Host` field of the request; without it address and port that are probed.
+        host: Option<String> = None;
+        /// Statuses of a healthy answer.
+        statuses: Statuses = Statuses::default();
+        /// Text that the first 64 KiB of the body must hold.
+        body: Option<String> = None;
+        /// What a JSON body must say.
+        json: Option<Json> = None;
+        /// TLS; without it the connection is not encrypted.
+        tls: Option<Tls> = None;
+    }
+    validate(http) {
+        http.validate_request()?;
+        tls::validate(http.tls.as_ref())
+    }
 }
 
-fn judge(spec: &Http, response: Response) -> Finding {
+lb_model::settings! {
+    /// A place in a JSON document, and what must stand there.
+    pub struct Json {
+        /// JSON pointer (RFC 6901) to the value: `/status`, `/checks/0/ok`.
+        pointer: String;
+        /// Value that must stand there: a text, a number, a boolean or any other JSON.
+        equals: Value;
+    }
+    validate(json) {
+        if !json.pointer.is_empty() && !json.pointer.starts_with('/') {
+            return Err(FieldError::new(
+                "pointer",
+                &json.pointer,
+                "not a JSON pointer, begin with / as in /status",
+            ));
+        }
+        let length = json.equals.to_string().len();
+        if length > MAX_TEXT {
+            return Err(FieldError::new(
+                "equals",
+                format!("{length} bytes"),
+                format!("too long, give {MAX_TEXT} bytes at most"),
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        settings::from_map(&Map::new()).expect("every setting has a default")
+    }
+}
+
+impl Http {
+    fn validate_request(&self) -> Result<(), FieldError> {
+        if self.method.is_empty() || http::Method::from_bytes(self.method.as_bytes()).is_err() {
+            return Err(FieldError::new(
+                "method",
+                &self.method,
+                "not a method, give one word such as GET or HEAD",
+            ));
+        }
+        if self.method == "HEAD" && (self.body.is_some() || self.json.is_some()) {
+            return Err(FieldError::new(
+                "method",
+                &self.method,
+                "its answer has no body to look at, give GET",
+            ));
+        }
+        if !self.path.starts_with('/') || self.path.parse::<http::uri::PathAndQuery>().is_err() {
+            return Err(FieldError::new(
+                "path",
+                &self.path,
+                "not a path, begin with / and escape what is no URL character",
+            ));
+        }
+        if let Some(host) = &self.host
+            && (host.is_empty() || host.parse::<http::uri::Authority>().is_err())
+        {
+            return Err(FieldError::new(
+                "host",
+                host,
+                "not a host, give NAME or NAME:PORT",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Sends the request over a connection of its own.
+#[derive(Debug)]
+pub struct HttpProbe {
+    settings: Http,
+    tls: Option<TlsClient>,
+}
+
+impl Probe for HttpProbe {
+    type Settings = Http;
+
+    fn new(settings: Http) -> Self {
+        HttpProbe {
+            tls: TlsClient::of(settings.tls.as_ref(), &["http/1.1"]),
+            settings,
+        }
+    }
+
+    async fn run(&mut self, attempt: &Attempt<'_>) -> Finding {
+        let settings = &self.settings;
+        let method = http::Method::from_bytes(settings.method.as_bytes())
+            .map_err(|error| PeerError::Request(error.to_string()))?;
+        let address = attempt.target.address.to_string();
+        let request = Request {
+            method,
+            path: &settings.path,
+            host: settings.host.as_deref().unwrap_or(&address),
+            headers: &[],
+            authorization: None,
+            body: Bytes::new(),
+        };
+        let reads_body = settings.body.is_some() || settings.json.is_some();
+        let limit = if reads_body { MAX_BODY } else { 0 };
+        let stream = Stream::open(attempt.target, self.tls.as_mut(), attempt.deadline).await?;
+        let response = exchange(stream, &request, limit, attempt.deadline).await?;
+        judge(settings, response)
+    }
+}
+
+fn judge(settings: &Http, response: Response) -> Finding {
     let status = response.status;
-    if !spec.statuses.contain(status.as_u16()) {
+    if !settings.statuses.contain(status.as_u16()) {
         let to = response
             .headers
             .get(http::header::LOCATION)
             .filter(|_| status.is_redirection())
-            .map(|to| line(&String::from_utf8_lossy(to.as_bytes()), MAX_TOLD))
+            .map(|to| line(&String::from_utf8_lossy(to.as_bytes()), MAX_QUOTED))
             .map(|to| format!(" to {to}, which is not followed"))
             .unwrap_or_default();
-        return unhealthy(format!("answered {status}{to}; expected {}", spec.statuses));
+        return unhealthy(format!(
+            "answered {status}{to}; expected {}",
+            settings.statuses
+        ));
     }
-    if let Some(expected) = &spec.body
+    if let Some(expected) = &settings.body
         && !String::from_utf8_lossy(&response.body).contains(expected)
     {
         let part = if response.complete {
@@ -66,10 +192,10 @@ fn judge(spec: &Http, response: Response) -> Finding {
         };
         return unhealthy(format!(
             "answered {status}, and the {part}body does not hold {:?}",
-            line(expected, MAX_TOLD)
+            line(expected, MAX_QUOTED)
         ));
     }
-    if let Some(json) = &spec.json
+    if let Some(json) = &settings.json
         && let Some(wrong) = disagreement(json, &response.whole()?)
     {
         return unhealthy(format!("answered {status}, and {wrong}"));
@@ -93,8 +219,8 @@ fn disagreement(json: &Json, body: &[u8]) -> Option<String> {
         Some(found) => Some(format!(
             "the JSON has {} = {}; expected {}",
             json.pointer,
-            line(&found.to_string(), MAX_TOLD),
-            line(&json.equals.to_string(), MAX_TOLD),
+            line(&found.to_string(), MAX_QUOTED),
+            line(&json.equals.to_string(), MAX_QUOTED),
         )),
     }
 }

@@ -1,20 +1,15 @@
 //! One probe of one real, from the first packet to the verdict.
 //!
-//! | kind | asks | file |
-//! |---|---|---|
-//! | tcp | the handshake | [`tcp`] |
-//! | http, https | a request, for status, body, JSON | [`http`] |
-//! | mqtt | CONNECT, for the CONNACK | [`mqtt`] |
-//! | grpc | `grpc.health.v1.Health/Check` | [`grpc`] |
-//! | udp | a datagram, for the answer | [`udp`] |
-//! | exec | a program on the balancer | [`exec`] |
+//! Each kind of probe is a file: its settings with their help and validation, and the code that probes. [`KINDS`]
+//! lists them; API, command line, files and documentation derive from the registry [`PROBES`].
 //!
-//! Whatever a real does, a probe ends at its time-out, holds 64 KiB of an answer at most, and says why it
-//! failed.
+//! Whatever a real does, a probe ends at its time-out, holds 64 KiB of an answer at most, and says why it failed.
 
 pub mod exec;
 pub mod grpc;
 pub mod http;
+pub mod https;
+mod kind;
 pub mod mqtt;
 pub mod tcp;
 pub mod udp;
@@ -24,72 +19,117 @@ mod tests;
 
 use std::{net::IpAddr, time::Duration};
 
-use lb_model::vip::VipAddress;
+use lb_model::{
+    check::Check,
+    component::{Component, Registry},
+    settings::FieldError,
+    vip::VipAddress,
+};
 use tokio::time::Instant;
 
-use super::{
-    Outcome, Verdict,
-    spec::{self, Check},
-};
-use crate::peer::{Deadline, PeerError, Target, TlsClient};
+use super::{Outcome, Verdict};
+use crate::peer::{Deadline, Target};
+use kind::AnyProbe;
+pub use kind::{Attempt, Finding, Probe, ProbeKind};
 
-/// What a probe that got an answer says of it.
-type Finding = Result<(Verdict, String), PeerError>;
+/// Every kind of probe, in the order of the documentation.
+static KINDS: [&ProbeKind; 7] = [
+    &tcp::TCP,
+    &http::HTTP,
+    &https::HTTPS,
+    &mqtt::MQTT,
+    &grpc::GRPC,
+    &udp::UDP,
+    &exec::EXEC,
+];
+
+/// The kinds of probe as the configuration knows them.
+pub static PROBES: Registry = Registry {
+    family: "probe",
+    key: "kind",
+    kinds: &{
+        let mut kinds = [&KINDS[0].kind; KINDS.len()];
+        let mut position = 0;
+        while position < kinds.len() {
+            kinds[position] = &KINDS[position].kind;
+            position += 1;
+        }
+        kinds
+    },
+};
+
+/// Checks the settings of a check with those of its probe, and fills in defaults.
+///
+/// # Errors
+/// An unknown kind of probe, or the first setting that cannot be used.
+pub fn normalize(check: &Check) -> Result<Check, FieldError> {
+    PROBES.normalize(check)
+}
+
+/// Checks whether the reals of this VIP can be probed so.
+///
+/// # Errors
+/// The VIP is of any port, and the check names none.
+pub fn validate_for(check: &Check, vip: &VipAddress) -> Result<(), FieldError> {
+    check.validate_for(vip, find(&check.probe.kind)?.kind.needs_port)
+}
+
+/// Whether the check runs a program on the balancer.
+#[must_use]
+pub fn runs_program(check: &Check) -> bool {
+    find(&check.probe.kind).is_ok_and(|kind| kind.kind.runs_program)
+}
+
+fn find(name: &str) -> Result<&'static ProbeKind, FieldError> {
+    let named = PROBES.find(name)?.name;
+    KINDS
+        .into_iter()
+        .find(|kind| kind.kind.name == named)
+        .ok_or_else(|| unreachable!("the registry is made from the list of kinds"))
+}
 
 /// Probes one real of one VIP, again and again.
 #[derive(Debug)]
 pub struct Prober {
-    probe: spec::Probe,
+    probe: Result<Box<dyn AnyProbe>, FieldError>,
     timeout: Duration,
-    tls: Option<TlsClient>,
     vip: VipAddress,
     real: IpAddr,
 }
 
 impl Prober {
-    /// A prober of `real` for `vip`.
+    /// A prober of `real` for `vip`. A check that [`normalize`] would refuse finds the real unhealthy, and says why.
     #[must_use]
     pub fn new(check: &Check, vip: VipAddress, real: IpAddr) -> Self {
-        let probe = check.probe.clone();
-        let tls = match &probe {
-            spec::Probe::Http(http) => client(http.tls.as_ref(), &["http/1.1"]),
-            spec::Probe::Mqtt(mqtt) => client(mqtt.tls.as_ref(), &[]),
-            spec::Probe::Grpc(grpc) => client(grpc.tls.as_ref(), &["h2"]),
-            spec::Probe::Tcp {} | spec::Probe::Udp(_) | spec::Probe::Exec(_) => None,
-        };
         Prober {
-            probe,
-            timeout: check.timeout,
-            tls,
+            probe: start(&check.probe),
+            timeout: check.timeout(),
             vip,
             real,
         }
     }
 
-    /// Asks once. It ends at the check's time-out; dropped before, it leaves nothing behind.
+    /// Probes once. It ends at the check's time-out; dropped before, it leaves nothing behind.
     pub async fn run(&mut self, target: &Target) -> Outcome {
         let start = Instant::now();
         let deadline = Deadline::after(self.timeout);
-        let tls = self.tls.as_mut();
-        let finding = match &self.probe {
-            spec::Probe::Tcp {} => tcp::probe(target, &deadline).await,
-            spec::Probe::Http(http) => http::probe(http, target, tls, &deadline).await,
-            spec::Probe::Mqtt(mqtt) => {
-                let client = mqtt::client_id(&self.vip, self.real);
-                mqtt::probe(mqtt, client, target, tls, &deadline).await
-            }
-            spec::Probe::Grpc(grpc) => grpc::probe(grpc, target, tls, &deadline).await,
-            spec::Probe::Udp(udp) => udp::probe(udp, target, &deadline).await,
-            spec::Probe::Exec(exec) => {
-                exec::probe(exec, &self.vip, self.real, target, &deadline).await
-            }
+        let attempt = Attempt {
+            vip: &self.vip,
+            real: self.real,
+            target,
+            deadline: &deadline,
         };
-        let (verdict, reason) =
-            finding.unwrap_or_else(|error| (Verdict::Unhealthy, error.to_string()));
+        let (verdict, reason) = match &mut self.probe {
+            Ok(probe) => probe
+                .run(&attempt)
+                .await
+                .unwrap_or_else(|error| (Verdict::Unhealthy, error.to_string())),
+            Err(error) => (Verdict::Unhealthy, format!("the check: {error}")),
+        };
         Outcome::new(verdict, &reason, start.elapsed())
     }
 }
 
-fn client(tls: Option<&crate::peer::Tls>, protocols: &[&str]) -> Option<TlsClient> {
-    tls.map(|tls| TlsClient::new(tls.clone(), protocols))
+fn start(probe: &Component) -> Result<Box<dyn AnyProbe>, FieldError> {
+    (find(&probe.kind)?.start)(probe)
 }

@@ -1,11 +1,34 @@
 //! The handshake of TCP: something listens. The kernel completes it for a frozen process, too.
 
-use super::Finding;
+use super::{Attempt, Finding, Probe, ProbeKind};
 use crate::health::Verdict;
-use crate::peer::{Deadline, Target, connect};
+use crate::peer::connect;
 
-/// Connects and closes.
-pub async fn probe(target: &Target, deadline: &Deadline) -> Finding {
-    connect(target, deadline).await?;
-    Ok((Verdict::Healthy, "connected".to_owned()))
+pub(super) static TCP: ProbeKind = ProbeKind::of::<TcpProbe>(
+    "tcp",
+    "Connects over TCP. A frozen process still completes the handshake: use a kind that waits for an answer where \
+     there is one.",
+);
+
+lb_model::settings! {
+    /// A TCP handshake.
+    #[derive(Eq, Default)]
+    pub struct Tcp {}
+}
+
+/// Probes by connecting.
+#[derive(Debug)]
+struct TcpProbe;
+
+impl Probe for TcpProbe {
+    type Settings = Tcp;
+
+    fn new(_: Tcp) -> Self {
+        TcpProbe
+    }
+
+    async fn run(&mut self, attempt: &Attempt<'_>) -> Finding {
+        connect(attempt.target, attempt.deadline).await?;
+        Ok((Verdict::Healthy, "connected".to_owned()))
+    }
 }

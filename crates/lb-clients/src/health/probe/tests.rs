@@ -4,20 +4,29 @@ mod answers;
 mod bad;
 mod peer;
 mod secure;
+mod settings;
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::*;
-use crate::health::spec::{Grpc, Http, Json, Mqtt, Probe, Udp};
+use super::{
+    grpc::Grpc,
+    http::{Http, Json},
+    mqtt::Mqtt,
+    tcp::Tcp,
+    udp::Udp,
+    *,
+};
+use crate::peer::mqtt::Version;
 
 /// How long a probe may take here; those that wait for it have nothing else to wait for.
 const TIMEOUT: Duration = Duration::from_millis(400);
 /// A probe that has not ended by then never will.
 const NEVER: Duration = Duration::from_secs(30);
 
-async fn ask_within(probe: Probe, address: SocketAddr, timeout: Duration) -> Outcome {
+async fn ask_within(probe: Component, address: SocketAddr, timeout: Duration) -> Outcome {
     let mut check = Check::new(probe);
-    check.timeout = timeout;
+    check.interval = timeout;
+    check.timeout = Some(timeout);
     let target = Target {
         address,
         mark: None,
@@ -30,7 +39,7 @@ async fn ask_within(probe: Probe, address: SocketAddr, timeout: Duration) -> Out
 }
 
 /// Where the peer answers, or breaks, at once.
-async fn ask(probe: Probe, address: SocketAddr) -> Outcome {
+async fn ask(probe: Component, address: SocketAddr) -> Outcome {
     ask_within(probe, address, NEVER / 2).await
 }
 
@@ -40,52 +49,63 @@ fn assert_outcome(outcome: &Outcome, verdict: Verdict, says: &str) {
     assert!(outcome.reason.contains(says), "{outcome:?}, not {says:?}");
 }
 
-fn http() -> Probe {
-    Probe::Http(Http::default())
+fn tcp() -> Component {
+    Component::new("tcp", &Tcp {})
 }
 
-fn with_body(text: &str) -> Probe {
-    Probe::Http(Http {
-        body: Some(text.to_owned()),
-        ..Http::default()
-    })
+fn http() -> Component {
+    Component::new("http", &Http::default())
 }
 
-fn with_json() -> Probe {
-    Probe::Http(Http {
-        json: Some(Json {
-            pointer: "/status".to_owned(),
-            equals: "UP".into(),
-        }),
-        ..Http::default()
-    })
+fn with_body(text: &str) -> Component {
+    Component::new(
+        "http",
+        &Http {
+            body: Some(text.to_owned()),
+            ..Http::default()
+        },
+    )
 }
 
-fn mqtt(version: spec::Version) -> Probe {
-    Probe::Mqtt(Mqtt {
-        version,
-        ..Mqtt::default()
-    })
+fn with_json() -> Component {
+    Component::new(
+        "http",
+        &Http {
+            json: Some(Json {
+                pointer: "/status".to_owned(),
+                equals: "UP".into(),
+            }),
+            ..Http::default()
+        },
+    )
 }
 
-fn grpc() -> Probe {
-    Probe::Grpc(Grpc::default())
+fn mqtt(version: Version) -> Component {
+    Component::new(
+        "mqtt",
+        &Mqtt {
+            version,
+            ..Mqtt::default()
+        },
+    )
 }
 
-fn udp(expect: &str, silence_is_alive: bool) -> Probe {
-    Probe::Udp(Udp {
-        payload: "ping".parse().unwrap(),
-        expect: expect.parse().unwrap(),
-        silence_is_alive,
-    })
+fn grpc() -> Component {
+    Component::new("grpc", &Grpc::default())
+}
+
+fn udp(expect: &str, silence_is_alive: bool) -> Component {
+    Component::new(
+        "udp",
+        &Udp {
+            payload: "ping".parse().unwrap(),
+            expect: expect.parse().unwrap(),
+            silence_is_alive,
+        },
+    )
 }
 
 /// Those that wait for an answer over TCP.
-fn talkers() -> [Probe; 4] {
-    [
-        http(),
-        mqtt(spec::Version::V311),
-        mqtt(spec::Version::V5),
-        grpc(),
-    ]
+fn talkers() -> [Component; 4] {
+    [http(), mqtt(Version::V311), mqtt(Version::V5), grpc()]
 }

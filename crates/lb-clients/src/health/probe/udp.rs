@@ -1,64 +1,95 @@
 //! A datagram, and what comes back. The socket is connected, so that only the peer's answers arrive and "port
 //! unreachable" does, too.
 
+mod octets;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::net::UdpSocket;
 
-use super::Finding;
-use crate::health::{
-    Verdict,
-    outcome::line,
-    spec::{Octets, Udp},
-};
-use crate::peer::{Deadline, PeerError, Target};
+use super::{Attempt, Finding, Probe, ProbeKind};
+use crate::health::{Verdict, outcome::line};
+use crate::peer::{PeerError, Target};
+pub use octets::Octets;
 
-const ASKING: &str = "waiting for an answer";
+const WAITING: &str = "waiting for an answer";
 /// Bytes of an answer that are looked at.
 const MAX_ANSWER: usize = 4 << 10;
-/// Characters of an answer that are told.
-const MAX_TOLD: usize = 80;
+/// Characters of an answer that a reason repeats.
+const MAX_QUOTED: usize = 80;
 
-/// Sends the payload once; what is lost is the thresholds' business.
-pub async fn probe(spec: &Udp, target: &Target, deadline: &Deadline) -> Finding {
-    match deadline.bound(ASKING, ask(spec, target)).await {
-        Ok(answer) => Ok(judge(spec, &answer)),
-        Err(PeerError::TimedOut { .. }) if spec.silence_is_alive => Ok((
-            Verdict::Healthy,
-            "sent, and nothing says that the port is closed".to_owned(),
-        )),
-        Err(error) => Err(error),
+pub(super) static UDP: ProbeKind =
+    ProbeKind::of::<UdpProbe>("udp", "Sends a datagram and waits for the answer.");
+
+lb_model::settings! {
+    /// A datagram.
+    #[derive(Eq, Default)]
+    pub struct Udp {
+        /// What is sent.
+        payload: Octets;
+        /// What the answer must hold; any answer holds the empty text.
+        expect: Octets = Octets::default();
+        /// For servers that never answer: silence is healthy, and only "port unreachable" is not.
+        silence_is_alive: bool = false;
     }
 }
 
-async fn ask(spec: &Udp, target: &Target) -> Result<Vec<u8>, PeerError> {
+/// Sends the payload once; the thresholds make up for datagrams that are lost.
+#[derive(Debug)]
+struct UdpProbe(Udp);
+
+impl Probe for UdpProbe {
+    type Settings = Udp;
+
+    fn new(settings: Udp) -> Self {
+        UdpProbe(settings)
+    }
+
+    async fn run(&mut self, attempt: &Attempt<'_>) -> Finding {
+        let UdpProbe(settings) = self;
+        match attempt
+            .deadline
+            .bound(WAITING, ask(settings, attempt.target))
+            .await
+        {
+            Ok(answer) => Ok(judge(settings, &answer)),
+            Err(PeerError::TimedOut { .. }) if settings.silence_is_alive => Ok((
+                Verdict::Healthy,
+                "sent, and nothing says that the port is closed".to_owned(),
+            )),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+async fn ask(settings: &Udp, target: &Target) -> Result<Vec<u8>, PeerError> {
     let any = match target.address {
         SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
-    let failed = |error: std::io::Error| PeerError::io(ASKING, &error);
+    let failed = |error: std::io::Error| PeerError::io(WAITING, &error);
     let socket = UdpSocket::bind(SocketAddr::new(any, 0))
         .await
         .map_err(|error| PeerError::io("opening a socket", &error))?;
     target.set_mark(&socket)?;
     socket.connect(target.address).await.map_err(failed)?;
-    socket.send(&spec.payload.0).await.map_err(failed)?;
+    socket.send(&settings.payload.0).await.map_err(failed)?;
     let mut answer = vec![0; MAX_ANSWER];
     let length = socket.recv(&mut answer).await.map_err(failed)?;
     answer.truncate(length);
     Ok(answer)
 }
 
-fn judge(spec: &Udp, answer: &[u8]) -> (Verdict, String) {
-    let expected = &spec.expect.0;
+fn judge(settings: &Udp, answer: &[u8]) -> (Verdict, String) {
+    let expected = &settings.expect.0;
     if holds(answer, expected) {
         return (Verdict::Healthy, format!("answered {} bytes", answer.len()));
     }
-    let told = line(&Octets(answer.to_vec()).to_string(), MAX_TOLD);
-    let wanted = line(&spec.expect.to_string(), MAX_TOLD);
+    let answered = line(&Octets(answer.to_vec()).to_string(), MAX_QUOTED);
+    let expected = line(&settings.expect.to_string(), MAX_QUOTED);
     (
         Verdict::Unhealthy,
-        format!("answered {told:?}, which does not hold {wanted:?}"),
+        format!("answered {answered:?}, which does not hold {expected:?}"),
     )
 }
 

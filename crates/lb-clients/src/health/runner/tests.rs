@@ -5,31 +5,42 @@ use std::net::SocketAddr;
 use tokio::net::{TcpListener, TcpSocket};
 
 use super::*;
-use crate::health::spec::{Http, Probe};
+use crate::health::probe::{http::Http, tcp::Tcp};
+use lb_model::component::Component;
 
 const NEVER: Duration = Duration::from_secs(60);
+/// A time-out, and so an interval, that a busy machine does not exceed.
+const PATIENT: Duration = Duration::from_secs(1);
 
 fn vip() -> VipAddress {
     "10.0.0.1:80/tcp".parse().unwrap()
 }
 
-fn order(probe: Probe, address: SocketAddr) -> Order {
+fn tcp() -> Component {
+    Component::new("tcp", &Tcp {})
+}
+
+fn http() -> Component {
+    Component::new("http", &Http::default())
+}
+
+fn config(probe: Component, address: SocketAddr) -> ProbeConfig {
     let mut check = Check::new(probe);
     check.interval = Duration::from_millis(100);
-    check.fast_interval = Duration::from_millis(100);
-    check.timeout = Duration::from_millis(100);
+    check.fast_interval = Some(Duration::from_millis(100));
+    check.timeout = Some(Duration::from_millis(100));
     let target = Target {
         address,
         mark: None,
     };
-    Order { check, target }
+    ProbeConfig { check, target }
 }
 
-fn start(order: Order, slots: &Arc<Semaphore>) -> (Runner, mpsc::Receiver<Report>) {
+fn start(config: ProbeConfig, slots: &Arc<Semaphore>) -> (Runner, mpsc::Receiver<Report>) {
     let (sender, reports) = mpsc::channel(16);
-    let real = order.target.address.ip();
+    let real = config.target.address.ip();
     let health = Health::new(std::time::Instant::now());
-    let runner = Runner::start(vip(), real, order, health, Arc::clone(slots), sender);
+    let runner = Runner::start(vip(), real, config, health, Arc::clone(slots), sender);
     (runner, reports)
 }
 
@@ -62,11 +73,12 @@ async fn listen_at(address: &str) -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-/// An order for a real that answers, however busy this machine is.
-fn patient(address: SocketAddr) -> Order {
-    let mut order = order(Probe::Tcp {}, address);
-    order.check.timeout = NEVER;
-    order
+/// Probes of a real that answers, however busy this machine is.
+fn patient(address: SocketAddr) -> ProbeConfig {
+    let mut config = config(tcp(), address);
+    config.check.interval = PATIENT;
+    config.check.timeout = Some(PATIENT);
+    config
 }
 
 /// The same port once more, though connections to it linger.
@@ -97,7 +109,7 @@ async fn a_real_dies_and_comes_back() {
 }
 
 #[tokio::test]
-async fn another_order_keeps_the_state_until_it_is_found_wrong() {
+async fn another_config_keeps_the_state_until_it_is_found_wrong() {
     let (_listener, address) = listen().await;
     // No test is given such a port.
     let dead = "127.0.0.1:1".parse().unwrap();
@@ -121,9 +133,9 @@ async fn another_order_keeps_the_state_until_it_is_found_wrong() {
 #[tokio::test]
 async fn a_dropped_runner_hangs_up() {
     let (listener, address) = listen().await;
-    let mut silent = order(Probe::Http(Http::default()), address);
+    let mut silent = config(http(), address);
     silent.check.interval = NEVER;
-    silent.check.timeout = NEVER;
+    silent.check.timeout = Some(NEVER);
     let (runner, mut reports) = start(silent, &slots_of(8));
     let (mut stream, _) = listener.accept().await.unwrap();
     drop(runner);
@@ -143,7 +155,7 @@ async fn silent_reals_disturb_nobody() {
     let (_silent, silent) = listen().await;
     let slots = slots_of(64);
     let silent: Vec<_> = (0..40)
-        .map(|_| start(order(Probe::Http(Http::default()), silent), &slots))
+        .map(|_| start(config(http(), silent), &slots))
         .collect();
     let (_runner, mut reports) = start(patient(address), &slots);
     for _ in 0..10 {
@@ -171,29 +183,4 @@ async fn without_a_slot_no_probe_runs() {
     assert!(early.is_err(), "{early:?}");
     drop(slot);
     assert_eq!(next(&mut reports).await.state, State::Up);
-}
-
-#[test]
-fn probes_are_early_and_never_late() {
-    let second = Duration::from_secs(1);
-    for (jitter, fraction, milliseconds) in [
-        (0, 0.99, 1_000),
-        (10, 0.0, 1_000),
-        (10, 0.5, 950),
-        (50, 1.0, 500),
-    ] {
-        assert_eq!(
-            early(second, jitter, fraction),
-            Duration::from_millis(milliseconds)
-        );
-    }
-    let mut random = Random::default();
-    let fractions: Vec<_> = (0..1_000).map(|_| random.fraction()).collect();
-    assert!(
-        fractions
-            .iter()
-            .all(|fraction| (0.0..1.0).contains(fraction))
-    );
-    let mean = fractions.iter().sum::<f64>() / 1_000.0;
-    assert!((0.4..0.6).contains(&mean), "{mean}");
 }

@@ -8,9 +8,10 @@ use std::{
 
 use super::{
     kind::{LoadReader, NoSettings, Reader, SourceTarget, Transport},
-    shared::topics::{Message, Received, TopicReader, number},
+    shared::topics::{Received, TopicReader, number},
 };
 use crate::load::reading::{Answer, Quantity, Sample};
+use crate::peer::mqtt::Message;
 
 const ROOT: &str = "$SYS/broker/";
 const TOTAL: &str = "clients/total";
@@ -65,9 +66,9 @@ impl TopicReader for FlashMq {
         "$SYS/broker/#"
     }
 
-    fn receive(&mut self, message: &Message<'_>) -> Received {
+    fn receive(&mut self, message: &Message) -> Received {
         let (Some(below), Some(value)) =
-            (message.topic.strip_prefix(ROOT), number(message.payload))
+            (message.topic.strip_prefix(ROOT), number(&message.payload))
         else {
             return Received::Stored;
         };
@@ -124,8 +125,8 @@ mod tests {
 
     fn take(reader: &mut FlashMq, topic: &str, payload: &[u8]) -> Received {
         reader.receive(&Message {
-            topic,
-            payload,
+            topic: topic.to_owned(),
+            payload: payload.to_owned().into(),
             retained: false,
         })
     }

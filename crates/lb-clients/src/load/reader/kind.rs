@@ -16,6 +16,8 @@ use super::{
     Poll,
     shared::{fetch::Fetch, peer, topics::TopicReader},
 };
+pub(super) use lb_model::component::NoSettings;
+
 use crate::peer::{Tls, TlsClient, fields, http::Authorization};
 
 /// A kind of load reader.
@@ -40,11 +42,6 @@ pub(super) trait LoadReader: 'static {
 
     /// Creates the reader of a source for one real.
     fn open(settings: Self::Settings, target: &SourceTarget<'_>) -> Reader;
-}
-
-lb_model::settings! {
-    /// The settings of a kind that has only the common ones.
-    pub(super) struct NoSettings {}
 }
 
 /// How a kind of reader reaches its peer.
@@ -148,12 +145,12 @@ impl SourceTarget<'_> {
     }
 
     pub(super) fn tls(&self) -> Option<Tls> {
-        self.source.tls.clone().map(peer::tls)
+        self.source.tls.clone()
     }
 
     /// Returns a TLS client that offers these application protocols (ALPN), if the source uses TLS.
     pub(super) fn tls_client(&self, protocols: &[&str]) -> Option<TlsClient> {
-        self.tls().map(|tls| TlsClient::new(tls, protocols))
+        TlsClient::of(self.source.tls.as_ref(), protocols)
     }
 
     pub(super) fn authorization(&self) -> Option<Authorization> {

@@ -9,10 +9,11 @@ use super::{
     shared::{
         json,
         peer::validate_text,
-        topics::{Message, Received, TopicReader},
+        topics::{Received, TopicReader},
     },
 };
 use crate::load::{pointer::Pointer, reading::Answer, values::Values};
+use crate::peer::mqtt::Message;
 
 lb_model::settings! {
     /// A topic with numbers.
@@ -74,12 +75,12 @@ impl TopicReader for MqttTopic {
         &self.topic
     }
 
-    fn receive(&mut self, message: &Message<'_>) -> Received {
+    fn receive(&mut self, message: &Message) -> Received {
         // The job that published a retained message may have ended long ago.
         if message.topic != self.topic || message.retained {
             return Received::Stored;
         }
-        match json::read(message.payload, &self.values) {
+        match json::read(&message.payload, &self.values) {
             Ok(answer) => {
                 self.last = Some(answer);
                 Received::Heartbeat
@@ -122,8 +123,8 @@ mod tests {
         assert_eq!(reader.filter(), "hosts/10.0.0.7/load");
         let take = |reader: &mut MqttTopic, topic: &str, payload: &str, retained| {
             reader.receive(&Message {
-                topic,
-                payload: payload.as_bytes(),
+                topic: topic.to_owned(),
+                payload: payload.to_owned().into(),
                 retained,
             })
         };

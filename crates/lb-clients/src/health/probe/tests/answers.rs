@@ -7,7 +7,7 @@ use super::{
     peer::{read_all, read_some, says, serve},
     *,
 };
-use crate::health::spec::{Expect, Version};
+use crate::health::probe::mqtt::Expect;
 use crate::peer::Secret;
 
 #[tokio::test]
@@ -33,12 +33,15 @@ async fn an_http_request_is_what_was_said() {
     );
     assert!(request.contains("\r\nconnection: close\r\n"), "{request}");
 
-    let head = Probe::Http(Http {
-        method: "HEAD".to_owned(),
-        path: "/healthz?a=b".to_owned(),
-        host: Some("www.example".to_owned()),
-        ..Http::default()
-    });
+    let head = Component::new(
+        "http",
+        &Http {
+            method: "HEAD".to_owned(),
+            path: "/healthz?a=b".to_owned(),
+            host: Some("www.example".to_owned()),
+            ..Http::default()
+        },
+    );
     assert_outcome(&ask(head, address).await, Verdict::Healthy, "200 OK");
     let request = requests.recv().await.unwrap().to_lowercase();
     assert!(
@@ -93,12 +96,15 @@ async fn an_mqtt_login_is_sent() {
     })
     .await;
     let login = |expect| {
-        Probe::Mqtt(Mqtt {
-            username: Some("prober".to_owned()),
-            password: Some(Secret::File(path.clone())),
-            expect,
-            ..Mqtt::default()
-        })
+        Component::new(
+            "mqtt",
+            &Mqtt {
+                username: Some("prober".to_owned()),
+                password: Some(Secret::File(path.clone())),
+                expect,
+                ..Mqtt::default()
+            },
+        )
     };
     let any = ask(login(Expect::Any), address).await;
     assert_outcome(&any, Verdict::Healthy, "refused: not authorized");
@@ -137,10 +143,13 @@ async fn a_grpc_server_tells_its_services() {
             .serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener)),
     );
     let of = |service: &str| {
-        Probe::Grpc(Grpc {
-            service: service.to_owned(),
-            tls: None,
-        })
+        Component::new(
+            "grpc",
+            &Grpc {
+                service: service.to_owned(),
+                tls: None,
+            },
+        )
     };
     assert_outcome(
         &ask(of(""), address).await,

@@ -6,13 +6,12 @@ use super::{
     peer::{counts, goes_on, nobody, read_some, says, serve},
     *,
 };
-use crate::health::spec::Version;
 
 const PAUSE: Duration = Duration::from_millis(20);
 
 #[tokio::test]
 async fn nobody_listens() {
-    for probe in talkers().into_iter().chain([Probe::Tcp {}]) {
+    for probe in talkers().into_iter().chain([tcp()]) {
         let outcome = ask(probe, nobody()).await;
         assert_outcome(&outcome, Verdict::Unhealthy, "connection refused");
     }
@@ -21,7 +20,7 @@ async fn nobody_listens() {
 /// TCP does not go to a broadcast address: the kernel says so without sending anything.
 #[tokio::test]
 async fn no_way_leads_there() {
-    let outcome = ask(Probe::Tcp {}, "255.255.255.255:80".parse().unwrap()).await;
+    let outcome = ask(tcp(), "255.255.255.255:80".parse().unwrap()).await;
     assert_outcome(&outcome, Verdict::Unhealthy, "unreachable");
 }
 
@@ -34,7 +33,7 @@ async fn accepted_and_silent() {
             drop(stream);
         })
         .await;
-        let tcp = ask(Probe::Tcp {}, address).await;
+        let tcp = ask(tcp(), address).await;
         assert_outcome(&tcp, Verdict::Healthy, "connected");
         let outcome = ask_within(probe, address, TIMEOUT).await;
         assert_outcome(&outcome, Verdict::Unhealthy, "timed out after 400ms");

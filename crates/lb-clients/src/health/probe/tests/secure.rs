@@ -89,11 +89,14 @@ impl Authority {
     }
 }
 
-fn https(tls: Tls) -> Probe {
-    Probe::Http(Http {
-        tls: Some(tls),
-        ..Http::default()
-    })
+fn https(tls: Tls) -> Component {
+    Component::new(
+        "http",
+        &Http {
+            tls: Some(tls),
+            ..Http::default()
+        },
+    )
 }
 
 #[tokio::test]
@@ -173,7 +176,8 @@ async fn a_client_has_a_certificate() {
 async fn files_that_change_are_read_again() {
     let (old, new) = (Authority::new(), Authority::new());
     let mut check = Check::new(https(old.client()));
-    check.timeout = NEVER / 2;
+    check.interval = NEVER / 2;
+    check.timeout = Some(NEVER / 2);
     let address = new.serve("127.0.0.1", false).await;
     let target = Target {
         address,

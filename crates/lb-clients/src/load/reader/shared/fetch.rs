@@ -6,7 +6,7 @@ use http::StatusCode;
 use super::super::kind::SourceTarget;
 use crate::peer::{
     Deadline,
-    place::{Place, advice},
+    http_endpoint::{HttpEndpoint, advice},
 };
 
 /// Bytes that are read of an answer at most. RabbitMQ's aggregated metrics are about 100 KiB, those of a large
@@ -16,7 +16,7 @@ pub const MAX_BODY: usize = 1 << 20;
 /// A page that is fetched once an interval.
 #[derive(Debug)]
 pub struct Fetch {
-    place: Place,
+    endpoint: HttpEndpoint,
     path: String,
 }
 
@@ -24,7 +24,7 @@ impl Fetch {
     /// Creates the page at `path` of the source for one real.
     pub(in super::super) fn new(target: &SourceTarget<'_>, path: &str) -> Self {
         Fetch {
-            place: Place::new(target.address, target.tls(), target.authorization()),
+            endpoint: HttpEndpoint::new(target.address, target.tls(), target.authorization()),
             path: target.fill(path),
         }
     }
@@ -34,15 +34,15 @@ impl Fetch {
     /// # Errors
     /// Why there is no page, with its URL; an answer other than 200 is an error.
     pub async fn get(&mut self, deadline: &Deadline) -> Result<Bytes, String> {
-        let response = self.place.get(&self.path, MAX_BODY, deadline).await?;
+        let response = self.endpoint.get(&self.path, MAX_BODY, deadline).await?;
         let status = response.status;
         if status != StatusCode::OK {
             let advice = advice(status, "the source's path and port");
             let answered = format!("answered {status}{advice}");
-            return Err(self.place.says(&self.path, &answered));
+            return Err(self.endpoint.describe(&self.path, &answered));
         }
         response
             .whole()
-            .map_err(|error| self.place.says(&self.path, &error))
+            .map_err(|error| self.endpoint.describe(&self.path, &error))
     }
 }

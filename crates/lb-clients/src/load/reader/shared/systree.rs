@@ -5,9 +5,12 @@ use std::{collections::BTreeMap, time::Instant};
 
 use super::{
     deltas::Deltas,
-    topics::{Message, Received, TopicReader, number},
+    topics::{Received, TopicReader, number},
 };
-use crate::load::reading::{Answer, Quantity, Sample};
+use crate::{
+    load::reading::{Answer, Quantity, Sample},
+    peer::mqtt::Message,
+};
 
 const ROOT: &str = "$SYS/broker/";
 const UPTIME: &str = "uptime";
@@ -67,11 +70,11 @@ impl TopicReader for Systree {
         "$SYS/broker/#"
     }
 
-    fn receive(&mut self, message: &Message<'_>) -> Received {
-        let Some(topic) = known_topic(message.topic) else {
+    fn receive(&mut self, message: &Message) -> Received {
+        let Some(topic) = known_topic(&message.topic) else {
             return Received::Stored;
         };
-        let Some(value) = number(message.payload) else {
+        let Some(value) = number(&message.payload) else {
             return Received::Stored;
         };
         self.values.insert(topic, value);
@@ -127,8 +130,8 @@ mod tests {
 
     fn take(systree: &mut Systree, topic: &str, payload: &str, retained: bool) -> Received {
         systree.receive(&Message {
-            topic,
-            payload: payload.as_bytes(),
+            topic: topic.to_owned(),
+            payload: payload.to_owned().into(),
             retained,
         })
     }
@@ -237,7 +240,11 @@ mod tests {
         #[test]
         fn nothing_makes_it_panic(payload in proptest::collection::vec(any::<u8>(), 0..60)) {
             let mut systree = Systree::default();
-            systree.receive(&Message { topic: "$SYS/broker/uptime", payload: &payload, retained: false });
+            systree.receive(&Message {
+                topic: "$SYS/broker/uptime".to_owned(),
+                payload: payload.clone().into(),
+                retained: false,
+            });
             let _ = systree.answer(Instant::now());
             let _ = systree.read(&payload, Instant::now());
         }

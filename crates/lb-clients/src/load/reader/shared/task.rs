@@ -13,14 +13,15 @@ use lb_model::load::LoadSource;
 use tokio::{sync::mpsc, time};
 
 use super::super::{self as reader, Poll};
+use crate::backoff::varied;
 use crate::load::{
     plausibility::PlausibilityFilter,
     reading::{Answer, Quantity, ReadError, Reading, Readings, Report, Sample, Subject},
 };
 use crate::peer::Deadline;
 
-/// Each poll is up to this fraction of the interval early or late, so that readers do not stay synchronised.
-const JITTER: f64 = 0.05;
+/// Percent of the interval by which a poll may be early or late, so that readers do not stay synchronised.
+const JITTER: u32 = 5;
 /// A poll that is still running this long after its deadline is dropped.
 const OVERTIME: Duration = Duration::from_millis(100);
 
@@ -120,11 +121,6 @@ fn phase(subject: &Subject, name: &str, interval: Duration) -> Duration {
     interval.mul_f64(hasher.finish() as f64 / u64::MAX as f64)
 }
 
-/// Returns a random number from 0 to 1.
-pub(in super::super) fn chance() -> f64 {
-    fastrand::f64()
-}
-
 /// Polls once an interval until the receiver of the reports is closed.
 pub(in super::super) async fn poll(mut task: Task, mut poll: Box<dyn Poll>) {
     let mut next = time::Instant::now() + phase(&task.subject, &task.name, task.interval);
@@ -137,7 +133,7 @@ pub(in super::super) async fn poll(mut task: Task, mut poll: Box<dyn Poll>) {
         if !task.report(answer.map_err(ReadError::Failed)).await {
             return;
         }
-        next += task.interval.mul_f64(1.0 + JITTER * (2.0 * chance() - 1.0));
+        next += varied(task.interval, JITTER);
         // Polls that were missed, while the machine was suspended for example, are not made up for.
         next = next.max(time::Instant::now());
     }

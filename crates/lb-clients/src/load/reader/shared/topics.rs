@@ -3,18 +3,7 @@
 
 use std::time::Instant;
 
-use crate::load::reading::Answer;
-
-/// One published message.
-#[derive(Clone, Copy, Debug)]
-pub struct Message<'a> {
-    /// The topic.
-    pub topic: &'a str,
-    /// The payload.
-    pub payload: &'a [u8],
-    /// The broker stored the message before the subscription, so its age is unknown.
-    pub retained: bool,
-}
+use crate::{load::reading::Answer, peer::mqtt::Message};
 
 /// What a message means to its reader.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +22,7 @@ pub trait TopicReader: Send {
     fn filter(&self) -> &str;
 
     /// Reads a message.
-    fn receive(&mut self, message: &Message<'_>) -> Received;
+    fn receive(&mut self, message: &Message) -> Received;
 
     /// Returns the values at a heartbeat.
     ///

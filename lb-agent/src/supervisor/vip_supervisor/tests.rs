@@ -1,10 +1,10 @@
-//! A VIP that is looked after, without anybody to ask.
+//! A VIP that is supervised, without peers.
 
 use tokio::sync::mpsc;
 
 use super::*;
 use lb_model::intent::{RealSpec, VipSpec};
-use lb_clients::health::spec::{Check, Probe, Via};
+use lb_model::{check::Check, load::LoadSource, settings::SettingType as _};
 
 const TIME: Duration = Duration::from_secs(1_000);
 
@@ -14,13 +14,13 @@ fn real() -> IpAddr {
 
 fn vip(change: impl FnOnce(&mut VipSpec)) -> Arc<Vip> {
     let address: VipKey = "10.0.0.1:80/tcp".parse().unwrap();
-    let mut spec = VipSpec::default_for(address.protocol);
+    let mut spec = VipSpec::default();
     spec.steering = Some(Steering::default());
     change(&mut spec);
     Arc::new(Vip {
         address,
         spec,
-        reals: [(real(), RealSpec::default())].into(),
+        reals: [(real().into(), RealSpec::default())].into(),
     })
 }
 
@@ -28,25 +28,25 @@ fn tasks() -> Tasks {
     Tasks::new(mpsc::channel(1).0, mpsc::channel(1).0)
 }
 
-fn begin(vip: &Arc<Vip>, tasks: &Tasks) -> Watch {
-    Watch::new(Arc::clone(vip), None, TIME, &Marks::new(), tasks)
+fn begin(vip: &Arc<Vip>, tasks: &Tasks) -> VipSupervisor {
+    VipSupervisor::new(Arc::clone(vip), None, TIME, &Marks::new(), tasks)
 }
 
 #[tokio::test]
 async fn what_was_given_is_given_again_once_the_vip_changed() {
     let (vip, tasks) = (vip(|_| {}), tasks());
-    let mut watch = begin(&vip, &tasks);
-    let step = |watch: &mut Watch| watch.step(Instant::now(), TIME, &Carried::new()).0;
-    assert!(step(&mut watch).is_some());
-    assert!(step(&mut watch).is_none(), "nothing changed");
+    let mut supervisor = begin(&vip, &tasks);
+    let step = |supervisor: &mut VipSupervisor| supervisor.step(Instant::now(), TIME, &AllFlowCounts::new()).0;
+    assert!(step(&mut supervisor).is_some());
+    assert!(step(&mut supervisor).is_none(), "nothing changed");
     // It may have been deleted and added: its owner has forgotten what it was given.
-    watch.update(vip, &Marks::new(), &tasks);
-    assert!(step(&mut watch).is_some());
+    supervisor.update(vip, &Marks::new(), &tasks);
+    assert!(step(&mut supervisor).is_some());
 }
 
 #[tokio::test]
 async fn a_period_is_no_shorter_than_the_fastest_source_and_counts_at_once() {
-    let source = |text: &str| toml::from_str::<lb_model::load::LoadSource>(text).unwrap();
+    let source = |text: &str| toml::from_str::<LoadSource>(text).unwrap();
     let period = |seconds| {
         let spec = Steering {
             period: Duration::from_secs(seconds),
@@ -64,28 +64,27 @@ async fn a_period_is_no_shorter_than_the_fastest_source_and_counts_at_once() {
     assert_eq!(steering(&period(60)).period, Duration::from_secs(60));
 
     let tasks = tasks();
-    let mut watch = begin(&period(3_600), &tasks);
+    let mut supervisor = begin(&period(3_600), &tasks);
     let now = Instant::now();
-    watch.step(now, TIME, &Carried::new());
-    assert!(watch.due() > now + Duration::from_secs(3_000));
-    watch.update(period(5), &Marks::new(), &tasks);
-    assert!(watch.due() < Instant::now() + Duration::from_secs(8));
+    supervisor.step(now, TIME, &AllFlowCounts::new());
+    assert!(supervisor.due() > now + Duration::from_secs(3_000));
+    supervisor.update(period(5), &Marks::new(), &tasks);
+    assert!(supervisor.due() < Instant::now() + Duration::from_secs(8));
 }
 
 #[tokio::test]
 async fn who_cannot_be_probed_any_more_is_not_dead_for_ever() {
     let tunnelled = vip(|vip| {
-        let mut check = Check::new(Probe::Tcp {});
-        check.via = Via::Tunnel;
-        vip.check = Some(check);
+        let check = serde_json::json!({ "kind": "tcp", "via": "tunnel" });
+        vip.check = Some(Check::from_json(&check).unwrap());
     });
     let tasks = tasks();
-    let mut watch = begin(&tunnelled, &tasks);
-    watch.reals.get_mut(&real()).unwrap().state = State::Down;
+    let mut supervisor = begin(&tunnelled, &tasks);
+    supervisor.reals.get_mut(&real()).unwrap().state = State::Down;
     // There is no mark: nothing of this host reaches it through the tunnel.
-    watch.update(tunnelled, &Marks::new(), &tasks);
-    let order = watch.step(Instant::now(), TIME, &Carried::new()).0.unwrap();
-    let steered = order.steered.unwrap();
+    supervisor.update(tunnelled, &Marks::new(), &tasks);
+    let update = supervisor.step(Instant::now(), TIME, &AllFlowCounts::new()).0.unwrap();
+    let steered = update.steered.unwrap();
     assert!(steered.reals[&real()].up);
 }
 
@@ -99,9 +98,9 @@ async fn the_first_weight_is_told_and_one_that_goes_on_is_not() {
         })
     };
     let causes = |resumed: Option<Steered>| {
-        let mut watch = Watch::new(Arc::clone(&vip), resumed, TIME, &Marks::new(), &tasks);
-        let order = watch.step(Instant::now(), TIME, &Carried::new()).0;
-        order.map(|order| order.causes.len())
+        let mut supervisor = VipSupervisor::new(Arc::clone(&vip), resumed, TIME, &Marks::new(), &tasks);
+        let update = supervisor.step(Instant::now(), TIME, &AllFlowCounts::new()).0;
+        update.map(|update| update.causes.len())
     };
     // It has had the operator's weight, and is eased in.
     assert_eq!(causes(None), Some(1));

@@ -1,4 +1,4 @@
-//! The task that looks after the VIPs.
+//! The task that supervises the VIPs.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,44 +14,44 @@ use tokio::{
 };
 
 use super::{
-    found::FoundReals,
+    snapshot::RealSnapshots,
     tasks::{Marks, Tasks},
-    watch::Watch,
+    vip_supervisor::VipSupervisor,
 };
-use crate::control::{self, Changed, WeightUpdate};
+use crate::control::{self, Changed, FlowCounts, WeightUpdate};
 use lb_model::intent::Vip;
 use lb_clients::health;
 use lb_clients::load;
 use lb_model::options::Track;
 
-/// Reports that wait for the supervisor; who sends more waits.
+/// Reports that wait for the supervisor; a sender of more waits.
 const QUEUE: usize = 1_024;
-/// Reports taken before the controllers are asked: a burst is one decision.
+/// Reports taken before steering is stepped: a burst is one decision.
 const BATCH: usize = 256;
-/// What the controllers' clock shows when the agent starts: what was before is long ago.
+/// The time on steering's clock when the agent starts: everything before it is long ago.
 const CLOCK_START: Duration = Duration::from_secs(7 * 86_400);
 /// How long to sleep when nothing is due.
 const IDLE: Duration = Duration::from_secs(3_600);
 
-/// Asks the supervisor.
+/// Asks the supervisor what it knows.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    questions: mpsc::Sender<oneshot::Sender<FoundReals>>,
+    questions: mpsc::Sender<oneshot::Sender<RealSnapshots>>,
 }
 
 impl Handle {
-    /// What is known of every real that is looked after.
-    pub async fn found(&self) -> FoundReals {
+    /// What is known of every real that is supervised.
+    pub async fn snapshots(&self) -> RealSnapshots {
         let (reply, answer) = oneshot::channel();
         // Without a supervisor nothing is known.
         if self.questions.send(reply).await.is_err() {
-            return FoundReals::new();
+            return RealSnapshots::new();
         }
         answer.await.unwrap_or_default()
     }
 }
 
-/// Looks after the VIPs that `changed` tells of, until the task is aborted. All probes and readers end with it.
+/// Supervises the VIPs that `changed` announces, until the task is aborted. All probes and readers end with it.
 #[must_use]
 pub fn start(control: control::Handle, changed: Arc<Changed>) -> (Handle, JoinHandle<()>) {
     let (questions, asked) = mpsc::channel(16);
@@ -59,7 +59,7 @@ pub fn start(control: control::Handle, changed: Arc<Changed>) -> (Handle, JoinHa
     let (load_sender, loads) = mpsc::channel(QUEUE);
     let supervisor = Supervisor {
         control,
-        watches: BTreeMap::new(),
+        supervisors: BTreeMap::new(),
         tasks: Tasks::new(probe_sender, load_sender),
         troubles: HashMap::new(),
         began: Instant::now(),
@@ -70,16 +70,16 @@ pub fn start(control: control::Handle, changed: Arc<Changed>) -> (Handle, JoinHa
 
 struct Supervisor {
     control: control::Handle,
-    watches: BTreeMap<VipKey, Watch>,
+    supervisors: BTreeMap<VipKey, VipSupervisor>,
     tasks: Tasks,
     /// VIPs whose reals cannot be probed through the tunnel, and why.
     troubles: HashMap<VipKey, String>,
-    /// The epoch of the controllers' clock.
+    /// The epoch of steering's clock.
     began: Instant,
 }
 
-/// What a data plane counted, per real.
-pub(super) type Carried = HashMap<(VipKey, IpAddr), control::FlowCounts>;
+/// Flows that the data plane counted, per real.
+pub(super) type AllFlowCounts = HashMap<(VipKey, IpAddr), FlowCounts>;
 
 impl Supervisor {
     async fn run(
@@ -87,13 +87,13 @@ impl Supervisor {
         changed: Arc<Changed>,
         mut probes: mpsc::Receiver<health::runner::Report>,
         mut loads: mpsc::Receiver<load::reading::Report>,
-        mut asked: mpsc::Receiver<oneshot::Sender<FoundReals>>,
+        mut asked: mpsc::Receiver<oneshot::Sender<RealSnapshots>>,
     ) {
         loop {
             let due = self
-                .watches
+                .supervisors
                 .values()
-                .map(Watch::due)
+                .map(VipSupervisor::due)
                 .min()
                 .unwrap_or_else(|| Instant::now() + IDLE);
             tokio::select! {
@@ -119,8 +119,8 @@ impl Supervisor {
                     self.step(steps).await;
                 }
                 Some(reply) = asked.recv() => {
-                    // Who asked may have gone.
-                    let _ = reply.send(self.found());
+                    // The caller may have gone.
+                    let _ = reply.send(self.snapshots());
                 }
                 else => return,
             }
@@ -129,7 +129,7 @@ impl Supervisor {
 }
 
 impl Supervisor {
-    /// Looks after these VIPs as they are now.
+    /// Supervises these VIPs by their settings as they are now.
     async fn reconcile(&mut self, vips: BTreeMap<VipKey, Option<Arc<Vip>>>) {
         let mut steps = Vec::new();
         let mut left = Vec::new();
@@ -137,26 +137,26 @@ impl Supervisor {
             match vip.filter(|vip| vip.spec.supervised()) {
                 Some(vip) => {
                     let marks = self.marks(&vip).await;
-                    match self.watches.get_mut(&name) {
-                        Some(watch) => watch.update(vip, &marks, &self.tasks),
+                    match self.supervisors.get_mut(&name) {
+                        Some(vip_supervisor) => vip_supervisor.update(vip, &marks, &self.tasks),
                         None => {
                             let resumed = self.control.steered(name).await.ok().flatten();
-                            let watch = Watch::new(
+                            let vip_supervisor = VipSupervisor::new(
                                 vip,
                                 resumed,
                                 self.time(Instant::now()),
                                 &marks,
                                 &self.tasks,
                             );
-                            self.watches.insert(name, watch);
+                            self.supervisors.insert(name, vip_supervisor);
                         }
                     }
                     steps.push(name);
                 }
                 None => {
                     self.troubles.remove(&name);
-                    if let Some(watch) = self.watches.remove(&name) {
-                        for real in watch.paced() {
+                    if let Some(vip_supervisor) = self.supervisors.remove(&name) {
+                        for real in vip_supervisor.paced() {
                             self.control.shed(name, real, 0).await;
                         }
                         left.push(WeightUpdate {
@@ -169,12 +169,12 @@ impl Supervisor {
             }
         }
         if !left.is_empty() {
-            self.give(left).await;
+            self.apply(left).await;
         }
         self.step(steps).await;
     }
 
-    /// What the controllers' clock shows then.
+    /// The time on steering's clock at this moment.
     fn time(&self, now: Instant) -> Duration {
         CLOCK_START + now.saturating_duration_since(self.began)
     }
@@ -182,7 +182,7 @@ impl Supervisor {
     /// Marks of the sockets that reach each real through the tunnel, where the VIP's check asks for that.
     async fn marks(&mut self, vip: &Vip) -> Marks {
         let mut marks = Marks::new();
-        let tunnelled = Watch::tunnelled(vip);
+        let tunnelled = VipSupervisor::tunnelled(vip);
         let trouble = match tunnelled.as_slice() {
             [] => None,
             _ => self.control.probe_trouble(vip.address).await.ok().flatten(),
@@ -214,43 +214,43 @@ impl Supervisor {
         }
     }
 
-    /// Notes what a probe found.
+    /// Notes the report of a probe.
     fn probed(&mut self, report: health::runner::Report, steps: &mut Vec<VipKey>) {
         let vip = report.vip;
-        if let Some(watch) = self.watches.get_mut(&vip)
-            && watch.probed(report)
+        if let Some(vip_supervisor) = self.supervisors.get_mut(&vip)
+            && vip_supervisor.probed(report)
         {
             steps.push(vip);
         }
     }
 
-    /// Notes what a reader read.
+    /// Notes the report of a reader.
     fn read(&mut self, report: load::reading::Report, steps: &mut Vec<VipKey>) {
         let vip = report.subject.vip;
-        if let Some(watch) = self.watches.get_mut(&vip)
-            && watch.read(report)
+        if let Some(vip_supervisor) = self.supervisors.get_mut(&vip)
+            && vip_supervisor.read(report)
         {
             steps.push(vip);
         }
     }
 
-    /// VIPs whose period is over. The others' parts of what is to be shed are told: that needs nothing of what
-    /// reals carry, which takes a look at all flows where they are counted.
+    /// VIPs whose period is over. The parts that the others are to shed are passed on here: they need no flow counts,
+    /// which take a scan of the flow table.
     async fn timed(&mut self, now: Instant) -> Vec<VipKey> {
         let mut steps = Vec::new();
-        for (vip, watch) in &mut self.watches {
-            if watch.step_due() <= now {
+        for (vip, vip_supervisor) in &mut self.supervisors {
+            if vip_supervisor.step_due() <= now {
                 steps.push(*vip);
                 continue;
             }
-            for (real, flows) in watch.shed_part(now) {
+            for (real, flows) in vip_supervisor.shed_part(now) {
                 self.control.shed(*vip, real, flows).await;
             }
         }
         steps
     }
 
-    /// Asks the controllers of these VIPs, and gives what they decide to the owner.
+    /// Steps the steering of these VIPs, and passes the weights to the owner.
     async fn step(&mut self, mut vips: Vec<VipKey>) {
         vips.sort_unstable();
         vips.dedup();
@@ -258,45 +258,48 @@ impl Supervisor {
             return;
         }
         let exact = vips.iter().any(|vip| {
-            self.watches
+            self.supervisors
                 .get(vip)
-                .is_some_and(|watch| watch.vip().spec.track == Track::All)
+                .is_some_and(|vip_supervisor| vip_supervisor.vip().spec.track == Track::All)
         });
-        let carried: Carried = match self.control.flow_counts(exact).await {
+        let counts: AllFlowCounts = match self.control.flow_counts(exact).await {
             Ok(all) => all
                 .into_iter()
-                .map(|carried| ((carried.vip, carried.real), carried))
+                .map(|real| ((real.vip, real.real), real))
                 .collect(),
             Err(error) => {
                 tracing::warn!("what reals carry could not be read: {error}");
-                Carried::new()
+                AllFlowCounts::new()
             }
         };
         let now = Instant::now();
-        // Of the same moment: else a reading seems to be of another time whenever it is looked at.
+        // The same moment for all: a reading must not seem to be from another time in each step.
         let time = self.time(now);
-        let mut orders = Vec::new();
+        let mut updates = Vec::new();
         for vip in vips {
-            let Some(watch) = self.watches.get_mut(&vip) else {
+            let Some(vip_supervisor) = self.supervisors.get_mut(&vip) else {
                 continue;
             };
-            let (order, sheds) = watch.step(now, time, &carried);
-            orders.extend(order);
+            let (update, sheds) = vip_supervisor.step(now, time, &counts);
+            updates.extend(update);
             for (real, flows) in sheds {
                 self.control.shed(vip, real, flows).await;
             }
         }
-        self.give(orders).await;
+        self.apply(updates).await;
     }
 
-    async fn give(&self, orders: Vec<WeightUpdate>) {
-        // A stopping owner has no use for it.
-        if !orders.is_empty() {
-            let _ = self.control.apply_weights(orders).await;
+    async fn apply(&self, updates: Vec<WeightUpdate>) {
+        // An owner that is stopping does not need them.
+        if !updates.is_empty() {
+            let _ = self.control.apply_weights(updates).await;
         }
     }
 
-    fn found(&self) -> FoundReals {
-        self.watches.values().flat_map(Watch::found).collect()
+    fn snapshots(&self) -> RealSnapshots {
+        self.supervisors
+            .values()
+            .flat_map(VipSupervisor::snapshots)
+            .collect()
     }
 }

@@ -1,4 +1,4 @@
-//! A place that answers HTTP: where it is, how it is reached, and who asks.
+//! A server that is asked over HTTP: its address, TLS and login.
 
 use std::net::SocketAddr;
 
@@ -10,16 +10,16 @@ use super::{
     http::{Authorization, Request, Response, exchange},
 };
 
-/// A place to read from, or to post to. Each request is on a connection of its own.
+/// A server to read from, or to post to. Each request has a connection of its own.
 #[derive(Debug)]
-pub struct Place {
+pub struct HttpEndpoint {
     target: Target,
     tls: Option<TlsClient>,
     host: String,
     authorization: Option<Authorization>,
 }
 
-impl Place {
+impl HttpEndpoint {
     /// The server at this address; plain HTTP without `tls`.
     #[must_use]
     pub fn new(
@@ -27,21 +27,21 @@ impl Place {
         tls: Option<Tls>,
         authorization: Option<Authorization>,
     ) -> Self {
-        Place {
+        HttpEndpoint {
             target: Target {
                 address,
                 mark: None,
             },
-            tls: tls.map(|tls| TlsClient::new(tls, &["http/1.1"])),
+            tls: TlsClient::of(tls.as_ref(), &["http/1.1"]),
             host: address.to_string(),
             authorization,
         }
     }
 
-    /// What is there: `limit` bytes of it at most.
+    /// Reads a path: `limit` bytes of the answer at most.
     ///
     /// # Errors
-    /// Why there is no answer, with the place.
+    /// Why there is no answer, with the address.
     pub async fn get(
         &mut self,
         path: &str,
@@ -51,10 +51,10 @@ impl Place {
         self.ask(Method::GET, path, None, limit, deadline).await
     }
 
-    /// What is answered to this: `limit` bytes of it at most.
+    /// Posts to a path: `limit` bytes of the answer at most.
     ///
     /// # Errors
-    /// Why there is no answer, with the place.
+    /// Why there is no answer, with the address.
     pub async fn post(
         &mut self,
         path: &str,
@@ -76,7 +76,7 @@ impl Place {
     ) -> Result<Response, String> {
         let stream = Stream::open(&self.target, self.tls.as_mut(), deadline)
             .await
-            .map_err(|error| self.says(path, &error))?;
+            .map_err(|error| self.describe(path, &error))?;
         let json = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
         let request = Request {
             method,
@@ -88,17 +88,17 @@ impl Place {
         };
         exchange(stream, &request, limit, deadline)
             .await
-            .map_err(|error| self.says(path, &error))
+            .map_err(|error| self.describe(path, &error))
     }
 
-    /// Words of or about this place, with its name.
-    pub fn says(&self, path: &str, words: &impl std::fmt::Display) -> String {
+    /// Words about this server, with its address.
+    pub fn describe(&self, path: &str, words: &impl std::fmt::Display) -> String {
         format!("{}{path}: {words}", self.host)
     }
 }
 
-/// What may help against an answer with this status; empty, or with a semicolon before it. `missing`: where to look
-/// if nothing is there.
+/// Advice about an answer with this status, with a semicolon before it; empty if there is none. `missing` says what to
+/// check if the path does not exist.
 #[must_use]
 pub fn advice(status: StatusCode, missing: &str) -> String {
     match status {

@@ -1,4 +1,4 @@
-//! One VIP that is looked after: its probes, its readers and its controller.
+//! The supervision of one VIP: its probes, its readers and its steering.
 
 use std::{
     collections::BTreeMap,
@@ -7,56 +7,60 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_model::vip::VipKey;
+use lb_model::{intent::Vip, vip::VipKey};
 
 use super::{
-    found::{Found, ProbeFound, time_of},
-    pace::Pace,
-    readings::Readings,
-    supervisor::Carried,
-    tasks::{Asked, Marks, RealTasks, Tasks, is_tunnelled, sources},
+    real_readings::RealReadings,
+    run::AllFlowCounts,
+    shed_pace::ShedPace,
+    snapshot::{ProbeSnapshot, RealSnapshot, time_of},
+    tasks::{Marks, RealContext, RealTasks, Tasks, is_tunnelled},
 };
-use crate::control::WeightUpdate;
-use lb_model::intent::Vip;
-use crate::weights::{Effective, Steered, SteeredReal, effective};
-use lb_clients::health::{
-    self, Outcome,
-    state::{Health, State},
+use crate::{
+    KINDS,
+    control::WeightUpdate,
+    weights::{Effective, Steered, SteeredReal, effective},
 };
-use lb_clients::load;
-use lb_clients::shedding;
+use lb_clients::{
+    health::{
+        self, Outcome,
+        state::{Health, State},
+    },
+    load,
+    shedding::ShedRequest,
+};
 use lb_steering::{Decision, LimitedBy, Observation, VipSteering, Steering};
 
-/// A weight that changes by this part of itself is told to watchers and logged, a smaller step is not: weights
-/// follow load all the time.
+/// A weight that changes by this fraction is logged and announced to watchers. Smaller steps are not: weights follow load
+/// all the time.
 const NOTABLE: f64 = 0.2;
 
-/// A VIP that is looked after. Dropping it ends its tasks.
-pub(super) struct Watch {
+/// A VIP that is supervised. Dropping it ends its tasks.
+pub(super) struct VipSupervisor {
     vip: Arc<Vip>,
     steering: VipSteering,
     reals: BTreeMap<IpAddr, Real>,
-    /// What the owner was last given.
-    given: Option<Steered>,
+    /// The weights that the owner was last given.
+    last_applied: Option<Steered>,
     due: Instant,
-    pace: Pace,
+    pace: ShedPace,
 }
 
 struct Real {
     state: State,
     since: Instant,
     last: Option<(Outcome, Instant)>,
-    /// It came while the others served, and its first probe is not over: it waits.
-    awaited: bool,
-    readings: Readings,
+    /// It was added while others served, and its first probe has not ended.
+    awaiting_first_probe: bool,
+    readings: RealReadings,
     tasks: RealTasks,
     decision: Option<Decision>,
-    /// What was last told of it.
-    told: Effective,
+    /// Weight and state that were last announced.
+    last_published: Effective,
 }
 
-impl Watch {
-    /// Begins; `resumed` is what the last agent's steering made of it, `time` the controllers' clock.
+impl VipSupervisor {
+    /// Starts. `resumed` has the last weights of a previous agent, `time` is the time on steering's clock.
     pub(super) fn new(
         vip: Arc<Vip>,
         resumed: Option<Steered>,
@@ -68,26 +72,27 @@ impl Watch {
         let last: Vec<(IpAddr, u32, u32)> = resumed
             .iter()
             .flat_map(|steered| &steered.reals)
-            // The dead are new when they come back.
+            // Reals that were down count as new when they come back.
             .filter(|(_, steered)| steered.up)
             .filter_map(|(address, steered)| {
-                Some((*address, vip.reals.get(address)?.weight, steered.weight))
+                let real = vip.reals.get(&(*address).into())?;
+                Some((*address, real.weight, steered.weight))
             })
             .collect();
         vip_steering.resume(time, &last);
-        let mut watch = Watch {
+        let mut supervisor = VipSupervisor {
             vip: Arc::clone(&vip),
             steering: vip_steering,
             reals: BTreeMap::new(),
-            given: resumed.clone(),
+            last_applied: resumed.clone(),
             due: Instant::now(),
-            pace: Pace::default(),
+            pace: ShedPace::default(),
         };
-        watch.update_reals(true, resumed.as_ref(), marks, tasks);
-        watch
+        supervisor.update_reals(true, resumed.as_ref(), marks, tasks);
+        supervisor
     }
 
-    /// The VIP is like this now.
+    /// Takes the VIP's settings as they are now.
     pub(super) fn update(&mut self, vip: Arc<Vip>, marks: &Marks, tasks: &Tasks) {
         self.vip = vip;
         let spec = steering(&self.vip);
@@ -95,63 +100,65 @@ impl Watch {
             self.due = self.due.min(Instant::now() + spec.period);
             self.steering.set_settings(spec);
         }
-        // The VIP may have been deleted and added meanwhile: then its owner knows nothing of what it was given.
-        self.given = None;
+        // The VIP may have been deleted and added meanwhile: then its owner has lost the weights.
+        self.last_applied = None;
         self.update_reals(false, Some(&Steered::default()), marks, tasks);
     }
 
-    /// `first`: all reals were there before; else those that are new came just now. `had`: what the owner gives those
-    /// that are new until it hears of them.
+    /// With `first`, all reals were there before; otherwise those that are new were added just now. `had` are the weights
+    /// that the owner gives new reals until it gets others.
     fn update_reals(&mut self, first: bool, had: Option<&Steered>, marks: &Marks, tasks: &Tasks) {
         let vip = Arc::clone(&self.vip);
         self.reals
-            .retain(|address, _| vip.reals.contains_key(address));
-        self.pace.keep(|real| vip.reals.contains_key(real));
+            .retain(|address, _| vip.reals.contains_key(&(*address).into()));
+        self.pace
+            .keep(|real| vip.reals.contains_key(&(*real).into()));
         let served = self.reals.values().any(|real| real.state == State::Up);
-        for (address, spec) in &vip.reals {
+        for (id, spec) in &vip.reals {
+            let address = id.address;
             let now = Instant::now();
-            // Where a real cannot be asked, what it was is no news of what it is.
-            let reached = marks.contains_key(address) || !is_tunnelled(&vip, spec);
+            // The last state of a real that cannot be probed says nothing of its state now.
+            let reached = marks.contains_key(&address) || !is_tunnelled(&vip, spec);
             let probed = vip.spec.check.is_some() && !spec.check.disabled && reached;
-            let sources = sources(&vip, spec);
-            let real = self.reals.entry(*address).or_insert_with(|| {
-                let told = effective(*address, spec, had);
+            let sources = KINDS.sources(&vip, spec);
+            let real = self.reals.entry(address).or_insert_with(|| {
+                let last_published = effective(address, spec, had);
                 Real {
-                    state: if told.up { State::Unknown } else { State::Down },
+                    state: if last_published.up { State::Unknown } else { State::Down },
                     since: now,
                     last: None,
-                    awaited: probed && !first && served,
-                    readings: Readings::new(&sources),
+                    awaiting_first_probe: probed && !first && served,
+                    readings: RealReadings::new(&sources),
                     tasks: RealTasks::default(),
                     decision: None,
-                    told,
+                    last_published,
                 }
             });
             if !probed {
                 if real.tasks.is_probed() {
-                    self.steering.forget_health(*address);
+                    self.steering.forget_health(address);
                 }
                 real.state = State::Unknown;
                 real.last = None;
-                real.awaited = false;
+                real.awaiting_first_probe = false;
             }
             real.readings.set_sources(&sources);
             if sources.is_empty() {
-                self.steering.forget_load(*address);
+                self.steering.forget_load(address);
             }
-            let asked = Asked {
+            let context = RealContext {
                 vip: &vip,
-                address: *address,
+                address,
                 real: spec,
-                mark: marks.get(address).copied(),
+                mark: marks.get(&address).copied(),
             };
             let health = match real.state {
                 State::Down => Health::dead(now),
                 _ => Health::new(now),
             };
-            real.tasks.probe(&asked, health, tasks);
-            real.tasks.read(&asked, sources, tasks);
-            real.tasks.shed_by(&asked);
+            real.tasks.probe(&context, health, tasks);
+            real.tasks.read(&context, sources, tasks);
+            real.tasks.shed_by(&context);
         }
     }
 
@@ -160,17 +167,17 @@ impl Watch {
         &self.vip
     }
 
-    /// When something is to be done next: a step, or the next part of what is to be shed.
+    /// When the next step, or the next part to shed, is due.
     pub(super) fn due(&self) -> Instant {
         self.pace.due().map_or(self.due, |due| due.min(self.due))
     }
 
-    /// When it is to be stepped next.
+    /// When the next step is due.
     pub(super) fn step_due(&self) -> Instant {
         self.due
     }
 
-    /// The part of what is to be shed that is due between two steps, per real.
+    /// The parts to shed that are due between two steps, per real.
     pub(super) fn shed_part(&mut self, now: Instant) -> Vec<(IpAddr, u32)> {
         self.pace.take(now)
     }
@@ -185,25 +192,25 @@ impl Watch {
         vip.reals
             .iter()
             .filter(|(_, real)| is_tunnelled(vip, real))
-            .map(|(address, _)| *address)
+            .map(|(id, _)| id.address)
             .collect()
     }
 
-    /// Notes what a probe found; true if the controller is to be asked at once.
+    /// Notes the report of a probe. Returns whether steering is to be stepped at once.
     pub(super) fn probed(&mut self, report: health::runner::Report) -> bool {
         let Some(real) = self.reals.get_mut(&report.real) else {
             return false;
         };
-        // What an ended probe still had to say is no news.
+        // A probe that was ended may have one more report on its way.
         if !real.tasks.is_probed() {
             return false;
         }
         let now = Instant::now();
         real.readings.probed(&report.outcome, now);
-        // One that is unknown has failed, and may only be slow to start.
-        let came = real.awaited && report.state != State::Unknown;
+        // An unknown one has failed, and may only be slow to start.
+        let came = real.awaiting_first_probe && report.state != State::Unknown;
         if came {
-            real.awaited = false;
+            real.awaiting_first_probe = false;
         }
         real.last = Some((report.outcome, now));
         real.state = report.state;
@@ -211,25 +218,25 @@ impl Watch {
         came || report.change.is_some()
     }
 
-    /// Notes what a reader read; true if the controller is to be asked at once.
+    /// Notes the report of a reader. Returns whether steering is to be stepped at once.
     pub(super) fn read(&mut self, report: load::reading::Report) -> bool {
         self.reals
             .get_mut(&report.subject.real)
             .is_some_and(|real| real.readings.take(&report))
     }
 
-    /// Whether a real gets nothing before its first probe is over: others are known to live.
+    /// Whether a real gets no flows until its first probe has ended: others are known to be up.
     fn waits(&self, real: &Real) -> bool {
-        real.awaited && self.reals.values().any(|other| other.state == State::Up)
+        real.awaiting_first_probe && self.reals.values().any(|other| other.state == State::Up)
     }
 
-    /// Asks the controller: what the owner is to be given, if it differs, and what the data plane is to be told of
-    /// flows to shed, per real.
+    /// Steps the steering. Returns the weights for the owner, if they differ from the last, and the flows that the data
+    /// plane is to shed, per real.
     pub(super) fn step(
         &mut self,
         now: Instant,
         time: Duration,
-        carried: &Carried,
+        counts: &AllFlowCounts,
     ) -> (Option<WeightUpdate>, Vec<(IpAddr, u32)>) {
         let Steering {
             period, shed_rate, ..
@@ -237,7 +244,7 @@ impl Watch {
         if self.due <= now {
             self.due = now + period;
         }
-        let observed = self.observed(now, carried);
+        let observed = self.observed(now, counts);
         let decisions = self.steering.step(time, &observed);
         let mut steered = Steered::default();
         let mut causes = Vec::new();
@@ -245,55 +252,55 @@ impl Watch {
             let Some(real) = self.reals.get_mut(&observed.address) else {
                 continue;
             };
-            let told = Effective {
+            let last_published = Effective {
                 up: observed.up,
                 weight: decision.weight,
             };
             steered.reals.insert(
                 observed.address,
                 SteeredReal {
-                    weight: told.weight,
-                    up: told.up,
+                    weight: last_published.weight,
+                    up: last_published.up,
                 },
             );
-            let order = shedding::Order {
+            let request = ShedRequest {
                 flows: decision.shed.unwrap_or(0),
-                drained: observed.drained,
+                is_drained: observed.drained,
                 rate: shed_rate,
             };
             real.tasks.observe_opened(observed.opened);
-            let elsewhere = real.tasks.shed(order);
+            let elsewhere = real.tasks.shed(request);
             if let Some(flows) = decision.shed {
                 let flows = if elsewhere { 0 } else { flows };
-                self.pace.order(observed.address, flows, period, now);
+                self.pace.set_quota(observed.address, flows, period, now);
             }
-            if notable(real.told, told) {
+            if notable(real.last_published, last_published) {
                 causes.push((
                     observed.address,
-                    cause(real, told, &decision.limited_by).into(),
+                    cause(real, last_published, &decision.limited_by).into(),
                 ));
-                real.told = told;
+                real.last_published = last_published;
             }
             real.decision = Some(decision);
         }
         let sheds = self.pace.take(now);
-        if self.given.as_ref() == Some(&steered) {
+        if self.last_applied.as_ref() == Some(&steered) {
             return (None, sheds);
         }
-        self.given = Some(steered.clone());
-        let order = WeightUpdate {
+        self.last_applied = Some(steered.clone());
+        let update = WeightUpdate {
             vip: self.vip.address,
             steered: Some(steered),
             causes,
         };
-        (Some(order), sheds)
+        (Some(update), sheds)
     }
 
-    /// What the controller is told of those that do not wait.
-    fn observed(&self, now: Instant, carried: &Carried) -> Vec<Observation> {
+    /// The observations for steering, of the reals that do not wait.
+    fn observed(&self, now: Instant, counts: &AllFlowCounts) -> Vec<Observation> {
         let observed = |(address, real): (&IpAddr, &Real)| {
-            let spec = self.vip.reals.get(address)?;
-            let carried = carried.get(&(self.vip.address, *address));
+            let spec = self.vip.reals.get(&(*address).into())?;
+            let counts = counts.get(&(self.vip.address, *address));
             Some(Observation {
                 address: *address,
                 weight: spec.weight,
@@ -302,12 +309,12 @@ impl Watch {
                 wants_drain: real.state == State::Drain,
                 since_up: now.saturating_duration_since(real.since),
                 load: real.readings.load(now),
-                opened: carried.map_or(0, |carried| carried.opened),
-                closed: carried.map_or(0, |carried| carried.closed),
-                flows: carried
-                    .and_then(|carried| carried.flows)
+                opened: counts.map_or(0, |counts| counts.opened),
+                closed: counts.map_or(0, |counts| counts.closed),
+                flows: counts
+                    .and_then(|counts| counts.flows)
                     .map(|flows| flows as f64),
-                share: carried.map(|carried| carried.share),
+                share: counts.map(|counts| counts.share),
             })
         };
         self.reals
@@ -318,25 +325,25 @@ impl Watch {
     }
 
     /// What is known of its reals.
-    pub(super) fn found(&self) -> impl Iterator<Item = ((VipKey, IpAddr), Found)> + '_ {
+    pub(super) fn snapshots(&self) -> impl Iterator<Item = ((VipKey, IpAddr), RealSnapshot)> + '_ {
         let now = Instant::now();
         self.reals.iter().map(move |(address, real)| {
             let load = real.readings.load(now);
-            let found = Found {
-                probe: real.last.as_ref().map(|(outcome, at)| ProbeFound {
+            let snapshot = RealSnapshot {
+                probe: real.last.as_ref().map(|(outcome, at)| ProbeSnapshot {
                     verdict: outcome.verdict.name(),
                     reason: outcome.reason.clone(),
                     time: time_of(*at),
                     latency: outcome.latency,
                 }),
-                readings: real.readings.found(),
+                readings: real.readings.snapshots(),
                 utilisation: load.utilisation.map(|sample| sample.value),
                 capacity: real
                     .decision
                     .as_ref()
                     .and_then(|decision| decision.capacity),
-                wanted: real.decision.as_ref().map(|decision| decision.wanted_share),
-                limit: if self.waits(real) {
+                wanted_share: real.decision.as_ref().map(|decision| decision.wanted_share),
+                limited_by: if self.waits(real) {
                     Some("waits until a probe finds it alive".to_owned())
                 } else {
                     real.decision
@@ -344,12 +351,12 @@ impl Watch {
                         .map(|decision| decision.limited_by.to_string())
                 },
             };
-            ((self.vip.address, *address), found)
+            ((self.vip.address, *address), snapshot)
         })
     }
 }
 
-/// The constants, with a period in which a source can say something new.
+/// The settings of steering, with a period that is not shorter than the interval of the fastest source.
 fn steering(vip: &Vip) -> Steering {
     let mut spec = vip.spec.steering.clone().unwrap_or_default();
     let fastest = vip.spec.load.iter().map(load::reader::interval).min();
@@ -357,7 +364,7 @@ fn steering(vip: &Vip) -> Steering {
     spec
 }
 
-/// Whether watchers are told: health, whether it takes new flows, or a large step of the weight.
+/// Whether a change is announced: of health, of whether the real takes new flows, or a large step of the weight.
 fn notable(before: Effective, now: Effective) -> bool {
     let step = (f64::from(now.weight) - f64::from(before.weight)).abs();
     before.up != now.up
@@ -367,7 +374,7 @@ fn notable(before: Effective, now: Effective) -> bool {
 
 /// Why, in words.
 fn cause(real: &Real, now: Effective, limit: &LimitedBy) -> String {
-    let before = real.told;
+    let before = real.last_published;
     if !now.up && before.up {
         let reason = real
             .last

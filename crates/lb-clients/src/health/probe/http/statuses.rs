@@ -2,14 +2,12 @@
 
 use std::{fmt, ops::RangeInclusive, str::FromStr};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
-
 /// Ranges of statuses, written `200-299,401`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statuses(Vec<RangeInclusive<u16>>);
 
 impl Default for Statuses {
-    /// Success: 200 to 299. A redirect is none, because nobody follows it.
+    /// Success, 200 to 299. Redirects do not count, because they are not followed.
     fn default() -> Self {
         Statuses(vec![200..=299])
     }
@@ -69,19 +67,7 @@ impl FromStr for Statuses {
     }
 }
 
-impl Serialize for Statuses {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Statuses {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(D::Error::custom)
-    }
-}
+lb_model::text_setting!(Statuses, "statuses such as `200-299,401`");
 
 #[cfg(test)]
 mod tests {

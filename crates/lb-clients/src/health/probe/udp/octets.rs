@@ -1,8 +1,11 @@
 //! Bytes that are sent or expected, as text or in hexadecimal.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, ops::RangeInclusive, str::FromStr};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use lb_model::settings::{FieldError, SettingType, Type, Value, plain};
+
+/// Bytes of a payload at most, so that it fits one packet on any network.
+const MAX_PAYLOAD: usize = 1_200;
 
 const HEX: &str = "hex:";
 const TEXT: &str = "text:";
@@ -39,17 +42,41 @@ impl FromStr for Octets {
     }
 }
 
-impl Serialize for Octets {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
+impl SettingType for Octets {
+    type Bound = ();
 
-impl<'de> Deserialize<'de> for Octets {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
+    fn describe() -> Type {
+        Type::Text("text, or `hex:` and digits")
+    }
+
+    fn from_json(value: &Value) -> Result<Self, FieldError> {
+        // Two digits a byte: the text may be longer than other texts.
+        let text = value
+            .as_str()
+            .ok_or_else(|| FieldError::new("", plain(value), "give a text, in quotation marks"))?;
+        let octets: Self = text
             .parse()
-            .map_err(D::Error::custom)
+            .map_err(|advice: String| FieldError::new("", text, advice))?;
+        if octets.0.len() > MAX_PAYLOAD {
+            return Err(FieldError::new(
+                "",
+                format!("{} bytes", octets.0.len()),
+                format!("too long, give {MAX_PAYLOAD} bytes at most"),
+            ));
+        }
+        Ok(octets)
+    }
+
+    fn to_json(&self) -> Value {
+        Value::String(self.to_string())
+    }
+
+    fn is_within(&self, _: &RangeInclusive<()>) -> bool {
+        true
+    }
+
+    fn bound_text((): &()) -> String {
+        String::new()
     }
 }
 

@@ -1,8 +1,8 @@
-//! What was last read of a real's load, as steering and operators want it.
+//! The last readings of a real's load, for steering and for operators.
 
 use std::time::{Duration, Instant};
 
-use super::found::{ReadingFound, time_of};
+use super::snapshot::{ReadingSnapshot, time_of};
 use lb_clients::health::Outcome;
 use lb_clients::load::{
     combine::{SourceState, SourceStates, TimedValue},
@@ -11,24 +11,24 @@ use lb_clients::load::{
 use lb_model::load::LoadSource;
 use lb_steering::{Load, Sample};
 
-/// The last of each source, and the last probe's round trip.
-pub(super) struct Readings {
+/// The last readings of each source, and the round trip of the last probe.
+pub(super) struct RealReadings {
     states: SourceStates,
     sources: Vec<LoadSource>,
     latency: Option<(Duration, Instant)>,
 }
 
-impl Readings {
-    /// Of these sources, of which nothing is known yet.
+impl RealReadings {
+    /// For these sources, of which nothing is known yet.
     pub(super) fn new(sources: &[LoadSource]) -> Self {
-        Readings {
+        RealReadings {
             states: SourceStates::new(sources),
             sources: sources.to_vec(),
             latency: None,
         }
     }
 
-    /// These are the sources from now on. What was read of those that are the same stays.
+    /// Changes the sources. Readings of those that stay the same are kept.
     pub(super) fn set_sources(&mut self, sources: &[LoadSource]) {
         if sources != self.sources {
             let before = std::mem::replace(&mut self.states, SourceStates::new(sources));
@@ -48,14 +48,14 @@ impl Readings {
         }
     }
 
-    /// Notes what a reader read; true if its agent orders something else than before.
+    /// Notes a reader's report. Returns whether the agent's command changed.
     pub(super) fn take(&mut self, report: &Report) -> bool {
         let before = self.states.command();
         self.states.observe(report);
         self.states.command() != before
     }
 
-    /// As steering wants it.
+    /// The load for steering.
     pub(super) fn load(&self, now: Instant) -> Load {
         let load = self.states.load(now);
         let sample = |timed: TimedValue| Sample {
@@ -82,9 +82,9 @@ impl Readings {
         }
     }
 
-    /// What is known, for who asks.
-    pub(super) fn found(&self) -> Vec<ReadingFound> {
-        self.states.sources().iter().flat_map(found).collect()
+    /// The last readings, and why others are missing.
+    pub(super) fn snapshots(&self) -> Vec<ReadingSnapshot> {
+        self.states.sources().iter().flat_map(snapshots).collect()
     }
 }
 
@@ -97,19 +97,19 @@ const fn command(command: AgentCommand) -> lb_steering::AgentCommand {
     }
 }
 
-fn found(last: &SourceState) -> Vec<ReadingFound> {
-    let told = time_of(last.reported_at.unwrap_or_else(Instant::now));
-    let nothing = |quantity: &'static str, problem: String| ReadingFound {
+fn snapshots(last: &SourceState) -> Vec<ReadingSnapshot> {
+    let reported_at = time_of(last.reported_at.unwrap_or_else(Instant::now));
+    let nothing = |quantity: &'static str, problem: String| ReadingSnapshot {
         quantity,
         value: None,
         unit: String::new(),
-        time: told,
+        time: reported_at,
         source: last.name.to_string(),
         problem,
     };
-    let mut all: Vec<ReadingFound> = last
+    let mut all: Vec<ReadingSnapshot> = last
         .readings()
-        .map(|reading| ReadingFound {
+        .map(|reading| ReadingSnapshot {
             quantity: reading.quantity.name(),
             value: Some(reading.value),
             unit: reading.unit().to_string(),
@@ -118,7 +118,7 @@ fn found(last: &SourceState) -> Vec<ReadingFound> {
             problem: String::new(),
         })
         .collect();
-    all.extend(last.ignored.iter().map(|ignored| ReadingFound {
+    all.extend(last.ignored.iter().map(|ignored| ReadingSnapshot {
         value: Some(ignored.value),
         unit: ignored.quantity.unit().to_string(),
         ..nothing(ignored.quantity.name(), ignored.reason.clone())

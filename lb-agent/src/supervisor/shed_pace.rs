@@ -1,5 +1,5 @@
-//! Flows that are to be ended until the next period, in parts: a rate is so many a second, and not all of a
-//! period's at its beginning.
+//! Spreads the flows that a real is to lose in a period over its seconds: a rate is per second, so that not all of a
+//! period's flows go at its beginning.
 
 use std::{
     collections::BTreeMap,
@@ -7,30 +7,29 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// From one part to the next.
+/// Time between two parts.
 const PACE: Duration = Duration::from_secs(1);
 
-/// What the data plane is to be told of shedding, and when.
+/// The quotas of a VIP's reals, and when the next parts are due.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
-    orders: BTreeMap<IpAddr, Order>,
+pub(super) struct ShedPace {
+    quotas: BTreeMap<IpAddr, ShedQuota>,
     due: Option<Instant>,
 }
 
-/// Of one real.
+/// The flows that one real is to lose in this period.
 #[derive(Debug)]
-struct Order {
+struct ShedQuota {
     flows: u32,
     parts: u32,
-    /// Parts that were given.
-    given: u32,
+    /// Parts that were taken.
+    parts_taken: u32,
 }
 
-impl Pace {
-    /// So many flows of a real are to be ended within a period from now on. None: what is left of an earlier
-    /// order is taken back.
-    pub(super) fn order(&mut self, real: IpAddr, flows: u32, period: Duration, now: Instant) {
-        if flows == 0 && !self.orders.contains_key(&real) {
+impl ShedPace {
+    /// Sets how many flows a real is to lose within a period from now on; 0 cancels what is left of an earlier quota.
+    pub(super) fn set_quota(&mut self, real: IpAddr, flows: u32, period: Duration, now: Instant) {
+        if flows == 0 && !self.quotas.contains_key(&real) {
             return;
         }
         let parts = if flows == 0 {
@@ -38,12 +37,12 @@ impl Pace {
         } else {
             period.as_millis().div_ceil(PACE.as_millis()).max(1)
         };
-        let order = Order {
+        let quota = ShedQuota {
             flows,
             parts: u32::try_from(parts).unwrap_or(u32::MAX),
-            given: 0,
+            parts_taken: 0,
         };
-        self.orders.insert(real, order);
+        self.quotas.insert(real, quota);
         self.due = Some(now);
     }
 
@@ -52,40 +51,40 @@ impl Pace {
         self.due
     }
 
-    /// What the data plane is to be told now: the flows that a real may lose until it is told something else.
+    /// The parts that are due: for each real, the flows that it may lose until the next part.
     pub(super) fn take(&mut self, now: Instant) -> Vec<(IpAddr, u32)> {
         if self.due.is_none_or(|due| due > now) {
             return Vec::new();
         }
-        let mut told = Vec::new();
-        for (real, order) in &mut self.orders {
-            if order.given >= order.parts {
+        let mut due = Vec::new();
+        for (real, quota) in &mut self.quotas {
+            if quota.parts_taken >= quota.parts {
                 continue;
             }
             let until =
-                |part: u32| u64::from(order.flows) * u64::from(part) / u64::from(order.parts);
+                |part: u32| u64::from(quota.flows) * u64::from(part) / u64::from(quota.parts);
             // It grows by less than `flows`.
-            let part = (until(order.given + 1) - until(order.given)) as u32;
-            order.given += 1;
-            // Else what was told last stands.
-            if part > 0 || order.flows == 0 {
-                told.push((*real, part));
+            let part = (until(quota.parts_taken + 1) - until(quota.parts_taken)) as u32;
+            quota.parts_taken += 1;
+            // Otherwise the last part still applies.
+            if part > 0 || quota.flows == 0 {
+                due.push((*real, part));
             }
         }
-        self.orders.retain(|_, order| order.flows > 0);
-        let goes_on = self.orders.values().any(|order| order.given < order.parts);
+        self.quotas.retain(|_, quota| quota.flows > 0);
+        let goes_on = self.quotas.values().any(|quota| quota.parts_taken < quota.parts);
         self.due = goes_on.then(|| now + PACE);
-        told
+        due
     }
 
     /// Forgets all reals but these.
     pub(super) fn keep(&mut self, keep: impl Fn(&IpAddr) -> bool) {
-        self.orders.retain(|real, _| keep(real));
+        self.quotas.retain(|real, _| keep(real));
     }
 
     /// Reals that may have flows left to lose.
     pub(super) fn reals(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        self.orders.keys().copied()
+        self.quotas.keys().copied()
     }
 }
 
@@ -98,7 +97,7 @@ mod tests {
     }
 
     /// What is told each second for so many of them.
-    fn told(pace: &mut Pace, begin: Instant, seconds: u64) -> Vec<Vec<(IpAddr, u32)>> {
+    fn told(pace: &mut ShedPace, begin: Instant, seconds: u64) -> Vec<Vec<(IpAddr, u32)>> {
         (0..seconds)
             .map(|second| pace.take(begin + Duration::from_secs(second)))
             .collect()
@@ -106,8 +105,8 @@ mod tests {
 
     #[test]
     fn a_periods_flows_are_spread_over_it() {
-        let (mut pace, now) = (Pace::default(), Instant::now());
-        pace.order(real(1), 12, Duration::from_secs(5), now);
+        let (mut pace, now) = (ShedPace::default(), Instant::now());
+        pace.set_quota(real(1), 12, Duration::from_secs(5), now);
         let told = told(&mut pace, now, 7);
         let flows: Vec<u32> = told.iter().flatten().map(|(_, flows)| *flows).collect();
         assert_eq!(flows, [2, 2, 3, 2, 3]);
@@ -116,44 +115,44 @@ mod tests {
 
     #[test]
     fn few_are_told_as_they_come_due() {
-        let (mut pace, now) = (Pace::default(), Instant::now());
-        pace.order(real(1), 1, Duration::from_secs(3), now);
+        let (mut pace, now) = (ShedPace::default(), Instant::now());
+        pace.set_quota(real(1), 1, Duration::from_secs(3), now);
         let told = told(&mut pace, now, 3);
         assert_eq!(told, [vec![], vec![], vec![(real(1), 1)]]);
     }
 
     #[test]
     fn a_short_period_has_one_part() {
-        let (mut pace, now) = (Pace::default(), Instant::now());
-        pace.order(real(1), 7, Duration::from_millis(500), now);
+        let (mut pace, now) = (ShedPace::default(), Instant::now());
+        pace.set_quota(real(1), 7, Duration::from_millis(500), now);
         assert_eq!(pace.take(now), [(real(1), 7)]);
         assert_eq!(pace.due(), None);
     }
 
     #[test]
     fn what_is_left_is_taken_back_once() {
-        let (mut pace, now) = (Pace::default(), Instant::now());
-        pace.order(real(1), 0, PACE, now);
+        let (mut pace, now) = (ShedPace::default(), Instant::now());
+        pace.set_quota(real(1), 0, PACE, now);
         assert_eq!(pace.due(), None, "there was none");
-        pace.order(real(1), 7, PACE, now);
-        pace.order(real(2), 5, PACE, now);
+        pace.set_quota(real(1), 7, PACE, now);
+        pace.set_quota(real(2), 5, PACE, now);
         pace.take(now);
         let next = now + PACE;
-        pace.order(real(1), 0, PACE, next);
+        pace.set_quota(real(1), 0, PACE, next);
         assert_eq!(pace.reals().collect::<Vec<_>>(), [real(1), real(2)]);
         assert_eq!(pace.take(next), [(real(1), 0)]);
         assert_eq!(pace.reals().collect::<Vec<_>>(), [real(2)]);
-        pace.order(real(1), 0, PACE, next);
+        pace.set_quota(real(1), 0, PACE, next);
         assert_eq!(pace.take(next), []);
     }
 
     #[test]
     fn a_new_order_takes_the_place_of_the_old_one() {
-        let (mut pace, now) = (Pace::default(), Instant::now());
-        pace.order(real(1), 50, Duration::from_secs(5), now);
+        let (mut pace, now) = (ShedPace::default(), Instant::now());
+        pace.set_quota(real(1), 50, Duration::from_secs(5), now);
         assert_eq!(pace.take(now), [(real(1), 10)]);
         let next = now + PACE;
-        pace.order(real(1), 5, Duration::from_secs(5), next);
+        pace.set_quota(real(1), 5, Duration::from_secs(5), next);
         let flows: u32 = told(&mut pace, next, 9)
             .iter()
             .flatten()

@@ -1,4 +1,4 @@
-//! What is known of a real, for who asks.
+//! What is known of a real at one moment, for `Explain` and `ListReadings`.
 
 use std::{
     collections::HashMap,
@@ -8,34 +8,34 @@ use std::{
 
 use lb_model::vip::VipKey;
 
-/// What is known of reals.
-pub type FoundReals = HashMap<(VipKey, IpAddr), Found>;
+/// What is known of each real that is supervised.
+pub type RealSnapshots = HashMap<(VipKey, IpAddr), RealSnapshot>;
 
 /// What is known of a real.
 #[derive(Clone, Debug, Default)]
-pub struct Found {
+pub struct RealSnapshot {
     /// Its last probe.
-    pub probe: Option<ProbeFound>,
+    pub probe: Option<ProbeSnapshot>,
     /// What was last read of its load.
-    pub readings: Vec<ReadingFound>,
-    /// What steering works with, a fraction of the real's own limit.
+    pub readings: Vec<ReadingSnapshot>,
+    /// The utilisation that steering works with, a fraction of the real's own limit.
     pub utilisation: Option<f64>,
     /// Estimated capacity.
     pub capacity: Option<f64>,
-    /// Share of new flows it would get without limits.
-    pub wanted: Option<f64>,
-    /// What keeps its weight from being more.
-    pub limit: Option<String>,
+    /// Share of new flows that the controller allocates to it.
+    pub wanted_share: Option<f64>,
+    /// What keeps its weight from being higher.
+    pub limited_by: Option<String>,
 }
 
-/// The last answer to a probe.
+/// The last result of a probe.
 #[derive(Clone, Debug)]
-pub struct ProbeFound {
+pub struct ProbeSnapshot {
     /// healthy, drain or unhealthy.
     pub verdict: &'static str,
-    /// In words.
+    /// Why, in words.
     pub reason: String,
-    /// When.
+    /// When it ended.
     pub time: SystemTime,
     /// How long it took.
     pub latency: Duration,
@@ -43,14 +43,14 @@ pub struct ProbeFound {
 
 /// A reading, or why there is none.
 #[derive(Clone, Debug)]
-pub struct ReadingFound {
+pub struct ReadingSnapshot {
     /// What was measured; empty if nothing was.
     pub quantity: &'static str,
     /// In `unit`.
     pub value: Option<f64>,
     /// What it is counted in.
     pub unit: String,
-    /// When it was true.
+    /// When it was measured.
     pub time: SystemTime,
     /// Where it comes from.
     pub source: String,

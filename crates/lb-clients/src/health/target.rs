@@ -1,0 +1,33 @@
+//! Where a probe goes.
+
+use std::net::{IpAddr, SocketAddr};
+
+use lb_model::{
+    check::{Check, CheckOverride, Via},
+    vip::VipAddress,
+};
+
+use crate::peer::Target;
+
+/// Where the probe of this VIP's real goes. `mark` makes the packets take the way to the real that clients' packets
+/// take.
+#[must_use]
+pub fn probe_target(
+    check: &Check,
+    change: &CheckOverride,
+    vip: &VipAddress,
+    real: IpAddr,
+    mark: u32,
+) -> Target {
+    let port = change.port.or(check.port).unwrap_or(vip.port);
+    match change.via(check) {
+        Via::Direct => Target {
+            address: SocketAddr::new(change.address.unwrap_or(real), port),
+            mark: None,
+        },
+        Via::Tunnel => Target {
+            address: SocketAddr::new(vip.address, port),
+            mark: Some(mark),
+        },
+    }
+}

@@ -1,0 +1,25 @@
+//! `lb-agent docs`: writes the reference pages.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+
+/// Arguments of `docs`.
+#[derive(Debug, clap::Args)]
+pub struct Docs {
+    /// Folder that the pages are written to.
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+}
+
+impl Docs {
+    pub fn execute(self) -> anyhow::Result<()> {
+        std::fs::create_dir_all(&self.dir)
+            .with_context(|| format!("creating {}", self.dir.display()))?;
+        for (name, text) in lb_agent::reference::pages() {
+            let path = self.dir.join(name);
+            std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,292 @@
+//! The configuration file: TOML, unknown settings are errors.
+//!
+//! The command line overrides the file, the file overrides the defaults. VIPs of the file are added at start if they are
+//! not stored yet; from then on they belong to the API.
+
+mod agent;
+mod document;
+
+use std::path::{Path, PathBuf};
+
+use lb_model::{
+    intent::{Change, Intent, Patch, Refusal, WhenEmpty},
+    settings::{self, FieldError, Map, SettingType as _, Value},
+    vip::{RealId, VipKey},
+};
+
+pub use agent::{AgentSettings, KernelLog};
+use document::Document;
+
+use crate::KINDS;
+
+/// The settings of the file.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Config {
+    /// Settings of the agent as a whole.
+    pub agent: AgentSettings,
+    /// VIPs to add at start if they are not stored.
+    pub vips: Vec<VipConfig>,
+}
+
+/// A VIP of the file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VipConfig {
+    /// Its name.
+    pub address: VipKey,
+    /// Its settings that are not the default.
+    pub spec: Patch,
+    /// Its reals.
+    pub reals: Vec<RealConfig>,
+}
+
+/// A real of the file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RealConfig {
+    /// Its name.
+    pub address: RealId,
+    /// Its settings that are not the default.
+    pub spec: Patch,
+}
+
+/// Why a configuration file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("reading {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// It is not TOML.
+    #[error("{path}: {source}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Line, column and cause.
+        source: Box<toml::de::Error>,
+    },
+    /// A setting or an object is refused.
+    #[error("{path}:{line}: {fault}")]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// The line.
+        line: usize,
+        /// The VIP and the real, the setting, its value and what would be right.
+        fault: String,
+    },
+}
+
+/// A setting or an object that is refused.
+#[derive(Debug)]
+struct Fault {
+    /// Path in the document.
+    path: String,
+    /// Object and error in words.
+    text: String,
+}
+
+impl Config {
+    /// Reads and checks a file: every VIP and real by the rules of the API.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with the line, the object, and what would be right.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        let document = Document::parse(&text).map_err(|source| ConfigError::Parse {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })?;
+        let checked = Config::from_settings(document.settings()).and_then(|config| {
+            config.intent()?;
+            Ok(config)
+        });
+        checked.map_err(|fault| ConfigError::Refused {
+            path: path.to_owned(),
+            line: document.line(&fault.path),
+            fault: fault.text,
+        })
+    }
+
+    fn from_settings(mut root: Map<String, Value>) -> Result<Self, Fault> {
+        let vips = tables(&mut root, "vip").map_err(|error| fault(String::new(), "", error))?;
+        let agent =
+            settings::from_map(&root).map_err(|error| fault(String::new(), "", error))?;
+        let vips = vips.into_iter().enumerate();
+        let vips = vips.map(|(position, table)| VipConfig::from_table(table, position));
+        Ok(Config {
+            agent,
+            vips: vips.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// The changes that add the VIPs, each with its reals. Which VIP stands in for which comes last, so that the VIPs
+    /// may stand in any order in the file.
+    #[must_use]
+    pub fn changes(&self) -> Vec<Change> {
+        self.located_changes()
+            .map(|(_, change)| change)
+            .collect()
+    }
+
+    /// The changes, each with the path of its object in the document.
+    fn located_changes(&self) -> impl Iterator<Item = (String, Change)> {
+        let vips = || self.vips.iter().enumerate();
+        let fallbacks = vips().filter_map(|(position, vip)| {
+            Some((format!("vip[{position}]"), vip.fallback()?))
+        });
+        vips()
+            .flat_map(|(position, vip)| vip.changes(position))
+            .chain(fallbacks)
+    }
+
+    /// All VIPs as they are once they are added.
+    fn intent(&self) -> Result<Intent, Fault> {
+        let mut intent = Intent::default();
+        for (path, change) in self.located_changes() {
+            match change.apply(&intent, &KINDS) {
+                Ok(vip) => drop(intent.replace(*change.vip(), vip)),
+                Err(Refusal::Invalid(mut error)) => {
+                    // The API's names of what has no name of its own here.
+                    let field = error.field.trim_start_matches("spec.");
+                    error.field = field.trim_start_matches("id.").to_owned();
+                    return Err(fault(path, &change.object(), error));
+                }
+                Err(refusal) => {
+                    return Err(Fault {
+                        path,
+                        text: format!("{}: {refusal}", change.object()),
+                    });
+                }
+            }
+        }
+        Ok(intent)
+    }
+
+    /// VIPs whose checks run programs.
+    #[must_use]
+    pub fn running_programs(&self) -> Vec<VipKey> {
+        let runs = |vip: &&VipConfig| {
+            let kind = vip.spec.get("check").and_then(|check| check.get("kind"));
+            kind.and_then(Value::as_str)
+                .and_then(|kind| KINDS.probes.find(kind).ok())
+                .is_some_and(|kind| kind.runs_program)
+        };
+        self.vips
+            .iter()
+            .filter(runs)
+            .map(|vip| vip.address)
+            .collect()
+    }
+}
+
+/// The error of a setting of the object at this path.
+fn fault(path: String, object: &str, error: FieldError) -> Fault {
+    let text = match object {
+        "" => error.to_string(),
+        object => format!("{object}: {error}"),
+    };
+    let path = if path.is_empty() {
+        error.field
+    } else {
+        format!("{path}.{}", error.field)
+    };
+    Fault { path, text }
+}
+
+/// Takes a list of tables out of a table.
+fn tables(
+    table: &mut Map<String, Value>,
+    name: &'static str,
+) -> Result<Vec<Map<String, Value>>, FieldError> {
+    let items = match table.remove(name) {
+        None => return Ok(Vec::new()),
+        Some(Value::Array(items)) => items,
+        Some(other) => {
+            let advice = format!("write [[{name}]]: each is a table of its own");
+            return Err(FieldError::new(name, settings::plain(&other), advice));
+        }
+    };
+    let items = items.into_iter().map(|item| match item {
+        Value::Object(table) => Ok(table),
+        other => Err(FieldError::new(
+            name,
+            settings::plain(&other),
+            "write a table for each",
+        )),
+    });
+    items.collect()
+}
+
+impl VipConfig {
+    fn from_table(mut table: Map<String, Value>, position: usize) -> Result<Self, Fault> {
+        let path = format!("vip[{position}]");
+        let address: VipKey = settings::take_field(&mut table, "address", None)
+            .map_err(|error| fault(path.clone(), &path, error))?;
+        let object = format!("VIP {address}");
+        let reals = tables(&mut table, "real")
+            .map_err(|error| fault(path.clone(), &object, error))?;
+        let real = |(position, mut table): (usize, Map<String, Value>)| {
+            let address = settings::take_field(&mut table, "address", None).map_err(|error| {
+                fault(format!("{path}.real[{position}]"), &object, error)
+            })?;
+            Ok(RealConfig {
+                address,
+                spec: table,
+            })
+        };
+        let reals = reals.into_iter().enumerate().map(real);
+        Ok(VipConfig {
+            address,
+            reals: reals.collect::<Result<_, Fault>>()?,
+            spec: table,
+        })
+    }
+
+    /// Whether its packets go to another VIP's reals while its own are down.
+    fn has_fallback(&self) -> bool {
+        let when = self.spec.get("when_empty").map(WhenEmpty::from_json);
+        matches!(when, Some(Ok(WhenEmpty::Fallback(_))))
+    }
+
+    /// The change that names the VIP whose reals stand in, if one does.
+    fn fallback(&self) -> Option<Change> {
+        let fallback = self.spec.get_key_value("when_empty")?;
+        self.has_fallback().then(|| Change::UpdateVip {
+            vip: self.address,
+            patch: [(fallback.0.clone(), fallback.1.clone())]
+                .into_iter()
+                .collect(),
+        })
+    }
+
+    /// The changes that add this VIP with its reals, without its fallback.
+    fn changes(&self, position: usize) -> Vec<(String, Change)> {
+        let vip = self.address;
+        let path = format!("vip[{position}]");
+        let mut patch = self.spec.clone();
+        if self.has_fallback() {
+            patch.remove("when_empty");
+        }
+        let real = |(position, real): (usize, &RealConfig)| {
+            let change = Change::AddReal {
+                vip,
+                real: real.address,
+                patch: real.spec.clone(),
+            };
+            (format!("{path}.real[{position}]"), change)
+        };
+        let reals = self.reals.iter().enumerate().map(real);
+        std::iter::once((path.clone(), Change::AddVip { vip, patch }))
+            .chain(reals)
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;
