@@ -8,9 +8,6 @@ use crate::weights::{Effective, Steered, all_down, effective};
 use lb_dataplane::WantedService;
 use lb_steering::ring;
 
-/// The ring is handed to the data plane as it is, so both must name an empty slot alike.
-const _: () = assert!(ring::NO_REAL == lb_dataplane::NO_REAL);
-
 /// A VIP with everything that follows from it.
 #[derive(Clone, Debug)]
 pub struct Service {
