@@ -167,12 +167,7 @@ mod tests {
     #[test]
     fn every_kind_has_a_section() {
         let pages: String = pages().into_iter().map(|(_, text)| text).collect();
-        for registry in [
-            KINDS.probes,
-            KINDS.readers,
-            KINDS.controllers,
-            KINDS.sheds,
-        ] {
+        for registry in [KINDS.probes, KINDS.readers, KINDS.controllers, KINDS.sheds] {
             for kind in registry.kinds {
                 assert!(pages.contains(&format!("\n## `{}`\n", kind.name)));
             }

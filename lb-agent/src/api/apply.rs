@@ -77,7 +77,11 @@ impl Api {
                             Ok(pending) => pending.await.unwrap_or(Err(Refusal::Stopping)),
                             Err(refusal) => Err(refusal),
                         };
-                        let status = if queued.of_real { refused_real } else { refused };
+                        let status = if queued.of_real {
+                            refused_real
+                        } else {
+                            refused
+                        };
                         Ok(respond(queued.sequence, outcome.map_err(status)))
                     }
                     Err(status) => Err(status),

@@ -91,10 +91,7 @@ pub fn vip_key(id: Option<v1::VipId>, fields: IdFields) -> Result<VipKey, Refusa
 }
 
 /// A VIP's name where it may be left out.
-pub fn optional_vip(
-    id: Option<v1::VipId>,
-    fields: IdFields,
-) -> Result<Option<VipKey>, Refusal> {
+pub fn optional_vip(id: Option<v1::VipId>, fields: IdFields) -> Result<Option<VipKey>, Refusal> {
     id.map(|id| vip_key(Some(id), fields)).transpose()
 }
 

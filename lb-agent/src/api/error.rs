@@ -4,8 +4,8 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::control::ReadError;
-use lb_model::intent::Refusal;
 use lb_dataplane::DataplaneError;
+use lb_model::intent::Refusal;
 
 /// Type of a VIP in `google.rpc.ResourceInfo`.
 pub const VIP_TYPE: &str = "lb.v1.Vip";

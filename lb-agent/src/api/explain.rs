@@ -10,8 +10,8 @@ use super::{
     error::{refused, unread},
 };
 use crate::control::RealView;
+use crate::supervisor::{ReadingSnapshot, RealSnapshot};
 use lb_model::intent::Refusal;
-use crate::supervisor::{RealSnapshot, ReadingSnapshot};
 
 impl Api {
     pub(super) async fn explain_reals(
@@ -50,14 +50,14 @@ impl Api {
             let name = view.vip.address;
             let asked = |real: &&RealView| only.is_none_or(|only| only == real.address);
             for real in view.reals.iter().filter(asked) {
-                let snapshot = snapshots
-                    .remove(&(name, real.address))
-                    .unwrap_or_default();
+                let snapshot = snapshots.remove(&(name, real.address)).unwrap_or_default();
                 answers.push(answer(convert::vip_id(&name), real, snapshot));
             }
         }
         match only {
-            Some(address) if answers.is_empty() => Err(refused(Refusal::NoSuchReal(address.into()))),
+            Some(address) if answers.is_empty() => {
+                Err(refused(Refusal::NoSuchReal(address.into())))
+            }
             _ => Ok(answers),
         }
     }

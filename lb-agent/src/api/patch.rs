@@ -96,7 +96,10 @@ mod tests {
         for (paths, patch) in [
             (mask(&[]), json!({ "weight": 7, "drained": true })),
             (mask(&["weight"]), json!({ "weight": 7 })),
-            (mask(&["load", "weight"]), json!({ "load": null, "weight": 7 })),
+            (
+                mask(&["load", "weight"]),
+                json!({ "load": null, "weight": 7 }),
+            ),
             (
                 mask(&["*"]),
                 json!({ "weight": 7, "drained": true, "check": null, "load": null }),
@@ -106,12 +109,15 @@ mod tests {
             assert_eq!(Value::Object(read), patch);
         }
         let refusal = real_patch(spec(), mask(&["wieght"])).unwrap_err();
-        assert!(refusal.to_string().starts_with("update_mask: wieght"), "{refusal}");
+        assert!(
+            refusal.to_string().starts_with("update_mask: wieght"),
+            "{refusal}"
+        );
     }
 
     #[test]
     fn components_keep_their_settings() {
-        let check = lb_proto::settings::component_from_map(
+        let check = settings::component_from_map(
             json!({ "kind": "http", "interval": "2s", "port": 81 })
                 .as_object()
                 .unwrap()

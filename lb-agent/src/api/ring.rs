@@ -74,7 +74,13 @@ fn preview(service: &Service, what_if: BTreeMap<IpAddr, u32>, seed: u64) -> v1::
 /// The ring's weights if the operator's were these. Steering works in a unit of its own and keeps what it has found out:
 /// twice the operator's weight is twice the ring's.
 fn effective(service: &Service, what_if: &BTreeMap<IpAddr, u32>) -> BTreeMap<IpAddr, u32> {
-    let operators = |real: &IpAddr| service.vip.reals.get(&(*real).into()).map(|real| real.weight);
+    let operators = |real: &IpAddr| {
+        service
+            .vip
+            .reals
+            .get(&(*real).into())
+            .map(|real| real.weight)
+    };
     let mut weights: BTreeMap<IpAddr, f64> = service
         .reals
         .iter()
@@ -143,8 +149,8 @@ mod tests {
     use std::{sync::Arc, time::SystemTime};
 
     use super::*;
-    use lb_model::intent::{RealSpec, Vip, VipSpec};
     use crate::weights::{Steered, SteeredReal};
+    use lb_model::intent::{RealSpec, Vip, VipSpec};
 
     /// Steering has weights of its own; who asks means the operator's.
     #[test]

@@ -111,7 +111,11 @@ fn interfaces(names: &[String]) -> Result<(), FieldError> {
             ));
         }
         if !seen.insert(name) {
-            return Err(FieldError::new("", name, "it is given twice; name each once"));
+            return Err(FieldError::new(
+                "",
+                name,
+                "it is given twice; name each once",
+            ));
         }
     }
     Ok(())

@@ -145,7 +145,12 @@ drained = true
                 ],
             })
         );
-        assert!(Document::parse("a = ").unwrap_err().to_string().contains("line 1"));
+        assert!(
+            Document::parse("a = ")
+                .unwrap_err()
+                .to_string()
+                .contains("line 1")
+        );
     }
 
     #[test]

@@ -115,8 +115,7 @@ impl Config {
 
     fn from_settings(mut root: Map<String, Value>) -> Result<Self, Fault> {
         let vips = tables(&mut root, "vip").map_err(|error| fault(String::new(), "", error))?;
-        let agent =
-            settings::from_map(&root).map_err(|error| fault(String::new(), "", error))?;
+        let agent = settings::from_map(&root).map_err(|error| fault(String::new(), "", error))?;
         let vips = vips.into_iter().enumerate();
         let vips = vips.map(|(position, table)| VipConfig::from_table(table, position));
         Ok(Config {
@@ -129,17 +128,14 @@ impl Config {
     /// may stand in any order in the file.
     #[must_use]
     pub fn changes(&self) -> Vec<Change> {
-        self.located_changes()
-            .map(|(_, change)| change)
-            .collect()
+        self.located_changes().map(|(_, change)| change).collect()
     }
 
     /// The changes, each with the path of its object in the document.
     fn located_changes(&self) -> impl Iterator<Item = (String, Change)> {
         let vips = || self.vips.iter().enumerate();
-        let fallbacks = vips().filter_map(|(position, vip)| {
-            Some((format!("vip[{position}]"), vip.fallback()?))
-        });
+        let fallbacks = vips()
+            .filter_map(|(position, vip)| Some((format!("vip[{position}]"), vip.fallback()?)));
         vips()
             .flat_map(|(position, vip)| vip.changes(position))
             .chain(fallbacks)
@@ -229,12 +225,11 @@ impl VipConfig {
         let address: VipKey = settings::take_field(&mut table, "address", None)
             .map_err(|error| fault(path.clone(), &path, error))?;
         let object = format!("VIP {address}");
-        let reals = tables(&mut table, "real")
-            .map_err(|error| fault(path.clone(), &object, error))?;
+        let reals =
+            tables(&mut table, "real").map_err(|error| fault(path.clone(), &object, error))?;
         let real = |(position, mut table): (usize, Map<String, Value>)| {
-            let address = settings::take_field(&mut table, "address", None).map_err(|error| {
-                fault(format!("{path}.real[{position}]"), &object, error)
-            })?;
+            let address = settings::take_field(&mut table, "address", None)
+                .map_err(|error| fault(format!("{path}.real[{position}]"), &object, error))?;
             Ok(RealConfig {
                 address,
                 spec: table,

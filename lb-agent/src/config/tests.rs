@@ -81,7 +81,11 @@ fn the_example_is_right() {
     );
     let text = std::fs::read_to_string(&path).unwrap();
     for field in AgentSettings::fields() {
-        assert!(text.contains(&format!("\n{} = ", field.name)), "{}", field.name);
+        assert!(
+            text.contains(&format!("\n{} = ", field.name)),
+            "{}",
+            field.name
+        );
     }
 
     let intent = config.intent().unwrap();
@@ -231,8 +235,14 @@ fn what_is_wrong_is_named() {
         ("listen = [\"/run/x\"]", "unix:PATH"),
         ("xdp_mode = \"fast\"", "fast"),
         ("outer_source_v4 = \"10.0.0.0\"", "10.0.0.0"),
-        ("outer_source_v4 = \"2001:2::/96\"", "outer_source_v4: 2001:2::/96: give an IPv4 prefix"),
-        ("outer_source_v6 = \"198.18.0.0/16\"", "outer_source_v6: 198.18.0.0/16: give an IPv6 prefix"),
+        (
+            "outer_source_v4 = \"2001:2::/96\"",
+            "outer_source_v4: 2001:2::/96: give an IPv4 prefix",
+        ),
+        (
+            "outer_source_v6 = \"198.18.0.0/16\"",
+            "outer_source_v6: 198.18.0.0/16: give an IPv6 prefix",
+        ),
     ] {
         let error = read(text).expect_err(text);
         assert!(error.contains(names), "{text}: {error}");

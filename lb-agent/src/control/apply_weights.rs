@@ -9,8 +9,8 @@ use super::{
     owner::Owner,
     service::Fallback,
 };
-use lb_model::intent::{Vip, WhenEmpty};
 use crate::weights::{Steered, all_down, effective};
+use lb_model::intent::{Vip, WhenEmpty};
 
 /// Weights of a VIP's reals that steering decided.
 #[derive(Debug)]

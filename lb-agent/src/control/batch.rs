@@ -150,10 +150,7 @@ impl Owner {
     }
 
     /// Stores these VIPs as the intent has them.
-    fn store_vips<'a>(
-        &mut self,
-        vips: impl Iterator<Item = &'a VipKey>,
-    ) -> Result<(), Refusal> {
+    fn store_vips<'a>(&mut self, vips: impl Iterator<Item = &'a VipKey>) -> Result<(), Refusal> {
         let mut names: std::collections::BTreeSet<VipKey> = vips.copied().collect();
         if names.is_empty() {
             return Ok(());
@@ -263,12 +260,12 @@ impl Owner {
             Change::UpdateVip { .. } => What::VipChanged(self.view_of(&now()?)),
             Change::DeleteVip { .. } => What::VipDeleted,
             // A later change of the same batch may have taken the real away again.
-            Change::AddReal { real: id, .. } => What::RealAdded(
-                real(now()?, *id).or_else(|| real(apart(&step.after)?, *id))?,
-            ),
-            Change::UpdateReal { real: id, .. } => What::RealChanged(
-                real(now()?, *id).or_else(|| real(apart(&step.after)?, *id))?,
-            ),
+            Change::AddReal { real: id, .. } => {
+                What::RealAdded(real(now()?, *id).or_else(|| real(apart(&step.after)?, *id))?)
+            }
+            Change::UpdateReal { real: id, .. } => {
+                What::RealChanged(real(now()?, *id).or_else(|| real(apart(&step.after)?, *id))?)
+            }
             Change::DeleteReal { real: id, .. } => {
                 What::RealDeleted(real(apart(&step.before)?, *id)?)
             }

@@ -30,9 +30,9 @@ pub use owner::{Options, start};
 pub use service::Service;
 pub use view::{RealState, RealView, VipView};
 
-use lb_model::intent::{Change, Refusal};
 use crate::weights::Steered;
 use lb_dataplane::{self, DataplaneError, Simulation};
+use lb_model::intent::{Change, Refusal};
 
 /// Commands that may wait for the owner; who sends more waits.
 const QUEUE: usize = 2_048;
@@ -287,7 +287,8 @@ impl Handle {
     /// # Errors
     /// [`ReadError::Stopping`].
     pub async fn apply_weights(&self, updates: Vec<WeightUpdate>) -> Result<(), ReadError> {
-        self.ask(|reply| Command::ApplyWeights { updates, reply }).await
+        self.ask(|reply| Command::ApplyWeights { updates, reply })
+            .await
     }
 
     /// What steering last made of a VIP, if anybody steers it.
@@ -304,7 +305,8 @@ impl Handle {
     /// # Errors
     /// [`ReadError`].
     pub async fn flow_counts(&self, exact: bool) -> Result<Vec<FlowCounts>, ReadError> {
-        self.ask(|reply| Command::FlowCounts { exact, reply }).await?
+        self.ask(|reply| Command::FlowCounts { exact, reply })
+            .await?
     }
 
     /// Of a real's running flows at most so many are reset soon.
@@ -318,11 +320,7 @@ impl Handle {
     ///
     /// # Errors
     /// [`ReadError::Stopping`].
-    pub async fn probe_mark(
-        &self,
-        vip: VipKey,
-        real: IpAddr,
-    ) -> Result<Option<u32>, ReadError> {
+    pub async fn probe_mark(&self, vip: VipKey, real: IpAddr) -> Result<Option<u32>, ReadError> {
         self.ask(|reply| Command::ProbeMark { vip, real, reply })
             .await
     }

@@ -12,16 +12,16 @@ use lb_model::vip::{Protocol, VipKey};
 use tokio::sync::{broadcast, mpsc};
 
 use super::{
-    FlowCounts, Command, Handle, PendingChange, QUEUE, ReadError, StatsView, StatusView, Watching,
+    Command, FlowCounts, Handle, PendingChange, QUEUE, ReadError, StatsView, StatusView, Watching,
     changed::Changed,
     event::{Event, WATCH_QUEUE, What},
     service::Service,
     view::{Observation, RealState, RealView, VipView},
 };
 use crate::store::{Store, StoreError};
-use lb_model::intent::{Change, Intent, Refusal};
 use crate::weights::Steered;
 use lb_dataplane::{Counters, Dataplane, DataplaneError};
+use lb_model::intent::{Change, Intent, Refusal};
 use lb_model::options::Track;
 
 /// Changes that are stored in one transaction at most.

@@ -3,9 +3,9 @@
 use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
 use super::view::RealState;
-use lb_model::intent::{Vip, WhenEmpty};
 use crate::weights::{Effective, Steered, all_down, effective};
 use lb_dataplane::WantedService;
+use lb_model::intent::{Vip, WhenEmpty};
 use lb_steering::ring;
 
 /// A VIP with everything that follows from it.

@@ -3,10 +3,11 @@ use std::{path::Path, sync::Arc, thread::JoinHandle};
 use lb_model::vip::VipKey;
 
 use super::{recorder::Recorder, *};
-use lb_model::intent::{RealPatch, VipPatch, change::Set, store::Store};
-use lb_clients::health::spec::{Check, Exec, Probe};
+use crate::store::Store;
 use lb_dataplane::{Dataplane as _, WantedService};
 use lb_model::ring::NO_REAL;
+use lb_model::{intent::Patch, settings::Value};
+use serde_json::json;
 
 mod steering;
 
@@ -17,10 +18,14 @@ fn name(text: &str) -> VipKey {
     text.parse().unwrap()
 }
 
+fn patch(json: Value) -> Patch {
+    json.as_object().unwrap().clone()
+}
+
 fn add_vip(vip: &str) -> Change {
     Change::AddVip {
         vip: name(vip),
-        patch: VipPatch::default(),
+        patch: Patch::new(),
     }
 }
 
@@ -28,16 +33,12 @@ fn add_real(vip: &str, real: &str) -> Change {
     Change::AddReal {
         vip: name(vip),
         real: real.parse().unwrap(),
-        patch: RealPatch::default(),
+        patch: Patch::new(),
     }
 }
 
 fn set_weight(vip: &str, real: &str, weight: u32) -> Change {
-    let patch = RealPatch {
-        weight: Some(Set::To(weight)),
-        drained: None,
-        ..RealPatch::default()
-    };
+    let patch = patch(json!({ "weight": weight }));
     Change::UpdateReal {
         vip: name(vip),
         real: real.parse().unwrap(),
@@ -107,11 +108,7 @@ async fn a_change_reaches_the_tables_before_it_is_acknowledged() {
     );
     assert_eq!(wanted.ring.len(), 4_096);
 
-    let drain = RealPatch {
-        weight: None,
-        drained: Some(Set::To(true)),
-        ..RealPatch::default()
-    };
+    let drain = patch(json!({ "drained": true }));
     let drain = |real: &str| Change::UpdateReal {
         vip: name(A),
         real: real.parse().unwrap(),
@@ -330,10 +327,7 @@ async fn checks_run_programs_only_where_that_is_on() {
         let command = vec![program.to_owned()];
         Change::UpdateVip {
             vip: name(A),
-            patch: VipPatch {
-                check: Some(Set::To(Check::new(Probe::Exec(Exec { command })))),
-                ..VipPatch::default()
-            },
+            patch: patch(json!({ "check": { "kind": "exec", "command": command } })),
         }
     };
     let owner = begin(false);

@@ -5,9 +5,9 @@ use std::{collections::HashMap, net::IpAddr, sync::Arc, time::SystemTime};
 use lb_model::vip::VipKey;
 
 use super::service::Service;
-use lb_model::intent::{RealSpec, Vip};
 use crate::weights::Effective;
 use lb_dataplane::RealFlows;
+use lb_model::intent::{RealSpec, Vip};
 use lb_model::options::Track;
 
 /// Whether a real takes flows.
@@ -177,8 +177,8 @@ mod tests {
     use std::{collections::BTreeMap, time::Duration};
 
     use super::*;
-    use lb_model::intent::VipSpec;
     use crate::weights::{Steered, SteeredReal};
+    use lb_model::intent::VipSpec;
 
     fn vip(drained: bool) -> Arc<Vip> {
         let real = RealSpec {

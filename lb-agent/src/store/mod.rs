@@ -191,7 +191,8 @@ impl Store {
     fn convert(&mut self) -> Result<(), StoreError> {
         let mut converted = Vec::new();
         for (vip, record) in self.records()? {
-            let record = record::from_schema_1(&record).map_err(|cause| self.unreadable(&vip, cause))?;
+            let record =
+                record::from_schema_1(&record).map_err(|cause| self.unreadable(&vip, cause))?;
             converted.push((vip, record));
         }
         self.transact(|transaction| {

@@ -19,9 +19,9 @@ use super::{
     vip_supervisor::VipSupervisor,
 };
 use crate::control::{self, Changed, FlowCounts, WeightUpdate};
-use lb_model::intent::Vip;
 use lb_clients::health;
 use lb_clients::load;
+use lb_model::intent::Vip;
 use lb_model::options::Track;
 
 /// Reports that wait for the supervisor; a sender of more waits.

@@ -72,7 +72,10 @@ impl ShedPace {
             }
         }
         self.quotas.retain(|_, quota| quota.flows > 0);
-        let goes_on = self.quotas.values().any(|quota| quota.parts_taken < quota.parts);
+        let goes_on = self
+            .quotas
+            .values()
+            .any(|quota| quota.parts_taken < quota.parts);
         self.due = goes_on.then(|| now + PACE);
         due
     }

@@ -71,7 +71,12 @@ pub(super) struct RealContext<'a> {
 
 impl RealTasks {
     /// Starts and ends readers so that there is one for each of these sources.
-    pub(super) fn read(&mut self, context: &RealContext<'_>, sources: Vec<LoadSource>, tasks: &Tasks) {
+    pub(super) fn read(
+        &mut self,
+        context: &RealContext<'_>,
+        sources: Vec<LoadSource>,
+        tasks: &Tasks,
+    ) {
         let wanted: BTreeMap<String, LoadSource> = sources
             .into_iter()
             .map(|source| (source.name().to_owned(), source))

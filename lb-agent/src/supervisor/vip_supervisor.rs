@@ -29,7 +29,7 @@ use lb_clients::{
     load,
     shedding::ShedRequest,
 };
-use lb_steering::{Decision, LimitedBy, Observation, VipSteering, Steering};
+use lb_steering::{Decision, LimitedBy, Observation, Steering, VipSteering};
 
 /// A weight that changes by this fraction is logged and announced to watchers. Smaller steps are not: weights follow load
 /// all the time.
@@ -124,7 +124,11 @@ impl VipSupervisor {
             let real = self.reals.entry(address).or_insert_with(|| {
                 let last_published = effective(address, spec, had);
                 Real {
-                    state: if last_published.up { State::Unknown } else { State::Down },
+                    state: if last_published.up {
+                        State::Unknown
+                    } else {
+                        State::Down
+                    },
                     since: now,
                     last: None,
                     awaiting_first_probe: probed && !first && served,

@@ -1,9 +1,8 @@
 //! What steering orders, and what is told of it.
 
 use super::*;
-use lb_model::intent::{Refusal, WhenEmpty};
 use crate::weights::{Steered, SteeredReal};
-use lb_steering::Steering;
+use lb_model::intent::Refusal;
 
 /// The steering that a supervisor would order: per real its weight and whether it lives.
 async fn steer(owner: &Handle, vip: &str, reals: &[(&str, u32, bool)]) {
@@ -16,17 +15,17 @@ async fn steer(owner: &Handle, vip: &str, reals: &[(&str, u32, bool)]) {
             },
         )
     };
-    let order = WeightUpdate {
+    let update = WeightUpdate {
         vip: name(vip),
         steered: Some(Steered {
             reals: reals.iter().map(found).collect(),
         }),
         causes: Vec::new(),
     };
-    owner.steer(vec![order]).await.unwrap();
+    owner.apply_weights(vec![update]).await.unwrap();
 }
 
-fn set_vip(vip: &str, patch: VipPatch) -> Change {
+fn set_vip(vip: &str, patch: Patch) -> Change {
     Change::UpdateVip {
         vip: name(vip),
         patch,
@@ -37,10 +36,7 @@ fn set_vip(vip: &str, patch: VipPatch) -> Change {
 async fn steered_with(changes: Vec<Change>) -> (tempfile::TempDir, (Handle, JoinHandle<()>)) {
     let directory = tempfile::tempdir().unwrap();
     let owner = begin(directory.path(), &Recorder::default());
-    let steering = VipPatch {
-        steering: Some(Set::To(Steering::default())),
-        ..VipPatch::default()
-    };
+    let steering = patch(json!({ "steering": {} }));
     let own = [add_vip(A), set_vip(A, steering), add_real(A, "10.1.0.2")];
     for asked in own.into_iter().chain(changes) {
         change(&owner.0, asked).await.unwrap();
@@ -51,10 +47,7 @@ async fn steered_with(changes: Vec<Change>) -> (tempfile::TempDir, (Handle, Join
 #[tokio::test]
 async fn a_vip_without_a_live_real_is_told_of_and_its_stand_in_stays() {
     const OTHER: &str = "10.0.0.2:80/tcp";
-    let fallback = VipPatch {
-        when_empty: Some(Set::To(WhenEmpty::Fallback(name(OTHER)))),
-        ..VipPatch::default()
-    };
+    let fallback = patch(json!({ "when_empty": OTHER }));
     let (_directory, owner) = steered_with(vec![
         add_vip(OTHER),
         add_real(OTHER, "10.1.0.3"),
@@ -80,10 +73,7 @@ async fn a_vip_without_a_live_real_is_told_of_and_its_stand_in_stays() {
         assert_eq!(warnings.len(), usize::from(!up), "{warnings:?}");
     }
 
-    let drop = VipPatch {
-        when_empty: Some(Set::Default),
-        ..VipPatch::default()
-    };
+    let drop = patch(json!({ "when_empty": null }));
     change(&owner.0, set_vip(A, drop)).await.unwrap();
     change(&owner.0, delete).await.unwrap();
     end(owner).await;

@@ -36,7 +36,11 @@ fn begin(vip: &Arc<Vip>, tasks: &Tasks) -> VipSupervisor {
 async fn what_was_given_is_given_again_once_the_vip_changed() {
     let (vip, tasks) = (vip(|_| {}), tasks());
     let mut supervisor = begin(&vip, &tasks);
-    let step = |supervisor: &mut VipSupervisor| supervisor.step(Instant::now(), TIME, &AllFlowCounts::new()).0;
+    let step = |supervisor: &mut VipSupervisor| {
+        supervisor
+            .step(Instant::now(), TIME, &AllFlowCounts::new())
+            .0
+    };
     assert!(step(&mut supervisor).is_some());
     assert!(step(&mut supervisor).is_none(), "nothing changed");
     // It may have been deleted and added: its owner has forgotten what it was given.
@@ -83,7 +87,10 @@ async fn who_cannot_be_probed_any_more_is_not_dead_for_ever() {
     supervisor.reals.get_mut(&real()).unwrap().state = State::Down;
     // There is no mark: nothing of this host reaches it through the tunnel.
     supervisor.update(tunnelled, &Marks::new(), &tasks);
-    let update = supervisor.step(Instant::now(), TIME, &AllFlowCounts::new()).0.unwrap();
+    let update = supervisor
+        .step(Instant::now(), TIME, &AllFlowCounts::new())
+        .0
+        .unwrap();
     let steered = update.steered.unwrap();
     assert!(steered.reals[&real()].up);
 }
@@ -98,8 +105,11 @@ async fn the_first_weight_is_told_and_one_that_goes_on_is_not() {
         })
     };
     let causes = |resumed: Option<Steered>| {
-        let mut supervisor = VipSupervisor::new(Arc::clone(&vip), resumed, TIME, &Marks::new(), &tasks);
-        let update = supervisor.step(Instant::now(), TIME, &AllFlowCounts::new()).0;
+        let mut supervisor =
+            VipSupervisor::new(Arc::clone(&vip), resumed, TIME, &Marks::new(), &tasks);
+        let update = supervisor
+            .step(Instant::now(), TIME, &AllFlowCounts::new())
+            .0;
         update.map(|update| update.causes.len())
     };
     // It has had the operator's weight, and is eased in.
