@@ -179,7 +179,7 @@ fn what_is_wrong_is_named() {
         ),
         (
             "interfaces = [\"eth0\", \"eth1\", \"eth0\"]",
-            "eth0 is given twice",
+            ":1: interfaces: eth0: it is given twice",
         ),
         (
             "[[vip]]\naddress = \"10.0.0.1:80/tcp\"\nwhen_empty = \"10.0.0.2:80/tcp\"",
