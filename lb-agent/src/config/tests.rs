@@ -192,7 +192,7 @@ fn what_is_wrong_is_named() {
         ),
         (
             "[[vip]]\naddress = \"10.0.0.1:80/tcp\"\nload = [\"mosquitto\"]",
-            "a table, as { kind",
+            "give a table of settings",
         ),
         (
             "[[vip]]\naddress = \"10.0.0.1:80/tcp\"\n[[vip.real]]\naddress = \"10.1.0.2:80\"",

@@ -147,6 +147,7 @@ impl SourceTarget<'_> {
         fields::fill(text, self.source.address, self.real)
     }
 
+    /// Returns the TLS settings, if the source uses TLS.
     pub(super) fn tls(&self) -> Option<Tls> {
         self.source.tls.clone().map(peer::tls)
     }
@@ -156,6 +157,7 @@ impl SourceTarget<'_> {
         self.tls().map(|tls| TlsClient::new(tls, protocols))
     }
 
+    /// Returns the login, if the source has one.
     pub(super) fn authorization(&self) -> Option<Authorization> {
         peer::authorization(self.source)
     }
