@@ -137,7 +137,7 @@ pub fn is_limited(groups: &Groups, host_cores: u32) -> bool {
     }) || cpuset(groups).is_some_and(|cores| cores < f64::from(host_cores))
 }
 
-/// Lists the process ids of a group, [`MAX_PROCESSES`] at most.
+/// Lists the process ids of a group, at most 256.
 #[must_use]
 pub fn processes(groups: &Groups) -> Vec<u32> {
     let Some(cgroup) = groups.cpu.as_ref().or(groups.memory.as_ref()) else {

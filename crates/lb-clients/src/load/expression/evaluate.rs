@@ -41,7 +41,7 @@ impl History {
     /// Remembers the counters whose rate these expressions need, and forgets those of the previous scrape.
     ///
     /// # Errors
-    /// When there are more than [`MAX_COUNTERS`]; no counter is remembered then.
+    /// When there are more than 16,384; no counter is remembered then.
     pub fn remember<'a>(
         &mut self,
         at: Instant,

@@ -144,6 +144,7 @@ impl SourceTarget<'_> {
         fields::fill(text, self.source.address, self.real)
     }
 
+    /// Returns the TLS settings, if the source uses TLS.
     pub(super) fn tls(&self) -> Option<Tls> {
         self.source.tls.clone()
     }
@@ -153,6 +154,7 @@ impl SourceTarget<'_> {
         TlsClient::of(self.source.tls.as_ref(), protocols)
     }
 
+    /// Returns the login, if the source has one.
     pub(super) fn authorization(&self) -> Option<Authorization> {
         peer::authorization(self.source)
     }

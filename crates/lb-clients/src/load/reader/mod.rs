@@ -1,11 +1,11 @@
 //! Readers of load: one task per VIP, real and source, which sends reports; see [`start`].
 //!
 //! Each kind of reader is a file: its name and help, its settings with their validation, its defaults, and the code
-//! that reads. [`KINDS`] lists the kinds; API, command line, files and documentation derive from the registry
+//! that reads. `KINDS` lists the kinds; API, command line, files and documentation derive from the registry
 //! [`READERS`]. `shared` has what several kinds use.
 //!
 //! A reader either polls a peer once an interval ([`Poll`]) or subscribes to topics that a broker publishes by itself
-//! ([`TopicReader`](shared::topics::TopicReader)). The parsers are pure functions from bytes to an [`Answer`].
+//! (`TopicReader`). The parsers are pure functions from bytes to an [`Answer`].
 
 mod agent_check;
 pub mod docker;
@@ -51,7 +51,7 @@ use kind::{Reader, ReaderKind, SourceTarget};
 use shared::{subscribe, task};
 
 /// Every kind of reader, in the order of the documentation.
-static KINDS: [ReaderKind; 15] = [
+const KINDS: &[ReaderKind] = &[
     ReaderKind::of::<mosquitto::Mosquitto>(),
     ReaderKind::of::<mosquitto_http::MosquittoHttp>(),
     ReaderKind::of::<mqtt_topic::MqttTopic>(),
