@@ -1,6 +1,10 @@
 //! gRPC against the project's own reporter, datagrams against an echo, and a program that asks a broker.
 
-use lb_clients::health::spec::{Exec, Grpc, Octets, Udp};
+use lb_clients::health::probe::{
+    exec::Exec,
+    grpc::Grpc,
+    udp::{Octets, Udp},
+};
 use lb_tests::{binary, server::UdpEcho};
 
 use super::*;
@@ -22,7 +26,7 @@ fn a_reporter_is_asked_by_grpc() {
         .wait_line("lb-agent report", "ready", Duration::from_secs(60))
         .unwrap();
     let check = |service: &str| {
-        let probe = Probe::Grpc(Grpc {
+        let probe = Component::new("grpc", &Grpc {
             service: service.to_owned(),
             tls: None,
         });
@@ -39,7 +43,7 @@ fn datagrams_are_answered_or_not() {
     let namespace = Namespace::new("echo").unwrap();
     let _echo = UdpEcho::start(&namespace, ([127, 0, 0, 1], PORT).into()).unwrap();
     let send = |expect: &str, silence_is_alive, port| {
-        let probe = Probe::Udp(Udp {
+        let probe = Component::new("udp", &Udp {
             payload: Octets(b"ping".to_vec()),
             expect: Octets(expect.as_bytes().to_vec()),
             silence_is_alive,
@@ -63,7 +67,7 @@ fn a_program_asks_a_broker() {
     let broker = Mosquitto::start(&namespace, MQTT).unwrap();
     let publish = |timeout| {
         let words = "/usr/bin/mosquitto_pub -h 127.0.0.1 -t probe -m hello -q 1";
-        let probe = Probe::Exec(Exec {
+        let probe = Component::new("exec", &Exec {
             command: words.split(' ').map(str::to_owned).collect(),
         });
         ask(&namespace, probe, "127.0.0.1", MQTT, timeout)

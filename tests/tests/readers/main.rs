@@ -13,7 +13,6 @@ use anyhow::Context as _;
 use lb_clients::health::{
     Outcome,
     probe::Prober,
-    spec::{Check, Probe},
 };
 use lb_clients::load::{
     reader,
@@ -21,6 +20,7 @@ use lb_clients::load::{
     spec::Source,
 };
 use lb_clients::peer::Target;
+use lb_model::{check::Check, component::Component};
 use lb_tests::{
     Namespace, Process,
     server::{Mosquitto, Nginx},
@@ -45,10 +45,11 @@ fn subject() -> Subject {
 }
 
 /// Probes once.
-async fn ask(probe: Probe, port: u16) -> Outcome {
+async fn ask(probe: Component, port: u16) -> Outcome {
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let mut check = Check::new(probe);
-    check.timeout = PATIENCE;
+    check.interval = PATIENCE;
+    check.timeout = Some(PATIENCE);
     let target = Target {
         address,
         mark: None,
