@@ -77,11 +77,14 @@ fn assert_outcome(outcome: &Outcome, verdict: Verdict, says: &str) {
 }
 
 fn mqtt(version: Version, expect: Expect) -> Component {
-    Component::new("mqtt", &Mqtt {
-        version,
-        expect,
-        ..Mqtt::default()
-    })
+    Component::new(
+        "mqtt",
+        &Mqtt {
+            version,
+            expect,
+            ..Mqtt::default()
+        },
+    )
 }
 
 fn http(path: &str) -> Http {
@@ -191,7 +194,13 @@ fn a_web_server_is_asked_for_what_matters() {
                 "/loop, which is not followed",
             ),
         ] {
-            let outcome = ask(&namespace, Component::new("http", &spec), address, HTTP, LONG);
+            let outcome = ask(
+                &namespace,
+                Component::new("http", &spec),
+                address,
+                HTTP,
+                LONG,
+            );
             assert_outcome(&outcome, verdict, says);
         }
     }
@@ -216,7 +225,13 @@ fn servers_of_another_protocol_are_told() {
             "no CONNACK but something that begins with 0x48",
         );
     }
-    let outcome = ask(&namespace, Component::new("http", &http("/")), "127.0.0.1", MQTT, LONG);
+    let outcome = ask(
+        &namespace,
+        Component::new("http", &http("/")),
+        "127.0.0.1",
+        MQTT,
+        LONG,
+    );
     assert_outcome(&outcome, Verdict::Unhealthy, "connection while");
 }
 
@@ -224,14 +239,26 @@ fn servers_of_another_protocol_are_told() {
 fn an_address_without_a_way_is_unreachable() {
     let namespace = Namespace::new("alone").unwrap();
     for address in ["192.0.2.1", "2001:db8::1"] {
-        let outcome = ask(&namespace, Component::new("tcp", &Tcp {}), address, HTTP, LONG);
+        let outcome = ask(
+            &namespace,
+            Component::new("tcp", &Tcp {}),
+            address,
+            HTTP,
+            LONG,
+        );
         assert_outcome(
             &outcome,
             Verdict::Unhealthy,
             "unreachable: Network is unreachable",
         );
     }
-    let refused = ask(&namespace, Component::new("tcp", &Tcp {}), "127.0.0.1", HTTP, LONG);
+    let refused = ask(
+        &namespace,
+        Component::new("tcp", &Tcp {}),
+        "127.0.0.1",
+        HTTP,
+        LONG,
+    );
     assert_outcome(&refused, Verdict::Unhealthy, "connection refused");
 }
 

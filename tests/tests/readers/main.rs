@@ -10,10 +10,7 @@ mod secure;
 use std::{fs, net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
-use lb_clients::health::{
-    Outcome,
-    probe::Prober,
-};
+use lb_clients::health::{Outcome, probe::Prober};
 use lb_clients::load::{
     reader,
     reading::{Quantity, Readings, Report, Subject, Trouble},

@@ -46,13 +46,16 @@ async fn a_login_that_is_required_is_alive() {
     let file = folder.path().join("password");
     fs::write(&file, password).unwrap();
     let asked = |version, expect, login: bool| {
-        Component::new("mqtt", &Mqtt {
-            version,
-            expect,
-            username: login.then(|| user.to_owned()),
-            password: login.then(|| Secret::File(file.clone())),
-            ..Mqtt::default()
-        })
+        Component::new(
+            "mqtt",
+            &Mqtt {
+                version,
+                expect,
+                username: login.then(|| user.to_owned()),
+                password: login.then(|| Secret::File(file.clone())),
+                ..Mqtt::default()
+            },
+        )
     };
     let began = Instant::now();
     let login = loop {

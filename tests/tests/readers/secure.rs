@@ -188,13 +188,16 @@ http {{
         "values": {"utilisation": "/cpu"},
     }));
     let https = |tls| {
-        Component::new("http", &Http {
-            path: "/load".to_owned(),
-            // It has no login.
-            statuses: "401".parse().unwrap(),
-            tls: Some(tls),
-            ..Http::default()
-        })
+        Component::new(
+            "http",
+            &Http {
+                path: "/load".to_owned(),
+                // It has no login.
+                statuses: "401".parse().unwrap(),
+                tls: Some(tls),
+                ..Http::default()
+            },
+        )
     };
     let told = namespace
         .block_on(async {
@@ -234,13 +237,16 @@ fn mosquitto_is_probed_and_read_over_tls_with_a_login() {
         .unwrap();
     let settings = folder.secured(json!({"kind": "mosquitto"}));
     let mqtt = |tls| {
-        Component::new("mqtt", &Mqtt {
-            tls: Some(tls),
-            username: Some(USER.to_owned()),
-            password: Some(Secret::File(folder.path("login").into())),
-            expect: Expect::Accepted,
-            ..Mqtt::default()
-        })
+        Component::new(
+            "mqtt",
+            &Mqtt {
+                tls: Some(tls),
+                username: Some(USER.to_owned()),
+                password: Some(Secret::File(folder.path("login").into())),
+                expect: Expect::Accepted,
+                ..Mqtt::default()
+            },
+        )
     };
     folder.write("login", PASSWORD);
     let told = namespace
