@@ -193,8 +193,7 @@ fn check(options: &Options) -> Result<(), DataplaneError> {
 
 fn new_meta(options: &Options) -> Result<Meta, DataplaneError> {
     let mut secret = [0_u8; 16];
-    getrandom::fill(&mut secret)
-        .map_err(system("asking the kernel for random bytes"))?;
+    getrandom::fill(&mut secret).map_err(system("asking the kernel for random bytes"))?;
     let number = u128::from_ne_bytes(secret);
     Ok(Meta {
         magic: MAGIC,
