@@ -343,7 +343,7 @@ pub fn probes() -> String {
          in doubt, dead is who fails {} times in a row; {} % of the packets are lost each way.\n\n\
          | timeout | probes that failed, % | ejections in an hour |\n|---|---|---|\n",
         check.interval.as_secs_f64(),
-        check.fast_interval.as_secs_f64(),
+        check.fast_interval().as_secs_f64(),
         check.unhealthy_threshold,
         probe::LOSS * 100.0
     );
