@@ -193,13 +193,7 @@ fn check(options: &Options) -> Result<(), DataplaneError> {
 
 fn new_meta(options: &Options) -> Result<Meta, DataplaneError> {
     let mut secret = [0_u8; 16];
-    // SAFETY: the buffer has the length given.
-    let got = unsafe { libc::getrandom(secret.as_mut_ptr().cast(), secret.len(), 0) };
-    if got != secret.len() as isize {
-        return Err(system("asking the kernel for random bytes")(
-            std::io::Error::last_os_error(),
-        ));
-    }
+    getrandom::fill(&mut secret).map_err(system("asking the kernel for random bytes"))?;
     let number = u128::from_ne_bytes(secret);
     Ok(Meta {
         magic: MAGIC,

@@ -11,12 +11,17 @@ use std::{
 
 use lb_clients::health::{
     Outcome, Verdict,
-    probe::Prober,
-    runner::{Order, Report, Runner},
-    spec::{Check, Expect, Http, Json, Mqtt, Probe, Version},
+    probe::{
+        Prober,
+        http::{Http, Json},
+        mqtt::{Expect, Mqtt},
+        tcp::Tcp,
+    },
+    runner::{ProbeConfig, Report, Runner},
     state::{Health, State},
 };
-use lb_clients::peer::Target;
+use lb_clients::peer::{Target, mqtt::Version};
+use lb_model::{check::Check, component::Component};
 use lb_tests::{
     Namespace,
     server::{Mosquitto, Nginx},
@@ -33,14 +38,15 @@ const SHORT: Duration = Duration::from_millis(500);
 /// Probes once.
 fn ask(
     namespace: &Namespace,
-    probe: Probe,
+    probe: Component,
     address: &str,
     port: u16,
     timeout: Duration,
 ) -> Outcome {
     let address = SocketAddr::new(address.parse().expect("an address"), port);
     let mut check = Check::new(probe);
-    check.timeout = timeout;
+    check.interval = timeout;
+    check.timeout = Some(timeout);
     in_runtime(namespace, async move {
         let vip = "10.0.0.1:80/tcp".parse().expect("a VIP");
         let target = Target {
@@ -70,12 +76,15 @@ fn assert_outcome(outcome: &Outcome, verdict: Verdict, says: &str) {
     assert!(outcome.reason.contains(says), "{outcome:?}, not {says:?}");
 }
 
-fn mqtt(version: Version, expect: Expect) -> Probe {
-    Probe::Mqtt(Mqtt {
-        version,
-        expect,
-        ..Mqtt::default()
-    })
+fn mqtt(version: Version, expect: Expect) -> Component {
+    Component::new(
+        "mqtt",
+        &Mqtt {
+            version,
+            expect,
+            ..Mqtt::default()
+        },
+    )
 }
 
 fn http(path: &str) -> Http {
@@ -101,7 +110,7 @@ fn a_frozen_broker_is_found_though_tcp_connects() {
     }
     broker.freeze().unwrap();
     assert_outcome(
-        &ask(Probe::Tcp {}, "127.0.0.1", LONG),
+        &ask(Component::new("tcp", &Tcp {}), "127.0.0.1", LONG),
         Verdict::Healthy,
         "connected",
     );
@@ -185,7 +194,13 @@ fn a_web_server_is_asked_for_what_matters() {
                 "/loop, which is not followed",
             ),
         ] {
-            let outcome = ask(&namespace, Probe::Http(spec), address, HTTP, LONG);
+            let outcome = ask(
+                &namespace,
+                Component::new("http", &spec),
+                address,
+                HTTP,
+                LONG,
+            );
             assert_outcome(&outcome, verdict, says);
         }
     }
@@ -210,7 +225,13 @@ fn servers_of_another_protocol_are_told() {
             "no CONNACK but something that begins with 0x48",
         );
     }
-    let outcome = ask(&namespace, Probe::Http(http("/")), "127.0.0.1", MQTT, LONG);
+    let outcome = ask(
+        &namespace,
+        Component::new("http", &http("/")),
+        "127.0.0.1",
+        MQTT,
+        LONG,
+    );
     assert_outcome(&outcome, Verdict::Unhealthy, "connection while");
 }
 
@@ -218,14 +239,26 @@ fn servers_of_another_protocol_are_told() {
 fn an_address_without_a_way_is_unreachable() {
     let namespace = Namespace::new("alone").unwrap();
     for address in ["192.0.2.1", "2001:db8::1"] {
-        let outcome = ask(&namespace, Probe::Tcp {}, address, HTTP, LONG);
+        let outcome = ask(
+            &namespace,
+            Component::new("tcp", &Tcp {}),
+            address,
+            HTTP,
+            LONG,
+        );
         assert_outcome(
             &outcome,
             Verdict::Unhealthy,
             "unreachable: Network is unreachable",
         );
     }
-    let refused = ask(&namespace, Probe::Tcp {}, "127.0.0.1", HTTP, LONG);
+    let refused = ask(
+        &namespace,
+        Component::new("tcp", &Tcp {}),
+        "127.0.0.1",
+        HTTP,
+        LONG,
+    );
     assert_outcome(&refused, Verdict::Unhealthy, "connection refused");
 }
 
@@ -239,8 +272,8 @@ fn a_broker_dies_and_comes_back() {
         let mut check = Check::new(mqtt(Version::V5, Expect::Any));
         // Patient enough that it is not taken for dead because this machine is busy.
         check.interval = Duration::from_secs(1);
-        check.fast_interval = check.interval;
-        check.timeout = check.interval;
+        check.fast_interval = Some(check.interval);
+        check.timeout = Some(check.interval);
         let target = Target {
             address: SocketAddr::from(([127, 0, 0, 1], MQTT)),
             mark: None,
@@ -248,7 +281,7 @@ fn a_broker_dies_and_comes_back() {
         let _runner = Runner::start(
             "10.0.0.1:1883/tcp".parse().unwrap(),
             target.address.ip(),
-            Order { check, target },
+            ProbeConfig { check, target },
             Health::new(Instant::now()),
             Arc::new(Semaphore::new(8)),
             sender,

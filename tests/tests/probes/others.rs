@@ -1,6 +1,10 @@
 //! gRPC against the project's own reporter, datagrams against an echo, and a program that asks a broker.
 
-use lb_clients::health::spec::{Exec, Grpc, Octets, Udp};
+use lb_clients::health::probe::{
+    exec::Exec,
+    grpc::Grpc,
+    udp::{Octets, Udp},
+};
 use lb_tests::{binary, server::UdpEcho};
 
 use super::*;
@@ -22,10 +26,13 @@ fn a_reporter_is_asked_by_grpc() {
         .wait_line("lb-agent report", "ready", Duration::from_secs(60))
         .unwrap();
     let check = |service: &str| {
-        let probe = Probe::Grpc(Grpc {
-            service: service.to_owned(),
-            tls: None,
-        });
+        let probe = Component::new(
+            "grpc",
+            &Grpc {
+                service: service.to_owned(),
+                tls: None,
+            },
+        );
         ask(&namespace, probe, "127.0.0.1", PORT, LONG)
     };
     assert_outcome(&check(""), Verdict::Healthy, "SERVING");
@@ -39,11 +46,14 @@ fn datagrams_are_answered_or_not() {
     let namespace = Namespace::new("echo").unwrap();
     let _echo = UdpEcho::start(&namespace, ([127, 0, 0, 1], PORT).into()).unwrap();
     let send = |expect: &str, silence_is_alive, port| {
-        let probe = Probe::Udp(Udp {
-            payload: Octets(b"ping".to_vec()),
-            expect: Octets(expect.as_bytes().to_vec()),
-            silence_is_alive,
-        });
+        let probe = Component::new(
+            "udp",
+            &Udp {
+                payload: Octets(b"ping".to_vec()),
+                expect: Octets(expect.as_bytes().to_vec()),
+                silence_is_alive,
+            },
+        );
         ask(&namespace, probe, "127.0.0.1", port, LONG)
     };
     // It answers with its name, whom it saw, and what it was sent.
@@ -63,9 +73,12 @@ fn a_program_asks_a_broker() {
     let broker = Mosquitto::start(&namespace, MQTT).unwrap();
     let publish = |timeout| {
         let words = "/usr/bin/mosquitto_pub -h 127.0.0.1 -t probe -m hello -q 1";
-        let probe = Probe::Exec(Exec {
-            command: words.split(' ').map(str::to_owned).collect(),
-        });
+        let probe = Component::new(
+            "exec",
+            &Exec {
+                command: words.split(' ').map(str::to_owned).collect(),
+            },
+        );
         ask(&namespace, probe, "127.0.0.1", MQTT, timeout)
     };
     assert_outcome(&publish(LONG), Verdict::Healthy, "exit status 0");

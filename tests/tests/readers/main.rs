@@ -10,17 +10,13 @@ mod secure;
 use std::{fs, net::SocketAddr, time::Duration};
 
 use anyhow::Context as _;
-use lb_clients::health::{
-    Outcome,
-    probe::Prober,
-    spec::{Check, Probe},
-};
+use lb_clients::health::{Outcome, probe::Prober};
 use lb_clients::load::{
     reader,
     reading::{Quantity, ReadError, Readings, Report, Subject},
 };
 use lb_clients::peer::Target;
-use lb_model::load::LoadSource;
+use lb_model::{check::Check, component::Component, load::LoadSource};
 use lb_tests::{
     Namespace, Process,
     server::{Mosquitto, Nginx},
@@ -45,10 +41,11 @@ fn subject() -> Subject {
 }
 
 /// Probes once.
-async fn ask(probe: Probe, port: u16) -> Outcome {
+async fn ask(probe: Component, port: u16) -> Outcome {
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let mut check = Check::new(probe);
-    check.timeout = PATIENCE;
+    check.interval = PATIENCE;
+    check.timeout = Some(PATIENCE);
     let target = Target {
         address,
         mark: None,

@@ -7,13 +7,14 @@ use std::{
 
 use lb_clients::health::{
     Verdict,
-    spec::{Expect, Mqtt, Probe, Version},
+    probe::mqtt::{Expect, Mqtt},
 };
 use lb_clients::load::{
     reader,
     reading::{Quantity, Readings},
 };
-use lb_clients::peer::Secret;
+use lb_clients::peer::{Secret, mqtt::Version};
+use lb_model::component::Component;
 use lb_tests::{Namespace, server::RabbitMq};
 use rumqttc::{AsyncClient, Event, EventLoop, Incoming, MqttOptions};
 use serde_json::json;
@@ -45,13 +46,16 @@ async fn a_login_that_is_required_is_alive() {
     let file = folder.path().join("password");
     fs::write(&file, password).unwrap();
     let asked = |version, expect, login: bool| {
-        Probe::Mqtt(Mqtt {
-            version,
-            expect,
-            username: login.then(|| user.to_owned()),
-            password: login.then(|| Secret::File(file.clone())),
-            ..Mqtt::default()
-        })
+        Component::new(
+            "mqtt",
+            &Mqtt {
+                version,
+                expect,
+                username: login.then(|| user.to_owned()),
+                password: login.then(|| Secret::File(file.clone())),
+                ..Mqtt::default()
+            },
+        )
     };
     let began = Instant::now();
     let login = loop {

@@ -4,10 +4,14 @@ use std::fs;
 
 use lb_clients::health::{
     Verdict,
-    spec::{Expect, Http, Mqtt, Probe},
+    probe::{
+        http::Http,
+        mqtt::{Expect, Mqtt},
+    },
 };
 use lb_clients::load::{reader, reading::Quantity};
 use lb_clients::peer::{Secret, Tls};
+use lb_model::component::Component;
 use lb_tests::{Namespace, Process};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::{Value, json};
@@ -72,7 +76,7 @@ impl Folder {
 }
 
 /// A server is alive for those only who trust its authority.
-async fn probe(folder: &Folder, port: u16, probe: impl Fn(Tls) -> Probe) {
+async fn probe(folder: &Folder, port: u16, probe: impl Fn(Tls) -> Component) {
     let known = ask(probe(folder.tls()), port).await;
     assert_eq!(known.verdict, Verdict::Healthy, "{known:?}");
     let unknown = ask(probe(Folder::new().tls()), port).await;
@@ -184,13 +188,16 @@ http {{
         "values": {"utilisation": "/cpu"},
     }));
     let https = |tls| {
-        Probe::Http(Http {
-            path: "/load".to_owned(),
-            // It has no login.
-            statuses: "401".parse().unwrap(),
-            tls: Some(tls),
-            ..Http::default()
-        })
+        Component::new(
+            "http",
+            &Http {
+                path: "/load".to_owned(),
+                // It has no login.
+                statuses: "401".parse().unwrap(),
+                tls: Some(tls),
+                ..Http::default()
+            },
+        )
     };
     let told = namespace
         .block_on(async {
@@ -230,13 +237,16 @@ fn mosquitto_is_probed_and_read_over_tls_with_a_login() {
         .unwrap();
     let settings = folder.secured(json!({"kind": "mosquitto"}));
     let mqtt = |tls| {
-        Probe::Mqtt(Mqtt {
-            tls: Some(tls),
-            username: Some(USER.to_owned()),
-            password: Some(Secret::File(folder.path("login").into())),
-            expect: Expect::Accepted,
-            ..Mqtt::default()
-        })
+        Component::new(
+            "mqtt",
+            &Mqtt {
+                tls: Some(tls),
+                username: Some(USER.to_owned()),
+                password: Some(Secret::File(folder.path("login").into())),
+                expect: Expect::Accepted,
+                ..Mqtt::default()
+            },
+        )
     };
     folder.write("login", PASSWORD);
     let told = namespace

@@ -1,29 +1,29 @@
-//! What a probe found.
+//! The outcome of a probe.
 
 use std::time::Duration;
 
-/// Characters of a reason at most; what a peer says is cut to it.
+/// Characters of a reason at most; the text of a peer is cut.
 pub const MAX_REASON: usize = 300;
 
-/// What a probe found.
+/// The outcome of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// How the real is.
+    /// The state of the real.
     pub verdict: Verdict,
-    /// Why, in words for the operator; one line of [`MAX_REASON`] characters at most.
+    /// The reason in words for the operator; one line of [`MAX_REASON`] characters at most.
     pub reason: String,
-    /// How long the answer, or its absence, took.
+    /// How long the probe took.
     pub latency: Duration,
 }
 
-/// How a real is, as one probe sees it.
+/// The state of a real as one probe sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
-    /// It does its work.
+    /// It serves.
     Healthy,
-    /// It does its work and wants no new flows.
+    /// It serves and wants no new flows.
     Drain,
-    /// It does not do its work.
+    /// It does not serve.
     Unhealthy,
 }
 
@@ -38,7 +38,7 @@ impl Verdict {
         }
     }
 
-    /// Whether the real lives.
+    /// Whether the real serves.
     #[must_use]
     pub const fn is_alive(self) -> bool {
         !matches!(self, Verdict::Unhealthy)
@@ -46,7 +46,7 @@ impl Verdict {
 }
 
 impl Outcome {
-    /// With a reason that may hold what a peer said: it becomes one line of bounded length.
+    /// An outcome with a reason that may quote a peer: it becomes one line of bounded length.
     #[must_use]
     pub fn new(verdict: Verdict, reason: &str, latency: Duration) -> Self {
         Outcome {
@@ -57,7 +57,7 @@ impl Outcome {
     }
 }
 
-/// The first characters of a text, on one line, with nothing that a terminal would obey.
+/// The first characters of a text, on one line, without control characters that a terminal would interpret.
 pub fn line(text: &str, most: usize) -> String {
     let mut line: String = text
         .trim()

@@ -1,7 +1,7 @@
 //! The task that probes one real of one VIP, and reports.
 //!
 //! A probe starts one interval after the one before it started, less the jitter: never later, unless that one
-//! still runs or all slots are taken. So a dead real is out after [`Check::detection_time`] at most.
+//! still runs or all slots are in use. A dead real is down after [`Check::detection_time`] at most.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -21,8 +21,8 @@ use super::{
 use crate::backoff::{random_part, shortened};
 use crate::peer::Target;
 
-/// Probes that run at once at most, of all reals. Each needs a file descriptor, and a silent real holds one
-/// for its whole time-out, so this is also how many silent reals disturb no other.
+/// Probes that run at the same time at most, over all reals. Each needs a file descriptor, and a silent real holds one
+/// for the whole time-out, so as many silent reals do not delay the probes of others.
 pub const MAX_PROBES: usize = 4_096;
 
 /// The result of one probe of a real.
@@ -59,8 +59,8 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// Begins to probe `real` for `vip`, from `health` on. Reports go to `reports`; `slots` is shared by all
-    /// runners.
+    /// Starts to probe `real` for `vip`; `health` is what is known already. Reports go to `reports`; all runners share
+    /// `slots`.
     #[must_use]
     pub fn start(
         vip: VipAddress,
@@ -104,18 +104,18 @@ impl Drop for Runner {
     }
 }
 
-/// Slots for [`MAX_PROBES`], or fewer if the process may not have so many files open; the limit is raised as
-/// far as it goes.
+/// Slots for [`MAX_PROBES`], or fewer if the process may not open so many files. Raises the limit as far as the system
+/// allows.
 ///
 /// # Errors
-/// When the limit cannot be read.
+/// The limit cannot be read.
 pub fn slots() -> nix::Result<Arc<Semaphore>> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let limit = match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
         Ok(()) => hard,
         Err(_) => soft,
     };
-    // The other half is for everything else.
+    // The other half of the file descriptors is for everything else.
     let half = usize::try_from(limit / 2).unwrap_or(MAX_PROBES);
     Ok(Arc::new(Semaphore::new(half.clamp(1, MAX_PROBES))))
 }

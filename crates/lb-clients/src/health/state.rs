@@ -1,4 +1,4 @@
-//! Outcomes make a state. Pure: the caller has the clock.
+//! The state of a real, made of outcomes. Pure: the caller passes the time.
 //!
 //! ```text
 //!              first healthy answer
@@ -9,9 +9,9 @@
 //!      └──────────────────────────────────► down ── healthy_threshold answers in a row ────┘ or up
 //! ```
 //!
-//! An unknown real counts as up: an agent that starts again must not drop reals that serve clients while it
-//! was away. One that is dead goes down within its thresholds, at the fast interval, because what is unknown is
-//! in doubt. One that is added while others are up waits for its first probe (see `observe`).
+//! An unknown real counts as up: an agent that restarts must not drop reals that served clients meanwhile. A dead one
+//! goes down within its thresholds, at the fast interval, because an unknown state is in doubt. A real that is added
+//! while others are up waits for its first probe; the supervisor of the VIP sees to that.
 
 use std::{
     fmt,
@@ -22,16 +22,16 @@ use lb_model::check::Check;
 
 use super::{Outcome, Verdict};
 
-/// How a real is, as its outcomes have it.
+/// The state of a real.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
     /// Not probed often enough yet; it counts as up.
     Unknown,
-    /// It does its work.
+    /// It serves.
     Up,
-    /// It does its work and wants no new flows.
+    /// It serves and wants no new flows.
     Drain,
-    /// It does not do its work.
+    /// It does not serve.
     Down,
 }
 
@@ -46,16 +46,16 @@ impl fmt::Display for State {
     }
 }
 
-/// A real's state became another.
+/// A change of a real's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// What it was.
+    /// The previous state.
     pub from: State,
-    /// What it is.
+    /// The new state.
     pub to: State,
     /// The reason of the outcome that decided.
     pub reason: String,
-    /// How long it was what it was.
+    /// How long the previous state lasted.
     pub after: Duration,
 }
 
@@ -65,7 +65,7 @@ pub struct Health {
     state: State,
     since: Instant,
     last: Option<Outcome>,
-    /// Of the last outcomes, how many in a row were these.
+    // Outcomes in a row, up to the last one.
     failures: u32,
     answers: u32,
     healthy: u32,
@@ -73,7 +73,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// Of a real of which nothing is known.
+    /// The health of a real that was not probed yet.
     #[must_use]
     pub const fn new(now: Instant) -> Self {
         Health {
@@ -87,7 +87,7 @@ impl Health {
         }
     }
 
-    /// Of a real that was dead when this agent's predecessor ended.
+    /// The health of a real that was down when the previous agent ended.
     #[must_use]
     pub fn dead(now: Instant) -> Self {
         Health {
@@ -96,7 +96,7 @@ impl Health {
         }
     }
 
-    /// Takes an outcome in; tells the change if the state becomes another.
+    /// Records an outcome, and returns the change if the state becomes another.
     pub fn observe(&mut self, check: &Check, outcome: Outcome, now: Instant) -> Option<Change> {
         self.count(outcome.verdict);
         let next = self.next(check, outcome.verdict);
@@ -143,8 +143,7 @@ impl Health {
         }
     }
 
-    /// The check became another one: what was counted does not count any more, the state stays until the new
-    /// check says otherwise.
+    /// Forgets the outcomes because the check changed. The state stays until the new check says otherwise.
     pub fn reconsider(&mut self) {
         *self = Health {
             last: None,
@@ -156,20 +155,19 @@ impl Health {
         };
     }
 
-    /// Whether it may get flows: everything but down.
+    /// Whether the real may get flows: in every state but down.
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.state != State::Down
     }
 
-    /// Whether it wants no new flows.
+    /// Whether the real wants no new flows.
     #[must_use]
     pub fn wants_drain(&self) -> bool {
         self.state == State::Drain
     }
 
-    /// Whether the next probe should come soon: nothing is known, or the last outcome disagrees with the
-    /// state.
+    /// Whether the next probe should come soon: there was none yet, or the last outcome disagrees with the state.
     #[must_use]
     pub fn in_doubt(&self) -> bool {
         let Some(last) = &self.last else {
@@ -183,19 +181,19 @@ impl Health {
         )
     }
 
-    /// How it is.
+    /// The state.
     #[must_use]
     pub const fn state(&self) -> State {
         self.state
     }
 
-    /// Since when.
+    /// When the state began.
     #[must_use]
     pub const fn since(&self) -> Instant {
         self.since
     }
 
-    /// Why the last probe found what it found; empty before the first.
+    /// The reason of the last outcome; empty before the first.
     #[must_use]
     pub fn reason(&self) -> &str {
         self.last

@@ -1,4 +1,4 @@
-//! How long a whole exchange may take.
+//! A time limit for a whole exchange.
 
 use std::{future::Future, time::Duration};
 
@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::PeerError;
 
-/// A moment by which an exchange has ended, whatever the peer does.
+/// The moment by which an exchange ends, whatever the peer does.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline {
     at: Instant,
@@ -14,7 +14,7 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// This long from now.
+    /// A deadline this long from now.
     #[must_use]
     pub fn after(whole: Duration) -> Self {
         Deadline {
@@ -23,16 +23,16 @@ impl Deadline {
         }
     }
 
-    /// What is left; zero when it has passed.
+    /// The time that is left; zero when the deadline has passed.
     #[must_use]
     pub fn left(&self) -> Duration {
         self.at.saturating_duration_since(Instant::now())
     }
 
-    /// Waits for `work`, but not past the deadline. `doing` says what was waited for (`connecting`).
+    /// Waits for `work`, but not past the deadline. `doing` names the work in an error (`connecting`).
     ///
     /// # Errors
-    /// [`PeerError::TimedOut`] with the length of the whole exchange, or what `work` failed with.
+    /// [`PeerError::TimedOut`] with the length of the whole exchange, or the error of `work`.
     pub async fn bound<T>(
         &self,
         doing: &'static str,

@@ -7,21 +7,21 @@ use lb_model::duration;
 /// Why an exchange with a peer failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PeerError {
-    /// Nothing listens there.
+    /// Nothing listens at the address.
     #[error("connection refused")]
     Refused,
-    /// No packet gets there.
+    /// The network does not reach the address.
     #[error("unreachable: {0}")]
     Unreachable(String),
     /// The deadline passed.
     #[error("timed out after {} while {doing}", duration::format(*after))]
     TimedOut {
-        /// What was waited for.
+        /// The work that was not finished.
         doing: &'static str,
-        /// How long the whole exchange had.
+        /// The time limit of the whole exchange.
         after: Duration,
     },
-    /// The peer ended the connection before it had answered.
+    /// The peer closed the connection before it answered.
     #[error("closed the connection while {0}")]
     Closed(&'static str),
     /// The peer reset the connection.
@@ -33,16 +33,16 @@ pub enum PeerError {
         /// How long it was silent.
         after: Duration,
     },
-    /// TLS failed: a certificate that does not fit, no common version, no TLS at all.
+    /// TLS failed: the certificate is not valid, there is no common version, or the peer does not speak TLS.
     #[error("TLS: {0}")]
     Tls(String),
-    /// What came is not what the protocol says.
+    /// The answer violates the protocol.
     #[error("protocol: {0}")]
     Protocol(String),
-    /// The answer is longer than what is read.
+    /// The answer is longer than the limit.
     #[error("the answer is longer than {limit} bytes")]
     TooLong {
-        /// Bytes that are read.
+        /// Bytes that are read at most.
         limit: usize,
     },
     /// A file that the configuration names cannot be used.
@@ -64,18 +64,18 @@ pub enum PeerError {
     /// The request cannot be sent as it is configured.
     #[error("cannot ask: {0}")]
     Request(String),
-    /// This machine failed.
+    /// The operating system refused.
     #[error("{doing}: {reason}")]
     Local {
-        /// What was tried.
+        /// The work that failed.
         doing: &'static str,
-        /// The system's words.
+        /// The system's message.
         reason: String,
     },
 }
 
 impl PeerError {
-    /// What a socket's error means; `doing` says what was tried (`connecting`).
+    /// The meaning of a socket's error; `doing` names the work that failed (`connecting`).
     #[must_use]
     pub fn io(doing: &'static str, error: &io::Error) -> Self {
         use io::ErrorKind;
@@ -88,7 +88,7 @@ impl PeerError {
             ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::TimedOut => {
                 PeerError::Unreachable(error.to_string())
             }
-            // rustls speaks through these.
+            // rustls reports its errors as this kind.
             ErrorKind::InvalidData => PeerError::Tls(error.to_string()),
             _ => PeerError::Local {
                 doing,

@@ -1,4 +1,4 @@
-//! Settings of a peer as operators write them: read, or refused with what would be right.
+//! Settings of a peer as operators write them, read from text.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -22,7 +22,8 @@ pub fn text(field: &str, text: String) -> Result<String, Fault> {
     Ok(text)
 }
 
-/// A text for one real: `{address}` (what is asked; none: the real's own) and `{real}` are filled in.
+/// Fills in a text for one real: `{address}` is the address that is asked, or the real's if there is none, and `{real}`
+/// the real's own.
 #[must_use]
 pub fn fill(text: &str, address: Option<IpAddr>, real: IpAddr) -> String {
     text.replace("{address}", &address.unwrap_or(real).to_string())
@@ -85,7 +86,7 @@ pub fn address(text: &str) -> Result<IpAddr, Fault> {
 /// # Errors
 /// Names the setting.
 pub fn path(path: String) -> Result<String, Fault> {
-    // The templates' braces are no characters of a URI, and are gone when it is asked.
+    // Braces of placeholders are not allowed in a URI; they are gone when the request is sent.
     if !path.starts_with('/') || path.contains([' ', '#']) || !path.is_ascii() {
         return Err(Fault::new(
             "path",
@@ -96,7 +97,7 @@ pub fn path(path: String) -> Result<String, Fault> {
     text("path", path)
 }
 
-/// Who asks, as [`login`] reads it: user, place of the password, place of the token.
+/// A login as [`login`] reads it: user name, place of the password, place of the token.
 #[must_use]
 pub fn written_login(
     login: Option<Authorization>,
@@ -110,16 +111,16 @@ pub fn written_login(
     }
 }
 
-/// Who asks.
+/// A login from its settings.
 ///
 /// # Errors
-/// Names the setting; never says what a secret was.
+/// Names the setting; never repeats a secret.
 pub fn login(
     username: Option<String>,
     password: Option<String>,
     token: Option<String>,
 ) -> Result<Option<Authorization>, Fault> {
-    // What is wrong may be the secret itself.
+    // The wrong text may be the secret itself.
     let secret = |field: &str, text: String| -> Result<Secret, Fault> {
         text.parse()
             .map_err(|advice: String| Fault::new(field, "hidden", advice))

@@ -9,10 +9,10 @@ use super::{Deadline, PeerError};
 /// The longest file that is read, in bytes: a bundle of all certificate authorities is about 250 KiB.
 const MAX_FILE: u64 = 1 << 20;
 
-/// Reads a file, and nothing that only looks like one.
+/// Reads a regular file.
 ///
 /// # Errors
-/// Names the file and says what is wrong with it.
+/// Names the file and the reason.
 pub async fn read(path: &Path, deadline: &Deadline) -> Result<Vec<u8>, PeerError> {
     let wrong = |reason: String| PeerError::File {
         path: path.to_owned(),
@@ -20,7 +20,7 @@ pub async fn read(path: &Path, deadline: &Deadline) -> Result<Vec<u8>, PeerError
     };
     deadline
         .bound("reading a file", async {
-            // A pipe would make opening it wait for a writer, in a thread that nobody can stop.
+            // Opening a pipe waits for a writer, in a thread that cannot be stopped.
             let kind = tokio::fs::metadata(path)
                 .await
                 .map_err(|error| wrong(error.to_string()))?;

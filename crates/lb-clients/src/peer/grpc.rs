@@ -18,7 +18,7 @@ use super::{Deadline, PeerError, Stream};
 
 /// Bytes of a response's head that are read at most.
 const MAX_HEAD: u32 = 16 << 10;
-/// Bytes that a peer may send ahead of what was read: the least that HTTP/2 has by default.
+/// Bytes that a peer may send before they are read: the default window of HTTP/2 (RFC 9113 section 6.9.2).
 const WINDOW: u32 = 65_535;
 const ANSWER: &str = "waiting for the answer";
 
@@ -82,7 +82,7 @@ where
             result = &mut call => return answered(result),
             ended = &mut connection => ended,
         };
-        // An answer may be ready though the connection has ended.
+        // An answer may be ready although the connection has ended.
         match (answered(call.await), ended) {
             (Err(_), Err(error)) => Err(failure(&error)),
             (answer, _) => answer,
@@ -91,7 +91,7 @@ where
     deadline.bound(ANSWER, talk).await
 }
 
-/// A status that this side made of a broken connection is no answer.
+/// Turns a status that tonic made of a broken connection into an error: the peer did not answer.
 fn answered<T>(result: Result<T, tonic::Status>) -> Result<Result<T, tonic::Status>, PeerError> {
     let Err(status) = &result else {
         return Ok(result);
@@ -122,11 +122,11 @@ fn failure(error: &hyper::Error) -> PeerError {
     PeerError::Protocol(format!("no HTTP/2 ({last})"))
 }
 
-/// What hyper runs beside a connection; it ends with the exchange, even if the peer holds it up.
+/// The tasks that hyper runs beside a connection. They end with the exchange, even if the peer delays them.
 #[derive(Clone, Debug, Default)]
 struct Tasks(Arc<Mutex<Vec<AbortHandle>>>);
 
-/// Ends the tasks when the exchange ends or is given up.
+/// Ends the tasks when the exchange ends or is dropped.
 struct EndOf<'a>(&'a Tasks);
 
 impl Drop for EndOf<'_> {

@@ -1,4 +1,4 @@
-//! One HTTP/1.1 request over a connection of its own. Redirects are answers, not orders.
+//! One HTTP/1.1 request over a connection of its own. Redirects are not followed.
 
 use std::pin::pin;
 
@@ -22,18 +22,18 @@ const MAX_FIELDS: usize = 100;
 const AGENT: &str = concat!("lb-agent/", env!("CARGO_PKG_VERSION"));
 const ANSWER: &str = "waiting for the answer";
 
-/// Who asks.
+/// The login of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub enum Authorization {
-    /// RFC 7617.
+    /// User name and password (RFC 7617).
     Basic {
         /// The user, or the name of an API key.
         username: String,
         /// The password, or the secret of the API key.
         password: Secret,
     },
-    /// RFC 6750.
+    /// A bearer token (RFC 6750).
     Bearer {
         /// The token.
         token: Secret,
@@ -75,7 +75,7 @@ impl Authorization {
     }
 }
 
-/// What is asked.
+/// A request.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
     /// The method.
@@ -84,24 +84,24 @@ pub struct Request<'a> {
     pub path: &'a str,
     /// The `Host` field.
     pub host: &'a str,
-    /// More fields.
+    /// More header fields.
     pub headers: &'a [(HeaderName, HeaderValue)],
-    /// Who asks.
+    /// The login.
     pub authorization: Option<&'a Authorization>,
-    /// What is sent; empty for most.
+    /// The body; empty for most requests.
     pub body: Bytes,
 }
 
-/// What was answered.
+/// A response.
 #[derive(Clone, Debug)]
 pub struct Response {
-    /// The status; redirects are not followed.
+    /// The status.
     pub status: StatusCode,
-    /// The head's fields.
+    /// The header fields.
     pub headers: HeaderMap,
-    /// The body, as far as the limit goes.
+    /// The body, cut at the limit.
     pub body: Bytes,
-    /// Whether that is all of it.
+    /// Whether the body is whole.
     pub complete: bool,
     /// Bytes of the body that were read at most.
     pub limit: usize,
@@ -111,7 +111,7 @@ impl Response {
     /// The whole body.
     ///
     /// # Errors
-    /// [`PeerError::TooLong`] if the limit cut it.
+    /// [`PeerError::TooLong`] if the limit cut the body.
     pub fn whole(self) -> Result<Bytes, PeerError> {
         if self.complete {
             Ok(self.body)
@@ -121,11 +121,11 @@ impl Response {
     }
 }
 
-/// Asks over `stream` and reads `limit` bytes of the answer's body at most; with 0, its head only. The
-/// connection ends with it.
+/// Sends a request over `stream` and reads `limit` bytes of the body at most; with 0, the head only. The connection
+/// ends with the exchange.
 ///
 /// # Errors
-/// Timed out, closed, reset, no HTTP, or what cannot be sent.
+/// Timed out, closed, reset, no HTTP, or a request that cannot be sent.
 pub async fn exchange(
     stream: Stream,
     request: &Request<'_>,
@@ -169,7 +169,7 @@ async fn talk(
         .handshake::<_, Full<Bytes>>(TokioIo::new(stream))
         .await
         .map_err(|error| failure(&error))?;
-    // The connection is driven here and not by a task of its own: what ends the exchange ends it, too.
+    // The connection is driven here and not by a task of its own, so that it ends with the exchange.
     let mut connection = pin!(connection);
     let mut exchange = pin!(async {
         let mut response = sender
@@ -189,7 +189,7 @@ async fn talk(
     tokio::select! {
         biased;
         result = &mut exchange => return result,
-        // Its errors reach the exchange as well, and an answer may be ready though it has ended.
+        // The exchange sees the errors of the connection as well, and an answer may be ready although it has ended.
         _ = &mut connection => {}
     }
     exchange.await

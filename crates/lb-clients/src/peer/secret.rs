@@ -1,4 +1,4 @@
-//! Passwords and tokens: the configuration says where they are, never what they are.
+//! Reading passwords and tokens. The configuration holds their place, never their content.
 
 use std::{ffi::OsString, fmt};
 
@@ -6,11 +6,11 @@ use lb_model::peer::Secret;
 
 use super::{Deadline, PeerError, file};
 
-/// What a secret says. It has no text form.
+/// The content of a secret. It has no text form, so that it cannot be logged.
 pub struct Content(String);
 
 impl Content {
-    /// The text, to be put into a request and nowhere else.
+    /// The text, for a request and nothing else.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0

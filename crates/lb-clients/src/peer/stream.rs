@@ -27,10 +27,10 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// Connects, and shakes hands if there is a TLS client.
+    /// Connects, and performs the TLS handshake if there is a TLS client.
     ///
     /// # Errors
-    /// As of [`connect`] and [`TlsClient::wrap`].
+    /// As [`connect`] and [`TlsClient::wrap`].
     pub async fn open(
         target: &Target,
         tls: Option<&mut TlsClient>,
@@ -39,7 +39,7 @@ impl Stream {
         match tls {
             None => connect(target, deadline).await.map(Stream::Plain),
             Some(tls) => {
-                // Files are read first: a connection that then cannot be used would puzzle the peer.
+                // Files are read first, so that the peer does not see a connection that ends without a handshake.
                 tls.refresh(deadline).await?;
                 let stream = connect(target, deadline).await?;
                 tls.wrap(stream, target.address.ip(), deadline).await
@@ -50,7 +50,7 @@ impl Stream {
     /// Connects to a Unix socket of this machine.
     ///
     /// # Errors
-    /// Refused, timed out, or that there is none or it is not for this user.
+    /// Refused, timed out, or no socket that this user may use.
     pub async fn open_unix(path: &Path, deadline: &Deadline) -> Result<Self, PeerError> {
         const CONNECTING: &str = "connecting to the socket";
         deadline

@@ -1,4 +1,4 @@
-//! Where a connection goes.
+//! The destination of a connection.
 
 use std::net::SocketAddr;
 
@@ -9,21 +9,21 @@ use super::{Deadline, PeerError};
 
 const CONNECTING: &str = "connecting";
 
-/// Where a connection goes, and how its packets get there.
+/// The destination of a connection, and the way its packets take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Target {
     /// Address and port.
     pub address: SocketAddr,
-    /// `SO_MARK` of the socket. Packets of a socket with a real's mark are encapsulated to that real, as
-    /// clients' packets are; `address` is then the VIP's own.
+    /// `SO_MARK` of the socket. Packets of a socket with a real's mark are forwarded to that real as clients' packets
+    /// are; `address` is the VIP's own then.
     pub mark: Option<u32>,
 }
 
 impl Target {
-    /// Marks a socket that is to send to this target.
+    /// Marks a socket that sends to this target.
     ///
     /// # Errors
-    /// When the process lacks `CAP_NET_ADMIN`.
+    /// The process lacks `CAP_NET_ADMIN`.
     pub fn set_mark(&self, socket: &impl std::os::fd::AsFd) -> Result<(), PeerError> {
         let Some(mark) = self.mark else {
             return Ok(());
@@ -38,7 +38,7 @@ impl Target {
 /// Connects over TCP.
 ///
 /// # Errors
-/// Refused, unreachable, timed out, or what this machine lacks.
+/// Refused, unreachable, timed out, or refused by the operating system.
 pub async fn connect(target: &Target, deadline: &Deadline) -> Result<TcpStream, PeerError> {
     let socket = match target.address {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
@@ -46,7 +46,7 @@ pub async fn connect(target: &Target, deadline: &Deadline) -> Result<TcpStream, 
     }
     .map_err(|error| PeerError::io("opening a socket", &error))?;
     target.set_mark(&socket)?;
-    // Requests are one small segment that should not wait.
+    // A request is one small segment that should not wait for another.
     socket
         .set_nodelay(true)
         .map_err(|error| PeerError::io("setting TCP_NODELAY", &error))?;

@@ -25,7 +25,7 @@ use super::{Deadline, PeerError, Stream, file};
 
 mod unverified;
 
-/// Checks what only a TLS library can check: that the server's name is a name.
+/// Checks the name of the server, which only a TLS library can do.
 ///
 /// # Errors
 /// `tls.server_name`, its value and what would be right.
@@ -60,9 +60,9 @@ fn files(tls: &Tls) -> impl Iterator<Item = &Path> {
         .map(PathBuf::as_path)
 }
 
-/// A TLS client of one peer. It reads its files when it first needs them and again when they have changed.
+/// A TLS client of one peer. It reads its files when it first needs them, and again when they change.
 ///
-/// Sessions are not resumed: each connection verifies the certificate, so that one that expires is found.
+/// Sessions are not resumed: each connection verifies the certificate, so that an expired one is noticed.
 #[derive(Debug)]
 pub struct TlsClient {
     settings: Tls,
@@ -70,7 +70,7 @@ pub struct TlsClient {
     ready: Option<(Vec<Stamp>, Arc<ClientConfig>)>,
 }
 
-/// Says whether a file is still the one that was read.
+/// Length and time of change of a file, by which a new content is noticed.
 type Stamp = Option<(u64, SystemTime)>;
 
 impl TlsClient {
@@ -93,7 +93,7 @@ impl TlsClient {
         }
     }
 
-    /// Reads files that are new.
+    /// Reads the files if they changed.
     ///
     /// # Errors
     /// Names the file that cannot be used.
@@ -116,10 +116,10 @@ impl TlsClient {
         Ok(())
     }
 
-    /// Shakes hands over a connection to `address`; [`refresh`](Self::refresh) comes first.
+    /// Performs the handshake over a connection to `address`. Call [`refresh`](Self::refresh) first.
     ///
     /// # Errors
-    /// [`PeerError::Tls`] with rustls' reason, or how the connection failed.
+    /// [`PeerError::Tls`] with the reason of the TLS library, or any error of the connection.
     pub async fn wrap(
         &self,
         stream: TcpStream,
@@ -198,7 +198,7 @@ async fn verifier(
     trusting(roots).map_err(|reason| unusable(path, &reason))
 }
 
-/// The system's authorities are some 150 certificates: one copy serves all clients.
+/// The system's authorities are about 150 certificates, so all clients share one copy.
 fn system_verifier() -> Result<Arc<dyn ServerCertVerifier>, PeerError> {
     static SYSTEM: OnceLock<Arc<dyn ServerCertVerifier>> = OnceLock::new();
     if let Some(verifier) = SYSTEM.get() {
@@ -235,7 +235,7 @@ async fn certificates(
     Ok(found)
 }
 
-/// Named, because another crate's features could bring a second provider.
+/// The provider is explicit because the features of another crate could add a second one.
 fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
     Arc::clone(PROVIDER.get_or_init(|| Arc::new(rustls::crypto::ring::default_provider())))

@@ -58,6 +58,7 @@ impl<W: ShedWay> AnyWay for W {
     }
 }
 
+type Divide = fn(&ShedRequest) -> Division;
 type Start = fn(&Component, Server, Subject) -> Result<Box<dyn AnyWay>, FieldError>;
 
 /// What the registry knows of a way of shedding.
@@ -65,7 +66,7 @@ type Start = fn(&Component, Server, Subject) -> Result<Box<dyn AnyWay>, FieldErr
 pub struct ShedKind {
     pub(super) kind: Kind,
     /// `None` if the data plane sheds.
-    pub(super) server: Option<(fn(&ShedRequest) -> Division, Start)>,
+    pub(super) server: Option<(Divide, Start)>,
 }
 
 impl ShedKind {

@@ -11,11 +11,12 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use lb_clients::health::{
-    runner::{Order, Report, Runner, slots},
-    spec::{Check, Http, Mqtt, Probe},
+    probe::{http::Http, mqtt::Mqtt, tcp::Tcp},
+    runner::{ProbeConfig, Report, Runner, slots},
     state::{Health, State},
 };
 use lb_clients::peer::Target;
+use lb_model::{check::Check, component::Component};
 use lb_tests::{
     Namespace,
     server::{Mosquitto, Nginx},
@@ -74,12 +75,12 @@ async fn probe(broker: &Mosquitto) -> anyhow::Result<ProbeFigure> {
     let (sender, mut reports) = mpsc::channel(usize::from(REALS));
     let runners: Vec<Runner> = (0..REALS)
         .map(|number| {
-            let order = order(number);
+            let config = config(number);
             let health = Health::new(Instant::now());
             Runner::start(
                 "10.0.0.1:80/tcp".parse().expect("this is a VIP"),
-                order.target.address.ip(),
-                order,
+                config.target.address.ip(),
+                config,
                 health,
                 Arc::clone(&slots),
                 sender.clone(),
@@ -102,29 +103,29 @@ async fn probe(broker: &Mosquitto) -> anyhow::Result<ProbeFigure> {
     Ok(ProbeFigure {
         rate,
         percent,
-        promised: order(0).check.detection().as_secs_f64(),
+        promised: config(0).check.detection_time().as_secs_f64(),
         found: found?.as_secs_f64(),
         frozen,
     })
 }
 
-fn order(number: u16) -> Order {
+fn config(number: u16) -> ProbeConfig {
     let (probe, port) = match number % 3 {
-        0 => (Probe::Mqtt(Mqtt::default()), MQTT),
-        1 => (Probe::Http(Http::default()), HTTP),
-        _ => (Probe::Tcp {}, HTTP),
+        0 => (Component::new("mqtt", &Mqtt::default()), MQTT),
+        1 => (Component::new("http", &Http::default()), HTTP),
+        _ => (Component::new("tcp", &Tcp {}), HTTP),
     };
     let mut check = Check::new(probe);
     check.interval = INTERVAL;
-    check.fast_interval = INTERVAL;
-    check.timeout = TIMEOUT;
+    check.fast_interval = Some(INTERVAL);
+    check.timeout = Some(TIMEOUT);
     let [high, low] = number.to_be_bytes();
     let address = IpAddr::V4(Ipv4Addr::new(127, 1, high, low));
     let target = Target {
         address: SocketAddr::new(address, port),
         mark: None,
     };
-    Order { check, target }
+    ProbeConfig { check, target }
 }
 
 /// Counts probes; all must be good.

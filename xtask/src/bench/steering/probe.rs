@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 
 use lb_clients::health::{
     Outcome, Verdict,
-    spec::{Check, Probe},
+    probe::tcp::Tcp,
     state::{Health, State},
 };
+
+use lb_model::{check::Check, component::Component};
 
 use crate::random::Random;
 
@@ -24,8 +26,8 @@ const ROUND_TRIP: f64 = 0.002;
 
 /// Returns the default TCP check with this timeout, seconds.
 pub fn check(timeout: f64) -> Check {
-    let mut check = Check::new(Probe::Tcp {});
-    check.timeout = Duration::from_secs_f64(timeout);
+    let mut check = Check::new(Component::new("tcp", &Tcp {}));
+    check.timeout = Some(Duration::from_secs_f64(timeout));
     check
 }
 
@@ -72,7 +74,7 @@ pub fn play(servers: usize, hours: f64, timeout: f64, seed: u64) -> Ejections {
             let (verdict, took) = if connected {
                 (Verdict::Healthy, Duration::from_secs_f64(ROUND_TRIP))
             } else {
-                (Verdict::Unhealthy, check.timeout)
+                (Verdict::Unhealthy, check.timeout())
             };
             probes += 1;
             failed += u64::from(!connected);
@@ -80,7 +82,7 @@ pub fn play(servers: usize, hours: f64, timeout: f64, seed: u64) -> Ejections {
             let change = health.observe(&check, outcome, start + time);
             ejected += u64::from(change.is_some_and(|change| change.to == State::Down));
             let interval = if health.in_doubt() {
-                check.fast_interval
+                check.fast_interval()
             } else {
                 check.interval
             };

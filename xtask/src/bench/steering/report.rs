@@ -363,7 +363,7 @@ pub fn probes() -> String {
          {} s in doubt, down after {} failures in a row. {} % of the packets are lost in each direction.\n\n\
          | timeout | probes that failed, % | ejections in an hour |\n|---|---|---|\n",
         check.interval.as_secs_f64(),
-        check.fast_interval.as_secs_f64(),
+        check.fast_interval().as_secs_f64(),
         check.unhealthy_threshold,
         probe::LOSS * 100.0
     );

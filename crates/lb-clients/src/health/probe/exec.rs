@@ -1,7 +1,7 @@
 //! A program on the balancer. Its exit status is the verdict, the first line of its errors the reason.
 //!
-//! It runs in a process group of its own, which is killed at the time-out or when the probe is given up, and
-//! gets no environment but `PATH` and the `LB_` variables: the agent's may hold secrets.
+//! It runs in a process group of its own, which is killed at the time-out or when the probe is dropped. Its
+//! environment holds `PATH` and the `LB_` variables only, because the agent's may hold secrets.
 
 use std::{
     os::unix::process::ExitStatusExt as _,
@@ -26,8 +26,8 @@ use crate::peer::PeerError;
 /// Bytes of a program's errors that a reason repeats.
 const MAX_QUOTED: usize = 200;
 const RUNNING: &str = "running the program";
-/// How long errors are waited for after the program's end: something it left behind may hold them open.
-const LAST_WORDS: Duration = Duration::from_millis(50);
+/// How long the rest of the errors is waited for after the program's end: a child may keep the pipe open.
+const REST_TIMEOUT: Duration = Duration::from_millis(50);
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 pub(super) static EXEC: ProbeKind = ProbeKind::of::<ExecProbe>(
@@ -133,7 +133,7 @@ fn judge(status: ExitStatus, errors: &[u8]) -> (Verdict, String) {
     }
 }
 
-/// A program with all that it starts.
+/// A program with all processes that it starts.
 struct Group(Child);
 
 impl Group {
@@ -151,13 +151,13 @@ impl Group {
         };
         if stderr.is_some() {
             let rest = async { while let Ok(true) = read_some(&mut stderr, &mut errors).await {} };
-            let _ = tokio::time::timeout(LAST_WORDS, rest).await;
+            let _ = tokio::time::timeout(REST_TIMEOUT, rest).await;
         }
         Ok((status, errors))
     }
 }
 
-/// Reads on and keeps the first bytes. False at the end; never, if there is nothing to read from.
+/// Reads more and keeps the first bytes. Returns whether there may be more; never returns if the pipe is gone.
 async fn read_some(
     stderr: &mut Option<ChildStderr>,
     errors: &mut Vec<u8>,
@@ -174,7 +174,7 @@ async fn read_some(
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // No id: it has ended and was waited for, so its number may be another's by now.
+        // A program that ended has no id any more: its number may belong to another process.
         if let Some(id) = self.0.id().and_then(|id| i32::try_from(id).ok()) {
             let _ = killpg(Pid::from_raw(id), Signal::SIGKILL);
         }

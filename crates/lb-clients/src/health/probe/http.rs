@@ -1,4 +1,4 @@
-//! An HTTP/1.1 request: status, what the body holds, what a JSON body says at a place.
+//! An HTTP/1.1 request: status, text in the body, a value in a JSON body.
 
 mod statuses;
 
@@ -207,7 +207,7 @@ fn unhealthy(reason: String) -> Finding {
     Ok((Verdict::Unhealthy, reason))
 }
 
-/// What is wrong with the body.
+/// Why the body does not match, `None` if it does.
 fn disagreement(json: &Json, body: &[u8]) -> Option<String> {
     let document: Value = match serde_json::from_slice(body) {
         Ok(document) => document,

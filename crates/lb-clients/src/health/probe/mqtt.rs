@@ -1,15 +1,15 @@
-//! An MQTT CONNECT, and what the CONNACK says of the broker.
+//! An MQTT CONNECT, and what the CONNACK says about the broker.
 //!
-//! A frozen broker completes the TCP handshake and sends no CONNACK, so only this finds it. The prober has a
-//! client id of its own, wants no session, and says DISCONNECT.
+//! A frozen broker completes the TCP handshake and sends no CONNACK, so only this finds it. The probe has a
+//! client id of its own, asks for a clean session, and sends DISCONNECT.
 //!
 //! | | 3.1.1 return code | 5.0 reason code |
 //! |---|---|---|
-//! | alive: it accepts, or refuses this client for what it is | 0, 1, 2, 4, 5 | 0x00, 0x84–0x87, 0x8a, 0x8c |
-//! | alive, and to be drained: "not now", "use another server" | 3 | 0x88, 0x89, 0x97, 0x9c, 0x9d, 0x9f |
-//! | dead: anything else, garbage, silence, a reset | | |
+//! | healthy: accepts, or refuses this client only | 0, 1, 2, 4, 5 | 0x00, 0x84–0x87, 0x8a, 0x8c |
+//! | to be drained: "not now", "use another server" | 3 | 0x88, 0x89, 0x97, 0x9c, 0x9d, 0x9f |
+//! | unhealthy: anything else, garbage, silence, a reset | | |
 //!
-//! With `expect = "accepted"` only acceptance is good; a broker to be drained still is.
+//! With `expect = "accepted"` a broker that refuses this client is unhealthy; one that is to be drained still is.
 
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
@@ -73,11 +73,11 @@ lb_model::choice! {
     }
 }
 
-/// A client id that no other prober has: not this one for another real or VIP, and no other balancer.
+/// A client id that no other probe has, of this balancer or another, and that stays the same for a VIP and a real.
 /// 18 letters and digits, of the 23 that every broker takes (MQTT 3.1.1 section 3.1.3.1).
 #[must_use]
 pub fn client_id(vip: &VipAddress, real: IpAddr) -> String {
-    /// Random in each process.
+    /// A random number of this process.
     static PROCESS: OnceLock<u64> = OnceLock::new();
     let mut hasher = DefaultHasher::new();
     PROCESS

@@ -1,5 +1,5 @@
-//! A datagram, and what comes back. The socket is connected, so that only the peer's answers arrive and "port
-//! unreachable" does, too.
+//! A datagram and its answer. The socket is connected, so that it receives the answers of the peer only, and "port
+//! unreachable" as an error.
 
 mod octets;
 

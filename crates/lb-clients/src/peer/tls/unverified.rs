@@ -1,4 +1,4 @@
-//! `verify = false`: any certificate will do.
+//! `verify = false` accepts any certificate.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 
-/// Takes any certificate, but the peer must have its key.
+/// Accepts any certificate; the peer must have its key.
 #[derive(Debug)]
 pub struct Unverified(Arc<CryptoProvider>);
 
 impl Unverified {
-    /// With the signatures that this provider knows.
+    /// A verifier with the signature algorithms of this provider.
     pub fn new(provider: Arc<CryptoProvider>) -> Self {
         Unverified(provider)
     }

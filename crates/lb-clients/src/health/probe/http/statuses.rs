@@ -1,4 +1,4 @@
-//! HTTP statuses that are good answers.
+//! HTTP statuses of a healthy answer.
 
 use std::{fmt, ops::RangeInclusive, str::FromStr};
 
@@ -14,7 +14,7 @@ impl Default for Statuses {
 }
 
 impl Statuses {
-    /// Whether this one is among them.
+    /// Whether the status is in one of the ranges.
     #[must_use]
     pub fn contain(&self, status: u16) -> bool {
         self.0.iter().any(|range| range.contains(&status))
