@@ -6,9 +6,12 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 mod cli;
+mod components;
 mod connect;
 mod failure;
+mod kinds;
 mod names;
+mod options;
 mod output;
 mod values;
 mod verbs;

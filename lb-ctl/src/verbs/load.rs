@@ -5,11 +5,10 @@ use std::net::IpAddr;
 use clap::Args;
 use lb_proto::v1;
 
-use super::target::MaybeVip;
+use super::{Context, target::MaybeVip};
 use crate::{
-    connect::Client,
     failure::Failure,
-    output::{Output, readings::Readings},
+    output::{readings::Readings},
 };
 
 /// Whose load.
@@ -23,7 +22,8 @@ pub struct Arguments {
 }
 
 /// Prints what was last read.
-pub async fn run(mut client: Client, arguments: &Arguments, output: Output) -> Result<(), Failure> {
+pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
+    let (mut client, output) = (context.client().await?, context.output);
     let answer = client
         .list_readings(v1::ListReadingsRequest {
             vip: arguments.target.id(),

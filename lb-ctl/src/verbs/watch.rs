@@ -3,11 +3,10 @@
 use clap::Args;
 use lb_proto::v1;
 
-use super::target::MaybeVip;
+use super::{Context, target::MaybeVip};
 use crate::{
-    connect::Client,
     failure::Failure,
-    output::{Output, event::Event},
+    output::{event::Event},
 };
 
 /// What to watch.
@@ -18,7 +17,8 @@ pub struct Arguments {
 }
 
 /// Prints events until it is interrupted or the agent ends.
-pub async fn run(mut client: Client, arguments: &Arguments, output: Output) -> Result<(), Failure> {
+pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
+    let (mut client, output) = (context.client().await?, context.output);
     let attempt = format!("watch {}", arguments.target);
     let mut events = client
         .watch(v1::WatchRequest {
