@@ -1,6 +1,6 @@
 //! Components as words: `http path=/healthz interval=2s` of a check, `mosquitto port=1883` of a source of load.
 
-use crate::kinds::KINDS;
+use lb_clients::KINDS;
 use lb_model::{
     component::Registry,
     load::LoadSource,
@@ -10,10 +10,10 @@ use lb_model::{
 /// The registry of the components in this setting of a VIP, with an example.
 fn registry(setting: &str) -> Option<(&'static Registry, &'static str)> {
     Some(match setting {
-        "check" => (&KINDS.probes, "http path=/healthz interval=2s"),
-        "load" => (&KINDS.readers, "mosquitto port=1883"),
-        "steering" => (&KINDS.controllers, "capacity period=5s"),
-        "shed" => (&KINDS.sheds, "webhook port=8080"),
+        "check" => (KINDS.probes, "http path=/healthz interval=2s"),
+        "load" => (KINDS.readers, "mosquitto port=1883"),
+        "steering" => (KINDS.controllers, "capacity period=5s"),
+        "shed" => (KINDS.sheds, "webhook port=8080"),
         _ => return None,
     })
 }

@@ -9,7 +9,6 @@ mod cli;
 mod components;
 mod connect;
 mod failure;
-mod kinds;
 mod names;
 mod options;
 mod output;

@@ -42,5 +42,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
         .add_real(request)
         .await
         .map_err(Failure::refused(format!("add {}", arguments.target)))?;
-    context.output.print(&output::vip::Real::from(real.get_ref()))
+    context
+        .output
+        .print(&output::vip::Real::from(real.get_ref()))
 }

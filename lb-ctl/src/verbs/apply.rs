@@ -250,7 +250,10 @@ mod tests {
         };
         assert!(add.spec.as_ref().unwrap().check.is_some());
         let error = parse("drain 10.0.0.1:80/tcp '10.1.0.2").unwrap_err();
-        assert!(error.starts_with("line 1: drain 10.0.0.1:80/tcp '10.1.0.2: a quotation mark"), "{error}");
+        assert!(
+            error.starts_with("line 1: drain 10.0.0.1:80/tcp '10.1.0.2: a quotation mark"),
+            "{error}"
+        );
     }
 
     #[test]

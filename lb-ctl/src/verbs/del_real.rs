@@ -4,10 +4,7 @@ use clap::Args;
 use lb_proto::v1::{self, apply_request::Change};
 
 use super::{ChangeVerb, Context, target::Real};
-use crate::{
-    failure::Failure,
-    output::{Done, },
-};
+use crate::{failure::Failure, output::Done};
 
 /// What to delete.
 #[derive(Args, Debug)]

@@ -4,10 +4,7 @@ use clap::Args;
 use lb_proto::v1;
 
 use super::{Context, target::MaybeVip};
-use crate::{
-    failure::Failure,
-    output::{flows::Flows},
-};
+use crate::{failure::Failure, output::flows::Flows};
 
 /// Whose flows.
 #[derive(Args, Debug)]

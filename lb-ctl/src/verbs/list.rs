@@ -6,7 +6,8 @@ use lb_proto::v1;
 use super::{Context, target::MaybeVip};
 use crate::{
     failure::Failure,
-    output::{explanation::{Explanations, Wide},
+    output::{
+        explanation::{Explanations, Wide},
         vip::{Vip, Vips},
     },
 };

@@ -6,10 +6,7 @@ use clap::Args;
 use lb_proto::v1;
 
 use super::{Context, target::MaybeVip};
-use crate::{
-    failure::Failure,
-    output::{readings::Readings},
-};
+use crate::{failure::Failure, output::readings::Readings};
 
 /// Whose load.
 #[derive(Args, Debug)]

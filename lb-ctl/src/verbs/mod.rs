@@ -1,5 +1,5 @@
-//! One file for each verb, with its arguments, what it asks the agent and what it prints, and one line in the registry
-//! below, which gives its help.
+//! One file for each verb, with its arguments, what it asks the agent and what it prints, its `mod` line
+//! and its line in the registry below, which gives its help.
 
 use clap::Subcommand;
 use lb_proto::v1::apply_request;
@@ -11,7 +11,27 @@ use crate::{
     output::Output,
 };
 
+mod add_real;
+mod add_vip;
+mod apply;
+mod completions;
+mod del_real;
+mod del_vip;
+mod drain;
+mod flows;
+mod list;
+mod load;
+mod man;
+mod ring;
+mod set_real;
+mod set_vip;
+mod simulate;
+mod stats;
+mod status;
 mod target;
+mod undrain;
+mod watch;
+mod why;
 
 /// What every verb works with.
 #[derive(Debug)]
@@ -45,9 +65,6 @@ macro_rules! verbs {
         changes { $( $(#[$change_meta:meta])* $change:ident = $change_module:ident; )* }
         others { $( $(#[$other_meta:meta])* $other:ident = $other_module:ident; )* }
     ) => {
-        $( mod $change_module; )*
-        $( mod $other_module; )*
-
         /// A verb that changes the balancer.
         #[derive(Debug, Subcommand)]
         pub enum Change {

@@ -4,11 +4,7 @@ use clap::Args;
 use lb_proto::v1;
 
 use super::{Context, target::Vip};
-use crate::{
-    failure::Failure,
-    output,
-    values::what_if,
-};
+use crate::{failure::Failure, output, values::what_if};
 
 /// Which ring.
 #[derive(Args, Debug)]

@@ -5,7 +5,11 @@ use lb_model::intent::RealSpec;
 use lb_proto::v1::{self, apply_request::Change};
 
 use super::{ChangeVerb, Context, target::Real};
-use crate::{failure::Failure, options::{GROUP, Options}, output};
+use crate::{
+    failure::Failure,
+    options::{GROUP, Options},
+    output,
+};
 
 /// The real, and the settings to change.
 #[derive(Args, Debug)]
@@ -44,5 +48,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
         .update_real(request)
         .await
         .map_err(Failure::refused(format!("change {}", arguments.target)))?;
-    context.output.print(&output::vip::Real::from(real.get_ref()))
+    context
+        .output
+        .print(&output::vip::Real::from(real.get_ref()))
 }

@@ -5,7 +5,11 @@ use lb_model::intent::VipSpec;
 use lb_proto::v1::{self, apply_request::Change};
 
 use super::{ChangeVerb, Context, target::Vip};
-use crate::{failure::Failure, options::{GROUP, Options}, output};
+use crate::{
+    failure::Failure,
+    options::{GROUP, Options},
+    output,
+};
 
 /// The VIP, and the settings to change.
 #[derive(Args, Debug)]

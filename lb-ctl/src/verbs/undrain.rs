@@ -4,10 +4,7 @@ use clap::Args;
 use lb_proto::v1::{self, apply_request::Change};
 
 use super::{ChangeVerb, Context, drain, target::Real};
-use crate::{
-    failure::Failure,
-    output,
-};
+use crate::{failure::Failure, output};
 
 /// Which real.
 #[derive(Args, Debug)]

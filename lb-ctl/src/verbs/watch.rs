@@ -4,10 +4,7 @@ use clap::Args;
 use lb_proto::v1;
 
 use super::{Context, target::MaybeVip};
-use crate::{
-    failure::Failure,
-    output::{event::Event},
-};
+use crate::{failure::Failure, output::event::Event};
 
 /// What to watch.
 #[derive(Args, Debug)]

@@ -6,10 +6,7 @@ use clap::Args;
 use lb_proto::v1;
 
 use super::{Context, target::MaybeVip};
-use crate::{
-    failure::Failure,
-    output::{explanation::Explanations},
-};
+use crate::{failure::Failure, output::explanation::Explanations};
 
 /// Which reals.
 #[derive(Args, Debug)]
