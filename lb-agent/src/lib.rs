@@ -13,12 +13,4 @@ pub mod store;
 pub mod supervisor;
 pub mod weights;
 
-use lb_model::intent::Kinds;
-
-/// The kinds that this agent runs.
-pub static KINDS: Kinds = Kinds {
-    probes: &lb_clients::health::probe::PROBES,
-    readers: &lb_clients::load::reader::READERS,
-    controllers: &lb_steering::REGISTRY,
-    sheds: &lb_clients::shedding::WAYS,
-};
+pub use lb_clients::KINDS;

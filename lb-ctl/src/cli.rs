@@ -1,15 +1,8 @@
 //! The command line: one verb each, with its arguments. Help, man pages and completions are made of it.
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
 
-use crate::{
-    connect::Endpoint,
-    output::Format,
-    verbs::{
-        add_real, add_vip, apply, completions, del_real, del_vip, drain, flows, list, load, man,
-        ring, set_real, set_vip, simulate, stats, undrain, watch, why,
-    },
-};
+use crate::{connect::Endpoint, output::Format, verbs::Verb};
 
 /// What is printed below every long help and in the manual.
 const AFTER: &str = "\
@@ -53,60 +46,6 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub verb: Verb,
-}
-
-/// What to do.
-#[derive(Debug, Subcommand)]
-pub enum Verb {
-    /// What changes the balancer.
-    #[command(flatten)]
-    Change(Change),
-    /// Show VIPs and their reals
-    List(list::Arguments),
-    /// Show counters, once or again and again with rates
-    Stats(stats::Arguments),
-    /// Show live flows per real
-    Flows(flows::Arguments),
-    /// Show a VIP's ring, and what other weights would move
-    Ring(ring::Arguments),
-    /// Run the loaded program on a packet and the live tables, and show what it does
-    Simulate(simulate::Arguments),
-    /// Show why a real, or each, has the state and the weight it has
-    Why(why::Arguments),
-    /// Show what was last read of the reals' load, as it came
-    Load(load::Arguments),
-    /// Show the agent, its interfaces and how full the tables are
-    Status,
-    /// Show all VIPs, then each change as it happens
-    Watch(watch::Arguments),
-    /// Run a script of changes on one stream
-    #[command(after_long_help = apply::AFTER)]
-    Apply(apply::Arguments),
-    /// Print a completion script for a shell
-    Completions(completions::Arguments),
-    /// Print the manual, or write all its pages to a folder
-    Man(man::Arguments),
-}
-
-/// What changes the balancer: the verbs that a script of `apply` can hold, too.
-#[derive(Debug, Subcommand)]
-pub enum Change {
-    /// Add a VIP
-    AddVip(Box<add_vip::Arguments>),
-    /// Change a VIP; what is not named stays
-    SetVip(Box<set_vip::Arguments>),
-    /// Delete a VIP with its reals
-    DelVip(del_vip::Arguments),
-    /// Add a real to a VIP
-    AddReal(add_real::Arguments),
-    /// Change a real: its weight, or what is different for it; what is not named stays
-    SetReal(set_real::Arguments),
-    /// Give a real no new flows; the old ones stay
-    Drain(drain::Arguments),
-    /// Give a drained real new flows again
-    Undrain(undrain::Arguments),
-    /// Delete a real from its VIP; its connections end, so drain it first
-    DelReal(del_real::Arguments),
 }
 
 #[cfg(test)]

@@ -6,9 +6,11 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 mod cli;
+mod components;
 mod connect;
 mod failure;
 mod names;
+mod options;
 mod output;
 mod values;
 mod verbs;

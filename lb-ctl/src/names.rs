@@ -1,107 +1,10 @@
 //! Names of the API's values as they are typed and printed, and VIPs between text and wire.
 
-use clap::ValueEnum;
-use lb_model::vip::{Protocol, VipAddress};
+use lb_model::vip::{Protocol, VipKey};
 use lb_proto::v1;
 
 /// Printed for a value that this client does not know: a newer agent's.
 const UNKNOWN: &str = "unknown";
-
-/// How a packet reaches a real.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Forward {
-    /// In an outer IP header
-    Ipip,
-    /// With the real's MAC address
-    L2,
-}
-
-impl From<Forward> for v1::Forward {
-    fn from(forward: Forward) -> Self {
-        match forward {
-            Forward::Ipip => v1::Forward::Ipip,
-            Forward::L2 => v1::Forward::L2,
-        }
-    }
-}
-
-/// How a ring is built.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Ring {
-    /// Weighted rendezvous: moves the fewest flows
-    Rendezvous,
-    /// Maglev
-    Maglev,
-}
-
-impl From<Ring> for v1::RingAlgorithm {
-    fn from(ring: Ring) -> Self {
-        match ring {
-            Ring::Rendezvous => v1::RingAlgorithm::Rendezvous,
-            Ring::Maglev => v1::RingAlgorithm::Maglev,
-        }
-    }
-}
-
-/// Which flows are remembered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Track {
-    /// Only flows whose real is not what the ring says
-    Exceptions,
-    /// Every flow: live flows are exact
-    All,
-}
-
-impl From<Track> for v1::Track {
-    fn from(track: Track) -> Self {
-        match track {
-            Track::Exceptions => v1::Track::Exceptions,
-            Track::All => v1::Track::All,
-        }
-    }
-}
-
-/// What becomes of the flows of a real that died.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum OnDown {
-    /// They move to the other reals at once
-    Rehash,
-    /// Their clients are told by a TCP reset, and connect anew
-    Reset,
-    /// They stay with it
-    Keep,
-}
-
-impl From<OnDown> for v1::OnDown {
-    fn from(on_down: OnDown) -> Self {
-        match on_down {
-            OnDown::Rehash => v1::OnDown::Rehash,
-            OnDown::Reset => v1::OnDown::Reset,
-            OnDown::Keep => v1::OnDown::Keep,
-        }
-    }
-}
-
-/// The name of what becomes of a dead real's flows.
-#[must_use]
-pub fn on_down(on_down: v1::OnDown) -> &'static str {
-    match on_down {
-        v1::OnDown::Unspecified => UNKNOWN,
-        v1::OnDown::Rehash => "rehash",
-        v1::OnDown::Reset => "reset",
-        v1::OnDown::Keep => "keep",
-    }
-}
-
-/// The name of a forwarding mode.
-#[must_use]
-pub fn forward(forward: v1::Forward) -> &'static str {
-    match forward {
-        v1::Forward::Unspecified => UNKNOWN,
-        v1::Forward::Ipip => "ipip",
-        v1::Forward::L2 => "l2",
-    }
-}
 
 /// The name of a ring's algorithm.
 #[must_use]
@@ -110,16 +13,6 @@ pub fn ring(ring: v1::RingAlgorithm) -> &'static str {
         v1::RingAlgorithm::Unspecified => UNKNOWN,
         v1::RingAlgorithm::Rendezvous => "rendezvous",
         v1::RingAlgorithm::Maglev => "maglev",
-    }
-}
-
-/// The name of what is tracked.
-#[must_use]
-pub fn track(track: v1::Track) -> &'static str {
-    match track {
-        v1::Track::Unspecified => UNKNOWN,
-        v1::Track::Exceptions => "exceptions",
-        v1::Track::All => "all",
     }
 }
 
@@ -138,7 +31,7 @@ pub fn state(state: v1::RealState) -> &'static str {
 
 /// A VIP for the wire.
 #[must_use]
-pub fn vip_id(vip: VipAddress) -> v1::VipId {
+pub fn vip_id(vip: VipKey) -> v1::VipId {
     let protocol = match vip.protocol {
         Protocol::Tcp => v1::Protocol::Tcp,
         Protocol::Udp => v1::Protocol::Udp,
@@ -172,8 +65,8 @@ pub fn vip(id: Option<&v1::VipId>) -> String {
 ///
 /// # Errors
 /// Says what a VIP looks like.
-pub fn read_vip(text: &str) -> Result<VipAddress, String> {
-    VipAddress::from_form(text).map_err(|error| error.to_string())
+pub fn read_vip(text: &str) -> Result<VipKey, String> {
+    VipKey::from_form(text).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -63,21 +63,21 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     })
 }
 
-/// As [`parse`] reads it, to the millisecond.
+/// Writes a time so that [`parse`] reads it, such as `90s` as `1m30s`; parts below a millisecond are left out.
 #[must_use]
 pub fn format(time: Duration) -> String {
-    let milliseconds = time.as_millis();
-    for (unit, length) in [
-        ("d", 86_400_000),
-        ("h", 3_600_000),
-        ("m", 60_000),
-        ("s", 1_000),
-    ] {
-        if milliseconds > 0 && milliseconds.is_multiple_of(length) {
-            return format!("{}{unit}", milliseconds / length);
+    let mut rest = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    if rest == 0 {
+        return "0s".to_owned();
+    }
+    let mut text = String::new();
+    for (unit, length) in UNITS {
+        if rest >= length {
+            text.push_str(&format!("{}{unit}", rest / length));
+            rest %= length;
         }
     }
-    format!("{milliseconds}ms")
+    text
 }
 
 /// For `#[serde(with = "crate::duration")]`.
@@ -147,9 +147,10 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         for (text, milliseconds) in [
-            ("0ms", 0),
+            ("0s", 0),
             ("1ms", 1),
-            ("1500ms", 1_500),
+            ("1s500ms", 1_500),
+            ("1h30m", 5_400_000),
             ("1s", 1_000),
             ("2m", 120_000),
             ("1h", 3_600_000),

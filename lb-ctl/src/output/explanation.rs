@@ -94,11 +94,8 @@ impl Human for Explanation {
                 ),
             );
             line("flows", table::flows(real.flows, real.flows_exact));
-            if let Some(check) = &real.check {
-                line("check", format!("here {check}"));
-            }
-            for load in &real.load {
-                line("load", format!("here {load}"));
+            for (name, value) in real.settings.differences() {
+                line(name, format!("here {value}"));
             }
         }
         if let Some(probe) = &self.probe {
@@ -209,7 +206,7 @@ impl Human for Wide {
         let mut text = table::layout(&COLUMNS, reals.chain(without));
         for vip in &self.vips {
             text.push('\n');
-            text.push_str(&vip.settings());
+            text.push_str(&vip.details());
         }
         text
     }

@@ -1,26 +1,107 @@
 //! VIPs and reals, of `list` and of the verbs that change them.
+//!
+//! Settings are written from their definitions in `lb-model`, so that a new one is shown without a line here.
 
+use lb_model::{
+    intent::{RealSpec, VipSpec},
+    settings::{Field, Settings, Type, Value, plain},
+};
 use lb_proto::v1;
-use serde::Serialize;
+use serde::{Serialize, Serializer, ser::SerializeMap as _};
 
 use super::{Human, table};
-use crate::{
-    names,
-    values::{check, duration, load_source, overrides, shed_by, steering},
-};
+use crate::{components, names};
+
+/// Settings in the order of their definition, components as words; absent ones are `null`.
+#[derive(Debug, Default, PartialEq)]
+pub struct SettingsText(Vec<(&'static str, Value)>);
+
+impl SettingsText {
+    /// The settings of the table `T` in a message. Settings that only a newer agent knows are left out.
+    fn of<T: Settings, M: prost::Message + prost::Name>(message: &M) -> Self {
+        let fields = T::fields();
+        let map = lb_proto::settings::to_map(message, &fields).unwrap_or_default();
+        let text = |field: &Field| match map.get(field.name) {
+            Some(value) => components::write(field, value),
+            None if matches!(field.kind, Type::List(_)) => Value::Array(Vec::new()),
+            None => Value::Null,
+        };
+        SettingsText(
+            fields
+                .iter()
+                .map(|field| (field.name, text(field)))
+                .collect(),
+        )
+    }
+
+    /// A setting; `null` if there is none of this name.
+    pub fn get(&self, name: &str) -> &Value {
+        self.0
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map_or(&Value::Null, |(_, value)| value)
+    }
+
+    /// A setting as text; empty if it is absent.
+    pub fn text(&self, name: &str) -> String {
+        match self.get(name) {
+            Value::Null => String::new(),
+            value => plain(value),
+        }
+    }
+
+    /// Names and values of those that are present, one line for each value of a list.
+    fn lines(&self) -> impl Iterator<Item = (&'static str, String)> {
+        self.0.iter().flat_map(|(name, value)| {
+            let values = match value {
+                Value::Null => Vec::new(),
+                Value::String(text) if text.is_empty() => Vec::new(),
+                Value::Array(items) => items.iter().map(plain).collect(),
+                value => vec![plain(value)],
+            };
+            values.into_iter().map(move |value| (*name, value))
+        })
+    }
+
+    /// Settings of a real that differ from its VIP's.
+    pub fn differences(&self) -> impl Iterator<Item = (&'static str, String)> {
+        self.lines()
+            .filter(|(name, _)| !["weight", "drained"].contains(name))
+    }
+
+    /// Without settings that are absent.
+    fn serialize_present<S: Serializer>(&self, map: &mut S::SerializeMap) -> Result<(), S::Error> {
+        let absent = |value: &Value| match value {
+            Value::Null => true,
+            Value::String(text) => text.is_empty(),
+            Value::Array(items) => items.is_empty(),
+            _ => false,
+        };
+        self.0
+            .iter()
+            .filter(|(_, value)| !absent(value))
+            .try_for_each(|(name, value)| map.serialize_entry(name, value))
+    }
+
+    fn serialize_into<S: Serializer>(&self, map: &mut S::SerializeMap) -> Result<(), S::Error> {
+        self.0
+            .iter()
+            .try_for_each(|(name, value)| map.serialize_entry(name, value))
+    }
+}
 
 /// A real as it is.
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, PartialEq)]
 pub struct Real {
     /// Its address.
     pub address: String,
     /// As configured, 0 to 65535.
     pub weight: u32,
-    /// What steering makes of the weight.
+    /// The weight that steering applies.
     pub effective_weight: u32,
     /// active, draining, held, unreachable or down.
     pub state: &'static str,
-    /// Of the ring, 0 to 1.
+    /// Share of the ring, 0 to 1.
     pub share: f64,
     /// Live flows.
     pub flows: u64,
@@ -28,12 +109,22 @@ pub struct Real {
     pub flows_exact: bool,
     /// Takes no new flows, whatever its weight.
     pub drained: bool,
-    /// What is different in the VIP's check.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub check: Option<String>,
-    /// What is different where load is read.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub load: Vec<String>,
+    /// Its settings.
+    pub settings: SettingsText,
+}
+
+impl Serialize for Real {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("address", &self.address)?;
+        self.settings.serialize_present::<S>(&mut map)?;
+        map.serialize_entry("effective_weight", &self.effective_weight)?;
+        map.serialize_entry("state", self.state)?;
+        map.serialize_entry("share", &self.share)?;
+        map.serialize_entry("flows", &self.flows)?;
+        map.serialize_entry("flows_exact", &self.flows_exact)?;
+        map.end()
+    }
 }
 
 impl From<&v1::Real> for Real {
@@ -48,12 +139,7 @@ impl From<&v1::Real> for Real {
             flows: real.flows,
             flows_exact: real.flows_exact,
             drained: spec.drained(),
-            check: spec
-                .check
-                .as_ref()
-                .map(overrides::write_check)
-                .filter(|text| !text.is_empty()),
-            load: spec.load.iter().map(overrides::write_load).collect(),
+            settings: SettingsText::of::<RealSpec, _>(&spec),
         }
     }
 }
@@ -73,34 +159,24 @@ impl Human for Real {
 }
 
 /// A VIP as it is.
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, PartialEq)]
 pub struct Vip {
-    /// Its name, as in `10.0.0.1:80/tcp`.
+    /// Its name, such as `10.0.0.1:80/tcp`.
     pub vip: String,
-    /// ipip or l2.
-    pub forward: &'static str,
-    /// rendezvous or maglev.
-    pub ring: &'static str,
-    /// exceptions or all.
-    pub track: &'static str,
-    /// A duration, as in `1h`.
-    pub window: String,
-    /// As configured or as grown; absent if the agent does not say.
-    pub slots: Option<u32>,
-    /// What the reals are asked; none if nothing is.
-    pub check: Option<String>,
-    /// rehash, reset or keep.
-    pub on_down: &'static str,
-    /// drop, reset, or a VIP.
-    pub when_empty: String,
-    /// Where load is read.
-    pub load: Vec<String>,
-    /// How weights are made; none if by default.
-    pub steering: Option<String>,
-    /// Who sheds connections.
-    pub shed: String,
+    /// Its settings.
+    pub settings: SettingsText,
     /// In the agent's order.
     pub reals: Vec<Real>,
+}
+
+impl Serialize for Vip {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("vip", &self.vip)?;
+        self.settings.serialize_into::<S>(&mut map)?;
+        map.serialize_entry("reals", &self.reals)?;
+        map.end()
+    }
 }
 
 impl From<&v1::Vip> for Vip {
@@ -108,17 +184,7 @@ impl From<&v1::Vip> for Vip {
         let spec = vip.spec.clone().unwrap_or_default();
         Vip {
             vip: names::vip(vip.id.as_ref()),
-            forward: names::forward(spec.forward()),
-            ring: names::ring(spec.ring()),
-            track: names::track(spec.track()),
-            window: duration::write(duration::from_proto(spec.window.unwrap_or_default())),
-            slots: spec.slots,
-            check: spec.check.as_ref().map(check::write),
-            on_down: names::on_down(spec.on_down()),
-            when_empty: spec.when_empty.clone().unwrap_or_default(),
-            load: spec.load.iter().map(load_source::write).collect(),
-            steering: spec.steering.as_ref().map(steering::write),
-            shed: spec.shed.as_ref().map(shed_by::write).unwrap_or_default(),
+            settings: SettingsText::of::<VipSpec, _>(&spec),
             reals: vip.reals.iter().map(Real::from).collect(),
         }
     }
@@ -129,34 +195,24 @@ impl Human for Vip {
         format!(
             "VIP {}: {}, {}, tracks {}, window {}, {}\n",
             self.vip,
-            self.forward,
-            self.ring,
-            self.track,
-            self.window,
+            self.settings.text("forward"),
+            self.settings.text("ring"),
+            self.settings.text("track"),
+            self.settings.text("window"),
             table::count(self.reals.len(), "real")
         )
     }
 }
 
 impl Vip {
-    /// All that it is told to do, over several lines.
-    pub fn settings(&self) -> String {
+    /// Every setting that the first line does not show, over several lines.
+    pub fn details(&self) -> String {
         let mut text = self.human();
-        let mut line = |name: &str, value: &str| {
-            text.push_str(&format!("  {name:<10} {value}\n"));
-        };
-        if let Some(check) = &self.check {
-            line("check", check);
+        for (name, value) in self.settings.lines() {
+            if !["forward", "ring", "track", "window", "slots"].contains(&name) {
+                text.push_str(&format!("  {:<11} {value}\n", name.replace('_', "-")));
+            }
         }
-        line("on-down", self.on_down);
-        line("when-empty", &self.when_empty);
-        for load in &self.load {
-            line("load", load);
-        }
-        if let Some(steering) = &self.steering {
-            line("steering", steering);
-        }
-        line("shed", &self.shed);
         text
     }
 }
@@ -172,7 +228,8 @@ impl Human for Vips {
             return "no VIP; `lbctl add-vip` adds one\n".to_owned();
         }
         let rows = self.0.iter().flat_map(|vip| {
-            let head = [&vip.vip, vip.forward, vip.ring, vip.track, &vip.window].map(str::to_owned);
+            let mut head = vec![vip.vip.clone()];
+            head.extend(["forward", "ring", "track", "window"].map(|name| vip.settings.text(name)));
             let none = || vec![["-"; 5].map(str::to_owned).to_vec()];
             let reals: Vec<Vec<String>> = vip
                 .reals
@@ -194,7 +251,7 @@ impl Human for Vips {
                 .collect();
             let reals = if reals.is_empty() { none() } else { reals };
             reals.into_iter().map(move |real| {
-                let mut row = head.to_vec();
+                let mut row = head.clone();
                 row.extend(real);
                 row
             })

@@ -1,46 +1,48 @@
 //! `lbctl add-real`.
 
 use clap::Args;
-use lb_proto::v1;
+use lb_model::intent::RealSpec;
+use lb_proto::v1::{self, apply_request::Change};
 
-use super::{real_options::RealOptions, target::Real};
-use crate::{
-    connect::Client,
-    failure::Failure,
-    output::{self, Output},
-};
+use super::{ChangeVerb, Context, target::Real};
+use crate::{failure::Failure, options::Options, output};
 
-/// What to add.
+/// The real, and its settings.
 #[derive(Args, Debug)]
 pub struct Arguments {
     #[command(flatten)]
     target: Real,
-    /// Takes no new flows until `undrain`
-    #[arg(long)]
-    drained: bool,
     #[command(flatten)]
-    options: RealOptions,
+    options: Options<RealSpec>,
 }
 
 impl Arguments {
-    /// For the wire.
-    pub fn request(&self) -> v1::AddRealRequest {
-        v1::AddRealRequest {
+    /// The request.
+    pub fn request(&self) -> Result<v1::AddRealRequest, Failure> {
+        Ok(v1::AddRealRequest {
             vip: self.target.vip.id(),
             address: self.target.address.to_string(),
-            spec: Some(v1::RealSpec {
-                drained: self.drained.then_some(true),
-                ..self.options.spec()
-            }),
-        }
+            spec: Some(self.options.message()?),
+        })
     }
 }
 
-/// Adds it and prints it with its defaults.
-pub async fn run(mut client: Client, arguments: &Arguments, output: Output) -> Result<(), Failure> {
-    let real = client
-        .add_real(arguments.request())
+impl ChangeVerb for Arguments {
+    fn change(&self) -> Result<Change, Failure> {
+        Ok(Change::AddReal(self.request()?))
+    }
+}
+
+/// Adds the real and prints it with its defaults.
+pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
+    let request = arguments.request()?;
+    let real = context
+        .client()
+        .await?
+        .add_real(request)
         .await
         .map_err(Failure::refused(format!("add {}", arguments.target)))?;
-    output.print(&output::vip::Real::from(real.get_ref()))
+    context
+        .output
+        .print(&output::vip::Real::from(real.get_ref()))
 }

@@ -1,39 +1,45 @@
 //! `lbctl add-vip`.
 
 use clap::Args;
-use lb_proto::v1;
+use lb_model::intent::VipSpec;
+use lb_proto::v1::{self, apply_request::Change};
 
-use super::{target::Vip, vip_options::VipOptions};
-use crate::{
-    connect::Client,
-    failure::Failure,
-    output::{self, Output},
-};
+use super::{ChangeVerb, Context, target::Vip};
+use crate::{failure::Failure, options::Options, output};
 
-/// What to add.
+/// The VIP, and its settings.
 #[derive(Args, Debug)]
 pub struct Arguments {
     #[command(flatten)]
     target: Vip,
     #[command(flatten)]
-    options: VipOptions,
+    options: Options<VipSpec>,
 }
 
 impl Arguments {
-    /// For the wire.
-    pub fn request(&self) -> v1::AddVipRequest {
-        v1::AddVipRequest {
+    /// The request.
+    pub fn request(&self) -> Result<v1::AddVipRequest, Failure> {
+        Ok(v1::AddVipRequest {
             id: self.target.id(),
-            spec: Some(self.options.spec()),
-        }
+            spec: Some(self.options.message()?),
+        })
     }
 }
 
-/// Adds it and prints it with its defaults.
-pub async fn run(mut client: Client, arguments: &Arguments, output: Output) -> Result<(), Failure> {
-    let vip = client
-        .add_vip(arguments.request())
+impl ChangeVerb for Arguments {
+    fn change(&self) -> Result<Change, Failure> {
+        Ok(Change::AddVip(self.request()?))
+    }
+}
+
+/// Adds the VIP and prints it with its defaults.
+pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
+    let request = arguments.request()?;
+    let vip = context
+        .client()
+        .await?
+        .add_vip(request)
         .await
         .map_err(Failure::refused(format!("add {}", arguments.target)))?;
-    output.print(&output::vip::Vip::from(vip.get_ref()))
+    context.output.print(&output::vip::Vip::from(vip.get_ref()))
 }

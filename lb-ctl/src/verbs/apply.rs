@@ -3,15 +3,14 @@
 use std::{collections::HashMap, io::Read as _, path::PathBuf};
 
 use clap::{Args, Command, FromArgMatches as _, Subcommand as _};
+use lb_model::settings::words;
 use lb_proto::v1::{self, apply_request};
 use serde::Serialize;
 
+use super::{Change, Context};
 use crate::{
-    cli::Change,
-    connect::{self, Endpoint},
     failure::{Failure, code_name},
-    output::{Human, Output},
-    values::words,
+    output::Human,
 };
 
 /// Printed below the long help.
@@ -71,12 +70,9 @@ struct Line {
 }
 
 /// Sends the script and reports.
-pub async fn run(
-    endpoint: &Endpoint,
-    arguments: &Arguments,
-    output: Output,
-) -> Result<(), Failure> {
-    let lines = parse(&read(arguments)?).map_err(Failure::Usage)?;
+pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
+    let output = context.output;
+    let lines = parse(&read(&arguments)?).map_err(Failure::Usage)?;
     let commands = lines.len();
     let mut texts = HashMap::with_capacity(commands);
     let mut requests = Vec::with_capacity(commands);
@@ -88,7 +84,7 @@ pub async fn run(
         });
     }
 
-    let mut client = connect::connect(endpoint).await?;
+    let mut client = context.client().await?;
     let attempt = "apply the script";
     // The stream sends on while answers come in: nothing waits for a line's answer.
     let mut answers = client
@@ -169,7 +165,7 @@ fn parse(script: &str) -> Result<Vec<Line>, String> {
     let mut lines = Vec::new();
     let mut errors = Vec::new();
     for (number, text) in (1..).zip(script.lines()) {
-        let mut words = match words::split_line(text) {
+        let mut words = match words::split(text) {
             Ok(words) => words,
             Err(error) => {
                 errors.push(format!("line {number}: {error}"));
@@ -186,19 +182,21 @@ fn parse(script: &str) -> Result<Vec<Line>, String> {
             .try_get_matches_from_mut(&words)
             .and_then(|matches| Change::from_arg_matches(&matches));
         match change {
-            Ok(Change::Drain(drain)) if drain.waits() => errors.push(format!(
-                "line {number}: a script does not wait: leave --wait out, and `lbctl drain --wait` the real before \
-                 what is to come after it"
-            )),
-            Ok(change) => lines.push(Line {
-                number,
-                text: words
-                    .iter()
-                    .map(|word| words::quote(word))
-                    .collect::<Vec<_>>()
-                    .join(" "),
-                change: request(&change),
-            }),
+            Ok(change) => match change.request() {
+                Ok(request) => lines.push(Line {
+                    number,
+                    text: words
+                        .iter()
+                        .map(|word| words::quote(word))
+                        .collect::<Vec<_>>()
+                        .join(" "),
+                    change: request,
+                }),
+                Err(failure) => {
+                    let text = failure.report().unwrap_or_default();
+                    errors.push(format!("line {number}: {text}"));
+                }
+            },
             Err(error) => {
                 let error = error.to_string();
                 // clap explains itself over many lines; the first one says what is wrong.
@@ -217,19 +215,6 @@ fn parse(script: &str) -> Result<Vec<Line>, String> {
             "nothing was sent; `lbctl apply --help` shows what a script looks like".to_owned(),
         );
         Err(errors.join("\n  "))
-    }
-}
-
-fn request(change: &Change) -> apply_request::Change {
-    match change {
-        Change::AddVip(arguments) => apply_request::Change::AddVip(arguments.request()),
-        Change::SetVip(arguments) => apply_request::Change::UpdateVip(arguments.request()),
-        Change::DelVip(arguments) => apply_request::Change::DeleteVip(arguments.request()),
-        Change::AddReal(arguments) => apply_request::Change::AddReal(arguments.request()),
-        Change::SetReal(arguments) => apply_request::Change::UpdateReal(arguments.request()),
-        Change::Drain(arguments) => apply_request::Change::UpdateReal(arguments.request()),
-        Change::Undrain(arguments) => apply_request::Change::UpdateReal(arguments.request()),
-        Change::DelReal(arguments) => apply_request::Change::DeleteReal(arguments.request()),
     }
 }
 
@@ -265,7 +250,10 @@ mod tests {
         };
         assert!(add.spec.as_ref().unwrap().check.is_some());
         let error = parse("drain 10.0.0.1:80/tcp '10.1.0.2").unwrap_err();
-        assert!(error.starts_with("line 1: a ' is opened"), "{error}");
+        assert!(
+            error.starts_with("line 1: drain 10.0.0.1:80/tcp '10.1.0.2: a quotation mark"),
+            "{error}"
+        );
     }
 
     #[test]

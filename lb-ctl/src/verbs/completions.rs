@@ -3,6 +3,7 @@
 use clap::{Args, CommandFactory as _};
 use clap_complete::Shell;
 
+use super::Context;
 use crate::{cli::Cli, failure::Failure, output};
 
 /// Which shell.
@@ -13,7 +14,7 @@ pub struct Arguments {
 }
 
 /// Prints the script.
-pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+pub async fn run(_: &Context, arguments: Arguments) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut Cli::command(), "lbctl", &mut script);
     output::write(&String::from_utf8_lossy(&script))

@@ -1,14 +1,10 @@
 //! `lbctl del-real`.
 
 use clap::Args;
-use lb_proto::v1;
+use lb_proto::v1::{self, apply_request::Change};
 
-use super::target::Real;
-use crate::{
-    connect::Client,
-    failure::Failure,
-    output::{Done, Output},
-};
+use super::{ChangeVerb, Context, target::Real};
+use crate::{failure::Failure, output::Done};
 
 /// What to delete.
 #[derive(Args, Debug)]
@@ -18,7 +14,7 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// For the wire.
+    /// The request.
     pub fn request(&self) -> v1::DeleteRealRequest {
         v1::DeleteRealRequest {
             vip: self.target.vip.id(),
@@ -27,8 +23,15 @@ impl Arguments {
     }
 }
 
+impl ChangeVerb for Arguments {
+    fn change(&self) -> Result<Change, Failure> {
+        Ok(Change::DeleteReal(self.request()))
+    }
+}
+
 /// Deletes it and says so.
-pub async fn run(mut client: Client, arguments: &Arguments, output: Output) -> Result<(), Failure> {
+pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
+    let (mut client, output) = (context.client().await?, context.output);
     client
         .delete_real(arguments.request())
         .await

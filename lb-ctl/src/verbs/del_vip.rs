@@ -1,14 +1,10 @@
 //! `lbctl del-vip`.
 
 use clap::Args;
-use lb_proto::v1;
+use lb_proto::v1::{self, apply_request::Change};
 
-use super::target::Vip;
-use crate::{
-    connect::Client,
-    failure::Failure,
-    output::{Done, Output},
-};
+use super::{ChangeVerb, Context, target::Vip};
+use crate::{failure::Failure, output::Done};
 
 /// What to delete.
 #[derive(Args, Debug)]
@@ -18,7 +14,7 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// For the wire.
+    /// The request.
     pub fn request(&self) -> v1::DeleteVipRequest {
         v1::DeleteVipRequest {
             id: self.target.id(),
@@ -26,8 +22,15 @@ impl Arguments {
     }
 }
 
+impl ChangeVerb for Arguments {
+    fn change(&self) -> Result<Change, Failure> {
+        Ok(Change::DeleteVip(self.request()))
+    }
+}
+
 /// Deletes it and says so.
-pub async fn run(mut client: Client, arguments: &Arguments, output: Output) -> Result<(), Failure> {
+pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
+    let (mut client, output) = (context.client().await?, context.output);
     client
         .delete_vip(arguments.request())
         .await

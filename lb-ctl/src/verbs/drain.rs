@@ -3,10 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
-use lb_proto::v1;
+use lb_proto::v1::{self, apply_request::Change};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::target::Real;
+use super::{ChangeVerb, Context, target::Real};
 use crate::{
     connect::Client,
     failure::Failure,
@@ -31,14 +31,22 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// For the wire.
+    /// The request.
     pub fn request(&self) -> v1::UpdateRealRequest {
         request(&self.target, true)
     }
+}
 
-    /// Whether it returns only when the flows are gone.
-    pub const fn waits(&self) -> bool {
-        self.wait.is_some()
+impl ChangeVerb for Arguments {
+    fn change(&self) -> Result<Change, Failure> {
+        if self.wait.is_some() {
+            return Err(Failure::Usage(
+                "a script does not wait: leave --wait out, and `lbctl drain --wait` the real before what is to come \
+                 after it"
+                    .to_owned(),
+            ));
+        }
+        Ok(Change::UpdateReal(self.request()))
     }
 }
 
@@ -58,7 +66,8 @@ pub fn request(target: &Real, drained: bool) -> v1::UpdateRealRequest {
 }
 
 /// Changes it, prints it as it is now, and waits if asked to.
-pub async fn run(mut client: Client, arguments: &Arguments, output: Output) -> Result<(), Failure> {
+pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
+    let (mut client, output) = (context.client().await?, context.output);
     let target = &arguments.target;
     let real = client
         .update_real(arguments.request())

@@ -3,12 +3,8 @@
 use clap::Args;
 use lb_proto::v1;
 
-use super::target::MaybeVip;
-use crate::{
-    connect::Client,
-    failure::Failure,
-    output::{Output, flows::Flows},
-};
+use super::{Context, target::MaybeVip};
+use crate::{failure::Failure, output::flows::Flows};
 
 /// Whose flows.
 #[derive(Args, Debug)]
@@ -18,7 +14,8 @@ pub struct Arguments {
 }
 
 /// Prints the live flows per real.
-pub async fn run(mut client: Client, arguments: &Arguments, output: Output) -> Result<(), Failure> {
+pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
+    let (mut client, output) = (context.client().await?, context.output);
     let answer = client
         .list_flows(v1::ListFlowsRequest {
             id: arguments.target.id(),

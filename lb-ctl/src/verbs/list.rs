@@ -3,12 +3,10 @@
 use clap::Args;
 use lb_proto::v1;
 
-use super::target::MaybeVip;
+use super::{Context, target::MaybeVip};
 use crate::{
-    connect::Client,
     failure::Failure,
     output::{
-        Output,
         explanation::{Explanations, Wide},
         vip::{Vip, Vips},
     },
@@ -22,7 +20,8 @@ pub struct Arguments {
 }
 
 /// Prints the VIPs with their reals.
-pub async fn run(mut client: Client, arguments: &Arguments, output: Output) -> Result<(), Failure> {
+pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
+    let (mut client, output) = (context.client().await?, context.output);
     let vips = client
         .list_vips(v1::ListVipsRequest {
             id: arguments.target.id(),

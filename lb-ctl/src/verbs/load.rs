@@ -5,12 +5,8 @@ use std::net::IpAddr;
 use clap::Args;
 use lb_proto::v1;
 
-use super::target::MaybeVip;
-use crate::{
-    connect::Client,
-    failure::Failure,
-    output::{Output, readings::Readings},
-};
+use super::{Context, target::MaybeVip};
+use crate::{failure::Failure, output::readings::Readings};
 
 /// Whose load.
 #[derive(Args, Debug)]
@@ -23,7 +19,8 @@ pub struct Arguments {
 }
 
 /// Prints what was last read.
-pub async fn run(mut client: Client, arguments: &Arguments, output: Output) -> Result<(), Failure> {
+pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
+    let (mut client, output) = (context.client().await?, context.output);
     let answer = client
         .list_readings(v1::ListReadingsRequest {
             vip: arguments.target.id(),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory as _};
 use clap_mangen::Man;
 
+use super::Context;
 use crate::{cli::Cli, failure::Failure, output};
 
 /// Where to.
@@ -16,7 +17,7 @@ pub struct Arguments {
 }
 
 /// Prints lbctl(1), or writes all pages.
-pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+pub async fn run(_: &Context, arguments: Arguments) -> Result<(), Failure> {
     let Some(dir) = &arguments.dir else {
         let mut page = Vec::new();
         Man::new(Cli::command())

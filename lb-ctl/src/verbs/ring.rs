@@ -3,13 +3,8 @@
 use clap::Args;
 use lb_proto::v1;
 
-use super::target::Vip;
-use crate::{
-    connect::Client,
-    failure::Failure,
-    output::{self, Output},
-    values::what_if,
-};
+use super::{Context, target::Vip};
+use crate::{failure::Failure, output, values::what_if};
 
 /// Which ring.
 #[derive(Args, Debug)]
@@ -23,7 +18,8 @@ pub struct Arguments {
 }
 
 /// Prints the shares and the checksum.
-pub async fn run(mut client: Client, arguments: Arguments, output: Output) -> Result<(), Failure> {
+pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
+    let (mut client, output) = (context.client().await?, context.output);
     let request = v1::GetRingRequest {
         id: arguments.target.id(),
         what_if: arguments.what_if,

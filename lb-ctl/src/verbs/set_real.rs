@@ -1,45 +1,54 @@
 //! `lbctl set-real`.
 
-use clap::{ArgGroup, Args};
-use lb_proto::v1;
+use clap::Args;
+use lb_model::intent::RealSpec;
+use lb_proto::v1::{self, apply_request::Change};
 
-use super::{real_options::RealOptions, target::Real};
+use super::{ChangeVerb, Context, target::Real};
 use crate::{
-    connect::Client,
     failure::Failure,
-    output::{self, Output},
+    options::{GROUP, Options},
+    output,
 };
 
-/// What to change.
+/// The real, and the settings to change.
 #[derive(Args, Debug)]
-#[command(group = ArgGroup::new("changes")
-    .args(["weight", "check", "load"])
-    .required(true)
-    .multiple(true))]
+#[command(mut_group(GROUP, |group| group.required(true)))]
 pub struct Arguments {
     #[command(flatten)]
     target: Real,
     #[command(flatten)]
-    options: RealOptions,
+    options: Options<RealSpec>,
 }
 
 impl Arguments {
-    /// For the wire.
-    pub fn request(&self) -> v1::UpdateRealRequest {
-        v1::UpdateRealRequest {
+    /// The request.
+    pub fn request(&self) -> Result<v1::UpdateRealRequest, Failure> {
+        Ok(v1::UpdateRealRequest {
             vip: self.target.vip.id(),
             address: self.target.address.to_string(),
-            spec: Some(self.options.spec()),
+            spec: Some(self.options.message()?),
             update_mask: Some(self.options.mask()),
-        }
+        })
     }
 }
 
-/// Changes it and prints it as it is now.
-pub async fn run(mut client: Client, arguments: &Arguments, output: Output) -> Result<(), Failure> {
-    let real = client
-        .update_real(arguments.request())
+impl ChangeVerb for Arguments {
+    fn change(&self) -> Result<Change, Failure> {
+        Ok(Change::UpdateReal(self.request()?))
+    }
+}
+
+/// Changes the real and prints it as it is now.
+pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
+    let request = arguments.request()?;
+    let real = context
+        .client()
+        .await?
+        .update_real(request)
         .await
         .map_err(Failure::refused(format!("change {}", arguments.target)))?;
-    output.print(&output::vip::Real::from(real.get_ref()))
+    context
+        .output
+        .print(&output::vip::Real::from(real.get_ref()))
 }

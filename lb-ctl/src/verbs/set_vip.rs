@@ -1,56 +1,51 @@
 //! `lbctl set-vip`.
 
-use clap::{ArgGroup, Args};
-use lb_proto::v1;
+use clap::Args;
+use lb_model::intent::VipSpec;
+use lb_proto::v1::{self, apply_request::Change};
 
-use super::{target::Vip, vip_options::VipOptions};
+use super::{ChangeVerb, Context, target::Vip};
 use crate::{
-    connect::Client,
     failure::Failure,
-    output::{self, Output},
+    options::{GROUP, Options},
+    output,
 };
 
-/// What to change.
+/// The VIP, and the settings to change.
 #[derive(Args, Debug)]
-#[command(group = ArgGroup::new("changes")
-    .args([
-        "forward",
-        "ring",
-        "track",
-        "window",
-        "slots",
-        "check",
-        "on_down",
-        "when_empty",
-        "load",
-        "steering",
-        "shed",
-    ])
-    .required(true)
-    .multiple(true))]
+#[command(mut_group(GROUP, |group| group.required(true)))]
 pub struct Arguments {
     #[command(flatten)]
     target: Vip,
     #[command(flatten)]
-    options: VipOptions,
+    options: Options<VipSpec>,
 }
 
 impl Arguments {
-    /// For the wire.
-    pub fn request(&self) -> v1::UpdateVipRequest {
-        v1::UpdateVipRequest {
+    /// The request.
+    pub fn request(&self) -> Result<v1::UpdateVipRequest, Failure> {
+        Ok(v1::UpdateVipRequest {
             id: self.target.id(),
-            spec: Some(self.options.spec()),
+            spec: Some(self.options.message()?),
             update_mask: Some(self.options.mask()),
-        }
+        })
     }
 }
 
-/// Changes it and prints it as it is now.
-pub async fn run(mut client: Client, arguments: &Arguments, output: Output) -> Result<(), Failure> {
-    let vip = client
-        .update_vip(arguments.request())
+impl ChangeVerb for Arguments {
+    fn change(&self) -> Result<Change, Failure> {
+        Ok(Change::UpdateVip(self.request()?))
+    }
+}
+
+/// Changes the VIP and prints it as it is now.
+pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
+    let request = arguments.request()?;
+    let vip = context
+        .client()
+        .await?
+        .update_vip(request)
         .await
         .map_err(Failure::refused(format!("change {}", arguments.target)))?;
-    output.print(&output::vip::Vip::from(vip.get_ref()))
+    context.output.print(&output::vip::Vip::from(vip.get_ref()))
 }

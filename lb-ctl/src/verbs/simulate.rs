@@ -7,8 +7,9 @@ use lb_proto::v1;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio_stream::wrappers::LinesStream;
 
+use super::Context;
 use crate::{
-    connect::{self, Client, Endpoint},
+    connect::Client,
     failure::Failure,
     output::{Output, simulation::Simulation},
     values::{
@@ -40,11 +41,12 @@ pub struct Arguments {
 }
 
 /// Prints what the program would do, packet by packet.
-pub async fn run(endpoint: &Endpoint, arguments: Arguments, output: Output) -> Result<(), Failure> {
+pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
+    let output = context.output;
     let interface = arguments.iface.unwrap_or_default();
     let packet = match (&arguments.packet, &arguments.flow) {
         (Some(dash), _) if dash == "-" => {
-            let client = connect::connect(endpoint).await?;
+            let client = context.client().await?;
             return each_line(client, interface, output).await;
         }
         (Some(digits), _) => hex::read(digits).map_err(Failure::Usage)?,
@@ -67,7 +69,7 @@ pub async fn run(endpoint: &Endpoint, arguments: Arguments, output: Output) -> R
             ));
         }
     };
-    let client = connect::connect(endpoint).await?;
+    let client = context.client().await?;
     let simulation = simulate(client, packet, interface, "simulate the packet".to_owned()).await?;
     output.print(&simulation)
 }

@@ -5,11 +5,10 @@ use std::time::Duration;
 use clap::Args;
 use lb_proto::v1;
 
-use super::target::MaybeVip;
+use super::{Context, target::MaybeVip};
 use crate::{
-    connect::Client,
     failure::Failure,
-    output::{Output, rates, stats::Stats},
+    output::{rates, stats::Stats},
     values::duration,
 };
 
@@ -27,7 +26,8 @@ pub struct Arguments {
 }
 
 /// Prints the counters.
-pub async fn run(mut client: Client, arguments: &Arguments, output: Output) -> Result<(), Failure> {
+pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
+    let (mut client, output) = (context.client().await?, context.output);
     let attempt = format!("read the counters of {}", arguments.target);
     let id = arguments.target.id();
     if !arguments.watch {

@@ -1,18 +1,24 @@
 //! `lbctl status`.
 
+use clap::Args;
 use lb_proto::v1;
 
-use crate::{
-    connect::Client,
-    failure::Failure,
-    output::{self, Output},
-};
+use super::Context;
+use crate::{failure::Failure, output};
+
+/// There is nothing to choose.
+#[derive(Args, Debug)]
+pub struct Arguments {}
 
 /// Prints the agent's status, warnings first.
-pub async fn run(mut client: Client, output: Output) -> Result<(), Failure> {
-    let status = client
+pub async fn run(context: &Context, _: Arguments) -> Result<(), Failure> {
+    let status = context
+        .client()
+        .await?
         .get_status(v1::GetStatusRequest {})
         .await
         .map_err(Failure::refused("read the status"))?;
-    output.print(&output::status::Status::from(status.get_ref()))
+    context
+        .output
+        .print(&output::status::Status::from(status.get_ref()))
 }

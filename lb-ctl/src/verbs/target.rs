@@ -3,7 +3,7 @@
 use std::{fmt, net::IpAddr};
 
 use clap::Args;
-use lb_model::vip::VipAddress;
+use lb_model::vip::VipKey;
 use lb_proto::v1;
 
 use crate::names;
@@ -13,7 +13,7 @@ use crate::names;
 pub struct Vip {
     /// The VIP, as in 10.0.0.1:80/tcp or [2001:db8::1]:443/udp; port 0 is any port
     #[arg(value_parser = names::read_vip)]
-    pub vip: VipAddress,
+    pub vip: VipKey,
 }
 
 impl Vip {
@@ -34,7 +34,7 @@ impl fmt::Display for Vip {
 pub struct MaybeVip {
     /// Only this VIP
     #[arg(value_parser = names::read_vip)]
-    pub vip: Option<VipAddress>,
+    pub vip: Option<VipKey>,
 }
 
 impl MaybeVip {

@@ -1,14 +1,10 @@
 //! `lbctl undrain`.
 
 use clap::Args;
-use lb_proto::v1;
+use lb_proto::v1::{self, apply_request::Change};
 
-use super::{drain, target::Real};
-use crate::{
-    connect::Client,
-    failure::Failure,
-    output::{self, Output},
-};
+use super::{ChangeVerb, Context, drain, target::Real};
+use crate::{failure::Failure, output};
 
 /// Which real.
 #[derive(Args, Debug)]
@@ -18,14 +14,21 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// For the wire.
+    /// The request.
     pub fn request(&self) -> v1::UpdateRealRequest {
         drain::request(&self.target, false)
     }
 }
 
+impl ChangeVerb for Arguments {
+    fn change(&self) -> Result<Change, Failure> {
+        Ok(Change::UpdateReal(self.request()))
+    }
+}
+
 /// Changes it and prints it as it is now.
-pub async fn run(mut client: Client, arguments: &Arguments, output: Output) -> Result<(), Failure> {
+pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
+    let (mut client, output) = (context.client().await?, context.output);
     let real = client
         .update_real(arguments.request())
         .await

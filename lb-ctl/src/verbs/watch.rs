@@ -3,12 +3,8 @@
 use clap::Args;
 use lb_proto::v1;
 
-use super::target::MaybeVip;
-use crate::{
-    connect::Client,
-    failure::Failure,
-    output::{Output, event::Event},
-};
+use super::{Context, target::MaybeVip};
+use crate::{failure::Failure, output::event::Event};
 
 /// What to watch.
 #[derive(Args, Debug)]
@@ -18,7 +14,8 @@ pub struct Arguments {
 }
 
 /// Prints events until it is interrupted or the agent ends.
-pub async fn run(mut client: Client, arguments: &Arguments, output: Output) -> Result<(), Failure> {
+pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
+    let (mut client, output) = (context.client().await?, context.output);
     let attempt = format!("watch {}", arguments.target);
     let mut events = client
         .watch(v1::WatchRequest {

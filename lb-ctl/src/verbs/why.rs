@@ -5,12 +5,8 @@ use std::net::IpAddr;
 use clap::Args;
 use lb_proto::v1;
 
-use super::target::MaybeVip;
-use crate::{
-    connect::Client,
-    failure::Failure,
-    output::{Output, explanation::Explanations},
-};
+use super::{Context, target::MaybeVip};
+use crate::{failure::Failure, output::explanation::Explanations};
 
 /// Which reals.
 #[derive(Args, Debug)]
@@ -22,7 +18,8 @@ pub struct Arguments {
 }
 
 /// Prints why the real has the state and the weight it has, for each of its VIPs; or why all have.
-pub async fn run(mut client: Client, arguments: &Arguments, output: Output) -> Result<(), Failure> {
+pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
+    let (mut client, output) = (context.client().await?, context.output);
     let address = arguments.address.map(|address| address.to_string());
     let answer = client
         .explain(v1::ExplainRequest {

@@ -1,7 +1,7 @@
 //! What the agent of these tests answers.
 
 use lb_proto::v1;
-use prost_types::{Duration, Timestamp};
+use prost_types::{Duration, Timestamp, value::Kind};
 
 pub fn vip_id() -> v1::VipId {
     v1::VipId {
@@ -27,6 +27,17 @@ pub fn real() -> v1::Real {
     }
 }
 
+/// A component with one setting.
+fn component(kind: &str, setting: &str, value: Kind) -> v1::Component {
+    let value = prost_types::Value { kind: Some(value) };
+    v1::Component {
+        kind: kind.to_owned(),
+        settings: Some(prost_types::Struct {
+            fields: [(setting.to_owned(), value)].into(),
+        }),
+    }
+}
+
 pub fn vip() -> v1::Vip {
     v1::Vip {
         id: Some(vip_id()),
@@ -41,19 +52,12 @@ pub fn vip() -> v1::Vip {
             slots: Some(4_096),
             on_down: Some(v1::OnDown::Reset.into()),
             when_empty: Some("drop".to_owned()),
-            check: Some(v1::Check {
-                probe: Some(v1::check::Probe::Tcp(v1::TcpProbe {})),
-                interval: Some(Duration {
-                    seconds: 2,
-                    nanos: 0,
-                }),
-                ..v1::Check::default()
-            }),
-            shed: Some(v1::ShedBy {
-                by: "webhook".to_owned(),
-                port: Some(8_080),
-                ..v1::ShedBy::default()
-            }),
+            check: Some(component(
+                "tcp",
+                "interval",
+                Kind::StringValue("2s".to_owned()),
+            )),
+            shed: Some(component("webhook", "port", Kind::NumberValue(8_080.0))),
             ..v1::VipSpec::default()
         }),
         reals: vec![real()],

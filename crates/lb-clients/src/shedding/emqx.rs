@@ -18,7 +18,7 @@ const PORT: u16 = 18_083;
 /// Port of EMQX's HTTP API over TLS.
 const TLS_PORT: u16 = 18_084;
 
-pub(super) static EMQX: ShedKind = ShedKind::of::<EmqxWay>(
+pub(super) static KIND: ShedKind = ShedKind::of::<EmqxWay>(
     "emqx",
     "EMQX evacuates a real that is drained by hand; the data plane resets flows of others.",
 )

@@ -4,7 +4,7 @@
 //! them, unless a VIP says otherwise: a [web hook](webhook) ends them where clients can be told, and EMQX
 //! [evacuates](emqx) a real that is drained by hand.
 //!
-//! Each way is a file: its settings with their help and validation, and the code that asks. [`KINDS`] lists them.
+//! Each way is a file: its settings with their help and validation, and the code that asks. [`WAYS`] lists them.
 
 pub mod emqx;
 pub mod reset;
@@ -16,29 +16,17 @@ pub mod webhook;
 #[cfg(test)]
 mod tests;
 
-use lb_model::{component::Registry, settings::FieldError, shedding::Shedding};
+use lb_model::{settings::FieldError, shedding::Shedding};
 
 pub use server::Server;
 pub use shedder::{ShedRequest, Shedder};
 pub use way::{Division, ShedKind, ShedWay, Subject};
 
-/// Every way, in the order of the documentation.
-static KINDS: [&ShedKind; 3] = [&reset::RESET, &webhook::WEBHOOK, &emqx::EMQX];
-
-/// The ways of shedding as the configuration knows them.
-pub static WAYS: Registry = Registry {
-    family: "way of shedding",
-    key: "by",
-    kinds: &{
-        let mut kinds = [&KINDS[0].kind; KINDS.len()];
-        let mut position = 0;
-        while position < kinds.len() {
-            kinds[position] = &KINDS[position].kind;
-            position += 1;
-        }
-        kinds
-    },
-};
+crate::registry! {
+    /// The ways of shedding, in the order of the documentation.
+    pub static WAYS: ShedKind = "way of shedding" named by "by";
+    reset, webhook, emqx,
+}
 
 /// Checks settings with those of their way, and fills in defaults.
 ///
@@ -49,5 +37,5 @@ pub fn normalize(shedding: &Shedding) -> Result<Shedding, FieldError> {
 }
 
 fn find(name: &str) -> Option<&'static ShedKind> {
-    KINDS.into_iter().find(|kind| kind.kind.name == name)
+    KINDS.iter().copied().find(|kind| kind.kind.name == name)
 }

@@ -4,7 +4,7 @@ use lb_model::component::refuse_unused;
 
 use super::ShedKind;
 
-pub(super) static RESET: ShedKind = ShedKind::of_data_plane::<Reset>(
+pub(super) static KIND: ShedKind = ShedKind::of_data_plane::<Reset>(
     "reset",
     "The data plane resets flows of the real, so that clients connect anew.",
 )

@@ -8,7 +8,7 @@ use lb_model::settings::{FieldError, Value};
 use super::{Division, ShedKind, ShedRequest, ShedWay, Subject, server::Server};
 use crate::peer::{fields, tls};
 
-pub(super) static WEBHOOK: ShedKind = ShedKind::of::<WebhookWay>(
+pub(super) static KIND: ShedKind = ShedKind::of::<WebhookWay>(
     "webhook",
     "A server is told by HTTP how many connections of the real it is to end.",
 )

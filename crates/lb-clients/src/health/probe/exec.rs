@@ -30,7 +30,7 @@ const RUNNING: &str = "running the program";
 const REST_TIMEOUT: Duration = Duration::from_millis(50);
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-pub(super) static EXEC: ProbeKind = ProbeKind::of::<ExecProbe>(
+pub(super) static KIND: ProbeKind = ProbeKind::of::<ExecProbe>(
     "exec",
     "Runs a program on the balancer as the agent's user; exit status 0 is healthy. The program finds the VIP, the \
      real's address and the port in `LB_VIP`, `LB_REAL` and `LB_PORT`.",

@@ -13,7 +13,7 @@ use crate::peer::{Stream, TlsClient, grpc::exchange, tls};
 /// Bytes of a message at most; the right one has two.
 const MAX_MESSAGE: usize = 4 << 10;
 
-pub(super) static GRPC: ProbeKind = ProbeKind::of::<GrpcProbe>(
+pub(super) static KIND: ProbeKind = ProbeKind::of::<GrpcProbe>(
     "grpc",
     "Calls `grpc.health.v1.Health/Check`; only SERVING is healthy.",
 );

@@ -23,7 +23,7 @@ const MAX_BODY: usize = 64 << 10;
 /// Characters of an answer that a reason repeats.
 const MAX_QUOTED: usize = 80;
 
-pub(super) static HTTP: ProbeKind = ProbeKind::of::<HttpProbe>(
+pub(super) static KIND: ProbeKind = ProbeKind::of::<HttpProbe>(
     "http",
     "Sends an HTTP/1.1 request and judges the status, and the body if asked to. Redirects are not followed.",
 )

@@ -4,7 +4,7 @@ use lb_model::{peer::Tls, settings::SettingType as _};
 
 use super::{ProbeKind, http::HttpProbe};
 
-pub(super) static HTTPS: ProbeKind = ProbeKind::of::<HttpProbe>(
+pub(super) static KIND: ProbeKind = ProbeKind::of::<HttpProbe>(
     "https",
     "Sends an HTTP/1.1 request over TLS and judges the answer, as `http` does.",
 )

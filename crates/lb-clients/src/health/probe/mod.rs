@@ -1,6 +1,6 @@
 //! One probe of one real, from the first packet to the verdict.
 //!
-//! Each kind of probe is a file: its settings with their help and validation, and the code that probes. [`KINDS`]
+//! Each kind of probe is a file: its settings with their help and validation, and the code that probes. [`PROBES`]
 //! lists them; API, command line, files and documentation derive from the registry [`PROBES`].
 //!
 //! Whatever a real does, a probe ends at its time-out, holds 64 KiB of an answer at most, and says why it failed.
@@ -19,12 +19,7 @@ mod tests;
 
 use std::{net::IpAddr, time::Duration};
 
-use lb_model::{
-    check::Check,
-    component::{Component, Registry},
-    settings::FieldError,
-    vip::VipAddress,
-};
+use lb_model::{check::Check, component::Component, settings::FieldError, vip::VipAddress};
 use tokio::time::Instant;
 
 use super::{Outcome, Verdict};
@@ -32,31 +27,11 @@ use crate::peer::{Deadline, Target};
 use kind::AnyProbe;
 pub use kind::{Attempt, Finding, Probe, ProbeKind};
 
-/// Every kind of probe, in the order of the documentation.
-static KINDS: [&ProbeKind; 7] = [
-    &tcp::TCP,
-    &http::HTTP,
-    &https::HTTPS,
-    &mqtt::MQTT,
-    &grpc::GRPC,
-    &udp::UDP,
-    &exec::EXEC,
-];
-
-/// The kinds of probe as the configuration knows them.
-pub static PROBES: Registry = Registry {
-    family: "probe",
-    key: "kind",
-    kinds: &{
-        let mut kinds = [&KINDS[0].kind; KINDS.len()];
-        let mut position = 0;
-        while position < kinds.len() {
-            kinds[position] = &KINDS[position].kind;
-            position += 1;
-        }
-        kinds
-    },
-};
+crate::registry! {
+    /// The kinds of probe, in the order of the documentation.
+    pub static PROBES: ProbeKind = "probe" named by "kind";
+    tcp, http, https, mqtt, grpc, udp, exec,
+}
 
 /// Checks the settings of a check with those of its probe, and fills in defaults.
 ///
@@ -83,7 +58,8 @@ pub fn runs_program(check: &Check) -> bool {
 fn find(name: &str) -> Result<&'static ProbeKind, FieldError> {
     let named = PROBES.find(name)?.name;
     KINDS
-        .into_iter()
+        .iter()
+        .copied()
         .find(|kind| kind.kind.name == named)
         .ok_or_else(|| unreachable!("the registry is made from the list of kinds"))
 }

@@ -35,7 +35,7 @@ use crate::peer::{
 /// The keep-alive of the reference implementation.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-pub(super) static MQTT: ProbeKind = ProbeKind::of::<MqttProbe>(
+pub(super) static KIND: ProbeKind = ProbeKind::of::<MqttProbe>(
     "mqtt",
     "Connects as an MQTT client and judges the CONNACK. A frozen broker is found, because it sends none.",
 );

@@ -4,7 +4,7 @@ use super::{Attempt, Finding, Probe, ProbeKind};
 use crate::health::Verdict;
 use crate::peer::connect;
 
-pub(super) static TCP: ProbeKind = ProbeKind::of::<TcpProbe>(
+pub(super) static KIND: ProbeKind = ProbeKind::of::<TcpProbe>(
     "tcp",
     "Connects over TCP. A frozen process still completes the handshake: use a kind that waits for an answer where \
      there is one.",

@@ -18,7 +18,7 @@ const MAX_ANSWER: usize = 4 << 10;
 /// Characters of an answer that a reason repeats.
 const MAX_QUOTED: usize = 80;
 
-pub(super) static UDP: ProbeKind =
+pub(super) static KIND: ProbeKind =
     ProbeKind::of::<UdpProbe>("udp", "Sends a datagram and waits for the answer.");
 
 lb_model::settings! {

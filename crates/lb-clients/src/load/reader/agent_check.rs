@@ -78,6 +78,8 @@ pub fn read(line: &[u8]) -> Result<Answer, String> {
     Ok(answer)
 }
 
+pub(super) static KIND: super::ReaderKind = super::ReaderKind::of::<AgentCheck>();
+
 /// Polls an agent over a new connection each time.
 #[derive(Debug)]
 pub(super) struct AgentCheck {

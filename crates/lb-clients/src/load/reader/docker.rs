@@ -225,6 +225,8 @@ impl Comparison {
     }
 }
 
+pub(super) static KIND: super::ReaderKind = super::ReaderKind::of::<Docker>();
+
 /// Polls the engine for one container.
 #[derive(Debug)]
 pub struct Docker {

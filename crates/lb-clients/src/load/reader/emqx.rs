@@ -173,6 +173,8 @@ fn merge(nodes: Answer, metrics: Answer) -> Answer {
     answer
 }
 
+pub(super) static KIND: super::ReaderKind = super::ReaderKind::of::<Emqx>();
+
 /// Polls one node of EMQX.
 #[derive(Debug)]
 pub(super) struct Emqx {

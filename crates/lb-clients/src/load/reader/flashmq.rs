@@ -23,6 +23,8 @@ const MAX_THREADS: usize = 1_024;
 /// The delay of a loop, in milliseconds, that counts as a utilisation of 1. An idle loop is less than 1 ms late.
 const FULL_DRIFT_MS: f64 = 50.0;
 
+pub(super) static KIND: super::ReaderKind = super::ReaderKind::of::<FlashMq>();
+
 /// Keeps the last value of each topic.
 #[derive(Debug, Default)]
 pub struct FlashMq {

@@ -80,6 +80,8 @@ fn read(report: &v1::ReportedLoad, mean: Option<f64>) -> Answer {
     }
 }
 
+pub(super) static KIND: super::ReaderKind = super::ReaderKind::of::<Grpc>();
+
 /// Polls the service over a new connection each time.
 #[derive(Debug)]
 pub(super) struct Grpc {

@@ -3,6 +3,8 @@
 use super::shared::metrics::{Preset, PresetReader};
 use crate::load::reading::Quantity;
 
+pub(super) static KIND: super::ReaderKind = super::ReaderKind::of::<HiveMq>();
+
 /// The utilisation is that of the whole host, so it includes other processes.
 pub(super) struct HiveMq;
 

@@ -24,6 +24,8 @@ lb_model::settings! {
     }
 }
 
+pub(super) static KIND: super::ReaderKind = super::ReaderKind::of::<HttpJson>();
+
 /// Polls a JSON document.
 #[derive(Debug)]
 pub(super) struct HttpJson {

@@ -1,8 +1,8 @@
 //! Readers of load: one task per VIP, real and source, which sends reports; see [`start`].
 //!
 //! Each kind of reader is a file: its name and help, its settings with their validation, its defaults, and the code
-//! that reads. `KINDS` lists the kinds; API, command line, files and documentation derive from the registry
-//! [`READERS`]. `shared` has what several kinds use.
+//! that reads. [`READERS`] lists the kinds; API, command line, files and documentation derive from it. `shared`
+//! has what several kinds use.
 //!
 //! A reader either polls a peer once an interval ([`Poll`]) or subscribes to topics that a broker publishes by itself
 //! (`TopicReader`). The parsers are pure functions from bytes to an [`Answer`].
@@ -39,7 +39,6 @@ use std::{
 
 use futures::future::BoxFuture;
 use lb_model::{
-    component::Registry,
     load::{DEFAULT_INTERVAL, LoadSource, SourceOverride},
     settings::FieldError,
 };
@@ -50,44 +49,17 @@ use crate::peer::Deadline;
 use kind::{Reader, ReaderKind, SourceTarget};
 use shared::{subscribe, task};
 
-/// Every kind of reader, in the order of the documentation.
-const KINDS: &[ReaderKind] = &[
-    ReaderKind::of::<mosquitto::Mosquitto>(),
-    ReaderKind::of::<mosquitto_http::MosquittoHttp>(),
-    ReaderKind::of::<mqtt_topic::MqttTopic>(),
-    ReaderKind::of::<emqx::Emqx>(),
-    ReaderKind::of::<vernemq::VerneMq>(),
-    ReaderKind::of::<nanomq::NanoMq>(),
-    ReaderKind::of::<rabbitmq::RabbitMq>(),
-    ReaderKind::of::<hivemq::HiveMq>(),
-    ReaderKind::of::<flashmq::FlashMq>(),
-    ReaderKind::of::<prometheus::Prometheus>(),
-    ReaderKind::of::<http_json::HttpJson>(),
-    ReaderKind::of::<grpc::Grpc>(),
-    ReaderKind::of::<agent_check::AgentCheck>(),
-    ReaderKind::of::<docker::Docker>(),
-    ReaderKind::of::<node_exporter::NodeExporter>(),
-];
-
-/// The kinds of readers as the configuration knows them.
-pub static READERS: Registry = Registry {
-    family: "load reader",
-    key: "kind",
-    kinds: &{
-        let mut kinds = [&KINDS[0].kind; KINDS.len()];
-        let mut position = 0;
-        while position < kinds.len() {
-            kinds[position] = &KINDS[position].kind;
-            position += 1;
-        }
-        kinds
-    },
-};
+crate::registry! {
+    /// The kinds of reader, in the order of the documentation.
+    pub static READERS: ReaderKind = "load reader" named by "kind";
+    mosquitto, mosquitto_http, mqtt_topic, emqx, vernemq, nanomq, rabbitmq, hivemq, flashmq, prometheus, http_json, grpc, agent_check, docker, node_exporter,
+}
 
 fn find(name: &str) -> Result<&'static ReaderKind, FieldError> {
     let name = READERS.find(name)?.name;
     KINDS
         .iter()
+        .copied()
         .find(|kind| kind.kind.name == name)
         .ok_or_else(|| unreachable!("the registry is made from the list of kinds"))
 }

@@ -7,6 +7,8 @@ use super::{
     shared::systree::Systree,
 };
 
+pub(super) static KIND: super::ReaderKind = super::ReaderKind::of::<Mosquitto>();
+
 /// Reads Mosquitto's `$SYS` topics.
 pub(super) struct Mosquitto;
 

@@ -14,6 +14,8 @@ use crate::peer::Deadline;
 
 const SYSTREE: &str = "/api/v1/systree";
 
+pub(super) static KIND: super::ReaderKind = super::ReaderKind::of::<MosquittoHttp>();
+
 /// Polls the HTTP API.
 #[derive(Debug)]
 pub(super) struct MosquittoHttp {

@@ -36,6 +36,8 @@ lb_model::settings! {
     }
 }
 
+pub(super) static KIND: super::ReaderKind = super::ReaderKind::of::<MqttTopic>();
+
 /// Keeps the last answer.
 #[derive(Debug)]
 pub(super) struct MqttTopic {

@@ -3,6 +3,8 @@
 use super::shared::metrics::{Preset, PresetReader};
 use crate::load::reading::Quantity;
 
+pub(super) static KIND: super::ReaderKind = super::ReaderKind::of::<NanoMq>();
+
 /// The utilisation is that of the whole host, in percent. The broker measures it since the last request of any client,
 /// so there must be only one reader.
 pub(super) struct NanoMq;

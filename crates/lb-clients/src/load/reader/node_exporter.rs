@@ -3,6 +3,8 @@
 use super::shared::metrics::{Preset, PresetReader};
 use crate::load::reading::Quantity;
 
+pub(super) static KIND: super::ReaderKind = super::ReaderKind::of::<NodeExporter>();
+
 /// The utilisation is the host's processor time that is neither idle nor waiting for a disk.
 pub(super) struct NodeExporter;
 

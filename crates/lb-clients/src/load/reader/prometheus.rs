@@ -23,6 +23,8 @@ lb_model::settings! {
     }
 }
 
+pub(super) static KIND: super::ReaderKind = super::ReaderKind::of::<Prometheus>();
+
 /// Reads metrics of any exporter.
 pub(super) struct Prometheus;
 

@@ -3,6 +3,8 @@
 use super::shared::metrics::{Preset, PresetReader};
 use crate::load::reading::Quantity;
 
+pub(super) static KIND: super::ReaderKind = super::ReaderKind::of::<RabbitMq>();
+
 /// The metrics have no processor time, so there is no utilisation: memory and file descriptors act as guards.
 pub(super) struct RabbitMq;
 

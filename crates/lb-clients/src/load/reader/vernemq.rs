@@ -3,6 +3,8 @@
 use super::shared::metrics::{Preset, PresetReader};
 use crate::load::reading::Quantity;
 
+pub(super) static KIND: super::ReaderKind = super::ReaderKind::of::<VerneMq>();
+
 /// The utilisation is that of the Erlang schedulers, which the broker reports in percent.
 pub(super) struct VerneMq;
 

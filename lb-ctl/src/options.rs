@@ -1,0 +1,185 @@
+//! Options of the command line, made from the settings of `lb-model`: one for each setting, with its help.
+
+use std::marker::PhantomData;
+
+use clap::{
+    Arg, ArgAction, ArgGroup, ArgMatches, Args, Command, FromArgMatches, builder::PossibleValue,
+};
+use lb_model::{
+    duration,
+    settings::{Field, Level, Map, Settings, Type, Value, one_of, plain, words},
+};
+
+use crate::{components, failure::Failure};
+
+/// The word that takes a component away.
+const NONE: &str = "none";
+/// Group of all options of a table.
+pub const GROUP: &str = "settings";
+
+/// The settings of the table `T` that a command line gives. `null` resets a setting to its default.
+#[derive(Clone, Debug)]
+pub struct Options<T> {
+    map: Map<String, Value>,
+    table: PhantomData<T>,
+}
+
+impl<T: Settings> Options<T> {
+    /// The message with the settings that are given.
+    ///
+    /// # Errors
+    /// A setting that the message cannot carry.
+    pub fn message<M: prost::Message + prost::Name + Default>(&self) -> Result<M, Failure> {
+        lb_proto::settings::from_map(&self.map, &T::fields())
+            .map_err(|error| Failure::Usage(error.to_string()))
+    }
+
+    /// The names of the settings that are given.
+    pub fn mask(&self) -> prost_types::FieldMask {
+        prost_types::FieldMask {
+            paths: self.map.keys().cloned().collect(),
+        }
+    }
+}
+
+impl<T: Settings> FromArgMatches for Options<T> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut map = Map::new();
+        for field in T::fields() {
+            let Some(values) = matches.get_many::<Value>(field.name) else {
+                continue;
+            };
+            let values: Vec<Value> = values.cloned().collect();
+            let value = if is_list(&field.kind) {
+                // `none` among others takes nothing away.
+                Value::Array(
+                    values
+                        .into_iter()
+                        .filter(|value| !value.is_null())
+                        .collect(),
+                )
+            } else {
+                values.into_iter().next_back().unwrap_or(Value::Null)
+            };
+            map.insert(field.name.to_owned(), value);
+        }
+        Ok(Options {
+            map,
+            table: PhantomData,
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.map.extend(Self::from_arg_matches(matches)?.map);
+        Ok(())
+    }
+}
+
+impl<T: Settings> Args for Options<T> {
+    fn augment_args(command: Command) -> Command {
+        let fields = T::fields();
+        let names: Vec<_> = fields.iter().map(|field| field.name).collect();
+        command
+            .args(fields.into_iter().map(option))
+            .group(ArgGroup::new(GROUP).args(names).multiple(true))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+fn is_list(kind: &Type) -> bool {
+    matches!(kind, Type::List(_))
+}
+
+/// The option for one setting.
+fn option(field: Field) -> Arg {
+    let name = field.name;
+    let arg = Arg::new(name)
+        .long(name.replace('_', "-"))
+        .help(help(&field))
+        .hide(field.level == Level::Expert)
+        .action(if is_list(&field.kind) {
+            ArgAction::Append
+        } else {
+            ArgAction::Set
+        });
+    let arg = match &field.kind {
+        Type::Boolean => arg
+            .value_name("true|false")
+            .num_args(0..=1)
+            .default_missing_value("true"),
+        Type::Choice(_) => arg.value_name(name.to_uppercase().replace('_', "-")),
+        Type::Integer | Type::Number => arg.value_name("N").allow_negative_numbers(true),
+        Type::Duration => arg.value_name("DURATION"),
+        Type::Text(form) if !form.contains(' ') => arg.value_name(form.to_uppercase()),
+        Type::Text(_) => arg.value_name("TEXT"),
+        _ => arg.value_name("WORDS"),
+    };
+    if let Type::Choice(choices) = field.kind {
+        let values = choices
+            .iter()
+            .map(|(name, help)| PossibleValue::new(*name).help(*help));
+        let parser = clap::builder::PossibleValuesParser::new(values);
+        return arg.value_parser(clap::builder::TypedValueParser::map(parser, Value::String));
+    }
+    arg.value_parser(move |text: &str| read(&field, text))
+}
+
+/// The setting's help, with an example of its words, its range and its default.
+fn help(field: &Field) -> String {
+    let mut help = field.help_line();
+    if help.ends_with('.') {
+        help.pop();
+    }
+    if let Some(example) = components::example(field.name) {
+        help.push_str(&format!(", as in '{example}'"));
+    }
+    if is_list(&field.kind) {
+        help.push_str("; give it again for more, or none");
+    }
+    if let Some((least, most)) = &field.range {
+        help.push_str(&format!(", {least} to {most}"));
+    }
+    match &field.default {
+        Some(Value::Null) | None => {}
+        Some(Value::Array(items)) if items.is_empty() => {}
+        Some(Value::Object(_)) => {}
+        Some(default) => help.push_str(&format!(" [when new: {}]", plain(default))),
+    }
+    help
+}
+
+/// Reads the value of a setting. Ranges are the agent's to judge, which knows them for every client.
+fn read(field: &Field, text: &str) -> Result<Value, String> {
+    match &field.kind {
+        Type::Duration => duration::parse(text).map(|time| Value::String(duration::format(time))),
+        Type::Choice(choices) if !choices.iter().any(|(name, _)| *name == text) => {
+            Err(one_of(choices))
+        }
+        Type::Component { .. } | Type::List(_) if text == NONE => Ok(Value::Null),
+        Type::Component { common, .. } => components::read(field.name, text, common),
+        Type::List(item) => match item.as_ref() {
+            Type::Component { common, .. } => components::read(field.name, text, common),
+            _ => components::read_override(text),
+        },
+        Type::Table(fields) => {
+            let mut table = Map::new();
+            for word in words::split(text)? {
+                let (name, value) = word
+                    .split_once('=')
+                    .ok_or_else(|| format!("`{word}` is no key=value word"))?;
+                words::set(&mut table, fields, &name.replace('-', "_"), value)
+                    .map_err(|error| error.to_string())?;
+            }
+            Ok(Value::Object(table))
+        }
+        _ => {
+            let mut map = Map::new();
+            words::set(&mut map, std::slice::from_ref(field), field.name, text)
+                .map_err(|error| error.advice)?;
+            Ok(map.remove(field.name).unwrap_or(Value::Null))
+        }
+    }
+}
