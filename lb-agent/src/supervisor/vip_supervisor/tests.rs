@@ -14,8 +14,10 @@ fn real() -> IpAddr {
 
 fn vip(change: impl FnOnce(&mut VipSpec)) -> Arc<Vip> {
     let address: VipKey = "10.0.0.1:80/tcp".parse().unwrap();
-    let mut spec = VipSpec::default();
-    spec.steering = Some(Steering::default());
+    let mut spec = VipSpec {
+        steering: Some(Steering::default()),
+        ..VipSpec::default()
+    };
     change(&mut spec);
     Arc::new(Vip {
         address,

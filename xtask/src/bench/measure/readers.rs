@@ -11,8 +11,8 @@ use anyhow::{Context as _, bail};
 use lb_clients::load::{
     reader::{self, Handle},
     reading::{Report, Subject},
-    spec::Source,
 };
+use lb_model::load::LoadSource;
 use lb_tests::Namespace;
 use nix::time::{ClockId, clock_gettime};
 use serde::Serialize;
@@ -71,7 +71,7 @@ pub fn measure() -> anyhow::Result<Vec<ReaderFigure>> {
             settings["kind"] = kind.into();
             settings["port"] = PORT.into();
             settings["address"] = "127.0.0.1".into();
-            let source: Source = serde_json::from_value(settings).context("making the source")?;
+            let source: LoadSource = serde_json::from_value(settings).context("making the source")?;
             let namespace = Namespace::new("bench-readers")?;
             let answer = body.len();
             let response = format!("HTTP/1.1 200 OK\r\ncontent-length: {answer}\r\n\r\n{body}");
@@ -119,7 +119,11 @@ async fn serve(response: String) -> anyhow::Result<()> {
     }
 }
 
-async fn read(kind: &'static str, answer: usize, source: &Source) -> anyhow::Result<ReaderFigure> {
+async fn read(
+    kind: &'static str,
+    answer: usize,
+    source: &LoadSource,
+) -> anyhow::Result<ReaderFigure> {
     let (sender, mut reports) = mpsc::channel(usize::from(READERS));
     let memory = resident(std::process::id())?;
     let readers: Vec<Handle> = (0..READERS)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lb_steering::{Observation, VipSteering, Steering};
+use lb_steering::{Observation, Steering, VipSteering};
 
 /// How weights are decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

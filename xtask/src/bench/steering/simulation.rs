@@ -3,7 +3,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use lb_steering::{Load, Observation, Sample, ring, Steering};
+use lb_steering::{Load, Observation, Sample, Steering, ring};
 
 use crate::{
     policy::{Decided, Decider, Policy},
