@@ -7,6 +7,7 @@ pub mod api;
 pub mod config;
 pub mod control;
 pub mod intent;
+pub mod metrics;
 pub mod observe;
 pub mod reporter;
 pub mod steer;

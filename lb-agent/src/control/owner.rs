@@ -12,7 +12,8 @@ use lb_model::vip::{Protocol, VipAddress};
 use tokio::sync::{broadcast, mpsc};
 
 use super::{
-    Carried, Command, Handle, Order, QUEUE, ReadError, StatsView, StatusView, Watching,
+    Carried, Command, Figures, Handle, Order, QUEUE, ReadError, StatsView, StatusView, Watching,
+    Work,
     changed::Changed,
     event::{Event, WATCH_QUEUE, What},
     service::Service,
@@ -75,6 +76,7 @@ pub(super) struct Owner {
     saved_at: Instant,
     /// Told which VIPs changed.
     pub(super) changed: Arc<Changed>,
+    pub(super) work: Work,
 }
 
 /// Restores the intent, brings the tables in line with it and starts the owner's thread. When this returns,
@@ -106,6 +108,7 @@ pub fn start(
         observed_at: None,
         unobserved: false,
         tick_error: None,
+        work: Work::default(),
     };
     owner.restore();
     owner.add_static(options.static_vips);
@@ -159,6 +162,7 @@ impl Owner {
             self.observe_or_log(REPLY_AGE);
         }
         for (order, outcome) in self.apply(orders) {
+            self.work.count_change(&outcome, order.requested);
             // Who asked may have gone; the change is made all the same.
             let _ = order.reply.send(outcome);
         }
@@ -176,6 +180,9 @@ impl Owner {
             }
             Command::Status { reply } => {
                 let _ = reply.send(self.status());
+            }
+            Command::Figures { reply } => {
+                let _ = reply.send(self.figures());
             }
             Command::Simulate {
                 interface,
@@ -306,6 +313,28 @@ impl Owner {
             dataplane: self.dataplane.status(),
             warnings,
         }
+    }
+
+    fn figures(&mut self) -> Result<Figures, ReadError> {
+        let start = Instant::now();
+        // A scrape that scanned the flow table each time would hold up changes for nothing.
+        self.observe(if self.unobserved {
+            Duration::ZERO
+        } else {
+            REPLY_AGE
+        })?;
+        Ok(Figures {
+            vips: self
+                .services
+                .values()
+                .map(|service| VipView::new(service, &self.observed))
+                .collect(),
+            stats: self.dataplane.stats()?,
+            status: self.status(),
+            unplaced: self.unplaced.len(),
+            work: self.work.clone(),
+            took: start.elapsed(),
+        })
     }
 
     /// VIPs of which no real is alive, and what becomes of their packets.

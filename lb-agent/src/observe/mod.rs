@@ -5,6 +5,7 @@
 //! controllers ([`lb_steering`]) once a period or when health changes, and gives what they decide to the owner
 //! ([`crate::control`]). It does no waiting of its own on peers: each probe and reader is a task.
 
+mod figures;
 mod found;
 mod pace;
 mod readings;
@@ -12,5 +13,6 @@ mod supervisor;
 mod tasks;
 mod watch;
 
+pub use figures::{AllFigures, ProbeCounts, ReaderFigures, RealFigures, VipFigures};
 pub use found::{Found, FoundReals, ProbeFound, ReadingFound};
 pub use supervisor::{Handle, start};

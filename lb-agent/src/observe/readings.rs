@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::found::{ReadingFound, time_of};
+use super::{
+    figures::ReaderFigures,
+    found::{ReadingFound, time_of},
+};
 use lb_clients::health::Outcome;
 use lb_clients::load::{
     combine::{Board, Dated, Last},
@@ -16,6 +19,8 @@ pub(super) struct Readings {
     board: Board,
     sources: Vec<Source>,
     latency: Option<(Duration, Instant)>,
+    /// Reports without an answer, since the real is supervised.
+    failures: u64,
 }
 
 impl Readings {
@@ -25,6 +30,7 @@ impl Readings {
             board: Board::new(sources),
             sources: sources.to_vec(),
             latency: None,
+            failures: 0,
         }
     }
 
@@ -50,6 +56,7 @@ impl Readings {
 
     /// Notes what a reader read; true if its agent orders something else than before.
     pub(super) fn take(&mut self, report: &Report) -> bool {
+        self.failures += u64::from(report.outcome.is_err());
         let before = self.board.order();
         self.board.observe(report);
         self.board.order() != before
@@ -80,6 +87,11 @@ impl Readings {
             agent_weight: get(Quantity::AgentWeight),
             order: load.order.map(order),
         }
+    }
+
+    /// Figures of the readers; `None` if there is no source.
+    pub(super) fn reader_figures(&self, now: Instant) -> Option<ReaderFigures> {
+        (!self.sources.is_empty()).then(|| ReaderFigures::new(&self.board, self.failures, now))
     }
 
     /// What is known, for who asks.

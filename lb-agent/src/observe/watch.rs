@@ -10,6 +10,7 @@ use std::{
 use lb_model::vip::VipAddress;
 
 use super::{
+    figures::{AWAITING_PROBE, ProbeCounts, RealFigures, VipFigures, limit_name},
     found::{Found, ProbeFound, time_of},
     pace::Pace,
     readings::Readings,
@@ -40,6 +41,7 @@ pub(super) struct Watch {
     given: Option<Steered>,
     due: Instant,
     pace: Pace,
+    probes: ProbeCounts,
 }
 
 struct Real {
@@ -82,6 +84,7 @@ impl Watch {
             given: resumed.clone(),
             due: Instant::now(),
             pace: Pace::default(),
+            probes: ProbeCounts::default(),
         };
         watch.update_reals(true, resumed.as_ref(), marks, tasks);
         watch
@@ -199,6 +202,7 @@ impl Watch {
             return false;
         }
         let now = Instant::now();
+        self.probes.count(&report.outcome);
         real.readings.probed(&report.outcome, now);
         // One that is unknown has failed, and may only be slow to start.
         let came = real.awaited && report.state != State::Unknown;
@@ -312,6 +316,34 @@ impl Watch {
             .filter(|(_, real)| !self.waits(real))
             .filter_map(observed)
             .collect()
+    }
+
+    /// Its figures.
+    pub(super) fn figures(&self) -> VipFigures {
+        let now = Instant::now();
+        let figures = |real: &Real| {
+            let decision = real.decision.as_ref();
+            let utilisation = real.readings.load(now).utilisation;
+            RealFigures {
+                utilisation: utilisation.map(|sample| sample.value),
+                capacity: decision.and_then(|decision| decision.capacity),
+                target_share: decision.map(|decision| decision.wanted),
+                limited_by: if self.waits(real) {
+                    Some(AWAITING_PROBE)
+                } else {
+                    decision.map(|decision| limit_name(&decision.limit))
+                },
+                readers: real.readings.reader_figures(now),
+            }
+        };
+        VipFigures {
+            probes: self.vip.spec.check.is_some().then(|| self.probes.clone()),
+            reals: self
+                .reals
+                .iter()
+                .map(|(address, real)| (*address, figures(real)))
+                .collect(),
+        }
     }
 
     /// What is known of its reals.

@@ -1,0 +1,135 @@
+//! What the supervisor measures, for metrics: counts of probes and of what readers report, and where steering
+//! stands.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use lb_clients::health::{Outcome, Verdict};
+use lb_clients::load::combine::{Board, Last};
+use lb_model::vip::VipAddress;
+use lb_serve::metrics::Histogram;
+use lb_steering::Limit;
+
+/// Upper bounds of the time a probe takes, in seconds: from an answer of the same host to the longest time-outs in
+/// use.
+const PROBE_BOUNDS: &[f64] = &[
+    0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+/// Figures of every VIP that is supervised.
+pub type AllFigures = HashMap<VipAddress, VipFigures>;
+
+/// Counts of a VIP's probes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProbeCounts {
+    /// Probes that found a real healthy.
+    pub healthy: u64,
+    /// Probes that found that a real wants no new flows.
+    pub drain: u64,
+    /// Probes that failed.
+    pub unhealthy: u64,
+    /// How long they took.
+    pub durations: Histogram,
+}
+
+impl Default for ProbeCounts {
+    fn default() -> Self {
+        ProbeCounts {
+            healthy: 0,
+            drain: 0,
+            unhealthy: 0,
+            durations: Histogram::new(PROBE_BOUNDS),
+        }
+    }
+}
+
+impl ProbeCounts {
+    /// Counts a probe.
+    pub(super) fn count(&mut self, outcome: &Outcome) {
+        match outcome.verdict {
+            Verdict::Healthy => self.healthy += 1,
+            Verdict::Drain => self.drain += 1,
+            Verdict::Unhealthy => self.unhealthy += 1,
+        }
+        self.durations.observe(outcome.latency);
+    }
+}
+
+/// Figures of a VIP.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct VipFigures {
+    /// Its probes; `None` if it has no check.
+    pub probes: Option<ProbeCounts>,
+    /// Its reals.
+    pub reals: BTreeMap<IpAddr, RealFigures>,
+}
+
+/// Figures of a real. What is not known, or does not apply, is `None`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RealFigures {
+    /// What steering works with, a fraction of the real's own limit.
+    pub utilisation: Option<f64>,
+    /// Estimated capacity: connections, or new flows a second where connections are short.
+    pub capacity: Option<f64>,
+    /// Share of the new flows that steering aims at, 0 to 1.
+    pub target_share: Option<f64>,
+    /// What keeps its weight from being more.
+    pub limited_by: Option<&'static str>,
+    /// Its load readers.
+    pub readers: Option<ReaderFigures>,
+}
+
+/// Figures of the load readers of a real.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReaderFigures {
+    /// Questions that were not answered.
+    pub failures: u64,
+    /// Readers whose last question was not answered, or that have not asked yet.
+    pub failing: u64,
+    /// Age of the last reading; of several readers, of the one whose last reading is the oldest.
+    pub age: Option<Duration>,
+}
+
+impl ReaderFigures {
+    /// Figures of the readers of this board.
+    pub(super) fn new(board: &Board, failures: u64, now: Instant) -> Self {
+        let sources = board.sources();
+        let failing = |last: &&Last| last.trouble.is_some() || last.reported.is_none();
+        let newest = |last: &Last| last.readings().map(|reading| reading.at).max();
+        let oldest = sources.iter().filter_map(newest).min();
+        ReaderFigures {
+            failures,
+            failing: sources.iter().filter(failing).count() as u64,
+            age: oldest.map(|at| now.saturating_duration_since(at)),
+        }
+    }
+}
+
+/// The short name of a limit, as the label `reason` has it.
+pub(super) const fn limit_name(limit: &Limit) -> &'static str {
+    match limit {
+        Limit::Nothing => "nothing",
+        Limit::WeightZero => "weight_zero",
+        Limit::Drained => "drained",
+        Limit::Down => "down",
+        Limit::HeldDown(_) => "held_down",
+        Limit::WantsDrain => "probe_drain",
+        Limit::Ordered => "agent_drain",
+        Limit::OverloadDrain => "overload_drain",
+        Limit::Overload(_) => "overload",
+        Limit::SlowStart(_) => "slow_start",
+        Limit::Guard(_) => "guard",
+        Limit::Surplus => "surplus",
+        Limit::Shedding(_) => "shedding",
+        Limit::Stale(_) => "stale",
+        Limit::Bound => "bound",
+        Limit::Movement => "movement",
+        Limit::Refused => "long_connections",
+    }
+}
+
+/// The short name of the limit of a real that waits for its first probe.
+pub(super) const AWAITING_PROBE: &str = "awaiting_probe";
