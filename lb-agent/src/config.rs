@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeSet,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -37,6 +37,9 @@ pub struct Config {
     /// Where the API listens: `unix:PATH` or `http://ADDRESS:PORT` (loopback).
     #[serde(default)]
     pub listen: Vec<Endpoint>,
+    /// Where metrics are served, `ADDRESS:PORT`. Default: nowhere.
+    #[serde(default, deserialize_with = "metrics_address")]
+    pub metrics: Option<SocketAddr>,
     /// Directory of the database.
     pub state: Option<PathBuf>,
     /// Directory of the pins, on a BPF file system.
@@ -175,6 +178,18 @@ fn prefix<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SourcePrefix, D:
     String::deserialize(deserializer)?
         .parse()
         .map_err(D::Error::custom)
+}
+
+fn metrics_address<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map(Some).map_err(|_| {
+        D::Error::custom(format!(
+            "{text}: not ADDRESS:PORT; write {}, or an address of this host that Prometheus reaches",
+            crate::metrics::EXAMPLE_ADDRESS
+        ))
+    })
 }
 
 fn vip_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<VipAddress, D::Error> {

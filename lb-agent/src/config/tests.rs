@@ -17,6 +17,7 @@ fn a_full_file_is_read() {
         interfaces = ["eth0", "eth1"]
         xdp_mode = "native"
         listen = ["unix:/run/lb-agent/api.sock", "http://127.0.0.1:7070"]
+        metrics = "[::1]:9464"
         state = "/var/lib/lb-agent"
         pins = "/sys/fs/bpf/lb-agent"
         ring_seed = 7
@@ -44,6 +45,7 @@ fn a_full_file_is_read() {
     .unwrap();
     assert_eq!(config.interfaces, ["eth0", "eth1"]);
     assert_eq!(config.listen.len(), 2);
+    assert_eq!(config.metrics, Some("[::1]:9464".parse().unwrap()));
     assert_eq!(config.exec_checks, Some(true));
     assert_eq!(config.vips[0].window, Some(Duration::from_secs(7_200)));
     assert_eq!(config.changes().len(), 3);
@@ -88,7 +90,12 @@ fn the_example_is_right() {
 #[test]
 fn an_empty_file_says_nothing() {
     let config = read("").unwrap();
-    assert!(config.interfaces.is_empty() && config.listen.is_empty() && config.vips.is_empty());
+    assert!(
+        config.interfaces.is_empty()
+            && config.listen.is_empty()
+            && config.vips.is_empty()
+            && config.metrics.is_none()
+    );
 }
 
 #[test]
@@ -202,6 +209,7 @@ fn what_is_wrong_is_named() {
         ("interfaces = [\"averyveryverylongname\"]", "1 to 15"),
         ("listen = [\"http://0.0.0.0:7070\"]", "loopback"),
         ("listen = [\"/run/x\"]", "unix:PATH"),
+        ("metrics = \":9464\"", "127.0.0.1:9464"),
         ("xdp_mode = \"fast\"", "fast"),
         ("outer_source_v4 = \"10.0.0.0\"", "10.0.0.0"),
         ("outer_source_v4 = \"2001:2::/96\"", "no IPv4 prefix"),

@@ -46,7 +46,7 @@ pub(super) const METRICS: &[Metric] = &[
     real(
         "lb_real_flows_opened_total",
         COUNTER,
-        "Flows opened.",
+        "New flows; not exact for UDP, unless the VIP tracks all flows.",
         |real| Some(Value::Count(real.counters.opened)),
     ),
     real(

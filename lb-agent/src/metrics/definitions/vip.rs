@@ -38,7 +38,7 @@ pub(super) const METRICS: &[Metric] = &[
     vip(
         "lb_vip_flows_opened_total",
         COUNTER,
-        "Flows opened: SYNs of TCP, new entries of the flow table for UDP.",
+        "New flows; not exact for UDP, unless the VIP tracks all flows.",
         |vip| Some(Value::Count(vip.total.opened)),
     ),
     vip(
