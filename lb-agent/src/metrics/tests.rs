@@ -73,11 +73,19 @@ impl Agent {
             steering: Some(Set::To(Default::default())),
             ..VipPatch::default()
         };
-        self.change(Change::AddVip { vip, patch }).await.unwrap();
-        for real in reals {
-            let patch = RealPatch::default();
-            let change = Change::AddReal { vip, real, patch };
-            self.change(change).await.unwrap();
+        let add_real = |real| Change::AddReal {
+            vip,
+            real,
+            patch: RealPatch::default(),
+        };
+        let changes = std::iter::once(Change::AddVip { vip, patch }).chain(reals.map(add_real));
+        let mut answers = Vec::new();
+        for change in changes {
+            let answer = self.control.submit(change, Arc::from("test"), false);
+            answers.push(answer.await.unwrap());
+        }
+        for answer in answers {
+            answer.await.unwrap().unwrap();
         }
     }
 
@@ -292,7 +300,7 @@ async fn samples_have_the_values_of_their_moment() {
         "lb_real_state{vip=\"10.0.0.1:80/tcp\",real=\"10.1.0.1\"} 2",
         "lb_real_state{vip=\"10.0.0.1:80/tcp\",real=\"10.1.0.2\"} 3",
         "lb_real_up{vip=\"10.0.0.1:80/tcp\",real=\"10.1.0.2\"} 1",
-        "lb_real_share_ratio{vip=\"10.0.0.1:80/tcp\",real=\"10.1.0.2\"} 1",
+        "lb_real_share_ratio{vip=\"10.0.0.1:80/tcp\",real=\"10.1.0.1\"} 0",
         "lb_real_limited_by{vip=\"10.0.0.1:80/tcp\",real=\"10.1.0.1\",reason=\"drained\"} 1",
         "lb_interface_frames_total{interface=\"eth7\",reason=\"no_real\"} 3",
         "lb_interface_attached{interface=\"eth7\"} 1",
