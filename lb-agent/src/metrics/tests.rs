@@ -383,6 +383,12 @@ fn the_documentation_has_the_reference() {
     let page = std::fs::read_to_string(&path).unwrap();
     let (before, rest) = page.split_once(BEGIN).unwrap();
     let (written, after) = rest.split_once(END).unwrap();
+    for reason in lb_common::reason::Reason::ALL {
+        assert!(
+            before.contains(&format!("`{}`", reason.name())),
+            "{reason:?}"
+        );
+    }
     let reference = format!("\n{}", reference());
     if std::env::var_os("UPDATE_REFERENCE").is_some() {
         std::fs::write(&path, format!("{before}{BEGIN}{reference}{END}{after}")).unwrap();

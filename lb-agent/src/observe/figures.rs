@@ -133,3 +133,55 @@ pub(super) const fn limit_name(limit: &Limit) -> &'static str {
 
 /// The short name of the limit of a real that waits for its first probe.
 pub(super) const AWAITING_PROBE: &str = "awaiting_probe";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_limit_is_in_the_documentation() {
+        let page = include_str!("../../../docs/monitoring.md");
+        let limits = [
+            Limit::Nothing,
+            Limit::WeightZero,
+            Limit::Drained,
+            Limit::Down,
+            Limit::HeldDown(Duration::ZERO),
+            Limit::WantsDrain,
+            Limit::Ordered,
+            Limit::OverloadDrain,
+            Limit::Overload(0.5),
+            Limit::SlowStart(0.5),
+            Limit::Guard(0.5),
+            Limit::Surplus,
+            Limit::Shedding(1),
+            Limit::Stale(Duration::ZERO),
+            Limit::Bound,
+            Limit::Movement,
+            Limit::Refused,
+        ];
+        let names = limits.iter().map(limit_name).chain([AWAITING_PROBE]);
+        for name in names {
+            assert!(page.contains(&format!("`{name}`")), "{name}");
+        }
+    }
+
+    #[test]
+    fn probes_count_by_their_verdict() {
+        let mut counts = ProbeCounts::default();
+        for (verdict, milliseconds) in [
+            (Verdict::Healthy, 1),
+            (Verdict::Healthy, 2),
+            (Verdict::Drain, 3),
+            (Verdict::Unhealthy, 10_000),
+        ] {
+            counts.count(&Outcome::new(
+                verdict,
+                "",
+                Duration::from_millis(milliseconds),
+            ));
+        }
+        assert_eq!((counts.healthy, counts.drain, counts.unhealthy), (2, 1, 1));
+        assert_eq!(counts.durations.count(), 4);
+    }
+}
