@@ -192,7 +192,7 @@ fn prometheus_the_dashboard_and_the_alerts_find_every_metric() {
     let source = format!(
         "http-json port={LOAD_PORT} path=/ interval=1s utilisation=/used connections=/open"
     );
-    let check = "http fast_interval=100ms interval=1s timeout=10s";
+    let check = "http fast_interval=100ms interval=5s timeout=5s";
     let words = ["add-vip", HTTP_V4, "--check", check, "--load", &source];
     stand.agent.lbctl(words).unwrap();
     for real in &stand.reals {
