@@ -32,10 +32,13 @@ pub(crate) struct Attachment {
 }
 
 impl Attachment {
-    pub fn status(&self) -> InterfaceStatus {
+    /// Its state; the kernel is asked whether the pinned link still holds the program.
+    pub fn status(&self, pins: &Pins) -> InterfaceStatus {
+        let link = bpf::pinned_link_info(&pins.link(&self.name));
         InterfaceStatus {
             name: self.name.clone(),
             index: self.index,
+            attached: link.is_ok_and(|link| link.interface == self.index),
             native: self.native,
             warning: self.warning.clone(),
         }

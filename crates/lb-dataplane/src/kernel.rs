@@ -309,10 +309,11 @@ impl Dataplane for KernelDataplane {
 
     fn status(&self) -> Status {
         let mut status = self.engine.status();
-        let interfaces = &self.engine.home.attachments.interfaces;
+        let attachments = &self.engine.home.attachments;
+        let interfaces = &attachments.interfaces;
         status.interfaces = interfaces
             .iter()
-            .map(super::attach::Attachment::status)
+            .map(|at| at.status(&attachments.pins))
             .collect();
         let warnings = interfaces
             .iter()

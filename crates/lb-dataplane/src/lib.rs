@@ -119,6 +119,10 @@ pub struct ServiceStats {
     pub total: Counters,
     /// Packets dropped, and their bytes.
     pub dropped: (u64, u64),
+    /// Slots of its ring.
+    pub slots: u64,
+    /// Slots that look up the flow table.
+    pub unsettled_slots: u64,
     /// Per real, in the order of [`WantedService::reals`].
     pub reals: Vec<(IpAddr, Counters)>,
 }
@@ -203,6 +207,8 @@ pub struct InterfaceStatus {
     pub name: String,
     /// Its index.
     pub index: u32,
+    /// Whether the program is attached now: not if the interface is gone, or the program was detached meanwhile.
+    pub attached: bool,
     /// Whether the program runs in the driver.
     pub native: bool,
     /// Why it does not, and what to do; empty if it does.

@@ -428,6 +428,7 @@ impl Dataplane for MemoryDataplane {
         status.interfaces = vec![InterfaceStatus {
             name: INTERFACE.to_owned(),
             index: INTERFACE_INDEX,
+            attached: true,
             native: false,
             warning: String::new(),
         }];

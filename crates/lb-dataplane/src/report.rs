@@ -64,6 +64,8 @@ impl<H: Home> Engine<H> {
                 vip: *vip,
                 total,
                 dropped,
+                slots: u64::from(state.slots),
+                unsettled_slots: u64::from(state.unsettled),
                 reals,
             });
         }

@@ -1,6 +1,7 @@
 //! `lb-agent run`.
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -11,6 +12,7 @@ use clap::{CommandFactory as _, error::ErrorKind};
 use lb_agent::api::{self, Api};
 use lb_agent::config::{AgentSettings, Config, KernelLog};
 use lb_agent::control::{self, Changed};
+use lb_agent::metrics::Exporter;
 use lb_agent::store::Store;
 use lb_agent::supervisor;
 use lb_dataplane::netlink::NextHops;
@@ -18,8 +20,9 @@ use lb_dataplane::{
     KernelDataplane,
     options::{Options, XdpMode},
 };
-use lb_serve::{Endpoint, Listener};
+use lb_serve::{Endpoint, Listener, incoming, stopped};
 use tokio::{
+    net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::watch,
     time::MissedTickBehavior,
@@ -47,6 +50,10 @@ pub struct Run {
     /// [default: unix:/run/lb-agent/api.sock].
     #[arg(long, value_name = "URI", num_args = 1..)]
     listen: Vec<Endpoint>,
+    /// Serve metrics for Prometheus at http://ADDRESS:PORT/metrics, for example 127.0.0.1:9464 [default: nowhere].
+    /// Neither encrypted nor authenticated: who can connect can read them.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics: Option<SocketAddr>,
     /// How to attach: in the driver, in the kernel's network stack, or in the driver if it can
     /// [default: auto].
     #[arg(long, value_name = "auto|native|generic")]
@@ -84,6 +91,7 @@ impl Run {
                 options,
                 &state,
                 endpoints,
+                self.metrics.or(agent.metrics),
                 self.exec_checks || agent.exec_checks,
             ))
     }
@@ -114,12 +122,25 @@ impl Run {
     }
 }
 
+/// Serves metrics until the agent ends. Without a listener this only waits for that end.
+async fn serve_metrics(
+    listener: Option<TcpListener>,
+    exporter: Exporter,
+    mut stopping: watch::Receiver<bool>,
+) {
+    match listener {
+        Some(listener) => lb_serve::http::serve(incoming(listener), exporter, stopping).await,
+        None => stopped(&mut stopping).await,
+    }
+}
+
 /// Runs until a signal comes.
 async fn serve(
     config: &Config,
     options: Options,
     state: &Path,
     endpoints: Vec<Endpoint>,
+    metrics: Option<SocketAddr>,
     exec_checks: bool,
 ) -> anyhow::Result<()> {
     // Signals first: one that comes while the tables are restored ends the agent cleanly, too.
@@ -140,6 +161,14 @@ async fn serve(
     for endpoint in endpoints {
         listeners.push(Listener::bind(endpoint).await?);
     }
+    let metrics = match metrics {
+        Some(address) => Some(
+            TcpListener::bind(address)
+                .await
+                .with_context(|| format!("listening on {address} for metrics"))?,
+        ),
+        None => None,
+    };
     let ring_seed = options.ring_seed;
     let (next_hops, mut next_hops_changed) =
         NextHops::start().context("listening to the kernel's routes and neighbours (rtnetlink)")?;
@@ -159,10 +188,15 @@ async fn serve(
     let (handle, mut supervisor) = supervisor::start(owner.clone(), changed);
 
     let (stop, stopping) = watch::channel(false);
-    let ready: Vec<String> = listeners
+    let mut ready: Vec<String> = listeners
         .iter()
         .map(|listener| listener.endpoint().to_string())
         .collect();
+    if let Some(listener) = &metrics {
+        ready.push(format!("http://{}/metrics", listener.local_addr()?));
+    }
+    let exporter = Exporter::new(owner.clone(), handle.clone());
+    let mut exporter = tokio::spawn(serve_metrics(metrics, exporter, stopping.clone()));
     let mut server = tokio::spawn(api::serve(
         Api::new(owner.clone(), handle, stopping.clone()),
         listeners,
@@ -187,6 +221,10 @@ async fn serve(
                 ended.context("the supervisor failed")?;
                 bail!("the supervisor ended by itself, so that reals are no longer checked; packets flow on, start the agent again");
             }
+            ended = &mut exporter => {
+                ended.context("the task that serves metrics failed")?;
+                bail!("the server of metrics ended by itself; packets flow on, start the agent again");
+            }
             ended = &mut server => {
                 ended.context("the API's task failed")??;
                 bail!("the API ended by itself; packets flow on, start the agent again");
@@ -198,6 +236,9 @@ async fn serve(
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     let _ = stop.send(true);
     server.await.context("the API's task failed")??;
+    exporter
+        .await
+        .context("the task that serves metrics failed")?;
     supervisor.abort();
     owner.stop().await;
     if thread.join().is_err() {

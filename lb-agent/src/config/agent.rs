@@ -1,6 +1,6 @@
 //! Settings of the agent as a whole.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::SocketAddr};
 
 use lb_common::limits::MAX_INTERFACES;
 use lb_dataplane::options::{
@@ -58,6 +58,9 @@ lb_model::settings! {
         xdp_mode: XdpMode = XdpMode::Auto;
         /// Where the API listens (`--listen`): `unix:PATH`, or `http://ADDRESS:PORT` with a loopback address.
         listen: Vec<Endpoint> = vec![Endpoint::default()];
+        /// Where metrics are served (`--metrics`), `ADDRESS:PORT`; any address of the host, since metrics change nothing.
+        /// Without it nowhere.
+        metrics: Option<SocketAddr> = None;
         /// Directory of the database (`--state`).
         state: String = DEFAULT_STATE.to_owned();
         /// Directory of the pinned programs and tables (`--pins`), on a BPF file system.

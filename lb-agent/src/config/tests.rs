@@ -21,6 +21,7 @@ fn a_full_file_is_read() {
         interfaces = ["eth0", "eth1"]
         xdp_mode = "native"
         listen = ["unix:/run/lb-agent/api.sock", "http://127.0.0.1:7070"]
+        metrics = "[::1]:9464"
         state = "/var/lib/lb-agent"
         pins = "/sys/fs/bpf/lb-agent"
         ring_seed = 7
@@ -50,6 +51,7 @@ fn a_full_file_is_read() {
     assert_eq!(agent.interfaces, ["eth0", "eth1"]);
     assert_eq!(agent.xdp_mode, XdpMode::Native);
     assert_eq!(agent.listen.len(), 2);
+    assert_eq!(agent.metrics, Some("[::1]:9464".parse().unwrap()));
     assert_eq!((agent.ring_seed, agent.flow_entries), (7, 1_048_576));
     assert!(agent.exec_checks);
     assert_eq!(agent.kernel_log, KernelLog::Info);
@@ -120,6 +122,7 @@ fn an_empty_file_says_nothing() {
     let config = read("").unwrap();
     assert_eq!(config, Config::default());
     assert!(config.agent.interfaces.is_empty() && config.vips.is_empty());
+    assert!(config.agent.metrics.is_none());
 }
 
 #[test]
@@ -233,6 +236,7 @@ fn what_is_wrong_is_named() {
         ("interfaces = [\"averyveryverylongname\"]", "1 to 15"),
         ("listen = [\"http://0.0.0.0:7070\"]", "loopback"),
         ("listen = [\"/run/x\"]", "unix:PATH"),
+        ("metrics = \":9464\"", "127.0.0.1:9464"),
         ("xdp_mode = \"fast\"", "fast"),
         ("outer_source_v4 = \"10.0.0.0\"", "10.0.0.0"),
         (

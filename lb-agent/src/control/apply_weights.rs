@@ -162,7 +162,9 @@ impl Owner {
         if !self.unsaved {
             return;
         }
-        match self.store.save_steered(&self.steered) {
+        let saved = self.store.save_steered(&self.steered);
+        self.work.count_commit(&saved);
+        match saved {
             Ok(()) => self.unsaved = false,
             Err(error) => tracing::warn!("the weights that steering found were not saved: {error}"),
         }

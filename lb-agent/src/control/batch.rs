@@ -159,7 +159,9 @@ impl Owner {
         let writes = names
             .iter()
             .map(|vip| (*vip, self.intent.get(vip).map(AsRef::as_ref)));
-        match self.store.commit(writes) {
+        let committed = self.store.commit(writes);
+        self.work.count_commit(&committed);
+        match committed {
             Ok(()) => Ok(()),
             Err(error) => {
                 tracing::error!("{error}");

@@ -8,6 +8,7 @@ mod apply_weights;
 mod batch;
 mod changed;
 pub mod event;
+mod figures;
 mod owner;
 #[cfg(test)]
 pub(crate) mod recorder;
@@ -17,7 +18,7 @@ pub mod service;
 mod tests;
 pub mod view;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use lb_model::vip::VipKey;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -26,6 +27,7 @@ pub use apply_weights::WeightUpdate;
 pub use batch::running_programs;
 pub use changed::Changed;
 pub use event::{Event, What};
+pub use figures::{Figures, Work};
 pub use owner::{Options, start};
 pub use service::Service;
 pub use view::{RealState, RealView, VipView};
@@ -48,6 +50,8 @@ pub struct PendingChange {
     pub reply: oneshot::Sender<Result<Option<VipView>, Refusal>>,
     /// Whether the reply needs the VIP.
     pub view: bool,
+    /// When it was requested.
+    pub requested: Instant,
 }
 
 /// Counters together with the VIPs they are of.
@@ -101,6 +105,9 @@ pub(crate) enum Command {
     },
     Status {
         reply: oneshot::Sender<StatusView>,
+    },
+    Figures {
+        reply: oneshot::Sender<Result<Figures, ReadError>>,
     },
     Simulate {
         interface: Option<String>,
@@ -207,6 +214,7 @@ impl Handle {
                 cause,
                 reply,
                 view,
+                requested: Instant::now(),
             })))
             .await
             .map_err(|_| Refusal::Stopping)?;
@@ -247,6 +255,20 @@ impl Handle {
     /// [`ReadError::Stopping`].
     pub async fn status(&self) -> Result<StatusView, ReadError> {
         self.ask(|reply| Command::Status { reply }).await
+    }
+
+    /// Everything the owner can say of one moment; live flows and reachability are at most a second old.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn figures(&self) -> Result<Figures, ReadError> {
+        self.ask(|reply| Command::Figures { reply }).await?
+    }
+
+    /// Commands that wait for the owner.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.commands.max_capacity() - self.commands.capacity()
     }
 
     /// What would happen to a frame.

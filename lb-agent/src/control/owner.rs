@@ -12,7 +12,8 @@ use lb_model::vip::{Protocol, VipKey};
 use tokio::sync::{broadcast, mpsc};
 
 use super::{
-    Command, FlowCounts, Handle, PendingChange, QUEUE, ReadError, StatsView, StatusView, Watching,
+    Command, Figures, FlowCounts, Handle, PendingChange, QUEUE, ReadError, StatsView, StatusView,
+    Watching, Work,
     changed::Changed,
     event::{Event, WATCH_QUEUE, What},
     service::Service,
@@ -73,6 +74,7 @@ pub(super) struct Owner {
     saved_at: Instant,
     /// Told which VIPs changed.
     pub(super) changed: Arc<Changed>,
+    pub(super) work: Work,
 }
 
 /// Restores the intent, brings the tables in line with it and starts the owner's thread. When this returns,
@@ -104,6 +106,7 @@ pub fn start(
         observed_at: None,
         unobserved: false,
         tick_error: None,
+        work: Work::default(),
     };
     owner.restore();
     owner.add_static(options.static_vips);
@@ -157,6 +160,7 @@ impl Owner {
             self.observe_or_log(REPLY_AGE);
         }
         for (order, outcome) in self.apply(orders) {
+            self.work.count_change(&outcome, order.requested);
             // Who asked may have gone; the change is made all the same.
             let _ = order.reply.send(outcome);
         }
@@ -174,6 +178,9 @@ impl Owner {
             }
             Command::Status { reply } => {
                 let _ = reply.send(self.status());
+            }
+            Command::Figures { reply } => {
+                let _ = reply.send(self.figures());
             }
             Command::Simulate {
                 interface,
@@ -304,6 +311,28 @@ impl Owner {
             dataplane: self.dataplane.status(),
             warnings,
         }
+    }
+
+    fn figures(&mut self) -> Result<Figures, ReadError> {
+        let start = Instant::now();
+        // A scrape that scanned the flow table each time would hold up changes for nothing.
+        self.observe(if self.unobserved {
+            Duration::ZERO
+        } else {
+            REPLY_AGE
+        })?;
+        Ok(Figures {
+            vips: self
+                .services
+                .values()
+                .map(|service| VipView::new(service, &self.observed))
+                .collect(),
+            stats: self.dataplane.stats()?,
+            status: self.status(),
+            unplaced: self.unplaced.len(),
+            work: self.work.clone(),
+            took: start.elapsed(),
+        })
     }
 
     /// VIPs of which no real is alive, and what becomes of their packets.

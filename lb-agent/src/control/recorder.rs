@@ -122,6 +122,8 @@ impl Dataplane for Recorder {
                     vip: service.vip,
                     total: counters,
                     dropped: (1, 60),
+                    slots: service.ring.len() as u64,
+                    unsettled_slots: 4,
                     reals: service.reals.iter().map(|real| (*real, counters)).collect(),
                 })
                 .collect(),
@@ -180,6 +182,7 @@ impl Dataplane for Recorder {
             interfaces: vec![InterfaceStatus {
                 name: "eth7".into(),
                 index: 7,
+                attached: true,
                 native: true,
                 warning: String::new(),
             }],

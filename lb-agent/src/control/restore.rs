@@ -1,6 +1,10 @@
 //! At start: the tables that were found are brought in line with what is stored.
 
-use std::{collections::BTreeSet, sync::Arc, time::SystemTime};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use lb_model::vip::VipKey;
 
@@ -81,6 +85,7 @@ impl Owner {
                 cause: Arc::clone(&cause),
                 reply: oneshot::channel().0,
                 view: false,
+                requested: Instant::now(),
             })
             .collect();
         for (order, outcome) in self.apply(orders) {

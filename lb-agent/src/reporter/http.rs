@@ -1,125 +1,45 @@
-//! The newest report over HTTP: `/load` as JSON, `/metrics` as Prometheus text.
-
-use std::{convert::Infallible, time::Duration};
+//! The newest report over HTTP: `/load` as JSON, `/metrics` for Prometheus.
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt as _};
-use http::{
-    HeaderValue, Method, Request, Response, StatusCode,
-    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE},
-};
-use http_body_util::Full;
-use hyper::{server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::watch::Receiver,
-    task::JoinSet,
-};
+use http::HeaderMap;
 
 use lb_report::{Newest, Sample};
+use lb_serve::{
+    http::{Page, Site},
+    metrics::{Format, render},
+};
 
-use super::metrics;
-use lb_serve::stopped;
-
-/// How long the head of a request may take, which is also how long an idle connection is kept.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(90);
-/// Bytes of the head of a request.
-const MAX_HEAD: usize = 16 << 10;
-/// How long answers may take to go out when the reporter ends.
-const DRAIN: Duration = Duration::from_secs(3);
+use super::metrics::ReportSnapshot;
 
 const NO_REPORT: &str = "no report was taken yet; ask again in a second\n";
-const PAGES: &str = "/load is the report as JSON, /metrics as Prometheus text\n";
 
-/// Serves the connections that come in until `stopping` becomes true.
-pub async fn serve<C>(
-    incoming: impl Stream<Item = std::io::Result<C>>,
-    newest: Newest,
-    mut stopping: Receiver<bool>,
-) where
-    C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let mut incoming = std::pin::pin!(incoming);
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            Some(Ok(stream)) = incoming.next() => {
-                connections.spawn(talk(stream, newest.clone(), stopping.clone()));
-            }
-            Some(_) = connections.join_next() => {}
-            () = stopped(&mut stopping) => break,
+/// The pages of the reporter.
+#[derive(Clone, Debug)]
+pub(super) struct ReportSite(pub(super) Newest);
+
+impl Site for ReportSite {
+    const PATHS: &'static [&'static str] = &["/load", "/metrics"];
+    const INDEX: &'static str = "/load is the report as JSON, /metrics is for Prometheus\n";
+
+    async fn page(&self, path: &str, headers: &HeaderMap) -> Page {
+        let Some(sample) = self.0.borrow().clone() else {
+            return Page::Unavailable(NO_REPORT.to_owned());
+        };
+        if path == "/load" {
+            return Page::Found {
+                media_type: "application/json",
+                body: json(&sample),
+            };
+        }
+        let format = Format::negotiate(headers);
+        match render(ReportSnapshot(sample), format) {
+            Ok(text) => Page::Found {
+                media_type: format.media_type(),
+                body: text.into(),
+            },
+            Err(error) => Page::Unavailable(format!("writing the report failed: {error}\n")),
         }
     }
-    // Those that then are not done are ended with the set.
-    let _ = tokio::time::timeout(DRAIN, async {
-        while connections.join_next().await.is_some() {}
-    })
-    .await;
-}
-
-async fn talk<C>(stream: C, newest: Newest, mut stopping: Receiver<bool>)
-where
-    C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let answer = service_fn(move |request: Request<hyper::body::Incoming>| {
-        let newest = newest.borrow().clone();
-        let response = answer(request.method(), request.uri().path(), newest.as_deref());
-        async move { Ok::<_, Infallible>(response) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(stream), answer);
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stopped(&mut stopping) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!("a connection over HTTP failed: {error}");
-    }
-}
-
-/// What a request gets.
-fn answer(method: &Method, path: &str, newest: Option<&Sample>) -> Response<Full<Bytes>> {
-    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-    let (status, kind, body) = match (method, path, newest) {
-        (&Method::GET | &Method::HEAD, "/load" | "/metrics", None) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            plain,
-            Bytes::from_static(NO_REPORT.as_bytes()),
-        ),
-        (&Method::GET | &Method::HEAD, "/load", Some(sample)) => (
-            StatusCode::OK,
-            HeaderValue::from_static("application/json"),
-            json(sample),
-        ),
-        (&Method::GET | &Method::HEAD, "/metrics", Some(sample)) => (
-            StatusCode::OK,
-            HeaderValue::from_static(metrics::CONTENT_TYPE),
-            metrics::text(sample).into(),
-        ),
-        (_, "/load" | "/metrics", _) => (StatusCode::METHOD_NOT_ALLOWED, plain, Bytes::new()),
-        _ => (
-            StatusCode::NOT_FOUND,
-            plain,
-            Bytes::from_static(PAGES.as_bytes()),
-        ),
-    };
-    let mut response = Response::new(Full::new(body));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, kind);
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if status == StatusCode::METHOD_NOT_ALLOWED {
-        headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-    }
-    response
 }
 
 /// The report as it is served and published.
@@ -130,28 +50,30 @@ pub(super) fn json(sample: &Sample) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use lb_report::example;
+    use tokio::sync::watch;
 
-    #[test]
-    fn each_page_is_answered() {
-        let sample = example();
-        for (method, path, newest, status) in [
-            (Method::GET, "/load", Some(&sample), StatusCode::OK),
-            (Method::HEAD, "/metrics", Some(&sample), StatusCode::OK),
-            (Method::GET, "/load", None, StatusCode::SERVICE_UNAVAILABLE),
-            (
-                Method::POST,
-                "/load",
-                Some(&sample),
-                StatusCode::METHOD_NOT_ALLOWED,
-            ),
-            (Method::GET, "/", Some(&sample), StatusCode::NOT_FOUND),
+    #[tokio::test]
+    async fn each_page_is_made() {
+        let (newest, receiver) = watch::channel(None);
+        let site = ReportSite(receiver);
+        let page = async |path| site.page(path, &HeaderMap::new()).await;
+        assert!(matches!(page("/load").await, Page::Unavailable(_)));
+        newest.send_replace(Some(Arc::new(example())));
+        for (path, expected) in [
+            ("/load", "application/json"),
+            ("/metrics", "text/plain; version=0.0.4; charset=utf-8"),
         ] {
-            let response = answer(&method, path, newest);
-            assert_eq!(response.status(), status, "{method} {path}");
+            match page(path).await {
+                Page::Found { media_type, body } => {
+                    assert_eq!(media_type, expected);
+                    assert!(!body.is_empty());
+                }
+                Page::Unavailable(why) => panic!("{path}: {why}"),
+            }
         }
-        let response = answer(&Method::GET, "/load", Some(&sample));
-        assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
     }
 }

@@ -2,7 +2,6 @@
 //!
 //! `lb_report` measures; [`run`] serves and publishes what it measured.
 
-mod connections;
 mod grpc;
 mod http;
 mod metrics;

@@ -12,8 +12,8 @@ use tokio::{
 
 use lb_report::{Newest, Sampler, Samples, Subject};
 
-use super::{connections::incoming, grpc, http, publisher};
-use lb_serve::{Endpoint, Listener, Socket};
+use super::{grpc, http::ReportSite, publisher};
+use lb_serve::{Endpoint, Listener, Socket, incoming};
 
 /// How long calls and connections may take to end when the reporter does.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -70,7 +70,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         ready.push(format!("http://{}/load", listener.local_addr()?));
         let (newest, stopping) = (samples.newest(), stopping.clone());
         servers.spawn(async move {
-            http::serve(incoming(listener), newest, stopping).await;
+            lb_serve::http::serve(incoming(listener), ReportSite(newest), stopping).await;
             Ok(())
         });
     }

@@ -5,6 +5,7 @@
 //! VIP ([`lb_steering`]) once a period, and at once when health changes, and passes the weights to the owner
 //! ([`crate::control`]). It never waits for a peer: each probe and each reader is a task of its own.
 
+mod figures;
 mod real_readings;
 mod run;
 mod shed_pace;
@@ -12,5 +13,6 @@ mod snapshot;
 mod tasks;
 mod vip_supervisor;
 
+pub use figures::{AllFigures, ProbeCounts, ReaderFigures, RealFigures, VipFigures};
 pub use run::{Handle, start};
 pub use snapshot::{ProbeSnapshot, ReadingSnapshot, RealSnapshot, RealSnapshots};

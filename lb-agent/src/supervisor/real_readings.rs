@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::snapshot::{ReadingSnapshot, time_of};
+use super::{
+    figures::ReaderFigures,
+    snapshot::{ReadingSnapshot, time_of},
+};
 use lb_clients::health::Outcome;
 use lb_clients::load::{
     combine::{SourceState, SourceStates, TimedValue},
@@ -16,6 +19,8 @@ pub(super) struct RealReadings {
     states: SourceStates,
     sources: Vec<LoadSource>,
     latency: Option<(Duration, Instant)>,
+    /// Reports without an answer, since the real is supervised.
+    failures: u64,
 }
 
 impl RealReadings {
@@ -25,6 +30,7 @@ impl RealReadings {
             states: SourceStates::new(sources),
             sources: sources.to_vec(),
             latency: None,
+            failures: 0,
         }
     }
 
@@ -50,6 +56,7 @@ impl RealReadings {
 
     /// Notes a reader's report. Returns whether the agent's command changed.
     pub(super) fn take(&mut self, report: &Report) -> bool {
+        self.failures += u64::from(report.outcome.is_err());
         let before = self.states.command();
         self.states.observe(report);
         self.states.command() != before
@@ -80,6 +87,11 @@ impl RealReadings {
             agent_weight: get(Quantity::AgentWeight),
             command: load.command.map(command),
         }
+    }
+
+    /// Figures of the readers; `None` if there is no source.
+    pub(super) fn reader_figures(&self, now: Instant) -> Option<ReaderFigures> {
+        (!self.sources.is_empty()).then(|| ReaderFigures::new(&self.states, self.failures, now))
     }
 
     /// The last readings, and why others are missing.

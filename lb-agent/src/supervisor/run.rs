@@ -14,6 +14,7 @@ use tokio::{
 };
 
 use super::{
+    figures::AllFigures,
     snapshot::RealSnapshots,
     tasks::{Marks, Tasks},
     vip_supervisor::VipSupervisor,
@@ -36,16 +37,32 @@ const IDLE: Duration = Duration::from_secs(3_600);
 /// Asks the supervisor what it knows.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    questions: mpsc::Sender<oneshot::Sender<RealSnapshots>>,
+    questions: mpsc::Sender<Question>,
+}
+
+/// What the supervisor can be asked.
+#[derive(Debug)]
+enum Question {
+    Snapshots(oneshot::Sender<RealSnapshots>),
+    Figures(oneshot::Sender<AllFigures>),
 }
 
 impl Handle {
     /// What is known of every real that is supervised.
     pub async fn snapshots(&self) -> RealSnapshots {
+        self.ask(Question::Snapshots).await
+    }
+
+    /// Figures of every VIP that is supervised.
+    pub async fn figures(&self) -> AllFigures {
+        self.ask(Question::Figures).await
+    }
+
+    /// Without a supervisor nothing is known.
+    async fn ask<T: Default>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> T {
         let (reply, answer) = oneshot::channel();
-        // Without a supervisor nothing is known.
-        if self.questions.send(reply).await.is_err() {
-            return RealSnapshots::new();
+        if self.questions.send(question(reply)).await.is_err() {
+            return T::default();
         }
         answer.await.unwrap_or_default()
     }
@@ -54,7 +71,7 @@ impl Handle {
 /// Supervises the VIPs that `changed` announces, until the task is aborted. All probes and readers end with it.
 #[must_use]
 pub fn start(control: control::Handle, changed: Arc<Changed>) -> (Handle, JoinHandle<()>) {
-    let (questions, asked) = mpsc::channel(16);
+    let (questions, received_questions) = mpsc::channel(16);
     let (probe_sender, probes) = mpsc::channel(QUEUE);
     let (load_sender, loads) = mpsc::channel(QUEUE);
     let supervisor = Supervisor {
@@ -64,7 +81,7 @@ pub fn start(control: control::Handle, changed: Arc<Changed>) -> (Handle, JoinHa
         troubles: HashMap::new(),
         began: Instant::now(),
     };
-    let task = tokio::spawn(supervisor.run(changed, probes, loads, asked));
+    let task = tokio::spawn(supervisor.run(changed, probes, loads, received_questions));
     (Handle { questions }, task)
 }
 
@@ -87,7 +104,7 @@ impl Supervisor {
         changed: Arc<Changed>,
         mut probes: mpsc::Receiver<health::runner::Report>,
         mut loads: mpsc::Receiver<load::reading::Report>,
-        mut asked: mpsc::Receiver<oneshot::Sender<RealSnapshots>>,
+        mut questions: mpsc::Receiver<Question>,
     ) {
         loop {
             let due = self
@@ -118,10 +135,7 @@ impl Supervisor {
                     let steps = self.timed(Instant::now()).await;
                     self.step(steps).await;
                 }
-                Some(reply) = asked.recv() => {
-                    // The caller may have gone.
-                    let _ = reply.send(self.snapshots());
-                }
+                Some(question) = questions.recv() => self.answer(question),
                 else => return,
             }
         }
@@ -293,6 +307,20 @@ impl Supervisor {
         // An owner that is stopping does not need them.
         if !updates.is_empty() {
             let _ = self.control.apply_weights(updates).await;
+        }
+    }
+
+    fn answer(&self, question: Question) {
+        // In both cases the receiver may be gone.
+        match question {
+            Question::Snapshots(reply) => {
+                let _ = reply.send(self.snapshots());
+            }
+            Question::Figures(reply) => {
+                let figures = self.supervisors.iter();
+                let figures = figures.map(|(vip, supervisor)| (*vip, supervisor.figures()));
+                let _ = reply.send(figures.collect());
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use std::{
 use lb_model::{intent::Vip, vip::VipKey};
 
 use super::{
+    figures::{AWAITING_PROBE, ProbeCounts, RealFigures, VipFigures, limit_name},
     real_readings::RealReadings,
     run::AllFlowCounts,
     shed_pace::ShedPace,
@@ -44,6 +45,7 @@ pub(super) struct VipSupervisor {
     last_applied: Option<Steered>,
     due: Instant,
     pace: ShedPace,
+    probes: ProbeCounts,
 }
 
 struct Real {
@@ -87,6 +89,7 @@ impl VipSupervisor {
             last_applied: resumed.clone(),
             due: Instant::now(),
             pace: ShedPace::default(),
+            probes: ProbeCounts::default(),
         };
         supervisor.update_reals(true, resumed.as_ref(), marks, tasks);
         supervisor
@@ -210,6 +213,7 @@ impl VipSupervisor {
             return false;
         }
         let now = Instant::now();
+        self.probes.count(&report.outcome);
         real.readings.probed(&report.outcome, now);
         // An unknown one has failed, and may only be slow to start.
         let came = real.awaiting_first_probe && report.state != State::Unknown;
@@ -326,6 +330,34 @@ impl VipSupervisor {
             .filter(|(_, real)| !self.waits(real))
             .filter_map(observed)
             .collect()
+    }
+
+    /// Its figures.
+    pub(super) fn figures(&self) -> VipFigures {
+        let now = Instant::now();
+        let figures = |real: &Real| {
+            let decision = real.decision.as_ref();
+            let utilisation = real.readings.load(now).utilisation;
+            RealFigures {
+                utilisation: utilisation.map(|sample| sample.value),
+                capacity: decision.and_then(|decision| decision.capacity),
+                target_share: decision.map(|decision| decision.wanted_share),
+                limited_by: if self.waits(real) {
+                    Some(AWAITING_PROBE)
+                } else {
+                    decision.map(|decision| limit_name(&decision.limited_by))
+                },
+                readers: real.readings.reader_figures(now),
+            }
+        };
+        VipFigures {
+            probes: self.vip.spec.check.is_some().then(|| self.probes.clone()),
+            reals: self
+                .reals
+                .iter()
+                .map(|(address, real)| (*address, figures(real)))
+                .collect(),
+        }
     }
 
     /// What is known of its reals.

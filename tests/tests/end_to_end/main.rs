@@ -1,6 +1,6 @@
 //! Real clients, the balancer, real servers: what an operator sees.
 //!
-//! Each test has a network of its own and needs root, nginx, Mosquitto, ip and ethtool; `cargo xtask setup`
+//! Each test has a network of its own and needs root, nginx, Mosquitto, ip and ethtool, those of metrics promtool; `cargo xtask setup`
 //! installs them.
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
@@ -14,6 +14,7 @@ mod fixture;
 mod forwarding;
 mod kernel_log;
 mod long_lived;
+mod metrics;
 mod numbered;
 mod ondown;
 mod refusals;

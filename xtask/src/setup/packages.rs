@@ -22,7 +22,7 @@ pub(super) struct Packages {
 pub(super) const LABORATORY: Packages = Packages {
     name: "packages for the laboratory",
     why: "ip and ethtool make its networks, tcpdump and ping look into it; nginx, Mosquitto, RabbitMQ, a node exporter \
-          and a Docker engine are what is balanced, probed and read",
+          and a Docker engine are what is balanced, probed and read; Prometheus brings promtool, which checks metrics",
     wanted: &[
         "iproute2",
         "ethtool",
@@ -31,6 +31,7 @@ pub(super) const LABORATORY: Packages = Packages {
         "mosquitto-clients",
         "rabbitmq-server",
         "prometheus-node-exporter",
+        "prometheus",
         "docker.io",
         "docker-cli",
         "tcpdump",
@@ -39,7 +40,7 @@ pub(super) const LABORATORY: Packages = Packages {
 };
 
 /// Services that come with packages, disabled after their installation.
-const SERVICES: [(&str, &[&str]); 5] = [
+const SERVICES: [(&str, &[&str]); 6] = [
     ("nginx-light", &["nginx.service"]),
     ("mosquitto", &["mosquitto.service"]),
     (
@@ -50,6 +51,7 @@ const SERVICES: [(&str, &[&str]); 5] = [
         "prometheus-node-exporter",
         &["prometheus-node-exporter.service"],
     ),
+    ("prometheus", &["prometheus.service"]),
     (
         "docker.io",
         &["docker.service", "docker.socket", "containerd.service"],

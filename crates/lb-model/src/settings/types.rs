@@ -1,7 +1,12 @@
 //! Types that a setting can have: how a value is read from JSON, written, bounded and described.
 
 use std::{
-    collections::BTreeMap, fmt, net::IpAddr, ops::RangeInclusive, path::PathBuf, time::Duration,
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+    path::PathBuf,
+    time::Duration,
 };
 
 use serde_json::{Map, Number, Value};
@@ -324,6 +329,11 @@ macro_rules! text_setting {
 }
 
 text_setting!(IpAddr, "IP address", "give an IPv4 or IPv6 address");
+text_setting!(
+    SocketAddr,
+    "ADDRESS:PORT",
+    "give ADDRESS:PORT, such as 127.0.0.1:9464"
+);
 
 impl SettingType for PathBuf {
     without_order!();

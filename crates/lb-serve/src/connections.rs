@@ -1,4 +1,4 @@
-//! Connections that are served: so many at once, and no more.
+//! The connections of a listener, bounded in number.
 
 use std::{
     io,
@@ -9,6 +9,7 @@ use std::{
 };
 
 use futures::{Stream, stream};
+use nix::sys::socket::{setsockopt, sockopt::TcpUserTimeout};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
@@ -16,23 +17,26 @@ use tokio::{
 };
 use tonic::transport::server::Connected;
 
-/// Connections to one listener at once. A fleet of balancers reads a report, not the public.
+/// Connections to one listener at once. The clients are balancers and monitoring servers, not the public.
 pub const MAX_CONNECTIONS: usize = 256;
-/// How long to wait when the system has no file descriptor for one more.
-const REST: Duration = Duration::from_millis(100);
+/// How long to wait when the system has no file descriptor for another connection.
+const BACKOFF: Duration = Duration::from_millis(100);
+/// A client that takes nothing of an answer for so long loses its connection (`TCP_USER_TIMEOUT`, tcp(7)): else
+/// clients that never read could hold all connections. In milliseconds.
+const UNREAD_TIMEOUT: u32 = 30_000;
 
-/// A connection that counts as long as it lives.
+/// A connection that counts as one of [`MAX_CONNECTIONS`] until it is dropped.
 #[derive(Debug)]
 pub struct Counted<T> {
     stream: T,
     _permit: OwnedSemaphorePermit,
 }
 
-/// What connections come to.
+/// A listener.
 pub trait Accept: Send {
-    /// A connection.
+    /// Its connections.
     type Connection: Send;
-    /// Waits for the next.
+    /// Waits for the next connection.
     fn next(&self) -> impl Future<Output = io::Result<Self::Connection>> + Send;
 }
 
@@ -43,6 +47,7 @@ impl Accept for TcpListener {
         let (stream, _) = self.accept().await?;
         // Answers are one small segment that should not wait.
         stream.set_nodelay(true)?;
+        setsockopt(&stream, TcpUserTimeout, &UNREAD_TIMEOUT)?;
         Ok(stream)
     }
 }
@@ -55,8 +60,8 @@ impl Accept for UnixListener {
     }
 }
 
-/// The connections that come to a listener. One more than there may be is closed at once: it would wait for
-/// another's end, which may be far.
+/// The connections of a listener. A connection above [`MAX_CONNECTIONS`] is closed at once: it would wait for the
+/// end of another one, which may take long.
 pub fn incoming<L: Accept>(
     listener: L,
 ) -> impl Stream<Item = io::Result<Counted<L::Connection>>> + Send {
@@ -67,7 +72,7 @@ pub fn incoming<L: Accept>(
                 Ok(stream) => stream,
                 Err(error) => {
                     tracing::debug!("accepting a connection: {error}");
-                    tokio::time::sleep(REST).await;
+                    tokio::time::sleep(BACKOFF).await;
                     continue;
                 }
             };
@@ -78,7 +83,7 @@ pub fn incoming<L: Accept>(
                 };
                 return Some((Ok(counted), (listener, room)));
             }
-            tracing::debug!("{MAX_CONNECTIONS} connections are open; one more was closed");
+            tracing::debug!("{MAX_CONNECTIONS} connections are open; another one is closed");
         }
     })
 }
@@ -139,7 +144,7 @@ mod tests {
         }
         let mut refused = TcpStream::connect(address).await.unwrap();
         let mut byte = [0];
-        // The stream has nothing to give; while it is asked, the connection is closed.
+        // The stream yields nothing; polling it closes the connection.
         tokio::select! {
             _ = incoming.next() => panic!("there is no room"),
             read = refused.read(&mut byte) => assert_eq!(read.unwrap_or(0), 0),

@@ -1,0 +1,253 @@
+//! A small HTTP/1.1 server for pages that anyone who can connect may read.
+//!
+//! Its limits: [`MAX_CONNECTIONS`](crate::MAX_CONNECTIONS), [`MAX_HEAD`] bytes for the head of a request,
+//! [`HEAD_TIMEOUT`] for its arrival, [`PAGE_TIMEOUT`] for the page, and [`DRAIN`] for open answers at the end.
+
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
+    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, VARY},
+    request::Parts,
+};
+use http_body_util::Full;
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::watch::Receiver,
+    task::JoinSet,
+};
+
+use crate::stopped;
+
+/// How long the head of a request may take to arrive, which is also how long an idle connection is kept.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(90);
+/// Bytes of the head of a request.
+pub const MAX_HEAD: usize = 16 << 10;
+/// How long a page may take to be made.
+pub const PAGE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long answers may take to go out when the server ends.
+pub const DRAIN: Duration = Duration::from_secs(3);
+
+const PLAIN: &str = "text/plain; charset=utf-8";
+
+/// A page, or why there is none now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Page {
+    /// The page.
+    Found {
+        /// Value of the header `Content-Type`.
+        media_type: &'static str,
+        /// The page itself.
+        body: Bytes,
+    },
+    /// The page cannot be made at this moment; the text says why, and ends with a newline.
+    Unavailable(String),
+}
+
+/// The pages of a server.
+pub trait Site: Send + Sync + 'static {
+    /// Paths of the pages.
+    const PATHS: &'static [&'static str];
+    /// The answer to requests for other paths: which pages there are; it ends with a newline.
+    const INDEX: &'static str;
+
+    /// Makes the page of a path in [`PATHS`](Self::PATHS) for a request with these headers.
+    fn page(&self, path: &str, headers: &HeaderMap) -> impl Future<Output = Page> + Send;
+}
+
+/// Serves a site on these connections until `stopping` becomes true; then open answers have [`DRAIN`] to go out.
+pub async fn serve<S: Site, C>(
+    incoming: impl Stream<Item = io::Result<C>>,
+    site: S,
+    mut stopping: Receiver<bool>,
+) where
+    C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let site = Arc::new(site);
+    let mut incoming = std::pin::pin!(incoming);
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            Some(Ok(stream)) = incoming.next() => {
+                connections.spawn(serve_connection(stream, Arc::clone(&site), stopping.clone()));
+            }
+            Some(_) = connections.join_next() => {}
+            () = stopped(&mut stopping) => break,
+        }
+    }
+    // Dropping the set ends the connections that are left.
+    let _ = tokio::time::timeout(DRAIN, async {
+        while connections.join_next().await.is_some() {}
+    })
+    .await;
+}
+
+async fn serve_connection<S: Site, C>(stream: C, site: Arc<S>, mut stopping: Receiver<bool>)
+where
+    C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request: Request<hyper::body::Incoming>| {
+        let site = Arc::clone(&site);
+        async move {
+            let (head, _) = request.into_parts();
+            Ok::<_, Infallible>(answer(&*site, &head, PAGE_TIMEOUT).await)
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stopped(&mut stopping) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!("a connection over HTTP failed: {error}");
+    }
+}
+
+/// The answer to one request.
+async fn answer<S: Site>(site: &S, request: &Parts, timeout: Duration) -> Response<Full<Bytes>> {
+    let path = request.uri.path();
+    if !S::PATHS.contains(&path) {
+        return respond(StatusCode::NOT_FOUND, PLAIN, S::INDEX.into());
+    }
+    if !matches!(request.method, Method::GET | Method::HEAD) {
+        let mut response = respond(StatusCode::METHOD_NOT_ALLOWED, PLAIN, Bytes::new());
+        response
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    match tokio::time::timeout(timeout, site.page(path, &request.headers)).await {
+        Ok(Page::Found { media_type, body }) => respond(StatusCode::OK, media_type, body),
+        Ok(Page::Unavailable(why)) => respond(StatusCode::SERVICE_UNAVAILABLE, PLAIN, why.into()),
+        Err(_) => {
+            let why = format!("the page took longer than {timeout:?}; try again\n");
+            respond(StatusCode::SERVICE_UNAVAILABLE, PLAIN, why.into())
+        }
+    }
+}
+
+fn respond(status: StatusCode, media_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(VARY, HeaderValue::from_static("Accept"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::{TcpListener, TcpStream},
+        sync::{Notify, watch},
+    };
+
+    use super::*;
+
+    /// A site with a page that is there, one that is not, one that never comes, and one that comes when told.
+    #[derive(Default)]
+    struct Example {
+        asked: Notify,
+        ready: Notify,
+        done: AtomicBool,
+    }
+
+    impl Site for Arc<Example> {
+        const PATHS: &'static [&'static str] = &["/here", "/away", "/never", "/later"];
+        const INDEX: &'static str = "/here is here\n";
+
+        async fn page(&self, path: &str, _: &HeaderMap) -> Page {
+            match path {
+                "/away" => return Page::Unavailable("not yet\n".to_owned()),
+                "/never" => std::future::pending().await,
+                "/later" => {
+                    self.asked.notify_one();
+                    self.ready.notified().await;
+                    self.done.store(true, Ordering::Relaxed);
+                }
+                _ => {}
+            }
+            Page::Found {
+                media_type: "application/json",
+                body: Bytes::from_static(b"{}"),
+            }
+        }
+    }
+
+    async fn ask(site: &Arc<Example>, method: Method, path: &str) -> Response<Full<Bytes>> {
+        let (mut request, ()) = Request::new(()).into_parts();
+        request.method = method;
+        request.uri = path.parse().unwrap();
+        answer(site, &request, Duration::from_millis(20)).await
+    }
+
+    #[tokio::test]
+    async fn each_request_has_its_answer() {
+        let site = Arc::new(Example::default());
+        for (method, path, status) in [
+            (Method::GET, "/here", StatusCode::OK),
+            (Method::HEAD, "/here", StatusCode::OK),
+            (Method::GET, "/away", StatusCode::SERVICE_UNAVAILABLE),
+            (Method::GET, "/never", StatusCode::SERVICE_UNAVAILABLE),
+            (Method::POST, "/here", StatusCode::METHOD_NOT_ALLOWED),
+            (Method::GET, "/", StatusCode::NOT_FOUND),
+            (Method::POST, "/", StatusCode::NOT_FOUND),
+        ] {
+            let response = ask(&site, method, path).await;
+            assert_eq!(response.status(), status, "{path}");
+            assert_eq!(response.headers()[CACHE_CONTROL], "no-store");
+            let allow = response.headers().contains_key(ALLOW);
+            assert_eq!(allow, status == StatusCode::METHOD_NOT_ALLOWED);
+        }
+        let response = ask(&site, Method::GET, "/here").await;
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
+    }
+
+    #[tokio::test]
+    async fn an_open_answer_goes_out_before_the_server_ends() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let site = Arc::new(Example::default());
+        let (stop, stopping) = watch::channel(false);
+        let server = tokio::spawn(serve(
+            crate::incoming(listener),
+            Arc::clone(&site),
+            stopping,
+        ));
+        // An idle connection does not keep the server.
+        let _idle = TcpStream::connect(address).await.unwrap();
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client
+            .write_all(b"GET /later HTTP/1.1\r\nHost: x\r\n\r\n")
+            .await
+            .unwrap();
+        site.asked.notified().await;
+        stop.send(true).unwrap();
+        assert!(!site.done.load(Ordering::Relaxed));
+        site.ready.notify_one();
+        let mut text = String::new();
+        client.read_to_string(&mut text).await.unwrap();
+        assert!(
+            text.starts_with("HTTP/1.1 200") && text.ends_with("{}"),
+            "{text}"
+        );
+        server.await.unwrap();
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+}

@@ -1,0 +1,115 @@
+//! Metrics of a VIP.
+
+use lb_serve::metrics::Value;
+
+use super::{BYTE_COUNTER, COUNTER, DURATIONS, GAUGE, Metric, Read, count, metric};
+use crate::control::RealState;
+use crate::metrics::scrape::{RealScrape, VipScrape};
+
+const LABELS: &[&str] = &["vip"];
+
+const fn vip(
+    name: &'static str,
+    kind: (lb_serve::metrics::Kind, Option<lb_serve::metrics::Unit>),
+    help: &'static str,
+    read: fn(&VipScrape) -> Option<Value<'_>>,
+) -> Metric {
+    metric(name, kind, LABELS, help, Read::Vip(read))
+}
+
+fn reals(vip: &VipScrape, in_state: fn(RealState) -> bool) -> Option<Value<'static>> {
+    let is = |real: &&RealScrape| in_state(real.view.state);
+    Some(count(vip.reals.iter().filter(is).count()))
+}
+
+pub(super) const METRICS: &[Metric] = &[
+    vip(
+        "lb_vip_packets_total",
+        COUNTER,
+        "Packets forwarded to reals, deleted reals included.",
+        |vip| Some(Value::Count(vip.total.packets)),
+    ),
+    vip(
+        "lb_vip_bytes_total",
+        BYTE_COUNTER,
+        "Bytes of the IP packets forwarded, as they came in.",
+        |vip| Some(Value::Count(vip.total.bytes)),
+    ),
+    vip(
+        "lb_vip_flows_opened_total",
+        COUNTER,
+        "New flows; not exact for UDP, unless the VIP tracks all flows.",
+        |vip| Some(Value::Count(vip.total.opened)),
+    ),
+    vip(
+        "lb_vip_flows_closed_total",
+        COUNTER,
+        "FINs and RSTs of clients.",
+        |vip| Some(Value::Count(vip.total.closed)),
+    ),
+    vip(
+        "lb_vip_dropped_packets_total",
+        COUNTER,
+        "Packets dropped: no real, no next hop, or any other reason to drop.",
+        |vip| Some(Value::Count(vip.dropped.0)),
+    ),
+    vip(
+        "lb_vip_dropped_bytes_total",
+        BYTE_COUNTER,
+        "Bytes of the packets dropped.",
+        |vip| Some(Value::Count(vip.dropped.1)),
+    ),
+    vip("lb_vip_reals", GAUGE, "Configured reals.", |vip| {
+        Some(count(vip.reals.len()))
+    }),
+    vip(
+        "lb_vip_healthy_reals",
+        GAUGE,
+        "Reals whose checks do not fail; a real without a check counts as healthy.",
+        |vip| reals(vip, |state| state != RealState::Down),
+    ),
+    vip(
+        "lb_vip_active_reals",
+        GAUGE,
+        "Reals that take new flows.",
+        |vip| reals(vip, |state| state == RealState::Active),
+    ),
+    vip("lb_vip_slots", GAUGE, "Slots of the ring.", |vip| {
+        Some(Value::Count(vip.slots))
+    }),
+    vip(
+        "lb_vip_unsettled_slots",
+        GAUGE,
+        "Slots whose packets consult the flow table, because the ring changed not long ago.",
+        |vip| Some(Value::Count(vip.unsettled_slots)),
+    ),
+    metric(
+        "lb_vip_probes_total",
+        COUNTER,
+        &["vip", "result"],
+        "Health probes by result: `healthy`, `drain` or `unhealthy`; only of VIPs with a check.",
+        Read::Samples(|scrape, samples| {
+            for vip in &scrape.vips {
+                let Some(probes) = &vip.probes else { continue };
+                for (result, count) in [
+                    ("healthy", probes.healthy),
+                    ("drain", probes.drain),
+                    ("unhealthy", probes.unhealthy),
+                ] {
+                    let labels = [("vip", vip.name.as_str()), ("result", result)];
+                    samples.add(&labels, Value::Count(count))?;
+                }
+            }
+            Ok(())
+        }),
+    ),
+    vip(
+        "lb_vip_probe_duration_seconds",
+        DURATIONS,
+        "How long health probes took, failed ones included; only of VIPs with a check.",
+        |vip| {
+            let probes = vip.probes.as_ref()?;
+            Some(Value::Histogram(&probes.durations))
+        },
+    ),
+];
