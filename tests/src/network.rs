@@ -1,4 +1,4 @@
-//! Networks as they are found: one network with everything in it, and a routed one.
+//! The two network layouts of the testbeds: everything on one switched network, and a routed one.
 
 use std::{
     net::IpAddr,
@@ -8,14 +8,14 @@ use std::{
 
 use crate::{Namespace, Switch, cable};
 
-/// Every interface of a host has this name, as in the examples of the documentation.
+/// Name of a host's interface, the one that the documentation's examples use.
 const INTERFACE: &str = "eth0";
 
-/// A network of two families: `10.NET.0.0/16` and `fd00:NET::/64`.
+/// A dual-stack subnet: `10.N.0.0/16` and `fd00:N::/64`.
 #[derive(Clone, Copy, Debug)]
-struct Network(u8);
+struct Subnet(u8);
 
-impl Network {
+impl Subnet {
     fn v4(self, group: u8, host: u16) -> String {
         format!(
             "10.{}.{}.{}",
@@ -37,22 +37,22 @@ impl Network {
     }
 }
 
-/// Groups of addresses within a network.
+/// Roles of hosts, each with its own range of addresses in a subnet.
 const ROUTERS: u8 = 0;
 const BALANCERS: u8 = 10;
 const CLIENTS: u8 = 20;
 const REALS: u8 = 30;
 
-/// Networks that VIPs of every site are in: 192.0.2.0/24 and 2001:db8::/64, the documentation's.
-const VIP_NETWORKS: [&str; 2] = ["192.0.2.0/24", "2001:db8::/64"];
+/// Prefixes that hold the VIPs of every testbed (RFC 5737, RFC 3849).
+const VIP_PREFIXES: [&str; 2] = ["192.0.2.0/24", "2001:db8::/64"];
 
-/// A namespace with an address of each family.
+/// A namespace with one IPv4 and one IPv6 address.
 #[derive(Clone, Debug)]
 pub struct Host {
     namespace: Namespace,
-    /// Its IPv4 address.
+    /// The IPv4 address.
     pub v4: IpAddr,
-    /// Its IPv6 address.
+    /// The IPv6 address.
     pub v6: IpAddr,
 }
 
@@ -61,23 +61,23 @@ impl Host {
         label: &str,
         switch: &Switch,
         interface: &str,
-        (network, group, number): (Network, u8, u16),
+        (subnet, group, number): (Subnet, u8, u16),
     ) -> anyhow::Result<Self> {
         let namespace = Namespace::new(label)?;
-        switch.plug(&namespace, interface, &network.addresses(group, number))?;
+        switch.plug(&namespace, interface, &subnet.addresses(group, number))?;
         Ok(Self {
             namespace,
-            v4: network.v4(group, number).parse()?,
-            v6: network.v6(group, number).parse()?,
+            v4: subnet.v4(group, number).parse()?,
+            v6: subnet.v6(group, number).parse()?,
         })
     }
 
-    /// Its namespace.
+    /// Returns the host's namespace.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
     }
 
-    /// Its address of the family of `other`.
+    /// Returns the address whose family is that of `other`.
     pub fn address_like(&self, other: IpAddr) -> IpAddr {
         if other.is_ipv4() { self.v4 } else { self.v6 }
     }
@@ -91,32 +91,27 @@ impl Deref for Host {
     }
 }
 
-/// Clients, one balancer and reals on one network. Clients reach VIPs (192.0.2.0/24, 2001:db8::/64) by way
-/// of the balancer; reals answer directly.
+/// Clients, one balancer and reals on one switched network. Clients route the VIP prefixes (192.0.2.0/24 and
+/// 2001:db8::/64) to the balancer; reals answer clients directly.
 #[derive(Debug)]
-pub struct Site {
+pub struct Network {
     switch: Switch,
-    /// The balancer's host, interface `eth0`.
+    /// The balancer's host; its interface is `eth0`.
     pub balancer: Host,
     clients: AtomicU16,
     reals: AtomicU16,
 }
 
-impl Site {
-    const NETWORK: Network = Network(10);
+impl Network {
+    const SUBNET: Subnet = Subnet(10);
 
-    /// Makes the network and the balancer's host.
+    /// Creates the network and the balancer's host.
     ///
     /// # Errors
-    /// Without root, or when a tool is missing (`cargo xtask setup` installs them).
+    /// Fails without root, or if `ip` or `ethtool` is missing (`cargo xtask setup` installs them).
     pub fn new() -> anyhow::Result<Self> {
         let switch = Switch::new("switch")?;
-        let balancer = Host::plugged(
-            "balancer",
-            &switch,
-            INTERFACE,
-            (Self::NETWORK, BALANCERS, 0),
-        )?;
+        let balancer = Host::plugged("balancer", &switch, INTERFACE, (Self::SUBNET, BALANCERS, 0))?;
         Ok(Self {
             switch,
             balancer,
@@ -125,7 +120,7 @@ impl Site {
         })
     }
 
-    /// The switch.
+    /// Returns the switch.
     pub fn switch(&self) -> &Switch {
         &self.switch
     }
@@ -133,7 +128,7 @@ impl Site {
     /// Adds a client.
     ///
     /// # Errors
-    /// When a tool fails.
+    /// Fails if `ip` or `ethtool` fails.
     pub fn client(&self) -> anyhow::Result<Host> {
         let number = self.clients.fetch_add(1, Ordering::Relaxed);
         let label = format!("client{}", number + 1);
@@ -141,16 +136,16 @@ impl Site {
             &label,
             &self.switch,
             INTERFACE,
-            (Self::NETWORK, CLIENTS, number),
+            (Self::SUBNET, CLIENTS, number),
         )?;
         route_vips(&host, self.balancer.v4, self.balancer.v6)?;
         Ok(host)
     }
 
-    /// Adds a host for a real, interface `eth0`.
+    /// Adds a host for a real; its interface is `eth0`.
     ///
     /// # Errors
-    /// When a tool fails.
+    /// Fails if `ip` or `ethtool` fails.
     pub fn real(&self) -> anyhow::Result<Host> {
         let number = self.reals.fetch_add(1, Ordering::Relaxed);
         let label = format!("real{}", number + 1);
@@ -158,34 +153,34 @@ impl Site {
             &label,
             &self.switch,
             INTERFACE,
-            (Self::NETWORK, REALS, number),
+            (Self::SUBNET, REALS, number),
         )
     }
 }
 
-/// Clients behind a router, the balancer between the router (`eth0`) and the network of the reals (`eth1`):
-/// its way out is another interface than its way in. Reals answer by way of the router.
+/// Clients behind a router, and the balancer between that router (`eth0`) and the network of the reals (`eth1`):
+/// packets leave the balancer by another interface than the one they arrive on. Reals answer through the router.
 #[derive(Debug)]
-pub struct RoutedSite {
+pub struct RoutedNetwork {
     outside: Switch,
     inside: Switch,
-    /// The router: `outside` to the clients, `front` to the balancer, `inside` to the reals.
+    /// The router. Its interfaces are `outside` (clients), `front` (balancer) and `inside` (reals).
     pub router: Namespace,
-    /// The balancer's host; its addresses are those of `eth1`.
+    /// The balancer's host; [`Host::v4`] and [`Host::v6`] are the addresses of `eth1`.
     pub balancer: Host,
     clients: AtomicU16,
     reals: AtomicU16,
 }
 
-impl RoutedSite {
-    const OUTSIDE: Network = Network(20);
-    const FRONT: Network = Network(21);
-    const INSIDE: Network = Network(22);
+impl RoutedNetwork {
+    const OUTSIDE: Subnet = Subnet(20);
+    const FRONT: Subnet = Subnet(21);
+    const INSIDE: Subnet = Subnet(22);
 
-    /// Makes the networks, the router and the balancer's host.
+    /// Creates the networks, the router and the balancer's host.
     ///
     /// # Errors
-    /// As [`Site::new`].
+    /// See [`Network::new`].
     pub fn new() -> anyhow::Result<Self> {
         let outside = Switch::new("outside")?;
         let inside = Switch::new("inside")?;
@@ -200,7 +195,8 @@ impl RoutedSite {
         router.sysctl("net/ipv4/ip_forward", "1")?;
         router.sysctl("net/ipv6/conf/all/forwarding", "1")?;
         for scope in ["all", "default", "inside", "outside", "front"] {
-            // Answers come in from the reals' side with a source that is routed to the balancer's.
+            // Answers arrive from the reals with a VIP as source, which is routed to the balancer: a strict
+            // reverse-path filter would drop them.
             router.sysctl(&format!("net/ipv4/conf/{scope}/rp_filter"), "0")?;
         }
         route_vips(
@@ -221,7 +217,7 @@ impl RoutedSite {
     /// Adds a client.
     ///
     /// # Errors
-    /// When a tool fails.
+    /// Fails if `ip` or `ethtool` fails.
     pub fn client(&self) -> anyhow::Result<Host> {
         let number = self.clients.fetch_add(1, Ordering::Relaxed);
         let label = format!("client{}", number + 1);
@@ -235,10 +231,10 @@ impl RoutedSite {
         Ok(host)
     }
 
-    /// Adds a host for a real, interface `eth0`.
+    /// Adds a host for a real; its interface is `eth0`.
     ///
     /// # Errors
-    /// When a tool fails.
+    /// Fails if `ip` or `ethtool` fails.
     pub fn real(&self) -> anyhow::Result<Host> {
         let number = self.reals.fetch_add(1, Ordering::Relaxed);
         let label = format!("real{}", number + 1);
@@ -253,16 +249,16 @@ impl RoutedSite {
     }
 }
 
-fn default_route(host: &Namespace, network: Network) -> anyhow::Result<()> {
-    for router in [network.v4(ROUTERS, 0), network.v6(ROUTERS, 0)] {
+fn default_route(host: &Namespace, subnet: Subnet) -> anyhow::Result<()> {
+    for router in [subnet.v4(ROUTERS, 0), subnet.v6(ROUTERS, 0)] {
         host.sh(&format!("ip route add default via {router}"))?;
     }
     Ok(())
 }
 
 fn route_vips(host: &Namespace, v4: IpAddr, v6: IpAddr) -> anyhow::Result<()> {
-    for (network, via) in VIP_NETWORKS.into_iter().zip([v4, v6]) {
-        host.sh(&format!("ip route add {network} via {via}"))?;
+    for (prefix, via) in VIP_PREFIXES.into_iter().zip([v4, v6]) {
+        host.sh(&format!("ip route add {prefix} via {via}"))?;
     }
     Ok(())
 }
