@@ -1,20 +1,47 @@
-//! The laboratory itself: without a balancer, clients must reach servers, and nothing must be left.
+//! The testbed itself: without a balancer clients reach servers, and nothing is left behind.
 
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+#![expect(clippy::unwrap_used, reason = "a failure fails the test")]
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    process::ExitCode,
+    time::Duration,
+};
 
 use lb_tests::{
-    Namespace, RoutedSite, Site,
+    Namespace, Network, RoutedNetwork,
     client::{
         Connections, DevicePlan, Devices, HttpPlan, MqttPlan, download, get, http_load, mqtt_load,
         udp_exchange,
     },
+    harness::{
+        Harness,
+        Requirement::{Program, Root},
+    },
     server::{BIG_FILE, Mosquitto, Nginx, UdpEcho},
-    wait_for,
+    tests, wait_for,
 };
 
-/// Patience for what takes milliseconds on a machine at rest.
+/// Limit for what takes milliseconds on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+fn main() -> ExitCode {
+    Harness::new(&[
+        Root,
+        Program("ip"),
+        Program("ethtool"),
+        Program("nginx"),
+        Program("mosquitto"),
+    ])
+    .tests(tests![
+        clients_reach_servers_on_one_network,
+        a_load_counts_failures,
+        devices_know_which_broker_disconnected_them_and_reconnect,
+        the_router_reaches_both_sides,
+        processes_in_a_namespace_end_with_it,
+    ])
+    .run()
+}
 
 fn plan(target: SocketAddr, connections: Connections, requests: u64) -> HttpPlan {
     HttpPlan {
@@ -26,11 +53,10 @@ fn plan(target: SocketAddr, connections: Connections, requests: u64) -> HttpPlan
     }
 }
 
-#[test]
 fn clients_reach_servers_on_one_network() {
-    let site = Site::new().unwrap();
-    let client = site.client().unwrap();
-    let real = site.real().unwrap();
+    let network = Network::new().unwrap();
+    let client = network.client().unwrap();
+    let real = network.real().unwrap();
     let nginx = Nginx::start(&real, 80).unwrap();
     nginx.add_big_file().unwrap();
     let _broker = Mosquitto::start(&real, 1883).unwrap();
@@ -100,11 +126,10 @@ fn clients_reach_servers_on_one_network() {
     );
 }
 
-#[test]
-fn a_load_counts_what_fails() {
-    let site = Site::new().unwrap();
-    let client = site.client().unwrap();
-    let real = site.real().unwrap();
+fn a_load_counts_failures() {
+    let network = Network::new().unwrap();
+    let client = network.client().unwrap();
+    let real = network.real().unwrap();
     let load = http_load(
         &client,
         plan(SocketAddr::new(real.v4, 80), Connections::New, 10),
@@ -115,14 +140,13 @@ fn a_load_counts_what_fails() {
     assert!(load.errors[0].contains("refused"), "{:?}", load.errors);
 }
 
-#[test]
-fn devices_tell_by_whom_they_were_cut_off_and_come_back() {
+fn devices_know_which_broker_disconnected_them_and_reconnect() {
     const DEVICES: u64 = 5;
-    let site = Site::new().unwrap();
-    let real = site.real().unwrap();
+    let network = Network::new().unwrap();
+    let real = network.real().unwrap();
     let mut first = Mosquitto::start_named(&real, 1883, "first").unwrap();
     let devices = Devices::start(
-        &site.client().unwrap(),
+        &network.client().unwrap(),
         DevicePlan {
             target: SocketAddr::new(real.v4, 1883),
             devices: DEVICES as usize,
@@ -138,12 +162,17 @@ fn devices_tell_by_whom_they_were_cut_off_and_come_back() {
             Ok((seen == Some(DEVICES)).then_some(()))
         }
     };
-    wait_for("all to be at the first", PATIENCE, connected("first")).unwrap();
-    // One that had to try twice has had one already.
+    wait_for(
+        "all devices on the first broker",
+        PATIENCE,
+        connected("first"),
+    )
+    .unwrap();
+    // A device whose first attempt failed has had an outage already.
     devices.take_outages();
 
     first.kill().unwrap();
-    wait_for("all to be cut off", PATIENCE, || {
+    wait_for("all devices to be disconnected", PATIENCE, || {
         Ok((devices.take_outages().len() as u64 == DEVICES).then_some(()))
     })
     .unwrap();
@@ -155,11 +184,16 @@ fn devices_tell_by_whom_they_were_cut_off_and_come_back() {
     );
 
     let _second = Mosquitto::start_named(&real, 1883, "second").unwrap();
-    wait_for("all to be at the second", PATIENCE, connected("second")).unwrap();
+    wait_for(
+        "all devices on the second broker",
+        PATIENCE,
+        connected("second"),
+    )
+    .unwrap();
     let over = devices.take_outages();
     assert_eq!(over.len() as u64, DEVICES);
     assert!(over.iter().all(|outage| outage.ended.is_some()), "{over:?}");
-    assert!(devices.take_outages().is_empty(), "each is told once");
+    assert!(devices.take_outages().is_empty(), "each is reported once");
     wait_for("messages to be acknowledged", PATIENCE, || {
         Ok((devices.report().requests > 2 * DEVICES).then_some(()))
     })
@@ -169,11 +203,10 @@ fn devices_tell_by_whom_they_were_cut_off_and_come_back() {
     assert!(report.connections >= 2 * DEVICES, "{}", report.connections);
 }
 
-#[test]
 fn the_router_reaches_both_sides() {
-    let site = RoutedSite::new().unwrap();
-    let client = site.client().unwrap();
-    let real = site.real().unwrap();
+    let network = RoutedNetwork::new().unwrap();
+    let client = network.client().unwrap();
+    let real = network.real().unwrap();
     let _nginx = Nginx::start(&real, 80).unwrap();
     for address in [real.v4, real.v6] {
         let (server, _) = get(&client, SocketAddr::new(address, 80), "/").unwrap();
@@ -181,10 +214,9 @@ fn the_router_reaches_both_sides() {
     }
 }
 
-#[test]
-fn what_runs_in_a_namespace_ends_with_it() {
+fn processes_in_a_namespace_end_with_it() {
     let namespace = Namespace::new("short").unwrap();
-    // Started beside the laboratory's own book-keeping, as the worker of a server would be.
+    // Not a `Process` of the testbed, like the worker process of a server.
     let mut child = namespace.command("sleep").arg("1000").spawn().unwrap();
     drop(namespace);
     let status = wait_for("the end of the child", PATIENCE, || Ok(child.try_wait()?)).unwrap();

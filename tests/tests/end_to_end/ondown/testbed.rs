@@ -1,4 +1,4 @@
-//! A network with a data plane, reals with a server that tells who it is, and a client.
+//! A testbed with a data plane in the test process instead of an agent, and servers that name themselves.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -20,16 +20,16 @@ use lb_agent::{
     },
     netlink::NextHops,
 };
-use lb_tests::{Host, Real, Site, wait_for};
+use lb_tests::{Host, Network, Real, wait_for};
 
-/// Patience for what takes milliseconds on a machine at rest.
+/// Limit for what takes milliseconds on an idle machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 const PORT: u16 = 8_000;
 const SLOTS: usize = 256;
-/// How often a server looks whether it is to end.
+/// Interval at which a server checks whether it has to stop.
 const POLL: Duration = Duration::from_millis(50);
 
-/// Families and mode.
+/// Families of VIP and reals, and the forwarding mode.
 #[derive(Clone, Copy, Debug)]
 pub struct Ways {
     pub vip6: bool,
@@ -47,7 +47,7 @@ impl Ways {
     }
 }
 
-/// A server: it answers each byte with its number.
+/// A server that answers each byte with its number.
 pub struct Server {
     stop: Arc<AtomicBool>,
     /// Connections that have ended.
@@ -57,7 +57,7 @@ pub struct Server {
 
 impl Server {
     fn start(host: &Host, number: u8) -> Server {
-        // A process that another test is starting has a copy of the last listener until it becomes its program.
+        // A process that another test is starting holds a copy of the last listener until it executes its program.
         let listener = wait_for("the port to be free", PATIENCE, || {
             match host.enter(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, PORT)))? {
                 Ok(listener) => Ok(Some(listener)),
@@ -73,12 +73,12 @@ impl Server {
         );
         let (stopped, counter) = (Arc::clone(&stop), Arc::clone(&ended));
         let thread = host.namespace().thread(move || {
-            let mut talks = Vec::new();
+            let mut connections = Vec::new();
             while !stopped.load(Ordering::Relaxed) {
                 match listener.accept() {
                     Ok((stream, _)) => {
                         let (stopped, counter) = (Arc::clone(&stopped), Arc::clone(&counter));
-                        talks.push(std::thread::spawn(move || {
+                        connections.push(std::thread::spawn(move || {
                             answer(stream, number, &stopped);
                             counter.fetch_add(1, Ordering::SeqCst);
                         }));
@@ -87,8 +87,8 @@ impl Server {
                 }
             }
             drop(listener);
-            for talk in talks {
-                let _ = talk.join();
+            for connection in connections {
+                let _ = connection.join();
             }
             Ok(())
         });
@@ -104,7 +104,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // Whoever talked to it has seen its failure.
+            // A failure has shown in the connections that broke.
             let _ = thread.join();
         }
     }
@@ -129,15 +129,15 @@ fn answer(mut stream: TcpStream, number: u8, stop: &AtomicBool) {
 }
 
 /// A client's connection.
-pub struct Talk {
+pub struct Connection {
     stream: TcpStream,
     /// The number of the real behind it.
     pub real: usize,
 }
 
-impl Talk {
-    /// Says a byte and hears the answer of the same real.
-    pub fn say(&mut self) -> io::Result<()> {
+impl Connection {
+    /// Sends a byte and receives the answer of the same real.
+    pub fn exchange(&mut self) -> io::Result<()> {
         let mut number = [0];
         self.stream.write_all(b"x")?;
         self.stream.read_exact(&mut number)?;
@@ -146,25 +146,25 @@ impl Talk {
     }
 }
 
-/// A real.
-pub struct Behind {
+/// A host behind the balancer.
+pub struct DataplaneBackend {
     pub server: Option<Server>,
-    pub decap: Option<Real>,
+    pub real: Option<Real>,
     pub host: Host,
 }
 
-/// Everything. What ends first stands first.
-pub struct Ground {
+/// The testbed. Fields are dropped in this order.
+pub struct DataplaneTestbed {
     pub plane: KernelDataplane,
     pins: Pins,
-    pub reals: Vec<Behind>,
+    pub backends: Vec<DataplaneBackend>,
     pub client: Host,
-    pub site: Site,
+    pub network: Network,
     pub ways: Ways,
     pub when_empty: WhenEmpty,
 }
 
-/// A folder of pins that is removed in the end, and forwarding with it.
+/// A folder of pins. Dropping it detaches the programs and removes the folder.
 struct Pins(PathBuf);
 
 impl Drop for Pins {
@@ -175,22 +175,22 @@ impl Drop for Pins {
     }
 }
 
-impl Ground {
-    pub fn new(ways: Ways, reals: u8) -> Ground {
+impl DataplaneTestbed {
+    pub fn new(ways: Ways, backends: u8) -> DataplaneTestbed {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let site = Site::new().unwrap();
-        let client = site.client().unwrap();
+        let network = Network::new().unwrap();
+        let client = network.client().unwrap();
         let vip = vip(ways).ip().to_string();
-        let reals = (0..reals)
+        let backends = (0..backends)
             .map(|number| {
-                let host = site.real().unwrap();
-                // A cable that is pulled and plugged again leaves the addresses alone.
+                let host = network.real().unwrap();
+                // The addresses must survive that the link goes down.
                 host.sysctl("net/ipv6/conf/eth0/keep_addr_on_down", "1")
                     .unwrap();
-                Behind {
+                DataplaneBackend {
                     server: Some(Server::start(&host, number)),
-                    decap: Some(Real::start(&host, "eth0", &[&vip]).unwrap()),
+                    real: Some(Real::start(&host, "eth0", &[&vip]).unwrap()),
                     host,
                 }
             })
@@ -199,22 +199,22 @@ impl Ground {
             "/sys/fs/bpf/lb-test-ondown-{}-{number}",
             std::process::id()
         )));
-        let plane = start(&site, &pins);
-        Ground {
+        let plane = start(&network, &pins);
+        DataplaneTestbed {
             plane,
             pins,
-            reals,
+            backends,
             client,
-            site,
+            network,
             ways,
             when_empty: WhenEmpty::Drop,
         }
     }
 
-    /// Ends this agent's part and begins another's.
+    /// Replaces the data plane, as a restart of the agent does.
     pub fn restart(&mut self) {
-        // The first is gone only when the second is there: its links must not be mistaken for the second's.
-        let next = start(&self.site, &self.pins);
+        // The first is dropped after the second has started: the second must not reuse the first one's links.
+        let next = start(&self.network, &self.pins);
         self.plane = next;
     }
 
@@ -223,23 +223,23 @@ impl Ground {
     }
 
     pub fn address(&self, real: usize) -> std::net::IpAddr {
-        let host = &self.reals[real].host;
+        let host = &self.backends[real].host;
         if self.ways.real6 { host.v6 } else { host.v4 }
     }
 
-    /// What is wanted: these reals dead, the ring shared by those that serve.
-    pub fn wanted(&self, down: &[(usize, OnDown)], serving: &[u16]) -> WantedService {
+    /// Returns the service in which these reals are down and those that serve share the ring.
+    pub fn service(&self, down: &[(usize, OnDown)], serving: &[u16]) -> WantedService {
         WantedService {
             vip: format!("{}/tcp", self.target()).parse().unwrap(),
             forward: self.ways.forward,
             track: Track::Exceptions,
             window: Duration::from_secs(60),
-            reals: (0..self.reals.len())
+            reals: (0..self.backends.len())
                 .map(|real| self.address(real))
                 .collect(),
             down: down
                 .iter()
-                .map(|(real, fate)| (self.address(*real), *fate))
+                .map(|(real, on_down)| (self.address(*real), *on_down))
                 .collect::<BTreeMap<_, _>>(),
             ring: (0..if serving.is_empty() { 0 } else { SLOTS })
                 .map(|slot| serving[slot % serving.len()])
@@ -248,20 +248,20 @@ impl Ground {
         }
     }
 
-    /// Sets the service, and waits until the reals that serve can be reached.
+    /// Sets the service, and waits until the reals that serve have a next hop.
     pub fn serve(&mut self, down: &[(usize, OnDown)], serving: &[u16]) {
-        let wanted = self.wanted(down, serving);
+        let service = self.service(down, serving);
         let plane = &mut self.plane;
-        self.site
+        self.network
             .balancer
-            .enter(|| plane.set_service(&wanted))
+            .enter(|| plane.set_service(&service))
             .unwrap()
             .unwrap();
         let serving: Vec<_> = serving
             .iter()
-            .map(|real| wanted.reals[usize::from(*real)])
+            .map(|real| service.reals[usize::from(*real)])
             .collect();
-        wait_for("the ways to the reals", PATIENCE, || {
+        wait_for("next hops to the reals", PATIENCE, || {
             plane.refresh_next_hops()?;
             let ready = plane
                 .flows()?
@@ -272,8 +272,8 @@ impl Ground {
         .unwrap();
     }
 
-    /// A new connection.
-    pub fn talk(&self) -> anyhow::Result<Talk> {
+    /// Opens a connection.
+    pub fn connect(&self) -> anyhow::Result<Connection> {
         let target = self.target();
         let mut stream = self
             .client
@@ -283,30 +283,33 @@ impl Ground {
         let mut number = [0];
         stream.write_all(b"x")?;
         stream.read_exact(&mut number)?;
-        Ok(Talk {
+        Ok(Connection {
             stream,
             real: usize::from(number[0]),
         })
     }
 
     pub fn unplug(&self, real: usize) {
-        self.reals[real].host.sh("ip link set eth0 down").unwrap();
+        self.backends[real]
+            .host
+            .sh("ip link set eth0 down")
+            .unwrap();
     }
 
     pub fn plug(&self, real: usize) {
-        self.reals[real].host.sh("ip link set eth0 up").unwrap();
+        self.backends[real].host.sh("ip link set eth0 up").unwrap();
     }
 
     pub fn stop_server(&mut self, real: usize) {
-        drop(self.reals[real].server.take());
+        drop(self.backends[real].server.take());
     }
 
     pub fn start_server(&mut self, real: usize) {
-        let host = &self.reals[real].host;
-        self.reals[real].server = Some(Server::start(host, real as u8));
+        let host = &self.backends[real].host;
+        self.backends[real].server = Some(Server::start(host, real as u8));
     }
 
-    /// Frames by reason.
+    /// Returns the frames per reason.
     pub fn reasons(&self) -> HashMap<&'static str, u64> {
         let stats = self.plane.stats().unwrap();
         let reasons = &stats.interfaces[0].reasons;
@@ -317,13 +320,14 @@ impl Ground {
     }
 }
 
-fn start(site: &Site, pins: &Pins) -> KernelDataplane {
+fn start(network: &Network, pins: &Pins) -> KernelDataplane {
     let options = Options {
         pins: pins.0.clone(),
         xdp_mode: XdpMode::Native,
         ..Options::new(vec!["eth0".to_owned()])
     };
-    site.balancer
+    network
+        .balancer
         .enter(|| {
             let (hops, _changes) = NextHops::start().unwrap();
             KernelDataplane::start(&options, Box::new(hops)).unwrap()
