@@ -1,0 +1,127 @@
+//! Response times, request by request: each server has as many processors as its capacity, requests take an
+//! exponential time of one and wait for the next free one (M/M/c, first come first served). Clients' requests
+//! are Poisson, split by the weights of the period.
+
+use std::{
+    cmp::Reverse,
+    collections::BinaryHeap,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+
+use lb_agent::steering::{Load, Observed, Sample, spec::Steering};
+
+use crate::{
+    policy::{Decider, Policy},
+    random::Random,
+    scenario::PERIOD,
+};
+
+/// Mean work of a request, seconds of one processor.
+const WORK: f64 = 0.01;
+/// Processors of the servers: 1 : 2 : 4 : 8, as often as there are servers.
+const PROCESSORS: [usize; 4] = [1, 2, 4, 8];
+/// Periods that are played, and those of them that are not counted: the controller learns.
+const PERIODS: usize = 120;
+/// See [`PERIODS`].
+const LEARNING: usize = 40;
+
+struct Server {
+    /// When each processor is free, in nanoseconds.
+    free: BinaryHeap<Reverse<u64>>,
+    processors: usize,
+    opened: u64,
+    /// Processor time used in the period.
+    busy: f64,
+}
+
+/// Plays so many servers at this load: the 99th percentile of response times once it has learned, seconds.
+pub fn play(policy: Policy, spec: &Steering, servers: usize, load: f64, seed: u64) -> f64 {
+    let mut random = Random::new(seed);
+    let mut pool: Vec<Server> = (0..servers)
+        .map(|number| {
+            let processors = PROCESSORS[number % PROCESSORS.len()];
+            Server {
+                free: (0..processors).map(|_| Reverse(0)).collect(),
+                processors,
+                opened: 0,
+                busy: 0.0,
+            }
+        })
+        .collect();
+    let capacities: Vec<f64> = pool.iter().map(|server| server.processors as f64).collect();
+    let rate = load * capacities.iter().sum::<f64>() / WORK;
+    let mut decider = Decider::new(policy, spec);
+    let mut times: Vec<f32> = Vec::new();
+    let mut utilisations = vec![None; servers];
+    let mut clock = 0.0;
+    for period in 0..PERIODS {
+        let start = 86_400.0 + period as f64 * PERIOD;
+        let observed: Vec<Observed> = pool
+            .iter()
+            .zip(&utilisations)
+            .enumerate()
+            .map(|(number, (server, utilisation))| Observed {
+                address: IpAddr::V4(Ipv4Addr::from(0x0a01_0001 + number as u32)),
+                weight: 100,
+                drained: false,
+                up: true,
+                wants_drain: false,
+                since_up: Duration::from_secs_f64(start),
+                load: Load {
+                    utilisation: utilisation.map(|value| Sample {
+                        value,
+                        age: Duration::ZERO,
+                    }),
+                    ..Load::default()
+                },
+                opened: server.opened,
+                closed: server.opened,
+                flows: None,
+                share: None,
+            })
+            .collect();
+        let now = Duration::from_secs_f64(start);
+        let decided = decider.decide(now, &observed, &capacities);
+        let weights = decided.iter().map(|decided| decided.weight);
+        let all: f64 = weights.clone().sum();
+        let ladder: Vec<f64> = weights
+            .scan(0.0, |sum, weight| {
+                *sum += weight / all;
+                Some(*sum)
+            })
+            .collect();
+        let end = (period + 1) as f64 * PERIOD;
+        loop {
+            let next = clock + random.exponential() / rate;
+            if next >= end {
+                // Poisson arrivals have no memory: the next period draws anew.
+                clock = end;
+                break;
+            }
+            clock = next;
+            let draw = random.unit();
+            let chosen = ladder.partition_point(|edge| *edge < draw).min(servers - 1);
+            let server = &mut pool[chosen];
+            let work = random.exponential() * WORK;
+            let Some(Reverse(free)) = server.free.pop() else {
+                continue;
+            };
+            let begin = (free as f64 * 1e-9).max(clock);
+            let done = begin + work;
+            server.free.push(Reverse((done * 1e9) as u64));
+            server.opened += 1;
+            server.busy += work;
+            if period >= LEARNING {
+                times.push((done - clock) as f32);
+            }
+        }
+        for (server, utilisation) in pool.iter_mut().zip(&mut utilisations) {
+            let used = server.busy / (server.processors as f64 * PERIOD);
+            server.busy = 0.0;
+            *utilisation = Some((used * (1.0 + 0.03 * random.normal())).clamp(0.0, 1.0));
+        }
+    }
+    times.sort_unstable_by(f32::total_cmp);
+    f64::from(times[(times.len() - 1) * 99 / 100])
+}

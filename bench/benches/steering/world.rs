@@ -1,0 +1,346 @@
+//! Servers under load, period by period: arrivals are Poisson numbers, split as the ring is; connections end
+//! at random; readings are noisy, late or missing.
+
+use std::{net::IpAddr, time::Duration};
+
+use lb_agent::{
+    ring,
+    steering::{Load, Observed, Sample, spec::Steering},
+};
+
+use crate::{
+    policy::{Decided, Decider, Policy},
+    random::Random,
+    scenario::{Case, Event, PERIOD, WARM},
+    server::{Server, capacities},
+};
+
+/// The operator's weight of each.
+const WEIGHT: u32 = 100;
+/// Part of the readings that are missing in [`Event::Stale`].
+const MISSING: f64 = 0.2;
+/// Periods in which one server's readings are gone in [`Event::Stale`].
+const SILENT: std::ops::Range<usize> = 40..100;
+
+/// How weights become shares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grain {
+    /// Rounded to the slots of the ring.
+    Rounded,
+    /// By the agent's own ring builder.
+    Ring,
+}
+
+/// What happened, period by period from the event on.
+pub struct Trace {
+    /// Greatest over mean utilisation.
+    pub uneven: Vec<f64>,
+    /// Part of the ring that moved.
+    pub moved: Vec<f64>,
+    /// Utilisation of the one the event is about (the last), over the mean.
+    pub subject: Vec<f64>,
+    /// Greatest utilisation right after the event over what it is in a balanced pool.
+    pub first: f64,
+    /// Utilisation of a balanced pool after the event.
+    pub balanced: f64,
+    /// Connections that were reset, as a part of all.
+    pub shed: f64,
+}
+
+struct World<'a> {
+    case: &'a Case,
+    random: Random,
+    servers: Vec<Server>,
+    /// New flows a second.
+    demand: f64,
+    now: f64,
+    /// Periods so far.
+    periods: usize,
+}
+
+impl<'a> World<'a> {
+    fn new(case: &'a Case, seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let servers: Vec<Server> = capacities(case.reals, &mut random)
+            .into_iter()
+            .enumerate()
+            .map(|(number, capacity)| Server::new(number, capacity, -86_400.0))
+            .collect();
+        let carried: f64 = case.load * servers.iter().map(Server::full).sum::<f64>();
+        let demand = if case.life > 0.0 {
+            carried / case.life
+        } else {
+            carried
+        };
+        let mut world = World {
+            case,
+            random,
+            servers,
+            demand,
+            now: 86_400.0,
+            periods: 0,
+        };
+        if case.life > 0.0 {
+            // A pool that ran for long: with equal weights, or as it should be.
+            let even = 1.0 / case.reals as f64;
+            for server in &mut world.servers {
+                let share = server.full() * case.load / carried;
+                let share = if case.warm() { share } else { even };
+                server.connections = world.random.poisson(carried * share);
+                server.opened = server.connections as u64;
+                server.utilisation = server.connections / server.full();
+            }
+        }
+        world
+    }
+
+    /// A period in which new flows go by these shares.
+    fn period(&mut self, shares: &[f64]) {
+        self.now += PERIOD;
+        self.periods += 1;
+        let life = self.case.life;
+        let missing = if self.case.event == Event::Stale {
+            MISSING
+        } else {
+            0.0
+        };
+        let last = self.servers.len() - 1;
+        for (number, (server, share)) in self.servers.iter_mut().zip(shares).enumerate() {
+            let flows = self.random.poisson(self.demand * share * PERIOD);
+            server.opened += flows as u64;
+            let measured = if life > 0.0 {
+                let left = self
+                    .random
+                    .remaining(server.connections, (-PERIOD / life).exp());
+                // Those that came in the period did so evenly over it.
+                let stay = life / PERIOD * (1.0 - (-PERIOD / life).exp());
+                server.connections = left + self.random.remaining(flows, stay);
+                server.closed = server.opened - server.connections as u64;
+                server.utilisation = server.connections / server.full();
+                server.utilisation
+            } else {
+                server.closed = server.opened;
+                // What is measured is what came; what counts is what is expected.
+                server.utilisation = self.demand * share / server.full();
+                flows / PERIOD / server.full()
+            };
+            let silent =
+                self.case.event == Event::Stale && number == last && SILENT.contains(&self.periods);
+            if silent || self.random.unit() < missing {
+                continue;
+            }
+            let noisy = measured.min(1.0) * (1.0 + self.case.noise * self.random.normal());
+            server
+                .readings
+                .push_back((self.now, noisy.clamp(0.0, 1.0), server.connections));
+        }
+    }
+
+    fn observe(&mut self) -> Vec<Observed> {
+        let late = self.case.lag as f64 * PERIOD;
+        let (now, life, told) = (self.now, self.case.life, self.case.told);
+        self.servers
+            .iter_mut()
+            .map(|server| {
+                while server.readings.len() > 1 && server.readings[1].0 <= now - late {
+                    server.readings.pop_front();
+                }
+                let reading = server
+                    .readings
+                    .front()
+                    .filter(|reading| reading.0 <= now - late);
+                // One that does not tell is taken for as old as it was when it came.
+                let told = if told { 0.0 } else { late };
+                let sample = |value: f64, at: f64| Sample {
+                    value,
+                    age: Duration::from_secs_f64((now - at - told).max(0.0)),
+                };
+                Observed {
+                    address: server.address,
+                    weight: WEIGHT,
+                    drained: false,
+                    up: server.up,
+                    wants_drain: false,
+                    since_up: Duration::from_secs_f64(now - server.up_since),
+                    load: Load {
+                        utilisation: reading.map(|reading| sample(reading.1, reading.0)),
+                        connections: reading
+                            .filter(|_| life > 0.0)
+                            .map(|reading| sample(reading.2, reading.0)),
+                        ..Load::default()
+                    },
+                    opened: server.opened,
+                    closed: server.closed,
+                    flows: None,
+                    share: None,
+                }
+            })
+            .collect()
+    }
+
+    /// Resets connections; their clients come back at once, by these shares. How many they are.
+    fn shed(&mut self, decided: &[Decided], shares: &[f64]) -> f64 {
+        let mut all = 0.0;
+        for (server, decided) in self.servers.iter_mut().zip(decided) {
+            let shed = decided.shed.min(server.connections);
+            server.connections -= shed;
+            all += shed;
+        }
+        if all > 0.0 {
+            for (server, share) in self.servers.iter_mut().zip(shares) {
+                let back = self.random.poisson(all * share);
+                server.connections += back;
+                server.opened += back as u64;
+            }
+        }
+        all
+    }
+
+    /// Connections of all.
+    fn connections(&self) -> f64 {
+        self.servers.iter().map(|server| server.connections).sum()
+    }
+
+    /// Greatest over mean utilisation of those that are up.
+    fn uneven(&self) -> f64 {
+        let up = || self.servers.iter().filter(|server| server.up);
+        let mean = up().map(|server| server.utilisation).sum::<f64>() / up().count() as f64;
+        up().map(|server| server.utilisation).fold(0.0, f64::max) / mean
+    }
+
+    /// Utilisation if all were equal.
+    fn balanced(&self) -> f64 {
+        let full: f64 = self
+            .servers
+            .iter()
+            .filter(|server| server.up)
+            .map(Server::full)
+            .sum();
+        self.demand * self.case.life.max(1.0) / full
+    }
+
+    /// What happens.
+    fn happen(&mut self) {
+        let last = self.servers.len() - 1;
+        match self.case.event {
+            Event::Cold | Event::Stale => {}
+            Event::Step => {
+                self.servers[last].capacity /= 2.0;
+                self.servers[last].utilisation *= 2.0;
+            }
+            Event::Join => {
+                let capacity = 225.0;
+                self.servers.push(Server::new(last + 1, capacity, self.now));
+                // The load stays: the pool grew because it was needed.
+            }
+            Event::Leave => {
+                let gone = &mut self.servers[last];
+                gone.up = false;
+                gone.utilisation = 0.0;
+                let lost = std::mem::take(&mut gone.connections);
+                gone.closed = gone.opened;
+                let rest: f64 = self.servers[..last].iter().map(Server::full).sum();
+                // Its clients come back, and are spread as the ring is then: by capacity.
+                for server in &mut self.servers[..last] {
+                    let back = self.random.poisson(lost * server.full() / rest);
+                    server.connections += back;
+                    server.opened += back as u64;
+                    server.utilisation = server.connections / server.full();
+                }
+            }
+        }
+    }
+}
+
+/// Shares of the ring that these weights make.
+fn split(weights: &[f64], servers: &[Server], grain: Grain) -> (Vec<f64>, Vec<u16>) {
+    let slots = ring::default_slots(servers.len());
+    let all: f64 = weights.iter().sum();
+    match grain {
+        Grain::Rounded => {
+            let counts: Vec<f64> = weights
+                .iter()
+                .map(|weight| (weight / all * f64::from(slots)).round())
+                .collect();
+            let sum: f64 = counts.iter().sum();
+            (counts.iter().map(|count| count / sum).collect(), Vec::new())
+        }
+        Grain::Ring => {
+            let reals: Vec<(IpAddr, u32)> = servers
+                .iter()
+                .zip(weights)
+                .map(|(server, weight)| (server.address, weight.round() as u32))
+                .collect();
+            let ring = ring::build(ring::Algorithm::Rendezvous, 7, slots, &reals);
+            (ring::shares(&ring, servers.len()), ring)
+        }
+    }
+}
+
+/// Plays a case.
+pub fn play(case: &Case, policy: Policy, spec: &Steering, seed: u64, grain: Grain) -> Trace {
+    let mut world = World::new(case, seed);
+    let spec = Steering {
+        shed_rate: case.shed,
+        ..spec.clone()
+    };
+    let mut decider = Decider::new(policy, &spec);
+    let mut trace = Trace {
+        uneven: Vec::new(),
+        moved: Vec::new(),
+        subject: Vec::new(),
+        first: 0.0,
+        balanced: 0.0,
+        shed: 0.0,
+    };
+    let warm = if case.warm() { WARM } else { 0 };
+    let mut shares: Vec<f64> = Vec::new();
+    let mut ring: Vec<u16> = Vec::new();
+    for period in 0..warm + case.periods() {
+        if period == warm {
+            world.happen();
+            trace.balanced = world.balanced();
+            let most = world
+                .servers
+                .iter()
+                .map(|server| server.utilisation)
+                .fold(0.0, f64::max);
+            trace.first = most / trace.balanced;
+        }
+        let mut observed = world.observe();
+        for (observed, share) in observed.iter_mut().zip(&shares) {
+            observed.share = Some(*share);
+        }
+        let capacities: Vec<f64> = world.servers.iter().map(|server| server.capacity).collect();
+        let now = Duration::from_secs_f64(world.now);
+        let decided = decider.decide(now, &observed, &capacities);
+        let weights: Vec<f64> = decided.iter().map(|decided| decided.weight).collect();
+        let (next, slots) = split(&weights, &world.servers, grain);
+        let moved = if ring.is_empty() || slots.is_empty() {
+            shares
+                .iter()
+                .zip(&next)
+                .map(|(a, b)| (a - b).abs())
+                .sum::<f64>()
+                / 2.0
+        } else {
+            let changed = ring.iter().zip(&slots).filter(|(a, b)| a != b).count();
+            changed as f64 / slots.len() as f64
+        };
+        (shares, ring) = (next, slots);
+        trace.shed += world.shed(&decided, &shares) / world.connections().max(1.0);
+        world.period(&shares);
+        if period >= warm {
+            trace.moved.push(moved);
+            let up = || world.servers.iter().filter(|server| server.up);
+            let mean = up().map(|server| server.utilisation).sum::<f64>() / up().count() as f64;
+            trace.uneven.push(world.uneven());
+            let subject = world
+                .servers
+                .last()
+                .map_or(0.0, |server| server.utilisation);
+            trace.subject.push(subject / mean);
+        }
+    }
+    trace
+}
