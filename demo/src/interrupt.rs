@@ -1,4 +1,4 @@
-//! The wish to end.
+//! Signals that ask the demonstration to end.
 
 use std::{
     sync::mpsc::{self, Receiver, RecvTimeoutError},
@@ -9,12 +9,12 @@ use std::{
 use anyhow::{Context as _, bail};
 use nix::sys::signal::{SigSet, Signal};
 
-/// Ctrl-C, and a request to terminate. From its making on, they end nothing by themselves, so that
-/// whatever was set up is removed in order.
+/// Ctrl-C and requests to terminate. Once this exists they no longer kill the process, so that the testbed is removed
+/// in order.
 pub struct Interrupt(Receiver<Signal>);
 
 impl Interrupt {
-    /// Call it before any other thread is started: threads inherit what is blocked.
+    /// Blocks the signals. Call this before any thread is started: threads inherit the mask.
     pub fn new() -> anyhow::Result<Self> {
         let mut signals = SigSet::empty();
         for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
@@ -32,7 +32,7 @@ impl Interrupt {
         Ok(Self(receiver))
     }
 
-    /// Fails if the wish has come: for the steps of setting up.
+    /// Fails if a signal has arrived; to be called between the steps of setting up.
     pub fn check(&self) -> anyhow::Result<()> {
         match self.0.try_recv() {
             Ok(signal) => bail!("ended by {signal}"),
@@ -40,7 +40,7 @@ impl Interrupt {
         }
     }
 
-    /// Waits until then; true if the wish has come before.
+    /// Waits until this moment and returns whether a signal arrived before it.
     pub fn wait_until(&self, moment: Instant) -> bool {
         match self
             .0
@@ -49,7 +49,7 @@ impl Interrupt {
             Ok(_) => true,
             Err(RecvTimeoutError::Timeout) => false,
             Err(RecvTimeoutError::Disconnected) => {
-                // Without the thread that waits for signals there is no wish; the time still counts.
+                // The thread that waits for signals is gone: wait for the time alone.
                 thread::sleep(
                     moment
                         .saturating_duration_since(Instant::now())

@@ -1,4 +1,4 @@
-//! The figures on the terminal, once a second.
+//! The picture on the terminal.
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
@@ -13,40 +13,40 @@ use crossterm::{
     terminal::{self, Clear, ClearType},
 };
 
-use super::{
+use crate::{
     clients::Client,
-    reals::{LEGEND, Reals, Said},
+    reals::{LEGEND, Label, Reals},
     stats::Stats,
-    story::Story,
     table::{short, table},
+    timeline::Timeline,
     why::Why,
 };
 
-/// What is to be shown.
+/// What a picture shows.
 pub struct Picture<'a> {
     /// The balancer's counters.
     pub stats: &'a Stats,
-    /// Why reals are as they are.
+    /// What the reals' weights follow from.
     pub whys: &'a [Why],
-    /// What clients have seen.
+    /// What the clients have recorded.
     pub clients: &'a [Client],
-    /// What happened.
-    pub story: &'a Story,
+    /// The course of the run.
+    pub timeline: &'a Timeline,
 }
 
-/// Shows figures and remembers the last ones, to tell rates.
+/// Shows pictures, and keeps the last counters for the rates.
 pub struct Screen {
     terminal: bool,
     header: String,
     begin: Instant,
     last: Option<Instant>,
     reals: Reals,
-    /// Requests of each group of clients a moment ago.
+    /// Requests of each group of clients at the last picture.
     requests: Vec<u64>,
 }
 
 impl Screen {
-    /// A screen whose first lines are `header`.
+    /// Creates a screen whose first lines are `header`.
     pub fn new(header: String) -> Self {
         Self {
             terminal: io::stdout().is_terminal(),
@@ -58,13 +58,13 @@ impl Screen {
         }
     }
 
-    /// Shows this: in the place of the last picture on a terminal, below it elsewhere. `said` tells of an
+    /// Shows a picture: on a terminal in place of the last one, otherwise below it. `label` returns the label of an
     /// address.
-    pub fn show(&mut self, picture: &Picture, said: impl Fn(&str) -> Said) -> io::Result<()> {
+    pub fn show(&mut self, picture: &Picture, label: impl Fn(&str) -> Label) -> io::Result<()> {
         let now = Instant::now();
         let passed = self.last.replace(now).map(|last| now - last);
-        let reals = self.reals.table(picture.stats, picture.whys, said, passed);
-        let lines: Vec<&str> = picture.story.lines().collect();
+        let reals = self.reals.table(picture.stats, picture.whys, label, passed);
+        let lines: Vec<&str> = picture.timeline.lines().collect();
         let text = format!(
             "{}\n\n{reals}\n{LEGEND}\n\n{}\n\n{}",
             self.title(now),
@@ -76,7 +76,7 @@ impl Screen {
             return writeln!(out, "{text}");
         }
         queue!(out, MoveTo(0, 0))?;
-        // What is wider or longer than the terminal would make it scroll.
+        // Text beyond the terminal's width or height would make it scroll.
         let (width, height) = terminal::size()
             .map_or((usize::MAX, usize::MAX), |(columns, rows)| {
                 (usize::from(columns), usize::from(rows))
@@ -95,7 +95,7 @@ impl Screen {
         out.flush()
     }
 
-    /// Clears the terminal for the first time.
+    /// Clears the terminal, or prints the header if the output is not a terminal.
     pub fn open(&self) -> io::Result<()> {
         let mut out = io::stdout().lock();
         if self.terminal {
@@ -108,7 +108,7 @@ impl Screen {
 
     fn title(&self, now: Instant) -> String {
         format!(
-            "after {} s; Ctrl-C ends and removes everything",
+            "{} s; Ctrl-C ends the demonstration and removes everything",
             (now - self.begin).as_secs()
         )
     }

@@ -1,4 +1,4 @@
-//! The clients: groups of them, in two hosts, one for each family of addresses.
+//! The groups of clients, on two hosts: one for IPv4, one for IPv6.
 
 use std::{
     net::SocketAddr,
@@ -11,29 +11,29 @@ use lb_tests::{
 };
 use serde::Serialize;
 
-use super::{broker, episode::Outage};
+use crate::{broker, fault_window::Outage};
 
-/// Devices of a VIP that stay connected, and those that come and go: these are the new connections that follow
-/// the shares at once.
+/// MQTT devices of a VIP that stay connected, and those that come and go. The latter open the new connections that
+/// follow the shares at once.
 const STAYING: usize = 30;
 const VISITING: usize = 30;
-/// How long one of these stays.
+/// How long a visiting device stays.
 const VISIT: Duration = Duration::from_secs(5);
-/// From one message of a device to the next.
+/// Interval between two messages of a device.
 const PUBLISHING: Duration = Duration::from_millis(200);
-/// Bytes of a message.
+/// Size of a message, in bytes.
 const PAYLOAD: usize = 800;
 
 /// What one group of clients saw.
 #[derive(Clone, Debug, Serialize)]
 pub struct Client {
-    /// What they do.
+    /// What the group does.
     pub name: String,
-    /// The VIP they use.
+    /// The VIP that it uses.
     pub vip: String,
-    /// Times that one of them was not connected though it wanted to be; of those that count.
+    /// How often a client was disconnected against its will; `None` for groups that do not count it.
     pub outages: Option<u64>,
-    /// Their record.
+    /// What they have recorded.
     #[serde(flatten)]
     pub record: LoadReport,
 }
@@ -55,7 +55,7 @@ enum Work {
 }
 
 impl Clients {
-    /// Starts the clients of an HTTP VIP in a host.
+    /// Starts the clients of an HTTP VIP on a host.
     pub fn start_http(&mut self, host: &Host, vip: &'static str, target: SocketAddr) {
         for (name, connections, workers) in [
             ("HTTP on kept connections", Connections::Kept, 12),
@@ -72,7 +72,7 @@ impl Clients {
         }
     }
 
-    /// Starts the devices of an MQTT VIP in a host.
+    /// Starts the devices of an MQTT VIP on a host.
     pub fn start_mqtt(&mut self, host: &Host, vip: &'static str, target: SocketAddr) {
         for (name, devices, stay) in [
             ("MQTT devices that stay", STAYING, None),
@@ -98,7 +98,7 @@ impl Clients {
         });
     }
 
-    /// What they have seen so far.
+    /// Returns what they have recorded so far.
     pub fn reports(&self) -> Vec<Client> {
         self.0
             .iter()
@@ -106,7 +106,7 @@ impl Clients {
             .collect()
     }
 
-    /// Outages that are over, each once, and all that are under way; times are since `begin`.
+    /// Returns the outages that have ended since the last call, and all that last. Times are since `begin`.
     pub fn take_outages(&mut self, begin: Instant) -> Vec<Outage> {
         let mut all = Vec::new();
         for group in &mut self.0 {
@@ -127,7 +127,7 @@ impl Clients {
         all
     }
 
-    /// Lets them end what they have begun, and does not wait for it.
+    /// Asks them to finish what they have begun and to stop, without waiting.
     pub fn ask_to_stop(&self) {
         for group in &self.0 {
             match &group.work {
@@ -137,7 +137,7 @@ impl Clients {
         }
     }
 
-    /// Lets them end what they have begun, and gives what they saw.
+    /// Lets them finish what they have begun, and returns what they have recorded.
     pub fn stop(&mut self) -> anyhow::Result<Vec<Client>> {
         self.ask_to_stop();
         self.0

@@ -1,10 +1,10 @@
-//! Tables of figures.
+//! Tables on the screen.
 
 use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, Table, presets};
 
-/// A table whose first column is words and whose others are numbers, but for the last `words`.
+/// Creates a table whose first column and last `words` columns are text; the others are numbers.
 pub fn table(header: &[&str], words: usize) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header);
@@ -15,7 +15,7 @@ pub fn table(header: &[&str], words: usize) -> Table {
     table
 }
 
-/// A number of at most five characters and a unit.
+/// Formats a number in at most five characters and a unit.
 pub fn short(number: f64) -> String {
     let mut text = String::new();
     let (divisor, unit) = match number {
@@ -30,7 +30,7 @@ pub fn short(number: f64) -> String {
     text
 }
 
-/// A part of 1 in percent.
-pub fn percent(part: f64) -> String {
-    format!("{:.1} %", part * 100.0)
+/// Formats a fraction of 1 in percent.
+pub fn percent(fraction: f64) -> String {
+    format!("{:.1} %", fraction * 100.0)
 }

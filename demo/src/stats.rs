@@ -1,41 +1,41 @@
-//! What `lbctl -o json stats` and `status` print, as far as it is shown.
+//! The parts of the output of `lbctl -o json stats` and `status` that the screen shows.
 
 use serde::{Deserialize, Serialize};
 
 /// Counters of all VIPs.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Stats {
-    /// Per VIP.
+    /// One entry per VIP.
     pub vips: Vec<Vip>,
 }
 
 /// Counters of one VIP.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Vip {
-    /// Its name.
+    /// The VIP.
     pub vip: String,
     /// Packets forwarded.
     pub packets: u64,
-    /// Bytes of IP packets as they came in.
+    /// Bytes of the IP packets as received.
     pub bytes: u64,
     /// New flows.
     pub opened: u64,
-    /// FIN and RST from clients.
+    /// FIN and RST segments from clients.
     pub closed: u64,
-    /// Packets for it that were dropped.
+    /// Packets for the VIP that were dropped.
     pub dropped_packets: u64,
-    /// Per real.
+    /// One entry per real.
     pub reals: Vec<Real>,
 }
 
 /// Counters of one real.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Real {
-    /// Its address.
+    /// The address.
     pub address: String,
-    /// What the operator wants.
+    /// The operator's weight.
     pub weight: u32,
-    /// What steering makes of it.
+    /// The weight that steering applies.
     pub effective_weight: u32,
     /// active, draining, held, unreachable or down.
     pub state: String,
@@ -43,22 +43,22 @@ pub struct Real {
     pub share: f64,
     /// Live flows.
     pub flows: u64,
-    /// Whether they are counted, not estimated.
+    /// Whether `flows` is counted; it is estimated otherwise.
     pub flows_exact: bool,
     /// Packets forwarded.
     pub packets: u64,
-    /// Bytes of IP packets as they came in.
+    /// Bytes of the IP packets as received.
     pub bytes: u64,
     /// New flows.
     pub opened: u64,
-    /// FIN and RST from clients.
+    /// FIN and RST segments from clients.
     pub closed: u64,
 }
 
-/// The agent's own state.
+/// State of the agent.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Status {
-    /// What it is attached to.
+    /// The interfaces it is attached to.
     pub interfaces: Vec<Interface>,
 }
 

@@ -1,38 +1,38 @@
-//! The table of VIPs and their reals.
+//! The table of VIPs and their reals, with rates since the last picture.
 
 use std::{collections::HashMap, time::Duration};
 
 use comfy_table::Table;
 
-use super::{
+use crate::{
     stats::{Stats, Vip},
     table::{percent, short, table},
     why::Why,
 };
 
-/// What a newcomer asks about the table.
-pub const LEGEND: &str = "share: part of the ring, and so of new connections; wanted: what steering would give \
-    without limits; load: of the host's own CPU;\nclients: as the broker itself \
-    counts, of both VIPs; packets and bytes of clients; the reals answer them directly; \
-    ~: estimated from opened and closed connections";
+/// Explains the columns.
+pub const LEGEND: &str = "share: part of the ring, and so of new connections; wanted: the share that steering would \
+    give without limits; load: use of the host's CPU limit;\nclients: connections that the broker itself counts, \
+    over both VIPs; packets and bytes: from clients, since reals answer directly; ~: estimated from opened and \
+    closed connections";
 
-/// Counters of one VIP or real a moment ago: packets, bytes, opened.
-type Before = (u64, u64, u64);
+/// The last counters of a VIP or real: packets, bytes, opened connections.
+type Counters = (u64, u64, u64);
 
-/// What is said of a real besides figures: what it is called, and what is being done to it.
-pub type Said = (String, Option<&'static str>);
+/// The name of a real, and the fault that it suffers.
+pub type Label = (String, Option<&'static str>);
 
-/// Makes tables and remembers the last counters, to tell rates.
+/// Makes tables, and keeps the last counters for the rates.
 #[derive(Default)]
-pub struct Reals(HashMap<(String, String), Before>);
+pub struct Reals(HashMap<(String, String), Counters>);
 
 impl Reals {
-    /// The table; `passed`: since the last one. `said` tells of an address.
+    /// Returns the table. `passed` is the time since the last one, `label` returns the label of an address.
     pub fn table(
         &mut self,
         stats: &Stats,
         whys: &[Why],
-        said: impl Fn(&str) -> Said,
+        label: impl Fn(&str) -> Label,
         passed: Option<Duration>,
     ) -> Table {
         let mut table = table(
@@ -52,7 +52,7 @@ impl Reals {
             ],
             2,
         );
-        // Those that are steered by load first.
+        // The VIPs of the brokers, whose weights move, come first.
         let mut vips: Vec<&Vip> = stats.vips.iter().collect();
         vips.sort_by_key(|vip| !vip.vip.contains(":1883/"));
         for vip in vips {
@@ -83,7 +83,7 @@ impl Reals {
                 let why = whys
                     .iter()
                     .find(|why| why.vip == vip.vip && why.real.address == real.address);
-                let (name, doing) = said(&real.address);
+                let (name, fault) = label(&real.address);
                 let part = |part: Option<f64>| part.map_or(String::new(), percent);
                 table.add_row([
                     format!("  {} {name}", real.address),
@@ -98,7 +98,7 @@ impl Reals {
                     packets,
                     bytes,
                     real.state.clone(),
-                    note(doing, why),
+                    note(fault, why),
                 ]);
             }
         }
@@ -108,7 +108,7 @@ impl Reals {
     fn rates(
         &mut self,
         (vip, real): (&str, &str),
-        now: Before,
+        now: Counters,
         passed: Option<Duration>,
     ) -> [String; 3] {
         let before = self.0.insert((vip.to_owned(), real.to_owned()), now);
@@ -125,13 +125,13 @@ impl Reals {
     }
 }
 
-/// What is being done to a real, and what limits it.
-fn note(doing: Option<&str>, why: Option<&Why>) -> String {
-    let doing = doing.map(|doing| format!("{}!", doing.to_uppercase()));
+/// Describes the fault of a real and what limits its weight.
+fn note(fault: Option<&str>, why: Option<&Why>) -> String {
+    let fault = fault.map(|fault| format!("({fault})"));
     let limit = why
         .map(|why| why.limit.clone())
         .filter(|limit| !limit.is_empty() && limit != "nothing");
-    let both: Vec<String> = doing.into_iter().chain(limit).collect();
+    let both: Vec<String> = fault.into_iter().chain(limit).collect();
     both.join(" ")
 }
 
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_note_says_what_is_done_and_what_limits() {
+    fn a_note_has_the_fault_and_the_limit() {
         let why = |limit: &str| Why {
             limit: limit.to_owned(),
             ..Why::default()
@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(note(None, Some(&why("nothing"))), "");
         assert_eq!(
             note(Some("frozen"), Some(&why("not healthy"))),
-            "FROZEN! not healthy"
+            "(frozen) not healthy"
         );
     }
 }

@@ -1,39 +1,39 @@
-//! What `lbctl -o json why` prints, as far as it is shown, and what of it makes the picture of a broker.
+//! The parts of the output of `lbctl -o json why` that the screen shows, and the snapshot of a broker made of them.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::episode::Seen;
+use crate::fault_window::BrokerSnapshot;
 
-/// What a broker counts it tells every second or two; what is older than this, in seconds, was true once.
+/// Greatest age, in seconds, of a broker's own count of its clients. Brokers publish it every second or two.
 const FRESH: f64 = 4.0;
 
-/// A real of a VIP, and why it is as it is.
+/// A real of a VIP, and what its weight follows from.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Why {
-    /// The VIP's name.
+    /// The VIP.
     pub vip: String,
     /// The real.
     pub real: Real,
-    /// Seconds that it is in its state.
+    /// Seconds since the real is in its state.
     pub since: Option<f64>,
-    /// What was last asked of it.
+    /// The last probe.
     pub probe: Option<Probe>,
-    /// What was last read of its load.
+    /// The last readings of its load.
     pub readings: Vec<Reading>,
-    /// A fraction of its own limit.
+    /// Use of its own limit, 0 to 1.
     pub utilisation: Option<f64>,
     /// The share of new flows that steering would give it without limits, 0 to 1.
     pub wanted_share: Option<f64>,
-    /// What keeps its weight from being more.
+    /// What keeps its weight from growing.
     pub limit: String,
 }
 
-/// A real as it is.
+/// State of a real.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Real {
-    /// Its address.
+    /// The address.
     pub address: String,
     /// active, draining, held, unreachable or down.
     pub state: String,
@@ -41,23 +41,23 @@ pub struct Real {
     pub share: f64,
 }
 
-/// What a source tells.
+/// A value from a source of load.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Reading {
-    /// What is measured; empty for a source that told nothing.
+    /// What is measured; empty if the source has not answered.
     pub quantity: String,
-    /// In the quantity's unit.
+    /// The value, in the quantity's unit.
     pub value: Option<f64>,
-    /// Seconds since it was true.
+    /// Seconds since it was measured.
     pub age: Option<f64>,
-    /// Which source.
+    /// The kind of the source.
     pub source: String,
-    /// Why it is not used; empty if it is.
+    /// Why the value is not used; empty if it is.
     pub problem: String,
 }
 
 impl Why {
-    /// The clients that the broker says it has.
+    /// Returns how many clients the broker itself counts.
     pub fn clients(&self) -> Option<f64> {
         self.readings
             .iter()
@@ -68,15 +68,15 @@ impl Why {
     }
 }
 
-/// The answer to a probe.
+/// The result of a probe.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Probe {
-    /// In words.
+    /// The result in words.
     pub reason: String,
 }
 
-/// A broker as its reals are, one in each VIP. `at`: the time at which this was asked.
-pub fn seen(at: Duration, reals: &[&Why]) -> Seen {
+/// Makes the snapshot of a broker out of its reals, one per VIP. `at` is when the agent was asked.
+pub fn snapshot(at: Duration, reals: &[&Why]) -> BrokerSnapshot {
     let since = |state: &str| -> Option<Duration> {
         if reals.is_empty() || reals.iter().any(|why| why.real.state != state) {
             return None;
@@ -90,10 +90,10 @@ pub fn seen(at: Duration, reals: &[&Why]) -> Seen {
             .max()
     };
     let shares: f64 = reals.iter().map(|why| why.real.share).sum();
-    Seen {
+    BrokerSnapshot {
         at,
-        out: since("down"),
-        up: since("active"),
+        down_since: since("down"),
+        active_since: since("active"),
         share: shares / reals.len().max(1) as f64,
         reason: reals
             .iter()
@@ -122,26 +122,26 @@ mod tests {
     }
 
     #[test]
-    fn a_broker_is_out_when_the_last_vip_has_found_it() {
+    fn a_broker_is_down_once_it_is_down_for_the_last_vip() {
         let at = Duration::from_secs(20);
         let (down, later) = (why("down", 3.0, 0.0), why("down", 2.5, 0.0));
-        let seen_of = |reals: &[&Why]| seen(at, reals);
-        let both = seen_of(&[&down, &later]);
-        assert_eq!(both.out, Some(Duration::from_millis(17_500)));
-        assert_eq!((both.up, both.share), (None, 0.0));
+        let snapshot_of = |reals: &[&Why]| snapshot(at, reals);
+        let both = snapshot_of(&[&down, &later]);
+        assert_eq!(both.down_since, Some(Duration::from_millis(17_500)));
+        assert_eq!((both.active_since, both.share), (None, 0.0));
         assert_eq!(both.reason, "it is down");
 
         let up = why("active", 100.0, 0.3);
-        let one = seen_of(&[&down, &up]);
-        assert_eq!((one.out, one.up), (None, None));
+        let one = snapshot_of(&[&down, &up]);
+        assert_eq!((one.down_since, one.active_since), (None, None));
         assert!((one.share - 0.15).abs() < 1e-9);
-        // It is alive for longer than the clients run.
-        assert_eq!(seen_of(&[&up, &up]).up, Some(Duration::ZERO));
-        assert_eq!(seen_of(&[]).up, None);
+        // It has been active for longer than the clients run.
+        assert_eq!(snapshot_of(&[&up, &up]).active_since, Some(Duration::ZERO));
+        assert_eq!(snapshot_of(&[]).active_since, None);
     }
 
     #[test]
-    fn it_is_read_as_lbctl_prints_it() {
+    fn the_output_of_lbctl_is_read() {
         let text = r#"[{"vip":"192.0.2.20:1883/tcp","real":{"address":"10.10.30.4","weight":100,
             "effective_weight":120,"state":"active","drained":false,"share":0.25,"flows":7,
             "flows_exact":true},"since":1.5,"probe":{"verdict":"healthy","reason":"accepted","age":0.1,
