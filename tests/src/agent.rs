@@ -1,4 +1,4 @@
-//! The agent under test, with a state, pins and an endpoint of its own.
+//! The agent under test, with its own state, pins and endpoint.
 
 use std::{
     ffi::OsStr,
@@ -18,21 +18,21 @@ use crate::{
     process::{COMMAND, output_within},
 };
 
-/// Where the kernel keeps pinned objects.
+/// The BPF file system.
 const BPFFS: &str = "/sys/fs/bpf";
 
-/// Pin folders of laboratories; the number after it is the process that made them.
-const PINS_PREFIX: &str = "lb-lab-";
+/// Prefix of the pin folders of testbeds; the number after it is the process that has created them.
+const PINS_PREFIX: &str = "lb-testbed-";
 
 /// How long the agent may take until it is ready.
 const START: Duration = Duration::from_secs(30);
 
-/// How the balancer is attached.
+/// The XDP mode in which the balancer is attached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum XdpMode {
-    /// Native, else generic with a warning.
+    /// Native if the driver supports it, otherwise generic with a warning.
     Auto,
-    /// Native or not at all.
+    /// Native; the agent fails if the driver does not support it.
     #[default]
     Native,
     /// Generic.
@@ -52,11 +52,11 @@ impl fmt::Display for XdpMode {
 /// How an agent is started.
 #[derive(Clone, Debug)]
 pub struct AgentOptions {
-    /// Interfaces to attach to.
+    /// The interfaces to attach to.
     pub interfaces: Vec<String>,
-    /// How.
+    /// The XDP mode.
     pub mode: XdpMode,
-    /// More words for the command line.
+    /// Further words for the command line.
     pub arguments: Vec<String>,
 }
 
@@ -70,7 +70,7 @@ impl Default for AgentOptions {
     }
 }
 
-/// An agent in a namespace. Dropping it detaches its programs and removes state and pins.
+/// An agent in a namespace. Dropping it detaches its programs and removes its state and pins.
 #[derive(Debug)]
 pub struct Agent {
     namespace: Namespace,
@@ -84,7 +84,7 @@ impl Agent {
     /// Starts an agent and waits until it is ready.
     ///
     /// # Errors
-    /// When it cannot be built or started, or is not ready in time; with what it said.
+    /// Fails if it cannot be built or started, or is not ready in time; the error has its output.
     pub fn start(namespace: &Namespace, options: AgentOptions) -> anyhow::Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         sweep_pins();
@@ -102,10 +102,10 @@ impl Agent {
         Ok(agent)
     }
 
-    /// Starts it again after [`Agent::kill`] or [`Agent::stop`], with the same state and pins.
+    /// Starts the agent again after [`Agent::kill`] or [`Agent::stop`], with the same state and pins.
     ///
     /// # Errors
-    /// As [`Agent::start`].
+    /// See [`Agent::start`].
     pub fn run(&mut self) -> anyhow::Result<()> {
         let mut arguments: Vec<String> = vec!["run".to_owned()];
         for interface in &self.options.interfaces {
@@ -127,10 +127,10 @@ impl Agent {
         Ok(())
     }
 
-    /// Kills it as a crash would.
+    /// Kills the agent (SIGKILL).
     ///
     /// # Errors
-    /// When it does not run.
+    /// Fails if the agent does not run.
     pub fn kill(&mut self) -> anyhow::Result<()> {
         self.process
             .take()
@@ -138,10 +138,10 @@ impl Agent {
             .kill()
     }
 
-    /// Asks it to end; forwarding goes on.
+    /// Ends the agent (SIGTERM); forwarding continues.
     ///
     /// # Errors
-    /// When it does not run, does not end, or ends with a failure.
+    /// Fails if the agent does not run, does not end, or ends with a failure.
     pub fn stop(&mut self) -> anyhow::Result<()> {
         self.process
             .take()
@@ -149,26 +149,26 @@ impl Agent {
             .stop()
     }
 
-    /// Asks it to end, if it runs, and does not wait; see [`Process::ask_to_end`].
+    /// Asks the agent to end if it runs, without waiting; see [`Process::ask_to_end`].
     pub fn ask_to_end(&mut self) {
         if let Some(process) = &mut self.process {
             process.ask_to_end();
         }
     }
 
-    /// Its process.
+    /// Returns its process id.
     ///
     /// # Errors
-    /// When it does not run.
+    /// Fails if the agent does not run.
     pub fn id(&self) -> anyhow::Result<u32> {
         let process = self.process.as_ref().context("the agent does not run")?;
         Ok(process.id())
     }
 
-    /// Whether it is still running.
+    /// Fails if the agent has ended.
     ///
     /// # Errors
-    /// When it has ended, with its output.
+    /// Returns the output of an agent that has ended.
     pub fn check(&mut self) -> anyhow::Result<()> {
         self.process
             .as_mut()
@@ -176,7 +176,7 @@ impl Agent {
             .check()
     }
 
-    /// What it has said since it was started last.
+    /// Returns its output since the last start.
     pub fn output(&self) -> String {
         self.process
             .as_ref()
@@ -184,25 +184,25 @@ impl Agent {
             .unwrap_or_default()
     }
 
-    /// Where its API listens.
+    /// Returns the endpoint of its API.
     pub fn endpoint(&self) -> String {
         format!("unix:{}", self.folder.path().join("api.sock").display())
     }
 
-    /// Its pin folder.
+    /// Returns its pin folder.
     pub fn pins(&self) -> &Path {
         &self.pins
     }
 
-    /// The namespace it runs in.
+    /// Returns the namespace that it runs in.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
     }
 
-    /// A `lbctl` command for its endpoint.
+    /// Returns an `lbctl` command for its endpoint.
     ///
     /// # Errors
-    /// When `lbctl` cannot be built.
+    /// Fails if `lbctl` cannot be built.
     pub fn lbctl_command<S: AsRef<OsStr>>(
         &self,
         words: impl IntoIterator<Item = S>,
@@ -212,10 +212,10 @@ impl Agent {
         Ok(command)
     }
 
-    /// Runs `lbctl` with these words and gives what it prints.
+    /// Runs `lbctl` with these words and returns what it prints.
     ///
     /// # Errors
-    /// When it fails, with what it wrote to standard error.
+    /// Fails if `lbctl` does; the error has what it wrote to standard error.
     pub fn lbctl<S: AsRef<OsStr>>(
         &self,
         words: impl IntoIterator<Item = S>,
@@ -223,7 +223,7 @@ impl Agent {
         let command = self.lbctl_command(words)?;
         let shown = format!("{command:?}");
         let output = output_within(COMMAND, command)
-            .with_context(|| format!("lb-agent says:\n{}", self.output()))?;
+            .with_context(|| format!("output of lb-agent:\n{}", self.output()))?;
         if !output.status.success() {
             bail!(
                 "{shown} ended with {}: {}",
@@ -237,25 +237,25 @@ impl Agent {
     /// Runs `lbctl` with the words of one line.
     ///
     /// # Errors
-    /// As [`Agent::lbctl`].
+    /// See [`Agent::lbctl`].
     pub fn ctl(&self, line: &str) -> anyhow::Result<String> {
         self.lbctl(line.split_whitespace())
     }
 
-    /// Runs `lbctl -o json` with the words of one line.
+    /// Runs `lbctl -o json` with the words of one line and returns what it prints.
     ///
     /// # Errors
-    /// As [`Agent::lbctl`], or when it prints no JSON.
+    /// Fails if `lbctl` does, or if its output is not JSON.
     pub fn ctl_json(&self, line: &str) -> anyhow::Result<serde_json::Value> {
         let text = self.lbctl(["-o", "json"].into_iter().chain(line.split_whitespace()))?;
         serde_json::from_str(&text)
             .with_context(|| format!("`lbctl -o json {line}` printed:\n{text}"))
     }
 
-    /// Adds a VIP and its reals; `options` are further words of `add-vip`.
+    /// Adds a VIP and its reals, each with a weight; `options` are further words of `add-vip`.
     ///
     /// # Errors
-    /// As [`Agent::lbctl`].
+    /// See [`Agent::lbctl`].
     pub fn add_service(
         &self,
         vip: &str,
@@ -272,7 +272,7 @@ impl Agent {
     /// Detaches its programs; the agent must not run.
     ///
     /// # Errors
-    /// When `lb-agent detach` fails.
+    /// Fails if `lb-agent detach` does.
     pub fn detach(&self) -> anyhow::Result<()> {
         let pins = self.pins.display().to_string();
         self.namespace.run([
@@ -289,14 +289,14 @@ impl Drop for Agent {
     fn drop(&mut self) {
         drop(self.process.take());
         if self.pins.exists() {
-            // Whatever `detach` leaves because of a bug under test goes with the pins.
+            // If `detach` fails because of a bug under test, removing the pins detaches the programs.
             let _ = self.detach();
             let _ = fs::remove_dir_all(&self.pins);
         }
     }
 }
 
-/// Removes pins of laboratories that were killed. Only folders named after a process that is gone.
+/// Removes the pins of testbeds whose process was killed: folders named after a process that is gone.
 fn sweep_pins() {
     let Ok(entries) = fs::read_dir(BPFFS) else {
         return;
@@ -311,7 +311,7 @@ fn sweep_pins() {
                 .ok()
         });
         if maker.is_some_and(|pid| kill(nix::unistd::Pid::from_raw(pid), None::<Signal>).is_err()) {
-            // Another laboratory may be sweeping, too.
+            // Another testbed may be removing it at the same time.
             let _ = fs::remove_dir_all(entry.path());
         }
     }

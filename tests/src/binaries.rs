@@ -1,4 +1,4 @@
-//! Where the programs under test are.
+//! The programs under test.
 
 use std::{
     env,
@@ -9,14 +9,14 @@ use std::{
 
 use anyhow::{Context as _, anyhow, bail};
 
-/// The folder that holds them; set by `cargo xtask`, which has built them already.
+/// The variable that names their folder; `cargo xtask` sets it when it has built them.
 const FOLDER_VARIABLE: &str = "LB_BIN_DIR";
 
-/// The path of `lb-agent` or `lbctl`. They are built first, once a process, unless `LB_BIN_DIR` names the
-/// folder they are in.
+/// Returns the path of `lb-agent` or `lbctl`. Unless `LB_BIN_DIR` names their folder, the first call in a process
+/// builds them.
 ///
 /// # Errors
-/// When they cannot be built, or there is no such program.
+/// Fails if they cannot be built, or there is no such program.
 pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
     static FOLDER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let folder = FOLDER
@@ -26,7 +26,7 @@ pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
     let path = folder.join(name);
     if !path.is_file() {
         bail!(
-            "there is no {}; `cargo build -p lb-agent -p lb-ctl` makes it",
+            "{} does not exist; `cargo build -p lb-agent -p lb-ctl` builds it",
             path.display()
         );
     }

@@ -1,4 +1,4 @@
-//! Control groups: servers that may use a part of a core, or so many bytes.
+//! Control groups, which limit the CPU time and memory of processes.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -21,24 +21,24 @@ use nix::{
 
 use crate::wait_for;
 
-/// Folders of laboratories; the number after it is the process that made them.
-const PREFIX: &str = "lb-lab-";
+/// Prefix of the folders of testbeds; the number after it is the process that has created them.
+const PREFIX: &str = "lb-testbed-";
 
-/// The period of quotas. A short one spreads the work: a server at its limit stands still for tens of
-/// milliseconds at most. (The kernel takes 1 ms to 1 s, and no quota below 1 ms.)
+/// The period of quotas. With a short one, a server at its limit pauses for tens of milliseconds at most. The kernel
+/// accepts periods from 1 ms to 1 s, and quotas of at least 1 ms.
 const PERIOD: Duration = Duration::from_millis(50);
 
-/// What a group may use.
+/// What the processes of a group may use.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Limits {
-    /// Cores, at least 0.02.
+    /// CPU time in cores, at least 0.02.
     pub cores: Option<f64>,
-    /// Bytes.
+    /// Memory in bytes.
     pub memory: Option<u64>,
 }
 
-/// A control group, in the version that this machine has. With the last clone of this value, the processes in
-/// it are killed and it is removed.
+/// A handle to a control group of the version that this machine has. Dropping the last clone kills the processes in the
+/// group and removes it.
 #[derive(Clone, Debug)]
 pub struct Cgroup(Arc<Inner>);
 
@@ -63,10 +63,10 @@ enum Kind {
 }
 
 impl Cgroup {
-    /// Makes a group with these limits.
+    /// Creates a group with these limits.
     ///
     /// # Errors
-    /// Without root, or where the controllers are not there or not to be enabled.
+    /// Fails without root, or if a controller is missing or cannot be enabled.
     pub fn new(limits: Limits) -> anyhow::Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!(
@@ -82,8 +82,8 @@ impl Cgroup {
             sweep(&root);
             let folder = root.join(&inner.name);
             fs::create_dir(&folder)
-                .with_context(|| format!("making {}; this needs root", folder.display()))?;
-            // From here on it is removed whatever fails.
+                .with_context(|| format!("creating {}; this needs root", folder.display()))?;
+            // Recorded at once, so that the folder is removed if a later step fails.
             inner.hierarchies.push(Hierarchy { kind, folder });
         }
         let group = Self(Arc::new(inner));
@@ -96,23 +96,23 @@ impl Cgroup {
         Ok(group)
     }
 
-    /// Its path, as in `/proc/PID/cgroup`.
+    /// Returns the path of the group, as `/proc/PID/cgroup` shows it.
     pub fn path(&self) -> String {
         format!("/{}", self.0.name)
     }
 
-    /// Changes how many cores it may use.
+    /// Changes the CPU limit.
     ///
     /// # Errors
-    /// When the controller is missing, or this is less than the kernel takes.
+    /// Fails if the controller is missing, or the limit is below the kernel's minimum.
     pub fn set_cores(&self, cores: f64) -> anyhow::Result<()> {
         self.set_quota(cores, PERIOD)
     }
 
-    /// The same with a quota that is given out anew each period, 1 ms to 1 s.
+    /// Changes the CPU limit and the period of its quota, 1 ms to 1 s.
     ///
     /// # Errors
-    /// As [`Cgroup::set_cores`]; the kernel takes no quota below 1 ms.
+    /// See [`Cgroup::set_cores`]. The kernel rejects a quota below 1 ms.
     pub fn set_quota(&self, cores: f64, period: Duration) -> anyhow::Result<()> {
         let quota = period.mul_f64(cores).as_micros();
         let period = period.as_micros();
@@ -126,10 +126,10 @@ impl Cgroup {
         }
     }
 
-    /// Changes how many bytes it may use.
+    /// Changes the memory limit.
     ///
     /// # Errors
-    /// When the controller is missing, or it uses more than that already.
+    /// Fails if the controller is missing, or the group uses more already.
     pub fn set_memory(&self, bytes: u64) -> anyhow::Result<()> {
         let (kind, folder) = self.holder("memory")?;
         let name = match kind {
@@ -139,13 +139,12 @@ impl Cgroup {
         write(&folder.join(name), &bytes.to_string())
     }
 
-    /// Lets it go before everything else on the machine, within its own limit: what else runs there then says
-    /// little about what runs here.
+    /// Gives the group the greatest CPU weight, so that other load of the machine hardly affects it.
     ///
     /// # Errors
-    /// When the controller is missing.
+    /// Fails if the controller is missing.
     pub fn prefer(&self) -> anyhow::Result<()> {
-        // The greatest that the kernel takes.
+        // The greatest values that the kernel accepts.
         let (kind, folder) = self.holder("cpu")?;
         match kind {
             Kind::V1(_) => write(&folder.join("cpu.shares"), "262144"),
@@ -153,10 +152,10 @@ impl Cgroup {
         }
     }
 
-    /// CPU time that its processes have used.
+    /// Returns the CPU time that the processes have used.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// Fails if the kernel's accounting cannot be read.
     pub fn cpu_time(&self) -> anyhow::Result<Duration> {
         let (kind, folder) = self.holder("cpuacct")?;
         match kind {
@@ -177,7 +176,7 @@ impl Cgroup {
     /// Makes a command start in this group.
     ///
     /// # Errors
-    /// When the group's files cannot be opened.
+    /// Fails if the group's files cannot be opened.
     pub fn confine(&self, command: &mut Command) -> anyhow::Result<()> {
         let mut members = Vec::new();
         for hierarchy in &self.0.hierarchies {
@@ -186,7 +185,7 @@ impl Cgroup {
         // SAFETY: writing to open files is a plain system call, safe between fork and exec.
         unsafe {
             command.pre_exec(move || {
-                // 0 is whoever writes.
+                // 0 stands for the writing process.
                 members.iter().try_for_each(|mut file| file.write_all(b"0"))
             });
         }
@@ -196,7 +195,7 @@ impl Cgroup {
     /// Moves a running process into this group.
     ///
     /// # Errors
-    /// When it is gone.
+    /// Fails if the process is gone.
     pub fn add(&self, pid: u32) -> anyhow::Result<()> {
         for hierarchy in &self.0.hierarchies {
             open_members(&hierarchy.folder)?
@@ -231,7 +230,7 @@ impl Drop for Inner {
                         .lines()
                         .filter_map(|line| line.parse().ok())
                     {
-                        // Gone meanwhile: as wished.
+                        // Fails for a process that has ended meanwhile.
                         let _ = signal::kill(Pid::from_raw(pid), Signal::SIGKILL);
                     }
                     fs::remove_dir(folder)?;
@@ -242,8 +241,8 @@ impl Drop for Inner {
     }
 }
 
-/// The hierarchies that hold CPU and memory, with the folders to make groups in: those of version 1 if they
-/// are there, else that of version 2 with the controllers enabled.
+/// Returns the hierarchies with the CPU and memory controllers, and the folders to create groups in: those of version 1
+/// if they are mounted, otherwise the one of version 2, with the controllers enabled.
 fn roots() -> anyhow::Result<Vec<(Kind, PathBuf)>> {
     const WANTED: [&str; 3] = ["cpu", "cpuacct", "memory"];
     let mounts = fs::read_to_string("/proc/self/mounts").context("reading the mounts")?;
@@ -283,7 +282,7 @@ fn roots() -> anyhow::Result<Vec<(Kind, PathBuf)>> {
     Ok(vec![(Kind::V2, root)])
 }
 
-/// Removes what laboratories that were killed left.
+/// Removes the groups of testbeds whose process was killed.
 fn sweep(root: &Path) {
     let Ok(entries) = fs::read_dir(root) else {
         return;
@@ -296,7 +295,7 @@ fn sweep(root: &Path) {
         if let Some(maker) = maker
             && signal::kill(Pid::from_raw(maker), None).is_err()
         {
-            // One that has processes stays.
+            // The kernel keeps a group that has processes.
             let _ = fs::remove_dir(entry.path());
         }
     }

@@ -1,30 +1,33 @@
-//! The laboratory: networks made of namespaces, real servers and real clients, and the project's own
-//! programs in the places they are made for.
+//! Testbeds: networks made of namespaces, real servers and real clients, and the project's own programs running
+//! where an operator would run them.
 //!
-//! Everything is owned by a value and goes with it: dropping a [`Namespace`] ends what runs in it, dropping
-//! an [`Agent`] detaches its programs. Namespaces have no name on the machine, so even a laboratory that is
-//! killed with signal 9 leaves no network behind.
+//! A value owns everything it sets up and removes it when it is dropped: dropping a [`Namespace`] ends the processes
+//! in it, dropping an [`Agent`] detaches its programs. Namespaces have no name on the machine, so the kernel removes
+//! them even if the test process is killed with SIGKILL.
 
 mod agent;
 mod binaries;
 mod cgroup;
 pub mod client;
+pub mod harness;
 pub mod model;
 mod namespace;
+mod network;
 mod pass;
 mod process;
 mod real;
 pub mod server;
-mod site;
 mod switch;
+mod testbed;
 mod wait;
 
 pub use agent::{Agent, AgentOptions, XdpMode};
 pub use binaries::binary;
 pub use cgroup::{Cgroup, Limits};
 pub use namespace::Namespace;
+pub use network::{Host, Network, RoutedNetwork};
 pub use process::Process;
 pub use real::Real;
-pub use site::{Host, RoutedSite, Site};
-pub use switch::{Switch, cable};
+pub use switch::{Switch, cable, cable_without_xdp};
+pub use testbed::{Backend, Testbed, vip_target};
 pub use wait::wait_for;

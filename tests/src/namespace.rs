@@ -1,4 +1,4 @@
-//! A network namespace and what runs in it.
+//! Network namespaces.
 
 use std::{
     ffi::OsStr,
@@ -27,8 +27,8 @@ use crate::{
     wait_for,
 };
 
-/// A network namespace. It lives as long as a clone of this value does; with the last one the processes
-/// that run in it are killed and the namespace goes, with its interfaces.
+/// A handle to a network namespace. Dropping the last clone kills the processes in the namespace and removes it with its
+/// interfaces.
 #[derive(Clone, Debug)]
 pub struct Namespace(Arc<Inner>);
 
@@ -41,11 +41,11 @@ struct Inner {
 }
 
 impl Namespace {
-    /// Makes a namespace whose loopback interface is up and whose IPv6 addresses are usable at once;
-    /// `label` names it in messages.
+    /// Creates a namespace whose loopback interface is up. IPv6 addresses in it are usable at once. `label` names the
+    /// namespace in messages.
     ///
     /// # Errors
-    /// Without root, or on a kernel without network namespaces.
+    /// Fails without root, or on a kernel without network namespaces.
     pub fn new(label: &str) -> anyhow::Result<Self> {
         let made = thread::spawn(|| -> anyhow::Result<File> {
             unshare(CloneFlags::CLONE_NEWNET)
@@ -63,7 +63,7 @@ impl Namespace {
             cgroup: Mutex::default(),
         }));
         namespace.run(["ip", "link", "set", "lo", "up"])?;
-        // Addresses are given by us and unique: no time is lost on looking for duplicates.
+        // Addresses are assigned by the testbed and unique, so duplicate address detection would only take time.
         for (name, value) in [("accept_dad", "0"), ("accept_ra", "0")] {
             for scope in ["all", "default"] {
                 namespace.sysctl(&format!("net/ipv6/conf/{scope}/{name}"), value)?;
@@ -72,12 +72,12 @@ impl Namespace {
         Ok(namespace)
     }
 
-    /// The name given at birth.
+    /// Returns the name given to [`Namespace::new`].
     pub fn label(&self) -> &str {
         &self.0.label
     }
 
-    /// A path that `ip link ... netns PATH` and `nsenter --net=PATH` understand.
+    /// Returns a path that `ip link ... netns PATH` and `nsenter --net=PATH` accept.
     pub fn path(&self) -> PathBuf {
         format!(
             "/proc/{}/fd/{}",
@@ -87,8 +87,8 @@ impl Namespace {
         .into()
     }
 
-    /// A command that will run in this namespace. The mounts stay the machine's: `/sys/fs/bpf` is seen,
-    /// and `/sys/class/net` is not this namespace's.
+    /// Returns a command that runs in this namespace. Mounts are those of the machine: `/sys/fs/bpf` is visible, and
+    /// `/sys/class/net` shows the machine's interfaces.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         let namespace = self.clone();
@@ -99,8 +99,7 @@ impl Namespace {
         command
     }
 
-    /// Programs that are started from now on share the limits of this control group, as on a host with as
-    /// much CPU and memory.
+    /// Starts further programs in this control group, as on a host with as much CPU and memory.
     pub fn confine(&self, cgroup: Cgroup) {
         *self.cgroup() = Some(cgroup);
     }
@@ -109,10 +108,10 @@ impl Namespace {
         self.0.cgroup.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs a command to its end and gives what it wrote to standard output.
+    /// Runs a command to its end and returns its standard output.
     ///
     /// # Errors
-    /// When it cannot be started or fails; with what it wrote to standard error.
+    /// Fails if the command cannot be started or fails; the error has its standard error.
     pub fn run<S: AsRef<OsStr>>(
         &self,
         words: impl IntoIterator<Item = S>,
@@ -135,18 +134,18 @@ impl Namespace {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Runs a command given as one string of words without quotes.
+    /// Runs a command given as one line of words without quotes.
     ///
     /// # Errors
-    /// As [`Namespace::run`].
+    /// See [`Namespace::run`].
     pub fn sh(&self, line: &str) -> anyhow::Result<String> {
         self.run(line.split_whitespace())
     }
 
-    /// Starts a program that stays.
+    /// Starts a program in the background.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// Fails if the program cannot be started.
     pub fn start<S: AsRef<OsStr>>(
         &self,
         label: &str,
@@ -161,40 +160,48 @@ impl Namespace {
         Process::start(&format!("{label} in {}", self.label()), command)
     }
 
-    /// Runs `work` on a thread of its own inside this namespace and gives its result.
+    /// Runs `work` on a thread of its own inside this namespace and returns its result. A panic of `work` continues on
+    /// the calling thread.
     ///
     /// # Errors
-    /// When the namespace cannot be entered, or `work` panics.
+    /// Fails if the namespace cannot be entered.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> anyhow::Result<T> {
         thread::scope(|scope| {
             scope
                 .spawn(|| {
-                    setns(self.fd(), CloneFlags::CLONE_NEWNET)
-                        .with_context(|| format!("entering {}", self.label()))?;
+                    self.move_thread()?;
                     Ok(work())
                 })
                 .join()
-                .map_err(|_| anyhow!("work in {} panicked", self.label()))?
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
 
-    /// As [`Namespace::enter`], without waiting for the end.
+    /// Moves the calling thread into this namespace, for as long as the thread runs or until it moves again.
+    ///
+    /// # Errors
+    /// Fails if the namespace cannot be entered.
+    pub fn move_thread(&self) -> anyhow::Result<()> {
+        setns(self.fd(), CloneFlags::CLONE_NEWNET)
+            .with_context(|| format!("entering {}", self.label()))
+    }
+
+    /// Starts `work` on a thread of its own inside this namespace, without waiting for its end.
     pub fn thread<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
     ) -> thread::JoinHandle<anyhow::Result<T>> {
         let namespace = self.clone();
         thread::spawn(move || {
-            setns(namespace.fd(), CloneFlags::CLONE_NEWNET)
-                .with_context(|| format!("entering {}", namespace.label()))?;
+            namespace.move_thread()?;
             work()
         })
     }
 
-    /// Runs a future inside this namespace: sockets it makes belong to it.
+    /// Runs a future inside this namespace: sockets that it opens belong to the namespace.
     ///
     /// # Errors
-    /// As [`Namespace::enter`], and the future's own.
+    /// Returns the future's errors and those of [`Namespace::enter`].
     pub fn block_on<T: Send>(
         &self,
         future: impl Future<Output = anyhow::Result<T>> + Send,
@@ -210,7 +217,7 @@ impl Namespace {
     /// Writes a setting below `/proc/sys`.
     ///
     /// # Errors
-    /// When there is no such setting or it refuses the value.
+    /// Fails if the setting does not exist or the kernel rejects the value.
     pub fn sysctl(&self, name: &str, value: &str) -> anyhow::Result<()> {
         let path = format!("/proc/sys/{name}");
         self.enter(|| fs::write(&path, value))?
@@ -220,7 +227,7 @@ impl Namespace {
     /// Reads a setting below `/proc/sys`.
     ///
     /// # Errors
-    /// When there is no such setting.
+    /// Fails if the setting does not exist.
     pub fn sysctl_value(&self, name: &str) -> anyhow::Result<String> {
         let path = format!("/proc/sys/{name}");
         let value = self
@@ -229,7 +236,7 @@ impl Namespace {
         Ok(value.trim().to_owned())
     }
 
-    /// Keeps something open as long as the namespace lives.
+    /// Keeps a file descriptor open as long as the namespace exists.
     pub(crate) fn keep(&self, fd: OwnedFd) {
         self.0
             .kept
@@ -252,9 +259,9 @@ impl Drop for Inner {
             "the end of a namespace's processes",
             Duration::from_secs(2),
             || {
-                let left = inhabitants(own.ino());
+                let left = processes_in(own.ino());
                 for pid in &left {
-                    // Gone meanwhile: as wished.
+                    // Fails for a process that has ended meanwhile.
                     let _ = signal::kill(*pid, Signal::SIGKILL);
                 }
                 Ok(left.is_empty().then_some(()))
@@ -263,8 +270,8 @@ impl Drop for Inner {
     }
 }
 
-/// The processes whose network namespace has this inode number, ourselves left out.
-fn inhabitants(inode: u64) -> Vec<Pid> {
+/// Returns the other processes whose network namespace has this inode number.
+fn processes_in(inode: u64) -> Vec<Pid> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };

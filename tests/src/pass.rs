@@ -1,5 +1,4 @@
-//! The least XDP program: it passes every frame. Two instructions, loaded by the system call itself, so that
-//! the laboratory needs no compiler for them.
+//! The smallest XDP program, which passes every frame: two instructions, loaded by a system call without a compiler.
 
 use std::{
     io,
@@ -21,7 +20,7 @@ const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 static PASS: [u64; 2] = [0x0000_0002_0000_00b7, 0x0000_0000_0000_0095];
 static LICENSE: &[u8] = b"GPL\0";
 
-/// The first fields of `union bpf_attr` for BPF_PROG_LOAD; the kernel takes the rest as zero.
+/// The first fields of `union bpf_attr` for BPF_PROG_LOAD; the kernel assumes zero for the rest.
 #[repr(C)]
 struct Load {
     program_type: u32,
@@ -39,11 +38,11 @@ struct LinkCreate {
     flags: u32,
 }
 
-/// Attaches the program to an interface, natively; it stays as long as the namespace.
+/// Attaches the program to an interface in native mode, for as long as the namespace exists.
 ///
-/// A veth end takes the frames that its peer's program sends back (XDP_TX) only while it has a program of its
-/// own: the kernel puts them into the ring of an end with GRO, too, but does not wake its poller for them
-/// (seen on 6.18; `veth_xdp_flush` asks for a program).
+/// A veth end receives the frames that its peer's program sends back (XDP_TX) only while it has a program of its own:
+/// with GRO alone the kernel queues the frames but does not schedule the poller (observed on 6.18; `veth_xdp_flush`
+/// checks for a program).
 pub(crate) fn attach(namespace: &Namespace, interface: &str) -> anyhow::Result<()> {
     let link = namespace
         .enter(|| -> anyhow::Result<OwnedFd> {
@@ -66,7 +65,7 @@ pub(crate) fn attach(namespace: &Namespace, interface: &str) -> anyhow::Result<(
         })?
         .with_context(|| {
             format!(
-                "in {}: giving {interface} an XDP program that passes all",
+                "in {}: attaching an XDP program that passes every frame to {interface}",
                 namespace.label()
             )
         })?;
@@ -74,9 +73,9 @@ pub(crate) fn attach(namespace: &Namespace, interface: &str) -> anyhow::Result<(
     Ok(())
 }
 
-/// A bpf(2) command that gives a file descriptor.
+/// Runs a bpf(2) command that returns a file descriptor.
 fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<OwnedFd> {
-    // SAFETY: `attributes` lives through the call and its size is given; the pointers in it are to statics.
+    // SAFETY: `attributes` outlives the call and its size is passed; the pointers in it refer to statics.
     let result = unsafe {
         libc::syscall(
             libc::SYS_bpf,
@@ -89,6 +88,6 @@ fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<OwnedFd> {
         return Err(io::Error::last_os_error());
     }
     let fd = i32::try_from(result).map_err(io::Error::other)?;
-    // SAFETY: the kernel has just given us this descriptor; nobody else has it.
+    // SAFETY: the kernel has just returned this descriptor, and nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

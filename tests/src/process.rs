@@ -1,11 +1,11 @@
-//! A child process whose output is kept and whose life is bound to a value.
+//! Child processes whose output is kept and whose life ends with a value.
 
 use std::{
     io::{self, BufRead as _, BufReader, Read},
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc},
-    thread,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -17,31 +17,34 @@ use nix::{
 
 use crate::wait_for;
 
-/// How long a command that is not meant to stay may take.
+/// How long a command may take that is expected to end by itself.
 pub(crate) const COMMAND: Duration = Duration::from_secs(60);
 
-/// Lines of output that are kept for error messages; older ones are forgotten.
+/// Lines of output that are kept for error messages; older ones are discarded.
 const KEPT_LINES: usize = 400;
 
-/// How long a process may take to end after it was asked to.
+/// How long the output of a process that has ended may take to arrive.
+const LAST_OUTPUT: Duration = Duration::from_secs(2);
+
+/// How long a process may take to end after SIGTERM.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A child process. It is ended (SIGTERM, then SIGKILL) when the value is dropped, and by the kernel when
-/// the laboratory itself dies.
+/// A child process. Dropping the value ends it (SIGTERM, then SIGKILL); if this process dies, the kernel ends it.
 #[derive(Debug)]
 pub struct Process {
     label: String,
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
-    /// When it was asked to end.
-    asked: Option<Instant>,
+    readers: Vec<JoinHandle<()>>,
+    /// When it was sent SIGTERM.
+    sigterm_at: Option<Instant>,
 }
 
 impl Process {
     /// Starts `command`; `label` names it in messages.
     ///
     /// # Errors
-    /// When the program cannot be started.
+    /// Fails if the program cannot be started.
     pub fn start(label: &str, mut command: Command) -> anyhow::Result<Self> {
         command
             .stdin(Stdio::null())
@@ -50,34 +53,49 @@ impl Process {
         let program = command.get_program().to_string_lossy().into_owned();
         let mut child = spawn(command).with_context(|| format!("starting {label} ({program})"))?;
         let lines = Arc::new(Mutex::new(Vec::new()));
+        let mut readers = Vec::new();
         if let Some(stdout) = child.stdout.take() {
-            keep(stdout, Arc::clone(&lines));
+            readers.push(keep(stdout, Arc::clone(&lines)));
         }
         if let Some(stderr) = child.stderr.take() {
-            keep(stderr, Arc::clone(&lines));
+            readers.push(keep(stderr, Arc::clone(&lines)));
         }
         Ok(Self {
             label: label.to_owned(),
             child,
             lines,
-            asked: None,
+            readers,
+            sigterm_at: None,
         })
     }
 
-    /// Its process id.
+    /// Returns the process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// What it wrote, standard output and error together, in the order it came.
+    /// Returns its standard output and standard error together, in the order of arrival.
     pub fn output(&self) -> String {
         lock(&self.lines).join("\n")
     }
 
-    /// Waits for a line of output that begins with `prefix` and has `word` in it.
+    /// Returns the output of a process that has ended, once it has been read to its end.
+    fn last_output(&self) -> String {
+        // Its own children may keep the pipes open, so the wait is limited.
+        let _ = wait_for("the end of the output", LAST_OUTPUT, || {
+            Ok(self
+                .readers
+                .iter()
+                .all(JoinHandle::is_finished)
+                .then_some(()))
+        });
+        self.output()
+    }
+
+    /// Waits for a line of output that begins with `prefix` and contains `word`.
     ///
     /// # Errors
-    /// When the process ends before it wrote such a line, or takes longer than `patience`.
+    /// Fails if the process ends before such a line, or the line does not come within `patience`.
     pub fn wait_line(
         &mut self,
         prefix: &str,
@@ -96,42 +114,46 @@ impl Process {
         match found {
             Ok(Ok(())) => Ok(()),
             Ok(Err(status)) => bail!(
-                "{} ended ({status}) before it said `{prefix} … {word}`:\n{}",
+                "{} ended ({status}) before it printed `{prefix} … {word}`:\n{}",
                 self.label,
-                self.output()
+                self.last_output()
             ),
             Err(error) => Err(error.context(format!(
-                "{} does not say `{prefix} … {word}`; so far:\n{}",
+                "{} does not print `{prefix} … {word}`; its output so far:\n{}",
                 self.label,
                 self.output()
             ))),
         }
     }
 
-    /// Whether it is still running.
+    /// Fails if the process has ended.
     ///
     /// # Errors
-    /// When it has ended, with its output.
+    /// Returns the output of a process that has ended.
     pub fn check(&mut self) -> anyhow::Result<()> {
         match self.child.try_wait()? {
             None => Ok(()),
-            Some(status) => bail!("{} has ended ({status}):\n{}", self.label, self.output()),
+            Some(status) => bail!(
+                "{} has ended ({status}):\n{}",
+                self.label,
+                self.last_output()
+            ),
         }
     }
 
     /// Sends a signal.
     ///
     /// # Errors
-    /// When the process is gone.
+    /// Fails if the process is gone.
     pub fn signal(&self, signal: signal::Signal) -> anyhow::Result<()> {
         signal::kill(self.pid()?, signal)
             .with_context(|| format!("sending {signal} to {}", self.label))
     }
 
-    /// Ends it at once, as a crash would, and waits until it is gone.
+    /// Sends SIGKILL and waits until the process is gone.
     ///
     /// # Errors
-    /// When it cannot be waited for.
+    /// Fails if the process cannot be waited for.
     pub fn kill(&mut self) -> anyhow::Result<()> {
         self.child
             .kill()
@@ -142,28 +164,32 @@ impl Process {
         Ok(())
     }
 
-    /// Asks it to end and does not wait: many that are asked end at the same time. Whoever drops or stops it
-    /// waits only for what is left to do.
+    /// Sends SIGTERM without waiting, so that many processes end at the same time. Dropping or stopping the value
+    /// later waits only for the rest.
     pub fn ask_to_end(&mut self) {
-        // One that is gone has ended; `end` sees that.
-        if self.asked.is_none() && self.signal(signal::SIGTERM).is_ok() {
-            self.asked = Some(Instant::now());
-            // One that is stopped hears of it when it goes on; one that has ended since needs nothing.
+        // Sending fails if the process has ended, which `end` notices.
+        if self.sigterm_at.is_none() && self.signal(signal::SIGTERM).is_ok() {
+            self.sigterm_at = Some(Instant::now());
+            // A stopped process receives SIGTERM only when it continues.
             let _ = self.signal(signal::SIGCONT);
         }
     }
 
-    /// Asks it to end and waits until it has.
+    /// Sends SIGTERM and waits for the end of the process.
     ///
     /// # Errors
-    /// When it does not end in time (it is killed then), or its exit status tells of a failure.
+    /// Fails if the process does not end in time, in which case it is killed, or if its exit status is a failure.
     pub fn stop(&mut self) -> anyhow::Result<()> {
         let status = self.end()?;
-        // Ended by the very signal: a program without a handler of its own.
+        // A program without a handler for SIGTERM ends by that signal.
         if status.success() || status.signal() == Some(signal::SIGTERM as i32) {
             return Ok(());
         }
-        bail!("{} ended with {status}:\n{}", self.label, self.output())
+        bail!(
+            "{} ended with {status}:\n{}",
+            self.label,
+            self.last_output()
+        )
     }
 
     fn pid(&self) -> anyhow::Result<Pid> {
@@ -175,9 +201,9 @@ impl Process {
             return Ok(status);
         }
         self.ask_to_end();
-        let patience = self
-            .asked
-            .map_or(PATIENCE, |asked| PATIENCE.saturating_sub(asked.elapsed()));
+        let patience = self.sigterm_at.map_or(PATIENCE, |sigterm_at| {
+            PATIENCE.saturating_sub(sigterm_at.elapsed())
+        });
         let label = self.label.clone();
         match wait_for(&format!("the end of {label}"), patience, || {
             Ok(self.child.try_wait()?)
@@ -191,10 +217,10 @@ impl Process {
     }
 }
 
-/// Runs a command to its end. One that takes too long is killed: a test that waits for ever tells nothing.
+/// Runs a command to its end. A command that takes longer than `patience` is killed.
 ///
 /// # Errors
-/// When it cannot be started, or does not end within `patience`.
+/// Fails if the command cannot be started, or does not end within `patience`.
 pub(crate) fn output_within(patience: Duration, mut command: Command) -> anyhow::Result<Output> {
     let shown = format!("{command:?}");
     let mut child = command
@@ -221,7 +247,7 @@ pub(crate) fn output_within(patience: Duration, mut command: Command) -> anyhow:
     })
 }
 
-/// Reads a stream to its end, on a thread of its own. What is read before an error is the result.
+/// Reads a stream to its end, on a thread of its own. After a read error the result is what was read before.
 fn read_all(stream: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>> {
     let (sender, result) = mpsc::channel();
     thread::spawn(move || {
@@ -229,7 +255,7 @@ fn read_all(stream: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8
         if let Some(mut stream) = stream {
             let _ = stream.read_to_end(&mut bytes);
         }
-        // Nobody waits any more when the command took too long.
+        // Sending fails if the receiver has given up on a command that took too long.
         let _ = sender.send(bytes);
     });
     result
@@ -237,35 +263,35 @@ fn read_all(stream: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Nothing is left to do about a failure here: `end` has already killed what did not listen.
+        // `end` kills a process that ignores SIGTERM, so nothing is left to do about a failure.
         let _ = self.end();
     }
 }
 
-type Order = (Command, mpsc::SyncSender<io::Result<Child>>);
+type SpawnRequest = (Command, mpsc::SyncSender<io::Result<Child>>);
 
-/// Spawns on a thread that lives as long as the laboratory: the kernel sends the death signal when the
-/// *thread* that spawned a child ends, not the process (prctl(2), PR_SET_PDEATHSIG).
+/// Spawns a child on a thread that lives as long as this process: the kernel sends the parent-death signal when the
+/// *thread* that has spawned the child ends, not the process (prctl(2), PR_SET_PDEATHSIG).
 fn spawn(mut command: Command) -> io::Result<Child> {
-    static SPAWNER: OnceLock<Mutex<mpsc::Sender<Order>>> = OnceLock::new();
-    // A group of its own: an interrupt at the terminal is for the laboratory, which then ends its programs in
+    static SPAWNER: OnceLock<Mutex<mpsc::Sender<SpawnRequest>>> = OnceLock::new();
+    // A process group of its own: Ctrl-C at the terminal must reach only this process, which then ends its children in
     // order.
     command.process_group(0);
     // SAFETY: prctl and sigprocmask are plain system calls, safe between fork and exec.
     unsafe {
         command.pre_exec(|| {
             prctl::set_pdeathsig(signal::SIGTERM)?;
-            // A program inherits what is blocked here, and one that cannot be asked to end must be killed:
-            // `cargo xtask run` blocks SIGTERM to wait for it.
+            // Children inherit the signal mask. The demonstration blocks SIGTERM to wait for it, and a child that blocks
+            // it, too, could only be killed.
             signal::SigSet::empty().thread_set_mask()?;
             Ok(())
         });
     }
     let spawner = SPAWNER.get_or_init(|| {
-        let (sender, orders) = mpsc::channel::<Order>();
+        let (sender, requests) = mpsc::channel::<SpawnRequest>();
         thread::spawn(move || {
-            for (mut command, reply) in orders {
-                // The other side waits for exactly this answer.
+            for (mut command, reply) in requests {
+                // The receiver waits for exactly this answer.
                 let _ = reply.send(command.spawn());
             }
         });
@@ -277,7 +303,8 @@ fn spawn(mut command: Command) -> io::Result<Child> {
     answer.recv().map_err(|_| gone())?
 }
 
-fn keep(stream: impl Read + Send + 'static, lines: Arc<Mutex<Vec<String>>>) {
+/// Keeps the lines of a stream, on a thread of its own that ends with the stream.
+fn keep(stream: impl Read + Send + 'static, lines: Arc<Mutex<Vec<String>>>) -> JoinHandle<()> {
     thread::spawn(move || {
         for line in BufReader::new(stream).lines() {
             let Ok(line) = line else { return };
@@ -287,10 +314,10 @@ fn keep(stream: impl Read + Send + 'static, lines: Arc<Mutex<Vec<String>>>) {
             }
             lines.push(line);
         }
-    });
+    })
 }
 
-/// A panic of another holder does not spoil lines of text.
+/// Locks a mutex whose content stays valid even if another holder has panicked.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

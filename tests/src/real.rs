@@ -1,4 +1,4 @@
-//! What makes a host a real: `lb-agent real`.
+//! `lb-agent real`, which makes a host a real.
 
 use std::time::Duration;
 
@@ -7,22 +7,22 @@ use tempfile::TempDir;
 
 use crate::{Namespace, Process, binary};
 
-/// How long it may take until it is ready.
+/// How long `lb-agent real` may take until it is ready.
 const START: Duration = Duration::from_secs(30);
 
-/// A running `lb-agent real`; what it has set up goes when it ends.
+/// A running `lb-agent real`. It undoes its settings when it ends.
 #[derive(Debug)]
 pub struct Real {
-    // Before the folder: the process ends first.
+    // Dropped before its folder.
     process: Process,
     _state: TempDir,
 }
 
 impl Real {
-    /// Starts it for `vips` on `interface` of a namespace and waits until it is ready.
+    /// Starts `lb-agent real` for `vips` on `interface` of a namespace and waits until it is ready.
     ///
     /// # Errors
-    /// When it cannot be built or started, or is not ready in time; with what it said.
+    /// Fails if it cannot be built or started, or is not ready in time; the error has its output.
     pub fn start(namespace: &Namespace, interface: &str, vips: &[&str]) -> anyhow::Result<Self> {
         let state =
             TempDir::with_prefix("lb-real-").context("making a folder for a real's state")?;
@@ -39,23 +39,23 @@ impl Real {
         })
     }
 
-    /// Ends it as an operator would.
+    /// Ends the process as an operator does.
     ///
     /// # Errors
-    /// When it does not end, or ends with a failure.
+    /// Fails if the process does not end, or ends with a failure.
     pub fn stop(mut self) -> anyhow::Result<()> {
         self.process.stop()
     }
 
-    /// Asks it to end and does not wait; see [`Process::ask_to_end`](crate::Process::ask_to_end).
+    /// Asks the process to end, without waiting; see [`Process::ask_to_end`](crate::Process::ask_to_end).
     pub fn ask_to_end(&mut self) {
         self.process.ask_to_end();
     }
 
-    /// Whether it is still running.
+    /// Fails if the process has ended.
     ///
     /// # Errors
-    /// When it has ended, with its output.
+    /// Returns the output of a process that has ended.
     pub fn check(&mut self) -> anyhow::Result<()> {
         self.process.check()
     }

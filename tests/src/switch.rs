@@ -1,4 +1,4 @@
-//! Links between namespaces: cables, and a switch to plug many into.
+//! Links between namespaces: point-to-point cables, and a switch.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -12,15 +12,15 @@ pub struct Switch {
 }
 
 impl Switch {
-    /// Makes a switch without ports.
+    /// Creates a switch without ports.
     ///
     /// # Errors
-    /// When the kernel has no bridge, or `ip` is missing.
+    /// Fails if the kernel has no bridge, or `ip` is missing.
     pub fn new(label: &str) -> anyhow::Result<Self> {
         let namespace = Namespace::new(label)?;
         namespace.sysctl("net/ipv6/conf/all/disable_ipv6", "1")?;
         namespace.sysctl("net/ipv6/conf/default/disable_ipv6", "1")?;
-        // Snooping would hold neighbour solicitations back until it has heard of a listener.
+        // Multicast snooping would drop neighbour solicitations until the bridge has seen a listener.
         namespace.sh("ip link add br0 type bridge mcast_snooping 0")?;
         namespace.sh("ip link set br0 up")?;
         Ok(Self {
@@ -29,16 +29,15 @@ impl Switch {
         })
     }
 
-    /// The namespace of the bridge.
+    /// Returns the namespace of the bridge.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
     }
 
-    /// Gives `host` an interface that is plugged into this switch. The name of the switch's end is the
-    /// result.
+    /// Connects an interface of `host` to the switch, and returns the name of the switch's port.
     ///
     /// # Errors
-    /// When `ip` or `ethtool` fails.
+    /// Fails if `ip` or `ethtool` fails.
     pub fn plug(
         &self,
         host: &Namespace,
@@ -53,12 +52,26 @@ impl Switch {
     }
 }
 
-/// Connects two namespaces. Neither end is ever seen outside of them. The left end takes frames that an XDP
-/// program on the right one sends back; programs under test are attached to right ends.
+/// Connects two namespaces by a veth pair that is never visible outside of them. The left end receives frames that an
+/// XDP program on the right end sends back; programs under test are attached to right ends.
 ///
 /// # Errors
-/// When `ip` or `ethtool` fails.
+/// Fails if `ip` or `ethtool` fails.
 pub fn cable(
+    left: (&Namespace, &str, &[String]),
+    right: (&Namespace, &str, &[String]),
+) -> anyhow::Result<()> {
+    cable_without_xdp(left, right)?;
+    let (namespace, interface, _) = left;
+    pass::attach(namespace, interface)
+}
+
+/// Connects two namespaces like [`cable`], but without an XDP program on the left end: the left end receives no frames
+/// that an XDP program sends back until it gets a program of its own.
+///
+/// # Errors
+/// Fails if `ip` or `ethtool` fails.
+pub fn cable_without_xdp(
     (left, left_name, left_addresses): (&Namespace, &str, &[String]),
     (right, right_name, right_addresses): (&Namespace, &str, &[String]),
 ) -> anyhow::Result<()> {
@@ -70,8 +83,8 @@ pub fn cable(
         (left, left_name, left_addresses),
         (right, right_name, right_addresses),
     ] {
-        // A veth takes frames that are redirected to its peer only if it polls: GRO makes it. Checksums must
-        // be in the frames, because an XDP frame has no other place to say "not yet".
+        // A veth receives redirected frames only if its peer has NAPI, which GRO turns on. Checksums must be complete
+        // in the frames, because an XDP frame cannot carry the note that the checksum is still to be computed.
         end.sh(&format!("ethtool -K {name} gro on tx off tso off gso off"))?;
         end.sh(&format!("ip link set {name} up"))?;
         for address in addresses {
@@ -79,5 +92,5 @@ pub fn cable(
             end.sh(&format!("ip address add {address} dev {name}{nodad}"))?;
         }
     }
-    pass::attach(left, left_name)
+    Ok(())
 }

@@ -1,4 +1,4 @@
-//! Waiting for a condition, never for a time.
+//! Waits for conditions.
 
 use std::{
     thread,
@@ -7,13 +7,13 @@ use std::{
 
 use anyhow::bail;
 
-/// How often a condition is looked at.
+/// Interval at which a condition is checked.
 const POLL: Duration = Duration::from_millis(20);
 
-/// Waits until `ready` gives a value.
+/// Calls `ready` until it returns a value, and returns that. An error of `ready` does not end the wait.
 ///
 /// # Errors
-/// When it has not by `patience`; the last error of `ready`, or that it gave nothing, is the cause.
+/// Fails if `ready` has returned no value within `patience`; the last error of `ready` is the cause.
 pub fn wait_for<T>(
     what: &str,
     patience: Duration,

@@ -1,14 +1,15 @@
-//! Running other programs.
+//! Runs other programs.
 
 use std::{
+    os::unix::process::CommandExt as _,
     path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 
-/// Prints a command and runs it with this terminal.
+/// Prints a command and runs it on this terminal.
 pub fn run(command: &mut Command) -> anyhow::Result<()> {
     println!("    $ {}", shown(command));
     let status = command
@@ -20,8 +21,8 @@ pub fn run(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// As [`run`], but the program is killed when it takes longer than `limit`: one that waits for a network
-/// that is not there.
+/// Does what [`run`] does, and kills the program if it takes longer than `limit`, for example because it waits for a
+/// network that does not answer.
 pub fn run_within(limit: Duration, command: &mut Command) -> anyhow::Result<()> {
     println!("    $ {}", shown(command));
     let mut child = command
@@ -48,7 +49,14 @@ pub fn run_within(limit: Duration, command: &mut Command) -> anyhow::Result<()> 
     }
 }
 
-/// Runs a command quietly and gives what it wrote to standard output; `None` when it is missing or fails.
+/// Prints a command and replaces this process by it. Returns only on failure.
+pub fn replace_this_process(command: &mut Command) -> anyhow::Result<()> {
+    println!("    $ {}", shown(command));
+    let error = command.exec();
+    Err(anyhow!(error).context(format!("starting {}", shown(command))))
+}
+
+/// Runs a command without showing it. Returns its standard output, or `None` if the program is missing or fails.
 pub fn ask(program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program)
         .args(arguments)
@@ -61,7 +69,7 @@ pub fn ask(program: &str, arguments: &[&str]) -> Option<String> {
         .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// A command as one would type it.
+/// Returns a command as a person would type it.
 pub fn shown(command: &Command) -> String {
     let mut words: Vec<String> = command
         .get_envs()
@@ -82,13 +90,13 @@ pub fn shown(command: &Command) -> String {
     words.join(" ")
 }
 
-/// The root of the workspace.
+/// Returns the root of the workspace.
 pub fn workspace() -> &'static Path {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     own.parent().unwrap_or(own)
 }
 
-/// The cargo that runs us, in the root of the workspace.
+/// Returns a `cargo` command that runs in the root of the workspace.
 pub fn cargo() -> Command {
     let mut command = Command::new("cargo");
     command.current_dir(workspace());

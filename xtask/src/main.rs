@@ -1,17 +1,19 @@
-//! What a contributor types: `cargo xtask setup`, `run`, `test`, `bench`.
+//! The contributor's commands: `cargo xtask setup`, `run`, `test` and `bench`.
 
 mod bench;
 mod command;
+mod host;
 mod programs;
 mod run;
 mod setup;
+mod suites;
 mod test;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Develops, tries and tests the load balancer. Needs a Debian or Ubuntu machine, root and rustup.
+/// Builds, shows, tests and measures the load balancer. Needs a Debian or Ubuntu machine, root and rustup.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
 struct Arguments {
@@ -21,11 +23,11 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Installs what is missing; says what and why.
+    /// Installs what this machine lacks, and says what and why.
     Setup(setup::Arguments),
-    /// Shows the balancer at work in a laboratory of network namespaces, or runs it on this host.
+    /// Demonstrates the balancer on a testbed of network namespaces, or runs it on this host.
     Run(run::Arguments),
-    /// Runs every check and test, after set-up.
+    /// Runs the checks and tests.
     Test(test::Arguments),
     /// Measures the balancer on this machine (`cargo xtask bench --help`).
     Bench(bench::Arguments),
@@ -35,13 +37,14 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().verb {
         Verb::Setup(arguments) => setup::run(&arguments),
         Verb::Run(arguments) => run::run(&arguments),
-        Verb::Test(arguments) => test::run(&arguments),
+        // Prints its own errors: its closing line must come last.
+        Verb::Test(arguments) => return test::run(&arguments),
         Verb::Bench(arguments) => bench::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Whoever typed the command wants the reason, not where in this program it was found.
+            // The reason alone: a backtrace of this program helps nobody who typed the command.
             eprintln!("cargo xtask: {error:#}");
             ExitCode::FAILURE
         }

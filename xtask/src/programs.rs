@@ -1,4 +1,4 @@
-//! Building the project's own programs.
+//! Builds the programs of the workspace.
 
 use std::path::PathBuf;
 
@@ -6,19 +6,31 @@ use anyhow::Context as _;
 
 use crate::command::{self, cargo};
 
+/// Environment variable that tells tests and the demonstration where the built programs are.
+pub const FOLDER: &str = "LB_BIN_DIR";
+
+/// The packages with `lb-agent` and `lbctl`.
+pub const PRODUCT: [&str; 2] = ["lb-agent", "lb-ctl"];
+
+/// The product, and the demonstration of it.
+pub const DEMONSTRATION: [&str; 3] = ["lb-agent", "lb-ctl", "lb-demo"];
+
 /// How programs are built.
 #[derive(Clone, Copy, Debug)]
 pub enum Profile {
-    /// As tests are.
+    /// For tests.
     Debug,
-    /// As they are used.
+    /// For use.
     Release,
 }
 
-/// Builds `lb-agent` and `lbctl` and gives the folder they are in.
-pub fn build(profile: Profile) -> anyhow::Result<PathBuf> {
+/// Builds these packages and returns the folder that holds their programs.
+pub fn build(profile: Profile, packages: &[&str]) -> anyhow::Result<PathBuf> {
     let mut build = cargo();
-    build.args(["build", "--package", "lb-agent", "--package", "lb-ctl"]);
+    build.arg("build");
+    for package in packages {
+        build.args(["--package", package]);
+    }
     let folder = match profile {
         Profile::Debug => "debug",
         Profile::Release => {
@@ -27,13 +39,14 @@ pub fn build(profile: Profile) -> anyhow::Result<PathBuf> {
         }
     };
     command::run(&mut build)?;
-    let mut ask = cargo();
-    ask.args(["metadata", "--format-version", "1", "--no-deps"]);
-    let metadata = ask.output().context("asking cargo for its target folder")?;
+    let metadata = cargo()
+        .args(["metadata", "--format-version", "1", "--no-deps"])
+        .output()
+        .context("asking cargo for its target folder")?;
     let metadata: serde_json::Value = serde_json::from_slice(&metadata.stdout)
-        .context("reading what `cargo metadata` printed")?;
+        .context("reading the output of `cargo metadata`")?;
     let target = metadata["target_directory"]
         .as_str()
-        .context("`cargo metadata` names no target folder")?;
+        .context("`cargo metadata` prints no target folder")?;
     Ok(PathBuf::from(target).join(folder))
 }

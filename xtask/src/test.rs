@@ -1,35 +1,77 @@
-//! `cargo xtask test`: everything that can be checked.
+//! `cargo xtask test`: the checks and tests.
+
+use std::{process::ExitCode, time::Duration};
 
 use crate::{
     command::{self, cargo},
     programs::{self, Profile},
     setup,
+    suites::{self, Counts},
 };
 
 /// Arguments of `cargo xtask test`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {
-    /// Only tests whose name contains this; formatting and lints are left out then.
+    /// Only tests whose name contains this, without formatting and lints.
     filter: Option<String>,
+
+    /// The long form: also documentation, ten times the random frames, and the demonstration for a minute.
+    #[arg(long, conflicts_with = "filter")]
+    all: bool,
 }
 
-/// Runs the verb.
-pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+/// Set for the tests: one that cannot run on this machine fails instead of being ignored. Set-up has installed
+/// everything that they need.
+const STRICT: (&str, &str) = ("LB_TESTS_STRICT", "1");
+
+/// Random frames of the differential test in the long form; its default is a tenth of it.
+const MANY_FRAMES: (&str, &str) = ("LB_DIFFERENTIAL_FRAMES", "200000");
+
+/// How long the demonstration runs in the long form: every fault happens once.
+const DEMONSTRATION: Duration = Duration::from_secs(60);
+
+/// Runs the verb. The last line of its output sums up everything.
+pub fn run(arguments: &Arguments) -> ExitCode {
+    let mut counts = Counts::default();
+    if let Err(error) = run_all(arguments, &mut counts) {
+        eprintln!("cargo xtask: {error:#}");
+        counts += Counts::FAILURE;
+    }
+    println!("\n{counts}");
+    if counts.failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Adds to `counts` what was run. Fails if something that is no test fails, and then does not go on.
+fn run_all(arguments: &Arguments, counts: &mut Counts) -> anyhow::Result<()> {
     setup::ensure()?;
     if arguments.filter.is_none() {
         command::run(cargo().args(["fmt", "--all", "--check"]))?;
         command::run(cargo().args(["clippy", "--all-targets", "--", "--deny", "warnings"]))?;
     }
-    // Tests find the programs here and need not build them.
-    let folder = programs::build(Profile::Debug)?;
-    let mut test = cargo();
-    // Each end-to-end test has a network of its own; their timing is not asserted, but a machine of few cores
-    // is kept from doing everything at once.
-    test.env("LB_BIN_DIR", folder)
-        .args(["test", "--no-fail-fast"]);
-    if let Some(filter) = &arguments.filter {
-        test.arg(filter);
+    if arguments.all {
+        command::run(
+            cargo()
+                .env("RUSTDOCFLAGS", "--deny warnings")
+                .args(["doc", "--no-deps"]),
+        )?;
     }
-    test.args(["--", "--test-threads", "2"]);
-    command::run(&mut test)
+    // Tests use these programs instead of building them.
+    let folder = programs::build(Profile::Debug, &programs::DEMONSTRATION)?;
+    let mut variables = vec![STRICT];
+    if arguments.all {
+        variables.push(MANY_FRAMES);
+    }
+    *counts += suites::run(&folder, arguments.filter.as_deref(), &variables)?;
+    if arguments.all {
+        let mut demonstration = std::process::Command::new(folder.join("lb-demo"));
+        demonstration
+            .env(programs::FOLDER, &folder)
+            .args(["--for", &format!("{}s", DEMONSTRATION.as_secs())]);
+        command::run(&mut demonstration)?;
+    }
+    Ok(())
 }

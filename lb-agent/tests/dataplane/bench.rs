@@ -17,8 +17,7 @@ use lb_dataplane::{
     options::{Options, XdpMode},
 };
 use lb_model::options::{Forward, Track};
-
-use crate::namespace::Namespace;
+use lb_tests::Namespace;
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
@@ -29,6 +28,11 @@ pub fn privileged() -> bool {
         eprintln!("SKIPPED: needs root (network namespaces and BPF)");
     }
     root
+}
+
+/// Runs `ip` with these words in a namespace.
+pub fn ip(namespace: &Namespace, words: &str) {
+    namespace.sh(&format!("ip {words}")).unwrap();
 }
 
 /// The test bench.
@@ -50,8 +54,8 @@ impl Bench {
         // A killed run may have had this number.
         let _ = std::fs::remove_dir_all(&pins);
         let bench = Bench {
-            balancer: Namespace::new(),
-            neighbour: Namespace::new(),
+            balancer: Namespace::new("balancer").unwrap(),
+            neighbour: Namespace::new("neighbour").unwrap(),
             pins,
         };
         for (ours, theirs, net, net6) in [
@@ -59,18 +63,24 @@ impl Bench {
             ("back", "rear", "10.8.0", "fd08"),
         ] {
             let (balancer, neighbour) = (&bench.balancer, &bench.neighbour);
-            balancer.ip(&format!(
-                "link add {ours} type veth peer name {theirs} netns {}",
-                neighbour.id()
-            ));
-            balancer.ip(&format!("addr add {net}.1/24 dev {ours}"));
-            balancer.ip(&format!("addr add {net6}::1/64 dev {ours} nodad"));
+            ip(
+                balancer,
+                &format!(
+                    "link add {ours} type veth peer name {theirs} netns {}",
+                    neighbour.path().display()
+                ),
+            );
+            ip(balancer, &format!("addr add {net}.1/24 dev {ours}"));
+            ip(balancer, &format!("addr add {net6}::1/64 dev {ours} nodad"));
             for host in 2..=9 {
-                neighbour.ip(&format!("addr add {net}.{host}/24 dev {theirs}"));
+                ip(neighbour, &format!("addr add {net}.{host}/24 dev {theirs}"));
             }
-            neighbour.ip(&format!("addr add {net6}::2/64 dev {theirs} nodad"));
-            balancer.ip(&format!("link set {ours} up"));
-            neighbour.ip(&format!("link set {theirs} up"));
+            ip(
+                neighbour,
+                &format!("addr add {net6}::2/64 dev {theirs} nodad"),
+            );
+            ip(balancer, &format!("link set {ours} up"));
+            ip(neighbour, &format!("link set {theirs} up"));
         }
         bench
     }
@@ -89,10 +99,12 @@ impl Bench {
     }
 
     pub fn try_start(&self, options: Options) -> Result<KernelDataplane, DataplaneError> {
-        self.balancer.run(move || {
-            let (hops, _changes) = NextHops::start().unwrap();
-            KernelDataplane::start(&options, Box::new(hops))
-        })
+        self.balancer
+            .enter(|| {
+                let (hops, _changes) = NextHops::start().unwrap();
+                KernelDataplane::start(&options, Box::new(hops))
+            })
+            .unwrap()
     }
 
     /// A data plane without VIPs on the neighbour's `far`: it passes everything, and as an XDP program it
@@ -106,10 +118,13 @@ impl Bench {
             xdp_mode: XdpMode::Native,
             ..Options::new(vec!["far".to_owned()])
         };
-        let plane = self.neighbour.run(move || {
-            let (hops, _changes) = NextHops::start().unwrap();
-            KernelDataplane::start(&options, Box::new(hops)).unwrap()
-        });
+        let plane = self
+            .neighbour
+            .enter(|| {
+                let (hops, _changes) = NextHops::start().unwrap();
+                KernelDataplane::start(&options, Box::new(hops)).unwrap()
+            })
+            .unwrap();
         (plane, pins)
     }
 

@@ -6,7 +6,7 @@ use lb_common::reason::{ChosenBy, Reason, Verdict};
 use lb_dataplane::{Dataplane as _, WhenEmpty, detach, options::Options};
 use lb_model::options::{OnDown, Track};
 
-use crate::bench::{Bench, frame, privileged, service, simulate_until, tick_until};
+use crate::bench::{Bench, frame, ip, privileged, service, simulate_until, tick_until};
 
 const VIP: &str = "192.0.2.1:80/tcp";
 const REALS: [&str; 3] = ["10.7.0.2", "10.7.0.3", "10.8.0.4"];
@@ -256,22 +256,24 @@ fn a_changed_neighbour_is_followed() {
         .unwrap();
     let packet = frame("198.51.100.7", 1, VIP, true);
     simulate_until(&mut plane, &packet, |seen| seen.verdict == Verdict::Tx);
-    bench.neighbour.ip("link set far address 02:11:22:33:44:55");
-    bench
-        .balancer
-        .ip("neigh replace 10.7.0.2 lladdr 02:11:22:33:44:55 dev front nud reachable");
+    ip(&bench.neighbour, "link set far address 02:11:22:33:44:55");
+    ip(
+        &bench.balancer,
+        "neigh replace 10.7.0.2 lladdr 02:11:22:33:44:55 dev front nud reachable",
+    );
     simulate_until(&mut plane, &packet, |seen| {
         seen.packet[..6] == [2, 0x11, 0x22, 0x33, 0x44, 0x55]
     });
     // The way leads out of the other interface now.
-    bench
-        .balancer
-        .ip("route add 10.7.0.2/32 via 10.8.0.2 dev back");
+    ip(
+        &bench.balancer,
+        "route add 10.7.0.2/32 via 10.8.0.2 dev back",
+    );
     let moved = simulate_until(&mut plane, &packet, |seen| {
         seen.verdict == Verdict::Redirect
     });
     assert_eq!(moved.real, Some("10.7.0.2".parse().unwrap()));
-    bench.balancer.ip("route replace unreachable 10.7.0.2/32");
+    ip(&bench.balancer, "route replace unreachable 10.7.0.2/32");
     simulate_until(&mut plane, &packet, |seen| seen.reason == Reason::NoNextHop);
     let warnings = plane.status().warnings;
     assert!(

@@ -119,7 +119,7 @@ impl Agent {
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log);
-        let child = bench.balancer.run(move || command.spawn().unwrap());
+        let child = bench.balancer.enter(|| command.spawn()).unwrap().unwrap();
         let give_up = Instant::now() + Duration::from_secs(60);
         let channel = loop {
             let endpoint = format!("unix://{}", socket.display());

@@ -9,5 +9,4 @@ mod bench;
 mod foreign;
 mod kernel;
 mod killed;
-mod namespace;
 mod traffic;

@@ -65,7 +65,7 @@ pub struct Wire(OwnedFd);
 
 impl Wire {
     pub fn of(bench: &Bench) -> Wire {
-        Wire(bench.neighbour.run(|| packet_socket("far")))
+        Wire(bench.neighbour.enter(|| packet_socket("far")).unwrap())
     }
 }
 
@@ -136,46 +136,49 @@ fn no_packet_is_lost_while_tables_grow_and_agents_change() {
         let stop = Stop(stop);
         let neighbour = &bench.neighbour;
         let sender = scope.spawn(move || {
-            neighbour.run(move || {
-                let socket = packet_socket("far");
-                let (mut sent, mut back, mut twice) = (0_u64, 0_u64, 0_u64);
-                let mut buffer = [0; 2_048];
-                while !stopped.load(Ordering::Relaxed) {
-                    let mut bytes = frame("198.51.100.7", 1_000 + (sent % 64) as u16, VIP, false);
-                    let end = bytes.len();
-                    bytes[end - 4..].copy_from_slice(&(sent as u32).to_be_bytes());
-                    // SAFETY: the buffer has the length given.
-                    let out = unsafe {
-                        libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), 0)
-                    };
-                    assert_eq!(out, bytes.len() as isize);
-                    let number = (sent as u32).to_be_bytes();
-                    sent += 1;
-                    // Lost is what has not come by then.
-                    let give_up = Instant::now() + Duration::from_secs(10);
-                    let mut seen = 0;
-                    while seen == 0 && Instant::now() < give_up {
-                        let Some(length) = receive(&socket, &mut buffer) else {
-                            continue;
+            neighbour
+                .enter(move || {
+                    let socket = packet_socket("far");
+                    let (mut sent, mut back, mut twice) = (0_u64, 0_u64, 0_u64);
+                    let mut buffer = [0; 2_048];
+                    while !stopped.load(Ordering::Relaxed) {
+                        let mut bytes =
+                            frame("198.51.100.7", 1_000 + (sent % 64) as u16, VIP, false);
+                        let end = bytes.len();
+                        bytes[end - 4..].copy_from_slice(&(sent as u32).to_be_bytes());
+                        // SAFETY: the buffer has the length given.
+                        let out = unsafe {
+                            libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), 0)
                         };
-                        // Ours come back in an outer IPv4 header.
-                        let ours = length > 34 && buffer[12..14] == [8, 0] && buffer[23] == 4;
-                        if ours {
-                            if buffer[length - 4..length] == number {
-                                seen += 1;
-                            } else {
-                                twice += 1;
+                        assert_eq!(out, bytes.len() as isize);
+                        let number = (sent as u32).to_be_bytes();
+                        sent += 1;
+                        // Lost is what has not come by then.
+                        let give_up = Instant::now() + Duration::from_secs(10);
+                        let mut seen = 0;
+                        while seen == 0 && Instant::now() < give_up {
+                            let Some(length) = receive(&socket, &mut buffer) else {
+                                continue;
+                            };
+                            // Ours come back in an outer IPv4 header.
+                            let ours = length > 34 && buffer[12..14] == [8, 0] && buffer[23] == 4;
+                            if ours {
+                                if buffer[length - 4..length] == number {
+                                    seen += 1;
+                                } else {
+                                    twice += 1;
+                                }
                             }
                         }
+                        back += seen;
+                        returning.store(back, Ordering::SeqCst);
+                        if sent == 100 {
+                            tell.send(()).unwrap();
+                        }
                     }
-                    back += seen;
-                    returning.store(back, Ordering::SeqCst);
-                    if sent == 100 {
-                        tell.send(()).unwrap();
-                    }
-                }
-                (sent, back, twice)
-            })
+                    (sent, back, twice)
+                })
+                .unwrap()
         });
         told.recv_timeout(Duration::from_secs(30))
             .expect("a hundred packets");

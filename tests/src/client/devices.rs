@@ -1,5 +1,5 @@
-//! MQTT devices: each holds a connection, publishes on a clock, and connects anew when it is cut off. They learn
-//! from the broker which one it is, so that who is cut off can be told by broker.
+//! MQTT devices. Each keeps a connection, publishes periodically, and reconnects when the connection breaks. Devices
+//! learn the name of their broker, so that outages can be attributed to brokers.
 
 use std::{
     cell::RefCell,
@@ -27,24 +27,23 @@ use super::{
 };
 use crate::Namespace;
 
-/// How long a device waits until a broker has accepted it. One that has sent its CONNECT says no more until it
-/// is answered, so nobody can tell it that its broker is dead.
+/// How long a device waits until a broker has accepted it. After its CONNECT a device sends nothing until it is
+/// answered, so the balancer cannot reset its connection to a dead broker.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Rest between two attempts to connect.
+/// Pause between two attempts to connect.
 const RETRY: Duration = Duration::from_millis(250);
 
-/// After so long without a packet of its own a device asks whether its broker is there. The least that the
-/// library takes.
+/// Keep-alive interval: after this time without a packet a device sends a PINGREQ. The library accepts no less.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
-/// Messages of a device that may wait for their acknowledgements; Mosquitto allows 20.
+/// Greatest number of unacknowledged messages of a device; Mosquitto allows 20.
 const IN_FLIGHT: usize = 20;
 
-/// Devices that stay begin to connect within this time.
+/// Time over which the first connections of devices that stay are spread.
 const GATHERING: Duration = Duration::from_secs(2);
 
-/// Outages that are kept until they are taken; of more, the oldest are forgotten.
+/// Outages that are kept until they are taken; beyond that, the oldest are discarded.
 const KEPT_OUTAGES: usize = 10_000;
 
 /// What devices do.
@@ -52,38 +51,38 @@ const KEPT_OUTAGES: usize = 10_000;
 pub struct DevicePlan {
     /// Address and port of the service.
     pub target: SocketAddr,
-    /// How many there are.
+    /// Number of devices.
     pub devices: usize,
-    /// After this time a device leaves and connects anew; `None`: it stays as long as it can.
+    /// Time after which a device leaves and connects again; `None` if it stays.
     pub stay: Option<Duration>,
-    /// From one message of a device, of QoS 1, to the next. Acknowledgements are not waited for.
+    /// Interval between two messages (QoS 1) of a device. A device does not wait for acknowledgements.
     pub pause: Duration,
     /// Payload of each message, in bytes.
     pub payload: usize,
 }
 
-/// A time in which a device was not connected though it wanted to be.
+/// A time in which a device was disconnected against its will.
 #[derive(Clone, Debug)]
 pub struct Outage {
-    /// The broker that it was connected to; `None`: it could not connect when it came.
+    /// The broker that the device was connected to; `None` if it could not connect in the first place.
     pub from: Option<String>,
     /// When it began.
     pub began: Instant,
-    /// Why, in words.
+    /// The device's error.
     pub why: String,
-    /// When it was over; `None`: it is not yet.
+    /// When it was over; `None` if it lasts.
     pub ended: Option<Instant>,
 }
 
-/// Devices at work; they stop when dropped. A request is a connect or a publish that was acknowledged; what
-/// failed is told by [`Devices::take_outages`] and not counted among the requests.
+/// Running devices. Dropping the value stops them. A request is a connect or an acknowledged publish; failures are
+/// reported by [`Devices::take_outages`] and not counted as requests.
 #[derive(Debug)]
 pub struct Devices {
     load: Load,
     journal: Arc<Journal>,
 }
 
-/// Outages: those under way by device, and those that are over.
+/// The outages under way, by device, and those that are over.
 #[derive(Debug)]
 struct Journal(Mutex<Outages>);
 
@@ -94,7 +93,7 @@ struct Outages {
 }
 
 impl Devices {
-    /// Starts them in `namespace`.
+    /// Starts the devices in `namespace`.
     pub fn start(namespace: &Namespace, plan: DevicePlan) -> Self {
         let journal = Arc::new(Journal::new(plan.devices));
         let shared = Arc::clone(&journal);
@@ -104,12 +103,12 @@ impl Devices {
         Self { load, journal }
     }
 
-    /// What they have seen so far.
+    /// Returns what the devices have recorded so far.
     pub fn report(&self) -> LoadReport {
         self.load.report()
     }
 
-    /// The outages that ended since this was asked last, then those under way.
+    /// Returns the outages that have ended since the last call, then those under way.
     pub fn take_outages(&self) -> Vec<Outage> {
         let mut outages = self.journal.lock();
         let mut taken: Vec<Outage> = outages.over.drain(..).collect();
@@ -117,15 +116,15 @@ impl Devices {
         taken
     }
 
-    /// Lets them end what they have begun, and does not wait for it.
+    /// Asks the devices to finish what they have begun and to stop, without waiting.
     pub fn ask_to_stop(&self) {
         self.load.ask_to_stop();
     }
 
-    /// Lets them leave, then gives the record.
+    /// Lets the devices disconnect, and returns the record.
     ///
     /// # Errors
-    /// When they could not run at all.
+    /// Fails if the devices could not run at all.
     pub fn stop(self) -> anyhow::Result<LoadReport> {
         self.load.stop()
     }
@@ -143,18 +142,18 @@ impl Journal {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A device is not connected any more, or still not.
+    /// Records that a device has lost its connection or could not connect.
     fn lost(&self, device: usize, from: Option<String>, error: &anyhow::Error) {
         self.lock().open[device].get_or_insert_with(|| Outage {
             from,
             began: Instant::now(),
-            // The library's errors repeat their causes.
+            // The library's errors repeat the text of their causes.
             why: error.root_cause().to_string(),
             ended: None,
         });
     }
 
-    /// A device is connected.
+    /// Records that a device is connected.
     fn connected(&self, device: usize) {
         let mut outages = self.lock();
         let Some(mut outage) = outages.open[device].take() else {
@@ -169,7 +168,7 @@ impl Journal {
 }
 
 impl DevicePlan {
-    /// When a device comes: spread, so that they do not come at once nor leave at once.
+    /// Returns when a device first connects. The times are spread, so that devices neither arrive nor leave together.
     fn begin(&self, device: usize) -> Duration {
         self.stay
             .unwrap_or(GATHERING)
@@ -188,7 +187,7 @@ async fn device(plan: &DevicePlan, number: usize, record: &Record, journal: &Jou
     }
 }
 
-/// One connection, from its begin to its end; `broker` is whose it is, from then on when that is known.
+/// Runs one connection. `broker` is set to the broker's name once it is known.
 async fn session(
     plan: &DevicePlan,
     number: usize,
@@ -196,7 +195,7 @@ async fn session(
     journal: &Journal,
     broker: &mut Option<String>,
 ) -> anyhow::Result<()> {
-    // Without a name of its own a device gets one from the broker (MQTT 5.0, 3.2.2.3.7).
+    // The broker assigns an identifier to a client without one (MQTT 5.0, section 3.2.2.3.7).
     let mut options = MqttOptions::new("", plan.target.ip().to_string(), plan.target.port());
     options
         .set_keep_alive(KEEP_ALIVE)
@@ -212,15 +211,15 @@ async fn session(
         .await
         .with_context(|| format!("connecting to {}", plan.target))?;
     *broker = name(&accepted);
-    // Who counts connections finds no outage open that is over.
+    // Before the connection is counted, so that no outage that is over is seen as open.
     journal.connected(number);
     record.connected(broker.as_deref());
     record.answered(number, begin);
 
     let waiting = RefCell::new(VecDeque::new());
-    let speak = std::pin::pin!(speak(plan, number, record, &client, &waiting));
-    let hear = std::pin::pin!(hear(&mut events, number, record, &waiting));
-    match select(speak, hear).await {
+    let publishing = std::pin::pin!(publish(plan, number, record, &client, &waiting));
+    let receiving = std::pin::pin!(receive(&mut events, number, record, &waiting));
+    match select(publishing, receiving).await {
         Either::Left((ended, _)) | Either::Right((ended, _)) => ended,
     }
 }
@@ -234,19 +233,19 @@ async fn accepted(events: &mut EventLoop) -> anyhow::Result<ConnAck> {
     }
 }
 
-/// The broker's name, by the name that it gave the device.
+/// Returns the broker's name, which begins the identifier that it has assigned.
 fn name(answer: &ConnAck) -> Option<String> {
-    let given = answer
+    let identifier = answer
         .properties
         .as_ref()?
         .assigned_client_identifier
         .as_deref()?;
-    Some(given.split_once('.')?.0.to_owned())
+    Some(identifier.split_once('.')?.0.to_owned())
 }
 
-/// Publishes until it is time to leave, and leaves; `waiting`: when the messages were sent that are not
-/// acknowledged.
-async fn speak(
+/// Publishes until it is time to leave, and disconnects. `waiting` has the times at which unacknowledged messages were
+/// sent.
+async fn publish(
     plan: &DevicePlan,
     number: usize,
     record: &Record,
@@ -266,8 +265,8 @@ async fn speak(
     loop {
         clock.tick().await;
         let on_their_way = waiting.borrow().len();
-        // Who leaves goes when nothing is on its way, and speaks until then: nobody can tell the silent that
-        // their broker is dead.
+        // A device leaves when no message is unacknowledged, and publishes until then: a silent client would not
+        // notice that the balancer resets its connection to a dead broker.
         if leaves() && on_their_way == 0 {
             break;
         }
@@ -288,11 +287,11 @@ async fn speak(
         }
     }
     client.disconnect().await?;
-    // `hear` ends when that has gone out.
+    // `receive` ends once the packet has been sent.
     pending().await
 }
 
-async fn hear(
+async fn receive(
     events: &mut EventLoop,
     number: usize,
     record: &Record,
@@ -337,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn devices_come_one_after_the_other() {
+    fn devices_connect_one_after_the_other() {
         let plan = DevicePlan {
             target: ([192, 0, 2, 20], 1883).into(),
             devices: 4,

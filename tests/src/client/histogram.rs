@@ -1,4 +1,4 @@
-//! Latencies, counted in buckets that many threads can add to.
+//! A histogram of latencies that many threads can add to.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -26,14 +26,14 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    /// Adds one.
+    /// Adds a duration.
     pub fn record(&self, duration: Duration) {
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         self.buckets[bucket(micros)].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The duration that a share of `quantile` (0 to 1) of the recorded ones does not exceed, rounded up to
-    /// the end of its bucket; `None` while nothing is recorded.
+    /// Returns the duration that a fraction of `quantile` (0 to 1) of the recorded ones does not exceed, rounded up to
+    /// the end of its bucket; `None` if nothing is recorded.
     pub fn quantile(&self, quantile: f64) -> Option<Duration> {
         let counts: Vec<u64> = self
             .buckets
@@ -64,7 +64,7 @@ fn bucket(micros: u64) -> usize {
     (index as usize).min(BUCKETS - 1)
 }
 
-/// The largest value that falls into a bucket.
+/// Returns the largest value of a bucket.
 fn upper(index: usize) -> u64 {
     let index = index as u64;
     if index < STEPS {
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn quantiles_are_those_of_what_was_recorded() {
+    fn quantiles_are_those_of_the_recorded_values() {
         let histogram = Histogram::default();
         assert_eq!(histogram.quantile(0.5), None);
         for micros in 1..=1000 {

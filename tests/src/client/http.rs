@@ -1,4 +1,4 @@
-//! HTTP/1.1 clients: connections that stay, or a new one each time.
+//! HTTP/1.1 clients with persistent connections, or with a new connection for each request.
 
 use std::{
     cell::Cell,
@@ -31,7 +31,7 @@ use crate::{
     server::{SERVER_HEADER, big_file_block},
 };
 
-/// How long nobody must answer to be taken for nobody. SYNs are sent again after a second.
+/// How long no answer may come from an address that is expected not to answer. SYNs are retransmitted after a second.
 const SILENCE: Duration = Duration::from_millis(1_500);
 
 /// How long a whole download may take.
@@ -40,12 +40,12 @@ const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(120);
 /// How a load connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Connections {
-    /// Each worker keeps one connection as long as it lasts.
+    /// Each worker keeps one connection as long as possible.
     Kept,
     /// Each request has a connection of its own.
     New,
-    /// Each request has a connection of its own, from the next source port after this one: the same flows
-    /// each time the load runs.
+    /// Each request has a connection of its own, from consecutive source ports beginning with this one: every run of
+    /// the load has the same flows.
     NewFrom(SocketAddr),
 }
 
@@ -54,17 +54,17 @@ pub enum Connections {
 pub struct HttpPlan {
     /// Address and port of the service.
     pub target: SocketAddr,
-    /// How many requests are under way at a time.
+    /// Number of requests under way at a time.
     pub workers: usize,
-    /// How they connect.
+    /// How the workers connect.
     pub connections: Connections,
-    /// How long a worker rests after each answer.
+    /// Pause of a worker after each answer.
     pub pause: Duration,
-    /// How many requests are made, at most; `None`: until the load is stopped.
+    /// Greatest number of requests; `None` if the load runs until it is stopped.
     pub requests: Option<u64>,
 }
 
-/// Starts a load in `namespace`. A failure ends the connection it happened on.
+/// Starts a load in `namespace`. A failure closes the connection on which it happened.
 pub fn http_load(namespace: &Namespace, plan: HttpPlan) -> Load {
     Load::start(namespace, move |record| async move {
         let issued = Rc::new(Cell::new(0));
@@ -155,7 +155,7 @@ async fn connect(
     let stream = stream.with_context(|| format!("connecting to {target}"))?;
     stream.set_nodelay(true)?;
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // Its error comes out at the request it belongs to.
+    // An error of the connection shows at the request that it belongs to.
     tokio::task::spawn(async move { drop(connection.await) });
     Ok(sender)
 }
@@ -180,7 +180,7 @@ async fn request(
     let response = connection
         .send_request(ask(target, "/", keep)?)
         .await
-        .with_context(|| format!("asking {target}"))?;
+        .with_context(|| format!("sending a request to {target}"))?;
     let server = checked(&response)?;
     response
         .into_body()
@@ -199,14 +199,14 @@ fn checked(response: &Response<Incoming>) -> anyhow::Result<String> {
     let server = response
         .headers()
         .get(SERVER_HEADER)
-        .context("the answer does not tell which server it is from")?;
+        .context("the answer has no header with the server's name")?;
     Ok(server.to_str()?.to_owned())
 }
 
-/// Asks once, on a new connection. Gives the name of the server that answered, and the answer.
+/// Makes one request on a new connection. Returns the name of the server that answered, and the answer.
 ///
 /// # Errors
-/// When there is no good answer in time.
+/// Fails if there is no correct answer in time.
 pub fn get(
     namespace: &Namespace,
     target: SocketAddr,
@@ -225,24 +225,24 @@ pub fn get(
     answer.with_context(|| format!("getting http://{target}{path} in {}", namespace.label()))
 }
 
-/// Makes sure that nobody accepts a connection to `target`.
+/// Checks that no connection to `target` is accepted.
 ///
 /// # Errors
-/// When somebody does.
+/// Fails if one is.
 pub fn unanswered(namespace: &Namespace, target: SocketAddr) -> anyhow::Result<()> {
     namespace.block_on(async {
         match timeout(SILENCE, TcpStream::connect(target)).await {
-            Ok(Ok(_)) => bail!("{target} answers"),
+            Ok(Ok(_)) => bail!("{target} accepts connections"),
             Ok(Err(_)) | Err(_) => Ok(()),
         }
     })
 }
 
-/// Downloads the large file of a [`crate::server::Nginx`] and compares every byte with what it must be.
-/// Gives its length.
+/// Downloads the large file of a [`crate::server::Nginx`], compares every byte with what it must be, and returns its
+/// length.
 ///
 /// # Errors
-/// When it does not come whole, or differs.
+/// Fails if the file is incomplete or differs.
 pub fn download(namespace: &Namespace, target: SocketAddr) -> anyhow::Result<u64> {
     let received = namespace.block_on(async {
         timeout(DOWNLOAD_TIMEOUT, async {
@@ -271,7 +271,7 @@ async fn compare(mut body: Incoming) -> anyhow::Result<u64> {
             }
             let length = data.len().min(block.len() - at);
             if data[..length] != block[at..at + length] {
-                bail!("the bytes after {received} are not those of the file");
+                bail!("the content differs after {received} bytes");
             }
             data = &data[length..];
             received += length as u64;

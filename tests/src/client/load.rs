@@ -1,4 +1,4 @@
-//! A load that runs beside the test, and its record.
+//! A load that runs in the background of a test, and its record.
 
 use std::{
     collections::BTreeMap,
@@ -15,10 +15,10 @@ use anyhow::anyhow;
 use super::Histogram;
 use crate::{Namespace, wait_for};
 
-/// Failures whose words are kept.
+/// Failures whose description is kept.
 const KEPT_ERRORS: usize = 10;
 
-/// What the workers of a load write down.
+/// What the workers of a load record.
 #[derive(Debug, Default)]
 pub(super) struct Record {
     pub(super) stop: AtomicBool,
@@ -29,8 +29,8 @@ pub(super) struct Record {
     under_way: UnderWay,
     errors: Mutex<Vec<String>>,
     servers: Mutex<BTreeMap<String, u64>>,
-    /// When each worker's last request that was answered had begun.
-    heard: Mutex<BTreeMap<usize, Instant>>,
+    /// For each worker, when its last answered request had begun.
+    answered: Mutex<BTreeMap<usize, Instant>>,
 }
 
 impl Record {
@@ -46,17 +46,17 @@ impl Record {
         }
     }
 
-    /// To be called before a request is begun; the request is over when the value is dropped.
+    /// Counts a request that is about to begin, until the value is dropped.
     pub(super) fn begin(&self) -> Begun<'_> {
         self.under_way.begin()
     }
 
-    /// A worker's request that began then was answered just now.
+    /// Records that a worker's request that began at `begin` was answered just now.
     pub(super) fn answered(&self, worker: usize, begin: Instant) {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.latency.record(begin.elapsed());
-        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.insert(worker, begin);
+        let mut answered = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        answered.insert(worker, begin);
     }
 
     pub(super) fn failed(&self, error: &anyhow::Error) {
@@ -69,8 +69,7 @@ impl Record {
     }
 }
 
-/// Requests that have begun and are not over, in two groups: those that began before somebody asked, and
-/// those after.
+/// Requests under way, in two groups: those that began before the last call of [`turn`](Self::turn), and later ones.
 #[derive(Debug, Default)]
 struct UnderWay {
     group: AtomicUsize,
@@ -87,14 +86,14 @@ impl UnderWay {
             let group = self.group.load(Ordering::SeqCst);
             let begun = Begun(&self.counts[group]);
             begun.0.fetch_add(1, Ordering::SeqCst);
-            // Else somebody may have looked at the count already.
+            // Otherwise `turn` was called in between, and the count may have been read already.
             if self.group.load(Ordering::SeqCst) == group {
                 return begun;
             }
         }
     }
 
-    /// Lets later requests be counted in the other group, and gives this one's count.
+    /// Counts later requests in the other group, and returns the count of this one.
     fn turn(&self) -> &AtomicU64 {
         &self.counts[self.group.fetch_xor(1, Ordering::SeqCst)]
     }
@@ -106,26 +105,26 @@ impl Drop for Begun<'_> {
     }
 }
 
-/// What a load has seen so far.
+/// What a load has recorded so far.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct LoadReport {
     /// Connections on which at least one request was answered.
     pub connections: u64,
     /// Requests, failed ones included.
     pub requests: u64,
-    /// Requests without a right answer: refused, reset, timed out, or a wrong answer.
+    /// Requests without a correct answer: refused, reset, timed out, or answered wrongly.
     pub failed: u64,
-    /// Half of the answers came within this many microseconds; absent without answers.
+    /// Median latency in microseconds; `None` without answers.
     pub latency_p50_us: Option<u64>,
-    /// 99 of 100 answers came within this many microseconds; absent without answers.
+    /// 99th percentile of the latency in microseconds; `None` without answers.
     pub latency_p99_us: Option<u64>,
-    /// The first failures, in words.
+    /// Descriptions of the first failures.
     pub errors: Vec<String>,
-    /// Connections by the name of the server that answered, where the protocol tells.
+    /// Connections by the name of the server, if the protocol reports it.
     pub servers: BTreeMap<String, u64>,
 }
 
-/// A running load; it stops when dropped.
+/// A running load. Dropping it stops it.
 #[derive(Debug)]
 pub struct Load {
     record: Arc<Record>,
@@ -133,7 +132,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Runs `work` on a thread in `namespace`, in a tokio runtime of one thread.
+    /// Runs `work` on a thread in `namespace`, in a single-threaded tokio runtime.
     pub(super) fn start<F: Future<Output = ()>>(
         namespace: &Namespace,
         work: impl FnOnce(Arc<Record>) -> F + Send + 'static,
@@ -153,7 +152,7 @@ impl Load {
         }
     }
 
-    /// What it has seen so far.
+    /// Returns what the load has recorded so far.
     pub fn report(&self) -> LoadReport {
         let record = &self.record;
         let micros = |quantile| {
@@ -181,11 +180,10 @@ impl Load {
         }
     }
 
-    /// Waits until `count` more requests than now are over, so that something is known to have been under
-    /// load.
+    /// Waits until `count` further requests are over.
     ///
     /// # Errors
-    /// When that takes longer than `patience`.
+    /// Fails if that takes longer than `patience`.
     pub fn wait_requests(&self, count: u64, patience: Duration) -> anyhow::Result<()> {
         let goal = self.record.requests.load(Ordering::Relaxed) + count;
         wait_for(&format!("{count} more requests"), patience, || {
@@ -193,20 +191,20 @@ impl Load {
         })
     }
 
-    /// How many workers have had an answer to something they asked after `since`.
-    pub fn heard_since(&self, since: Instant) -> usize {
-        let heard = self
+    /// Returns how many workers have received an answer to a request that began after `since`.
+    pub fn answered_since(&self, since: Instant) -> usize {
+        let answered = self
             .record
-            .heard
+            .answered
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        heard.values().filter(|begin| **begin > since).count()
+        answered.values().filter(|begin| **begin > since).count()
     }
 
-    /// Waits until every request that has begun by now is over.
+    /// Waits until every request that is under way now is over.
     ///
     /// # Errors
-    /// When that takes longer than `patience`.
+    /// Fails if that takes longer than `patience`.
     pub fn wait_begun(&self, patience: Duration) -> anyhow::Result<()> {
         let left = self.record.under_way.turn();
         wait_for("the end of the requests under way", patience, || {
@@ -214,25 +212,25 @@ impl Load {
         })
     }
 
-    /// Lets the workers end what they have begun, and does not wait for it.
+    /// Asks the workers to finish their requests and to stop, without waiting.
     pub fn ask_to_stop(&self) {
         self.record.stop.store(true, Ordering::Relaxed);
     }
 
-    /// Lets the workers end what they have begun, then gives the record.
+    /// Lets the workers finish their requests, and returns the record.
     ///
     /// # Errors
-    /// When the load could not run at all.
+    /// Fails if the load could not run at all.
     pub fn stop(mut self) -> anyhow::Result<LoadReport> {
         self.ask_to_stop();
         self.join()?;
         Ok(self.report())
     }
 
-    /// Waits until the load ends by itself, then gives the record.
+    /// Waits until the load ends by itself, and returns the record.
     ///
     /// # Errors
-    /// When the load could not run at all.
+    /// Fails if the load could not run at all.
     pub fn finish(mut self) -> anyhow::Result<LoadReport> {
         self.join()?;
         Ok(self.report())
@@ -251,7 +249,7 @@ impl Load {
 impl Drop for Load {
     fn drop(&mut self) {
         self.ask_to_stop();
-        // Its record is not wanted any more, so neither is its failure.
+        // The record is no longer of interest, and so is a failure.
         let _ = self.join();
     }
 }

@@ -1,4 +1,4 @@
-//! Real clients, and what they saw.
+//! Real clients, and what they record.
 
 mod devices;
 mod histogram;
@@ -10,8 +10,8 @@ mod udp;
 
 use std::time::Duration;
 
-/// A request that takes longer has failed. A lost packet is sent again within a second or two; the rest is
-/// for a machine with more to do than it has processors.
+/// A request that takes longer has failed. A lost packet is retransmitted within a second or two; the rest is a reserve
+/// for an overloaded machine.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
 pub use devices::{DevicePlan, Devices, Outage};

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::Namespace;
 
-/// How long a client rests before it connects again after a failure.
+/// Pause of a client between a failure and its next connection.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// What an MQTT load does.
@@ -25,13 +25,13 @@ const RETRY_PAUSE: Duration = Duration::from_millis(100);
 pub struct MqttPlan {
     /// Address and port of the service.
     pub target: SocketAddr,
-    /// How many clients there are.
+    /// Number of clients.
     pub clients: usize,
-    /// Messages a client publishes before it disconnects and connects anew; `None`: it stays connected.
+    /// Messages that a client publishes before it reconnects; `None` if it stays connected.
     pub messages: Option<u64>,
     /// Payload of each message, in bytes.
     pub payload: usize,
-    /// How long a client rests after each acknowledgement.
+    /// Pause of a client after each acknowledgement.
     pub pause: Duration,
 }
 
@@ -104,7 +104,7 @@ async fn session(
         }
     }
     client.disconnect().await?;
-    // Until the packet has gone out; what then comes is the end of the connection.
+    // Waits until the packet has been sent, after which the broker closes the connection.
     while let Ok(Ok(event)) = timeout(REQUEST_TIMEOUT, events.poll()).await {
         if event == Event::Outgoing(rumqttc::Outgoing::Disconnect) {
             break;
@@ -116,12 +116,12 @@ async fn session(
 async fn expect(
     events: &mut EventLoop,
     what: &str,
-    wanted: impl Fn(&Incoming) -> bool,
+    is_expected: impl Fn(&Incoming) -> bool,
 ) -> anyhow::Result<()> {
     let waiting = async {
         loop {
             if let Event::Incoming(packet) = events.poll().await?
-                && wanted(&packet)
+                && is_expected(&packet)
             {
                 return anyhow::Ok(());
             }

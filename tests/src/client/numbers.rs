@@ -14,40 +14,40 @@ use anyhow::{Context as _, anyhow, ensure};
 
 use crate::{Namespace, server::Arrivals, wait_for};
 
-/// Datagrams at most on their way at a time; when there are as many, all must arrive before the next is sent.
-/// A veth's queue holds 256: no queue overflows, whatever else the machine does, so what does not arrive was
-/// lost by what is under test.
+/// Greatest number of datagrams in flight; at that number, all of them must arrive before the next is sent. A veth's
+/// queue holds 256, so no queue overflows however busy the machine is, and a datagram that does not arrive was lost by
+/// the code under test.
 const WINDOW: u64 = 128;
 
-/// Datagrams sent at once.
+/// Datagrams sent back to back.
 const BURST: u64 = 5;
 
-/// Rest after a burst.
+/// Pause after a burst.
 const REST: Duration = Duration::from_millis(1);
 
-/// Datagrams at most: an end even if nobody stops the stream.
+/// Greatest number of datagrams, in case the stream is never stopped.
 const MOST: u64 = 3_000_000;
 
-/// Odd numbers that leave by one port before the next flow begins.
+/// Number of odd datagrams sent from one port before the next flow begins.
 const SHORT_FLOW: u64 = 40;
 
-/// How long the stream waits for what is on its way.
+/// How long the stream waits for datagrams in flight.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What a stream sends.
+/// Settings of a stream.
 #[derive(Clone, Copy, Debug)]
 pub struct NumberPlan {
     /// Address and port of the service.
     pub target: SocketAddr,
     /// The sender's address.
     pub source: IpAddr,
-    /// The first of its ports.
+    /// The first of the sender's ports.
     pub first_port: u16,
-    /// Flows that last as long as the stream; even numbers leave by them in turn.
+    /// Number of flows that last as long as the stream; they carry the even numbers in turn.
     pub flows: u16,
 }
 
-/// A running stream of at most 5,000 datagrams a second, numbered from 0; it stops when dropped.
+/// A running stream of at most 5,000 datagrams per second, numbered from 0. Dropping it stops it.
 #[derive(Debug)]
 pub struct Numbers {
     stop: Arc<AtomicBool>,
@@ -56,7 +56,7 @@ pub struct Numbers {
 }
 
 impl Numbers {
-    /// Starts it in `namespace`; `arrivals` tells how much has come through.
+    /// Starts the stream in `namespace`; `arrivals` counts what has arrived.
     pub fn start(namespace: &Namespace, plan: NumberPlan, arrivals: &Arc<Arrivals>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let sent = Arc::new(AtomicU64::new(0));
@@ -70,15 +70,15 @@ impl Numbers {
         }
     }
 
-    /// How many were sent.
+    /// Returns how many datagrams were sent.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// Waits until `count` more than now were sent.
+    /// Waits until `count` further datagrams were sent.
     ///
     /// # Errors
-    /// When the stream has ended, or that takes longer than `patience`.
+    /// Fails if the stream has ended, or if that takes longer than `patience`.
     pub fn wait_sent(&self, count: u64, patience: Duration) -> anyhow::Result<()> {
         let goal = self.sent() + count;
         let done = wait_for(
@@ -94,10 +94,10 @@ impl Numbers {
         Ok(())
     }
 
-    /// Ends the stream and gives how many were sent: the numbers below that, each once.
+    /// Ends the stream and returns how many datagrams were sent: each number below that once.
     ///
     /// # Errors
-    /// When it could not send, or what it sent did not arrive.
+    /// Fails if a datagram could not be sent or did not arrive.
     pub fn stop(mut self) -> anyhow::Result<u64> {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
@@ -113,7 +113,7 @@ impl Drop for Numbers {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // `stop` was not called: the test has failed already.
+            // `stop` was not called, so the test has failed already.
             let _ = thread.join();
         }
     }

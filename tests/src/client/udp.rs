@@ -1,4 +1,4 @@
-//! A UDP client that asks an echo server.
+//! A UDP client of an echo server.
 
 use std::{
     io::ErrorKind,
@@ -10,11 +10,11 @@ use anyhow::Context as _;
 use super::REQUEST_TIMEOUT;
 use crate::{Namespace, wait_for};
 
-/// Sends `payload` from the given port (0: any) and gives the answer. The socket is connected, so an answer
-/// from another address than `target` is not taken for one.
+/// Sends `payload` from this port (0 for any) and returns the answer. The socket is connected, so datagrams from other
+/// addresses than `target` are not received.
 ///
 /// # Errors
-/// When no answer comes in time.
+/// Fails if no answer arrives in time.
 pub fn udp_exchange(
     namespace: &Namespace,
     source_port: u16,
@@ -36,11 +36,11 @@ pub fn udp_exchange(
         answer.truncate(length);
         Ok(answer)
     })?;
-    exchange.with_context(|| format!("asking {target}/udp in {}", namespace.label()))
+    exchange.with_context(|| format!("sending to {target}/udp in {}", namespace.label()))
 }
 
-/// Binds a socket. The port of one that was just closed may be taken for a moment: a process that another
-/// test is starting has a copy of it until it becomes its program.
+/// Binds a socket. The port of a socket that was just closed may be in use for a moment: a process that another test is
+/// starting holds a copy of it until it executes its program.
 fn bind(address: SocketAddr) -> anyhow::Result<UdpSocket> {
     wait_for(
         "the port to be free",

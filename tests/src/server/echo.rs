@@ -1,4 +1,4 @@
-//! A UDP server that tells who it is and whom it saw.
+//! A UDP server that returns its name and the client's address.
 
 use std::{
     io::ErrorKind,
@@ -15,11 +15,11 @@ use anyhow::Context as _;
 
 use crate::Namespace;
 
-/// How long an order to stop may wait.
+/// Interval at which the server checks whether it has to stop.
 const POLL: Duration = Duration::from_millis(50);
 
-/// A server that answers each datagram with `NAME CLIENT PAYLOAD`. It is bound to one address, because an
-/// answer must come from the address that was asked: the VIP.
+/// A server that answers each datagram with `NAME CLIENT PAYLOAD`. It is bound to one address, because an answer must
+/// come from the address that the datagram was sent to, the VIP.
 #[derive(Debug)]
 pub struct UdpEcho {
     stop: Arc<AtomicBool>,
@@ -27,10 +27,10 @@ pub struct UdpEcho {
 }
 
 impl UdpEcho {
-    /// Starts it in `namespace`; its name is the namespace's label.
+    /// Starts the server in `namespace`; its name is the namespace's label.
     ///
     /// # Errors
-    /// When the address is not one of the namespace's or in use.
+    /// Fails if the address does not belong to the namespace or is in use.
     pub fn start(namespace: &Namespace, address: SocketAddr) -> anyhow::Result<Self> {
         let socket = namespace
             .enter(|| UdpSocket::bind(address))?
@@ -68,7 +68,7 @@ impl Drop for UdpEcho {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // Whoever asked it has seen its failure as a missing answer.
+            // A failure has shown as a missing answer.
             let _ = thread.join();
         }
     }

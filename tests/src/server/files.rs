@@ -1,4 +1,5 @@
-//! The large file: every byte is known from its place, so a download is compared without a second copy.
+//! The large file of a web server. Every block follows from its number, so a download can be compared without a second
+//! copy of the file.
 
 use std::{fs::File, io::Write as _, path::Path};
 
@@ -10,14 +11,13 @@ pub const BIG_FILE: u64 = 100 * 1024 * 1024;
 /// Length of one block of it, in bytes.
 pub const BLOCK: u64 = 64 * 1024;
 
-const _: () = assert!(BIG_FILE.is_multiple_of(BLOCK) && BLOCK.is_multiple_of(8));
+const _: () = assert!(BIG_FILE.is_multiple_of(BLOCK));
 
-/// One block of the large file: words of a splitmix64 sequence that begins at the block's number.
+/// Returns one block of the large file: pseudo-random bytes whose seed is the block's number.
 pub fn big_file_block(number: u64) -> Vec<u8> {
-    let words = BLOCK / 8;
-    (number * words..(number + 1) * words)
-        .flat_map(|place| mix(place).to_le_bytes())
-        .collect()
+    let mut block = vec![0; BLOCK as usize];
+    fastrand::Rng::with_seed(number).fill(&mut block);
+    block
 }
 
 pub(super) fn write_big_file(path: &Path) -> anyhow::Result<()> {
@@ -29,11 +29,4 @@ pub(super) fn write_big_file(path: &Path) -> anyhow::Result<()> {
         Ok(())
     };
     write().with_context(|| format!("writing {}", path.display()))
-}
-
-fn mix(place: u64) -> u64 {
-    let mut word = place.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    word ^ (word >> 31)
 }

@@ -1,4 +1,4 @@
-//! Real servers, each with its own configuration and folder.
+//! Real servers, each with its own configuration and folder, and small servers of the tests' own.
 
 mod echo;
 mod files;
@@ -25,7 +25,100 @@ use std::{
 
 use anyhow::Context as _;
 
-use crate::{Namespace, Process, wait_for};
+use crate::{Host, Namespace, Process, wait_for};
+
+/// A server that a [`Backend`](crate::Backend) runs.
+pub trait Server {
+    /// Fails if the server has ended.
+    ///
+    /// # Errors
+    /// Returns the output of the process that has ended.
+    fn check(&mut self) -> anyhow::Result<()>;
+
+    /// Asks the server to end, without waiting; see [`Process::ask_to_end`].
+    fn ask_to_end(&mut self);
+}
+
+/// A server that needs no settings.
+pub trait StandardServer: Server + Sized {
+    /// Starts the server on `host`, on its usual port.
+    ///
+    /// # Errors
+    /// Fails if the program is missing or does not accept connections in time.
+    fn start(host: &Host) -> anyhow::Result<Self>;
+}
+
+impl StandardServer for Nginx {
+    fn start(host: &Host) -> anyhow::Result<Self> {
+        Nginx::start(host, HTTP_PORT)
+    }
+}
+
+impl Server for Nginx {
+    fn check(&mut self) -> anyhow::Result<()> {
+        self.check()
+    }
+
+    fn ask_to_end(&mut self) {
+        self.ask_to_end();
+    }
+}
+
+impl StandardServer for Mosquitto {
+    fn start(host: &Host) -> anyhow::Result<Self> {
+        Mosquitto::start(host, MQTT_PORT)
+    }
+}
+
+impl Server for Mosquitto {
+    fn check(&mut self) -> anyhow::Result<()> {
+        self.check()
+    }
+
+    fn ask_to_end(&mut self) {
+        self.ask_to_end();
+    }
+}
+
+/// nginx and Mosquitto on one host.
+#[derive(Debug)]
+pub struct WebAndBroker {
+    /// nginx; `None` while a test has stopped it.
+    pub nginx: Option<Nginx>,
+    /// Mosquitto.
+    pub mosquitto: Mosquitto,
+}
+
+impl StandardServer for WebAndBroker {
+    fn start(host: &Host) -> anyhow::Result<Self> {
+        Ok(Self {
+            nginx: Some(Nginx::start(host, HTTP_PORT)?),
+            mosquitto: Mosquitto::start(host, MQTT_PORT)?,
+        })
+    }
+}
+
+impl Server for WebAndBroker {
+    fn check(&mut self) -> anyhow::Result<()> {
+        if let Some(nginx) = &mut self.nginx {
+            nginx.check()?;
+        }
+        self.mosquitto.check()
+    }
+
+    fn ask_to_end(&mut self) {
+        if let Some(nginx) = &mut self.nginx {
+            nginx.ask_to_end();
+        }
+        self.mosquitto.ask_to_end();
+    }
+}
+
+/// Usual port of web servers.
+const HTTP_PORT: u16 = 80;
+
+/// Usual port of MQTT brokers.
+const MQTT_PORT: u16 = 1883;
 
 /// How long a server may take until it accepts connections.
 const START: Duration = Duration::from_secs(30);

@@ -1,4 +1,4 @@
-//! Mosquitto as a real.
+//! Mosquitto.
 
 use std::fs;
 
@@ -9,38 +9,38 @@ use tempfile::TempDir;
 use super::wait_listening;
 use crate::{Namespace, Process};
 
-/// A running Mosquitto that stores nothing.
+/// A running Mosquitto without persistence.
 #[derive(Debug)]
 pub struct Mosquitto {
-    // Before the folder: the process ends first.
+    // Dropped before its folder.
     process: Process,
     _folder: TempDir,
 }
 
 impl Mosquitto {
-    /// Starts Mosquitto in `namespace` on `port` of every address; it accepts anonymous clients.
+    /// Starts Mosquitto in `namespace` on `port` of every address. It accepts anonymous clients.
     ///
     /// # Errors
-    /// When it is missing or does not come up.
+    /// Fails if Mosquitto is missing or does not accept connections in time.
     pub fn start(namespace: &Namespace, port: u16) -> anyhow::Result<Self> {
         Self::start_with(namespace, port, "allow_anonymous true\n")
     }
 
-    /// As [`start`](Self::start), and it tells MQTT 5 clients that have no name of their own which broker it
-    /// is: the name it gives them begins with `name` and a full stop. It publishes its own figures every second
-    /// or two.
+    /// Starts Mosquitto like [`start`](Self::start), under a name that MQTT 5 clients can learn: the identifier that it
+    /// assigns to clients without one begins with `name` and a full stop. It publishes its statistics every second or
+    /// two.
     ///
     /// # Errors
-    /// When it is missing or does not come up.
+    /// See [`start`](Self::start).
     pub fn start_named(namespace: &Namespace, port: u16, name: &str) -> anyhow::Result<Self> {
         let settings = format!("allow_anonymous true\nauto_id_prefix {name}.\nsys_interval 1\n");
         Self::start_with(namespace, port, &settings)
     }
 
-    /// As [`start`](Self::start), but it wants a login that nobody has.
+    /// Starts Mosquitto like [`start`](Self::start), but it rejects every client.
     ///
     /// # Errors
-    /// When it is missing or does not come up.
+    /// See [`start`](Self::start).
     pub fn start_closed(namespace: &Namespace, port: u16) -> anyhow::Result<Self> {
         Self::start_with(namespace, port, "allow_anonymous false\n")
     }
@@ -68,39 +68,39 @@ impl Mosquitto {
         })
     }
 
-    /// Asks it to end and does not wait; see [`Process::ask_to_end`](crate::Process::ask_to_end).
+    /// Asks Mosquitto to end, without waiting; see [`Process::ask_to_end`](crate::Process::ask_to_end).
     pub fn ask_to_end(&mut self) {
         self.process.ask_to_end();
     }
 
-    /// Whether it is still running.
+    /// Fails if Mosquitto has ended.
     ///
     /// # Errors
-    /// When it has ended.
+    /// Returns the output of a process that has ended.
     pub fn check(&mut self) -> anyhow::Result<()> {
         self.process.check()
     }
 
-    /// Kills it as a crash would: its kernel ends its clients' connections.
+    /// Sends SIGKILL: the kernel closes the clients' connections.
     ///
     /// # Errors
-    /// When it has ended.
+    /// Fails if Mosquitto has ended.
     pub fn kill(&mut self) -> anyhow::Result<()> {
         self.process.kill()
     }
 
-    /// Stops it where it is, as SIGSTOP does: the kernel accepts connections for it, and nobody answers.
+    /// Sends SIGSTOP: the kernel still accepts connections, but nothing answers on them.
     ///
     /// # Errors
-    /// When it has ended.
+    /// Fails if Mosquitto has ended.
     pub fn freeze(&self) -> anyhow::Result<()> {
         self.process.signal(Signal::SIGSTOP)
     }
 
-    /// Lets it go on.
+    /// Sends SIGCONT.
     ///
     /// # Errors
-    /// When it has ended.
+    /// Fails if Mosquitto has ended.
     pub fn thaw(&self) -> anyhow::Result<()> {
         self.process.signal(Signal::SIGCONT)
     }

@@ -1,4 +1,4 @@
-//! nginx as a real.
+//! nginx.
 
 use std::fs;
 
@@ -8,15 +8,14 @@ use tempfile::TempDir;
 use super::{files::write_big_file, wait_listening};
 use crate::{Namespace, Process};
 
-/// The header in which a server tells its name.
+/// The response header with the server's name.
 pub const SERVER_HEADER: &str = "x-real";
 
-/// A running nginx. `/` answers with the server's name and the client's address and port as the server sees
-/// them, `/big` with the large file if there is one, `/status` with JSON, `/busy` with 503 and `/loop` with a
-/// redirect to itself.
+/// A running nginx. `/` returns the server's name and the client's address and port as the server sees them, `/big` the
+/// large file if there is one, `/status` JSON, `/busy` status 503 and `/loop` a redirect to itself.
 #[derive(Debug)]
 pub struct Nginx {
-    // Before the folder: the process ends first.
+    // Dropped before its folder.
     process: Process,
     folder: TempDir,
 }
@@ -25,7 +24,7 @@ impl Nginx {
     /// Starts nginx in `namespace` on `port` of every address; its name is the namespace's label.
     ///
     /// # Errors
-    /// When nginx is missing or does not come up.
+    /// Fails if nginx is missing or does not accept connections in time.
     pub fn start(namespace: &Namespace, port: u16) -> anyhow::Result<Self> {
         let folder = TempDir::with_prefix("lb-nginx-").context("making a folder for nginx")?;
         let prefix = folder.path();
@@ -54,28 +53,28 @@ impl Nginx {
     /// Puts the large file at `/big`.
     ///
     /// # Errors
-    /// When there is no room for it.
+    /// Fails if the file cannot be written.
     pub fn add_big_file(&self) -> anyhow::Result<()> {
         write_big_file(&self.folder.path().join("big"))
     }
 
-    /// Asks it to end and does not wait; see [`Process::ask_to_end`](crate::Process::ask_to_end).
+    /// Asks nginx to end, without waiting; see [`Process::ask_to_end`](crate::Process::ask_to_end).
     pub fn ask_to_end(&mut self) {
         self.process.ask_to_end();
     }
 
-    /// Whether it is still running.
+    /// Fails if nginx has ended.
     ///
     /// # Errors
-    /// When it has ended.
+    /// Returns the output of a process that has ended.
     pub fn check(&mut self) -> anyhow::Result<()> {
         self.process.check()
     }
 }
 
 fn text(name: &str, port: u16) -> String {
-    // One worker as the user who runs the laboratory: the folder is nobody else's to read. Connections are
-    // kept for as many requests as a client likes.
+    // The worker runs as root because other users cannot read the folder. Connections are kept for any number of
+    // requests.
     format!(
         "user root;
 worker_processes 1;

@@ -3,17 +3,17 @@
 use super::wait_listening;
 use crate::{Namespace, Process};
 
-/// A running node exporter, which tells of the machine that the laboratory runs on.
+/// A running node exporter. Its metrics are those of the machine that the test runs on.
 #[derive(Debug)]
 pub struct NodeExporter {
     _process: Process,
 }
 
 impl NodeExporter {
-    /// Starts it in `namespace` on `port` of every address.
+    /// Starts the exporter in `namespace` on `port` of every address.
     ///
     /// # Errors
-    /// When it is missing or does not come up.
+    /// Fails if the program is missing or does not accept connections in time.
     pub fn start(namespace: &Namespace, port: u16) -> anyhow::Result<Self> {
         let mut process = namespace.start(
             "a node exporter",

@@ -8,14 +8,10 @@ use tempfile::TempDir;
 use super::wait_accepting;
 use crate::{Namespace, Process};
 
-/// Debian's `/usr/sbin/rabbitmq-server` becomes another user, who may not read the laboratory's folder; this
-/// is what it starts.
-const PROGRAM: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
-
-/// How long it may take: it starts a virtual machine and makes its database.
+/// How long RabbitMQ may take to start: it starts a virtual machine and creates its database.
 const START: Duration = Duration::from_secs(120);
 
-/// A running RabbitMQ with its plugins for MQTT and Prometheus. It wants a login, and knows one.
+/// A running RabbitMQ with its plugins for MQTT and Prometheus. It requires a login, and knows one.
 #[derive(Debug)]
 pub struct RabbitMq {
     // Before the folder: the process ends first.
@@ -24,14 +20,18 @@ pub struct RabbitMq {
 }
 
 impl RabbitMq {
-    /// Who may log in from the same host.
+    /// The program. Debian's `/usr/sbin/rabbitmq-server` starts it as another user, who may not read the testbed's
+    /// folder.
+    pub const PROGRAM: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+
+    /// Name and password that may log in from the same host.
     pub const LOGIN: (&str, &str) = ("guest", "guest");
 
-    /// Starts it in `namespace`, MQTT on one port and metrics on another, of every IPv4 address. Its port mapper is
-    /// one of its own, in the same namespace, and ends with the namespace.
+    /// Starts RabbitMQ in `namespace` with these ports for MQTT and metrics, on every IPv4 address. Its port mapper runs
+    /// in the same namespace and ends with it.
     ///
     /// # Errors
-    /// When it is missing or does not come up.
+    /// Fails if RabbitMQ is missing or does not accept connections in time.
     pub fn start(namespace: &Namespace, mqtt: u16, metrics: u16) -> anyhow::Result<Self> {
         let folder =
             TempDir::with_prefix("lb-rabbitmq-").context("making a folder for RabbitMQ")?;
@@ -52,12 +52,12 @@ impl RabbitMq {
             path("enabled_plugins"),
             "[rabbitmq_mqtt,rabbitmq_prometheus].\n",
         )?;
-        let mut command = namespace.command(PROGRAM);
+        let mut command = namespace.command(Self::PROGRAM);
         command
             .env("HOME", folder.path())
-            // What the machine's own RabbitMQ is told is not for this one.
+            // The settings of the machine's own RabbitMQ must not apply.
             .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
-            .env("RABBITMQ_NODENAME", "lab@localhost")
+            .env("RABBITMQ_NODENAME", "lb@localhost")
             .env("RABBITMQ_CONFIG_FILE", path("rabbitmq.conf"))
             .env("RABBITMQ_ADVANCED_CONFIG_FILE", path("advanced.config"))
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", path("enabled_plugins"))
@@ -65,7 +65,7 @@ impl RabbitMq {
             .env("RABBITMQ_LOG_BASE", path("log"))
             .env("RABBITMQ_GENERATED_CONFIG_DIR", path("config"))
             .env("RABBITMQ_PID_FILE", path("pid"))
-            // Two threads are enough, and they need not be kept spinning while there is nothing to do.
+            // Two scheduler threads are enough, and they must not busy-wait while idle.
             .env(
                 "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
                 "+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none",

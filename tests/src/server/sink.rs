@@ -1,4 +1,4 @@
-//! A UDP server that answers nothing and remembers which numbers came.
+//! A UDP server that does not answer and records the numbers that arrive.
 
 use std::{
     io::{self, ErrorKind},
@@ -16,22 +16,22 @@ use anyhow::Context as _;
 
 use crate::Namespace;
 
-/// How long an order to stop may wait.
+/// Interval at which the server checks whether it has to stop.
 const POLL: Duration = Duration::from_millis(50);
 
-/// Room for datagrams that wait, in bytes: what is lost must not have been lost here.
+/// Size of the socket's receive buffer in bytes, large enough that no datagram is lost here.
 static BUFFER: libc::c_int = 16 << 20;
 
-/// A datagram that came.
+/// A datagram that arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Arrival {
-    /// The number in it.
+    /// The number in the datagram.
     pub number: u64,
-    /// The port it came from.
+    /// The port it was sent from.
     pub source_port: u16,
 }
 
-/// What came to all sinks that share this.
+/// What arrived at all sinks that share this value.
 #[derive(Debug, Default)]
 pub struct Arrivals {
     count: AtomicU64,
@@ -39,12 +39,12 @@ pub struct Arrivals {
 }
 
 impl Arrivals {
-    /// How many datagrams came.
+    /// Returns the number of datagrams.
     pub fn count(&self) -> u64 {
         self.count.load(Ordering::Acquire)
     }
 
-    /// All that came, each with the name of the sink it came to.
+    /// Returns all datagrams, each with the name of the sink that received it.
     pub fn all(&self) -> Vec<(String, Arrival)> {
         self.by_sink
             .lock()
@@ -61,7 +61,7 @@ impl Arrivals {
     }
 }
 
-/// A server that writes down the number in each datagram.
+/// A server that records the number in each datagram.
 #[derive(Debug)]
 pub struct UdpSink {
     stop: Arc<AtomicBool>,
@@ -69,10 +69,10 @@ pub struct UdpSink {
 }
 
 impl UdpSink {
-    /// Starts it in `namespace`; its name is the namespace's label.
+    /// Starts the server in `namespace`; its name is the namespace's label.
     ///
     /// # Errors
-    /// When the address is not one of the namespace's or in use.
+    /// Fails if the address does not belong to the namespace or is in use.
     pub fn start(
         namespace: &Namespace,
         address: SocketAddr,
@@ -94,7 +94,7 @@ impl UdpSink {
                     Ok((length, client)) => {
                         let number = datagram[..length]
                             .try_into()
-                            .context("a datagram that is no number")?;
+                            .context("a datagram that is not a number")?;
                         let arrival = Arrival {
                             number: u64::from_be_bytes(number),
                             source_port: client.port(),
@@ -119,7 +119,7 @@ impl Drop for UdpSink {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // What it failed to take is missing among the arrivals.
+            // A failure has shown as a missing arrival.
             let _ = thread.join();
         }
     }

@@ -1,4 +1,4 @@
-//! A server of HAProxy's agent-check protocol that is never content with its weight.
+//! A server of HAProxy's agent-check protocol that requests another weight each time.
 
 use std::{
     io::{ErrorKind, Write as _},
@@ -15,13 +15,13 @@ use anyhow::Context as _;
 
 use crate::Namespace;
 
-/// How long an order to stop, or a client, may wait.
+/// Interval at which the server accepts connections and checks whether it has to stop.
 const POLL: Duration = Duration::from_millis(20);
 
-/// Percentages of its weight that it asks for, one after the other.
+/// The percentages of its weight that the server requests, one after the other.
 const PERCENTAGES: [u32; 7] = [100, 35, 80, 10, 60, 95, 20];
 
-/// A server that answers each connection with a percentage of its weight, another one each time.
+/// A server that answers each connection with another percentage of its weight.
 #[derive(Debug)]
 pub struct Weigher {
     stop: Arc<AtomicBool>,
@@ -29,10 +29,10 @@ pub struct Weigher {
 }
 
 impl Weigher {
-    /// Starts it in `namespace` on `port` of every address.
+    /// Starts the server in `namespace` on `port` of every address.
     ///
     /// # Errors
-    /// When the port is in use.
+    /// Fails if the port is in use.
     pub fn start(namespace: &Namespace, port: u16) -> anyhow::Result<Self> {
         let listener = namespace
             .enter(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)))?
@@ -46,7 +46,7 @@ impl Weigher {
                 match listener.accept() {
                     Ok((mut stream, _)) => {
                         let percentage = percentages.next().unwrap_or(&100);
-                        // A reader that went away is its own affair.
+                        // A reader that disconnects needs no answer.
                         let _ = stream.write_all(format!("{percentage}%\n").as_bytes());
                     }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(POLL),
@@ -66,7 +66,7 @@ impl Drop for Weigher {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
-            // Whoever asked it has seen its failure as a missing answer.
+            // A failure has shown as a missing answer.
             let _ = thread.join();
         }
     }

@@ -1,8 +1,8 @@
-//! How the agent attaches, and what it says where an interface cannot do better.
+//! XDP modes, and the warning about an interface without native XDP.
 
-use lb_tests::{Agent, AgentOptions, Site, XdpMode};
+use lb_tests::{Agent, AgentOptions, Network, XdpMode};
 
-/// No kernel has native XDP on it.
+/// An interface without native XDP in any kernel.
 const INTERFACE: &str = "lo";
 
 fn options(mode: XdpMode) -> AgentOptions {
@@ -13,23 +13,21 @@ fn options(mode: XdpMode) -> AgentOptions {
     }
 }
 
-#[test]
-fn native_mode_does_not_fall_back() {
-    let site = Site::new().unwrap();
-    let refused = Agent::start(&site.balancer, options(XdpMode::Native)).unwrap_err();
+pub fn native_mode_does_not_fall_back() {
+    let network = Network::new().unwrap();
+    let refused = Agent::start(&network.balancer, options(XdpMode::Native)).unwrap_err();
     let message = format!("{refused:#}");
     for word in ["lo", "native mode", "--xdp-mode auto"] {
         assert!(message.contains(word), "{word}: {message}");
     }
-    let link = site.balancer.sh("ip -details link show lo").unwrap();
+    let link = network.balancer.sh("ip -details link show lo").unwrap();
     assert!(!link.contains("xdp"), "{link}");
 }
 
-#[test]
-fn auto_falls_back_and_says_so() {
-    let site = Site::new().unwrap();
-    let agent = Agent::start(&site.balancer, options(XdpMode::Auto)).unwrap();
-    let link = site.balancer.sh("ip -details link show lo").unwrap();
+pub fn auto_falls_back_and_says_so() {
+    let network = Network::new().unwrap();
+    let agent = Agent::start(&network.balancer, options(XdpMode::Auto)).unwrap();
+    let link = network.balancer.sh("ip -details link show lo").unwrap();
     assert!(link.contains("xdpgeneric"), "{link}");
     let status = agent.ctl_json("status").unwrap();
     let interface = &status["interfaces"][0];
@@ -40,12 +38,12 @@ fn auto_falls_back_and_says_so() {
     let table = agent.ctl("status").unwrap();
     assert!(table.contains("WARNING: lo: "), "{table}");
 
-    // Where the driver can, the same word gives native mode, and there is nothing to warn of.
+    // If the driver supports it, `auto` selects native mode without a warning.
     let options = AgentOptions {
         mode: XdpMode::Auto,
         ..AgentOptions::default()
     };
-    let other = Site::new().unwrap();
+    let other = Network::new().unwrap();
     let agent = Agent::start(&other.balancer, options).unwrap();
     let status = agent.ctl_json("status").unwrap();
     let interface = &status["interfaces"][0];

@@ -1,4 +1,4 @@
-//! How connections spread over reals.
+//! The distribution of connections over reals.
 
 use std::{
     collections::BTreeMap,
@@ -15,28 +15,28 @@ use lb_tests::{
     client::{Connections, HttpPlan, LoadReport, http_load},
 };
 
-use crate::fixture::{HTTP_V4, Stand, assert_whole, target};
+use crate::fixture::{HTTP_V4, Testbed, assert_no_failure, serve, target};
 
-/// Connections of one client, from consecutive ports. By chance alone the smallest of the three reals gets
-/// 1,667 ± 37 (2.2 %) of them: 3 % of each expectation is no statement about a balancer then, 3 % of all
-/// connections is.
+/// Connections of one client, from consecutive ports. The smallest of the three reals gets 1,667 of them with a standard
+/// deviation of 37 (2.2 %), so a tolerance of 3 % of its expectation would not test the balancer; 3 % of all
+/// connections does.
 const CONNECTIONS: u16 = 10_000;
 
-/// The first of the ports.
+/// The first of these ports.
 const FIRST_PORT: u16 = 20_000;
 
-/// Clients, each with an address of its own: of so many connections the smallest real gets its expectation
-/// ± 0.9 %, and 3 % of each expectation is a statement about the balancer.
+/// Clients, each with an address of its own. Over all their connections the standard deviation of the smallest real is
+/// 0.9 %, so a tolerance of 3 % of each expectation tests the balancer.
 const CLIENTS: usize = 6;
 
-/// Part of an expectation, or of all connections, that a count may differ by.
+/// Tolerance, as a fraction of an expectation or of all connections.
 const TOLERANCE: f64 = 0.03;
 
 const SLOTS: u32 = 65_536;
 
 const WEIGHTS: [u16; 3] = [100, 200, 300];
 
-/// What an agent that was given no seed uses.
+/// The agent's default seed.
 const SEED: u64 = 0;
 
 /// Connections per real, in the order of [`WEIGHTS`].
@@ -47,7 +47,7 @@ fn ring(reals: &[IpAddr]) -> Vec<u16> {
     ring::build(Algorithm::Rendezvous, SEED, SLOTS, &reals)
 }
 
-/// What hash and ring make of the connections of one client.
+/// Predicts where the connections of one client go, from hash and ring.
 fn predicted(ring: &[u16], client: Ipv4Addr, vip: SocketAddr) -> Counts {
     let IpAddr::V4(address) = vip.ip() else {
         panic!("{vip} is no IPv4 address");
@@ -79,13 +79,14 @@ fn connect(client: &Host) -> LoadReport {
         },
     );
     let report = load.finish().unwrap();
-    assert_whole(&report);
+    assert_no_failure(&report);
     let all = u64::from(CONNECTIONS);
     assert_eq!((report.requests, report.connections), (all, all));
     report
 }
 
-/// SYNs that a host sent again because the answer took more than a second: on a machine with too much to do.
+/// Returns the SYNs that a host has retransmitted because the answer took more than a second, as on an overloaded
+/// machine.
 fn repeated_syns(host: &Host) -> u64 {
     let text = host.sh("cat /proc/net/netstat").unwrap();
     let lines: Vec<&str> = text
@@ -100,14 +101,13 @@ fn repeated_syns(host: &Host) -> u64 {
     value.parse().unwrap()
 }
 
-#[test]
-fn connections_spread_by_weight() {
-    let stand = Stand::new(3, &[HTTP_V4], AgentOptions::default());
+pub fn connections_spread_by_weight() {
+    let testbed = Testbed::new(3, &[HTTP_V4], AgentOptions::default()).unwrap();
     let options = format!("--forward ipip --slots {SLOTS}");
-    stand.serve(HTTP_V4, &options, false, &WEIGHTS);
-    let reals: Vec<IpAddr> = stand.reals.iter().map(|real| real.host.v4).collect();
+    serve(&testbed, HTTP_V4, &options, false, &WEIGHTS);
+    let reals: Vec<IpAddr> = testbed.backends.iter().map(|real| real.host.v4).collect();
     let ring = ring(&reals);
-    let shown = stand.agent.ctl_json(&format!("ring {HTTP_V4}")).unwrap();
+    let shown = testbed.agent.ctl_json(&format!("ring {HTTP_V4}")).unwrap();
     assert_eq!(
         shown["checksum"],
         ring::checksum(&ring, &reals),
@@ -115,8 +115,8 @@ fn connections_spread_by_weight() {
     );
     let shares = ring::shares(&ring, reals.len());
 
-    let mut clients = vec![stand.client.clone()];
-    clients.extend((1..CLIENTS).map(|_| stand.site.client().unwrap()));
+    let mut clients = vec![testbed.client.clone()];
+    clients.extend((1..CLIENTS).map(|_| testbed.network.client().unwrap()));
     let mut sum = BTreeMap::new();
     for client in &clients {
         let IpAddr::V4(address) = client.v4 else {
@@ -124,7 +124,7 @@ fn connections_spread_by_weight() {
         };
         let servers = connect(client).servers;
         let predicted = predicted(&ring, address, target(HTTP_V4));
-        for ((real, predicted), share) in stand.reals.iter().zip(predicted).zip(&shares) {
+        for ((real, predicted), share) in testbed.backends.iter().zip(predicted).zip(&shares) {
             let name = real.host.label();
             let got = servers.get(name).copied().unwrap_or_default();
             assert_eq!(got, predicted, "of {address} {name} got {servers:?}");
@@ -137,7 +137,7 @@ fn connections_spread_by_weight() {
         }
     }
     let all = u64::from(CONNECTIONS) * CLIENTS as u64;
-    for (real, weight) in stand.reals.iter().zip([1.0, 2.0, 3.0]) {
+    for (real, weight) in testbed.backends.iter().zip([1.0, 2.0, 3.0]) {
         let expected = all as f64 * weight / 6.0;
         let got = sum[real.host.label()] as f64;
         assert!(
@@ -146,21 +146,20 @@ fn connections_spread_by_weight() {
             real.host.label(),
         );
     }
-    // The agent's own count agrees: one new flow for each SYN.
+    // The agent counts one new flow for each SYN.
     let repeated: u64 = clients.iter().map(repeated_syns).sum();
-    assert_eq!(stand.stats(HTTP_V4)["opened"], all + repeated);
+    assert_eq!(testbed.stats(HTTP_V4).unwrap()["opened"], all + repeated);
 }
 
-/// What one client gets is what chance would give it: neither does consecutive ports' hash clump, nor is it
-/// smoother than it can be.
-#[test]
-fn connections_of_one_client_spread_as_by_chance() {
+/// The distribution of one client's connections is binomial: the hashes of consecutive ports neither cluster nor spread
+/// too evenly.
+pub fn connections_of_one_client_spread_as_by_chance() {
     const ADDRESSES: u16 = 1_000;
     let reals: Vec<IpAddr> = (1..=3).map(|host| [10, 10, 30, host].into()).collect();
     let ring = ring(&reals);
     let shares = ring::shares(&ring, reals.len());
     let all = f64::from(CONNECTIONS);
-    // Of a binomial distribution: the mean square of the deviation over its variance is 1, ± 0.045 here.
+    // For a binomial distribution the mean of deviation² ÷ variance is 1, with a standard deviation of 0.045 here.
     let mut squares = [0.0; WEIGHTS.len()];
     for number in 0..ADDRESSES {
         let [high, low] = number.to_be_bytes();

@@ -9,24 +9,24 @@ use lb_tests::{
     wait_for,
 };
 
-use crate::fixture::{HTTP_V4, HTTP_V6, PATIENCE, Stand, every_real_answers, target};
+use crate::fixture::{HTTP_V4, HTTP_V6, PATIENCE, Testbed, every_real_answers, serve, target};
 
 /// A VIP without reals.
 const EMPTY: &str = "192.0.2.11:80/tcp";
 
-/// Frames that the kernel counts as received by the balancer's interface.
-fn received(stand: &Stand) -> anyhow::Result<u64> {
-    let text = stand
-        .site
+/// Returns the frames that the kernel counts as received by the balancer's interface.
+fn received(testbed: &Testbed) -> anyhow::Result<u64> {
+    let text = testbed
+        .network
         .balancer
         .sh("ip -json -statistics link show eth0")?;
     let links: serde_json::Value = serde_json::from_str(&text)?;
     Ok(links[0]["stats64"]["rx"]["packets"].as_u64().unwrap())
 }
 
-/// Frames by reason, as the agent tells.
-fn reasons(stand: &Stand) -> anyhow::Result<BTreeMap<String, u64>> {
-    let stats = stand.agent.ctl_json("stats")?;
+/// Returns the agent's counts of frames per reason.
+fn reasons(testbed: &Testbed) -> anyhow::Result<BTreeMap<String, u64>> {
+    let stats = testbed.agent.ctl_json("stats")?;
     let reasons = stats["interfaces"][0]["reasons"].as_array().unwrap();
     Ok(reasons
         .iter()
@@ -37,48 +37,47 @@ fn reasons(stand: &Stand) -> anyhow::Result<BTreeMap<String, u64>> {
         .collect())
 }
 
-#[test]
-fn reasons_add_up_to_the_frames_received() {
-    let stand = Stand::new(2, &[HTTP_V4, HTTP_V6], AgentOptions::default());
-    // What came before the program was there is counted by the kernel only: a number that stays.
+pub fn reasons_add_up_to_the_frames_received() {
+    let testbed = Testbed::new(2, &[HTTP_V4, HTTP_V6], AgentOptions::default()).unwrap();
+    // Frames that arrived before the program was attached are counted by the kernel only; their number is constant.
     let ahead = wait_for("a moment of silence", PATIENCE, || {
-        let before = received(&stand)?;
-        let counted: u64 = reasons(&stand)?.values().sum();
-        Ok((received(&stand)? == before).then_some(before - counted))
+        let before = received(&testbed)?;
+        let counted: u64 = reasons(&testbed)?.values().sum();
+        Ok((received(&testbed)? == before).then_some(before - counted))
     })
     .unwrap();
 
-    stand.serve(HTTP_V4, "--forward ipip", false, &[100]);
-    stand.serve(HTTP_V6, "--forward ipip", true, &[100]);
-    stand.agent.ctl(&format!("add-vip {EMPTY}")).unwrap();
-    let balancer = &stand.site.balancer;
+    serve(&testbed, HTTP_V4, "--forward ipip", false, &[100]);
+    serve(&testbed, HTTP_V6, "--forward ipip", true, &[100]);
+    testbed.agent.ctl(&format!("add-vip {EMPTY}")).unwrap();
+    let balancer = &testbed.network.balancer;
     for (vip, own) in [(HTTP_V4, balancer.v4), (HTTP_V6, balancer.v6)] {
         let echo = SocketAddr::new(own, 7);
         let _echo = UdpEcho::start(balancer, echo).unwrap();
         for _ in 0..50 {
-            get(&stand.client, target(vip), "/").unwrap();
-            udp_exchange(&stand.client, 0, echo, b"beside").unwrap();
+            get(&testbed.client, target(vip), "/").unwrap();
+            udp_exchange(&testbed.client, 0, echo, b"beside").unwrap();
         }
-        every_real_answers(&stand.client, vip, &stand.names());
+        every_real_answers(&testbed.client, vip, &testbed.names());
         for address in [own, target(vip).ip()] {
-            stand
+            testbed
                 .client
                 .sh(&format!("ping -c 3 -i 0.2 -W 15 {address}"))
                 .unwrap();
         }
-        // Larger than a frame.
-        stand
+        // Larger than a frame, so it is fragmented.
+        testbed
             .client
             .sh(&format!("ping -c 2 -i 0.2 -W 15 -s 4000 {own}"))
             .unwrap();
     }
-    unanswered(&stand.client, target(EMPTY)).unwrap();
+    unanswered(&testbed.client, target(EMPTY)).unwrap();
 
-    // A frame is counted by the kernel when it is sent and by the program when it is taken up.
+    // The kernel counts a frame when the peer sends it, the program when it is processed.
     let mut last = (0, BTreeMap::new());
     let equal = wait_for("counters to agree", PATIENCE, || {
-        let before = received(&stand)?;
-        last = (before - ahead, reasons(&stand)?);
+        let before = received(&testbed)?;
+        last = (before - ahead, reasons(&testbed)?);
         Ok((last.1.values().sum::<u64>() == last.0).then_some(()))
     });
     let (frames, reasons) = last;

@@ -1,4 +1,4 @@
-//! The kernel programs' own log.
+//! The log of the kernel programs.
 
 use lb_tests::{
     AgentOptions,
@@ -6,19 +6,18 @@ use lb_tests::{
     wait_for,
 };
 
-use crate::fixture::{HTTP_V4, PATIENCE, Stand, target};
+use crate::fixture::{HTTP_V4, PATIENCE, Testbed, serve, target};
 
 /// A VIP without reals.
 const EMPTY: &str = "192.0.2.11:80/tcp";
 
-/// What the program says of a packet for it, of a flow that the flow table is to remember, and of a packet
-/// of a flow that it remembers.
+/// The log lines for a packet to that VIP, for a new entry of the flow table, and for a packet of a flow with an entry.
 const DROPPED: &str = "dropped, no_real";
 const NEW_FLOW: &str = "chosen by new_flow";
 const KNOWN_FLOW: &str = "chosen by flow";
 
-/// A stand with packets that are forwarded and then packets that are dropped.
-fn stand(level: Option<&str>) -> Stand {
+/// Builds a testbed that has forwarded packets and then dropped packets.
+fn testbed(level: Option<&str>) -> Testbed {
     let arguments = level
         .map(|level| vec!["--kernel-log".to_owned(), level.to_owned()])
         .unwrap_or_default();
@@ -26,33 +25,38 @@ fn stand(level: Option<&str>) -> Stand {
         arguments,
         ..AgentOptions::default()
     };
-    let stand = Stand::new(1, &[HTTP_V4], options);
-    stand.serve(HTTP_V4, "--forward ipip --track all", false, &[100]);
-    stand.agent.ctl(&format!("add-vip {EMPTY}")).unwrap();
-    get(&stand.client, target(HTTP_V4), "/").unwrap();
-    unanswered(&stand.client, target(EMPTY)).unwrap();
-    assert_ne!(stand.stats(EMPTY)["dropped_packets"], 0);
-    stand
+    let testbed = Testbed::new(1, &[HTTP_V4], options).unwrap();
+    serve(
+        &testbed,
+        HTTP_V4,
+        "--forward ipip --track all",
+        false,
+        &[100],
+    );
+    testbed.agent.ctl(&format!("add-vip {EMPTY}")).unwrap();
+    get(&testbed.client, target(HTTP_V4), "/").unwrap();
+    unanswered(&testbed.client, target(EMPTY)).unwrap();
+    assert_ne!(testbed.stats(EMPTY).unwrap()["dropped_packets"], 0);
+    testbed
 }
 
-fn wait_said(stand: &Stand, words: &str) {
+fn wait_said(testbed: &Testbed, words: &str) {
     wait_for(words, PATIENCE, || {
-        Ok(stand.agent.output().contains(words).then_some(()))
+        Ok(testbed.agent.output().contains(words).then_some(()))
     })
     .unwrap();
 }
 
-/// The drop comes last: once it is told, what was to be told before has been.
-#[test]
-fn each_level_tells_more() {
+/// The dropped packet comes last: once it is logged, everything before it has been logged.
+pub fn each_level_logs_more() {
     for (level, new_flow, known_flow) in [
         ("info", false, false),
         ("debug", true, false),
         ("trace", true, true),
     ] {
-        let stand = stand(Some(level));
-        wait_said(&stand, DROPPED);
-        let output = stand.agent.output();
+        let testbed = testbed(Some(level));
+        wait_said(&testbed, DROPPED);
+        let output = testbed.agent.output();
         assert_eq!(
             (output.contains(NEW_FLOW), output.contains(KNOWN_FLOW)),
             (new_flow, known_flow),
@@ -61,16 +65,15 @@ fn each_level_tells_more() {
     }
 }
 
-#[test]
-fn nothing_is_logged_unless_asked_for() {
-    let mut stand = stand(None);
+pub fn nothing_is_logged_by_default() {
+    let mut testbed = testbed(None);
     for _ in 0..3 {
-        let output = stand.agent.output();
+        let output = testbed.agent.output();
         assert!(
             !output.contains(DROPPED) && !output.contains("chosen by"),
             "{output}"
         );
-        stand.agent.ctl("status").unwrap();
+        testbed.agent.ctl("status").unwrap();
     }
-    stand.agent.check().unwrap();
+    testbed.agent.check().unwrap();
 }

@@ -1,4 +1,4 @@
-//! Connections that stay: no change to others and no end of the agent is seen on them.
+//! Persistent connections: neither changes to other reals nor restarts of the agent affect them.
 
 use std::time::Duration;
 
@@ -8,30 +8,30 @@ use lb_tests::{
     wait_for,
 };
 
-use crate::fixture::{Behind, HTTP_V4, MQTT_V4, PATIENCE, Stand, assert_whole, endless, target};
+use crate::fixture::{
+    Backend, HTTP_V4, MQTT_V4, PATIENCE, Testbed, assert_no_failure, endless, serve, target,
+};
 
-/// Requests that must have gone through at each stage.
+/// Requests that must have been answered at each stage.
 const SOME: u64 = 150;
 
-/// Of each kind. They go where the client's ports lead them: that one of three reals has none of them happens
-/// once in 10^10.
+/// Connections of each kind. The probability that one of three reals has none of them is 10^-10.
 const CONNECTIONS: usize = 60;
 
-#[test]
-fn connections_whose_real_lives_survive_everything() {
+pub fn connections_whose_real_lives_survive_everything() {
     let vips = [HTTP_V4, MQTT_V4];
-    let mut stand = Stand::new(3, &vips, AgentOptions::default());
+    let mut testbed = Testbed::new(3, &vips, AgentOptions::default()).unwrap();
     for vip in vips {
-        stand.serve(vip, "--forward ipip", false, &[100]);
+        serve(&testbed, vip, "--forward ipip", false, &[100]);
     }
     let pause = Duration::from_millis(5);
     let kept = [
         http_load(
-            &stand.client,
+            &testbed.client,
             endless(HTTP_V4, Connections::Kept, CONNECTIONS, pause),
         ),
         mqtt_load(
-            &stand.client,
+            &testbed.client,
             MqttPlan {
                 target: target(MQTT_V4),
                 clients: CONNECTIONS,
@@ -52,39 +52,39 @@ fn connections_whose_real_lives_survive_everything() {
     })
     .unwrap();
 
-    // A real comes and takes connections of others than ours.
-    let fourth = Behind::new(stand.site.real().unwrap(), &vips);
-    let address = fourth.address(false);
+    // A real is added and takes new connections.
+    let fourth = Backend::start(testbed.network.real().unwrap(), &vips).unwrap();
+    let address = fourth.address();
     for vip in vips {
-        stand
+        testbed
             .agent
             .ctl(&format!("add-real {vip} {address} --weight 1000"))
             .unwrap();
     }
     wait_for("an answer of the added real", PATIENCE, || {
-        Ok((get(&stand.client, target(HTTP_V4), "/")?.0 == "real4").then_some(()))
+        Ok((get(&testbed.client, target(HTTP_V4), "/")?.0 == "real4").then_some(()))
     })
     .unwrap();
     under_load();
 
-    stand.agent.kill().unwrap();
+    testbed.agent.kill().unwrap();
     under_load();
-    stand.agent.run().unwrap();
+    testbed.agent.run().unwrap();
     under_load();
-    let status = stand.agent.ctl_json("status").unwrap();
+    let status = testbed.agent.ctl_json("status").unwrap();
     assert_eq!(status["adopted"], true, "{status:#}");
-    stand.agent.stop().unwrap();
+    testbed.agent.stop().unwrap();
     under_load();
-    stand.agent.run().unwrap();
+    testbed.agent.run().unwrap();
 
     for weight in [0, 65_535, 100] {
         for vip in vips {
-            for real in &stand.reals {
-                stand
+            for real in &testbed.backends {
+                testbed
                     .agent
                     .ctl(&format!(
                         "set-real {vip} {} --weight {weight}",
-                        real.address(false)
+                        real.address()
                     ))
                     .unwrap();
             }
@@ -92,27 +92,27 @@ fn connections_whose_real_lives_survive_everything() {
         under_load();
     }
 
-    // The fourth host dies with what is on it, and only then is it deleted.
+    // The fourth host dies, and its real is deleted only then.
     drop(fourth);
     under_load();
     for vip in vips {
-        stand
+        testbed
             .agent
             .ctl(&format!("del-real {vip} {address}"))
             .unwrap();
     }
     under_load();
-    // Killed right after a change: the next agent finds it done.
-    stand.agent.kill().unwrap();
+    // The agent is killed right after a change, which the next agent must find.
+    testbed.agent.kill().unwrap();
     under_load();
-    stand.agent.run().unwrap();
+    testbed.agent.run().unwrap();
     under_load();
-    let list = stand.agent.ctl_json(&format!("list {HTTP_V4}")).unwrap();
+    let list = testbed.agent.ctl_json(&format!("list {HTTP_V4}")).unwrap();
     assert_eq!(list[0]["reals"].as_array().unwrap().len(), 3, "{list:#}");
 
     for load in kept {
         let report = load.stop().unwrap();
-        assert_whole(&report);
+        assert_no_failure(&report);
         assert_eq!(
             report.connections, CONNECTIONS as u64,
             "no connection was lost: {report:?}"

@@ -1,9 +1,8 @@
-//! Real clients, the balancer, real servers: what an operator sees.
+//! Real clients, the balancer and real servers: what an operator sees.
 //!
-//! Each test has a network of its own and needs root, nginx, Mosquitto, ip and ethtool, those of metrics promtool; `cargo xtask setup`
-//! installs them.
+//! Each test has a network of its own.
 
-#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+#![expect(clippy::unwrap_used, reason = "a failure fails the test")]
 
 mod attach;
 mod balance;
@@ -21,3 +20,90 @@ mod refusals;
 mod restart;
 mod routed;
 mod simulate;
+
+use std::process::ExitCode;
+
+use lb_tests::{
+    harness::{
+        Harness,
+        Requirement::{self, BpfFs, Kernel, Program, Root},
+    },
+    tests,
+};
+
+/// What every test needs.
+const COMMON: &[Requirement] = &[
+    Root,
+    BpfFs,
+    Program("ip"),
+    Program("ethtool"),
+    Program("nginx"),
+    Program("mosquitto"),
+    Program("ping"),
+    Program("ss"),
+];
+
+/// The tools of Prometheus check what is served.
+const PROMTOOL: &[Requirement] = &[Program("promtool")];
+
+/// Probes through the tunnel: the agent's program on the way out is attached by a TCX link.
+const TCX: &[Requirement] = &[Kernel(6, 6)];
+
+fn main() -> ExitCode {
+    Harness::new(COMMON)
+        .tests(tests![
+            attach::native_mode_does_not_fall_back,
+            attach::auto_falls_back_and_says_so,
+            balance::connections_spread_by_weight,
+            balance::connections_of_one_client_spread_as_by_chance,
+            beside::two_vips_have_their_own_reals,
+            beside::other_traffic_is_the_hosts_own,
+            beside::a_vip_answers_a_ping,
+            changes::no_request_fails_while_reals_come_change_and_go,
+            changes::a_drained_real_keeps_its_connections_and_takes_no_new_ones,
+            counters::reasons_add_up_to_the_frames_received,
+            forwarding::v4_in_v4,
+            forwarding::v6_in_v6,
+            forwarding::v4_in_v6,
+            forwarding::v6_in_v4,
+            forwarding::v4_by_mac,
+            forwarding::v6_by_mac,
+            forwarding::generic_mode,
+            forwarding::large_downloads_arrive_whole,
+            forwarding::udp_flows_stay_on_one_real,
+            kernel_log::each_level_logs_more,
+            kernel_log::nothing_is_logged_by_default,
+            long_lived::connections_whose_real_lives_survive_everything,
+            numbered::no_packet_is_lost_or_duplicated,
+            ondown::clients_of_a_dead_real_are_reset_and_others_are_not_disturbed,
+            ondown::a_service_without_reals_refuses_connections_if_configured,
+            ondown::shed::the_requested_number_of_flows_ends_at_both_ends,
+            ondown::shed::a_retransmission_reaches_the_real_that_knows_the_flow,
+            refusals::wrong_input_is_refused_and_changes_nothing,
+            refusals::a_mode_that_a_real_does_not_suit_is_refused,
+            restart::a_killed_agent_and_its_successor_lose_nothing,
+            restart::detach_ends_forwarding,
+            routed::packets_leave_by_the_other_interface,
+            simulate::verdicts_are_reported_and_nothing_changes,
+            simulate::the_reason_of_the_choice_is_reported,
+            simulate::another_egress_interface_is_a_redirect,
+        ])
+        .tests_with(
+            PROMTOOL,
+            tests![
+                metrics::prometheus_the_dashboard_and_the_alerts_find_every_metric,
+                metrics::promtool_takes_the_alert_rules,
+                metrics::a_thousand_reals_are_scraped_within_the_limits,
+                metrics::nothing_is_served_unless_asked_for,
+            ],
+        )
+        .tests_with(
+            TCX,
+            tests![
+                ondown::probes::probes_reach_their_real_in_every_mode,
+                ondown::probes::a_real_that_clients_cannot_reach_fails_though_it_answers_directly,
+                ondown::probes::probes_need_a_running_agent_and_its_tables,
+            ],
+        )
+        .run()
+}

@@ -18,12 +18,12 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use lb_clients::load::exposition::{self, Series};
 use lb_tests::{
-    Agent, AgentOptions, Namespace, Site,
+    Agent, AgentOptions, Namespace, Network,
     client::{Connections, http_load},
     wait_for,
 };
 
-use crate::fixture::{HTTP_V4, HTTP_V6, PATIENCE, Stand, endless};
+use crate::fixture::{HTTP_V4, HTTP_V6, PATIENCE, Testbed, address_of, endless};
 
 /// Where the agent of each test serves metrics, in its own namespace.
 const ADDRESS: &str = "127.0.0.1:9464";
@@ -177,15 +177,14 @@ fn queries(value: &serde_json::Value, found: &mut Vec<String>) {
     }
 }
 
-#[test]
-fn prometheus_the_dashboard_and_the_alerts_find_every_metric() {
+pub fn prometheus_the_dashboard_and_the_alerts_find_every_metric() {
     let options = AgentOptions {
         arguments: vec!["--metrics".to_owned(), ADDRESS.to_owned()],
         ..AgentOptions::default()
     };
-    let stand = Stand::new(2, &[HTTP_V4], options);
-    let _loads: Vec<_> = stand
-        .reals
+    let testbed = Testbed::new(2, &[HTTP_V4], options).unwrap();
+    let _loads: Vec<_> = testbed
+        .backends
         .iter()
         .map(|real| LoadServer::start(&real.host))
         .collect();
@@ -194,21 +193,21 @@ fn prometheus_the_dashboard_and_the_alerts_find_every_metric() {
     );
     let check = "http fast_interval=100ms interval=5s timeout=5s";
     let words = ["add-vip", HTTP_V4, "--check", check, "--load", &source];
-    stand.agent.lbctl(words).unwrap();
-    for real in &stand.reals {
-        let real = real.address(false);
-        stand
+    testbed.agent.lbctl(words).unwrap();
+    for real in &testbed.backends {
+        let real = address_of(real, false);
+        testbed
             .agent
             .ctl(&format!("add-real {HTTP_V4} {real}"))
             .unwrap();
     }
     let load = http_load(
-        &stand.client,
+        &testbed.client,
         endless(HTTP_V4, Connections::New, 2, Duration::from_millis(20)),
     );
 
     // The last to be known: it takes traffic and readings of some periods.
-    let balancer = &stand.site.balancer;
+    let balancer = &testbed.network.balancer;
     wait_for("a capacity to be known", PATIENCE, || {
         Ok(text(balancer)?
             .contains("\nlb_real_capacity{")
@@ -267,10 +266,10 @@ fn prometheus_the_dashboard_and_the_alerts_find_every_metric() {
     assert!(value("lb_vip_flows_opened_total") > 10.0, "{classic}");
     assert_eq!(value("lb_interface_attached"), 1.0, "{classic}");
     assert_eq!(value("lb_interface_native"), 1.0, "{classic}");
-    let deleted = stand.reals[0].address(false);
+    let deleted = address_of(&testbed.backends[0], false);
     let is_of = |series: &&Series<'_>| label(series, "real") == Some(&deleted);
     assert!(series.iter().filter(is_of).count() > 15, "{classic}");
-    stand
+    testbed
         .agent
         .ctl(&format!("del-real {HTTP_V4} {deleted}"))
         .unwrap();
@@ -287,8 +286,7 @@ fn prometheus_the_dashboard_and_the_alerts_find_every_metric() {
     .unwrap();
 }
 
-#[test]
-fn promtool_takes_the_alert_rules() {
+pub fn promtool_takes_the_alert_rules() {
     let rules = monitoring("alerts.yml").display().to_string();
     promtool(&["check", "rules", &rules], "").unwrap();
     let tests = monitoring("alerts.test.yml").display().to_string();
@@ -306,8 +304,7 @@ fn promtool_takes_the_alert_rules() {
     assert!(alerts > 15, "{alerts} alerts");
 }
 
-#[test]
-fn a_thousand_reals_are_scraped_within_the_limits() {
+pub fn a_thousand_reals_are_scraped_within_the_limits() {
     const REALS: usize = 1_000;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("lb.toml");
@@ -321,14 +318,14 @@ fn a_thousand_reals_are_scraped_within_the_limits() {
         }
     }
     fs::write(&file, config).unwrap();
-    let site = Site::new().unwrap();
+    let network = Network::new().unwrap();
     let options = AgentOptions {
         arguments: vec!["--config".to_owned(), file.display().to_string()],
         ..AgentOptions::default()
     };
-    let agent = Agent::start(&site.balancer, options).unwrap();
+    let agent = Agent::start(&network.balancer, options).unwrap();
     wait_for("all reals to be steered", PATIENCE, || {
-        let text = text(&site.balancer)?;
+        let text = text(&network.balancer)?;
         Ok((text.matches("\nlb_real_limited_by{").count() == REALS).then_some(()))
     })
     .unwrap();
@@ -338,13 +335,13 @@ fn a_thousand_reals_are_scraped_within_the_limits() {
         .map(|_| {
             thread::sleep(Duration::from_millis(1_200));
             let start = Instant::now();
-            text(&site.balancer).unwrap();
+            text(&network.balancer).unwrap();
             start.elapsed()
         })
         .collect();
     times.sort_unstable();
     thread::sleep(Duration::from_millis(1_200));
-    let body = text(&site.balancer).unwrap();
+    let body = text(&network.balancer).unwrap();
     let series = read(&body);
     let mut per_real: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     let mut per_vip: BTreeMap<&str, usize> = BTreeMap::new();
@@ -374,12 +371,14 @@ fn a_thousand_reals_are_scraped_within_the_limits() {
     drop(agent);
 }
 
-#[test]
-fn nothing_is_served_unless_asked_for() {
-    let site = Site::new().unwrap();
-    let agent = Agent::start(&site.balancer, AgentOptions::default()).unwrap();
+pub fn nothing_is_served_unless_asked_for() {
+    let network = Network::new().unwrap();
+    let agent = Agent::start(&network.balancer, AgentOptions::default()).unwrap();
     let address: SocketAddr = ADDRESS.parse().unwrap();
-    let refused = site.balancer.enter(|| TcpStream::connect(address)).unwrap();
+    let refused = network
+        .balancer
+        .enter(|| TcpStream::connect(address))
+        .unwrap();
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConnectionRefused);
     assert!(!agent.output().contains("/metrics"), "{}", agent.output());
 }

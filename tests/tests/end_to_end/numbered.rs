@@ -1,4 +1,4 @@
-//! Every single packet arrives, once, whatever happens to the agent and to what it configures.
+//! Every packet arrives exactly once, whatever happens to the agent and its configuration.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,7 +6,7 @@ use std::{
 };
 
 use lb_tests::{
-    Agent, AgentOptions, Host, Namespace, Real, Site,
+    Agent, AgentOptions, Host, Namespace, Network, Real,
     client::{NumberPlan, Numbers},
     server::{Arrivals, UdpSink},
     wait_for,
@@ -16,17 +16,17 @@ use crate::fixture::{PATIENCE, target};
 
 const VIP: &str = "192.0.2.40:5000/udp";
 
-/// The VIP's window. A flow that is silent for as long may move: it is longer than a busy machine keeps a
-/// thread waiting, and short enough to be waited for.
+/// The VIP's window. A flow that is silent for longer may move, so the window is longer than a busy machine delays a
+/// thread; it is short enough to be waited for.
 const WINDOW: &str = "10s";
 
-/// Flows of the stream that last; others begin all the time.
+/// Flows that last as long as the stream; others begin all the time.
 const FLOWS: u16 = 60;
 
 /// Numbers that must have been sent at each stage.
 const SOME: u64 = 3_000;
 
-/// A real that writes numbers down. What ends first stands first.
+/// A real that records numbers. Fields are dropped in this order.
 struct Sink {
     _sink: UdpSink,
     _real: Real,
@@ -34,8 +34,8 @@ struct Sink {
 }
 
 impl Sink {
-    fn new(site: &Site, arrivals: &Arc<Arrivals>) -> Self {
-        let host = site.real().unwrap();
+    fn new(network: &Network, arrivals: &Arc<Arrivals>) -> Self {
+        let host = network.real().unwrap();
         let real = Real::start(&host, "eth0", &[VIP]).unwrap();
         let sink = UdpSink::start(&host, target(VIP), arrivals).unwrap();
         Self {
@@ -46,7 +46,7 @@ impl Sink {
     }
 }
 
-/// The number of the program at work, as the kernel names it.
+/// Returns the kernel's id of the attached program.
 fn program(balancer: &Namespace) -> String {
     let link = balancer.sh("ip -details link show eth0").unwrap();
     let words: Vec<&str> = link.split_whitespace().collect();
@@ -56,7 +56,7 @@ fn program(balancer: &Namespace) -> String {
 }
 
 fn usable(agent: &Agent, real: &Host) {
-    wait_for("the way to a real to be known", PATIENCE, || {
+    wait_for("a next hop to the real", PATIENCE, || {
         let list = agent.ctl_json(&format!("list {VIP}"))?;
         let known = list[0]["reals"].as_array().is_some_and(|reals| {
             reals.iter().any(|known| {
@@ -68,14 +68,13 @@ fn usable(agent: &Agent, real: &Host) {
     .unwrap();
 }
 
-#[test]
-fn no_packet_is_lost_or_doubled() {
-    let site = Site::new().unwrap();
-    let client = site.client().unwrap();
+pub fn no_packet_is_lost_or_duplicated() {
+    let network = Network::new().unwrap();
+    let client = network.client().unwrap();
     let arrivals = Arc::new(Arrivals::default());
-    let mut sinks: Vec<Sink> = (0..3).map(|_| Sink::new(&site, &arrivals)).collect();
-    let spare = Sink::new(&site, &arrivals);
-    let mut agent = Agent::start(&site.balancer, AgentOptions::default()).unwrap();
+    let mut sinks: Vec<Sink> = (0..3).map(|_| Sink::new(&network, &arrivals)).collect();
+    let spare = Sink::new(&network, &arrivals);
+    let mut agent = Agent::start(&network.balancer, AgentOptions::default()).unwrap();
     let reals: Vec<(String, u16)> = sinks
         .iter()
         .map(|sink| (sink.host.v4.to_string(), 100))
@@ -94,7 +93,7 @@ fn no_packet_is_lost_or_doubled() {
         flows: FLOWS,
     };
     let numbers = Numbers::start(&client, plan, &arrivals);
-    // A stream that ends early has lost something.
+    // A stream that ends early has lost a datagram.
     let under_load = || {
         if let Err(error) = numbers.wait_sent(SOME, PATIENCE) {
             panic!(
@@ -106,25 +105,25 @@ fn no_packet_is_lost_or_doubled() {
     };
     under_load();
 
-    // Killed, and then started again: the new agent puts its program in the old one's place.
+    // The agent is killed and started again; the new one replaces the program.
     for _ in 0..3 {
-        let before = program(&site.balancer);
+        let before = program(&network.balancer);
         agent.kill().unwrap();
         under_load();
-        assert_eq!(program(&site.balancer), before);
+        assert_eq!(program(&network.balancer), before);
         agent.run().unwrap();
         under_load();
-        assert_ne!(program(&site.balancer), before, "an upgrade");
+        assert_ne!(program(&network.balancer), before, "an upgrade");
         assert_eq!(agent.ctl_json("status").unwrap()["adopted"], true);
     }
-    // Ended as an operator would.
+    // The agent is stopped as an operator does it.
     agent.stop().unwrap();
     under_load();
     agent.run().unwrap();
     under_load();
 
     for weight in [50, 1, 65_535, 0, 100] {
-        // One of them takes flows at every moment: where none does, a new flow has nowhere to go.
+        // One real must take flows at every moment, or a new flow would have no real.
         agent
             .ctl(&format!("set-real {VIP} {} --weight 200", reals[0].0))
             .unwrap();
@@ -136,12 +135,12 @@ fn no_packet_is_lost_or_doubled() {
         under_load();
     }
     let added = spare.host.v4;
-    // Nobody has talked to it yet: it takes new flows once the way to it is known, and not before.
+    // There is no neighbour entry for it yet: it must take new flows only once its next hop is known.
     agent
         .ctl(&format!("add-real {VIP} {added} --weight 300"))
         .unwrap();
     under_load();
-    // A datagram does not tell that its flow is new: for one window the old reals keep what they do not know.
+    // A datagram does not show that its flow is new: for one window unknown flows go to the previous reals.
     let label = spare.host.label().to_owned();
     wait_for("flows on the added real", PATIENCE, || {
         Ok((arrivals.all().iter())
@@ -153,7 +152,7 @@ fn no_packet_is_lost_or_doubled() {
     under_load();
 
     let sent = numbers.stop().unwrap();
-    // What is missing now is missing for good: nothing on the way waits longer than this.
+    // After this wait a missing datagram is lost.
     let _ = wait_for("the last numbers", PATIENCE, || {
         Ok((arrivals.count() >= sent).then_some(()))
     });
@@ -171,11 +170,11 @@ fn no_packet_is_lost_or_doubled() {
         &wrong[..wrong.len().min(40)],
         agent.ctl("stats").unwrap()
     );
-    // And each flow stayed where it was: no real of those it began on has gone.
+    // Each flow has stayed on its real, since no real was removed.
     let moved: Vec<_> = homes.iter().filter(|(_, homes)| homes.len() != 1).collect();
     assert!(homes.len() > usize::from(FLOWS));
     assert!(moved.is_empty(), "of {} flows: {moved:?}", homes.len());
-    // The agent's count is the same: one packet each.
+    // The agent counts one packet per datagram.
     let stats = agent.ctl_json(&format!("stats {VIP}")).unwrap();
     assert_eq!(stats["vips"][0]["packets"], sent, "{stats:#}");
 }

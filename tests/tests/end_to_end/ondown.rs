@@ -1,9 +1,9 @@
-//! Reals that die, services without reals, flows that are shed, probes through the tunnel: on a data plane in
-//! the kernel that is told what to do by the test.
+//! Dead reals, services without reals, shed flows and probes through the tunnel, on a data plane in the kernel that the
+//! test controls directly.
 
-mod ground;
-mod probes;
-mod shed;
+pub mod probes;
+pub mod shed;
+mod testbed;
 
 use std::{
     io::ErrorKind,
@@ -14,84 +14,94 @@ use std::{
 use lb_dataplane::WhenEmpty;
 use lb_model::options::{Forward, OnDown};
 
-use self::ground::{Ground, Talk, Ways};
+use self::testbed::{Connection, DataplaneTestbed, Ways};
 
-/// Connections, of which about half are a dead real's.
-const TALKS: usize = 24;
-/// A client must know within this time that its real is dead.
-const KNOWN: Duration = Duration::from_secs(15);
+/// Number of connections; about half of them are on the dead real.
+const CONNECTIONS: usize = 24;
+/// Limit for a client to notice that its real is dead.
+const NOTICED: Duration = Duration::from_secs(15);
 
-#[test]
-fn clients_of_a_dead_real_are_told_and_others_are_not_disturbed() {
+pub fn clients_of_a_dead_real_are_reset_and_others_are_not_disturbed() {
     for ways in Ways::ALL {
-        let mut ground = Ground::new(ways, 2);
-        ground.serve(&[], &[0, 1]);
-        let mut talks: Vec<Talk> = (0..TALKS).map(|_| ground.talk().unwrap()).collect();
-        let dead = talks.iter().filter(|talk| talk.real == 0).count();
-        assert!(dead > 0 && dead < TALKS, "{dead} of {TALKS}");
+        let mut testbed = DataplaneTestbed::new(ways, 2);
+        testbed.serve(&[], &[0, 1]);
+        let mut connections: Vec<Connection> = (0..CONNECTIONS)
+            .map(|_| testbed.connect().unwrap())
+            .collect();
+        let dead = connections
+            .iter()
+            .filter(|connection| connection.real == 0)
+            .count();
+        assert!(dead > 0 && dead < CONNECTIONS, "{dead} of {CONNECTIONS}");
 
-        // Its cable is pulled, then its server is gone: nobody tells the clients.
-        ground.unplug(0);
-        ground.stop_server(0);
-        ground.serve(&[(0, OnDown::Reset)], &[1]);
+        // The link goes down before the server ends, so that the clients get no reset from it.
+        testbed.unplug(0);
+        testbed.stop_server(0);
+        testbed.serve(&[(0, OnDown::Reset)], &[1]);
         let mut longest = Duration::ZERO;
-        for talk in &mut talks {
+        for connection in &mut connections {
             let began = Instant::now();
-            let said = talk.say();
-            if talk.real == 0 {
-                let error = said.expect_err("its real is dead").kind();
+            let answer = connection.exchange();
+            if connection.real == 0 {
+                let error = answer.expect_err("its real is dead").kind();
                 assert_eq!(error, ErrorKind::ConnectionReset, "{ways:?}");
                 longest = longest.max(began.elapsed());
             } else {
-                said.unwrap();
+                answer.unwrap();
             }
         }
-        println!("{ways:?}: {dead} clients knew within {longest:?}");
-        assert!(longest < KNOWN, "{ways:?}: {longest:?}");
-        // One whose answer came late has sent again, and was answered again.
-        let told = ground.reasons()["reset_down_real"];
-        assert!(told >= dead as u64, "{ways:?}: {told} of {dead}");
-        let mut young: Vec<Talk> = (0..TALKS).map(|_| ground.talk().unwrap()).collect();
-        assert!(young.iter().all(|talk| talk.real == 1), "{ways:?}");
+        println!("{ways:?}: {dead} clients were reset within {longest:?}");
+        assert!(longest < NOTICED, "{ways:?}: {longest:?}");
+        // A client that retransmits before the reset arrives gets another one.
+        let resets = testbed.reasons()["reset_down_real"];
+        assert!(resets >= dead as u64, "{ways:?}: {resets} of {dead}");
+        let mut new_connections: Vec<Connection> = (0..CONNECTIONS)
+            .map(|_| testbed.connect().unwrap())
+            .collect();
+        assert!(
+            new_connections
+                .iter()
+                .all(|connection| connection.real == 1),
+            "{ways:?}"
+        );
 
-        // It is back. Nobody is told that it was not.
-        ground.plug(0);
-        ground.start_server(0);
-        ground.serve(&[], &[0, 1]);
-        for talk in talks
+        // The real is back, and no further client is reset.
+        testbed.plug(0);
+        testbed.start_server(0);
+        testbed.serve(&[], &[0, 1]);
+        for connection in connections
             .iter_mut()
-            .filter(|talk| talk.real == 1)
-            .chain(&mut young)
+            .filter(|connection| connection.real == 1)
+            .chain(&mut new_connections)
         {
-            talk.say().unwrap();
+            connection.exchange().unwrap();
         }
-        assert_eq!(ground.reasons()["reset_down_real"], told, "{ways:?}");
-        let back = (0..TALKS).any(|_| ground.talk().unwrap().real == 0);
+        assert_eq!(testbed.reasons()["reset_down_real"], resets, "{ways:?}");
+        let back = (0..CONNECTIONS).any(|_| testbed.connect().unwrap().real == 0);
         assert!(back, "{ways:?}: it takes new connections");
     }
 }
 
-#[test]
-fn a_service_without_reals_refuses_at_once_if_it_is_told_to() {
+pub fn a_service_without_reals_refuses_connections_if_configured() {
     for ways in [Ways::V4, Ways::V6] {
-        let mut ground = Ground::new(ways, 1);
-        ground.when_empty = WhenEmpty::Reset;
-        ground.serve(&[(0, OnDown::Rehash)], &[]);
-        let target = ground.target();
-        let error = ground
+        let mut testbed = DataplaneTestbed::new(ways, 1);
+        testbed.when_empty = WhenEmpty::Reset;
+        testbed.serve(&[(0, OnDown::Rehash)], &[]);
+        let target = testbed.target();
+        let error = testbed
             .client
-            .enter(|| TcpStream::connect_timeout(&target, ground::PATIENCE))
+            .enter(|| TcpStream::connect_timeout(&target, testbed::PATIENCE))
             .unwrap()
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{ways:?}");
-        assert_eq!(ground.reasons()["reset_no_real"], 1);
-        ground.serve(&[], &[0]);
-        ground.talk().unwrap();
+        assert_eq!(testbed.reasons()["reset_no_real"], 1);
+        testbed.serve(&[], &[0]);
+        testbed.connect().unwrap();
     }
 }
 
 impl Ways {
-    /// Families of VIP and reals, and modes, that differ in what a packet goes through.
+    /// The combinations of families and modes that take different paths through the data path.
     const ALL: [Ways; 3] = [Ways::V4, Ways::V6, Ways::L2];
     const V4: Ways = Ways::new(false, false, Forward::Ipip);
     const V6: Ways = Ways::new(true, true, Forward::Ipip);

@@ -1,8 +1,8 @@
-//! What is wrong is refused, told by its field, and changes nothing.
+//! Wrong input is rejected with the name of the field, and changes nothing.
 
-use lb_tests::{Agent, AgentOptions, Site};
+use lb_tests::{Agent, AgentOptions, Network};
 
-/// A command that the agent must refuse, and what its message must have in it.
+/// Commands that the agent must reject, and words that the error must contain.
 const REFUSED: [(&str, &[&str]); 18] = [
     ("add-vip 224.0.0.1:80/tcp", &["id.address", "224.0.0.1"]),
     ("add-vip 127.0.0.1:80/tcp", &["id.address", "127.0.0.1"]),
@@ -57,7 +57,7 @@ const REFUSED: [(&str, &[&str]); 18] = [
     ),
 ];
 
-/// A command line that is none: it does not reach the agent.
+/// Command lines with wrong usage, which do not reach the agent.
 const MISUSED: [&str; 8] = [
     "add-vip 192.0.2.10",
     "add-vip 192.0.2.10:80/icmp",
@@ -82,10 +82,9 @@ fn attempt(agent: &Agent, line: &str) -> (Option<i32>, String) {
     )
 }
 
-#[test]
-fn wrong_input_is_refused_and_changes_nothing() {
-    let site = Site::new().unwrap();
-    let agent = Agent::start(&site.balancer, AgentOptions::default()).unwrap();
+pub fn wrong_input_is_refused_and_changes_nothing() {
+    let network = Network::new().unwrap();
+    let agent = Agent::start(&network.balancer, AgentOptions::default()).unwrap();
     agent
         .add_service(
             "192.0.2.10:80/tcp",
@@ -117,11 +116,10 @@ fn wrong_input_is_refused_and_changes_nothing() {
     }
 }
 
-#[test]
-fn a_mode_that_a_real_does_not_suit_is_refused() {
+pub fn a_mode_that_a_real_does_not_suit_is_refused() {
     const VIP: &str = "192.0.2.10:80/tcp";
-    let site = Site::new().unwrap();
-    let agent = Agent::start(&site.balancer, AgentOptions::default()).unwrap();
+    let network = Network::new().unwrap();
+    let agent = Agent::start(&network.balancer, AgentOptions::default()).unwrap();
     agent
         .add_service(VIP, "--forward ipip", &[("fd00:10::30:1".to_owned(), 100)])
         .unwrap();

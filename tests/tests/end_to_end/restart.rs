@@ -1,4 +1,4 @@
-//! The agent may die; packets do not notice.
+//! Restarts and crashes of the agent do not affect packets.
 
 use std::time::Duration;
 
@@ -8,14 +8,19 @@ use lb_tests::{
 };
 use serde_json::Value;
 
-use crate::fixture::{HTTP_V4, HTTP_V6, MQTT_V4, PATIENCE, Stand, assert_whole, endless, target};
+use crate::fixture::{
+    HTTP_V4, HTTP_V6, MQTT_V4, PATIENCE, Testbed, assert_no_failure, endless, serve, target,
+};
 
-/// Requests that must have gone through at each stage.
+/// VIPs of the test with every kind of ring and tracking.
+const VIPS: [&str; 3] = [HTTP_V4, HTTP_V6, MQTT_V4];
+
+/// Requests that must have been answered at each stage.
 const SOME: u64 = 300;
 
-/// What an operator configured, without what changes by itself.
-fn intent(stand: &Stand) -> Vec<Value> {
-    let mut list = stand
+/// Returns the operator's configuration, without fields that change by themselves.
+fn intent(testbed: &Testbed) -> Vec<Value> {
+    let mut list = testbed
         .agent
         .ctl_json("list")
         .unwrap()
@@ -31,29 +36,47 @@ fn intent(stand: &Stand) -> Vec<Value> {
     list
 }
 
-fn checksums(stand: &Stand) -> Vec<Value> {
-    stand
-        .vips
-        .iter()
-        .map(|vip| stand.agent.ctl_json(&format!("ring {vip}")).unwrap()["checksum"].clone())
+fn checksums(testbed: &Testbed) -> Vec<Value> {
+    VIPS.iter()
+        .map(|vip| testbed.agent.ctl_json(&format!("ring {vip}")).unwrap()["checksum"].clone())
         .collect()
 }
 
-#[test]
-fn a_killed_agent_and_its_successor_lose_nothing() {
-    let mut stand = Stand::new(3, &[HTTP_V4, HTTP_V6, MQTT_V4], AgentOptions::default());
-    stand.serve(HTTP_V4, "--forward ipip", false, &[100, 200, 300]);
-    stand.serve(HTTP_V6, "--forward ipip --ring maglev", true, &[100]);
-    stand.serve(MQTT_V4, "--forward ipip --track all", false, &[100]);
-    let (before, rings) = (intent(&stand), checksums(&stand));
+pub fn a_killed_agent_and_its_successor_lose_nothing() {
+    let mut testbed = Testbed::new(3, &VIPS, AgentOptions::default()).unwrap();
+    serve(&testbed, HTTP_V4, "--forward ipip", false, &[100, 200, 300]);
+    serve(
+        &testbed,
+        HTTP_V6,
+        "--forward ipip --ring maglev",
+        true,
+        &[100],
+    );
+    serve(
+        &testbed,
+        MQTT_V4,
+        "--forward ipip --track all",
+        false,
+        &[100],
+    );
+    let (before, rings) = (intent(&testbed), checksums(&testbed));
 
     let pause = Duration::from_millis(2);
     let loads = [
-        http_load(&stand.client, endless(HTTP_V4, Connections::Kept, 8, pause)),
-        http_load(&stand.client, endless(HTTP_V4, Connections::New, 4, pause)),
-        http_load(&stand.client, endless(HTTP_V6, Connections::New, 4, pause)),
+        http_load(
+            &testbed.client,
+            endless(HTTP_V4, Connections::Kept, 8, pause),
+        ),
+        http_load(
+            &testbed.client,
+            endless(HTTP_V4, Connections::New, 4, pause),
+        ),
+        http_load(
+            &testbed.client,
+            endless(HTTP_V6, Connections::New, 4, pause),
+        ),
         mqtt_load(
-            &stand.client,
+            &testbed.client,
             MqttPlan {
                 target: target(MQTT_V4),
                 clients: 10,
@@ -69,47 +92,46 @@ fn a_killed_agent_and_its_successor_lose_nothing() {
         }
     };
     under_load();
-    stand.agent.kill().unwrap();
+    testbed.agent.kill().unwrap();
     under_load();
-    stand.agent.run().unwrap();
+    testbed.agent.run().unwrap();
     under_load();
-    assert_eq!(intent(&stand), before);
-    assert_eq!(checksums(&stand), rings);
-    let status = stand.agent.ctl_json("status").unwrap();
+    assert_eq!(intent(&testbed), before);
+    assert_eq!(checksums(&testbed), rings);
+    let status = testbed.agent.ctl_json("status").unwrap();
     assert_eq!(status["adopted"], true, "{status:#}");
 
-    // Ended as an operator would, it leaves the packets flowing as well.
-    stand.agent.stop().unwrap();
+    // Stopped as an operator does it, the agent leaves packets flowing as well.
+    testbed.agent.stop().unwrap();
     under_load();
-    stand.agent.run().unwrap();
-    // And what it adopted it can change.
-    let real = stand.reals[0].address(false);
-    stand
+    testbed.agent.run().unwrap();
+    // The agent can change what it has adopted.
+    let real = testbed.backends[0].address();
+    testbed
         .agent
         .ctl(&format!("set-real {HTTP_V4} {real} --weight 150"))
         .unwrap();
     under_load();
     for load in loads {
-        assert_whole(&load.stop().unwrap());
+        assert_no_failure(&load.stop().unwrap());
     }
 }
 
-#[test]
-fn detach_ends_forwarding() {
-    let mut stand = Stand::new(1, &[HTTP_V4], AgentOptions::default());
-    stand.serve(HTTP_V4, "--forward ipip", false, &[100]);
-    get(&stand.client, target(HTTP_V4), "/").unwrap();
-    stand.agent.stop().unwrap();
-    get(&stand.client, target(HTTP_V4), "/").unwrap();
-    stand.agent.detach().unwrap();
-    let link = stand
-        .site
+pub fn detach_ends_forwarding() {
+    let mut testbed = Testbed::new(1, &[HTTP_V4], AgentOptions::default()).unwrap();
+    serve(&testbed, HTTP_V4, "--forward ipip", false, &[100]);
+    get(&testbed.client, target(HTTP_V4), "/").unwrap();
+    testbed.agent.stop().unwrap();
+    get(&testbed.client, target(HTTP_V4), "/").unwrap();
+    testbed.agent.detach().unwrap();
+    let link = testbed
+        .network
         .balancer
         .sh("ip -details link show eth0")
         .unwrap();
     assert!(!link.contains("xdp"), "{link}");
-    unanswered(&stand.client, target(HTTP_V4)).unwrap();
-    // The intent is still there: the next agent forwards again.
-    stand.agent.run().unwrap();
-    get(&stand.client, target(HTTP_V4), "/").unwrap();
+    unanswered(&testbed.client, target(HTTP_V4)).unwrap();
+    // The configuration is stored, so the next agent forwards again.
+    testbed.agent.run().unwrap();
+    get(&testbed.client, target(HTTP_V4), "/").unwrap();
 }

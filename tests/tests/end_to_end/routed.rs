@@ -1,22 +1,21 @@
-//! A balancer between two networks: the way out is another interface than the way in.
+//! A balancer between two networks: packets leave by another interface than they arrive on.
 
-use lb_tests::{Agent, AgentOptions, RoutedSite};
+use lb_tests::{Agent, AgentOptions, RoutedNetwork};
 
-use crate::fixture::{Behind, HTTP_V4, HTTP_V6, every_real_answers};
+use crate::fixture::{Backend, HTTP_V4, HTTP_V6, address_of, every_real_answers};
 
-#[test]
-fn packets_leave_by_the_other_interface() {
-    let site = RoutedSite::new().unwrap();
-    let client = site.client().unwrap();
+pub fn packets_leave_by_the_other_interface() {
+    let network = RoutedNetwork::new().unwrap();
+    let client = network.client().unwrap();
     let vips = [HTTP_V4, HTTP_V6];
-    let reals: Vec<Behind> = (0..3)
-        .map(|_| Behind::new(site.real().unwrap(), &vips))
+    let reals: Vec<Backend> = (0..3)
+        .map(|_| Backend::start(network.real().unwrap(), &vips).unwrap())
         .collect();
     let options = AgentOptions {
         interfaces: vec!["eth0".to_owned(), "eth1".to_owned()],
         ..AgentOptions::default()
     };
-    let agent = Agent::start(&site.balancer, options).unwrap();
+    let agent = Agent::start(&network.balancer, options).unwrap();
     let names = reals
         .iter()
         .map(|real| real.host.label().to_owned())
@@ -34,7 +33,7 @@ fn packets_leave_by_the_other_interface() {
             }
             let reals: Vec<(String, u16)> = reals
                 .iter()
-                .map(|real| (real.address(v6_reals), 100))
+                .map(|real| (address_of(real, v6_reals), 100))
                 .collect();
             agent
                 .add_service(vip, &format!("--forward {forward}"), &reals)

@@ -1,20 +1,20 @@
-//! `lbctl simulate` tells what the program would do, and does nothing.
+//! `lbctl simulate` reports what the program would do, without effect.
 
 use std::time::Duration;
 
 use lb_tests::{
-    Agent, AgentOptions, RoutedSite,
+    Agent, AgentOptions, RoutedNetwork,
     client::{Connections, http_load},
 };
 use serde_json::Value;
 
-use crate::fixture::{HTTP_V4, HTTP_V6, PATIENCE, Stand, endless, target};
+use crate::fixture::{HTTP_V4, HTTP_V6, PATIENCE, Testbed, endless, serve, target};
 
 /// An ARP request.
 const ARP: &str =
     "ffffffffffff020000000001080600010800060400010200000000010a0a14010000000000000a0a0a01";
 
-/// A TCP segment for port 80 of 192.0.2.10 that says 5 words of header and has 3.
+/// A TCP segment to port 80 of 192.0.2.10 whose header should have 5 words and has 3.
 const SHORT_TCP: &str =
     "020000000002020000000001080045000020000100004006ec6d0a0a1401c000020a9c4000500000000100000000";
 
@@ -24,9 +24,9 @@ fn simulate(agent: &Agent, words: &[&str]) -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
-/// Counters and flows of everything, without what the other traffic of the network changes by itself.
-fn counts(stand: &Stand) -> (Value, Value, Value, Value) {
-    let stats = stand.agent.ctl_json("stats").unwrap();
+/// Returns all counters and flows, except those that background traffic changes.
+fn counts(testbed: &Testbed) -> (Value, Value, Value, Value) {
+    let stats = testbed.agent.ctl_json("stats").unwrap();
     let forwarded: Vec<Value> = stats["interfaces"][0]["reasons"]
         .as_array()
         .unwrap()
@@ -38,22 +38,27 @@ fn counts(stand: &Stand) -> (Value, Value, Value, Value) {
         stats["vips"].clone(),
         stats["flow_table"].clone(),
         forwarded.into(),
-        stand.agent.ctl_json("flows").unwrap(),
+        testbed.agent.ctl_json("flows").unwrap(),
     )
 }
 
-#[test]
-fn verdicts_are_told_and_nothing_changes() {
+pub fn verdicts_are_reported_and_nothing_changes() {
     const EMPTY: &str = "192.0.2.11:80/tcp";
-    let stand = Stand::new(2, &[HTTP_V4, HTTP_V6], AgentOptions::default());
-    stand.serve(HTTP_V4, "--forward ipip", false, &[100]);
-    stand.serve(HTTP_V6, "--forward ipip --track all", true, &[100]);
-    stand.agent.ctl(&format!("add-vip {EMPTY}")).unwrap();
-    let before = counts(&stand);
+    let testbed = Testbed::new(2, &[HTTP_V4, HTTP_V6], AgentOptions::default()).unwrap();
+    serve(&testbed, HTTP_V4, "--forward ipip", false, &[100]);
+    serve(
+        &testbed,
+        HTTP_V6,
+        "--forward ipip --track all",
+        true,
+        &[100],
+    );
+    testbed.agent.ctl(&format!("add-vip {EMPTY}")).unwrap();
+    let before = counts(&testbed);
 
-    let ask = |words: &[&str]| simulate(&stand.agent, words);
-    // The ring of a new VIP is settled where its first real stayed; elsewhere flows are entered in the table,
-    // but not by a question.
+    let ask = |words: &[&str]| simulate(&testbed.agent, words);
+    // In the ring of a new VIP, slots that kept the first real are settled. In other slots a packet would create an
+    // entry in the flow table, but a simulation does not.
     let questions: Vec<String> = (40_000..40_064)
         .map(|port| format!("tcp 10.10.20.1:{port} -> 192.0.2.10:80"))
         .collect();
@@ -72,10 +77,10 @@ fn verdicts_are_told_and_nothing_changes() {
     assert_eq!(to_v4["reason"], "forwarded_tx", "{to_v4:#}");
     assert_eq!(to_v4["vip"], HTTP_V4, "{to_v4:#}");
     assert_eq!(to_v4["chosen_by"], "ring", "{to_v4:#}");
-    let reals: Vec<String> = stand.reals.iter().map(|real| real.address(false)).collect();
+    let reals: Vec<String> = testbed.backends.iter().map(|real| real.address()).collect();
     let real = to_v4["real"].as_str().unwrap();
     assert!(reals.iter().any(|known| known == real), "{to_v4:#}");
-    // An outer header of 20 bytes, of protocol 4 (IP in IP), to the real.
+    // The outer header has 20 bytes, protocol 4 (IP in IP), and the real as destination.
     let packet = to_v4["packet"].as_str().unwrap();
     let octets: String = real
         .split('.')
@@ -109,24 +114,29 @@ fn verdicts_are_told_and_nothing_changes() {
         (&short["verdict"], &short["reason"]),
         (&"pass".into(), &"malformed".into())
     );
-    // However often one asks, the answer is the same: a new flow stays new.
+    // Repeated simulations give the same answer: a new flow stays new.
     let again: Vec<Value> = (0..20).map(|_| ask(&["--flow", question])).collect();
     assert!(again.iter().all(|again| *again == to_v4), "{again:#?}");
     assert_eq!(ask(&["--flow", new_question]), new_flow);
-    assert_eq!(counts(&stand), before, "a question has no effect");
+    assert_eq!(counts(&testbed), before, "a simulation has no effect");
 }
 
-#[test]
-fn what_chose_the_real_is_told() {
-    let stand = Stand::new(2, &[HTTP_V4], AgentOptions::default());
-    stand.serve(HTTP_V4, "--forward ipip --track all", false, &[100]);
+pub fn the_reason_of_the_choice_is_reported() {
+    let testbed = Testbed::new(2, &[HTTP_V4], AgentOptions::default()).unwrap();
+    serve(
+        &testbed,
+        HTTP_V4,
+        "--forward ipip --track all",
+        false,
+        &[100],
+    );
     let load = http_load(
-        &stand.client,
+        &testbed.client,
         endless(HTTP_V4, Connections::Kept, 1, Duration::from_millis(5)),
     );
     load.wait_requests(10, PATIENCE).unwrap();
-    // Its port is the client's secret; the kernel knows it.
-    let sockets = stand
+    // The kernel has chosen the client's port.
+    let sockets = testbed
         .client
         .sh("ss --numeric --no-header --tcp state established")
         .unwrap();
@@ -136,30 +146,33 @@ fn what_chose_the_real_is_told() {
         .unwrap()
         .to_owned();
     let server = load.report().servers.keys().next().unwrap().clone();
-    let own = stand
-        .reals
+    let own = testbed
+        .backends
         .iter()
         .find(|real| real.host.label() == server)
         .unwrap()
-        .address(false);
+        .address();
     let flow = format!("tcp {local} -> {}", target(HTTP_V4));
     let words = ["--flow", flow.as_str(), "--flags", "ack"];
-    let tracked = simulate(&stand.agent, &words);
+    let tracked = simulate(&testbed.agent, &words);
     assert_eq!(tracked["chosen_by"], "flow", "{tracked:#}");
     assert_eq!(tracked["real"], own.as_str(), "{tracked:#}");
 
-    // The ring moves away from that real; who was there before is taken back to it, who is new is not. The slots'
-    // previous real is the one they were last settled on: the first that was added, whichever `own` is.
-    stand.agent.ctl(&format!("drain {HTTP_V4} {own}")).unwrap();
-    let tracked = simulate(&stand.agent, &words);
+    // The ring moves away from that real. Flows that were there before stay on it, new ones do not. The previous real of
+    // the slots is the one on which they were last settled: the first that was added, whichever `own` is.
+    testbed
+        .agent
+        .ctl(&format!("drain {HTTP_V4} {own}"))
+        .unwrap();
+    let tracked = simulate(&testbed.agent, &words);
     assert_eq!(tracked["chosen_by"], "flow", "{tracked:#}");
     assert_eq!(tracked["real"], own.as_str(), "{tracked:#}");
-    let first = stand.reals[0].address(false);
+    let first = testbed.backends[0].address();
     let mut seen = std::collections::BTreeSet::new();
     for port in 1_000..1_050 {
         let flow = format!("tcp 10.10.20.9:{port} -> {}", target(HTTP_V4));
         for flags in ["syn", "ack"] {
-            let one = simulate(&stand.agent, &["--flow", &flow, "--flags", flags]);
+            let one = simulate(&testbed.agent, &["--flow", &flow, "--flags", flags]);
             let by = one["chosen_by"].as_str().unwrap();
             if by == "new_flow" {
                 assert_ne!(one["real"], own.as_str(), "{one:#}");
@@ -177,20 +190,19 @@ fn what_chose_the_real_is_told() {
     load.stop().unwrap();
 }
 
-#[test]
-fn another_way_out_is_a_redirect() {
-    let site = RoutedSite::new().unwrap();
-    let real = site.real().unwrap();
+pub fn another_egress_interface_is_a_redirect() {
+    let network = RoutedNetwork::new().unwrap();
+    let real = network.real().unwrap();
     let options = AgentOptions {
         interfaces: vec!["eth0".to_owned(), "eth1".to_owned()],
         ..AgentOptions::default()
     };
-    let agent = Agent::start(&site.balancer, options).unwrap();
+    let agent = Agent::start(&network.balancer, options).unwrap();
     agent
         .add_service(HTTP_V4, "--forward ipip", &[(real.v4.to_string(), 100)])
         .unwrap();
     let flow = "tcp 203.0.113.7:40000 -> 192.0.2.10:80";
-    let redirected = lb_tests::wait_for("the way to the real to be known", PATIENCE, || {
+    let redirected = lb_tests::wait_for("a next hop to the real", PATIENCE, || {
         let answer = simulate(&agent, &["--flow", flow, "--iface", "eth0"]);
         Ok((answer["reason"] != "no_next_hop").then_some(answer))
     })

@@ -1,10 +1,13 @@
-//! Probes against real servers: Mosquitto, nginx and others, alive, frozen, busy and dead. TLS and RabbitMQ are
-//! probed where they are read, in `readers`.
+//! Probes of real servers: Mosquitto, nginx and others, alive, frozen, busy and dead. Probes over TLS and of RabbitMQ
+//! are in `readers`.
+
+#![expect(clippy::unwrap_used, reason = "a failure fails the test")]
 
 mod others;
 
 use std::{
     net::SocketAddr,
+    process::ExitCode,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -24,16 +27,43 @@ use lb_clients::peer::{Target, mqtt::Version};
 use lb_model::{check::Check, component::Component};
 use lb_tests::{
     Namespace,
+    harness::{
+        Harness,
+        Requirement::{Program, Root},
+    },
     server::{Mosquitto, Nginx},
+    tests,
 };
 use tokio::sync::{Semaphore, mpsc};
 
 const HTTP: u16 = 80;
 const MQTT: u16 = 1883;
-/// For servers that answer.
+/// Timeout of probes of servers that answer.
 const LONG: Duration = Duration::from_secs(10);
-/// For those that do not.
+/// Timeout of probes of servers that do not answer.
 const SHORT: Duration = Duration::from_millis(500);
+
+fn main() -> ExitCode {
+    Harness::new(&[
+        Root,
+        Program("ip"),
+        Program("nginx"),
+        Program("mosquitto"),
+        Program("mosquitto_pub"),
+    ])
+    .tests(tests![
+        a_frozen_broker_is_detected_though_tcp_connects,
+        a_broker_that_requires_a_login_is_alive,
+        a_web_server_is_checked_by_status_header_and_json,
+        servers_of_another_protocol_are_named,
+        an_address_without_a_route_is_unreachable,
+        a_broker_dies_and_returns,
+        others::a_reporter_is_probed_by_grpc,
+        others::datagrams_are_answered_or_not,
+        others::a_program_probes_a_broker,
+    ])
+    .run()
+}
 
 /// Probes once.
 fn ask(
@@ -57,7 +87,7 @@ fn ask(
     })
 }
 
-/// Sockets belong to the namespace of the thread that makes them: the runtime has one.
+/// Runs `work` in a single-threaded runtime inside `namespace`, to which all its sockets belong.
 fn in_runtime<T: Send>(namespace: &Namespace, work: impl Future<Output = T> + Send) -> T {
     namespace
         .enter(|| {
@@ -97,8 +127,7 @@ fn http(path: &str) -> Http {
 const VERSIONS: [Version; 2] = [Version::V311, Version::V5];
 const ADDRESSES: [&str; 2] = ["127.0.0.1", "::1"];
 
-#[test]
-fn a_frozen_broker_is_found_though_tcp_connects() {
+fn a_frozen_broker_is_detected_though_tcp_connects() {
     let namespace = Namespace::new("broker").unwrap();
     let broker = Mosquitto::start(&namespace, MQTT).unwrap();
     let ask = |probe, address, timeout| ask(&namespace, probe, address, MQTT, timeout);
@@ -127,8 +156,7 @@ fn a_frozen_broker_is_found_though_tcp_connects() {
     assert_outcome(&outcome, Verdict::Healthy, "accepted");
 }
 
-#[test]
-fn a_broker_that_wants_a_login_is_alive() {
+fn a_broker_that_requires_a_login_is_alive() {
     let namespace = Namespace::new("broker").unwrap();
     let _broker = Mosquitto::start_closed(&namespace, MQTT).unwrap();
     for version in VERSIONS {
@@ -151,8 +179,7 @@ fn a_broker_that_wants_a_login_is_alive() {
     }
 }
 
-#[test]
-fn a_web_server_is_asked_for_what_matters() {
+fn a_web_server_is_checked_by_status_header_and_json() {
     let namespace = Namespace::new("web").unwrap();
     let _nginx = Nginx::start(&namespace, HTTP).unwrap();
     let status = |equals: &str| Http {
@@ -206,8 +233,7 @@ fn a_web_server_is_asked_for_what_matters() {
     }
 }
 
-#[test]
-fn servers_of_another_protocol_are_told() {
+fn servers_of_another_protocol_are_named() {
     let namespace = Namespace::new("mixed").unwrap();
     let _nginx = Nginx::start(&namespace, HTTP).unwrap();
     let _broker = Mosquitto::start(&namespace, MQTT).unwrap();
@@ -235,8 +261,7 @@ fn servers_of_another_protocol_are_told() {
     assert_outcome(&outcome, Verdict::Unhealthy, "connection while");
 }
 
-#[test]
-fn an_address_without_a_way_is_unreachable() {
+fn an_address_without_a_route_is_unreachable() {
     let namespace = Namespace::new("alone").unwrap();
     for address in ["192.0.2.1", "2001:db8::1"] {
         let outcome = ask(
@@ -262,15 +287,14 @@ fn an_address_without_a_way_is_unreachable() {
     assert_outcome(&refused, Verdict::Unhealthy, "connection refused");
 }
 
-#[test]
-fn a_broker_dies_and_comes_back() {
+fn a_broker_dies_and_returns() {
     let namespace = Namespace::new("broker").unwrap();
     let broker = Mosquitto::start(&namespace, MQTT).unwrap();
     let (sender, mut reports) = mpsc::channel(16);
     let servers = namespace.clone();
     let changes = in_runtime(&namespace, async move {
         let mut check = Check::new(mqtt(Version::V5, Expect::Any));
-        // Patient enough that it is not taken for dead because this machine is busy.
+        // Long enough that a live broker is not considered dead on a busy machine.
         check.interval = Duration::from_secs(1);
         check.fast_interval = Some(check.interval);
         check.timeout = Some(check.interval);
@@ -310,7 +334,7 @@ fn a_broker_dies_and_comes_back() {
     assert_eq!(changes[3].1, "connection refused");
 }
 
-/// The next change, and its reason.
+/// Waits for the next change of state and returns it with its reason.
 async fn next(reports: &mut mpsc::Receiver<Report>) -> (State, String) {
     let change = async {
         loop {

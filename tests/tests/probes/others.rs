@@ -1,4 +1,4 @@
-//! gRPC against the project's own reporter, datagrams against an echo, and a program that asks a broker.
+//! Probes by gRPC of the project's own reporter, by datagrams of an echo server, and by a program that talks to a broker.
 
 use lb_clients::health::probe::{
     exec::Exec,
@@ -11,8 +11,7 @@ use super::*;
 
 const PORT: u16 = 7_946;
 
-#[test]
-fn a_reporter_is_asked_by_grpc() {
+pub fn a_reporter_is_probed_by_grpc() {
     let namespace = Namespace::new("reporter").unwrap();
     let listen = format!("http://127.0.0.1:{PORT}");
     let mut reporter = namespace
@@ -41,8 +40,7 @@ fn a_reporter_is_asked_by_grpc() {
     assert_outcome(&check(""), Verdict::Unhealthy, "connection refused");
 }
 
-#[test]
-fn datagrams_are_answered_or_not() {
+pub fn datagrams_are_answered_or_not() {
     let namespace = Namespace::new("echo").unwrap();
     let _echo = UdpEcho::start(&namespace, ([127, 0, 0, 1], PORT).into()).unwrap();
     let send = |expect: &str, silence_is_alive, port| {
@@ -56,7 +54,7 @@ fn datagrams_are_answered_or_not() {
         );
         ask(&namespace, probe, "127.0.0.1", port, LONG)
     };
-    // It answers with its name, whom it saw, and what it was sent.
+    // The answer consists of the server's name, the client's address and the payload.
     assert_outcome(&send("", false, PORT), Verdict::Healthy, "answered");
     assert_outcome(&send(" ping", false, PORT), Verdict::Healthy, "answered");
     let other = send("pong", false, PORT);
@@ -67,8 +65,7 @@ fn datagrams_are_answered_or_not() {
     }
 }
 
-#[test]
-fn a_program_asks_a_broker() {
+pub fn a_program_probes_a_broker() {
     let namespace = Namespace::new("broker").unwrap();
     let broker = Mosquitto::start(&namespace, MQTT).unwrap();
     let publish = |timeout| {

@@ -1,4 +1,4 @@
-//! A Prometheus node exporter, by the preset and by expressions of one's own.
+//! A Prometheus node exporter, read by the built-in expressions and by custom ones.
 
 use lb_clients::load::{
     reader,
@@ -12,15 +12,14 @@ use crate::{find, read, source, subject, value};
 
 const PORT: u16 = 9_100;
 
-#[test]
-fn a_node_exporter_is_read() {
+pub fn a_node_exporter_is_read() {
     let namespace = Namespace::new("exporter").unwrap();
     let _exporter = NodeExporter::start(&namespace, PORT).unwrap();
     namespace
         .block_on(async {
             for settings in [
                 json!({"kind": "node-exporter"}),
-                // The same in one's own words, and a label that is to match.
+                // The same as a custom expression, with a label to match.
                 json!({
                     "kind": "prometheus",
                     "port": PORT,
@@ -37,21 +36,21 @@ fn a_node_exporter_is_read() {
                 settings["timeout"] = "1s".into();
                 let (sender, mut reports) = mpsc::channel(16);
                 let _reader = reader::start(&source(settings.clone()), subject(), sender);
-                let told: Readings = find(&mut reports, "a utilisation", |report| {
-                    read(report).filter(|told| value(told, Quantity::Utilisation).is_some())
+                let readings: Readings = find(&mut reports, "a utilisation", |report| {
+                    read(report).filter(|readings| value(readings, Quantity::Utilisation).is_some())
                 })
                 .await?;
                 for quantity in [Quantity::Utilisation, Quantity::Memory] {
-                    let fraction = value(&told, quantity);
+                    let fraction = value(&readings, quantity);
                     assert!(
                         fraction.is_some_and(|fraction| (0.0..=1.0).contains(&fraction)),
-                        "{settings}: {told:?}"
+                        "{settings}: {readings:?}"
                     );
                 }
                 assert_eq!(
-                    value(&told, Quantity::RunQueue).is_some(),
+                    value(&readings, Quantity::RunQueue).is_some(),
                     settings["kind"] == "prometheus",
-                    "{settings}: {told:?}"
+                    "{settings}: {readings:?}"
                 );
             }
             Ok(())

@@ -1,13 +1,13 @@
-//! Readers of load, and probes beside them, and real peers: Mosquitto, RabbitMQ, a node exporter and nginx in a namespace of their own. Needs
-//! root; `cargo xtask setup` installs them.
+//! Readers of load and health checks against real peers: Mosquitto, RabbitMQ, a node exporter and nginx, each in a
+//! namespace of its own.
 
-#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+#![expect(clippy::unwrap_used, reason = "a failure fails the test")]
 
 mod exporter;
 mod rabbitmq;
 mod secure;
 
-use std::{fs, net::SocketAddr, time::Duration};
+use std::{fs, net::SocketAddr, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use lb_clients::health::{Outcome, probe::Prober};
@@ -19,7 +19,12 @@ use lb_clients::peer::Target;
 use lb_model::{check::Check, component::Component, load::LoadSource};
 use lb_tests::{
     Namespace, Process,
-    server::{Mosquitto, Nginx},
+    harness::{
+        Harness,
+        Requirement::{Program, Root},
+    },
+    server::{Mosquitto, Nginx, RabbitMq},
+    tests,
 };
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -30,8 +35,39 @@ use tokio::{
     time::timeout,
 };
 
-/// For what must happen; not a measure of time.
+/// Limit for what must happen; no statement about how long it may take.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+fn main() -> ExitCode {
+    Harness::new(&[Root, Program("ip")])
+        .tests_with(
+            &[Program("mosquitto"), Program("mosquitto_pub")],
+            tests![
+                a_frozen_mosquitto_is_stale_though_it_accepts_connections,
+                a_topic_with_the_load_of_a_host_is_read,
+            ],
+        )
+        .tests_with(
+            &[Program("nginx")],
+            tests![a_web_server_that_is_no_exporter_is_named_as_such],
+        )
+        .tests_with(
+            &[Program("prometheus-node-exporter")],
+            tests![exporter::a_node_exporter_is_read],
+        )
+        .tests_with(
+            &[Program(RabbitMq::PROGRAM)],
+            tests![rabbitmq::rabbitmq_is_probed_and_read],
+        )
+        .tests_with(
+            &[Program("nginx"), Program("mosquitto")],
+            tests![
+                secure::nginx_is_probed_and_read_over_https_with_a_login,
+                secure::mosquitto_is_probed_and_read_over_tls_with_a_login,
+            ],
+        )
+        .run()
+}
 
 fn subject() -> Subject {
     Subject {
@@ -54,10 +90,10 @@ async fn ask(probe: Component, port: u16) -> Outcome {
     Prober::new(&check, vip, address.ip()).run(&target).await
 }
 
-/// The next report that this is found in.
+/// Waits for a report in which `find` finds something, and returns that.
 async fn find<T>(
     reports: &mut Receiver<Report>,
-    wanted: &str,
+    expected: &str,
     find: impl Fn(&Report) -> Option<T>,
 ) -> anyhow::Result<T> {
     timeout(PATIENCE, async {
@@ -69,7 +105,7 @@ async fn find<T>(
         }
     })
     .await
-    .with_context(|| format!("no report with {wanted} came"))?
+    .with_context(|| format!("no report with {expected} arrived"))?
 }
 
 fn read(report: &Report) -> Option<Readings> {
@@ -84,8 +120,8 @@ fn value(readings: &Readings, quantity: Quantity) -> Option<f64> {
         .map(|reading| reading.value)
 }
 
-/// A Mosquitto that tells its numbers each second.
-fn telling(namespace: &Namespace, folder: &TempDir) -> anyhow::Result<Process> {
+/// Starts a Mosquitto that publishes its statistics every second.
+fn publishing(namespace: &Namespace, folder: &TempDir) -> anyhow::Result<Process> {
     let configuration = folder.path().join("mosquitto.conf");
     fs::write(
         &configuration,
@@ -98,11 +134,10 @@ fn telling(namespace: &Namespace, folder: &TempDir) -> anyhow::Result<Process> {
     )
 }
 
-#[test]
 fn a_frozen_mosquitto_is_stale_though_it_accepts_connections() {
     let namespace = Namespace::new("readers").unwrap();
     let folder = TempDir::with_prefix("lb-readers-").unwrap();
-    let broker = telling(&namespace, &folder).unwrap();
+    let broker = publishing(&namespace, &folder).unwrap();
     namespace
         .block_on(async {
             let source = source(json!({"kind": "mosquitto", "interval": "1s"}));
@@ -127,7 +162,7 @@ fn a_frozen_mosquitto_is_stale_though_it_accepts_connections() {
             })
             .await?;
             assert!(reason.contains("frozen"), "{reason}");
-            // A probe that only connects would be content.
+            // A probe that only connects would succeed.
             TcpStream::connect("127.0.0.1:1883").await?;
 
             broker.signal(Signal::SIGCONT)?;
@@ -137,8 +172,7 @@ fn a_frozen_mosquitto_is_stale_though_it_accepts_connections() {
         .unwrap();
 }
 
-#[test]
-fn a_topic_with_a_hosts_load_is_read() {
+fn a_topic_with_the_load_of_a_host_is_read() {
     let namespace = Namespace::new("readers-topic").unwrap();
     let _broker = Mosquitto::start(&namespace, 1883).unwrap();
     namespace
@@ -174,8 +208,7 @@ fn a_topic_with_a_hosts_load_is_read() {
         .unwrap();
 }
 
-#[test]
-fn a_web_server_that_is_no_exporter_is_told_as_what_it_is() {
+fn a_web_server_that_is_no_exporter_is_named_as_such() {
     let namespace = Namespace::new("readers-web").unwrap();
     let _nginx = Nginx::start(&namespace, 80).unwrap();
     namespace

@@ -1,4 +1,4 @@
-//! RabbitMQ, whose MQTT clients are counted by its Prometheus plugin, and which wants a login.
+//! RabbitMQ, which requires a login and counts its MQTT clients in its Prometheus plugin.
 
 use std::{
     fs,
@@ -27,9 +27,8 @@ const MQTT: u16 = 1883;
 const METRICS: u16 = 15_692;
 const CLIENTS: usize = 3;
 
-/// One broker for all of it: it takes seconds to start.
-#[test]
-fn rabbitmq_is_probed_and_read() {
+/// One test for everything, since the broker takes seconds to start.
+pub fn rabbitmq_is_probed_and_read() {
     let namespace = Namespace::new("rabbitmq").unwrap();
     let _broker = RabbitMq::start(&namespace, MQTT, METRICS).unwrap();
     namespace
@@ -45,7 +44,7 @@ async fn a_login_that_is_required_is_alive() {
     let (user, password) = RabbitMq::LOGIN;
     let file = folder.path().join("password");
     fs::write(&file, password).unwrap();
-    let asked = |version, expect, login: bool| {
+    let probe = |version, expect, login: bool| {
         Component::new(
             "mqtt",
             &Mqtt {
@@ -59,21 +58,21 @@ async fn a_login_that_is_required_is_alive() {
     };
     let began = Instant::now();
     let login = loop {
-        let login = ask(asked(Version::V311, Expect::Accepted, true), MQTT).await;
-        // Its ports are open before it takes logins.
+        let login = ask(probe(Version::V311, Expect::Accepted, true), MQTT).await;
+        // The ports are open before the broker accepts logins.
         if login.verdict == Verdict::Healthy || began.elapsed() > PATIENCE {
             break login;
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     };
     assert_eq!(login.verdict, Verdict::Healthy, "{login:?}");
-    let any = ask(asked(Version::V311, Expect::Any, false), MQTT).await;
+    let any = ask(probe(Version::V311, Expect::Any, false), MQTT).await;
     assert_eq!(any.verdict, Verdict::Healthy, "{any:?}");
     assert!(any.reason.contains("refused"), "{any:?}");
-    let accepted = ask(asked(Version::V311, Expect::Accepted, false), MQTT).await;
+    let accepted = ask(probe(Version::V311, Expect::Accepted, false), MQTT).await;
     assert_eq!(accepted.verdict, Verdict::Unhealthy, "{accepted:?}");
-    // Before 3.13 it cannot read a CONNECT of 5.0, and hangs up.
-    let new = ask(asked(Version::V5, Expect::Accepted, true), MQTT).await;
+    // RabbitMQ before 3.13 closes the connection at a CONNECT of MQTT 5.0.
+    let new = ask(probe(Version::V5, Expect::Accepted, true), MQTT).await;
     let old = new.reason == "closed the connection while waiting for CONNACK";
     assert!(new.verdict == Verdict::Healthy || old, "{new:?}");
 }
@@ -83,7 +82,7 @@ async fn its_clients_are_counted() -> anyhow::Result<()> {
     for number in 0..CLIENTS {
         clients.push(client(number).await?);
     }
-    // They stay as long as somebody turns them.
+    // The connections stay only while their event loops are polled.
     let turning = futures::future::join_all(clients.into_iter().map(
         async |(_client, mut events)| {
             while events.poll().await.is_ok() {}
@@ -106,31 +105,38 @@ async fn its_clients_are_counted() -> anyhow::Result<()> {
             |readings: &Readings| value(readings, Quantity::Connections) == Some(CLIENTS as f64);
         let (sender, mut reports) = mpsc::channel(16);
         let _reader = reader::start(&preset, subject(), sender);
-        let told = find(&mut reports, "a count of its clients", |report| {
+        let readings = find(&mut reports, "a count of its clients", |report| {
             read(report).filter(counts)
         })
         .await?;
         for quantity in [Quantity::Memory, Quantity::FileDescriptors] {
-            let fraction = value(&told, quantity);
+            let fraction = value(&readings, quantity);
             assert!(
                 fraction.is_some_and(|fraction| fraction > 0.0 && fraction < 1.0),
-                "{quantity:?}: {told:?}"
+                "{quantity:?}: {readings:?}"
             );
         }
-        assert!(value(&told, Quantity::RunQueue).is_some(), "{told:?}");
-        assert_eq!(value(&told, Quantity::Utilisation), None, "{told:?}");
+        assert!(
+            value(&readings, Quantity::RunQueue).is_some(),
+            "{readings:?}"
+        );
+        assert_eq!(
+            value(&readings, Quantity::Utilisation),
+            None,
+            "{readings:?}"
+        );
 
         let (sender, mut reports) = mpsc::channel(16);
         let _reader = reader::start(&expression, subject(), sender);
-        let told = find(&mut reports, "a rate", |report| {
+        let readings = find(&mut reports, "a rate", |report| {
             read(report).filter(|readings| value(readings, Quantity::Messages).is_some())
         })
         .await?;
-        assert!(counts(&told), "{told:?}");
+        assert!(counts(&readings), "{readings:?}");
         assert_eq!(
-            value(&told, Quantity::Messages),
+            value(&readings, Quantity::Messages),
             Some(0.0),
-            "nobody came: {told:?}"
+            "no client was counted: {readings:?}"
         );
         anyhow::Ok(())
     };
@@ -140,7 +146,7 @@ async fn its_clients_are_counted() -> anyhow::Result<()> {
     }
 }
 
-/// A client that is connected.
+/// Connects a client.
 async fn client(number: usize) -> anyhow::Result<(AsyncClient, EventLoop)> {
     let mut options = MqttOptions::new(format!("client{number}"), "127.0.0.1", MQTT);
     let (user, password) = RabbitMq::LOGIN;

@@ -1,4 +1,4 @@
-//! Readers and probes over TLS with an authority of one's own, and with a login.
+//! Readers and probes over TLS with a private certificate authority, and with a login.
 
 use std::fs;
 
@@ -25,7 +25,7 @@ const USER: &str = "reader";
 const PASSWORD: &str = "sesame";
 const WRONG: &str = "hunter2";
 
-/// A folder with an authority's certificate, a server's that it issued, and passwords.
+/// A folder with the certificate of an authority, a server's certificate issued by it, and passwords.
 struct Folder(TempDir);
 
 impl Folder {
@@ -55,7 +55,7 @@ impl Folder {
         fs::write(self.path(name), text).unwrap();
     }
 
-    /// What a probe needs of it.
+    /// Returns the settings of a probe.
     fn tls(&self) -> Tls {
         Tls {
             ca: Some(self.path("ca.pem").into()),
@@ -64,7 +64,7 @@ impl Folder {
         }
     }
 
-    /// What a source needs of it.
+    /// Returns the settings of a source of load.
     fn secured(&self, mut settings: Value) -> Value {
         settings["username"] = USER.into();
         settings["password"] = format!("file:{}", self.path("password")).into();
@@ -75,7 +75,7 @@ impl Folder {
     }
 }
 
-/// A server is alive for those only who trust its authority.
+/// Checks that a server is alive only for probes that trust its authority.
 async fn probe(folder: &Folder, port: u16, probe: impl Fn(Tls) -> Component) {
     let known = ask(probe(folder.tls()), port).await;
     assert_eq!(known.verdict, Verdict::Healthy, "{known:?}");
@@ -84,7 +84,7 @@ async fn probe(folder: &Folder, port: u16, probe: impl Fn(Tls) -> Component) {
     assert!(unknown.reason.contains("certificate"), "{unknown:?}");
 }
 
-/// Waits until a source says that it cannot be read because of this. It never tells a password.
+/// Waits until a source reports this error, and checks that no error contains a password.
 async fn wait_refused(settings: &Value, because: &str) -> anyhow::Result<()> {
     let (sender, mut reports) = mpsc::channel(16);
     let _reader = reader::start(&source(settings.clone()), subject(), sender);
@@ -99,8 +99,8 @@ async fn wait_refused(settings: &Value, because: &str) -> anyhow::Result<()> {
     .await
 }
 
-/// Reads a quantity; then nobody does who trusts another authority, or has another password.
-async fn read_by_those_who_may(
+/// Checks that a quantity is read, but not with another authority or another password.
+async fn readable_only_with_login(
     folder: &Folder,
     settings: Value,
     quantity: Quantity,
@@ -108,7 +108,7 @@ async fn read_by_those_who_may(
 ) -> anyhow::Result<f64> {
     let (sender, mut reports) = mpsc::channel(16);
     let handle = reader::start(&source(settings.clone()), subject(), sender);
-    let told = find(&mut reports, "a reading", |report| {
+    let value = find(&mut reports, "a reading", |report| {
         value(&read(report)?, quantity)
     })
     .await?;
@@ -124,11 +124,10 @@ async fn read_by_those_who_may(
 
     folder.write("password", WRONG);
     wait_refused(&settings, refused).await?;
-    Ok(told)
+    Ok(value)
 }
 
-#[test]
-fn nginx_is_probed_and_read_over_https_with_a_login() {
+pub fn nginx_is_probed_and_read_over_https_with_a_login() {
     let namespace = Namespace::new("secure-web").unwrap();
     let folder = Folder::new();
     folder.write("users", &format!("{USER}:{{PLAIN}}{PASSWORD}\n"));
@@ -192,27 +191,26 @@ http {{
             "http",
             &Http {
                 path: "/load".to_owned(),
-                // It has no login.
+                // This server requires no login.
                 statuses: "401".parse().unwrap(),
                 tls: Some(tls),
                 ..Http::default()
             },
         )
     };
-    let told = namespace
+    let value = namespace
         .block_on(async {
-            // It is up when it answers: nobody waits for that before.
-            let told = read_by_those_who_may(&folder, settings, Quantity::Utilisation, "401");
-            let told = told.await?;
+            // The server may not be up yet, so the probe is repeated until it answers.
+            let value = readable_only_with_login(&folder, settings, Quantity::Utilisation, "401");
+            let value = value.await?;
             probe(&folder, 443, https).await;
-            Ok(told)
+            Ok(value)
         })
         .unwrap();
-    assert_eq!(told, 0.25);
+    assert_eq!(value, 0.25);
 }
 
-#[test]
-fn mosquitto_is_probed_and_read_over_tls_with_a_login() {
+pub fn mosquitto_is_probed_and_read_over_tls_with_a_login() {
     let namespace = Namespace::new("secure-broker").unwrap();
     let folder = Folder::new();
     let users = folder.path("users");
@@ -249,13 +247,14 @@ fn mosquitto_is_probed_and_read_over_tls_with_a_login() {
         )
     };
     folder.write("login", PASSWORD);
-    let told = namespace
+    let value = namespace
         .block_on(async {
-            let told = read_by_those_who_may(&folder, settings, Quantity::Connections, "refuse");
-            let told = told.await?;
+            let value =
+                readable_only_with_login(&folder, settings, Quantity::Connections, "refuse");
+            let value = value.await?;
             probe(&folder, 8883, mqtt).await;
-            Ok(told)
+            Ok(value)
         })
         .unwrap();
-    assert!(told >= 1.0, "{told}");
+    assert!(value >= 1.0, "{value}");
 }

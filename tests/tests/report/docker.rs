@@ -1,5 +1,5 @@
-//! The reader `docker` against an engine of the test's own: private folders and socket, no bridge and no
-//! firewall rules. Its only image is an empty one; programs are the machine's, mounted.
+//! The reader `docker` with an engine that the test starts: it has private folders and a private socket, and creates
+//! neither a bridge nor firewall rules. Its only image is empty; containers mount the machine's programs.
 
 use std::{
     fs,
@@ -18,10 +18,10 @@ use lb_tests::{Process, wait_for};
 
 const START: Duration = Duration::from_secs(120);
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long one question may take on a busy machine.
+/// How long one request may take on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A Docker engine. Dropping it ends its containers first.
+/// A Docker engine. Dropping it removes its containers first.
 struct Engine {
     folder: tempfile::TempDir,
     process: Option<Process>,
@@ -45,7 +45,7 @@ impl Engine {
             ])
             .args(["--data-root", &path("data"), "--exec-root", &path("exec")])
             .args(["--pidfile", &path("pid"), "--host", &engine.url()])
-            // A group of its own, which is removed with the engine.
+            // A control group of its own, which is removed with the engine.
             .args(["--cgroup-parent", &engine.group()]);
         let process = Process::start("dockerd", command)
             .context("`cargo xtask setup` installs what this test needs")?;
@@ -69,10 +69,10 @@ impl Engine {
     }
 
     fn group(&self) -> String {
-        format!("/lb-lab-{}-docker", std::process::id())
+        format!("/lb-testbed-{}-docker", std::process::id())
     }
 
-    /// Makes the image `lab`: nothing but the names under which the machine's own programs are found.
+    /// Imports the image `lb`, which has only the symbolic links to the folders with the machine's programs.
     fn import(&self) -> anyhow::Result<()> {
         let root = self.folder.path().join("image");
         fs::create_dir(&root)?;
@@ -86,7 +86,7 @@ impl Engine {
         if !made.success() {
             bail!("tar ended with {made}");
         }
-        self.docker(&["import", &archive, "lab"]).map(drop)
+        self.docker(&["import", &archive, "lb"]).map(drop)
     }
 
     fn docker(&self, arguments: &[&str]) -> anyhow::Result<String> {
@@ -119,7 +119,7 @@ impl Engine {
             "64m",
             "--volume",
             "/usr:/usr:ro",
-            "lab",
+            "lb",
             "/bin/sh",
             "-c",
             script,
@@ -130,7 +130,7 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        // What fails here leaves containers, which end with the engine's process group at the latest.
+        // Containers that cannot be removed here end with the engine's process group.
         if let Ok(names) = self.docker(&["ps", "--all", "--quiet"]) {
             for name in names.lines() {
                 let _ = self.docker(&["rm", "--force", name]);
@@ -149,16 +149,16 @@ impl Drop for Engine {
     }
 }
 
-/// Asks until an answer is as it should be.
+/// Polls until an answer is as expected.
 async fn wait_answer(
     reader: &mut Docker,
     what: &str,
-    wanted: impl Fn(&Result<lb_clients::load::reading::Answer, String>) -> bool,
+    is_expected: impl Fn(&Result<lb_clients::load::reading::Answer, String>) -> bool,
 ) -> anyhow::Result<()> {
     let begin = tokio::time::Instant::now();
     loop {
         let answer = reader.poll(&Deadline::after(TIMEOUT)).await;
-        if wanted(&answer) {
+        if is_expected(&answer) {
             return Ok(());
         }
         if begin.elapsed() > PATIENCE {
@@ -168,8 +168,7 @@ async fn wait_answer(
     }
 }
 
-#[test]
-fn containers_are_measured_by_their_own_limits() -> anyhow::Result<()> {
+pub fn containers_are_measured_by_their_own_limits() -> anyhow::Result<()> {
     let engine = Engine::start()?;
     engine.run("busy", "while :; do :; done")?;
     engine.run("idle", "sleep 100000")?;
@@ -198,7 +197,7 @@ fn containers_are_measured_by_their_own_limits() -> anyhow::Result<()> {
             })
             .await?;
 
-            // Its counters begin anew.
+            // A restart resets the counters.
             engine.docker(&["restart", "--time", "0", "busy"])?;
             let first = busy.poll(&Deadline::after(TIMEOUT)).await;
             let cpu = first

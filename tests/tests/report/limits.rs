@@ -1,4 +1,4 @@
-//! Fractions of a limit of one's own.
+//! Utilisation relative to a process's own limit.
 
 use std::time::{Duration, Instant};
 
@@ -6,9 +6,9 @@ use lb_tests::{Cgroup, Limits, Namespace, Process, wait_for};
 
 use super::reporter::Reporter;
 
-/// As long as a report may take to say what is so.
+/// Limit for a report to show a change.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// A part of a core that is small beside any machine.
+/// A CPU limit in cores, small compared with any machine.
 const CORES: f64 = 0.2;
 const MEMORY: u64 = 64 << 20;
 
@@ -19,22 +19,21 @@ fn confined(cgroup: &Cgroup, script: &str) -> anyhow::Result<Process> {
     Process::start("a confined program", command)
 }
 
-/// Waits until a report is as it should be, and gives it.
+/// Waits for a report that is as expected, and returns it.
 fn wait_report(
     reporter: &Reporter,
     what: &str,
-    wanted: impl Fn(&serde_json::Value) -> bool,
+    is_expected: impl Fn(&serde_json::Value) -> bool,
 ) -> anyhow::Result<serde_json::Value> {
     let mut last = serde_json::Value::Null;
     wait_for(what, PATIENCE, || {
         last = reporter.load()?;
-        Ok(wanted(&last).then(|| last.clone()))
+        Ok(is_expected(&last).then(|| last.clone()))
     })
     .map_err(|error| error.context(format!("the last report: {last}")))
 }
 
-#[test]
-fn a_busy_program_is_at_its_own_limit_and_far_below_the_hosts() -> anyhow::Result<()> {
+pub fn a_busy_program_is_at_its_own_limit_and_far_below_the_hosts() -> anyhow::Result<()> {
     let cgroup = Cgroup::new(Limits {
         cores: Some(CORES),
         memory: None,
@@ -54,7 +53,7 @@ fn a_busy_program_is_at_its_own_limit_and_far_below_the_hosts() -> anyhow::Resul
     let source = report["source"].as_str().unwrap();
     assert!(source.starts_with("cgroup_v"), "{report}");
     assert_eq!(report["cpu_limit"], CORES, "{report}");
-    // It is full though it has used a small part of one core.
+    // The group is at its limit though it has used a small part of one core.
     let used = (cgroup.cpu_time()? - before).as_secs_f64() / begin.elapsed().as_secs_f64();
     assert!(used < 2.0 * CORES, "{used} cores");
 
@@ -65,13 +64,12 @@ fn a_busy_program_is_at_its_own_limit_and_far_below_the_hosts() -> anyhow::Resul
     Ok(())
 }
 
-#[test]
-fn a_process_is_measured_by_the_group_it_is_in() -> anyhow::Result<()> {
+pub fn a_process_is_measured_by_its_own_group() -> anyhow::Result<()> {
     let cgroup = Cgroup::new(Limits {
         cores: Some(CORES),
         memory: Some(MEMORY),
     })?;
-    // The last ten lines of what has no line end are all of it.
+    // `tail` keeps everything in memory, because the input has no line end.
     let process = confined(
         &cgroup,
         "(head -c 25165824 /dev/zero; exec sleep 1000) | tail",
@@ -99,8 +97,7 @@ fn a_process_is_measured_by_the_group_it_is_in() -> anyhow::Result<()> {
     Ok(())
 }
 
-#[test]
-fn a_reporter_that_is_confined_measures_its_own_limit() -> anyhow::Result<()> {
+pub fn a_reporter_that_is_confined_measures_its_own_limit() -> anyhow::Result<()> {
     let cgroup = Cgroup::new(Limits {
         cores: Some(0.5),
         memory: None,
@@ -121,8 +118,7 @@ fn a_reporter_that_is_confined_measures_its_own_limit() -> anyhow::Result<()> {
     Ok(())
 }
 
-#[test]
-fn a_group_goes_with_its_last_value() -> anyhow::Result<()> {
+pub fn a_group_is_removed_with_its_last_handle() -> anyhow::Result<()> {
     let cgroup = Cgroup::new(Limits {
         cores: Some(CORES),
         memory: None,

@@ -1,4 +1,4 @@
-//! Reports on a topic of a real broker.
+//! Reports published on a topic of a real broker.
 
 use std::{fs, time::Duration};
 
@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(40);
 
 /// A subscriber of the topic.
 struct Subscriber {
-    // The connection ends with it.
+    // Dropping it closes the connection.
     _client: AsyncClient,
     events: EventLoop,
 }
@@ -44,7 +44,7 @@ impl Subscriber {
         };
         timeout(PATIENCE, message)
             .await
-            .context("no message came")?
+            .context("no message arrived")?
     }
 }
 
@@ -59,15 +59,14 @@ fn start(namespace: &Namespace, arguments: &[&str]) -> anyhow::Result<Reporter> 
     Reporter::start(namespace, &all)
 }
 
-#[test]
-fn who_comes_later_gets_the_report_and_then_each_new_one() -> anyhow::Result<()> {
+pub fn a_late_subscriber_gets_the_last_report_and_then_each_new_one() -> anyhow::Result<()> {
     let namespace = Namespace::new("real")?;
     let _broker = Mosquitto::start(&namespace, PORT)?;
     let mut reporter = start(&namespace, &["--cgroup", "/"])?;
     namespace.block_on(async {
         let mut subscriber = Subscriber::start(None).await?;
         let (mut taken, mut times) = (0.0, 0);
-        // One whose receipt came late may come twice.
+        // A report whose acknowledgement was late may arrive twice.
         while times < 3 {
             let report = report(&subscriber.next().await?)?;
             let at = report["taken_at"].as_f64().unwrap();
@@ -85,15 +84,15 @@ fn who_comes_later_gets_the_report_and_then_each_new_one() -> anyhow::Result<()>
         assert!(retained.retain, "{retained:?}");
         Ok(())
     })?;
-    // What it takes back at its end is nothing.
+    // The reporter clears the retained message when it ends.
     reporter.process.stop()?;
     assert_eq!(retained(&namespace)?, None);
     Ok(())
 }
 
-/// What a new subscriber would get, asked without waiting for what may never come.
+/// Returns the retained message that a new subscriber receives, if there is one.
 fn retained(namespace: &Namespace) -> anyhow::Result<Option<String>> {
-    // A message of our own behind it ends the wait.
+    // A message published after the subscription ends the wait if nothing is retained.
     namespace.block_on(async {
         let options = MqttOptions::new("asker", "127.0.0.1", PORT);
         let (client, mut events) = AsyncClient::new(options, 4);
@@ -115,8 +114,7 @@ fn retained(namespace: &Namespace) -> anyhow::Result<Option<String>> {
     })
 }
 
-#[test]
-fn a_killed_reporter_leaves_no_old_report() -> anyhow::Result<()> {
+pub fn a_killed_reporter_leaves_no_old_report() -> anyhow::Result<()> {
     let namespace = Namespace::new("real")?;
     let _broker = Mosquitto::start(&namespace, PORT)?;
     let mut reporter = start(&namespace, &[])?;
@@ -127,10 +125,9 @@ fn a_killed_reporter_leaves_no_old_report() -> anyhow::Result<()> {
     })
 }
 
-#[test]
-fn it_comes_back_to_a_broker_that_was_away() -> anyhow::Result<()> {
+pub fn the_reporter_reconnects_to_a_broker_that_was_away() -> anyhow::Result<()> {
     let namespace = Namespace::new("real")?;
-    // Not there at first.
+    // The broker is not running at first.
     let mut reporter = start(&namespace, &[])?;
     for _ in 0..2 {
         let broker = Mosquitto::start(&namespace, PORT)?;
@@ -138,7 +135,7 @@ fn it_comes_back_to_a_broker_that_was_away() -> anyhow::Result<()> {
         drop(broker);
     }
     reporter.process.check()?;
-    // It is served over HTTP all the same.
+    // The report is served over HTTP nevertheless.
     wait_for("a report over HTTP", PATIENCE, || {
         Ok(reporter
             .load()
@@ -147,8 +144,7 @@ fn it_comes_back_to_a_broker_that_was_away() -> anyhow::Result<()> {
     })
 }
 
-#[test]
-fn it_logs_in_with_a_password_from_a_file() -> anyhow::Result<()> {
+pub fn it_logs_in_with_a_password_from_a_file() -> anyhow::Result<()> {
     let namespace = Namespace::new("real")?;
     let folder = tempfile::tempdir()?;
     let path = |name: &str| folder.path().join(name).display().to_string();

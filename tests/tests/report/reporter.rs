@@ -9,9 +9,9 @@ use std::{
 use anyhow::Context as _;
 use lb_tests::{Namespace, Process, binary};
 
-/// Where it serves HTTP, in its namespace.
+/// The address of its HTTP server, in its namespace.
 const ADDRESS: ([u8; 4], u16) = ([127, 0, 0, 1], 7947);
-/// How long it may take until it is ready.
+/// How long the reporter may take until it is ready.
 const START: Duration = Duration::from_secs(30);
 
 /// A running reporter.
@@ -21,7 +21,7 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// Starts it with these words and waits until it is ready.
+    /// Starts the reporter with these arguments and waits until it is ready.
     pub fn start(namespace: &Namespace, arguments: &[&str]) -> anyhow::Result<Self> {
         let http = SocketAddr::from(ADDRESS).to_string();
         let mut all = vec!["report", "--http", &http, "--interval", "500ms"];
@@ -34,7 +34,7 @@ impl Reporter {
         })
     }
 
-    /// The newest report.
+    /// Returns the latest report.
     pub fn load(&self) -> anyhow::Result<serde_json::Value> {
         let answer = self
             .namespace
@@ -46,8 +46,10 @@ impl Reporter {
                 stream.read_to_string(&mut answer)?;
                 Ok(answer)
             })?
-            .context("asking the reporter")?;
-        let (_, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
+            .context("sending a request to the reporter")?;
+        let (_, body) = answer
+            .split_once("\r\n\r\n")
+            .context("the answer is not HTTP")?;
         Ok(serde_json::from_str(body)?)
     }
 }

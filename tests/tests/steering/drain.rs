@@ -1,4 +1,4 @@
-//! Waiting until a drained real serves nobody.
+//! `lbctl drain --wait`, which waits until a drained real has no flows.
 
 use std::{process::Stdio, time::Duration};
 
@@ -7,15 +7,16 @@ use lb_tests::{
     wait_for,
 };
 
-use crate::fixture::{HTTP, PATIENCE, Stand, target};
+use crate::fixture::{HTTP, PATIENCE, new_testbed, target};
 
-#[test]
-fn a_drain_ends_with_the_last_connection() {
-    let stand = Stand::new(2, &[HTTP]);
-    let reals: Vec<_> = stand.reals.iter().collect();
-    stand.serve(HTTP, &["--track", "all"], &reals);
+pub fn a_drain_ends_with_the_last_connection() {
+    let testbed = new_testbed(2, &[HTTP]);
+    let reals: Vec<_> = testbed.backends.iter().collect();
+    testbed
+        .add_service(HTTP, &["--track", "all"], &reals)
+        .unwrap();
     let load = http_load(
-        &stand.client,
+        &testbed.client,
         HttpPlan {
             target: target(HTTP),
             workers: 40,
@@ -24,20 +25,20 @@ fn a_drain_ends_with_the_last_connection() {
             requests: None,
         },
     );
-    wait_for("connections on both", PATIENCE, || {
+    wait_for("connections on both reals", PATIENCE, || {
         Ok((load.report().servers.len() == 2).then_some(()))
     })
     .unwrap();
-    let address = stand.reals[0].address();
+    let address = testbed.backends[0].address();
     let drain = |wait: &str| {
-        stand
+        testbed
             .agent
             .lbctl_command(["-o", "json", "drain", HTTP, &address, "--wait", wait])
             .unwrap()
             .output()
             .unwrap()
     };
-    // Its connections stay, so it is not empty, and the exit status says so.
+    // Its connections stay, so the wait times out with exit status 1.
     let output = drain("1s");
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let said = String::from_utf8(output.stderr).unwrap();
@@ -52,14 +53,15 @@ fn a_drain_ends_with_the_last_connection() {
     assert_eq!((&last["flows"], &last["exact"]), (&0.into(), &true.into()));
 }
 
-#[test]
-fn a_wait_goes_on_where_the_last_one_ended() {
-    let stand = Stand::new(2, &[HTTP]);
-    let reals: Vec<_> = stand.reals.iter().collect();
-    stand.serve(HTTP, &["--window", "20s"], &reals);
-    let address = stand.reals[0].address();
+pub fn a_wait_continues_where_the_last_one_ended() {
+    let testbed = new_testbed(2, &[HTTP]);
+    let reals: Vec<_> = testbed.backends.iter().collect();
+    testbed
+        .add_service(HTTP, &["--window", "20s"], &reals)
+        .unwrap();
+    let address = testbed.backends[0].address();
     let drain = |wait: &str| {
-        let output = stand
+        let output = testbed
             .agent
             .lbctl_command(["-o", "json", "drain", HTTP, &address, "--wait", wait])
             .unwrap()
@@ -70,11 +72,11 @@ fn a_wait_goes_on_where_the_last_one_ended() {
             String::from_utf8(output.stderr).unwrap(),
         )
     };
-    // Nobody talks to it, but a flow that is silent is not known before the window is over.
+    // There is no traffic, but silent flows are unknown until the window is over.
     let (status, said) = drain("1s");
     assert_eq!(status, Some(1), "{said}");
     assert!(said.contains("the VIP's window"), "{said}");
-    // Each call is shorter than the window: only what went before lets the last of them end.
+    // Each call is shorter than the window, so only the time of earlier calls lets the last one succeed.
     wait_for("the window to be over", PATIENCE, || {
         let (status, said) = drain("5s");
         anyhow::ensure!(matches!(status, Some(0 | 1)), "{said}");
@@ -83,13 +85,12 @@ fn a_wait_goes_on_where_the_last_one_ended() {
     .unwrap();
 }
 
-#[test]
-fn a_wait_ends_when_somebody_undrains_it() {
-    let stand = Stand::new(2, &[HTTP]);
-    let reals: Vec<_> = stand.reals.iter().collect();
-    stand.serve(HTTP, &[], &reals);
-    let address = stand.reals[0].address();
-    let waiting = stand
+pub fn a_wait_ends_when_the_real_is_undrained() {
+    let testbed = new_testbed(2, &[HTTP]);
+    let reals: Vec<_> = testbed.backends.iter().collect();
+    testbed.add_service(HTTP, &[], &reals).unwrap();
+    let address = testbed.backends[0].address();
+    let waiting = testbed
         .agent
         .lbctl_command(["drain", HTTP, &address, "--wait", "180s"])
         .unwrap()
@@ -97,8 +98,8 @@ fn a_wait_ends_when_somebody_undrains_it() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    stand.wait_state(HTTP, &address, "draining");
-    stand.ctl(&["undrain", HTTP, &address]);
+    testbed.wait_state(HTTP, &address, "draining").unwrap();
+    testbed.lbctl(&["undrain", HTTP, &address]).unwrap();
     let output = waiting.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let said = String::from_utf8(output.stderr).unwrap();

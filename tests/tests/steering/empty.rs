@@ -1,66 +1,70 @@
-//! No real of a VIP lives.
+//! VIPs whose reals are all down.
 
 use lb_tests::{client::get, server::Nginx, wait_for};
 
-use crate::fixture::{HTTP, PATIENCE, SORRY, Stand, target};
+use crate::fixture::{HTTP, PATIENCE, SORRY, Testbed, new_testbed, target};
 
 const CHECK: &str = "http path=/ interval=400ms fast_interval=200ms timeout=300ms";
 
-#[test]
-fn another_vips_reals_stand_in() {
-    let mut stand = Stand::new(2, &[HTTP, SORRY]);
-    stand.serve(SORRY, &[], &[&stand.reals[1]]);
-    stand.serve(
-        HTTP,
-        &["--check", CHECK, "--when-empty", SORRY],
-        &[&stand.reals[0]],
-    );
+pub fn the_reals_of_another_vip_stand_in() {
+    let mut testbed = new_testbed(2, &[HTTP, SORRY]);
+    testbed
+        .add_service(SORRY, &[], &[&testbed.backends[1]])
+        .unwrap();
+    testbed
+        .add_service(
+            HTTP,
+            &["--check", CHECK, "--when-empty", SORRY],
+            &[&testbed.backends[0]],
+        )
+        .unwrap();
     let (own, other) = (
-        stand.reals[0].host.label().to_owned(),
-        stand.reals[1].host.label().to_owned(),
+        testbed.backends[0].host.label().to_owned(),
+        testbed.backends[1].host.label().to_owned(),
     );
-    let address = stand.reals[0].address();
-    stand.wait_healthy(HTTP, &address);
-    let answers = |stand: &Stand, name: &str| {
+    let address = testbed.backends[0].address();
+    testbed.wait_healthy(HTTP, &address).unwrap();
+    let answers = |testbed: &Testbed, name: &str| {
         wait_for(&format!("an answer of {name}"), PATIENCE, || {
-            // While the way is changed a connection may be lost.
-            let answer = get(&stand.client, target(HTTP), "/").ok();
+            // A connection may fail while the change takes effect.
+            let answer = get(&testbed.client, target(HTTP), "/").ok();
             Ok(answer.filter(|(server, _)| server == name).map(|_| ()))
         })
         .unwrap();
     };
-    answers(&stand, &own);
+    answers(&testbed, &own);
 
-    stand.reals[0].nginx = None;
-    stand.wait_state(HTTP, &address, "down");
-    answers(&stand, &other);
+    testbed.backends[0].server.nginx = None;
+    testbed.wait_state(HTTP, &address, "down").unwrap();
+    answers(&testbed, &other);
     assert_eq!(
-        stand.agent.ctl_json(&format!("list {HTTP}")).unwrap()[0]["reals"]
+        testbed.agent.ctl_json(&format!("list {HTTP}")).unwrap()[0]["reals"]
             .as_array()
             .unwrap()
             .len(),
         1,
-        "those that stand in are not its own"
+        "those that testbed in are not its own"
     );
 
-    stand.reals[0].nginx = Some(Nginx::start(&stand.reals[0].host, 80).unwrap());
-    stand.wait_healthy(HTTP, &address);
-    answers(&stand, &own);
+    testbed.backends[0].server.nginx = Some(Nginx::start(&testbed.backends[0].host, 80).unwrap());
+    testbed.wait_healthy(HTTP, &address).unwrap();
+    answers(&testbed, &own);
 }
 
-#[test]
-fn clients_are_told_by_a_reset() {
-    let mut stand = Stand::new(1, &[HTTP]);
-    stand.serve(
-        HTTP,
-        &["--check", CHECK, "--when-empty", "reset"],
-        &[&stand.reals[0]],
-    );
-    let address = stand.reals[0].address();
-    stand.wait_healthy(HTTP, &address);
-    stand.reals[0].nginx = None;
-    stand.wait_state(HTTP, &address, "down");
-    let error = get(&stand.client, target(HTTP), "/").unwrap_err();
+pub fn clients_are_reset_if_configured() {
+    let mut testbed = new_testbed(1, &[HTTP]);
+    testbed
+        .add_service(
+            HTTP,
+            &["--check", CHECK, "--when-empty", "reset"],
+            &[&testbed.backends[0]],
+        )
+        .unwrap();
+    let address = testbed.backends[0].address();
+    testbed.wait_healthy(HTTP, &address).unwrap();
+    testbed.backends[0].server.nginx = None;
+    testbed.wait_state(HTTP, &address, "down").unwrap();
+    let error = get(&testbed.client, target(HTTP), "/").unwrap_err();
     let refused = error.chain().any(|cause| {
         cause
             .downcast_ref::<std::io::Error>()

@@ -1,4 +1,4 @@
-//! A broker dies: its clients are told and connect anew.
+//! The clients of a dead broker are reset and reconnect.
 
 use std::time::{Duration, Instant};
 
@@ -7,107 +7,109 @@ use lb_tests::{
     wait_for,
 };
 
-use crate::fixture::{MQTT, PATIENCE, Stand, devices};
+use crate::fixture::{MQTT, PATIENCE, Testbed, devices, new_testbed};
 
 const BROKERS: usize = 4;
 const CLIENTS: usize = 200;
-/// Patient enough that no broker is taken for dead because this machine is busy.
+/// Timeouts long enough that no live broker is considered dead on a busy machine.
 const CHECK: &str = "mqtt interval=2s fast_interval=500ms timeout=2s";
-/// Clients are on all of them from the start.
+/// Without slow start all brokers get clients at once.
 const STEERING: &str = "static slow_start=0s";
 
-/// Brokers behind a VIP, and clients that are connected to them.
-fn serving() -> (Stand, Load) {
-    let stand = Stand::new(BROKERS, &[MQTT]);
-    let reals: Vec<_> = stand.reals.iter().collect();
-    stand.serve(
-        MQTT,
-        &[
-            "--on-down",
-            "reset",
-            "--track",
-            "all",
-            "--check",
-            CHECK,
-            "--steering",
-            STEERING,
-        ],
-        &reals,
-    );
-    for real in &stand.reals {
-        stand.wait_healthy(MQTT, &real.address());
+/// Starts brokers behind a VIP, and connects clients to them.
+fn serving() -> (Testbed, Load) {
+    let testbed = new_testbed(BROKERS, &[MQTT]);
+    let reals: Vec<_> = testbed.backends.iter().collect();
+    testbed
+        .add_service(
+            MQTT,
+            &[
+                "--on-down",
+                "reset",
+                "--track",
+                "all",
+                "--check",
+                CHECK,
+                "--steering",
+                STEERING,
+            ],
+            &reals,
+        )
+        .unwrap();
+    for real in &testbed.backends {
+        testbed.wait_healthy(MQTT, &real.address()).unwrap();
     }
     let began = Instant::now();
     let load = mqtt_load(
-        &stand.client,
+        &testbed.client,
         MqttPlan {
             pause: Duration::from_millis(500),
             ..devices(CLIENTS)
         },
     );
-    wait_heard(&load, began);
+    wait_answered(&load, began);
     assert_eq!(load.report().failed, 0, "{:?}", load.report().errors);
-    (stand, load)
+    (testbed, load)
 }
 
-/// Waits until every client has had an answer to something that it asked later than that.
-fn wait_heard(load: &Load, since: Instant) {
+/// Waits until every client has received an answer to a request that it made after `since`.
+fn wait_answered(load: &Load, since: Instant) {
     wait_for("every client to be answered", PATIENCE, || {
-        Ok((load.heard_since(since) == CLIENTS).then_some(()))
+        Ok((load.answered_since(since) == CLIENTS).then_some(()))
     })
     .unwrap();
 }
 
-/// Clients that are on a broker.
-fn held(stand: &Stand, broker: usize) -> u64 {
-    let why = stand.why(MQTT, &stand.reals[broker].address());
+/// Returns the number of clients on a broker.
+fn held(testbed: &Testbed, broker: usize) -> u64 {
+    let why = testbed
+        .why(MQTT, &testbed.backends[broker].address())
+        .unwrap();
     assert_eq!(why["real"]["flows_exact"], true, "{why:#}");
     why["real"]["flows"].as_u64().unwrap()
 }
 
-#[test]
-fn clients_of_a_host_that_is_cut_off_are_told_and_no_others() {
-    let (stand, load) = serving();
-    let held = held(&stand, 0);
-    assert!(held > 0, "some clients are on each broker");
-    let dead = &stand.reals[0];
+pub fn only_clients_of_a_disconnected_host_are_reset() {
+    let (testbed, load) = serving();
+    let held = held(&testbed, 0);
+    assert!(held > 0, "each broker has clients");
+    let dead = &testbed.backends[0];
 
-    // Nobody on its side can tell the clients.
+    // The link goes down, so that only the balancer can reset the connections.
     let began = Instant::now();
     dead.host.sh("ip link set eth0 down").unwrap();
-    stand.wait_state(MQTT, &dead.address(), "down");
-    let found = began.elapsed();
-    wait_heard(&load, began);
+    testbed.wait_state(MQTT, &dead.address(), "down").unwrap();
+    let detected = began.elapsed();
+    wait_answered(&load, began);
     println!(
-        "found after {found:?}, the last of {held} clients was served again {:?} after the cut",
+        "detected after {detected:?}, the last of {held} clients was served again {:?} after the link went down",
         began.elapsed()
     );
     let report = load.report();
     assert_eq!(
         (report.failed, report.connections),
         (held, CLIENTS as u64 + held),
-        "each of its clients was told once, and connected at once: {:?}",
+        "each of its clients was reset once, and reconnected at once: {:?}",
         report.errors
     );
-    let told = report.errors.iter().all(|error| error.contains("reset"));
-    assert!(told, "{:?}", report.errors);
+    let all_reset = report.errors.iter().all(|error| error.contains("reset"));
+    assert!(all_reset, "{:?}", report.errors);
 }
 
-#[test]
-fn clients_of_a_killed_broker_are_on_others() {
-    let (mut stand, load) = serving();
-    let held = held(&stand, 0);
-    assert!(held > 0, "some clients are on each broker");
+pub fn clients_of_a_killed_broker_move_to_others() {
+    let (mut testbed, load) = serving();
+    let held = held(&testbed, 0);
+    assert!(held > 0, "each broker has clients");
 
-    // Its host ends the connections, and refuses new ones until the balancer knows.
+    // The host's kernel resets the connections, and refuses new ones until the balancer has detected the death.
     let began = Instant::now();
-    stand.reals[0].mosquitto.kill().unwrap();
-    let address = stand.reals[0].address();
-    stand.wait_state(MQTT, &address, "down");
-    let found = began.elapsed();
-    wait_heard(&load, began);
+    testbed.backends[0].server.mosquitto.kill().unwrap();
+    let address = testbed.backends[0].address();
+    testbed.wait_state(MQTT, &address, "down").unwrap();
+    let detected = began.elapsed();
+    wait_answered(&load, began);
     println!(
-        "found after {found:?}, the last of {held} clients was served again {:?} after the kill",
+        "detected after {detected:?}, the last of {held} clients was served again {:?} after the kill",
         began.elapsed()
     );
     assert_eq!(load.report().connections, CLIENTS as u64 + held);

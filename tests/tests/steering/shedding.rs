@@ -1,4 +1,4 @@
-//! Connections that are piled up on one broker are ended, so many a second, and come back elsewhere.
+//! Surplus connections of one broker are shed at a limited rate, and reconnect to other brokers.
 
 use std::{
     thread,
@@ -10,23 +10,23 @@ use lb_tests::{
     wait_for,
 };
 
-use crate::fixture::{MQTT, PATIENCE, Stand, devices};
+use crate::fixture::{MQTT, PATIENCE, Testbed, devices, new_testbed};
 
 const BROKERS: usize = 3;
 const CLIENTS: usize = 60;
-/// Flows a second.
+/// Shed rate, in flows per second.
 const RATE: f64 = 5.0;
 const PERIOD: Duration = Duration::from_secs(1);
 const STEERING: &str = "capacity period=1s life=1h slow_start=0s";
-/// A real may have a tenth more than its share of 20.
+/// Connections that a real may keep: a tenth more than its share of 20.
 const DUE: usize = 22;
-/// One that has so many has none to give, even while a few clients are on their way back.
+/// A real with so few connections has no surplus, even while some clients are reconnecting.
 const FEW: usize = 18;
 
-/// Connections that each broker's host has.
-fn held(stand: &Stand) -> Vec<usize> {
-    stand
-        .reals
+/// Returns the connections of each broker.
+fn held(testbed: &Testbed) -> Vec<usize> {
+    testbed
+        .backends
         .iter()
         .map(|real| {
             let connections = real
@@ -38,74 +38,77 @@ fn held(stand: &Stand) -> Vec<usize> {
         .collect()
 }
 
-/// Lets every client be answered some more times.
+/// Waits until every client has been answered some more times.
 fn go_on(load: &Load) {
     load.wait_requests(20 * CLIENTS as u64, PATIENCE).unwrap();
 }
 
-#[test]
-fn a_pile_is_shed_no_faster_than_allowed_and_nobody_else_loses_any() {
-    let stand = Stand::new(BROKERS, &[MQTT]);
-    stand.serve(MQTT, &["--steering", STEERING], &[&stand.reals[0]]);
+pub fn a_surplus_is_shed_at_the_configured_rate_and_from_no_other_real() {
+    let testbed = new_testbed(BROKERS, &[MQTT]);
+    testbed
+        .add_service(MQTT, &["--steering", STEERING], &[&testbed.backends[0]])
+        .unwrap();
     let began = Instant::now();
     let load = mqtt_load(
-        &stand.client,
+        &testbed.client,
         MqttPlan {
             pause: Duration::from_millis(200),
             ..devices(CLIENTS)
         },
     );
     wait_for("every client to be answered", PATIENCE, || {
-        Ok((load.heard_since(began) == CLIENTS).then_some(()))
+        Ok((load.answered_since(began) == CLIENTS).then_some(()))
     })
     .unwrap();
-    for real in &stand.reals[1..] {
-        stand.ctl(&["add-real", MQTT, &real.address()]);
+    for real in &testbed.backends[1..] {
+        testbed.lbctl(&["add-real", MQTT, &real.address()]).unwrap();
     }
-    // It is off unless it is asked for: weights alone move no connection.
+    // Shedding is off by default, and weights alone move no connection.
     go_on(&load);
-    assert_eq!(held(&stand), [CLIENTS, 0, 0]);
+    assert_eq!(held(&testbed), [CLIENTS, 0, 0]);
     assert_eq!(load.report().failed, 0, "{:?}", load.report().errors);
 
     let began = Instant::now();
     let shedding = format!("{STEERING} shed_rate={RATE}");
-    stand.ctl(&["set-vip", MQTT, "--steering", &shedding]);
+    testbed
+        .lbctl(&["set-vip", MQTT, "--steering", &shedding])
+        .unwrap();
     let processors = thread::available_parallelism().unwrap().get() as f64;
-    let mut before = held(&stand);
-    let mut told = false;
-    wait_for("the pile to be gone", PATIENCE, || {
+    let mut before = held(&testbed);
+    let mut reported = false;
+    wait_for("the surplus to be shed", PATIENCE, || {
         let broken = load.report().failed as f64;
         let seconds = (began.elapsed() + PERIOD).as_secs_f64();
         assert!(
             broken <= RATE * seconds + processors * seconds.ceil(),
             "{broken} in {seconds} s"
         );
-        let now = held(&stand);
-        // Where clients come back to is chance: one that got more than its share by it has some to give, too.
+        let now = held(&testbed);
+        // Clients reconnect to random brokers, so another broker may get a surplus.
         assert!(
             now.iter()
                 .zip(&before)
                 .skip(1)
                 .all(|(now, before)| now >= before || *before > FEW),
-            "one that has too few lost some: {before:?}, then {now:?}"
+            "a broker without a surplus has lost connections: {before:?}, then {now:?}"
         );
         before = now;
-        let why = stand.why(MQTT, &stand.reals[0].address());
-        told |= why["limit"].as_str().unwrap().contains("to be reset");
+        let why = testbed.why(MQTT, &testbed.backends[0].address()).unwrap();
+        reported |= why["limit"].as_str().unwrap().contains("to be reset");
         Ok((before[0] <= DUE).then_some(()))
     })
     .unwrap();
-    // A client learns of it when it sends again.
-    let broken = wait_for("every client that was shed to know it", PATIENCE, || {
+    // A client notices the reset when it sends again.
+    let broken = wait_for("every shed client to notice", PATIENCE, || {
         let broken = load.report().failed;
         Ok((broken >= (CLIENTS - DUE) as u64).then_some(broken))
     })
     .unwrap();
     println!(
-        "{broken} connections were ended in {:?}; the brokers now have {before:?}",
+        "{broken} connections were shed in {:?}; the brokers now have {before:?}",
         began.elapsed()
     );
-    assert!(told, "the operator is told");
+    assert!(reported, "`lbctl why` reports the shedding");
     let reset = load
         .report()
         .errors
@@ -113,9 +116,9 @@ fn a_pile_is_shed_no_faster_than_allowed_and_nobody_else_loses_any() {
         .all(|error| error.contains("reset"));
     assert!(reset, "{:?}", load.report().errors);
 
-    // Then it is over.
-    wait_for("every client to be back", PATIENCE, || {
-        Ok((held(&stand).iter().sum::<usize>() == CLIENTS).then_some(()))
+    // Then shedding ends.
+    wait_for("every client to reconnect", PATIENCE, || {
+        Ok((held(&testbed).iter().sum::<usize>() == CLIENTS).then_some(()))
     })
     .unwrap();
     wait_for("a while without a reset", PATIENCE, || {
@@ -124,6 +127,6 @@ fn a_pile_is_shed_no_faster_than_allowed_and_nobody_else_loses_any() {
         Ok((load.report().failed == broken).then_some(()))
     })
     .unwrap();
-    let most = held(&stand).into_iter().max();
-    assert!(most <= Some(CLIENTS / 2), "{:?}", held(&stand));
+    let most = held(&testbed).into_iter().max();
+    assert!(most <= Some(CLIENTS / 2), "{:?}", held(&testbed));
 }

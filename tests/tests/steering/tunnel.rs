@@ -1,29 +1,32 @@
-//! Probes that go the clients' way.
+//! Probes that take the same way as clients' packets.
 
-use crate::fixture::{HTTP, Stand};
+use crate::fixture::{HTTP, new_testbed};
 
 const CHECK: &str = "http path=/ interval=400ms fast_interval=200ms timeout=300ms";
 
-#[test]
-fn a_real_that_does_not_answer_for_the_vip_is_found() {
-    let mut stand = Stand::new(1, &[HTTP]);
-    let address = stand.reals[0].address();
-    // A way to the VIP: any neighbour will do, the packets leave for the real before they get there.
-    let neighbour = stand.client.v4;
-    stand
-        .site
+pub fn a_real_that_does_not_answer_for_the_vip_is_detected() {
+    let mut testbed = new_testbed(1, &[HTTP]);
+    let address = testbed.backends[0].address();
+    // The host needs a route to the VIP through any neighbour; packets are redirected to the real before they reach it.
+    let neighbour = testbed.client.v4;
+    testbed
+        .network
         .balancer
         .sh(&format!("ip route add 192.0.2.0/24 via {neighbour}"))
         .unwrap();
-    stand.serve(
-        HTTP,
-        &["--check", &format!("{CHECK} via=tunnel")],
-        &[&stand.reals[0]],
-    );
-    stand.wait_healthy(HTTP, &address);
-    // Its server lives, but nobody unwraps what comes for the VIP.
-    stand.reals[0].real = None;
-    stand.wait_state(HTTP, &address, "down");
-    stand.ctl(&["set-vip", HTTP, "--check", &format!("{CHECK} via=direct")]);
-    stand.wait_healthy(HTTP, &address);
+    testbed
+        .add_service(
+            HTTP,
+            &["--check", &format!("{CHECK} via=tunnel")],
+            &[&testbed.backends[0]],
+        )
+        .unwrap();
+    testbed.wait_healthy(HTTP, &address).unwrap();
+    // The server lives, but the host no longer removes the outer header.
+    testbed.backends[0].real = None;
+    testbed.wait_state(HTTP, &address, "down").unwrap();
+    testbed
+        .lbctl(&["set-vip", HTTP, "--check", &format!("{CHECK} via=direct")])
+        .unwrap();
+    testbed.wait_healthy(HTTP, &address).unwrap();
 }

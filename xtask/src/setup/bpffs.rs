@@ -1,4 +1,4 @@
-//! The file system in which programs and maps outlive the agent.
+//! The BPF file system, in which programs and maps outlive the agent.
 
 use anyhow::Context as _;
 use nix::{
@@ -8,7 +8,7 @@ use nix::{
 
 use super::Prerequisite;
 
-const PLACE: &str = "/sys/fs/bpf";
+const MOUNT_POINT: &str = "/sys/fs/bpf";
 
 pub(super) struct BpfFileSystem;
 
@@ -18,26 +18,28 @@ impl Prerequisite for BpfFileSystem {
     }
 
     fn why(&self) -> &'static str {
-        "pinned programs and maps go on forwarding while the agent is restarted"
+        "pinned programs and maps keep forwarding while the agent restarts"
     }
 
     fn check(&self) -> Result<String, String> {
-        match statfs(PLACE) {
-            Ok(stat) if stat.filesystem_type() == BPF_FS_MAGIC => Ok(format!("mounted on {PLACE}")),
-            Ok(_) => Err(format!("not mounted on {PLACE}")),
-            Err(error) => Err(format!("{PLACE}: {error}")),
+        match statfs(MOUNT_POINT) {
+            Ok(stat) if stat.filesystem_type() == BPF_FS_MAGIC => {
+                Ok(format!("mounted on {MOUNT_POINT}"))
+            }
+            Ok(_) => Err(format!("not mounted on {MOUNT_POINT}")),
+            Err(error) => Err(format!("{MOUNT_POINT}: {error}")),
         }
     }
 
     fn provide(&self) -> anyhow::Result<()> {
-        println!("    $ mount -t bpf bpf {PLACE}");
+        println!("    $ mount -t bpf bpf {MOUNT_POINT}");
         mount(
             Some("bpf"),
-            PLACE,
+            MOUNT_POINT,
             Some("bpf"),
             MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
             None::<&str>,
         )
-        .with_context(|| format!("mounting bpffs on {PLACE}"))
+        .with_context(|| format!("mounting bpffs on {MOUNT_POINT}"))
     }
 }

@@ -1,4 +1,4 @@
-//! The compiler for the kernel half: it must build `core` itself, so it needs its library's source.
+//! The compiler for the kernel programs. It builds `core` itself, so it needs the source of its library.
 
 mod distribution;
 mod rustup;
@@ -10,38 +10,38 @@ use anyhow::Context as _;
 use super::{Prerequisite, Source, linker::LLVM_MAJOR};
 use crate::command;
 
-/// The name under which the agent's build script looks for a compiler first.
+/// The toolchain that the agent's build script looks for first.
 const OWN_TOOLCHAIN: &str = "lb-ebpf";
 
 pub(super) struct Compiler {
     source: Source,
-    // Asked for from a certain source, it is made even if there is one.
-    made: Cell<bool>,
+    // A source that was asked for is installed even if there is a compiler.
+    done: Cell<bool>,
 }
 
 impl Compiler {
     pub(super) fn new(source: Source) -> Self {
         Self {
             source,
-            made: Cell::new(source == Source::Auto),
+            done: Cell::new(source == Source::Auto),
         }
     }
 }
 
 impl Prerequisite for Compiler {
     fn name(&self) -> &'static str {
-        "compiler for the kernel half"
+        "compiler for the kernel programs"
     }
 
     fn why(&self) -> &'static str {
-        "there is no ready-made core library for the BPF target: it is built from its source (-Z build-std)"
+        "there is no prebuilt core library for the BPF target, so it is built from source (-Z build-std)"
     }
 
     fn check(&self) -> Result<String, String> {
-        if !self.made.get() {
-            return Err("to be made anew, as asked".to_owned());
+        if !self.done.get() {
+            return Err("to be installed again, as requested".to_owned());
         }
-        // The order of lb-agent/build.rs: its own wins if it is there, usable or not.
+        // The order of the agent's build script: the project's own toolchain wins if it is installed, usable or not.
         if installed(OWN_TOOLCHAIN) {
             return usable(OWN_TOOLCHAIN);
         }
@@ -54,13 +54,13 @@ impl Prerequisite for Compiler {
             Source::Distribution => distribution::provide()?,
             Source::Auto => {
                 if let Err(error) = rustup::provide() {
-                    println!("         rustup cannot: {error:#}");
-                    println!("         so the distribution's compiler is used");
+                    println!("         rustup cannot install it: {error:#}");
+                    println!("         using the distribution's compiler instead");
                     distribution::provide()?;
                 }
             }
         }
-        self.made.set(true);
+        self.done.set(true);
         Ok(())
     }
 }
@@ -72,7 +72,7 @@ fn installed(toolchain: &str) -> bool {
     })
 }
 
-/// Whether a toolchain can build the kernel half; what it is, or what it lacks.
+/// Checks whether a toolchain can build the kernel programs; returns its description, or what it lacks.
 fn usable(toolchain: &str) -> Result<String, String> {
     let ask = |arguments: &[&str]| {
         command::ask(
@@ -101,7 +101,7 @@ fn usable(toolchain: &str) -> Result<String, String> {
         ));
     }
     let root = ask(&["--print", "sysroot"])
-        .ok_or_else(|| format!("`{toolchain}` does not tell its root"))?;
+        .ok_or_else(|| format!("`{toolchain}` does not print its sysroot"))?;
     let library = Path::new(&root).join("lib/rustlib/src/rust/library/core/src/lib.rs");
     let Ok(library) = fs::canonicalize(&library) else {
         return Err(format!(
@@ -109,8 +109,7 @@ fn usable(toolchain: &str) -> Result<String, String> {
             library.display()
         ));
     };
-    // Distributions put the version into the folder's name; a compiler and a library of different versions
-    // do not mix.
+    // Distributions put the version into the folder's name. A compiler cannot build the library of another version.
     let other = library.components().find_map(|part| {
         let source = part
             .as_os_str()
@@ -121,7 +120,7 @@ fn usable(toolchain: &str) -> Result<String, String> {
     });
     match other {
         Some(source) => Err(format!(
-            "`{toolchain}` is {release}, its library source {source}"
+            "`{toolchain}` is {release}, but its library source is {source}"
         )),
         None => Ok(format!(
             "`{toolchain}`, {release}, LLVM {llvm}, with library source"
@@ -129,9 +128,9 @@ fn usable(toolchain: &str) -> Result<String, String> {
     }
 }
 
-/// Gives a folder the name that the build script looks for. Builds that run meanwhile see the old one or the
-/// new one: the name changes in one step.
-fn name_it(folder: &Path) -> anyhow::Result<()> {
+/// Links a folder as the toolchain that the build script looks for. The link is replaced atomically, so concurrent builds
+/// see the old one or the new one.
+fn link_toolchain(folder: &Path) -> anyhow::Result<()> {
     let fresh = format!("{OWN_TOOLCHAIN}-{}", std::process::id());
     command::run(
         Command::new("rustup")

@@ -1,4 +1,4 @@
-//! What the running kernel must be able to do.
+//! Features of the running kernel.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ impl Prerequisite for Kernel {
     }
 
     fn why(&self) -> &'static str {
-        "the programs are loaded with type information (CONFIG_DEBUG_INFO_BTF), the laboratory is made of \
+        "the programs are loaded with type information (CONFIG_DEBUG_INFO_BTF), and testbeds are made of \
          network namespaces, veth and bridge"
     }
 
@@ -26,7 +26,7 @@ impl Prerequisite for Kernel {
             return Err(format!("{release} has no BTF (/sys/kernel/btf/vmlinux)"));
         }
         network().map_err(|error| {
-            format!("{release} cannot make the laboratory's networks: {error:#}")
+            format!("{release} cannot make the networks of a testbed: {error:#}")
         })?;
         Ok(format!(
             "{release}, with BTF, network namespaces, veth and bridge"
@@ -35,7 +35,7 @@ impl Prerequisite for Kernel {
 
     fn provide(&self) -> anyhow::Result<()> {
         bail!(
-            "boot a kernel that has these, for example the distribution's own; nothing can be installed into this one"
+            "boot a kernel with these features, for example the distribution's own; they cannot be added to this one"
         )
     }
 }

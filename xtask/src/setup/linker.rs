@@ -1,4 +1,4 @@
-//! bpf-linker, which makes one kernel object of the compiler's output.
+//! bpf-linker, which links the kernel programs.
 
 use std::process::Command;
 
@@ -8,10 +8,10 @@ use super::{
 };
 use crate::command;
 
-/// The version that is tried and tested.
+/// The tested version.
 const VERSION: &str = "0.13.0";
 
-/// LLVM's major version that it is built upon, and where Debian puts that.
+/// Major version of the LLVM that bpf-linker is built with, and Debian's prefix for it.
 pub(super) const LLVM_MAJOR: u32 = 22;
 const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 
@@ -23,12 +23,12 @@ impl Prerequisite for Linker {
     }
 
     fn why(&self) -> &'static str {
-        "it links the kernel half; its LLVM must not be older than the compiler's"
+        "it links the kernel programs; its LLVM must not be older than the compiler's"
     }
 
     fn check(&self) -> Result<String, String> {
         let version = command::ask("bpf-linker", &["--version"])
-            .ok_or("there is none on the path that runs (cargo installs it into ~/.cargo/bin)")?;
+            .ok_or("PATH has none that runs (cargo installs it into ~/.cargo/bin)")?;
         if version.split_whitespace().nth(1) != Some(VERSION) {
             return Err(format!("{version} instead of {VERSION}"));
         }
@@ -48,7 +48,7 @@ impl Prerequisite for Linker {
             LLVM.provide()?;
         }
         let feature = format!("llvm-{LLVM_MAJOR}");
-        // LLVM_PREFIX is what bpf-linker's own build asks; without it, it may find another LLVM.
+        // bpf-linker's build script reads LLVM_PREFIX; without it, the script may find another LLVM.
         command::run(
             Command::new("cargo")
                 .env("LLVM_PREFIX", LLVM_PREFIX)
@@ -59,7 +59,7 @@ impl Prerequisite for Linker {
     }
 }
 
-/// The version of the shared LLVM it is linked with, if it is a shared one.
+/// Returns the major version of the shared LLVM that bpf-linker is linked with; `None` if LLVM is built in.
 fn linked_llvm() -> Option<u32> {
     let path = command::ask("sh", &["-c", "command -v bpf-linker"])?;
     let libraries = command::ask("ldd", &[&path])?;
@@ -72,7 +72,7 @@ fn linked_llvm() -> Option<u32> {
     digits.parse().ok()
 }
 
-/// The shared LLVM that the distribution's compiler needs, too.
+/// Installs the shared LLVM, which the distribution's compiler needs as well.
 pub(super) fn install_llvm_library() -> anyhow::Result<()> {
     if command::ask("ldconfig", &["-p"]).is_some_and(|cache| cache.contains("libLLVM.so.22")) {
         return Ok(());

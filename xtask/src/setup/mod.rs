@@ -1,4 +1,4 @@
-//! `cargo xtask setup`: what this machine needs, checked, and installed where it is missing.
+//! `cargo xtask setup`: checks what this machine needs and installs what is missing.
 
 mod bpffs;
 mod compiler;
@@ -16,37 +16,37 @@ use compiler::Compiler;
 /// Arguments of `cargo xtask setup`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {
-    /// Only report; exit with 1 if something is missing.
+    /// Only report; exit with status 1 if something is missing.
     #[arg(long)]
     check: bool,
 
-    /// Where the compiler for the kernel half comes from. `auto` takes what is there, else rustup, else the
-    /// distribution; the others make it anew from that source.
+    /// Source of the compiler for the kernel programs. `auto` uses an installed one, else rustup, else the
+    /// distribution; the others install it again from that source.
     #[arg(long, value_enum, default_value_t = Source::Auto)]
     ebpf_compiler: Source,
 }
 
-/// Where the compiler for the kernel half comes from.
+/// Source of the compiler for the kernel programs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Source {
-    /// What is there, else rustup, else the distribution.
+    /// An installed one, else rustup, else the distribution.
     #[default]
     Auto,
-    /// A nightly with its library source, from rustup.
+    /// A nightly toolchain with its library source, from rustup.
     Rustup,
     /// The distribution's compiler and library source.
     Distribution,
 }
 
-/// Something this machine needs.
+/// Something that this machine needs.
 trait Prerequisite {
-    /// Its name.
+    /// Returns its name.
     fn name(&self) -> &'static str;
 
-    /// What it is for.
+    /// Returns what it is needed for.
     fn why(&self) -> &'static str;
 
-    /// What there is (`Ok`), or what is missing (`Err`).
+    /// Returns what is installed (`Ok`), or what is missing (`Err`).
     fn check(&self) -> Result<String, String>;
 
     /// Installs it.
@@ -55,11 +55,11 @@ trait Prerequisite {
 
 /// Runs the verb.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    // In the order in which they build upon each other.
+    // Each may need the ones before it.
     let prerequisites: [&dyn Prerequisite; 8] = [
         &root::Root,
         &rust::Rust,
-        &packages::LABORATORY,
+        &packages::TESTBED,
         &packages::BUILDING,
         &kernel::Kernel,
         &bpffs::BpfFileSystem,
@@ -70,7 +70,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     for prerequisite in prerequisites {
         let name = prerequisite.name();
         match prerequisite.check() {
-            Ok(found) => println!("ok       {name}: {found}"),
+            Ok(installed) => println!("ok       {name}: {installed}"),
             Err(lack) if arguments.check => {
                 missing += 1;
                 println!("MISSING  {name}: {lack}");
@@ -82,23 +82,23 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
                 prerequisite
                     .provide()
                     .with_context(|| format!("installing {name}"))?;
-                let found = prerequisite
+                let installed = prerequisite
                     .check()
                     .map_err(|lack| anyhow::anyhow!("{name} after installing it: {lack}"))?;
-                println!("ok       {name}: {found}");
+                println!("ok       {name}: {installed}");
             }
         }
     }
     if missing > 0 {
         bail!(
-            "{missing} of {} are missing; `cargo xtask setup` installs them",
+            "{missing} of {} prerequisites are missing; `cargo xtask setup` installs them",
             prerequisites.len()
         );
     }
     Ok(())
 }
 
-/// Set-up as the first step of another verb.
+/// Runs the set-up as the first step of another verb.
 pub fn ensure() -> anyhow::Result<()> {
     run(&Arguments {
         check: false,

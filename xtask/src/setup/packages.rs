@@ -1,4 +1,4 @@
-//! The distribution's packages.
+//! Packages of the distribution.
 
 use std::{
     fs,
@@ -11,19 +11,19 @@ use anyhow::{Context as _, bail};
 use super::Prerequisite;
 use crate::command;
 
-/// Packages that are needed for one purpose.
+/// Packages for one purpose.
 pub(super) struct Packages {
     name: &'static str,
     why: &'static str,
-    wanted: &'static [&'static str],
+    packages: &'static [&'static str],
 }
 
-/// What the laboratory is made of.
-pub(super) const LABORATORY: Packages = Packages {
-    name: "packages for the laboratory",
-    why: "ip and ethtool make its networks, tcpdump and ping look into it; nginx, Mosquitto, RabbitMQ, a node exporter \
-          and a Docker engine are what is balanced, probed and read; Prometheus brings promtool, which checks metrics",
-    wanted: &[
+/// What testbeds are made of.
+pub(super) const TESTBED: Packages = Packages {
+    name: "packages for testbeds",
+    why: "ip and ethtool build networks, tcpdump and ping inspect them; nginx, Mosquitto, RabbitMQ, a node exporter \
+          and a Docker engine are balanced, probed and read; Prometheus brings promtool, which checks metrics",
+    packages: &[
         "iproute2",
         "ethtool",
         "nginx-light",
@@ -39,7 +39,7 @@ pub(super) const LABORATORY: Packages = Packages {
     ],
 };
 
-/// Services that come with packages, disabled after their installation.
+/// Services of packages, which are disabled after the installation.
 const SERVICES: [(&str, &[&str]); 6] = [
     ("nginx-light", &["nginx.service"]),
     ("mosquitto", &["mosquitto.service"]),
@@ -58,25 +58,25 @@ const SERVICES: [(&str, &[&str]); 6] = [
     ),
 ];
 
-/// Programs that make a package unnecessary, wherever they are from: Debian's Docker engine and that of its
-/// makers exclude each other, and a machine that has one keeps it.
+/// Programs that replace a package, wherever they come from: Debian's Docker packages and Docker's own exclude each
+/// other, and a machine keeps the ones it has.
 const STAND_INS: [(&str, &str); 2] = [("docker.io", "dockerd"), ("docker-cli", "docker")];
 
-/// Packages that not every release has: elsewhere they are a part of another one.
+/// Packages that exist in some releases only; in others they are part of another package.
 const NOT_EVERYWHERE: [&str; 1] = ["docker-cli"];
 
-/// What building takes besides Rust.
+/// What builds need besides Rust.
 pub(super) const BUILDING: Packages = Packages {
     name: "packages for building",
-    why: "Rust links with the C compiler; some crates ask pkg-config",
-    wanted: &["build-essential", "pkg-config"],
+    why: "Rust links with the C compiler; some crates use pkg-config",
+    packages: &["build-essential", "pkg-config"],
 };
 
-/// What building bpf-linker takes.
+/// What a build of bpf-linker needs.
 pub(super) const LLVM: Packages = Packages {
     name: "LLVM 22",
-    why: "bpf-linker is built upon LLVM's libraries, of the version that the compiler has or a newer one",
-    wanted: &[
+    why: "bpf-linker needs LLVM's libraries, of the compiler's version or a newer one",
+    packages: &[
         "llvm-22-dev",
         "libpolly-22-dev",
         "zlib1g-dev",
@@ -88,10 +88,10 @@ pub(super) const LLVM: Packages = Packages {
 
 impl Packages {
     fn missing(&self) -> Vec<&'static str> {
-        self.wanted
+        self.packages
             .iter()
             .copied()
-            .filter(|package| !installed(package) && !stood_in_for(package))
+            .filter(|package| !installed(package) && !is_replaced(package))
             .filter(|package| !NOT_EVERYWHERE.contains(package) || available(package))
             .collect()
     }
@@ -109,27 +109,27 @@ impl Prerequisite for Packages {
     fn check(&self) -> Result<String, String> {
         if command::ask("dpkg-query", &["--version"]).is_none() {
             return Err(format!(
-                "this machine has no dpkg; install what your system calls {}",
-                self.wanted.join(" ")
+                "this machine has no dpkg; install your system's packages for {}",
+                self.packages.join(" ")
             ));
         }
         let missing = self.missing();
         if missing.is_empty() {
-            Ok(self.wanted.join(" "))
+            Ok(self.packages.join(" "))
         } else {
             Err(missing.join(" "))
         }
     }
 
     fn provide(&self) -> anyhow::Result<()> {
-        // Only then is it known what there is.
+        // The lists say which packages this release has.
         refresh_lists(&self.missing())?;
         install(&self.missing())
     }
 }
 
 fn installed(package: &str) -> bool {
-    // A package that another one provides counts by the other's name: ask for the exact one only.
+    // Only the exact package counts, not one that another package provides.
     command::ask(
         "dpkg-query",
         &["--show", "--showformat=${db:Status-Status}", package],
@@ -137,14 +137,14 @@ fn installed(package: &str) -> bool {
     .is_some_and(|status| status == "installed")
 }
 
-/// Whether the machine has all that is wanted of a package from elsewhere.
-fn stood_in_for(package: &str) -> bool {
+/// Returns whether a program from elsewhere replaces the package.
+fn is_replaced(package: &str) -> bool {
     STAND_INS
         .iter()
         .any(|(name, program)| *name == package && command::ask(program, &["--version"]).is_some())
 }
 
-/// Whether apt knows a version of this package that can be installed.
+/// Returns whether apt can install this package.
 pub(super) fn available(package: &str) -> bool {
     command::ask("apt-cache", &["policy", package]).is_some_and(|policy| {
         policy.lines().any(|line| {
@@ -155,7 +155,7 @@ pub(super) fn available(package: &str) -> bool {
     })
 }
 
-/// Fetches the lists of packages if one of these is not in the lists there are.
+/// Updates apt's lists if one of these packages is not in them.
 pub(super) fn refresh_lists(packages: &[&str]) -> anyhow::Result<()> {
     if packages.iter().all(|package| available(package)) {
         return Ok(());
@@ -163,8 +163,7 @@ pub(super) fn refresh_lists(packages: &[&str]) -> anyhow::Result<()> {
     command::run(Command::new("apt-get").args(["update", "--quiet"]))
 }
 
-/// Installs packages; services that come with them are neither started nor left for the next start of the
-/// machine: the laboratory starts its own.
+/// Installs packages. Their services are neither started nor left enabled: tests start servers of their own.
 pub(super) fn install(packages: &[&str]) -> anyhow::Result<()> {
     if packages.is_empty() {
         return Ok(());
@@ -188,14 +187,14 @@ pub(super) fn install(packages: &[&str]) -> anyhow::Result<()> {
             }
         );
     }
-    let asleep = Asleep::new()?;
+    let no_services = NoServices::new()?;
     command::run(
         Command::new("apt-get")
             .env("DEBIAN_FRONTEND", "noninteractive")
             .args(["install", "--yes", "--no-install-recommends"])
             .args(packages),
     )?;
-    drop(asleep);
+    drop(no_services);
     if Path::new("/run/systemd/system").exists() {
         for (_, services) in SERVICES
             .iter()
@@ -207,11 +206,11 @@ pub(super) fn install(packages: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// While it lives, packages do not start their services: the policy file that Debian asks (invoke-rc.d(8))
-/// forbids it. A policy the machine has already is left alone.
-struct Asleep(Option<PathBuf>);
+/// While this value exists, packages do not start their services, because Debian's policy file (invoke-rc.d(8)) forbids
+/// it. An existing policy file is not changed.
+struct NoServices(Option<PathBuf>);
 
-impl Asleep {
+impl NoServices {
     fn new() -> anyhow::Result<Self> {
         use std::os::unix::fs::PermissionsExt as _;
 
@@ -226,13 +225,13 @@ impl Asleep {
     }
 }
 
-impl Drop for Asleep {
+impl Drop for NoServices {
     fn drop(&mut self) {
         if let Some(policy) = &self.0
             && let Err(error) = fs::remove_file(policy)
         {
             eprintln!(
-                "{} could not be removed ({error}); remove it by hand",
+                "removing {} failed ({error}); remove it by hand",
                 policy.display()
             );
         }

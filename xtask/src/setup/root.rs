@@ -1,4 +1,4 @@
-//! Root.
+//! Root privileges.
 
 use anyhow::bail;
 
@@ -12,7 +12,7 @@ impl Prerequisite for Root {
     }
 
     fn why(&self) -> &'static str {
-        "loading XDP programs and making network namespaces takes a privileged user"
+        "only root may load XDP programs and create network namespaces"
     }
 
     fn check(&self) -> Result<String, String> {
@@ -24,6 +24,6 @@ impl Prerequisite for Root {
     }
 
     fn provide(&self) -> anyhow::Result<()> {
-        bail!("run it in a root shell (`sudo -i`), with rustup installed for root, too")
+        bail!("run this in a root shell (`sudo -i`), with rustup installed for root as well")
     }
 }

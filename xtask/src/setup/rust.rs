@@ -7,7 +7,7 @@ use anyhow::bail;
 use super::Prerequisite;
 use crate::command;
 
-/// The oldest compiler that builds the workspace: minor version of Rust 1; see `rust-version` in Cargo.toml.
+/// Minor version of the oldest Rust 1 that builds the workspace; see `rust-version` in Cargo.toml.
 const OLDEST: u32 = 95;
 
 pub(super) struct Rust;
@@ -18,14 +18,14 @@ impl Prerequisite for Rust {
     }
 
     fn why(&self) -> &'static str {
-        "the agent, lbctl and the tests are Rust of edition 2024"
+        "the agent, lbctl and the tests are written in Rust, edition 2024"
     }
 
     fn check(&self) -> Result<String, String> {
         let version = command::ask("rustc", &["--version"]).ok_or("there is no rustc")?;
         if command::ask("rustup", &["--version"]).is_none() {
             return Err(format!(
-                "{version}, but no rustup, which keeps the second compiler for the kernel half"
+                "{version}, but no rustup, which manages the second compiler for the kernel programs"
             ));
         }
         let minor = version
@@ -65,7 +65,7 @@ impl Prerequisite for Rust {
             "default",
         ]))?;
         bail!(
-            "the newest stable Rust is installed; make it the default with `rustup default stable`, then run this again"
+            "the latest stable Rust is installed; make it the default with `rustup default stable`, then run this again"
         )
     }
 }

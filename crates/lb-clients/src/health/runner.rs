@@ -5,7 +5,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use lb_model::{check::Check, vip::VipAddress};
+use lb_model::{check::Check, vip::VipKey};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -29,7 +29,7 @@ pub const MAX_PROBES: usize = 4_096;
 #[derive(Clone, Debug)]
 pub struct Report {
     /// The VIP.
-    pub vip: VipAddress,
+    pub vip: VipKey,
     /// The real's address.
     pub real: IpAddr,
     /// What the probe found.
@@ -63,7 +63,7 @@ impl Runner {
     /// `slots`.
     #[must_use]
     pub fn start(
-        vip: VipAddress,
+        vip: VipKey,
         real: IpAddr,
         config: ProbeConfig,
         health: Health,
@@ -121,7 +121,7 @@ pub fn slots() -> nix::Result<Arc<Semaphore>> {
 }
 
 struct Work {
-    vip: VipAddress,
+    vip: VipKey,
     real: IpAddr,
     config: ProbeConfig,
     prober: Prober,

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use lb_model::{
     check::{Check, CheckOverride, Via},
-    vip::VipAddress,
+    vip::VipKey,
 };
 
 use crate::peer::Target;
@@ -15,7 +15,7 @@ use crate::peer::Target;
 pub fn probe_target(
     check: &Check,
     change: &CheckOverride,
-    vip: &VipAddress,
+    vip: &VipKey,
     real: IpAddr,
     mark: u32,
 ) -> Target {

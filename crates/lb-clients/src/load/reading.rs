@@ -2,7 +2,7 @@
 
 use std::{fmt, net::IpAddr, sync::Arc, time::Instant};
 
-use lb_model::vip::VipAddress;
+use lb_model::vip::VipKey;
 use serde::{Deserialize, Serialize};
 
 lb_model::choice! {
@@ -229,7 +229,7 @@ impl Reading {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Subject {
     /// The VIP that the real belongs to.
-    pub vip: VipAddress,
+    pub vip: VipKey,
     /// The real's address.
     pub real: IpAddr,
 }

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use lb_model::{shedding::Shedding, vip::VipAddress};
+use lb_model::{shedding::Shedding, vip::VipKey};
 use tokio::{sync::watch, task::AbortHandle};
 
 use super::{Division, Server, Subject, find, way::AnyWay};
@@ -43,7 +43,7 @@ impl Shedder {
     /// Begins. Returns `None` where the data plane sheds, and for settings that [`normalize`](super::normalize) would
     /// refuse.
     #[must_use]
-    pub fn start(settings: &Shedding, vip: VipAddress, real: IpAddr) -> Option<Self> {
+    pub fn start(settings: &Shedding, vip: VipKey, real: IpAddr) -> Option<Self> {
         let (divide, start) = find(&settings.way.kind)?.server?;
         let subject = Subject { vip, real };
         let way = start(&settings.way, Server::new(settings, real), subject)

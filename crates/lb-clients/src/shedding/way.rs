@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use lb_model::{
     component::{Component, Kind},
     settings::{FieldError, Map, Settings, Value},
-    vip::VipAddress,
+    vip::VipKey,
 };
 
 use super::{ShedRequest, server::Server};
@@ -15,7 +15,7 @@ use super::{ShedRequest, server::Server};
 #[derive(Clone, Copy, Debug)]
 pub struct Subject {
     /// The VIP.
-    pub vip: VipAddress,
+    pub vip: VipKey,
     /// The real's address.
     pub real: IpAddr,
 }

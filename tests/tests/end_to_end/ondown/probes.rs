@@ -1,4 +1,4 @@
-//! Probes that reach a certain real as clients' packets do.
+//! Probes that take the same way to a real as clients' packets.
 
 use std::{io, net::SocketAddr, os::fd::AsRawFd as _, time::Duration};
 
@@ -10,9 +10,9 @@ use tokio::{
     net::{TcpSocket, TcpStream},
 };
 
-use super::ground::{Ground, PATIENCE, Ways};
+use super::testbed::{DataplaneTestbed, PATIENCE, Ways};
 
-/// How long a probe waits that is to fail.
+/// Timeout of a probe that is expected to fail.
 const PROBE: Duration = Duration::from_secs(2);
 
 /// Every pair of families through the tunnel, and by MAC address.
@@ -25,8 +25,8 @@ const WAYS: [Ways; 6] = [
     Ways::new(true, true, Forward::L2),
 ];
 
-/// Connects from a host, with a mark or without, sends bytes over many segments and gives the number that the
-/// server answers each with.
+/// Connects from a host, with or without a mark, sends bytes in many segments, and returns the number with which the
+/// server answers each.
 fn probe(
     from: &Host,
     target: SocketAddr,
@@ -35,7 +35,7 @@ fn probe(
 ) -> anyhow::Result<u8> {
     const BYTES: usize = 8_000;
     from.block_on(async move {
-        let talk = async {
+        let connection = async {
             let mut stream = connect(target, mark).await?;
             stream.write_all(&[0x55; BYTES]).await?;
             let mut answer = [0; BYTES];
@@ -46,7 +46,7 @@ fn probe(
             );
             Ok(answer[0])
         };
-        tokio::time::timeout(patience, talk).await?
+        tokio::time::timeout(patience, connection).await?
     })
 }
 
@@ -57,7 +57,7 @@ async fn connect(target: SocketAddr, mark: Option<u32>) -> anyhow::Result<TcpStr
         TcpSocket::new_v6()?
     };
     if let Some(mark) = mark {
-        // SAFETY: the descriptor is open, and the option's value lives through the call.
+        // SAFETY: the descriptor is open, and the option's value outlives the call.
         let result = unsafe {
             libc::setsockopt(
                 socket.as_raw_fd(),
@@ -74,116 +74,128 @@ async fn connect(target: SocketAddr, mark: Option<u32>) -> anyhow::Result<TcpStr
     Ok(socket.connect(target).await?)
 }
 
-/// A route to the VIPs by way of a neighbour that nothing of a probe comes to.
-fn route_vips(ground: &Ground) {
+/// Adds routes to the VIPs through a neighbour. Packets of probes never reach that neighbour.
+fn route_vips(testbed: &DataplaneTestbed) {
     for (network, via) in [
-        ("192.0.2.0/24", ground.client.v4),
-        ("2001:db8::/64", ground.client.v6),
+        ("192.0.2.0/24", testbed.client.v4),
+        ("2001:db8::/64", testbed.client.v6),
     ] {
-        ground
-            .site
+        testbed
+            .network
             .balancer
             .sh(&format!("ip route add {network} via {via}"))
             .unwrap();
     }
 }
 
-#[test]
-fn probes_reach_their_real_by_every_way() {
+pub fn probes_reach_their_real_in_every_mode() {
     for ways in WAYS {
-        let mut ground = Ground::new(ways, 2);
-        // The ring says nothing of the first.
-        ground.serve(&[], &[1]);
-        let vip = ground.wanted(&[], &[]).vip;
-        let trouble = ground.plane.probe_trouble(&vip).unwrap();
+        let mut testbed = DataplaneTestbed::new(ways, 2);
+        // The first real has no share of the ring.
+        testbed.serve(&[], &[1]);
+        let vip = testbed.service(&[], &[]).vip;
+        let trouble = testbed.plane.probe_trouble(&vip).unwrap();
         assert!(trouble.contains("no route"), "{trouble}");
-        route_vips(&ground);
-        wait_for("the way to the VIP", PATIENCE, || {
-            Ok(ground.plane.probe_trouble(&vip).is_none().then_some(()))
+        route_vips(&testbed);
+        wait_for("a route to the VIP", PATIENCE, || {
+            Ok(testbed.plane.probe_trouble(&vip).is_none().then_some(()))
         })
         .unwrap();
-        // What a network card would be left to do: checksums and segments.
-        ground
-            .site
+        // Checksums and segmentation are left to the interface, as with a network card.
+        testbed
+            .network
             .balancer
             .sh("ethtool -K eth0 tx on tso on gso on")
             .unwrap();
-        let balancer = &ground.site.balancer;
+        let balancer = &testbed.network.balancer;
         for real in [0, 1, 0] {
-            let mark = ground.plane.probe_mark(&vip, ground.address(real)).unwrap();
-            let answer = probe(balancer, ground.target(), Some(mark), PATIENCE).unwrap();
+            let mark = testbed
+                .plane
+                .probe_mark(&vip, testbed.address(real))
+                .unwrap();
+            let answer = probe(balancer, testbed.target(), Some(mark), PATIENCE).unwrap();
             assert_eq!(usize::from(answer), real, "{ways:?}");
         }
         assert_eq!(
-            ground.plane.probe_mark(&vip, "10.9.9.9".parse().unwrap()),
+            testbed.plane.probe_mark(&vip, "10.9.9.9".parse().unwrap()),
             None
         );
-        // A packet without a mark goes where the route leads, as if there were no balancer.
+        // A packet without a mark follows the route, as without a balancer.
         assert!(
-            probe(balancer, ground.target(), None, PROBE).is_err(),
+            probe(balancer, testbed.target(), None, PROBE).is_err(),
             "{ways:?}"
         );
     }
 }
 
-#[test]
-fn a_real_that_clients_do_not_reach_fails_though_it_answers_directly() {
+pub fn a_real_that_clients_cannot_reach_fails_though_it_answers_directly() {
     for ways in [WAYS[0], WAYS[3], WAYS[4]] {
-        let mut ground = Ground::new(ways, 2);
-        ground.serve(&[], &[0, 1]);
-        route_vips(&ground);
-        let vip = ground.wanted(&[], &[]).vip;
-        let fails = |ground: &Ground, real: usize, what: &str| {
-            let balancer = &ground.site.balancer;
-            let mark = ground.plane.probe_mark(&vip, ground.address(real)).unwrap();
+        let mut testbed = DataplaneTestbed::new(ways, 2);
+        testbed.serve(&[], &[0, 1]);
+        route_vips(&testbed);
+        let vip = testbed.service(&[], &[]).vip;
+        let fails = |testbed: &DataplaneTestbed, real: usize, what: &str| {
+            let balancer = &testbed.network.balancer;
+            let mark = testbed
+                .plane
+                .probe_mark(&vip, testbed.address(real))
+                .unwrap();
             assert!(
-                probe(balancer, ground.target(), Some(mark), PROBE).is_err(),
+                probe(balancer, testbed.target(), Some(mark), PROBE).is_err(),
                 "{ways:?}: {what}"
             );
-            let direct = SocketAddr::new(ground.address(real), ground.target().port());
+            let direct = SocketAddr::new(testbed.address(real), testbed.target().port());
             assert_eq!(
                 usize::from(probe(balancer, direct, None, PATIENCE).unwrap()),
                 real
             );
         };
-        let works = |ground: &Ground, real: usize| {
-            let balancer = &ground.site.balancer;
-            let mark = ground.plane.probe_mark(&vip, ground.address(real)).unwrap();
-            let answer = probe(balancer, ground.target(), Some(mark), PATIENCE).unwrap();
+        let works = |testbed: &DataplaneTestbed, real: usize| {
+            let balancer = &testbed.network.balancer;
+            let mark = testbed
+                .plane
+                .probe_mark(&vip, testbed.address(real))
+                .unwrap();
+            let answer = probe(balancer, testbed.target(), Some(mark), PATIENCE).unwrap();
             assert_eq!(usize::from(answer), real, "{ways:?}");
         };
-        works(&ground, 0);
-        // Neither the VIP's address nor anybody who takes the outer header off.
-        drop(ground.reals[0].decap.take());
-        fails(&ground, 0, "not set up");
-        // Set up, but for another VIP.
+        works(&testbed, 0);
+        // The host has neither the VIP's address nor the program that removes the outer header.
+        drop(testbed.backends[0].real.take());
+        fails(&testbed, 0, "not set up");
+        // The host is a real of another VIP.
         let other = if ways.vip6 {
             "2001:db8::99"
         } else {
             "192.0.2.99"
         };
-        ground.reals[0].decap = Some(Real::start(&ground.reals[0].host, "eth0", &[other]).unwrap());
-        fails(&ground, 0, "another VIP");
-        works(&ground, 1);
+        testbed.backends[0].real =
+            Some(Real::start(&testbed.backends[0].host, "eth0", &[other]).unwrap());
+        fails(&testbed, 0, "another VIP");
+        works(&testbed, 1);
     }
 }
 
-#[test]
-fn probes_need_a_running_agent_and_its_tables() {
+pub fn probes_need_a_running_agent_and_its_tables() {
     let ways = WAYS[0];
-    let mut ground = Ground::new(ways, 2);
-    ground.serve(&[], &[1]);
-    route_vips(&ground);
-    let vip = ground.wanted(&[], &[]).vip;
-    let works = |ground: &Ground| {
-        let mark = ground.plane.probe_mark(&vip, ground.address(0)).unwrap();
-        let answer = probe(&ground.site.balancer, ground.target(), Some(mark), PATIENCE);
+    let mut testbed = DataplaneTestbed::new(ways, 2);
+    testbed.serve(&[], &[1]);
+    route_vips(&testbed);
+    let vip = testbed.service(&[], &[]).vip;
+    let works = |testbed: &DataplaneTestbed| {
+        let mark = testbed.plane.probe_mark(&vip, testbed.address(0)).unwrap();
+        let answer = probe(
+            &testbed.network.balancer,
+            testbed.target(),
+            Some(mark),
+            PATIENCE,
+        );
         assert_eq!(answer.unwrap(), 0);
         mark
     };
-    works(&ground);
-    // Larger tables: other maps, and a program on them.
-    let generation = ground.plane.status().generation;
+    works(&testbed);
+    // Tables grow, which replaces the maps and the program.
+    let generation = testbed.plane.status().generation;
     for number in 0..300_u32 {
         let other = WantedService {
             vip: format!("192.0.3.{}:{}/tcp", 1 + number % 200, 80 + number / 200)
@@ -192,39 +204,39 @@ fn probes_need_a_running_agent_and_its_tables() {
             forward: Forward::Ipip,
             track: Track::Exceptions,
             window: Duration::from_secs(1),
-            reals: vec![ground.address(0)],
+            reals: vec![testbed.address(0)],
             down: std::collections::BTreeMap::new(),
             ring: vec![0; 256].into(),
             when_empty: WhenEmpty::Drop,
         };
-        ground.plane.set_service(&other).unwrap();
+        testbed.plane.set_service(&other).unwrap();
     }
-    assert!(ground.plane.status().generation > generation);
-    works(&ground);
-    // The balancer's own address: the packet would never leave.
-    ground
-        .site
+    assert!(testbed.plane.status().generation > generation);
+    works(&testbed);
+    // The VIP is an address of the balancer, so packets would never leave the host.
+    testbed
+        .network
         .balancer
         .sh("ip address add 192.0.2.10/32 dev lo")
         .unwrap();
-    let trouble = wait_for("the trouble to be seen", PATIENCE, || {
-        Ok(ground.plane.probe_trouble(&vip))
+    let trouble = wait_for("the problem to be reported", PATIENCE, || {
+        Ok(testbed.plane.probe_trouble(&vip))
     })
     .unwrap();
     assert!(trouble.contains("address of this host"), "{trouble}");
-    ground
-        .site
+    testbed
+        .network
         .balancer
         .sh("ip address del 192.0.2.10/32 dev lo")
         .unwrap();
     // Another agent takes over.
-    ground.restart();
-    ground.serve(&[], &[1]);
-    let mark = works(&ground);
-    // With the agent its program is gone, though packets are still forwarded.
-    let (target, client, balancer) = (ground.target(), &ground.client, &ground.site.balancer);
-    drop(ground.plane);
-    // A program that another test starts holds its descriptor for a moment.
+    testbed.restart();
+    testbed.serve(&[], &[1]);
+    let mark = works(&testbed);
+    // The program ends with the agent, though packets are still forwarded.
+    let (target, client, balancer) = (testbed.target(), &testbed.client, &testbed.network.balancer);
+    drop(testbed.plane);
+    // A process that another test starts holds a copy of its descriptor for a moment.
     wait_for("the program to be gone", PATIENCE, || {
         Ok(probe(balancer, target, Some(mark), PROBE)
             .is_err()

@@ -1,4 +1,4 @@
-//! So many flows are ended, at both ends.
+//! Shedding ends flows at both ends.
 
 use std::{
     io::ErrorKind,
@@ -9,72 +9,81 @@ use std::{
 use lb_dataplane::Dataplane as _;
 use lb_tests::wait_for;
 
-use super::ground::{Ground, PATIENCE, Talk, Ways};
+use super::testbed::{Connection, DataplaneTestbed, PATIENCE, Ways};
 
-const TALKS: usize = 20;
+const CONNECTIONS: usize = 20;
 const SHED: u32 = 6;
-/// Both ends must know within this time.
-const KNOWN: Duration = Duration::from_secs(15);
+/// Limit for both ends to notice.
+const NOTICED: Duration = Duration::from_secs(15);
 
-#[test]
-fn so_many_flows_end_at_both_ends_and_no_more() {
+pub fn the_requested_number_of_flows_ends_at_both_ends() {
     for ways in Ways::ALL {
-        let mut ground = Ground::new(ways, 2);
-        ground.serve(&[], &[0]);
-        let vip = ground.wanted(&[], &[0]).vip;
-        let mut talks: Vec<Talk> = (0..TALKS).map(|_| ground.talk().unwrap()).collect();
-        let real = ground.address(0);
-        assert_eq!(ground.plane.shed(&vip, real, SHED).unwrap(), 0);
+        let mut testbed = DataplaneTestbed::new(ways, 2);
+        testbed.serve(&[], &[0]);
+        let vip = testbed.service(&[], &[0]).vip;
+        let mut connections: Vec<Connection> = (0..CONNECTIONS)
+            .map(|_| testbed.connect().unwrap())
+            .collect();
+        let real = testbed.address(0);
+        assert_eq!(testbed.plane.shed(&vip, real, SHED).unwrap(), 0);
         let mut longest = Duration::ZERO;
         let mut ended = 0;
-        for talk in &mut talks {
+        for connection in &mut connections {
             let began = Instant::now();
-            if let Err(error) = talk.say() {
+            if let Err(error) = connection.exchange() {
                 assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{ways:?}");
                 longest = longest.max(began.elapsed());
                 ended += 1;
             }
         }
-        let server = ground.reals[0].server.as_ref().unwrap();
+        let server = testbed.backends[0].server.as_ref().unwrap();
         let began = Instant::now();
-        wait_for("the server to know", PATIENCE, || {
+        wait_for("the end of the connections at the server", PATIENCE, || {
             Ok((server.ended.load(Ordering::SeqCst) == u64::from(SHED)).then_some(()))
         })
         .unwrap();
         println!(
-            "{ways:?}: {ended} clients knew within {longest:?}, their server {:?} later",
+            "{ways:?}: {ended} clients were reset within {longest:?}, their server noticed {:?} later",
             began.elapsed()
         );
         assert_eq!(ended, SHED, "{ways:?}");
-        assert!(longest < KNOWN, "{ways:?}: {longest:?}");
-        // The order is carried out: the others talk on, and so do new ones.
-        assert_eq!(ground.plane.shed(&vip, real, 0).unwrap(), 0);
-        let alive = talks.iter_mut().filter_map(|talk| talk.say().ok()).count();
-        assert_eq!(alive, TALKS - SHED as usize, "{ways:?}");
-        for _ in 0..TALKS {
-            ground.talk().unwrap().say().unwrap();
+        assert!(longest < NOTICED, "{ways:?}: {longest:?}");
+        // Nothing is left to shed: the other connections work, and so do new ones.
+        assert_eq!(testbed.plane.shed(&vip, real, 0).unwrap(), 0);
+        let alive = connections
+            .iter_mut()
+            .filter_map(|connection| connection.exchange().ok())
+            .count();
+        assert_eq!(alive, CONNECTIONS - SHED as usize, "{ways:?}");
+        for _ in 0..CONNECTIONS {
+            testbed.connect().unwrap().exchange().unwrap();
         }
     }
 }
 
-/// Its slots have another real by the time that the client sends its data again.
-#[test]
-fn what_is_sent_again_reaches_the_real_that_knows() {
-    let mut ground = Ground::new(Ways::V4, 2);
-    ground.serve(&[], &[0]);
-    let vip = ground.wanted(&[], &[0]).vip;
-    let mut talks: Vec<Talk> = (0..TALKS).map(|_| ground.talk().unwrap()).collect();
-    let real = ground.address(0);
-    ground.serve(&[], &[1]);
-    ground.plane.shed(&vip, real, TALKS as u32).unwrap();
-    for talk in &mut talks {
-        let error = talk.say().unwrap_err();
+/// The slots have another real by the time of the client's retransmission.
+pub fn a_retransmission_reaches_the_real_that_knows_the_flow() {
+    let mut testbed = DataplaneTestbed::new(Ways::V4, 2);
+    testbed.serve(&[], &[0]);
+    let vip = testbed.service(&[], &[0]).vip;
+    let mut connections: Vec<Connection> = (0..CONNECTIONS)
+        .map(|_| testbed.connect().unwrap())
+        .collect();
+    let real = testbed.address(0);
+    testbed.serve(&[], &[1]);
+    testbed.plane.shed(&vip, real, CONNECTIONS as u32).unwrap();
+    for connection in &mut connections {
+        let error = connection.exchange().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-        assert_eq!(ground.talk().unwrap().real, 1, "it connects anew elsewhere");
+        assert_eq!(
+            testbed.connect().unwrap().real,
+            1,
+            "it reconnects to the other real"
+        );
     }
-    let server = ground.reals[0].server.as_ref().unwrap();
-    wait_for("the server to know", PATIENCE, || {
-        Ok((server.ended.load(Ordering::SeqCst) == TALKS as u64).then_some(()))
+    let server = testbed.backends[0].server.as_ref().unwrap();
+    wait_for("the end of the connections at the server", PATIENCE, || {
+        Ok((server.ended.load(Ordering::SeqCst) == CONNECTIONS as u64).then_some(()))
     })
     .unwrap();
 }

@@ -1,5 +1,5 @@
-//! The distribution's compiler and library source, unpacked into the cache: installed, they would replace
-//! rustup or the machine's own rustc.
+//! The distribution's compiler and library source, unpacked into the cache. Installing them would replace rustup or the
+//! machine's own rustc.
 
 use std::{
     env, fs,
@@ -10,13 +10,13 @@ use std::{
 
 use anyhow::{Context as _, bail};
 
-use super::name_it;
+use super::link_toolchain;
 use crate::{
     command,
     setup::{linker::install_llvm_library, packages},
 };
 
-/// Debian's newest compiler, which it keeps for browsers, and its library source.
+/// Debian's newest compiler, which it packages for browsers, and its library source.
 const PACKAGES: [&str; 3] = ["rustc-web", "rust-web-src", "libstd-rust-web-dev"];
 
 pub(super) fn provide() -> anyhow::Result<()> {
@@ -36,18 +36,18 @@ pub(super) fn provide() -> anyhow::Result<()> {
     install_llvm_library()?;
     let cache = cache()?;
     let fresh = cache.join(format!("new-{}", std::process::id()));
-    let made = unpack(&fresh).and_then(|version| {
-        let place = cache.join(version);
-        put(&fresh, &place)?;
-        name_it(&place.join("usr"))
+    let result = unpack(&fresh).and_then(|version| {
+        let target = cache.join(version);
+        put(&fresh, &target)?;
+        link_toolchain(&target.join("usr"))
     });
-    if made.is_err() && fresh.exists() {
+    if result.is_err() && fresh.exists() {
         fs::remove_dir_all(&fresh).with_context(|| format!("removing {}", fresh.display()))?;
     }
-    made
+    result
 }
 
-/// Downloads and unpacks into `folder`; gives the compiler's version.
+/// Downloads the packages, unpacks them into `folder`, and returns the compiler's version.
 fn unpack(folder: &Path) -> anyhow::Result<String> {
     let archives = folder.join("archives");
     fs::create_dir_all(&archives).with_context(|| format!("making {}", archives.display()))?;
@@ -68,7 +68,7 @@ fn unpack(folder: &Path) -> anyhow::Result<String> {
         )?;
     }
     fs::remove_dir_all(&archives)?;
-    // Where rustc looks for its driver: rustup's run sets the path of libraries to lib/ only.
+    // `rustup run` adds only lib/ to the library path, so rustc must find its driver there.
     let libraries = folder.join("usr/lib");
     for file in fs::read_dir(libraries.join("x86_64-linux-gnu"))
         .context("looking for the compiler's library")?
@@ -94,7 +94,7 @@ fn unpack(folder: &Path) -> anyhow::Result<String> {
     }
 }
 
-/// The package with the compiler's own library; its name has the version in it.
+/// Returns the package with the compiler's own library, whose name contains the version.
 fn library_package() -> anyhow::Result<String> {
     command::ask("apt-cache", &["depends", "libstd-rust-web-dev"])
         .and_then(|list| {
@@ -103,17 +103,17 @@ fn library_package() -> anyhow::Result<String> {
                 .filter(|name| name.starts_with("libstd-rust-web-"))
                 .map(str::to_owned)
         })
-        .context("apt-cache does not tell what libstd-rust-web-dev depends on")
+        .context("`apt-cache depends libstd-rust-web-dev` names no library package")
 }
 
-/// Moves a folder to its place; what was there goes.
-fn put(fresh: &Path, place: &Path) -> anyhow::Result<()> {
-    let old = place.with_extension(format!("old-{}", std::process::id()));
-    if place.exists() {
-        fs::rename(place, &old).with_context(|| format!("moving {} away", place.display()))?;
+/// Moves a folder to `target` and removes what was there.
+fn put(fresh: &Path, target: &Path) -> anyhow::Result<()> {
+    let old = target.with_extension(format!("old-{}", std::process::id()));
+    if target.exists() {
+        fs::rename(target, &old).with_context(|| format!("moving {} away", target.display()))?;
     }
-    fs::rename(fresh, place)
-        .with_context(|| format!("moving {} to {}", fresh.display(), place.display()))?;
+    fs::rename(fresh, target)
+        .with_context(|| format!("moving {} to {}", fresh.display(), target.display()))?;
     if old.exists() {
         fs::remove_dir_all(&old).with_context(|| format!("removing {}", old.display()))?;
     }

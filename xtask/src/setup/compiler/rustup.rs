@@ -1,13 +1,13 @@
-//! A nightly with its library source, from rustup.
+//! A nightly toolchain with its library source, from rustup.
 
 use std::{path::Path, process::Command, time::Duration};
 
 use anyhow::{Context as _, bail};
 
-use super::{installed, name_it, usable};
+use super::{installed, link_toolchain, usable};
 use crate::command;
 
-/// The last nightly that is known to have the linker's LLVM.
+/// The last nightly that is known to have the LLVM of bpf-linker.
 const KNOWN_NIGHTLY: &str = "nightly-2026-05-20";
 
 /// How long a download may take: rustup waits long for a server that does not answer.
@@ -19,11 +19,11 @@ pub(super) fn provide() -> anyhow::Result<()> {
             download(&["component", "add", "rust-src", "--toolchain", "nightly"])?;
         }
         match usable("nightly") {
-            Ok(_) => return name_it(&root("nightly")?),
+            Ok(_) => return link_toolchain(&root("nightly")?),
             Err(lack) => println!("         {lack}"),
         }
     }
-    // A nightly of today may have a newer LLVM than the linker.
+    // The latest nightly may have a newer LLVM than bpf-linker.
     download(&[
         "toolchain",
         "install",
@@ -34,11 +34,11 @@ pub(super) fn provide() -> anyhow::Result<()> {
         "rust-src",
     ])?;
     usable(KNOWN_NIGHTLY).map_err(anyhow::Error::msg)?;
-    name_it(&root(KNOWN_NIGHTLY)?)
+    link_toolchain(&root(KNOWN_NIGHTLY)?)
 }
 
 fn installed_nightly() -> bool {
-    // With its host's name, except where it is linked by hand.
+    // rustup appends the host's name, except to a toolchain that was linked by hand.
     installed("nightly")
         || command::ask("rustup", &["toolchain", "list"])
             .is_some_and(|list| list.lines().any(has_no_date))
@@ -52,9 +52,9 @@ fn has_no_date(toolchain: &str) -> bool {
 
 fn root(toolchain: &str) -> anyhow::Result<std::path::PathBuf> {
     let root = command::ask("rustup", &["run", toolchain, "rustc", "--print", "sysroot"])
-        .with_context(|| format!("the toolchain `{toolchain}` does not tell its root"))?;
+        .with_context(|| format!("the toolchain `{toolchain}` does not print its sysroot"))?;
     if !Path::new(&root).is_dir() {
-        bail!("the toolchain `{toolchain}` says its root is {root}, which is no folder");
+        bail!("the toolchain `{toolchain}` prints the sysroot {root}, which is not a folder");
     }
     Ok(root.into())
 }

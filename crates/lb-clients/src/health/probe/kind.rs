@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use lb_model::{
     component::{Component, Kind},
     settings::{FieldError, Map, Settings, Value},
-    vip::VipAddress,
+    vip::VipKey,
 };
 
 use crate::health::Verdict;
@@ -20,7 +20,7 @@ pub type Finding = Result<(Verdict, String), PeerError>;
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt<'a> {
     /// The VIP.
-    pub vip: &'a VipAddress,
+    pub vip: &'a VipKey,
     /// The real's address.
     pub real: IpAddr,
     /// Where the probe goes.

@@ -19,7 +19,7 @@ mod tests;
 
 use std::{net::IpAddr, time::Duration};
 
-use lb_model::{check::Check, component::Component, settings::FieldError, vip::VipAddress};
+use lb_model::{check::Check, component::Component, settings::FieldError, vip::VipKey};
 use tokio::time::Instant;
 
 use super::{Outcome, Verdict};
@@ -45,7 +45,7 @@ pub fn normalize(check: &Check) -> Result<Check, FieldError> {
 ///
 /// # Errors
 /// The VIP is of any port, and the check names none.
-pub fn validate_for(check: &Check, vip: &VipAddress) -> Result<(), FieldError> {
+pub fn validate_for(check: &Check, vip: &VipKey) -> Result<(), FieldError> {
     check.validate_for(vip, find(&check.probe.kind)?.kind.needs_port)
 }
 
@@ -69,14 +69,14 @@ fn find(name: &str) -> Result<&'static ProbeKind, FieldError> {
 pub struct Prober {
     probe: Result<Box<dyn AnyProbe>, FieldError>,
     timeout: Duration,
-    vip: VipAddress,
+    vip: VipKey,
     real: IpAddr,
 }
 
 impl Prober {
     /// A prober of `real` for `vip`. A check that [`normalize`] would refuse finds the real unhealthy, and says why.
     #[must_use]
-    pub fn new(check: &Check, vip: VipAddress, real: IpAddr) -> Self {
+    pub fn new(check: &Check, vip: VipKey, real: IpAddr) -> Self {
         Prober {
             probe: start(&check.probe),
             timeout: check.timeout(),

@@ -21,7 +21,7 @@ use std::{
 use lb_model::{
     peer::{Secret, Tls},
     settings::FieldError,
-    vip::VipAddress,
+    vip::VipKey,
 };
 
 use super::{Attempt, Finding, Probe, ProbeKind};
@@ -76,7 +76,7 @@ lb_model::choice! {
 /// A client id that no other probe has, of this balancer or another, and that stays the same for a VIP and a real.
 /// 18 letters and digits, of the 23 that every broker takes (MQTT 3.1.1 section 3.1.3.1).
 #[must_use]
-pub fn client_id(vip: &VipAddress, real: IpAddr) -> String {
+pub fn client_id(vip: &VipKey, real: IpAddr) -> String {
     /// A random number of this process.
     static PROCESS: OnceLock<u64> = OnceLock::new();
     let mut hasher = DefaultHasher::new();
@@ -225,8 +225,8 @@ mod tests {
 
     #[test]
     fn client_ids_are_short_and_their_own() {
-        let vip: VipAddress = "10.0.0.1:1883/tcp".parse().unwrap();
-        let other: VipAddress = "10.0.0.1:8883/tcp".parse().unwrap();
+        let vip: VipKey = "10.0.0.1:1883/tcp".parse().unwrap();
+        let other: VipKey = "10.0.0.1:8883/tcp".parse().unwrap();
         let real = "10.1.0.2".parse().unwrap();
         let id = client_id(&vip, real);
         assert!(id.len() <= 23 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()));

@@ -12,7 +12,7 @@ const NEVER: Duration = Duration::from_secs(60);
 /// A time-out, and so an interval, that a busy machine does not exceed.
 const PATIENT: Duration = Duration::from_secs(1);
 
-fn vip() -> VipAddress {
+fn vip() -> VipKey {
     "10.0.0.1:80/tcp".parse().unwrap()
 }
 

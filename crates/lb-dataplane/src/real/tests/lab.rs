@@ -1,17 +1,14 @@
-//! Two network namespaces joined by a veth pair: a client, and a host that becomes a real.
-//!
-//! The namespaces have no names: they end with the test, however it ends.
+//! A testbed of two network namespaces joined by a veth pair: a client, and a host that becomes a real.
 
 use std::{
-    fs::File,
     net::IpAddr,
-    os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
     path::PathBuf,
     process::Command,
     time::{Duration, Instant},
 };
 
-use nix::sched::{CloneFlags, setns, unshare};
+use lb_tests::Namespace;
 
 use super::super::{Mode, Options, Vip, XdpMode};
 
@@ -24,8 +21,8 @@ pub const REAL_MAC: [u8; 6] = [2, 0, 0, 0, 9, 2];
 pub const INTERFACE: &str = "lbreal0";
 
 pub struct Lab {
-    client: File,
-    real: File,
+    client: Namespace,
+    real: Namespace,
     wire: OwnedFd,
     state: tempfile::TempDir,
 }
@@ -47,11 +44,6 @@ pub fn run(test: impl AsyncFnOnce(&Lab) + Send + 'static) {
     if let Err(panic) = std::thread::spawn(body).join() {
         std::panic::resume_unwind(panic);
     }
-}
-
-fn new_namespace() -> File {
-    unshare(CloneFlags::CLONE_NEWNET).unwrap();
-    File::open("/proc/thread-self/ns/net").unwrap()
 }
 
 pub fn ip(arguments: &str) -> String {
@@ -78,13 +70,13 @@ fn wait_up(interface: &str) {
 
 impl Lab {
     fn new() -> Lab {
-        let real = new_namespace();
-        ip("link set lo up");
-        let client = new_namespace();
-        ip("link set lo up");
-        let place = format!("/proc/{}/fd/{}", std::process::id(), real.as_raw_fd());
+        let real = Namespace::new("real").unwrap();
+        let client = Namespace::new("client").unwrap();
+        client.move_thread().unwrap();
+        let place = real.path();
         ip(&format!(
-            "link add lbclient0 address 02:00:00:00:09:01 type veth peer name {INTERFACE} address 02:00:00:00:09:02 netns {place}"
+            "link add lbclient0 address 02:00:00:00:09:01 type veth peer name {INTERFACE} address 02:00:00:00:09:02 netns {}",
+            place.display()
         ));
         ip("addr add 10.9.0.1/24 dev lbclient0");
         ip("addr add fd00:9::1/64 dev lbclient0 nodad");
@@ -121,11 +113,11 @@ impl Lab {
 
     /// The host that becomes a real is where the test's calls go.
     pub fn enter_real(&self) {
-        setns(self.real.as_fd(), CloneFlags::CLONE_NEWNET).unwrap();
+        self.real.move_thread().unwrap();
     }
 
     pub fn enter_client(&self) {
-        setns(self.client.as_fd(), CloneFlags::CLONE_NEWNET).unwrap();
+        self.client.move_thread().unwrap();
     }
 
     pub fn options(&self, vips: &[IpAddr]) -> Options {

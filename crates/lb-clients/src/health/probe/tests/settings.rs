@@ -258,7 +258,7 @@ fn what_is_out_of_range_is_named() {
 
 #[test]
 fn a_vip_of_any_port_needs_one() {
-    let any: VipAddress = "10.0.0.1:0/tcp".parse().unwrap();
+    let any: VipKey = "10.0.0.1:0/tcp".parse().unwrap();
     let mut check = Check::new(tcp());
     assert_eq!(validate_for(&check, &any).unwrap_err().field, "port");
     check.port = Some(80);
@@ -280,7 +280,7 @@ fn detection_is_bounded_by_the_times() {
 
 #[test]
 fn a_real_is_probed_where_it_is_said() {
-    let vip: VipAddress = "10.0.0.1:1883/tcp".parse().unwrap();
+    let vip: VipKey = "10.0.0.1:1883/tcp".parse().unwrap();
     let real = "10.1.0.2".parse().unwrap();
     let mut check = Check::new(tcp());
     let target = |check: &Check, change: &CheckOverride| {

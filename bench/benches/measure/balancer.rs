@@ -1,0 +1,253 @@
+//! The balancer that is measured: the agent's own data plane, attached to a veth pair of the benchmark.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use aya::programs::{ProgramFd, ProgramInfo};
+use lb_common::limits::MAX_RING_SLOTS;
+use lb_dataplane::{
+    Dataplane as _, KernelDataplane, Stats, Status, WantedService, WhenEmpty, detach,
+    hops::{ResolvedHop, Resolver},
+    options::{Options, XdpMode},
+};
+use lb_model::options::{Forward, Track};
+use lb_model::ring::{Algorithm, default_slots};
+use lb_model::vip::{Protocol, VipKey};
+use lb_steering::ring::build_shared;
+use lb_tests::{Namespace, cable_without_xdp};
+
+use crate::packets::template::{VIP4, VIP6};
+
+/// State of the VIPs' tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Every slot settled.
+    Settled,
+    /// Every slot has just changed, so running flows are entered in the flow table.
+    Exceptions,
+    /// Slots settled, every flow tracked.
+    Tracked,
+}
+
+/// Reals of each VIP.
+const REALS: u16 = 64;
+/// A window longer than any measurement.
+const WINDOW: Duration = Duration::from_secs(3_600);
+/// The balancer's end of the veth pair.
+const INTERFACE: &str = "lb0";
+/// The other end.
+pub const FAR_END: &str = "far0";
+
+/// The data plane. Dropping it detaches it and removes its pins.
+pub struct Balancer {
+    plane: KernelDataplane,
+    near: Namespace,
+    far: Namespace,
+    pins: PathBuf,
+}
+
+impl Balancer {
+    /// Starts a balancer without VIPs whose flow table has room for this many flows.
+    pub fn start(flow_entries: u32) -> anyhow::Result<Balancer> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let pins = PathBuf::from(format!(
+            "/sys/fs/bpf/lb-bench-{}-{number}",
+            std::process::id()
+        ));
+        let near = Namespace::new("bench-balancer")?;
+        let far = Namespace::new("bench-far-end")?;
+        // The far end has no XDP program, so that a benchmark can attach a sink there.
+        cable_without_xdp((&far, FAR_END, &[]), (&near, INTERFACE, &[]))?;
+        let options = Options {
+            pins: pins.clone(),
+            xdp_mode: XdpMode::Native,
+            flow_entries,
+            ..Options::new(vec![INTERFACE.to_owned()])
+        };
+        let plane = near.enter(|| {
+            let interface = nix::net::if_::if_nametoindex(INTERFACE)?;
+            let plane = KernelDataplane::start(&options, Box::new(OneHop { interface }))?;
+            anyhow::Ok(plane)
+        })?;
+        let plane = plane.context("starting a balancer to measure (root is needed)")?;
+        Ok(Balancer {
+            plane,
+            near,
+            far,
+            pins,
+        })
+    }
+
+    /// Returns the program that is attached.
+    pub fn program(&self) -> anyhow::Result<ProgramFd> {
+        let pin = self.pins.join("balancer");
+        let info = ProgramInfo::from_pin(&pin)
+            .with_context(|| format!("opening the balancer pinned at {}", pin.display()))?;
+        Ok(info.fd()?)
+    }
+
+    /// Returns the namespace at the other end of the veth pair.
+    pub fn far(&self) -> &Namespace {
+        &self.far
+    }
+
+    /// Brings the VIPs of both families into this state.
+    pub fn set_mode(&mut self, mode: Mode) -> anyhow::Result<()> {
+        for (address, v6) in [(IpAddr::V4(VIP4), false), (IpAddr::V6(VIP6), true)] {
+            let vip = VipKey {
+                address,
+                port: 80,
+                protocol: Protocol::Tcp,
+            };
+            let reals = reals(v6, REALS);
+            let weights: Vec<(IpAddr, u32)> = reals.iter().map(|real| (*real, 100)).collect();
+            let ring = build_shared(Algorithm::Rendezvous, 0, MAX_RING_SLOTS, &weights);
+            let track = if mode == Mode::Tracked {
+                Track::All
+            } else {
+                Track::Exceptions
+            };
+            let mut service = WantedService {
+                vip,
+                forward: Forward::Ipip,
+                track,
+                window: WINDOW,
+                reals,
+                down: BTreeMap::new(),
+                ring,
+                when_empty: WhenEmpty::Drop,
+            };
+            // Removed first, so that nothing of an earlier state is left.
+            self.remove(&vip)?;
+            self.set(&service)?;
+            if mode == Mode::Exceptions {
+                service.ring = service.ring.iter().map(|real| (real + 1) % REALS).collect();
+                self.set(&service)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds or changes a service.
+    pub fn set(&mut self, service: &WantedService) -> anyhow::Result<()> {
+        let plane = &mut self.plane;
+        self.near
+            .enter(|| plane.set_service(service))?
+            .with_context(|| format!("setting {}", service.vip))
+    }
+
+    fn remove(&mut self, vip: &VipKey) -> anyhow::Result<()> {
+        let plane = &mut self.plane;
+        self.near
+            .enter(|| plane.remove_service(vip))?
+            .with_context(|| format!("removing {vip}"))?;
+        // Frees the indices of the service for others.
+        let plane = &mut self.plane;
+        self.near.enter(|| plane.tick())??;
+        Ok(())
+    }
+
+    /// Runs `work` on a thread inside the balancer's namespace, as the agent does.
+    pub fn enter<T: Send>(
+        &mut self,
+        work: impl FnOnce(&mut KernelDataplane) -> T + Send,
+    ) -> anyhow::Result<T> {
+        let plane = &mut self.plane;
+        self.near.enter(|| work(plane))
+    }
+
+    /// Returns the state of the data plane.
+    pub fn status(&self) -> Status {
+        self.plane.status()
+    }
+
+    /// Returns the counters of the data plane.
+    pub fn stats(&self) -> anyhow::Result<Stats> {
+        Ok(self.plane.stats()?)
+    }
+}
+
+impl Drop for Balancer {
+    fn drop(&mut self) {
+        if let Err(error) = detach(&self.pins) {
+            eprintln!("removing {}: {error}", self.pins.display());
+        }
+        // `detach` has removed it unless something is wrong.
+        let _ = fs::remove_dir(&self.pins);
+    }
+}
+
+/// Returns a service of `count` reals with weight 100, but for the first one.
+pub fn service(number: u16, count: u16, first_weight: u32) -> WantedService {
+    let [high, low] = number.to_be_bytes();
+    let reals = reals(false, count);
+    let weights: Vec<(IpAddr, u32)> = reals
+        .iter()
+        .enumerate()
+        .map(|(position, real)| (*real, if position == 0 { first_weight } else { 100 }))
+        .collect();
+    WantedService {
+        vip: VipKey {
+            address: Ipv4Addr::new(10, 202, high, low).into(),
+            port: 80,
+            protocol: Protocol::Tcp,
+        },
+        forward: Forward::Ipip,
+        track: Track::Exceptions,
+        window: WINDOW,
+        ring: build_shared(
+            Algorithm::Rendezvous,
+            0,
+            default_slots(reals.len()),
+            &weights,
+        ),
+        reals,
+        down: BTreeMap::new(),
+        when_empty: WhenEmpty::Drop,
+    }
+}
+
+fn reals(v6: bool, count: u16) -> Vec<IpAddr> {
+    (1..=count)
+        .map(|number| {
+            if v6 {
+                Ipv6Addr::new(0xfd00, 0x1e, 0, 0, 0, 0, 0, number).into()
+            } else {
+                let [high, low] = number.to_be_bytes();
+                IpAddr::V4(Ipv4Addr::new(10, 30, high, low))
+            }
+        })
+        .collect()
+}
+
+/// Resolves every real to the router at the far end of the veth pair.
+struct OneHop {
+    interface: u32,
+}
+
+impl Resolver for OneHop {
+    fn resolve(&self, _address: IpAddr) -> Option<ResolvedHop> {
+        Some(ResolvedHop {
+            interface: self.interface,
+            source_mac: [2, 0, 0, 0, 0, 1],
+            dest_mac: [2, 0, 0, 0, 0, 0xFE],
+            direct: false,
+        })
+    }
+
+    fn want(&self, _address: IpAddr) {}
+
+    fn forget(&self, _address: IpAddr) {}
+
+    fn trouble(&self, _address: IpAddr) -> Option<String> {
+        None
+    }
+}

@@ -1,0 +1,8 @@
+//! What the benchmarks share: statistics, load arrivals and facts about the machine. The benchmarks themselves are in
+//! `benches/`: `measure` (`cargo xtask bench`), `live` and `steering`.
+
+pub mod arrivals;
+pub mod figures;
+pub mod machine;
+pub mod process;
+pub mod statistics;
