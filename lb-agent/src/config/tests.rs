@@ -190,7 +190,7 @@ fn what_is_wrong_is_named() {
         ),
         (
             "[[vip]]\naddress = \"10.0.0.1:80/tcp\"\n[vip.check]\nkind = \"tcp\"\nintervall = \"2s\"",
-            "4: VIP 10.0.0.1:80/tcp: check.intervall: 2s: there is no such setting; there are interval, fast_interval",
+            ":5: VIP 10.0.0.1:80/tcp: check.intervall: 2s: there is no such setting; there are interval, fast_interval",
         ),
         (
             "[[vip]]\naddress = \"10.0.0.1:80/tcp\"\n[vip.check]\nkind = \"mqtts\"",
