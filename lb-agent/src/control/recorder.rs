@@ -11,7 +11,7 @@ use lb_model::vip::VipAddress;
 
 use lb_dataplane::{
     Counters, Dataplane, DataplaneError, InterfaceStats, InterfaceStatus, RealFlows, ServiceStats,
-    Simulation, Stats, Status, WantedService,
+    Simulation, Stats, Status, ServiceSpec,
 };
 use lb_model::options::Track;
 
@@ -19,7 +19,7 @@ use lb_model::options::Track;
 #[derive(Debug, Default)]
 pub struct Tables {
     /// Services as last set.
-    pub services: BTreeMap<VipAddress, WantedService>,
+    pub services: BTreeMap<VipAddress, ServiceSpec>,
     /// Each call that changes something.
     pub calls: Vec<String>,
     /// Reals there is room for; none: any number.
@@ -40,7 +40,7 @@ impl Recorder {
 }
 
 impl Dataplane for Recorder {
-    fn set_service(&mut self, wanted: &WantedService) -> Result<(), DataplaneError> {
+    fn set_service(&mut self, wanted: &ServiceSpec) -> Result<(), DataplaneError> {
         let mut tables = self.tables();
         tables.calls.push(format!("set {}", wanted.vip));
         let others: usize = tables
@@ -86,7 +86,7 @@ impl Dataplane for Recorder {
         Some(1 + position as u32)
     }
 
-    fn probe_trouble(&mut self, _vip: &VipAddress) -> Option<String> {
+    fn probe_problem(&mut self, _vip: &VipAddress) -> Option<String> {
         None
     }
 

@@ -15,7 +15,7 @@ use std::{
 
 use lb_dataplane::netlink::NextHops;
 use lb_dataplane::{
-    Dataplane as _, KernelDataplane, WantedService, WhenEmpty, detach,
+    Dataplane as _, KernelDataplane, ServiceSpec, WhenEmpty, detach,
     options::{Options, XdpMode},
 };
 use lb_model::options::{Forward, OnDown, Track};
@@ -227,8 +227,8 @@ impl Ground {
     }
 
     /// What is wanted: these reals dead, the ring shared by those that serve.
-    pub fn wanted(&self, down: &[(usize, OnDown)], serving: &[u16]) -> WantedService {
-        WantedService {
+    pub fn wanted(&self, down: &[(usize, OnDown)], serving: &[u16]) -> ServiceSpec {
+        ServiceSpec {
             vip: format!("{}/tcp", self.target()).parse().unwrap(),
             forward: self.ways.forward,
             track: Track::Exceptions,

@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, os::fd::AsRawFd as _, time::Duration};
 
-use lb_dataplane::{Dataplane as _, WantedService, WhenEmpty};
+use lb_dataplane::{Dataplane as _, ServiceSpec, WhenEmpty};
 use lb_model::options::{Forward, Track};
 use lb_tests::{Host, Real, wait_for};
 use tokio::{
@@ -95,11 +95,11 @@ fn probes_reach_their_real_by_every_way() {
         // The ring says nothing of the first.
         ground.serve(&[], &[1]);
         let vip = ground.wanted(&[], &[]).vip;
-        let trouble = ground.plane.probe_trouble(&vip).unwrap();
+        let trouble = ground.plane.probe_problem(&vip).unwrap();
         assert!(trouble.contains("no route"), "{trouble}");
         route_vips(&ground);
         wait_for("the way to the VIP", PATIENCE, || {
-            Ok(ground.plane.probe_trouble(&vip).is_none().then_some(()))
+            Ok(ground.plane.probe_problem(&vip).is_none().then_some(()))
         })
         .unwrap();
         // What a network card would be left to do: checksums and segments.
@@ -185,7 +185,7 @@ fn probes_need_a_running_agent_and_its_tables() {
     // Larger tables: other maps, and a program on them.
     let generation = ground.plane.status().generation;
     for number in 0..300_u32 {
-        let other = WantedService {
+        let other = ServiceSpec {
             vip: format!("192.0.3.{}:{}/tcp", 1 + number % 200, 80 + number / 200)
                 .parse()
                 .unwrap(),
@@ -208,7 +208,7 @@ fn probes_need_a_running_agent_and_its_tables() {
         .sh("ip address add 192.0.2.10/32 dev lo")
         .unwrap();
     let trouble = wait_for("the trouble to be seen", PATIENCE, || {
-        Ok(ground.plane.probe_trouble(&vip))
+        Ok(ground.plane.probe_problem(&vip))
     })
     .unwrap();
     assert!(trouble.contains("address of this host"), "{trouble}");

@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use aya::programs::{ProgramFd, ProgramInfo};
 use lb_common::limits::MAX_RING_SLOTS;
 use lb_dataplane::{
-    Dataplane as _, KernelDataplane, Stats, Status, WantedService, WhenEmpty, detach,
+    Dataplane as _, KernelDataplane, Stats, Status, ServiceSpec, WhenEmpty, detach,
     hops::{ResolvedHop, Resolver},
     options::{Options, XdpMode},
 };
@@ -115,7 +115,7 @@ impl Balancer {
             } else {
                 Track::Exceptions
             };
-            let mut service = WantedService {
+            let mut service = ServiceSpec {
                 vip,
                 forward: Forward::Ipip,
                 track,
@@ -137,7 +137,7 @@ impl Balancer {
     }
 
     /// Adds or changes a service.
-    pub fn set(&mut self, service: &WantedService) -> anyhow::Result<()> {
+    pub fn set(&mut self, service: &ServiceSpec) -> anyhow::Result<()> {
         let plane = &mut self.plane;
         self.near
             .enter(|| plane.set_service(service))?
@@ -186,7 +186,7 @@ impl Drop for Balancer {
 }
 
 /// A service with so many reals of weight 100, the first one's weight given.
-pub fn service(number: u16, count: u16, first_weight: u32) -> WantedService {
+pub fn service(number: u16, count: u16, first_weight: u32) -> ServiceSpec {
     let [high, low] = number.to_be_bytes();
     let reals = reals(false, count);
     let weights: Vec<(IpAddr, u32)> = reals
@@ -194,7 +194,7 @@ pub fn service(number: u16, count: u16, first_weight: u32) -> WantedService {
         .enumerate()
         .map(|(position, real)| (*real, if position == 0 { first_weight } else { 100 }))
         .collect();
-    WantedService {
+    ServiceSpec {
         vip: VipAddress {
             address: Ipv4Addr::new(10, 202, high, low).into(),
             port: 80,
