@@ -35,7 +35,7 @@ enum Command {
     /// Stop forwarding: take the programs off the interfaces and remove the pinned tables.
     Detach(detach::Detach),
     /// Make this host a real of some VIPs, and undo it on exit.
-    Real(lb_dataplane::real::Options),
+    Real(real::Real),
     /// Tell how loaded this host, a container or a process is, over gRPC, HTTP and MQTT.
     ///
     /// A balancer reads it with the load sources grpc, http-json, prometheus or mqtt-topic. SIGTERM and SIGINT
@@ -53,9 +53,9 @@ impl Arguments {
                 log_to_stderr(None);
                 detach.execute()
             }
-            Command::Real(options) => {
+            Command::Real(real) => {
                 log_to_stderr(None);
-                real::execute(options)
+                real.execute()
             }
             Command::Report(report) => report.execute(),
         }

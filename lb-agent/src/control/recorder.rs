@@ -10,8 +10,8 @@ use lb_common::reason::{ChosenBy, Reason, Verdict};
 use lb_model::vip::VipAddress;
 
 use lb_dataplane::{
-    Counters, Dataplane, DataplaneError, InterfaceStats, InterfaceStatus, RealFlows, ServiceStats,
-    Simulation, Stats, Status, ServiceSpec,
+    Counters, Dataplane, DataplaneError, InterfaceStats, InterfaceStatus, RealFlows, ServiceSpec,
+    ServiceStats, Simulation, Stats, Status,
 };
 use lb_model::options::Track;
 
@@ -74,7 +74,7 @@ impl Dataplane for Recorder {
             Err(DataplaneError::CannotShed {
                 vip: *vip,
                 real,
-                why: "there is no such real",
+                reason: "there is no such real",
             })
         }
     }
@@ -162,7 +162,8 @@ impl Dataplane for Recorder {
         if !(14..=4_000).contains(&frame.len()) {
             return Err(DataplaneError::FrameLength {
                 length: frame.len(),
-                limit: 4_000,
+                min: 14,
+                max: 4_000,
             });
         }
         Ok(Simulation {

@@ -13,7 +13,7 @@ use std::{
 
 use lb_dataplane::netlink::NextHops;
 use lb_dataplane::{
-    Dataplane, DataplaneError, KernelDataplane, Simulation, ServiceSpec, WhenEmpty, detach,
+    Dataplane, DataplaneError, KernelDataplane, ServiceSpec, Simulation, WhenEmpty, detach,
     options::{Options, XdpMode},
 };
 use lb_model::options::{Forward, Track};

@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use aya::programs::{ProgramFd, ProgramInfo};
 use lb_common::limits::MAX_RING_SLOTS;
 use lb_dataplane::{
-    Dataplane as _, KernelDataplane, Stats, Status, ServiceSpec, WhenEmpty, detach,
+    Dataplane as _, KernelDataplane, ServiceSpec, Stats, Status, WhenEmpty, detach,
     hops::{ResolvedHop, Resolver},
     options::{Options, XdpMode},
 };

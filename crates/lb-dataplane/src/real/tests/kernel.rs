@@ -10,7 +10,7 @@ use proptest::{
 };
 
 use super::{VIP4, VIP6, address, both, encapsulated, run, udp};
-use crate::real::{XdpMode, program::Programs};
+use crate::{options::XdpMode, real::program::Programs};
 
 /// Random frames that are compared.
 const FRAMES: u32 = 10_000;

@@ -13,7 +13,8 @@ use std::{
 
 use nix::sched::{CloneFlags, setns, unshare};
 
-use super::super::{Mode, Options, Vip, XdpMode};
+use super::super::{Mode, Options};
+use crate::options::XdpMode;
 
 /// Longest wait for something that must happen.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -23,7 +24,7 @@ pub const REAL_MAC: [u8; 6] = [2, 0, 0, 0, 9, 2];
 /// The real's interface.
 pub const INTERFACE: &str = "lbreal0";
 
-pub struct Lab {
+pub struct Testbed {
     client: File,
     real: File,
     wire: OwnedFd,
@@ -31,7 +32,7 @@ pub struct Lab {
 }
 
 /// Runs a test in a thread of its own, whose namespace may change.
-pub fn run(test: impl AsyncFnOnce(&Lab) + Send + 'static) {
+pub fn run(test: impl AsyncFnOnce(&Testbed) + Send + 'static) {
     if !nix::unistd::geteuid().is_root() {
         eprintln!("SKIPPED: this test makes network namespaces, which needs root");
         return;
@@ -41,8 +42,8 @@ pub fn run(test: impl AsyncFnOnce(&Lab) + Send + 'static) {
             .enable_all()
             .build()
             .unwrap();
-        let lab = Lab::new();
-        runtime.block_on(test(&lab));
+        let bed = Testbed::new();
+        runtime.block_on(test(&bed));
     };
     if let Err(panic) = std::thread::spawn(body).join() {
         std::panic::resume_unwind(panic);
@@ -76,8 +77,8 @@ fn wait_up(interface: &str) {
     }
 }
 
-impl Lab {
-    fn new() -> Lab {
+impl Testbed {
+    fn new() -> Testbed {
         let real = new_namespace();
         ip("link set lo up");
         let client = new_namespace();
@@ -90,13 +91,13 @@ impl Lab {
         ip("addr add fd00:9::1/64 dev lbclient0 nodad");
         ip("link set lbclient0 up");
         let wire = packet_socket("lbclient0");
-        let lab = Lab {
+        let bed = Testbed {
             client,
             real,
             wire,
             state: tempfile::tempdir().unwrap(),
         };
-        lab.enter_real();
+        bed.enter_real();
         // Checksums are to be whole in what the client sees.
         let status = Command::new("ethtool")
             .args(["-K", INTERFACE, "tx", "off"])
@@ -113,10 +114,10 @@ impl Lab {
         ip("route add default via 10.9.0.1");
         ip("route add default via fd00:9::1");
         wait_up(INTERFACE);
-        lab.enter_client();
+        bed.enter_client();
         wait_up("lbclient0");
-        lab.enter_real();
-        lab
+        bed.enter_real();
+        bed
     }
 
     /// The host that becomes a real is where the test's calls go.
@@ -131,11 +132,10 @@ impl Lab {
     pub fn options(&self, vips: &[IpAddr]) -> Options {
         Options {
             interfaces: vec![INTERFACE.to_owned()],
-            vips: vips.iter().copied().map(Vip).collect(),
+            vips: vips.to_vec(),
             mode: Mode::Ipip,
             xdp_mode: XdpMode::Native,
             reply_interfaces: Vec::new(),
-            stats: None,
             state: Some(self.state_folder()),
         }
     }
