@@ -11,7 +11,7 @@ use std::{
 use lb_common::{
     tables::{
         config::{ANY_PORT_V4, ANY_PORT_V6},
-        real::{DOWN, KIND_IP4, KIND_IP6, KIND_L2, RESET, Real, outer_checksum},
+        real::{ADDRESS_V6, DOWN, RESET, Real, outer_checksum},
     },
     vip::{Protocol, VipAddress},
 };
@@ -229,7 +229,7 @@ impl<H: Home> Engine<H> {
             _ => 0,
         };
         Real {
-            flags: kind(address, forward),
+            flags: mode_flags(address, forward),
             next_hop: 0,
             address: destination,
             source,
@@ -237,7 +237,8 @@ impl<H: Home> Engine<H> {
             checksum,
             service,
             lost: 0,
-            pad: [0; 2],
+            port: [0; 2],
+            pad: [0; 6],
         }
     }
 
@@ -294,7 +295,7 @@ impl<H: Home> Engine<H> {
 
 /// The way, if a real of this mode can be reached by it.
 pub(crate) fn usable(hop: Option<ResolvedHop>, forward: Forward) -> Option<ResolvedHop> {
-    hop.filter(|hop| hop.direct || forward != Forward::L2)
+    hop.filter(|hop| hop.direct || !forward.facts().needs_direct_neighbour)
 }
 
 /// Whether a real with these [`Real::flags`] is dead, so that its flows are lost to it.
@@ -303,12 +304,9 @@ pub(crate) fn is_dead(flags: u32) -> bool {
 }
 
 /// [`Real::flags`] of a real that is up.
-pub(crate) fn kind(address: IpAddr, forward: Forward) -> u32 {
-    match (forward, address) {
-        (Forward::L2, _) => KIND_L2,
-        (Forward::Ipip, IpAddr::V4(_)) => KIND_IP4,
-        (Forward::Ipip, IpAddr::V6(_)) => KIND_IP6,
-    }
+pub(crate) fn mode_flags(address: IpAddr, forward: Forward) -> u32 {
+    let family = if address.is_ipv6() { ADDRESS_V6 } else { 0 };
+    forward.facts().number | family
 }
 
 pub(crate) fn octets(address: IpAddr) -> [u8; 16] {

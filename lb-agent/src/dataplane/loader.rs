@@ -9,7 +9,7 @@ use aya::{
 use lb_common::{
     limits::{MAX_INTERFACES, REASON_SLOTS, SLOTS_PER_CHUNK},
     tables::{constants, meta::Meta, names},
-    vip_table::{Digest, VipHash},
+    vip_table::{AddressDigest, VipHash},
 };
 
 use super::{DataplaneError, error::system, layout::Layout};
@@ -65,7 +65,7 @@ pub(crate) fn load(terms: &Terms<'_>) -> Result<Ebpf, DataplaneError> {
     let simulate = u32::from(terms.interface.is_none());
     let mask = terms.layout.flow_buckets - 1;
     let vip_hash = VipHash::new(terms.meta.flow_secret, terms.layout.vip_buckets);
-    let digest = Digest::new(terms.meta.flow_secret);
+    let digest = AddressDigest::new(terms.meta.flow_secret);
     let log_level = if simulate == 1 { 0 } else { terms.log_level };
     let mut loader = EbpfLoader::new();
     for (name, entries) in &sizes {

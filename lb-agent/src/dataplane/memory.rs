@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use lb_common::{
     limits::{MAX_NEXT_HOPS, MAX_REALS, MAX_SERVICES, SLOTS_PER_CHUNK},
-    memory::{Constants, MemFrame, MemTables, Outcome, run, simulate},
+    memory::{Constants, MemFrame, MemTables, Processed, run, simulate},
     reason::Reason,
     tables::{
         counters::{FlowTableCounters, RealCounters, ServiceCounters},
@@ -57,7 +57,7 @@ const _: fn() = || {
 };
 
 impl MemoryHome {
-    fn place_vip(&mut self, key: &VipKey, service: u32) -> Result<(), edit::NoPlace> {
+    fn place_vip(&mut self, key: &VipKey, service: u32) -> Result<(), edit::BucketsFull> {
         match key {
             VipKey::V4(key) => self.tables.insert_vip4(key, service),
             VipKey::V6(key) => self.tables.insert_vip6(key, service),
@@ -339,7 +339,7 @@ impl MemoryDataplane {
     }
 
     /// Forwards a frame: what became of it, and its bytes then.
-    pub fn forward(&mut self, frame: &[u8]) -> (Outcome, Vec<u8>) {
+    pub fn forward(&mut self, frame: &[u8]) -> (Processed, Vec<u8>) {
         let mut frame = MemFrame::new(frame);
         let outcome = run(&mut self.engine.home.tables, &mut frame);
         (outcome, frame.bytes().to_vec())

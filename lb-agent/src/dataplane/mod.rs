@@ -42,6 +42,7 @@ pub use kernel::{KernelDataplane, detach};
 pub use memory::MemoryDataplane;
 
 use lb_common::{
+    forward::{Facts, IPIP, L2},
     reason::{ChosenBy, Reason, Verdict},
     vip::VipAddress,
 };
@@ -54,6 +55,27 @@ pub enum Forward {
     Ipip,
     /// With the real's MAC address.
     L2,
+}
+
+impl Forward {
+    /// Every mode.
+    const ALL: [Forward; 2] = [Forward::Ipip, Forward::L2];
+
+    /// The facts of the data path's mode.
+    #[must_use]
+    pub const fn facts(self) -> &'static Facts {
+        match self {
+            Forward::Ipip => IPIP,
+            Forward::L2 => L2,
+        }
+    }
+
+    /// The mode with this number in a real's record.
+    fn of_mode(number: u32) -> Option<Forward> {
+        Forward::ALL
+            .into_iter()
+            .find(|forward| forward.facts().number == number)
+    }
 }
 
 /// Which flows have an entry in the flow table.

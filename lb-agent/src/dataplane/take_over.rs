@@ -5,7 +5,7 @@ use std::{collections::HashMap, net::IpAddr};
 use lb_common::{
     limits::SLOTS_PER_CHUNK,
     tables::{
-        real::{DELETED, KIND_IP4, KIND_IP6, KIND_L2, KIND_MASK, Real, SHED},
+        real::{ADDRESS_V6, DELETED, Real, SHED},
         service::{RESET_EMPTY, TRACK_ALL},
         vip::ECHO_SERVICE,
     },
@@ -143,9 +143,9 @@ impl<H: Home> Engine<H> {
             .and_then(|vip| self.services.get_mut(vip));
         match service {
             Some(state) if real.flags & DELETED == 0 => {
-                let address = address_of(&real, &state.vip);
-                if real.flags & KIND_MASK == KIND_L2 {
-                    state.forward = Forward::L2;
+                let address = address_of(&real);
+                if let Some(forward) = Forward::of_mode(real.mode()) {
+                    state.forward = forward;
                 }
                 state.reals.push(RealState {
                     index,
@@ -168,14 +168,9 @@ impl<H: Home> Engine<H> {
     }
 }
 
-/// The address in a record. A real of mode `l2` has its VIP's family, which the record does not name.
-fn address_of(real: &Real, vip: &VipAddress) -> IpAddr {
-    let v4 = match real.flags & KIND_MASK {
-        KIND_IP4 => true,
-        KIND_IP6 => false,
-        _ => vip.address.is_ipv4(),
-    };
-    if v4 {
+/// The address in a record.
+fn address_of(real: &Real) -> IpAddr {
+    if real.flags & ADDRESS_V6 == 0 {
         let [a, b, c, d, ..] = real.address;
         IpAddr::from([a, b, c, d])
     } else {
@@ -186,25 +181,25 @@ fn address_of(real: &Real, vip: &VipAddress) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::engine::{kind, octets},
+        super::engine::{mode_flags, octets},
         *,
     };
 
     #[test]
     fn a_record_gives_its_address_back() {
-        let vip: VipAddress = "10.0.0.1:80/tcp".parse().unwrap();
         for (address, forward) in [
             ("10.1.0.2", Forward::Ipip),
             ("2001:db8::2", Forward::Ipip),
             ("10.1.0.2", Forward::L2),
+            ("2001:db8::2", Forward::L2),
         ] {
             let address: IpAddr = address.parse().unwrap();
             let real = Real {
-                flags: kind(address, forward),
+                flags: mode_flags(address, forward),
                 address: octets(address),
                 ..Real::default()
             };
-            assert_eq!(address_of(&real, &vip), address);
+            assert_eq!(address_of(&real), address);
         }
     }
 }

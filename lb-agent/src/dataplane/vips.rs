@@ -3,37 +3,43 @@
 use lb_common::{
     tables::meta::Meta,
     vip_table::{
-        Digest, Name, SharedVip4Bucket, SharedVip6Bucket, VipHash,
-        edit::{self, NoPlace},
+        AddressDigest, PackedVipKey, SharedVip4Bucket, SharedVip6Bucket, VipHash,
+        edit::{self, BucketsFull},
     },
 };
 
 use super::{DataplaneError, bpf, home::VipKey, layout::Layout, tables::KernelTables};
 
 impl KernelTables {
-    fn vip_hash(&self) -> (VipHash, Digest) {
+    fn vip_hash(&self) -> (VipHash, AddressDigest) {
         let meta: Meta = self.meta.read(0);
         (
             VipHash::new(meta.flow_secret, self.layout.vip_buckets),
-            Digest::new(meta.flow_secret),
+            AddressDigest::new(meta.flow_secret),
         )
     }
 
     /// Adds a key or changes its service, in place.
     ///
     /// # Errors
-    /// [`NoPlace`]: the tables must grow.
-    pub fn insert_vip(&mut self, key: &VipKey, service: u32) -> Result<(), NoPlace> {
+    /// [`BucketsFull`]: the tables must grow.
+    pub fn insert_vip(&mut self, key: &VipKey, service: u32) -> Result<(), BucketsFull> {
         let (hash, digest) = self.vip_hash();
         let mut wait = bpf::wait_for_programs;
         match key {
             VipKey::V4(key) => {
                 let table = self.vips4.shared::<SharedVip4Bucket>();
-                edit::insert(table, &hash, &Name::of4(key), service, &mut wait)
+                edit::insert(table, &hash, &PackedVipKey::of4(key), service, &mut wait)
             }
             VipKey::V6(key) => {
                 let table = self.vips6.shared::<SharedVip6Bucket>();
-                edit::insert(table, &hash, &Name::of6(&digest, key), service, &mut wait)
+                edit::insert(
+                    table,
+                    &hash,
+                    &PackedVipKey::of6(&digest, key),
+                    service,
+                    &mut wait,
+                )
             }
         }
     }
@@ -44,11 +50,11 @@ impl KernelTables {
         match key {
             VipKey::V4(key) => {
                 let table = self.vips4.shared::<SharedVip4Bucket>();
-                edit::remove(table, &hash, &Name::of4(key));
+                edit::remove(table, &hash, &PackedVipKey::of4(key));
             }
             VipKey::V6(key) => {
                 let table = self.vips6.shared::<SharedVip6Bucket>();
-                edit::remove(table, &hash, &Name::of6(&digest, key));
+                edit::remove(table, &hash, &PackedVipKey::of6(&digest, key));
             }
         }
     }
@@ -80,7 +86,7 @@ pub(super) fn room_for(
 
 fn fit(layout: &Layout, secret: [u64; 2], vips: &[(VipKey, u32)]) -> bool {
     let hash = VipHash::new(secret, layout.vip_buckets);
-    let digest = Digest::new(secret);
+    let digest = AddressDigest::new(secret);
     let mut four = Vec::new();
     four.resize_with(layout.vip_buckets as usize, SharedVip4Bucket::default);
     let mut six = Vec::new();
@@ -88,9 +94,11 @@ fn fit(layout: &Layout, secret: [u64; 2], vips: &[(VipKey, u32)]) -> bool {
     let mut nobody = || {};
     vips.iter().all(|(key, service)| {
         match key {
-            VipKey::V4(key) => edit::insert(&four, &hash, &Name::of4(key), *service, &mut nobody),
+            VipKey::V4(key) => {
+                edit::insert(&four, &hash, &PackedVipKey::of4(key), *service, &mut nobody)
+            }
             VipKey::V6(key) => {
-                let name = Name::of6(&digest, key);
+                let name = PackedVipKey::of6(&digest, key);
                 edit::insert(&six, &hash, &name, *service, &mut nobody)
             }
         }
@@ -118,7 +126,7 @@ mod tests {
             let VipKey::V4(key) = key_of(vip) else {
                 unreachable!("an IPv4 VIP has such a key")
             };
-            let word = Name::of4(&key).word;
+            let word = PackedVipKey::of4(&key).word;
             let (first, second) = (hash.first(word), hash.second(word));
             (first.min(second), first.max(second))
         };

@@ -8,7 +8,7 @@ use lb_common::{
     vip::Protocol,
 };
 
-use super::{DataplaneError, NO_REAL, OnDown, WantedService, engine::kind, error::system};
+use super::{DataplaneError, NO_REAL, OnDown, WantedService, engine::mode_flags, error::system};
 
 /// What becomes of a real's flows; `None`: it is alive.
 pub fn fate(wanted: &WantedService, real: IpAddr) -> Option<OnDown> {
@@ -20,7 +20,7 @@ pub fn fate(wanted: &WantedService, real: IpAddr) -> Option<OnDown> {
 
 /// [`lb_common::tables::real::Real::flags`] without [`SHED`].
 pub fn real_flags(wanted: &WantedService, real: IpAddr) -> u32 {
-    kind(real, wanted.forward)
+    mode_flags(real, wanted.forward)
         | match fate(wanted, real) {
             // What is kept is as with a drained real: only the ring knows.
             None | Some(OnDown::Keep) => 0,

@@ -3,10 +3,10 @@
 mod echo;
 mod flows;
 mod hashes;
-mod lab;
 mod probes;
 mod random;
 mod resets;
 mod sent;
+mod testbed;
 mod unsent;
 mod vips;

@@ -1,7 +1,7 @@
 //! The flow table: buckets of four entries, each flow in one of two buckets that its hash names.
 
 use lb_common::{
-    hash::Place,
+    hash::BucketPair,
     limits::{CLOSING_TICKS, FLOWS_PER_BUCKET},
 };
 
@@ -66,12 +66,12 @@ impl FlowTable {
 
     /// Where a flow may be, a definition of `lb_common::hash`.
     #[must_use]
-    pub fn place(&self, hash: u64) -> Place {
-        Place::new(hash, self.buckets.len() as u32 - 1)
+    pub fn place(&self, hash: u64) -> BucketPair {
+        BucketPair::new(hash, self.buckets.len() as u32 - 1)
     }
 
     /// A flow's entry, within its time or not.
-    pub fn find(&mut self, place: Place) -> Option<&mut Entry> {
+    pub fn find(&mut self, place: BucketPair) -> Option<&mut Entry> {
         let bucket = [place.first, place.second].into_iter().find(|bucket| {
             self.buckets[*bucket as usize]
                 .iter()
@@ -86,7 +86,7 @@ impl FlowTable {
 
     /// Remembers a flow: in its entry if it has one, else in the one of its buckets that has more empty
     /// entries (the first if they are even), else in the other one, else in place of the oldest.
-    pub fn remember(&mut self, place: Place, entry: Entry, world: &World, now: u32) {
+    pub fn remember(&mut self, place: BucketPair, entry: Entry, world: &World, now: u32) {
         if let Some(known) = self.find(place) {
             *known = entry;
             return;

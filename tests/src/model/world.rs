@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, net::IpAddr};
 
+use lb_common::forward::{IPIP, L2};
 use lb_common::tables::{
     config::{ANY_PORT_V4, ANY_PORT_V6, Config},
     next_hop::NextHop,
@@ -146,10 +147,13 @@ impl World {
 }
 
 fn record(real: &Real) -> real::Real {
-    let kind = match (real.way, real.address) {
-        (Way::L2, _) => real::KIND_L2,
-        (Way::Ipip, IpAddr::V4(_)) => real::KIND_IP4,
-        (Way::Ipip, IpAddr::V6(_)) => real::KIND_IP6,
+    let mode = match real.way {
+        Way::L2 => L2.number,
+        Way::Ipip => IPIP.number,
+    };
+    let family = match real.address {
+        IpAddr::V4(_) => 0,
+        IpAddr::V6(_) => real::ADDRESS_V6,
     };
     let checksum = match (real.way, real.source, real.address) {
         (Way::Ipip, IpAddr::V4(source), IpAddr::V4(destination)) => {
@@ -158,7 +162,8 @@ fn record(real: &Real) -> real::Real {
         _ => 0,
     };
     real::Real {
-        flags: kind
+        flags: mode
+            | family
             | if real.down { real::DOWN } else { 0 }
             | if real.reset { real::RESET } else { 0 }
             | if real.shed.is_some() { real::SHED } else { 0 },
@@ -169,7 +174,8 @@ fn record(real: &Real) -> real::Real {
         checksum,
         service: real.service,
         lost: 0,
-        pad: [0; 2],
+        port: [0; 2],
+        pad: [0; 6],
     }
 }
 

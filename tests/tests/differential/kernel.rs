@@ -28,7 +28,7 @@ use lb_common::{
         trace::Trace,
         vip::{Vip4Bucket, Vip6Bucket},
     },
-    vip_table::{Digest, SharedVip4Bucket, SharedVip6Bucket, VipHash},
+    vip_table::{AddressDigest, SharedVip4Bucket, SharedVip6Bucket, VipHash},
 };
 use lb_tests::model::{tables, world::World};
 
@@ -297,7 +297,7 @@ impl Kernel {
 fn load(world: &World, flow_buckets: u32, pins: &Pins, simulate: u32) -> Ebpf {
     let buckets = vip_tables(world).vips4.len() as u32;
     let vip_hash = VipHash::new(world.flow_secret, buckets);
-    let digest = Digest::new(world.flow_secret);
+    let digest = AddressDigest::new(world.flow_secret);
     let sizes = [
         (names::VIPS4, buckets),
         (names::VIPS6, buckets),
