@@ -1,4 +1,4 @@
-//! What the decision came to.
+//! The result of the decision.
 
 use crate::reason::{Reason, Verdict};
 

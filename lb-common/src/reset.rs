@@ -19,7 +19,7 @@ const DATA_OFFSET: u8 = (tcp::LENGTH as u8 / 4) << 4;
 /// Makes a frame the reset of the segment it carries. `length` is the IP packet's.
 ///
 /// # Errors
-/// [`Reason::BadTables`] if the frame is not as it was parsed, or cannot be made shorter.
+/// [`Reason::BadTables`] if the frame is shorter than it was when it was parsed, or cannot be made shorter.
 #[inline(always)]
 pub fn answer<F: Frame>(
     frame: &mut F,

@@ -1,4 +1,4 @@
-//! IP in IP: the packet as it came, in an outer header of the real's address family (RFC 2003, RFC 2473).
+//! IP in IP: the client's packet in an outer header of the real's address family (RFC 2003, RFC 2473).
 
 use super::{Facts, ForwardedPacket, decrement_ttl, set_macs};
 use crate::{

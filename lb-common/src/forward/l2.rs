@@ -1,4 +1,4 @@
-//! Layer 2: the packet as it came, to the real's MAC address. TTL and checksums stay as they are.
+//! Layer 2: the client's packet, to the real's MAC address. TTL and checksums do not change.
 
 use super::{Facts, ForwardedPacket, set_macs};
 use crate::{

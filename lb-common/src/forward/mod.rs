@@ -1,8 +1,8 @@
 //! Sending a packet on to its real: one file per forwarding mode.
 //!
-//! A mode is a file with its [`Facts`] and a function `forward`, and a line in the registry below. Its
-//! number is what a real's record says ([`Real::mode`]); user space reads the facts instead of knowing
-//! modes by name.
+//! A mode is a file with its [`Facts`] and a function `forward`, declared here, and a line in the registry
+//! below, which starts with the mode that most packets take. Its number stands in the records of its reals
+//! ([`Real::mode`]). User space reads the facts, so it needs no knowledge of single modes.
 
 mod ipip;
 mod l2;
@@ -99,10 +99,10 @@ macro_rules! registry {
 }
 
 registry! {
-    /// The destination MAC address is rewritten.
-    L2 = l2;
     /// In an outer IP header.
     IPIP = ipip;
+    /// The destination MAC address is rewritten.
+    L2 = l2;
 }
 
 /// The mode with this number.

@@ -128,3 +128,6 @@ pub const fn downgrade(new: &real::Real) -> Result<Real, Unconvertible> {
         pad: [0; 2],
     })
 }
+
+#[cfg(test)]
+mod tests;

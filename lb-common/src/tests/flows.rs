@@ -244,7 +244,7 @@ fn a_full_table_gives_up_the_oldest() {
     for (port, expected) in [(1, b), (3, b), (4, b), (5, b), (2, a)] {
         assert_eq!(segment(&mut testbed, port, ACK).1, expected, "port {port}");
     }
-    // What is past its window gives way uncounted.
+    // An entry past its window is overwritten without counting as evicted.
     testbed.slots(service, b, Previous::Real(a));
     testbed.tables.now += WINDOW + 1;
     segment(&mut testbed, 6, SYN);
@@ -330,7 +330,7 @@ proptest! {
     #[test]
     fn running_flows_keep_their_reals(events in prop::collection::vec(event(), 1..200)) {
         let (mut testbed, service, reals) = testbed();
-        // Room for all flows, so that none has to give way.
+        // Room for all flows, so that none is evicted.
         testbed.tables.flows.resize_with(256, Default::default);
         let settled = reals[0];
         let mut ring = settled;

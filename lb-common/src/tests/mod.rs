@@ -2,6 +2,7 @@
 
 mod echo;
 mod flows;
+mod forward;
 mod hashes;
 mod probes;
 mod random;

@@ -173,6 +173,7 @@ impl Testbed {
     pub fn run(&mut self, bytes: &[u8]) -> (Processed, Vec<u8>) {
         let mut frame = MemFrame::new(bytes);
         let outcome = run(&mut self.tables, &mut frame);
+        assert_eq!(outcome.verdict, outcome.reason.verdict());
         (outcome, frame.bytes().to_vec())
     }
 }

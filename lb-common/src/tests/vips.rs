@@ -198,7 +198,7 @@ enum Event {
     Store(u32, usize, u64),
     /// Waited for readers.
     Wait,
-    /// Came to the end of a change.
+    /// A change is complete.
     Done,
 }
 
@@ -302,7 +302,7 @@ struct Replay<'a> {
 }
 
 impl Replay<'_> {
-    /// The writer's next event; not past a wait while somebody reads.
+    /// The writer's next event; it does not go past a wait while a reader is active.
     fn step(&self, reading: bool) -> bool {
         match self.events.get(self.at.get()) {
             None => return false,
