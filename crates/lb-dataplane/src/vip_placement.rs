@@ -1,6 +1,8 @@
 //! Whether VIP tables of some size have a place for every VIP.
 
-use lb_common::vip_table::{Digest, Name, SharedVip4Bucket, SharedVip6Bucket, VipHash, edit};
+use lb_common::vip_table::{
+    AddressDigest, PackedVipKey, SharedVip4Bucket, SharedVip6Bucket, VipHash, edit,
+};
 
 use crate::{error::DataplaneError, table_sizes::TableSizes, vip_key::VipTableKey};
 
@@ -23,7 +25,7 @@ pub(crate) fn with_room_for_vips(
 
 fn fit(sizes: &TableSizes, secret: [u64; 2], vips: &[(VipTableKey, u32)]) -> bool {
     let hash = VipHash::new(secret, sizes.vip_buckets);
-    let digest = Digest::new(secret);
+    let digest = AddressDigest::new(secret);
     let mut v4 = Vec::new();
     v4.resize_with(sizes.vip_buckets as usize, SharedVip4Bucket::default);
     let mut v6 = Vec::new();
@@ -33,10 +35,10 @@ fn fit(sizes: &TableSizes, secret: [u64; 2], vips: &[(VipTableKey, u32)]) -> boo
     vips.iter().all(|(key, service)| {
         match key {
             VipTableKey::V4(key) => {
-                edit::insert(&v4, &hash, &Name::of4(key), *service, &mut no_wait)
+                edit::insert(&v4, &hash, &PackedVipKey::of4(key), *service, &mut no_wait)
             }
             VipTableKey::V6(key) => {
-                let name = Name::of6(&digest, key);
+                let name = PackedVipKey::of6(&digest, key);
                 edit::insert(&v6, &hash, &name, *service, &mut no_wait)
             }
         }
@@ -67,7 +69,7 @@ mod tests {
             let VipTableKey::V4(key) = key_of(vip) else {
                 unreachable!("an IPv4 VIP has such a key")
             };
-            let word = Name::of4(&key).word;
+            let word = PackedVipKey::of4(&key).word;
             let (first, second) = (hash.first(word), hash.second(word));
             (first.min(second), first.max(second))
         };

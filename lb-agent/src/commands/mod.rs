@@ -2,6 +2,7 @@
 
 mod check;
 mod detach;
+mod migrate;
 mod real;
 mod report;
 mod run;
@@ -34,6 +35,11 @@ enum Command {
     Check(check::Check),
     /// Stop forwarding: take the programs off the interfaces and remove the pinned tables.
     Detach(detach::Detach),
+    /// Give the pinned tables another layout while packets flow, so that another build can adopt them.
+    ///
+    /// An upgrade needs no such step: `lb-agent run` migrates tables of the previous layout. To go back to the build
+    /// before, stop the agent, run `lb-agent migrate --layout VERSION` of the newer build, and start the older one.
+    Migrate(migrate::Migrate),
     /// Make this host a real of some VIPs, and undo it on exit.
     Real(real::Real),
     /// Tell how loaded this host, a container or a process is, over gRPC, HTTP and MQTT.
@@ -52,6 +58,10 @@ impl Arguments {
             Command::Detach(detach) => {
                 log_to_stderr(None);
                 detach.execute()
+            }
+            Command::Migrate(migrate) => {
+                log_to_stderr(None);
+                migrate.execute()
             }
             Command::Real(real) => {
                 log_to_stderr(None);

@@ -9,5 +9,6 @@ mod bench;
 mod foreign;
 mod kernel;
 mod killed;
+mod migration;
 mod namespace;
 mod traffic;

@@ -14,15 +14,15 @@ use crate::{
     limits::{MAX_SERVICES, VIPS_PER_BUCKET},
     tables::vip::{PROTOCOLS, VALUE_MASK, Vip4Key, Vip6Key},
     vip_table::{
-        Bucket, Digest, Name, SharedVip4Bucket, SharedVip6Bucket, VipHash,
-        edit::{self, Editable, NoPlace},
+        AddressDigest, Bucket, PackedVipKey, SharedVip4Bucket, SharedVip6Bucket, VipHash,
+        edit::{self, BucketsFull, Editable},
         look_up,
     },
 };
 
 const SECRET: [u64; 2] = [0x0123_4567_89AB_CDEF, 0xFEDC_BA98_7654_3210];
 
-fn find<B: Bucket>(table: &[B], hash: &VipHash, name: &Name) -> Option<u32> {
+fn find<B: Bucket>(table: &[B], hash: &VipHash, name: &PackedVipKey) -> Option<u32> {
     look_up(hash, name, |bucket| table.get(bucket as usize))
 }
 
@@ -54,7 +54,11 @@ fn changes(keys: u16) -> impl Strategy<Value = Vec<(u16, Option<u32>)>> {
 }
 
 /// Runs changes on a table and a map; they agree after each.
-fn agrees<B: Editable>(table: &[B], changes: &[(u16, Option<u32>)], name: impl Fn(u16) -> Name) {
+fn agrees<B: Editable>(
+    table: &[B],
+    changes: &[(u16, Option<u32>)],
+    name: impl Fn(u16) -> PackedVipKey,
+) {
     let hash = VipHash::new(SECRET, table.len() as u32);
     let mut map = BTreeMap::new();
     for &(number, service) in changes {
@@ -84,25 +88,25 @@ proptest! {
     #[test]
     fn a_table_is_a_map(changes in changes(128)) {
         let four: Vec<_> = (0..4).map(|_| SharedVip4Bucket::default()).collect();
-        agrees(&four, &changes, |number| Name::of4(&key4(number)));
-        let digest = Digest::new(SECRET);
+        agrees(&four, &changes, |number| PackedVipKey::of4(&key4(number)));
+        let digest = AddressDigest::new(SECRET);
         let six: Vec<_> = (0..4).map(|_| SharedVip6Bucket::default()).collect();
-        agrees(&six, &changes, |number| Name::of6(&digest, &key6(number)));
+        agrees(&six, &changes, |number| PackedVipKey::of6(&digest, &key6(number)));
         // All addresses look alike but for themselves.
-        let none = Digest { factors: [0; 2] };
+        let none = AddressDigest { factors: [0; 2] };
         let six: Vec<_> = (0..4).map(|_| SharedVip6Bucket::default()).collect();
-        agrees(&six, &changes, |number| Name::of6(&none, &key6(number)));
+        agrees(&six, &changes, |number| PackedVipKey::of6(&none, &key6(number)));
     }
 
     #[test]
     fn what_was_put_in_is_listed(numbers in prop::collection::btree_map(any::<u16>(), 0..MAX_SERVICES, 0..60)) {
         let hash = VipHash::new(SECRET, 1_024);
-        let digest = Digest::new(SECRET);
+        let digest = AddressDigest::new(SECRET);
         let four: Vec<_> = (0..1_024).map(|_| SharedVip4Bucket::default()).collect();
         let six: Vec<_> = (0..1_024).map(|_| SharedVip6Bucket::default()).collect();
         for (&number, &service) in &numbers {
-            edit::insert(&four, &hash, &Name::of4(&key4(number)), service, &mut || {}).unwrap();
-            edit::insert(&six, &hash, &Name::of6(&digest, &key6(number)), service, &mut || {}).unwrap();
+            edit::insert(&four, &hash, &PackedVipKey::of4(&key4(number)), service, &mut || {}).unwrap();
+            edit::insert(&six, &hash, &PackedVipKey::of6(&digest, &key6(number)), service, &mut || {}).unwrap();
         }
         let wanted: BTreeMap<_, _> = numbers.iter().map(|(&n, &s)| (key4(n), s)).collect();
         prop_assert_eq!(edit::vips4(&four).collect::<BTreeMap<_, _>>(), wanted);
@@ -116,16 +120,16 @@ fn a_full_table_says_so_and_stays_as_it_was() {
     let table: Vec<_> = (0..2).map(|_| SharedVip4Bucket::default()).collect();
     let hash = VipHash::new(SECRET, 2);
     let insert = |number| {
-        let name = Name::of4(&key4(number));
+        let name = PackedVipKey::of4(&key4(number));
         edit::insert(&table, &hash, &name, u32::from(number), &mut || {})
     };
     for number in 0..8 {
         assert_eq!(insert(number), Ok(()));
     }
-    assert_eq!(insert(8), Err(NoPlace));
-    assert_eq!(find(&table, &hash, &Name::of4(&key4(8))), None);
+    assert_eq!(insert(8), Err(BucketsFull));
+    assert_eq!(find(&table, &hash, &PackedVipKey::of4(&key4(8))), None);
     for number in 0..8 {
-        let found = find(&table, &hash, &Name::of4(&key4(number)));
+        let found = find(&table, &hash, &PackedVipKey::of4(&key4(number)));
         assert_eq!(found, Some(u32::from(number)));
     }
 }
@@ -169,7 +173,7 @@ fn rows_of_vips_are_spread() {
         let table: Vec<_> = (0..buckets).map(|_| SharedVip4Bucket::default()).collect();
         let (mut second, mut none) = (0, 0);
         for (key, service) in &row {
-            let name = Name::of4(key);
+            let name = PackedVipKey::of4(key);
             if edit::insert(&table, &hash, &name, *service, &mut || {}).is_err() {
                 none += 1;
                 continue;
@@ -194,7 +198,7 @@ enum Event {
     Store(u32, usize, u64),
     /// Waited for readers.
     Wait,
-    /// Came to the end of a change.
+    /// A change is complete.
     Done,
 }
 
@@ -243,7 +247,7 @@ const BUCKETS: u32 = 2;
 /// Addresses whose halves make others' addresses when they are mixed, on one port.
 const NAMES: u16 = 9;
 
-fn mixed(number: u16) -> Name {
+fn mixed(number: u16) -> PackedVipKey {
     let mut address = [0; 16];
     (address[7], address[15]) = (1 + (number % 3) as u8, 1 + (number / 3) as u8);
     let key = Vip6Key {
@@ -251,7 +255,7 @@ fn mixed(number: u16) -> Name {
         port: [0, 80],
         protocol: 6,
     };
-    Name::of6(&Digest { factors: [0; 2] }, &key)
+    PackedVipKey::of6(&AddressDigest { factors: [0; 2] }, &key)
 }
 
 /// Runs changes; what was stored, and the map after each change (the empty one first).
@@ -298,7 +302,7 @@ struct Replay<'a> {
 }
 
 impl Replay<'_> {
-    /// The writer's next event; not past a wait while somebody reads.
+    /// The writer's next event; it does not go past a wait while a reader is active.
     fn step(&self, reading: bool) -> bool {
         match self.events.get(self.at.get()) {
             None => return false,

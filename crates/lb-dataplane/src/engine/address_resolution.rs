@@ -8,6 +8,7 @@ use std::{
 use lb_common::tables::next_hop::NextHop;
 use lb_model::options::Forward;
 
+use super::real_record::mode_of;
 use crate::resolver::{ResolvedHop, Resolver};
 
 /// Counts the users of each address.
@@ -91,9 +92,9 @@ impl AddressResolution {
     }
 }
 
-/// The table's record. A real of mode `l2` must be a neighbour itself: a router would not deliver the frame.
+/// The table's record; `None` if a router is the next hop and the mode needs the real itself.
 fn record(hop: Option<ResolvedHop>, forward: Forward) -> Option<NextHop> {
-    hop.filter(|hop| hop.direct || forward != Forward::L2)
+    hop.filter(|hop| hop.direct || !mode_of(forward).needs_direct_neighbour)
         .map(|hop| NextHop {
             destination: hop.dest_mac,
             source: hop.source_mac,

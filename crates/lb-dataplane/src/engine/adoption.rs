@@ -99,9 +99,9 @@ impl<B: TableBackend> Engine<B> {
             .and_then(|vip| self.services.get_mut(vip));
         match entry {
             Some(entry) if record.flags & DELETED == 0 => {
-                let address = address_of(&record, &entry.vip);
-                if forward_of(record.flags) == Forward::L2 {
-                    entry.forward = Forward::L2;
+                let address = address_of(&record);
+                if let Some(forward) = forward_of(&record) {
+                    entry.forward = forward;
                 }
                 entry.reals.push(RealEntry {
                     index,

@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
-use lb_common::tables::real::{
-    DOWN, KIND_IP4, KIND_IP6, KIND_L2, KIND_MASK, RESET, Real, outer_checksum,
+use lb_common::{
+    forward::{Facts, IPIP, L2},
+    tables::real::{ADDRESS_V6, DOWN, RESET, Real, outer_checksum},
 };
-use lb_model::{options::Forward, vip::VipAddress};
+use lb_model::options::Forward;
 
 use crate::options::SourcePrefix;
 
@@ -30,7 +31,7 @@ impl OuterSources {
             _ => 0,
         };
         Real {
-            flags: kind(address, forward),
+            flags: mode_flags(address, forward),
             next_hop: 0,
             address: octets(address),
             source: octets(prefix.address()),
@@ -38,29 +39,34 @@ impl OuterSources {
             checksum,
             service,
             lost: 0,
-            pad: [0; 2],
+            port: [0; 2],
+            pad: [0; 6],
         }
+    }
+}
+
+/// The data path's mode of a forwarding option.
+#[must_use]
+pub(crate) const fn mode_of(forward: Forward) -> &'static Facts {
+    match forward {
+        Forward::Ipip => IPIP,
+        Forward::L2 => L2,
     }
 }
 
 /// [`Real::flags`] of a real that is up.
 #[must_use]
-pub(crate) fn kind(address: IpAddr, forward: Forward) -> u32 {
-    match (forward, address) {
-        (Forward::L2, _) => KIND_L2,
-        (Forward::Ipip, IpAddr::V4(_)) => KIND_IP4,
-        (Forward::Ipip, IpAddr::V6(_)) => KIND_IP6,
-    }
+pub(crate) fn mode_flags(address: IpAddr, forward: Forward) -> u32 {
+    let family = if address.is_ipv6() { ADDRESS_V6 } else { 0 };
+    mode_of(forward).number | family
 }
 
-/// The forwarding mode that a record's flags say.
+/// The forwarding option of a record; `None` if no option has the record's mode.
 #[must_use]
-pub(crate) fn forward_of(flags: u32) -> Forward {
-    if flags & KIND_MASK == KIND_L2 {
-        Forward::L2
-    } else {
-        Forward::Ipip
-    }
+pub(crate) fn forward_of(real: &Real) -> Option<Forward> {
+    [Forward::Ipip, Forward::L2]
+        .into_iter()
+        .find(|forward| mode_of(*forward).number == real.mode())
 }
 
 /// Whether a real with these [`Real::flags`] is dead, so that its flows are lost.
@@ -69,15 +75,10 @@ pub(crate) fn is_dead(flags: u32) -> bool {
     flags & (DOWN | RESET) != 0
 }
 
-/// The address of a record. A real of mode `l2` has its VIP's family, which the record does not name.
+/// The address of a record.
 #[must_use]
-pub(crate) fn address_of(real: &Real, vip: &VipAddress) -> IpAddr {
-    let v4 = match real.flags & KIND_MASK {
-        KIND_IP4 => true,
-        KIND_IP6 => false,
-        _ => vip.address.is_ipv4(),
-    };
-    if v4 {
+pub(crate) fn address_of(real: &Real) -> IpAddr {
+    if real.flags & ADDRESS_V6 == 0 {
         let [a, b, c, d, ..] = real.address;
         IpAddr::from([a, b, c, d])
     } else {
@@ -108,16 +109,16 @@ mod tests {
             v4: options.source_v4,
             v6: options.source_v6,
         };
-        let vip: VipAddress = "10.0.0.1:80/tcp".parse().unwrap();
         for (address, forward) in [
             ("10.1.0.2", Forward::Ipip),
             ("2001:db8::2", Forward::Ipip),
             ("10.1.0.2", Forward::L2),
+            ("2001:db8::2", Forward::L2),
         ] {
             let address: IpAddr = address.parse().unwrap();
             let record = sources.record(address, forward, 7);
-            assert_eq!(address_of(&record, &vip), address);
-            assert_eq!(forward_of(record.flags), forward);
+            assert_eq!(address_of(&record), address);
+            assert_eq!(forward_of(&record), Some(forward));
             assert_eq!((record.service, is_dead(record.flags)), (7, false));
         }
     }

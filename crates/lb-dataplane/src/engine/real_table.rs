@@ -190,14 +190,14 @@ impl RealTable {
 
 #[cfg(test)]
 mod tests {
-    use lb_common::tables::real::KIND_IP4;
+    use lb_common::forward::IPIP;
 
     use super::*;
     use crate::memory::MemoryBackend;
 
     fn up() -> Real {
         Real {
-            flags: KIND_IP4,
+            flags: IPIP.number,
             service: 1,
             ..Real::default()
         }
@@ -219,7 +219,7 @@ mod tests {
         let mut hops = NextHopTable::new();
         let [first, second] = [(); 2].map(|()| table.insert(&mut backend, up()));
         table.retire(&mut backend, &entry(first), 1, 100);
-        assert_eq!(backend.real(1).flags, KIND_IP4 | DOWN | DELETED);
+        assert_eq!(backend.real(1).flags, IPIP.number | DOWN | DELETED);
         assert_eq!(table.retiring_of(1).collect::<Vec<_>>(), [first]);
         assert!(!table.awaits_sweep(105) && table.awaits_sweep(106));
         let mut free = |table: &mut RealTable, named: bool, now| {
@@ -252,14 +252,14 @@ mod tests {
         let mut table = RealTable::new();
         let real = table.insert(&mut backend, up());
         assert_eq!(table.set_budget(&mut backend, real, 5), 0);
-        assert_eq!(backend.real(1).flags, KIND_IP4 | SHED);
+        assert_eq!(backend.real(1).flags, IPIP.number | SHED);
         backend.set_budget(1, 2);
         assert_eq!(table.set_budget(&mut backend, real, 3), 2);
         backend.set_budget(1, -1);
         table.end_spent_budgets(&mut backend);
-        assert_eq!(backend.real(1).flags, KIND_IP4);
+        assert_eq!(backend.real(1).flags, IPIP.number);
         assert_eq!(table.set_budget(&mut backend, real, 4), 0, "-1 is none");
         assert_eq!(table.set_budget(&mut backend, real, 0), 4);
-        assert_eq!(backend.real(1).flags, KIND_IP4);
+        assert_eq!(backend.real(1).flags, IPIP.number);
     }
 }

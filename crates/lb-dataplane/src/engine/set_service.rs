@@ -22,7 +22,7 @@ use lb_model::{
 
 use super::{
     Engine,
-    real_record::{is_dead, kind},
+    real_record::{is_dead, mode_flags},
     service_ring::{NewRing, ServiceRing, enclosing_slot},
     service_table::{RealEntry, ServiceEntry},
     slot::{RingChange, table_slots},
@@ -290,7 +290,7 @@ impl<B: TableBackend> Engine<B> {
 
 /// [`lb_common::tables::real::Real::flags`] of a service's real, without [`SHED`].
 fn real_flags(spec: &ServiceSpec, real: IpAddr) -> u32 {
-    kind(real, spec.forward)
+    mode_flags(real, spec.forward)
         | match spec.down_policy(real) {
             // A kept real is like a drained one: only the ring knows that it is dead.
             None | Some(OnDown::Keep) => 0,

@@ -7,6 +7,7 @@ use lb_common::tables::meta::Meta;
 
 use super::{
     attach::{self, Attachment},
+    layout::Layout,
     loader::{self, Terms},
     pins::Pins,
     probes::Probes,
@@ -141,6 +142,7 @@ fn load(
 ) -> Result<Ebpf, DataplaneError> {
     loader::load(&Terms {
         maps,
+        layout: Layout::Current,
         sizes,
         meta,
         interface: Some(interface),

@@ -12,6 +12,7 @@ use lb_common::tables::meta::Meta;
 
 use super::{
     backend::KernelBackend,
+    layout::Layout,
     loader::{self, Terms},
     mapped::{Mapped, Record},
     pins::remove_all,
@@ -29,14 +30,7 @@ pub(crate) fn grow(backend: &mut KernelBackend, sizes: TableSizes) -> Result<(),
     let meta: Meta = backend.tables.meta.read(0);
     let vips = backend.tables.vips();
     let sizes = with_room_for_vips(sizes, &backend.tables.sizes, meta.flow_secret, &vips)?;
-    let generation = backend
-        .attachments
-        .pins
-        .generations()?
-        .into_iter()
-        .max()
-        .unwrap_or(0)
-        + 1;
+    let generation = backend.attachments.pins.next_generation()?;
     let folder = backend.attachments.pins.maps(generation);
     match build(backend, &sizes, generation, &folder, &meta, &vips) {
         Ok(()) => Ok(()),
@@ -79,6 +73,7 @@ fn build(
 
     let simulator = loader::load(&Terms {
         maps: folder,
+        layout: Layout::Current,
         sizes,
         meta,
         interface: None,

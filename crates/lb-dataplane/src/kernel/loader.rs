@@ -8,11 +8,11 @@ use aya::{
 };
 use lb_common::limits::{MAX_INTERFACES, REASON_SLOTS, SLOTS_PER_CHUNK};
 use lb_common::tables::{constants, meta::Meta, names};
-use lb_common::vip_table::{Digest, VipHash};
+use lb_common::vip_table::{AddressDigest, VipHash};
 
+use super::layout::Layout;
 use crate::{
     error::{DataplaneError, system},
-    objects,
     table_sizes::TableSizes,
 };
 
@@ -48,6 +48,7 @@ pub(crate) fn tables(sizes: &TableSizes) -> [(&'static str, u32); 15] {
 pub(crate) struct Terms<'a> {
     /// Folder of the tables: maps that are pinned there are used, the others are made and pinned there.
     pub maps: &'a Path,
+    pub layout: Layout,
     pub sizes: &'a TableSizes,
     pub meta: &'a Meta,
     /// Slot in the counters and index of the interface; `None` for the program that simulates and is not
@@ -67,7 +68,7 @@ pub(crate) fn load(terms: &Terms<'_>) -> Result<Ebpf, DataplaneError> {
     let simulate = u32::from(terms.interface.is_none());
     let mask = terms.sizes.flow_buckets - 1;
     let vip_hash = VipHash::new(terms.meta.flow_secret, terms.sizes.vip_buckets);
-    let digest = Digest::new(terms.meta.flow_secret);
+    let digest = AddressDigest::new(terms.meta.flow_secret);
     let log_level = if simulate == 1 { 0 } else { terms.log_level };
     let mut loader = EbpfLoader::new();
     for (name, entries) in &tables {
@@ -89,7 +90,7 @@ pub(crate) fn load(terms: &Terms<'_>) -> Result<Ebpf, DataplaneError> {
         .override_global(constants::DIGEST_FACTOR_1, &digest.factors[1], true)
         .override_global(constants::SIMULATE, &simulate, true)
         .override_global(LOG_LEVEL, &log_level, false);
-    let mut ebpf = loader.load(objects::BALANCER).map_err(|error| {
+    let mut ebpf = loader.load(terms.layout.object()).map_err(|error| {
         system(format!(
             "making the tables in {} (this needs root or CAP_BPF, and Linux 5.15 or newer)",
             terms.maps.display()

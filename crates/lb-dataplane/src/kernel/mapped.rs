@@ -36,6 +36,7 @@ records!(
     lb_common::tables::ring::Chunk,
     lb_common::tables::real::Real,
     lb_common::tables::real::Budget,
+    lb_common::tables::v2::Real,
     lb_common::tables::next_hop::NextHop,
     lb_common::tables::flow::Bucket,
     lb_common::tables::vip::Vip4Bucket,

@@ -6,8 +6,11 @@ mod attachments;
 mod backend;
 mod bpf;
 mod growth;
+mod layout;
 mod loader;
 mod mapped;
+mod migration;
+mod pinned_tables;
 mod pins;
 mod probes;
 mod start;
@@ -15,10 +18,12 @@ mod tables;
 mod test_run;
 mod vips;
 
-use std::{net::IpAddr, path::Path};
+use std::{fs::File, net::IpAddr, path::Path};
 
 use aya_log::EbpfLogger;
 use lb_model::vip::VipAddress;
+
+pub use migration::{Migration, migrate};
 
 use self::{attachments::Attachments, backend::KernelBackend, pins::Pins};
 use crate::{
@@ -38,6 +43,8 @@ pub struct KernelDataplane {
     engine: Engine<KernelBackend>,
     adopted: bool,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
+    /// Keeps other agents and migrations away from the pins.
+    _lock: File,
 }
 
 impl KernelDataplane {

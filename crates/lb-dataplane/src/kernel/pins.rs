@@ -7,8 +7,10 @@
 //! ```
 
 use std::{
-    fs, io,
+    fs::{self, File, TryLockError},
+    io,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use super::bpf;
@@ -27,6 +29,10 @@ const NEW_PROGRAM: &str = "balancer-new";
 /// Replaces a dot in an interface's name; the kernel allows no `%` there.
 const DOT: &str = "%2E";
 const MAPS: &str = "maps-";
+/// How long to wait for the folder before another process is said to use it.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+/// Time between two attempts.
+const LOCK_RETRY: Duration = Duration::from_millis(10);
 
 impl Pins {
     pub fn new(root: &Path) -> Pins {
@@ -70,6 +76,33 @@ impl Pins {
         Ok(())
     }
 
+    /// Takes the folder for this process until the returned file is closed, so that no other agent and no
+    /// migration changes the tables.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`] if another process keeps it.
+    pub fn lock(&self) -> Result<File, DataplaneError> {
+        let operation = || format!("taking the folder of pins {}", self.root.display());
+        let folder = File::open(&self.root).map_err(system(operation()))?;
+        let give_up = Instant::now() + LOCK_PATIENCE;
+        loop {
+            match folder.try_lock() {
+                Ok(()) => return Ok(folder),
+                // A process that is being started holds every open file of its parent for a moment.
+                Err(TryLockError::WouldBlock) if Instant::now() < give_up => {
+                    std::thread::sleep(LOCK_RETRY);
+                }
+                Err(TryLockError::WouldBlock) => {
+                    return Err(system(operation())(
+                        "an agent that runs uses it: stop that agent first (packets flow on without it), or choose \
+                         another folder with --pins",
+                    ));
+                }
+                Err(TryLockError::Error(error)) => return Err(system(operation())(error)),
+            }
+        }
+    }
+
     /// Names of the interfaces with a pinned link.
     pub fn linked(&self) -> Result<Vec<String>, DataplaneError> {
         let mut names: Vec<_> = list(&self.root.join(LINKS))?
@@ -87,6 +120,11 @@ impl Pins {
             .iter()
             .filter_map(|name| name.strip_prefix(MAPS)?.parse().ok())
             .collect())
+    }
+
+    /// A generation without a folder, later than all others.
+    pub fn next_generation(&self) -> Result<u32, DataplaneError> {
+        Ok(self.generations()?.into_iter().max().unwrap_or(0) + 1)
     }
 
     /// Removes the tables' folders of every generation but this one. The maps live on while a program uses them.

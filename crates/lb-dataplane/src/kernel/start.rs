@@ -1,16 +1,22 @@
 //! Starting the data plane: adopting pinned tables or making new ones, and attaching.
 
+use std::fs::File;
+
 use aya_log::EbpfLogger;
 use lb_common::limits::MAX_INTERFACES;
 use lb_common::tables::meta::{LAYOUT_VERSION, MAGIC, Meta};
 
 use super::{
-    KernelDataplane, adopt,
+    KernelDataplane,
+    adopt::{self, ActiveTables},
     attachments::Attachments,
     backend::KernelBackend,
+    layout::Layout,
     loader::{self, Terms},
+    migration,
+    pinned_tables::{PinnedTables, read_meta},
     pins::Pins,
-    tables::{KernelTables, adopted_meta},
+    tables::KernelTables,
 };
 use crate::{
     engine::Engine,
@@ -27,6 +33,9 @@ struct StartTables {
     meta: Meta,
     /// Whether an earlier agent made them, so that packets flow by them already.
     adopted: bool,
+    /// The tables of the previous layout that these were made from; packets flow by those until a program is
+    /// replaced.
+    migrated: Option<ActiveTables>,
     warnings: Vec<String>,
 }
 
@@ -41,20 +50,29 @@ pub(super) fn start(
     check(options)?;
     let pins = Pins::new(&options.pins);
     pins.create()?;
+    let lock = pins.lock()?;
     let tables = match adopt::find(&pins)? {
-        Some(active) => adopted(options, &active)?,
+        Some(active) => adopted(options, &pins, active)?,
         None => empty(options, &pins)?,
     };
-    let mut plane = match launch(options, &pins, &tables, resolver) {
+    let mut plane = match launch(options, &pins, &tables, lock, resolver) {
         Ok(plane) => plane,
         Err(error) => {
-            if !tables.adopted {
+            if let Some(old) = &tables.migrated {
+                migration::discard(&pins, old, tables.generation);
+            } else if !tables.adopted {
                 // No packet was forwarded yet: leave the machine as it was.
                 let _ = pins.remove();
             }
             return Err(error);
         }
     };
+    if tables.migrated.is_some() {
+        tracing::info!(
+            "the tables in {} were migrated to layout {LAYOUT_VERSION}; packets flowed meanwhile",
+            pins.root().display()
+        );
+    }
     for warning in tables.warnings {
         plane.engine.warn(warning);
     }
@@ -63,10 +81,14 @@ pub(super) fn start(
     Ok(plane)
 }
 
-/// The tables of an earlier agent.
-fn adopted(options: &Options, active: &adopt::ActiveTables) -> Result<StartTables, DataplaneError> {
-    let meta = adopted_meta(&active.folder)?;
-    let sizes = KernelTables::open(&active.folder)?.sizes;
+/// The tables of an earlier agent, migrated to the current layout if they have the previous one.
+fn adopted(
+    options: &Options,
+    pins: &Pins,
+    active: ActiveTables,
+) -> Result<StartTables, DataplaneError> {
+    let (layout, meta) = read_meta(&active.folder)?;
+    let sizes = PinnedTables::open(&active.folder, layout)?.sizes;
     if meta.ring_seed != options.ring_seed {
         return Err(system(format!(
             "adopting the tables in {}",
@@ -88,13 +110,27 @@ fn adopted(options: &Options, active: &adopt::ActiveTables) -> Result<StartTable
         tracing::warn!("{warning}");
         warnings.push(warning);
     }
-    Ok(StartTables {
+    let start = StartTables {
         generation: active.generation,
         sizes,
         meta,
         adopted: true,
+        migrated: None,
         warnings,
-    })
+    };
+    match layout {
+        Layout::Current => Ok(start),
+        Layout::Previous => {
+            let new = migration::convert(pins, &active, layout, &meta, Layout::Current)?;
+            Ok(StartTables {
+                generation: new.generation,
+                sizes: new.sizes,
+                meta: new.meta,
+                migrated: Some(active),
+                ..start
+            })
+        }
+    }
 }
 
 /// New tables, which loading the first program makes.
@@ -109,6 +145,7 @@ fn empty(options: &Options, pins: &Pins) -> Result<StartTables, DataplaneError> 
         sizes: TableSizes::initial(options.flow_entries),
         meta: new_meta(options)?,
         adopted: false,
+        migrated: None,
         warnings: Vec::new(),
     })
 }
@@ -117,11 +154,13 @@ fn launch(
     options: &Options,
     pins: &Pins,
     start: &StartTables,
+    lock: File,
     resolver: Box<dyn Resolver>,
 ) -> Result<KernelDataplane, DataplaneError> {
     let folder = pins.maps(start.generation);
     let simulator = loader::load(&Terms {
         maps: &folder,
+        layout: Layout::Current,
         sizes: &start.sizes,
         meta: &start.meta,
         interface: None,
@@ -152,6 +191,7 @@ fn launch(
         engine: Engine::new(backend, resolver, options)?,
         adopted: start.adopted,
         log,
+        _lock: lock,
     })
 }
 

@@ -1,13 +1,13 @@
-//! The kernel's tables: opened from their pins, checked, mapped.
+//! The kernel's tables of the current layout, mapped into memory.
 
 use std::{collections::HashMap, os::fd::AsFd as _, path::Path};
 
-use aya::maps::{Array, Map, MapData, MapInfo, MapType, PerCpuArray};
+use aya::maps::{Array, Map, MapData, PerCpuArray};
 use lb_common::limits::SLOTS_PER_CHUNK;
 use lb_common::tables::{
     config::Config,
     flow::Bucket,
-    meta::{LAYOUT_VERSION, MAGIC, Meta},
+    meta::Meta,
     names,
     next_hop::NextHop,
     real::{Budget, Real},
@@ -15,16 +15,12 @@ use lb_common::tables::{
     service::Service,
     vip::{Vip4Bucket, Vip6Bucket},
 };
-use lb_common::vip_table::VipHash;
 
-use super::{bpf, loader, mapped::Mapped};
+use super::{bpf, layout::Layout, mapped::Mapped, pinned_tables::PinnedTables};
 use crate::{
     error::{DataplaneError, system},
     table_sizes::TableSizes,
 };
-
-/// `BPF_F_MMAPABLE`.
-const MMAPABLE: u32 = 1 << 10;
 
 /// Words of the counters' records.
 const REAL_WORDS: usize = 4;
@@ -52,28 +48,13 @@ pub(crate) struct KernelTables {
     pub trace: Array<MapData, [u32; 4]>,
 }
 
-/// Type, key size, value size and flags of each table in this layout version.
-fn form(name: &str) -> (MapType, u32, u32, u32) {
-    let mapped = |size| (MapType::Array, 4, size, MMAPABLE);
-    match name {
-        names::VIPS4 => mapped(size_of::<Vip4Bucket>() as u32),
-        names::VIPS6 => mapped(size_of::<Vip6Bucket>() as u32),
-        names::REAL_COUNTERS => (MapType::PerCpuArray, 4, 8 * REAL_WORDS as u32, 0),
-        names::SERVICE_COUNTERS => (MapType::PerCpuArray, 4, 8 * SERVICE_WORDS as u32, 0),
-        names::REASON_COUNTERS => (MapType::PerCpuArray, 4, 8, 0),
-        names::FLOW_COUNTERS => (MapType::PerCpuArray, 4, 32, 0),
-        names::TRACE => (MapType::Array, 4, 16, 0),
-        names::BUDGETS => mapped(size_of::<Budget>() as u32),
-        names::NEXT_HOPS => mapped(size_of::<NextHop>() as u32),
-        // One record or one cache line each.
-        _ => mapped(64),
-    }
-}
-
 impl KernelTables {
-    /// Opens the tables of a folder and checks the form of each first: a map of another form would be misread.
+    /// Opens the tables of a folder, which have the current layout.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`] if a table cannot be opened or has another form.
     pub fn open(folder: &Path) -> Result<KernelTables, DataplaneError> {
-        let pinned = Pinned::read(folder)?;
+        let pinned = PinnedTables::open(folder, Layout::Current)?;
         let sizes = pinned.sizes;
         let meta = Mapped::<Meta>::new(names::META, pinned.get(names::META)?, 1)?;
         Ok(KernelTables {
@@ -137,150 +118,6 @@ impl KernelTables {
                 sum
             })
             .collect())
-    }
-}
-
-/// Pinned maps whose form was checked.
-struct Pinned<'a> {
-    folder: &'a Path,
-    sizes: TableSizes,
-    maps: HashMap<&'static str, MapData>,
-}
-
-impl<'a> Pinned<'a> {
-    fn read(folder: &'a Path) -> Result<Pinned<'a>, DataplaneError> {
-        let mut maps = HashMap::new();
-        let mut entries = HashMap::new();
-        let any = TableSizes {
-            services: 1,
-            reals: 1,
-            next_hops: 1,
-            ring_slots: SLOTS_PER_CHUNK,
-            vip_buckets: VipHash::LEAST,
-            flow_buckets: 1,
-        };
-        for (name, _) in loader::tables(&any) {
-            let path = folder.join(name);
-            let map = MapData::from_pin(&path).map_err(system(format!(
-                "opening the table {}; it may be the rest of a removed data plane, which `lb-agent detach` removes",
-                path.display()
-            )))?;
-            let info = map
-                .info()
-                .map_err(system(format!("examining the table {}", path.display())))?;
-            check(name, &path, &info)?;
-            entries.insert(name, info.max_entries());
-            maps.insert(name, map);
-        }
-        let size = |name| entries.get(name).copied().unwrap_or_default();
-        let sizes = TableSizes {
-            services: size(names::SERVICES),
-            reals: size(names::REALS),
-            next_hops: size(names::NEXT_HOPS),
-            ring_slots: size(names::RINGS).saturating_mul(SLOTS_PER_CHUNK),
-            vip_buckets: size(names::VIPS4),
-            flow_buckets: size(names::FLOWS),
-        };
-        let sound = sizes.flow_buckets.is_power_of_two()
-            && sizes.vip_buckets.is_power_of_two()
-            && sizes.vip_buckets >= VipHash::LEAST
-            && loader::tables(&sizes).iter().all(|(n, e)| size(n) >= *e);
-        if !sound {
-            return Err(unreadable(
-                folder,
-                "the sizes of its tables do not fit each other".to_owned(),
-            ));
-        }
-        Ok(Pinned {
-            folder,
-            sizes,
-            maps,
-        })
-    }
-
-    fn get(&self, name: &'static str) -> Result<&MapData, DataplaneError> {
-        self.maps
-            .get(name)
-            .ok_or_else(|| unreadable(self.folder, format!("{name} is missing")))
-    }
-
-    /// Opens a further handle of a map.
-    fn reopen(&self, name: &'static str) -> Result<MapData, DataplaneError> {
-        let path = self.folder.join(name);
-        MapData::from_pin(&path).map_err(system(format!("opening the table {}", path.display())))
-    }
-}
-
-fn check(name: &str, path: &Path, info: &MapInfo) -> Result<(), DataplaneError> {
-    let (kind, key, value, flags) = form(name);
-    let actual = info
-        .map_type()
-        .map_err(system(format!("examining the table {}", path.display())))?;
-    if actual != kind
-        || info.key_size() != key
-        || info.value_size() != value
-        || info.map_flags() & flags != flags
-    {
-        return Err(unreadable(
-            path,
-            format!(
-                "it is a {actual:?} with keys of {} and values of {} bytes, not a {kind:?} with keys of {key} and \
-                 values of {value} bytes",
-                info.key_size(),
-                info.value_size()
-            ),
-        ));
-    }
-    Ok(())
-}
-
-/// Reads the record that describes pinned tables. It is read before the tables are opened: tables of another
-/// layout may have other forms, and then the layout is the reason to name.
-///
-/// # Errors
-/// [`DataplaneError::System`] if the tables do not have this build's layout.
-pub(crate) fn adopted_meta(folder: &Path) -> Result<Meta, DataplaneError> {
-    let path = folder.join(names::META);
-    let map = MapData::from_pin(&path).map_err(system(format!(
-        "opening the table {}; it may be the rest of a removed data plane, which `lb-agent detach` removes",
-        path.display()
-    )))?;
-    let info = map
-        .info()
-        .map_err(system(format!("examining the table {}", path.display())))?;
-    check(names::META, &path, &info)?;
-    let meta = Mapped::<Meta>::new(names::META, &map, 1)?.read(0);
-    check_meta(folder, &meta)?;
-    Ok(meta)
-}
-
-fn check_meta(folder: &Path, meta: &Meta) -> Result<(), DataplaneError> {
-    if meta.magic != MAGIC {
-        return Err(unreadable(
-            folder,
-            "they are not lb-agent's, or an agent was killed before they were complete".to_owned(),
-        ));
-    }
-    if meta.layout != LAYOUT_VERSION {
-        return Err(unreadable(
-            folder,
-            format!(
-                "they have layout {}, and this build reads layout {LAYOUT_VERSION}",
-                meta.layout
-            ),
-        ));
-    }
-    Ok(())
-}
-
-fn unreadable(path: &Path, reason: String) -> DataplaneError {
-    DataplaneError::System {
-        operation: format!("adopting the tables in {}", path.display()),
-        source: format!(
-            "{reason}. The tables were not changed and packets still flow. Start the build that made them, or end \
-             forwarding with `lb-agent detach` and start again"
-        )
-        .into(),
     }
 }
 

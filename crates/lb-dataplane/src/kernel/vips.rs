@@ -2,37 +2,43 @@
 
 use lb_common::tables::meta::Meta;
 use lb_common::vip_table::{
-    Digest, Name, SharedVip4Bucket, SharedVip6Bucket, VipHash,
-    edit::{self, NoPlace},
+    AddressDigest, PackedVipKey, SharedVip4Bucket, SharedVip6Bucket, VipHash,
+    edit::{self, BucketsFull},
 };
 
 use super::{bpf, tables::KernelTables};
 use crate::vip_key::VipTableKey;
 
 impl KernelTables {
-    fn vip_hash(&self) -> (VipHash, Digest) {
+    fn vip_hash(&self) -> (VipHash, AddressDigest) {
         let meta: Meta = self.meta.read(0);
         (
             VipHash::new(meta.flow_secret, self.sizes.vip_buckets),
-            Digest::new(meta.flow_secret),
+            AddressDigest::new(meta.flow_secret),
         )
     }
 
     /// Adds a key or changes its service, in place.
     ///
     /// # Errors
-    /// [`NoPlace`] if the tables must grow first.
-    pub fn insert_vip(&mut self, key: &VipTableKey, service: u32) -> Result<(), NoPlace> {
+    /// [`BucketsFull`] if the tables must grow first.
+    pub fn insert_vip(&mut self, key: &VipTableKey, service: u32) -> Result<(), BucketsFull> {
         let (hash, digest) = self.vip_hash();
         let mut wait = bpf::wait_for_programs;
         match key {
             VipTableKey::V4(key) => {
                 let table = self.vips4.shared::<SharedVip4Bucket>();
-                edit::insert(table, &hash, &Name::of4(key), service, &mut wait)
+                edit::insert(table, &hash, &PackedVipKey::of4(key), service, &mut wait)
             }
             VipTableKey::V6(key) => {
                 let table = self.vips6.shared::<SharedVip6Bucket>();
-                edit::insert(table, &hash, &Name::of6(&digest, key), service, &mut wait)
+                edit::insert(
+                    table,
+                    &hash,
+                    &PackedVipKey::of6(&digest, key),
+                    service,
+                    &mut wait,
+                )
             }
         }
     }
@@ -43,11 +49,11 @@ impl KernelTables {
         match key {
             VipTableKey::V4(key) => {
                 let table = self.vips4.shared::<SharedVip4Bucket>();
-                edit::remove(table, &hash, &Name::of4(key));
+                edit::remove(table, &hash, &PackedVipKey::of4(key));
             }
             VipTableKey::V6(key) => {
                 let table = self.vips6.shared::<SharedVip6Bucket>();
-                edit::remove(table, &hash, &Name::of6(&digest, key));
+                edit::remove(table, &hash, &PackedVipKey::of6(&digest, key));
             }
         }
     }

@@ -104,7 +104,7 @@ impl MemoryBackend {
         &mut self.tables
     }
 
-    fn insert(&mut self, key: &VipTableKey, service: u32) -> Result<(), edit::NoPlace> {
+    fn insert(&mut self, key: &VipTableKey, service: u32) -> Result<(), edit::BucketsFull> {
         match key {
             VipTableKey::V4(key) => self.tables.insert_vip4(key, service),
             VipTableKey::V6(key) => self.tables.insert_vip6(key, service),

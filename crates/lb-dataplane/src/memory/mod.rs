@@ -6,7 +6,7 @@ mod down_tests;
 
 use std::net::IpAddr;
 
-use lb_common::memory::{MemFrame, Outcome, run, simulate};
+use lb_common::memory::{MemFrame, Processed, run, simulate};
 use lb_model::vip::VipAddress;
 
 #[cfg(test)]
@@ -52,7 +52,7 @@ impl MemoryDataplane {
     }
 
     /// Forwards a frame. Returns what was done with it, and its bytes afterwards.
-    pub fn forward(&mut self, frame: &[u8]) -> (Outcome, Vec<u8>) {
+    pub fn forward(&mut self, frame: &[u8]) -> (Processed, Vec<u8>) {
         let mut frame = MemFrame::new(frame);
         let outcome = run(self.engine.backend_mut().tables_mut(), &mut frame);
         (outcome, frame.bytes().to_vec())

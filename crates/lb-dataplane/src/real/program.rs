@@ -9,9 +9,9 @@ use aya::{
     programs::{SchedClassifier, TcAttachType, Xdp, tc},
     util::KernelVersion,
 };
-use lb_common::decap::{
-    Reason, names,
-    segment::{Family, limit},
+use lb_common::{
+    decap::{Reason, names, segment::limit},
+    ip::Family,
 };
 
 use super::journal::{Change, Journal};

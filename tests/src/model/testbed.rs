@@ -1,7 +1,8 @@
-//! What the tables say, in plain words; and the records that say it.
+//! The contents of the tables in plain types, and the records that hold them.
 
 use std::{collections::HashMap, net::IpAddr};
 
+use lb_common::forward::{IPIP, L2};
 use lb_common::tables::{
     config::{ANY_PORT_V4, ANY_PORT_V6, Config},
     next_hop::NextHop,
@@ -12,10 +13,10 @@ use lb_common::tables::{
 
 /// Key of the VIP tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Name {
+pub struct VipName {
     /// Its address.
     pub address: IpAddr,
-    /// Its port; 0 is any, and that of echo requests.
+    /// Its port; 0: any port, or echo requests.
     pub port: u16,
     /// IP protocol.
     pub protocol: u8,
@@ -26,7 +27,7 @@ pub struct Name {
 pub struct Service {
     /// First slot of its ring.
     pub first_slot: u32,
-    /// Slots of its ring; 0: it has no real.
+    /// Slots of its ring; 0: the service has no real.
     pub slots: u32,
     /// Every flow gets an entry.
     pub track_all: bool,
@@ -38,7 +39,7 @@ pub struct Service {
 
 /// How a packet reaches a real.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum Mode {
     /// The destination MAC is rewritten.
     L2,
     /// In an outer header of the address's family.
@@ -51,14 +52,14 @@ pub struct Real {
     /// Its service.
     pub service: u32,
     /// How a packet reaches it.
-    pub way: Way,
+    pub mode: Mode,
     /// An entry of the flow table that names it counts as a miss.
     pub down: bool,
-    /// It is dead, and its TCP flows are reset.
+    /// The real is dead, and its TCP flows are reset.
     pub reset: bool,
-    /// Flows of it that are to be ended; `None`: it is not asked.
+    /// Flows of it that are still to be ended; `None`: it sheds none.
     pub shed: Option<i64>,
-    /// Index of the next hop; 0 is unknown.
+    /// Index of the next hop; 0: unknown.
     pub next_hop: u32,
     /// The outer destination.
     pub address: IpAddr,
@@ -70,20 +71,20 @@ pub struct Real {
 
 /// All tables but the flows.
 #[derive(Clone, Debug, Default)]
-pub struct World {
+pub struct Testbed {
     /// VIPs and the index of their service.
-    pub vips: HashMap<Name, u32>,
+    pub vips: HashMap<VipName, u32>,
     /// Whether IPv4 VIPs with port 0 are looked for.
     pub any_port_v4: bool,
     /// Whether IPv6 VIPs with port 0 are looked for.
     pub any_port_v6: bool,
-    /// Services by index; 0 answers echo requests.
+    /// Services by index; service 0 answers echo requests.
     pub services: Vec<Service>,
     /// The ring table.
     pub slots: Vec<(u16, Previous)>,
-    /// Reals by index; 0 is none.
+    /// Reals by index; entry 0 is unused.
     pub reals: Vec<Option<Real>>,
-    /// Next hops by index; 0 is unknown.
+    /// Next hops by index; entry 0 is unused.
     pub next_hops: Vec<Option<NextHop>>,
     /// The interface that frames come in by.
     pub interface: u32,
@@ -93,7 +94,7 @@ pub struct World {
     pub flow_secret: [u64; 2],
 }
 
-impl World {
+impl Testbed {
     /// The record of `CONFIG`.
     #[must_use]
     pub fn config(&self) -> Config {
@@ -146,19 +147,23 @@ impl World {
 }
 
 fn record(real: &Real) -> real::Real {
-    let kind = match (real.way, real.address) {
-        (Way::L2, _) => real::KIND_L2,
-        (Way::Ipip, IpAddr::V4(_)) => real::KIND_IP4,
-        (Way::Ipip, IpAddr::V6(_)) => real::KIND_IP6,
+    let mode = match real.mode {
+        Mode::L2 => L2.number,
+        Mode::Ipip => IPIP.number,
     };
-    let checksum = match (real.way, real.source, real.address) {
-        (Way::Ipip, IpAddr::V4(source), IpAddr::V4(destination)) => {
+    let family = match real.address {
+        IpAddr::V4(_) => 0,
+        IpAddr::V6(_) => real::ADDRESS_V6,
+    };
+    let checksum = match (real.mode, real.source, real.address) {
+        (Mode::Ipip, IpAddr::V4(source), IpAddr::V4(destination)) => {
             outer_checksum(source.octets(), destination.octets())
         }
         _ => 0,
     };
     real::Real {
-        flags: kind
+        flags: mode
+            | family
             | if real.down { real::DOWN } else { 0 }
             | if real.reset { real::RESET } else { 0 }
             | if real.shed.is_some() { real::SHED } else { 0 },
@@ -169,7 +174,8 @@ fn record(real: &Real) -> real::Real {
         checksum,
         service: real.service,
         lost: 0,
-        pad: [0; 2],
+        port: [0; 2],
+        pad: [0; 6],
     }
 }
 

@@ -9,11 +9,12 @@ use std::{
 use etherparse::{Ipv4Header, PacketBuilder};
 
 use crate::{
-    memory::{Constants, MemFrame, MemTables, Outcome, run},
+    forward::{IPIP, L2},
+    memory::{Constants, MemFrame, MemTables, Processed, run},
     tables::{
         config::{ANY_PORT_V4, ANY_PORT_V6},
         next_hop::NextHop,
-        real::{KIND_IP4, KIND_IP6, KIND_L2, Real, outer_checksum},
+        real::{ADDRESS_V6, Real, outer_checksum},
         ring::{Previous, slot},
         service::{Service, ring_place},
         vip::{ECHO_SERVICE, Vip4Key, Vip6Key},
@@ -35,14 +36,14 @@ pub const SLOTS: u32 = 256;
 /// A service's window, in ticks.
 pub const WINDOW: u32 = 1_000;
 
-pub struct Lab {
+pub struct Testbed {
     pub tables: MemTables,
     services: u32,
     reals: u16,
 }
 
-impl Lab {
-    pub fn new() -> Lab {
+impl Testbed {
+    pub fn new() -> Testbed {
         let mut tables = MemTables::new(16, 64, 16 * SLOTS as usize, 4, 16);
         tables.constants = Constants {
             interface_index: INTERFACE,
@@ -61,7 +62,7 @@ impl Lab {
             source: BALANCER,
             interface: OTHER,
         };
-        Lab {
+        Testbed {
             tables,
             services: 0,
             reals: 0,
@@ -133,13 +134,13 @@ impl Lab {
         match address.parse().unwrap() {
             IpAddr::V4(address) => {
                 let source = [172, 16, 0, 0];
-                real.flags = KIND_IP4;
+                real.flags = IPIP.number;
                 real.address[..4].copy_from_slice(&address.octets());
                 real.source[..4].copy_from_slice(&source);
                 real.checksum = outer_checksum(source, address.octets());
             }
             IpAddr::V6(address) => {
-                real.flags = KIND_IP6;
+                real.flags = IPIP.number | ADDRESS_V6;
                 real.address = address.octets();
                 real.source = [0xFD, 0x1F, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
             }
@@ -152,7 +153,7 @@ impl Lab {
     /// Adds a real that is reached by its MAC address.
     pub fn l2_real(&mut self, service: u32, next_hop: u32) -> u16 {
         let real = self.real(service, "10.9.9.9", next_hop);
-        self.tables.reals[real as usize].flags = KIND_L2;
+        self.tables.reals[real as usize].flags = L2.number;
         real
     }
 
@@ -173,9 +174,10 @@ impl Lab {
     }
 
     /// Runs a frame: what becomes of it, and the frame as it leaves.
-    pub fn run(&mut self, bytes: &[u8]) -> (Outcome, Vec<u8>) {
+    pub fn run(&mut self, bytes: &[u8]) -> (Processed, Vec<u8>) {
         let mut frame = MemFrame::new(bytes);
         let outcome = run(&mut self.tables, &mut frame);
+        assert_eq!(outcome.verdict, outcome.reason.verdict());
         (outcome, frame.bytes().to_vec())
     }
 }
@@ -275,9 +277,9 @@ pub fn options4(words: u8) -> Vec<u8> {
 }
 
 /// A service of either family, each with one real in an outer header.
-pub fn two_services() -> Lab {
-    let mut lab = Lab::new();
-    lab.served("10.0.0.1:80/tcp", "10.1.0.2", 1);
-    lab.served("[2001:db8::1]:80/tcp", "fd00::2", 1);
-    lab
+pub fn two_services() -> Testbed {
+    let mut testbed = Testbed::new();
+    testbed.served("10.0.0.1:80/tcp", "10.1.0.2", 1);
+    testbed.served("[2001:db8::1]:80/tcp", "fd00::2", 1);
+    testbed
 }

@@ -1,18 +1,18 @@
-//! A word that CPUs and the agent share without locks.
+//! A number that CPUs and the agent share without locks.
 
 use core::sync::atomic::AtomicU64;
 #[cfg(not(target_arch = "bpf"))]
 use core::sync::atomic::Ordering::{Relaxed, Release};
 
-/// Eight bytes that are read and written whole, in no particular order with other words.
+/// Eight bytes that are read and written whole, in no particular order with others.
 ///
 /// The BPF back end of LLVM 22 cannot select relaxed atomic loads and stores for the default CPU; there a
-/// volatile access of an aligned word does the same.
+/// volatile access of eight aligned bytes does the same.
 #[derive(Debug, Default)]
 #[repr(transparent)]
-pub struct Word(AtomicU64);
+pub struct SharedU64(AtomicU64);
 
-impl Word {
+impl SharedU64 {
     /// The value.
     #[must_use]
     #[inline(always)]
@@ -24,12 +24,12 @@ impl Word {
         self.0.load(Relaxed)
     }
 
-    /// Takes one off, so that none is lost when several do: below zero it wraps.
+    /// Subtracts one. No subtraction is lost when several CPUs do this at once; below zero it wraps.
     #[inline(always)]
-    pub fn take_one(&self) {
+    pub fn decrement(&self) {
         #[cfg(target_arch = "bpf")]
-        // SAFETY: the pointer is that of a live, aligned word, which the instruction adds to in one step. The
-        // target has no atomics that the library would offer.
+        // SAFETY: the pointer is that of a live, aligned word, to which the instruction adds in one step. The
+        // library offers no atomics for this target.
         unsafe {
             core::arch::asm!(
                 "lock *(u64 *)({word} + 0) += {less}",
@@ -53,7 +53,7 @@ impl Word {
         self.0.store(value, Relaxed);
     }
 
-    /// Writes a value; whoever reads it finds what was written before it, too.
+    /// Writes a value. A CPU that reads it also finds everything that was written before it.
     #[cfg(not(target_arch = "bpf"))]
     pub fn publish(&self, value: u64) {
         self.0.store(value, Release);

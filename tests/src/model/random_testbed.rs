@@ -1,5 +1,5 @@
-//! A world in which everything occurs that tables can say: every forwarding mode and family, every state of
-//! a slot, reals that are down, without a next hop or gone, services without reals.
+//! A testbed with all that tables can hold: every forwarding mode and family, every state of a slot, reals that
+//! are down, without a next hop or deleted, services without reals.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -7,7 +7,7 @@ use lb_common::tables::{next_hop::NextHop, ring::Previous};
 
 use super::{
     random::Random,
-    world::{Name, Real, Service, Way, World},
+    testbed::{Mode, Real, Service, Testbed, VipName},
 };
 
 /// Slots of each service's ring.
@@ -18,17 +18,17 @@ pub const REALS_PER_SERVICE: usize = 5;
 pub const WINDOW: u32 = 20_000;
 /// The interface frames come in by.
 pub const INTERFACE: u32 = 7;
-/// Another one.
+/// Another interface.
 pub const OTHER_INTERFACE: u32 = 9;
 
 /// How the reals of a service are reached.
-const WAYS: [(Way, bool); 3] = [(Way::Ipip, true), (Way::Ipip, false), (Way::L2, true)];
+const MODES: [(Mode, bool); 3] = [(Mode::Ipip, true), (Mode::Ipip, false), (Mode::L2, true)];
 
-/// A world of this seed, and its VIPs.
+/// The testbed of this seed, and its VIPs.
 #[must_use]
-pub fn scene(seed: u64) -> (World, Vec<Name>) {
+pub fn random_testbed(seed: u64) -> (Testbed, Vec<VipName>) {
     let mut random = Random::new(seed);
-    let mut world = World {
+    let mut testbed = Testbed {
         any_port_v4: true,
         any_port_v6: true,
         services: vec![Service::default()],
@@ -37,7 +37,7 @@ pub fn scene(seed: u64) -> (World, Vec<Name>) {
         interface: INTERFACE,
         ring_seed: random.number(),
         flow_secret: [random.number(), random.number()],
-        ..World::default()
+        ..Testbed::default()
     };
     for interface in [INTERFACE, INTERFACE, OTHER_INTERFACE] {
         let mac = |random: &mut Random| {
@@ -50,7 +50,7 @@ pub fn scene(seed: u64) -> (World, Vec<Name>) {
                 random.byte(),
             ]
         };
-        world.next_hops.push(Some(NextHop {
+        testbed.next_hops.push(Some(NextHop {
             destination: mac(&mut random),
             source: mac(&mut random),
             interface,
@@ -59,20 +59,20 @@ pub fn scene(seed: u64) -> (World, Vec<Name>) {
     let mut names = Vec::new();
     for v4 in [true, false] {
         for protocol in [6, 17] {
-            for (way, reals_v4) in WAYS {
+            for (mode, reals_v4) in MODES {
                 for (port, track_all) in [(80, false), (443, true), (0, false)] {
                     let address = address(v4, names.len());
-                    let name = Name {
+                    let name = VipName {
                         address,
                         port,
                         protocol,
                     };
                     add_service(
-                        &mut world,
+                        &mut testbed,
                         &mut random,
                         name,
-                        way,
-                        reals_v4 && (way != Way::L2 || v4),
+                        mode,
+                        reals_v4 && (mode != Mode::L2 || v4),
                         track_all,
                     );
                     names.push(name);
@@ -82,21 +82,21 @@ pub fn scene(seed: u64) -> (World, Vec<Name>) {
     }
     // A service whose ring is not built yet, and one whose only real has no next hop.
     for slots in [0, RING_SLOTS] {
-        let name = Name {
+        let name = VipName {
             address: address(true, 900),
             port: 80 + slots as u16,
             protocol: 6,
         };
-        add_service(&mut world, &mut random, name, Way::Ipip, true, false);
-        let service = world.services.last_mut().expect("just added");
+        add_service(&mut testbed, &mut random, name, Mode::Ipip, true, false);
+        let service = testbed.services.last_mut().expect("just added");
         service.slots = slots;
-        let first_real = world.reals.len() - REALS_PER_SERVICE;
-        for real in world.reals[first_real..].iter_mut().flatten() {
+        let first_real = testbed.reals.len() - REALS_PER_SERVICE;
+        for real in testbed.reals[first_real..].iter_mut().flatten() {
             real.next_hop = 0;
         }
         names.push(name);
     }
-    (world, names)
+    (testbed, names)
 }
 
 /// A VIP's address; three services in a row share one.
@@ -110,16 +110,16 @@ fn address(v4: bool, number: usize) -> IpAddr {
 }
 
 fn add_service(
-    world: &mut World,
+    testbed: &mut Testbed,
     random: &mut Random,
-    name: Name,
-    way: Way,
+    name: VipName,
+    mode: Mode,
     reals_v4: bool,
     track_all: bool,
 ) {
-    let service = world.services.len() as u32;
+    let service = testbed.services.len() as u32;
     for _ in 0..REALS_PER_SERVICE {
-        let number = world.reals.len() as u32;
+        let number = testbed.reals.len() as u32;
         let (address, source): (IpAddr, IpAddr) = if reals_v4 {
             (
                 Ipv4Addr::from(0x0A01_0000 + number).into(),
@@ -131,9 +131,9 @@ fn add_service(
                 Ipv6Addr::from(0x0100_0000_0000_0000_u128 << 64).into(),
             )
         };
-        world.reals.push(Some(Real {
+        testbed.reals.push(Some(Real {
             service,
-            way,
+            mode,
             down: false,
             reset: false,
             shed: None,
@@ -143,21 +143,21 @@ fn add_service(
             source_mask: *random.pick(&[0, 0xFFFF, 0x3FF]),
         }));
     }
-    world.vips.insert(name, service);
+    testbed.vips.insert(name, service);
     let echo = if name.address.is_ipv4() { 1 } else { 58 };
-    world.vips.insert(
-        Name {
+    testbed.vips.insert(
+        VipName {
             port: 0,
             protocol: echo,
             ..name
         },
         0,
     );
-    let first_slot = world.slots.len() as u32;
-    world
+    let first_slot = testbed.slots.len() as u32;
+    testbed
         .slots
         .extend((0..RING_SLOTS).map(|_| (0, Previous::Settled)));
-    world.services.push(Service {
+    testbed.services.push(Service {
         first_slot,
         slots: RING_SLOTS,
         track_all,
@@ -165,14 +165,16 @@ fn add_service(
         window: WINDOW,
     });
     for slot in 0..RING_SLOTS {
-        set_slot(world, random, service, slot);
+        set_slot(testbed, random, service, slot);
     }
 }
 
 /// Gives one slot of a service another real and state.
-pub fn set_slot(world: &mut World, random: &mut Random, service: u32, slot: u32) {
-    let reals: Vec<u16> = (1..world.reals.len() as u16)
-        .filter(|real| world.reals[usize::from(*real)].is_some_and(|real| real.service == service))
+pub fn set_slot(testbed: &mut Testbed, random: &mut Random, service: u32, slot: u32) {
+    let reals: Vec<u16> = (1..testbed.reals.len() as u16)
+        .filter(|real| {
+            testbed.reals[usize::from(*real)].is_some_and(|real| real.service == service)
+        })
         .collect();
     // The last is drained: only entries and previous slots name it.
     let current = if random.chance(2) {
@@ -180,13 +182,13 @@ pub fn set_slot(world: &mut World, random: &mut Random, service: u32, slot: u32)
     } else {
         *random.pick(&reals[..reals.len() - 1])
     };
-    // A real that there is no room for: tables that contradict each other.
+    // A real beyond the table: tables that contradict each other.
     let current = if random.chance(1) { 60_000 } else { current };
     let previous = match random.below(10) {
         0..4 => Previous::Settled,
         4..6 => Previous::Exceptions,
         _ => Previous::Real(*random.pick(&reals)),
     };
-    let at = world.services[service as usize].first_slot + slot;
-    world.slots[at as usize] = (current, previous);
+    let at = testbed.services[service as usize].first_slot + slot;
+    testbed.slots[at as usize] = (current, previous);
 }
