@@ -14,6 +14,7 @@ mod fixture;
 mod forwarding;
 mod kernel_log;
 mod long_lived;
+mod migration;
 mod numbered;
 mod ondown;
 mod refusals;
