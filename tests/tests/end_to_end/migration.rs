@@ -78,7 +78,9 @@ fn migrate_back(agent: &Agent) {
     ];
     let printed = agent.namespace().run(words).unwrap();
     assert!(
-        printed.contains(&format!("have layout {layout} now (before: {LAYOUT_VERSION})")),
+        printed.contains(&format!(
+            "have layout {layout} now (before: {LAYOUT_VERSION})"
+        )),
         "{printed}"
     );
 }

@@ -33,6 +33,7 @@ pub(crate) fn find(pins: &Pins) -> Result<Option<ActiveTables>, DataplaneError> 
         .rev()
         .map(|generation| Ok((generation, pinned_maps(pins, generation)?)))
         .collect::<Result<Vec<_>, DataplaneError>>()?;
+    let names: Vec<String> = table_names().map(short).collect();
     let mut latest: Option<u32> = None;
     let mut linked = false;
     for name in pins.linked()? {
@@ -41,12 +42,13 @@ pub(crate) fn find(pins: &Pins) -> Result<Option<ActiveTables>, DataplaneError> 
             .map_err(system(format!("examining the link {}", path.display())))?;
         let used = used_maps(link.program)?;
         linked = true;
-        // A program names most of its folder's maps, but not those that packets have no use for.
-        let folder = folders.iter().find(|(_, maps)| {
-            used.iter()
-                .all(|(name, id)| maps.get(name).is_none_or(|pinned| pinned == id))
-                && used.iter().any(|(name, id)| maps.get(name) == Some(id))
-        });
+        // All of them, because folders share the tables that did not change, and an agent may have been killed
+        // before a folder had the others.
+        let mut tables = used.iter().filter(|(name, _)| names.contains(name));
+        let folder = folders
+            .iter()
+            .find(|(_, maps)| tables.clone().all(|(name, id)| maps.get(name) == Some(id)))
+            .filter(|_| tables.next().is_some());
         if let Some((generation, _)) = folder {
             latest = latest.max(Some(*generation));
         }
@@ -68,10 +70,17 @@ fn short(name: &str) -> String {
     name.chars().take(15).collect()
 }
 
+fn table_names() -> impl Iterator<Item = &'static str> {
+    loader::tables(&TableSizes::initial(0))
+        .into_iter()
+        .map(|(name, _)| name)
+}
+
+/// Ids of the tables that are pinned in a generation's folder.
 fn pinned_maps(pins: &Pins, generation: u32) -> Result<HashMap<String, u32>, DataplaneError> {
     let folder = pins.maps(generation);
     let mut maps = HashMap::new();
-    for (name, _) in loader::tables(&TableSizes::initial(0)) {
+    for name in table_names() {
         // An incomplete folder lacks some.
         if let Ok(map) = MapData::from_pin(folder.join(name)) {
             let info = map
@@ -83,6 +92,7 @@ fn pinned_maps(pins: &Pins, generation: u32) -> Result<HashMap<String, u32>, Dat
     Ok(maps)
 }
 
+/// Names and ids of the maps that a program uses.
 fn used_maps(program: u32) -> Result<Vec<(String, u32)>, DataplaneError> {
     let operation = || format!("examining the attached program {program}");
     let info = aya::programs::loaded_programs()

@@ -95,6 +95,14 @@ fn build(
             })?;
         }
     }
+    // Before the first replacement: from then on the next agent may find this folder in use.
+    tables.meta.write(
+        0,
+        Meta {
+            generation,
+            ..*meta
+        },
+    );
     let programs = backend.attachments.reload(folder, sizes, meta)?;
     // As late as possible: what is counted from here to the replacement is known to this agent only.
     let old = &backend.tables;
@@ -131,13 +139,6 @@ fn build(
             &mut backend.carried.services,
         )?;
     }
-    backend.tables.meta.write(
-        0,
-        Meta {
-            generation,
-            ..*meta
-        },
-    );
     backend.attachments.pins.remove_maps_but(Some(generation))
 }
 

@@ -94,6 +94,18 @@ impl<T: Record> Mapped<T> {
         })
     }
 
+    /// Records in anonymous memory, all zero, for tests without a kernel table.
+    #[cfg(test)]
+    pub fn anonymous(records: u32) -> Mapped<T> {
+        let memory = memmap2::MmapMut::map_anon(records as usize * size_of::<T>())
+            .expect("there is some memory");
+        Mapped {
+            memory: memory.into(),
+            records: records as usize,
+            marker: PhantomData,
+        }
+    }
+
     /// Number of records.
     #[must_use]
     pub fn len(&self) -> usize {

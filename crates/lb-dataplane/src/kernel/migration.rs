@@ -299,6 +299,60 @@ mod tests {
 
     use super::*;
 
+    /// A record of twice the size, as a later layout may have it.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    #[repr(C, align(128))]
+    struct Wide {
+        service: u64,
+        address: [u8; 16],
+        added: [u64; 13],
+    }
+
+    // SAFETY: `repr(C)`, integers only, 128 bytes without padding.
+    unsafe impl Record for Wide {}
+
+    #[test]
+    fn records_may_become_wider_and_narrower() {
+        let mut narrow = Mapped::<v2::Real>::anonymous(5);
+        for index in 0..5_u32 {
+            let record = v2::Real {
+                flags: v2::KIND_IP4,
+                service: 100 + index,
+                address: [index as u8; 16],
+                ..v2::Real::default()
+            };
+            narrow.write(index as usize, record);
+        }
+        let mut wide = Mapped::<Wide>::anonymous(5);
+        copy(&narrow, &mut wide, |_, real| {
+            Ok(Wide {
+                service: real.service.into(),
+                address: real.address,
+                added: [7; 13],
+            })
+        })
+        .unwrap();
+        assert_eq!(wide.read(4).added, [7; 13]);
+        let mut back = Mapped::<v2::Real>::anonymous(5);
+        copy(&wide, &mut back, |_, record| {
+            Ok(v2::Real {
+                flags: v2::KIND_IP4,
+                service: record.service as u32,
+                address: record.address,
+                ..v2::Real::default()
+            })
+        })
+        .unwrap();
+        for index in 0..5 {
+            assert_eq!(back.read(index), narrow.read(index));
+        }
+        let error = copy(&wide, &mut back, |index, _| match index {
+            3 => Err("no".to_owned()),
+            _ => Ok(v2::Real::default()),
+        });
+        assert_eq!(error, Err("no".to_owned()));
+    }
+
     #[test]
     fn the_configuration_orders_the_interfaces() {
         let names = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();

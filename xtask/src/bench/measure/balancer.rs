@@ -14,8 +14,8 @@ use aya::programs::{ProgramFd, ProgramInfo};
 use lb_common::limits::MAX_RING_SLOTS;
 use lb_dataplane::{
     Dataplane as _, KernelDataplane, ServiceSpec, Stats, Status, WhenEmpty, detach,
-    hops::{ResolvedHop, Resolver},
     options::{Options, XdpMode},
+    resolver::{ResolvedHop, Resolver},
 };
 use lb_model::options::{Forward, Track};
 use lb_model::ring::{Algorithm, default_slots};
@@ -243,11 +243,11 @@ impl Resolver for OneHop {
         })
     }
 
-    fn want(&self, _address: IpAddr) {}
+    fn add(&self, _address: IpAddr) {}
 
-    fn forget(&self, _address: IpAddr) {}
+    fn remove(&self, _address: IpAddr) {}
 
-    fn trouble(&self, _address: IpAddr) -> Option<String> {
+    fn unresolved_reason(&self, _address: IpAddr) -> Option<String> {
         None
     }
 }
