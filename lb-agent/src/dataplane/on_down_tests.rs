@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use lb_common::{
     limits::ticks_from_millis,
-    memory::Outcome,
+    memory::Processed,
     reason::{ChosenBy, Reason},
 };
 
@@ -67,7 +67,7 @@ impl Stand {
         self.plane.set_service(&self.wanted).unwrap();
     }
 
-    fn send(&mut self, port: u16, flags: fn(Tcp) -> Tcp) -> Outcome {
+    fn send(&mut self, port: u16, flags: fn(Tcp) -> Tcp) -> Processed {
         let builder = etherparse::PacketBuilder::ethernet2([2; 6], [4; 6])
             .ipv4([198, 51, 100, 7], [10, 0, 0, 1], 64)
             .tcp(1_000 + port, 80, 1, 1_024);
@@ -76,7 +76,7 @@ impl Stand {
         self.plane.forward(&frame).0
     }
 
-    fn data(&mut self, port: u16) -> Outcome {
+    fn data(&mut self, port: u16) -> Processed {
         self.send(port, |tcp| tcp.ack(1).psh())
     }
 

@@ -2,8 +2,8 @@
 
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use lb_common::{
-    decap::{Reason, Shrink, Vips, decapsulate},
-    frame::Frame,
+    decap::{Reason, Vips, decapsulate},
+    memory::MemFrame,
     reason::Verdict,
 };
 use proptest::{
@@ -18,29 +18,6 @@ use crate::real::{XdpMode, program::Programs};
 const FRAMES: u32 = 10_000;
 /// The kernel's test runs take no less.
 const ETHERNET: usize = 14;
-
-struct Memory(Vec<u8>);
-
-impl Frame for Memory {
-    fn length(&self) -> usize {
-        self.0.len()
-    }
-
-    fn window<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]> {
-        self.0.get_mut(offset..offset + N)?.try_into().ok()
-    }
-
-    fn push(&mut self, _: usize) -> bool {
-        unreachable!("a real pushes nothing")
-    }
-}
-
-impl Shrink for Memory {
-    fn pull(&mut self, bytes: usize) -> bool {
-        self.0.drain(..bytes);
-        true
-    }
-}
 
 struct Both;
 
@@ -112,7 +89,7 @@ fn kernel_and_memory_do_the_same_with_any_frame() {
         let program: &Xdp = programs.xdp();
         runner
             .run(&any_frame(), |frame| {
-                let mut memory = Memory(frame.clone());
+                let mut memory = MemFrame::new(&frame);
                 let reason = decapsulate(&mut memory, &Both);
                 seen.borrow_mut()[reason as usize] += 1;
                 let mut out = [0; 512];
@@ -130,7 +107,7 @@ fn kernel_and_memory_do_the_same_with_any_frame() {
                 prop_assert_eq!(result.return_value, verdict, "{:?}", reason);
                 prop_assert_eq!(
                     &out[..result.data_size_out as usize],
-                    &memory.0[..],
+                    memory.bytes(),
                     "{:?}",
                     reason
                 );
