@@ -14,8 +14,8 @@ use lb_tests::model::{
     Model,
     random_testbed::random_testbed,
     tables,
-    validate::{self, Checksums},
     testbed::Testbed,
+    validate::{self, Checksums},
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -80,10 +80,7 @@ fuzz_target!(|input: &[u8]| {
         if left.bytes() != frame {
             let came = validate::frame(frame).expect("a frame that is forwarded was well-formed");
             let went = validate::frame(left.bytes()).expect("a forwarded frame is well-formed");
-            let reset = matches!(
-                outcome.reason,
-                Reason::ResetDownReal | Reason::ResetNoReal
-            );
+            let reset = matches!(outcome.reason, Reason::ResetDownReal | Reason::ResetNoReal);
             assert_eq!(
                 went,
                 if reset { RIGHT } else { came },
