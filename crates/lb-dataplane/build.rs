@@ -3,7 +3,7 @@
 //! The compiler is, in this order: the rustup toolchain that `LB_EBPF_TOOLCHAIN` names, the one called
 //! `lb-ebpf` (made by `cargo xtask setup` where rustup cannot fetch `rust-src`), `nightly`.
 
-use std::process::Command;
+use std::{path::PathBuf, process::Command};
 
 use anyhow::Context as _;
 use aya_build::{Package, Toolchain, build_ebpf};
@@ -20,15 +20,28 @@ fn main() -> anyhow::Result<()> {
         // `-Z build-std` needs this variable.
         unsafe { std::env::set_var("RUSTC_BOOTSTRAP", "1") };
     }
-    build_ebpf(
-        [Package {
-            name: "lb-ebpf",
-            root_dir: concat!(env!("CARGO_MANIFEST_DIR"), "/../../lb-ebpf"),
-            ..Default::default()
-        }],
-        Toolchain::Custom(&toolchain),
-    )
-    .with_context(|| {
+    // First the balancer for tables of the previous layout: both builds write OUT_DIR/balancer.
+    let previous = Package {
+        features: &["layout-2"],
+        no_default_features: true,
+        ..PROGRAMS
+    };
+    build(previous, &toolchain)?;
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").context("cargo sets OUT_DIR")?);
+    std::fs::rename(out.join("balancer"), out.join("balancer-layout-2"))
+        .context("setting the balancer for the previous layout aside")?;
+    build(PROGRAMS, &toolchain)
+}
+
+const PROGRAMS: Package<'static> = Package {
+    name: "lb-ebpf",
+    root_dir: concat!(env!("CARGO_MANIFEST_DIR"), "/../../lb-ebpf"),
+    no_default_features: false,
+    features: &[],
+};
+
+fn build(package: Package<'_>, toolchain: &str) -> anyhow::Result<()> {
+    build_ebpf([package], Toolchain::Custom(toolchain)).with_context(|| {
         format!("building the kernel programs with the toolchain `{toolchain}`; `cargo xtask setup` installs what it needs")
     })
 }

@@ -1,6 +1,6 @@
 //! The forwarding decision against the independent model: a sequence of frames on the same tables.
 //!
-//! Input: a byte that chooses the scene, then frames, each with its length in front (2 bytes, big endian).
+//! Input: a byte that chooses the testbed, then frames, each with its length in front (2 bytes, big endian).
 
 #![no_main]
 
@@ -12,16 +12,16 @@ use lb_common::{
 };
 use lb_tests::model::{
     Model,
-    scene::scene,
+    random_testbed::random_testbed,
     tables,
+    testbed::Testbed,
     validate::{self, Checksums},
-    world::World,
 };
 use libfuzzer_sys::fuzz_target;
 
-/// Frames longer than an interface would take are not interesting.
+/// Longest frame; an interface takes no longer ones.
 const LONGEST: usize = 2_048;
-/// So few that they overflow.
+/// Buckets of the flow table: so few that they overflow.
 const BUCKETS: u32 = 4;
 
 const RIGHT: Checksums = Checksums {
@@ -30,15 +30,15 @@ const RIGHT: Checksums = Checksums {
 };
 
 thread_local! {
-    /// Making a scene takes far longer than a frame does.
-    static SCENES: RefCell<HashMap<u8, World>> = RefCell::default();
+    /// Making a testbed takes far longer than a frame does.
+    static TESTBEDS: RefCell<HashMap<u8, Testbed>> = RefCell::default();
 }
 
-fn world(seed: u8) -> World {
-    SCENES.with_borrow_mut(|scenes| {
-        scenes
+fn testbed(seed: u8) -> Testbed {
+    TESTBEDS.with_borrow_mut(|testbeds| {
+        testbeds
             .entry(seed)
-            .or_insert_with(|| scene(u64::from(seed)).0)
+            .or_insert_with(|| random_testbed(u64::from(seed)).0)
             .clone()
     })
 }
@@ -47,9 +47,9 @@ fuzz_target!(|input: &[u8]| {
     let Some((&seed, mut rest)) = input.split_first() else {
         return;
     };
-    let world = world(seed % 16);
-    let mut home = tables::memory(&world, BUCKETS);
-    let mut model = Model::new(world, BUCKETS);
+    let testbed = testbed(seed % 16);
+    let mut home = tables::memory(&testbed, BUCKETS);
+    let mut model = Model::new(testbed, BUCKETS);
     while let Some((length, behind)) = rest.split_first_chunk::<2>() {
         let length = usize::from(u16::from_be_bytes(*length))
             .min(LONGEST)
@@ -78,16 +78,13 @@ fuzz_target!(|input: &[u8]| {
         );
         assert_eq!(left.bytes(), expected.frame);
         if left.bytes() != frame {
-            let came = validate::frame(frame).expect("what is forwarded came well-formed");
-            let went = validate::frame(left.bytes()).expect("what is forwarded is well-formed");
-            let reset = matches!(
-                outcome.reason,
-                Reason::ResetDownReal | Reason::ResetNoReal
-            );
+            let came = validate::frame(frame).expect("a frame that is forwarded was well-formed");
+            let went = validate::frame(left.bytes()).expect("a forwarded frame is well-formed");
+            let reset = matches!(outcome.reason, Reason::ResetDownReal | Reason::ResetNoReal);
             assert_eq!(
                 went,
                 if reset { RIGHT } else { came },
-                "checksums are as right as they came, and a reset's are right"
+                "checksums stay as right as they were, and a reset's are right"
             );
         }
     }

@@ -1,13 +1,13 @@
 //! One's complement checksums, incrementally (RFC 1624).
 //!
-//! The sum does not care for byte order (RFC 1071 section 2), so words are taken as they lie in memory
+//! The sum does not depend on byte order (RFC 1071 section 2), so words are taken as they lie in memory
 //! and nothing is swapped.
 
-/// Folds a sum of 16- or 32-bit words to 16 bits. The sum is below 2^36: of some words only.
+/// Folds a sum of at most 16 32-bit words (below 2^36) to 16 bits.
 #[must_use]
 #[inline(always)]
 pub const fn fold(sum: u64) -> u16 {
-    // Below 2^32 + 16, so the next sum is at most 0x1_FFFE, and adding its carry makes no other.
+    // Below 2^32 + 16, so the next sum is at most 0x1_FFFE, and adding its carry makes no second carry.
     let sum = (sum & 0xFFFF_FFFF) + (sum >> 32);
     let sum = (sum & 0xFFFF) + (sum >> 16);
     (sum + (sum >> 16)) as u16

@@ -2,10 +2,10 @@
 
 use crate::{
     flow_table,
-    hash::{Addresses, Place, slot_index},
-    parse::Transport,
+    hash::{Addresses, BucketPair, slot_index},
+    lookup::{FlowEvent, Step, Tables},
+    parse::{Packet, Transport},
     reason::{ChosenBy, Reason},
-    store::{FlowEvent, Step, Tables},
     tables::{
         real::Real,
         ring::{Previous, Slot, previous_of, real_of},
@@ -13,84 +13,94 @@ use crate::{
     },
 };
 
-/// Chooses the real of a packet for `service`, the one with `index`: never 0. `opened` is set if an entry
-/// is made for a flow that does not tell its beginning itself (UDP).
-///
-/// # Errors
-/// [`Reason::NoReal`] or [`Reason::ResetNoReal`]; [`Reason::ResetDownReal`]; [`Reason::BadTables`] if a slot is
-/// missing.
+/// The answer to which real a packet goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// It goes to a real.
+    Real {
+        /// Index of the real, never 0.
+        real: u16,
+        /// Whether a flow begins with this packet.
+        opened: bool,
+    },
+    /// It is answered with a reset: [`Reason::ResetNoReal`] or [`Reason::ResetDownReal`].
+    Reset(Reason),
+    /// It is dropped: [`Reason::NoReal`], or [`Reason::BadTables`] if a record is missing.
+    Drop(Reason),
+}
+
+/// Chooses the real of a packet for the service with `index`. `ring_hash` is the flow's.
 #[inline(always)]
 pub fn choose<A: Addresses, T: Tables>(
     tables: &T,
     index: u32,
-    service: &Service,
-    addresses: A,
-    transport: &Transport,
-    hash: u64,
-    opened: &mut bool,
-) -> Result<u16, Reason> {
+    packet: &Packet<A>,
+    ring_hash: u64,
+) -> Choice {
+    let Some(service) = tables.service(index) else {
+        return Choice::Drop(Reason::BadTables);
+    };
     // One load: the agent moves a service to another ring with one store.
     let ring = service.ring;
     let slots = (ring >> 32) as u32;
     let slot = if slots == 0 {
         0
     } else {
-        tables
-            .slot((ring as u32).wrapping_add(slot_index(hash, slots)))
-            .ok_or(Reason::BadTables)?
+        match tables.slot((ring as u32).wrapping_add(slot_index(ring_hash, slots))) {
+            Some(slot) => slot,
+            None => return Choice::Drop(Reason::BadTables),
+        }
     };
+    let transport = &packet.transport;
     if previous_of(slot) == Previous::Settled && service.flags & TRACK_ALL == 0 {
         let real = real_of(slot);
         if real == 0 {
-            return Err(empty(service, transport));
+            return empty(service, transport);
         }
         tables.note(Step::Real(real, ChosenBy::Ring));
-        return Ok(real);
+        return Choice::Real {
+            real,
+            opened: transport.opens(),
+        };
     }
-    unsettled(
-        tables, index, service, addresses, transport, hash, slot, opened,
-    )
+    unsettled(tables, index, service, packet, slot, ring_hash)
 }
 
 /// Chooses where the flow table has a say.
 #[inline(always)]
-#[expect(
-    clippy::too_many_arguments,
-    reason = "inlined: the second half of `choose`"
-)]
 fn unsettled<A: Addresses, T: Tables>(
     tables: &T,
     index: u32,
     service: &Service,
-    addresses: A,
-    transport: &Transport,
-    ring_hash: u64,
+    packet: &Packet<A>,
     slot: Slot,
-    opened: &mut bool,
-) -> Result<u16, Reason> {
+    ring_hash: u64,
+) -> Choice {
+    let transport = &packet.transport;
     let next = real_of(slot);
     let previous = previous_of(slot);
-    let hash = addresses.flow_hash(tables.flow_secret(), transport.ports, index);
-    let place = Place::new(hash, tables.flow_mask());
+    let hash = packet
+        .addresses
+        .flow_hash(tables.flow_secret(), transport.ports, index);
+    let buckets = BucketPair::new(hash, tables.flow_mask());
     let now = tables.now();
-    let entry = flow_table::look_up(tables, place);
+    let entry = flow_table::look_up(tables, buckets);
     let opens = transport.opens();
     if let Some(entry) = entry
         && !opens
         && let Some(reset) = flow_table::hit(tables, entry, index, service.window, now, transport)
     {
-        if !tables.simulating() {
-            tables.count_flow(FlowEvent::Hit);
-        }
+        tables.count_flow(FlowEvent::Hit);
         tables.note(Step::Real(entry.real, ChosenBy::Flow));
         if reset {
-            return Err(Reason::ResetDownReal);
+            return Choice::Reset(Reason::ResetDownReal);
         }
-        return Ok(entry.real);
+        return Choice::Real {
+            real: entry.real,
+            opened: false,
+        };
     }
-    if !tables.simulating() {
-        tables.count_flow(FlowEvent::Miss);
-    }
+    tables.count_flow(FlowEvent::Miss);
 
     let track = service.flags & TRACK_ALL != 0;
     let (real, by, keep) = if opens {
@@ -105,7 +115,7 @@ fn unsettled<A: Addresses, T: Tables>(
                 Some(state) => {
                     if flow_table::resets(state, transport) {
                         tables.note(Step::Real(real, ChosenBy::Previous));
-                        return Err(Reason::ResetDownReal);
+                        return Choice::Reset(Reason::ResetDownReal);
                     }
                     (real, ChosenBy::Previous, true)
                 }
@@ -115,17 +125,20 @@ fn unsettled<A: Addresses, T: Tables>(
         }
     };
     if real == 0 {
-        return Err(empty(service, transport));
+        return empty(service, transport);
     }
-    // An entry that does not count any more must not come back to life, so it is overwritten.
+    // An entry that no longer counts must not count again later, so it is overwritten.
     let keep = keep || track || entry.is_some();
     if keep {
         let closes = transport.closes();
-        flow_table::remember(tables, entry, place, real, ring_hash, now, closes);
+        flow_table::remember(tables, entry, buckets, real, ring_hash, now, closes);
     }
-    *opened |= keep && !transport.is_tcp();
     tables.note(Step::Real(real, by));
-    Ok(real)
+    Choice::Real {
+        real,
+        // A UDP flow does not show its beginning: a new entry counts as one.
+        opened: opens || (keep && !transport.is_tcp()),
+    }
 }
 
 /// A slot's previous real, if it counts.
@@ -136,12 +149,12 @@ fn of_service<T: Tables>(tables: &T, real: u16, service: u32) -> Option<&Real> {
         .filter(|real| flow_table::usable(real, service))
 }
 
-/// What becomes of a packet that no real takes.
+/// The choice for a packet that no real takes.
 #[inline(always)]
-fn empty(service: &Service, transport: &Transport) -> Reason {
+fn empty(service: &Service, transport: &Transport) -> Choice {
     if service.flags & RESET_EMPTY != 0 && transport.can_be_reset() {
-        Reason::ResetNoReal
+        Choice::Reset(Reason::ResetNoReal)
     } else {
-        Reason::NoReal
+        Choice::Drop(Reason::NoReal)
     }
 }

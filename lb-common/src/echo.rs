@@ -1,9 +1,9 @@
 //! Answering echo requests to a VIP, in place.
 
 use crate::{
-    checksum::update,
+    checksum,
     frame::{Fields as _, Frame},
-    parse::{ETHERNET, IP4, IP6},
+    headers::{IP, ethernet, icmp, ipv4, ipv6},
     reason::Reason,
 };
 
@@ -16,21 +16,26 @@ const TTL: u8 = 64;
 /// [`Reason::Malformed`] if the frame is shorter than it was when it was parsed.
 #[inline(always)]
 pub fn answer4<F: Frame>(frame: &mut F, offset: usize) -> Result<(), Reason> {
-    let icmp = frame.window::<8>(offset).ok_or(Reason::Malformed)?;
-    swap_type::<8, 0>(icmp);
+    /// TTL and protocol: the word of the header's checksum that the TTL is part of.
+    const TTL_WORD: usize = IP + ipv4::TTL;
+    let icmp = frame
+        .window::<{ icmp::LENGTH }>(offset)
+        .ok_or(Reason::Malformed)?;
+    set_type::<{ icmp::ECHO_REQUEST }, { icmp::ECHO_REPLY }>(icmp);
     let header = frame
-        .window::<{ ETHERNET + IP4 }>(0)
+        .window::<{ IP + ipv4::LENGTH }>(0)
         .ok_or(Reason::Malformed)?;
     swap_macs(header);
     // Swapped addresses leave the checksum as it is.
-    let (source, destination) = (header.word::<26>(), header.word::<30>());
-    header.set_word::<26>(destination);
-    header.set_word::<30>(source);
-    let old = header.half::<22>();
-    header.set_byte::<22>(TTL);
-    let new = header.half::<22>();
-    let checksum = update(header.half::<24>(), old, new);
-    header.set_half::<24>(checksum);
+    let source = header.u32_at::<{ IP + ipv4::SOURCE }>();
+    let destination = header.u32_at::<{ IP + ipv4::DESTINATION }>();
+    header.set_u32_at::<{ IP + ipv4::SOURCE }>(destination);
+    header.set_u32_at::<{ IP + ipv4::DESTINATION }>(source);
+    let old = header.u16_at::<TTL_WORD>();
+    header.set_u8_at::<TTL_WORD>(TTL);
+    let new = header.u16_at::<TTL_WORD>();
+    let checksum = checksum::update(header.u16_at::<{ IP + ipv4::CHECKSUM }>(), old, new);
+    header.set_u16_at::<{ IP + ipv4::CHECKSUM }>(checksum);
     Ok(())
 }
 
@@ -40,39 +45,52 @@ pub fn answer4<F: Frame>(frame: &mut F, offset: usize) -> Result<(), Reason> {
 /// See [`answer4`].
 #[inline(always)]
 pub fn answer6<F: Frame>(frame: &mut F, offset: usize) -> Result<(), Reason> {
-    let icmp = frame.window::<8>(offset).ok_or(Reason::Malformed)?;
-    swap_type::<128, 129>(icmp);
+    const SOURCE: usize = IP + ipv6::SOURCE;
+    const DESTINATION: usize = IP + ipv6::DESTINATION;
+    let icmp = frame
+        .window::<{ icmp::LENGTH }>(offset)
+        .ok_or(Reason::Malformed)?;
+    set_type::<{ icmp::ECHO_REQUEST_V6 }, { icmp::ECHO_REPLY_V6 }>(icmp);
     let header = frame
-        .window::<{ ETHERNET + IP6 }>(0)
+        .window::<{ IP + ipv6::LENGTH }>(0)
         .ok_or(Reason::Malformed)?;
     swap_macs(header);
     // Swapped addresses leave the pseudo-header's sum as it is; the hop limit is not part of it.
-    let source = [header.long::<22>(), header.long::<30>()];
-    let destination = [header.long::<38>(), header.long::<46>()];
-    header.set_long::<22>(destination[0]);
-    header.set_long::<30>(destination[1]);
-    header.set_long::<38>(source[0]);
-    header.set_long::<46>(source[1]);
-    header.set_byte::<21>(TTL);
+    let source = [header.u64_at::<SOURCE>(), header.u64_at::<{ SOURCE + 8 }>()];
+    let destination = [
+        header.u64_at::<DESTINATION>(),
+        header.u64_at::<{ DESTINATION + 8 }>(),
+    ];
+    header.set_u64_at::<SOURCE>(destination[0]);
+    header.set_u64_at::<{ SOURCE + 8 }>(destination[1]);
+    header.set_u64_at::<DESTINATION>(source[0]);
+    header.set_u64_at::<{ DESTINATION + 8 }>(source[1]);
+    header.set_u8_at::<{ IP + ipv6::HOP_LIMIT }>(TTL);
     Ok(())
 }
 
+/// Changes the type of an echo message whose code is 0.
 #[inline(always)]
-fn swap_type<const REQUEST: u8, const REPLY: u8>(icmp: &mut [u8; 8]) {
+fn set_type<const REQUEST: u8, const REPLY: u8>(header: &mut [u8; icmp::LENGTH]) {
     let old = u16::from_ne_bytes([REQUEST, 0]);
     let new = u16::from_ne_bytes([REPLY, 0]);
-    let checksum = update(icmp.half::<2>(), old, new);
-    icmp.set_byte::<0>(REPLY);
-    icmp.set_half::<2>(checksum);
+    let checksum = checksum::update(header.u16_at::<{ icmp::CHECKSUM }>(), old, new);
+    header.set_u8_at::<{ icmp::TYPE }>(REPLY);
+    header.set_u16_at::<{ icmp::CHECKSUM }>(checksum);
 }
 
-/// Sends a frame back to whoever sent it.
+/// Sends a frame back to its sender: swaps its MAC addresses.
 #[inline(always)]
 pub(crate) fn swap_macs<const N: usize>(header: &mut [u8; N]) {
-    let destination = (header.word::<0>(), header.half::<4>());
-    let source = (header.word::<6>(), header.half::<10>());
-    header.set_word::<0>(source.0);
-    header.set_half::<4>(source.1);
-    header.set_word::<6>(destination.0);
-    header.set_half::<10>(destination.1);
+    const DESTINATION: usize = ethernet::DESTINATION;
+    const SOURCE: usize = ethernet::SOURCE;
+    let destination = (
+        header.u32_at::<DESTINATION>(),
+        header.u16_at::<{ DESTINATION + 4 }>(),
+    );
+    let source = (header.u32_at::<SOURCE>(), header.u16_at::<{ SOURCE + 4 }>());
+    header.set_u32_at::<DESTINATION>(source.0);
+    header.set_u16_at::<{ DESTINATION + 4 }>(source.1);
+    header.set_u32_at::<SOURCE>(destination.0);
+    header.set_u16_at::<{ SOURCE + 4 }>(destination.1);
 }

@@ -1,31 +1,30 @@
 //! The flow table: looking a flow up, remembering it.
 //!
-//! All CPUs and the agent use the table at once and without locks. Each word is read and written whole;
-//! an entry is written stamp first, so that a new owner never stands beside a stamp older than its own.
+//! All CPUs and the agent use the table at once and without locks. Each word is read and written whole.
 
 use crate::{
-    hash::Place,
+    hash::BucketPair,
     limits::{CLOSING_TICKS, FLOWS_PER_BUCKET, STAMP_TICKS},
+    lookup::{FlowEvent, Tables},
     parse::Transport,
-    store::{FlowEvent, Tables},
+    shared::SharedU64,
     tables::{
         flow::{Bucket, CLOSING, Flow, RING_BITS, owner, real_of},
-        real::{DOWN, KIND_MASK, RESET, Real},
+        real::{DOWN, MODE_MASK, RESET, Real},
     },
-    word::Word,
 };
 
-/// A [`Flow`] that others change at the same time.
+/// A [`Flow`] that other CPUs and the agent change at the same time.
 #[derive(Debug, Default)]
 #[repr(C, align(16))]
 pub struct SharedFlow {
     /// See [`Flow::owner`].
-    pub owner: Word,
+    pub owner: SharedU64,
     /// See [`Flow::stamp`].
-    pub stamp: Word,
+    pub stamp: SharedU64,
 }
 
-/// A [`Bucket`] that others change at the same time.
+/// A [`Bucket`] that other CPUs and the agent change at the same time.
 #[derive(Debug, Default)]
 #[repr(C, align(64))]
 pub struct SharedBucket {
@@ -37,7 +36,7 @@ const _: () = assert!(size_of::<SharedFlow>() == size_of::<Flow>());
 const _: () = assert!(size_of::<SharedBucket>() == size_of::<Bucket>());
 
 /// Ticks since a stamp. The clock wraps, and another CPU's may be a tick ahead: a stamp from the future
-/// is as good as now.
+/// has age 0.
 #[must_use]
 #[inline(always)]
 pub const fn age(stamp: u64, now: u32) -> u32 {
@@ -61,18 +60,18 @@ pub const fn alive(stamp: u64, now: u32, window: u32) -> bool {
 #[must_use]
 #[inline(always)]
 pub const fn usable(real: &Real, service: u32) -> bool {
-    real.flags & KIND_MASK != 0 && real.flags & DOWN == 0 && real.service == service
+    real.flags & MODE_MASK != 0 && real.flags & DOWN == 0 && real.service == service
 }
 
 /// Whether a packet of a running flow of this real is answered with a reset. A reset itself goes to the real,
-/// should it be able to hear it.
+/// which may still be able to receive it.
 #[must_use]
 #[inline(always)]
 pub const fn resets(real: &Real, transport: &Transport) -> bool {
     real.flags & RESET != 0 && transport.can_be_reset()
 }
 
-/// A flow's entry, and the real it named when it was looked at: the entry may be another flow's by now.
+/// A flow's entry, and the real it named when it was read: the entry may belong to another flow by now.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<'a> {
     /// The entry.
@@ -95,20 +94,20 @@ fn find(bucket: &SharedBucket, tag: u64) -> Option<Entry<'_>> {
     None
 }
 
-/// Looks a flow up: its entry, wherever it is.
+/// Looks a flow up in both of its buckets.
 #[inline(always)]
-pub fn look_up<T: Tables>(tables: &T, place: Place) -> Option<Entry<'_>> {
+pub fn look_up<T: Tables>(tables: &T, buckets: BucketPair) -> Option<Entry<'_>> {
     match tables
-        .bucket(place.first)
-        .and_then(|bucket| find(bucket, place.tag))
+        .bucket(buckets.first)
+        .and_then(|bucket| find(bucket, buckets.tag))
     {
         Some(entry) => Some(entry),
-        None => find(tables.bucket(place.second)?, place.tag),
+        None => find(tables.bucket(buckets.second)?, buckets.tag),
     }
 }
 
-/// Whether an entry counts, and whether a packet of its flow is to be reset; its stamp is renewed when that is
-/// due. `None`: it does not count.
+/// Returns `None` if an entry does not count, else whether a packet of its flow is answered with a reset. Renews
+/// the entry's stamp when that is due.
 #[inline(always)]
 pub fn hit<T: Tables>(
     tables: &T,
@@ -128,38 +127,35 @@ pub fn hit<T: Tables>(
     let reset = resets(real, transport);
     let closing = reset || transport.closes();
     let mark = stamp & CLOSING | if closing { CLOSING } else { 0 };
-    // A stamp is renewed about once a second: the line stays shared between CPUs the rest of the time.
-    if !tables.simulating() && (age(stamp, now) > STAMP_TICKS || mark != stamp & CLOSING) {
+    // A stamp is renewed about once a second: the cache line stays shared between CPUs the rest of the time.
+    if age(stamp, now) > STAMP_TICKS || mark != stamp & CLOSING {
         let kept = stamp & RING_BITS;
-        entry.flow.stamp.store(now as u64 | mark | kept);
+        tables.stamp_flow(entry.flow, now as u64 | mark | kept);
     }
     Some(reset)
 }
 
-/// Remembers a flow's real, in `entry` if it has one already. `ring_hash` is the flow's.
+/// Remembers a flow's real, in `entry` if the flow has one already. `ring_hash` is the flow's.
 #[inline(always)]
 pub fn remember<T: Tables>(
     tables: &T,
     entry: Option<Entry<'_>>,
-    place: Place,
+    buckets: BucketPair,
     real: u16,
     ring_hash: u64,
     now: u32,
     closing: bool,
 ) {
-    if tables.simulating() {
-        return;
-    }
     let (flow, evicted) = match entry {
         Some(entry) => (entry.flow, false),
-        None => match room(tables, place, now) {
+        None => match room(tables, buckets, now) {
             Some(found) => found,
             None => return,
         },
     };
     let mark = if closing { CLOSING } else { 0 };
-    flow.stamp.store(now as u64 | mark | ring_hash & RING_BITS);
-    flow.owner.store(owner(place.tag, real));
+    let stamp = now as u64 | mark | ring_hash & RING_BITS;
+    tables.write_flow(flow, stamp, owner(buckets.tag, real));
     tables.count_flow(if evicted {
         FlowEvent::Evicted
     } else {
@@ -167,7 +163,7 @@ pub fn remember<T: Tables>(
     });
 }
 
-/// Entries of a bucket that no flow was ever put in.
+/// Number of a bucket's entries that no flow was ever put in.
 #[inline(always)]
 fn empty(bucket: &SharedBucket) -> u32 {
     let mut empty = 0;
@@ -177,14 +173,14 @@ fn empty(bucket: &SharedBucket) -> u32 {
     empty
 }
 
-/// An entry to put a flow in, and whether a live one has to give way.
+/// An entry to put a flow in, and whether a live flow is evicted from it.
 ///
-/// The emptier bucket comes first, so that both of a flow's buckets are full only where nearly all are. The
-/// look-up that failed has read both, so asking costs no access to memory.
+/// The emptier bucket comes first, so that both of a flow's buckets are full only when nearly all are. The
+/// look-up that failed has read both, so this costs no access to memory.
 #[inline(always)]
-fn room<T: Tables>(tables: &T, place: Place, now: u32) -> Option<(&SharedFlow, bool)> {
-    let mut first = tables.bucket(place.first)?;
-    let mut second = tables.bucket(place.second)?;
+fn room<T: Tables>(tables: &T, buckets: BucketPair, now: u32) -> Option<(&SharedFlow, bool)> {
+    let mut first = tables.bucket(buckets.first)?;
+    let mut second = tables.bucket(buckets.second)?;
     if empty(second) > empty(first) {
         core::mem::swap(&mut first, &mut second);
     }
@@ -221,14 +217,14 @@ fn weigh<T: Tables>(tables: &T, flow: &SharedFlow, now: u32) -> (bool, u32) {
         return (true, 0);
     }
     let stamp = flow.stamp.load();
-    // A window is the service's, so one flow must not judge another by its own.
+    // A window is the service's: an entry is measured by its own service's, not by the new flow's.
     let service = tables
         .real(real_of(owner))
-        .filter(|real| real.flags & KIND_MASK != 0)
+        .filter(|real| real.flags & MODE_MASK != 0)
         .and_then(|real| tables.service(real.service));
     match service {
         Some(service) => (!alive(stamp, now, service.window), age(stamp, now)),
-        // An entry of a real that there is not serves nobody.
+        // An entry whose real does not exist serves no flow.
         None => (true, 0),
     }
 }

@@ -3,45 +3,72 @@
 //! A window is one bounds check. Its fields are then read and written whole (two, four or eight bytes at
 //! a time, at any alignment), which is what makes the fast path fast, and what the verifier understands.
 
+/// Bytes on the stack that are read and written in words: the verifier demands the words' alignment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(8))]
+pub struct Aligned<const N: usize>(pub [u8; N]);
+
 /// A frame, from the first byte of its Ethernet header.
+///
+/// All programs and the tests in memory work on frames through this trait. An operation that a kind of
+/// frame does not offer answers like one that was refused: `false`, and the frame is unchanged.
 pub trait Frame {
-    /// Bytes the frame has.
+    /// Bytes of the frame.
     fn length(&self) -> usize;
 
-    /// The `N` bytes from `offset` on, if the frame has them.
+    /// The `N` bytes from `offset` on; `None` if the frame is shorter.
     fn window<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]>;
 
-    /// Makes room for `bytes` more at the front; their content is undefined. `false`: there is no room,
-    /// and the frame is as it was.
+    /// Copies the `N` bytes from `offset` on. `false`: the frame is shorter. Works for bytes that a window
+    /// does not reach, which a packet of the host's stack may have.
+    #[inline(always)]
+    fn read<const N: usize>(&mut self, offset: usize, into: &mut Aligned<N>) -> bool {
+        match self.window::<N>(offset) {
+            Some(window) => {
+                into.0 = *window;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Adds `bytes` at the front; their content is undefined. `false`: there is no room, and the frame is
+    /// unchanged.
     fn push(&mut self, bytes: usize) -> bool;
+
+    /// Removes `bytes` at the front. `false`: the start cannot be moved, and the frame is unchanged.
+    #[inline(always)]
+    fn pull(&mut self, _bytes: usize) -> bool {
+        false
+    }
+
+    /// Cuts the end off, so that `length` bytes are left. `false`: the frame is shorter or its end cannot be
+    /// moved, and it is unchanged.
+    #[inline(always)]
+    fn trim(&mut self, _length: usize) -> bool {
+        false
+    }
 }
 
-/// A frame that can be made shorter.
-pub trait Trim: Frame {
-    /// Cuts the end off, so that `length` bytes are left. `false`: it is not as long, or its end cannot be
-    /// moved, and the frame is as it was.
-    fn trim(&mut self, length: usize) -> bool;
-}
-
-/// Whole fields at places known when compiling. Values are as they lie in memory: network order, read in
+/// Whole fields at places known at compile time. Values are as they lie in memory: network order, read in
 /// the machine's order.
 pub trait Fields {
     /// The byte at `AT`.
-    fn byte<const AT: usize>(&self) -> u8;
+    fn u8_at<const AT: usize>(&self) -> u8;
     /// Two bytes at `AT`.
-    fn half<const AT: usize>(&self) -> u16;
+    fn u16_at<const AT: usize>(&self) -> u16;
     /// Four bytes at `AT`.
-    fn word<const AT: usize>(&self) -> u32;
+    fn u32_at<const AT: usize>(&self) -> u32;
     /// Eight bytes at `AT`.
-    fn long<const AT: usize>(&self) -> u64;
+    fn u64_at<const AT: usize>(&self) -> u64;
     /// Writes the byte at `AT`.
-    fn set_byte<const AT: usize>(&mut self, value: u8);
+    fn set_u8_at<const AT: usize>(&mut self, value: u8);
     /// Writes two bytes at `AT`.
-    fn set_half<const AT: usize>(&mut self, value: u16);
+    fn set_u16_at<const AT: usize>(&mut self, value: u16);
     /// Writes four bytes at `AT`.
-    fn set_word<const AT: usize>(&mut self, value: u32);
+    fn set_u32_at<const AT: usize>(&mut self, value: u32);
     /// Writes eight bytes at `AT`.
-    fn set_long<const AT: usize>(&mut self, value: u64);
+    fn set_u64_at<const AT: usize>(&mut self, value: u64);
 }
 
 macro_rules! field {
@@ -78,8 +105,8 @@ macro_rules! field {
 }
 
 impl<const N: usize> Fields for [u8; N] {
-    field!(byte, set_byte, u8);
-    field!(half, set_half, u16);
-    field!(word, set_word, u32);
-    field!(long, set_long, u64);
+    field!(u8_at, set_u8_at, u8);
+    field!(u16_at, set_u16_at, u16);
+    field!(u32_at, set_u32_at, u32);
+    field!(u64_at, set_u64_at, u64);
 }

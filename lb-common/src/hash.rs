@@ -1,4 +1,4 @@
-//! The two hashes: the ring's, alike on every balancer of a fleet, and the flow table's, keyed with a
+//! The two hashes: the ring's, the same on every balancer of a fleet, and the flow table's, keyed with a
 //! secret of this host.
 //!
 //! Both are multiply and xor-shift mixers over whole words. Addresses and ports come as they lie in the
@@ -23,11 +23,11 @@ pub struct Addresses6 {
     pub destination: [u64; 2],
 }
 
-/// What the hashes take of a packet's addresses.
+/// The hashes of a packet, by its addresses.
 pub trait Addresses: Copy {
     /// Hash for the ring. The high half chooses the slot; every bit is usable.
     fn ring_hash(&self, seed: u64, ports: u32, protocol: u32) -> u64;
-    /// Hash for the flow table: who the flow is within its service.
+    /// Hash for the flow table: it identifies the flow within its service.
     fn flow_hash(&self, secret: [u64; 2], ports: u32, service: u32) -> u64;
 }
 
@@ -95,35 +95,35 @@ impl Addresses for Addresses6 {
     }
 }
 
-/// The slot of a ring of `slots` that a hash leads to: its high half, scaled.
+/// The slot of a ring of `slots` that a hash leads to: the hash's high half, scaled.
 #[must_use]
 #[inline(always)]
 pub const fn slot_index(hash: u64, slots: u32) -> u32 {
     (((hash >> 32) * slots as u64) >> 32) as u32
 }
 
-/// Where in the flow table a flow may be.
+/// The two buckets of the flow table that a flow may be in, and its tag there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct BucketPair {
     /// 48 bits, never 0.
     pub tag: u64,
-    /// The bucket it is looked for first.
+    /// The bucket in which the flow is looked for first.
     pub first: u32,
-    /// The other one.
+    /// The other bucket.
     pub second: u32,
 }
 
-impl Place {
-    /// The place of a flow with this [`Addresses::flow_hash`] in a table of `mask` + 1 buckets.
+impl BucketPair {
+    /// The buckets of a flow with this [`Addresses::flow_hash`] in a table of `mask` + 1 buckets.
     #[must_use]
     #[inline(always)]
-    pub const fn new(hash: u64, mask: u32) -> Place {
-        // Of the hash itself the tag takes all but 16 bits, so the buckets come from another product: a
-        // flow is taken for another one only if tag and bucket both agree.
+    pub const fn new(hash: u64, mask: u32) -> BucketPair {
+        // The tag takes all but 16 bits of the hash itself, so the buckets come from another product: a flow
+        // is taken for another one only if both tag and bucket agree.
         let buckets = hash.wrapping_mul(K3);
         let first = (buckets >> 32) as u32 & mask;
         let tag = hash >> 16;
-        Place {
+        BucketPair {
             tag: if tag == 0 { 1 } else { tag },
             first,
             second: (first ^ (buckets as u32 >> 3 | 1)) & mask,

@@ -1,4 +1,4 @@
-//! What the kernel programs and user space share.
+//! The code and the records that the kernel programs and user space share.
 //!
 //! The records of the tables, packet parsing and the forwarding decision live here once. In the kernel
 //! the tables are BPF maps; in user space they are memory (feature `std`), so the code that runs in XDP
@@ -11,6 +11,7 @@ extern crate std;
 
 pub mod checksum;
 pub mod choose;
+pub mod classify;
 pub mod decap;
 pub mod decide;
 pub mod echo;
@@ -18,18 +19,22 @@ pub mod flow_table;
 pub mod forward;
 pub mod frame;
 pub mod hash;
+pub mod headers;
+pub mod ip;
 pub mod limits;
+pub mod lookup;
 #[cfg(any(test, feature = "std"))]
 pub mod memory;
+pub mod outcome;
 pub mod parse;
 pub mod probe;
 pub mod reason;
 pub mod reset;
+pub mod shared;
 pub mod shed;
-pub mod store;
+pub mod simulated;
 pub mod tables;
 pub mod vip_table;
-pub mod word;
 
 #[cfg(test)]
 mod tests;

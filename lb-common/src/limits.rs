@@ -2,7 +2,7 @@
 
 /// Services (VIPs). Index 0 is reserved: it is the service of echo requests and never forwards.
 pub const MAX_SERVICES: u32 = 4_096;
-/// Reals, counted per service: the same address behind two VIPs is two reals. Index 0 means "none".
+/// Reals, counted per service: the same address behind two VIPs is two reals. Index 0 means "no real".
 pub const MAX_REALS: u32 = 32_768;
 /// Next hops (interface and MAC addresses). Index 0 means "unknown".
 pub const MAX_NEXT_HOPS: u32 = 4_096;
@@ -38,7 +38,7 @@ pub const CLOSING_TICKS: u32 = 1_788;
 
 const _: () = assert!(
     MAX_REALS < 0xFFFF,
-    "a slot holds a real in 16 bits, 0xFFFF is a state"
+    "a slot holds a real in 16 bits, and 0xFFFF is a state"
 );
 const _: () = assert!(MAX_SERVICES <= 0x1_0000);
 const _: () = assert!((reason_count() as u32) <= REASON_SLOTS);

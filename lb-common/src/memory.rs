@@ -1,4 +1,6 @@
-//! The decision's user-space home: tables and frames in memory.
+//! Tables and frames in memory: the decision without a kernel.
+
+mod frame;
 
 use std::{
     cell::{Cell, RefCell},
@@ -6,13 +8,17 @@ use std::{
     vec::Vec,
 };
 
+pub use frame::{HEADROOM, MemFrame};
+
 use crate::{
     decide::decide,
     flow_table::SharedBucket,
-    frame::{Frame, Trim},
     limits::SLOTS_PER_CHUNK,
+    lookup::{FlowEvent, Step, Tables},
+    outcome::Outcome,
     reason::{ChosenBy, Reason, Verdict},
-    store::{FlowEvent, Step, Tables},
+    shared::SharedU64,
+    simulated::Simulated,
     tables::{
         config::Config,
         counters::{FlowTableCounters, RealCounters, ServiceCounters},
@@ -24,77 +30,8 @@ use crate::{
         trace::Trace,
         vip::{Vip4Key, Vip6Key},
     },
-    vip_table::{Digest, Name, SharedVip4Bucket, SharedVip6Bucket, VipHash, edit},
-    word::Word,
+    vip_table::{AddressDigest, PackedVipKey, SharedVip4Bucket, SharedVip6Bucket, VipHash, edit},
 };
-
-/// Room in front of a frame, as XDP drivers give it.
-pub const HEADROOM: usize = 256;
-
-/// A frame in memory.
-#[derive(Clone, Debug)]
-pub struct MemFrame {
-    bytes: Vec<u8>,
-    start: usize,
-}
-
-impl MemFrame {
-    /// A frame of these bytes, with [`HEADROOM`] in front.
-    #[must_use]
-    pub fn new(bytes: &[u8]) -> MemFrame {
-        MemFrame::with_headroom(bytes, HEADROOM)
-    }
-
-    /// A frame of these bytes, with this much room in front.
-    #[must_use]
-    pub fn with_headroom(bytes: &[u8], headroom: usize) -> MemFrame {
-        let mut room = vec![0; headroom];
-        room.extend_from_slice(bytes);
-        MemFrame {
-            bytes: room,
-            start: headroom,
-        }
-    }
-
-    /// The frame as it is now.
-    #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes[self.start..]
-    }
-}
-
-impl Frame for MemFrame {
-    fn length(&self) -> usize {
-        self.bytes.len() - self.start
-    }
-
-    fn window<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]> {
-        let start = self.start.checked_add(offset)?;
-        self.bytes
-            .get_mut(start..start.checked_add(N)?)?
-            .first_chunk_mut()
-    }
-
-    fn push(&mut self, bytes: usize) -> bool {
-        match self.start.checked_sub(bytes) {
-            Some(start) => {
-                self.start = start;
-                true
-            }
-            None => false,
-        }
-    }
-}
-
-impl Trim for MemFrame {
-    fn trim(&mut self, length: usize) -> bool {
-        if length > self.length() {
-            return false;
-        }
-        self.bytes.truncate(self.start + length);
-        true
-    }
-}
 
 /// The constants a kernel program gets when it is loaded; see `crate::tables::constants`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,7 +44,7 @@ pub struct Constants {
     pub flow_secret: [u64; 2],
 }
 
-/// Counters, as the kernel's maps have them, of one interface and summed over CPUs.
+/// Counters as in the kernel's maps, of one interface and summed over CPUs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemCounters {
     /// By real index.
@@ -116,7 +53,7 @@ pub struct MemCounters {
     pub services: Vec<ServiceCounters>,
     /// By reason.
     pub reasons: Vec<u64>,
-    /// Of the flow table.
+    /// Counters of the flow table.
     pub flows: FlowTableCounters,
 }
 
@@ -136,7 +73,7 @@ pub struct MemTables {
     /// `REALS`.
     pub reals: Vec<Real>,
     /// `BUDGETS`.
-    pub budgets: Vec<Word>,
+    pub budgets: Vec<SharedU64>,
     /// `NEXT_HOPS`.
     pub next_hops: Vec<NextHop>,
     /// `FLOWS`: a power of two.
@@ -145,25 +82,24 @@ pub struct MemTables {
     pub constants: Constants,
     /// The clock, in ticks.
     pub now: u32,
-    simulating: bool,
     counters: RefCell<MemCounters>,
     trace: Cell<Trace>,
 }
 
-/// What became of a frame.
+/// The outcome for a frame, and the way to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// What happens to it.
+pub struct Processed {
+    /// What happens to the frame.
     pub verdict: Verdict,
     /// Why.
     pub reason: Reason,
-    /// The interface a redirected frame leaves by; else 0.
+    /// The interface a redirected frame leaves by; 0 for all others.
     pub interface: u32,
-    /// The service it is for; 0 is none.
+    /// The service it is for; 0: no service.
     pub service: u32,
-    /// The real it goes to; 0 is none.
+    /// The real it goes to; 0: no real.
     pub real: u16,
-    /// What chose it.
+    /// How the real was chosen.
     pub chosen_by: ChosenBy,
 }
 
@@ -184,7 +120,7 @@ impl MemTables {
             services: vec![Service::default(); services],
             rings: vec![chunk; slots.div_ceil(SLOTS_PER_CHUNK as usize)],
             reals: vec![Real::default(); reals],
-            budgets: (0..reals).map(|_| Word::default()).collect(),
+            budgets: (0..reals).map(|_| SharedU64::default()).collect(),
             next_hops: vec![NextHop::default(); next_hops],
             flows: (0..buckets.next_power_of_two())
                 .map(|_| SharedBucket::default())
@@ -199,7 +135,7 @@ impl MemTables {
         }
     }
 
-    /// Empties the VIP tables and gives them as many buckets, a power of two from [`VipHash::LEAST`] up.
+    /// Empties the VIP tables and gives them this many buckets, a power of two from [`VipHash::LEAST`] up.
     pub fn clear_vips(&mut self, buckets: u32) {
         self.vips4.clear();
         self.vips4.resize_with(buckets as usize, Default::default);
@@ -210,31 +146,31 @@ impl MemTables {
     /// Adds an IPv4 VIP or changes its service.
     ///
     /// # Errors
-    /// [`edit::NoPlace`].
-    pub fn insert_vip4(&mut self, key: &Vip4Key, service: u32) -> Result<(), edit::NoPlace> {
-        // Packets and changes take turns here: nobody is to be waited for.
-        let name = Name::of4(key);
-        edit::insert(&self.vips4, &self.vip_hash(), &name, service, &mut || {})
+    /// [`edit::BucketsFull`].
+    pub fn insert_vip4(&mut self, key: &Vip4Key, service: u32) -> Result<(), edit::BucketsFull> {
+        // Packets and changes take turns here, so no reader can be under way.
+        let key = PackedVipKey::of4(key);
+        edit::insert(&self.vips4, &self.vip_hash(), &key, service, &mut || {})
     }
 
     /// Adds an IPv6 VIP or changes its service.
     ///
     /// # Errors
-    /// [`edit::NoPlace`].
-    pub fn insert_vip6(&mut self, key: &Vip6Key, service: u32) -> Result<(), edit::NoPlace> {
-        let name = Name::of6(&self.vip_digest(), key);
-        edit::insert(&self.vips6, &self.vip_hash(), &name, service, &mut || {})
+    /// [`edit::BucketsFull`].
+    pub fn insert_vip6(&mut self, key: &Vip6Key, service: u32) -> Result<(), edit::BucketsFull> {
+        let key = PackedVipKey::of6(&self.address_digest(), key);
+        edit::insert(&self.vips6, &self.vip_hash(), &key, service, &mut || {})
     }
 
-    /// Removes an IPv4 VIP; it need not be there.
+    /// Removes an IPv4 VIP; nothing changes if there is no such VIP.
     pub fn remove_vip4(&mut self, key: &Vip4Key) {
-        edit::remove(&self.vips4, &self.vip_hash(), &Name::of4(key));
+        edit::remove(&self.vips4, &self.vip_hash(), &PackedVipKey::of4(key));
     }
 
-    /// Removes an IPv6 VIP; it need not be there.
+    /// Removes an IPv6 VIP; nothing changes if there is no such VIP.
     pub fn remove_vip6(&mut self, key: &Vip6Key) {
-        let name = Name::of6(&self.vip_digest(), key);
-        edit::remove(&self.vips6, &self.vip_hash(), &name);
+        let key = PackedVipKey::of6(&self.address_digest(), key);
+        edit::remove(&self.vips6, &self.vip_hash(), &key);
     }
 
     /// Writes one slot of the ring table.
@@ -257,6 +193,19 @@ impl MemTables {
         read(&self.counters.borrow())
     }
 
+    /// The outcome for the frame whose steps were noted last.
+    fn processed(&self, outcome: Outcome) -> Processed {
+        let trace = self.trace.get();
+        Processed {
+            verdict: outcome.verdict(),
+            reason: outcome.reason(),
+            interface: outcome.interface(),
+            service: trace.service,
+            real: trace.real as u16,
+            chosen_by: ChosenBy::from_number(trace.chosen_by).unwrap_or(ChosenBy::Nothing),
+        }
+    }
+
     /// The entries of the flow table that are not empty.
     pub fn live_flows(&self) -> impl Iterator<Item = Flow> {
         self.flows
@@ -273,29 +222,15 @@ impl MemTables {
 }
 
 /// Runs the decision on a frame.
-pub fn run(tables: &mut MemTables, frame: &mut MemFrame) -> Outcome {
-    execute(tables, frame)
+pub fn run(tables: &mut MemTables, frame: &mut MemFrame) -> Processed {
+    let outcome = decide(frame, tables);
+    tables.processed(outcome)
 }
 
 /// Runs the decision on a frame without changing flows or counters.
-pub fn simulate(tables: &mut MemTables, frame: &mut MemFrame) -> Outcome {
-    tables.simulating = true;
-    let outcome = execute(tables, frame);
-    tables.simulating = false;
-    outcome
-}
-
-fn execute(tables: &MemTables, frame: &mut MemFrame) -> Outcome {
-    let decision = decide(frame, tables);
-    let trace = tables.trace.get();
-    Outcome {
-        verdict: decision.reason.verdict(),
-        reason: decision.reason,
-        interface: decision.interface,
-        service: trace.service,
-        real: trace.real as u16,
-        chosen_by: ChosenBy::from_number(trace.chosen_by).unwrap_or(ChosenBy::Nothing),
-    }
+pub fn simulate(tables: &mut MemTables, frame: &mut MemFrame) -> Processed {
+    let outcome = decide(frame, &Simulated(tables));
+    tables.processed(outcome)
 }
 
 impl Tables for MemTables {
@@ -311,8 +246,8 @@ impl Tables for MemTables {
         VipHash::new(self.constants.flow_secret, self.vips4.len() as u32)
     }
 
-    fn vip_digest(&self) -> Digest {
-        Digest::new(self.constants.flow_secret)
+    fn address_digest(&self) -> AddressDigest {
+        AddressDigest::new(self.constants.flow_secret)
     }
 
     fn config_flags(&self) -> u32 {
@@ -332,7 +267,7 @@ impl Tables for MemTables {
         self.reals.get(index as usize)
     }
 
-    fn budget(&self, real: u16) -> Option<&Word> {
+    fn budget(&self, real: u16) -> Option<&SharedU64> {
         self.budgets.get(real as usize)
     }
 
@@ -405,9 +340,5 @@ impl Tables for MemTables {
 
     fn interface_index(&self) -> u32 {
         self.constants.interface_index
-    }
-
-    fn simulating(&self) -> bool {
-        self.simulating
     }
 }

@@ -1,4 +1,4 @@
-//! Why a frame left the balancer the way it did. Every way out has a reason; per CPU and interface the
+//! Why a frame left the balancer the way it did. Every exit has a reason; per CPU and interface the
 //! sum of the reasons equals the frames received.
 
 /// What happens to the frame.
@@ -17,7 +17,7 @@ pub enum Verdict {
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal, $verdict:ident;)*) => {
-        /// A way out of the data path.
+        /// An exit of the data path.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u32)]
         pub enum Reason {
@@ -53,7 +53,7 @@ reasons! {
     EchoReply = 2, "echo_reply", Tx;
     /// Neither IPv4 nor IPv6 (ARP, VLAN-tagged, ...).
     NotIp = 3, "not_ip", Pass;
-    /// IP for an address, port and protocol that are no VIP.
+    /// IP for an address, port and protocol of no VIP.
     NotVip = 4, "not_vip", Pass;
     /// Neither TCP nor UDP nor an echo request.
     OtherProtocol = 5, "other_protocol", Pass;
@@ -71,17 +71,17 @@ reasons! {
     TtlExpired = 11, "ttl_expired", Drop;
     /// The driver gave no room for the outer header.
     NoHeadroom = 12, "no_headroom", Drop;
-    /// The tables contradict each other; an agent's fault.
+    /// The tables contradict each other; a defect of the agent.
     BadTables = 13, "bad_tables", Drop;
     /// Too large to be encapsulated (its length would not fit the outer header).
     TooLarge = 14, "too_large", Drop;
-    /// Of a running flow whose real is dead; answered with a reset.
+    /// Part of a running flow whose real is dead; answered with a reset.
     ResetDownReal = 15, "reset_down_real", Tx;
     /// For a VIP that has no real that takes flows; answered with a reset.
     ResetNoReal = 16, "reset_no_real", Tx;
 }
 
-/// What chose a packet's real.
+/// How a packet's real was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum ChosenBy {
@@ -91,9 +91,9 @@ pub enum ChosenBy {
     Ring = 1,
     /// The flow table.
     Flow = 2,
-    /// An unsettled slot's new real: a new flow.
+    /// An unsettled slot's new real, for a new flow.
     NewFlow = 3,
-    /// An unsettled slot's previous real: a flow that was running.
+    /// An unsettled slot's previous real, for a flow that was running.
     Previous = 4,
 }
 

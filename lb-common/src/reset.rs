@@ -1,68 +1,72 @@
-//! Answering a TCP segment with a reset, in place, as its destination would that knows no such connection
+//! Answering a TCP segment with a reset, in place, as its destination would if it knew no such connection
 //! (RFC 9293 section 3.10.7.1).
 
 use crate::{
     checksum::fold,
     echo::swap_macs,
-    forward::Inner,
-    frame::{Fields as _, Trim},
-    parse::{ACK, ETHERNET, FIN, IP4, IP6, RST, SYN, TCP, Transport},
+    frame::{Fields as _, Frame},
+    headers::{IP, IPPROTO_TCP, ethernet, ipv4, ipv6, tcp},
+    ip::Family,
+    parse::Transport,
     reason::Reason,
 };
 
 /// TTL and hop limit of a reset.
 const TTL: u8 = 64;
-/// Bytes of a TCP header without options.
-const HEADER: usize = 20;
-/// An Ethernet frame's least length without its check sequence. Not every driver pads what XDP sends.
-const LEAST: usize = 60;
-/// Bytes that fill an IPv4 reset up to [`LEAST`].
-const PADDING: usize = LEAST - (ETHERNET + IP4 + HEADER);
+/// Bytes of a TCP header without options, as the header says it: in words, in the high four bits.
+const DATA_OFFSET: u8 = (tcp::LENGTH as u8 / 4) << 4;
 
 /// Makes a frame the reset of the segment it carries. `length` is the IP packet's.
 ///
 /// # Errors
-/// [`Reason::BadTables`] if the frame is not as it was parsed, or cannot be made shorter.
+/// [`Reason::BadTables`] if the frame is shorter than it was when it was parsed, or cannot be made shorter.
 #[inline(always)]
-pub fn answer<F: Trim>(
+pub fn answer<F: Frame>(
     frame: &mut F,
-    inner: Inner,
+    family: Family,
     length: u32,
     transport: &Transport,
 ) -> Result<(), Reason> {
     let segment = frame
-        .window::<HEADER>(transport.offset as usize)
+        .window::<{ tcp::LENGTH }>(transport.offset as usize)
         .ok_or(Reason::BadTables)?;
     let flags = transport.flags;
-    let (sequence, acknowledgment, flags) = if flags & ACK != 0 {
-        // What the client expects next, exactly: it need not challenge the reset (RFC 5961 section 3.2).
-        (segment.word::<8>(), 0, RST)
+    let (sequence, acknowledgment, flags) = if flags & tcp::ACK != 0 {
+        // Exactly what the client expects next: it need not challenge the reset (RFC 5961 section 3.2).
+        (segment.u32_at::<{ tcp::ACKNOWLEDGMENT }>(), 0, tcp::RST)
     } else {
-        let headers = transport.offset - ETHERNET as u32 + u32::from(segment.byte::<12>() >> 4) * 4;
-        let control = u32::from(flags & SYN != 0) + u32::from(flags & FIN != 0);
-        let next = u32::from_be(segment.word::<4>())
+        let size = u32::from(segment.u8_at::<{ tcp::DATA_OFFSET }>() >> 4) * 4;
+        let headers = transport.offset - IP as u32 + size;
+        let control = u32::from(flags & tcp::SYN != 0) + u32::from(flags & tcp::FIN != 0);
+        let next = u32::from_be(segment.u32_at::<{ tcp::SEQUENCE }>())
             .wrapping_add(length.wrapping_sub(headers))
             .wrapping_add(control);
-        (0, next.to_be(), RST | ACK)
+        (0, next.to_be(), tcp::RST | tcp::ACK)
     };
-    let tcp = [
+    let header = [
         // The ports change places.
         transport.ports.rotate_left(16),
         sequence,
         acknowledgment,
-        u32::from_ne_bytes([(HEADER as u8 / 4) << 4, flags as u8, 0, 0]),
+        u32::from_ne_bytes([DATA_OFFSET, flags as u8, 0, 0]),
     ];
-    match inner {
-        Inner::V4 => reset4(frame, tcp),
-        Inner::V6 => reset6(frame, tcp),
+    match family {
+        Family::V4 => reset4(frame, header),
+        Family::V6 => reset6(frame, header),
     }
 }
 
 #[inline(always)]
-fn reset4<F: Trim>(frame: &mut F, tcp: [u32; 4]) -> Result<(), Reason> {
-    const BARE: usize = ETHERNET + IP4 + HEADER;
-    let padded = frame.length() >= LEAST;
-    if !frame.trim(if padded { LEAST } else { BARE }) {
+fn reset4<F: Frame>(frame: &mut F, header: [u32; 4]) -> Result<(), Reason> {
+    const TCP: usize = IP + ipv4::LENGTH;
+    const BARE: usize = TCP + tcp::LENGTH;
+    const PADDING: usize = ethernet::SHORTEST_FRAME - BARE;
+    let padded = frame.length() >= ethernet::SHORTEST_FRAME;
+    if !frame.trim(if padded {
+        ethernet::SHORTEST_FRAME
+    } else {
+        BARE
+    }) {
         return Err(Reason::BadTables);
     }
     if padded {
@@ -71,60 +75,70 @@ fn reset4<F: Trim>(frame: &mut F, tcp: [u32; 4]) -> Result<(), Reason> {
     }
     let window = frame.window::<BARE>(0).ok_or(Reason::BadTables)?;
     swap_macs(window);
-    let (client, vip) = (window.word::<26>(), window.word::<30>());
-    let first = u32::from_ne_bytes([0x45, 0, 0, (IP4 + HEADER) as u8]);
+    let client = window.u32_at::<{ IP + ipv4::SOURCE }>();
+    let vip = window.u32_at::<{ IP + ipv4::DESTINATION }>();
+    let total = (ipv4::LENGTH + tcp::LENGTH) as u8;
+    let first = u32::from_ne_bytes([ipv4::VERSION_AND_LENGTH, 0, 0, total]);
     // Never fragmented, so its identification says nothing (RFC 6864 section 4.1).
     let second = u32::from_ne_bytes([0, 0, 0x40, 0]);
-    let third = u32::from_ne_bytes([TTL, TCP as u8, 0, 0]);
+    let third = u32::from_ne_bytes([TTL, IPPROTO_TCP as u8, 0, 0]);
     let addresses = u64::from(client) + u64::from(vip);
     let sum = u64::from(first) + u64::from(second) + u64::from(third) + addresses;
-    window.set_word::<14>(first);
-    window.set_word::<18>(second);
-    window.set_word::<22>(third);
-    window.set_half::<24>(!fold(sum));
-    window.set_word::<26>(vip);
-    window.set_word::<30>(client);
-    window.set_word::<34>(tcp[0]);
-    window.set_word::<38>(tcp[1]);
-    window.set_word::<42>(tcp[2]);
-    window.set_word::<46>(tcp[3]);
-    window.set_half::<50>(checksum(addresses, tcp));
-    window.set_half::<52>(0);
+    window.set_u32_at::<{ IP + ipv4::VERSION }>(first);
+    window.set_u32_at::<{ IP + ipv4::IDENTIFICATION }>(second);
+    window.set_u32_at::<{ IP + ipv4::TTL }>(third);
+    window.set_u16_at::<{ IP + ipv4::CHECKSUM }>(!fold(sum));
+    window.set_u32_at::<{ IP + ipv4::SOURCE }>(vip);
+    window.set_u32_at::<{ IP + ipv4::DESTINATION }>(client);
+    window.set_u32_at::<{ TCP + tcp::PORTS }>(header[0]);
+    window.set_u32_at::<{ TCP + tcp::SEQUENCE }>(header[1]);
+    window.set_u32_at::<{ TCP + tcp::ACKNOWLEDGMENT }>(header[2]);
+    window.set_u32_at::<{ TCP + tcp::DATA_OFFSET }>(header[3]);
+    window.set_u16_at::<{ TCP + tcp::CHECKSUM }>(checksum(addresses, header));
+    window.set_u16_at::<{ TCP + tcp::URGENT }>(0);
     Ok(())
 }
 
 #[inline(always)]
-fn reset6<F: Trim>(frame: &mut F, tcp: [u32; 4]) -> Result<(), Reason> {
-    const BARE: usize = ETHERNET + IP6 + HEADER;
+fn reset6<F: Frame>(frame: &mut F, header: [u32; 4]) -> Result<(), Reason> {
+    const SOURCE: usize = IP + ipv6::SOURCE;
+    const DESTINATION: usize = IP + ipv6::DESTINATION;
+    const TCP: usize = IP + ipv6::LENGTH;
+    const BARE: usize = TCP + tcp::LENGTH;
+    const _: () = assert!(BARE >= ethernet::SHORTEST_FRAME);
     if !frame.trim(BARE) {
         return Err(Reason::BadTables);
     }
     let window = frame.window::<BARE>(0).ok_or(Reason::BadTables)?;
     swap_macs(window);
-    let client = [window.long::<22>(), window.long::<30>()];
-    let vip = [window.long::<38>(), window.long::<46>()];
+    let client = [window.u64_at::<SOURCE>(), window.u64_at::<{ SOURCE + 8 }>()];
+    let vip = [
+        window.u64_at::<DESTINATION>(),
+        window.u64_at::<{ DESTINATION + 8 }>(),
+    ];
     let halves = |long: u64| (long & 0xFFFF_FFFF) + (long >> 32);
     let addresses = halves(client[0]) + halves(client[1]) + halves(vip[0]) + halves(vip[1]);
-    window.set_word::<14>(u32::from_ne_bytes([0x60, 0, 0, 0]));
-    window.set_word::<18>(u32::from_ne_bytes([0, HEADER as u8, TCP as u8, TTL]));
-    window.set_long::<22>(vip[0]);
-    window.set_long::<30>(vip[1]);
-    window.set_long::<38>(client[0]);
-    window.set_long::<46>(client[1]);
-    window.set_word::<54>(tcp[0]);
-    window.set_word::<58>(tcp[1]);
-    window.set_word::<62>(tcp[2]);
-    window.set_word::<66>(tcp[3]);
-    window.set_half::<70>(checksum(addresses, tcp));
-    window.set_half::<72>(0);
+    let payload = u32::from_ne_bytes([0, tcp::LENGTH as u8, IPPROTO_TCP as u8, TTL]);
+    window.set_u32_at::<{ IP + ipv6::VERSION }>(u32::from_ne_bytes([0x60, 0, 0, 0]));
+    window.set_u32_at::<{ IP + ipv6::PAYLOAD_LENGTH }>(payload);
+    window.set_u64_at::<SOURCE>(vip[0]);
+    window.set_u64_at::<{ SOURCE + 8 }>(vip[1]);
+    window.set_u64_at::<DESTINATION>(client[0]);
+    window.set_u64_at::<{ DESTINATION + 8 }>(client[1]);
+    window.set_u32_at::<{ TCP + tcp::PORTS }>(header[0]);
+    window.set_u32_at::<{ TCP + tcp::SEQUENCE }>(header[1]);
+    window.set_u32_at::<{ TCP + tcp::ACKNOWLEDGMENT }>(header[2]);
+    window.set_u32_at::<{ TCP + tcp::DATA_OFFSET }>(header[3]);
+    window.set_u16_at::<{ TCP + tcp::CHECKSUM }>(checksum(addresses, header));
+    window.set_u16_at::<{ TCP + tcp::URGENT }>(0);
     Ok(())
 }
 
-/// The checksum of a header with these first words, between addresses of this sum; urgent pointer 0.
+/// The checksum of a TCP header with these first words, between addresses of this sum; urgent pointer 0.
 #[inline(always)]
-fn checksum(addresses: u64, tcp: [u32; 4]) -> u16 {
-    let pseudo = u64::from(u16::from_ne_bytes([0, TCP as u8]))
-        + u64::from(u16::from_ne_bytes([0, HEADER as u8]));
-    let [a, b, c, d] = tcp;
+fn checksum(addresses: u64, header: [u32; 4]) -> u16 {
+    let pseudo = u64::from(u16::from_ne_bytes([0, IPPROTO_TCP as u8]))
+        + u64::from(u16::from_ne_bytes([0, tcp::LENGTH as u8]));
+    let [a, b, c, d] = header;
     !fold(addresses + pseudo + u64::from(a) + u64::from(b) + u64::from(c) + u64::from(d))
 }

@@ -2,45 +2,54 @@
 //!
 //! On its way to the real the segment becomes a reset with the same sequence number. In order, as nearly every
 //! segment is, that is the number the real expects, so it closes the connection at once (RFC 5961 section 3.2).
-//! The client still waits for the data to be acknowledged: it sends it again, and the real, which knows no such
-//! connection any more, answers with a reset of its own, with the right numbers. So both ends are clean and no
-//! answer has to be made up. A segment out of order ends nothing: the real asks for the right one.
+//! The client still waits for the data to be acknowledged: it sends it again, and the real, which no longer knows
+//! the connection, answers with a reset of its own, with the right numbers. So both ends are clean and no answer
+//! has to be made up. A segment out of order ends nothing: the real asks for the right one.
 //!
-//! The flow is remembered as closing. So the data that is sent again is not taken for another flow's and goes to
-//! the same real, whatever the ring says by then; a SYN chooses anew as ever.
+//! The flow is remembered as closing, so the data that is sent again goes to the same real, whatever the ring says
+//! by then. A SYN chooses anew.
 
 use crate::{
     checksum,
     flow_table::{alive, look_up, remember},
+    forward,
     frame::{Fields as _, Frame},
-    hash::{Addresses, Place},
-    parse::{ACK, ETHERNET, FIN, Packet, RST, SYN, TYPE_IP4, packet4, packet6},
-    store::Tables,
+    hash::{Addresses, BucketPair},
+    headers::{IP, ethernet, tcp},
+    ip::{Ip, V4, V6},
+    lookup::Tables,
+    parse::Packet,
     tables::{
         flow::CLOSING,
-        real::{DOWN, KIND_L2, KIND_MASK, RESET},
+        real::{DOWN, RESET, Real},
     },
 };
 
 /// Makes a frame for the real with `index` one that ends its flow, if the real's budget is not spent and the
-/// segment will do.
+/// segment is one that can.
 ///
 /// A function of its own that parses the frame once more: so the packets of a balancer that sheds nothing pay for
-/// the look at a flag and nothing else.
+/// one flag and nothing else.
 ///
 /// Two CPUs may find the same last flow in the budget: no more flows are ended in excess than there are CPUs.
 #[inline(never)]
 pub fn end_flow<F: Frame, T: Tables>(frame: &mut F, tables: &T, index: u16) {
-    let Some(header) = frame.window::<ETHERNET>(0) else {
+    let Some(header) = frame.window::<{ ethernet::LENGTH }>(0) else {
         return;
     };
-    if header.half::<12>() == TYPE_IP4 {
-        if let Ok(packet) = packet4(frame) {
+    if header.u16_at::<{ ethernet::TYPE }>() == ethernet::TYPE_IPV4 {
+        if let Ok(packet) = V4::parse(frame) {
             end(frame, tables, index, &packet);
         }
-    } else if let Ok(packet) = packet6(frame) {
+    } else if let Ok(packet) = V6::parse(frame) {
         end(frame, tables, index, &packet);
     }
+}
+
+/// Whether the real's forwarding mode drops a packet with this TTL.
+#[inline(always)]
+fn expires(real: &Real, ttl: u32) -> bool {
+    ttl <= 1 && forward::decrements_ttl(real.mode())
 }
 
 #[inline(always)]
@@ -50,51 +59,54 @@ fn end<A: Addresses, F: Frame, T: Tables>(
     index: u16,
     packet: &Packet<A>,
 ) {
+    /// The word of TCP's checksum that holds the flags.
+    const FLAGS_WORD: usize = tcp::DATA_OFFSET;
     let transport = &packet.transport;
-    if !transport.is_tcp() || transport.flags & (ACK | SYN | FIN | RST) != ACK {
+    let control = tcp::ACK | tcp::SYN | tcp::FIN | tcp::RST;
+    if !transport.is_tcp() || transport.flags & control != tcp::ACK {
         return;
     }
     let (Some(real), Some(budget)) = (tables.real(index), tables.budget(index)) else {
         return;
     };
-    // What becomes of a dead real's flows is said elsewhere.
+    // The flows of a dead real are moved, kept or reset as its VIP says.
     if real.flags & (DOWN | RESET) != 0 {
         return;
     }
-    // What is about to be dropped ends nothing.
-    if budget.load() as i64 <= 0 || (packet.ttl <= 1 && real.flags & KIND_MASK != KIND_L2) {
+    // A packet that is about to be dropped ends nothing.
+    if budget.load() as i64 <= 0 || expires(real, packet.ttl) {
         return;
     }
     let hash = packet
         .addresses
         .flow_hash(tables.flow_secret(), transport.ports, real.service);
-    let place = Place::new(hash, tables.flow_mask());
+    let buckets = BucketPair::new(hash, tables.flow_mask());
     let now = tables.now();
-    let entry = look_up(tables, place);
+    let entry = look_up(tables, buckets);
     if let Some(entry) = entry {
         let stamp = entry.flow.stamp.load();
         if entry.real == index && stamp & CLOSING != 0 && alive(stamp, now, 0) {
             return;
         }
     }
-    let Some(segment) = frame.window::<20>(transport.offset as usize) else {
+    let Some(segment) = frame.window::<{ tcp::LENGTH }>(transport.offset as usize) else {
         return;
     };
-    let headers = transport.offset - ETHERNET as u32 + u32::from(segment.byte::<12>() >> 4) * 4;
+    let size = u32::from(segment.u8_at::<{ tcp::DATA_OFFSET }>() >> 4) * 4;
+    let headers = transport.offset - IP as u32 + size;
     if packet.length <= headers {
         return;
     }
-    let old = segment.half::<12>();
-    segment.set_byte::<13>((RST | ACK) as u8);
-    let sum = checksum::update(segment.half::<16>(), old, segment.half::<12>());
-    segment.set_half::<16>(sum);
-    if !tables.simulating() {
-        let ring_hash =
-            packet
-                .addresses
-                .ring_hash(tables.ring_seed(), transport.ports, transport.protocol);
-        budget.take_one();
-        remember(tables, entry, place, index, ring_hash, now, true);
-        tables.count_ended(index);
-    }
+    let old = segment.u16_at::<FLAGS_WORD>();
+    segment.set_u8_at::<{ tcp::FLAGS }>((tcp::RST | tcp::ACK) as u8);
+    let new = segment.u16_at::<FLAGS_WORD>();
+    let sum = checksum::update(segment.u16_at::<{ tcp::CHECKSUM }>(), old, new);
+    segment.set_u16_at::<{ tcp::CHECKSUM }>(sum);
+    let ring_hash =
+        packet
+            .addresses
+            .ring_hash(tables.ring_seed(), transport.ports, transport.protocol);
+    tables.take_from_budget(budget);
+    remember(tables, entry, buckets, index, ring_hash, now, true);
+    tables.count_ended(index);
 }

@@ -1,4 +1,4 @@
-//! A frame that XDP handed to us, or that leaves by tc.
+//! Frames: those that XDP receives, and packets of the stack that leave by tc.
 
 use aya_ebpf::{
     EbpfContext as _,
@@ -6,12 +6,12 @@ use aya_ebpf::{
         BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6,
         bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
     },
-    helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
+    helpers::{bpf_skb_load_bytes, bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
     programs::{TcContext, XdpContext},
 };
 use lb_common::{
-    frame::{Frame, Trim},
-    parse::IP6,
+    frame::{Aligned, Frame},
+    headers::ipv6,
 };
 
 /// The frame of an XDP program's context.
@@ -24,14 +24,6 @@ impl<'a> XdpFrame<'a> {
     #[inline(always)]
     pub const fn new(context: &'a XdpContext) -> XdpFrame<'a> {
         XdpFrame { context }
-    }
-
-    /// Takes `bytes` off the front. `false`: the frame is too short, and as it was.
-    #[inline(always)]
-    pub fn pull(&mut self, bytes: usize) -> bool {
-        // SAFETY: a helper of XDP on this program's own context. Windows borrow the frame, so none is
-        // left that the helper could invalidate.
-        unsafe { bpf_xdp_adjust_head(self.context.as_ptr().cast(), bytes as i32) == 0 }
     }
 }
 
@@ -56,16 +48,21 @@ impl Frame for XdpFrame<'_> {
 
     #[inline(always)]
     fn push(&mut self, bytes: usize) -> bool {
-        // SAFETY: see `pull`.
+        // SAFETY: a helper of XDP on this program's own context. Windows borrow the frame, so none is
+        // left that the helper could invalidate.
         unsafe { bpf_xdp_adjust_head(self.context.as_ptr().cast(), -(bytes as i32)) == 0 }
     }
-}
 
-impl Trim for XdpFrame<'_> {
+    #[inline(always)]
+    fn pull(&mut self, bytes: usize) -> bool {
+        // SAFETY: see `push`.
+        unsafe { bpf_xdp_adjust_head(self.context.as_ptr().cast(), bytes as i32) == 0 }
+    }
+
     #[inline(always)]
     fn trim(&mut self, length: usize) -> bool {
         let now = self.length();
-        // SAFETY: see `pull`.
+        // SAFETY: see `push`.
         length <= now
             && unsafe {
                 bpf_xdp_adjust_tail(self.context.as_ptr().cast(), -((now - length) as i32)) == 0
@@ -73,7 +70,8 @@ impl Trim for XdpFrame<'_> {
     }
 }
 
-/// The stack's packet on its way out, with its Ethernet header.
+/// A packet of the stack on its way out, with its Ethernet header. Only encapsulation changes it, so neither
+/// its front nor its end can be cut.
 pub struct SkbFrame<'a> {
     context: &'a TcContext,
 }
@@ -87,7 +85,7 @@ impl<'a> SkbFrame<'a> {
 }
 
 impl Frame for SkbFrame<'_> {
-    /// The whole packet's; its data need not lie where windows reach.
+    /// The length of the whole packet, of which windows may not reach all.
     #[inline(always)]
     fn length(&self) -> usize {
         self.context.len() as usize
@@ -105,12 +103,26 @@ impl Frame for SkbFrame<'_> {
         Some(unsafe { &mut *(start as *mut [u8; N]) })
     }
 
-    /// Makes room for an outer IP header. The kernel makes it behind the Ethernet header and not in front of it,
-    /// which is the same to whoever writes both; it is told that this is a tunnel, so that checksums and segments
-    /// that the interface is to make are made of the inner packet.
+    #[inline(always)]
+    fn read<const N: usize>(&mut self, offset: usize, into: &mut Aligned<N>) -> bool {
+        // SAFETY: a helper on the context of this program; it writes the `N` bytes of `into`.
+        let result = unsafe {
+            bpf_skb_load_bytes(
+                self.context.skb.skb.cast(),
+                offset as u32,
+                into.0.as_mut_ptr().cast(),
+                N as u32,
+            )
+        };
+        result == 0
+    }
+
+    /// Makes room for an outer IP header. The kernel makes it behind the Ethernet header and not in front of it:
+    /// no difference, because the caller writes both. The flags say that this is a tunnel, so that the interface
+    /// computes checksums and cuts segments of the inner packet.
     #[inline(always)]
     fn push(&mut self, bytes: usize) -> bool {
-        let outer = if bytes == IP6 {
+        let outer = if bytes == ipv6::LENGTH {
             BPF_F_ADJ_ROOM_ENCAP_L3_IPV6
         } else {
             BPF_F_ADJ_ROOM_ENCAP_L3_IPV4

@@ -13,9 +13,9 @@ use anyhow::Context as _;
 use aya::programs::{ProgramFd, ProgramInfo};
 use lb_common::limits::MAX_RING_SLOTS;
 use lb_dataplane::{
-    Dataplane as _, KernelDataplane, Stats, Status, WantedService, WhenEmpty, detach,
-    hops::{ResolvedHop, Resolver},
+    Dataplane as _, KernelDataplane, ServiceSpec, Stats, Status, WhenEmpty, detach,
     options::{Options, XdpMode},
+    resolver::{ResolvedHop, Resolver},
 };
 use lb_model::options::{Forward, Track};
 use lb_model::ring::{Algorithm, default_slots};
@@ -115,7 +115,7 @@ impl Balancer {
             } else {
                 Track::Exceptions
             };
-            let mut service = WantedService {
+            let mut service = ServiceSpec {
                 vip,
                 forward: Forward::Ipip,
                 track,
@@ -137,7 +137,7 @@ impl Balancer {
     }
 
     /// Adds or changes a service.
-    pub fn set(&mut self, service: &WantedService) -> anyhow::Result<()> {
+    pub fn set(&mut self, service: &ServiceSpec) -> anyhow::Result<()> {
         let plane = &mut self.plane;
         self.near
             .enter(|| plane.set_service(service))?
@@ -186,7 +186,7 @@ impl Drop for Balancer {
 }
 
 /// Returns a service of `count` reals with weight 100, but for the first one.
-pub fn service(number: u16, count: u16, first_weight: u32) -> WantedService {
+pub fn service(number: u16, count: u16, first_weight: u32) -> ServiceSpec {
     let [high, low] = number.to_be_bytes();
     let reals = reals(false, count);
     let weights: Vec<(IpAddr, u32)> = reals
@@ -194,7 +194,7 @@ pub fn service(number: u16, count: u16, first_weight: u32) -> WantedService {
         .enumerate()
         .map(|(position, real)| (*real, if position == 0 { first_weight } else { 100 }))
         .collect();
-    WantedService {
+    ServiceSpec {
         vip: VipKey {
             address: Ipv4Addr::new(10, 202, high, low).into(),
             port: 80,
@@ -243,11 +243,11 @@ impl Resolver for OneHop {
         })
     }
 
-    fn want(&self, _address: IpAddr) {}
+    fn add(&self, _address: IpAddr) {}
 
-    fn forget(&self, _address: IpAddr) {}
+    fn remove(&self, _address: IpAddr) {}
 
-    fn trouble(&self, _address: IpAddr) -> Option<String> {
+    fn unresolved_reason(&self, _address: IpAddr) -> Option<String> {
         None
     }
 }

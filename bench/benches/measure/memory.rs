@@ -2,7 +2,7 @@
 
 use anyhow::ensure;
 use comfy_table::Table;
-use lb_dataplane::{Dataplane as _, layout::DEFAULT_FLOW_ENTRIES};
+use lb_dataplane::{DEFAULT_FLOW_ENTRIES, Dataplane as _};
 use serde::Serialize;
 
 use crate::{

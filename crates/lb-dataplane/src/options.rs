@@ -1,10 +1,10 @@
-//! How a data plane is made.
+//! Options of a data plane.
 
 use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
 
-pub use super::layout::DEFAULT_FLOW_ENTRIES;
+pub use crate::table_sizes::DEFAULT_FLOW_ENTRIES;
 
-/// Where pins go unless told otherwise.
+/// Folder of the pins by default.
 pub const DEFAULT_PINS: &str = "/sys/fs/bpf/lb-agent";
 
 lb_model::choice! {
@@ -84,7 +84,7 @@ impl FromStr for SourcePrefix {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let form =
-            || format!("{text:?} is no prefix; write ADDRESS/LENGTH, for example 198.18.0.0/16");
+            || format!("{text:?} is not a prefix; write ADDRESS/LENGTH, for example 198.18.0.0/16");
         let (address, length) = text.split_once('/').ok_or_else(form)?;
         SourcePrefix::new(
             address.parse().map_err(|_| form())?,
@@ -101,7 +101,7 @@ impl fmt::Display for SourcePrefix {
 
 lb_model::text_setting!(SourcePrefix, "`ADDRESS/LENGTH`");
 
-/// What a data plane is made of.
+/// Options of a data plane.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Interfaces to attach to; the first one's program is pinned as `balancer`.
@@ -110,17 +110,18 @@ pub struct Options {
     pub pins: PathBuf,
     /// How to attach.
     pub xdp_mode: XdpMode,
-    /// Flows the flow table has room for. Only heeded when the tables are first made.
+    /// Flows that the flow table has room for. It has effect only when the tables are first made.
     pub flow_entries: u32,
     /// Seed of the ring hash: the same on every balancer of a fleet.
     pub ring_seed: u64,
-    /// Outer IPv4 source addresses. The default is of the network for benchmarks (RFC 2544): nobody's,
-    /// routed nowhere, and no reverse-path filter of a real sees it when `decap` takes the outer header
-    /// off. Where a network on the way drops such sources, give one address of the balancer (`/32`).
+    /// Outer IPv4 source addresses. The default is part of the network for benchmarks (RFC 2544), which is
+    /// assigned to no host and routed nowhere; a real's reverse-path filter does not see it, because `decap`
+    /// removes the outer header first. Where a network on the way drops such sources, give one address of
+    /// the balancer (`/32`).
     pub source_v4: SourcePrefix,
-    /// Outer IPv6 source addresses; likewise (RFC 5180).
+    /// Outer IPv6 source addresses; the default is the benchmark network of RFC 5180.
     pub source_v6: SourcePrefix,
-    /// Down to which level the programs' own log is written and passed to the `log` crate; `None` is off.
+    /// Level down to which the programs log; their messages go to the `log` crate. `None` turns them off.
     pub kernel_log: Option<log::Level>,
 }
 

@@ -47,9 +47,6 @@ pub struct VipKey {
     pub protocol: Protocol,
 }
 
-/// The earlier name of [`VipKey`].
-pub type VipAddress = VipKey;
-
 /// Why a text or an address is no VIP or no real.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddressError {

@@ -3,6 +3,7 @@
 mod check;
 mod detach;
 mod docs;
+mod migrate;
 mod real;
 mod report;
 mod run;
@@ -35,8 +36,13 @@ enum Command {
     Check(check::Check),
     /// Stop forwarding: take the programs off the interfaces and remove the pinned tables.
     Detach(detach::Detach),
+    /// Give the pinned tables another layout while packets flow, so that another build can adopt them.
+    ///
+    /// An upgrade needs no such step: `lb-agent run` migrates tables of the previous layout. To go back to the build
+    /// before, stop the agent, run `lb-agent migrate --layout VERSION` of the newer build, and start the older one.
+    Migrate(migrate::Migrate),
     /// Make this host a real of some VIPs, and undo it on exit.
-    Real(lb_dataplane::real::Options),
+    Real(real::Real),
     /// Tell how loaded this host, a container or a process is, over gRPC, HTTP and MQTT.
     ///
     /// A balancer reads it with the load sources grpc, http-json, prometheus or mqtt-topic. SIGTERM and SIGINT
@@ -57,9 +63,13 @@ impl Arguments {
                 log_to_stderr(None);
                 detach.execute()
             }
-            Command::Real(options) => {
+            Command::Migrate(migrate) => {
                 log_to_stderr(None);
-                real::execute(options)
+                migrate.execute()
+            }
+            Command::Real(real) => {
+                log_to_stderr(None);
+                real.execute()
             }
             Command::Report(report) => report.execute(),
             Command::Docs(docs) => docs.execute(),

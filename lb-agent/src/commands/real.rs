@@ -1,11 +1,195 @@
 //! `lb-agent real`.
 
-use anyhow::Context as _;
+use std::{io::Write as _, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
-pub fn execute(options: lb_dataplane::real::Options) -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("starting the runtime")?
-        .block_on(lb_dataplane::real::run(options))
+use anyhow::Context as _;
+use lb_dataplane::{options, real};
+use lb_model::vip::{VipKey, check_unicast};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How often the interfaces' MTUs are looked up.
+const UPKEEP: Duration = Duration::from_secs(5);
+/// A period that does not end, in practice.
+const A_DAY: Duration = Duration::from_secs(86_400);
+
+/// Arguments of `real`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Real {
+    /// Interface the balancer's packets come in by; may be repeated
+    #[arg(long, value_name = "IFACE", required = true, num_args = 1..)]
+    iface: Vec<String>,
+
+    /// VIP this host serves: an address, or a VIP as ADDRESS:PORT/PROTOCOL; may be repeated
+    #[arg(long, value_name = "VIP", required = true, num_args = 1..)]
+    vip: Vec<Vip>,
+
+    /// How the balancer's packets reach this host
+    #[arg(long, value_enum, default_value_t)]
+    mode: Mode,
+
+    /// Where the XDP program runs
+    #[arg(long, value_enum, default_value_t)]
+    xdp_mode: XdpMode,
+
+    /// Interface that answers leave by, if it is not the one the packets come in by; may be repeated
+    #[arg(long, value_name = "IFACE", num_args = 1..)]
+    reply_iface: Vec<String>,
+
+    /// Print the counters every so many seconds (and on exit)
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    stats: Option<u64>,
+
+    /// Folder of the list of changes to undo [default: a folder of this network namespace below
+    /// /run/lb-agent]
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+}
+
+/// How packets reach a real.
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+enum Mode {
+    /// In an outer IP header, which is taken off
+    #[default]
+    Ipip,
+    /// With this host's MAC address; nothing is taken off
+    L2,
+}
+
+/// Where an XDP program runs.
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+enum XdpMode {
+    /// In the driver, else in the stack with a warning
+    #[default]
+    Auto,
+    /// In the driver only
+    Native,
+    /// In the stack
+    Generic,
+}
+
+/// An address, which may be written as a VIP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Vip(IpAddr);
+
+impl FromStr for Vip {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(address) = text.parse() {
+            return check_unicast(address)
+                .map(|()| Vip(address))
+                .map_err(|error| error.to_string());
+        }
+        text.parse::<VipKey>()
+            .map(|vip| Vip(vip.address))
+            .map_err(|error| format!("{error} (or write only the address)"))
+    }
+}
+
+impl Real {
+    pub fn execute(self) -> anyhow::Result<()> {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("starting the runtime")?
+            .block_on(self.serve())
+    }
+
+    fn options(&self) -> real::Options {
+        real::Options {
+            interfaces: self.iface.clone(),
+            vips: self.vip.iter().map(|vip| vip.0).collect(),
+            mode: match self.mode {
+                Mode::Ipip => real::Mode::Ipip,
+                Mode::L2 => real::Mode::L2,
+            },
+            xdp_mode: match self.xdp_mode {
+                XdpMode::Auto => options::XdpMode::Auto,
+                XdpMode::Native => options::XdpMode::Native,
+                XdpMode::Generic => options::XdpMode::Generic,
+            },
+            reply_interfaces: self.reply_iface.clone(),
+            state: self.state.clone(),
+        }
+    }
+
+    /// Runs until SIGTERM or SIGINT.
+    async fn serve(self) -> anyhow::Result<()> {
+        let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+        let options = self.options();
+        let mut real = real::Real::set_up(&options).await?;
+        for warning in real.warnings() {
+            tracing::warn!("{warning}");
+        }
+        let vips: Vec<String> = options.vips.iter().map(ToString::to_string).collect();
+        print_line(&format!(
+            "lb-agent: real ready for {} on {}",
+            vips.join(", "),
+            options.interfaces.join(", ")
+        ));
+        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+            tracing::warn!("notifying the service manager that the real is ready: {error}");
+        }
+        let mut output = tokio::time::interval(self.stats.map_or(A_DAY, Duration::from_secs));
+        output.tick().await;
+        let mut upkeep = tokio::time::interval(UPKEEP);
+        let mut last_problem = String::new();
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = output.tick(), if self.stats.is_some() => print_counters(&real),
+                _ = upkeep.tick() => {
+                    let problem =
+                        real.follow_mtu().await.err().map_or(String::new(), |error| format!("{error:#}"));
+                    // Each problem is logged once, not at every look-up.
+                    if problem != last_problem && !problem.is_empty() {
+                        tracing::warn!("{problem}");
+                    }
+                    last_problem = problem;
+                }
+            }
+        }
+        print_counters(&real);
+        real.finish().await
+    }
+}
+
+/// Prints a line. A closed pipe is no reason to end without undoing the changes.
+fn print_line(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// Prints one line per interface: the frames, then every reason that occurred.
+fn print_counters(real: &real::Real) {
+    match real.counters() {
+        Ok(counters) => counters
+            .iter()
+            .for_each(|counters| print_line(&counters.to_string())),
+        Err(error) => tracing::warn!("{error:#}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vips_are_addresses_or_vips() {
+        let vip = |text: &str| text.parse().map(|Vip(address)| address.to_string());
+        assert_eq!(vip("192.0.2.1"), Ok("192.0.2.1".to_owned()));
+        assert_eq!(vip("2001:db8::1"), Ok("2001:db8::1".to_owned()));
+        assert_eq!(vip("[2001:db8::1]:80/tcp"), Ok("2001:db8::1".to_owned()));
+        for wrong in [
+            "",
+            "127.0.0.1",
+            "224.0.0.1",
+            "192.0.2.1:80",
+            "192.0.2.1/32",
+            "name",
+        ] {
+            assert!(wrong.parse::<Vip>().is_err(), "{wrong}");
+        }
+    }
 }

@@ -351,7 +351,7 @@ impl Handle {
     ///
     /// # Errors
     /// [`ReadError::Stopping`].
-    pub async fn probe_trouble(&self, vip: VipKey) -> Result<Option<String>, ReadError> {
+    pub async fn probe_problem(&self, vip: VipKey) -> Result<Option<String>, ReadError> {
         self.ask(|reply| Command::ProbeTrouble { vip, reply }).await
     }
 

@@ -223,7 +223,7 @@ impl Owner {
                 let _ = reply.send(self.dataplane.probe_mark(&vip, real));
             }
             Command::ProbeTrouble { vip, reply } => {
-                let _ = reply.send(self.dataplane.probe_trouble(&vip));
+                let _ = reply.send(self.dataplane.probe_problem(&vip));
             }
             Command::Tick => self.tick(),
             Command::RefreshNextHops => self.refresh_next_hops(),

@@ -10,8 +10,8 @@ use lb_common::reason::{ChosenBy, Reason, Verdict};
 use lb_model::vip::VipKey;
 
 use lb_dataplane::{
-    Counters, Dataplane, DataplaneError, InterfaceStats, InterfaceStatus, RealFlows, ServiceStats,
-    Simulation, Stats, Status, WantedService,
+    Counters, Dataplane, DataplaneError, InterfaceStats, InterfaceStatus, RealFlows, ServiceSpec,
+    ServiceStats, Simulation, Stats, Status,
 };
 use lb_model::options::Track;
 
@@ -19,7 +19,7 @@ use lb_model::options::Track;
 #[derive(Debug, Default)]
 pub struct Tables {
     /// Services as last set.
-    pub services: BTreeMap<VipKey, WantedService>,
+    pub services: BTreeMap<VipKey, ServiceSpec>,
     /// Each call that changes something.
     pub calls: Vec<String>,
     /// Reals there is room for; none: any number.
@@ -40,7 +40,7 @@ impl Recorder {
 }
 
 impl Dataplane for Recorder {
-    fn set_service(&mut self, wanted: &WantedService) -> Result<(), DataplaneError> {
+    fn set_service(&mut self, wanted: &ServiceSpec) -> Result<(), DataplaneError> {
         let mut tables = self.tables();
         tables.calls.push(format!("set {}", wanted.vip));
         let others: usize = tables
@@ -74,7 +74,7 @@ impl Dataplane for Recorder {
             Err(DataplaneError::CannotShed {
                 vip: *vip,
                 real,
-                why: "there is no such real",
+                reason: "there is no such real",
             })
         }
     }
@@ -86,7 +86,7 @@ impl Dataplane for Recorder {
         Some(1 + position as u32)
     }
 
-    fn probe_trouble(&mut self, _vip: &VipKey) -> Option<String> {
+    fn probe_problem(&mut self, _vip: &VipKey) -> Option<String> {
         None
     }
 
@@ -164,7 +164,8 @@ impl Dataplane for Recorder {
         if !(14..=4_000).contains(&frame.len()) {
             return Err(DataplaneError::FrameLength {
                 length: frame.len(),
-                limit: 4_000,
+                min: 14,
+                max: 4_000,
             });
         }
         Ok(Simulation {

@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
 use super::view::RealState;
 use crate::weights::{Effective, Steered, all_down, effective};
-use lb_dataplane::WantedService;
+use lb_dataplane::ServiceSpec;
 use lb_model::intent::{Vip, WhenEmpty};
 use lb_steering::ring;
 
@@ -165,8 +165,8 @@ impl Service {
 
     /// What the data plane is asked for.
     #[must_use]
-    pub fn wanted(&self) -> WantedService {
-        WantedService {
+    pub fn wanted(&self) -> ServiceSpec {
+        ServiceSpec {
             vip: self.vip.address,
             forward: self.vip.spec.forward,
             track: self.vip.spec.track,

@@ -4,7 +4,7 @@ use lb_model::vip::VipKey;
 
 use super::{recorder::Recorder, *};
 use crate::store::Store;
-use lb_dataplane::{Dataplane as _, WantedService};
+use lb_dataplane::{Dataplane as _, ServiceSpec};
 use lb_model::ring::NO_REAL;
 use lb_model::{intent::Patch, settings::Value};
 use serde_json::json;
@@ -98,7 +98,7 @@ async fn a_change_reaches_the_tables_before_it_is_acknowledged() {
         "{view:?}"
     );
 
-    let wanted: WantedService = plane.tables().services[&name(A)].clone();
+    let wanted: ServiceSpec = plane.tables().services[&name(A)].clone();
     assert_eq!(
         wanted.reals,
         [
@@ -126,7 +126,7 @@ async fn a_change_reaches_the_tables_before_it_is_acknowledged() {
         (100, 0, RealState::Draining, 0.0)
     );
     change(&owner.0, drain("10.1.0.3")).await.unwrap();
-    let wanted: WantedService = plane.tables().services[&name(A)].clone();
+    let wanted: ServiceSpec = plane.tables().services[&name(A)].clone();
     assert_eq!(wanted.reals.len(), 2, "drained reals keep their flows");
     assert!(wanted.ring.len() == 4_096 && wanted.ring.iter().all(|slot| *slot == NO_REAL));
     end(owner).await;

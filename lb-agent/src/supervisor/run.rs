@@ -199,7 +199,7 @@ impl Supervisor {
         let tunnelled = VipSupervisor::tunnelled(vip);
         let trouble = match tunnelled.as_slice() {
             [] => None,
-            _ => self.control.probe_trouble(vip.address).await.ok().flatten(),
+            _ => self.control.probe_problem(vip.address).await.ok().flatten(),
         };
         self.warn(vip.address, trouble);
         for real in tunnelled {

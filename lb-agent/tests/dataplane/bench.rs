@@ -13,7 +13,7 @@ use std::{
 
 use lb_dataplane::netlink::NextHops;
 use lb_dataplane::{
-    Dataplane, DataplaneError, KernelDataplane, Simulation, WantedService, WhenEmpty, detach,
+    Dataplane, DataplaneError, KernelDataplane, ServiceSpec, Simulation, WhenEmpty, detach,
     options::{Options, XdpMode},
 };
 use lb_model::options::{Forward, Track};
@@ -153,9 +153,9 @@ impl Drop for Pinned {
 }
 
 /// A service whose reals have equal shares of `slots` slots.
-pub fn service(vip: &str, reals: &[&str], slots: u16) -> WantedService {
+pub fn service(vip: &str, reals: &[&str], slots: u16) -> ServiceSpec {
     let count = reals.len() as u16;
-    WantedService {
+    ServiceSpec {
         vip: vip.parse().unwrap(),
         forward: Forward::Ipip,
         track: Track::Exceptions,

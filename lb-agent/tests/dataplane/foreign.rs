@@ -1,4 +1,4 @@
-//! Pinned tables of another build: refused, left alone, and removed by `detach`.
+//! Pinned tables that a build cannot use: rejected, not changed, and removed by `detach`.
 
 use std::{
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
@@ -41,15 +41,15 @@ fn replace_by_other_form(path: &Path, value_size: u32) {
     const OBJ_PIN: libc::c_long = 6;
     const ARRAY: u32 = 2;
     std::fs::remove_file(path).unwrap();
-    let terms: [u32; 5] = [ARRAY, 4, value_size, 1, 0];
+    let attributes: [u32; 5] = [ARRAY, 4, value_size, 1, 0];
     let name = std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).unwrap();
-    // SAFETY: bpf(2) reads as many bytes of its attributes as it is told; the descriptor is new.
+    // SAFETY: bpf(2) reads as many bytes of the attributes as the given size says; the descriptor is new.
     let map = unsafe {
         let fd = libc::syscall(
             libc::SYS_bpf,
             MAP_CREATE,
-            terms.as_ptr(),
-            size_of_val(&terms),
+            attributes.as_ptr(),
+            size_of_val(&attributes),
         );
         assert!(fd >= 0, "{}", std::io::Error::last_os_error());
         OwnedFd::from_raw_fd(fd as i32)
@@ -62,22 +62,22 @@ fn replace_by_other_form(path: &Path, value_size: u32) {
 
 /// Names and map ids below a folder of pins.
 fn pinned(folder: &Path) -> Vec<(String, u32)> {
-    let mut found = Vec::new();
+    let mut pins = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            found.extend(pinned(&path));
+            pins.extend(pinned(&path));
         } else {
             let id = MapData::from_pin(&path).map_or(0, |map| map.info().unwrap().id());
-            found.push((path.display().to_string(), id));
+            pins.push((path.display().to_string(), id));
         }
     }
-    found.sort();
-    found
+    pins.sort();
+    pins
 }
 
-/// An agent leaves its tables, `spoil` changes them, the next agent has to refuse them with these words.
-fn is_refused(case: &str, words: &str, spoil: impl Fn(&Path)) {
+/// An agent leaves its tables, `spoil` changes them, and the next agent must reject them with these words.
+fn is_rejected(case: &str, words: &[&str], spoil: impl Fn(&Path)) {
     let bench = Bench::new();
     let _passing = bench.start_passing();
     let mut plane = bench.start();
@@ -95,8 +95,9 @@ fn is_refused(case: &str, words: &str, spoil: impl Fn(&Path)) {
 
     let before = pinned(&bench.pins);
     let record = meta_of_any(&folder);
-    let error = refusal(bench.try_start(bench.options()));
-    for word in [words, "lb-agent detach", &bench.pins.display().to_string()] {
+    let error = rejection(bench.try_start(bench.options()));
+    let pins = bench.pins.display().to_string();
+    for word in words.iter().chain(&["lb-agent detach", &pins]) {
         assert!(error.contains(word), "{case}: no {word:?} in {error:?}");
     }
     assert_eq!(pinned(&bench.pins), before, "{case}");
@@ -108,57 +109,67 @@ fn is_refused(case: &str, words: &str, spoil: impl Fn(&Path)) {
     assert!(!bench.start().status().adopted, "{case}");
 }
 
-fn refusal<E: std::fmt::Display>(result: Result<KernelDataplane, E>) -> String {
+fn rejection<E: std::fmt::Display>(result: Result<KernelDataplane, E>) -> String {
     match result {
         Ok(_) => panic!("it was adopted"),
         Err(error) => error.to_string(),
     }
 }
 
-/// The first bytes of META whatever its form; none if it is of another one.
+/// The record of META; `None` if the table has another form.
 fn meta_of_any(folder: &Path) -> Option<[u8; RECORD]> {
     let map = MapData::from_pin(folder.join(names::META)).unwrap();
     (map.info().unwrap().value_size() as usize == RECORD)
         .then(|| meta_of(folder).get(&0, 0).unwrap())
 }
 
-#[test]
-fn tables_of_another_layout_are_refused() {
+fn tables_of_layout_are_rejected(layout: u32, advice: &str) {
     if !privileged() {
         return;
     }
-    let other = LAYOUT_VERSION + 1;
-    is_refused("layout", &format!("layout {other}"), |folder| {
-        write_word(folder, std::mem::offset_of!(Meta, layout), other);
+    let words = [&format!("layout {layout}"), advice];
+    is_rejected("layout", &words, |folder| {
+        write_word(folder, std::mem::offset_of!(Meta, layout), layout);
     });
 }
 
 #[test]
-fn tables_with_another_magic_are_refused() {
+fn tables_of_a_newer_layout_are_rejected() {
+    let advice = format!("lb-agent migrate --layout {LAYOUT_VERSION}");
+    tables_of_layout_are_rejected(LAYOUT_VERSION + 1, &advice);
+}
+
+#[test]
+fn tables_older_than_the_previous_layout_are_rejected() {
+    tables_of_layout_are_rejected(LAYOUT_VERSION - 2, "upgrade in two steps");
+}
+
+#[test]
+fn tables_with_another_magic_are_rejected() {
     if !privileged() {
         return;
     }
-    is_refused("magic", "not lb-agent's", |folder| {
+    is_rejected("magic", &["not lb-agent's"], |folder| {
         write_word(folder, std::mem::offset_of!(Meta, magic), !(MAGIC as u32));
     });
 }
 
 #[test]
-fn a_table_of_another_value_size_is_refused() {
+fn a_table_of_another_value_size_is_rejected() {
     if !privileged() {
         return;
     }
-    is_refused("form", "values of 128 bytes", |folder| {
+    is_rejected("form", &["values of 128 bytes"], |folder| {
         replace_by_other_form(&folder.join(names::META), 128);
     });
 }
 
 #[test]
-fn a_table_that_packets_do_not_use_is_refused() {
+fn a_table_that_packets_do_not_use_is_rejected() {
     if !privileged() {
         return;
     }
-    is_refused("exchanged", "their tables are not pinned", |folder| {
+    is_rejected("exchanged", &["their tables are not pinned"], |folder| {
         replace_by_other_form(&folder.join(names::SERVICES), 128);
     });
 }

@@ -9,4 +9,5 @@ mod bench;
 mod foreign;
 mod kernel;
 mod killed;
+mod migration;
 mod traffic;

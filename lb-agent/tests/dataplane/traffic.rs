@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_dataplane::Dataplane as _;
+use lb_dataplane::{Dataplane as _, KernelDataplane};
 
 use crate::bench::{Bench, frame, privileged, service, simulate_until};
 
@@ -98,13 +98,137 @@ pub fn packet_comes_back(bench: &Bench, wire: &Wire, vip: &str) {
     panic!("no packet came back with pins in {}", bench.pins.display());
 }
 
-/// Ends the sender however its test ends.
-struct Stop(Arc<AtomicBool>);
+/// Clients' ports, each of which is a flow.
+const FLOWS: u16 = 64;
+/// The first of them.
+const FIRST_PORT: u16 = 1_000;
+/// A packet that has not come back by then is lost.
+const PATIENCE: Duration = Duration::from_secs(10);
 
-impl Drop for Stop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+/// What the sender saw.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Packets sent.
+    pub sent: u64,
+    /// Packets that came back in an outer header.
+    pub returned: u64,
+    /// Packets that came back once more, or too late.
+    pub unexpected: u64,
+    /// Packets that went to another real than the packet before them of the same flow.
+    pub moved: u64,
+}
+
+impl Traffic {
+    /// Panics unless each packet came back once, to its flow's real.
+    pub fn assert_complete(&self) {
+        eprintln!("{self:?}");
+        let expected = Traffic {
+            sent: self.sent,
+            returned: self.sent,
+            ..Traffic::default()
+        };
+        assert_eq!(*self, expected);
     }
+}
+
+/// Sends numbered packets of [`FLOWS`] flows to a VIP, one at a time, from the neighbour's namespace.
+pub struct Sender<'scope> {
+    stop: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
+    thread: Option<std::thread::ScopedJoinHandle<'scope, Traffic>>,
+}
+
+impl<'scope> Sender<'scope> {
+    /// Starts it and waits for the first packets to return.
+    pub fn start<'env: 'scope>(
+        scope: &'scope std::thread::Scope<'scope, 'env>,
+        bench: &'env Bench,
+        vip: &'static str,
+    ) -> Sender<'scope> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let sent = Arc::new(AtomicU64::new(0));
+        let (stopped, counter) = (Arc::clone(&stop), Arc::clone(&sent));
+        let neighbour = &bench.neighbour;
+        let thread = scope.spawn(move || {
+            neighbour
+                .enter(move || send(vip, &stopped, &counter))
+                .unwrap()
+        });
+        let sender = Sender {
+            stop,
+            sent,
+            thread: Some(thread),
+        };
+        sender.wait_sent(100);
+        sender
+    }
+
+    /// Packets that have returned at least.
+    pub fn returned(&self) -> u64 {
+        self.sent.load(Ordering::SeqCst)
+    }
+
+    /// Waits until so many further packets were sent.
+    pub fn wait_sent(&self, count: u64) {
+        let goal = self.returned() + count;
+        let give_up = Instant::now() + 6 * PATIENCE;
+        while self.returned() < goal {
+            assert!(Instant::now() < give_up, "the sender stands still");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Ends it.
+    pub fn stop(mut self) -> Traffic {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+impl Drop for Sender<'_> {
+    /// Ends the sender however its test ends.
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+fn send(vip: &str, stop: &AtomicBool, done: &AtomicU64) -> Traffic {
+    let socket = packet_socket("far");
+    let mut traffic = Traffic::default();
+    let mut reals = vec![None; usize::from(FLOWS)];
+    let mut buffer = [0; 2_048];
+    while !stop.load(Ordering::Relaxed) {
+        let flow = (traffic.sent % u64::from(FLOWS)) as u16;
+        let number = (traffic.sent as u32).to_be_bytes();
+        let mut bytes = frame("198.51.100.7", FIRST_PORT + flow, vip, false);
+        let end = bytes.len();
+        bytes[end - 4..].copy_from_slice(&number);
+        // SAFETY: the buffer has the given length.
+        let out = unsafe { libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), 0) };
+        assert_eq!(out, bytes.len() as isize);
+        traffic.sent += 1;
+        let give_up = Instant::now() + PATIENCE;
+        let mut back = false;
+        while !back && Instant::now() < give_up {
+            let Some(length) = receive(&socket, &mut buffer) else {
+                continue;
+            };
+            // The balancer's packets have an outer IPv4 header.
+            if length > 34 && buffer[12..14] == [8, 0] && buffer[23] == 4 {
+                if buffer[length - 4..length] == number {
+                    back = true;
+                    let real: [u8; 4] = buffer[30..34].try_into().unwrap();
+                    let before = reals[usize::from(flow)].replace(real);
+                    traffic.moved += u64::from(before.is_some_and(|before| before != real));
+                } else {
+                    traffic.unexpected += 1;
+                }
+            }
+        }
+        traffic.returned += u64::from(back);
+        done.store(traffic.returned, Ordering::SeqCst);
+    }
+    traffic
 }
 
 #[test]
@@ -119,69 +243,9 @@ fn no_packet_is_lost_while_tables_grow_and_agents_change() {
     plane
         .set_service(&service(VIP, &["10.7.0.2", "10.7.0.3"], 256))
         .unwrap();
-    for port in 0..64 {
-        simulate_until(
-            &mut plane,
-            &frame("198.51.100.7", 1_000 + port, VIP, false),
-            |seen| seen.packet.len() > 60 && seen.real.is_some(),
-        );
-    }
-    let stop = Arc::new(AtomicBool::new(false));
-    let stopped = Arc::clone(&stop);
-    let (tell, told) = std::sync::mpsc::channel();
-    let returned = Arc::new(AtomicU64::new(0));
-    let returning = Arc::clone(&returned);
-    // In the neighbour's namespace: one numbered packet at a time.
+    reals_are_reachable(&mut plane, VIP);
     std::thread::scope(|scope| {
-        let stop = Stop(stop);
-        let neighbour = &bench.neighbour;
-        let sender = scope.spawn(move || {
-            neighbour
-                .enter(move || {
-                    let socket = packet_socket("far");
-                    let (mut sent, mut back, mut twice) = (0_u64, 0_u64, 0_u64);
-                    let mut buffer = [0; 2_048];
-                    while !stopped.load(Ordering::Relaxed) {
-                        let mut bytes =
-                            frame("198.51.100.7", 1_000 + (sent % 64) as u16, VIP, false);
-                        let end = bytes.len();
-                        bytes[end - 4..].copy_from_slice(&(sent as u32).to_be_bytes());
-                        // SAFETY: the buffer has the length given.
-                        let out = unsafe {
-                            libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), 0)
-                        };
-                        assert_eq!(out, bytes.len() as isize);
-                        let number = (sent as u32).to_be_bytes();
-                        sent += 1;
-                        // Lost is what has not come by then.
-                        let give_up = Instant::now() + Duration::from_secs(10);
-                        let mut seen = 0;
-                        while seen == 0 && Instant::now() < give_up {
-                            let Some(length) = receive(&socket, &mut buffer) else {
-                                continue;
-                            };
-                            // Ours come back in an outer IPv4 header.
-                            let ours = length > 34 && buffer[12..14] == [8, 0] && buffer[23] == 4;
-                            if ours {
-                                if buffer[length - 4..length] == number {
-                                    seen += 1;
-                                } else {
-                                    twice += 1;
-                                }
-                            }
-                        }
-                        back += seen;
-                        returning.store(back, Ordering::SeqCst);
-                        if sent == 100 {
-                            tell.send(()).unwrap();
-                        }
-                    }
-                    (sent, back, twice)
-                })
-                .unwrap()
-        });
-        told.recv_timeout(Duration::from_secs(30))
-            .expect("a hundred packets");
+        let sender = Sender::start(scope, &bench, VIP);
         // Growth of every table that grows, then two new agents.
         let generation = plane.status().generation;
         for number in 0..300_u32 {
@@ -196,7 +260,7 @@ fn no_packet_is_lost_while_tables_grow_and_agents_change() {
         }
         assert!(plane.status().generation > generation);
         // Counters go over to the larger tables.
-        let at_least = returned.load(Ordering::SeqCst);
+        let at_least = sender.returned();
         let stats = plane.stats().unwrap();
         let name = VIP.parse().unwrap();
         let counted = stats
@@ -216,9 +280,16 @@ fn no_packet_is_lost_while_tables_grow_and_agents_change() {
             assert!(plane.status().adopted);
             plane.tick().unwrap();
         }
-        drop(stop);
-        let (sent, back, twice) = sender.join().unwrap();
-        eprintln!("{sent} packets sent, {back} came back, {twice} unexpected");
-        assert_eq!((sent, 0), (back, twice));
+        sender.stop().assert_complete();
     });
+}
+
+/// Waits until every flow of the sender reaches a real.
+pub fn reals_are_reachable(plane: &mut KernelDataplane, vip: &str) {
+    for port in 0..FLOWS {
+        let frame = frame("198.51.100.7", FIRST_PORT + port, vip, false);
+        simulate_until(plane, &frame, |seen| {
+            seen.packet.len() > 60 && seen.real.is_some()
+        });
+    }
 }

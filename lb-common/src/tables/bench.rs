@@ -1,15 +1,15 @@
-//! The records of the measuring program (`bench`), which times other XDP programs. They are no part of
-//! the balancer's layout.
+//! The records of the program `bench`, which times other XDP programs. They are not part of the balancer's
+//! layout.
 
 /// Name of the map of one [`Job`].
 pub const JOB: &str = "JOB";
 /// Name of the map of one [`State`].
 pub const STATE: &str = "STATE";
-/// Name of the map of durations: of each segment played, in order, nanoseconds.
+/// Name of the map of durations: nanoseconds of each segment played, in order.
 pub const TIMES: &str = "TIMES";
 /// Name of the map of programs to time.
 pub const TARGETS: &str = "TARGETS";
-/// Programs that can be held side by side, the one that does nothing included.
+/// Programs that can be timed side by side, including the one that does nothing.
 pub const MAX_TARGETS: usize = 8;
 /// Segments of a round.
 pub const MAX_SEQUENCE: usize = 16;
@@ -20,12 +20,12 @@ pub const TEMPLATE: usize = 80;
 
 /// [`Job::order`]: flow 0, 1, 2, ..., again from 0 after [`Job::mask`].
 pub const IN_TURN: u32 = 0;
-/// [`Job::order`]: each of the flows once, without order, then again.
+/// [`Job::order`]: each of the flows once, in random order, then again.
 pub const SHUFFLED: u32 = 1;
 /// [`Job::order`]: never the same flow twice.
 pub const FRESH: u32 = 2;
 
-/// What is to be played.
+/// The packets to play and the programs to play them to.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Job {
@@ -43,8 +43,7 @@ pub struct Job {
     pub first_flow: u64,
     /// Packets of a segment.
     pub segment: u32,
-    /// Packets at the start of a segment that are not timed: they fill the caches with what is this
-    /// target's.
+    /// Packets at the start of a segment that are not timed: they fill the caches with this target's data.
     pub untimed: u32,
     /// Which target each segment of a round runs; [`Job::rounds_of`] of them.
     pub sequence: [u32; MAX_SEQUENCE],
@@ -54,7 +53,7 @@ pub struct Job {
     pub pad: u32,
 }
 
-/// Where the play stands. Zero before a run.
+/// The progress of a run. Zero before it.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct State {
@@ -70,7 +69,7 @@ pub struct State {
     pub position: u32,
     /// Rounds done.
     pub round: u32,
-    /// Target that had the packet last.
+    /// Target that got the last packet.
     pub last: u32,
     /// By how many bytes each target has lengthened its packets, in all.
     pub grown: [i64; MAX_TARGETS],

@@ -1,4 +1,4 @@
-//! What every packet may need to know, in one line.
+//! Settings that every packet may need, in one cache line.
 
 /// The one entry of [`super::names::CONFIG`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -10,9 +10,9 @@ pub struct Config {
     pub pad: [u32; 15],
 }
 
-/// There is an IPv4 VIP with port 0, so a miss is looked up again without the port.
+/// Some IPv4 VIP has port 0, so a miss is looked up again without the port.
 pub const ANY_PORT_V4: u32 = 1;
-/// There is an IPv6 VIP with port 0.
+/// Some IPv6 VIP has port 0.
 pub const ANY_PORT_V6: u32 = 2;
 
 const _: () = assert!(size_of::<Config>() == 64);

@@ -1,6 +1,6 @@
 //! Counters; all per CPU.
 
-use crate::store::FlowEvent;
+use crate::lookup::FlowEvent;
 
 /// A value of [`super::names::REAL_COUNTERS`]. A real belongs to one service, so a service's forwarded
 /// packets are the sum over its reals.
@@ -21,7 +21,7 @@ pub struct RealCounters {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct ServiceCounters {
-    /// Packets for the service that no real got, for whatever reason: dropped, or answered with a reset.
+    /// Packets for the service that no real got, for any reason: dropped, or answered with a reset.
     pub dropped_packets: u64,
     /// Their bytes.
     pub dropped_bytes: u64,
@@ -33,11 +33,11 @@ pub struct ServiceCounters {
 pub struct FlowTableCounters {
     /// Entries made.
     pub inserted: u64,
-    /// Live entries that had to give way.
+    /// Live entries that were overwritten by another flow.
     pub evicted: u64,
     /// Packets that found their entry.
     pub hits: u64,
-    /// Packets that looked and found none.
+    /// Packets that found no entry.
     pub misses: u64,
 }
 

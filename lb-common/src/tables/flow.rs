@@ -1,4 +1,4 @@
-//! The flow table: flows whose real is not what the ring says now.
+//! The flow table: flows whose real differs from what the ring says.
 
 use crate::limits::FLOWS_PER_BUCKET;
 
@@ -18,7 +18,7 @@ pub const CLOSING: u64 = 1 << 32;
 /// Bits of [`Flow::stamp`] that stay as long as the entry is the flow's.
 pub const RING_BITS: u64 = 0xFFFF << 48;
 
-/// The top 16 bits of the flow's ring hash: they name its slot in a ring of any size, so the agent knows
+/// The top 16 bits of the flow's ring hash. They name its slot in a ring of any size, so the agent can tell
 /// which slots still have exceptions.
 #[must_use]
 #[inline(always)]
@@ -27,7 +27,7 @@ pub const fn ring_bits(stamp: u64) -> u16 {
 }
 
 /// A value of [`super::names::FLOWS`]: a cache line. A flow has two buckets it may be in; it is put into
-/// the first that has room, else it takes the oldest entry's place.
+/// the one with more empty entries; if both are full, it replaces the oldest entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct Bucket {

@@ -1,8 +1,11 @@
-//! What a new agent must know of the tables it finds.
+//! What a new agent must know about the tables it finds.
 
 /// Version of every record in this folder and of the meaning of each.
-pub const LAYOUT_VERSION: u32 = 2;
-/// "lb-agent", so that another program's map is not taken for ours.
+///
+/// Version 3 numbers forwarding modes apart from address families and gives a real a port. [`super::v2`] has
+/// the records of version 2 that differ, and converts them.
+pub const LAYOUT_VERSION: u32 = 3;
+/// "lb-agent": tells our map from that of another program.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"lb-agent");
 
 /// The one entry of [`super::names::META`].
@@ -13,7 +16,7 @@ pub struct Meta {
     pub magic: u64,
     /// [`LAYOUT_VERSION`].
     pub layout: u32,
-    /// Counts up each time the tables are made anew with other sizes.
+    /// Incremented each time the tables are replaced by tables of other sizes.
     pub generation: u32,
     /// Seed of the ring hash.
     pub ring_seed: u64,

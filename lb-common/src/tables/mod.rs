@@ -11,6 +11,7 @@ pub mod real;
 pub mod ring;
 pub mod service;
 pub mod trace;
+pub mod v2;
 pub mod vip;
 
 /// Names of the maps, as they stand in the program.
@@ -49,7 +50,7 @@ pub mod names {
 
 /// Names of the constants that the agent sets when it loads a program.
 pub mod constants {
-    /// `u32`: which of the interfaces this program is attached to (0 to `MAX_INTERFACES` - 1).
+    /// `u32`: the slot of the interface that this program is attached to (0 to `MAX_INTERFACES` - 1).
     pub const INTERFACE_SLOT: &str = "INTERFACE_SLOT";
     /// `u32`: that interface's index; a next hop with another one is reached by redirection.
     pub const INTERFACE_INDEX: &str = "INTERFACE_INDEX";
@@ -63,13 +64,13 @@ pub mod constants {
     pub const FLOW_MASK: &str = "FLOW_MASK";
     /// `u64`: [`crate::vip_table::VipHash::factor`].
     pub const VIP_FACTOR: &str = "VIP_FACTOR";
-    /// `u64`, twice: [`crate::vip_table::Digest::factors`].
+    /// `u64`, twice: [`crate::vip_table::AddressDigest::factors`].
     pub const DIGEST_FACTOR_0: &str = "DIGEST_FACTOR_0";
     /// See [`DIGEST_FACTOR_0`].
     pub const DIGEST_FACTOR_1: &str = "DIGEST_FACTOR_1";
     /// `u32`: [`crate::vip_table::VipHash::shift`].
     pub const VIP_SHIFT: &str = "VIP_SHIFT";
-    /// `u32`: 1 in the program that `simulate` runs: it changes no flow and no counter and writes a trace.
+    /// `u32`: 1 in the program that `simulate` runs; it changes no flow and no counter and writes a trace.
     pub const SIMULATE: &str = "SIMULATE";
 }
 

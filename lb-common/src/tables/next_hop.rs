@@ -1,7 +1,7 @@
-//! Where a frame is sent.
+//! Next hops: the interface and the MAC addresses that a frame leaves with.
 
-/// An entry of [`super::names::NEXT_HOPS`]. A changed next hop gets a new entry, so a packet never sees
-/// half of one.
+/// An entry of [`super::names::NEXT_HOPS`]. A changed next hop gets a new entry, so a packet never reads a
+/// half-written one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(16))]
 pub struct NextHop {

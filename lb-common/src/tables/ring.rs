@@ -38,7 +38,7 @@ pub const fn slot(real: u16, previous: Previous) -> Slot {
     real as u32 | (high as u32) << 16
 }
 
-/// The real that takes the slot's new flows; 0 is none.
+/// The real that takes the slot's new flows; 0: no real does.
 #[must_use]
 #[inline(always)]
 pub const fn real_of(slot: Slot) -> u16 {

@@ -1,8 +1,8 @@
-//! What a simulated packet went through.
+//! The steps of a simulated packet.
 
 use crate::{
+    lookup::Step,
     reason::{Reason, Verdict},
-    store::Step,
 };
 
 /// The one entry of [`super::names::TRACE`].
@@ -13,14 +13,14 @@ pub struct Trace {
     pub reason: u32,
     /// [`crate::reason::ChosenBy`] as a number.
     pub chosen_by: u32,
-    /// Service index; 0 is none (or echo).
+    /// Service index; 0: no service, or the one of echo requests.
     pub service: u32,
-    /// Real index; 0 is none.
+    /// Real index; 0: no real.
     pub real: u32,
 }
 
 impl Trace {
-    /// Notes a step of the decision. What an earlier packet left is gone with [`Step::End`] at the latest.
+    /// Notes a step of the decision. [`Step::End`] clears what an earlier packet left, if no step before did.
     #[inline(always)]
     pub const fn note(&mut self, step: Step) {
         match step {
@@ -38,7 +38,7 @@ impl Trace {
             }
             Step::Dropped(..) => {}
             Step::End(reason) => {
-                // These ways out lead past every service.
+                // A frame with one of these reasons was for no service.
                 if matches!(reason.verdict(), Verdict::Pass) || matches!(reason, Reason::EchoReply)
                 {
                     *self = Trace {

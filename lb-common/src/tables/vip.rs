@@ -1,4 +1,4 @@
-//! Which service a packet is for.
+//! The tables of VIPs: which service a packet is for.
 //!
 //! An entry is one word, so one store adds it, changes its service or removes it. From the top: 32 bits of
 //! the address (IPv4: all of it; IPv6: a digest, and the address stands beside the word), 16 bits of the
@@ -7,7 +7,7 @@
 
 use crate::limits::{MAX_SERVICES, VIPS_PER_BUCKET};
 
-/// Name of an IPv4 VIP in the table.
+/// Key of an IPv4 VIP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Vip4Key {
     /// Address, in network order.
@@ -18,7 +18,7 @@ pub struct Vip4Key {
     pub protocol: u8,
 }
 
-/// Name of an IPv6 VIP in the table.
+/// Key of an IPv6 VIP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Vip6Key {
     /// Address, in network order.
@@ -43,8 +43,8 @@ pub struct Vip4Bucket {
 pub struct Vip6Bucket {
     /// The entries, in no order; see the module.
     pub words: [u64; VIPS_PER_BUCKET],
-    /// Their addresses as they lie in a packet. Written before the word, and not again while a packet may
-    /// have the word.
+    /// Their addresses as they lie in a packet. An address is written before its word, and not again while a
+    /// packet may still have read the word.
     pub addresses: [[u64; 2]; VIPS_PER_BUCKET],
     /// Zero.
     pub pad: [u64; 4],
@@ -55,11 +55,11 @@ pub const ECHO_SERVICE: u32 = 0;
 
 /// Bits of a word that hold the service.
 pub const SERVICE_MASK: u64 = MAX_SERVICES as u64 - 1;
-/// Of a bucket's last word: a VIP that belongs here has found no room and is in its other bucket.
+/// Mark in a bucket's last word: some VIP found this bucket, its first one, full and is in its second.
 pub const OVERFLOWED: u64 = 1 << 12;
-/// Bits of a word that are not the VIP's name.
+/// Bits of a word that are not the VIP's key.
 pub const VALUE_MASK: u64 = (1 << 13) - 1;
-/// Place of the protocol's code, of the port and of the address.
+/// Position of the protocol's code; likewise of port and address.
 pub const PROTOCOL_SHIFT: u32 = 13;
 /// See [`PROTOCOL_SHIFT`].
 pub const PORT_SHIFT: u32 = 16;
@@ -69,7 +69,7 @@ pub const ADDRESS_SHIFT: u32 = 32;
 /// Protocols that VIPs have: ICMP, TCP, UDP, ICMPv6.
 pub const PROTOCOLS: [u8; 4] = [1, 6, 17, 58];
 
-/// Three bits that tell [`PROTOCOLS`] from each other, never 0: a word of 0 is an empty one.
+/// Three bits that tell [`PROTOCOLS`] from each other. Never 0: a word of 0 is an empty entry.
 #[must_use]
 #[inline(always)]
 pub const fn protocol_code(protocol: u32) -> u32 {

@@ -4,7 +4,7 @@ use std::vec::Vec;
 
 use etherparse::PacketBuilder;
 
-use super::lab::*;
+use super::testbed::*;
 use crate::reason::{Reason, Verdict};
 
 #[test]

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::lab::*;
+use super::testbed::*;
 use crate::{
     limits::{CLOSING_TICKS, FLOWS_PER_BUCKET, STAMP_TICKS},
     memory::{MemFrame, simulate},
@@ -13,32 +13,33 @@ use crate::{
 const TCP_VIP: &str = "10.0.0.1:80/tcp";
 
 /// A service with three reals.
-fn lab() -> (Lab, u32, [u16; 3]) {
-    let mut lab = Lab::new();
-    let service = lab.service(TCP_VIP);
-    let reals = ["10.1.0.1", "10.1.0.2", "10.1.0.3"].map(|address| lab.real(service, address, 1));
-    (lab, service, reals)
+fn testbed() -> (Testbed, u32, [u16; 3]) {
+    let mut testbed = Testbed::new();
+    let service = testbed.service(TCP_VIP);
+    let reals =
+        ["10.1.0.1", "10.1.0.2", "10.1.0.3"].map(|address| testbed.real(service, address, 1));
+    (testbed, service, reals)
 }
 
 /// What chose the real of a segment, and which.
-fn segment(lab: &mut Lab, port: u16, flags: u8) -> (ChosenBy, u16) {
-    let outcome = lab.run(&tcp4(port, flags)).0;
+fn segment(testbed: &mut Testbed, port: u16, flags: u8) -> (ChosenBy, u16) {
+    let outcome = testbed.run(&tcp4(port, flags)).0;
     assert_eq!(outcome.reason, Reason::ForwardedTx);
     (outcome.chosen_by, outcome.real)
 }
 
 #[test]
 fn a_settled_slot_touches_no_flow() {
-    let (mut lab, service, [a, ..]) = lab();
-    lab.slots(service, a, Previous::Settled);
+    let (mut testbed, service, [a, ..]) = testbed();
+    testbed.slots(service, a, Previous::Settled);
     for port in 1..100 {
-        assert_eq!(segment(&mut lab, port, SYN), (ChosenBy::Ring, a));
-        assert_eq!(segment(&mut lab, port, ACK), (ChosenBy::Ring, a));
-        assert_eq!(segment(&mut lab, port, FIN | ACK), (ChosenBy::Ring, a));
+        assert_eq!(segment(&mut testbed, port, SYN), (ChosenBy::Ring, a));
+        assert_eq!(segment(&mut testbed, port, ACK), (ChosenBy::Ring, a));
+        assert_eq!(segment(&mut testbed, port, FIN | ACK), (ChosenBy::Ring, a));
     }
-    let counters = lab.tables.counters();
+    let counters = testbed.tables.counters();
     assert_eq!(counters.flows, Default::default());
-    assert_eq!(lab.tables.live_flows().count(), 0);
+    assert_eq!(testbed.tables.live_flows().count(), 0);
     let real = counters.reals[a as usize];
     assert_eq!((real.packets, real.opened, real.closed), (297, 99, 99));
     assert_eq!(real.bytes, 297 * (tcp4(1, ACK).len() as u64 - 14));
@@ -46,85 +47,85 @@ fn a_settled_slot_touches_no_flow() {
 
 #[test]
 fn in_the_window_running_flows_stay_and_new_ones_move() {
-    let (mut lab, service, [a, b, c]) = lab();
-    lab.slots(service, b, Previous::Real(a));
-    assert_eq!(segment(&mut lab, 1, ACK), (ChosenBy::Previous, a));
-    assert_eq!(segment(&mut lab, 1, ACK), (ChosenBy::Flow, a));
-    assert_eq!(segment(&mut lab, 2, SYN), (ChosenBy::NewFlow, b));
-    assert_eq!(segment(&mut lab, 2, ACK), (ChosenBy::Flow, b));
+    let (mut testbed, service, [a, b, c]) = testbed();
+    testbed.slots(service, b, Previous::Real(a));
+    assert_eq!(segment(&mut testbed, 1, ACK), (ChosenBy::Previous, a));
+    assert_eq!(segment(&mut testbed, 1, ACK), (ChosenBy::Flow, a));
+    assert_eq!(segment(&mut testbed, 2, SYN), (ChosenBy::NewFlow, b));
+    assert_eq!(segment(&mut testbed, 2, ACK), (ChosenBy::Flow, b));
     // The slot changes again, its previous real stays.
-    lab.slots(service, c, Previous::Real(a));
-    assert_eq!(segment(&mut lab, 1, ACK), (ChosenBy::Flow, a));
-    assert_eq!(segment(&mut lab, 2, ACK), (ChosenBy::Flow, b));
-    assert_eq!(segment(&mut lab, 3, SYN), (ChosenBy::NewFlow, c));
+    testbed.slots(service, c, Previous::Real(a));
+    assert_eq!(segment(&mut testbed, 1, ACK), (ChosenBy::Flow, a));
+    assert_eq!(segment(&mut testbed, 2, ACK), (ChosenBy::Flow, b));
+    assert_eq!(segment(&mut testbed, 3, SYN), (ChosenBy::NewFlow, c));
     // A SYN picks anew, though its flow has an entry.
-    assert_eq!(segment(&mut lab, 1, SYN), (ChosenBy::NewFlow, c));
-    assert_eq!(segment(&mut lab, 1, ACK), (ChosenBy::Flow, c));
+    assert_eq!(segment(&mut testbed, 1, SYN), (ChosenBy::NewFlow, c));
+    assert_eq!(segment(&mut testbed, 1, ACK), (ChosenBy::Flow, c));
     // After the window the exceptions stay, what is unknown is the ring's.
-    lab.slots(service, c, Previous::Exceptions);
-    assert_eq!(segment(&mut lab, 2, ACK), (ChosenBy::Flow, b));
-    assert_eq!(segment(&mut lab, 4, ACK), (ChosenBy::Ring, c));
-    assert_eq!(segment(&mut lab, 4, ACK), (ChosenBy::Ring, c));
-    assert_eq!(segment(&mut lab, 5, SYN), (ChosenBy::NewFlow, c));
-    assert_eq!(lab.tables.live_flows().count(), 3);
-    assert_eq!(lab.tables.counters().flows.evicted, 0);
+    testbed.slots(service, c, Previous::Exceptions);
+    assert_eq!(segment(&mut testbed, 2, ACK), (ChosenBy::Flow, b));
+    assert_eq!(segment(&mut testbed, 4, ACK), (ChosenBy::Ring, c));
+    assert_eq!(segment(&mut testbed, 4, ACK), (ChosenBy::Ring, c));
+    assert_eq!(segment(&mut testbed, 5, SYN), (ChosenBy::NewFlow, c));
+    assert_eq!(testbed.tables.live_flows().count(), 3);
+    assert_eq!(testbed.tables.counters().flows.evicted, 0);
 }
 
 #[test]
 fn a_syn_ack_is_no_new_flow() {
-    let (mut lab, service, [a, b, _]) = lab();
-    lab.slots(service, b, Previous::Real(a));
-    assert_eq!(segment(&mut lab, 1, SYN | ACK), (ChosenBy::Previous, a));
+    let (mut testbed, service, [a, b, _]) = testbed();
+    testbed.slots(service, b, Previous::Real(a));
+    assert_eq!(segment(&mut testbed, 1, SYN | ACK), (ChosenBy::Previous, a));
 }
 
 #[test]
 fn an_entry_lives_its_window_after_its_last_packet() {
-    let (mut lab, service, [a, b, _]) = lab();
-    lab.slots(service, b, Previous::Real(a));
-    assert_eq!(segment(&mut lab, 1, ACK), (ChosenBy::Previous, a));
-    lab.slots(service, b, Previous::Exceptions);
+    let (mut testbed, service, [a, b, _]) = testbed();
+    testbed.slots(service, b, Previous::Real(a));
+    assert_eq!(segment(&mut testbed, 1, ACK), (ChosenBy::Previous, a));
+    testbed.slots(service, b, Previous::Exceptions);
     for _ in 0..5 {
-        lab.tables.now += WINDOW;
-        assert_eq!(segment(&mut lab, 1, ACK), (ChosenBy::Flow, a));
+        testbed.tables.now += WINDOW;
+        assert_eq!(segment(&mut testbed, 1, ACK), (ChosenBy::Flow, a));
     }
-    lab.tables.now += WINDOW + 1;
-    assert_eq!(segment(&mut lab, 1, ACK), (ChosenBy::Ring, b));
+    testbed.tables.now += WINDOW + 1;
+    assert_eq!(segment(&mut testbed, 1, ACK), (ChosenBy::Ring, b));
     // Nor does it come back to life.
-    assert_eq!(segment(&mut lab, 1, ACK), (ChosenBy::Flow, b));
+    assert_eq!(segment(&mut testbed, 1, ACK), (ChosenBy::Flow, b));
 }
 
 #[test]
 fn a_stamp_is_renewed_once_a_second_at_most() {
-    let (mut lab, service, [a, b, _]) = lab();
-    lab.slots(service, b, Previous::Real(a));
-    segment(&mut lab, 1, ACK);
-    let stamp = |lab: &Lab| lab.tables.live_flows().next().unwrap().stamp;
-    let first = stamp(&lab);
-    lab.tables.now += STAMP_TICKS;
-    segment(&mut lab, 1, ACK);
-    assert_eq!(stamp(&lab), first);
-    lab.tables.now += 1;
-    segment(&mut lab, 1, ACK);
-    assert_eq!(stamp(&lab) as u32, lab.tables.now);
-    assert_eq!(stamp(&lab) >> 48, first >> 48);
+    let (mut testbed, service, [a, b, _]) = testbed();
+    testbed.slots(service, b, Previous::Real(a));
+    segment(&mut testbed, 1, ACK);
+    let stamp = |testbed: &Testbed| testbed.tables.live_flows().next().unwrap().stamp;
+    let first = stamp(&testbed);
+    testbed.tables.now += STAMP_TICKS;
+    segment(&mut testbed, 1, ACK);
+    assert_eq!(stamp(&testbed), first);
+    testbed.tables.now += 1;
+    segment(&mut testbed, 1, ACK);
+    assert_eq!(stamp(&testbed) as u32, testbed.tables.now);
+    assert_eq!(stamp(&testbed) >> 48, first >> 48);
 }
 
 #[test]
 fn the_clock_wraps_and_may_lag() {
-    let (mut lab, service, [a, b, _]) = lab();
-    lab.slots(service, b, Previous::Real(a));
-    lab.tables.now = u32::MAX - 10;
-    segment(&mut lab, 1, ACK);
-    lab.slots(service, b, Previous::Exceptions);
-    lab.tables.now = lab.tables.now.wrapping_sub(3);
+    let (mut testbed, service, [a, b, _]) = testbed();
+    testbed.slots(service, b, Previous::Real(a));
+    testbed.tables.now = u32::MAX - 10;
+    segment(&mut testbed, 1, ACK);
+    testbed.slots(service, b, Previous::Exceptions);
+    testbed.tables.now = testbed.tables.now.wrapping_sub(3);
     assert_eq!(
-        segment(&mut lab, 1, ACK),
+        segment(&mut testbed, 1, ACK),
         (ChosenBy::Flow, a),
         "stamped by a CPU that is ahead"
     );
-    lab.tables.now = 20;
+    testbed.tables.now = 20;
     assert_eq!(
-        segment(&mut lab, 1, ACK),
+        segment(&mut testbed, 1, ACK),
         (ChosenBy::Flow, a),
         "the clock wrapped"
     );
@@ -133,84 +134,87 @@ fn the_clock_wraps_and_may_lag() {
 #[test]
 fn fin_and_rst_shorten_an_entrys_life() {
     for flags in [FIN | ACK, RST, RST | ACK] {
-        let (mut lab, service, [a, b, _]) = lab();
-        lab.tables.services[service as usize].window = 10 * CLOSING_TICKS;
-        lab.slots(service, b, Previous::Real(a));
-        segment(&mut lab, 1, ACK);
-        lab.slots(service, b, Previous::Exceptions);
-        assert_eq!(segment(&mut lab, 1, flags), (ChosenBy::Flow, a));
-        assert_ne!(lab.tables.live_flows().next().unwrap().stamp & CLOSING, 0);
-        lab.tables.now += CLOSING_TICKS;
+        let (mut testbed, service, [a, b, _]) = testbed();
+        testbed.tables.services[service as usize].window = 10 * CLOSING_TICKS;
+        testbed.slots(service, b, Previous::Real(a));
+        segment(&mut testbed, 1, ACK);
+        testbed.slots(service, b, Previous::Exceptions);
+        assert_eq!(segment(&mut testbed, 1, flags), (ChosenBy::Flow, a));
+        assert_ne!(
+            testbed.tables.live_flows().next().unwrap().stamp & CLOSING,
+            0
+        );
+        testbed.tables.now += CLOSING_TICKS;
         assert_eq!(
-            segment(&mut lab, 1, ACK),
+            segment(&mut testbed, 1, ACK),
             (ChosenBy::Flow, a),
             "the last ACK"
         );
-        lab.tables.now += CLOSING_TICKS + 1;
-        assert_eq!(segment(&mut lab, 1, ACK), (ChosenBy::Ring, b));
+        testbed.tables.now += CLOSING_TICKS + 1;
+        assert_eq!(segment(&mut testbed, 1, ACK), (ChosenBy::Ring, b));
     }
 }
 
 #[test]
 fn dead_reals_lose_their_flows() {
-    let (mut lab, service, [a, b, c]) = lab();
-    lab.slots(service, b, Previous::Real(a));
-    segment(&mut lab, 1, ACK);
-    lab.tables.reals[a as usize].flags |= DOWN;
-    assert_eq!(segment(&mut lab, 1, ACK), (ChosenBy::NewFlow, b));
-    assert_eq!(segment(&mut lab, 1, ACK), (ChosenBy::Flow, b));
-    assert_eq!(segment(&mut lab, 2, ACK), (ChosenBy::NewFlow, b));
+    let (mut testbed, service, [a, b, c]) = testbed();
+    testbed.slots(service, b, Previous::Real(a));
+    segment(&mut testbed, 1, ACK);
+    testbed.tables.reals[a as usize].flags |= DOWN;
+    assert_eq!(segment(&mut testbed, 1, ACK), (ChosenBy::NewFlow, b));
+    assert_eq!(segment(&mut testbed, 1, ACK), (ChosenBy::Flow, b));
+    assert_eq!(segment(&mut testbed, 2, ACK), (ChosenBy::NewFlow, b));
     // An index that was given to another service's real is not this flow's either.
-    lab.slots(service, c, Previous::Exceptions);
-    lab.tables.reals[b as usize].service = service + 1;
-    assert_eq!(segment(&mut lab, 1, ACK), (ChosenBy::Ring, c));
+    testbed.slots(service, c, Previous::Exceptions);
+    testbed.tables.reals[b as usize].service = service + 1;
+    assert_eq!(segment(&mut testbed, 1, ACK), (ChosenBy::Ring, c));
 }
 
 #[test]
 fn a_drained_slot_keeps_its_flows_and_takes_no_new_ones() {
-    let (mut lab, service, [a, ..]) = lab();
-    lab.slots(service, 0, Previous::Real(a));
-    assert_eq!(segment(&mut lab, 1, ACK), (ChosenBy::Previous, a));
-    let refused = lab.run(&tcp4(2, SYN)).0;
+    let (mut testbed, service, [a, ..]) = testbed();
+    testbed.slots(service, 0, Previous::Real(a));
+    assert_eq!(segment(&mut testbed, 1, ACK), (ChosenBy::Previous, a));
+    let refused = testbed.run(&tcp4(2, SYN)).0;
     assert_eq!(
         (refused.verdict, refused.reason),
         (Verdict::Drop, Reason::NoReal)
     );
-    lab.slots(service, 0, Previous::Exceptions);
-    assert_eq!(segment(&mut lab, 1, ACK), (ChosenBy::Flow, a));
-    assert_eq!(lab.run(&tcp4(3, ACK)).0.reason, Reason::NoReal);
+    testbed.slots(service, 0, Previous::Exceptions);
+    assert_eq!(segment(&mut testbed, 1, ACK), (ChosenBy::Flow, a));
+    assert_eq!(testbed.run(&tcp4(3, ACK)).0.reason, Reason::NoReal);
 }
 
 #[test]
 fn a_tracked_service_remembers_every_flow() {
-    let (mut lab, service, [a, b, _]) = lab();
-    lab.tables.services[service as usize].flags = TRACK_ALL;
-    lab.slots(service, a, Previous::Settled);
-    assert_eq!(segment(&mut lab, 1, SYN), (ChosenBy::Ring, a));
-    assert_eq!(segment(&mut lab, 1, ACK), (ChosenBy::Flow, a));
-    assert_eq!(segment(&mut lab, 2, ACK), (ChosenBy::Ring, a));
-    lab.slots(service, b, Previous::Exceptions);
-    assert_eq!(segment(&mut lab, 1, ACK), (ChosenBy::Flow, a));
-    assert_eq!(segment(&mut lab, 3, SYN), (ChosenBy::NewFlow, b));
-    assert_eq!(segment(&mut lab, 3, ACK), (ChosenBy::Flow, b));
-    assert_eq!(lab.tables.live_flows().count(), 3);
+    let (mut testbed, service, [a, b, _]) = testbed();
+    testbed.tables.services[service as usize].flags = TRACK_ALL;
+    testbed.slots(service, a, Previous::Settled);
+    assert_eq!(segment(&mut testbed, 1, SYN), (ChosenBy::Ring, a));
+    assert_eq!(segment(&mut testbed, 1, ACK), (ChosenBy::Flow, a));
+    assert_eq!(segment(&mut testbed, 2, ACK), (ChosenBy::Ring, a));
+    testbed.slots(service, b, Previous::Exceptions);
+    assert_eq!(segment(&mut testbed, 1, ACK), (ChosenBy::Flow, a));
+    assert_eq!(segment(&mut testbed, 3, SYN), (ChosenBy::NewFlow, b));
+    assert_eq!(segment(&mut testbed, 3, ACK), (ChosenBy::Flow, b));
+    assert_eq!(testbed.tables.live_flows().count(), 3);
 }
 
 #[test]
 fn udp_flows_open_with_their_entry() {
-    let mut lab = Lab::new();
-    let service = lab.service("10.0.0.1:53/udp");
+    let mut testbed = Testbed::new();
+    let service = testbed.service("10.0.0.1:53/udp");
     let (a, b) = (
-        lab.real(service, "10.1.0.1", 1),
-        lab.real(service, "10.1.0.2", 1),
+        testbed.real(service, "10.1.0.1", 1),
+        testbed.real(service, "10.1.0.2", 1),
     );
-    lab.slots(service, a, Previous::Settled);
-    lab.run(&udp4(1));
-    lab.slots(service, b, Previous::Real(a));
+    testbed.slots(service, a, Previous::Settled);
+    testbed.run(&udp4(1));
+    testbed.slots(service, b, Previous::Real(a));
     for _ in 0..3 {
-        assert_eq!(lab.run(&udp4(1)).0.real, a);
+        assert_eq!(testbed.run(&udp4(1)).0.real, a);
     }
-    let counters = lab.tables.counters();
+    let counters = testbed.tables.counters();
     assert_eq!(
         (
             counters.reals[a as usize].packets,
@@ -222,77 +226,80 @@ fn udp_flows_open_with_their_entry() {
 
 #[test]
 fn a_full_table_gives_up_the_oldest() {
-    let (mut lab, service, [a, b, _]) = lab();
-    lab.tables.flows.truncate(1);
-    lab.slots(service, b, Previous::Real(a));
+    let (mut testbed, service, [a, b, _]) = testbed();
+    testbed.tables.flows.truncate(1);
+    testbed.slots(service, b, Previous::Real(a));
     for port in 1..=FLOWS_PER_BUCKET as u16 {
-        lab.tables.now += 1;
-        segment(&mut lab, port, SYN);
+        testbed.tables.now += 1;
+        segment(&mut testbed, port, SYN);
     }
     // Of one bucket the second one is the first.
-    assert_eq!(lab.tables.counters().flows.inserted, 4);
-    lab.tables.now += STAMP_TICKS + 1;
-    segment(&mut lab, 1, ACK);
-    segment(&mut lab, 5, SYN);
-    let flows = lab.tables.counters().flows;
+    assert_eq!(testbed.tables.counters().flows.inserted, 4);
+    testbed.tables.now += STAMP_TICKS + 1;
+    segment(&mut testbed, 1, ACK);
+    segment(&mut testbed, 5, SYN);
+    let flows = testbed.tables.counters().flows;
     assert_eq!((flows.inserted, flows.evicted), (5, 1));
-    lab.slots(service, a, Previous::Exceptions);
+    testbed.slots(service, a, Previous::Exceptions);
     for (port, expected) in [(1, b), (3, b), (4, b), (5, b), (2, a)] {
-        assert_eq!(segment(&mut lab, port, ACK).1, expected, "port {port}");
+        assert_eq!(segment(&mut testbed, port, ACK).1, expected, "port {port}");
     }
-    // What is past its window gives way uncounted.
-    lab.slots(service, b, Previous::Real(a));
-    lab.tables.now += WINDOW + 1;
-    segment(&mut lab, 6, SYN);
-    assert_eq!(lab.tables.counters().flows.evicted, 1);
+    // An entry past its window is overwritten without counting as evicted.
+    testbed.slots(service, b, Previous::Real(a));
+    testbed.tables.now += WINDOW + 1;
+    segment(&mut testbed, 6, SYN);
+    assert_eq!(testbed.tables.counters().flows.evicted, 1);
 }
 
 #[test]
 fn each_entry_is_judged_by_its_own_services_window() {
-    let (mut lab, service, [a, b, _]) = lab();
-    lab.tables.flows.truncate(1);
-    let short = lab.service("10.0.0.1:53/udp");
-    lab.tables.services[short as usize].window = 10;
+    let (mut testbed, service, [a, b, _]) = testbed();
+    testbed.tables.flows.truncate(1);
+    let short = testbed.service("10.0.0.1:53/udp");
+    testbed.tables.services[short as usize].window = 10;
     let (c, d) = (
-        lab.real(short, "10.2.0.1", 1),
-        lab.real(short, "10.2.0.2", 1),
+        testbed.real(short, "10.2.0.1", 1),
+        testbed.real(short, "10.2.0.2", 1),
     );
-    lab.slots(service, b, Previous::Real(a));
-    lab.slots(short, d, Previous::Real(c));
-    lab.run(&udp4(9));
+    testbed.slots(service, b, Previous::Real(a));
+    testbed.slots(short, d, Previous::Real(c));
+    testbed.run(&udp4(9));
     for port in 1..=3 {
-        segment(&mut lab, port, ACK);
+        segment(&mut testbed, port, ACK);
     }
     // All stamps are alike; only the short service's entry is past its window.
-    lab.tables.now += 11;
-    lab.run(&udp4(8));
-    assert_eq!(lab.tables.counters().flows.evicted, 0);
-    lab.slots(service, b, Previous::Exceptions);
+    testbed.tables.now += 11;
+    testbed.run(&udp4(8));
+    assert_eq!(testbed.tables.counters().flows.evicted, 0);
+    testbed.slots(service, b, Previous::Exceptions);
     for port in 1..=3 {
-        assert_eq!(segment(&mut lab, port, ACK), (ChosenBy::Flow, a));
+        assert_eq!(segment(&mut testbed, port, ACK), (ChosenBy::Flow, a));
     }
 }
 
 #[test]
 fn a_simulation_changes_nothing() {
-    let (mut lab, service, [a, b, _]) = lab();
-    lab.slots(service, b, Previous::Real(a));
-    segment(&mut lab, 1, ACK);
-    let flows: std::vec::Vec<_> = lab.tables.live_flows().collect();
-    let counters = lab.tables.counters();
-    lab.tables.now += STAMP_TICKS + 1;
+    let (mut testbed, service, [a, b, _]) = testbed();
+    testbed.slots(service, b, Previous::Real(a));
+    segment(&mut testbed, 1, ACK);
+    let flows: std::vec::Vec<_> = testbed.tables.live_flows().collect();
+    let counters = testbed.tables.counters();
+    testbed.tables.now += STAMP_TICKS + 1;
     for (port, flags, expected) in [
         (1, FIN | ACK, (ChosenBy::Flow, a)),
         (1, SYN, (ChosenBy::NewFlow, b)),
         (2, ACK, (ChosenBy::Previous, a)),
     ] {
         let mut frame = MemFrame::new(&tcp4(port, flags));
-        let outcome = simulate(&mut lab.tables, &mut frame);
+        let outcome = simulate(&mut testbed.tables, &mut frame);
         assert_eq!((outcome.chosen_by, outcome.real), expected);
         assert_eq!(frame.bytes().len(), tcp4(port, flags).len() + 20);
     }
-    assert_eq!(lab.tables.live_flows().collect::<std::vec::Vec<_>>(), flows);
-    assert_eq!(lab.tables.counters(), counters);
+    assert_eq!(
+        testbed.tables.live_flows().collect::<std::vec::Vec<_>>(),
+        flows
+    );
+    assert_eq!(testbed.tables.counters(), counters);
 }
 
 /// What may happen to a service and its flows.
@@ -322,34 +329,34 @@ proptest! {
     /// new one gets what the ring says.
     #[test]
     fn running_flows_keep_their_reals(events in prop::collection::vec(event(), 1..200)) {
-        let (mut lab, service, reals) = lab();
-        // Room for all flows, so that none has to give way.
-        lab.tables.flows.resize_with(256, Default::default);
+        let (mut testbed, service, reals) = testbed();
+        // Room for all flows, so that none is evicted.
+        testbed.tables.flows.resize_with(256, Default::default);
         let settled = reals[0];
         let mut ring = settled;
-        lab.slots(service, ring, Previous::Settled);
+        testbed.slots(service, ring, Previous::Settled);
         // Every flow ran before the first change.
         let mut flows = [settled; 20];
         for event in events {
             match event {
                 Event::Ring(real) => {
                     ring = reals[real];
-                    lab.slots(service, ring, Previous::Real(settled));
+                    testbed.slots(service, ring, Previous::Real(settled));
                 }
                 Event::Open(port) => {
-                    prop_assert_eq!(segment(&mut lab, port, SYN).1, ring);
+                    prop_assert_eq!(segment(&mut testbed, port, SYN).1, ring);
                     flows[port as usize] = ring;
                 }
-                Event::Send(port) => prop_assert_eq!(segment(&mut lab, port, ACK).1, flows[port as usize]),
+                Event::Send(port) => prop_assert_eq!(segment(&mut testbed, port, ACK).1, flows[port as usize]),
                 Event::Wait(ticks) => {
-                    lab.tables.now += ticks;
+                    testbed.tables.now += ticks;
                     // Each flow sends within the window.
                     for port in 1..20 {
-                        prop_assert_eq!(segment(&mut lab, port, ACK).1, flows[port as usize]);
+                        prop_assert_eq!(segment(&mut testbed, port, ACK).1, flows[port as usize]);
                     }
                 }
             }
         }
-        prop_assert_eq!(lab.tables.counters().flows.evicted, 0);
+        prop_assert_eq!(testbed.tables.counters().flows.evicted, 0);
     }
 }

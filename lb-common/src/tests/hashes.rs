@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, vec};
 
-use crate::hash::{Addresses as _, Addresses4, Addresses6, Place, slot_index};
+use crate::hash::{Addresses as _, Addresses4, Addresses6, BucketPair, slot_index};
 
 const SEED: u64 = 0x5EED_5EED_5EED_5EED;
 const SECRET: [u64; 2] = [0x0123_4567_89AB_CDEF, 0xFEDC_BA98_7654_3210];
@@ -147,20 +147,20 @@ fn places_of_flows_are_distinct_and_depend_on_the_secret() {
             source: 0x0700_000A,
             destination: 0x0100_000A,
         };
-        let place = Place::new(client.flow_hash(SECRET, ports(n), 1), mask);
+        let place = BucketPair::new(client.flow_hash(SECRET, ports(n), 1), mask);
         assert_ne!(place.first, place.second);
         assert_ne!(place.tag, 0);
         assert!(place.tag < 1 << 48);
         tags.insert(place.tag);
         first[place.first as usize] += 1;
         second[place.second as usize] += 1;
-        let other = Place::new(
+        let other = BucketPair::new(
             client.flow_hash([SECRET[0] + 1, SECRET[1]], ports(n), 1),
             mask,
         );
         moved += u32::from(other.first != place.first);
         assert_ne!(
-            Place::new(client.flow_hash(SECRET, ports(n), 2), mask).tag,
+            BucketPair::new(client.flow_hash(SECRET, ports(n), 2), mask).tag,
             place.tag
         );
     }
@@ -171,8 +171,8 @@ fn places_of_flows_are_distinct_and_depend_on_the_secret() {
         assert!((0.8..1.2).contains(&unevenness), "{unevenness}");
     }
     assert_eq!(
-        Place::new(0, 0),
-        Place {
+        BucketPair::new(0, 0),
+        BucketPair {
             tag: 1,
             first: 0,
             second: 0

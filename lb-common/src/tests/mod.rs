@@ -2,11 +2,12 @@
 
 mod echo;
 mod flows;
+mod forward;
 mod hashes;
-mod lab;
 mod probes;
 mod random;
 mod resets;
 mod sent;
+mod testbed;
 mod unsent;
 mod vips;

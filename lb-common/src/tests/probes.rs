@@ -1,6 +1,6 @@
 //! Packets of this host that are for a certain real.
 
-use super::lab::*;
+use super::testbed::*;
 use crate::{
     memory::MemFrame,
     probe::{real_of, send},
@@ -14,14 +14,14 @@ use crate::{
 
 #[test]
 fn a_probe_is_sent_as_a_clients_packet_is() {
-    let mut lab = Lab::new();
-    let (service, four) = lab.served("10.0.0.1:80/tcp", "10.1.0.2", 1);
-    let six = lab.real(service, "fd00::3", 2);
-    let l2 = lab.l2_real(service, 1);
-    let service6 = lab.service("[2001:db8::1]:80/tcp");
+    let mut testbed = Testbed::new();
+    let (service, four) = testbed.served("10.0.0.1:80/tcp", "10.1.0.2", 1);
+    let six = testbed.real(service, "fd00::3", 2);
+    let l2 = testbed.l2_real(service, 1);
+    let service6 = testbed.service("[2001:db8::1]:80/tcp");
     let reals6 = [
-        lab.real(service6, "10.1.0.2", 1),
-        lab.real(service6, "fd00::3", 2),
+        testbed.real(service6, "10.1.0.2", 1),
+        testbed.real(service6, "fd00::3", 2),
     ];
     for (service, real, frame) in [
         (service, four, tcp4(1, SYN)),
@@ -30,10 +30,10 @@ fn a_probe_is_sent_as_a_clients_packet_is() {
         (service6, reals6[0], tcp6(4, SYN)),
         (service6, reals6[1], tcp6(5, SYN)),
     ] {
-        lab.slots(service, real, Previous::Settled);
-        let (outcome, as_client) = lab.run(&frame);
+        testbed.slots(service, real, Previous::Settled);
+        let (outcome, as_client) = testbed.run(&frame);
         let mut probe = MemFrame::new(&frame);
-        let interface = send(&mut probe, &lab.tables, real).unwrap();
+        let interface = send(&mut probe, &testbed.tables, real).unwrap();
         let expected = match outcome.reason {
             Reason::ForwardedTx => INTERFACE,
             _ => outcome.interface,
@@ -43,19 +43,19 @@ fn a_probe_is_sent_as_a_clients_packet_is() {
     }
     // The dead are probed too: how else should they be found alive?
     for flag in [DOWN, RESET] {
-        lab.tables.reals[four as usize].flags |= flag;
+        testbed.tables.reals[four as usize].flags |= flag;
         let mut probe = MemFrame::new(&tcp4(1, SYN));
-        assert_eq!(send(&mut probe, &lab.tables, four), Ok(INTERFACE));
+        assert_eq!(send(&mut probe, &testbed.tables, four), Ok(INTERFACE));
     }
 }
 
 #[test]
 fn what_cannot_be_sent_is_told() {
-    let mut lab = Lab::new();
-    let (service, real) = lab.served("10.0.0.1:80/tcp", "10.1.0.2", 1);
-    let far = lab.real(service, "10.1.0.3", 0);
-    let gone = lab.real(service, "10.1.0.4", 1);
-    lab.tables.reals[gone as usize].flags |= DOWN | DELETED;
+    let mut testbed = Testbed::new();
+    let (service, real) = testbed.served("10.0.0.1:80/tcp", "10.1.0.2", 1);
+    let far = testbed.real(service, "10.1.0.3", 0);
+    let gone = testbed.real(service, "10.1.0.4", 1);
+    testbed.tables.reals[gone as usize].flags |= DOWN | DELETED;
     let arp = with(tcp4(1, SYN), &[(13, 6)]);
     for (frame, real, reason) in [
         (arp, real, Reason::NotIp),
@@ -66,7 +66,7 @@ fn what_cannot_be_sent_is_told() {
         (with(tcp4(1, SYN), &[(20, 0x20)]), real, Reason::Fragment),
     ] {
         let mut probe = MemFrame::new(&frame);
-        assert_eq!(send(&mut probe, &lab.tables, real), Err(reason));
+        assert_eq!(send(&mut probe, &testbed.tables, real), Err(reason));
         assert_eq!(probe.bytes(), frame);
     }
 }

@@ -4,24 +4,25 @@ use std::{vec, vec::Vec};
 
 use proptest::prelude::*;
 
-use super::{lab::*, sent::assert_well_formed};
+use super::{sent::assert_well_formed, testbed::*};
 use crate::{
+    forward::L2,
     memory::{MemFrame, simulate},
     reason::{Reason, Verdict},
-    tables::{real::KIND_L2, ring::Previous},
+    tables::ring::Previous,
 };
 
-fn lab() -> Lab {
-    let mut lab = Lab::new();
-    lab.served("10.0.0.1:80/tcp", "10.1.0.2", 1);
-    lab.served("10.0.0.1:53/udp", "fd00::2", 2);
-    let (service, real) = lab.served("[2001:db8::1]:80/tcp", "10.1.0.3", 1);
-    let other = lab.real(service, "fd00::3", 1);
-    lab.slots(service, other, Previous::Real(real));
-    let any = lab.service("10.0.0.1:0/tcp");
-    let l2 = lab.l2_real(any, 2);
-    lab.slots(any, l2, Previous::Settled);
-    lab
+fn testbed() -> Testbed {
+    let mut testbed = Testbed::new();
+    testbed.served("10.0.0.1:80/tcp", "10.1.0.2", 1);
+    testbed.served("10.0.0.1:53/udp", "fd00::2", 2);
+    let (service, real) = testbed.served("[2001:db8::1]:80/tcp", "10.1.0.3", 1);
+    let other = testbed.real(service, "fd00::3", 1);
+    testbed.slots(service, other, Previous::Real(real));
+    let any = testbed.service("10.0.0.1:0/tcp");
+    let l2 = testbed.l2_real(any, 2);
+    testbed.slots(any, l2, Previous::Settled);
+    testbed
 }
 
 /// A frame for a VIP, with some of its bytes changed and its end cut off or stretched.
@@ -62,13 +63,13 @@ fn damaged() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn check(bytes: &[u8]) -> Result<(), TestCaseError> {
-    let mut lab = lab();
+    let mut testbed = testbed();
     let mut simulated = MemFrame::new(bytes);
-    let foreseen = simulate(&mut lab.tables, &mut simulated);
-    let (outcome, after) = lab.run(bytes);
+    let foreseen = simulate(&mut testbed.tables, &mut simulated);
+    let (outcome, after) = testbed.run(bytes);
     prop_assert_eq!(foreseen, outcome);
     prop_assert_eq!(simulated.bytes(), &after[..]);
-    prop_assert_eq!(lab.tables.counters().reasons.iter().sum::<u64>(), 1);
+    prop_assert_eq!(testbed.tables.counters().reasons.iter().sum::<u64>(), 1);
     match outcome.verdict {
         Verdict::Pass | Verdict::Drop => prop_assert_eq!(&after[..], bytes),
         Verdict::Tx | Verdict::Redirect if outcome.reason == Reason::EchoReply => {
@@ -76,7 +77,7 @@ fn check(bytes: &[u8]) -> Result<(), TestCaseError> {
         }
         Verdict::Tx | Verdict::Redirect => {
             prop_assert_ne!(outcome.real, 0);
-            let l2 = lab.tables.reals[outcome.real as usize].flags == KIND_L2;
+            let l2 = testbed.tables.reals[outcome.real as usize].mode() == L2.number;
             if l2 {
                 prop_assert_eq!(&after[12..], &bytes[12..]);
             } else {

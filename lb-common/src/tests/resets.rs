@@ -4,7 +4,7 @@ use std::vec::Vec;
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 
-use super::lab::*;
+use super::testbed::*;
 use crate::{
     reason::{ChosenBy, Reason, Verdict},
     tables::{
@@ -16,20 +16,20 @@ use crate::{
 };
 
 /// Two services whose flows are those of a dead real, whose slots another real has now.
-fn dead() -> (Lab, [u16; 2]) {
-    let mut lab = Lab::new();
+fn dead() -> (Testbed, [u16; 2]) {
+    let mut testbed = Testbed::new();
     let mut reals = [0; 2];
     for (real, vip) in reals
         .iter_mut()
         .zip(["10.0.0.1:80/tcp", "[2001:db8::1]:80/tcp"])
     {
-        let service = lab.service(vip);
-        *real = lab.real(service, "10.1.0.2", 1);
-        lab.tables.reals[*real as usize].flags |= RESET;
-        let other = lab.real(service, "10.1.0.3", 1);
-        lab.slots(service, other, Previous::Real(*real));
+        let service = testbed.service(vip);
+        *real = testbed.real(service, "10.1.0.2", 1);
+        testbed.tables.reals[*real as usize].flags |= RESET;
+        let other = testbed.real(service, "10.1.0.3", 1);
+        testbed.slots(service, other, Previous::Real(*real));
     }
-    (lab, reals)
+    (testbed, reals)
 }
 
 /// Sets sequence and acknowledgment number of the segment whose header is at `at`.
@@ -132,8 +132,8 @@ fn a_reset_has_the_numbers_that_its_client_expects() {
         ("IPv6 without ACK", v6(0), (0, 2, true), 74),
         ("IPv6, options", extended, (NEXT, 0, false), 74),
     ] {
-        let (mut lab, [four, six]) = dead();
-        let (outcome, reply) = lab.run(&frame);
+        let (mut testbed, [four, six]) = dead();
+        let (outcome, reply) = testbed.run(&frame);
         assert_eq!(outcome.reason, Reason::ResetDownReal, "{what}");
         assert_eq!(outcome.verdict, Verdict::Tx, "{what}");
         let real = if frame[12] == 8 { four } else { six };
@@ -150,8 +150,8 @@ fn a_reset_has_the_numbers_that_its_client_expects() {
 #[test]
 fn a_reset_is_not_answered_with_a_reset() {
     for flags in [RST, RST | ACK] {
-        let (mut lab, [dead, _]) = dead();
-        let outcome = lab.run(&tcp4(1, flags)).0;
+        let (mut testbed, [dead, _]) = dead();
+        let outcome = testbed.run(&tcp4(1, flags)).0;
         assert_eq!(outcome.reason, Reason::ForwardedTx);
         assert_eq!(outcome.real, dead);
     }
@@ -159,26 +159,26 @@ fn a_reset_is_not_answered_with_a_reset() {
 
 #[test]
 fn a_dead_reals_flows_are_reset_and_begin_anew_elsewhere() {
-    let (mut lab, [dead, _]) = dead();
-    let service = lab.tables.reals[dead as usize].service;
+    let (mut testbed, [dead, _]) = dead();
+    let service = testbed.tables.reals[dead as usize].service;
     let alive = dead + 1;
     // A flow that the table knows, as of a window before.
-    lab.tables.reals[dead as usize].flags &= !RESET;
-    assert_eq!(lab.run(&tcp4(1, ACK)).0.real, dead);
-    lab.tables.reals[dead as usize].flags |= RESET;
-    lab.slots(service, alive, Previous::Exceptions);
+    testbed.tables.reals[dead as usize].flags &= !RESET;
+    assert_eq!(testbed.run(&tcp4(1, ACK)).0.real, dead);
+    testbed.tables.reals[dead as usize].flags |= RESET;
+    testbed.slots(service, alive, Previous::Exceptions);
     for _ in 0..2 {
-        let outcome = lab.run(&tcp4(1, ACK)).0;
+        let outcome = testbed.run(&tcp4(1, ACK)).0;
         assert_eq!(
             (outcome.reason, outcome.chosen_by),
             (Reason::ResetDownReal, ChosenBy::Flow)
         );
     }
     // It is no running flow any more.
-    let entry = lab.tables.live_flows().next().unwrap();
+    let entry = testbed.tables.live_flows().next().unwrap();
     assert_ne!(entry.stamp & CLOSING, 0);
     for flags in [SYN, ACK, ACK | FIN] {
-        let outcome = lab.run(&tcp4(1, flags)).0;
+        let outcome = testbed.run(&tcp4(1, flags)).0;
         assert_eq!(
             (outcome.reason, outcome.real),
             (Reason::ForwardedTx, alive),
@@ -186,60 +186,60 @@ fn a_dead_reals_flows_are_reset_and_begin_anew_elsewhere() {
         );
     }
     // The real is back: what was opened elsewhere stays there.
-    lab.tables.reals[dead as usize].flags &= !RESET;
-    lab.slots(service, dead, Previous::Real(alive));
-    assert_eq!(lab.run(&tcp4(1, ACK)).0.real, alive);
-    assert_eq!(lab.run(&tcp4(2, SYN)).0.real, dead);
+    testbed.tables.reals[dead as usize].flags &= !RESET;
+    testbed.slots(service, dead, Previous::Real(alive));
+    assert_eq!(testbed.run(&tcp4(1, ACK)).0.real, alive);
+    assert_eq!(testbed.run(&tcp4(2, SYN)).0.real, dead);
 }
 
 #[test]
 fn an_empty_service_resets_if_it_is_told_to() {
     for flags in [0, TRACK_ALL] {
-        let mut lab = Lab::new();
-        let service = lab.service("10.0.0.1:80/tcp");
-        lab.tables.services[service as usize].flags = flags;
+        let mut testbed = Testbed::new();
+        let service = testbed.service("10.0.0.1:80/tcp");
+        testbed.tables.services[service as usize].flags = flags;
         let syn = numbered(tcp4(40_000, SYN), 34, 7, 0);
-        assert_eq!(lab.run(&syn).0.reason, Reason::NoReal);
-        lab.tables.services[service as usize].flags = flags | RESET_EMPTY;
-        let (outcome, reply) = lab.run(&syn);
+        assert_eq!(testbed.run(&syn).0.reason, Reason::NoReal);
+        testbed.tables.services[service as usize].flags = flags | RESET_EMPTY;
+        let (outcome, reply) = testbed.run(&syn);
         assert_eq!(
             (outcome.verdict, outcome.reason),
             (Verdict::Tx, Reason::ResetNoReal)
         );
         // A SYN counts as one, and this one has five bytes of data.
         assert_eq!(told(&syn, &reply, "SYN"), (0, 13, true));
-        assert_eq!(lab.run(&tcp4(40_000, RST)).0.reason, Reason::NoReal);
-        let counters = lab.tables.counters();
+        assert_eq!(testbed.run(&tcp4(40_000, RST)).0.reason, Reason::NoReal);
+        let counters = testbed.tables.counters();
         assert_eq!(counters.services[service as usize].dropped_packets, 3);
         assert_eq!(counters.reasons[Reason::ResetNoReal as usize], 1);
-        assert_eq!(lab.tables.live_flows().count(), 0);
+        assert_eq!(testbed.tables.live_flows().count(), 0);
     }
     // A service without slots at all, and one of UDP, which knows no reset.
-    let mut lab = Lab::new();
-    let bare = lab.service("10.0.0.1:80/tcp");
-    let udp = lab.service("10.0.0.1:53/udp");
-    lab.tables.services[bare as usize].ring = 0;
+    let mut testbed = Testbed::new();
+    let bare = testbed.service("10.0.0.1:80/tcp");
+    let udp = testbed.service("10.0.0.1:53/udp");
+    testbed.tables.services[bare as usize].ring = 0;
     for service in [bare, udp] {
-        lab.tables.services[service as usize].flags = RESET_EMPTY;
+        testbed.tables.services[service as usize].flags = RESET_EMPTY;
     }
-    assert_eq!(lab.run(&tcp4(1, ACK)).0.reason, Reason::ResetNoReal);
-    assert_eq!(lab.run(&udp4(1)).0.reason, Reason::NoReal);
+    assert_eq!(testbed.run(&tcp4(1, ACK)).0.reason, Reason::ResetNoReal);
+    assert_eq!(testbed.run(&udp4(1)).0.reason, Reason::NoReal);
 }
 
 #[test]
 fn what_is_simulated_is_answered_and_remembered_nowhere() {
-    let (mut lab, [dead, _]) = dead();
+    let (mut testbed, [dead, _]) = dead();
     let frame = tcp4(40_000, ACK);
     let mut copy = crate::memory::MemFrame::new(&frame);
-    let outcome = crate::memory::simulate(&mut lab.tables, &mut copy);
+    let outcome = crate::memory::simulate(&mut testbed.tables, &mut copy);
     assert_eq!(
         (outcome.reason, outcome.real),
         (Reason::ResetDownReal, dead)
     );
-    assert_eq!(copy.bytes(), lab.run(&frame).1);
+    assert_eq!(copy.bytes(), testbed.run(&frame).1);
     assert_eq!(
-        lab.tables.counters().reasons[Reason::ResetDownReal as usize],
+        testbed.tables.counters().reasons[Reason::ResetDownReal as usize],
         1
     );
-    assert_eq!(lab.tables.live_flows().count(), 0);
+    assert_eq!(testbed.tables.live_flows().count(), 0);
 }

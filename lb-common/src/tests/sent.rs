@@ -6,7 +6,7 @@ use etherparse::{
     Ipv4Header, LaxPacketHeaders, NetHeaders, NetSlice, SlicedPacket, TransportHeader,
 };
 
-use super::lab::*;
+use super::testbed::*;
 use crate::{
     reason::{ChosenBy, Reason, Verdict},
     tables::ring::Previous,
@@ -100,9 +100,9 @@ fn outer_headers_are_as_the_rfcs_say() {
         ("fd00::2", true, 0x03, true),
     ] {
         let description = std::format!("real {real}, IPv6 client {v6}, TOS {tos}, DF {df}");
-        let mut lab = Lab::new();
-        lab.served("10.0.0.1:80/tcp", real, 1);
-        lab.served("[2001:db8::1]:80/tcp", real, 1);
+        let mut testbed = Testbed::new();
+        testbed.served("10.0.0.1:80/tcp", real, 1);
+        testbed.served("[2001:db8::1]:80/tcp", real, 1);
         let frame = if v6 {
             with(tcp6(40_000, ACK), &[(14, 0x60 | tos >> 4), (15, tos << 4)])
         } else {
@@ -114,7 +114,7 @@ fn outer_headers_are_as_the_rfcs_say() {
             frame[24..26].copy_from_slice(&header.calc_header_checksum().to_be_bytes());
             frame
         };
-        let (outcome, after) = lab.run(&frame);
+        let (outcome, after) = testbed.run(&frame);
         assert_eq!(outcome.reason, Reason::ForwardedTx, "{description}");
         assert_well_formed(&after, &description);
         assert_eq!(
@@ -162,14 +162,14 @@ fn outer_headers_are_as_the_rfcs_say() {
 
 #[test]
 fn outer_sources_vary_by_flow_and_stay_in_their_prefix() {
-    let mut lab = two_services();
+    let mut testbed = two_services();
     let mut sources = HashSet::new();
     for port in 1..=1_000 {
-        let (_, after) = lab.run(&tcp4(port, ACK));
+        let (_, after) = testbed.run(&tcp4(port, ACK));
         assert_eq!(after[26..28], [172, 16]);
         sources.insert(after[26..30].to_vec());
         assert_eq!(
-            lab.run(&tcp4(port, ACK)).1,
+            testbed.run(&tcp4(port, ACK)).1,
             after,
             "the same flow has the same source"
         );
@@ -183,14 +183,14 @@ fn outer_sources_vary_by_flow_and_stay_in_their_prefix() {
 
 #[test]
 fn checksums_survive_every_ttl_and_identification() {
-    let mut lab = two_services();
+    let mut testbed = two_services();
     for id in 0..=u16::MAX {
         let mut frame = tcp4(40_000, ACK);
         frame[18..20].copy_from_slice(&id.to_be_bytes());
         frame[22] = (id % 253) as u8 + 2;
         let header = Ipv4Header::from_slice(&frame[14..]).unwrap().0;
         frame[24..26].copy_from_slice(&header.calc_header_checksum().to_be_bytes());
-        let (_, after) = lab.run(&frame);
+        let (_, after) = testbed.run(&frame);
         for start in [14, 34] {
             let header = Ipv4Header::from_slice(&after[start..]).unwrap().0;
             assert_eq!(
@@ -208,13 +208,13 @@ fn l2_changes_the_mac_addresses_only() {
         (1, Verdict::Tx, HOP_MAC, 0),
         (2, Verdict::Redirect, OTHER_MAC, OTHER),
     ] {
-        let mut lab = Lab::new();
-        let service = lab.service("10.0.0.1:80/tcp");
-        let real = lab.l2_real(service, next_hop);
-        lab.slots(service, real, Previous::Settled);
+        let mut testbed = Testbed::new();
+        let service = testbed.service("10.0.0.1:80/tcp");
+        let real = testbed.l2_real(service, next_hop);
+        testbed.slots(service, real, Previous::Settled);
         // A TTL of 1 will do: the balancer is no hop.
         let frame = with(tcp4(40_000, ACK), &[(22, 1)]);
-        let (outcome, after) = lab.run(&frame);
+        let (outcome, after) = testbed.run(&frame);
         assert_eq!((outcome.verdict, outcome.interface), (verdict, interface));
         assert_eq!((&after[..6], &after[6..12]), (&mac[..], &BALANCER[..]));
         assert_eq!(after[12..], frame[12..]);
@@ -223,9 +223,9 @@ fn l2_changes_the_mac_addresses_only() {
 
 #[test]
 fn another_way_out_is_a_redirect() {
-    let mut lab = Lab::new();
-    lab.served("10.0.0.1:80/tcp", "10.1.0.2", 2);
-    let (outcome, after) = lab.run(&tcp4(40_000, ACK));
+    let mut testbed = Testbed::new();
+    testbed.served("10.0.0.1:80/tcp", "10.1.0.2", 2);
+    let (outcome, after) = testbed.run(&tcp4(40_000, ACK));
     assert_eq!(outcome.reason, Reason::ForwardedRedirect);
     assert_eq!(outcome.verdict, Verdict::Redirect);
     assert_eq!(outcome.interface, OTHER);

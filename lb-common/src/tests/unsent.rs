@@ -4,10 +4,10 @@ use std::{vec, vec::Vec};
 
 use etherparse::PacketBuilder;
 
-use super::lab::*;
+use super::testbed::*;
 use crate::{
     reason::{Reason, Verdict},
-    tables::{next_hop::NextHop, real::KIND_MASK, ring::Previous},
+    tables::{next_hop::NextHop, real::MODE_MASK, ring::Previous},
 };
 
 #[test]
@@ -177,8 +177,8 @@ fn what_is_not_for_a_vip_passes_untouched() {
             Reason::OtherProtocol,
         ),
     ] {
-        let mut lab = two_services();
-        let (outcome, after) = lab.run(&frame);
+        let mut testbed = two_services();
+        let (outcome, after) = testbed.run(&frame);
         assert_eq!(
             (outcome.verdict, outcome.reason),
             (Verdict::Pass, reason),
@@ -186,12 +186,12 @@ fn what_is_not_for_a_vip_passes_untouched() {
         );
         assert_eq!(after, frame, "{description}");
         assert_eq!(
-            lab.tables.counters().reasons[reason as usize],
+            testbed.tables.counters().reasons[reason as usize],
             1,
             "{description}"
         );
         assert_eq!(
-            lab.tables.counters().reasons.iter().sum::<u64>(),
+            testbed.tables.counters().reasons.iter().sum::<u64>(),
             1,
             "{description}"
         );
@@ -200,55 +200,55 @@ fn what_is_not_for_a_vip_passes_untouched() {
 
 #[test]
 fn drops_have_reasons_and_are_counted() {
-    type Change = fn(&mut Lab);
+    type Change = fn(&mut Testbed);
     let cases: [(&str, Change, Reason); 7] = [
         ("TTL 1", |_| {}, Reason::TtlExpired),
         (
             "no real",
-            |lab| lab.slots(1, 0, Previous::Settled),
+            |testbed| testbed.slots(1, 0, Previous::Settled),
             Reason::NoReal,
         ),
         (
             "no ring",
-            |lab| lab.tables.services[1].ring = 0,
+            |testbed| testbed.tables.services[1].ring = 0,
             Reason::NoReal,
         ),
         (
             "no next hop",
-            |lab| lab.tables.reals[1].next_hop = 0,
+            |testbed| testbed.tables.reals[1].next_hop = 0,
             Reason::NoNextHop,
         ),
         (
             "an emptied next hop",
-            |lab| lab.tables.next_hops[1] = NextHop::default(),
+            |testbed| testbed.tables.next_hops[1] = NextHop::default(),
             Reason::NoNextHop,
         ),
         (
             "an unknown kind",
-            |lab| lab.tables.reals[1].flags |= KIND_MASK,
+            |testbed| testbed.tables.reals[1].flags |= MODE_MASK,
             Reason::BadTables,
         ),
         (
             "a ring that ends early",
-            |lab| lab.tables.rings.truncate(1),
+            |testbed| testbed.tables.rings.truncate(1),
             Reason::BadTables,
         ),
     ];
     for (description, change, reason) in cases {
-        let mut lab = two_services();
-        change(&mut lab);
+        let mut testbed = two_services();
+        change(&mut testbed);
         let frame = match reason {
             Reason::TtlExpired => with(tcp4(40_000, ACK), &[(22, 1)]),
             _ => tcp4(40_000, ACK),
         };
-        let (outcome, after) = lab.run(&frame);
+        let (outcome, after) = testbed.run(&frame);
         assert_eq!(
             (outcome.verdict, outcome.reason),
             (Verdict::Drop, reason),
             "{description}"
         );
         assert_eq!(after, frame, "{description}");
-        let counters = lab.tables.counters();
+        let counters = testbed.tables.counters();
         assert_eq!(counters.services[1].dropped_packets, 1, "{description}");
         assert_eq!(
             counters.services[1].dropped_bytes,
@@ -261,32 +261,35 @@ fn drops_have_reasons_and_are_counted() {
 
 #[test]
 fn frames_without_headroom_or_too_large_are_dropped() {
-    let mut lab = two_services();
+    let mut testbed = two_services();
     let mut frame = crate::memory::MemFrame::with_headroom(&tcp4(1, ACK), 19);
-    let outcome = crate::memory::run(&mut lab.tables, &mut frame);
+    let outcome = crate::memory::run(&mut testbed.tables, &mut frame);
     assert_eq!(outcome.reason, Reason::NoHeadroom);
     let mut large = tcp4(1, ACK);
     large.resize(14 + 65_516, 0);
     large[16..18].copy_from_slice(&65_516_u16.to_be_bytes());
-    assert_eq!(lab.run(&large).0.reason, Reason::TooLarge);
+    assert_eq!(testbed.run(&large).0.reason, Reason::TooLarge);
     large[16..18].copy_from_slice(&65_515_u16.to_be_bytes());
-    assert_eq!(lab.run(&large).0.reason, Reason::ForwardedTx);
+    assert_eq!(testbed.run(&large).0.reason, Reason::ForwardedTx);
 }
 
 #[test]
 fn port_zero_takes_what_no_exact_port_takes() {
-    let mut lab = Lab::new();
-    let (exact, _) = lab.served("10.0.0.1:80/tcp", "10.1.0.2", 1);
-    let (any, _) = lab.served("10.0.0.1:0/tcp", "10.1.0.3", 1);
-    let (any6, _) = lab.served("[2001:db8::1]:0/tcp", "fd00::2", 1);
+    let mut testbed = Testbed::new();
+    let (exact, _) = testbed.served("10.0.0.1:80/tcp", "10.1.0.2", 1);
+    let (any, _) = testbed.served("10.0.0.1:0/tcp", "10.1.0.3", 1);
+    let (any6, _) = testbed.served("[2001:db8::1]:0/tcp", "fd00::2", 1);
     let port_81 = &[(37, 81)];
-    assert_eq!(lab.run(&tcp4(1, ACK)).0.service, exact);
-    assert_eq!(lab.run(&with(tcp4(1, ACK), port_81)).0.service, any);
-    assert_eq!(lab.run(&with(tcp6(1, ACK), &[(57, 81)])).0.service, any6);
-    assert_eq!(lab.run(&udp4(1)).0.reason, Reason::NotVip);
-    lab.tables.config.flags = 0;
+    assert_eq!(testbed.run(&tcp4(1, ACK)).0.service, exact);
+    assert_eq!(testbed.run(&with(tcp4(1, ACK), port_81)).0.service, any);
     assert_eq!(
-        lab.run(&with(tcp4(1, ACK), port_81)).0.reason,
+        testbed.run(&with(tcp6(1, ACK), &[(57, 81)])).0.service,
+        any6
+    );
+    assert_eq!(testbed.run(&udp4(1)).0.reason, Reason::NotVip);
+    testbed.tables.config.flags = 0;
+    assert_eq!(
+        testbed.run(&with(tcp4(1, ACK), port_81)).0.reason,
         Reason::NotVip
     );
 }

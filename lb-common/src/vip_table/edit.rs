@@ -1,6 +1,6 @@
 //! Changing the table of VIPs while packets read it. There is one writer: the agent.
 
-use super::{Bucket, Name, SharedVip4Bucket, SharedVip6Bucket, VipHash, is_at};
+use super::{Bucket, PackedVipKey, SharedVip4Bucket, SharedVip6Bucket, VipHash, is_at};
 use crate::{
     limits::VIPS_PER_BUCKET,
     tables::vip::{
@@ -9,11 +9,11 @@ use crate::{
     },
 };
 
-/// A bucket as its writer has it. Stores become visible in their order.
+/// A bucket as its writer sees it. Stores become visible in their order.
 pub trait Editable: Bucket {
     /// Writes an entry.
     fn set_word(&self, entry: usize, word: u64);
-    /// Writes the address beside an entry; never called where there are none.
+    /// Writes the address beside an entry; not called for tables of IPv4.
     fn set_address(&self, entry: usize, address: [u64; 2]);
 }
 
@@ -60,7 +60,7 @@ impl SharedVip6Bucket {
 
 /// Both buckets of a VIP are full: the table must grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoPlace;
+pub struct BucketsFull;
 
 const LAST: usize = VIPS_PER_BUCKET - 1;
 
@@ -69,83 +69,83 @@ const fn is_empty(word: u64) -> bool {
 }
 
 /// A bucket and an entry in it.
-type At = (u32, usize);
+type Position = (u32, usize);
 
-fn stands<B: Editable>(table: &[B], hash: &VipHash, name: &Name) -> Option<At> {
-    [hash.first(name.word), hash.second(name.word)]
+fn position<B: Editable>(table: &[B], hash: &VipHash, key: &PackedVipKey) -> Option<Position> {
+    [hash.first(key.word), hash.second(key.word)]
         .into_iter()
         .flat_map(|bucket| (0..VIPS_PER_BUCKET).map(move |entry| (bucket, entry)))
         .find(|&(bucket, entry)| {
             let bucket = &table[bucket as usize];
-            bucket.word(entry) ^ name.word <= VALUE_MASK && is_at(bucket, entry, name.address)
+            bucket.word(entry) ^ key.word <= VALUE_MASK && is_at(bucket, entry, key.address)
         })
 }
 
-/// An empty entry of a bucket; of several one that has this address already, else one that had none: what
-/// else was there may still be read.
-fn room<B: Editable>(bucket: &B, address: [u64; 2]) -> Option<usize> {
+/// An empty entry of a bucket. One that still has this address is best, then one that never had an address:
+/// packets may still read the old address of any other.
+fn empty_entry<B: Editable>(bucket: &B, address: [u64; 2]) -> Option<usize> {
     (0..VIPS_PER_BUCKET)
         .filter(|&entry| is_empty(bucket.word(entry)))
         .min_by_key(|&entry| match bucket.address(entry) {
-            Some(had) if had != address => 1 + u32::from(had != [0; 2]),
+            Some(old) if old != address => 1 + u32::from(old != [0; 2]),
             _ => 0,
         })
 }
 
-/// Adds a VIP, or changes its service. `wait_for_readers` returns when no packet is looking up a VIP any
-/// more that was when it was called; an IPv6 table seldom needs it, an IPv4 table never.
+/// Adds a VIP, or changes its service. `wait_for_readers` returns when every packet that was looking up a VIP
+/// when it was called is done; an IPv6 table seldom needs it, an IPv4 table never.
 ///
 /// # Errors
-/// [`NoPlace`]; nothing has changed then.
+/// [`BucketsFull`]; the table is unchanged.
 pub fn insert<B: Editable>(
     table: &[B],
     hash: &VipHash,
-    name: &Name,
+    key: &PackedVipKey,
     service: u32,
     wait_for_readers: &mut dyn FnMut(),
-) -> Result<(), NoPlace> {
+) -> Result<(), BucketsFull> {
     debug_assert!(u64::from(service) <= SERVICE_MASK);
-    let first = &table[hash.first(name.word) as usize];
-    let (bucket, entry) = if let Some((bucket, entry)) = stands(table, hash, name) {
+    let first = &table[hash.first(key.word) as usize];
+    let (bucket, entry) = if let Some((bucket, entry)) = position(table, hash, key) {
         (&table[bucket as usize], entry)
-    } else if let Some(entry) = room(first, name.address) {
+    } else if let Some(entry) = empty_entry(first, key.address) {
         (first, entry)
     } else {
-        let second = &table[hash.second(name.word) as usize];
-        let entry = room(second, name.address).ok_or(NoPlace)?;
-        // Before the entry: an agent that is killed in between leaves no VIP that packets do not find.
+        let second = &table[hash.second(key.word) as usize];
+        let entry = empty_entry(second, key.address).ok_or(BucketsFull)?;
+        // Before the entry: if the agent is killed in between, packets still find every VIP.
         first.set_word(LAST, first.word(LAST) | OVERFLOWED);
         (second, entry)
     };
-    if let Some(had) = bucket.address(entry)
-        && had != name.address
+    if let Some(old) = bucket.address(entry)
+        && old != key.address
     {
-        if had != [0; 2] {
-            // A packet that has the word of who was here must not find half of each address.
+        if old != [0; 2] {
+            // A packet that has read the old entry's word must not find half of each address.
             wait_for_readers();
         }
-        bucket.set_address(entry, name.address);
+        bucket.set_address(entry, key.address);
     }
     let kept = bucket.word(entry) & OVERFLOWED;
-    bucket.set_word(entry, name.word | kept | u64::from(service) & SERVICE_MASK);
+    bucket.set_word(entry, key.word | kept | u64::from(service) & SERVICE_MASK);
     Ok(())
 }
 
-/// Removes a VIP; it need not be there.
-pub fn remove<B: Editable>(table: &[B], hash: &VipHash, name: &Name) {
-    let Some((number, entry)) = stands(table, hash, name) else {
+/// Removes a VIP; nothing changes if the table does not have it.
+pub fn remove<B: Editable>(table: &[B], hash: &VipHash, key: &PackedVipKey) {
+    let Some((number, entry)) = position(table, hash, key) else {
         return;
     };
     let bucket = &table[number as usize];
     bucket.set_word(entry, bucket.word(entry) & OVERFLOWED);
-    let first = hash.first(name.word);
+    let first = hash.first(key.word);
     if number != first && !has_overflowed(table, hash, first) {
         let first = &table[first as usize];
         first.set_word(LAST, first.word(LAST) & !OVERFLOWED);
     }
 }
 
-/// Whether some VIP of this bucket is in its other one. Seldom asked, so the whole table is read.
+/// Whether some VIP of this bucket is in its other one. Reads the whole table, which is seldom needed.
 fn has_overflowed<B: Editable>(table: &[B], hash: &VipHash, first: u32) -> bool {
     (0..).zip(table).any(|(number, bucket)| {
         number != first && words(bucket).any(|(_, word)| hash.first(word & !VALUE_MASK) == first)

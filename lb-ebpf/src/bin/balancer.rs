@@ -1,4 +1,4 @@
-//! The balancer: the forwarding decision of `lb_common`, on maps; and beside it the way out for probes.
+//! The balancer: the forwarding decision of `lb_common` on maps, and the program that sends probes.
 #![no_std]
 #![no_main]
 #![expect(
@@ -21,35 +21,38 @@ use lb_common::{
     decide::decide,
     probe,
     reason::{Reason, Verdict},
+    simulated::Simulated,
 };
 use lb_ebpf::frame::{SkbFrame, XdpFrame};
 
-use crate::maps::{Loud, Quiet};
+use crate::maps::{Logging, MapTables, Quiet, Tracing};
 
 /// Decides on a frame.
 #[xdp]
 #[inline(always)]
 pub fn balancer(context: XdpContext) -> u32 {
     let frame = &mut XdpFrame::new(&context);
-    // The verifier knows which: it keeps one of the two and removes the other.
-    let decision = if maps::is_loud() {
-        decide(frame, &Loud::new())
+    // The conditions are constants of the loaded program: the verifier keeps one of the three.
+    let outcome = if maps::simulates() {
+        decide(frame, &Simulated(&MapTables::<Tracing>::new()))
+    } else if maps::logs() {
+        decide(frame, &MapTables::<Logging>::new())
     } else {
-        decide(frame, &Quiet::new())
+        decide(frame, &MapTables::<Quiet>::new())
     };
-    match decision.reason.verdict() {
+    match outcome.verdict() {
         Verdict::Drop => xdp_action::XDP_DROP,
         Verdict::Pass => xdp_action::XDP_PASS,
         Verdict::Tx => xdp_action::XDP_TX,
-        // SAFETY: a helper without conditions; it answers with the verdict.
-        Verdict::Redirect => unsafe { bpf_redirect(decision.interface, 0) as u32 },
+        // SAFETY: a helper without conditions; it returns the verdict.
+        Verdict::Redirect => unsafe { bpf_redirect(outcome.interface(), 0) as u32 },
     }
 }
 
-/// tc's word for: this packet is none of our business.
+/// tc's verdict for packets that the next program, or the interface, is to have.
 const NEXT: i32 = -1;
 
-/// Sends the host's probes to their reals; everything else leaves untouched.
+/// Sends the host's probes to their reals; all other packets leave unchanged.
 #[classifier]
 pub fn probes(context: TcContext) -> i32 {
     // SAFETY: the context is this program's own, and the kernel lets it read the mark.
@@ -57,15 +60,19 @@ pub fn probes(context: TcContext) -> i32 {
     let Some(real) = probe::real_of(mark) else {
         return NEXT;
     };
-    match probe::send(&mut SkbFrame::new(&context), &Quiet::new(), real) {
+    match probe::send(
+        &mut SkbFrame::new(&context),
+        &MapTables::<Quiet>::new(),
+        real,
+    ) {
         Ok(interface) => {
-            // It leaves by an interface where this program is, too.
+            // The interface it leaves by has this program, too.
             context.set_mark(0);
-            // SAFETY: a helper without conditions; it answers with the verdict.
+            // SAFETY: a helper without conditions; it returns the verdict.
             unsafe { bpf_redirect(interface, 0) as i32 }
         }
         Err(Reason::NotIp) => NEXT,
-        // Sent as it is, it would come to whoever the route leads to, and tell of another real or of none.
+        // Sent unchanged, it would follow the route and reach another real or none.
         Err(_) => TC_ACT_SHOT as i32,
     }
 }

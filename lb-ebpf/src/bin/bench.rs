@@ -1,8 +1,8 @@
 //! Measures other XDP programs: `cargo xtask bench packets`.
 //!
-//! A test run with `repeat` hands each packet on as the last run left it, so a program that encapsulates
-//! would see an ever longer one. Therefore it is this program that is repeated: it takes off what was
-//! pushed, writes the headers anew, for the next flow, and tail-calls the target. It plays segments of
+//! A test run with `repeat` passes each packet on as the last run left it, so a program that encapsulates
+//! would see an ever longer one. Therefore this program is the one that is repeated: it removes what was
+//! pushed, rewrites the headers for the next flow, and tail-calls the target. It plays segments of
 //! targets in turn (a program that does nothing, A, it again, B, ...) within one run and notes how long
 //! each took, so what else the machine does meets all of them alike.
 #![no_std]
@@ -24,9 +24,15 @@ use aya_ebpf::{
     maps::{Array, ProgramArray},
     programs::XdpContext,
 };
-use lb_common::tables::bench::{
-    FRESH, Job, MAX_SEGMENTS, MAX_SEQUENCE, MAX_TARGETS, SHUFFLED, State,
+use lb_common::{
+    headers::{IP, ipv4, ipv6, tcp},
+    tables::bench::{
+        FRESH, Job, MAX_SEGMENTS, MAX_SEQUENCE, MAX_TARGETS, SHUFFLED, State, TEMPLATE,
+    },
 };
+
+/// Bytes of a template that every packet has.
+const SHORTEST: usize = 64;
 
 #[map]
 static TARGETS: ProgramArray = ProgramArray::with_max_entries(MAX_TARGETS as u32, 0);
@@ -79,7 +85,7 @@ pub fn generate(context: XdpContext) -> u32 {
     unsafe { bpf_redirect(*output, 0) as u32 }
 }
 
-/// Makes the next packet; the target to run on it.
+/// Makes the next packet and returns the target to run on it.
 #[inline(always)]
 fn play(context: &XdpContext) -> Option<u32> {
     let job = JOB.get(0)?;
@@ -121,8 +127,8 @@ fn play(context: &XdpContext) -> Option<u32> {
     Some(target)
 }
 
-/// Runs a target. An index that is a constant at the call is a direct jump; of one that is not the kernel
-/// makes an indirect call behind a barrier, which costs more than some targets do. The empty assembly
+/// Runs a target. The kernel makes a direct jump of a tail call with a constant index; any other becomes an
+/// indirect call behind a barrier, which costs more than some targets do. The empty assembly
 /// keeps the compiler from making one call of these eight.
 #[inline(always)]
 fn call(context: &XdpContext, target: u32) -> u32 {
@@ -166,12 +172,11 @@ fn write_packet(context: &XdpContext, job: &Job, state: &mut State, number: u64)
 
     let start = context.data();
     let end = context.data_end();
-    if start + 64 > end {
+    if start + SHORTEST > end {
         return None;
     }
     let packet = start as *mut u8;
-    let template = job.template.as_ptr().cast::<u8>();
-    for word in 0..8 {
+    for word in 0..SHORTEST / 8 {
         // SAFETY: the first 64 bytes are the packet's, and the template is longer.
         unsafe {
             packet
@@ -181,21 +186,33 @@ fn write_packet(context: &XdpContext, job: &Job, state: &mut State, number: u64)
         };
     }
     if job.v6 == 0 {
-        // SAFETY: offsets below 64. Source address; the IP identification evens out its checksum.
+        // Changes of the identification and of the acknowledgment keep both checksums right.
+        const HOST: usize = IP + ipv4::SOURCE + 2;
+        const IDENTIFICATION: usize = IP + ipv4::IDENTIFICATION;
+        const PORT: usize = IP + ipv4::LENGTH + tcp::PORTS;
+        const ACKNOWLEDGMENT: usize = IP + ipv4::LENGTH + tcp::ACKNOWLEDGMENT + 2;
+        const _: () = assert!(ACKNOWLEDGMENT + 2 <= SHORTEST);
+        let acknowledgment = minus(get(job, ACKNOWLEDGMENT), host);
+        // SAFETY: the offsets lie within the first 64 bytes, as asserted for the largest.
         unsafe {
-            put(packet, 28, host);
-            put(packet, 18, minus(get(template, 18), host));
-        }
-        // SAFETY: likewise. Source port; the lower half of the acknowledgment evens out TCP's checksum.
-        unsafe {
-            put(packet, 34, port);
-            put(packet, 44, minus(minus(get(template, 44), host), port));
+            put(packet, HOST, host);
+            put(
+                packet,
+                IDENTIFICATION,
+                minus(get(job, IDENTIFICATION), host),
+            );
+            put(packet, PORT, port);
+            put(packet, ACKNOWLEDGMENT, minus(acknowledgment, port));
         }
     } else {
-        if start + 80 > end {
+        const HOST: usize = IP + ipv6::SOURCE + 14;
+        const PORT: usize = IP + ipv6::LENGTH + tcp::PORTS;
+        const ACKNOWLEDGMENT: usize = IP + ipv6::LENGTH + tcp::ACKNOWLEDGMENT + 2;
+        const _: () = assert!(ACKNOWLEDGMENT + 2 <= TEMPLATE);
+        if start + TEMPLATE > end {
             return None;
         }
-        for word in 8..10 {
+        for word in SHORTEST / 8..TEMPLATE / 8 {
             // SAFETY: the first 80 bytes are the packet's.
             unsafe {
                 packet
@@ -204,11 +221,12 @@ fn write_packet(context: &XdpContext, job: &Job, state: &mut State, number: u64)
                     .write_unaligned(job.template[word])
             };
         }
-        // SAFETY: offsets below 80; as above.
+        let acknowledgment = minus(get(job, ACKNOWLEDGMENT), host);
+        // SAFETY: the offsets lie within the first 80 bytes, as asserted for the largest.
         unsafe {
-            put(packet, 36, host);
-            put(packet, 54, port);
-            put(packet, 64, minus(minus(get(template, 64), host), port));
+            put(packet, HOST, host);
+            put(packet, PORT, port);
+            put(packet, ACKNOWLEDGMENT, minus(acknowledgment, port));
         }
     }
     Some(())
@@ -220,7 +238,7 @@ fn flow(job: &Job, number: u32) -> u32 {
     let mask = job.mask;
     match job.order {
         FRESH => number,
-        // Each step can be undone within the mask's bits, so every flow comes once in a turn.
+        // Each step is a bijection of the mask's bits, so every flow comes once in a turn.
         SHUFFLED => {
             let mut flow = number.wrapping_mul(0xC2B2_AE35) & mask;
             flow ^= flow >> 5;
@@ -232,27 +250,27 @@ fn flow(job: &Job, number: u32) -> u32 {
     }
 }
 
-/// One's complement difference of two 16-bit words: what is left of `sum` once `part` is added elsewhere.
+/// One's complement difference of two 16-bit words.
 #[inline(always)]
 fn minus(sum: u16, part: u16) -> u16 {
     let difference = u32::from(sum) + u32::from(!part);
     (difference as u16).wrapping_add((difference >> 16) as u16)
 }
 
-/// # Safety
-/// `at` + 2 lies within what `base` points to.
+/// Two bytes of the template.
 #[inline(always)]
-unsafe fn get(base: *const u8, at: usize) -> u16 {
-    // SAFETY: the caller's.
-    unsafe { base.add(at).cast::<u16>().read_unaligned() }
+fn get(job: &Job, at: usize) -> u16 {
+    let [first, second] = [job.template[at / 8], job.template[(at + 1) / 8]];
+    let byte = |word: u64, at: usize| word.to_ne_bytes()[at % 8];
+    u16::from_ne_bytes([byte(first, at), byte(second, at + 1)])
 }
 
 /// # Safety
-/// As [`get`].
+/// `at` + 2 lies within the packet.
 #[inline(always)]
-unsafe fn put(base: *mut u8, at: usize, value: u16) {
+unsafe fn put(packet: *mut u8, at: usize, value: u16) {
     // SAFETY: the caller's.
-    unsafe { base.add(at).cast::<u16>().write_unaligned(value) }
+    unsafe { packet.add(at).cast::<u16>().write_unaligned(value) }
 }
 
 #[panic_handler]

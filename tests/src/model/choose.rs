@@ -9,10 +9,10 @@ use lb_common::{
 };
 
 use super::{
-    FlowName, Model,
+    FlowKey, Model,
     flows::Entry,
-    parse::{Carried, Packet},
-    world::World,
+    parse::{Packet, Payload},
+    testbed::Testbed,
 };
 
 /// A chosen real.
@@ -24,11 +24,11 @@ pub(super) struct Choice {
     pub opened: bool,
 }
 
-/// Why no real gets a packet.
+/// The reason why no real gets a packet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Refusal {
     pub reason: Reason,
-    /// The dead real whose flow it is; 0: no real was chosen.
+    /// The dead real to which the flow belongs; 0: no real was chosen.
     pub real: u16,
     pub by: ChosenBy,
 }
@@ -53,9 +53,9 @@ impl Refusal {
 
 /// The ports of TCP and UDP as the hash takes them.
 fn ports(packet: &Packet) -> (u16, u16) {
-    match packet.carries {
-        Carried::Tcp { ports, .. } | Carried::Udp { ports } => ports,
-        Carried::Echo { .. } => (0, 0),
+    match packet.payload {
+        Payload::Tcp { ports, .. } | Payload::Udp { ports } => ports,
+        Payload::Echo { .. } => (0, 0),
     }
 }
 
@@ -75,9 +75,9 @@ fn halves(octets: [u8; 16]) -> [u64; 2] {
 }
 
 /// The ring hash, a definition of `lb_common::hash`.
-pub(super) fn ring_hash(world: &World, packet: &Packet) -> u64 {
+pub(super) fn ring_hash(testbed: &Testbed, packet: &Packet) -> u64 {
     let (seed, ports, protocol) = (
-        world.ring_seed,
+        testbed.ring_seed,
         in_packet(ports(packet)),
         u32::from(packet.protocol),
     );
@@ -96,29 +96,29 @@ pub(super) fn ring_hash(world: &World, packet: &Packet) -> u64 {
     }
 }
 
-/// The flow hash, a definition of `lb_common::hash`: what a flow's tag and buckets come from.
+/// The flow hash, a definition of `lb_common::hash`: source of a flow's tag and buckets.
 #[must_use]
-pub fn flow_hash(world: &World, flow: &FlowName) -> u64 {
+pub fn flow_hash(testbed: &Testbed, flow: &FlowKey) -> u64 {
     let ports = in_packet((flow.source_port, flow.destination_port));
     match flow.source {
         IpAddr::V4(source) => Addresses4 {
             source: u32::from_ne_bytes(source.octets()),
             destination: 0,
         }
-        .flow_hash(world.flow_secret, ports, flow.service),
+        .flow_hash(testbed.flow_secret, ports, flow.service),
         IpAddr::V6(source) => Addresses6 {
             source: halves(source.octets()),
             destination: [0; 2],
         }
-        .flow_hash(world.flow_secret, ports, flow.service),
+        .flow_hash(testbed.flow_secret, ports, flow.service),
     }
 }
 
 /// The flow a packet belongs to.
 #[must_use]
-pub(super) fn flow_name(packet: &Packet, service: u32) -> FlowName {
+pub(super) fn flow_key(packet: &Packet, service: u32) -> FlowKey {
     let (source_port, destination_port) = ports(packet);
-    FlowName {
+    FlowKey {
         service,
         source: packet.source,
         source_port,
@@ -130,41 +130,41 @@ impl Model {
     /// The slot a packet's hash leads to. A service without a ring has no real for new flows.
     fn slot(&self, packet: &Packet, service: u32) -> Result<(u16, Previous), Refusal> {
         let service = self
-            .world
+            .testbed
             .services
             .get(service as usize)
             .ok_or(Refusal::of(Reason::BadTables))?;
         if service.slots == 0 {
             return Ok((0, Previous::Settled));
         }
-        let index = service.first_slot + slot_index(ring_hash(&self.world, packet), service.slots);
-        self.world
+        let index =
+            service.first_slot + slot_index(ring_hash(&self.testbed, packet), service.slots);
+        self.testbed
             .slots
             .get(index as usize)
             .copied()
             .ok_or(Refusal::of(Reason::BadTables))
     }
 
-    /// Whether a real lives and is this service's: an entry or a previous real that does not, counts as
-    /// none.
+    /// Whether a real is up and of this service. An entry or a slot's previous real that is not does not count.
     fn serves(&self, real: u16, service: u32) -> bool {
-        let real = self.world.reals.get(usize::from(real)).copied().flatten();
+        let real = self.testbed.reals.get(usize::from(real)).copied().flatten();
         real.is_some_and(|real| !real.down && real.service == service)
     }
 
     /// Whether the flows of a real that serves are reset.
     fn is_dead(&self, real: u16) -> bool {
-        let real = self.world.reals.get(usize::from(real)).copied().flatten();
+        let real = self.testbed.reals.get(usize::from(real)).copied().flatten();
         real.is_some_and(|real| real.reset)
     }
 
     /// Chooses, and remembers the flow where that is due.
     pub(super) fn choose(&mut self, packet: &Packet, service: u32) -> Result<Choice, Refusal> {
         let (current, previous) = self.slot(packet, service)?;
-        let track_all = self.world.services[service as usize].track_all;
-        let (opens, closes) = (packet.carries.opens(), packet.carries.closes());
-        let may_reset = packet.carries.can_be_reset();
-        let reset_empty = self.world.services[service as usize].reset_empty;
+        let track_all = self.testbed.services[service as usize].track_all;
+        let (opens, closes) = (packet.payload.opens(), packet.payload.closes());
+        let may_reset = packet.payload.can_be_reset();
+        let reset_empty = self.testbed.services[service as usize].reset_empty;
         let choice = |real: u16, by| {
             if real == 0 && reset_empty && may_reset {
                 Err(Refusal::of(Reason::ResetNoReal))
@@ -181,13 +181,13 @@ impl Model {
         if previous == Previous::Settled && !track_all {
             return choice(current, ChosenBy::Ring);
         }
-        let hash = flow_hash(&self.world, &flow_name(packet, service));
+        let hash = flow_hash(&self.testbed, &flow_key(packet, service));
         let place = self.flows.place(hash);
         let entry = self.flows.find(place).copied();
         // A new connection picks anew, whatever an older one with the same ports had.
         if let Some(entry) = entry
             && !opens
-            && entry.in_time(&self.world, self.now)
+            && entry.in_time(&self.testbed, self.now)
             && self.serves(entry.real, service)
         {
             let reset = self.is_dead(entry.real) && may_reset;
@@ -196,7 +196,7 @@ impl Model {
                 stamp: self.now,
                 ..entry
             };
-            self.flows.remember(place, renewed, &self.world, self.now);
+            self.flows.remember(place, renewed, &self.testbed, self.now);
             if reset {
                 return Err(Refusal::dead(entry.real, ChosenBy::Flow));
             }
@@ -205,7 +205,7 @@ impl Model {
         let (mut chosen, in_window) = match previous {
             Previous::Real(_) if opens => (choice(current, ChosenBy::NewFlow)?, true),
             Previous::Exceptions if opens => (choice(current, ChosenBy::NewFlow)?, false),
-            // UDP has no SYN: what is not known is taken for running.
+            // UDP has no SYN: an unknown packet belongs to a running flow.
             Previous::Real(real)
                 if self.serves(real, service) && self.is_dead(real) && may_reset =>
             {
@@ -217,17 +217,17 @@ impl Model {
             Previous::Real(_) => (choice(current, ChosenBy::NewFlow)?, true),
             Previous::Settled | Previous::Exceptions => (choice(current, ChosenBy::Ring)?, false),
         };
-        // An entry that does not count, or no more, must not count again later.
+        // An entry that does not count, or no longer does, must not count again later.
         if in_window || track_all || entry.is_some() {
             let entry = Entry {
                 tag: place.tag,
                 real: chosen.real,
                 closing: closes,
-                ring_bits: (ring_hash(&self.world, packet) >> 48) as u16,
+                ring_bits: (ring_hash(&self.testbed, packet) >> 48) as u16,
                 stamp: self.now,
             };
-            self.flows.remember(place, entry, &self.world, self.now);
-            chosen.opened |= packet.carries.is_udp();
+            self.flows.remember(place, entry, &self.testbed, self.now);
+            chosen.opened |= packet.payload.is_udp();
         }
         Ok(chosen)
     }

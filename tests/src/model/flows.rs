@@ -1,16 +1,16 @@
 //! The flow table: buckets of four entries, each flow in one of two buckets that its hash names.
 
 use lb_common::{
-    hash::Place,
+    hash::BucketPair,
     limits::{CLOSING_TICKS, FLOWS_PER_BUCKET},
 };
 
-use super::world::World;
+use super::testbed::Testbed;
 
-/// What is remembered of a flow.
+/// An entry of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry {
-    /// Who it is: 48 bits.
+    /// The flow's tag: 48 bits.
     pub tag: u64,
     /// Its real.
     pub real: u16,
@@ -29,10 +29,10 @@ impl Entry {
         now.wrapping_sub(self.stamp)
     }
 
-    /// Whether it is within its time: that of its own service, or the short one of a closed flow.
+    /// Whether its time is not over: its own service's window, or the short time of a closed flow.
     #[must_use]
-    pub fn in_time(&self, world: &World, now: u32) -> bool {
-        let Some(real) = world
+    pub fn in_time(&self, testbed: &Testbed, now: u32) -> bool {
+        let Some(real) = testbed
             .reals
             .get(usize::from(self.real))
             .and_then(Option::as_ref)
@@ -42,7 +42,7 @@ impl Entry {
         let limit = if self.closing {
             CLOSING_TICKS
         } else {
-            world.services[real.service as usize].window
+            testbed.services[real.service as usize].window
         };
         self.age(now) <= limit
     }
@@ -64,14 +64,14 @@ impl FlowTable {
         }
     }
 
-    /// Where a flow may be, a definition of `lb_common::hash`.
+    /// The buckets that a flow may be in, a definition of `lb_common::hash`.
     #[must_use]
-    pub fn place(&self, hash: u64) -> Place {
-        Place::new(hash, self.buckets.len() as u32 - 1)
+    pub fn place(&self, hash: u64) -> BucketPair {
+        BucketPair::new(hash, self.buckets.len() as u32 - 1)
     }
 
-    /// A flow's entry, within its time or not.
-    pub fn find(&mut self, place: Place) -> Option<&mut Entry> {
+    /// A flow's entry, even if its time is over.
+    pub fn find(&mut self, place: BucketPair) -> Option<&mut Entry> {
         let bucket = [place.first, place.second].into_iter().find(|bucket| {
             self.buckets[*bucket as usize]
                 .iter()
@@ -86,7 +86,7 @@ impl FlowTable {
 
     /// Remembers a flow: in its entry if it has one, else in the one of its buckets that has more empty
     /// entries (the first if they are even), else in the other one, else in place of the oldest.
-    pub fn remember(&mut self, place: Place, entry: Entry, world: &World, now: u32) {
+    pub fn remember(&mut self, place: BucketPair, entry: Entry, testbed: &Testbed, now: u32) {
         if let Some(known) = self.find(place) {
             *known = entry;
             return;
@@ -102,7 +102,7 @@ impl FlowTable {
         let free = candidates
             .iter()
             .copied()
-            .find(|candidate| there(*candidate).is_none_or(|entry| !entry.in_time(world, now)));
+            .find(|candidate| there(*candidate).is_none_or(|entry| !entry.in_time(testbed, now)));
         let oldest = || {
             candidates
                 .iter()

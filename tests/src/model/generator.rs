@@ -7,7 +7,7 @@ use super::{
     checksum,
     headers::{aim, ethernet, extension_headers, fill_checksum, ip4, tcp, udp},
     random::Random,
-    world::Name,
+    testbed::VipName,
 };
 
 /// Longest frame that is made.
@@ -30,7 +30,7 @@ const EDGES: [u16; 9] = [
 #[derive(Clone, Debug)]
 pub struct Generator {
     random: Random,
-    targets: Vec<Name>,
+    targets: Vec<VipName>,
     clients: Vec<IpAddr>,
     ports: Vec<u16>,
 }
@@ -39,7 +39,7 @@ impl Generator {
     /// A generator of frames to these VIPs (and others), from a bounded crowd of clients, so that flows come
     /// again.
     #[must_use]
-    pub fn new(seed: u64, targets: Vec<Name>) -> Generator {
+    pub fn new(seed: u64, targets: Vec<VipName>) -> Generator {
         let mut random = Random::new(seed);
         let clients = (0..40)
             .map(|i| {
@@ -82,7 +82,7 @@ impl Generator {
     /// A frame that nothing is wrong with, for a VIP, of a flow with this number: a TCP segment with these
     /// flags, or a UDP datagram where the VIP is one.
     #[must_use]
-    pub fn flow_frame(&self, target: Name, flow: u32, flags: u8) -> Vec<u8> {
+    pub fn flow_frame(&self, target: VipName, flow: u32, flags: u8) -> Vec<u8> {
         let (source, port) = match target.address {
             IpAddr::V4(_) => (
                 Ipv4Addr::from(0xC612_0000 + (flow >> 4 & 0xFFFF)).into(),

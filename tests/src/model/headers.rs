@@ -47,7 +47,7 @@ pub(super) fn ip4(
     header
 }
 
-/// None, some or too many IPv6 extension headers, and the number of the first.
+/// No, some or too many IPv6 extension headers, and the number of the first.
 pub(super) fn extension_headers(random: &mut Random, protocol: u8) -> (u8, Vec<u8>) {
     let count = match random.below(10) {
         0..6 => 0,
@@ -120,7 +120,8 @@ pub(super) fn udp(ports: (u16, u16), data: &[u8]) -> Vec<u8> {
     datagram
 }
 
-/// Gives a message with a right checksum, at `sum`, another right one, by changing the word at `word`.
+/// Sets the checksum at `sum` of a message to `target`, and the word at `word` so that a right checksum stays
+/// right.
 pub(super) fn aim(message: &mut [u8], word: usize, sum: usize, target: u16) {
     let number = |at: usize| u32::from(message[at]) << 8 | u32::from(message[at + 1]);
     let mut changed = number(word) + number(sum) + u32::from(!target);

@@ -1,9 +1,9 @@
-//! An independent model of the forwarding decision: what ought to become of a frame, worked out the plain
+//! An independent model of the forwarding decision: the expected outcome for a frame, worked out the plain
 //! way from the documents (the records of `lb_common::tables`, RFC 791, 1624, 2003, 2473, 6040, 8200).
 //!
-//! It shares with the code under test the records, the reasons and the two hash functions, which are
-//! definitions; it parses, chooses, encapsulates and sums on its own, over vectors and hash maps, and
-//! computes checksums from scratch wherever the packet had a right one.
+//! It shares with the code under test only definitions: the records, the reasons and the two hash functions.
+//! It has its own parser, choice, encapsulation and sums, over vectors and hash maps, and computes a checksum
+//! from scratch wherever the packet had a right one.
 
 pub mod checksum;
 pub mod choose;
@@ -12,13 +12,13 @@ pub mod generator;
 mod headers;
 mod parse;
 pub mod random;
+pub mod random_testbed;
 mod reset;
-pub mod scene;
 mod send;
 mod shed;
 pub mod tables;
+pub mod testbed;
 pub mod validate;
-pub mod world;
 
 use std::net::IpAddr;
 
@@ -27,28 +27,28 @@ use lb_common::tables::counters::{RealCounters, ServiceCounters};
 
 use self::{
     flows::FlowTable,
-    parse::{Carried, Packet},
-    world::{Name, World},
+    parse::{Packet, Payload},
+    testbed::{Testbed, VipName},
 };
 
-/// What becomes of a frame.
+/// The expected outcome for a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct Expected {
     /// Why.
     pub reason: Reason,
-    /// The interface that a redirected frame leaves by; else 0.
+    /// The interface that a redirected frame leaves by; 0 for all others.
     pub interface: u32,
-    /// The service it is for; 0 is none, or echo.
+    /// The service it is for; 0: no service, or the one of echo requests.
     pub service: u32,
-    /// The chosen real; 0 is none.
+    /// The chosen real; 0: no real.
     pub real: u16,
-    /// What chose it.
+    /// How it was chosen.
     pub chosen_by: ChosenBy,
     /// The frame as it leaves.
     pub frame: Vec<u8>,
 }
 
-impl Answer {
+impl Expected {
     /// What happens to the frame.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
@@ -56,9 +56,9 @@ impl Answer {
     }
 }
 
-/// Who a flow is: service, client's address and port, port of the VIP.
+/// Identifies a flow: service, client's address and port, port of the VIP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FlowName {
+pub struct FlowKey {
     /// Index of its service.
     pub service: u32,
     /// The client.
@@ -69,11 +69,11 @@ pub struct FlowName {
     pub destination_port: u16,
 }
 
-/// The model: a world, what it remembers, what it has counted.
+/// The model: a testbed, its flow table and its counters.
 #[derive(Clone, Debug)]
 pub struct Model {
     /// The tables as the agent would write them.
-    pub world: World,
+    pub testbed: Testbed,
     /// The flow table.
     pub flows: FlowTable,
     /// The clock, in ticks.
@@ -89,23 +89,23 @@ pub struct Model {
 }
 
 impl Model {
-    /// A model that has seen nothing yet, with room for flows in so many buckets.
+    /// A model that has seen no packet, with this many buckets for flows.
     #[must_use]
-    pub fn new(world: World, buckets: u32) -> Model {
+    pub fn new(testbed: Testbed, buckets: u32) -> Model {
         Model {
             flows: FlowTable::new(buckets),
             now: 0,
             reasons: vec![0; Reason::ALL.len()],
-            reals: vec![RealCounters::default(); world.reals.len()],
-            services: vec![ServiceCounters::default(); world.services.len()],
+            reals: vec![RealCounters::default(); testbed.reals.len()],
+            services: vec![ServiceCounters::default(); testbed.services.len()],
             ended: 0,
-            world,
+            testbed,
         }
     }
 
     /// Decides on a frame that has `headroom` bytes in front of it.
-    pub fn decide(&mut self, frame: &[u8], headroom: usize) -> Answer {
-        let mut answer = Answer {
+    pub fn decide(&mut self, frame: &[u8], headroom: usize) -> Expected {
+        let mut answer = Expected {
             reason: Reason::Malformed,
             interface: 0,
             service: 0,
@@ -121,11 +121,11 @@ impl Model {
         answer
     }
 
-    fn serve(&mut self, packet: &Packet, headroom: usize, answer: &mut Answer) -> Reason {
+    fn serve(&mut self, packet: &Packet, headroom: usize, answer: &mut Expected) -> Reason {
         let Some(service) = self.service(packet) else {
             return Reason::NotVip;
         };
-        if matches!(packet.carries, Carried::Echo { .. }) {
+        if matches!(packet.payload, Payload::Echo { .. }) {
             answer.frame = send::echo_reply(packet, &answer.frame);
             return Reason::EchoReply;
         }
@@ -134,22 +134,26 @@ impl Model {
             Ok(choice) => {
                 answer.real = choice.real;
                 answer.chosen_by = choice.by;
-                match send::send(&self.world, packet, choice.real, headroom, &answer.frame) {
+                match send::send(&self.testbed, packet, choice.real, headroom, &answer.frame) {
                     Ok(sent) => {
                         let ended = self.end_flow(packet, &choice, service);
                         if ended {
                             let last = shed::last_segment(packet, &answer.frame);
-                            answer.frame =
-                                match send::send(&self.world, packet, choice.real, headroom, &last)
-                                {
-                                    Ok(sent) => sent.frame,
-                                    Err(reason) => return reason,
-                                };
+                            answer.frame = match send::send(
+                                &self.testbed,
+                                packet,
+                                choice.real,
+                                headroom,
+                                &last,
+                            ) {
+                                Ok(sent) => sent.frame,
+                                Err(reason) => return reason,
+                            };
                         } else {
                             answer.frame = sent.frame;
                         }
                         self.count_forwarded(packet, &choice, ended);
-                        if sent.interface == self.world.interface {
+                        if sent.interface == self.testbed.interface {
                             Reason::ForwardedTx
                         } else {
                             answer.interface = sent.interface;
@@ -181,24 +185,24 @@ impl Model {
         counters.packets += 1;
         counters.bytes += packet.length as u64;
         counters.opened += u64::from(choice.opened);
-        counters.closed += u64::from(packet.carries.closes() || ended);
+        counters.closed += u64::from(packet.payload.closes() || ended);
     }
 
     /// Exact port, then any port; an echo request asks for the address alone.
     fn service(&self, packet: &Packet) -> Option<u32> {
-        let name = |port| Name {
+        let name = |port| VipName {
             address: packet.destination,
             port,
             protocol: packet.protocol,
         };
-        let vips = &self.world.vips;
-        match packet.carries {
-            Carried::Echo { .. } => vips.get(&name(0)).copied(),
-            Carried::Tcp { ports, .. } | Carried::Udp { ports } => {
+        let vips = &self.testbed.vips;
+        match packet.payload {
+            Payload::Echo { .. } => vips.get(&name(0)).copied(),
+            Payload::Tcp { ports, .. } | Payload::Udp { ports } => {
                 vips.get(&name(ports.1)).copied().or_else(|| {
                     let any_port = match packet.destination {
-                        IpAddr::V4(_) => self.world.any_port_v4,
-                        IpAddr::V6(_) => self.world.any_port_v6,
+                        IpAddr::V4(_) => self.testbed.any_port_v4,
+                        IpAddr::V6(_) => self.testbed.any_port_v6,
                     };
                     any_port.then(|| vips.get(&name(0)).copied()).flatten()
                 })

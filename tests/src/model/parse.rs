@@ -1,5 +1,5 @@
-//! From a frame to what matters of it. Ethernet type, IP header, fragment, protocol and transport header
-//! are looked at in this order; the first that is not right is the reason to pass the frame.
+//! Parsing of frames. Ethernet type, IP header, fragment, protocol and transport header are checked in this
+//! order; the first that is not right is the reason to pass the frame.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -8,9 +8,9 @@ use lb_common::{limits::MAX_EXTENSION_HEADERS, reason::Reason};
 /// Bytes of an Ethernet header.
 pub const ETHERNET: usize = 14;
 
-/// What a packet carries.
+/// The transport header of a packet.
 #[derive(Clone, Copy, Debug)]
-pub enum Carried {
+pub enum Payload {
     /// TCP: source and destination port, flags.
     Tcp {
         /// Source and destination.
@@ -36,25 +36,25 @@ pub enum Carried {
     },
 }
 
-impl Carried {
+impl Payload {
     /// A TCP connection begins.
     pub fn opens(self) -> bool {
-        matches!(self, Carried::Tcp { flags, .. } if flags & 0x12 == 0x02)
+        matches!(self, Payload::Tcp { flags, .. } if flags & 0x12 == 0x02)
     }
 
     /// A TCP connection ends.
     pub fn closes(self) -> bool {
-        matches!(self, Carried::Tcp { flags, .. } if flags & 0x05 != 0)
+        matches!(self, Payload::Tcp { flags, .. } if flags & 0x05 != 0)
     }
 
     /// TCP, and no reset itself: RFC 9293 section 3.10.7.1 has no answer to one.
     pub fn can_be_reset(self) -> bool {
-        matches!(self, Carried::Tcp { flags, .. } if flags & 0x04 == 0)
+        matches!(self, Payload::Tcp { flags, .. } if flags & 0x04 == 0)
     }
 
     /// UDP.
     pub fn is_udp(self) -> bool {
-        matches!(self, Carried::Udp { .. })
+        matches!(self, Payload::Udp { .. })
     }
 }
 
@@ -71,7 +71,7 @@ pub struct Packet {
     pub ttl: u8,
     /// TOS or traffic class.
     pub service_class: u8,
-    pub carries: Carried,
+    pub payload: Payload,
 }
 
 /// Reads a frame.
@@ -107,7 +107,7 @@ fn ip4(packet: &[u8]) -> Result<Packet, Reason> {
         return Err(Reason::Fragment);
     }
     let protocol = header[9];
-    let carries = match protocol {
+    let payload = match protocol {
         1 => echo(packet, header_length, length, 8)?,
         6 | 17 => transport(protocol, &packet[..length], header_length)?,
         _ => return Err(Reason::OtherProtocol),
@@ -121,7 +121,7 @@ fn ip4(packet: &[u8]) -> Result<Packet, Reason> {
         length,
         ttl: header[8],
         service_class: header[1],
-        carries,
+        payload,
     })
 }
 
@@ -136,7 +136,7 @@ fn ip6(packet: &[u8]) -> Result<Packet, Reason> {
     let mut next = header[6];
     let mut at = 40;
     let mut walked = 0;
-    let carries = loop {
+    let payload = loop {
         match next {
             // Hop-by-hop options stand right behind the IPv6 header or nowhere (section 4.1).
             0 if walked > 0 => return Err(Reason::Malformed),
@@ -151,7 +151,7 @@ fn ip6(packet: &[u8]) -> Result<Packet, Reason> {
                 if at > length {
                     return Err(Reason::Malformed);
                 }
-                // This is not the packet's last destination (section 4.4): what it carries is not for here.
+                // This is not the packet's last destination (section 4.4), so its payload is for another host.
                 if segments_left {
                     return Err(Reason::OtherProtocol);
                 }
@@ -175,24 +175,23 @@ fn ip6(packet: &[u8]) -> Result<Packet, Reason> {
         length,
         ttl: header[7],
         service_class: header[0] << 4 | header[1] >> 4,
-        carries,
+        payload,
     })
 }
 
 /// An echo request (RFC 792, RFC 4443 section 4.1): eight bytes of header, code 0.
-fn echo(packet: &[u8], at: usize, end: usize, request: u8) -> Result<Carried, Reason> {
+fn echo(packet: &[u8], at: usize, end: usize, request: u8) -> Result<Payload, Reason> {
     let header = packet[..end].get(at..at + 8).ok_or(Reason::Malformed)?;
     if header[0] != request || header[1] != 0 {
         return Err(Reason::OtherProtocol);
     }
-    Ok(Carried::Echo {
+    Ok(Payload::Echo {
         offset: ETHERNET + at,
     })
 }
 
-/// TCP (RFC 9293 section 3.1) or UDP (RFC 768): a header that is whole and does not claim more than there
-/// is.
-fn transport(protocol: u8, packet: &[u8], offset: usize) -> Result<Carried, Reason> {
+/// TCP (RFC 9293 section 3.1) or UDP (RFC 768): a whole header that claims no more bytes than there are.
+fn transport(protocol: u8, packet: &[u8], offset: usize) -> Result<Payload, Reason> {
     let segment = &packet[offset..];
     let least = if protocol == 6 { 20 } else { 8 };
     if segment.len() < least {
@@ -204,7 +203,7 @@ fn transport(protocol: u8, packet: &[u8], offset: usize) -> Result<Carried, Reas
         if header_length < 20 || header_length > segment.len() {
             return Err(Reason::Malformed);
         }
-        return Ok(Carried::Tcp {
+        return Ok(Payload::Tcp {
             ports,
             flags: segment[13],
             numbers: (be32(segment, 4), be32(segment, 8)),
@@ -216,5 +215,5 @@ fn transport(protocol: u8, packet: &[u8], offset: usize) -> Result<Carried, Reas
     if length < 8 || length > segment.len() {
         return Err(Reason::Malformed);
     }
-    Ok(Carried::Udp { ports })
+    Ok(Payload::Udp { ports })
 }

@@ -4,22 +4,22 @@ use std::net::IpAddr;
 
 use super::{
     checksum,
-    parse::{Carried, ETHERNET, Packet},
+    parse::{ETHERNET, Packet, Payload},
 };
 
 const TTL: u8 = 64;
-/// Shorter frames are not sent where a longer one came.
-const LEAST: usize = 60;
+/// The reset of a frame of at least this length is padded to it.
+const SHORTEST_FRAME: usize = 60;
 
-/// The frame that goes back.
+/// The frame that is sent back.
 pub fn reset(packet: &Packet, frame: &[u8]) -> Vec<u8> {
-    let Carried::Tcp {
+    let Payload::Tcp {
         ports,
         flags,
         numbers: (sequence, acknowledgment),
         data,
         ..
-    } = packet.carries
+    } = packet.payload
     else {
         unreachable!("only TCP is reset");
     };
@@ -44,13 +44,13 @@ pub fn reset(packet: &Packet, frame: &[u8]) -> Vec<u8> {
     let mut answer = [&frame[6..12], &frame[..6], &frame[12..ETHERNET]].concat();
     answer.extend(header(ends, segment.len()));
     answer.extend(segment);
-    if answer.len() < LEAST && frame.len() >= LEAST {
-        answer.resize(LEAST, 0);
+    if answer.len() < SHORTEST_FRAME && frame.len() >= SHORTEST_FRAME {
+        answer.resize(SHORTEST_FRAME, 0);
     }
     answer
 }
 
-/// What the checksum covers besides the segment (RFC 9293 section 3.1, RFC 8200 section 8.1).
+/// The bytes that the checksum covers besides the segment (RFC 9293 section 3.1, RFC 8200 section 8.1).
 fn pseudo_header(ends: (IpAddr, IpAddr), length: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     match ends {

@@ -1,4 +1,4 @@
-//! The bytes that leave.
+//! The bytes of a frame as it leaves.
 
 use std::net::IpAddr;
 
@@ -10,8 +10,8 @@ use lb_common::{
 use super::{
     checksum,
     choose::ring_hash,
-    parse::{Carried, ETHERNET, Packet},
-    world::{Real, Way, World},
+    parse::{ETHERNET, Packet, Payload},
+    testbed::{Mode, Real, Testbed},
 };
 
 /// TTL and hop limit of an answer to an echo request.
@@ -25,31 +25,31 @@ pub struct Sent {
 
 /// Sends a packet to a real.
 pub fn send(
-    world: &World,
+    testbed: &Testbed,
     packet: &Packet,
     real: u16,
     headroom: usize,
     frame: &[u8],
 ) -> Result<Sent, Reason> {
-    let real = world
+    let real = testbed
         .reals
         .get(usize::from(real))
         .and_then(Option::as_ref)
         .ok_or(Reason::BadTables)?;
-    let hop = world
+    let hop = testbed
         .next_hops
         .get(real.next_hop as usize)
         .and_then(Option::as_ref)
         .ok_or(Reason::NoNextHop)?;
-    let frame = match real.way {
-        Way::L2 => ethernet(hop, [frame[12], frame[13]], &frame[ETHERNET..]),
-        Way::Ipip => {
-            // RFC 2003 section 3.1, RFC 2473 section 3.1: a packet that has no hop left is not sent on.
+    let frame = match real.mode {
+        Mode::L2 => ethernet(hop, [frame[12], frame[13]], &frame[ETHERNET..]),
+        Mode::Ipip => {
+            // RFC 2003 section 3.1, RFC 2473 section 3.1: a packet without a hop left is not sent on.
             if packet.ttl <= 1 {
                 return Err(Reason::TtlExpired);
             }
-            let inner = hop_taken(&frame[ETHERNET..]);
-            let hash = ring_hash(world, packet) as u32;
+            let inner = decrement_ttl(&frame[ETHERNET..]);
+            let hash = ring_hash(testbed, packet) as u32;
             let (kind, outer) = match (real.source, real.address) {
                 (IpAddr::V4(_), IpAddr::V4(_)) => {
                     ([0x08, 0x00], outer4(real, packet, &inner, hash)?)
@@ -73,8 +73,8 @@ fn ethernet(hop: &NextHop, kind: [u8; 2], rest: &[u8]) -> Vec<u8> {
     [&hop.destination[..], &hop.source[..], &kind[..], rest].concat()
 }
 
-/// The packet with one taken off its TTL or hop limit.
-fn hop_taken(packet: &[u8]) -> Vec<u8> {
+/// The packet with its TTL or hop limit decremented.
+fn decrement_ttl(packet: &[u8]) -> Vec<u8> {
     let mut packet = packet.to_vec();
     if packet[0] >> 4 == 6 {
         packet[7] -= 1;
@@ -153,7 +153,7 @@ fn outer6(real: &Real, packet: &Packet, hash: u32) -> Result<Vec<u8>, Reason> {
 /// The answer to an echo request: addresses swapped, the type that of an answer (RFC 792; RFC 4443 section
 /// 4.2).
 pub fn echo_reply(packet: &Packet, request: &[u8]) -> Vec<u8> {
-    let Carried::Echo { offset } = packet.carries else {
+    let Payload::Echo { offset } = packet.payload else {
         unreachable!("only echo requests are answered");
     };
     let mut frame = request.to_vec();

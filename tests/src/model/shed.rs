@@ -4,35 +4,35 @@ use lb_common::limits::CLOSING_TICKS;
 
 use super::{
     Model, checksum,
-    choose::{Choice, flow_hash, flow_name, ring_hash},
+    choose::{Choice, flow_hash, flow_key, ring_hash},
     flows::Entry,
-    parse::{Carried, ETHERNET, Packet},
+    parse::{ETHERNET, Packet, Payload},
 };
 
 impl Model {
-    /// Whether a packet ends its flow; then the flow is remembered as closing.
+    /// Ends a packet's flow if it is due: then the flow is remembered as closing. Returns whether it did.
     pub(super) fn end_flow(&mut self, packet: &Packet, choice: &Choice, service: u32) -> bool {
         let place = self
             .flows
-            .place(flow_hash(&self.world, &flow_name(packet, service)));
+            .place(flow_hash(&self.testbed, &flow_key(packet, service)));
         let known = self.flows.find(place).copied();
-        let Some(real) = self.world.reals[usize::from(choice.real)].as_mut() else {
+        let Some(real) = self.testbed.reals[usize::from(choice.real)].as_mut() else {
             return false;
         };
         if real.down || real.reset {
             return false;
         }
-        let Carried::Tcp { flags, data, .. } = packet.carries else {
+        let Payload::Tcp { flags, data, .. } = packet.payload else {
             return false;
         };
-        // ACK, and of SYN, FIN and RST none.
+        // ACK without SYN, FIN and RST.
         if flags & 0x17 != 0x10 || data == 0 {
             return false;
         }
         let Some(budget) = real.shed.as_mut().filter(|flows| **flows > 0) else {
             return false;
         };
-        // It is ended already: this is its data once more.
+        // The flow is ended already: this is its data, sent again.
         if let Some(entry) = known
             && entry.real == choice.real
             && entry.closing
@@ -46,17 +46,17 @@ impl Model {
             tag: place.tag,
             real: choice.real,
             closing: true,
-            ring_bits: (ring_hash(&self.world, packet) >> 48) as u16,
+            ring_bits: (ring_hash(&self.testbed, packet) >> 48) as u16,
             stamp: self.now,
         };
-        self.flows.remember(place, entry, &self.world, self.now);
+        self.flows.remember(place, entry, &self.testbed, self.now);
         true
     }
 }
 
-/// The frame with its segment as a reset: nothing else of it is different.
+/// The frame with its segment as a reset, and otherwise unchanged.
 pub fn last_segment(packet: &Packet, frame: &[u8]) -> Vec<u8> {
-    let Carried::Tcp { offset, .. } = packet.carries else {
+    let Payload::Tcp { offset, .. } = packet.payload else {
         unreachable!("only TCP flows are ended");
     };
     let mut frame = frame.to_vec();

@@ -1,38 +1,40 @@
-//! A world as tables in memory, and what both homes need of it.
+//! A testbed as tables in memory, and the parts that the kernel's tables share.
 
 use std::net::IpAddr;
 
-use super::world::World;
-use lb_common::limits::{MAX_VIP_BUCKETS, SLOTS_PER_CHUNK};
-use lb_common::memory::{Constants, MemTables};
-use lb_common::tables::{
-    flow::{Bucket, Flow},
-    ring::Chunk,
-    vip::{Vip4Key, Vip6Key},
+use super::testbed::Testbed;
+use lb_common::{
+    limits::{MAX_VIP_BUCKETS, SLOTS_PER_CHUNK},
+    memory::{Constants, MemTables},
+    tables::{
+        flow::{Bucket, Flow},
+        ring::Chunk,
+        vip::{Vip4Key, Vip6Key},
+    },
 };
 
 /// Buckets of the VIP tables: so few that some VIPs are in their second one.
 pub const VIP_BUCKETS: u32 = 8;
 
-/// Writes both VIP tables anew, with [`VIP_BUCKETS`] buckets or more if there is no place in so few.
+/// Replaces both VIP tables, with [`VIP_BUCKETS`] buckets, or more if the VIPs do not fit.
 ///
 /// # Panics
-/// If there is no place in any table.
-pub fn write_vips(tables: &mut MemTables, world: &World) {
+/// If they fit into no table.
+pub fn write_vips(tables: &mut MemTables, testbed: &Testbed) {
     let mut buckets = VIP_BUCKETS;
-    while !try_vips(tables, world, buckets) {
+    while !try_vips(tables, testbed, buckets) {
         buckets *= 2;
         assert!(
             buckets <= MAX_VIP_BUCKETS,
-            "the VIPs of a world have a place"
+            "the VIPs of a testbed fit into a table"
         );
     }
 }
 
-fn try_vips(tables: &mut MemTables, world: &World, buckets: u32) -> bool {
+fn try_vips(tables: &mut MemTables, testbed: &Testbed, buckets: u32) -> bool {
     tables.clear_vips(buckets);
-    // In an order that is the same for all tables of a world: it decides what has a place.
-    let mut vips: Vec<_> = world.vips.iter().collect();
+    // In the same order for all tables of a testbed, because the order decides which VIPs fit.
+    let mut vips: Vec<_> = testbed.vips.iter().collect();
     vips.sort_by_key(|(name, _)| (name.address, name.port, name.protocol));
     vips.into_iter().all(|(name, service)| {
         let (port, protocol) = (name.port.to_be_bytes(), name.protocol);
@@ -61,8 +63,8 @@ fn try_vips(tables: &mut MemTables, world: &World, buckets: u32) -> bool {
 }
 
 /// The slots in chunks.
-pub fn chunks(world: &World) -> Vec<Chunk> {
-    let slots: Vec<_> = world.slot_records().collect();
+pub fn chunks(testbed: &Testbed) -> Vec<Chunk> {
+    let slots: Vec<_> = testbed.slot_records().collect();
     slots
         .chunks(SLOTS_PER_CHUNK as usize)
         .map(|part| {
@@ -73,35 +75,35 @@ pub fn chunks(world: &World) -> Vec<Chunk> {
         .collect()
 }
 
-/// Tables of this world's size.
-pub fn memory(world: &World, flow_buckets: u32) -> MemTables {
+/// Tables of this testbed's size.
+pub fn memory(testbed: &Testbed, flow_buckets: u32) -> MemTables {
     let mut tables = MemTables::new(
-        world.services.len(),
-        world.reals.len(),
-        world.slots.len(),
-        world.next_hops.len(),
+        testbed.services.len(),
+        testbed.reals.len(),
+        testbed.slots.len(),
+        testbed.next_hops.len(),
         flow_buckets as usize,
     );
     tables.constants = Constants {
-        interface_index: world.interface,
-        ring_seed: world.ring_seed,
-        flow_secret: world.flow_secret,
+        interface_index: testbed.interface,
+        ring_seed: testbed.ring_seed,
+        flow_secret: testbed.flow_secret,
     };
-    write(&mut tables, world);
+    write(&mut tables, testbed);
     tables
 }
 
 /// Writes all tables but the flow table.
-pub fn write(tables: &mut MemTables, world: &World) {
-    write_vips(tables, world);
-    tables.config = world.config();
-    tables.services = world.service_records().collect();
-    tables.reals = world.real_records().collect();
-    for (budget, wanted) in tables.budgets.iter().zip(world.budget_records()) {
+pub fn write(tables: &mut MemTables, testbed: &Testbed) {
+    write_vips(tables, testbed);
+    tables.config = testbed.config();
+    tables.services = testbed.service_records().collect();
+    tables.reals = testbed.real_records().collect();
+    for (budget, wanted) in tables.budgets.iter().zip(testbed.budget_records()) {
         budget.store(wanted.flows as u64);
     }
-    tables.next_hops = world.next_hop_records().collect();
-    tables.rings = chunks(world);
+    tables.next_hops = testbed.next_hop_records().collect();
+    tables.rings = chunks(testbed);
 }
 
 /// The flow table.

@@ -1,13 +1,13 @@
-//! Whether a frame is what a careful receiver takes: judged by etherparse, headers, lengths, checksums.
+//! Checks that a careful receiver would take a frame, with etherparse: headers, lengths, checksums.
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 
 use super::checksum;
 
-/// What is known of the checksums of a well-formed frame.
+/// The state of the checksums of a well-formed frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checksums {
-    /// That of each IPv4 header is right.
+    /// Those of all IPv4 headers are right.
     pub headers: bool,
     /// That of the innermost TCP, UDP, ICMP or ICMPv6 is right.
     pub transport: bool,
@@ -16,7 +16,7 @@ pub struct Checksums {
 /// Checks a frame, and the packet in its tunnel if it is of one.
 ///
 /// # Errors
-/// What etherparse finds malformed.
+/// The part that etherparse finds malformed.
 pub fn frame(bytes: &[u8]) -> Result<Checksums, String> {
     let sliced =
         SlicedPacket::from_ethernet(bytes).map_err(|error| format!("Ethernet frame: {error}"))?;

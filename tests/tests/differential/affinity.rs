@@ -6,8 +6,8 @@ use lb_common::tables::ring::Previous;
 use lb_tests::model::{
     generator::Generator,
     random::Random,
-    scene::{REALS_PER_SERVICE, RING_SLOTS, scene},
-    world::World,
+    random_testbed::{REALS_PER_SERVICE, RING_SLOTS, random_testbed},
+    testbed::Testbed,
 };
 
 use crate::{arena::Arena, setting};
@@ -21,14 +21,14 @@ const CHANGES: usize = 12;
 #[test]
 fn flows_stay_on_their_reals_through_ring_changes() {
     let seed = setting("LB_DIFFERENTIAL_SEED", 3);
-    let (mut world, targets) = scene(seed);
+    let (mut testbed, targets) = random_testbed(seed);
     let mut random = Random::new(!seed);
-    for (slot, (current, previous)) in world.slots.iter_mut().enumerate() {
+    for (slot, (current, previous)) in testbed.slots.iter_mut().enumerate() {
         *current = a_real(&mut random, slot);
         *previous = Previous::Settled;
     }
     let generator = Generator::new(seed, targets.clone());
-    let mut arena = Arena::new(world, BUCKETS);
+    let mut arena = Arena::new(testbed, BUCKETS);
     // Three TCP services and three of UDP, with and without tracking and any port.
     let targets = [&targets[..3], &targets[9..12]].concat();
     let mut serves: HashMap<(usize, u32), u16> = HashMap::new();
@@ -68,11 +68,11 @@ fn flows_stay_on_their_reals_through_ring_changes() {
         if round % 3 == 2 {
             end_window(&mut arena);
         }
-        let slots = arena.model.world.slots.len();
+        let slots = arena.model.testbed.slots.len();
         for _ in 0..slots / 3 {
             let slot = random.below(slots);
             let real = a_real(&mut random, slot);
-            change_slot(&mut arena.model.world, slot, real);
+            change_slot(&mut arena.model.testbed, slot, real);
         }
         arena.write();
     }
@@ -87,12 +87,12 @@ fn a_real(random: &mut Random, slot: usize) -> u16 {
 
 /// What the agent does with a slot that gets another real: it keeps the real whose flows are not all
 /// remembered.
-fn change_slot(world: &mut World, slot: usize, real: u16) {
-    let (current, previous) = world.slots[slot];
+fn change_slot(testbed: &mut Testbed, slot: usize, real: u16) {
+    let (current, previous) = testbed.slots[slot];
     if current == real {
         return;
     }
-    world.slots[slot] = match previous {
+    testbed.slots[slot] = match previous {
         Previous::Real(first) => (real, Previous::Real(first)),
         Previous::Settled | Previous::Exceptions => (real, Previous::Real(current)),
     };
@@ -101,7 +101,7 @@ fn change_slot(world: &mut World, slot: usize, real: u16) {
 /// The window is over, each flow has sent in it: slots ask the flow table only, and those in which no flow
 /// is an exception do not even that.
 fn end_window(arena: &mut Arena) {
-    let world = &mut arena.model.world;
+    let testbed = &mut arena.model.testbed;
     let named: HashSet<u16> = arena
         .model
         .flows
@@ -111,7 +111,7 @@ fn end_window(arena: &mut Arena) {
         .flatten()
         .map(|entry| entry.real)
         .collect();
-    for (slot, (current, previous)) in world.slots.iter_mut().enumerate() {
+    for (slot, (current, previous)) in testbed.slots.iter_mut().enumerate() {
         let service = slot / RING_SLOTS as usize;
         let reals = (1 + service * REALS_PER_SERVICE)..=((service + 1) * REALS_PER_SERVICE);
         // The agent knows tags, not slots: a service without an exception to this real has none here.

@@ -12,11 +12,11 @@ use lb_common::{
     },
 };
 use lb_tests::model::{
-    Answer, Model,
+    Expected, Model,
     flows::{Entry, FlowTable},
     tables,
+    testbed::Testbed,
     validate::{self, Checksums},
-    world::World,
 };
 
 use crate::kernel::{Kernel, Run};
@@ -49,25 +49,25 @@ pub fn now() -> u32 {
 }
 
 impl Arena {
-    /// The three on tables of this world, with so many buckets of flows.
-    pub fn new(world: World, buckets: u32) -> Arena {
+    /// The three on tables of this testbed, with so many buckets of flows.
+    pub fn new(testbed: Testbed, buckets: u32) -> Arena {
         Arena {
-            kernel: Kernel::new(&world, buckets),
-            memory: tables::memory(&world, buckets),
-            model: Model::new(world, buckets),
+            kernel: Kernel::new(&testbed, buckets),
+            memory: tables::memory(&testbed, buckets),
+            model: Model::new(testbed, buckets),
             frames: 0,
             failures: Vec::new(),
         }
     }
 
-    /// Writes the model's world into the tables of the others.
+    /// Writes the model's testbed into the tables of the others.
     pub fn write(&mut self) {
-        self.kernel.write(&self.model.world);
-        tables::write(&mut self.memory, &self.model.world);
+        self.kernel.write(&self.model.testbed);
+        tables::write(&mut self.memory, &self.model.testbed);
     }
 
     /// Sends a frame through all three; the model's answer.
-    pub fn frame(&mut self, frame: &[u8]) -> Answer {
+    pub fn frame(&mut self, frame: &[u8]) -> Expected {
         self.memory.now = now();
         self.model.now = self.memory.now;
         self.frames += 1;
@@ -110,7 +110,7 @@ impl Arena {
                 trace.service, trace.real
             );
         }
-        let answer = Answer {
+        let answer = Expected {
             reason: memory.reason,
             interface: memory.interface,
             service: memory.service,
@@ -187,7 +187,7 @@ impl Arena {
             }
         }
         let budgets = self.kernel.budgets();
-        let wanted: Vec<Budget> = self.model.world.budget_records().collect();
+        let wanted: Vec<Budget> = self.model.testbed.budget_records().collect();
         for (index, model) in wanted.into_iter().enumerate() {
             let memory = self.memory.budgets[index].load() as i64;
             if budgets[index] != model || memory != model.flows {
@@ -318,7 +318,8 @@ fn is_reset(reason: Reason) -> bool {
     matches!(reason, Reason::ResetDownReal | Reason::ResetNoReal)
 }
 
-/// Nothing malformed is sent on, and what is sent is as right as what came; a reset is right whatever came.
+/// No malformed frame is sent on, and the checksums of a frame that is sent are as right as they were; those of a
+/// reset are right in any case.
 fn sound(before: &[u8], run: &Run, reset: bool) -> Result<(), String> {
     if run.verdict == Verdict::Pass as u32 || run.verdict == Verdict::Drop as u32 {
         return if run.frame == before {
@@ -342,7 +343,7 @@ fn sound(before: &[u8], run: &Run, reset: bool) -> Result<(), String> {
     }
 }
 
-fn text(answer: &Answer) -> String {
+fn text(answer: &Expected) -> String {
     format!(
         "{:?}, {:?}, service {}, real {}, interface {}, {}",
         answer.reason,

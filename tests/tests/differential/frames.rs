@@ -3,22 +3,22 @@
 use lb_tests::model::{
     generator::Generator,
     random::Random,
-    scene::{RING_SLOTS, WINDOW, scene, set_slot},
+    random_testbed::{RING_SLOTS, WINDOW, random_testbed, set_slot},
 };
 
 use crate::{arena::Arena, setting};
 
 /// Frames between two changes of the tables.
 const BATCH: u64 = 1_000;
-/// Buckets enough that no flow has to give way.
+/// Buckets enough that no flow is evicted.
 const BUCKETS: u32 = 8_192;
 
 #[test]
 fn kernel_memory_and_model_agree_on_random_frames() {
     let seed = setting("LB_DIFFERENTIAL_SEED", 0x6C62_2D61_6765_6E74);
     let frames = setting("LB_DIFFERENTIAL_FRAMES", 20_000);
-    let (world, targets) = scene(seed);
-    let mut arena = Arena::new(world, BUCKETS);
+    let (testbed, targets) = random_testbed(seed);
+    let mut arena = Arena::new(testbed, BUCKETS);
     let mut generator = Generator::new(seed, targets);
     let mut random = Random::new(!seed);
     for batch in 0..frames.div_ceil(BATCH) {
@@ -47,17 +47,17 @@ fn kernel_memory_and_model_agree_on_random_frames() {
 
 /// Slots move, reals die and come back, next hops change, entries grow old.
 fn change(arena: &mut Arena, random: &mut Random) {
-    let world = &mut arena.model.world;
-    for service in 1..world.services.len() as u32 {
+    let testbed = &mut arena.model.testbed;
+    for service in 1..testbed.services.len() as u32 {
         for _ in 0..random.below(RING_SLOTS as usize / 2) {
             let slot = random.below(RING_SLOTS as usize) as u32;
-            set_slot(world, random, service, slot);
+            set_slot(testbed, random, service, slot);
         }
     }
-    for service in &mut world.services[1..] {
+    for service in &mut testbed.services[1..] {
         service.slots = if random.chance(5) { 0 } else { RING_SLOTS };
     }
-    for real in world.reals.iter_mut().flatten() {
+    for real in testbed.reals.iter_mut().flatten() {
         real.down = random.chance(8);
         real.reset = random.chance(8);
         real.shed = random.chance(20).then(|| random.below(6) as i64 - 1);
@@ -65,7 +65,7 @@ fn change(arena: &mut Arena, random: &mut Random) {
             real.next_hop = random.below(4) as u32;
         }
     }
-    (world.any_port_v4, world.any_port_v6) = (!random.chance(10), !random.chance(10));
+    (testbed.any_port_v4, testbed.any_port_v6) = (!random.chance(10), !random.chance(10));
     arena.write();
     let salt = random.number();
     arena.age(

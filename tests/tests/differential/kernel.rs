@@ -11,24 +11,26 @@ use aya::{
     maps::{Array, Map, MapData, PerCpuArray},
     programs::Xdp,
 };
-use lb_common::limits::SLOTS_PER_CHUNK;
-use lb_common::memory::MemTables;
-use lb_common::reason::Reason;
-use lb_common::tables::{
-    config::Config,
-    constants,
-    counters::{FlowTableCounters, RealCounters, ServiceCounters},
-    flow::Bucket,
-    names,
-    next_hop::NextHop,
-    real::{Budget, Real},
-    ring::Chunk,
-    service::Service,
-    trace::Trace,
-    vip::{Vip4Bucket, Vip6Bucket},
+use lb_common::{
+    limits::SLOTS_PER_CHUNK,
+    memory::MemTables,
+    reason::Reason,
+    tables::{
+        config::Config,
+        constants,
+        counters::{FlowTableCounters, RealCounters, ServiceCounters},
+        flow::Bucket,
+        names,
+        next_hop::NextHop,
+        real::{Budget, Real},
+        ring::Chunk,
+        service::Service,
+        trace::Trace,
+        vip::{Vip4Bucket, Vip6Bucket},
+    },
+    vip_table::{AddressDigest, SharedVip4Bucket, SharedVip6Bucket, VipHash},
 };
-use lb_common::vip_table::{Digest, SharedVip4Bucket, SharedVip6Bucket, VipHash};
-use lb_tests::model::{tables, world::World};
+use lb_tests::model::{tables, testbed::Testbed};
 
 /// A map of another kind or size than `lb_common::tables::names` says.
 const KIND: &str = "maps are of the kind and size that the contract says";
@@ -109,37 +111,37 @@ pub struct Kernel {
     _pins: Pins,
 }
 
-/// The world's VIP tables, as a user-space home has them.
-fn vip_tables(world: &World) -> MemTables {
+/// The testbed's VIP tables, in memory.
+fn vip_tables(testbed: &Testbed) -> MemTables {
     let mut tables = MemTables::default();
-    tables.constants.flow_secret = world.flow_secret;
-    tables::write_vips(&mut tables, world);
+    tables.constants.flow_secret = testbed.flow_secret;
+    tables::write_vips(&mut tables, testbed);
     tables
 }
 
 impl Kernel {
-    /// Loads the program for tables of this world's size.
-    pub fn new(world: &World, flow_buckets: u32) -> Kernel {
+    /// Loads the program for tables of this testbed's size.
+    pub fn new(testbed: &Testbed, flow_buckets: u32) -> Kernel {
         let pins = Pins::new();
-        let forwarding = load(world, flow_buckets, &pins, 0);
-        let simulating = load(world, flow_buckets, &pins, 1);
+        let forwarding = load(testbed, flow_buckets, &pins, 0);
+        let simulating = load(testbed, flow_buckets, &pins, 1);
         let mut kernel = Kernel {
             forwarding,
             simulating,
-            vip_buckets: vip_tables(world).vips4.len() as u32,
+            vip_buckets: vip_tables(testbed).vips4.len() as u32,
             _pins: pins,
         };
-        kernel.write(world);
+        kernel.write(testbed);
         kernel
     }
 
     /// Writes all tables but the flow table.
-    pub fn write(&mut self, world: &World) {
-        let vips = vip_tables(world);
+    pub fn write(&mut self, testbed: &Testbed) {
+        let vips = vip_tables(testbed);
         assert_eq!(
             vips.vips4.len() as u32,
             self.vip_buckets,
-            "a world's VIPs change neither in number nor in place"
+            "a testbed's VIPs change neither in number nor in place"
         );
         self.set(
             names::VIPS4,
@@ -149,12 +151,12 @@ impl Kernel {
             names::VIPS6,
             vips.vips6.iter().map(SharedVip6Bucket::record),
         );
-        self.set(names::CONFIG, [world.config()]);
-        self.set(names::SERVICES, world.service_records());
-        self.set(names::REALS, world.real_records());
-        self.set(names::BUDGETS, world.budget_records());
-        self.set(names::NEXT_HOPS, world.next_hop_records());
-        self.set(names::RINGS, tables::chunks(world));
+        self.set(names::CONFIG, [testbed.config()]);
+        self.set(names::SERVICES, testbed.service_records());
+        self.set(names::REALS, testbed.real_records());
+        self.set(names::BUDGETS, testbed.budget_records());
+        self.set(names::NEXT_HOPS, testbed.next_hop_records());
+        self.set(names::RINGS, tables::chunks(testbed));
     }
 
     fn map(&self, name: &str) -> &Map {
@@ -292,25 +294,25 @@ impl Kernel {
     }
 }
 
-fn load(world: &World, flow_buckets: u32, pins: &Pins, simulate: u32) -> Ebpf {
-    let buckets = vip_tables(world).vips4.len() as u32;
-    let vip_hash = VipHash::new(world.flow_secret, buckets);
-    let digest = Digest::new(world.flow_secret);
+fn load(testbed: &Testbed, flow_buckets: u32, pins: &Pins, simulate: u32) -> Ebpf {
+    let buckets = vip_tables(testbed).vips4.len() as u32;
+    let vip_hash = VipHash::new(testbed.flow_secret, buckets);
+    let digest = AddressDigest::new(testbed.flow_secret);
     let sizes = [
         (names::VIPS4, buckets),
         (names::VIPS6, buckets),
         (names::CONFIG, 1),
-        (names::SERVICES, world.services.len() as u32),
+        (names::SERVICES, testbed.services.len() as u32),
         (
             names::RINGS,
-            (world.slots.len() as u32).div_ceil(SLOTS_PER_CHUNK),
+            (testbed.slots.len() as u32).div_ceil(SLOTS_PER_CHUNK),
         ),
-        (names::REALS, world.reals.len() as u32),
-        (names::BUDGETS, world.reals.len() as u32),
-        (names::NEXT_HOPS, world.next_hops.len() as u32),
+        (names::REALS, testbed.reals.len() as u32),
+        (names::BUDGETS, testbed.reals.len() as u32),
+        (names::NEXT_HOPS, testbed.next_hops.len() as u32),
         (names::FLOWS, flow_buckets),
-        (names::REAL_COUNTERS, world.reals.len() as u32),
-        (names::SERVICE_COUNTERS, world.services.len() as u32),
+        (names::REAL_COUNTERS, testbed.reals.len() as u32),
+        (names::SERVICE_COUNTERS, testbed.services.len() as u32),
         (names::REASON_COUNTERS, lb_common::limits::REASON_SLOTS),
         (names::FLOW_COUNTERS, 1),
         (names::TRACE, 1),
@@ -323,10 +325,10 @@ fn load(world: &World, flow_buckets: u32, pins: &Pins, simulate: u32) -> Ebpf {
             .map_pin_path(name, pins.0.join(name));
     }
     let mut ebpf = loader
-        .override_global(constants::INTERFACE_INDEX, &world.interface, true)
-        .override_global(constants::RING_SEED, &world.ring_seed, true)
-        .override_global(constants::FLOW_SECRET_0, &world.flow_secret[0], true)
-        .override_global(constants::FLOW_SECRET_1, &world.flow_secret[1], true)
+        .override_global(constants::INTERFACE_INDEX, &testbed.interface, true)
+        .override_global(constants::RING_SEED, &testbed.ring_seed, true)
+        .override_global(constants::FLOW_SECRET_0, &testbed.flow_secret[0], true)
+        .override_global(constants::FLOW_SECRET_1, &testbed.flow_secret[1], true)
         .override_global(constants::FLOW_MASK, &mask, true)
         .override_global(constants::VIP_FACTOR, &vip_hash.factor, true)
         .override_global(constants::VIP_SHIFT, &vip_hash.shift, true)

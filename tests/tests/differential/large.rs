@@ -2,14 +2,16 @@
 
 use lb_common::memory::{self, MemFrame};
 use lb_common::reason::Reason;
-use lb_tests::model::{Model, flows::FlowTable, generator::Generator, scene::scene, tables};
+use lb_tests::model::{
+    Model, flows::FlowTable, generator::Generator, random_testbed::random_testbed, tables,
+};
 
 #[test]
 fn memory_and_model_agree_on_frames_of_any_length() {
-    let (world, targets) = scene(1);
-    let mut tables = tables::memory(&world, 16);
+    let (testbed, targets) = random_testbed(1);
+    let mut tables = tables::memory(&testbed, 16);
     let generator = Generator::new(1, targets.clone());
-    let mut model = Model::new(world, 16);
+    let mut model = Model::new(testbed, 16);
     let mut seen = vec![false; Reason::ALL.len()];
     for target in targets {
         for flow in 0..40 {

@@ -1,4 +1,4 @@
-//! The same frames through the balancer in the kernel, the decision's home in memory, and the independent
+//! The same frames through the balancer in the kernel, the decision on tables in memory, and the independent
 //! model: verdict, reason, choice, bytes, counters and flow tables must be the same.
 //!
 //! `LB_DIFFERENTIAL_SEED` and `LB_DIFFERENTIAL_FRAMES` choose other frames, and more of them. A failure

@@ -1,10 +1,10 @@
-//! A flow table without room: the oldest entry of a flow's two buckets gives way.
+//! A full flow table: the oldest entry of a flow's two buckets is evicted.
 
 use lb_common::tables::ring::Previous;
 use lb_tests::model::{
     flows::{Entry, FlowTable},
     generator::Generator,
-    scene::{REALS_PER_SERVICE, RING_SLOTS, WINDOW, scene},
+    random_testbed::{REALS_PER_SERVICE, RING_SLOTS, WINDOW, random_testbed},
 };
 
 use crate::arena::{Arena, now};
@@ -16,14 +16,14 @@ const APART: u32 = 500;
 
 #[test]
 fn a_full_flow_table_gives_up_the_oldest() {
-    let (mut world, targets) = scene(2);
+    let (mut testbed, targets) = random_testbed(2);
     // Every flow is remembered.
-    for (slot, (current, previous)) in world.slots.iter_mut().enumerate() {
+    for (slot, (current, previous)) in testbed.slots.iter_mut().enumerate() {
         let service = slot / RING_SLOTS as usize;
         *current = 1 + (service * REALS_PER_SERVICE) as u16;
         *previous = Previous::Real(*current + 1);
     }
-    let mut arena = Arena::new(world, BUCKETS);
+    let mut arena = Arena::new(testbed, BUCKETS);
     let generator = Generator::new(2, targets.clone());
     for round in 0..200_u32 {
         let now = now();
@@ -67,7 +67,7 @@ fn a_full_flow_table_gives_up_the_oldest() {
         assert_eq!(
             gone.len(),
             1,
-            "round {round}: one entry gives way, and only one"
+            "round {round}: one entry gives mode, and only one"
         );
         let counted = arena.kernel.flow_counters();
         assert_eq!(

@@ -7,7 +7,7 @@ use std::{
 };
 
 use lb_common::hash::{Addresses as _, Addresses4, slot_index};
-use lb_common::parse::TCP;
+use lb_common::headers::IPPROTO_TCP;
 use lb_model::ring::Algorithm;
 use lb_steering::ring::{self};
 use lb_tests::{
@@ -60,7 +60,7 @@ fn predicted(ring: &[u16], client: Ipv4Addr, vip: SocketAddr) -> Counts {
     let mut counts = Counts::default();
     for port in FIRST_PORT..FIRST_PORT + CONNECTIONS {
         let [a, b] = port.to_be_bytes();
-        let hash = addresses.ring_hash(SEED, u32::from_ne_bytes([a, b, c, d]), TCP);
+        let hash = addresses.ring_hash(SEED, u32::from_ne_bytes([a, b, c, d]), IPPROTO_TCP);
         counts[usize::from(ring[slot_index(hash, SLOTS) as usize])] += 1;
     }
     counts

@@ -14,6 +14,7 @@ mod forwarding;
 mod kernel_log;
 mod long_lived;
 mod metrics;
+mod migration;
 mod numbered;
 mod ondown;
 mod refusals;
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
             kernel_log::each_level_logs_more,
             kernel_log::nothing_is_logged_by_default,
             long_lived::connections_whose_real_lives_survive_everything,
+            migration::no_packet_is_lost_or_doubled_while_tables_change_their_layout,
             numbered::no_packet_is_lost_or_duplicated,
             ondown::clients_of_a_dead_real_are_reset_and_others_are_not_disturbed,
             ondown::a_service_without_reals_refuses_connections_if_configured,

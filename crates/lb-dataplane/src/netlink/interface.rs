@@ -1,4 +1,4 @@
-//! What is to be known of an interface.
+//! Properties of an interface.
 
 use std::io;
 
@@ -8,18 +8,19 @@ use rtnetlink::packet_route::{
 };
 
 use super::socket::Requests;
-use crate::{DataplaneError, error::system};
 
 fn link(requests: &mut Requests, index: u32) -> io::Result<LinkMessage> {
     let mut message = LinkMessage::default();
     message.header.index = index;
-    match requests.ask(RouteNetlinkMessage::GetLink(message), 0)? {
+    match requests.request(RouteNetlinkMessage::GetLink(message), 0)? {
         Some(RouteNetlinkMessage::NewLink(link)) => Ok(link),
-        _ => Err(io::Error::other("the kernel answered with something else")),
+        _ => Err(io::Error::other(
+            "the kernel's answer does not describe an interface",
+        )),
     }
 }
 
-/// The MAC address of an interface; `None` if it has none (a tunnel, say).
+/// The MAC address of an interface; `None` if it has no such address, as a tunnel.
 pub(crate) fn mac(requests: &mut Requests, index: u32) -> io::Result<Option<[u8; 6]>> {
     let link = link(requests, index)?;
     Ok(link
@@ -34,11 +35,9 @@ pub(crate) fn mac(requests: &mut Requests, index: u32) -> io::Result<Option<[u8;
 /// Whether the XDP program on an interface runs in its driver.
 ///
 /// # Errors
-/// [`DataplaneError::System`] if there is no such interface.
-pub(crate) fn xdp_is_native(index: u32) -> Result<bool, DataplaneError> {
-    let operation = || format!("asking for the XDP mode of interface {index}");
-    let mut requests = Requests::new().map_err(system(operation()))?;
-    let link = link(&mut requests, index).map_err(system(operation()))?;
+/// If there is no such interface.
+pub(crate) fn xdp_is_native(index: u32) -> io::Result<bool> {
+    let link = link(&mut Requests::new()?, index)?;
     Ok(link.attributes.iter().any(|attribute| match attribute {
         LinkAttribute::Xdp(xdp) => xdp.iter().any(|part| {
             matches!(

@@ -1,12 +1,15 @@
-//! The way to each real: route, neighbour and interface, as the kernel has them, kept true as they change.
+//! The next hop of each real: its route, neighbour and interface, as the kernel has them, followed as they change.
 //!
-//! A thread listens to the kernel's news of links, routes and neighbours. XDP sends past the kernel's own
-//! neighbour cache, so nothing there would keep the entries fresh: stale ones are asked for now and then.
+//! A thread listens to the kernel's notifications about links, routes and neighbours. XDP does not use the kernel's
+//! neighbour cache, so packets would not keep its entries fresh: stale ones are solicited from time to time.
+//!
+//! This module knows nothing of the data plane above it: it implements [`crate::resolver::Resolver`], and its errors
+//! are those of the system.
 
-pub mod hops;
 pub(crate) mod interface;
-pub(crate) mod neighbour;
-pub(crate) mod route;
-pub(crate) mod socket;
+mod neighbour;
+mod next_hops;
+mod route;
+mod socket;
 
-pub use hops::NextHops;
+pub use next_hops::NextHops;

@@ -14,16 +14,16 @@ use rtnetlink::{
 
 use super::socket::Requests;
 
-/// What the kernel knows of a neighbour.
+/// State of a neighbour in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Neighbour {
-    /// Its MAC address, confirmed not long ago or on its way to be.
+    /// Its MAC address, confirmed a short time ago or about to be.
     Known([u8; 6]),
     /// Its MAC address, not confirmed for a while.
     Stale([u8; 6]),
-    /// It does not answer.
+    /// It did not answer.
     Failed,
-    /// Nobody has asked for it, or the answer is awaited.
+    /// It was not solicited yet, or its answer is awaited.
     Unknown,
 }
 
@@ -43,14 +43,14 @@ fn message(interface: u32, address: IpAddr) -> NeighbourMessage {
     message
 }
 
-/// Asks for a neighbour (Linux 5.0).
+/// Looks a neighbour up in the kernel's cache (Linux 5.0).
 pub(crate) fn look_up(
     requests: &mut Requests,
     interface: u32,
     address: IpAddr,
 ) -> io::Result<Neighbour> {
     let question = RouteNetlinkMessage::GetNeighbour(message(interface, address));
-    match requests.ask(question, 0) {
+    match requests.request(question, 0) {
         Ok(Some(RouteNetlinkMessage::NewNeighbour(neighbour))) => Ok(read(&neighbour)),
         Ok(_) => Ok(Neighbour::Unknown),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(Neighbour::Unknown),
@@ -58,7 +58,7 @@ pub(crate) fn look_up(
     }
 }
 
-/// The address that a neighbour's news are about.
+/// The address that a notification about a neighbour names.
 pub(crate) fn address(neighbour: &NeighbourMessage) -> Option<IpAddr> {
     neighbour
         .attributes
@@ -95,11 +95,14 @@ fn read(neighbour: &NeighbourMessage) -> Neighbour {
     }
 }
 
-/// Makes the kernel ask for a neighbour, as if a packet were to be sent to it.
-pub(crate) fn provoke(requests: &mut Requests, interface: u32, address: IpAddr) -> io::Result<()> {
-    let mut order = message(interface, address);
-    order.header.flags = NeighbourFlags::Use;
-    requests.order(RouteNetlinkMessage::NewNeighbour(order), NLM_F_CREATE)
+/// Makes the kernel solicit a neighbour, as if a packet were to be sent to it.
+pub(crate) fn solicit(requests: &mut Requests, interface: u32, address: IpAddr) -> io::Result<()> {
+    let mut solicitation = message(interface, address);
+    solicitation.header.flags = NeighbourFlags::Use;
+    requests.change(
+        RouteNetlinkMessage::NewNeighbour(solicitation),
+        NLM_F_CREATE,
+    )
 }
 
 #[cfg(test)]

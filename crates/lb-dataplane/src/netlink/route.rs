@@ -1,4 +1,4 @@
-//! Which way the kernel would send a packet.
+//! The route by which the kernel would send a packet.
 
 use std::{io, net::IpAddr};
 
@@ -9,16 +9,18 @@ use rtnetlink::packet_route::{
 
 use super::socket::Requests;
 
-/// A way out.
+/// A route to an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Route {
+    /// Index of the interface to send from.
     pub interface: u32,
-    /// Whose MAC address frames go to: the address itself or a router.
+    /// The neighbour that frames are sent to: the address itself or a router.
     pub neighbour: IpAddr,
+    /// Whether the neighbour is the address itself.
     pub direct: bool,
 }
 
-/// Asks for the way to an address; in words if there is none.
+/// Looks up the route to an address; the error says in words why there is none.
 pub(crate) fn look_up(requests: &mut Requests, address: IpAddr) -> Result<Route, String> {
     let mut message = RouteMessage::default();
     let (family, length) = match address {
@@ -31,10 +33,10 @@ pub(crate) fn look_up(requests: &mut Requests, address: IpAddr) -> Result<Route,
         .attributes
         .push(RouteAttribute::Destination(RouteAddress::from(address)));
     let answer = requests
-        .ask(RouteNetlinkMessage::GetRoute(message), 0)
+        .request(RouteNetlinkMessage::GetRoute(message), 0)
         .map_err(|error| no_route(&error))?;
     let Some(RouteNetlinkMessage::NewRoute(route)) = answer else {
-        return Err("the kernel gave no route".to_owned());
+        return Err("the kernel returned no route".to_owned());
     };
     read(&route, address)
 }
@@ -51,7 +53,7 @@ fn read(route: &RouteMessage, address: IpAddr) -> Result<Route, String> {
         }
         other => {
             return Err(format!(
-                "its route is of the type {other:?}, which leads nowhere"
+                "its route has the type {other:?}, by which no packet is sent"
             ));
         }
     }

@@ -1,4 +1,4 @@
-//! Asking the kernel one question at a time over rtnetlink.
+//! Requests to the kernel over rtnetlink, one at a time.
 
 use std::io;
 
@@ -25,8 +25,8 @@ impl Requests {
         })
     }
 
-    /// Sends a request and returns the first answer; the kernel's refusal is the error.
-    pub fn ask(
+    /// Sends a request and returns the first answer; if the kernel rejects it, that is the error.
+    pub fn request(
         &mut self,
         question: RouteNetlinkMessage,
         flags: u16,
@@ -43,7 +43,7 @@ impl Requests {
             let (bytes, _) = self.socket.recv_from_full()?;
             let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&bytes)
                 .map_err(io::Error::other)?;
-            // The answer to a question that was given up.
+            // The answer to an earlier request that was given up.
             if answer.header.sequence_number != self.sequence {
                 continue;
             }
@@ -55,8 +55,8 @@ impl Requests {
         }
     }
 
-    /// Sends an order and waits until the kernel has taken it.
-    pub fn order(&mut self, order: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
-        self.ask(order, flags | NLM_F_ACK).map(|_| ())
+    /// Sends a change and waits until the kernel has made it.
+    pub fn change(&mut self, change: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+        self.request(change, flags | NLM_F_ACK).map(|_| ())
     }
 }

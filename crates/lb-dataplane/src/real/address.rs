@@ -1,4 +1,4 @@
-//! Addresses of the loopback interface, by netlink.
+//! Addresses of the loopback interface, and MTUs, by netlink.
 
 use std::net::IpAddr;
 
@@ -39,13 +39,13 @@ impl Connection {
         })
     }
 
-    /// Brings the loopback interface up: the addresses of one that is down count for nothing.
+    /// Brings the loopback interface up: while it is down, its addresses have no effect.
     pub(super) async fn loopback_up(&self, journal: &mut Journal) -> anyhow::Result<()> {
         let mut links = self.handle.link().get().match_index(LOOPBACK).execute();
         let link = links
             .try_next()
             .await
-            .context("looking at the loopback interface")?;
+            .context("examining the loopback interface")?;
         if link.is_some_and(|link| link.header.flags.contains(LinkFlags::Up)) {
             return Ok(());
         }
@@ -75,7 +75,7 @@ impl Connection {
             .context("bringing the loopback interface down again")
     }
 
-    /// Puts an address on the loopback interface; one that is there already is left as it is, now and
+    /// Adds an address to the loopback interface; an address that is there already is left as it is, now and
     /// on exit.
     pub(super) async fn add(&self, journal: &mut Journal, address: IpAddr) -> anyhow::Result<()> {
         if !self.find(address).await?.is_empty() {
@@ -87,7 +87,7 @@ impl Connection {
             .address()
             .add(LOOPBACK, address, prefix(address));
         if address.is_ipv6() {
-            // Nobody but this host may answer for the address on this link, and it must work at once.
+            // No other host can have the address on this link, and it must work at once.
             let message = request.message_mut();
             message.header.flags = AddressHeaderFlags::Nodad;
             message
@@ -95,18 +95,19 @@ impl Connection {
                 .push(AddressAttribute::Flags(AddressFlags::Nodad));
         }
         request.execute().await.with_context(|| {
-            format!("putting {address} on the loopback interface (this needs root)")
+            format!("adding {address} to the loopback interface (this needs root)")
         })
     }
 
-    /// Takes an address off the loopback interface, if it is there.
+    /// Removes an address from the loopback interface, if it is there.
     pub(super) async fn remove(&self, address: IpAddr) -> anyhow::Result<()> {
         for message in self.find(address).await? {
             match self.handle.address().del(message).execute().await {
                 Err(error) if errno(&error) == Some(libc::EADDRNOTAVAIL) => {}
                 other => {
-                    other
-                        .with_context(|| format!("taking {address} off the loopback interface"))?;
+                    other.with_context(|| {
+                        format!("removing {address} from the loopback interface")
+                    })?;
                 }
             }
         }
@@ -130,7 +131,7 @@ impl Connection {
     /// The MTU of an interface.
     pub(super) async fn mtu(&self, interface: &str) -> anyhow::Result<u32> {
         let operation =
-            || format!("looking at the interface {interface} (`ip link` lists those there are)");
+            || format!("examining the interface {interface} (`ip link` lists the interfaces)");
         let mut links = self
             .handle
             .link()
@@ -163,7 +164,7 @@ const fn prefix(address: IpAddr) -> u8 {
     }
 }
 
-/// The kernel's answer, if it was one.
+/// The kernel's error number, if the error came from the kernel.
 fn errno(error: &rtnetlink::Error) -> Option<i32> {
     match error {
         rtnetlink::Error::NetlinkError(message) => message.code.map(|code| code.get().abs()),

@@ -1,11 +1,11 @@
 //! The list of changes made to this host, on disk before each is made.
 //!
-//! One process at a time holds a state folder; the lock ends with the process, however it ends. Whoever
-//! takes the folder next finds what its predecessor left and undoes it first.
+//! One process at a time holds a state folder; the lock ends with the process, however it ends. The next
+//! process that takes the folder undoes first what its predecessor left.
 //!
-//! None of the changes survives a restart of the machine, so the file is named after the boot, and nothing
-//! waits for the disk: a killed process leaves its writes with the kernel, and what a power failure leaves of
-//! the file is of another boot and is not read.
+//! No change survives a restart of the machine, so the file is named after the boot, and no write waits for
+//! the disk: the writes of a killed process are with the kernel, and a file that a power failure damaged
+//! belongs to another boot and is not read.
 
 use std::{
     fs::{self, File},
@@ -18,7 +18,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
-/// Something that was changed.
+/// A change of this host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "snake_case", deny_unknown_fields)]
 pub(super) enum Change {
@@ -59,7 +59,7 @@ struct Contents {
 
 const VERSION: u32 = 1;
 
-/// What the file's name begins with; the boot's number follows.
+/// The file's name begins with this and goes on with the boot's id.
 const PREFIX: &str = "changes-";
 
 /// The open list. Dropping it gives up the lock and keeps the file.
@@ -71,7 +71,7 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Takes a state folder, and what its last holder left undone (in the order in which it was made).
+    /// Takes a state folder, with the changes that its last holder did not undo.
     ///
     /// # Errors
     /// If another process holds it, or it cannot be used.
@@ -114,25 +114,25 @@ impl Journal {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
         };
-        let found: Contents = serde_json::from_str(&text).with_context(|| {
+        let contents: Contents = serde_json::from_str(&text).with_context(|| {
             format!(
-                "reading {}: not written by this version; undo what it lists by hand and remove it",
+                "reading {}: this version did not write it; undo the changes it lists by hand and remove it",
                 path.display()
             )
         })?;
-        if found.version != VERSION {
+        if contents.version != VERSION {
             bail!(
-                "{} has version {}, this program knows {VERSION}: run the version that wrote it once, or undo what it \
-                 lists by hand and remove it",
+                "{} has version {}, and this program reads version {VERSION}: run the version that wrote it once, or undo \
+                 the changes it lists by hand and remove it",
                 path.display(),
-                found.version
+                contents.version
             );
         }
-        self.contents.changes = found.changes;
+        self.contents.changes = contents.changes;
         Ok(())
     }
 
-    /// What is not undone yet, in the order in which it was made.
+    /// The changes that are not undone yet, in the order in which they were made.
     pub(super) fn changes(&self) -> &[Change] {
         &self.contents.changes
     }
@@ -143,8 +143,8 @@ impl Journal {
         self.write()
     }
 
-    /// Strikes the change at this place out: it is undone.
-    pub(super) fn strike(&mut self, at: usize) -> anyhow::Result<()> {
+    /// Removes the change at this position: it is undone.
+    pub(super) fn remove(&mut self, at: usize) -> anyhow::Result<()> {
         self.contents.changes.remove(at);
         if self.contents.changes.is_empty() {
             return match fs::remove_file(&self.path) {
@@ -169,7 +169,7 @@ impl Journal {
     }
 }
 
-/// Removes the lists of earlier boots (what they list is gone), and what was not written to its end.
+/// Removes the lists of earlier boots, whose changes are gone, and files that were not written completely.
 fn remove_others(folder: &Path, own: &Path) -> std::io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
@@ -189,7 +189,7 @@ fn boot() -> anyhow::Result<String> {
         .to_owned())
 }
 
-/// The folder of this network namespace: several reals on one machine do not meet.
+/// The folder of this network namespace, so that several reals on one machine do not collide.
 pub(super) fn default_folder() -> anyhow::Result<PathBuf> {
     const NAMESPACE: &str = "/proc/thread-self/ns/net";
     let inode = fs::metadata(NAMESPACE)

@@ -9,16 +9,13 @@ use aya::{
     programs::{SchedClassifier, TcAttachType, Xdp, tc},
     util::KernelVersion,
 };
-use lb_common::decap::{
-    Reason, names,
-    segment::{Family, limit},
+use lb_common::{
+    decap::{Reason, names, segment::limit},
+    ip::Family,
 };
 
-use super::{
-    XdpMode,
-    journal::{Change, Journal},
-};
-use crate::objects;
+use super::journal::{Change, Journal};
+use crate::{objects, options::XdpMode};
 
 /// The programs of one interface. They are detached when this is dropped.
 pub(super) struct Programs {
@@ -39,7 +36,7 @@ impl Programs {
             if let IpAddr::V4(address) = address {
                 vips4
                     .insert(address.octets(), 1, 0)
-                    .with_context(|| format!("telling the programs of {address}"))?;
+                    .with_context(|| format!("adding {address} to the VIPs of {interface}"))?;
             }
         }
         let mut vips6: HashMap<_, [u8; 16], u32> = HashMap::try_from(
@@ -50,7 +47,7 @@ impl Programs {
             if let IpAddr::V6(address) = address {
                 vips6
                     .insert(address.octets(), 1, 0)
-                    .with_context(|| format!("telling the programs of {address}"))?;
+                    .with_context(|| format!("adding {address} to the VIPs of {interface}"))?;
             }
         }
         Ok(Programs {
@@ -59,19 +56,19 @@ impl Programs {
         })
     }
 
-    /// Attaches the decapsulator; a warning if it runs in generic mode.
+    /// Attaches the decapsulator; returns a warning if it runs in generic mode.
     pub(super) fn attach_decap(&mut self, mode: XdpMode) -> anyhow::Result<Option<String>> {
         let interface = &self.interface;
         let program: &mut Xdp = self
             .ebpf
             .program_mut("decap")
-            .context("the object has no program decap")?
+            .context("this build of lb-agent has no program decap")?
             .try_into()?;
         program
             .load()
-            .context("the kernel refused the program decap")?;
-        let why = match mode {
-            XdpMode::Generic => "as asked for".to_owned(),
+            .context("the kernel rejected the program decap")?;
+        let reason = match mode {
+            XdpMode::Generic => "as configured".to_owned(),
             XdpMode::Auto | XdpMode::Native => {
                 match program.attach(interface, aya::programs::XdpMode::Driver) {
                     Ok(_) => return Ok(None),
@@ -89,12 +86,12 @@ impl Programs {
         };
         program.attach(interface, aya::programs::XdpMode::Skb).with_context(|| {
             format!(
-                "attaching decap to {interface} (another XDP program is on it? `ip link show {interface}` tells, \
+                "attaching decap to {interface} (another XDP program may be on it: `ip link show {interface}` shows it, \
                  `ip link set {interface} xdp off` removes it)"
             )
         })?;
         Ok(Some(format!(
-            "decap runs in generic XDP mode on {interface} ({why}): it works, but is several times slower"
+            "decap runs in generic XDP mode on {interface} ({reason}): it works, but is several times slower"
         )))
     }
 
@@ -103,30 +100,31 @@ impl Programs {
         let interface = self.interface.clone();
         let operation = || format!("attaching clamp to {interface}");
         let links = KernelVersion::new(6, 6, 0);
-        let outlives = KernelVersion::current().context("asking for the kernel's version")? < links;
-        if outlives {
+        let outlives_process =
+            KernelVersion::current().context("asking for the kernel's version")? < links;
+        if outlives_process {
             // Without a link the filter stays when the process is killed.
             journal.record(Change::Filter {
                 interface: interface.clone(),
             })?;
-            // Fails if there is one, as attaching does if there is none.
+            // Fails if the queueing discipline is there already; if it cannot be made, attaching fails.
             let _ = tc::qdisc_add_clsact(&interface);
         }
         let program: &mut SchedClassifier = self
             .ebpf
             .program_mut("clamp")
-            .context("the object has no program clamp")?
+            .context("this build of lb-agent has no program clamp")?
             .try_into()?;
         program
             .load()
-            .context("the kernel refused the program clamp")?;
+            .context("the kernel rejected the program clamp")?;
         program
             .attach(&interface, TcAttachType::Egress)
             .with_context(operation)?;
         Ok(())
     }
 
-    /// Tells the program the interface's MTU.
+    /// Sets the segment sizes for this MTU.
     pub(super) fn set_mtu(&mut self, mtu: u32) -> anyhow::Result<()> {
         let mut segments: Array<_, u32> = Array::try_from(
             self.ebpf
@@ -136,9 +134,7 @@ impl Programs {
         for family in [Family::V4, Family::V6] {
             segments
                 .set(family as u32, limit(family, mtu), 0)
-                .with_context(|| {
-                    format!("telling the program of {} the segment size", self.interface)
-                })?;
+                .with_context(|| format!("setting the segment size on {}", self.interface))?;
         }
         Ok(())
     }
@@ -174,7 +170,7 @@ impl Programs {
     }
 }
 
-/// Removes a filter that a process before this one left behind.
+/// Removes a filter that an earlier process left behind.
 pub(super) fn remove_filter(interface: &str) -> anyhow::Result<()> {
     if nix::net::if_::if_nametoindex(interface).is_err() {
         return Ok(());
@@ -188,7 +184,7 @@ pub(super) fn remove_filter(interface: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Frames that came in by an interface, by what became of them.
+/// Frames that came in by an interface, by reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InterfaceCounters {
     /// The interface.

@@ -1,4 +1,4 @@
-//! Setting a real up and undoing it.
+//! Setting up a real, and undoing that.
 
 use std::net::IpAddr;
 
@@ -17,9 +17,9 @@ use super::{
 pub struct Real {
     journal: Journal,
     netlink: Connection,
-    /// Those that packets come in by.
+    /// Programs of the interfaces that packets come in by.
     programs: Vec<Programs>,
-    /// Those that only answers leave by.
+    /// Programs of the interfaces by which only answers leave.
     reply_programs: Vec<Programs>,
     warnings: Vec<String>,
 }
@@ -28,7 +28,7 @@ impl Real {
     /// Undoes what a killed process left, then makes this host a real.
     ///
     /// # Errors
-    /// What could not be done; what was done before is undone.
+    /// Says what failed; the changes that were made before are undone.
     pub async fn set_up(options: &Options) -> anyhow::Result<Real> {
         let folder = match &options.state {
             Some(folder) => folder.clone(),
@@ -39,7 +39,7 @@ impl Real {
         let left = journal.changes().len();
         undo(&mut journal, &netlink)
             .await
-            .context("undoing what an earlier `lb-agent real` left behind")?;
+            .context("undoing the changes that an earlier `lb-agent real` left behind")?;
         let mut real = Real {
             journal,
             netlink,
@@ -64,13 +64,13 @@ impl Real {
     }
 
     async fn make(&mut self, options: &Options) -> anyhow::Result<()> {
-        let mut vips: Vec<IpAddr> = options.vips.iter().map(|vip| vip.0).collect();
+        let mut vips = options.vips.clone();
         vips.sort_unstable();
         vips.dedup();
         for interface in options.interfaces.iter().chain(&options.reply_interfaces) {
             self.netlink.mtu(interface).await?;
         }
-        // Silence first: an address must not be heard of before.
+        // Silence first: no neighbour may hear of the address.
         if vips.iter().any(IpAddr::is_ipv4) {
             sysctl::raise_all(&mut self.journal, "arp_ignore", 1)?;
             sysctl::raise_all(&mut self.journal, "arp_announce", 2)?;
@@ -85,7 +85,7 @@ impl Real {
         if options.mode == Mode::L2 {
             return Ok(());
         }
-        // The segment size counts where packets come in, wherever the answers leave.
+        // The MTU where packets come in limits the segment size, wherever the answers leave.
         let mut smallest = u32::MAX;
         for interface in &options.interfaces {
             smallest = smallest.min(self.netlink.mtu(interface).await?);
@@ -115,10 +115,10 @@ impl Real {
         &self.warnings
     }
 
-    /// The decapsulator's counters, per interface; none in mode `l2`.
+    /// The decapsulator's counters, per interface; the list is empty in mode `l2`.
     ///
     /// # Errors
-    /// If the kernel does not give them.
+    /// If the kernel does not return them.
     pub fn counters(&self) -> anyhow::Result<Vec<InterfaceCounters>> {
         self.programs.iter().map(Programs::counters).collect()
     }
@@ -141,7 +141,7 @@ impl Real {
     /// Undoes everything, in reverse order.
     ///
     /// # Errors
-    /// What could not be undone; the next run tries again.
+    /// Says what could not be undone; the next run retries.
     pub async fn finish(self) -> anyhow::Result<()> {
         let Real {
             mut journal,
@@ -164,8 +164,8 @@ fn distinct(names: &[String]) -> impl Iterator<Item = &String> {
         .map(|(_, name)| name)
 }
 
-/// Undoes what the journal lists, the latest first. What cannot be undone stays listed and does not keep
-/// the rest from being undone.
+/// Undoes the changes of the journal, the latest first. A change that cannot be undone stays listed and does
+/// not keep the others from being undone.
 async fn undo(journal: &mut Journal, netlink: &Connection) -> anyhow::Result<()> {
     let mut failure = None;
     for at in (0..journal.changes().len()).rev() {
@@ -181,7 +181,7 @@ async fn undo(journal: &mut Journal, netlink: &Connection) -> anyhow::Result<()>
             Change::Filter { interface } => program::remove_filter(interface),
         };
         match undone {
-            Ok(()) => journal.strike(at)?,
+            Ok(()) => journal.remove(at)?,
             Err(error) => {
                 if let Some(earlier) = failure.replace(error) {
                     tracing::error!("{earlier:#}");

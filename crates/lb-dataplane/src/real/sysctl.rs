@@ -16,9 +16,13 @@ fn path(interface: &str, name: &str) -> PathBuf {
 fn read(interface: &str, name: &str) -> anyhow::Result<u32> {
     let path = path(interface, name);
     let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-    text.trim()
-        .parse()
-        .with_context(|| format!("reading {}: `{}` is no number", path.display(), text.trim()))
+    text.trim().parse().with_context(|| {
+        format!(
+            "reading {}: `{}` is not a number",
+            path.display(),
+            text.trim()
+        )
+    })
 }
 
 fn write(interface: &str, name: &str, value: u32) -> anyhow::Result<()> {
@@ -66,7 +70,7 @@ pub(super) fn loosen_reverse_path(journal: &mut Journal, interface: &str) -> any
     set(journal, interface, NAME, own, LOOSE)
 }
 
-/// Puts a setting back, unless somebody else has changed it since, or it is gone with its interface.
+/// Restores a setting, unless another program has changed it since or it is gone with its interface.
 pub(super) fn restore(interface: &str, name: &str, old: u32, new: u32) -> anyhow::Result<()> {
     if !path(interface, name).exists() {
         return Ok(());
@@ -75,7 +79,7 @@ pub(super) fn restore(interface: &str, name: &str, old: u32, new: u32) -> anyhow
     if now != new {
         if now != old {
             tracing::warn!(
-                "{} is {now} by now, not {new}: left alone",
+                "{} was changed by another program from {new} to {now}: it is not restored to {old}",
                 path(interface, name).display()
             );
         }

@@ -33,9 +33,7 @@ impl Frame for Memory {
     fn push(&mut self, _: usize) -> bool {
         false
     }
-}
 
-impl Shrink for Memory {
     fn pull(&mut self, bytes: usize) -> bool {
         if self.movable {
             self.bytes.drain(..bytes);

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What a real must do, told by a parser of others: the offset of the inner packet if it is to be taken out.
+/// The expected decision, by another parser: the offset of the inner packet if it is to be taken out.
 fn model(frame: &[u8]) -> Option<usize> {
     let packet = etherparse::Ethernet2Slice::from_slice_without_fcs(frame).ok()?;
     let (at, protocol, inner) = match packet.ether_type() {

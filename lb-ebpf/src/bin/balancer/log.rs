@@ -1,5 +1,5 @@
-//! The balancer's log. Each line stands behind aya-log's level, a constant of the loaded program: the
-//! verifier removes those that are off, calls and functions included.
+//! The balancer's log. Each line depends on aya-log's level, a constant of the loaded program: the verifier
+//! removes those that are off, including their calls and functions.
 
 use aya_log_ebpf::{
     debug, info,
@@ -7,12 +7,12 @@ use aya_log_ebpf::{
     trace,
 };
 use lb_common::{
+    lookup::Step,
     reason::{ChosenBy, Reason},
-    store::Step,
 };
 
-/// Logs a step of the decision: drops and resets as information; choices for flows that the flow table did not
-/// know where it has a say, which are few, for debugging; those of all other packets as traces.
+/// Logs a step of the decision: drops and resets at level info; choices where the flow table has a say but did not
+/// know the flow, which are few, at level debug; all other choices at level trace.
 #[inline(always)]
 pub fn log(step: Step) {
     match step {
@@ -28,7 +28,7 @@ pub fn log(step: Step) {
 }
 
 // Text is chosen by branches: a program has no table of addresses that a name could be taken from. The
-// functions are not inlined, so that the decision is not all log.
+// functions are not inlined, to keep the decision short.
 
 #[inline(never)]
 fn began(real: u32, by: ChosenBy) {

@@ -1,4 +1,6 @@
-//! The balancer's maps and constants. Sizes stand for "small": the agent sets them when it loads.
+//! The balancer's maps and constants. The agent sets the maps' sizes when it loads the program.
+
+use core::marker::PhantomData;
 
 use aya_ebpf::{
     Global,
@@ -8,24 +10,26 @@ use aya_ebpf::{
     maps::{Array, PerCpuArray},
 };
 use aya_log_ebpf::macro_support::{Level, level_enabled};
-use lb_common::flow_table::SharedBucket;
-use lb_common::limits::{REASON_SLOTS, SLOTS_PER_CHUNK, TICK_SHIFT};
-use lb_common::reason::Reason;
-use lb_common::store::{FlowEvent, Step, Tables};
-use lb_common::tables::{
-    config::Config,
-    counters::{FlowTableCounters, RealCounters, ServiceCounters},
-    meta::Meta,
-    next_hop::NextHop,
-    real::Real,
-    ring::{Chunk, Slot},
-    service::Service,
-    trace::Trace,
+use lb_common::{
+    flow_table::SharedBucket,
+    limits::{REASON_SLOTS, SLOTS_PER_CHUNK, TICK_SHIFT},
+    lookup::{FlowEvent, Step, Tables},
+    reason::Reason,
+    shared::SharedU64,
+    tables::{
+        config::Config,
+        counters::{FlowTableCounters, RealCounters, ServiceCounters},
+        meta::Meta,
+        next_hop::NextHop,
+        real::Real,
+        ring::{Chunk, Slot},
+        service::Service,
+        trace::Trace,
+    },
+    vip_table::{AddressDigest, SharedVip4Bucket, SharedVip6Bucket, VipHash},
 };
-use lb_common::vip_table::{Digest, SharedVip4Bucket, SharedVip6Bucket, VipHash};
-use lb_common::word::Word;
 
-/// Entries of a map before the agent says how many.
+/// Entries of a map for which the agent sets another number.
 const SMALL: u32 = 16;
 
 #[map]
@@ -43,7 +47,7 @@ static RINGS: Array<Chunk> = Array::with_max_entries(SMALL, BPF_F_MMAPABLE);
 #[map]
 static REALS: Array<Real> = Array::with_max_entries(SMALL, BPF_F_MMAPABLE);
 #[map]
-static BUDGETS: Array<Word> = Array::with_max_entries(SMALL, BPF_F_MMAPABLE);
+static BUDGETS: Array<SharedU64> = Array::with_max_entries(SMALL, BPF_F_MMAPABLE);
 #[map]
 static NEXT_HOPS: Array<NextHop> = Array::with_max_entries(SMALL, BPF_F_MMAPABLE);
 #[map]
@@ -82,26 +86,65 @@ static VIP_SHIFT: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static SIMULATE: Global<u32> = Global::new(0);
 
-/// The tables, as maps. Only a loud one logs and simulates: asking at each step whether to do so costs
-/// something even if the answer is always no.
-pub struct MapTables<const LOUD: bool>(());
-
-/// Tables that do their work in silence.
-pub type Quiet = MapTables<false>;
-/// Tables that log, or simulate, or both.
-pub type Loud = MapTables<true>;
-
-/// Whether this program is one that logs or simulates.
-#[inline(always)]
-pub fn is_loud() -> bool {
-    SIMULATE.load() != 0 || level_enabled(Level::Error)
+/// Receives the steps of a decision.
+pub trait Observer {
+    /// Called for each step.
+    fn note(step: Step);
 }
 
-impl<const LOUD: bool> MapTables<LOUD> {
+/// Ignores them.
+pub struct Quiet;
+
+/// Logs them.
+pub struct Logging;
+
+/// Logs them and writes the trace that a simulation reports.
+pub struct Tracing;
+
+impl Observer for Quiet {
+    #[inline(always)]
+    fn note(_step: Step) {}
+}
+
+impl Observer for Logging {
+    #[inline(always)]
+    fn note(step: Step) {
+        crate::log::log(step);
+    }
+}
+
+impl Observer for Tracing {
+    #[inline(always)]
+    fn note(step: Step) {
+        crate::log::log(step);
+        if let Some(trace) = TRACE.get_ptr_mut(0) {
+            // SAFETY: the agent runs one simulation at a time, and nothing else writes the trace.
+            unsafe { (*trace).note(step) }
+        }
+    }
+}
+
+/// Whether this program is the one that `simulate` runs.
+#[inline(always)]
+pub fn simulates() -> bool {
+    SIMULATE.load() != 0
+}
+
+/// Whether this program logs anything.
+#[inline(always)]
+pub fn logs() -> bool {
+    level_enabled(Level::Error)
+}
+
+/// The tables, as maps. The observer is a type: asking at each step whether to log costs something even if
+/// the answer is always no.
+pub struct MapTables<O>(PhantomData<O>);
+
+impl<O: Observer> MapTables<O> {
     /// The tables.
     #[inline(always)]
-    pub const fn new() -> MapTables<LOUD> {
-        MapTables(())
+    pub const fn new() -> MapTables<O> {
+        MapTables(PhantomData)
     }
 }
 
@@ -113,7 +156,7 @@ fn counters<T>(map: &PerCpuArray<T>, index: u32) -> Option<&mut T> {
     map.get_ptr_mut(index).map(|entry| unsafe { &mut *entry })
 }
 
-impl<const LOUD: bool> Tables for MapTables<LOUD> {
+impl<O: Observer> Tables for MapTables<O> {
     #[inline(always)]
     fn vips4(&self, bucket: u32) -> Option<&SharedVip4Bucket> {
         VIPS4.get(bucket)
@@ -133,8 +176,8 @@ impl<const LOUD: bool> Tables for MapTables<LOUD> {
     }
 
     #[inline(always)]
-    fn vip_digest(&self) -> Digest {
-        Digest {
+    fn address_digest(&self) -> AddressDigest {
+        AddressDigest {
             factors: [DIGEST_FACTOR_0.load(), DIGEST_FACTOR_1.load()],
         }
     }
@@ -161,7 +204,7 @@ impl<const LOUD: bool> Tables for MapTables<LOUD> {
     }
 
     #[inline(always)]
-    fn budget(&self, real: u16) -> Option<&Word> {
+    fn budget(&self, real: u16) -> Option<&SharedU64> {
         BUDGETS.get(u32::from(real))
     }
 
@@ -227,16 +270,7 @@ impl<const LOUD: bool> Tables for MapTables<LOUD> {
 
     #[inline(always)]
     fn note(&self, step: Step) {
-        if !LOUD {
-            return;
-        }
-        crate::log::log(step);
-        if self.simulating()
-            && let Some(trace) = TRACE.get_ptr_mut(0)
-        {
-            // SAFETY: the agent runs one simulation at a time, and nothing else writes the trace.
-            unsafe { (*trace).note(step) }
-        }
+        O::note(step);
     }
 
     #[inline(always)]
@@ -257,10 +291,5 @@ impl<const LOUD: bool> Tables for MapTables<LOUD> {
     #[inline(always)]
     fn interface_index(&self) -> u32 {
         INTERFACE_INDEX.load()
-    }
-
-    #[inline(always)]
-    fn simulating(&self) -> bool {
-        LOUD && SIMULATE.load() != 0
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, os::fd::AsRawFd as _, time::Duration};
 
-use lb_dataplane::{Dataplane as _, WantedService, WhenEmpty};
+use lb_dataplane::{Dataplane as _, ServiceSpec, WhenEmpty};
 use lb_model::options::{Forward, Track};
 use lb_tests::{Host, Real, wait_for};
 use tokio::{
@@ -94,11 +94,11 @@ pub fn probes_reach_their_real_in_every_mode() {
         // The first real has no share of the ring.
         testbed.serve(&[], &[1]);
         let vip = testbed.service(&[], &[]).vip;
-        let trouble = testbed.plane.probe_trouble(&vip).unwrap();
+        let trouble = testbed.plane.probe_problem(&vip).unwrap();
         assert!(trouble.contains("no route"), "{trouble}");
         route_vips(&testbed);
         wait_for("a route to the VIP", PATIENCE, || {
-            Ok(testbed.plane.probe_trouble(&vip).is_none().then_some(()))
+            Ok(testbed.plane.probe_problem(&vip).is_none().then_some(()))
         })
         .unwrap();
         // Checksums and segmentation are left to the interface, as with a network card.
@@ -197,7 +197,7 @@ pub fn probes_need_a_running_agent_and_its_tables() {
     // Tables grow, which replaces the maps and the program.
     let generation = testbed.plane.status().generation;
     for number in 0..300_u32 {
-        let other = WantedService {
+        let other = ServiceSpec {
             vip: format!("192.0.3.{}:{}/tcp", 1 + number % 200, 80 + number / 200)
                 .parse()
                 .unwrap(),
@@ -220,7 +220,7 @@ pub fn probes_need_a_running_agent_and_its_tables() {
         .sh("ip address add 192.0.2.10/32 dev lo")
         .unwrap();
     let trouble = wait_for("the problem to be reported", PATIENCE, || {
-        Ok(testbed.plane.probe_trouble(&vip))
+        Ok(testbed.plane.probe_problem(&vip))
     })
     .unwrap();
     assert!(trouble.contains("address of this host"), "{trouble}");

@@ -15,7 +15,7 @@ use std::{
 
 use lb_dataplane::netlink::NextHops;
 use lb_dataplane::{
-    Dataplane as _, KernelDataplane, WantedService, WhenEmpty, detach,
+    Dataplane as _, KernelDataplane, ServiceSpec, WhenEmpty, detach,
     options::{Options, XdpMode},
 };
 use lb_model::options::{Forward, OnDown, Track};
@@ -227,8 +227,8 @@ impl DataplaneTestbed {
     }
 
     /// Returns the service in which these reals are down and those that serve share the ring.
-    pub fn service(&self, down: &[(usize, OnDown)], serving: &[u16]) -> WantedService {
-        WantedService {
+    pub fn service(&self, down: &[(usize, OnDown)], serving: &[u16]) -> ServiceSpec {
+        ServiceSpec {
             vip: format!("{}/tcp", self.target()).parse().unwrap(),
             forward: self.ways.forward,
             track: Track::Exceptions,

@@ -6,7 +6,7 @@ use super::*;
 
 #[test]
 fn a_strict_reverse_path_filter_becomes_loose_and_strict_again() {
-    run(async |lab: &Lab| {
+    run(async |bed: &Testbed| {
         for (all, own, wanted) in [
             ("1", "0", "2"),
             ("0", "1", "2"),
@@ -20,7 +20,7 @@ fn a_strict_reverse_path_filter_becomes_loose_and_strict_again() {
             )
             .unwrap();
             let before = fingerprint();
-            let real = Real::set_up(&lab.options(&both())).await.unwrap();
+            let real = Real::set_up(&bed.options(&both())).await.unwrap();
             assert_eq!(
                 setting(INTERFACE, "rp_filter"),
                 wanted,
@@ -55,7 +55,7 @@ async fn set_up_after_another(options: &Options) -> Real {
 
 #[test]
 fn what_a_killed_process_left_is_undone_by_the_next() {
-    run(async |lab: &Lab| {
+    run(async |bed: &Testbed| {
         // An address that was there before is not ours to remove.
         ip(&format!("addr add {VIP6}/128 dev lo nodad"));
         fs::write(
@@ -64,8 +64,8 @@ fn what_a_killed_process_left_is_undone_by_the_next() {
         )
         .unwrap();
         let before = fingerprint();
-        let first = Real::set_up(&lab.options(&both())).await.unwrap();
-        let refused = Real::set_up(&lab.options(&both()))
+        let first = Real::set_up(&bed.options(&both())).await.unwrap();
+        let refused = Real::set_up(&bed.options(&both()))
             .await
             .err()
             .unwrap()
@@ -80,7 +80,7 @@ fn what_a_killed_process_left_is_undone_by_the_next() {
         assert_eq!(setting("all", "arp_ignore"), "1");
 
         let other = address("192.0.2.11");
-        let second = set_up_after_another(&lab.options(&[other])).await;
+        let second = set_up_after_another(&bed.options(&[other])).await;
         assert!(
             second.warnings()[0].contains("were undone now"),
             "{:?}",
@@ -98,9 +98,9 @@ fn what_a_killed_process_left_is_undone_by_the_next() {
 
 #[test]
 fn what_an_earlier_boot_left_is_neither_read_nor_kept() {
-    run(async |lab: &Lab| {
+    run(async |bed: &Testbed| {
         // A power failure may leave anything of a file.
-        let folder = lab.state_folder();
+        let folder = bed.state_folder();
         fs::create_dir_all(&folder).unwrap();
         for name in [
             "changes-of-another-boot.json",
@@ -109,7 +109,7 @@ fn what_an_earlier_boot_left_is_neither_read_nor_kept() {
             fs::write(folder.join(name), "").unwrap();
         }
         let before = fingerprint();
-        let real = Real::set_up(&lab.options(&both())).await.unwrap();
+        let real = Real::set_up(&bed.options(&both())).await.unwrap();
         assert!(real.warnings().is_empty(), "{:?}", real.warnings());
         real.finish().await.unwrap();
         wait_unchanged(&before);
@@ -120,8 +120,8 @@ fn what_an_earlier_boot_left_is_neither_read_nor_kept() {
 
 #[test]
 fn what_others_changed_meanwhile_is_left_alone() {
-    run(async |lab: &Lab| {
-        let real = Real::set_up(&lab.options(&both())).await.unwrap();
+    run(async |bed: &Testbed| {
+        let real = Real::set_up(&bed.options(&both())).await.unwrap();
         fs::write("/proc/sys/net/ipv4/conf/all/arp_ignore", "2").unwrap();
         ip(&format!("addr del {VIP4}/32 dev lo"));
         real.finish().await.unwrap();
@@ -132,26 +132,26 @@ fn what_others_changed_meanwhile_is_left_alone() {
 
 #[test]
 fn a_failure_half_way_leaves_nothing() {
-    run(async |lab: &Lab| {
+    run(async |bed: &Testbed| {
         ip("link set lo down");
         let before = fingerprint();
         let missing = Options {
             interfaces: vec!["lbnone0".into()],
-            ..lab.options(&both())
+            ..bed.options(&both())
         };
         let error = format!("{:#}", Real::set_up(&missing).await.err().unwrap());
         assert!(error.contains("lbnone0"), "{error}");
         // Nothing can be attached where a program is already.
         let other = Real::set_up(&Options {
             state: None,
-            ..lab.options(&both())
+            ..bed.options(&both())
         })
         .await
         .unwrap();
         let between = fingerprint();
         let error = format!(
             "{:#}",
-            Real::set_up(&lab.options(&[address("192.0.2.11")]))
+            Real::set_up(&bed.options(&[address("192.0.2.11")]))
                 .await
                 .err()
                 .unwrap()

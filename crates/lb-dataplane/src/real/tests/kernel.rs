@@ -1,44 +1,23 @@
 //! The same frames through the program in the kernel and through the decision in memory.
 
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
-use lb_common::decap::{Reason, Shrink, Vips, decapsulate};
-use lb_common::frame::Frame;
-use lb_common::reason::Verdict;
+use lb_common::{
+    decap::{Reason, Vips, decapsulate},
+    memory::MemFrame,
+    reason::Verdict,
+};
 use proptest::{
     prelude::*,
     test_runner::{Config, TestRunner},
 };
 
 use super::{VIP4, VIP6, address, both, encapsulated, run, udp};
-use crate::real::{XdpMode, program::Programs};
+use crate::{options::XdpMode, real::program::Programs};
 
 /// Random frames that are compared.
 const FRAMES: u32 = 10_000;
 /// The kernel's test runs take no less.
 const ETHERNET: usize = 14;
-
-struct Memory(Vec<u8>);
-
-impl Frame for Memory {
-    fn length(&self) -> usize {
-        self.0.len()
-    }
-
-    fn window<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]> {
-        self.0.get_mut(offset..offset + N)?.try_into().ok()
-    }
-
-    fn push(&mut self, _: usize) -> bool {
-        unreachable!("a real pushes nothing")
-    }
-}
-
-impl Shrink for Memory {
-    fn pull(&mut self, bytes: usize) -> bool {
-        self.0.drain(..bytes);
-        true
-    }
-}
 
 struct Both;
 
@@ -110,7 +89,7 @@ fn kernel_and_memory_do_the_same_with_any_frame() {
         let program: &Xdp = programs.xdp();
         runner
             .run(&any_frame(), |frame| {
-                let mut memory = Memory(frame.clone());
+                let mut memory = MemFrame::new(&frame);
                 let reason = decapsulate(&mut memory, &Both);
                 seen.borrow_mut()[reason as usize] += 1;
                 let mut out = [0; 512];
@@ -128,7 +107,7 @@ fn kernel_and_memory_do_the_same_with_any_frame() {
                 prop_assert_eq!(result.return_value, verdict, "{:?}", reason);
                 prop_assert_eq!(
                     &out[..result.data_size_out as usize],
-                    &memory.0[..],
+                    memory.bytes(),
                     "{:?}",
                     reason
                 );

@@ -9,15 +9,15 @@ use super::*;
 
 #[test]
 fn packets_of_all_families_reach_the_vips_sockets() {
-    run(async |lab: &Lab| {
+    run(async |bed: &Testbed| {
         let before = fingerprint();
-        let real = Real::set_up(&lab.options(&both())).await.unwrap();
+        let real = Real::set_up(&bed.options(&both())).await.unwrap();
         assert_eq!(real.warnings(), &[] as &[String]);
         assert!(
             ip(&format!("link show {INTERFACE}")).contains("xdp "),
             "native mode"
         );
-        all_families_arrive(lab);
+        all_families_arrive(bed);
         let counters = &real.counters().unwrap()[0];
         for reason in [
             Reason::Ip4InIp4,
@@ -29,7 +29,7 @@ fn packets_of_all_families_reach_the_vips_sockets() {
         }
         real.finish().await.unwrap();
         wait_unchanged(&before);
-        let left: Vec<_> = std::fs::read_dir(lab.state_folder())
+        let left: Vec<_> = std::fs::read_dir(bed.state_folder())
             .unwrap()
             .map(|entry| entry.unwrap().file_name())
             .collect();
@@ -39,10 +39,10 @@ fn packets_of_all_families_reach_the_vips_sockets() {
 
 #[test]
 fn generic_mode_works_and_says_so() {
-    run(async |lab: &Lab| {
+    run(async |bed: &Testbed| {
         let options = Options {
             xdp_mode: XdpMode::Generic,
-            ..lab.options(&both())
+            ..bed.options(&both())
         };
         let real = Real::set_up(&options).await.unwrap();
         assert!(
@@ -50,15 +50,15 @@ fn generic_mode_works_and_says_so() {
             "{:?}",
             real.warnings()
         );
-        all_families_arrive(lab);
+        all_families_arrive(bed);
         real.finish().await.unwrap();
     });
 }
 
 #[test]
 fn other_traffic_passes_and_every_frame_is_counted() {
-    run(async |lab: &Lab| {
-        let real = Real::set_up(&lab.options(&both())).await.unwrap();
+    run(async |bed: &Testbed| {
+        let real = Real::set_up(&bed.options(&both())).await.unwrap();
         let own = address("10.9.0.2");
         let (socket, port) = listen(own);
         let bare = [
@@ -69,11 +69,11 @@ fn other_traffic_passes_and_every_frame_is_counted() {
         ]
         .concat();
         let stranger = address("192.0.2.99");
-        lab.send(&encapsulated(false, stranger, &udp(stranger, port, b"x")));
+        bed.send(&encapsulated(false, stranger, &udp(stranger, port, b"x")));
         let mut fragment = encapsulated(false, address(VIP4), &udp(address(VIP4), port, b"x"));
         fragment[20] |= 0x20;
-        lab.send(&fragment);
-        lab.send(&bare);
+        bed.send(&fragment);
+        bed.send(&bare);
         let mut buffer = [0; 10];
         let length = socket.recv(&mut buffer).unwrap();
         assert_eq!(&buffer[..length], b"plain");
@@ -95,7 +95,7 @@ fn other_traffic_passes_and_every_frame_is_counted() {
 }
 
 /// Opens a connection from the client and returns the segment size of the SYN-ACK, its checksum checked.
-fn announced(lab: &Lab, vip: IpAddr, port: u16, client_port: u16, tunnel: bool) -> u16 {
+fn announced(bed: &Testbed, vip: IpAddr, port: u16, client_port: u16, tunnel: bool) -> u16 {
     let mut packet = Vec::new();
     to(vip)
         .tcp(client_port, port, 1_000, 64_000)
@@ -105,16 +105,16 @@ fn announced(lab: &Lab, vip: IpAddr, port: u16, client_port: u16, tunnel: bool) 
         .write(&mut packet, &[])
         .unwrap();
     if tunnel {
-        lab.send(&encapsulated(false, vip, &packet));
+        bed.send(&encapsulated(false, vip, &packet));
     } else {
         let ether_type: &[u8] = if vip.is_ipv4() {
             &[8, 0]
         } else {
             &[0x86, 0xDD]
         };
-        lab.send(&[&REAL_MAC[..], &CLIENT_MAC, ether_type, &packet].concat());
+        bed.send(&[&REAL_MAC[..], &CLIENT_MAC, ether_type, &packet].concat());
     }
-    lab.receive("SYN-ACK", |frame| {
+    bed.receive("SYN-ACK", |frame| {
         let parsed = etherparse::PacketHeaders::from_ethernet_slice(frame).ok()?;
         let Some(etherparse::TransportHeader::Tcp(tcp)) = parsed.transport else {
             return None;
@@ -138,18 +138,18 @@ fn announced(lab: &Lab, vip: IpAddr, port: u16, client_port: u16, tunnel: bool) 
 
 #[test]
 fn segments_leave_room_for_the_outer_header() {
-    run(async |lab: &Lab| {
-        let mut real = Real::set_up(&lab.options(&both())).await.unwrap();
+    run(async |bed: &Testbed| {
+        let mut real = Real::set_up(&bed.options(&both())).await.unwrap();
         for (vip, size) in [(VIP4, 1_420), (VIP6, 1_400)] {
             let server = TcpListener::bind((address(vip), 0)).unwrap();
             let port = server.local_addr().unwrap().port();
-            assert_eq!(announced(lab, address(vip), port, 50_001, true), size);
+            assert_eq!(announced(bed, address(vip), port, 50_001, true), size);
         }
         // The host's other connections are not touched.
         let server = TcpListener::bind("10.9.0.2:0").unwrap();
         assert_eq!(
             announced(
-                lab,
+                bed,
                 address("10.9.0.2"),
                 server.local_addr().unwrap().port(),
                 50_002,
@@ -163,7 +163,7 @@ fn segments_leave_room_for_the_outer_header() {
         let server = TcpListener::bind((address(VIP4), 0)).unwrap();
         assert_eq!(
             announced(
-                lab,
+                bed,
                 address(VIP4),
                 server.local_addr().unwrap().port(),
                 50_003,
@@ -177,14 +177,14 @@ fn segments_leave_room_for_the_outer_header() {
 
 #[test]
 fn packets_whose_way_back_leads_elsewhere_are_taken() {
-    run(async |lab: &Lab| {
+    run(async |bed: &Testbed| {
         fs::write("/proc/sys/net/ipv4/conf/all/rp_filter", "1").unwrap();
         // The way back to the client leads to another interface than the packets come in by.
         ip("link add lbother0 type veth peer name lbother1");
         ip("link set lbother0 up");
         ip("route add 198.51.100.0/24 dev lbother0");
-        let real = Real::set_up(&lab.options(&both())).await.unwrap();
-        all_families_arrive(lab);
+        let real = Real::set_up(&bed.options(&both())).await.unwrap();
+        all_families_arrive(bed);
         real.finish().await.unwrap();
     });
 }

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Asks for an address by ARP and says whether the real's interface answers.
-fn answers(lab: &Lab, target: [u8; 4]) -> bool {
+fn answers(bed: &Testbed, target: [u8; 4]) -> bool {
     let request = |target: [u8; 4]| {
         let mut frame = [
             &[0xFF; 6][..],
@@ -17,11 +17,11 @@ fn answers(lab: &Lab, target: [u8; 4]) -> bool {
         frame
     };
     // The real's own address is asked for afterwards: when its answer is here, the other one's would be.
-    lab.send(&request(target));
-    lab.send(&request([10, 9, 0, 2]));
+    bed.send(&request(target));
+    bed.send(&request([10, 9, 0, 2]));
     let mut answered = Vec::new();
     while answered.last() != Some(&[10, 9, 0, 2]) {
-        answered.push(lab.receive("ARP reply", |frame| {
+        answered.push(bed.receive("ARP reply", |frame| {
             let reply = frame.get(12..14)? == [8, 6] && frame.get(20..22)? == [0, 2];
             reply.then(|| frame[28..32].try_into().unwrap())
         }));
@@ -31,22 +31,22 @@ fn answers(lab: &Lab, target: [u8; 4]) -> bool {
 
 #[test]
 fn a_real_of_mode_l2_has_the_vip_and_is_silent_about_it() {
-    run(async |lab: &Lab| {
+    run(async |bed: &Testbed| {
         let options = Options {
             mode: Mode::L2,
-            ..lab.options(&both())
+            ..bed.options(&both())
         };
         let vip = [192, 0, 2, 10];
         ip(&format!("addr add {VIP4}/32 dev lo"));
         assert!(
-            answers(lab, vip),
+            answers(bed, vip),
             "without silence the VIP would be answered for"
         );
         let real = Real::set_up(&options).await.unwrap();
-        assert!(!answers(lab, vip));
+        assert!(!answers(bed, vip));
         assert!(!ip(&format!("link show {INTERFACE}")).contains("xdp"));
         let (socket, port) = listen(address(VIP4));
-        lab.send(
+        bed.send(
             &[
                 &REAL_MAC[..],
                 &CLIENT_MAC,
@@ -59,15 +59,15 @@ fn a_real_of_mode_l2_has_the_vip_and_is_silent_about_it() {
         assert_eq!(socket.recv(&mut buffer).unwrap(), 2);
         assert_eq!(real.counters().unwrap(), []);
         real.finish().await.unwrap();
-        assert!(answers(lab, vip));
+        assert!(answers(bed, vip));
     });
 }
 
 #[test]
 fn neighbour_discovery_is_silent_by_itself() {
-    run(async |lab: &Lab| {
-        let real = Real::set_up(&lab.options(&both())).await.unwrap();
-        lab.enter_client();
+    run(async |bed: &Testbed| {
+        let real = Real::set_up(&bed.options(&both())).await.unwrap();
+        bed.enter_client();
         ip(&format!("route add {VIP6}/128 dev lbclient0"));
         let probe = UdpSocket::bind("[fd00:9::1]:0").unwrap();
         probe.send_to(b"x", (address(VIP6), 9)).unwrap();
@@ -75,7 +75,7 @@ fn neighbour_discovery_is_silent_by_itself() {
             let solicitation = frame.get(12..14)? == [0x86, 0xDD] && frame.get(54)? == &135;
             solicitation.then_some(())
         };
-        lab.receive("neighbour solicitation", solicited);
+        bed.receive("neighbour solicitation", solicited);
         // The client's kernel gives up after its own retries; only then is the silence certain.
         let gives_up = Instant::now();
         while !ip("neigh show dev lbclient0").contains("FAILED") {
@@ -87,7 +87,7 @@ fn neighbour_discovery_is_silent_by_itself() {
             thread::sleep(Duration::from_millis(50));
         }
         assert!(!ip(&format!("neigh show {VIP6} dev lbclient0")).contains("lladdr"));
-        lab.enter_real();
+        bed.enter_real();
         real.finish().await.unwrap();
     });
 }

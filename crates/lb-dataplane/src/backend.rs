@@ -1,0 +1,128 @@
+//! The tables as the engine sees them: in the kernel or in memory.
+
+use lb_common::reason::Reason;
+use lb_common::tables::{
+    counters::{FlowTableCounters, RealCounters, ServiceCounters},
+    flow::Flow,
+    meta::Meta,
+    next_hop::NextHop,
+    real::Real,
+    ring::Slot,
+    service::Service,
+};
+
+use crate::{
+    error::DataplaneError, status::TableUse, table_sizes::TableSizes, vip_key::VipTableKey,
+};
+
+/// Tables that packets are forwarded by. Every index is below the table's size.
+///
+/// "In place" marks changes to a record that packets read: each is one store, so that no packet sees half
+/// of it.
+pub(crate) trait TableBackend: Send {
+    /// Sizes of the tables.
+    fn sizes(&self) -> TableSizes;
+    /// Makes the tables at least as large as `sizes`, with the same content; packets flow meanwhile.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`]; then the old tables are still in use.
+    fn grow(&mut self, sizes: TableSizes) -> Result<(), DataplaneError>;
+    /// The record that describes the tables.
+    fn meta(&self) -> Meta;
+    /// The tables' clock, in ticks.
+    fn now(&self) -> u32;
+
+    /// Adds a key or changes its service.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`].
+    fn insert_vip(&mut self, key: VipTableKey, service: u32) -> Result<(), DataplaneError>;
+    /// Removes a key; does nothing if it is not there.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`].
+    fn remove_vip(&mut self, key: VipTableKey) -> Result<(), DataplaneError>;
+    /// Every key and its service.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`].
+    fn vips(&self) -> Result<Vec<(VipTableKey, u32)>, DataplaneError>;
+    /// Sets [`lb_common::tables::config::Config::flags`], in place.
+    fn set_config_flags(&mut self, flags: u32);
+
+    /// A service.
+    fn service(&self, index: u32) -> Service;
+    /// Writes a service that no packet reads.
+    fn write_service(&mut self, index: u32, service: Service);
+    /// Moves a service to another ring, in place.
+    fn set_ring_place(&mut self, index: u32, place: u64);
+    /// Sets a service's flags and window, in place.
+    fn set_service_terms(&mut self, index: u32, flags: u32, window: u32);
+
+    /// A slot.
+    fn slot(&self, index: u32) -> Slot;
+    /// Writes a slot, in place.
+    fn set_slot(&mut self, index: u32, slot: Slot);
+
+    /// A real.
+    fn real(&self, index: u32) -> Real;
+    /// Writes a real that no packet reads.
+    fn write_real(&mut self, index: u32, real: Real);
+    /// Sets a real's flags, in place.
+    fn set_real_flags(&mut self, index: u32, flags: u32);
+    /// Sets how many flows a real has lost, in place.
+    fn set_real_lost(&mut self, index: u32, lost: u32);
+    /// Moves a real to another next hop, in place.
+    fn set_real_next_hop(&mut self, index: u32, next_hop: u32);
+    /// How many flows of a real are still to be ended; a negative number is 0.
+    fn budget(&self, index: u32) -> i64;
+    /// Sets how many flows of a real are to be ended, in place.
+    fn set_budget(&mut self, index: u32, flows: i64);
+    /// A next hop.
+    fn next_hop(&self, index: u32) -> NextHop;
+    /// Writes a next hop that no packet reads.
+    fn write_next_hop(&mut self, index: u32, next_hop: NextHop);
+
+    /// Calls `visit` with every used entry of the flow table; an entry for which it returns `false` is
+    /// emptied, unless it has become another flow's meanwhile. Returns how many were emptied.
+    fn sweep_flows(&self, visit: &mut dyn FnMut(Flow) -> bool) -> u64;
+
+    /// Counters of one real, all CPUs together.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`].
+    fn real_counters(&self, index: u32) -> Result<RealCounters, DataplaneError>;
+    /// Counters of every real, by index.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`].
+    fn all_real_counters(&self) -> Result<Vec<RealCounters>, DataplaneError>;
+    /// Sets a real's counters to zero.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`].
+    fn clear_real_counters(&mut self, index: u32) -> Result<(), DataplaneError>;
+    /// Counters of one service.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`].
+    fn service_counters(&self, index: u32) -> Result<ServiceCounters, DataplaneError>;
+    /// Sets a service's counters to zero.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`].
+    fn clear_service_counters(&mut self, index: u32) -> Result<(), DataplaneError>;
+    /// Counters of the flow table.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`].
+    fn flow_counters(&self) -> Result<FlowTableCounters, DataplaneError>;
+    /// Frames by reason that came in by the interface with this slot in the counters.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`].
+    fn reasons(&self, interface_slot: u32) -> Result<Vec<(Reason, u64)>, DataplaneError>;
+
+    /// Name, capacity and memory of every table; `used` is 0.
+    fn tables(&self) -> Vec<TableUse>;
+}

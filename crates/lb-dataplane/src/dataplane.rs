@@ -1,0 +1,92 @@
+//! The interface of a data plane.
+
+use std::net::IpAddr;
+
+use lb_model::vip::VipKey;
+
+use crate::{
+    error::DataplaneError,
+    service::ServiceSpec,
+    simulation::Simulation,
+    stats::{RealFlows, Stats},
+    status::Status,
+};
+
+/// The owner of the tables. A call blocks no longer than a few system calls or a scan of memory take.
+pub trait Dataplane: Send {
+    /// Adds a service, or changes the one with this name. New flows see the change when the call returns;
+    /// running flows keep their reals for the window. On an error nothing has changed.
+    ///
+    /// # Errors
+    /// [`DataplaneError::Full`], or [`DataplaneError::System`] from growing a table.
+    fn set_service(&mut self, spec: &ServiceSpec) -> Result<(), DataplaneError>;
+
+    /// Resets up to `flows` running flows of a real soon, so that their clients connect anew and the ring
+    /// chooses again: each of its next TCP packets with data ends its flow, until so many are ended. Replaces
+    /// an earlier number that is not yet reached; 0 cancels it. CPUs that end flows at the same moment may
+    /// end more than `flows`, by less than the number of CPUs. Returns how many flows of the earlier number
+    /// were still to be reset.
+    ///
+    /// # Errors
+    /// [`DataplaneError::CannotShed`].
+    fn shed(&mut self, vip: &VipKey, real: IpAddr, flows: u32) -> Result<u32, DataplaneError>;
+
+    /// The mark (`SO_MARK`) of a socket whose packets to the VIP reach this real whatever the ring says, as
+    /// clients' packets do: encapsulated, or with its MAC address. `None` if there is no such real, or if
+    /// packets of this host do not pass this data plane. It can change with the service. The answers come
+    /// from the VIP's address to the host's own.
+    fn probe_mark(&self, vip: &VipKey, real: IpAddr) -> Option<u32>;
+
+    /// Why probes to a VIP do not leave this host by the data plane, and what to do; `None` if they do, as
+    /// far as routes and neighbours tell. Waits some milliseconds for a neighbour's answer.
+    fn probe_problem(&mut self, vip: &VipKey) -> Option<String>;
+
+    /// Removes a service and its reals; from now on its packets pass to the host's stack. Does nothing if
+    /// there is no such service.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`].
+    fn remove_service(&mut self, vip: &VipKey) -> Result<(), DataplaneError>;
+
+    /// Names of the services in the tables: an adopting agent compares them with intent.
+    fn services(&self) -> Vec<VipKey>;
+
+    /// Does what is due: settles slots whose window is over, frees indices that nothing names any more,
+    /// sweeps the flow table. Call it about once a second.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`].
+    fn tick(&mut self) -> Result<(), DataplaneError>;
+
+    /// All counters.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`].
+    fn stats(&self) -> Result<Stats, DataplaneError>;
+
+    /// Live flows of every real.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`].
+    fn flows(&self) -> Result<Vec<RealFlows>, DataplaneError>;
+
+    /// Runs the program on a frame without changing flows or counters.
+    ///
+    /// # Errors
+    /// [`DataplaneError::NoInterface`], [`DataplaneError::FrameLength`], [`DataplaneError::System`].
+    fn simulate(
+        &mut self,
+        interface: Option<&str>,
+        frame: &[u8],
+    ) -> Result<Simulation, DataplaneError>;
+
+    /// The state of the data plane itself.
+    fn status(&self) -> Status;
+
+    /// Looks every next hop up again, after a route, neighbour or interface has changed. Returns whether a
+    /// real became reachable or unreachable.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`].
+    fn refresh_next_hops(&mut self) -> Result<bool, DataplaneError>;
+}

@@ -1,0 +1,300 @@
+//! The sweep of the flow table: frees dead entries and finds the slots that still have exceptions.
+//!
+//! A slot may be settled when no live entry of the flow table is an exception in it, that is, none names
+//! another real than the slot. An entry's stamp holds the top bits of its flow's ring hash, so its slot is
+//! known whatever the ring's size. No exception can arise in a slot whose window is over (what is
+//! remembered there has the slot's own real), so a sweep that began after the window's end, and after the
+//! packets under way then, has seen them all.
+
+use std::time::Instant;
+
+use lb_common::{
+    limits::CLOSING_TICKS,
+    tables::{
+        flow::{CLOSING, Flow, real_of, ring_bits},
+        ring::real_of as real_of_slot,
+    },
+};
+
+use super::{clock::reached, service_table::ServiceTable};
+use crate::{backend::TableBackend, error::DataplaneError};
+
+/// Time between two sweeps at least, in ticks (1 s).
+const SWEEP_TICKS: u32 = 60;
+/// Sweeping takes at most one part in this of a core's time.
+const SWEEP_SHARE: u32 = 500;
+
+/// When to sweep, and what the last sweep counted.
+#[derive(Debug, Default)]
+pub(crate) struct FlowSweep {
+    /// The next sweep begins no earlier, in ticks.
+    not_before: u32,
+    /// Entries that were made or evicted until the last check.
+    changes: u64,
+    /// Live entries in the last sweep.
+    used: u64,
+    /// Whether there was a sweep.
+    swept: bool,
+}
+
+/// What a sweep found.
+pub(crate) struct SweepResult {
+    /// For each service in the table's order, which of its slots have an exception.
+    exceptions: Vec<Vec<bool>>,
+    /// By real index, whether an entry named a real of no service. Such entries were freed; a packet that
+    /// has read one may still follow it.
+    orphaned: Vec<bool>,
+}
+
+impl SweepResult {
+    /// For each service in the table's order, which of its slots have an exception.
+    pub fn exceptions(&self) -> &[Vec<bool>] {
+        &self.exceptions
+    }
+
+    /// Whether an entry named this real, which has no service.
+    #[must_use]
+    pub fn was_named(&self, real: u16) -> bool {
+        self.orphaned
+            .get(usize::from(real))
+            .copied()
+            .unwrap_or(false)
+    }
+}
+
+/// What a sweep must know of each real.
+#[derive(Clone, Copy, Default)]
+struct Owner {
+    /// How long its entries live, in ticks; 0: it has no service.
+    window: u32,
+    /// Its service's slots.
+    first_slot: u32,
+    slots: u32,
+    /// Position of its service in the table.
+    service: usize,
+}
+
+impl FlowSweep {
+    /// Live entries, as of the last sweep.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.used
+    }
+
+    /// Whether there is something to sweep for and the last sweep is long enough ago. A sweep that frees a
+    /// deleted real (`urgent`) does not wait.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`] from reading the flow table's counters.
+    pub fn is_due<B: TableBackend>(
+        &mut self,
+        backend: &B,
+        services: &ServiceTable,
+        urgent: bool,
+        now: u32,
+    ) -> Result<bool, DataplaneError> {
+        if urgent {
+            return Ok(true);
+        }
+        if self.swept && !reached(now, self.not_before) {
+            return Ok(false);
+        }
+        let counters = backend.flow_counters()?;
+        let changes = counters.inserted + counters.evicted;
+        let changed = changes != self.changes || !self.swept;
+        self.changes = changes;
+        let unsettled = services
+            .iter()
+            .any(|entry| !entry.tracking.is_total() && entry.ring.unsettled() > 0);
+        Ok(changed || self.used > 0 || unsettled)
+    }
+
+    /// Frees the entries that are past their window or name a real of no service.
+    pub fn run<B: TableBackend>(
+        &mut self,
+        backend: &B,
+        services: &ServiceTable,
+        now: u32,
+    ) -> SweepResult {
+        let began = Instant::now();
+        let mut owners = vec![Owner::default(); backend.sizes().reals as usize];
+        let mut exceptions = Vec::with_capacity(services.len());
+        for (service, entry) in services.iter().enumerate() {
+            let owner = Owner {
+                window: entry.window.max(1),
+                first_slot: entry.ring.first_slot(),
+                slots: entry.ring.slots(),
+                service,
+            };
+            for real in &entry.reals {
+                owners[usize::from(real.index)] = owner;
+            }
+            exceptions.push(vec![false; owner.slots as usize]);
+        }
+        let mut orphaned = vec![false; owners.len()];
+        let mut used = 0;
+        backend.sweep_flows(&mut |flow: Flow| {
+            let real = usize::from(real_of(flow.owner));
+            let owner = owners.get(real).copied().unwrap_or_default();
+            if owner.window == 0 {
+                if let Some(orphaned) = orphaned.get_mut(real) {
+                    *orphaned = true;
+                }
+                return false;
+            }
+            if !is_alive(&flow, now, owner.window) {
+                return false;
+            }
+            used += 1;
+            if owner.slots != 0 {
+                let slot =
+                    ((u64::from(ring_bits(flow.stamp)) * u64::from(owner.slots)) >> 16) as u32;
+                if usize::from(real_of_slot(backend.slot(owner.first_slot + slot))) != real {
+                    exceptions[owner.service][slot as usize] = true;
+                }
+            }
+            true
+        });
+        self.used = used;
+        self.swept = true;
+        let spent = u32::try_from(began.elapsed().as_millis() / 17).unwrap_or(u32::MAX);
+        self.not_before = now.wrapping_add(
+            spent
+                .saturating_mul(SWEEP_SHARE)
+                .clamp(SWEEP_TICKS, 1 << 20),
+        );
+        SweepResult {
+            exceptions,
+            orphaned,
+        }
+    }
+}
+
+/// Whether an entry of a service with this window counts; the program decides likewise.
+#[must_use]
+pub(crate) fn is_alive(flow: &Flow, now: u32, window: u32) -> bool {
+    let age = now.wrapping_sub(flow.stamp as u32);
+    // The clock of another CPU may be a tick ahead.
+    let age = if age > u32::MAX / 2 { 0 } else { age };
+    age <= if flow.stamp & CLOSING != 0 {
+        CLOSING_TICKS
+    } else {
+        window
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lb_common::tables::flow::owner;
+    use lb_model::{options::Forward, vip::Protocol};
+
+    use super::*;
+    use crate::{
+        engine::{
+            ring_space::RingSpace,
+            service_ring::{NewRing, ServiceRing},
+            service_table::{RealEntry, ServiceEntry},
+            slot::RingChange,
+            tracking::Tracking,
+        },
+        memory::MemoryBackend,
+        stats::Counters,
+    };
+
+    const WINDOW: u32 = 60;
+    const SLOTS: u32 = 256;
+
+    /// A service of the reals 1 and 2 whose slots all belong to real 1.
+    fn services(backend: &mut MemoryBackend) -> ServiceTable {
+        let mut ring = ServiceRing::new(0);
+        let new = NewRing {
+            slots: SLOTS,
+            real: |_| 1,
+            change: RingChange {
+                removed: &[],
+                tracks_every_flow: false,
+                knows_every_flow: false,
+            },
+            window: WINDOW,
+        };
+        ring.update(backend, &mut RingSpace::default(), 1, &new, 0);
+        let real = |index| RealEntry {
+            index,
+            address: [10, 1, 0, index as u8].into(),
+            hop: None,
+            returned: None,
+        };
+        let mut services = ServiceTable::new();
+        let index = services.allocate();
+        services.insert(ServiceEntry {
+            index,
+            vip: "10.0.0.1:80/tcp".parse().unwrap(),
+            forward: Forward::Ipip,
+            tracking: Tracking::new(Protocol::Tcp, false, WINDOW, 0),
+            reset_empty: false,
+            window: WINDOW,
+            reals: vec![real(1), real(2)],
+            ring,
+            retired: Counters::default(),
+        });
+        services
+    }
+
+    /// An entry of a real in a slot, last heard of at this time.
+    fn flow(real: u16, slot: u64, heard: u32) -> Flow {
+        Flow {
+            owner: owner(1 + slot, real),
+            stamp: (slot << 8) << 48 | u64::from(heard),
+        }
+    }
+
+    #[test]
+    fn a_sweep_frees_dead_entries_and_finds_exceptions() {
+        let mut backend = MemoryBackend::for_tests();
+        let services = services(&mut backend);
+        for (bucket, flow) in [
+            flow(1, 3, 990),
+            flow(2, 4, 990),
+            flow(2, 5, 1_000 - WINDOW),
+            flow(2, 6, 999 - WINDOW),
+            flow(9, 7, 990),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            backend.put_flow(bucket, flow);
+        }
+        let mut sweep = FlowSweep::default();
+        let result = sweep.run(&backend, &services, 1_000);
+        assert_eq!(
+            sweep.used(),
+            3,
+            "one is too old, one names no service's real"
+        );
+        let found: Vec<usize> = (0..SLOTS as usize)
+            .filter(|&slot| result.exceptions()[0][slot])
+            .collect();
+        assert_eq!(found, [4, 5], "real 1 is no exception in its own slot");
+        assert!(result.was_named(9) && !result.was_named(1));
+        let again = sweep.run(&backend, &services, 1_000);
+        assert!(!again.was_named(9), "its entry was freed");
+    }
+
+    #[test]
+    fn sweeps_wait_for_each_other_but_not_when_a_real_is_to_be_freed() {
+        let mut backend = MemoryBackend::for_tests();
+        let services = services(&mut backend);
+        let mut sweep = FlowSweep::default();
+        let due = |sweep: &mut FlowSweep, urgent, now| {
+            sweep.is_due(&backend, &services, urgent, now).unwrap()
+        };
+        assert!(due(&mut sweep, false, 0), "the first one");
+        sweep.run(&backend, &services, 0);
+        assert!(!due(&mut sweep, false, SWEEP_TICKS - 1));
+        assert!(due(&mut sweep, true, 1));
+        assert!(
+            !due(&mut sweep, false, 1 << 21),
+            "there is nothing to sweep for"
+        );
+    }
+}

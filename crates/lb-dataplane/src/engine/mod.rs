@@ -1,0 +1,293 @@
+//! The rules that fill the tables, the same for every backend.
+//!
+//! Each part keeps one invariant in private fields; the engine composes them. What the parts keep is an
+//! index of the tables: it can be rebuilt from them (`adoption`), so an adopting agent goes on exactly
+//! where the last one stopped.
+
+mod address_resolution;
+mod adoption;
+mod clock;
+mod flow_sweep;
+mod index_allocator;
+mod next_hop_table;
+mod quiescence;
+mod real_record;
+mod real_table;
+mod report;
+mod ring_space;
+mod service_ring;
+mod service_table;
+mod set_service;
+mod slot;
+mod tracking;
+mod vip_index;
+
+use std::net::IpAddr;
+
+use lb_common::tables::PROBE_MARK;
+use lb_model::vip::{Protocol, VipKey};
+
+use self::{
+    address_resolution::AddressResolution, flow_sweep::FlowSweep, next_hop_table::NextHopTable,
+    real_record::OuterSources, real_table::RealTable, ring_space::RingSpace,
+    service_table::ServiceTable, vip_index::VipIndex,
+};
+use crate::{
+    backend::TableBackend, error::DataplaneError, options::Options, resolver::Resolver, vip_key,
+};
+
+/// What a probe needs of its host.
+const PROBE_REQUIREMENTS: &str = "a probe leaves this host as a packet to the VIP and is sent to its real on an \
+                                  interface that lb-agent is attached to: give this host a route to the VIP by way of \
+                                  any neighbour there (`ip route add VIP via NEIGHBOUR dev INTERFACE`), and do not \
+                                  give it the VIP's address";
+
+/// The parts, and the backend whose tables they describe.
+pub(crate) struct Engine<B> {
+    backend: B,
+    addresses: AddressResolution,
+    sources: OuterSources,
+    vips: VipIndex,
+    services: ServiceTable,
+    reals: RealTable,
+    next_hops: NextHopTable,
+    ring_space: RingSpace,
+    flow_sweep: FlowSweep,
+    warnings: Vec<String>,
+}
+
+impl<B: TableBackend> Engine<B> {
+    /// Takes over the tables as they are; new ones are empty.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`] from reading or repairing a table.
+    pub fn new(
+        backend: B,
+        resolver: Box<dyn Resolver>,
+        options: &Options,
+    ) -> Result<Engine<B>, DataplaneError> {
+        let mut engine = Engine {
+            backend,
+            addresses: AddressResolution::new(resolver),
+            sources: OuterSources {
+                v4: options.source_v4,
+                v6: options.source_v6,
+            },
+            vips: VipIndex::default(),
+            services: ServiceTable::new(),
+            reals: RealTable::new(),
+            next_hops: NextHopTable::new(),
+            ring_space: RingSpace::default(),
+            flow_sweep: FlowSweep::default(),
+            warnings: Vec::new(),
+        };
+        engine.adopt()?;
+        Ok(engine)
+    }
+
+    /// The tables.
+    pub fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    /// The tables, for what is not the engine's affair: programs, time, traces.
+    pub fn backend_mut(&mut self) -> &mut B {
+        &mut self.backend
+    }
+
+    /// Adds a warning to [`crate::Status::warnings`].
+    pub fn warn(&mut self, warning: String) {
+        self.warnings.push(warning);
+    }
+
+    /// See [`crate::Dataplane::services`].
+    pub fn service_names(&self) -> Vec<VipKey> {
+        self.services.names().copied().collect()
+    }
+
+    /// See [`crate::Dataplane::remove_service`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn remove_service(&mut self, vip: &VipKey) -> Result<(), DataplaneError> {
+        if !self.services.contains(vip) {
+            return Ok(());
+        }
+        self.backend.remove_vip(vip_key::key_of(vip))?;
+        self.retire_service(vip)
+    }
+
+    /// Retires a service that no key leads to, and removes the echo key of its address if no other VIP has
+    /// the address.
+    fn retire_service(&mut self, vip: &VipKey) -> Result<(), DataplaneError> {
+        let now = self.backend.now();
+        let Some(entry) = self.services.remove(vip, now) else {
+            return Ok(());
+        };
+        for real in &entry.reals {
+            self.reals.retire(&mut self.backend, real, entry.index, now);
+            self.addresses.remove(real.address);
+        }
+        entry.ring.retire(&mut self.ring_space, now);
+        let last = self.vips.remove(vip);
+        self.backend.set_config_flags(self.vips.config_flags());
+        if last {
+            self.addresses.remove_probed(vip.address);
+            self.backend.remove_vip(vip_key::echo_key(vip.address))?;
+        }
+        Ok(())
+    }
+
+    /// See [`crate::Dataplane::shed`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn shed(&mut self, vip: &VipKey, real: IpAddr, flows: u32) -> Result<u32, DataplaneError> {
+        let error = |reason| DataplaneError::CannotShed {
+            vip: *vip,
+            real,
+            reason,
+        };
+        if vip.protocol != Protocol::Tcp {
+            return Err(error("only TCP flows can be reset; drain the real instead"));
+        }
+        let index = self
+            .services
+            .get(vip)
+            .ok_or_else(|| error("the data plane does not serve this VIP"))?
+            .real(real)
+            .ok_or_else(|| error("the VIP has no such real"))?
+            .index;
+        Ok(self.reals.set_budget(&mut self.backend, index, flows))
+    }
+
+    /// See [`crate::Dataplane::tick`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn tick(&mut self) -> Result<(), DataplaneError> {
+        let now = self.backend.now();
+        self.next_hops.release_quiescent(now);
+        self.ring_space.release_quiescent(now);
+        for entry in self.services.iter_mut() {
+            entry.ring.end_windows(&mut self.backend, entry.window, now);
+            if entry.tracking.end_first_window(now) {
+                self.backend
+                    .set_service_terms(entry.index, entry.flags(), entry.window);
+                entry.ring.defer_settling(now);
+            }
+        }
+        self.reals.end_spent_budgets(&mut self.backend);
+        let urgent = self.reals.awaits_sweep(now);
+        if self
+            .flow_sweep
+            .is_due(&self.backend, &self.services, urgent, now)?
+        {
+            self.sweep(now)?;
+        }
+        let reals = &self.reals;
+        self.services.release_quiescent(
+            &mut self.backend,
+            |service| reals.retiring_of(service).next().is_some(),
+            now,
+        );
+        Ok(())
+    }
+
+    /// Sweeps the flow table, settles slots and frees deleted reals.
+    fn sweep(&mut self, now: u32) -> Result<(), DataplaneError> {
+        let result = self.flow_sweep.run(&self.backend, &self.services, now);
+        for (entry, exceptions) in self.services.iter_mut().zip(result.exceptions()) {
+            if !entry.tracking.is_total() {
+                entry.ring.settle(&mut self.backend, exceptions, now);
+            }
+        }
+        let services = &mut self.services;
+        self.reals.free_quiescent(
+            &mut self.backend,
+            &mut self.next_hops,
+            |real| result.was_named(real),
+            now,
+            |service, counters| {
+                if let Some(entry) = services.by_index_mut(service) {
+                    entry.retired += counters;
+                }
+            },
+        )
+    }
+
+    /// See [`crate::Dataplane::refresh_next_hops`].
+    ///
+    /// # Errors
+    /// [`DataplaneError::Full`] or [`DataplaneError::System`] from growing the table of next hops.
+    pub fn refresh_next_hops(&mut self) -> Result<bool, DataplaneError> {
+        let now = self.backend.now();
+        let mut changes = Vec::new();
+        for entry in self.services.iter() {
+            for (position, real) in entry.reals.iter().enumerate() {
+                let hop = self.addresses.next_hop(real.address, entry.forward);
+                if hop != real.hop {
+                    changes.push((entry.vip, position, hop));
+                }
+            }
+        }
+        let hops = changes.iter().filter_map(|(_, _, hop)| hop.as_ref());
+        self.next_hops.make_room(&mut self.backend, hops)?;
+        let mut reachability_changed = false;
+        for (vip, position, hop) in changes {
+            let Some(entry) = self.services.get_mut(&vip) else {
+                continue;
+            };
+            let real = &mut entry.reals[position];
+            let index = hop
+                .as_ref()
+                .map_or(0, |hop| self.next_hops.acquire(&mut self.backend, hop));
+            self.backend.set_real_next_hop(u32::from(real.index), index);
+            reachability_changed |= real.hop.is_some() != hop.is_some();
+            if let Some(old) = std::mem::replace(&mut real.hop, hop) {
+                self.next_hops.release(&old, now);
+            }
+        }
+        Ok(reachability_changed)
+    }
+
+    /// See [`crate::Dataplane::probe_mark`].
+    pub fn probe_mark(&self, vip: &VipKey, real: IpAddr) -> Option<u32> {
+        let real = self.services.get(vip)?.real(real)?;
+        Some(PROBE_MARK | u32::from(real.index))
+    }
+
+    /// See [`crate::Dataplane::probe_problem`]; `interfaces` are those that probes can leave by.
+    pub fn probe_problem(&mut self, vip: &VipKey, interfaces: &[u32]) -> Option<String> {
+        let address = vip.address;
+        if !self.services.contains(vip) {
+            return Some(format!("the data plane does not serve a VIP {vip}"));
+        }
+        self.addresses.add_probed(address);
+        let reason = match self.addresses.interface_soon(address) {
+            Some(interface) if interfaces.contains(&interface) => return None,
+            Some(_) => {
+                "packets to it leave by an interface that lb-agent is not attached to".to_owned()
+            }
+            None => self
+                .addresses
+                .unresolved_reason(address)
+                .unwrap_or_else(|| "its next hop is not known".to_owned()),
+        };
+        Some(format!(
+            "probes do not reach {address}: {reason}; {PROBE_REQUIREMENTS}"
+        ))
+    }
+
+    /// The names of a service and a real by their indices.
+    pub fn names(&self, service: u32, real: u32) -> (Option<VipKey>, Option<IpAddr>) {
+        let Some(entry) = self.services.by_index(service) else {
+            return (None, None);
+        };
+        let real = entry
+            .reals
+            .iter()
+            .find(|entry| u32::from(entry.index) == real);
+        (Some(entry.vip), real.map(|entry| entry.address))
+    }
+}

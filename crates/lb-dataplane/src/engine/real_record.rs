@@ -1,0 +1,125 @@
+//! The record of a real.
+
+use std::net::IpAddr;
+
+use lb_common::{
+    forward::{Facts, IPIP, L2},
+    tables::real::{ADDRESS_V6, DOWN, RESET, Real, outer_checksum},
+};
+use lb_model::options::Forward;
+
+use crate::options::SourcePrefix;
+
+/// The outer source addresses, by family.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OuterSources {
+    /// Of IPv4 headers.
+    pub v4: SourcePrefix,
+    /// Of IPv6 headers.
+    pub v6: SourcePrefix,
+}
+
+impl OuterSources {
+    /// The record of a real that is up, without a next hop.
+    #[must_use]
+    pub fn record(&self, address: IpAddr, forward: Forward, service: u32) -> Real {
+        let prefix = if address.is_ipv4() { self.v4 } else { self.v6 };
+        let checksum = match (prefix.address(), address) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                outer_checksum(source.octets(), destination.octets())
+            }
+            _ => 0,
+        };
+        Real {
+            flags: mode_flags(address, forward),
+            next_hop: 0,
+            address: octets(address),
+            source: octets(prefix.address()),
+            source_mask: prefix.host_mask().to_be_bytes(),
+            checksum,
+            service,
+            lost: 0,
+            port: [0; 2],
+            pad: [0; 6],
+        }
+    }
+}
+
+/// The data path's mode of a forwarding option.
+#[must_use]
+pub(crate) const fn mode_of(forward: Forward) -> &'static Facts {
+    match forward {
+        Forward::Ipip => IPIP,
+        Forward::L2 => L2,
+    }
+}
+
+/// [`Real::flags`] of a real that is up.
+#[must_use]
+pub(crate) fn mode_flags(address: IpAddr, forward: Forward) -> u32 {
+    let family = if address.is_ipv6() { ADDRESS_V6 } else { 0 };
+    mode_of(forward).number | family
+}
+
+/// The forwarding option of a record; `None` if no option has the record's mode.
+#[must_use]
+pub(crate) fn forward_of(real: &Real) -> Option<Forward> {
+    [Forward::Ipip, Forward::L2]
+        .into_iter()
+        .find(|forward| mode_of(*forward).number == real.mode())
+}
+
+/// Whether a real with these [`Real::flags`] is dead, so that its flows are lost.
+#[must_use]
+pub(crate) fn is_dead(flags: u32) -> bool {
+    flags & (DOWN | RESET) != 0
+}
+
+/// The address of a record.
+#[must_use]
+pub(crate) fn address_of(real: &Real) -> IpAddr {
+    if real.flags & ADDRESS_V6 == 0 {
+        let [a, b, c, d, ..] = real.address;
+        IpAddr::from([a, b, c, d])
+    } else {
+        IpAddr::from(real.address)
+    }
+}
+
+fn octets(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(a) => {
+            let mut octets = [0; 16];
+            octets[..4].copy_from_slice(&a.octets());
+            octets
+        }
+        IpAddr::V6(a) => a.octets(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Options;
+
+    #[test]
+    fn a_record_gives_its_address_and_mode_back() {
+        let options = Options::new(Vec::new());
+        let sources = OuterSources {
+            v4: options.source_v4,
+            v6: options.source_v6,
+        };
+        for (address, forward) in [
+            ("10.1.0.2", Forward::Ipip),
+            ("2001:db8::2", Forward::Ipip),
+            ("10.1.0.2", Forward::L2),
+            ("2001:db8::2", Forward::L2),
+        ] {
+            let address: IpAddr = address.parse().unwrap();
+            let record = sources.record(address, forward, 7);
+            assert_eq!(address_of(&record), address);
+            assert_eq!(forward_of(&record), Some(forward));
+            assert_eq!((record.service, is_dead(record.flags)), (7, false));
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! Adding and changing a service.
+//!
+//! A change is a sequence of single stores in an order that makes sense to a packet at each point: reals and
+//! next hops first, then slots, then the VIP's key.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+};
+
+use lb_common::tables::{
+    next_hop::NextHop,
+    real::{DOWN, RESET, SHED},
+    service::Service,
+    vip::ECHO_SERVICE,
+};
+use lb_model::{
+    options::{OnDown, Track},
+    ring::NO_REAL,
+    vip::VipKey,
+};
+
+use super::{
+    Engine,
+    real_record::{is_dead, mode_flags},
+    service_ring::{NewRing, ServiceRing, enclosing_slot},
+    service_table::{RealEntry, ServiceEntry},
+    slot::{RingChange, table_slots},
+    tracking::Tracking,
+};
+use crate::{
+    backend::TableBackend,
+    error::DataplaneError,
+    service::{ServiceSpec, WhenEmpty},
+    stats::Counters,
+    vip_key,
+};
+
+/// A real that the change adds.
+struct AddedReal {
+    address: IpAddr,
+    hop: Option<NextHop>,
+}
+
+impl<B: TableBackend> Engine<B> {
+    /// See [`crate::Dataplane::set_service`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set_service(&mut self, spec: &ServiceSpec) -> Result<(), DataplaneError> {
+        spec.validate()?;
+        let current = self.services.get(&spec.vip);
+        let is_new = current.is_none();
+        let current_slots = current.map_or(0, |entry| entry.ring.slots());
+        let slots = table_slots(spec.ring.len(), current_slots);
+        let added = self.resolve_added(spec);
+        let prepared = self
+            .make_room(
+                is_new,
+                &added,
+                if slots > current_slots { slots } else { 0 },
+            )
+            .and_then(|()| {
+                if is_new {
+                    self.insert_empty(spec)
+                } else {
+                    Ok(())
+                }
+            });
+        if let Err(error) = prepared {
+            for real in &added {
+                self.addresses.remove(real.address);
+            }
+            return Err(error);
+        }
+        let indices = self.set_reals(spec, &added);
+        self.set_ring(spec, slots, &indices);
+        if is_new && let Err(error) = self.publish(&spec.vip) {
+            self.retire_service(&spec.vip)?;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// The reals that the service does not have yet, with their next hops.
+    fn resolve_added(&mut self, spec: &ServiceSpec) -> Vec<AddedReal> {
+        let current = self.services.get(&spec.vip);
+        let present: HashSet<IpAddr> = current
+            .iter()
+            .flat_map(|entry| &entry.reals)
+            .map(|real| real.address)
+            .collect();
+        // The next hop of an address that was just added is often known within a millisecond; packets that
+        // come earlier are dropped. A VIP without one reachable real has nothing to lose by that.
+        let wait = current.is_some_and(|entry| entry.reals.iter().any(|real| real.hop.is_some()));
+        let added: Vec<IpAddr> = spec
+            .reals
+            .iter()
+            .copied()
+            .filter(|address| !present.contains(address))
+            .collect();
+        // All are asked for before the first is waited for.
+        for &address in &added {
+            self.addresses.add(address);
+        }
+        added
+            .into_iter()
+            .map(|address| AddedReal {
+                address,
+                hop: if wait {
+                    self.addresses.next_hop_soon(address, spec.forward)
+                } else {
+                    self.addresses.next_hop(address, spec.forward)
+                },
+            })
+            .collect()
+    }
+
+    /// Makes the tables large enough for the change.
+    fn make_room(
+        &mut self,
+        is_new: bool,
+        added: &[AddedReal],
+        slots: u32,
+    ) -> Result<(), DataplaneError> {
+        let hops = added.iter().filter_map(|real| real.hop.as_ref());
+        let sizes = self.backend.sizes().grown(
+            self.services.table_size(u32::from(is_new)),
+            self.reals.table_size(added.len() as u32),
+            self.next_hops.table_size(hops),
+            self.ring_space.table_size(slots),
+        )?;
+        match sizes {
+            Some(sizes) => self.backend.grow(sizes),
+            None => Ok(()),
+        }
+    }
+
+    /// Adds the service without reals, slots or a key that leads to it.
+    fn insert_empty(&mut self, spec: &ServiceSpec) -> Result<(), DataplaneError> {
+        let index = self.services.allocate();
+        if let Err(error) = self.backend.clear_service_counters(index) {
+            self.services.give_back(index);
+            return Err(error);
+        }
+        let now = self.backend.now();
+        let window = spec.window_ticks();
+        let entry = ServiceEntry {
+            index,
+            vip: spec.vip,
+            forward: spec.forward,
+            tracking: Tracking::new(spec.vip.protocol, spec.track == Track::All, window, now),
+            reset_empty: spec.when_empty == WhenEmpty::Reset,
+            window,
+            reals: Vec::new(),
+            ring: ServiceRing::new(now),
+            retired: Counters::default(),
+        };
+        let record = Service {
+            ring: 0,
+            flags: entry.flags(),
+            window,
+            made: now,
+            track_until: entry.tracking.record_track_until(),
+            ..Service::default()
+        };
+        self.backend.write_service(index, record);
+        self.services.insert(entry);
+        Ok(())
+    }
+
+    /// Makes the service's reals those of the change; returns their indices in the change's order.
+    fn set_reals(&mut self, spec: &ServiceSpec, added: &[AddedReal]) -> Vec<u16> {
+        let now = self.backend.now();
+        let Some(entry) = self.services.get_mut(&spec.vip) else {
+            return Vec::new();
+        };
+        let mut reals: HashMap<IpAddr, RealEntry> = entry
+            .reals
+            .drain(..)
+            .map(|real| (real.address, real))
+            .collect();
+        entry.forward = spec.forward;
+        for real in reals.values_mut() {
+            let index = u32::from(real.index);
+            let before = self.backend.real(index).flags;
+            let flags = real_flags(spec, real.address) | before & SHED;
+            if flags != before {
+                self.backend.set_real_flags(index, flags);
+            }
+            if is_dead(before) && !is_dead(flags) {
+                // If the counters cannot be read, all flows since the real was added count as open.
+                let open = self
+                    .backend
+                    .real_counters(index)
+                    .map_or(0, |counters| Counters::from(counters).open());
+                let lost = u32::try_from(open).unwrap_or(u32::MAX);
+                self.backend.set_real_lost(index, lost);
+                real.returned = Some(now);
+            }
+        }
+        for &AddedReal { address, hop } in added {
+            let mut record = self.sources.record(address, spec.forward, entry.index);
+            record.flags = real_flags(spec, address);
+            if let Some(hop) = &hop {
+                record.next_hop = self.next_hops.acquire(&mut self.backend, hop);
+            }
+            let real = RealEntry {
+                index: self.reals.insert(&mut self.backend, record),
+                address,
+                hop,
+                returned: None,
+            };
+            reals.insert(address, real);
+        }
+        entry.reals = spec
+            .reals
+            .iter()
+            .filter_map(|address| reals.remove(address))
+            .collect();
+        for real in reals.values() {
+            self.reals.retire(&mut self.backend, real, entry.index, now);
+            self.addresses.remove(real.address);
+        }
+        entry.reals.iter().map(|real| real.index).collect()
+    }
+
+    /// Makes the service's terms and slots those of the change. `indices` are the reals' indices.
+    fn set_ring(&mut self, spec: &ServiceSpec, slots: u32, indices: &[u16]) {
+        let now = self.backend.now();
+        let Some(entry) = self.services.get_mut(&spec.vip) else {
+            return;
+        };
+        let track_all = spec.track == Track::All;
+        let window = spec.window_ticks();
+        let reset_empty = spec.when_empty == WhenEmpty::Reset;
+        if (
+            entry.tracking.counts_flows(),
+            entry.window,
+            entry.reset_empty,
+        ) != (track_all, window, reset_empty)
+        {
+            (entry.window, entry.reset_empty) = (window, reset_empty);
+            entry.tracking.set_all(track_all, window, now);
+            self.backend
+                .set_service_terms(entry.index, entry.flags(), window);
+        }
+        let rehashed = spec
+            .reals
+            .iter()
+            .zip(indices)
+            .filter(|(real, _)| spec.down_policy(**real) == Some(OnDown::Rehash))
+            .map(|(_, index)| *index);
+        let removed: Vec<u16> = self
+            .reals
+            .retiring_of(entry.index)
+            .chain(rehashed)
+            .collect();
+        let new = NewRing {
+            slots,
+            real: |i| real_of_slot(&spec.ring, i, slots, indices),
+            change: RingChange {
+                removed: &removed,
+                tracks_every_flow: entry.tracking.is_total(),
+                knows_every_flow: entry.tracking.knows_every_flow(now),
+            },
+            window,
+        };
+        entry.ring.update(
+            &mut self.backend,
+            &mut self.ring_space,
+            entry.index,
+            &new,
+            now,
+        );
+    }
+
+    /// Adds the keys by which packets find the service.
+    fn publish(&mut self, vip: &VipKey) -> Result<(), DataplaneError> {
+        let Some(index) = self.services.get(vip).map(|entry| entry.index) else {
+            return Ok(());
+        };
+        self.vips.insert(vip);
+        self.backend.set_config_flags(self.vips.config_flags());
+        self.backend
+            .insert_vip(vip_key::echo_key(vip.address), ECHO_SERVICE)?;
+        self.backend.insert_vip(vip_key::key_of(vip), index)
+    }
+}
+
+/// [`lb_common::tables::real::Real::flags`] of a service's real, without [`SHED`].
+fn real_flags(spec: &ServiceSpec, real: IpAddr) -> u32 {
+    mode_flags(real, spec.forward)
+        | match spec.down_policy(real) {
+            // A kept real is like a drained one: only the ring knows that it is dead.
+            None | Some(OnDown::Keep) => 0,
+            Some(OnDown::Rehash) => DOWN,
+            Some(OnDown::Reset) => RESET,
+        }
+}
+
+/// Index of the real that slot `i` of the table's `slots` slots has; 0 for no real.
+fn real_of_slot(ring: &[u16], i: u32, slots: u32, indices: &[u16]) -> u16 {
+    if ring.is_empty() {
+        return 0;
+    }
+    match ring[enclosing_slot(i, ring.len() as u32, slots)] {
+        NO_REAL => 0,
+        position => indices[usize::from(position)],
+    }
+}

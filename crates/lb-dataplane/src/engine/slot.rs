@@ -1,0 +1,214 @@
+//! The transitions of a slot: its real changes, its window ends, its ring grows.
+//!
+//! A slot says which real serves a running flow that the flow table does not know: the ring's real (the slot
+//! is settled or its window is over), or the previous one (the slot is in its window). The transitions keep
+//! that true; see `docs/architecture.md`.
+
+use lb_common::tables::ring::{Previous, Slot, previous_of, real_of, slot};
+
+/// What holds for every slot of one change.
+pub(crate) struct RingChange<'a> {
+    /// Reals that are deleted, or down with the policy `rehash`: their flows go to the slots' new reals at
+    /// once.
+    pub removed: &'a [u16],
+    /// Every flow is tracked, so no slot is settled.
+    pub tracks_every_flow: bool,
+    /// The flow table knows every live flow, and a packet that it does not know begins one: a changed slot
+    /// needs no previous real.
+    pub knows_every_flow: bool,
+}
+
+impl RingChange<'_> {
+    /// The slot after its real becomes `real` (0: no real).
+    ///
+    /// - A settled slot, or one whose window is over, remembers its real as the previous one.
+    /// - A slot in its window keeps its previous real: every flow that was opened since is in the flow table,
+    ///   so an unknown running flow still belongs to the previous real.
+    /// - A removed real is never remembered, and no real is where the flow table knows every flow.
+    #[must_use]
+    pub fn apply(&self, old: Slot, real: u16) -> Slot {
+        let current = real_of(old);
+        let forgotten = current == 0 || current == real || self.removed.contains(&current);
+        let state = match previous_of(old) {
+            Previous::Real(previous) if self.removed.contains(&previous) => Previous::Exceptions,
+            Previous::Real(previous) => Previous::Real(previous),
+            state if forgotten => state,
+            _ if self.knows_every_flow => Previous::Exceptions,
+            Previous::Settled | Previous::Exceptions => Previous::Real(current),
+        };
+        self.finish(real, state)
+    }
+
+    /// A slot of a ring that had no slots before.
+    #[must_use]
+    pub fn fresh(&self, real: u16) -> Slot {
+        self.finish(real, Previous::Settled)
+    }
+
+    fn finish(&self, real: u16, state: Previous) -> Slot {
+        match state {
+            Previous::Settled if self.tracks_every_flow => slot(real, Previous::Exceptions),
+            state => slot(real, state),
+        }
+    }
+}
+
+/// Whether the slot is in its window.
+#[must_use]
+pub(crate) fn in_window(slot: Slot) -> bool {
+    matches!(previous_of(slot), Previous::Real(_))
+}
+
+/// Whether packets of the slot look up the flow table.
+#[must_use]
+pub(crate) fn is_unsettled(slot: Slot) -> bool {
+    previous_of(slot) != Previous::Settled
+}
+
+/// The slot after its window.
+#[must_use]
+pub(crate) fn after_window(old: Slot) -> Slot {
+    slot(real_of(old), Previous::Exceptions)
+}
+
+/// Number of slots that the table holds for a ring of `requested` slots, when it holds `current` now.
+///
+/// Always a power of two and never less than now: a slot is the top bits of a hash, so a slot of a larger
+/// ring lies within one slot of a smaller one, and both rings agree on every flow's previous real. A
+/// smaller ring is repeated over the larger one. A ring whose size is not a power of two is spread over
+/// [`lb_common::limits::MAX_RING_SLOTS`], which distorts shares by less than 2^-16 per slot.
+#[must_use]
+pub(crate) fn table_slots(requested: usize, current: u32) -> u32 {
+    use lb_common::limits::{MAX_RING_SLOTS, MIN_RING_SLOTS};
+    let slots = if requested == 0 {
+        0
+    } else if requested.is_power_of_two() {
+        (requested as u32).clamp(MIN_RING_SLOTS, MAX_RING_SLOTS)
+    } else {
+        MAX_RING_SLOTS
+    };
+    slots.max(current)
+}
+
+#[cfg(test)]
+mod tests {
+    use Previous::{Exceptions, Real, Settled};
+
+    use super::*;
+
+    #[test]
+    fn a_change_follows_the_rules() {
+        const GONE: u16 = 9;
+        let cases = [
+            ("settled, same", (1, Settled), 1, (1, Settled)),
+            ("settled, changed", (1, Settled), 2, (2, Real(1))),
+            ("settled, drained to no real", (1, Settled), 0, (0, Real(1))),
+            ("no real before", (0, Settled), 2, (2, Settled)),
+            (
+                "in the window, changed again",
+                (2, Real(1)),
+                3,
+                (3, Real(1)),
+            ),
+            ("in the window, changed back", (2, Real(1)), 1, (1, Real(1))),
+            ("in the window, same", (2, Real(1)), 2, (2, Real(1))),
+            ("exceptions, same", (1, Exceptions), 1, (1, Exceptions)),
+            ("exceptions, changed", (1, Exceptions), 2, (2, Real(1))),
+            (
+                "exceptions, no real before",
+                (0, Exceptions),
+                2,
+                (2, Exceptions),
+            ),
+            ("deleted real, settled", (GONE, Settled), 2, (2, Settled)),
+            (
+                "deleted real, exceptions",
+                (GONE, Exceptions),
+                2,
+                (2, Exceptions),
+            ),
+            (
+                "deleted real as previous",
+                (2, Real(GONE)),
+                2,
+                (2, Exceptions),
+            ),
+            (
+                "deleted real as previous, changed",
+                (2, Real(GONE)),
+                3,
+                (3, Exceptions),
+            ),
+            (
+                "deleted real in the window",
+                (GONE, Real(1)),
+                2,
+                (2, Real(1)),
+            ),
+        ];
+        let change = RingChange {
+            removed: &[GONE],
+            tracks_every_flow: false,
+            knows_every_flow: false,
+        };
+        let tracking = RingChange {
+            removed: &[GONE],
+            tracks_every_flow: true,
+            knows_every_flow: false,
+        };
+        for (case, (real, state), new, (new_real, new_state)) in cases {
+            let next = change.apply(slot(real, state), new);
+            assert_eq!(
+                (real_of(next), previous_of(next)),
+                (new_real, new_state),
+                "{case}"
+            );
+            let tracked = tracking.apply(slot(real, state), new);
+            let state = if new_state == Settled {
+                Exceptions
+            } else {
+                new_state
+            };
+            assert_eq!(
+                (real_of(tracked), previous_of(tracked)),
+                (new_real, state),
+                "{case}, tracked"
+            );
+        }
+    }
+
+    #[test]
+    fn no_previous_real_is_needed_where_every_flow_is_known() {
+        let change = RingChange {
+            removed: &[],
+            tracks_every_flow: true,
+            knows_every_flow: true,
+        };
+        for (old, new, expected) in [
+            (slot(1, Exceptions), 2, slot(2, Exceptions)),
+            (slot(1, Settled), 2, slot(2, Exceptions)),
+            (slot(0, Exceptions), 2, slot(2, Exceptions)),
+            // An earlier window still tells of flows from before all were tracked.
+            (slot(2, Real(1)), 3, slot(3, Real(1))),
+        ] {
+            assert_eq!(change.apply(old, new), expected, "{old:#x}");
+        }
+    }
+
+    #[test]
+    fn a_window_ends_in_exceptions() {
+        assert_eq!(previous_of(after_window(slot(3, Real(1)))), Exceptions);
+        assert_eq!(real_of(after_window(slot(3, Real(1)))), 3);
+    }
+
+    #[test]
+    fn a_ring_in_use_only_grows() {
+        assert_eq!(table_slots(4096, 0), 4096);
+        assert_eq!(table_slots(4096, 65_536), 65_536);
+        assert_eq!(table_slots(65_536, 4096), 65_536);
+        assert_eq!(table_slots(16, 0), 256);
+        assert_eq!(table_slots(65_521, 0), 65_536);
+        assert_eq!(table_slots(0, 0), 0);
+        assert_eq!(table_slots(0, 512), 512);
+    }
+}

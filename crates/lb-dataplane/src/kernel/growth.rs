@@ -1,0 +1,205 @@
+//! Larger tables while packets flow.
+//!
+//! A new folder of maps is made beside the old one. Maps that keep their size are in both; the others are
+//! made anew and filled. Then programs on the new folder replace the old ones, with one atomic replacement
+//! per interface. Only the agent writes the tables that are copied, so the copies stay accurate. The programs
+//! write the counters all the while; what the counters gain between copy and replacement is added afterwards.
+
+use std::path::Path;
+
+use aya::maps::{MapData, PerCpuArray};
+use lb_common::tables::meta::Meta;
+
+use super::{
+    backend::KernelBackend,
+    layout::Layout,
+    loader::{self, Terms},
+    mapped::{Mapped, Record},
+    pins::remove_all,
+    tables::KernelTables,
+};
+use crate::{
+    error::{DataplaneError, system},
+    table_sizes::TableSizes,
+    vip_key::VipTableKey,
+    vip_placement::with_room_for_vips,
+};
+
+/// See [`crate::backend::TableBackend::grow`].
+pub(crate) fn grow(backend: &mut KernelBackend, sizes: TableSizes) -> Result<(), DataplaneError> {
+    let meta: Meta = backend.tables.meta.read(0);
+    let vips = backend.tables.vips();
+    let sizes = with_room_for_vips(sizes, &backend.tables.sizes, meta.flow_secret, &vips)?;
+    let generation = backend.attachments.pins.next_generation()?;
+    let folder = backend.attachments.pins.maps(generation);
+    match build(backend, &sizes, generation, &folder, &meta, &vips) {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            // The old tables are unchanged and in use; the new ones are discarded.
+            let _ = remove_all(&folder);
+            Err(error)
+        }
+    }
+}
+
+fn build(
+    backend: &mut KernelBackend,
+    sizes: &TableSizes,
+    generation: u32,
+    folder: &Path,
+    meta: &Meta,
+    vips: &[(VipTableKey, u32)],
+) -> Result<(), DataplaneError> {
+    std::fs::create_dir(folder)
+        .map_err(system(format!("making the folder {}", folder.display())))?;
+    for ((name, entries), (_, old_entries)) in loader::tables(sizes)
+        .iter()
+        .zip(loader::tables(&backend.tables.sizes))
+    {
+        if *entries == old_entries
+            && let Some(map) = backend.tables.maps.get(name)
+        {
+            let path = folder.join(name);
+            map.pin(&path)
+                .map_err(system(format!("pinning the table {}", path.display())))?;
+        }
+    }
+    let log = folder.join(loader::LOG);
+    backend
+        .attachments
+        .log_map()?
+        .pin(&log)
+        .map_err(system(format!("pinning the log {}", log.display())))?;
+
+    let simulator = loader::load(&Terms {
+        maps: folder,
+        layout: Layout::Current,
+        sizes,
+        meta,
+        interface: None,
+        log_level: 0,
+    })?;
+    let mut tables = KernelTables::open(folder)?;
+    let old = &backend.tables;
+    copy(&old.services, &mut tables.services);
+    copy(&old.rings, &mut tables.rings);
+    copy(&old.reals, &mut tables.reals);
+    copy(&old.budgets, &mut tables.budgets);
+    copy(&old.next_hops, &mut tables.next_hops);
+    if sizes.vip_buckets != old.sizes.vip_buckets {
+        for (key, service) in vips {
+            tables.insert_vip(key, *service).map_err(|_| {
+                system("copying the VIP tables")(
+                    "a VIP found no place in tables that were chosen to have one; please report this",
+                )
+            })?;
+        }
+    }
+    // Before the first replacement: from then on the next agent may find this folder in use.
+    tables.meta.write(
+        0,
+        Meta {
+            generation,
+            ..*meta
+        },
+    );
+    let programs = backend.attachments.reload(folder, sizes, meta)?;
+    // As late as possible: what is counted from here to the replacement is known to this agent only.
+    let old = &backend.tables;
+    let reals = (sizes.reals != old.sizes.reals)
+        .then(|| {
+            copy_counters(
+                &old.real_counters,
+                &mut tables.real_counters,
+                old.sizes.reals,
+            )
+        })
+        .transpose()?;
+    let services = (sizes.services != old.sizes.services)
+        .then(|| {
+            copy_counters(
+                &old.service_counters,
+                &mut tables.service_counters,
+                old.sizes.services,
+            )
+        })
+        .transpose()?;
+    backend.attachments.switch(programs, simulator)?;
+    backend.attachments.generation = generation;
+
+    // No program writes to the old counters any more.
+    let old = std::mem::replace(&mut backend.tables, tables);
+    if let Some(copied) = reals {
+        carry(&old.real_counters, &copied, &mut backend.carried.reals)?;
+    }
+    if let Some(copied) = services {
+        carry(
+            &old.service_counters,
+            &copied,
+            &mut backend.carried.services,
+        )?;
+    }
+    backend.attachments.pins.remove_maps_but(Some(generation))
+}
+
+fn copy<T: Record>(from: &Mapped<T>, to: &mut Mapped<T>) {
+    // Equal sizes: the same map in both folders.
+    if from.len() == to.len() {
+        return;
+    }
+    for index in 0..from.len() {
+        to.write(index, from.read(index));
+    }
+}
+
+fn sum<const N: usize>(values: &[[u64; N]]) -> [u64; N] {
+    let mut sum = [0; N];
+    for value in values {
+        for (sum, word) in sum.iter_mut().zip(value) {
+            *sum += word;
+        }
+    }
+    sum
+}
+
+/// Copies counters; returns what was copied, summed over CPUs.
+fn copy_counters<const N: usize>(
+    from: &PerCpuArray<MapData, [u64; N]>,
+    to: &mut PerCpuArray<MapData, [u64; N]>,
+    entries: u32,
+) -> Result<Vec<[u64; N]>, DataplaneError> {
+    let mut copied = Vec::with_capacity(entries as usize);
+    for index in 0..entries {
+        let values = from.get(&index, 0).map_err(system("copying counters"))?;
+        let total = sum(&values);
+        if total != [0; N] {
+            to.set(index, values, 0)
+                .map_err(system("copying counters"))?;
+        }
+        copied.push(total);
+    }
+    Ok(copied)
+}
+
+/// Adds what was counted after the copy.
+fn carry<const N: usize>(
+    from: &PerCpuArray<MapData, [u64; N]>,
+    copied: &[[u64; N]],
+    carried: &mut std::collections::HashMap<u32, [u64; N]>,
+) -> Result<(), DataplaneError> {
+    for (index, copied) in (0..).zip(copied) {
+        let mut last = sum(&from
+            .get(&index, 0)
+            .map_err(system("reading the old counters"))?);
+        for (last, copied) in last.iter_mut().zip(copied) {
+            *last -= copied;
+        }
+        if last != [0; N] {
+            let entry = carried.entry(index).or_insert([0; N]);
+            for (entry, last) in entry.iter_mut().zip(last) {
+                *entry += last;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,168 @@
+//! The data plane in the kernel.
+
+mod adopt;
+mod attach;
+mod attachments;
+mod backend;
+mod bpf;
+mod growth;
+mod layout;
+mod loader;
+mod mapped;
+mod migration;
+mod pinned_tables;
+mod pins;
+mod probes;
+mod start;
+mod tables;
+mod test_run;
+mod vips;
+
+use std::{fs::File, net::IpAddr, path::Path};
+
+use aya_log::EbpfLogger;
+use lb_model::vip::VipKey;
+
+pub use migration::{Migration, migrate};
+
+use self::{attachments::Attachments, backend::KernelBackend, pins::Pins};
+use crate::{
+    dataplane::Dataplane,
+    engine::Engine,
+    error::DataplaneError,
+    options::Options,
+    resolver::Resolver,
+    service::ServiceSpec,
+    simulation::Simulation,
+    stats::{RealFlows, Stats},
+    status::Status,
+};
+
+/// The kernel's tables and programs, and the rules that fill them.
+pub struct KernelDataplane {
+    engine: Engine<KernelBackend>,
+    adopted: bool,
+    log: Option<EbpfLogger<&'static dyn log::Log>>,
+    /// Keeps other agents and migrations away from the pins.
+    _lock: File,
+}
+
+impl KernelDataplane {
+    /// Adopts what an earlier agent left in the folder of pins, or begins with empty tables, and attaches
+    /// to the interfaces. Packets of an adopted data plane flow meanwhile.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`], in words for an operator.
+    pub fn start(
+        options: &Options,
+        resolver: Box<dyn Resolver>,
+    ) -> Result<KernelDataplane, DataplaneError> {
+        start::start(options, resolver)
+    }
+
+    fn attachments(&self) -> &Attachments {
+        self.engine.backend().attachments()
+    }
+}
+
+/// Ends forwarding: removes every link, program and table pinned in the folder. Returns the interfaces
+/// that were attached; the list is empty if nothing was pinned.
+///
+/// # Errors
+/// [`DataplaneError::System`] if a pin cannot be removed.
+pub fn detach(pins: &Path) -> Result<Vec<String>, DataplaneError> {
+    let pins = Pins::new(pins);
+    let interfaces = pins.linked()?;
+    pins.remove()?;
+    Ok(interfaces)
+}
+
+impl Dataplane for KernelDataplane {
+    fn set_service(&mut self, spec: &ServiceSpec) -> Result<(), DataplaneError> {
+        self.engine.set_service(spec)
+    }
+
+    fn shed(&mut self, vip: &VipKey, real: IpAddr, flows: u32) -> Result<u32, DataplaneError> {
+        self.engine.shed(vip, real, flows)
+    }
+
+    fn probe_mark(&self, vip: &VipKey, real: IpAddr) -> Option<u32> {
+        let works = self.attachments().probes.warning.is_empty();
+        works.then(|| self.engine.probe_mark(vip, real)).flatten()
+    }
+
+    fn probe_problem(&mut self, vip: &VipKey) -> Option<String> {
+        let attachments = self.attachments();
+        if !attachments.probes.warning.is_empty() {
+            return Some(attachments.probes.warning.clone());
+        }
+        let interfaces: Vec<u32> = attachments.interfaces.iter().map(|at| at.index).collect();
+        self.engine.probe_problem(vip, &interfaces)
+    }
+
+    fn remove_service(&mut self, vip: &VipKey) -> Result<(), DataplaneError> {
+        self.engine.remove_service(vip)
+    }
+
+    fn services(&self) -> Vec<VipKey> {
+        self.engine.service_names()
+    }
+
+    fn tick(&mut self) -> Result<(), DataplaneError> {
+        if let Some(log) = &mut self.log {
+            log.flush();
+        }
+        self.engine.tick()
+    }
+
+    fn stats(&self) -> Result<Stats, DataplaneError> {
+        let interfaces = self.attachments().interfaces.iter();
+        let interfaces: Vec<_> = interfaces.map(|at| (at.slot, at.name.clone())).collect();
+        self.engine.stats(&interfaces)
+    }
+
+    fn flows(&self) -> Result<Vec<RealFlows>, DataplaneError> {
+        self.engine.flows()
+    }
+
+    fn simulate(
+        &mut self,
+        interface: Option<&str>,
+        frame: &[u8],
+    ) -> Result<Simulation, DataplaneError> {
+        let index = self.attachments().interface(interface)?.index;
+        let run = test_run::run(self.engine.backend_mut(), index, frame)?;
+        let (vip, real) = self.engine.names(run.service, run.real);
+        Ok(Simulation {
+            verdict: run.verdict,
+            reason: run.reason,
+            vip,
+            real,
+            chosen_by: run.chosen_by,
+            packet: run.packet,
+        })
+    }
+
+    fn status(&self) -> Status {
+        let mut status = self.engine.status();
+        let attachments = self.attachments();
+        status.interfaces = attachments
+            .interfaces
+            .iter()
+            .map(|attachment| attachment.status(&attachments.pins))
+            .collect();
+        let warnings = attachments
+            .interfaces
+            .iter()
+            .map(|at| &at.warning)
+            .chain([&attachments.probes.warning])
+            .filter(|warning| !warning.is_empty());
+        status.warnings.extend(warnings.cloned());
+        status.adopted = self.adopted;
+        status
+    }
+
+    fn refresh_next_hops(&mut self) -> Result<bool, DataplaneError> {
+        self.engine.refresh_next_hops()
+    }
+}

@@ -1,0 +1,131 @@
+//! The kernel's tables of the current layout, mapped into memory.
+
+use std::{collections::HashMap, os::fd::AsFd as _, path::Path};
+
+use aya::maps::{Array, Map, MapData, PerCpuArray};
+use lb_common::limits::SLOTS_PER_CHUNK;
+use lb_common::tables::{
+    config::Config,
+    flow::Bucket,
+    meta::Meta,
+    names,
+    next_hop::NextHop,
+    real::{Budget, Real},
+    ring::Chunk,
+    service::Service,
+    vip::{Vip4Bucket, Vip6Bucket},
+};
+
+use super::{bpf, layout::Layout, mapped::Mapped, pinned_tables::PinnedTables};
+use crate::{
+    error::{DataplaneError, system},
+    table_sizes::TableSizes,
+};
+
+/// Words of the counters' records.
+const REAL_WORDS: usize = 4;
+const SERVICE_WORDS: usize = 2;
+
+/// The tables of one folder.
+pub(crate) struct KernelTables {
+    pub sizes: TableSizes,
+    /// Every map by its name, to pin it again.
+    pub maps: HashMap<&'static str, MapData>,
+    pub meta: Mapped<Meta>,
+    pub config: Mapped<Config>,
+    pub services: Mapped<Service>,
+    pub rings: Mapped<Chunk>,
+    pub reals: Mapped<Real>,
+    pub budgets: Mapped<Budget>,
+    pub next_hops: Mapped<NextHop>,
+    pub flows: Mapped<Bucket>,
+    pub vips4: Mapped<Vip4Bucket>,
+    pub vips6: Mapped<Vip6Bucket>,
+    pub real_counters: PerCpuArray<MapData, [u64; REAL_WORDS]>,
+    pub service_counters: PerCpuArray<MapData, [u64; SERVICE_WORDS]>,
+    pub reason_counters: PerCpuArray<MapData, u64>,
+    pub flow_counters: PerCpuArray<MapData, [u64; 4]>,
+    pub trace: Array<MapData, [u32; 4]>,
+}
+
+impl KernelTables {
+    /// Opens the tables of a folder, which have the current layout.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`] if a table cannot be opened or has another form.
+    pub fn open(folder: &Path) -> Result<KernelTables, DataplaneError> {
+        let pinned = PinnedTables::open(folder, Layout::Current)?;
+        let sizes = pinned.sizes;
+        let meta = Mapped::<Meta>::new(names::META, pinned.get(names::META)?, 1)?;
+        Ok(KernelTables {
+            sizes,
+            config: Mapped::new(names::CONFIG, pinned.get(names::CONFIG)?, 1)?,
+            services: Mapped::new(
+                names::SERVICES,
+                pinned.get(names::SERVICES)?,
+                sizes.services,
+            )?,
+            rings: Mapped::new(
+                names::RINGS,
+                pinned.get(names::RINGS)?,
+                sizes.ring_slots / SLOTS_PER_CHUNK,
+            )?,
+            reals: Mapped::new(names::REALS, pinned.get(names::REALS)?, sizes.reals)?,
+            budgets: Mapped::new(names::BUDGETS, pinned.get(names::BUDGETS)?, sizes.reals)?,
+            next_hops: Mapped::new(
+                names::NEXT_HOPS,
+                pinned.get(names::NEXT_HOPS)?,
+                sizes.next_hops,
+            )?,
+            flows: Mapped::new(names::FLOWS, pinned.get(names::FLOWS)?, sizes.flow_buckets)?,
+            vips4: Mapped::new(names::VIPS4, pinned.get(names::VIPS4)?, sizes.vip_buckets)?,
+            vips6: Mapped::new(names::VIPS6, pinned.get(names::VIPS6)?, sizes.vip_buckets)?,
+            real_counters: typed(names::REAL_COUNTERS, pinned.reopen(names::REAL_COUNTERS)?)?,
+            service_counters: typed(
+                names::SERVICE_COUNTERS,
+                pinned.reopen(names::SERVICE_COUNTERS)?,
+            )?,
+            reason_counters: typed(
+                names::REASON_COUNTERS,
+                pinned.reopen(names::REASON_COUNTERS)?,
+            )?,
+            flow_counters: typed(names::FLOW_COUNTERS, pinned.reopen(names::FLOW_COUNTERS)?)?,
+            trace: typed(names::TRACE, pinned.reopen(names::TRACE)?)?,
+            meta,
+            maps: pinned.maps,
+        })
+    }
+
+    /// Every counter of the reals: four words each, all CPUs together.
+    pub fn all_real_counters(&self) -> Result<Vec<[u64; REAL_WORDS]>, DataplaneError> {
+        let operation = || format!("reading the table {}", names::REAL_COUNTERS);
+        let map = self
+            .maps
+            .get(names::REAL_COUNTERS)
+            .ok_or_else(|| system(operation())("the table is not open; please report this"))?;
+        let cpus = aya::util::nr_cpus().map_err(|(what, error)| system(what.to_owned())(error))?;
+        let values = bpf::read_per_cpu(map.fd().as_fd(), self.sizes.reals, REAL_WORDS, cpus)
+            .map_err(system(operation()))?;
+        Ok(values
+            .chunks_exact(REAL_WORDS * cpus)
+            .map(|entry| {
+                let mut sum = [0; REAL_WORDS];
+                for cpu in entry.chunks_exact(REAL_WORDS) {
+                    for (sum, word) in sum.iter_mut().zip(cpu) {
+                        *sum += word;
+                    }
+                }
+                sum
+            })
+            .collect())
+    }
+}
+
+fn typed<T>(name: &str, map: MapData) -> Result<T, DataplaneError>
+where
+    T: TryFrom<Map>,
+    T::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let map = Map::from_map_data(map).map_err(system(format!("opening the table {name}")))?;
+    T::try_from(map).map_err(system(format!("opening the table {name}")))
+}

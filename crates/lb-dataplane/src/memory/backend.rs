@@ -1,0 +1,333 @@
+//! The tables in memory.
+
+use lb_common::limits::{MAX_NEXT_HOPS, MAX_REALS, MAX_SERVICES, SLOTS_PER_CHUNK};
+use lb_common::memory::{Constants, MemTables};
+use lb_common::reason::Reason;
+use lb_common::tables::{
+    counters::{FlowTableCounters, RealCounters, ServiceCounters},
+    flow::{Bucket, Flow},
+    meta::{LAYOUT_VERSION, MAGIC, Meta},
+    names,
+    next_hop::NextHop,
+    real::Real,
+    ring::{Chunk, Slot},
+    service::Service,
+};
+use lb_common::vip_table::edit;
+
+use super::INTERFACE_INDEX;
+use crate::{
+    backend::TableBackend,
+    error::{DataplaneError, system},
+    options::Options,
+    status::TableUse,
+    table_sizes::TableSizes,
+    vip_key::VipTableKey,
+    vip_placement::with_room_for_vips,
+};
+
+/// The flow table's secret: no attacker reaches tables in memory.
+pub(crate) const FLOW_SECRET: [u64; 2] = [0x5EED, 0xF10E];
+
+/// Tables in memory. Those of services, reals and next hops have their full size from the start; rings and
+/// VIP tables grow.
+pub(crate) struct MemoryBackend {
+    tables: MemTables,
+    sizes: TableSizes,
+    meta: Meta,
+    /// Counters as they were when they were last cleared.
+    cleared_reals: Vec<RealCounters>,
+    cleared_services: Vec<ServiceCounters>,
+}
+
+// `MemTables` counts in cells; it is moved between threads, never shared.
+const _: fn() = || {
+    fn is_send<T: Send>() {}
+    is_send::<MemoryBackend>();
+};
+
+impl MemoryBackend {
+    /// Empty tables.
+    pub fn new(options: &Options) -> MemoryBackend {
+        let sizes = TableSizes {
+            services: MAX_SERVICES,
+            reals: MAX_REALS,
+            next_hops: MAX_NEXT_HOPS,
+            ..TableSizes::initial(options.flow_entries)
+        };
+        let mut tables = MemTables::new(
+            sizes.services as usize,
+            sizes.reals as usize,
+            sizes.ring_slots as usize,
+            sizes.next_hops as usize,
+            sizes.flow_buckets as usize,
+        );
+        tables.constants = Constants {
+            interface_index: INTERFACE_INDEX,
+            ring_seed: options.ring_seed,
+            flow_secret: FLOW_SECRET,
+        };
+        tables.clear_vips(sizes.vip_buckets);
+        let meta = Meta {
+            magic: MAGIC,
+            layout: LAYOUT_VERSION,
+            generation: 1,
+            ring_seed: options.ring_seed,
+            flow_secret: FLOW_SECRET,
+            pad: [0; 2],
+        };
+        MemoryBackend {
+            cleared_reals: vec![RealCounters::default(); sizes.reals as usize],
+            cleared_services: vec![ServiceCounters::default(); sizes.services as usize],
+            tables,
+            sizes,
+            meta,
+        }
+    }
+
+    /// Empty tables, for the tests of the engine's parts.
+    #[cfg(test)]
+    pub fn for_tests() -> MemoryBackend {
+        MemoryBackend::new(&Options::new(Vec::new()))
+    }
+
+    /// Writes the first entry of a bucket of the flow table.
+    #[cfg(test)]
+    pub fn put_flow(&mut self, bucket: usize, flow: Flow) {
+        let entry = &self.tables.flows[bucket].flows[0];
+        entry.stamp.store(flow.stamp);
+        entry.owner.store(flow.owner);
+    }
+
+    /// The tables that the decision runs on.
+    pub fn tables_mut(&mut self) -> &mut MemTables {
+        &mut self.tables
+    }
+
+    fn insert(&mut self, key: &VipTableKey, service: u32) -> Result<(), edit::BucketsFull> {
+        match key {
+            VipTableKey::V4(key) => self.tables.insert_vip4(key, service),
+            VipTableKey::V6(key) => self.tables.insert_vip6(key, service),
+        }
+    }
+}
+
+impl TableBackend for MemoryBackend {
+    fn sizes(&self) -> TableSizes {
+        self.sizes
+    }
+
+    fn grow(&mut self, sizes: TableSizes) -> Result<(), DataplaneError> {
+        let vips = self.vips()?;
+        let sizes = with_room_for_vips(sizes, &self.sizes, self.meta.flow_secret, &vips)?;
+        let empty = Chunk {
+            slots: [0; SLOTS_PER_CHUNK as usize],
+        };
+        self.tables
+            .rings
+            .resize((sizes.ring_slots / SLOTS_PER_CHUNK) as usize, empty);
+        if sizes.vip_buckets != self.sizes.vip_buckets {
+            self.tables.clear_vips(sizes.vip_buckets);
+            for (key, service) in &vips {
+                // The sizes were chosen so that this works.
+                self.insert(key, *service).map_err(|_| {
+                    system("growing the VIP tables")(
+                        "a VIP found no place in tables that were chosen to have one; please report this",
+                    )
+                })?;
+            }
+        }
+        self.sizes = sizes;
+        self.meta.generation += 1;
+        Ok(())
+    }
+
+    fn meta(&self) -> Meta {
+        self.meta
+    }
+
+    fn now(&self) -> u32 {
+        self.tables.now
+    }
+
+    fn insert_vip(&mut self, key: VipTableKey, service: u32) -> Result<(), DataplaneError> {
+        while self.insert(&key, service).is_err() {
+            self.grow(self.sizes.with_more_vips()?)?;
+        }
+        Ok(())
+    }
+
+    fn remove_vip(&mut self, key: VipTableKey) -> Result<(), DataplaneError> {
+        match key {
+            VipTableKey::V4(key) => self.tables.remove_vip4(&key),
+            VipTableKey::V6(key) => self.tables.remove_vip6(&key),
+        }
+        Ok(())
+    }
+
+    fn vips(&self) -> Result<Vec<(VipTableKey, u32)>, DataplaneError> {
+        let v4 =
+            edit::vips4(&self.tables.vips4).map(|(key, service)| (VipTableKey::V4(key), service));
+        let v6 =
+            edit::vips6(&self.tables.vips6).map(|(key, service)| (VipTableKey::V6(key), service));
+        Ok(v4.chain(v6).collect())
+    }
+
+    fn set_config_flags(&mut self, flags: u32) {
+        self.tables.config.flags = flags;
+    }
+
+    fn service(&self, index: u32) -> Service {
+        self.tables.services[index as usize]
+    }
+
+    fn write_service(&mut self, index: u32, service: Service) {
+        self.tables.services[index as usize] = service;
+    }
+
+    fn set_ring_place(&mut self, index: u32, place: u64) {
+        self.tables.services[index as usize].ring = place;
+    }
+
+    fn set_service_terms(&mut self, index: u32, flags: u32, window: u32) {
+        let service = &mut self.tables.services[index as usize];
+        (service.flags, service.window) = (flags, window);
+    }
+
+    fn slot(&self, index: u32) -> Slot {
+        self.tables.rings[(index / SLOTS_PER_CHUNK) as usize].slots
+            [(index % SLOTS_PER_CHUNK) as usize]
+    }
+
+    fn set_slot(&mut self, index: u32, slot: Slot) {
+        self.tables.set_slot(index, slot);
+    }
+
+    fn real(&self, index: u32) -> Real {
+        self.tables.reals[index as usize]
+    }
+
+    fn write_real(&mut self, index: u32, real: Real) {
+        self.tables.reals[index as usize] = real;
+    }
+
+    fn set_real_flags(&mut self, index: u32, flags: u32) {
+        self.tables.reals[index as usize].flags = flags;
+    }
+
+    fn set_real_lost(&mut self, index: u32, lost: u32) {
+        self.tables.reals[index as usize].lost = lost;
+    }
+
+    fn set_real_next_hop(&mut self, index: u32, next_hop: u32) {
+        self.tables.reals[index as usize].next_hop = next_hop;
+    }
+
+    fn budget(&self, index: u32) -> i64 {
+        self.tables.budgets[index as usize].load() as i64
+    }
+
+    fn set_budget(&mut self, index: u32, flows: i64) {
+        self.tables.budgets[index as usize].store(flows as u64);
+    }
+
+    fn next_hop(&self, index: u32) -> NextHop {
+        self.tables.next_hops[index as usize]
+    }
+
+    fn write_next_hop(&mut self, index: u32, next_hop: NextHop) {
+        self.tables.next_hops[index as usize] = next_hop;
+    }
+
+    fn sweep_flows(&self, visit: &mut dyn FnMut(Flow) -> bool) -> u64 {
+        let mut emptied = 0;
+        for entry in self.tables.flows.iter().flat_map(|bucket| &bucket.flows) {
+            let flow = Flow {
+                owner: entry.owner.load(),
+                stamp: entry.stamp.load(),
+            };
+            if flow.owner != 0 && !visit(flow) {
+                entry.owner.store(0);
+                emptied += 1;
+            }
+        }
+        emptied
+    }
+
+    fn real_counters(&self, index: u32) -> Result<RealCounters, DataplaneError> {
+        let index = index as usize;
+        let (now, then) = (
+            self.tables.read_counters(|c| c.reals[index]),
+            self.cleared_reals[index],
+        );
+        Ok(RealCounters {
+            packets: now.packets - then.packets,
+            bytes: now.bytes - then.bytes,
+            opened: now.opened - then.opened,
+            closed: now.closed - then.closed,
+        })
+    }
+
+    fn all_real_counters(&self) -> Result<Vec<RealCounters>, DataplaneError> {
+        (0..self.sizes.reals)
+            .map(|index| self.real_counters(index))
+            .collect()
+    }
+
+    fn clear_real_counters(&mut self, index: u32) -> Result<(), DataplaneError> {
+        let index = index as usize;
+        self.cleared_reals[index] = self.tables.read_counters(|c| c.reals[index]);
+        Ok(())
+    }
+
+    fn service_counters(&self, index: u32) -> Result<ServiceCounters, DataplaneError> {
+        let index = index as usize;
+        let (now, then) = (
+            self.tables.read_counters(|c| c.services[index]),
+            self.cleared_services[index],
+        );
+        Ok(ServiceCounters {
+            dropped_packets: now.dropped_packets - then.dropped_packets,
+            dropped_bytes: now.dropped_bytes - then.dropped_bytes,
+        })
+    }
+
+    fn clear_service_counters(&mut self, index: u32) -> Result<(), DataplaneError> {
+        let index = index as usize;
+        self.cleared_services[index] = self.tables.read_counters(|c| c.services[index]);
+        Ok(())
+    }
+
+    fn flow_counters(&self) -> Result<FlowTableCounters, DataplaneError> {
+        Ok(self.tables.read_counters(|c| c.flows))
+    }
+
+    fn reasons(&self, _interface_slot: u32) -> Result<Vec<(Reason, u64)>, DataplaneError> {
+        Ok(self.tables.read_counters(|c| {
+            Reason::ALL
+                .iter()
+                .map(|&reason| (reason, c.reasons[reason as usize]))
+                .collect()
+        }))
+    }
+
+    fn tables(&self) -> Vec<TableUse> {
+        let table = |name, capacity: u32, size: usize| TableUse {
+            name,
+            used: 0,
+            capacity: u64::from(capacity),
+            bytes: u64::from(capacity) * size as u64,
+        };
+        vec![
+            table(names::SERVICES, self.sizes.services, size_of::<Service>()),
+            table(names::RINGS, self.sizes.ring_slots, size_of::<Slot>()),
+            table(names::REALS, self.sizes.reals, size_of::<Real>()),
+            table(names::NEXT_HOPS, self.sizes.next_hops, size_of::<NextHop>()),
+            table(
+                names::FLOWS,
+                self.sizes.flow_buckets * 4,
+                size_of::<Bucket>() / 4,
+            ),
+        ]
+    }
+}

@@ -1,0 +1,205 @@
+//! Two network namespaces joined by a veth pair: a client, and a host that becomes a real.
+//!
+//! The namespaces have no names: they end with the test, however it ends.
+
+use std::{
+    fs::File,
+    net::IpAddr,
+    os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use nix::sched::{CloneFlags, setns, unshare};
+
+use super::super::{Mode, Options};
+use crate::options::XdpMode;
+
+/// Longest wait for something that must happen.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+pub const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 9, 1];
+pub const REAL_MAC: [u8; 6] = [2, 0, 0, 0, 9, 2];
+/// The real's interface.
+pub const INTERFACE: &str = "lbreal0";
+
+pub struct Testbed {
+    client: File,
+    real: File,
+    wire: OwnedFd,
+    state: tempfile::TempDir,
+}
+
+/// Runs a test in a thread of its own, whose namespace may change.
+pub fn run(test: impl AsyncFnOnce(&Testbed) + Send + 'static) {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("SKIPPED: this test makes network namespaces, which needs root");
+        return;
+    }
+    let body = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let bed = Testbed::new();
+        runtime.block_on(test(&bed));
+    };
+    if let Err(panic) = std::thread::spawn(body).join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn new_namespace() -> File {
+    unshare(CloneFlags::CLONE_NEWNET).unwrap();
+    File::open("/proc/thread-self/ns/net").unwrap()
+}
+
+pub fn ip(arguments: &str) -> String {
+    let output = Command::new("ip")
+        .args(arguments.split_whitespace())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "ip {arguments}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Waits until an interface sends what it is given: for some milliseconds after its cable is there it drops it.
+fn wait_up(interface: &str) {
+    let began = Instant::now();
+    while !ip(&format!("-o link show dev {interface}")).contains("state UP") {
+        assert!(began.elapsed() < PATIENCE, "{interface} stays down");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+impl Testbed {
+    fn new() -> Testbed {
+        let real = new_namespace();
+        ip("link set lo up");
+        let client = new_namespace();
+        ip("link set lo up");
+        let place = format!("/proc/{}/fd/{}", std::process::id(), real.as_raw_fd());
+        ip(&format!(
+            "link add lbclient0 address 02:00:00:00:09:01 type veth peer name {INTERFACE} address 02:00:00:00:09:02 netns {place}"
+        ));
+        ip("addr add 10.9.0.1/24 dev lbclient0");
+        ip("addr add fd00:9::1/64 dev lbclient0 nodad");
+        ip("link set lbclient0 up");
+        let wire = packet_socket("lbclient0");
+        let bed = Testbed {
+            client,
+            real,
+            wire,
+            state: tempfile::tempdir().unwrap(),
+        };
+        bed.enter_real();
+        // Checksums are to be whole in what the client sees.
+        let status = Command::new("ethtool")
+            .args(["-K", INTERFACE, "tx", "off"])
+            .output()
+            .unwrap();
+        assert!(
+            status.status.success(),
+            "ethtool: {}",
+            String::from_utf8_lossy(&status.stderr)
+        );
+        ip(&format!("addr add 10.9.0.2/24 dev {INTERFACE}"));
+        ip(&format!("addr add fd00:9::2/64 dev {INTERFACE} nodad"));
+        ip(&format!("link set {INTERFACE} up"));
+        ip("route add default via 10.9.0.1");
+        ip("route add default via fd00:9::1");
+        wait_up(INTERFACE);
+        bed.enter_client();
+        wait_up("lbclient0");
+        bed.enter_real();
+        bed
+    }
+
+    /// The host that becomes a real is where the test's calls go.
+    pub fn enter_real(&self) {
+        setns(self.real.as_fd(), CloneFlags::CLONE_NEWNET).unwrap();
+    }
+
+    pub fn enter_client(&self) {
+        setns(self.client.as_fd(), CloneFlags::CLONE_NEWNET).unwrap();
+    }
+
+    pub fn options(&self, vips: &[IpAddr]) -> Options {
+        Options {
+            interfaces: vec![INTERFACE.to_owned()],
+            vips: vips.to_vec(),
+            mode: Mode::Ipip,
+            xdp_mode: XdpMode::Native,
+            reply_interfaces: Vec::new(),
+            state: Some(self.state_folder()),
+        }
+    }
+
+    pub fn state_folder(&self) -> PathBuf {
+        self.state.path().to_owned()
+    }
+
+    /// Sends a frame from the client.
+    pub fn send(&self, frame: &[u8]) {
+        assert_eq!(nix::unistd::write(&self.wire, frame).unwrap(), frame.len());
+    }
+
+    /// The first frame that comes to the client and is what is looked for.
+    pub fn receive<T>(&self, what: &str, wanted: impl Fn(&[u8]) -> Option<T>) -> T {
+        let start = Instant::now();
+        let mut buffer = [0u8; 2_048];
+        while start.elapsed() < PATIENCE {
+            if let Ok(length) = nix::unistd::read(&self.wire, &mut buffer)
+                && let Some(found) = wanted(&buffer[..length])
+            {
+                return found;
+            }
+        }
+        panic!("no {what} came");
+    }
+}
+
+/// A socket that sends and receives whole frames; its reads return after 100 ms.
+fn packet_socket(interface: &str) -> OwnedFd {
+    let protocol = (libc::ETH_P_ALL as u16).to_be();
+    // SAFETY: a plain system call; its result is checked.
+    let socket = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW, i32::from(protocol)) };
+    assert!(socket >= 0, "{}", std::io::Error::last_os_error());
+    // SAFETY: the descriptor is new and nobody else's.
+    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+    // SAFETY: all zero is a value of this structure of integers.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = protocol;
+    address.sll_ifindex = nix::net::if_::if_nametoindex(interface).unwrap() as i32;
+    // SAFETY: the pointer is to a structure of the length given.
+    let bound = unsafe {
+        libc::bind(
+            socket.as_raw_fd(),
+            (&raw const address).cast(),
+            size_of::<libc::sockaddr_ll>() as u32,
+        )
+    };
+    assert_eq!(bound, 0, "{}", std::io::Error::last_os_error());
+    let timeout = libc::timeval {
+        tv_sec: 0,
+        tv_usec: 100_000,
+    };
+    // SAFETY: as above.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVTIMEO,
+            (&raw const timeout).cast(),
+            size_of::<libc::timeval>() as u32,
+        )
+    };
+    assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+    socket
+}

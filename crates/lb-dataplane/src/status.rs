@@ -1,0 +1,50 @@
+//! The state of the data plane itself: interfaces, tables, warnings.
+
+/// An attached interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterfaceStatus {
+    /// Its name.
+    pub name: String,
+    /// Its index.
+    pub index: u32,
+    /// Whether the program is attached now: not if the interface is gone, or the program was detached meanwhile.
+    pub attached: bool,
+    /// Whether the program runs in the driver.
+    pub native: bool,
+    /// Why it does not, and what to do; empty if it does.
+    pub warning: String,
+}
+
+/// Use of one table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableUse {
+    /// Its name.
+    pub name: &'static str,
+    /// Entries in use.
+    pub used: u64,
+    /// Entries there is room for.
+    pub capacity: u64,
+    /// Kernel memory it takes, in bytes.
+    pub bytes: u64,
+}
+
+/// The state of a data plane.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Interfaces, in the order of the options.
+    pub interfaces: Vec<InterfaceStatus>,
+    /// Tables.
+    pub tables: Vec<TableUse>,
+    /// Slots that look up the flow table.
+    pub unsettled_slots: u64,
+    /// All slots.
+    pub slots: u64,
+    /// Layout version of the tables.
+    pub layout: u32,
+    /// How often the tables were made anew.
+    pub generation: u32,
+    /// Whether the tables of an earlier agent were adopted.
+    pub adopted: bool,
+    /// What an operator should know.
+    pub warnings: Vec<String>,
+}

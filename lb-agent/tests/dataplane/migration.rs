@@ -1,0 +1,293 @@
+//! Tables change their layout, there and back, while packets flow.
+
+use std::{
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use aya::maps::{Map, MapData};
+use lb_common::tables::{
+    meta::{LAYOUT_VERSION, Meta},
+    names, v2,
+};
+use lb_dataplane::{
+    Dataplane as _, KernelDataplane, Migration, ServiceSpec, Simulation, WhenEmpty, migrate,
+};
+use lb_model::options::{Forward, OnDown, Track};
+
+use crate::bench::{Bench, frame, privileged, service};
+use crate::traffic::{Sender, Wire, packet_comes_back, reals_are_reachable};
+
+const PREVIOUS: u32 = v2::LAYOUT_VERSION;
+const VIP: &str = "192.0.2.1:9000/udp";
+
+/// Interfaces in the order of the options.
+fn interfaces() -> [String; 2] {
+    ["front", "back"].map(str::to_owned)
+}
+
+fn migration(from: u32, to: u32) -> Option<Migration> {
+    Some(Migration {
+        from,
+        to,
+        interfaces: interfaces().to_vec(),
+    })
+}
+
+/// The layout of the only folder of tables.
+fn pinned_layout(bench: &Bench) -> u32 {
+    let entries = std::fs::read_dir(&bench.pins).unwrap();
+    let mut folders: Vec<_> = entries
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            path.file_name()
+                .unwrap()
+                .to_string_lossy()
+                .starts_with("maps-")
+        })
+        .collect();
+    assert_eq!(folders.len(), 1, "{folders:?}");
+    let map = MapData::from_pin(folders.remove(0).join(names::META)).unwrap();
+    let meta: aya::maps::Array<_, [u8; size_of::<Meta>()]> =
+        Map::from_map_data(map).unwrap().try_into().unwrap();
+    let record = meta.get(&0, 0).unwrap();
+    let offset = std::mem::offset_of!(Meta, layout);
+    u32::from_ne_bytes(record[offset..offset + 4].try_into().unwrap())
+}
+
+#[test]
+fn no_packet_is_lost_or_moved_while_tables_change_their_layout() {
+    if !privileged() {
+        return;
+    }
+    let bench = Bench::new();
+    let _passing = bench.start_passing();
+    let mut plane = bench.start();
+    let spec = service(VIP, &["10.7.0.2", "10.7.0.3"], 256);
+    plane.set_service(&spec).unwrap();
+    reals_are_reachable(&mut plane, VIP);
+    std::thread::scope(|scope| {
+        let sender = Sender::start(scope, &bench, VIP);
+        // Every flow becomes an exception: only the flow table knows its real.
+        let turned = spec.ring.iter().map(|real| 1 - real).collect();
+        let mut spec = spec.clone();
+        spec.ring = turned;
+        plane.set_service(&spec).unwrap();
+        sender.wait_sent(200);
+        for _ in 0..3 {
+            let counted = plane.stats().unwrap().services[0].total.packets;
+            let entries: u64 = plane.flows().unwrap().iter().map(|real| real.entries).sum();
+            assert_eq!(entries, 64);
+            drop(plane);
+            assert_eq!(
+                migrate(&bench.pins, PREVIOUS, &interfaces()).unwrap(),
+                migration(LAYOUT_VERSION, PREVIOUS)
+            );
+            assert_eq!(pinned_layout(&bench), PREVIOUS);
+            sender.wait_sent(200);
+            plane = bench.start();
+            assert_eq!(pinned_layout(&bench), LAYOUT_VERSION);
+            let status = plane.status();
+            assert!(
+                status.adopted && status.layout == LAYOUT_VERSION,
+                "{status:?}"
+            );
+            sender.wait_sent(200);
+            let now = plane.stats().unwrap().services[0].total.packets;
+            assert!(now >= counted + 400, "{now} packets, before {counted}");
+            let entries_now: u64 = plane.flows().unwrap().iter().map(|real| real.entries).sum();
+            assert_eq!(entries_now, entries);
+        }
+        sender.stop().assert_complete();
+    });
+}
+
+/// Services of both modes and families, with a dead real, a drained one and one whose flows are shed.
+fn services() -> Vec<ServiceSpec> {
+    let mut tcp = service(
+        "192.0.2.1:80/tcp",
+        &["10.7.0.2", "10.7.0.3", "10.8.0.4"],
+        256,
+    );
+    tcp.down.insert(tcp.reals[1], OnDown::Reset);
+    tcp.ring = (0..256)
+        .map(|slot| if slot % 3 == 0 { 0 } else { 2 })
+        .collect();
+    tcp.when_empty = WhenEmpty::Reset;
+    let mut v6 = service("[fd00::1]:443/tcp", &["fd07::2", "10.7.0.2"], 256);
+    v6.track = Track::All;
+    let mut v6_in_v4 = service("192.0.2.3:80/tcp", &["fd07::2"], 256);
+    v6_in_v4.window = Duration::from_secs(5);
+    let l2 = |vip, real| ServiceSpec {
+        forward: Forward::L2,
+        ..service(vip, &[real], 256)
+    };
+    vec![
+        tcp,
+        v6,
+        v6_in_v4,
+        l2("192.0.2.4:0/udp", "10.7.0.5"),
+        l2("[fd00::2]:53/udp", "fd07::2"),
+    ]
+}
+
+fn simulated(plane: &mut KernelDataplane) -> Vec<Simulation> {
+    let clients = [
+        ("192.0.2.1:80/tcp", "198.51.100.7"),
+        ("[fd00::1]:443/tcp", "fd00::7"),
+        ("192.0.2.3:80/tcp", "198.51.100.7"),
+        ("192.0.2.4:99/udp", "198.51.100.7"),
+        ("[fd00::2]:53/udp", "fd00::7"),
+    ];
+    clients
+        .iter()
+        .flat_map(|(vip, client)| (1..60).map(move |port| frame(client, port, vip, port % 2 == 0)))
+        .map(|frame| plane.simulate(None, &frame).unwrap())
+        .collect()
+}
+
+/// Waits until the next hop of every real is known.
+fn wait_reachable(plane: &mut KernelDataplane) {
+    let give_up = Instant::now() + Duration::from_secs(30);
+    while !plane.flows().unwrap().iter().all(|real| real.reachable) {
+        assert!(Instant::now() < give_up, "{:?}", plane.status().warnings);
+        std::thread::sleep(Duration::from_millis(20));
+        plane.refresh_next_hops().unwrap();
+    }
+}
+
+fn first_difference(before: &[Simulation], after: &[Simulation]) -> String {
+    let pair = before
+        .iter()
+        .zip(after)
+        .find(|(before, after)| before != after);
+    pair.map_or_else(
+        || "their numbers differ".to_owned(),
+        |(before, after)| format!("{before:?} became {after:?}"),
+    )
+}
+
+#[test]
+fn everything_is_as_before_after_a_way_there_and_back() {
+    if !privileged() {
+        return;
+    }
+    let bench = Bench::new();
+    let mut plane = bench.start();
+    let specs = services();
+    for spec in &specs {
+        // Another ring first, so that there are windows.
+        let mut before = spec.clone();
+        before.ring = vec![0; 256].into();
+        before.down.clear();
+        plane.set_service(&before).unwrap();
+        plane.set_service(spec).unwrap();
+    }
+    plane
+        .shed(&specs[0].vip, "10.8.0.4".parse().unwrap(), 5)
+        .unwrap();
+    wait_reachable(&mut plane);
+    let (before, flows) = (simulated(&mut plane), plane.flows().unwrap());
+    let (slots, unsettled) = (plane.status().slots, plane.status().unsettled_slots);
+    assert!(unsettled > 0);
+    drop(plane);
+    migrate(&bench.pins, PREVIOUS, &[]).unwrap();
+    // Again: nothing is left to do, and it does no harm.
+    assert_eq!(
+        migrate(&bench.pins, PREVIOUS, &interfaces()).unwrap(),
+        migration(PREVIOUS, PREVIOUS)
+    );
+    migrate(&bench.pins, LAYOUT_VERSION, &interfaces()).unwrap();
+    let mut plane = bench.start();
+    let status = plane.status();
+    assert!(status.adopted);
+    assert_eq!((status.slots, status.unsettled_slots), (slots, unsettled));
+    let after = simulated(&mut plane);
+    assert!(after == before, "{}", first_difference(&before, &after));
+    // The same intent changes nothing.
+    for spec in &specs {
+        plane.set_service(spec).unwrap();
+    }
+    let after = simulated(&mut plane);
+    assert!(after == before, "{}", first_difference(&before, &after));
+    assert_eq!(plane.flows().unwrap(), flows);
+    let left = plane.shed(&specs[0].vip, "10.8.0.4".parse().unwrap(), 0);
+    assert_eq!(left.unwrap(), 5);
+}
+
+#[test]
+fn a_migration_that_is_killed_is_finished_by_the_next() {
+    if !privileged() {
+        return;
+    }
+    let bench = Bench::new();
+    let _passing = bench.start_passing();
+    let mut plane = bench.start();
+    plane
+        .set_service(&service(VIP, &["10.7.0.2"], 256))
+        .unwrap();
+    reals_are_reachable(&mut plane, VIP);
+    drop(plane);
+    let wire = Wire::of(&bench);
+    for round in 0..8_u32 {
+        let layout = if round % 2 == 0 {
+            PREVIOUS
+        } else {
+            LAYOUT_VERSION
+        };
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lb-agent"));
+        command
+            .args([
+                "migrate",
+                "--layout",
+                &layout.to_string(),
+                "--iface",
+                "front",
+                "back",
+            ])
+            .arg("--pins")
+            .arg(&bench.pins)
+            .stdout(Stdio::null());
+        let mut child = bench
+            .balancer
+            .enter(move || command.spawn().unwrap())
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(u64::from(20 + 60 * round)));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        packet_comes_back(&bench, &wire, VIP);
+        if round % 4 < 2 {
+            let migrated = migrate(&bench.pins, layout, &interfaces())
+                .unwrap()
+                .unwrap();
+            assert_eq!(migrated.to, layout);
+            assert_eq!(pinned_layout(&bench), layout);
+        } else {
+            let plane = bench.start();
+            assert!(plane.status().adopted);
+            assert_eq!(pinned_layout(&bench), LAYOUT_VERSION);
+        }
+        packet_comes_back(&bench, &wire, VIP);
+    }
+}
+
+#[test]
+fn only_one_process_has_the_pins() {
+    if !privileged() {
+        return;
+    }
+    let bench = Bench::new();
+    assert_eq!(migrate(&bench.pins, PREVIOUS, &[]).unwrap(), None);
+    let plane = bench.start();
+    let error = migrate(&bench.pins, PREVIOUS, &[]).unwrap_err().to_string();
+    let pins = bench.pins.display().to_string();
+    for word in ["stop that agent first", &pins] {
+        assert!(error.contains(word), "{error}");
+    }
+    let second = bench.try_start(bench.options()).err().unwrap().to_string();
+    assert!(second.contains("stop that agent first"), "{second}");
+    drop(plane);
+    let error = migrate(&bench.pins, LAYOUT_VERSION + 1, &[]).unwrap_err();
+    assert!(error.to_string().contains("can use layout"), "{error}");
+    assert_eq!(pinned_layout(&bench), LAYOUT_VERSION);
+}

@@ -1,0 +1,154 @@
+//! Sending a packet on to its real: one file per forwarding mode.
+//!
+//! A mode is a file with its [`Facts`] and a function `forward`, declared here, and a line in the registry
+//! below, which starts with the mode that most packets take. Its number stands in the records of its reals
+//! ([`Real::mode`]). User space reads the facts, so it needs no knowledge of single modes.
+
+mod ipip;
+mod l2;
+
+use crate::{
+    frame::{Fields as _, Frame},
+    headers::{ethernet, ipv4},
+    ip::Family,
+    reason::Reason,
+    tables::{
+        next_hop::NextHop,
+        real::{MODE_MASK, Real},
+    },
+};
+
+/// The packet that is sent on, as it was parsed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ForwardedPacket {
+    /// Its family. The outer header's is the real's.
+    pub family: Family,
+    /// Bytes, IP header included.
+    pub length: u32,
+    /// TTL or hop limit.
+    pub ttl: u32,
+    /// The flow's ring hash: it varies what lets routers and NICs spread flows.
+    pub hash: u64,
+}
+
+/// What must be known of a forwarding mode to choose it and to fill in a real's record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Number in a real's record: 1 to [`MODE_MASK`]. It is part of the tables' layout, so it is never
+    /// given to another mode.
+    pub number: u32,
+    /// Name in configuration files and on the command line.
+    pub name: &'static str,
+    /// Whether the real itself must be the next hop: no router may be on the way.
+    pub needs_direct_neighbour: bool,
+    /// Whether the packet's TTL is decremented, so that one with TTL 1 is dropped.
+    pub decrements_ttl: bool,
+    /// Bytes that a frame grows by on its way to a real with an IPv4 address.
+    pub overhead_v4: u32,
+    /// Bytes that a frame grows by on its way to a real with an IPv6 address.
+    pub overhead_v6: u32,
+    /// Whether a real may have an address of another family than its VIP.
+    pub families_may_differ: bool,
+}
+
+impl Facts {
+    /// Bytes that a frame grows by on its way to a real with an address of this family.
+    #[must_use]
+    pub const fn overhead(&self, real: Family) -> u32 {
+        match real {
+            Family::V4 => self.overhead_v4,
+            Family::V6 => self.overhead_v6,
+        }
+    }
+}
+
+macro_rules! registry {
+    ($($(#[$doc:meta])* $constant:ident = $mode:ident;)*) => {
+        $($(#[$doc])* pub const $constant: &Facts = &$mode::FACTS;)*
+
+        /// Every mode.
+        pub const MODES: &[&Facts] = &[$($constant,)*];
+
+        /// Makes the frame one for `real` over `hop`, by the real's mode.
+        ///
+        /// # Errors
+        /// The reason to drop the frame, which is unchanged; [`Reason::BadTables`] if no mode has the
+        /// number that the record says.
+        #[inline(always)]
+        pub fn forward<F: Frame>(
+            frame: &mut F,
+            packet: &ForwardedPacket,
+            real: &Real,
+            hop: &NextHop,
+        ) -> Result<(), Reason> {
+            let mode = real.mode();
+            $(if mode == $mode::FACTS.number {
+                return $mode::forward(frame, packet, real, hop);
+            })*
+            Err(Reason::BadTables)
+        }
+
+        /// [`Facts::decrements_ttl`] of the mode with this number, in a form that the kernel programs can
+        /// read: they have no tables of constants with addresses.
+        #[must_use]
+        #[inline(always)]
+        pub const fn decrements_ttl(number: u32) -> bool {
+            $((number == $mode::FACTS.number && $mode::FACTS.decrements_ttl))||*
+        }
+    };
+}
+
+registry! {
+    /// In an outer IP header.
+    IPIP = ipip;
+    /// The destination MAC address is rewritten.
+    L2 = l2;
+}
+
+/// The mode with this number.
+#[must_use]
+pub const fn mode(number: u32) -> Option<&'static Facts> {
+    let mut at = 0;
+    while at < MODES.len() {
+        if MODES[at].number == number {
+            return Some(MODES[at]);
+        }
+        at += 1;
+    }
+    None
+}
+
+const _: () = {
+    let mut at = 0;
+    while at < MODES.len() {
+        let number = MODES[at].number;
+        assert!(number != 0 && number & !MODE_MASK == 0, "0 is no mode");
+        let mut other = 0;
+        while other < at {
+            assert!(MODES[other].number != number, "two modes have one number");
+            other += 1;
+        }
+        at += 1;
+    }
+};
+
+/// Takes one off the TTL of an IPv4 header.
+#[inline(always)]
+fn decrement_ttl(header: &mut [u8; ipv4::LENGTH]) {
+    let ttl = header.u8_at::<{ ipv4::TTL }>();
+    header.set_u8_at::<{ ipv4::TTL }>(ttl.wrapping_sub(1));
+    // The checksum grows by what the word shrank. 0xFFFF is never a header's checksum (RFC 1624 section
+    // 3): it is written as 0.
+    let sum = u16::from_be(header.u16_at::<{ ipv4::CHECKSUM }>()) as u32 + 0x100;
+    let sum = if sum >= 0xFFFF { sum + 1 } else { sum };
+    header.set_u16_at::<{ ipv4::CHECKSUM }>((sum as u16).to_be());
+}
+
+/// Writes both MAC addresses of a frame.
+#[inline(always)]
+fn set_macs<const N: usize>(window: &mut [u8; N], hop: &NextHop) {
+    let [a, b, c, d, e, f] = hop.destination;
+    let [g, h, i, j, k, l] = hop.source;
+    window.set_u64_at::<{ ethernet::DESTINATION }>(u64::from_ne_bytes([a, b, c, d, e, f, g, h]));
+    window.set_u32_at::<{ ethernet::DESTINATION + 8 }>(u32::from_ne_bytes([i, j, k, l]));
+}

@@ -1,0 +1,120 @@
+//! What differs between IPv4 and IPv6, so that the steps of the decision are written once.
+
+use crate::{
+    echo,
+    frame::Frame,
+    hash::{Addresses, Addresses4, Addresses6},
+    headers::{IPPROTO_ICMP, IPPROTO_ICMPV6},
+    lookup::Tables,
+    parse::{self, Packet},
+    reason::Reason,
+    tables::config::{ANY_PORT_V4, ANY_PORT_V6},
+    vip_table::{self, PackedVipKey},
+};
+
+/// An address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Family {
+    /// IPv4.
+    V4 = 0,
+    /// IPv6.
+    V6 = 1,
+}
+
+/// A version of the Internet Protocol.
+pub trait Ip {
+    /// A packet's addresses.
+    type Addresses: Addresses;
+    /// Its family.
+    const FAMILY: Family;
+    /// The protocol of its echo requests.
+    const ICMP: u32;
+    /// The flag of [`crate::tables::config::Config`] that some VIP of it has port 0.
+    const ANY_PORT: u32;
+
+    /// Reads the packet in a frame of its Ethernet type.
+    ///
+    /// # Errors
+    /// The reason to pass the frame to the host.
+    fn parse<F: Frame>(frame: &mut F) -> Result<Packet<Self::Addresses>, Reason>;
+
+    /// The service of a VIP with the packet's destination address; `port` as it lies in a packet.
+    fn find<T: Tables>(
+        tables: &T,
+        addresses: &Self::Addresses,
+        port: u16,
+        protocol: u32,
+    ) -> Option<u32>;
+
+    /// Makes the echo request whose ICMP header is at `offset` its answer.
+    ///
+    /// # Errors
+    /// [`Reason::Malformed`] if the frame is shorter than it was when it was parsed.
+    fn answer_echo<F: Frame>(frame: &mut F, offset: usize) -> Result<(), Reason>;
+}
+
+/// IPv4.
+#[derive(Clone, Copy, Debug)]
+pub struct V4;
+
+/// IPv6.
+#[derive(Clone, Copy, Debug)]
+pub struct V6;
+
+impl Ip for V4 {
+    type Addresses = Addresses4;
+    const FAMILY: Family = Family::V4;
+    const ICMP: u32 = IPPROTO_ICMP;
+    const ANY_PORT: u32 = ANY_PORT_V4;
+
+    #[inline(always)]
+    fn parse<F: Frame>(frame: &mut F) -> Result<Packet<Addresses4>, Reason> {
+        parse::packet4(frame)
+    }
+
+    #[inline(always)]
+    fn find<T: Tables>(
+        tables: &T,
+        addresses: &Addresses4,
+        port: u16,
+        protocol: u32,
+    ) -> Option<u32> {
+        let key = PackedVipKey::v4(addresses.destination, port, protocol);
+        vip_table::look_up(&tables.vip_hash(), &key, |bucket| tables.vips4(bucket))
+    }
+
+    #[inline(always)]
+    fn answer_echo<F: Frame>(frame: &mut F, offset: usize) -> Result<(), Reason> {
+        echo::answer4(frame, offset)
+    }
+}
+
+impl Ip for V6 {
+    type Addresses = Addresses6;
+    const FAMILY: Family = Family::V6;
+    const ICMP: u32 = IPPROTO_ICMPV6;
+    const ANY_PORT: u32 = ANY_PORT_V6;
+
+    #[inline(always)]
+    fn parse<F: Frame>(frame: &mut F) -> Result<Packet<Addresses6>, Reason> {
+        parse::packet6(frame)
+    }
+
+    #[inline(always)]
+    fn find<T: Tables>(
+        tables: &T,
+        addresses: &Addresses6,
+        port: u16,
+        protocol: u32,
+    ) -> Option<u32> {
+        let digest = tables.address_digest();
+        let key = PackedVipKey::v6(&digest, addresses.destination, port, protocol);
+        vip_table::look_up(&tables.vip_hash(), &key, |bucket| tables.vips6(bucket))
+    }
+
+    #[inline(always)]
+    fn answer_echo<F: Frame>(frame: &mut F, offset: usize) -> Result<(), Reason> {
+        echo::answer6(frame, offset)
+    }
+}

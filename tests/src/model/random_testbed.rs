@@ -1,0 +1,194 @@
+//! A testbed with all that tables can hold: every forwarding mode and family, every state of a slot, reals that
+//! are down, without a next hop or deleted, services without reals.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use lb_common::tables::{next_hop::NextHop, ring::Previous};
+
+use super::{
+    random::Random,
+    testbed::{Mode, Real, Service, Testbed, VipName},
+};
+
+/// Slots of each service's ring.
+pub const RING_SLOTS: u32 = 256;
+/// Reals of each service; one of them is in no slot (drained).
+pub const REALS_PER_SERVICE: usize = 5;
+/// Window of every service, in ticks: long enough that nothing ends while a test runs.
+pub const WINDOW: u32 = 20_000;
+/// The interface frames come in by.
+pub const INTERFACE: u32 = 7;
+/// Another interface.
+pub const OTHER_INTERFACE: u32 = 9;
+
+/// How the reals of a service are reached.
+const MODES: [(Mode, bool); 3] = [(Mode::Ipip, true), (Mode::Ipip, false), (Mode::L2, true)];
+
+/// The testbed of this seed, and its VIPs.
+#[must_use]
+pub fn random_testbed(seed: u64) -> (Testbed, Vec<VipName>) {
+    let mut random = Random::new(seed);
+    let mut testbed = Testbed {
+        any_port_v4: true,
+        any_port_v6: true,
+        services: vec![Service::default()],
+        reals: vec![None],
+        next_hops: vec![None],
+        interface: INTERFACE,
+        ring_seed: random.number(),
+        flow_secret: [random.number(), random.number()],
+        ..Testbed::default()
+    };
+    for interface in [INTERFACE, INTERFACE, OTHER_INTERFACE] {
+        let mac = |random: &mut Random| {
+            [
+                2,
+                1,
+                random.byte(),
+                random.byte(),
+                random.byte(),
+                random.byte(),
+            ]
+        };
+        testbed.next_hops.push(Some(NextHop {
+            destination: mac(&mut random),
+            source: mac(&mut random),
+            interface,
+        }));
+    }
+    let mut names = Vec::new();
+    for v4 in [true, false] {
+        for protocol in [6, 17] {
+            for (mode, reals_v4) in MODES {
+                for (port, track_all) in [(80, false), (443, true), (0, false)] {
+                    let address = address(v4, names.len());
+                    let name = VipName {
+                        address,
+                        port,
+                        protocol,
+                    };
+                    add_service(
+                        &mut testbed,
+                        &mut random,
+                        name,
+                        mode,
+                        reals_v4 && (mode != Mode::L2 || v4),
+                        track_all,
+                    );
+                    names.push(name);
+                }
+            }
+        }
+    }
+    // A service whose ring is not built yet, and one whose only real has no next hop.
+    for slots in [0, RING_SLOTS] {
+        let name = VipName {
+            address: address(true, 900),
+            port: 80 + slots as u16,
+            protocol: 6,
+        };
+        add_service(&mut testbed, &mut random, name, Mode::Ipip, true, false);
+        let service = testbed.services.last_mut().expect("just added");
+        service.slots = slots;
+        let first_real = testbed.reals.len() - REALS_PER_SERVICE;
+        for real in testbed.reals[first_real..].iter_mut().flatten() {
+            real.next_hop = 0;
+        }
+        names.push(name);
+    }
+    (testbed, names)
+}
+
+/// A VIP's address; three services in a row share one.
+fn address(v4: bool, number: usize) -> IpAddr {
+    let number = (number / 3 + 1) as u32;
+    if v4 {
+        Ipv4Addr::from(0x0A00_0000 + number).into()
+    } else {
+        Ipv6Addr::from((0x2001_0DB8_000A_u128 << 80) + u128::from(number)).into()
+    }
+}
+
+fn add_service(
+    testbed: &mut Testbed,
+    random: &mut Random,
+    name: VipName,
+    mode: Mode,
+    reals_v4: bool,
+    track_all: bool,
+) {
+    let service = testbed.services.len() as u32;
+    for _ in 0..REALS_PER_SERVICE {
+        let number = testbed.reals.len() as u32;
+        let (address, source): (IpAddr, IpAddr) = if reals_v4 {
+            (
+                Ipv4Addr::from(0x0A01_0000 + number).into(),
+                Ipv4Addr::from(0xAC10_0000).into(),
+            )
+        } else {
+            (
+                Ipv6Addr::from((0x2001_0DB8_000B_u128 << 80) + u128::from(number)).into(),
+                Ipv6Addr::from(0x0100_0000_0000_0000_u128 << 64).into(),
+            )
+        };
+        testbed.reals.push(Some(Real {
+            service,
+            mode,
+            down: false,
+            reset: false,
+            shed: None,
+            next_hop: 1 + random.below(3) as u32,
+            address,
+            source,
+            source_mask: *random.pick(&[0, 0xFFFF, 0x3FF]),
+        }));
+    }
+    testbed.vips.insert(name, service);
+    let echo = if name.address.is_ipv4() { 1 } else { 58 };
+    testbed.vips.insert(
+        VipName {
+            port: 0,
+            protocol: echo,
+            ..name
+        },
+        0,
+    );
+    let first_slot = testbed.slots.len() as u32;
+    testbed
+        .slots
+        .extend((0..RING_SLOTS).map(|_| (0, Previous::Settled)));
+    testbed.services.push(Service {
+        first_slot,
+        slots: RING_SLOTS,
+        track_all,
+        reset_empty: service.is_multiple_of(2),
+        window: WINDOW,
+    });
+    for slot in 0..RING_SLOTS {
+        set_slot(testbed, random, service, slot);
+    }
+}
+
+/// Gives one slot of a service another real and state.
+pub fn set_slot(testbed: &mut Testbed, random: &mut Random, service: u32, slot: u32) {
+    let reals: Vec<u16> = (1..testbed.reals.len() as u16)
+        .filter(|real| {
+            testbed.reals[usize::from(*real)].is_some_and(|real| real.service == service)
+        })
+        .collect();
+    // The last is drained: only entries and previous slots name it.
+    let current = if random.chance(2) {
+        0
+    } else {
+        *random.pick(&reals[..reals.len() - 1])
+    };
+    // A real beyond the table: tables that contradict each other.
+    let current = if random.chance(1) { 60_000 } else { current };
+    let previous = match random.below(10) {
+        0..4 => Previous::Settled,
+        4..6 => Previous::Exceptions,
+        _ => Previous::Real(*random.pick(&reals)),
+    };
+    let at = testbed.services[service as usize].first_slot + slot;
+    testbed.slots[at as usize] = (current, previous);
+}

@@ -1,0 +1,192 @@
+//! The contents of the tables in plain types, and the records that hold them.
+
+use std::{collections::HashMap, net::IpAddr};
+
+use lb_common::forward::{IPIP, L2};
+use lb_common::tables::{
+    config::{ANY_PORT_V4, ANY_PORT_V6, Config},
+    next_hop::NextHop,
+    real::{self, outer_checksum},
+    ring::{self, Previous},
+    service::{self, RESET_EMPTY, TRACK_ALL, ring_place},
+};
+
+/// Key of the VIP tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct VipName {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its port; 0: any port, or echo requests.
+    pub port: u16,
+    /// IP protocol.
+    pub protocol: u8,
+}
+
+/// A service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Service {
+    /// First slot of its ring.
+    pub first_slot: u32,
+    /// Slots of its ring; 0: the service has no real.
+    pub slots: u32,
+    /// Every flow gets an entry.
+    pub track_all: bool,
+    /// TCP packets that no real takes are reset.
+    pub reset_empty: bool,
+    /// In ticks.
+    pub window: u32,
+}
+
+/// How a packet reaches a real.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The destination MAC is rewritten.
+    L2,
+    /// In an outer header of the address's family.
+    Ipip,
+}
+
+/// A real.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Real {
+    /// Its service.
+    pub service: u32,
+    /// How a packet reaches it.
+    pub mode: Mode,
+    /// An entry of the flow table that names it counts as a miss.
+    pub down: bool,
+    /// The real is dead, and its TCP flows are reset.
+    pub reset: bool,
+    /// Flows of it that are still to be ended; `None`: it sheds none.
+    pub shed: Option<i64>,
+    /// Index of the next hop; 0: unknown.
+    pub next_hop: u32,
+    /// The outer destination.
+    pub address: IpAddr,
+    /// The outer source's prefix, of the same family.
+    pub source: IpAddr,
+    /// Host bits of the source that vary by flow: the IPv4 address's, or the last 32 of the IPv6 one's.
+    pub source_mask: u32,
+}
+
+/// All tables but the flows.
+#[derive(Clone, Debug, Default)]
+pub struct Testbed {
+    /// VIPs and the index of their service.
+    pub vips: HashMap<VipName, u32>,
+    /// Whether IPv4 VIPs with port 0 are looked for.
+    pub any_port_v4: bool,
+    /// Whether IPv6 VIPs with port 0 are looked for.
+    pub any_port_v6: bool,
+    /// Services by index; service 0 answers echo requests.
+    pub services: Vec<Service>,
+    /// The ring table.
+    pub slots: Vec<(u16, Previous)>,
+    /// Reals by index; entry 0 is unused.
+    pub reals: Vec<Option<Real>>,
+    /// Next hops by index; entry 0 is unused.
+    pub next_hops: Vec<Option<NextHop>>,
+    /// The interface that frames come in by.
+    pub interface: u32,
+    /// Seed of the ring hash.
+    pub ring_seed: u64,
+    /// The flow table's secret.
+    pub flow_secret: [u64; 2],
+}
+
+impl Testbed {
+    /// The record of `CONFIG`.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        let mut config = Config::default();
+        if self.any_port_v4 {
+            config.flags |= ANY_PORT_V4;
+        }
+        if self.any_port_v6 {
+            config.flags |= ANY_PORT_V6;
+        }
+        config
+    }
+
+    /// The records of `SERVICES`.
+    pub fn service_records(&self) -> impl Iterator<Item = service::Service> {
+        self.services.iter().map(|service| service::Service {
+            ring: ring_place(service.first_slot, service.slots),
+            flags: if service.track_all { TRACK_ALL } else { 0 }
+                | if service.reset_empty { RESET_EMPTY } else { 0 },
+            window: service.window,
+            ..service::Service::default()
+        })
+    }
+
+    /// The slots of `RINGS`.
+    pub fn slot_records(&self) -> impl Iterator<Item = ring::Slot> {
+        self.slots
+            .iter()
+            .map(|(real, previous)| ring::slot(*real, *previous))
+    }
+
+    /// The records of `REALS`.
+    pub fn real_records(&self) -> impl Iterator<Item = real::Real> {
+        self.reals
+            .iter()
+            .map(|real| real.as_ref().map_or_else(real::Real::default, record))
+    }
+
+    /// The records of `BUDGETS`.
+    pub fn budget_records(&self) -> impl Iterator<Item = real::Budget> {
+        self.reals.iter().map(|real| real::Budget {
+            flows: real.and_then(|real| real.shed).unwrap_or(0),
+        })
+    }
+
+    /// The records of `NEXT_HOPS`.
+    pub fn next_hop_records(&self) -> impl Iterator<Item = NextHop> {
+        self.next_hops.iter().map(|hop| hop.unwrap_or_default())
+    }
+}
+
+fn record(real: &Real) -> real::Real {
+    let mode = match real.mode {
+        Mode::L2 => L2.number,
+        Mode::Ipip => IPIP.number,
+    };
+    let family = match real.address {
+        IpAddr::V4(_) => 0,
+        IpAddr::V6(_) => real::ADDRESS_V6,
+    };
+    let checksum = match (real.mode, real.source, real.address) {
+        (Mode::Ipip, IpAddr::V4(source), IpAddr::V4(destination)) => {
+            outer_checksum(source.octets(), destination.octets())
+        }
+        _ => 0,
+    };
+    real::Real {
+        flags: mode
+            | family
+            | if real.down { real::DOWN } else { 0 }
+            | if real.reset { real::RESET } else { 0 }
+            | if real.shed.is_some() { real::SHED } else { 0 },
+        next_hop: real.next_hop,
+        address: sixteen(real.address),
+        source: sixteen(real.source),
+        source_mask: real.source_mask.to_be_bytes(),
+        checksum,
+        service: real.service,
+        lost: 0,
+        port: [0; 2],
+        pad: [0; 6],
+    }
+}
+
+/// An address as records hold it: IPv4 in the first four bytes.
+fn sixteen(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => {
+            let mut bytes = [0; 16];
+            bytes[..4].copy_from_slice(&address.octets());
+            bytes
+        }
+        IpAddr::V6(address) => address.octets(),
+    }
+}
