@@ -91,7 +91,10 @@ fn a_pile_is_shed_no_faster_than_allowed_and_nobody_else_loses_any() {
         );
         before = now;
         let why = stand.why(MQTT, &stand.reals[0].address());
-        told |= why["limit"].as_str().unwrap().contains("to be reset");
+        told |= why["limit"]
+            .as_str()
+            .unwrap()
+            .contains("are reset in this period");
         Ok((before[0] <= DUE).then_some(()))
     })
     .unwrap();
