@@ -152,7 +152,7 @@ mod tests {
     use crate::weights::{Steered, SteeredReal};
     use lb_model::intent::{RealSpec, Vip, VipSpec};
 
-    /// Steering has weights of its own; who asks means the operator's.
+    /// Steering has weights of its own; the request means the operator's.
     #[test]
     fn a_preview_is_in_the_operators_unit() {
         let address = |last: u8| IpAddr::from([10, 1, 0, last]);

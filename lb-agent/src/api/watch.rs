@@ -41,7 +41,7 @@ impl Api {
     }
 }
 
-/// Sends until the client goes (none) or the stream has to end (why).
+/// Sends until the client goes (`None`) or the stream has to end (with the reason).
 async fn relay(
     mut watching: Watching,
     only: Option<VipKey>,

@@ -1,4 +1,4 @@
-//! What `lb-agent` can be told to do, one file per verb.
+//! The verbs of `lb-agent`, one file each.
 
 mod check;
 mod detach;
@@ -15,7 +15,7 @@ use tracing_subscriber::EnvFilter;
 /// Under which the kernel programs' messages are logged: the name of their program.
 const KERNEL_TARGET: &str = "balancer";
 
-/// A layer-4 load balancer's agent: it holds what is wanted and keeps the kernel's tables in line with it.
+/// A layer-4 load balancer's agent: it stores VIPs and reals and keeps the kernel's tables in line with them.
 ///
 /// Exit status: 0, 1 on failure, 2 on wrong usage. LB_LOG sets what is logged, for example
 /// LB_LOG=debug or LB_LOG=lb_agent::control=debug; the default is info.
@@ -28,11 +28,11 @@ pub struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Attach to interfaces, restore what is wanted and serve the API, in the foreground.
+    /// Attach to interfaces, restore the stored VIPs and serve the API, in the foreground.
     ///
     /// SIGTERM and SIGINT end it; packets flow on with the last tables until `lb-agent detach`.
     Run(run::Run),
-    /// Read a configuration file and say what is wrong with it.
+    /// Check a configuration file.
     Check(check::Check),
     /// Stop forwarding: take the programs off the interfaces and remove the pinned tables.
     Detach(detach::Detach),
@@ -43,7 +43,7 @@ enum Command {
     Migrate(migrate::Migrate),
     /// Make this host a real of some VIPs, and undo it on exit.
     Real(real::Real),
-    /// Tell how loaded this host, a container or a process is, over gRPC, HTTP and MQTT.
+    /// Report how loaded this host, a container or a process is, over gRPC, HTTP and MQTT.
     ///
     /// A balancer reads it with the load sources grpc, http-json, prometheus or mqtt-topic. SIGTERM and SIGINT
     /// end it.
@@ -77,7 +77,7 @@ impl Arguments {
     }
 }
 
-/// Logs to stderr what `LB_LOG` says, and from the kernel programs what was asked for.
+/// Logs to stderr by `LB_LOG`, and the kernel programs' messages from this level on.
 fn log_to_stderr(kernel_log: Option<log::Level>) {
     let mut filter = EnvFilter::try_from_env("LB_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     if let Some(level) = kernel_log

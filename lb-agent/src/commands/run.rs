@@ -232,7 +232,7 @@ async fn serve(
         }
     }
     tracing::info!("stopping; packets flow on until `lb-agent detach`");
-    // It may be gone, and without a service manager nobody listens.
+    // There may be no service manager, or it may have gone.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     let _ = stop.send(true);
     server.await.context("the API's task failed")??;

@@ -17,10 +17,10 @@ use super::{
 use crate::KINDS;
 use lb_dataplane::DataplaneError;
 
-/// What is told to the one who asked.
+/// The result of a change, for its sender.
 pub(super) type Outcome = Result<Option<VipView>, Refusal>;
 
-/// A VIP before the batch; none: there was none.
+/// The VIPs that a batch touches as they were before it; `None` for one that did not exist.
 type Before = BTreeMap<VipKey, Option<Arc<Vip>>>;
 
 /// Batches of more changes than this are logged as one line at level info, and each change at level debug.
@@ -40,9 +40,9 @@ pub fn running_programs(intent: &Intent) -> Vec<VipKey> {
 }
 
 impl Owner {
-    /// Makes these changes, in order. Each is refused for itself. Where the data plane refuses a service
-    /// that several changes touch, they are made again one by one, so that only those it has no room for
-    /// are refused; when several services compete for the last room, any of them may get it.
+    /// Makes these changes, in order; each is refused on its own. Where the data plane refuses a service that several
+    /// changes touch, they are made again one by one, so that only those without room are refused. When several services
+    /// compete for the last room, any of them may get it.
     pub(super) fn apply(&mut self, orders: Vec<PendingChange>) -> Vec<(PendingChange, Outcome)> {
         let changes: Vec<&Change> = orders.iter().map(|order| &order.change).collect();
         let results = self.apply_changes(&changes);
@@ -117,11 +117,11 @@ impl Owner {
         results
     }
 
-    /// Puts a change into the intent in memory.
+    /// Applies a change to the intent in memory.
     fn take_in(&mut self, change: &Change, before: &mut Before) -> Result<Step, Refusal> {
         let vip = *change.vip();
         let mut after = change.apply(&self.intent, &KINDS)?;
-        // What is equal stays the same record, so that it is seen to be equal.
+        // An equal VIP keeps its record, so that a comparison of pointers finds it unchanged.
         if let (Some(new), Some(old)) = (&after, self.intent.get(&vip))
             && new == old
         {
@@ -171,7 +171,7 @@ impl Owner {
         }
     }
 
-    /// Gives each touched VIP to the data plane; tells which it refused. Removals come first: they make
+    /// Passes each touched VIP to the data plane, and returns those that it refuses. Removals come first: they make
     /// room.
     fn place_all(&mut self, touched: &Before) -> BTreeMap<VipKey, Refusal> {
         let mut refused = BTreeMap::new();
@@ -184,7 +184,7 @@ impl Owner {
                 refused.insert(vip, refusal(&error));
                 continue;
             }
-            self.changed.tell(vip, self.intent.get(&vip).cloned());
+            self.changed.announce(vip, self.intent.get(&vip).cloned());
             for dependent in self.dependents(&vip) {
                 if let Err(error) = self.place(&dependent) {
                     tracing::warn!(
@@ -196,7 +196,7 @@ impl Owner {
         refused
     }
 
-    /// Gives a VIP to the data plane as the intent has it and as it is steered.
+    /// Passes a VIP to the data plane, by the intent and the weights of steering.
     pub(super) fn place(&mut self, vip: &VipKey) -> Result<(), DataplaneError> {
         match self.intent.get(vip) {
             Some(wanted) => {
@@ -225,7 +225,7 @@ impl Owner {
         Ok(())
     }
 
-    /// Tells a change to watchers.
+    /// Announces a change to watchers.
     fn announce(&self, order: &PendingChange, step: &Step) {
         if !step.changes() || self.events.receiver_count() == 0 {
             return;
@@ -291,7 +291,7 @@ fn refusal(error: &DataplaneError) -> Refusal {
     }
 }
 
-/// Logs what was changed: each change if they are few, else how many of each kind.
+/// Logs the changes: each one if they are few, otherwise how many of each kind.
 fn log(orders: &[PendingChange], results: &[Result<Step, Refusal>]) {
     let changed = || {
         orders

@@ -1,5 +1,5 @@
-//! Tells which VIPs changed, to whoever looks after them. However many changes there are, what waits is bounded
-//! by the number of VIPs.
+//! Announces to the supervisor which VIPs changed. However many changes there are, the announcements that wait are
+//! bounded by the number of VIPs.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use lb_model::intent::Vip;
 
-/// VIPs that changed since somebody looked: as they are now, or gone.
+/// VIPs that changed since they were last taken: as they are now, or deleted.
 #[derive(Debug, Default)]
 pub struct Changed {
     waiting: Mutex<BTreeMap<VipKey, Option<Arc<Vip>>>>,
@@ -20,8 +20,8 @@ pub struct Changed {
 }
 
 impl Changed {
-    /// A VIP is like this now, or gone.
-    pub fn tell(&self, vip: VipKey, now: Option<Arc<Vip>>) {
+    /// Announces a VIP as it is now; `None` if it was deleted.
+    pub fn announce(&self, vip: VipKey, now: Option<Arc<Vip>>) {
         // A map is whole whatever happened to another thread that held it.
         self.waiting
             .lock()

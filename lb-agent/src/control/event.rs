@@ -1,4 +1,4 @@
-//! What changed, for whoever watches.
+//! Changes, for watchers.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -6,7 +6,7 @@ use lb_model::vip::VipKey;
 
 use super::view::{RealView, VipView};
 
-/// Events a watcher may be behind before it is told so and ended.
+/// Events that a watcher may be behind before its stream is ended with an error.
 pub const WATCH_QUEUE: usize = 4_096;
 
 /// A change that was made.
@@ -14,7 +14,7 @@ pub const WATCH_QUEUE: usize = 4_096;
 pub struct Event {
     /// When.
     pub time: SystemTime,
-    /// Who or what caused it.
+    /// Its origin.
     pub cause: Arc<str>,
     /// The VIP.
     pub vip: VipKey,
@@ -33,7 +33,7 @@ pub enum What {
     VipDeleted,
     /// A real was added to it.
     RealAdded(RealView),
-    /// A real of it was changed, by an order or by what is observed.
+    /// A real of it was changed, by an operator or by an observation.
     RealChanged(RealView),
     /// A real was taken from it.
     RealDeleted(RealView),

@@ -36,7 +36,7 @@ use crate::weights::Steered;
 use lb_dataplane::{self, DataplaneError, Simulation};
 use lb_model::intent::{Change, Refusal};
 
-/// Commands that may wait for the owner; who sends more waits.
+/// Commands that may wait for the owner; a sender of more waits.
 const QUEUE: usize = 2_048;
 
 /// A change that waits for the owner.
@@ -313,7 +313,7 @@ impl Handle {
             .await
     }
 
-    /// What steering last made of a VIP, if anybody steers it.
+    /// The weights that steering last decided for a VIP, if it is steered.
     ///
     /// # Errors
     /// [`ReadError::Stopping`].
@@ -331,14 +331,14 @@ impl Handle {
             .await?
     }
 
-    /// Of a real's running flows at most so many are reset soon.
+    /// Has at most this many of a real's running flows reset soon.
     pub async fn shed(&self, vip: VipKey, real: IpAddr, flows: u32) {
         // Only a stopping owner does not take it.
         let _ = self.commands.send(Command::Shed { vip, real, flows }).await;
     }
 
-    /// The mark (SO_MARK) of sockets whose packets are to reach this real as clients' packets do; none if it is
-    /// in no table.
+    /// The mark (SO_MARK) of sockets whose packets are to reach this real as clients' packets do; `None` if it is in no
+    /// table.
     ///
     /// # Errors
     /// [`ReadError::Stopping`].
@@ -347,7 +347,7 @@ impl Handle {
             .await
     }
 
-    /// Why probes to a VIP do not leave this host as clients' packets do, and what to do; none: they do.
+    /// Why probes to a VIP do not leave this host as clients' packets do, and what to do; `None` if they do.
     ///
     /// # Errors
     /// [`ReadError::Stopping`].

@@ -30,9 +30,9 @@ const BATCH: usize = 1_024;
 /// Replies to changes and events carry flows and reachability that are at most this old: looking means to scan the
 /// flow table.
 const REPLY_AGE: Duration = Duration::from_secs(1);
-/// The same for lists and counters, which are asked for to see what is now.
+/// The same for lists and counters, whose callers want to see the present.
 const READ_AGE: Duration = Duration::from_millis(20);
-/// How often what steering found is saved: a killed agent's successor starts from weights that are at most this old.
+/// How often the weights of steering are saved: a killed agent's successor starts from weights of at most this age.
 const SAVE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How the owner works.
@@ -40,12 +40,12 @@ const SAVE_INTERVAL: Duration = Duration::from_secs(30);
 pub struct Options {
     /// Seed of the rings, the same on every balancer of a fleet.
     pub ring_seed: u64,
-    /// Whether checks may run programs (`exec`): who may call the API then runs programs as this user.
+    /// Whether checks may run programs (`exec`): every caller of the API can then run programs as this user.
     pub exec_checks: bool,
     /// The changes that add the VIPs of the configuration file. Those that are stored already are left as they are:
     /// they belong to the API.
     pub static_vips: Vec<Change>,
-    /// Is told which VIPs change, those that are there at start included.
+    /// Announces which VIPs change, including those that exist at start.
     pub changed: Arc<Changed>,
 }
 
@@ -64,15 +64,15 @@ pub(super) struct Owner {
     pub(super) unsure: BTreeSet<VipKey>,
     observed: Observation,
     observed_at: Option<Instant>,
-    /// Services were set or removed since: there may be reals that nobody has looked at.
+    /// Services were set or removed since the last observation: there may be reals that were not observed yet.
     pub(super) unobserved: bool,
     tick_error: Option<String>,
-    /// What steering made of each VIP.
+    /// The weights that steering decided for each VIP.
     pub(super) steered: BTreeMap<VipKey, Steered>,
     /// It changed since it was saved.
     pub(super) unsaved: bool,
     saved_at: Instant,
-    /// Told which VIPs changed.
+    /// Announces which VIPs changed.
     pub(super) changed: Arc<Changed>,
     pub(super) work: Work,
 }
@@ -161,13 +161,13 @@ impl Owner {
         }
         for (order, outcome) in self.apply(orders) {
             self.work.count_change(&outcome, order.requested);
-            // Who asked may have gone; the change is made all the same.
+            // The caller may have gone; the change is made all the same.
             let _ = order.reply.send(outcome);
         }
     }
 
     fn answer(&mut self, command: Command) {
-        // In each case: who asked may have gone.
+        // In each case, the caller may have gone.
         match command {
             Command::Change(order) => self.execute(vec![*order]),
             Command::List { vip, reply } => {

@@ -1,4 +1,4 @@
-//! A data plane for tests: it keeps what it is told, and refuses on demand.
+//! A data plane for tests: it records calls, and refuses on demand.
 
 use std::{
     collections::BTreeMap,
@@ -15,14 +15,14 @@ use lb_dataplane::{
 };
 use lb_model::options::Track;
 
-/// What it was told.
+/// The recorded state.
 #[derive(Debug, Default)]
 pub struct Tables {
     /// Services as last set.
     pub services: BTreeMap<VipKey, ServiceSpec>,
     /// Each call that changes something.
     pub calls: Vec<String>,
-    /// Reals there is room for; none: any number.
+    /// Reals there is room for; `None` for any number.
     pub capacity: Option<usize>,
     /// Reals without a next hop.
     pub unreachable: Vec<IpAddr>,

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::{PendingChange, owner::Owner, service::Service};
 use lb_model::intent::Change;
 
-/// Services of the tables that nobody wants.
+/// Services of the tables that the intent does not have.
 pub(super) fn unwanted(found: &[VipKey], wanted: &BTreeSet<VipKey>) -> Vec<VipKey> {
     found
         .iter()
@@ -23,8 +23,8 @@ pub(super) fn unwanted(found: &[VipKey], wanted: &BTreeSet<VipKey>) -> Vec<VipKe
 }
 
 impl Owner {
-    /// Sets each service that is wanted and removes those that are not. Services that are as wanted are
-    /// left alone by the data plane, so forwarding does not pause.
+    /// Sets each service of the intent and removes all others. The data plane does not touch services that are as they
+    /// should be, so forwarding does not pause.
     pub(super) fn restore(&mut self) {
         let found = self.dataplane.services();
         let intent = &self.intent;
@@ -40,7 +40,7 @@ impl Owner {
                 SystemTime::now(),
             );
             self.services.insert(vip.address, service);
-            self.changed.tell(vip.address, Some(Arc::clone(vip)));
+            self.changed.announce(vip.address, Some(Arc::clone(vip)));
         }
         for (vip, service) in &self.services {
             if let Err(error) = self.dataplane.set_service(&service.wanted()) {
@@ -111,7 +111,7 @@ impl Owner {
                     tracing::info!("VIP {vip} is served now as it is wanted");
                     self.unplaced.remove(&vip);
                     // Its reals could not be probed through the tunnel before.
-                    self.changed.tell(vip, Some(wanted));
+                    self.changed.announce(vip, Some(wanted));
                 }
                 Err(error) => {
                     self.unplaced.insert(vip, error.to_string());

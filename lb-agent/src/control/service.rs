@@ -1,4 +1,4 @@
-//! One VIP as wanted and steered → effective weights → ring → what the data plane is asked for. Pure.
+//! From one VIP and its steered weights to effective weights, the ring and the service for the data plane. Pure.
 
 use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
@@ -8,10 +8,10 @@ use lb_dataplane::ServiceSpec;
 use lb_model::intent::{Vip, WhenEmpty};
 use lb_steering::ring;
 
-/// A VIP with everything that follows from it.
+/// A VIP with everything that is derived from it.
 #[derive(Clone, Debug)]
 pub struct Service {
-    /// What is wanted.
+    /// The VIP.
     pub vip: Arc<Vip>,
     /// Its reals, sorted, then those of its fallback if it needs one: the order of the ring's positions.
     pub reals: Vec<IpAddr>,
@@ -21,7 +21,7 @@ pub struct Service {
     pub effective: Vec<Effective>,
     /// Share of the ring of each, 0 to 1.
     pub shares: Vec<f64>,
-    /// Since when each takes no new flows; none: it takes some.
+    /// Since when each takes no new flows; `None` if it takes some.
     pub quiet_since: Vec<Option<SystemTime>>,
     /// Since when each is in its state, its reachability aside.
     pub since: Vec<SystemTime>,
@@ -33,9 +33,9 @@ pub struct Service {
 pub type Fallback = Vec<(IpAddr, u32)>;
 
 impl Service {
-    /// Computes the ring. `before` is the service as it was: its ring is taken if nothing it depends on
-    /// has changed, who took no new flows then has taken none since, and who is in the same state has been since then.
-    /// `now` is for the others.
+    /// Computes the ring. `before` is the service as it was: its ring is kept if nothing that it depends on has changed, a
+    /// real that took no new flows has taken none since, and a real in the same state has been in it since. `now` dates
+    /// the others.
     #[must_use]
     pub fn new(
         vip: Arc<Vip>,
@@ -138,7 +138,7 @@ impl Service {
         *self.quiet_since.get(self.member(real)?)?
     }
 
-    /// Since when a real is in this state; none if it is in another.
+    /// Since when a real is in this state; `None` if it is in another.
     fn since(&self, real: IpAddr, state: RealState) -> Option<SystemTime> {
         let position = self.member(real)?;
         let wanted = self.vip.reals.get(&real.into());
@@ -163,7 +163,7 @@ impl Service {
         self.reals.get(..self.own)?.binary_search(&real).ok()
     }
 
-    /// What the data plane is asked for.
+    /// The service for the data plane.
     #[must_use]
     pub fn wanted(&self) -> ServiceSpec {
         ServiceSpec {

@@ -1,4 +1,4 @@
-//! VIPs and reals as they are: what is wanted with what is observed.
+//! VIPs and reals as they are: the intent together with the observations.
 
 use std::{collections::HashMap, net::IpAddr, sync::Arc, time::SystemTime};
 
@@ -17,7 +17,7 @@ pub enum RealState {
     Active,
     /// Takes no new flows, keeps the old ones: drained or of weight 0.
     Draining,
-    /// As that, though the operator wants flows to go there: steering has a reason, or has not seen it yet.
+    /// Takes no new flows although the operator gives it weight: steering has a reason, or has not seen it yet.
     Held,
     /// Its next hop is not known: packets for it are dropped.
     Unreachable,
@@ -26,7 +26,7 @@ pub enum RealState {
 }
 
 impl RealState {
-    /// Of a real that can be reached. `wanted`: none if it is of another VIP, and stands in.
+    /// The state of a real that can be reached. `wanted` is `None` if it belongs to another VIP, and stands in.
     #[must_use]
     pub fn of(effective: Effective, wanted: Option<&RealSpec>) -> Self {
         let takes = |wanted: &RealSpec| wanted.weight > 0 && !wanted.drained;
@@ -44,7 +44,7 @@ impl RealState {
 pub struct RealView {
     /// Its address.
     pub address: IpAddr,
-    /// What is wanted of it.
+    /// Its settings.
     pub spec: RealSpec,
     /// What steering makes of its weight.
     pub effective_weight: u32,
@@ -60,33 +60,33 @@ pub struct RealView {
     pub flows_exact: bool,
     /// Entries of the flow table that name it.
     pub entries: u64,
-    /// Since when it takes no new flows; none: it takes some.
+    /// Since when it takes no new flows; `None` if it takes some.
     pub quiet_since: Option<SystemTime>,
 }
 
 /// A VIP as it is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VipView {
-    /// What is wanted of it.
+    /// Its settings and reals.
     pub vip: Arc<Vip>,
     /// Its reals, by address.
     pub reals: Vec<RealView>,
 }
 
-/// What the data plane last said of every real.
+/// The last report of the data plane on every real.
 #[derive(Clone, Debug, Default)]
 pub struct Observation(HashMap<(VipKey, IpAddr), Observed>);
 
-/// What it said of one.
+/// The report on one real.
 #[derive(Clone, Debug)]
 struct Observed {
     flows: RealFlows,
-    /// When it could be reached again, or could not any more; none: it is as when it was first looked at.
+    /// When its reachability last changed; `None` if it is as it was first observed.
     changed: Option<SystemTime>,
 }
 
 impl Observation {
-    /// What it says `now`.
+    /// The observation that follows this one at `now`.
     #[must_use]
     pub fn next(&self, reals: Vec<RealFlows>, now: SystemTime) -> Self {
         let observed = |flows: RealFlows| {

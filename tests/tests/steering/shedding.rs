@@ -94,7 +94,10 @@ pub fn a_surplus_is_shed_at_the_configured_rate_and_from_no_other_real() {
         );
         before = now;
         let why = testbed.why(MQTT, &testbed.backends[0].address()).unwrap();
-        reported |= why["limit"].as_str().unwrap().contains("to be reset");
+        reported |= why["limit"]
+            .as_str()
+            .unwrap()
+            .contains("are reset in this period");
         Ok((before[0] <= DUE).then_some(()))
     })
     .unwrap();
