@@ -121,7 +121,7 @@ mod tests {
             ),
             (
                 "add-vip 10.0.0.1:80/tcp --slots -1",
-                ErrorKind::UnknownArgument,
+                ErrorKind::ValueValidation,
             ),
             (
                 "add-vip 10.0.0.1:80/tcp --forward gre",

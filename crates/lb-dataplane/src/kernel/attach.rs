@@ -107,7 +107,7 @@ pub(crate) fn attach(
             ))(cause));
         }
         Err(cause) => {
-            let reason = cause.map_or_else(|| "as configured".to_owned(), |cause| cause);
+            let reason = cause.unwrap_or_else(|| "as configured".to_owned());
             let link = attach_in(program, index, AyaMode::Skb).map_err(system(format!(
                 "attaching to {name} in generic mode (another XDP program may be on it: `ip link show {name}` shows it, \
                  `ip link set {name} xdp off` removes it; that of another lb-agent ends with its `lb-agent detach`)"
