@@ -7,7 +7,7 @@ use clap::{
 };
 use lb_model::{
     duration,
-    settings::{Field, Level, Map, Settings, Type, Value, one_of, plain, words},
+    settings::{Field, FieldError, Level, Map, Settings, Type, Value, one_of, plain, words},
 };
 
 use crate::{components, failure::Failure};
@@ -37,7 +37,11 @@ impl<T: Settings> Options<T> {
     /// The names of the settings that are given.
     pub fn mask(&self) -> prost_types::FieldMask {
         prost_types::FieldMask {
-            paths: self.map.keys().cloned().collect(),
+            paths: T::fields()
+                .iter()
+                .filter(|field| self.map.contains_key(field.name))
+                .map(|field| field.name.to_owned())
+                .collect(),
         }
     }
 }
@@ -151,6 +155,20 @@ fn help(field: &Field) -> String {
     help
 }
 
+/// No setting is a whole number below zero.
+fn is_negative_integer(field: &Field, value: &Value) -> bool {
+    field.kind == Type::Integer && value.as_f64().is_some_and(|number| number < 0.0)
+}
+
+/// What would be right for a setting: its range if it has one.
+fn advice(field: &Field, error: Option<FieldError>) -> String {
+    match (&field.range, error) {
+        (Some((least, most)), _) => format!("give {least} to {most}"),
+        (None, Some(error)) => error.advice,
+        (None, None) => "give a whole number".to_owned(),
+    }
+}
+
 /// Reads the value of a setting. Ranges are the agent's to judge, which knows them for every client.
 fn read(field: &Field, text: &str) -> Result<Value, String> {
     match &field.kind {
@@ -177,9 +195,11 @@ fn read(field: &Field, text: &str) -> Result<Value, String> {
         }
         _ => {
             let mut map = Map::new();
-            words::set(&mut map, std::slice::from_ref(field), field.name, text)
-                .map_err(|error| error.advice)?;
-            Ok(map.remove(field.name).unwrap_or(Value::Null))
+            let read = words::set(&mut map, std::slice::from_ref(field), field.name, text);
+            match map.remove(field.name) {
+                Some(value) if !is_negative_integer(field, &value) && read.is_ok() => Ok(value),
+                _ => Err(advice(field, read.err())),
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     io::{self, ErrorKind, Read as _, Write as _},
     net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    ops::{Deref, DerefMut},
     path::PathBuf,
     sync::{
         Arc,
@@ -154,7 +155,7 @@ pub struct DataplaneBackend {
 
 /// The testbed. Fields are dropped in this order.
 pub struct DataplaneTestbed {
-    pub plane: KernelDataplane,
+    pub plane: Plane,
     pins: Pins,
     pub backends: Vec<DataplaneBackend>,
     pub client: Host,
@@ -198,7 +199,7 @@ impl DataplaneTestbed {
             "/sys/fs/bpf/lb-test-ondown-{}-{number}",
             std::process::id()
         )));
-        let plane = start(&network, &pins);
+        let plane = Plane(Some(start(&network, &pins)));
         DataplaneTestbed {
             plane,
             pins,
@@ -212,9 +213,9 @@ impl DataplaneTestbed {
 
     /// Replaces the data plane, as a restart of the agent does.
     pub fn restart(&mut self) {
-        // The first is dropped after the second has started: the second must not reuse the first one's links.
-        let next = start(&self.network, &self.pins);
-        self.plane = next;
+        // The folder of pins has one owner at a time.
+        self.plane.0 = None;
+        self.plane.0 = Some(start(&self.network, &self.pins));
     }
 
     pub fn target(&self) -> SocketAddr {
@@ -316,6 +317,23 @@ impl DataplaneTestbed {
             .iter()
             .map(|(reason, frames)| (reason.name(), *frames))
             .collect()
+    }
+}
+
+/// A data plane that can be ended before its successor starts.
+pub struct Plane(Option<KernelDataplane>);
+
+impl Deref for Plane {
+    type Target = KernelDataplane;
+
+    fn deref(&self) -> &KernelDataplane {
+        self.0.as_ref().expect("the data plane runs")
+    }
+}
+
+impl DerefMut for Plane {
+    fn deref_mut(&mut self) -> &mut KernelDataplane {
+        self.0.as_mut().expect("the data plane runs")
     }
 }
 

@@ -112,7 +112,7 @@ fn what_cannot_be_is_refused_by_field() {
             "window too long",
             update_vip(V4, window("2592001s")),
             "spec.window",
-            "2592001s",
+            "30d1s",
         ),
         (
             "too few slots",
