@@ -66,6 +66,7 @@ fn the_example_is_right() {
     let config = Config::read(&path).unwrap();
     let agent = AgentSettings {
         interfaces: vec!["eth0".to_owned()],
+        metrics: Some(crate::metrics::EXAMPLE_ADDRESS.parse().unwrap()),
         ..AgentSettings::default()
     };
     assert_eq!(config.agent, agent);
