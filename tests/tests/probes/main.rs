@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a failure fails the test")]
 
 mod others;
+mod redis;
 
 use std::{
     net::SocketAddr,
@@ -62,6 +63,13 @@ fn main() -> ExitCode {
         others::datagrams_are_answered_or_not,
         others::a_program_probes_a_broker,
     ])
+    .tests_with(
+        &[Program("redis-server")],
+        tests![
+            redis::a_frozen_redis_is_detected_though_tcp_connects,
+            redis::a_redis_with_a_password_is_probed_with_and_without_it,
+        ],
+    )
     .run()
 }
 

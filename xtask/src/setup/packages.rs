@@ -21,8 +21,8 @@ pub(super) struct Packages {
 /// What testbeds are made of.
 pub(super) const TESTBED: Packages = Packages {
     name: "packages for testbeds",
-    why: "ip and ethtool build networks, tcpdump and ping inspect them; nginx, Mosquitto, RabbitMQ, a node exporter \
-          and a Docker engine are balanced, probed and read; Prometheus brings promtool, which checks metrics",
+    why: "ip and ethtool build networks, tcpdump and ping inspect them; nginx, Mosquitto, RabbitMQ, a node exporter, \
+          Redis and a Docker engine are balanced, probed and read; Prometheus brings promtool, which checks metrics",
     packages: &[
         "iproute2",
         "ethtool",
@@ -32,6 +32,7 @@ pub(super) const TESTBED: Packages = Packages {
         "rabbitmq-server",
         "prometheus-node-exporter",
         "prometheus",
+        "redis-server",
         "docker.io",
         "docker-cli",
         "tcpdump",
@@ -40,7 +41,7 @@ pub(super) const TESTBED: Packages = Packages {
 };
 
 /// Services of packages, which are disabled after the installation.
-const SERVICES: [(&str, &[&str]); 6] = [
+const SERVICES: [(&str, &[&str]); 7] = [
     ("nginx-light", &["nginx.service"]),
     ("mosquitto", &["mosquitto.service"]),
     (
@@ -52,6 +53,7 @@ const SERVICES: [(&str, &[&str]); 6] = [
         &["prometheus-node-exporter.service"],
     ),
     ("prometheus", &["prometheus.service"]),
+    ("redis-server", &["redis-server.service"]),
     (
         "docker.io",
         &["docker.service", "docker.socket", "containerd.service"],

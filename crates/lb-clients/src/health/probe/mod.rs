@@ -11,6 +11,7 @@ pub mod http;
 pub mod https;
 mod kind;
 pub mod mqtt;
+pub mod redis;
 pub mod tcp;
 pub mod udp;
 
@@ -30,7 +31,7 @@ pub use kind::{Attempt, Finding, Probe, ProbeKind};
 crate::registry! {
     /// The kinds of probe, in the order of the documentation.
     pub static PROBES: ProbeKind = "probe" named by "kind";
-    tcp, http, https, mqtt, grpc, udp, exec,
+    tcp, http, https, mqtt, grpc, redis, udp, exec,
 }
 
 /// Checks the settings of a check with those of its probe, and fills in defaults.

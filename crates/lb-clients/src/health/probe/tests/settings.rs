@@ -9,7 +9,7 @@ use lb_model::{
 
 use super::*;
 use crate::health::{
-    probe::{exec::Exec, mqtt::Expect},
+    probe::{exec::Exec, mqtt::Expect, redis::Redis},
     probe_target,
 };
 use crate::peer::{Secret, Tls};
@@ -56,6 +56,11 @@ fn every_kind() -> Vec<Component> {
         service: "shop.Cart".to_owned(),
         tls: Some(tls),
     };
+    let redis = Redis {
+        username: Some("prober".to_owned()),
+        password: Some(Secret::Environment("PASSWORD".to_owned())),
+        tls: None,
+    };
     let bytes = Udp {
         payload: "hex:00ff".parse().unwrap(),
         expect: "pong".parse().unwrap(),
@@ -68,6 +73,7 @@ fn every_kind() -> Vec<Component> {
         mqtt(Version::V311),
         Component::new("mqtt", &login),
         Component::new("grpc", &cart),
+        Component::new("redis", &redis),
         Component::new("udp", &bytes),
         exec(&["/usr/bin/test", "-e", "/x y"]),
     ]
