@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure fails the test")]
 
+mod collectd;
 mod exporter;
 mod rabbitmq;
 mod secure;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
             &[Program("prometheus-node-exporter")],
             tests![exporter::a_node_exporter_is_read],
         )
+        .tests_with(&[Program("collectd")], tests![collectd::collectd_is_read])
         .tests_with(
             &[Program(RabbitMq::PROGRAM)],
             tests![rabbitmq::rabbitmq_is_probed_and_read],

@@ -22,7 +22,7 @@ pub(super) struct Packages {
 pub(super) const TESTBED: Packages = Packages {
     name: "packages for testbeds",
     why: "ip and ethtool build networks, tcpdump and ping inspect them; nginx, Mosquitto, RabbitMQ, a node exporter, \
-          Redis and a Docker engine are balanced, probed and read; Prometheus brings promtool, which checks metrics",
+          Redis, collectd (with what its page needs) and a Docker engine are balanced, probed and read; Prometheus brings promtool, which checks metrics",
     packages: &[
         "iproute2",
         "ethtool",
@@ -33,6 +33,9 @@ pub(super) const TESTBED: Packages = Packages {
         "prometheus-node-exporter",
         "prometheus",
         "redis-server",
+        "collectd-core",
+        "libprotobuf-c1",
+        "libmicrohttpd12",
         "docker.io",
         "docker-cli",
         "tcpdump",
@@ -41,7 +44,7 @@ pub(super) const TESTBED: Packages = Packages {
 };
 
 /// Services of packages, which are disabled after the installation.
-const SERVICES: [(&str, &[&str]); 7] = [
+const SERVICES: [(&str, &[&str]); 8] = [
     ("nginx-light", &["nginx.service"]),
     ("mosquitto", &["mosquitto.service"]),
     (
@@ -54,6 +57,7 @@ const SERVICES: [(&str, &[&str]); 7] = [
     ),
     ("prometheus", &["prometheus.service"]),
     ("redis-server", &["redis-server.service"]),
+    ("collectd-core", &["collectd.service"]),
     (
         "docker.io",
         &["docker.service", "docker.socket", "containerd.service"],

@@ -8,6 +8,7 @@
 //! (`TopicReader`). The parsers are pure functions from bytes to an [`Answer`].
 
 mod agent_check;
+mod collectd;
 pub mod docker;
 mod emqx;
 mod flashmq;
@@ -52,7 +53,7 @@ use shared::{subscribe, task};
 crate::registry! {
     /// The kinds of reader, in the order of the documentation.
     pub static READERS: ReaderKind = "load reader" named by "kind";
-    mosquitto, mosquitto_http, mqtt_topic, emqx, vernemq, nanomq, rabbitmq, hivemq, flashmq, prometheus, http_json, grpc, agent_check, docker, node_exporter,
+    mosquitto, mosquitto_http, mqtt_topic, emqx, vernemq, nanomq, rabbitmq, hivemq, flashmq, prometheus, http_json, grpc, agent_check, docker, node_exporter, collectd,
 }
 
 fn find(name: &str) -> Result<&'static ReaderKind, FieldError> {
