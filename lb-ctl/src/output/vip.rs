@@ -227,6 +227,11 @@ impl Human for Vips {
         if self.0.is_empty() {
             return "no VIP; `lbctl add-vip` adds one\n".to_owned();
         }
+        // The column is there as soon as one VIP has a description.
+        let described = self
+            .0
+            .iter()
+            .any(|vip| !vip.settings.text("description").is_empty());
         let rows = self.0.iter().flat_map(|vip| {
             let mut head = vec![vip.vip.clone()];
             head.extend(["forward", "ring", "track", "window"].map(|name| vip.settings.text(name)));
@@ -250,26 +255,28 @@ impl Human for Vips {
                 })
                 .collect();
             let reals = if reals.is_empty() { none() } else { reals };
+            let description = described.then(|| vip.settings.text("description"));
             reals.into_iter().map(move |real| {
                 let mut row = head.clone();
                 row.extend(real);
+                row.extend(description.clone());
                 row
             })
         });
-        table::layout(
-            &[
-                ("VIP", false),
-                ("FORWARD", false),
-                ("RING", false),
-                ("TRACK", false),
-                ("WINDOW", false),
-                ("REAL", false),
-                ("WEIGHT", true),
-                ("STATE", false),
-                ("SHARE", true),
-                ("FLOWS", true),
-            ],
-            rows,
-        )
+        let columns = [
+            ("VIP", false),
+            ("FORWARD", false),
+            ("RING", false),
+            ("TRACK", false),
+            ("WINDOW", false),
+            ("REAL", false),
+            ("WEIGHT", true),
+            ("STATE", false),
+            ("SHARE", true),
+            ("FLOWS", true),
+            ("DESCRIPTION", false),
+        ];
+        let shown = columns.len() - usize::from(!described);
+        table::layout(&columns[..shown], rows)
     }
 }

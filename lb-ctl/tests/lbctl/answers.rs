@@ -27,6 +27,7 @@ fn vip() -> serde_json::Value {
         "load": [],
         "steering": null,
         "shed": "webhook port=8080",
+        "description": "the shop",
         "reals": [{
             "address": "10.1.0.2",
             "weight": 100,
@@ -59,9 +60,9 @@ fn list() {
     assert_eq!(
         rows,
         [
-            words("VIP FORWARD RING TRACK WINDOW REAL WEIGHT STATE SHARE FLOWS"),
+            words("VIP FORWARD RING TRACK WINDOW REAL WEIGHT STATE SHARE FLOWS DESCRIPTION"),
             words(
-                "10.0.0.1:80/tcp ipip rendezvous exceptions 1h30m 10.1.0.2 100 active 25.00 % 12"
+                "10.0.0.1:80/tcp ipip rendezvous exceptions 1h30m 10.1.0.2 100 active 25.00 % 12 the shop"
             ),
         ]
     );

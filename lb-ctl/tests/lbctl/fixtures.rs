@@ -58,6 +58,7 @@ pub fn vip() -> v1::Vip {
                 Kind::StringValue("2s".to_owned()),
             )),
             shed: Some(component("webhook", "port", Kind::NumberValue(8_080.0))),
+            description: Some("the shop".to_owned()),
             ..v1::VipSpec::default()
         }),
         reals: vec![real()],

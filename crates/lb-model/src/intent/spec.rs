@@ -52,8 +52,14 @@ crate::settings! {
         steering: Option<Steering> = None;
         /// How connections are ended that are to be shed.
         shed: Shedding = Shedding::default();
+        /// Free text about the VIP, shown in lists.
+        description: Option<String> = None;
     }
     validate(spec) {
+        if let Some(text) = &spec.description && text.contains(char::is_control) {
+            let advice = "give one line of text without control characters";
+            return Err(FieldError::new("description", format!("{text:?}"), advice));
+        }
         match spec.slots {
             Some(slots) if !slots.is_power_of_two() => {
                 let advice = format!("give a power of two from {MIN_RING_SLOTS} to {MAX_RING_SLOTS}");
@@ -121,6 +127,19 @@ mod tests {
         let real = RealSpec::default();
         assert_eq!((real.weight, real.drained), (100, false));
         assert_eq!(real.check, CheckOverride::default());
+    }
+
+    #[test]
+    fn a_description_is_one_line() {
+        let read = |text: &str| {
+            let map = serde_json::json!({ "description": text });
+            crate::settings::from_map::<VipSpec>(map.as_object().unwrap())
+        };
+        assert_eq!(
+            read("the web shop").unwrap().description.as_deref(),
+            Some("the web shop")
+        );
+        assert_eq!(read("a\nb").unwrap_err().field, "description");
     }
 
     #[test]
