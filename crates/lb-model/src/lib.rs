@@ -1,7 +1,7 @@
 //! What an operator can name and set: VIPs, reals and their options, with their forms of text.
 //!
 //! Pure: the agent, `lbctl` and the other programs share it, and a change here does not rebuild the kernel
-//! programs. [`settings`] is the machinery by which an option stands once; [`component`] is how a registry of
+//! programs. [`mod@settings`] is the machinery by which an option stands once; [`component`] is how a registry of
 //! kinds (probes, load readers, controllers) plugs its own settings in.
 
 #![forbid(unsafe_code)]

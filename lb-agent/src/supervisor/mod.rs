@@ -1,7 +1,7 @@
 //! The supervisor: health probes and load readers of every VIP that has any, and the steering that turns their results
 //! into weights.
 //!
-//! One task ([`run`]) receives changes of the intent and the reports of probes and readers. It steps the steering of a
+//! One task (`run`) receives changes of the intent and the reports of probes and readers. It steps the steering of a
 //! VIP ([`lb_steering`]) once a period, and at once when health changes, and passes the weights to the owner
 //! ([`crate::control`]). It never waits for a peer: each probe and each reader is a task of its own.
 

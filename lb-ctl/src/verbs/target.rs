@@ -11,8 +11,12 @@ use crate::names;
 /// A VIP.
 #[derive(Args, Debug)]
 pub struct Vip {
-    /// The VIP, as in 10.0.0.1:80/tcp or [2001:db8::1]:443/udp; port 0 is any port
-    #[arg(value_parser = names::read_vip)]
+    /// The VIP.
+    // Given as text: rustdoc would take the brackets for a link.
+    #[arg(
+        value_parser = names::read_vip,
+        help = "The VIP, as in 10.0.0.1:80/tcp or [2001:db8::1]:443/udp; port 0 is any port"
+    )]
     pub vip: VipKey,
 }
 

@@ -10,7 +10,7 @@ pub const MAX_REASON: usize = 300;
 pub struct Outcome {
     /// The state of the real.
     pub verdict: Verdict,
-    /// The reason in words for the operator; one line of [`MAX_REASON`] characters at most.
+    /// The reason in words for the operator; one line of `MAX_REASON` characters at most.
     pub reason: String,
     /// How long the probe took.
     pub latency: Duration,

@@ -11,7 +11,7 @@
 //!   race with DHCP, router advertisements and routing daemons, which own the routes; a firewall rule would
 //!   need nftables and survive a kill. A program lives as long as this process.)
 //!
-//! Each change is written down before it is made ([`journal`]), so that exactly that is undone: on exit, or
+//! Each change is written down before it is made (`journal`), so that exactly that is undone: on exit, or
 //! after a kill by the next run with the same state.
 
 mod address;
