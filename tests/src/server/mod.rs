@@ -135,7 +135,10 @@ fn wait_listening(namespace: &Namespace, port: u16, process: &mut Process) -> an
 }
 
 /// Waits until something accepts connections at this address.
-fn wait_accepting(
+///
+/// # Errors
+/// Fails if the process ends, or does not accept within `patience`; the error has its output.
+pub fn wait_accepting(
     namespace: &Namespace,
     target: SocketAddr,
     process: &mut Process,

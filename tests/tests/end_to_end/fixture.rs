@@ -3,14 +3,15 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
 use anyhow::Context as _;
 use lb_tests::{
-    Host,
+    Host, Network, Real,
     client::{Connections, HttpPlan, LoadReport, get},
-    server::WebAndBroker,
+    server::{Arrivals, UdpSink, WebAndBroker},
     vip_target, wait_for,
 };
 
@@ -106,4 +107,25 @@ pub fn assert_no_failure(report: &LoadReport) {
         report.requests, report.errors
     );
     assert!(report.requests > 0);
+}
+
+/// A real that records numbers. Fields are dropped in this order.
+pub struct Sink {
+    _sink: UdpSink,
+    _real: Real,
+    pub host: Host,
+}
+
+impl Sink {
+    /// Makes a new host of `network` a real of `vip`.
+    pub fn new(network: &Network, vip: &str, arrivals: &Arc<Arrivals>) -> Self {
+        let host = network.real().unwrap();
+        let real = Real::start(&host, "eth0", &[vip]).unwrap();
+        let sink = UdpSink::start(&host, target(vip), arrivals).unwrap();
+        Self {
+            _sink: sink,
+            _real: real,
+            host,
+        }
+    }
 }

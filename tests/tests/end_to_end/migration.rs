@@ -12,13 +12,13 @@ use std::{
 
 use lb_common::tables::{meta::LAYOUT_VERSION, v2};
 use lb_tests::{
-    Agent, AgentOptions, Host, Network, Real, binary,
+    Agent, AgentOptions, Network, binary,
     client::{NumberPlan, Numbers},
-    server::{Arrivals, UdpSink},
+    server::Arrivals,
     wait_for,
 };
 
-use crate::fixture::{PATIENCE, target};
+use crate::fixture::{PATIENCE, Sink, target};
 
 const VIP: &str = "192.0.2.41:5000/udp";
 
@@ -34,26 +34,6 @@ const PACKETS: u64 = 20_000;
 
 /// Packets between two migrations.
 const BETWEEN: u64 = 2_000;
-
-/// A real that writes down the numbers that arrive.
-struct Sink {
-    _sink: UdpSink,
-    _real: Real,
-    host: Host,
-}
-
-impl Sink {
-    fn new(network: &Network, arrivals: &Arc<Arrivals>) -> Sink {
-        let host = network.real().unwrap();
-        let real = Real::start(&host, "eth0", &[VIP]).unwrap();
-        let sink = UdpSink::start(&host, target(VIP), arrivals).unwrap();
-        Sink {
-            _sink: sink,
-            _real: real,
-            host,
-        }
-    }
-}
 
 fn packets() -> u64 {
     std::env::var("LB_MIGRATION_PACKETS").map_or(PACKETS, |text| {
@@ -103,7 +83,9 @@ pub fn no_packet_is_lost_or_doubled_while_tables_change_their_layout() {
     let network = Network::new().unwrap();
     let client = network.client().unwrap();
     let arrivals = Arc::new(Arrivals::default());
-    let sinks: Vec<Sink> = (0..3).map(|_| Sink::new(&network, &arrivals)).collect();
+    let sinks: Vec<Sink> = (0..3)
+        .map(|_| Sink::new(&network, VIP, &arrivals))
+        .collect();
     let mut agent = Agent::start(&network.balancer, AgentOptions::default()).unwrap();
     let reals: Vec<(String, u16)> = sinks
         .iter()

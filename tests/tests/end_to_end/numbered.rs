@@ -6,13 +6,13 @@ use std::{
 };
 
 use lb_tests::{
-    Agent, AgentOptions, Host, Namespace, Network, Real,
+    Agent, AgentOptions, Host, Namespace, Network,
     client::{NumberPlan, Numbers},
-    server::{Arrivals, UdpSink},
+    server::Arrivals,
     wait_for,
 };
 
-use crate::fixture::{PATIENCE, target};
+use crate::fixture::{PATIENCE, Sink, target};
 
 const VIP: &str = "192.0.2.40:5000/udp";
 
@@ -25,26 +25,6 @@ const FLOWS: u16 = 60;
 
 /// Numbers that must have been sent at each stage.
 const SOME: u64 = 3_000;
-
-/// A real that records numbers. Fields are dropped in this order.
-struct Sink {
-    _sink: UdpSink,
-    _real: Real,
-    host: Host,
-}
-
-impl Sink {
-    fn new(network: &Network, arrivals: &Arc<Arrivals>) -> Self {
-        let host = network.real().unwrap();
-        let real = Real::start(&host, "eth0", &[VIP]).unwrap();
-        let sink = UdpSink::start(&host, target(VIP), arrivals).unwrap();
-        Self {
-            _sink: sink,
-            _real: real,
-            host,
-        }
-    }
-}
 
 /// Returns the kernel's id of the attached program.
 fn program(balancer: &Namespace) -> String {
@@ -72,8 +52,10 @@ pub fn no_packet_is_lost_or_duplicated() {
     let network = Network::new().unwrap();
     let client = network.client().unwrap();
     let arrivals = Arc::new(Arrivals::default());
-    let mut sinks: Vec<Sink> = (0..3).map(|_| Sink::new(&network, &arrivals)).collect();
-    let spare = Sink::new(&network, &arrivals);
+    let mut sinks: Vec<Sink> = (0..3)
+        .map(|_| Sink::new(&network, VIP, &arrivals))
+        .collect();
+    let spare = Sink::new(&network, VIP, &arrivals);
     let mut agent = Agent::start(&network.balancer, AgentOptions::default()).unwrap();
     let reals: Vec<(String, u16)> = sinks
         .iter()

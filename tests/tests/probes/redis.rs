@@ -4,7 +4,7 @@ use std::{fs, net::SocketAddr};
 
 use lb_clients::health::{Verdict, probe::redis::Redis};
 use lb_model::{component::Component, peer::Secret};
-use lb_tests::{Namespace, Process, wait_for};
+use lb_tests::{Namespace, Process, server::wait_accepting};
 use nix::sys::signal::Signal;
 
 use crate::{LONG, SHORT, ask, assert_outcome};
@@ -27,12 +27,7 @@ fn start(namespace: &Namespace, settings: &[&str]) -> Process {
     let words = words.iter().chain(settings);
     let mut redis = namespace.start("redis", "redis-server", words).unwrap();
     let address = SocketAddr::from(([127, 0, 0, 1], PORT));
-    wait_for("Redis to listen", LONG, || {
-        redis.check()?;
-        let connected = namespace.enter(|| std::net::TcpStream::connect(address))?;
-        Ok(connected.is_ok().then_some(()))
-    })
-    .unwrap();
+    wait_accepting(namespace, address, &mut redis, LONG).unwrap();
     redis
 }
 

@@ -6,7 +6,7 @@ use lb_clients::load::{
     reader,
     reading::{Quantity, Readings},
 };
-use lb_tests::{Namespace, wait_for};
+use lb_tests::{Namespace, server::wait_accepting};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -41,12 +41,7 @@ pub fn collectd_is_read() {
         )
         .unwrap();
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], PORT));
-    wait_for("collectd to listen", PATIENCE, || {
-        collectd.check()?;
-        let connected = namespace.enter(|| std::net::TcpStream::connect(address))?;
-        Ok(connected.is_ok().then_some(()))
-    })
-    .unwrap();
+    wait_accepting(&namespace, address, &mut collectd, PATIENCE).unwrap();
     namespace
         .block_on(async {
             let settings = json!({"kind": "collectd", "interval": "1s", "timeout": "1s"});
