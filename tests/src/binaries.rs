@@ -57,6 +57,14 @@ fn folder() -> anyhow::Result<PathBuf> {
         cargo.arg("--release");
     }
     cargo.current_dir(workspace());
+    // What cargo tells this program of its package would make build scripts run again (see xtask's `command::cargo`).
+    for (name, _) in env::vars_os() {
+        if name.to_str().is_some_and(|name| {
+            name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+        }) {
+            cargo.env_remove(name);
+        }
+    }
     let status = cargo
         .status()
         .context("starting cargo to build lb-agent and lbctl")?;

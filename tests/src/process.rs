@@ -1,6 +1,7 @@
 //! Child processes whose output is kept and whose life ends with a value.
 
 use std::{
+    collections::VecDeque,
     io::{self, BufRead as _, BufReader, Read},
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
     process::{Child, Command, ExitStatus, Output, Stdio},
@@ -20,8 +21,12 @@ use crate::wait_for;
 /// How long a command may take that is expected to end by itself.
 pub(crate) const COMMAND: Duration = Duration::from_secs(60);
 
-/// Lines of output that are kept for error messages; older ones are discarded.
-const KEPT_LINES: usize = 400;
+/// Lines of output that are kept; older ones are discarded. An agent with a thousand reals may write that many lines at
+/// once, and the line that a test waits for must not be discarded before the test looks for it.
+const KEPT_LINES: usize = 20_000;
+
+/// Lines of output that an error message shows.
+const SHOWN_LINES: usize = 400;
 
 /// How long the output of a process that has ended may take to arrive.
 const LAST_OUTPUT: Duration = Duration::from_secs(2);
@@ -34,7 +39,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Process {
     label: String,
     child: Child,
-    lines: Arc<Mutex<Vec<String>>>,
+    lines: Arc<Mutex<VecDeque<String>>>,
     readers: Vec<JoinHandle<()>>,
     /// When it was sent SIGTERM.
     sigterm_at: Option<Instant>,
@@ -52,7 +57,7 @@ impl Process {
             .stderr(Stdio::piped());
         let program = command.get_program().to_string_lossy().into_owned();
         let mut child = spawn(command).with_context(|| format!("starting {label} ({program})"))?;
-        let lines = Arc::new(Mutex::new(Vec::new()));
+        let lines = Arc::default();
         let mut readers = Vec::new();
         if let Some(stdout) = child.stdout.take() {
             readers.push(keep(stdout, Arc::clone(&lines)));
@@ -76,7 +81,18 @@ impl Process {
 
     /// Returns its standard output and standard error together, in the order of arrival.
     pub fn output(&self) -> String {
-        lock(&self.lines).join("\n")
+        self.newest_lines(KEPT_LINES)
+    }
+
+    /// Returns the end of its output, for an error message.
+    fn shown_output(&self) -> String {
+        self.newest_lines(SHOWN_LINES)
+    }
+
+    fn newest_lines(&self, count: usize) -> String {
+        let lines = lock(&self.lines);
+        let newest = lines.iter().skip(lines.len().saturating_sub(count));
+        newest.cloned().collect::<Vec<_>>().join("\n")
     }
 
     /// Returns the output of a process that has ended, once it has been read to its end.
@@ -89,7 +105,7 @@ impl Process {
                 .all(JoinHandle::is_finished)
                 .then_some(()))
         });
-        self.output()
+        self.shown_output()
     }
 
     /// Waits for a line of output that begins with `prefix` and contains `word`.
@@ -121,7 +137,7 @@ impl Process {
             Err(error) => Err(error.context(format!(
                 "{} does not print `{prefix} … {word}`; its output so far:\n{}",
                 self.label,
-                self.output()
+                self.shown_output()
             ))),
         }
     }
@@ -211,7 +227,7 @@ impl Process {
             Ok(status) => Ok(status),
             Err(error) => {
                 self.kill()?;
-                Err(error.context(self.output()))
+                Err(error.context(self.shown_output()))
             }
         }
     }
@@ -304,15 +320,15 @@ fn spawn(mut command: Command) -> io::Result<Child> {
 }
 
 /// Keeps the lines of a stream, on a thread of its own that ends with the stream.
-fn keep(stream: impl Read + Send + 'static, lines: Arc<Mutex<Vec<String>>>) -> JoinHandle<()> {
+fn keep(stream: impl Read + Send + 'static, lines: Arc<Mutex<VecDeque<String>>>) -> JoinHandle<()> {
     thread::spawn(move || {
         for line in BufReader::new(stream).lines() {
             let Ok(line) = line else { return };
             let mut lines = lock(&lines);
             if lines.len() == KEPT_LINES {
-                lines.remove(0);
+                lines.pop_front();
             }
-            lines.push(line);
+            lines.push_back(line);
         }
     })
 }

@@ -97,8 +97,28 @@ pub fn workspace() -> &'static Path {
 }
 
 /// Returns a `cargo` command that runs in the root of the workspace.
+///
+/// It does not inherit what cargo tells a program of its own package: build scripts that look at such a variable would
+/// run again, and with them everything that depends on them, each time a build by hand and one by `cargo xtask` follow
+/// each other.
 pub fn cargo() -> Command {
     let mut command = Command::new("cargo");
     command.current_dir(workspace());
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(describes_package) {
+            command.env_remove(name);
+        }
+    }
     command
+}
+
+/// Whether cargo sets this variable for a program that it runs, to describe the program's package.
+fn describes_package(variable: &str) -> bool {
+    ["CARGO_PKG_", "CARGO_MANIFEST_"]
+        .iter()
+        .any(|prefix| variable.starts_with(prefix))
+        || matches!(
+            variable,
+            "CARGO_BIN_NAME" | "CARGO_CRATE_NAME" | "CARGO_PRIMARY_PACKAGE"
+        )
 }
