@@ -1,0 +1,570 @@
+//! A store in a redb file, for one process.
+//!
+//! The file is created under another name and then linked, so a crash never leaves half of one. redb panics on some kinds
+//! of damage; such a panic is caught here and becomes an error, so that a damaged file does not end the process that
+//! forwards packets.
+
+use std::{
+    fs,
+    io::ErrorKind,
+    ops::RangeInclusive,
+    os::unix::fs::MetadataExt as _,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+};
+
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError};
+use tokio::sync::watch;
+
+use crate::{
+    Change, Compacted, Condition, Entry, Revision, Store, StoreError, Transaction, envelope,
+    history::History,
+};
+
+const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+/// Version of the tables and of what their records hold.
+const SCHEMA: &str = "schema";
+/// Revision of the last commit.
+const REVISION: &str = "revision";
+
+/// Turns the records of an older schema into those of the current one. It gets the schema that was found, the table, the
+/// key and the value, and returns the new value, `None` to leave the record out, or what is wrong with it.
+pub type Upgrade<'a> = &'a mut dyn FnMut(u64, &str, &str, &[u8]) -> Result<Option<Vec<u8>>, String>;
+
+/// What a file holds.
+#[derive(Clone, Debug)]
+pub struct Format {
+    /// Version of the records that are written.
+    pub schema: u64,
+    /// Older versions that can be upgraded. Their records have no envelope.
+    pub older: RangeInclusive<u64>,
+    /// Tables whose records are upgraded.
+    pub tables: &'static [&'static str],
+}
+
+/// A store in a redb file.
+#[derive(Debug)]
+pub struct RedbStore {
+    path: PathBuf,
+    schema: u64,
+    /// `None` after a failed commit: redb wants the file to be opened again.
+    database: Option<OpenDatabase>,
+    /// The file as it was after the last commit.
+    file: FileIdentity,
+    history: History,
+}
+
+/// An open database. redb writes when it is dropped, and panics then on some kinds of damage.
+#[derive(Debug)]
+struct OpenDatabase(Option<Database>);
+
+impl OpenDatabase {
+    fn get(&self) -> Result<&Database, redb::Error> {
+        // It is taken out only when it is dropped.
+        self.0.as_ref().ok_or(redb::Error::DatabaseAlreadyOpen)
+    }
+}
+
+impl Drop for OpenDatabase {
+    fn drop(&mut self) {
+        let database = self.0.take();
+        // Everything that was committed is on disk already; a panic has been reported by the panic hook.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(database)));
+    }
+}
+
+/// Which file the database is in, and how long it is at least. A file that was removed, replaced or truncated while it
+/// is open would take commits, and lose them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileIdentity {
+    device: u64,
+    inode: u64,
+    length: u64,
+}
+
+impl FileIdentity {
+    fn of(path: &Path) -> Result<Self, StoreError> {
+        let metadata = fs::metadata(path).map_err(|error| StoreError::Damaged {
+            path: path.to_owned(),
+            cause: format!("it was removed or cannot be read: {error}"),
+        })?;
+        Ok(FileIdentity {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            length: metadata.len(),
+        })
+    }
+
+    /// Compares with the file that has this path now.
+    fn check(self, path: &Path) -> Result<(), StoreError> {
+        let now = Self::of(path)?;
+        let cause = if (now.device, now.inode) != (self.device, self.inode) {
+            "another file was put in its place while it was open".to_owned()
+        } else if now.length < self.length {
+            format!(
+                "it was truncated from {} to {} bytes while it was open",
+                self.length, now.length
+            )
+        } else {
+            return Ok(());
+        };
+        Err(StoreError::Damaged {
+            path: path.to_owned(),
+            cause,
+        })
+    }
+}
+
+impl RedbStore {
+    /// Opens the file; creates it and its directory if they do not exist. An older schema is upgraded, all records or
+    /// none.
+    ///
+    /// # Errors
+    /// [`StoreError`]: in use, of an unknown schema, damaged, or not readable.
+    pub fn open(path: &Path, format: &Format, upgrade: Upgrade<'_>) -> Result<Self, StoreError> {
+        let directory = path.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(directory).map_err(|source| StoreError::Directory {
+            path: directory.to_owned(),
+            source,
+        })?;
+        if !path.exists() {
+            create(path, format.schema)?;
+        }
+        let database = open(path)?;
+        let mut store = RedbStore {
+            path: path.to_owned(),
+            schema: format.schema,
+            file: FileIdentity::of(path)?,
+            database: Some(database),
+            history: History::new(Revision::default()),
+        };
+        let found = store.check_schema(format)?;
+        if found != format.schema {
+            store.upgrade(found, format, upgrade)?;
+        }
+        store.history = History::new(store.read_revision()?);
+        Ok(store)
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes a consistent copy to a new file, while this store goes on. The copy is complete when this returns: it is
+    /// written under another name first.
+    ///
+    /// # Errors
+    /// [`StoreError`] if a record is damaged, the file exists, or it cannot be written.
+    pub fn back_up(&self, tables: &[&str], to: &Path) -> Result<(), StoreError> {
+        let exists = |source| StoreError::Database {
+            operation: "creating",
+            path: to.to_owned(),
+            source: Box::new(redb::Error::Io(source)),
+        };
+        if to.exists() {
+            let message = "it exists; name a new file";
+            return Err(exists(std::io::Error::new(
+                ErrorKind::AlreadyExists,
+                message,
+            )));
+        }
+        // Every record is opened, so that a damaged one is found now, not when the copy is needed.
+        let mut copies = Vec::new();
+        for table in tables {
+            copies.push((*table, self.list(table)?));
+        }
+        let revision = self.revision();
+        write_new(to, |transaction| {
+            let mut meta = transaction.open_table(META)?;
+            meta.insert(SCHEMA, self.schema)?;
+            meta.insert(REVISION, revision.0)?;
+            for (table, entries) in &copies {
+                let mut records = transaction.open_table(records(table))?;
+                for entry in entries {
+                    let sealed = envelope::seal(table, &entry.key, entry.revision, &entry.value);
+                    records.insert(entry.key.as_str(), sealed.as_slice())?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn error<E: Into<redb::Error>>(
+        &self,
+        operation: &'static str,
+    ) -> impl Fn(E) -> StoreError + use<E> {
+        let path = self.path.clone();
+        move |source| StoreError::Database {
+            operation,
+            path: path.clone(),
+            source: Box::new(source.into()),
+        }
+    }
+
+    fn read<T>(
+        &self,
+        read: impl FnOnce(&redb::ReadTransaction) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        guarded(&self.path, || {
+            let reopened;
+            let database = match &self.database {
+                Some(database) => database,
+                None => {
+                    reopened = open(&self.path)?;
+                    &reopened
+                }
+            };
+            let database = database.get().map_err(self.error("reading"))?;
+            read(&database.begin_read().map_err(self.error("reading"))?)
+        })
+    }
+
+    /// Returns the schema of the file if it is one of the format's.
+    fn check_schema(&self, format: &Format) -> Result<u64, StoreError> {
+        let refuse = |found: String| {
+            Err(StoreError::Schema {
+                path: self.path.clone(),
+                found,
+                known: format.schema,
+            })
+        };
+        match self.read_meta(SCHEMA)? {
+            Some(found) if found == format.schema || format.older.contains(&found) => Ok(found),
+            Some(found) => refuse(found.to_string()),
+            None => refuse("unknown".into()),
+        }
+    }
+
+    fn read_revision(&self) -> Result<Revision, StoreError> {
+        Ok(Revision(self.read_meta(REVISION)?.unwrap_or_default()))
+    }
+
+    fn read_meta(&self, name: &str) -> Result<Option<u64>, StoreError> {
+        self.read(|transaction| {
+            let meta = match transaction.open_table(META) {
+                Ok(meta) => meta,
+                Err(TableError::TableDoesNotExist(_) | TableError::TableTypeMismatch { .. }) => {
+                    return Ok(None);
+                }
+                Err(error) => return Err(self.error("reading")(error)),
+            };
+            let value = meta.get(name).map_err(self.error("reading"))?;
+            Ok(value.map(|value| value.value()))
+        })
+    }
+
+    /// Every record of a table as it is on disk.
+    fn raw(&self, table: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.read(|transaction| {
+            let table = match transaction.open_table(records(table)) {
+                Ok(table) => table,
+                Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+                Err(error) => return Err(self.error("reading")(error)),
+            };
+            let mut all = Vec::new();
+            for entry in table.iter().map_err(self.error("reading"))? {
+                let (key, value) = entry.map_err(self.error("reading"))?;
+                all.push((key.value().to_owned(), value.value().to_owned()));
+            }
+            Ok(all)
+        })
+    }
+
+    fn upgrade(
+        &mut self,
+        found: u64,
+        format: &Format,
+        upgrade: Upgrade<'_>,
+    ) -> Result<(), StoreError> {
+        let revision = Revision(1);
+        let mut upgraded = Vec::new();
+        for table in format.tables {
+            for (key, value) in self.raw(table)? {
+                let value = upgrade(found, table, &key, &value)
+                    .map_err(|cause| self.unreadable(table, &key, cause))?;
+                upgraded.push((*table, key, value));
+            }
+        }
+        self.write(|transaction| {
+            for (table, key, value) in &upgraded {
+                let mut table_now = transaction.open_table(records(table))?;
+                match value {
+                    Some(value) => {
+                        let sealed = envelope::seal(table, key, revision, value);
+                        table_now.insert(key.as_str(), sealed.as_slice())?;
+                    }
+                    None => {
+                        table_now.remove(key.as_str())?;
+                    }
+                }
+            }
+            let mut meta = transaction.open_table(META)?;
+            meta.insert(SCHEMA, format.schema)?;
+            meta.insert(REVISION, revision.0)?;
+            Ok(())
+        })
+    }
+
+    fn unreadable(&self, table: &str, key: &str, cause: String) -> StoreError {
+        StoreError::Record {
+            location: self.location(),
+            table: table.to_owned(),
+            key: key.to_owned(),
+            cause,
+        }
+    }
+
+    fn open_entry(&self, table: &str, key: &str, bytes: &[u8]) -> Result<Entry, StoreError> {
+        let (revision, value) = envelope::open(table, key, bytes)
+            .map_err(|cause| self.unreadable(table, key, cause))?;
+        Ok(Entry {
+            key: key.to_owned(),
+            value: value.to_owned(),
+            revision,
+        })
+    }
+
+    fn write(
+        &mut self,
+        write: impl FnOnce(&redb::WriteTransaction) -> Result<(), WriteError>,
+    ) -> Result<(), StoreError> {
+        self.file.check(&self.path)?;
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => open(&self.path)?,
+        };
+        // After a failure it is dropped, to be opened again next time.
+        let (database, written) = guarded(&self.path, || {
+            let write = || -> Result<(), WriteError> {
+                let transaction = database.get()?.begin_write().map_err(redb::Error::from)?;
+                write(&transaction)?;
+                transaction.commit().map_err(redb::Error::from)?;
+                Ok(())
+            };
+            match write() {
+                Ok(()) => Ok((database, Ok(()))),
+                // Nothing was written, and nothing failed.
+                Err(WriteError::Refused(refusal)) => Ok((database, Err(refusal))),
+                Err(WriteError::Failed(error)) => Err(self.error("writing")(error)),
+            }
+        })?;
+        self.database = Some(database);
+        self.file = FileIdentity::of(&self.path)?;
+        written
+    }
+}
+
+/// Why a transaction was not written.
+enum WriteError {
+    /// The database failed.
+    Failed(redb::Error),
+    /// A condition does not hold.
+    Refused(StoreError),
+}
+
+impl<E: Into<redb::Error>> From<E> for WriteError {
+    fn from(error: E) -> Self {
+        WriteError::Failed(error.into())
+    }
+}
+
+impl Store for RedbStore {
+    fn location(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn revision(&self) -> Revision {
+        self.history.last()
+    }
+
+    fn get(&self, table: &str, key: &str) -> Result<Option<Entry>, StoreError> {
+        let value = self.read(|transaction| {
+            let table = match transaction.open_table(records(table)) {
+                Ok(table) => table,
+                Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+                Err(error) => return Err(self.error("reading")(error)),
+            };
+            let value = table.get(key).map_err(self.error("reading"))?;
+            Ok(value.map(|value| value.value().to_owned()))
+        })?;
+        value
+            .map(|bytes| self.open_entry(table, key, &bytes))
+            .transpose()
+    }
+
+    fn list(&self, table: &str) -> Result<Vec<Entry>, StoreError> {
+        let raw = self.raw(table)?.into_iter();
+        raw.map(|(key, bytes)| self.open_entry(table, &key, &bytes))
+            .collect()
+    }
+
+    fn commit(&mut self, transaction: &Transaction) -> Result<Revision, StoreError> {
+        if self.database.is_none() {
+            // The last commit failed, and it is not certain whether it was written.
+            self.database = Some(open(&self.path)?);
+            let revision = self.read_revision()?;
+            if revision != self.revision() {
+                self.history = History::new(revision);
+            }
+        }
+        let revision = self.revision().next();
+        let location = self.location();
+        self.write(|on_disk| {
+            for Condition {
+                table,
+                key,
+                revision,
+            } in &transaction.conditions
+            {
+                let records = on_disk.open_table(records(table))?;
+                let found = records.get(key.as_str())?.map(|bytes| {
+                    envelope::open(table, key, bytes.value()).map(|(revision, _)| revision)
+                });
+                let found = found.transpose().map_err(|cause| {
+                    WriteError::Refused(StoreError::Record {
+                        location: location.clone(),
+                        table: table.clone(),
+                        key: key.clone(),
+                        cause,
+                    })
+                })?;
+                if *revision != found {
+                    return Err(WriteError::Refused(StoreError::Conflict {
+                        table: table.clone(),
+                        key: key.clone(),
+                        expected: *revision,
+                        found,
+                    }));
+                }
+            }
+            for write in &transaction.writes {
+                let mut table = on_disk.open_table(records(&write.table))?;
+                match &write.value {
+                    Some(value) => {
+                        let sealed = envelope::seal(&write.table, &write.key, revision, value);
+                        table.insert(write.key.as_str(), sealed.as_slice())?;
+                    }
+                    None => {
+                        table.remove(write.key.as_str())?;
+                    }
+                }
+            }
+            let mut meta = on_disk.open_table(META)?;
+            meta.insert(REVISION, revision.0)?;
+            Ok(())
+        })?;
+        self.history.note(revision, transaction);
+        Ok(revision)
+    }
+
+    fn changes_since(&self, revision: Revision) -> Result<Vec<Change>, Compacted> {
+        self.history.since(revision)
+    }
+
+    fn subscribe(&self) -> watch::Receiver<Revision> {
+        self.history.subscribe()
+    }
+}
+
+/// A table of records.
+fn records(name: &str) -> TableDefinition<'_, &'static str, &'static [u8]> {
+    TableDefinition::new(name)
+}
+
+/// Turns a panic of the database into an error.
+fn guarded<T>(
+    path: &Path,
+    access: impl FnOnce() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    // What a panic leaves behind is dropped by the callers.
+    catch_unwind(AssertUnwindSafe(access)).unwrap_or_else(|panic| {
+        let text = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(StoreError::Damaged {
+            path: path.to_owned(),
+            cause: text.unwrap_or("the database panicked").to_owned(),
+        })
+    })
+}
+
+fn open(path: &Path) -> Result<OpenDatabase, StoreError> {
+    guarded(path, || {
+        let opened = Database::open(path).map(|database| OpenDatabase(Some(database)));
+        opened.map_err(|error| match error {
+            redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse {
+                path: path.to_owned(),
+            },
+            redb::DatabaseError::Storage(redb::StorageError::Corrupted(cause)) => {
+                StoreError::Damaged {
+                    path: path.to_owned(),
+                    cause,
+                }
+            }
+            redb::DatabaseError::Storage(redb::StorageError::Io(error))
+                if matches!(
+                    error.kind(),
+                    ErrorKind::InvalidData | ErrorKind::UnexpectedEof
+                ) =>
+            {
+                StoreError::Damaged {
+                    path: path.to_owned(),
+                    cause: error.to_string(),
+                }
+            }
+            other => StoreError::Database {
+                operation: "opening",
+                path: path.to_owned(),
+                source: Box::new(other.into()),
+            },
+        })
+    })
+}
+
+/// Creates a database that holds nothing but its schema.
+fn create(path: &Path, schema: u64) -> Result<(), StoreError> {
+    write_new(path, |transaction| {
+        let mut meta = transaction.open_table(META)?;
+        meta.insert(SCHEMA, schema)?;
+        meta.insert(REVISION, 0)?;
+        Ok(())
+    })
+}
+
+/// Creates a database with this content; one that another process creates at the same time counts.
+fn write_new(
+    path: &Path,
+    fill: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>,
+) -> Result<(), StoreError> {
+    // The process's number keeps two that start at once apart.
+    let new = path.with_extension(format!("{}.new", std::process::id()));
+    let make = || -> Result<(), redb::Error> {
+        let database = OpenDatabase(Some(Database::create(&new)?));
+        let transaction = database.get()?.begin_write()?;
+        fill(&transaction)?;
+        transaction.commit()?;
+        drop(database);
+        // A hard link fails if another process was faster; then theirs counts.
+        match fs::hard_link(&new, path) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                return Err(redb::Error::Io(error));
+            }
+            _ => {}
+        }
+        fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
+        Ok(())
+    };
+    let made = guarded(path, || {
+        make().map_err(|source| StoreError::Database {
+            operation: "creating",
+            path: path.to_owned(),
+            source: Box::new(source),
+        })
+    });
+    // Whatever happened, this name is of no use any more.
+    let _ = fs::remove_file(&new);
+    made
+}
