@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::{
     Kinds, Refusal, WhenEmpty,
-    model::{Intent, Vip},
+    model::{Intent, Real, Vip},
+    owner::{Owner, Writer},
     spec::{RealSpec, VipSpec},
     validate,
 };
@@ -90,6 +91,18 @@ impl Change {
         }
     }
 
+    /// Settings that it sets or changes; `None` where it deletes.
+    #[must_use]
+    pub const fn patch(&self) -> Option<&Patch> {
+        match self {
+            Change::AddVip { patch, .. }
+            | Change::UpdateVip { patch, .. }
+            | Change::AddReal { patch, .. }
+            | Change::UpdateReal { patch, .. } => Some(patch),
+            Change::DeleteVip { .. } | Change::DeleteReal { .. } => None,
+        }
+    }
+
     /// Its name in events and logs.
     #[must_use]
     pub const fn name(&self) -> &'static str {
@@ -113,35 +126,58 @@ impl Change {
         )
     }
 
-    /// Returns the VIP as it is after this change, `None` if it is deleted. The intent itself stays as it is.
+    /// Returns the VIP as it is after this change by `writer`, `None` if it is deleted. The intent itself stays as it is,
+    /// and so does the VIP's revision.
     ///
     /// # Errors
     /// A [`Refusal`] that names the field or the object.
-    pub fn apply(&self, intent: &Intent, kinds: &Kinds) -> Result<Option<Arc<Vip>>, Refusal> {
+    pub fn apply(
+        &self,
+        intent: &Intent,
+        writer: &Writer,
+        kinds: &Kinds,
+    ) -> Result<Option<Arc<Vip>>, Refusal> {
         let name = self.vip();
-        let existing = || intent.get(name).ok_or(Refusal::VipUnknown(*name));
+        let existing = || {
+            let vip = intent.get(name).ok_or(Refusal::VipUnknown(*name))?;
+            match writer.expected_revision {
+                0 => Ok(vip),
+                expected if expected == vip.revision => Ok(vip),
+                expected => Err(Refusal::OtherRevision {
+                    vip: *name,
+                    expected,
+                    found: vip.revision,
+                }),
+            }
+        };
         let vip = match self {
             Change::AddVip { patch, .. } => {
                 validate::vip_address(name)?;
                 if intent.get(name).is_some() {
                     return Err(Refusal::VipExists(*name));
                 }
-                Vip {
-                    address: *name,
-                    spec: patched_vip(&VipSpec::default(), patch, kinds)?,
-                    reals: Default::default(),
-                }
+                let spec = patched_vip(&VipSpec::default(), patch, kinds)?;
+                Vip::new(*name, writer.owner.clone(), spec)
             }
             Change::UpdateVip { patch, .. } => {
                 let existing = existing()?;
+                self.permit(writer, &existing.owner)?;
                 Vip {
-                    address: *name,
+                    owner: writer.owner.clone(),
                     spec: patched_vip(&existing.spec, patch, kinds)?,
-                    reals: existing.reals.clone(),
+                    ..Vip::clone(existing)
                 }
             }
             Change::DeleteVip { .. } => {
-                existing()?;
+                let existing = existing()?;
+                self.permit(writer, &existing.owner)?;
+                let foreign = |(_, real): &(&RealId, &Real)| !writer.may_change(&real.owner);
+                if let Some((id, real)) = existing.reals.iter().find(foreign) {
+                    return Err(Refusal::OtherOwner {
+                        object: format!("real {id} of VIP {name}"),
+                        owner: real.owner.clone(),
+                    });
+                }
                 let stands_in = WhenEmpty::Fallback(*name);
                 let other = |other: &&Arc<Vip>| {
                     other.address != *name && other.spec.when_empty == stands_in
@@ -166,29 +202,33 @@ impl Change {
                 let spec = patched(&RealSpec::default(), patch)?;
                 validate::real_observation(existing, &spec, kinds)?;
                 let mut vip = Vip::clone(existing);
-                vip.reals.insert(*real, spec);
+                let owner = writer.owner.clone();
+                vip.reals.insert(*real, Real { owner, spec });
                 validate::real_fits(&vip, *real)?;
                 vip
             }
             Change::UpdateReal { real, patch, .. } => {
                 let existing = existing()?;
                 let mut vip = Vip::clone(existing);
-                let spec = vip.reals.get_mut(real).ok_or(Refusal::RealUnknown {
+                let changed = vip.reals.get_mut(real).ok_or(Refusal::RealUnknown {
                     vip: *name,
                     real: *real,
                 })?;
-                *spec = patched(spec, patch)?;
+                self.permit(writer, &changed.owner)?;
+                changed.owner = writer.owner.clone();
+                changed.spec = patched(&changed.spec, patch)?;
                 if patch.contains_key("check") || patch.contains_key("load") {
-                    validate::real_observation(existing, spec, kinds)?;
+                    validate::real_observation(existing, &changed.spec, kinds)?;
                 }
                 vip
             }
             Change::DeleteReal { real, .. } => {
                 let mut vip = Vip::clone(existing()?);
-                vip.reals.remove(real).ok_or(Refusal::RealUnknown {
+                let removed = vip.reals.remove(real).ok_or(Refusal::RealUnknown {
                     vip: *name,
                     real: *real,
                 })?;
+                self.permit(writer, &removed.owner)?;
                 vip
             }
         };
@@ -196,6 +236,21 @@ impl Change {
         validate::fallback(intent, &vip)?;
         validate::room(intent, &vip)?;
         Ok(Some(Arc::new(vip)))
+    }
+
+    /// Refuses this change to a writer that may not change objects of `owner`.
+    fn permit(&self, writer: &Writer, owner: &Owner) -> Result<(), Refusal> {
+        if writer.may_change(owner) {
+            return Ok(());
+        }
+        let vip = self.vip();
+        Err(Refusal::OtherOwner {
+            object: self.real().map_or_else(
+                || format!("VIP {vip}"),
+                |real| format!("real {real} of VIP {vip}"),
+            ),
+            owner: owner.clone(),
+        })
     }
 }
 

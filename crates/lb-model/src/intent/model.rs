@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
-use super::spec::{RealSpec, VipSpec, default_window};
+use super::{
+    owner::Owner,
+    spec::{RealSpec, VipSpec, default_window},
+};
 use crate::{
     options::Forward,
     ring,
@@ -14,13 +17,48 @@ use crate::{
 pub struct Vip {
     /// Its name.
     pub address: VipKey,
+    /// To whom it belongs.
+    pub owner: Owner,
+    /// Number of the commit that last changed it or one of its reals; 0 before the first.
+    pub revision: u64,
     /// Its settings.
     pub spec: VipSpec,
     /// Its reals. Sorted, so that the ring does not depend on the order in which they were added.
-    pub reals: BTreeMap<RealId, RealSpec>,
+    pub reals: BTreeMap<RealId, Real>,
+}
+
+/// A real of a VIP.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Real {
+    /// To whom it belongs, perhaps another than the VIP's owner.
+    pub owner: Owner,
+    /// Its settings.
+    pub spec: RealSpec,
+}
+
+impl From<RealSpec> for Real {
+    /// A real of the API's callers.
+    fn from(spec: RealSpec) -> Self {
+        Real {
+            owner: Owner::default(),
+            spec,
+        }
+    }
 }
 
 impl Vip {
+    /// A VIP without reals, not committed yet.
+    #[must_use]
+    pub const fn new(address: VipKey, owner: Owner, spec: VipSpec) -> Self {
+        Vip {
+            address,
+            owner,
+            revision: 0,
+            spec,
+            reals: BTreeMap::new(),
+        }
+    }
+
     /// How long an idle flow keeps its real, the default filled in.
     #[must_use]
     pub fn window(&self) -> Duration {

@@ -1,5 +1,6 @@
 //! Why a change is refused; nothing changes then.
 
+use super::owner::Owner;
 use crate::{
     settings::FieldError,
     vip::{RealId, VipKey},
@@ -47,6 +48,27 @@ pub enum Refusal {
     /// No VIP has this real.
     #[error("no VIP has the real {0}; ListVips (lbctl list) shows the reals there are")]
     NoSuchReal(RealId),
+    /// The object belongs to another writer.
+    #[error("{object} belongs to {}", advice(.owner))]
+    OtherOwner {
+        /// The VIP or the real, in words.
+        object: String,
+        /// To whom it belongs.
+        owner: Owner,
+    },
+    /// The VIP has changed since the writer read it.
+    #[error(
+        "VIP {vip} is at revision {found}, not at {expected}: it was changed meanwhile; read it again (lbctl list {vip}) \
+         and decide anew"
+    )]
+    OtherRevision {
+        /// The VIP.
+        vip: VipKey,
+        /// The revision that the writer expects.
+        expected: u64,
+        /// The revision that it has.
+        found: u64,
+    },
     /// A table has no room for it.
     #[error("the {table} table is full ({capacity} entries); {advice}")]
     Full {
@@ -84,5 +106,19 @@ impl Refusal {
 impl From<FieldError> for Refusal {
     fn from(error: FieldError) -> Self {
         Refusal::Invalid(error)
+    }
+}
+
+/// An owner, and how its objects are changed.
+fn advice(owner: &Owner) -> String {
+    match owner {
+        Owner::File => "the agent's configuration file (owner file); change it there and reload (lbctl reload), or take \
+                        it over with `force` (--force): the file then leaves it alone until `lbctl reload --force`"
+            .to_owned(),
+        Owner::Api => "the callers of the API (owner api); change it with lbctl, or take it over with `force` (--force)"
+            .to_owned(),
+        Owner::Controller(_) => format!(
+            "{owner}; change it there, or take it over with `force` (--force): the controller then leaves it alone"
+        ),
     }
 }

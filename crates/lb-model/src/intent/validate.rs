@@ -257,6 +257,3 @@ pub fn room(intent: &Intent, vip: &Vip) -> Result<(), Refusal> {
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests;

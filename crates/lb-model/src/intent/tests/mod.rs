@@ -1,14 +1,18 @@
-//! Validation: helpers, and what is allowed.
+//! Changes and their validation: helpers, and what is allowed.
 
+mod following;
+mod owners;
 mod refusals;
+
+use std::net::IpAddr;
 
 use serde_json::json;
 
-use super::*;
+use super::{validate::MAX_VIPS, *};
 use crate::{
     component::{Kind, NoSettings, Registry},
-    intent::{Change, Patch},
     options::{Forward, Track},
+    vip::{Protocol, RealId, VipKey},
 };
 use std::time::Duration;
 
@@ -113,7 +117,7 @@ fn l2() -> Patch {
 }
 
 fn apply(intent: &mut Intent, change: &Change) -> Result<(), Refusal> {
-    let vip = change.apply(intent, &KINDS)?;
+    let vip = change.apply(intent, &Writer::default(), &KINDS)?;
     intent.replace(*change.vip(), vip);
     Ok(())
 }
@@ -188,7 +192,7 @@ fn full_tables_are_named_and_there_is_a_way_back() {
     }
     let one_more = add_vip(raw("10.0.0.2"), slots(256));
     assert!(matches!(
-        one_more.apply(&intent, &KINDS),
+        one_more.apply(&intent, &Writer::default(), &KINDS),
         Err(Refusal::Full {
             table: "services",
             capacity: 4_095,
@@ -202,7 +206,7 @@ fn full_tables_are_named_and_there_is_a_way_back() {
     };
     let larger = update_vip(vip, slots(65_536));
     assert!(matches!(
-        larger.apply(&intent, &KINDS),
+        larger.apply(&intent, &Writer::default(), &KINDS),
         Err(Refusal::Full { table: "rings", .. })
     ));
     apply(&mut intent, &update_vip(vip, slots(32_768))).unwrap();
@@ -227,7 +231,7 @@ fn a_ring_has_a_slot_for_each_real() {
         )
         .unwrap();
     }
-    let refusal = add_real(V4, "10.9.0.1").apply(&intent, &KINDS);
+    let refusal = add_real(V4, "10.9.0.1").apply(&intent, &Writer::default(), &KINDS);
     assert!(
         matches!(
             refusal,
@@ -237,7 +241,7 @@ fn a_ring_has_a_slot_for_each_real() {
     );
     apply(&mut intent, &update_vip(name(V4), slots(512))).unwrap();
     apply(&mut intent, &add_real(V4, "10.9.0.1")).unwrap();
-    let shrink = update_vip(name(V4), slots(256)).apply(&intent, &KINDS);
+    let shrink = update_vip(name(V4), slots(256)).apply(&intent, &Writer::default(), &KINDS);
     assert!(
         matches!(
             shrink,
@@ -264,7 +268,11 @@ fn components_are_completed_and_checked() {
         (json!({ "kind": "tcp" }), false),
     ] {
         let change = add_vip(any, patch(json!({ "check": check })));
-        assert_eq!(change.apply(&intent, &KINDS).is_ok(), fits, "{check}");
+        assert_eq!(
+            change.apply(&intent, &Writer::default(), &KINDS).is_ok(),
+            fits,
+            "{check}"
+        );
     }
 }
 
@@ -288,7 +296,7 @@ fn sources_of_a_real_may_differ() {
     let vip = intent.get(&name(V4)).unwrap();
     let paths = |id: &str| -> Vec<String> {
         KINDS
-            .sources(vip, &vip.reals[&real(id)])
+            .sources(vip, &vip.reals[&real(id)].spec)
             .iter()
             .map(|source| source.reader.settings["path"].as_str().unwrap().to_owned())
             .collect()

@@ -201,7 +201,7 @@ fn what_cannot_be_is_refused_by_field() {
     ];
     for (case, change, field, value) in cases {
         let before = intent();
-        match change.apply(&before, &KINDS) {
+        match change.apply(&before, &Writer::default(), &KINDS) {
             Err(Refusal::Invalid(error)) => {
                 assert_eq!((&*error.field, &*error.value), (field, value), "{case}");
                 assert!(!error.advice.is_empty(), "{case}");
@@ -251,6 +251,9 @@ fn objects_are_refused_by_name() {
             Refusal::RealUnknown { vip, real: other },
         ),
     ] {
-        assert_eq!(change.apply(&intent(), &KINDS), Err(refusal));
+        assert_eq!(
+            change.apply(&intent(), &Writer::default(), &KINDS),
+            Err(refusal)
+        );
     }
 }
