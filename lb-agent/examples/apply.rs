@@ -30,11 +30,13 @@ async fn main() -> anyhow::Result<()> {
                 vip: id(vip),
                 address,
                 spec: None,
+                ..Default::default()
             })
         });
         std::iter::once(Change::AddVip(v1::AddVipRequest {
             id: id(vip),
             spec: None,
+            ..Default::default()
         }))
         .chain(reals)
     });

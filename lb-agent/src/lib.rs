@@ -9,6 +9,7 @@ pub mod config;
 pub mod control;
 pub mod metrics;
 pub mod reference;
+pub mod reload;
 pub mod reporter;
 pub mod store;
 pub mod supervisor;

@@ -61,7 +61,7 @@ pub fn all_down(vip: &Vip, steered: Option<&Steered>) -> bool {
         && vip
             .reals
             .iter()
-            .all(|(id, real)| !effective(id.address, real, steered).up)
+            .all(|(id, real)| !effective(id.address, &real.spec, steered).up)
 }
 
 #[cfg(test)]

@@ -50,11 +50,8 @@ impl Api {
                     request.change,
                     Some(Kind::AddReal(_) | Kind::UpdateReal(_) | Kind::DeleteReal(_))
                 );
-                let change = request.change.map(change::of).unwrap_or_else(|| {
-                    Err(Refusal::invalid("change", "not set", "set one of add_vip, update_vip, delete_vip, add_real, update_real, delete_real"))
-                });
-                let pending = match change {
-                    Ok(change) => api.control.submit(change, Arc::clone(&cause), false).await,
+                let pending = match change::of(request.change, &cause) {
+                    Ok(change) => api.control.submit(change, false).await,
                     Err(refusal) => Err(refusal),
                 };
                 let queued = Queued {

@@ -207,6 +207,8 @@ pub fn vip(view: &VipView) -> v1::Vip {
         id: Some(vip_id(&vip.address)),
         spec: Some(spec_message::<_, VipSpec>(&spec)),
         reals: view.reals.iter().map(real).collect(),
+        owner: vip.owner.to_string(),
+        revision: vip.revision,
     }
 }
 
@@ -224,6 +226,7 @@ pub fn real(view: &RealView) -> v1::Real {
         share: view.share,
         flows: view.flows,
         flows_exact: view.flows_exact,
+        owner: view.owner.to_string(),
     }
 }
 

@@ -56,6 +56,22 @@ fn status(refusal: Refusal, vip_field: &str) -> Status {
             VIP_TYPE,
             vip.to_string(),
         ),
+        Refusal::OtherRevision { vip, .. } => object(
+            Code::Aborted,
+            "writer.expected_revision",
+            VIP_TYPE,
+            vip.to_string(),
+        ),
+        Refusal::OtherOwner { object, owner } => {
+            let mut details = ErrorDetails::new();
+            let kind = if object.starts_with("VIP") {
+                VIP_TYPE
+            } else {
+                REAL_TYPE
+            };
+            details.set_resource_info(kind, object, owner.to_string(), text.clone());
+            Status::with_error_details(Code::FailedPrecondition, text, details)
+        }
         Refusal::RealExists { vip, real } => object(
             Code::AlreadyExists,
             REAL,

@@ -8,6 +8,7 @@ mod error;
 mod explain;
 mod flows;
 mod patch;
+mod plan;
 mod reals;
 mod ring;
 mod serve;
@@ -28,7 +29,9 @@ use tonic::{Request, Response, Status, Streaming, transport::server::UdsConnectI
 
 pub use serve::serve;
 
+use self::change::Requested as _;
 use crate::control::Handle;
+use crate::reload::Reloader;
 use crate::supervisor;
 
 type ResponseStream<T> = Pin<Box<dyn futures::Stream<Item = Result<T, Status>> + Send>>;
@@ -38,6 +41,7 @@ type ResponseStream<T> = Pin<Box<dyn futures::Stream<Item = Result<T, Status>> +
 pub struct Api {
     control: Handle,
     supervisor: supervisor::Handle,
+    reloader: Arc<Reloader>,
     started: SystemTime,
     /// Becomes true when the agent ends: streams end then.
     stopping: Receiver<bool>,
@@ -46,10 +50,16 @@ pub struct Api {
 impl Api {
     /// Serves what this owner has, until `stopping` becomes true.
     #[must_use]
-    pub fn new(control: Handle, supervisor: supervisor::Handle, stopping: Receiver<bool>) -> Self {
+    pub fn new(
+        control: Handle,
+        supervisor: supervisor::Handle,
+        reloader: Arc<Reloader>,
+        stopping: Receiver<bool>,
+    ) -> Self {
         Api {
             control,
             supervisor,
+            reloader,
             started: SystemTime::now(),
             stopping,
         }
@@ -85,8 +95,8 @@ impl Balancer for Api {
         request: Request<v1::AddVipRequest>,
     ) -> Result<Response<v1::Vip>, Status> {
         let cause = cause(&request, "AddVip");
-        let change = change::add_vip(request.into_inner()).map_err(error::refused)?;
-        self.add_or_update_vip(change, cause)
+        let change = request.into_inner().request(&cause);
+        self.add_or_update_vip(change.map_err(error::refused)?)
             .await
             .map(Response::new)
     }
@@ -96,8 +106,8 @@ impl Balancer for Api {
         request: Request<v1::UpdateVipRequest>,
     ) -> Result<Response<v1::Vip>, Status> {
         let cause = cause(&request, "UpdateVip");
-        let change = change::update_vip(request.into_inner()).map_err(error::refused)?;
-        self.add_or_update_vip(change, cause)
+        let change = request.into_inner().request(&cause);
+        self.add_or_update_vip(change.map_err(error::refused)?)
             .await
             .map(Response::new)
     }
@@ -107,7 +117,8 @@ impl Balancer for Api {
         request: Request<v1::DeleteVipRequest>,
     ) -> Result<Response<v1::DeleteVipResponse>, Status> {
         let cause = cause(&request, "DeleteVip");
-        Api::delete_vip(self, request.into_inner(), cause)
+        let change = request.into_inner().request(&cause);
+        Api::delete_vip(self, change.map_err(error::refused)?)
             .await
             .map(Response::new)
     }
@@ -126,8 +137,8 @@ impl Balancer for Api {
         request: Request<v1::AddRealRequest>,
     ) -> Result<Response<v1::Real>, Status> {
         let cause = cause(&request, "AddReal");
-        let change = change::add_real(request.into_inner()).map_err(error::refused_real)?;
-        self.add_or_update_real(change, cause)
+        let change = request.into_inner().request(&cause);
+        self.add_or_update_real(change.map_err(error::refused_real)?)
             .await
             .map(Response::new)
     }
@@ -137,8 +148,8 @@ impl Balancer for Api {
         request: Request<v1::UpdateRealRequest>,
     ) -> Result<Response<v1::Real>, Status> {
         let cause = cause(&request, "UpdateReal");
-        let change = change::update_real(request.into_inner()).map_err(error::refused_real)?;
-        self.add_or_update_real(change, cause)
+        let change = request.into_inner().request(&cause);
+        self.add_or_update_real(change.map_err(error::refused_real)?)
             .await
             .map(Response::new)
     }
@@ -148,7 +159,27 @@ impl Balancer for Api {
         request: Request<v1::DeleteRealRequest>,
     ) -> Result<Response<v1::DeleteRealResponse>, Status> {
         let cause = cause(&request, "DeleteReal");
-        Api::delete_real(self, request.into_inner(), cause)
+        let change = request.into_inner().request(&cause);
+        Api::delete_real(self, change.map_err(error::refused_real)?)
+            .await
+            .map(Response::new)
+    }
+
+    async fn reload(
+        &self,
+        request: Request<v1::ReloadRequest>,
+    ) -> Result<Response<v1::ChangePlan>, Status> {
+        let cause = cause(&request, "Reload");
+        self.reload_file(request.into_inner(), cause)
+            .await
+            .map(Response::new)
+    }
+
+    async fn plan(
+        &self,
+        request: Request<v1::PlanRequest>,
+    ) -> Result<Response<v1::ChangePlan>, Status> {
+        self.plan_changes(request.into_inner())
             .await
             .map(Response::new)
     }

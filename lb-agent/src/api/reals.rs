@@ -1,25 +1,18 @@
 //! Reals: add, update, delete.
 
-use std::sync::Arc;
-
 use lb_proto::v1;
 use tonic::Status;
 
-use super::{Api, change, convert, error::refused_real, vips::gone};
-use lb_model::intent::Change;
+use super::{Api, convert, error::refused_real, vips::gone};
+use crate::control::ChangeRequest;
 
 impl Api {
     pub(super) async fn add_or_update_real(
         &self,
-        change: Change,
-        cause: Arc<str>,
+        request: ChangeRequest,
     ) -> Result<v1::Real, Status> {
-        let id = change.real();
-        let view = self
-            .control
-            .change(change, cause)
-            .await
-            .map_err(refused_real)?;
+        let id = request.change.real();
+        let view = self.control.change(request).await.map_err(refused_real)?;
         let real = view
             .as_ref()
             .zip(id)
@@ -29,14 +22,9 @@ impl Api {
 
     pub(super) async fn delete_real(
         &self,
-        request: v1::DeleteRealRequest,
-        cause: Arc<str>,
+        request: ChangeRequest,
     ) -> Result<v1::DeleteRealResponse, Status> {
-        let change = change::delete_real(request).map_err(refused_real)?;
-        self.control
-            .change(change, cause)
-            .await
-            .map_err(refused_real)?;
+        self.control.change(request).await.map_err(refused_real)?;
         Ok(v1::DeleteRealResponse {})
     }
 }

@@ -73,13 +73,16 @@ fn preview(service: &Service, what_if: BTreeMap<IpAddr, u32>, seed: u64) -> v1::
 
 /// The ring's weights if the operator's were these. Steering works in a unit of its own and keeps what it has found out:
 /// twice the operator's weight is twice the ring's.
-fn effective(service: &Service, what_if: &BTreeMap<IpAddr, u32>) -> BTreeMap<IpAddr, u32> {
+pub(super) fn effective(
+    service: &Service,
+    what_if: &BTreeMap<IpAddr, u32>,
+) -> BTreeMap<IpAddr, u32> {
     let operators = |real: &IpAddr| {
         service
             .vip
             .reals
             .get(&(*real).into())
-            .map(|real| real.weight)
+            .map(|real| real.spec.weight)
     };
     let mut weights: BTreeMap<IpAddr, f64> = service
         .reals
@@ -150,7 +153,7 @@ mod tests {
 
     use super::*;
     use crate::weights::{Steered, SteeredReal};
-    use lb_model::intent::{RealSpec, Vip, VipSpec};
+    use lb_model::intent::{Owner, Real, Vip, VipSpec};
 
     /// Steering has weights of its own; the request means the operator's.
     #[test]
@@ -159,11 +162,10 @@ mod tests {
         let name = "10.0.0.1:80/tcp".parse().unwrap();
         let real = |weight| SteeredReal { weight, up: true };
         let vip = Vip {
-            address: name,
-            spec: VipSpec::default(),
             reals: [2, 3]
-                .map(|last| (address(last).into(), RealSpec::default()))
+                .map(|last| (address(last).into(), Real::default()))
                 .into(),
+            ..Vip::new(name, Owner::Api, VipSpec::default())
         };
         let steered = Steered {
             reals: [(address(2), real(30_000)), (address(3), real(60_000))].into(),

@@ -48,6 +48,7 @@ impl Api {
             generation: plane.generation,
             adopted: plane.adopted,
             warnings,
+            revision: view.revision,
         })
     }
 }

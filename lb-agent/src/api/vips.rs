@@ -1,38 +1,32 @@
 //! VIPs: add, update, delete, list.
 
-use std::sync::Arc;
-
 use lb_proto::v1;
 use tonic::Status;
 
 use super::{
-    Api, change, convert,
+    Api, convert,
     error::{refused, unread},
 };
-use crate::control::VipView;
-use lb_model::intent::Change;
+use crate::control::{ChangeRequest, VipView};
 
 impl Api {
-    async fn change_vip(&self, change: Change, cause: Arc<str>) -> Result<Option<VipView>, Status> {
-        self.control.change(change, cause).await.map_err(refused)
+    async fn change_vip(&self, request: ChangeRequest) -> Result<Option<VipView>, Status> {
+        self.control.change(request).await.map_err(refused)
     }
 
     pub(super) async fn add_or_update_vip(
         &self,
-        change: Change,
-        cause: Arc<str>,
+        request: ChangeRequest,
     ) -> Result<v1::Vip, Status> {
-        let view = self.change_vip(change, cause).await?;
+        let view = self.change_vip(request).await?;
         view.as_ref().map(convert::vip).ok_or_else(gone)
     }
 
     pub(super) async fn delete_vip(
         &self,
-        request: v1::DeleteVipRequest,
-        cause: Arc<str>,
+        request: ChangeRequest,
     ) -> Result<v1::DeleteVipResponse, Status> {
-        self.change_vip(change::delete_vip(request).map_err(refused)?, cause)
-            .await?;
+        self.change_vip(request).await?;
         Ok(v1::DeleteVipResponse {})
     }
 

@@ -23,7 +23,8 @@ impl Api {
         request: v1::WatchRequest,
     ) -> Result<ResponseStream<v1::WatchEvent>, Status> {
         let vip = convert::optional_vip(request.id, convert::ID).map_err(refused)?;
-        let watching = self.control.watch(vip).await.map_err(unread)?;
+        let since = Some(request.since_revision).filter(|revision| *revision > 0);
+        let watching = self.control.watch(vip, since).await.map_err(unread)?;
         let (sender, receiver) = mpsc::channel(QUEUE);
         let mut stopping = self.stopping.clone();
         tokio::spawn(async move {
@@ -47,24 +48,18 @@ async fn relay(
     only: Option<VipKey>,
     sender: &mpsc::Sender<Result<v1::WatchEvent, Status>>,
 ) -> Option<Status> {
-    for view in &watching.snapshot {
-        sender
-            .send(Ok(event(
-                SystemTime::now(),
-                "snapshot",
-                Kind::Snapshot(convert::vip(view)),
-            )))
-            .await
-            .ok()?;
+    let revision = watching.revision;
+    let snapshot = watching.snapshot.iter();
+    let snapshot = snapshot.map(|view| Kind::Snapshot(convert::vip(view)));
+    let deleted = watching.deleted.iter();
+    let deleted = deleted.map(|vip| Kind::VipDeleted(convert::vip_id(vip)));
+    let end = Kind::SnapshotEnd(v1::SnapshotEnd {
+        resumed: watching.resumed,
+    });
+    for kind in snapshot.chain(deleted).chain([end]) {
+        let message = event(SystemTime::now(), "snapshot", revision, kind);
+        sender.send(Ok(message)).await.ok()?;
     }
-    sender
-        .send(Ok(event(
-            SystemTime::now(),
-            "snapshot",
-            Kind::SnapshotEnd(v1::SnapshotEnd {}),
-        )))
-        .await
-        .ok()?;
     loop {
         match watching.events.recv().await {
             Ok(change) if only.is_none_or(|only| only == change.vip) => {
@@ -81,10 +76,11 @@ async fn relay(
     }
 }
 
-fn event(time: SystemTime, cause: &str, kind: Kind) -> v1::WatchEvent {
+fn event(time: SystemTime, cause: &str, revision: u64, kind: Kind) -> v1::WatchEvent {
     v1::WatchEvent {
         time: Some(convert::timestamp(time)),
         cause: cause.to_owned(),
+        revision,
         event: Some(kind),
     }
 }
@@ -103,5 +99,5 @@ fn changed(change: &Event) -> v1::WatchEvent {
         What::RealChanged(view) => Kind::RealChanged(real(view)),
         What::RealDeleted(view) => Kind::RealDeleted(real(view)),
     };
-    event(change.time, &change.cause, kind)
+    event(change.time, &change.cause, change.revision, kind)
 }

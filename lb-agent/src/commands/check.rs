@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use lb_agent::config::Config;
+use lb_agent::{config::Config, control::running_programs};
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
@@ -14,7 +14,7 @@ pub struct Check {
 impl Check {
     pub fn execute(self) -> anyhow::Result<()> {
         let config = Config::read(&self.file)?;
-        if let [vip, ..] = config.running_programs()[..]
+        if let [vip, ..] = running_programs(&config.intent)[..]
             && !config.agent.exec_checks
         {
             println!(
@@ -23,11 +23,11 @@ impl Check {
                 self.file.display()
             );
         }
-        let reals: usize = config.vips.iter().map(|vip| vip.reals.len()).sum();
         println!(
-            "{}: {} VIPs with {reals} reals, nothing wrong",
+            "{}: {} VIPs with {} reals, nothing wrong",
             self.file.display(),
-            config.vips.len()
+            config.intent.len(),
+            config.intent.reals()
         );
         Ok(())
     }

@@ -13,7 +13,8 @@ use lb_agent::api::{self, Api};
 use lb_agent::config::{AgentSettings, Config, KernelLog};
 use lb_agent::control::{self, Changed};
 use lb_agent::metrics::Exporter;
-use lb_agent::store::Store;
+use lb_agent::reload::Reloader;
+use lb_agent::store::State;
 use lb_agent::supervisor;
 use lb_dataplane::netlink::NextHops;
 use lb_dataplane::{
@@ -21,6 +22,7 @@ use lb_dataplane::{
     options::{Options, XdpMode},
 };
 use lb_serve::{Endpoint, Listener, incoming, stopped};
+use sd_notify::NotifyState;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -72,9 +74,10 @@ impl Run {
             Some(path) => Config::read(path)?,
             None => Config::default(),
         };
+        let file = self.config.clone();
         let options = self.options(&config.agent)?;
         super::log_to_stderr(options.kernel_log);
-        let agent = &config.agent;
+        let agent = config.agent.clone();
         let state = self.state.clone().unwrap_or_else(|| (&agent.state).into());
         let endpoints = match (self.listen.is_empty(), agent.listen.is_empty()) {
             (false, _) => self.listen.clone(),
@@ -87,7 +90,8 @@ impl Run {
             .build()
             .context("starting the runtime")?
             .block_on(serve(
-                &config,
+                config,
+                file,
                 options,
                 &state,
                 endpoints,
@@ -134,9 +138,21 @@ async fn serve_metrics(
     }
 }
 
+/// Reads the configuration file again, and tells the service manager when that is done.
+async fn reload(reloader: &Reloader) {
+    // There may be no service manager, or it may have gone.
+    let now = NotifyState::monotonic_usec_now().ok();
+    let _ = sd_notify::notify(&[&[NotifyState::Reloading], now.as_slice()].concat());
+    if let Err(error) = reloader.reload(false, Arc::from("SIGHUP")).await {
+        tracing::error!("SIGHUP: {error}");
+    }
+    let _ = sd_notify::notify(&[NotifyState::Ready]);
+}
+
 /// Runs until a signal comes.
 async fn serve(
-    config: &Config,
+    config: Config,
+    file: Option<PathBuf>,
     options: Options,
     state: &Path,
     endpoints: Vec<Endpoint>,
@@ -146,11 +162,12 @@ async fn serve(
     // Signals first: one that comes while the tables are restored ends the agent cleanly, too.
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
+    let mut hang_up = signal(SignalKind::hangup()).context("waiting for SIGHUP")?;
 
     // The store and the sockets tell whether another agent runs, before anything in the kernel is touched.
-    let store = Store::open(state)?;
-    let mut running_programs = control::running_programs(&store.load()?);
-    running_programs.extend(config.running_programs());
+    let state = State::open(state)?;
+    let mut running_programs = control::running_programs(&state.intent.load()?);
+    running_programs.extend(control::running_programs(&config.intent));
     if !exec_checks && let [vip, ..] = running_programs[..] {
         bail!(
             "VIP {vip} has a check that runs a program, and such checks are off; start the agent with --exec-checks, \
@@ -173,15 +190,14 @@ async fn serve(
     let (next_hops, mut next_hops_changed) =
         NextHops::start().context("listening to the kernel's routes and neighbours (rtnetlink)")?;
     let dataplane = Box::new(KernelDataplane::start(&options, Box::new(next_hops))?);
-    let static_vips = config.changes();
     let changed = Arc::new(Changed::default());
     let (owner, thread) = control::start(
-        store,
+        state,
         dataplane,
         control::Options {
             ring_seed,
             exec_checks,
-            static_vips,
+            file: file.is_some().then_some(config.intent),
             changed: Arc::clone(&changed),
         },
     )?;
@@ -195,16 +211,22 @@ async fn serve(
     if let Some(listener) = &metrics {
         ready.push(format!("http://{}/metrics", listener.local_addr()?));
     }
+    let reloader = Arc::new(Reloader::new(file, config.agent, owner.clone()));
     let exporter = Exporter::new(owner.clone(), handle.clone());
     let mut exporter = tokio::spawn(serve_metrics(metrics, exporter, stopping.clone()));
     let mut server = tokio::spawn(api::serve(
-        Api::new(owner.clone(), handle, stopping.clone()),
+        Api::new(
+            owner.clone(),
+            handle,
+            Arc::clone(&reloader),
+            stopping.clone(),
+        ),
         listeners,
         stopping,
     ));
 
     println!("lb-agent: ready on {}", ready.join(", "));
-    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+    if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
         tracing::warn!("telling the service manager that the agent is ready: {error}");
     }
 
@@ -215,6 +237,7 @@ async fn serve(
             _ = ticks.tick() => owner.tick(),
             // Changes that come while the owner is at work are one.
             Ok(()) = next_hops_changed.changed() => owner.refresh_next_hops().await,
+            _ = hang_up.recv() => reload(&reloader).await,
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             ended = &mut supervisor => {
@@ -233,7 +256,7 @@ async fn serve(
     }
     tracing::info!("stopping; packets flow on until `lb-agent detach`");
     // There may be no service manager, or it may have gone.
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    let _ = sd_notify::notify(&[NotifyState::Stopping]);
     let _ = stop.send(true);
     server.await.context("the API's task failed")??;
     exporter

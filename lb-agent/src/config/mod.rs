@@ -1,7 +1,7 @@
 //! The configuration file: TOML, unknown settings are errors.
 //!
-//! The command line overrides the file, the file overrides the defaults. VIPs of the file are added at start if they are
-//! not stored yet; from then on they belong to the API.
+//! The command line overrides the file, the file overrides the defaults. VIPs and reals of the file belong to it: at start
+//! and at each reload they are made what it says ([`lb_model::intent::follow`]).
 
 mod agent;
 mod document;
@@ -9,7 +9,7 @@ mod document;
 use std::path::{Path, PathBuf};
 
 use lb_model::{
-    intent::{Change, Intent, Patch, Refusal, WhenEmpty},
+    intent::{Change, Intent, Owner, Patch, Refusal, WhenEmpty, Writer},
     settings::{self, FieldError, Map, SettingType as _, Value},
     vip::{RealId, VipKey},
 };
@@ -24,28 +24,28 @@ use crate::KINDS;
 pub struct Config {
     /// Settings of the agent as a whole.
     pub agent: AgentSettings,
-    /// VIPs to add at start if they are not stored.
-    pub vips: Vec<VipConfig>,
+    /// The VIPs and reals of the file.
+    pub intent: Intent,
 }
 
 /// A VIP of the file.
-#[derive(Clone, Debug, PartialEq)]
-pub struct VipConfig {
+#[derive(Clone, Debug)]
+struct VipConfig {
     /// Its name.
-    pub address: VipKey,
+    address: VipKey,
     /// Its settings that are not the default.
-    pub spec: Patch,
+    spec: Patch,
     /// Its reals.
-    pub reals: Vec<RealConfig>,
+    reals: Vec<RealConfig>,
 }
 
 /// A real of the file.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RealConfig {
+#[derive(Clone, Debug)]
+struct RealConfig {
     /// Its name.
-    pub address: RealId,
+    address: RealId,
     /// Its settings that are not the default.
-    pub spec: Patch,
+    spec: Patch,
 }
 
 /// Why a configuration file cannot be used.
@@ -98,15 +98,19 @@ impl Config {
             path: path.to_owned(),
             source,
         })?;
-        let document = Document::parse(&text).map_err(|source| ConfigError::Parse {
+        Self::parse(&text, path)
+    }
+
+    /// Checks the text of a file, which errors call `path`.
+    ///
+    /// # Errors
+    /// As [`Config::read`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let document = Document::parse(text).map_err(|source| ConfigError::Parse {
             path: path.to_owned(),
             source: Box::new(source),
         })?;
-        let checked = Config::from_settings(document.settings()).and_then(|config| {
-            config.intent()?;
-            Ok(config)
-        });
-        checked.map_err(|fault| ConfigError::Refused {
+        Config::from_settings(document.settings()).map_err(|fault| ConfigError::Refused {
             path: path.to_owned(),
             line: document.line(&fault.path),
             fault: fault.text,
@@ -118,67 +122,47 @@ impl Config {
         let agent = settings::from_map(&root).map_err(|error| fault(String::new(), "", error))?;
         let vips = vips.into_iter().enumerate();
         let vips = vips.map(|(position, table)| VipConfig::from_table(table, position));
+        let vips: Vec<VipConfig> = vips.collect::<Result<_, _>>()?;
         Ok(Config {
             agent,
-            vips: vips.collect::<Result<_, _>>()?,
+            intent: intent(&vips)?,
         })
     }
+}
 
-    /// The changes that add the VIPs, each with its reals. Which VIP stands in for which comes last, so that the VIPs
-    /// may stand in any order in the file.
-    #[must_use]
-    pub fn changes(&self) -> Vec<Change> {
-        self.located_changes().map(|(_, change)| change).collect()
-    }
+/// The changes that add the VIPs, each with its reals and with the path of its object in the document. Which VIP stands in
+/// for which comes last, so that the VIPs may stand in any order in the file.
+fn located_changes(vips: &[VipConfig]) -> impl Iterator<Item = (String, Change)> {
+    let vips = || vips.iter().enumerate();
+    let fallbacks =
+        vips().filter_map(|(position, vip)| Some((format!("vip[{position}]"), vip.fallback()?)));
+    vips()
+        .flat_map(|(position, vip)| vip.changes(position))
+        .chain(fallbacks)
+}
 
-    /// The changes, each with the path of its object in the document.
-    fn located_changes(&self) -> impl Iterator<Item = (String, Change)> {
-        let vips = || self.vips.iter().enumerate();
-        let fallbacks = vips()
-            .filter_map(|(position, vip)| Some((format!("vip[{position}]"), vip.fallback()?)));
-        vips()
-            .flat_map(|(position, vip)| vip.changes(position))
-            .chain(fallbacks)
-    }
-
-    /// All VIPs as they are once they are added.
-    fn intent(&self) -> Result<Intent, Fault> {
-        let mut intent = Intent::default();
-        for (path, change) in self.located_changes() {
-            match change.apply(&intent, &KINDS) {
-                Ok(vip) => drop(intent.replace(*change.vip(), vip)),
-                Err(Refusal::Invalid(mut error)) => {
-                    // The API's names of what has no name of its own here.
-                    let field = error.field.trim_start_matches("spec.");
-                    error.field = field.trim_start_matches("id.").to_owned();
-                    return Err(fault(path, &change.object(), error));
-                }
-                Err(refusal) => {
-                    return Err(Fault {
-                        path,
-                        text: format!("{}: {refusal}", change.object()),
-                    });
-                }
+/// All VIPs as they are once they are added.
+fn intent(vips: &[VipConfig]) -> Result<Intent, Fault> {
+    let mut intent = Intent::default();
+    let writer = Writer::of(Owner::File);
+    for (path, change) in located_changes(vips) {
+        match change.apply(&intent, &writer, &KINDS) {
+            Ok(vip) => drop(intent.replace(*change.vip(), vip)),
+            Err(Refusal::Invalid(mut error)) => {
+                // The API's names of what has no name of its own here.
+                let field = error.field.trim_start_matches("spec.");
+                error.field = field.trim_start_matches("id.").to_owned();
+                return Err(fault(path, &change.object(), error));
+            }
+            Err(refusal) => {
+                return Err(Fault {
+                    path,
+                    text: format!("{}: {refusal}", change.object()),
+                });
             }
         }
-        Ok(intent)
     }
-
-    /// VIPs whose checks run programs.
-    #[must_use]
-    pub fn running_programs(&self) -> Vec<VipKey> {
-        let runs = |vip: &&VipConfig| {
-            let kind = vip.spec.get("check").and_then(|check| check.get("kind"));
-            kind.and_then(Value::as_str)
-                .and_then(|kind| KINDS.probes.find(kind).ok())
-                .is_some_and(|kind| kind.runs_program)
-        };
-        self.vips
-            .iter()
-            .filter(runs)
-            .map(|vip| vip.address)
-            .collect()
-    }
+    Ok(intent)
 }
 
 /// The error of a setting of the object at this path.

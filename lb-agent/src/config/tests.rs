@@ -8,6 +8,10 @@ use lb_model::intent::{RealSpec, VipSpec};
 use lb_serve::Endpoint;
 use serde_json::json;
 
+fn name(text: &str) -> VipKey {
+    text.parse().unwrap()
+}
+
 fn read(text: &str) -> Result<Config, String> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), text).unwrap();
@@ -55,8 +59,9 @@ fn a_full_file_is_read() {
     assert_eq!((agent.ring_seed, agent.flow_entries), (7, 1_048_576));
     assert!(agent.exec_checks);
     assert_eq!(agent.kernel_log, KernelLog::Info);
-    assert_eq!(config.vips[0].spec["window"], "2h");
-    assert_eq!(config.changes().len(), 3);
+    let vip = config.intent.get(&name("10.0.0.1:80/tcp")).unwrap();
+    assert_eq!(vip.window(), std::time::Duration::from_secs(7_200));
+    assert_eq!((&vip.owner, vip.reals.len()), (&Owner::File, 2));
 }
 
 /// The example names every key, and shows the defaults of those that have one.
@@ -91,9 +96,10 @@ fn the_example_is_right() {
         );
     }
 
-    let intent = config.intent().unwrap();
-    let vip = intent.get(&config.vips[0].address).unwrap();
-    let set = &config.vips[0].spec;
+    let text = std::fs::read_to_string(&path).unwrap();
+    let file = Value::Object(Document::parse(&text).unwrap().settings());
+    let set = file["vip"][0].as_object().unwrap();
+    let vip = config.intent.vips().next().unwrap();
     for field in VipSpec::fields() {
         assert!(set.contains_key(field.name), "{}", field.name);
     }
@@ -110,7 +116,7 @@ fn the_example_is_right() {
         Some(lb_model::ring::default_slots(vip.reals.len()))
     );
     let real = RealSpec::default();
-    let set = &config.vips[0].reals[0].spec;
+    let set = set["real"][0].as_object().unwrap();
     for field in RealSpec::fields() {
         assert!(set.contains_key(field.name), "{}", field.name);
     }
@@ -122,7 +128,7 @@ fn the_example_is_right() {
 fn an_empty_file_says_nothing() {
     let config = read("").unwrap();
     assert_eq!(config, Config::default());
-    assert!(config.agent.interfaces.is_empty() && config.vips.is_empty());
+    assert!(config.agent.interfaces.is_empty() && config.intent.is_empty());
     assert!(config.agent.metrics.is_none());
 }
 
@@ -142,7 +148,7 @@ fn vips_stand_in_for_each_other_in_any_order() {
         "#,
     )
     .unwrap();
-    let intent = config.intent().unwrap();
+    let intent = &config.intent;
     let name = |text: &str| text.parse::<VipKey>().unwrap();
     for (vip, other) in
         [(1, 2), (2, 1)].map(|(a, b)| (format!("10.0.0.{a}:80/tcp"), format!("10.0.0.{b}:80/tcp")))
@@ -150,7 +156,10 @@ fn vips_stand_in_for_each_other_in_any_order() {
         let spec = &intent.get(&name(&vip)).unwrap().spec;
         assert_eq!(spec.when_empty, WhenEmpty::Fallback(name(&other)));
     }
-    assert_eq!(config.running_programs(), [name("10.0.0.2:80/tcp")]);
+    assert_eq!(
+        crate::control::running_programs(&config.intent),
+        [name("10.0.0.2:80/tcp")]
+    );
 }
 
 #[test]

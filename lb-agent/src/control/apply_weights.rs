@@ -1,14 +1,10 @@
 //! Puts the weights that steering decides into the tables.
 
-use std::{net::IpAddr, sync::Arc, time::SystemTime};
+use std::{net::IpAddr, sync::Arc};
 
 use lb_model::vip::VipKey;
 
-use super::{
-    event::{Event, What},
-    owner::Owner,
-    service::Fallback,
-};
+use super::{batch::LOGGED_EACH, event::What, owner::Owner, service::Fallback};
 use crate::weights::{Steered, all_down, effective};
 use lb_model::intent::{Vip, WhenEmpty};
 
@@ -99,32 +95,33 @@ impl Owner {
             format!("VIP {vip} has a real that is alive again")
         };
         tracing::warn!("{cause}");
-        // No receiver is no error.
-        let _ = self.events.send(Event {
-            time: SystemTime::now(),
-            cause: cause.into(),
-            vip,
-            what: What::VipChanged(self.view_of(service)),
-        });
+        let what = What::VipChanged(self.view_of(service));
+        self.send(vip, cause.into(), what);
     }
 
     fn announce_causes(&self, vip: VipKey, causes: Vec<(IpAddr, Arc<str>)>) {
         let Some(service) = self.services.get(&vip) else {
             return;
         };
+        // Where many reals change at once, a line for each would hide what else happens.
+        let each = causes.len() <= LOGGED_EACH;
+        if !each {
+            tracing::info!(
+                "VIP {vip}: {} of its reals have another state or weight; LB_LOG=debug names each",
+                causes.len()
+            );
+        }
         for (address, cause) in causes {
-            tracing::info!("VIP {vip}, real {address}: {cause}");
+            if each {
+                tracing::info!("VIP {vip}, real {address}: {cause}");
+            } else {
+                tracing::debug!("VIP {vip}, real {address}: {cause}");
+            }
             if self.events.receiver_count() == 0 {
                 continue;
             }
             if let Some(real) = self.view_of_real(service, address) {
-                // No receiver is no error.
-                let _ = self.events.send(Event {
-                    time: SystemTime::now(),
-                    cause,
-                    vip,
-                    what: What::RealChanged(real),
-                });
+                self.send(vip, cause, What::RealChanged(real));
             }
         }
     }
@@ -142,7 +139,12 @@ impl Owner {
         standing_in
             .reals
             .iter()
-            .map(|(id, real)| (id.address, effective(id.address, real, steered).weight))
+            .map(|(id, real)| {
+                (
+                    id.address,
+                    effective(id.address, &real.spec, steered).weight,
+                )
+            })
             .collect()
     }
 
@@ -162,7 +164,7 @@ impl Owner {
         if !self.unsaved {
             return;
         }
-        let saved = self.store.save_steered(&self.steered);
+        let saved = self.learned.save(&self.steered);
         self.work.count_commit(&saved);
         match saved {
             Ok(()) => self.unsaved = false,

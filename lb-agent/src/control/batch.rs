@@ -1,20 +1,24 @@
 //! Several changes at once: one transaction, each touched service computed once.
 
-use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use lb_model::{
     intent::{Change, Intent, Refusal, Vip},
     vip::{RealId, VipKey},
 };
+use lb_store::Revision;
 
 use super::{
-    PendingChange,
-    event::{Event, What},
-    owner::Owner,
-    service::Service,
-    view::VipView,
+    ChangeRequest, PendingChange, event::What, owner::Owner, service::Service, view::VipView,
 };
-use crate::KINDS;
+use crate::{
+    KINDS,
+    store::{Stored, Write},
+};
 use lb_dataplane::DataplaneError;
 
 /// The result of a change, for its sender.
@@ -23,8 +27,8 @@ pub(super) type Outcome = Result<Option<VipView>, Refusal>;
 /// The VIPs that a batch touches as they were before it; `None` for one that did not exist.
 type Before = BTreeMap<VipKey, Option<Arc<Vip>>>;
 
-/// Batches of more changes than this are logged as one line at level info, and each change at level debug.
-const LOGGED_EACH: usize = 16;
+/// More changes at once than this are logged as one line at level info, and each change at level debug.
+pub(super) const LOGGED_EACH: usize = 16;
 
 /// A change that was valid: the VIP before and after it.
 struct Step {
@@ -39,37 +43,50 @@ pub fn running_programs(intent: &Intent) -> Vec<VipKey> {
     vips.map(|vip| vip.address).collect()
 }
 
+/// Refuses a VIP whose check runs a program where that is not allowed.
+///
+/// # Errors
+/// [`Refusal::Invalid`] for `check`.
+pub fn refuse_programs(vip: &Vip, allowed: bool) -> Result<(), Refusal> {
+    if allowed || !KINDS.runs_program(&vip.spec) {
+        return Ok(());
+    }
+    Err(Refusal::invalid(
+        "check",
+        "exec",
+        "checks that run programs are off; start the agent with --exec-checks, or with `exec_checks = true` in its \
+         configuration file",
+    ))
+}
+
 impl Owner {
     /// Makes these changes, in order; each is refused on its own. Where the data plane refuses a service that several
     /// changes touch, they are made again one by one, so that only those without room are refused. When several services
     /// compete for the last room, any of them may get it.
-    pub(super) fn apply(&mut self, orders: Vec<PendingChange>) -> Vec<(PendingChange, Outcome)> {
-        let changes: Vec<&Change> = orders.iter().map(|order| &order.change).collect();
-        let results = self.apply_changes(&changes);
-        log(&orders, &results);
-        let outcomes: Vec<Outcome> = orders
+    pub(super) fn apply(&mut self, pending: Vec<PendingChange>) -> Vec<(PendingChange, Outcome)> {
+        let requests: Vec<&ChangeRequest> = pending.iter().map(|one| &one.request).collect();
+        let results = self.apply_changes(&requests);
+        log(&requests, &results);
+        let outcomes: Vec<Outcome> = pending
             .iter()
             .zip(results)
-            .map(|(order, result)| {
+            .map(|(one, result)| {
+                let ChangeRequest { change, cause, .. } = &one.request;
                 let step = result.inspect_err(|refusal| {
-                    tracing::debug!(
-                        cause = &*order.cause,
-                        "{} refused: {refusal}",
-                        order.change.name()
-                    );
+                    tracing::debug!(cause = &**cause, "{} refused: {refusal}", change.name());
                 })?;
-                self.announce(order, &step);
-                Ok(if order.view {
-                    self.view(order.change.vip())
+                self.announce(&one.request, &step);
+                Ok(if one.view {
+                    self.view(change.vip())
                 } else {
                     None
                 })
             })
             .collect();
-        orders.into_iter().zip(outcomes).collect()
+        pending.into_iter().zip(outcomes).collect()
     }
 
-    fn apply_changes(&mut self, changes: &[&Change]) -> Vec<Result<Step, Refusal>> {
+    fn apply_changes(&mut self, changes: &[&ChangeRequest]) -> Vec<Result<Step, Refusal>> {
         let mut before = Before::new();
         let mut results: Vec<Result<Step, Refusal>> = changes
             .iter()
@@ -78,7 +95,7 @@ impl Owner {
         // A change to what there is already needs no disk and no tables.
         before.retain(|vip, old| self.intent.get(vip) != old.as_ref());
 
-        if let Err(refusal) = self.store_vips(before.keys()) {
+        if let Err(refusal) = self.store_vips(&before) {
             self.put_back(&before);
             for result in &mut results {
                 if result.as_ref().is_ok_and(Step::changes) {
@@ -96,14 +113,15 @@ impl Owner {
             .keys()
             .filter_map(|vip| before.get(vip).map(|old| (*vip, old.clone())))
             .collect();
-        self.put_back(&taken_back);
-        if let Err(error) = self.store_vips(taken_back.keys()) {
+        let stored = self.take_back(&taken_back);
+        if let Err(error) = self.store_vips(&stored) {
             tracing::error!("refused changes could not be taken back: {error}");
         }
         for (vip, refusal) in refused {
             let touched: Vec<usize> = (0..changes.len())
                 .filter(|&at| {
-                    changes[at].vip() == &vip && results[at].as_ref().is_ok_and(Step::changes)
+                    changes[at].change.vip() == &vip
+                        && results[at].as_ref().is_ok_and(Step::changes)
                 })
                 .collect();
             if let [only] = touched[..] {
@@ -118,25 +136,26 @@ impl Owner {
     }
 
     /// Applies a change to the intent in memory.
-    fn take_in(&mut self, change: &Change, before: &mut Before) -> Result<Step, Refusal> {
+    fn take_in(&mut self, request: &ChangeRequest, before: &mut Before) -> Result<Step, Refusal> {
+        let ChangeRequest { change, writer, .. } = request;
         let vip = *change.vip();
-        let mut after = change.apply(&self.intent, &KINDS)?;
+        let mut after = change.apply(&self.intent, writer, &KINDS)?;
         // An equal VIP keeps its record, so that a comparison of pointers finds it unchanged.
         if let (Some(new), Some(old)) = (&after, self.intent.get(&vip))
             && new == old
         {
             after = Some(Arc::clone(old));
         }
-        if let Some(new) = &after
-            && !self.exec_checks
-            && KINDS.runs_program(&new.spec)
+        if let Some(new) = &after {
+            refuse_programs(new, self.exec_checks)?;
+        }
+        if let Some(new) = &mut after
+            && self
+                .intent
+                .get(&vip)
+                .is_none_or(|old| !Arc::ptr_eq(old, new))
         {
-            return Err(Refusal::invalid(
-                "check",
-                "exec",
-                "checks that run programs are off; start the agent with --exec-checks, or with `exec_checks = true` \
-                 in its configuration file",
-            ));
+            Arc::make_mut(new).revision = self.store.revision().next().0;
         }
         let old = self.intent.replace(vip, after.clone());
         before.entry(vip).or_insert_with(|| old.clone());
@@ -149,20 +168,45 @@ impl Owner {
         }
     }
 
-    /// Stores these VIPs as the intent has them.
-    fn store_vips<'a>(&mut self, vips: impl Iterator<Item = &'a VipKey>) -> Result<(), Refusal> {
-        let mut names: std::collections::BTreeSet<VipKey> = vips.copied().collect();
-        if names.is_empty() {
+    /// Puts back VIPs whose new records are stored already, and returns them as they are stored. What is put back is
+    /// written again, and has a new revision.
+    fn take_back(&mut self, before: &Before) -> Before {
+        let revision = self.store.revision().next().0;
+        let mut stored = Before::new();
+        for (vip, old) in before {
+            let old = old.clone().map(|mut old| {
+                Arc::make_mut(&mut old).revision = revision;
+                old
+            });
+            if let (Some(service), Some(old)) = (self.services.get_mut(vip), &old) {
+                service.vip = Arc::clone(old);
+            }
+            stored.insert(*vip, self.intent.replace(*vip, old));
+        }
+        stored
+    }
+
+    /// Stores the VIPs of `before`, which are stored as they are there, as the intent has them.
+    fn store_vips(&mut self, before: &Before) -> Result<(), Refusal> {
+        if before.is_empty() {
             return Ok(());
         }
-        names.append(&mut self.unsure);
-        let writes = names
-            .iter()
-            .map(|vip| (*vip, self.intent.get(vip).map(AsRef::as_ref)));
+        let unsure = std::mem::take(&mut self.unsure);
+        let names: BTreeSet<VipKey> = before.keys().chain(&unsure).copied().collect();
+        let writes = names.iter().map(|name| Write {
+            name: *name,
+            vip: self.intent.get(name).map(AsRef::as_ref),
+            stored: match before.get(name) {
+                Some(old) if !unsure.contains(name) => old
+                    .as_ref()
+                    .map_or(Stored::Absent, |old| Stored::At(Revision(old.revision))),
+                _ => Stored::Unsure,
+            },
+        });
         let committed = self.store.commit(writes);
         self.work.count_commit(&committed);
         match committed {
-            Ok(()) => Ok(()),
+            Ok(_) => Ok(()),
             Err(error) => {
                 tracing::error!("{error}");
                 self.unsure = names;
@@ -226,20 +270,13 @@ impl Owner {
     }
 
     /// Announces a change to watchers.
-    fn announce(&self, order: &PendingChange, step: &Step) {
+    fn announce(&self, request: &ChangeRequest, step: &Step) {
         if !step.changes() || self.events.receiver_count() == 0 {
             return;
         }
-        let vip = *order.change.vip();
-        if let Some(what) = self.what(&order.change, step) {
-            let event = Event {
-                time: SystemTime::now(),
-                cause: Arc::clone(&order.cause),
-                vip,
-                what,
-            };
-            // No receiver is no error.
-            let _ = self.events.send(event);
+        let vip = *request.change.vip();
+        if let Some(what) = self.what(&request.change, step) {
+            self.send(vip, Arc::clone(&request.cause), what);
         }
     }
 
@@ -292,25 +329,25 @@ fn refusal(error: &DataplaneError) -> Refusal {
 }
 
 /// Logs the changes: each one if they are few, otherwise how many of each kind.
-fn log(orders: &[PendingChange], results: &[Result<Step, Refusal>]) {
+fn log(requests: &[&ChangeRequest], results: &[Result<Step, Refusal>]) {
     let changed = || {
-        orders
+        requests
             .iter()
             .zip(results)
             .filter(|(_, result)| result.as_ref().is_ok_and(Step::changes))
-            .map(|(order, _)| order)
+            .map(|(request, _)| request)
     };
     if changed().count() <= LOGGED_EACH {
-        for order in changed() {
-            tracing::info!(cause = &*order.cause, "{}", named(&order.change));
+        for request in changed() {
+            tracing::info!(cause = &*request.cause, "{}", named(&request.change));
         }
         return;
     }
     let mut kinds: BTreeMap<(&str, &str), usize> = BTreeMap::new();
-    for order in changed() {
-        tracing::debug!(cause = &*order.cause, "{}", named(&order.change));
+    for request in changed() {
+        tracing::debug!(cause = &*request.cause, "{}", named(&request.change));
         *kinds
-            .entry((&*order.cause, order.change.name()))
+            .entry((&*request.cause, request.change.name()))
             .or_default() += 1;
     }
     for ((cause, kind), count) in kinds {

@@ -16,6 +16,8 @@ pub struct Event {
     pub time: SystemTime,
     /// Its origin.
     pub cause: Arc<str>,
+    /// Revision of the intent after it.
+    pub revision: u64,
     /// The VIP.
     pub vip: VipKey,
     /// What happened.

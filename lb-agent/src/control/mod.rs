@@ -9,6 +9,7 @@ mod batch;
 mod changed;
 pub mod event;
 mod figures;
+mod follow;
 mod owner;
 #[cfg(test)]
 pub(crate) mod recorder;
@@ -24,28 +25,38 @@ use lb_model::vip::VipKey;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 pub use apply_weights::WeightUpdate;
-pub use batch::running_programs;
+pub use batch::{refuse_programs, running_programs};
 pub use changed::Changed;
 pub use event::{Event, What};
 pub use figures::{Figures, Work};
+pub use follow::{Followed, Snapshot};
 pub use owner::{Options, start};
 pub use service::Service;
 pub use view::{RealState, RealView, VipView};
 
 use crate::weights::Steered;
 use lb_dataplane::{self, DataplaneError, Simulation};
-use lb_model::intent::{Change, Refusal};
+use lb_model::intent::{Change, Intent, Refusal, Writer};
 
 /// Commands that may wait for the owner; a sender of more waits.
 const QUEUE: usize = 2_048;
 
+/// A change that somebody asks for.
+#[derive(Clone, Debug)]
+pub struct ChangeRequest {
+    /// The change.
+    pub change: Change,
+    /// Its writer.
+    pub writer: Writer,
+    /// Its origin, for the log and for watchers.
+    pub cause: Arc<str>,
+}
+
 /// A change that waits for the owner.
 #[derive(Debug)]
 pub struct PendingChange {
-    /// The change.
-    pub change: Change,
-    /// Its origin, for the log and for watchers.
-    pub cause: Arc<str>,
+    /// What was asked for.
+    pub request: ChangeRequest,
     /// Gets the VIP once the change is made (`None` if it was deleted), or the refusal.
     pub reply: oneshot::Sender<Result<Option<VipView>, Refusal>>,
     /// Whether the reply needs the VIP.
@@ -87,6 +98,8 @@ pub struct StatusView {
     pub vips: usize,
     /// Number of reals, counted per VIP.
     pub reals: usize,
+    /// Revision of the intent.
+    pub revision: u64,
     /// The data plane's state.
     pub dataplane: lb_dataplane::Status,
     /// What an operator should know of the agent itself.
@@ -95,6 +108,15 @@ pub struct StatusView {
 
 pub(crate) enum Command {
     Change(Box<PendingChange>),
+    Follow {
+        wanted: Box<Intent>,
+        writer: Writer,
+        cause: Arc<str>,
+        reply: oneshot::Sender<Followed>,
+    },
+    Snapshot {
+        reply: oneshot::Sender<Snapshot>,
+    },
     List {
         vip: Option<VipKey>,
         reply: oneshot::Sender<Result<Vec<VipView>, ReadError>>,
@@ -120,6 +142,7 @@ pub(crate) enum Command {
     },
     Watch {
         vip: Option<VipKey>,
+        since: Option<u64>,
         reply: oneshot::Sender<Result<Watching, ReadError>>,
     },
     ApplyWeights {
@@ -155,8 +178,14 @@ pub(crate) enum Command {
 
 /// A snapshot, and what changes from then on.
 pub struct Watching {
+    /// The revision of the intent that the snapshot shows.
+    pub revision: u64,
+    /// Whether `snapshot` and `deleted` are only what changed since the revision that was asked for.
+    pub resumed: bool,
     /// The VIPs.
     pub snapshot: Vec<VipView>,
+    /// VIPs that were deleted since that revision.
+    pub deleted: Vec<VipKey>,
     /// The changes.
     pub events: broadcast::Receiver<Event>,
 }
@@ -183,17 +212,25 @@ pub struct Handle {
     pub seed: u64,
 }
 
+impl ChangeRequest {
+    /// A change by a caller of the API that insists on nothing.
+    #[must_use]
+    pub fn new(change: Change, cause: Arc<str>) -> Self {
+        ChangeRequest {
+            change,
+            writer: Writer::default(),
+            cause,
+        }
+    }
+}
+
 impl Handle {
     /// Makes a change, and waits until it is stored and in the tables.
     ///
     /// # Errors
     /// A [`Refusal`]; nothing has changed then.
-    pub async fn change(
-        &self,
-        change: Change,
-        cause: Arc<str>,
-    ) -> Result<Option<VipView>, Refusal> {
-        let receiver = self.submit(change, cause, true).await?;
+    pub async fn change(&self, request: ChangeRequest) -> Result<Option<VipView>, Refusal> {
+        let receiver = self.submit(request, true).await?;
         receiver.await.map_err(|_| Refusal::Stopping)?
     }
 
@@ -203,15 +240,13 @@ impl Handle {
     /// [`Refusal::Stopping`].
     pub async fn submit(
         &self,
-        change: Change,
-        cause: Arc<str>,
+        request: ChangeRequest,
         view: bool,
     ) -> Result<oneshot::Receiver<Result<Option<VipView>, Refusal>>, Refusal> {
         let (reply, receiver) = oneshot::channel();
         self.commands
             .send(Command::Change(Box::new(PendingChange {
-                change,
-                cause,
+                request,
                 reply,
                 view,
                 requested: Instant::now(),
@@ -231,6 +266,34 @@ impl Handle {
             .await
             .map_err(|_| ReadError::Stopping)?;
         receiver.await.map_err(|_| ReadError::Stopping)
+    }
+
+    /// Makes the objects of `writer`'s owner what is wanted, and returns once that is stored and in the tables.
+    ///
+    /// # Errors
+    /// [`ReadError::Stopping`].
+    pub async fn follow(
+        &self,
+        wanted: Intent,
+        writer: Writer,
+        cause: Arc<str>,
+    ) -> Result<Followed, ReadError> {
+        let wanted = Box::new(wanted);
+        self.ask(|reply| Command::Follow {
+            wanted,
+            writer,
+            cause,
+            reply,
+        })
+        .await
+    }
+
+    /// The intent as it is.
+    ///
+    /// # Errors
+    /// [`ReadError::Stopping`].
+    pub async fn snapshot(&self) -> Result<Snapshot, ReadError> {
+        self.ask(|reply| Command::Snapshot { reply }).await
     }
 
     /// All VIPs, or one.
@@ -296,12 +359,18 @@ impl Handle {
         self.ask(|reply| Command::Service { vip, reply }).await?
     }
 
-    /// A snapshot of all VIPs (or of one) and the changes after it.
+    /// A snapshot of all VIPs (or of one) and the changes after it. With a revision, the snapshot holds only what has
+    /// changed since, if that is still known.
     ///
     /// # Errors
     /// [`ReadError`].
-    pub async fn watch(&self, vip: Option<VipKey>) -> Result<Watching, ReadError> {
-        self.ask(|reply| Command::Watch { vip, reply }).await?
+    pub async fn watch(
+        &self,
+        vip: Option<VipKey>,
+        since: Option<u64>,
+    ) -> Result<Watching, ReadError> {
+        self.ask(|reply| Command::Watch { vip, since, reply })
+            .await?
     }
 
     /// Puts the weights that steering decided into the tables; returns when they are there.

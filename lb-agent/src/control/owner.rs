@@ -12,18 +12,19 @@ use lb_model::vip::{Protocol, VipKey};
 use tokio::sync::{broadcast, mpsc};
 
 use super::{
-    Command, Figures, FlowCounts, Handle, PendingChange, QUEUE, ReadError, StatsView, StatusView,
-    Watching, Work,
+    Command, Figures, FlowCounts, Handle, PendingChange, QUEUE, ReadError, Snapshot, StatsView,
+    StatusView, Watching, Work,
     changed::Changed,
     event::{Event, WATCH_QUEUE, What},
     service::Service,
     view::{Observation, RealState, RealView, VipView},
 };
-use crate::store::{Store, StoreError};
+use crate::store::{IntentStore, LearnedStore, State, StoreError};
 use crate::weights::Steered;
 use lb_dataplane::{Counters, Dataplane, DataplaneError};
-use lb_model::intent::{Change, Intent, Refusal};
+use lb_model::intent::{Intent, Refusal};
 use lb_model::options::Track;
+use lb_store::Revision;
 
 /// Changes that are stored in one transaction at most.
 const BATCH: usize = 1_024;
@@ -42,16 +43,16 @@ pub struct Options {
     pub ring_seed: u64,
     /// Whether checks may run programs (`exec`): every caller of the API can then run programs as this user.
     pub exec_checks: bool,
-    /// The changes that add the VIPs of the configuration file. Those that are stored already are left as they are:
-    /// they belong to the API.
-    pub static_vips: Vec<Change>,
+    /// The VIPs of the configuration file; `None` without a file. Objects that belong to the file follow it.
+    pub file: Option<Intent>,
     /// Announces which VIPs change, including those that exist at start.
     pub changed: Arc<Changed>,
 }
 
 pub(super) struct Owner {
     pub(super) dataplane: Box<dyn Dataplane>,
-    pub(super) store: Store,
+    pub(super) store: IntentStore,
+    pub(super) learned: LearnedStore,
     pub(super) intent: Intent,
     /// What follows from the intent, per VIP.
     pub(super) services: BTreeMap<VipKey, Service>,
@@ -83,19 +84,24 @@ pub(super) struct Owner {
 /// # Errors
 /// [`StoreError`] if the store cannot be read.
 pub fn start(
-    store: Store,
+    state: State,
     dataplane: Box<dyn Dataplane>,
     options: Options,
 ) -> Result<(Handle, JoinHandle<()>), StoreError> {
     let (events, _) = broadcast::channel(WATCH_QUEUE);
+    let State {
+        intent: store,
+        learned,
+    } = state;
     let mut owner = Owner {
         dataplane,
         intent: store.load()?,
-        steered: store.load_steered()?,
+        steered: learned.load()?,
         unsaved: false,
         saved_at: Instant::now(),
         changed: options.changed,
         store,
+        learned,
         services: BTreeMap::new(),
         seed: options.ring_seed,
         exec_checks: options.exec_checks,
@@ -109,7 +115,7 @@ pub fn start(
         work: Work::default(),
     };
     owner.restore();
-    owner.add_static(options.static_vips);
+    owner.follow_file(options.file);
     let (commands, receiver) = mpsc::channel(QUEUE);
     let thread = std::thread::Builder::new()
         .name("owner".into())
@@ -131,11 +137,11 @@ impl Owner {
             // Changes that wait are taken together; anything else sees all changes before it.
             while let Some(command) = next.take() {
                 match command {
-                    Command::Change(order) => {
-                        let mut orders = vec![*order];
-                        while orders.len() < BATCH {
+                    Command::Change(first) => {
+                        let mut changes = vec![*first];
+                        while changes.len() < BATCH {
                             match commands.try_recv() {
-                                Ok(Command::Change(order)) => orders.push(*order),
+                                Ok(Command::Change(change)) => changes.push(*change),
                                 Ok(other) => {
                                     next = Some(other);
                                     break;
@@ -143,7 +149,7 @@ impl Owner {
                                 Err(_) => break,
                             }
                         }
-                        self.execute(orders);
+                        self.execute(changes);
                     }
                     Command::Stop => {
                         self.save_steered();
@@ -155,21 +161,35 @@ impl Owner {
         }
     }
 
-    fn execute(&mut self, orders: Vec<PendingChange>) {
-        if orders.iter().any(|order| order.view) || self.events.receiver_count() > 0 {
+    fn execute(&mut self, changes: Vec<PendingChange>) {
+        if changes.iter().any(|change| change.view) || self.events.receiver_count() > 0 {
             self.observe_or_log(REPLY_AGE);
         }
-        for (order, outcome) in self.apply(orders) {
-            self.work.count_change(&outcome, order.requested);
+        for (change, outcome) in self.apply(changes) {
+            self.work.count_change(&outcome, change.requested);
             // The caller may have gone; the change is made all the same.
-            let _ = order.reply.send(outcome);
+            let _ = change.reply.send(outcome);
         }
     }
 
     fn answer(&mut self, command: Command) {
         // In each case, the caller may have gone.
         match command {
-            Command::Change(order) => self.execute(vec![*order]),
+            Command::Change(change) => self.execute(vec![*change]),
+            Command::Follow {
+                wanted,
+                writer,
+                cause,
+                reply,
+            } => {
+                let _ = reply.send(self.follow(&wanted, &writer, &cause));
+            }
+            Command::Snapshot { reply } => {
+                let _ = reply.send(Snapshot {
+                    intent: self.intent.clone(),
+                    exec_checks: self.exec_checks,
+                });
+            }
             Command::List { vip, reply } => {
                 let _ = reply.send(self.list(vip));
             }
@@ -197,9 +217,8 @@ impl Owner {
                 let service = self.services.get(&vip).cloned();
                 let _ = reply.send(service.ok_or(ReadError::Vip(Refusal::VipUnknown(vip))));
             }
-            Command::Watch { vip, reply } => {
-                let events = self.events.subscribe();
-                let _ = reply.send(self.list(vip).map(|snapshot| Watching { snapshot, events }));
+            Command::Watch { vip, since, reply } => {
+                let _ = reply.send(self.watch(vip, since));
             }
             Command::ApplyWeights { updates, reply } => {
                 self.apply_weights(updates);
@@ -250,6 +269,18 @@ impl Owner {
         }
     }
 
+    /// Sends an event to those that watch.
+    pub(super) fn send(&self, vip: VipKey, cause: Arc<str>, what: What) {
+        // No receiver is no error.
+        let _ = self.events.send(Event {
+            time: SystemTime::now(),
+            cause,
+            revision: self.store.revision().0,
+            vip,
+            what,
+        });
+    }
+
     pub(super) fn view_of(&self, service: &Service) -> VipView {
         VipView::new(service, &self.observed)
     }
@@ -283,6 +314,33 @@ impl Owner {
         }
     }
 
+    fn watch(&mut self, vip: Option<VipKey>, since: Option<u64>) -> Result<Watching, ReadError> {
+        let events = self.events.subscribe();
+        let mut watching = Watching {
+            revision: self.store.revision().0,
+            resumed: false,
+            snapshot: self.list(vip)?,
+            deleted: Vec::new(),
+            events,
+        };
+        // Who asks for more than is remembered gets everything.
+        if let Some(since) = since
+            && let Ok(changed) = self.store.changed_since(Revision(since))
+        {
+            watching.resumed = true;
+            watching
+                .snapshot
+                .retain(|view| changed.contains(&view.vip.address));
+            let deleted = changed.into_iter();
+            watching.deleted = deleted
+                .filter(|name| {
+                    self.intent.get(name).is_none() && vip.is_none_or(|vip| vip == *name)
+                })
+                .collect();
+        }
+        Ok(watching)
+    }
+
     fn stats(&mut self, vip: Option<VipKey>) -> Result<StatsView, ReadError> {
         let vips = self.list(vip)?;
         let stats = self.dataplane.stats()?;
@@ -299,7 +357,7 @@ impl Owner {
         if !self.unsure.is_empty() {
             warnings.push(format!(
                 "{} could not be written; it is tried again with the next change",
-                self.store.path().display()
+                self.store.location()
             ));
         }
         if let Some(error) = &self.tick_error {
@@ -308,6 +366,7 @@ impl Owner {
         StatusView {
             vips: self.intent.len(),
             reals: self.intent.reals(),
+            revision: self.store.revision().0,
             dataplane: self.dataplane.status(),
             warnings,
         }
@@ -423,12 +482,8 @@ impl Owner {
             let new = VipView::new(service, &self.observed);
             for (old, new) in old.reals.iter().zip(new.reals) {
                 if (old.state == RealState::Unreachable) != (new.state == RealState::Unreachable) {
-                    let _ = self.events.send(Event {
-                        time: SystemTime::now(),
-                        cause: Arc::clone(&cause),
-                        vip: service.vip.address,
-                        what: What::RealChanged(new),
-                    });
+                    let vip = service.vip.address;
+                    self.send(vip, Arc::clone(&cause), What::RealChanged(new));
                 }
             }
         }

@@ -1,17 +1,10 @@
 //! At start: the tables that were found are brought in line with what is stored.
 
-use std::{
-    collections::BTreeSet,
-    sync::Arc,
-    time::{Instant, SystemTime},
-};
+use std::{collections::BTreeSet, sync::Arc, time::SystemTime};
 
 use lb_model::vip::VipKey;
 
-use tokio::sync::oneshot;
-
-use super::{PendingChange, owner::Owner, service::Service};
-use lb_model::intent::Change;
+use super::{owner::Owner, service::Service};
 
 /// Services of the tables that the intent does not have.
 pub(super) fn unwanted(found: &[VipKey], wanted: &BTreeSet<VipKey>) -> Vec<VipKey> {
@@ -68,35 +61,6 @@ impl Owner {
             found.len(),
             unwanted.len(),
         );
-    }
-
-    /// Adds the VIPs of the configuration file that are not stored, all in one transaction: a crash leaves
-    /// none of them with half of its reals.
-    pub(super) fn add_static(&mut self, mut changes: Vec<Change>) {
-        changes.retain(|change| self.intent.get(change.vip()).is_none());
-        if changes.is_empty() {
-            return;
-        }
-        let cause: Arc<str> = Arc::from("configuration file");
-        let orders = changes
-            .into_iter()
-            .map(|change| PendingChange {
-                change,
-                cause: Arc::clone(&cause),
-                reply: oneshot::channel().0,
-                view: false,
-                requested: Instant::now(),
-            })
-            .collect();
-        for (order, outcome) in self.apply(orders) {
-            if let Err(refusal) = outcome {
-                tracing::error!(
-                    "{}: {} of the configuration file refused: {refusal}",
-                    order.change.object(),
-                    order.change.name()
-                );
-            }
-        }
     }
 
     /// Tries the services again that there was no room for.

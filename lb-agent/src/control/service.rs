@@ -50,7 +50,8 @@ impl Service {
             .iter()
             .zip(&effective)
             .map(|(real, effective)| {
-                let state = RealState::of(*effective, vip.reals.get(&(*real).into()));
+                let wanted = vip.reals.get(&(*real).into()).map(|real| &real.spec);
+                let state = RealState::of(*effective, wanted);
                 before
                     .and_then(|before| before.since(*real, state))
                     .unwrap_or(now)
@@ -141,7 +142,7 @@ impl Service {
     /// Since when a real is in this state; `None` if it is in another.
     fn since(&self, real: IpAddr, state: RealState) -> Option<SystemTime> {
         let position = self.member(real)?;
-        let wanted = self.vip.reals.get(&real.into());
+        let wanted = self.vip.reals.get(&real.into()).map(|real| &real.spec);
         let same = RealState::of(*self.effective.get(position)?, wanted) == state;
         self.since.get(position).copied().filter(|_| same)
     }
@@ -193,7 +194,7 @@ fn members(
     let (mut reals, mut found): (Vec<IpAddr>, Vec<Effective>) = vip
         .reals
         .iter()
-        .map(|(id, real)| (id.address, effective(id.address, real, steered)))
+        .map(|(id, real)| (id.address, effective(id.address, &real.spec, steered)))
         .unzip();
     let own = reals.len();
     if all_down(vip, steered) {

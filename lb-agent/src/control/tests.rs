@@ -3,12 +3,13 @@ use std::{path::Path, sync::Arc, thread::JoinHandle};
 use lb_model::vip::VipKey;
 
 use super::{recorder::Recorder, *};
-use crate::store::Store;
+use crate::store::State;
 use lb_dataplane::{Dataplane as _, ServiceSpec};
 use lb_model::ring::NO_REAL;
 use lb_model::{intent::Patch, settings::Value};
 use serde_json::json;
 
+mod following;
 mod steering;
 
 const A: &str = "10.0.0.1:80/tcp";
@@ -48,11 +49,17 @@ fn set_weight(vip: &str, real: &str, weight: u32) -> Change {
 
 fn begin(directory: &Path, plane: &Recorder) -> (Handle, JoinHandle<()>) {
     start(
-        Store::open(directory).unwrap(),
+        State::open(directory).unwrap(),
         Box::new(plane.clone()),
         Options::default(),
     )
     .unwrap()
+}
+
+/// What a stopped owner has stored.
+fn stored(directory: &Path) -> Intent {
+    let state = State::open(directory).unwrap();
+    state.intent.load().unwrap()
 }
 
 async fn end((handle, thread): (Handle, JoinHandle<()>)) {
@@ -61,7 +68,9 @@ async fn end((handle, thread): (Handle, JoinHandle<()>)) {
 }
 
 async fn change(handle: &Handle, change: Change) -> Result<Option<VipView>, Refusal> {
-    handle.change(change, Arc::from("test")).await
+    handle
+        .change(ChangeRequest::new(change, Arc::from("test")))
+        .await
 }
 
 /// Queues all of these before the first is answered.
@@ -70,7 +79,7 @@ async fn submit(handle: &Handle, changes: Vec<Change>) -> Vec<Result<Option<VipV
     for change in changes {
         waiting.push(
             handle
-                .submit(change, Arc::from("test"), true)
+                .submit(ChangeRequest::new(change, Arc::from("test")), true)
                 .await
                 .unwrap(),
         );
@@ -138,7 +147,7 @@ async fn a_change_to_what_is_there_touches_nothing() {
     let owner = begin(directory.path(), &plane);
     change(&owner.0, add_vip(A)).await.unwrap();
     change(&owner.0, add_real(A, "10.1.0.2")).await.unwrap();
-    let mut watching = owner.0.watch(None).await.unwrap();
+    let mut watching = owner.0.watch(None, None).await.unwrap();
     plane.tables().calls.clear();
     let view = change(&owner.0, set_weight(A, "10.1.0.2", 100))
         .await
@@ -179,9 +188,15 @@ async fn a_full_table_refuses_the_change_and_nothing_else_has_changed() {
         ),
         "{refusal}"
     );
-    assert_eq!(owner.0.list(None).await.unwrap(), before);
+    // The record was written twice, so only its revision differs.
+    let mut after = owner.0.list(None).await.unwrap();
+    for (view, old) in after.iter_mut().zip(&before) {
+        assert!(view.vip.revision > old.vip.revision);
+        Arc::make_mut(&mut view.vip).revision = old.vip.revision;
+    }
+    assert_eq!(after, before);
     end(owner).await;
-    let stored = Store::open(directory.path()).unwrap().load().unwrap();
+    let stored = stored(directory.path());
     assert_eq!(
         stored.get(&name(A)).unwrap().reals.len(),
         2,
@@ -224,7 +239,7 @@ async fn of_changes_that_wait_together_only_those_without_room_are_refused() {
     );
     assert_eq!(listed[0].reals[0].spec.weight, 7);
     end(owner).await;
-    let stored = Store::open(directory.path()).unwrap().load().unwrap();
+    let stored = stored(directory.path());
     assert_eq!(stored.reals(), 3);
     assert_eq!(plane.tables().services[&name(A)].reals.len(), 2);
 }
@@ -320,8 +335,8 @@ async fn checks_run_programs_only_where_that_is_on() {
             exec_checks,
             ..Options::default()
         };
-        let store = Store::open(directory.path()).unwrap();
-        start(store, Box::new(plane.clone()), options).unwrap()
+        let state = State::open(directory.path()).unwrap();
+        start(state, Box::new(plane.clone()), options).unwrap()
     };
     let run = |program: &str| {
         let command = vec![program.to_owned()];
@@ -341,36 +356,8 @@ async fn checks_run_programs_only_where_that_is_on() {
     let owner = begin(true);
     change(&owner.0, run("/bin/true")).await.unwrap();
     end(owner).await;
-    let stored = Store::open(directory.path()).unwrap().load().unwrap();
+    let stored = stored(directory.path());
     assert_eq!(running_programs(&stored), [name(A)]);
-}
-
-#[tokio::test]
-async fn vips_of_the_file_are_added_once_and_then_belong_to_the_api() {
-    let (directory, plane) = (tempfile::tempdir().unwrap(), Recorder::default());
-    let options = || Options {
-        static_vips: vec![add_vip(A), add_real(A, "10.1.0.2")],
-        ..Default::default()
-    };
-    let begin = || {
-        start(
-            Store::open(directory.path()).unwrap(),
-            Box::new(plane.clone()),
-            options(),
-        )
-        .unwrap()
-    };
-    let owner = begin();
-    assert_eq!(owner.0.list(None).await.unwrap()[0].reals.len(), 1);
-    change(&owner.0, add_real(A, "10.1.0.3")).await.unwrap();
-    end(owner).await;
-    let owner = begin();
-    assert_eq!(
-        owner.0.list(None).await.unwrap()[0].reals.len(),
-        2,
-        "the API's change was kept"
-    );
-    end(owner).await;
 }
 
 #[tokio::test]
@@ -378,7 +365,7 @@ async fn watchers_see_each_change_and_its_cause() {
     let (directory, plane) = (tempfile::tempdir().unwrap(), Recorder::default());
     let owner = begin(directory.path(), &plane);
     change(&owner.0, add_vip(A)).await.unwrap();
-    let mut watching = owner.0.watch(None).await.unwrap();
+    let mut watching = owner.0.watch(None, None).await.unwrap();
     assert_eq!(watching.snapshot.len(), 1);
     submit(
         &owner.0,

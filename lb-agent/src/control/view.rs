@@ -7,7 +7,7 @@ use lb_model::vip::VipKey;
 use super::service::Service;
 use crate::weights::Effective;
 use lb_dataplane::RealFlows;
-use lb_model::intent::{RealSpec, Vip};
+use lb_model::intent::{Owner, Real, RealSpec, Vip};
 use lb_model::options::Track;
 
 /// Whether a real takes flows.
@@ -44,6 +44,8 @@ impl RealState {
 pub struct RealView {
     /// Its address.
     pub address: IpAddr,
+    /// To whom it belongs.
+    pub owner: Owner,
     /// Its settings.
     pub spec: RealSpec,
     /// What steering makes of its weight.
@@ -137,7 +139,7 @@ impl RealView {
     /// The real at this position of a service.
     pub(super) fn new(service: &Service, position: usize, observed: &Observation) -> Option<Self> {
         let address = *service.reals.get(position)?;
-        let spec = service.vip.reals.get(&address.into())?.clone();
+        let Real { owner, spec } = service.vip.reals.get(&address.into())?.clone();
         let effective = *service.effective.get(position)?;
         let share = *service.shares.get(position)?;
         let seen = observed.get(service.vip.address, address);
@@ -159,6 +161,7 @@ impl RealView {
         };
         Some(RealView {
             address,
+            owner,
             spec,
             effective_weight: effective.weight,
             state,
@@ -185,10 +188,10 @@ mod tests {
             drained,
             ..RealSpec::default()
         };
+        let name = "10.0.0.1:80/tcp".parse().unwrap();
         Arc::new(Vip {
-            address: "10.0.0.1:80/tcp".parse().unwrap(),
-            spec: VipSpec::default(),
-            reals: BTreeMap::from([(real_address().into(), real)]),
+            reals: BTreeMap::from([(real_address().into(), real.into())]),
+            ..Vip::new(name, Owner::Api, VipSpec::default())
         })
     }
 

@@ -22,8 +22,8 @@ use lb_serve::metrics::{
 };
 
 use super::{definitions::GROUPS, *};
-use crate::control::{Figures, recorder::Recorder};
-use crate::store::Store;
+use crate::control::{ChangeRequest, Figures, recorder::Recorder};
+use crate::store::State;
 use crate::supervisor::{AllFigures, ProbeCounts, ReaderFigures, RealFigures, VipFigures};
 
 const VIP: &str = "10.0.0.1:80/tcp";
@@ -53,8 +53,8 @@ impl Agent {
         let plane = Recorder::default();
         let options = control::Options::default();
         let changed = Arc::clone(&options.changed);
-        let store = Store::open(directory.path()).unwrap();
-        let (control, thread) = control::start(store, Box::new(plane.clone()), options).unwrap();
+        let state = State::open(directory.path()).unwrap();
+        let (control, thread) = control::start(state, Box::new(plane.clone()), options).unwrap();
         let (observe, supervisor) = supervisor::start(control.clone(), changed);
         Agent {
             plane,
@@ -67,7 +67,8 @@ impl Agent {
     }
 
     async fn change(&self, change: Change) -> Result<(), lb_model::intent::Refusal> {
-        let changed = self.control.change(change, Arc::from("test")).await;
+        let request = ChangeRequest::new(change, Arc::from("test"));
+        let changed = self.control.change(request).await;
         changed.map(|_| ())
     }
 
@@ -82,7 +83,8 @@ impl Agent {
         let changes = std::iter::once(Change::AddVip { vip, patch }).chain(reals.map(add_real));
         let mut answers = Vec::new();
         for change in changes {
-            let answer = self.control.submit(change, Arc::from("test"), false);
+            let request = ChangeRequest::new(change, Arc::from("test"));
+            let answer = self.control.submit(request, false);
             answers.push(answer.await.unwrap());
         }
         for answer in answers {
@@ -358,6 +360,7 @@ fn counters_of_a_service_that_is_gone_make_no_series() {
             ..Stats::default()
         },
         status: control::StatusView {
+            revision: 0,
             vips: 0,
             reals: 0,
             dataplane: Default::default(),

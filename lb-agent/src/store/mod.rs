@@ -1,76 +1,53 @@
-//! The intent on disk: a redb database, one record per VIP.
+//! What the agent keeps in its state directory: the intent, and apart from it what this host has learned.
 //!
-//! A commit is durable when it returns. The file is created under another name and then linked, so a crash never leaves
-//! half of one. A database of the previous schema is converted when it is opened.
+//! The intent (`intent.redb`) has one record per VIP; a commit is durable when it returns. What steering made of the
+//! weights (`learned.redb`) belongs to this host alone: it is saved now and then, and an agent without it starts from the
+//! operator's weights. [`lb_store`] has the revisions, the checksums and the history of changes.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use lb_model::{
     intent::{Intent, Vip},
     vip::VipKey,
 };
-use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition, TableError};
+use lb_store::{Change, Compacted, Format, RedbStore, Revision, Store, Transaction};
 use serde::Serialize;
 
 use self::record::VipRecord;
-use crate::{KINDS, weights::Steered};
+use crate::KINDS;
 
+mod learned;
 mod record;
+#[cfg(test)]
+mod tests;
 
-/// Version of the tables and records below.
-pub const SCHEMA: u64 = 2;
-/// The previous version, which is converted: [`record::from_schema_1`].
-const PREVIOUS_SCHEMA: u64 = 1;
+pub use learned::LearnedStore;
 
-const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
-const SCHEMA_KEY: &str = "schema";
+/// Version of the intent's records. [`record`] upgrades older ones.
+pub const SCHEMA: u64 = 3;
 /// VIP as text → [`VipRecord`] as JSON.
-const VIPS: TableDefinition<&str, &[u8]> = TableDefinition::new("vips");
-/// VIP as text → [`Steered`] as JSON: what steering last made of it. A record that cannot be read is skipped: steering
-/// then starts from the operator's weights.
-const STEERED: TableDefinition<&str, &[u8]> = TableDefinition::new("steered");
+const VIPS: &str = "vips";
+/// Table of older versions; now in a file of its own.
+const STEERED: &str = "steered";
 
-/// What can go wrong with the database.
+/// Why the state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The state directory cannot be made.
-    #[error("making the state directory {path}: {source}; give another one with --state")]
-    Directory {
-        /// The directory.
-        path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
+    /// A store failed.
+    #[error("{failure}{}", advice(failure))]
+    Store {
+        /// What failed.
+        #[from]
+        failure: lb_store::StoreError,
     },
-    /// Another agent has it open.
+    /// A record holds no VIP.
     #[error(
-        "{path} is in use by another agent; stop it, or give this one a directory of its own with --state"
-    )]
-    InUse {
-        /// The file.
-        path: PathBuf,
-    },
-    /// It was written by another version.
-    #[error(
-        "{path} has schema {found}, this agent knows {SCHEMA}; run the agent that wrote it, or move the file away to \
-         start without VIPs"
-    )]
-    Schema {
-        /// The file.
-        path: PathBuf,
-        /// The version found; `unknown` if there is none.
-        found: String,
-    },
-    /// A record cannot be read.
-    #[error(
-        "{path}: the record of VIP {vip} cannot be read: {cause}; restore the file from a copy, or move it away"
+        "{location}: the record of VIP {vip} cannot be read: {cause}; restore a backup (lb-agent restore), or move the \
+         file away to start without VIPs"
     )]
     Record {
         /// The file.
-        path: PathBuf,
+        location: String,
         /// Its key.
         vip: String,
         /// The cause.
@@ -82,311 +59,198 @@ pub enum StoreError {
         /// The cause.
         source: std::io::Error,
     },
-    /// The database failed.
-    #[error("{operation} {path}: {source}")]
-    Database {
-        /// What was tried.
-        operation: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: Box<redb::Error>,
-    },
 }
 
-/// One VIP to write: as it is now, or gone.
-pub type Write<'a> = (VipKey, Option<&'a Vip>);
+/// What to do about a failed store.
+fn advice(error: &lb_store::StoreError) -> &'static str {
+    use lb_store::StoreError::{Conflict, Damaged, Database, Directory, InUse, Record, Schema};
+    match error {
+        Directory { .. } => "; give another one with --state",
+        InUse { .. } => {
+            " (another agent?); stop it, or give this one a directory of its own with --state"
+        }
+        Schema { .. } => {
+            "; run the agent that wrote it, or move the file away to start without VIPs"
+        }
+        Damaged { .. } | Record { .. } => {
+            "; restore a backup (lb-agent restore), or move the file away to start without VIPs"
+        }
+        Conflict { .. } | Database { .. } => "",
+    }
+}
 
-/// The open database.
+/// The stores of a state directory.
 #[derive(Debug)]
-pub struct Store {
-    path: PathBuf,
-    /// None after a failed commit: redb wants the file to be opened again.
-    database: Option<Database>,
+pub struct State {
+    /// What is wanted.
+    pub intent: IntentStore,
+    /// What this host has learned.
+    pub learned: LearnedStore,
 }
 
-impl Store {
-    /// Name of the database in the state directory.
-    pub const FILE: &'static str = "intent.redb";
-
-    /// Opens the database in this directory; makes both if they do not exist.
+impl State {
+    /// Opens the stores in this directory; creates what does not exist.
     ///
     /// # Errors
-    /// [`StoreError`]: in use, of another schema, or not readable.
+    /// [`StoreError`]: in use, of another schema, damaged, or not readable. A damaged `learned.redb` is set aside with a
+    /// warning.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
-        fs::create_dir_all(directory).map_err(|source| StoreError::Directory {
-            path: directory.to_owned(),
-            source,
+        let mut steered = Vec::new();
+        let intent = IntentStore::open(directory, &mut steered)?;
+        let mut learned = LearnedStore::open(directory)?;
+        learned.import(steered);
+        Ok(State { intent, learned })
+    }
+}
+
+/// One VIP to write.
+#[derive(Clone, Copy, Debug)]
+pub struct Write<'a> {
+    /// Its name.
+    pub name: VipKey,
+    /// As it is now; `None` if it is deleted.
+    pub vip: Option<&'a Vip>,
+    /// Its record as it is on disk.
+    pub stored: Stored,
+}
+
+/// What is known of a record on disk. A commit writes nothing if it is otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// There is none.
+    Absent,
+    /// It was last written at this revision.
+    At(Revision),
+    /// Nothing is certain, since a commit failed.
+    Unsure,
+}
+
+/// The intent on disk.
+#[derive(Debug)]
+pub struct IntentStore {
+    store: Box<dyn Store>,
+}
+
+impl IntentStore {
+    /// Name of the file in the state directory.
+    pub const FILE: &'static str = "intent.redb";
+    const FORMAT: Format = Format {
+        schema: SCHEMA,
+        older: 1..=2,
+        tables: &[VIPS, STEERED],
+    };
+
+    /// Opens the file. What an older version stored of steering goes to `steered`.
+    fn open(directory: &Path, steered: &mut Vec<(String, Vec<u8>)>) -> Result<Self, StoreError> {
+        let path = Self::path(directory);
+        let mut upgraded = 0;
+        let store = RedbStore::open(&path, &Self::FORMAT, &mut |found, table, key, value| {
+            if table == STEERED {
+                steered.push((key.to_owned(), value.to_owned()));
+                return Ok(None);
+            }
+            let record = record::upgrade(found, value)?;
+            upgraded += 1;
+            serde_json::to_vec(&record)
+                .map(Some)
+                .map_err(|error| error.to_string())
         })?;
-        let path = directory.join(Self::FILE);
-        if !path.exists() {
-            create(&path)?;
+        if upgraded > 0 {
+            tracing::info!(
+                "{}: upgraded {upgraded} records to schema {SCHEMA}",
+                path.display()
+            );
         }
-        let database = open(&path)?;
-        let mut store = Store {
-            path,
-            database: Some(database),
-        };
-        if store.check_schema()? == PREVIOUS_SCHEMA {
-            store.convert()?;
-        }
-        Ok(store)
+        Ok(IntentStore {
+            store: Box::new(store),
+        })
     }
 
-    /// The file.
+    /// The path of the file in a state directory.
     #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
+    pub fn path(directory: &Path) -> PathBuf {
+        directory.join(Self::FILE)
     }
 
-    fn error<E: Into<redb::Error>>(
-        &self,
-        operation: &'static str,
-    ) -> impl Fn(E) -> StoreError + use<E> {
-        let path = self.path.clone();
-        move |source| StoreError::Database {
-            operation,
-            path: path.clone(),
-            source: Box::new(source.into()),
-        }
+    /// Where it is, for messages.
+    #[must_use]
+    pub fn location(&self) -> String {
+        self.store.location()
     }
 
-    fn reader(&self) -> Result<redb::ReadTransaction, StoreError> {
-        match &self.database {
-            Some(database) => database.begin_read().map_err(self.error("reading")),
-            None => open(&self.path)?
-                .begin_read()
-                .map_err(self.error("reading")),
-        }
-    }
-
-    /// The schema that was found, this one or the previous one.
-    fn check_schema(&self) -> Result<u64, StoreError> {
-        let refuse = |found: String| {
-            Err(StoreError::Schema {
-                path: self.path.clone(),
-                found,
-            })
-        };
-        let transaction = self.reader()?;
-        let meta = match transaction.open_table(META) {
-            Ok(meta) => meta,
-            Err(TableError::TableDoesNotExist(_) | TableError::TableTypeMismatch { .. }) => {
-                return refuse("unknown".into());
-            }
-            Err(error) => return Err(self.error("reading")(error)),
-        };
-        match meta
-            .get(SCHEMA_KEY)
-            .map_err(self.error("reading"))?
-            .map(|value| value.value())
-        {
-            Some(found @ (SCHEMA | PREVIOUS_SCHEMA)) => Ok(found),
-            Some(found) => refuse(found.to_string()),
-            None => refuse("unknown".into()),
-        }
-    }
-
-    /// Converts the records of the previous schema, all or none.
-    fn convert(&mut self) -> Result<(), StoreError> {
-        let mut converted = Vec::new();
-        for (vip, record) in self.records()? {
-            let record =
-                record::from_schema_1(&record).map_err(|cause| self.unreadable(&vip, cause))?;
-            converted.push((vip, record));
-        }
-        self.transact(|transaction| {
-            let mut table = transaction.open_table(VIPS)?;
-            for (vip, record) in &converted {
-                table.insert(vip.as_str(), json(record)?.as_slice())?;
-            }
-            transaction.open_table(META)?.insert(SCHEMA_KEY, SCHEMA)?;
-            Ok(())
-        })?;
-        tracing::info!(
-            "{}: converted {} records from schema {PREVIOUS_SCHEMA} to {SCHEMA}",
-            self.path.display(),
-            converted.len()
-        );
-        Ok(())
-    }
-
-    /// Every record with its key.
-    fn records(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-        let transaction = self.reader()?;
-        let table = transaction
-            .open_table(VIPS)
-            .map_err(self.error("reading"))?;
-        let mut records = Vec::new();
-        for entry in table.iter().map_err(self.error("reading"))? {
-            let (key, value) = entry.map_err(self.error("reading"))?;
-            records.push((key.value().to_owned(), value.value().to_owned()));
-        }
-        Ok(records)
-    }
-
-    fn unreadable(&self, vip: &str, cause: impl ToString) -> StoreError {
-        StoreError::Record {
-            path: self.path.clone(),
-            vip: vip.to_owned(),
-            cause: cause.to_string(),
-        }
+    /// The revision of the last commit.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.store.revision()
     }
 
     /// Everything that is stored.
     ///
     /// # Errors
-    /// [`StoreError::Record`] or [`StoreError::Database`].
+    /// [`StoreError`]: a damaged record, or a file that cannot be read.
     pub fn load(&self) -> Result<Intent, StoreError> {
-        let mut vips = Vec::new();
-        for (key, record) in self.records()? {
-            let unreadable = |cause: String| self.unreadable(&key, cause);
-            let address: VipKey = key
-                .parse()
-                .map_err(|error| unreadable(format!("{error}")))?;
-            let stored: VipRecord =
-                serde_json::from_slice(&record).map_err(|error| unreadable(error.to_string()))?;
-            let mut vip = stored.into_vip(address);
-            KINDS
-                .normalize_vip(&mut vip.spec)
-                .map_err(|refusal| unreadable(refusal.to_string()))?;
-            vips.push(vip);
-        }
-        Ok(vips.into_iter().collect())
+        let entries = self.store.list(VIPS)?.into_iter();
+        entries
+            .map(|entry| {
+                let unreadable = |cause: String| StoreError::Record {
+                    location: self.store.location(),
+                    vip: entry.key.clone(),
+                    cause,
+                };
+                let address: VipKey = entry
+                    .key
+                    .parse()
+                    .map_err(|error| unreadable(format!("{error}")))?;
+                let stored: VipRecord = serde_json::from_slice(&entry.value)
+                    .map_err(|error| unreadable(error.to_string()))?;
+                let mut vip = stored.into_vip(address, entry.revision.0);
+                KINDS
+                    .normalize_vip(&mut vip.spec)
+                    .map_err(|refusal| unreadable(refusal.to_string()))?;
+                Ok(vip)
+            })
+            .collect()
     }
 
-    /// What steering last made of each VIP, as far as it was saved.
+    /// Writes all of these, or none, and returns the revision. When it returns without an error they are on disk; with one
+    /// it is not certain that they are not.
     ///
     /// # Errors
-    /// [`StoreError::Database`].
-    pub fn load_steered(&self) -> Result<BTreeMap<VipKey, Steered>, StoreError> {
-        let transaction = self.reader()?;
-        let table = match transaction.open_table(STEERED) {
-            Ok(table) => table,
-            Err(TableError::TableDoesNotExist(_)) => return Ok(BTreeMap::new()),
-            Err(error) => return Err(self.error("reading")(error)),
-        };
-        let mut all = BTreeMap::new();
-        for entry in table.iter().map_err(self.error("reading"))? {
-            let (key, value) = entry.map_err(self.error("reading"))?;
-            if let (Ok(vip), Ok(steered)) =
-                (key.value().parse(), serde_json::from_slice(value.value()))
-            {
-                all.insert(vip, steered);
-            }
-        }
-        Ok(all)
-    }
-
-    /// Saves what steering made of all VIPs, in the place of what was saved before.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`].
-    pub fn save_steered(&mut self, all: &BTreeMap<VipKey, Steered>) -> Result<(), StoreError> {
-        self.transact(|transaction| {
-            transaction.delete_table(STEERED)?;
-            let mut table = transaction.open_table(STEERED)?;
-            for (vip, steered) in all {
-                table.insert(vip.to_string().as_str(), json(steered)?.as_slice())?;
-            }
-            Ok(())
-        })
-    }
-
-    /// Writes all of these, or none. When it returns without an error they are on disk; with one it is
-    /// not certain that they are not.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`].
+    /// [`StoreError`].
     pub fn commit<'a>(
         &mut self,
         writes: impl IntoIterator<Item = Write<'a>>,
-    ) -> Result<(), StoreError> {
-        self.transact(|transaction| {
-            let mut table = transaction.open_table(VIPS)?;
-            for (name, vip) in writes {
-                let key = name.to_string();
-                match vip {
-                    Some(vip) => {
-                        table.insert(key.as_str(), json(&VipRecord::json(vip))?.as_slice())?;
-                    }
-                    None => {
-                        table.remove(key.as_str())?;
-                    }
-                }
+    ) -> Result<Revision, StoreError> {
+        let mut transaction = Transaction::default();
+        for write in writes {
+            let key = write.name.to_string();
+            match write.stored {
+                Stored::Absent => transaction.expect(VIPS, key.as_str(), None),
+                Stored::At(revision) => transaction.expect(VIPS, key.as_str(), Some(revision)),
+                Stored::Unsure => {}
             }
-            Ok(())
-        })
-    }
-
-    fn transact(
-        &mut self,
-        write: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>,
-    ) -> Result<(), StoreError> {
-        let database = match self.database.take() {
-            Some(database) => database,
-            None => open(&self.path)?,
-        };
-        let write = || -> Result<(), redb::Error> {
-            let transaction = database.begin_write()?;
-            write(&transaction)?;
-            transaction.commit()?;
-            Ok(())
-        };
-        write().map_err(self.error("writing"))?;
-        // After an error it is dropped, to be opened again next time.
-        self.database = Some(database);
-        Ok(())
-    }
-}
-
-fn json(record: &impl Serialize) -> Result<Vec<u8>, redb::Error> {
-    serde_json::to_vec(record).map_err(|error| redb::Error::Io(std::io::Error::other(error)))
-}
-
-fn open(path: &Path) -> Result<Database, StoreError> {
-    Database::open(path).map_err(|error| match error {
-        redb::DatabaseError::DatabaseAlreadyOpen => StoreError::InUse {
-            path: path.to_owned(),
-        },
-        other => StoreError::Database {
-            operation: "opening",
-            path: path.to_owned(),
-            source: Box::new(other.into()),
-        },
-    })
-}
-
-fn create(path: &Path) -> Result<(), StoreError> {
-    let failed = |source: redb::Error| StoreError::Database {
-        operation: "making",
-        path: path.to_owned(),
-        source: Box::new(source),
-    };
-    // The process's number keeps two agents that start at once apart.
-    let new = path.with_extension(format!("{}.new", std::process::id()));
-    let make = || -> Result<(), redb::Error> {
-        let database = Database::create(&new)?;
-        let transaction = database.begin_write()?;
-        transaction.open_table(META)?.insert(SCHEMA_KEY, SCHEMA)?;
-        transaction.open_table(VIPS)?;
-        transaction.commit()?;
-        drop(database);
-        // A hard link fails if another agent was faster; then theirs counts.
-        match fs::hard_link(&new, path) {
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-                return Err(redb::Error::Io(error));
+            match write.vip {
+                Some(vip) => transaction.put(VIPS, key, json(&VipRecord::json(vip))),
+                None => transaction.remove(VIPS, key),
             }
-            _ => {}
         }
-        fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
-        Ok(())
-    };
-    let made = make();
-    // Whatever happened, this name is of no use any more.
-    let _ = fs::remove_file(&new);
-    made.map_err(failed)
+        Ok(self.store.commit(&transaction)?)
+    }
+
+    /// The VIPs that commits after `revision` changed or deleted, oldest change first.
+    ///
+    /// # Errors
+    /// [`Compacted`] if that is too long ago.
+    pub fn changed_since(&self, revision: Revision) -> Result<Vec<VipKey>, Compacted> {
+        let changes = self.store.changes_since(revision)?.into_iter();
+        Ok(changes
+            .filter(|change| change.table == VIPS)
+            .filter_map(|change: Change| change.key.parse().ok())
+            .collect())
+    }
 }
 
-#[cfg(test)]
-mod tests;
+/// The JSON text of a record. Records have text as keys and no number that JSON lacks, so this cannot fail.
+fn json(record: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(record).unwrap_or_default()
+}

@@ -1,40 +1,84 @@
-//! The stored form of a VIP: its settings and its reals, as in the configuration file.
+//! The stored form of a VIP: its owner, its settings and its reals. Settings stand there as in the configuration file.
 
 use std::collections::BTreeMap;
 
 use lb_model::{
     duration,
-    intent::{RealSpec, Vip, VipSpec},
+    intent::{Owner, Real, RealSpec, Vip, VipSpec},
     settings::{Map, Settings as _, Value},
     vip::{RealId, VipKey},
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::json;
 
 /// A VIP with its reals.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct VipRecord {
+    owner: Owner,
     spec: VipSpec,
-    reals: BTreeMap<RealId, RealSpec>,
+    reals: BTreeMap<RealId, RealRecord>,
+}
+
+/// A real.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RealRecord {
+    owner: Owner,
+    spec: RealSpec,
 }
 
 impl VipRecord {
-    /// The VIP with this name.
-    pub(super) fn into_vip(self, address: VipKey) -> Vip {
+    /// The VIP with this name, last changed at this revision.
+    pub(super) fn into_vip(self, address: VipKey, revision: u64) -> Vip {
+        let reals = self.reals.into_iter();
         Vip {
             address,
+            owner: self.owner,
+            revision,
             spec: self.spec,
-            reals: self.reals,
+            reals: reals
+                .map(|(id, RealRecord { owner, spec })| (id, Real { owner, spec }))
+                .collect(),
         }
     }
 
     /// The JSON text of a VIP's record.
     pub(super) fn json(vip: &Vip) -> Value {
+        let real = |real: &Real| json!({ "owner": real.owner, "spec": real.spec.to_map() });
         let reals = vip.reals.iter();
-        let reals = reals.map(|(id, real)| (id.to_string(), Value::Object(real.to_map())));
-        json!({ "spec": vip.spec.to_map(), "reals": reals.collect::<Map<_, _>>() })
+        let reals = reals.map(|(id, value)| (id.to_string(), real(value)));
+        json!({
+            "owner": vip.owner,
+            "spec": vip.spec.to_map(),
+            "reals": reals.collect::<Map<_, _>>(),
+        })
     }
+}
+
+/// Converts a record of an older schema.
+///
+/// # Errors
+/// It is not a record of that schema.
+pub(super) fn upgrade(schema: u64, record: &[u8]) -> Result<Value, String> {
+    let record = match schema {
+        1 => from_schema_1(record)?,
+        _ => serde_json::from_slice(record).map_err(|error| error.to_string())?,
+    };
+    from_schema_2(record)
+}
+
+/// Converts a record of schema 2, which had no owners: everything belongs to the API's callers.
+fn from_schema_2(mut record: Value) -> Result<Value, String> {
+    let owner = Owner::Api;
+    let Some(Value::Object(reals)) = record.get_mut("reals") else {
+        return Err("missing field `reals`".to_owned());
+    };
+    for real in reals.values_mut() {
+        *real = json!({ "owner": owner, "spec": real.take() });
+    }
+    record["owner"] = json!(owner);
+    Ok(record)
 }
 
 /// Controllers that used each of these settings in schema 1, where every controller's were stored.
@@ -48,7 +92,7 @@ const OWN_SETTINGS: [(&str, &[&str]); 3] = [
 ///
 /// # Errors
 /// It is not a record of schema 1.
-pub(super) fn from_schema_1(record: &[u8]) -> Result<Value, String> {
+fn from_schema_1(record: &[u8]) -> Result<Value, String> {
     let mut spec: Map<String, Value> =
         serde_json::from_slice(record).map_err(|error| error.to_string())?;
     let window = spec.remove("window_ms").and_then(|window| window.as_u64());

@@ -1,142 +1,174 @@
 use std::{
+    collections::BTreeMap,
+    fs,
     io::{BufRead as _, BufReader},
     net::IpAddr,
     process::{Command, Stdio},
 };
 
+use lb_model::intent::{Change, Owner, Real, RealSpec, VipSpec, Writer};
+
 use super::*;
-use lb_model::intent::{Change, RealSpec, VipSpec};
+use crate::weights::{Steered, SteeredReal};
 
 fn vip(text: &str, reals: u8) -> Vip {
     let address: VipKey = text.parse().unwrap();
+    let real = |last: u8| {
+        let spec = RealSpec {
+            weight: u32::from(last),
+            drained: last.is_multiple_of(2),
+            ..RealSpec::default()
+        };
+        let owner = if last == 1 { Owner::File } else { Owner::Api };
+        (IpAddr::from([10, 1, 0, last]).into(), Real { owner, spec })
+    };
+    let spec = VipSpec {
+        slots: Some(512),
+        ..VipSpec::default()
+    };
     Vip {
-        address,
-        spec: VipSpec {
-            slots: Some(512),
-            ..VipSpec::default()
-        },
-        reals: (1..=reals)
-            .map(|last| {
-                (
-                    IpAddr::from([10, 1, 0, last]).into(),
-                    RealSpec {
-                        weight: u32::from(last),
-                        drained: last % 2 == 0,
-                        ..RealSpec::default()
-                    },
-                )
-            })
-            .collect(),
+        reals: (1..=reals).map(real).collect(),
+        ..Vip::new(address, "controller:web".parse().unwrap(), spec)
     }
+}
+
+/// A write of a VIP whose record is stored like this.
+fn write(vip: &Vip, stored: Stored) -> Write<'_> {
+    Write {
+        name: vip.address,
+        vip: Some(vip),
+        stored,
+    }
+}
+
+/// The VIPs at these revisions.
+fn at<const N: usize>(vips: [(&Vip, u64); N]) -> Intent {
+    let vips = vips.into_iter().map(|(vip, revision)| Vip {
+        revision,
+        ..vip.clone()
+    });
+    vips.collect()
 }
 
 #[test]
 fn what_was_stored_comes_back() {
     let directory = tempfile::tempdir().unwrap();
     let (one, two) = (vip("10.0.0.1:80/tcp", 3), vip("[2001:db8::1]:0/udp", 0));
-    let mut store = Store::open(directory.path()).unwrap();
-    assert!(store.load().unwrap().is_empty());
-    store
-        .commit([(one.address, Some(&one)), (two.address, Some(&two))])
-        .unwrap();
-    drop(store);
+    let mut state = State::open(directory.path()).unwrap();
+    assert!(state.intent.load().unwrap().is_empty());
+    let both = [write(&one, Stored::Absent), write(&two, Stored::Absent)];
+    assert_eq!(state.intent.commit(both).unwrap(), Revision(1));
+    drop(state);
 
-    let mut store = Store::open(directory.path()).unwrap();
+    let mut state = State::open(directory.path()).unwrap();
+    assert_eq!(state.intent.load().unwrap(), at([(&one, 1), (&two, 1)]));
+    let deletion = Write {
+        name: one.address,
+        vip: None,
+        stored: Stored::At(Revision(1)),
+    };
+    state.intent.commit([deletion]).unwrap();
     assert_eq!(
-        store.load().unwrap(),
-        [one.clone(), two.clone()].into_iter().collect()
+        state.intent.changed_since(Revision(1)).unwrap(),
+        [one.address]
     );
-    store.commit([(one.address, None)]).unwrap();
-    drop(store);
-    assert_eq!(
-        Store::open(directory.path()).unwrap().load().unwrap(),
-        [two].into_iter().collect()
-    );
-    let files: Vec<_> = fs::read_dir(directory.path())
-        .unwrap()
-        .map(|file| file.unwrap().file_name())
-        .collect();
+    drop(state);
+    let state = State::open(directory.path()).unwrap();
+    assert_eq!(state.intent.load().unwrap(), at([(&two, 1)]));
+    assert_eq!(state.intent.revision(), Revision(2));
+    let files = fs::read_dir(directory.path()).unwrap();
+    let mut files: Vec<_> = files.map(|file| file.unwrap().file_name()).collect();
+    files.sort();
     assert_eq!(
         files,
-        [Store::FILE],
+        [IntentStore::FILE, LearnedStore::FILE],
         "nothing else is left in the directory"
     );
 }
 
 #[test]
-fn a_store_in_use_is_refused() {
+fn a_record_that_changed_meanwhile_is_not_overwritten() {
     let directory = tempfile::tempdir().unwrap();
-    let _first = Store::open(directory.path()).unwrap();
-    assert!(matches!(
-        Store::open(directory.path()),
-        Err(StoreError::InUse { .. })
-    ));
+    let one = vip("10.0.0.1:80/tcp", 1);
+    let mut state = State::open(directory.path()).unwrap();
+    state.intent.commit([write(&one, Stored::Absent)]).unwrap();
+    for stored in [Stored::Absent, Stored::At(Revision(7))] {
+        let error = state.intent.commit([write(&one, stored)]).unwrap_err();
+        assert!(error.to_string().contains("revision 1"), "{error}");
+    }
+    state.intent.commit([write(&one, Stored::Unsure)]).unwrap();
+    assert_eq!(state.intent.revision(), Revision(2));
 }
 
 #[test]
-fn another_schema_is_refused() {
+fn a_store_in_use_is_refused() {
     let directory = tempfile::tempdir().unwrap();
-    drop(Store::open(directory.path()).unwrap());
-    let path = directory.path().join(Store::FILE);
-    let set = |schema: Option<u64>| {
-        let database = Database::open(&path).unwrap();
-        let transaction = database.begin_write().unwrap();
-        match schema {
-            Some(schema) => drop(
-                transaction
-                    .open_table(META)
-                    .unwrap()
-                    .insert(SCHEMA_KEY, schema)
-                    .unwrap(),
-            ),
-            None => assert!(transaction.delete_table(META).unwrap()),
-        }
-        transaction.commit().unwrap();
-    };
-    set(Some(SCHEMA + 1));
-    let error = Store::open(directory.path()).unwrap_err().to_string();
+    let _first = State::open(directory.path()).unwrap();
+    let error = State::open(directory.path()).unwrap_err().to_string();
     assert!(
-        error.contains("has schema 3, this agent knows 2"),
+        error.contains("in use by another process (another agent?); stop it"),
         "{error}"
     );
-    set(None);
-    let error = Store::open(directory.path()).unwrap_err().to_string();
-    assert!(error.contains("has schema unknown"), "{error}");
 }
 
 #[test]
 fn a_file_that_is_no_database_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(
-        directory.path().join(Store::FILE),
+        directory.path().join(IntentStore::FILE),
         b"something else altogether",
     )
     .unwrap();
-    assert!(matches!(
-        Store::open(directory.path()),
-        Err(StoreError::Database {
-            operation: "opening",
-            ..
-        })
-    ));
+    let error = State::open(directory.path()).unwrap_err().to_string();
+    assert!(error.contains(IntentStore::FILE), "{error}");
 }
 
 #[test]
 fn a_record_that_cannot_be_read_is_named() {
     let directory = tempfile::tempdir().unwrap();
-    let store = Store::open(directory.path()).unwrap();
-    let transaction = store.database.as_ref().unwrap().begin_write().unwrap();
-    transaction
-        .open_table(VIPS)
-        .unwrap()
-        .insert("10.0.0.1:80/tcp", b"{}".as_slice())
-        .unwrap();
-    transaction.commit().unwrap();
-    let error = store.load().unwrap_err().to_string();
+    let path = IntentStore::path(directory.path());
+    let mut store =
+        RedbStore::open(&path, &IntentStore::FORMAT, &mut |_, _, _, _| Ok(None)).unwrap();
+    let mut transaction = Transaction::default();
+    transaction.put(VIPS, "10.0.0.1:80/tcp", b"{}".to_vec());
+    store.commit(&transaction).unwrap();
+    drop(store);
+    let state = State::open(directory.path()).unwrap();
+    let error = state.intent.load().unwrap_err().to_string();
     assert!(
-        error.contains("10.0.0.1:80/tcp") && error.contains("missing field"),
+        error.contains("10.0.0.1:80/tcp")
+            && error.contains("missing field")
+            && error.contains("lb-agent restore"),
         "{error}"
     );
+}
+
+#[test]
+fn what_steering_learned_is_kept_apart() {
+    let directory = tempfile::tempdir().unwrap();
+    let name: VipKey = "10.0.0.1:80/tcp".parse().unwrap();
+    let real = SteeredReal {
+        weight: 7,
+        up: true,
+    };
+    let steered = Steered {
+        reals: [(IpAddr::from([10, 1, 0, 2]), real)].into(),
+    };
+    let all = BTreeMap::from([(name, steered)]);
+    let mut state = State::open(directory.path()).unwrap();
+    state.learned.save(&all).unwrap();
+    assert_eq!(state.intent.revision(), Revision(0));
+    drop(state);
+    let mut state = State::open(directory.path()).unwrap();
+    assert_eq!(state.learned.load().unwrap(), all);
+    state.learned.save(&BTreeMap::new()).unwrap();
+    assert!(state.learned.load().unwrap().is_empty());
+    drop(state);
+    // It can be learned again: damage does not keep the agent from starting.
+    fs::write(directory.path().join(LearnedStore::FILE), b"damage").unwrap();
+    let state = State::open(directory.path()).unwrap();
+    assert!(state.learned.load().unwrap().is_empty());
+    assert!(directory.path().join("learned.damaged").exists());
 }
 
 /// Set in the child of the test below: where its store is.
@@ -148,7 +180,7 @@ fn child_that_stores_until_it_is_killed() {
     let Some(directory) = std::env::var_os(CHILD) else {
         return;
     };
-    let mut store = Store::open(Path::new(&directory)).unwrap();
+    let mut store = State::open(Path::new(&directory)).unwrap().intent;
     let mut intent = store.load().unwrap();
     for port in intent.len().. {
         let name: VipKey = format!("10.0.0.1:{port}/tcp").parse().unwrap();
@@ -156,9 +188,10 @@ fn child_that_stores_until_it_is_killed() {
             vip: name,
             patch: Default::default(),
         }
-        .apply(&intent, &KINDS)
+        .apply(&intent, &Writer::default(), &KINDS)
         .unwrap();
-        store.commit([(name, vip.as_deref())]).unwrap();
+        let new = vip.as_deref().unwrap();
+        store.commit([write(new, Stored::Absent)]).unwrap();
         intent.replace(name, vip);
         println!("stored {port}");
     }
@@ -202,7 +235,8 @@ fn a_killed_process_loses_nothing_that_it_acknowledged() {
             }
         }
         let last = last.expect("the child stored something");
-        let intent = Store::open(directory.path()).unwrap().load().unwrap();
+        let state = State::open(directory.path()).unwrap();
+        let intent = state.intent.load().unwrap();
         for port in 0..=last {
             assert!(
                 intent
@@ -217,41 +251,81 @@ fn a_killed_process_loses_nothing_that_it_acknowledged() {
 }
 
 /// Records that the last build with schema 1 wrote for the VIPs of `vips.toml`.
-const RECORDS: &str = include_str!("schema_1/records.txt");
+const RECORDS_1: &str = include_str!("schema_1/records.txt");
+/// Records that the last build with schema 2 wrote for the same VIPs.
+const RECORDS_2: &str = include_str!("schema_2/records.txt");
 
-/// A store of schema 1 with these records, a key and a value on each line.
-fn schema_1(directory: &Path, records: &str) {
-    drop(Store::open(directory).unwrap());
-    let database = Database::open(directory.join(Store::FILE)).unwrap();
+/// A store of an older schema with these records, a key and a value on each line.
+fn older(directory: &Path, schema: u64, records: &str) {
+    let database = redb::Database::create(IntentStore::path(directory)).unwrap();
     let transaction = database.begin_write().unwrap();
+    let meta: redb::TableDefinition<'_, &str, u64> = redb::TableDefinition::new("meta");
     transaction
-        .open_table(META)
+        .open_table(meta)
         .unwrap()
-        .insert(SCHEMA_KEY, PREVIOUS_SCHEMA)
+        .insert("schema", schema)
         .unwrap();
+    let insert = |table, key: &str, value: &str| {
+        let table: redb::TableDefinition<'_, &str, &[u8]> = redb::TableDefinition::new(table);
+        transaction
+            .open_table(table)
+            .unwrap()
+            .insert(key, value.as_bytes())
+            .unwrap();
+    };
     for record in records.lines() {
         let (vip, json) = record.split_once(' ').unwrap();
-        transaction
-            .open_table(VIPS)
-            .unwrap()
-            .insert(vip, json.as_bytes())
-            .unwrap();
+        insert(VIPS, vip, json);
     }
+    insert(
+        STEERED,
+        "10.0.0.2:80/tcp",
+        r#"{"reals":{"fd00::2":{"weight":9,"up":true}}}"#,
+    );
     transaction.commit().unwrap();
 }
 
-#[test]
-fn records_of_schema_1_are_converted() {
-    let directory = tempfile::tempdir().unwrap();
-    schema_1(directory.path(), RECORDS);
+/// The VIPs of `vips.toml`, as the API's callers would have added them.
+fn expected() -> Intent {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/schema_1/vips.toml");
-    let mut intent = Intent::default();
-    for change in crate::config::Config::read(&file).unwrap().changes() {
-        let vip = change.apply(&intent, &KINDS).unwrap();
-        intent.replace(*change.vip(), vip);
-    }
-    assert_eq!(intent.len(), RECORDS.lines().count());
-    let loaded = Store::open(directory.path()).unwrap().load().unwrap();
+    let config = crate::config::Config::read(&file).unwrap();
+    let vips = config.intent.vips().map(|vip| {
+        let mut vip = Vip::clone(vip);
+        vip.owner = Owner::Api;
+        vip.revision = 1;
+        for real in vip.reals.values_mut() {
+            real.owner = Owner::Api;
+        }
+        vip
+    });
+    vips.collect()
+}
+
+#[test]
+fn records_of_schema_2_are_upgraded() {
+    let directory = tempfile::tempdir().unwrap();
+    older(directory.path(), 2, RECORDS_2);
+    let state = State::open(directory.path()).unwrap();
+    assert_eq!(state.intent.load().unwrap(), expected());
+    let steered = state.learned.load().unwrap();
+    let real: IpAddr = "fd00::2".parse().unwrap();
+    let vip: VipKey = "10.0.0.2:80/tcp".parse().unwrap();
+    assert_eq!(steered[&vip].reals[&real].weight, 9);
+    drop(state);
+    // Once only: the next start finds this schema.
+    let state = State::open(directory.path()).unwrap();
+    assert_eq!(state.intent.load().unwrap(), expected());
+    assert_eq!(state.learned.load().unwrap(), steered);
+}
+
+#[test]
+fn records_of_schema_1_are_upgraded() {
+    let directory = tempfile::tempdir().unwrap();
+    older(directory.path(), 1, RECORDS_1);
+    let intent = expected();
+    assert_eq!(intent.len(), RECORDS_1.lines().count());
+    let state = State::open(directory.path()).unwrap();
+    let loaded = state.intent.load().unwrap();
     for (vip, loaded) in intent.vips().zip(loaded.vips()) {
         // Schema 1 stored defaults that depend on other settings.
         assert_eq!(vip.window(), loaded.window(), "{}", vip.address);
@@ -277,16 +351,17 @@ fn records_of_schema_1_are_converted() {
         loaded.spec.shed.timeout = vip.spec.shed.timeout;
         assert_eq!(**vip, loaded);
     }
-    // Once only: the next start finds this schema.
-    let store = Store::open(directory.path()).unwrap();
-    assert_eq!(store.check_schema().unwrap(), SCHEMA);
 }
 
 #[test]
-fn a_record_of_schema_1_that_cannot_be_converted_is_named() {
+fn a_record_that_cannot_be_upgraded_is_named() {
     let directory = tempfile::tempdir().unwrap();
-    schema_1(directory.path(), "10.0.0.1:80/tcp {\"forward\":\"ipip\"}");
-    let error = Store::open(directory.path()).unwrap_err().to_string();
+    older(
+        directory.path(),
+        1,
+        "10.0.0.1:80/tcp {\"forward\":\"ipip\"}",
+    );
+    let error = State::open(directory.path()).unwrap_err().to_string();
     assert!(
         error.contains("10.0.0.1:80/tcp") && error.contains("window_ms"),
         "{error}"

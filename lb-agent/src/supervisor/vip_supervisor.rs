@@ -78,7 +78,7 @@ impl VipSupervisor {
             .filter(|(_, steered)| steered.up)
             .filter_map(|(address, steered)| {
                 let real = vip.reals.get(&(*address).into())?;
-                Some((*address, real.weight, steered.weight))
+                Some((*address, real.spec.weight, steered.weight))
             })
             .collect();
         vip_steering.resume(time, &last);
@@ -117,8 +117,8 @@ impl VipSupervisor {
         self.pace
             .keep(|real| vip.reals.contains_key(&(*real).into()));
         let served = self.reals.values().any(|real| real.state == State::Up);
-        for (id, spec) in &vip.reals {
-            let address = id.address;
+        for (id, real) in &vip.reals {
+            let (address, spec) = (id.address, &real.spec);
             let now = Instant::now();
             // The last state of a real that cannot be probed says nothing of its state now.
             let reached = marks.contains_key(&address) || !is_tunnelled(&vip, spec);
@@ -198,7 +198,7 @@ impl VipSupervisor {
     pub(super) fn tunnelled(vip: &Vip) -> Vec<IpAddr> {
         vip.reals
             .iter()
-            .filter(|(_, real)| is_tunnelled(vip, real))
+            .filter(|(_, real)| is_tunnelled(vip, &real.spec))
             .map(|(id, _)| id.address)
             .collect()
     }
@@ -307,7 +307,7 @@ impl VipSupervisor {
     /// The observations for steering, of the reals that do not wait.
     fn observed(&self, now: Instant, counts: &AllFlowCounts) -> Vec<Observation> {
         let observed = |(address, real): (&IpAddr, &Real)| {
-            let spec = self.vip.reals.get(&(*address).into())?;
+            let spec = &self.vip.reals.get(&(*address).into())?.spec;
             let counts = counts.get(&(self.vip.address, *address));
             Some(Observation {
                 address: *address,

@@ -51,11 +51,18 @@ fn next_change(rng: &mut TestRng, wanted: &mut Wanted) -> Change {
     let id = id(&vip);
     let Some(reals) = wanted.get_mut(&vip) else {
         wanted.insert(vip, BTreeMap::new());
-        return Change::AddVip(v1::AddVipRequest { id, spec: None });
+        return Change::AddVip(v1::AddVipRequest {
+            id,
+            spec: None,
+            ..Default::default()
+        });
     };
     if random(rng, 20) == 0 {
         wanted.remove(&vip);
-        return Change::DeleteVip(v1::DeleteVipRequest { id });
+        return Change::DeleteVip(v1::DeleteVipRequest {
+            id,
+            ..Default::default()
+        });
     }
     let address = format!("10.7.0.{}", 2 + random(rng, 8));
     let weight = random(rng, 4) * 50;
@@ -70,11 +77,16 @@ fn next_change(rng: &mut TestRng, wanted: &mut Wanted) -> Change {
             vip: id,
             address,
             spec,
+            ..Default::default()
         });
     }
     if random(rng, 3) == 0 {
         reals.remove(&address);
-        return Change::DeleteReal(v1::DeleteRealRequest { vip: id, address });
+        return Change::DeleteReal(v1::DeleteRealRequest {
+            vip: id,
+            address,
+            ..Default::default()
+        });
     }
     reals.insert(address.clone(), weight);
     Change::UpdateReal(v1::UpdateRealRequest {
@@ -82,6 +94,7 @@ fn next_change(rng: &mut TestRng, wanted: &mut Wanted) -> Change {
         address,
         spec,
         update_mask: None,
+        ..Default::default()
     })
 }
 

@@ -19,6 +19,7 @@ async fn vips_and_reals_are_added_changed_listed_and_deleted() {
         .add_vip(v1::AddVipRequest {
             id: id(),
             spec: None,
+            ..Default::default()
         })
         .await
         .unwrap()
@@ -61,7 +62,7 @@ async fn vips_and_reals_are_added_changed_listed_and_deleted() {
             track: Some(v1::Track::All.into()),
             ..Default::default()
         }),
-        update_mask: None,
+        ..Default::default()
     };
     let spec = agent
         .client
@@ -101,6 +102,7 @@ async fn vips_and_reals_are_added_changed_listed_and_deleted() {
         .delete_real(v1::DeleteRealRequest {
             vip: id(),
             address: "10.1.0.2".into(),
+            ..Default::default()
         })
         .await
         .unwrap();
@@ -114,7 +116,10 @@ async fn vips_and_reals_are_added_changed_listed_and_deleted() {
     assert_eq!(vips[0].reals.len(), 1);
     agent
         .client
-        .delete_vip(v1::DeleteVipRequest { id: id() })
+        .delete_vip(v1::DeleteVipRequest {
+            id: id(),
+            ..Default::default()
+        })
         .await
         .unwrap();
     let vips = agent

@@ -1,6 +1,7 @@
 //! The API as a client sees it: an agent on a Unix socket, its data plane a recorder.
 
 mod changes;
+mod following;
 mod questions;
 mod refusals;
 mod serving;
@@ -21,8 +22,10 @@ use tonic::{
 use tonic_types::StatusExt as _;
 
 use super::*;
+use crate::config::Config;
 use crate::control::{self, recorder::Recorder};
-use crate::store::Store;
+use crate::reload::Reloader;
+use crate::store::State;
 
 /// An agent on a Unix socket, with a client.
 struct Agent {
@@ -34,6 +37,7 @@ struct Agent {
     server: tokio::task::JoinHandle<anyhow::Result<()>>,
     supervisor: tokio::task::JoinHandle<()>,
     thread: JoinHandle<()>,
+    file: PathBuf,
     _directory: tempfile::TempDir,
 }
 
@@ -47,20 +51,40 @@ async fn connect(socket: &std::path::Path) -> Channel {
 
 impl Agent {
     async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// An agent with a configuration file of this text.
+    async fn start_with(text: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("lb.toml");
+        std::fs::write(&file, text).unwrap();
+        let config = Config::read(&file).unwrap();
         let socket = directory.path().join("run/api.sock");
         let plane = Recorder::default();
-        let store = Store::open(&directory.path().join("state")).unwrap();
-        let options = control::Options::default();
+        let state = State::open(&directory.path().join("state")).unwrap();
+        let options = control::Options {
+            file: Some(config.intent),
+            ..control::Options::default()
+        };
         let changed = Arc::clone(&options.changed);
-        let (owner, thread) = control::start(store, Box::new(plane.clone()), options).unwrap();
+        let (owner, thread) = control::start(state, Box::new(plane.clone()), options).unwrap();
         let (handle, supervisor) = supervisor::start(owner.clone(), changed);
         let (stop, stopping) = watch::channel(false);
         let listener = Listener::bind(Endpoint::Unix(socket.clone()))
             .await
             .unwrap();
         let server = tokio::spawn(serve(
-            Api::new(owner.clone(), handle, stopping.clone()),
+            Api::new(
+                owner.clone(),
+                handle,
+                Arc::new(Reloader::new(
+                    Some(file.clone()),
+                    config.agent,
+                    owner.clone(),
+                )),
+                stopping.clone(),
+            ),
             vec![listener],
             stopping,
         ));
@@ -74,6 +98,7 @@ impl Agent {
             server,
             supervisor,
             thread,
+            file,
             _directory: directory,
         }
     }
@@ -94,6 +119,7 @@ impl Agent {
             .add_vip(v1::AddVipRequest {
                 id: id(),
                 spec: None,
+                ..Default::default()
             })
             .await
             .unwrap();
@@ -124,6 +150,7 @@ fn add_real(address: &str, weight: Option<u32>) -> v1::AddRealRequest {
             weight,
             ..v1::RealSpec::default()
         }),
+        ..Default::default()
     }
 }
 
@@ -144,6 +171,7 @@ fn update_real(
         update_mask: Some(prost_types::FieldMask {
             paths: mask.iter().map(|path| (*path).to_owned()).collect(),
         }),
+        ..Default::default()
     }
 }
 

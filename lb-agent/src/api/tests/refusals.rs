@@ -14,8 +14,13 @@ async fn errors_name_the_field() {
     let spec = |spec: v1::VipSpec| v1::AddVipRequest {
         id: other(&|_| {}),
         spec: Some(spec),
+        ..Default::default()
     };
-    let bare = |id| v1::AddVipRequest { id, spec: None };
+    let bare = |id| v1::AddVipRequest {
+        id,
+        spec: None,
+        ..Default::default()
+    };
     let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
     for (request, expected) in [
         (bare(None), "id"),
@@ -150,6 +155,7 @@ async fn errors_name_the_object_and_the_table() {
         .add_vip(v1::AddVipRequest {
             id: id(),
             spec: None,
+            ..Default::default()
         })
         .await
         .unwrap_err();
@@ -195,7 +201,10 @@ async fn errors_name_the_object_and_the_table() {
     );
     let status = agent
         .client
-        .watch(v1::WatchRequest { id: missing })
+        .watch(v1::WatchRequest {
+            id: missing,
+            ..Default::default()
+        })
         .await
         .unwrap_err();
     assert_eq!(

@@ -15,6 +15,7 @@ async fn a_stream_of_changes_is_answered_in_order() {
     let mut changes = vec![Some(Change::AddVip(v1::AddVipRequest {
         id: id(),
         spec: None,
+        ..Default::default()
     }))];
     changes.extend((0..500).map(|last| Some(real(last))));
     changes.push(Some(real(7)));
@@ -22,6 +23,7 @@ async fn a_stream_of_changes_is_answered_in_order() {
     changes.push(Some(Change::DeleteReal(v1::DeleteRealRequest {
         vip: id(),
         address: "10.1.0.1".into(),
+        ..Default::default()
     })));
     let count = changes.len();
     let requests = changes

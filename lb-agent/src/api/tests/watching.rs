@@ -8,7 +8,10 @@ async fn watching_gives_a_snapshot_and_then_changes() {
     agent.with_reals(&["10.1.0.2"]).await;
     let mut events = agent
         .client
-        .watch(v1::WatchRequest { id: None })
+        .watch(v1::WatchRequest {
+            id: None,
+            ..Default::default()
+        })
         .await
         .unwrap()
         .into_inner();
@@ -34,7 +37,10 @@ async fn watching_gives_a_snapshot_and_then_changes() {
     assert_eq!(real.flows, 5, "what the data plane says");
     agent
         .client
-        .delete_vip(v1::DeleteVipRequest { id: id() })
+        .delete_vip(v1::DeleteVipRequest {
+            id: id(),
+            ..Default::default()
+        })
         .await
         .unwrap();
     assert_eq!(
@@ -65,7 +71,10 @@ async fn a_watcher_that_does_not_read_is_ended() {
         .unwrap();
     let mut watcher = BalancerClient::new(channel);
     let mut events = watcher
-        .watch(v1::WatchRequest { id: None })
+        .watch(v1::WatchRequest {
+            id: None,
+            ..Default::default()
+        })
         .await
         .unwrap()
         .into_inner();

@@ -59,7 +59,7 @@ async fn a_vip_without_a_live_real_is_told_of_and_its_stand_in_stays() {
     assert!(matches!(refused, Refusal::StandsIn { .. }), "{refused}");
 
     steer(&owner.0, A, &[("10.1.0.2", 100, true)]).await;
-    let mut watching = owner.0.watch(None).await.unwrap();
+    let mut watching = owner.0.watch(None, None).await.unwrap();
     assert!(owner.0.status().await.unwrap().warnings.is_empty());
     for (up, cause) in [
         (false, "those of 10.0.0.2:80/tcp stand in"),

@@ -3,7 +3,7 @@
 use tokio::sync::mpsc;
 
 use super::*;
-use lb_model::intent::{RealSpec, VipSpec};
+use lb_model::intent::{Owner, RealSpec, VipSpec};
 use lb_model::{check::Check, load::LoadSource, settings::SettingType as _};
 
 const TIME: Duration = Duration::from_secs(1_000);
@@ -20,9 +20,8 @@ fn vip(change: impl FnOnce(&mut VipSpec)) -> Arc<Vip> {
     };
     change(&mut spec);
     Arc::new(Vip {
-        address,
-        spec,
-        reals: [(real().into(), RealSpec::default())].into(),
+        reals: [(real().into(), RealSpec::default().into())].into(),
+        ..Vip::new(address, Owner::Api, spec)
     })
 }
 
