@@ -4,7 +4,6 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use super::spec::{RealSpec, VipSpec, default_window};
 use crate::{
-    options::Forward,
     ring,
     vip::{RealId, VipKey},
 };
@@ -40,7 +39,8 @@ impl Vip {
     /// Whether its forwarding mode can reach a real with this address.
     #[must_use]
     pub fn can_reach(&self, real: IpAddr) -> bool {
-        self.spec.forward != Forward::L2 || real.is_ipv4() == self.address.address.is_ipv4()
+        self.spec.forward.facts().families_may_differ
+            || real.is_ipv4() == self.address.address.is_ipv4()
     }
 }
 

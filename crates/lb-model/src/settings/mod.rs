@@ -5,20 +5,25 @@
 //! line, patches, validation and the reference pages.
 
 mod auto;
+mod choice;
+mod collections;
 mod error;
 mod field;
 mod reference;
+mod scalars;
+mod serde_by_json;
+mod text;
 mod types;
 pub mod words;
 
 pub use auto::Auto;
+pub use choice::{one_of, trimmed};
 pub use error::{FieldError, NOT_SET};
 pub use field::{Field, Level};
 pub use reference::reference_table;
+pub use serde_by_json::deserialize;
 pub use serde_json::{Map, Value};
-pub use types::{
-    MAX_ENTRIES, MAX_TEXT, SettingType, Type, one_of, plain, table_from_json, trimmed,
-};
+pub use types::{MAX_ENTRIES, MAX_TEXT, SettingType, Type, plain, table_from_json};
 
 /// A table of settings, declared with [`settings!`](crate::settings!).
 pub trait Settings: Sized {

@@ -304,3 +304,14 @@ fn the_reference_has_every_setting() {
     let component = Component::new("http", &from_map::<Http>(&Map::new()).unwrap());
     assert_eq!(component.settings["path"], "/");
 }
+
+#[test]
+fn a_number_that_json_does_not_have_is_refused() {
+    let error = |text: &str| toml::from_str::<Check>(text).unwrap_err().to_string();
+    for number in ["nan", "-nan", "inf", "-inf"] {
+        let text = format!("kind = \"http\"\njitter = {number}");
+        assert!(error(&text).contains("give a finite number"), "{text}");
+        let text = format!("kind = \"http\"\nstatuses = [200, {number}]");
+        assert!(error(&text).contains("give a finite number"), "{text}");
+    }
+}
