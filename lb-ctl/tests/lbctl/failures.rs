@@ -108,7 +108,7 @@ fn no_agent_is_told_with_the_way_out() {
         ),
         (
             format!("unix:{}", path("dead")),
-            vec!["Connection refused", "no agent behind it", "--endpoint"],
+            vec!["Connection refused", "no agent listens on it", "--endpoint"],
         ),
         (
             format!("unix:{}", path("loop")),
