@@ -1,4 +1,4 @@
-//! Choices of a VIP that every program knows by name.
+//! Options of a VIP that every program knows by name.
 
 use lb_common::forward::{Facts, IPIP, L2};
 

@@ -36,13 +36,13 @@ macro_rules! choice {
         }
 
         impl $name {
-            /// Every choice.
+            /// All choices.
             pub const ALL: &'static [$name] = &[$($name::$variant),*];
-            /// The name of every choice with its help.
+            /// The names of all choices with their help.
             pub const NAMES: &'static [(&'static str, &'static str)] =
                 &[$(($text, $crate::settings::trimmed(concat!($($help, " "),*)))),*];
 
-            /// The name in files, in the API and on the command line.
+            /// Returns the name in files, in the API and on the command line.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $($name::$variant => $text,)* }

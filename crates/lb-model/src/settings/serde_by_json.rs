@@ -41,7 +41,7 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, 
     Json::deserialize(deserializer).map(|json| json.0)
 }
 
-/// A value without NaN and infinity.
+/// A value that contains neither NaN nor infinity.
 struct Json(Value);
 
 impl<'de> Deserialize<'de> for Json {

@@ -32,7 +32,7 @@ crate::settings! {
     pub struct Match {
         /// Pointer to the value.
         pointer: String;
-        /// The value that must stand there.
+        /// The expected value.
         equals: Value = Value::Null;
     }
 }
@@ -40,15 +40,15 @@ crate::settings! {
 crate::settings! {
     /// Settings of one kind.
     pub struct Http {
-        /// Path that is asked for.
+        /// Path to request.
         path: String = "/".to_owned();
         /// Headers that are sent.
         headers: BTreeMap<String, String> = BTreeMap::new();
         /// Statuses that are good.
         statuses: Vec<u16> = vec![200];
-        /// What a document must say.
+        /// Expected value in a document.
         json: Option<Match> = None;
-        /// TLS; without it the connection is not encrypted.
+        /// TLS. The default is no encryption.
         tls: Option<Tls> = None;
     }
     validate(http) {
@@ -73,11 +73,11 @@ crate::settings! {
     pub struct Check {
         /// Time between two probes.
         interval: Duration = Duration::from_secs(5), Duration::from_millis(100)..=Duration::from_secs(3_600);
-        /// Port that is probed.
+        /// Port to probe.
         port: Option<u16> = None, 1..=65_535;
         /// How the probe reaches the real.
         via: Via = Via::Direct;
-        /// How early a probe may be, as a part of the interval.
+        /// How early a probe may be, as a fraction of the interval.
         @expert jitter: f64 = 0.1, 0.0..=0.5;
         ..probe: "kind";
     }
@@ -276,7 +276,7 @@ fn words_that_cannot_be_read_are_named() {
         ("", "give a kind"),
         ("port=1", "begin with a kind"),
         ("icmp", "there is no such probe"),
-        ("http port", "no key=value word"),
+        ("http port", "does not have the form key=value"),
         ("http port=1 port=2", "given twice"),
         ("http port=many", "port: many: give a whole number"),
         ("http prot=1", "there are interval, port"),
