@@ -1,10 +1,10 @@
-//! The command line: one verb each, with its arguments. Help, man pages and completions are made of it.
+//! The command line: verbs with their arguments. Help, manual pages and completions are generated from it.
 
 use clap::Parser;
 
 use crate::{connect::Endpoint, output::Format, verbs::Verb};
 
-/// What is printed below every long help and in the manual.
+/// Text at the end of each long help and of the manual.
 const AFTER: &str = "\
 Exit status: 0; 1 when the agent refused, failed or was not reached; 2 when the
 command line was wrong.
@@ -43,7 +43,7 @@ pub struct Cli {
     )]
     pub output: Format,
 
-    /// What to do.
+    /// The verb.
     #[command(subcommand)]
     pub verb: Verb,
 }
@@ -98,7 +98,7 @@ mod tests {
             "apply script",
             "completions bash",
             "man --dir pages",
-            // The agent's to refuse, with the field's name.
+            // The agent rejects these, with the name of the field.
             "add-vip 224.0.0.1:80/tcp",
             "add-real 10.0.0.1:80/tcp 10.1.0.2 --weight 65536",
         ] {

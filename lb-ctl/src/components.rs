@@ -1,4 +1,5 @@
-//! Components as words: `http path=/healthz interval=2s` of a check, `mosquitto port=1883` of a source of load.
+//! Components as words of the command line: a check is `http path=/healthz interval=2s`, a load source is
+//! `mosquitto port=1883`.
 
 use lb_clients::KINDS;
 use lb_model::{
@@ -7,7 +8,7 @@ use lb_model::{
     settings::{Field, Map, Settings as _, Type, Value, plain, words},
 };
 
-/// The registry of the components in this setting of a VIP, with an example.
+/// Returns the registry of the components of a VIP's setting, with an example.
 fn registry(setting: &str) -> Option<(&'static Registry, &'static str)> {
     Some(match setting {
         "check" => (KINDS.probes, "http path=/healthz interval=2s"),
@@ -18,7 +19,7 @@ fn registry(setting: &str) -> Option<(&'static Registry, &'static str)> {
     })
 }
 
-/// How the words of a setting look.
+/// Returns an example of the words of a setting.
 pub fn example(setting: &str) -> Option<&'static str> {
     registry(setting).map(|(_, example)| example)
 }
@@ -26,7 +27,7 @@ pub fn example(setting: &str) -> Option<&'static str> {
 /// Reads a component.
 ///
 /// # Errors
-/// What is wrong, and what would be right.
+/// Returns what is wrong, and the valid form.
 pub fn read(setting: &str, text: &str, common: &[Field]) -> Result<Value, String> {
     let (registry, _) = registry(setting).ok_or("there is no component here")?;
     registry
@@ -35,18 +36,18 @@ pub fn read(setting: &str, text: &str, common: &[Field]) -> Result<Value, String
         .map_err(|error| error.to_string())
 }
 
-/// Reads what differs at one real for a source of load: its name, then settings.
+/// Reads the overrides of a real for a load source: the name of the source, then settings.
 ///
 /// # Errors
-/// What is wrong, and what would be right.
+/// Returns what is wrong, and the valid form.
 pub fn read_override(text: &str) -> Result<Value, String> {
     words::read(text, "name", |_| Ok(override_fields()))
         .map(Value::Object)
         .map_err(|error| error.to_string())
 }
 
-/// Settings that an override can have. The client does not know the kind of the source, so these are all of all kinds;
-/// the agent refuses those that the source's kind does not have.
+/// Returns the settings that an override can have. The client does not know the kind of the source, so these are the
+/// settings of all kinds; the agent rejects those that the kind of the source does not have.
 fn override_fields() -> &'static [Field] {
     static FIELDS: std::sync::LazyLock<Vec<Field>> = std::sync::LazyLock::new(|| {
         let mut fields = vec![Field {
@@ -68,7 +69,7 @@ fn override_fields() -> &'static [Field] {
     &FIELDS
 }
 
-/// The value of a setting as an operator writes it.
+/// Writes the value of a setting as an operator types it.
 pub fn write(field: &Field, value: &Value) -> Value {
     let text = match (&field.kind, value) {
         (Type::Component { common, .. }, Value::Object(map)) => match registry(field.name) {
@@ -89,7 +90,7 @@ pub fn write(field: &Field, value: &Value) -> Value {
                 .trim_start()
                 .to_owned()
         }
-        // What differs at a source of load.
+        // The overrides of a load source.
         (_, Value::Object(map)) => {
             let mut map: Map<String, Value> = map.clone();
             let name = map.remove("name").as_ref().map(plain).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The way to the agent: a Unix socket, or TCP where the agent listens there.
+//! The connection to the agent, through a Unix socket or TCP.
 
 use std::{
     fmt, io,
@@ -16,9 +16,9 @@ use tonic::transport::{Channel, Uri};
 
 use crate::failure::Failure;
 
-/// A list of all VIPs with all reals that fit the tables takes some megabytes.
+/// The longest answer. A list of as many VIPs and reals as the tables have room for takes some megabytes.
 const MAX_ANSWER: usize = 64 << 20;
-/// How long a host may take to answer. A Unix socket answers at once or never.
+/// The longest time for connecting to a host. A Unix socket connects at once or never.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The client of the API.
@@ -27,7 +27,7 @@ pub type Client = BalancerClient<Channel>;
 /// Where the agent listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
-    /// A socket in the file system.
+    /// A Unix socket.
     Unix(PathBuf),
     /// HTTP/2 without TLS.
     Http(Uri),
@@ -42,14 +42,14 @@ impl FromStr for Endpoint {
             // `unix:///run/x` has an empty host and the path `/run/x`.
             let path = path.strip_prefix("//").unwrap_or(path);
             if path.is_empty() {
-                return Err(format!("no path of a socket; {FORM}"));
+                return Err(format!("there is no path of a socket; {FORM}"));
             }
             return Ok(Endpoint::Unix(PathBuf::from(path)));
         }
         if text.starts_with("http://") {
             let uri: Uri = text.parse().map_err(|error| format!("{error}; {FORM}"))?;
             if uri.port().is_none() {
-                return Err(format!("no port; {FORM}"));
+                return Err(format!("there is no port; {FORM}"));
             }
             return Ok(Endpoint::Http(uri));
         }
@@ -66,10 +66,10 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// Connects.
+/// Connects to the agent.
 ///
 /// # Errors
-/// [`Failure::Unreachable`] with what was tried and what to do.
+/// Returns [`Failure::Unreachable`] with the endpoint and with advice.
 pub async fn connect(endpoint: &Endpoint) -> Result<Client, Failure> {
     let channel = match endpoint {
         Endpoint::Unix(path) => unix(endpoint, path).await?,
@@ -87,7 +87,7 @@ pub async fn connect(endpoint: &Endpoint) -> Result<Client, Failure> {
     Ok(BalancerClient::new(channel).max_decoding_message_size(MAX_ANSWER))
 }
 
-const START: &str = "start the agent with `lb-agent run --iface IFACE`, or say where it listens with --endpoint or LB_ENDPOINT";
+const START: &str = "start the agent with `lb-agent run --iface IFACE`, or give its endpoint with --endpoint or LB_ENDPOINT";
 
 async fn unix(endpoint: &Endpoint, path: &Path) -> Result<Channel, Failure> {
     let unreachable = |reason: String, advice: String| Failure::Unreachable {
@@ -95,7 +95,7 @@ async fn unix(endpoint: &Endpoint, path: &Path) -> Result<Channel, Failure> {
         reason,
         advice,
     };
-    // Connected here and handed on, because the transport does not tell why it could not.
+    // The connection is made here because the transport would not report why it fails.
     let stream = UnixStream::connect(path)
         .await
         .map_err(|error| unreachable(error.to_string(), advice(path, &error)))?;
@@ -112,24 +112,24 @@ async fn unix(endpoint: &Endpoint, path: &Path) -> Result<Channel, Failure> {
             Ok::<_, io::Error>(TokioIo::new(stream))
         }
     });
-    // The name of a host is asked for and not used.
+    // The transport requires the name of a host and does not use it.
     Channel::from_static("http://lb-agent")
         .connect_with_connector(connector)
         .await
         .map_err(|error| {
             unreachable(
                 innermost(&error),
-                "what listens there does not speak gRPC: is it the agent's socket?".to_owned(),
+                "the program that listens there does not speak gRPC; check that it is the agent's socket".to_owned(),
             )
         })
 }
 
-/// What an operator can do about it.
+/// Returns advice for an operator.
 fn advice(path: &Path, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => format!("there is no such socket: {START}"),
         io::ErrorKind::ConnectionRefused => {
-            format!("the socket is there but no agent behind it, it may have crashed: {START}")
+            format!("the socket exists, but no agent listens on it (it may have crashed): {START}")
         }
         io::ErrorKind::PermissionDenied => match group_of(path) {
             Some(group) => {
@@ -141,7 +141,7 @@ fn advice(path: &Path, error: &io::Error) -> String {
     }
 }
 
-/// The name of the group that owns a file, else its number.
+/// Returns the name of the group that owns a file, or its number if it has no name.
 fn group_of(path: &Path) -> Option<String> {
     let id = std::fs::metadata(path).ok()?.gid().to_string();
     let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
@@ -153,7 +153,7 @@ fn group_of(path: &Path) -> Option<String> {
     Some(name.unwrap_or(id))
 }
 
-/// The last cause: the transport's own errors only say "transport error".
+/// Returns the innermost cause: the message of the transport itself is only "transport error".
 fn innermost(error: &dyn std::error::Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {

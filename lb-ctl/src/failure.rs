@@ -1,4 +1,4 @@
-//! Why a verb failed, told so that an operator knows what to do next.
+//! Why a verb failed, with advice for the operator.
 
 use std::io;
 
@@ -12,42 +12,42 @@ pub enum Failure {
     Usage(String),
     /// There is no agent, or no way to it.
     Unreachable {
-        /// Where it was looked for.
+        /// The endpoint.
         endpoint: String,
-        /// The system's answer.
+        /// The error of the system.
         reason: String,
-        /// What to do.
+        /// Advice for the operator.
         advice: String,
     },
-    /// The agent refused, or failed.
+    /// The agent rejected the request, or failed.
     Refused {
-        /// What was tried, as in "cannot ...".
+        /// What failed: the words after "cannot".
         attempt: String,
-        /// Its answer.
+        /// The answer of the agent.
         status: Box<Status>,
     },
-    /// Some lines of a script were refused; they have been reported.
+    /// The agent rejected some lines of a script, which have been reported.
     Lines {
-        /// How many were.
+        /// The number of rejected lines.
         refused: usize,
-        /// Of how many.
+        /// The number of all lines.
         commands: usize,
     },
-    /// What was waited for did not come.
+    /// The verb waited, and the condition was not met in time.
     NotYet(String),
     /// A file could not be read or written.
     File {
-        /// What was tried, as in "cannot ...".
+        /// What failed: the words after "cannot".
         attempt: String,
-        /// Why not.
+        /// The error.
         error: io::Error,
     },
-    /// Whoever read the output does not want more.
+    /// The reader of the output has closed the pipe.
     ClosedPipe,
 }
 
 impl Failure {
-    /// For `map_err` behind a call of the API.
+    /// Returns a function for `map_err` after a call of the API.
     pub fn refused(attempt: impl Into<String>) -> impl FnOnce(Status) -> Failure {
         let attempt = attempt.into();
         move |status| Failure::Refused {
@@ -56,7 +56,7 @@ impl Failure {
         }
     }
 
-    /// The exit status. Who closes the pipe has seen what they wanted: that is no failure.
+    /// Returns the exit status. A closed pipe is not a failure: the reader has seen what it wanted.
     #[must_use]
     pub const fn status(&self) -> u8 {
         match self {
@@ -70,7 +70,7 @@ impl Failure {
         }
     }
 
-    /// What to tell the operator, if anything.
+    /// Returns the message for the operator, if there is one.
     #[must_use]
     pub fn report(&self) -> Option<String> {
         Some(match self {
@@ -90,15 +90,15 @@ impl Failure {
                 } else {
                     ""
                 };
-                format!("{refused} of {commands} commands were refused{others}")
+                format!("the agent refused {refused} of {commands} commands{others}")
             }
             Failure::File { attempt, error } => format!("cannot {attempt}: {error}"),
         })
     }
 }
 
-/// The agent's message, then a line for each detail that it does not hold, then what to do if it does
-/// not say.
+/// Returns the agent's message, a line for each detail that the message does not contain, and advice if the message
+/// has none.
 fn refusal(attempt: &str, status: &Status) -> String {
     let message = match status.message() {
         "" => status.code().description(),
@@ -117,7 +117,7 @@ fn refusal(attempt: &str, status: &Status) -> String {
         .iter()
         .flat_map(|bad| &bad.field_violations)
     {
-        // A message that is about a field begins with it.
+        // A message about a field begins with the name of the field.
         let named = message
             .strip_prefix(&violation.field)
             .is_some_and(|rest| rest.starts_with(':'));
@@ -128,7 +128,7 @@ fn refusal(attempt: &str, status: &Status) -> String {
             ));
         }
     }
-    // A real's name is that of its VIP and its own; a message holds them anywhere.
+    // The name of a real consists of its VIP's name and its address. A message may contain them at any place.
     if let Some(resource) = details.resource_info()
         && !resource
             .resource_name
@@ -177,7 +177,7 @@ const fn advice(code: Code) -> Option<&'static str> {
     })
 }
 
-/// The name of a code as the gRPC documentation writes it.
+/// Returns the name of a code as in the documentation of gRPC.
 #[must_use]
 pub fn code_name(code: i32) -> &'static str {
     match Code::from_i32(code) {

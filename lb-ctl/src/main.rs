@@ -1,5 +1,5 @@
-//! `lbctl`, a thin client of the API `lb.v1`: it reads what was typed, asks the agent, and prints the
-//! answer. What is allowed and what it means is the agent's to say.
+//! `lbctl`, a thin client of the API `lb.v1`: it parses the command line, sends a request to the agent, and prints
+//! the answer. The agent validates requests.
 
 use std::process::ExitCode;
 
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         }
     };
     let result = runtime.block_on(verbs::run(cli));
-    // A thread that waits for standard input is not waited for.
+    // Do not wait for a thread that may be blocked in reading standard input.
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,

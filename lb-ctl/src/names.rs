@@ -1,12 +1,12 @@
-//! Names of the API's values as they are typed and printed, and VIPs between text and wire.
+//! Names of the API's values as operators type and read them, and conversion of VIPs.
 
 use lb_model::vip::{Protocol, VipKey};
 use lb_proto::v1;
 
-/// Printed for a value that this client does not know: a newer agent's.
+/// The name of a value that only a newer agent knows.
 const UNKNOWN: &str = "unknown";
 
-/// The name of a ring's algorithm.
+/// Returns the name of a ring's algorithm.
 #[must_use]
 pub fn ring(ring: v1::RingAlgorithm) -> &'static str {
     match ring {
@@ -16,7 +16,7 @@ pub fn ring(ring: v1::RingAlgorithm) -> &'static str {
     }
 }
 
-/// The name of a real's state.
+/// Returns the name of a real's state.
 #[must_use]
 pub fn state(state: v1::RealState) -> &'static str {
     match state {
@@ -29,7 +29,7 @@ pub fn state(state: v1::RealState) -> &'static str {
     }
 }
 
-/// A VIP for the wire.
+/// Converts a VIP to a message.
 #[must_use]
 pub fn vip_id(vip: VipKey) -> v1::VipId {
     let protocol = match vip.protocol {
@@ -43,7 +43,7 @@ pub fn vip_id(vip: VipKey) -> v1::VipId {
     }
 }
 
-/// A VIP from the wire as text; an absent one is empty.
+/// Converts a message to the name of a VIP; the name is empty if there is no message.
 #[must_use]
 pub fn vip(id: Option<&v1::VipId>) -> String {
     let Some(id) = id else {
@@ -61,10 +61,10 @@ pub fn vip(id: Option<&v1::VipId>) -> String {
     }
 }
 
-/// Reads a VIP. Whether one can have the address is the agent's answer, with the field's name.
+/// Reads the name of a VIP. The agent checks whether a VIP may have the address.
 ///
 /// # Errors
-/// Says what a VIP looks like.
+/// Returns the form of a name.
 pub fn read_vip(text: &str) -> Result<VipKey, String> {
     VipKey::from_form(text).map_err(|error| error.to_string())
 }

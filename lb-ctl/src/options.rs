@@ -1,4 +1,4 @@
-//! Options of the command line, made from the settings of `lb-model`: one for each setting, with its help.
+//! Options of the command line, derived from the settings of `lb-model`: one for each setting, with its help.
 
 use std::marker::PhantomData;
 
@@ -12,12 +12,12 @@ use lb_model::{
 
 use crate::{components, failure::Failure};
 
-/// The word that takes a component away.
+/// The word that removes a component.
 const NONE: &str = "none";
 /// Group of all options of a table.
 pub const GROUP: &str = "settings";
 
-/// The settings of the table `T` that a command line gives. `null` resets a setting to its default.
+/// The settings of the table `T` that a command line has. `null` resets a setting to its default.
 #[derive(Clone, Debug)]
 pub struct Options<T> {
     map: Map<String, Value>,
@@ -25,16 +25,16 @@ pub struct Options<T> {
 }
 
 impl<T: Settings> Options<T> {
-    /// The message with the settings that are given.
+    /// Builds a message of these settings.
     ///
     /// # Errors
-    /// A setting that the message cannot carry.
+    /// Fails if the message has no field for a setting.
     pub fn message<M: prost::Message + prost::Name + Default>(&self) -> Result<M, Failure> {
         lb_proto::settings::from_map(&self.map, &T::fields())
             .map_err(|error| Failure::Usage(error.to_string()))
     }
 
-    /// The names of the settings that are given.
+    /// Returns the names of these settings.
     pub fn mask(&self) -> prost_types::FieldMask {
         prost_types::FieldMask {
             paths: T::fields()
@@ -55,7 +55,7 @@ impl<T: Settings> FromArgMatches for Options<T> {
             };
             let values: Vec<Value> = values.cloned().collect();
             let value = if is_list(&field.kind) {
-                // `none` among others takes nothing away.
+                // `none` beside other values has no effect.
                 Value::Array(
                     values
                         .into_iter()
@@ -97,7 +97,7 @@ fn is_list(kind: &Type) -> bool {
     matches!(kind, Type::List(_))
 }
 
-/// The option for one setting.
+/// Builds the option for a setting.
 fn option(field: Field) -> Arg {
     let name = field.name;
     let arg = Arg::new(name)
@@ -131,7 +131,7 @@ fn option(field: Field) -> Arg {
     arg.value_parser(move |text: &str| read(&field, text))
 }
 
-/// The setting's help, with an example of its words, its range and its default.
+/// Returns the help of a setting, with an example of its words, its range and its default.
 fn help(field: &Field) -> String {
     let mut help = field.help_line();
     if help.ends_with('.') {
@@ -141,7 +141,7 @@ fn help(field: &Field) -> String {
         help.push_str(&format!(", as in '{example}'"));
     }
     if is_list(&field.kind) {
-        help.push_str("; give it again for more, or none");
+        help.push_str("; repeat the option for several, or give none");
     }
     if let Some((least, most)) = &field.range {
         help.push_str(&format!(", {least} to {most}"));
@@ -150,17 +150,17 @@ fn help(field: &Field) -> String {
         Some(Value::Null) | None => {}
         Some(Value::Array(items)) if items.is_empty() => {}
         Some(Value::Object(_)) => {}
-        Some(default) => help.push_str(&format!(" [when new: {}]", plain(default))),
+        Some(default) => help.push_str(&format!(" [default for a new one: {}]", plain(default))),
     }
     help
 }
 
-/// No setting is a whole number below zero.
+/// Returns whether the value is a negative integer, which no setting accepts.
 fn is_negative_integer(field: &Field, value: &Value) -> bool {
     field.kind == Type::Integer && value.as_f64().is_some_and(|number| number < 0.0)
 }
 
-/// What would be right for a setting: its range if it has one.
+/// Returns the valid values of a setting: its range if it has one.
 fn advice(field: &Field, error: Option<FieldError>) -> String {
     match (&field.range, error) {
         (Some((least, most)), _) => format!("give {least} to {most}"),
@@ -169,7 +169,7 @@ fn advice(field: &Field, error: Option<FieldError>) -> String {
     }
 }
 
-/// Reads the value of a setting. Ranges are the agent's to judge, which knows them for every client.
+/// Reads the value of a setting. The agent checks ranges, for all clients.
 fn read(field: &Field, text: &str) -> Result<Value, String> {
     match &field.kind {
         Type::Duration => duration::parse(text).map(|time| Value::String(duration::format(time))),
@@ -187,7 +187,7 @@ fn read(field: &Field, text: &str) -> Result<Value, String> {
             for word in words::split(text)? {
                 let (name, value) = word
                     .split_once('=')
-                    .ok_or_else(|| format!("`{word}` is no key=value word"))?;
+                    .ok_or_else(|| format!("`{word}` does not have the form key=value"))?;
                 words::set(&mut table, fields, &name.replace('-', "_"), value)
                     .map_err(|error| error.to_string())?;
             }

@@ -19,9 +19,9 @@ use prost_types::{Duration, Struct, value::Kind as Json};
 
 use crate::v1;
 
-/// `prost_types::Struct` does not know its name.
+/// The name of `prost_types::Struct`, which has no constant for it.
 const STRUCT: &str = "google.protobuf.Struct";
-/// Greatest whole number that a `Struct` carries without loss: 2^53.
+/// The greatest integer up to which a `Struct` represents all integers exactly: 2^53.
 const MAX_WHOLE: f64 = 9_007_199_254_740_992.0;
 
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
@@ -29,13 +29,13 @@ static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
         .unwrap_or_else(|error| unreachable!("the descriptors were written at build time: {error}"))
 });
 
-/// The descriptor of a message.
+/// Returns the descriptor of a message.
 fn descriptor<M: Name>() -> MessageDescriptor {
     POOL.get_message_by_name(&M::full_name())
         .unwrap_or_else(|| unreachable!("{} is in the descriptors", M::full_name()))
 }
 
-/// Names of a message's fields.
+/// Returns the names of a message's fields.
 #[must_use]
 pub fn field_names<M: Name>() -> Vec<String> {
     descriptor::<M>()
@@ -44,11 +44,11 @@ pub fn field_names<M: Name>() -> Vec<String> {
         .collect()
 }
 
-/// The settings of a message: those that are set. `fields` are the settings of the table that the message stands for;
-/// they say which setting names a component's kind.
+/// Returns the settings that are set in a message. `fields` are the settings of the corresponding table, which define
+/// the setting that names the kind of a component.
 ///
 /// # Errors
-/// An enumeration's number without a name, or a duration below zero.
+/// Fails on an unknown number of an enumeration and on a negative duration.
 pub fn to_map<M: Message + Name>(
     message: &M,
     fields: &[Field],
@@ -67,10 +67,10 @@ pub fn to_map<M: Message + Name>(
     Ok(map)
 }
 
-/// The message with these settings. One that the message has no field for is refused.
+/// Returns the message with these settings.
 ///
 /// # Errors
-/// An unknown setting, or a value that the field cannot have.
+/// Fails on a setting for which the message has no field, and on an invalid value.
 pub fn from_map<M: Message + Name + Default>(
     map: &Map<String, Value>,
     fields: &[Field],
@@ -93,12 +93,12 @@ pub fn from_map<M: Message + Name + Default>(
     Ok(transcoded(dynamic.transcode_to()))
 }
 
-/// Both sides have the same descriptor, so that no message fails to be written by one and read by the other.
+/// Unwraps a conversion between two forms of a message, which have the same descriptor and therefore never fails.
 fn transcoded<T, E: std::fmt::Display>(outcome: Result<T, E>) -> T {
     outcome.unwrap_or_else(|error| unreachable!("the same descriptor on both sides: {error}"))
 }
 
-/// The setting that names the kind of the component in this field; `kind` where the field is no component.
+/// Returns the setting that names the kind of the component in this field, or `kind` if the field is not a component.
 fn component_key(fields: &[Field], name: &str) -> &'static str {
     fn key(kind: &Type) -> Option<&'static str> {
         match kind {
@@ -114,7 +114,7 @@ fn component_key(fields: &[Field], name: &str) -> &'static str {
         .unwrap_or("kind")
 }
 
-/// A field's value as JSON; `None` for an enumeration that is unspecified.
+/// Converts the value of a field to JSON. Returns `None` for an unspecified enumeration.
 fn to_json(
     field: &FieldDescriptor,
     value: &Reflected,
@@ -159,7 +159,7 @@ fn message_to_json(message: &DynamicMessage, key: &'static str) -> Result<Value,
     unreachable!("settings have no field of this message: {name}")
 }
 
-/// A field's value from JSON.
+/// Converts JSON to the value of a field.
 fn from_json(
     field: &FieldDescriptor,
     value: &Value,
@@ -240,7 +240,7 @@ fn message_from_json(
     Ok(message)
 }
 
-/// The table of a component; the setting `key` names its kind.
+/// Converts a component to a table. The setting `key` names its kind.
 #[must_use]
 pub fn component_to_map(component: v1::Component, key: &str) -> Map<String, Value> {
     let mut map = component.settings.map(struct_to_map).unwrap_or_default();
@@ -250,7 +250,7 @@ pub fn component_to_map(component: v1::Component, key: &str) -> Map<String, Valu
     map
 }
 
-/// The component of a table; the setting `key` names its kind.
+/// Converts a table to a component. The setting `key` names its kind.
 #[must_use]
 pub fn component_from_map(mut map: Map<String, Value>, key: &str) -> v1::Component {
     v1::Component {
@@ -259,14 +259,14 @@ pub fn component_from_map(mut map: Map<String, Value>, key: &str) -> v1::Compone
     }
 }
 
-/// A `Struct` as a table.
+/// Converts a `Struct` to a table.
 #[must_use]
 pub fn struct_to_map(table: Struct) -> Map<String, Value> {
     let convert = |(name, value): (String, prost_types::Value)| (name, value_to_json(value));
     table.fields.into_iter().map(convert).collect()
 }
 
-/// A table as a `Struct`.
+/// Converts a table to a `Struct`.
 #[must_use]
 pub fn map_to_struct(map: Map<String, Value>) -> Struct {
     let convert = |(name, value)| (name, json_to_value(value));
@@ -290,7 +290,7 @@ fn json_to_value(value: Value) -> prost_types::Value {
     let kind = match value {
         Value::Null => Json::NullValue(0),
         Value::Bool(value) => Json::BoolValue(value),
-        // A number of JSON without a value as f64 does not exist without the feature arbitrary_precision.
+        // Without the feature arbitrary_precision, every number of JSON has a value as f64.
         Value::Number(value) => Json::NumberValue(value.as_f64().unwrap_or(f64::NAN)),
         Value::String(value) => Json::StringValue(value),
         Value::Array(items) => Json::ListValue(prost_types::ListValue {
@@ -301,12 +301,12 @@ fn json_to_value(value: Value) -> prost_types::Value {
     prost_types::Value { kind: Some(kind) }
 }
 
-/// A number; a `Struct` has floating-point numbers only, so a whole one is an integer again.
+/// Converts a number of a `Struct`, which has floating-point numbers only. Whole ones become integers.
 fn number(value: f64) -> Value {
     if value.fract() == 0.0 && value.abs() <= MAX_WHOLE {
         return Value::from(value as i64);
     }
-    // What JSON cannot say (NaN, infinity) is text that no setting reads as a number.
+    // NaN and infinity, which JSON does not have, become text, which no setting accepts as a number.
     serde_json::Number::from_f64(value)
         .map_or_else(|| Value::String(value.to_string()), Value::Number)
 }
@@ -329,7 +329,7 @@ fn duration_from_json(value: &Value) -> Result<Duration, FieldError> {
         .ok_or_else(|| refused(value, advice))
 }
 
-/// The type's name as its values begin with it: `ON_DOWN_` for `OnDown`.
+/// Returns the prefix of an enumeration's values: `ON_DOWN_` for `OnDown`.
 fn enum_prefix(of: &EnumDescriptor) -> String {
     let mut prefix = String::new();
     for character in of.name().chars() {
@@ -378,7 +378,7 @@ fn refused(value: &Value, advice: impl Into<String>) -> FieldError {
     FieldError::new("", plain(value), advice)
 }
 
-/// The error of an item of a list.
+/// Adds the position in a list to the error of an item.
 fn at(error: FieldError, position: usize) -> FieldError {
     error.within(format!("[{position}]"))
 }

@@ -1,4 +1,4 @@
-//! Health checks: how a VIP's reals are probed, and what differs for one real.
+//! Health checks: how a VIP's reals are probed, and the overrides of a real.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -6,25 +6,25 @@ use crate::component::Component;
 use crate::settings::{FieldError, Map, NOT_SET, Settings as _};
 use crate::vip::{VipKey, check_unicast};
 
-/// Time between two probes by default: the control period of steering.
+/// The default time between two probes. It equals the period of steering.
 pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
-/// Time between two probes while the state is in doubt, by default.
+/// The default time between two probes while the state is in doubt.
 pub const DEFAULT_FAST_INTERVAL: Duration = Duration::from_secs(2);
-/// How long a probe may take by default.
+/// The default time that a probe may take.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The shortest interval.
 pub const MIN_INTERVAL: Duration = Duration::from_millis(100);
 /// The longest interval.
 pub const MAX_INTERVAL: Duration = Duration::from_secs(3_600);
-/// The shortest time-out; the longest is the interval.
+/// The shortest time-out. The longest is the interval.
 pub const MIN_TIMEOUT: Duration = Duration::from_millis(10);
 
 crate::choice! {
     /// How a probe's packets reach a real.
     pub enum Via = Direct {
-        /// To the real's own address, as any packet.
+        /// To the real's own address, like any packet.
         Direct = "direct",
-        /// To the VIP's address, forwarded to the real as clients' packets are: finds a real whose decapsulation, VIP
+        /// To the VIP's address, forwarded to the real like clients' packets. It detects a real whose decapsulation, VIP
         /// address or MSS is wrong.
         Tunnel = "tunnel",
     }
@@ -35,20 +35,21 @@ crate::settings! {
     pub struct Check {
         /// Time between two probes while the state is certain.
         interval: Duration = DEFAULT_INTERVAL, MIN_INTERVAL..=MAX_INTERVAL;
-        /// Time between two probes in doubt: after a start, and from an outcome that disagrees with the state until they
-        /// agree again. Without it 2 s, or the interval if that is less.
+        /// Time between two probes in doubt: after a start, and while the last result disagrees with the state. The
+        /// default is 2 s, or the interval if that is less.
         fast_interval: Option<Duration> = None, MIN_INTERVAL..=MAX_INTERVAL;
-        /// How long a probe may take as a whole. Without it 2 s, or the interval if that is less.
+        /// How long a whole probe may take. The default is 2 s, or the interval if that is less.
         timeout: Option<Duration> = None, MIN_TIMEOUT..=MAX_INTERVAL;
-        /// Successes in a row that make a real up.
+        /// Number of successes in a row after which a real is up.
         healthy_threshold: u32 = 2, 1..=100;
-        /// Failures in a row that make a real down.
+        /// Number of failures in a row after which a real is down.
         unhealthy_threshold: u32 = 3, 1..=100;
-        /// Port that is probed; without it the VIP's.
+        /// Port to probe. The default is the VIP's.
         port: Option<u16> = None, 1..=65_535;
         /// How the probe's packets reach the real.
         via: Via = Via::Direct;
-        /// Percent of an interval by which a probe may be early, so that probes do not march in step; it is never late.
+        /// Percentage of the interval by which a probe may be early, so that probes are not synchronised. Probes are never
+        /// late.
         jitter: u32 = 10, 0..=50;
         ..probe: "kind";
     }
@@ -68,7 +69,7 @@ crate::settings! {
 }
 
 impl Check {
-    /// A check with this probe; everything else has its default.
+    /// Returns a check with this probe and defaults for all other settings.
     #[must_use]
     pub fn new(probe: Component) -> Self {
         let mut map = Map::from_iter([("kind".to_owned(), "".into())]);
@@ -77,7 +78,7 @@ impl Check {
         check
     }
 
-    /// Time between two probes in doubt.
+    /// Returns the time between two probes in doubt.
     #[must_use]
     pub fn fast_interval(&self) -> Duration {
         self.fast_interval
@@ -85,24 +86,24 @@ impl Check {
             .min(self.interval)
     }
 
-    /// How long a probe may take.
+    /// Returns how long a probe may take.
     #[must_use]
     pub fn timeout(&self) -> Duration {
         self.timeout.unwrap_or(DEFAULT_TIMEOUT).min(self.interval)
     }
 
-    /// The longest time from a real's death to its being down, if probes are not held up: the real dies right after a
-    /// success, and each probe of the threshold fails by time-out.
+    /// Returns the longest time from the death of a real until it is down, if probes are not delayed. In the worst case
+    /// the real dies right after a success, and each probe of the threshold times out.
     #[must_use]
     pub fn detection_time(&self) -> Duration {
         let doubt = self.fast_interval().max(self.timeout());
         self.interval + doubt * self.unhealthy_threshold.saturating_sub(1) + self.timeout()
     }
 
-    /// Whether a VIP's reals can be probed so: a VIP of any port has no port to probe.
+    /// Checks that there is a port to probe, which a VIP for any port does not have.
     ///
     /// # Errors
-    /// There is no port.
+    /// Fails if there is no port.
     pub fn validate_for(&self, vip: &VipKey, needs_port: bool) -> Result<(), FieldError> {
         if needs_port && vip.port == 0 && self.port.is_none() {
             return Err(FieldError::new(
@@ -116,17 +117,16 @@ impl Check {
 }
 
 crate::settings! {
-    /// What of a VIP's check differs for one real.
+    /// The overrides of a VIP's check for a real.
     #[derive(Default, Eq, Hash)]
     pub struct CheckOverride {
-        /// Do not probe this real: it counts as up.
+        /// Whether this real is not probed. It counts as up.
         disabled: bool = false;
-        /// Port that is probed; without it the check's.
+        /// Port to probe. The default is that of the check.
         port: Option<u16> = None, 1..=65_535;
-        /// Address that is probed if it is not the real's, of a management network for example; the probe goes there
-        /// directly.
+        /// Address to probe instead of the real's, for example in a management network. The probe goes there directly.
         address: Option<IpAddr> = None;
-        /// How the probe's packets reach the real; without it as the check says.
+        /// How the probe's packets reach the real. The default is that of the check.
         via: Option<Via> = None;
     }
     validate(change) {
@@ -147,7 +147,7 @@ crate::settings! {
 }
 
 impl CheckOverride {
-    /// How the probe's packets reach this real.
+    /// Returns how the probe's packets reach this real.
     #[must_use]
     pub fn via(&self, check: &Check) -> Via {
         match self.address {

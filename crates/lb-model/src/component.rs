@@ -1,7 +1,7 @@
-//! Components: a part of the configuration whose kind a registry knows.
+//! Components: parts of the configuration whose kinds are in a registry.
 //!
-//! A check's probe, a source's reader, a VIP's controller and its way of shedding are components: a kind with settings
-//! that only this kind has. This crate carries them as data; the crate that runs them declares the kinds, one file
+//! The probe of a check, the reader of a load source, the controller of a VIP and its way of shedding are components: a
+//! kind with settings that only this kind has. This crate carries them as data; the crate that runs them declares the kinds, one file
 //! each, and lists them in a [`Registry`]. Validation, documentation, completion and the command line follow from the
 //! registry, so that a new kind needs nothing else.
 
@@ -14,13 +14,12 @@ use crate::settings::{self, Field, FieldError, Level, Settings};
 pub struct Component {
     /// The kind.
     pub kind: String,
-    /// Its settings. [`Registry::normalize`] has checked them and filled in defaults where the component belongs to
-    /// an accepted configuration.
+    /// Its settings. In an accepted configuration, [`Registry::normalize`] has checked them and filled in defaults.
     pub settings: Map<String, Value>,
 }
 
 impl Component {
-    /// A component with these settings.
+    /// Creates a component with these settings.
     #[must_use]
     pub fn new<T: Settings>(kind: &str, settings: &T) -> Self {
         Component {
@@ -29,7 +28,7 @@ impl Component {
         }
     }
 
-    /// A component without a setting.
+    /// Creates a component without settings.
     #[must_use]
     pub fn named(kind: &str) -> Self {
         Component {
@@ -38,10 +37,10 @@ impl Component {
         }
     }
 
-    /// Takes the kind and every setting that is left out of a map.
+    /// Takes the kind and all remaining settings out of a map.
     ///
     /// # Errors
-    /// No kind where there is no default, or one that is no text.
+    /// Fails if there is no kind and no default, or if the kind is not a text.
     pub fn take(
         map: &mut Map<String, Value>,
         key: &'static str,
@@ -54,16 +53,16 @@ impl Component {
         })
     }
 
-    /// Writes it into the map of the table it stands in.
+    /// Writes it into the map of its table.
     pub fn write(&self, key: &'static str, map: &mut Map<String, Value>) {
         map.insert(key.to_owned(), Value::String(self.kind.clone()));
         map.extend(self.settings.clone());
     }
 
-    /// Its settings as the type of its kind.
+    /// Reads its settings as the type of its kind.
     ///
     /// # Errors
-    /// A setting that the kind does not have, or a value it cannot have.
+    /// Fails if the kind does not have a setting, or if a value is invalid.
     pub fn read<T: Settings>(&self) -> Result<T, FieldError> {
         settings::from_map(&self.settings)
     }
@@ -71,34 +70,36 @@ impl Component {
 
 /// Checks the settings of a kind and fills in defaults.
 type Normalize = fn(&mut Map<String, Value>) -> Result<Map<String, Value>, FieldError>;
-/// Looks at a whole table: the settings of every kind and those of this one.
+/// Checks and completes a whole table: common settings and those of the kind.
 type Complete = fn(&mut Map<String, Value>) -> Result<(), FieldError>;
 
-/// What a registry knows of one kind.
+/// A kind of a registry.
 #[derive(Clone, Copy, Debug)]
 pub struct Kind {
     /// Its name.
     pub name: &'static str,
-    /// What it does, in one sentence.
+    /// Its help: what it does, in a sentence.
     pub help: &'static str,
     /// Its own settings.
     pub fields: fn() -> Vec<Field>,
-    /// Whether it connects to a port of the real, so that a VIP of any port needs the setting `port`.
+    /// Whether it connects to a port of the real, so that a VIP for any port needs the setting `port`.
     pub needs_port: bool,
-    /// Whether it runs a program on the balancer, which the agent must be told to allow.
+    /// The port of its peer if none is set, without and with TLS; `None` if it has no port of its own.
+    pub default_ports: Option<(u16, u16)>,
+    /// Whether it runs a program on the balancer, which the agent accepts only with `--exec-checks`.
     pub runs_program: bool,
     normalize: Normalize,
     complete: Complete,
 }
 
 crate::settings! {
-    /// For a kind that has no settings of its own.
+    /// The settings of a kind that has none.
     #[derive(Eq, Default)]
     pub struct NoSettings {}
 }
 
 impl Kind {
-    /// The kind with the settings `T`.
+    /// Creates a kind with the settings `T`.
     #[must_use]
     pub const fn of<T: Settings>(name: &'static str, help: &'static str) -> Self {
         Kind {
@@ -106,20 +107,21 @@ impl Kind {
             help,
             fields: T::fields,
             needs_port: true,
+            default_ports: None,
             runs_program: false,
             normalize: |map| T::take(map).map(|settings| settings.to_map()),
             complete: |_| Ok(()),
         }
     }
 
-    /// The kind with a function that sees the whole table: it fills in defaults of common settings that depend on the
-    /// kind, and refuses common settings that this kind does not use or that contradict its own.
+    /// Adds a function that gets the whole table. It fills in defaults of common settings that depend on the kind, and
+    /// rejects common settings that this kind does not use or that contradict its own.
     #[must_use]
     pub const fn completed_by(self, complete: Complete) -> Self {
         Kind { complete, ..self }
     }
 
-    /// The kind, which connects to no port of the real.
+    /// States that the kind does not connect to a port of the real.
     #[must_use]
     pub const fn without_port(self) -> Self {
         Kind {
@@ -128,7 +130,16 @@ impl Kind {
         }
     }
 
-    /// The kind, which runs a program on the balancer.
+    /// States the default ports of the kind's peer, without and with TLS.
+    #[must_use]
+    pub const fn with_default_ports(self, ports: Option<(u16, u16)>) -> Self {
+        Kind {
+            default_ports: ports,
+            ..self
+        }
+    }
+
+    /// States that the kind runs a program on the balancer.
     #[must_use]
     pub const fn running_program(self) -> Self {
         Kind {
@@ -138,10 +149,10 @@ impl Kind {
     }
 }
 
-/// Refuses common settings that a kind does not use, for [`Kind::completed_by`].
+/// Rejects common settings that a kind does not use, for [`Kind::completed_by`].
 ///
 /// # Errors
-/// The first that is given.
+/// Returns the first such setting.
 pub fn refuse_unused(
     map: &Map<String, Value>,
     kind: &str,
@@ -164,7 +175,7 @@ pub fn refuse_unused(
 /// The kinds of one family.
 #[derive(Clone, Copy, Debug)]
 pub struct Registry {
-    /// What it holds, in the singular: `probe`, `load reader`.
+    /// Name of a member: `probe`, `load reader`.
     pub family: &'static str,
     /// The setting that names the kind: `kind`, `by`, `controller`.
     pub key: &'static str,
@@ -173,10 +184,10 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// The kind with this name.
+    /// Returns the kind with this name.
     ///
     /// # Errors
-    /// There is none; names those there are.
+    /// Fails if there is none, with the names of all kinds.
     pub fn find(&self, name: &str) -> Result<&'static Kind, FieldError> {
         self.kinds
             .iter()
@@ -196,7 +207,7 @@ impl Registry {
     /// Checks a table with its component and fills in the defaults of its kind.
     ///
     /// # Errors
-    /// An unknown kind, a setting that neither the table nor the kind has, or a value it cannot have.
+    /// Fails on an unknown kind, on a setting that neither the table nor the kind has, and on an invalid value.
     pub fn normalize<T: Settings>(&self, table: &T) -> Result<T, FieldError> {
         let mut map = table.to_map();
         let name = map.get(self.key).map(settings::plain).unwrap_or_default();
@@ -218,8 +229,7 @@ impl Registry {
         T::take(&mut map)
     }
 
-    /// Removes settings for experts that have their default from a table with its component, for lists that operators
-    /// read.
+    /// Removes expert settings with their default value from a table with its component, for lists that operators read.
     pub fn remove_expert_defaults<T: Settings>(&self, map: &mut Map<String, Value>) {
         let mut fields = T::fields();
         if let Some(Ok(kind)) = map
@@ -238,7 +248,7 @@ impl Registry {
     /// Reads `KIND key=value …` with the settings `common` that every kind has, and those of the kind.
     ///
     /// # Errors
-    /// As [`settings::words::read`].
+    /// See [`settings::words::read`].
     pub fn read_words(
         &self,
         text: &str,
@@ -252,8 +262,8 @@ impl Registry {
         })
     }
 
-    /// Writes a table with its component as [`read_words`](Self::read_words) reads it. A kind that this registry does
-    /// not know, of a newer agent say, is written with every setting.
+    /// Writes a table with its component in the form that [`read_words`](Self::read_words) reads. A kind that this
+    /// registry does not know, for example one of a newer agent, is written with all settings.
     #[must_use]
     pub fn write_words(&self, map: &Map<String, Value>, common: &[Field]) -> String {
         let kind = map.get(self.key).map(settings::plain).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Times as text (`500ms`, `2s`, `1h`): in the configuration file and in stored records.
+//! Durations as text (`500ms`, `2s`, `1h`) in configuration files and in stored records.
 
 use std::{fmt, time::Duration};
 
@@ -7,7 +7,7 @@ use serde::{
     de::{self, Visitor},
 };
 
-/// Units with their length in milliseconds, the longest first.
+/// Units with their lengths in milliseconds, the longest first.
 pub const UNITS: [(&str, u64); 5] = [
     ("d", 86_400_000),
     ("h", 3_600_000),
@@ -16,19 +16,19 @@ pub const UNITS: [(&str, u64); 5] = [
     ("ms", 1),
 ];
 
-/// Why a text is no time.
+/// Why a text is not a duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wrong {
-    /// It is not made of numbers with units.
+    /// It is not a sequence of numbers with units.
     Form,
-    /// It is longer than can be counted.
+    /// It is too long for the type.
     TooLong,
 }
 
-/// Reads numbers with units (see [`UNITS`]), the sum of which it is; at least one.
+/// Reads a duration: the sum of one or more numbers with units (see [`UNITS`]).
 ///
 /// # Errors
-/// [`Wrong`]; whoever asks says what would be right.
+/// Returns [`Wrong`]; the caller adds advice.
 pub fn read(text: &str) -> Result<Duration, Wrong> {
     let mut rest = text;
     let mut milliseconds = 0_u64;
@@ -53,17 +53,17 @@ pub fn read(text: &str) -> Result<Duration, Wrong> {
     }
 }
 
-/// Reads numbers with units (`ms`, `s`, `m`, `h` or `d`), the sum of which it is.
+/// Reads a duration: the sum of numbers with units (`ms`, `s`, `m`, `h` or `d`).
 ///
 /// # Errors
-/// Says what would be right.
+/// Returns the valid form.
 pub fn parse(text: &str) -> Result<Duration, String> {
     read(text).map_err(|_| {
         format!("{text:?} is no time; write a number with a unit, as 500ms, 90s, 2m, 1h or 30d")
     })
 }
 
-/// Writes a time so that [`parse`] reads it, such as `90s` as `1m30s`; parts below a millisecond are left out.
+/// Writes a duration in the form that [`parse`] reads, for example 90 s as `1m30s`. Parts of a millisecond are dropped.
 #[must_use]
 pub fn format(time: Duration) -> String {
     let mut rest = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
@@ -80,23 +80,23 @@ pub fn format(time: Duration) -> String {
     text
 }
 
-/// For `#[serde(with = "crate::duration")]`.
+/// Serializes for `#[serde(with = "crate::duration")]`.
 ///
 /// # Errors
-/// The serializer's.
+/// Fails as the serializer does.
 pub fn serialize<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&format(*time))
 }
 
-/// For `#[serde(with = "crate::duration")]`.
+/// Deserializes for `#[serde(with = "crate::duration")]`.
 ///
 /// # Errors
-/// The deserializer's, or what [`parse`] says.
+/// Fails as the deserializer or [`parse`] does.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     deserializer.deserialize_str(Text)
 }
 
-/// A time as text. A bare number is refused: of which unit would it be?
+/// A duration as text. A number without a unit is rejected as ambiguous.
 struct Text;
 
 impl Visitor<'_> for Text {
@@ -112,7 +112,7 @@ impl Visitor<'_> for Text {
     }
 }
 
-/// Times that may be left out, for `#[serde(default, with = "crate::duration::optional")]`.
+/// Optional durations, for `#[serde(default, with = "crate::duration::optional")]`.
 pub mod optional {
     use serde::{Deserialize, Serialize};
 
@@ -123,7 +123,7 @@ pub mod optional {
     struct Time(#[serde(with = "crate::duration")] Duration);
 
     /// # Errors
-    /// The serializer's.
+    /// Fails as the serializer does.
     pub fn serialize<S: Serializer>(
         time: &Option<Duration>,
         serializer: S,
@@ -132,7 +132,7 @@ pub mod optional {
     }
 
     /// # Errors
-    /// As [`super::deserialize`].
+    /// See [`super::deserialize`].
     pub fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<Duration>, D::Error> {

@@ -1,8 +1,8 @@
-//! What an operator can name and set: VIPs, reals and their options, with their forms of text.
+//! Names and settings of VIPs and reals, with their forms of text.
 //!
-//! Pure: the agent, `lbctl` and the other programs share it, and a change here does not rebuild the kernel
-//! programs. [`mod@settings`] is the machinery by which an option stands once; [`component`] is how a registry of
-//! kinds (probes, load readers, controllers) plugs its own settings in.
+//! This crate is pure. The agent, `lbctl` and the other programs share it, and a change here does not rebuild the kernel
+//! programs. [`mod@settings`] lets an option be declared once; by [`component`], a registry of kinds (probes, load
+//! readers, controllers) adds settings of its own.
 
 #![forbid(unsafe_code)]
 

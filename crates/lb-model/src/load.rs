@@ -1,45 +1,45 @@
-//! Sources of load: where a VIP's reals are asked how busy they are, and what differs for one real.
+//! Load sources: where the load of a VIP's reals is read, and the overrides of a real.
 
 use std::{net::IpAddr, time::Duration};
 
 use crate::peer::{Secret, Tls};
 use crate::settings::{FieldError, MAX_TEXT, Map, Settings as _, Value};
 
-/// Time between two readings by default: the control period of steering.
+/// The default time between two readings. It equals the period of steering.
 pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
-/// How long one reading may take by default.
+/// The default time that a reading may take.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Sources of one VIP at most.
+/// The most sources that a VIP may have.
 pub const MAX_SOURCES: usize = 8;
 
 crate::settings! {
-    /// Where load is read, and how. A source of a VIP is asked at each of its reals; texts may hold `{address}` (the
-    /// address that is asked) and `{real}` (the real's own).
+    /// Where load is read, and how. A source of a VIP is read for each of its reals. Texts may contain `{address}` (the
+    /// address that is read) and `{real}` (the real's own).
     pub struct LoadSource {
-        /// Its name among the VIP's sources, shown with each reading; without it the kind's name.
+        /// Name among the VIP's sources, shown with each reading. The default is the name of the kind.
         name: Option<String> = None;
-        /// Time between two readings; for what a broker publishes by itself, how often it does. Without it the kind's own.
+        /// Time between two readings, or how often a broker publishes. The default depends on the kind.
         interval: Option<Duration> = None, Duration::from_millis(500)..=Duration::from_secs(3_600);
-        /// How long one reading may take, from connecting to the last byte. Without it 2 s, or the interval if that is
+        /// How long a reading may take, from connecting to the last byte. The default is 2 s, or the interval if that is
         /// less.
         timeout: Option<Duration> = None, Duration::from_millis(10)..=Duration::from_secs(60);
-        /// How much it counts where several sources report the same quantity; more than 0.
+        /// Weight of this source if several report the same quantity; more than 0.
         weight: f64 = 1.0, 0.0..=1_000.0;
-        /// Port that is asked; without it the kind's own.
+        /// Port to read from. The default depends on the kind.
         port: Option<u16> = None, 1..=65_535;
-        /// Address that is asked; without it the real's.
+        /// Address to read from. The default is the real's.
         address: Option<IpAddr> = None;
-        /// User name; goes with `password`.
+        /// User name, together with `password`.
         username: Option<String> = None;
-        /// Place of the password.
+        /// Reference to the password.
         password: Option<Secret> = None;
-        /// Place of a bearer token (HTTP), instead of a user name.
+        /// Reference to a bearer token (HTTP), instead of a user name.
         token: Option<Secret> = None;
-        /// TLS; without it the connection is not encrypted.
+        /// TLS. The default is no encryption.
         tls: Option<Tls> = None;
-        /// Connections that the real has room for, where the source does not report it.
+        /// Connections that the real has room for, if the source does not report it.
         connection_limit: Option<u64> = None, 1..=u64::MAX;
-        /// Bytes of memory that the real has, where the source does not report it.
+        /// Bytes of memory that the real has, if the source does not report it.
         memory_limit: Option<u64> = None, 1..=u64::MAX;
         ..reader: "kind";
     }
@@ -70,35 +70,35 @@ crate::settings! {
 }
 
 impl LoadSource {
-    /// Its name among the VIP's sources.
+    /// Returns its name among the VIP's sources.
     #[must_use]
     pub fn name(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.reader.kind)
     }
 
-    /// How long one reading may take if the source is read once in this interval.
+    /// Returns how long a reading may take if the source is read once in this interval.
     #[must_use]
     pub fn timeout(&self, interval: Duration) -> Duration {
         self.timeout.unwrap_or(DEFAULT_TIMEOUT.min(interval))
     }
 }
 
-/// What of a source differs for one real: settings that replace those of the source of this name.
+/// The overrides of a load source for a real: settings that replace those of the source with this name.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SourceOverride {
-    /// The source.
+    /// Name of the source.
     pub name: String,
-    /// Whether the source is not read at this real.
+    /// Whether the source is not read for this real.
     pub off: bool,
     /// Settings that replace the source's.
     pub settings: Map<String, Value>,
 }
 
 impl SourceOverride {
-    /// The source as it is for this real, `None` if it is off. The caller normalizes it with its registry.
+    /// Returns the source for this real, or `None` if it is off. The caller normalizes it with its registry.
     ///
     /// # Errors
-    /// A setting that is common to all kinds and cannot have its value, or another kind.
+    /// Fails if a common setting has an invalid value, and if the override has another kind.
     pub fn apply(&self, source: &LoadSource) -> Result<Option<LoadSource>, FieldError> {
         if self.off {
             return Ok(None);

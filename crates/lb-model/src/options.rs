@@ -1,4 +1,6 @@
-//! Choices of a VIP that every program knows by name.
+//! Options of a VIP that every program knows by name.
+
+use lb_common::forward::{Facts, IPIP, L2};
 
 crate::choice! {
     /// How a packet reaches a real.
@@ -7,6 +9,17 @@ crate::choice! {
         Ipip = "ipip",
         /// With the real's MAC address; the real has the VIP's family and is on a directly connected network.
         L2 = "l2",
+    }
+}
+
+impl Forward {
+    /// Returns what the data path states about this mode.
+    #[must_use]
+    pub const fn facts(self) -> &'static Facts {
+        match self {
+            Forward::Ipip => IPIP,
+            Forward::L2 => L2,
+        }
     }
 }
 
@@ -21,9 +34,9 @@ crate::choice! {
 }
 
 crate::choice! {
-    /// What happens to the running flows of a real that goes down.
+    /// What happens to the established flows of a real that goes down.
     pub enum OnDown = Rehash {
-        /// They move to the ring's real at once, which knows nothing of them.
+        /// They move at once to the ring's real, which does not know them.
         Rehash = "rehash",
         /// The client's next TCP packet is answered with a reset, so that it reconnects at once. UDP has no reset:
         /// its flows move to the ring's real.

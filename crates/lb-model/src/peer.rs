@@ -1,14 +1,14 @@
-//! How a program of ours talks to a peer: secrets and TLS.
+//! Settings for connections to peers: secrets and TLS.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
 use crate::settings::{FieldError, SettingType, Type, Value};
 
-/// The place of a secret: `file:PATH` or `env:NAME`. The secret is read when it is used, so that new content counts
-/// at once; only its place is stored, listed or logged.
+/// A reference to a secret: `file:PATH` or `env:NAME`. The secret is read at each use, so that a change takes effect at
+/// once. Only the reference is stored, listed or logged.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Secret {
-    /// A file; line ends behind the content do not belong to the secret.
+    /// A file. Line ends after the content are not part of the secret.
     File(PathBuf),
     /// A variable of the agent's environment.
     Environment(String),
@@ -34,7 +34,7 @@ impl FromStr for Secret {
             {
                 Ok(Secret::Environment(name.to_owned()))
             }
-            // The text may be the secret itself, so it is not repeated.
+            // The text may be the secret itself, so the error does not repeat it.
             _ => Err(
                 "give the place of the secret, file:/ABSOLUTE/PATH or env:NAME, never the secret itself"
                     .to_owned(),
@@ -77,15 +77,15 @@ crate::settings! {
     /// TLS with a peer.
     #[derive(Eq, Hash)]
     pub struct Tls {
-        /// File of the certificate authorities (PEM) that are trusted; without it the system's.
+        /// File of the trusted certificate authorities (PEM). The default is the system's.
         ca: Option<PathBuf> = None;
-        /// Name that is asked for (SNI) and that the certificate must be of; without it the address.
+        /// Name to send (SNI), which the certificate must have. The default is the address.
         server_name: Option<String> = None;
         /// Whether the certificate must be valid.
         verify: bool = true;
         /// File of the client's certificate chain (PEM).
         certificate: Option<PathBuf> = None;
-        /// File of the client's private key (PEM); goes with `certificate`.
+        /// File of the client's private key (PEM), together with `certificate`.
         key: Option<PathBuf> = None;
     }
     validate(tls) {

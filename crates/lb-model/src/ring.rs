@@ -1,11 +1,11 @@
-//! How a ring is built, and how large it is.
+//! Algorithms and sizes of rings.
 
 use lb_common::limits::{MAX_RING_SLOTS, MIN_RING_SLOTS};
 
 crate::choice! {
     /// How a ring is built.
     pub enum Algorithm = Rendezvous {
-        /// Weighted rendezvous hashing with a cap: moves the fewest flows when a weight changes.
+        /// Weighted rendezvous hashing with a cap: it moves the fewest flows when a weight changes.
         Rendezvous = "rendezvous",
         /// Maglev's permutations, with weights: the most even shares, but more flows move.
         Maglev = "maglev",
@@ -15,10 +15,10 @@ crate::choice! {
 /// A slot without a real.
 pub const NO_REAL: u16 = u16::MAX;
 
-/// Slots per real, where the largest ring allows it: the measured figures of `rendezvous` are for this many.
+/// Default number of slots per real, up to the largest ring. The figures of `rendezvous` were measured with it.
 const SLOTS_PER_REAL: u32 = 1_024;
-/// Size of the smallest default ring. With a handful of reals, its unevenness is well below the random variation of
-/// the connections.
+/// Size of the smallest default ring. With a handful of reals, its unevenness is far below the random variation of
+/// connections.
 const MIN_DEFAULT_SLOTS: u32 = 4_096;
 
 const _: () = assert!(MIN_DEFAULT_SLOTS >= MIN_RING_SLOTS && MIN_DEFAULT_SLOTS <= MAX_RING_SLOTS);

@@ -1,32 +1,32 @@
-//! Shedding: what ends connections that steering wants off a real.
+//! Shedding: how connections end that steering wants to move off a real.
 
 use std::{net::IpAddr, time::Duration};
 
 use crate::peer::{Secret, Tls};
 use crate::settings::FieldError;
 
-/// The way that asks no server: the data plane resets flows.
+/// The kind that sends no request: the data plane resets flows.
 pub const RESET: &str = "reset";
-/// How long one request may take by default.
+/// The default time that a request may take.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
 
 crate::settings! {
-    /// What ends connections that steering wants off a real, and where it is asked. Texts may hold `{address}` (the
-    /// address that is asked) and `{real}` (the real's own).
+    /// How connections end that steering wants to move off a real, and where that is requested. Texts may contain
+    /// `{address}` (the address that gets the request) and `{real}` (the real's own).
     pub struct Shedding {
-        /// Port that is asked; without it the way's own.
+        /// Port for requests. The default depends on the kind.
         port: Option<u16> = None, 1..=65_535;
-        /// Address that is asked; without it the real's.
+        /// Address for requests. The default is the real's.
         address: Option<IpAddr> = None;
-        /// User name; goes with `password`.
+        /// User name, together with `password`.
         username: Option<String> = None;
-        /// Place of the password.
+        /// Reference to the password.
         password: Option<Secret> = None;
-        /// Place of a bearer token, instead of a user name.
+        /// Reference to a bearer token, instead of a user name.
         token: Option<Secret> = None;
-        /// How long one request may take. Without it 2 s.
+        /// How long a request may take. The default is 2 s.
         timeout: Option<Duration> = None, Duration::from_millis(10)..=Duration::from_secs(60);
-        /// TLS; without it the connection is not encrypted.
+        /// TLS. The default is no encryption.
         tls: Option<Tls> = None;
         ..way: "by" = "reset";
     }
@@ -45,7 +45,7 @@ crate::settings! {
 }
 
 impl Shedding {
-    /// How long one request may take.
+    /// Returns how long a request may take.
     #[must_use]
     pub fn timeout(&self) -> Duration {
         self.timeout.unwrap_or(DEFAULT_TIMEOUT)
@@ -53,7 +53,7 @@ impl Shedding {
 }
 
 impl Default for Shedding {
-    /// Flows are reset by the data plane.
+    /// Returns the default: the data plane resets flows.
     fn default() -> Self {
         crate::settings::defaults()
     }

@@ -7,7 +7,7 @@ use crate::{
     settings::{Auto, FieldError, SettingType},
 };
 
-/// The controller that is used unless another is named.
+/// The default controller.
 pub const DEFAULT_CONTROLLER: &str = "capacity";
 
 const HOUR: Duration = seconds(3_600);
@@ -20,7 +20,7 @@ const fn seconds(seconds: u64) -> Duration {
 }
 
 crate::settings! {
-    /// How health and load become weights. Fractions are of 1. `docs/steering.md` describes how to operate it.
+    /// How health and load become weights. Fractions are relative to 1. `docs/steering.md` describes how to operate it.
     pub struct Steering {
         /// Time between two decisions, at least the interval of the VIP's fastest source of load.
         period: Duration = seconds(5), Duration::from_millis(100)..=HOUR;
@@ -47,31 +47,31 @@ crate::settings! {
         @expert overload_periods: u32 = 3, 1..=10_000;
         /// From this utilisation on, and above the others', a real gets no new flows.
         @expert overload_drain: f64 = 0.97, 0.1..=1.0;
-        /// Periods above `overload_drain` before that.
+        /// Periods above `overload_drain` before a real gets no new flows.
         @expert overload_drain_periods: u32 = 6, 1..=10_000;
         /// Below this utilisation a drained real gets new flows again.
         @expert overload_back: f64 = 0.75, 0.01..=1.0;
-        /// Periods below `overload_back` before that.
+        /// Periods below `overload_back` before a drained real gets new flows again.
         @expert overload_back_periods: u32 = 6, 1..=10_000;
         /// Fraction of the capacity that may be drained by load at a time.
         @expert max_drained: f64 = 0.30, 0.0..=1.0;
         /// This many changes of health within `flap_within` hold a real down.
         @expert flap_changes: u32 = 3, 2..=1_000;
-        /// See `flap_changes`.
+        /// Time over which `flap_changes` counts changes of health.
         @expert flap_within: Duration = seconds(600), seconds(1)..=DAY;
-        /// How long it is held down at first; doubles each time.
+        /// How long a flapping real is held down at first. The time doubles each time.
         @expert flap_hold: Duration = seconds(30), Duration::ZERO..=DAY;
-        /// How long at most.
+        /// The longest time for which a flapping real is held down.
         @expert flap_hold_max: Duration = seconds(300), Duration::ZERO..=DAY;
-        /// A reading is stale after this many periods: what was learned from it is kept.
+        /// Periods after which a reading is stale. What was learned from it is kept.
         @expert stale_periods: u32 = 3, 1..=10_000;
-        /// After this long without a reading, what was learned fades if it is more than the others have.
+        /// Time without a reading after which a learned capacity fades, if it is more than that of other reals.
         @expert fade_after: Duration = seconds(180), seconds(1)..=YEAR;
-        /// Time constant with which it fades to what the others have for their weight.
+        /// Time constant with which a learned capacity fades to that of other reals, relative to their weights.
         @expert fade: Duration = seconds(60), seconds(1)..=YEAR;
-        /// Instead of `moved` while a real is above `busy` or the pool is uneven.
+        /// Replaces `moved` while a real is above `busy` or the pool is uneven.
         @expert moved_busy: f64 = 0.10, 0.000_1..=1.0;
-        /// See `moved_busy`.
+        /// Utilisation above which `moved_busy` applies.
         @expert busy: f64 = 0.95, 0.1..=1.0;
         /// Factor by which a share may change per period; shares of long connections fall, and return, without this
         /// bound.
@@ -80,36 +80,34 @@ crate::settings! {
         @expert least_share: f64 = 0.1, 0.001..=1.0;
         /// Time in which new flows make up for connections that a real lacks.
         @expert horizon: Duration = seconds(300), seconds(1)..=DAY;
-        /// From this many periods on, connections count as long-lived.
+        /// Mean life of connections, in periods, from which on they count as long-lived.
         @expert long_lived_periods: u32 = 10, 1..=100_000;
-        /// Lowest multiple of its share of new flows while connections are rebalanced.
+        /// The lowest multiple of its share of new flows that a real gets while connections are rebalanced.
         @expert deficit_least: f64 = 0.02, 0.0..=1.0;
-        /// Highest multiple.
+        /// The highest multiple of its share of new flows that a real gets while connections are rebalanced.
         @expert deficit_most: f64 = 3.0, 1.0..=100.0;
         /// Time over which the life of connections is measured.
         @expert life_over: Duration = seconds(600), seconds(1)..=DAY;
         /// Highest gain on an error of the capacity estimate in steady state.
         @expert gain: f64 = 0.10, 0.001..=1.0;
-        /// Relative standard deviation that an estimate is to have: the noisier readings are, the lower the gain.
+        /// Wanted relative standard deviation of an estimate: the noisier readings are, the lower the gain.
         @expert certainty: f64 = 0.015, 0.001..=0.5;
-        /// A surprise is a difference from this on (natural logarithm of measured over estimated), or from
-        /// `surprise_deviations` if that is more; two or three surprises, or more smaller differences, restart the
-        /// estimate.
+        /// The difference (natural logarithm of measured over estimated capacity) that counts as a surprise, unless
+        /// `surprise_deviations` is more. Two or three surprises, or more smaller differences, restart the estimate.
         @expert surprise: f64 = 0.2, 0.01..=10.0;
-        /// See `surprise`; in standard deviations of readings: the real's own, or the pool's median if that is
-        /// more.
+        /// Like `surprise`, in standard deviations of readings: the real's own, or the pool's median if that is more.
         @expert surprise_deviations: f64 = 3.0, 1.0..=100.0;
-        /// Cost of errors: with a fraction e of errors, a real counts as 1 + `error_penalty` · e times as utilised.
+        /// Cost of errors: with a fraction e of errors, the utilisation counts 1 + `error_penalty` · e times.
         @expert error_penalty: f64 = 5.0, 0.0..=1_000.0;
-        /// Below this utilisation, a reading reveals nothing of the capacity.
+        /// Utilisation below which a reading is not used to estimate the capacity.
         @expert least_utilisation: f64 = 0.05, 0.001..=0.9;
-        /// Below this mean utilisation, no reading does.
+        /// Mean utilisation below which no reading is used to estimate a capacity.
         @expert no_signal: f64 = 0.15, 0.0..=0.9;
-        /// Readings of a real that has been healthy for less are not used.
+        /// Time for which a real must have been healthy before its readings are used.
         @expert healthy_for: Duration = seconds(10), Duration::ZERO..=HOUR;
-        /// From this used fraction of its memory, file descriptors or connections on, a real gets less.
+        /// Used fraction of memory, file descriptors or connections from which on a real gets a smaller share.
         @expert guard_from: f64 = 0.80, 0.0..=0.99;
-        /// At this fraction it gets the least.
+        /// Used fraction at which a real gets the smallest share.
         @expert guard_full: f64 = 0.95, 0.01..=1.0;
         ..controller: "controller" = "capacity";
     }
@@ -123,7 +121,7 @@ crate::settings! {
     }
 }
 
-/// Refuses a setting that is below another one.
+/// Rejects a setting that is below another one.
 fn not_below<T: SettingType + PartialOrd>(
     name: &str,
     value: &T,
@@ -145,7 +143,7 @@ impl Default for Steering {
 }
 
 impl Steering {
-    /// The defaults with this controller.
+    /// Returns the defaults with this controller.
     #[must_use]
     pub fn of(controller: &str) -> Self {
         let mut steering = crate::settings::defaults::<Steering>();
@@ -153,7 +151,7 @@ impl Steering {
         steering
     }
 
-    /// A reading that is older is stale.
+    /// Returns the age from which on a reading is stale.
     #[must_use]
     pub fn stale_after(&self) -> Duration {
         self.period * self.stale_periods

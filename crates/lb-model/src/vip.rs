@@ -17,7 +17,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// IP protocol number.
+    /// Returns the IP protocol number.
     #[must_use]
     pub const fn number(self) -> u8 {
         match self {
@@ -41,22 +41,22 @@ impl fmt::Display for Protocol {
 pub struct VipKey {
     /// A unicast address.
     pub address: IpAddr,
-    /// Port, 0 for any.
+    /// Port; 0 means any port.
     pub port: u16,
     /// TCP or UDP.
     pub protocol: Protocol,
 }
 
-/// Why a text or an address is no VIP or no real.
+/// Why a text or an address is not a VIP or a real.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddressError {
-    /// Not of the form `ADDRESS:PORT/tcp` or `ADDRESS:PORT/udp`.
+    /// The text does not have the form `ADDRESS:PORT/tcp` or `ADDRESS:PORT/udp`.
     Form,
-    /// Neither `tcp` nor `udp` behind the slash.
+    /// The text after the slash is neither `tcp` nor `udp`.
     Protocol,
-    /// Not a unicast address (unspecified, multicast, broadcast, ...).
+    /// The address is not unicast (unspecified, multicast, broadcast, ...).
     NotUnicast,
-    /// An IPv4 address written as IPv6 (`::ffff:a.b.c.d`).
+    /// The address is an IPv4 address written as IPv6 (`::ffff:a.b.c.d`).
     Mapped,
 }
 
@@ -78,7 +78,7 @@ impl std::error::Error for AddressError {}
 /// Checks that a VIP or a real can have this address.
 ///
 /// # Errors
-/// [`AddressError::NotUnicast`] for unspecified, loopback, multicast, broadcast, link-local IPv6 and
+/// Returns [`AddressError::NotUnicast`] for unspecified, loopback, multicast, broadcast, link-local IPv6 and
 /// reserved IPv4 (240.0.0.0/4, 0.0.0.0/8) addresses; [`AddressError::Mapped`] for IPv4-mapped ones.
 pub fn check_unicast(address: IpAddr) -> Result<(), AddressError> {
     let unicast = match address {
@@ -104,10 +104,10 @@ pub fn check_unicast(address: IpAddr) -> Result<(), AddressError> {
 }
 
 impl VipKey {
-    /// Reads the form only, also of an address that no VIP can have: a client's input, before the agent checks it.
+    /// Reads a name without checking the address, for clients whose input the agent checks.
     ///
     /// # Errors
-    /// [`AddressError::Form`] and [`AddressError::Protocol`].
+    /// Returns [`AddressError::Form`] or [`AddressError::Protocol`].
     pub fn from_form(text: &str) -> Result<Self, AddressError> {
         let (socket, protocol) = text.rsplit_once('/').ok_or(AddressError::Form)?;
         let protocol = match protocol {
@@ -147,12 +147,12 @@ impl fmt::Display for VipKey {
 
 crate::text_setting!(VipKey, "`ADDRESS:PORT/PROTOCOL`");
 
-/// Names a real of a VIP: its address and, where packets are sent to another port than the VIP's, that port.
+/// Names a real of a VIP: its address and, if packets go to another port than the VIP's, that port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RealId {
     /// A unicast address.
     pub address: IpAddr,
-    /// Port that packets are sent to; `None` for the VIP's.
+    /// Port that packets are sent to; `None` means the VIP's.
     pub port: Option<NonZeroU16>,
 }
 

@@ -21,8 +21,8 @@ use tonic::transport::server::Connected;
 pub const MAX_CONNECTIONS: usize = 256;
 /// How long to wait when the system has no file descriptor for another connection.
 const BACKOFF: Duration = Duration::from_millis(100);
-/// A client that takes nothing of an answer for so long loses its connection (`TCP_USER_TIMEOUT`, tcp(7)): else
-/// clients that never read could hold all connections. In milliseconds.
+/// The time in milliseconds after which a client that reads nothing loses its connection (`TCP_USER_TIMEOUT`, tcp(7)).
+/// Without it, clients that never read could occupy all connections.
 const UNREAD_TIMEOUT: u32 = 30_000;
 
 /// A connection that counts as one of [`MAX_CONNECTIONS`] until it is dropped.
@@ -34,7 +34,7 @@ pub struct Counted<T> {
 
 /// A listener.
 pub trait Accept: Send {
-    /// Its connections.
+    /// The type of its connections.
     type Connection: Send;
     /// Waits for the next connection.
     fn next(&self) -> impl Future<Output = io::Result<Self::Connection>> + Send;
@@ -45,7 +45,7 @@ impl Accept for TcpListener {
 
     async fn next(&self) -> io::Result<TcpStream> {
         let (stream, _) = self.accept().await?;
-        // Answers are one small segment that should not wait.
+        // An answer is a small segment that must not wait for an acknowledgement.
         stream.set_nodelay(true)?;
         setsockopt(&stream, TcpUserTimeout, &UNREAD_TIMEOUT)?;
         Ok(stream)
@@ -60,8 +60,8 @@ impl Accept for UnixListener {
     }
 }
 
-/// The connections of a listener. A connection above [`MAX_CONNECTIONS`] is closed at once: it would wait for the
-/// end of another one, which may take long.
+/// Returns the connections of a listener. A connection above [`MAX_CONNECTIONS`] is closed at once, because it might
+/// have to wait long for the end of another one.
 pub fn incoming<L: Accept>(
     listener: L,
 ) -> impl Stream<Item = io::Result<Counted<L::Connection>>> + Send {

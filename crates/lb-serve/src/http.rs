@@ -25,26 +25,26 @@ use crate::stopped;
 
 /// How long the head of a request may take to arrive, which is also how long an idle connection is kept.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(90);
-/// Bytes of the head of a request.
+/// The most bytes that the head of a request may have.
 pub const MAX_HEAD: usize = 16 << 10;
-/// How long a page may take to be made.
+/// How long the creation of a page may take.
 pub const PAGE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long answers may take to go out when the server ends.
+/// How long answers may take to be sent when the server ends.
 pub const DRAIN: Duration = Duration::from_secs(3);
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 
-/// A page, or why there is none now.
+/// A page, or why it is unavailable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Page {
-    /// The page.
+    /// The page exists.
     Found {
         /// Value of the header `Content-Type`.
         media_type: &'static str,
-        /// The page itself.
+        /// The content.
         body: Bytes,
     },
-    /// The page cannot be made at this moment; the text says why, and ends with a newline.
+    /// The page cannot be created now. The text has the reason and ends with a newline.
     Unavailable(String),
 }
 
@@ -52,14 +52,14 @@ pub enum Page {
 pub trait Site: Send + Sync + 'static {
     /// Paths of the pages.
     const PATHS: &'static [&'static str];
-    /// The answer to requests for other paths: which pages there are; it ends with a newline.
+    /// The answer to requests for other paths: a list of the pages. It ends with a newline.
     const INDEX: &'static str;
 
-    /// Makes the page of a path in [`PATHS`](Self::PATHS) for a request with these headers.
+    /// Creates the page of a path in [`PATHS`](Self::PATHS) for a request with these headers.
     fn page(&self, path: &str, headers: &HeaderMap) -> impl Future<Output = Page> + Send;
 }
 
-/// Serves a site on these connections until `stopping` becomes true; then open answers have [`DRAIN`] to go out.
+/// Serves a site on these connections until `stopping` becomes true; then open answers have [`DRAIN`] to be sent.
 pub async fn serve<S: Site, C>(
     incoming: impl Stream<Item = io::Result<C>>,
     site: S,
@@ -115,7 +115,7 @@ where
     }
 }
 
-/// The answer to one request.
+/// Answers a request.
 async fn answer<S: Site>(site: &S, request: &Parts, timeout: Duration) -> Response<Full<Bytes>> {
     let path = request.uri.path();
     if !S::PATHS.contains(&path) {
@@ -160,7 +160,7 @@ mod tests {
 
     use super::*;
 
-    /// A site with a page that is there, one that is not, one that never comes, and one that comes when told.
+    /// A site with pages that are found, unavailable, never ready, and ready on a signal.
     #[derive(Default)]
     struct Example {
         asked: Notify,
@@ -230,7 +230,7 @@ mod tests {
             Arc::clone(&site),
             stopping,
         ));
-        // An idle connection does not keep the server.
+        // An idle connection does not keep the server from ending.
         let _idle = TcpStream::connect(address).await.unwrap();
         let mut client = TcpStream::connect(address).await.unwrap();
         client

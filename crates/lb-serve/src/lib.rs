@@ -1,4 +1,4 @@
-//! What every server of this project shares: where it listens, how it serves HTTP and metrics, and how it ends.
+//! Code that all servers of this project share: listeners, HTTP, metrics and shutdown.
 
 mod connections;
 pub mod http;

@@ -1,4 +1,4 @@
-//! Where the API is reached: Unix sockets, and TCP on loopback.
+//! Endpoints of the API: Unix sockets, and TCP on loopback.
 
 use std::{
     fmt, fs, io,
@@ -10,7 +10,7 @@ use std::{
 
 use tokio::net::{TcpListener, UnixListener};
 
-/// Only root and the socket's group.
+/// The mode of sockets: access for root and the socket's group.
 const SOCKET_MODE: u32 = 0o660;
 
 /// Where to listen: `unix:PATH` or `http://ADDRESS:PORT`.
@@ -18,7 +18,7 @@ const SOCKET_MODE: u32 = 0o660;
 pub enum Endpoint {
     /// A Unix socket.
     Unix(PathBuf),
-    /// TCP without encryption, so on loopback only.
+    /// TCP. There is no encryption, so only loopback is allowed.
     Tcp(SocketAddr),
 }
 
@@ -42,7 +42,7 @@ impl FromStr for Endpoint {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some(path) = text.strip_prefix("unix:") {
-            // unix:///run/x and unix:/run/x are the same.
+            // unix:///run/x and unix:/run/x are equivalent.
             let path = path.strip_prefix("//").unwrap_or(path);
             if path.is_empty() {
                 return Err(format!(
@@ -73,32 +73,32 @@ lb_model::text_setting!(Endpoint, "`unix:PATH` or `http://ADDRESS:PORT`");
 /// Why an endpoint cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// An agent answers there.
-    #[error("{0} is served by a running agent; stop that one, or give this one another --listen")]
+    /// A running agent listens there.
+    #[error("a running agent serves {0}; stop it, or give this agent another --listen")]
     InUse(Endpoint),
-    /// There is something that is no socket.
-    #[error("{0} exists and is no socket; move it away, or give another --listen")]
+    /// There is a file that is not a socket.
+    #[error("{0} exists and is not a socket; move it away, or give another --listen")]
     NoSocket(PathBuf),
     /// A system call failed.
     #[error("listening on {endpoint}: {operation}: {source}")]
     System {
-        /// Where.
+        /// The endpoint.
         endpoint: Endpoint,
-        /// What was tried.
+        /// The operation that failed.
         operation: &'static str,
         /// The cause.
         source: io::Error,
     },
 }
 
-/// A bound endpoint. A Unix socket is removed when it is dropped.
+/// A bound endpoint. Dropping it removes a Unix socket.
 #[derive(Debug)]
 pub struct Listener {
     endpoint: Endpoint,
     socket: Socket,
 }
 
-/// What is bound.
+/// The bound socket.
 #[derive(Debug)]
 pub enum Socket {
     /// A Unix socket, and its file.
@@ -107,22 +107,22 @@ pub enum Socket {
     Tcp(TcpListener),
 }
 
-/// The file of a Unix socket. It is removed when this is dropped.
+/// The file of a Unix socket, which is removed when the value is dropped.
 #[derive(Debug)]
 pub struct SocketFile(PathBuf);
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // It may be gone already.
+        // The file may have been removed already.
         let _ = fs::remove_file(&self.0);
     }
 }
 
 impl Listener {
-    /// Binds. The socket of a dead agent is replaced; that of a running one is not.
+    /// Binds an endpoint. Replaces the socket of a dead agent, but not that of a running one.
     ///
     /// # Errors
-    /// [`ListenError`].
+    /// Returns [`ListenError`].
     pub async fn bind(endpoint: Endpoint) -> Result<Self, ListenError> {
         let failed = |operation| {
             let endpoint = endpoint.clone();
@@ -145,7 +145,7 @@ impl Listener {
                     fs::create_dir_all(directory).map_err(failed("making its directory"))?;
                 }
                 check_dead(path, &endpoint)?;
-                // Bound under another name, so that it is never there with wider permissions, and a
+                // Bind under another name, so that the socket never has wider permissions under its own name, and a
                 // client never finds none.
                 let mut name = path.clone().into_os_string();
                 name.push(format!(".{}.new", std::process::id()));
@@ -161,13 +161,13 @@ impl Listener {
         Ok(Listener { endpoint, socket })
     }
 
-    /// Where it listens.
+    /// Returns the endpoint.
     #[must_use]
     pub const fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 
-    /// The socket, for a server.
+    /// Returns the socket, for a server.
     #[must_use]
     pub fn into_socket(self) -> Socket {
         self.socket

@@ -1,9 +1,9 @@
-//! How a server hears that it is to end.
+//! The signal that ends a server.
 
 use tokio::sync::watch::Receiver;
 
-/// Returns when `stopping` becomes true, or its sender is gone.
+/// Waits until `stopping` becomes true or its sender is dropped.
 pub async fn stopped(stopping: &mut Receiver<bool>) {
-    // A dropped sender means the end, too.
+    // A dropped sender also ends the server.
     let _ = stopping.wait_for(|stop| *stop).await;
 }

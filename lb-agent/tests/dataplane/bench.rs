@@ -21,15 +21,6 @@ use lb_tests::Namespace;
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
-/// Whether the tests can run; says loudly if not.
-pub fn privileged() -> bool {
-    let root = nix::unistd::geteuid().is_root();
-    if !root {
-        eprintln!("SKIPPED: needs root (network namespaces and BPF)");
-    }
-    root
-}
-
 /// Runs `ip` with these words in a namespace.
 pub fn ip(namespace: &Namespace, words: &str) {
     namespace.sh(&format!("ip {words}")).unwrap();

@@ -15,7 +15,7 @@ use lb_common::{
 };
 use lb_dataplane::{Dataplane as _, KernelDataplane, detach};
 
-use crate::bench::{Bench, frame, privileged, service, simulate_until};
+use crate::bench::{Bench, frame, service, simulate_until};
 use crate::traffic::{Wire, packet_comes_back};
 
 const VIP: &str = "192.0.2.1:9000/udp";
@@ -124,51 +124,34 @@ fn meta_of_any(folder: &Path) -> Option<[u8; RECORD]> {
 }
 
 fn tables_of_layout_are_rejected(layout: u32, advice: &str) {
-    if !privileged() {
-        return;
-    }
     let words = [&format!("layout {layout}"), advice];
     is_rejected("layout", &words, |folder| {
         write_word(folder, std::mem::offset_of!(Meta, layout), layout);
     });
 }
 
-#[test]
-fn tables_of_a_newer_layout_are_rejected() {
+pub fn tables_of_a_newer_layout_are_rejected() {
     let advice = format!("lb-agent migrate --layout {LAYOUT_VERSION}");
     tables_of_layout_are_rejected(LAYOUT_VERSION + 1, &advice);
 }
 
-#[test]
-fn tables_older_than_the_previous_layout_are_rejected() {
+pub fn tables_older_than_the_previous_layout_are_rejected() {
     tables_of_layout_are_rejected(LAYOUT_VERSION - 2, "upgrade in two steps");
 }
 
-#[test]
-fn tables_with_another_magic_are_rejected() {
-    if !privileged() {
-        return;
-    }
+pub fn tables_with_another_magic_are_rejected() {
     is_rejected("magic", &["not lb-agent's"], |folder| {
         write_word(folder, std::mem::offset_of!(Meta, magic), !(MAGIC as u32));
     });
 }
 
-#[test]
-fn a_table_of_another_value_size_is_rejected() {
-    if !privileged() {
-        return;
-    }
+pub fn a_table_of_another_value_size_is_rejected() {
     is_rejected("form", &["values of 128 bytes"], |folder| {
         replace_by_other_form(&folder.join(names::META), 128);
     });
 }
 
-#[test]
-fn a_table_that_packets_do_not_use_is_rejected() {
-    if !privileged() {
-        return;
-    }
+pub fn a_table_that_packets_do_not_use_is_rejected() {
     is_rejected("exchanged", &["their tables are not pinned"], |folder| {
         replace_by_other_form(&folder.join(names::SERVICES), 128);
     });

@@ -6,16 +6,12 @@ use lb_common::reason::{ChosenBy, Reason, Verdict};
 use lb_dataplane::{Dataplane as _, WhenEmpty, detach, options::Options};
 use lb_model::options::{OnDown, Track};
 
-use crate::bench::{Bench, frame, ip, privileged, service, simulate_until, tick_until};
+use crate::bench::{Bench, frame, ip, service, simulate_until, tick_until};
 
 const VIP: &str = "192.0.2.1:80/tcp";
 const REALS: [&str; 3] = ["10.7.0.2", "10.7.0.3", "10.8.0.4"];
 
-#[test]
-fn a_service_forwards_and_detach_ends_it() {
-    if !privileged() {
-        return;
-    }
+pub fn a_service_forwards_and_detach_ends_it() {
     let bench = Bench::new();
     let mut plane = bench.start();
     let status = plane.status();
@@ -65,11 +61,7 @@ fn a_service_forwards_and_detach_ends_it() {
     assert!(!bench.pins.exists());
 }
 
-#[test]
-fn a_new_agent_adopts_what_the_last_one_left() {
-    if !privileged() {
-        return;
-    }
+pub fn a_new_agent_adopts_what_the_last_one_left() {
     let bench = Bench::new();
     let mut plane = bench.start();
     let first = service(VIP, &REALS, 4_096);
@@ -127,12 +119,8 @@ fn a_new_agent_adopts_what_the_last_one_left() {
 
 /// A new service of UDP tracks its flows for its first window, so an added real takes new flows at once. An
 /// agent that starts in that window knows it.
-#[test]
-fn a_new_agent_knows_the_first_window() {
+pub fn a_new_agent_knows_the_first_window() {
     const UDP: &str = "192.0.2.9:53/udp";
-    if !privileged() {
-        return;
-    }
     let bench = Bench::new();
     let mut plane = bench.start();
     plane
@@ -156,11 +144,7 @@ fn a_new_agent_knows_the_first_window() {
     assert!(taken > 20, "{taken} of 99 flows");
 }
 
-#[test]
-fn a_new_agent_adopts_the_dead_too() {
-    if !privileged() {
-        return;
-    }
+pub fn a_new_agent_adopts_the_dead_too() {
     let bench = Bench::new();
     let mut plane = bench.start();
     let mut wanted = service(VIP, &REALS, 256);
@@ -215,11 +199,7 @@ fn a_new_agent_adopts_the_dead_too() {
     );
 }
 
-#[test]
-fn tables_grow_with_their_content() {
-    if !privileged() {
-        return;
-    }
+pub fn tables_grow_with_their_content() {
     let bench = Bench::new();
     let mut plane = bench.start();
     for number in 0..300_u32 {
@@ -244,11 +224,7 @@ fn tables_grow_with_their_content() {
     seen(&mut plane);
 }
 
-#[test]
-fn a_changed_neighbour_is_followed() {
-    if !privileged() {
-        return;
-    }
+pub fn a_changed_neighbour_is_followed() {
     let bench = Bench::new();
     let mut plane = bench.start();
     plane
@@ -284,11 +260,7 @@ fn a_changed_neighbour_is_followed() {
     );
 }
 
-#[test]
-fn a_deleted_real_is_forgotten_and_its_index_freed() {
-    if !privileged() {
-        return;
-    }
+pub fn a_deleted_real_is_forgotten_and_its_index_freed() {
     let bench = Bench::new();
     let mut plane = bench.start();
     let used = |plane: &lb_dataplane::KernelDataplane| {
@@ -322,11 +294,7 @@ fn a_deleted_real_is_forgotten_and_its_index_freed() {
     });
 }
 
-#[test]
-fn slots_settle_after_their_window() {
-    if !privileged() {
-        return;
-    }
+pub fn slots_settle_after_their_window() {
     let bench = Bench::new();
     let mut plane = bench.start();
     let mut wanted = service(VIP, &REALS, 1_024);
@@ -343,11 +311,7 @@ fn slots_settle_after_their_window() {
     assert_eq!(plane.status().unsettled_slots, 1_024);
 }
 
-#[test]
-fn a_hundred_vips_of_a_hundred_reals_fit_and_change_quickly() {
-    if !privileged() {
-        return;
-    }
+pub fn a_hundred_vips_of_a_hundred_reals_fit_and_change_quickly() {
     let bench = Bench::new();
     let options = Options {
         flow_entries: 1_048_576,
@@ -396,11 +360,7 @@ fn a_hundred_vips_of_a_hundred_reals_fit_and_change_quickly() {
     );
 }
 
-#[test]
-fn other_terms_are_refused() {
-    if !privileged() {
-        return;
-    }
+pub fn other_terms_are_refused() {
     let bench = Bench::new();
     drop(bench.start());
     let error = bench

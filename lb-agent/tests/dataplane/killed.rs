@@ -15,7 +15,7 @@ use proptest::test_runner::{RngAlgorithm, TestRng};
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::transport::Channel;
 
-use crate::bench::{Bench, frame, privileged};
+use crate::bench::{Bench, frame};
 
 const ROUNDS: usize = 5;
 /// Changes of one round; the agent is killed before they are all acknowledged.
@@ -244,11 +244,7 @@ fn log_of(state: &std::path::Path) -> String {
     text
 }
 
-#[test]
-fn a_killed_agent_forgets_nothing_it_acknowledged() {
-    if !privileged() {
-        return;
-    }
+pub fn a_killed_agent_forgets_nothing_it_acknowledged() {
     let bench = Bench::new();
     let state = tempfile::tempdir().unwrap();
     let seed = std::process::id();

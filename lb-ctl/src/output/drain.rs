@@ -1,21 +1,21 @@
-//! How far a drain is, of `drain --wait`.
+//! Progress of a drain, for `drain --wait`.
 
 use serde::Serialize;
 
 use super::Human;
 
-/// What `drain --wait` prints, each time it changes.
+/// What `drain --wait` prints at each change.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct Progress {
     /// The VIP's name.
     pub vip: String,
     /// The real's address.
     pub address: String,
-    /// Since the drain began.
+    /// Seconds since the drain began.
     pub seconds: f64,
-    /// Flows that are left; see `exact`.
+    /// Flows that are left. See `exact`.
     pub flows: u64,
-    /// False as long as flows that are silent since the drain may be missing.
+    /// False while flows that have been silent since the drain may be missing.
     pub exact: bool,
 }
 
@@ -24,7 +24,7 @@ impl Human for Progress {
         let more = if self.exact {
             ""
         } else {
-            " that spoke since; silent ones are known when the VIP's window is over"
+            " that sent packets since; silent ones may exist until the VIP's window is over"
         };
         format!("{:>6} s  {} flows left{more}\n", self.seconds, self.flows)
     }

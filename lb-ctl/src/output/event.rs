@@ -1,4 +1,4 @@
-//! Changes, of `watch`.
+//! Changes, for `watch`.
 
 use lb_proto::v1::{self, watch_event};
 use serde::Serialize;
@@ -9,35 +9,35 @@ use super::{
 };
 use crate::names;
 
-/// What `watch` prints, for each event.
+/// What `watch` prints for each event.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct Event {
-    /// When, RFC 3339.
+    /// The time, RFC 3339.
     pub time: Option<String>,
     /// snapshot, snapshot_end, vip_added, vip_changed, vip_deleted, real_added, real_changed,
-    /// real_deleted, or unknown for one that a newer agent sends.
+    /// real_deleted, or unknown for an event that only a newer agent knows.
     pub event: &'static str,
     /// What caused it.
     pub cause: String,
-    /// What it is about.
+    /// The object that changed.
     #[serde(flatten)]
     pub subject: Subject,
 }
 
-/// What an event is about. In each, `vip` is the VIP's name.
+/// The object of an event. In each variant, `vip` is the name of a VIP.
 #[derive(Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Subject {
-    /// Nothing in particular.
+    /// No object.
     Nothing {},
-    /// A VIP as it is now.
+    /// A VIP in its new state.
     Vip(Vip),
-    /// A VIP that is no more.
+    /// A VIP that was deleted.
     Name {
         /// Its name.
         vip: String,
     },
-    /// A real as it is now, or as it was when it was deleted.
+    /// A real in its new state, or in its last one if it was deleted.
     Real {
         /// Its VIP's name.
         vip: String,

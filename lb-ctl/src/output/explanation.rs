@@ -1,4 +1,4 @@
-//! Why reals are as they are, of `why` and `list -o wide`.
+//! Explanations of reals, for `why` and `list -o wide`.
 
 use lb_proto::v1;
 use serde::Serialize;
@@ -11,39 +11,39 @@ use super::{
 };
 use crate::names;
 
-/// The last answer to a probe.
+/// The result of the last probe.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct Probe {
     /// healthy, drain or unhealthy.
     pub verdict: String,
-    /// In words.
+    /// The reason in words.
     pub reason: String,
-    /// Seconds since.
+    /// Seconds since the probe.
     pub age: Option<f64>,
-    /// Seconds that it took.
+    /// Seconds that the probe took.
     pub latency: Option<f64>,
 }
 
-/// A real, and why it is as it is.
+/// A real with the explanation of its state and weight.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct Explanation {
     /// The VIP's name.
     pub vip: String,
-    /// The real as it is.
+    /// The real.
     pub real: Option<Real>,
-    /// Seconds that it is in its state, as far as the agent knows.
+    /// Seconds that the real has been in its state, as far as the agent knows.
     pub since: Option<f64>,
-    /// Its last probe.
+    /// Result of its last probe.
     pub probe: Option<Probe>,
-    /// What was last read of its load.
+    /// Its last load readings.
     pub readings: Vec<Reading>,
-    /// What steering works with, a fraction of its own limit.
+    /// Utilisation as steering uses it: a fraction of the real's own limit.
     pub utilisation: Option<f64>,
-    /// Estimated, relative to the other reals.
+    /// Estimated capacity: what it would carry at utilisation 1.
     pub capacity: Option<f64>,
-    /// Share of new flows that it would get without limits.
+    /// Share of new flows that steering wants for it.
     pub wanted_share: Option<f64>,
-    /// What keeps its weight from being more.
+    /// Why its weight is not higher.
     pub limit: String,
 }
 
@@ -165,7 +165,7 @@ impl Human for Explanations {
     }
 }
 
-/// What `list -o wide` prints: a line for each real, then what each VIP is told to do.
+/// What `list -o wide` prints: a line for each real, then the settings of each VIP.
 #[derive(Debug, Serialize)]
 pub struct Wide {
     /// The reals.
@@ -212,7 +212,7 @@ impl Human for Wide {
     }
 }
 
-/// Of `list -o wide`.
+/// Columns of `list -o wide`.
 const COLUMNS: [table::Column; 12] = [
     ("VIP", false),
     ("REAL", false),

@@ -1,4 +1,4 @@
-//! Live flows, of `flows`.
+//! Live flows, for `flows`.
 
 use lb_proto::v1;
 use serde::Serialize;
@@ -6,16 +6,16 @@ use serde::Serialize;
 use super::{Human, table};
 use crate::names;
 
-/// Live flows of one real of one VIP.
+/// Live flows of a real of a VIP.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct RealFlows {
     /// The VIP's name.
     pub vip: String,
-    /// The real's.
+    /// The real's address.
     pub address: String,
-    /// How many live.
+    /// The number of live flows.
     pub flows: u64,
-    /// False where `flows` is an estimate.
+    /// False if `flows` is an estimate.
     pub exact: bool,
     /// Entries of the flow table that name this real.
     pub entries: u64,

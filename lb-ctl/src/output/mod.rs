@@ -1,6 +1,6 @@
 //! Answers as tables for people, and as JSON or YAML for programs.
 //!
-//! The types here are the shapes that programs see: a field once printed stays.
+//! Programs read the JSON form of these types: no field is ever removed.
 
 use std::io::{self, IsTerminal as _, Write as _};
 
@@ -27,7 +27,7 @@ pub mod vip;
 pub enum Format {
     /// For people
     Table,
-    /// For people, with all there is to tell
+    /// For people, with everything that is known
     Wide,
     /// One JSON document a line
     Json,
@@ -35,32 +35,32 @@ pub enum Format {
     Yaml,
 }
 
-/// How an answer is told to people.
+/// The form of an answer for people.
 pub trait Human {
-    /// Lines, the last one ended.
+    /// Returns lines, each with its end.
     fn human(&self) -> String;
 }
 
-/// Where answers go.
+/// The output of answers.
 #[derive(Clone, Copy, Debug)]
 pub struct Output {
     format: Format,
 }
 
 impl Output {
-    /// Standard output in a format.
+    /// Creates an output to standard output in a format.
     #[must_use]
     pub const fn new(format: Format) -> Self {
         Output { format }
     }
 
-    /// Whether people read it.
+    /// Returns whether the format is for people.
     #[must_use]
     pub fn is_table(self) -> bool {
         matches!(self.format, Format::Table | Format::Wide)
     }
 
-    /// Whether people want all there is to tell.
+    /// Returns whether the format is the wide one.
     #[must_use]
     pub fn is_wide(self) -> bool {
         self.format == Format::Wide
@@ -69,15 +69,15 @@ impl Output {
     /// Prints the answer.
     ///
     /// # Errors
-    /// [`Failure::ClosedPipe`] if nobody reads it, [`Failure::File`] if it cannot be written.
+    /// Returns [`Failure::ClosedPipe`] if the reader has closed the pipe, [`Failure::File`] if writing fails.
     pub fn print<T: Serialize + Human>(self, answer: &T) -> Result<(), Failure> {
         write(&self.text(answer)?)
     }
 
-    /// Prints one of many answers: a JSON line, a YAML document, or a table's line.
+    /// Prints one of many answers: a JSON line, a YAML document, or a line of a table.
     ///
     /// # Errors
-    /// As [`Self::print`].
+    /// See [`Self::print`].
     pub fn print_item<T: Serialize + Human>(self, item: &T) -> Result<(), Failure> {
         let text = self.text(item)?;
         match self.format {
@@ -86,13 +86,13 @@ impl Output {
         }
     }
 
-    /// Prints text for people where it replaces what was on the screen: on a terminal it starts at the
-    /// top, elsewhere an empty line comes before it.
+    /// Prints text for people that replaces the previous text. On a terminal it starts at the top of the screen; otherwise
+    /// an empty line precedes it.
     ///
     /// # Errors
-    /// As [`Self::print`].
+    /// See [`Self::print`].
     pub fn print_screen(self, text: &str) -> Result<(), Failure> {
-        // Home, then clear what is below.
+        // Move to the top left corner, then clear everything below.
         let start = if io::stdout().is_terminal() {
             "\x1b[H\x1b[J"
         } else {
@@ -121,7 +121,7 @@ impl Output {
 /// Writes text to standard output.
 ///
 /// # Errors
-/// [`Failure::ClosedPipe`] if nobody reads it, [`Failure::File`] if it cannot be written.
+/// Returns [`Failure::ClosedPipe`] if the reader has closed the pipe, [`Failure::File`] if writing fails.
 pub fn write(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())
@@ -138,10 +138,10 @@ pub fn write(text: &str) -> Result<(), Failure> {
         })
 }
 
-/// What a verb did, for verbs whose only answer is that it is done.
+/// The answer of a verb that deletes something.
 #[derive(Debug, Serialize)]
 pub struct Done {
-    /// What was deleted.
+    /// The object that was deleted.
     pub deleted: String,
 }
 

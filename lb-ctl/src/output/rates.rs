@@ -1,4 +1,4 @@
-//! What happened between two readings of the counters, per second.
+//! Rates per second between two readings of the counters.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -7,7 +7,7 @@ use lb_proto::v1;
 use super::{stats::Counters, table};
 use crate::names;
 
-/// A table of rates per VIP and real; ends with a newline.
+/// Lays out the rates of each VIP and real as a table, which ends with a newline.
 #[must_use]
 pub fn table(before: &v1::Stats, now: &v1::Stats) -> String {
     let seconds = seconds(before, now);
@@ -25,7 +25,7 @@ pub fn table(before: &v1::Stats, now: &v1::Stats) -> String {
             .flat_map(|vip| &vip.reals)
             .map(|real| (real.address.as_str(), real.counters.into()))
             .collect();
-        // What appeared since the last reading counted from zero.
+        // Counters of an object that is new since the last reading started at zero.
         let counters_before = old.and_then(|vip| vip.counters).into();
         let dropped = vip
             .dropped_packets
@@ -72,7 +72,7 @@ pub fn table(before: &v1::Stats, now: &v1::Stats) -> String {
     format!("{time}\n{}", table::layout(&columns, rows))
 }
 
-/// Between the readings, by the agent's clock; one where it does not tell.
+/// Returns the seconds between two readings by the agent's clock, or 1 if these have no time.
 fn seconds(before: &v1::Stats, now: &v1::Stats) -> f64 {
     let at = |stats: &v1::Stats| {
         stats.time.map(|time| {
@@ -86,7 +86,7 @@ fn seconds(before: &v1::Stats, now: &v1::Stats) -> f64 {
     }
 }
 
-/// A counter that fell was made anew: it counts from zero, which is never negative.
+/// Returns rates as text. A counter that has decreased was reset, so its rate is computed from zero.
 fn per_second(before: Counters, now: Counters, seconds: f64) -> [String; 4] {
     [
         (before.packets, now.packets),

@@ -1,4 +1,4 @@
-//! What was read of reals' load, of `load` and `why`.
+//! Load readings, for `load` and `why`.
 
 use std::time::SystemTime;
 
@@ -11,17 +11,17 @@ use crate::names;
 /// One reading, or why there is none.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct Reading {
-    /// What was measured; empty for a source that told nothing.
+    /// The quantity; empty if the source reported nothing.
     pub quantity: String,
-    /// In `unit`; none if it is not known.
+    /// The value in `unit`; `None` if it is unknown.
     pub value: Option<f64>,
     /// fraction, count, 1/s, s or B.
     pub unit: String,
-    /// Seconds since it was true.
+    /// Seconds since the value was measured.
     pub age: Option<f64>,
-    /// Where it comes from.
+    /// Name of the source.
     pub source: String,
-    /// Why it is not used; empty if it is.
+    /// Why the value is not used; empty if it is.
     pub problem: String,
 }
 
@@ -38,7 +38,7 @@ impl From<&v1::Reading> for Reading {
     }
 }
 
-/// Seconds since a moment, to the tenth.
+/// Returns the seconds since a time, rounded to tenths.
 pub fn age(time: prost_types::Timestamp) -> Option<f64> {
     let time = SystemTime::try_from(time).ok()?;
     let seconds = time.elapsed().unwrap_or_default().as_secs_f64();
@@ -46,7 +46,7 @@ pub fn age(time: prost_types::Timestamp) -> Option<f64> {
 }
 
 impl Reading {
-    /// The value with its unit.
+    /// Returns the value with its unit.
     pub fn value(&self) -> String {
         match (self.value, self.unit.as_str()) {
             (None, _) => "-".to_owned(),
@@ -57,21 +57,21 @@ impl Reading {
         }
     }
 
-    /// Its age, or a dash.
+    /// Returns the age, or a dash.
     pub fn age(&self) -> String {
         self.age
             .map_or_else(|| "-".to_owned(), |age| format!("{age:.1} s"))
     }
 }
 
-/// What was read of a real.
+/// Readings of a real.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct RealReadings {
     /// The VIP's name.
     pub vip: String,
     /// The real's address.
     pub address: String,
-    /// By source and quantity.
+    /// The readings, by source and quantity.
     pub readings: Vec<Reading>,
 }
 
@@ -94,7 +94,7 @@ impl From<&v1::ListReadingsResponse> for Readings {
 impl Human for Readings {
     fn human(&self) -> String {
         if self.0.iter().all(|real| real.readings.is_empty()) {
-            return "nothing was read; `lbctl set-vip VIP --load WORDS` says where to read\n"
+            return "there are no readings; `lbctl set-vip VIP --load WORDS` adds a load source\n"
                 .to_owned();
         }
         let rows = self.0.iter().flat_map(|real| {

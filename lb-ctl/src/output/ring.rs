@@ -1,4 +1,4 @@
-//! A ring, of `ring`.
+//! A ring, for `ring`.
 
 use lb_proto::v1;
 use serde::Serialize;
@@ -6,14 +6,14 @@ use serde::Serialize;
 use super::{Human, table};
 use crate::names;
 
-/// A real's part of the ring.
+/// A real's share of the ring.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct RingReal {
     /// Its address.
     pub address: String,
-    /// Effective.
+    /// Its effective weight.
     pub weight: u32,
-    /// Of the slots, 0 to 1.
+    /// Its share of the slots, 0 to 1.
     pub share: f64,
 }
 
@@ -24,13 +24,13 @@ pub struct Ring {
     pub vip: String,
     /// rendezvous or maglev.
     pub algorithm: &'static str,
-    /// How many there are.
+    /// The number of slots.
     pub slots: u32,
-    /// Equal on two balancers with the same input.
+    /// Checksum of the ring. Balancers with the same input have the same one.
     pub checksum: String,
-    /// Share of the slots that the asked weights would move, 0 to 1.
+    /// Share of the slots that the requested weights would move, 0 to 1.
     pub moved: f64,
-    /// As asked, else as it is.
+    /// The reals, with the requested weights if there are any.
     pub reals: Vec<RingReal>,
 }
 

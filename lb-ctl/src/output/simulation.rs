@@ -1,4 +1,4 @@
-//! What the program does with a packet, of `simulate`.
+//! What the program does with a packet, for `simulate`.
 
 use lb_proto::v1;
 use serde::Serialize;
@@ -6,20 +6,20 @@ use serde::Serialize;
 use super::Human;
 use crate::names;
 
-/// What `simulate` prints, for each packet.
+/// What `simulate` prints for each packet.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct Simulation {
     /// tx, redirect, pass or drop.
     pub verdict: String,
-    /// The way out.
+    /// The reason of the verdict.
     pub reason: String,
-    /// The VIP it was for, if any.
+    /// The VIP that the packet is for, if any.
     pub vip: Option<String>,
-    /// The real it goes to, if any.
+    /// The real that the packet goes to, if any.
     pub real: Option<String>,
     /// ring, flow, new_flow, previous or nothing.
     pub chosen_by: String,
-    /// The frame as it leaves, in hexadecimal digits.
+    /// The resulting frame, in hexadecimal digits.
     pub packet: String,
 }
 

@@ -1,4 +1,4 @@
-//! Counters, of `stats`.
+//! Counters, for `stats`.
 
 use lb_proto::v1;
 use serde::Serialize;
@@ -11,11 +11,11 @@ use crate::names;
 pub struct Counters {
     /// IP packets.
     pub packets: u64,
-    /// Of the packets as they came in, without Ethernet and outer headers.
+    /// Bytes of these packets as received, without Ethernet and outer headers.
     pub bytes: u64,
-    /// TCP: SYN packets; UDP: entries made in the flow table.
+    /// TCP: SYN packets. UDP: entries inserted into the flow table.
     pub opened: u64,
-    /// TCP: FIN and RST packets from clients.
+    /// TCP: FIN and RST packets of clients.
     pub closed: u64,
 }
 
@@ -31,80 +31,80 @@ impl From<Option<v1::Counters>> for Counters {
     }
 }
 
-/// Of one real of one VIP.
+/// Counters of a real of a VIP.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct RealStats {
     /// Its address.
     pub address: String,
-    /// As configured.
+    /// The operator's weight.
     pub weight: u32,
-    /// What steering makes of it.
+    /// The weight that steering applies.
     pub effective_weight: u32,
     /// active, draining or unreachable.
     pub state: &'static str,
-    /// Of the ring, 0 to 1.
+    /// Its share of the ring, 0 to 1.
     pub share: f64,
     /// Live flows.
     pub flows: u64,
-    /// False where `flows` is an estimate.
+    /// False if `flows` is an estimate.
     pub flows_exact: bool,
     /// What was forwarded to it.
     #[serde(flatten)]
     pub counters: Counters,
 }
 
-/// Of one VIP.
+/// Counters of a VIP.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct VipStats {
     /// Its name.
     pub vip: String,
-    /// What was forwarded, to reals that are no more, too.
+    /// What was forwarded, including to reals that were deleted.
     #[serde(flatten)]
     pub counters: Counters,
     /// Packets for it that were dropped.
     pub dropped_packets: u64,
     /// Their bytes.
     pub dropped_bytes: u64,
-    /// In the agent's order.
+    /// The reals, in the agent's order.
     pub reals: Vec<RealStats>,
 }
 
-/// How often one way out was taken.
+/// Frames with one reason.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct ReasonCount {
     /// Its name.
     pub reason: String,
     /// pass, tx, redirect or drop.
     pub verdict: String,
-    /// How often.
+    /// The number of frames.
     pub frames: u64,
 }
 
-/// Of one interface.
+/// Counters of an interface.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct InterfaceStats {
     /// Its name.
     pub name: String,
-    /// Received: the sum of the reasons.
+    /// Frames received: the sum over all reasons.
     pub frames: u64,
-    /// What became of them.
+    /// Frames by reason.
     pub reasons: Vec<ReasonCount>,
 }
 
-/// Of the flow table.
+/// Counters of the flow table.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 pub struct FlowTable {
-    /// Entries there is room for.
+    /// Entries that there is room for.
     pub capacity: u64,
     /// Entries in use.
     pub used: u64,
-    /// Entries made.
+    /// Entries inserted.
     pub inserted: u64,
-    /// Live entries that had to give way.
+    /// Live entries that were evicted.
     pub evicted: u64,
     /// Look-ups that found an entry.
     pub hits: u64,
-    /// Look-ups that found none.
+    /// Look-ups that found no entry.
     pub misses: u64,
 }
 
@@ -113,9 +113,9 @@ pub struct FlowTable {
 pub struct Stats {
     /// When the counters were read, RFC 3339.
     pub time: Option<String>,
-    /// One for each VIP.
+    /// Counters by VIP.
     pub vips: Vec<VipStats>,
-    /// One for each interface.
+    /// Counters by interface.
     pub interfaces: Vec<InterfaceStats>,
     /// The flow table.
     pub flow_table: FlowTable,

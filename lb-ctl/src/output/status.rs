@@ -1,11 +1,11 @@
-//! The agent and its tables, of `status`.
+//! The agent and its tables, for `status`.
 
 use lb_proto::v1;
 use serde::Serialize;
 
 use super::{Human, table};
 
-/// An interface the program is attached to.
+/// An interface that the program is attached to.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct Interface {
     /// Its name.
@@ -14,7 +14,7 @@ pub struct Interface {
     pub index: u32,
     /// native or generic.
     pub xdp_mode: String,
-    /// Why it is not native and what to do; empty when it is.
+    /// Why the mode is not native, with advice; empty if it is.
     pub warning: String,
 }
 
@@ -25,9 +25,9 @@ pub struct TableUse {
     pub name: String,
     /// Entries in use.
     pub used: u64,
-    /// Entries there is room for.
+    /// Entries that there is room for.
     pub capacity: u64,
-    /// Memory it takes.
+    /// Memory, bytes.
     pub bytes: u64,
 }
 
@@ -38,27 +38,27 @@ pub struct Status {
     pub version: String,
     /// When it started, RFC 3339.
     pub started: Option<String>,
-    /// Where the program is attached.
+    /// The interfaces that the program is attached to.
     pub interfaces: Vec<Interface>,
-    /// How many there are.
+    /// The number of VIPs.
     pub vips: u32,
-    /// How many there are.
+    /// The number of reals.
     pub reals: u32,
-    /// Of all rings.
+    /// Slots of all rings.
     pub slots: u64,
-    /// Slots that look up the flow table.
+    /// Slots whose packets consult the flow table.
     pub unsettled_slots: u64,
     /// The kernel's tables.
     pub tables: Vec<TableUse>,
-    /// Of all tables, bytes.
+    /// Memory of all tables, bytes.
     pub kernel_memory: u64,
-    /// Of the pinned tables.
+    /// Layout of the pinned tables.
     pub layout: u32,
-    /// How often the pinned tables were made anew.
+    /// How often the pinned tables have been replaced, for example by larger ones.
     pub generation: u32,
     /// Whether tables of an earlier agent were adopted at start.
     pub adopted: bool,
-    /// What an operator should know.
+    /// Warnings for the operator.
     pub warnings: Vec<String>,
 }
 

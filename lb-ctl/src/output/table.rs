@@ -1,11 +1,11 @@
-//! Plain tables: no lines, columns by blanks, so that awk and people can read them.
+//! Plain tables: columns separated by blanks, without lines, for people and for awk.
 
 use comfy_table::{CellAlignment, Table, presets};
 
-/// A column's heading, and whether it holds numbers, which stand on the right.
+/// The heading of a column, and whether it has numbers, which are aligned to the right.
 pub type Column = (&'static str, bool);
 
-/// Lays out rows; ends with a newline.
+/// Lays out rows. The text ends with a newline.
 #[must_use]
 pub fn layout(columns: &[Column], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
@@ -24,13 +24,13 @@ pub fn layout(columns: &[Column], rows: impl IntoIterator<Item = Vec<String>>) -
     table.trim_fmt() + "\n"
 }
 
-/// A share of one as percent.
+/// Formats a share as a percentage.
 #[must_use]
 pub fn percent(share: f64) -> String {
     format!("{:.2} %", share * 100.0)
 }
 
-/// A number of flows, marked where it is an estimate.
+/// Formats a number of flows, with a mark if it is an estimate.
 #[must_use]
 pub fn flows(flows: u64, exact: bool) -> String {
     if exact {
@@ -40,7 +40,7 @@ pub fn flows(flows: u64, exact: bool) -> String {
     }
 }
 
-/// A number of things.
+/// Formats a number with a noun.
 #[must_use]
 pub fn count(number: usize, noun: &str) -> String {
     if number == 1 {
@@ -50,7 +50,7 @@ pub fn count(number: usize, noun: &str) -> String {
     }
 }
 
-/// A span of time, in the largest unit of which it has two.
+/// Formats a duration in the largest unit that fits at least twice.
 #[must_use]
 pub fn span(seconds: f64) -> String {
     const UNITS: [(&str, f64); 3] = [("d", 86_400.0), ("h", 3_600.0), ("min", 60.0)];
@@ -61,7 +61,7 @@ pub fn span(seconds: f64) -> String {
     format!("{:.0} {unit}", (seconds / length).floor())
 }
 
-/// Bytes in the unit that leaves at most four digits before the point.
+/// Formats bytes in the unit that leaves at most four digits before the point.
 #[must_use]
 pub fn bytes(bytes: u64) -> String {
     scaled(
@@ -71,7 +71,7 @@ pub fn bytes(bytes: u64) -> String {
     )
 }
 
-/// A rate in thousands, millions, ...
+/// Formats a rate in thousands, millions and so on.
 #[must_use]
 pub fn rate(rate: f64) -> String {
     scaled(rate, &["", "k", "M", "G", "T"], 1000.0)

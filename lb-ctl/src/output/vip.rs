@@ -1,6 +1,6 @@
-//! VIPs and reals, of `list` and of the verbs that change them.
+//! VIPs and reals, for `list` and for the verbs that change them.
 //!
-//! Settings are written from their definitions in `lb-model`, so that a new one is shown without a line here.
+//! Settings are printed by their definitions in `lb-model`, so a new one needs no code here.
 
 use lb_model::{
     intent::{RealSpec, VipSpec},
@@ -12,12 +12,12 @@ use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use super::{Human, table};
 use crate::{components, names};
 
-/// Settings in the order of their definition, components as words; absent ones are `null`.
+/// Settings in the order of their definition, components as words. Absent settings are `null`.
 #[derive(Debug, Default, PartialEq)]
 pub struct SettingsText(Vec<(&'static str, Value)>);
 
 impl SettingsText {
-    /// The settings of the table `T` in a message. Settings that only a newer agent knows are left out.
+    /// Reads the settings of the table `T` from a message, without those that only a newer agent knows.
     fn of<T: Settings, M: prost::Message + prost::Name>(message: &M) -> Self {
         let fields = T::fields();
         let map = lb_proto::settings::to_map(message, &fields).unwrap_or_default();
@@ -34,7 +34,7 @@ impl SettingsText {
         )
     }
 
-    /// A setting; `null` if there is none of this name.
+    /// Returns a setting, or `null` if there is none of this name.
     pub fn get(&self, name: &str) -> &Value {
         self.0
             .iter()
@@ -42,7 +42,7 @@ impl SettingsText {
             .map_or(&Value::Null, |(_, value)| value)
     }
 
-    /// A setting as text; empty if it is absent.
+    /// Returns a setting as text, which is empty if the setting is absent.
     pub fn text(&self, name: &str) -> String {
         match self.get(name) {
             Value::Null => String::new(),
@@ -50,7 +50,7 @@ impl SettingsText {
         }
     }
 
-    /// Names and values of those that are present, one line for each value of a list.
+    /// Returns names and values of present settings. Each value of a list has an entry of its own.
     fn lines(&self) -> impl Iterator<Item = (&'static str, String)> {
         self.0.iter().flat_map(|(name, value)| {
             let values = match value {
@@ -63,13 +63,13 @@ impl SettingsText {
         })
     }
 
-    /// Settings of a real that differ from its VIP's.
+    /// Returns the settings of a real that differ from its VIP's.
     pub fn differences(&self) -> impl Iterator<Item = (&'static str, String)> {
         self.lines()
             .filter(|(name, _)| !["weight", "drained"].contains(name))
     }
 
-    /// Without settings that are absent.
+    /// Serializes the settings that are present.
     fn serialize_present<S: Serializer>(&self, map: &mut S::SerializeMap) -> Result<(), S::Error> {
         let absent = |value: &Value| match value {
             Value::Null => true,
@@ -90,24 +90,24 @@ impl SettingsText {
     }
 }
 
-/// A real as it is.
+/// A real with its state.
 #[derive(Debug, PartialEq)]
 pub struct Real {
     /// Its address.
     pub address: String,
-    /// As configured, 0 to 65535.
+    /// The operator's weight, 0 to 65535.
     pub weight: u32,
     /// The weight that steering applies.
     pub effective_weight: u32,
     /// active, draining, held, unreachable or down.
     pub state: &'static str,
-    /// Share of the ring, 0 to 1.
+    /// Its share of the ring, 0 to 1.
     pub share: f64,
     /// Live flows.
     pub flows: u64,
-    /// False where `flows` is an estimate.
+    /// False if `flows` is an estimate.
     pub flows_exact: bool,
-    /// Takes no new flows, whatever its weight.
+    /// Whether the operator drained it: it takes no new flows, whatever its weight.
     pub drained: bool,
     /// Its settings.
     pub settings: SettingsText,
@@ -158,14 +158,14 @@ impl Human for Real {
     }
 }
 
-/// A VIP as it is.
+/// A VIP with its reals.
 #[derive(Debug, PartialEq)]
 pub struct Vip {
     /// Its name, such as `10.0.0.1:80/tcp`.
     pub vip: String,
     /// Its settings.
     pub settings: SettingsText,
-    /// In the agent's order.
+    /// The reals, in the agent's order.
     pub reals: Vec<Real>,
 }
 
@@ -205,7 +205,7 @@ impl Human for Vip {
 }
 
 impl Vip {
-    /// Every setting that the first line does not show, over several lines.
+    /// Returns the settings that the first line does not show, one per line.
     pub fn details(&self) -> String {
         let mut text = self.human();
         for (name, value) in self.settings.lines() {
@@ -227,7 +227,7 @@ impl Human for Vips {
         if self.0.is_empty() {
             return "no VIP; `lbctl add-vip` adds one\n".to_owned();
         }
-        // The column is there as soon as one VIP has a description.
+        // The column exists if at least one VIP has a description.
         let described = self
             .0
             .iter()

@@ -1,19 +1,19 @@
-//! Durations between text, the program and the API.
+//! Durations: text, `std` and the API.
 
 use std::time::Duration;
 
 pub use lb_model::duration::format as write;
 use lb_model::duration::parse;
 
-/// Reads a duration that is typed; space around it does not matter.
+/// Reads a duration. Space around it is ignored.
 ///
 /// # Errors
-/// Says how a duration is written.
+/// Returns the form of a duration.
 pub fn read(text: &str) -> Result<Duration, String> {
     parse(text.trim())
 }
 
-/// The message.
+/// Converts a duration to a message.
 #[must_use]
 pub fn to_proto(duration: Duration) -> prost_types::Duration {
     prost_types::Duration {
@@ -22,7 +22,7 @@ pub fn to_proto(duration: Duration) -> prost_types::Duration {
     }
 }
 
-/// The duration in a message; one below zero, which no agent sends, is zero.
+/// Converts a message to a duration. A negative one, which no agent sends, becomes zero.
 #[must_use]
 pub fn from_proto(duration: prost_types::Duration) -> Duration {
     Duration::try_from(duration).unwrap_or_default()

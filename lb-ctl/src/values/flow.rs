@@ -1,21 +1,21 @@
-//! A flow as people write it: `tcp 198.51.100.7:40000 -> 10.0.0.1:80`.
+//! A flow as text: `tcp 198.51.100.7:40000 -> 10.0.0.1:80`.
 
 use std::{net::SocketAddr, str::FromStr};
 
 use lb_model::vip::Protocol;
 
-/// Who talks to whom.
+/// A flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {
     /// TCP or UDP.
     pub protocol: Protocol,
-    /// The client; of the same family as [`Self::destination`].
+    /// The client. It has the same family as [`Self::destination`].
     pub source: SocketAddr,
     /// The VIP.
     pub destination: SocketAddr,
 }
 
-/// What a flow looks like.
+/// The form of a flow.
 const FORM: &str = "write a flow as PROTOCOL SOURCE -> DESTINATION, for example \
     \"tcp 198.51.100.7:40000 -> 10.0.0.1:80\" or \"udp [2001:db8::7]:5000 -> [2001:db8::1]:53\"";
 
@@ -37,12 +37,12 @@ impl FromStr for Flow {
         let end = |text: &str| -> Result<SocketAddr, String> {
             text.trim()
                 .parse()
-                .map_err(|_| format!("`{}` is no address with a port; {FORM}", text.trim()))
+                .map_err(|_| format!("`{}` is not an address with a port; {FORM}", text.trim()))
         };
         let (source, destination) = (end(source)?, end(destination)?);
         if source.is_ipv4() != destination.is_ipv4() {
             return Err(format!(
-                "{source} and {destination} are of different families"
+                "{source} and {destination} have different families"
             ));
         }
         Ok(Flow {
@@ -97,11 +97,11 @@ mod tests {
             ("sctp 198.51.100.7:1 -> 10.0.0.1:80", "must be tcp or udp"),
             (
                 "tcp 198.51.100.7 -> 10.0.0.1:80",
-                "`198.51.100.7` is no address with a port",
+                "`198.51.100.7` is not an address with a port",
             ),
             (
                 "tcp 198.51.100.7:1 -> 10.0.0.1:65536",
-                "`10.0.0.1:65536` is no address",
+                "`10.0.0.1:65536` is not an address",
             ),
             (
                 "tcp 198.51.100.7:1 -> [2001:db8::1]:80",

@@ -25,13 +25,13 @@ pub enum TcpFlag {
 }
 
 impl TcpFlag {
-    /// Its bit in the header's 14th byte, RFC 9293 section 3.1.
+    /// Returns the flag's bit in the 14th byte of the header (RFC 9293 section 3.1).
     const fn bit(self) -> u8 {
         1 << self as u8
     }
 }
 
-/// Locally administered addresses: no vendor's card has them.
+/// A locally administered address, which no vendor assigns.
 const DESTINATION_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x02];
 const SOURCE_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
 const ETHERTYPE_IPV4: u16 = 0x0800;
@@ -40,7 +40,7 @@ const ETHERTYPE_IPV6: u16 = 0x86dd;
 const HOP_LIMIT: u8 = 64;
 const WINDOW: u16 = 64_240;
 
-/// The frame of a packet without payload, with these flags if it is TCP, and with correct checksums.
+/// Builds the frame of a packet without payload, with these flags for TCP, and with correct checksums.
 #[must_use]
 pub fn build(flow: &Flow, flags: &[TcpFlag]) -> Vec<u8> {
     let (source, destination) = (flow.source.ip(), flow.destination.ip());
@@ -82,7 +82,7 @@ pub fn build(flow: &Flow, flags: &[TcpFlag]) -> Vec<u8> {
     frame
 }
 
-/// A flow's ends are of one family, so this never maps.
+/// Converts an address of an IPv6 flow. Both ends have the same family, so no IPv4 address is mapped.
 fn v6(address: IpAddr) -> Ipv6Addr {
     match address {
         IpAddr::V4(address) => address.to_ipv6_mapped(),
@@ -98,10 +98,10 @@ fn tcp(flow: &Flow, flags: &[TcpFlag]) -> Vec<u8> {
     header.extend(flow.destination.port().to_be_bytes());
     header.extend(1_u32.to_be_bytes());
     header.extend(u32::from(acknowledges).to_be_bytes());
-    // 5 words of header.
+    // The header has 5 words.
     header.extend([5 << 4, bits]);
     header.extend(WINDOW.to_be_bytes());
-    // Checksum, filled in later, and urgent pointer.
+    // The checksum, which is filled in later, and the urgent pointer.
     header.extend([0; 4]);
     header
 }
@@ -119,7 +119,7 @@ fn ipv4(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, payload: usize) -
     let mut header = [0; 20];
     header[0] = 0x45;
     header[2..4].copy_from_slice(&length(20 + payload));
-    // Do not fragment, as path MTU discovery has it.
+    // "Don't fragment", as path MTU discovery sets it.
     header[6] = 0x40;
     header[8] = HOP_LIMIT;
     header[9] = protocol;
@@ -147,8 +147,8 @@ fn length(bytes: usize) -> [u8; 2] {
         .to_be_bytes()
 }
 
-/// Over the pseudo header and the segment, whose own checksum is 0; RFC 9293 section 3.1, RFC 8200
-/// section 8.1.
+/// Computes the checksum over the pseudo header and the segment, whose checksum field is 0 (RFC 9293 section 3.1,
+/// RFC 8200 section 8.1).
 fn transport_checksum(source: IpAddr, destination: IpAddr, protocol: u8, segment: &[u8]) -> u16 {
     let address = |address: IpAddr| match address {
         IpAddr::V4(address) => sum(&address.octets()),
@@ -160,13 +160,13 @@ fn transport_checksum(source: IpAddr, destination: IpAddr, protocol: u8, segment
         + sum(&length(segment.len()))
         + sum(segment);
     match !fold(total) {
-        // RFC 768: 0 would say that there is no checksum. In TCP both are the same zero.
+        // In UDP, 0 would mean that there is no checksum (RFC 768). In TCP, 0 and 0xffff are equivalent.
         0 => 0xffff,
         checksum => checksum,
     }
 }
 
-/// Of an even number of bytes, few enough that 32 bits hold the sum.
+/// Sums 16-bit words. The number of bytes must be even, and small enough for a sum of 32 bits.
 fn sum(bytes: &[u8]) -> u32 {
     bytes
         .chunks_exact(2)
@@ -189,7 +189,7 @@ mod tests {
         ::hex::encode(build(&flow.parse().unwrap(), flags))
     }
 
-    /// The checksums were computed by other code than this.
+    /// Other software computed these checksums.
     #[test]
     fn frames_are_what_the_rfcs_say() {
         const V4: &str = "0200000000020200000000010800";

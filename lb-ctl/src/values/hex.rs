@@ -3,7 +3,7 @@
 /// Reads bytes: digits, with or without blanks or colons between them and `0x` before them.
 ///
 /// # Errors
-/// Says what is wrong, in words for the operator.
+/// Returns what is wrong, in words for the operator.
 pub fn read(text: &str) -> Result<Vec<u8>, String> {
     let text = text.trim();
     let text = text.strip_prefix("0x").unwrap_or(text);
@@ -12,9 +12,9 @@ pub fn read(text: &str) -> Result<Vec<u8>, String> {
         .filter(|c| !c.is_ascii_whitespace() && *c != ':')
         .collect();
     if digits.is_empty() {
-        return Err("no packet: write an Ethernet frame in hexadecimal digits".to_owned());
+        return Err("there is no packet: write an Ethernet frame in hexadecimal digits".to_owned());
     }
-    ::hex::decode(&digits).map_err(|error| format!("no packet in hexadecimal digits: {error}"))
+    ::hex::decode(&digits).map_err(|error| format!("not a packet in hexadecimal digits: {error}"))
 }
 
 #[cfg(test)]
@@ -40,19 +40,19 @@ mod tests {
         for (text, error) in [
             (
                 "",
-                "no packet: write an Ethernet frame in hexadecimal digits",
+                "there is no packet: write an Ethernet frame in hexadecimal digits",
             ),
             (
                 "0x",
-                "no packet: write an Ethernet frame in hexadecimal digits",
+                "there is no packet: write an Ethernet frame in hexadecimal digits",
             ),
             (
                 "abc",
-                "no packet in hexadecimal digits: Odd number of digits",
+                "not a packet in hexadecimal digits: Odd number of digits",
             ),
             (
                 "0g",
-                "no packet in hexadecimal digits: Invalid character 'g' at position 1",
+                "not a packet in hexadecimal digits: Invalid character 'g' at position 1",
             ),
         ] {
             assert_eq!(read(text), Err(error.to_owned()));

@@ -1,4 +1,4 @@
-//! Values that are typed: durations, flows, packets and weights, read from text.
+//! Values of the command line: durations, flows, packets and weights.
 
 pub mod duration;
 pub mod flow;

@@ -1,23 +1,23 @@
-//! `ADDRESS=WEIGHT`, of `lbctl ring --what-if`.
+//! `ADDRESS=WEIGHT` for `lbctl ring --what-if`.
 
 use std::net::IpAddr;
 
 use lb_proto::v1;
 
-/// Reads one.
+/// Reads an address with a weight. The agent checks the range of the weight.
 ///
 /// # Errors
-/// Says what is wrong, in words for the operator. Whether the weight is in range is the agent's answer.
+/// Returns what is wrong, in words for the operator.
 pub fn read(text: &str) -> Result<v1::WhatIf, String> {
     let (address, weight) = text
         .split_once('=')
         .ok_or_else(|| format!("`{text}`: write ADDRESS=WEIGHT, for example 10.1.0.2=50"))?;
     let address: IpAddr = address
         .parse()
-        .map_err(|error| format!("`{address}` is no address: {error}"))?;
+        .map_err(|error| format!("`{address}` is not an address: {error}"))?;
     let weight = weight
         .parse()
-        .map_err(|error| format!("`{weight}` is no weight: {error}"))?;
+        .map_err(|error| format!("`{weight}` is not a weight: {error}"))?;
     Ok(v1::WhatIf {
         address: address.to_string(),
         weight,
@@ -49,9 +49,9 @@ mod tests {
     fn says_what_is_wrong() {
         for (text, part) in [
             ("10.1.0.2", "write ADDRESS=WEIGHT"),
-            ("10.1.0=1", "`10.1.0` is no address"),
-            ("10.1.0.2=", "`` is no weight"),
-            ("10.1.0.2=-1", "`-1` is no weight"),
+            ("10.1.0=1", "`10.1.0` is not an address"),
+            ("10.1.0.2=", "`` is not a weight"),
+            ("10.1.0.2=-1", "`-1` is not a weight"),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");

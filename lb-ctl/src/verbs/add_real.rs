@@ -7,7 +7,7 @@ use lb_proto::v1::{self, apply_request::Change};
 use super::{ChangeVerb, Context, target::Real};
 use crate::{failure::Failure, options::Options, output};
 
-/// The real, and its settings.
+/// The arguments: a real and its settings.
 #[derive(Args, Debug)]
 pub struct Arguments {
     #[command(flatten)]
@@ -17,7 +17,7 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// The request.
+    /// Builds the request.
     pub fn request(&self) -> Result<v1::AddRealRequest, Failure> {
         Ok(v1::AddRealRequest {
             vip: self.target.vip.id(),

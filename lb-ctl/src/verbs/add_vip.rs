@@ -7,7 +7,7 @@ use lb_proto::v1::{self, apply_request::Change};
 use super::{ChangeVerb, Context, target::Vip};
 use crate::{failure::Failure, options::Options, output};
 
-/// The VIP, and its settings.
+/// The arguments: a VIP and its settings.
 #[derive(Args, Debug)]
 pub struct Arguments {
     #[command(flatten)]
@@ -17,7 +17,7 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// The request.
+    /// Builds the request.
     pub fn request(&self) -> Result<v1::AddVipRequest, Failure> {
         Ok(v1::AddVipRequest {
             id: self.target.id(),

@@ -13,7 +13,7 @@ use crate::{
     output::Human,
 };
 
-/// Printed below the long help.
+/// Text at the end of the long help.
 pub const AFTER: &str = "\
 A script holds one command a line, as typed behind `lbctl`; what has spaces
 stands in quotes, and what follows a # is a comment:
@@ -27,21 +27,21 @@ and del-real. A script with a line that is no command is not sent at all (exit
 status 2). A line that the agent refuses does not keep the others from being
 done; each is reported with its number (exit status 1).";
 
-/// Which script.
+/// The arguments: a script.
 #[derive(Args, Debug)]
 pub struct Arguments {
     /// The script; without it or with `-`, standard input
     file: Option<PathBuf>,
 }
 
-/// A refused line.
+/// A line that the agent rejected.
 #[derive(Debug, PartialEq, Serialize)]
 struct Refused {
-    /// Of the script, from 1.
+    /// Number of the line in the script, from 1.
     line: u64,
-    /// The line itself.
+    /// The text of the line.
     command: String,
-    /// Of google.rpc.Code, as in NOT_FOUND.
+    /// Name in google.rpc.Code, such as NOT_FOUND.
     code: &'static str,
     /// The agent's message.
     error: String,
@@ -69,7 +69,7 @@ struct Line {
     change: apply_request::Change,
 }
 
-/// Sends the script and reports.
+/// Sends the script and reports the result.
 pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
     let output = context.output;
     let lines = parse(&read(&arguments)?).map_err(Failure::Usage)?;
@@ -86,7 +86,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
 
     let mut client = context.client().await?;
     let attempt = "apply the script";
-    // The stream sends on while answers come in: nothing waits for a line's answer.
+    // Requests are sent without waiting for the answers to earlier ones.
     let mut answers = client
         .apply(tokio_stream::iter(requests))
         .await
@@ -121,7 +121,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
         refused,
     })?;
     if answered < commands {
-        let text = format!("the agent answered {answered} of {commands} lines only");
+        let text = format!("the agent answered only {answered} of {commands} lines");
         return Err(Failure::refused(attempt)(tonic::Status::unavailable(text)));
     }
     if failed > 0 {
@@ -153,9 +153,9 @@ fn read(arguments: &Arguments) -> Result<String, Failure> {
     })
 }
 
-/// Reads all commands, or says of each line that is none what is wrong.
+/// Reads all commands. If a line is not a command, returns what is wrong with each such line.
 fn parse(script: &str) -> Result<Vec<Line>, String> {
-    // Built once: building it for each of ten thousand lines would take longer than all the rest.
+    // Building the parser for each of ten thousand lines would take longer than everything else.
     let mut verbs = Change::augment_subcommands(
         Command::new("lbctl")
             .no_binary_name(true)
@@ -199,7 +199,7 @@ fn parse(script: &str) -> Result<Vec<Line>, String> {
             },
             Err(error) => {
                 let error = error.to_string();
-                // clap explains itself over many lines; the first one says what is wrong.
+                // The first line of a message from clap has the error; the others repeat the usage.
                 let first = error.lines().next().unwrap_or_default();
                 errors.push(format!(
                     "line {number}: {}",

@@ -6,10 +6,10 @@ use clap_complete::Shell;
 use super::Context;
 use crate::{cli::Cli, failure::Failure, output};
 
-/// Which shell.
+/// The arguments: a shell.
 #[derive(Args, Debug)]
 pub struct Arguments {
-    /// The shell, whose start-up file should source what is printed
+    /// The shell; its start-up file should source the script
     shell: Shell,
 }
 

@@ -6,7 +6,7 @@ use lb_proto::v1::{self, apply_request::Change};
 use super::{ChangeVerb, Context, target::Real};
 use crate::{failure::Failure, output::Done};
 
-/// What to delete.
+/// The arguments: the object to delete.
 #[derive(Args, Debug)]
 pub struct Arguments {
     #[command(flatten)]
@@ -14,7 +14,7 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// The request.
+    /// Builds the request.
     pub fn request(&self) -> v1::DeleteRealRequest {
         v1::DeleteRealRequest {
             vip: self.target.vip.id(),
@@ -29,7 +29,7 @@ impl ChangeVerb for Arguments {
     }
 }
 
-/// Deletes it and says so.
+/// Deletes the object and reports that.
 pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
     let (mut client, output) = (context.client().await?, context.output);
     client

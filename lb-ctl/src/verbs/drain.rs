@@ -1,4 +1,4 @@
-//! `lbctl drain`, and waiting until a drained real serves nobody any more.
+//! `lbctl drain`, and waiting until a drained real has no flows left.
 
 use std::time::{Duration, SystemTime};
 
@@ -18,20 +18,20 @@ use crate::{
 /// How often the flows are counted.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Which real, and how long to wait.
+/// The arguments: a real, and how long to wait.
 #[derive(Args, Debug)]
 pub struct Arguments {
     #[command(flatten)]
     target: Real,
-    /// Wait until no flow of it is left, at most so long, and tell how many there are on the way; exit status 1 if
-    /// some may be left then. Flows that are silent are known once the VIP's window is over since the drain began (1h
-    /// unless told otherwise), or at once where the VIP tracks all flows
+    /// Wait until no flow of it is left, at most this long, and report the number of flows meanwhile; exit status 1 if
+    /// some may be left then. Silent flows count as ended when the VIP's window has passed since the drain began (1h
+    /// by default), or at once if the VIP tracks all flows
     #[arg(long, value_name = "DURATION", value_parser = duration::read)]
     wait: Option<Duration>,
 }
 
 impl Arguments {
-    /// The request.
+    /// Builds the request.
     pub fn request(&self) -> v1::UpdateRealRequest {
         request(&self.target, true)
     }
@@ -50,7 +50,7 @@ impl ChangeVerb for Arguments {
     }
 }
 
-/// Drains a real, or ends that.
+/// Builds the request that drains a real or ends the drain.
 pub fn request(target: &Real, drained: bool) -> v1::UpdateRealRequest {
     v1::UpdateRealRequest {
         vip: target.vip.id(),
@@ -65,7 +65,7 @@ pub fn request(target: &Real, drained: bool) -> v1::UpdateRealRequest {
     }
 }
 
-/// Changes it, prints it as it is now, and waits if asked to.
+/// Drains the real, prints its new state, and waits if the command line says so.
 pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
     let (mut client, output) = (context.client().await?, context.output);
     let target = &arguments.target;
@@ -88,7 +88,7 @@ async fn wait_until_empty(
     let began = Instant::now();
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut told = None;
+    let mut last_printed = None;
     loop {
         ticks.tick().await;
         let window = window_if_drained(&mut client, target).await?;
@@ -103,12 +103,12 @@ async fn wait_until_empty(
             } else {
                 flows.entries
             },
-            // A flow that was silent since the drain is not known before the window is over.
+            // A flow that has been silent since the drain began may exist until the window is over.
             exact: flows.exact || drained >= window,
         };
         let done = progress.flows == 0 && progress.exact;
-        if done || told != Some((progress.flows, progress.exact)) {
-            told = Some((progress.flows, progress.exact));
+        if done || last_printed != Some((progress.flows, progress.exact)) {
+            last_printed = Some((progress.flows, progress.exact));
             output.print_item(&progress)?;
         }
         if done {
@@ -121,18 +121,18 @@ async fn wait_until_empty(
             } else {
                 let left = Duration::from_secs(window.saturating_sub(drained).as_secs() + 1);
                 format!(
-                    ", and those that are silent are not known for another {} (the VIP's window)",
+                    ", and silent ones may exist for another {} (the VIP's window)",
                     duration::write(left)
                 )
             };
             return Err(Failure::NotYet(format!(
-                "{target} serves {flows} flows{silent}; it stays drained, call again to wait on"
+                "{target} serves {flows} flows{silent}; it stays drained, repeat the command to wait longer"
             )));
         }
     }
 }
 
-/// How long it takes no new flows.
+/// Returns how long the real has taken no new flows.
 fn drained_for(flows: &v1::RealFlows) -> Duration {
     flows
         .quiet_since
@@ -141,7 +141,7 @@ fn drained_for(flows: &v1::RealFlows) -> Duration {
         .unwrap_or_default()
 }
 
-/// The VIP's window, as long as the real is drained.
+/// Returns the VIP's window. Fails if the real is no longer drained.
 async fn window_if_drained(client: &mut Client, target: &Real) -> Result<Duration, Failure> {
     let answer = client
         .list_vips(v1::ListVipsRequest {
@@ -160,7 +160,7 @@ async fn window_if_drained(client: &mut Client, target: &Real) -> Result<Duratio
     let spec = real.ok_or_else(|| gone(target))?.spec.unwrap_or_default();
     if spec.drained != Some(true) {
         return Err(Failure::NotYet(format!(
-            "{target} is drained no more: somebody undrained it meanwhile"
+            "{target} is no longer drained: the drain was ended meanwhile"
         )));
     }
     let window = vip.spec.unwrap_or_default().window.unwrap_or_default();
@@ -169,7 +169,7 @@ async fn window_if_drained(client: &mut Client, target: &Real) -> Result<Duratio
 
 fn gone(target: &Real) -> Failure {
     Failure::NotYet(format!(
-        "{target} is not there any more; `lbctl list {}` shows those there are",
+        "{target} does not exist any more; `lbctl list {}` shows the reals of the VIP",
         names::vip(target.vip.id().as_ref())
     ))
 }

@@ -6,7 +6,7 @@ use lb_proto::v1;
 use super::{Context, target::MaybeVip};
 use crate::{failure::Failure, output::flows::Flows};
 
-/// Whose flows.
+/// The arguments: a VIP, or all.
 #[derive(Args, Debug)]
 pub struct Arguments {
     #[command(flatten)]

@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// What to list.
+/// The arguments: a VIP, or all.
 #[derive(Args, Debug)]
 pub struct Arguments {
     #[command(flatten)]

@@ -8,7 +8,7 @@ use lb_proto::v1;
 use super::{Context, target::MaybeVip};
 use crate::{failure::Failure, output::readings::Readings};
 
-/// Whose load.
+/// The arguments: a VIP or all, and a real or all.
 #[derive(Args, Debug)]
 pub struct Arguments {
     #[command(flatten)]
@@ -18,7 +18,7 @@ pub struct Arguments {
     real: Option<IpAddr>,
 }
 
-/// Prints what was last read.
+/// Prints the last readings.
 pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
     let (mut client, output) = (context.client().await?, context.output);
     let answer = client

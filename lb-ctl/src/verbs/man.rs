@@ -8,10 +8,10 @@ use clap_mangen::Man;
 use super::Context;
 use crate::{cli::Cli, failure::Failure, output};
 
-/// Where to.
+/// The arguments: a folder for the pages.
 #[derive(Args, Debug)]
 pub struct Arguments {
-    /// Write lbctl.1 and a page for each verb to this folder, which is made if need be
+    /// Write lbctl.1 and a page for each verb to this folder, which is created if it does not exist
     #[arg(long)]
     dir: Option<PathBuf>,
 }
@@ -23,7 +23,7 @@ pub async fn run(_: &Context, arguments: Arguments) -> Result<(), Failure> {
         Man::new(Cli::command())
             .render(&mut page)
             .map_err(|error| Failure::File {
-                attempt: "make the manual page".to_owned(),
+                attempt: "generate the manual page".to_owned(),
                 error,
             })?;
         return output::write(&String::from_utf8_lossy(&page));

@@ -1,5 +1,5 @@
-//! One file for each verb, with its arguments, what it asks the agent and what it prints, its `mod` line
-//! and its line in the registry below, which gives its help.
+//! Verbs. A verb is a file with its arguments, its request and its output, a `mod` line, and a line in the registry
+//! below, which has its help.
 
 use clap::Subcommand;
 use lb_proto::v1::apply_request;
@@ -33,11 +33,11 @@ mod undrain;
 mod watch;
 mod why;
 
-/// What every verb works with.
+/// What every verb needs.
 #[derive(Debug)]
 pub struct Context {
     endpoint: Endpoint,
-    /// Where the answer goes.
+    /// The output.
     pub output: Output,
 }
 
@@ -45,18 +45,18 @@ impl Context {
     /// Connects to the agent.
     ///
     /// # Errors
-    /// There is no agent, or no way to it.
+    /// Fails if the agent cannot be reached.
     pub async fn client(&self) -> Result<Client, Failure> {
         connect::connect(&self.endpoint).await
     }
 }
 
-/// A verb that changes the balancer: a script of `apply` can hold it, too.
+/// A verb that changes the balancer. Scripts of `apply` can contain it.
 pub trait ChangeVerb {
-    /// The change as a line of a script.
+    /// Returns the change as a line of a script.
     ///
     /// # Errors
-    /// The arguments contradict each other, or have no place in a script.
+    /// Fails if the arguments contradict each other or are not allowed in a script.
     fn change(&self) -> Result<apply_request::Change, Failure>;
 }
 
@@ -72,10 +72,10 @@ macro_rules! verbs {
         }
 
         impl Change {
-            /// The change as a line of a script.
+            /// Returns the change as a line of a script.
             ///
             /// # Errors
-            /// As [`ChangeVerb::change`].
+            /// See [`ChangeVerb::change`].
             pub fn request(&self) -> Result<apply_request::Change, Failure> {
                 match self {
                     $( Change::$change(arguments) => arguments.change(), )*
@@ -83,7 +83,7 @@ macro_rules! verbs {
             }
         }
 
-        /// What to do.
+        /// A verb.
         #[derive(Debug, Subcommand)]
         pub enum Verb {
             /// A verb that changes the balancer.
@@ -92,10 +92,10 @@ macro_rules! verbs {
             $( $(#[$other_meta])* $other(Box<$other_module::Arguments>), )*
         }
 
-        /// Does what the command line says.
+        /// Runs the verb of the command line.
         ///
         /// # Errors
-        /// Why it could not be done.
+        /// Returns why the verb failed.
         pub async fn run(cli: Cli) -> Result<(), Failure> {
             let context = &Context {
                 endpoint: cli.endpoint,
@@ -115,15 +115,15 @@ verbs! {
     changes {
         /// Add a VIP
         AddVip = add_vip;
-        /// Change a VIP; settings that are not given stay
+        /// Change settings of a VIP; the others stay as they are
         SetVip = set_vip;
         /// Delete a VIP with its reals
         DelVip = del_vip;
         /// Add a real to a VIP
         AddReal = add_real;
-        /// Change a real: its weight, or what differs for it; settings that are not given stay
+        /// Change settings of a real; the others stay as they are
         SetReal = set_real;
-        /// Give a real no new flows; the old ones stay
+        /// Give a real no new flows; its established flows stay
         Drain = drain;
         /// Give a drained real new flows again
         Undrain = undrain;
@@ -133,23 +133,23 @@ verbs! {
     others {
         /// Show VIPs and their reals
         List = list;
-        /// Show counters, once or again and again with rates
+        /// Show counters, once or repeatedly with rates
         Stats = stats;
         /// Show live flows per real
         Flows = flows;
-        /// Show a VIP's ring, and what other weights would move
+        /// Show a VIP's ring, and how much of it other weights would move
         Ring = ring;
-        /// Run the loaded program on a packet and the live tables, and show what it does
+        /// Run the loaded program on a packet with the live tables, and show the result
         Simulate = simulate;
-        /// Show why a real, or each, has the state and the weight it has
+        /// Show why a real, or every real, has its state and its weight
         Why = why;
-        /// Show the last readings of the reals' load
+        /// Show the last load readings of the reals
         Load = load;
         /// Show the agent, its interfaces and how full the tables are
         Status = status;
-        /// Show all VIPs, then each change as it happens
+        /// Show all VIPs, then changes as they happen
         Watch = watch;
-        /// Run a script of changes on one stream
+        /// Apply a script of changes on one stream
         #[command(after_long_help = apply::AFTER)]
         Apply = apply;
         /// Print a completion script for a shell

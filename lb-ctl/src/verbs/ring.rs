@@ -6,13 +6,13 @@ use lb_proto::v1;
 use super::{Context, target::Vip};
 use crate::{failure::Failure, output, values::what_if};
 
-/// Which ring.
+/// The arguments: a VIP, and weights to try.
 #[derive(Args, Debug)]
 pub struct Arguments {
     #[command(flatten)]
     target: Vip,
-    /// Say what share would move with these weights, without doing it; an address that is no real yet
-    /// is taken as a new one
+    /// Show the share that these weights would move, without a change; an address that is not a real yet
+    /// counts as a new one
     #[arg(long, value_name = "ADDRESS=WEIGHT", num_args = 1.., value_parser = what_if::read)]
     what_if: Vec<v1::WhatIf>,
 }

@@ -11,7 +11,7 @@ use crate::{
     output,
 };
 
-/// The real, and the settings to change.
+/// The arguments: a real, and the settings to change.
 #[derive(Args, Debug)]
 #[command(mut_group(GROUP, |group| group.required(true)))]
 pub struct Arguments {
@@ -22,7 +22,7 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// The request.
+    /// Builds the request.
     pub fn request(&self) -> Result<v1::UpdateRealRequest, Failure> {
         Ok(v1::UpdateRealRequest {
             vip: self.target.vip.id(),
@@ -39,7 +39,7 @@ impl ChangeVerb for Arguments {
     }
 }
 
-/// Changes the real and prints it as it is now.
+/// Changes the real and prints its new state.
 pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
     let request = arguments.request()?;
     let real = context

@@ -11,7 +11,7 @@ use crate::{
     output,
 };
 
-/// The VIP, and the settings to change.
+/// The arguments: a VIP, and the settings to change.
 #[derive(Args, Debug)]
 #[command(mut_group(GROUP, |group| group.required(true)))]
 pub struct Arguments {
@@ -22,7 +22,7 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// The request.
+    /// Builds the request.
     pub fn request(&self) -> Result<v1::UpdateVipRequest, Failure> {
         Ok(v1::UpdateVipRequest {
             id: self.target.id(),
@@ -38,7 +38,7 @@ impl ChangeVerb for Arguments {
     }
 }
 
-/// Changes the VIP and prints it as it is now.
+/// Changes the VIP and prints its new state.
 pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
     let request = arguments.request()?;
     let vip = context

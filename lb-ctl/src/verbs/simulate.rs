@@ -19,28 +19,28 @@ use crate::{
     },
 };
 
-/// Packets that the agent is asked about at the same time.
+/// Requests that are sent without waiting for the answers to earlier ones.
 const IN_FLIGHT: usize = 32;
 
-/// Which packet.
+/// The arguments: a packet, or a flow to build it from.
 #[derive(Args, Debug)]
 #[command(group = clap::ArgGroup::new("input").args(["packet", "flow"]).required(true))]
 pub struct Arguments {
-    /// An Ethernet frame in hexadecimal digits; `-` reads one a line from standard input
+    /// An Ethernet frame in hexadecimal digits; `-` reads a frame per line from standard input
     #[arg(long, value_name = "HEX")]
     packet: Option<String>,
-    /// A flow, whose packet is made here, as in "tcp 198.51.100.7:40000 -> 10.0.0.1:80"
+    /// A flow, of which lbctl builds a packet, as in "tcp 198.51.100.7:40000 -> 10.0.0.1:80"
     #[arg(long)]
     flow: Option<Flow>,
     /// Flags of the flow's TCP packet, as in syn,ack [default: syn]
     #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "packet")]
     flags: Vec<TcpFlag>,
-    /// The interface that the packet comes in on [default: the agent's first]
+    /// The interface that the packet arrives on [default: the agent's first]
     #[arg(long)]
     iface: Option<String>,
 }
 
-/// Prints what the program would do, packet by packet.
+/// Prints what the program would do with each packet.
 pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
     let output = context.output;
     let interface = arguments.iface.unwrap_or_default();
@@ -74,8 +74,8 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
     output.print(&simulation)
 }
 
-/// Answers come in the order of the lines, each as soon as it is there: whoever writes may wait for it
-/// before the next line.
+/// Prints answers in the order of the lines, each as soon as it arrives: the writer of standard input may wait for an
+/// answer before it writes the next line.
 async fn each_line(client: Client, interface: String, output: Output) -> Result<(), Failure> {
     let lines = LinesStream::new(BufReader::new(tokio::io::stdin()).lines());
     (lines.enumerate())

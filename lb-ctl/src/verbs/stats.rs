@@ -12,12 +12,12 @@ use crate::{
     values::duration,
 };
 
-/// Whose counters.
+/// The arguments: a VIP, or all, and how often.
 #[derive(Args, Debug)]
 pub struct Arguments {
     #[command(flatten)]
     target: MaybeVip,
-    /// Again and again until interrupted; as a table, with rates per second
+    /// Repeat until interrupted; a table has rates per second
     #[arg(long)]
     watch: bool,
     /// Time between two answers, 100ms to 1h

@@ -6,7 +6,7 @@ use lb_proto::v1;
 use super::Context;
 use crate::{failure::Failure, output};
 
-/// There is nothing to choose.
+/// There are no arguments.
 #[derive(Args, Debug)]
 pub struct Arguments {}
 

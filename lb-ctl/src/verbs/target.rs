@@ -1,4 +1,4 @@
-//! What a verb is about.
+//! The objects that verbs name.
 
 use std::{fmt, net::IpAddr};
 
@@ -12,7 +12,7 @@ use crate::names;
 #[derive(Args, Debug)]
 pub struct Vip {
     /// The VIP.
-    // Given as text: rustdoc would take the brackets for a link.
+    // The help is not a doc comment because rustdoc would take the brackets for a link.
     #[arg(
         value_parser = names::read_vip,
         help = "The VIP, as in 10.0.0.1:80/tcp or [2001:db8::1]:443/udp; port 0 is any port"
@@ -21,7 +21,7 @@ pub struct Vip {
 }
 
 impl Vip {
-    /// For the wire.
+    /// Returns it as a message of the API.
     pub fn id(&self) -> Option<v1::VipId> {
         Some(names::vip_id(self.vip))
     }
@@ -42,7 +42,7 @@ pub struct MaybeVip {
 }
 
 impl MaybeVip {
-    /// For the wire.
+    /// Returns it as a message of the API.
     pub fn id(&self) -> Option<v1::VipId> {
         self.vip.map(names::vip_id)
     }

@@ -6,7 +6,7 @@ use lb_proto::v1::{self, apply_request::Change};
 use super::{ChangeVerb, Context, drain, target::Real};
 use crate::{failure::Failure, output};
 
-/// Which real.
+/// The arguments: a real.
 #[derive(Args, Debug)]
 pub struct Arguments {
     #[command(flatten)]
@@ -14,7 +14,7 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// The request.
+    /// Builds the request.
     pub fn request(&self) -> v1::UpdateRealRequest {
         drain::request(&self.target, false)
     }
@@ -26,7 +26,7 @@ impl ChangeVerb for Arguments {
     }
 }
 
-/// Changes it and prints it as it is now.
+/// Changes the real and prints its new state.
 pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
     let (mut client, output) = (context.client().await?, context.output);
     let real = client

@@ -6,7 +6,7 @@ use lb_proto::v1;
 use super::{Context, target::MaybeVip};
 use crate::{failure::Failure, output::event::Event};
 
-/// What to watch.
+/// The arguments: a VIP, or all.
 #[derive(Args, Debug)]
 pub struct Arguments {
     #[command(flatten)]

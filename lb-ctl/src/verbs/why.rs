@@ -8,7 +8,7 @@ use lb_proto::v1;
 use super::{Context, target::MaybeVip};
 use crate::{failure::Failure, output::explanation::Explanations};
 
-/// Which reals.
+/// The arguments: a real, or all.
 #[derive(Args, Debug)]
 pub struct Arguments {
     /// The real's IPv4 or IPv6 address [default: all reals]
@@ -17,7 +17,7 @@ pub struct Arguments {
     target: MaybeVip,
 }
 
-/// Prints why the real has the state and the weight it has, for each of its VIPs; or why all have.
+/// Prints why a real, or every real, has its state and its weight, for each of its VIPs.
 pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
     let (mut client, output) = (context.client().await?, context.output);
     let address = arguments.address.map(|address| address.to_string());

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader},
-    os::unix::fs::{PermissionsExt, symlink},
+    os::unix::fs::symlink,
     process::Stdio,
 };
 
@@ -108,7 +108,7 @@ fn no_agent_is_told_with_the_way_out() {
         ),
         (
             format!("unix:{}", path("dead")),
-            vec!["Connection refused", "no agent behind it", "--endpoint"],
+            vec!["Connection refused", "no agent listens on it", "--endpoint"],
         ),
         (
             format!("unix:{}", path("loop")),
@@ -129,43 +129,6 @@ fn no_agent_is_told_with_the_way_out() {
             assert!(run.stderr.contains(part), "{part}: {run:?}");
         }
     }
-}
-
-#[test]
-fn no_permission_is_told_with_the_group() {
-    use std::os::unix::{fs::MetadataExt as _, process::CommandExt as _};
-    let agent = Agent::start();
-    let socket = agent.endpoint.strip_prefix("unix:").unwrap();
-    let dir = std::path::Path::new(socket).parent().unwrap();
-    // Everyone may look into the folder, nobody but the owner may use the socket.
-    std::fs::set_permissions(dir, PermissionsExt::from_mode(0o755)).unwrap();
-    std::fs::set_permissions(socket, PermissionsExt::from_mode(0o600)).unwrap();
-    if std::fs::metadata(socket).unwrap().uid() != 0 {
-        eprintln!("SKIPPED: only root can run lbctl as somebody else");
-        return;
-    }
-    // The program is copied to where anybody may start it; by another process, because a child that a
-    // test beside this one forks would hold a copy open for writing, and then it cannot be run.
-    let program = dir.join("lbctl");
-    let copied = std::process::Command::new("cp")
-        .args([env!("CARGO_BIN_EXE_lbctl").as_ref(), program.as_os_str()])
-        .status()
-        .unwrap();
-    assert!(copied.success());
-    let output = std::process::Command::new(&program)
-        .env_clear()
-        .args(["--endpoint", &agent.endpoint, "list"])
-        .uid(65_534)
-        .gid(65_534)
-        .output()
-        .unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains("Permission denied"), "{stderr}");
-    assert!(
-        stderr.contains("member of the socket's group `root`"),
-        "{stderr}"
-    );
 }
 
 #[test]

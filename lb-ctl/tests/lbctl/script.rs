@@ -50,7 +50,7 @@ fn refused_lines_are_told_and_the_others_done() {
         run.stderr,
         "lbctl: line 2: add-vip 10.0.0.1:409/tcp: there is one\n\
          lbctl: line 3: add-vip 224.0.0.1:80/tcp: 224.0.0.1 is not a unicast address\n\
-         lbctl: 2 of 4 commands were refused; the others are done\n"
+         lbctl: the agent refused 2 of 4 commands; the others are done\n"
     );
     assert_eq!(
         run.json_lines(),

@@ -114,7 +114,7 @@ fn a_wrong_line_is_told_behind_the_answers_before_it() {
     );
     assert!(
         run.stderr
-            .starts_with("lbctl: line 2: no packet in hexadecimal digits"),
+            .starts_with("lbctl: line 2: not a packet in hexadecimal digits"),
         "{run:?}"
     );
 }

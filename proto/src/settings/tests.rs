@@ -1,4 +1,4 @@
-//! Messages and settings, both ways.
+//! Conversion of messages to settings and back.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ fn map(value: Value) -> Map<String, Value> {
     value.as_object().unwrap().clone()
 }
 
-/// Settings that use every type of field.
+/// Returns settings that use every type of field.
 fn full_vip() -> Map<String, Value> {
     map(json!({
         "forward": "l2", "ring": "maglev", "track": "all", "window": "1m", "slots": 512,

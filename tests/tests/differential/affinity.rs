@@ -18,8 +18,7 @@ const ACK: u8 = 0x10;
 const FLOWS: u32 = 150;
 const CHANGES: usize = 12;
 
-#[test]
-fn flows_stay_on_their_reals_through_ring_changes() {
+pub fn flows_stay_on_their_reals_through_ring_changes() {
     let seed = setting("LB_DIFFERENTIAL_SEED", 3);
     let (mut testbed, targets) = random_testbed(seed);
     let mut random = Random::new(!seed);

@@ -13,8 +13,7 @@ const BATCH: u64 = 1_000;
 /// Buckets enough that no flow is evicted.
 const BUCKETS: u32 = 8_192;
 
-#[test]
-fn kernel_memory_and_model_agree_on_random_frames() {
+pub fn kernel_memory_and_model_agree_on_random_frames() {
     let seed = setting("LB_DIFFERENTIAL_SEED", 0x6C62_2D61_6765_6E74);
     let frames = setting("LB_DIFFERENTIAL_FRAMES", 20_000);
     let (testbed, targets) = random_testbed(seed);

@@ -77,12 +77,8 @@ impl Pins {
         ));
         // A killed run may have had this number.
         let _ = fs::remove_dir_all(&path);
-        fs::create_dir(&path).unwrap_or_else(|error| {
-            panic!(
-                "making {} (root and a mounted bpffs are needed): {error}",
-                path.display()
-            )
-        });
+        fs::create_dir(&path)
+            .unwrap_or_else(|error| panic!("creating {}: {error}", path.display()));
         Pins(path)
     }
 }
@@ -336,7 +332,7 @@ fn load(testbed: &Testbed, flow_buckets: u32, pins: &Pins, simulate: u32) -> Ebp
         .override_global(constants::DIGEST_FACTOR_1, &digest.factors[1], true)
         .override_global(constants::SIMULATE, &simulate, true)
         .load(lb_dataplane::objects::BALANCER)
-        .expect("making the balancer's maps: root is needed");
+        .expect("creating the balancer's maps");
     program(&mut ebpf)
         .load()
         .expect("loading the balancer into the kernel");

@@ -6,8 +6,7 @@ use lb_tests::model::{
     Model, flows::FlowTable, generator::Generator, random_testbed::random_testbed, tables,
 };
 
-#[test]
-fn memory_and_model_agree_on_frames_of_any_length() {
+pub fn memory_and_model_agree_on_frames_of_any_length() {
     let (testbed, targets) = random_testbed(1);
     let mut tables = tables::memory(&testbed, 16);
     let generator = Generator::new(1, targets.clone());

@@ -11,7 +11,36 @@ mod kernel;
 mod large;
 mod table_full;
 
-/// A number from the environment.
+use std::process::ExitCode;
+
+use lb_tests::{
+    harness::{
+        Harness,
+        Requirement::{self, BpfFs, Root},
+    },
+    tests,
+};
+
+/// The kernel's maps and programs.
+const KERNEL: &[Requirement] = &[Root, BpfFs];
+
+fn main() -> ExitCode {
+    Harness::new(&[])
+        .tests(tests![
+            large::memory_and_model_agree_on_frames_of_any_length
+        ])
+        .tests_with(
+            KERNEL,
+            tests![
+                affinity::flows_stay_on_their_reals_through_ring_changes,
+                frames::kernel_memory_and_model_agree_on_random_frames,
+                table_full::a_full_flow_table_gives_up_the_oldest,
+            ],
+        )
+        .run()
+}
+
+/// Reads a number from the environment.
 fn setting(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
         Ok(text) => text

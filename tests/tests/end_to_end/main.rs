@@ -83,6 +83,7 @@ fn main() -> ExitCode {
             ondown::shed::a_retransmission_reaches_the_real_that_knows_the_flow,
             refusals::wrong_input_is_refused_and_changes_nothing,
             refusals::a_mode_that_a_real_does_not_suit_is_refused,
+            refusals::another_user_is_refused_with_the_sockets_group,
             restart::a_killed_agent_and_its_successor_lose_nothing,
             restart::detach_ends_forwarding,
             routed::packets_leave_by_the_other_interface,

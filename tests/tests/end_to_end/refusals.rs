@@ -1,4 +1,11 @@
-//! Wrong input is rejected with the name of the field, and changes nothing.
+//! Wrong input is rejected with the name of the field and changes nothing; other users are rejected with advice.
+
+use std::{
+    fs::{Permissions, set_permissions},
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::Path,
+    process::Command,
+};
 
 use lb_tests::{Agent, AgentOptions, Network};
 
@@ -128,4 +135,39 @@ pub fn a_mode_that_a_real_does_not_suit_is_refused() {
     assert_eq!(status, Some(1), "{message}");
     assert!(message.contains("spec.forward"), "{message}");
     assert_eq!(agent.ctl_json("list").unwrap(), before);
+}
+
+pub fn another_user_is_refused_with_the_sockets_group() {
+    /// The user and the group `nobody`.
+    const NOBODY: u32 = 65_534;
+    let network = Network::new().unwrap();
+    let agent = Agent::start(&network.balancer, AgentOptions::default()).unwrap();
+    let endpoint = agent.endpoint();
+    let folder = Path::new(endpoint.strip_prefix("unix:").unwrap())
+        .parent()
+        .unwrap();
+    // Everyone may enter the folder, so that the mode of the socket decides.
+    set_permissions(folder, Permissions::from_mode(0o755)).unwrap();
+    // `cp` makes a copy that everyone can execute. A copy made by this process could not be executed while a child
+    // of a concurrent test holds it open for writing.
+    let program = folder.join("lbctl");
+    let copied = Command::new("cp")
+        .args([lb_tests::binary("lbctl").unwrap(), program.clone()])
+        .status()
+        .unwrap();
+    assert!(copied.success());
+    let output = Command::new(&program)
+        .env_clear()
+        .args(["--endpoint", &endpoint, "list"])
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .output()
+        .unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("Permission denied"), "{message}");
+    assert!(
+        message.contains("member of the socket's group `root`"),
+        "{message}"
+    );
 }

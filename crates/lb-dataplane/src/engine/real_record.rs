@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use lb_common::{
-    forward::{Facts, IPIP, L2},
+    forward::Facts,
     tables::real::{ADDRESS_V6, DOWN, RESET, Real, outer_checksum},
 };
 use lb_model::options::Forward;
@@ -48,10 +48,7 @@ impl OuterSources {
 /// The data path's mode of a forwarding option.
 #[must_use]
 pub(crate) const fn mode_of(forward: Forward) -> &'static Facts {
-    match forward {
-        Forward::Ipip => IPIP,
-        Forward::L2 => L2,
-    }
+    forward.facts()
 }
 
 /// [`Real::flags`] of a real that is up.
@@ -64,8 +61,9 @@ pub(crate) fn mode_flags(address: IpAddr, forward: Forward) -> u32 {
 /// The forwarding option of a record; `None` if no option has the record's mode.
 #[must_use]
 pub(crate) fn forward_of(real: &Real) -> Option<Forward> {
-    [Forward::Ipip, Forward::L2]
-        .into_iter()
+    Forward::ALL
+        .iter()
+        .copied()
         .find(|forward| mode_of(*forward).number == real.mode())
 }
 

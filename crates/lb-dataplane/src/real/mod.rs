@@ -54,6 +54,3 @@ pub enum Mode {
     /// With this host's MAC address; nothing is removed.
     L2,
 }
-
-#[cfg(test)]
-mod tests;

@@ -143,12 +143,6 @@ impl Programs {
         &self.interface
     }
 
-    /// The loaded decapsulator.
-    #[cfg(test)]
-    pub(super) fn xdp(&self) -> &Xdp {
-        self.ebpf.program("decap").unwrap().try_into().unwrap()
-    }
-
     /// The decapsulator's counters.
     pub(super) fn counters(&self) -> anyhow::Result<InterfaceCounters> {
         let reasons: PerCpuArray<_, u64> = PerCpuArray::try_from(

@@ -7,7 +7,6 @@ use super::{
     spec::{RealSpec, VipSpec, default_window},
 };
 use crate::{
-    options::Forward,
     ring,
     vip::{RealId, VipKey},
 };
@@ -78,7 +77,8 @@ impl Vip {
     /// Whether its forwarding mode can reach a real with this address.
     #[must_use]
     pub fn can_reach(&self, real: IpAddr) -> bool {
-        self.spec.forward != Forward::L2 || real.is_ipv4() == self.address.address.is_ipv4()
+        self.spec.forward.facts().families_may_differ
+            || real.is_ipv4() == self.address.address.is_ipv4()
     }
 }
 

@@ -1,23 +1,23 @@
-//! Why a setting is refused.
+//! The error of a setting.
 
 use std::fmt;
 
-/// A setting that cannot have its value.
+/// A setting with an invalid value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldError {
     /// Path of the setting, with dots between tables: `check.interval`.
     pub field: String,
     /// The offending value as text; `not set` if it is missing.
     pub value: String,
-    /// What is wrong with it and what would be right.
+    /// What is wrong with the value, and the valid values.
     pub advice: String,
 }
 
-/// The value of a setting that is missing.
+/// The text in place of the value of a missing setting.
 pub const NOT_SET: &str = "not set";
 
 impl FieldError {
-    /// Refuses a value of a setting.
+    /// Creates the error for a value of a setting.
     pub fn new(
         field: impl Into<String>,
         value: impl fmt::Display,
@@ -30,12 +30,12 @@ impl FieldError {
         }
     }
 
-    /// Refuses a setting that is missing.
+    /// Creates the error for a missing setting.
     pub fn missing(field: impl Into<String>, advice: impl Into<String>) -> Self {
         FieldError::new(field, NOT_SET, advice)
     }
 
-    /// The same error, seen from the table that holds the setting's table, or from the list that holds it as `[0]`.
+    /// Returns the same error with the path from the surrounding table (`name`) or list (`[0]`).
     #[must_use]
     pub fn within(mut self, table: impl fmt::Display) -> Self {
         self.field = if self.field.is_empty() || self.field.starts_with('[') {

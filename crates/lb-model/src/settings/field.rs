@@ -1,4 +1,4 @@
-//! What is known of one setting.
+//! The definition of a setting.
 
 use serde_json::Value;
 
@@ -7,31 +7,31 @@ use super::Type;
 /// One setting of a table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Field {
-    /// Its name in TOML, JSON, the API and on the command line (there with `-` for `_` in options).
+    /// Its name in TOML, JSON, the API and on the command line, where options have `-` for `_`.
     pub name: &'static str,
-    /// Its help; the first line is the short one.
+    /// Its help. The first line is the short help.
     pub help: &'static str,
     /// Its type.
     pub kind: Type,
-    /// Its default; `None` if it must be given, `null` if it is absent by default.
+    /// Its default; `None` if the setting is required, `null` if it is absent by default.
     pub default: Option<Value>,
     /// The least and the greatest value as text.
     pub range: Option<(String, String)>,
-    /// For whom it is.
+    /// Who needs it.
     pub level: Level,
 }
 
-/// For whom a setting is.
+/// Who needs a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// Operators need it; it stands in the first table of the reference.
+    /// Operators need it. It is in the first table of the reference.
     Operator,
-    /// Experts tune it; the default suits nearly everybody.
+    /// Experts tune it. The default suits nearly all operators.
     Expert,
 }
 
 impl Field {
-    /// The help without line breaks.
+    /// Returns the help without line breaks.
     #[must_use]
     pub fn help_line(&self) -> String {
         self.help

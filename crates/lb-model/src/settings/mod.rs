@@ -1,50 +1,55 @@
-//! Settings: an option stands once.
+//! Settings: an option is declared once.
 //!
-//! [`settings!`](crate::settings!) declares a table of settings: name, type, default, range and one-line help of each. From
-//! that one place derive the struct, the form in TOML, JSON and the stored record, `key=value` words on the command
-//! line, patches, validation and the reference pages.
+//! [`settings!`](crate::settings!) declares a table of settings, each with name, type, default, range and help. The struct,
+//! the form in TOML, JSON and the stored record, `key=value` words on the command line, patches, validation and the
+//! reference pages derive from that declaration.
 
 mod auto;
+mod choice;
+mod collections;
 mod error;
 mod field;
 mod reference;
+mod scalars;
+mod serde_by_json;
+mod text;
 mod types;
 pub mod words;
 
 pub use auto::Auto;
+pub use choice::{one_of, trimmed};
 pub use error::{FieldError, NOT_SET};
 pub use field::{Field, Level};
 pub use reference::reference_table;
+pub use serde_by_json::deserialize;
 pub use serde_json::{Map, Value};
-pub use types::{
-    MAX_ENTRIES, MAX_TEXT, SettingType, Type, one_of, plain, table_from_json, trimmed,
-};
+pub use types::{MAX_ENTRIES, MAX_TEXT, SettingType, Type, plain, table_from_json};
 
 /// A table of settings, declared with [`settings!`](crate::settings!).
 pub trait Settings: Sized {
-    /// The settings, in the order in which they are declared.
+    /// Returns the definitions of the settings, in the order of their declaration.
     fn fields() -> Vec<Field>;
 
-    /// Takes this table's settings out of a map, which may hold those of others beside them.
+    /// Takes this table's settings out of a map that may contain other settings.
     ///
     /// # Errors
-    /// The first setting that is missing, of the wrong type, or out of range; or two that contradict each other.
+    /// Returns the first setting that is missing, has the wrong type, is out of range or contradicts another one.
     fn take(map: &mut Map<String, Value>) -> Result<Self, FieldError>;
 
-    /// Every setting that is not absent, defaults included.
+    /// Returns all settings that are not absent, including those with their default.
     fn to_map(&self) -> Map<String, Value>;
 
-    /// Whether the settings can be used, ranges and relations between them.
+    /// Checks ranges and relations between settings.
     ///
     /// # Errors
-    /// The first that cannot.
+    /// Returns the first setting that is invalid.
     fn validate(&self) -> Result<(), FieldError>;
 }
 
-/// Reads a table of settings; one that is unknown is an error.
+/// Reads a table of settings.
 ///
 /// # Errors
-/// As [`Settings::take`], and a setting that the table does not have.
+/// Fails as [`Settings::take`] does, and on unknown settings.
 pub fn from_map<T: Settings>(map: &Map<String, Value>) -> Result<T, FieldError> {
     let mut map = map.clone();
     let settings = T::take(&mut map)?;
@@ -52,30 +57,30 @@ pub fn from_map<T: Settings>(map: &Map<String, Value>) -> Result<T, FieldError> 
     Ok(settings)
 }
 
-/// The table with every setting at its default.
+/// Returns the table with the defaults of all settings.
 ///
 /// # Panics
-/// If a setting has no default.
+/// Panics if a setting has no default.
 #[must_use]
 pub fn defaults<T: Settings>() -> T {
     from_map(&Map::new()).unwrap_or_else(|error| panic!("a setting has no default: {error}"))
 }
 
-/// Refuses settings that nothing took.
+/// Rejects settings that remain in a map after all known ones were taken.
 ///
 /// # Errors
-/// The first that is left, with the names there are.
+/// Returns the first such setting, with the names of all settings.
 pub fn nothing_left(map: &Map<String, Value>, fields: &[Field]) -> Result<(), FieldError> {
     let Some((name, value)) = map.iter().next() else {
         return Ok(());
     };
     let names: Vec<_> = fields.iter().map(|field| field.name).collect();
     let advice = if names.is_empty() {
-        "there are no settings here; leave it out".to_owned()
+        "there are no settings here; remove it".to_owned()
     } else {
         format!("there is no such setting; there are {}", names.join(", "))
     };
-    // The value may be a secret that stands in the wrong place.
+    // The value may be a misplaced secret.
     let value = match value {
         Value::String(_) if is_secret(name) => "hidden".to_owned(),
         value => plain(value),
@@ -83,18 +88,18 @@ pub fn nothing_left(map: &Map<String, Value>, fields: &[Field]) -> Result<(), Fi
     Err(FieldError::new(name, value, advice))
 }
 
-/// Whether a setting of this name may hold a secret.
+/// Returns whether a setting with this name may contain a secret.
 pub(crate) fn is_secret(name: &str) -> bool {
     ["password", "token", "secret"]
         .iter()
         .any(|word| name.contains(word))
 }
 
-/// Changes a table of settings: each entry of `patch` replaces the setting of its name, `null` resets it to its
-/// default (RFC 7396 on the first level: a table is replaced as a whole).
+/// Patches a table of settings. Each entry of `patch` replaces the setting with its name; `null` resets it to its default
+/// (RFC 7396 on the first level: a table is replaced as a whole).
 ///
 /// # Errors
-/// As [`from_map`]; the settings are as they were then.
+/// Fails as [`from_map`] does.
 pub fn patch<T: Settings>(settings: &T, patch: &Map<String, Value>) -> Result<T, FieldError> {
     let mut map = settings.to_map();
     for (name, value) in patch {
@@ -107,10 +112,10 @@ pub fn patch<T: Settings>(settings: &T, patch: &Map<String, Value>) -> Result<T,
     from_map(&map)
 }
 
-/// Takes one setting out of a map.
+/// Takes a setting out of a map.
 ///
 /// # Errors
-/// Missing without a default, or of the wrong type.
+/// Fails if the setting has the wrong type, or is missing and has no default.
 pub fn take_field<T: SettingType>(
     map: &mut Map<String, Value>,
     name: &'static str,
@@ -125,10 +130,10 @@ pub fn take_field<T: SettingType>(
     }
 }
 
-/// Refuses a setting that is out of its range.
+/// Rejects a setting that is out of its range.
 ///
 /// # Errors
-/// The setting, its value and the range.
+/// Returns the setting, its value and the range.
 pub fn check_range<T: SettingType>(
     name: &str,
     value: &T,
@@ -152,11 +157,11 @@ pub fn check_range<T: SettingType>(
 ///     pub struct Probing {
 ///         /// Time between two probes.
 ///         interval: Duration = Duration::from_secs(5), Duration::from_millis(100)..=Duration::from_secs(3_600);
-///         /// Port that is probed.
+///         /// Port to probe.
 ///         port: Option<u16> = None, 1..=65_535;
-///         /// Path that is asked for; it has no default, so it must be given.
+///         /// Path to request. Without a default, the setting is required.
 ///         path: String;
-///         /// For experts: how early a probe may be, in percent of the interval.
+///         /// How early a probe may be, in percent of the interval; for experts.
 ///         @expert jitter: u32 = 10, 0..=50;
 ///     }
 ///     validate(probing) {
@@ -171,8 +176,8 @@ pub fn check_range<T: SettingType>(
 /// assert_eq!(probing.interval, Duration::from_secs(2));
 /// ```
 ///
-/// A table whose last line is `..probe: "kind";` has, beside its own settings, those of a kind that a registry
-/// knows: the setting `kind` names it. With `..probe: "kind" = "tcp";` the kind may be left out. The field is a
+/// A table whose last line is `..probe: "kind";` also has the settings of a kind in a registry, which the setting `kind`
+/// names. With `..probe: "kind" = "tcp";` the kind is optional. The type of the field is
 /// [`Component`](crate::component::Component).
 #[macro_export]
 macro_rules! settings {
@@ -192,7 +197,7 @@ macro_rules! settings {
         $vis struct $name {
             $( $(#[doc = $help])* pub $field: $type, )*
             $(
-                /// The kind, and the settings that only this kind has.
+                /// The kind, with the settings that only this kind has.
                 pub $rest: $crate::component::Component,
             )?
         }

@@ -1,4 +1,4 @@
-//! Reference pages, written from the definitions.
+//! Reference pages, generated from the definitions.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Field, Type, plain};
 
-/// A Markdown table of these settings, those of tables inside included, followed by what each choice means.
+/// Returns a Markdown table of these settings and of those of nested tables, followed by the meaning of each choice.
 #[must_use]
 pub fn reference_table<'a>(fields: impl IntoIterator<Item = &'a Field>) -> String {
     let mut rows =
@@ -61,7 +61,7 @@ fn row(rows: &mut String, choices: &mut String, prefix: &str, field: &Field) {
     }
 }
 
-/// Text for a cell of a table.
+/// Escapes text for a cell of a table.
 fn escaped(text: &str) -> String {
     text.replace('|', "\\|")
 }

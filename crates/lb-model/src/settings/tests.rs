@@ -32,7 +32,7 @@ crate::settings! {
     pub struct Match {
         /// Pointer to the value.
         pointer: String;
-        /// The value that must stand there.
+        /// The expected value.
         equals: Value = Value::Null;
     }
 }
@@ -40,15 +40,15 @@ crate::settings! {
 crate::settings! {
     /// Settings of one kind.
     pub struct Http {
-        /// Path that is asked for.
+        /// Path to request.
         path: String = "/".to_owned();
         /// Headers that are sent.
         headers: BTreeMap<String, String> = BTreeMap::new();
         /// Statuses that are good.
         statuses: Vec<u16> = vec![200];
-        /// What a document must say.
+        /// Expected value in a document.
         json: Option<Match> = None;
-        /// TLS; without it the connection is not encrypted.
+        /// TLS. The default is no encryption.
         tls: Option<Tls> = None;
     }
     validate(http) {
@@ -73,11 +73,11 @@ crate::settings! {
     pub struct Check {
         /// Time between two probes.
         interval: Duration = Duration::from_secs(5), Duration::from_millis(100)..=Duration::from_secs(3_600);
-        /// Port that is probed.
+        /// Port to probe.
         port: Option<u16> = None, 1..=65_535;
         /// How the probe reaches the real.
         via: Via = Via::Direct;
-        /// How early a probe may be, as a part of the interval.
+        /// How early a probe may be, as a fraction of the interval.
         @expert jitter: f64 = 0.1, 0.0..=0.5;
         ..probe: "kind";
     }
@@ -276,7 +276,7 @@ fn words_that_cannot_be_read_are_named() {
         ("", "give a kind"),
         ("port=1", "begin with a kind"),
         ("icmp", "there is no such probe"),
-        ("http port", "no key=value word"),
+        ("http port", "does not have the form key=value"),
         ("http port=1 port=2", "given twice"),
         ("http port=many", "port: many: give a whole number"),
         ("http prot=1", "there are interval, port"),
@@ -303,4 +303,15 @@ fn the_reference_has_every_setting() {
     );
     let component = Component::new("http", &from_map::<Http>(&Map::new()).unwrap());
     assert_eq!(component.settings["path"], "/");
+}
+
+#[test]
+fn a_number_that_json_does_not_have_is_refused() {
+    let error = |text: &str| toml::from_str::<Check>(text).unwrap_err().to_string();
+    for number in ["nan", "-nan", "inf", "-inf"] {
+        let text = format!("kind = \"http\"\njitter = {number}");
+        assert!(error(&text).contains("give a finite number"), "{text}");
+        let text = format!("kind = \"http\"\nstatuses = [200, {number}]");
+        assert!(error(&text).contains("give a finite number"), "{text}");
+    }
 }

@@ -1,23 +1,23 @@
 //! Settings as words: `http path=/healthz interval=2s`.
 //!
-//! The first word names the kind. A word `key=value` sets a setting; `-` in a key means `_`. A setting inside a table
-//! is `table.key=value`, or `key=value` where no other setting has this key; `table=true` gives the table with its
-//! defaults, and `table=value` sets the first setting of a table that must be given. Lists are separated by commas.
+//! The first word names the kind. A word `key=value` sets a setting; `-` in a key means `_`. A setting of a nested table
+//! is `table.key=value`, or `key=value` if no other setting has this key. `table=true` gives the table with its
+//! defaults, and `table=value` sets the first required setting of the table. Commas separate the items of lists.
 
 use serde_json::{Map, Value};
 
 use super::{Field, FieldError, Type, plain};
 
-/// Splits a text into words as a shell does: quotation marks keep spaces.
+/// Splits a text into words as a shell does. Quotation marks keep spaces.
 ///
 /// # Errors
-/// A quotation mark that is not closed.
+/// Fails if a quotation mark is not closed.
 pub fn split(text: &str) -> Result<Vec<String>, String> {
     shlex::split(text)
         .ok_or_else(|| format!("{text}: a quotation mark or a \\ at the end is not closed"))
 }
 
-/// Writes a word so that [`split`] reads it as one.
+/// Quotes a word so that [`split`] reads it as one.
 #[must_use]
 pub fn quote(word: &str) -> String {
     let special =
@@ -28,10 +28,11 @@ pub fn quote(word: &str) -> String {
     shlex::try_quote(word).map_or_else(|_| word.replace('\0', ""), Into::into)
 }
 
-/// Reads words into settings: the kind is stored under `key`.
+/// Reads words into settings. `key` is the name of the setting for the kind.
 ///
 /// # Errors
-/// No kind, a word that is no `key=value`, a key that is unknown or given twice, or a value that cannot be read.
+/// Fails without a kind, on a word without the form `key=value`, on an unknown or repeated key, and on a value that
+/// cannot be read.
 pub fn read<'f>(
     text: &str,
     key: &'static str,
@@ -53,9 +54,9 @@ pub fn read<'f>(
     let mut map = Map::new();
     map.insert(key.to_owned(), Value::String(kind.clone()));
     for word in words {
-        let (name, value) = word
-            .split_once('=')
-            .ok_or_else(|| FieldError::new("", &word, "this is no key=value word"))?;
+        let (name, value) = word.split_once('=').ok_or_else(|| {
+            FieldError::new("", &word, "the word does not have the form key=value")
+        })?;
         let name = name.replace('-', "_");
         set(&mut map, fields, &name, value).map_err(|error| {
             if error.field.is_empty() {
@@ -68,10 +69,10 @@ pub fn read<'f>(
     Ok(map)
 }
 
-/// Sets one setting from text.
+/// Sets a setting from text.
 ///
 /// # Errors
-/// An unknown key, one that is given twice, or a value that cannot be read.
+/// Fails on an unknown or repeated key, and on a value that cannot be read.
 pub fn set(
     map: &mut Map<String, Value>,
     fields: &[Field],
@@ -102,7 +103,7 @@ pub fn set(
             )
         })?;
     }
-    // A table may be switched on before or after one of its settings is given.
+    // The words may turn a table on before or after they set one of its settings.
     if let (Type::Table(_), Some(Value::Object(_)), Ok(true)) =
         (&last.kind, table.get(last.name), text.parse::<bool>())
     {
@@ -121,11 +122,11 @@ pub fn set(
     Ok(())
 }
 
-/// The way to the setting that a word names.
+/// Returns the path to the setting that a word names.
 fn find<'f>(fields: &'f [Field], name: &str) -> Option<Vec<&'f Field>> {
     if let Some(field) = fields.iter().find(|field| field.name == name) {
         return match &field.kind {
-            // `json=/status` means the first setting of the table that must be given.
+            // `json=/status` sets the first required setting of the table.
             Type::Table(inner) => match inner.iter().find(|field| field.default.is_none()) {
                 Some(first) => Some(vec![field, first]),
                 None => Some(vec![field]),
@@ -152,7 +153,7 @@ fn find<'f>(fields: &'f [Field], name: &str) -> Option<Vec<&'f Field>> {
     found.next().is_none().then_some(only)
 }
 
-/// Every name that a word can have.
+/// Returns all names that words can have.
 #[must_use]
 pub fn leaves(fields: &[Field]) -> Vec<String> {
     let mut names = Vec::new();
@@ -171,7 +172,7 @@ pub fn leaves(fields: &[Field]) -> Vec<String> {
     names
 }
 
-/// Reads a value of a type from text; `None` for a table that is switched off.
+/// Reads a value of a type from text. Returns `None` for a table that is turned off.
 fn value(kind: &Type, text: &str) -> Result<Option<Value>, FieldError> {
     let number = |advice: &str| {
         serde_json::from_str::<serde_json::Number>(text)
@@ -188,7 +189,7 @@ fn value(kind: &Type, text: &str) -> Result<Option<Value>, FieldError> {
         Type::Number => number("give a number, such as 0.5")?,
         Type::Duration | Type::Text(_) | Type::Choice(_) => Value::String(text.to_owned()),
         Type::List(item) => {
-            // Words inside a word: a command with its arguments; or values between commas.
+            // A list is words within a word (a command with its arguments) or values between commas.
             let parts = if text.contains(',') {
                 text.split(',').map(|part| part.trim().to_owned()).collect()
             } else {
@@ -227,7 +228,7 @@ fn value(kind: &Type, text: &str) -> Result<Option<Value>, FieldError> {
     }))
 }
 
-/// Writes settings as words that [`read`] reads; those with their default are left out.
+/// Writes settings as words that [`read`] reads, without those that have their default.
 #[must_use]
 pub fn write(kind: &str, map: &Map<String, Value>, fields: &[Field]) -> String {
     let mut words = vec![quote(kind)];
@@ -266,7 +267,7 @@ fn write_table(
     }
 }
 
-/// The shortest name that names the setting at this path alone.
+/// Returns the shortest name that is unique to the setting at this path.
 fn short_name<'p>(top: &[Field], path: &'p str) -> &'p str {
     let names = |found: Option<Vec<&Field>>| -> Option<String> {
         let names: Vec<_> = found?.iter().map(|field| field.name).collect();
@@ -281,7 +282,7 @@ fn short_name<'p>(top: &[Field], path: &'p str) -> &'p str {
         .unwrap_or(path)
 }
 
-/// A value as a word has it.
+/// Writes a value as a word has it.
 fn text(kind: &Type, value: &Value) -> String {
     match (kind, value) {
         (Type::List(_), Value::Array(items)) => {
@@ -301,7 +302,7 @@ fn text(kind: &Type, value: &Value) -> String {
             .map(|(name, value)| format!("{name}:{}", plain(value)))
             .collect::<Vec<_>>()
             .join(","),
-        // A text that reads as another JSON value keeps its quotation marks.
+        // A text that could be read as another JSON value keeps its quotation marks.
         (Type::Json, Value::String(text)) if serde_json::from_str::<Value>(text).is_ok() => {
             value.to_string()
         }

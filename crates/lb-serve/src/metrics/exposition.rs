@@ -15,7 +15,7 @@ use super::{
     family::{Family, Kind, Labels},
 };
 
-/// What the name of OpenMetrics is in the header `Accept`.
+/// The name of OpenMetrics in the header `Accept`.
 const OPEN_METRICS: &str = "application/openmetrics-text";
 
 /// A format.
@@ -28,7 +28,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// OpenMetrics if the request names it, else Prometheus text.
+    /// Returns OpenMetrics if the request accepts it, otherwise Prometheus text.
     #[must_use]
     pub fn negotiate(headers: &HeaderMap) -> Format {
         let names_it = |value: &http::HeaderValue| {
@@ -43,7 +43,7 @@ impl Format {
         }
     }
 
-    /// Value of the header `Content-Type`.
+    /// Returns the value of the header `Content-Type`.
     #[must_use]
     pub const fn media_type(self) -> &'static str {
         match self {
@@ -58,28 +58,28 @@ impl Format {
 pub enum Value<'a> {
     /// A whole number.
     Count(u64),
-    /// A number; a sample whose number is not finite is left out.
+    /// A number. A sample with a number that is not finite is left out.
     Number(f64),
     /// A distribution, for families of [`Kind::Histogram`].
     Histogram(&'a Histogram),
-    /// The labels say it, for families of [`Kind::Info`].
+    /// A fact that the labels state, for families of [`Kind::Info`].
     Fact,
 }
 
-/// Figures of one moment.
+/// Values at one time.
 pub trait Snapshot: fmt::Debug + Send + Sync + 'static {
     /// Writes every family with its samples.
     ///
     /// # Errors
-    /// Those of the writer.
+    /// Fails as the writer does.
     fn write(&self, writer: &mut Writer<'_>) -> fmt::Result;
 }
 
-/// Takes the families of a snapshot, one after another.
+/// Writes the families of a snapshot, one after the other.
 #[derive(Debug)]
 pub struct Writer<'a>(DescriptorEncoder<'a>);
 
-/// Takes the samples of one family.
+/// Writes the samples of a family.
 #[derive(Debug)]
 pub struct Samples<'a> {
     encoder: MetricEncoder<'a>,
@@ -87,10 +87,10 @@ pub struct Samples<'a> {
 }
 
 impl Writer<'_> {
-    /// Writes a family; `samples` gives its samples.
+    /// Writes a family, whose samples `samples` adds.
     ///
     /// # Errors
-    /// Those of `samples` and of the writer.
+    /// Fails as `samples` or the writer does.
     pub fn family(
         &mut self,
         family: &Family,
@@ -116,10 +116,10 @@ impl Writer<'_> {
 }
 
 impl Samples<'_> {
-    /// Writes one sample. A value that its family's kind cannot have is left out.
+    /// Writes a sample. A value that does not fit the kind of the family is left out.
     ///
     /// # Errors
-    /// Those of the writer.
+    /// Fails as the writer does.
     pub fn add(&mut self, labels: Labels<'_>, value: Value<'_>) -> fmt::Result {
         if matches!((self.kind, value), (Kind::Info, Value::Fact)) {
             return self.encoder.encode_info(&labels);
@@ -161,12 +161,12 @@ fn write_value(encoder: &mut MetricEncoder<'_>, kind: Kind, value: Value<'_>) ->
     }
 }
 
-/// Whether a number can be written without a decimal point: it has no fraction, and a double holds it exactly.
+/// Returns whether a number can be written without a decimal point: it is an integer, which a double holds exactly.
 fn is_whole(number: f64) -> bool {
     number.fract() == 0.0 && number.abs() < (1_u64 << f64::MANTISSA_DIGITS) as f64
 }
 
-/// Writes what a snapshot has when the registry asks.
+/// A collector of the registry that writes a snapshot.
 #[derive(Debug)]
 struct SnapshotCollector<S>(S);
 
@@ -176,10 +176,10 @@ impl<S: Snapshot> Collector for SnapshotCollector<S> {
     }
 }
 
-/// A snapshot as text.
+/// Renders a snapshot as text.
 ///
 /// # Errors
-/// Those of [`Snapshot::write`].
+/// Fails as [`Snapshot::write`] does.
 pub fn render(snapshot: impl Snapshot, format: Format) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(SnapshotCollector(snapshot)));
@@ -191,11 +191,11 @@ pub fn render(snapshot: impl Snapshot, format: Format) -> Result<String, fmt::Er
     }
 }
 
-/// OpenMetrics as Prometheus text 0.0.4. Samples are the same in both; but in the older format the name of a counter
+/// Converts OpenMetrics to Prometheus text 0.0.4. The samples are the same. In the older format, the name of a counter
 /// includes `_total`, facts are gauges, and there are neither units nor an end mark.
 fn prometheus_text(open_metrics: &str) -> Result<String, fmt::Error> {
     let mut text = String::with_capacity(open_metrics.len());
-    // HELP stands before TYPE, which tells how the name is to be.
+    // HELP comes before TYPE, which decides the form of the name.
     let mut help = "";
     for line in open_metrics.lines() {
         let Some(comment) = line.strip_prefix("# ") else {
@@ -316,7 +316,7 @@ mod tests {
         };
         assert_eq!(format(None), Format::Prometheus);
         assert_eq!(format(Some("*/*")), Format::Prometheus);
-        // As Prometheus 2.42 asks.
+        // The header of Prometheus 2.42.
         let prometheus = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;\
                           q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
         assert_eq!(format(Some(prometheus)), Format::OpenMetrics);

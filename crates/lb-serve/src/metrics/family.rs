@@ -6,23 +6,23 @@ pub type Labels<'a> = &'a [(&'static str, &'a str)];
 /// A metric: its name, kind, unit, labels and help text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Family {
-    /// The name of its samples, with unit and suffix: `lb_vip_bytes_total`. A histogram's samples have the suffixes
-    /// `_bucket`, `_sum` and `_count` besides.
+    /// The name of its samples, with unit and suffix: `lb_vip_bytes_total`. Samples of a histogram also have the suffixes
+    /// `_bucket`, `_sum` and `_count`.
     pub name: &'static str,
     /// Its kind.
     pub kind: Kind,
-    /// Its unit, which is a part of the name.
+    /// Its unit, which is part of the name.
     pub unit: Option<Unit>,
-    /// Names of its labels; of a histogram without `le`.
+    /// Names of its labels, without `le` for a histogram.
     pub labels: &'static [&'static str],
-    /// What it says: one line that ends with a full stop.
+    /// Its help: a line that ends with a full stop.
     pub help: &'static str,
 }
 
 /// The kind of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A number that only grows, except when the program starts anew.
+    /// A number that only grows until the program restarts.
     Counter,
     /// A number that goes up and down.
     Gauge,
@@ -44,7 +44,7 @@ pub enum Unit {
 }
 
 impl Kind {
-    /// Its name in OpenMetrics.
+    /// Returns its name in OpenMetrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -55,7 +55,7 @@ impl Kind {
         }
     }
 
-    /// What names of this kind end with.
+    /// Returns the suffix of names of this kind.
     #[must_use]
     pub const fn suffix(self) -> &'static str {
         match self {
@@ -67,7 +67,7 @@ impl Kind {
 }
 
 impl Unit {
-    /// Its name, as a part of a metric's name.
+    /// Returns its name within a metric's name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -79,7 +79,7 @@ impl Unit {
 }
 
 impl Family {
-    /// The name without the suffix of its kind: what OpenMetrics calls the name of the metric family.
+    /// Returns the name without the suffix of its kind, which OpenMetrics calls the name of the metric family.
     #[must_use]
     pub fn base(&self) -> &'static str {
         self.name
@@ -87,7 +87,7 @@ impl Family {
             .unwrap_or(self.name)
     }
 
-    /// The name without suffix and unit.
+    /// Returns the name without suffix and unit.
     #[must_use]
     pub fn stem(&self) -> &'static str {
         let base = self.base();

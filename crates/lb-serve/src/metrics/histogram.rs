@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-/// How many durations were at most as long as each bound.
+/// Counts of durations, by upper bounds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Histogram {
     /// Upper bounds in seconds, ascending.
     bounds: &'static [f64],
-    /// Per bound, and one more for what is longer than the last.
+    /// A count per bound, and one for durations above the last bound.
     counts: Vec<u64>,
-    /// Seconds.
+    /// The sum of the durations, in seconds.
     sum: f64,
 }
 
 impl Histogram {
-    /// An empty histogram with these upper bounds, in seconds and ascending.
+    /// Creates an empty histogram with these upper bounds, in seconds and ascending.
     #[must_use]
     pub fn new(bounds: &'static [f64]) -> Self {
         debug_assert!(bounds.is_sorted());
@@ -25,7 +25,7 @@ impl Histogram {
         }
     }
 
-    /// Counts one duration.
+    /// Counts a duration.
     pub fn observe(&mut self, duration: Duration) {
         let seconds = duration.as_secs_f64();
         let bucket = self.bounds.partition_point(|bound| *bound < seconds);
@@ -33,19 +33,19 @@ impl Histogram {
         self.sum += seconds;
     }
 
-    /// How many durations were counted.
+    /// Returns the number of durations.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// Their sum in seconds.
+    /// Returns the sum of the durations, in seconds.
     #[must_use]
     pub const fn sum(&self) -> f64 {
         self.sum
     }
 
-    /// Upper bound of each bucket, the last one infinite, and how many durations are in it.
+    /// Returns the upper bound of each bucket, of which the last one is infinite, and the number of durations in it.
     pub fn buckets(&self) -> impl Iterator<Item = (f64, u64)> + '_ {
         let bounds = self.bounds.iter().copied().chain([f64::INFINITY]);
         bounds.zip(self.counts.iter().copied())

@@ -1,8 +1,8 @@
 //! Metrics in the formats that Prometheus reads.
 //!
-//! A program declares each metric once, as a [`Family`], and writes the samples of a snapshot with a [`Writer`]. What
-//! is not in the snapshot is not in the text: series of a deleted object end with the next scrape. [`rules`] says
-//! which names and labels are allowed; [`reference`](reference::table) makes the table for the documentation.
+//! A program declares each metric once, as a [`Family`], and writes the samples of a snapshot with a [`Writer`]. The
+//! text has the series of the snapshot and no others, so series of a deleted object end with the next scrape. [`rules`]
+//! has the allowed names and labels; [`reference`](reference::table) generates the table for the documentation.
 
 mod exposition;
 mod family;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{Family, Kind};
 
-/// Families as a table in Markdown, in their order.
+/// Returns families as a table in Markdown, in their order.
 #[must_use]
 pub fn table<'a>(families: impl IntoIterator<Item = &'a Family>) -> String {
     let mut text = "| metric | kind | labels | meaning |\n|---|---|---|---|\n".to_owned();
@@ -17,7 +17,7 @@ pub fn table<'a>(families: impl IntoIterator<Item = &'a Family>) -> String {
         if family.kind == Kind::Histogram {
             labels.push("`le`".to_owned());
         }
-        // Writing to a string does not fail.
+        // Writing to a string never fails.
         let _ = writeln!(
             text,
             "| `{}` | {} | {} | {} |",

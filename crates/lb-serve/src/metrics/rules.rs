@@ -1,11 +1,11 @@
-//! Which names and labels are allowed, and how many series an object may have.
+//! Allowed names and labels of metrics, and the number of series that an object may have.
 
 use super::family::{Family, Kind};
 
-/// What every name begins with.
+/// The beginning of every name.
 pub const PREFIX: &str = "lb_";
-/// Labels that a metric may have. No label names a client, a host name of a request, or anything else that grows
-/// with traffic.
+/// Labels that a metric may have. No label names a client, a host name of a request, or anything else whose number
+/// grows with traffic.
 pub const LABELS: &[&str] = &[
     "vip",
     "real",
@@ -17,12 +17,12 @@ pub const LABELS: &[&str] = &[
     "result",
     "version",
 ];
-/// Series of one real at most.
+/// The most series that a real may have.
 pub const MAX_SERIES_PER_REAL: usize = 25;
-/// Series of one VIP at most, those of its reals aside.
+/// The most series that a VIP may have, without those of its reals.
 pub const MAX_SERIES_PER_VIP: usize = 40;
 
-/// Words that are no base unit, or that say in a name what TYPE says. Prometheus' naming rules forbid them.
+/// Words that are not base units, or that repeat the type. Prometheus' naming rules forbid them in names.
 const FORBIDDEN: &[&str] = &[
     "milliseconds",
     "microseconds",
@@ -51,7 +51,7 @@ const FORBIDDEN: &[&str] = &[
 /// Checks the name, the labels and the help text of a family.
 ///
 /// # Errors
-/// Which rule it breaks.
+/// Returns the rule that it breaks.
 pub fn check(family: &Family) -> Result<(), String> {
     let name = family.name;
     let rule = |kept: bool, rule: &str| {

@@ -88,7 +88,12 @@ impl ReaderKind {
     /// The kind that `R` implements.
     pub(super) const fn of<R: LoadReader>() -> Self {
         ReaderKind {
-            kind: Kind::of::<R::Settings>(R::NAME, R::HELP).completed_by(complete::<R>),
+            kind: Kind::of::<R::Settings>(R::NAME, R::HELP)
+                .completed_by(complete::<R>)
+                .with_default_ports(match (R::PORT, R::TLS_PORT) {
+                    (Some(port), Some(tls_port)) => Some((port, tls_port)),
+                    _ => None,
+                }),
             interval: R::INTERVAL,
             counts_clients: R::COUNTS_CLIENTS,
             address: address::<R>,

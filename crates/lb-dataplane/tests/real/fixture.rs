@@ -1,10 +1,4 @@
-//! Real packets through real namespaces, and what remains afterwards.
-
-mod changes;
-mod kernel;
-mod packets;
-mod silence;
-mod testbed;
+//! Addresses, packets and checks that the tests share.
 
 use std::{
     fs,
@@ -14,25 +8,24 @@ use std::{
 };
 
 use etherparse::{IpNumber, Ipv4Header, Ipv6Header, PacketBuilder, PacketBuilderStep};
-use testbed::{CLIENT_MAC, INTERFACE, PATIENCE, REAL_MAC, Testbed, ip, run};
 
-use super::*;
+use crate::testbed::{CLIENT_MAC, INTERFACE, PATIENCE, REAL_MAC, Testbed, ip};
 
-const VIP4: &str = "192.0.2.10";
-const VIP6: &str = "2001:db8::10";
-const CLIENT4: [u8; 4] = [198, 51, 100, 7];
-const CLIENT6: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7];
+pub const VIP4: &str = "192.0.2.10";
+pub const VIP6: &str = "2001:db8::10";
+pub const CLIENT4: [u8; 4] = [198, 51, 100, 7];
+pub const CLIENT6: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7];
 
-fn address(text: &str) -> IpAddr {
+pub fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-fn both() -> [IpAddr; 2] {
+pub fn both() -> [IpAddr; 2] {
     [address(VIP4), address(VIP6)]
 }
 
-/// The IP header of a packet from the client to a VIP.
-fn to(vip: IpAddr) -> PacketBuilderStep<etherparse::IpHeaders> {
+/// Returns the IP header of a packet from the client to a VIP.
+pub fn to(vip: IpAddr) -> PacketBuilderStep<etherparse::IpHeaders> {
     PacketBuilder::ip(match vip {
         IpAddr::V4(vip) => etherparse::IpHeaders::Ipv4(
             Ipv4Header::new(0, 61, IpNumber::UDP, CLIENT4, vip.octets()).unwrap(),
@@ -50,8 +43,8 @@ fn to(vip: IpAddr) -> PacketBuilderStep<etherparse::IpHeaders> {
     })
 }
 
-/// The frame that a balancer would send: `packet` in an outer header.
-fn encapsulated(outer_v6: bool, inner: IpAddr, packet: &[u8]) -> Vec<u8> {
+/// Returns the frame that a balancer would send: `packet` in an outer header.
+pub fn encapsulated(outer_v6: bool, inner: IpAddr, packet: &[u8]) -> Vec<u8> {
     let protocol = if inner.is_ipv4() {
         IpNumber::IPV4
     } else {
@@ -86,7 +79,7 @@ fn encapsulated(outer_v6: bool, inner: IpAddr, packet: &[u8]) -> Vec<u8> {
     frame
 }
 
-fn udp(vip: IpAddr, port: u16, payload: &[u8]) -> Vec<u8> {
+pub fn udp(vip: IpAddr, port: u16, payload: &[u8]) -> Vec<u8> {
     let mut packet = Vec::new();
     to(vip)
         .udp(40_000, port)
@@ -95,7 +88,7 @@ fn udp(vip: IpAddr, port: u16, payload: &[u8]) -> Vec<u8> {
     packet
 }
 
-fn client(vip: IpAddr) -> IpAddr {
+pub fn client(vip: IpAddr) -> IpAddr {
     if vip.is_ipv4() {
         IpAddr::from(CLIENT4)
     } else {
@@ -103,18 +96,16 @@ fn client(vip: IpAddr) -> IpAddr {
     }
 }
 
-/// A socket of the VIP that gives up after ten seconds.
-fn listen(vip: IpAddr) -> (UdpSocket, u16) {
+/// Binds a socket to the VIP, with a read timeout, and returns its port.
+pub fn listen(vip: IpAddr) -> (UdpSocket, u16) {
     let socket = UdpSocket::bind((vip, 0)).unwrap();
-    socket
-        .set_read_timeout(Some(Duration::from_secs(10)))
-        .unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let port = socket.local_addr().unwrap().port();
     (socket, port)
 }
 
-/// Sends a packet for each pair of families, and checks that the VIP's socket gets it from the client.
-fn all_families_arrive(bed: &Testbed) {
+/// Sends a packet for each pair of families and checks that the VIP's socket receives it, with the client as source.
+pub fn all_families_arrive(bed: &Testbed) {
     for vip in both() {
         let (socket, port) = listen(vip);
         for outer_v6 in [false, true] {
@@ -132,15 +123,15 @@ fn all_families_arrive(bed: &Testbed) {
     }
 }
 
-fn setting(interface: &str, name: &str) -> String {
+pub fn setting(interface: &str, name: &str) -> String {
     fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{interface}/{name}"))
         .unwrap()
         .trim()
         .to_owned()
 }
 
-/// All that a real changes: settings, addresses and programs.
-fn fingerprint() -> String {
+/// Returns everything that a real changes: settings, addresses and programs.
+pub fn fingerprint() -> String {
     let mut text = String::new();
     for interface in ["all", "lo", INTERFACE] {
         for name in ["arp_ignore", "arp_announce", "rp_filter"] {
@@ -152,9 +143,9 @@ fn fingerprint() -> String {
         + &ip("-o link show dev lo")
 }
 
-/// Waits until everything is as it was: a program of a test beside this one that is just being started has a copy of
-/// every open file until it runs, and so of what holds an attached program.
-fn wait_unchanged(before: &str) {
+/// Waits until everything is as it was. This can take a moment: while a concurrent test starts a program, the child
+/// holds copies of all open files until it executes the program, and thereby keeps XDP programs attached.
+pub fn wait_unchanged(before: &str) {
     let began = Instant::now();
     while fingerprint() != before && began.elapsed() < PATIENCE {
         thread::sleep(Duration::from_millis(10));

@@ -1,14 +1,26 @@
-//! Packets on their way in, and segment sizes on their way out.
+//! Incoming packets, and the segment sizes of outgoing ones.
 
-use std::{fs, net::TcpListener};
+use std::{
+    fs,
+    net::{IpAddr, TcpListener},
+};
 
 use etherparse::TcpOptionElement;
 use lb_common::decap::Reason;
+use lb_dataplane::{
+    options::XdpMode,
+    real::{Options, Real},
+};
 
-use super::*;
+use crate::{
+    fixture::{
+        VIP4, VIP6, address, all_families_arrive, both, encapsulated, fingerprint, listen, to, udp,
+        wait_unchanged,
+    },
+    testbed::{CLIENT_MAC, INTERFACE, REAL_MAC, Testbed, ip, run},
+};
 
-#[test]
-fn packets_of_all_families_reach_the_vips_sockets() {
+pub fn packets_of_all_families_reach_the_vips_sockets() {
     run(async |bed: &Testbed| {
         let before = fingerprint();
         let real = Real::set_up(&bed.options(&both())).await.unwrap();
@@ -29,7 +41,7 @@ fn packets_of_all_families_reach_the_vips_sockets() {
         }
         real.finish().await.unwrap();
         wait_unchanged(&before);
-        let left: Vec<_> = std::fs::read_dir(bed.state_folder())
+        let left: Vec<_> = fs::read_dir(bed.state_folder())
             .unwrap()
             .map(|entry| entry.unwrap().file_name())
             .collect();
@@ -37,8 +49,7 @@ fn packets_of_all_families_reach_the_vips_sockets() {
     });
 }
 
-#[test]
-fn generic_mode_works_and_says_so() {
+pub fn generic_mode_works_and_says_so() {
     run(async |bed: &Testbed| {
         let options = Options {
             xdp_mode: XdpMode::Generic,
@@ -55,8 +66,7 @@ fn generic_mode_works_and_says_so() {
     });
 }
 
-#[test]
-fn other_traffic_passes_and_every_frame_is_counted() {
+pub fn other_traffic_passes_and_every_frame_is_counted() {
     run(async |bed: &Testbed| {
         let real = Real::set_up(&bed.options(&both())).await.unwrap();
         let own = address("10.9.0.2");
@@ -136,8 +146,7 @@ fn announced(bed: &Testbed, vip: IpAddr, port: u16, client_port: u16, tunnel: bo
     })
 }
 
-#[test]
-fn segments_leave_room_for_the_outer_header() {
+pub fn segments_leave_room_for_the_outer_header() {
     run(async |bed: &Testbed| {
         let mut real = Real::set_up(&bed.options(&both())).await.unwrap();
         for (vip, size) in [(VIP4, 1_420), (VIP6, 1_400)] {
@@ -175,8 +184,7 @@ fn segments_leave_room_for_the_outer_header() {
     });
 }
 
-#[test]
-fn packets_whose_way_back_leads_elsewhere_are_taken() {
+pub fn packets_whose_way_back_leads_elsewhere_are_taken() {
     run(async |bed: &Testbed| {
         fs::write("/proc/sys/net/ipv4/conf/all/rp_filter", "1").unwrap();
         // The way back to the client leads to another interface than the packets come in by.

@@ -1,11 +1,27 @@
-//! What is changed, and that exactly that is undone.
+//! The changes of a host that becomes a real, and that exactly these are undone.
 
-use std::fs;
+use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
 
-use super::*;
+use lb_dataplane::real::{Options, Real};
 
-#[test]
-fn a_strict_reverse_path_filter_becomes_loose_and_strict_again() {
+use crate::{
+    fixture::{VIP4, VIP6, address, both, fingerprint, setting, wait_unchanged},
+    testbed::{INTERFACE, PATIENCE, Testbed, ip, run},
+};
+
+/// Returns the folder that a real of this network namespace uses by default.
+fn default_folder() -> PathBuf {
+    let namespace = fs::metadata("/proc/thread-self/ns/net").unwrap();
+    PathBuf::from(format!("/run/lb-agent/real-{}", namespace.ino()))
+}
+
+pub fn a_strict_reverse_path_filter_becomes_loose_and_strict_again() {
     run(async |bed: &Testbed| {
         for (all, own, wanted) in [
             ("1", "0", "2"),
@@ -36,7 +52,7 @@ fn a_strict_reverse_path_filter_becomes_loose_and_strict_again() {
     });
 }
 
-/// Sets up once the lock and the programs of one that was dropped are free: see [`wait_unchanged`].
+/// Sets up a real as soon as the lock and the programs of a dropped one are free; see [`wait_unchanged`].
 async fn set_up_after_another(options: &Options) -> Real {
     let began = Instant::now();
     loop {
@@ -53,8 +69,7 @@ async fn set_up_after_another(options: &Options) -> Real {
     }
 }
 
-#[test]
-fn what_a_killed_process_left_is_undone_by_the_next() {
+pub fn what_a_killed_process_left_is_undone_by_the_next() {
     run(async |bed: &Testbed| {
         // An address that was there before is not ours to remove.
         ip(&format!("addr add {VIP6}/128 dev lo nodad"));
@@ -74,7 +89,7 @@ fn what_a_killed_process_left_is_undone_by_the_next() {
             refused.contains("another `lb-agent real` runs"),
             "{refused}"
         );
-        // The kernel ends a killed process's lock and links, and nothing else; so does this.
+        // When a process is killed, the kernel releases its lock and its links, and nothing else. `drop` does the same.
         drop(first);
         assert!(ip("addr show dev lo").contains(VIP4));
         assert_eq!(setting("all", "arp_ignore"), "1");
@@ -96,10 +111,9 @@ fn what_a_killed_process_left_is_undone_by_the_next() {
     });
 }
 
-#[test]
-fn what_an_earlier_boot_left_is_neither_read_nor_kept() {
+pub fn what_an_earlier_boot_left_is_neither_read_nor_kept() {
     run(async |bed: &Testbed| {
-        // A power failure may leave anything of a file.
+        // A power failure may leave any part of a file.
         let folder = bed.state_folder();
         fs::create_dir_all(&folder).unwrap();
         for name in [
@@ -118,8 +132,7 @@ fn what_an_earlier_boot_left_is_neither_read_nor_kept() {
     });
 }
 
-#[test]
-fn what_others_changed_meanwhile_is_left_alone() {
+pub fn what_others_changed_meanwhile_is_left_alone() {
     run(async |bed: &Testbed| {
         let real = Real::set_up(&bed.options(&both())).await.unwrap();
         fs::write("/proc/sys/net/ipv4/conf/all/arp_ignore", "2").unwrap();
@@ -130,8 +143,7 @@ fn what_others_changed_meanwhile_is_left_alone() {
     });
 }
 
-#[test]
-fn a_failure_half_way_leaves_nothing() {
+pub fn a_failure_half_way_leaves_nothing() {
     run(async |bed: &Testbed| {
         ip("link set lo down");
         let before = fingerprint();
@@ -141,7 +153,7 @@ fn a_failure_half_way_leaves_nothing() {
         };
         let error = format!("{:#}", Real::set_up(&missing).await.err().unwrap());
         assert!(error.contains("lbnone0"), "{error}");
-        // Nothing can be attached where a program is already.
+        // No program can be attached where there is one already.
         let other = Real::set_up(&Options {
             state: None,
             ..bed.options(&both())
@@ -160,7 +172,6 @@ fn a_failure_half_way_leaves_nothing() {
         assert_eq!(fingerprint(), between);
         other.finish().await.unwrap();
         wait_unchanged(&before);
-        let folder = journal::default_folder().unwrap();
-        fs::remove_dir_all(folder).unwrap();
+        fs::remove_dir_all(default_folder()).unwrap();
     });
 }

@@ -11,10 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lb_dataplane::{
+    options::XdpMode,
+    real::{Mode, Options},
+};
 use nix::sched::{CloneFlags, setns, unshare};
-
-use super::super::{Mode, Options};
-use crate::options::XdpMode;
 
 /// Longest wait for something that must happen.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -33,10 +34,6 @@ pub struct Testbed {
 
 /// Runs a test in a thread of its own, whose namespace may change.
 pub fn run(test: impl AsyncFnOnce(&Testbed) + Send + 'static) {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("SKIPPED: this test makes network namespaces, which needs root");
-        return;
-    }
     let body = move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -68,7 +65,7 @@ pub fn ip(arguments: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Waits until an interface sends what it is given: for some milliseconds after its cable is there it drops it.
+/// Waits until an interface sends frames: it drops them for some milliseconds after its peer appeared.
 fn wait_up(interface: &str) {
     let began = Instant::now();
     while !ip(&format!("-o link show dev {interface}")).contains("state UP") {
@@ -83,9 +80,9 @@ impl Testbed {
         ip("link set lo up");
         let client = new_namespace();
         ip("link set lo up");
-        let place = format!("/proc/{}/fd/{}", std::process::id(), real.as_raw_fd());
+        let namespace = format!("/proc/{}/fd/{}", std::process::id(), real.as_raw_fd());
         ip(&format!(
-            "link add lbclient0 address 02:00:00:00:09:01 type veth peer name {INTERFACE} address 02:00:00:00:09:02 netns {place}"
+            "link add lbclient0 address 02:00:00:00:09:01 type veth peer name {INTERFACE} address 02:00:00:00:09:02 netns {namespace}"
         ));
         ip("addr add 10.9.0.1/24 dev lbclient0");
         ip("addr add fd00:9::1/64 dev lbclient0 nodad");
@@ -98,7 +95,7 @@ impl Testbed {
             state: tempfile::tempdir().unwrap(),
         };
         bed.enter_real();
-        // Checksums are to be whole in what the client sees.
+        // The frames that the client receives must have complete checksums.
         let status = Command::new("ethtool")
             .args(["-K", INTERFACE, "tx", "off"])
             .output()
@@ -120,11 +117,12 @@ impl Testbed {
         bed
     }
 
-    /// The host that becomes a real is where the test's calls go.
+    /// Moves this thread into the namespace of the host that becomes a real.
     pub fn enter_real(&self) {
         setns(self.real.as_fd(), CloneFlags::CLONE_NEWNET).unwrap();
     }
 
+    /// Moves this thread into the client's namespace.
     pub fn enter_client(&self) {
         setns(self.client.as_fd(), CloneFlags::CLONE_NEWNET).unwrap();
     }
@@ -149,7 +147,7 @@ impl Testbed {
         assert_eq!(nix::unistd::write(&self.wire, frame).unwrap(), frame.len());
     }
 
-    /// The first frame that comes to the client and is what is looked for.
+    /// Returns the result of `wanted` for the first frame at the client for which there is one.
     pub fn receive<T>(&self, what: &str, wanted: impl Fn(&[u8]) -> Option<T>) -> T {
         let start = Instant::now();
         let mut buffer = [0u8; 2_048];
@@ -160,7 +158,7 @@ impl Testbed {
                 return found;
             }
         }
-        panic!("no {what} came");
+        panic!("no {what} arrived");
     }
 }
 
@@ -170,7 +168,7 @@ fn packet_socket(interface: &str) -> OwnedFd {
     // SAFETY: a plain system call; its result is checked.
     let socket = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW, i32::from(protocol)) };
     assert!(socket >= 0, "{}", std::io::Error::last_os_error());
-    // SAFETY: the descriptor is new and nobody else's.
+    // SAFETY: the descriptor is new and has no other owner.
     let socket = unsafe { OwnedFd::from_raw_fd(socket) };
     // SAFETY: all zero is a value of this structure of integers.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };

@@ -1,8 +1,19 @@
-//! No neighbour hears of the VIPs.
+//! A real does not answer its neighbours for the VIPs.
 
-use super::*;
+use std::{
+    net::UdpSocket,
+    thread,
+    time::{Duration, Instant},
+};
 
-/// Asks for an address by ARP and says whether the real's interface answers.
+use lb_dataplane::real::{Mode, Options, Real};
+
+use crate::{
+    fixture::{VIP4, VIP6, address, both, listen, udp},
+    testbed::{CLIENT_MAC, INTERFACE, REAL_MAC, Testbed, ip, run},
+};
+
+/// Sends an ARP request for an address and returns whether the real's interface answers.
 fn answers(bed: &Testbed, target: [u8; 4]) -> bool {
     let request = |target: [u8; 4]| {
         let mut frame = [
@@ -16,7 +27,7 @@ fn answers(bed: &Testbed, target: [u8; 4]) -> bool {
         frame.extend(target);
         frame
     };
-    // The real's own address is asked for afterwards: when its answer is here, the other one's would be.
+    // The request for the real's own address comes second: when its answer arrives, an answer to the first would have.
     bed.send(&request(target));
     bed.send(&request([10, 9, 0, 2]));
     let mut answered = Vec::new();
@@ -29,8 +40,7 @@ fn answers(bed: &Testbed, target: [u8; 4]) -> bool {
     answered.contains(&target)
 }
 
-#[test]
-fn a_real_of_mode_l2_has_the_vip_and_is_silent_about_it() {
+pub fn a_real_of_mode_l2_has_the_vip_and_is_silent_about_it() {
     run(async |bed: &Testbed| {
         let options = Options {
             mode: Mode::L2,
@@ -63,8 +73,7 @@ fn a_real_of_mode_l2_has_the_vip_and_is_silent_about_it() {
     });
 }
 
-#[test]
-fn neighbour_discovery_is_silent_by_itself() {
+pub fn neighbour_discovery_is_silent_by_itself() {
     run(async |bed: &Testbed| {
         let real = Real::set_up(&bed.options(&both())).await.unwrap();
         bed.enter_client();
@@ -76,7 +85,7 @@ fn neighbour_discovery_is_silent_by_itself() {
             solicitation.then_some(())
         };
         bed.receive("neighbour solicitation", solicited);
-        // The client's kernel gives up after its own retries; only then is the silence certain.
+        // The client's kernel gives up after its retries. Only then is it certain that there was no answer.
         let gives_up = Instant::now();
         while !ip("neigh show dev lbclient0").contains("FAILED") {
             assert!(
