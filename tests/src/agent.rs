@@ -138,6 +138,17 @@ impl Agent {
             .kill()
     }
 
+    /// Sends the agent a signal.
+    ///
+    /// # Errors
+    /// Fails if the agent does not run.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        self.process
+            .as_ref()
+            .context("the agent does not run")?
+            .signal(signal)
+    }
+
     /// Ends the agent (SIGTERM); forwarding continues.
     ///
     /// # Errors

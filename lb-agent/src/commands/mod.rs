@@ -30,7 +30,8 @@ pub struct Arguments {
 enum Command {
     /// Attach to interfaces, restore the stored VIPs and serve the API, in the foreground.
     ///
-    /// SIGTERM and SIGINT end it; packets flow on with the last tables until `lb-agent detach`.
+    /// SIGHUP reads the configuration file again. SIGTERM and SIGINT end it; packets flow on with the last tables until
+    /// `lb-agent detach`.
     Run(run::Run),
     /// Check a configuration file.
     Check(check::Check),

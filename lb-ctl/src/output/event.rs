@@ -19,6 +19,9 @@ pub struct Event {
     pub event: &'static str,
     /// What caused it.
     pub cause: String,
+    /// Revision of the intent after it, for `--since`.
+    #[serde(rename = "intent_revision")]
+    pub revision: u64,
     /// The object that changed.
     #[serde(flatten)]
     pub subject: Subject,
@@ -72,6 +75,7 @@ impl From<&v1::WatchEvent> for Event {
             time: event.time.map(|time| time.to_string()),
             event: name,
             cause: event.cause.clone(),
+            revision: event.revision,
             subject,
         }
     }

@@ -12,6 +12,9 @@ use serde::{Serialize, Serializer, ser::SerializeMap as _};
 use super::{Human, table};
 use crate::{components, names};
 
+/// The owner of objects that nobody in particular added; it is not shown where all objects have it.
+const DEFAULT_OWNER: &str = "api";
+
 /// Settings in the order of their definition, components as words. Absent settings are `null`.
 #[derive(Debug, Default, PartialEq)]
 pub struct SettingsText(Vec<(&'static str, Value)>);
@@ -109,6 +112,8 @@ pub struct Real {
     pub flows_exact: bool,
     /// Whether the operator drained it: it takes no new flows, whatever its weight.
     pub drained: bool,
+    /// To whom it belongs: file, api or controller:NAME.
+    pub owner: String,
     /// Its settings.
     pub settings: SettingsText,
 }
@@ -123,6 +128,7 @@ impl Serialize for Real {
         map.serialize_entry("share", &self.share)?;
         map.serialize_entry("flows", &self.flows)?;
         map.serialize_entry("flows_exact", &self.flows_exact)?;
+        map.serialize_entry("owner", &self.owner)?;
         map.end()
     }
 }
@@ -139,6 +145,7 @@ impl From<&v1::Real> for Real {
             flows: real.flows,
             flows_exact: real.flows_exact,
             drained: spec.drained(),
+            owner: real.owner.clone(),
             settings: SettingsText::of::<RealSpec, _>(&spec),
         }
     }
@@ -163,6 +170,10 @@ impl Human for Real {
 pub struct Vip {
     /// Its name, such as `10.0.0.1:80/tcp`.
     pub vip: String,
+    /// To whom it belongs: file, api or controller:NAME.
+    pub owner: String,
+    /// Number of the commit that last changed it or one of its reals.
+    pub revision: u64,
     /// Its settings.
     pub settings: SettingsText,
     /// The reals, in the agent's order.
@@ -174,6 +185,8 @@ impl Serialize for Vip {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("vip", &self.vip)?;
         self.settings.serialize_into::<S>(&mut map)?;
+        map.serialize_entry("owner", &self.owner)?;
+        map.serialize_entry("revision", &self.revision)?;
         map.serialize_entry("reals", &self.reals)?;
         map.end()
     }
@@ -184,6 +197,8 @@ impl From<&v1::Vip> for Vip {
         let spec = vip.spec.clone().unwrap_or_default();
         Vip {
             vip: names::vip(vip.id.as_ref()),
+            owner: vip.owner.clone(),
+            revision: vip.revision,
             settings: SettingsText::of::<VipSpec, _>(&spec),
             reals: vip.reals.iter().map(Real::from).collect(),
         }
@@ -213,6 +228,8 @@ impl Vip {
                 text.push_str(&format!("  {:<11} {value}\n", name.replace('_', "-")));
             }
         }
+        text.push_str(&format!("  {:<11} {}\n", "owner", self.owner));
+        text.push_str(&format!("  {:<11} {}\n", "revision", self.revision));
         text
     }
 }
@@ -232,10 +249,19 @@ impl Human for Vips {
             .0
             .iter()
             .any(|vip| !vip.settings.text("description").is_empty());
+        // So is that of the owners, as soon as an object belongs to somebody else than the API's callers.
+        let owned = self.0.iter().any(|vip| {
+            let mut owners = vip.reals.iter().map(|real| &real.owner).chain([&vip.owner]);
+            owners.any(|owner| owner != DEFAULT_OWNER && !owner.is_empty())
+        });
         let rows = self.0.iter().flat_map(|vip| {
             let mut head = vec![vip.vip.clone()];
             head.extend(["forward", "ring", "track", "window"].map(|name| vip.settings.text(name)));
-            let none = || vec![["-"; 5].map(str::to_owned).to_vec()];
+            let none = || {
+                let mut row = ["-"; 5].map(str::to_owned).to_vec();
+                row.push(vip.owner.clone());
+                vec![row]
+            };
             let reals: Vec<Vec<String>> = vip
                 .reals
                 .iter()
@@ -251,19 +277,29 @@ impl Human for Vips {
                         real.state.to_owned(),
                         table::percent(real.share),
                         table::flows(real.flows, real.flows_exact),
+                        real.owner.clone(),
                     ]
                 })
                 .collect();
             let reals = if reals.is_empty() { none() } else { reals };
             let description = described.then(|| vip.settings.text("description"));
-            reals.into_iter().map(move |real| {
+            let of_vip = vip.owner.clone();
+            reals.into_iter().map(move |mut real| {
                 let mut row = head.clone();
+                let owner = real.pop().unwrap_or_default();
                 row.extend(real);
+                if owned {
+                    row.push(if owner == of_vip {
+                        owner
+                    } else {
+                        format!("{of_vip}, real {owner}")
+                    });
+                }
                 row.extend(description.clone());
                 row
             })
         });
-        let columns = [
+        let mut columns = vec![
             ("VIP", false),
             ("FORWARD", false),
             ("RING", false),
@@ -274,9 +310,13 @@ impl Human for Vips {
             ("STATE", false),
             ("SHARE", true),
             ("FLOWS", true),
-            ("DESCRIPTION", false),
         ];
-        let shown = columns.len() - usize::from(!described);
-        table::layout(&columns[..shown], rows)
+        if owned {
+            columns.push(("OWNER", false));
+        }
+        if described {
+            columns.push(("DESCRIPTION", false));
+        }
+        table::layout(&columns, rows)
     }
 }

@@ -4,7 +4,10 @@ use clap::Args;
 use lb_model::intent::RealSpec;
 use lb_proto::v1::{self, apply_request::Change};
 
-use super::{ChangeVerb, Context, target::Real};
+use super::{
+    ChangeVerb, Context,
+    target::{Real, Writing},
+};
 use crate::{failure::Failure, options::Options, output};
 
 /// The arguments: a real and its settings.
@@ -14,6 +17,8 @@ pub struct Arguments {
     target: Real,
     #[command(flatten)]
     options: Options<RealSpec>,
+    #[command(flatten)]
+    writing: Writing,
 }
 
 impl Arguments {
@@ -23,6 +28,7 @@ impl Arguments {
             vip: self.target.vip.id(),
             address: self.target.address.to_string(),
             spec: Some(self.options.message()?),
+            writer: self.writing.writer(),
         })
     }
 }

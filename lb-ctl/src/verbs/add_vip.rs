@@ -22,6 +22,7 @@ impl Arguments {
         Ok(v1::AddVipRequest {
             id: self.target.id(),
             spec: Some(self.options.message()?),
+            writer: None,
         })
     }
 }

@@ -1,16 +1,21 @@
 //! `lbctl apply`: a script of changes on one stream.
 
-use std::{collections::HashMap, io::Read as _, path::PathBuf};
+use std::{
+    collections::HashMap,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
 
 use clap::{Args, Command, FromArgMatches as _, Subcommand as _};
 use lb_model::settings::words;
-use lb_proto::v1::{self, apply_request};
+use lb_proto::v1::{self, apply_request, plan_request::Source};
 use serde::Serialize;
 
 use super::{Change, Context};
 use crate::{
+    connect::Client,
     failure::{Failure, code_name},
-    output::Human,
+    output::{Human, plan::Plan},
 };
 
 /// Text at the end of the long help.
@@ -32,6 +37,9 @@ done; each is reported with its number (exit status 1).";
 pub struct Arguments {
     /// The script; without it or with `-`, standard input
     file: Option<PathBuf>,
+    /// Change nothing; show what would change, and the share of new flows that would move
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// A line that the agent rejected.
@@ -72,7 +80,8 @@ struct Line {
 /// Sends the script and reports the result.
 pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
     let output = context.output;
-    let lines = parse(&read(&arguments)?).map_err(Failure::Usage)?;
+    let (_, script) = read(arguments.file.as_deref())?;
+    let lines = parse(&script).map_err(Failure::Usage)?;
     let commands = lines.len();
     let mut texts = HashMap::with_capacity(commands);
     let mut requests = Vec::with_capacity(commands);
@@ -85,6 +94,9 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
     }
 
     let mut client = context.client().await?;
+    if arguments.dry_run {
+        return try_out(context, &mut client, requests).await;
+    }
     let attempt = "apply the script";
     // Requests are sent without waiting for the answers to earlier ones.
     let mut answers = client
@@ -133,8 +145,27 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
     Ok(())
 }
 
-fn read(arguments: &Arguments) -> Result<String, Failure> {
-    let (name, text) = match &arguments.file {
+/// Prints what the script would change.
+async fn try_out(
+    context: &Context,
+    client: &mut Client,
+    changes: Vec<v1::ApplyRequest>,
+) -> Result<(), Failure> {
+    let plan = client
+        .plan(v1::PlanRequest {
+            source: Some(Source::Changes(v1::Changes { changes })),
+            force: false,
+        })
+        .await
+        .map_err(Failure::refused("try out the script"))?;
+    let plan = Plan::of(plan.get_ref(), true);
+    context.output.print(&plan)?;
+    plan.refused()
+}
+
+/// Reads a file, without one or with `-` standard input. Returns its name, too.
+pub fn read(file: Option<&Path>) -> Result<(String, String), Failure> {
+    let (name, text) = match file {
         Some(path) if path.as_os_str() != "-" => {
             (path.display().to_string(), std::fs::read_to_string(path))
         }
@@ -147,10 +178,13 @@ fn read(arguments: &Arguments) -> Result<String, Failure> {
             ("standard input".to_owned(), read)
         }
     };
-    text.map_err(|error| Failure::File {
-        attempt: format!("read {name}"),
-        error,
-    })
+    match text {
+        Ok(text) => Ok((name, text)),
+        Err(error) => Err(Failure::File {
+            attempt: format!("read {name}"),
+            error,
+        }),
+    }
 }
 
 /// Reads all commands. If a line is not a command, returns what is wrong with each such line.

@@ -3,7 +3,10 @@
 use clap::Args;
 use lb_proto::v1::{self, apply_request::Change};
 
-use super::{ChangeVerb, Context, target::Real};
+use super::{
+    ChangeVerb, Context,
+    target::{Real, Writing},
+};
 use crate::{failure::Failure, output::Done};
 
 /// The arguments: the object to delete.
@@ -11,6 +14,8 @@ use crate::{failure::Failure, output::Done};
 pub struct Arguments {
     #[command(flatten)]
     target: Real,
+    #[command(flatten)]
+    writing: Writing,
 }
 
 impl Arguments {
@@ -19,6 +24,7 @@ impl Arguments {
         v1::DeleteRealRequest {
             vip: self.target.vip.id(),
             address: self.target.address.to_string(),
+            writer: self.writing.writer(),
         }
     }
 }

@@ -3,7 +3,10 @@
 use clap::Args;
 use lb_proto::v1::{self, apply_request::Change};
 
-use super::{ChangeVerb, Context, target::Vip};
+use super::{
+    ChangeVerb, Context,
+    target::{Vip, Writing},
+};
 use crate::{failure::Failure, output::Done};
 
 /// The arguments: the object to delete.
@@ -11,6 +14,8 @@ use crate::{failure::Failure, output::Done};
 pub struct Arguments {
     #[command(flatten)]
     target: Vip,
+    #[command(flatten)]
+    writing: Writing,
 }
 
 impl Arguments {
@@ -18,6 +23,7 @@ impl Arguments {
     pub fn request(&self) -> v1::DeleteVipRequest {
         v1::DeleteVipRequest {
             id: self.target.id(),
+            writer: self.writing.writer(),
         }
     }
 }

@@ -6,7 +6,10 @@ use clap::Args;
 use lb_proto::v1::{self, apply_request::Change};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::{ChangeVerb, Context, target::Real};
+use super::{
+    ChangeVerb, Context,
+    target::{Real, Writing},
+};
 use crate::{
     connect::Client,
     failure::Failure,
@@ -23,6 +26,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 pub struct Arguments {
     #[command(flatten)]
     target: Real,
+    #[command(flatten)]
+    writing: Writing,
     /// Wait until no flow of it is left, at most this long, and report the number of flows meanwhile; exit status 1 if
     /// some may be left then. Silent flows count as ended when the VIP's window has passed since the drain began (1h
     /// by default), or at once if the VIP tracks all flows
@@ -33,7 +38,7 @@ pub struct Arguments {
 impl Arguments {
     /// Builds the request.
     pub fn request(&self) -> v1::UpdateRealRequest {
-        request(&self.target, true)
+        request(&self.target, &self.writing, true)
     }
 }
 
@@ -51,7 +56,7 @@ impl ChangeVerb for Arguments {
 }
 
 /// Builds the request that drains a real or ends the drain.
-pub fn request(target: &Real, drained: bool) -> v1::UpdateRealRequest {
+pub fn request(target: &Real, writing: &Writing, drained: bool) -> v1::UpdateRealRequest {
     v1::UpdateRealRequest {
         vip: target.vip.id(),
         address: target.address.to_string(),
@@ -62,6 +67,7 @@ pub fn request(target: &Real, drained: bool) -> v1::UpdateRealRequest {
         update_mask: Some(prost_types::FieldMask {
             paths: vec!["drained".to_owned()],
         }),
+        writer: writing.writer(),
     }
 }
 

@@ -17,11 +17,13 @@ mod apply;
 mod completions;
 mod del_real;
 mod del_vip;
+mod diff;
 mod drain;
 mod flows;
 mod list;
 mod load;
 mod man;
+mod reload;
 mod ring;
 mod set_real;
 mod set_vip;
@@ -152,6 +154,10 @@ verbs! {
         /// Apply a script of changes on one stream
         #[command(after_long_help = apply::AFTER)]
         Apply = apply;
+        /// Have the agent read its configuration file again: the objects that belong to the file follow it
+        Reload = reload;
+        /// Show what a configuration file would change, and the share of new flows that would move
+        Diff = diff;
         /// Print a completion script for a shell
         Completions = completions;
         /// Print the manual, or write all its pages to a folder

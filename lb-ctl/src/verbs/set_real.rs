@@ -4,7 +4,10 @@ use clap::Args;
 use lb_model::intent::RealSpec;
 use lb_proto::v1::{self, apply_request::Change};
 
-use super::{ChangeVerb, Context, target::Real};
+use super::{
+    ChangeVerb, Context,
+    target::{Real, Writing},
+};
 use crate::{
     failure::Failure,
     options::{GROUP, Options},
@@ -19,6 +22,8 @@ pub struct Arguments {
     target: Real,
     #[command(flatten)]
     options: Options<RealSpec>,
+    #[command(flatten)]
+    writing: Writing,
 }
 
 impl Arguments {
@@ -29,6 +34,7 @@ impl Arguments {
             address: self.target.address.to_string(),
             spec: Some(self.options.message()?),
             update_mask: Some(self.options.mask()),
+            writer: self.writing.writer(),
         })
     }
 }

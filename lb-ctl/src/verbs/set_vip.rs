@@ -4,7 +4,10 @@ use clap::Args;
 use lb_model::intent::VipSpec;
 use lb_proto::v1::{self, apply_request::Change};
 
-use super::{ChangeVerb, Context, target::Vip};
+use super::{
+    ChangeVerb, Context,
+    target::{Vip, Writing},
+};
 use crate::{
     failure::Failure,
     options::{GROUP, Options},
@@ -19,6 +22,8 @@ pub struct Arguments {
     target: Vip,
     #[command(flatten)]
     options: Options<VipSpec>,
+    #[command(flatten)]
+    writing: Writing,
 }
 
 impl Arguments {
@@ -28,6 +33,7 @@ impl Arguments {
             id: self.target.id(),
             spec: Some(self.options.message()?),
             update_mask: Some(self.options.mask()),
+            writer: self.writing.writer(),
         })
     }
 }

@@ -71,3 +71,26 @@ impl fmt::Display for Real {
         write!(f, "real {} of {}", self.address, self.vip)
     }
 }
+
+/// On what a change insists.
+#[derive(Args, Debug)]
+pub struct Writing {
+    /// Change it though it belongs to another owner (the configuration file, a controller), and take it over
+    #[arg(long)]
+    force: bool,
+    /// Only if the VIP still has this revision, as `lbctl list VIP` shows it
+    #[arg(long, value_name = "REVISION", value_parser = clap::value_parser!(u64).range(1..))]
+    if_revision: Option<u64>,
+}
+
+impl Writing {
+    /// For the wire.
+    pub fn writer(&self) -> Option<v1::Writer> {
+        let expected_revision = self.if_revision.unwrap_or_default();
+        (self.force || expected_revision > 0).then(|| v1::Writer {
+            force: self.force,
+            expected_revision,
+            ..v1::Writer::default()
+        })
+    }
+}

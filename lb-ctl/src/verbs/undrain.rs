@@ -3,7 +3,10 @@
 use clap::Args;
 use lb_proto::v1::{self, apply_request::Change};
 
-use super::{ChangeVerb, Context, drain, target::Real};
+use super::{
+    ChangeVerb, Context, drain,
+    target::{Real, Writing},
+};
 use crate::{failure::Failure, output};
 
 /// The arguments: a real.
@@ -11,12 +14,14 @@ use crate::{failure::Failure, output};
 pub struct Arguments {
     #[command(flatten)]
     target: Real,
+    #[command(flatten)]
+    writing: Writing,
 }
 
 impl Arguments {
     /// Builds the request.
     pub fn request(&self) -> v1::UpdateRealRequest {
-        drain::request(&self.target, false)
+        drain::request(&self.target, &self.writing, false)
     }
 }
 

@@ -11,6 +11,9 @@ use crate::{failure::Failure, output::event::Event};
 pub struct Arguments {
     #[command(flatten)]
     target: MaybeVip,
+    /// Begin with what has changed since this revision, which an event named, instead of everything
+    #[arg(long, value_name = "REVISION")]
+    since: Option<u64>,
 }
 
 /// Prints events until it is interrupted or the agent ends.
@@ -20,6 +23,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
     let mut events = client
         .watch(v1::WatchRequest {
             id: arguments.target.id(),
+            since_revision: arguments.since.unwrap_or_default(),
         })
         .await
         .map_err(Failure::refused(attempt.as_str()))?

@@ -37,6 +37,8 @@ pub enum Asked {
     Watch(v1::WatchRequest),
     Explain(v1::ExplainRequest),
     Readings(v1::ListReadingsRequest),
+    Reload(v1::ReloadRequest),
+    Plan(v1::PlanRequest),
 }
 
 #[derive(Clone, Default)]
@@ -155,6 +157,16 @@ impl Balancer for Recorder {
         Ok(Response::new(vip()))
     }
 
+    async fn reload(&self, request: Request<v1::ReloadRequest>) -> Answer<v1::ChangePlan> {
+        self.note(Asked::Reload(request.into_inner()));
+        Ok(Response::new(fixtures::plan()))
+    }
+
+    async fn plan(&self, request: Request<v1::PlanRequest>) -> Answer<v1::ChangePlan> {
+        self.note(Asked::Plan(request.into_inner()));
+        Ok(Response::new(fixtures::plan()))
+    }
+
     async fn delete_vip(
         &self,
         request: Request<v1::DeleteVipRequest>,
@@ -252,6 +264,7 @@ impl Balancer for Recorder {
     async fn get_status(&self, _: Request<v1::GetStatusRequest>) -> Answer<v1::Status> {
         self.note(Asked::Status);
         Ok(Response::new(v1::Status {
+            revision: 17,
             version: "0.1.0".to_owned(),
             started: time(100),
             interfaces: vec![v1::InterfaceStatus {
@@ -349,12 +362,13 @@ impl Balancer for Recorder {
         };
         let events = [
             Event::Snapshot(vip()),
-            Event::SnapshotEnd(v1::SnapshotEnd {}),
+            Event::SnapshotEnd(v1::SnapshotEnd { resumed: false }),
             Event::RealChanged(of_real()),
             Event::VipDeleted(vip_id()),
         ]
         .map(|event| {
             Ok(v1::WatchEvent {
+                revision: 17,
                 time: time(100),
                 event: Some(event),
                 cause: "api".to_owned(),

@@ -27,7 +27,7 @@ fn vip() -> serde_json::Value {
         "load": [],
         "steering": null,
         "shed": "webhook port=8080",
-        "description": "the shop",
+        "description": "the shop", "owner": "file", "revision": 17,
         "reals": [{
             "address": "10.1.0.2",
             "weight": 100,
@@ -36,7 +36,7 @@ fn vip() -> serde_json::Value {
             "share": 0.25,
             "flows": 12,
             "flows_exact": true,
-            "drained": false,
+            "drained": false, "owner": "api",
         }],
     })
 }
@@ -60,9 +60,9 @@ fn list() {
     assert_eq!(
         rows,
         [
-            words("VIP FORWARD RING TRACK WINDOW REAL WEIGHT STATE SHARE FLOWS DESCRIPTION"),
+            words("VIP FORWARD RING TRACK WINDOW REAL WEIGHT STATE SHARE FLOWS OWNER DESCRIPTION"),
             words(
-                "10.0.0.1:80/tcp ipip rendezvous exceptions 1h30m 10.1.0.2 100 active 25.00 % 12 the shop"
+                "10.0.0.1:80/tcp ipip rendezvous exceptions 1h30m 10.1.0.2 100 active 25.00 % 12 file, real api the shop"
             ),
         ]
     );

@@ -25,6 +25,7 @@ fn update(weight: Option<u32>, drained: Option<bool>, path: &str) -> Change {
             ..v1::RealSpec::default()
         }),
         update_mask: mask(&[path]),
+        ..Default::default()
     })
 }
 
@@ -36,6 +37,7 @@ fn add_real(weight: Option<u32>) -> Change {
             weight,
             ..v1::RealSpec::default()
         }),
+        ..Default::default()
     })
 }
 
@@ -49,6 +51,7 @@ fn each_verb_asks_for_what_was_typed_and_nothing_else() {
             Change::AddVip(v1::AddVipRequest {
                 id: id.clone(),
                 spec: Some(v1::VipSpec::default()),
+                ..Default::default()
             }),
         ),
         (
@@ -66,6 +69,7 @@ fn each_verb_asks_for_what_was_typed_and_nothing_else() {
                     slots: Some(512),
                     ..v1::VipSpec::default()
                 }),
+                ..Default::default()
             }),
         ),
         (
@@ -82,6 +86,7 @@ fn each_verb_asks_for_what_was_typed_and_nothing_else() {
                         .map(str::to_owned)
                         .to_vec(),
                 }),
+                ..Default::default()
             }),
         ),
         (
@@ -97,11 +102,15 @@ fn each_verb_asks_for_what_was_typed_and_nothing_else() {
                     ..v1::VipSpec::default()
                 }),
                 update_mask: mask(&["track", "window"]),
+                ..Default::default()
             }),
         ),
         (
             "del-vip 10.0.0.1:80/tcp",
-            Change::DeleteVip(v1::DeleteVipRequest { id: id.clone() }),
+            Change::DeleteVip(v1::DeleteVipRequest {
+                id: id.clone(),
+                ..Default::default()
+            }),
         ),
         ("add-real 10.0.0.1:80/tcp 10.1.0.2", add_real(None)),
         (
@@ -125,6 +134,7 @@ fn each_verb_asks_for_what_was_typed_and_nothing_else() {
             Change::DeleteReal(v1::DeleteRealRequest {
                 vip: id,
                 address: "10.1.0.2".to_owned(),
+                ..Default::default()
             }),
         ),
     ] {

@@ -24,6 +24,7 @@ pub fn real() -> v1::Real {
         share: 0.25,
         flows: 12,
         flows_exact: true,
+        owner: "api".to_owned(),
     }
 }
 
@@ -40,6 +41,8 @@ fn component(kind: &str, setting: &str, value: Kind) -> v1::Component {
 
 pub fn vip() -> v1::Vip {
     v1::Vip {
+        owner: "file".to_owned(),
+        revision: 17,
         id: Some(vip_id()),
         spec: Some(v1::VipSpec {
             forward: Some(v1::Forward::Ipip.into()),
@@ -158,5 +161,60 @@ pub fn stats(seconds: i64) -> v1::Stats {
             hits: 20,
             misses: 2,
         }),
+    }
+}
+
+/// A plan with a change of each kind of object, one that is refused, and an object of another owner.
+pub fn plan() -> v1::ChangePlan {
+    let number = |value: f64| prost_types::Value {
+        kind: Some(Kind::NumberValue(value)),
+    };
+    let table = |name: &str, value: prost_types::Value| prost_types::Struct {
+        fields: [(name.to_owned(), value)].into(),
+    };
+    let change = |kind: &str, real: &str| v1::PlannedChange {
+        kind: kind.to_owned(),
+        vip: Some(vip_id()),
+        real: real.to_owned(),
+        ..v1::PlannedChange::default()
+    };
+    let text = |text: &str| prost_types::Value {
+        kind: Some(Kind::StringValue(text.to_owned())),
+    };
+    let null = prost_types::Value {
+        kind: Some(Kind::NullValue(0)),
+    };
+    v1::ChangePlan {
+        changes: vec![
+            v1::PlannedChange {
+                settings: Some(table("window", null)),
+                before: Some(table("window", text("15m"))),
+                ..change("update_vip", "")
+            },
+            v1::PlannedChange {
+                settings: Some(table("weight", number(300.0))),
+                before: Some(table("weight", number(100.0))),
+                ..change("update_real", "10.1.0.2")
+            },
+            v1::PlannedChange {
+                settings: Some(table("weight", number(7.0))),
+                ..change("add_real", "10.1.0.4")
+            },
+            v1::PlannedChange {
+                error: "there is no such real".to_owned(),
+                code: tonic::Code::NotFound.into(),
+                ..change("delete_real", "10.1.0.5")
+            },
+        ],
+        left: vec![v1::LeftObject {
+            vip: Some(vip_id()),
+            real: "10.1.0.3".to_owned(),
+            owner: "controller:web".to_owned(),
+        }],
+        moves: vec![v1::PlannedMove {
+            vip: Some(vip_id()),
+            moved: 0.25,
+        }],
+        at_next_start: vec!["interfaces".to_owned()],
     }
 }

@@ -11,6 +11,7 @@ mod answers;
 mod changes;
 mod failures;
 mod fixtures;
+mod plans;
 mod run;
 mod script;
 mod simulation;

@@ -19,7 +19,13 @@ fn watch_prints_an_event_a_line() {
             .starts_with("lbctl: cannot watch all VIPs: the agent ended the stream"),
         "{run:?}"
     );
-    assert_eq!(agent.asked(), [Asked::Watch(v1::WatchRequest { id: None })]);
+    assert_eq!(
+        agent.asked(),
+        [Asked::Watch(v1::WatchRequest {
+            id: None,
+            ..Default::default()
+        })]
+    );
     let real = json!({
         "address": "10.1.0.2",
         "weight": 100,
@@ -28,7 +34,7 @@ fn watch_prints_an_event_a_line() {
         "share": 0.25,
         "flows": 12,
         "flows_exact": true,
-        "drained": false,
+        "drained": false, "owner": "api",
     });
     let time = "1970-01-01T00:01:40Z";
     let vip = "10.0.0.1:80/tcp";
@@ -38,7 +44,7 @@ fn watch_prints_an_event_a_line() {
             json!({
                     "time": time,
                     "event": "snapshot",
-                    "cause": "api",
+                    "cause": "api", "intent_revision": 17,
                     "vip": vip,
                     "forward": "ipip",
                     "ring": "rendezvous",
@@ -51,12 +57,12 @@ fn watch_prints_an_event_a_line() {
                     "load": [],
                     "steering": null,
                     "shed": "webhook port=8080",
-            "description": "the shop",
+            "description": "the shop", "owner": "file", "revision": 17,
                     "reals": [real],
                 }),
-            json!({ "time": time, "event": "snapshot_end", "cause": "api" }),
-            json!({ "time": time, "event": "real_changed", "cause": "api", "vip": vip, "real": real }),
-            json!({ "time": time, "event": "vip_deleted", "cause": "api", "vip": vip }),
+            json!({ "time": time, "event": "snapshot_end", "cause": "api", "intent_revision": 17 }),
+            json!({ "time": time, "event": "real_changed", "cause": "api", "intent_revision": 17, "vip": vip, "real": real }),
+            json!({ "time": time, "event": "vip_deleted", "cause": "api", "intent_revision": 17, "vip": vip }),
         ]
     );
 }

@@ -18,6 +18,7 @@ mod migration;
 mod numbered;
 mod ondown;
 mod refusals;
+mod reload;
 mod restart;
 mod routed;
 mod simulate;
@@ -84,6 +85,7 @@ fn main() -> ExitCode {
             refusals::wrong_input_is_refused_and_changes_nothing,
             refusals::a_mode_that_a_real_does_not_suit_is_refused,
             refusals::another_user_is_refused_with_the_sockets_group,
+            reload::a_reload_makes_the_files_objects_what_it_says,
             restart::a_killed_agent_and_its_successor_lose_nothing,
             restart::detach_ends_forwarding,
             routed::packets_leave_by_the_other_interface,
