@@ -1,6 +1,8 @@
-//! The forwarding decision against the independent model: a sequence of frames on the same tables.
+//! Compares the forwarding decision with the independent model, for a sequence of frames on the same tables.
 //!
-//! Input: a byte that chooses the testbed, then frames, each with its length in front (2 bytes, big endian).
+//! The input is a byte that selects the testbed, then frames, each after its length (2 bytes, big endian).
+//!
+//! `cargo +nightly fuzz run decide` runs it, with `cargo install cargo-fuzz`.
 
 #![no_main]
 
@@ -19,18 +21,19 @@ use lb_tests::model::{
 };
 use libfuzzer_sys::fuzz_target;
 
-/// Longest frame; an interface takes no longer ones.
+/// Length of the longest frame.
 const LONGEST: usize = 2_048;
-/// Buckets of the flow table: so few that they overflow.
+/// Buckets of the flow table: few enough that they overflow.
 const BUCKETS: u32 = 4;
 
-const RIGHT: Checksums = Checksums {
+/// All checksums are correct.
+const CORRECT: Checksums = Checksums {
     headers: true,
     transport: true,
 };
 
 thread_local! {
-    /// Making a testbed takes far longer than a frame does.
+    /// Testbeds by seed, because creating one takes far longer than deciding on a frame.
     static TESTBEDS: RefCell<HashMap<u8, Testbed>> = RefCell::default();
 }
 
@@ -48,7 +51,7 @@ fuzz_target!(|input: &[u8]| {
         return;
     };
     let testbed = testbed(seed % 16);
-    let mut home = tables::memory(&testbed, BUCKETS);
+    let mut tables = tables::memory(&testbed, BUCKETS);
     let mut model = Model::new(testbed, BUCKETS);
     while let Some((length, behind)) = rest.split_first_chunk::<2>() {
         let length = usize::from(u16::from_be_bytes(*length))
@@ -58,7 +61,7 @@ fuzz_target!(|input: &[u8]| {
         rest = behind;
 
         let mut left = MemFrame::new(frame);
-        let outcome = memory::run(&mut home, &mut left);
+        let outcome = memory::run(&mut tables, &mut left);
         let expected = model.decide(frame, HEADROOM);
         assert_eq!(
             (
@@ -78,13 +81,13 @@ fuzz_target!(|input: &[u8]| {
         );
         assert_eq!(left.bytes(), expected.frame);
         if left.bytes() != frame {
-            let came = validate::frame(frame).expect("a frame that is forwarded was well-formed");
-            let went = validate::frame(left.bytes()).expect("a forwarded frame is well-formed");
+            let received = validate::frame(frame).expect("a frame that is forwarded was well-formed");
+            let sent = validate::frame(left.bytes()).expect("a forwarded frame is well-formed");
             let reset = matches!(outcome.reason, Reason::ResetDownReal | Reason::ResetNoReal);
             assert_eq!(
-                went,
-                if reset { RIGHT } else { came },
-                "checksums stay as right as they were, and a reset's are right"
+                sent,
+                if reset { CORRECT } else { received },
+                "forwarding keeps checksums correct or wrong, and those of a reset are correct"
             );
         }
     }

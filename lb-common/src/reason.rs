@@ -15,36 +15,46 @@ pub enum Verdict {
     Redirect = 4,
 }
 
+/// Declares the reasons of a program: number, name and verdict of each.
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal, $verdict:ident;)*) => {
-        /// An exit of the data path.
+    (
+        $(#[$meta:meta])*
+        pub enum $reason:ident;
+        $($(#[$doc:meta])* $name:ident = $number:literal, $text:literal, $verdict:ident;)*
+    ) => {
+        $(#[$meta])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u32)]
-        pub enum Reason {
+        pub enum $reason {
             $($(#[$doc])* $name = $number,)*
         }
 
-        impl Reason {
-            /// Every reason, by number.
-            pub const ALL: &'static [Reason] = &[$(Reason::$name,)*];
+        impl $reason {
+            /// All reasons, by number.
+            pub const ALL: &'static [$reason] = &[$($reason::$name,)*];
 
-            /// The name used in counters, metrics and the API.
+            /// Returns the name used in counters, metrics and the API.
             #[must_use]
             pub const fn name(self) -> &'static str {
-                match self { $(Reason::$name => $text,)* }
+                match self { $($reason::$name => $text,)* }
             }
 
-            /// What happens to a frame with this reason. A forwarded frame is sent on
-            /// ([`Verdict::Tx`]) or redirected, by its next hop.
+            /// Returns what happens to a frame with this reason.
             #[must_use]
-            pub const fn verdict(self) -> Verdict {
-                match self { $(Reason::$name => Verdict::$verdict,)* }
+            #[inline(always)]
+            pub const fn verdict(self) -> $crate::reason::Verdict {
+                match self { $($reason::$name => $crate::reason::Verdict::$verdict,)* }
             }
         }
     };
 }
 
+pub(crate) use reasons;
+
 reasons! {
+    /// An exit of the data path.
+    pub enum Reason;
+
     /// Forwarded, out of the interface it came in.
     ForwardedTx = 0, "forwarded_tx", Tx;
     /// Forwarded, out of another interface.

@@ -57,7 +57,7 @@ struct Hierarchy {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
-    /// Of version 1, with the controllers it holds.
+    /// A hierarchy of version 1, with its controllers.
     V1(Vec<String>),
     V2,
 }

@@ -44,7 +44,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // The reason alone: a backtrace of this program helps nobody who typed the command.
+            // Print the reason without a backtrace of this program, which would not help the user.
             eprintln!("cargo xtask: {error:#}");
             ExitCode::FAILURE
         }

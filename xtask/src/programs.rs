@@ -6,7 +6,7 @@ use anyhow::Context as _;
 
 use crate::command::{self, cargo};
 
-/// Environment variable that tells tests and the demonstration where the built programs are.
+/// Environment variable with the folder of the built programs, for tests and the demonstration.
 pub const FOLDER: &str = "LB_BIN_DIR";
 
 /// The packages with `lb-agent` and `lbctl`.

@@ -28,7 +28,7 @@ const SHOW: Duration = Duration::from_secs(5);
 /// Equal weights are measured for no longer than this.
 const EQUAL: Duration = Duration::from_secs(10);
 
-/// Who decides the weights.
+/// How weights are decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WeightPolicy {
     /// All weights are equal.

@@ -25,9 +25,9 @@ pub struct FailoverFigure {
     /// Clients that were connected to a broker that died, over all deaths.
     pub clients: u64,
     /// Median of the seconds until the balancer reported the broker as down.
-    pub found_median: f64,
+    pub detected_median: f64,
     /// The greatest of these.
-    pub found_most: f64,
+    pub detected_most: f64,
     /// Median of the seconds until another broker had answered the last client.
     pub served_median: f64,
     /// The greatest of these.
@@ -86,8 +86,8 @@ pub fn measure() -> anyhow::Result<Vec<FailoverFigure>> {
             figure.death.to_owned(),
             figure.deaths.to_string(),
             figure.clients.to_string(),
-            format!("{:.2}", figure.found_median),
-            format!("{:.2}", figure.found_most),
+            format!("{:.2}", figure.detected_median),
+            format!("{:.2}", figure.detected_most),
             format!("{:.2}", figure.served_median),
             format!("{:.2}", figure.served_most),
         ]);
@@ -111,7 +111,7 @@ fn die(death: Death) -> anyhow::Result<FailoverFigure> {
             STEERING,
         ],
     )?;
-    let (mut clients, mut found, mut served) = (0, Vec::new(), Vec::new());
+    let (mut clients, mut detected, mut served) = (0, Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         for broker in 0..BROKERS {
             // New clients for each death, which spread over all brokers.
@@ -136,7 +136,7 @@ fn die(death: Death) -> anyhow::Result<FailoverFigure> {
                 Death::Killed => testbed.backends[broker].server.kill()?,
             }
             testbed.wait_state(Mosquitto::VIP, &address, "down")?;
-            found.push(began.elapsed().as_secs_f64());
+            detected.push(began.elapsed().as_secs_f64());
             wait_answered(&load, began)?;
             served.push(began.elapsed().as_secs_f64());
             let again = load.report().connections - before.connections;
@@ -158,8 +158,8 @@ fn die(death: Death) -> anyhow::Result<FailoverFigure> {
         death: death.name(),
         deaths: served.len(),
         clients,
-        found_median: median(&found),
-        found_most: most(&found),
+        detected_median: median(&detected),
+        detected_most: most(&detected),
         served_median: median(&served),
         served_most: most(&served),
     })

@@ -21,7 +21,7 @@ pub struct MovingFigure {
     /// Seconds for which they were held.
     pub seconds: f64,
     /// Weights set with `lbctl` meanwhile; the changes that the reals' agents requested are not counted.
-    pub orders: u64,
+    pub changes: u64,
     /// Requests answered on the connections.
     pub requests: u64,
     /// Connections broken.
@@ -74,7 +74,7 @@ pub fn measure() -> anyhow::Result<MovingFigure> {
     };
     wait_answered(began)?;
     let (began, before) = (Instant::now(), load.report().requests);
-    let mut orders = 0;
+    let mut changes = 0;
     for (real, weight) in (0..REALS).cycle().zip(WEIGHTS.iter().cycle()) {
         if began.elapsed() >= HOLD {
             break;
@@ -82,7 +82,7 @@ pub fn measure() -> anyhow::Result<MovingFigure> {
         let address = testbed.backends[real].address();
         let weight = weight.to_string();
         testbed.lbctl(&["set-real", Nginx::VIP, &address, "--weight", &weight])?;
-        orders += 1;
+        changes += 1;
         std::thread::sleep(REST);
     }
     let seconds = began.elapsed().as_secs_f64();
@@ -91,12 +91,12 @@ pub fn measure() -> anyhow::Result<MovingFigure> {
     let figure = MovingFigure {
         connections: CONNECTIONS,
         seconds,
-        orders,
+        changes,
         requests: report.requests - before,
         broken: report.failed,
     };
     println!(
-        "\n{CONNECTIONS} connections were held for {seconds:.0} s while {orders} weights were set and {REALS} agents \
+        "\n{CONNECTIONS} connections were held for {seconds:.0} s while {changes} weights were set and {REALS} agents \
          requested another one every 500 ms: {} requests, {} broken connections",
         figure.requests, figure.broken
     );

@@ -35,7 +35,7 @@ pub struct ProbeFigure {
     /// Seconds within which a frozen real must be detected.
     pub promised: f64,
     /// Seconds after which the last of the frozen reals was detected.
-    pub found: f64,
+    pub detected: f64,
     /// Reals that were frozen.
     pub frozen: usize,
 }
@@ -65,7 +65,7 @@ pub fn measure() -> anyhow::Result<ProbeFigure> {
     println!(
         "\n{:.0} probes per second (tcp, http, mqtt) used {:.1} % of a core per 1,000; {} frozen brokers were \
          detected within {:.2} s, the limit is {:.2} s",
-        figure.rate, figure.percent, figure.frozen, figure.found, figure.promised
+        figure.rate, figure.percent, figure.frozen, figure.detected, figure.promised
     );
     Ok(figure)
 }
@@ -97,14 +97,14 @@ async fn probe(broker: &Mosquitto) -> anyhow::Result<ProbeFigure> {
 
     broker.freeze()?;
     let frozen = usize::from(REALS / 3);
-    let found = wait_down(&mut reports, frozen).await;
+    let detected = wait_down(&mut reports, frozen).await;
     broker.thaw()?;
     drop(runners);
     Ok(ProbeFigure {
         rate,
         percent,
         promised: config(0).check.detection_time().as_secs_f64(),
-        found: found?.as_secs_f64(),
+        detected: detected?.as_secs_f64(),
         frozen,
     })
 }

@@ -11,7 +11,7 @@ use crate::{
         INNER_OFFSET_V4, INNER_OFFSET_V6, IP, IPPROTO_DSTOPTS, IPPROTO_FRAGMENT, IPPROTO_HOPOPTS,
         IPPROTO_IPIP, IPPROTO_IPV6, IPPROTO_ROUTING, ethernet, ipv4, ipv6,
     },
-    reason::Verdict,
+    reason::reasons,
 };
 
 /// Names of the maps, as they stand in the program.
@@ -35,36 +35,10 @@ pub const REASON_SLOTS: u32 = 16;
 
 const _: () = assert!(Reason::ALL.len() <= REASON_SLOTS as usize);
 
-macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal, $verdict:ident;)*) => {
-        /// A way out of the decapsulator. Per CPU, their counters add up to the frames received.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(u32)]
-        pub enum Reason {
-            $($(#[$doc])* $name = $number,)*
-        }
-
-        impl Reason {
-            /// Every reason, by number.
-            pub const ALL: &'static [Reason] = &[$(Reason::$name,)*];
-
-            /// The name used in counters.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self { $(Reason::$name => $text,)* }
-            }
-
-            /// What happens to a frame with this reason.
-            #[must_use]
-            #[inline(always)]
-            pub const fn verdict(self) -> Verdict {
-                match self { $(Reason::$name => Verdict::$verdict,)* }
-            }
-        }
-    };
-}
-
 reasons! {
+    /// An exit of the decapsulator. Per CPU, their counters add up to the frames received.
+    pub enum Reason;
+
     /// IPv4 taken out of IPv4.
     Ip4InIp4 = 0, "ip4_in_ip4", Pass;
     /// IPv6 taken out of IPv4.

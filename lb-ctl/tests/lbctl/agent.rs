@@ -22,9 +22,9 @@ use crate::fixtures::{self, real, stats, time, vip, vip_id};
 type Answer<T> = Result<Response<T>, Status>;
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// What was asked.
+/// A request that the agent received.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Asked {
+pub enum Received {
     Change(Change),
     Applied(u64, Change),
     List(v1::ListVipsRequest),
@@ -42,12 +42,12 @@ pub enum Asked {
 }
 
 #[derive(Clone, Default)]
-struct Recorder(Arc<Mutex<Vec<Asked>>>);
+struct Recorder(Arc<Mutex<Vec<Received>>>);
 
-/// A running agent; it ends when it is dropped.
+/// A running agent. It ends when it is dropped.
 pub struct Agent {
     pub endpoint: String,
-    asked: Recorder,
+    recorder: Recorder,
     _runtime: Runtime,
     _dir: tempfile::TempDir,
 }
@@ -57,11 +57,11 @@ impl Agent {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("api.sock");
         let runtime = Runtime::new().unwrap();
-        let asked = Recorder::default();
+        let recorder = Recorder::default();
         let guard = runtime.enter();
-        // Bound here, so that it can be connected to when this returns.
+        // The socket is bound here, so that clients can connect as soon as this function returns.
         let listener = UnixListenerStream::new(UnixListener::bind(&socket).unwrap());
-        let server = BalancerServer::new(asked.clone());
+        let server = BalancerServer::new(recorder.clone());
         runtime.spawn(
             tonic::transport::Server::builder()
                 .add_service(server)
@@ -71,31 +71,32 @@ impl Agent {
         let endpoint = format!("unix:{}", socket.display());
         Agent {
             endpoint,
-            asked,
+            recorder,
             _runtime: runtime,
             _dir: dir,
         }
     }
 
-    /// What was asked since the last call.
-    pub fn asked(&self) -> Vec<Asked> {
-        std::mem::take(&mut self.asked.0.lock().unwrap())
+    /// Returns the requests since the last call.
+    pub fn received(&self) -> Vec<Received> {
+        std::mem::take(&mut self.recorder.0.lock().unwrap())
     }
 }
 
 impl Recorder {
-    fn note(&self, asked: Asked) {
-        self.0.lock().unwrap().push(asked);
+    fn note(&self, request: Received) {
+        self.0.lock().unwrap().push(request);
     }
 
-    /// Records a change and refuses some.
+    /// Records a change, and rejects some of them.
     fn change(&self, change: Change) -> Result<(), Status> {
-        self.note(Asked::Change(change.clone()));
+        self.note(Received::Change(change.clone()));
         judge(&change)
     }
 }
 
-/// Port 404 has no VIP, 409 has one, 429 finds the table full; 224.0.0.1 and heavy weights are refused.
+/// Rejects changes by port: 404 has no VIP, 409 has one, 429 finds a full table. Rejects 224.0.0.1 and weights above the
+/// range.
 fn judge(change: &Change) -> Result<(), Status> {
     let (id, weight) = match change {
         Change::AddVip(r) => (&r.id, None),
@@ -158,12 +159,12 @@ impl Balancer for Recorder {
     }
 
     async fn reload(&self, request: Request<v1::ReloadRequest>) -> Answer<v1::ChangePlan> {
-        self.note(Asked::Reload(request.into_inner()));
+        self.note(Received::Reload(request.into_inner()));
         Ok(Response::new(fixtures::plan()))
     }
 
     async fn plan(&self, request: Request<v1::PlanRequest>) -> Answer<v1::ChangePlan> {
-        self.note(Asked::Plan(request.into_inner()));
+        self.note(Received::Plan(request.into_inner()));
         Ok(Response::new(fixtures::plan()))
     }
 
@@ -179,7 +180,7 @@ impl Balancer for Recorder {
         &self,
         request: Request<v1::ListVipsRequest>,
     ) -> Answer<v1::ListVipsResponse> {
-        self.note(Asked::List(request.into_inner()));
+        self.note(Received::List(request.into_inner()));
         Ok(Response::new(v1::ListVipsResponse { vips: vec![vip()] }))
     }
 
@@ -211,8 +212,8 @@ impl Balancer for Recorder {
         let answers = request.into_inner().map(move |request| {
             let request = request?;
             let change = request.change.unwrap();
-            recorder.note(Asked::Applied(request.sequence, change.clone()));
-            // Port 503 is an agent that dies.
+            recorder.note(Received::Applied(request.sequence, change.clone()));
+            // With port 503 the agent dies.
             if matches!(&change, Change::AddVip(r) if r.id.as_ref().unwrap().port == 503) {
                 return Err(Status::unavailable("the agent ends"));
             }
@@ -230,7 +231,7 @@ impl Balancer for Recorder {
     }
 
     async fn get_stats(&self, request: Request<v1::GetStatsRequest>) -> Answer<v1::Stats> {
-        self.note(Asked::Stats(request.into_inner()));
+        self.note(Received::Stats(request.into_inner()));
         Ok(Response::new(stats(100)))
     }
 
@@ -240,7 +241,7 @@ impl Balancer for Recorder {
         &self,
         request: Request<v1::WatchStatsRequest>,
     ) -> Answer<Self::WatchStatsStream> {
-        self.note(Asked::WatchStats(request.into_inner()));
+        self.note(Received::WatchStats(request.into_inner()));
         let readings = [stats(100), stats(102)].map(Ok);
         Ok(Response::new(Box::pin(stream::iter(readings))))
     }
@@ -249,7 +250,7 @@ impl Balancer for Recorder {
         &self,
         request: Request<v1::ListFlowsRequest>,
     ) -> Answer<v1::ListFlowsResponse> {
-        self.note(Asked::Flows(request.into_inner()));
+        self.note(Received::Flows(request.into_inner()));
         let flows = v1::RealFlows {
             vip: Some(vip_id()),
             address: "10.1.0.2".to_owned(),
@@ -262,7 +263,7 @@ impl Balancer for Recorder {
     }
 
     async fn get_status(&self, _: Request<v1::GetStatusRequest>) -> Answer<v1::Status> {
-        self.note(Asked::Status);
+        self.note(Received::Status);
         Ok(Response::new(v1::Status {
             revision: 17,
             version: "0.1.0".to_owned(),
@@ -293,7 +294,7 @@ impl Balancer for Recorder {
 
     async fn simulate(&self, request: Request<v1::SimulateRequest>) -> Answer<v1::Simulation> {
         let request = request.into_inner();
-        self.note(Asked::Simulate(request.clone()));
+        self.note(Received::Simulate(request.clone()));
         let passed = request.packet.ends_with(&[0xff]);
         if request.packet.len() < 14 {
             return Err(Status::with_error_details(
@@ -323,7 +324,7 @@ impl Balancer for Recorder {
     }
 
     async fn get_ring(&self, request: Request<v1::GetRingRequest>) -> Answer<v1::Ring> {
-        self.note(Asked::Ring(request.into_inner()));
+        self.note(Received::Ring(request.into_inner()));
         Ok(Response::new(v1::Ring {
             vip: Some(vip_id()),
             algorithm: v1::RingAlgorithm::Rendezvous.into(),
@@ -339,7 +340,7 @@ impl Balancer for Recorder {
     }
 
     async fn explain(&self, request: Request<v1::ExplainRequest>) -> Answer<v1::ExplainResponse> {
-        self.note(Asked::Explain(request.into_inner()));
+        self.note(Received::Explain(request.into_inner()));
         Ok(Response::new(fixtures::explanation()))
     }
 
@@ -347,7 +348,7 @@ impl Balancer for Recorder {
         &self,
         request: Request<v1::ListReadingsRequest>,
     ) -> Answer<v1::ListReadingsResponse> {
-        self.note(Asked::Readings(request.into_inner()));
+        self.note(Received::Readings(request.into_inner()));
         Ok(Response::new(fixtures::readings()))
     }
 
@@ -355,7 +356,7 @@ impl Balancer for Recorder {
 
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Answer<Self::WatchStream> {
         use watch_event::Event;
-        self.note(Asked::Watch(request.into_inner()));
+        self.note(Received::Watch(request.into_inner()));
         let of_real = || v1::RealEvent {
             vip: Some(vip_id()),
             real: Some(real()),

@@ -1,10 +1,10 @@
-//! What is printed: the shapes that programs rely on.
+//! Output in the forms that programs rely on.
 
 use lb_proto::v1;
 use serde_json::json;
 
 use crate::{
-    agent::{Agent, Asked},
+    agent::{Agent, Received},
     fixtures::vip_id,
     run::{Run, run, words},
 };
@@ -52,8 +52,8 @@ fn list() {
         assert_eq!(ask(&agent, arguments).json(), json!([vip()]), "{arguments}");
     }
     assert_eq!(
-        agent.asked(),
-        [None, None, Some(vip_id())].map(|id| Asked::List(v1::ListVipsRequest { id }))
+        agent.received(),
+        [None, None, Some(vip_id())].map(|id| Received::List(v1::ListVipsRequest { id }))
     );
     let table = ask(&agent, "list").stdout;
     let rows: Vec<Vec<&str>> = table.lines().map(words).collect();
@@ -74,8 +74,8 @@ fn why_all_reals_are_as_they_are() {
     let why = ask(&agent, "-o json why").json();
     assert_eq!(why[0]["real"]["address"], "10.1.0.2");
     assert_eq!(
-        agent.asked(),
-        [Asked::Explain(v1::ExplainRequest::default())]
+        agent.received(),
+        [Received::Explain(v1::ExplainRequest::default())]
     );
 }
 
@@ -89,21 +89,21 @@ fn why_a_real_is_as_it_is() {
     assert_eq!(why[0]["readings"][0]["value"], 0.5);
     assert_eq!(why[0]["capacity"], 80.0);
     assert_eq!(
-        agent.asked(),
-        [Asked::Explain(v1::ExplainRequest {
+        agent.received(),
+        [Received::Explain(v1::ExplainRequest {
             vip: Some(vip_id()),
             address: "10.1.0.2".to_owned(),
         })]
     );
     let text = ask(&agent, "why 10.1.0.2").stdout;
-    for told in [
+    for expected in [
         "100 wanted by the operator, 100 effective, 25.00 % of the ring",
         "healthy: connected",
         "took 250.0 ms",
         "utilisation 50.00 % from host",
         "nothing",
     ] {
-        assert!(text.contains(told), "{told}: {text}");
+        assert!(text.contains(expected), "{expected}: {text}");
     }
     let wide = ask(&agent, "-o wide list").stdout;
     let rows: Vec<Vec<&str>> = wide.lines().map(words).collect();
@@ -158,8 +158,8 @@ fn stats() {
     let agent = Agent::start();
     let run = ask(&agent, "stats 10.0.0.1:80/tcp -o json");
     assert_eq!(
-        agent.asked(),
-        [Asked::Stats(v1::GetStatsRequest { id: Some(vip_id()) })]
+        agent.received(),
+        [Received::Stats(v1::GetStatsRequest { id: Some(vip_id()) })]
     );
     assert_eq!(
         run.json(),
@@ -227,8 +227,8 @@ fn flows() {
         }])
     );
     assert_eq!(
-        agent.asked(),
-        [Asked::Flows(v1::ListFlowsRequest { id: None })]
+        agent.received(),
+        [Received::Flows(v1::ListFlowsRequest { id: None })]
     );
 }
 
@@ -255,8 +255,8 @@ fn ring() {
         weight,
     });
     assert_eq!(
-        agent.asked(),
-        [Asked::Ring(v1::GetRingRequest {
+        agent.received(),
+        [Received::Ring(v1::GetRingRequest {
             id: Some(vip_id()),
             what_if: what_if.to_vec()
         })]

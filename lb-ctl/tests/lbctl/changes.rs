@@ -1,10 +1,10 @@
-//! What the verbs that change something ask for.
+//! Requests of the verbs that change something.
 
 use lb_proto::v1::{self, apply_request::Change};
 use prost_types::{Duration, FieldMask};
 
 use crate::{
-    agent::{Agent, Asked},
+    agent::{Agent, Received},
     fixtures::vip_id,
     run::{run, words},
 };
@@ -141,7 +141,7 @@ fn each_verb_asks_for_what_was_typed_and_nothing_else() {
         let run = run(&agent.endpoint, &words(arguments));
         assert_eq!(run.status, Some(0), "{arguments}: {run:?}");
         assert_eq!(run.stderr, "", "{arguments}");
-        assert_eq!(agent.asked(), [Asked::Change(change)], "{arguments}");
+        assert_eq!(agent.received(), [Received::Change(change)], "{arguments}");
     }
 }
 

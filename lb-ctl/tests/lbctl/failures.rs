@@ -1,4 +1,4 @@
-//! Exit statuses, and what an operator is told.
+//! Exit statuses and error messages.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -85,14 +85,14 @@ fn wrong_usage_is_2_and_asks_nothing() {
             assert!(run.stderr.contains(part), "{part}: {run:?}");
         }
     }
-    assert_eq!(agent.asked(), []);
+    assert_eq!(agent.received(), []);
 }
 
 #[test]
 fn no_agent_is_told_with_the_way_out() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
-    // A socket that nobody listens on any more.
+    // This socket has no listener any more.
     drop(std::os::unix::net::UnixListener::bind(path("dead")).unwrap());
     symlink("loop", path("loop")).unwrap();
     let absent = path("absent");
@@ -136,7 +136,7 @@ fn what_listens_there_may_be_no_agent() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("other.sock");
     let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
-    // Answers everyone in a way that is no HTTP/2.
+    // The answer is not HTTP/2.
     let other = std::thread::spawn(move || {
         use std::io::Write as _;
         let (mut stream, _) = listener.accept().unwrap();
@@ -167,7 +167,7 @@ fn a_closed_pipe_is_no_failure() {
         drop(stdin.write_all(input.as_bytes()));
     });
     let mut line = String::new();
-    // Reads one line and closes, as `head -1` does.
+    // The reader closes the pipe after a line, like `head -1`.
     BufReader::new(child.stdout.take().unwrap())
         .read_line(&mut line)
         .unwrap();

@@ -1,4 +1,4 @@
-//! What the agent of these tests answers.
+//! Answers of the agent of these tests.
 
 use lb_proto::v1;
 use prost_types::{Duration, Timestamp, value::Kind};
@@ -28,7 +28,7 @@ pub fn real() -> v1::Real {
     }
 }
 
-/// A component with one setting.
+/// Returns a component with one setting.
 fn component(kind: &str, setting: &str, value: Kind) -> v1::Component {
     let value = prost_types::Value { kind: Some(value) };
     v1::Component {

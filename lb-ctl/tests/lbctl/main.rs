@@ -1,5 +1,5 @@
-//! Runs the program against an agent that records what it is asked and gives fixed answers, over a real
-//! Unix socket. What the real agent does is tested with the agent.
+//! Runs `lbctl` against an agent that records requests and gives fixed answers, over a Unix socket. The tests of
+//! `lb-agent` cover the behaviour of the real agent.
 
 #![expect(
     clippy::unwrap_used,

@@ -4,7 +4,7 @@ use lb_proto::v1::{self, apply_request::Change, plan_request::Source};
 use serde_json::json;
 
 use crate::{
-    agent::{Agent, Asked},
+    agent::{Agent, Received},
     run::{run, run_with},
 };
 
@@ -34,8 +34,8 @@ fn a_reload_shows_what_it_changed() {
         let run = run(&agent.endpoint, arguments);
         assert_eq!(run.stdout, format!("{SHOWN}{last}"));
         assert_eq!(run.status, Some(1), "one change is refused");
-        let asked = v1::ReloadRequest { force, dry_run };
-        assert_eq!(agent.asked(), [Asked::Reload(asked)]);
+        let expected = v1::ReloadRequest { force, dry_run };
+        assert_eq!(agent.received(), [Received::Reload(expected)]);
     }
 }
 
@@ -64,11 +64,11 @@ fn a_file_is_compared_without_being_applied() {
         json!([{ "vip": "10.0.0.1:80/tcp", "moved": 0.25 }])
     );
     assert_eq!(run.stderr, "lbctl: 1 of 4 changes would be refused\n");
-    let asked = v1::PlanRequest {
+    let expected = v1::PlanRequest {
         source: Some(Source::Configuration(text.to_owned())),
         force: false,
     };
-    assert_eq!(agent.asked(), [Asked::Plan(asked)]);
+    assert_eq!(agent.received(), [Received::Plan(expected)]);
 }
 
 #[test]
@@ -77,15 +77,15 @@ fn a_script_is_tried_out() {
     let script = "add-vip 10.0.0.1:80/tcp\ndrain 10.0.0.1:80/tcp 10.1.0.2 --force\n";
     let run = run_with(&agent.endpoint, &["apply", "--dry-run"], script);
     assert_eq!(run.stdout, format!("{SHOWN}4 changes, none made\n"));
-    let asked = agent.asked();
+    let received = agent.received();
     let [
-        Asked::Plan(v1::PlanRequest {
+        Received::Plan(v1::PlanRequest {
             source: Some(Source::Changes(list)),
             ..
         }),
-    ] = &asked[..]
+    ] = &received[..]
     else {
-        panic!("{asked:?}")
+        panic!("{received:?}")
     };
     let [first, second] = &list.changes[..] else {
         panic!("{list:?}")
@@ -131,9 +131,9 @@ fn a_change_insists_on_owner_and_revision() {
     ] {
         let run = run(&agent.endpoint, arguments);
         assert_eq!(run.status, Some(0), "{run:?}");
-        let asked = agent.asked();
-        let [Asked::Change(change)] = &asked[..] else {
-            panic!("{asked:?}")
+        let received = agent.received();
+        let [Received::Change(change)] = &received[..] else {
+            panic!("{received:?}")
         };
         let writer = match change {
             Change::AddVip(request) => &request.writer,

@@ -1,11 +1,11 @@
-//! Runs the program.
+//! Runs `lbctl`.
 
 use std::{
     io::Write as _,
     process::{Command, Stdio},
 };
 
-/// What a run left.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Run {
     pub status: Option<i32>,
@@ -14,13 +14,13 @@ pub struct Run {
 }
 
 impl Run {
-    /// Standard output as JSON, of a run that succeeded.
+    /// Parses standard output of a successful run as JSON.
     pub fn json(&self) -> serde_json::Value {
         assert_eq!(self.status, Some(0), "{self:?}");
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// Standard output as one JSON document a line.
+    /// Parses standard output as one JSON document per line.
     pub fn json_lines(&self) -> Vec<serde_json::Value> {
         let read =
             |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {self:?}"));
@@ -28,7 +28,7 @@ impl Run {
     }
 }
 
-/// The program with an endpoint and arguments, nothing from this process' environment.
+/// Returns a command with an endpoint and arguments, without this process's environment.
 pub fn command(endpoint: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lbctl"));
     command
@@ -38,12 +38,12 @@ pub fn command(endpoint: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs it to its end.
+/// Runs a command to its end.
 pub fn run(endpoint: &str, arguments: &[&str]) -> Run {
     run_with(endpoint, arguments, "")
 }
 
-/// Runs it with something on standard input.
+/// Runs a command with this standard input.
 pub fn run_with(endpoint: &str, arguments: &[&str], input: &str) -> Run {
     let mut child = command(endpoint, arguments)
         .stdin(Stdio::piped())
@@ -53,8 +53,8 @@ pub fn run_with(endpoint: &str, arguments: &[&str], input: &str) -> Run {
         .unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_owned();
-    // Both pipes are served at once, else a long script and a long answer wait for each other. A
-    // program that ends before it has read everything is no fault of the test.
+    // Both pipes are served concurrently because a long script and a long answer would otherwise wait for each other. It is
+    // not an error if the program ends before it has read everything.
     let writer = std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
     let output = child.wait_with_output().unwrap();
     writer.join().unwrap();
@@ -65,7 +65,7 @@ pub fn run_with(endpoint: &str, arguments: &[&str], input: &str) -> Run {
     }
 }
 
-/// `arguments` split at blanks.
+/// Splits arguments at blanks.
 pub fn words(arguments: &str) -> Vec<&str> {
     arguments.split_whitespace().collect()
 }

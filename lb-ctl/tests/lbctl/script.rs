@@ -6,7 +6,7 @@ use lb_proto::v1::apply_request::Change;
 use serde_json::json;
 
 use crate::{
-    agent::{Agent, Asked},
+    agent::{Agent, Received},
     run::{run, run_with},
 };
 
@@ -24,18 +24,18 @@ fn a_script_is_sent_line_by_line_with_its_numbers() {
     let run = run(&agent.endpoint, &["apply", script.to_str().unwrap()]);
     assert_eq!((run.status, run.stderr.as_str()), (Some(0), ""), "{run:?}");
     assert_eq!(run.stdout, "3 of 3 commands done\n");
-    let asked = agent.asked();
+    let received = agent.received();
     assert!(
         matches!(
-            &asked[..],
+            &received[..],
             [
-                Asked::Applied(2, Change::AddVip(_)),
-                Asked::Applied(4, Change::AddReal(real)),
-                Asked::Applied(5, Change::UpdateReal(drain)),
+                Received::Applied(2, Change::AddVip(_)),
+                Received::Applied(4, Change::AddReal(real)),
+                Received::Applied(5, Change::UpdateReal(drain)),
             ] if real.spec.as_ref().unwrap().weight == Some(7)
                 && drain.spec.as_ref().unwrap().drained == Some(true)
         ),
-        "{asked:?}"
+        "{received:?}"
     );
 }
 
@@ -45,7 +45,7 @@ fn refused_lines_are_told_and_the_others_done() {
     let script = "add-vip 10.0.0.1:80/tcp\nadd-vip 10.0.0.1:409/tcp\nadd-vip 224.0.0.1:80/tcp\nadd-vip 10.0.0.1:81/tcp\n";
     let run = run_with(&agent.endpoint, &["-o", "json", "apply", "-"], script);
     assert_eq!(run.status, Some(1), "{run:?}");
-    assert_eq!(agent.asked().len(), 4);
+    assert_eq!(agent.received().len(), 4);
     assert_eq!(
         run.stderr,
         "lbctl: line 2: add-vip 10.0.0.1:409/tcp: there is one\n\
@@ -89,7 +89,7 @@ fn a_script_with_a_wrong_line_is_not_sent() {
             .starts_with("lbctl: line 2: unrecognized subcommand 'frobnicate'"),
         "{run:?}"
     );
-    assert_eq!(agent.asked(), []);
+    assert_eq!(agent.received(), []);
 }
 
 #[test]
@@ -132,11 +132,11 @@ fn a_thousand_vips_of_ten_reals_are_all_sent() {
     }
     let run = run_with(&agent.endpoint, &["apply"], &script);
     assert_eq!(run.stdout, "11000 of 11000 commands done\n", "{run:?}");
-    let asked = agent.asked();
-    assert_eq!(asked.len(), 11_000);
-    let in_order = asked
+    let received = agent.received();
+    assert_eq!(received.len(), 11_000);
+    let in_order = received
         .iter()
         .zip(1..)
-        .all(|(asked, line)| matches!(asked, Asked::Applied(n, _) if *n == line));
+        .all(|(received, line)| matches!(received, Received::Applied(n, _) if *n == line));
     assert!(in_order);
 }

@@ -9,7 +9,7 @@ use lb_proto::v1;
 use serde_json::json;
 
 use crate::{
-    agent::{Agent, Asked},
+    agent::{Agent, Received},
     run::{command, run, run_with},
 };
 
@@ -35,8 +35,8 @@ fn a_packet_is_sent_as_typed() {
     );
     let packet = hex::decode(SYN).unwrap();
     assert_eq!(
-        agent.asked(),
-        [Asked::Simulate(v1::SimulateRequest {
+        agent.received(),
+        [Received::Simulate(v1::SimulateRequest {
             packet,
             interface: "eth1".to_owned()
         })]
@@ -52,9 +52,9 @@ fn a_flow_becomes_a_packet() {
         (vec!["simulate", "--flow", flow, "--flags", "fin,ack"], 0x11),
     ] {
         assert_eq!(run(&agent.endpoint, &arguments).status, Some(0));
-        let asked = agent.asked();
-        let [Asked::Simulate(request)] = &asked[..] else {
-            panic!("{asked:?}")
+        let received = agent.received();
+        let [Received::Simulate(request)] = &received[..] else {
+            panic!("{received:?}")
         };
         assert_eq!((request.packet.len(), request.packet[47]), (54, flags));
     }

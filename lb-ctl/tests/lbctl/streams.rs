@@ -1,11 +1,11 @@
-//! `lbctl watch` and `lbctl stats --watch`. The agent of these tests ends its streams, which is a
-//! failure: they are endless.
+//! `lbctl watch` and `lbctl stats --watch`. The agent of these tests ends its streams, which `lbctl` reports as a failure,
+//! because the streams should be endless.
 
 use lb_proto::v1;
 use serde_json::json;
 
 use crate::{
-    agent::{Agent, Asked},
+    agent::{Agent, Received},
     run::{run, words},
 };
 
@@ -20,11 +20,8 @@ fn watch_prints_an_event_a_line() {
         "{run:?}"
     );
     assert_eq!(
-        agent.asked(),
-        [Asked::Watch(v1::WatchRequest {
-            id: None,
-            ..Default::default()
-        })]
+        agent.received(),
+        [Received::Watch(v1::WatchRequest::default())]
     );
     let real = json!({
         "address": "10.1.0.2",
@@ -104,8 +101,8 @@ fn stats_are_printed_again_and_again() {
         nanos: 250_000_000,
     });
     assert_eq!(
-        agent.asked(),
-        [Asked::WatchStats(v1::WatchStatsRequest {
+        agent.received(),
+        [Received::WatchStats(v1::WatchStatsRequest {
             id: None,
             interval
         })]
@@ -116,7 +113,7 @@ fn stats_are_printed_again_and_again() {
         .map(|line| line["vips"][0]["packets"].clone())
         .collect();
     assert_eq!(packets, [100_000, 102_000]);
-    // People see rates: 2,000 packets in 2 seconds.
+    // The table has rates: 2,000 packets in 2 seconds.
     let table = run(&agent.endpoint, &words("stats --watch")).stdout;
     let row: Vec<&str> = table
         .lines()

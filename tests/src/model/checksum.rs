@@ -1,7 +1,6 @@
-//! One's complement sums, as RFC 1071 defines them: over bytes, the plain way.
+//! One's complement sums over bytes, as RFC 1071 defines them.
 
-/// The one's complement sum of big-endian 16-bit words, folded; an odd last byte counts as if a zero
-/// followed.
+/// Returns the folded one's complement sum of big-endian 16-bit words. An odd last byte counts as if a zero followed.
 #[must_use]
 pub fn sum(bytes: &[u8]) -> u16 {
     let mut sum = 0_u32;
@@ -12,19 +11,19 @@ pub fn sum(bytes: &[u8]) -> u16 {
     sum as u16
 }
 
-/// The checksum of bytes whose checksum field is zero.
+/// Returns the checksum of bytes whose checksum field is zero.
 #[must_use]
 pub fn checksum(bytes: &[u8]) -> u16 {
     !sum(bytes)
 }
 
-/// Whether bytes that contain their checksum have the right one.
+/// Returns whether bytes that contain their checksum have the right one.
 #[must_use]
 pub fn is_right(bytes: &[u8]) -> bool {
     sum(bytes) == 0xFFFF
 }
 
-/// The checksum after one word of what it covers has changed from `old` to `new`: RFC 1624, equation 3,
+/// Returns the checksum after one of the covered words has changed from `old` to `new`: RFC 1624, equation 3,
 /// HC' = ~(~HC + ~m + m').
 #[must_use]
 pub fn update(checksum: u16, old: u16, new: u16) -> u16 {

@@ -1,4 +1,4 @@
-//! Which real serves a packet.
+//! The choice of a packet's real.
 
 use std::net::IpAddr;
 
@@ -20,7 +20,7 @@ use super::{
 pub(super) struct Choice {
     pub real: u16,
     pub by: ChosenBy,
-    /// A new flow is counted.
+    /// Whether a new flow is counted.
     pub opened: bool,
 }
 
@@ -28,7 +28,7 @@ pub(super) struct Choice {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Refusal {
     pub reason: Reason,
-    /// The dead real to which the flow belongs; 0: no real was chosen.
+    /// The dead real to which the flow belongs; 0 if no real was chosen.
     pub real: u16,
     pub by: ChosenBy,
 }
@@ -51,7 +51,7 @@ impl Refusal {
     }
 }
 
-/// The ports of TCP and UDP as the hash takes them.
+/// Returns the ports of TCP and UDP as the hash uses them.
 fn ports(packet: &Packet) -> (u16, u16) {
     match packet.payload {
         Payload::Tcp { ports, .. } | Payload::Udp { ports } => ports,
@@ -59,7 +59,7 @@ fn ports(packet: &Packet) -> (u16, u16) {
     }
 }
 
-/// Two ports as they lie in a packet.
+/// Returns two ports in the byte order of a packet.
 fn in_packet((source, destination): (u16, u16)) -> u32 {
     let ([a, b], [c, d]) = (source.to_be_bytes(), destination.to_be_bytes());
     u32::from_ne_bytes([a, b, c, d])
@@ -74,7 +74,7 @@ fn halves(octets: [u8; 16]) -> [u64; 2] {
     [number(&octets[..8]), number(&octets[8..])]
 }
 
-/// The ring hash, a definition of `lb_common::hash`.
+/// Returns the ring hash, which `lb_common::hash` defines.
 pub(super) fn ring_hash(testbed: &Testbed, packet: &Packet) -> u64 {
     let (seed, ports, protocol) = (
         testbed.ring_seed,
@@ -96,7 +96,7 @@ pub(super) fn ring_hash(testbed: &Testbed, packet: &Packet) -> u64 {
     }
 }
 
-/// The flow hash, a definition of `lb_common::hash`: source of a flow's tag and buckets.
+/// Returns the flow hash, which `lb_common::hash` defines. A flow's tag and buckets derive from it.
 #[must_use]
 pub fn flow_hash(testbed: &Testbed, flow: &FlowKey) -> u64 {
     let ports = in_packet((flow.source_port, flow.destination_port));
@@ -114,7 +114,7 @@ pub fn flow_hash(testbed: &Testbed, flow: &FlowKey) -> u64 {
     }
 }
 
-/// The flow a packet belongs to.
+/// Returns the flow that a packet belongs to.
 #[must_use]
 pub(super) fn flow_key(packet: &Packet, service: u32) -> FlowKey {
     let (source_port, destination_port) = ports(packet);
@@ -127,7 +127,7 @@ pub(super) fn flow_key(packet: &Packet, service: u32) -> FlowKey {
 }
 
 impl Model {
-    /// The slot a packet's hash leads to. A service without a ring has no real for new flows.
+    /// Returns the slot of a packet's hash. A service without a ring has no real for new flows.
     fn slot(&self, packet: &Packet, service: u32) -> Result<(u16, Previous), Refusal> {
         let service = self
             .testbed
@@ -146,19 +146,20 @@ impl Model {
             .ok_or(Refusal::of(Reason::BadTables))
     }
 
-    /// Whether a real is up and of this service. An entry or a slot's previous real that is not does not count.
+    /// Returns whether a real is up and belongs to this service. Otherwise an entry or a slot's previous real does not
+    /// count.
     fn serves(&self, real: u16, service: u32) -> bool {
         let real = self.testbed.reals.get(usize::from(real)).copied().flatten();
         real.is_some_and(|real| !real.down && real.service == service)
     }
 
-    /// Whether the flows of a real that serves are reset.
+    /// Returns whether the flows of a real are reset.
     fn is_dead(&self, real: u16) -> bool {
         let real = self.testbed.reals.get(usize::from(real)).copied().flatten();
         real.is_some_and(|real| real.reset)
     }
 
-    /// Chooses, and remembers the flow where that is due.
+    /// Chooses a real, and remembers the flow if necessary.
     pub(super) fn choose(&mut self, packet: &Packet, service: u32) -> Result<Choice, Refusal> {
         let (current, previous) = self.slot(packet, service)?;
         let track_all = self.testbed.services[service as usize].track_all;
@@ -184,7 +185,7 @@ impl Model {
         let hash = flow_hash(&self.testbed, &flow_key(packet, service));
         let place = self.flows.place(hash);
         let entry = self.flows.find(place).copied();
-        // A new connection picks anew, whatever an older one with the same ports had.
+        // A new connection chooses a real without regard to an older one with the same ports.
         if let Some(entry) = entry
             && !opens
             && entry.in_time(&self.testbed, self.now)
@@ -217,7 +218,7 @@ impl Model {
             Previous::Real(_) => (choice(current, ChosenBy::NewFlow)?, true),
             Previous::Settled | Previous::Exceptions => (choice(current, ChosenBy::Ring)?, false),
         };
-        // An entry that does not count, or no longer does, must not count again later.
+        // An entry that does not count must not count again later.
         if in_window || track_all || entry.is_some() {
             let entry = Entry {
                 tag: place.tag,

@@ -1,4 +1,4 @@
-//! The flow table: buckets of four entries, each flow in one of two buckets that its hash names.
+//! The flow table: buckets of four entries. The hash of a flow selects the two buckets that it may be in.
 
 use lb_common::{
     hash::BucketPair,
@@ -14,7 +14,7 @@ pub struct Entry {
     pub tag: u64,
     /// Its real.
     pub real: u16,
-    /// FIN or RST was seen.
+    /// Whether a FIN or RST has been received.
     pub closing: bool,
     /// The top 16 bits of its ring hash.
     pub ring_bits: u16,
@@ -23,13 +23,13 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Ticks since its last packet.
+    /// Returns the ticks since its last packet.
     #[must_use]
     pub fn age(&self, now: u32) -> u32 {
         now.wrapping_sub(self.stamp)
     }
 
-    /// Whether its time is not over: its own service's window, or the short time of a closed flow.
+    /// Returns whether the entry is live: within the window of its service, or within the short time of a closed flow.
     #[must_use]
     pub fn in_time(&self, testbed: &Testbed, now: u32) -> bool {
         let Some(real) = testbed
@@ -51,12 +51,12 @@ impl Entry {
 /// The table.
 #[derive(Clone, Debug)]
 pub struct FlowTable {
-    /// A power of two.
+    /// The buckets. Their number is a power of two.
     pub buckets: Vec<[Option<Entry>; FLOWS_PER_BUCKET]>,
 }
 
 impl FlowTable {
-    /// An empty table.
+    /// Creates an empty table.
     #[must_use]
     pub fn new(buckets: u32) -> FlowTable {
         FlowTable {
@@ -64,13 +64,13 @@ impl FlowTable {
         }
     }
 
-    /// The buckets that a flow may be in, a definition of `lb_common::hash`.
+    /// Returns the buckets that a flow may be in, which `lb_common::hash` defines.
     #[must_use]
     pub fn place(&self, hash: u64) -> BucketPair {
         BucketPair::new(hash, self.buckets.len() as u32 - 1)
     }
 
-    /// A flow's entry, even if its time is over.
+    /// Returns a flow's entry, live or not.
     pub fn find(&mut self, place: BucketPair) -> Option<&mut Entry> {
         let bucket = [place.first, place.second].into_iter().find(|bucket| {
             self.buckets[*bucket as usize]
@@ -84,15 +84,15 @@ impl FlowTable {
             .find(|entry| entry.tag == place.tag)
     }
 
-    /// Remembers a flow: in its entry if it has one, else in the one of its buckets that has more empty
-    /// entries (the first if they are even), else in the other one, else in place of the oldest.
+    /// Remembers a flow: in its entry if it has one, otherwise in the one of its buckets with more empty entries (the
+    /// first if they have equally many), otherwise in place of the oldest entry.
     pub fn remember(&mut self, place: BucketPair, entry: Entry, testbed: &Testbed, now: u32) {
         if let Some(known) = self.find(place) {
             *known = entry;
             return;
         }
         let mut buckets = [place.first, place.second];
-        // Stable: buckets that are even stay in order.
+        // The sort is stable, so buckets with equally many entries stay in order.
         buckets.sort_by_key(|bucket| self.buckets[*bucket as usize].iter().flatten().count());
         let candidates: Vec<(u32, usize)> = buckets
             .into_iter()

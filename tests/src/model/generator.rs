@@ -1,5 +1,5 @@
-//! Frames of all sorts, the same for the same seed: right ones for VIPs and for others, with options,
-//! extension headers, fragments and tags; and the same cut off, mutated or lying about their lengths.
+//! Frames of all kinds, determined by a seed: correct ones for VIPs and for other destinations, with options, extension
+//! headers, fragments and tags, and the same frames truncated, mutated or with wrong lengths.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -10,23 +10,23 @@ use super::{
     testbed::VipName,
 };
 
-/// Longest frame that is made.
+/// Length of the longest frame.
 pub const MAX_FRAME: usize = 1_514;
-/// Shortest: an Ethernet header, less is never handed to XDP.
+/// Length of the shortest frame: an Ethernet header. XDP never gets less.
 pub const MIN_FRAME: usize = 14;
 
 /// SYN, SYN+ACK, ACK, PSH+ACK, FIN+ACK, RST, RST+ACK, URG+ACK.
 const FLAGS: [u8; 8] = [0x02, 0x12, 0x10, 0x18, 0x11, 0x04, 0x14, 0x30];
-/// SCTP, GRE, ESP, AH, IPv4, IPv6, no next header, ICMP and ICMPv6 where the other belongs, IGMP, DCCP.
+/// SCTP, GRE, ESP, AH, IPv4, IPv6, no next header, ICMP and ICMPv6 in the wrong family, IGMP, DCCP.
 const OTHER_PROTOCOLS: [u8; 11] = [132, 47, 50, 51, 4, 41, 59, 1, 58, 2, 33];
 const TTLS: [u8; 6] = [0, 1, 2, 64, 128, 255];
 
-/// Checksums next to which carries happen when a TTL or a type changes.
+/// Checksums near which a change of TTL or type causes a carry.
 const EDGES: [u16; 9] = [
     0x0000, 0x0001, 0x00FF, 0x0100, 0xF7FF, 0xFEFE, 0xFEFF, 0xFF00, 0xFFFE,
 ];
 
-/// Makes frames.
+/// A generator of frames.
 #[derive(Clone, Debug)]
 pub struct Generator {
     random: Random,
@@ -36,8 +36,8 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// A generator of frames to these VIPs (and others), from a bounded crowd of clients, so that flows come
-    /// again.
+    /// Creates a generator of frames to these VIPs and to other destinations. The number of clients is bounded, so that
+    /// flows have several packets.
     #[must_use]
     pub fn new(seed: u64, targets: Vec<VipName>) -> Generator {
         let mut random = Random::new(seed);
@@ -62,7 +62,7 @@ impl Generator {
         }
     }
 
-    /// The next frame: most are right, and for a VIP.
+    /// Returns the next frame. Most frames are correct and for a VIP.
     pub fn frame(&mut self) -> Vec<u8> {
         let mut frame = match self.random.below(100) {
             0..4 => self.not_ip(),
@@ -79,8 +79,8 @@ impl Generator {
         frame
     }
 
-    /// A frame that nothing is wrong with, for a VIP, of a flow with this number: a TCP segment with these
-    /// flags, or a UDP datagram where the VIP is one.
+    /// Returns a correct frame for a VIP, of the flow with this number: a TCP segment with these flags, or a UDP datagram
+    /// if the VIP's protocol is UDP.
     #[must_use]
     pub fn flow_frame(&self, target: VipName, flow: u32, flags: u8) -> Vec<u8> {
         let (source, port) = match target.address {
@@ -119,7 +119,7 @@ impl Generator {
         let length = random.below(100);
         let mut frame = ethernet(kind);
         match kind {
-            // A tagged frame for a VIP is not for us.
+            // A tagged frame for a VIP is not forwarded.
             0x8100 => {
                 let inner = self.ip_frame();
                 frame.extend([0x00, 0x2A]);
@@ -130,7 +130,7 @@ impl Generator {
         frame
     }
 
-    /// Random bytes behind an IP type.
+    /// Returns random bytes after an IP type.
     fn noise(&mut self) -> Vec<u8> {
         let random = &mut self.random;
         let mut frame = ethernet(if random.chance(50) { 0x0800 } else { 0x86DD });
@@ -225,7 +225,7 @@ impl Generator {
         frame
     }
 
-    /// Puts a segment into IP and Ethernet headers; `plain` leaves out what is rare.
+    /// Puts a segment into IP and Ethernet headers. `plain` omits rare features.
     fn wrap(
         &self,
         random: &mut Random,
@@ -284,21 +284,21 @@ impl Generator {
         frame
     }
 
-    /// Makes a frame wrong, perhaps.
+    /// Corrupts some frames.
     fn spoil(&mut self, frame: &mut Vec<u8>) {
         let random = &mut self.random;
         match random.below(5) {
-            // Cut off.
+            // Truncate anywhere.
             0 => {
                 let length = random.below(frame.len() + 1);
                 frame.truncate(length);
             }
-            // Cut off within the headers.
+            // Truncate within the headers.
             1 => {
                 let length = random.below(90);
                 frame.truncate(length);
             }
-            // Some bytes changed, mostly in the headers.
+            // Change some bytes, mostly in the headers.
             2 => {
                 for _ in 0..=random.below(3) {
                     let end = if random.chance(80) {
@@ -310,13 +310,13 @@ impl Generator {
                     frame[at] = random.byte();
                 }
             }
-            // One bit.
+            // Flip a bit.
             3 => {
                 let at = random.below(frame.len().min(120));
                 frame[at] ^= 1 << random.below(8);
             }
-            // A length field that lies: IPv4's header and total length, IPv6's payload and first extension,
-            // data offset of TCP and length of UDP, where they are without options.
+            // Change a length field: IPv4's header and total length, IPv6's payload and first extension, data offset of
+            // TCP and length of UDP, at their offsets in packets without options.
             _ => {
                 let fields: &[usize] = if frame.get(12) == Some(&0x08) {
                     &[14, 16, 17, 38, 39, 46]

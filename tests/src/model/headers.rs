@@ -1,4 +1,4 @@
-//! Headers of generated frames, in bytes.
+//! Headers of generated frames.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -12,7 +12,7 @@ pub(super) fn ethernet(kind: u16) -> Vec<u8> {
     header
 }
 
-/// An IPv4 header without lengths, TTL, protocol and checksum.
+/// Returns an IPv4 header without lengths, TTL, protocol and checksum.
 pub(super) fn ip4(
     random: &mut Random,
     source: Ipv4Addr,
@@ -47,7 +47,7 @@ pub(super) fn ip4(
     header
 }
 
-/// No, some or too many IPv6 extension headers, and the number of the first.
+/// Returns the number of the first extension header, and no, some or too many IPv6 extension headers.
 pub(super) fn extension_headers(random: &mut Random, protocol: u8) -> (u8, Vec<u8>) {
     let count = match random.below(10) {
         0..6 => 0,
@@ -83,7 +83,7 @@ pub(super) fn extension_headers(random: &mut Random, protocol: u8) -> (u8, Vec<u
     (*kinds.first().unwrap_or(&protocol), bytes)
 }
 
-/// A TCP segment without its checksum; `words` is its header's length.
+/// Returns a TCP segment without checksum. `words` is the length of its header.
 pub(super) fn tcp(ports: (u16, u16), words: u8, flags: u8, options: &[u8], data: &[u8]) -> Vec<u8> {
     let mut segment = ports.0.to_be_bytes().to_vec();
     segment.extend(ports.1.to_be_bytes());
@@ -110,7 +110,7 @@ pub(super) fn tcp(ports: (u16, u16), words: u8, flags: u8, options: &[u8], data:
     segment
 }
 
-/// A UDP datagram without its checksum.
+/// Returns a UDP datagram without checksum.
 pub(super) fn udp(ports: (u16, u16), data: &[u8]) -> Vec<u8> {
     let mut datagram = ports.0.to_be_bytes().to_vec();
     datagram.extend(ports.1.to_be_bytes());
@@ -120,8 +120,8 @@ pub(super) fn udp(ports: (u16, u16), data: &[u8]) -> Vec<u8> {
     datagram
 }
 
-/// Sets the checksum at `sum` of a message to `target`, and the word at `word` so that a right checksum stays
-/// right.
+/// Sets the checksum at `sum` of a message to `target`, and adjusts the word at `word` so that a correct checksum
+/// stays correct.
 pub(super) fn aim(message: &mut [u8], word: usize, sum: usize, target: u16) {
     let number = |at: usize| u32::from(message[at]) << 8 | u32::from(message[at + 1]);
     let mut changed = number(word) + number(sum) + u32::from(!target);
@@ -156,7 +156,7 @@ pub(super) fn fill_checksum(source: IpAddr, destination: IpAddr, protocol: u8, s
     segment[at..at + 2].fill(0);
     covered.extend_from_slice(segment);
     let sum = match checksum::checksum(&covered) {
-        // RFC 768: a sum of zero is sent as its other form.
+        // In UDP, a sum of zero is sent as 0xFFFF (RFC 768).
         0 if protocol == 17 => 0xFFFF,
         sum => sum,
     };

@@ -1,9 +1,9 @@
-//! An independent model of the forwarding decision: the expected outcome for a frame, worked out the plain
-//! way from the documents (the records of `lb_common::tables`, RFC 791, 1624, 2003, 2473, 6040, 8200).
+//! An independent model of the forwarding decision. It derives the expected outcome for a frame directly from the
+//! specifications (the records of `lb_common::tables`, RFC 791, 1624, 2003, 2473, 6040, 8200).
 //!
-//! It shares with the code under test only definitions: the records, the reasons and the two hash functions.
-//! It has its own parser, choice, encapsulation and sums, over vectors and hash maps, and computes a checksum
-//! from scratch wherever the packet had a right one.
+//! It shares only definitions with the code under test: the records, the reasons and the two hash functions. It has its
+//! own parser, choice, encapsulation and checksums, on vectors and hash maps, and computes a checksum from scratch if the
+//! packet had a correct one.
 
 pub mod checksum;
 pub mod choose;
@@ -34,22 +34,22 @@ use self::{
 /// The expected outcome for a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expected {
-    /// Why.
+    /// The reason.
     pub reason: Reason,
     /// The interface that a redirected frame leaves by; 0 for all others.
     pub interface: u32,
-    /// The service it is for; 0: no service, or the one of echo requests.
+    /// The packet's service; 0 if there is none, and for echo requests.
     pub service: u32,
-    /// The chosen real; 0: no real.
+    /// The chosen real; 0 if there is none.
     pub real: u16,
-    /// How it was chosen.
+    /// How the real was chosen.
     pub chosen_by: ChosenBy,
-    /// The frame as it leaves.
+    /// The resulting frame.
     pub frame: Vec<u8>,
 }
 
 impl Expected {
-    /// What happens to the frame.
+    /// Returns what happens to the frame.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         self.reason.verdict()
@@ -65,7 +65,7 @@ pub struct FlowKey {
     pub source: IpAddr,
     /// The client's port.
     pub source_port: u16,
-    /// The port the client uses: the VIP may have any.
+    /// The port that the client connects to. The VIP may be for any port.
     pub destination_port: u16,
 }
 
@@ -84,12 +84,12 @@ pub struct Model {
     pub reals: Vec<RealCounters>,
     /// Counters by service.
     pub services: Vec<ServiceCounters>,
-    /// Flows that were ended because their real was to have fewer.
+    /// Flows that were ended by shedding.
     pub ended: u64,
 }
 
 impl Model {
-    /// A model that has seen no packet, with this many buckets for flows.
+    /// Creates a model with this many buckets for flows.
     #[must_use]
     pub fn new(testbed: Testbed, buckets: u32) -> Model {
         Model {
@@ -188,7 +188,7 @@ impl Model {
         counters.closed += u64::from(packet.payload.closes() || ended);
     }
 
-    /// Exact port, then any port; an echo request asks for the address alone.
+    /// Looks up the exact port, then any port. For an echo request, only the address counts.
     fn service(&self, packet: &Packet) -> Option<u32> {
         let name = |port| VipName {
             address: packet.destination,

@@ -1,5 +1,5 @@
-//! Parsing of frames. Ethernet type, IP header, fragment, protocol and transport header are checked in this
-//! order; the first that is not right is the reason to pass the frame.
+//! Parsing of frames. Ethernet type, IP header, fragment, protocol and transport header are checked in this order. The
+//! first failed check is the reason to pass the frame.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -21,7 +21,7 @@ pub enum Payload {
         numbers: (u32, u32),
         /// Bytes of data.
         data: usize,
-        /// Where its header begins in the IP packet.
+        /// Offset of its header in the IP packet.
         offset: usize,
     },
     /// UDP.
@@ -31,41 +31,42 @@ pub enum Payload {
     },
     /// An echo request.
     Echo {
-        /// Where its ICMP header begins in the frame.
+        /// Offset of its ICMP header in the frame.
         offset: usize,
     },
 }
 
 impl Payload {
-    /// A TCP connection begins.
+    /// Returns whether the packet opens a TCP connection.
     pub fn opens(self) -> bool {
         matches!(self, Payload::Tcp { flags, .. } if flags & 0x12 == 0x02)
     }
 
-    /// A TCP connection ends.
+    /// Returns whether the packet closes a TCP connection.
     pub fn closes(self) -> bool {
         matches!(self, Payload::Tcp { flags, .. } if flags & 0x05 != 0)
     }
 
-    /// TCP, and no reset itself: RFC 9293 section 3.10.7.1 has no answer to one.
+    /// Returns whether the packet may be answered with a reset: it is TCP and not a reset itself (RFC 9293 section
+    /// 3.10.7.1).
     pub fn can_be_reset(self) -> bool {
         matches!(self, Payload::Tcp { flags, .. } if flags & 0x04 == 0)
     }
 
-    /// UDP.
+    /// Returns whether the packet is UDP.
     pub fn is_udp(self) -> bool {
         matches!(self, Payload::Udp { .. })
     }
 }
 
-/// A packet for which a VIP is looked up.
+/// A packet that may be for a VIP.
 #[derive(Clone, Debug)]
 pub struct Packet {
     pub source: IpAddr,
     pub destination: IpAddr,
     /// TCP, UDP, ICMP or ICMPv6.
     pub protocol: u8,
-    /// Of the IP packet, its header included.
+    /// Length of the IP packet with its header.
     pub length: usize,
     /// TTL or hop limit.
     pub ttl: u8,
@@ -93,7 +94,7 @@ fn be32(bytes: &[u8], at: usize) -> u32 {
     u32::from(be16(bytes, at)) << 16 | u32::from(be16(bytes, at + 2))
 }
 
-/// RFC 791 section 3.1.
+/// Parses IPv4 (RFC 791 section 3.1).
 fn ip4(packet: &[u8]) -> Result<Packet, Reason> {
     let header = packet.get(..20).ok_or(Reason::Malformed)?;
     let header_length = usize::from(header[0] & 0x0F) * 4;
@@ -102,7 +103,7 @@ fn ip4(packet: &[u8]) -> Result<Packet, Reason> {
     {
         return Err(Reason::Malformed);
     }
-    // More fragments, or an offset.
+    // The flag "more fragments" or an offset is set.
     if be16(header, 6) & 0x3FFF != 0 {
         return Err(Reason::Fragment);
     }
@@ -125,7 +126,7 @@ fn ip4(packet: &[u8]) -> Result<Packet, Reason> {
     })
 }
 
-/// RFC 8200 sections 3 and 4.
+/// Parses IPv6 (RFC 8200 sections 3 and 4).
 fn ip6(packet: &[u8]) -> Result<Packet, Reason> {
     let header = packet.get(..40).ok_or(Reason::Malformed)?;
     let length = 40 + usize::from(be16(header, 4));
@@ -138,7 +139,7 @@ fn ip6(packet: &[u8]) -> Result<Packet, Reason> {
     let mut walked = 0;
     let payload = loop {
         match next {
-            // Hop-by-hop options stand right behind the IPv6 header or nowhere (section 4.1).
+            // Hop-by-hop options are only allowed directly after the IPv6 header (section 4.1).
             0 if walked > 0 => return Err(Reason::Malformed),
             0 | 43 | 60 => {
                 if walked == MAX_EXTENSION_HEADERS {
@@ -179,7 +180,7 @@ fn ip6(packet: &[u8]) -> Result<Packet, Reason> {
     })
 }
 
-/// An echo request (RFC 792, RFC 4443 section 4.1): eight bytes of header, code 0.
+/// Parses an echo request (RFC 792, RFC 4443 section 4.1): a header of eight bytes, with code 0.
 fn echo(packet: &[u8], at: usize, end: usize, request: u8) -> Result<Payload, Reason> {
     let header = packet[..end].get(at..at + 8).ok_or(Reason::Malformed)?;
     if header[0] != request || header[1] != 0 {
@@ -190,7 +191,7 @@ fn echo(packet: &[u8], at: usize, end: usize, request: u8) -> Result<Payload, Re
     })
 }
 
-/// TCP (RFC 9293 section 3.1) or UDP (RFC 768): a whole header that claims no more bytes than there are.
+/// Parses TCP (RFC 9293 section 3.1) or UDP (RFC 768). The header must be complete, and its length must fit.
 fn transport(protocol: u8, packet: &[u8], offset: usize) -> Result<Payload, Reason> {
     let segment = &packet[offset..];
     let least = if protocol == 6 { 20 } else { 8 };

@@ -1,5 +1,5 @@
-//! A testbed with all that tables can hold: every forwarding mode and family, every state of a slot, reals that
-//! are down, without a next hop or deleted, services without reals.
+//! A testbed with everything that tables can contain: all forwarding modes and families, all states of a slot, reals that
+//! are down, deleted or without a next hop, and services without reals.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -16,7 +16,7 @@ pub const RING_SLOTS: u32 = 256;
 pub const REALS_PER_SERVICE: usize = 5;
 /// Window of every service, in ticks: long enough that nothing ends while a test runs.
 pub const WINDOW: u32 = 20_000;
-/// The interface frames come in by.
+/// The interface that frames arrive on.
 pub const INTERFACE: u32 = 7;
 /// Another interface.
 pub const OTHER_INTERFACE: u32 = 9;
@@ -24,7 +24,7 @@ pub const OTHER_INTERFACE: u32 = 9;
 /// How the reals of a service are reached.
 const MODES: [(Mode, bool); 3] = [(Mode::Ipip, true), (Mode::Ipip, false), (Mode::L2, true)];
 
-/// The testbed of this seed, and its VIPs.
+/// Returns the testbed of this seed, and its VIPs.
 #[must_use]
 pub fn random_testbed(seed: u64) -> (Testbed, Vec<VipName>) {
     let mut random = Random::new(seed);
@@ -80,7 +80,7 @@ pub fn random_testbed(seed: u64) -> (Testbed, Vec<VipName>) {
             }
         }
     }
-    // A service whose ring is not built yet, and one whose only real has no next hop.
+    // These are a service whose ring has not been built, and one whose only real has no next hop.
     for slots in [0, RING_SLOTS] {
         let name = VipName {
             address: address(true, 900),
@@ -99,7 +99,7 @@ pub fn random_testbed(seed: u64) -> (Testbed, Vec<VipName>) {
     (testbed, names)
 }
 
-/// A VIP's address; three services in a row share one.
+/// Returns a VIP's address. Three consecutive services share an address.
 fn address(v4: bool, number: usize) -> IpAddr {
     let number = (number / 3 + 1) as u32;
     if v4 {
@@ -176,13 +176,13 @@ pub fn set_slot(testbed: &mut Testbed, random: &mut Random, service: u32, slot: 
             testbed.reals[usize::from(*real)].is_some_and(|real| real.service == service)
         })
         .collect();
-    // The last is drained: only entries and previous slots name it.
+    // The last real is drained: only entries and previous slots name it.
     let current = if random.chance(2) {
         0
     } else {
         *random.pick(&reals[..reals.len() - 1])
     };
-    // A real beyond the table: tables that contradict each other.
+    // An index beyond the table is an inconsistency of the tables.
     let current = if random.chance(1) { 60_000 } else { current };
     let previous = match random.below(10) {
         0..4 => Previous::Settled,

@@ -1,4 +1,4 @@
-//! The reset that answers a segment, written from RFC 9293 section 3.10.7.1 and RFC 791, 8200.
+//! The reset that answers a segment, from RFC 9293 section 3.10.7.1 and RFC 791, 8200.
 
 use std::net::IpAddr;
 
@@ -8,10 +8,10 @@ use super::{
 };
 
 const TTL: u8 = 64;
-/// The reset of a frame of at least this length is padded to it.
+/// The length to which the reset of a frame that is at least as long is padded.
 const SHORTEST_FRAME: usize = 60;
 
-/// The frame that is sent back.
+/// Returns the frame that is sent back.
 pub fn reset(packet: &Packet, frame: &[u8]) -> Vec<u8> {
     let Payload::Tcp {
         ports,
@@ -37,7 +37,7 @@ pub fn reset(packet: &Packet, frame: &[u8]) -> Vec<u8> {
     segment.extend(next.to_be_bytes());
     segment.extend([5 << 4, control]);
     segment.extend([0; 6]);
-    // From the VIP to the client.
+    // The reset goes from the VIP to the client.
     let ends = (packet.destination, packet.source);
     let sum = checksum::checksum(&[pseudo_header(ends, segment.len()), segment.clone()].concat());
     segment[16..18].copy_from_slice(&sum.to_be_bytes());
@@ -50,7 +50,7 @@ pub fn reset(packet: &Packet, frame: &[u8]) -> Vec<u8> {
     answer
 }
 
-/// The bytes that the checksum covers besides the segment (RFC 9293 section 3.1, RFC 8200 section 8.1).
+/// Returns the bytes that the checksum covers besides the segment (RFC 9293 section 3.1, RFC 8200 section 8.1).
 fn pseudo_header(ends: (IpAddr, IpAddr), length: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     match ends {
@@ -76,7 +76,7 @@ fn header(ends: (IpAddr, IpAddr), length: usize) -> Vec<u8> {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             let mut header = vec![0x45, 0];
             header.extend((20 + length as u16).to_be_bytes());
-            // No identification, "don't fragment".
+            // There is no identification, and "don't fragment" is set.
             header.extend([0, 0, 0x40, 0, TTL, 6, 0, 0]);
             header.extend(source.octets());
             header.extend(destination.octets());

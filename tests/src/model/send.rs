@@ -1,4 +1,4 @@
-//! The bytes of a frame as it leaves.
+//! The bytes of a frame that is sent.
 
 use std::net::IpAddr;
 
@@ -17,7 +17,7 @@ use super::{
 /// TTL and hop limit of an answer to an echo request.
 const ECHO_TTL: u8 = 64;
 
-/// A frame on its way.
+/// A frame that is sent.
 pub struct Sent {
     pub frame: Vec<u8>,
     pub interface: u32,
@@ -44,7 +44,7 @@ pub fn send(
     let frame = match real.mode {
         Mode::L2 => ethernet(hop, [frame[12], frame[13]], &frame[ETHERNET..]),
         Mode::Ipip => {
-            // RFC 2003 section 3.1, RFC 2473 section 3.1: a packet without a hop left is not sent on.
+            // A packet without a hop left is not forwarded (RFC 2003 section 3.1, RFC 2473 section 3.1).
             if packet.ttl <= 1 {
                 return Err(Reason::TtlExpired);
             }
@@ -73,7 +73,7 @@ fn ethernet(hop: &NextHop, kind: [u8; 2], rest: &[u8]) -> Vec<u8> {
     [&hop.destination[..], &hop.source[..], &kind[..], rest].concat()
 }
 
-/// The packet with its TTL or hop limit decremented.
+/// Returns the packet with its TTL or hop limit decremented.
 fn decrement_ttl(packet: &[u8]) -> Vec<u8> {
     let mut packet = packet.to_vec();
     if packet[0] >> 4 == 6 {
@@ -85,7 +85,7 @@ fn decrement_ttl(packet: &[u8]) -> Vec<u8> {
     packet
 }
 
-/// Changes an IPv4 header's TTL. A right checksum is right afterwards; a wrong one stays exactly as wrong.
+/// Changes the TTL of an IPv4 header. A correct checksum stays correct, and a wrong one is wrong by the same amount.
 fn set_ttl(header: &mut [u8], change: impl Fn(u8) -> u8) {
     let old = u16::from_be_bytes([header[8], header[9]]);
     let was_right = checksum::is_right(header);
@@ -100,13 +100,13 @@ fn set_ttl(header: &mut [u8], change: impl Fn(u8) -> u8) {
     header[10..12].copy_from_slice(&sum.to_be_bytes());
 }
 
-/// The number of the protocol that the outer header names.
+/// Returns the protocol number of the outer header.
 fn inner_protocol(packet: &Packet) -> u8 {
     if packet.destination.is_ipv4() { 4 } else { 41 }
 }
 
-/// An outer IPv4 header (RFC 2003 section 3.1). TOS with its ECN bits is the inner one's (RFC 6040, normal
-/// mode). An IPv4 packet lends its identification and "don't fragment"; an IPv6 packet may not be fragmented
+/// Returns an outer IPv4 header (RFC 2003 section 3.1). TOS with its ECN bits is that of the inner header (RFC 6040, normal
+/// mode), and so are identification and "don't fragment" of an inner IPv4 packet. An IPv6 packet may not be fragmented
 /// on its way.
 fn outer4(real: &Real, packet: &Packet, inner: &[u8], hash: u32) -> Result<Vec<u8>, Reason> {
     let (IpAddr::V4(source), IpAddr::V4(destination)) = (real.source, real.address) else {
@@ -134,7 +134,7 @@ fn outer4(real: &Real, packet: &Packet, inner: &[u8], hash: u32) -> Result<Vec<u
     Ok(header)
 }
 
-/// An outer IPv6 header (RFC 2473 section 5.1), with a flow label of the flow's hash (RFC 6438).
+/// Returns an outer IPv6 header (RFC 2473 section 5.1), with a flow label from the flow's hash (RFC 6438).
 fn outer6(real: &Real, packet: &Packet, hash: u32) -> Result<Vec<u8>, Reason> {
     let (IpAddr::V6(source), IpAddr::V6(destination)) = (real.source, real.address) else {
         return Err(Reason::BadTables);
@@ -150,7 +150,7 @@ fn outer6(real: &Real, packet: &Packet, hash: u32) -> Result<Vec<u8>, Reason> {
     Ok(header)
 }
 
-/// The answer to an echo request: addresses swapped, the type that of an answer (RFC 792; RFC 4443 section
+/// Returns the answer to an echo request, with swapped addresses and the type of an answer (RFC 792; RFC 4443 section
 /// 4.2).
 pub fn echo_reply(packet: &Packet, request: &[u8]) -> Vec<u8> {
     let Payload::Echo { offset } = packet.payload else {

@@ -1,4 +1,4 @@
-//! Flows that are ended because their real is to have fewer.
+//! Shedding: ending flows of a real that should have fewer.
 
 use lb_common::limits::CLOSING_TICKS;
 
@@ -10,7 +10,7 @@ use super::{
 };
 
 impl Model {
-    /// Ends a packet's flow if it is due: then the flow is remembered as closing. Returns whether it did.
+    /// Ends a packet's flow if the real has to shed flows, and remembers it as closing. Returns whether it ended the flow.
     pub(super) fn end_flow(&mut self, packet: &Packet, choice: &Choice, service: u32) -> bool {
         let place = self
             .flows
@@ -25,14 +25,14 @@ impl Model {
         let Payload::Tcp { flags, data, .. } = packet.payload else {
             return false;
         };
-        // ACK without SYN, FIN and RST.
+        // Only segments with ACK, without SYN, FIN and RST, count.
         if flags & 0x17 != 0x10 || data == 0 {
             return false;
         }
         let Some(budget) = real.shed.as_mut().filter(|flows| **flows > 0) else {
             return false;
         };
-        // The flow is ended already: this is its data, sent again.
+        // The flow has been ended already, and this is a retransmission of its data.
         if let Some(entry) = known
             && entry.real == choice.real
             && entry.closing
@@ -54,7 +54,7 @@ impl Model {
     }
 }
 
-/// The frame with its segment as a reset, and otherwise unchanged.
+/// Returns the frame with its segment turned into a reset, and otherwise unchanged.
 pub fn last_segment(packet: &Packet, frame: &[u8]) -> Vec<u8> {
     let Payload::Tcp { offset, .. } = packet.payload else {
         unreachable!("only TCP flows are ended");

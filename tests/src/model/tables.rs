@@ -1,4 +1,4 @@
-//! A testbed as tables in memory, and the parts that the kernel's tables share.
+//! Conversion of a testbed to tables in memory, and code that the kernel's tables share.
 
 use std::net::IpAddr;
 
@@ -13,13 +13,13 @@ use lb_common::{
     },
 };
 
-/// Buckets of the VIP tables: so few that some VIPs are in their second one.
+/// Buckets of the VIP tables: few enough that some VIPs are in their second bucket.
 pub const VIP_BUCKETS: u32 = 8;
 
 /// Replaces both VIP tables, with [`VIP_BUCKETS`] buckets, or more if the VIPs do not fit.
 ///
 /// # Panics
-/// If they fit into no table.
+/// Panics if they fit into no table.
 pub fn write_vips(tables: &mut MemTables, testbed: &Testbed) {
     let mut buckets = VIP_BUCKETS;
     while !try_vips(tables, testbed, buckets) {
@@ -33,7 +33,7 @@ pub fn write_vips(tables: &mut MemTables, testbed: &Testbed) {
 
 fn try_vips(tables: &mut MemTables, testbed: &Testbed, buckets: u32) -> bool {
     tables.clear_vips(buckets);
-    // In the same order for all tables of a testbed, because the order decides which VIPs fit.
+    // The order must be the same for all tables of a testbed, because it decides which VIPs fit.
     let mut vips: Vec<_> = testbed.vips.iter().collect();
     vips.sort_by_key(|(name, _)| (name.address, name.port, name.protocol));
     vips.into_iter().all(|(name, service)| {
@@ -62,7 +62,7 @@ fn try_vips(tables: &mut MemTables, testbed: &Testbed, buckets: u32) -> bool {
     })
 }
 
-/// The slots in chunks.
+/// Returns the slots in chunks.
 pub fn chunks(testbed: &Testbed) -> Vec<Chunk> {
     let slots: Vec<_> = testbed.slot_records().collect();
     slots
@@ -75,7 +75,7 @@ pub fn chunks(testbed: &Testbed) -> Vec<Chunk> {
         .collect()
 }
 
-/// Tables of this testbed's size.
+/// Creates tables for a testbed of this size.
 pub fn memory(testbed: &Testbed, flow_buckets: u32) -> MemTables {
     let mut tables = MemTables::new(
         testbed.services.len(),
@@ -106,7 +106,7 @@ pub fn write(tables: &mut MemTables, testbed: &Testbed) {
     tables.rings = chunks(testbed);
 }
 
-/// The flow table.
+/// Returns the flow table.
 pub fn buckets(tables: &MemTables) -> Vec<Bucket> {
     tables
         .flows

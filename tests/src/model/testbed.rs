@@ -1,4 +1,4 @@
-//! The contents of the tables in plain types, and the records that hold them.
+//! The contents of the tables in plain types, and conversion to records.
 
 use std::{collections::HashMap, net::IpAddr};
 
@@ -11,12 +11,12 @@ use lb_common::tables::{
     service::{self, RESET_EMPTY, TRACK_ALL, ring_place},
 };
 
-/// Key of the VIP tables.
+/// A key of the VIP tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct VipName {
     /// Its address.
     pub address: IpAddr,
-    /// Its port; 0: any port, or echo requests.
+    /// Its port; 0 means any port, or echo requests.
     pub port: u16,
     /// IP protocol.
     pub protocol: u8,
@@ -27,20 +27,20 @@ pub struct VipName {
 pub struct Service {
     /// First slot of its ring.
     pub first_slot: u32,
-    /// Slots of its ring; 0: the service has no real.
+    /// Slots of its ring; 0 if the service has no real.
     pub slots: u32,
-    /// Every flow gets an entry.
+    /// Whether every flow gets an entry.
     pub track_all: bool,
-    /// TCP packets that no real takes are reset.
+    /// Whether TCP packets are answered with a reset if there is no real.
     pub reset_empty: bool,
-    /// In ticks.
+    /// The window in ticks.
     pub window: u32,
 }
 
 /// How a packet reaches a real.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// The destination MAC is rewritten.
+    /// With the real's MAC address as destination.
     L2,
     /// In an outer header of the address's family.
     Ipip,
@@ -53,30 +53,31 @@ pub struct Real {
     pub service: u32,
     /// How a packet reaches it.
     pub mode: Mode,
-    /// An entry of the flow table that names it counts as a miss.
+    /// Whether entries of the flow table that name it count as misses.
     pub down: bool,
-    /// The real is dead, and its TCP flows are reset.
+    /// Whether the real is dead and its TCP flows are reset.
     pub reset: bool,
-    /// Flows of it that are still to be ended; `None`: it sheds none.
+    /// Flows that are still to be shed; `None` if the real sheds none.
     pub shed: Option<i64>,
-    /// Index of the next hop; 0: unknown.
+    /// Index of the next hop; 0 if it is unknown.
     pub next_hop: u32,
     /// The outer destination.
     pub address: IpAddr,
-    /// The outer source's prefix, of the same family.
+    /// The prefix of the outer source, with the same family.
     pub source: IpAddr,
-    /// Host bits of the source that vary by flow: the IPv4 address's, or the last 32 of the IPv6 one's.
+    /// Mask of the host bits of the source that vary by flow: of the IPv4 address, or of the last 32 bits of the IPv6
+    /// address.
     pub source_mask: u32,
 }
 
 /// All tables but the flows.
 #[derive(Clone, Debug, Default)]
 pub struct Testbed {
-    /// VIPs and the index of their service.
+    /// The index of each VIP's service.
     pub vips: HashMap<VipName, u32>,
-    /// Whether IPv4 VIPs with port 0 are looked for.
+    /// Whether IPv4 VIPs with port 0 are looked up.
     pub any_port_v4: bool,
-    /// Whether IPv6 VIPs with port 0 are looked for.
+    /// Whether IPv6 VIPs with port 0 are looked up.
     pub any_port_v6: bool,
     /// Services by index; service 0 answers echo requests.
     pub services: Vec<Service>,
@@ -86,7 +87,7 @@ pub struct Testbed {
     pub reals: Vec<Option<Real>>,
     /// Next hops by index; entry 0 is unused.
     pub next_hops: Vec<Option<NextHop>>,
-    /// The interface that frames come in by.
+    /// The interface that frames arrive on.
     pub interface: u32,
     /// Seed of the ring hash.
     pub ring_seed: u64,
@@ -95,7 +96,7 @@ pub struct Testbed {
 }
 
 impl Testbed {
-    /// The record of `CONFIG`.
+    /// Returns the record of `CONFIG`.
     #[must_use]
     pub fn config(&self) -> Config {
         let mut config = Config::default();
@@ -108,7 +109,7 @@ impl Testbed {
         config
     }
 
-    /// The records of `SERVICES`.
+    /// Returns the records of `SERVICES`.
     pub fn service_records(&self) -> impl Iterator<Item = service::Service> {
         self.services.iter().map(|service| service::Service {
             ring: ring_place(service.first_slot, service.slots),
@@ -119,28 +120,28 @@ impl Testbed {
         })
     }
 
-    /// The slots of `RINGS`.
+    /// Returns the slots of `RINGS`.
     pub fn slot_records(&self) -> impl Iterator<Item = ring::Slot> {
         self.slots
             .iter()
             .map(|(real, previous)| ring::slot(*real, *previous))
     }
 
-    /// The records of `REALS`.
+    /// Returns the records of `REALS`.
     pub fn real_records(&self) -> impl Iterator<Item = real::Real> {
         self.reals
             .iter()
             .map(|real| real.as_ref().map_or_else(real::Real::default, record))
     }
 
-    /// The records of `BUDGETS`.
+    /// Returns the records of `BUDGETS`.
     pub fn budget_records(&self) -> impl Iterator<Item = real::Budget> {
         self.reals.iter().map(|real| real::Budget {
             flows: real.and_then(|real| real.shed).unwrap_or(0),
         })
     }
 
-    /// The records of `NEXT_HOPS`.
+    /// Returns the records of `NEXT_HOPS`.
     pub fn next_hop_records(&self) -> impl Iterator<Item = NextHop> {
         self.next_hops.iter().map(|hop| hop.unwrap_or_default())
     }
@@ -179,7 +180,7 @@ fn record(real: &Real) -> real::Real {
     }
 }
 
-/// An address as records hold it: IPv4 in the first four bytes.
+/// Returns an address in the form of the records, with IPv4 in the first four bytes.
 fn sixteen(address: IpAddr) -> [u8; 16] {
     match address {
         IpAddr::V4(address) => {

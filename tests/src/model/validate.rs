@@ -1,4 +1,4 @@
-//! Checks that a careful receiver would take a frame, with etherparse: headers, lengths, checksums.
+//! Checks with etherparse that a strict receiver would accept a frame: headers, lengths, checksums.
 
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 
@@ -7,16 +7,16 @@ use super::checksum;
 /// The state of the checksums of a well-formed frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checksums {
-    /// Those of all IPv4 headers are right.
+    /// Whether the checksums of all IPv4 headers are correct.
     pub headers: bool,
-    /// That of the innermost TCP, UDP, ICMP or ICMPv6 is right.
+    /// Whether the checksum of the innermost TCP, UDP, ICMP or ICMPv6 is correct.
     pub transport: bool,
 }
 
-/// Checks a frame, and the packet in its tunnel if it is of one.
+/// Checks a frame, and the inner packet if there is one.
 ///
 /// # Errors
-/// The part that etherparse finds malformed.
+/// Returns the part that etherparse finds malformed.
 pub fn frame(bytes: &[u8]) -> Result<Checksums, String> {
     let sliced =
         SlicedPacket::from_ethernet(bytes).map_err(|error| format!("Ethernet frame: {error}"))?;
@@ -60,7 +60,7 @@ fn transport_right(net: &NetSlice<'_>, transport: &TransportSlice<'_>) -> Result
             let (source, destination) = (ip.header().source(), ip.header().destination());
             tcp.calc_checksum_ipv6(source, destination).map_err(text)? == tcp.checksum()
         }
-        // 0: the sender computed none (RFC 768).
+        // 0 means that the sender computed no checksum (RFC 768).
         (NetSlice::Ipv4(_), TransportSlice::Udp(udp)) if udp.checksum() == 0 => true,
         (NetSlice::Ipv4(ip), TransportSlice::Udp(udp)) => {
             let header = ip.header().to_header();

@@ -20,7 +20,7 @@ pub struct RabbitMq {
 }
 
 impl RabbitMq {
-    /// The program. Debian's `/usr/sbin/rabbitmq-server` starts it as another user, who may not read the testbed's
+    /// The program. Debian's `/usr/sbin/rabbitmq-server` starts it as another user, which cannot read the testbed's
     /// folder.
     pub const PROGRAM: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 

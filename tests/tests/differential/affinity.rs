@@ -1,4 +1,4 @@
-//! A flow that sends a packet in each window stays on its real, whatever the ring does.
+//! A flow that sends a packet in each window stays on its real through all changes of the ring.
 
 use std::collections::{HashMap, HashSet};
 
@@ -28,14 +28,14 @@ pub fn flows_stay_on_their_reals_through_ring_changes() {
     }
     let generator = Generator::new(seed, targets.clone());
     let mut arena = Arena::new(testbed, BUCKETS);
-    // Three TCP services and three of UDP, with and without tracking and any port.
+    // There are three TCP and three UDP services, with and without tracking and any port.
     let targets = [&targets[..3], &targets[9..12]].concat();
     let mut serves: HashMap<(usize, u32), u16> = HashMap::new();
     for round in 0..CHANGES {
         for (number, target) in targets.iter().enumerate() {
             for flow in 0..FLOWS {
                 let known = serves.get(&(number, flow)).copied();
-                // Some flows are there from the beginning, some come later, some begin anew.
+                // Some flows exist from the beginning, some begin later, and some restart.
                 let opens = if known.is_none() {
                     random.chance(40)
                 } else {
@@ -78,14 +78,13 @@ pub fn flows_stay_on_their_reals_through_ring_changes() {
     arena.finish(seed);
 }
 
-/// Some real of the service whose ring has this slot.
+/// Returns a random real of the service whose ring has this slot.
 fn a_real(random: &mut Random, slot: usize) -> u16 {
     let service = slot / RING_SLOTS as usize;
     (1 + service * REALS_PER_SERVICE + random.below(REALS_PER_SERVICE)) as u16
 }
 
-/// What the agent does with a slot that gets another real: it keeps the real whose flows are not all
-/// remembered.
+/// Gives a slot another real as the agent does: it keeps the real whose flows are not all remembered.
 fn change_slot(testbed: &mut Testbed, slot: usize, real: u16) {
     let (current, previous) = testbed.slots[slot];
     if current == real {
@@ -97,8 +96,8 @@ fn change_slot(testbed: &mut Testbed, slot: usize, real: u16) {
     };
 }
 
-/// The window is over, each flow has sent in it: slots ask the flow table only, and those in which no flow
-/// is an exception do not even that.
+/// Ends a window in which each flow sent a packet: slots consult only the flow table, and slots without exceptions are
+/// settled.
 fn end_window(arena: &mut Arena) {
     let testbed = &mut arena.model.testbed;
     let named: HashSet<u16> = arena
@@ -113,7 +112,7 @@ fn end_window(arena: &mut Arena) {
     for (slot, (current, previous)) in testbed.slots.iter_mut().enumerate() {
         let service = slot / RING_SLOTS as usize;
         let reals = (1 + service * REALS_PER_SERVICE)..=((service + 1) * REALS_PER_SERVICE);
-        // The agent knows tags, not slots: a service without an exception to this real has none here.
+        // The agent knows tags, not slots. If no exception of the service names this real, the slot has none.
         let exceptions = named
             .iter()
             .any(|real| reals.contains(&usize::from(*real)) && *real != *current);

@@ -1,4 +1,4 @@
-//! Kernel, memory and model side by side.
+//! Compares kernel, memory and model.
 
 use std::fmt::Write as _;
 
@@ -21,14 +21,14 @@ use lb_tests::model::{
 
 use crate::kernel::{Kernel, Run};
 
-/// Disagreements that are printed; the rest is counted.
+/// Number of disagreements that are printed. The others are counted.
 const PRINTED: usize = 12;
 
-/// The three, and how they differed so far.
+/// The three implementations, and the disagreements so far.
 pub struct Arena {
-    /// In the kernel.
+    /// The program in the kernel.
     pub kernel: Kernel,
-    /// In memory.
+    /// The decision on tables in memory.
     pub memory: MemTables,
     /// The independent model.
     pub model: Model,
@@ -36,20 +36,20 @@ pub struct Arena {
     failures: Vec<String>,
 }
 
-/// The clock that the program in the kernel reads.
+/// Returns the time of the clock that the program in the kernel reads.
 pub fn now() -> u32 {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: the structure is ours and lives through the call.
+    // SAFETY: the structure is a local variable that outlives the call.
     let result = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) };
     assert_eq!(result, 0, "reading the coarse monotonic clock");
     ((time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64) >> TICK_SHIFT) as u32
 }
 
 impl Arena {
-    /// The three on tables of this testbed, with so many buckets of flows.
+    /// Creates all three with the tables of this testbed and this many buckets for flows.
     pub fn new(testbed: Testbed, buckets: u32) -> Arena {
         Arena {
             kernel: Kernel::new(&testbed, buckets),
@@ -66,7 +66,7 @@ impl Arena {
         tables::write(&mut self.memory, &self.model.testbed);
     }
 
-    /// Sends a frame through all three; the model's answer.
+    /// Sends a frame through all three. Returns the model's outcome.
     pub fn frame(&mut self, frame: &[u8]) -> Expected {
         self.memory.now = now();
         self.model.now = self.memory.now;
@@ -139,7 +139,7 @@ impl Arena {
         self.failures.push(failure);
     }
 
-    /// Compares what is remembered and counted.
+    /// Compares flow tables and counters.
     pub fn compare(&mut self) {
         let (kernel, memory) = (self.kernel.buckets(), tables::buckets(&self.memory));
         for (bucket, (kernel, memory)) in kernel.iter().zip(&memory).enumerate() {
@@ -215,7 +215,7 @@ impl Arena {
         }
     }
 
-    /// Makes entries of the flow table older: `ticks` tells by how much, from an entry.
+    /// Makes entries of the flow table older by the number of ticks that `ticks` returns for an entry.
     pub fn age(&mut self, ticks: impl Fn(&Entry) -> Option<u32>) {
         let now = now();
         let aged = |entry: Entry| match ticks(&entry) {
@@ -240,7 +240,7 @@ impl Arena {
         }
     }
 
-    /// Makes the flow tables of all three the same.
+    /// Writes this flow table to all three.
     pub fn set_flows(&mut self, flows: &FlowTable) {
         let buckets: Vec<Bucket> = flows
             .buckets
@@ -254,7 +254,7 @@ impl Arena {
         self.model.flows = flows.clone();
     }
 
-    /// Fails the test if there was any difference.
+    /// Fails the test if there was a disagreement.
     pub fn finish(self, seed: u64) {
         if self.failures.is_empty() {
             return;
@@ -281,7 +281,7 @@ impl Arena {
     }
 }
 
-/// An entry of the tables; `None` is an empty one.
+/// Converts an entry of the tables. Returns `None` for an empty one.
 fn entry(flow: &Flow) -> Option<Entry> {
     (flow.owner != 0).then(|| Entry {
         tag: flow.owner >> 16,
@@ -292,7 +292,7 @@ fn entry(flow: &Flow) -> Option<Entry> {
     })
 }
 
-/// An entry as the tables have it.
+/// Converts an entry to a record of the tables.
 fn record(entry: &Entry) -> Flow {
     Flow {
         owner: flow::owner(entry.tag, entry.real),
@@ -302,8 +302,8 @@ fn record(entry: &Entry) -> Flow {
     }
 }
 
-/// Whether entries are the same. Their stamps may be as far apart as an entry may wait to be stamped again,
-/// and the clocks of the three may be read on either side of a tick.
+/// Returns whether entries are equal. Their stamps may differ by the time after which an entry is stamped again, and the
+/// three clocks may be read before or after a tick.
 fn same(left: &[Entry], right: &[Entry]) -> bool {
     left.len() == right.len()
         && left.iter().zip(right).all(|(left, right)| {
@@ -313,13 +313,13 @@ fn same(left: &[Entry], right: &[Entry]) -> bool {
         })
 }
 
-/// Whether the balancer answers in its own words.
+/// Returns whether the balancer answers with a reset.
 fn is_reset(reason: Reason) -> bool {
     matches!(reason, Reason::ResetDownReal | Reason::ResetNoReal)
 }
 
-/// No malformed frame is sent on, and the checksums of a frame that is sent are as right as they were; those of a
-/// reset are right in any case.
+/// Checks that no malformed frame is forwarded, that forwarding keeps checksums correct or wrong, and that the checksums
+/// of a reset are correct.
 fn sound(before: &[u8], run: &Run, reset: bool) -> Result<(), String> {
     if run.verdict == Verdict::Pass as u32 || run.verdict == Verdict::Drop as u32 {
         return if run.frame == before {
@@ -328,18 +328,18 @@ fn sound(before: &[u8], run: &Run, reset: bool) -> Result<(), String> {
             Err("a frame that is not sent was changed".to_owned())
         };
     }
-    let came =
-        validate::frame(before).map_err(|error| format!("what came is malformed: {error}"))?;
+    let received = validate::frame(before)
+        .map_err(|error| format!("the received frame is malformed: {error}"))?;
     let left = validate::frame(&run.frame)
         .map_err(|error| format!("what leaves is malformed: {error}"))?;
     let right = Checksums {
         headers: true,
         transport: true,
     };
-    if left == if reset { right } else { came } {
+    if left == if reset { right } else { received } {
         Ok(())
     } else {
-        Err(format!("checksums: {came:?} before, {left:?} after"))
+        Err(format!("checksums: {received:?} before, {left:?} after"))
     }
 }
 
@@ -355,7 +355,7 @@ fn text(answer: &Expected) -> String {
     )
 }
 
-/// Bytes as `lbctl simulate --packet` takes them; only the headers' of a long frame.
+/// Formats a frame for `lbctl simulate --packet`. Of a long frame, only the headers are formatted.
 fn hex(bytes: &[u8]) -> String {
     let mut text = String::new();
     for byte in bytes.iter().take(160) {

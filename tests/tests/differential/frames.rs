@@ -1,4 +1,4 @@
-//! Random frames, tables that change under them.
+//! Random frames, while the tables change.
 
 use lb_tests::model::{
     generator::Generator,
@@ -10,7 +10,7 @@ use crate::{arena::Arena, setting};
 
 /// Frames between two changes of the tables.
 const BATCH: u64 = 1_000;
-/// Buckets enough that no flow is evicted.
+/// Number of buckets, large enough that no flow is evicted.
 const BUCKETS: u32 = 8_192;
 
 pub fn kernel_memory_and_model_agree_on_random_frames() {
@@ -30,7 +30,7 @@ pub fn kernel_memory_and_model_agree_on_random_frames() {
     let (reasons, ended) = (arena.model.reasons.clone(), arena.model.ended);
     arena.finish(seed);
     println!("seed {seed}, {frames} frames, reasons {reasons:?}, {ended} flows shed");
-    // A generator that reaches nothing would agree about nothing.
+    // Agreement means something only if the generator reaches this code.
     assert!(ended > 0);
     for reason in lb_common::reason::Reason::ALL {
         use lb_common::reason::Reason::{NoHeadroom, TooLarge};
@@ -44,7 +44,7 @@ pub fn kernel_memory_and_model_agree_on_random_frames() {
     }
 }
 
-/// Slots move, reals die and come back, next hops change, entries grow old.
+/// Changes slots, kills and revives reals, changes next hops and ages entries.
 fn change(arena: &mut Arena, random: &mut Random) {
     let testbed = &mut arena.model.testbed;
     for service in 1..testbed.services.len() as u32 {
@@ -69,7 +69,7 @@ fn change(arena: &mut Arena, random: &mut Random) {
     let salt = random.number();
     arena.age(
         |flow| match (flow.tag ^ salt).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 60 {
-            // Past every window; past the short life of a closed flow; due to be stamped again.
+            // Entries are older than every window, older than the life of a closed flow, or due to be stamped again.
             0 | 1 => Some(2 * WINDOW),
             2..=4 => Some(WINDOW / 4),
             5 if !flow.closing => Some(WINDOW / 2),

@@ -1,4 +1,4 @@
-//! The balancer program in the kernel, run on frames without an interface.
+//! Runs the balancer program in the kernel on frames, without an interface.
 
 use std::{
     fs,
@@ -32,19 +32,19 @@ use lb_common::{
 };
 use lb_tests::model::{tables, testbed::Testbed};
 
-/// A map of another kind or size than `lb_common::tables::names` says.
+/// The message if a map has another kind or size than in `lb_common::tables::names`.
 const KIND: &str = "maps are of the kind and size that the contract says";
-/// An entry below a table's size.
+/// The message if an entry of a table cannot be read.
 const THERE: &str = "an array has all its entries";
 
-/// A record of `lb_common::tables`, as aya wants it.
+/// A record of `lb_common::tables` for aya.
 #[derive(Clone, Copy, Debug)]
 #[repr(transparent)]
 struct Record<T>(T);
 
 macro_rules! records {
     ($($name:ty),*) => {
-        // SAFETY: records are `repr(C)` and made of integers without padding; every bit pattern is one.
+        // SAFETY: records are `repr(C)` and consist of integers without padding, so every bit pattern is valid.
         $(unsafe impl Pod for Record<$name> {})*
     };
 }
@@ -64,7 +64,7 @@ records!(
     Trace
 );
 
-/// A folder of pins, gone with its owner.
+/// A folder of pins. Dropping the value removes it.
 struct Pins(PathBuf);
 
 impl Pins {
@@ -75,7 +75,7 @@ impl Pins {
             "/sys/fs/bpf/lb-differential-{}-{number}",
             std::process::id()
         ));
-        // A killed run may have had this number.
+        // A killed run may have used this number.
         let _ = fs::remove_dir_all(&path);
         fs::create_dir(&path)
             .unwrap_or_else(|error| panic!("creating {}: {error}", path.display()));
@@ -85,12 +85,12 @@ impl Pins {
 
 impl Drop for Pins {
     fn drop(&mut self) {
-        // Nothing can be done about a failure here; the folder's name says whose it is.
+        // A failure cannot be handled here. The name of the folder shows where it comes from.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-/// What the program answered.
+/// The result of the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
     /// An XDP action.
@@ -99,7 +99,7 @@ pub struct Run {
     pub frame: Vec<u8>,
 }
 
-/// The program twice on one set of maps: as it forwards, and as it simulates.
+/// The forwarding and the simulating program on the same maps.
 pub struct Kernel {
     forwarding: Ebpf,
     simulating: Ebpf,
@@ -107,7 +107,7 @@ pub struct Kernel {
     _pins: Pins,
 }
 
-/// The testbed's VIP tables, in memory.
+/// Returns the testbed's VIP tables in memory.
 fn vip_tables(testbed: &Testbed) -> MemTables {
     let mut tables = MemTables::default();
     tables.constants.flow_secret = testbed.flow_secret;
@@ -186,7 +186,7 @@ impl Kernel {
         }
     }
 
-    /// The flow table.
+    /// Returns the flow table.
     pub fn buckets(&self) -> Vec<Bucket> {
         self.array::<Bucket>(names::FLOWS)
             .iter()
@@ -227,7 +227,7 @@ impl Kernel {
             .collect()
     }
 
-    /// Flows of each real that are still to be ended.
+    /// Returns the flows of each real that are still to be shed.
     pub fn budgets(&self) -> Vec<Budget> {
         self.array::<Budget>(names::BUDGETS)
             .iter()
@@ -235,7 +235,7 @@ impl Kernel {
             .collect()
     }
 
-    /// Frames by reason.
+    /// Returns the frames by reason.
     pub fn reasons(&self) -> Vec<u64> {
         let table = PerCpuArray::<_, u64>::try_from(self.map(names::REASON_COUNTERS)).expect(KIND);
         Reason::ALL
@@ -244,7 +244,7 @@ impl Kernel {
             .collect()
     }
 
-    /// Counters of the first `count` reals.
+    /// Returns the counters of the first `count` reals.
     pub fn reals(&self, count: usize) -> Vec<RealCounters> {
         (0..count as u32)
             .map(|index| {
@@ -261,7 +261,7 @@ impl Kernel {
             .collect()
     }
 
-    /// Counters of the first `count` services.
+    /// Returns the counters of the first `count` services.
     pub fn services(&self, count: usize) -> Vec<ServiceCounters> {
         (0..count as u32)
             .map(|index| {
@@ -276,7 +276,7 @@ impl Kernel {
             .collect()
     }
 
-    /// Counters of the flow table.
+    /// Returns the counters of the flow table.
     pub fn flow_counters(&self) -> FlowTableCounters {
         self.per_cpu(names::FLOW_COUNTERS, 0).iter().fold(
             FlowTableCounters::default(),

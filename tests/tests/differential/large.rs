@@ -1,4 +1,4 @@
-//! What a test run in the kernel cannot have: frames of 64 KiB, no headroom, less than an Ethernet header.
+//! Frames that a test run in the kernel rejects: 64 KiB, no headroom, less than an Ethernet header.
 
 use lb_common::memory::{self, MemFrame};
 use lb_common::reason::Reason;
@@ -24,7 +24,7 @@ pub fn memory_and_model_agree_on_frames_of_any_length() {
                     .map(|length| (grown(&plain, length), 256)),
             );
             for (frame, headroom) in frames {
-                // Every flow is new to both: what is remembered is compared elsewhere.
+                // Every flow is new. Other tests compare the flow tables.
                 model.flows = FlowTable::new(16);
                 let empty = vec![lb_common::tables::flow::Bucket::default(); 16];
                 tables::set_buckets(&mut tables, &empty);
@@ -42,7 +42,7 @@ pub fn memory_and_model_agree_on_frames_of_any_length() {
     assert!(seen[Reason::TooLarge as usize] && seen[Reason::NoHeadroom as usize]);
 }
 
-/// The frame with its IP packet grown to `length` bytes.
+/// Returns the frame with its IP packet extended to `length` bytes.
 fn grown(frame: &[u8], length: usize) -> Vec<u8> {
     let mut frame = frame.to_vec();
     frame.resize(14 + length, 0x55);

@@ -1,8 +1,8 @@
-//! The same frames through the balancer in the kernel, the decision on tables in memory, and the independent
-//! model: verdict, reason, choice, bytes, counters and flow tables must be the same.
+//! Sends the same frames through the balancer in the kernel, the decision on tables in memory, and an independent model.
+//! Verdict, reason, choice, bytes, counters and flow tables must be equal.
 //!
-//! `LB_DIFFERENTIAL_SEED` and `LB_DIFFERENTIAL_FRAMES` choose other frames, and more of them. A failure
-//! prints the seed and the frames.
+//! `LB_DIFFERENTIAL_SEED` and `LB_DIFFERENTIAL_FRAMES` set the seed and the number of frames. A failure prints the seed
+//! and the frames.
 
 mod affinity;
 mod arena;
@@ -21,7 +21,7 @@ use lb_tests::{
     tests,
 };
 
-/// The kernel's maps and programs.
+/// Requirements of tests with maps and programs in the kernel.
 const KERNEL: &[Requirement] = &[Root, BpfFs];
 
 fn main() -> ExitCode {

@@ -11,7 +11,7 @@ use crate::arena::{Arena, now};
 
 const BUCKETS: u32 = 4;
 const SYN: u8 = 0x02;
-/// Ticks between the ages of two entries: seconds, so that it does not matter when the clock is read.
+/// Ticks between the ages of two entries: seconds, so that the time of reading the clock does not matter.
 const APART: u32 = 500;
 
 pub fn a_full_flow_table_gives_up_the_oldest() {

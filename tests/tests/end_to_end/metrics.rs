@@ -1,4 +1,4 @@
-//! `/metrics` of a running agent: against Prometheus' own rules, the dashboard, the alert rules and the limits.
+//! Checks `/metrics` of a running agent against the tools of Prometheus, the dashboard, the alert rules and the limits.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,9 +25,9 @@ use lb_tests::{
 
 use crate::fixture::{HTTP_V4, HTTP_V6, PATIENCE, Testbed, address_of, endless};
 
-/// Where the agent of each test serves metrics, in its own namespace.
+/// The address of metrics, in the agent's own namespace.
 const ADDRESS: &str = "127.0.0.1:9464";
-/// Where each real says how loaded it is.
+/// The port of each real's load.
 const LOAD_PORT: u16 = 8_081;
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0";
 
@@ -37,7 +37,7 @@ fn monitoring(file: &str) -> PathBuf {
         .join(file)
 }
 
-/// The head and the body of an answer to `GET /metrics`.
+/// Returns the head and the body of an answer to `GET /metrics`.
 fn scrape(namespace: &Namespace, accept: &str) -> anyhow::Result<(String, String)> {
     namespace.enter(|| {
         let mut stream = TcpStream::connect(ADDRESS).context("connecting to the metrics")?;
@@ -54,7 +54,7 @@ fn scrape(namespace: &Namespace, accept: &str) -> anyhow::Result<(String, String
     })?
 }
 
-/// The samples that clients get that name no format.
+/// Returns the samples for clients that accept any format.
 fn text(namespace: &Namespace) -> anyhow::Result<String> {
     Ok(scrape(namespace, "*/*")?.1)
 }
@@ -68,7 +68,7 @@ fn label<'a>(series: &'a Series<'_>, name: &str) -> Option<&'a str> {
     Some(&label.1)
 }
 
-/// Runs `promtool` with this input. What it does not like it says, and the exit status tells.
+/// Runs `promtool` with this input. Fails with its output if its exit status is a failure.
 fn promtool(arguments: &[&str], input: &str) -> anyhow::Result<()> {
     let mut child = Command::new("promtool")
         .args(arguments)
@@ -93,7 +93,7 @@ fn promtool(arguments: &[&str], input: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A server that says over HTTP, as JSON, how loaded a real is.
+/// A server that reports a real's load over HTTP, as JSON.
 struct LoadServer {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -111,7 +111,7 @@ impl LoadServer {
         let serve = move || {
             while !stopped.load(Ordering::Relaxed) {
                 match listener.accept() {
-                    // A reader that went away asks again.
+                    // A reader that closed its connection sends the request again.
                     Ok((stream, _)) => drop(answer(stream)),
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {
                         thread::sleep(Duration::from_millis(10));
@@ -149,7 +149,7 @@ impl Drop for LoadServer {
     }
 }
 
-/// Names of our metrics in a text, such as a query.
+/// Returns the names of the agent's metrics in a text, such as a query.
 fn names(text: &str) -> BTreeSet<&str> {
     let other = |c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':');
     text.split(other)
@@ -157,7 +157,7 @@ fn names(text: &str) -> BTreeSet<&str> {
         .collect()
 }
 
-/// What stands in the fields `expr`, `query` and `definition` of a dashboard, anywhere.
+/// Collects the values of all fields `expr`, `query` and `definition` of a dashboard.
 fn queries(value: &serde_json::Value, found: &mut Vec<String>) {
     match value {
         serde_json::Value::Object(fields) => {
@@ -206,7 +206,7 @@ pub fn prometheus_the_dashboard_and_the_alerts_find_every_metric() {
         endless(HTTP_V4, Connections::New, 2, Duration::from_millis(20)),
     );
 
-    // The last to be known: it takes traffic and readings of some periods.
+    // This value is the last to become known: it needs traffic and readings of some periods.
     let balancer = &testbed.network.balancer;
     wait_for("a capacity to be known", PATIENCE, || {
         Ok(text(balancer)?
@@ -257,7 +257,7 @@ pub fn prometheus_the_dashboard_and_the_alerts_find_every_metric() {
     }
     assert!(used.len() > 40, "{used:?}");
 
-    // What clients did is there, and a real that is deleted is not.
+    // The clients' traffic is counted, and a deleted real has no series.
     let value = |name: &str| -> f64 {
         let of = series.iter().filter(|series| series.name == name);
         of.map(|series| series.value).sum()
@@ -277,7 +277,7 @@ pub fn prometheus_the_dashboard_and_the_alerts_find_every_metric() {
     assert_eq!(read(&after).iter().filter(is_of).count(), 0, "{after}");
     drop(load.stop());
 
-    // An interface that goes is told.
+    // A removed interface is reported.
     balancer.sh("ip link delete eth0").unwrap();
     let gone = "lb_interface_attached{interface=\"eth0\"} 0";
     wait_for("the interface to be reported as gone", PATIENCE, || {
@@ -309,7 +309,7 @@ pub fn a_thousand_reals_are_scraped_within_the_limits() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("lb.toml");
     let mut config = format!("metrics = \"{ADDRESS}\"\n");
-    // Steered, so that reals have all the series that need no reader.
+    // The VIPs are steered, so that reals have all the series that need no reader.
     for (vip, prefix) in [(HTTP_V4, "10.77"), (HTTP_V6, "10.78")] {
         config += &format!("[[vip]]\naddress = \"{vip}\"\nsteering = {{}}\n");
         for real in 0..REALS / 2 {
@@ -330,7 +330,7 @@ pub fn a_thousand_reals_are_scraped_within_the_limits() {
     })
     .unwrap();
 
-    // Scrapes that are further apart than the age of an observation, so that each scans the flow table.
+    // The scrapes are further apart than the age of an observation, so that each scans the flow table.
     let mut times: Vec<Duration> = (0..5)
         .map(|_| {
             thread::sleep(Duration::from_millis(1_200));

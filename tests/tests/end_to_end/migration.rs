@@ -158,7 +158,7 @@ pub fn no_packet_is_lost_or_doubled_while_tables_change_their_layout() {
     );
     assert_eq!((lost, doubled, moved), (0, 0, 0), "of {sent}");
     assert!(reals_of.len() > usize::from(FLOWS));
-    // The counters came along: one packet each.
+    // The counters were kept: there is one packet for each.
     let stats = agent.ctl_json(&format!("stats {VIP}")).unwrap();
     assert_eq!(stats["vips"][0]["packets"], sent, "{stats:#}");
 }

@@ -33,7 +33,7 @@ fn shedding_is_bounded_by_rate_room_and_gains() {
     assert_eq!(
         shed(&mut pool, [2_960.0, 1_020.0]),
         [1, 0],
-        "no connection came to the other"
+        "the other real got no connection"
     );
     assert_eq!(
         shed(&mut pool, [2_150.0, 1_850.0]),

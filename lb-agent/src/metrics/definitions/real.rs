@@ -40,7 +40,7 @@ pub(super) const METRICS: &[Metric] = &[
     real(
         "lb_real_bytes_total",
         BYTE_COUNTER,
-        "Bytes of these packets, as they came in.",
+        "Bytes of these packets, as received.",
         |real| Some(Value::Count(real.counters.bytes)),
     ),
     real(
@@ -104,7 +104,7 @@ pub(super) const METRICS: &[Metric] = &[
     real(
         "lb_real_utilisation_ratio",
         RATIO,
-        "Its load as a fraction of its own limit, as steering uses it; only if a reader tells it.",
+        "Its load as a fraction of its own limit, as steering uses it; only if a reader reports it.",
         |real| real.observed.utilisation.map(Value::Number),
     ),
     real(

@@ -32,7 +32,7 @@ pub(super) const METRICS: &[Metric] = &[
     vip(
         "lb_vip_bytes_total",
         BYTE_COUNTER,
-        "Bytes of the IP packets forwarded, as they came in.",
+        "Bytes of the IP packets forwarded, as received.",
         |vip| Some(Value::Count(vip.total.bytes)),
     ),
     vip(

@@ -101,6 +101,6 @@ proptest! {
     #[test]
     fn nothing_makes_it_panic(frame in proptest::collection::vec(any::<u8>(), 0..120)) {
         let (reason, after) = run(&frame);
-        prop_assert!(reason.verdict() != Verdict::Drop || after == frame);
+        prop_assert!(reason.verdict() != crate::reason::Verdict::Drop || after == frame);
     }
 }
