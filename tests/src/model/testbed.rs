@@ -67,6 +67,8 @@ pub struct Real {
     pub source: IpAddr,
     /// Host bits of the source that vary by flow: the IPv4 address's, or the last 32 of the IPv6 one's.
     pub source_mask: u32,
+    /// Bytes of the largest packet that the way to it takes, outer header not counted; 0: not known.
+    pub largest: u32,
 }
 
 /// All tables but the flows.
@@ -88,6 +90,8 @@ pub struct Testbed {
     pub next_hops: Vec<Option<NextHop>>,
     /// The interface that frames come in by.
     pub interface: u32,
+    /// MAC addresses that it receives by, its own first; none: they are not known.
+    pub stations: Vec<[u8; 6]>,
     /// Seed of the ring hash.
     pub ring_seed: u64,
     /// The flow table's secret.
@@ -175,7 +179,8 @@ fn record(real: &Real) -> real::Real {
         service: real.service,
         lost: 0,
         port: [0; 2],
-        pad: [0; 6],
+        pad: [0; 2],
+        largest: real.largest,
     }
 }
 
