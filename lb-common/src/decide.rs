@@ -94,20 +94,16 @@ fn serve<I: Ip, F: Frame, T: Tables>(
         .ring_hash(tables.ring_seed(), transport.ports, transport.protocol);
     let outcome = match choose(tables, service, packet, hash) {
         Choice::Real { real, opened } => {
-            match send::<I, F, T>(frame, tables, real, packet, hash, opened) {
+            match send::<I, F, T, true>(frame, tables, real, packet, hash, opened) {
                 Ok(interface) if interface == tables.interface_index() => {
                     return Outcome::Transmitted;
                 }
                 Ok(interface) => return Outcome::Redirected { interface },
-                Err(Reason::TooLarge) if too_large::answer(frame, tables, real) => {
-                    Outcome::Replied(Reason::TooLargeAnswered)
-                }
+                Err(Reason::TooLargeAnswered) => Outcome::Replied(Reason::TooLargeAnswered),
                 Err(reason) => Outcome::Dropped(reason),
             }
         }
-        Choice::Reset(reason) => match answerable::check(frame)
-            .and_then(|()| reset::answer(frame, I::FAMILY, packet.length, transport))
-        {
+        Choice::Reset(reason) => match reset::answer(frame, I::FAMILY, packet.length, transport) {
             Ok(()) => Outcome::Replied(reason),
             Err(reason) => Outcome::Dropped(reason),
         },
@@ -118,12 +114,13 @@ fn serve<I: Ip, F: Frame, T: Tables>(
     outcome
 }
 
-/// Makes the frame one for a real and counts it; returns the interface it leaves by.
+/// Makes the frame one for a real and counts it; returns the interface it leaves by. `OF_FLOW`: it
+/// is a packet of a flow, which may be answered and may end the flow; an ICMP error does neither.
 ///
 /// # Errors
-/// The reason to drop it.
+/// The reason to drop it, or [`Reason::TooLargeAnswered`]: the frame is an answer.
 #[inline(always)]
-pub(crate) fn send<I: Ip, F: Frame, T: Tables>(
+pub(crate) fn send<I: Ip, F: Frame, T: Tables, const OF_FLOW: bool>(
     frame: &mut F,
     tables: &T,
     index: u16,
@@ -139,9 +136,12 @@ pub(crate) fn send<I: Ip, F: Frame, T: Tables>(
         return Err(Reason::NoNextHop);
     }
     if !real.takes(packet.length) {
+        if OF_FLOW && too_large::answer(frame, tables, real.largest) {
+            return Err(Reason::TooLargeAnswered);
+        }
         return Err(Reason::TooLarge);
     }
-    if real.flags & SHED != 0 {
+    if OF_FLOW && real.flags & SHED != 0 {
         shed::end_flow(frame, tables, index);
     }
     let forwarded = ForwardedPacket {

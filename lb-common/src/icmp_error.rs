@@ -8,21 +8,32 @@
 //! balancer knows. The choice changes nothing: an error neither opens a flow nor keeps one alive.
 
 use crate::{
-    choose::{Choice, choose},
     classify,
     decide::send,
+    flow_table,
     frame::{Fields as _, Frame},
-    hash::{Addresses as _, Addresses4, Addresses6},
+    hash::{Addresses, Addresses4, Addresses6, BucketPair, slot_index},
     headers::{
         IP, IPPROTO_FRAGMENT, IPPROTO_TCP, IPPROTO_UDP, icmp, ipv4, ipv6, ipv6::extension, tcp, udp,
     },
     ip::Ip,
     lookup::{Step, Tables},
     outcome::Outcome,
-    parse::{Packet, Transport, is_extension},
-    reason::Reason,
-    simulated::Simulated,
+    parse::{MAX_EXTENDED, Packet, Transport, is_extension},
+    reason::{ChosenBy, Reason},
+    tables::{
+        ring::{Previous, previous_of, real_of},
+        service::TRACK_ALL,
+    },
 };
+
+/// Where the packet that an error quotes begins in its frame.
+#[inline(always)]
+fn quote<A>(packet: &Packet<A>) -> Option<usize> {
+    let offset = packet.transport.offset as usize;
+    // The parser has seen to it, but the verifier does not know any more.
+    (offset <= IP + MAX_EXTENDED).then_some(offset + icmp::LENGTH)
+}
 
 /// IPv6 extension headers of a quoted packet that are walked. A real's stack makes one at most.
 const MAX_QUOTED_EXTENSIONS: usize = 2;
@@ -50,11 +61,9 @@ pub fn relay<I: Ip, F: Frame, T: Tables>(
     let hash = flow
         .addresses
         .ring_hash(tables.ring_seed(), transport.ports, transport.protocol);
-    let sent = match choose(&Simulated(tables), service, &flow, hash) {
-        Choice::Real { real, .. } => send::<I, F, T>(frame, tables, real, packet, hash, false),
-        // Neither does an error get a reset as its answer.
-        Choice::Reset(_) => Err(Reason::NoReal),
-        Choice::Drop(reason) => Err(reason),
+    let sent = match owner(tables, service, &flow, hash) {
+        0 => Err(Reason::NoReal),
+        real => send::<I, F, T, false>(frame, tables, real, packet, hash, false),
     };
     *outcome = match sent {
         Ok(interface) if interface == tables.interface_index() => Outcome::Transmitted,
@@ -65,6 +74,54 @@ pub fn relay<I: Ip, F: Frame, T: Tables>(
             Outcome::Dropped(reason)
         }
     };
+}
+
+/// The real of a flow as a packet of a running flow would find it ([`crate::choose`]), without a trace in the
+/// tables; 0: none. A dead real is one, too: an error is not answered with a reset.
+#[inline(always)]
+fn owner<A: Addresses, T: Tables>(tables: &T, index: u32, flow: &Packet<A>, ring_hash: u64) -> u16 {
+    let Some(service) = tables.service(index) else {
+        return 0;
+    };
+    let ring = service.ring;
+    let slots = (ring >> 32) as u32;
+    let place = (ring as u32).wrapping_add(slot_index(ring_hash, slots));
+    let slot = match tables.slot(place) {
+        Some(slot) if slots != 0 => slot,
+        _ => 0,
+    };
+    let (mut real, mut by) = (real_of(slot), ChosenBy::Ring);
+    let previous = previous_of(slot);
+    if previous != Previous::Settled || service.flags & TRACK_ALL != 0 {
+        if let Previous::Real(before) = previous {
+            (real, by) = if serves(tables, before, index) {
+                (before, ChosenBy::Previous)
+            } else {
+                (real, ChosenBy::NewFlow)
+            };
+        }
+        let ports = flow.transport.ports;
+        let hash = flow.addresses.flow_hash(tables.flow_secret(), ports, index);
+        let buckets = BucketPair::new(hash, tables.flow_mask());
+        if let Some(entry) = flow_table::look_up(tables, buckets)
+            && flow_table::alive(entry.flow.stamp.load(), tables.now(), service.window)
+            && serves(tables, entry.real, index)
+        {
+            (real, by) = (entry.real, ChosenBy::Flow);
+        }
+    }
+    if real != 0 {
+        tables.note(Step::Real(real, by));
+    }
+    real
+}
+
+/// Whether a real can be sent to for this service.
+#[inline(always)]
+fn serves<T: Tables>(tables: &T, real: u16, service: u32) -> bool {
+    tables
+        .real(real)
+        .is_some_and(|real| flow_table::usable(real, service))
 }
 
 /// The flow's packet, as the client would send it, from the ports of the quoted one at `offset`.
@@ -78,12 +135,9 @@ fn flow<A, F: Frame>(
 ) -> Option<Packet<A>> {
     const PORTS: usize = 4;
     const _: () = assert!(tcp::PORTS == 0 && udp::PORTS == 0);
-    let flags = match protocol {
-        // Of a running flow, and never answered with a reset.
-        IPPROTO_TCP => tcp::RST,
-        IPPROTO_UDP => 0,
-        _ => return None,
-    };
+    if protocol != IPPROTO_TCP && protocol != IPPROTO_UDP {
+        return None;
+    }
     if offset + PORTS > IP + packet.length as usize {
         return None;
     }
@@ -95,7 +149,7 @@ fn flow<A, F: Frame>(
         transport: Transport {
             ports: ports.rotate_left(16),
             protocol,
-            flags,
+            flags: 0,
             offset: offset as u32,
         },
     })
@@ -105,7 +159,7 @@ fn flow<A, F: Frame>(
 /// or not one of TCP or UDP with its ports.
 #[inline(always)]
 pub fn quoted4<F: Frame>(frame: &mut F, packet: &Packet<Addresses4>) -> Option<Packet<Addresses4>> {
-    let at = packet.transport.offset as usize + icmp::LENGTH;
+    let at = quote(packet)?;
     let header = frame.window::<{ ipv4::LENGTH }>(at)?;
     let first = header.u8_at::<{ ipv4::VERSION }>();
     let size = (first & 0xF) as usize * 4;
@@ -129,7 +183,7 @@ pub fn quoted6<F: Frame>(frame: &mut F, packet: &Packet<Addresses6>) -> Option<P
     const SOURCE: usize = ipv6::SOURCE;
     const DESTINATION: usize = ipv6::DESTINATION;
     const OFFSET: u16 = 0xFFF8_u16.to_be();
-    let mut at = packet.transport.offset as usize + icmp::LENGTH;
+    let mut at = quote(packet)?;
     let header = frame.window::<{ ipv6::LENGTH }>(at)?;
     let mut protocol = u32::from(header.u8_at::<{ ipv6::NEXT_HEADER }>());
     let addresses = Addresses6 {

@@ -206,16 +206,17 @@ fn extended<F: Frame>(frame: &mut F, length: usize, first: u32) -> Result<Transp
             .ok_or(Reason::Malformed)?;
         let segments_left =
             protocol == IPPROTO_ROUTING && header.u8_at::<{ extension::SEGMENTS_LEFT }>() != 0;
-        let size = if protocol == IPPROTO_FRAGMENT {
-            if header.u16_at::<{ extension::FRAGMENT }>() & extension::FRAGMENTED != 0 {
-                return Err(Reason::Fragment);
-            }
-            extension::LENGTH
-        } else {
-            (header.u8_at::<{ extension::HEADER_LENGTH }>() as usize + 1) * extension::LENGTH
-        };
+        if protocol == IPPROTO_FRAGMENT
+            && header.u16_at::<{ extension::FRAGMENT }>() & extension::FRAGMENTED != 0
+        {
+            return Err(Reason::Fragment);
+        }
+        // A fragment header's byte there is reserved. Without a branch, which the verifier would follow both ways
+        // in each turn.
+        let sized = (protocol ^ IPPROTO_FRAGMENT).wrapping_neg() >> 31;
+        let units = u32::from(header.u8_at::<{ extension::HEADER_LENGTH }>()) * sized;
         protocol = u32::from(header.u8_at::<{ extension::NEXT_HEADER }>());
-        at += size;
+        at += (units as usize + 1) * extension::LENGTH;
         if at > length {
             return Err(Reason::Malformed);
         }
@@ -228,8 +229,43 @@ fn extended<F: Frame>(frame: &mut F, length: usize, first: u32) -> Result<Transp
     match protocol {
         IPPROTO_HOPOPTS => Err(Reason::Malformed),
         IPPROTO_ROUTING | IPPROTO_DSTOPTS | IPPROTO_FRAGMENT => Err(Reason::TooManyHeaders),
-        _ => payload(frame, IP + at, length - at, protocol, IPPROTO_ICMPV6),
+        _ => {
+            // What comes now is the same wherever the payload begins. The verifier goes through it once, if it does
+            // not know how many headers there were.
+            let at = forget(at as u32) as usize;
+            if at > MAX_EXTENDED || at > length {
+                return Err(Reason::Malformed);
+            }
+            payload(frame, IP + at, length - at, protocol, IPPROTO_ICMPV6)
+        }
     }
+}
+
+/// Bytes of the IPv6 header and the longest chain of extension headers that is walked.
+pub(crate) const MAX_EXTENDED: usize =
+    ipv6::LENGTH + MAX_EXTENSION_HEADERS * (u8::MAX as usize + 1) * extension::LENGTH;
+
+const _: () = assert!(
+    IP + MAX_EXTENDED + tcp::LENGTH < 0x8000,
+    "the kernel follows offsets in packets below 64 KiB"
+);
+
+/// The same number, of which the kernel's verifier does not know anything: it does not follow the upper half of a
+/// slot of the stack.
+#[inline(always)]
+fn forget(number: u32) -> u32 {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut slot = crate::frame::Aligned([0_u8; 8]);
+        let half = slot.0.as_mut_ptr().wrapping_add(4).cast::<u32>();
+        // SAFETY: the pointer is that of the aligned second half of a slot of this function.
+        return unsafe {
+            half.write_volatile(number);
+            half.read_volatile()
+        };
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    number
 }
 
 /// Whether a header of IPv6 is followed by another one.

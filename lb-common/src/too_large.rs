@@ -29,17 +29,13 @@ const QUOTED_V6: usize = ipv6::LEAST_MTU as usize - ADDED_V6;
 
 const _: () = assert!(QUOTED_V4.is_multiple_of(4) && QUOTED_V6.is_multiple_of(4));
 
-/// Makes a frame the error that tells its sender how large a packet to the real with `index` may be. `false`: it
-/// is not to be answered, and unchanged.
+/// Makes a frame the error that tells its sender how large a packet to its real may be. `false`: it is not to be
+/// answered, and unchanged.
 ///
 /// A function of its own that reads the frame once more: so packets that fit pay for one comparison.
 #[inline(never)]
-pub fn answer<F: Frame, T: Tables>(frame: &mut F, tables: &T, index: u16) -> bool {
-    let Some(real) = tables.real(index) else {
-        return false;
-    };
-    let largest = real.largest;
-    if largest == 0 || answerable::check(frame).is_err() {
+pub fn answer<F: Frame, T: Tables>(frame: &mut F, tables: &T, largest: u32) -> bool {
+    if answerable::check(frame).is_err() {
         return false;
     }
     let Some(header) = frame.window::<{ IP + ipv4::LENGTH }>(0) else {

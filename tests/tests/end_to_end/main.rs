@@ -17,10 +17,12 @@ mod metrics;
 mod migration;
 mod numbered;
 mod ondown;
+mod path_mtu;
 mod refusals;
 mod restart;
 mod routed;
 mod simulate;
+mod stations;
 
 use std::process::ExitCode;
 
@@ -81,6 +83,9 @@ fn main() -> ExitCode {
             ondown::a_service_without_reals_refuses_connections_if_configured,
             ondown::shed::the_requested_number_of_flows_ends_at_both_ends,
             ondown::shed::a_retransmission_reaches_the_real_that_knows_the_flow,
+            path_mtu::a_client_behind_a_narrow_link_receives_everything,
+            path_mtu::senders_of_large_datagrams_are_told_what_fits,
+            path_mtu::sizes_follow_links_and_routes,
             refusals::wrong_input_is_refused_and_changes_nothing,
             refusals::a_mode_that_a_real_does_not_suit_is_refused,
             restart::a_killed_agent_and_its_successor_lose_nothing,
@@ -89,6 +94,9 @@ fn main() -> ExitCode {
             simulate::verdicts_are_reported_and_nothing_changes,
             simulate::the_reason_of_the_choice_is_reported,
             simulate::another_egress_interface_is_a_redirect,
+            stations::two_balancers_on_a_flooding_bridge_do_not_send_in_circles,
+            stations::a_changed_mac_address_is_followed,
+            stations::the_mac_address_of_a_macvlan_on_top_is_the_interfaces,
         ])
         .tests_with(
             PROMTOOL,
