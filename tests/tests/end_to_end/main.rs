@@ -62,6 +62,7 @@ fn main() -> ExitCode {
             beside::two_vips_have_their_own_reals,
             beside::other_traffic_is_the_hosts_own,
             beside::a_vip_answers_a_ping,
+            beside::a_vip_answers_a_ping_of_zeroes,
             changes::no_request_fails_while_reals_come_change_and_go,
             changes::a_drained_real_keeps_its_connections_and_takes_no_new_ones,
             counters::reasons_add_up_to_the_frames_received,

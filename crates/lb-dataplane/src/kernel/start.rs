@@ -191,7 +191,7 @@ fn launch(
     Ok(KernelDataplane {
         engine: Engine::new(backend, resolver, options)?,
         adopted: start.adopted,
-        stations: Stations::default(),
+        stations: Stations::new(),
         log,
         _lock: lock,
     })

@@ -68,13 +68,21 @@ fn write(map: &mut Map, addresses: &[[u8; 6]]) -> Result<(), DataplaneError> {
 }
 
 /// The addresses that the attached programs have, by program.
-#[derive(Default)]
 pub(crate) struct Stations {
+    /// Of the network namespace that the programs were attached in.
     requests: Option<Requests>,
     known: HashMap<u32, Vec<[u8; 6]>>,
 }
 
 impl Stations {
+    /// Nothing is known of any program, in the network namespace of the calling thread.
+    pub fn new() -> Stations {
+        Stations {
+            requests: Requests::new().ok(),
+            known: HashMap::new(),
+        }
+    }
+
     /// Writes the addresses of each attached interface into its program, if they are other ones than before.
     pub fn refresh(&mut self, pins: &Pins, interfaces: &[Attachment]) {
         let links = match self.requests().and_then(links) {
