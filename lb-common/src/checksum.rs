@@ -13,7 +13,19 @@ pub const fn fold(sum: u64) -> u16 {
     (sum + (sum >> 16)) as u16
 }
 
+/// Folds a sum of any number of 32-bit words up to 2^31 to 16 bits.
+#[must_use]
+#[inline(always)]
+pub const fn fold_long(sum: u64) -> u16 {
+    // Below 2^33, within the limit of `fold`.
+    fold((sum & 0xFFFF_FFFF) + (sum >> 32))
+}
+
 /// The checksum after a 16-bit word of what it covers has changed.
+///
+/// What it covers must not be all zeroes afterwards: the checksum of zeroes is 0xFFFF, and this returns 0x0000,
+/// which is that of a sum of 0xFFFF. A sum of headers with a version, a port or an address in them is never
+/// zero, that of an echo reply can be.
 #[must_use]
 #[inline(always)]
 pub const fn update(checksum: u16, old: u16, new: u16) -> u16 {
@@ -23,6 +35,21 @@ pub const fn update(checksum: u16, old: u16, new: u16) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_fold_is_the_remainder() {
+        for words in [1_u64, 16, 137, 308, 1 << 31] {
+            for word in [1_u64, 0xFFFF, 0x1_0000, 0x8000_0001, 0xFFFF_FFFF] {
+                let sum = words * word;
+                assert_eq!(
+                    u64::from(fold_long(sum)),
+                    (sum - 1) % 0xFFFF + 1,
+                    "{sum:#x}"
+                );
+            }
+        }
+        assert_eq!(fold_long(0), 0);
+    }
 
     #[test]
     fn a_fold_is_the_remainder() {

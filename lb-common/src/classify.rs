@@ -1,14 +1,13 @@
 //! What a packet is to the balancer.
 //!
-//! Answers of reals (for NAT), ICMP errors about a VIP's flow and fragments pass to the host today. Each
-//! becomes a variant of [`Class`] when the balancer serves it: `classify` tells it apart and `decide` gets
-//! one arm; the other steps do not change.
+//! Answers of reals (for NAT) and fragments pass to the host today. Each becomes a variant of [`Class`] when the
+//! balancer serves it: `classify` tells it apart and `decide` gets one arm; the other steps do not change.
 
 use crate::{
     frame::Frame,
     ip::Ip,
     lookup::Tables,
-    parse::{Packet, Transport},
+    parse::{ICMP_ERROR, Packet, Transport},
     reason::Reason,
 };
 
@@ -27,6 +26,11 @@ pub enum Class<A> {
         /// Offset of the ICMP header in the frame.
         offset: u32,
     },
+    /// An ICMP error to a VIP's address.
+    IcmpError {
+        /// The packet.
+        packet: Packet<A>,
+    },
     /// Nothing that the balancer serves.
     Other(Reason),
 }
@@ -39,11 +43,17 @@ pub fn classify<I: Ip, F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Class<
         Err(reason) => return Class::Other(reason),
     };
     let Transport {
-        protocol, offset, ..
+        protocol,
+        flags,
+        offset,
+        ..
     } = packet.transport;
     if protocol == I::ICMP {
+        let error = flags & ICMP_ERROR != 0;
         return match I::find(tables, &packet.addresses, 0, I::ICMP) {
+            Some(_) if error => Class::IcmpError { packet },
             Some(_) => Class::EchoRequest { offset },
+            None if error => Class::Other(Reason::OtherProtocol),
             None => Class::Other(Reason::NotVip),
         };
     }
@@ -55,7 +65,7 @@ pub fn classify<I: Ip, F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Class<
 
 /// The service of a packet: that of its port, else that of the address for any port.
 #[inline(always)]
-fn service<I: Ip, T: Tables>(tables: &T, packet: &Packet<I::Addresses>) -> Option<u32> {
+pub(crate) fn service<I: Ip, T: Tables>(tables: &T, packet: &Packet<I::Addresses>) -> Option<u32> {
     let (addresses, transport) = (&packet.addresses, &packet.transport);
     match I::find(
         tables,

@@ -2,24 +2,28 @@
 //!
 //! ```text
 //! frame → parse → classify: for a VIP    → choose: ring, flow table → forward: by the real's mode → transmitted, redirected
-//!                           echo request → replied       └ reset: replied    └ dropped
-//!                           other        → passed        └ no real: dropped
+//!           │               echo request → replied       ├ reset: replied    ├ too large: replied
+//!           │               ICMP error   → choose ...    └ no real: dropped  └ dropped
+//!           └ other station: passed      └ other: passed
 //! ```
 
 use crate::{
+    answerable,
     choose::{Choice, choose},
     classify::{Class, classify},
     forward::{ForwardedPacket, forward},
     frame::{Fields as _, Frame},
     hash::Addresses as _,
     headers::ethernet,
+    icmp_error,
     ip::{Ip, V4, V6},
     lookup::{Step, Tables},
     outcome::Outcome,
     parse::Packet,
     reason::Reason,
-    reset, shed,
-    tables::real::SHED,
+    reset, shed, station,
+    tables::{real::SHED, vip::ECHO_SERVICE},
+    too_large,
 };
 
 /// Decides on a frame, changes it accordingly, and counts it.
@@ -37,7 +41,15 @@ fn route<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Outcome {
     let Some(header) = frame.window::<{ ethernet::LENGTH }>(0) else {
         return Outcome::Passed(Reason::Malformed);
     };
-    match header.u16_at::<{ ethernet::TYPE }>() {
+    let ether_type = header.u16_at::<{ ethernet::TYPE }>();
+    let destination = station::destination(header.u64_at::<{ ethernet::DESTINATION }>());
+    if !station::is_addressed(tables, destination) {
+        return Outcome::Passed(match ether_type {
+            ethernet::TYPE_IPV4 | ethernet::TYPE_IPV6 => Reason::OtherStation,
+            _ => Reason::NotIp,
+        });
+    }
+    match ether_type {
         ethernet::TYPE_IPV4 => route_ip::<V4, F, T>(frame, tables),
         ethernet::TYPE_IPV6 => route_ip::<V6, F, T>(frame, tables),
         _ => Outcome::Passed(Reason::NotIp),
@@ -48,10 +60,21 @@ fn route<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Outcome {
 fn route_ip<I: Ip, F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Outcome {
     match classify::<I, F, T>(frame, tables) {
         Class::ForVip { service, packet } => serve::<I, F, T>(frame, tables, service, &packet),
-        Class::EchoRequest { offset } => match I::answer_echo(frame, offset as usize) {
-            Ok(()) => Outcome::Replied(Reason::EchoReply),
-            Err(reason) => Outcome::Passed(reason),
-        },
+        Class::EchoRequest { offset } => {
+            if let Err(reason) = answerable::check(frame) {
+                tables.note(Step::Service(ECHO_SERVICE));
+                return Outcome::Dropped(reason);
+            }
+            match I::answer_echo(frame, offset as usize) {
+                Ok(()) => Outcome::Replied(Reason::EchoReply),
+                Err(reason) => Outcome::Passed(reason),
+            }
+        }
+        Class::IcmpError { packet } => {
+            let mut outcome = Outcome::Passed(Reason::OtherProtocol);
+            icmp_error::relay::<I, F, T>(frame, tables, &packet, &mut outcome);
+            outcome
+        }
         Class::Other(reason) => Outcome::Passed(reason),
     }
 }
@@ -71,11 +94,12 @@ fn serve<I: Ip, F: Frame, T: Tables>(
         .ring_hash(tables.ring_seed(), transport.ports, transport.protocol);
     let outcome = match choose(tables, service, packet, hash) {
         Choice::Real { real, opened } => {
-            match send::<I, F, T>(frame, tables, real, packet, hash, opened) {
+            match send::<I, F, T, true>(frame, tables, real, packet, hash, opened) {
                 Ok(interface) if interface == tables.interface_index() => {
                     return Outcome::Transmitted;
                 }
                 Ok(interface) => return Outcome::Redirected { interface },
+                Err(Reason::TooLargeAnswered) => Outcome::Replied(Reason::TooLargeAnswered),
                 Err(reason) => Outcome::Dropped(reason),
             }
         }
@@ -90,12 +114,13 @@ fn serve<I: Ip, F: Frame, T: Tables>(
     outcome
 }
 
-/// Makes the frame one for a real and counts it; returns the interface it leaves by.
+/// Makes the frame one for a real and counts it; returns the interface it leaves by. `OF_FLOW`: it
+/// is a packet of a flow, which may be answered and may end the flow; an ICMP error does neither.
 ///
 /// # Errors
-/// The reason to drop it.
+/// The reason to drop it, or [`Reason::TooLargeAnswered`]: the frame is an answer.
 #[inline(always)]
-fn send<I: Ip, F: Frame, T: Tables>(
+pub(crate) fn send<I: Ip, F: Frame, T: Tables, const OF_FLOW: bool>(
     frame: &mut F,
     tables: &T,
     index: u16,
@@ -110,7 +135,13 @@ fn send<I: Ip, F: Frame, T: Tables>(
     if interface == 0 {
         return Err(Reason::NoNextHop);
     }
-    if real.flags & SHED != 0 {
+    if !real.takes(packet.length) {
+        if OF_FLOW && too_large::answer(frame, tables, real.largest) {
+            return Err(Reason::TooLargeAnswered);
+        }
+        return Err(Reason::TooLarge);
+    }
+    if OF_FLOW && real.flags & SHED != 0 {
         shed::end_flow(frame, tables, index);
     }
     let forwarded = ForwardedPacket {

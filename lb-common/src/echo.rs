@@ -74,7 +74,13 @@ pub fn answer6<F: Frame>(frame: &mut F, offset: usize) -> Result<(), Reason> {
 fn set_type<const REQUEST: u8, const REPLY: u8>(header: &mut [u8; icmp::LENGTH]) {
     let old = u16::from_ne_bytes([REQUEST, 0]);
     let new = u16::from_ne_bytes([REPLY, 0]);
-    let checksum = checksum::update(header.u16_at::<{ icmp::CHECKSUM }>(), old, new);
+    let mut checksum = checksum::update(header.u16_at::<{ icmp::CHECKSUM }>(), old, new);
+    // The sum of what the checksum covers is now a multiple of 0xFFFF. If it is zero, because everything in
+    // the message is, its checksum is 0xFFFF, and a receiver takes no other. If it is not zero, a receiver
+    // takes either.
+    if checksum == 0 && REPLY == 0 && header.u32_at::<{ icmp::IDENTIFIER }>() == 0 {
+        checksum = 0xFFFF;
+    }
     header.set_u8_at::<{ icmp::TYPE }>(REPLY);
     header.set_u16_at::<{ icmp::CHECKSUM }>(checksum);
 }

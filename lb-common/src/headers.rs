@@ -87,6 +87,9 @@ pub mod ipv6 {
     /// Destination address, 16 bytes.
     pub const DESTINATION: usize = 24;
 
+    /// Every link carries packets of this length (RFC 8200 section 5).
+    pub const LEAST_MTU: u32 = 1_280;
+
     /// Extension headers (RFC 8200 section 4). Their length is a multiple of 8 bytes.
     pub mod extension {
         /// Bytes of the shortest one.
@@ -98,6 +101,13 @@ pub mod ipv6 {
         pub const HEADER_LENGTH: usize = 1;
         /// Segments left, in a routing header, 1 byte.
         pub const SEGMENTS_LEFT: usize = 3;
+        /// Offset and "more fragments", in a fragment header, 2 bytes. That header has no length: it has
+        /// [`LENGTH`] bytes.
+        pub const FRAGMENT: usize = 2;
+
+        /// The offset and "more fragments" in the two bytes at [`FRAGMENT`], as they lie in a packet: without
+        /// any of these bits it is a whole packet (RFC 6946).
+        pub const FRAGMENTED: u16 = 0xFFF9_u16.to_be();
     }
 }
 
@@ -161,9 +171,9 @@ pub mod udp {
     pub const DATAGRAM_LENGTH: usize = 4;
 }
 
-/// ICMP (RFC 792) and ICMPv6 (RFC 4443): echo messages are the same in both but for their type.
+/// ICMP (RFC 792) and ICMPv6 (RFC 4443): echo messages and errors are the same in both but for their types.
 pub mod icmp {
-    /// Bytes of the header of an echo message.
+    /// Bytes of the header of an echo message, and of what precedes the quoted packet in an error.
     pub const LENGTH: usize = 8;
 
     /// Type and code, 1 byte each.
@@ -172,6 +182,26 @@ pub mod icmp {
     pub const CODE: usize = 1;
     /// Checksum, 2 bytes.
     pub const CHECKSUM: usize = 2;
+    /// Identifier and sequence number of an echo message, 4 bytes.
+    pub const IDENTIFIER: usize = 4;
+    /// The MTU of the next hop in ICMPv6's "packet too big", 4 bytes. ICMP's "fragmentation needed" has it in
+    /// the last two of them (RFC 1191 section 4).
+    pub const MTU: usize = 4;
+
+    /// Type of ICMP's "destination unreachable".
+    pub const UNREACHABLE: u8 = 3;
+    /// Code of "destination unreachable": the packet must be fragmented and may not be.
+    pub const FRAGMENTATION_NEEDED: u8 = 4;
+    /// Type of ICMP's "time exceeded".
+    pub const TIME_EXCEEDED: u8 = 11;
+    /// Type of ICMP's "parameter problem".
+    pub const PARAMETER_PROBLEM: u8 = 12;
+    /// Type of ICMPv6's "destination unreachable".
+    pub const UNREACHABLE_V6: u8 = 1;
+    /// Type of ICMPv6's "packet too big".
+    pub const TOO_BIG_V6: u8 = 2;
+    /// Type of ICMPv6's "parameter problem", the last of its errors about a packet.
+    pub const PARAMETER_PROBLEM_V6: u8 = 4;
 
     /// Type of ICMP's echo request.
     pub const ECHO_REQUEST: u8 = 8;

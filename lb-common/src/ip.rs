@@ -5,6 +5,7 @@ use crate::{
     frame::Frame,
     hash::{Addresses, Addresses4, Addresses6},
     headers::{IPPROTO_ICMP, IPPROTO_ICMPV6},
+    icmp_error,
     lookup::Tables,
     parse::{self, Packet},
     reason::Reason,
@@ -28,7 +29,7 @@ pub trait Ip {
     type Addresses: Addresses;
     /// Its family.
     const FAMILY: Family;
-    /// The protocol of its echo requests.
+    /// The protocol of its echo requests and errors.
     const ICMP: u32;
     /// The flag of [`crate::tables::config::Config`] that some VIP of it has port 0.
     const ANY_PORT: u32;
@@ -46,6 +47,12 @@ pub trait Ip {
         port: u16,
         protocol: u32,
     ) -> Option<u32>;
+
+    /// The flow's packet, as its client would send it, whose answer the ICMP error `packet` quotes.
+    fn quoted<F: Frame>(
+        frame: &mut F,
+        packet: &Packet<Self::Addresses>,
+    ) -> Option<Packet<Self::Addresses>>;
 
     /// Makes the echo request whose ICMP header is at `offset` its answer.
     ///
@@ -85,6 +92,11 @@ impl Ip for V4 {
     }
 
     #[inline(always)]
+    fn quoted<F: Frame>(frame: &mut F, packet: &Packet<Addresses4>) -> Option<Packet<Addresses4>> {
+        icmp_error::quoted4(frame, packet)
+    }
+
+    #[inline(always)]
     fn answer_echo<F: Frame>(frame: &mut F, offset: usize) -> Result<(), Reason> {
         echo::answer4(frame, offset)
     }
@@ -111,6 +123,11 @@ impl Ip for V6 {
         let digest = tables.address_digest();
         let key = PackedVipKey::v6(&digest, addresses.destination, port, protocol);
         vip_table::look_up(&tables.vip_hash(), &key, |bucket| tables.vips6(bucket))
+    }
+
+    #[inline(always)]
+    fn quoted<F: Frame>(frame: &mut F, packet: &Packet<Addresses6>) -> Option<Packet<Addresses6>> {
+        icmp_error::quoted6(frame, packet)
     }
 
     #[inline(always)]

@@ -9,17 +9,20 @@
 #[cfg(any(test, feature = "std"))]
 extern crate std;
 
+pub mod answerable;
 pub mod checksum;
 pub mod choose;
 pub mod classify;
 pub mod decap;
 pub mod decide;
 pub mod echo;
+pub mod error_limits;
 pub mod flow_table;
 pub mod forward;
 pub mod frame;
 pub mod hash;
 pub mod headers;
+pub mod icmp_error;
 pub mod ip;
 pub mod limits;
 pub mod lookup;
@@ -33,7 +36,10 @@ pub mod reset;
 pub mod shared;
 pub mod shed;
 pub mod simulated;
+pub mod state;
+pub mod station;
 pub mod tables;
+pub mod too_large;
 pub mod vip_table;
 
 #[cfg(test)]

@@ -33,6 +33,9 @@ pub const MAX_EXTENSION_HEADERS: usize = 6;
 pub const TICK_SHIFT: u32 = 24;
 /// A flow's entry is stamped again after this many ticks (1.07 s).
 pub const STAMP_TICKS: u32 = 64;
+/// ICMP errors that are sent about too large packets are limited to one per tick and bucket of source addresses:
+/// 60 a second to one source, 3,815 a second in all on one interface. A power of two.
+pub const ERROR_BUCKETS: u32 = 64;
 /// How long an entry lives after FIN or RST without another packet, in ticks (about 30 s).
 pub const CLOSING_TICKS: u32 = 1_788;
 
@@ -41,6 +44,7 @@ const _: () = assert!(
     "a slot holds a real in 16 bits, and 0xFFFF is a state"
 );
 const _: () = assert!(MAX_SERVICES <= 0x1_0000);
+const _: () = assert!(ERROR_BUCKETS.is_power_of_two());
 const _: () = assert!((reason_count() as u32) <= REASON_SLOTS);
 
 const fn reason_count() -> usize {

@@ -7,6 +7,7 @@ use crate::{
     flow_table::{SharedBucket, SharedFlow},
     reason::{ChosenBy, Reason},
     shared::SharedU64,
+    station::Station,
     tables::{next_hop::NextHop, real::Real, ring::Slot, service::Service},
     vip_table::{AddressDigest, SharedVip4Bucket, SharedVip6Bucket, VipHash},
 };
@@ -72,6 +73,10 @@ pub trait Tables {
     fn flow_mask(&self) -> u32;
     /// Index of the interface the frame came in by.
     fn interface_index(&self) -> u32;
+    /// The MAC addresses of that interface.
+    fn station(&self) -> &Station;
+    /// Whether an ICMP error may be sent now to a source with this hash; see [`crate::error_limits`].
+    fn admit_error(&self, hash: u64) -> bool;
 
     /// Renews an entry's stamp.
     #[inline(always)]

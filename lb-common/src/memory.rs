@@ -19,6 +19,8 @@ use crate::{
     reason::{ChosenBy, Reason, Verdict},
     shared::SharedU64,
     simulated::Simulated,
+    state::State,
+    station::Station,
     tables::{
         config::Config,
         counters::{FlowTableCounters, RealCounters, ServiceCounters},
@@ -80,6 +82,8 @@ pub struct MemTables {
     pub flows: Vec<SharedBucket>,
     /// The constants.
     pub constants: Constants,
+    /// The program's own state.
+    pub state: State,
     /// The clock, in ticks.
     pub now: u32,
     counters: RefCell<MemCounters>,
@@ -340,5 +344,13 @@ impl Tables for MemTables {
 
     fn interface_index(&self) -> u32 {
         self.constants.interface_index
+    }
+
+    fn station(&self) -> &Station {
+        &self.state.station
+    }
+
+    fn admit_error(&self, hash: u64) -> bool {
+        self.state.error_limits.admit(hash, self.now)
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Checks come in this order, and the first that fails gives the reason: Ethernet type, lengths of the IP
 //! header, fragment, protocol, lengths of the transport header. Header checksums are not verified: changes
-//! are incremental, so a wrong checksum stays wrong and the real rejects it.
+//! are incremental, so a wrong checksum stays wrong and the real rejects it. Only what is answered is verified
+//! ([`crate::answerable`]).
 
 use crate::{
     frame::{Fields as _, Frame},
@@ -15,6 +16,9 @@ use crate::{
     reason::Reason,
 };
 
+/// [`Transport::flags`] of an ICMP error. It is none of TCP's flags.
+pub const ICMP_ERROR: u32 = 0x100;
+
 /// The fields of the transport header that the decision needs.
 ///
 /// Aligned, because a structure that is copied on the stack is copied in words that must be aligned.
@@ -23,9 +27,9 @@ use crate::{
 pub struct Transport {
     /// Source and destination port, as they lie in the packet.
     pub ports: u32,
-    /// TCP, UDP, or the family's ICMP for an echo request.
+    /// TCP, UDP, or the family's ICMP for an echo request or an error.
     pub protocol: u32,
-    /// TCP's flags; 0 for other protocols.
+    /// TCP's flags; [`ICMP_ERROR`] for an error of ICMP; 0 for all others.
     pub flags: u32,
     /// Offset of the header in the frame.
     pub offset: u32,
@@ -183,14 +187,14 @@ pub fn packet6<F: Frame>(frame: &mut F) -> Result<Packet<Addresses6>, Reason> {
     })
 }
 
-/// Walks extension headers (RFC 8200 section 4) to the payload; `length` is the packet's.
+/// Walks extension headers (RFC 8200 section 4) to the payload; `length` is the packet's. A fragment header
+/// that makes no fragment is one of them: such a packet is whole (RFC 6946).
 #[inline(always)]
 fn extended<F: Frame>(frame: &mut F, length: usize, first: u32) -> Result<Transport, Reason> {
     let mut protocol = first;
     let mut at = ipv6::LENGTH;
     for walked in 0..MAX_EXTENSION_HEADERS {
-        if protocol != IPPROTO_HOPOPTS && protocol != IPPROTO_ROUTING && protocol != IPPROTO_DSTOPTS
-        {
+        if !is_extension(protocol) {
             break;
         }
         // Hop-by-hop options stand right behind the IPv6 header or nowhere (RFC 8200 section 4.1).
@@ -202,8 +206,17 @@ fn extended<F: Frame>(frame: &mut F, length: usize, first: u32) -> Result<Transp
             .ok_or(Reason::Malformed)?;
         let segments_left =
             protocol == IPPROTO_ROUTING && header.u8_at::<{ extension::SEGMENTS_LEFT }>() != 0;
+        if protocol == IPPROTO_FRAGMENT
+            && header.u16_at::<{ extension::FRAGMENT }>() & extension::FRAGMENTED != 0
+        {
+            return Err(Reason::Fragment);
+        }
+        // A fragment header's byte there is reserved. Without a branch, which the verifier would follow both ways
+        // in each turn.
+        let sized = (protocol ^ IPPROTO_FRAGMENT).wrapping_neg() >> 31;
+        let units = u32::from(header.u8_at::<{ extension::HEADER_LENGTH }>()) * sized;
         protocol = u32::from(header.u8_at::<{ extension::NEXT_HEADER }>());
-        at += (header.u8_at::<{ extension::HEADER_LENGTH }>() as usize + 1) * extension::LENGTH;
+        at += (units as usize + 1) * extension::LENGTH;
         if at > length {
             return Err(Reason::Malformed);
         }
@@ -215,9 +228,65 @@ fn extended<F: Frame>(frame: &mut F, length: usize, first: u32) -> Result<Transp
     }
     match protocol {
         IPPROTO_HOPOPTS => Err(Reason::Malformed),
-        IPPROTO_ROUTING | IPPROTO_DSTOPTS => Err(Reason::TooManyHeaders),
-        IPPROTO_FRAGMENT => Err(Reason::Fragment),
-        _ => payload(frame, IP + at, length - at, protocol, IPPROTO_ICMPV6),
+        IPPROTO_ROUTING | IPPROTO_DSTOPTS | IPPROTO_FRAGMENT => Err(Reason::TooManyHeaders),
+        _ => {
+            // What comes now is the same wherever the payload begins. The verifier goes through it once, if it does
+            // not know how many headers there were.
+            let at = forget(at as u32) as usize;
+            if at > MAX_EXTENDED || at > length {
+                return Err(Reason::Malformed);
+            }
+            payload(frame, IP + at, length - at, protocol, IPPROTO_ICMPV6)
+        }
+    }
+}
+
+/// Bytes of the IPv6 header and the longest chain of extension headers that is walked.
+pub(crate) const MAX_EXTENDED: usize =
+    ipv6::LENGTH + MAX_EXTENSION_HEADERS * (u8::MAX as usize + 1) * extension::LENGTH;
+
+const _: () = assert!(
+    IP + MAX_EXTENDED + tcp::LENGTH < 0x8000,
+    "the kernel follows offsets in packets below 64 KiB"
+);
+
+/// The same number, of which the kernel's verifier does not know anything: it does not follow the upper half of a
+/// slot of the stack.
+#[inline(always)]
+fn forget(number: u32) -> u32 {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut slot = crate::frame::Aligned([0_u8; 8]);
+        let half = slot.0.as_mut_ptr().wrapping_add(4).cast::<u32>();
+        // SAFETY: the pointer is that of the aligned second half of a slot of this function.
+        return unsafe {
+            half.write_volatile(number);
+            half.read_volatile()
+        };
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    number
+}
+
+/// Whether a header of IPv6 is followed by another one.
+#[inline(always)]
+pub(crate) const fn is_extension(protocol: u32) -> bool {
+    matches!(
+        protocol,
+        IPPROTO_HOPOPTS | IPPROTO_ROUTING | IPPROTO_DSTOPTS | IPPROTO_FRAGMENT
+    )
+}
+
+/// Whether a type is that of an error about a packet, in the ICMP with this number.
+#[inline(always)]
+const fn is_error(kind: u8, icmp_protocol: u32) -> bool {
+    if icmp_protocol == IPPROTO_ICMP {
+        matches!(
+            kind,
+            icmp::UNREACHABLE | icmp::TIME_EXCEEDED | icmp::PARAMETER_PROBLEM
+        )
+    } else {
+        matches!(kind, icmp::UNREACHABLE_V6..=icmp::PARAMETER_PROBLEM_V6)
     }
 }
 
@@ -262,10 +331,14 @@ fn payload<F: Frame>(
         } else {
             icmp::ECHO_REQUEST_V6
         };
-        if header.u8_at::<{ icmp::TYPE }>() != request || header.u8_at::<{ icmp::CODE }>() != 0 {
+        let kind = header.u8_at::<{ icmp::TYPE }>();
+        if kind == request && header.u8_at::<{ icmp::CODE }>() == 0 {
+            (0, 0)
+        } else if is_error(kind, icmp_protocol) {
+            (0, ICMP_ERROR)
+        } else {
             return Err(Reason::OtherProtocol);
         }
-        (0, 0)
     } else {
         return Err(Reason::OtherProtocol);
     };

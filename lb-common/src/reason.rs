@@ -65,7 +65,7 @@ reasons! {
     NotIp = 3, "not_ip", Pass;
     /// IP for an address, port and protocol of no VIP.
     NotVip = 4, "not_vip", Pass;
-    /// Neither TCP nor UDP nor an echo request.
+    /// Neither TCP nor UDP nor an echo request nor an ICMP error about a VIP's flow.
     OtherProtocol = 5, "other_protocol", Pass;
     /// Too short or contradicting itself.
     Malformed = 6, "malformed", Pass;
@@ -83,12 +83,21 @@ reasons! {
     NoHeadroom = 12, "no_headroom", Drop;
     /// The tables contradict each other; a defect of the agent.
     BadTables = 13, "bad_tables", Drop;
-    /// Too large to be encapsulated (its length would not fit the outer header).
+    /// Too large for the way to its real, with the outer header if there is one, and not answered: its sender
+    /// allows fragments or gets enough answers already.
     TooLarge = 14, "too_large", Drop;
     /// Part of a running flow whose real is dead; answered with a reset.
     ResetDownReal = 15, "reset_down_real", Tx;
     /// For a VIP that has no real that takes flows; answered with a reset.
     ResetNoReal = 16, "reset_no_real", Tx;
+    /// IP for another station's MAC address, a multicast or a broadcast.
+    OtherStation = 17, "other_station", Pass;
+    /// Would be answered, but its source is no address that a host has.
+    Martian = 18, "martian", Drop;
+    /// Would be answered, but the checksum of its IPv4 header is wrong.
+    BadChecksum = 19, "bad_checksum", Drop;
+    /// Too large for the way to its real; its sender is told by ICMP which size is not.
+    TooLargeAnswered = 20, "too_large_answered", Tx;
 }
 
 /// How a packet's real was chosen.

@@ -2,6 +2,7 @@
 //! (RFC 9293 section 3.10.7.1).
 
 use crate::{
+    answerable,
     checksum::fold,
     echo::swap_macs,
     frame::{Fields as _, Frame},
@@ -19,7 +20,7 @@ const DATA_OFFSET: u8 = (tcp::LENGTH as u8 / 4) << 4;
 /// Makes a frame the reset of the segment it carries. `length` is the IP packet's.
 ///
 /// # Errors
-/// [`Reason::BadTables`] if the frame is shorter than it was when it was parsed, or cannot be made shorter.
+/// Those of [`answerable::check`], and [`Reason::BadTables`] if the frame is shorter than it was when it was parsed, or cannot be made shorter.
 #[inline(always)]
 pub fn answer<F: Frame>(
     frame: &mut F,
@@ -27,6 +28,7 @@ pub fn answer<F: Frame>(
     length: u32,
     transport: &Transport,
 ) -> Result<(), Reason> {
+    answerable::check(frame)?;
     let segment = frame
         .window::<{ tcp::LENGTH }>(transport.offset as usize)
         .ok_or(Reason::BadTables)?;

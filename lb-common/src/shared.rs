@@ -13,6 +13,12 @@ use core::sync::atomic::Ordering::{Relaxed, Release};
 pub struct SharedU64(AtomicU64);
 
 impl SharedU64 {
+    /// A word with this value.
+    #[must_use]
+    pub const fn new(value: u64) -> SharedU64 {
+        SharedU64(AtomicU64::new(value))
+    }
+
     /// The value.
     #[must_use]
     #[inline(always)]

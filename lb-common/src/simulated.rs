@@ -5,6 +5,7 @@ use crate::{
     lookup::{FlowEvent, Step, Tables},
     reason::Reason,
     shared::SharedU64,
+    station::Station,
     tables::{next_hop::NextHop, real::Real, ring::Slot, service::Service},
     vip_table::{AddressDigest, SharedVip4Bucket, SharedVip6Bucket, VipHash},
 };
@@ -92,6 +93,17 @@ impl<T: Tables> Tables for Simulated<'_, T> {
     #[inline(always)]
     fn interface_index(&self) -> u32 {
         self.0.interface_index()
+    }
+
+    #[inline(always)]
+    fn station(&self) -> &Station {
+        self.0.station()
+    }
+
+    /// A simulated packet is answered as if no other one was.
+    #[inline(always)]
+    fn admit_error(&self, _hash: u64) -> bool {
+        true
     }
 
     #[inline(always)]

@@ -40,6 +40,8 @@ pub enum Mode {
 const REALS: u16 = 64;
 /// A window longer than any measurement.
 const WINDOW: Duration = Duration::from_secs(3_600);
+/// The MAC address of the balancer's end of the veth pair, to which the templates' packets are sent.
+const MAC: &str = "02:00:00:00:00:01";
 /// The balancer's end of the veth pair.
 const INTERFACE: &str = "lb0";
 /// The other end.
@@ -66,6 +68,8 @@ impl Balancer {
         let far = Namespace::new("bench-far-end")?;
         // The far end has no XDP program, so that a benchmark can attach a sink there.
         cable_without_xdp((&far, FAR_END, &[]), (&near, INTERFACE, &[]))?;
+        // The packets' destination: frames for another station are not balanced.
+        near.sh(&format!("ip link set {INTERFACE} address {MAC}"))?;
         let options = Options {
             pins: pins.clone(),
             xdp_mode: XdpMode::Native,
@@ -240,6 +244,7 @@ impl Resolver for OneHop {
             source_mac: [2, 0, 0, 0, 0, 1],
             dest_mac: [2, 0, 0, 0, 0, 0xFE],
             direct: false,
+            mtu: 1_500,
         })
     }
 

@@ -74,6 +74,8 @@ pub(crate) trait TableBackend: Send {
     fn set_real_lost(&mut self, index: u32, lost: u32);
     /// Moves a real to another next hop, in place.
     fn set_real_next_hop(&mut self, index: u32, next_hop: u32);
+    /// Sets [`Real::largest`] of a real, in place.
+    fn set_real_largest(&mut self, index: u32, largest: u32);
     /// How many flows of a real are still to be ended; a negative number is 0.
     fn budget(&self, index: u32) -> i64;
     /// Sets how many flows of a real are to be ended, in place.

@@ -16,6 +16,8 @@ pub struct ResolvedHop {
     pub dest_mac: [u8; 6],
     /// Whether the neighbour is the address itself.
     pub direct: bool,
+    /// Bytes of the largest IP packet on the way, by its interface and its route; 0: not known.
+    pub mtu: u32,
 }
 
 /// Resolves addresses to next hops and keeps the answers up to date.
@@ -64,6 +66,7 @@ impl Resolver for AllNeighbours {
             source_mac: [2, 0, 0, 0, 0, 1],
             dest_mac: [2, 0, 0, 0, 0, 2],
             direct: true,
+            mtu: 1_500,
         })
     }
 

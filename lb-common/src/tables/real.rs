@@ -27,7 +27,9 @@ pub struct Real {
     /// The real's port, in network order; 0: that of the VIP. Modes that do not translate ports ignore it.
     pub port: [u8; 2],
     /// Zero.
-    pub pad: [u8; 6],
+    pub pad: [u8; 2],
+    /// Bytes of the largest IP packet that the way to the real carries, outer header not counted; 0: not known.
+    pub largest: u32,
 }
 
 impl Real {
@@ -40,6 +42,14 @@ impl Real {
         } else {
             self.flags & MODE_MASK
         }
+    }
+
+    /// Whether the way to the real carries an IP packet of this length, which is not 0.
+    #[must_use]
+    #[inline(always)]
+    pub const fn takes(&self, length: u32) -> bool {
+        // One comparison: an unknown size becomes the largest number.
+        length.wrapping_sub(1) <= self.largest.wrapping_sub(1)
     }
 
     /// Whether its address, and so its outer header, is IPv6.

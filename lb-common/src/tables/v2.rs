@@ -111,7 +111,8 @@ pub const fn upgrade(old: &Real) -> Result<real::Real, Unconvertible> {
         service: old.service,
         lost: old.lost,
         port: [0; 2],
-        pad: [0; 6],
+        pad: [0; 2],
+        largest: 0,
     })
 }
 

@@ -31,6 +31,10 @@ fn damaged() -> impl Strategy<Value = Vec<u8>> {
         (any::<u16>(), any::<u8>()).prop_map(|(port, flags)| tcp4(port, flags)),
         (any::<u16>(), any::<u8>()).prop_map(|(port, flags)| tcp6(port, flags)),
         any::<u16>().prop_map(udp4),
+        (0..13_u8, any::<u16>())
+            .prop_map(|(kind, port)| { icmp_error4(kind, 4, 1_400, &answer_to(&tcp4(port, ACK))) }),
+        (0..6_u8, any::<u16>())
+            .prop_map(|(kind, port)| { icmp_error6(kind, 0, 1_400, &answer_to(&tcp6(port, ACK))) }),
     ];
     let bytes = prop::collection::vec((12..80_usize, any::<u8>()), 0..4);
     // Extension headers, so that the walk is walked.
@@ -124,6 +128,7 @@ proptest! {
         if bytes.len() > 14 && kind > 0 {
             let kind: [u8; 3] = if kind == 1 { [8, 0, 0x45] } else { [0x86, 0xDD, 0x60] };
             bytes[12..15].copy_from_slice(&kind);
+            bytes[..6].copy_from_slice(&BALANCER);
         }
         check(&bytes)?;
     }

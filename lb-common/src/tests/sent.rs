@@ -19,6 +19,9 @@ fn every_form_of_a_vips_packet_is_forwarded() {
         frame
     };
     let hop_by_hop = [6, 0, 1, 4, 0, 0, 0, 0];
+    let hop_by_hop_to = |next| [next, 0, 1, 4, 0, 0, 0, 0];
+    // RFC 6946: offset 0 and no more fragments.
+    let atomic = [6, 0, 0, 0, 0, 0, 0, 9];
     let routing = [6, 0, 2, 0, 0, 0, 0, 0];
     let three = [
         43, 0, 1, 4, 0, 0, 0, 0, 60, 0, 2, 0, 0, 0, 0, 0, 6, 1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0,
@@ -35,6 +38,17 @@ fn every_form_of_a_vips_packet_is_forwarded() {
         ("IPv6, destination options", extended(60, &hop_by_hop), 40),
         ("IPv6, routing header", extended(43, &routing), 40),
         ("IPv6, three extension headers", extended(0, &three), 40),
+        ("IPv6, atomic fragment", extended(44, &atomic), 40),
+        (
+            "IPv6, atomic fragment with reserved bits",
+            extended(44, &[6, 0xFF, 0, 6, 0, 0, 0, 9]),
+            40,
+        ),
+        (
+            "IPv6, atomic fragment behind options",
+            extended(60, &[hop_by_hop_to(44), atomic].concat()),
+            40,
+        ),
     ] {
         let (outcome, after) = two_services().run(&frame);
         assert_eq!(outcome.reason, Reason::ForwardedTx, "{description}");
@@ -83,7 +97,12 @@ pub fn assert_well_formed(frame: &[u8], description: &str) {
     assert!(
         matches!(
             inner.transport,
-            Some(TransportHeader::Tcp(_) | TransportHeader::Udp(_))
+            Some(
+                TransportHeader::Tcp(_)
+                    | TransportHeader::Udp(_)
+                    | TransportHeader::Icmpv4(_)
+                    | TransportHeader::Icmpv6(_)
+            )
         ),
         "{description}"
     );

@@ -6,11 +6,12 @@ use std::{
     vec::Vec,
 };
 
-use etherparse::{Ipv4Header, PacketBuilder};
+use etherparse::{IpNumber, Ipv4Header, PacketBuilder};
 
 use crate::{
     forward::{IPIP, L2},
     memory::{Constants, MemFrame, MemTables, Processed, run},
+    station,
     tables::{
         config::{ANY_PORT_V4, ANY_PORT_V6},
         next_hop::NextHop,
@@ -50,6 +51,7 @@ impl Testbed {
             ring_seed: 0x5EED_5EED_5EED_5EED,
             flow_secret: [0x0123_4567_89AB_CDEF, 0xFEDC_BA98_7654_3210],
         };
+        tables.state.station.own.store(station::pack(BALANCER));
         tables.clear_vips(16);
         tables.now = 1_000_000;
         tables.next_hops[1] = NextHop {
@@ -274,6 +276,66 @@ pub fn options4(words: u8) -> Vec<u8> {
     let header = Ipv4Header::from_slice(&frame[14..]).unwrap().0;
     frame[24..26].copy_from_slice(&header.calc_header_checksum().to_be_bytes());
     frame
+}
+
+/// The one's complement checksum of bytes whose checksum field is zero, the plain way.
+pub fn checksum_of(bytes: &[u8]) -> u16 {
+    let mut sum = 0_u32;
+    for pair in bytes.chunks(2) {
+        sum += u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
+        sum = (sum & 0xFFFF) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+/// An ICMP error of a router to 10.0.0.1, about the IP packet that is quoted.
+pub fn icmp_error4(kind: u8, code: u8, mtu: u16, quoted: &[u8]) -> Vec<u8> {
+    let mut message = vec![kind, code, 0, 0, 0, 0];
+    message.extend(mtu.to_be_bytes());
+    message.extend(quoted);
+    let sum = checksum_of(&message);
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    let mut bytes = Vec::new();
+    PacketBuilder::ethernet2(ROUTER, BALANCER)
+        .ipv4([203, 0, 113, 9], [10, 0, 0, 1], 61)
+        .write(&mut bytes, IpNumber::ICMP, &message)
+        .unwrap();
+    bytes
+}
+
+/// An ICMPv6 error of a router to 2001:db8::1, about the IP packet that is quoted.
+pub fn icmp_error6(kind: u8, code: u8, mtu: u32, quoted: &[u8]) -> Vec<u8> {
+    let router = [0x20, 1, 0xD, 0xB8, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
+    let mut message = vec![kind, code, 0, 0];
+    message.extend(mtu.to_be_bytes());
+    message.extend(quoted);
+    let mut pseudo = [router, vip6()].concat();
+    pseudo.extend((message.len() as u32).to_be_bytes());
+    pseudo.extend([0, 0, 0, 58]);
+    pseudo.extend(&message);
+    let sum = checksum_of(&pseudo);
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    let mut bytes = Vec::new();
+    PacketBuilder::ethernet2(ROUTER, BALANCER)
+        .ipv6(router, vip6(), 61)
+        .write(&mut bytes, IpNumber::IPV6_ICMP, &message)
+        .unwrap();
+    bytes
+}
+
+/// The IP packet that a real answers the client's frame with, without data: its ends are exchanged.
+pub fn answer_to(frame: &[u8]) -> Vec<u8> {
+    let mut packet = frame[14..].to_vec();
+    let (source, size, ports) = if frame[12] == 8 {
+        (12, 4, 20)
+    } else {
+        (8, 16, 40)
+    };
+    packet[source..source + size].copy_from_slice(&frame[14 + source + size..][..size]);
+    packet[source + size..source + 2 * size].copy_from_slice(&frame[14 + source..][..size]);
+    packet[ports..ports + 2].copy_from_slice(&frame[14 + ports + 2..][..2]);
+    packet[ports + 2..ports + 4].copy_from_slice(&frame[14 + ports..][..2]);
+    packet
 }
 
 /// A service of either family, each with one real in an outer header.

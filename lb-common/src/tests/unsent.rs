@@ -85,9 +85,22 @@ fn what_is_not_for_a_vip_passes_untouched() {
             Reason::Fragment,
         ),
         (
-            "IPv6 fragment",
+            "IPv6, first fragment",
             extended(44, &[6, 0, 0, 1, 0, 0, 0, 9]),
             Reason::Fragment,
+        ),
+        (
+            "IPv6, last fragment",
+            extended(44, &[6, 0, 0, 8, 0, 0, 0, 9]),
+            Reason::Fragment,
+        ),
+        (
+            "IPv6, half a fragment header",
+            with(
+                extended(44, &[6, 0, 0, 0, 0, 0, 0, 9])[..60].to_vec(),
+                &[(19, 6)],
+            ),
+            Reason::Malformed,
         ),
         (
             "version 6 in an IPv4 frame",

@@ -55,7 +55,7 @@ impl Refusal {
 fn ports(packet: &Packet) -> (u16, u16) {
     match packet.payload {
         Payload::Tcp { ports, .. } | Payload::Udp { ports } => ports,
-        Payload::Echo { .. } => (0, 0),
+        Payload::Echo { .. } | Payload::IcmpError { .. } => (0, 0),
     }
 }
 

@@ -7,6 +7,7 @@ use super::{
     checksum,
     headers::{aim, ethernet, extension_headers, fill_checksum, ip4, tcp, udp},
     random::Random,
+    random_testbed::STATIONS,
     testbed::VipName,
 };
 
@@ -24,6 +25,16 @@ const TTLS: [u8; 6] = [0, 1, 2, 64, 128, 255];
 /// Checksums near which a change of TTL or type causes a carry.
 const EDGES: [u16; 9] = [
     0x0000, 0x0001, 0x00FF, 0x0100, 0xF7FF, 0xFEFE, 0xFEFF, 0xFF00, 0xFFFE,
+];
+
+/// Destinations of some frames: other stations of the interface, another host's, broadcast, multicast.
+const DESTINATIONS: [[u8; 6]; 6] = [
+    STATIONS[1],
+    STATIONS[2],
+    [0x02, 0, 0, 0, 0, 0x04],
+    [0; 6],
+    [0xFF; 6],
+    [0x01, 0, 0x5E, 0, 0, 0x01],
 ];
 
 /// A generator of frames.
@@ -71,6 +82,10 @@ impl Generator {
         };
         if self.random.chance(30) {
             self.spoil(&mut frame);
+        }
+        if self.random.chance(8) && frame.len() >= 6 {
+            let mac = *self.random.pick(&DESTINATIONS);
+            frame[..6].copy_from_slice(&mac);
         }
         frame.truncate(MAX_FRAME);
         if frame.len() < MIN_FRAME {
@@ -162,6 +177,7 @@ impl Generator {
                 }
             }
             20..32 => target.protocol = if target.address.is_ipv4() { 1 } else { 58 },
+            32..40 => return self.icmp_error(target),
             _ => {}
         }
         if target.port == 0 && self.random.chance(90) {
@@ -173,7 +189,10 @@ impl Generator {
             .copied()
             .filter(|client| client.is_ipv4() == target.address.is_ipv4())
             .collect();
-        let source = *self.random.pick(&clients);
+        let mut source = *self.random.pick(&clients);
+        if self.random.chance(4) {
+            source = self.martian(target.address);
+        }
         let ports = (*self.random.pick(&self.ports), target.port);
         let length = match self.random.below(10) {
             0 => 0,
@@ -207,7 +226,12 @@ impl Generator {
                 };
                 let code = if random.chance(95) { 0 } else { random.byte() };
                 let mut message = vec![kind, code, 0, 0, random.byte(), random.byte(), 0, 1];
-                message.extend(data);
+                if random.chance(10) {
+                    // Neither numbers nor data, as scapy's.
+                    message[4..].fill(0);
+                } else {
+                    message.extend(data);
+                }
                 message
             }
             _ => data,
@@ -220,6 +244,82 @@ impl Generator {
             target.protocol,
             segment,
             false,
+        );
+        self.random = random;
+        frame
+    }
+
+    /// A source that is not answered.
+    fn martian(&mut self, vip: IpAddr) -> IpAddr {
+        let random = &mut self.random;
+        match vip {
+            IpAddr::V4(_) => {
+                let first = *random.pick(&[[0, 9], [127, 0], [169, 254], [224, 0], [240, 1]]);
+                Ipv4Addr::new(first[0], first[1], random.byte(), random.byte()).into()
+            }
+            IpAddr::V6(_) => {
+                let high = *random.pick(&[0, 0xFE80_u64 << 48, 0xFF02 << 48]);
+                Ipv6Addr::from(u128::from(high) << 64 | u128::from(random.byte())).into()
+            }
+        }
+    }
+
+    /// An ICMP error about a packet from a VIP to one of the clients, most of them right.
+    fn icmp_error(&mut self, target: VipName) -> Vec<u8> {
+        let mut target = target;
+        if target.port == 0 && self.random.chance(90) {
+            target.port = self.random.number() as u16;
+        }
+        let v4 = target.address.is_ipv4();
+        let clients: Vec<IpAddr> = self
+            .clients
+            .iter()
+            .copied()
+            .filter(|client| client.is_ipv4() == v4)
+            .collect();
+        let client = *self.random.pick(&clients);
+        let router = *self.random.pick(&clients);
+        let ports = (target.port, *self.random.pick(&self.ports));
+        let data = self.random.bytes(30);
+        let segment = match target.protocol {
+            6 => tcp(ports, 5, 0x10, &[], &data),
+            _ => udp(ports, &data),
+        };
+        let mut random = self.random.clone();
+        let plain = random.chance(60);
+        let quoted = self.wrap(
+            &mut random,
+            target.address,
+            client,
+            target.protocol,
+            segment,
+            plain,
+        );
+        let mut quoted = quoted[14..].to_vec();
+        if random.chance(20) {
+            let at = random.below(quoted.len());
+            quoted[at] = random.byte();
+        }
+        if random.chance(40) {
+            quoted.truncate(random.below(90));
+        }
+        let kinds: &[u8] = if v4 { &[3, 11, 12] } else { &[1, 2, 3, 4] };
+        let kind = if random.chance(95) {
+            *random.pick(kinds)
+        } else {
+            random.byte()
+        };
+        let mut message = vec![kind, random.byte(), 0, 0, 0, 0, 5, random.byte()];
+        message.extend(quoted);
+        let protocol = if v4 { 1 } else { 58 };
+        let plain = random.chance(70);
+        let frame = self.wrap(
+            &mut random,
+            router,
+            target.address,
+            protocol,
+            message,
+            plain,
         );
         self.random = random;
         frame

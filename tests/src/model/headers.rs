@@ -78,6 +78,11 @@ pub(super) fn extension_headers(random: &mut Random, protocol: u8) -> (u8, Vec<u
         if *kind == 43 && random.chance(80) {
             header[3] = 0;
         }
+        if *kind == 44 && random.chance(60) {
+            // No fragment at all.
+            header[2] = 0;
+            header[3] &= 0x06;
+        }
         bytes.extend(header);
     }
     (*kinds.first().unwrap_or(&protocol), bytes)

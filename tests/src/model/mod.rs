@@ -10,6 +10,7 @@ pub mod choose;
 pub mod flows;
 pub mod generator;
 mod headers;
+mod icmp;
 mod parse;
 pub mod random;
 pub mod random_testbed;
@@ -114,6 +115,11 @@ impl Model {
             frame: frame.to_vec(),
         };
         answer.reason = match parse::parse(frame) {
+            // Too short for an address, or for no station of ours.
+            Err(reason @ Reason::NotIp) => reason,
+            _ if frame.len() >= parse::ETHERNET && !self.is_addressed(frame) => {
+                Reason::OtherStation
+            }
             Ok(packet) => self.serve(&packet, headroom, &mut answer),
             Err(reason) => reason,
         };
@@ -121,11 +127,83 @@ impl Model {
         answer
     }
 
+    /// Whether a frame is for one of this host's stations, or for any one if those are not known.
+    fn is_addressed(&self, frame: &[u8]) -> bool {
+        let stations = &self.testbed.stations;
+        let group = frame[0] & 1 != 0;
+        !group && (stations.is_empty() || stations.iter().any(|mac| mac[..] == frame[..6]))
+    }
+
+    /// An ICMP error goes where the quoted flow's packets go, and leaves no trace but there.
+    fn relay(&mut self, packet: &Packet, headroom: usize, answer: &mut Expected) -> Reason {
+        let Some(flow) = icmp::quoted(packet, &answer.frame) else {
+            return Reason::OtherProtocol;
+        };
+        let Some(service) = self.service(&flow) else {
+            return Reason::OtherProtocol;
+        };
+        answer.service = service;
+        let flows = self.flows.clone();
+        let choice = self.choose(&flow, service);
+        self.flows = flows;
+        let sent = match choice {
+            Ok(choice) => {
+                (answer.real, answer.chosen_by) = (choice.real, choice.by);
+                let sent = send::send(
+                    &self.testbed,
+                    packet,
+                    choose::ring_hash(&self.testbed, &flow) as u32,
+                    choice.real,
+                    headroom,
+                    &answer.frame,
+                );
+                sent.inspect(|_| {
+                    let counters = &mut self.reals[usize::from(choice.real)];
+                    counters.packets += 1;
+                    counters.bytes += packet.length as u64;
+                })
+            }
+            Err(refusal) => {
+                (answer.real, answer.chosen_by) = (refusal.real, refusal.by);
+                Err(refusal.reason)
+            }
+        };
+        match sent {
+            Ok(sent) => {
+                answer.frame = sent.frame;
+                if sent.interface == self.testbed.interface {
+                    return Reason::ForwardedTx;
+                }
+                answer.interface = sent.interface;
+                Reason::ForwardedRedirect
+            }
+            Err(reason) => {
+                self.count_dropped(packet, service);
+                reason
+            }
+        }
+    }
+
+    fn count_dropped(&mut self, packet: &Packet, service: u32) {
+        let counters = &mut self.services[service as usize];
+        counters.dropped_packets += 1;
+        counters.dropped_bytes += packet.length as u64;
+    }
+
     fn serve(&mut self, packet: &Packet, headroom: usize, answer: &mut Expected) -> Reason {
+        if matches!(packet.payload, Payload::IcmpError { .. }) {
+            return match self.service(packet) {
+                Some(_) => self.relay(packet, headroom, answer),
+                None => Reason::OtherProtocol,
+            };
+        }
         let Some(service) = self.service(packet) else {
             return Reason::NotVip;
         };
         if matches!(packet.payload, Payload::Echo { .. }) {
+            if let Some(reason) = icmp::refusal(packet, &answer.frame) {
+                return reason;
+            }
             answer.frame = send::echo_reply(packet, &answer.frame);
             return Reason::EchoReply;
         }
@@ -134,7 +212,15 @@ impl Model {
             Ok(choice) => {
                 answer.real = choice.real;
                 answer.chosen_by = choice.by;
-                match send::send(&self.testbed, packet, choice.real, headroom, &answer.frame) {
+                let hash = choose::ring_hash(&self.testbed, packet) as u32;
+                match send::send(
+                    &self.testbed,
+                    packet,
+                    hash,
+                    choice.real,
+                    headroom,
+                    &answer.frame,
+                ) {
                     Ok(sent) => {
                         let ended = self.end_flow(packet, &choice, service);
                         if ended {
@@ -142,6 +228,7 @@ impl Model {
                             answer.frame = match send::send(
                                 &self.testbed,
                                 packet,
+                                hash,
                                 choice.real,
                                 headroom,
                                 &last,
@@ -160,6 +247,19 @@ impl Model {
                             Reason::ForwardedRedirect
                         }
                     }
+                    Err(Reason::TooLarge) => {
+                        let real = self.testbed.reals[usize::from(choice.real)];
+                        let reply = real.and_then(|real| {
+                            icmp::too_large(packet, &real, headroom, &answer.frame)
+                        });
+                        match reply {
+                            Some(reply) => {
+                                answer.frame = reply;
+                                Reason::TooLargeAnswered
+                            }
+                            None => Reason::TooLarge,
+                        }
+                    }
                     Err(reason) => reason,
                 }
             }
@@ -167,15 +267,20 @@ impl Model {
                 answer.real = refusal.real;
                 answer.chosen_by = refusal.by;
                 if matches!(refusal.reason, Reason::ResetDownReal | Reason::ResetNoReal) {
-                    answer.frame = reset::reset(packet, &answer.frame);
+                    match icmp::refusal(packet, &answer.frame) {
+                        Some(reason) => reason,
+                        None => {
+                            answer.frame = reset::reset(packet, &answer.frame);
+                            refusal.reason
+                        }
+                    }
+                } else {
+                    refusal.reason
                 }
-                refusal.reason
             }
         };
         if !matches!(reason, Reason::ForwardedTx | Reason::ForwardedRedirect) {
-            let counters = &mut self.services[service as usize];
-            counters.dropped_packets += 1;
-            counters.dropped_bytes += packet.length as u64;
+            self.count_dropped(packet, service);
         }
         reason
     }
@@ -197,7 +302,7 @@ impl Model {
         };
         let vips = &self.testbed.vips;
         match packet.payload {
-            Payload::Echo { .. } => vips.get(&name(0)).copied(),
+            Payload::Echo { .. } | Payload::IcmpError { .. } => vips.get(&name(0)).copied(),
             Payload::Tcp { ports, .. } | Payload::Udp { ports } => {
                 vips.get(&name(ports.1)).copied().or_else(|| {
                     let any_port = match packet.destination {

@@ -34,6 +34,11 @@ pub enum Payload {
         /// Offset of its ICMP header in the frame.
         offset: usize,
     },
+    /// An ICMP error about a packet.
+    IcmpError {
+        /// Where its ICMP header begins in the frame.
+        offset: usize,
+    },
 }
 
 impl Payload {
@@ -109,7 +114,7 @@ fn ip4(packet: &[u8]) -> Result<Packet, Reason> {
     }
     let protocol = header[9];
     let payload = match protocol {
-        1 => echo(packet, header_length, length, 8)?,
+        1 => icmp(packet, header_length, length, 8, &[3, 11, 12])?,
         6 | 17 => transport(protocol, &packet[..length], header_length)?,
         _ => return Err(Reason::OtherProtocol),
     };
@@ -158,8 +163,18 @@ fn ip6(packet: &[u8]) -> Result<Packet, Reason> {
                 }
                 walked += 1;
             }
-            44 => return Err(Reason::Fragment),
-            58 => break echo(packet, at, length, 128)?,
+            44 if walked == MAX_EXTENSION_HEADERS => return Err(Reason::TooManyHeaders),
+            44 => {
+                let header = packet.get(at..at + 8).ok_or(Reason::Malformed)?;
+                // RFC 6946: without an offset and without more fragments it is a whole packet.
+                if be16(header, 2) & 0xFFF9 != 0 {
+                    return Err(Reason::Fragment);
+                }
+                next = header[0];
+                at += 8;
+                walked += 1;
+            }
+            58 => break icmp(packet, at, length, 128, &[1, 2, 3, 4])?,
             6 | 17 => break transport(next, packet, at)?,
             _ => return Err(Reason::OtherProtocol),
         }
@@ -180,15 +195,24 @@ fn ip6(packet: &[u8]) -> Result<Packet, Reason> {
     })
 }
 
-/// Parses an echo request (RFC 792, RFC 4443 section 4.1): a header of eight bytes, with code 0.
-fn echo(packet: &[u8], at: usize, end: usize, request: u8) -> Result<Payload, Reason> {
+/// Parses an echo request (RFC 792, RFC 4443 section 4.1: a header of eight bytes, with code 0), or an error of one of
+/// these types.
+fn icmp(
+    packet: &[u8],
+    at: usize,
+    end: usize,
+    request: u8,
+    errors: &[u8],
+) -> Result<Payload, Reason> {
     let header = packet[..end].get(at..at + 8).ok_or(Reason::Malformed)?;
-    if header[0] != request || header[1] != 0 {
-        return Err(Reason::OtherProtocol);
+    let offset = ETHERNET + at;
+    if header[0] == request && header[1] == 0 {
+        Ok(Payload::Echo { offset })
+    } else if errors.contains(&header[0]) {
+        Ok(Payload::IcmpError { offset })
+    } else {
+        Err(Reason::OtherProtocol)
     }
-    Ok(Payload::Echo {
-        offset: ETHERNET + at,
-    })
 }
 
 /// Parses TCP (RFC 9293 section 3.1) or UDP (RFC 768). The header must be complete, and its length must fit.

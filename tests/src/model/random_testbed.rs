@@ -21,6 +21,15 @@ pub const INTERFACE: u32 = 7;
 /// Another interface.
 pub const OTHER_INTERFACE: u32 = 9;
 
+/// Bytes of the largest packets that the ways to reals take: not known, and shorter than some frames.
+const LARGEST: [u32; 4] = [0, 0, 400, 1_300];
+/// The MAC addresses of the interface that frames come in by.
+pub const STATIONS: [[u8; 6]; 3] = [
+    [0x02, 0, 0, 0, 0, 0x01],
+    [0x02, 0, 0, 0, 0, 0x03],
+    [0x00, 0, 0x5E, 0, 1, 7],
+];
+
 /// How the reals of a service are reached.
 const MODES: [(Mode, bool); 3] = [(Mode::Ipip, true), (Mode::Ipip, false), (Mode::L2, true)];
 
@@ -35,6 +44,7 @@ pub fn random_testbed(seed: u64) -> (Testbed, Vec<VipName>) {
         reals: vec![None],
         next_hops: vec![None],
         interface: INTERFACE,
+        stations: STATIONS.to_vec(),
         ring_seed: random.number(),
         flow_secret: [random.number(), random.number()],
         ..Testbed::default()
@@ -141,6 +151,7 @@ fn add_service(
             address,
             source,
             source_mask: *random.pick(&[0, 0xFFFF, 0x3FF]),
+            largest: *random.pick(&LARGEST),
         }));
     }
     testbed.vips.insert(name, service);

@@ -9,7 +9,6 @@ use lb_common::{
 
 use super::{
     checksum,
-    choose::ring_hash,
     parse::{ETHERNET, Packet, Payload},
     testbed::{Mode, Real, Testbed},
 };
@@ -23,10 +22,11 @@ pub struct Sent {
     pub interface: u32,
 }
 
-/// Sends a packet to a real.
+/// Sends a packet to a real; `hash` is that of its flow.
 pub fn send(
     testbed: &Testbed,
     packet: &Packet,
+    hash: u32,
     real: u16,
     headroom: usize,
     frame: &[u8],
@@ -41,6 +41,9 @@ pub fn send(
         .get(real.next_hop as usize)
         .and_then(Option::as_ref)
         .ok_or(Reason::NoNextHop)?;
+    if real.largest != 0 && packet.length > real.largest as usize {
+        return Err(Reason::TooLarge);
+    }
     let frame = match real.mode {
         Mode::L2 => ethernet(hop, [frame[12], frame[13]], &frame[ETHERNET..]),
         Mode::Ipip => {
@@ -49,7 +52,6 @@ pub fn send(
                 return Err(Reason::TtlExpired);
             }
             let inner = decrement_ttl(&frame[ETHERNET..]);
-            let hash = ring_hash(testbed, packet) as u32;
             let (kind, outer) = match (real.source, real.address) {
                 (IpAddr::V4(_), IpAddr::V4(_)) => {
                     ([0x08, 0x00], outer4(real, packet, &inner, hash)?)
@@ -182,6 +184,9 @@ pub fn echo_reply(packet: &Packet, request: &[u8]) -> Vec<u8> {
         old,
         new,
     );
+    // A sum of zeroes: its checksum is 0xFFFF (RFC 1071 section 1: +0 and -0).
+    let zeroes = packet.destination.is_ipv4() && frame[offset + 4..offset + 8] == [0; 4];
+    let sum = if sum == 0 && zeroes { 0xFFFF } else { sum };
     frame[offset + 2..offset + 4].copy_from_slice(&sum.to_be_bytes());
     frame
 }

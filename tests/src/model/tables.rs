@@ -6,6 +6,8 @@ use super::testbed::Testbed;
 use lb_common::{
     limits::{MAX_VIP_BUCKETS, SLOTS_PER_CHUNK},
     memory::{Constants, MemTables},
+    state::State,
+    station::pack,
     tables::{
         flow::{Bucket, Flow},
         ring::Chunk,
@@ -89,8 +91,19 @@ pub fn memory(testbed: &Testbed, flow_buckets: u32) -> MemTables {
         ring_seed: testbed.ring_seed,
         flow_secret: testbed.flow_secret,
     };
+    tables.state = state(testbed);
     write(&mut tables, testbed);
     tables
+}
+
+/// The state of a program on the testbed's interface that has sent no errors.
+pub fn state(testbed: &Testbed) -> State {
+    let state = State::new();
+    let places = std::iter::once(&state.station.own).chain(&state.station.others);
+    for (place, mac) in places.zip(&testbed.stations) {
+        place.store(pack(*mac));
+    }
+    state
 }
 
 /// Writes all tables but the flow table.

@@ -68,6 +68,8 @@ pub struct Real {
     /// Mask of the host bits of the source that vary by flow: of the IPv4 address, or of the last 32 bits of the IPv6
     /// address.
     pub source_mask: u32,
+    /// Bytes of the largest packet that the way to it takes, outer header not counted; 0: not known.
+    pub largest: u32,
 }
 
 /// All tables but the flows.
@@ -89,6 +91,8 @@ pub struct Testbed {
     pub next_hops: Vec<Option<NextHop>>,
     /// The interface that frames arrive on.
     pub interface: u32,
+    /// MAC addresses that it receives by, its own first; none: they are not known.
+    pub stations: Vec<[u8; 6]>,
     /// Seed of the ring hash.
     pub ring_seed: u64,
     /// The flow table's secret.
@@ -176,7 +180,8 @@ fn record(real: &Real) -> real::Real {
         service: real.service,
         lost: 0,
         port: [0; 2],
-        pad: [0; 6],
+        pad: [0; 2],
+        largest: real.largest,
     }
 }
 

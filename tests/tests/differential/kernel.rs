@@ -15,6 +15,7 @@ use lb_common::{
     limits::SLOTS_PER_CHUNK,
     memory::MemTables,
     reason::Reason,
+    state::{MAP, State},
     tables::{
         config::Config,
         constants,
@@ -199,6 +200,11 @@ impl Kernel {
         self.set(names::FLOWS, buckets.iter().copied());
     }
 
+    /// Gives the forwarding program its state: the interface's MAC addresses, and no error sent yet.
+    pub fn set_state(&mut self, testbed: &Testbed) {
+        set_state(&mut self.forwarding, testbed);
+    }
+
     /// Runs the forwarding program.
     pub fn forward(&mut self, frame: &[u8]) -> Run {
         run(&mut self.forwarding, frame)
@@ -336,7 +342,22 @@ fn load(testbed: &Testbed, flow_buckets: u32, pins: &Pins, simulate: u32) -> Ebp
     program(&mut ebpf)
         .load()
         .expect("loading the balancer into the kernel");
+    set_state(&mut ebpf, testbed);
     ebpf
+}
+
+fn set_state(ebpf: &mut Ebpf, testbed: &Testbed) {
+    let state = tables::state(testbed);
+    let mut words = [0_u64; size_of::<State>() / 8];
+    let places = std::iter::once(&state.station.own).chain(&state.station.others);
+    for (word, place) in words.iter_mut().zip(places) {
+        *word = place.load();
+    }
+    let map = ebpf.map_mut(MAP).expect("the object has a program's state");
+    Array::<_, [u64; size_of::<State>() / 8]>::try_from(map)
+        .expect(KIND)
+        .set(0, words, 0)
+        .expect("writing a program's state");
 }
 
 fn program(ebpf: &mut Ebpf) -> &mut Xdp {

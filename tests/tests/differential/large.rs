@@ -28,6 +28,7 @@ pub fn memory_and_model_agree_on_frames_of_any_length() {
                 model.flows = FlowTable::new(16);
                 let empty = vec![lb_common::tables::flow::Bucket::default(); 16];
                 tables::set_buckets(&mut tables, &empty);
+                tables.state = tables::state(&model.testbed);
                 let expected = model.decide(&frame, headroom);
                 let mut copy = MemFrame::with_headroom(&frame, headroom);
                 let outcome = memory::run(&mut tables, &mut copy);

@@ -82,3 +82,64 @@ pub fn a_vip_answers_a_ping() {
         .sum();
     assert_eq!(echoes, 6, "{status:#}");
 }
+
+/// The default ping of scapy: neither identifier nor sequence number nor data. The checksum of zeroes is 0xFFFF, and
+/// Linux drops an answer with 0x0000.
+pub fn a_vip_answers_a_ping_of_zeroes() {
+    const REQUEST: [u8; 8] = [8, 0, 0xF7, 0xFF, 0, 0, 0, 0];
+    const REPLY: [u8; 8] = [0, 0, 0xFF, 0xFF, 0, 0, 0, 0];
+    let testbed = Testbed::new(1, &[HTTP_V4], AgentOptions::default()).unwrap();
+    serve(&testbed, HTTP_V4, "--forward ipip", false, &[100]);
+    let std::net::IpAddr::V4(vip) = target(HTTP_V4).ip() else {
+        unreachable!("an IPv4 VIP")
+    };
+    let errors = || {
+        let text = std::fs::read_to_string("/proc/thread-self/net/snmp").unwrap();
+        let mut lines = text.lines().filter(|line| line.starts_with("Icmp:"));
+        let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+        names
+            .split_whitespace()
+            .zip(values.split_whitespace())
+            .find(|(name, _)| *name == "InCsumErrors")
+            .map(|(_, value)| value.to_owned())
+            .unwrap()
+    };
+    testbed
+        .client
+        .enter(|| {
+            let before = errors();
+            let socket = raw_icmp();
+            socket.connect((vip, 0)).unwrap();
+            socket.send(&REQUEST).unwrap();
+            let mut packet = [0; 100];
+            loop {
+                let length = socket.recv(&mut packet).unwrap();
+                if packet[12..16] == vip.octets() {
+                    assert_eq!(packet[20..length], REPLY);
+                    break;
+                }
+            }
+            assert_eq!(errors(), before);
+        })
+        .unwrap();
+}
+
+/// A raw socket of ICMP, which receives whole IP packets.
+fn raw_icmp() -> std::net::UdpSocket {
+    use std::os::fd::FromRawFd as _;
+    // SAFETY: a system call without pointers.
+    let fd = unsafe {
+        libc::socket(
+            libc::AF_INET,
+            libc::SOCK_RAW | libc::SOCK_CLOEXEC,
+            libc::IPPROTO_ICMP,
+        )
+    };
+    assert!(fd >= 0, "{}", std::io::Error::last_os_error());
+    // SAFETY: the descriptor is new and nobody else's. The type's operations are those of any socket of datagrams.
+    let socket = unsafe { std::net::UdpSocket::from_raw_fd(fd) };
+    socket
+        .set_read_timeout(Some(crate::fixture::PATIENCE))
+        .unwrap();
+    socket
+}

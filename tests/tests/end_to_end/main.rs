@@ -17,11 +17,13 @@ mod metrics;
 mod migration;
 mod numbered;
 mod ondown;
+mod path_mtu;
 mod refusals;
 mod reload;
 mod restart;
 mod routed;
 mod simulate;
+mod stations;
 
 use std::process::ExitCode;
 
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
             beside::two_vips_have_their_own_reals,
             beside::other_traffic_is_the_hosts_own,
             beside::a_vip_answers_a_ping,
+            beside::a_vip_answers_a_ping_of_zeroes,
             changes::no_request_fails_while_reals_come_change_and_go,
             changes::a_drained_real_keeps_its_connections_and_takes_no_new_ones,
             counters::reasons_add_up_to_the_frames_received,
@@ -82,6 +85,9 @@ fn main() -> ExitCode {
             ondown::a_service_without_reals_refuses_connections_if_configured,
             ondown::shed::the_requested_number_of_flows_ends_at_both_ends,
             ondown::shed::a_retransmission_reaches_the_real_that_knows_the_flow,
+            path_mtu::a_client_behind_a_narrow_link_receives_everything,
+            path_mtu::senders_of_large_datagrams_are_told_what_fits,
+            path_mtu::sizes_follow_links_and_routes,
             refusals::wrong_input_is_refused_and_changes_nothing,
             refusals::a_mode_that_a_real_does_not_suit_is_refused,
             refusals::another_user_is_refused_with_the_sockets_group,
@@ -92,6 +98,9 @@ fn main() -> ExitCode {
             simulate::verdicts_are_reported_and_nothing_changes,
             simulate::the_reason_of_the_choice_is_reported,
             simulate::another_egress_interface_is_a_redirect,
+            stations::two_balancers_on_a_flooding_bridge_do_not_send_in_circles,
+            stations::a_changed_mac_address_is_followed,
+            stations::the_mac_address_of_a_macvlan_on_top_is_the_interfaces,
         ])
         .tests_with(
             PROMTOOL,

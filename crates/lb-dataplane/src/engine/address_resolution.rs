@@ -8,7 +8,7 @@ use std::{
 use lb_common::tables::next_hop::NextHop;
 use lb_model::options::Forward;
 
-use super::real_record::mode_of;
+use super::real_record::{largest_packet, mode_of};
 use crate::resolver::{ResolvedHop, Resolver};
 
 /// Counts the users of each address.
@@ -79,6 +79,14 @@ impl AddressResolution {
         record(self.resolver.resolve_soon(address), forward)
     }
 
+    /// [`lb_common::tables::real::Real::largest`] of a real in this forwarding mode, without waiting; `None` if its
+    /// way is not known now.
+    #[must_use]
+    pub fn largest(&self, address: IpAddr, forward: Forward) -> Option<u32> {
+        let mtu = self.resolver.resolve(address)?.mtu;
+        Some(largest_packet(mtu, address, forward))
+    }
+
     /// Index of the interface by which packets leave for an address; waits as above.
     #[must_use]
     pub fn interface_soon(&self, address: IpAddr) -> Option<u32> {
@@ -118,6 +126,7 @@ mod tests {
                 source_mac: [1; 6],
                 dest_mac: [2; 6],
                 direct: false,
+                mtu: 1_500,
             })
         }
 
@@ -152,6 +161,20 @@ mod tests {
         resolution.remove_probed(address);
         resolution.remove_probed(address);
         assert_eq!(*log.lock().unwrap(), "+10.0.0.1 -10.0.0.1 ");
+    }
+
+    #[test]
+    fn the_largest_packet_leaves_room_for_the_outer_header() {
+        let (resolution, _log) = resolution();
+        for (address, forward, expected) in [
+            ("10.0.0.1", Forward::Ipip, 1_480),
+            ("fd00::1", Forward::Ipip, 1_460),
+            ("10.0.0.1", Forward::L2, 1_500),
+            ("fd00::1", Forward::L2, 1_500),
+        ] {
+            let largest = resolution.largest(address.parse().unwrap(), forward);
+            assert_eq!(largest, Some(expected), "{address} {forward:?}");
+        }
     }
 
     #[test]

@@ -225,6 +225,10 @@ impl<B: TableBackend> Engine<B> {
         let mut changes = Vec::new();
         for entry in self.services.iter() {
             for (position, real) in entry.reals.iter().enumerate() {
+                if let Some(largest) = self.addresses.largest(real.address, entry.forward) {
+                    self.backend
+                        .set_real_largest(u32::from(real.index), largest);
+                }
                 let hop = self.addresses.next_hop(real.address, entry.forward);
                 if hop != real.hop {
                     changes.push((entry.vip, position, hop));

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use lb_common::{
     forward::Facts,
+    ip::Family,
     tables::real::{ADDRESS_V6, DOWN, RESET, Real, outer_checksum},
 };
 use lb_model::options::Forward;
@@ -40,7 +41,8 @@ impl OuterSources {
             service,
             lost: 0,
             port: [0; 2],
-            pad: [0; 6],
+            pad: [0; 2],
+            largest: 0,
         }
     }
 }
@@ -49,6 +51,20 @@ impl OuterSources {
 #[must_use]
 pub(crate) const fn mode_of(forward: Forward) -> &'static Facts {
     forward.facts()
+}
+
+/// [`Real::largest`] of a real whose way takes IP packets of up to `mtu` bytes; 0 for 0, which is not known.
+#[must_use]
+pub(crate) fn largest_packet(mtu: u32, real: IpAddr, forward: Forward) -> u32 {
+    let family = match real {
+        IpAddr::V4(_) => Family::V4,
+        IpAddr::V6(_) => Family::V6,
+    };
+    match mtu {
+        0 => 0,
+        // No interface is as narrow as an outer header; 0 would mean that everything fits.
+        mtu => mtu.saturating_sub(mode_of(forward).overhead(family)).max(1),
+    }
 }
 
 /// [`Real::flags`] of a real that is up.

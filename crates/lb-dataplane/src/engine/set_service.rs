@@ -188,6 +188,10 @@ impl<B: TableBackend> Engine<B> {
             if flags != before {
                 self.backend.set_real_flags(index, flags);
             }
+            // Another mode takes other sizes; and a record of an earlier agent may have none.
+            if let Some(largest) = self.addresses.largest(real.address, spec.forward) {
+                self.backend.set_real_largest(index, largest);
+            }
             if is_dead(before) && !is_dead(flags) {
                 // If the counters cannot be read, all flows since the real was added count as open.
                 let open = self
@@ -202,6 +206,10 @@ impl<B: TableBackend> Engine<B> {
         for &AddedReal { address, hop } in added {
             let mut record = self.sources.record(address, spec.forward, entry.index);
             record.flags = real_flags(spec, address);
+            record.largest = self
+                .addresses
+                .largest(address, spec.forward)
+                .unwrap_or_default();
             if let Some(hop) = &hop {
                 record.next_hop = self.next_hops.acquire(&mut self.backend, hop);
             }

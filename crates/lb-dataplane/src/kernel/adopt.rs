@@ -93,7 +93,7 @@ fn pinned_maps(pins: &Pins, generation: u32) -> Result<HashMap<String, u32>, Dat
 }
 
 /// Names and ids of the maps that a program uses.
-fn used_maps(program: u32) -> Result<Vec<(String, u32)>, DataplaneError> {
+pub(super) fn used_maps(program: u32) -> Result<Vec<(String, u32)>, DataplaneError> {
     let operation = || format!("examining the attached program {program}");
     let info = aya::programs::loaded_programs()
         .filter_map(Result::ok)

@@ -11,6 +11,7 @@ use super::{
     loader::{self, Terms},
     pins::Pins,
     probes::Probes,
+    station,
 };
 use crate::{
     error::{DataplaneError, system},
@@ -140,12 +141,15 @@ fn load(
     interface: (u32, u32),
     log_level: u8,
 ) -> Result<Ebpf, DataplaneError> {
-    loader::load(&Terms {
+    let mut ebpf = loader::load(&Terms {
         maps,
         layout: Layout::Current,
         sizes,
         meta,
         interface: Some(interface),
         log_level,
-    })
+    })?;
+    let (_, index) = interface;
+    station::initialize(&mut ebpf, index);
+    Ok(ebpf)
 }

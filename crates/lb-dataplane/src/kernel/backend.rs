@@ -198,6 +198,17 @@ impl TableBackend for KernelBackend {
             .store(next_hop, Ordering::SeqCst);
     }
 
+    fn set_real_largest(&mut self, index: u32, largest: u32) {
+        let word = self
+            .tables
+            .reals
+            .word32(index as usize, offset_of!(Real, largest));
+        // The packets of all CPUs read this line: it is written only if it changes.
+        if word.load(Ordering::Relaxed) != largest {
+            word.store(largest, Ordering::SeqCst);
+        }
+    }
+
     fn budget(&self, index: u32) -> i64 {
         self.tables
             .budgets

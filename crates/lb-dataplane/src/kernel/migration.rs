@@ -27,6 +27,7 @@ use super::{
     mapped::{Mapped, Record},
     pinned_tables::{PinnedTables, read_meta},
     pins::{Pins, remove_all},
+    station,
 };
 use crate::{
     error::{DataplaneError, system},
@@ -251,7 +252,7 @@ fn replace_programs(
             .map_err(system(format!("examining the link {}", pin.display())))?;
         // The link of an interface that is gone holds nothing.
         if link.interface != 0 {
-            let program = loader::load(&Terms {
+            let mut program = loader::load(&Terms {
                 maps: &folder,
                 layout,
                 sizes: &new.sizes,
@@ -259,6 +260,7 @@ fn replace_programs(
                 interface: Some((slot, link.interface)),
                 log_level: 0,
             })?;
+            station::initialize(&mut program, link.interface);
             programs.push((name, program));
         }
     }

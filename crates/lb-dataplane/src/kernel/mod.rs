@@ -14,6 +14,7 @@ mod pinned_tables;
 mod pins;
 mod probes;
 mod start;
+mod station;
 mod tables;
 mod test_run;
 mod vips;
@@ -25,7 +26,7 @@ use lb_model::vip::VipKey;
 
 pub use migration::{Migration, migrate};
 
-use self::{attachments::Attachments, backend::KernelBackend, pins::Pins};
+use self::{attachments::Attachments, backend::KernelBackend, pins::Pins, station::Stations};
 use crate::{
     dataplane::Dataplane,
     engine::Engine,
@@ -42,6 +43,7 @@ use crate::{
 pub struct KernelDataplane {
     engine: Engine<KernelBackend>,
     adopted: bool,
+    stations: Stations,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
     /// Keeps other agents and migrations away from the pins.
     _lock: File,
@@ -163,6 +165,9 @@ impl Dataplane for KernelDataplane {
     }
 
     fn refresh_next_hops(&mut self) -> Result<bool, DataplaneError> {
+        let attachments = self.engine.backend().attachments();
+        self.stations
+            .refresh(&attachments.pins, &attachments.interfaces);
         self.engine.refresh_next_hops()
     }
 }

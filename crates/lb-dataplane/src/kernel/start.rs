@@ -16,6 +16,7 @@ use super::{
     migration,
     pinned_tables::{PinnedTables, read_meta},
     pins::Pins,
+    station::Stations,
     tables::KernelTables,
 };
 use crate::{
@@ -190,6 +191,7 @@ fn launch(
     Ok(KernelDataplane {
         engine: Engine::new(backend, resolver, options)?,
         adopted: start.adopted,
+        stations: Stations::new(),
         log,
         _lock: lock,
     })

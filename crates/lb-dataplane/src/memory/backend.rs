@@ -223,6 +223,10 @@ impl TableBackend for MemoryBackend {
         self.tables.reals[index as usize].next_hop = next_hop;
     }
 
+    fn set_real_largest(&mut self, index: u32, largest: u32) {
+        self.tables.reals[index as usize].largest = largest;
+    }
+
     fn budget(&self, index: u32) -> i64 {
         self.tables.budgets[index as usize].load() as i64
     }

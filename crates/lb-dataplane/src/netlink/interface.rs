@@ -20,16 +20,21 @@ fn link(requests: &mut Requests, index: u32) -> io::Result<LinkMessage> {
     }
 }
 
-/// The MAC address of an interface; `None` if it has no such address, as a tunnel.
-pub(crate) fn mac(requests: &mut Requests, index: u32) -> io::Result<Option<[u8; 6]>> {
+/// The MAC address of an interface, `None` if it has no such address, as a tunnel; and its MTU, 0 if it has none.
+pub(crate) fn mac_and_mtu(
+    requests: &mut Requests,
+    index: u32,
+) -> io::Result<(Option<[u8; 6]>, u32)> {
     let link = link(requests, index)?;
-    Ok(link
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            LinkAttribute::Address(bytes) => bytes.as_slice().try_into().ok(),
-            _ => None,
-        }))
+    let (mut mac, mut mtu) = (None, 0);
+    for attribute in &link.attributes {
+        match attribute {
+            LinkAttribute::Address(bytes) => mac = bytes.as_slice().try_into().ok(),
+            LinkAttribute::Mtu(bytes) => mtu = *bytes,
+            _ => {}
+        }
+    }
+    Ok((mac, mtu))
 }
 
 /// Whether the XDP program on an interface runs in its driver.

@@ -10,6 +10,7 @@ pub(crate) mod interface;
 mod neighbour;
 mod next_hops;
 mod route;
-mod socket;
+pub(crate) mod socket;
+pub(crate) mod station;
 
 pub use next_hops::NextHops;

@@ -73,7 +73,7 @@ pub struct NextHops {
 
 impl NextHops {
     /// Begins to listen, in the network namespace of the calling thread. The receiver is notified whenever
-    /// the next hop of an address has changed.
+    /// the next hop of an address has changed, and whenever a link has.
     ///
     /// # Errors
     /// If the kernel grants no rtnetlink socket or no thread.
@@ -174,6 +174,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 struct Events {
     /// Links, routes or rules, or some notifications were lost: everything may have changed.
     all: bool,
+    /// Links: their addresses may have changed, also of those that no next hop is on.
+    links: bool,
     /// These neighbours.
     neighbours: HashSet<IpAddr>,
 }
@@ -186,6 +188,9 @@ impl Events {
                     RouteNetlinkMessage::NewNeighbour(neighbour)
                     | RouteNetlinkMessage::DelNeighbour(neighbour),
                 ) => self.neighbours.extend(neighbour::address(neighbour)),
+                NetlinkPayload::InnerMessage(
+                    RouteNetlinkMessage::NewLink(_) | RouteNetlinkMessage::DelLink(_),
+                ) => (self.all, self.links) = (true, true),
                 _ => self.all = true,
             }
             let length = (message.header.length as usize).next_multiple_of(4);
@@ -194,7 +199,7 @@ impl Events {
             }
             bytes = &bytes[length..];
         }
-        self.all = true;
+        (self.all, self.links) = (true, true);
     }
 }
 
@@ -213,12 +218,14 @@ fn listen(shared: &Shared, socket: &Socket, changed: &watch::Sender<()>) {
                 match socket.recv(&mut buffer, 0) {
                     Ok(_) => events.read(&buffer),
                     // Some notifications were lost.
-                    Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => events.all = true,
+                    Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                        (events.all, events.links) = (true, true);
+                    }
                     Err(_) => break,
                 }
             }
         }
-        if update_concerned(shared, &events) {
+        if update_concerned(shared, &events) || events.links {
             changed.send_replace(());
         }
     }
@@ -271,6 +278,14 @@ fn update(requests: &mut Requests, address: IpAddr, target: &mut Target) {
     }
 }
 
+/// The smaller of two MTUs, of which 0 is not known.
+fn smaller(one: u32, other: u32) -> u32 {
+    match (one, other) {
+        (0, mtu) | (mtu, 0) => mtu,
+        (one, other) => one.min(other),
+    }
+}
+
 fn find(
     requests: &mut Requests,
     address: IpAddr,
@@ -291,14 +306,13 @@ fn find(
         target.backoff = ROUND;
     }
     let gone = |error: io::Error| format!("its interface {} is gone ({error})", route.interface);
-    let source_mac = interface::mac(requests, route.interface)
-        .map_err(gone)?
-        .ok_or_else(|| {
-            format!(
-                "interface {} on the route to it has no MAC address",
-                route.interface
-            )
-        })?;
+    let (mac, mtu) = interface::mac_and_mtu(requests, route.interface).map_err(gone)?;
+    let source_mac = mac.ok_or_else(|| {
+        format!(
+            "interface {} on the route to it has no MAC address",
+            route.interface
+        )
+    })?;
     let known = neighbour::look_up(requests, route.interface, route.neighbour).map_err(gone)?;
     let dest_mac = match known {
         Neighbour::Known(mac) => {
@@ -331,6 +345,7 @@ fn find(
         source_mac,
         dest_mac,
         direct: route.direct,
+        mtu: smaller(mtu, route.mtu),
     };
     // The last next hop is of no use if the route leads by another interface or router kind.
     if dest_mac.is_err()

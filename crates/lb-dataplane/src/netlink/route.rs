@@ -4,7 +4,7 @@ use std::{io, net::IpAddr};
 
 use rtnetlink::packet_route::{
     AddressFamily, RouteNetlinkMessage,
-    route::{RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia},
+    route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType, RouteVia},
 };
 
 use super::socket::Requests;
@@ -18,6 +18,9 @@ pub(crate) struct Route {
     pub neighbour: IpAddr,
     /// Whether the neighbour is the address itself.
     pub direct: bool,
+    /// The largest packet that the route takes, or that a router on the way was found to take; 0: no smaller one
+    /// than the interface.
+    pub mtu: u32,
 }
 
 /// Looks up the route to an address; the error says in words why there is none.
@@ -59,6 +62,7 @@ fn read(route: &RouteMessage, address: IpAddr) -> Result<Route, String> {
     }
     let mut interface = None;
     let mut gateway = None;
+    let mut mtu = 0;
     for attribute in &route.attributes {
         match attribute {
             RouteAttribute::Oif(index) => interface = Some(*index),
@@ -70,6 +74,13 @@ fn read(route: &RouteMessage, address: IpAddr) -> Result<Route, String> {
             }
             RouteAttribute::Via(RouteVia::Inet(router)) => gateway = Some(IpAddr::V4(*router)),
             RouteAttribute::Via(RouteVia::Inet6(router)) => gateway = Some(IpAddr::V6(*router)),
+            RouteAttribute::Metrics(metrics) => {
+                for metric in metrics {
+                    if let RouteMetric::Mtu(bytes) = metric {
+                        mtu = *bytes;
+                    }
+                }
+            }
             _ => {}
         }
     }
@@ -78,6 +89,7 @@ fn read(route: &RouteMessage, address: IpAddr) -> Result<Route, String> {
         interface,
         neighbour: gateway.unwrap_or(address),
         direct: gateway.is_none(),
+        mtu,
     })
 }
 
@@ -102,7 +114,8 @@ mod tests {
             Ok(Route {
                 interface: 3,
                 neighbour: address,
-                direct: true
+                direct: true,
+                mtu: 0,
             })
         );
         let routed = route(
@@ -117,7 +130,8 @@ mod tests {
             Ok(Route {
                 interface: 3,
                 neighbour: router,
-                direct: false
+                direct: false,
+                mtu: 0,
             })
         );
         let v6: std::net::Ipv6Addr = "fe80::1".parse().unwrap();
@@ -133,9 +147,18 @@ mod tests {
             Ok(Route {
                 interface: 3,
                 neighbour: v6.into(),
-                direct: false
+                direct: false,
+                mtu: 0,
             })
         );
+        let narrow = route(
+            RouteType::Unicast,
+            vec![
+                RouteAttribute::Oif(3),
+                RouteAttribute::Metrics(vec![RouteMetric::Mtu(1_400)]),
+            ],
+        );
+        assert_eq!(read(&narrow, address).unwrap().mtu, 1_400);
         for kind in [RouteType::Local, RouteType::BlackHole, RouteType::Multicast] {
             assert!(read(&route(kind, vec![RouteAttribute::Oif(1)]), address).is_err());
         }

@@ -3,7 +3,9 @@
 use std::io;
 
 use rtnetlink::{
-    packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload},
+    packet_core::{
+        NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkBuffer, NetlinkMessage, NetlinkPayload,
+    },
     packet_route::RouteNetlinkMessage,
     sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
 };
@@ -52,6 +54,37 @@ impl Requests {
                 NetlinkPayload::Error(error) if error.code.is_some() => Err(error.to_io()),
                 _ => Ok(None),
             };
+        }
+    }
+
+    /// Sends a request for a list and returns what is on it. An entry that cannot be read is left out.
+    pub fn dump(&mut self, question: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut message = NetlinkMessage::from(question);
+        message.header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+        message.header.sequence_number = self.sequence;
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        self.socket.send(&bytes, 0)?;
+        let mut list = Vec::new();
+        loop {
+            let (datagram, _) = self.socket.recv_from_full()?;
+            let mut rest = datagram.as_slice();
+            while let Ok(header) = NetlinkBuffer::new_checked(&rest) {
+                let (length, sequence) = (header.length() as usize, header.sequence_number());
+                let read = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&rest[..length]);
+                match read.map(|message| message.payload) {
+                    _ if sequence != self.sequence => {}
+                    Ok(NetlinkPayload::InnerMessage(inner)) => list.push(inner),
+                    Ok(NetlinkPayload::Done(_)) => return Ok(list),
+                    Ok(NetlinkPayload::Error(error)) if error.code.is_some() => {
+                        return Err(error.to_io());
+                    }
+                    _ => {}
+                }
+                rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+            }
         }
     }
 

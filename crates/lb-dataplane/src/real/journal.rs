@@ -33,6 +33,15 @@ pub(super) enum Change {
         /// What it was set to.
         new: u32,
     },
+    /// A number below `/proc/sys/net/ipv4`, which concerns the whole host.
+    HostSetting {
+        /// The file's name.
+        name: String,
+        /// What it was.
+        old: u32,
+        /// What it was set to.
+        new: u32,
+    },
     /// An address was put on the loopback interface.
     Address {
         /// Which one.

@@ -6,6 +6,8 @@
 //!   interface's own value, so `all` is raised. Neighbour discovery is silent by itself: IPv6 answers
 //!   only for addresses of the interface that is asked;
 //! - packets whose route back leads by another interface: a strict `rp_filter` is made loose on the interface;
+//! - path MTUs: what a router cannot take is told to the VIP, and the balancer sends it on to the real. Where
+//!   networks drop these messages, TCP finds out by itself (`tcp_mtu_probing`);
 //! - in mode `ipip` the programs of `lb-ebpf`'s `decap`: one removes the outer header; the other lowers the
 //!   segment size of SYN-ACKs from VIPs. (`advmss` on routes would affect all of the host's connections and
 //!   race with DHCP, router advertisements and routing daemons, which own the routes; a firewall rule would

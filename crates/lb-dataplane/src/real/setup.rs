@@ -9,7 +9,7 @@ use super::{
     address::Connection,
     journal::{self, Change, Journal},
     program::{self, Programs},
-    sysctl,
+    sysctl::{self, Scope},
 };
 
 /// A host that is set up as a real. [`Real::finish`] undoes it; dropping it leaves addresses and settings
@@ -78,6 +78,7 @@ impl Real {
                 sysctl::loosen_reverse_path(&mut self.journal, interface)?;
             }
         }
+        self.warnings.extend(sysctl::probe_mtus(&mut self.journal)?);
         self.netlink.loopback_up(&mut self.journal).await?;
         for vip in &vips {
             self.netlink.add(&mut self.journal, *vip).await?;
@@ -175,7 +176,10 @@ async fn undo(journal: &mut Journal, netlink: &Connection) -> anyhow::Result<()>
                 name,
                 old,
                 new,
-            } => sysctl::restore(interface, name, *old, *new),
+            } => sysctl::restore(Scope::Interface(interface), name, *old, *new),
+            Change::HostSetting { name, old, new } => {
+                sysctl::restore(Scope::Host, name, *old, *new)
+            }
             Change::Address { address } => netlink.remove(*address).await,
             Change::LoopbackUp => netlink.loopback_down().await,
             Change::Filter { interface } => program::remove_filter(interface),

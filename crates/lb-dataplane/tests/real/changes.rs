@@ -52,6 +52,26 @@ pub fn a_strict_reverse_path_filter_becomes_loose_and_strict_again() {
     });
 }
 
+pub fn path_mtus_are_probed_in_every_mode_and_never_less_than_before() {
+    run(async |bed: &Testbed| {
+        for (before, wanted) in [("0", "1"), ("1", "1"), ("2", "2")] {
+            for mode in [Mode::Ipip, Mode::L2] {
+                fs::write("/proc/sys/net/ipv4/tcp_mtu_probing", before).unwrap();
+                let options = Options {
+                    mode,
+                    ..bed.options(&both())
+                };
+                let unchanged = fingerprint();
+                let real = set_up_after_another(&options).await;
+                assert_eq!(host_setting("tcp_mtu_probing"), wanted, "{mode:?}");
+                assert!(real.warnings().is_empty(), "{:?}", real.warnings());
+                real.finish().await.unwrap();
+                wait_unchanged(&unchanged);
+            }
+        }
+    });
+}
+
 /// Sets up a real as soon as the lock and the programs of a dropped one are free; see [`wait_unchanged`].
 async fn set_up_after_another(options: &Options) -> Real {
     let began = Instant::now();

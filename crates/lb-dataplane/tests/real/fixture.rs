@@ -124,7 +124,11 @@ pub fn all_families_arrive(bed: &Testbed) {
 }
 
 pub fn setting(interface: &str, name: &str) -> String {
-    fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{interface}/{name}"))
+    host_setting(&format!("conf/{interface}/{name}"))
+}
+
+pub fn host_setting(name: &str) -> String {
+    fs::read_to_string(format!("/proc/sys/net/ipv4/{name}"))
         .unwrap()
         .trim()
         .to_owned()
@@ -138,6 +142,7 @@ pub fn fingerprint() -> String {
             text += &format!("{interface} {name} {}\n", setting(interface, name));
         }
     }
+    text += &format!("tcp_mtu_probing {}\n", host_setting("tcp_mtu_probing"));
     text + &ip("-o addr show dev lo")
         + &ip(&format!("-o link show dev {INTERFACE}"))
         + &ip("-o link show dev lo")

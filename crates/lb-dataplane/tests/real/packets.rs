@@ -49,6 +49,41 @@ pub fn packets_of_all_families_reach_the_vips_sockets() {
     });
 }
 
+/// What the balancer sends on of a router's messages: the VIP's socket hears of it.
+pub fn icmp_errors_reach_the_vips_sockets() {
+    run(async |bed: &Testbed| {
+        let IpAddr::V4(vip) = address(VIP4) else {
+            unreachable!("an IPv4 VIP")
+        };
+        let real = Real::set_up(&bed.options(&both())).await.unwrap();
+        let (socket, port) = listen(vip.into());
+        socket.connect((client(vip.into()), 40_000)).unwrap();
+        // Port unreachable, about a datagram from the socket to the client.
+        let mut quoted = udp(vip.into(), 40_000, b"");
+        quoted[12..16].copy_from_slice(&vip.octets());
+        quoted[16..20].copy_from_slice(&CLIENT4);
+        quoted[20..22].copy_from_slice(&port.to_be_bytes());
+        let mut packet = Vec::new();
+        let header = Ipv4Header::new(0, 61, IpNumber::ICMP, CLIENT4, vip.octets()).unwrap();
+        PacketBuilder::ip(etherparse::IpHeaders::Ipv4(header, Default::default()))
+            .icmpv4(etherparse::Icmpv4Type::DestinationUnreachable(
+                etherparse::icmpv4::DestUnreachableHeader::Port,
+            ))
+            .write(&mut packet, &quoted)
+            .unwrap();
+        for outer_v6 in [false, true] {
+            bed.send(&encapsulated(outer_v6, vip.into(), &packet));
+            let error = socket.recv(&mut [0; 10]).unwrap_err();
+            assert_eq!(
+                error.kind(),
+                std::io::ErrorKind::ConnectionRefused,
+                "{error}"
+            );
+        }
+        real.finish().await.unwrap();
+    });
+}
+
 pub fn generic_mode_works_and_says_so() {
     run(async |bed: &Testbed| {
         let options = Options {

@@ -16,6 +16,8 @@ use lb_common::{
     lookup::{FlowEvent, Step, Tables},
     reason::Reason,
     shared::SharedU64,
+    state::State,
+    station::Station,
     tables::{
         config::Config,
         counters::{FlowTableCounters, RealCounters, ServiceCounters},
@@ -62,6 +64,10 @@ static REASON_COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(REASON_
 static FLOW_COUNTERS: PerCpuArray<FlowTableCounters> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static TRACE: Array<Trace> = Array::with_max_entries(1, 0);
+
+/// The only variable that is zero at first: the agent finds it at the start of the map [`lb_common::state::MAP`].
+#[unsafe(no_mangle)]
+static STATE: State = State::new();
 
 #[unsafe(no_mangle)]
 static INTERFACE_SLOT: Global<u32> = Global::new(0);
@@ -291,5 +297,15 @@ impl<O: Observer> Tables for MapTables<O> {
     #[inline(always)]
     fn interface_index(&self) -> u32 {
         INTERFACE_INDEX.load()
+    }
+
+    #[inline(always)]
+    fn station(&self) -> &Station {
+        &STATE.station
+    }
+
+    #[inline(always)]
+    fn admit_error(&self, hash: u64) -> bool {
+        STATE.error_limits.admit(hash, self.now())
     }
 }
