@@ -1,12 +1,14 @@
 //! Which real a packet goes to: the ring's slot, and the flow table where the slot is not settled.
 
 use crate::{
-    flow_table,
+    flow_table::{self, Newcomer},
     hash::{Addresses, BucketPair, slot_index},
+    headers::tcp,
     lookup::{FlowEvent, Step, Tables},
     parse::{Packet, Transport},
     reason::{ChosenBy, Reason},
     tables::{
+        flow::{CLOSING, OPENING, PROVISIONAL},
         real::Real,
         ring::{Previous, Slot, previous_of, real_of},
         service::{RESET_EMPTY, Service, TRACK_ALL},
@@ -87,7 +89,6 @@ fn unsettled<A: Addresses, T: Tables>(
     let entry = flow_table::look_up(tables, buckets);
     let opens = transport.opens();
     if let Some(entry) = entry
-        && !opens
         && let Some(reset) = flow_table::hit(tables, entry, index, service.window, now, transport)
     {
         tables.count_flow(FlowEvent::Hit);
@@ -103,7 +104,7 @@ fn unsettled<A: Addresses, T: Tables>(
     tables.count_flow(FlowEvent::Miss);
 
     let track = service.flags & TRACK_ALL != 0;
-    let (real, by, keep) = if opens {
+    let (mut real, mut by, keep) = if opens {
         match previous {
             Previous::Settled => (next, ChosenBy::Ring, false),
             Previous::Exceptions => (next, ChosenBy::NewFlow, false),
@@ -127,11 +128,31 @@ fn unsettled<A: Addresses, T: Tables>(
     if real == 0 {
         return empty(service, transport);
     }
-    // An entry that no longer counts must not count again later, so it is overwritten.
-    let keep = keep || track || entry.is_some();
+    // An entry that no longer counts must not count again later, so it is overwritten. A flow that begins with a
+    // reset is none.
+    let keep = (keep || track) && transport.flags & tcp::RST == 0 || entry.is_some();
     if keep {
-        let closes = transport.closes();
-        flow_table::remember(tables, entry, buckets, real, ring_hash, now, closes);
+        let newcomer = Newcomer {
+            buckets,
+            service: index,
+            marks: marks(transport, by),
+        };
+        match flow_table::place(tables, entry, &newcomer, now) {
+            Some(place) => {
+                flow_table::remember(tables, place, &newcomer, real, ring_hash, now);
+            }
+            None => {
+                tables.count_flow(FlowEvent::Refused);
+                // The flow's next packets will be taken for those of a running one, so it begins where they go.
+                if opens
+                    && let Previous::Real(previous) = previous
+                    && let Some(state) = of_service(tables, previous, index)
+                    && !flow_table::resets(state, transport)
+                {
+                    (real, by) = (previous, ChosenBy::Previous);
+                }
+            }
+        }
     }
     tables.note(Step::Real(real, by));
     Choice::Real {
@@ -139,6 +160,18 @@ fn unsettled<A: Addresses, T: Tables>(
         // A UDP flow does not show its beginning: a new entry counts as one.
         opened: opens || (keep && !transport.is_tcp()),
     }
+}
+
+/// The marks of a flow's new entry.
+#[inline(always)]
+fn marks(transport: &Transport, by: ChosenBy) -> u64 {
+    let opening = if transport.is_tcp() {
+        transport.opens()
+    } else {
+        by != ChosenBy::Previous
+    };
+    let closing = if transport.closes() { CLOSING } else { 0 };
+    PROVISIONAL | if opening { OPENING } else { 0 } | closing
 }
 
 /// A slot's previous real, if it counts.

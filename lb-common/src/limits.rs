@@ -33,6 +33,9 @@ pub const MAX_EXTENSION_HEADERS: usize = 6;
 pub const TICK_SHIFT: u32 = 24;
 /// A flow's entry is stamped again after this many ticks (1.07 s).
 pub const STAMP_TICKS: u32 = 64;
+/// UDP has no handshake, and one client's first packets may come at once: a packet confirms its flow's entry if the
+/// one before came this many ticks earlier (17 to 34 ms).
+pub const UDP_CONFIRM_TICKS: u32 = 2;
 /// How long an entry lives after FIN or RST without another packet, in ticks (about 30 s).
 pub const CLOSING_TICKS: u32 = 1_788;
 
@@ -40,6 +43,7 @@ const _: () = assert!(
     MAX_REALS < 0xFFFF,
     "a slot holds a real in 16 bits, and 0xFFFF is a state"
 );
+const _: () = assert!(UDP_CONFIRM_TICKS < STAMP_TICKS);
 const _: () = assert!(MAX_SERVICES <= 0x1_0000);
 const _: () = assert!((reason_count() as u32) <= REASON_SLOTS);
 

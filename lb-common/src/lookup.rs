@@ -33,8 +33,13 @@ pub enum FlowEvent {
     Miss,
     /// An entry was made.
     Inserted,
-    /// An entry was made in place of a live one.
-    Evicted,
+    /// An entry was made in place of a live, provisional one.
+    Evicted {
+        /// Whether the evicted entry was one of a flow that opened, not of a running one.
+        opening: bool,
+    },
+    /// A flow got no entry: all that it might have had are confirmed.
+    Refused,
 }
 
 /// The tables and constants of `crate::tables`. Look-ups return `None` if there is no such entry.
@@ -63,6 +68,8 @@ pub trait Tables {
     fn bucket(&self, index: u32) -> Option<&SharedBucket>;
     /// The clock, in ticks of 2^`TICK_SHIFT` ns.
     fn now(&self) -> u32;
+    /// Number of entries of the flow table that this CPU has made.
+    fn inserted(&self) -> u64;
 
     /// Seed of the ring hash.
     fn ring_seed(&self) -> u64;

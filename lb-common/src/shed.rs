@@ -11,7 +11,7 @@
 
 use crate::{
     checksum,
-    flow_table::{alive, look_up, remember},
+    flow_table::{Newcomer, alive, look_up, place, remember},
     forward,
     frame::{Fields as _, Frame},
     hash::{Addresses, BucketPair},
@@ -107,6 +107,13 @@ fn end<A: Addresses, F: Frame, T: Tables>(
             .addresses
             .ring_hash(tables.ring_seed(), transport.ports, transport.protocol);
     tables.take_from_budget(budget);
-    remember(tables, entry, buckets, index, ring_hash, now, true);
+    let newcomer = Newcomer {
+        buckets,
+        service: real.service,
+        marks: CLOSING,
+    };
+    if let Some(place) = place(tables, entry, &newcomer, now) {
+        remember(tables, place, &newcomer, index, ring_hash, now);
+    }
     tables.count_ended(index);
 }

@@ -75,6 +75,11 @@ impl<T: Tables> Tables for Simulated<'_, T> {
     }
 
     #[inline(always)]
+    fn inserted(&self) -> u64 {
+        self.0.inserted()
+    }
+
+    #[inline(always)]
     fn ring_seed(&self) -> u64 {
         self.0.ring_seed()
     }

@@ -18,7 +18,7 @@ use lb_common::{
     shared::SharedU64,
     tables::{
         config::Config,
-        counters::{FlowTableCounters, RealCounters, ServiceCounters},
+        counters::{FlowEvictions, FlowTableCounters, RealCounters, ServiceCounters},
         meta::Meta,
         next_hop::NextHop,
         real::Real,
@@ -60,6 +60,8 @@ static SERVICE_COUNTERS: PerCpuArray<ServiceCounters> = PerCpuArray::with_max_en
 static REASON_COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(REASON_SLOTS, 0);
 #[map]
 static FLOW_COUNTERS: PerCpuArray<FlowTableCounters> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static FLOW_EVICTIONS: PerCpuArray<FlowEvictions> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static TRACE: Array<Trace> = Array::with_max_entries(1, 0);
 
@@ -225,6 +227,11 @@ impl<O: Observer> Tables for MapTables<O> {
     }
 
     #[inline(always)]
+    fn inserted(&self) -> u64 {
+        counters(&FLOW_COUNTERS, 0).map_or(0, |flows| flows.inserted)
+    }
+
+    #[inline(always)]
     fn count_real(&self, index: u16, bytes: u32, opened: bool, closed: bool) {
         if let Some(real) = counters(&REAL_COUNTERS, u32::from(index)) {
             real.packets += 1;
@@ -265,6 +272,11 @@ impl<O: Observer> Tables for MapTables<O> {
     fn count_flow(&self, event: FlowEvent) {
         if let Some(flows) = counters(&FLOW_COUNTERS, 0) {
             flows.count(event);
+        }
+        if matches!(event, FlowEvent::Evicted { .. } | FlowEvent::Refused)
+            && let Some(evictions) = counters(&FLOW_EVICTIONS, 0)
+        {
+            evictions.count(event);
         }
     }
 
