@@ -133,7 +133,7 @@ pub fn hit<T: Tables>(
         .filter(|real| usable(real, service))?;
     let reset = resets(real, transport);
     if transport.opens() {
-        let running = stamp & (PROVISIONAL | CLOSING) == 0 && !reset;
+        let running = stamp & (PROVISIONAL | CLOSING) == 0 && real.flags & RESET == 0;
         return running.then_some(false);
     }
     let closing = reset || transport.closes();

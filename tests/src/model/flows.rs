@@ -16,6 +16,10 @@ pub struct Entry {
     pub real: u16,
     /// FIN or RST was seen.
     pub closing: bool,
+    /// No second packet has confirmed it.
+    pub provisional: bool,
+    /// A packet that opens a flow made it, if it is provisional.
+    pub opening: bool,
     /// The top 16 bits of its ring hash.
     pub ring_bits: u16,
     /// Its last packet, in ticks.
@@ -27,6 +31,12 @@ impl Entry {
     #[must_use]
     pub fn age(&self, now: u32) -> u32 {
         now.wrapping_sub(self.stamp)
+    }
+
+    /// Whether it may give way to another flow.
+    #[must_use]
+    pub fn is_expendable(&self) -> bool {
+        self.provisional || self.closing
     }
 
     /// Whether its time is not over: its own service's window, or the short time of a closed flow.
@@ -84,16 +94,30 @@ impl FlowTable {
             .find(|entry| entry.tag == place.tag)
     }
 
-    /// Remembers a flow: in its entry if it has one, else in the one of its buckets that has more empty
-    /// entries (the first if they are even), else in the other one, else in place of the oldest.
-    pub fn remember(&mut self, place: BucketPair, entry: Entry, testbed: &Testbed, now: u32) {
+    /// Entries of a bucket that must stay, and all that are not empty.
+    fn load(&self, bucket: u32) -> (usize, usize) {
+        let entries = || self.buckets[bucket as usize].iter().flatten();
+        let kept = entries().filter(|entry| !entry.is_expendable()).count();
+        (kept, entries().count())
+    }
+
+    /// Remembers a flow: in its entry if it has one, else in a free one of the bucket that has fewer entries which
+    /// must stay (then fewer at all, then the first), else in a free one of the other, else in place of one that may
+    /// give way. Returns whether there was room.
+    pub fn remember(
+        &mut self,
+        place: BucketPair,
+        entry: Entry,
+        testbed: &Testbed,
+        now: u32,
+    ) -> bool {
         if let Some(known) = self.find(place) {
             *known = entry;
-            return;
+            return true;
         }
         let mut buckets = [place.first, place.second];
         // Stable: buckets that are even stay in order.
-        buckets.sort_by_key(|bucket| self.buckets[*bucket as usize].iter().flatten().count());
+        buckets.sort_by_key(|bucket| self.load(*bucket));
         let candidates: Vec<(u32, usize)> = buckets
             .into_iter()
             .flat_map(|bucket| (0..FLOWS_PER_BUCKET).map(move |at| (bucket, at)))
@@ -103,14 +127,44 @@ impl FlowTable {
             .iter()
             .copied()
             .find(|candidate| there(*candidate).is_none_or(|entry| !entry.in_time(testbed, now)));
-        let oldest = || {
-            candidates
-                .iter()
-                .copied()
+        let expendable = || {
+            let [first, second] = buckets.map(|bucket| {
+                (0..FLOWS_PER_BUCKET)
+                    .map(|at| (bucket, at))
+                    .filter(|candidate| there(*candidate).is_some_and(|e| e.is_expendable()))
+                    .collect::<Vec<_>>()
+            });
+            let even = self.load(buckets[0]).0 == self.load(buckets[1]).0;
+            let considered = if even {
+                [first, second].concat()
+            } else if first.is_empty() {
+                second
+            } else {
+                first
+            };
+            let service = |real: u16| testbed.reals[usize::from(real)].map(|real| real.service);
+            let is_own = |other: Entry| {
+                entry.provisional
+                    && other.provisional
+                    && other.opening == entry.opening
+                    && service(other.real) == service(entry.real)
+            };
+            let (own, others): (Vec<_>, Vec<_>) = considered
+                .into_iter()
+                .partition(|candidate| there(*candidate).is_some_and(is_own));
+            let among = if own.len() >= others.len() {
+                own
+            } else {
+                [own, others].concat()
+            };
+            among
+                .into_iter()
                 .max_by_key(|candidate| there(*candidate).map(|entry| entry.age(now)))
-                .expect("a flow has two buckets")
         };
-        let (bucket, at) = free.unwrap_or_else(oldest);
+        let Some((bucket, at)) = free.or_else(expendable) else {
+            return false;
+        };
         self.buckets[bucket as usize][at] = Some(entry);
+        true
     }
 }

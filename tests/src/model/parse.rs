@@ -52,6 +52,16 @@ impl Payload {
         matches!(self, Payload::Tcp { flags, .. } if flags & 0x04 == 0)
     }
 
+    /// A reset.
+    pub fn resets(self) -> bool {
+        matches!(self, Payload::Tcp { flags, .. } if flags & 0x04 != 0)
+    }
+
+    /// TCP.
+    pub fn is_tcp(self) -> bool {
+        matches!(self, Payload::Tcp { .. })
+    }
+
     /// UDP.
     pub fn is_udp(self) -> bool {
         matches!(self, Payload::Udp { .. })

@@ -7,7 +7,7 @@ use lb_common::{
     memory::{self, MemFrame, MemTables},
     reason::{ChosenBy, Reason, Verdict},
     tables::{
-        flow::{self, Bucket, CLOSING, Flow},
+        flow::{self, Bucket, CLOSING, Flow, OPENING, PROVISIONAL},
         real::Budget,
     },
 };
@@ -213,6 +213,13 @@ impl Arena {
                 memory.flows
             ));
         }
+        let evictions = self.kernel.evictions();
+        if evictions != memory.evictions {
+            self.fail(format!(
+                "evictions: kernel {evictions:?}, memory {:?}",
+                memory.evictions
+            ));
+        }
     }
 
     /// Makes entries of the flow table older: `ticks` tells by how much, from an entry.
@@ -287,6 +294,8 @@ fn entry(flow: &Flow) -> Option<Entry> {
         tag: flow.owner >> 16,
         real: flow::real_of(flow.owner),
         closing: flow.stamp & CLOSING != 0,
+        provisional: flow.stamp & PROVISIONAL != 0,
+        opening: flow.stamp & OPENING != 0,
         ring_bits: flow::ring_bits(flow.stamp),
         stamp: flow.stamp as u32,
     })
@@ -298,6 +307,8 @@ fn record(entry: &Entry) -> Flow {
         owner: flow::owner(entry.tag, entry.real),
         stamp: u64::from(entry.stamp)
             | if entry.closing { CLOSING } else { 0 }
+            | if entry.provisional { PROVISIONAL } else { 0 }
+            | if entry.opening { OPENING } else { 0 }
             | u64::from(entry.ring_bits) << 48,
     }
 }

@@ -18,7 +18,7 @@ use lb_common::{
     tables::{
         config::Config,
         constants,
-        counters::{FlowTableCounters, RealCounters, ServiceCounters},
+        counters::{FlowEvictions, FlowTableCounters, RealCounters, ServiceCounters},
         flow::Bucket,
         names,
         next_hop::NextHop,
@@ -61,6 +61,7 @@ records!(
     RealCounters,
     ServiceCounters,
     FlowTableCounters,
+    FlowEvictions,
     Trace
 );
 
@@ -280,6 +281,19 @@ impl Kernel {
             .collect()
     }
 
+    /// Evictions from the flow table by kind.
+    pub fn evictions(&self) -> FlowEvictions {
+        self.per_cpu(names::FLOW_EVICTIONS, 0).iter().fold(
+            FlowEvictions::default(),
+            |sum, one: &FlowEvictions| FlowEvictions {
+                opening: sum.opening + one.opening,
+                running: sum.running + one.running,
+                refused: sum.refused + one.refused,
+                pad: sum.pad + one.pad,
+            },
+        )
+    }
+
     /// Counters of the flow table.
     pub fn flow_counters(&self) -> FlowTableCounters {
         self.per_cpu(names::FLOW_COUNTERS, 0).iter().fold(
@@ -315,6 +329,7 @@ fn load(testbed: &Testbed, flow_buckets: u32, pins: &Pins, simulate: u32) -> Ebp
         (names::SERVICE_COUNTERS, testbed.services.len() as u32),
         (names::REASON_COUNTERS, lb_common::limits::REASON_SLOTS),
         (names::FLOW_COUNTERS, 1),
+        (names::FLOW_EVICTIONS, 1),
         (names::TRACE, 1),
     ];
     let mask = flow_buckets - 1;
