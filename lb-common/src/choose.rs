@@ -8,7 +8,7 @@ use crate::{
     parse::{Packet, Transport},
     reason::{ChosenBy, Reason},
     tables::{
-        flow::{CLOSING, OPENING, PROVISIONAL},
+        flow::{CLOSING, HALF_OPEN, OPENING, PROVISIONAL},
         real::Real,
         ring::{Previous, Slot, previous_of, real_of},
         service::{RESET_EMPTY, Service, TRACK_ALL},
@@ -165,13 +165,15 @@ fn unsettled<A: Addresses, T: Tables>(
 /// The marks of a flow's new entry.
 #[inline(always)]
 fn marks(transport: &Transport, by: ChosenBy) -> u64 {
-    let opening = if transport.is_tcp() {
-        transport.opens()
+    let opening = if transport.opens() {
+        OPENING | HALF_OPEN
+    } else if !transport.is_tcp() && by != ChosenBy::Previous {
+        OPENING
     } else {
-        by != ChosenBy::Previous
+        0
     };
     let closing = if transport.closes() { CLOSING } else { 0 };
-    PROVISIONAL | if opening { OPENING } else { 0 } | closing
+    PROVISIONAL | opening | closing
 }
 
 /// A slot's previous real, if it counts.

@@ -10,8 +10,8 @@ use crate::{
     shared::SharedU64,
     tables::{
         flow::{
-            Bucket, CLOSING, Flow, OPENING, PROVISIONAL, RING_BITS, owner, real_of, turn,
-            turns_since,
+            Bucket, CLOSING, Flow, HALF_OPEN, OPENING, PROVISIONAL, RING_BITS, owner, real_of,
+            turn, turns_since,
         },
         real::{DOWN, MODE_MASK, RESET, Real},
     },
@@ -51,7 +51,7 @@ pub const fn age(stamp: u64, now: u32) -> u32 {
 #[must_use]
 #[inline(always)]
 pub const fn alive(stamp: u64, now: u32, window: u32) -> bool {
-    let limit = if stamp & CLOSING != 0 {
+    let limit = if stamp & (CLOSING | HALF_OPEN) != 0 {
         CLOSING_TICKS
     } else {
         window
@@ -156,7 +156,7 @@ pub struct Newcomer {
     pub buckets: BucketPair,
     /// Its service.
     pub service: u32,
-    /// [`CLOSING`], [`PROVISIONAL`] and [`OPENING`], as its entry gets them.
+    /// [`CLOSING`], [`PROVISIONAL`], [`OPENING`] and [`HALF_OPEN`], as its entry gets them.
     pub marks: u64,
 }
 

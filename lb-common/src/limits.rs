@@ -36,7 +36,7 @@ pub const STAMP_TICKS: u32 = 64;
 /// UDP has no handshake, and one client's first packets may come at once: a packet confirms its flow's entry if the
 /// one before came this many ticks earlier (17 to 34 ms).
 pub const UDP_CONFIRM_TICKS: u32 = 2;
-/// How long an entry lives after FIN or RST without another packet, in ticks (about 30 s).
+/// How long an entry lives after FIN or RST, or after a SYN, without another packet, in ticks (about 30 s).
 pub const CLOSING_TICKS: u32 = 1_788;
 
 const _: () = assert!(

@@ -8,7 +8,7 @@ use crate::limits::FLOWS_PER_BUCKET;
 pub struct Flow {
     /// 48-bit tag (high) and real (low 16 bits); 0 is empty.
     pub owner: u64,
-    /// Last packet, in ticks (low 32 bits), [`CLOSING`], [`PROVISIONAL`], [`OPENING`], [`turn`] (13 bits), and
+    /// Last packet, in ticks (low 32 bits), [`CLOSING`], [`PROVISIONAL`], [`OPENING`], [`HALF_OPEN`], [`turn`] (12 bits), and
     /// [`ring_bits`] (high 16 bits).
     pub stamp: u64,
 }
@@ -27,9 +27,13 @@ pub const PROVISIONAL: u64 = 1 << 33;
 /// flow). Without it the packet was one of a running flow.
 pub const OPENING: u64 = 1 << 34;
 
+/// A mark beside both: the packet was a SYN. The entry lives `CLOSING_TICKS`, in which a client answers its server's
+/// SYN-ACK or sends its SYN again. Other flows may be silent for the VIP's window after their first packet.
+pub const HALF_OPEN: u64 = 1 << 35;
+
 /// Position of [`turn`].
-const TURN_SHIFT: u32 = 35;
-const TURN_MASK: u64 = (1 << 13) - 1;
+const TURN_SHIFT: u32 = 36;
+const TURN_MASK: u64 = (1 << 12) - 1;
 
 /// The turn of an entry made now, as a part of its stamp. `inserted` is the number of entries its CPU has made.
 ///
@@ -40,7 +44,7 @@ pub const fn turn(inserted: u64) -> u64 {
     (inserted & TURN_MASK) << TURN_SHIFT
 }
 
-/// Entries that were made since the one with this stamp, up to 8,191; of an entry that another CPU made, or that
+/// Entries that were made since the one with this stamp, up to 4,095; of an entry that another CPU made, or that
 /// was stamped again, any number.
 #[must_use]
 #[inline(always)]
@@ -84,4 +88,5 @@ pub const fn real_of(owner: u64) -> u16 {
 }
 
 const _: () = assert!(size_of::<Bucket>() == 64);
-const _: () = assert!(turn(u64::MAX) & (RING_BITS | OPENING | PROVISIONAL | CLOSING) == 0);
+const _: () =
+    assert!(turn(u64::MAX) & (RING_BITS | HALF_OPEN | OPENING | PROVISIONAL | CLOSING) == 0);

@@ -4,12 +4,12 @@ use std::{vec, vec::Vec};
 
 use super::testbed::*;
 use crate::{
-    limits::{FLOWS_PER_BUCKET, UDP_CONFIRM_TICKS},
+    limits::{CLOSING_TICKS, FLOWS_PER_BUCKET, UDP_CONFIRM_TICKS},
     memory::{MemFrame, Processed, run},
     reason::{ChosenBy, Reason},
     tables::{
         counters::FlowEvictions,
-        flow::{CLOSING, OPENING, PROVISIONAL},
+        flow::{CLOSING, HALF_OPEN, OPENING, PROVISIONAL},
         ring::Previous,
         service::TRACK_ALL,
     },
@@ -290,20 +290,34 @@ fn ipv6_and_udp_are_kept_as_well() {
 }
 
 fn marks(testbed: &Testbed) -> u64 {
-    testbed.tables.live_flows().next().unwrap().stamp & (CLOSING | PROVISIONAL | OPENING)
+    testbed.tables.live_flows().next().unwrap().stamp
+        & (CLOSING | PROVISIONAL | OPENING | HALF_OPEN)
 }
 
 #[test]
 fn the_next_packet_confirms_an_entry() {
     let (mut testbed, service, [a, b]) = testbed();
     testbed.slots(service, b, Previous::Real(a));
+    testbed.tables.services[service as usize].window = 10 * CLOSING_TICKS;
+    let half_open = PROVISIONAL | OPENING | HALF_OPEN;
     segment(&mut testbed, 1, SYN);
-    assert_eq!(marks(&testbed), PROVISIONAL | OPENING);
-    testbed.tables.now += 60;
-    assert_eq!(segment(&mut testbed, 1, SYN), (ChosenBy::NewFlow, b));
-    assert_eq!(marks(&testbed), PROVISIONAL | OPENING, "sent again");
+    assert_eq!(marks(&testbed), half_open);
+    for _ in 0..3 {
+        testbed.tables.now += CLOSING_TICKS;
+        assert_eq!(segment(&mut testbed, 1, SYN), (ChosenBy::NewFlow, b));
+        assert_eq!(marks(&testbed), half_open, "sent again");
+    }
+    testbed.tables.now += CLOSING_TICKS;
     assert_eq!(segment(&mut testbed, 1, ACK), (ChosenBy::Flow, b));
     assert_eq!(marks(&testbed), 0);
+    segment(&mut testbed, 2, SYN);
+    testbed.tables.now += CLOSING_TICKS + 1;
+    assert_eq!(
+        segment(&mut testbed, 2, ACK),
+        (ChosenBy::Previous, a),
+        "too late"
+    );
+    assert_eq!(segment(&mut testbed, 1, ACK), (ChosenBy::Flow, b));
 
     let (mut testbed, service, [a, b]) = self::testbed();
     testbed.slots(service, b, Previous::Real(a));
@@ -452,7 +466,7 @@ fn an_entry_without_marks_is_confirmed() {
     }
     for flow in testbed.tables.flows.iter().flat_map(|bucket| &bucket.flows) {
         flow.stamp
-            .store(flow.stamp.load() & !(PROVISIONAL | OPENING));
+            .store(flow.stamp.load() & !(PROVISIONAL | OPENING | HALF_OPEN));
     }
     Flood::v4(tcp4(1, SYN)).packets(&mut testbed, 8 * ENTRIES);
     testbed.slots(service, a, Previous::Exceptions);

@@ -204,6 +204,7 @@ impl Model {
                 closing: entry.closing || closes || reset,
                 provisional: entry.provisional && !confirms,
                 opening: entry.opening && !confirms,
+                half_open: entry.half_open && !confirms,
                 stamp: if entry.provisional && !confirms {
                     entry.stamp
                 } else {
@@ -240,6 +241,7 @@ impl Model {
                 closing: closes,
                 provisional: true,
                 opening: opens || packet.payload.is_udp() && chosen.by != ChosenBy::Previous,
+                half_open: opens,
                 ring_bits: (ring_hash(&self.testbed, packet) >> 48) as u16,
                 stamp: self.now,
             };

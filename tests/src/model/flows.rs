@@ -20,6 +20,8 @@ pub struct Entry {
     pub provisional: bool,
     /// A packet that opens a flow made it, if it is provisional.
     pub opening: bool,
+    /// That packet was a SYN.
+    pub half_open: bool,
     /// The top 16 bits of its ring hash.
     pub ring_bits: u16,
     /// Its last packet, in ticks.
@@ -39,7 +41,7 @@ impl Entry {
         self.provisional || self.closing
     }
 
-    /// Whether its time is not over: its own service's window, or the short time of a closed flow.
+    /// Whether its time is not over: its own service's window, or the short time of a closed or half-open flow.
     #[must_use]
     pub fn in_time(&self, testbed: &Testbed, now: u32) -> bool {
         let Some(real) = testbed
@@ -49,7 +51,7 @@ impl Entry {
         else {
             return false;
         };
-        let limit = if self.closing {
+        let limit = if self.closing || self.half_open {
             CLOSING_TICKS
         } else {
             testbed.services[real.service as usize].window

@@ -48,6 +48,7 @@ impl Model {
             closing: true,
             provisional: false,
             opening: false,
+            half_open: false,
             ring_bits: (ring_hash(&self.testbed, packet) >> 48) as u16,
             stamp: self.now,
         };

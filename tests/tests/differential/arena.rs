@@ -7,7 +7,7 @@ use lb_common::{
     memory::{self, MemFrame, MemTables},
     reason::{ChosenBy, Reason, Verdict},
     tables::{
-        flow::{self, Bucket, CLOSING, Flow, OPENING, PROVISIONAL},
+        flow::{self, Bucket, CLOSING, Flow, HALF_OPEN, OPENING, PROVISIONAL},
         real::Budget,
     },
 };
@@ -296,6 +296,7 @@ fn entry(flow: &Flow) -> Option<Entry> {
         closing: flow.stamp & CLOSING != 0,
         provisional: flow.stamp & PROVISIONAL != 0,
         opening: flow.stamp & OPENING != 0,
+        half_open: flow.stamp & HALF_OPEN != 0,
         ring_bits: flow::ring_bits(flow.stamp),
         stamp: flow.stamp as u32,
     })
@@ -309,6 +310,7 @@ fn record(entry: &Entry) -> Flow {
             | if entry.closing { CLOSING } else { 0 }
             | if entry.provisional { PROVISIONAL } else { 0 }
             | if entry.opening { OPENING } else { 0 }
+            | if entry.half_open { HALF_OPEN } else { 0 }
             | u64::from(entry.ring_bits) << 48,
     }
 }

@@ -9,6 +9,8 @@ use super::clock::reached;
 const RECENT_TICKS: u32 = 600;
 /// Ticks in a second.
 const TICKS_PER_SECOND: u64 = 60;
+/// Fewer evictions a second are no flood: flows that sent one packet long ago give way to new ones.
+const FLOOD_PER_SECOND: u64 = 100;
 /// Services that a warning names.
 const NAMED: usize = 3;
 
@@ -59,7 +61,9 @@ impl FloodWatch {
             counters.opening + counters.running,
             before.opening + before.running,
         );
-        self.evicted = evicted.or(self.evicted);
+        self.evicted = evicted
+            .filter(|rate| rate.per_second >= FLOOD_PER_SECOND)
+            .or(self.evicted);
         self.refused = rate(counters.refused, before.refused).or(self.refused);
         if counters.running > before.running {
             self.running_evicted = Some(now);
@@ -157,7 +161,7 @@ mod tests {
         ] {
             assert!(warnings[0].contains(word), "no {word} in {}", warnings[0]);
         }
-        watch.look(counted(100_500, 0, 19), &provisional, 1_120);
+        watch.look(counted(100_550, 0, 19), &provisional, 1_120);
         let warnings = watch.warnings(&provisional, 1_120);
         assert_eq!(warnings.len(), 2);
         assert!(warnings[1].contains("12 flows a second"), "{}", warnings[1]);

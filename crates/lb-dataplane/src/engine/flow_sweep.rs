@@ -11,7 +11,7 @@ use std::time::Instant;
 use lb_common::{
     limits::CLOSING_TICKS,
     tables::{
-        flow::{CLOSING, Flow, PROVISIONAL, real_of, ring_bits},
+        flow::{CLOSING, Flow, HALF_OPEN, PROVISIONAL, real_of, ring_bits},
         ring::real_of as real_of_slot,
     },
 };
@@ -197,7 +197,7 @@ pub(crate) fn is_alive(flow: &Flow, now: u32, window: u32) -> bool {
     let age = now.wrapping_sub(flow.stamp as u32);
     // The clock of another CPU may be a tick ahead.
     let age = if age > u32::MAX / 2 { 0 } else { age };
-    age <= if flow.stamp & CLOSING != 0 {
+    age <= if flow.stamp & (CLOSING | HALF_OPEN) != 0 {
         CLOSING_TICKS
     } else {
         window
