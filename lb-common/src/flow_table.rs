@@ -7,7 +7,7 @@ use crate::{
     limits::{CLOSING_TICKS, FLOWS_PER_BUCKET, STAMP_TICKS, UDP_CONFIRM_TICKS},
     lookup::{FlowEvent, Tables},
     parse::Transport,
-    shared::SharedU64,
+    shared::{SharedU64, forget, is_set},
     tables::{
         flow::{
             Bucket, CLOSING, Flow, HALF_OPEN, OPENING, PROVISIONAL, RING_BITS, owner, real_of,
@@ -152,66 +152,66 @@ pub fn hit<T: Tables>(
 /// A flow that is to be remembered.
 #[derive(Clone, Copy, Debug)]
 pub struct Newcomer {
-    /// Its buckets and tag.
-    pub buckets: BucketPair,
+    /// Its buckets.
+    pub buckets: [u32; 2],
     /// Its service.
     pub service: u32,
-    /// [`CLOSING`], [`PROVISIONAL`], [`OPENING`] and [`HALF_OPEN`], as its entry gets them.
-    pub marks: u64,
+    /// Its entry's [`Flow::owner`].
+    pub owner: u64,
+    /// Its entry's [`Flow::stamp`], but for the turn.
+    pub stamp: u64,
 }
 
-/// The entry that a newcomer gets.
-#[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
-    flow: &'a SharedFlow,
-    event: FlowEvent,
-}
-
-/// Finds an entry for a newcomer: `entry` if the flow has one already. Returns `None` if there is no room.
-#[inline(always)]
-pub fn place<'a, T: Tables>(
-    tables: &'a T,
-    entry: Option<Entry<'a>>,
-    newcomer: &Newcomer,
-    now: u32,
-) -> Option<Place<'a>> {
-    match entry {
-        Some(entry) => Some(Place {
-            flow: entry.flow,
-            event: FlowEvent::Inserted,
-        }),
-        None => room(tables, newcomer, now),
+impl Newcomer {
+    /// A flow of a service and a real, with [`CLOSING`], [`PROVISIONAL`], [`OPENING`] and [`HALF_OPEN`] as its entry
+    /// gets them.
+    #[must_use]
+    #[inline(always)]
+    pub const fn new(
+        buckets: BucketPair,
+        service: u32,
+        real: u16,
+        (now, marks, ring_hash): (u32, u64, u64),
+    ) -> Newcomer {
+        Newcomer {
+            buckets: [buckets.first, buckets.second],
+            service,
+            owner: owner(buckets.tag, real),
+            stamp: now as u64 | marks | ring_hash & RING_BITS,
+        }
     }
 }
 
-/// Remembers a newcomer's real. `ring_hash` is the flow's.
+/// Remembers a newcomer, in `entry` if the flow has one already. Returns whether there was room.
 #[inline(always)]
-pub fn remember<T: Tables>(
-    tables: &T,
-    place: Place<'_>,
-    newcomer: &Newcomer,
-    real: u16,
-    ring_hash: u64,
-    now: u32,
-) {
-    let turn = turn(tables.inserted());
-    let stamp = now as u64 | newcomer.marks | turn | ring_hash & RING_BITS;
-    tables.write_flow(place.flow, stamp, owner(newcomer.buckets.tag, real));
-    tables.count_flow(place.event);
+pub fn remember<T: Tables>(tables: &T, entry: Option<Entry<'_>>, newcomer: &Newcomer) -> bool {
+    match entry {
+        Some(entry) => {
+            put(tables, entry.flow, FlowEvent::Inserted, newcomer);
+            true
+        }
+        None => tables.insert_flow(newcomer, true),
+    }
+}
+
+#[inline(always)]
+fn put<T: Tables>(tables: &T, flow: &SharedFlow, event: FlowEvent, newcomer: &Newcomer) {
+    let stamp = newcomer.stamp | turn(tables.inserted());
+    tables.write_flow(flow, stamp, newcomer.owner);
+    tables.count_flow(event);
 }
 
 /// What makes an entry one that may give way: it is provisional, or its flow has ended.
 const EXPENDABLE: u64 = PROVISIONAL | CLOSING;
 
-/// Number of a bucket's entries that must stay, times 8, plus the number of others that are not empty.
+/// Number of a bucket's entries that must stay, times 8, plus the number of all that are not empty.
 #[inline(always)]
-fn load(bucket: &SharedBucket) -> u32 {
+fn load(bucket: &SharedBucket) -> u64 {
     let mut load = 0;
     for flow in &bucket.flows {
-        if flow.owner.load() != 0 {
-            let expendable = flow.stamp.load() & EXPENDABLE != 0;
-            load += if expendable { 1 } else { 8 };
-        }
+        let used = is_set(flow.owner.load());
+        let stays = is_set(flow.stamp.load() & EXPENDABLE) ^ 1;
+        load += used + (used & stays) * 8;
     }
     load
 }
@@ -222,12 +222,12 @@ fn load(bucket: &SharedBucket) -> u32 {
 /// flow's two buckets. The largest is the oldest entry, 0 is none.
 #[derive(Default)]
 struct Expendable {
-    /// Entries of the newcomer's own kind: provisional, of its service, and opening or not as it is.
-    own: u32,
-    oldest_own: u64,
-    /// All the others.
-    others: u32,
+    /// Their number.
+    all: u64,
     oldest: u64,
+    /// Those of the newcomer's own kind: provisional, of its service, and opening or not as it is.
+    own: u64,
+    oldest_own: u64,
 }
 
 impl Expendable {
@@ -237,7 +237,7 @@ impl Expendable {
     /// entries, SYNs do not take those of running flows, and the other way round. Any other kind takes the oldest.
     #[inline(always)]
     fn first_to_go(&self) -> u64 {
-        if self.own >= self.others {
+        if self.own * 2 >= self.all {
             self.oldest_own
         } else {
             self.oldest
@@ -245,44 +245,60 @@ impl Expendable {
     }
 }
 
-/// An entry to put a newcomer in; `None` if all are confirmed.
+/// Puts a newcomer into one of its buckets, or only looks whether that is possible if it is not to `write`. Returns
+/// false if all entries there are confirmed. Behind [`Tables::insert_flow`].
 ///
 /// The bucket with fewer confirmed entries comes first, so that both of a flow's buckets are full only when
 /// nearly all are. The look-up that failed has read both, so this costs no access to memory.
 #[inline(always)]
-fn room<'a, T: Tables>(tables: &'a T, newcomer: &Newcomer, now: u32) -> Option<Place<'a>> {
-    let mut first = tables.bucket(newcomer.buckets.first)?;
-    let mut second = tables.bucket(newcomer.buckets.second)?;
+pub fn insert<T: Tables>(tables: &T, newcomer: &Newcomer, write: bool) -> bool {
+    let (flow, event) = match room(tables, newcomer) {
+        Some(found) => found,
+        None => {
+            if write {
+                tables.count_flow(FlowEvent::Refused);
+            }
+            return false;
+        }
+    };
+    if write {
+        put(tables, flow, event, newcomer);
+    }
+    true
+}
+
+/// The entry for a newcomer, and what is to be counted.
+#[inline(always)]
+fn room<'a, T: Tables>(tables: &'a T, newcomer: &Newcomer) -> Option<(&'a SharedFlow, FlowEvent)> {
+    let mut first = tables.bucket(newcomer.buckets[0])?;
+    let mut second = tables.bucket(newcomer.buckets[1])?;
     let (mut less, mut more) = (load(first), load(second));
     if more < less {
         core::mem::swap(&mut first, &mut second);
         core::mem::swap(&mut less, &mut more);
     }
-    let even = less >> 3 == more >> 3;
     let mut expendable = Expendable::default();
-    let clock = (now, tables.inserted());
-    if let Some(place) = search(tables, first, 0, newcomer, clock, true, &mut expendable) {
-        return Some(place);
+    let inserted = tables.inserted();
+    if let Some(free) = search(tables, first, 0, newcomer, inserted, &mut expendable) {
+        return Some((free, FlowEvent::Inserted));
     }
     // Of a bucket with more confirmed entries only a free one is taken, unless the other has none at all.
-    let consider = even || expendable.oldest == 0;
-    if let Some(place) = search(
-        tables,
-        second,
-        4,
-        newcomer,
-        clock,
-        consider,
-        &mut expendable,
-    ) {
-        return Some(place);
+    let of_first = expendable.first_to_go();
+    let even = less >> 3 == more >> 3;
+    if let Some(free) = search(tables, second, 4, newcomer, inserted, &mut expendable) {
+        return Some((free, FlowEvent::Inserted));
     }
-    let found = expendable.first_to_go();
-    if found == 0 {
+    let found = if even || is_set(of_first) == 0 {
+        expendable.first_to_go()
+    } else {
+        of_first
+    };
+    let place = forget((is_set(found) << 3 | found & 7) as u8);
+    if place & 8 == 0 {
         return None;
     }
-    let bucket = if found & 4 == 0 { first } else { second };
-    let flow = &bucket.flows[(found & 3) as usize];
+    let bucket = if place & 4 == 0 { first } else { second };
+    let flow = &bucket.flows[(place & 3) as usize];
     let stamp = flow.stamp.load();
     // The entry of a flow that has ended is no loss.
     let event = if stamp & CLOSING != 0 {
@@ -292,49 +308,39 @@ fn room<'a, T: Tables>(tables: &'a T, newcomer: &Newcomer, now: u32) -> Option<P
             opening: stamp & OPENING != 0,
         }
     };
-    Some(Place { flow, event })
+    Some((flow, event))
 }
 
 const _: () = assert!(FLOWS_PER_BUCKET == 4, "positions take two bits");
 
-/// Returns a bucket's first free entry, and collects those before it that may give way if it is to `consider` them.
-/// `position` is that of the bucket's first entry; the clock is [`Tables::now`] and [`Tables::inserted`].
+/// Returns a bucket's first free entry, and collects those before it that may give way. `position` is that of the
+/// bucket's first entry.
 #[inline(always)]
 fn search<'a, T: Tables>(
     tables: &T,
     bucket: &'a SharedBucket,
     position: u64,
     newcomer: &Newcomer,
-    (now, inserted): (u32, u64),
-    consider: bool,
+    inserted: u64,
     expendable: &mut Expendable,
-) -> Option<Place<'a>> {
+) -> Option<&'a SharedFlow> {
     for (at, flow) in bucket.flows.iter().enumerate() {
         let owner = flow.owner.load();
         let stamp = flow.stamp.load();
+        let now = newcomer.stamp as u32;
         let Some(service) = holder(tables, owner, stamp, now) else {
-            return Some(Place {
-                flow,
-                event: FlowEvent::Inserted,
-            });
+            return Some(flow);
         };
-        if !consider || stamp & EXPENDABLE == 0 {
-            continue;
-        }
-        let found = (age(stamp, now) as u64 + 1) << 16
-            | turns_since(stamp, inserted) << 3
-            | position + at as u64;
-        if found > expendable.oldest {
-            expendable.oldest = found;
-        }
-        if service == newcomer.service && (stamp ^ newcomer.marks) & (PROVISIONAL | OPENING) == 0 {
-            expendable.own += 1;
-            if found > expendable.oldest_own {
-                expendable.oldest_own = found;
-            }
-        } else {
-            expendable.others += 1;
-        }
+        let age = age(stamp, now) as u64 + 1;
+        let found = age << 16 | turns_since(stamp, inserted) << 3 | position + at as u64;
+        // No branches but those of the maxima: the verifier follows each way through all entries.
+        let counts = is_set(stamp & EXPENDABLE);
+        let kind = (stamp ^ newcomer.stamp) & (PROVISIONAL | OPENING);
+        let own = counts & (is_set(kind | (service ^ newcomer.service) as u64) ^ 1);
+        expendable.all += counts;
+        expendable.own += own;
+        expendable.oldest = expendable.oldest.max(found * counts);
+        expendable.oldest_own = expendable.oldest_own.max(found * own);
     }
     None
 }

@@ -4,7 +4,7 @@
 //! methods do nothing simulates ([`crate::simulated`]).
 
 use crate::{
-    flow_table::{SharedBucket, SharedFlow},
+    flow_table::{self, Newcomer, SharedBucket, SharedFlow},
     reason::{ChosenBy, Reason},
     shared::SharedU64,
     tables::{next_hop::NextHop, real::Real, ring::Slot, service::Service},
@@ -92,6 +92,16 @@ pub trait Tables {
         // Stamp first, so that a new owner never stands beside a stamp older than its own.
         flow.stamp.store(stamp);
         flow.owner.store(owner);
+    }
+
+    /// Puts a flow into an entry of its buckets, or only looks whether there is one: [`flow_table::insert`]. Returns
+    /// whether there is.
+    #[inline(always)]
+    fn insert_flow(&self, newcomer: &Newcomer, write: bool) -> bool
+    where
+        Self: Sized,
+    {
+        flow_table::insert(self, newcomer, write)
     }
 
     /// Takes one flow from a real's budget.
