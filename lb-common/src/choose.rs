@@ -1,12 +1,14 @@
 //! Which real a packet goes to: the ring's slot, and the flow table where the slot is not settled.
 
 use crate::{
-    flow_table,
+    flow_table::{self, Newcomer},
     hash::{Addresses, BucketPair, slot_index},
+    headers::tcp,
     lookup::{FlowEvent, Step, Tables},
     parse::{Packet, Transport},
     reason::{ChosenBy, Reason},
     tables::{
+        flow::{CLOSING, HALF_OPEN, OPENING, PROVISIONAL},
         real::Real,
         ring::{Previous, Slot, previous_of, real_of},
         service::{RESET_EMPTY, Service, TRACK_ALL},
@@ -14,6 +16,9 @@ use crate::{
 };
 
 /// The answer to which real a packet goes to.
+///
+/// Each variant has a real: a choice is copied as a word, and the kernel's verifier rejects a program that reads a part
+/// of one which nobody has written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
     /// It goes to a real.
@@ -23,11 +28,27 @@ pub enum Choice {
         /// Whether a flow begins with this packet.
         opened: bool,
     },
-    /// It is answered with a reset: [`Reason::ResetNoReal`] or [`Reason::ResetDownReal`].
-    Reset(Reason),
-    /// It is dropped: [`Reason::NoReal`], or [`Reason::BadTables`] if a record is missing.
-    Drop(Reason),
+    /// It is answered with a reset.
+    Reset {
+        /// The dead real that it is for; 0: the service has no real.
+        real: u16,
+        /// [`Reason::ResetNoReal`] or [`Reason::ResetDownReal`].
+        reason: Reason,
+    },
+    /// It is dropped.
+    Drop {
+        /// 0.
+        real: u16,
+        /// [`Reason::NoReal`], or [`Reason::BadTables`] if a record is missing.
+        reason: Reason,
+    },
 }
+
+/// A record is missing.
+const DAMAGED: Choice = Choice::Drop {
+    real: 0,
+    reason: Reason::BadTables,
+};
 
 /// Chooses the real of a packet for the service with `index`. `ring_hash` is the flow's.
 #[inline(always)]
@@ -38,7 +59,7 @@ pub fn choose<A: Addresses, T: Tables>(
     ring_hash: u64,
 ) -> Choice {
     let Some(service) = tables.service(index) else {
-        return Choice::Drop(Reason::BadTables);
+        return DAMAGED;
     };
     // One load: the agent moves a service to another ring with one store.
     let ring = service.ring;
@@ -48,7 +69,7 @@ pub fn choose<A: Addresses, T: Tables>(
     } else {
         match tables.slot((ring as u32).wrapping_add(slot_index(ring_hash, slots))) {
             Some(slot) => slot,
-            None => return Choice::Drop(Reason::BadTables),
+            None => return DAMAGED,
         }
     };
     let transport = &packet.transport;
@@ -87,13 +108,15 @@ fn unsettled<A: Addresses, T: Tables>(
     let entry = flow_table::look_up(tables, buckets);
     let opens = transport.opens();
     if let Some(entry) = entry
-        && !opens
         && let Some(reset) = flow_table::hit(tables, entry, index, service.window, now, transport)
     {
         tables.count_flow(FlowEvent::Hit);
         tables.note(Step::Real(entry.real, ChosenBy::Flow));
         if reset {
-            return Choice::Reset(Reason::ResetDownReal);
+            return Choice::Reset {
+                real: entry.real,
+                reason: Reason::ResetDownReal,
+            };
         }
         return Choice::Real {
             real: entry.real,
@@ -115,7 +138,10 @@ fn unsettled<A: Addresses, T: Tables>(
                 Some(state) => {
                     if flow_table::resets(state, transport) {
                         tables.note(Step::Real(real, ChosenBy::Previous));
-                        return Choice::Reset(Reason::ResetDownReal);
+                        return Choice::Reset {
+                            real,
+                            reason: Reason::ResetDownReal,
+                        };
                     }
                     (real, ChosenBy::Previous, true)
                 }
@@ -127,11 +153,26 @@ fn unsettled<A: Addresses, T: Tables>(
     if real == 0 {
         return empty(service, transport);
     }
-    // An entry that no longer counts must not count again later, so it is overwritten.
-    let keep = keep || track || entry.is_some();
+    // An entry that no longer counts must not count again later, so it is overwritten. A flow that begins with a
+    // reset is none.
+    let keep = (keep || track) && transport.flags & tcp::RST == 0 || entry.is_some();
     if keep {
-        let closes = transport.closes();
-        flow_table::remember(tables, entry, buckets, real, ring_hash, now, closes);
+        let marks = marks(transport, by);
+        let newcomer = Newcomer::new(buckets, index, real, (now, marks, ring_hash));
+        // The next packets of a flow without an entry will be taken for those of a running one, so it begins where
+        // they go.
+        if !flow_table::remember(tables, entry, &newcomer)
+            && opens
+            && let Previous::Real(previous) = previous
+            && let Some(state) = of_service(tables, previous, index)
+            && !flow_table::resets(state, transport)
+        {
+            tables.note(Step::Real(previous, ChosenBy::Previous));
+            return Choice::Real {
+                real: previous,
+                opened: true,
+            };
+        }
     }
     tables.note(Step::Real(real, by));
     Choice::Real {
@@ -139,6 +180,20 @@ fn unsettled<A: Addresses, T: Tables>(
         // A UDP flow does not show its beginning: a new entry counts as one.
         opened: opens || (keep && !transport.is_tcp()),
     }
+}
+
+/// The marks of a flow's new entry.
+#[inline(always)]
+fn marks(transport: &Transport, by: ChosenBy) -> u64 {
+    let opening = if transport.opens() {
+        OPENING | HALF_OPEN
+    } else if !transport.is_tcp() && by != ChosenBy::Previous {
+        OPENING
+    } else {
+        0
+    };
+    let closing = if transport.closes() { CLOSING } else { 0 };
+    PROVISIONAL | opening | closing
 }
 
 /// A slot's previous real, if it counts.
@@ -153,8 +208,14 @@ fn of_service<T: Tables>(tables: &T, real: u16, service: u32) -> Option<&Real> {
 #[inline(always)]
 fn empty(service: &Service, transport: &Transport) -> Choice {
     if service.flags & RESET_EMPTY != 0 && transport.can_be_reset() {
-        Choice::Reset(Reason::ResetNoReal)
+        Choice::Reset {
+            real: 0,
+            reason: Reason::ResetNoReal,
+        }
     } else {
-        Choice::Drop(Reason::NoReal)
+        Choice::Drop {
+            real: 0,
+            reason: Reason::NoReal,
+        }
     }
 }

@@ -103,11 +103,13 @@ fn serve<I: Ip, F: Frame, T: Tables>(
                 Err(reason) => Outcome::Dropped(reason),
             }
         }
-        Choice::Reset(reason) => match reset::answer(frame, I::FAMILY, packet.length, transport) {
-            Ok(()) => Outcome::Replied(reason),
-            Err(reason) => Outcome::Dropped(reason),
-        },
-        Choice::Drop(reason) => Outcome::Dropped(reason),
+        Choice::Reset { reason, .. } => {
+            match reset::answer(frame, I::FAMILY, packet.length, transport) {
+                Ok(()) => Outcome::Replied(reason),
+                Err(reason) => Outcome::Dropped(reason),
+            }
+        }
+        Choice::Drop { reason, .. } => Outcome::Dropped(reason),
     };
     tables.note(Step::Dropped(service, outcome.reason()));
     tables.count_dropped(service, packet.length);

@@ -4,12 +4,15 @@
 
 use crate::{
     hash::BucketPair,
-    limits::{CLOSING_TICKS, FLOWS_PER_BUCKET, STAMP_TICKS},
+    limits::{CLOSING_TICKS, FLOWS_PER_BUCKET, STAMP_TICKS, UDP_CONFIRM_TICKS},
     lookup::{FlowEvent, Tables},
     parse::Transport,
-    shared::SharedU64,
+    shared::{SharedU64, forget, is_set},
     tables::{
-        flow::{Bucket, CLOSING, Flow, RING_BITS, owner, real_of},
+        flow::{
+            Bucket, CLOSING, Flow, HALF_OPEN, OPENING, PROVISIONAL, RING_BITS, owner, real_of,
+            turn, turns_since,
+        },
         real::{DOWN, MODE_MASK, RESET, Real},
     },
 };
@@ -48,7 +51,7 @@ pub const fn age(stamp: u64, now: u32) -> u32 {
 #[must_use]
 #[inline(always)]
 pub const fn alive(stamp: u64, now: u32, window: u32) -> bool {
-    let limit = if stamp & CLOSING != 0 {
+    let limit = if stamp & (CLOSING | HALF_OPEN) != 0 {
         CLOSING_TICKS
     } else {
         window
@@ -106,8 +109,12 @@ pub fn look_up<T: Tables>(tables: &T, buckets: BucketPair) -> Option<Entry<'_>> 
     }
 }
 
-/// Returns `None` if an entry does not count, else whether a packet of its flow is answered with a reset. Renews
-/// the entry's stamp when that is due.
+/// Returns `None` if an entry does not count for a packet, else whether the packet is answered with a reset.
+/// Renews the entry's stamp when that is due, and confirms the entry.
+///
+/// A SYN goes where its flow's entry says only if the entry is confirmed: a forged SYN must not move a running
+/// flow. A client that has forgotten the connection, and opens another one from the same port, is answered by
+/// the real as RFC 9293 section 3.10.7.4 and RFC 5961 say, and loses no time if the real has forgotten it, too.
 #[inline(always)]
 pub fn hit<T: Tables>(
     tables: &T,
@@ -125,106 +132,230 @@ pub fn hit<T: Tables>(
         .real(entry.real)
         .filter(|real| usable(real, service))?;
     let reset = resets(real, transport);
+    if transport.opens() {
+        let running = stamp & (PROVISIONAL | CLOSING) == 0 && real.flags & RESET == 0;
+        return running.then_some(false);
+    }
     let closing = reset || transport.closes();
     let mark = stamp & CLOSING | if closing { CLOSING } else { 0 };
+    let age = age(stamp, now);
+    let changed =
+        mark != stamp & (CLOSING | PROVISIONAL) && (transport.is_tcp() || age >= UDP_CONFIRM_TICKS);
     // A stamp is renewed about once a second: the cache line stays shared between CPUs the rest of the time.
-    if age(stamp, now) > STAMP_TICKS || mark != stamp & CLOSING {
+    if age > STAMP_TICKS || changed {
         let kept = stamp & RING_BITS;
         tables.stamp_flow(entry.flow, now as u64 | mark | kept);
     }
     Some(reset)
 }
 
-/// Remembers a flow's real, in `entry` if the flow has one already. `ring_hash` is the flow's.
-#[inline(always)]
-pub fn remember<T: Tables>(
-    tables: &T,
-    entry: Option<Entry<'_>>,
-    buckets: BucketPair,
-    real: u16,
-    ring_hash: u64,
-    now: u32,
-    closing: bool,
-) {
-    let (flow, evicted) = match entry {
-        Some(entry) => (entry.flow, false),
-        None => match room(tables, buckets, now) {
-            Some(found) => found,
-            None => return,
-        },
-    };
-    let mark = if closing { CLOSING } else { 0 };
-    let stamp = now as u64 | mark | ring_hash & RING_BITS;
-    tables.write_flow(flow, stamp, owner(buckets.tag, real));
-    tables.count_flow(if evicted {
-        FlowEvent::Evicted
-    } else {
-        FlowEvent::Inserted
-    });
+/// A flow that is to be remembered.
+#[derive(Clone, Copy, Debug)]
+pub struct Newcomer {
+    /// Its buckets.
+    pub buckets: [u32; 2],
+    /// Its service.
+    pub service: u32,
+    /// Its entry's [`Flow::owner`].
+    pub owner: u64,
+    /// Its entry's [`Flow::stamp`], but for the turn.
+    pub stamp: u64,
 }
 
-/// Number of a bucket's entries that no flow was ever put in.
+impl Newcomer {
+    /// A flow of a service and a real, with [`CLOSING`], [`PROVISIONAL`], [`OPENING`] and [`HALF_OPEN`] as its entry
+    /// gets them.
+    #[must_use]
+    #[inline(always)]
+    pub const fn new(
+        buckets: BucketPair,
+        service: u32,
+        real: u16,
+        (now, marks, ring_hash): (u32, u64, u64),
+    ) -> Newcomer {
+        Newcomer {
+            buckets: [buckets.first, buckets.second],
+            service,
+            owner: owner(buckets.tag, real),
+            stamp: now as u64 | marks | ring_hash & RING_BITS,
+        }
+    }
+}
+
+/// Remembers a newcomer, in `entry` if the flow has one already. Returns whether there was room.
 #[inline(always)]
-fn empty(bucket: &SharedBucket) -> u32 {
-    let mut empty = 0;
+pub fn remember<T: Tables>(tables: &T, entry: Option<Entry<'_>>, newcomer: &Newcomer) -> bool {
+    match entry {
+        Some(entry) => {
+            put(tables, entry.flow, FlowEvent::Inserted, newcomer);
+            true
+        }
+        None => tables.insert_flow(newcomer, true),
+    }
+}
+
+#[inline(always)]
+fn put<T: Tables>(tables: &T, flow: &SharedFlow, event: FlowEvent, newcomer: &Newcomer) {
+    let stamp = newcomer.stamp | turn(tables.inserted());
+    tables.write_flow(flow, stamp, newcomer.owner);
+    tables.count_flow(event);
+}
+
+/// What makes an entry one that may give way: it is provisional, or its flow has ended.
+const EXPENDABLE: u64 = PROVISIONAL | CLOSING;
+
+/// Number of a bucket's entries that must stay, times 8, plus the number of all that are not empty.
+#[inline(always)]
+fn load(bucket: &SharedBucket) -> u64 {
+    let mut load = 0;
     for flow in &bucket.flows {
-        empty += (flow.owner.load() == 0) as u32;
+        let used = is_set(flow.owner.load());
+        let stays = is_set(flow.stamp.load() & EXPENDABLE) ^ 1;
+        load += used + (used & stays) * 8;
     }
-    empty
+    load
 }
 
-/// An entry to put a flow in, and whether a live flow is evicted from it.
+/// The entries that may give way to a newcomer.
 ///
-/// The emptier bucket comes first, so that both of a flow's buckets are full only when nearly all are. The
-/// look-up that failed has read both, so this costs no access to memory.
-#[inline(always)]
-fn room<T: Tables>(tables: &T, buckets: BucketPair, now: u32) -> Option<(&SharedFlow, bool)> {
-    let mut first = tables.bucket(buckets.first)?;
-    let mut second = tables.bucket(buckets.second)?;
-    if empty(second) > empty(first) {
-        core::mem::swap(&mut first, &mut second);
-    }
-    let mut oldest = &first.flows[0];
-    let mut most = 0;
-    for flow in &first.flows {
-        let (free, age) = weigh(tables, flow, now);
-        if free {
-            return Some((flow, false));
-        }
-        if age > most {
-            most = age;
-            oldest = flow;
-        }
-    }
-    for flow in &second.flows {
-        let (free, age) = weigh(tables, flow, now);
-        if free {
-            return Some((flow, false));
-        }
-        if age > most {
-            most = age;
-            oldest = flow;
-        }
-    }
-    Some((oldest, true))
+/// An entry is written as one number: from the top its age plus one, the entries made since, and its position in the
+/// flow's two buckets. The largest is the oldest entry, 0 is none.
+#[derive(Default)]
+struct Expendable {
+    /// Their number.
+    all: u64,
+    oldest: u64,
+    /// Those of the newcomer's own kind: provisional, of its service, and opening or not as it is.
+    own: u64,
+    oldest_own: u64,
 }
 
-/// Whether an entry is free (empty or past its own service's window), and its age.
+impl Expendable {
+    /// The entry that gives way.
+    ///
+    /// A kind that has half of them gives up one of its own: so the flood of one VIP does not take another's
+    /// entries, SYNs do not take those of running flows, and the other way round. Any other kind takes the oldest.
+    #[inline(always)]
+    fn first_to_go(&self) -> u64 {
+        if self.own * 2 >= self.all {
+            self.oldest_own
+        } else {
+            self.oldest
+        }
+    }
+}
+
+/// Puts a newcomer into one of its buckets, or only looks whether that is possible if it is not to `write`. Returns
+/// false if all entries there are confirmed. Behind [`Tables::insert_flow`].
+///
+/// The bucket with fewer confirmed entries comes first, so that both of a flow's buckets are full only when
+/// nearly all are. The look-up that failed has read both, so this costs no access to memory.
 #[inline(always)]
-fn weigh<T: Tables>(tables: &T, flow: &SharedFlow, now: u32) -> (bool, u32) {
-    let owner = flow.owner.load();
-    if owner == 0 {
-        return (true, 0);
+pub fn insert<T: Tables>(tables: &T, newcomer: &Newcomer, write: bool) -> bool {
+    let (flow, event) = match room(tables, newcomer) {
+        Some(found) => found,
+        None => {
+            if write {
+                tables.count_flow(FlowEvent::Refused);
+            }
+            return false;
+        }
+    };
+    if write {
+        put(tables, flow, event, newcomer);
     }
+    true
+}
+
+/// The entry for a newcomer, and what is to be counted.
+#[inline(always)]
+fn room<'a, T: Tables>(tables: &'a T, newcomer: &Newcomer) -> Option<(&'a SharedFlow, FlowEvent)> {
+    let mut first = tables.bucket(newcomer.buckets[0])?;
+    let mut second = tables.bucket(newcomer.buckets[1])?;
+    let (mut less, mut more) = (load(first), load(second));
+    if more < less {
+        core::mem::swap(&mut first, &mut second);
+        core::mem::swap(&mut less, &mut more);
+    }
+    let mut expendable = Expendable::default();
+    let inserted = tables.inserted();
+    if let Some(free) = search(tables, first, 0, newcomer, inserted, &mut expendable) {
+        return Some((free, FlowEvent::Inserted));
+    }
+    // Of a bucket with more confirmed entries only a free one is taken, unless the other has none at all.
+    let of_first = expendable.first_to_go();
+    let even = less >> 3 == more >> 3;
+    if let Some(free) = search(tables, second, 4, newcomer, inserted, &mut expendable) {
+        return Some((free, FlowEvent::Inserted));
+    }
+    let found = if even || is_set(of_first) == 0 {
+        expendable.first_to_go()
+    } else {
+        of_first
+    };
+    let place = forget((is_set(found) << 3 | found & 7) as u8);
+    if place & 8 == 0 {
+        return None;
+    }
+    let bucket = if place & 4 == 0 { first } else { second };
+    let flow = &bucket.flows[(place & 3) as usize];
     let stamp = flow.stamp.load();
-    // A window is the service's: an entry is measured by its own service's, not by the new flow's.
-    let service = tables
-        .real(real_of(owner))
-        .filter(|real| real.flags & MODE_MASK != 0)
-        .and_then(|real| tables.service(real.service));
-    match service {
-        Some(service) => (!alive(stamp, now, service.window), age(stamp, now)),
-        // An entry whose real does not exist serves no flow.
-        None => (true, 0),
+    // The entry of a flow that has ended is no loss.
+    let event = if stamp & CLOSING != 0 {
+        FlowEvent::Inserted
+    } else {
+        FlowEvent::Evicted {
+            opening: stamp & OPENING != 0,
+        }
+    };
+    Some((flow, event))
+}
+
+const _: () = assert!(FLOWS_PER_BUCKET == 4, "positions take two bits");
+
+/// Returns a bucket's first free entry, and collects those before it that may give way. `position` is that of the
+/// bucket's first entry.
+#[inline(always)]
+fn search<'a, T: Tables>(
+    tables: &T,
+    bucket: &'a SharedBucket,
+    position: u64,
+    newcomer: &Newcomer,
+    inserted: u64,
+    expendable: &mut Expendable,
+) -> Option<&'a SharedFlow> {
+    for (at, flow) in bucket.flows.iter().enumerate() {
+        let owner = flow.owner.load();
+        let stamp = flow.stamp.load();
+        let now = newcomer.stamp as u32;
+        let Some(service) = holder(tables, owner, stamp, now) else {
+            return Some(flow);
+        };
+        let age = age(stamp, now) as u64 + 1;
+        let found = age << 16 | turns_since(stamp, inserted) << 3 | position + at as u64;
+        // No branches but those of the maxima: the verifier follows each way through all entries.
+        let counts = is_set(stamp & EXPENDABLE);
+        let kind = (stamp ^ newcomer.stamp) & (PROVISIONAL | OPENING);
+        let own = counts & (is_set(kind | (service ^ newcomer.service) as u64) ^ 1);
+        expendable.all += counts;
+        expendable.own += own;
+        expendable.oldest = expendable.oldest.max(found * counts);
+        expendable.oldest_own = expendable.oldest_own.max(found * own);
     }
+    None
+}
+
+/// The service of a live entry; `None` if the entry is free: empty, or past its own service's window.
+#[inline(always)]
+fn holder<T: Tables>(tables: &T, owner: u64, stamp: u64, now: u32) -> Option<u32> {
+    if owner == 0 {
+        return None;
+    }
+    // An entry whose real does not exist serves no flow.
+    let real = tables
+        .real(real_of(owner))
+        .filter(|real| real.flags & MODE_MASK != 0)?;
+    // A window is the service's: an entry is measured by its own service's, not by the newcomer's.
+    let service = tables.service(real.service)?;
+    alive(stamp, now, service.window).then_some(real.service)
 }

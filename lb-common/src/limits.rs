@@ -36,13 +36,17 @@ pub const STAMP_TICKS: u32 = 64;
 /// ICMP errors that are sent about too large packets are limited to one per tick and bucket of source addresses:
 /// 60 a second to one source, 3,815 a second in all on one interface. A power of two.
 pub const ERROR_BUCKETS: u32 = 64;
-/// How long an entry lives after FIN or RST without another packet, in ticks (about 30 s).
+/// UDP has no handshake, and one client's first packets may come at once: a packet confirms its flow's entry if the
+/// one before came this many ticks earlier (17 to 34 ms).
+pub const UDP_CONFIRM_TICKS: u32 = 2;
+/// How long an entry lives after FIN or RST, or after a SYN, without another packet, in ticks (about 30 s).
 pub const CLOSING_TICKS: u32 = 1_788;
 
 const _: () = assert!(
     MAX_REALS < 0xFFFF,
     "a slot holds a real in 16 bits, and 0xFFFF is a state"
 );
+const _: () = assert!(UDP_CONFIRM_TICKS < STAMP_TICKS);
 const _: () = assert!(MAX_SERVICES <= 0x1_0000);
 const _: () = assert!(ERROR_BUCKETS.is_power_of_two());
 const _: () = assert!((reason_count() as u32) <= REASON_SLOTS);

@@ -4,7 +4,7 @@
 //! methods do nothing simulates ([`crate::simulated`]).
 
 use crate::{
-    flow_table::{SharedBucket, SharedFlow},
+    flow_table::{self, Newcomer, SharedBucket, SharedFlow},
     reason::{ChosenBy, Reason},
     shared::SharedU64,
     station::Station,
@@ -34,8 +34,13 @@ pub enum FlowEvent {
     Miss,
     /// An entry was made.
     Inserted,
-    /// An entry was made in place of a live one.
-    Evicted,
+    /// An entry was made in place of a live, provisional one.
+    Evicted {
+        /// Whether the evicted entry was one of a flow that opened, not of a running one.
+        opening: bool,
+    },
+    /// A flow got no entry: all that it might have had are confirmed.
+    Refused,
 }
 
 /// The tables and constants of `crate::tables`. Look-ups return `None` if there is no such entry.
@@ -64,6 +69,8 @@ pub trait Tables {
     fn bucket(&self, index: u32) -> Option<&SharedBucket>;
     /// The clock, in ticks of 2^`TICK_SHIFT` ns.
     fn now(&self) -> u32;
+    /// Number of entries of the flow table that this CPU has made.
+    fn inserted(&self) -> u64;
 
     /// Seed of the ring hash.
     fn ring_seed(&self) -> u64;
@@ -90,6 +97,16 @@ pub trait Tables {
         // Stamp first, so that a new owner never stands beside a stamp older than its own.
         flow.stamp.store(stamp);
         flow.owner.store(owner);
+    }
+
+    /// Puts a flow into an entry of its buckets, or only looks whether there is one: [`flow_table::insert`]. Returns
+    /// whether there is.
+    #[inline(always)]
+    fn insert_flow(&self, newcomer: &Newcomer, write: bool) -> bool
+    where
+        Self: Sized,
+    {
+        flow_table::insert(self, newcomer, write)
     }
 
     /// Takes one flow from a real's budget.

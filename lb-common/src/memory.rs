@@ -23,7 +23,7 @@ use crate::{
     station::Station,
     tables::{
         config::Config,
-        counters::{FlowTableCounters, RealCounters, ServiceCounters},
+        counters::{FlowEvictions, FlowTableCounters, RealCounters, ServiceCounters},
         flow::Flow,
         next_hop::NextHop,
         real::Real,
@@ -57,6 +57,8 @@ pub struct MemCounters {
     pub reasons: Vec<u64>,
     /// Counters of the flow table.
     pub flows: FlowTableCounters,
+    /// Evictions from the flow table by kind.
+    pub evictions: FlowEvictions,
 }
 
 /// The tables in memory. Vectors are as long as the kernel's maps would be.
@@ -134,6 +136,7 @@ impl MemTables {
                 services: vec![ServiceCounters::default(); services],
                 reasons: vec![0; Reason::ALL.len()],
                 flows: FlowTableCounters::default(),
+                evictions: FlowEvictions::default(),
             }),
             ..MemTables::default()
         }
@@ -287,6 +290,10 @@ impl Tables for MemTables {
         self.now
     }
 
+    fn inserted(&self) -> u64 {
+        self.counters.borrow().flows.inserted
+    }
+
     fn count_real(&self, index: u16, bytes: u32, opened: bool, closed: bool) {
         if let Some(real) = self.counters.borrow_mut().reals.get_mut(index as usize) {
             real.packets += 1;
@@ -321,7 +328,9 @@ impl Tables for MemTables {
     }
 
     fn count_flow(&self, event: FlowEvent) {
-        self.counters.borrow_mut().flows.count(event);
+        let mut counters = self.counters.borrow_mut();
+        counters.flows.count(event);
+        counters.evictions.count(event);
     }
 
     fn note(&self, step: Step) {

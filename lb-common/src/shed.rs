@@ -11,7 +11,7 @@
 
 use crate::{
     checksum,
-    flow_table::{alive, look_up, remember},
+    flow_table::{Newcomer, alive, look_up, remember},
     forward,
     frame::{Fields as _, Frame},
     hash::{Addresses, BucketPair},
@@ -107,6 +107,8 @@ fn end<A: Addresses, F: Frame, T: Tables>(
             .addresses
             .ring_hash(tables.ring_seed(), transport.ports, transport.protocol);
     tables.take_from_budget(budget);
-    remember(tables, entry, buckets, index, ring_hash, now, true);
+    let newcomer = Newcomer::new(buckets, real.service, index, (now, CLOSING, ring_hash));
+    // Without an entry the data that is sent again goes where the ring says.
+    remember(tables, entry, &newcomer);
     tables.count_ended(index);
 }

@@ -1,7 +1,7 @@
 //! Tables that a simulation reads and does not change.
 
 use crate::{
-    flow_table::{SharedBucket, SharedFlow},
+    flow_table::{Newcomer, SharedBucket, SharedFlow},
     lookup::{FlowEvent, Step, Tables},
     reason::Reason,
     shared::SharedU64,
@@ -76,6 +76,11 @@ impl<T: Tables> Tables for Simulated<'_, T> {
     }
 
     #[inline(always)]
+    fn inserted(&self) -> u64 {
+        self.0.inserted()
+    }
+
+    #[inline(always)]
     fn ring_seed(&self) -> u64 {
         self.0.ring_seed()
     }
@@ -111,6 +116,11 @@ impl<T: Tables> Tables for Simulated<'_, T> {
 
     #[inline(always)]
     fn write_flow(&self, _flow: &SharedFlow, _stamp: u64, _owner: u64) {}
+
+    #[inline(always)]
+    fn insert_flow(&self, newcomer: &Newcomer, _write: bool) -> bool {
+        self.0.insert_flow(newcomer, false)
+    }
 
     #[inline(always)]
     fn take_from_budget(&self, _budget: &SharedU64) {}

@@ -2,7 +2,7 @@
 
 use lb_common::reason::Reason;
 use lb_common::tables::{
-    counters::{FlowTableCounters, RealCounters, ServiceCounters},
+    counters::{FlowEvictions, FlowTableCounters, RealCounters, ServiceCounters},
     flow::Flow,
     meta::Meta,
     next_hop::NextHop,
@@ -119,6 +119,11 @@ pub(crate) trait TableBackend: Send {
     /// # Errors
     /// [`DataplaneError::System`].
     fn flow_counters(&self) -> Result<FlowTableCounters, DataplaneError>;
+    /// Evictions from the flow table by kind.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`].
+    fn flow_evictions(&self) -> Result<FlowEvictions, DataplaneError>;
     /// Frames by reason that came in by the interface with this slot in the counters.
     ///
     /// # Errors

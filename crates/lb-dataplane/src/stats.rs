@@ -88,12 +88,26 @@ pub struct FlowTableStats {
     pub used: u64,
     /// Entries made.
     pub inserted: u64,
+    /// Live entries of flows that sent one packet so far, as of the last sweep.
+    pub provisional: u64,
     /// Live entries that had to give way to another flow's.
     pub evicted: u64,
+    /// Those of them that were provisional.
+    pub evicted_provisional: u64,
+    /// Flows that got no entry, because all that they might have had are confirmed.
+    pub refused: u64,
     /// Packets that looked up the table and found their flow.
     pub hits: u64,
     /// Packets that looked up the table and did not find their flow.
     pub misses: u64,
+}
+
+impl FlowTableStats {
+    /// Live, confirmed entries that had to give way: to programs of earlier builds, which told no kinds apart.
+    #[must_use]
+    pub fn evicted_confirmed(&self) -> u64 {
+        self.evicted.saturating_sub(self.evicted_provisional)
+    }
 }
 
 /// All counters at one moment.

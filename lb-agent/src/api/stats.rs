@@ -88,6 +88,10 @@ fn stats(view: &StatsView) -> v1::Stats {
             evicted: table.evicted,
             hits: table.hits,
             misses: table.misses,
+            provisional: table.provisional,
+            evicted_provisional: table.evicted_provisional,
+            evicted_confirmed: table.evicted_confirmed(),
+            refused: table.refused,
         }),
     }
 }

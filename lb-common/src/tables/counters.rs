@@ -33,7 +33,7 @@ pub struct ServiceCounters {
 pub struct FlowTableCounters {
     /// Entries made.
     pub inserted: u64,
-    /// Live entries that were overwritten by another flow.
+    /// Live entries that were overwritten by another flow; [`FlowEvictions`] has them by kind.
     pub evicted: u64,
     /// Packets that found their entry.
     pub hits: u64,
@@ -49,10 +49,41 @@ impl FlowTableCounters {
             FlowEvent::Hit => self.hits += 1,
             FlowEvent::Miss => self.misses += 1,
             FlowEvent::Inserted => self.inserted += 1,
-            FlowEvent::Evicted => {
+            FlowEvent::Evicted { .. } => {
                 self.inserted += 1;
                 self.evicted += 1;
             }
+            FlowEvent::Refused => {}
+        }
+    }
+}
+
+/// The value of [`super::names::FLOW_EVICTIONS`].
+///
+/// What [`FlowTableCounters::evicted`] has beyond the sum of the first two is confirmed entries: programs of
+/// earlier builds evicted those, too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct FlowEvictions {
+    /// Evicted entries that only a packet which opens a flow had made.
+    pub opening: u64,
+    /// Evicted entries that only a packet of a running flow had made.
+    pub running: u64,
+    /// Flows that got no entry, because all that they might have had are confirmed.
+    pub refused: u64,
+    /// Zero.
+    pub pad: u64,
+}
+
+impl FlowEvictions {
+    /// Counts an event, if it is one of these.
+    #[inline(always)]
+    pub const fn count(&mut self, event: FlowEvent) {
+        match event {
+            FlowEvent::Evicted { opening: true } => self.opening += 1,
+            FlowEvent::Evicted { opening: false } => self.running += 1,
+            FlowEvent::Refused => self.refused += 1,
+            FlowEvent::Hit | FlowEvent::Miss | FlowEvent::Inserted => {}
         }
     }
 }

@@ -44,6 +44,9 @@ pub mod names {
     pub const REASON_COUNTERS: &str = "REASON_COUNTERS";
     /// Per-CPU array, one entry: [`super::counters::FlowTableCounters`].
     pub const FLOW_COUNTERS: &str = "FLOW_COUNTERS";
+    /// Per-CPU array, one entry: [`super::counters::FlowEvictions`]. Tables of layout 3 that an earlier build
+    /// made lack it; it is added to them when the program is loaded.
+    pub const FLOW_EVICTIONS: &str = "FLOW_EVICTIONS";
     /// Array, one entry, written by a simulating program only: [`super::trace::Trace`].
     pub const TRACE: &str = "TRACE";
 }

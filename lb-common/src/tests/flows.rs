@@ -58,7 +58,8 @@ fn in_the_window_running_flows_stay_and_new_ones_move() {
     assert_eq!(segment(&mut testbed, 1, ACK), (ChosenBy::Flow, a));
     assert_eq!(segment(&mut testbed, 2, ACK), (ChosenBy::Flow, b));
     assert_eq!(segment(&mut testbed, 3, SYN), (ChosenBy::NewFlow, c));
-    // A SYN picks anew, though its flow has an entry.
+    // A SYN picks anew once its flow has ended.
+    assert_eq!(segment(&mut testbed, 1, FIN | ACK), (ChosenBy::Flow, a));
     assert_eq!(segment(&mut testbed, 1, SYN), (ChosenBy::NewFlow, c));
     assert_eq!(segment(&mut testbed, 1, ACK), (ChosenBy::Flow, c));
     // After the window the exceptions stay, what is unknown is the ring's.
@@ -98,7 +99,9 @@ fn an_entry_lives_its_window_after_its_last_packet() {
 fn a_stamp_is_renewed_once_a_second_at_most() {
     let (mut testbed, service, [a, b, _]) = testbed();
     testbed.slots(service, b, Previous::Real(a));
-    segment(&mut testbed, 1, ACK);
+    for _ in 0..2 {
+        segment(&mut testbed, 1, ACK);
+    }
     let stamp = |testbed: &Testbed| testbed.tables.live_flows().next().unwrap().stamp;
     let first = stamp(&testbed);
     testbed.tables.now += STAMP_TICKS;
@@ -307,7 +310,7 @@ fn a_simulation_changes_nothing() {
 enum Event {
     /// Every slot is given this real; its previous real stays, or is the one it had when settled.
     Ring(usize),
-    /// A client opens a connection from this port.
+    /// A client ends its connection and opens another one from this port.
     Open(u16),
     /// A client sends on from this port.
     Send(u16),
@@ -344,6 +347,8 @@ proptest! {
                     testbed.slots(service, ring, Previous::Real(settled));
                 }
                 Event::Open(port) => {
+                    // The client ends what ran on this port.
+                    prop_assert_eq!(segment(&mut testbed, port, RST).1, flows[port as usize]);
                     prop_assert_eq!(segment(&mut testbed, port, SYN).1, ring);
                     flows[port as usize] = ring;
                 }

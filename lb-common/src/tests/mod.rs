@@ -1,6 +1,7 @@
 //! The decision over tables in memory.
 
 mod echo;
+mod floods;
 mod flows;
 mod forward;
 mod hashes;

@@ -100,8 +100,16 @@ pub struct FlowTable {
     pub used: u64,
     /// Entries inserted.
     pub inserted: u64,
+    /// Entries in use of flows that sent one packet so far.
+    pub provisional: u64,
     /// Live entries that were evicted.
     pub evicted: u64,
+    /// Those of them that were provisional.
+    pub evicted_provisional: u64,
+    /// Those of them that a second packet had confirmed.
+    pub evicted_confirmed: u64,
+    /// Flows that got no entry.
+    pub refused: u64,
     /// Look-ups that found an entry.
     pub hits: u64,
     /// Look-ups that found no entry.
@@ -132,7 +140,11 @@ impl From<&v1::Stats> for Stats {
                 capacity: flow_table.capacity,
                 used: flow_table.used,
                 inserted: flow_table.inserted,
+                provisional: flow_table.provisional,
                 evicted: flow_table.evicted,
+                evicted_provisional: flow_table.evicted_provisional,
+                evicted_confirmed: flow_table.evicted_confirmed,
+                refused: flow_table.refused,
                 hits: flow_table.hits,
                 misses: flow_table.misses,
             },
@@ -246,8 +258,18 @@ impl Human for Stats {
         );
         let flows = &self.flow_table;
         text += &format!(
-            "\nflow table: {} of {} entries, {} inserted, {} evicted, {} hits, {} misses\n",
-            flows.used, flows.capacity, flows.inserted, flows.evicted, flows.hits, flows.misses
+            "\nflow table: {} of {} entries ({} provisional), {} inserted, {} evicted ({} provisional, {} confirmed), \
+             {} refused, {} hits, {} misses\n",
+            flows.used,
+            flows.capacity,
+            flows.provisional,
+            flows.inserted,
+            flows.evicted,
+            flows.evicted_provisional,
+            flows.evicted_confirmed,
+            flows.refused,
+            flows.hits,
+            flows.misses
         );
         text
     }

@@ -160,6 +160,10 @@ pub fn stats(seconds: i64) -> v1::Stats {
             evicted: 1,
             hits: 20,
             misses: 2,
+            provisional: 3,
+            evicted_provisional: 1,
+            evicted_confirmed: 0,
+            refused: 4,
         }),
     }
 }

@@ -1,6 +1,7 @@
 //! Real clients, and what they record.
 
 mod devices;
+mod flood;
 mod histogram;
 mod http;
 mod load;
@@ -15,6 +16,7 @@ use std::time::Duration;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
 pub use devices::{DevicePlan, Devices, Outage};
+pub use flood::{Flood, FloodKind, FloodPlan};
 pub use histogram::Histogram;
 pub use http::{Connections, HttpPlan, download, get, http_load, unanswered};
 pub use load::{Load, LoadReport};

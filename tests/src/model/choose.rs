@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use lb_common::{
     hash::{Addresses as _, Addresses4, Addresses6, slot_index},
+    limits::UDP_CONFIRM_TICKS,
     reason::{ChosenBy, Reason},
     tables::ring::Previous,
 };
@@ -185,16 +186,31 @@ impl Model {
         let hash = flow_hash(&self.testbed, &flow_key(packet, service));
         let place = self.flows.place(hash);
         let entry = self.flows.find(place).copied();
-        // A new connection chooses a real without regard to an older one with the same ports.
+        // A new connection chooses a real anew, unless one with the same ports is known to run.
         if let Some(entry) = entry
-            && !opens
             && entry.in_time(&self.testbed, self.now)
             && self.serves(entry.real, service)
+            && (!opens || !(entry.is_expendable() || self.is_dead(entry.real)))
         {
+            if opens {
+                return choice(entry.real, ChosenBy::Flow).map(|choice| Choice {
+                    opened: false,
+                    ..choice
+                });
+            }
             let reset = self.is_dead(entry.real) && may_reset;
+            // Datagrams that come at once may be one client's first ones.
+            let confirms = packet.payload.is_tcp() || entry.age(self.now) >= UDP_CONFIRM_TICKS;
             let renewed = Entry {
                 closing: entry.closing || closes || reset,
-                stamp: self.now,
+                provisional: entry.provisional && !confirms,
+                opening: entry.opening && !confirms,
+                half_open: entry.half_open && !confirms,
+                stamp: if entry.provisional && !confirms {
+                    entry.stamp
+                } else {
+                    self.now
+                },
                 ..entry
             };
             self.flows.remember(place, renewed, &self.testbed, self.now);
@@ -218,17 +234,29 @@ impl Model {
             Previous::Real(_) => (choice(current, ChosenBy::NewFlow)?, true),
             Previous::Settled | Previous::Exceptions => (choice(current, ChosenBy::Ring)?, false),
         };
-        // An entry that does not count must not count again later.
-        if in_window || track_all || entry.is_some() {
+        // An entry that does not count, or no longer does, must not count again later.
+        if (in_window || track_all) && !packet.payload.resets() || entry.is_some() {
             let entry = Entry {
                 tag: place.tag,
                 real: chosen.real,
                 closing: closes,
+                provisional: true,
+                opening: opens || packet.payload.is_udp() && chosen.by != ChosenBy::Previous,
+                half_open: opens,
                 ring_bits: (ring_hash(&self.testbed, packet) >> 48) as u16,
                 stamp: self.now,
             };
-            self.flows.remember(place, entry, &self.testbed, self.now);
+            let room = self.flows.remember(place, entry, &self.testbed, self.now);
             chosen.opened |= packet.payload.is_udp();
+            // Its next packets will be taken for those of a running flow.
+            if let Previous::Real(previous) = previous
+                && opens
+                && !room
+                && self.serves(previous, service)
+                && !self.is_dead(previous)
+            {
+                (chosen.real, chosen.by) = (previous, ChosenBy::Previous);
+            }
         }
         Ok(chosen)
     }

@@ -16,6 +16,12 @@ pub struct Entry {
     pub real: u16,
     /// Whether a FIN or RST has been received.
     pub closing: bool,
+    /// No second packet has confirmed it.
+    pub provisional: bool,
+    /// A packet that opens a flow made it, if it is provisional.
+    pub opening: bool,
+    /// That packet was a SYN.
+    pub half_open: bool,
     /// The top 16 bits of its ring hash.
     pub ring_bits: u16,
     /// Its last packet, in ticks.
@@ -29,7 +35,14 @@ impl Entry {
         now.wrapping_sub(self.stamp)
     }
 
-    /// Returns whether the entry is live: within the window of its service, or within the short time of a closed flow.
+    /// Returns whether it may give way to another flow.
+    #[must_use]
+    pub fn is_expendable(&self) -> bool {
+        self.provisional || self.closing
+    }
+
+    /// Returns whether the entry is live: within the window of its service, or within the short time of a closed or
+    /// half-open flow.
     #[must_use]
     pub fn in_time(&self, testbed: &Testbed, now: u32) -> bool {
         let Some(real) = testbed
@@ -39,7 +52,7 @@ impl Entry {
         else {
             return false;
         };
-        let limit = if self.closing {
+        let limit = if self.closing || self.half_open {
             CLOSING_TICKS
         } else {
             testbed.services[real.service as usize].window
@@ -84,16 +97,30 @@ impl FlowTable {
             .find(|entry| entry.tag == place.tag)
     }
 
-    /// Remembers a flow: in its entry if it has one, otherwise in the one of its buckets with more empty entries (the
-    /// first if they have equally many), otherwise in place of the oldest entry.
-    pub fn remember(&mut self, place: BucketPair, entry: Entry, testbed: &Testbed, now: u32) {
+    /// Returns how many entries of a bucket must stay, and how many are not empty.
+    fn load(&self, bucket: u32) -> (usize, usize) {
+        let entries = || self.buckets[bucket as usize].iter().flatten();
+        let kept = entries().filter(|entry| !entry.is_expendable()).count();
+        (kept, entries().count())
+    }
+
+    /// Remembers a flow: in its entry if it has one, else in a free one of the bucket that has fewer entries which
+    /// must stay (then fewer at all, then the first), else in a free one of the other, else in place of one that may
+    /// give way. Returns whether there was room.
+    pub fn remember(
+        &mut self,
+        place: BucketPair,
+        entry: Entry,
+        testbed: &Testbed,
+        now: u32,
+    ) -> bool {
         if let Some(known) = self.find(place) {
             *known = entry;
-            return;
+            return true;
         }
         let mut buckets = [place.first, place.second];
-        // The sort is stable, so buckets with equally many entries stay in order.
-        buckets.sort_by_key(|bucket| self.buckets[*bucket as usize].iter().flatten().count());
+        // The sort is stable, so buckets with equal loads stay in order.
+        buckets.sort_by_key(|bucket| self.load(*bucket));
         let candidates: Vec<(u32, usize)> = buckets
             .into_iter()
             .flat_map(|bucket| (0..FLOWS_PER_BUCKET).map(move |at| (bucket, at)))
@@ -103,14 +130,44 @@ impl FlowTable {
             .iter()
             .copied()
             .find(|candidate| there(*candidate).is_none_or(|entry| !entry.in_time(testbed, now)));
-        let oldest = || {
-            candidates
-                .iter()
-                .copied()
+        let expendable = || {
+            let [first, second] = buckets.map(|bucket| {
+                (0..FLOWS_PER_BUCKET)
+                    .map(|at| (bucket, at))
+                    .filter(|candidate| there(*candidate).is_some_and(|e| e.is_expendable()))
+                    .collect::<Vec<_>>()
+            });
+            let even = self.load(buckets[0]).0 == self.load(buckets[1]).0;
+            let considered = if even {
+                [first, second].concat()
+            } else if first.is_empty() {
+                second
+            } else {
+                first
+            };
+            let service = |real: u16| testbed.reals[usize::from(real)].map(|real| real.service);
+            let is_own = |other: Entry| {
+                entry.provisional
+                    && other.provisional
+                    && other.opening == entry.opening
+                    && service(other.real) == service(entry.real)
+            };
+            let (own, others): (Vec<_>, Vec<_>) = considered
+                .into_iter()
+                .partition(|candidate| there(*candidate).is_some_and(is_own));
+            let among = if own.len() >= others.len() {
+                own
+            } else {
+                [own, others].concat()
+            };
+            among
+                .into_iter()
                 .max_by_key(|candidate| there(*candidate).map(|entry| entry.age(now)))
-                .expect("a flow has two buckets")
         };
-        let (bucket, at) = free.unwrap_or_else(oldest);
+        let Some((bucket, at)) = free.or_else(expendable) else {
+            return false;
+        };
         self.buckets[bucket as usize][at] = Some(entry);
+        true
     }
 }

@@ -58,6 +58,16 @@ impl Payload {
         matches!(self, Payload::Tcp { flags, .. } if flags & 0x04 == 0)
     }
 
+    /// Returns whether the packet is a reset.
+    pub fn resets(self) -> bool {
+        matches!(self, Payload::Tcp { flags, .. } if flags & 0x04 != 0)
+    }
+
+    /// Returns whether the packet is TCP.
+    pub fn is_tcp(self) -> bool {
+        matches!(self, Payload::Tcp { .. })
+    }
+
     /// Returns whether the packet is UDP.
     pub fn is_udp(self) -> bool {
         matches!(self, Payload::Udp { .. })

@@ -46,6 +46,9 @@ impl Model {
             tag: place.tag,
             real: choice.real,
             closing: true,
+            provisional: false,
+            opening: false,
+            half_open: false,
             ring_bits: (ring_hash(&self.testbed, packet) >> 48) as u16,
             stamp: self.now,
         };

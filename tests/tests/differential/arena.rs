@@ -7,7 +7,7 @@ use lb_common::{
     memory::{self, MemFrame, MemTables},
     reason::{ChosenBy, Reason, Verdict},
     tables::{
-        flow::{self, Bucket, CLOSING, Flow},
+        flow::{self, Bucket, CLOSING, Flow, HALF_OPEN, OPENING, PROVISIONAL},
         real::Budget,
     },
 };
@@ -216,6 +216,13 @@ impl Arena {
                 memory.flows
             ));
         }
+        let evictions = self.kernel.evictions();
+        if evictions != memory.evictions {
+            self.fail(format!(
+                "evictions: kernel {evictions:?}, memory {:?}",
+                memory.evictions
+            ));
+        }
     }
 
     /// Makes entries of the flow table older by the number of ticks that `ticks` returns for an entry.
@@ -290,6 +297,9 @@ fn entry(flow: &Flow) -> Option<Entry> {
         tag: flow.owner >> 16,
         real: flow::real_of(flow.owner),
         closing: flow.stamp & CLOSING != 0,
+        provisional: flow.stamp & PROVISIONAL != 0,
+        opening: flow.stamp & OPENING != 0,
+        half_open: flow.stamp & HALF_OPEN != 0,
         ring_bits: flow::ring_bits(flow.stamp),
         stamp: flow.stamp as u32,
     })
@@ -301,6 +311,9 @@ fn record(entry: &Entry) -> Flow {
         owner: flow::owner(entry.tag, entry.real),
         stamp: u64::from(entry.stamp)
             | if entry.closing { CLOSING } else { 0 }
+            | if entry.provisional { PROVISIONAL } else { 0 }
+            | if entry.opening { OPENING } else { 0 }
+            | if entry.half_open { HALF_OPEN } else { 0 }
             | u64::from(entry.ring_bits) << 48,
     }
 }

@@ -19,7 +19,7 @@ use lb_common::{
     tables::{
         config::Config,
         constants,
-        counters::{FlowTableCounters, RealCounters, ServiceCounters},
+        counters::{FlowEvictions, FlowTableCounters, RealCounters, ServiceCounters},
         flow::Bucket,
         names,
         next_hop::NextHop,
@@ -62,6 +62,7 @@ records!(
     RealCounters,
     ServiceCounters,
     FlowTableCounters,
+    FlowEvictions,
     Trace
 );
 
@@ -282,6 +283,19 @@ impl Kernel {
             .collect()
     }
 
+    /// Returns the evictions from the flow table by kind.
+    pub fn evictions(&self) -> FlowEvictions {
+        self.per_cpu(names::FLOW_EVICTIONS, 0).iter().fold(
+            FlowEvictions::default(),
+            |sum, one: &FlowEvictions| FlowEvictions {
+                opening: sum.opening + one.opening,
+                running: sum.running + one.running,
+                refused: sum.refused + one.refused,
+                pad: sum.pad + one.pad,
+            },
+        )
+    }
+
     /// Returns the counters of the flow table.
     pub fn flow_counters(&self) -> FlowTableCounters {
         self.per_cpu(names::FLOW_COUNTERS, 0).iter().fold(
@@ -317,6 +331,7 @@ fn load(testbed: &Testbed, flow_buckets: u32, pins: &Pins, simulate: u32) -> Ebp
         (names::SERVICE_COUNTERS, testbed.services.len() as u32),
         (names::REASON_COUNTERS, lb_common::limits::REASON_SLOTS),
         (names::FLOW_COUNTERS, 1),
+        (names::FLOW_EVICTIONS, 1),
         (names::TRACE, 1),
     ];
     let mask = flow_buckets - 1;

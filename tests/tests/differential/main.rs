@@ -34,7 +34,7 @@ fn main() -> ExitCode {
             tests![
                 affinity::flows_stay_on_their_reals_through_ring_changes,
                 frames::kernel_memory_and_model_agree_on_random_frames,
-                table_full::a_full_flow_table_gives_up_the_oldest,
+                table_full::in_a_full_flow_table_an_old_entry_that_is_not_confirmed_gives_way,
             ],
         )
         .run()

@@ -1,4 +1,5 @@
-//! A full flow table: the oldest entry of a flow's two buckets is evicted.
+//! A full flow table: of the entries in a flow's two buckets an old one that is not confirmed gives way, if there
+//! is one.
 
 use lb_common::tables::ring::Previous;
 use lb_tests::model::{
@@ -11,10 +12,35 @@ use crate::arena::{Arena, now};
 
 const BUCKETS: u32 = 4;
 const SYN: u8 = 0x02;
-/// Ticks between the ages of two entries: seconds, so that the time of reading the clock does not matter.
+const ACK: u8 = 0x10;
+/// Ticks between the ages of two entries: seconds, so that it does not matter when the clock is read.
 const APART: u32 = 500;
 
-pub fn a_full_flow_table_gives_up_the_oldest() {
+/// What an entry of the full table is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Confirmed,
+    Opening,
+    Running,
+    Closing,
+}
+
+/// All mixtures of states, those of one or two states among them.
+fn state(number: u32, round: u32) -> State {
+    use State::{Closing, Confirmed, Opening, Running};
+    let mixed = number.wrapping_mul(0x9E37_79B1).rotate_left(round % 32) >> 7;
+    let among: &[State] = match round % 8 {
+        0 => &[Confirmed],
+        1 => &[Opening, Running],
+        2 => &[Confirmed, Opening],
+        3 => &[Confirmed, Closing],
+        4 => &[Confirmed, Confirmed, Confirmed, Running],
+        _ => &[Confirmed, Opening, Running, Closing],
+    };
+    among[mixed as usize % among.len()]
+}
+
+pub fn in_a_full_flow_table_an_old_entry_that_is_not_confirmed_gives_way() {
     let (mut testbed, targets) = random_testbed(2);
     // Every flow is remembered.
     for (slot, (current, previous)) in testbed.slots.iter_mut().enumerate() {
@@ -24,6 +50,7 @@ pub fn a_full_flow_table_gives_up_the_oldest() {
     }
     let mut arena = Arena::new(testbed, BUCKETS);
     let generator = Generator::new(2, targets.clone());
+    let mut refused = 0;
     for round in 0..200_u32 {
         let now = now();
         let mut flows = FlowTable::new(BUCKETS);
@@ -35,14 +62,18 @@ pub fn a_full_flow_table_gives_up_the_oldest() {
             *entry = Some(Entry {
                 tag: 0xF000_0000_0000 | u64::from(number),
                 real: 1,
-                closing: false,
+                closing: state(number, round) == State::Closing,
+                provisional: matches!(state(number, round), State::Opening | State::Running),
+                opening: state(number, round) == State::Opening,
+                half_open: state(number, round) == State::Opening && number % 2 == 0,
                 ring_bits: number as u16,
                 stamp: now.wrapping_sub(age),
             });
         }
         arena.set_flows(&flows);
-        let before = arena.kernel.flow_counters();
-        arena.frame(&generator.flow_frame(targets[0], round, SYN));
+        let before = (arena.kernel.flow_counters(), arena.kernel.evictions());
+        let flags = if round / 8 % 2 == 0 { SYN } else { ACK };
+        arena.frame(&generator.flow_frame(targets[0], round, flags));
         arena.compare();
         let gone: Vec<Entry> = {
             let left: Vec<u64> = arena
@@ -63,16 +94,29 @@ pub fn a_full_flow_table_gives_up_the_oldest() {
                 .copied()
                 .collect()
         };
-        assert_eq!(
-            gone.len(),
-            1,
-            "round {round}: one entry gives mode, and only one"
-        );
         let counted = arena.kernel.flow_counters();
+        let evictions = arena.kernel.evictions();
+        if gone.is_empty() {
+            refused += 1;
+            assert_eq!(counted.inserted, before.0.inserted, "round {round}");
+            assert_eq!(evictions.refused, before.1.refused + 1, "round {round}");
+            continue;
+        }
+        assert_eq!(gone.len(), 1, "round {round}: one entry, and only one");
+        assert!(gone[0].is_expendable(), "round {round}");
+        // That of a flow that has ended is no loss.
+        let lost = u64::from(!gone[0].closing);
         assert_eq!(
             (counted.inserted, counted.evicted),
-            (before.inserted + 1, before.evicted + 1)
+            (before.0.inserted + 1, before.0.evicted + lost),
+            "round {round}"
+        );
+        assert_eq!(
+            evictions.opening + evictions.running,
+            before.1.opening + before.1.running + lost,
+            "round {round}"
         );
     }
     arena.finish(2);
+    assert!((20..150).contains(&refused), "{refused} refused");
 }

@@ -10,6 +10,7 @@ mod beside;
 mod changes;
 mod counters;
 mod fixture;
+mod floods;
 mod forwarding;
 mod kernel_log;
 mod long_lived;
@@ -76,6 +77,7 @@ fn main() -> ExitCode {
             forwarding::generic_mode,
             forwarding::large_downloads_arrive_whole,
             forwarding::udp_flows_stay_on_one_real,
+            floods::forged_packets_break_no_connection,
             kernel_log::each_level_logs_more,
             kernel_log::nothing_is_logged_by_default,
             long_lived::connections_whose_real_lives_survive_everything,

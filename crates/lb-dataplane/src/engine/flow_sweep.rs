@@ -11,12 +11,12 @@ use std::time::Instant;
 use lb_common::{
     limits::CLOSING_TICKS,
     tables::{
-        flow::{CLOSING, Flow, real_of, ring_bits},
+        flow::{CLOSING, Flow, HALF_OPEN, PROVISIONAL, real_of, ring_bits},
         ring::real_of as real_of_slot,
     },
 };
 
-use super::{clock::reached, service_table::ServiceTable};
+use super::{clock::reached, flood_watch::Provisional, service_table::ServiceTable};
 use crate::{backend::TableBackend, error::DataplaneError};
 
 /// Time between two sweeps at least, in ticks (1 s).
@@ -33,6 +33,8 @@ pub(crate) struct FlowSweep {
     changes: u64,
     /// Live entries in the last sweep.
     used: u64,
+    /// The provisional ones among them by service, the largest number first.
+    provisional: Vec<Provisional>,
     /// Whether there was a sweep.
     swept: bool,
 }
@@ -79,6 +81,12 @@ impl FlowSweep {
     #[must_use]
     pub fn used(&self) -> u64 {
         self.used
+    }
+
+    /// Provisional entries by service, as of the last sweep, the largest number first.
+    #[must_use]
+    pub fn provisional(&self) -> &[Provisional] {
+        &self.provisional
     }
 
     /// Whether there is something to sweep for and the last sweep is long enough ago. A sweep that frees a
@@ -132,6 +140,7 @@ impl FlowSweep {
             exceptions.push(vec![false; owner.slots as usize]);
         }
         let mut orphaned = vec![false; owners.len()];
+        let mut provisional = vec![0; services.len()];
         let mut used = 0;
         backend.sweep_flows(&mut |flow: Flow| {
             let real = usize::from(real_of(flow.owner));
@@ -146,6 +155,7 @@ impl FlowSweep {
                 return false;
             }
             used += 1;
+            provisional[owner.service] += u64::from(flow.stamp & PROVISIONAL != 0);
             if owner.slots != 0 {
                 let slot =
                     ((u64::from(ring_bits(flow.stamp)) * u64::from(owner.slots)) >> 16) as u32;
@@ -156,6 +166,17 @@ impl FlowSweep {
             true
         });
         self.used = used;
+        self.provisional = services
+            .iter()
+            .zip(provisional)
+            .filter(|&(_, entries)| entries > 0)
+            .map(|(service, entries)| Provisional {
+                vip: service.vip,
+                entries,
+            })
+            .collect();
+        self.provisional
+            .sort_by_key(|of| std::cmp::Reverse(of.entries));
         self.swept = true;
         let spent = u32::try_from(began.elapsed().as_millis() / 17).unwrap_or(u32::MAX);
         self.not_before = now.wrapping_add(
@@ -176,7 +197,7 @@ pub(crate) fn is_alive(flow: &Flow, now: u32, window: u32) -> bool {
     let age = now.wrapping_sub(flow.stamp as u32);
     // The clock of another CPU may be a tick ahead.
     let age = if age > u32::MAX / 2 { 0 } else { age };
-    age <= if flow.stamp & CLOSING != 0 {
+    age <= if flow.stamp & (CLOSING | HALF_OPEN) != 0 {
         CLOSING_TICKS
     } else {
         window

@@ -7,6 +7,7 @@
 mod address_resolution;
 mod adoption;
 mod clock;
+mod flood_watch;
 mod flow_sweep;
 mod index_allocator;
 mod next_hop_table;
@@ -28,9 +29,9 @@ use lb_common::tables::PROBE_MARK;
 use lb_model::vip::{Protocol, VipKey};
 
 use self::{
-    address_resolution::AddressResolution, flow_sweep::FlowSweep, next_hop_table::NextHopTable,
-    real_record::OuterSources, real_table::RealTable, ring_space::RingSpace,
-    service_table::ServiceTable, vip_index::VipIndex,
+    address_resolution::AddressResolution, flood_watch::FloodWatch, flow_sweep::FlowSweep,
+    next_hop_table::NextHopTable, real_record::OuterSources, real_table::RealTable,
+    ring_space::RingSpace, service_table::ServiceTable, vip_index::VipIndex,
 };
 use crate::{
     backend::TableBackend, error::DataplaneError, options::Options, resolver::Resolver, vip_key,
@@ -53,6 +54,7 @@ pub(crate) struct Engine<B> {
     next_hops: NextHopTable,
     ring_space: RingSpace,
     flow_sweep: FlowSweep,
+    flood_watch: FloodWatch,
     warnings: Vec<String>,
 }
 
@@ -79,6 +81,7 @@ impl<B: TableBackend> Engine<B> {
             next_hops: NextHopTable::new(),
             ring_space: RingSpace::default(),
             flow_sweep: FlowSweep::default(),
+            flood_watch: FloodWatch::default(),
             warnings: Vec::new(),
         };
         engine.adopt()?;
@@ -169,8 +172,13 @@ impl<B: TableBackend> Engine<B> {
         let now = self.backend.now();
         self.next_hops.release_quiescent(now);
         self.ring_space.release_quiescent(now);
+        let evictions = self.backend.flow_evictions()?;
+        self.flood_watch
+            .look(evictions, self.flow_sweep.provisional(), now);
         for entry in self.services.iter_mut() {
-            entry.ring.end_windows(&mut self.backend, entry.window, now);
+            if !self.flood_watch.holds_windows(entry.window, now) {
+                entry.ring.end_windows(&mut self.backend, entry.window, now);
+            }
             if entry.tracking.end_first_window(now) {
                 self.backend
                     .set_service_terms(entry.index, entry.flags(), entry.window);

@@ -68,6 +68,8 @@ impl<B: TableBackend> Engine<B> {
             })
             .collect::<Result<_, DataplaneError>>()?;
         let flows = self.backend.flow_counters()?;
+        let evictions = self.backend.flow_evictions()?;
+        let provisional = self.flow_sweep.provisional().iter();
         Ok(Stats {
             services,
             interfaces,
@@ -75,7 +77,10 @@ impl<B: TableBackend> Engine<B> {
                 capacity: u64::from(self.backend.sizes().flow_buckets) * FLOWS_PER_BUCKET as u64,
                 used: self.flow_sweep.used(),
                 inserted: flows.inserted,
+                provisional: provisional.map(|of| of.entries).sum(),
                 evicted: flows.evicted,
+                evicted_provisional: evictions.opening + evictions.running,
+                refused: evictions.refused,
                 hits: flows.hits,
                 misses: flows.misses,
             },
@@ -167,6 +172,10 @@ impl<B: TableBackend> Engine<B> {
                 .iter()
                 .cloned()
                 .chain(self.unreachable())
+                .chain(
+                    self.flood_watch
+                        .warnings(self.flow_sweep.provisional(), self.backend.now()),
+                )
                 .collect(),
         }
     }

@@ -15,7 +15,7 @@ use lb_common::limits::{
 use lb_common::reason::Reason;
 use lb_common::tables::{
     config::Config,
-    counters::{FlowTableCounters, RealCounters, ServiceCounters},
+    counters::{FlowEvictions, FlowTableCounters, RealCounters, ServiceCounters},
     flow::{Bucket, Flow},
     meta::Meta,
     names,
@@ -331,6 +331,21 @@ impl TableBackend for KernelBackend {
             evicted,
             hits,
             misses,
+        })
+    }
+
+    fn flow_evictions(&self) -> Result<FlowEvictions, DataplaneError> {
+        let values = self
+            .tables
+            .flow_evictions
+            .get(&0, 0)
+            .map_err(system("reading the flow table's counters of evictions"))?;
+        let [opening, running, refused, pad] = sums(&values);
+        Ok(FlowEvictions {
+            opening,
+            running,
+            refused,
+            pad,
         })
     }
 

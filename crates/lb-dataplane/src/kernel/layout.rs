@@ -3,7 +3,7 @@
 use aya::maps::MapType;
 use lb_common::tables::{
     config::Config,
-    counters::{FlowTableCounters, RealCounters, ServiceCounters},
+    counters::{FlowEvictions, FlowTableCounters, RealCounters, ServiceCounters},
     flow::Bucket,
     meta::{LAYOUT_VERSION, Meta},
     names,
@@ -33,6 +33,9 @@ pub(crate) enum Layout {
 /// the records of another table needs more than that: what the programs write between the copy and the
 /// replacement of the last program has to be copied again.
 pub(crate) const CONVERTED: [&str; 1] = [names::REALS];
+
+/// The table that an earlier build of either layout did not have. Loading a program adds it.
+pub(crate) const ADDED: &str = names::FLOW_EVICTIONS;
 
 /// `BPF_F_MMAPABLE`.
 const MMAPABLE: u32 = 1 << 10;
@@ -104,6 +107,7 @@ impl Layout {
             (names::SERVICE_COUNTERS, _) => per_cpu(size_of::<ServiceCounters>()),
             (names::REASON_COUNTERS, _) => per_cpu(size_of::<u64>()),
             (names::FLOW_COUNTERS, _) => per_cpu(size_of::<FlowTableCounters>()),
+            (names::FLOW_EVICTIONS, _) => per_cpu(size_of::<FlowEvictions>()),
             (names::TRACE, _) => array(size_of::<Trace>(), 0),
             // `META` has the same form in every layout, so that its version can be read.
             _ => mapped(size_of::<Meta>()),
@@ -125,6 +129,7 @@ mod tests {
             names::SERVICE_COUNTERS,
             names::REASON_COUNTERS,
             names::FLOW_COUNTERS,
+            names::FLOW_EVICTIONS,
             names::TRACE,
         ];
         for table in CONVERTED {

@@ -11,7 +11,7 @@ use lb_common::tables::{
 use lb_common::vip_table::VipHash;
 
 use super::{
-    layout::{Form, Layout},
+    layout::{ADDED, Form, Layout},
     loader,
     mapped::Mapped,
 };
@@ -45,6 +45,9 @@ impl<'a> PinnedTables<'a> {
         };
         for (name, _) in loader::tables(&any) {
             let path = folder.join(name);
+            if name == ADDED && !path.exists() {
+                continue;
+            }
             let map = MapData::from_pin(&path).map_err(system(format!(
                 "opening the table {}; it may be the rest of a removed data plane, which `lb-agent detach` removes",
                 path.display()
@@ -68,7 +71,9 @@ impl<'a> PinnedTables<'a> {
         let sound = sizes.flow_buckets.is_power_of_two()
             && sizes.vip_buckets.is_power_of_two()
             && sizes.vip_buckets >= VipHash::LEAST
-            && loader::tables(&sizes).iter().all(|(n, e)| size(n) >= *e);
+            && loader::tables(&sizes)
+                .iter()
+                .all(|(name, least)| entries.get(name).is_none_or(|entries| entries >= least));
         if !sound {
             return Err(unreadable(
                 folder,

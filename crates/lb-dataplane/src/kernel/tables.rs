@@ -45,6 +45,7 @@ pub(crate) struct KernelTables {
     pub service_counters: PerCpuArray<MapData, [u64; SERVICE_WORDS]>,
     pub reason_counters: PerCpuArray<MapData, u64>,
     pub flow_counters: PerCpuArray<MapData, [u64; 4]>,
+    pub flow_evictions: PerCpuArray<MapData, [u64; 4]>,
     pub trace: Array<MapData, [u32; 4]>,
 }
 
@@ -90,6 +91,7 @@ impl KernelTables {
                 pinned.reopen(names::REASON_COUNTERS)?,
             )?,
             flow_counters: typed(names::FLOW_COUNTERS, pinned.reopen(names::FLOW_COUNTERS)?)?,
+            flow_evictions: typed(names::FLOW_EVICTIONS, pinned.reopen(names::FLOW_EVICTIONS)?)?,
             trace: typed(names::TRACE, pinned.reopen(names::TRACE)?)?,
             meta,
             maps: pinned.maps,

@@ -4,7 +4,7 @@ use lb_common::limits::{MAX_NEXT_HOPS, MAX_REALS, MAX_SERVICES, SLOTS_PER_CHUNK}
 use lb_common::memory::{Constants, MemTables};
 use lb_common::reason::Reason;
 use lb_common::tables::{
-    counters::{FlowTableCounters, RealCounters, ServiceCounters},
+    counters::{FlowEvictions, FlowTableCounters, RealCounters, ServiceCounters},
     flow::{Bucket, Flow},
     meta::{LAYOUT_VERSION, MAGIC, Meta},
     names,
@@ -304,6 +304,10 @@ impl TableBackend for MemoryBackend {
 
     fn flow_counters(&self) -> Result<FlowTableCounters, DataplaneError> {
         Ok(self.tables.read_counters(|c| c.flows))
+    }
+
+    fn flow_evictions(&self) -> Result<FlowEvictions, DataplaneError> {
+        Ok(self.tables.read_counters(|c| c.evictions))
     }
 
     fn reasons(&self, _interface_slot: u32) -> Result<Vec<(Reason, u64)>, DataplaneError> {

@@ -109,16 +109,40 @@ pub(super) const DATA_PLANE: &[Metric] = &[
         |scrape| Value::Count(scrape.flow_table.used),
     ),
     agent(
+        "lb_flow_table_provisional",
+        GAUGE,
+        "Live entries whose flow sent one packet so far, which anybody can forge, as of the last sweep.",
+        |scrape| Value::Count(scrape.flow_table.provisional),
+    ),
+    agent(
         "lb_flow_table_inserted_total",
         COUNTER,
         "Entries inserted into the flow table.",
         |scrape| Value::Count(scrape.flow_table.inserted),
     ),
-    agent(
+    metric(
         "lb_flow_table_evicted_total",
         COUNTER,
-        "Live entries evicted from the flow table for want of room.",
-        |scrape| Value::Count(scrape.flow_table.evicted),
+        &["kind"],
+        "Live entries evicted from the flow table for want of room, by kind: `provisional` if their flow sent one packet \
+         so far, `confirmed` for others, which only earlier versions evicted.",
+        Read::Samples(|scrape, samples| {
+            let table = &scrape.flow_table;
+            samples.add(
+                &[("kind", "provisional")],
+                Value::Count(table.evicted_provisional),
+            )?;
+            samples.add(
+                &[("kind", "confirmed")],
+                Value::Count(table.evicted_confirmed()),
+            )
+        }),
+    ),
+    agent(
+        "lb_flow_table_refused_total",
+        COUNTER,
+        "Flows that got no entry, because all that they might have had are confirmed.",
+        |scrape| Value::Count(scrape.flow_table.refused),
     ),
     agent(
         "lb_flow_table_hits_total",

@@ -11,7 +11,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::macro_support::{Level, level_enabled};
 use lb_common::{
-    flow_table::SharedBucket,
+    flow_table::{self, Newcomer, SharedBucket},
     limits::{REASON_SLOTS, SLOTS_PER_CHUNK, TICK_SHIFT},
     lookup::{FlowEvent, Step, Tables},
     reason::Reason,
@@ -20,7 +20,7 @@ use lb_common::{
     station::Station,
     tables::{
         config::Config,
-        counters::{FlowTableCounters, RealCounters, ServiceCounters},
+        counters::{FlowEvictions, FlowTableCounters, RealCounters, ServiceCounters},
         meta::Meta,
         next_hop::NextHop,
         real::Real,
@@ -62,6 +62,8 @@ static SERVICE_COUNTERS: PerCpuArray<ServiceCounters> = PerCpuArray::with_max_en
 static REASON_COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(REASON_SLOTS, 0);
 #[map]
 static FLOW_COUNTERS: PerCpuArray<FlowTableCounters> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static FLOW_EVICTIONS: PerCpuArray<FlowEvictions> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static TRACE: Array<Trace> = Array::with_max_entries(1, 0);
 
@@ -154,6 +156,27 @@ impl<O: Observer> MapTables<O> {
     }
 }
 
+/// [`flow_table::insert`], with its arguments in four words: the two buckets, the service and whether to write, the
+/// entry's owner and stamp.
+///
+/// A global function, which the kernel's verifier (Linux 5.6) checks once by itself. It follows a function of another kind
+/// from each state in which it is called, and this one has so many ways that it would not come to an end.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn insert_flow(buckets: u64, terms: u64, owner: u64, stamp: u64) -> u64 {
+    let newcomer = Newcomer {
+        buckets: [buckets as u32, (buckets >> 32) as u32],
+        service: terms as u32,
+        owner,
+        stamp,
+    };
+    u64::from(flow_table::insert(
+        &MapTables::<Quiet>::new(),
+        &newcomer,
+        terms >> 32 != 0,
+    ))
+}
+
 /// This CPU's entry of a map of counters.
 #[inline(always)]
 fn counters<T>(map: &PerCpuArray<T>, index: u32) -> Option<&mut T> {
@@ -231,6 +254,18 @@ impl<O: Observer> Tables for MapTables<O> {
     }
 
     #[inline(always)]
+    fn inserted(&self) -> u64 {
+        counters(&FLOW_COUNTERS, 0).map_or(0, |flows| flows.inserted)
+    }
+
+    #[inline(always)]
+    fn insert_flow(&self, newcomer: &Newcomer, write: bool) -> bool {
+        let [first, second] = newcomer.buckets.map(u64::from);
+        let terms = u64::from(newcomer.service) | u64::from(write) << 32;
+        insert_flow(first | second << 32, terms, newcomer.owner, newcomer.stamp) != 0
+    }
+
+    #[inline(always)]
     fn count_real(&self, index: u16, bytes: u32, opened: bool, closed: bool) {
         if let Some(real) = counters(&REAL_COUNTERS, u32::from(index)) {
             real.packets += 1;
@@ -271,6 +306,11 @@ impl<O: Observer> Tables for MapTables<O> {
     fn count_flow(&self, event: FlowEvent) {
         if let Some(flows) = counters(&FLOW_COUNTERS, 0) {
             flows.count(event);
+        }
+        if matches!(event, FlowEvent::Evicted { .. } | FlowEvent::Refused)
+            && let Some(evictions) = counters(&FLOW_EVICTIONS, 0)
+        {
+            evictions.count(event);
         }
     }
 
