@@ -5,6 +5,7 @@
 
 mod others;
 mod redis;
+mod refusals;
 
 use std::{
     net::SocketAddr,
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         a_broker_dies_and_returns,
         others::a_reporter_is_probed_by_grpc,
         others::datagrams_are_answered_or_not,
+        refusals::closed_ports_stay_down_though_the_host_seldom_refuses,
         others::a_program_probes_a_broker,
     ])
     .tests_with(

@@ -1,5 +1,5 @@
-//! FlashMQ: its `$SYS` topics. The utilisation is derived from the delay of the event loops. That the topics are below
-//! `$SYS/broker/` has not been verified on a live broker.
+//! FlashMQ: its `$SYS` topics. The utilisation is derived from the delay of the event loops. Experimental: that the
+//! topics are below `$SYS/broker/` has not been verified on a live broker.
 
 use std::{
     collections::BTreeMap,
@@ -35,8 +35,8 @@ pub struct FlashMq {
 
 impl LoadReader for FlashMq {
     const NAME: &'static str = "flashmq";
-    const HELP: &'static str = "Subscribes to FlashMQ's `$SYS` topics; the utilisation is derived from the delay of the \
-                                event loops.";
+    const HELP: &'static str = "Experimental, not verified on a live broker. Subscribes to FlashMQ's `$SYS` topics; the \
+                                utilisation is derived from the delay of the event loops.";
     const TRANSPORT: Transport = Transport::Mqtt;
     const PORT: Option<u16> = Some(1883);
     const TLS_PORT: Option<u16> = Some(8883);
