@@ -8,6 +8,7 @@ mod document;
 
 use std::path::{Path, PathBuf};
 
+use lb_clients::health::capacity::Demand;
 use lb_model::{
     intent::{Change, Intent, Patch, Refusal, WhenEmpty},
     settings::{self, FieldError, Map, SettingType as _, Value},
@@ -162,6 +163,17 @@ impl Config {
             }
         }
         Ok(intent)
+    }
+
+    /// The probes that the VIPs ask for.
+    #[must_use]
+    pub fn probes(&self) -> Demand {
+        let mut demand = Demand::default();
+        // The file was checked when it was read.
+        for vip in self.intent().iter().flat_map(Intent::vips) {
+            demand.add(vip);
+        }
+        demand
     }
 
     /// VIPs whose checks run programs.

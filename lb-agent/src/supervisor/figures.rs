@@ -31,6 +31,10 @@ pub struct ProbeCounts {
     pub drain: u64,
     /// Probes that failed.
     pub unhealthy: u64,
+    /// Probes that say nothing of the real, because this host could not make them or slept.
+    pub inconclusive: u64,
+    /// Reals whose last probe says nothing.
+    pub undecided: u64,
     /// How long they took.
     pub durations: Histogram,
 }
@@ -41,6 +45,8 @@ impl Default for ProbeCounts {
             healthy: 0,
             drain: 0,
             unhealthy: 0,
+            inconclusive: 0,
+            undecided: 0,
             durations: Histogram::new(PROBE_BOUNDS),
         }
     }
@@ -53,6 +59,11 @@ impl ProbeCounts {
             Verdict::Healthy => self.healthy += 1,
             Verdict::Drain => self.drain += 1,
             Verdict::Unhealthy => self.unhealthy += 1,
+            Verdict::Inconclusive => {
+                self.inconclusive += 1;
+                // How long it took is no matter of the real.
+                return;
+            }
         }
         self.durations.observe(outcome.latency);
     }
@@ -174,6 +185,7 @@ mod tests {
             (Verdict::Healthy, 2),
             (Verdict::Drain, 3),
             (Verdict::Unhealthy, 10_000),
+            (Verdict::Inconclusive, 10_000),
         ] {
             counts.count(&Outcome::new(
                 verdict,
@@ -182,6 +194,7 @@ mod tests {
             ));
         }
         assert_eq!((counts.healthy, counts.drain, counts.unhealthy), (2, 1, 1));
+        assert_eq!(counts.inconclusive, 1);
         assert_eq!(counts.durations.count(), 4);
     }
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::{Attempt, Finding, Probe, ProbeKind};
 use crate::health::{Verdict, outcome::line};
 use crate::peer::{
-    PeerError, Stream, TlsClient,
+    PeerError, TlsClient,
     http::{Request, Response, exchange_until},
     tls,
 };
@@ -165,7 +165,7 @@ impl Probe for HttpProbe {
         };
         let reads_body = settings.body.is_some() || settings.json.is_some();
         let limit = if reads_body { MAX_BODY } else { 0 };
-        let stream = Stream::open(attempt.target, self.tls.as_mut(), attempt.deadline).await?;
+        let stream = attempt.open(self.tls.as_mut()).await?;
         let mut judging = Judging::new(settings);
         let response =
             exchange_until(stream, &request, limit, &mut judging, attempt.deadline).await?;

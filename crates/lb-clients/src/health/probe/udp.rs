@@ -13,7 +13,7 @@ use tokio::net::UdpSocket;
 
 use super::{Attempt, Finding, Probe, ProbeKind};
 use crate::health::{Verdict, outcome::line};
-use crate::peer::{PeerError, Target};
+use crate::peer::{PeerError, Target, descriptors};
 use lb_model::duration;
 pub use octets::Octets;
 
@@ -113,11 +113,18 @@ async fn ask(settings: &Udp, target: &Target) -> Result<Vec<u8>, PeerError> {
         SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
     let failed = |error: std::io::Error| PeerError::io(WAITING, &error);
-    let socket = UdpSocket::bind(SocketAddr::new(any, 0))
-        .await
-        .map_err(|error| PeerError::io("opening a socket", &error))?;
+    let local = |doing| move |error: std::io::Error| PeerError::local(doing, &error);
+    let socket = descriptors::open(|| std::net::UdpSocket::bind(SocketAddr::new(any, 0)))
+        .map_err(local("opening a socket"))?;
+    socket
+        .set_nonblocking(true)
+        .map_err(local("opening a socket"))?;
     target.set_mark(&socket)?;
-    socket.connect(target.address).await.map_err(failed)?;
+    // No packet is sent here: what fails is a matter of this host's routes.
+    socket
+        .connect(target.address)
+        .map_err(local("finding a route"))?;
+    let socket = UdpSocket::from_std(socket).map_err(local("waiting for an answer"))?;
     socket.send(&settings.payload.0).await.map_err(failed)?;
     let mut answer = vec![0; MAX_ANSWER];
     let length = socket.recv(&mut answer).await.map_err(failed)?;

@@ -8,7 +8,7 @@ use super::{
     kind::{LoadReader, Reader, SourceTarget, Transport},
 };
 use crate::load::reading::{AgentCommand, Answer, Quantity, Sample};
-use crate::peer::{Deadline, PeerError, Target, connect};
+use crate::peer::{Closing, Deadline, PeerError, Target, connect};
 
 lb_model::settings! {
     /// HAProxy's agent-check protocol.
@@ -108,7 +108,7 @@ impl LoadReader for AgentCheck {
 
 impl AgentCheck {
     async fn line(&self, deadline: &Deadline) -> Result<Vec<u8>, PeerError> {
-        let mut stream = connect(&self.target, deadline).await?;
+        let mut stream = connect(&self.target, Closing::Orderly, deadline).await?;
         deadline
             .bound("waiting for the agent's line", async {
                 let failed = |error| PeerError::io("talking to the agent", &error);
