@@ -120,6 +120,7 @@ async fn full(reals: u32) -> Scrape {
         target_share: Some(0.25),
         limited_by: Some("slow_start"),
         readers: Some(ReaderFigures {
+            unreadable: 2,
             failures: 3,
             failing: 1,
             age: Some(Duration::from_secs(7)),
@@ -147,7 +148,7 @@ async fn full(reals: u32) -> Scrape {
 }
 
 fn read(text: &str) -> Vec<Series<'_>> {
-    exposition::read(text, |_| true).unwrap()
+    exposition::read(text, |_| true).unwrap().series
 }
 
 fn label<'a>(series: &'a Series<'_>, name: &str) -> Option<&'a str> {

@@ -98,6 +98,8 @@ pub struct RealFigures {
 pub struct ReaderFigures {
     /// Questions that were not answered.
     pub failures: u64,
+    /// Lines, topics, values and words of answers that could not be read.
+    pub unreadable: u64,
     /// Readers whose last question was not answered, or that have not asked yet.
     pub failing: u64,
     /// Age of the last reading; of several readers, of the one whose last reading is the oldest.
@@ -113,6 +115,7 @@ impl ReaderFigures {
         let oldest = sources.iter().filter_map(newest).min();
         ReaderFigures {
             failures,
+            unreadable: 0,
             failing: sources.iter().filter(failing).count() as u64,
             age: oldest.map(|at| now.saturating_duration_since(at)),
         }

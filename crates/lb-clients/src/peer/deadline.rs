@@ -112,7 +112,6 @@ mod tests {
     use tokio::{
         io::{AsyncReadExt as _, AsyncWriteExt as _},
         net::{TcpListener, TcpStream},
-        sync::Notify,
     };
 
     use super::*;
@@ -155,11 +154,11 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         });
-        let mut stream = TcpStream::connect(address).await.unwrap();
         let answered = deadline
             .bound("talking", async {
+                let failed = |error| PeerError::io("talking", &error);
+                let mut stream = TcpStream::connect(address).await.map_err(failed)?;
                 for _ in 0..3 {
-                    let failed = |error| PeerError::io("talking", &error);
                     stream.write_all(b"x").await.map_err(failed)?;
                     stream.read_exact(&mut [0]).await.map_err(failed)?;
                 }
@@ -172,24 +171,18 @@ mod tests {
 
     #[tokio::test]
     async fn silence_is_the_peers_fault_only_if_this_process_was_awake() {
-        let silent = Notify::new();
-        let wait = async {
-            silent.notified().await;
-            Ok(())
-        };
+        let silent = || std::future::pending::<Result<(), PeerError>>();
         let deadline = Deadline::after(WHOLE);
-        let error = deadline.bound("waiting", wait).await.unwrap_err();
+        let error = deadline.bound("waiting", silent()).await.unwrap_err();
         assert!(matches!(error, PeerError::TimedOut { after, .. } if after == WHOLE));
 
         // Asleep at the end, and only there.
         let deadline = Deadline::after(WHOLE);
-        tokio::spawn(async {
-            tokio::time::sleep(WHOLE - WHOLE / 8).await;
-            stall(WHOLE * 2);
-        });
+        let last = deadline.end() - WHOLE / 40;
         let wait = async {
-            silent.notified().await;
-            Ok(())
+            tokio::time::sleep_until(last).await;
+            stall(WHOLE * 2);
+            silent().await
         };
         let error = deadline.bound("waiting", wait).await.unwrap_err();
         assert!(

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::{Attempt, Finding, Probe, ProbeKind};
 use crate::health::{Verdict, outcome::line};
+use crate::json;
 use crate::peer::{
     PeerError, TlsClient,
     http::{Request, Response, exchange_until},
@@ -24,8 +25,6 @@ pub use statuses::Statuses;
 const MAX_BODY: usize = 64 << 10;
 /// Characters of an answer that a reason repeats.
 const MAX_QUOTED: usize = 80;
-/// U+FEFF in UTF-8, with which some programs begin a text.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 pub(super) static KIND: ProbeKind = ProbeKind::of::<HttpProbe>(
     "http",
@@ -220,8 +219,7 @@ fn unhealthy(reason: String) -> Finding {
 
 /// Why the body does not match, `None` if it does.
 fn disagreement(json: &Json, body: &[u8]) -> Option<String> {
-    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
-    let document: Value = match serde_json::from_slice(body) {
+    let document: Value = match json::parse(body) {
         Ok(document) => document,
         Err(error) => return Some(format!("the body is no JSON: {error}")),
     };

@@ -93,6 +93,7 @@ impl Task {
             command: answer.command,
             ignored: filtered.ignored,
             missing: answer.missing,
+            unreadable: answer.unreadable,
         }
     }
 }
