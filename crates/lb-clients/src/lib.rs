@@ -5,6 +5,7 @@ mod registry;
 
 pub mod backoff;
 pub mod health;
+mod json;
 pub mod load;
 pub mod peer;
 pub mod shedding;

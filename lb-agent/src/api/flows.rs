@@ -1,5 +1,7 @@
 //! Live flows per real.
 
+use std::time::{Instant, SystemTime};
+
 use lb_proto::v1;
 use tonic::Status;
 
@@ -22,11 +24,21 @@ impl Api {
                 flows: real.flows,
                 exact: real.flows_exact,
                 entries: real.entries,
-                quiet_since: real.quiet_since.map(convert::timestamp),
+                quiet_since: real.quiet_since.and_then(time_of),
+                // A clock that is set says nothing about how long it is.
+                quiet_for: real
+                    .quiet_since
+                    .and_then(|since| since.elapsed().try_into().ok()),
             })
         });
         Ok(v1::ListFlowsResponse {
             reals: reals.collect(),
         })
     }
+}
+
+/// The time of day at a moment.
+fn time_of(moment: Instant) -> Option<prost_types::Timestamp> {
+    let time = SystemTime::now().checked_sub(moment.elapsed())?;
+    Some(convert::timestamp(time))
 }

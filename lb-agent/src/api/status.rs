@@ -12,6 +12,7 @@ impl Api {
         let plane = view.dataplane;
         let mut warnings = plane.warnings;
         warnings.extend(view.warnings);
+        warnings.extend(self.supervisor.warnings().await);
         let interface = |interface: InterfaceStatus| v1::InterfaceStatus {
             name: interface.name,
             index: interface.index,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use lb_agent::{config::Config, control::running_programs};
+use lb_clients::health::capacity::Capacity;
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
@@ -22,6 +23,12 @@ impl Check {
                  or --exec-checks",
                 self.file.display()
             );
+        }
+        // The agent that reads this file may run with other limits, so this is no error.
+        if let Ok(capacity) = Capacity::of_this_host() {
+            for shortage in capacity.shortages(&config.probes()) {
+                println!("{}: on this host: {shortage}", self.file.display());
+            }
         }
         println!(
             "{}: {} VIPs with {} reals, nothing wrong",

@@ -8,6 +8,7 @@ mod document;
 
 use std::path::{Path, PathBuf};
 
+use lb_clients::health::capacity::Demand;
 use lb_model::{
     intent::{Change, Intent, Owner, Patch, Refusal, WhenEmpty, Writer},
     settings::{self, FieldError, Map, SettingType as _, Value},
@@ -127,6 +128,16 @@ impl Config {
             agent,
             intent: intent(&vips)?,
         })
+    }
+
+    /// The probes that the VIPs ask for.
+    #[must_use]
+    pub fn probes(&self) -> Demand {
+        let mut demand = Demand::default();
+        for vip in self.intent.vips() {
+            demand.add(vip);
+        }
+        demand
     }
 }
 

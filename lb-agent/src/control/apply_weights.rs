@@ -37,6 +37,7 @@ impl Owner {
                 None => self.steered.remove(&vip),
             };
             if self.steered.get(&vip) == before.as_ref() {
+                self.announce_causes(vip, causes);
                 continue;
             }
             self.unsaved = true;

@@ -1,6 +1,10 @@
 //! From one VIP and its steered weights to effective weights, the ring and the service for the data plane. Pure.
 
-use std::{net::IpAddr, sync::Arc, time::SystemTime};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use super::view::RealState;
 use crate::weights::{Effective, Steered, all_down, effective};
@@ -22,7 +26,7 @@ pub struct Service {
     /// Share of the ring of each, 0 to 1.
     pub shares: Vec<f64>,
     /// Since when each takes no new flows; `None` if it takes some.
-    pub quiet_since: Vec<Option<SystemTime>>,
+    pub quiet_since: Vec<Option<Instant>>,
     /// Since when each is in its state, its reachability aside.
     pub since: Vec<SystemTime>,
     /// For each slot a position in `reals`; empty if there is no real.
@@ -103,7 +107,7 @@ impl Service {
             .zip(&shares)
             .map(|(real, share)| {
                 let since = || before.and_then(|before| before.quiet_since(*real));
-                (*share <= 0.0).then(|| since().unwrap_or(now))
+                (*share <= 0.0).then(|| since().unwrap_or_else(Instant::now))
             })
             .collect();
         Service {
@@ -135,7 +139,7 @@ impl Service {
         }
     }
 
-    fn quiet_since(&self, real: IpAddr) -> Option<SystemTime> {
+    fn quiet_since(&self, real: IpAddr) -> Option<Instant> {
         *self.quiet_since.get(self.member(real)?)?
     }
 

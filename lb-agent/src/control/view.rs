@@ -1,6 +1,11 @@
 //! VIPs and reals as they are: the intent together with the observations.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc, time::SystemTime};
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use lb_model::vip::VipKey;
 
@@ -63,7 +68,7 @@ pub struct RealView {
     /// Entries of the flow table that name it.
     pub entries: u64,
     /// Since when it takes no new flows; `None` if it takes some.
-    pub quiet_since: Option<SystemTime>,
+    pub quiet_since: Option<Instant>,
 }
 
 /// A VIP as it is.

@@ -50,8 +50,10 @@ impl Exporter {
     async fn scrape(&self) -> Result<Scrape, control::ReadError> {
         let _turn = self.turn.lock().await;
         let waiting = self.control.waiting();
-        let figures = self.control.figures().await?;
+        let mut figures = self.control.figures().await?;
         let observed = self.supervisor.figures().await;
+        let warnings = self.supervisor.warnings().await;
+        figures.status.warnings.extend(warnings);
         Ok(Scrape::new(self.started, waiting, figures, observed))
     }
 }

@@ -122,6 +122,7 @@ async fn full(reals: u32) -> Scrape {
         target_share: Some(0.25),
         limited_by: Some("slow_start"),
         readers: Some(ReaderFigures {
+            unreadable: 2,
             failures: 3,
             failing: 1,
             age: Some(Duration::from_secs(7)),
@@ -149,7 +150,7 @@ async fn full(reals: u32) -> Scrape {
 }
 
 fn read(text: &str) -> Vec<Series<'_>> {
-    exposition::read(text, |_| true).unwrap()
+    exposition::read(text, |_| true).unwrap().series
 }
 
 fn label<'a>(series: &'a Series<'_>, name: &str) -> Option<&'a str> {

@@ -31,6 +31,10 @@ pub struct ProbeCounts {
     pub drain: u64,
     /// Probes that failed.
     pub unhealthy: u64,
+    /// Probes that say nothing of the real, because this host could not make them or slept.
+    pub inconclusive: u64,
+    /// Reals whose last probe says nothing.
+    pub undecided: u64,
     /// How long they took.
     pub durations: Histogram,
 }
@@ -41,6 +45,8 @@ impl Default for ProbeCounts {
             healthy: 0,
             drain: 0,
             unhealthy: 0,
+            inconclusive: 0,
+            undecided: 0,
             durations: Histogram::new(PROBE_BOUNDS),
         }
     }
@@ -53,6 +59,11 @@ impl ProbeCounts {
             Verdict::Healthy => self.healthy += 1,
             Verdict::Drain => self.drain += 1,
             Verdict::Unhealthy => self.unhealthy += 1,
+            Verdict::Inconclusive => {
+                self.inconclusive += 1;
+                // How long it took is no matter of the real.
+                return;
+            }
         }
         self.durations.observe(outcome.latency);
     }
@@ -87,6 +98,8 @@ pub struct RealFigures {
 pub struct ReaderFigures {
     /// Questions that were not answered.
     pub failures: u64,
+    /// Lines, topics, values and words of answers that could not be read.
+    pub unreadable: u64,
     /// Readers whose last question was not answered, or that have not asked yet.
     pub failing: u64,
     /// Age of the last reading; of several readers, of the one whose last reading is the oldest.
@@ -102,6 +115,7 @@ impl ReaderFigures {
         let oldest = sources.iter().filter_map(newest).min();
         ReaderFigures {
             failures,
+            unreadable: 0,
             failing: sources.iter().filter(failing).count() as u64,
             age: oldest.map(|at| now.saturating_duration_since(at)),
         }
@@ -174,6 +188,7 @@ mod tests {
             (Verdict::Healthy, 2),
             (Verdict::Drain, 3),
             (Verdict::Unhealthy, 10_000),
+            (Verdict::Inconclusive, 10_000),
         ] {
             counts.count(&Outcome::new(
                 verdict,
@@ -182,6 +197,7 @@ mod tests {
             ));
         }
         assert_eq!((counts.healthy, counts.drain, counts.unhealthy), (2, 1, 1));
+        assert_eq!(counts.inconclusive, 1);
         assert_eq!(counts.durations.count(), 4);
     }
 }

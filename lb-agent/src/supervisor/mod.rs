@@ -6,6 +6,7 @@
 //! ([`crate::control`]). It never waits for a peer: each probe and each reader is a task of its own.
 
 mod figures;
+mod own_trouble;
 mod real_readings;
 mod run;
 mod shed_pace;

@@ -21,6 +21,8 @@ pub(super) struct RealReadings {
     latency: Option<(Duration, Instant)>,
     /// Reports without an answer, since the real is supervised.
     failures: u64,
+    /// Lines, topics, values and words of answers that could not be read.
+    unreadable: u64,
 }
 
 impl RealReadings {
@@ -31,6 +33,7 @@ impl RealReadings {
             sources: sources.to_vec(),
             latency: None,
             failures: 0,
+            unreadable: 0,
         }
     }
 
@@ -56,7 +59,10 @@ impl RealReadings {
 
     /// Notes a reader's report. Returns whether the agent's command changed.
     pub(super) fn take(&mut self, report: &Report) -> bool {
-        self.failures += u64::from(report.outcome.is_err());
+        match &report.outcome {
+            Ok(readings) => self.unreadable += readings.unreadable.count,
+            Err(_) => self.failures += 1,
+        }
         let before = self.states.command();
         self.states.observe(report);
         self.states.command() != before
@@ -91,7 +97,10 @@ impl RealReadings {
 
     /// Figures of the readers; `None` if there is no source.
     pub(super) fn reader_figures(&self, now: Instant) -> Option<ReaderFigures> {
-        (!self.sources.is_empty()).then(|| ReaderFigures::new(&self.states, self.failures, now))
+        (!self.sources.is_empty()).then(|| ReaderFigures {
+            unreadable: self.unreadable,
+            ..ReaderFigures::new(&self.states, self.failures, now)
+        })
     }
 
     /// The last readings, and why others are missing.
@@ -139,6 +148,17 @@ fn snapshots(last: &SourceState) -> Vec<ReadingSnapshot> {
         last.missing
             .iter()
             .map(|missing| nothing(missing.quantity.name(), missing.reason.clone())),
+    );
+    // A problem of a quantity is said there.
+    let is_said = |problem: &String| {
+        let mut missing = last.missing.iter();
+        missing.any(|missing| *problem == missing.reason)
+    };
+    all.extend(
+        last.unreadable
+            .problem()
+            .filter(|problem| !is_said(problem))
+            .map(|problem| nothing("", problem)),
     );
     if let Some(error) = &last.error {
         all.push(nothing("", error.to_string()));

@@ -15,12 +15,16 @@ use tokio::{
 
 use super::{
     figures::AllFigures,
+    own_trouble::OwnTrouble,
     snapshot::RealSnapshots,
     tasks::{Marks, Tasks},
     vip_supervisor::VipSupervisor,
 };
 use crate::control::{self, Changed, FlowCounts, WeightUpdate};
-use lb_clients::health;
+use lb_clients::health::{
+    self,
+    capacity::{Capacity, Demand},
+};
 use lb_clients::load;
 use lb_model::intent::Vip;
 use lb_model::options::Track;
@@ -45,6 +49,7 @@ pub struct Handle {
 enum Question {
     Snapshots(oneshot::Sender<RealSnapshots>),
     Figures(oneshot::Sender<AllFigures>),
+    Warnings(oneshot::Sender<Vec<String>>),
 }
 
 impl Handle {
@@ -56,6 +61,11 @@ impl Handle {
     /// Figures of every VIP that is supervised.
     pub async fn figures(&self) -> AllFigures {
         self.ask(Question::Figures).await
+    }
+
+    /// What an operator should know of probes: trouble of this host, and probes that it has no room for.
+    pub async fn warnings(&self) -> Vec<String> {
+        self.ask(Question::Warnings).await
     }
 
     /// Without a supervisor nothing is known.
@@ -79,6 +89,13 @@ pub fn start(control: control::Handle, changed: Arc<Changed>) -> (Handle, JoinHa
         supervisors: BTreeMap::new(),
         tasks: Tasks::new(probe_sender, load_sender),
         troubles: HashMap::new(),
+        own_trouble: OwnTrouble::default(),
+        capacity: Capacity::of_this_host()
+            .inspect_err(|error| {
+                tracing::warn!("how many probes this host can make is not known: {error}");
+            })
+            .ok(),
+        shortages: Vec::new(),
         began: Instant::now(),
     };
     let task = tokio::spawn(supervisor.run(changed, probes, loads, received_questions));
@@ -91,6 +108,11 @@ struct Supervisor {
     tasks: Tasks,
     /// VIPs whose reals cannot be probed through the tunnel, and why.
     troubles: HashMap<VipKey, String>,
+    own_trouble: OwnTrouble,
+    /// What this host has for probes, if that is known.
+    capacity: Option<Capacity>,
+    /// What the probes that are configured lack.
+    shortages: Vec<String>,
     /// The epoch of steering's clock.
     began: Instant,
 }
@@ -117,10 +139,12 @@ impl Supervisor {
                 vips = changed.take() => self.reconcile(vips).await,
                 Some(report) = probes.recv() => {
                     let mut steps = Vec::new();
-                    self.probed(report, &mut steps);
+                    let mut told = Vec::new();
+                    self.probed(report, &mut steps, &mut told);
                     while steps.len() < BATCH && let Ok(report) = probes.try_recv() {
-                        self.probed(report, &mut steps);
+                        self.probed(report, &mut steps, &mut told);
                     }
+                    self.apply(told).await;
                     self.step(steps).await;
                 }
                 Some(report) = loads.recv() => {
@@ -185,6 +209,7 @@ impl Supervisor {
         if !left.is_empty() {
             self.apply(left).await;
         }
+        self.check_capacity();
         self.step(steps).await;
     }
 
@@ -229,13 +254,56 @@ impl Supervisor {
     }
 
     /// Notes the report of a probe.
-    fn probed(&mut self, report: health::runner::Report, steps: &mut Vec<VipKey>) {
+    fn probed(
+        &mut self,
+        report: health::runner::Report,
+        steps: &mut Vec<VipKey>,
+        told: &mut Vec<WeightUpdate>,
+    ) {
         let vip = report.vip;
-        if let Some(vip_supervisor) = self.supervisors.get_mut(&vip)
-            && vip_supervisor.probed(report)
-        {
+        let Some(vip_supervisor) = self.supervisors.get_mut(&vip) else {
+            return;
+        };
+        if let Some(reason) = self.own_trouble.observe(&report.outcome, Instant::now()) {
+            tracing::warn!(
+                "VIP {vip}, real {}: a probe says nothing, and the state is kept: {reason}; more such probes are counted \
+                 and not logged, until there were none for a minute",
+                report.real
+            );
+            let cause = format!("a probe says nothing, and the state is kept: {reason}");
+            told.extend(vip_supervisor.tell(report.real, cause));
+        }
+        if vip_supervisor.probed(report) {
             steps.push(vip);
         }
+    }
+
+    /// Compares the probes that are configured with what this host can make.
+    fn check_capacity(&mut self) {
+        let Some(capacity) = &self.capacity else {
+            return;
+        };
+        let mut demand = Demand::default();
+        for vip_supervisor in self.supervisors.values() {
+            demand.add(vip_supervisor.vip());
+        }
+        let shortages = capacity.shortages(&demand);
+        if self.shortages.is_empty() {
+            for shortage in &shortages {
+                tracing::warn!("{shortage}");
+            }
+        }
+        self.shortages = shortages;
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let undecided = self
+            .supervisors
+            .values()
+            .map(VipSupervisor::undecided)
+            .sum();
+        let own = self.own_trouble.warning(undecided, Instant::now());
+        own.into_iter().chain(self.shortages.clone()).collect()
     }
 
     /// Notes the report of a reader.
@@ -311,10 +379,13 @@ impl Supervisor {
     }
 
     fn answer(&self, question: Question) {
-        // In both cases the receiver may be gone.
+        // In each case the receiver may be gone.
         match question {
             Question::Snapshots(reply) => {
                 let _ = reply.send(self.snapshots());
+            }
+            Question::Warnings(reply) => {
+                let _ = reply.send(self.warnings());
             }
             Question::Figures(reply) => {
                 let figures = self.supervisors.iter();

@@ -24,7 +24,7 @@ use crate::{
 };
 use lb_clients::{
     health::{
-        self, Outcome,
+        self, Outcome, Verdict,
         state::{Health, State},
     },
     load,
@@ -351,13 +351,31 @@ impl VipSupervisor {
             }
         };
         VipFigures {
-            probes: self.vip.spec.check.is_some().then(|| self.probes.clone()),
+            probes: self.vip.spec.check.is_some().then(|| ProbeCounts {
+                undecided: self.undecided(),
+                ..self.probes.clone()
+            }),
             reals: self
                 .reals
                 .iter()
                 .map(|(address, real)| (*address, figures(real)))
                 .collect(),
         }
+    }
+
+    /// Reals whose last probe says nothing about them.
+    pub(super) fn undecided(&self) -> u64 {
+        let undecided = |real: &&Real| matches!(&real.last, Some((outcome, _)) if outcome.verdict == Verdict::Inconclusive);
+        self.reals.values().filter(undecided).count() as u64
+    }
+
+    /// Tells watchers something of a real, with the weights that the owner has.
+    pub(super) fn tell(&self, real: IpAddr, cause: String) -> Option<WeightUpdate> {
+        Some(WeightUpdate {
+            vip: self.vip.address,
+            steered: Some(self.last_applied.clone()?),
+            causes: vec![(real, cause.into())],
+        })
     }
 
     /// What is known of its reals.

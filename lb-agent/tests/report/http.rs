@@ -74,7 +74,7 @@ fn prometheus_can_read_it() {
     let (_reporter, address) = start(&["--cgroup", "/"]);
     let (head, body) = get(address, "/metrics");
     assert!(head.contains("text/plain; version=0.0.4"), "{head}");
-    let samples = exposition::read(&body, |_| true).unwrap();
+    let samples = exposition::read(&body, |_| true).unwrap().series;
     let value = |name: &str| {
         samples
             .iter()

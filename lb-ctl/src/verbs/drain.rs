@@ -1,6 +1,6 @@
 //! `lbctl drain`, and waiting until a drained real has no flows left.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use clap::Args;
 use lb_proto::v1::{self, apply_request::Change};
@@ -99,7 +99,7 @@ async fn wait_until_empty(
         ticks.tick().await;
         let window = window_if_drained(&mut client, target).await?;
         let flows = flows(&mut client, target).await?;
-        let drained = drained_for(&flows);
+        let drained = drained_for(&flows, began.elapsed());
         let progress = Progress {
             vip: target.vip.vip.to_string(),
             address: target.address.to_string(),
@@ -138,13 +138,14 @@ async fn wait_until_empty(
     }
 }
 
-/// Returns how long the real has taken no new flows.
-fn drained_for(flows: &v1::RealFlows) -> Duration {
-    flows
-        .quiet_since
-        .and_then(|since| SystemTime::try_from(since).ok())
-        .and_then(|since| since.elapsed().ok())
-        .unwrap_or_default()
+/// Returns how long the real has taken no new flows, by the agent's monotonic clock. The time of day is of no use: it is set now and then, and
+/// this machine may have another. An older agent does not say how long: then only the time that was waited here counts.
+fn drained_for(flows: &v1::RealFlows, waited: Duration) -> Duration {
+    match (flows.quiet_for, &flows.quiet_since) {
+        (Some(quiet), _) => quiet.try_into().unwrap_or_default(),
+        (None, Some(_)) => waited,
+        (None, None) => Duration::ZERO,
+    }
 }
 
 /// Returns the VIP's window. Fails if the real is no longer drained.
@@ -194,4 +195,33 @@ async fn flows(client: &mut Client, target: &Real) -> Result<v1::RealFlows, Fail
         .into_iter()
         .find(|real| real.address == address)
         .ok_or_else(|| gone(target))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_day_does_not_count() {
+        let waited = Duration::from_secs(3);
+        let long_ago = Some(prost_types::Timestamp {
+            seconds: 1,
+            nanos: 0,
+        });
+        let flows = |quiet_since, quiet_for| v1::RealFlows {
+            quiet_since,
+            quiet_for,
+            ..v1::RealFlows::default()
+        };
+        let quiet = Some(prost_types::Duration {
+            seconds: 60,
+            nanos: 0,
+        });
+        assert_eq!(
+            drained_for(&flows(long_ago, quiet), waited),
+            Duration::from_secs(60)
+        );
+        assert_eq!(drained_for(&flows(long_ago, None), waited), waited);
+        assert_eq!(drained_for(&flows(None, None), waited), Duration::ZERO);
+    }
 }

@@ -258,6 +258,7 @@ impl Balancer for Recorder {
             exact: false,
             entries: 4,
             quiet_since: None,
+            quiet_for: None,
         };
         Ok(Response::new(v1::ListFlowsResponse { reals: vec![flows] }))
     }

@@ -60,7 +60,7 @@ fn text(namespace: &Namespace) -> anyhow::Result<String> {
 }
 
 fn read(text: &str) -> Vec<Series<'_>> {
-    exposition::read(text, |_| true).unwrap()
+    exposition::read(text, |_| true).unwrap().series
 }
 
 fn label<'a>(series: &'a Series<'_>, name: &str) -> Option<&'a str> {

@@ -5,6 +5,7 @@
 
 mod others;
 mod redis;
+mod refusals;
 
 use std::{
     net::SocketAddr,
@@ -51,16 +52,19 @@ fn main() -> ExitCode {
         Program("nginx"),
         Program("mosquitto"),
         Program("mosquitto_pub"),
+        Program("ss"),
     ])
     .tests(tests![
         a_frozen_broker_is_detected_though_tcp_connects,
         a_broker_that_requires_a_login_is_alive,
         a_web_server_is_checked_by_status_header_and_json,
         servers_of_another_protocol_are_named,
-        an_address_without_a_route_is_unreachable,
+        without_a_route_nothing_is_known_of_an_address,
         a_broker_dies_and_returns,
+        probes_leave_no_port_in_time_wait,
         others::a_reporter_is_probed_by_grpc,
         others::datagrams_are_answered_or_not,
+        refusals::closed_ports_stay_down_though_the_host_seldom_refuses,
         others::a_program_probes_a_broker,
     ])
     .tests_with(
@@ -269,7 +273,7 @@ fn servers_of_another_protocol_are_named() {
     assert_outcome(&outcome, Verdict::Unhealthy, "connection while");
 }
 
-fn an_address_without_a_route_is_unreachable() {
+fn without_a_route_nothing_is_known_of_an_address() {
     let namespace = Namespace::new("alone").unwrap();
     for address in ["192.0.2.1", "2001:db8::1"] {
         let outcome = ask(
@@ -281,8 +285,8 @@ fn an_address_without_a_route_is_unreachable() {
         );
         assert_outcome(
             &outcome,
-            Verdict::Unhealthy,
-            "unreachable: Network is unreachable",
+            Verdict::Inconclusive,
+            "this host: finding a route: Network is unreachable",
         );
     }
     let refused = ask(
@@ -293,6 +297,36 @@ fn an_address_without_a_route_is_unreachable() {
         LONG,
     );
     assert_outcome(&refused, Verdict::Unhealthy, "connection refused");
+}
+
+/// A port in TIME_WAIT is of no use for another connection to the same address for a minute.
+fn probes_leave_no_port_in_time_wait() {
+    let namespace = Namespace::new("ports").unwrap();
+    let _nginx = Nginx::start(&namespace, HTTP).unwrap();
+    let _broker = Mosquitto::start(&namespace, MQTT).unwrap();
+    let body = Http {
+        body: Some("web ".to_owned()),
+        ..http("/")
+    };
+    for _ in 0..10 {
+        for (probe, port) in [
+            (Component::new("tcp", &Tcp {}), HTTP),
+            (Component::new("tcp", &Tcp {}), MQTT),
+            (Component::new("http", &http("/")), HTTP),
+            (Component::new("http", &body), HTTP),
+            (mqtt(Version::V311, Expect::Accepted), MQTT),
+            (mqtt(Version::V5, Expect::Accepted), MQTT),
+        ] {
+            let outcome = ask(&namespace, probe, "127.0.0.1", port, LONG);
+            assert_outcome(&outcome, Verdict::Healthy, "");
+        }
+    }
+    for port in [HTTP, MQTT] {
+        let ours = namespace
+            .sh(&format!("ss -Htan state time-wait dport = :{port}"))
+            .unwrap();
+        assert_eq!(ours, "", "port {port}");
+    }
 }
 
 fn a_broker_dies_and_returns() {

@@ -11,6 +11,7 @@ mod fixture;
 mod frozen;
 mod loaded;
 mod moving;
+mod own_trouble;
 mod shedding;
 mod tunnel;
 
@@ -47,12 +48,23 @@ fn main() -> ExitCode {
             failover::clients_of_a_killed_broker_move_to_others,
             frozen::a_frozen_broker_is_detected_and_its_clients_reconnect,
             frozen::a_handshake_does_not_detect_it,
+            own_trouble::an_agent_that_was_stopped_kills_no_real,
             moving::a_thousand_connections_survive_weights_that_always_move,
             shedding::a_surplus_is_shed_at_the_configured_rate_and_from_no_other_real,
         ])
         .tests_with(
             &[CgroupCpu],
-            tests![loaded::a_loaded_real_gets_less_and_no_connection_breaks],
+            tests![
+                loaded::a_loaded_real_gets_less_and_no_connection_breaks,
+                own_trouble::an_agent_that_gets_little_cpu_kills_no_real,
+            ],
+        )
+        .tests_with(
+            &[Program("prlimit")],
+            tests![
+                own_trouble::an_agent_without_files_keeps_the_state_of_its_reals,
+                own_trouble::files_are_kept_for_probes_when_others_have_used_them_up,
+            ],
         )
         // The agent's program on the way out is attached by a TCX link.
         .tests_with(

@@ -4,6 +4,7 @@
 //! yields an [`Outcome`]; [`state`] makes a state of outcomes, purely; [`runner`] is the task that does this for one
 //! real of one VIP and reports.
 
+pub mod capacity;
 mod outcome;
 pub mod probe;
 pub mod runner;

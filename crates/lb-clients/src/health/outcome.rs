@@ -25,6 +25,8 @@ pub enum Verdict {
     Drain,
     /// It does not serve.
     Unhealthy,
+    /// Nothing is known: this host could not ask, or slept through the answer.
+    Inconclusive,
 }
 
 impl Verdict {
@@ -35,13 +37,14 @@ impl Verdict {
             Verdict::Healthy => "healthy",
             Verdict::Drain => "drain",
             Verdict::Unhealthy => "unhealthy",
+            Verdict::Inconclusive => "inconclusive",
         }
     }
 
-    /// Whether the real serves.
+    /// Whether the real serves, as far as the probe knows.
     #[must_use]
     pub const fn is_alive(self) -> bool {
-        !matches!(self, Verdict::Unhealthy)
+        matches!(self, Verdict::Healthy | Verdict::Drain)
     }
 }
 

@@ -2,11 +2,13 @@
 //!
 //! A probe starts one interval after the one before it started, less the jitter: never later, unless that one
 //! still runs or all slots are in use. A dead real is down after [`Check::detection_time`] at most.
+//!
+//! If this process wakes up late, because it was stopped or got no CPU, the probes of all reals are due at once. They are
+//! spread over an interval then, as at the start.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
 use lb_model::{check::Check, vip::VipKey};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::JoinHandle,
@@ -19,11 +21,16 @@ use super::{
     state::{Change, Health, State},
 };
 use crate::backoff::{random_part, shortened};
-use crate::peer::Target;
+use crate::peer::{Target, descriptors};
 
 /// Probes that run at the same time at most, over all reals. Each needs a file descriptor, and a silent real holds one
 /// for the whole time-out, so as many silent reals do not delay the probes of others.
 pub const MAX_PROBES: usize = 4_096;
+
+/// The part of an interval by which a probe may start late before it is put off to be spread anew.
+const LATE: u32 = 4;
+/// A busy machine is later than this only if it gets no CPU.
+const LEAST_LATE: Duration = Duration::from_millis(50);
 
 /// The result of one probe of a real.
 #[derive(Clone, Debug)]
@@ -105,19 +112,22 @@ impl Drop for Runner {
 }
 
 /// Slots for [`MAX_PROBES`], or fewer if the process may not open so many files. Raises the limit as far as the system
-/// allows.
+/// allows, and keeps files in reserve for probes.
 ///
 /// # Errors
 /// The limit cannot be read.
-pub fn slots() -> nix::Result<Arc<Semaphore>> {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    let limit = match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
-        Ok(()) => hard,
-        Err(_) => soft,
-    };
+pub fn slots() -> io::Result<Arc<Semaphore>> {
+    let limit = descriptors::raise_limit()?;
+    descriptors::reserve(limit);
+    Ok(Arc::new(Semaphore::new(slots_within(limit))))
+}
+
+/// Probes that run at the same time at most where so many files may be open.
+#[must_use]
+pub fn slots_within(files: u64) -> usize {
     // The other half of the file descriptors is for everything else.
-    let half = usize::try_from(limit / 2).unwrap_or(MAX_PROBES);
-    Ok(Arc::new(Semaphore::new(half.clamp(1, MAX_PROBES))))
+    let half = usize::try_from(files / 2).unwrap_or(MAX_PROBES);
+    half.clamp(1, MAX_PROBES)
 }
 
 struct Work {
@@ -164,6 +174,11 @@ impl Work {
 
     async fn probe_at(&mut self, next: Instant) -> (Instant, Outcome) {
         tokio::time::sleep_until(next).await;
+        let interval = self.interval();
+        if next.elapsed() > (interval / LATE).max(LEAST_LATE) {
+            // Once only: a process that is always late probes all the same.
+            tokio::time::sleep(random_part(interval)).await;
+        }
         // The semaphore is never closed; without a slot the probe would still be right.
         let _slot = self.slots.acquire().await;
         let started = Instant::now();
@@ -191,13 +206,15 @@ impl Work {
     }
 
     fn pause(&self) -> Duration {
-        let check = &self.config.check;
-        let interval = if self.health.in_doubt() {
-            check.fast_interval()
+        shortened(self.interval(), self.config.check.jitter, fastrand::f64())
+    }
+
+    fn interval(&self) -> Duration {
+        if self.health.in_doubt() {
+            self.config.check.fast_interval()
         } else {
-            check.interval
-        };
-        shortened(interval, check.jitter, fastrand::f64())
+            self.config.check.interval
+        }
     }
 }
 

@@ -96,8 +96,12 @@ impl Health {
         }
     }
 
-    /// Records an outcome, and returns the change if the state becomes another.
+    /// Records an outcome, and returns the change if the state becomes another. One that is inconclusive leaves everything
+    /// as it is.
     pub fn observe(&mut self, check: &Check, outcome: Outcome, now: Instant) -> Option<Change> {
+        if outcome.verdict == Verdict::Inconclusive {
+            return None;
+        }
         self.count(outcome.verdict);
         let next = self.next(check, outcome.verdict);
         let change = (next != self.state).then(|| Change {

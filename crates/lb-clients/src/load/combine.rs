@@ -15,7 +15,7 @@ use lb_model::load::LoadSource;
 
 use super::{
     reader,
-    reading::{AgentCommand, Ignored, Missing, Quantity, ReadError, Reading, Report},
+    reading::{AgentCommand, Ignored, Missing, Quantity, ReadError, Reading, Report, Unreadable},
 };
 
 /// Intervals without an answer after which a source is stale.
@@ -79,6 +79,8 @@ pub struct SourceState {
     pub ignored: Vec<Ignored>,
     /// The quantities that the last answer lacked.
     pub missing: Vec<Missing>,
+    /// What of the last answer cannot be read.
+    pub unreadable: Unreadable,
     /// Why the last attempt to read failed; `None` if it succeeded.
     pub error: Option<ReadError>,
     /// When the source reported last; `None` before the first report.
@@ -96,6 +98,7 @@ impl SourceState {
             command: None,
             ignored: Vec::new(),
             missing: Vec::new(),
+            unreadable: Unreadable::default(),
             error: None,
             reported_at: None,
         }
@@ -113,6 +116,7 @@ impl SourceState {
                 self.error = None;
                 self.ignored.clone_from(&readings.ignored);
                 self.missing.clone_from(&readings.missing);
+                self.unreadable.clone_from(&readings.unreadable);
                 for reading in &readings.readings {
                     self.readings.insert(reading.quantity, reading.clone());
                 }
@@ -124,6 +128,7 @@ impl SourceState {
                 // They belong to an earlier answer.
                 self.ignored.clear();
                 self.missing.clear();
+                self.unreadable = Unreadable::default();
             }
         }
     }

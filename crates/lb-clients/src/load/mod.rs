@@ -4,6 +4,7 @@
 //! cannot be true, and [`combine`] makes one load of several sources.
 
 pub mod combine;
+pub mod counter;
 pub mod exposition;
 pub mod expression;
 pub mod plausibility;

@@ -7,6 +7,8 @@ use super::reading::{Answer, Ignored, Quantity, Sample, Unit};
 
 /// The greatest plausible fraction. It exceeds 1 because measurements over a short time overshoot.
 const MAX_FRACTION: f64 = 1.5;
+/// The greatest negative value that counts as 0.
+const MAX_ROUNDING: f64 = 1e-3;
 /// The greatest weight that an agent may ask for, as a fraction of the operator's.
 const MAX_AGENT_WEIGHT: f64 = 10.0;
 /// The greatest plausible count and rate.
@@ -58,6 +60,7 @@ impl PlausibilityFilter {
         let source_frozen = self.source_frozen(answer.progress, at);
         let utilisation_frozen = self.utilisation_frozen(answer, opened);
         for sample in &answer.samples {
+            let sample = &rounded(*sample);
             let reason = out_of_range(sample)
                 .or_else(|| source_frozen.clone())
                 .or_else(|| {
@@ -117,6 +120,16 @@ impl PlausibilityFilter {
         (answers >= FROZEN_SAMPLES && !coarse).then(|| {
             format!("frozen: {value} in {FROZEN_SAMPLES} answers while other values changed")
         })
+    }
+}
+
+/// A little less than nothing is nothing: differences of rounded values.
+fn rounded(sample: Sample) -> Sample {
+    let value = sample.value;
+    let is_rounding = value < 0.0 && value > -MAX_ROUNDING;
+    Sample {
+        value: if is_rounding { 0.0 } else { value },
+        ..sample
     }
 }
 
@@ -200,6 +213,7 @@ mod tests {
         }
         for (quantity, value) in [
             (Quantity::Utilisation, 0.0),
+            (Quantity::Utilisation, -2e-16),
             (Quantity::Utilisation, 1.02),
             (Quantity::Connections, 0.0),
             (Quantity::AgentWeight, 2.56),

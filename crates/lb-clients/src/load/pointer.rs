@@ -13,6 +13,8 @@ pub struct Pointer {
 }
 
 const WHOLE: &str = ".";
+/// Characters of a text that an error repeats.
+const MAX_QUOTED: usize = 40;
 
 impl Pointer {
     /// Reads the number at the pointer, multiplied by the factor.
@@ -38,10 +40,21 @@ impl Pointer {
                 .trim()
                 .parse::<f64>()
                 .map(|number| number * self.scale)
-                .map_err(|_| format!("the text at {} is not a number", pointer())),
+                .map_err(|_| {
+                    let text: String = text.chars().take(MAX_QUOTED).collect();
+                    format!("the text at {} is not a number: {text:?}", pointer())
+                }),
             Some(Value::Null) => Err(format!("the value at {} is null", pointer())),
             Some(_) => Err(format!("the value at {} is not a number", pointer())),
         }
+    }
+}
+
+impl Pointer {
+    /// Whether something stands at the pointer, be it a number or not.
+    #[must_use]
+    pub fn is_present(&self, json: &Value) -> bool {
+        json.pointer(&self.pointer).is_some()
     }
 }
 

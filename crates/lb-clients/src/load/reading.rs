@@ -115,6 +115,37 @@ pub struct Answer {
     pub progress: Option<f64>,
     /// The configured quantities that the answer lacks.
     pub missing: Vec<Missing>,
+    /// What of the answer cannot be read.
+    pub unreadable: Unreadable,
+}
+
+/// Parts of an answer that cannot be read: lines, topics, values, words. Each is lost alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unreadable {
+    /// How many.
+    pub count: u64,
+    /// The first, in words for operators; empty if there is none.
+    pub first: String,
+}
+
+impl Unreadable {
+    /// Counts one more.
+    pub fn add(&mut self, words: impl FnOnce() -> String) {
+        if self.count == 0 {
+            self.first = words();
+        }
+        self.count += 1;
+    }
+
+    /// What is to be said of it; `None` if everything can be read.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        match self.count {
+            0 => None,
+            1 => Some(self.first.clone()),
+            count => Some(format!("{}; {} more", self.first, count - 1)),
+        }
+    }
 }
 
 /// A configured quantity that an answer lacks.
@@ -258,6 +289,8 @@ pub struct Readings {
     pub ignored: Vec<Ignored>,
     /// The configured quantities that the answer lacks.
     pub missing: Vec<Missing>,
+    /// What of the answer cannot be read.
+    pub unreadable: Unreadable,
 }
 
 /// An implausible value, which is ignored.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tokio::io::AsyncReadExt as _;
 
-use super::{Deadline, PeerError};
+use super::{Deadline, PeerError, descriptors};
 
 /// The longest file that is read, in bytes: a bundle of all certificate authorities is about 250 KiB.
 const MAX_FILE: u64 = 1 << 20;
@@ -28,9 +28,15 @@ pub async fn read(path: &Path, deadline: &Deadline) -> Result<Vec<u8>, PeerError
                 return Err(wrong("is no file".to_owned()));
             }
             let mut bytes = Vec::new();
-            tokio::fs::File::open(path)
+            let owned = path.to_owned();
+            let opened = tokio::task::spawn_blocking(move || {
+                descriptors::open(|| std::fs::File::open(&owned))
+            });
+            let file = opened
                 .await
                 .map_err(|error| wrong(error.to_string()))?
+                .map_err(|error| wrong(error.to_string()))?;
+            tokio::fs::File::from_std(file)
                 .take(MAX_FILE + 1)
                 .read_to_end(&mut bytes)
                 .await

@@ -16,9 +16,9 @@ use serde::{Deserialize, Serialize};
 use super::{Deadline, PeerError, Secret, Stream, secret};
 
 /// Bytes of a response's head that are read at most.
-const MAX_HEAD: usize = 16 << 10;
+const MAX_HEAD: usize = 64 << 10;
 /// Header fields of a response that are read at most.
-const MAX_FIELDS: usize = 100;
+const MAX_FIELDS: usize = 500;
 const AGENT: &str = concat!("lb-agent/", env!("CARGO_PKG_VERSION"));
 const ANSWER: &str = "waiting for the answer";
 
@@ -132,8 +132,46 @@ pub async fn exchange(
     limit: usize,
     deadline: &Deadline,
 ) -> Result<Response, PeerError> {
+    exchange_until(stream, request, limit, &mut WholeBody, deadline).await
+}
+
+/// Decides how much of a response is read.
+pub trait Reading: Send {
+    /// Whether the body is of interest, once the head has arrived.
+    fn wants_body(&mut self, status: StatusCode) -> bool;
+
+    /// Whether `body`, all that has arrived so far, is enough. The bytes before `seen` were there in the last call.
+    fn is_enough(&mut self, body: &[u8], seen: usize) -> bool;
+}
+
+/// Reads the whole body, whatever the status is.
+struct WholeBody;
+
+impl Reading for WholeBody {
+    fn wants_body(&mut self, _: StatusCode) -> bool {
+        true
+    }
+
+    fn is_enough(&mut self, _: &[u8], _: usize) -> bool {
+        false
+    }
+}
+
+/// As [`exchange`], and ends as soon as `reading` has enough: a body may never end.
+///
+/// # Errors
+/// As [`exchange`].
+pub async fn exchange_until(
+    stream: Stream,
+    request: &Request<'_>,
+    limit: usize,
+    reading: &mut dyn Reading,
+    deadline: &Deadline,
+) -> Result<Response, PeerError> {
     let message = message(request, deadline).await?;
-    deadline.bound(ANSWER, talk(stream, message, limit)).await
+    deadline
+        .bound(ANSWER, talk(stream, message, limit, reading))
+        .await
 }
 
 async fn message(
@@ -162,10 +200,17 @@ async fn talk(
     stream: Stream,
     message: http::Request<Full<Bytes>>,
     limit: usize,
+    reading: &mut dyn Reading,
 ) -> Result<Response, PeerError> {
+    // Whatever is not the answer itself is read as leniently as other clients read it: servers that have worked for
+    // years send `Server : x`, folded fields and fields that no grammar allows. A status line there must be: without
+    // one any text would be a 200.
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_FIELDS)
+        .allow_spaces_after_header_name_in_responses(true)
+        .allow_obsolete_multiline_headers_in_responses(true)
+        .ignore_invalid_headers_in_responses(true)
         .handshake::<_, Full<Bytes>>(TokioIo::new(stream))
         .await
         .map_err(|error| failure(&error))?;
@@ -176,7 +221,12 @@ async fn talk(
             .send_request(message)
             .await
             .map_err(|error| failure(&error))?;
-        let (body, complete) = read_body(response.body_mut(), limit).await?;
+        let limit = if reading.wants_body(response.status()) {
+            limit
+        } else {
+            0
+        };
+        let (body, complete) = read_body(response.body_mut(), limit, reading).await?;
         let (head, _) = response.into_parts();
         Ok(Response {
             status: head.status,
@@ -198,6 +248,7 @@ async fn talk(
 async fn read_body(
     body: &mut hyper::body::Incoming,
     limit: usize,
+    reading: &mut dyn Reading,
 ) -> Result<(Bytes, bool), PeerError> {
     use hyper::body::Body as _;
 
@@ -210,9 +261,10 @@ async fn read_body(
             // Trailers.
             continue;
         };
-        let room = limit - bytes.len();
+        let seen = bytes.len();
+        let room = limit - seen;
         bytes.extend_from_slice(&data[..data.len().min(room)]);
-        if data.len() > room {
+        if reading.is_enough(&bytes, seen) || data.len() > room {
             return Ok((bytes.freeze(), false));
         }
     }

@@ -6,6 +6,7 @@
 //! with brokers. Errors are texts for operators.
 
 mod deadline;
+pub mod descriptors;
 mod error;
 pub mod fields;
 mod file;
@@ -21,7 +22,7 @@ pub mod tls;
 pub use deadline::Deadline;
 pub use error::PeerError;
 pub use stream::Stream;
-pub use target::{Target, connect};
+pub use target::{Closing, Target, connect};
 pub use tls::TlsClient;
 
 pub use lb_model::peer::{Secret, Tls};

@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-use super::{Deadline, PeerError, Target, TlsClient, connect};
+use super::{Closing, Deadline, PeerError, Target, TlsClient, connect};
 
 /// A connection to a peer.
 #[derive(Debug)]
@@ -36,12 +36,25 @@ impl Stream {
         tls: Option<&mut TlsClient>,
         deadline: &Deadline,
     ) -> Result<Self, PeerError> {
+        Self::open_until(target, tls, Closing::Orderly, deadline).await
+    }
+
+    /// As [`open`](Self::open), and says how the connection ends when it is dropped.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_until(
+        target: &Target,
+        tls: Option<&mut TlsClient>,
+        closing: Closing,
+        deadline: &Deadline,
+    ) -> Result<Self, PeerError> {
         match tls {
-            None => connect(target, deadline).await.map(Stream::Plain),
+            None => connect(target, closing, deadline).await.map(Stream::Plain),
             Some(tls) => {
                 // Files are read first, so that the peer does not see a connection that ends without a handshake.
                 tls.refresh(deadline).await?;
-                let stream = connect(target, deadline).await?;
+                let stream = connect(target, closing, deadline).await?;
                 tls.wrap(stream, target.address.ip(), deadline).await
             }
         }

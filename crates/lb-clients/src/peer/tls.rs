@@ -205,13 +205,21 @@ fn system_verifier() -> Result<Arc<dyn ServerCertVerifier>, PeerError> {
         return Ok(Arc::clone(verifier));
     }
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let verifier = trusting(roots).map_err(|reason| {
-        PeerError::Tls(format!(
-            "the system's certificate authorities: {reason}; install ca-certificates or give a file"
-        ))
+    let found = rustls_native_certs::load_native_certs();
+    let whole = found.errors.is_empty();
+    roots.add_parsable_certificates(found.certs);
+    let verifier = trusting(roots).map_err(|reason| PeerError::Local {
+        doing: "reading the system's certificate authorities",
+        reason: match found.errors.first() {
+            Some(error) => error.to_string(),
+            None => format!("{reason}; install ca-certificates or give a file"),
+        },
     })?;
-    Ok(Arc::clone(SYSTEM.get_or_init(|| verifier)))
+    // Those that could not be read just now may be readable later: too many files may have been open.
+    if whole {
+        return Ok(Arc::clone(SYSTEM.get_or_init(|| verifier)));
+    }
+    Ok(verifier)
 }
 
 fn trusting(roots: RootCertStore) -> Result<Arc<dyn ServerCertVerifier>, String> {

@@ -149,6 +149,12 @@ pub(super) const METRICS: &[Metric] = &[
         |real| Some(Value::Count(real.observed.readers?.failures)),
     ),
     real(
+        "lb_real_unreadable_values_total",
+        COUNTER,
+        "Lines, topics, values and words of load readers' answers that could not be read; the rest of an answer is used.",
+        |real| Some(Value::Count(real.observed.readers?.unreadable)),
+    ),
+    real(
         "lb_real_failing_readers",
         GAUGE,
         "Load readers whose last question was not answered, or that have no answer yet.",

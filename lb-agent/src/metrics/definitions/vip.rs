@@ -87,7 +87,8 @@ pub(super) const METRICS: &[Metric] = &[
         "lb_vip_probes_total",
         COUNTER,
         &["vip", "result"],
-        "Health probes by result: `healthy`, `drain` or `unhealthy`; only of VIPs with a check.",
+        "Health probes by result: `healthy`, `drain`, `unhealthy`, or `inconclusive` (this host could not make it, or \
+         slept); only of VIPs with a check.",
         Read::Samples(|scrape, samples| {
             for vip in &scrape.vips {
                 let Some(probes) = &vip.probes else { continue };
@@ -95,6 +96,7 @@ pub(super) const METRICS: &[Metric] = &[
                     ("healthy", probes.healthy),
                     ("drain", probes.drain),
                     ("unhealthy", probes.unhealthy),
+                    ("inconclusive", probes.inconclusive),
                 ] {
                     let labels = [("vip", vip.name.as_str()), ("result", result)];
                     samples.add(&labels, Value::Count(count))?;
@@ -104,9 +106,15 @@ pub(super) const METRICS: &[Metric] = &[
         }),
     ),
     vip(
+        "lb_vip_undecided_reals",
+        GAUGE,
+        "Reals whose last health probe was inconclusive: their state is kept; only of VIPs with a check.",
+        |vip| Some(Value::Count(vip.probes.as_ref()?.undecided)),
+    ),
+    vip(
         "lb_vip_probe_duration_seconds",
         DURATIONS,
-        "How long health probes took, failed ones included; only of VIPs with a check.",
+        "How long health probes took, failed ones included and inconclusive ones not; only of VIPs with a check.",
         |vip| {
             let probes = vip.probes.as_ref()?;
             Some(Value::Histogram(&probes.durations))

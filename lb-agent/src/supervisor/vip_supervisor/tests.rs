@@ -122,3 +122,42 @@ async fn the_first_weight_is_told_and_one_that_goes_on_is_not() {
         "it waited for this"
     );
 }
+
+#[tokio::test]
+async fn a_probe_that_could_not_be_made_is_counted_and_said_and_changes_nothing() {
+    let probed = vip(|vip| {
+        let check = serde_json::json!({ "kind": "tcp" });
+        vip.check = Some(Check::from_json(&check).unwrap());
+    });
+    let tasks = tasks();
+    let mut supervisor = begin(&probed, &tasks);
+    let report = |verdict, state, reason: &str| health::runner::Report {
+        vip: probed.address,
+        real: real(),
+        outcome: Outcome::new(verdict, reason, Duration::ZERO),
+        change: None,
+        state,
+        since: Instant::now(),
+    };
+    supervisor.probed(report(Verdict::Healthy, State::Up, "connected"));
+    assert_eq!(supervisor.undecided(), 0);
+    let lacking = report(Verdict::Inconclusive, State::Up, "too many open files");
+    assert!(!supervisor.probed(lacking), "there is nothing to decide");
+    assert_eq!(supervisor.undecided(), 1);
+    let figures = supervisor.figures().probes.unwrap();
+    assert_eq!(
+        (figures.healthy, figures.inconclusive, figures.undecided),
+        (1, 1, 1)
+    );
+    let (_, snapshot) = supervisor.snapshots().next().unwrap();
+    let probe = snapshot.probe.unwrap();
+    assert_eq!(
+        (probe.verdict, probe.reason.as_str()),
+        ("inconclusive", "too many open files")
+    );
+    // Watchers hear of it with the weights as they are.
+    assert!(supervisor.tell(real(), "cause".to_owned()).is_none());
+    supervisor.step(Instant::now(), TIME, &AllFlowCounts::new());
+    let told = supervisor.tell(real(), "cause".to_owned()).unwrap();
+    assert!(told.steered.unwrap().reals[&real()].up);
+}

@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{Attempt, Finding, Probe, ProbeKind};
 use crate::health::{Verdict, outcome::line};
-use crate::peer::PeerError;
+use crate::peer::{PeerError, descriptors};
 
 /// Bytes of a program's errors that a reason repeats.
 const MAX_QUOTED: usize = 200;
@@ -85,7 +85,8 @@ impl Probe for ExecProbe {
             .command
             .split_first()
             .ok_or_else(|| PeerError::Request("there is no program to run".to_owned()))?;
-        let child = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .args(arguments)
             .env_clear()
             .env("PATH", PATH)
@@ -96,12 +97,11 @@ impl Probe for ExecProbe {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .map_err(|error| PeerError::File {
-                path: program.into(),
-                reason: format!("cannot be run: {error}"),
-            })?;
+            .process_group(0);
+        let child = descriptors::open(|| command.spawn()).map_err(|error| PeerError::File {
+            path: program.into(),
+            reason: format!("cannot be run: {error}"),
+        })?;
         let mut group = Group(child);
         let (status, errors) = attempt
             .deadline
@@ -203,6 +203,7 @@ mod tests {
             real: target.address.ip(),
             target: &target,
             deadline: &Deadline::after(timeout),
+            answered: &std::sync::OnceLock::new(),
         };
         ExecProbe::new(settings).run(&attempt).await
     }

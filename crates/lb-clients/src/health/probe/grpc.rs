@@ -8,7 +8,7 @@ use tonic_health::pb::{
 
 use super::{Attempt, Finding, Probe, ProbeKind};
 use crate::health::Verdict;
-use crate::peer::{Stream, TlsClient, grpc::exchange, tls};
+use crate::peer::{TlsClient, grpc::exchange, tls};
 
 /// Bytes of a message at most; the right one has two.
 const MAX_MESSAGE: usize = 4 << 10;
@@ -55,7 +55,7 @@ impl Probe for GrpcProbe {
             .as_ref()
             .and_then(|tls| tls.server_name.clone())
             .unwrap_or_else(|| attempt.target.address.to_string());
-        let stream = Stream::open(attempt.target, self.tls.as_mut(), attempt.deadline).await?;
+        let stream = attempt.open(self.tls.as_mut()).await?;
         let request = HealthCheckRequest {
             service: service.clone(),
         };

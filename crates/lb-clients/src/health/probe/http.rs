@@ -1,5 +1,6 @@
 //! An HTTP/1.1 request: status, text in the body, a value in a JSON body.
 
+mod reading;
 mod statuses;
 
 use bytes::Bytes;
@@ -11,11 +12,13 @@ use serde_json::Value;
 
 use super::{Attempt, Finding, Probe, ProbeKind};
 use crate::health::{Verdict, outcome::line};
+use crate::json;
 use crate::peer::{
-    PeerError, Stream, TlsClient,
-    http::{Request, Response, exchange},
+    PeerError, TlsClient,
+    http::{Request, Response, exchange_until},
     tls,
 };
+use reading::{Document, Expected, Judging};
 pub use statuses::Statuses;
 
 /// Bytes of the body that are read, if the settings look at it at all.
@@ -161,8 +164,10 @@ impl Probe for HttpProbe {
         };
         let reads_body = settings.body.is_some() || settings.json.is_some();
         let limit = if reads_body { MAX_BODY } else { 0 };
-        let stream = Stream::open(attempt.target, self.tls.as_mut(), attempt.deadline).await?;
-        let response = exchange(stream, &request, limit, attempt.deadline).await?;
+        let stream = attempt.open(self.tls.as_mut()).await?;
+        let mut judging = Judging::new(settings);
+        let response =
+            exchange_until(stream, &request, limit, &mut judging, attempt.deadline).await?;
         judge(settings, response)
     }
 }
@@ -183,7 +188,7 @@ fn judge(settings: &Http, response: Response) -> Finding {
         ));
     }
     if let Some(expected) = &settings.body
-        && !String::from_utf8_lossy(&response.body).contains(expected)
+        && !Expected::new(expected).is_in(&response.body, 0)
     {
         let part = if response.complete {
             ""
@@ -195,10 +200,15 @@ fn judge(settings: &Http, response: Response) -> Finding {
             line(expected, MAX_QUOTED)
         ));
     }
-    if let Some(json) = &settings.json
-        && let Some(wrong) = disagreement(json, &response.whole()?)
-    {
-        return unhealthy(format!("answered {status}, and {wrong}"));
+    if let Some(json) = &settings.json {
+        // A document that has ended is whole, even if the body goes on.
+        let body = match Document::default().end(&response.body) {
+            Some(end) => response.body.slice(..end),
+            None => response.whole()?,
+        };
+        if let Some(wrong) = disagreement(json, &body) {
+            return unhealthy(format!("answered {status}, and {wrong}"));
+        }
     }
     Ok((Verdict::Healthy, format!("answered {status}")))
 }
@@ -209,7 +219,7 @@ fn unhealthy(reason: String) -> Finding {
 
 /// Why the body does not match, `None` if it does.
 fn disagreement(json: &Json, body: &[u8]) -> Option<String> {
-    let document: Value = match serde_json::from_slice(body) {
+    let document: Value = match json::parse(body) {
         Ok(document) => document,
         Err(error) => return Some(format!("the body is no JSON: {error}")),
     };
@@ -320,6 +330,12 @@ mod tests {
             ),
             (
                 json("/n", 3),
+                answer(200, "\u{feff} {\"n\":3}\n"),
+                Verdict::Healthy,
+                "200",
+            ),
+            (
+                json("/n", 3),
                 answer(200, "<html>"),
                 Verdict::Unhealthy,
                 "no JSON",
@@ -335,7 +351,7 @@ mod tests {
     fn a_json_that_was_cut_is_not_judged() {
         let cut = Response {
             complete: false,
-            ..answer(200, r#"{"n":3}"#)
+            ..answer(200, r#"{"n":3"#)
         };
         let error = judge(&json("/n", 3), cut).unwrap_err();
         assert_eq!(error, PeerError::TooLong { limit: MAX_BODY });

@@ -1,6 +1,6 @@
 //! What a file of this folder declares: the settings of a kind of probe, and the code that probes.
 
-use std::{fmt, future::Future, net::IpAddr};
+use std::{fmt, future::Future, net::IpAddr, sync::OnceLock};
 
 use futures::future::BoxFuture;
 use lb_model::{
@@ -8,12 +8,13 @@ use lb_model::{
     settings::{FieldError, Map, Settings, Value},
     vip::VipKey,
 };
+use tokio::time::Instant;
 
 use crate::health::Verdict;
-use crate::peer::{Deadline, PeerError, Target};
+use crate::peer::{Closing, Deadline, PeerError, Stream, Target, TlsClient};
 
 /// What a probe that got an answer concludes, with the reason in words for an operator. An error means that there was
-/// no answer, and that the real is dead.
+/// no answer: the real is dead, unless the error is this host's own ([`PeerError::is_local`]).
 pub type Finding = Result<(Verdict, String), PeerError>;
 
 /// One probe of one real.
@@ -27,6 +28,15 @@ pub struct Attempt<'a> {
     pub target: &'a Target,
     /// When it has ended.
     pub deadline: &'a Deadline,
+    /// When the answer was there, if the probe goes on after that.
+    pub answered: &'a OnceLock<Instant>,
+}
+
+impl Attempt<'_> {
+    /// Connects, over TLS if there is a TLS client. The connection is reset when it is dropped.
+    pub(super) async fn open(&self, tls: Option<&mut TlsClient>) -> Result<Stream, PeerError> {
+        Stream::open_until(self.target, tls, Closing::Reset, self.deadline).await
+    }
 }
 
 /// A kind of probe. A value probes one real of one VIP, again and again.

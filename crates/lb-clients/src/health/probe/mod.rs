@@ -18,13 +18,13 @@ pub mod udp;
 #[cfg(test)]
 mod tests;
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::OnceLock, time::Duration};
 
 use lb_model::{check::Check, component::Component, settings::FieldError, vip::VipKey};
 use tokio::time::Instant;
 
 use super::{Outcome, Verdict};
-use crate::peer::{Deadline, Target};
+use crate::peer::{Deadline, Target, descriptors};
 use kind::AnyProbe;
 pub use kind::{Attempt, Finding, Probe, ProbeKind};
 
@@ -86,24 +86,34 @@ impl Prober {
         }
     }
 
-    /// Probes once. It ends at the check's time-out; dropped before, it leaves nothing behind.
+    /// Probes once. It ends at the check's time-out, to which the time is added that this process slept through; dropped
+    /// before, it leaves nothing behind.
     pub async fn run(&mut self, target: &Target) -> Outcome {
         let start = Instant::now();
         let deadline = Deadline::after(self.timeout);
+        let answered = OnceLock::new();
         let attempt = Attempt {
             vip: &self.vip,
             real: self.real,
             target,
             deadline: &deadline,
+            answered: &answered,
         };
         let (verdict, reason) = match &mut self.probe {
-            Ok(probe) => probe
-                .run(&attempt)
-                .await
-                .unwrap_or_else(|error| (Verdict::Unhealthy, error.to_string())),
+            Ok(probe) => probe.run(&attempt).await.unwrap_or_else(|error| {
+                let verdict = if error.is_local() {
+                    Verdict::Inconclusive
+                } else {
+                    Verdict::Unhealthy
+                };
+                (verdict, error.to_string())
+            }),
             Err(error) => (Verdict::Unhealthy, format!("the check: {error}")),
         };
-        Outcome::new(verdict, &reason, start.elapsed())
+        // Everything that the probe had open is closed.
+        descriptors::refill();
+        let end = answered.get().copied().unwrap_or_else(Instant::now);
+        Outcome::new(verdict, &reason, end.saturating_duration_since(start))
     }
 }
 

@@ -24,16 +24,21 @@ use lb_model::{
     vip::VipKey,
 };
 
+use tokio::time::Instant;
+
 use super::{Attempt, Finding, Probe, ProbeKind};
 use crate::health::Verdict;
 use crate::peer::{
-    TlsClient,
+    Closing, TlsClient,
     mqtt::{Connect, Login, Refusal, Session, Version},
     tls,
 };
 
 /// The keep-alive of the reference implementation.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// How long the broker has to close the connection after DISCONNECT, before it is reset. A reset that follows at once
+/// might make the broker log an error instead of the goodbye.
+const GOODBYE: Duration = Duration::from_millis(200);
 
 pub(super) static KIND: ProbeKind = ProbeKind::of::<MqttProbe>(
     "mqtt",
@@ -110,6 +115,7 @@ impl Probe for MqttProbe {
             real,
             target,
             deadline,
+            answered,
         } = *attempt;
         let connect = Connect {
             version: self.settings.version,
@@ -121,19 +127,26 @@ impl Probe for MqttProbe {
             }),
             will: None,
         };
-        Ok(
-            match Session::open(target, self.tls.as_mut(), &connect, deadline).await? {
-                Ok(session) => {
-                    // Whether the goodbye arrives says nothing about the broker.
-                    let _ = session.disconnect(deadline).await;
-                    (Verdict::Healthy, "accepted".to_owned())
-                }
-                Err(refusal) => (
-                    judge(refusal, self.settings.expect),
-                    format!("refused: {refusal}"),
-                ),
-            },
+        let session = Session::open_until(
+            target,
+            self.tls.as_mut(),
+            Closing::Reset,
+            &connect,
+            deadline,
         )
+        .await?;
+        let _ = answered.set(Instant::now());
+        Ok(match session {
+            Ok(session) => {
+                // Whether the goodbye arrives says nothing about the broker.
+                let _ = session.leave(GOODBYE, deadline).await;
+                (Verdict::Healthy, "accepted".to_owned())
+            }
+            Err(refusal) => (
+                judge(refusal, self.settings.expect),
+                format!("refused: {refusal}"),
+            ),
+        })
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 
 use super::{Attempt, Finding, Probe, ProbeKind};
 use crate::health::{Verdict, outcome::line};
-use crate::peer::{PeerError, Stream, TlsClient, secret, tls};
+use crate::peer::{PeerError, TlsClient, secret, tls};
 
 const ASKING: &str = "waiting for an answer to PING";
 /// Bytes of all replies at most; the right ones have 12.
@@ -73,7 +73,7 @@ impl Probe for RedisProbe {
             command(&mut request, &words);
         }
         command(&mut request, &["PING"]);
-        let stream = Stream::open(attempt.target, self.tls.as_mut(), attempt.deadline).await?;
+        let stream = attempt.open(self.tls.as_mut()).await?;
         let failed = |error: std::io::Error| PeerError::io(ASKING, &error);
         let ask = async {
             let mut stream = BufReader::new(stream);

@@ -2,7 +2,7 @@
 
 use super::{Attempt, Finding, Probe, ProbeKind};
 use crate::health::Verdict;
-use crate::peer::connect;
+use crate::peer::{Closing, connect};
 
 pub(super) static KIND: ProbeKind = ProbeKind::of::<TcpProbe>(
     "tcp",
@@ -28,7 +28,7 @@ impl Probe for TcpProbe {
     }
 
     async fn run(&mut self, attempt: &Attempt<'_>) -> Finding {
-        connect(attempt.target, attempt.deadline).await?;
+        connect(attempt.target, Closing::Reset, attempt.deadline).await?;
         Ok((Verdict::Healthy, "connected".to_owned()))
     }
 }

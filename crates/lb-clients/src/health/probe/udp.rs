@@ -2,14 +2,19 @@
 //! unreachable" as an error.
 
 mod octets;
+mod refusals;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Instant,
+};
 
 use tokio::net::UdpSocket;
 
 use super::{Attempt, Finding, Probe, ProbeKind};
 use crate::health::{Verdict, outcome::line};
-use crate::peer::{PeerError, Target};
+use crate::peer::{PeerError, Target, descriptors};
+use lb_model::duration;
 pub use octets::Octets;
 
 const WAITING: &str = "waiting for an answer";
@@ -29,37 +34,77 @@ lb_model::settings! {
         payload: Octets;
         /// What the answer must hold; any answer holds the empty text.
         expect: Octets = Octets::default();
-        /// For servers that never answer: silence is healthy, and only "port unreachable" is not.
+        /// For servers that never answer: silence is healthy, and only "port unreachable" is not. A host sends few of
+        /// these, so one holds until the host would have sent the next.
         silence_is_alive: bool = false;
     }
 }
 
 /// Sends the payload once; the thresholds make up for datagrams that are lost.
 #[derive(Debug)]
-struct UdpProbe(Udp);
+struct UdpProbe {
+    settings: Udp,
+    port: refusals::Port,
+}
 
 impl Probe for UdpProbe {
     type Settings = Udp;
 
     fn new(settings: Udp) -> Self {
-        UdpProbe(settings)
+        UdpProbe {
+            settings,
+            port: refusals::Port::default(),
+        }
     }
 
     async fn run(&mut self, attempt: &Attempt<'_>) -> Finding {
-        let UdpProbe(settings) = self;
-        match attempt
+        let UdpProbe { settings, port } = self;
+        let sent = Instant::now();
+        let answer = attempt
             .deadline
             .bound(WAITING, ask(settings, attempt.target))
-            .await
-        {
-            Ok(answer) => Ok(judge(settings, &answer)),
-            Err(PeerError::TimedOut { .. }) if settings.silence_is_alive => Ok((
-                Verdict::Healthy,
-                "sent, and nothing says that the port is closed".to_owned(),
-            )),
-            Err(error) => Err(error),
+            .await;
+        match answer {
+            Ok(answer) => {
+                port.answered();
+                Ok(judge(settings, &answer))
+            }
+            Err(PeerError::TimedOut { .. }) if settings.silence_is_alive => {
+                let now = Instant::now();
+                let outweighed = if port.is_refused() {
+                    port.silent(refusals::silence(attempt.real, sent, now), now)
+                } else {
+                    None
+                };
+                Ok(match outweighed {
+                    None => (
+                        Verdict::Healthy,
+                        "sent, and nothing says that the port is closed".to_owned(),
+                    ),
+                    Some(ago) => (
+                        Verdict::Unhealthy,
+                        format!(
+                            "connection refused {} ago, and silent since; a host refuses about once a second, whichever \
+                             port it is",
+                            duration::format(whole_milliseconds(ago))
+                        ),
+                    ),
+                })
+            }
+            Err(error) => {
+                if error == PeerError::Refused {
+                    let now = Instant::now();
+                    port.refused(now);
+                    refusals::refused(attempt.real, now);
+                }
+                Err(error)
+            }
         }
     }
+}
+
+fn whole_milliseconds(time: std::time::Duration) -> std::time::Duration {
+    std::time::Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
 async fn ask(settings: &Udp, target: &Target) -> Result<Vec<u8>, PeerError> {
@@ -68,11 +113,18 @@ async fn ask(settings: &Udp, target: &Target) -> Result<Vec<u8>, PeerError> {
         SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
     let failed = |error: std::io::Error| PeerError::io(WAITING, &error);
-    let socket = UdpSocket::bind(SocketAddr::new(any, 0))
-        .await
-        .map_err(|error| PeerError::io("opening a socket", &error))?;
+    let local = |doing| move |error: std::io::Error| PeerError::local(doing, &error);
+    let socket = descriptors::open(|| std::net::UdpSocket::bind(SocketAddr::new(any, 0)))
+        .map_err(local("opening a socket"))?;
+    socket
+        .set_nonblocking(true)
+        .map_err(local("opening a socket"))?;
     target.set_mark(&socket)?;
-    socket.connect(target.address).await.map_err(failed)?;
+    // No packet is sent here: what fails is a matter of this host's routes.
+    socket
+        .connect(target.address)
+        .map_err(local("finding a route"))?;
+    let socket = UdpSocket::from_std(socket).map_err(local("waiting for an answer"))?;
     socket.send(&settings.payload.0).await.map_err(failed)?;
     let mut answer = vec![0; MAX_ANSWER];
     let length = socket.recv(&mut answer).await.map_err(failed)?;

@@ -1,6 +1,6 @@
 //! Runners against listeners on the loopback. They wait for reports, never for a time.
 
-use std::net::SocketAddr;
+use std::{io::ErrorKind, net::SocketAddr};
 
 use tokio::net::{TcpListener, TcpSocket};
 
@@ -141,10 +141,11 @@ async fn a_dropped_runner_hangs_up() {
     drop(runner);
     let mut bytes = Vec::new();
     let read = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut bytes);
-    tokio::time::timeout(NEVER, read)
+    let ended = tokio::time::timeout(NEVER, read)
         .await
-        .expect("the connection ends")
-        .unwrap();
+        .expect("the connection ends");
+    let kind = ended.map_err(|error| error.kind());
+    assert_eq!(kind, Err(ErrorKind::ConnectionReset));
     assert!(reports.recv().await.is_none());
 }
 
@@ -183,4 +184,79 @@ async fn without_a_slot_no_probe_runs() {
     assert!(early.is_err(), "{early:?}");
     drop(slot);
     assert_eq!(next(&mut reports).await.state, State::Up);
+}
+
+/// This process is stopped for longer than an interval, and goes on: all probes are due.
+#[tokio::test]
+async fn probes_that_are_late_together_are_spread_again() {
+    const REALS: usize = 40;
+    let (sender, starts) = std::sync::mpsc::channel();
+    // The peer is not stopped.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        while let Ok((stream, _)) = listener.accept() {
+            drop(stream);
+            if sender.send(std::time::Instant::now()).is_err() {
+                return;
+            }
+        }
+    });
+    let slots = slots_of(REALS);
+    let mut runners: Vec<_> = (0..REALS)
+        .map(|_| start(patient(address), &slots))
+        .collect();
+    for (_, reports) in &mut runners {
+        assert_eq!(next(reports).await.state, State::Up);
+    }
+    std::thread::sleep(PATIENT * 2);
+    while starts.try_recv().is_ok() {}
+    let awake = std::time::Instant::now();
+    for (_, reports) in &mut runners {
+        assert_eq!(next(reports).await.state, State::Up);
+    }
+    let mut quarters = [0; 4];
+    let begun = starts
+        .try_iter()
+        .filter_map(|at| at.checked_duration_since(awake));
+    for after in begun.take(REALS) {
+        let quarter = after.as_millis() * 4 / PATIENT.as_millis();
+        quarters[quarter.min(3) as usize] += 1;
+    }
+    assert!(quarters.iter().all(|count| *count > 0), "{quarters:?}");
+    assert!(quarters[0] < REALS / 2, "{quarters:?}");
+}
+
+/// Without a route nothing is known of the real: neither its death nor its life.
+#[tokio::test]
+async fn the_trouble_of_this_host_changes_no_state() {
+    let (listener, address) = listen_at("127.0.0.3:0").await;
+    let (runner, mut reports) = start(patient(address), &slots_of(8));
+    assert_eq!(change(&mut reports).await.to, State::Up);
+    let mut unusable = patient(address);
+    unusable.check.probe = Component::new(
+        "https",
+        &Http {
+            tls: Some(crate::peer::Tls {
+                ca: Some("/nowhere/ca.pem".into()),
+                ..crate::peer::Tls::default()
+            }),
+            ..Http::default()
+        },
+    );
+    runner.replace(unusable);
+    let mut inconclusive = 0;
+    while inconclusive < 5 {
+        let report = next(&mut reports).await;
+        if report.outcome.verdict == crate::health::Verdict::Inconclusive {
+            inconclusive += 1;
+            assert!(report.outcome.reason.contains("/nowhere/ca.pem"));
+        }
+        assert_eq!((report.state, report.change), (State::Up, None));
+    }
+    // The death of a real is found as soon as there can be probes.
+    drop(listener);
+    runner.replace(patient(address));
+    let down = change(&mut reports).await;
+    assert_eq!((down.from, down.to), (State::Up, State::Down));
 }

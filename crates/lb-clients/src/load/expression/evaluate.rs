@@ -3,7 +3,7 @@
 use std::{collections::HashMap, time::Instant};
 
 use super::{Condition, Expression, Fold, Matcher, Node, Operator, Vector};
-use crate::load::exposition::Series;
+use crate::load::{counter, exposition::Series};
 
 /// Counters that a reader remembers for `rate` at most. A node_exporter has 8 per processor.
 pub const MAX_COUNTERS: usize = 16_384;
@@ -63,7 +63,10 @@ impl History {
                     "more than {MAX_COUNTERS} counters to take the rate of"
                 ));
             }
-            self.counters.insert(key(series), series.value);
+            // What cannot be read now is compared with nothing later.
+            if !series.value.is_nan() {
+                self.counters.insert(key(series), series.value);
+            }
         }
         Ok(())
     }
@@ -140,9 +143,13 @@ impl Scrape<'_> {
     }
 
     fn values(&self, vector: &Vector) -> Result<Vec<f64>, NoValue> {
-        let matching = self.series.iter().filter(|series| vector.matches(series));
+        let matching = || self.series.iter().filter(|series| vector.matches(series));
+        // A sum without one of its series would be wrong and look right.
+        if let Some(fault) = matching().find_map(|series| series.fault.as_ref()) {
+            return Err(NoValue::Mismatch(fault.reason.clone()));
+        }
         if !vector.rate {
-            return Ok(matching.map(|series| series.value).collect());
+            return Ok(matching().map(|series| series.value).collect());
         }
         let not_yet = |reason: String| Err(NoValue::NotYet(reason));
         let Some(previous_at) = self.previous.at else {
@@ -154,16 +161,15 @@ impl Scrape<'_> {
         }
         let mut rates = Vec::new();
         let mut count = 0;
-        for series in matching {
+        for series in matching() {
             count += 1;
             // A new series has no rate yet, which does not affect the others.
             let Some(previous) = self.previous.counters.get(&key(series)) else {
                 continue;
             };
-            let growth = series.value - previous;
-            if growth < 0.0 {
+            let Some(growth) = counter::growth(*previous, series.value) else {
                 return not_yet(format!("{} was reset", vector.name));
-            }
+            };
             rates.push(growth / elapsed);
         }
         if count > 0 && rates.is_empty() {
@@ -175,6 +181,9 @@ impl Scrape<'_> {
 
 impl Vector {
     fn matches(&self, series: &Series<'_>) -> bool {
+        if series.name == self.name && series.fault.as_ref().is_some_and(|fault| fault.any_labels) {
+            return true;
+        }
         series.name == self.name
             && self.matchers.iter().all(|matcher| {
                 let value = series
@@ -207,7 +216,9 @@ mod tests {
 
     fn evaluate(expression: &str, text: &str) -> Result<f64, NoValue> {
         let expression: Expression = expression.parse().unwrap();
-        let series = exposition::read(text, |name| expression.uses(name)).unwrap();
+        let series = exposition::read(text, |name| expression.uses(name))
+            .unwrap()
+            .series;
         expression.evaluate(&Scrape {
             at: Instant::now(),
             series: &series,
@@ -276,7 +287,7 @@ mod tests {
             "total{a=\"1\"} 8\ntotal{a=\"2\"} 12\ntotal{a=\"3\"} 1000\n",
         ] {
             at += Duration::from_secs(5);
-            let series = exposition::read(text, |_| true).unwrap();
+            let series = exposition::read(text, |_| true).unwrap().series;
             rates.push(
                 expression
                     .evaluate(&Scrape {
@@ -294,12 +305,62 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_cannot_be_read_costs_only_what_needs_it() {
+        let text = "cpu{mode=\"idle\"} 5\ncpu{mode=\"steal\"} undefined\nopen 3\nnone NaN\n";
+        assert_eq!(evaluate("open", text), Ok(3.0));
+        assert_eq!(evaluate("cpu{mode='idle'}", text), Ok(5.0));
+        for expression in ["sum(cpu)", "count(cpu)", "sum(cpu{mode!='idle'}) + open"] {
+            let error = evaluate(expression, text).unwrap_err().to_string();
+            assert!(
+                error.contains("line 2 cannot be read"),
+                "{expression}: {error}"
+            );
+        }
+        // The labels cannot be read either: it may be any series.
+        let error = evaluate("cpu{mode='idle'}", "cpu{mode=\"idle\"} 5\ncpu{mode=} 1\n");
+        assert!(error.is_err());
+        assert!(evaluate("none", text).unwrap().is_nan());
+    }
+
+    #[test]
+    fn a_counter_that_steps_back_by_rounding_was_not_reset() {
+        let expression: Expression = "sum(rate(total))".parse().unwrap();
+        let mut history = History::default();
+        let mut at = Instant::now();
+        let mut rates = Vec::new();
+        for (first, second) in [
+            ("100", "5.00"),
+            ("110", "4.99"),
+            ("120", "NaN"),
+            ("130", "5.01"),
+            ("140", "10.01"),
+            ("150", "1"),
+        ] {
+            at += Duration::from_secs(5);
+            let text = format!("total{{a=\"1\"}} {first}\ntotal{{a=\"2\"}} {second}\n");
+            let series = exposition::read(&text, |_| true).unwrap().series;
+            let scrape = Scrape {
+                at,
+                series: &series,
+                previous: &history,
+            };
+            let rate = expression.evaluate(&scrape).ok();
+            rates.push(rate.filter(|rate| !rate.is_nan()));
+            history
+                .remember(at, &series, std::iter::once(&expression))
+                .unwrap();
+        }
+        // What is no number is missing once; the last one was reset.
+        assert_eq!(rates, [None, Some(2.0), None, Some(2.0), Some(3.0), None]);
+    }
+
+    #[test]
     fn remembered_counters_are_bounded() {
         let expression: Expression = "rate(a)".parse().unwrap();
         let text: String = (0..=MAX_COUNTERS)
             .map(|number| format!("a{{n=\"{number}\"}} 1\n"))
             .collect();
-        let series = exposition::read(&text, |_| true).unwrap();
+        let series = exposition::read(&text, |_| true).unwrap().series;
         let mut history = History::default();
         let error = history
             .remember(Instant::now(), &series, std::iter::once(&expression))

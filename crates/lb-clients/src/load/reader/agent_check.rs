@@ -7,8 +7,8 @@ use super::{
     Poll,
     kind::{LoadReader, Reader, SourceTarget, Transport},
 };
-use crate::load::reading::{AgentCommand, Answer, Quantity, Sample};
-use crate::peer::{Deadline, PeerError, Target, connect};
+use crate::load::reading::{AgentCommand, Answer, Missing, Quantity, Sample};
+use crate::peer::{Closing, Deadline, PeerError, Target, connect};
 
 lb_model::settings! {
     /// HAProxy's agent-check protocol.
@@ -25,14 +25,17 @@ const MAX_LINE: usize = 1_024;
 /// Reads a line: words separated by spaces, tabs or commas; a comment begins with `#`. The percentage is of the
 /// operator's weight, not a load.
 ///
+/// A word that is not part of the protocol is lost alone.
+///
 /// # Errors
-/// The first word that is not part of the protocol.
+/// No word is part of the protocol; names the first.
 pub fn read(line: &[u8]) -> Result<Answer, String> {
     let line = line
         .split(|byte| matches!(byte, b'\n' | b'\r'))
         .next()
         .unwrap_or_default();
-    let text = std::str::from_utf8(line).map_err(|_| "not UTF-8 text".to_owned())?;
+    let text = String::from_utf8_lossy(line);
+    let text = text.trim_start_matches('\u{feff}');
     let words = text.split('#').next().unwrap_or_default();
     let mut answer = Answer::default();
     for word in words
@@ -46,15 +49,25 @@ pub fn read(line: &[u8]) -> Result<Answer, String> {
             )
         };
         let lower = word.to_ascii_lowercase();
-        let number = |text: &str| text.parse::<u32>().map(f64::from).map_err(|_| unknown());
-        if let Some(percent) = lower.strip_suffix('%') {
-            answer
-                .samples
-                .push(Sample::new(Quantity::AgentWeight, number(percent)? / 100.0));
-        } else if let Some(limit) = lower.strip_prefix("maxconn:") {
-            answer
-                .samples
-                .push(Sample::new(Quantity::ConnectionLimit, number(limit)?));
+        let sample = if let Some(percent) = lower.strip_suffix('%') {
+            Some((Quantity::AgentWeight, percent, 100.0))
+        } else {
+            let limit = lower.strip_prefix("maxconn:");
+            limit.map(|limit| (Quantity::ConnectionLimit, limit, 1.0))
+        };
+        if let Some((quantity, text, whole)) = sample {
+            match text.parse::<u32>() {
+                Ok(number) => answer
+                    .samples
+                    .push(Sample::new(quantity, f64::from(number) / whole)),
+                Err(_) => {
+                    answer.unreadable.add(unknown);
+                    answer.missing.push(Missing {
+                        quantity,
+                        reason: unknown(),
+                    });
+                }
+            }
         } else {
             let command = match lower.as_str() {
                 "ready" => AgentCommand::Ready,
@@ -62,7 +75,10 @@ pub fn read(line: &[u8]) -> Result<Answer, String> {
                 "maint" => AgentCommand::Maint,
                 "up" => AgentCommand::Up,
                 "down" | "fail" | "failed" | "stopped" => AgentCommand::Down,
-                _ => return Err(unknown()),
+                _ => {
+                    answer.unreadable.add(unknown);
+                    continue;
+                }
             };
             // Lines such as `up ready` are common; the more severe command applies.
             answer.command = answer
@@ -73,7 +89,10 @@ pub fn read(line: &[u8]) -> Result<Answer, String> {
         }
     }
     if answer.samples.is_empty() && answer.command.is_none() {
-        return Err("the agent sent no words".to_owned());
+        return Err(match answer.unreadable.problem() {
+            Some(problem) => problem,
+            None => "the agent sent no words".to_owned(),
+        });
     }
     Ok(answer)
 }
@@ -108,7 +127,7 @@ impl LoadReader for AgentCheck {
 
 impl AgentCheck {
     async fn line(&self, deadline: &Deadline) -> Result<Vec<u8>, PeerError> {
-        let mut stream = connect(&self.target, deadline).await?;
+        let mut stream = connect(&self.target, Closing::Orderly, deadline).await?;
         deadline
             .bound("waiting for the agent's line", async {
                 let failed = |error| PeerError::io("talking to the agent", &error);
@@ -178,6 +197,14 @@ mod tests {
             assert_eq!(answer.command, command, "{line}");
             assert_eq!(answer.get(Quantity::Utilisation), None, "{line}");
         }
+        let answer = read("\u{feff}75% dran maxconn:x up\n".as_bytes()).unwrap();
+        assert_eq!(answer.get(Quantity::AgentWeight), Some(0.75));
+        assert_eq!(answer.command, Some(AgentCommand::Up));
+        assert_eq!(answer.missing[0].quantity, Quantity::ConnectionLimit);
+        assert_eq!(
+            answer.unreadable.problem().unwrap(),
+            "`dran` is not a word of the agent-check protocol; 1 more"
+        );
         for line in [
             "",
             "\n75%",

@@ -17,8 +17,12 @@ use serde::{Deserialize, de::DeserializeOwned};
 use super::{
     Poll,
     kind::{LoadReader, Reader, SourceTarget, Transport},
-    shared::peer::validate_text,
+    shared::{
+        json::{Field, lenient},
+        peer::validate_text,
+    },
 };
+use crate::json;
 use crate::load::reading::{Answer, Quantity, Sample};
 use crate::peer::{
     Deadline, Stream,
@@ -84,17 +88,18 @@ struct HostConfig {
 #[derive(Clone, Debug, Deserialize)]
 pub struct Stats {
     cpu_stats: CpuStats,
-    #[serde(default)]
-    memory_stats: MemoryStats,
+    /// A container can be read without it.
+    #[serde(default, deserialize_with = "lenient")]
+    memory_stats: Field<MemoryStats>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 struct CpuStats {
     cpu_usage: CpuUsage,
-    #[serde(default)]
-    online_cpus: Option<u32>,
-    #[serde(default)]
-    throttling_data: Option<Throttling>,
+    #[serde(default, deserialize_with = "lenient")]
+    online_cpus: Field<u32>,
+    #[serde(default, deserialize_with = "lenient")]
+    throttling_data: Field<Throttling>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -160,10 +165,15 @@ impl Container {
 impl Stats {
     fn count(&self) -> Count {
         // Without a quota both counters are 0.
-        let periods = self.cpu_stats.throttling_data.as_ref().map(|data| Periods {
-            all: data.periods,
-            throttled: data.throttled_periods,
-        });
+        let periods = self
+            .cpu_stats
+            .throttling_data
+            .value
+            .as_ref()
+            .map(|data| Periods {
+                all: data.periods,
+                throttled: data.throttled_periods,
+            });
         Count {
             usage: Duration::from_nanos(self.cpu_stats.cpu_usage.total_usage),
             periods,
@@ -175,7 +185,7 @@ impl Stats {
             usage,
             limit,
             stats,
-        } = &self.memory_stats;
+        } = self.memory_stats.value.as_ref()?;
         let cache = stats.total_inactive_file.or(stats.inactive_file)?;
         let limit = limit.filter(|limit| *limit > 0)?;
         Some((*usage)?.saturating_sub(cache) as f64 / limit as f64)
@@ -209,7 +219,7 @@ impl Comparison {
             .filter(|previous| previous.run == run)
             .and_then(|previous| {
                 let wall = at.saturating_duration_since(previous.at);
-                let cores = container.cores(stats.cpu_stats.online_cpus)?;
+                let cores = container.cores(stats.cpu_stats.online_cpus.value)?;
                 cpu::between(&previous.count, &count, wall, cores)
             });
         let samples = [
@@ -298,7 +308,8 @@ impl Docker {
         let body = response
             .whole()
             .map_err(|error| at_socket(error.to_string()))?;
-        serde_json::from_slice(&body)
+        json::parse(&body)
+            .and_then(serde_json::from_value)
             .map_err(|error| at_socket(format!("not an answer of the Docker Engine: {error}")))
     }
 }

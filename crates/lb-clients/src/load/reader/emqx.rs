@@ -11,10 +11,12 @@ use super::{
     kind::{LoadReader, Reader, SourceTarget, Transport},
     shared::{
         fetch::Fetch,
+        json::{Field, lenient},
         metrics::{Metrics, Preset},
         peer::validate_text,
     },
 };
+use crate::json;
 use crate::load::reading::{Answer, Missing, Quantity, Sample};
 use crate::peer::Deadline;
 
@@ -54,11 +56,16 @@ const RUNNING: &str = "running";
 #[derive(Debug, Deserialize)]
 struct Node {
     node: String,
-    node_status: Option<String>,
-    live_connections: Option<f64>,
-    memory_total: Option<Memory>,
-    memory_used: Option<Memory>,
-    uptime: Option<f64>,
+    #[serde(default, deserialize_with = "lenient")]
+    node_status: Field<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    live_connections: Field<f64>,
+    #[serde(default, deserialize_with = "lenient")]
+    memory_total: Field<Memory>,
+    #[serde(default, deserialize_with = "lenient")]
+    memory_used: Field<Memory>,
+    #[serde(default, deserialize_with = "lenient")]
+    uptime: Field<f64>,
 }
 
 /// A size such as `1.21G`, without a unit below 1 KB. A JSON number is accepted in case a later version sends one.
@@ -98,8 +105,18 @@ impl Memory {
 /// # Errors
 /// The body is not a list of nodes, the node is not in it, or the node is not running.
 pub fn nodes(body: &[u8], name: Option<&str>, address: IpAddr) -> Result<Answer, String> {
-    let nodes: Vec<Node> = serde_json::from_slice(body)
-        .map_err(|error| format!("not a list of EMQX's nodes: {error}"))?;
+    let no_list = |reason: String| format!("not a list of EMQX's nodes: {reason}");
+    let list: Vec<serde_json::Value> = json::parse(body)
+        .and_then(serde_json::from_value)
+        .map_err(|error| no_list(error.to_string()))?;
+    // A node that cannot be read is lost alone.
+    let nodes: Vec<Node> = list
+        .iter()
+        .filter_map(|node| Node::deserialize(node).ok())
+        .collect();
+    if nodes.is_empty() && !list.is_empty() {
+        return Err(no_list("none has a name".to_owned()));
+    }
     let of_address = |node: &&Node| {
         node.node
             .rsplit_once('@')
@@ -124,7 +141,7 @@ pub fn nodes(body: &[u8], name: Option<&str>, address: IpAddr) -> Result<Answer,
             names.join(", ")
         ));
     };
-    match node.node_status.as_deref() {
+    match node.node_status.value.as_deref() {
         Some(RUNNING) => {}
         status => {
             return Err(format!(
@@ -135,17 +152,43 @@ pub fn nodes(body: &[u8], name: Option<&str>, address: IpAddr) -> Result<Answer,
         }
     }
     let mut answer = Answer {
-        progress: node.uptime,
+        progress: node.uptime.value,
         ..Answer::default()
     };
+    for (name, wrong, quantity) in [
+        (
+            "live_connections",
+            &node.live_connections.wrong,
+            Some(Quantity::Connections),
+        ),
+        (
+            "memory_used",
+            &node.memory_used.wrong,
+            Some(Quantity::Memory),
+        ),
+        (
+            "memory_total",
+            &node.memory_total.wrong,
+            Some(Quantity::Memory),
+        ),
+        ("uptime", &node.uptime.wrong, None),
+    ] {
+        let Some(wrong) = wrong else { continue };
+        let reason = format!("{name} cannot be read: {wrong}");
+        answer.unreadable.add(|| reason.clone());
+        answer
+            .missing
+            .extend(quantity.map(|quantity| Missing { quantity, reason }));
+    }
     // `connections` also counts sessions without a connected client.
-    if let Some(connections) = node.live_connections {
+    if let Some(connections) = node.live_connections.value {
         answer
             .samples
             .push(Sample::new(Quantity::Connections, connections));
     }
-    let used = node.memory_used.as_ref().and_then(Memory::bytes);
-    let total = node.memory_total.as_ref().and_then(Memory::bytes);
+    let bytes = |field: &Field<Memory>| field.value.as_ref().and_then(Memory::bytes);
+    let used = bytes(&node.memory_used);
+    let total = bytes(&node.memory_total);
     if let (Some(used), Some(total)) = (used, total)
         && total > 0.0
     {
@@ -160,6 +203,9 @@ pub fn nodes(body: &[u8], name: Option<&str>, address: IpAddr) -> Result<Answer,
 /// recent.
 fn merge(nodes: Answer, metrics: Answer) -> Answer {
     let mut answer = nodes;
+    for _ in 0..metrics.unreadable.count {
+        answer.unreadable.add(|| metrics.unreadable.first.clone());
+    }
     for sample in metrics.samples {
         if answer.get(sample.quantity).is_none() {
             answer.samples.push(sample);
@@ -170,6 +216,15 @@ fn merge(nodes: Answer, metrics: Answer) -> Answer {
             answer.missing.push(missing);
         }
     }
+    let Answer {
+        samples, missing, ..
+    } = &mut answer;
+    // What one of both has is not missing.
+    missing.retain(|missing| {
+        samples
+            .iter()
+            .all(|sample| sample.quantity != missing.quantity)
+    });
     answer
 }
 
@@ -223,10 +278,14 @@ impl Emqx {
             Ok(metrics) => Ok(merge(nodes, metrics)),
             // The values of the node are valid without the metrics.
             Err(reason) if !nodes.samples.is_empty() => Ok(Answer {
-                missing: vec![Missing {
-                    quantity: Quantity::Utilisation,
-                    reason,
-                }],
+                missing: nodes
+                    .missing
+                    .into_iter()
+                    .chain([Missing {
+                        quantity: Quantity::Utilisation,
+                        reason,
+                    }])
+                    .collect(),
                 ..nodes
             }),
             Err(reason) => Err(reason),
@@ -278,6 +337,18 @@ mod tests {
             let error = nodes(TWO.as_bytes(), name, address(of)).unwrap_err();
             assert!(error.contains(part), "{error}");
         }
+        // A value that cannot be read is lost alone, and so is a node.
+        let spoilt =
+            br#"[{"node": "emqx@10.0.0.1", "node_status": "running", "live_connections": undefined,
+            "memory_total": "4.00G", "memory_used": "1024.00M", "uptime": {}}, {"node": 7}, 3]"#;
+        let answer = nodes(spoilt, None, address("10.0.0.1")).unwrap();
+        assert_eq!(answer.get(Quantity::Memory), Some(0.25));
+        assert_eq!(answer.missing.len(), 1);
+        assert_eq!(
+            answer.missing[0].reason,
+            "live_connections cannot be read: \"undefined\""
+        );
+        assert_eq!((answer.unreadable.count, answer.progress), (2, None));
         let one = r#"[{"node": "emqx@broker.example", "node_status": "running"}]"#;
         nodes(one.as_bytes(), None, address("10.0.0.9")).unwrap();
         assert!(nodes(b"{\"code\": \"BAD_API_KEY\"}", None, address("10.0.0.1")).is_err());

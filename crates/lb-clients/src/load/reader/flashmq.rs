@@ -1,5 +1,5 @@
-//! FlashMQ: its `$SYS` topics. The utilisation is derived from the delay of the event loops. That the topics are below
-//! `$SYS/broker/` has not been verified on a live broker.
+//! FlashMQ: its `$SYS` topics. The utilisation is derived from the delay of the event loops. Experimental: that the
+//! topics are below `$SYS/broker/` has not been verified on a live broker.
 
 use std::{
     collections::BTreeMap,
@@ -8,9 +8,9 @@ use std::{
 
 use super::{
     kind::{LoadReader, NoSettings, Reader, SourceTarget, Transport},
-    shared::topics::{Received, TopicReader, number},
+    shared::topics::{Received, TopicReader, not_a_number, number},
 };
-use crate::load::reading::{Answer, Quantity, Sample};
+use crate::load::reading::{Answer, Missing, Quantity, Sample, Unreadable};
 use crate::peer::mqtt::Message;
 
 const ROOT: &str = "$SYS/broker/";
@@ -31,12 +31,15 @@ pub struct FlashMq {
     total: Option<f64>,
     connecting: Option<f64>,
     drift: BTreeMap<u32, f64>,
+    /// Topics that could not be read since the last answer.
+    unreadable: Unreadable,
+    missing: BTreeMap<Quantity, String>,
 }
 
 impl LoadReader for FlashMq {
     const NAME: &'static str = "flashmq";
-    const HELP: &'static str = "Subscribes to FlashMQ's `$SYS` topics; the utilisation is derived from the delay of the \
-                                event loops.";
+    const HELP: &'static str = "Experimental, not verified on a live broker. Subscribes to FlashMQ's `$SYS` topics; the \
+                                utilisation is derived from the delay of the event loops.";
     const TRANSPORT: Transport = Transport::Mqtt;
     const PORT: Option<u16> = Some(1883);
     const TLS_PORT: Option<u16> = Some(8883);
@@ -63,37 +66,65 @@ fn thread(below: &str) -> Option<u32> {
         .ok()
 }
 
+/// FlashMQ publishes every topic each 10 s, changed or not.
+fn heartbeat(message: &Message) -> Received {
+    if message.retained {
+        Received::Stored
+    } else {
+        Received::Heartbeat
+    }
+}
+
 impl TopicReader for FlashMq {
     fn filter(&self) -> &str {
         "$SYS/broker/#"
     }
 
     fn receive(&mut self, message: &Message) -> Received {
-        let (Some(below), Some(value)) =
-            (message.topic.strip_prefix(ROOT), number(&message.payload))
-        else {
+        let Some(below) = message.topic.strip_prefix(ROOT) else {
             return Received::Stored;
         };
-        match (below, thread(below)) {
-            (TOTAL, _) => self.total = Some(value),
-            (CONNECTING, _) => self.connecting = Some(value),
+        let value = number(&message.payload);
+        let quantity = match (below, thread(below)) {
+            (TOTAL, _) => {
+                self.total = value;
+                Quantity::Connections
+            }
+            (CONNECTING, _) => {
+                self.connecting = value;
+                Quantity::Rate
+            }
             (_, Some(thread))
                 if self.drift.len() < MAX_THREADS || self.drift.contains_key(&thread) =>
             {
-                self.drift.insert(thread, value);
+                // The last value is old if the new one is none.
+                match value {
+                    Some(value) => self.drift.insert(thread, value),
+                    None => self.drift.remove(&thread),
+                };
+                Quantity::Drift
             }
-            _ => {}
+            // Texts such as the version have topics of their own.
+            _ if value.is_none() => return Received::Stored,
+            _ => return heartbeat(message),
+        };
+        if value.is_none() {
+            let reason = not_a_number(&message.topic, &message.payload);
+            self.unreadable.add(|| reason.clone());
+            self.missing.insert(quantity, reason);
         }
-        // FlashMQ publishes every topic each 10 s, changed or not.
-        if message.retained {
-            Received::Stored
-        } else {
-            Received::Heartbeat
-        }
+        heartbeat(message)
     }
 
     fn answer(&mut self, _: Instant) -> Result<Answer, String> {
-        let mut answer = Answer::default();
+        let missing = std::mem::take(&mut self.missing).into_iter();
+        let mut answer = Answer {
+            unreadable: std::mem::take(&mut self.unreadable),
+            missing: missing
+                .map(|(quantity, reason)| Missing { quantity, reason })
+                .collect(),
+            ..Answer::default()
+        };
         let mut push = |quantity, value: Option<f64>| {
             answer
                 .samples
@@ -155,6 +186,26 @@ mod tests {
         assert_eq!(answer.get(Quantity::Drift), Some(0.02));
         assert_eq!(answer.get(Quantity::Utilisation), Some(0.4));
         assert_eq!(utilisation(500.0), 1.0);
+    }
+
+    #[test]
+    fn a_topic_that_cannot_be_read_is_lost_alone() {
+        let mut reader = FlashMq::default();
+        let threads = "$SYS/broker/threads/0/drift/moving_avg__ms";
+        take(&mut reader, "$SYS/broker/clients/total", b"120");
+        take(&mut reader, threads, b"5");
+        assert_eq!(
+            take(&mut reader, "$SYS/broker/clients/total", b"undefined"),
+            Received::Heartbeat
+        );
+        let answer = reader.answer(Instant::now()).unwrap();
+        assert_eq!(answer.get(Quantity::Connections), None);
+        assert_eq!(answer.get(Quantity::Utilisation), Some(0.1));
+        assert_eq!(answer.missing[0].quantity, Quantity::Connections);
+        assert_eq!(answer.unreadable.count, 1);
+        take(&mut reader, "$SYS/broker/clients/total", b"121");
+        let answer = reader.answer(Instant::now()).unwrap();
+        assert_eq!((answer.unreadable.count, answer.missing), (0, vec![]));
     }
 
     #[test]

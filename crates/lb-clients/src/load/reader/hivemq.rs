@@ -1,4 +1,5 @@
-//! HiveMQ: the Prometheus extension on port 9399. The names of the metrics have not been verified on a live broker.
+//! HiveMQ: the Prometheus extension on port 9399. Experimental: the names of the metrics are written from
+//! memory and have not been verified on a live broker.
 
 use super::shared::metrics::{Preset, PresetReader};
 use crate::load::reading::Quantity;
@@ -10,7 +11,8 @@ pub(super) struct HiveMq;
 
 impl PresetReader for HiveMq {
     const NAME: &'static str = "hivemq";
-    const HELP: &'static str = "Reads the metrics of HiveMQ's Prometheus extension; the utilisation is that of the whole host.";
+    const HELP: &'static str = "Experimental, not verified on a live broker. Reads the metrics of HiveMQ's Prometheus \
+                                extension; the utilisation is that of the whole host.";
     const PORT: u16 = 9399;
     const PRESET: Preset = Preset {
         path: "/metrics",

@@ -36,8 +36,37 @@ impl PresetReader for RabbitMq {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
-    use crate::load::reader::shared::metrics::assert_reads;
+    use crate::load::reader::shared::metrics::{Metrics, assert_reads};
+
+    #[test]
+    fn an_undefined_number_costs_the_others_nothing() {
+        let page = "rabbitmq_connections 77\n\
+            rabbitmq_process_open_fds undefined\n\
+            rabbitmq_process_max_fds 1024\n\
+            rabbitmq_process_resident_memory_bytes 536870912\n\
+            rabbitmq_resident_memory_limit_bytes 2147483648\n";
+        let answer = Metrics::preset(&RabbitMq::PRESET)
+            .read(page.as_bytes(), Instant::now())
+            .unwrap();
+        assert_eq!(answer.get(Quantity::Connections), Some(77.0));
+        assert_eq!(answer.get(Quantity::Memory), Some(0.25));
+        assert_eq!(answer.get(Quantity::FileDescriptors), None);
+        let missing = answer
+            .missing
+            .iter()
+            .find(|missing| missing.quantity == Quantity::FileDescriptors)
+            .unwrap();
+        assert!(
+            missing
+                .reason
+                .contains("rabbitmq_process_open_fds undefined"),
+            "{}",
+            missing.reason
+        );
+    }
 
     #[test]
     fn a_recorded_answer_is_read() {

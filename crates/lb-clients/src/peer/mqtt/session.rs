@@ -13,7 +13,7 @@ use super::{
     codec::{self, Packet, Request},
     connack,
 };
-use crate::peer::{Deadline, PeerError, Stream, Target, TlsClient};
+use crate::peer::{Closing, Deadline, PeerError, Stream, Target, TlsClient};
 
 /// Room that is made for reading.
 const CHUNK: usize = 4 << 10;
@@ -59,9 +59,23 @@ impl Session {
         connect: &Connect,
         deadline: &Deadline,
     ) -> Result<Result<Self, Refusal>, PeerError> {
+        Self::open_until(target, tls, Closing::Orderly, connect, deadline).await
+    }
+
+    /// As [`open`](Self::open), and says how the connection ends when it is dropped.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_until(
+        target: &Target,
+        tls: Option<&mut TlsClient>,
+        closing: Closing,
+        connect: &Connect,
+        deadline: &Deadline,
+    ) -> Result<Result<Self, Refusal>, PeerError> {
         // The password is read first: a connection that then cannot be used would puzzle the broker.
         let bytes = connect.encode(deadline).await?;
-        let stream = Stream::open(target, tls, deadline).await?;
+        let stream = Stream::open_until(target, tls, closing, deadline).await?;
         Self::greet(stream, bytes, connect, deadline).await
     }
 
@@ -211,6 +225,32 @@ impl Session {
                     .map_err(|error| PeerError::io(SENDING, &error))
             })
             .await
+    }
+
+    /// Says DISCONNECT, and leaves the end of the connection to the broker, which has this long. So the broker, and not
+    /// this host, keeps the connection in TIME_WAIT.
+    ///
+    /// # Errors
+    /// Any [`PeerError`]; the connection is closed in any case.
+    pub async fn leave(mut self, patience: Duration, deadline: &Deadline) -> Result<(), PeerError> {
+        self.queue(Request::Disconnect)?;
+        let goodbye = async {
+            while self.has_output() {
+                self.write(SENDING).await?;
+            }
+            loop {
+                self.input.clear();
+                match self.transfer(SENDING).await {
+                    Ok(()) => {}
+                    Err(PeerError::Closed(_)) => return Ok(()),
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        match time::timeout(patience, deadline.bound(SENDING, goodbye)).await {
+            Ok(ended) => ended,
+            Err(_) => Ok(()),
+        }
     }
 
     /// 0 is no id (MQTT 3.1.1 section 2.3.1).

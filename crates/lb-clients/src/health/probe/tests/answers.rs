@@ -4,7 +4,7 @@ use tokio::{io::AsyncWriteExt as _, net::UdpSocket, sync::mpsc};
 use tonic_health::ServingStatus;
 
 use super::{
-    peer::{read_all, read_some, says, serve},
+    peer::{goes_on, read_all, read_some, says, serve},
     *,
 };
 use crate::health::probe::mqtt::Expect;
@@ -49,6 +49,80 @@ async fn an_http_request_is_what_was_said() {
         "{request}"
     );
     assert!(request.contains("\r\nhost: www.example\r\n"), "{request}");
+}
+
+/// What other HTTP clients read is no reason to take a server down.
+#[tokio::test]
+async fn a_sloppy_head_is_read() {
+    for head in [
+        &b"HTTP/1.1 200 OK\r\nServer : x\r\n\r\n"[..],
+        b"HTTP/1.1 200 OK\r\nServer \t: x\r\nX:y\r\n\r\n",
+        // Obsolete folding (RFC 9112 section 5.2).
+        b"HTTP/1.1 200 OK\r\nX-Folded: one,\r\n\ttwo,\r\n  three\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nno colon at all\r\nX: y\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nB\xe4d: x\r\nLatin1: caf\xe9\r\nb@d(name): x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: a\x01b\r\n\r\n",
+        b"HTTP/1.1 200\r\n\r\n",
+        b"HTTP/1.1 200 \r\n\r\n",
+        b"HTTP/1.1 200 \xc4\xd6\r\n\r\n",
+        b"HTTP/1.0 200 OK\nServer: lines end without a carriage return\n\n",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n",
+    ] {
+        let outcome = ask(http(), says(head).await).await;
+        let text = String::from_utf8_lossy(head);
+        assert_eq!(outcome.verdict, Verdict::Healthy, "{text:?}: {outcome:?}");
+    }
+    let mut long = b"HTTP/1.1 200 OK\r\n".to_vec();
+    for number in 0..400 {
+        long.extend(format!("X-{number}: {}\r\n", "y".repeat(100)).bytes());
+    }
+    long.extend(b"\r\n");
+    let outcome = ask(http(), says(long.leak()).await).await;
+    assert_outcome(&outcome, Verdict::Healthy, "200 OK");
+}
+
+/// A stream of events, a page that is held open, a server that never closes: the answer has come all the same.
+#[tokio::test]
+async fn a_body_that_never_ends_is_judged_by_what_has_come() {
+    for (probe, start, verdict, says) in [
+        (
+            with_body("is well"),
+            &b"HTTP/1.1 200 OK\r\n\r\nall is we"[..],
+            Verdict::Healthy,
+            "200 OK",
+        ),
+        (
+            with_body("well"),
+            b"HTTP/1.1 503 Service Unavailable\r\n\r\n",
+            Verdict::Unhealthy,
+            "answered 503",
+        ),
+        (
+            with_json(),
+            b"HTTP/1.1 200 OK\r\n\r\n{\"status\": \"UP\", \"more\": \"we",
+            Verdict::Healthy,
+            "200 OK",
+        ),
+        (
+            with_json(),
+            b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n{\"status\": \"DOWN\", \"more\": \"we",
+            Verdict::Unhealthy,
+            "/status = \"DOWN\"",
+        ),
+        (
+            with_json(),
+            b"HTTP/1.1 500 Oh\r\ncontent-length: 1000000\r\n\r\n",
+            Verdict::Unhealthy,
+            "answered 500",
+        ),
+    ] {
+        let address = goes_on(start, b"ll\"} ", Some(Duration::from_millis(20))).await;
+        let outcome = ask(probe, address).await;
+        assert_outcome(&outcome, verdict, says);
+        assert!(outcome.latency < NEVER / 4, "{outcome:?}");
+    }
 }
 
 /// The session of a client, as the broker sees it.
@@ -118,7 +192,7 @@ async fn an_mqtt_login_is_sent() {
 
     std::fs::remove_file(&path).unwrap();
     let missing = ask(login(Expect::Any), address).await;
-    assert_outcome(&missing, Verdict::Unhealthy, "password");
+    assert_outcome(&missing, Verdict::Inconclusive, "password");
 }
 
 #[tokio::test]

@@ -17,11 +17,32 @@ async fn nobody_listens() {
     }
 }
 
-/// TCP does not go to a broadcast address: the kernel says so without sending anything.
+/// TCP does not go to a broadcast address: the kernel says so without sending anything, so no real is to blame.
 #[tokio::test]
 async fn no_way_leads_there() {
     let outcome = ask(tcp(), "255.255.255.255:80".parse().unwrap()).await;
-    assert_outcome(&outcome, Verdict::Unhealthy, "unreachable");
+    assert_outcome(
+        &outcome,
+        Verdict::Inconclusive,
+        "this host: finding a route",
+    );
+}
+
+/// A closed connection leaves no port behind: its peer sees a reset and not a goodbye.
+#[tokio::test]
+async fn a_connection_is_reset_at_its_end() {
+    let (sender, mut ends) = tokio::sync::mpsc::unbounded_channel();
+    let address = serve(move |mut stream| {
+        let sender = sender.clone();
+        async move {
+            let end = tokio::io::AsyncReadExt::read(&mut stream, &mut [0]).await;
+            let _ = sender.send(end.map_err(|error| error.kind()));
+        }
+    })
+    .await;
+    assert_outcome(&ask(tcp(), address).await, Verdict::Healthy, "connected");
+    let end = tokio::time::timeout(NEVER, ends.recv()).await.unwrap();
+    assert_eq!(end, Some(Err(std::io::ErrorKind::ConnectionReset)));
 }
 
 /// As a stopped process does.

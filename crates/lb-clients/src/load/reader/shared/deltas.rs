@@ -2,17 +2,25 @@
 
 use std::{collections::HashMap, time::Instant};
 
+use crate::load::counter::growth;
+
 /// The last value of each counter.
 #[derive(Debug, Default)]
 pub struct Deltas(HashMap<&'static str, (Instant, f64)>);
 
 impl Deltas {
     /// Returns the growth per second since the last call. Returns `None` on the first call, and if the counter was
-    /// reset.
+    /// restarted.
     pub fn rate(&mut self, counter: &'static str, value: f64, at: Instant) -> Option<f64> {
         let (before_at, before) = self.0.insert(counter, (at, value))?;
         let elapsed = at.saturating_duration_since(before_at).as_secs_f64();
-        (elapsed > 0.0 && value >= before).then(|| (value - before) / elapsed)
+        let growth = growth(before, value)?;
+        (elapsed > 0.0 && !growth.is_nan()).then(|| growth / elapsed)
+    }
+
+    /// Forgets a counter whose value cannot be read.
+    pub fn forget(&mut self, counter: &'static str) {
+        self.0.remove(counter);
     }
 }
 

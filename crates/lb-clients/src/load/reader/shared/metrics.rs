@@ -12,7 +12,7 @@ use super::{
     fetch::Fetch,
 };
 use crate::load::{
-    exposition,
+    exposition::{self, Page},
     expression::{Expression, History, NoValue, Scrape},
     reading::{Answer, Missing, Quantity, Sample},
     values::Values,
@@ -68,14 +68,15 @@ impl Metrics {
     /// # Errors
     /// The body has no metrics, or no expression has a value and none will have one later.
     pub fn read(&mut self, body: &[u8], at: Instant) -> Result<Answer, String> {
-        let text = std::str::from_utf8(body).map_err(|_| "not UTF-8 text".to_owned())?;
+        // Bytes that are no UTF-8 spoil the line they stand in, at most.
+        let text = String::from_utf8_lossy(body);
         let expressions = || {
             self.values
                 .iter()
                 .map(|(_, expression)| expression)
                 .chain(&self.progress)
         };
-        let series = exposition::read(text, |name| {
+        let Page { series, unreadable } = exposition::read(&text, |name| {
             expressions().any(|expression| expression.uses(name))
         })?;
         let scrape = Scrape {
@@ -87,7 +88,10 @@ impl Metrics {
             progress: self
                 .progress
                 .as_ref()
-                .and_then(|progress| progress.evaluate(&scrape).ok()),
+                .and_then(|progress| progress.evaluate(&scrape).ok())
+                // What is no number is no sign of a standstill.
+                .filter(|progress| !progress.is_nan()),
+            unreadable,
             ..Answer::default()
         };
         let mut needs_next_answer = false;
@@ -217,6 +221,27 @@ mod tests {
         let error = metrics.read(b"<html></html>", Instant::now()).unwrap_err();
         assert!(error.contains("line 1"), "{error}");
         assert!(metrics.read(b"\xff", Instant::now()).is_err());
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_read_costs_only_its_quantity() {
+        let mut metrics = metrics("busy / 100", "memory");
+        let page = b"busy undefined\nmemory 0.5\n\xff\xfe\n";
+        let answer = metrics.read(page, Instant::now()).unwrap();
+        assert_eq!(answer.get(Quantity::Memory), Some(0.5));
+        assert_eq!(answer.get(Quantity::Utilisation), None);
+        assert_eq!(
+            answer.missing[0].reason,
+            "line 1 cannot be read: \"busy undefined\""
+        );
+        assert_eq!(answer.unreadable.count, 2);
+        let problem = answer.unreadable.problem().unwrap();
+        assert!(problem.ends_with("busy undefined\"; 1 more"), "{problem}");
+        let page = b"\xef\xbb\xbfbusy 50\nbusy 50\nmemory{x=\"caf\xe9\"} 0.5\n";
+        let answer = metrics.read(page, Instant::now()).unwrap();
+        assert_eq!(answer.get(Quantity::Utilisation), Some(0.5));
+        assert_eq!(answer.get(Quantity::Memory), Some(0.5));
+        assert_eq!(answer.unreadable.problem(), None);
     }
 
     #[test]

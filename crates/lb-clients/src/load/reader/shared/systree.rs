@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, time::Instant};
 
 use super::{
     deltas::Deltas,
-    topics::{Received, TopicReader, number},
+    topics::{Received, TopicReader, not_a_number, number},
 };
 use crate::{
-    load::reading::{Answer, Quantity, Sample},
+    json,
+    load::reading::{Answer, Missing, Quantity, Sample},
     peer::mqtt::Message,
 };
 
@@ -29,6 +30,8 @@ const MINUTE: f64 = 60.0;
 #[derive(Debug, Default)]
 pub struct Systree {
     values: BTreeMap<&'static str, f64>,
+    /// Topics whose last payload is no number, in words.
+    unreadable: BTreeMap<&'static str, String>,
     deltas: Deltas,
 }
 
@@ -38,24 +41,47 @@ impl Systree {
     /// # Errors
     /// The body is not such an object.
     pub fn read(&mut self, body: &[u8], at: Instant) -> Result<Answer, String> {
-        let topics: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(body)
-            .map_err(|error| format!("not a JSON object of Mosquitto's topics: {error}"))?;
+        let no_topics = |reason| format!("not a JSON object of Mosquitto's topics: {reason}");
+        let topics = match json::parse(body) {
+            Ok(serde_json::Value::Object(topics)) => topics,
+            Ok(_) => return Err(no_topics("it is of another kind".to_owned())),
+            Err(error) => return Err(no_topics(error.to_string())),
+        };
         self.values.clear();
+        self.unreadable.clear();
         for (topic, value) in &topics {
-            let value = match value {
-                serde_json::Value::String(text) => number(text.as_bytes()),
-                other => other.as_f64(),
+            let Some(topic) = known_topic(topic) else {
+                continue;
             };
-            if let (Some(topic), Some(value)) = (known_topic(topic), value) {
-                self.values.insert(topic, value);
+            match value {
+                serde_json::Value::String(text) => self.store(topic, text.as_bytes()),
+                other => self.store(topic, other.to_string().as_bytes()),
             }
         }
         self.answer(at)
     }
 
+    /// Stores the value of a topic. One that is no number replaces the last value all the same, which is old by now.
+    fn store(&mut self, topic: &'static str, payload: &[u8]) {
+        match number(payload) {
+            Some(value) => {
+                self.values.insert(topic, value);
+                self.unreadable.remove(topic);
+            }
+            None => {
+                self.values.remove(topic);
+                self.unreadable
+                    .insert(topic, not_a_number(&format!("{ROOT}{topic}"), payload));
+            }
+        }
+    }
+
     fn rate(&mut self, topic: &'static str, at: Instant) -> Option<f64> {
-        let value = *self.values.get(topic)?;
-        self.deltas.rate(topic, value, at)
+        let Some(value) = self.values.get(topic) else {
+            self.deltas.forget(topic);
+            return None;
+        };
+        self.deltas.rate(topic, *value, at)
     }
 }
 
@@ -74,10 +100,7 @@ impl TopicReader for Systree {
         let Some(topic) = known_topic(&message.topic) else {
             return Received::Stored;
         };
-        let Some(value) = number(&message.payload) else {
-            return Received::Stored;
-        };
-        self.values.insert(topic, value);
+        self.store(topic, &message.payload);
         // Mosquitto publishes a topic only when its value changes; the uptime always changes.
         if topic == UPTIME && !message.retained {
             Received::Heartbeat
@@ -87,13 +110,29 @@ impl TopicReader for Systree {
     }
 
     fn answer(&mut self, at: Instant) -> Result<Answer, String> {
-        let Some(&uptime) = self.values.get(UPTIME) else {
+        let uptime = self.values.get(UPTIME).copied();
+        if uptime.is_none() && !self.unreadable.contains_key(UPTIME) {
             return Err("the broker publishes no $SYS/broker/uptime".to_owned());
-        };
+        }
         let mut answer = Answer {
-            progress: Some(uptime),
+            progress: uptime,
             ..Answer::default()
         };
+        for (topic, reason) in &self.unreadable {
+            answer.unreadable.add(|| reason.clone());
+            let quantity = match *topic {
+                CONNECTED => Quantity::Connections,
+                HEAP => Quantity::MemoryBytes,
+                CONNECTING => Quantity::Rate,
+                RECEIVED | SENT => Quantity::Messages,
+                DROPPED => Quantity::Dropped,
+                _ => continue,
+            };
+            answer.missing.push(Missing {
+                quantity,
+                reason: reason.clone(),
+            });
+        }
         let mut push = |quantity, value: Option<f64>| {
             answer
                 .samples
@@ -217,9 +256,48 @@ mod tests {
             take(&mut systree, &format!("$SYS/broker/x{number}"), "1", false);
         }
         assert!(systree.values.is_empty());
+    }
+
+    #[test]
+    fn a_topic_that_cannot_be_read_is_lost_alone() {
+        let mut systree = Systree::default();
+        for (topic, payload) in [
+            ("clients/connected", "\u{feff}4"),
+            ("heap/current", "51200\0"),
+            ("publish/messages/dropped", "NaN"),
+            ("uptime", "33 seconds"),
+        ] {
+            take(
+                &mut systree,
+                &format!("$SYS/broker/{topic}"),
+                payload,
+                false,
+            );
+        }
+        let answer = systree.answer(Instant::now()).unwrap();
+        assert_eq!(answer.get(Quantity::Connections), Some(4.0));
+        assert_eq!(answer.get(Quantity::MemoryBytes), Some(51_200.0));
+        assert_eq!(answer.unreadable.count, 0);
+        take(
+            &mut systree,
+            "$SYS/broker/clients/connected",
+            "undefined",
+            false,
+        );
+        // It is a sign of life whatever it says.
         assert_eq!(
             take(&mut systree, "$SYS/broker/uptime", "soon", false),
-            Received::Stored
+            Received::Heartbeat
+        );
+        let answer = systree.answer(Instant::now()).unwrap();
+        assert_eq!(answer.get(Quantity::MemoryBytes), Some(51_200.0));
+        // The last number is old.
+        assert_eq!(answer.get(Quantity::Connections), None);
+        assert_eq!(answer.progress, None);
+        assert_eq!(answer.unreadable.count, 2);
+        assert_eq!(
+            answer.missing[0].reason,
+            "$SYS/broker/clients/connected cannot be read: \"undefined\""
         );
     }
 
@@ -231,6 +309,11 @@ mod tests {
         let answer = systree.read(body, Instant::now()).unwrap();
         assert_eq!(answer.get(Quantity::Connections), Some(7.0));
         assert_eq!(answer.get(Quantity::MemoryBytes), Some(51_200.0));
+        let body = b"\xef\xbb\xbf{\"$SYS/broker/uptime\": \"?\", \"$SYS/broker/clients/connected\": undefined, \
+            \"$SYS/broker/heap/current\": 51200}";
+        let answer = systree.read(body, Instant::now()).unwrap();
+        assert_eq!(answer.get(Quantity::MemoryBytes), Some(51_200.0));
+        assert_eq!(answer.missing[0].quantity, Quantity::Connections);
         for body in [&b"[]"[..], b"{}", b"<html>", b""] {
             assert!(systree.read(body, Instant::now()).is_err());
         }

@@ -13,7 +13,7 @@ use lb_model::load::LoadSource;
 use tokio::{sync::mpsc, time};
 
 use super::super::{self as reader, Poll};
-use crate::backoff::varied;
+use crate::backoff::{random_part, varied};
 use crate::load::{
     plausibility::PlausibilityFilter,
     reading::{Answer, Quantity, ReadError, Reading, Readings, Report, Sample, Subject},
@@ -24,6 +24,8 @@ use crate::peer::Deadline;
 const JITTER: u32 = 5;
 /// A poll that is still running this long after its deadline is dropped.
 const OVERTIME: Duration = Duration::from_millis(100);
+/// The part of the interval by which a poll may start late before it is put off to be spread anew.
+const LATE: u32 = 4;
 
 /// What a reader's task needs besides the way to read.
 #[derive(Debug)]
@@ -91,6 +93,7 @@ impl Task {
             command: answer.command,
             ignored: filtered.ignored,
             missing: answer.missing,
+            unreadable: answer.unreadable,
         }
     }
 }
@@ -126,16 +129,33 @@ pub(in super::super) async fn poll(mut task: Task, mut poll: Box<dyn Poll>) {
     let mut next = time::Instant::now() + phase(&task.subject, &task.name, task.interval);
     loop {
         time::sleep_until(next).await;
+        if next.elapsed() > task.interval / LATE {
+            // This process was stopped, or got no CPU: all readers are due. They are spread again.
+            time::sleep(random_part(task.interval)).await;
+            next = time::Instant::now();
+        }
         let deadline = Deadline::after(task.timeout);
-        let answer = time::timeout(task.timeout + OVERTIME, poll.poll(&deadline))
-            .await
-            .unwrap_or_else(|_| Err("no answer in time".to_owned()));
+        let answer = ask(poll.as_mut(), &deadline).await;
         if !task.report(answer.map_err(ReadError::Failed)).await {
             return;
         }
         next += varied(task.interval, JITTER);
         // Polls that were missed, while the machine was suspended for example, are not made up for.
         next = next.max(time::Instant::now());
+    }
+}
+
+/// Polls once. A poll that does not keep to its deadline is dropped.
+async fn ask(poll: &mut dyn Poll, deadline: &Deadline) -> Result<Answer, String> {
+    let mut answer = poll.poll(deadline);
+    loop {
+        let end = deadline.end() + OVERTIME;
+        match time::timeout_at(end, answer.as_mut()).await {
+            Ok(answer) => return answer,
+            // This process slept; the deadline is later now.
+            Err(_) if deadline.end() + OVERTIME > end => {}
+            Err(_) => return Err("no answer in time".to_owned()),
+        }
     }
 }
 

@@ -5,6 +5,9 @@ use std::time::Instant;
 
 use crate::{load::reading::Answer, peer::mqtt::Message};
 
+/// Characters of a payload that an error repeats.
+const MAX_QUOTED: usize = 40;
+
 /// What a message means to its reader.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Received {
@@ -34,12 +37,24 @@ pub trait TopicReader: Send {
     fn advice(&self) -> &'static str;
 }
 
+/// Says that a topic's payload is no number.
+#[must_use]
+pub fn not_a_number(topic: &str, payload: &[u8]) -> String {
+    let payload = String::from_utf8_lossy(payload);
+    format!(
+        "{topic} cannot be read: {:?}",
+        payload.chars().take(MAX_QUOTED).collect::<String>()
+    )
+}
+
 /// Parses the number at the beginning of a text such as `6295.28` or `33 seconds`.
 #[must_use]
 pub fn number(payload: &[u8]) -> Option<f64> {
     std::str::from_utf8(payload)
         .ok()?
-        .split_whitespace()
+        .trim_start_matches('\u{feff}')
+        .split(|character: char| character.is_whitespace() || character == '\0')
+        .filter(|word| !word.is_empty())
         .next()?
         .parse()
         .ok()
