@@ -7,9 +7,10 @@
 //! are those of the system.
 
 pub(crate) mod interface;
+pub mod links;
 mod neighbour;
 mod next_hops;
 mod route;
-mod socket;
+pub(crate) mod socket;
 
 pub use next_hops::NextHops;
