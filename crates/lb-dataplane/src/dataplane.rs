@@ -9,7 +9,7 @@ use crate::{
     service::ServiceSpec,
     simulation::Simulation,
     stats::{RealFlows, Stats},
-    status::Status,
+    status::{InterfaceStatus, Status},
 };
 
 /// The owner of the tables. A call blocks no longer than a few system calls or a scan of memory take.
@@ -89,4 +89,11 @@ pub trait Dataplane: Send {
     /// # Errors
     /// [`DataplaneError::System`].
     fn refresh_next_hops(&mut self) -> Result<bool, DataplaneError>;
+
+    /// Compares the interfaces with what should be attached there, and attaches where that is possible: an interface is
+    /// back, or its program was detached. Returns the interfaces that packets are forwarded from again, or no longer.
+    /// Call it about once a second, and after a notification about an interface.
+    fn check_links(&mut self) -> Vec<InterfaceStatus> {
+        Vec::new()
+    }
 }

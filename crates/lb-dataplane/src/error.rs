@@ -25,6 +25,14 @@ pub enum DataplaneError {
         /// The names of the attached interfaces.
         attached: String,
     },
+    /// No packet of this interface meets the program.
+    #[error("packets of {name} are not forwarded: {reason}")]
+    NotAttached {
+        /// The name.
+        name: String,
+        /// Why, and what to do.
+        reason: String,
+    },
     /// The frame cannot be simulated.
     #[error("a frame of {length} bytes cannot be simulated; give one of {min} to {max} bytes")]
     FrameLength {

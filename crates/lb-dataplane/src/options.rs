@@ -110,6 +110,9 @@ pub struct Options {
     pub pins: PathBuf,
     /// How to attach.
     pub xdp_mode: XdpMode,
+    /// Whether an interface that is missing at the start is an error. Otherwise it is waited for, and the others serve
+    /// meanwhile.
+    pub strict_interfaces: bool,
     /// Flows that the flow table has room for. It has effect only when the tables are first made.
     pub flow_entries: u32,
     /// Seed of the ring hash: the same on every balancer of a fleet.
@@ -133,6 +136,7 @@ impl Options {
             interfaces,
             pins: DEFAULT_PINS.into(),
             xdp_mode: XdpMode::Auto,
+            strict_interfaces: false,
             flow_entries: DEFAULT_FLOW_ENTRIES,
             ring_seed: 0,
             source_v4: DEFAULT_SOURCE_V4,

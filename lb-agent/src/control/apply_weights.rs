@@ -103,7 +103,7 @@ impl Owner {
         let _ = self.events.send(Event {
             time: SystemTime::now(),
             cause: cause.into(),
-            vip,
+            vip: Some(vip),
             what: What::VipChanged(self.view_of(service)),
         });
     }
@@ -122,7 +122,7 @@ impl Owner {
                 let _ = self.events.send(Event {
                     time: SystemTime::now(),
                     cause,
-                    vip,
+                    vip: Some(vip),
                     what: What::RealChanged(real),
                 });
             }

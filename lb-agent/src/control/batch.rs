@@ -235,7 +235,7 @@ impl Owner {
             let event = Event {
                 time: SystemTime::now(),
                 cause: Arc::clone(&order.cause),
-                vip,
+                vip: Some(vip),
                 what,
             };
             // No receiver is no error.

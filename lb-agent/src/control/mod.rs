@@ -9,6 +9,7 @@ mod batch;
 mod changed;
 pub mod event;
 mod figures;
+mod links;
 mod owner;
 #[cfg(test)]
 pub(crate) mod recorder;
@@ -150,6 +151,7 @@ pub(crate) enum Command {
     },
     Tick,
     RefreshNextHops,
+    CheckLinks,
     Stop,
 }
 
@@ -359,6 +361,12 @@ impl Handle {
     pub async fn refresh_next_hops(&self) {
         // Only a stopping owner does not take it.
         let _ = self.commands.send(Command::RefreshNextHops).await;
+    }
+
+    /// A network interface was added, changed or removed.
+    pub async fn check_links(&self) {
+        // Only a stopping owner does not take it.
+        let _ = self.commands.send(Command::CheckLinks).await;
     }
 
     /// Time passes; call it once a second. A second one is not queued behind a busy owner for long.

@@ -227,6 +227,7 @@ impl Owner {
             }
             Command::Tick => self.tick(),
             Command::RefreshNextHops => self.refresh_next_hops(),
+            Command::CheckLinks => self.check_links(),
             Command::Stop => {}
         }
     }
@@ -355,6 +356,7 @@ impl Owner {
                 Some(text)
             }
         };
+        self.check_links();
         self.place_again();
         if self.saved_at.elapsed() >= SAVE_INTERVAL {
             self.saved_at = Instant::now();
@@ -426,7 +428,7 @@ impl Owner {
                     let _ = self.events.send(Event {
                         time: SystemTime::now(),
                         cause: Arc::clone(&cause),
-                        vip: service.vip.address,
+                        vip: Some(service.vip.address),
                         what: What::RealChanged(new),
                     });
                 }

@@ -410,6 +410,7 @@ async fn watchers_see_each_change_and_its_cause() {
                 assert_eq!(real.share, 0.0);
                 "real deleted"
             }
+            What::InterfaceChanged(_) | What::Notice => panic!("not of a VIP: {event:?}"),
         });
     }
     assert_eq!(

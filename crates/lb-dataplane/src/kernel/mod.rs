@@ -6,6 +6,8 @@ mod attachments;
 mod backend;
 mod bpf;
 mod growth;
+mod guard;
+mod interfaces;
 mod layout;
 mod loader;
 mod mapped;
@@ -16,6 +18,7 @@ mod probes;
 mod start;
 mod tables;
 mod test_run;
+mod veth;
 mod vips;
 
 use std::{fs::File, net::IpAddr, path::Path};
@@ -25,7 +28,7 @@ use lb_model::vip::VipKey;
 
 pub use migration::{Migration, migrate};
 
-use self::{attachments::Attachments, backend::KernelBackend, pins::Pins};
+use self::{attachments::Attachments, backend::KernelBackend, interfaces::Interface, pins::Pins};
 use crate::{
     dataplane::Dataplane,
     engine::Engine,
@@ -35,7 +38,7 @@ use crate::{
     service::ServiceSpec,
     simulation::Simulation,
     stats::{RealFlows, Stats},
-    status::Status,
+    status::{InterfaceStatus, Status},
 };
 
 /// The kernel's tables and programs, and the rules that fill them.
@@ -44,7 +47,9 @@ pub struct KernelDataplane {
     adopted: bool,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
     /// Keeps other agents and migrations away from the pins.
-    _lock: File,
+    lock: File,
+    /// What is wrong with the pins, as was last seen.
+    pins_problem: Option<String>,
 }
 
 impl KernelDataplane {
@@ -66,12 +71,18 @@ impl KernelDataplane {
 }
 
 /// Ends forwarding: removes every link, program and table pinned in the folder. Returns the interfaces
-/// that were attached; the list is empty if nothing was pinned.
+/// that were attached; the list is empty if nothing was pinned. An agent that runs on the folder keeps it from that, unless
+/// it is forced; then the agent attaches again.
 ///
 /// # Errors
-/// [`DataplaneError::System`] if a pin cannot be removed.
-pub fn detach(pins: &Path) -> Result<Vec<String>, DataplaneError> {
+/// [`DataplaneError::System`] if an agent runs, or a pin cannot be removed.
+pub fn detach(pins: &Path, force: bool) -> Result<Vec<String>, DataplaneError> {
     let pins = Pins::new(pins);
+    // A running agent would attach again within a second.
+    let _lock = match pins.root().exists() {
+        true if !force => Some(pins.lock()?),
+        _ => None,
+    };
     let interfaces = pins.linked()?;
     pins.remove()?;
     Ok(interfaces)
@@ -96,7 +107,8 @@ impl Dataplane for KernelDataplane {
         if !attachments.probes.warning.is_empty() {
             return Some(attachments.probes.warning.clone());
         }
-        let interfaces: Vec<u32> = attachments.interfaces.iter().map(|at| at.index).collect();
+        let attached = attachments.interfaces.iter().filter(|at| at.is_attached());
+        let interfaces: Vec<u32> = attached.map(Interface::index).collect();
         self.engine.probe_problem(vip, &interfaces)
     }
 
@@ -130,7 +142,7 @@ impl Dataplane for KernelDataplane {
         interface: Option<&str>,
         frame: &[u8],
     ) -> Result<Simulation, DataplaneError> {
-        let index = self.attachments().interface(interface)?.index;
+        let index = self.attachments().serving(interface)?;
         let run = test_run::run(self.engine.backend_mut(), index, frame)?;
         let (vip, real) = self.engine.names(run.service, run.real);
         Ok(Simulation {
@@ -146,23 +158,22 @@ impl Dataplane for KernelDataplane {
     fn status(&self) -> Status {
         let mut status = self.engine.status();
         let attachments = self.attachments();
-        status.interfaces = attachments
-            .interfaces
-            .iter()
-            .map(|attachment| attachment.status(&attachments.pins))
-            .collect();
-        let warnings = attachments
-            .interfaces
-            .iter()
-            .map(|at| &at.warning)
-            .chain([&attachments.probes.warning])
-            .filter(|warning| !warning.is_empty());
-        status.warnings.extend(warnings.cloned());
+        status.interfaces = attachments.status();
+        let probes = Some(&attachments.probes.warning).filter(|warning| !warning.is_empty());
+        status.warnings.extend(probes.cloned());
+        let pins = self.pins_problem.as_ref();
+        status.warnings.extend(pins.map(|problem| {
+            format!("the pins are not complete, so the next agent could not go on: {problem}")
+        }));
         status.adopted = self.adopted;
         status
     }
 
     fn refresh_next_hops(&mut self) -> Result<bool, DataplaneError> {
         self.engine.refresh_next_hops()
+    }
+
+    fn check_links(&mut self) -> Vec<InterfaceStatus> {
+        guard::check(self)
     }
 }

@@ -9,6 +9,7 @@ use lb_common::tables::meta::{LAYOUT_VERSION, MAGIC, Meta};
 use super::{
     KernelDataplane,
     adopt::{self, ActiveTables},
+    attach,
     attachments::Attachments,
     backend::KernelBackend,
     layout::Layout,
@@ -174,7 +175,7 @@ fn launch(
             ..start.meta
         },
     );
-    let attachments = Attachments::make(
+    let mut attachments = Attachments::make(
         pins.clone(),
         start.generation,
         options,
@@ -183,7 +184,7 @@ fn launch(
         simulator,
     )?;
     let log = match options.kernel_log {
-        Some(_) => Some(log_reader(&attachments)?),
+        Some(_) => Some(log_reader(&mut attachments)?),
         None => None,
     };
     let backend = KernelBackend::new(tables, attachments);
@@ -191,7 +192,8 @@ fn launch(
         engine: Engine::new(backend, resolver, options)?,
         adopted: start.adopted,
         log,
-        _lock: lock,
+        lock,
+        pins_problem: None,
     })
 }
 
@@ -216,13 +218,12 @@ fn detach_others(
 }
 
 fn log_reader(
-    attachments: &Attachments,
+    attachments: &mut Attachments,
 ) -> Result<EbpfLogger<&'static dyn log::Log>, DataplaneError> {
-    // aya-log finds the ring buffer by a program that uses it.
-    let pin = attachments.pins.program();
-    let info = aya::programs::ProgramInfo::from_pin(&pin)
-        .map_err(system(format!("opening {}", pin.display())))?;
-    EbpfLogger::init_from_id(info.id()).map_err(system("opening the programs' log"))
+    // aya-log finds the ring buffer by a program that uses it; the simulating one is always there.
+    let program = loader::program(&mut attachments.simulator)?;
+    EbpfLogger::init_from_id(attach::program_id(program)?)
+        .map_err(system("opening the programs' log"))
 }
 
 fn check(options: &Options) -> Result<(), DataplaneError> {
