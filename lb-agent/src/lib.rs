@@ -12,6 +12,7 @@ pub mod reference;
 pub mod reporter;
 pub mod store;
 pub mod supervisor;
+pub mod vital;
 pub mod weights;
 
 pub use lb_clients::KINDS;
