@@ -7,6 +7,7 @@
 pub mod api;
 pub mod config;
 pub mod control;
+pub mod hangup;
 pub mod metrics;
 pub mod reference;
 pub mod reporter;

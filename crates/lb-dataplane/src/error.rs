@@ -43,6 +43,17 @@ pub enum DataplaneError {
         /// Length of the longest frame that can.
         max: usize,
     },
+    /// A real that is an address of this host.
+    #[error(
+        "the real {real} of {vip} is an address of this host, so packets for it would not leave it; give the VIP another \
+         real, or let the server run with an address of its own: on another host, in a container or in a network namespace"
+    )]
+    OwnAddress {
+        /// Its service.
+        vip: VipKey,
+        /// Its address.
+        real: IpAddr,
+    },
     /// Flows of this real cannot be reset.
     #[error("flows of the real {real} of {vip} cannot be shed: {reason}")]
     CannotShed {

@@ -19,7 +19,7 @@ use lb_agent::vital::Vital;
 use lb_dataplane::netlink::{NextHops, links::watch_links};
 use lb_dataplane::{
     KernelDataplane,
-    options::{Options, XdpMode},
+    options::{Claim, Options, XdpMode},
 };
 use lb_serve::{Endpoint, Listener, incoming, stopped};
 use tokio::{
@@ -72,6 +72,10 @@ pub struct Run {
     /// End if an interface is missing at the start, instead of waiting for it while the others serve.
     #[arg(long)]
     strict_interfaces: bool,
+    /// Go on with the pinned tables although they hold VIPs that this agent's database does not have: those are removed.
+    /// Without it the agent does not start then.
+    #[arg(long)]
+    take_over: bool,
     /// Let checks run programs (`exec`): whoever may call the API then runs programs as the agent's user.
     #[arg(long)]
     exec_checks: bool,
@@ -130,6 +134,10 @@ impl Run {
             interfaces,
             pins: self.pins.clone().unwrap_or_else(|| (&agent.pins).into()),
             xdp_mode: self.xdp_mode.unwrap_or(agent.xdp_mode),
+            claim: Some(Claim {
+                take_over: self.take_over,
+                ..Claim::default()
+            }),
             strict_interfaces: self.strict_interfaces,
             flow_entries: agent.flow_entries,
             ring_seed: agent.ring_seed,
@@ -155,7 +163,7 @@ async fn serve_metrics(
 /// Runs until a signal comes.
 async fn serve(
     config: &Config,
-    options: Options,
+    mut options: Options,
     state: &Path,
     endpoints: Vec<Endpoint>,
     metrics: Option<SocketAddr>,
@@ -166,8 +174,9 @@ async fn serve(
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
 
     // The store and the sockets tell whether another agent runs, before anything in the kernel is touched.
-    let store = Store::open(state)?;
-    let mut running_programs = control::running_programs(&store.load()?);
+    let mut store = Store::open(state)?;
+    let stored = store.load()?;
+    let mut running_programs = control::running_programs(&stored);
     running_programs.extend(config.running_programs());
     if !exec_checks && let [vip, ..] = running_programs[..] {
         bail!(
@@ -175,6 +184,16 @@ async fn serve(
              or with `exec_checks = true` in its configuration file (packets flow on meanwhile)"
         );
     }
+    options.claim = Some(Claim {
+        state: store.identity()?,
+        is_empty: stored.is_empty(),
+        vips: stored
+            .vips()
+            .map(|vip| vip.address)
+            .chain(config.changes().iter().map(|change| *change.vip()))
+            .collect(),
+        ..options.claim.unwrap_or_default()
+    });
     let mut listeners = Vec::new();
     for endpoint in endpoints {
         listeners.push(Listener::bind(endpoint).await?);

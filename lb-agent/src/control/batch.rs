@@ -10,6 +10,7 @@ use lb_model::{
 use super::{
     PendingChange,
     event::{Event, What},
+    own_reals,
     owner::Owner,
     service::Service,
     view::VipView,
@@ -120,6 +121,11 @@ impl Owner {
     /// Applies a change to the intent in memory.
     fn take_in(&mut self, change: &Change, before: &mut Before) -> Result<Step, Refusal> {
         let vip = *change.vip();
+        if let Change::AddReal { real, .. } = change
+            && self.own.contains(&real.address)
+        {
+            return Err(own_reals::refusal(real.address));
+        }
         let mut after = change.apply(&self.intent, &KINDS)?;
         // An equal VIP keeps its record, so that a comparison of pointers finds it unchanged.
         if let (Some(new), Some(old)) = (&after, self.intent.get(&vip))
@@ -206,7 +212,7 @@ impl Owner {
                 let service = Service::new(
                     Arc::clone(wanted),
                     self.seed,
-                    self.steered.get(vip),
+                    self.steered_of(wanted).as_deref(),
                     self.fallback_of(vip),
                     self.services.get(vip),
                     SystemTime::now(),
@@ -287,6 +293,7 @@ fn refusal(error: &DataplaneError) -> Refusal {
             capacity: *capacity,
             advice: (*advice).to_owned(),
         },
+        DataplaneError::OwnAddress { real, .. } => own_reals::refusal(*real),
         other => Refusal::Dataplane(other.to_string()),
     }
 }

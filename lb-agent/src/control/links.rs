@@ -1,4 +1,4 @@
-//! The interfaces: whether packets still meet the program there.
+//! The interfaces and the tables: whether packets still meet the program and what this agent has put there.
 
 use std::time::SystemTime;
 
@@ -29,13 +29,36 @@ impl Owner {
             } else {
                 tracing::error!("{cause}");
             }
-            // No receiver is no error.
-            let _ = self.events.send(Event {
-                time: SystemTime::now(),
-                cause: cause.into(),
-                vip: None,
-                what: What::InterfaceChanged(interface),
-            });
+            self.tell(cause, What::InterfaceChanged(interface));
         }
+    }
+
+    /// Tells that somebody else has changed the tables, or that this is over.
+    pub(super) fn check_foreign_changes(&mut self) {
+        let now = self.dataplane.foreign_changes();
+        if now == self.foreign_changes {
+            return;
+        }
+        let cause = now
+            .clone()
+            .unwrap_or_else(|| "the tables have again what this agent has put there".to_owned());
+        if now.is_some() {
+            tracing::error!("{cause}");
+        } else {
+            tracing::info!("{cause}");
+        }
+        self.foreign_changes = now;
+        self.tell(cause, What::Notice);
+    }
+
+    /// Sends an event that concerns all VIPs.
+    fn tell(&self, cause: String, what: What) {
+        // No receiver is no error.
+        let _ = self.events.send(Event {
+            time: SystemTime::now(),
+            cause: cause.into(),
+            vip: None,
+            what,
+        });
     }
 }

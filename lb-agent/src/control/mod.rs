@@ -10,6 +10,7 @@ mod changed;
 pub mod event;
 mod figures;
 mod links;
+mod own_reals;
 mod owner;
 #[cfg(test)]
 pub(crate) mod recorder;

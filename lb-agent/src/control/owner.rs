@@ -75,6 +75,10 @@ pub(super) struct Owner {
     /// Announces which VIPs changed.
     pub(super) changed: Arc<Changed>,
     pub(super) work: Work,
+    /// Reals that are addresses of this host: they take no flows.
+    pub(super) own: BTreeSet<IpAddr>,
+    /// What somebody else changed in the tables, as was last announced.
+    pub(super) foreign_changes: Option<String>,
 }
 
 /// Restores the intent, brings the tables in line with it and starts the owner's thread. When this returns,
@@ -107,6 +111,8 @@ pub fn start(
         unobserved: false,
         tick_error: None,
         work: Work::default(),
+        own: BTreeSet::new(),
+        foreign_changes: None,
     };
     owner.restore();
     owner.add_static(options.static_vips);
@@ -297,6 +303,7 @@ impl Owner {
             .map(|(vip, cause)| format!("VIP {vip} is wanted but not served: {cause}"))
             .collect();
         warnings.extend(self.without_alive());
+        warnings.extend(self.own_real_warnings());
         if !self.unsure.is_empty() {
             warnings.push(format!(
                 "{} could not be written; it is tried again with the next change",
@@ -357,6 +364,8 @@ impl Owner {
             }
         };
         self.check_links();
+        self.check_foreign_changes();
+        self.check_own_reals();
         self.place_again();
         if self.saved_at.elapsed() >= SAVE_INTERVAL {
             self.saved_at = Instant::now();
@@ -406,6 +415,7 @@ impl Owner {
     }
 
     fn refresh_next_hops(&mut self) {
+        self.check_own_reals();
         match self.dataplane.refresh_next_hops() {
             Ok(true) => {}
             Ok(false) => return,

@@ -9,6 +9,7 @@ use lb_model::ring::NO_REAL;
 use lb_model::{intent::Patch, settings::Value};
 use serde_json::json;
 
+mod guards;
 mod steering;
 
 const A: &str = "10.0.0.1:80/tcp";

@@ -19,6 +19,7 @@ use serde::Serialize;
 use self::record::VipRecord;
 use crate::{KINDS, weights::Steered};
 
+mod identity;
 mod record;
 
 /// Version of the tables and records below.

@@ -33,6 +33,18 @@ pub(crate) struct Attached {
     pub warning: String,
 }
 
+impl Attached {
+    /// An interface that needs no program.
+    pub fn nothing(index: u32) -> Attached {
+        Attached {
+            index,
+            program: 0,
+            native: false,
+            warning: String::new(),
+        }
+    }
+}
+
 /// Attaches a loaded program, or replaces the one that a pinned link holds: a packet meets the old program or
 /// the new one, and never passes without one.
 pub(crate) fn attach(

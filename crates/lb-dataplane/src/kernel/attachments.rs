@@ -1,6 +1,9 @@
 //! The attached programs and the simulating one, all on the same tables.
 
-use std::{cell::RefCell, path::Path};
+use std::{
+    cell::RefCell,
+    path::{Path, PathBuf},
+};
 
 use aya::Ebpf;
 use lb_common::tables::meta::Meta;
@@ -80,11 +83,7 @@ impl Attachments {
                     }
                     interface.attached(attached);
                 }
-                None => {
-                    interface
-                        .detached("it is missing; the agent attaches when it is there".to_owned());
-                    tracing::warn!("interface {} is missing: it is waited for", interface.name);
-                }
+                None => tracing::warn!("interface {} is missing: it is waited for", interface.name),
             }
             interfaces.push(interface);
         }
@@ -165,6 +164,11 @@ impl Attachments {
         })
     }
 
+    /// The folder of the tables.
+    pub fn maps(&self) -> PathBuf {
+        self.pins.maps(self.generation)
+    }
+
     /// The ring buffer of the programs' log.
     pub fn log_map(&self) -> Result<aya::maps::MapData, DataplaneError> {
         let path = self.pins.maps(self.generation).join(loader::LOG);
@@ -239,7 +243,7 @@ impl Attachments {
                 };
                 match attach() {
                     Ok(attached) => interface.attached(attached),
-                    Err(error) => interface.failed(index, &error),
+                    Err(error) => interface.failed(index, error),
                 }
             }
             if interface.state() != before {

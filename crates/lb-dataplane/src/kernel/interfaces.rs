@@ -64,7 +64,9 @@ impl Interface {
         Interface {
             name,
             slot,
-            state: State::Detached(String::new()),
+            state: State::Detached(
+                "the interface is missing; the agent attaches when it is there".to_owned(),
+            ),
             index: 0,
             native: false,
             mode_warning: String::new(),
@@ -80,6 +82,19 @@ impl Interface {
     /// Whether the program is attached, as far as was last seen.
     pub fn is_attached(&self) -> bool {
         matches!(self.state, State::Attached(_))
+    }
+
+    /// Why the program does not run in the driver.
+    pub fn mode_warning(&self) -> Option<String> {
+        Some(self.mode_warning.clone()).filter(|warning| !warning.is_empty())
+    }
+
+    /// Why the program is not attached, as far as was last seen.
+    pub fn reason(&self) -> Option<&str> {
+        match &self.state {
+            State::Attached(_) => None,
+            State::Detached(reason) => Some(reason),
+        }
     }
 
     /// Its state as it was last seen, without the program's id.
@@ -117,7 +132,7 @@ impl Interface {
     }
 
     /// An attempt to attach to the interface with this index failed.
-    pub fn failed(&mut self, index: u32, error: &DataplaneError) {
+    pub fn failed(&mut self, index: u32, error: impl std::fmt::Display) {
         let pause = match &self.failure {
             Some(last) if last.index == index => (last.pause * 2).min(MAX_PAUSE),
             _ => MIN_PAUSE,
@@ -153,7 +168,9 @@ impl Interface {
         let problem = self.problem(&place);
         match (place, problem) {
             (_, None) => None,
-            (Place::At(link), Some(problem)) if link.programs.is_empty() => {
+            (Place::At(link), Some(problem))
+                if link.programs.is_empty() || self.state == State::Attached(0) =>
+            {
                 if self.is_attached() {
                     self.detached(problem);
                 }
@@ -185,8 +202,13 @@ impl Interface {
             State::Attached(program) => program,
             State::Detached(_) => 0,
         };
-        if link.index == self.index && link.programs.contains(&program) {
+        // A real has interfaces that need no program.
+        let needs_none = self.state == State::Attached(0);
+        if link.index == self.index && (needs_none || link.programs.contains(&program)) {
             return None;
+        }
+        if needs_none {
+            return Some("the interface was made anew".to_owned());
         }
         Some(match (&self.state, &link.programs[..]) {
             (_, [other, ..]) => format!(

@@ -5,6 +5,7 @@ mod attach;
 mod attachments;
 mod backend;
 mod bpf;
+mod claim;
 mod growth;
 mod guard;
 mod interfaces;
@@ -21,15 +22,18 @@ mod test_run;
 mod veth;
 mod vips;
 
-use std::{fs::File, net::IpAddr, path::Path};
+use std::{collections::BTreeSet, fs::File, net::IpAddr, path::Path};
 
 use aya_log::EbpfLogger;
 use lb_model::vip::VipKey;
 
+pub(crate) use attach::Attached;
+pub(crate) use interfaces::{Interface, Place};
 pub use migration::{Migration, migrate};
 
-use self::{attachments::Attachments, backend::KernelBackend, interfaces::Interface, pins::Pins};
+use self::{attachments::Attachments, backend::KernelBackend, pins::Pins};
 use crate::{
+    backend::TableBackend as _,
     dataplane::Dataplane,
     engine::Engine,
     error::DataplaneError,
@@ -50,6 +54,10 @@ pub struct KernelDataplane {
     lock: File,
     /// What is wrong with the pins, as was last seen.
     pins_problem: Option<String>,
+    /// This agent's number in the tables.
+    session: u64,
+    /// What others have changed in the tables, as was last seen.
+    foreign_changes: Option<String>,
 }
 
 impl KernelDataplane {
@@ -63,6 +71,26 @@ impl KernelDataplane {
         resolver: Box<dyn Resolver>,
     ) -> Result<KernelDataplane, DataplaneError> {
         start::start(options, resolver)
+    }
+
+    /// Looks whether somebody else has changed the tables, which belong to this agent alone.
+    fn find_foreign_changes(&self) -> Result<Option<String>, DataplaneError> {
+        let backend = self.engine.backend();
+        let folder = backend.attachments().maps();
+        if backend.meta().session != self.session {
+            return Ok(Some(format!(
+                "another agent has taken the tables in {}: what both write contradicts; end one of the two, and start the \
+                 other again",
+                folder.display()
+            )));
+        }
+        let changed = self.engine.unexpected_keys()?;
+        Ok(changed.map(|change| {
+            format!(
+                "somebody else has changed the tables in {}: {change}; start the agent again, which repairs them",
+                folder.display()
+            )
+        }))
     }
 
     fn attachments(&self) -> &Attachments {
@@ -124,6 +152,7 @@ impl Dataplane for KernelDataplane {
         if let Some(log) = &mut self.log {
             log.flush();
         }
+        self.foreign_changes = self.find_foreign_changes()?;
         self.engine.tick()
     }
 
@@ -165,8 +194,17 @@ impl Dataplane for KernelDataplane {
         status.warnings.extend(pins.map(|problem| {
             format!("the pins are not complete, so the next agent could not go on: {problem}")
         }));
+        status.warnings.extend(self.foreign_changes.clone());
         status.adopted = self.adopted;
         status
+    }
+
+    fn foreign_changes(&self) -> Option<String> {
+        self.foreign_changes.clone()
+    }
+
+    fn own_reals(&self) -> BTreeSet<IpAddr> {
+        self.engine.own_reals()
     }
 
     fn refresh_next_hops(&mut self) -> Result<bool, DataplaneError> {

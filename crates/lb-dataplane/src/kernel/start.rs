@@ -12,6 +12,7 @@ use super::{
     attach,
     attachments::Attachments,
     backend::KernelBackend,
+    claim,
     layout::Layout,
     loader::{self, Terms},
     migration,
@@ -89,7 +90,14 @@ fn adopted(
     active: ActiveTables,
 ) -> Result<StartTables, DataplaneError> {
     let (layout, meta) = read_meta(&active.folder)?;
-    let sizes = PinnedTables::open(&active.folder, layout)?.sizes;
+    let tables = PinnedTables::open(&active.folder, layout)?;
+    if let Some(claim) = &options.claim {
+        claim::check(claim, &meta, &claim::vips_of(&tables)?).map_err(system(format!(
+            "adopting the tables in {}",
+            active.folder.display()
+        )))?;
+    }
+    let sizes = tables.sizes;
     if meta.ring_seed != options.ring_seed {
         return Err(system(format!(
             "adopting the tables in {}",
@@ -168,13 +176,14 @@ fn launch(
         log_level: 0,
     })?;
     let mut tables = KernelTables::open(&folder)?;
-    tables.meta.write(
-        0,
-        Meta {
-            generation: start.generation,
-            ..start.meta
-        },
-    );
+    let claim = options.claim.as_ref();
+    let meta = Meta {
+        generation: start.generation,
+        state: claim.map_or(start.meta.state, |claim| claim.state),
+        session: session()?,
+        ..start.meta
+    };
+    tables.meta.write(0, meta);
     let mut attachments = Attachments::make(
         pins.clone(),
         start.generation,
@@ -194,6 +203,8 @@ fn launch(
         log,
         lock,
         pins_problem: None,
+        session: meta.session,
+        foreign_changes: None,
     })
 }
 
@@ -251,6 +262,13 @@ fn check(options: &Options) -> Result<(), DataplaneError> {
     Ok(())
 }
 
+/// A number for [`Meta::session`].
+fn session() -> Result<u64, DataplaneError> {
+    let mut number = [0; 8];
+    getrandom::fill(&mut number).map_err(system("asking the kernel for random bytes"))?;
+    Ok(u64::from_ne_bytes(number) | 1)
+}
+
 fn new_meta(options: &Options) -> Result<Meta, DataplaneError> {
     let mut secret = [0_u8; 16];
     getrandom::fill(&mut secret).map_err(system("asking the kernel for random bytes"))?;
@@ -261,6 +279,7 @@ fn new_meta(options: &Options) -> Result<Meta, DataplaneError> {
         generation: 1,
         ring_seed: options.ring_seed,
         flow_secret: [number as u64, (number >> 64) as u64],
-        pad: [0; 2],
+        state: 0,
+        session: 0,
     })
 }

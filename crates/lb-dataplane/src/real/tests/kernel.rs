@@ -78,7 +78,8 @@ fn any_frame() -> impl Strategy<Value = Vec<u8>> {
 fn kernel_and_memory_do_the_same_with_any_frame() {
     run(async |_| {
         let mut programs = Programs::load(super::INTERFACE, &both()).unwrap();
-        programs.attach_decap(XdpMode::Native).unwrap();
+        let index = nix::net::if_::if_nametoindex(super::INTERFACE).unwrap();
+        programs.attach_decap(index, XdpMode::Native).unwrap();
         let before = programs.counters().unwrap();
         let seen = std::cell::RefCell::new(vec![0u64; Reason::ALL.len()]);
         let mut runner = TestRunner::new(Config {

@@ -5,6 +5,7 @@ mod kernel;
 mod packets;
 mod silence;
 mod testbed;
+mod upkeep;
 
 use std::{
     fs,
