@@ -234,7 +234,7 @@ mod tests {
             "{told}"
         );
         let panic = || -> () { std::panic::panic_any(7) };
-        let thread = std::thread::spawn(panic);
+        let thread = thread::spawn(panic);
         vital.thread("a thread", thread).unwrap();
         let told = next_end(&mut vital).await;
         assert!(
