@@ -7,12 +7,14 @@
 pub mod api;
 pub mod config;
 pub mod control;
+pub mod hangup;
 pub mod metrics;
 pub mod reference;
 pub mod reload;
 pub mod reporter;
 pub mod store;
 pub mod supervisor;
+pub mod vital;
 pub mod weights;
 
 pub use lb_clients::KINDS;

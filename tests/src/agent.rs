@@ -4,7 +4,7 @@ use std::{
     ffi::OsStr,
     fmt, fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, ExitStatus},
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
@@ -111,10 +111,7 @@ impl Agent {
         for interface in &self.options.interfaces {
             arguments.extend(["--iface".to_owned(), interface.clone()]);
         }
-        arguments.extend([
-            "--state".to_owned(),
-            self.folder.path().join("state").display().to_string(),
-        ]);
+        arguments.extend(["--state".to_owned(), self.state().display().to_string()]);
         arguments.extend(["--pins".to_owned(), self.pins.display().to_string()]);
         arguments.extend(["--listen".to_owned(), self.endpoint()]);
         arguments.extend(["--xdp-mode".to_owned(), self.options.mode.to_string()]);
@@ -138,17 +135,6 @@ impl Agent {
             .kill()
     }
 
-    /// Sends the agent a signal.
-    ///
-    /// # Errors
-    /// Fails if the agent does not run.
-    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
-        self.process
-            .as_ref()
-            .context("the agent does not run")?
-            .signal(signal)
-    }
-
     /// Ends the agent (SIGTERM); forwarding continues.
     ///
     /// # Errors
@@ -165,6 +151,36 @@ impl Agent {
         if let Some(process) = &mut self.process {
             process.ask_to_end();
         }
+    }
+
+    /// Sends the agent a signal.
+    ///
+    /// # Errors
+    /// Fails if the agent does not run.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        self.process
+            .as_ref()
+            .context("the agent does not run")?
+            .signal(signal)
+    }
+
+    /// Waits until the agent has ended by itself, and returns its exit status and its output.
+    ///
+    /// # Errors
+    /// Fails if the agent does not run, or does not end within `patience`.
+    pub fn wait_end(&mut self, patience: Duration) -> anyhow::Result<(ExitStatus, String)> {
+        let mut process = self.process.take().context("the agent does not run")?;
+        process.wait_end(patience)
+    }
+
+    /// Changes how the agent is started from the next [`Agent::run`] on.
+    pub fn options_mut(&mut self) -> &mut AgentOptions {
+        &mut self.options
+    }
+
+    /// Returns the folder of its database.
+    pub fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
     }
 
     /// Returns its process id.

@@ -157,6 +157,19 @@ impl Process {
         }
     }
 
+    /// Waits until the process has ended by itself, and returns its exit status and its output.
+    ///
+    /// # Errors
+    /// Fails if it does not end within `patience`.
+    pub fn wait_end(&mut self, patience: Duration) -> anyhow::Result<(ExitStatus, String)> {
+        let label = self.label.clone();
+        let status = wait_for(&format!("the end of {label}"), patience, || {
+            Ok(self.child.try_wait()?)
+        })
+        .with_context(|| self.output())?;
+        Ok((status, self.last_output()))
+    }
+
     /// Sends a signal.
     ///
     /// # Errors

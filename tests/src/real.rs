@@ -47,6 +47,18 @@ impl Real {
         self.process.stop()
     }
 
+    /// Sends the process a signal and waits until it has ended; returns its exit status and its output.
+    ///
+    /// # Errors
+    /// Fails if the process does not end within a minute.
+    pub fn end_by(
+        mut self,
+        signal: nix::sys::signal::Signal,
+    ) -> anyhow::Result<(std::process::ExitStatus, String)> {
+        self.process.signal(signal)?;
+        self.process.wait_end(Duration::from_secs(60))
+    }
+
     /// Asks the process to end, without waiting; see [`Process::ask_to_end`](crate::Process::ask_to_end).
     pub fn ask_to_end(&mut self) {
         self.process.ask_to_end();

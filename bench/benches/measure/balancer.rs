@@ -181,7 +181,7 @@ impl Balancer {
 
 impl Drop for Balancer {
     fn drop(&mut self) {
-        if let Err(error) = detach(&self.pins) {
+        if let Err(error) = detach(&self.pins, false) {
             eprintln!("removing {}: {error}", self.pins.display());
         }
         // `detach` has removed it unless something is wrong.

@@ -1,6 +1,6 @@
 //! The interface of a data plane.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use lb_model::vip::VipKey;
 
@@ -9,7 +9,7 @@ use crate::{
     service::ServiceSpec,
     simulation::Simulation,
     stats::{RealFlows, Stats},
-    status::Status,
+    status::{InterfaceStatus, Status},
 };
 
 /// The owner of the tables. A call blocks no longer than a few system calls or a scan of memory take.
@@ -18,7 +18,8 @@ pub trait Dataplane: Send {
     /// running flows keep their reals for the window. On an error nothing has changed.
     ///
     /// # Errors
-    /// [`DataplaneError::Full`], or [`DataplaneError::System`] from growing a table.
+    /// [`DataplaneError::Full`], [`DataplaneError::System`] from growing a table, or [`DataplaneError::OwnAddress`] if a real
+    /// is added that is an address of this host and is not dead.
     fn set_service(&mut self, spec: &ServiceSpec) -> Result<(), DataplaneError>;
 
     /// Resets up to `flows` running flows of a real soon, so that their clients connect anew and the ring
@@ -89,4 +90,21 @@ pub trait Dataplane: Send {
     /// # Errors
     /// [`DataplaneError::System`].
     fn refresh_next_hops(&mut self) -> Result<bool, DataplaneError>;
+
+    /// Compares the interfaces with what should be attached there, and attaches where that is possible: an interface is
+    /// back, or its program was detached. Returns the interfaces that packets are forwarded from again, or no longer.
+    /// Call it about once a second, and after a notification about an interface.
+    fn check_links(&mut self) -> Vec<InterfaceStatus> {
+        Vec::new()
+    }
+
+    /// What somebody else has changed in the tables, as the last tick saw it, and what to do.
+    fn foreign_changes(&self) -> Option<String> {
+        None
+    }
+
+    /// Reals that are addresses of this host: no packet leaves the host for them.
+    fn own_reals(&self) -> BTreeSet<IpAddr> {
+        BTreeSet::new()
+    }
 }

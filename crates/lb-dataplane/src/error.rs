@@ -25,6 +25,14 @@ pub enum DataplaneError {
         /// The names of the attached interfaces.
         attached: String,
     },
+    /// No packet of this interface meets the program.
+    #[error("packets of {name} are not forwarded: {reason}")]
+    NotAttached {
+        /// The name.
+        name: String,
+        /// Why, and what to do.
+        reason: String,
+    },
     /// The frame cannot be simulated.
     #[error("a frame of {length} bytes cannot be simulated; give one of {min} to {max} bytes")]
     FrameLength {
@@ -34,6 +42,17 @@ pub enum DataplaneError {
         min: usize,
         /// Length of the longest frame that can.
         max: usize,
+    },
+    /// A real that is an address of this host.
+    #[error(
+        "the real {real} of {vip} is an address of this host, so packets for it would not leave it; give the VIP another \
+         real, or let the server run with an address of its own: on another host, in a container or in a network namespace"
+    )]
+    OwnAddress {
+        /// Its service.
+        vip: VipKey,
+        /// Its address.
+        real: IpAddr,
     },
     /// Flows of this real cannot be reset.
     #[error("flows of the real {real} of {vip} cannot be shed: {reason}")]

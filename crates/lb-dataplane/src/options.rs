@@ -2,6 +2,8 @@
 
 use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
 
+use lb_model::vip::VipKey;
+
 pub use crate::table_sizes::DEFAULT_FLOW_ENTRIES;
 
 /// Folder of the pins by default.
@@ -101,6 +103,20 @@ impl fmt::Display for SourcePrefix {
 
 lb_model::text_setting!(SourcePrefix, "`ADDRESS/LENGTH`");
 
+/// What an agent brings along that wants to go on with tables that it finds. Tables that hold the VIPs of another
+/// database are not adopted, since the VIPs would be removed.
+#[derive(Clone, Debug, Default)]
+pub struct Claim {
+    /// Id of the agent's database, not 0.
+    pub state: u64,
+    /// Whether the database holds no VIP.
+    pub is_empty: bool,
+    /// The VIPs that the agent will set, those of its configuration file included.
+    pub vips: Vec<VipKey>,
+    /// Adopt the tables in any case.
+    pub take_over: bool,
+}
+
 /// Options of a data plane.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -110,6 +126,11 @@ pub struct Options {
     pub pins: PathBuf,
     /// How to attach.
     pub xdp_mode: XdpMode,
+    /// Whose tables may be adopted; `None` for any.
+    pub claim: Option<Claim>,
+    /// Whether an interface that is missing at the start is an error. Otherwise it is waited for, and the others serve
+    /// meanwhile.
+    pub strict_interfaces: bool,
     /// Flows that the flow table has room for. It has effect only when the tables are first made.
     pub flow_entries: u32,
     /// Seed of the ring hash: the same on every balancer of a fleet.
@@ -133,6 +154,8 @@ impl Options {
             interfaces,
             pins: DEFAULT_PINS.into(),
             xdp_mode: XdpMode::Auto,
+            claim: None,
+            strict_interfaces: false,
             flow_entries: DEFAULT_FLOW_ENTRIES,
             ring_seed: 0,
             source_v4: DEFAULT_SOURCE_V4,

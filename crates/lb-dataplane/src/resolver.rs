@@ -3,7 +3,7 @@
 //! This module lies below both sides: [`crate::netlink`] implements it, the engine uses it, and neither
 //! knows the other.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 /// How frames reach an address, as routes and neighbours have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,6 +35,14 @@ pub trait Resolver: Send {
     }
     /// Why the next hop of an address is not known, in words for an operator.
     fn unresolved_reason(&self, address: IpAddr) -> Option<String>;
+    /// The addresses that were added and are this host's own: no packet leaves the host for them.
+    fn own_addresses(&self) -> BTreeSet<IpAddr> {
+        BTreeSet::new()
+    }
+    /// Whether an address that was added is this host's own.
+    fn is_own_address(&self, address: IpAddr) -> bool {
+        self.own_addresses().contains(&address)
+    }
 }
 
 /// Resolves nothing: for tests and for tables without a network.

@@ -1,17 +1,17 @@
 //! The state of the data plane itself: interfaces, tables, warnings.
 
-/// An attached interface.
+/// An interface that the options name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InterfaceStatus {
     /// Its name.
     pub name: String,
-    /// Its index.
+    /// Its index; that of the last interface of this name if it is gone, 0 if there was none yet.
     pub index: u32,
     /// Whether the program is attached now: not if the interface is gone, or the program was detached meanwhile.
     pub attached: bool,
     /// Whether the program runs in the driver.
     pub native: bool,
-    /// Why it does not, and what to do; empty if it does.
+    /// What is wrong with it, and what to do; empty if nothing is.
     pub warning: String,
 }
 

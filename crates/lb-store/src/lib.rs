@@ -18,7 +18,10 @@ mod redb_store;
 mod tests;
 mod transaction;
 
-use std::fmt;
+use std::{
+    fmt,
+    hash::{BuildHasher as _, Hasher as _, RandomState},
+};
 
 use tokio::sync::watch;
 
@@ -75,6 +78,9 @@ pub trait Store: fmt::Debug + Send {
     /// Where it is, for messages: a path or an address.
     fn location(&self) -> String;
 
+    /// A random number that was chosen when the store was created, not 0. Copies of a store have the same.
+    fn identity(&self) -> u64;
+
     /// The revision of the last commit.
     fn revision(&self) -> Revision;
 
@@ -106,4 +112,9 @@ pub trait Store: fmt::Debug + Send {
 
     /// Returns a receiver that holds the revision of the last commit and wakes up at each commit.
     fn subscribe(&self) -> watch::Receiver<Revision>;
+}
+
+/// A random number, not 0: the standard library seeds each `RandomState` of a process from the system's random numbers.
+fn new_identity() -> u64 {
+    RandomState::new().build_hasher().finish() | 1
 }

@@ -4,13 +4,17 @@ use std::collections::BTreeMap;
 
 use tokio::sync::watch;
 
-use crate::{Change, Compacted, Entry, Revision, Store, StoreError, Transaction, history::History};
+use crate::{
+    Change, Compacted, Entry, Revision, Store, StoreError, Transaction, history::History,
+    new_identity,
+};
 
 /// A store in memory.
 #[derive(Debug)]
 pub struct MemoryStore {
     tables: BTreeMap<String, BTreeMap<String, (Revision, Vec<u8>)>>,
     history: History,
+    identity: u64,
 }
 
 impl Default for MemoryStore {
@@ -18,6 +22,7 @@ impl Default for MemoryStore {
         MemoryStore {
             tables: BTreeMap::new(),
             history: History::new(Revision::default()),
+            identity: new_identity(),
         }
     }
 }
@@ -31,6 +36,10 @@ impl MemoryStore {
 impl Store for MemoryStore {
     fn location(&self) -> String {
         "memory".to_owned()
+    }
+
+    fn identity(&self) -> u64 {
+        self.identity
     }
 
     fn revision(&self) -> Revision {

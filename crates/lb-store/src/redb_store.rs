@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use crate::{
     Change, Compacted, Condition, Entry, Revision, Store, StoreError, Transaction, envelope,
-    history::History,
+    history::History, new_identity,
 };
 
 const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
@@ -26,6 +26,9 @@ const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 const SCHEMA: &str = "schema";
 /// Revision of the last commit.
 const REVISION: &str = "revision";
+
+/// Random number of the store.
+const IDENTITY: &str = "id";
 
 /// Turns the records of an older schema into those of the current one. It gets the schema that was found, the table, the
 /// key and the value, and returns the new value, `None` to leave the record out, or what is wrong with it.
@@ -47,6 +50,7 @@ pub struct Format {
 pub struct RedbStore {
     path: PathBuf,
     schema: u64,
+    identity: u64,
     /// `None` after a failed commit: redb wants the file to be opened again.
     database: Option<OpenDatabase>,
     /// The file as it was after the last commit.
@@ -134,6 +138,7 @@ impl RedbStore {
         let mut store = RedbStore {
             path: path.to_owned(),
             schema: format.schema,
+            identity: 0,
             file: FileIdentity::of(path)?,
             database: Some(database),
             history: History::new(Revision::default()),
@@ -142,6 +147,17 @@ impl RedbStore {
         if found != format.schema {
             store.upgrade(found, format, upgrade)?;
         }
+        store.identity = match store.read_meta(IDENTITY)? {
+            Some(identity) => identity,
+            None => {
+                let identity = new_identity();
+                store.write(|transaction| {
+                    transaction.open_table(META)?.insert(IDENTITY, identity)?;
+                    Ok(())
+                })?;
+                identity
+            }
+        };
         store.history = History::new(store.read_revision()?);
         Ok(store)
     }
@@ -180,6 +196,7 @@ impl RedbStore {
             let mut meta = transaction.open_table(META)?;
             meta.insert(SCHEMA, self.schema)?;
             meta.insert(REVISION, revision.0)?;
+            meta.insert(IDENTITY, self.identity)?;
             for (table, entries) in &copies {
                 let mut records = transaction.open_table(records(table))?;
                 for entry in entries {
@@ -373,6 +390,10 @@ impl<E: Into<redb::Error>> From<E> for WriteError {
 impl Store for RedbStore {
     fn location(&self) -> String {
         self.path.display().to_string()
+    }
+
+    fn identity(&self) -> u64 {
+        self.identity
     }
 
     fn revision(&self) -> Revision {

@@ -237,6 +237,11 @@ fn a_copy_is_made_while_the_store_is_open() {
     store.back_up(&["things"], &copy).unwrap();
     store.commit(&put("a", "2")).unwrap();
     let copied = open(&copy);
+    assert_eq!(copied.identity(), store.identity());
+    assert_ne!(
+        copied.identity(),
+        open(&directory.path().join("b.redb")).identity()
+    );
     assert_eq!(copied.revision(), Revision(1));
     assert_eq!(copied.get("things", "a").unwrap().unwrap().value, b"1");
     let error = store.back_up(&["things"], &copy).unwrap_err().to_string();

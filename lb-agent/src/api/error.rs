@@ -112,6 +112,9 @@ pub fn unread(error: ReadError) -> Status {
     match error {
         ReadError::Vip(refusal) => refused(refusal),
         ReadError::Dataplane(DataplaneError::NoInterface { .. }) => field("interface"),
+        ReadError::Dataplane(DataplaneError::NotAttached { .. }) => {
+            Status::failed_precondition(text)
+        }
         ReadError::Dataplane(DataplaneError::FrameLength { .. }) => field("packet"),
         ReadError::Dataplane(_) => Status::internal(text),
         ReadError::Stopping => Status::unavailable(text),

@@ -13,17 +13,6 @@ impl Api {
         let mut warnings = plane.warnings;
         warnings.extend(view.warnings);
         warnings.extend(self.supervisor.warnings().await);
-        let interface = |interface: InterfaceStatus| v1::InterfaceStatus {
-            name: interface.name,
-            index: interface.index,
-            xdp_mode: if interface.native {
-                "native"
-            } else {
-                "generic"
-            }
-            .to_owned(),
-            warning: interface.warning,
-        };
         // Both are bounded by the limits of the tables.
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         Ok(v1::Status {
@@ -51,5 +40,21 @@ impl Api {
             warnings,
             revision: view.revision,
         })
+    }
+}
+
+/// An interface, as messages have it.
+pub(super) fn interface(interface: InterfaceStatus) -> v1::InterfaceStatus {
+    let xdp_mode = match (interface.attached, interface.native) {
+        (false, _) => "detached",
+        (true, true) => "native",
+        (true, false) => "generic",
+    };
+    v1::InterfaceStatus {
+        name: interface.name,
+        index: interface.index,
+        xdp_mode: xdp_mode.to_owned(),
+        warning: interface.warning,
+        attached: interface.attached,
     }
 }

@@ -62,7 +62,7 @@ async fn relay(
     }
     loop {
         match watching.events.recv().await {
-            Ok(change) if only.is_none_or(|only| only == change.vip) => {
+            Ok(change) if only.is_none() || change.vip.is_none() || only == change.vip => {
                 sender.send(Ok(changed(&change))).await.ok()?;
             }
             Ok(_) => {}
@@ -88,16 +88,22 @@ fn event(time: SystemTime, cause: &str, revision: u64, kind: Kind) -> v1::WatchE
 fn changed(change: &Event) -> v1::WatchEvent {
     let vip = |view: &VipView| convert::vip(view);
     let real = |view| v1::RealEvent {
-        vip: Some(convert::vip_id(&change.vip)),
+        vip: change.vip.as_ref().map(convert::vip_id),
         real: Some(convert::real(view)),
     };
     let kind = match &change.what {
         What::VipAdded(view) => Kind::VipAdded(vip(view)),
         What::VipChanged(view) => Kind::VipChanged(vip(view)),
-        What::VipDeleted => Kind::VipDeleted(convert::vip_id(&change.vip)),
+        What::VipDeleted => {
+            Kind::VipDeleted(change.vip.as_ref().map(convert::vip_id).unwrap_or_default())
+        }
         What::RealAdded(view) => Kind::RealAdded(real(view)),
         What::RealChanged(view) => Kind::RealChanged(real(view)),
         What::RealDeleted(view) => Kind::RealDeleted(real(view)),
+        What::InterfaceChanged(interface) => {
+            Kind::InterfaceChanged(super::status::interface(interface.clone()))
+        }
+        What::Notice => Kind::Notice(v1::Notice {}),
     };
     event(change.time, &change.cause, change.revision, kind)
 }

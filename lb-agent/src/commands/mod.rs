@@ -43,11 +43,13 @@ enum Command {
     /// before, stop the agent, run `lb-agent migrate --layout VERSION` of the newer build, and start the older one.
     Migrate(migrate::Migrate),
     /// Make this host a real of some VIPs, and undo it on exit.
+    ///
+    /// SIGTERM, SIGINT and SIGHUP end it.
     Real(real::Real),
     /// Report how loaded this host, a container or a process is, over gRPC, HTTP and MQTT.
     ///
-    /// A balancer reads it with the load sources grpc, http-json, prometheus or mqtt-topic. SIGTERM and SIGINT
-    /// end it.
+    /// A balancer reads it with the load sources grpc, http-json, prometheus or mqtt-topic. SIGTERM, SIGINT and
+    /// SIGHUP end it.
     Report(report::Report),
     /// Write the reference pages of the settings.
     #[command(hide = true)]

@@ -2,13 +2,17 @@
 
 use std::{io::Write as _, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
+use lb_agent::hangup::Hangup;
 use lb_dataplane::{options, real};
 use lb_model::vip::{VipKey, check_unicast};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::MissedTickBehavior,
+};
 
-/// How often the interfaces' MTUs are looked up.
-const UPKEEP: Duration = Duration::from_secs(5);
+/// How often interfaces, programs, addresses and settings are looked after.
+const UPKEEP: Duration = Duration::from_secs(1);
 /// A period that does not end, in practice.
 const A_DAY: Duration = Duration::from_secs(86_400);
 
@@ -30,6 +34,10 @@ pub struct Real {
     /// Where the XDP program runs
     #[arg(long, value_enum, default_value_t)]
     xdp_mode: XdpMode,
+
+    /// End if an interface is missing at the start, instead of waiting for it
+    #[arg(long)]
+    strict_interfaces: bool,
 
     /// Interface that answers leave by, if it is not the one the packets come in by; may be repeated
     #[arg(long, value_name = "IFACE", num_args = 1..)]
@@ -108,15 +116,17 @@ impl Real {
                 XdpMode::Native => options::XdpMode::Native,
                 XdpMode::Generic => options::XdpMode::Generic,
             },
+            strict_interfaces: self.strict_interfaces,
             reply_interfaces: self.reply_iface.clone(),
             state: self.state.clone(),
         }
     }
 
-    /// Runs until SIGTERM or SIGINT.
+    /// Runs until SIGTERM, SIGINT or SIGHUP.
     async fn serve(self) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+        let mut hangup = Hangup::new().context("listening for SIGHUP")?;
         let options = self.options();
         let mut real = real::Real::set_up(&options).await?;
         for warning in real.warnings() {
@@ -134,26 +144,53 @@ impl Real {
         let mut output = tokio::time::interval(self.stats.map_or(A_DAY, Duration::from_secs));
         output.tick().await;
         let mut upkeep = tokio::time::interval(UPKEEP);
-        let mut last_problem = String::new();
+        upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut problems = Vec::new();
+        let mut failure = None;
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
+                () = hangup.recv() => break,
+                () = real.netlink_ended() => {
+                    failure = Some(anyhow!(
+                        "the connection to the kernel (rtnetlink) ended by itself; start `lb-agent real` again"
+                    ));
+                    break;
+                }
                 _ = output.tick(), if self.stats.is_some() => print_counters(&real),
                 _ = upkeep.tick() => {
-                    let problem =
-                        real.follow_mtu().await.err().map_or(String::new(), |error| format!("{error:#}"));
-                    // Each problem is logged once, not at every look-up.
-                    if problem != last_problem && !problem.is_empty() {
-                        tracing::warn!("{problem}");
-                    }
-                    last_problem = problem;
+                    let now = real.look_after().await;
+                    tell(&problems, &now);
+                    problems = now;
                 }
             }
         }
+        // There may be no service manager.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         print_counters(&real);
-        real.finish().await
+        let finished = real.finish().await;
+        failure.map_or(finished, Err)
     }
+}
+
+/// Logs each problem once, not at every look, and says when none is left. A service manager shows the newest.
+fn tell(before: &[String], now: &[String]) {
+    for problem in now.iter().filter(|problem| !before.contains(problem)) {
+        tracing::error!("{problem}");
+    }
+    if before == now {
+        return;
+    }
+    let status = match now {
+        [] => {
+            tracing::info!("every interface, program, address and setting is as it should be");
+            "ready"
+        }
+        [first, ..] => first,
+    };
+    // There may be no service manager.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Status(status)]);
 }
 
 /// Prints a line. A closed pipe is no reason to end without undoing the changes.

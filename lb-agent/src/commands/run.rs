@@ -16,10 +16,11 @@ use lb_agent::metrics::Exporter;
 use lb_agent::reload::Reloader;
 use lb_agent::store::State;
 use lb_agent::supervisor;
-use lb_dataplane::netlink::NextHops;
+use lb_agent::vital::Vital;
+use lb_dataplane::netlink::{NextHops, links::watch_links};
 use lb_dataplane::{
     KernelDataplane,
-    options::{Options, XdpMode},
+    options::{Claim, Options, XdpMode},
 };
 use lb_serve::{Endpoint, Listener, incoming, stopped};
 use sd_notify::NotifyState;
@@ -32,6 +33,16 @@ use tokio::{
 
 /// How often the tables are looked after.
 const TICK: Duration = Duration::from_secs(1);
+/// How long what still runs may take to end when the agent does.
+const SHUTDOWN: Duration = Duration::from_secs(1);
+
+// The agent's vital parts: see `lb_agent::vital`.
+const OWNER: &str = "the thread that owns the kernel's tables and the database";
+const SUPERVISOR: &str = "the supervisor, which checks reals and steers,";
+const API: &str = "the API's server";
+const METRICS: &str = "the server of metrics";
+const NEXT_HOPS: &str = "the thread that follows routes and neighbours";
+const LINKS: &str = "the thread that follows interfaces";
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -60,6 +71,13 @@ pub struct Run {
     /// [default: auto].
     #[arg(long, value_name = "auto|native|generic")]
     xdp_mode: Option<XdpMode>,
+    /// End if an interface is missing at the start, instead of waiting for it while the others serve.
+    #[arg(long)]
+    strict_interfaces: bool,
+    /// Go on with the pinned tables although they hold VIPs that this agent's database does not have: those are removed.
+    /// Without it the agent does not start then.
+    #[arg(long)]
+    take_over: bool,
     /// Let checks run programs (`exec`): whoever may call the API then runs programs as the agent's user.
     #[arg(long)]
     exec_checks: bool,
@@ -84,20 +102,23 @@ impl Run {
             (true, false) => agent.listen.clone(),
             (true, true) => vec![Endpoint::default()],
         };
-        tokio::runtime::Builder::new_multi_thread()
+        let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
-            .context("starting the runtime")?
-            .block_on(serve(
-                config,
-                file,
-                options,
-                &state,
-                endpoints,
-                self.metrics.or(agent.metrics),
-                self.exec_checks || agent.exec_checks,
-            ))
+            .context("starting the runtime")?;
+        let served = runtime.block_on(serve(
+            config,
+            file,
+            options,
+            &state,
+            endpoints,
+            self.metrics.or(agent.metrics),
+            self.exec_checks || agent.exec_checks,
+        ));
+        // A look-up of a name that hangs must not keep a process alive that says why it ends.
+        runtime.shutdown_timeout(SHUTDOWN);
+        served
     }
 
     fn options(&self, agent: &AgentSettings) -> anyhow::Result<Options> {
@@ -117,6 +138,11 @@ impl Run {
             interfaces,
             pins: self.pins.clone().unwrap_or_else(|| (&agent.pins).into()),
             xdp_mode: self.xdp_mode.unwrap_or(agent.xdp_mode),
+            claim: Some(Claim {
+                take_over: self.take_over,
+                ..Claim::default()
+            }),
+            strict_interfaces: self.strict_interfaces,
             flow_entries: agent.flow_entries,
             ring_seed: agent.ring_seed,
             source_v4: agent.outer_source_v4,
@@ -153,7 +179,7 @@ async fn reload(reloader: &Reloader) {
 async fn serve(
     config: Config,
     file: Option<PathBuf>,
-    options: Options,
+    mut options: Options,
     state: &Path,
     endpoints: Vec<Endpoint>,
     metrics: Option<SocketAddr>,
@@ -166,7 +192,8 @@ async fn serve(
 
     // The store and the sockets tell whether another agent runs, before anything in the kernel is touched.
     let state = State::open(state)?;
-    let mut running_programs = control::running_programs(&state.intent.load()?);
+    let stored = state.intent.load()?;
+    let mut running_programs = control::running_programs(&stored);
     running_programs.extend(control::running_programs(&config.intent));
     if !exec_checks && let [vip, ..] = running_programs[..] {
         bail!(
@@ -174,6 +201,16 @@ async fn serve(
              or with `exec_checks = true` in its configuration file (packets flow on meanwhile)"
         );
     }
+    options.claim = Some(Claim {
+        state: state.intent.identity(),
+        is_empty: stored.is_empty(),
+        vips: stored
+            .vips()
+            .map(|vip| vip.address)
+            .chain(config.intent.vips().map(|vip| vip.address))
+            .collect(),
+        ..options.claim.unwrap_or_default()
+    });
     let mut listeners = Vec::new();
     for endpoint in endpoints {
         listeners.push(Listener::bind(endpoint).await?);
@@ -187,6 +224,8 @@ async fn serve(
         None => None,
     };
     let ring_seed = options.ring_seed;
+    let mut links_changed =
+        watch_links().context("listening to the kernel's interfaces (rtnetlink)")?;
     let (next_hops, mut next_hops_changed) =
         NextHops::start().context("listening to the kernel's routes and neighbours (rtnetlink)")?;
     let dataplane = Box::new(KernelDataplane::start(&options, Box::new(next_hops))?);
@@ -201,7 +240,24 @@ async fn serve(
             changed: Arc::clone(&changed),
         },
     )?;
-    let (handle, mut supervisor) = supervisor::start(owner.clone(), changed);
+    let mut vital = Vital::new();
+    vital.thread(OWNER, thread).context("starting a thread")?;
+    let (handle, supervisor) = supervisor::start(owner.clone(), changed);
+    let supervisor = vital.task(SUPERVISOR, supervisor);
+    // The threads that listen to the kernel close their channel when they end.
+    let control = owner.clone();
+    vital.spawn(NEXT_HOPS, async move {
+        while next_hops_changed.changed().await.is_ok() {
+            // Changes that come while the owner is at work are one.
+            control.refresh_next_hops().await;
+        }
+    });
+    let control = owner.clone();
+    vital.spawn(LINKS, async move {
+        while links_changed.changed().await.is_ok() {
+            control.check_links().await;
+        }
+    });
 
     let (stop, stopping) = watch::channel(false);
     let mut ready: Vec<String> = listeners
@@ -213,17 +269,20 @@ async fn serve(
     }
     let reloader = Arc::new(Reloader::new(file, config.agent, owner.clone()));
     let exporter = Exporter::new(owner.clone(), handle.clone());
-    let mut exporter = tokio::spawn(serve_metrics(metrics, exporter, stopping.clone()));
-    let mut server = tokio::spawn(api::serve(
-        Api::new(
-            owner.clone(),
-            handle,
-            Arc::clone(&reloader),
-            stopping.clone(),
+    vital.spawn(METRICS, serve_metrics(metrics, exporter, stopping.clone()));
+    vital.spawn(
+        API,
+        api::serve(
+            Api::new(
+                owner.clone(),
+                handle,
+                Arc::clone(&reloader),
+                stopping.clone(),
+            ),
+            listeners,
+            stopping,
         ),
-        listeners,
-        stopping,
-    ));
+    );
 
     println!("lb-agent: ready on {}", ready.join(", "));
     if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
@@ -235,22 +294,14 @@ async fn serve(
     loop {
         tokio::select! {
             _ = ticks.tick() => owner.tick(),
-            // Changes that come while the owner is at work are one.
-            Ok(()) = next_hops_changed.changed() => owner.refresh_next_hops().await,
             _ = hang_up.recv() => reload(&reloader).await,
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            ended = &mut supervisor => {
-                ended.context("the supervisor failed")?;
-                bail!("the supervisor ended by itself, so that reals are no longer checked; packets flow on, start the agent again");
-            }
-            ended = &mut exporter => {
-                ended.context("the task that serves metrics failed")?;
-                bail!("the server of metrics ended by itself; packets flow on, start the agent again");
-            }
-            ended = &mut server => {
-                ended.context("the API's task failed")??;
-                bail!("the API ended by itself; packets flow on, start the agent again");
+            end = vital.next_end() => {
+                let status = format!("{end}; the agent ends, packets flow on");
+                // There may be no service manager.
+                let _ = sd_notify::notify(&[NotifyState::Status(&status)]);
+                return Err(end.into_error().context("the agent ends (packets flow on; start it again)"));
             }
         }
     }
@@ -258,14 +309,9 @@ async fn serve(
     // There may be no service manager, or it may have gone.
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     let _ = stop.send(true);
-    server.await.context("the API's task failed")??;
-    exporter
-        .await
-        .context("the task that serves metrics failed")?;
+    vital.finish(API).await?;
+    vital.finish(METRICS).await?;
     supervisor.abort();
     owner.stop().await;
-    if thread.join().is_err() {
-        bail!("the thread that owns the tables failed; packets flow on, the log says why");
-    }
-    Ok(())
+    vital.finish(OWNER).await
 }

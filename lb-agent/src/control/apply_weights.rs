@@ -56,7 +56,7 @@ impl Owner {
     pub(super) fn is_empty(&self, vip: &VipKey) -> bool {
         self.intent
             .get(vip)
-            .is_some_and(|wanted| all_down(wanted, self.steered.get(vip)))
+            .is_some_and(|wanted| all_down(wanted, self.steered_of(wanted).as_deref()))
     }
 
     /// That no real of a VIP is alive, and what becomes of its packets.
@@ -136,7 +136,8 @@ impl Owner {
         let Some(standing_in) = self.intent.get(&other) else {
             return Fallback::new();
         };
-        let steered = self.steered.get(&other);
+        let steered = self.steered_of(standing_in);
+        let steered = steered.as_deref();
         standing_in
             .reals
             .iter()

@@ -13,7 +13,8 @@ use lb_model::{
 use lb_store::Revision;
 
 use super::{
-    ChangeRequest, PendingChange, event::What, owner::Owner, service::Service, view::VipView,
+    ChangeRequest, PendingChange, event::What, own_reals, owner::Owner, service::Service,
+    view::VipView,
 };
 use crate::{
     KINDS,
@@ -139,6 +140,11 @@ impl Owner {
     fn take_in(&mut self, request: &ChangeRequest, before: &mut Before) -> Result<Step, Refusal> {
         let ChangeRequest { change, writer, .. } = request;
         let vip = *change.vip();
+        if let Change::AddReal { real, .. } = change
+            && self.own.contains(&real.address)
+        {
+            return Err(own_reals::refusal(real.address));
+        }
         let mut after = change.apply(&self.intent, writer, &KINDS)?;
         // An equal VIP keeps its record, so that a comparison of pointers finds it unchanged.
         if let (Some(new), Some(old)) = (&after, self.intent.get(&vip))
@@ -210,6 +216,7 @@ impl Owner {
             Err(error) => {
                 tracing::error!("{error}");
                 self.unsure = names;
+                self.store_error = error.to_string();
                 Err(Refusal::Store(error.to_string()))
             }
         }
@@ -250,7 +257,7 @@ impl Owner {
                 let service = Service::new(
                     Arc::clone(wanted),
                     self.seed,
-                    self.steered.get(vip),
+                    self.steered_of(wanted).as_deref(),
                     self.fallback_of(vip),
                     self.services.get(vip),
                     SystemTime::now(),
@@ -324,6 +331,7 @@ fn refusal(error: &DataplaneError) -> Refusal {
             capacity: *capacity,
             advice: (*advice).to_owned(),
         },
+        DataplaneError::OwnAddress { real, .. } => own_reals::refusal(*real),
         other => Refusal::Dataplane(other.to_string()),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
+use lb_dataplane::InterfaceStatus;
 use lb_model::vip::VipKey;
 
 use super::view::{RealView, VipView};
@@ -18,13 +19,13 @@ pub struct Event {
     pub cause: Arc<str>,
     /// Revision of the intent after it.
     pub revision: u64,
-    /// The VIP.
-    pub vip: VipKey,
+    /// The VIP; `None` if it concerns all of them.
+    pub vip: Option<VipKey>,
     /// What happened.
     pub what: What,
 }
 
-/// What happened to a VIP.
+/// What happened.
 #[derive(Clone, Debug)]
 pub enum What {
     /// It was added.
@@ -39,4 +40,8 @@ pub enum What {
     RealChanged(RealView),
     /// A real was taken from it.
     RealDeleted(RealView),
+    /// The program was attached to an interface, or is not attached any more.
+    InterfaceChanged(InterfaceStatus),
+    /// The agent has something to say that concerns all VIPs: the cause says what.
+    Notice,
 }

@@ -10,6 +10,8 @@ mod changed;
 pub mod event;
 mod figures;
 mod follow;
+mod links;
+mod own_reals;
 mod owner;
 #[cfg(test)]
 pub(crate) mod recorder;
@@ -173,6 +175,7 @@ pub(crate) enum Command {
     },
     Tick,
     RefreshNextHops,
+    CheckLinks,
     Stop,
 }
 
@@ -428,6 +431,12 @@ impl Handle {
     pub async fn refresh_next_hops(&self) {
         // Only a stopping owner does not take it.
         let _ = self.commands.send(Command::RefreshNextHops).await;
+    }
+
+    /// A network interface was added, changed or removed.
+    pub async fn check_links(&self) {
+        // Only a stopping owner does not take it.
+        let _ = self.commands.send(Command::CheckLinks).await;
     }
 
     /// Time passes; call it once a second. A second one is not queued behind a busy owner for long.

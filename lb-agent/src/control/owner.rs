@@ -63,6 +63,8 @@ pub(super) struct Owner {
     pub(super) unplaced: BTreeMap<VipKey, String>,
     /// VIPs whose record may differ from the intent, since a commit failed; written again with the next.
     pub(super) unsure: BTreeSet<VipKey>,
+    /// Why that commit failed.
+    pub(super) store_error: String,
     observed: Observation,
     observed_at: Option<Instant>,
     /// Services were set or removed since the last observation: there may be reals that were not observed yet.
@@ -76,6 +78,10 @@ pub(super) struct Owner {
     /// Announces which VIPs changed.
     pub(super) changed: Arc<Changed>,
     pub(super) work: Work,
+    /// Reals that are addresses of this host: they take no flows.
+    pub(super) own: BTreeSet<IpAddr>,
+    /// What somebody else changed in the tables, as was last announced.
+    pub(super) foreign_changes: Option<String>,
 }
 
 /// Restores the intent, brings the tables in line with it and starts the owner's thread. When this returns,
@@ -108,11 +114,14 @@ pub fn start(
         events,
         unplaced: BTreeMap::new(),
         unsure: BTreeSet::new(),
+        store_error: String::new(),
         observed: Observation::default(),
         observed_at: None,
         unobserved: false,
         tick_error: None,
         work: Work::default(),
+        own: BTreeSet::new(),
+        foreign_changes: None,
     };
     owner.restore();
     owner.follow_file(options.file);
@@ -246,6 +255,7 @@ impl Owner {
             }
             Command::Tick => self.tick(),
             Command::RefreshNextHops => self.refresh_next_hops(),
+            Command::CheckLinks => self.check_links(),
             Command::Stop => {}
         }
     }
@@ -270,13 +280,13 @@ impl Owner {
     }
 
     /// Sends an event to those that watch.
-    pub(super) fn send(&self, vip: VipKey, cause: Arc<str>, what: What) {
+    pub(super) fn send(&self, vip: impl Into<Option<VipKey>>, cause: Arc<str>, what: What) {
         // No receiver is no error.
         let _ = self.events.send(Event {
             time: SystemTime::now(),
             cause,
             revision: self.store.revision().0,
-            vip,
+            vip: vip.into(),
             what,
         });
     }
@@ -354,10 +364,12 @@ impl Owner {
             .map(|(vip, cause)| format!("VIP {vip} is wanted but not served: {cause}"))
             .collect();
         warnings.extend(self.without_alive());
+        warnings.extend(self.own_real_warnings());
         if !self.unsure.is_empty() {
             warnings.push(format!(
-                "{} could not be written; it is tried again with the next change",
-                self.store.location()
+                "changes are refused, since the database cannot be written: {}; it is tried again with the next change. \
+                 `lbctl backup FILE` writes what the agent knows to another place",
+                self.store_error
             ));
         }
         if let Some(error) = &self.tick_error {
@@ -414,6 +426,9 @@ impl Owner {
                 Some(text)
             }
         };
+        self.check_links();
+        self.check_foreign_changes();
+        self.check_own_reals();
         self.place_again();
         if self.saved_at.elapsed() >= SAVE_INTERVAL {
             self.saved_at = Instant::now();
@@ -463,6 +478,7 @@ impl Owner {
     }
 
     fn refresh_next_hops(&mut self) {
+        self.check_own_reals();
         match self.dataplane.refresh_next_hops() {
             Ok(true) => {}
             Ok(false) => return,

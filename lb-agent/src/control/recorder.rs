@@ -1,7 +1,7 @@
 //! A data plane for tests: it records calls, and refuses on demand.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard},
 };
@@ -26,6 +26,12 @@ pub struct Tables {
     pub capacity: Option<usize>,
     /// Reals without a next hop.
     pub unreachable: Vec<IpAddr>,
+    /// Addresses of the host itself.
+    pub own: BTreeSet<IpAddr>,
+    /// Interfaces whose change is still to be told.
+    pub changed_links: Vec<InterfaceStatus>,
+    /// What somebody else changed in the tables.
+    pub foreign_changes: Option<String>,
 }
 
 /// The data plane; clones share the tables.
@@ -56,6 +62,16 @@ impl Dataplane for Recorder {
                 table: "reals",
                 capacity: capacity as u64,
                 advice: "delete some",
+            });
+        }
+        let before = tables.services.get(&wanted.vip);
+        let is_new = |real: &IpAddr| before.is_none_or(|service| !service.reals.contains(real));
+        if let Some(real) = wanted.reals.iter().find(|real| {
+            is_new(real) && tables.own.contains(*real) && !wanted.down.contains_key(*real)
+        }) {
+            return Err(DataplaneError::OwnAddress {
+                vip: wanted.vip,
+                real: *real,
             });
         }
         tables.services.insert(wanted.vip, wanted.clone());
@@ -194,5 +210,22 @@ impl Dataplane for Recorder {
     fn refresh_next_hops(&mut self) -> Result<bool, DataplaneError> {
         // Tests change the list before they call this.
         Ok(true)
+    }
+
+    fn check_links(&mut self) -> Vec<InterfaceStatus> {
+        std::mem::take(&mut self.tables().changed_links)
+    }
+
+    fn foreign_changes(&self) -> Option<String> {
+        self.tables().foreign_changes.clone()
+    }
+
+    fn own_reals(&self) -> BTreeSet<IpAddr> {
+        let tables = self.tables();
+        let reals = tables.services.values().flat_map(|service| &service.reals);
+        reals
+            .filter(|real| tables.own.contains(*real))
+            .copied()
+            .collect()
     }
 }

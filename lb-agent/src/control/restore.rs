@@ -5,6 +5,8 @@ use std::{collections::BTreeSet, sync::Arc, time::SystemTime};
 use lb_model::vip::VipKey;
 
 use super::{owner::Owner, service::Service};
+use lb_dataplane::DataplaneError;
+use lb_model::intent::Vip;
 
 /// Services of the tables that the intent does not have.
 pub(super) fn unwanted(found: &[VipKey], wanted: &BTreeSet<VipKey>) -> Vec<VipKey> {
@@ -23,21 +25,28 @@ impl Owner {
         let intent = &self.intent;
         self.steered
             .retain(|vip, _| intent.get(vip).is_some_and(|vip| vip.spec.supervised()));
-        for vip in self.intent.vips() {
-            let service = Service::new(
-                Arc::clone(vip),
-                self.seed,
-                self.steered.get(&vip.address),
-                self.fallback_of(&vip.address),
-                None,
-                SystemTime::now(),
-            );
+        let vips: Vec<Arc<Vip>> = self.intent.vips().cloned().collect();
+        for vip in &vips {
+            let service = self.fresh_service(vip);
             self.services.insert(vip.address, service);
             self.changed.announce(vip.address, Some(Arc::clone(vip)));
         }
-        for (vip, service) in &self.services {
-            if let Err(error) = self.dataplane.set_service(&service.wanted()) {
-                self.unplaced.insert(*vip, error.to_string());
+        for vip in &vips {
+            let mut placed = self.place_service(&vip.address);
+            // A real that is an address of this host now counts as down; it is stored, so it is not refused.
+            while let Err(DataplaneError::OwnAddress { real, .. }) = placed
+                && self.own.insert(real)
+            {
+                tracing::warn!(
+                    "VIP {}, real {real}: it is an address of this host: it takes no flows",
+                    vip.address
+                );
+                let service = self.fresh_service(vip);
+                self.services.insert(vip.address, service);
+                placed = self.place_service(&vip.address);
+            }
+            if let Err(error) = placed {
+                self.unplaced.insert(vip.address, error.to_string());
             }
         }
         let wanted: BTreeSet<VipKey> = self.services.keys().copied().collect();
@@ -61,6 +70,26 @@ impl Owner {
             found.len(),
             unwanted.len(),
         );
+    }
+
+    /// A VIP with what follows from the intent, without a past.
+    fn fresh_service(&self, vip: &Arc<Vip>) -> Service {
+        Service::new(
+            Arc::clone(vip),
+            self.seed,
+            self.steered_of(vip).as_deref(),
+            self.fallback_of(&vip.address),
+            None,
+            SystemTime::now(),
+        )
+    }
+
+    /// Passes a service to the data plane as it is.
+    fn place_service(&mut self, vip: &VipKey) -> Result<(), DataplaneError> {
+        match self.services.get(vip) {
+            Some(service) => self.dataplane.set_service(&service.wanted()),
+            None => Ok(()),
+        }
     }
 
     /// Tries the services again that there was no room for.

@@ -10,6 +10,7 @@ use lb_model::{intent::Patch, settings::Value};
 use serde_json::json;
 
 mod following;
+mod guards;
 mod steering;
 
 const A: &str = "10.0.0.1:80/tcp";
@@ -397,6 +398,7 @@ async fn watchers_see_each_change_and_its_cause() {
                 assert_eq!(real.share, 0.0);
                 "real deleted"
             }
+            What::InterfaceChanged(_) | What::Notice => panic!("not of a VIP: {event:?}"),
         });
     }
     assert_eq!(

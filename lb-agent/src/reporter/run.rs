@@ -13,6 +13,7 @@ use tokio::{
 use lb_report::{Newest, Sampler, Samples, Subject};
 
 use super::{grpc, http::ReportSite, publisher};
+use crate::hangup::Hangup;
 use lb_serve::{Endpoint, Listener, Socket, incoming};
 
 /// How long calls and connections may take to end when the reporter does.
@@ -33,13 +34,15 @@ pub struct Options {
     pub mqtt: Option<publisher::Publication>,
 }
 
-/// Reports until SIGTERM or SIGINT.
+/// Reports until SIGTERM, SIGINT or SIGHUP.
 ///
 /// # Errors
 /// When something cannot be listened on, or a server ends by itself.
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
+
+    let mut hangup = Hangup::new().context("waiting for SIGHUP")?;
 
     let sampler = Sampler::new(options.subject).context("looking at this host")?;
     let samples = Samples::start(sampler, options.interval).context("starting the sampler")?;
@@ -91,6 +94,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         }
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
+        () = hangup.recv() => return Ok(()),
+        Some(ended) = servers.join_next() => {
+            ended.context("a server's task failed")??;
+            bail!("a server ended by itself; start the reporter again");
+        }
     }
     println!("lb-agent report: ready on {}", ready.join(", "));
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
@@ -100,6 +108,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        () = hangup.recv() => {}
         Some(ended) = servers.join_next() => {
             ended.context("a server's task failed")??;
             bail!("a server ended by itself; start the reporter again");

@@ -178,6 +178,12 @@ impl IntentStore {
         self.store.location()
     }
 
+    /// The store's id, not 0: pinned tables bear it, so that an agent with another database does not take them for its own.
+    #[must_use]
+    pub fn identity(&self) -> u64 {
+        self.store.identity()
+    }
+
     /// The revision of the last commit.
     #[must_use]
     pub fn revision(&self) -> Revision {

@@ -156,6 +156,10 @@ impl Supervisor {
                     self.step(steps).await;
                 }
                 () = tokio::time::sleep_until(due.into()) => {
+                    let ended = self.drop_ended();
+                    if !ended.is_empty() {
+                        self.reconcile(ended).await;
+                    }
                     let steps = self.timed(Instant::now()).await;
                     self.step(steps).await;
                 }
@@ -314,6 +318,15 @@ impl Supervisor {
         {
             steps.push(vip);
         }
+    }
+
+    /// VIPs with tasks that have ended by themselves.
+    fn drop_ended(&mut self) -> BTreeMap<VipKey, Option<Arc<Vip>>> {
+        let supervisors = self.supervisors.values_mut();
+        supervisors
+            .filter_map(VipSupervisor::drop_ended)
+            .map(|vip| (vip.address, Some(vip)))
+            .collect()
     }
 
     /// VIPs whose period is over. The parts that the others are to shed are passed on here: they need no flow counts,

@@ -147,6 +147,27 @@ impl RealTasks {
         self.probe.is_some()
     }
 
+    /// Drops the tasks that have ended by themselves, so that they are started again, and names them.
+    pub(super) fn drop_ended(&mut self) -> Vec<String> {
+        let mut ended = Vec::new();
+        if self.probe.as_ref().is_some_and(Runner::has_ended) {
+            self.probe = None;
+            ended.push("its probe".to_owned());
+        }
+        self.readers.retain(|name, (_, reader)| {
+            let has_ended = reader.has_ended();
+            if has_ended {
+                ended.push(format!("its load reader {name}"));
+            }
+            !has_ended
+        });
+        if self.shedder.as_ref().is_some_and(Shedder::has_ended) {
+            self.shedder = None;
+            ended.push("its shedder".to_owned());
+        }
+        ended
+    }
+
     /// Sheds connections by the VIP's settings from now on.
     pub(super) fn shed_by(&mut self, context: &RealContext<'_>) {
         let settings = &context.vip.spec.shed;

@@ -169,6 +169,23 @@ impl VipSupervisor {
         }
     }
 
+    /// Drops the tasks of reals that have ended by themselves, a fault of this program. Returns the VIP if there were any:
+    /// an update with it starts them again.
+    pub(super) fn drop_ended(&mut self) -> Option<Arc<Vip>> {
+        let mut any = false;
+        for (address, real) in &mut self.reals {
+            for task in real.tasks.drop_ended() {
+                any = true;
+                tracing::error!(
+                    "VIP {}, real {address}: {task} panicked, which is a fault of this program; it is started again, please \
+                     report this",
+                    self.vip.address
+                );
+            }
+        }
+        any.then(|| Arc::clone(&self.vip))
+    }
+
     /// The VIP.
     pub(super) fn vip(&self) -> &Vip {
         &self.vip

@@ -126,7 +126,7 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        if let Err(error) = detach(&self.pins) {
+        if let Err(error) = detach(&self.pins, false) {
             eprintln!("{error}");
         }
     }
@@ -137,7 +137,7 @@ pub struct Pinned(PathBuf);
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        if let Err(error) = detach(&self.0) {
+        if let Err(error) = detach(&self.0, false) {
             eprintln!("{error}");
         }
     }

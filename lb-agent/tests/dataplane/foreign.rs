@@ -104,7 +104,11 @@ fn is_rejected(case: &str, words: &[&str], spoil: impl Fn(&Path)) {
     assert_eq!(meta_of_any(&folder), record, "{case}");
     packet_comes_back(&bench, &wire, VIP);
 
-    assert_eq!(detach(&bench.pins).unwrap(), ["back", "front"], "{case}");
+    assert_eq!(
+        detach(&bench.pins, false).unwrap(),
+        ["back", "front"],
+        "{case}"
+    );
     assert!(!bench.pins.exists(), "{case}");
     assert!(!bench.start().status().adopted, "{case}");
 }

@@ -57,7 +57,7 @@ pub fn a_service_forwards_and_detach_ends_it() {
         .unwrap();
     assert_eq!(gone.reason, Reason::NotVip);
     drop(plane);
-    assert_eq!(detach(&bench.pins).unwrap(), ["back", "front"]);
+    assert_eq!(detach(&bench.pins, false).unwrap(), ["back", "front"]);
     assert!(!bench.pins.exists());
 }
 

@@ -22,8 +22,10 @@ pub struct Meta {
     pub ring_seed: u64,
     /// The flow table's secret.
     pub flow_secret: [u64; 2],
-    /// Zero.
-    pub pad: [u64; 2],
+    /// Id of the database whose VIPs these are; 0 if an earlier build made the tables.
+    pub state: u64,
+    /// A number that each agent chooses anew when it starts: another one means that another agent has taken the tables.
+    pub session: u64,
 }
 
 const _: () = assert!(size_of::<Meta>() == 64);

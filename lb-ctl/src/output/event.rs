@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::{
     Human,
+    status::Interface,
     vip::{Real, Vip},
 };
 use crate::names;
@@ -15,7 +16,7 @@ pub struct Event {
     /// The time, RFC 3339.
     pub time: Option<String>,
     /// snapshot, snapshot_end, vip_added, vip_changed, vip_deleted, real_added, real_changed,
-    /// real_deleted, or unknown for an event that only a newer agent knows.
+    /// real_deleted, interface_changed, notice, or unknown for an event that only a newer agent knows.
     pub event: &'static str,
     /// What caused it.
     pub cause: String,
@@ -47,6 +48,11 @@ pub enum Subject {
         /// The real.
         real: Option<Real>,
     },
+    /// An interface as it is now.
+    Interface {
+        /// The interface.
+        interface: Interface,
+    },
 }
 
 impl From<&v1::WatchEvent> for Event {
@@ -70,6 +76,13 @@ impl From<&v1::WatchEvent> for Event {
             Some(watch_event::Event::RealAdded(real)) => ("real_added", of_real(real)),
             Some(watch_event::Event::RealChanged(real)) => ("real_changed", of_real(real)),
             Some(watch_event::Event::RealDeleted(real)) => ("real_deleted", of_real(real)),
+            Some(watch_event::Event::InterfaceChanged(interface)) => (
+                "interface_changed",
+                Subject::Interface {
+                    interface: interface.into(),
+                },
+            ),
+            Some(watch_event::Event::Notice(_)) => ("notice", Subject::Nothing {}),
         };
         Event {
             time: event.time.map(|time| time.to_string()),
@@ -93,6 +106,9 @@ impl Human for Event {
                 if let Some(real) = real {
                     text += &format!(" {}", real.human().trim_end());
                 }
+            }
+            Subject::Interface { interface } => {
+                text += &format!(" interface {} {}", interface.name, interface.xdp_mode);
             }
         }
         if !self.cause.is_empty() {

@@ -12,10 +12,24 @@ pub struct Interface {
     pub name: String,
     /// Its number in the kernel.
     pub index: u32,
-    /// native or generic.
+    /// native or generic, or detached if the program is not attached.
     pub xdp_mode: String,
-    /// Why the mode is not native, with advice; empty if it is.
+    /// What is wrong with it, with advice; empty if nothing is.
     pub warning: String,
+    /// Whether packets that come in by it meet the program.
+    pub attached: bool,
+}
+
+impl From<&v1::InterfaceStatus> for Interface {
+    fn from(interface: &v1::InterfaceStatus) -> Self {
+        Interface {
+            name: interface.name.clone(),
+            index: interface.index,
+            xdp_mode: interface.xdp_mode.clone(),
+            warning: interface.warning.clone(),
+            attached: interface.attached,
+        }
+    }
 }
 
 /// How full a table is.
@@ -64,12 +78,6 @@ pub struct Status {
 
 impl From<&v1::Status> for Status {
     fn from(status: &v1::Status) -> Self {
-        let interface = |interface: &v1::InterfaceStatus| Interface {
-            name: interface.name.clone(),
-            index: interface.index,
-            xdp_mode: interface.xdp_mode.clone(),
-            warning: interface.warning.clone(),
-        };
         let table = |table: &v1::TableUse| TableUse {
             name: table.name.clone(),
             used: table.used,
@@ -79,7 +87,7 @@ impl From<&v1::Status> for Status {
         Status {
             version: status.version.clone(),
             started: status.started.map(|time| time.to_string()),
-            interfaces: status.interfaces.iter().map(interface).collect(),
+            interfaces: status.interfaces.iter().map(Interface::from).collect(),
             vips: status.vips,
             reals: status.reals,
             slots: status.slots,

@@ -273,6 +273,7 @@ impl Balancer for Recorder {
                 name: "eth0".to_owned(),
                 index: 2,
                 xdp_mode: "generic".to_owned(),
+                attached: true,
                 warning: "the driver has no native XDP".to_owned(),
             }],
             vips: 1,

@@ -279,6 +279,7 @@ fn status() {
                 "name": "eth0",
                 "index": 2,
                 "xdp_mode": "generic",
+                "attached": true,
                 "warning": "the driver has no native XDP",
             }],
             "vips": 1,

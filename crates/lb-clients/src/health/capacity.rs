@@ -98,7 +98,7 @@ impl Demand {
     pub fn add(&mut self, vip: &Vip) {
         let Some(check) = &vip.spec.check else { return };
         for real in vip.reals.values() {
-            self.add_real(&vip.address, check, &real.check);
+            self.add_real(&vip.address, check, &real.spec.check);
         }
     }
 
@@ -126,20 +126,20 @@ impl Demand {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lb_model::intent::{RealSpec, VipSpec};
+    use lb_model::intent::{Owner, Real, VipSpec};
 
     fn vip(address: &str, check: &str, reals: u8) -> Vip {
         let real = |last| {
             let address = std::net::IpAddr::from([10, 1, 0, last]);
-            (address.into(), RealSpec::default())
+            (address.into(), Real::default())
+        };
+        let spec = VipSpec {
+            check: Some(toml::from_str(check).unwrap()),
+            ..VipSpec::default()
         };
         Vip {
-            address: address.parse().unwrap(),
-            spec: VipSpec {
-                check: Some(toml::from_str(check).unwrap()),
-                ..VipSpec::default()
-            },
             reals: (0..reals).map(real).collect(),
+            ..Vip::new(address.parse().unwrap(), Owner::Api, spec)
         }
     }
 
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn a_real_that_is_not_probed_needs_nothing() {
         let mut vip = vip("10.0.0.1:80/tcp", "kind = 'tcp'", 2);
-        vip.reals.values_mut().next().unwrap().check.disabled = true;
+        vip.reals.values_mut().next().unwrap().spec.check.disabled = true;
         assert_eq!(demand(&[vip.clone()]).probes, 1);
         vip.spec.check = None;
         assert_eq!(demand(&[vip]), Demand::default());

@@ -92,6 +92,12 @@ impl Runner {
         }
     }
 
+    /// Whether the task has ended by itself: it panicked, which is a fault of this program.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.task.is_finished()
+    }
+
     /// Probes as `config` says from now on. The state stays until the new probes say otherwise; nothing happens if the
     /// configuration is the same.
     pub fn replace(&self, config: ProbeConfig) {

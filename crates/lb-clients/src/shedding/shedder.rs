@@ -66,6 +66,12 @@ impl Shedder {
         })
     }
 
+    /// Whether the task has ended by itself: it panicked, which is a fault of this program.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.task.is_finished()
+    }
+
     /// Whether it sheds by these settings.
     #[must_use]
     pub fn is(&self, settings: &Shedding) -> bool {

@@ -1,7 +1,7 @@
 //! The addresses that the resolver is asked to resolve.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     net::IpAddr,
 };
 
@@ -91,6 +91,18 @@ impl AddressResolution {
     #[must_use]
     pub fn interface_soon(&self, address: IpAddr) -> Option<u32> {
         self.resolver.resolve_soon(address).map(|hop| hop.interface)
+    }
+
+    /// The addresses that are this host's own.
+    #[must_use]
+    pub fn own(&self) -> BTreeSet<IpAddr> {
+        self.resolver.own_addresses()
+    }
+
+    /// Whether an address is this host's own.
+    #[must_use]
+    pub fn is_own(&self, address: IpAddr) -> bool {
+        self.resolver.is_own_address(address)
     }
 
     /// Why an address has no next hop, in words for an operator.

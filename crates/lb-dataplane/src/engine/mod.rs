@@ -23,9 +23,9 @@ mod slot;
 mod tracking;
 mod vip_index;
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
-use lb_common::tables::PROBE_MARK;
+use lb_common::tables::{PROBE_MARK, vip::ECHO_SERVICE};
 use lb_model::vip::{Protocol, VipKey};
 
 use self::{
@@ -289,6 +289,52 @@ impl<B: TableBackend> Engine<B> {
         Some(format!(
             "probes do not reach {address}: {reason}; {PROBE_REQUIREMENTS}"
         ))
+    }
+
+    /// See [`crate::Dataplane::own_reals`].
+    pub fn own_reals(&self) -> BTreeSet<IpAddr> {
+        let mut own = self.addresses.own();
+        // A VIP's address may be resolved for probes.
+        if !own.is_empty() {
+            let reals = self.services.iter().flat_map(|entry| &entry.reals);
+            let reals: BTreeSet<IpAddr> = reals.map(|real| real.address).collect();
+            own.retain(|address| reals.contains(address));
+        }
+        own
+    }
+
+    /// What differs between the keys in the VIP tables and those that this engine has put there; `None` if nothing does.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`].
+    pub fn unexpected_keys(&self) -> Result<Option<String>, DataplaneError> {
+        let (mut services, mut addresses) = (0, 0);
+        for (key, index) in self.backend.vips()? {
+            let expected = match vip_key::vip_of(&key) {
+                Some(vip) => {
+                    services += 1;
+                    self.services.get(&vip).map(|entry| entry.index)
+                }
+                None => {
+                    addresses += 1;
+                    let address = vip_key::address_of(&key);
+                    self.vips.contains(&address).then_some(ECHO_SERVICE)
+                }
+            };
+            if expected != Some(index) {
+                let name = vip_key::vip_of(&key).map_or_else(
+                    || vip_key::address_of(&key).to_string(),
+                    |vip| format!("VIP {vip}"),
+                );
+                return Ok(Some(format!("{name} has another entry than this agent's")));
+            }
+        }
+        let missing = self.services.len().saturating_sub(services);
+        if missing > 0 {
+            return Ok(Some(format!("{missing} of the VIPs are missing in them")));
+        }
+        let missing = self.vips.addresses().count().saturating_sub(addresses);
+        Ok((missing > 0).then(|| format!("{missing} VIP addresses are missing in them")))
     }
 
     /// The names of a service and a real by their indices.

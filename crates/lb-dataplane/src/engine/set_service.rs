@@ -54,12 +54,20 @@ impl<B: TableBackend> Engine<B> {
         let current_slots = current.map_or(0, |entry| entry.ring.slots());
         let slots = table_slots(spec.ring.len(), current_slots);
         let added = self.resolve_added(spec);
-        let prepared = self
-            .make_room(
-                is_new,
-                &added,
-                if slots > current_slots { slots } else { 0 },
-            )
+        let own = added.iter().map(|real| real.address).find(|address| {
+            spec.down_policy(*address).is_none() && self.addresses.is_own(*address)
+        });
+        let refused = own.map_or(Ok(()), |real| {
+            Err(DataplaneError::OwnAddress {
+                vip: spec.vip,
+                real,
+            })
+        });
+        let prepared = refused
+            .and_then(|()| {
+                let more_slots = if slots > current_slots { slots } else { 0 };
+                self.make_room(is_new, &added, more_slots)
+            })
             .and_then(|()| {
                 if is_new {
                     self.insert_empty(spec)

@@ -41,7 +41,8 @@ pub(crate) fn find(pins: &Pins) -> Result<Option<ActiveTables>, DataplaneError> 
         let link = bpf::pinned_link_info(&path)
             .map_err(system(format!("examining the link {}", path.display())))?;
         let used = used_maps(link.program)?;
-        linked = true;
+        // The link of an interface that is gone holds nothing.
+        linked |= link.interface != 0;
         // All of them, because folders share the tables that did not change, and an agent may have been killed
         // before a folder had the others.
         let mut tables = used.iter().filter(|(name, _)| names.contains(name));

@@ -19,42 +19,30 @@ use crate::{
     error::{DataplaneError, system},
     netlink,
     options::XdpMode,
-    status::InterfaceStatus,
 };
 
-/// An interface the program is attached to.
+/// A program that is attached to an interface.
 #[derive(Clone, Debug)]
-pub(crate) struct Attachment {
-    pub name: String,
+pub(crate) struct Attached {
+    /// Index of the interface.
     pub index: u32,
-    /// Its slot in the counters.
-    pub slot: u32,
+    /// Id of the program.
+    pub program: u32,
     pub native: bool,
+    /// Why it does not run in the driver; empty if it does.
     pub warning: String,
 }
 
-impl Attachment {
-    /// Its state; the kernel is asked whether the pinned link still holds the program.
-    pub fn status(&self, pins: &Pins) -> InterfaceStatus {
-        let link = bpf::pinned_link_info(&pins.link(&self.name));
-        InterfaceStatus {
-            name: self.name.clone(),
-            index: self.index,
-            attached: link.is_ok_and(|link| link.interface == self.index),
-            native: self.native,
-            warning: self.warning.clone(),
+impl Attached {
+    /// An interface that needs no program.
+    pub fn nothing(index: u32) -> Attached {
+        Attached {
+            index,
+            program: 0,
+            native: false,
+            warning: String::new(),
         }
     }
-}
-
-/// The index of an interface of this network namespace.
-///
-/// # Errors
-/// [`DataplaneError::System`] if there is no interface with this name.
-pub(crate) fn interface_index(name: &str) -> Result<u32, DataplaneError> {
-    nix::net::if_::if_nametoindex(name).map_err(system(format!(
-        "looking for the interface {name} (`ip link` lists the interfaces)"
-    )))
 }
 
 /// Attaches a loaded program, or replaces the one that a pinned link holds: a packet meets the old program or
@@ -64,11 +52,11 @@ pub(crate) fn attach(
     pins: &Pins,
     name: &str,
     index: u32,
-    slot: u32,
     mode: XdpMode,
-) -> Result<Attachment, DataplaneError> {
+) -> Result<Attached, DataplaneError> {
     let pin = pins.link(name);
     let program = loader::program(ebpf)?;
+    let id = program_id(program)?;
     // The link of an interface that is gone, or whose name another interface has now, holds nothing.
     if pin.exists() && bpf::pinned_link_info(&pin).is_ok_and(|link| link.interface == index) {
         replace(program, &pin, name)?;
@@ -85,10 +73,9 @@ pub(crate) fn attach(
                  detach` first, which ends forwarding",
             ));
         }
-        return Ok(Attachment {
-            name: name.to_owned(),
+        return Ok(Attached {
             index,
-            slot,
+            program: id,
             native,
             warning,
         });
@@ -122,13 +109,20 @@ pub(crate) fn attach(
         "pinning the attachment to {name} as {}",
         pin.display()
     )))?;
-    Ok(Attachment {
-        name: name.to_owned(),
+    Ok(Attached {
         index,
-        slot,
+        program: id,
         native,
         warning,
     })
+}
+
+/// The kernel's id of a loaded program.
+pub(crate) fn program_id(program: &Xdp) -> Result<u32, DataplaneError> {
+    let info = program
+        .info()
+        .map_err(system("asking for the id of a loaded program"))?;
+    Ok(info.id())
 }
 
 fn generic_warning(name: &str, reason: &str) -> String {

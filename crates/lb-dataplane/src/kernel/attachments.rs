@@ -1,12 +1,16 @@
 //! The attached programs and the simulating one, all on the same tables.
 
-use std::path::Path;
+use std::{
+    cell::RefCell,
+    path::{Path, PathBuf},
+};
 
 use aya::Ebpf;
 use lb_common::tables::meta::Meta;
 
 use super::{
-    attach::{self, Attachment},
+    attach::{self, Attached},
+    interfaces::{Interface, Place},
     layout::Layout,
     loader::{self, Terms},
     pins::Pins,
@@ -15,7 +19,9 @@ use super::{
 };
 use crate::{
     error::{DataplaneError, system},
-    options::Options,
+    netlink::socket::Requests,
+    options::{Options, XdpMode},
+    status::InterfaceStatus,
     table_sizes::TableSizes,
 };
 
@@ -24,13 +30,17 @@ pub(crate) struct Attachments {
     pub pins: Pins,
     pub generation: u32,
     pub log_level: u8,
-    pub interfaces: Vec<Attachment>,
+    pub mode: XdpMode,
+    pub interfaces: Vec<Interface>,
     pub simulator: Ebpf,
     pub probes: Probes,
+    /// Asks about interfaces, in the network namespace in which the data plane was started.
+    requests: RefCell<Requests>,
 }
 
 impl Attachments {
-    /// Attaches to every interface of the options, or replaces the program of an earlier agent there.
+    /// Attaches to every interface of the options, or replaces the program of an earlier agent there. An interface that is
+    /// missing is waited for, unless the options are strict.
     pub fn make(
         pins: Pins,
         generation: u32,
@@ -41,64 +51,95 @@ impl Attachments {
     ) -> Result<Attachments, DataplaneError> {
         let log_level = options.kernel_log.map_or(0, |level| level as u8);
         let maps = pins.maps(generation);
+        let mut requests = Requests::new().map_err(system("opening a netlink socket"))?;
         // All are loaded before the first is attached, so that a failure concerns no packet.
         let mut programs = Vec::new();
-        for (slot, name) in options.interfaces.iter().enumerate() {
-            let index = attach::interface_index(name)?;
-            programs.push((
-                name,
-                index,
-                slot as u32,
-                load(&maps, sizes, meta, (slot as u32, index), log_level)?,
-            ));
+        for (slot, name) in (0..).zip(&options.interfaces) {
+            let interface = Interface::new(name.clone(), slot);
+            let program = match interface.place(&mut requests)? {
+                Place::Gone if options.strict_interfaces => {
+                    return Err(system(format!(
+                        "looking for the interface {name} (`ip link` lists the interfaces)"
+                    ))(
+                        "there is none of this name; without --strict-interfaces the agent waits for it",
+                    ));
+                }
+                Place::Gone => None,
+                Place::At(link) => {
+                    let program = load(&maps, sizes, meta, (slot, link.index), log_level)?;
+                    Some((program, link.index))
+                }
+            };
+            programs.push((interface, program));
         }
         let mut interfaces = Vec::new();
-        for (name, index, slot, mut program) in programs {
-            let attached =
-                attach::attach(&mut program, &pins, name, index, slot, options.xdp_mode)?;
-            if slot == 0 {
-                attach::pin_program(&mut program, &pins)?;
+        for (mut interface, program) in programs {
+            match program {
+                Some((mut program, index)) => {
+                    let name = &interface.name;
+                    let attached =
+                        attach::attach(&mut program, &pins, name, index, options.xdp_mode)?;
+                    if interface.slot == 0 {
+                        attach::pin_program(&mut program, &pins)?;
+                    }
+                    interface.attached(attached);
+                }
+                None => tracing::warn!("interface {} is missing: it is waited for", interface.name),
             }
-            interfaces.push(attached);
+            interfaces.push(interface);
         }
-        let probes = Probes::attach(&mut simulator, &interfaces);
+        let names = interfaces.iter().filter(|at| at.is_attached());
+        let probes = Probes::attach(&mut simulator, names.map(|interface| &*interface.name));
         Ok(Attachments {
             pins,
             generation,
             log_level,
+            mode: options.xdp_mode,
             interfaces,
             simulator,
             probes,
+            requests: RefCell::new(requests),
         })
     }
 
-    /// Loads programs for every interface on other tables.
+    /// Loads programs for every interface that one is attached to, on other tables.
     pub fn reload(
         &self,
         maps: &Path,
         sizes: &TableSizes,
         meta: &Meta,
-    ) -> Result<Vec<Ebpf>, DataplaneError> {
+    ) -> Result<Vec<Option<Ebpf>>, DataplaneError> {
         self.interfaces
             .iter()
-            .map(|at| load(maps, sizes, meta, (at.slot, at.index), self.log_level))
+            .map(|interface| {
+                let place = (interface.slot, interface.index());
+                interface
+                    .is_attached()
+                    .then(|| load(maps, sizes, meta, place, self.log_level))
+                    .transpose()
+            })
             .collect()
     }
 
-    /// Replaces the programs by others, in the interfaces' order. An interface that is gone meanwhile gets a
-    /// warning.
+    /// Replaces the programs by others, in the interfaces' order. An interface that is gone meanwhile is attached again
+    /// when it is back.
     pub fn switch(
         &mut self,
-        programs: Vec<Ebpf>,
+        programs: Vec<Option<Ebpf>>,
         mut simulator: Ebpf,
     ) -> Result<(), DataplaneError> {
-        for (at, mut program) in self.interfaces.iter_mut().zip(programs) {
-            let pin = self.pins.link(&at.name);
-            if let Err(error) = attach::replace(loader::program(&mut program)?, &pin, &at.name) {
-                at.warning = format!("{} is no longer served: {error}", at.name);
-                tracing::error!("{}", at.warning);
+        for (interface, program) in self.interfaces.iter_mut().zip(programs) {
+            let Some(mut program) = program else {
+                continue;
+            };
+            let pin = self.pins.link(&interface.name);
+            let loaded = loader::program(&mut program)?;
+            let id = attach::program_id(loaded)?;
+            match attach::replace(loaded, &pin, &interface.name) {
+                Ok(()) => interface.replaced(id),
+                Err(error) => interface.detached(error.to_string()),
             }
-            if at.slot == 0 {
+            if interface.slot == 0 {
                 attach::pin_program(&mut program, &self.pins)?;
             }
         }
@@ -108,7 +149,7 @@ impl Attachments {
     }
 
     /// The interface with this name, or the first one.
-    pub fn interface(&self, name: Option<&str>) -> Result<&Attachment, DataplaneError> {
+    pub fn interface(&self, name: Option<&str>) -> Result<&Interface, DataplaneError> {
         let interface = match name {
             Some(name) => self.interfaces.iter().find(|at| at.name == name),
             None => self.interfaces.first(),
@@ -124,6 +165,11 @@ impl Attachments {
         })
     }
 
+    /// The folder of the tables.
+    pub fn maps(&self) -> PathBuf {
+        self.pins.maps(self.generation)
+    }
+
     /// The ring buffer of the programs' log.
     pub fn log_map(&self) -> Result<aya::maps::MapData, DataplaneError> {
         let path = self.pins.maps(self.generation).join(loader::LOG);
@@ -131,6 +177,81 @@ impl Attachments {
             "opening the programs' log {}",
             path.display()
         )))
+    }
+
+    /// The state of each interface, as the kernel has it now.
+    pub fn status(&self) -> Vec<InterfaceStatus> {
+        let mut requests = self.requests.borrow_mut();
+        self.interfaces
+            .iter()
+            .map(|interface| interface.status(&mut requests))
+            .collect()
+    }
+
+    /// Index of an interface whose packets meet the program now.
+    pub fn serving(&self, name: Option<&str>) -> Result<u32, DataplaneError> {
+        let status = self
+            .interface(name)?
+            .status(&mut self.requests.borrow_mut());
+        if status.attached {
+            Ok(status.index)
+        } else {
+            Err(DataplaneError::NotAttached {
+                name: status.name,
+                reason: status.warning,
+            })
+        }
+    }
+
+    /// Looks after every interface: notes where the program is not attached any more, and attaches it where there is none,
+    /// unless there is a problem with the pins. Returns those whose state has changed.
+    pub fn check(
+        &mut self,
+        sizes: &TableSizes,
+        meta: &Meta,
+        pins_problem: Option<&str>,
+    ) -> Vec<InterfaceStatus> {
+        let Attachments {
+            pins,
+            generation,
+            log_level,
+            mode,
+            interfaces,
+            simulator,
+            probes,
+            requests,
+        } = self;
+        let requests = requests.get_mut();
+        let maps = pins.maps(*generation);
+        let mut changed = Vec::new();
+        for interface in interfaces {
+            let before = interface.state();
+            if let Some(index) = interface.examine(requests) {
+                let mut attach = || -> Result<Attached, DataplaneError> {
+                    if let Some(problem) = pins_problem {
+                        return Err(system("attaching again")(problem.to_owned()));
+                    }
+                    interface.is_in_sight(index)?;
+                    let slot = interface.slot;
+                    let mut program = load(&maps, sizes, meta, (slot, index), *log_level)?;
+                    let attached =
+                        attach::attach(&mut program, pins, &interface.name, index, *mode)?;
+                    if slot == 0 {
+                        attach::pin_program(&mut program, pins)?;
+                    }
+                    probes.attach_again(simulator, &interface.name);
+                    Ok(attached)
+                };
+                match attach() {
+                    Ok(attached) => interface.attached(attached),
+                    Err(error) => interface.failed(index, error),
+                }
+            }
+            if interface.state() != before {
+                changed.push(interface.status(requests));
+            }
+        }
+        changed
     }
 }
 

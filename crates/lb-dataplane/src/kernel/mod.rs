@@ -5,7 +5,10 @@ mod attach;
 mod attachments;
 mod backend;
 mod bpf;
+mod claim;
 mod growth;
+mod guard;
+mod interfaces;
 mod layout;
 mod loader;
 mod mapped;
@@ -17,17 +20,21 @@ mod start;
 mod station;
 mod tables;
 mod test_run;
+mod veth;
 mod vips;
 
-use std::{fs::File, net::IpAddr, path::Path};
+use std::{collections::BTreeSet, fs::File, net::IpAddr, path::Path};
 
 use aya_log::EbpfLogger;
 use lb_model::vip::VipKey;
 
+pub(crate) use attach::Attached;
+pub(crate) use interfaces::{Interface, Place};
 pub use migration::{Migration, migrate};
 
 use self::{attachments::Attachments, backend::KernelBackend, pins::Pins, station::Stations};
 use crate::{
+    backend::TableBackend as _,
     dataplane::Dataplane,
     engine::Engine,
     error::DataplaneError,
@@ -36,7 +43,7 @@ use crate::{
     service::ServiceSpec,
     simulation::Simulation,
     stats::{RealFlows, Stats},
-    status::Status,
+    status::{InterfaceStatus, Status},
 };
 
 /// The kernel's tables and programs, and the rules that fill them.
@@ -46,7 +53,13 @@ pub struct KernelDataplane {
     stations: Stations,
     log: Option<EbpfLogger<&'static dyn log::Log>>,
     /// Keeps other agents and migrations away from the pins.
-    _lock: File,
+    lock: File,
+    /// What is wrong with the pins, as was last seen.
+    pins_problem: Option<String>,
+    /// This agent's number in the tables.
+    session: u64,
+    /// What others have changed in the tables, as was last seen.
+    foreign_changes: Option<String>,
 }
 
 impl KernelDataplane {
@@ -62,18 +75,44 @@ impl KernelDataplane {
         start::start(options, resolver)
     }
 
+    /// Looks whether somebody else has changed the tables, which belong to this agent alone.
+    fn find_foreign_changes(&self) -> Result<Option<String>, DataplaneError> {
+        let backend = self.engine.backend();
+        let folder = backend.attachments().maps();
+        if backend.meta().session != self.session {
+            return Ok(Some(format!(
+                "another agent has taken the tables in {}: what both write contradicts; end one of the two, and start the \
+                 other again",
+                folder.display()
+            )));
+        }
+        let changed = self.engine.unexpected_keys()?;
+        Ok(changed.map(|change| {
+            format!(
+                "somebody else has changed the tables in {}: {change}; start the agent again, which repairs them",
+                folder.display()
+            )
+        }))
+    }
+
     fn attachments(&self) -> &Attachments {
         self.engine.backend().attachments()
     }
 }
 
 /// Ends forwarding: removes every link, program and table pinned in the folder. Returns the interfaces
-/// that were attached; the list is empty if nothing was pinned.
+/// that were attached; the list is empty if nothing was pinned. An agent that runs on the folder keeps it from that, unless
+/// it is forced; then the agent attaches again.
 ///
 /// # Errors
-/// [`DataplaneError::System`] if a pin cannot be removed.
-pub fn detach(pins: &Path) -> Result<Vec<String>, DataplaneError> {
+/// [`DataplaneError::System`] if an agent runs, or a pin cannot be removed.
+pub fn detach(pins: &Path, force: bool) -> Result<Vec<String>, DataplaneError> {
     let pins = Pins::new(pins);
+    // A running agent would attach again within a second.
+    let _lock = match pins.root().exists() {
+        true if !force => Some(pins.lock()?),
+        _ => None,
+    };
     let interfaces = pins.linked()?;
     pins.remove()?;
     Ok(interfaces)
@@ -98,7 +137,8 @@ impl Dataplane for KernelDataplane {
         if !attachments.probes.warning.is_empty() {
             return Some(attachments.probes.warning.clone());
         }
-        let interfaces: Vec<u32> = attachments.interfaces.iter().map(|at| at.index).collect();
+        let attached = attachments.interfaces.iter().filter(|at| at.is_attached());
+        let interfaces: Vec<u32> = attached.map(Interface::index).collect();
         self.engine.probe_problem(vip, &interfaces)
     }
 
@@ -114,6 +154,7 @@ impl Dataplane for KernelDataplane {
         if let Some(log) = &mut self.log {
             log.flush();
         }
+        self.foreign_changes = self.find_foreign_changes()?;
         self.engine.tick()
     }
 
@@ -132,7 +173,7 @@ impl Dataplane for KernelDataplane {
         interface: Option<&str>,
         frame: &[u8],
     ) -> Result<Simulation, DataplaneError> {
-        let index = self.attachments().interface(interface)?.index;
+        let index = self.attachments().serving(interface)?;
         let run = test_run::run(self.engine.backend_mut(), index, frame)?;
         let (vip, real) = self.engine.names(run.service, run.real);
         Ok(Simulation {
@@ -148,20 +189,24 @@ impl Dataplane for KernelDataplane {
     fn status(&self) -> Status {
         let mut status = self.engine.status();
         let attachments = self.attachments();
-        status.interfaces = attachments
-            .interfaces
-            .iter()
-            .map(|attachment| attachment.status(&attachments.pins))
-            .collect();
-        let warnings = attachments
-            .interfaces
-            .iter()
-            .map(|at| &at.warning)
-            .chain([&attachments.probes.warning])
-            .filter(|warning| !warning.is_empty());
-        status.warnings.extend(warnings.cloned());
+        status.interfaces = attachments.status();
+        let probes = Some(&attachments.probes.warning).filter(|warning| !warning.is_empty());
+        status.warnings.extend(probes.cloned());
+        let pins = self.pins_problem.as_ref();
+        status.warnings.extend(pins.map(|problem| {
+            format!("the pins are not complete, so the next agent could not go on: {problem}")
+        }));
+        status.warnings.extend(self.foreign_changes.clone());
         status.adopted = self.adopted;
         status
+    }
+
+    fn foreign_changes(&self) -> Option<String> {
+        self.foreign_changes.clone()
+    }
+
+    fn own_reals(&self) -> BTreeSet<IpAddr> {
+        self.engine.own_reals()
     }
 
     fn refresh_next_hops(&mut self) -> Result<bool, DataplaneError> {
@@ -169,5 +214,9 @@ impl Dataplane for KernelDataplane {
         self.stations
             .refresh(&attachments.pins, &attachments.interfaces);
         self.engine.refresh_next_hops()
+    }
+
+    fn check_links(&mut self) -> Vec<InterfaceStatus> {
+        guard::check(self)
     }
 }

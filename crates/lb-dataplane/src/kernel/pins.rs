@@ -9,6 +9,7 @@
 use std::{
     fs::{self, File, TryLockError},
     io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -82,12 +83,22 @@ impl Pins {
     /// # Errors
     /// [`DataplaneError::System`] if another process keeps it.
     pub fn lock(&self) -> Result<File, DataplaneError> {
+        self.lock_within(LOCK_PATIENCE)
+    }
+
+    /// As [`Pins::lock`], with a patience of one's own.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn lock_within(&self, patience: Duration) -> Result<File, DataplaneError> {
         let operation = || format!("taking the folder of pins {}", self.root.display());
-        let folder = File::open(&self.root).map_err(system(operation()))?;
-        let give_up = Instant::now() + LOCK_PATIENCE;
+        let mut folder = File::open(&self.root).map_err(system(operation()))?;
+        let give_up = Instant::now() + patience;
         loop {
             match folder.try_lock() {
-                Ok(()) => return Ok(folder),
+                Ok(()) if self.is_locked_by(&folder) => return Ok(folder),
+                // Its last holder has removed it; there may be a new one of this name.
+                Ok(()) => folder = File::open(&self.root).map_err(system(operation()))?,
                 // A process that is being started holds every open file of its parent for a moment.
                 Err(TryLockError::WouldBlock) if Instant::now() < give_up => {
                     std::thread::sleep(LOCK_RETRY);
@@ -101,6 +112,20 @@ impl Pins {
                 Err(TryLockError::Error(error)) => return Err(system(operation())(error)),
             }
         }
+    }
+
+    /// Whether this open folder is the one that has the name now.
+    pub fn is_locked_by(&self, folder: &File) -> bool {
+        let of = |meta: fs::Metadata| (meta.dev(), meta.ino());
+        match (folder.metadata(), fs::metadata(&self.root)) {
+            (Ok(held), Ok(named)) => of(held) == of(named),
+            _ => false,
+        }
+    }
+
+    /// The folder of the attachments.
+    pub fn links(&self) -> PathBuf {
+        self.root.join(LINKS)
     }
 
     /// Names of the interfaces with a pinned link.

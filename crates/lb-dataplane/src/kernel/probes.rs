@@ -10,14 +10,15 @@ use aya::{
     util::KernelVersion,
 };
 
-use super::{attach::Attachment, loader};
+use super::loader;
 use crate::error::{DataplaneError, system};
 
 /// Name of the program in the object.
 const PROGRAM: &str = "probes";
 /// The attached tc program.
 pub(crate) struct Probes {
-    links: Vec<SchedClassifierLink>,
+    /// By interface.
+    links: Vec<(String, SchedClassifierLink)>,
     /// Why there are no probes, and what to do; empty if there are.
     pub warning: String,
 }
@@ -25,23 +26,35 @@ pub(crate) struct Probes {
 impl Probes {
     /// Loads the program of an object and attaches it to the interfaces. A failure is a warning only: clients'
     /// packets do not need the program.
-    pub fn attach(ebpf: &mut Ebpf, interfaces: &[Attachment]) -> Probes {
+    pub fn attach<'a>(ebpf: &mut Ebpf, interfaces: impl Iterator<Item = &'a str>) -> Probes {
         let mut probes = Probes {
             links: Vec::new(),
             warning: String::new(),
         };
-        if KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(6, 6, 0)) {
+        if is_too_old() {
             probes.warning = "reals cannot be probed through the tunnel: this needs Linux 6.6 or newer; probe them \
                               directly"
                 .to_owned();
             return probes;
         }
-        for at in interfaces {
-            if let Err(error) = probes.attach_one(ebpf, &at.name) {
+        for name in interfaces {
+            if let Err(error) = probes.attach_one(ebpf, name) {
                 probes.warn(&error);
             }
         }
         probes
+    }
+
+    /// Attaches the program to an interface that was made anew.
+    pub fn attach_again(&mut self, ebpf: &mut Ebpf, interface: &str) {
+        if is_too_old() {
+            return;
+        }
+        self.links.retain(|(name, _)| name != interface);
+        match self.attach_one(ebpf, interface) {
+            Ok(()) => self.warning.clear(),
+            Err(error) => self.warn(&error),
+        }
     }
 
     fn attach_one(&mut self, ebpf: &mut Ebpf, interface: &str) -> Result<(), DataplaneError> {
@@ -50,16 +63,16 @@ impl Probes {
         let id = program
             .attach(interface, TcAttachType::Egress)
             .map_err(system(operation()))?;
-        self.links
-            .push(program.take_link(id).map_err(system(operation()))?);
+        let link = program.take_link(id).map_err(system(operation()))?;
+        self.links.push((interface.to_owned(), link));
         Ok(())
     }
 
     /// Replaces the attached program by that of another object, on other tables.
     pub fn replace(&mut self, ebpf: &mut Ebpf) {
-        for link in std::mem::take(&mut self.links) {
+        for (name, link) in std::mem::take(&mut self.links) {
             match replaced(ebpf, link) {
-                Ok(link) => self.links.push(link),
+                Ok(link) => self.links.push((name, link)),
                 Err(error) => self.warn(&error),
             }
         }
@@ -69,6 +82,11 @@ impl Probes {
         self.warning = format!("reals cannot be probed through the tunnel: {error}");
         tracing::warn!("{}", self.warning);
     }
+}
+
+/// Whether the kernel has no links for tc programs.
+fn is_too_old() -> bool {
+    KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(6, 6, 0))
 }
 
 fn replaced(

@@ -9,8 +9,10 @@ use lb_common::tables::meta::{LAYOUT_VERSION, MAGIC, Meta};
 use super::{
     KernelDataplane,
     adopt::{self, ActiveTables},
+    attach,
     attachments::Attachments,
     backend::KernelBackend,
+    claim,
     layout::Layout,
     loader::{self, Terms},
     migration,
@@ -89,7 +91,14 @@ fn adopted(
     active: ActiveTables,
 ) -> Result<StartTables, DataplaneError> {
     let (layout, meta) = read_meta(&active.folder)?;
-    let sizes = PinnedTables::open(&active.folder, layout)?.sizes;
+    let tables = PinnedTables::open(&active.folder, layout)?;
+    if let Some(claim) = &options.claim {
+        claim::check(claim, &meta, &claim::vips_of(&tables)?).map_err(system(format!(
+            "adopting the tables in {}",
+            active.folder.display()
+        )))?;
+    }
+    let sizes = tables.sizes;
     if meta.ring_seed != options.ring_seed {
         return Err(system(format!(
             "adopting the tables in {}",
@@ -168,14 +177,15 @@ fn launch(
         log_level: 0,
     })?;
     let mut tables = KernelTables::open(&folder)?;
-    tables.meta.write(
-        0,
-        Meta {
-            generation: start.generation,
-            ..start.meta
-        },
-    );
-    let attachments = Attachments::make(
+    let claim = options.claim.as_ref();
+    let meta = Meta {
+        generation: start.generation,
+        state: claim.map_or(start.meta.state, |claim| claim.state),
+        session: session()?,
+        ..start.meta
+    };
+    tables.meta.write(0, meta);
+    let mut attachments = Attachments::make(
         pins.clone(),
         start.generation,
         options,
@@ -184,7 +194,7 @@ fn launch(
         simulator,
     )?;
     let log = match options.kernel_log {
-        Some(_) => Some(log_reader(&attachments)?),
+        Some(_) => Some(log_reader(&mut attachments)?),
         None => None,
     };
     let backend = KernelBackend::new(tables, attachments);
@@ -193,7 +203,10 @@ fn launch(
         adopted: start.adopted,
         stations: Stations::new(),
         log,
-        _lock: lock,
+        lock,
+        pins_problem: None,
+        session: meta.session,
+        foreign_changes: None,
     })
 }
 
@@ -218,13 +231,12 @@ fn detach_others(
 }
 
 fn log_reader(
-    attachments: &Attachments,
+    attachments: &mut Attachments,
 ) -> Result<EbpfLogger<&'static dyn log::Log>, DataplaneError> {
-    // aya-log finds the ring buffer by a program that uses it.
-    let pin = attachments.pins.program();
-    let info = aya::programs::ProgramInfo::from_pin(&pin)
-        .map_err(system(format!("opening {}", pin.display())))?;
-    EbpfLogger::init_from_id(info.id()).map_err(system("opening the programs' log"))
+    // aya-log finds the ring buffer by a program that uses it; the simulating one is always there.
+    let program = loader::program(&mut attachments.simulator)?;
+    EbpfLogger::init_from_id(attach::program_id(program)?)
+        .map_err(system("opening the programs' log"))
 }
 
 fn check(options: &Options) -> Result<(), DataplaneError> {
@@ -252,6 +264,13 @@ fn check(options: &Options) -> Result<(), DataplaneError> {
     Ok(())
 }
 
+/// A number for [`Meta::session`].
+fn session() -> Result<u64, DataplaneError> {
+    let mut number = [0; 8];
+    getrandom::fill(&mut number).map_err(system("asking the kernel for random bytes"))?;
+    Ok(u64::from_ne_bytes(number) | 1)
+}
+
 fn new_meta(options: &Options) -> Result<Meta, DataplaneError> {
     let mut secret = [0_u8; 16];
     getrandom::fill(&mut secret).map_err(system("asking the kernel for random bytes"))?;
@@ -262,6 +281,7 @@ fn new_meta(options: &Options) -> Result<Meta, DataplaneError> {
         generation: 1,
         ring_seed: options.ring_seed,
         flow_secret: [number as u64, (number >> 64) as u64],
-        pad: [0; 2],
+        state: 0,
+        session: 0,
     })
 }

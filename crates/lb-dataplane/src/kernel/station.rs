@@ -14,7 +14,7 @@ use lb_common::{
     station::{Station, pack},
 };
 
-use super::{adopt::used_maps, attach::Attachment, bpf, pins::Pins};
+use super::{adopt::used_maps, bpf, interfaces::Interface, pins::Pins};
 use crate::{
     error::{DataplaneError, system},
     netlink::{
@@ -84,7 +84,7 @@ impl Stations {
     }
 
     /// Writes the addresses of each attached interface into its program, if they are other ones than before.
-    pub fn refresh(&mut self, pins: &Pins, interfaces: &[Attachment]) {
+    pub fn refresh(&mut self, pins: &Pins, interfaces: &[Interface]) {
         let links = match self.requests().and_then(links) {
             Ok(links) => links,
             Err(error) => {

@@ -74,7 +74,8 @@ impl MemoryBackend {
             generation: 1,
             ring_seed: options.ring_seed,
             flow_secret: FLOW_SECRET,
-            pad: [0; 2],
+            state: 0,
+            session: 0,
         };
         MemoryBackend {
             cleared_reals: vec![RealCounters::default(); sizes.reals as usize],

@@ -7,6 +7,7 @@
 //! are those of the system.
 
 pub(crate) mod interface;
+pub mod links;
 mod neighbour;
 mod next_hops;
 mod route;

@@ -1,7 +1,7 @@
 //! Next hops of a set of addresses, followed as the network changes.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     io,
     net::IpAddr,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
@@ -57,6 +57,11 @@ impl Target {
             solicit_after: Instant::now(),
             backoff: ROUND,
         }
+    }
+
+    /// Whether it is an address of this host.
+    fn is_own(&self) -> bool {
+        self.unresolved_reason.as_deref() == Some(route::OWN)
     }
 }
 
@@ -158,6 +163,20 @@ impl Resolver for NextHops {
             .get(&address)?
             .unresolved_reason
             .clone()
+    }
+
+    fn own_addresses(&self) -> BTreeSet<IpAddr> {
+        lock(&self.shared.targets)
+            .iter()
+            .filter(|(_, target)| target.is_own())
+            .map(|(address, _)| *address)
+            .collect()
+    }
+
+    fn is_own_address(&self, address: IpAddr) -> bool {
+        lock(&self.shared.targets)
+            .get(&address)
+            .is_some_and(Target::is_own)
     }
 }
 

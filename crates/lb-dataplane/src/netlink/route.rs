@@ -9,6 +9,9 @@ use rtnetlink::packet_route::{
 
 use super::socket::Requests;
 
+/// Why no packet leaves this host for an address of its own.
+pub(crate) const OWN: &str = "it is an address of this host; a real must be another one";
+
 /// A route to an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Route {
@@ -52,7 +55,7 @@ fn read(route: &RouteMessage, address: IpAddr) -> Result<Route, String> {
     match route.header.kind {
         RouteType::Unicast => {}
         RouteType::Local => {
-            return Err("it is an address of this host; a real must be another one".to_owned());
+            return Err(OWN.to_owned());
         }
         other => {
             return Err(format!(

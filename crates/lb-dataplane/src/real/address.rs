@@ -1,4 +1,4 @@
-//! Addresses of the loopback interface, and MTUs, by netlink.
+//! Addresses of the loopback interface, by netlink.
 
 use std::net::IpAddr;
 
@@ -8,7 +8,7 @@ use rtnetlink::{
     Handle, LinkMessageBuilder, LinkUnspec,
     packet_route::{
         address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage},
-        link::{LinkAttribute, LinkFlags},
+        link::LinkFlags,
     },
 };
 
@@ -37,6 +37,12 @@ impl Connection {
             handle,
             task: tokio::spawn(connection),
         })
+    }
+
+    /// Returns when the task that talks to the kernel has ended.
+    pub(super) async fn ended(&mut self) {
+        // Its result is of no interest: it never ends by itself.
+        let _ = (&mut self.task).await;
     }
 
     /// Brings the loopback interface up: while it is down, its addresses have no effect.
@@ -78,7 +84,7 @@ impl Connection {
     /// Adds an address to the loopback interface; an address that is there already is left as it is, now and
     /// on exit.
     pub(super) async fn add(&self, journal: &mut Journal, address: IpAddr) -> anyhow::Result<()> {
-        if !self.find(address).await?.is_empty() {
+        if self.has(address).await? {
             return Ok(());
         }
         journal.record(Change::Address { address })?;
@@ -114,6 +120,11 @@ impl Connection {
         Ok(())
     }
 
+    /// Whether the loopback interface has an address.
+    pub(super) async fn has(&self, address: IpAddr) -> anyhow::Result<bool> {
+        Ok(!self.find(address).await?.is_empty())
+    }
+
     /// The address (as a prefix of one) on the loopback interface.
     async fn find(&self, address: IpAddr) -> anyhow::Result<Vec<AddressMessage>> {
         self.handle
@@ -126,33 +137,6 @@ impl Connection {
             .try_collect()
             .await
             .context("listing the addresses of the loopback interface")
-    }
-
-    /// The MTU of an interface.
-    pub(super) async fn mtu(&self, interface: &str) -> anyhow::Result<u32> {
-        let operation =
-            || format!("examining the interface {interface} (`ip link` lists the interfaces)");
-        let mut links = self
-            .handle
-            .link()
-            .get()
-            .match_name(interface.to_owned())
-            .execute();
-        let link = links
-            .try_next()
-            .await
-            .with_context(operation)?
-            .with_context(operation)?;
-        link.attributes
-            .iter()
-            .find_map(|attribute| {
-                if let LinkAttribute::Mtu(mtu) = attribute {
-                    Some(*mtu)
-                } else {
-                    None
-                }
-            })
-            .with_context(operation)
     }
 }
 

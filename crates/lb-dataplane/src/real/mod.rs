@@ -17,10 +17,12 @@
 //! after a kill by the next run with the same state.
 
 mod address;
+mod checksums;
 mod journal;
 mod program;
 mod setup;
 mod sysctl;
+mod upkeep;
 
 use std::{net::IpAddr, path::PathBuf};
 
@@ -40,6 +42,8 @@ pub struct Options {
     pub mode: Mode,
     /// Where the XDP program runs.
     pub xdp_mode: XdpMode,
+    /// Whether an interface that is missing at the start is an error; otherwise it is waited for.
+    pub strict_interfaces: bool,
     /// Interfaces by which only answers leave.
     pub reply_interfaces: Vec<String>,
     /// Folder of the list of changes to undo; `None` is a folder of this network namespace below

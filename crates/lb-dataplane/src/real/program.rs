@@ -15,12 +15,14 @@ use lb_common::{
 };
 
 use super::journal::{Change, Journal};
-use crate::{objects, options::XdpMode};
+use crate::{kernel::Attached, objects, options::XdpMode};
 
 /// The programs of one interface. They are detached when this is dropped.
 pub(super) struct Programs {
     interface: String,
     ebpf: Ebpf,
+    /// What earlier programs of this interface counted, before it was made anew.
+    counted: Vec<u64>,
 }
 
 impl Programs {
@@ -53,11 +55,21 @@ impl Programs {
         Ok(Programs {
             interface: interface.to_owned(),
             ebpf,
+            counted: vec![0; Reason::ALL.len()],
         })
     }
 
-    /// Attaches the decapsulator; returns a warning if it runs in generic mode.
-    pub(super) fn attach_decap(&mut self, mode: XdpMode) -> anyhow::Result<Option<String>> {
+    /// Goes on counting where other programs of this interface have stopped.
+    pub(super) fn count_on(&mut self, before: &Programs) -> anyhow::Result<()> {
+        let counters = before.counters()?;
+        for (counted, (_, frames)) in self.counted.iter_mut().zip(counters.reasons) {
+            *counted += frames;
+        }
+        Ok(())
+    }
+
+    /// Attaches the decapsulator to the interface with this index.
+    pub(super) fn attach_decap(&mut self, index: u32, mode: XdpMode) -> anyhow::Result<Attached> {
         let interface = &self.interface;
         let program: &mut Xdp = self
             .ebpf
@@ -67,11 +79,19 @@ impl Programs {
         program
             .load()
             .context("the kernel rejected the program decap")?;
+        let attached = |program: &Xdp, native, warning| -> anyhow::Result<Attached> {
+            Ok(Attached {
+                index,
+                program: program.info().context("asking for a program's id")?.id(),
+                native,
+                warning,
+            })
+        };
         let reason = match mode {
             XdpMode::Generic => "as configured".to_owned(),
             XdpMode::Auto | XdpMode::Native => {
-                match program.attach(interface, aya::programs::XdpMode::Driver) {
-                    Ok(_) => return Ok(None),
+                match program.attach_to_if_index(index, aya::programs::XdpMode::Driver) {
+                    Ok(_) => return attached(program, true, String::new()),
                     Err(error) if mode == XdpMode::Native => {
                         return Err(error).with_context(|| {
                         format!(
@@ -84,15 +104,16 @@ impl Programs {
                 }
             }
         };
-        program.attach(interface, aya::programs::XdpMode::Skb).with_context(|| {
+        program.attach_to_if_index(index, aya::programs::XdpMode::Skb).with_context(|| {
             format!(
                 "attaching decap to {interface} (another XDP program may be on it: `ip link show {interface}` shows it, \
                  `ip link set {interface} xdp off` removes it)"
             )
         })?;
-        Ok(Some(format!(
+        let warning = format!(
             "decap runs in generic XDP mode on {interface} ({reason}): it works, but is several times slower"
-        )))
+        );
+        attached(program, false, warning)
     }
 
     /// Attaches the program that lowers the segment size of what leaves by this interface.
@@ -139,10 +160,6 @@ impl Programs {
         Ok(())
     }
 
-    pub(super) fn interface(&self) -> &str {
-        &self.interface
-    }
-
     /// The decapsulator's counters.
     pub(super) fn counters(&self) -> anyhow::Result<InterfaceCounters> {
         let reasons: PerCpuArray<_, u64> = PerCpuArray::try_from(
@@ -158,7 +175,9 @@ impl Programs {
             let frames = reasons
                 .get(&(reason as u32), 0)
                 .with_context(|| format!("reading the counters of {}", self.interface))?;
-            counters.reasons.push((reason, frames.iter().sum()));
+            let before = self.counted.get(counters.reasons.len()).copied();
+            let frames = frames.iter().sum::<u64>() + before.unwrap_or_default();
+            counters.reasons.push((reason, frames));
         }
         Ok(counters)
     }

@@ -2,26 +2,45 @@
 
 use std::net::IpAddr;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 use super::{
     InterfaceCounters, Mode, Options,
     address::Connection,
+    checksums::ChecksumErrors,
     journal::{self, Change, Journal},
     program::{self, Programs},
     sysctl::{self, Scope},
+};
+use crate::{
+    kernel::{Attached, Interface, Place},
+    netlink::socket::Requests,
 };
 
 /// A host that is set up as a real. [`Real::finish`] undoes it; dropping it leaves addresses and settings
 /// for the next [`Real::set_up`] to undo, as a killed process does.
 pub struct Real {
-    journal: Journal,
-    netlink: Connection,
-    /// Programs of the interfaces that packets come in by.
-    programs: Vec<Programs>,
-    /// Programs of the interfaces by which only answers leave.
-    reply_programs: Vec<Programs>,
+    pub(super) journal: Journal,
+    pub(super) netlink: Connection,
+    pub(super) options: Options,
+    /// Addresses of the VIPs, each once.
+    pub(super) vips: Vec<IpAddr>,
+    /// The interfaces, first those that packets come in by.
+    pub(super) ports: Vec<Port>,
+    pub(super) checksums: ChecksumErrors,
+    /// Asks about interfaces.
+    pub(super) requests: Requests,
     warnings: Vec<String>,
+}
+
+/// An interface of a real.
+pub(super) struct Port {
+    /// Whether the balancer's packets come in by it; otherwise only answers leave by it.
+    pub incoming: bool,
+    /// What is attached to it.
+    pub interface: Interface,
+    /// Its programs; `None` as long as it is missing, and in mode `l2`.
+    pub programs: Option<Programs>,
 }
 
 impl Real {
@@ -40,11 +59,27 @@ impl Real {
         undo(&mut journal, &netlink)
             .await
             .context("undoing the changes that an earlier `lb-agent real` left behind")?;
+        let mut vips = options.vips.clone();
+        vips.sort_unstable();
+        vips.dedup();
+        let port = |name: &String, incoming| Port {
+            incoming,
+            interface: Interface::new(name.clone(), 0),
+            programs: None,
+        };
+        let replies = distinct(&options.reply_interfaces)
+            .filter(|interface| !options.interfaces.contains(interface));
         let mut real = Real {
             journal,
             netlink,
-            programs: Vec::new(),
-            reply_programs: Vec::new(),
+            vips,
+            ports: distinct(&options.interfaces)
+                .map(|name| port(name, true))
+                .chain(replies.map(|name| port(name, false)))
+                .collect(),
+            options: options.clone(),
+            checksums: ChecksumErrors::default(),
+            requests: Requests::new().context("opening a netlink socket")?,
             warnings: Vec::new(),
         };
         if left > 0 {
@@ -52,7 +87,7 @@ impl Real {
                 "an earlier `lb-agent real` ended without undoing its changes; {left} were undone now"
             ));
         }
-        match real.make(options).await {
+        match real.make().await {
             Ok(()) => Ok(real),
             Err(error) => {
                 if let Err(second) = real.finish().await {
@@ -63,51 +98,91 @@ impl Real {
         }
     }
 
-    async fn make(&mut self, options: &Options) -> anyhow::Result<()> {
-        let mut vips = options.vips.clone();
-        vips.sort_unstable();
-        vips.dedup();
-        for interface in options.interfaces.iter().chain(&options.reply_interfaces) {
-            self.netlink.mtu(interface).await?;
-        }
-        // Silence first: no neighbour may hear of the address.
-        if vips.iter().any(IpAddr::is_ipv4) {
-            sysctl::raise_all(&mut self.journal, "arp_ignore", 1)?;
-            sysctl::raise_all(&mut self.journal, "arp_announce", 2)?;
-            for interface in &options.interfaces {
-                sysctl::loosen_reverse_path(&mut self.journal, interface)?;
+    async fn make(&mut self) -> anyhow::Result<()> {
+        for port in &self.ports {
+            let place = port.interface.place(&mut self.requests)?;
+            if matches!(place, Place::Gone) {
+                let name = &port.interface.name;
+                if self.options.strict_interfaces {
+                    bail!(
+                        "there is no interface {name} (`ip link` lists the interfaces); without --strict-interfaces it \
+                           is waited for"
+                    );
+                }
+                self.warnings
+                    .push(format!("interface {name} is missing: it is waited for"));
             }
         }
+        self.silence()?;
         self.warnings.extend(sysctl::probe_mtus(&mut self.journal)?);
         self.netlink.loopback_up(&mut self.journal).await?;
-        for vip in &vips {
+        for vip in &self.vips {
             self.netlink.add(&mut self.journal, *vip).await?;
         }
-        if options.mode == Mode::L2 {
-            return Ok(());
-        }
-        // The MTU where packets come in limits the segment size, wherever the answers leave.
-        let mut smallest = u32::MAX;
-        for interface in &options.interfaces {
-            smallest = smallest.min(self.netlink.mtu(interface).await?);
-        }
-        for interface in distinct(&options.interfaces) {
-            let mut programs = Programs::load(interface, &vips)?;
-            programs.set_mtu(smallest)?;
-            programs.attach_clamp(&mut self.journal)?;
-            self.warnings
-                .extend(programs.attach_decap(options.xdp_mode)?);
-            self.programs.push(programs);
-        }
-        for interface in distinct(&options.reply_interfaces) {
-            if !options.interfaces.contains(interface) {
-                let mut programs = Programs::load(interface, &vips)?;
-                programs.set_mtu(smallest)?;
-                programs.attach_clamp(&mut self.journal)?;
-                self.reply_programs.push(programs);
+        for at in 0..self.ports.len() {
+            if let Place::At(link) = self.ports[at].interface.place(&mut self.requests)? {
+                self.attach(at, link.index)?;
+                let port = &self.ports[at];
+                self.warnings.extend(port.interface.mode_warning());
             }
         }
         Ok(())
+    }
+
+    /// Silence first: no neighbour may hear of the address.
+    fn silence(&mut self) -> anyhow::Result<()> {
+        if self.vips.iter().any(IpAddr::is_ipv4) {
+            for (name, least) in sysctl::SILENCE {
+                sysctl::raise_all(&mut self.journal, name, least)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes an interface, which is there with this index, one of a real.
+    pub(super) fn attach(&mut self, at: usize, index: u32) -> anyhow::Result<()> {
+        let smallest = self.smallest_mtu()?;
+        let Real {
+            options,
+            ports,
+            vips,
+            journal,
+            ..
+        } = self;
+        let port = &mut ports[at];
+        let name = port.interface.name.clone();
+        if port.incoming && vips.iter().any(IpAddr::is_ipv4) {
+            sysctl::loosen_reverse_path(journal, &name)?;
+        }
+        if options.mode == Mode::L2 {
+            port.interface.attached(Attached::nothing(index));
+            return Ok(());
+        }
+        let mut programs = Programs::load(&name, vips)?;
+        programs.set_mtu(smallest)?;
+        programs.attach_clamp(journal)?;
+        let attached = if port.incoming {
+            programs.attach_decap(index, options.xdp_mode)?
+        } else {
+            Attached::nothing(index)
+        };
+        if let Some(before) = &port.programs {
+            programs.count_on(before)?;
+        }
+        port.interface.attached(attached);
+        port.programs = Some(programs);
+        Ok(())
+    }
+
+    /// The MTU where packets come in limits the segment size, wherever the answers leave.
+    pub(super) fn smallest_mtu(&mut self) -> anyhow::Result<u32> {
+        let mut smallest = u32::MAX;
+        for port in self.ports.iter().filter(|port| port.incoming) {
+            if let Place::At(link) = port.interface.place(&mut self.requests)? {
+                smallest = smallest.min(link.mtu);
+            }
+        }
+        Ok(smallest)
     }
 
     /// What an operator should know.
@@ -121,22 +196,16 @@ impl Real {
     /// # Errors
     /// If the kernel does not return them.
     pub fn counters(&self) -> anyhow::Result<Vec<InterfaceCounters>> {
-        self.programs.iter().map(Programs::counters).collect()
+        let incoming = self.ports.iter().filter(|port| port.incoming);
+        incoming
+            .filter_map(|port| port.programs.as_ref())
+            .map(Programs::counters)
+            .collect()
     }
 
-    /// Adapts the announced segment size to the interfaces' MTUs.
-    ///
-    /// # Errors
-    /// If an interface is gone.
-    pub async fn follow_mtu(&mut self) -> anyhow::Result<()> {
-        let mut smallest = u32::MAX;
-        for programs in &self.programs {
-            smallest = smallest.min(self.netlink.mtu(programs.interface()).await?);
-        }
-        for programs in self.programs.iter_mut().chain(&mut self.reply_programs) {
-            programs.set_mtu(smallest)?;
-        }
-        Ok(())
+    /// Returns when the connection to the kernel, without which nothing can be looked after or undone, has ended.
+    pub async fn netlink_ended(&mut self) {
+        self.netlink.ended().await;
     }
 
     /// Undoes everything, in reverse order.
@@ -147,11 +216,10 @@ impl Real {
         let Real {
             mut journal,
             netlink,
-            programs,
-            reply_programs,
+            ports,
             ..
         } = self;
-        drop((programs, reply_programs));
+        drop(ports);
         undo(&mut journal, &netlink).await
     }
 }

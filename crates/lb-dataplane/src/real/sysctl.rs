@@ -6,6 +6,9 @@ use anyhow::Context as _;
 
 use super::journal::{Change, Journal};
 
+/// The settings, and the least values, with which no neighbour hears of an address of the loopback interface.
+pub(super) const SILENCE: [(&str, u32); 2] = [("arp_ignore", 1), ("arp_announce", 2)];
+
 /// Where a setting is.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Scope<'a> {
@@ -65,13 +68,14 @@ impl Scope<'_> {
 const ALL: Scope<'static> = Scope::Interface("all");
 
 /// Raises `all/<name>` to `least`. Where the kernel takes the larger of `all` and the interface's own
-/// value, that raises every interface.
-pub(super) fn raise_all(journal: &mut Journal, name: &str, least: u32) -> anyhow::Result<()> {
+/// value, that raises every interface. Returns whether it was lower.
+pub(super) fn raise_all(journal: &mut Journal, name: &str, least: u32) -> anyhow::Result<bool> {
     let old = ALL.read(name)?;
     if old >= least {
-        return Ok(());
+        return Ok(false);
     }
-    ALL.set(journal, name, old, least)
+    ALL.set(journal, name, old, least)?;
+    Ok(true)
 }
 
 /// Makes a strict reverse-path filter loose on an interface. The larger of `all` and the interface's own

@@ -8,10 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_dataplane::real::{Options, Real};
+use lb_dataplane::real::{Mode, Options, Real};
 
 use crate::{
-    fixture::{VIP4, VIP6, address, both, fingerprint, setting, wait_unchanged},
+    fixture::{VIP4, VIP6, address, both, fingerprint, host_setting, setting, wait_unchanged},
     testbed::{INTERFACE, PATIENCE, Testbed, ip, run},
 };
 

@@ -133,6 +133,7 @@ impl Testbed {
             vips: vips.to_vec(),
             mode: Mode::Ipip,
             xdp_mode: XdpMode::Native,
+            strict_interfaces: true,
             reply_interfaces: Vec::new(),
             state: Some(self.state_folder()),
         }

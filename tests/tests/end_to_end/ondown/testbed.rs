@@ -169,7 +169,7 @@ struct Pins(PathBuf);
 
 impl Drop for Pins {
     fn drop(&mut self) {
-        if let Err(error) = detach(&self.0) {
+        if let Err(error) = detach(&self.0, false) {
             eprintln!("{error}");
         }
     }

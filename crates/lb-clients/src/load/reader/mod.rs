@@ -123,6 +123,12 @@ impl Handle {
     pub fn observe_opened(&self, flows: u64) {
         self.opened.store(flows, Ordering::Relaxed);
     }
+
+    /// Whether the task has ended by itself: it panicked, which is a fault of this program.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.task.is_finished()
+    }
 }
 
 impl Drop for Handle {

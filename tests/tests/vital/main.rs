@@ -1,0 +1,59 @@
+//! What a running agent depends on is taken away from it: it says so, and gets it back or ends with the reason.
+//!
+//! Each test has a network of its own.
+
+#![expect(clippy::unwrap_used, reason = "a failure fails the test")]
+
+mod ends;
+mod fixture;
+mod links;
+mod own_address;
+mod owners;
+mod signals;
+mod units;
+mod veth;
+
+use std::process::ExitCode;
+
+use lb_tests::{
+    harness::{
+        Harness,
+        Requirement::{self, BpfFs, Program, Root},
+    },
+    tests,
+};
+
+/// What a test with a network needs.
+const NETWORK: &[Requirement] = &[
+    Root,
+    BpfFs,
+    Program("ip"),
+    Program("ethtool"),
+    Program("nginx"),
+];
+
+fn main() -> ExitCode {
+    Harness::new(&[])
+        .tests_with(
+            NETWORK,
+            tests![
+                ends::an_agent_whose_database_is_truncated_says_so_and_looks_after_its_reals,
+                links::an_interface_that_is_made_anew_is_attached_again,
+                links::pins_that_are_removed_are_made_again,
+                links::another_program_in_its_place_is_told_and_waited_for,
+                links::an_interface_that_is_missing_at_the_start_is_waited_for,
+                owners::a_lost_database_does_not_empty_the_tables,
+                owners::a_second_agent_leaves_the_first_ones_vips_alone,
+                owners::detach_is_refused_while_an_agent_runs,
+                owners::tables_that_somebody_else_changes_are_told,
+                own_address::an_own_address_is_refused_and_takes_no_flows,
+                signals::sighup_ends_a_real_in_order,
+                veth::a_veth_whose_other_end_has_no_program_is_told,
+            ],
+        )
+        .tests_with(
+            &[Program("systemd-analyze")],
+            tests![units::the_units_are_right],
+        )
+        .run()
+}
