@@ -3,6 +3,8 @@
 mod backend;
 #[cfg(test)]
 mod down_tests;
+#[cfg(test)]
+mod size_tests;
 
 use std::net::IpAddr;
 
