@@ -156,12 +156,14 @@ fn unsettled<A: Addresses, T: Tables>(
     // An entry that no longer counts must not count again later, so it is overwritten. A flow that begins with a
     // reset is none.
     let keep = (keep || track) && transport.flags & tcp::RST == 0 || entry.is_some();
+    let mut kept = false;
     if keep {
         let marks = marks(transport, by);
         let newcomer = Newcomer::new(buckets, index, real, (now, marks, ring_hash));
+        kept = flow_table::remember(tables, entry, &newcomer);
         // The next packets of a flow without an entry will be taken for those of a running one, so it begins where
         // they go.
-        if !flow_table::remember(tables, entry, &newcomer)
+        if !kept
             && opens
             && let Previous::Real(previous) = previous
             && let Some(state) = of_service(tables, previous, index)
@@ -178,7 +180,7 @@ fn unsettled<A: Addresses, T: Tables>(
     Choice::Real {
         real,
         // A UDP flow does not show its beginning: a new entry counts as one.
-        opened: opens || (keep && !transport.is_tcp()),
+        opened: opens || (kept && !transport.is_tcp()),
     }
 }
 

@@ -247,7 +247,7 @@ impl Model {
                 stamp: self.now,
             };
             let room = self.flows.remember(place, entry, &self.testbed, self.now);
-            chosen.opened |= packet.payload.is_udp();
+            chosen.opened |= room && packet.payload.is_udp();
             // Its next packets will be taken for those of a running flow.
             if let Previous::Real(previous) = previous
                 && opens
