@@ -54,8 +54,7 @@ pub fn number(payload: &[u8]) -> Option<f64> {
         .ok()?
         .trim_start_matches('\u{feff}')
         .split(|character: char| character.is_whitespace() || character == '\0')
-        .filter(|word| !word.is_empty())
-        .next()?
+        .find(|word| !word.is_empty())?
         .parse()
         .ok()
 }
