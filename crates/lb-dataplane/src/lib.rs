@@ -29,7 +29,7 @@ mod vip_placement;
 
 pub use dataplane::Dataplane;
 pub use error::DataplaneError;
-pub use kernel::{KernelDataplane, Migration, detach, migrate};
+pub use kernel::{KernelDataplane, Migration, detach, migrate, pinned_vips};
 pub use memory::MemoryDataplane;
 pub use service::{ServiceSpec, WhenEmpty};
 pub use simulation::Simulation;

@@ -146,6 +146,7 @@ impl fmt::Display for VipKey {
 }
 
 crate::text_setting!(VipKey, "`ADDRESS:PORT/PROTOCOL`");
+crate::serde_by_json!(VipKey);
 
 /// Names a real of a VIP: its address and, if packets go to another port than the VIP's, that port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -66,6 +66,14 @@ pub enum StoreError {
         /// What the database says of it.
         cause: String,
     },
+    /// The file was removed or truncated while it was open. What is in memory is all there is.
+    #[error("{path} was {what} while it was open")]
+    Lost {
+        /// The file.
+        path: PathBuf,
+        /// What happened to it.
+        what: &'static str,
+    },
     /// The file could not be read or written.
     #[error("{operation} {path}: {source}")]
     Database {

@@ -40,6 +40,13 @@ impl History {
         }
     }
 
+    /// Forgets all changes: everything may have changed at this revision. Receivers stay.
+    pub(crate) fn restart(&mut self, revision: Revision) {
+        self.complete_since = revision;
+        self.changes.clear();
+        self.last.send_replace(revision);
+    }
+
     pub(crate) fn last(&self) -> Revision {
         *self.last.borrow()
     }

@@ -103,6 +103,22 @@ pub trait Store: fmt::Debug + Send {
     /// is not certain whether it was written.
     fn commit(&mut self, transaction: &Transaction) -> Result<Revision, StoreError>;
 
+    /// Checks that what was committed is still where it was written. This costs little and can be done often.
+    ///
+    /// # Errors
+    /// [`StoreError::Lost`] if it was removed or truncated; [`Store::rewrite`] puts it back. [`StoreError::Damaged`] if
+    /// something else is in its place.
+    fn check(&self) -> Result<(), StoreError>;
+
+    /// Puts these tables in the place of everything there is, as one commit, also where [`Store::check`] found nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`] if that cannot be written; the store is as it was then.
+    fn rewrite(
+        &mut self,
+        tables: &[(&str, Vec<(String, Vec<u8>)>)],
+    ) -> Result<Revision, StoreError>;
+
     /// Returns what commits after `revision` wrote or removed, oldest first; a record that changed several times stands
     /// there once, at its last change.
     ///

@@ -94,6 +94,25 @@ impl Store for MemoryStore {
         Ok(revision)
     }
 
+    fn check(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn rewrite(
+        &mut self,
+        tables: &[(&str, Vec<(String, Vec<u8>)>)],
+    ) -> Result<Revision, StoreError> {
+        let revision = self.revision().next();
+        self.tables.clear();
+        for (table, records) in tables {
+            let records = records.iter().cloned();
+            let records = records.map(|(key, value)| (key, (revision, value)));
+            self.tables.insert((*table).to_owned(), records.collect());
+        }
+        self.history.restart(revision);
+        Ok(revision)
+    }
+
     fn changes_since(&self, revision: Revision) -> Result<Vec<Change>, Compacted> {
         self.history.since(revision)
     }

@@ -88,9 +88,16 @@ struct FileIdentity {
 
 impl FileIdentity {
     fn of(path: &Path) -> Result<Self, StoreError> {
-        let metadata = fs::metadata(path).map_err(|error| StoreError::Damaged {
-            path: path.to_owned(),
-            cause: format!("it was removed or cannot be read: {error}"),
+        let metadata = fs::metadata(path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => StoreError::Lost {
+                path: path.to_owned(),
+                what: "removed",
+            },
+            _ => StoreError::Database {
+                operation: "examining",
+                path: path.to_owned(),
+                source: Box::new(redb::Error::Io(error)),
+            },
         })?;
         Ok(FileIdentity {
             device: metadata.dev(),
@@ -102,20 +109,19 @@ impl FileIdentity {
     /// Compares with the file that has this path now.
     fn check(self, path: &Path) -> Result<(), StoreError> {
         let now = Self::of(path)?;
-        let cause = if (now.device, now.inode) != (self.device, self.inode) {
-            "another file was put in its place while it was open".to_owned()
-        } else if now.length < self.length {
-            format!(
-                "it was truncated from {} to {} bytes while it was open",
-                self.length, now.length
-            )
-        } else {
-            return Ok(());
-        };
-        Err(StoreError::Damaged {
-            path: path.to_owned(),
-            cause,
-        })
+        if (now.device, now.inode) != (self.device, self.inode) {
+            return Err(StoreError::Damaged {
+                path: path.to_owned(),
+                cause: "another file was put in its place while it was open".to_owned(),
+            });
+        }
+        if now.length < self.length {
+            return Err(StoreError::Lost {
+                path: path.to_owned(),
+                what: "truncated",
+            });
+        }
+        Ok(())
     }
 }
 
@@ -162,6 +168,26 @@ impl RedbStore {
         Ok(store)
     }
 
+    /// Creates a file with this identity, and with these records at this revision.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the file exists or cannot be written.
+    pub fn create(
+        path: &Path,
+        format: &Format,
+        identity: u64,
+        revision: Revision,
+        tables: &[(&str, Vec<(String, Vec<u8>)>)],
+    ) -> Result<(), StoreError> {
+        refuse_existing(path)?;
+        let header = Header {
+            schema: format.schema,
+            identity,
+            revision,
+        };
+        write_copy(path, header, &entries(tables, revision))
+    }
+
     /// The file.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -174,38 +200,21 @@ impl RedbStore {
     /// # Errors
     /// [`StoreError`] if a record is damaged, the file exists, or it cannot be written.
     pub fn back_up(&self, tables: &[&str], to: &Path) -> Result<(), StoreError> {
-        let exists = |source| StoreError::Database {
-            operation: "creating",
-            path: to.to_owned(),
-            source: Box::new(redb::Error::Io(source)),
-        };
-        if to.exists() {
-            let message = "it exists; name a new file";
-            return Err(exists(std::io::Error::new(
-                ErrorKind::AlreadyExists,
-                message,
-            )));
-        }
+        refuse_existing(to)?;
         // Every record is opened, so that a damaged one is found now, not when the copy is needed.
         let mut copies = Vec::new();
         for table in tables {
             copies.push((*table, self.list(table)?));
         }
-        let revision = self.revision();
-        write_new(to, |transaction| {
-            let mut meta = transaction.open_table(META)?;
-            meta.insert(SCHEMA, self.schema)?;
-            meta.insert(REVISION, revision.0)?;
-            meta.insert(IDENTITY, self.identity)?;
-            for (table, entries) in &copies {
-                let mut records = transaction.open_table(records(table))?;
-                for entry in entries {
-                    let sealed = envelope::seal(table, &entry.key, entry.revision, &entry.value);
-                    records.insert(entry.key.as_str(), sealed.as_slice())?;
-                }
-            }
-            Ok(())
-        })
+        write_copy(to, self.header(self.revision()), &copies)
+    }
+
+    fn header(&self, revision: Revision) -> Header {
+        Header {
+            schema: self.schema,
+            identity: self.identity,
+            revision,
+        }
     }
 
     fn error<E: Into<redb::Error>>(
@@ -480,6 +489,36 @@ impl Store for RedbStore {
         Ok(revision)
     }
 
+    fn check(&self) -> Result<(), StoreError> {
+        self.file.check(&self.path)
+    }
+
+    fn rewrite(
+        &mut self,
+        tables: &[(&str, Vec<(String, Vec<u8>)>)],
+    ) -> Result<Revision, StoreError> {
+        let revision = self.revision().next();
+        let new = self.path.with_extension("rewritten");
+        let failed = |source| StoreError::Database {
+            operation: "replacing",
+            path: self.path.clone(),
+            source: Box::new(redb::Error::Io(source)),
+        };
+        // One that an earlier attempt left is of no use.
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        write_copy(&new, self.header(revision), &entries(tables, revision))?;
+        // The file that is open is closed before its name goes to the new one; what it would write is of no use.
+        self.database = None;
+        fs::rename(&new, &self.path).map_err(failed)?;
+        self.database = Some(open(&self.path)?);
+        self.file = FileIdentity::of(&self.path)?;
+        self.history.restart(revision);
+        Ok(revision)
+    }
+
     fn changes_since(&self, revision: Revision) -> Result<Vec<Change>, Compacted> {
         self.history.since(revision)
     }
@@ -542,6 +581,60 @@ fn open(path: &Path) -> Result<OpenDatabase, StoreError> {
                 source: Box::new(other.into()),
             },
         })
+    })
+}
+
+/// What a file says of itself.
+#[derive(Clone, Copy, Debug)]
+struct Header {
+    schema: u64,
+    identity: u64,
+    revision: Revision,
+}
+
+/// The entries of tables that were all written at this revision.
+fn entries<'a>(
+    tables: &[(&'a str, Vec<(String, Vec<u8>)>)],
+    revision: Revision,
+) -> Vec<(&'a str, Vec<Entry>)> {
+    let entry = |(key, value): &(String, Vec<u8>)| Entry {
+        key: key.clone(),
+        value: value.clone(),
+        revision,
+    };
+    let tables = tables.iter();
+    tables
+        .map(|(table, records)| (*table, records.iter().map(entry).collect()))
+        .collect()
+}
+
+fn refuse_existing(path: &Path) -> Result<(), StoreError> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let source = std::io::Error::new(ErrorKind::AlreadyExists, "it exists; name a new file");
+    Err(StoreError::Database {
+        operation: "creating",
+        path: path.to_owned(),
+        source: Box::new(redb::Error::Io(source)),
+    })
+}
+
+/// Creates a file with these records.
+fn write_copy(to: &Path, header: Header, tables: &[(&str, Vec<Entry>)]) -> Result<(), StoreError> {
+    write_new(to, |transaction| {
+        let mut meta = transaction.open_table(META)?;
+        meta.insert(SCHEMA, header.schema)?;
+        meta.insert(REVISION, header.revision.0)?;
+        meta.insert(IDENTITY, header.identity)?;
+        for (table, entries) in tables {
+            let mut records = transaction.open_table(records(table))?;
+            for entry in entries {
+                let sealed = envelope::seal(table, &entry.key, entry.revision, &entry.value);
+                records.insert(entry.key.as_str(), sealed.as_slice())?;
+            }
+        }
+        Ok(())
     })
 }
 

@@ -289,6 +289,53 @@ fn damage_anywhere_is_an_error_and_never_a_panic_or_another_value() {
 }
 
 #[test]
+fn everything_can_be_replaced_at_once() {
+    on_each(|store| {
+        store.commit(&put("a", "1")).unwrap();
+        let identity = store.identity();
+        let records = vec![("b".to_owned(), b"2".to_vec())];
+        assert_eq!(store.rewrite(&[("things", records)]).unwrap(), Revision(2));
+        assert_eq!(store.get("things", "a").unwrap(), None);
+        let entry = store.get("things", "b").unwrap().unwrap();
+        assert_eq!(
+            (entry.value.as_slice(), entry.revision),
+            (b"2".as_slice(), Revision(2))
+        );
+        assert!(store.changes_since(Revision(1)).is_err());
+        assert_eq!(store.commit(&put("c", "3")).unwrap(), Revision(3));
+        assert_eq!(store.changes_since(Revision(2)).unwrap().len(), 1);
+        assert_eq!(store.identity(), identity);
+        store.check().unwrap();
+    });
+}
+
+#[test]
+fn a_lost_file_can_be_written_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.redb");
+    let truncate = || {
+        fs::File::options()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len(100)
+            .unwrap()
+    };
+    for lose in [&truncate as &dyn Fn(), &|| fs::remove_file(&path).unwrap()] {
+        let mut store = open(&path);
+        store.commit(&put("a", "1")).unwrap();
+        lose();
+        assert!(matches!(store.check(), Err(StoreError::Lost { .. })));
+        let records = vec![("a".to_owned(), b"1".to_vec())];
+        store.rewrite(&[("things", records)]).unwrap();
+        store.commit(&put("b", "2")).unwrap();
+        drop(store);
+        assert_eq!(open(&path).list("things").unwrap().len(), 2);
+        fs::remove_file(&path).unwrap();
+    }
+}
+
+#[test]
 fn a_file_that_is_damaged_while_it_is_open_takes_no_commit() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.redb");

@@ -2,6 +2,7 @@
 //! questions to the owner in [`crate::control`].
 
 mod apply;
+mod backup;
 mod change;
 mod convert;
 mod error;
@@ -260,6 +261,15 @@ impl Balancer for Api {
         request: Request<v1::ListReadingsRequest>,
     ) -> Result<Response<v1::ListReadingsResponse>, Status> {
         self.readings(request.into_inner()).await.map(Response::new)
+    }
+
+    type BackupStream = ResponseStream<v1::BackupLines>;
+
+    async fn backup(
+        &self,
+        _: Request<v1::BackupRequest>,
+    ) -> Result<Response<Self::BackupStream>, Status> {
+        self.back_up().await.map(Response::new)
     }
 
     type WatchStream = ResponseStream<v1::WatchEvent>;

@@ -1,5 +1,6 @@
 //! The verbs of `lb-agent`, one file each.
 
+mod backup;
 mod check;
 mod detach;
 mod docs;
@@ -51,6 +52,10 @@ enum Command {
     /// A balancer reads it with the load sources grpc, http-json, prometheus or mqtt-topic. SIGTERM, SIGINT and
     /// SIGHUP end it.
     Report(report::Report),
+    /// Copy the database of an agent that does not run; `lbctl backup` copies that of one that does.
+    Backup(backup::Backup),
+    /// Make a copy the database again, and show first what that changes.
+    Restore(backup::Restore),
     /// Write the reference pages of the settings.
     #[command(hide = true)]
     Docs(docs::Docs),
@@ -75,6 +80,8 @@ impl Arguments {
                 real.execute()
             }
             Command::Report(report) => report.execute(),
+            Command::Backup(backup) => backup.execute(),
+            Command::Restore(restore) => restore.execute(),
             Command::Docs(docs) => docs.execute(),
         }
     }

@@ -15,7 +15,7 @@ use lb_model::{
     vip::{RealId, VipKey},
 };
 
-pub use agent::{AgentSettings, KernelLog};
+pub use agent::{AgentSettings, DEFAULT_STATE, KernelLog};
 use document::Document;
 
 use crate::KINDS;

@@ -88,6 +88,7 @@ impl Owner {
     }
 
     fn apply_changes(&mut self, changes: &[&ChangeRequest]) -> Vec<Result<Step, Refusal>> {
+        self.keep_database();
         let mut before = Before::new();
         let mut results: Vec<Result<Step, Refusal>> = changes
             .iter()
@@ -212,11 +213,14 @@ impl Owner {
         let committed = self.store.commit(writes);
         self.work.count_commit(&committed);
         match committed {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                self.store_error = None;
+                Ok(())
+            }
             Err(error) => {
                 tracing::error!("{error}");
                 self.unsure = names;
-                self.store_error = error.to_string();
+                self.store_error = Some(error.to_string());
                 Err(Refusal::Store(error.to_string()))
             }
         }

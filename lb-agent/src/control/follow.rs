@@ -24,6 +24,10 @@ pub struct Followed {
 pub struct Snapshot {
     /// VIPs and reals.
     pub intent: Intent,
+    /// The database's id.
+    pub identity: u64,
+    /// Its revision.
+    pub revision: u64,
     /// Whether checks may run programs.
     pub exec_checks: bool,
 }

@@ -7,6 +7,7 @@
 mod apply_weights;
 mod batch;
 mod changed;
+mod database;
 pub mod event;
 mod figures;
 mod follow;

@@ -63,8 +63,8 @@ pub(super) struct Owner {
     pub(super) unplaced: BTreeMap<VipKey, String>,
     /// VIPs whose record may differ from the intent, since a commit failed; written again with the next.
     pub(super) unsure: BTreeSet<VipKey>,
-    /// Why that commit failed.
-    pub(super) store_error: String,
+    /// What is wrong with the database; `None` if nothing is.
+    pub(super) store_error: Option<String>,
     observed: Observation,
     observed_at: Option<Instant>,
     /// Services were set or removed since the last observation: there may be reals that were not observed yet.
@@ -114,7 +114,7 @@ pub fn start(
         events,
         unplaced: BTreeMap::new(),
         unsure: BTreeSet::new(),
-        store_error: String::new(),
+        store_error: None,
         observed: Observation::default(),
         observed_at: None,
         unobserved: false,
@@ -196,6 +196,8 @@ impl Owner {
             Command::Snapshot { reply } => {
                 let _ = reply.send(Snapshot {
                     intent: self.intent.clone(),
+                    identity: self.store.identity(),
+                    revision: self.store.revision().0,
                     exec_checks: self.exec_checks,
                 });
             }
@@ -365,11 +367,10 @@ impl Owner {
             .collect();
         warnings.extend(self.without_alive());
         warnings.extend(self.own_real_warnings());
-        if !self.unsure.is_empty() {
+        if let Some(error) = &self.store_error {
             warnings.push(format!(
-                "changes are refused, since the database cannot be written: {}; it is tried again with the next change. \
-                 `lbctl backup FILE` writes what the agent knows to another place",
-                self.store_error
+                "changes are refused, since the database cannot be written: {error}; `lbctl backup FILE` writes what the \
+                 agent knows to another place"
             ));
         }
         if let Some(error) = &self.tick_error {
@@ -415,6 +416,7 @@ impl Owner {
     }
 
     fn tick(&mut self) {
+        self.keep_database();
         self.tick_error = match self.dataplane.tick() {
             Ok(()) => None,
             Err(error) => {

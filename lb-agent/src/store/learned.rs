@@ -89,16 +89,10 @@ impl LearnedStore {
     /// # Errors
     /// [`StoreError`].
     pub fn save(&mut self, all: &BTreeMap<VipKey, Steered>) -> Result<(), StoreError> {
-        let mut transaction = Transaction::default();
-        for entry in self.store.list(STEERED)? {
-            if !entry.key.parse().is_ok_and(|vip| all.contains_key(&vip)) {
-                transaction.remove(STEERED, entry.key);
-            }
-        }
-        for (vip, steered) in all {
-            transaction.put(STEERED, vip.to_string(), json(steered));
-        }
-        self.store.commit(&transaction)?;
+        let records = all
+            .iter()
+            .map(|(vip, steered)| (vip.to_string(), json(steered)));
+        self.store.rewrite(&[(STEERED, records.collect())])?;
         Ok(())
     }
 }

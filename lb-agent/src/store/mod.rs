@@ -16,6 +16,7 @@ use serde::Serialize;
 use self::record::VipRecord;
 use crate::KINDS;
 
+pub mod backup;
 mod learned;
 mod record;
 #[cfg(test)]
@@ -61,9 +62,35 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Whether another process has the file open.
+    #[must_use]
+    pub const fn is_in_use(&self) -> bool {
+        matches!(
+            self,
+            StoreError::Store {
+                failure: lb_store::StoreError::InUse { .. }
+            }
+        )
+    }
+
+    /// Whether the file was removed or truncated under the agent, so that [`IntentStore::rewrite`] helps.
+    #[must_use]
+    pub const fn is_loss(&self) -> bool {
+        matches!(
+            self,
+            StoreError::Store {
+                failure: lb_store::StoreError::Lost { .. }
+            }
+        )
+    }
+}
+
 /// What to do about a failed store.
 fn advice(error: &lb_store::StoreError) -> &'static str {
-    use lb_store::StoreError::{Conflict, Damaged, Database, Directory, InUse, Record, Schema};
+    use lb_store::StoreError::{
+        Conflict, Damaged, Database, Directory, InUse, Lost, Record, Schema,
+    };
     match error {
         Directory { .. } => "; give another one with --state",
         InUse { .. } => {
@@ -72,7 +99,7 @@ fn advice(error: &lb_store::StoreError) -> &'static str {
         Schema { .. } => {
             "; run the agent that wrote it, or move the file away to start without VIPs"
         }
-        Damaged { .. } | Record { .. } => {
+        Damaged { .. } | Lost { .. } | Record { .. } => {
             "; restore a backup (lb-agent restore), or move the file away to start without VIPs"
         }
         Conflict { .. } | Database { .. } => "",
@@ -166,6 +193,26 @@ impl IntentStore {
         })
     }
 
+    /// Creates the file in a directory that has none.
+    fn create(
+        directory: &Path,
+        identity: u64,
+        revision: u64,
+        intent: &Intent,
+    ) -> Result<(), StoreError> {
+        let records = intent.vips().map(|vip| {
+            let record = json(&VipRecord::json(vip));
+            (vip.address.to_string(), record)
+        });
+        Ok(RedbStore::create(
+            &Self::path(directory),
+            &Self::FORMAT,
+            identity,
+            Revision(revision),
+            &[(VIPS, records.collect())],
+        )?)
+    }
+
     /// The path of the file in a state directory.
     #[must_use]
     pub fn path(directory: &Path) -> PathBuf {
@@ -241,6 +288,26 @@ impl IntentStore {
             }
         }
         Ok(self.store.commit(&transaction)?)
+    }
+
+    /// Checks that the file is still what was written.
+    ///
+    /// # Errors
+    /// [`StoreError`]; see [`StoreError::is_loss`].
+    pub fn check(&self) -> Result<(), StoreError> {
+        Ok(self.store.check()?)
+    }
+
+    /// Writes the whole intent in the place of everything there is, and returns the revision that all VIPs then have.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn rewrite(&mut self, intent: &Intent) -> Result<Revision, StoreError> {
+        let records = intent.vips().map(|vip| {
+            let record = json(&VipRecord::json(vip));
+            (vip.address.to_string(), record)
+        });
+        Ok(self.store.rewrite(&[(VIPS, records.collect())])?)
     }
 
     /// The VIPs that commits after `revision` changed or deleted, oldest change first.

@@ -14,6 +14,7 @@ use crate::{
 mod add_real;
 mod add_vip;
 mod apply;
+mod backup;
 mod completions;
 mod del_real;
 mod del_vip;
@@ -158,6 +159,8 @@ verbs! {
         Reload = reload;
         /// Show what a configuration file would change, and the share of new flows that would move
         Diff = diff;
+        /// Write a copy of all VIPs and reals to a file, for `lb-agent restore`
+        Backup = backup;
         /// Print a completion script for a shell
         Completions = completions;
         /// Print the manual, or write all its pages to a folder

@@ -354,6 +354,17 @@ impl Balancer for Recorder {
         Ok(Response::new(fixtures::readings()))
     }
 
+    type BackupStream = Answers<v1::BackupLines>;
+
+    async fn backup(&self, _: Request<v1::BackupRequest>) -> Answer<Self::BackupStream> {
+        let lines = ["first\nVIP 1\n", "VIP 2\nlast\n"].map(|text| {
+            Ok(v1::BackupLines {
+                text: text.to_owned(),
+            })
+        });
+        Ok(Response::new(Box::pin(stream::iter(lines))))
+    }
+
     type WatchStream = Answers<v1::WatchEvent>;
 
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Answer<Self::WatchStream> {

@@ -146,3 +146,20 @@ fn a_change_insists_on_owner_and_revision() {
         assert_eq!(*writer, expected, "{arguments:?}");
     }
 }
+
+#[test]
+fn a_copy_is_written_to_a_new_file() {
+    let agent = Agent::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("copy");
+    let path = file.to_str().unwrap();
+    let written = run(&agent.endpoint, &["backup", path]);
+    assert_eq!(written.status, Some(0), "{written:?}");
+    assert!(written.stdout.starts_with("2 VIPs written"), "{written:?}");
+    let text = "first\nVIP 1\nVIP 2\nlast\n";
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+    let again = run(&agent.endpoint, &["backup", path]);
+    assert_eq!(again.status, Some(1));
+    assert!(again.stderr.contains("exists"), "{again:?}");
+    assert_eq!(run(&agent.endpoint, &["backup", "-"]).stdout, text);
+}

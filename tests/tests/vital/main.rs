@@ -4,7 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure fails the test")]
 
-mod ends;
+mod database;
 mod fixture;
 mod links;
 mod own_address;
@@ -37,7 +37,9 @@ fn main() -> ExitCode {
         .tests_with(
             NETWORK,
             tests![
-                ends::an_agent_whose_database_is_truncated_says_so_and_looks_after_its_reals,
+                database::a_database_that_is_removed_or_truncated_is_written_anew,
+                database::a_database_that_is_replaced_is_left_alone_and_told,
+                database::a_copy_is_restored_after_the_difference_was_shown,
                 links::an_interface_that_is_made_anew_is_attached_again,
                 links::pins_that_are_removed_are_made_again,
                 links::another_program_in_its_place_is_told_and_waited_for,

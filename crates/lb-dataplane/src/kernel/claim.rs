@@ -1,5 +1,7 @@
 //! Whose tables are adopted: an agent with another database, or one that has lost its own, would remove all VIPs.
 
+use std::path::Path;
+
 use lb_common::{
     tables::{
         meta::Meta,
@@ -10,7 +12,12 @@ use lb_common::{
 };
 use lb_model::vip::VipKey;
 
-use super::{mapped::Mapped, pinned_tables::PinnedTables};
+use super::{
+    adopt,
+    mapped::Mapped,
+    pinned_tables::{PinnedTables, read_meta},
+    pins::Pins,
+};
 use crate::{
     error::DataplaneError,
     options::Claim,
@@ -34,6 +41,18 @@ pub(crate) fn vips_of(tables: &PinnedTables<'_>) -> Result<Vec<VipKey>, Dataplan
         .collect();
     vips.sort_unstable();
     Ok(vips)
+}
+
+/// The VIPs of the tables that are pinned in a folder, for people; none if there are no tables.
+///
+/// # Errors
+/// [`DataplaneError`] if there are tables that cannot be read.
+pub fn pinned_vips(folder: &Path) -> Result<Vec<VipKey>, DataplaneError> {
+    let Some(active) = adopt::find(&Pins::new(folder))? else {
+        return Ok(Vec::new());
+    };
+    let (layout, _) = read_meta(&active.folder)?;
+    vips_of(&PinnedTables::open(&active.folder, layout)?)
 }
 
 /// Checks that an agent may go on with tables that hold these VIPs.

@@ -29,6 +29,7 @@ use aya_log::EbpfLogger;
 use lb_model::vip::VipKey;
 
 pub(crate) use attach::Attached;
+pub use claim::pinned_vips;
 pub(crate) use interfaces::{Interface, Place};
 pub use migration::{Migration, migrate};
 
