@@ -27,10 +27,7 @@ pub enum Class<A> {
         offset: u32,
     },
     /// An ICMP error to a VIP's address.
-    IcmpError {
-        /// The packet.
-        packet: Packet<A>,
-    },
+    IcmpError,
     /// Nothing that the balancer serves.
     Other(Reason),
 }
@@ -51,7 +48,7 @@ pub fn classify<I: Ip, F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Class<
     if protocol == I::ICMP {
         let error = flags & ICMP_ERROR != 0;
         return match I::find(tables, &packet.addresses, 0, I::ICMP) {
-            Some(_) if error => Class::IcmpError { packet },
+            Some(_) if error => Class::IcmpError,
             Some(_) => Class::EchoRequest { offset },
             None if error => Class::Other(Reason::OtherProtocol),
             None => Class::Other(Reason::NotVip),

@@ -15,7 +15,7 @@ use crate::{
     frame::{Fields as _, Frame},
     hash::Addresses as _,
     headers::ethernet,
-    icmp_error,
+    icmp_error::{self, Relayed},
     ip::{Ip, V4, V6},
     lookup::{Step, Tables},
     outcome::Outcome,
@@ -70,10 +70,11 @@ fn route_ip<I: Ip, F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Outcome {
                 Err(reason) => Outcome::Passed(reason),
             }
         }
-        Class::IcmpError { packet } => {
-            let mut outcome = Outcome::Passed(Reason::OtherProtocol);
-            icmp_error::relay::<I, F, T>(frame, tables, &packet, &mut outcome);
-            outcome
+        Class::IcmpError => {
+            let mut relayed = Relayed::nowhere();
+            icmp_error::relay::<I, F, T>(frame, tables, &mut relayed);
+            relayed.note(tables);
+            relayed.outcome
         }
         Class::Other(reason) => Outcome::Passed(reason),
     }

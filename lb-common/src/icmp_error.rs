@@ -38,38 +38,79 @@ fn quote<A>(packet: &Packet<A>) -> Option<usize> {
 /// IPv6 extension headers of a quoted packet that are walked. A real's stack makes one at most.
 const MAX_QUOTED_EXTENSIONS: usize = 2;
 
-/// Sends an ICMP error on to the real of the flow that it is about, and says in `outcome` what became of it.
+/// What became of an ICMP error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Relayed {
+    /// What becomes of its frame.
+    pub outcome: Outcome,
+    /// The service of the flow that it is about; 0: it is about no VIP's flow.
+    pub service: u32,
+    /// The real of the flow; 0: there is none.
+    pub real: u16,
+    /// How the real was chosen.
+    pub by: ChosenBy,
+}
+
+impl Relayed {
+    /// An error about no VIP's flow: an ICMP message like any other.
+    #[must_use]
+    #[inline(always)]
+    pub const fn nowhere() -> Relayed {
+        Relayed {
+            outcome: Outcome::Passed(Reason::OtherProtocol),
+            service: 0,
+            real: 0,
+            by: ChosenBy::Nothing,
+        }
+    }
+
+    /// Notes the steps. The caller does that, because the functions that log need a stack, and so does [`relay`].
+    #[inline(always)]
+    pub fn note<T: Tables>(&self, tables: &T) {
+        if self.service == 0 {
+            return;
+        }
+        tables.note(Step::Service(self.service));
+        if self.real != 0 {
+            tables.note(Step::Real(self.real, self.by));
+        }
+        if let Outcome::Dropped(reason) = self.outcome {
+            tables.note(Step::Dropped(self.service, reason));
+        }
+    }
+}
+
+/// Sends an ICMP error on to the real of the flow that it is about, and says in `relayed`, which is
+/// [`Relayed::nowhere`], what became of it.
 ///
-/// A function of its own, so that the packets of flows do not pay for it.
+/// A function of its own that parses the frame once more, so that the packets of flows do not pay for it, not even
+/// with a larger stack.
 #[inline(never)]
-pub fn relay<I: Ip, F: Frame, T: Tables>(
-    frame: &mut F,
-    tables: &T,
-    packet: &Packet<I::Addresses>,
-    outcome: &mut Outcome,
-) {
-    // What is about no VIP's flow is an ICMP message like any other.
-    *outcome = Outcome::Passed(Reason::OtherProtocol);
+pub fn relay<I: Ip, F: Frame, T: Tables>(frame: &mut F, tables: &T, relayed: &mut Relayed) {
+    let Ok(packet) = &I::parse(frame) else {
+        return;
+    };
     let Some(flow) = I::quoted(frame, packet) else {
         return;
     };
     let Some(service) = classify::service::<I, T>(tables, &flow) else {
         return;
     };
-    tables.note(Step::Service(service));
+    relayed.service = service;
     let transport = &flow.transport;
     let hash = flow
         .addresses
         .ring_hash(tables.ring_seed(), transport.ports, transport.protocol);
-    let sent = match owner(tables, service, &flow, hash) {
+    let (real, by) = owner(tables, service, &flow, hash);
+    (relayed.real, relayed.by) = (real, by);
+    let sent = match real {
         0 => Err(Reason::NoReal),
         real => send::<I, F, T, false>(frame, tables, real, packet, hash, false),
     };
-    *outcome = match sent {
+    relayed.outcome = match sent {
         Ok(interface) if interface == tables.interface_index() => Outcome::Transmitted,
         Ok(interface) => Outcome::Redirected { interface },
         Err(reason) => {
-            tables.note(Step::Dropped(service, reason));
             tables.count_dropped(service, packet.length);
             Outcome::Dropped(reason)
         }
@@ -79,9 +120,14 @@ pub fn relay<I: Ip, F: Frame, T: Tables>(
 /// The real of a flow as a packet of a running flow would find it ([`crate::choose`]), without a trace in the
 /// tables; 0: none. A dead real is one, too: an error is not answered with a reset.
 #[inline(always)]
-fn owner<A: Addresses, T: Tables>(tables: &T, index: u32, flow: &Packet<A>, ring_hash: u64) -> u16 {
+fn owner<A: Addresses, T: Tables>(
+    tables: &T,
+    index: u32,
+    flow: &Packet<A>,
+    ring_hash: u64,
+) -> (u16, ChosenBy) {
     let Some(service) = tables.service(index) else {
-        return 0;
+        return (0, ChosenBy::Nothing);
     };
     let ring = service.ring;
     let slots = (ring >> 32) as u32;
@@ -110,10 +156,7 @@ fn owner<A: Addresses, T: Tables>(tables: &T, index: u32, flow: &Packet<A>, ring
             (real, by) = (entry.real, ChosenBy::Flow);
         }
     }
-    if real != 0 {
-        tables.note(Step::Real(real, by));
-    }
-    real
+    (real, by)
 }
 
 /// Whether a real can be sent to for this service.

@@ -33,6 +33,10 @@ use lb_common::{
 };
 use lb_tests::model::{tables, testbed::Testbed};
 
+/// Instructions that the verifier may go through. It gives up after 1,000,000, and kernels differ in what they go
+/// through twice.
+const VERIFIED: u32 = 800_000;
+
 /// The message if a map has another kind or size than in `lb_common::tables::names`.
 const KIND: &str = "maps are of the kind and size that the contract says";
 /// The message if an entry of a table cannot be read.
@@ -354,9 +358,18 @@ fn load(testbed: &Testbed, flow_buckets: u32, pins: &Pins, simulate: u32) -> Ebp
         .override_global(constants::SIMULATE, &simulate, true)
         .load(lb_dataplane::objects::BALANCER)
         .expect("creating the balancer's maps");
-    program(&mut ebpf)
+    let balancer = program(&mut ebpf);
+    balancer
         .load()
         .expect("loading the balancer into the kernel");
+    // Linux 5.16 and newer say how many.
+    let info = balancer.info().expect("examining the loaded balancer");
+    if let Some(instructions) = info.verified_instruction_count() {
+        assert!(
+            instructions < VERIFIED,
+            "the verifier went through {instructions} instructions"
+        );
+    }
     set_state(&mut ebpf, testbed);
     ebpf
 }
