@@ -222,11 +222,10 @@ fn load(bucket: &SharedBucket) -> u64 {
 /// flow's two buckets. The largest is the oldest entry, 0 is none.
 #[derive(Default)]
 struct Expendable {
-    /// Their number.
-    all: u64,
+    /// The number of those of the newcomer's own kind, times two, less the number of all. Its own kind is:
+    /// provisional, of its service, and opening or not as it is.
+    majority: i64,
     oldest: u64,
-    /// Those of the newcomer's own kind: provisional, of its service, and opening or not as it is.
-    own: u64,
     oldest_own: u64,
 }
 
@@ -237,7 +236,7 @@ impl Expendable {
     /// entries, SYNs do not take those of running flows, and the other way round. Any other kind takes the oldest.
     #[inline(always)]
     fn first_to_go(&self) -> u64 {
-        if self.own * 2 >= self.all {
+        if self.majority >= 0 {
             self.oldest_own
         } else {
             self.oldest
@@ -337,8 +336,7 @@ fn search<'a, T: Tables>(
         let counts = is_set(stamp & EXPENDABLE);
         let kind = (stamp ^ newcomer.stamp) & (PROVISIONAL | OPENING);
         let own = counts & (is_set(kind | (service ^ newcomer.service) as u64) ^ 1);
-        expendable.all += counts;
-        expendable.own += own;
+        expendable.majority += 2 * own as i64 - counts as i64;
         expendable.oldest = expendable.oldest.max(found * counts);
         expendable.oldest_own = expendable.oldest_own.max(found * own);
     }
