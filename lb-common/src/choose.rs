@@ -159,7 +159,7 @@ fn unsettled<A: Addresses, T: Tables>(
     let mut kept = false;
     if keep {
         let marks = marks(transport, by);
-        let newcomer = Newcomer::new(buckets, index, real, (now, marks, ring_hash));
+        let newcomer = Newcomer::new(tables, buckets, index, real, (now, marks, ring_hash));
         kept = flow_table::remember(tables, entry, &newcomer);
         // The next packets of a flow without an entry will be taken for those of a running one, so it begins where
         // they go.

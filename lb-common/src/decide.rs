@@ -144,8 +144,8 @@ pub(crate) fn send<I: Ip, F: Frame, T: Tables, const OF_FLOW: bool>(
         }
         return Err(Reason::TooLarge);
     }
-    if OF_FLOW && real.flags & SHED != 0 {
-        shed::end_flow(frame, tables, index);
+    if OF_FLOW && real.flags & SHED != 0 && shed::end_flow(frame, tables, index) {
+        shed::remember_ended(tables, index, real.service, packet, hash);
     }
     let forwarded = ForwardedPacket {
         family: I::FAMILY,

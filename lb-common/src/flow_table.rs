@@ -7,7 +7,7 @@ use crate::{
     limits::{CLOSING_TICKS, FLOWS_PER_BUCKET, STAMP_TICKS, UDP_CONFIRM_TICKS},
     lookup::{FlowEvent, Tables},
     parse::Transport,
-    shared::{SharedU64, forget, is_set},
+    shared::{SharedU64, is_set},
     tables::{
         flow::{
             Bucket, CLOSING, Flow, HALF_OPEN, OPENING, PROVISIONAL, RING_BITS, owner, real_of,
@@ -158,7 +158,7 @@ pub struct Newcomer {
     pub service: u32,
     /// Its entry's [`Flow::owner`].
     pub owner: u64,
-    /// Its entry's [`Flow::stamp`], but for the turn.
+    /// Its entry's [`Flow::stamp`].
     pub stamp: u64,
 }
 
@@ -167,7 +167,8 @@ impl Newcomer {
     /// gets them.
     #[must_use]
     #[inline(always)]
-    pub const fn new(
+    pub fn new<T: Tables>(
+        tables: &T,
         buckets: BucketPair,
         service: u32,
         real: u16,
@@ -177,7 +178,7 @@ impl Newcomer {
             buckets: [buckets.first, buckets.second],
             service,
             owner: owner(buckets.tag, real),
-            stamp: now as u64 | marks | ring_hash & RING_BITS,
+            stamp: now as u64 | marks | turn(tables.inserted()) | ring_hash & RING_BITS,
         }
     }
 }
@@ -190,14 +191,13 @@ pub fn remember<T: Tables>(tables: &T, entry: Option<Entry<'_>>, newcomer: &Newc
             put(tables, entry.flow, FlowEvent::Inserted, newcomer);
             true
         }
-        None => tables.insert_flow(newcomer, true),
+        None => insert(tables, newcomer),
     }
 }
 
 #[inline(always)]
 fn put<T: Tables>(tables: &T, flow: &SharedFlow, event: FlowEvent, newcomer: &Newcomer) {
-    let stamp = newcomer.stamp | turn(tables.inserted());
-    tables.write_flow(flow, stamp, newcomer.owner);
+    tables.write_flow(flow, newcomer.stamp, newcomer.owner);
     tables.count_flow(event);
 }
 
@@ -222,11 +222,10 @@ fn load(bucket: &SharedBucket) -> u64 {
 /// flow's two buckets. The largest is the oldest entry, 0 is none.
 #[derive(Default)]
 struct Expendable {
-    /// Their number.
-    all: u64,
+    /// The number of those of the newcomer's own kind, times two, less the number of all. Its own kind is:
+    /// provisional, of its service, and opening or not as it is.
+    majority: i64,
     oldest: u64,
-    /// Those of the newcomer's own kind: provisional, of its service, and opening or not as it is.
-    own: u64,
     oldest_own: u64,
 }
 
@@ -237,7 +236,7 @@ impl Expendable {
     /// entries, SYNs do not take those of running flows, and the other way round. Any other kind takes the oldest.
     #[inline(always)]
     fn first_to_go(&self) -> u64 {
-        if self.own * 2 >= self.all {
+        if self.majority >= 0 {
             self.oldest_own
         } else {
             self.oldest
@@ -245,104 +244,128 @@ impl Expendable {
     }
 }
 
-/// Puts a newcomer into one of its buckets, or only looks whether that is possible if it is not to `write`. Returns
-/// false if all entries there are confirmed. Behind [`Tables::insert_flow`].
+/// Where a newcomer can be put: the entry's position in the first of its buckets (0 to 3) or in the second (4 to 7),
+/// [`FREE`] if no live entry is there, or [`FULL`]. Behind [`Tables::find_room`].
 ///
 /// The bucket with fewer confirmed entries comes first, so that both of a flow's buckets are full only when
 /// nearly all are. The look-up that failed has read both, so this costs no access to memory.
 #[inline(always)]
-pub fn insert<T: Tables>(tables: &T, newcomer: &Newcomer, write: bool) -> bool {
-    let (flow, event) = match room(tables, newcomer) {
-        Some(found) => found,
-        None => {
-            if write {
-                tables.count_flow(FlowEvent::Refused);
-            }
-            return false;
-        }
+pub fn find_room<T: Tables>(tables: &T, newcomer: &Newcomer) -> u64 {
+    let (Some(mut first), Some(mut second)) = (
+        tables.bucket(newcomer.buckets[0]),
+        tables.bucket(newcomer.buckets[1]),
+    ) else {
+        return FULL;
     };
-    if write {
-        put(tables, flow, event, newcomer);
-    }
-    true
-}
-
-/// The entry for a newcomer, and what is to be counted.
-#[inline(always)]
-fn room<'a, T: Tables>(tables: &'a T, newcomer: &Newcomer) -> Option<(&'a SharedFlow, FlowEvent)> {
-    let mut first = tables.bucket(newcomer.buckets[0])?;
-    let mut second = tables.bucket(newcomer.buckets[1])?;
     let (mut less, mut more) = (load(first), load(second));
+    // The position of an entry of the bucket that comes first.
+    let mut base = 0;
     if more < less {
         core::mem::swap(&mut first, &mut second);
         core::mem::swap(&mut less, &mut more);
+        base = 4;
     }
+    let even = less >> 3 == more >> 3;
     let mut expendable = Expendable::default();
-    let inserted = tables.inserted();
-    if let Some(free) = search(tables, first, 0, newcomer, inserted, &mut expendable) {
-        return Some((free, FlowEvent::Inserted));
+    if let Some(free) = search(tables, first, 0, newcomer, &mut expendable) {
+        return FREE | free ^ base;
     }
     // Of a bucket with more confirmed entries only a free one is taken, unless the other has none at all.
     let of_first = expendable.first_to_go();
-    let even = less >> 3 == more >> 3;
-    if let Some(free) = search(tables, second, 4, newcomer, inserted, &mut expendable) {
-        return Some((free, FlowEvent::Inserted));
+    if let Some(free) = search(tables, second, 4, newcomer, &mut expendable) {
+        return FREE | free ^ base;
     }
     let found = if even || is_set(of_first) == 0 {
         expendable.first_to_go()
     } else {
         of_first
     };
-    let place = forget((is_set(found) << 3 | found & 7) as u8);
-    if place & 8 == 0 {
-        return None;
+    if is_set(found) == 0 {
+        return FULL;
     }
+    found & 7 ^ base
+}
+
+/// A mark in [`find_room`]'s answer: there is no live entry.
+pub const FREE: u64 = 8;
+/// [`find_room`]'s answer if all entries that the flow might have are confirmed.
+pub const FULL: u64 = 16;
+
+/// Puts a newcomer into one of its buckets. Returns false if all entries there are confirmed.
+#[inline(always)]
+fn insert<T: Tables>(tables: &T, newcomer: &Newcomer) -> bool {
+    let place = tables.find_room(newcomer);
+    let [first, second] = newcomer.buckets;
     let bucket = if place & 4 == 0 { first } else { second };
+    let (false, Some(bucket)) = (place & FULL != 0, tables.bucket(bucket)) else {
+        tables.count_flow(FlowEvent::Refused);
+        return false;
+    };
     let flow = &bucket.flows[(place & 3) as usize];
     let stamp = flow.stamp.load();
     // The entry of a flow that has ended is no loss.
-    let event = if stamp & CLOSING != 0 {
+    let event = if place & FREE != 0 || stamp & CLOSING != 0 {
         FlowEvent::Inserted
     } else {
         FlowEvent::Evicted {
             opening: stamp & OPENING != 0,
         }
     };
-    Some((flow, event))
+    put(tables, flow, event, newcomer);
+    true
 }
 
 const _: () = assert!(FLOWS_PER_BUCKET == 4, "positions take two bits");
 
-/// Returns a bucket's first free entry, and collects those before it that may give way. `position` is that of the
-/// bucket's first entry.
+/// Returns the position of a bucket's first free entry, and collects those before it that may give way. `position` is
+/// that of the bucket's first entry.
 #[inline(always)]
-fn search<'a, T: Tables>(
+fn search<T: Tables>(
     tables: &T,
-    bucket: &'a SharedBucket,
+    bucket: &SharedBucket,
     position: u64,
     newcomer: &Newcomer,
-    inserted: u64,
     expendable: &mut Expendable,
-) -> Option<&'a SharedFlow> {
-    for (at, flow) in bucket.flows.iter().enumerate() {
-        let owner = flow.owner.load();
-        let stamp = flow.stamp.load();
-        let now = newcomer.stamp as u32;
-        let Some(service) = holder(tables, owner, stamp, now) else {
-            return Some(flow);
-        };
-        let age = age(stamp, now) as u64 + 1;
-        let found = age << 16 | turns_since(stamp, inserted) << 3 | position + at as u64;
-        // No branches but those of the maxima: the verifier follows each way through all entries.
-        let counts = is_set(stamp & EXPENDABLE);
-        let kind = (stamp ^ newcomer.stamp) & (PROVISIONAL | OPENING);
-        let own = counts & (is_set(kind | (service ^ newcomer.service) as u64) ^ 1);
-        expendable.all += counts;
-        expendable.own += own;
-        expendable.oldest = expendable.oldest.max(found * counts);
-        expendable.oldest_own = expendable.oldest_own.max(found * own);
+) -> Option<u64> {
+    // No loop: in one the kernel's verifier takes much longer to recognize what it has seen.
+    let [a, b, c, d] = &bucket.flows;
+    if is_free(tables, a, position, newcomer, expendable) {
+        return Some(position);
     }
-    None
+    if is_free(tables, b, position + 1, newcomer, expendable) {
+        return Some(position + 1);
+    }
+    if is_free(tables, c, position + 2, newcomer, expendable) {
+        return Some(position + 2);
+    }
+    is_free(tables, d, position + 3, newcomer, expendable).then_some(position + 3)
+}
+
+/// Whether an entry is free. One that is not, and may give way, is collected.
+#[inline(always)]
+fn is_free<T: Tables>(
+    tables: &T,
+    flow: &SharedFlow,
+    position: u64,
+    newcomer: &Newcomer,
+    expendable: &mut Expendable,
+) -> bool {
+    let owner = flow.owner.load();
+    let stamp = flow.stamp.load();
+    let now = newcomer.stamp as u32;
+    let Some(service) = holder(tables, owner, stamp, now) else {
+        return true;
+    };
+    let age = age(stamp, now) as u64 + 1;
+    let found = age << 16 | turns_since(stamp, newcomer.stamp) << 3 | position;
+    // No branches but those of the maxima: the verifier follows each way through all entries.
+    let counts = is_set(stamp & EXPENDABLE);
+    let kind = (stamp ^ newcomer.stamp) & (PROVISIONAL | OPENING);
+    let own = counts & (is_set(kind | (service ^ newcomer.service) as u64) ^ 1);
+    expendable.majority += 2 * own as i64 - counts as i64;
+    expendable.oldest = expendable.oldest.max(found * counts);
+    expendable.oldest_own = expendable.oldest_own.max(found * own);
+    false
 }
 
 /// The service of a live entry; `None` if the entry is free: empty, or past its own service's window.

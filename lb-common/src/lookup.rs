@@ -99,14 +99,13 @@ pub trait Tables {
         flow.owner.store(owner);
     }
 
-    /// Puts a flow into an entry of its buckets, or only looks whether there is one: [`flow_table::insert`]. Returns
-    /// whether there is.
+    /// [`flow_table::find_room`], which a program may have as a function of its own.
     #[inline(always)]
-    fn insert_flow(&self, newcomer: &Newcomer, write: bool) -> bool
+    fn find_room(&self, newcomer: &Newcomer) -> u64
     where
         Self: Sized,
     {
-        flow_table::insert(self, newcomer, write)
+        flow_table::find_room(self, newcomer)
     }
 
     /// Takes one flow from a real's budget.

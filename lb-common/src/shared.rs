@@ -93,25 +93,3 @@ pub fn is_set(value: u64) -> u64 {
     #[cfg(not(target_arch = "bpf"))]
     u64::from(value != 0)
 }
-
-/// A small number of which the kernel's verifier forgets where it came from.
-///
-/// A number that chooses an address must have known bounds, so the verifier tells apart all states that differ in
-/// what the number was computed from. It does not follow numbers through a part of a word in memory.
-#[must_use]
-#[inline(always)]
-pub fn forget(value: u8) -> u8 {
-    #[cfg(target_arch = "bpf")]
-    {
-        // In the byte that is no prefix of the word on a little-endian machine.
-        let mut word = u64::from(value) << 56;
-        let word = &raw mut word;
-        // SAFETY: a word of this function's own, and a byte of it.
-        return unsafe {
-            word.write_volatile(word.read());
-            word.cast::<u8>().add(7).read_volatile()
-        };
-    }
-    #[cfg(not(target_arch = "bpf"))]
-    value
-}

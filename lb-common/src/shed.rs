@@ -31,19 +31,45 @@ use crate::{
 /// A function of its own that parses the frame once more: so the packets of a balancer that sheds nothing pay for
 /// one flag and nothing else.
 ///
+/// Returns whether it has ended a flow without an entry, which is then to be remembered.
+///
 /// Two CPUs may find the same last flow in the budget: no more flows are ended in excess than there are CPUs.
 #[inline(never)]
-pub fn end_flow<F: Frame, T: Tables>(frame: &mut F, tables: &T, index: u16) {
+pub fn end_flow<F: Frame, T: Tables>(frame: &mut F, tables: &T, index: u16) -> bool {
     let Some(header) = frame.window::<{ ethernet::LENGTH }>(0) else {
-        return;
+        return false;
     };
     if header.u16_at::<{ ethernet::TYPE }>() == ethernet::TYPE_IPV4 {
-        if let Ok(packet) = V4::parse(frame) {
-            end(frame, tables, index, &packet);
-        }
-    } else if let Ok(packet) = V6::parse(frame) {
-        end(frame, tables, index, &packet);
+        V4::parse(frame).is_ok_and(|packet| end(frame, tables, index, &packet))
+    } else {
+        V6::parse(frame).is_ok_and(|packet| end(frame, tables, index, &packet))
     }
+}
+
+/// Remembers the flow of a packet, which [`end_flow`] has ended and which has no entry.
+///
+/// Not a part of that function: the stacks of three functions that call each other, this program's, that one's and
+/// that of [`Tables::find_room`], do not fit into the kernel's limit of 512 bytes.
+#[inline(always)]
+pub fn remember_ended<A: Addresses, T: Tables>(
+    tables: &T,
+    index: u16,
+    service: u32,
+    packet: &Packet<A>,
+    ring_hash: u64,
+) {
+    let ports = packet.transport.ports;
+    let hash = packet
+        .addresses
+        .flow_hash(tables.flow_secret(), ports, service);
+    let buckets = BucketPair::new(hash, tables.flow_mask());
+    let terms = (tables.now(), CLOSING, ring_hash);
+    // Without an entry the data that is sent again goes where the ring says.
+    remember(
+        tables,
+        None,
+        &Newcomer::new(tables, buckets, service, index, terms),
+    );
 }
 
 /// Whether the real's forwarding mode drops a packet with this TTL.
@@ -58,24 +84,24 @@ fn end<A: Addresses, F: Frame, T: Tables>(
     tables: &T,
     index: u16,
     packet: &Packet<A>,
-) {
+) -> bool {
     /// The word of TCP's checksum that holds the flags.
     const FLAGS_WORD: usize = tcp::DATA_OFFSET;
     let transport = &packet.transport;
     let control = tcp::ACK | tcp::SYN | tcp::FIN | tcp::RST;
     if !transport.is_tcp() || transport.flags & control != tcp::ACK {
-        return;
+        return false;
     }
     let (Some(real), Some(budget)) = (tables.real(index), tables.budget(index)) else {
-        return;
+        return false;
     };
     // The flows of a dead real are moved, kept or reset as its VIP says.
     if real.flags & (DOWN | RESET) != 0 {
-        return;
+        return false;
     }
     // A packet that is about to be dropped ends nothing.
     if budget.load() as i64 <= 0 || expires(real, packet.ttl) {
-        return;
+        return false;
     }
     let hash = packet
         .addresses
@@ -86,16 +112,16 @@ fn end<A: Addresses, F: Frame, T: Tables>(
     if let Some(entry) = entry {
         let stamp = entry.flow.stamp.load();
         if entry.real == index && stamp & CLOSING != 0 && alive(stamp, now, 0) {
-            return;
+            return false;
         }
     }
     let Some(segment) = frame.window::<{ tcp::LENGTH }>(transport.offset as usize) else {
-        return;
+        return false;
     };
     let size = u32::from(segment.u8_at::<{ tcp::DATA_OFFSET }>() >> 4) * 4;
     let headers = transport.offset - IP as u32 + size;
     if packet.length <= headers {
-        return;
+        return false;
     }
     let old = segment.u16_at::<FLAGS_WORD>();
     segment.set_u8_at::<{ tcp::FLAGS }>((tcp::RST | tcp::ACK) as u8);
@@ -107,8 +133,12 @@ fn end<A: Addresses, F: Frame, T: Tables>(
             .addresses
             .ring_hash(tables.ring_seed(), transport.ports, transport.protocol);
     tables.take_from_budget(budget);
-    let newcomer = Newcomer::new(buckets, real.service, index, (now, CLOSING, ring_hash));
-    // Without an entry the data that is sent again goes where the ring says.
-    remember(tables, entry, &newcomer);
     tables.count_ended(index);
+    if entry.is_none() {
+        return true;
+    }
+    let terms = (now, CLOSING, ring_hash);
+    let newcomer = Newcomer::new(tables, buckets, real.service, index, terms);
+    remember(tables, entry, &newcomer);
+    false
 }

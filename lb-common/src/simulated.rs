@@ -118,8 +118,8 @@ impl<T: Tables> Tables for Simulated<'_, T> {
     fn write_flow(&self, _flow: &SharedFlow, _stamp: u64, _owner: u64) {}
 
     #[inline(always)]
-    fn insert_flow(&self, newcomer: &Newcomer, _write: bool) -> bool {
-        self.0.insert_flow(newcomer, false)
+    fn find_room(&self, newcomer: &Newcomer) -> u64 {
+        self.0.find_room(newcomer)
     }
 
     #[inline(always)]

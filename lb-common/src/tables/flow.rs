@@ -44,12 +44,12 @@ pub const fn turn(inserted: u64) -> u64 {
     (inserted & TURN_MASK) << TURN_SHIFT
 }
 
-/// Entries that were made since the one with this stamp, up to 4,095; of an entry that another CPU made, or that
-/// was stamped again, any number.
+/// Entries that were made between those with these stamps, up to 4,095; if another CPU made one of them, or it was
+/// stamped again, any number.
 #[must_use]
 #[inline(always)]
-pub const fn turns_since(stamp: u64, inserted: u64) -> u64 {
-    inserted.wrapping_sub(stamp >> TURN_SHIFT) & TURN_MASK
+pub const fn turns_since(stamp: u64, newer: u64) -> u64 {
+    (newer >> TURN_SHIFT).wrapping_sub(stamp >> TURN_SHIFT) & TURN_MASK
 }
 
 /// Bits of [`Flow::stamp`] that stay as long as the entry is the flow's.

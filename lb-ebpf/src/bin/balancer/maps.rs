@@ -156,25 +156,20 @@ impl<O: Observer> MapTables<O> {
     }
 }
 
-/// [`flow_table::insert`], with its arguments in four words: the two buckets, the service and whether to write, the
-/// entry's owner and stamp.
+/// [`flow_table::find_room`], with its arguments in three words: the two buckets, the service, the stamp.
 ///
 /// A global function, which the kernel's verifier (Linux 5.6) checks once by itself. It follows a function of another kind
 /// from each state in which it is called, and this one has so many ways that it would not come to an end.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn insert_flow(buckets: u64, terms: u64, owner: u64, stamp: u64) -> u64 {
+extern "C" fn find_room(buckets: u64, service: u64, stamp: u64) -> u64 {
     let newcomer = Newcomer {
         buckets: [buckets as u32, (buckets >> 32) as u32],
-        service: terms as u32,
-        owner,
+        service: service as u32,
+        owner: 0,
         stamp,
     };
-    u64::from(flow_table::insert(
-        &MapTables::<Quiet>::new(),
-        &newcomer,
-        terms >> 32 != 0,
-    ))
+    flow_table::find_room(&MapTables::<Quiet>::new(), &newcomer)
 }
 
 /// This CPU's entry of a map of counters.
@@ -259,10 +254,13 @@ impl<O: Observer> Tables for MapTables<O> {
     }
 
     #[inline(always)]
-    fn insert_flow(&self, newcomer: &Newcomer, write: bool) -> bool {
+    fn find_room(&self, newcomer: &Newcomer) -> u64 {
         let [first, second] = newcomer.buckets.map(u64::from);
-        let terms = u64::from(newcomer.service) | u64::from(write) << 32;
-        insert_flow(first | second << 32, terms, newcomer.owner, newcomer.stamp) != 0
+        find_room(
+            first | second << 32,
+            newcomer.service.into(),
+            newcomer.stamp,
+        )
     }
 
     #[inline(always)]
