@@ -138,8 +138,9 @@ async fn wait_until_empty(
     }
 }
 
-/// Returns how long the real has taken no new flows, by the agent's monotonic clock. The time of day is of no use: it is set now and then, and
-/// this machine may have another. An older agent does not say how long: then only the time that was waited here counts.
+/// Returns how long the real has taken no new flows, by the agent's monotonic clock. The time of day is of no use: it is set
+/// now and then, and this machine may have another. An older agent does not say how long: then only the time that was
+/// waited here counts.
 fn drained_for(flows: &v1::RealFlows, waited: Duration) -> Duration {
     match (flows.quiet_for, &flows.quiet_since) {
         (Some(quiet), _) => quiet.try_into().unwrap_or_default(),
