@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::{CommandFactory as _, error::ErrorKind};
 use lb_agent::api::{self, Api};
 use lb_agent::config::{AgentSettings, Config, KernelLog};
@@ -275,10 +275,14 @@ async fn serve(
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             end = vital.next_end() => {
-                let status = format!("{end}; the agent ends, packets flow on");
+                let error = match owner.failure() {
+                    Some(reason) => anyhow!("{reason}"),
+                    None => end.into_error(),
+                };
+                let status = format!("{error:#}; the agent ends, packets flow on");
                 // There may be no service manager.
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Status(&status)]);
-                return Err(end.into_error().context("the agent ends (packets flow on; start it again)"));
+                return Err(error.context("the agent ends (packets flow on; start it again)"));
             }
         }
     }

@@ -7,6 +7,7 @@
 mod apply_weights;
 mod batch;
 mod changed;
+mod database_file;
 pub mod event;
 mod figures;
 mod links;
@@ -20,7 +21,11 @@ pub mod service;
 mod tests;
 pub mod view;
 
-use std::{net::IpAddr, sync::Arc, time::Instant};
+use std::{
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
 
 use lb_model::vip::VipKey;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -184,6 +189,8 @@ pub struct Handle {
     commands: mpsc::Sender<Command>,
     /// Seed of the rings.
     pub seed: u64,
+    /// Why the owner has ended by itself.
+    failure: Arc<OnceLock<String>>,
 }
 
 impl Handle {
@@ -362,6 +369,12 @@ impl Handle {
     pub async fn refresh_next_hops(&self) {
         // Only a stopping owner does not take it.
         let _ = self.commands.send(Command::RefreshNextHops).await;
+    }
+
+    /// Why the owner has ended by itself; `None` if it has not, or has panicked.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
     }
 
     /// A network interface was added, changed or removed.

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     thread::JoinHandle,
     time::{Duration, Instant, SystemTime},
 };
@@ -15,6 +15,7 @@ use super::{
     Command, Figures, FlowCounts, Handle, PendingChange, QUEUE, ReadError, StatsView, StatusView,
     Watching, Work,
     changed::Changed,
+    database_file::FileMark,
     event::{Event, WATCH_QUEUE, What},
     service::Service,
     view::{Observation, RealState, RealView, VipView},
@@ -79,6 +80,12 @@ pub(super) struct Owner {
     pub(super) own: BTreeSet<IpAddr>,
     /// What somebody else changed in the tables, as was last announced.
     pub(super) foreign_changes: Option<String>,
+    /// The database's id.
+    pub(super) identity: u64,
+    /// The database's file as the last transaction left it.
+    pub(super) file_mark: Option<FileMark>,
+    /// Why the owner ends by itself.
+    pub(super) failure: Arc<OnceLock<String>>,
 }
 
 /// Restores the intent, brings the tables in line with it and starts the owner's thread. When this returns,
@@ -87,11 +94,13 @@ pub(super) struct Owner {
 /// # Errors
 /// [`StoreError`] if the store cannot be read.
 pub fn start(
-    store: Store,
+    mut store: Store,
     dataplane: Box<dyn Dataplane>,
     options: Options,
 ) -> Result<(Handle, JoinHandle<()>), StoreError> {
     let (events, _) = broadcast::channel(WATCH_QUEUE);
+    let failure = Arc::new(OnceLock::new());
+    let identity = store.identity()?;
     let mut owner = Owner {
         dataplane,
         intent: store.load()?,
@@ -113,9 +122,13 @@ pub fn start(
         work: Work::default(),
         own: BTreeSet::new(),
         foreign_changes: None,
+        identity,
+        file_mark: None,
+        failure: Arc::clone(&failure),
     };
     owner.restore();
     owner.add_static(options.static_vips);
+    owner.mark_database_file();
     let (commands, receiver) = mpsc::channel(QUEUE);
     let thread = std::thread::Builder::new()
         .name("owner".into())
@@ -125,6 +138,7 @@ pub fn start(
         Handle {
             commands,
             seed: options.ring_seed,
+            failure,
         },
         thread,
     ))
@@ -149,7 +163,18 @@ impl Owner {
                                 Err(_) => break,
                             }
                         }
+                        // Nothing is acknowledged that would be lost.
+                        if !self.database_file_is_intact() {
+                            return;
+                        }
                         self.execute(orders);
+                    }
+                    Command::Tick => {
+                        if !self.database_file_is_intact() {
+                            return;
+                        }
+                        self.tick();
+                        self.mark_database_file();
                     }
                     Command::Stop => {
                         self.save_steered();
@@ -165,7 +190,9 @@ impl Owner {
         if orders.iter().any(|order| order.view) || self.events.receiver_count() > 0 {
             self.observe_or_log(REPLY_AGE);
         }
-        for (order, outcome) in self.apply(orders) {
+        let outcomes = self.apply(orders);
+        self.mark_database_file();
+        for (order, outcome) in outcomes {
             self.work.count_change(&outcome, order.requested);
             // The caller may have gone; the change is made all the same.
             let _ = order.reply.send(outcome);
@@ -231,10 +258,10 @@ impl Owner {
             Command::ProbeTrouble { vip, reply } => {
                 let _ = reply.send(self.dataplane.probe_problem(&vip));
             }
-            Command::Tick => self.tick(),
             Command::RefreshNextHops => self.refresh_next_hops(),
             Command::CheckLinks => self.check_links(),
-            Command::Stop => {}
+            // They are taken before.
+            Command::Tick | Command::Stop => {}
         }
     }
 

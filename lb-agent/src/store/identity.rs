@@ -30,6 +30,17 @@ impl Store {
         })?;
         Ok(id)
     }
+
+    /// Gives the database the id of another one, in whose place it stands.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub fn set_identity(&mut self, id: u64) -> Result<(), StoreError> {
+        self.transact(|transaction| {
+            transaction.open_table(META)?.insert(KEY, id)?;
+            Ok(())
+        })
+    }
 }
 
 /// A random number, not 0: the standard library seeds each `RandomState` of a process from the system's random numbers.

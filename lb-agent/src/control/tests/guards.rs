@@ -135,3 +135,69 @@ async fn a_real_whose_address_becomes_the_hosts_takes_no_flows() {
     assert_eq!(takers(&plane), both);
     end(owner).await;
 }
+
+/// The reason with which an owner ends, and the VIPs that its successor finds.
+async fn ends_when(spoil: impl FnOnce(&Path), by_change: bool) -> (String, Vec<String>) {
+    let (directory, plane) = (tempfile::tempdir().unwrap(), Recorder::default());
+    let owner = begin(directory.path(), &plane);
+    for number in 1..=50 {
+        change(&owner.0, add_vip(&format!("10.0.0.1:{number}/tcp")))
+            .await
+            .unwrap();
+    }
+    let store = directory.path().join(Store::FILE);
+    spoil(&store);
+    if by_change {
+        let refused = change(&owner.0, add_vip(A)).await.unwrap_err();
+        assert!(matches!(refused, Refusal::Stopping), "{refused:?}");
+    } else {
+        owner.0.tick();
+        assert!(owner.0.status().await.is_err());
+    }
+    let reason = owner.0.failure().unwrap().to_owned();
+    owner.1.join().unwrap();
+    let owner = begin(directory.path(), &plane);
+    let vips = owner.0.list(None).await.unwrap();
+    end(owner).await;
+    (
+        reason,
+        vips.iter()
+            .map(|view| view.vip.address.to_string())
+            .collect(),
+    )
+}
+
+fn truncate(path: &Path) {
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    file.set_len(4_096).unwrap();
+}
+
+#[tokio::test]
+async fn a_damaged_database_file_ends_the_owner_and_nothing_is_lost() {
+    for by_change in [true, false] {
+        let (reason, vips) = ends_when(truncate, by_change).await;
+        assert!(
+            reason.contains("was truncated by somebody else"),
+            "{reason}"
+        );
+        assert_eq!(vips.len(), 50, "{reason}");
+        let remove = |path: &Path| std::fs::remove_file(path).unwrap();
+        let (reason, vips) = ends_when(remove, by_change).await;
+        assert!(reason.contains("was removed"), "{reason}");
+        assert_eq!(vips.len(), 50, "{reason}");
+    }
+    // What an operator puts in its place counts.
+    let other = tempfile::tempdir().unwrap();
+    drop(Store::open(other.path()).unwrap());
+    let replace = |path: &Path| {
+        let new = path.with_extension("copy");
+        std::fs::copy(other.path().join(Store::FILE), &new).unwrap();
+        std::fs::rename(new, path).unwrap();
+    };
+    let (reason, vips) = ends_when(replace, true).await;
+    assert!(
+        reason.contains("was replaced") && reason.contains("rescued"),
+        "{reason}"
+    );
+    assert!(vips.is_empty());
+}
