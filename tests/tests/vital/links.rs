@@ -51,10 +51,11 @@ pub fn an_interface_that_is_made_anew_is_attached_again() {
         .unwrap();
     let refused = testbed
         .agent
-        .ctl(&format!(
-            "simulate 198.51.100.7:1000 {}",
-            crate::fixture::VIP
-        ))
+        .lbctl([
+            "simulate",
+            "--flow",
+            "tcp 198.51.100.7:1000 -> 192.0.2.10:80",
+        ])
         .unwrap_err();
     assert!(
         format!("{refused:#}").contains("eth0 are not forwarded"),
