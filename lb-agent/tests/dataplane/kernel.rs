@@ -418,6 +418,7 @@ fn other_terms_are_refused() {
     let error = bench
         .try_start(Options {
             interfaces: vec!["nothere".to_owned()],
+            strict_interfaces: true,
             ..bench.options()
         })
         .err()
