@@ -378,6 +378,7 @@ pub fn other_terms_are_refused() {
     let error = bench
         .try_start(Options {
             interfaces: vec!["nothere".to_owned()],
+            strict_interfaces: true,
             ..bench.options()
         })
         .err()

@@ -87,6 +87,7 @@ pub fn a_copy_is_restored_after_the_difference_was_shown() {
     let pins = testbed.agent.pins().to_owned();
     let restore = |testbed: &Web, yes: &[&str]| {
         let mut arguments = vec![
+            binary("lb-agent").unwrap().display().to_string(),
             "restore".to_owned(),
             copy.display().to_string(),
             "--state".to_owned(),
@@ -95,8 +96,7 @@ pub fn a_copy_is_restored_after_the_difference_was_shown() {
             pins.display().to_string(),
         ];
         arguments.extend(yes.iter().map(|word| (*word).to_owned()));
-        let program = binary("lb-agent").unwrap();
-        testbed.network.balancer.run(program, arguments)
+        testbed.network.balancer.run(arguments)
     };
     let refused = format!("{:#}", restore(&testbed, &["--yes"]).unwrap_err());
     assert!(refused.contains("stop the agent first"), "{refused}");
