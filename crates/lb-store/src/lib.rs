@@ -13,6 +13,7 @@ mod envelope;
 mod error;
 mod history;
 mod memory;
+mod redb_file;
 mod redb_store;
 #[cfg(test)]
 mod tests;
@@ -61,6 +62,9 @@ pub struct Entry {
     /// The commit that wrote it.
     pub revision: Revision,
 }
+
+/// Keys and values of a table.
+pub type Records = Vec<(String, Vec<u8>)>;
 
 /// A record that a commit wrote or removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,10 +118,7 @@ pub trait Store: fmt::Debug + Send {
     ///
     /// # Errors
     /// [`StoreError`] if that cannot be written; the store is as it was then.
-    fn rewrite(
-        &mut self,
-        tables: &[(&str, Vec<(String, Vec<u8>)>)],
-    ) -> Result<Revision, StoreError>;
+    fn rewrite(&mut self, tables: &[(&str, Records)]) -> Result<Revision, StoreError>;
 
     /// Returns what commits after `revision` wrote or removed, oldest first; a record that changed several times stands
     /// there once, at its last change.

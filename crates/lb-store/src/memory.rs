@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tokio::sync::watch;
 
 use crate::{
-    Change, Compacted, Entry, Revision, Store, StoreError, Transaction, history::History,
+    Change, Compacted, Entry, Records, Revision, Store, StoreError, Transaction, history::History,
     new_identity,
 };
 
@@ -98,10 +98,7 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    fn rewrite(
-        &mut self,
-        tables: &[(&str, Vec<(String, Vec<u8>)>)],
-    ) -> Result<Revision, StoreError> {
+    fn rewrite(&mut self, tables: &[(&str, Records)]) -> Result<Revision, StoreError> {
         let revision = self.revision().next();
         self.tables.clear();
         for (table, records) in tables {

@@ -319,7 +319,7 @@ fn a_lost_file_can_be_written_anew() {
             .open(&path)
             .unwrap()
             .set_len(100)
-            .unwrap()
+            .unwrap();
     };
     for lose in [&truncate as &dyn Fn(), &|| fs::remove_file(&path).unwrap()] {
         let mut store = open(&path);

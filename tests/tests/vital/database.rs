@@ -22,7 +22,8 @@ pub fn a_database_that_is_removed_or_truncated_is_written_anew() {
     let database = testbed.agent.state().join("intent.redb");
     let truncate = |file: &Path| File::options().write(true).open(file)?.set_len(0);
     let remove = |file: &Path| fs::remove_file(file);
-    let losses: [&dyn Fn(&Path) -> std::io::Result<()>; 2] = [&truncate, &remove];
+    type Loss<'a> = &'a dyn Fn(&Path) -> std::io::Result<()>;
+    let losses: [Loss<'_>; 2] = [&truncate, &remove];
     for (number, lose) in (1..).zip(losses) {
         lose(&database).unwrap();
         testbed
