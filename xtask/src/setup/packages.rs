@@ -22,7 +22,7 @@ pub(super) struct Packages {
 pub(super) const TESTBED: Packages = Packages {
     name: "packages for testbeds",
     why: "ip and ethtool build networks, tcpdump and ping inspect them; nginx, Mosquitto, RabbitMQ, a node exporter, \
-          Redis, collectd (with what its page needs) and a Docker engine are balanced, probed and read; Prometheus brings promtool, which checks metrics",
+          Redis, collectd (with what its page needs) and a Docker engine are balanced, probed and read; Prometheus brings promtool, which checks metrics; systemd brings systemd-analyze, which checks units",
     packages: &[
         "iproute2",
         "ethtool",
@@ -40,6 +40,7 @@ pub(super) const TESTBED: Packages = Packages {
         "docker-cli",
         "tcpdump",
         "iputils-ping",
+        "systemd",
     ],
 };
 
