@@ -274,6 +274,7 @@ mod tests {
         plane.set_service(&spec).unwrap();
         for port in [1_000, 1_001, 1_002] {
             plane.forward(&frame(port, |tcp| tcp.syn()));
+            plane.forward(&frame(port, |tcp| tcp.ack(1)));
         }
         let seen = |plane: &MemoryDataplane| {
             let flows = plane.flows().unwrap();
