@@ -57,7 +57,7 @@ impl Bench {
             ip(
                 balancer,
                 &format!(
-                    "link add {ours} type veth peer name {theirs} netns {}",
+                    "link add {ours} address 02:00:00:00:00:02 type veth peer name {theirs} netns {}",
                     neighbour.path().display()
                 ),
             );

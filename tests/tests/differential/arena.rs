@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use lb_common::{
-    limits::{STAMP_TICKS, TICK_SHIFT},
+    limits::{STAMP_TICKS, TICK_SHIFT, UDP_CONFIRM_TICKS},
     memory::{self, MemFrame, MemTables},
     reason::{ChosenBy, Reason, Verdict},
     tables::{
@@ -319,13 +319,25 @@ fn record(entry: &Entry) -> Flow {
 }
 
 /// Returns whether entries are equal. Their stamps may differ by the time after which an entry is stamped again, and the
-/// three clocks may be read before or after a tick.
+/// three clocks may be read before or after a tick. So a packet that comes as late as a datagram must come to confirm its
+/// entry may have done so for one clock and not for another.
 fn same(left: &[Entry], right: &[Entry]) -> bool {
+    let unmarked = |entry: &Entry| Entry {
+        stamp: 0,
+        provisional: false,
+        opening: false,
+        ..*entry
+    };
     left.len() == right.len()
         && left.iter().zip(right).all(|(left, right)| {
-            let apart = left.stamp.wrapping_sub(right.stamp) as i32;
-            (Entry { stamp: 0, ..*left }) == (Entry { stamp: 0, ..*right })
-                && apart.unsigned_abs() <= STAMP_TICKS + 4
+            let apart = (left.stamp.wrapping_sub(right.stamp) as i32).unsigned_abs();
+            let marks_may_differ =
+                left.stamp != right.stamp && apart <= UDP_CONFIRM_TICKS + 2 && !left.half_open;
+            let marks_are_equal =
+                (left.provisional, left.opening) == (right.provisional, right.opening);
+            unmarked(left) == unmarked(right)
+                && (marks_are_equal || marks_may_differ)
+                && apart <= STAMP_TICKS + 4
         })
 }
 

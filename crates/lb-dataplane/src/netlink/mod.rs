@@ -10,6 +10,7 @@ pub(crate) mod interface;
 pub mod links;
 mod neighbour;
 mod next_hops;
+mod prefixes;
 mod route;
 pub(crate) mod socket;
 pub(crate) mod station;

@@ -21,7 +21,9 @@ use rtnetlink::{
 };
 use tokio::sync::watch;
 
-use super::{interface, neighbour, neighbour::Neighbour, route, socket::Requests};
+use super::{
+    interface, neighbour, neighbour::Neighbour, prefixes::Prefixes, route, socket::Requests,
+};
 use crate::resolver::{ResolvedHop, Resolver};
 
 /// Notifications come in bursts (a link that goes down takes its routes along): how long to let one pass.
@@ -197,6 +199,8 @@ struct Events {
     links: bool,
     /// These neighbours.
     neighbours: HashSet<IpAddr>,
+    /// Routes to these prefixes.
+    prefixes: Prefixes,
 }
 
 impl Events {
@@ -207,6 +211,9 @@ impl Events {
                     RouteNetlinkMessage::NewNeighbour(neighbour)
                     | RouteNetlinkMessage::DelNeighbour(neighbour),
                 ) => self.neighbours.extend(neighbour::address(neighbour)),
+                NetlinkPayload::InnerMessage(
+                    RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route),
+                ) => self.all |= !self.prefixes.insert(route),
                 NetlinkPayload::InnerMessage(
                     RouteNetlinkMessage::NewLink(_) | RouteNetlinkMessage::DelLink(_),
                 ) => (self.all, self.links) = (true, true),
@@ -254,16 +261,17 @@ fn listen(shared: &Shared, socket: &Socket, changed: &watch::Sender<()>) {
 /// changed.
 fn update_concerned(shared: &Shared, events: &Events) -> bool {
     let now = Instant::now();
-    let concerned = |target: &Target| {
+    let concerned = |address: &IpAddr, target: &Target| {
         events.all
             || target.solicit_after <= now
+            || events.prefixes.contains(*address)
             || target
                 .neighbour
                 .is_some_and(|neighbour| events.neighbours.contains(&neighbour))
     };
     let addresses: Vec<IpAddr> = lock(&shared.targets)
         .iter()
-        .filter(|(_, target)| concerned(target))
+        .filter(|(address, target)| concerned(address, target))
         .map(|(&address, _)| address)
         .collect();
     let mut changed = false;

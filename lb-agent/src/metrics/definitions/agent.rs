@@ -123,17 +123,17 @@ pub(super) const DATA_PLANE: &[Metric] = &[
     metric(
         "lb_flow_table_evicted_total",
         COUNTER,
-        &["kind"],
-        "Live entries evicted from the flow table for want of room, by kind: `provisional` if their flow sent one packet \
+        &["reason"],
+        "Live entries evicted from the flow table for want of room, by reason: `provisional` if their flow sent one packet \
          so far, `confirmed` for others, which only earlier versions evicted.",
         Read::Samples(|scrape, samples| {
             let table = &scrape.flow_table;
             samples.add(
-                &[("kind", "provisional")],
+                &[("reason", "provisional")],
                 Value::Count(table.evicted_provisional),
             )?;
             samples.add(
-                &[("kind", "confirmed")],
+                &[("reason", "confirmed")],
                 Value::Count(table.evicted_confirmed()),
             )
         }),
