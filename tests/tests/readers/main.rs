@@ -219,7 +219,7 @@ fn a_web_server_that_is_no_exporter_is_named_as_such() {
                 (json!({"kind": "node-exporter", "port": 80}), "404"),
                 (
                     json!({"kind": "prometheus", "port": 80, "path": "/", "values": {"memory": "x"}}),
-                    "is not Prometheus text",
+                    "not Prometheus text",
                 ),
                 (
                     json!({"kind": "http-json", "port": 80, "path": "/", "values": {"memory": "."}}),

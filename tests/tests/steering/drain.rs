@@ -103,5 +103,5 @@ pub fn a_wait_ends_when_the_real_is_undrained() {
     let output = waiting.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("undrained it"), "{said}");
+    assert!(said.contains("no longer drained"), "{said}");
 }

@@ -66,7 +66,14 @@ impl Attachments {
                 }
                 Place::Gone => None,
                 Place::At(link) => {
-                    let program = load(&maps, sizes, meta, (slot, link.index), log_level)?;
+                    let program = load(
+                        &maps,
+                        sizes,
+                        meta,
+                        (slot, link.index),
+                        log_level,
+                        &mut requests,
+                    )?;
                     Some((program, link.index))
                 }
             };
@@ -115,7 +122,10 @@ impl Attachments {
                 let place = (interface.slot, interface.index());
                 interface
                     .is_attached()
-                    .then(|| load(maps, sizes, meta, place, self.log_level))
+                    .then(|| {
+                        let requests = &mut self.requests.borrow_mut();
+                        load(maps, sizes, meta, place, self.log_level, requests)
+                    })
                     .transpose()
             })
             .collect()
@@ -233,7 +243,8 @@ impl Attachments {
                     }
                     interface.is_in_sight(index)?;
                     let slot = interface.slot;
-                    let mut program = load(&maps, sizes, meta, (slot, index), *log_level)?;
+                    let mut program =
+                        load(&maps, sizes, meta, (slot, index), *log_level, requests)?;
                     let attached =
                         attach::attach(&mut program, pins, &interface.name, index, *mode)?;
                     if slot == 0 {
@@ -261,6 +272,7 @@ fn load(
     meta: &Meta,
     interface: (u32, u32),
     log_level: u8,
+    requests: &mut Requests,
 ) -> Result<Ebpf, DataplaneError> {
     let mut ebpf = loader::load(&Terms {
         maps,
@@ -271,6 +283,6 @@ fn load(
         log_level,
     })?;
     let (_, index) = interface;
-    station::initialize(&mut ebpf, index);
+    station::initialize(&mut ebpf, index, requests);
     Ok(ebpf)
 }

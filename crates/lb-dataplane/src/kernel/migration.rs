@@ -260,7 +260,7 @@ fn replace_programs(
                 interface: Some((slot, link.interface)),
                 log_level: 0,
             })?;
-            station::initialize(&mut program, link.interface);
+            station::copy(&mut program, link.program);
             programs.push((name, program));
         }
     }

@@ -30,10 +30,9 @@ const STATION_WORDS: usize = size_of::<Station>() / 8;
 const _: () = assert!(std::mem::offset_of!(State, station) == 0);
 
 /// Writes the addresses of an interface into a program that was loaded for it. If they cannot be found out, the
-/// program takes frames for any station, with a warning.
-pub(crate) fn initialize(ebpf: &mut Ebpf, interface: u32) {
-    let written = Requests::new()
-        .and_then(|mut requests| links(&mut requests))
+/// program takes frames for any station, with a warning. `requests` asks in the interface's network namespace.
+pub(crate) fn initialize(ebpf: &mut Ebpf, interface: u32, requests: &mut Requests) {
+    let written = links(requests)
         .map_err(system("listing the interfaces"))
         .and_then(|links| {
             let map = ebpf.map_mut(MAP).ok_or_else(|| missing(interface))?;
@@ -43,6 +42,24 @@ pub(crate) fn initialize(ebpf: &mut Ebpf, interface: u32) {
         warn(interface, &error);
     }
 }
+
+/// Gives a program the addresses of the one that it takes the place of: whoever replaces it need not be in the network
+/// namespace of its interface. One of an earlier build has none, and then the new one takes frames for any station until
+/// an agent starts.
+pub(crate) fn copy(ebpf: &mut Ebpf, old: u32) {
+    let mut copied = || -> Result<(), DataplaneError> {
+        let old = memory_of(old)?;
+        let old: Array<_, [u64; WORDS]> = Array::try_from(&old).map_err(system(READING))?;
+        let words = old.get(&0, 0).map_err(system(READING))?;
+        let map = ebpf.map_mut(MAP).ok_or_else(|| missing(0))?;
+        write_words(map, &words[..STATION_WORDS])
+    };
+    if let Err(error) = copied() {
+        tracing::debug!("the replaced program has no MAC addresses: {error}");
+    }
+}
+
+const READING: &str = "reading the MAC addresses of the replaced program";
 
 fn missing(interface: u32) -> DataplaneError {
     system(format!(
@@ -57,12 +74,18 @@ fn warn(interface: u32, error: &DataplaneError) {
 }
 
 fn write(map: &mut Map, addresses: &[[u8; 6]]) -> Result<(), DataplaneError> {
+    let words: Vec<u64> = addresses.iter().map(|mac| pack(*mac)).collect();
+    write_words(map, &words)
+}
+
+/// Writes the words of a program's addresses; those that are missing are 0.
+fn write_words(map: &mut Map, station: &[u64]) -> Result<(), DataplaneError> {
     const OPERATION: &str = "writing the MAC addresses of an interface";
     let mut state: Array<_, [u64; WORDS]> = Array::try_from(map).map_err(system(OPERATION))?;
     let mut words = state.get(&0, 0).map_err(system(OPERATION))?;
     words[..STATION_WORDS].fill(0);
-    for (word, mac) in words[..STATION_WORDS].iter_mut().zip(addresses) {
-        *word = pack(*mac);
+    for (word, new) in words[..STATION_WORDS].iter_mut().zip(station) {
+        *word = *new;
     }
     state.set(0, words, 0).map_err(system(OPERATION))
 }
@@ -125,12 +148,16 @@ impl Stations {
 }
 
 fn write_attached(program: u32, addresses: &[[u8; 6]]) -> Result<(), DataplaneError> {
+    write(&mut memory_of(program)?, addresses)
+}
+
+/// The memory of an attached program.
+fn memory_of(program: u32) -> Result<Map, DataplaneError> {
     let operation = || format!("opening the memory of the attached program {program}");
     let (_, id) = used_maps(program)?
         .into_iter()
         .find(|(name, _)| name == MAP)
         .ok_or_else(|| system(operation())("it has none; start the agent again"))?;
     let map = MapData::from_id(id).map_err(system(operation()))?;
-    let mut map = Map::from_map_data(map).map_err(system(operation()))?;
-    write(&mut map, addresses)
+    Map::from_map_data(map).map_err(system(operation()))
 }
