@@ -1,9 +1,16 @@
 //! A small HTTP/1.1 server for pages that anyone who can connect may read.
 //!
-//! Its limits: [`MAX_CONNECTIONS`](crate::MAX_CONNECTIONS), [`MAX_HEAD`] bytes for the head of a request,
+//! Its limits: [`MAX_CONNECTIONS`](crate::MAX_CONNECTIONS), [`MAX_PAGES`] at once, [`MAX_HEAD`] bytes for the head of a request,
 //! [`HEAD_TIMEOUT`] for its arrival, [`PAGE_TIMEOUT`] for the page, and [`DRAIN`] for open answers at the end.
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
@@ -13,11 +20,15 @@ use http::{
     request::Parts,
 };
 use http_body_util::Full;
-use hyper::{server::conn::http1, service::service_fn};
+use hyper::{
+    body::{Body, Frame, SizeHint},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::watch::Receiver,
+    sync::{OwnedSemaphorePermit, Semaphore, watch::Receiver},
     task::JoinSet,
 };
 
@@ -27,7 +38,10 @@ use crate::stopped;
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(90);
 /// The most bytes that the head of a request may have.
 pub const MAX_HEAD: usize = 16 << 10;
-/// How long the creation of a page may take.
+/// Pages that exist at once; a request for another one waits. A page may have megabytes, and is kept until the client has
+/// read it (or has lost its connection, because it does not read).
+pub const MAX_PAGES: usize = 8;
+/// How long the creation of a page may take, the wait for its turn included.
 pub const PAGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long answers may take to be sent when the server ends.
 pub const DRAIN: Duration = Duration::from_secs(3);
@@ -68,12 +82,13 @@ pub async fn serve<S: Site, C>(
     C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let site = Arc::new(site);
+    let pages = Arc::new(Semaphore::new(MAX_PAGES));
     let mut incoming = std::pin::pin!(incoming);
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             Some(Ok(stream)) = incoming.next() => {
-                connections.spawn(serve_connection(stream, Arc::clone(&site), stopping.clone()));
+                connections.spawn(serve_connection(stream, Arc::clone(&site), Arc::clone(&pages), stopping.clone()));
             }
             Some(_) = connections.join_next() => {}
             () = stopped(&mut stopping) => break,
@@ -86,15 +101,19 @@ pub async fn serve<S: Site, C>(
     .await;
 }
 
-async fn serve_connection<S: Site, C>(stream: C, site: Arc<S>, mut stopping: Receiver<bool>)
-where
+async fn serve_connection<S: Site, C>(
+    stream: C,
+    site: Arc<S>,
+    pages: Arc<Semaphore>,
+    mut stopping: Receiver<bool>,
+) where
     C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-        let site = Arc::clone(&site);
+        let (site, pages) = (Arc::clone(&site), Arc::clone(&pages));
         async move {
             let (head, _) = request.into_parts();
-            Ok::<_, Infallible>(answer(&*site, &head, PAGE_TIMEOUT).await)
+            Ok::<_, Infallible>(answer(&*site, &pages, &head, PAGE_TIMEOUT).await)
         }
     });
     let connection = http1::Builder::new()
@@ -115,8 +134,40 @@ where
     }
 }
 
+/// The content of an answer, and the page's turn, which lasts until the content is dropped.
+#[derive(Debug)]
+struct Content {
+    page: Full<Bytes>,
+    _turn: Option<OwnedSemaphorePermit>,
+}
+
+impl Body for Content {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.page).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.page.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.page.size_hint()
+    }
+}
+
 /// Answers a request.
-async fn answer<S: Site>(site: &S, request: &Parts, timeout: Duration) -> Response<Full<Bytes>> {
+async fn answer<S: Site>(
+    site: &S,
+    pages: &Arc<Semaphore>,
+    request: &Parts,
+    timeout: Duration,
+) -> Response<Content> {
     let path = request.uri.path();
     if !S::PATHS.contains(&path) {
         return respond(StatusCode::NOT_FOUND, PLAIN, S::INDEX.into());
@@ -128,9 +179,20 @@ async fn answer<S: Site>(site: &S, request: &Parts, timeout: Duration) -> Respon
             .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
-    match tokio::time::timeout(timeout, site.page(path, &request.headers)).await {
-        Ok(Page::Found { media_type, body }) => respond(StatusCode::OK, media_type, body),
-        Ok(Page::Unavailable(why)) => respond(StatusCode::SERVICE_UNAVAILABLE, PLAIN, why.into()),
+    let page = async {
+        // The semaphore is never closed.
+        let turn = Arc::clone(pages).acquire_owned().await.ok();
+        (turn, site.page(path, &request.headers).await)
+    };
+    match tokio::time::timeout(timeout, page).await {
+        Ok((turn, Page::Found { media_type, body })) => respond(StatusCode::OK, media_type, body)
+            .map(|content| Content {
+                _turn: turn,
+                ..content
+            }),
+        Ok((_, Page::Unavailable(why))) => {
+            respond(StatusCode::SERVICE_UNAVAILABLE, PLAIN, why.into())
+        }
         Err(_) => {
             let why = format!("the page took longer than {timeout:?}; try again\n");
             respond(StatusCode::SERVICE_UNAVAILABLE, PLAIN, why.into())
@@ -138,8 +200,11 @@ async fn answer<S: Site>(site: &S, request: &Parts, timeout: Duration) -> Respon
     }
 }
 
-fn respond(status: StatusCode, media_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
+fn respond(status: StatusCode, media_type: &'static str, body: Bytes) -> Response<Content> {
+    let mut response = Response::new(Content {
+        page: Full::new(body),
+        _turn: None,
+    });
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
@@ -190,11 +255,12 @@ mod tests {
         }
     }
 
-    async fn ask(site: &Arc<Example>, method: Method, path: &str) -> Response<Full<Bytes>> {
+    async fn ask(site: &Arc<Example>, method: Method, path: &str) -> Response<Content> {
+        let pages = Arc::new(Semaphore::new(MAX_PAGES));
         let (mut request, ()) = Request::new(()).into_parts();
         request.method = method;
         request.uri = path.parse().unwrap();
-        answer(site, &request, Duration::from_millis(20)).await
+        answer(site, &pages, &request, Duration::from_millis(20)).await
     }
 
     #[tokio::test]
@@ -217,6 +283,20 @@ mod tests {
         }
         let response = ask(&site, Method::GET, "/here").await;
         assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
+    }
+
+    #[tokio::test]
+    async fn pages_that_are_not_read_yet_hold_up_others() {
+        let site = Arc::new(Example::default());
+        let pages = Arc::new(Semaphore::new(1));
+        let (mut request, ()) = Request::new(()).into_parts();
+        request.uri = "/here".parse().unwrap();
+        let ask = || answer(&site, &pages, &request, Duration::from_millis(20));
+        let unread = ask().await;
+        assert_eq!(unread.status(), StatusCode::OK);
+        assert_eq!(ask().await.status(), StatusCode::SERVICE_UNAVAILABLE);
+        drop(unread);
+        assert_eq!(ask().await.status(), StatusCode::OK);
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
 //! Code that all servers of this project share: listeners, HTTP, metrics and shutdown.
 
+pub mod calls;
 mod connections;
 pub mod http;
 mod listen;

@@ -4,19 +4,20 @@
 use std::sync::Arc;
 
 use lb_proto::v1::{self, apply_request::Change as Kind};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
 use super::{
     Api, ResponseStream, change,
     error::{refused, refused_real},
+    limits::{OWN_CHANGES, SHARED_CHANGES},
 };
 use crate::control::VipView;
 use lb_model::intent::Refusal;
 
-/// Changes of one stream that may wait for their acknowledgement.
-const IN_FLIGHT: usize = 2_048;
+/// Responses that wait for a client to read them.
+const RESPONSES: usize = 64;
 
 type Pending = oneshot::Receiver<Result<Option<VipView>, Refusal>>;
 
@@ -25,6 +26,7 @@ struct Queued {
     sequence: u64,
     of_real: bool,
     pending: Result<Pending, Refusal>,
+    _room: OwnedSemaphorePermit,
 }
 
 impl Api {
@@ -33,10 +35,17 @@ impl Api {
         mut requests: Streaming<v1::ApplyRequest>,
         cause: Arc<str>,
     ) -> ResponseStream<v1::ApplyResponse> {
-        let (queue, mut waiting) = mpsc::channel::<Result<Queued, Status>>(IN_FLIGHT);
+        let (queue, mut waiting) =
+            mpsc::channel::<Result<Queued, Status>>(OWN_CHANGES + SHARED_CHANGES + 1);
         let api = self.clone();
+        let own = Arc::new(Semaphore::new(OWN_CHANGES));
         tokio::spawn(async move {
             loop {
+                // A closed queue: the client has gone.
+                let room = tokio::select! {
+                    Some(room) = api.room_for_change(&own) => room,
+                    () = queue.closed() => return,
+                };
                 let request = match requests.message().await {
                     Ok(Some(request)) => request,
                     Ok(None) => return,
@@ -58,6 +67,7 @@ impl Api {
                     sequence: request.sequence,
                     of_real,
                     pending,
+                    _room: room,
                 };
                 if queue.send(Ok(queued)).await.is_err() {
                     return;
@@ -65,7 +75,7 @@ impl Api {
             }
         });
 
-        let (responses, stream) = mpsc::channel(IN_FLIGHT);
+        let (responses, stream) = mpsc::channel(RESPONSES);
         tokio::spawn(async move {
             while let Some(next) = waiting.recv().await {
                 let response = match next {
@@ -89,6 +99,17 @@ impl Api {
             }
         });
         Box::pin(ReceiverStream::new(stream))
+    }
+
+    /// Waits until a stream may have another change in flight. A stream always gets its own share, so one whose client
+    /// does not read cannot hold up the others.
+    async fn room_for_change(&self, own: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+        for room in [own, &self.pending_changes] {
+            if let Ok(permit) = Arc::clone(room).try_acquire_owned() {
+                return Some(permit);
+            }
+        }
+        Arc::clone(own).acquire_owned().await.ok()
     }
 }
 

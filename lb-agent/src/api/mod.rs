@@ -8,6 +8,7 @@ mod convert;
 mod error;
 mod explain;
 mod flows;
+mod limits;
 mod patch;
 mod plan;
 mod reals;
@@ -25,7 +26,8 @@ mod tests;
 use std::{pin::Pin, sync::Arc, time::SystemTime};
 
 use lb_proto::v1::{self, balancer_server::Balancer};
-use tokio::sync::watch::Receiver;
+use lb_serve::calls::CallLimits;
+use tokio::sync::{Semaphore, watch::Receiver};
 use tonic::{Request, Response, Status, Streaming, transport::server::UdsConnectInfo};
 
 pub use serve::serve;
@@ -44,6 +46,11 @@ pub struct Api {
     supervisor: supervisor::Handle,
     reloader: Arc<Reloader>,
     started: SystemTime,
+    limits: CallLimits,
+    /// Counters that streams share.
+    shared_stats: stats::SharedStats,
+    /// Changes on all streams that wait for their acknowledgement, beyond those that each may have anyway.
+    pending_changes: Arc<Semaphore>,
     /// Becomes true when the agent ends: streams end then.
     stopping: Receiver<bool>,
 }
@@ -62,6 +69,9 @@ impl Api {
             supervisor,
             reloader,
             started: SystemTime::now(),
+            shared_stats: stats::SharedStats::default(),
+            limits: CallLimits::new(limits::MAX_CALLS, limits::cost),
+            pending_changes: Arc::new(Semaphore::new(limits::SHARED_CHANGES)),
             stopping,
         }
     }

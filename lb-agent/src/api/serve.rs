@@ -2,13 +2,20 @@
 
 use std::time::Duration;
 
+use anyhow::{Context as _, bail};
 use lb_proto::v1::balancer_server::BalancerServer;
-use lb_serve::{Listener, Socket, stopped};
+use lb_serve::{Endpoint, Listener, Socket, incoming, stopped};
 use tokio::{sync::watch::Receiver, task::JoinSet};
-use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
-use tonic::transport::{Server, server::Router};
+use tonic::transport::Server;
+use tonic_health::server::HealthReporter;
 
-use super::Api;
+use super::{
+    Api,
+    limits::{
+        CALL_TIMEOUT, CALLS_PER_CONNECTION, CONNECTION_WINDOW, KEEPALIVE, KEEPALIVE_TIMEOUT,
+        MAX_CONNECTION_AGE, MAX_HEADERS, MAX_REQUEST, STREAM_WINDOW, SizeLimited,
+    },
+};
 
 /// How long calls that run may take to end when the agent does.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -17,11 +24,11 @@ const DRAIN: Duration = Duration::from_secs(3);
 /// run have a few seconds to end.
 ///
 /// # Errors
-/// The first listener that fails ends them all.
+/// The first listener that fails, or that ends before the agent does, ends them all.
 pub async fn serve(
     api: Api,
     listeners: Vec<Listener>,
-    mut stopping: Receiver<bool>,
+    stopping: Receiver<bool>,
 ) -> anyhow::Result<()> {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<BalancerServer<Api>>().await;
@@ -29,35 +36,65 @@ pub async fn serve(
         .register_encoded_file_descriptor_set(lb_proto::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    let router = |api: Api| -> Router {
+    let calls = api.limits.clone();
+    let router = |api: Api| {
         Server::builder()
-            .add_service(BalancerServer::new(api))
-            .add_service(health_service.clone())
-            .add_service(reflection.clone())
+            .max_concurrent_streams(CALLS_PER_CONNECTION)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .http2_max_header_list_size(MAX_HEADERS)
+            .http2_keepalive_interval(Some(KEEPALIVE))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .max_connection_age(MAX_CONNECTION_AGE)
+            .timeout(CALL_TIMEOUT)
+            .layer(calls.clone())
+            .add_service(SizeLimited::new(api))
+            .add_service(
+                health_service
+                    .clone()
+                    .max_decoding_message_size(MAX_REQUEST),
+            )
+            .add_service(reflection.clone().max_decoding_message_size(MAX_REQUEST))
     };
 
     let mut servers = JoinSet::new();
     for listener in listeners {
         let router = router(api.clone());
+        let endpoint = listener.endpoint().clone();
         let mut stop = stopping.clone();
         servers.spawn(async move {
             let stopped = async move { stopped(&mut stop).await };
-            match listener.into_socket() {
+            let served = match listener.into_socket() {
                 Socket::Unix(socket, file) => {
                     let served = router
-                        .serve_with_incoming_shutdown(UnixListenerStream::new(socket), stopped)
+                        .serve_with_incoming_shutdown(incoming(socket), stopped)
                         .await;
                     drop(file);
                     served
                 }
                 Socket::Tcp(socket) => {
                     router
-                        .serve_with_incoming_shutdown(TcpListenerStream::new(socket), stopped)
+                        .serve_with_incoming_shutdown(incoming(socket), stopped)
                         .await
                 }
-            }
+            };
+            served.with_context(|| format!("serving {endpoint}"))?;
+            Ok(endpoint)
         });
     }
+    watch_servers(servers, &health, stopping).await
+}
+
+/// Waits until all servers have ended.
+///
+/// # Errors
+/// One that fails, or that ends before the agent does, ends them all.
+async fn watch_servers(
+    mut servers: JoinSet<anyhow::Result<Endpoint>>,
+    health: &HealthReporter,
+    mut stopping: Receiver<bool>,
+) -> anyhow::Result<()> {
+    let agent_stops = stopping.clone();
     let drained = async {
         stopped(&mut stopping).await;
         health.set_not_serving::<BalancerServer<Api>>().await;
@@ -67,7 +104,12 @@ pub async fn serve(
     loop {
         tokio::select! {
             ended = servers.join_next() => match ended {
-                Some(ended) => ended??,
+                Some(ended) => {
+                    let endpoint = ended.context("a server's task failed")??;
+                    if !*agent_stops.borrow() {
+                        bail!("the server of {endpoint} has ended by itself");
+                    }
+                }
                 None => return Ok(()),
             },
             () = &mut drained => {
@@ -75,5 +117,29 @@ pub async fn serve(
                 return Ok(());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::watch;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_ends_by_itself_is_an_error() {
+        let (health, _) = tonic_health::server::health_reporter();
+        let (stop, stopping) = watch::channel(false);
+        let servers = || {
+            let mut servers = JoinSet::new();
+            servers.spawn(async { Ok(Endpoint::default()) });
+            servers
+        };
+        let error = watch_servers(servers(), &health, stopping.clone())
+            .await
+            .unwrap_err();
+        assert!(error.to_string().contains("has ended by itself"), "{error}");
+        stop.send(true).unwrap();
+        watch_servers(servers(), &health, stopping).await.unwrap();
     }
 }

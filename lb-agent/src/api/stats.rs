@@ -1,13 +1,17 @@
 //! Counters: once, and as a stream.
 
-use std::{collections::HashMap, time::SystemTime};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
 
 use lb_common::reason::Verdict;
-use lb_model::vip::VipKey;
+use lb_model::{intent::Refusal, vip::VipKey};
 use lb_proto::v1;
 use tokio::{
-    sync::mpsc,
-    time::{MissedTickBehavior, interval},
+    sync::{Mutex, mpsc},
+    time::MissedTickBehavior,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -18,10 +22,42 @@ use super::{
 };
 use crate::control::{RealView, StatsView, VipView};
 
+/// Counters for streams are at most this old; half of a stream's interval if that is shorter.
+const SHARED_AGE: Duration = Duration::from_millis(500);
+
+/// The counters of all VIPs as they were last read for a stream, shared by all streams.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SharedStats(Arc<Mutex<Option<ReadStats>>>);
+
+#[derive(Clone, Debug)]
+struct ReadStats {
+    at: Instant,
+    stats: Arc<v1::Stats>,
+}
+
 impl Api {
     pub(super) async fn stats(&self, vip: Option<VipKey>) -> Result<v1::Stats, Status> {
         let view = self.control.stats(vip).await.map_err(unread)?;
         Ok(stats(&view))
+    }
+
+    /// The counters of all VIPs, at most this old. However many streams ask, one reads.
+    async fn shared_stats(&self, age: Duration) -> Result<Arc<v1::Stats>, Status> {
+        let mut last = self.shared_stats.0.lock().await;
+        if let Some(read) = &*last
+            && read.at.elapsed() <= age
+        {
+            return Ok(Arc::clone(&read.stats));
+        }
+        // Not kept while nobody follows, and not twice meanwhile.
+        *last = None;
+        let at = Instant::now();
+        let stats = Arc::new(self.stats(None).await?);
+        *last = Some(ReadStats {
+            at,
+            stats: Arc::clone(&stats),
+        });
+        Ok(stats)
     }
 
     pub(super) async fn stats_stream(
@@ -29,7 +65,9 @@ impl Api {
         request: v1::WatchStatsRequest,
     ) -> Result<ResponseStream<v1::Stats>, Status> {
         let vip = convert::optional_vip(request.id, convert::ID).map_err(refused)?;
-        let mut ticks = interval(convert::interval(request.interval).map_err(refused)?);
+        let interval = convert::interval(request.interval).map_err(refused)?;
+        let age = SHARED_AGE.min(interval / 2);
+        let mut ticks = tokio::time::interval(interval);
         // A client that does not read gets fewer figures, not a heap of them.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let (sender, receiver) = mpsc::channel(1);
@@ -45,15 +83,40 @@ impl Api {
                         return;
                     }
                 }
-                let stats = api.stats(vip).await;
+                // Read when there is room, so that what is sent is of that moment.
+                let Ok(room) = sender.reserve().await else {
+                    return;
+                };
+                let stats = api.shared_stats(age).await;
+                let stats = stats.and_then(|all| excerpt(&all, vip));
                 let ended = stats.is_err();
-                if sender.send(stats).await.is_err() || ended {
+                room.send(stats);
+                if ended {
                     return;
                 }
             }
         });
         Ok(Box::pin(ReceiverStream::new(receiver)))
     }
+}
+
+/// The counters of one VIP, or of all.
+fn excerpt(all: &v1::Stats, vip: Option<VipKey>) -> Result<v1::Stats, Status> {
+    let Some(vip) = vip else {
+        return Ok(all.clone());
+    };
+    let id = convert::vip_id(&vip);
+    let of_vip = all
+        .vips
+        .iter()
+        .find(|stats| stats.id.as_ref() == Some(&id))
+        .ok_or_else(|| refused(Refusal::VipUnknown(vip)))?;
+    Ok(v1::Stats {
+        time: all.time,
+        vips: vec![of_vip.clone()],
+        interfaces: all.interfaces.clone(),
+        flow_table: all.flow_table,
+    })
 }
 
 fn counters(of: lb_dataplane::Counters) -> v1::Counters {

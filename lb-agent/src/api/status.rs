@@ -5,6 +5,7 @@ use tonic::Status;
 
 use super::{Api, convert, error::unread};
 use lb_dataplane::InterfaceStatus;
+use lb_serve::calls::LimitUse;
 
 impl Api {
     pub(super) async fn status(&self) -> Result<v1::Status, Status> {
@@ -39,7 +40,17 @@ impl Api {
             adopted: plane.adopted,
             warnings,
             revision: view.revision,
+            limits: self.limits.current_use().map(limit).to_vec(),
         })
+    }
+}
+
+fn limit(limit: LimitUse) -> v1::LimitUse {
+    v1::LimitUse {
+        name: limit.name.to_owned(),
+        used: limit.used as u64,
+        limit: limit.limit as u64,
+        refused: limit.refused,
     }
 }
 

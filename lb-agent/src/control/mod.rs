@@ -43,6 +43,8 @@ use lb_model::intent::{Change, Intent, Refusal, Writer};
 
 /// Commands that may wait for the owner; a sender of more waits.
 const QUEUE: usize = 2_048;
+/// The same for questions.
+const QUESTIONS: usize = 64;
 
 /// A change that somebody asks for.
 #[derive(Clone, Debug)]
@@ -212,6 +214,8 @@ pub enum ReadError {
 #[derive(Clone, Debug)]
 pub struct Handle {
     commands: mpsc::Sender<Command>,
+    /// Questions: the owner answers them when no command waits.
+    questions: mpsc::Sender<Command>,
     /// Seed of the rings.
     pub seed: u64,
 }
@@ -272,6 +276,19 @@ impl Handle {
         receiver.await.map_err(|_| ReadError::Stopping)
     }
 
+    /// Asks something that can wait: changes, weights and ticks come first.
+    async fn ask_when_idle<T>(
+        &self,
+        question: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, ReadError> {
+        let (reply, receiver) = oneshot::channel();
+        self.questions
+            .send(question(reply))
+            .await
+            .map_err(|_| ReadError::Stopping)?;
+        receiver.await.map_err(|_| ReadError::Stopping)
+    }
+
     /// Makes the objects of `writer`'s owner what is wanted, and returns once that is stored and in the tables.
     ///
     /// # Errors
@@ -297,7 +314,8 @@ impl Handle {
     /// # Errors
     /// [`ReadError::Stopping`].
     pub async fn snapshot(&self) -> Result<Snapshot, ReadError> {
-        self.ask(|reply| Command::Snapshot { reply }).await
+        self.ask_when_idle(|reply| Command::Snapshot { reply })
+            .await
     }
 
     /// All VIPs, or one.
@@ -305,7 +323,8 @@ impl Handle {
     /// # Errors
     /// [`ReadError`].
     pub async fn list(&self, vip: Option<VipKey>) -> Result<Vec<VipView>, ReadError> {
-        self.ask(|reply| Command::List { vip, reply }).await?
+        self.ask_when_idle(|reply| Command::List { vip, reply })
+            .await?
     }
 
     /// Counters of all VIPs, or of one.
@@ -313,7 +332,8 @@ impl Handle {
     /// # Errors
     /// [`ReadError`].
     pub async fn stats(&self, vip: Option<VipKey>) -> Result<StatsView, ReadError> {
-        self.ask(|reply| Command::Stats { vip, reply }).await?
+        self.ask_when_idle(|reply| Command::Stats { vip, reply })
+            .await?
     }
 
     /// The agent's state.
@@ -321,7 +341,7 @@ impl Handle {
     /// # Errors
     /// [`ReadError::Stopping`].
     pub async fn status(&self) -> Result<StatusView, ReadError> {
-        self.ask(|reply| Command::Status { reply }).await
+        self.ask_when_idle(|reply| Command::Status { reply }).await
     }
 
     /// Everything the owner can say of one moment; live flows and reachability are at most a second old.
@@ -329,7 +349,8 @@ impl Handle {
     /// # Errors
     /// [`ReadError`].
     pub async fn figures(&self) -> Result<Figures, ReadError> {
-        self.ask(|reply| Command::Figures { reply }).await?
+        self.ask_when_idle(|reply| Command::Figures { reply })
+            .await?
     }
 
     /// Commands that wait for the owner.
@@ -347,7 +368,7 @@ impl Handle {
         interface: Option<String>,
         frame: Vec<u8>,
     ) -> Result<Simulation, ReadError> {
-        self.ask(|reply| Command::Simulate {
+        self.ask_when_idle(|reply| Command::Simulate {
             interface,
             frame,
             reply,
@@ -360,7 +381,8 @@ impl Handle {
     /// # Errors
     /// [`ReadError`].
     pub async fn service(&self, vip: VipKey) -> Result<Service, ReadError> {
-        self.ask(|reply| Command::Service { vip, reply }).await?
+        self.ask_when_idle(|reply| Command::Service { vip, reply })
+            .await?
     }
 
     /// A snapshot of all VIPs (or of one) and the changes after it. With a revision, the snapshot holds only what has
@@ -373,7 +395,7 @@ impl Handle {
         vip: Option<VipKey>,
         since: Option<u64>,
     ) -> Result<Watching, ReadError> {
-        self.ask(|reply| Command::Watch { vip, since, reply })
+        self.ask_when_idle(|reply| Command::Watch { vip, since, reply })
             .await?
     }
 

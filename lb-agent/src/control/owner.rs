@@ -12,8 +12,8 @@ use lb_model::vip::{Protocol, VipKey};
 use tokio::sync::{broadcast, mpsc};
 
 use super::{
-    Command, Figures, FlowCounts, Handle, PendingChange, QUEUE, ReadError, Snapshot, StatsView,
-    StatusView, Watching, Work,
+    Command, Figures, FlowCounts, Handle, PendingChange, QUESTIONS, QUEUE, ReadError, Snapshot,
+    StatsView, StatusView, Watching, Work,
     changed::Changed,
     event::{Event, WATCH_QUEUE, What},
     service::Service,
@@ -33,6 +33,8 @@ const BATCH: usize = 1_024;
 const REPLY_AGE: Duration = Duration::from_secs(1);
 /// The same for lists and counters, whose callers want to see the present.
 const READ_AGE: Duration = Duration::from_millis(20);
+/// How long a question waits at most for an owner that has one command after the other.
+const QUESTION_PATIENCE: Duration = Duration::from_millis(500);
 /// How often the weights of steering are saved: a killed agent's successor starts from weights of at most this age.
 const SAVE_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -125,23 +127,67 @@ pub fn start(
     };
     owner.restore();
     owner.follow_file(options.file);
-    let (commands, receiver) = mpsc::channel(QUEUE);
+    let (commands, received_commands) = mpsc::channel(QUEUE);
+    let (questions, received_questions) = mpsc::channel(QUESTIONS);
+    let inbox = Inbox {
+        commands: received_commands,
+        questions: received_questions,
+        answered_at: Instant::now(),
+    };
     let thread = std::thread::Builder::new()
         .name("owner".into())
-        .spawn(move || owner.run(receiver))
+        .spawn(move || owner.run(inbox))
         .map_err(|source| StoreError::Thread { source })?;
     Ok((
         Handle {
             commands,
+            questions,
             seed: options.ring_seed,
         },
         thread,
     ))
 }
 
+/// What the owner is to do and to answer.
+struct Inbox {
+    commands: mpsc::Receiver<Command>,
+    questions: mpsc::Receiver<Command>,
+    /// When a question was last taken.
+    answered_at: Instant,
+}
+
+impl Inbox {
+    /// Waits for a command, or for a question if there is none; returns `None` when nobody can send any more.
+    fn next(&mut self) -> Option<Command> {
+        // An owner that is never idle still answers, but seldom.
+        if self.answered_at.elapsed() >= QUESTION_PATIENCE
+            && let Ok(question) = self.questions.try_recv()
+        {
+            self.answered_at = Instant::now();
+            return Some(question);
+        }
+        let Inbox {
+            commands,
+            questions,
+            answered_at,
+        } = self;
+        futures::executor::block_on(async {
+            tokio::select! {
+                biased;
+                Some(command) = commands.recv() => Some(command),
+                Some(question) = questions.recv() => {
+                    *answered_at = Instant::now();
+                    Some(question)
+                }
+                else => None,
+            }
+        })
+    }
+}
+
 impl Owner {
-    fn run(mut self, mut commands: mpsc::Receiver<Command>) {
-        while let Some(first) = commands.blocking_recv() {
+    fn run(mut self, mut inbox: Inbox) {
+        while let Some(first) = inbox.next() {
             let mut next = Some(first);
             // Changes that wait are taken together; anything else sees all changes before it.
             while let Some(command) = next.take() {
@@ -149,7 +195,7 @@ impl Owner {
                     Command::Change(first) => {
                         let mut changes = vec![*first];
                         while changes.len() < BATCH {
-                            match commands.try_recv() {
+                            match inbox.commands.try_recv() {
                                 Ok(Command::Change(change)) => changes.push(*change),
                                 Ok(other) => {
                                     next = Some(other);

@@ -18,10 +18,25 @@ use tonic::{
 };
 
 use lb_report::{MAX_INTERVAL, Newest, Sample};
-use lb_serve::stopped;
+use lb_serve::{
+    calls::{CallLimits, Cost, MaxCalls},
+    stopped,
+};
 
 /// Calls at once on one connection.
-const MAX_CALLS: u32 = 16;
+const CALLS_PER_CONNECTION: u32 = 16;
+/// Calls at once on all connections of an endpoint.
+const MAX_CALLS: MaxCalls = MaxCalls {
+    calls: 1_024,
+    large: 1,
+    following: 1,
+};
+/// How long a call may take until its answers begin.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection of this age takes no new calls, and is closed when its last call has ended.
+const MAX_CONNECTION_AGE: Duration = Duration::from_secs(60 * 60);
+/// Bytes that may arrive before they are taken.
+const WINDOW: u32 = 64 << 10;
 /// A request is a few bytes.
 const MAX_REQUEST: usize = 4 << 10;
 /// Header fields of a request, in bytes.
@@ -121,13 +136,18 @@ where
         stopping: stopping.clone(),
     };
     Server::builder()
-        .max_concurrent_streams(MAX_CALLS)
+        .max_concurrent_streams(CALLS_PER_CONNECTION)
+        .max_connection_age(MAX_CONNECTION_AGE)
+        .timeout(CALL_TIMEOUT)
+        .layer(CallLimits::new(MAX_CALLS, |_| Cost::Small))
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
         .http2_max_header_list_size(MAX_HEADERS)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .add_service(LoadReportServer::new(service).max_decoding_message_size(MAX_REQUEST))
-        .add_service(health_service)
-        .add_service(reflection)
+        .add_service(health_service.max_decoding_message_size(MAX_REQUEST))
+        .add_service(reflection.max_decoding_message_size(MAX_REQUEST))
         .serve_with_incoming_shutdown(incoming, async move {
             stopped(&mut stopping).await;
         })

@@ -32,6 +32,8 @@ use lb_clients::{
 };
 use lb_steering::{Decision, LimitedBy, Observation, Steering, VipSteering};
 
+/// Steps of VIPs are aligned to multiples of this, or of a quarter of a shorter period.
+const STEP_GRID: Duration = Duration::from_millis(250);
 /// A weight that changes by this fraction is logged and announced to watchers. Smaller steps are not: weights follow load
 /// all the time.
 const NOTABLE: f64 = 0.2;
@@ -267,7 +269,7 @@ impl VipSupervisor {
             period, shed_rate, ..
         } = *self.steering.settings();
         if self.due <= now {
-            self.due = now + period;
+            self.due = now + next_step(time, period);
         }
         let observed = self.observed(now, counts);
         let decisions = self.steering.step(time, &observed);
@@ -433,6 +435,16 @@ fn steering(vip: &Vip) -> Steering {
     let fastest = vip.spec.load.iter().map(load::reader::interval).min();
     spec.period = spec.period.max(fastest.unwrap_or_default());
     spec
+}
+
+/// The time until the next step, about a period. VIPs are stepped at common moments (at most four in a period), because
+/// each step of a few needs the flows of all, and of thousands of VIPs each has its own phase.
+fn next_step(time: Duration, period: Duration) -> Duration {
+    let grid = (period / 4).min(STEP_GRID).as_nanos().max(1);
+    let next = (time + period).as_nanos();
+    let aligned = (next + grid / 2) / grid * grid;
+    // At least three quarters of a period, so a time far below the range of u64.
+    Duration::from_nanos(u64::try_from(aligned.saturating_sub(time.as_nanos())).unwrap_or(u64::MAX))
 }
 
 /// Whether a change is announced: of health, of whether the real takes new flows, or a large step of the weight.

@@ -45,6 +45,19 @@ pub struct TableUse {
     pub bytes: u64,
 }
 
+/// How much of one of the API's limits is used.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct LimitUse {
+    /// What is limited.
+    pub name: String,
+    /// In use now.
+    pub used: u64,
+    /// The limit.
+    pub limit: u64,
+    /// Refused since the agent started.
+    pub refused: u64,
+}
+
 /// What `status` prints.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct Status {
@@ -72,6 +85,8 @@ pub struct Status {
     pub generation: u32,
     /// Whether tables of an earlier agent were adopted at start.
     pub adopted: bool,
+    /// Limits of the API.
+    pub limits: Vec<LimitUse>,
     /// Warnings for the operator.
     pub warnings: Vec<String>,
 }
@@ -83,6 +98,12 @@ impl From<&v1::Status> for Status {
             used: table.used,
             capacity: table.capacity,
             bytes: table.bytes,
+        };
+        let limit = |limit: &v1::LimitUse| LimitUse {
+            name: limit.name.clone(),
+            used: limit.used,
+            limit: limit.limit,
+            refused: limit.refused,
         };
         Status {
             version: status.version.clone(),
@@ -97,6 +118,7 @@ impl From<&v1::Status> for Status {
             layout: status.layout,
             generation: status.generation,
             adopted: status.adopted,
+            limits: status.limits.iter().map(limit).collect(),
             warnings: status.warnings.clone(),
         }
     }
@@ -160,6 +182,25 @@ impl Human for Status {
                 ]
             }),
         );
+        if !self.limits.is_empty() {
+            text += "\n";
+            text += &table::layout(
+                &[
+                    ("API", false),
+                    ("OPEN", true),
+                    ("LIMIT", true),
+                    ("REFUSED", true),
+                ],
+                self.limits.iter().map(|limit| {
+                    vec![
+                        limit.name.clone(),
+                        limit.used.to_string(),
+                        limit.limit.to_string(),
+                        limit.refused.to_string(),
+                    ]
+                }),
+            );
+        }
         text
     }
 }

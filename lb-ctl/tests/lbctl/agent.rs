@@ -291,6 +291,12 @@ impl Balancer for Recorder {
             generation: 4,
             adopted: true,
             warnings: vec!["a table is nearly full".to_owned()],
+            limits: vec![v1::LimitUse {
+                name: "calls".to_owned(),
+                used: 3,
+                limit: 1_024,
+                refused: 5,
+            }],
         }))
     }
 

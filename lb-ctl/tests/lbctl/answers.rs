@@ -291,6 +291,7 @@ fn status() {
             "layout": 1,
             "generation": 4,
             "adopted": true,
+            "limits": [{ "name": "calls", "used": 3, "limit": 1024, "refused": 5 }],
             "warnings": ["a table is nearly full"],
         })
     );

@@ -2,6 +2,7 @@
 
 mod changes;
 mod following;
+mod limits;
 mod questions;
 mod refusals;
 mod serving;

@@ -161,3 +161,18 @@ async fn a_probe_that_could_not_be_made_is_counted_and_said_and_changes_nothing(
     let told = supervisor.tell(real(), "cause".to_owned()).unwrap();
     assert!(told.steered.unwrap().reals[&real()].up);
 }
+
+#[test]
+fn steps_of_many_vips_meet_at_common_moments() {
+    let ms = Duration::from_millis;
+    for (time, period, expected) in [
+        (ms(10_000), ms(1_000), ms(1_000)),
+        // A step that came late does not delay the next one.
+        (ms(10_004), ms(1_000), ms(996)),
+        (ms(10_124), ms(1_000), ms(876)),
+        (ms(10_130), ms(1_000), ms(1_120)),
+        (ms(10_010), ms(200), ms(190)),
+    ] {
+        assert_eq!(next_step(time, period), expected, "{time:?} {period:?}");
+    }
+}
