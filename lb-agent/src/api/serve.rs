@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use futures::stream;
 use lb_proto::v1::balancer_server::BalancerServer;
-use lb_serve::{Listener, Socket, stopped};
+use lb_serve::{Accept as _, Listener, Socket, stopped};
 use tokio::{sync::watch::Receiver, task::JoinSet};
-use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Server, server::Router};
 
 use super::Api;
@@ -43,12 +44,11 @@ pub async fn serve(
         servers.spawn(async move {
             let stopped = async move { stopped(&mut stop).await };
             match listener.into_socket() {
-                Socket::Unix(socket, file) => {
-                    let served = router
-                        .serve_with_incoming_shutdown(UnixListenerStream::new(socket), stopped)
-                        .await;
-                    drop(file);
-                    served
+                Socket::Unix(socket) => {
+                    let incoming = stream::unfold(socket, |socket| async {
+                        Some((socket.next().await, socket))
+                    });
+                    router.serve_with_incoming_shutdown(incoming, stopped).await
                 }
                 Socket::Tcp(socket) => {
                     router
