@@ -198,6 +198,21 @@ pub fn run(
     Ok(summarise(&results))
 }
 
+/// Builds and runs one test binary of a package, and shows what its tests print.
+pub fn run_suite(
+    programs: &Path,
+    package: &str,
+    suite: &str,
+    variables: &[(&str, &str)],
+) -> Counts {
+    let mut test = cargo();
+    test.args(["test", "--package", package, "--test", suite])
+        .args(["--", "--nocapture"])
+        .env(crate::programs::FOLDER, programs)
+        .envs(variables.iter().copied());
+    run_one(suite, test)
+}
+
 /// Prints the slowest and the failed suites, and returns the sum of all.
 fn summarise(results: &[(String, Counts, Duration)]) -> Counts {
     const SLOWEST: usize = 5;

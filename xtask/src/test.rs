@@ -18,6 +18,11 @@ pub struct Arguments {
     /// The long form: also documentation, ten times the random frames, and the demonstration for a minute.
     #[arg(long, conflicts_with = "filter")]
     all: bool,
+
+    /// Only injection of faults, for five minutes: parts, files, sockets, pins, interfaces, routes and neighbours are taken
+    /// away in random order under numbered traffic. Without this each fault happens once among the other tests.
+    #[arg(long, conflicts_with_all = ["filter", "all"])]
+    faults: bool,
 }
 
 /// Set for the tests: one that cannot run on this machine fails instead of being ignored. Set-up has installed
@@ -26,6 +31,9 @@ const STRICT: (&str, &str) = ("LB_TESTS_STRICT", "1");
 
 /// Random frames of the differential test in the long form; its default is a tenth of it.
 const MANY_FRAMES: (&str, &str) = ("LB_DIFFERENTIAL_FRAMES", "200000");
+
+/// How many seconds faults are injected in the long form; otherwise each happens once.
+const MANY_FAULTS: (&str, &str) = ("LB_FAULTS_SECONDS", "300");
 
 /// How long the demonstration runs in the long form: every fault happens once.
 const DEMONSTRATION: Duration = Duration::from_secs(60);
@@ -48,6 +56,11 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 /// Adds to `counts` what was run. Fails if something that is no test fails, and then does not go on.
 fn run_all(arguments: &Arguments, counts: &mut Counts) -> anyhow::Result<()> {
     setup::ensure()?;
+    if arguments.faults {
+        let folder = programs::build(Profile::Debug, &programs::PRODUCT)?;
+        *counts += suites::run_suite(&folder, "lb-tests", "faults", &[STRICT, MANY_FAULTS]);
+        return Ok(());
+    }
     if arguments.filter.is_none() {
         command::run(cargo().args(["fmt", "--all", "--check"]))?;
         command::run(cargo().args(["clippy", "--all-targets", "--", "--deny", "warnings"]))?;

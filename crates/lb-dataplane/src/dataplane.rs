@@ -92,7 +92,8 @@ pub trait Dataplane: Send {
     fn refresh_next_hops(&mut self) -> Result<bool, DataplaneError>;
 
     /// Compares the interfaces with what should be attached there, and attaches where that is possible: an interface is
-    /// back, or its program was detached. Returns the interfaces that packets are forwarded from again, or no longer.
+    /// back, or its program was detached. Returns the interfaces that packets are forwarded from again, or no longer, in
+    /// the order of these changes: one that was attached again is in the list twice.
     /// Call it about once a second, and after a notification about an interface.
     fn check_links(&mut self) -> Vec<InterfaceStatus> {
         Vec::new()

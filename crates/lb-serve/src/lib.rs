@@ -8,5 +8,5 @@ pub mod metrics;
 mod shutdown;
 
 pub use connections::{Accept, Counted, MAX_CONNECTIONS, incoming};
-pub use listen::{Endpoint, ListenError, Listener, Socket, SocketFile};
+pub use listen::{Endpoint, ListenError, Listener, Socket, UnixSocket};
 pub use shutdown::stopped;

@@ -3,12 +3,21 @@
 use std::{
     fmt, fs, io,
     net::SocketAddr,
-    os::unix::{fs::PermissionsExt as _, net::UnixStream},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     str::FromStr,
+    time::Duration,
 };
 
-use tokio::net::{TcpListener, UnixListener};
+use tokio::{
+    net::{TcpListener, UnixListener, UnixStream},
+    sync::Mutex,
+};
+
+use crate::Accept;
+
+/// How often a Unix socket's file is looked after while no client connects.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The mode of sockets: access for root and the socket's group.
 const SOCKET_MODE: u32 = 0o660;
@@ -101,15 +110,81 @@ pub struct Listener {
 /// The bound socket.
 #[derive(Debug)]
 pub enum Socket {
-    /// A Unix socket, and its file.
-    Unix(UnixListener, SocketFile),
+    /// A Unix socket.
+    Unix(UnixSocket),
     /// TCP.
     Tcp(TcpListener),
 }
 
+/// A Unix socket, whose file is removed when the value is dropped. If somebody else removes the file, no client can connect
+/// any more and the kernel tells nobody, so the file is looked after once a second and made again.
+#[derive(Debug)]
+pub struct UnixSocket {
+    /// Locked by the one who accepts.
+    listener: Mutex<UnixListener>,
+    file: SocketFile,
+}
+
+impl UnixSocket {
+    /// Makes the socket again if its file is gone. If that fails, it is tried again with the next look.
+    fn look_after(&self, listener: &mut UnixListener) {
+        let SocketFile(path) = &self.file;
+        match fs::symlink_metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            _ => return,
+        }
+        match bind_unix(path) {
+            Ok(new) => {
+                *listener = new;
+                tracing::warn!(
+                    "the socket {} was removed; it is made again",
+                    path.display()
+                );
+            }
+            Err((operation, error)) => tracing::error!(
+                "the socket {} was removed, and it cannot be made again: {operation}: {error}",
+                path.display()
+            ),
+        }
+    }
+}
+
+impl Accept for UnixSocket {
+    type Connection = UnixStream;
+
+    async fn next(&self) -> io::Result<UnixStream> {
+        let mut listener = self.listener.lock().await;
+        loop {
+            match tokio::time::timeout(LOOK, listener.accept()).await {
+                Ok(accepted) => return accepted.map(|(stream, _)| stream),
+                Err(_) => self.look_after(&mut listener),
+            }
+        }
+    }
+}
+
+/// Binds a Unix socket in the place of what is there. An error is with the operation that failed.
+fn bind_unix(path: &Path) -> Result<UnixListener, (&'static str, io::Error)> {
+    let failed = |operation| move |error| (operation, error);
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory).map_err(failed("making its directory"))?;
+    }
+    // Bind under another name, so that the socket never has wider permissions under its own name, and a client never
+    // finds none.
+    let mut name = path.to_owned().into_os_string();
+    name.push(format!(".{}.new", std::process::id()));
+    let new = SocketFile(PathBuf::from(name));
+    let _ = fs::remove_file(&new.0);
+    let listener = UnixListener::bind(&new.0).map_err(failed("bind"))?;
+    fs::set_permissions(&new.0, fs::Permissions::from_mode(SOCKET_MODE))
+        .map_err(failed("chmod"))?;
+    fs::rename(&new.0, path).map_err(failed("rename"))?;
+    Ok(listener)
+}
+
 /// The file of a Unix socket, which is removed when the value is dropped.
 #[derive(Debug)]
-pub struct SocketFile(PathBuf);
+struct SocketFile(PathBuf);
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
@@ -141,21 +216,13 @@ impl Listener {
                 Err(error) => return Err(failed("bind")(error)),
             },
             Endpoint::Unix(path) => {
-                if let Some(directory) = path.parent() {
-                    fs::create_dir_all(directory).map_err(failed("making its directory"))?;
-                }
                 check_dead(path, &endpoint)?;
-                // Bind under another name, so that the socket never has wider permissions under its own name, and a
-                // client never finds none.
-                let mut name = path.clone().into_os_string();
-                name.push(format!(".{}.new", std::process::id()));
-                let new = SocketFile(PathBuf::from(name));
-                let _ = fs::remove_file(&new.0);
-                let listener = UnixListener::bind(&new.0).map_err(failed("bind"))?;
-                fs::set_permissions(&new.0, fs::Permissions::from_mode(SOCKET_MODE))
-                    .map_err(failed("chmod"))?;
-                fs::rename(&new.0, path).map_err(failed("rename"))?;
-                Socket::Unix(listener, SocketFile(path.clone()))
+                let listener =
+                    bind_unix(path).map_err(|(operation, source)| failed(operation)(source))?;
+                Socket::Unix(UnixSocket {
+                    listener: Mutex::new(listener),
+                    file: SocketFile(path.clone()),
+                })
             }
         };
         Ok(Listener { endpoint, socket })
@@ -190,7 +257,7 @@ fn check_dead(path: &Path, endpoint: &Endpoint) -> Result<(), ListenError> {
         }
         Ok(_) => {}
     }
-    match UnixStream::connect(path) {
+    match std::os::unix::net::UnixStream::connect(path) {
         Err(error)
             if matches!(
                 error.kind(),
@@ -205,5 +272,41 @@ fn check_dead(path: &Path, endpoint: &Endpoint) -> Result<(), ListenError> {
             operation: "asking whether an agent runs",
             source,
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_whose_file_is_removed_is_made_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run").join("api.sock");
+        let bound = Listener::bind(Endpoint::Unix(path.clone())).await.unwrap();
+        let Socket::Unix(socket) = bound.into_socket() else {
+            panic!("a Unix socket was bound");
+        };
+        let accepting = tokio::spawn(async move {
+            loop {
+                socket.next().await.unwrap();
+            }
+        });
+        UnixStream::connect(&path).await.unwrap();
+        // Its folder goes, too.
+        fs::remove_dir_all(path.parent().unwrap()).unwrap();
+        let again = async {
+            while UnixStream::connect(&path).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), again)
+            .await
+            .unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, SOCKET_MODE);
+        accepting.abort();
+        assert!(accepting.await.unwrap_err().is_cancelled());
+        assert!(!path.exists(), "removed with the socket");
     }
 }

@@ -65,12 +65,10 @@ pub async fn serve(
         servers.spawn(async move {
             let stopped = async move { stopped(&mut stop).await };
             let served = match listener.into_socket() {
-                Socket::Unix(socket, file) => {
-                    let served = router
+                Socket::Unix(socket) => {
+                    router
                         .serve_with_incoming_shutdown(incoming(socket), stopped)
-                        .await;
-                    drop(file);
-                    served
+                        .await
                 }
                 Socket::Tcp(socket) => {
                     router

@@ -56,13 +56,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
                 ready.push(format!("http://{}", listener.local_addr()?));
                 servers.spawn(grpc::serve(incoming(listener), newest, stopping));
             }
-            Socket::Unix(listener, file) => {
+            Socket::Unix(socket) => {
                 ready.push(endpoint.to_string());
-                servers.spawn(async move {
-                    // Removed when the server has ended.
-                    let _file = file;
-                    grpc::serve(incoming(listener), newest, stopping).await
-                });
+                servers.spawn(grpc::serve(incoming(socket), newest, stopping));
             }
         }
     }

@@ -214,7 +214,8 @@ impl Attachments {
     }
 
     /// Looks after every interface: notes where the program is not attached any more, and attaches it where there is none,
-    /// unless there is a problem with the pins. Returns those whose state has changed.
+    /// unless there is a problem with the pins. Returns each state that has changed, in this order: one that is attached
+    /// again is in the list twice.
     pub fn check(
         &mut self,
         sizes: &TableSizes,
@@ -236,7 +237,13 @@ impl Attachments {
         let mut changed = Vec::new();
         for interface in interfaces {
             let before = interface.state();
-            if let Some(index) = interface.examine(requests) {
+            let due = interface.examine(requests);
+            // Packets were not forwarded even if the program is attached again at once, and that must not stay unsaid.
+            let seen = interface.state();
+            if seen != before {
+                changed.push(interface.status(requests));
+            }
+            if let Some(index) = due {
                 let mut attach = || -> Result<Attached, DataplaneError> {
                     if let Some(problem) = pins_problem {
                         return Err(system("attaching again")(problem.to_owned()));
@@ -258,7 +265,7 @@ impl Attachments {
                     Err(error) => interface.failed(index, error),
                 }
             }
-            if interface.state() != before {
+            if interface.state() != seen {
                 changed.push(interface.status(requests));
             }
         }

@@ -1,0 +1,294 @@
+//! Faults in random order, while traffic flows.
+
+use std::{
+    env, fs, thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, ensure};
+use lb_tests::wait_for;
+use nix::sys::signal::Signal;
+
+use crate::bench::{Bench, PATIENCE, SPARE};
+
+/// For how many seconds faults are injected; without it each fault happens once. `cargo xtask test --faults` sets it.
+const SECONDS: &str = "LB_FAULTS_SECONDS";
+/// The seed of the order of the faults, to have the order of an earlier run again.
+const SEED: &str = "LB_FAULTS_SEED";
+
+/// Longer than the time-out of a probe, so that an agent that is stopped for as long misses its answers.
+const STOP: Duration = Duration::from_millis(1_200);
+
+/// Something that goes wrong. The function makes it happen, waits until it was noticed, and until it was repaired if that
+/// is the agent's affair; else it repairs it itself.
+struct Fault {
+    name: &'static str,
+    /// Packets cannot be forwarded meanwhile, so that those that are sent are lost. Connections must survive it.
+    cuts: bool,
+    inject: fn(&mut Bench) -> anyhow::Result<()>,
+}
+
+const fn harmless(name: &'static str, inject: fn(&mut Bench) -> anyhow::Result<()>) -> Fault {
+    Fault {
+        name,
+        cuts: false,
+        inject,
+    }
+}
+
+const fn cutting(name: &'static str, inject: fn(&mut Bench) -> anyhow::Result<()>) -> Fault {
+    Fault {
+        name,
+        cuts: true,
+        inject,
+    }
+}
+
+const FAULTS: &[Fault] = &[
+    harmless("the agent is killed", kill),
+    harmless("the agent is stopped by its operator", end),
+    harmless("the agent is frozen", freeze),
+    harmless("intent.redb is removed", remove_intent),
+    harmless("intent.redb is truncated", truncate_intent),
+    harmless("the API's socket is removed", remove_socket),
+    harmless("the pins of the tables are removed", unpin_tables),
+    harmless("the configuration file is wrong", break_file),
+    harmless("a neighbour is forgotten", forget_neighbour),
+    harmless("the route to a real is gone", lose_route_to_spare),
+    harmless("the interface of a real is down", take_spare_down),
+    cutting("the pin of the program's link is removed", unpin_link),
+    cutting("the folder of pins is removed", remove_pins),
+    cutting("the program is detached", detach),
+    cutting("the balancer's interface is down", take_interface_down),
+    cutting("the balancer's route is gone", lose_route),
+];
+
+fn kill(bench: &mut Bench) -> anyhow::Result<()> {
+    bench.testbed.agent.kill()?;
+    bench.wait_traffic()?;
+    start_again(bench)
+}
+
+fn end(bench: &mut Bench) -> anyhow::Result<()> {
+    bench.testbed.agent.stop()?;
+    bench.wait_traffic()?;
+    start_again(bench)
+}
+
+fn start_again(bench: &mut Bench) -> anyhow::Result<()> {
+    bench.testbed.agent.run()?;
+    let status = bench.testbed.agent.ctl_json("status")?;
+    ensure!(status["adopted"] == true, "{status}");
+    Ok(())
+}
+
+fn freeze(bench: &mut Bench) -> anyhow::Result<()> {
+    let deaths = bench.said(": down: ");
+    bench.testbed.agent.signal(Signal::SIGSTOP)?;
+    let begin = Instant::now();
+    let flowed = bench.wait_traffic();
+    thread::sleep(STOP.saturating_sub(begin.elapsed()));
+    bench.testbed.agent.signal(Signal::SIGCONT)?;
+    flowed?;
+    bench.testbed.wait_healthy(SPARE, &bench.spare())?;
+    ensure!(bench.said(": down: ") == deaths, "a stop is no evidence");
+    Ok(())
+}
+
+/// Damages a file of the state directory, and waits until the agent says that it has written it anew.
+fn lose_file(
+    bench: &Bench,
+    name: &str,
+    lose: fn(&std::path::Path) -> std::io::Result<()>,
+) -> anyhow::Result<()> {
+    let path = bench.testbed.agent.state().join(name);
+    let before = bench.said("anew, nothing is lost");
+    lose(&path)?;
+    bench.wait_said("anew, nothing is lost", before)?;
+    let length = fs::metadata(&path)?.len();
+    ensure!(length > 0, "{name} is empty");
+    Ok(())
+}
+
+fn remove_intent(bench: &mut Bench) -> anyhow::Result<()> {
+    lose_file(bench, "intent.redb", |path| fs::remove_file(path))
+}
+
+fn truncate_intent(bench: &mut Bench) -> anyhow::Result<()> {
+    lose_file(bench, "intent.redb", |path| {
+        fs::File::options().write(true).open(path)?.set_len(0)
+    })
+}
+
+fn remove_socket(bench: &mut Bench) -> anyhow::Result<()> {
+    let endpoint = bench.testbed.agent.endpoint();
+    let path = endpoint.trim_start_matches("unix:");
+    let before = bench.said("was removed; it is made again");
+    fs::remove_file(path)?;
+    bench.wait_said("was removed; it is made again", before)?;
+    bench.testbed.agent.ctl("status").map(drop)
+}
+
+fn unpin_tables(bench: &mut Bench) -> anyhow::Result<()> {
+    let pins = bench.testbed.agent.pins();
+    let maps = fs::read_dir(pins)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.to_string_lossy().contains("/maps-"))
+        .context("a folder of tables")?;
+    let tables: Vec<_> = fs::read_dir(&maps)?
+        .map(|entry| anyhow::Ok(entry?.path()))
+        .collect::<anyhow::Result<_>>()?;
+    ensure!(tables.len() > 10, "{tables:?}");
+    for table in &tables {
+        fs::remove_file(table)?;
+    }
+    wait_for("all tables to be pinned", PATIENCE, || {
+        Ok(tables.iter().all(|table| table.exists()).then_some(()))
+    })
+}
+
+fn break_file(bench: &mut Bench) -> anyhow::Result<()> {
+    let before = bench.said("SIGHUP: ");
+    fs::write(&bench.file, "[[vip]]\naddress = \"nowhere\"\n")?;
+    bench.testbed.agent.signal(Signal::SIGHUP)?;
+    bench.wait_said("SIGHUP: ", before)?;
+    fs::write(&bench.file, "")?;
+    let before = bench.said("configuration file reloaded");
+    bench.testbed.agent.signal(Signal::SIGHUP)?;
+    bench.wait_said("configuration file reloaded", before)
+}
+
+fn forget_neighbour(bench: &mut Bench) -> anyhow::Result<()> {
+    let balancer = &bench.testbed.network.balancer;
+    let real = bench.testbed.backends[0].address();
+    balancer.sh(&format!("ip neigh del {real} dev eth0"))?;
+    wait_for("the neighbour to be known again", PATIENCE, || {
+        let known = balancer.sh(&format!("ip neigh show {real}"))?;
+        Ok(known.contains("lladdr").then_some(()))
+    })
+}
+
+fn lose_route_to_spare(bench: &mut Bench) -> anyhow::Result<()> {
+    let spare = bench.spare();
+    let balancer = &bench.testbed.network.balancer;
+    balancer.sh(&format!("ip route add unreachable {spare}/32"))?;
+    let noticed = bench.wait_problem(&format!("the real {spare} is unreachable"));
+    balancer.sh(&format!("ip route del unreachable {spare}/32"))?;
+    noticed
+}
+
+fn take_spare_down(bench: &mut Bench) -> anyhow::Result<()> {
+    let spare = bench.spare();
+    let host = bench
+        .testbed
+        .backends
+        .last()
+        .context("a real")?
+        .host
+        .clone();
+    host.sh("ip link set eth0 down")?;
+    let noticed = wait_for("the real to be gone", PATIENCE, || {
+        let state = bench.testbed.why(SPARE, &spare)?["real"]["state"].clone();
+        Ok((state == "down" || state == "unreachable").then_some(()))
+    });
+    host.sh("ip link set eth0 up")?;
+    noticed?;
+    bench.testbed.wait_healthy(SPARE, &spare)
+}
+
+fn unpin_link(bench: &mut Bench) -> anyhow::Result<()> {
+    let link = bench.testbed.agent.pins().join("links/eth0");
+    let before = bench.said("packets of eth0 are not forwarded");
+    fs::remove_file(&link)?;
+    bench.wait_said("packets of eth0 are not forwarded", before)?;
+    wait_for("the link to be pinned", PATIENCE, || {
+        Ok(link.exists().then_some(()))
+    })
+}
+
+fn remove_pins(bench: &mut Bench) -> anyhow::Result<()> {
+    let pins = bench.testbed.agent.pins().to_owned();
+    let before = bench.said("the folder of pins");
+    fs::remove_dir_all(&pins)?;
+    bench.wait_said("the folder of pins", before)?;
+    wait_for("the pins", PATIENCE, || {
+        let all = ["links/eth0", "balancer"];
+        Ok(all.iter().all(|pin| pins.join(pin).exists()).then_some(()))
+    })
+}
+
+fn detach(bench: &mut Bench) -> anyhow::Result<()> {
+    let before = bench.said("packets of eth0 are not forwarded");
+    let detached = lb_dataplane::detach(bench.testbed.agent.pins(), true)?;
+    ensure!(detached == ["eth0"], "{detached:?}");
+    bench.wait_said("packets of eth0 are not forwarded", before)
+}
+
+fn take_interface_down(bench: &mut Bench) -> anyhow::Result<()> {
+    let balancer = bench.testbed.network.balancer.clone();
+    balancer.sh("ip link set eth0 down")?;
+    let noticed = bench.wait_problem("eth0 is down");
+    balancer.sh("ip link set eth0 up")?;
+    noticed
+}
+
+fn lose_route(bench: &mut Bench) -> anyhow::Result<()> {
+    let balancer = bench.testbed.network.balancer.clone();
+    let route = balancer.sh("ip route show proto kernel dev eth0")?;
+    let route = route.lines().next().context("a route")?.trim().to_owned();
+    balancer.sh(&format!("ip route del {route} dev eth0"))?;
+    let noticed = bench.wait_problem("there is no route to it");
+    balancer.sh(&format!("ip route add {route} dev eth0 proto kernel"))?;
+    noticed
+}
+
+/// Injects a fault, and waits until all is well again.
+fn run(bench: &mut Bench, fault: &Fault) -> anyhow::Result<()> {
+    if fault.cuts {
+        bench.stop_numbers()?;
+    }
+    (fault.inject)(bench).context("it was not noticed or not repaired")?;
+    bench.wait_calm()?;
+    if fault.cuts {
+        bench.start_numbers();
+    }
+    bench.wait_traffic()
+}
+
+fn setting(name: &str) -> Option<u64> {
+    env::var(name).ok().map(|value| value.parse().unwrap())
+}
+
+pub fn every_fault_is_noticed_or_repaired_and_nothing_is_lost() {
+    let seed = setting(SEED).unwrap_or_else(|| fastrand::u64(..));
+    let time = Duration::from_secs(setting(SECONDS).unwrap_or(0));
+    println!("faults: {SEED}={seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut bench = Bench::new();
+    let begin = Instant::now();
+    let mut injected = 0;
+    loop {
+        let mut order: Vec<&Fault> = FAULTS.iter().collect();
+        random.shuffle(&mut order);
+        for fault in order {
+            if injected >= FAULTS.len() && begin.elapsed() >= time {
+                break;
+            }
+            let start = Instant::now();
+            if let Err(error) = run(&mut bench, fault) {
+                panic!("{SEED}={seed}, fault {injected}, {}: {error:#}", fault.name);
+            }
+            injected += 1;
+            println!(
+                "faults: {} ({:.1} s)",
+                fault.name,
+                start.elapsed().as_secs_f64()
+            );
+        }
+        if begin.elapsed() >= time {
+            break;
+        }
+    }
+    let traffic = bench.end().unwrap();
+    println!("faults: {injected} injected; {traffic}");
+}
