@@ -126,7 +126,8 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        if let Err(error) = detach(&self.pins, false) {
+        // By force: a data plane of a test that failed may still hold the lock.
+        if let Err(error) = detach(&self.pins, true) {
             eprintln!("{error}");
         }
     }
@@ -137,7 +138,7 @@ pub struct Pinned(PathBuf);
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        if let Err(error) = detach(&self.0, false) {
+        if let Err(error) = detach(&self.0, true) {
             eprintln!("{error}");
         }
     }
