@@ -99,10 +99,10 @@ fn advice(error: &lb_store::StoreError) -> &'static str {
         Schema { .. } => {
             "; run the agent that wrote it, or move the file away to start without VIPs"
         }
-        Damaged { .. } | Lost { .. } | Record { .. } => {
+        Damaged { .. } | Record { .. } => {
             "; restore a backup (lb-agent restore), or move the file away to start without VIPs"
         }
-        Conflict { .. } | Database { .. } => "",
+        Conflict { .. } | Database { .. } | Lost { .. } => "",
     }
 }
 

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::Context;
 use crate::{
     failure::Failure,
-    output::{self, Human},
+    output::{self, Human, table},
 };
 
 /// Where to.
@@ -33,8 +33,9 @@ struct Written {
 impl Human for Written {
     fn human(&self) -> String {
         format!(
-            "{} VIPs written to {}; `lb-agent restore` reads it\n",
-            self.vips, self.file
+            "{} written to {}; `lb-agent restore` reads it\n",
+            table::count(self.vips, "VIP"),
+            self.file
         )
     }
 }

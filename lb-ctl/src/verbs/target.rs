@@ -78,7 +78,7 @@ pub struct Writing {
     /// Change it though it belongs to another owner (the configuration file, a controller), and take it over
     #[arg(long)]
     force: bool,
-    /// Only if the VIP still has this revision, as `lbctl list VIP` shows it
+    /// Only if the VIP still has this revision, as `lbctl list VIP -o wide` shows it
     #[arg(long, value_name = "REVISION", value_parser = clap::value_parser!(u64).range(1..))]
     if_revision: Option<u64>,
 }

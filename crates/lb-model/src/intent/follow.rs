@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fmt};
 
 use super::{
-    Change, Intent, Patch, Vip, WhenEmpty,
+    Change, Intent, Patch, Real, RealSpec, Vip, VipSpec, WhenEmpty,
     owner::{Owner, Writer},
 };
 use crate::{
@@ -155,14 +155,18 @@ fn delete(
 fn add(vip: &Vip, changes: &mut Vec<Change>) {
     changes.push(Change::AddVip {
         vip: vip.address,
-        patch: own_settings(vip),
+        patch: differences(&default_settings(), &own_settings(vip)),
     });
-    for (id, real) in &vip.reals {
-        changes.push(Change::AddReal {
-            vip: vip.address,
-            real: *id,
-            patch: real.spec.to_map(),
-        });
+    let reals = vip.reals.iter();
+    changes.extend(reals.map(|(id, real)| add_real(vip.address, *id, real)));
+}
+
+/// The change that adds a real; it names only what differs from the defaults.
+fn add_real(vip: VipKey, id: RealId, real: &Real) -> Change {
+    Change::AddReal {
+        vip,
+        real: id,
+        patch: differences(&RealSpec::default().to_map(), &real.spec.to_map()),
     }
 }
 
@@ -192,11 +196,7 @@ fn update(found: &Vip, wanted: &Vip, writer: &Writer, plan: &mut Plan) {
     let was_reset = patch.contains_key("check") || patch.contains_key("load");
     for (id, real) in &wanted.reals {
         match found.reals.get(id) {
-            None => plan.changes.push(Change::AddReal {
-                vip,
-                real: *id,
-                patch: real.spec.to_map(),
-            }),
+            None => plan.changes.push(add_real(vip, *id, real)),
             Some(has) if writer.may_change(&has.owner) => {
                 let mut has_now = has.spec.to_map();
                 if was_reset && overrides_differ(&has.spec.to_map(), &real.spec.to_map()) {
@@ -242,6 +242,13 @@ fn overrides_differ(one: &Patch, other: &Patch) -> bool {
     ["check", "load"]
         .iter()
         .any(|name| one.get(*name) != other.get(*name))
+}
+
+/// The defaults, as [`own_settings`] has them.
+fn default_settings() -> Patch {
+    let mut settings = VipSpec::default().to_map();
+    settings.remove(WHEN_EMPTY);
+    settings
 }
 
 /// A VIP's settings without its fallback.

@@ -1,7 +1,6 @@
 //! One owner's objects follow what it wants.
 
 use super::{follow::LeftObject, *};
-use crate::settings::Settings as _;
 
 const ONE: &str = "10.0.0.1:80/tcp";
 const TWO: &str = "10.0.0.2:80/tcp";
@@ -174,7 +173,7 @@ fn objects_of_others_are_left_alone() {
             Change::AddReal {
                 vip: name(THREE),
                 real: real("10.1.0.4"),
-                patch: RealSpec::default().to_map()
+                patch: Patch::new()
             },
         ]
     );
