@@ -1,7 +1,7 @@
 //! The configuration file: TOML, unknown settings are errors.
 //!
 //! The command line overrides the file, the file overrides the defaults. VIPs and reals of the file belong to it: at start
-//! and at each reload they are made what it says ([`lb_model::intent::follow`]).
+//! and at each reload they are made what it says ([`lb_model::intent::follow()`]).
 
 mod agent;
 mod document;

@@ -24,7 +24,7 @@ mod tests;
 
 pub use learned::LearnedStore;
 
-/// Version of the intent's records. [`record`] upgrades older ones.
+/// Version of the intent's records; older ones are upgraded.
 pub const SCHEMA: u64 = 3;
 /// VIP as text → [`VipRecord`] as JSON.
 const VIPS: &str = "vips";

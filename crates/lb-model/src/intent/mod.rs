@@ -2,7 +2,7 @@
 //!
 //! [`spec`] declares what can be set on a VIP and on a real. [`model`] holds them, [`change`] turns a request into a
 //! new record of one VIP, [`validate`] has the rules, and [`kinds`] names the registries that know the kinds of checks,
-//! load sources, controllers and ways of shedding. [`owner`] says to whom objects belong, [`follow`] finds the changes
+//! load sources, controllers and ways of shedding. [`owner`] says to whom objects belong, [`follow()`] finds the changes
 //! after which one owner's objects are as it wants them. Everything here is pure.
 
 pub mod change;
