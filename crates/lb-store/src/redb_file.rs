@@ -14,7 +14,7 @@ use std::{
 
 use redb::{Database, TableDefinition};
 
-use crate::{Entry, Records, Revision, StoreError, envelope};
+use crate::{Records, Revision, StoreError, envelope};
 
 pub(crate) const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 /// Version of the tables and of what their records hold.
@@ -156,22 +156,6 @@ pub(crate) struct Header {
     pub revision: Revision,
 }
 
-/// The entries of tables that were all written at this revision.
-pub(crate) fn entries<'a>(
-    tables: &[(&'a str, Records)],
-    revision: Revision,
-) -> Vec<(&'a str, Vec<Entry>)> {
-    let entry = |(key, value): &(String, Vec<u8>)| Entry {
-        key: key.clone(),
-        value: value.clone(),
-        revision,
-    };
-    let tables = tables.iter();
-    tables
-        .map(|(table, records)| (*table, records.iter().map(entry).collect()))
-        .collect()
-}
-
 pub(crate) fn refuse_existing(path: &Path) -> Result<(), StoreError> {
     if !path.exists() {
         return Ok(());
@@ -184,22 +168,22 @@ pub(crate) fn refuse_existing(path: &Path) -> Result<(), StoreError> {
     })
 }
 
-/// Creates a file with these records.
+/// Creates a file with these records, all of them written at the header's revision.
 pub(crate) fn write_copy(
     to: &Path,
     header: Header,
-    tables: &[(&str, Vec<Entry>)],
+    tables: &[(&str, Records)],
 ) -> Result<(), StoreError> {
     write_new(to, |transaction| {
         let mut meta = transaction.open_table(META)?;
         meta.insert(SCHEMA, header.schema)?;
         meta.insert(REVISION, header.revision.0)?;
         meta.insert(IDENTITY, header.identity)?;
-        for (table, entries) in tables {
+        for (table, content) in tables {
             let mut records = transaction.open_table(records(table))?;
-            for entry in entries {
-                let sealed = envelope::seal(table, &entry.key, entry.revision, &entry.value);
-                records.insert(entry.key.as_str(), sealed.as_slice())?;
+            for (key, value) in content {
+                let sealed = envelope::seal(table, key, header.revision, value);
+                records.insert(key.as_str(), sealed.as_slice())?;
             }
         }
         Ok(())

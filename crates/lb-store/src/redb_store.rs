@@ -16,8 +16,8 @@ use crate::{
     history::History,
     new_identity,
     redb_file::{
-        FileIdentity, Header, IDENTITY, META, OpenDatabase, REVISION, SCHEMA, create, entries,
-        guarded, open, records, refuse_existing, write_copy,
+        FileIdentity, Header, IDENTITY, META, OpenDatabase, REVISION, SCHEMA, create, guarded,
+        open, records, refuse_existing, write_copy,
     },
 };
 
@@ -109,28 +109,7 @@ impl RedbStore {
             identity,
             revision,
         };
-        write_copy(path, header, &entries(tables, revision))
-    }
-
-    /// The file.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Writes a consistent copy to a new file, while this store goes on. The copy is complete when this returns: it is
-    /// written under another name first.
-    ///
-    /// # Errors
-    /// [`StoreError`] if a record is damaged, the file exists, or it cannot be written.
-    pub fn back_up(&self, tables: &[&str], to: &Path) -> Result<(), StoreError> {
-        refuse_existing(to)?;
-        // Every record is opened, so that a damaged one is found now, not when the copy is needed.
-        let mut copies = Vec::new();
-        for table in tables {
-            copies.push((*table, self.list(table)?));
-        }
-        write_copy(to, self.header(self.revision()), &copies)
+        write_copy(path, header, tables)
     }
 
     fn header(&self, revision: Revision) -> Header {
@@ -430,7 +409,7 @@ impl Store for RedbStore {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
         }
-        write_copy(&new, self.header(revision), &entries(tables, revision))?;
+        write_copy(&new, self.header(revision), tables)?;
         // The file that is open is closed before its name goes to the new one; what it would write is of no use.
         self.database = None;
         fs::rename(&new, &self.path).map_err(failed)?;

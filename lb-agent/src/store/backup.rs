@@ -45,7 +45,7 @@ pub enum BackupError {
 struct Header {
     format: String,
     schema: u64,
-    /// Of the database; see [`IntentStore::identity`].
+    /// The database's; see [`IntentStore::identity`].
     identity: u64,
     revision: u64,
 }

@@ -10,7 +10,7 @@ use lb_model::{
     intent::{Intent, Vip},
     vip::VipKey,
 };
-use lb_store::{Change, Compacted, Format, RedbStore, Revision, Store, Transaction};
+use lb_store::{Change, Compacted, Format, Records, RedbStore, Revision, Store, Transaction};
 use serde::Serialize;
 
 use self::record::VipRecord;
@@ -200,16 +200,12 @@ impl IntentStore {
         revision: u64,
         intent: &Intent,
     ) -> Result<(), StoreError> {
-        let records = intent.vips().map(|vip| {
-            let record = json(&VipRecord::json(vip));
-            (vip.address.to_string(), record)
-        });
         Ok(RedbStore::create(
             &Self::path(directory),
             &Self::FORMAT,
             identity,
             Revision(revision),
-            &[(VIPS, records.collect())],
+            &[(VIPS, records(intent))],
         )?)
     }
 
@@ -303,11 +299,7 @@ impl IntentStore {
     /// # Errors
     /// [`StoreError`].
     pub fn rewrite(&mut self, intent: &Intent) -> Result<Revision, StoreError> {
-        let records = intent.vips().map(|vip| {
-            let record = json(&VipRecord::json(vip));
-            (vip.address.to_string(), record)
-        });
-        Ok(self.store.rewrite(&[(VIPS, records.collect())])?)
+        Ok(self.store.rewrite(&[(VIPS, records(intent))])?)
     }
 
     /// The VIPs that commits after `revision` changed or deleted, oldest change first.
@@ -321,6 +313,13 @@ impl IntentStore {
             .filter_map(|change: Change| change.key.parse().ok())
             .collect())
     }
+}
+
+/// The records of all VIPs.
+fn records(intent: &Intent) -> Records {
+    let vips = intent.vips();
+    vips.map(|vip| (vip.address.to_string(), json(&VipRecord::json(vip))))
+        .collect()
 }
 
 /// The JSON text of a record. Records have text as keys and no number that JSON lacks, so this cannot fail.
