@@ -152,13 +152,8 @@ impl Owner {
 
     /// VIPs for which this one's reals stand in now.
     pub(super) fn dependents(&self, vip: &VipKey) -> Vec<VipKey> {
-        self.intent
-            .vips()
-            .filter(|other| {
-                other.spec.when_empty == WhenEmpty::Fallback(*vip) && self.is_empty(&other.address)
-            })
-            .map(|other| other.address)
-            .collect()
+        let dependents = self.intent.dependents(vip).map(|other| other.address);
+        dependents.filter(|other| self.is_empty(other)).collect()
     }
 
     /// Saves what steering made of the VIPs, if it changed since.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Kinds, Refusal, WhenEmpty,
+    Kinds, Refusal,
     model::{Intent, Real, Vip},
     owner::{Owner, Writer},
     spec::{RealSpec, VipSpec},
@@ -178,11 +178,8 @@ impl Change {
                         owner: real.owner.clone(),
                     });
                 }
-                let stands_in = WhenEmpty::Fallback(*name);
-                let other = |other: &&Arc<Vip>| {
-                    other.address != *name && other.spec.when_empty == stands_in
-                };
-                return match intent.vips().find(other) {
+                let mut dependents = intent.dependents(name);
+                return match dependents.find(|other| other.address != *name) {
                     Some(other) => Err(Refusal::StandsIn {
                         vip: *name,
                         other: other.address,

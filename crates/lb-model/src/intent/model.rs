@@ -1,8 +1,14 @@
 //! The VIPs and reals that are wanted.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
+    WhenEmpty,
     owner::Owner,
     spec::{RealSpec, VipSpec, default_window},
 };
@@ -86,6 +92,8 @@ impl Vip {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Intent {
     vips: BTreeMap<VipKey, Arc<Vip>>,
+    /// For each VIP that stands in for others, those others.
+    dependents: BTreeMap<VipKey, BTreeSet<VipKey>>,
     reals: usize,
     slots: u64,
 }
@@ -100,6 +108,12 @@ impl Intent {
     /// All VIPs, by name.
     pub fn vips(&self) -> impl Iterator<Item = &Arc<Vip>> {
         self.vips.values()
+    }
+
+    /// VIPs whose packets go to the reals of this one while their own are down, by name.
+    pub fn dependents(&self, vip: &VipKey) -> impl Iterator<Item = &Arc<Vip>> {
+        let names = self.dependents.get(vip).into_iter().flatten();
+        names.filter_map(|name| self.vips.get(name))
     }
 
     /// Number of VIPs.
@@ -128,6 +142,11 @@ impl Intent {
 
     /// Replaces the VIP with this name, or removes it; returns the one that was there.
     pub fn replace(&mut self, name: VipKey, vip: Option<Arc<Vip>>) -> Option<Arc<Vip>> {
+        let stand_in = |vip: &Option<Arc<Vip>>| match vip.as_ref()?.spec.when_empty {
+            WhenEmpty::Fallback(other) => Some(other),
+            WhenEmpty::Drop | WhenEmpty::Reset => None,
+        };
+        let new_stand_in = stand_in(&vip);
         if let Some(new) = &vip {
             self.reals += new.reals.len();
             self.slots += u64::from(new.slots());
@@ -139,6 +158,20 @@ impl Intent {
         if let Some(old) = &old {
             self.reals -= old.reals.len();
             self.slots -= u64::from(old.slots());
+        }
+        let old_stand_in = stand_in(&old);
+        if old_stand_in != new_stand_in {
+            if let Some(other) = old_stand_in
+                && let Some(dependents) = self.dependents.get_mut(&other)
+            {
+                dependents.remove(&name);
+                if dependents.is_empty() {
+                    self.dependents.remove(&other);
+                }
+            }
+            if let Some(other) = new_stand_in {
+                self.dependents.entry(other).or_default().insert(name);
+            }
         }
         old
     }

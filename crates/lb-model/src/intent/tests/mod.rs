@@ -304,3 +304,31 @@ fn sources_of_a_real_may_differ() {
     assert_eq!(paths("10.1.0.2"), ["/c"]);
     assert_eq!(paths("fd00::2"), ["/a", "/"]);
 }
+
+#[test]
+fn vips_that_another_one_stands_in_for_are_known() {
+    let mut intent = intent();
+    let dependents = |intent: &Intent, vip: &str| -> Vec<VipKey> {
+        intent
+            .dependents(&name(vip))
+            .map(|vip| vip.address)
+            .collect()
+    };
+    const OTHER: &str = "[2001:db8::2]:443/udp";
+    let stands_in = |other: &str| patch(json!({ "when_empty": other }));
+    apply(&mut intent, &add_vip(name(OTHER), stands_in(V6))).unwrap();
+    assert_eq!(dependents(&intent, V6), [name(OTHER)]);
+    assert_eq!(dependents(&intent, V4), []);
+    let before = intent.clone();
+    apply(
+        &mut intent,
+        &update_vip(name(OTHER), patch(json!({ "when_empty": null }))),
+    )
+    .unwrap();
+    assert_eq!(dependents(&intent, V6), []);
+    apply(&mut intent, &update_vip(name(OTHER), stands_in(V6))).unwrap();
+    assert_eq!(intent, before);
+    apply(&mut intent, &Change::DeleteVip { vip: name(OTHER) }).unwrap();
+    assert_eq!(dependents(&intent, V6), []);
+    apply(&mut intent, &Change::DeleteVip { vip: name(V6) }).unwrap();
+}
