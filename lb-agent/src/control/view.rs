@@ -108,7 +108,7 @@ impl Observation {
         Observation(reals.into_iter().map(observed).collect())
     }
 
-    /// Of a real; a new one may not have been observed yet.
+    /// The flows of a real; a new one may not have been observed yet.
     #[must_use]
     pub fn get(&self, vip: VipKey, real: IpAddr) -> Option<&RealFlows> {
         self.0.get(&(vip, real)).map(|seen| &seen.flows)

@@ -1,0 +1,268 @@
+//! How everything else sends commands and questions to the owner.
+
+use std::{net::IpAddr, sync::Arc, time::Instant};
+
+use lb_dataplane::Simulation;
+use lb_model::{
+    intent::{Intent, Refusal, Writer},
+    vip::VipKey,
+};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    ChangeRequest, Command, Figures, FlowCounts, Followed, PendingChange, ReadError, Service,
+    Snapshot, StatsView, StatusView, VipView, Watching, WeightUpdate,
+};
+use crate::weights::Steered;
+
+/// Sends commands to the owner.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    pub(super) commands: mpsc::Sender<Command>,
+    /// Questions: the owner answers them when no command waits.
+    pub(super) questions: mpsc::Sender<Command>,
+    /// Seed of the rings.
+    pub seed: u64,
+}
+
+impl Handle {
+    /// Makes a change, and waits until it is stored and in the tables.
+    ///
+    /// # Errors
+    /// A [`Refusal`]; nothing has changed then.
+    pub async fn change(&self, request: ChangeRequest) -> Result<Option<VipView>, Refusal> {
+        let receiver = self.submit(request, true).await?;
+        receiver.await.map_err(|_| Refusal::Stopping)?
+    }
+
+    /// Puts a change into the queue; the receiver tells when it is done.
+    ///
+    /// # Errors
+    /// [`Refusal::Stopping`].
+    pub async fn submit(
+        &self,
+        request: ChangeRequest,
+        view: bool,
+    ) -> Result<oneshot::Receiver<Result<Option<VipView>, Refusal>>, Refusal> {
+        let (reply, receiver) = oneshot::channel();
+        self.commands
+            .send(Command::Change(Box::new(PendingChange {
+                request,
+                reply,
+                view,
+                requested: Instant::now(),
+            })))
+            .await
+            .map_err(|_| Refusal::Stopping)?;
+        Ok(receiver)
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, ReadError> {
+        let (reply, receiver) = oneshot::channel();
+        self.commands
+            .send(command(reply))
+            .await
+            .map_err(|_| ReadError::Stopping)?;
+        receiver.await.map_err(|_| ReadError::Stopping)
+    }
+
+    /// Asks something that can wait: changes, weights and ticks come first.
+    async fn ask_when_idle<T>(
+        &self,
+        question: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, ReadError> {
+        let (reply, receiver) = oneshot::channel();
+        self.questions
+            .send(question(reply))
+            .await
+            .map_err(|_| ReadError::Stopping)?;
+        receiver.await.map_err(|_| ReadError::Stopping)
+    }
+
+    /// Makes the objects of `writer`'s owner what is wanted, and returns once that is stored and in the tables.
+    ///
+    /// # Errors
+    /// [`ReadError::Stopping`].
+    pub async fn follow(
+        &self,
+        wanted: Intent,
+        writer: Writer,
+        cause: Arc<str>,
+    ) -> Result<Followed, ReadError> {
+        let wanted = Box::new(wanted);
+        self.ask(|reply| Command::Follow {
+            wanted,
+            writer,
+            cause,
+            reply,
+        })
+        .await
+    }
+
+    /// The intent as it is.
+    ///
+    /// # Errors
+    /// [`ReadError::Stopping`].
+    pub async fn snapshot(&self) -> Result<Snapshot, ReadError> {
+        self.ask_when_idle(|reply| Command::Snapshot { reply })
+            .await
+    }
+
+    /// All VIPs, or one.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn list(&self, vip: Option<VipKey>) -> Result<Vec<VipView>, ReadError> {
+        self.ask_when_idle(|reply| Command::List { vip, reply })
+            .await?
+    }
+
+    /// Counters of all VIPs, or of one.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn stats(&self, vip: Option<VipKey>) -> Result<StatsView, ReadError> {
+        self.ask_when_idle(|reply| Command::Stats { vip, reply })
+            .await?
+    }
+
+    /// The agent's state.
+    ///
+    /// # Errors
+    /// [`ReadError::Stopping`].
+    pub async fn status(&self) -> Result<StatusView, ReadError> {
+        self.ask_when_idle(|reply| Command::Status { reply }).await
+    }
+
+    /// Everything the owner can say of one moment; live flows and reachability are at most a second old.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn figures(&self) -> Result<Figures, ReadError> {
+        self.ask_when_idle(|reply| Command::Figures { reply })
+            .await?
+    }
+
+    /// Commands that wait for the owner.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.commands.max_capacity() - self.commands.capacity()
+    }
+
+    /// What would happen to a frame.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn simulate(
+        &self,
+        interface: Option<String>,
+        frame: Vec<u8>,
+    ) -> Result<Simulation, ReadError> {
+        self.ask_when_idle(|reply| Command::Simulate {
+            interface,
+            frame,
+            reply,
+        })
+        .await?
+    }
+
+    /// A VIP with its ring.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn service(&self, vip: VipKey) -> Result<Service, ReadError> {
+        self.ask_when_idle(|reply| Command::Service { vip, reply })
+            .await?
+    }
+
+    /// A snapshot of all VIPs (or of one) and the changes after it. With a revision, the snapshot holds only what has
+    /// changed since, if that is still known.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn watch(
+        &self,
+        vip: Option<VipKey>,
+        since: Option<u64>,
+    ) -> Result<Watching, ReadError> {
+        self.ask_when_idle(|reply| Command::Watch { vip, since, reply })
+            .await?
+    }
+
+    /// Puts the weights that steering decided into the tables; returns when they are there.
+    ///
+    /// # Errors
+    /// [`ReadError::Stopping`].
+    pub async fn apply_weights(&self, updates: Vec<WeightUpdate>) -> Result<(), ReadError> {
+        self.ask(|reply| Command::ApplyWeights { updates, reply })
+            .await
+    }
+
+    /// The weights that steering last decided for a VIP, if it is steered.
+    ///
+    /// # Errors
+    /// [`ReadError::Stopping`].
+    pub async fn steered(&self, vip: VipKey) -> Result<Option<Steered>, ReadError> {
+        self.ask(|reply| Command::Steered { vip, reply }).await
+    }
+
+    /// The flows of every real so far; with `exact`, also the live flows of VIPs that track all, for which the flow table
+    /// is scanned.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn flow_counts(&self, exact: bool) -> Result<Vec<FlowCounts>, ReadError> {
+        self.ask(|reply| Command::FlowCounts { exact, reply })
+            .await?
+    }
+
+    /// Has at most this many of a real's running flows reset soon.
+    pub async fn shed(&self, vip: VipKey, real: IpAddr, flows: u32) {
+        // Only a stopping owner does not take it.
+        let _ = self.commands.send(Command::Shed { vip, real, flows }).await;
+    }
+
+    /// The mark (SO_MARK) of sockets whose packets are to reach this real as clients' packets do; `None` if it is in no
+    /// table.
+    ///
+    /// # Errors
+    /// [`ReadError::Stopping`].
+    pub async fn probe_mark(&self, vip: VipKey, real: IpAddr) -> Result<Option<u32>, ReadError> {
+        self.ask(|reply| Command::ProbeMark { vip, real, reply })
+            .await
+    }
+
+    /// Why probes to a VIP do not leave this host as clients' packets do, and what to do; `None` if they do.
+    ///
+    /// # Errors
+    /// [`ReadError::Stopping`].
+    pub async fn probe_problem(&self, vip: VipKey) -> Result<Option<String>, ReadError> {
+        self.ask(|reply| Command::ProbeTrouble { vip, reply }).await
+    }
+
+    /// The way to some address changed.
+    pub async fn refresh_next_hops(&self) {
+        // Only a stopping owner does not take it.
+        let _ = self.commands.send(Command::RefreshNextHops).await;
+    }
+
+    /// A network interface was added, changed or removed.
+    pub async fn check_links(&self) {
+        // Only a stopping owner does not take it.
+        let _ = self.commands.send(Command::CheckLinks).await;
+    }
+
+    /// Time passes; call it once a second. A second one is not queued behind a busy owner for long.
+    pub fn tick(&self) {
+        // A full queue means that the owner is at work; the next tick does the same.
+        let _ = self.commands.try_send(Command::Tick);
+    }
+
+    /// Ends the owner after the commands that wait; the tables stay as they are.
+    pub async fn stop(&self) {
+        let _ = self.commands.send(Command::Stop).await;
+    }
+}
