@@ -44,6 +44,15 @@ const STRICT: [&str; 2] = ["CI", "LB_TESTS_STRICT"];
 /// Where the BPF file system is mounted.
 const BPF_FS: &str = "/sys/fs/bpf";
 
+/// What a testbed with web servers needs.
+pub const WEB_NETWORK: &[Requirement] = &[
+    Requirement::Root,
+    Requirement::BpfFs,
+    Requirement::Program("ip"),
+    Requirement::Program("ethtool"),
+    Requirement::Program("nginx"),
+];
+
 /// Something that a machine must have so that a test can run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Requirement {

@@ -5,18 +5,16 @@ use std::{
     mem::size_of_val,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    thread::{self, JoinHandle},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, anyhow, ensure};
+use anyhow::{Context as _, ensure};
 use etherparse::{PacketBuilder, PacketBuilderStep, TcpHeader};
 use nix::net::if_::if_nametoindex;
 
+use super::sender::Sender;
 use crate::Namespace;
 
 /// Packets are sent in bursts, one each millisecond.
@@ -57,53 +55,27 @@ pub struct FloodPlan {
 /// A running flood. Its sources are random addresses of 198.18.0.0/15 and 2001:2::/48 (RFC 2544, RFC 5180), with random
 /// ports. Dropping it stops it.
 #[derive(Debug)]
-pub struct Flood {
-    stop: Arc<AtomicBool>,
-    sent: Arc<AtomicU64>,
-    thread: Option<JoinHandle<anyhow::Result<()>>>,
-}
+pub struct Flood(Sender);
 
 impl Flood {
     /// Starts the flood in `namespace`.
     pub fn start(namespace: &Namespace, plan: FloodPlan) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let sent = Arc::new(AtomicU64::new(0));
-        let (stopped, counter) = (Arc::clone(&stop), Arc::clone(&sent));
-        let thread = namespace.thread(move || flood(&plan, &stopped, &counter));
-        Self {
-            stop,
-            sent,
-            thread: Some(thread),
-        }
+        Self(Sender::start(namespace, move |stop, sent| {
+            flood(&plan, stop, sent)
+        }))
     }
 
     /// Returns how many packets were sent.
     pub fn sent(&self) -> u64 {
-        self.sent.load(Ordering::Relaxed)
+        self.0.sent()
     }
 
     /// Ends the flood and returns how many packets were sent.
     ///
     /// # Errors
     /// Fails if the flood could not be sent.
-    pub fn stop(mut self) -> anyhow::Result<u64> {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            thread
-                .join()
-                .map_err(|_| anyhow!("the flood's thread panicked"))??;
-        }
-        Ok(self.sent())
-    }
-}
-
-impl Drop for Flood {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // What it failed with is of no interest to a test that has ended without asking.
-            let _ = thread.join();
-        }
+    pub fn stop(self) -> anyhow::Result<u64> {
+        self.0.stop()
     }
 }
 

@@ -7,6 +7,7 @@ mod http;
 mod load;
 mod mqtt;
 mod numbers;
+mod sender;
 mod udp;
 
 use std::time::Duration;

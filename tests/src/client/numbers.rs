@@ -6,12 +6,13 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    thread::{self, JoinHandle},
+    thread,
     time::Duration,
 };
 
-use anyhow::{Context as _, anyhow, ensure};
+use anyhow::{Context as _, ensure};
 
+use super::sender::Sender;
 use crate::{Namespace, server::Arrivals, wait_for};
 
 /// Greatest number of datagrams in flight; at that number, all of them must arrive before the next is sent. A veth's
@@ -49,30 +50,20 @@ pub struct NumberPlan {
 
 /// A running stream of at most 5,000 datagrams per second, numbered from 0. Dropping it stops it.
 #[derive(Debug)]
-pub struct Numbers {
-    stop: Arc<AtomicBool>,
-    sent: Arc<AtomicU64>,
-    thread: Option<JoinHandle<anyhow::Result<()>>>,
-}
+pub struct Numbers(Sender);
 
 impl Numbers {
     /// Starts the stream in `namespace`; `arrivals` counts what has arrived.
     pub fn start(namespace: &Namespace, plan: NumberPlan, arrivals: &Arc<Arrivals>) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let sent = Arc::new(AtomicU64::new(0));
-        let (stopped, counter) = (Arc::clone(&stop), Arc::clone(&sent));
         let arrivals = Arc::clone(arrivals);
-        let thread = namespace.thread(move || send(plan, &stopped, &counter, &arrivals));
-        Self {
-            stop,
-            sent,
-            thread: Some(thread),
-        }
+        Self(Sender::start(namespace, move |stop, sent| {
+            send(plan, stop, sent, &arrivals)
+        }))
     }
 
     /// Returns how many datagrams were sent.
     pub fn sent(&self) -> u64 {
-        self.sent.load(Ordering::Relaxed)
+        self.0.sent()
     }
 
     /// Waits until `count` further datagrams were sent.
@@ -85,7 +76,7 @@ impl Numbers {
             &format!("{count} more numbers to be sent"),
             patience,
             || {
-                let ended = self.thread.as_ref().is_none_or(JoinHandle::is_finished);
+                let ended = self.0.has_ended();
                 let done = self.sent() >= goal;
                 Ok((done || ended).then_some(done))
             },
@@ -98,24 +89,8 @@ impl Numbers {
     ///
     /// # Errors
     /// Fails if a datagram could not be sent or did not arrive.
-    pub fn stop(mut self) -> anyhow::Result<u64> {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            thread
-                .join()
-                .map_err(|_| anyhow!("the stream of numbers panicked"))??;
-        }
-        Ok(self.sent())
-    }
-}
-
-impl Drop for Numbers {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // `stop` was not called, so the test has failed already.
-            let _ = thread.join();
-        }
+    pub fn stop(self) -> anyhow::Result<u64> {
+        self.0.stop()
     }
 }
 

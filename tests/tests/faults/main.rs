@@ -10,21 +10,9 @@ mod page;
 use std::process::ExitCode;
 
 use lb_tests::{
-    harness::{
-        Harness,
-        Requirement::{self, BpfFs, Program, Root},
-    },
+    harness::{Harness, WEB_NETWORK},
     tests,
 };
-
-/// What faults need.
-const NETWORK: &[Requirement] = &[
-    Root,
-    BpfFs,
-    Program("ip"),
-    Program("ethtool"),
-    Program("nginx"),
-];
 
 fn main() -> ExitCode {
     Harness::new(&[])
@@ -34,7 +22,7 @@ fn main() -> ExitCode {
             page::every_alert_of_the_page_exists,
         ])
         .tests_with(
-            NETWORK,
+            WEB_NETWORK,
             tests![injection::every_fault_is_noticed_or_repaired_and_nothing_is_lost],
         )
         .run()

@@ -2,16 +2,12 @@
 
 use std::fs;
 
-use lb_clients::load::{
-    reader,
-    reading::{Quantity, Readings},
-};
+use lb_clients::load::reading::Quantity;
 use lb_tests::{Namespace, server::wait_accepting};
 use serde_json::json;
 use tempfile::TempDir;
-use tokio::sync::mpsc;
 
-use crate::{PATIENCE, find, read, source, subject, value};
+use crate::{PATIENCE, utilisation_and_memory, value};
 
 const PORT: u16 = 9_103;
 
@@ -45,19 +41,7 @@ pub fn collectd_is_read() {
     namespace
         .block_on(async {
             let settings = json!({"kind": "collectd", "interval": "1s", "timeout": "1s"});
-            let (sender, mut reports) = mpsc::channel(16);
-            let _reader = reader::start(&source(settings), subject(), sender);
-            let readings: Readings = find(&mut reports, "a utilisation", |report| {
-                read(report).filter(|readings| value(readings, Quantity::Utilisation).is_some())
-            })
-            .await?;
-            for quantity in [Quantity::Utilisation, Quantity::Memory] {
-                let fraction = value(&readings, quantity);
-                assert!(
-                    fraction.is_some_and(|fraction| (0.0..=1.0).contains(&fraction)),
-                    "{readings:?}"
-                );
-            }
+            let readings = utilisation_and_memory(&settings).await?;
             assert!(
                 value(&readings, Quantity::RunQueue).is_some(),
                 "{readings:?}"

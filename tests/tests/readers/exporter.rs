@@ -1,14 +1,10 @@
 //! A Prometheus node exporter, read by the built-in expressions and by custom ones.
 
-use lb_clients::load::{
-    reader,
-    reading::{Quantity, Readings},
-};
+use lb_clients::load::reading::Quantity;
 use lb_tests::{Namespace, server::NodeExporter};
 use serde_json::json;
-use tokio::sync::mpsc;
 
-use crate::{find, read, source, subject, value};
+use crate::{utilisation_and_memory, value};
 
 const PORT: u16 = 9_100;
 
@@ -34,19 +30,7 @@ pub fn a_node_exporter_is_read() {
                 let mut settings = settings;
                 settings["interval"] = "1s".into();
                 settings["timeout"] = "1s".into();
-                let (sender, mut reports) = mpsc::channel(16);
-                let _reader = reader::start(&source(settings.clone()), subject(), sender);
-                let readings: Readings = find(&mut reports, "a utilisation", |report| {
-                    read(report).filter(|readings| value(readings, Quantity::Utilisation).is_some())
-                })
-                .await?;
-                for quantity in [Quantity::Utilisation, Quantity::Memory] {
-                    let fraction = value(&readings, quantity);
-                    assert!(
-                        fraction.is_some_and(|fraction| (0.0..=1.0).contains(&fraction)),
-                        "{settings}: {readings:?}"
-                    );
-                }
+                let readings = utilisation_and_memory(&settings).await?;
                 assert_eq!(
                     value(&readings, Quantity::RunQueue).is_some(),
                     settings["kind"] == "prometheus",

@@ -240,6 +240,24 @@ fn a_web_server_that_is_no_exporter_is_named_as_such() {
         .unwrap();
 }
 
+/// Reads a source until it reports a utilisation. That and the memory must be fractions.
+async fn utilisation_and_memory(settings: &serde_json::Value) -> anyhow::Result<Readings> {
+    let (sender, mut reports) = mpsc::channel(16);
+    let _reader = reader::start(&source(settings.clone()), subject(), sender);
+    let readings: Readings = find(&mut reports, "a utilisation", |report| {
+        read(report).filter(|readings| value(readings, Quantity::Utilisation).is_some())
+    })
+    .await?;
+    for quantity in [Quantity::Utilisation, Quantity::Memory] {
+        let fraction = value(&readings, quantity);
+        assert!(
+            fraction.is_some_and(|fraction| (0.0..=1.0).contains(&fraction)),
+            "{settings}: {readings:?}"
+        );
+    }
+    Ok(readings)
+}
+
 fn source(settings: serde_json::Value) -> LoadSource {
     reader::normalize(&serde_json::from_value(settings).unwrap()).unwrap()
 }

@@ -16,26 +16,14 @@ mod veth;
 use std::process::ExitCode;
 
 use lb_tests::{
-    harness::{
-        Harness,
-        Requirement::{self, BpfFs, Program, Root},
-    },
+    harness::{Harness, Requirement::Program, WEB_NETWORK},
     tests,
 };
-
-/// What a test with a network needs.
-const NETWORK: &[Requirement] = &[
-    Root,
-    BpfFs,
-    Program("ip"),
-    Program("ethtool"),
-    Program("nginx"),
-];
 
 fn main() -> ExitCode {
     Harness::new(&[])
         .tests_with(
-            NETWORK,
+            WEB_NETWORK,
             tests![
                 database::a_database_that_is_removed_or_truncated_is_written_anew,
                 database::a_database_that_is_replaced_is_left_alone_and_told,
