@@ -270,7 +270,7 @@ pub fn find_room<T: Tables>(tables: &T, newcomer: &Newcomer) -> u64 {
     if let Some(free) = search(tables, first, 0, newcomer, &mut expendable) {
         return FREE | free ^ base;
     }
-    // Of a bucket with more confirmed entries only a free one is taken, unless the other has none at all.
+    // A bucket with more confirmed entries gives only a free one, unless the other has none at all.
     let of_first = expendable.first_to_go();
     if let Some(free) = search(tables, second, 4, newcomer, &mut expendable) {
         return FREE | free ^ base;

@@ -117,7 +117,7 @@ pub struct Stats {
     pub services: Vec<ServiceStats>,
     /// Per interface.
     pub interfaces: Vec<InterfaceStats>,
-    /// Of the flow table.
+    /// Counters of the flow table.
     pub flow_table: FlowTableStats,
 }
 

@@ -11,9 +11,9 @@ const ICMPV6: u8 = 58;
 /// Key of either VIP table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum VipTableKey {
-    /// Of `VIPS4`.
+    /// A key of `VIPS4`.
     V4(Vip4Key),
-    /// Of `VIPS6`.
+    /// A key of `VIPS6`.
     V6(Vip6Key),
 }
 

@@ -31,14 +31,14 @@ pub struct IdFields {
     protocol: &'static str,
 }
 
-/// Of requests about a VIP.
+/// The names in requests about a VIP.
 pub const ID: IdFields = IdFields {
     this: "id",
     address: "id.address",
     port: "id.port",
     protocol: "id.protocol",
 };
-/// Of requests about a real.
+/// The names in requests about a real.
 pub const VIP: IdFields = IdFields {
     this: "vip",
     address: "vip.address",

@@ -97,7 +97,7 @@ pub(super) fn effective(
             own += f64::from(operators);
         }
     }
-    // Of those that have nothing now, and of new ones.
+    // The multiple of those that have nothing now, and of new ones.
     let usual = if own > 0.0 { has / own } else { 1.0 };
     for (real, weight) in what_if {
         let multiple = match (weights.get(real), operators(real)) {

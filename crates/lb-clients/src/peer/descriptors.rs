@@ -17,7 +17,7 @@ use nix::{errno::Errno, sys::resource::Resource};
 
 /// Descriptors in reserve at most.
 const MOST_RESERVED: u64 = 256;
-/// Of the files that may be open, one in so many is in reserve.
+/// One in so many of the files that may be open is in reserve.
 const SHARE_RESERVED: u64 = 8;
 
 static RESERVE: Mutex<Vec<File>> = Mutex::new(Vec::new());

@@ -14,9 +14,9 @@ use crate::options::SourcePrefix;
 /// The outer source addresses, by family.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OuterSources {
-    /// Of IPv4 headers.
+    /// Sources of outer IPv4 headers.
     pub v4: SourcePrefix,
-    /// Of IPv6 headers.
+    /// Sources of outer IPv6 headers.
     pub v6: SourcePrefix,
 }
 

@@ -10,7 +10,7 @@ use lb_common::tables::meta::Meta;
 
 use super::{
     attach::{self, Attached},
-    interfaces::{Interface, Place},
+    interfaces::{Interface, Presence},
     layout::Layout,
     loader::{self, Terms},
     pins::Pins,
@@ -56,16 +56,16 @@ impl Attachments {
         let mut programs = Vec::new();
         for (slot, name) in (0..).zip(&options.interfaces) {
             let interface = Interface::new(name.clone(), slot);
-            let program = match interface.place(&mut requests)? {
-                Place::Gone if options.strict_interfaces => {
+            let program = match interface.presence(&mut requests)? {
+                Presence::Gone if options.strict_interfaces => {
                     return Err(system(format!(
                         "looking for the interface {name} (`ip link` lists the interfaces)"
                     ))(
                         "there is none of this name; without --strict-interfaces the agent waits for it",
                     ));
                 }
-                Place::Gone => None,
-                Place::At(link) => {
+                Presence::Gone => None,
+                Presence::At(link) => {
                     let program = load(
                         &maps,
                         sizes,

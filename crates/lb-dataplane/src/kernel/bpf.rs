@@ -46,9 +46,9 @@ pub(crate) fn wait_for_programs() {
 #[repr(C)]
 pub(crate) struct LinkInfo {
     kind: u32,
-    /// Of the link.
+    /// The id of the link.
     pub id: u32,
-    /// Of the program.
+    /// The id of the program.
     pub program: u32,
     pad: u32,
     /// Index of the interface; 0 if it is gone.

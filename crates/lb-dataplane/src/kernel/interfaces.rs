@@ -52,8 +52,8 @@ struct Failure {
     again: Instant,
 }
 
-/// Where an interface is.
-pub(crate) enum Place {
+/// Whether there is an interface of the name.
+pub(crate) enum Presence {
     At(Box<Link>),
     Gone,
 }
@@ -106,10 +106,10 @@ impl Interface {
     }
 
     /// Looks for it.
-    pub fn place(&self, requests: &mut Requests) -> Result<Place, DataplaneError> {
+    pub fn presence(&self, requests: &mut Requests) -> Result<Presence, DataplaneError> {
         let link = links::by_name(requests, &self.name)
             .map_err(system(format!("examining the interface {}", self.name)))?;
-        Ok(link.map_or(Place::Gone, |link| Place::At(Box::new(link))))
+        Ok(link.map_or(Presence::Gone, |link| Presence::At(Box::new(link))))
     }
 
     /// The program was attached.
@@ -157,18 +157,18 @@ impl Interface {
     /// Brings the state in line with what the kernel has. Returns the index of the interface if the program is to be
     /// attached to it now.
     pub fn examine(&mut self, requests: &mut Requests) -> Option<u32> {
-        let place = match self.place(requests) {
-            Ok(place) => place,
+        let presence = match self.presence(requests) {
+            Ok(presence) => presence,
             Err(error) => {
                 // Nothing is known then, neither good nor bad.
                 tracing::debug!("{error}");
                 return None;
             }
         };
-        let problem = self.problem(&place);
-        match (place, problem) {
+        let problem = self.problem(&presence);
+        match (presence, problem) {
             (_, None) => None,
-            (Place::At(link), Some(problem))
+            (Presence::At(link), Some(problem))
                 if link.programs.is_empty() || self.state == State::Attached(0) =>
             {
                 if self.is_attached() {
@@ -185,10 +185,10 @@ impl Interface {
     }
 
     /// Why packets do not meet the program; `None` if they do.
-    fn problem(&self, place: &Place) -> Option<String> {
-        let link = match place {
-            Place::At(link) => link,
-            Place::Gone => {
+    fn problem(&self, presence: &Presence) -> Option<String> {
+        let link = match presence {
+            Presence::At(link) => link,
+            Presence::Gone => {
                 return Some(match &self.state {
                     // It was never there.
                     State::Detached(reason) if self.index == 0 => reason.clone(),
@@ -225,10 +225,10 @@ impl Interface {
 
     /// Its state, as the kernel has it now.
     pub fn status(&self, requests: &mut Requests) -> InterfaceStatus {
-        let (attached, index, warning) = match self.place(requests) {
-            Ok(place) => match self.problem(&place) {
+        let (attached, index, warning) = match self.presence(requests) {
+            Ok(presence) => match self.problem(&presence) {
                 Some(problem) => (false, self.index, problem),
-                None => (true, self.index, self.advice(&place, requests)),
+                None => (true, self.index, self.advice(&presence, requests)),
             },
             Err(error) => (self.is_attached(), self.index, error.to_string()),
         };
@@ -242,12 +242,12 @@ impl Interface {
     }
 
     /// What an operator should know of an interface whose program is attached.
-    fn advice(&self, place: &Place, requests: &mut Requests) -> String {
+    fn advice(&self, presence: &Presence, requests: &mut Requests) -> String {
         let mut advice = Vec::new();
         if !self.mode_warning.is_empty() {
             advice.push(self.mode_warning.clone());
         }
-        if let Place::At(link) = place {
+        if let Presence::At(link) = presence {
             if !link.up {
                 advice.push(format!(
                     "{name} is down: no packet comes in by it; `ip link set {name} up`",

@@ -30,7 +30,7 @@ use lb_model::vip::VipKey;
 
 pub(crate) use attach::Attached;
 pub use claim::pinned_vips;
-pub(crate) use interfaces::{Interface, Place};
+pub(crate) use interfaces::{Interface, Presence};
 pub use migration::{Migration, migrate};
 
 use self::{attachments::Attachments, backend::KernelBackend, pins::Pins, station::Stations};

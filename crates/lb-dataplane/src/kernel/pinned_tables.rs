@@ -48,13 +48,7 @@ impl<'a> PinnedTables<'a> {
             if name == ADDED && !path.exists() {
                 continue;
             }
-            let map = MapData::from_pin(&path).map_err(system(format!(
-                "opening the table {}; it may be the rest of a removed data plane, which `lb-agent detach` removes",
-                path.display()
-            )))?;
-            let info = map
-                .info()
-                .map_err(system(format!("examining the table {}", path.display())))?;
+            let (map, info) = open(&path)?;
             check(name, layout, &path, &info)?;
             entries.insert(name, info.max_entries());
             maps.insert(name, map);
@@ -129,6 +123,18 @@ fn check(name: &str, layout: Layout, path: &Path, info: &MapInfo) -> Result<(), 
     Ok(())
 }
 
+/// Opens a pinned table, whose form is still to be checked.
+fn open(path: &Path) -> Result<(MapData, MapInfo), DataplaneError> {
+    let map = MapData::from_pin(path).map_err(system(format!(
+        "opening the table {}; it may be the rest of a removed data plane, which `lb-agent detach` removes",
+        path.display()
+    )))?;
+    let info = map
+        .info()
+        .map_err(system(format!("examining the table {}", path.display())))?;
+    Ok((map, info))
+}
+
 /// Reads the record that describes pinned tables, and their layout. It is read before the tables are opened:
 /// tables of another layout may have other forms, and then the layout is the reason to name.
 ///
@@ -136,13 +142,7 @@ fn check(name: &str, layout: Layout, path: &Path, info: &MapInfo) -> Result<(), 
 /// [`DataplaneError::System`] if this build cannot use their layout.
 pub(crate) fn read_meta(folder: &Path) -> Result<(Layout, Meta), DataplaneError> {
     let path = folder.join(names::META);
-    let map = MapData::from_pin(&path).map_err(system(format!(
-        "opening the table {}; it may be the rest of a removed data plane, which `lb-agent detach` removes",
-        path.display()
-    )))?;
-    let info = map
-        .info()
-        .map_err(system(format!("examining the table {}", path.display())))?;
+    let (map, info) = open(&path)?;
     check(names::META, Layout::Current, &path, &info)?;
     let meta = Mapped::<Meta>::new(names::META, &map, 1)?.read(0);
     if meta.magic != MAGIC {

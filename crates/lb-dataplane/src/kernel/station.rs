@@ -92,7 +92,7 @@ fn write_words(map: &mut Map, station: &[u64]) -> Result<(), DataplaneError> {
 
 /// The addresses that the attached programs have, by program.
 pub(crate) struct Stations {
-    /// Of the network namespace that the programs were attached in.
+    /// Asks in the network namespace that the programs were attached in.
     requests: Option<Requests>,
     known: HashMap<u32, Vec<[u8; 6]>>,
 }

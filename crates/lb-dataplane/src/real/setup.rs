@@ -13,7 +13,7 @@ use super::{
     sysctl::{self, Scope},
 };
 use crate::{
-    kernel::{Attached, Interface, Place},
+    kernel::{Attached, Interface, Presence},
     netlink::socket::Requests,
 };
 
@@ -100,8 +100,8 @@ impl Real {
 
     async fn make(&mut self) -> anyhow::Result<()> {
         for port in &self.ports {
-            let place = port.interface.place(&mut self.requests)?;
-            if matches!(place, Place::Gone) {
+            let presence = port.interface.presence(&mut self.requests)?;
+            if matches!(presence, Presence::Gone) {
                 let name = &port.interface.name;
                 if self.options.strict_interfaces {
                     bail!(
@@ -120,7 +120,7 @@ impl Real {
             self.netlink.add(&mut self.journal, *vip).await?;
         }
         for at in 0..self.ports.len() {
-            if let Place::At(link) = self.ports[at].interface.place(&mut self.requests)? {
+            if let Presence::At(link) = self.ports[at].interface.presence(&mut self.requests)? {
                 self.attach(at, link.index)?;
                 let port = &self.ports[at];
                 self.warnings.extend(port.interface.mode_warning());
@@ -178,7 +178,7 @@ impl Real {
     pub(super) fn smallest_mtu(&mut self) -> anyhow::Result<u32> {
         let mut smallest = u32::MAX;
         for port in self.ports.iter().filter(|port| port.incoming) {
-            if let Place::At(link) = port.interface.place(&mut self.requests)? {
+            if let Presence::At(link) = port.interface.presence(&mut self.requests)? {
                 smallest = smallest.min(link.mtu);
             }
         }
