@@ -77,6 +77,7 @@ pub fn play(policy: Policy, settings: &Steering, servers: usize, load: f64, seed
                 },
                 opened: server.opened,
                 closed: server.opened,
+                signs: None,
                 flows: None,
                 share: None,
             })

@@ -168,6 +168,7 @@ impl<'a> Simulation<'a> {
                     },
                     opened: server.opened,
                     closed: server.closed,
+                    signs: None,
                     flows: None,
                     share: None,
                 }

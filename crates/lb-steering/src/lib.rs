@@ -39,7 +39,7 @@ pub use lb_model::steering::Steering;
 pub use self::{
     controllers::REGISTRY,
     decision::{Decision, LimitedBy},
-    observation::{AgentCommand, Load, Observation, Sample},
+    observation::{AgentCommand, LIFE_BUCKETS, Load, Observation, Sample, Signs},
     vip_steering::VipSteering,
 };
 

@@ -64,6 +64,24 @@ pub struct Load {
     pub command: Option<AgentCommand>,
 }
 
+/// Buckets of [`Signs::lives`].
+pub const LIFE_BUCKETS: usize = 16;
+
+/// How a real serves its flows, as their clients show it: totals over a sample of the flows, from the data plane.
+/// Totals that shrink have started over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Signs {
+    /// Sampled flows that were opened.
+    pub opened: u64,
+    /// SYNs that repeat the one of a sampled flow: its client got no answer.
+    pub repeated: u64,
+    /// Sampled flows that their client ended with a reset.
+    pub resets: u64,
+    /// Sampled flows that their client ended, by life. Bucket i has those that lived for less than 2^i units, and at
+    /// least half of that; a unit is 2^20 ns (1.05 ms). The last one has all that lived for longer, too.
+    pub lives: [u64; LIFE_BUCKETS],
+}
+
 /// What is known of a real.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observation {
@@ -87,6 +105,8 @@ pub struct Observation {
     pub closed: u64,
     /// Live flows, where the data plane counts them exactly (`track = "all"`).
     pub flows: Option<f64>,
+    /// How it serves its flows; `None` where the data plane does not see their beginning and end (UDP).
+    pub signs: Option<Signs>,
     /// Its current share of the ring, 0 to 1, if known. With it, the quantisation of weights by the ring is
     /// corrected.
     pub share: Option<f64>,

@@ -338,6 +338,7 @@ impl VipSupervisor {
                 load: real.readings.load(now),
                 opened: counts.map_or(0, |counts| counts.opened),
                 closed: counts.map_or(0, |counts| counts.closed),
+                signs: None,
                 flows: counts
                     .and_then(|counts| counts.flows)
                     .map(|flows| flows as f64),

@@ -42,6 +42,7 @@ pub fn real(number: usize, weight: u32) -> Observation {
         load: Load::default(),
         opened: 0,
         closed: 0,
+        signs: None,
         flows: None,
         share: None,
     }

@@ -72,6 +72,7 @@ prop_compose! {
             load,
             opened,
             closed,
+            signs: None,
             flows,
             share,
             ..real(number, weight)
