@@ -74,17 +74,28 @@ pub fn choose<A: Addresses, T: Tables>(
     };
     let transport = &packet.transport;
     if previous_of(slot) == Previous::Settled && service.flags & TRACK_ALL == 0 {
-        let real = real_of(slot);
-        if real == 0 {
-            return empty(service, transport);
-        }
-        tables.note(Step::Real(real, ChosenBy::Ring));
-        return Choice::Real {
-            real,
-            opened: transport.opens(),
-        };
+        return of_ring(tables, service, transport, slot);
     }
     unsettled(tables, index, service, packet, slot, ring_hash)
+}
+
+/// The choice where the slot's real is the flow's for certain.
+#[inline(always)]
+fn of_ring<T: Tables>(
+    tables: &T,
+    service: &Service,
+    transport: &Transport,
+    slot: Slot,
+) -> Choice {
+    let real = real_of(slot);
+    if real == 0 {
+        return empty(service, transport);
+    }
+    tables.note(Step::Real(real, ChosenBy::Ring));
+    Choice::Real {
+        real,
+        opened: transport.opens(),
+    }
 }
 
 /// Chooses where the flow table has a say.
@@ -100,6 +111,9 @@ fn unsettled<A: Addresses, T: Tables>(
     let transport = &packet.transport;
     let next = real_of(slot);
     let previous = previous_of(slot);
+    if !previous.may_differ(ring_hash) && service.flags & TRACK_ALL == 0 {
+        return of_ring(tables, service, transport, slot);
+    }
     let hash = packet
         .addresses
         .flow_hash(tables.flow_secret(), transport.ports, index);
@@ -108,9 +122,11 @@ fn unsettled<A: Addresses, T: Tables>(
     let entry = flow_table::look_up(tables, buckets);
     let opens = transport.opens();
     if let Some(entry) = entry
-        && let Some(reset) = flow_table::hit(tables, entry, index, service.window, now, transport)
+        && let Some(reset) =
+            flow_table::hit(tables, entry, index, service.window, (now, ring_hash), transport)
     {
         tables.count_flow(FlowEvent::Hit);
+        tables.count_lookup(index, true);
         tables.note(Step::Real(entry.real, ChosenBy::Flow));
         if reset {
             return Choice::Reset {
@@ -124,12 +140,13 @@ fn unsettled<A: Addresses, T: Tables>(
         };
     }
     tables.count_flow(FlowEvent::Miss);
+    tables.count_lookup(index, false);
 
     let track = service.flags & TRACK_ALL != 0;
     let (real, by, keep) = if opens {
         match previous {
             Previous::Settled => (next, ChosenBy::Ring, false),
-            Previous::Exceptions => (next, ChosenBy::NewFlow, false),
+            Previous::Exceptions(_) => (next, ChosenBy::NewFlow, false),
             Previous::Real(_) => (next, ChosenBy::NewFlow, true),
         }
     } else {
@@ -147,7 +164,7 @@ fn unsettled<A: Addresses, T: Tables>(
                 }
                 None => (next, ChosenBy::NewFlow, true),
             },
-            Previous::Settled | Previous::Exceptions => (next, ChosenBy::Ring, false),
+            Previous::Settled | Previous::Exceptions(_) => (next, ChosenBy::Ring, false),
         }
     };
     if real == 0 {

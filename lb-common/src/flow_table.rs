@@ -110,7 +110,7 @@ pub fn look_up<T: Tables>(tables: &T, buckets: BucketPair) -> Option<Entry<'_>> 
 }
 
 /// Returns `None` if an entry does not count for a packet, else whether the packet is answered with a reset.
-/// Renews the entry's stamp when that is due, and confirms the entry.
+/// Renews the entry's stamp when that is due, and confirms the entry. The time and the flow's ring hash make the stamp.
 ///
 /// A SYN goes where its flow's entry says only if the entry is confirmed: a forged SYN must not move a running
 /// flow. A client that has forgotten the connection, and opens another one from the same port, is answered by
@@ -121,7 +121,7 @@ pub fn hit<T: Tables>(
     entry: Entry<'_>,
     service: u32,
     window: u32,
-    now: u32,
+    (now, ring_hash): (u32, u64),
     transport: &Transport,
 ) -> Option<bool> {
     let stamp = entry.flow.stamp.load();
@@ -143,8 +143,9 @@ pub fn hit<T: Tables>(
         mark != stamp & (CLOSING | PROVISIONAL) && (transport.is_tcp() || age >= UDP_CONFIRM_TICKS);
     // A stamp is renewed about once a second: the cache line stays shared between CPUs the rest of the time.
     if age > STAMP_TICKS || changed {
-        let kept = stamp & RING_BITS;
-        tables.stamp_flow(entry.flow, now as u64 | mark | kept);
+        // From the packet: a program of an earlier build has kept fewer bits of the hash.
+        let stamp = now as u64 | mark | ring_hash & RING_BITS;
+        tables.stamp_flow(entry.flow, stamp);
     }
     Some(reset)
 }

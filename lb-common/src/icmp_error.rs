@@ -138,7 +138,7 @@ fn owner<A: Addresses, T: Tables>(
     };
     let (mut real, mut by) = (real_of(slot), ChosenBy::Ring);
     let previous = previous_of(slot);
-    if previous != Previous::Settled || service.flags & TRACK_ALL != 0 {
+    if previous.may_differ(ring_hash) || service.flags & TRACK_ALL != 0 {
         if let Previous::Real(before) = previous {
             (real, by) = if serves(tables, before, index) {
                 (before, ChosenBy::Previous)

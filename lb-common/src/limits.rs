@@ -42,10 +42,6 @@ pub const UDP_CONFIRM_TICKS: u32 = 2;
 /// How long an entry lives after FIN or RST, or after a SYN, without another packet, in ticks (about 30 s).
 pub const CLOSING_TICKS: u32 = 1_788;
 
-const _: () = assert!(
-    MAX_REALS < 0xFFFF,
-    "a slot holds a real in 16 bits, and 0xFFFF is a state"
-);
 const _: () = assert!(UDP_CONFIRM_TICKS < STAMP_TICKS);
 const _: () = assert!(MAX_SERVICES <= 0x1_0000);
 const _: () = assert!(ERROR_BUCKETS.is_power_of_two());

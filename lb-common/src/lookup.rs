@@ -124,6 +124,8 @@ pub trait Tables {
     fn count_reason(&self, reason: Reason);
     /// Counts an event of the flow table.
     fn count_flow(&self, event: FlowEvent);
+    /// Counts a packet of a service that looked up the flow table, and whether it found its entry.
+    fn count_lookup(&self, service: u32, hit: bool);
 
     /// Called as the decision proceeds, for logs and traces.
     fn note(&self, step: Step);

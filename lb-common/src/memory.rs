@@ -23,7 +23,9 @@ use crate::{
     station::Station,
     tables::{
         config::Config,
-        counters::{FlowEvictions, FlowTableCounters, RealCounters, ServiceCounters},
+        counters::{
+            FlowEvictions, FlowTableCounters, LookupCounters, RealCounters, ServiceCounters,
+        },
         flow::Flow,
         next_hop::NextHop,
         real::Real,
@@ -53,6 +55,8 @@ pub struct MemCounters {
     pub reals: Vec<RealCounters>,
     /// By service index.
     pub services: Vec<ServiceCounters>,
+    /// By service index.
+    pub lookups: Vec<LookupCounters>,
     /// By reason.
     pub reasons: Vec<u64>,
     /// Counters of the flow table.
@@ -134,6 +138,7 @@ impl MemTables {
             counters: RefCell::new(MemCounters {
                 reals: vec![RealCounters::default(); reals],
                 services: vec![ServiceCounters::default(); services],
+                lookups: vec![LookupCounters::default(); services],
                 reasons: vec![0; Reason::ALL.len()],
                 flows: FlowTableCounters::default(),
                 evictions: FlowEvictions::default(),
@@ -331,6 +336,12 @@ impl Tables for MemTables {
         let mut counters = self.counters.borrow_mut();
         counters.flows.count(event);
         counters.evictions.count(event);
+    }
+
+    fn count_lookup(&self, service: u32, hit: bool) {
+        if let Some(lookups) = self.counters.borrow_mut().lookups.get_mut(service as usize) {
+            lookups.count(hit);
+        }
     }
 
     fn note(&self, step: Step) {

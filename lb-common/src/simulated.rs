@@ -141,6 +141,9 @@ impl<T: Tables> Tables for Simulated<'_, T> {
     fn count_flow(&self, _event: FlowEvent) {}
 
     #[inline(always)]
+    fn count_lookup(&self, _service: u32, _hit: bool) {}
+
+    #[inline(always)]
     fn note(&self, step: Step) {
         self.0.note(step);
     }

@@ -2,7 +2,7 @@
 
 use lb_common::reason::Reason;
 use lb_common::tables::{
-    counters::{FlowEvictions, FlowTableCounters, RealCounters, ServiceCounters},
+    counters::{FlowEvictions, FlowTableCounters, LookupCounters, RealCounters, ServiceCounters},
     flow::Flow,
     meta::Meta,
     next_hop::NextHop,
@@ -29,6 +29,11 @@ pub(crate) trait TableBackend: Send {
     fn grow(&mut self, sizes: TableSizes) -> Result<(), DataplaneError>;
     /// The record that describes the tables.
     fn meta(&self) -> Meta;
+    /// Declares that slots may have exceptions of some classes only from now on, and that stamps have classes since
+    /// this time: [`lb_common::tables::meta::FILTERS`].
+    fn declare_filters(&mut self, classes_since: u32);
+    /// Takes that declaration back: no slot has exceptions of some classes only.
+    fn withdraw_filters(&mut self);
     /// The tables' clock, in ticks.
     fn now(&self) -> u32;
 
@@ -109,7 +114,12 @@ pub(crate) trait TableBackend: Send {
     /// # Errors
     /// [`DataplaneError::System`].
     fn service_counters(&self, index: u32) -> Result<ServiceCounters, DataplaneError>;
-    /// Sets a service's counters to zero.
+    /// Look-ups of one service in the flow table.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`].
+    fn lookup_counters(&self, index: u32) -> Result<LookupCounters, DataplaneError>;
+    /// Sets a service's counters to zero, those of its look-ups, too.
     ///
     /// # Errors
     /// [`DataplaneError::System`].

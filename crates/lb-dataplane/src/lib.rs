@@ -33,6 +33,8 @@ pub use kernel::{KernelDataplane, Migration, detach, migrate, pinned_vips};
 pub use memory::MemoryDataplane;
 pub use service::{ServiceSpec, WhenEmpty};
 pub use simulation::Simulation;
-pub use stats::{Counters, FlowTableStats, InterfaceStats, RealFlows, ServiceStats, Stats};
+pub use stats::{
+    Counters, FlowTableStats, InterfaceStats, RealFlows, ServiceStats, SlotStates, Stats,
+};
 pub use status::{InterfaceStatus, Status, TableUse};
 pub use table_sizes::{DEFAULT_FLOW_ENTRIES, MAX_FLOW_ENTRIES};

@@ -53,6 +53,40 @@ impl AddAssign for Counters {
     }
 }
 
+/// The slots of a ring by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SlotStates {
+    /// All flows of the slot are on its real: packets look nothing up.
+    pub settled: u64,
+    /// The slot's real changed within the VIP's window: packets look up the flow table.
+    pub in_window: u64,
+    /// The window is over, and there are flows on other reals: packets of flows that may be among them look up the flow
+    /// table.
+    pub exceptions: u64,
+}
+
+impl SlotStates {
+    /// The slots of which packets look up the flow table.
+    #[must_use]
+    pub const fn unsettled(&self) -> u64 {
+        self.in_window + self.exceptions
+    }
+
+    /// All slots.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.settled + self.unsettled()
+    }
+}
+
+impl AddAssign for SlotStates {
+    fn add_assign(&mut self, other: SlotStates) {
+        self.settled += other.settled;
+        self.in_window += other.in_window;
+        self.exceptions += other.exceptions;
+    }
+}
+
 /// Counters of one service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceStats {
@@ -62,10 +96,12 @@ pub struct ServiceStats {
     pub total: Counters,
     /// Packets dropped, and their bytes.
     pub dropped: (u64, u64),
-    /// Slots of its ring.
-    pub slots: u64,
-    /// Slots that look up the flow table.
-    pub unsettled_slots: u64,
+    /// The slots of its ring.
+    pub slots: SlotStates,
+    /// Packets that looked up the flow table and found their flow.
+    pub table_hits: u64,
+    /// Packets that looked up the flow table and did not find their flow.
+    pub table_misses: u64,
     /// Per real, in the order of [`crate::ServiceSpec::reals`].
     pub reals: Vec<(IpAddr, Counters)>,
 }

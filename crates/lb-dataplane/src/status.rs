@@ -1,5 +1,7 @@
 //! The state of the data plane itself: interfaces, tables, warnings.
 
+use crate::stats::SlotStates;
+
 /// An interface that the options name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InterfaceStatus {
@@ -35,10 +37,8 @@ pub struct Status {
     pub interfaces: Vec<InterfaceStatus>,
     /// Tables.
     pub tables: Vec<TableUse>,
-    /// Slots that look up the flow table.
-    pub unsettled_slots: u64,
-    /// All slots.
-    pub slots: u64,
+    /// The slots of all rings.
+    pub slots: SlotStates,
     /// Layout version of the tables.
     pub layout: u32,
     /// How often the tables were made anew.

@@ -189,6 +189,18 @@ fn vip_stats(view: &VipView, service: Option<&lb_dataplane::ServiceStats>) -> v1
         dropped_packets,
         dropped_bytes,
         reals: view.reals.iter().map(real).collect(),
+        slots: service.map(|service| slot_states(service.slots)),
+        table_hits: service.map_or(0, |service| service.table_hits),
+        table_misses: service.map_or(0, |service| service.table_misses),
+    }
+}
+
+/// The slots of rings, as messages have them.
+pub(super) const fn slot_states(slots: lb_dataplane::SlotStates) -> v1::SlotStates {
+    v1::SlotStates {
+        settled: slots.settled,
+        in_window: slots.in_window,
+        exceptions: slots.exceptions,
     }
 }
 

@@ -3,7 +3,7 @@
 use lb_proto::v1;
 use tonic::Status;
 
-use super::{Api, convert, error::unread};
+use super::{Api, convert, error::unread, stats::slot_states};
 use lb_dataplane::InterfaceStatus;
 use lb_serve::calls::LimitUse;
 
@@ -22,8 +22,9 @@ impl Api {
             interfaces: plane.interfaces.into_iter().map(interface).collect(),
             vips: count(view.vips),
             reals: count(view.reals),
-            unsettled_slots: plane.unsettled_slots,
-            slots: plane.slots,
+            unsettled_slots: plane.slots.unsettled(),
+            slots: plane.slots.total(),
+            slot_states: Some(slot_states(plane.slots)),
             kernel_memory: plane.tables.iter().map(|table| table.bytes).sum(),
             tables: plane
                 .tables

@@ -11,7 +11,7 @@ use lb_model::vip::VipKey;
 
 use lb_dataplane::{
     Counters, Dataplane, DataplaneError, InterfaceStats, InterfaceStatus, RealFlows, ServiceSpec,
-    ServiceStats, Simulation, Stats, Status,
+    ServiceStats, Simulation, SlotStates, Stats, Status,
 };
 use lb_model::options::Track;
 
@@ -138,8 +138,13 @@ impl Dataplane for Recorder {
                     vip: service.vip,
                     total: counters,
                     dropped: (1, 60),
-                    slots: service.ring.len() as u64,
-                    unsettled_slots: 4,
+                    slots: SlotStates {
+                        settled: service.ring.len() as u64 - 4,
+                        in_window: 3,
+                        exceptions: 1,
+                    },
+                    table_hits: 1,
+                    table_misses: 0,
                     reals: service.reals.iter().map(|real| (*real, counters)).collect(),
                 })
                 .collect(),

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use lb_dataplane::{Counters, FlowTableStats, InterfaceStats};
+use lb_dataplane::{Counters, FlowTableStats, InterfaceStats, SlotStates};
 use lb_serve::metrics::{Snapshot, Writer};
 
 use super::definitions::GROUPS;
@@ -47,8 +47,9 @@ pub(super) struct VipScrape {
     pub total: Counters,
     /// Packets and bytes.
     pub dropped: (u64, u64),
-    pub slots: u64,
-    pub unsettled_slots: u64,
+    pub slots: SlotStates,
+    /// Packets that consulted the flow table: with and without success.
+    pub lookups: (u64, u64),
     pub probes: Option<ProbeCounts>,
     pub reals: Vec<RealScrape>,
 }
@@ -96,8 +97,8 @@ impl Scrape {
                     v6: address.address.is_ipv6(),
                     total: Counters::default(),
                     dropped: (0, 0),
-                    slots: 0,
-                    unsettled_slots: 0,
+                    slots: SlotStates::default(),
+                    lookups: (0, 0),
                     probes: observed.probes,
                     reals: Vec::with_capacity(view.reals.len()),
                 };
@@ -106,7 +107,7 @@ impl Scrape {
                     vip.total = service.total;
                     vip.dropped = service.dropped;
                     vip.slots = service.slots;
-                    vip.unsettled_slots = service.unsettled_slots;
+                    vip.lookups = (service.table_hits, service.table_misses);
                     counters.extend(service.reals);
                 }
                 let real = |view: RealView| RealScrape {

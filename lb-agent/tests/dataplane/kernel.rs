@@ -80,7 +80,7 @@ pub fn a_new_agent_adopts_what_the_last_one_left() {
     plane.set_service(&changed).unwrap();
     let before = plane.status();
     // The new service of UDP tracks its flows at first: all its 256 slots are unsettled.
-    let changed_slots = before.unsettled_slots - 256;
+    let changed_slots = before.slots.unsettled() - 256;
     assert!(changed_slots > 600 && changed_slots < 700, "{before:?}");
     let frames: Vec<_> = (1..100)
         .map(|port| frame("198.51.100.7", port, VIP, false))
@@ -102,14 +102,14 @@ pub fn a_new_agent_adopts_what_the_last_one_left() {
     let after = plane.status();
     assert!(after.adopted);
     assert_eq!(
-        (after.unsettled_slots, after.slots),
-        (before.unsettled_slots, before.slots)
+        (after.slots.unsettled(), after.slots.total()),
+        (before.slots.unsettled(), before.slots.total())
     );
     assert_eq!(plane.services().len(), 2);
     assert_eq!(chosen(&mut plane), by_first);
     // The same intent changes nothing.
     plane.set_service(&changed).unwrap();
-    assert_eq!(plane.status().unsettled_slots, before.unsettled_slots);
+    assert_eq!(plane.status().slots.unsettled(), before.slots.unsettled());
     assert_eq!(chosen(&mut plane), by_first);
     let any_port = plane
         .simulate(None, &frame("fd00::7", 9, "[fd00::1]:12345/udp", false))
@@ -176,7 +176,7 @@ pub fn a_new_agent_adopts_the_dead_too() {
             .iter()
             .all(|(_, real)| *real != Some(wanted.reals[1]))
     );
-    let unsettled = plane.status().unsettled_slots;
+    let unsettled = plane.status().slots.unsettled();
     drop(plane);
 
     let mut plane = bench.start();
@@ -184,7 +184,7 @@ pub fn a_new_agent_adopts_the_dead_too() {
     assert_eq!(seen(&mut plane), before);
     plane.set_service(&wanted).unwrap();
     assert_eq!(seen(&mut plane), before);
-    assert_eq!(plane.status().unsettled_slots, unsettled);
+    assert_eq!(plane.status().slots.unsettled(), unsettled);
     assert_eq!(plane.shed(&vip, wanted.reals[2], 0).unwrap(), 5);
     // The last one dies as well.
     wanted.down.insert(wanted.reals[2], OnDown::Rehash);
@@ -302,13 +302,13 @@ pub fn slots_settle_after_their_window() {
     plane.set_service(&wanted).unwrap();
     wanted.ring = vec![0; 1_024].into();
     plane.set_service(&wanted).unwrap();
-    assert!(plane.status().unsettled_slots > 600);
+    assert!(plane.status().slots.unsettled() > 600);
     tick_until(&mut plane, "slots settle", |plane| {
-        plane.status().unsettled_slots == 0
+        plane.status().slots.unsettled() == 0
     });
     wanted.track = Track::All;
     plane.set_service(&wanted).unwrap();
-    assert_eq!(plane.status().unsettled_slots, 1_024);
+    assert_eq!(plane.status().slots.unsettled(), 1_024);
 }
 
 pub fn a_hundred_vips_of_a_hundred_reals_fit_and_change_quickly() {
@@ -333,7 +333,7 @@ pub fn a_hundred_vips_of_a_hundred_reals_fit_and_change_quickly() {
     }
     let status = plane.status();
     let memory: u64 = status.tables.iter().map(|table| table.bytes).sum();
-    assert_eq!(status.slots, 100 * 65_536);
+    assert_eq!(status.slots.total(), 100 * 65_536);
     assert!(memory <= 64 << 20, "{memory} bytes");
     // A re-weighting: every second slot has another real.
     let mut changed = service("192.0.2.50:80/tcp", &reals, 65_535);

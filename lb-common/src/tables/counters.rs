@@ -27,6 +27,28 @@ pub struct ServiceCounters {
     pub dropped_bytes: u64,
 }
 
+/// A value of [`super::names::LOOKUPS`]: a service's packets that looked up the flow table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct LookupCounters {
+    /// Those that found their entry.
+    pub hits: u64,
+    /// Those that found none.
+    pub misses: u64,
+}
+
+impl LookupCounters {
+    /// Counts a packet.
+    #[inline(always)]
+    pub const fn count(&mut self, hit: bool) {
+        if hit {
+            self.hits += 1;
+        } else {
+            self.misses += 1;
+        }
+    }
+}
+
 /// The value of [`super::names::FLOW_COUNTERS`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]

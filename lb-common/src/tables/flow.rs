@@ -8,8 +8,8 @@ use crate::limits::FLOWS_PER_BUCKET;
 pub struct Flow {
     /// 48-bit tag (high) and real (low 16 bits); 0 is empty.
     pub owner: u64,
-    /// Last packet, in ticks (low 32 bits), [`CLOSING`], [`PROVISIONAL`], [`OPENING`], [`HALF_OPEN`], [`turn`] (12 bits), and
-    /// [`ring_bits`] (high 16 bits).
+    /// Last packet, in ticks (low 32 bits), [`CLOSING`], [`PROVISIONAL`], [`OPENING`], [`HALF_OPEN`], [`turn`] (8 bits), and
+    /// the high 20 bits of the flow's ring hash ([`RING_BITS`]).
     pub stamp: u64,
 }
 
@@ -33,7 +33,7 @@ pub const HALF_OPEN: u64 = 1 << 35;
 
 /// Position of [`turn`].
 const TURN_SHIFT: u32 = 36;
-const TURN_MASK: u64 = (1 << 12) - 1;
+const TURN_MASK: u64 = (1 << 8) - 1;
 
 /// The turn of an entry made now, as a part of its stamp. `inserted` is the number of entries its CPU has made.
 ///
@@ -44,7 +44,7 @@ pub const fn turn(inserted: u64) -> u64 {
     (inserted & TURN_MASK) << TURN_SHIFT
 }
 
-/// Entries that were made between those with these stamps, up to 4,095; if another CPU made one of them, or it was
+/// Entries that were made between those with these stamps, up to 255; if another CPU made one of them, or it was
 /// stamped again, any number.
 #[must_use]
 #[inline(always)]
@@ -52,15 +52,18 @@ pub const fn turns_since(stamp: u64, newer: u64) -> u64 {
     (newer >> TURN_SHIFT).wrapping_sub(stamp >> TURN_SHIFT) & TURN_MASK
 }
 
-/// Bits of [`Flow::stamp`] that stay as long as the entry is the flow's.
-pub const RING_BITS: u64 = 0xFFFF << 48;
+/// Bits of [`Flow::stamp`] that are those of the flow's ring hash. They name its slot in a ring of any size
+/// ([`ring_bits`]) and its class ([`super::ring::class_of`]), so the agent can tell which slots still have exceptions, and
+/// of which classes.
+///
+/// Programs of earlier builds stamp 16 bits only: the class of an entry that they have stamped last is not known.
+pub const RING_BITS: u64 = 0xF_FFFF << 44;
 
-/// The top 16 bits of the flow's ring hash. They name its slot in a ring of any size, so the agent can tell
-/// which slots still have exceptions.
+/// The high 20 bits of the flow's ring hash.
 #[must_use]
 #[inline(always)]
-pub const fn ring_bits(stamp: u64) -> u16 {
-    (stamp >> 48) as u16
+pub const fn ring_bits(stamp: u64) -> u32 {
+    (stamp >> 44) as u32
 }
 
 /// A value of [`super::names::FLOWS`]: a cache line. A flow has two buckets it may be in; it is put into

@@ -47,6 +47,8 @@ pub mod names {
     /// Per-CPU array, one entry: [`super::counters::FlowEvictions`]. Tables of layout 3 that an earlier build
     /// made lack it; it is added to them when the program is loaded.
     pub const FLOW_EVICTIONS: &str = "FLOW_EVICTIONS";
+    /// Per-CPU array by service index: [`super::counters::LookupCounters`]. Added like [`FLOW_EVICTIONS`].
+    pub const LOOKUPS: &str = "LOOKUPS";
     /// Array, one entry, written by a simulating program only: [`super::trace::Trace`].
     pub const TRACE: &str = "TRACE";
 }

@@ -120,10 +120,10 @@ fn a_flood_takes_no_established_connection_where_every_flow_is_tracked() {
     for (what, mut flood) in floods() {
         let (mut testbed, service, [a, b]) = testbed();
         testbed.tables.services[service as usize].flags = TRACK_ALL;
-        testbed.slots(service, a, Previous::Exceptions);
+        testbed.slots(service, a, EXCEPTIONS);
         let reals = establish(&mut testbed);
         flood.packets(&mut testbed, 8 * ENTRIES);
-        testbed.slots(service, b, Previous::Exceptions);
+        testbed.slots(service, b, EXCEPTIONS);
         assert_kept(&mut testbed, &reals, what);
         let counters = testbed.tables.counters();
         assert_eq!(
@@ -153,7 +153,7 @@ fn a_flood_takes_no_established_connection_in_a_window() {
         }
         flood.packets(&mut testbed, 8 * ENTRIES);
         assert_kept(&mut testbed, &reals, what);
-        testbed.slots(service, a, Previous::Exceptions);
+        testbed.slots(service, a, EXCEPTIONS);
         assert_kept(&mut testbed, &reals, what);
     }
 }
@@ -168,7 +168,7 @@ fn a_flood_takes_no_flow_of_a_drained_real_of_another_vip() {
                 assert_eq!(segment(&mut testbed, port, ACK).1, drained);
             }
         }
-        testbed.slots(service, other, Previous::Exceptions);
+        testbed.slots(service, other, EXCEPTIONS);
         let flooded = testbed.service("10.0.0.9:80/tcp");
         let (a, b) = (
             testbed.real(flooded, "10.2.0.1", 1),
@@ -230,7 +230,7 @@ fn kinds_and_vips_do_not_take_each_others_provisional_entries() {
         assert_eq!(segment(&mut testbed, port, ACK).1, a);
     }
     Flood::v4(tcp4(1, SYN)).packets(&mut testbed, 8 * ENTRIES);
-    testbed.slots(service, b, Previous::Exceptions);
+    testbed.slots(service, b, EXCEPTIONS);
     assert_kept(&mut testbed, &[a; CLIENTS as usize], "SYNs, running flows");
 
     let quiet = testbed.service("10.0.0.2:80/tcp");
@@ -260,7 +260,7 @@ fn ipv6_and_udp_are_kept_as_well() {
     let [c, d] = ["10.3.0.1", "10.3.0.2"].map(|address| testbed.real(udp, address, 1));
     testbed.slots(six, b, Previous::Real(a));
     testbed.tables.services[udp as usize].flags = TRACK_ALL;
-    testbed.slots(udp, d, Previous::Exceptions);
+    testbed.slots(udp, d, EXCEPTIONS);
     for port in 1..=CLIENTS {
         for flags in [SYN, ACK] {
             assert_eq!(testbed.run(&tcp6(port, flags)).0.real, b);
@@ -281,8 +281,8 @@ fn ipv6_and_udp_are_kept_as_well() {
             flood.packet(&mut testbed);
         }
     }
-    testbed.slots(six, a, Previous::Exceptions);
-    testbed.slots(udp, c, Previous::Exceptions);
+    testbed.slots(six, a, EXCEPTIONS);
+    testbed.slots(udp, c, EXCEPTIONS);
     for port in 1..=CLIENTS {
         assert_eq!(testbed.run(&tcp6(port, ACK)).0.real, b, "IPv6 port {port}");
         assert_eq!(testbed.run(&udp4(port)).0.real, d, "UDP port {port}");
@@ -333,7 +333,7 @@ fn udp_is_confirmed_by_a_later_packet() {
     let udp = testbed.service("10.0.0.1:53/udp");
     let [a, b] = ["10.3.0.1", "10.3.0.2"].map(|address| testbed.real(udp, address, 1));
     testbed.tables.services[udp as usize].flags = TRACK_ALL;
-    testbed.slots(udp, a, Previous::Exceptions);
+    testbed.slots(udp, a, EXCEPTIONS);
     for _ in 0..3 {
         testbed.run(&udp4(1));
     }
@@ -423,7 +423,7 @@ fn a_table_full_of_confirmed_flows_refuses_others_which_begin_where_they_will_go
     for port in 1..=FLOWS_PER_BUCKET as u16 {
         assert_eq!(segment(&mut testbed, port, ACK), (ChosenBy::Flow, b));
     }
-    testbed.slots(service, b, Previous::Exceptions);
+    testbed.slots(service, b, EXCEPTIONS);
     for flags in [SYN, ACK] {
         assert_eq!(segment(&mut testbed, 10, flags).1, b);
     }
@@ -449,7 +449,7 @@ fn a_table_at_its_rated_number_of_flows_keeps_them_and_takes_new_ones() {
         counters.flows.evicted, counters.evictions.opening,
         "no other entry gave way"
     );
-    testbed.slots(service, a, Previous::Exceptions);
+    testbed.slots(service, a, EXCEPTIONS);
     let kept = (1..=clients)
         .filter(|&port| segment(&mut testbed, port, ACK) == (ChosenBy::Flow, b))
         .count();
@@ -469,6 +469,6 @@ fn an_entry_without_marks_is_confirmed() {
             .store(flow.stamp.load() & !(PROVISIONAL | OPENING | HALF_OPEN));
     }
     Flood::v4(tcp4(1, SYN)).packets(&mut testbed, 8 * ENTRIES);
-    testbed.slots(service, a, Previous::Exceptions);
+    testbed.slots(service, a, EXCEPTIONS);
     assert_kept(&mut testbed, &[b; CLIENTS as usize], "an earlier build");
 }

@@ -4,10 +4,16 @@ use proptest::prelude::*;
 
 use super::testbed::*;
 use crate::{
+    hash::{Addresses as _, Addresses4},
     limits::{CLOSING_TICKS, FLOWS_PER_BUCKET, STAMP_TICKS},
     memory::{MemFrame, simulate},
     reason::{ChosenBy, Reason, Verdict},
-    tables::{flow::CLOSING, real::DOWN, ring::Previous, service::TRACK_ALL},
+    tables::{
+        flow::{CLOSING, RING_BITS},
+        real::DOWN,
+        ring::{Classes, Previous, class_of},
+        service::TRACK_ALL,
+    },
 };
 
 const TCP_VIP: &str = "10.0.0.1:80/tcp";
@@ -63,13 +69,76 @@ fn in_the_window_running_flows_stay_and_new_ones_move() {
     assert_eq!(segment(&mut testbed, 1, SYN), (ChosenBy::NewFlow, c));
     assert_eq!(segment(&mut testbed, 1, ACK), (ChosenBy::Flow, c));
     // After the window the exceptions stay, what is unknown is the ring's.
-    testbed.slots(service, c, Previous::Exceptions);
+    testbed.slots(service, c, EXCEPTIONS);
     assert_eq!(segment(&mut testbed, 2, ACK), (ChosenBy::Flow, b));
     assert_eq!(segment(&mut testbed, 4, ACK), (ChosenBy::Ring, c));
     assert_eq!(segment(&mut testbed, 4, ACK), (ChosenBy::Ring, c));
     assert_eq!(segment(&mut testbed, 5, SYN), (ChosenBy::NewFlow, c));
     assert_eq!(testbed.tables.live_flows().count(), 3);
     assert_eq!(testbed.tables.counters().flows.evicted, 0);
+}
+
+#[test]
+fn only_flows_of_a_slots_classes_look_for_exceptions() {
+    let (mut testbed, service, [a, b, _]) = testbed();
+    let ring_hash = |port: u16| {
+        let addresses = Addresses4 {
+            source: u32::from_ne_bytes([198, 51, 100, 7]),
+            destination: u32::from_ne_bytes([10, 0, 0, 1]),
+        };
+        let [high, low] = port.to_be_bytes();
+        let ports = u32::from_ne_bytes([high, low, 0, 80]);
+        addresses.ring_hash(testbed.tables.constants.ring_seed, ports, 6)
+    };
+    let classes: std::vec::Vec<u32> = (0..200).map(|port| class_of(ring_hash(port))).collect();
+    testbed.slots(service, b, Previous::Real(a));
+    for port in 1..200 {
+        assert_eq!(segment(&mut testbed, port, ACK).1, a);
+    }
+    for stamp in testbed.tables.live_flows().map(|flow| flow.stamp) {
+        assert!(classes.contains(&class_of(stamp)));
+    }
+    let some = Classes::only(3).or(Classes::only(14));
+    testbed.slots(service, b, Previous::Exceptions(some));
+    let looked_up = |testbed: &Testbed| {
+        let lookups = testbed.tables.counters().lookups[service as usize];
+        let flows = testbed.tables.counters().flows;
+        assert_eq!((lookups.hits, lookups.misses), (flows.hits, flows.misses));
+        lookups.hits + lookups.misses
+    };
+    for port in 1..200 {
+        let before = looked_up(&testbed);
+        let is_exception = some.contains(classes[port as usize]);
+        let expected = if is_exception { (ChosenBy::Flow, a) } else { (ChosenBy::Ring, b) };
+        assert_eq!(segment(&mut testbed, port, ACK), expected, "port {port}");
+        assert_eq!(looked_up(&testbed) - before, u64::from(is_exception));
+    }
+    // Every flow is looked up where all are tracked.
+    testbed.tables.services[service as usize].flags = TRACK_ALL;
+    assert_eq!(segment(&mut testbed, 1, ACK).0, ChosenBy::Flow);
+    // Without a real of its own, the slot has none for other flows.
+    testbed.tables.services[service as usize].flags = 0;
+    testbed.slots(service, 0, Previous::Exceptions(some));
+    let (of_some, others): (std::vec::Vec<u16>, std::vec::Vec<u16>) =
+        (2..200).partition(|port| some.contains(classes[*port as usize]));
+    assert_eq!(segment(&mut testbed, of_some[0], ACK).1, a);
+    assert_eq!(testbed.run(&tcp4(others[0], SYN)).0.reason, Reason::NoReal);
+}
+
+#[test]
+fn a_program_stamps_the_class_that_an_earlier_one_left_out() {
+    let (mut testbed, service, [a, b, _]) = testbed();
+    testbed.slots(service, b, Previous::Real(a));
+    segment(&mut testbed, 1, ACK);
+    let entry = |testbed: &Testbed| testbed.tables.live_flows().next().unwrap().stamp;
+    let whole = entry(&testbed) & RING_BITS;
+    let flows = testbed.tables.flows.iter().flat_map(|bucket| &bucket.flows);
+    for flow in flows.filter(|flow| flow.owner.load() != 0) {
+        flow.stamp.store(flow.stamp.load() & !(0xF << 44));
+    }
+    testbed.tables.now += STAMP_TICKS + 1;
+    assert_eq!(segment(&mut testbed, 1, ACK), (ChosenBy::Flow, a));
+    assert_eq!(entry(&testbed) & RING_BITS, whole);
 }
 
 #[test]
@@ -84,7 +153,7 @@ fn an_entry_lives_its_window_after_its_last_packet() {
     let (mut testbed, service, [a, b, _]) = testbed();
     testbed.slots(service, b, Previous::Real(a));
     assert_eq!(segment(&mut testbed, 1, ACK), (ChosenBy::Previous, a));
-    testbed.slots(service, b, Previous::Exceptions);
+    testbed.slots(service, b, EXCEPTIONS);
     for _ in 0..5 {
         testbed.tables.now += WINDOW;
         assert_eq!(segment(&mut testbed, 1, ACK), (ChosenBy::Flow, a));
@@ -119,7 +188,7 @@ fn the_clock_wraps_and_may_lag() {
     testbed.slots(service, b, Previous::Real(a));
     testbed.tables.now = u32::MAX - 10;
     segment(&mut testbed, 1, ACK);
-    testbed.slots(service, b, Previous::Exceptions);
+    testbed.slots(service, b, EXCEPTIONS);
     testbed.tables.now = testbed.tables.now.wrapping_sub(3);
     assert_eq!(
         segment(&mut testbed, 1, ACK),
@@ -141,7 +210,7 @@ fn fin_and_rst_shorten_an_entrys_life() {
         testbed.tables.services[service as usize].window = 10 * CLOSING_TICKS;
         testbed.slots(service, b, Previous::Real(a));
         segment(&mut testbed, 1, ACK);
-        testbed.slots(service, b, Previous::Exceptions);
+        testbed.slots(service, b, EXCEPTIONS);
         assert_eq!(segment(&mut testbed, 1, flags), (ChosenBy::Flow, a));
         assert_ne!(
             testbed.tables.live_flows().next().unwrap().stamp & CLOSING,
@@ -168,7 +237,7 @@ fn dead_reals_lose_their_flows() {
     assert_eq!(segment(&mut testbed, 1, ACK), (ChosenBy::Flow, b));
     assert_eq!(segment(&mut testbed, 2, ACK), (ChosenBy::NewFlow, b));
     // An index that was given to another service's real is not this flow's either.
-    testbed.slots(service, c, Previous::Exceptions);
+    testbed.slots(service, c, EXCEPTIONS);
     testbed.tables.reals[b as usize].service = service + 1;
     assert_eq!(segment(&mut testbed, 1, ACK), (ChosenBy::Ring, c));
 }
@@ -183,7 +252,7 @@ fn a_drained_slot_keeps_its_flows_and_takes_no_new_ones() {
         (refused.verdict, refused.reason),
         (Verdict::Drop, Reason::NoReal)
     );
-    testbed.slots(service, 0, Previous::Exceptions);
+    testbed.slots(service, 0, EXCEPTIONS);
     assert_eq!(segment(&mut testbed, 1, ACK), (ChosenBy::Flow, a));
     assert_eq!(testbed.run(&tcp4(3, ACK)).0.reason, Reason::NoReal);
 }
@@ -196,7 +265,7 @@ fn a_tracked_service_remembers_every_flow() {
     assert_eq!(segment(&mut testbed, 1, SYN), (ChosenBy::Ring, a));
     assert_eq!(segment(&mut testbed, 1, ACK), (ChosenBy::Flow, a));
     assert_eq!(segment(&mut testbed, 2, ACK), (ChosenBy::Ring, a));
-    testbed.slots(service, b, Previous::Exceptions);
+    testbed.slots(service, b, EXCEPTIONS);
     assert_eq!(segment(&mut testbed, 1, ACK), (ChosenBy::Flow, a));
     assert_eq!(segment(&mut testbed, 3, SYN), (ChosenBy::NewFlow, b));
     assert_eq!(segment(&mut testbed, 3, ACK), (ChosenBy::Flow, b));
@@ -243,7 +312,7 @@ fn a_full_table_gives_up_the_oldest() {
     segment(&mut testbed, 5, SYN);
     let flows = testbed.tables.counters().flows;
     assert_eq!((flows.inserted, flows.evicted), (5, 1));
-    testbed.slots(service, a, Previous::Exceptions);
+    testbed.slots(service, a, EXCEPTIONS);
     for (port, expected) in [(1, b), (3, b), (4, b), (5, b), (2, a)] {
         assert_eq!(segment(&mut testbed, port, ACK).1, expected, "port {port}");
     }
@@ -274,7 +343,7 @@ fn each_entry_is_judged_by_its_own_services_window() {
     testbed.tables.now += 11;
     testbed.run(&udp4(8));
     assert_eq!(testbed.tables.counters().flows.evicted, 0);
-    testbed.slots(service, b, Previous::Exceptions);
+    testbed.slots(service, b, EXCEPTIONS);
     for port in 1..=3 {
         assert_eq!(segment(&mut testbed, port, ACK), (ChosenBy::Flow, a));
     }

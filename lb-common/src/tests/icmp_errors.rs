@@ -126,7 +126,7 @@ fn an_error_about_an_exception_reaches_the_flow_tables_real() {
     let entry: Vec<_> = testbed.tables.live_flows().collect();
     let counted = testbed.tables.counters().flows;
     testbed.tables.now += WINDOW / 2;
-    testbed.slots(service, new, Previous::Exceptions);
+    testbed.slots(service, new, EXCEPTIONS);
     let outcome = testbed.run(&error).0;
     assert_eq!((outcome.real, outcome.chosen_by), (old, ChosenBy::Flow));
     // It keeps no flow alive, and nobody counts it as one of the flow's packets.

@@ -166,7 +166,7 @@ fn a_dead_reals_flows_are_reset_and_begin_anew_elsewhere() {
     testbed.tables.reals[dead as usize].flags &= !RESET;
     assert_eq!(testbed.run(&tcp4(1, ACK)).0.real, dead);
     testbed.tables.reals[dead as usize].flags |= RESET;
-    testbed.slots(service, alive, Previous::Exceptions);
+    testbed.slots(service, alive, EXCEPTIONS);
     for _ in 0..2 {
         let outcome = testbed.run(&tcp4(1, ACK)).0;
         assert_eq!(

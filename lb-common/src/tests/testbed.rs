@@ -16,11 +16,14 @@ use crate::{
         config::{ANY_PORT_V4, ANY_PORT_V6},
         next_hop::NextHop,
         real::{ADDRESS_V6, Real, outer_checksum},
-        ring::{Previous, slot},
+        ring::{Classes, Previous, slot},
         service::{Service, ring_place},
         vip::{ECHO_SERVICE, Vip4Key, Vip6Key},
     },
 };
+
+/// The state of a slot after its window, of whose exceptions nothing is known.
+pub const EXCEPTIONS: Previous = Previous::Exceptions(Classes::ALL);
 
 /// The interface that frames come in by.
 pub const INTERFACE: u32 = 7;

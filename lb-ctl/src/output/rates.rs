@@ -4,7 +4,10 @@ use std::{collections::HashMap, time::Duration};
 
 use lb_proto::v1;
 
-use super::{stats::Counters, table};
+use super::{
+    stats::{Counters, table_share},
+    table,
+};
 use crate::names;
 
 /// Lays out the rates of each VIP and real as a table, which ends with a newline.
@@ -40,6 +43,7 @@ pub fn table(before: &v1::Stats, now: &v1::Stats) -> String {
         ];
         row.extend(per_second(counters_before, vip.counters.into(), seconds));
         row.push(table::rate(dropped as f64 / seconds));
+        row.push(table::percent(table_share(vip, old)));
         rows.push(row);
         for real in &vip.reals {
             let before = old_reals
@@ -53,7 +57,7 @@ pub fn table(before: &v1::Stats, now: &v1::Stats) -> String {
                 table::flows(real.flows, real.flows_exact),
             ];
             row.extend(per_second(before, real.counters.into(), seconds));
-            row.push(String::new());
+            row.extend([String::new(), String::new()]);
             rows.push(row);
         }
     }
@@ -68,6 +72,7 @@ pub fn table(before: &v1::Stats, now: &v1::Stats) -> String {
         ("OPENED/S", true),
         ("CLOSED/S", true),
         ("DROPPED/S", true),
+        ("TABLE", true),
     ];
     format!("{time}\n{}", table::layout(&columns, rows))
 }
@@ -127,6 +132,9 @@ mod tests {
                     flows_exact: false,
                     state: v1::RealState::Active.into(),
                 }],
+                slots: None,
+                table_hits: packets / 4,
+                table_misses: packets / 4,
             }],
             interfaces: vec![],
             flow_table: None,
@@ -153,7 +161,9 @@ mod tests {
                 "1.0",
                 "k",
                 "0",
-                "0"
+                "0",
+                "50.00",
+                "%"
             ]
         );
         assert_eq!(

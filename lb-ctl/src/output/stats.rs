@@ -53,6 +53,37 @@ pub struct RealStats {
     pub counters: Counters,
 }
 
+/// The slots of rings by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SlotStates {
+    /// No packet consults the flow table.
+    pub settled: u64,
+    /// The slot's real changed within the VIP's window: all packets do.
+    pub in_window: u64,
+    /// The window is over, and some flows are on other reals: packets that may be of these flows do.
+    pub exceptions: u64,
+}
+
+impl SlotStates {
+    /// Formats the share of one state's slots.
+    #[must_use]
+    pub fn percent(&self, slots: u64) -> String {
+        let all = self.settled + self.in_window + self.exceptions;
+        table::percent(slots as f64 / all.max(1) as f64)
+    }
+}
+
+impl From<Option<v1::SlotStates>> for SlotStates {
+    fn from(slots: Option<v1::SlotStates>) -> Self {
+        let slots = slots.unwrap_or_default();
+        SlotStates {
+            settled: slots.settled,
+            in_window: slots.in_window,
+            exceptions: slots.exceptions,
+        }
+    }
+}
+
 /// Counters of a VIP.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct VipStats {
@@ -65,6 +96,14 @@ pub struct VipStats {
     pub dropped_packets: u64,
     /// Their bytes.
     pub dropped_bytes: u64,
+    /// The slots of its ring.
+    pub slots: SlotStates,
+    /// Packets that consulted the flow table and found their flow.
+    pub table_hits: u64,
+    /// Packets that consulted the flow table and did not find their flow.
+    pub table_misses: u64,
+    /// The share of its packets that consulted the flow table, 0 to 1.
+    pub table_share: f64,
     /// The reals, in the agent's order.
     pub reals: Vec<RealStats>,
 }
@@ -159,9 +198,27 @@ impl From<&v1::VipStats> for VipStats {
             counters: vip.counters.into(),
             dropped_packets: vip.dropped_packets,
             dropped_bytes: vip.dropped_bytes,
+            slots: vip.slots.into(),
+            table_hits: vip.table_hits,
+            table_misses: vip.table_misses,
+            table_share: table_share(vip, None),
             reals: vip.reals.iter().map(RealStats::from).collect(),
         }
     }
+}
+
+/// The share of a VIP's packets that consulted the flow table, of all packets or of those since an earlier reading.
+#[must_use]
+pub fn table_share(vip: &v1::VipStats, before: Option<&v1::VipStats>) -> f64 {
+    let packets = |vip: &v1::VipStats| {
+        vip.dropped_packets + vip.counters.map_or(0, |counters| counters.packets)
+    };
+    let lookups = |vip: &v1::VipStats| vip.table_hits + vip.table_misses;
+    let since = |count: &dyn Fn(&v1::VipStats) -> u64| {
+        count(vip).saturating_sub(before.map_or(0, count)) as f64
+    };
+    // A packet may be counted in one of the two at the moment of reading.
+    (since(&lookups) / since(&packets).max(1.0)).min(1.0)
 }
 
 impl From<&v1::RealStats> for RealStats {
@@ -232,6 +289,29 @@ impl Human for Stats {
             ("DROPPED", true),
         ];
         let mut text = table::layout(&columns, rows);
+        text += "\n";
+        text += &table::layout(
+            &[
+                ("VIP", false),
+                ("SLOTS SETTLED", true),
+                ("IN WINDOW", true),
+                ("WITH EXCEPTIONS", true),
+                ("TABLE HITS", true),
+                ("MISSES", true),
+                ("OF PACKETS", true),
+            ],
+            self.vips.iter().map(|vip| {
+                vec![
+                    vip.vip.clone(),
+                    vip.slots.percent(vip.slots.settled),
+                    vip.slots.percent(vip.slots.in_window),
+                    vip.slots.percent(vip.slots.exceptions),
+                    vip.table_hits.to_string(),
+                    vip.table_misses.to_string(),
+                    table::percent(vip.table_share),
+                ]
+            }),
+        );
         let reasons = self.interfaces.iter().flat_map(|interface| {
             interface
                 .reasons

@@ -3,7 +3,7 @@
 use lb_proto::v1;
 use serde::Serialize;
 
-use super::{Human, table};
+use super::{Human, stats::SlotStates, table};
 
 /// An interface that the program is attached to.
 #[derive(Debug, PartialEq, Serialize)]
@@ -75,6 +75,8 @@ pub struct Status {
     pub slots: u64,
     /// Slots whose packets consult the flow table.
     pub unsettled_slots: u64,
+    /// The slots by state.
+    pub slot_states: SlotStates,
     /// The kernel's tables.
     pub tables: Vec<TableUse>,
     /// Memory of all tables, bytes.
@@ -113,6 +115,7 @@ impl From<&v1::Status> for Status {
             reals: status.reals,
             slots: status.slots,
             unsettled_slots: status.unsettled_slots,
+            slot_states: status.slot_states.into(),
             tables: status.tables.iter().map(table).collect(),
             kernel_memory: status.kernel_memory,
             layout: status.layout,
@@ -143,7 +146,8 @@ impl Human for Status {
             "made anew"
         };
         text += &format!(
-            "lb-agent {}, started {}\n{} VIPs, {} reals; {} slots, {} of them unsettled\n\
+            "lb-agent {}, started {}\n{} VIPs, {} reals; {} slots, {} of them unsettled ({} in \
+             their window, {} with exceptions)\n\
              tables of layout {}, generation {}, {adopted}; {} of kernel memory\n\n",
             self.version,
             self.started.as_deref().unwrap_or("at an unknown time"),
@@ -151,6 +155,8 @@ impl Human for Status {
             self.reals,
             self.slots,
             self.unsettled_slots,
+            self.slot_states.in_window,
+            self.slot_states.exceptions,
             self.layout,
             self.generation,
             table::bytes(self.kernel_memory)

@@ -280,6 +280,11 @@ impl Balancer for Recorder {
             reals: 2,
             unsettled_slots: 3,
             slots: 4_096,
+            slot_states: Some(v1::SlotStates {
+                settled: 4_093,
+                in_window: 1,
+                exceptions: 2,
+            }),
             tables: vec![v1::TableUse {
                 name: "flows".to_owned(),
                 used: 10,

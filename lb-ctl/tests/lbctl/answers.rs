@@ -173,6 +173,10 @@ fn stats() {
                 "closed": 6,
                 "dropped_packets": 3,
                 "dropped_bytes": 180,
+                "slots": { "settled": 4_000, "in_window": 90, "exceptions": 6 },
+                "table_hits": 12_500,
+                "table_misses": 12_500,
+                "table_share": 25_000.0 / 100_003.0,
                 "reals": [{
                     "address": "10.1.0.2",
                     "weight": 100,
@@ -215,6 +219,9 @@ fn stats() {
         "{table}"
     );
     assert!(table.contains("~1"), "an estimate is marked: {table}");
+    for words in ["97.66 %", "2.20 %", "0.15 %", "25.00 %"] {
+        assert!(table.contains(words), "no {words}: {table}");
+    }
 }
 
 #[test]
@@ -286,6 +293,7 @@ fn status() {
             "reals": 2,
             "slots": 4096,
             "unsettled_slots": 3,
+            "slot_states": { "settled": 4_093, "in_window": 1, "exceptions": 2 },
             "tables": [{ "name": "flows", "used": 10, "capacity": 1024, "bytes": 16384 }],
             "kernel_memory": 5_242_880,
             "layout": 1,

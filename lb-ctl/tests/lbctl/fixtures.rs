@@ -142,6 +142,13 @@ pub fn stats(seconds: i64) -> v1::Stats {
                 flows_exact: false,
                 state: v1::RealState::Draining.into(),
             }],
+            slots: Some(v1::SlotStates {
+                settled: 4_000,
+                in_window: 90,
+                exceptions: 6,
+            }),
+            table_hits: packets / 8,
+            table_misses: packets / 8,
         }],
         interfaces: vec![v1::InterfaceStats {
             name: "eth0".to_owned(),

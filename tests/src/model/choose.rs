@@ -6,7 +6,7 @@ use lb_common::{
     hash::{Addresses as _, Addresses4, Addresses6, slot_index},
     limits::UDP_CONFIRM_TICKS,
     reason::{ChosenBy, Reason},
-    tables::ring::Previous,
+    tables::ring::{Previous, class_of},
 };
 
 use super::{
@@ -180,9 +180,17 @@ impl Model {
                 })
             }
         };
-        if previous == Previous::Settled && !track_all {
+        let ring_hash = ring_hash(&self.testbed, packet);
+        // Of a flow of another class there is no exception.
+        let is_certain = match previous {
+            Previous::Settled => true,
+            Previous::Exceptions(classes) => !classes.contains(class_of(ring_hash)),
+            Previous::Real(_) => false,
+        };
+        if is_certain && !track_all {
             return choice(current, ChosenBy::Ring);
         }
+        let ring_bits = (ring_hash >> 44) as u32;
         let hash = flow_hash(&self.testbed, &flow_key(packet, service));
         let place = self.flows.place(hash);
         let entry = self.flows.find(place).copied();
@@ -206,6 +214,7 @@ impl Model {
                 provisional: entry.provisional && !confirms,
                 opening: entry.opening && !confirms,
                 half_open: entry.half_open && !confirms,
+                ring_bits,
                 stamp: if entry.provisional && !confirms {
                     entry.stamp
                 } else {
@@ -221,7 +230,7 @@ impl Model {
         }
         let (mut chosen, in_window) = match previous {
             Previous::Real(_) if opens => (choice(current, ChosenBy::NewFlow)?, true),
-            Previous::Exceptions if opens => (choice(current, ChosenBy::NewFlow)?, false),
+            Previous::Exceptions(_) if opens => (choice(current, ChosenBy::NewFlow)?, false),
             // UDP has no SYN: an unknown packet belongs to a running flow.
             Previous::Real(real)
                 if self.serves(real, service) && self.is_dead(real) && may_reset =>
@@ -232,7 +241,7 @@ impl Model {
                 (choice(real, ChosenBy::Previous)?, true)
             }
             Previous::Real(_) => (choice(current, ChosenBy::NewFlow)?, true),
-            Previous::Settled | Previous::Exceptions => (choice(current, ChosenBy::Ring)?, false),
+            Previous::Settled | Previous::Exceptions(_) => (choice(current, ChosenBy::Ring)?, false),
         };
         // An entry that does not count, or no longer does, must not count again later.
         if (in_window || track_all) && !packet.payload.resets() || entry.is_some() {
@@ -243,7 +252,7 @@ impl Model {
                 provisional: true,
                 opening: opens || packet.payload.is_udp() && chosen.by != ChosenBy::Previous,
                 half_open: opens,
-                ring_bits: (ring_hash(&self.testbed, packet) >> 48) as u16,
+                ring_bits,
                 stamp: self.now,
             };
             let room = self.flows.remember(place, entry, &self.testbed, self.now);

@@ -22,8 +22,8 @@ pub struct Entry {
     pub opening: bool,
     /// That packet was a SYN.
     pub half_open: bool,
-    /// The top 16 bits of its ring hash.
-    pub ring_bits: u16,
+    /// The high 20 bits of its ring hash.
+    pub ring_bits: u32,
     /// Its last packet, in ticks.
     pub stamp: u32,
 }

@@ -3,7 +3,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use lb_common::tables::{next_hop::NextHop, ring::Previous};
+use lb_common::tables::{
+    next_hop::NextHop,
+    ring::{CLASSES, Classes, Previous},
+};
 
 use super::{
     random::Random,
@@ -180,6 +183,18 @@ fn add_service(
     }
 }
 
+/// Returns a random set of classes, which is not empty.
+fn some_classes(random: &mut Random) -> Classes {
+    let first = Classes::only(random.below(CLASSES as usize) as u32);
+    (0..CLASSES).fold(first, |classes, class| {
+        if random.chance(30) {
+            classes.or(Classes::only(class))
+        } else {
+            classes
+        }
+    })
+}
+
 /// Gives one slot of a service another real and state.
 pub fn set_slot(testbed: &mut Testbed, random: &mut Random, service: u32, slot: u32) {
     let reals: Vec<u16> = (1..testbed.reals.len() as u16)
@@ -197,7 +212,8 @@ pub fn set_slot(testbed: &mut Testbed, random: &mut Random, service: u32, slot: 
     let current = if random.chance(1) { 60_000 } else { current };
     let previous = match random.below(10) {
         0..4 => Previous::Settled,
-        4..6 => Previous::Exceptions,
+        4 => Previous::Exceptions(Classes::ALL),
+        5 => Previous::Exceptions(some_classes(random)),
         _ => Previous::Real(*random.pick(&reals)),
     };
     let at = testbed.services[service as usize].first_slot + slot;

@@ -1,8 +1,8 @@
 //! A flow that sends a packet in each window stays on its real through all changes of the ring.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use lb_common::tables::ring::Previous;
+use lb_common::tables::ring::{Classes, Previous, class_of};
 use lb_tests::model::{
     generator::Generator,
     random::Random,
@@ -92,35 +92,30 @@ fn change_slot(testbed: &mut Testbed, slot: usize, real: u16) {
     }
     testbed.slots[slot] = match previous {
         Previous::Real(first) => (real, Previous::Real(first)),
-        Previous::Settled | Previous::Exceptions => (real, Previous::Real(current)),
+        Previous::Settled | Previous::Exceptions(_) => (real, Previous::Real(current)),
     };
 }
 
-/// Ends a window in which each flow sent a packet: slots consult only the flow table, and slots without exceptions are
-/// settled.
+/// Ends a window in which each flow sent a packet, as the agent does after a sweep: a slot without exceptions is settled,
+/// and one with exceptions has their classes.
 fn end_window(arena: &mut Arena) {
-    let testbed = &mut arena.model.testbed;
-    let named: HashSet<u16> = arena
-        .model
-        .flows
-        .buckets
-        .iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.real)
-        .collect();
-    for (slot, (current, previous)) in testbed.slots.iter_mut().enumerate() {
-        let service = slot / RING_SLOTS as usize;
-        let reals = (1 + service * REALS_PER_SERVICE)..=((service + 1) * REALS_PER_SERVICE);
-        // The agent knows tags, not slots. If no exception of the service names this real, the slot has none.
-        let exceptions = named
-            .iter()
-            .any(|real| reals.contains(&usize::from(*real)) && *real != *current);
+    let slots = &mut arena.model.testbed.slots;
+    let mut found = vec![Classes::NONE; slots.len()];
+    for entry in arena.model.flows.buckets.iter().flatten().flatten() {
+        let service = (usize::from(entry.real) - 1) / REALS_PER_SERVICE;
+        let in_ring = (u64::from(entry.ring_bits) * u64::from(RING_SLOTS)) >> 20;
+        let slot = service * RING_SLOTS as usize + in_ring as usize;
+        if slots[slot].0 != entry.real {
+            let class = class_of(u64::from(entry.ring_bits) << 44);
+            found[slot] = found[slot].or(Classes::only(class));
+        }
+    }
+    for ((_, previous), found) in slots.iter_mut().zip(found) {
         if *previous != Previous::Settled {
-            *previous = if exceptions {
-                Previous::Exceptions
-            } else {
+            *previous = if found.is_empty() {
                 Previous::Settled
+            } else {
+                Previous::Exceptions(found)
             };
         }
     }

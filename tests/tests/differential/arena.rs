@@ -314,7 +314,7 @@ fn record(entry: &Entry) -> Flow {
             | if entry.provisional { PROVISIONAL } else { 0 }
             | if entry.opening { OPENING } else { 0 }
             | if entry.half_open { HALF_OPEN } else { 0 }
-            | u64::from(entry.ring_bits) << 48,
+            | u64::from(entry.ring_bits) << 44,
     }
 }
 

@@ -108,6 +108,7 @@ impl<B: TableBackend> Engine<B> {
                     address,
                     hop,
                     returned: None,
+                    carried: false,
                 });
                 self.reals.reserve(index, record.flags);
                 self.addresses.add(address);

@@ -2,9 +2,10 @@
 //!
 //! A slot may be settled when no live entry of the flow table is an exception in it, that is, none names
 //! another real than the slot. An entry's stamp holds the top bits of its flow's ring hash, so its slot is
-//! known whatever the ring's size. No exception can arise in a slot whose window is over (what is
+//! known whatever the ring's size, and its class. No exception can arise in a slot whose window is over (what is
 //! remembered there has the slot's own real), so a sweep that began after the window's end, and after the
-//! packets under way then, has seen them all.
+//! packets under way then, has seen them all. What it has not seen is gone: a slot without exceptions is settled, and
+//! the flows of classes without one no longer look up the table.
 
 use std::time::Instant;
 
@@ -12,7 +13,7 @@ use lb_common::{
     limits::CLOSING_TICKS,
     tables::{
         flow::{CLOSING, Flow, HALF_OPEN, PROVISIONAL, real_of, ring_bits},
-        ring::real_of as real_of_slot,
+        ring::{Classes, class_of, real_of as real_of_slot},
     },
 };
 
@@ -41,17 +42,26 @@ pub(crate) struct FlowSweep {
 
 /// What a sweep found.
 pub(crate) struct SweepResult {
-    /// For each service in the table's order, which of its slots have an exception.
-    exceptions: Vec<Vec<bool>>,
+    /// For each service in the table's order, the classes of the exceptions in each of its slots.
+    exceptions: Vec<Vec<Classes>>,
     /// By real index, whether an entry named a real of no service. Such entries were freed; a packet that
     /// has read one may still follow it.
     orphaned: Vec<bool>,
 }
 
 impl SweepResult {
-    /// For each service in the table's order, which of its slots have an exception.
-    pub fn exceptions(&self) -> &[Vec<bool>] {
+    /// For each service in the table's order, the classes of the exceptions in each of its slots.
+    pub fn exceptions(&self) -> &[Vec<Classes>] {
         &self.exceptions
+    }
+
+    /// Whether there is any exception.
+    #[must_use]
+    pub fn has_exceptions(&self) -> bool {
+        self.exceptions
+            .iter()
+            .flatten()
+            .any(|classes| !classes.is_empty())
     }
 
     /// Whether an entry named this real, which has no service.
@@ -117,11 +127,13 @@ impl FlowSweep {
         Ok(changed || self.used > 0 || unsettled)
     }
 
-    /// Frees the entries that are past their window or name a real of no service.
+    /// Frees the entries that are past their window or name a real of no service. The class of an entry is known if it
+    /// was stamped at `classes_since` or later.
     pub fn run<B: TableBackend>(
         &mut self,
         backend: &B,
         services: &ServiceTable,
+        classes_since: u32,
         now: u32,
     ) -> SweepResult {
         let began = Instant::now();
@@ -137,7 +149,7 @@ impl FlowSweep {
             for real in &entry.reals {
                 owners[usize::from(real.index)] = owner;
             }
-            exceptions.push(vec![false; owner.slots as usize]);
+            exceptions.push(vec![Classes::NONE; owner.slots as usize]);
         }
         let mut orphaned = vec![false; owners.len()];
         let mut provisional = vec![0; services.len()];
@@ -158,9 +170,10 @@ impl FlowSweep {
             provisional[owner.service] += u64::from(flow.stamp & PROVISIONAL != 0);
             if owner.slots != 0 {
                 let slot =
-                    ((u64::from(ring_bits(flow.stamp)) * u64::from(owner.slots)) >> 16) as u32;
+                    ((u64::from(ring_bits(flow.stamp)) * u64::from(owner.slots)) >> 20) as u32;
                 if usize::from(real_of_slot(backend.slot(owner.first_slot + slot))) != real {
-                    exceptions[owner.service][slot as usize] = true;
+                    let classes = &mut exceptions[owner.service][slot as usize];
+                    *classes = classes.or(classes_of(&flow, classes_since, now));
                 }
             }
             true
@@ -188,6 +201,18 @@ impl FlowSweep {
             exceptions,
             orphaned,
         }
+    }
+}
+
+/// The classes that an entry's flow may be of. Programs of earlier builds did not stamp the class.
+#[must_use]
+fn classes_of(flow: &Flow, classes_since: u32, now: u32) -> Classes {
+    // A stamp may be a tick from the future. All live stamps are younger than half of the clock's range.
+    let age = now.wrapping_add(1).wrapping_sub(flow.stamp as u32);
+    if reached(now, classes_since) && age <= now.wrapping_sub(classes_since) {
+        Classes::only(class_of(flow.stamp))
+    } else {
+        Classes::ALL
     }
 }
 
@@ -244,6 +269,7 @@ mod tests {
             address: [10, 1, 0, index as u8].into(),
             hop: None,
             returned: None,
+            carried: false,
         };
         let mut services = ServiceTable::new();
         let index = services.allocate();
@@ -286,19 +312,55 @@ mod tests {
             backend.put_flow(bucket, flow);
         }
         let mut sweep = FlowSweep::default();
-        let result = sweep.run(&backend, &services, 1_000);
+        let result = sweep.run(&backend, &services, 0, 1_000);
         assert_eq!(
             sweep.used(),
             3,
             "one is too old, one names no service's real"
         );
         let found: Vec<usize> = (0..SLOTS as usize)
-            .filter(|&slot| result.exceptions()[0][slot])
+            .filter(|&slot| !result.exceptions()[0][slot].is_empty())
             .collect();
         assert_eq!(found, [4, 5], "real 1 is no exception in its own slot");
         assert!(result.was_named(9) && !result.was_named(1));
-        let again = sweep.run(&backend, &services, 1_000);
+        let again = sweep.run(&backend, &services, 0, 1_000);
         assert!(!again.was_named(9), "its entry was freed");
+    }
+
+    #[test]
+    fn the_class_of_an_exception_is_known_if_a_program_of_this_build_stamped_it() {
+        let mut backend = MemoryBackend::for_tests();
+        let services = services(&mut backend);
+        let class = |mut flow: Flow, hash: u64| {
+            flow.stamp |= hash << 44;
+            flow
+        };
+        for (bucket, flow) in [
+            class(flow(2, 4, 980), 3),
+            class(flow(2, 4, 999), 9),
+            class(flow(2, 5, 949), 3),
+            // Another CPU's clock is ahead.
+            class(flow(2, 6, 1_001), 15),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            backend.put_flow(bucket, flow);
+        }
+        let mut found = |since| {
+            let result = FlowSweep::default().run(&backend, &services, since, 1_000);
+            [3, 4, 5, 6].map(|slot: usize| result.exceptions()[0][slot])
+        };
+        let [first, second] = [3, 9].map(|value| Classes::only(class_of(value << 44)));
+        let both = first.or(second);
+        let last = Classes::only(14);
+        assert_eq!(found(950), [Classes::NONE, both, Classes::ALL, last]);
+        assert_eq!(found(949), [Classes::NONE, both, Classes::ALL, last]);
+        assert_eq!(found(948), [Classes::NONE, both, first, last]);
+        assert_eq!(found(990)[1], Classes::ALL);
+        // Not yet, and long ago.
+        assert_eq!(found(1_006)[3], Classes::ALL);
+        assert_eq!(found(1_001_u32.wrapping_sub(u32::MAX / 2))[2], first);
     }
 
     #[test]
@@ -310,7 +372,7 @@ mod tests {
             sweep.is_due(&backend, &services, urgent, now).unwrap()
         };
         assert!(due(&mut sweep, false, 0), "the first one");
-        sweep.run(&backend, &services, 0);
+        sweep.run(&backend, &services, 0, 0);
         assert!(!due(&mut sweep, false, SWEEP_TICKS - 1));
         assert!(due(&mut sweep, true, 1));
         assert!(

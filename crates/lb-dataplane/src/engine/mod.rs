@@ -25,17 +25,34 @@ mod vip_index;
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use lb_common::tables::{PROBE_MARK, vip::ECHO_SERVICE};
+pub(crate) use slot::without_classes;
+
+use lb_common::tables::{PROBE_MARK, meta::FILTERS, vip::ECHO_SERVICE};
 use lb_model::vip::{Protocol, VipKey};
 
 use self::{
-    address_resolution::AddressResolution, flood_watch::FloodWatch, flow_sweep::FlowSweep,
-    next_hop_table::NextHopTable, real_record::OuterSources, real_table::RealTable,
-    ring_space::RingSpace, service_table::ServiceTable, vip_index::VipIndex,
+    address_resolution::AddressResolution, clock::reached, flood_watch::FloodWatch,
+    flow_sweep::FlowSweep, next_hop_table::NextHopTable, quiescence::QUIESCENCE_TICKS,
+    real_record::OuterSources, real_table::RealTable, ring_space::RingSpace,
+    service_table::ServiceTable, vip_index::VipIndex,
 };
 use crate::{
     backend::TableBackend, error::DataplaneError, options::Options, resolver::Resolver, vip_key,
 };
+
+/// A new service of UDP whose ring has not changed for this time is built, in ticks (10 s).
+const BUILD_TICKS: u32 = 600;
+
+/// Since when stamps have classes, in tables whose programs are all of this build.
+fn classes_since<B: TableBackend>(backend: &B) -> u32 {
+    let (now, since) = (backend.now(), backend.meta().classes_since);
+    if since != 0 && reached(now, since) {
+        since
+    } else {
+        // Packets that met the programs before may still be under way.
+        now.wrapping_add(QUIESCENCE_TICKS).max(1)
+    }
+}
 
 /// What a probe needs of its host.
 const PROBE_REQUIREMENTS: &str = "a probe leaves this host as a packet to the VIP and is sent to its real on an \
@@ -55,11 +72,13 @@ pub(crate) struct Engine<B> {
     ring_space: RingSpace,
     flow_sweep: FlowSweep,
     flood_watch: FloodWatch,
+    /// Since when the stamps of the flow table have classes.
+    classes_since: u32,
     warnings: Vec<String>,
 }
 
 impl<B: TableBackend> Engine<B> {
-    /// Takes over the tables as they are; new ones are empty.
+    /// Takes over the tables as they are; new ones are empty. Only programs of this build run on them.
     ///
     /// # Errors
     /// [`DataplaneError::System`] from reading or repairing a table.
@@ -68,8 +87,10 @@ impl<B: TableBackend> Engine<B> {
         resolver: Box<dyn Resolver>,
         options: &Options,
     ) -> Result<Engine<B>, DataplaneError> {
+        let classes_since = classes_since(&backend);
         let mut engine = Engine {
             backend,
+            classes_since,
             addresses: AddressResolution::new(resolver),
             sources: OuterSources {
                 v4: options.source_v4,
@@ -179,7 +200,13 @@ impl<B: TableBackend> Engine<B> {
             if !self.flood_watch.holds_windows(entry.window, now) {
                 entry.ring.end_windows(&mut self.backend, entry.window, now);
             }
-            if entry.tracking.end_first_window(now) {
+            if entry.ring.has_new_windows() {
+                entry.end_quiet_windows(&mut self.backend, now)?;
+            }
+            let is_idle = entry.tracking.is_in_first_window()
+                && reached(now, entry.ring.changed().wrapping_add(BUILD_TICKS))
+                && !entry.carries_packets(&self.backend)?;
+            if entry.tracking.end_first_window(is_idle, now) {
                 self.backend
                     .set_service_terms(entry.index, entry.flags(), entry.window);
                 entry.ring.defer_settling(now);
@@ -204,7 +231,18 @@ impl<B: TableBackend> Engine<B> {
 
     /// Sweeps the flow table, settles slots and frees deleted reals.
     fn sweep(&mut self, now: u32) -> Result<(), DataplaneError> {
-        let result = self.flow_sweep.run(&self.backend, &self.services, now);
+        // The clock wraps: the time must stay within half of its range.
+        let oldest = now.wrapping_sub(1 << 30).max(1);
+        if reached(oldest, self.classes_since) {
+            self.classes_since = oldest;
+        }
+        let result = self
+            .flow_sweep
+            .run(&self.backend, &self.services, self.classes_since, now);
+        if self.backend.meta().layout & FILTERS == 0 && result.has_exceptions() {
+            // Before the first slot has some classes only.
+            self.backend.declare_filters(self.classes_since);
+        }
         for (entry, exceptions) in self.services.iter_mut().zip(result.exceptions()) {
             if !entry.tracking.is_total() {
                 entry.ring.settle(&mut self.backend, exceptions, now);
@@ -222,6 +260,17 @@ impl<B: TableBackend> Engine<B> {
                 }
             },
         )
+    }
+
+    /// Makes the tables ones that a build may adopt which knows no classes of exceptions.
+    pub fn give_up_filters(&mut self) {
+        if self.backend.meta().layout & FILTERS == 0 {
+            return;
+        }
+        for entry in self.services.iter_mut() {
+            entry.ring.give_up_classes(&mut self.backend);
+        }
+        self.backend.withdraw_filters();
     }
 
     /// See [`crate::Dataplane::refresh_next_hops`].

@@ -209,6 +209,7 @@ mod tests {
             address: "10.0.0.1".parse().unwrap(),
             hop: None,
             returned: None,
+            carried: false,
         }
     }
 

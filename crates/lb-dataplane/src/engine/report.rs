@@ -6,6 +6,7 @@ use lb_common::{
     limits::FLOWS_PER_BUCKET,
     tables::{
         flow::{CLOSING, Flow, real_of},
+        meta::version,
         names,
     },
 };
@@ -16,7 +17,9 @@ use super::{
 use crate::{
     backend::TableBackend,
     error::DataplaneError,
-    stats::{Counters, FlowTableStats, InterfaceStats, RealFlows, ServiceStats, Stats},
+    stats::{
+        Counters, FlowTableStats, InterfaceStats, RealFlows, ServiceStats, SlotStates, Stats,
+    },
     status::{Status, TableUse},
 };
 
@@ -49,12 +52,14 @@ impl<B: TableBackend> Engine<B> {
                 total += counters_of(index);
             }
             let dropped = self.backend.service_counters(entry.index)?;
+            let lookups = self.backend.lookup_counters(entry.index)?;
             services.push(ServiceStats {
                 vip: entry.vip,
                 total,
                 dropped: (dropped.dropped_packets, dropped.dropped_bytes),
-                slots: u64::from(entry.ring.slots()),
-                unsettled_slots: u64::from(entry.ring.unsettled()),
+                slots: entry.ring.states(),
+                table_hits: lookups.hits,
+                table_misses: lookups.misses,
                 reals,
             });
         }
@@ -158,13 +163,15 @@ impl<B: TableBackend> Engine<B> {
     /// What the tables say of themselves; the caller adds interfaces and its own warnings.
     pub fn status(&self) -> Status {
         let meta = self.backend.meta();
-        let rings = || self.services.iter().map(|entry| &entry.ring);
+        let mut slots = SlotStates::default();
+        for entry in self.services.iter() {
+            slots += entry.ring.states();
+        }
         Status {
             interfaces: Vec::new(),
             tables: self.table_use(),
-            unsettled_slots: rings().map(|ring| u64::from(ring.unsettled())).sum(),
-            slots: rings().map(|ring| u64::from(ring.slots())).sum(),
-            layout: meta.layout,
+            slots,
+            layout: version(meta.layout),
             generation: meta.generation,
             adopted: false,
             warnings: self
@@ -223,7 +230,9 @@ impl<B: TableBackend> Engine<B> {
             table.used = match table.name {
                 names::VIPS4 => count(false),
                 names::VIPS6 => count(true),
-                names::SERVICES | names::SERVICE_COUNTERS => u64::from(self.services.used()),
+                names::SERVICES | names::SERVICE_COUNTERS | names::LOOKUPS => {
+                    u64::from(self.services.used())
+                }
                 names::REALS | names::REAL_COUNTERS => u64::from(self.reals.used()),
                 names::NEXT_HOPS => u64::from(self.next_hops.used()),
                 names::RINGS => self.ring_space.used(),

@@ -6,7 +6,7 @@
 use lb_common::{
     limits::SLOTS_PER_CHUNK,
     tables::{
-        ring::{Previous, previous_of, real_of, slot},
+        ring::{Classes, Previous, Slot, previous_of},
         service::ring_place,
     },
 };
@@ -15,26 +15,30 @@ use super::{
     clock::reached,
     quiescence::is_quiescent,
     ring_space::RingSpace,
-    slot::{RingChange, after_window, in_window, is_unsettled},
+    slot::{RingChange, after_sweep, after_window, in_window, is_unsettled, without_classes},
 };
-use crate::backend::TableBackend;
+use crate::{backend::TableBackend, error::DataplaneError, stats::SlotStates};
 
 /// Where a service's slots are, and when their windows end.
 ///
-/// Invariant: `unsettled` is the number of slots that look up the flow table; `next_end` is set exactly while
-/// a slot is in its window; a slot is settled only after a sweep that began when it had been without a window
-/// for the grace period has seen no exception in it.
+/// Invariant: `states` counts the slots; `next_end` is set exactly while a slot is in its window; a class leaves a slot
+/// only after a sweep that began when the slot had been without a window for the grace period has seen no exception of
+/// it there.
 #[derive(Debug)]
 pub(crate) struct ServiceRing {
     first_slot: u32,
     slots: u32,
-    /// When the window of each slot began; empty when no slot is in its window.
-    window_starts: Vec<u32>,
+    /// When each slot came into its window, or out of it; of no meaning for a settled one. Empty when all are settled.
+    since: Vec<u32>,
     /// When the next window ends.
     next_end: Option<u32>,
-    unsettled: u32,
-    /// Since when no slot was added to those whose window is over.
-    exceptions_since: u32,
+    /// Whether a window was opened since the previous reals of all windows were last looked at.
+    has_new_windows: bool,
+    states: SlotStates,
+    /// No sweep that began earlier than a grace period after this tells of exceptions.
+    sweeps_count_since: u32,
+    /// When the ring was last changed.
+    changed: u32,
 }
 
 /// A service's ring as a change wants it.
@@ -56,10 +60,12 @@ impl ServiceRing {
         ServiceRing {
             first_slot: 0,
             slots: 0,
-            window_starts: Vec::new(),
+            since: Vec::new(),
             next_end: None,
-            unsettled: 0,
-            exceptions_since: now,
+            has_new_windows: false,
+            states: SlotStates::default(),
+            sweeps_count_since: now,
+            changed: now,
         }
     }
 
@@ -83,24 +89,25 @@ impl ServiceRing {
         if !sound {
             return None;
         }
-        let count = |condition: fn(u32) -> bool| {
-            (first_slot..first_slot + slots)
-                .filter(|&index| condition(backend.slot(index)))
-                .count() as u32
-        };
-        // The tables do not say when the windows began, so they begin again.
-        let windows = count(in_window) > 0;
+        let mut states = SlotStates::default();
+        for index in first_slot..first_slot + slots {
+            count(&mut states, backend.slot(index));
+        }
+        let windows = states.in_window > 0;
         Some(ServiceRing {
             first_slot,
             slots,
-            window_starts: if windows {
+            // The tables do not say when the windows began, so they begin again.
+            since: if states.unsettled() > 0 {
                 vec![now; slots as usize]
             } else {
                 Vec::new()
             },
             next_end: windows.then(|| now.wrapping_add(window)),
-            unsettled: count(is_unsettled),
-            exceptions_since: now,
+            has_new_windows: windows,
+            states,
+            sweeps_count_since: now,
+            changed: now,
         })
     }
 
@@ -116,15 +123,27 @@ impl ServiceRing {
         self.slots
     }
 
+    /// The slots by state.
+    #[must_use]
+    pub fn states(&self) -> SlotStates {
+        self.states
+    }
+
     /// Number of slots that look up the flow table.
     #[must_use]
-    pub fn unsettled(&self) -> u32 {
-        self.unsettled
+    pub fn unsettled(&self) -> u64 {
+        self.states.unsettled()
+    }
+
+    /// When it was last changed, or adopted.
+    #[must_use]
+    pub fn changed(&self) -> u32 {
+        self.changed
     }
 
     /// Restarts the grace period before slots settle: flows may have become exceptions just now.
     pub fn defer_settling(&mut self, now: u32) {
-        self.exceptions_since = now;
+        self.sweeps_count_since = now;
     }
 
     /// Writes the slots of a change, in place or in a larger ring beside the old one, to which the service
@@ -144,14 +163,13 @@ impl ServiceRing {
             self.first_slot = space.allocate(slots);
             self.slots = slots;
         }
-        let mut starts = std::mem::take(&mut self.window_starts);
-        if moved && !starts.is_empty() {
-            starts = (0..slots)
-                .map(|i| starts[enclosing_slot(i, old_slots, slots)])
+        let mut since = std::mem::take(&mut self.since);
+        if moved && !since.is_empty() {
+            since = (0..slots)
+                .map(|i| since[enclosing_slot(i, old_slots, slots)])
                 .collect();
         }
-        let mut unsettled = 0;
-        let mut windows = false;
+        let mut states = SlotStates::default();
         for i in 0..slots {
             let real = (new.real)(i);
             let old = (old_slots != 0)
@@ -160,30 +178,33 @@ impl ServiceRing {
                 Some(old) => new.change.apply(old, real),
                 None => new.change.fresh(real),
             };
-            if in_window(slot) {
-                windows = true;
-                if !old.is_some_and(in_window) {
-                    if starts.is_empty() {
-                        starts = vec![now; slots as usize];
-                    }
-                    starts[i as usize] = now;
+            let stays_in_window = in_window(slot) && old.is_some_and(in_window);
+            if is_unsettled(slot) && old != Some(slot) && !stays_in_window {
+                if since.is_empty() {
+                    since = vec![now; slots as usize];
                 }
+                since[i as usize] = now;
+                self.has_new_windows |= in_window(slot);
             }
-            unsettled += u32::from(is_unsettled(slot));
+            count(&mut states, slot);
             if moved || old != Some(slot) {
                 backend.set_slot(self.first_slot + i, slot);
             }
         }
-        self.unsettled = unsettled;
-        // A deleted or dead real may have cost a slot its window just now.
-        self.exceptions_since = now;
+        self.states = states;
+        self.changed = now;
+        let windows = states.in_window > 0;
         self.next_end = windows.then(|| {
             let end = now.wrapping_add(new.window);
             self.next_end
                 .filter(|&next| reached(end, next))
                 .unwrap_or(end)
         });
-        self.window_starts = if windows { starts } else { Vec::new() };
+        self.since = if states.unsettled() > 0 {
+            since
+        } else {
+            Vec::new()
+        };
         if moved {
             backend.set_ring_place(service, ring_place(self.first_slot, slots));
             if old_slots != 0 {
@@ -204,11 +225,9 @@ impl ServiceRing {
             if !in_window(old) {
                 continue;
             }
-            let start = self.window_starts.get(i as usize).copied().unwrap_or(now);
-            let end = start.wrapping_add(window);
+            let end = self.since[i as usize].wrapping_add(window);
             if reached(now, end) {
-                backend.set_slot(index, after_window(old));
-                self.exceptions_since = now;
+                self.end_window(backend, i, old, now);
             } else if next.is_none_or(|next| reached(next, end)) {
                 next = Some(end);
             }
@@ -217,30 +236,88 @@ impl ServiceRing {
         // many passes.
         let soon = now.wrapping_add((window / 32).clamp(1, 600));
         self.next_end = next.map(|end| if reached(end, soon) { end } else { soon });
-        if next.is_none() {
-            self.window_starts = Vec::new();
-        }
     }
 
-    /// Settles the slots whose window is over and that have no exception left; `has_exception` says which
-    /// have one.
-    pub fn settle<B: TableBackend>(&mut self, backend: &mut B, has_exception: &[bool], now: u32) {
-        if self.unsettled == 0 || !is_quiescent(self.exceptions_since, now) {
+    fn end_window<B: TableBackend>(&mut self, backend: &mut B, i: u32, old: Slot, now: u32) {
+        backend.set_slot(self.first_slot + i, after_window(old));
+        self.since[i as usize] = now;
+        self.states.in_window -= 1;
+        self.states.exceptions += 1;
+    }
+
+    /// Whether there are windows whose previous reals were not looked at yet.
+    #[must_use]
+    pub fn has_new_windows(&self) -> bool {
+        self.has_new_windows
+    }
+
+    /// Ends the windows whose previous real has never carried a packet, which `has_carried` knows: no running flow can
+    /// belong to it.
+    ///
+    /// Packets that were under way when the slot changed may still have gone to that real. So a window is looked at
+    /// when it is older than the grace period, and counters are read after that.
+    ///
+    /// # Errors
+    /// The first one of `has_carried`; the rest is looked at again the next time.
+    pub fn end_quiet_windows<B: TableBackend>(
+        &mut self,
+        backend: &mut B,
+        mut has_carried: impl FnMut(&B, u16) -> Result<bool, DataplaneError>,
+        now: u32,
+    ) -> Result<(), DataplaneError> {
+        let mut too_new = false;
+        for i in 0..self.slots {
+            let old = backend.slot(self.first_slot + i);
+            let Previous::Real(previous) = previous_of(old) else {
+                continue;
+            };
+            if !is_quiescent(self.since[i as usize], now) {
+                too_new = true;
+            } else if !has_carried(backend, previous)? {
+                self.end_window(backend, i, old, now);
+            }
+        }
+        self.has_new_windows = too_new;
+        if self.states.in_window == 0 {
+            self.next_end = None;
+        }
+        Ok(())
+    }
+
+    /// Settles the slots whose window is over and that have no exception left, and restricts the others to the classes
+    /// of their exceptions; `found` has these classes by slot, as a sweep has found them that began at `now`.
+    pub fn settle<B: TableBackend>(&mut self, backend: &mut B, found: &[Classes], now: u32) {
+        if self.states.exceptions == 0 || !is_quiescent(self.sweeps_count_since, now) {
             return;
         }
-        let mut unsettled = 0;
+        let mut states = SlotStates::default();
         for i in 0..self.slots {
             let index = self.first_slot + i;
             let old = backend.slot(index);
-            match previous_of(old) {
-                Previous::Settled => {}
-                Previous::Exceptions if !has_exception[i as usize] => {
-                    backend.set_slot(index, slot(real_of(old), Previous::Settled));
+            let mut slot = old;
+            if is_unsettled(old) && is_quiescent(self.since[i as usize], now) {
+                slot = after_sweep(old, found[i as usize]);
+                if slot != old {
+                    backend.set_slot(index, slot);
                 }
-                _ => unsettled += 1,
+            }
+            count(&mut states, slot);
+        }
+        self.states = states;
+        if states.unsettled() == 0 {
+            self.since = Vec::new();
+        }
+    }
+
+    /// Gives all classes to the slots that have some, so that builds can take the tables that know no classes.
+    pub fn give_up_classes<B: TableBackend>(&mut self, backend: &mut B) {
+        for index in self.first_slot..self.first_slot + self.slots {
+            let old = backend.slot(index);
+            let slot = without_classes(old);
+            if slot != old {
+                backend.set_slot(index, slot);
             }
         }
-        self.unsettled = unsettled;
     }
 
     /// Gives up the ring of a removed service.
@@ -248,6 +325,15 @@ impl ServiceRing {
         if self.slots != 0 {
             space.retire(self.first_slot, now);
         }
+    }
+}
+
+/// Counts a slot.
+fn count(states: &mut SlotStates, slot: Slot) {
+    match previous_of(slot) {
+        Previous::Settled => states.settled += 1,
+        Previous::Real(_) => states.in_window += 1,
+        Previous::Exceptions(_) => states.exceptions += 1,
     }
 }
 
@@ -259,10 +345,13 @@ pub(crate) fn enclosing_slot(i: u32, of: u32, slots: u32) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use lb_common::tables::ring::real_of;
+
     use super::*;
     use crate::memory::MemoryBackend;
 
     const WINDOW: u32 = 60;
+    const UNKNOWN: Previous = Previous::Exceptions(Classes::ALL);
 
     struct Testbed {
         backend: MemoryBackend,
@@ -294,6 +383,25 @@ mod tests {
                 .update(&mut self.backend, &mut self.space, 1, &new, now);
         }
 
+        /// Settles by a sweep that found these exceptions.
+        fn settle(&mut self, found: &[(usize, Classes)], now: u32) {
+            let mut classes = vec![Classes::NONE; self.ring.slots() as usize];
+            for (slot, found) in found {
+                classes[*slot] = *found;
+            }
+            self.ring.settle(&mut self.backend, &classes, now);
+        }
+
+        /// Ends the windows of these previous reals.
+        fn end_quiet(&mut self, quiet: &[u16], now: u32) {
+            let result = self.ring.end_quiet_windows(
+                &mut self.backend,
+                |_, real| Ok(!quiet.contains(&real)),
+                now,
+            );
+            result.unwrap();
+        }
+
         fn state(&self, i: u32) -> (u16, Previous) {
             let slot = self.backend.slot(self.ring.first_slot + i);
             (real_of(slot), previous_of(slot))
@@ -311,18 +419,68 @@ mod tests {
         bed.ring.end_windows(&mut bed.backend, WINDOW, 159);
         assert_eq!(bed.state(0), (2, Previous::Real(1)));
         bed.ring.end_windows(&mut bed.backend, WINDOW, 160);
-        assert_eq!(bed.state(0), (2, Previous::Exceptions));
+        assert_eq!(bed.state(0), (2, UNKNOWN));
+        assert_eq!(bed.state(19), (2, Previous::Real(1)));
+        bed.settle(&[], 165);
+        assert_eq!(bed.state(0), (2, UNKNOWN), "within the grace period");
+        let found = Classes::only(4);
+        bed.settle(&[(3, found)], 166);
+        assert_eq!(bed.state(0), (2, Previous::Settled));
+        assert_eq!(bed.state(3), (2, Previous::Exceptions(found)));
         assert_eq!(bed.state(19), (2, Previous::Real(1)));
         bed.ring.end_windows(&mut bed.backend, WINDOW, 190);
-        assert_eq!(bed.state(19), (2, Previous::Exceptions));
-        let mut exceptions = vec![false; 256];
-        exceptions[3] = true;
-        bed.ring.settle(&mut bed.backend, &exceptions, 195);
-        assert_eq!(bed.ring.unsettled(), 20, "within the grace period");
-        bed.ring.settle(&mut bed.backend, &exceptions, 196);
-        assert_eq!(bed.ring.unsettled(), 1);
-        assert_eq!(bed.state(3), (2, Previous::Exceptions));
-        assert_eq!(bed.state(19), (2, Previous::Settled));
+        assert_eq!(bed.state(19), (2, UNKNOWN));
+        bed.settle(&[(3, found)], 195);
+        assert_eq!(bed.state(19), (2, UNKNOWN), "within its grace period");
+        bed.settle(&[(3, found.or(Classes::only(5)))], 196);
+        assert_eq!(bed.state(3), (2, Previous::Exceptions(found)));
+        let states = SlotStates {
+            settled: 255,
+            in_window: 0,
+            exceptions: 1,
+        };
+        assert_eq!(bed.ring.states(), states);
+        bed.settle(&[], 200);
+        assert_eq!((bed.ring.unsettled(), bed.ring.since.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_window_ends_early_if_its_previous_real_has_carried_nothing() {
+        let mut bed = Testbed::new();
+        bed.update(256, |i| if i < 128 { 1 } else { 2 }, 0);
+        bed.update(256, |_| 3, 100);
+        assert!(bed.ring.has_new_windows());
+        bed.end_quiet(&[1], 105);
+        assert_eq!(bed.ring.states().in_window, 256, "packets may be under way");
+        assert!(bed.ring.has_new_windows());
+        bed.update(256, |i| if i == 0 { 4 } else { 3 }, 105);
+        bed.end_quiet(&[1], 106);
+        assert_eq!(bed.state(0), (4, UNKNOWN), "its window began with the first change");
+        assert_eq!(bed.state(128), (3, Previous::Real(2)));
+        assert!(!bed.ring.has_new_windows());
+        bed.settle(&[], 112);
+        assert_eq!(bed.state(127), (3, Previous::Settled));
+        assert_eq!(bed.ring.states().in_window, 128);
+        bed.ring.end_windows(&mut bed.backend, WINDOW, 160);
+        assert_eq!(bed.state(128), (3, UNKNOWN));
+    }
+
+    #[test]
+    fn a_slot_that_changes_back_is_out_of_its_window() {
+        let mut bed = Testbed::new();
+        bed.update(256, |_| 1, 0);
+        bed.update(256, |i| if i < 10 { 2 } else { 1 }, 100);
+        bed.update(256, |i| if i < 5 { 2 } else { 1 }, 110);
+        assert_eq!(bed.state(4), (2, Previous::Real(1)));
+        assert_eq!(bed.state(5), (1, UNKNOWN));
+        bed.settle(&[(5, Classes::only(0))], 115);
+        assert_eq!(bed.state(6), (1, UNKNOWN), "packets may be under way");
+        bed.settle(&[(5, Classes::only(0))], 116);
+        assert_eq!(bed.state(6), (1, Previous::Settled));
+        assert_eq!(bed.state(5), (1, Previous::Exceptions(Classes::only(0))));
+        bed.ring.give_up_classes(&mut bed.backend);
+        assert_eq!(bed.state(5), (1, UNKNOWN));
+        assert_eq!(bed.state(4), (2, Previous::Real(1)));
     }
 
     #[test]
@@ -341,7 +499,7 @@ mod tests {
         );
         // The windows go on from where they were.
         bed.ring.end_windows(&mut bed.backend, WINDOW, 160);
-        assert_eq!(bed.state(15), (2, Previous::Exceptions));
+        assert_eq!(bed.state(15), (2, UNKNOWN));
     }
 
     #[test]

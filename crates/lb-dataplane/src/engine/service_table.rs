@@ -9,10 +9,10 @@ use lb_common::tables::{
 use lb_model::{options::Forward, vip::VipKey};
 
 use super::{
-    index_allocator::IndexAllocator, quiescence::Quiescing, service_ring::ServiceRing,
-    tracking::Tracking,
+    clock::reached, index_allocator::IndexAllocator, quiescence::Quiescing,
+    service_ring::ServiceRing, tracking::Tracking,
 };
-use crate::{backend::TableBackend, stats::Counters};
+use crate::{backend::TableBackend, error::DataplaneError, stats::Counters};
 
 /// A real of a service.
 #[derive(Clone, Debug)]
@@ -28,6 +28,21 @@ pub(crate) struct RealEntry {
     /// because what a server sends to its clients does not pass the balancer. Its record says how many they
     /// were, for the next agent as well; it does not say when that was.
     pub returned: Option<u32>,
+    /// Whether it is known to have carried a packet of the service.
+    pub carried: bool,
+}
+
+impl RealEntry {
+    /// Whether it has carried a packet of the service.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`] from reading its counters.
+    pub fn has_carried<B: TableBackend>(&mut self, backend: &B) -> Result<bool, DataplaneError> {
+        if !self.carried {
+            self.carried = backend.real_counters(u32::from(self.index))?.packets > 0;
+        }
+        Ok(self.carried)
+    }
 }
 
 /// What is known of a service beyond its record.
@@ -64,6 +79,51 @@ impl ServiceEntry {
         };
         let reset = if self.reset_empty { RESET_EMPTY } else { 0 };
         tracks | reset
+    }
+
+    /// Whether a packet of the service was forwarded since it was added.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`] from reading counters.
+    pub fn carries_packets<B: TableBackend>(
+        &mut self,
+        backend: &B,
+    ) -> Result<bool, DataplaneError> {
+        // Those of retiring reals are added when they are freed; until then they are not looked at.
+        if self.retired.packets > 0 || self.reals.iter().any(|real| real.carried) {
+            return Ok(true);
+        }
+        for real in &mut self.reals {
+            if real.has_carried(backend)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Ends the windows of slots whose previous real has never carried a packet of the service.
+    ///
+    /// The first window of a service that carries nothing is one in which it is built. Later such a service is that of
+    /// a balancer that stands by, and another one has the flows: they may belong to these reals all the same.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`] from reading counters.
+    pub fn end_quiet_windows<B: TableBackend>(
+        &mut self,
+        backend: &mut B,
+        now: u32,
+    ) -> Result<(), DataplaneError> {
+        let made = backend.service(self.index).made;
+        let stands_by =
+            reached(now, made.wrapping_add(self.window)) && !self.carries_packets(backend)?;
+        let reals = &mut self.reals;
+        let has_carried = |backend: &B, index: u16| {
+            match reals.iter_mut().find(|real| real.index == index) {
+                Some(real) if !stands_by => real.has_carried(backend),
+                _ => Ok(true),
+            }
+        };
+        self.ring.end_quiet_windows(backend, has_carried, now)
     }
 
     /// The real with this address.

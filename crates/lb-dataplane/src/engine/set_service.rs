@@ -226,6 +226,7 @@ impl<B: TableBackend> Engine<B> {
                 address,
                 hop,
                 returned: None,
+                carried: false,
             };
             reals.insert(address, real);
         }

@@ -1,10 +1,14 @@
 //! The transitions of a slot: its real changes, its window ends, its ring grows.
 //!
 //! A slot says which real serves a running flow that the flow table does not know: the ring's real (the slot
-//! is settled or its window is over), or the previous one (the slot is in its window). The transitions keep
-//! that true; see `docs/architecture.md`.
+//! is settled or its window is over), or the previous one (the slot is in its window). And it says which flows
+//! the flow table may know: none (settled), those of some classes, or all. The transitions keep both true; see
+//! `docs/architecture.md`.
 
-use lb_common::tables::ring::{Previous, Slot, previous_of, real_of, slot};
+use lb_common::tables::ring::{Classes, Previous, Slot, previous_of, real_of, slot};
+
+/// The state of a slot of whose exceptions nothing is known.
+const UNKNOWN: Previous = Previous::Exceptions(Classes::ALL);
 
 /// What holds for every slot of one change.
 pub(crate) struct RingChange<'a> {
@@ -23,18 +27,22 @@ impl RingChange<'_> {
     ///
     /// - A settled slot, or one whose window is over, remembers its real as the previous one.
     /// - A slot in its window keeps its previous real: every flow that was opened since is in the flow table,
-    ///   so an unknown running flow still belongs to the previous real.
+    ///   so an unknown running flow still belongs to the previous real. If that is the slot's real again, the window
+    ///   is over.
     /// - A removed real is never remembered, and no real is where the flow table knows every flow.
+    /// - The flow table may hold entries of a removed real's flows, which do not count as long as it is down. Packets
+    ///   of these flows must find them, and overwrite them, before the real comes back.
     #[must_use]
     pub fn apply(&self, old: Slot, real: u16) -> Slot {
         let current = real_of(old);
-        let forgotten = current == 0 || current == real || self.removed.contains(&current);
         let state = match previous_of(old) {
-            Previous::Real(previous) if self.removed.contains(&previous) => Previous::Exceptions,
+            Previous::Real(previous) if previous == real => UNKNOWN,
+            Previous::Real(previous) if self.removed.contains(&previous) => UNKNOWN,
             Previous::Real(previous) => Previous::Real(previous),
-            state if forgotten => state,
-            _ if self.knows_every_flow => Previous::Exceptions,
-            Previous::Settled | Previous::Exceptions => Previous::Real(current),
+            state if current == 0 || current == real => state,
+            _ if self.removed.contains(&current) => UNKNOWN,
+            _ if self.knows_every_flow => UNKNOWN,
+            Previous::Settled | Previous::Exceptions(_) => Previous::Real(current),
         };
         self.finish(real, state)
     }
@@ -47,7 +55,7 @@ impl RingChange<'_> {
 
     fn finish(&self, real: u16, state: Previous) -> Slot {
         match state {
-            Previous::Settled if self.tracks_every_flow => slot(real, Previous::Exceptions),
+            Previous::Settled if self.tracks_every_flow => slot(real, UNKNOWN),
             state => slot(real, state),
         }
     }
@@ -68,7 +76,31 @@ pub(crate) fn is_unsettled(slot: Slot) -> bool {
 /// The slot after its window.
 #[must_use]
 pub(crate) fn after_window(old: Slot) -> Slot {
-    slot(real_of(old), Previous::Exceptions)
+    slot(real_of(old), UNKNOWN)
+}
+
+/// The slot after a sweep that has found exceptions of these classes in it, and no others. It must have begun after the
+/// slot's window, and after the packets under way then.
+///
+/// No exception arises in a slot whose window is over. So classes leave the slot's set, and none joins it; without a
+/// class the slot is settled.
+#[must_use]
+pub(crate) fn after_sweep(old: Slot, found: Classes) -> Slot {
+    match previous_of(old) {
+        Previous::Exceptions(classes) => {
+            slot(real_of(old), Previous::Exceptions(classes.and(found)))
+        }
+        Previous::Settled | Previous::Real(_) => old,
+    }
+}
+
+/// The slot as builds know it that know no classes.
+#[must_use]
+pub(crate) fn without_classes(old: Slot) -> Slot {
+    match previous_of(old) {
+        Previous::Exceptions(_) => after_window(old),
+        Previous::Settled | Previous::Real(_) => old,
+    }
 }
 
 /// Number of slots that the table holds for a ring of `requested` slots, when it holds `current` now.
@@ -92,9 +124,11 @@ pub(crate) fn table_slots(requested: usize, current: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use Previous::{Exceptions, Real, Settled};
+    use Previous::{Real, Settled};
 
     use super::*;
+
+    const SOME: Previous = Previous::Exceptions(Classes::only(3));
 
     #[test]
     fn a_change_follows_the_rules() {
@@ -110,34 +144,21 @@ mod tests {
                 3,
                 (3, Real(1)),
             ),
-            ("in the window, changed back", (2, Real(1)), 1, (1, Real(1))),
+            ("in the window, changed back", (2, Real(1)), 1, (1, UNKNOWN)),
             ("in the window, same", (2, Real(1)), 2, (2, Real(1))),
-            ("exceptions, same", (1, Exceptions), 1, (1, Exceptions)),
-            ("exceptions, changed", (1, Exceptions), 2, (2, Real(1))),
-            (
-                "exceptions, no real before",
-                (0, Exceptions),
-                2,
-                (2, Exceptions),
-            ),
-            ("deleted real, settled", (GONE, Settled), 2, (2, Settled)),
-            (
-                "deleted real, exceptions",
-                (GONE, Exceptions),
-                2,
-                (2, Exceptions),
-            ),
-            (
-                "deleted real as previous",
-                (2, Real(GONE)),
-                2,
-                (2, Exceptions),
-            ),
+            ("exceptions, same", (1, UNKNOWN), 1, (1, UNKNOWN)),
+            ("some exceptions, same", (1, SOME), 1, (1, SOME)),
+            ("exceptions, changed", (1, UNKNOWN), 2, (2, Real(1))),
+            ("some exceptions, changed", (1, SOME), 2, (2, Real(1))),
+            ("exceptions, no real before", (0, SOME), 2, (2, SOME)),
+            ("deleted real, settled", (GONE, Settled), 2, (2, UNKNOWN)),
+            ("deleted real, exceptions", (GONE, SOME), 2, (2, UNKNOWN)),
+            ("deleted real as previous", (2, Real(GONE)), 2, (2, UNKNOWN)),
             (
                 "deleted real as previous, changed",
                 (2, Real(GONE)),
                 3,
-                (3, Exceptions),
+                (3, UNKNOWN),
             ),
             (
                 "deleted real in the window",
@@ -165,7 +186,7 @@ mod tests {
             );
             let tracked = tracking.apply(slot(real, state), new);
             let state = if new_state == Settled {
-                Exceptions
+                UNKNOWN
             } else {
                 new_state
             };
@@ -185,9 +206,9 @@ mod tests {
             knows_every_flow: true,
         };
         for (old, new, expected) in [
-            (slot(1, Exceptions), 2, slot(2, Exceptions)),
-            (slot(1, Settled), 2, slot(2, Exceptions)),
-            (slot(0, Exceptions), 2, slot(2, Exceptions)),
+            (slot(1, SOME), 2, slot(2, UNKNOWN)),
+            (slot(1, Settled), 2, slot(2, UNKNOWN)),
+            (slot(0, UNKNOWN), 2, slot(2, UNKNOWN)),
             // An earlier window still tells of flows from before all were tracked.
             (slot(2, Real(1)), 3, slot(3, Real(1))),
         ] {
@@ -197,8 +218,21 @@ mod tests {
 
     #[test]
     fn a_window_ends_in_exceptions() {
-        assert_eq!(previous_of(after_window(slot(3, Real(1)))), Exceptions);
-        assert_eq!(real_of(after_window(slot(3, Real(1)))), 3);
+        assert_eq!(after_window(slot(3, Real(1))), slot(3, UNKNOWN));
+    }
+
+    #[test]
+    fn a_sweep_takes_classes_away_and_adds_none() {
+        let [a, b, c] = [1, 5, 9].map(Classes::only);
+        let with = |classes| slot(3, Previous::Exceptions(classes));
+        assert_eq!(after_sweep(slot(3, UNKNOWN), a.or(b)), with(a.or(b)));
+        assert_eq!(after_sweep(with(a.or(b)), b.or(c)), with(b));
+        assert_eq!(after_sweep(with(b), Classes::NONE), slot(3, Settled));
+        for other in [slot(3, Settled), slot(3, Real(1))] {
+            assert_eq!(after_sweep(other, a), other);
+            assert_eq!(without_classes(other), other);
+        }
+        assert_eq!(without_classes(with(a)), slot(3, UNKNOWN));
     }
 
     #[test]

@@ -8,7 +8,8 @@ use super::clock::reached;
 /// How a service tracks flows: exceptions only, or every flow.
 ///
 /// A new UDP service tracks every flow for its first window whatever is configured: its reals are added one
-/// by one, and no datagram says whether it begins a flow.
+/// by one, and no datagram says whether it begins a flow. A service that is built before it carries packets needs that
+/// no longer.
 ///
 /// Invariant: `complete_from` is set only while every flow gets an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,9 +93,17 @@ impl Tracking {
         };
     }
 
-    /// Ends the first window if it is over. Returns true if the service stops tracking every flow.
-    pub fn end_first_window(&mut self, now: u32) -> bool {
-        if !self.first_window_end.is_some_and(|end| reached(now, end)) {
+    /// Whether this is the first window of a new UDP service, and only therefore every flow is tracked.
+    #[must_use]
+    pub fn is_in_first_window(&self) -> bool {
+        self.first_window_end.is_some() && !self.all
+    }
+
+    /// Ends the first window if it is over, or if the service is built and idle: it has carried no packet. Returns true
+    /// if the service stops tracking every flow.
+    pub fn end_first_window(&mut self, is_idle: bool, now: u32) -> bool {
+        let ends = |end| is_idle || reached(now, end);
+        if !self.first_window_end.is_some_and(ends) {
             return false;
         }
         self.first_window_end = None;
@@ -115,15 +124,24 @@ mod tests {
         assert!(tracking.is_total() && tracking.knows_every_flow(100));
         assert!(!tracking.counts_flows());
         assert_eq!(tracking.record_track_until(), 160);
-        assert!(!tracking.end_first_window(159) && tracking.is_total());
-        assert!(tracking.end_first_window(160));
+        assert!(!tracking.end_first_window(false, 159) && tracking.is_total());
+        assert!(tracking.end_first_window(false, 160));
         assert!(!tracking.is_total() && !tracking.knows_every_flow(1_000));
+    }
+
+    #[test]
+    fn the_first_window_of_an_idle_service_ends_early() {
+        let mut tracking = Tracking::new(Protocol::Udp, false, 60, 100);
+        assert!(tracking.is_in_first_window() && tracking.end_first_window(true, 110));
+        assert!(!tracking.is_total() && !tracking.end_first_window(true, 111));
+        let wanted = Tracking::new(Protocol::Udp, true, 60, 100);
+        assert!(!wanted.is_in_first_window() && wanted.is_total());
     }
 
     #[test]
     fn a_service_that_begins_to_track_knows_every_flow_a_window_later() {
         let mut tracking = Tracking::new(Protocol::Udp, false, 60, 100);
-        tracking.end_first_window(160);
+        tracking.end_first_window(false, 160);
         tracking.set_all(true, 60, 200);
         assert!(tracking.is_total() && tracking.counts_flows());
         assert!(!tracking.knows_every_flow(259) && tracking.knows_every_flow(260));

@@ -4,6 +4,8 @@ use std::{collections::HashMap, path::PathBuf};
 
 use aya::maps::{MapData, MapInfo};
 
+use lb_common::tables::names;
+
 use super::{bpf, loader, pins::Pins};
 use crate::{
     error::{DataplaneError, system},
@@ -15,6 +17,8 @@ use crate::{
 pub(crate) struct ActiveTables {
     pub generation: u32,
     pub folder: PathBuf,
+    /// Whether every attached program stamps the classes of flows: [`lb_common::tables::meta::Meta::classes_since`].
+    pub stamp_classes: bool,
 }
 
 /// Finds the tables in use.
@@ -36,6 +40,7 @@ pub(crate) fn find(pins: &Pins) -> Result<Option<ActiveTables>, DataplaneError> 
     let names: Vec<String> = table_names().map(short).collect();
     let mut latest: Option<u32> = None;
     let mut linked = false;
+    let mut stamp_classes = true;
     for name in pins.linked()? {
         let path = pins.link(&name);
         let link = bpf::pinned_link_info(&path)
@@ -43,6 +48,9 @@ pub(crate) fn find(pins: &Pins) -> Result<Option<ActiveTables>, DataplaneError> 
         let used = used_maps(link.program)?;
         // The link of an interface that is gone holds nothing.
         linked |= link.interface != 0;
+        // Programs have stamped classes for as long as they have counted look-ups.
+        stamp_classes &=
+            link.interface == 0 || used.iter().any(|(name, _)| name == names::LOOKUPS);
         // All of them, because folders share the tables that did not change, and an agent may have been killed
         // before a folder had the others.
         let mut tables = used.iter().filter(|(name, _)| names.contains(name));
@@ -55,7 +63,10 @@ pub(crate) fn find(pins: &Pins) -> Result<Option<ActiveTables>, DataplaneError> 
         }
     }
     match latest {
-        Some(generation) => Ok(Some(ActiveTables { generation, folder: pins.maps(generation) })),
+        Some(generation) => {
+            let folder = pins.maps(generation);
+            Ok(Some(ActiveTables { generation, folder, stamp_classes }))
+        }
         None if linked => Err(DataplaneError::System {
             operation: format!("adopting what is pinned in {}", pins.root().display()),
             source: "programs are attached but their tables are not pinned; packets still flow. End forwarding with \

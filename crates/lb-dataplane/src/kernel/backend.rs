@@ -15,9 +15,9 @@ use lb_common::limits::{
 use lb_common::reason::Reason;
 use lb_common::tables::{
     config::Config,
-    counters::{FlowEvictions, FlowTableCounters, RealCounters, ServiceCounters},
+    counters::{FlowEvictions, FlowTableCounters, LookupCounters, RealCounters, ServiceCounters},
     flow::{Bucket, Flow},
-    meta::Meta,
+    meta::{FILTERS, Meta},
     names,
     next_hop::NextHop,
     real::{Budget, Real},
@@ -48,6 +48,8 @@ pub(super) struct CarriedCounters {
     pub reals: HashMap<u32, [u64; 4]>,
     /// By service index.
     pub services: HashMap<u32, [u64; 2]>,
+    /// By service index.
+    pub lookups: HashMap<u32, [u64; 2]>,
 }
 
 impl KernelBackend {
@@ -99,6 +101,19 @@ impl TableBackend for KernelBackend {
 
     fn meta(&self) -> Meta {
         self.tables.meta.read(0)
+    }
+
+    fn declare_filters(&mut self, classes_since: u32) {
+        let word = |offset| self.tables.meta.word32(0, offset);
+        word(offset_of!(Meta, classes_since)).store(classes_since, Ordering::SeqCst);
+        word(offset_of!(Meta, layout)).fetch_or(FILTERS, Ordering::SeqCst);
+    }
+
+    fn withdraw_filters(&mut self) {
+        self.tables
+            .meta
+            .word32(0, offset_of!(Meta, layout))
+            .fetch_and(!FILTERS, Ordering::SeqCst);
     }
 
     fn now(&self) -> u32 {
@@ -311,7 +326,22 @@ impl TableBackend for KernelBackend {
         })
     }
 
+    fn lookup_counters(&self, index: u32) -> Result<LookupCounters, DataplaneError> {
+        let values = self
+            .tables
+            .lookups
+            .get(&index, 0)
+            .map_err(system("reading a service's counters of look-ups"))?;
+        let [hits, misses] = add(sums(&values), self.carried.lookups.get(&index));
+        Ok(LookupCounters { hits, misses })
+    }
+
     fn clear_service_counters(&mut self, index: u32) -> Result<(), DataplaneError> {
+        self.carried.lookups.remove(&index);
+        self.tables
+            .lookups
+            .set(index, zeros()?, 0)
+            .map_err(system("clearing a service's counters of look-ups"))?;
         self.carried.services.remove(&index);
         self.tables
             .service_counters

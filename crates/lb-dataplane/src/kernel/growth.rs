@@ -115,6 +115,9 @@ fn build(
             )
         })
         .transpose()?;
+    let lookups = (sizes.services != old.sizes.services)
+        .then(|| copy_counters(&old.lookups, &mut tables.lookups, old.sizes.services))
+        .transpose()?;
     let services = (sizes.services != old.sizes.services)
         .then(|| {
             copy_counters(
@@ -131,6 +134,14 @@ fn build(
     let old = std::mem::replace(&mut backend.tables, tables);
     if let Some(copied) = reals {
         carry(&old.real_counters, &copied, &mut backend.carried.reals)?;
+        keep_evidence(
+            &copied,
+            &mut backend.carried.reals,
+            &mut backend.tables.real_counters,
+        )?;
+    }
+    if let Some(copied) = lookups {
+        carry(&old.lookups, &copied, &mut backend.carried.lookups)?;
     }
     if let Some(copied) = services {
         carry(
@@ -200,6 +211,37 @@ fn carry<const N: usize>(
                 *entry += last;
             }
         }
+    }
+    Ok(())
+}
+
+/// Writes the first packets of reals into the new table, if they were counted after the copy: a later agent, which does
+/// not know what was carried, must not take such a real for one that has never had a flow.
+///
+/// The few packets that a CPU counts in the moment between reading and writing are not counted.
+fn keep_evidence<const N: usize>(
+    copied: &[[u64; N]],
+    carried: &mut std::collections::HashMap<u32, [u64; N]>,
+    table: &mut PerCpuArray<MapData, [u64; N]>,
+) -> Result<(), DataplaneError> {
+    for (index, _) in (0..).zip(copied).filter(|(_, copied)| **copied == [0; N]) {
+        let Some(first) = carried.remove(&index) else {
+            continue;
+        };
+        let values = table
+            .get(&index, 0)
+            .map_err(system("reading the new counters"))?;
+        let mut values: Vec<[u64; N]> = values.iter().copied().collect();
+        if let Some(cpu) = values.first_mut() {
+            for (word, first) in cpu.iter_mut().zip(first) {
+                *word += first;
+            }
+        }
+        let values = aya::maps::PerCpuValues::try_from(values)
+            .map_err(system("writing the new counters"))?;
+        table
+            .set(index, values, 0)
+            .map_err(system("writing the new counters"))?;
     }
     Ok(())
 }

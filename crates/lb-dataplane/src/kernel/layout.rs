@@ -3,9 +3,9 @@
 use aya::maps::MapType;
 use lb_common::tables::{
     config::Config,
-    counters::{FlowEvictions, FlowTableCounters, RealCounters, ServiceCounters},
+    counters::{FlowEvictions, FlowTableCounters, LookupCounters, RealCounters, ServiceCounters},
     flow::Bucket,
-    meta::{LAYOUT_VERSION, Meta},
+    meta::{self, LAYOUT_VERSION, Meta},
     names,
     next_hop::NextHop,
     real::{Budget, Real},
@@ -34,8 +34,9 @@ pub(crate) enum Layout {
 /// replacement of the last program has to be copied again.
 pub(crate) const CONVERTED: [&str; 1] = [names::REALS];
 
-/// The table that an earlier build of either layout did not have. Loading a program adds it.
-pub(crate) const ADDED: &str = names::FLOW_EVICTIONS;
+/// Tables that earlier builds of either layout did not have. Loading a program adds them, and a build that does not
+/// know them leaves them alone.
+pub(crate) const ADDED: [&str; 2] = [names::FLOW_EVICTIONS, names::LOOKUPS];
 
 /// `BPF_F_MMAPABLE`.
 const MMAPABLE: u32 = 1 << 10;
@@ -50,6 +51,14 @@ pub(crate) struct Form {
 }
 
 impl Layout {
+    /// The layout of tables with this [`Meta::layout`]; `None` if this build cannot use it.
+    #[must_use]
+    pub fn of(layout: u32) -> Option<Layout> {
+        let found = Layout::from_version(meta::version(layout))?;
+        // Tables of the previous layout are never marked.
+        (found == Layout::Current || layout == found.version()).then_some(found)
+    }
+
     /// The layout with this version; `None` if this build cannot use it.
     #[must_use]
     pub fn from_version(version: u32) -> Option<Layout> {
@@ -108,6 +117,7 @@ impl Layout {
             (names::REASON_COUNTERS, _) => per_cpu(size_of::<u64>()),
             (names::FLOW_COUNTERS, _) => per_cpu(size_of::<FlowTableCounters>()),
             (names::FLOW_EVICTIONS, _) => per_cpu(size_of::<FlowEvictions>()),
+            (names::LOOKUPS, _) => per_cpu(size_of::<LookupCounters>()),
             (names::TRACE, _) => array(size_of::<Trace>(), 0),
             // `META` has the same form in every layout, so that its version can be read.
             _ => mapped(size_of::<Meta>()),
@@ -130,6 +140,7 @@ mod tests {
             names::REASON_COUNTERS,
             names::FLOW_COUNTERS,
             names::FLOW_EVICTIONS,
+            names::LOOKUPS,
             names::TRACE,
         ];
         for table in CONVERTED {
@@ -157,5 +168,15 @@ mod tests {
         assert_eq!(Layout::from_version(current - 1), Some(Layout::Previous));
         assert_eq!(Layout::from_version(current - 2), None);
         assert_eq!(Layout::from_version(current + 1), None);
+    }
+
+    #[test]
+    fn only_tables_of_the_current_layout_are_marked() {
+        let [previous, current] = [Layout::Previous, Layout::Current];
+        assert_eq!(Layout::of(current.version()), Some(current));
+        assert_eq!(Layout::of(current.version() | meta::FILTERS), Some(current));
+        assert_eq!(Layout::of(previous.version()), Some(previous));
+        assert_eq!(Layout::of(previous.version() | meta::FILTERS), None);
+        assert_eq!(Layout::from_version(current.version() | meta::FILTERS), None);
     }
 }

@@ -24,7 +24,7 @@ pub(crate) const LOG: &str = "AYA_LOGS";
 const LOG_LEVEL: &str = "AYA_LOG_LEVEL";
 
 /// Name and number of entries of every table. The entries of `RINGS` are chunks of slots.
-pub(crate) fn tables(sizes: &TableSizes) -> [(&'static str, u32); 16] {
+pub(crate) fn tables(sizes: &TableSizes) -> [(&'static str, u32); 17] {
     [
         (names::VIPS4, sizes.vip_buckets),
         (names::VIPS6, sizes.vip_buckets),
@@ -41,6 +41,7 @@ pub(crate) fn tables(sizes: &TableSizes) -> [(&'static str, u32); 16] {
         (names::REASON_COUNTERS, MAX_INTERFACES * REASON_SLOTS),
         (names::FLOW_COUNTERS, 1),
         (names::FLOW_EVICTIONS, 1),
+        (names::LOOKUPS, sizes.services),
         (names::TRACE, 1),
     ]
 }

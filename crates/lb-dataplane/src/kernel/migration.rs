@@ -10,13 +10,17 @@
 //! A migration that is killed leaves programs on either folder. The tables in use are then those of the later
 //! folder, which is complete ([`super::adopt`]), so the next agent or migration goes on from there.
 
-use std::{net::IpAddr, path::Path};
+use std::{net::IpAddr, path::Path, sync::atomic::Ordering};
 
-use lb_common::tables::{
-    meta::Meta,
-    names,
-    real::Real,
-    v2::{self, Unconvertible},
+use lb_common::{
+    limits::SLOTS_PER_CHUNK,
+    tables::{
+        meta::Meta,
+        names,
+        real::Real,
+        ring::{Chunk, Slot},
+        v2::{self, Unconvertible},
+    },
 };
 
 use super::{
@@ -30,6 +34,7 @@ use super::{
     station,
 };
 use crate::{
+    engine::without_classes,
     error::{DataplaneError, system},
     table_sizes::TableSizes,
 };
@@ -80,6 +85,7 @@ pub fn migrate(
         return Ok(None);
     };
     let (from, meta) = read_meta(&active.folder)?;
+    let meta = without_filters(&active, from, meta)?;
     let new = if from == to {
         // An earlier migration may have been killed before it replaced every program.
         NewTables {
@@ -103,6 +109,39 @@ pub fn migrate(
         to: to.version(),
         interfaces,
     }))
+}
+
+/// Takes the classes of exceptions from tables that have some: another build does not know them. Packets look up the
+/// flow table in all the slots that have exceptions, until an agent of this build has swept it.
+fn without_filters(
+    active: &ActiveTables,
+    layout: Layout,
+    meta: Meta,
+) -> Result<Meta, DataplaneError> {
+    let tables = PinnedTables::open(&active.folder, layout)?;
+    let meta = Meta {
+        layout: layout.version(),
+        // Programs that stamp no classes may run before the next agent of this build.
+        classes_since: 0,
+        ..meta
+    };
+    let rings = Mapped::<Chunk>::new(
+        names::RINGS,
+        tables.get(names::RINGS)?,
+        tables.sizes.ring_slots / SLOTS_PER_CHUNK,
+    )?;
+    for chunk in 0..rings.len() {
+        for at in 0..SLOTS_PER_CHUNK as usize {
+            let word = rings.word32(chunk, at * size_of::<Slot>());
+            let old = word.load(Ordering::Relaxed);
+            let slot = without_classes(old);
+            if slot != old {
+                word.store(slot, Ordering::Release);
+            }
+        }
+    }
+    Mapped::<Meta>::new(names::META, tables.get(names::META)?, 1)?.write(0, meta);
+    Ok(meta)
 }
 
 /// Makes tables of the layout `to` with the content of the active ones, which have the layout `from`.

@@ -101,6 +101,16 @@ impl KernelDataplane {
     }
 }
 
+/// The tables stay as any build that uses their layout may adopt them.
+impl Drop for KernelDataplane {
+    fn drop(&mut self) {
+        // Another agent may have taken the tables.
+        if self.engine.backend().meta().session == self.session {
+            self.engine.give_up_filters();
+        }
+    }
+}
+
 /// Ends forwarding: removes every link, program and table pinned in the folder. Returns the interfaces
 /// that were attached; the list is empty if nothing was pinned. An agent that runs on the folder keeps it from that, unless
 /// it is forced; then the agent attaches again.

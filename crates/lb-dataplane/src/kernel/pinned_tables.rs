@@ -45,7 +45,7 @@ impl<'a> PinnedTables<'a> {
         };
         for (name, _) in loader::tables(&any) {
             let path = folder.join(name);
-            if name == ADDED && !path.exists() {
+            if ADDED.contains(&name) && !path.exists() {
                 continue;
             }
             let (map, info) = open(&path)?;
@@ -151,7 +151,7 @@ pub(crate) fn read_meta(folder: &Path) -> Result<(Layout, Meta), DataplaneError>
             "they are not lb-agent's, or an agent was killed before they were complete".to_owned(),
         ));
     }
-    match Layout::from_version(meta.layout) {
+    match Layout::of(meta.layout) {
         Some(layout) => Ok((layout, meta)),
         None => Err(unreadable(folder, unsupported(meta.layout))),
     }

@@ -123,7 +123,14 @@ fn adopted(
     let start = StartTables {
         generation: active.generation,
         sizes,
-        meta,
+        meta: Meta {
+            classes_since: if active.stamp_classes {
+                meta.classes_since
+            } else {
+                0
+            },
+            ..meta
+        },
         adopted: true,
         migrated: None,
         warnings,
@@ -131,7 +138,7 @@ fn adopted(
     match layout {
         Layout::Current => Ok(start),
         Layout::Previous => {
-            let new = migration::convert(pins, &active, layout, &meta, Layout::Current)?;
+            let new = migration::convert(pins, &active, layout, &start.meta, Layout::Current)?;
             Ok(StartTables {
                 generation: new.generation,
                 sizes: new.sizes,
@@ -283,5 +290,7 @@ fn new_meta(options: &Options) -> Result<Meta, DataplaneError> {
         flow_secret: [number as u64, (number >> 64) as u64],
         state: 0,
         session: 0,
+        classes_since: 0,
+        pad: 0,
     })
 }

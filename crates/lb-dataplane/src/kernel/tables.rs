@@ -25,6 +25,7 @@ use crate::{
 /// Words of the counters' records.
 const REAL_WORDS: usize = 4;
 const SERVICE_WORDS: usize = 2;
+const LOOKUP_WORDS: usize = 2;
 
 /// The tables of one folder.
 pub(crate) struct KernelTables {
@@ -46,6 +47,7 @@ pub(crate) struct KernelTables {
     pub reason_counters: PerCpuArray<MapData, u64>,
     pub flow_counters: PerCpuArray<MapData, [u64; 4]>,
     pub flow_evictions: PerCpuArray<MapData, [u64; 4]>,
+    pub lookups: PerCpuArray<MapData, [u64; LOOKUP_WORDS]>,
     pub trace: Array<MapData, [u32; 4]>,
 }
 
@@ -92,6 +94,7 @@ impl KernelTables {
             )?,
             flow_counters: typed(names::FLOW_COUNTERS, pinned.reopen(names::FLOW_COUNTERS)?)?,
             flow_evictions: typed(names::FLOW_EVICTIONS, pinned.reopen(names::FLOW_EVICTIONS)?)?,
+            lookups: typed(names::LOOKUPS, pinned.reopen(names::LOOKUPS)?)?,
             trace: typed(names::TRACE, pinned.reopen(names::TRACE)?)?,
             meta,
             maps: pinned.maps,

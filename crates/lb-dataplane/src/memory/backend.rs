@@ -4,9 +4,9 @@ use lb_common::limits::{MAX_NEXT_HOPS, MAX_REALS, MAX_SERVICES, SLOTS_PER_CHUNK}
 use lb_common::memory::{Constants, MemTables};
 use lb_common::reason::Reason;
 use lb_common::tables::{
-    counters::{FlowEvictions, FlowTableCounters, RealCounters, ServiceCounters},
+    counters::{FlowEvictions, FlowTableCounters, LookupCounters, RealCounters, ServiceCounters},
     flow::{Bucket, Flow},
-    meta::{LAYOUT_VERSION, MAGIC, Meta},
+    meta::{FILTERS, LAYOUT_VERSION, MAGIC, Meta},
     names,
     next_hop::NextHop,
     real::Real,
@@ -38,6 +38,7 @@ pub(crate) struct MemoryBackend {
     /// Counters as they were when they were last cleared.
     cleared_reals: Vec<RealCounters>,
     cleared_services: Vec<ServiceCounters>,
+    cleared_lookups: Vec<LookupCounters>,
 }
 
 // `MemTables` counts in cells; it is moved between threads, never shared.
@@ -76,10 +77,13 @@ impl MemoryBackend {
             flow_secret: FLOW_SECRET,
             state: 0,
             session: 0,
+            classes_since: 0,
+            pad: 0,
         };
         MemoryBackend {
             cleared_reals: vec![RealCounters::default(); sizes.reals as usize],
             cleared_services: vec![ServiceCounters::default(); sizes.services as usize],
+            cleared_lookups: vec![LookupCounters::default(); sizes.services as usize],
             tables,
             sizes,
             meta,
@@ -145,6 +149,15 @@ impl TableBackend for MemoryBackend {
 
     fn meta(&self) -> Meta {
         self.meta
+    }
+
+    fn declare_filters(&mut self, classes_since: u32) {
+        self.meta.classes_since = classes_since;
+        self.meta.layout |= FILTERS;
+    }
+
+    fn withdraw_filters(&mut self) {
+        self.meta.layout &= !FILTERS;
     }
 
     fn now(&self) -> u32 {
@@ -297,8 +310,21 @@ impl TableBackend for MemoryBackend {
         })
     }
 
+    fn lookup_counters(&self, index: u32) -> Result<LookupCounters, DataplaneError> {
+        let index = index as usize;
+        let (now, then) = (
+            self.tables.read_counters(|c| c.lookups[index]),
+            self.cleared_lookups[index],
+        );
+        Ok(LookupCounters {
+            hits: now.hits - then.hits,
+            misses: now.misses - then.misses,
+        })
+    }
+
     fn clear_service_counters(&mut self, index: u32) -> Result<(), DataplaneError> {
         let index = index as usize;
+        self.cleared_lookups[index] = self.tables.read_counters(|c| c.lookups[index]);
         self.cleared_services[index] = self.tables.read_counters(|c| c.services[index]);
         Ok(())
     }

@@ -129,7 +129,7 @@ fn flows_of_a_dead_real_move_at_once_and_are_no_exceptions() {
     let before = bed.open();
     let dead = bed.index(1);
     bed.set(&[(1, OnDown::Rehash)]);
-    assert_eq!(bed.plane.status().unsettled_slots, 0);
+    assert_eq!(bed.plane.status().slots.unsettled(), 0);
     for port in 0..FLOWS {
         let now = bed.data(port);
         assert_eq!(now.chosen_by, ChosenBy::Ring);

@@ -75,13 +75,41 @@ pub(super) const METRICS: &[Metric] = &[
         |vip| reals(vip, |state| state == RealState::Active),
     ),
     vip("lb_vip_slots", GAUGE, "Slots of the ring.", |vip| {
-        Some(Value::Count(vip.slots))
+        Some(Value::Count(vip.slots.total()))
     }),
     vip(
         "lb_vip_unsettled_slots",
         GAUGE,
         "Slots whose packets consult the flow table, because the ring changed not long ago.",
-        |vip| Some(Value::Count(vip.unsettled_slots)),
+        |vip| Some(Value::Count(vip.slots.unsettled())),
+    ),
+    vip(
+        "lb_vip_window_slots",
+        GAUGE,
+        "Unsettled slots whose real changed within the VIP's window: all packets consult the flow table.",
+        |vip| Some(Value::Count(vip.slots.in_window)),
+    ),
+    vip(
+        "lb_vip_exception_slots",
+        GAUGE,
+        "Unsettled slots whose window is over, with flows on other reals: packets that may be of these flows consult the \
+         flow table.",
+        |vip| Some(Value::Count(vip.slots.exceptions)),
+    ),
+    metric(
+        "lb_vip_flow_table_packets_total",
+        COUNTER,
+        &["vip", "result"],
+        "Packets that consulted the flow table, by result: `hit` or `miss`; all others went by the ring alone.",
+        Read::Samples(|scrape, samples| {
+            for vip in &scrape.vips {
+                for (result, count) in [("hit", vip.lookups.0), ("miss", vip.lookups.1)] {
+                    let labels = [("vip", vip.name.as_str()), ("result", result)];
+                    samples.add(&labels, Value::Count(count))?;
+                }
+            }
+            Ok(())
+        }),
     ),
     metric(
         "lb_vip_probes_total",

@@ -20,7 +20,9 @@ use lb_common::{
     station::Station,
     tables::{
         config::Config,
-        counters::{FlowEvictions, FlowTableCounters, RealCounters, ServiceCounters},
+        counters::{
+            FlowEvictions, FlowTableCounters, LookupCounters, RealCounters, ServiceCounters,
+        },
         meta::Meta,
         next_hop::NextHop,
         real::Real,
@@ -64,6 +66,8 @@ static REASON_COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(REASON_
 static FLOW_COUNTERS: PerCpuArray<FlowTableCounters> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static FLOW_EVICTIONS: PerCpuArray<FlowEvictions> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static LOOKUPS: PerCpuArray<LookupCounters> = PerCpuArray::with_max_entries(SMALL, 0);
 #[map]
 static TRACE: Array<Trace> = Array::with_max_entries(1, 0);
 
@@ -309,6 +313,13 @@ impl<O: Observer> Tables for MapTables<O> {
             && let Some(evictions) = counters(&FLOW_EVICTIONS, 0)
         {
             evictions.count(event);
+        }
+    }
+
+    #[inline(always)]
+    fn count_lookup(&self, service: u32, hit: bool) {
+        if let Some(lookups) = counters(&LOOKUPS, service) {
+            lookups.count(hit);
         }
     }
 
