@@ -81,13 +81,14 @@ fn in_the_window_running_flows_stay_and_new_ones_move() {
 #[test]
 fn only_flows_of_a_slots_classes_look_for_exceptions() {
     let (mut testbed, service, [a, b, _]) = testbed();
+    testbed.tables.flows.resize_with(1_024, Default::default);
     let ring_hash = |port: u16| {
         let addresses = Addresses4 {
             source: u32::from_ne_bytes([198, 51, 100, 7]),
             destination: u32::from_ne_bytes([10, 0, 0, 1]),
         };
-        let [high, low] = port.to_be_bytes();
-        let ports = u32::from_ne_bytes([high, low, 0, 80]);
+        let ([high, low], vip) = (port.to_be_bytes(), 80_u16.to_be_bytes());
+        let ports = u32::from_ne_bytes([high, low, vip[0], vip[1]]);
         addresses.ring_hash(testbed.tables.constants.ring_seed, ports, 6)
     };
     let classes: std::vec::Vec<u32> = (0..200).map(|port| class_of(ring_hash(port))).collect();

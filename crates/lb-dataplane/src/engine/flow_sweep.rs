@@ -13,6 +13,7 @@ use lb_common::{
     limits::CLOSING_TICKS,
     tables::{
         flow::{CLOSING, Flow, HALF_OPEN, PROVISIONAL, real_of, ring_bits},
+        real::DOWN,
         ring::{Classes, class_of, real_of as real_of_slot},
     },
 };
@@ -84,6 +85,8 @@ struct Owner {
     slots: u32,
     /// Position of its service in the table.
     service: usize,
+    /// Its entries do not count.
+    is_down: bool,
 }
 
 impl FlowSweep {
@@ -127,7 +130,7 @@ impl FlowSweep {
         Ok(changed || self.used > 0 || unsettled)
     }
 
-    /// Frees the entries that are past their window or name a real of no service. The class of an entry is known if it
+    /// Frees the entries that are past their window or name a real that is down or of no service. The class of an entry is known if it
     /// was stamped at `classes_since` or later.
     pub fn run<B: TableBackend>(
         &mut self,
@@ -145,9 +148,14 @@ impl FlowSweep {
                 first_slot: entry.ring.first_slot(),
                 slots: entry.ring.slots(),
                 service,
+                is_down: false,
             };
             for real in &entry.reals {
-                owners[usize::from(real.index)] = owner;
+                let flags = backend.real(u32::from(real.index)).flags;
+                owners[usize::from(real.index)] = Owner {
+                    is_down: flags & DOWN != 0,
+                    ..owner
+                };
             }
             exceptions.push(vec![Classes::NONE; owner.slots as usize]);
         }
@@ -163,7 +171,8 @@ impl FlowSweep {
                 }
                 return false;
             }
-            if !is_alive(&flow, now, owner.window) {
+            // The entry of a real that is down must not count again when it comes back: its flow has moved.
+            if owner.is_down || !is_alive(&flow, now, owner.window) {
                 return false;
             }
             used += 1;
@@ -231,7 +240,7 @@ pub(crate) fn is_alive(flow: &Flow, now: u32, window: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use lb_common::tables::flow::owner;
+    use lb_common::{forward::IPIP, tables::flow::owner};
     use lb_model::{options::Forward, vip::Protocol};
 
     use super::*;
@@ -298,8 +307,15 @@ mod tests {
     #[test]
     fn a_sweep_frees_dead_entries_and_finds_exceptions() {
         let mut backend = MemoryBackend::for_tests();
-        let services = services(&mut backend);
+        let mut services = services(&mut backend);
+        let down = RealEntry {
+            index: 3,
+            ..services.iter().next().unwrap().reals[0].clone()
+        };
+        backend.set_real_flags(3, IPIP.number | DOWN);
+        services.iter_mut().next().unwrap().reals.push(down);
         for (bucket, flow) in [
+            flow(3, 8, 990),
             flow(1, 3, 990),
             flow(2, 4, 990),
             flow(2, 5, 1_000 - WINDOW),
@@ -316,7 +332,7 @@ mod tests {
         assert_eq!(
             sweep.used(),
             3,
-            "one is too old, one names no service's real"
+            "one is too old, one names no service's real, one a real that is down"
         );
         let found: Vec<usize> = (0..SLOTS as usize)
             .filter(|&slot| !result.exceptions()[0][slot].is_empty())
@@ -347,7 +363,7 @@ mod tests {
         {
             backend.put_flow(bucket, flow);
         }
-        let mut found = |since| {
+        let found = |since| {
             let result = FlowSweep::default().run(&backend, &services, since, 1_000);
             [3, 4, 5, 6].map(|slot: usize| result.exceptions()[0][slot])
         };

@@ -30,8 +30,8 @@ impl RingChange<'_> {
     ///   so an unknown running flow still belongs to the previous real. If that is the slot's real again, the window
     ///   is over.
     /// - A removed real is never remembered, and no real is where the flow table knows every flow.
-    /// - The flow table may hold entries of a removed real's flows, which do not count as long as it is down. Packets
-    ///   of these flows must find them, and overwrite them, before the real comes back.
+    /// - The flow table may hold entries of a removed real's flows, which do not count as long as it is down. The next
+    ///   sweep frees them; until then the classes of exceptions in its slots are not known. A settled slot stays settled.
     #[must_use]
     pub fn apply(&self, old: Slot, real: u16) -> Slot {
         let current = real_of(old);
@@ -40,6 +40,7 @@ impl RingChange<'_> {
             Previous::Real(previous) if self.removed.contains(&previous) => UNKNOWN,
             Previous::Real(previous) => Previous::Real(previous),
             state if current == 0 || current == real => state,
+            Previous::Settled if self.removed.contains(&current) => Previous::Settled,
             _ if self.removed.contains(&current) => UNKNOWN,
             _ if self.knows_every_flow => UNKNOWN,
             Previous::Settled | Previous::Exceptions(_) => Previous::Real(current),
@@ -151,7 +152,7 @@ mod tests {
             ("exceptions, changed", (1, UNKNOWN), 2, (2, Real(1))),
             ("some exceptions, changed", (1, SOME), 2, (2, Real(1))),
             ("exceptions, no real before", (0, SOME), 2, (2, SOME)),
-            ("deleted real, settled", (GONE, Settled), 2, (2, UNKNOWN)),
+            ("deleted real, settled", (GONE, Settled), 2, (2, Settled)),
             ("deleted real, exceptions", (GONE, SOME), 2, (2, UNKNOWN)),
             ("deleted real as previous", (2, Real(GONE)), 2, (2, UNKNOWN)),
             (
