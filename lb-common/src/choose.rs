@@ -81,12 +81,7 @@ pub fn choose<A: Addresses, T: Tables>(
 
 /// The choice where the slot's real is the flow's for certain.
 #[inline(always)]
-fn of_ring<T: Tables>(
-    tables: &T,
-    service: &Service,
-    transport: &Transport,
-    slot: Slot,
-) -> Choice {
+fn of_ring<T: Tables>(tables: &T, service: &Service, transport: &Transport, slot: Slot) -> Choice {
     let real = real_of(slot);
     if real == 0 {
         return empty(service, transport);
@@ -122,8 +117,14 @@ fn unsettled<A: Addresses, T: Tables>(
     let entry = flow_table::look_up(tables, buckets);
     let opens = transport.opens();
     if let Some(entry) = entry
-        && let Some(reset) =
-            flow_table::hit(tables, entry, index, service.window, (now, ring_hash), transport)
+        && let Some(reset) = flow_table::hit(
+            tables,
+            entry,
+            index,
+            service.window,
+            (now, ring_hash),
+            transport,
+        )
     {
         tables.count_flow(FlowEvent::Hit);
         tables.count_lookup(index, true);

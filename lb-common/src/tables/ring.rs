@@ -136,15 +136,16 @@ pub const fn real_of(slot: Slot) -> u16 {
 pub const fn previous_of(slot: Slot) -> Previous {
     match (slot >> 16) as u16 {
         0 => Previous::Settled,
-        high if high & EXCEPTIONS != 0 => {
-            Previous::Exceptions(Classes(high & Classes::ALL.0))
-        }
+        high if high & EXCEPTIONS != 0 => Previous::Exceptions(Classes(high & Classes::ALL.0)),
         real => Previous::Real(real),
     }
 }
 
 const _: () = assert!(size_of::<Chunk>() == 64);
-const _: () = assert!(MAX_REALS <= EXCEPTIONS as u32, "a state is no index of a real");
+const _: () = assert!(
+    MAX_REALS <= EXCEPTIONS as u32,
+    "a state is no index of a real"
+);
 const _: () = assert!(EXCEPTIONS | Classes::ALL.0 == u16::MAX && EXCEPTIONS & Classes::ALL.0 == 0);
 const _: () = assert!(class_of(u64::MAX) == CLASSES - 1);
 
@@ -166,7 +167,10 @@ mod tests {
             let packed = slot(7, state);
             assert_eq!((real_of(packed), previous_of(packed)), (7, state));
         }
-        assert_eq!(slot(7, Previous::Exceptions(Classes::NONE)), slot(7, Previous::Settled));
+        assert_eq!(
+            slot(7, Previous::Exceptions(Classes::NONE)),
+            slot(7, Previous::Settled)
+        );
         // What earlier builds write after a window.
         assert_eq!(previous_of(0xFFFF_0007), Previous::Exceptions(Classes::ALL));
     }

@@ -110,7 +110,11 @@ fn only_flows_of_a_slots_classes_look_for_exceptions() {
     for port in 1..200 {
         let before = looked_up(&testbed);
         let is_exception = some.contains(classes[port as usize]);
-        let expected = if is_exception { (ChosenBy::Flow, a) } else { (ChosenBy::Ring, b) };
+        let expected = if is_exception {
+            (ChosenBy::Flow, a)
+        } else {
+            (ChosenBy::Ring, b)
+        };
         assert_eq!(segment(&mut testbed, port, ACK), expected, "port {port}");
         assert_eq!(looked_up(&testbed) - before, u64::from(is_exception));
     }

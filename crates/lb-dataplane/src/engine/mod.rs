@@ -114,6 +114,11 @@ impl<B: TableBackend> Engine<B> {
         &self.backend
     }
 
+    /// The tables, without the engine.
+    pub fn into_backend(self) -> B {
+        self.backend
+    }
+
     /// The tables, for what is not the engine's affair: programs, time, traces.
     pub fn backend_mut(&mut self) -> &mut B {
         &mut self.backend

@@ -17,9 +17,7 @@ use super::{
 use crate::{
     backend::TableBackend,
     error::DataplaneError,
-    stats::{
-        Counters, FlowTableStats, InterfaceStats, RealFlows, ServiceStats, SlotStates, Stats,
-    },
+    stats::{Counters, FlowTableStats, InterfaceStats, RealFlows, ServiceStats, SlotStates, Stats},
     status::{Status, TableUse},
 };
 

@@ -455,7 +455,11 @@ mod tests {
         assert!(bed.ring.has_new_windows());
         bed.update(256, |i| if i == 0 { 4 } else { 3 }, 105);
         bed.end_quiet(&[1], 106);
-        assert_eq!(bed.state(0), (4, UNKNOWN), "its window began with the first change");
+        assert_eq!(
+            bed.state(0),
+            (4, UNKNOWN),
+            "its window began with the first change"
+        );
         assert_eq!(bed.state(128), (3, Previous::Real(2)));
         assert!(!bed.ring.has_new_windows());
         bed.settle(&[], 112);

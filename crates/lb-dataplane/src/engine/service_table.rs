@@ -117,12 +117,11 @@ impl ServiceEntry {
         let stands_by =
             reached(now, made.wrapping_add(self.window)) && !self.carries_packets(backend)?;
         let reals = &mut self.reals;
-        let has_carried = |backend: &B, index: u16| {
-            match reals.iter_mut().find(|real| real.index == index) {
+        let has_carried =
+            |backend: &B, index: u16| match reals.iter_mut().find(|real| real.index == index) {
                 Some(real) if !stands_by => real.has_carried(backend),
                 _ => Ok(true),
-            }
-        };
+            };
         self.ring.end_quiet_windows(backend, has_carried, now)
     }
 

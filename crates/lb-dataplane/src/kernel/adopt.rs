@@ -49,8 +49,7 @@ pub(crate) fn find(pins: &Pins) -> Result<Option<ActiveTables>, DataplaneError> 
         // The link of an interface that is gone holds nothing.
         linked |= link.interface != 0;
         // Programs have stamped classes for as long as they have counted look-ups.
-        stamp_classes &=
-            link.interface == 0 || used.iter().any(|(name, _)| name == names::LOOKUPS);
+        stamp_classes &= link.interface == 0 || used.iter().any(|(name, _)| name == names::LOOKUPS);
         // All of them, because folders share the tables that did not change, and an agent may have been killed
         // before a folder had the others.
         let mut tables = used.iter().filter(|(name, _)| names.contains(name));

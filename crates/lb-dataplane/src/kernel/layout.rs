@@ -177,6 +177,9 @@ mod tests {
         assert_eq!(Layout::of(current.version() | meta::FILTERS), Some(current));
         assert_eq!(Layout::of(previous.version()), Some(previous));
         assert_eq!(Layout::of(previous.version() | meta::FILTERS), None);
-        assert_eq!(Layout::from_version(current.version() | meta::FILTERS), None);
+        assert_eq!(
+            Layout::from_version(current.version() | meta::FILTERS),
+            None
+        );
     }
 }

@@ -39,6 +39,9 @@ pub(crate) struct MemoryBackend {
     cleared_reals: Vec<RealCounters>,
     cleared_services: Vec<ServiceCounters>,
     cleared_lookups: Vec<LookupCounters>,
+    /// How many more stores the agent makes before it dies; `None`: it lives.
+    #[cfg(test)]
+    stores_left: Option<u32>,
 }
 
 // `MemTables` counts in cells; it is moved between threads, never shared.
@@ -87,6 +90,23 @@ impl MemoryBackend {
             tables,
             sizes,
             meta,
+            #[cfg(test)]
+            stores_left: None,
+        }
+    }
+
+    /// Lets the agent die, by a panic, after this many stores to the tables; `None` lets it live.
+    #[cfg(test)]
+    pub fn die_after(&mut self, stores: Option<u32>) {
+        self.stores_left = stores;
+    }
+
+    /// Called before each store to a table that packets read.
+    fn before_store(&mut self) {
+        #[cfg(test)]
+        if let Some(left) = &mut self.stores_left {
+            assert!(*left > 0, "the agent dies here");
+            *left -= 1;
         }
     }
 
@@ -102,6 +122,12 @@ impl MemoryBackend {
         let entry = &self.tables.flows[bucket].flows[0];
         entry.stamp.store(flow.stamp);
         entry.owner.store(flow.owner);
+    }
+
+    /// The tables that the decision runs on, to look at.
+    #[cfg(test)]
+    pub fn raw_tables(&self) -> &MemTables {
+        &self.tables
     }
 
     /// The tables that the decision runs on.
@@ -152,6 +178,7 @@ impl TableBackend for MemoryBackend {
     }
 
     fn declare_filters(&mut self, classes_since: u32) {
+        self.before_store();
         self.meta.classes_since = classes_since;
         self.meta.layout |= FILTERS;
     }
@@ -200,10 +227,12 @@ impl TableBackend for MemoryBackend {
     }
 
     fn set_ring_place(&mut self, index: u32, place: u64) {
+        self.before_store();
         self.tables.services[index as usize].ring = place;
     }
 
     fn set_service_terms(&mut self, index: u32, flags: u32, window: u32) {
+        self.before_store();
         let service = &mut self.tables.services[index as usize];
         (service.flags, service.window) = (flags, window);
     }
@@ -214,6 +243,7 @@ impl TableBackend for MemoryBackend {
     }
 
     fn set_slot(&mut self, index: u32, slot: Slot) {
+        self.before_store();
         self.tables.set_slot(index, slot);
     }
 
@@ -222,10 +252,12 @@ impl TableBackend for MemoryBackend {
     }
 
     fn write_real(&mut self, index: u32, real: Real) {
+        self.before_store();
         self.tables.reals[index as usize] = real;
     }
 
     fn set_real_flags(&mut self, index: u32, flags: u32) {
+        self.before_store();
         self.tables.reals[index as usize].flags = flags;
     }
 

@@ -4,6 +4,8 @@ mod backend;
 #[cfg(test)]
 mod down_tests;
 #[cfg(test)]
+mod settling_tests;
+#[cfg(test)]
 mod size_tests;
 
 use std::net::IpAddr;
@@ -64,6 +66,26 @@ impl MemoryDataplane {
     #[cfg(test)]
     fn mark_of(&self, vip: &VipKey, real: IpAddr) -> Option<u32> {
         self.engine.probe_mark(vip, real)
+    }
+
+    /// Ends the agent, with or without the chance to give the tables up in the form that any build adopts, and starts
+    /// another one on the tables as they are.
+    ///
+    /// # Errors
+    /// As for the kernel's tables; it does not occur.
+    pub fn restart(
+        self,
+        options: &Options,
+        resolver: Box<dyn Resolver>,
+        killed: bool,
+    ) -> Result<MemoryDataplane, DataplaneError> {
+        let mut engine = self.engine;
+        if !killed {
+            engine.give_up_filters();
+        }
+        Ok(MemoryDataplane {
+            engine: Engine::new(engine.into_backend(), resolver, options)?,
+        })
     }
 
     /// Lets time pass, in ticks of 2^[`lb_common::limits::TICK_SHIFT`] ns.
