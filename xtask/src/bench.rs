@@ -19,7 +19,7 @@ pub struct Arguments {
 }
 
 /// Subjects with a benchmark program of their own.
-const PROGRAMS: [&str; 2] = ["steering", "live"];
+const PROGRAMS: [&str; 3] = ["steering", "live", "settling"];
 
 /// Runs the verb.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {

@@ -62,11 +62,9 @@ impl Resolver for NoResolver {
     }
 }
 
-/// Resolves every address to a neighbour behind the interface of the tables in memory.
-#[cfg(test)]
-pub(crate) struct AllNeighbours;
+/// Resolves every address to a neighbour behind the interface of the tables in memory: for tests and simulations.
+pub struct AllNeighbours;
 
-#[cfg(test)]
 impl Resolver for AllNeighbours {
     fn resolve(&self, _address: IpAddr) -> Option<ResolvedHop> {
         Some(ResolvedHop {

@@ -180,7 +180,10 @@ pub fn everything_is_as_before_after_a_way_there_and_back() {
         .unwrap();
     wait_reachable(&mut plane);
     let (before, flows) = (simulated(&mut plane), plane.flows().unwrap());
-    let (slots, unsettled) = (plane.status().slots.total(), plane.status().slots.unsettled());
+    let (slots, unsettled) = (
+        plane.status().slots.total(),
+        plane.status().slots.unsettled(),
+    );
     assert!(unsettled > 0);
     drop(plane);
     migrate(&bench.pins, PREVIOUS, &[]).unwrap();
@@ -193,7 +196,10 @@ pub fn everything_is_as_before_after_a_way_there_and_back() {
     let mut plane = bench.start();
     let status = plane.status();
     assert!(status.adopted);
-    assert_eq!((status.slots.total(), status.slots.unsettled()), (slots, unsettled));
+    assert_eq!(
+        (status.slots.total(), status.slots.unsettled()),
+        (slots, unsettled)
+    );
     let after = simulated(&mut plane);
     assert!(after == before, "{}", first_difference(&before, &after));
     // The same intent changes nothing.

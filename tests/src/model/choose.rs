@@ -241,7 +241,9 @@ impl Model {
                 (choice(real, ChosenBy::Previous)?, true)
             }
             Previous::Real(_) => (choice(current, ChosenBy::NewFlow)?, true),
-            Previous::Settled | Previous::Exceptions(_) => (choice(current, ChosenBy::Ring)?, false),
+            Previous::Settled | Previous::Exceptions(_) => {
+                (choice(current, ChosenBy::Ring)?, false)
+            }
         };
         // An entry that does not count, or no longer does, must not count again later.
         if (in_window || track_all) && !packet.payload.resets() || entry.is_some() {
