@@ -21,7 +21,7 @@ use lb_model::options::{Forward, Track};
 use lb_model::ring::{Algorithm, default_slots};
 use lb_model::vip::{Protocol, VipKey};
 use lb_steering::ring::build_shared;
-use lb_tests::{Namespace, cable_without_xdp};
+use lb_tests::{Namespace, cable_without_xdp, wait_for};
 
 use crate::packets::template::{VIP4, VIP6};
 
@@ -34,10 +34,14 @@ pub enum Mode {
     Exceptions,
     /// Slots settled, every flow tracked.
     Tracked,
+    /// The reals were added one by one, and no packet came meanwhile.
+    OneByOne,
 }
 
 /// Reals of each VIP.
 const REALS: u16 = 64;
+/// How long something may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// A window longer than any measurement.
 const WINDOW: Duration = Duration::from_secs(3_600);
 /// The MAC address of the balancer's end of the veth pair, to which the templates' packets are sent.
@@ -131,6 +135,9 @@ impl Balancer {
             };
             // Removed first, so that nothing of an earlier state is left.
             self.remove(&vip)?;
+            if mode == Mode::OneByOne {
+                self.add_one_by_one(&service, &weights)?;
+            }
             self.set(&service)?;
             if mode == Mode::Exceptions {
                 service.ring = service.ring.iter().map(|real| (real + 1) % REALS).collect();
@@ -138,6 +145,26 @@ impl Balancer {
             }
         }
         Ok(())
+    }
+
+    /// Adds a service real by real, and waits until its slots are settled.
+    fn add_one_by_one(
+        &mut self,
+        service: &ServiceSpec,
+        weights: &[(IpAddr, u32)],
+    ) -> anyhow::Result<()> {
+        for count in 1..=weights.len() {
+            let some = ServiceSpec {
+                reals: service.reals[..count].to_vec(),
+                ring: build_shared(Algorithm::Rendezvous, 0, MAX_RING_SLOTS, &weights[..count]),
+                ..service.clone()
+            };
+            self.set(&some)?;
+        }
+        wait_for("the slots of a new VIP to settle", PATIENCE, || {
+            self.enter(KernelDataplane::tick)??;
+            Ok((self.status().slots.unsettled() == 0).then_some(()))
+        })
     }
 
     /// Adds or changes a service.

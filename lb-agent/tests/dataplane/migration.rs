@@ -1,14 +1,17 @@
 //! Tables change their layout, there and back, while packets flow.
 
 use std::{
+    path::PathBuf,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
-use aya::maps::{Map, MapData};
+use aya::maps::{Array, Map, MapData};
 use lb_common::tables::{
-    meta::{LAYOUT_VERSION, Meta},
-    names, v2,
+    meta::{FILTERS, LAYOUT_VERSION, Meta},
+    names,
+    ring::{Chunk, Classes, Previous, previous_of},
+    v2,
 };
 use lb_dataplane::{
     Dataplane as _, KernelDataplane, Migration, ServiceSpec, Simulation, WhenEmpty, migrate,
@@ -34,8 +37,8 @@ fn migration(from: u32, to: u32) -> Option<Migration> {
     })
 }
 
-/// The layout of the only folder of tables.
-fn pinned_layout(bench: &Bench) -> u32 {
+/// The only folder of tables.
+fn folder(bench: &Bench) -> PathBuf {
     let entries = std::fs::read_dir(&bench.pins).unwrap();
     let mut folders: Vec<_> = entries
         .map(|entry| entry.unwrap().path())
@@ -47,12 +50,35 @@ fn pinned_layout(bench: &Bench) -> u32 {
         })
         .collect();
     assert_eq!(folders.len(), 1, "{folders:?}");
-    let map = MapData::from_pin(folders.remove(0).join(names::META)).unwrap();
-    let meta: aya::maps::Array<_, [u8; size_of::<Meta>()]> =
-        Map::from_map_data(map).unwrap().try_into().unwrap();
-    let record = meta.get(&0, 0).unwrap();
+    folders.remove(0)
+}
+
+/// A pinned table of records of this size.
+fn table<const SIZE: usize>(bench: &Bench, name: &str) -> Array<MapData, [u8; SIZE]> {
+    let map = MapData::from_pin(folder(bench).join(name)).unwrap();
+    Map::from_map_data(map).unwrap().try_into().unwrap()
+}
+
+const LAYOUT_WORD: std::ops::Range<usize> = {
     let offset = std::mem::offset_of!(Meta, layout);
-    u32::from_ne_bytes(record[offset..offset + 4].try_into().unwrap())
+    offset..offset + 4
+};
+
+/// The layout of the only folder of tables, with its marks.
+fn pinned_layout(bench: &Bench) -> u32 {
+    let record = table::<{ size_of::<Meta>() }>(bench, names::META)
+        .get(&0, 0)
+        .unwrap();
+    u32::from_ne_bytes(record[LAYOUT_WORD].try_into().unwrap())
+}
+
+/// The states of the first 256 slots.
+fn pinned_states(bench: &Bench) -> Vec<Previous> {
+    let rings = table::<{ size_of::<Chunk>() }>(bench, names::RINGS);
+    (0..16)
+        .flat_map(|chunk| rings.get(&chunk, 0).unwrap().as_chunks().0.to_vec())
+        .map(|slot| previous_of(u32::from_ne_bytes(slot)))
+        .collect()
 }
 
 pub fn no_packet_is_lost_or_moved_while_tables_change_their_layout() {
@@ -263,6 +289,90 @@ pub fn a_migration_that_is_killed_is_finished_by_the_next() {
         }
         packet_comes_back(&bench, &wire, VIP);
     }
+}
+
+pub fn classes_of_exceptions_are_given_up_for_other_builds() {
+    const UNKNOWN: Previous = Previous::Exceptions(Classes::ALL);
+    let bench = Bench::new();
+    let _passing = bench.start_passing();
+    let mut plane = bench.start();
+    let mut spec = service(VIP, &["10.7.0.2", "10.7.0.3"], 256);
+    spec.window = Duration::from_secs(2);
+    plane.set_service(&spec).unwrap();
+    reals_are_reachable(&mut plane, VIP);
+    std::thread::scope(|scope| {
+        let sender = Sender::start(scope, &bench, VIP);
+        sender.wait_sent(500);
+        spec.ring = spec.ring.iter().map(|real| 1 - real).collect();
+        plane.set_service(&spec).unwrap();
+        let has_classes = |bench: &Bench| {
+            let states = pinned_states(bench);
+            let known = |state: &&Previous| matches!(state, Previous::Exceptions(classes) if *classes != Classes::ALL);
+            let (known, others) = (
+                states.iter().filter(known).count(),
+                states.contains(&UNKNOWN),
+            );
+            known > 20 && !others
+        };
+        let wait_for_classes = |plane: &mut KernelDataplane| {
+            let give_up = Instant::now() + Duration::from_secs(60);
+            while !has_classes(&bench) {
+                assert!(Instant::now() < give_up, "{:?}", plane.status());
+                std::thread::sleep(Duration::from_millis(200));
+                plane.tick().unwrap();
+            }
+        };
+        wait_for_classes(&mut plane);
+        assert_eq!(pinned_layout(&bench), LAYOUT_VERSION | FILTERS);
+        assert_eq!(plane.status().layout, LAYOUT_VERSION);
+        let before = plane.stats().unwrap().services[0].clone();
+        sender.wait_sent(500);
+        let after = plane.stats().unwrap().services[0].clone();
+        assert!(
+            after.table_hits >= before.table_hits + 400,
+            "every flow is an exception"
+        );
+
+        // An agent that ends in order leaves tables for any build of its layout.
+        drop(plane);
+        assert_eq!(pinned_layout(&bench), LAYOUT_VERSION);
+        let states = pinned_states(&bench);
+        assert!(states.contains(&UNKNOWN), "{states:?}");
+        assert!(
+            states
+                .iter()
+                .all(|state| [UNKNOWN, Previous::Settled].contains(state)),
+            "{states:?}"
+        );
+
+        // One that is killed leaves the mark; a migration takes it away.
+        let mut plane = bench.start();
+        wait_for_classes(&mut plane);
+        let rings = table::<{ size_of::<Chunk>() }>(&bench, names::RINGS);
+        let chunks: Vec<_> = (0..16).map(|chunk| rings.get(&chunk, 0).unwrap()).collect();
+        drop(plane);
+        let mut rings = table::<{ size_of::<Chunk>() }>(&bench, names::RINGS);
+        for (chunk, slots) in (0..).zip(chunks) {
+            rings.set(chunk, slots, 0).unwrap();
+        }
+        let mut meta = table::<{ size_of::<Meta>() }>(&bench, names::META);
+        let mut record = meta.get(&0, 0).unwrap();
+        record[LAYOUT_WORD].copy_from_slice(&(LAYOUT_VERSION | FILTERS).to_ne_bytes());
+        meta.set(0, record, 0).unwrap();
+        assert!(has_classes(&bench));
+        sender.wait_sent(200);
+        assert_eq!(
+            migrate(&bench.pins, LAYOUT_VERSION, &interfaces()).unwrap(),
+            migration(LAYOUT_VERSION, LAYOUT_VERSION)
+        );
+        assert_eq!(pinned_layout(&bench), LAYOUT_VERSION);
+        assert!(!has_classes(&bench) && pinned_states(&bench).contains(&UNKNOWN));
+        sender.wait_sent(200);
+        let mut plane = bench.start();
+        wait_for_classes(&mut plane);
+        sender.wait_sent(200);
+        sender.stop().assert_complete();
+    });
 }
 
 pub fn only_one_process_has_the_pins() {

@@ -41,7 +41,7 @@ const K64: u32 = 1 << 16;
 const M1: u32 = 1 << 20;
 
 /// All scenarios; those that leave other balancers' flow tables as they are come first.
-pub const SCENARIOS: [Scenario; 16] = [
+pub const SCENARIOS: [Scenario; 18] = [
     Scenario {
         name: "v4-pass",
         what: "IPv4 TCP to an address that is no VIP",
@@ -60,6 +60,12 @@ pub const SCENARIOS: [Scenario; 16] = [
         name: "v4-one-exception",
         what: "IPv4 TCP, one flow that is an exception",
         mode: Mode::Exceptions,
+        ..ESTABLISHED
+    },
+    Scenario {
+        name: "v4-one-fresh",
+        what: "IPv4 TCP, one flow, after reals were added one by one",
+        mode: Mode::OneByOne,
         ..ESTABLISHED
     },
     Scenario {
@@ -85,6 +91,13 @@ pub const SCENARIOS: [Scenario; 16] = [
         name: "v4-1m",
         what: "IPv4 TCP, 1,048,576 established flows in random order, slots settled",
         flows: M1,
+        ..ESTABLISHED
+    },
+    Scenario {
+        name: "v4-1m-fresh",
+        what: "IPv4 TCP, 1,048,576 flows in random order, after reals were added one by one",
+        flows: M1,
+        mode: Mode::OneByOne,
         ..ESTABLISHED
     },
     Scenario {
