@@ -119,3 +119,88 @@ pub fn connections_whose_real_lives_survive_everything() {
         );
     }
 }
+
+/// The state of a VIP's slots (settled, in their window, with exceptions), and the packets that consulted the flow table
+/// and all.
+fn slots(testbed: &Testbed, vip: &str) -> anyhow::Result<([u64; 3], [u64; 2])> {
+    let stats = testbed.agent.ctl_json(&format!("stats {vip}"))?;
+    let vip = &stats["vips"][0];
+    let number = |value: &serde_json::Value| value.as_u64().unwrap_or_default();
+    let states = ["settled", "in_window", "exceptions"].map(|state| number(&vip["slots"][state]));
+    let lookups = number(&vip["table_hits"]) + number(&vip["table_misses"]);
+    Ok((states, [lookups, number(&vip["packets"])]))
+}
+
+pub fn a_new_vip_is_settled_before_its_first_packet() {
+    let vips = [HTTP_V4, "192.0.2.99:5353/udp"];
+    let testbed = Testbed::new(1, &[HTTP_V4], AgentOptions::default()).unwrap();
+    for vip in vips {
+        let reals: Vec<(String, u16)> = (1..=20)
+            .map(|host| (format!("10.9.9.{host}"), 100))
+            .collect();
+        testbed.agent.add_service(vip, "", &reals).unwrap();
+    }
+    for vip in vips {
+        wait_for("the slots of a new VIP to settle", PATIENCE, || {
+            let ([settled, in_window, exceptions], _) = slots(&testbed, vip)?;
+            Ok((settled > 0 && in_window + exceptions == 0).then_some(()))
+        })
+        .unwrap();
+    }
+}
+
+pub fn connections_stay_while_slots_settle_and_agents_die() {
+    const WINDOW: Duration = Duration::from_secs(4);
+    let mut testbed = Testbed::new(3, &[HTTP_V4], AgentOptions::default()).unwrap();
+    serve(&testbed, HTTP_V4, "--window 4s", false, &[100]);
+    let load = http_load(
+        &testbed.client,
+        endless(HTTP_V4, Connections::Kept, 300, Duration::from_millis(400)),
+    );
+    load.wait_requests(SOME, PATIENCE).unwrap();
+    let mut classes_helped = 0;
+    for round in 0..12_u32 {
+        for (number, real) in (0..).zip(&testbed.backends) {
+            let weight = 100 + 20 * ((round + number) % 3);
+            let address = real.address();
+            testbed
+                .agent
+                .ctl(&format!("set-real {HTTP_V4} {address} --weight {weight}"))
+                .unwrap();
+        }
+        match round % 4 {
+            // At any moment of a window, of its end, and of the sweeps after it.
+            1 => {
+                std::thread::sleep(Duration::from_millis(137 * u64::from(round)));
+                testbed.agent.kill().unwrap();
+                load.wait_requests(SOME, PATIENCE).unwrap();
+                testbed.agent.run().unwrap();
+            }
+            3 => {
+                // Nothing changes until only exceptions are left.
+                wait_for("the windows to end", PATIENCE, || {
+                    let ([_, in_window, _], _) = slots(&testbed, HTTP_V4)?;
+                    Ok((in_window == 0).then_some(()))
+                })
+                .unwrap();
+                std::thread::sleep(WINDOW / 2);
+                let ([_, _, exceptions], before) = slots(&testbed, HTTP_V4).unwrap();
+                std::thread::sleep(WINDOW / 2);
+                let (_, after) = slots(&testbed, HTTP_V4).unwrap();
+                let [lookups, packets] = [0, 1].map(|at| after[at] - before[at]);
+                println!(
+                    "{exceptions} slots have exceptions, {lookups} of {packets} packets looked up"
+                );
+                classes_helped += u64::from(exceptions > 0 && lookups < packets);
+            }
+            _ => load.wait_requests(SOME, PATIENCE).unwrap(),
+        }
+    }
+    assert!(classes_helped > 0);
+    let report = load.stop().unwrap();
+    assert_no_failure(&report);
+    assert_eq!(
+        report.connections, 300,
+        "no connection was lost: {report:?}"
+    );
+}
