@@ -103,7 +103,7 @@ const CLASS_SHIFT: u32 = 44;
 #[inline(always)]
 pub const fn class_of(ring_hash: u64) -> u32 {
     let value = (ring_hash >> CLASS_SHIFT) as u32 & ((1 << CLASS_BITS) - 1);
-    value * CLASSES >> CLASS_BITS
+    (value * CLASSES) >> CLASS_BITS
 }
 
 /// The mark, in the high half of a slot, that its window is over and the other bits are [`Classes`].

@@ -66,7 +66,7 @@ pub fn in_a_full_flow_table_an_old_entry_that_is_not_confirmed_gives_way() {
                 provisional: matches!(state(number, round), State::Opening | State::Running),
                 opening: state(number, round) == State::Opening,
                 half_open: state(number, round) == State::Opening && number % 2 == 0,
-                ring_bits: number as u32,
+                ring_bits: number,
                 stamp: now.wrapping_sub(age),
             });
         }
