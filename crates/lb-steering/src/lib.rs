@@ -31,6 +31,7 @@ pub mod ring;
 mod shares;
 mod shedding;
 mod traffic;
+mod verdict;
 mod vip_steering;
 mod weight_scale;
 
@@ -40,6 +41,7 @@ pub use self::{
     controllers::REGISTRY,
     decision::{Decision, LimitedBy},
     observation::{AgentCommand, LIFE_BUCKETS, Load, Observation, Sample, Signs},
+    verdict::{Doubt, Fallback, Safety, Sign, Trust},
     vip_steering::VipSteering,
 };
 

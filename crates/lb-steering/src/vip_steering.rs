@@ -16,6 +16,7 @@ use super::{
     observation::Observation,
     overload::Overload,
     pool::{Member, RealState, correct_quantisation, exclude_by_load},
+    verdict::Safety,
     weight_scale::WeightScale,
 };
 
@@ -36,6 +37,7 @@ pub struct VipSteering {
     /// Whether load and capacity are counted in connections, not in new flows a second.
     pub(super) counts_connections: bool,
     scale: WeightScale,
+    pub(super) safety: Safety,
     /// The fraction of a flow that the shedding rate left over.
     pub(super) shed_remainder: f64,
 }
@@ -56,6 +58,7 @@ impl VipSteering {
             lag: Lag::default(),
             counts_connections: false,
             scale: WeightScale::default(),
+            safety: Safety::Normal,
             shed_remainder: 0.0,
         }
     }
@@ -121,6 +124,12 @@ impl VipSteering {
     #[must_use]
     pub fn life(&self) -> Option<Duration> {
         self.life.time(&self.settings)
+    }
+
+    /// Whether its controller decides, or the VIP has fallen back to the operator's weights.
+    #[must_use]
+    pub const fn safety(&self) -> Safety {
+        self.safety
     }
 
     /// Decides the weights. Call it once a period, and at once when health, a drain or a weight has changed:
@@ -266,6 +275,7 @@ impl VipSteering {
                 capacity: member.state.estimate.value(),
                 wanted_share: member.state.wanted_share,
                 shed,
+                trust: None,
             };
             decisions.insert(member.observation.address, decision);
             self.reals.insert(member.observation.address, member.state);
@@ -276,6 +286,7 @@ impl VipSteering {
             capacity: None,
             wanted_share: 0.0,
             shed: None,
+            trust: None,
         };
         observations
             .iter()

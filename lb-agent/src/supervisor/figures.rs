@@ -140,6 +140,10 @@ pub(super) const fn limit_name(limit: &LimitedBy) -> &'static str {
         LimitedBy::Shedding(_) => "shedding",
         LimitedBy::StaleReading(_) => "stale",
         LimitedBy::ShareBound => "bound",
+        LimitedBy::Sign(..) => "sign",
+        LimitedBy::Doubt(_) => "doubt",
+        LimitedBy::Loan(_) => "loan",
+        LimitedBy::OperatorWeights(_) => "operator_weights",
         LimitedBy::MovementBound => "movement",
         LimitedBy::UnsuitableController => "long_connections",
     }
@@ -150,6 +154,8 @@ pub(super) const AWAITING_PROBE: &str = "awaiting_probe";
 
 #[cfg(test)]
 mod tests {
+    use lb_steering::{Doubt, Fallback, Sign};
+
     use super::*;
 
     #[test]
@@ -171,6 +177,10 @@ mod tests {
             LimitedBy::Shedding(1),
             LimitedBy::StaleReading(Duration::ZERO),
             LimitedBy::ShareBound,
+            LimitedBy::Sign(Sign::EndsSooner { times: 10.0 }, Duration::ZERO),
+            LimitedBy::Doubt(Doubt::Frozen),
+            LimitedBy::Loan(1.5),
+            LimitedBy::OperatorWeights(Fallback::Untrusted { reals: 1 }),
             LimitedBy::MovementBound,
             LimitedBy::UnsuitableController,
         ];
