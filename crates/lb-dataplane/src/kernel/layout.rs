@@ -11,6 +11,7 @@ use lb_common::tables::{
     real::{Budget, Real},
     ring::Chunk,
     service::Service,
+    signs::{Sample, Signs},
     trace::Trace,
     v2,
     vip::{Vip4Bucket, Vip6Bucket},
@@ -34,8 +35,9 @@ pub(crate) enum Layout {
 /// replacement of the last program has to be copied again.
 pub(crate) const CONVERTED: [&str; 1] = [names::REALS];
 
-/// The table that an earlier build of either layout did not have. Loading a program adds it.
-pub(crate) const ADDED: &str = names::FLOW_EVICTIONS;
+/// Tables that earlier builds of either layout did not have. Loading a program adds them, and a build that does not
+/// know them leaves them alone.
+pub(crate) const ADDED: [&str; 3] = [names::FLOW_EVICTIONS, names::SIGNS, names::SAMPLES];
 
 /// `BPF_F_MMAPABLE`.
 const MMAPABLE: u32 = 1 << 10;
@@ -108,6 +110,8 @@ impl Layout {
             (names::REASON_COUNTERS, _) => per_cpu(size_of::<u64>()),
             (names::FLOW_COUNTERS, _) => per_cpu(size_of::<FlowTableCounters>()),
             (names::FLOW_EVICTIONS, _) => per_cpu(size_of::<FlowEvictions>()),
+            (names::SIGNS, _) => mapped(size_of::<Signs>()),
+            (names::SAMPLES, _) => mapped(size_of::<Sample>()),
             (names::TRACE, _) => array(size_of::<Trace>(), 0),
             // `META` has the same form in every layout, so that its version can be read.
             _ => mapped(size_of::<Meta>()),
@@ -130,6 +134,8 @@ mod tests {
             names::REASON_COUNTERS,
             names::FLOW_COUNTERS,
             names::FLOW_EVICTIONS,
+            names::SIGNS,
+            names::SAMPLES,
             names::TRACE,
         ];
         for table in CONVERTED {

@@ -45,7 +45,7 @@ impl<'a> PinnedTables<'a> {
         };
         for (name, _) in loader::tables(&any) {
             let path = folder.join(name);
-            if name == ADDED && !path.exists() {
+            if ADDED.contains(&name) && !path.exists() {
                 continue;
             }
             let (map, info) = open(&path)?;
