@@ -72,6 +72,8 @@ impl ProbeCounts {
 /// Figures of a VIP.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct VipFigures {
+    /// Whether it has fallen back to the operator's weights; `None` if it is not steered.
+    pub falls_back: Option<bool>,
     /// Its probes; `None` if it has no check.
     pub probes: Option<ProbeCounts>,
     /// Its reals.
@@ -87,6 +89,8 @@ pub struct RealFigures {
     pub capacity: Option<f64>,
     /// Share of the new flows that steering aims at, 0 to 1.
     pub target_share: Option<f64>,
+    /// How far its utilisation is trusted, 0 to 1.
+    pub trust: Option<f64>,
     /// What keeps its weight from being more.
     pub limited_by: Option<&'static str>,
     /// Its load readers.

@@ -126,6 +126,7 @@ mod tests {
                     flows: 12,
                     flows_exact: false,
                     state: v1::RealState::Active.into(),
+                    signs: None,
                 }],
             }],
             interfaces: vec![],

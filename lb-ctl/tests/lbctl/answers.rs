@@ -101,6 +101,7 @@ fn why_a_real_is_as_it_is() {
         "healthy: connected",
         "took 250.0 ms",
         "utilisation 50.00 % from host",
+        "trust        25.00 %: its utilisation stays the same",
         "nothing",
     ] {
         assert!(text.contains(expected), "{expected}: {text}");
@@ -185,6 +186,13 @@ fn stats() {
                     "bytes": 10_000_000,
                     "opened": 7,
                     "closed": 6,
+                    "signs": {
+                        "opened": 40,
+                        "repeated_syns": 2,
+                        "resets": 1,
+                        "lives": [0, 0, 3],
+                        "median_life": 0.003_145_728,
+                    },
                 }],
             }],
             "interfaces": [{
@@ -215,6 +223,14 @@ fn stats() {
         "{table}"
     );
     assert!(table.contains("~1"), "an estimate is marked: {table}");
+    assert!(!table.contains("SAMPLED"), "{table}");
+    let wide = ask(&agent, "-o wide stats").stdout;
+    let rows: Vec<Vec<&str>> = wide.lines().map(words).collect();
+    assert!(
+        rows[0].ends_with(&words("DROPPED SAMPLED REPEATED SYNS RESETS MEDIAN LIFE")),
+        "{wide}"
+    );
+    assert!(rows[2].ends_with(&words("7 6 40 2 1 3 ms")), "{wide}");
 }
 
 #[test]
