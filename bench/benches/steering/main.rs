@@ -35,6 +35,10 @@ struct Arguments {
     #[arg(long, default_value_t = 5)]
     seeds: u64,
 
+    /// The first of the random numbers' seeds.
+    #[arg(long, default_value_t = 1)]
+    first_seed: u64,
+
     /// Also writes the tables and plots into docs/steering/.
     #[arg(long)]
     write: bool,
@@ -77,12 +81,16 @@ fn harm_tables(arguments: &Arguments) -> String {
         .collect();
     if arguments.trace {
         for situation in &situations {
-            println!("{}:\n{}", situation.name, harm::trace(situation, 1));
+            println!(
+                "{}:\n{}",
+                situation.name,
+                harm::trace(situation, arguments.first_seed)
+            );
         }
     }
     let all = arguments.all || arguments.filter.is_some();
     harm::tables(
-        &harm::played(&situations, arguments.seeds),
+        &harm::played(&situations, arguments.first_seed, arguments.seeds),
         arguments.seeds,
         all,
     )

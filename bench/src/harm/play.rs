@@ -96,13 +96,15 @@ struct Play<'a> {
     period: Outcome,
 }
 
-/// Mean work of a request in a pool of this size: large pools have fewer and longer requests.
-const fn work(reals: usize) -> f64 {
-    match reals {
-        0..=8 => 0.02,
-        9..=40 => 0.03,
-        _ => 0.1,
-    }
+/// Mean work of a request: requests are so short that a pool answers enough of them, and not so short that they take
+/// long to simulate.
+fn work(reals: usize, size: f64) -> f64 {
+    let rate = match reals {
+        0..=8 => 1_500.0,
+        9..=40 => 3_000.0,
+        _ => 4_000.0,
+    };
+    size / rate
 }
 
 fn edges(values: impl Iterator<Item = f64>, edges: &mut Vec<f64>) {
@@ -127,7 +129,6 @@ fn bucket(life: f64) -> usize {
 impl<'a> Play<'a> {
     fn new(scenario: &'a Scenario, policy: Policy, seed: u64) -> Self {
         let mut random = Random::new(seed);
-        let work = work(scenario.reals);
         let records_waiting = policy == Policy::LeastConnections && scenario.life == 0.0;
         let mut servers: Vec<Server> = (0..scenario.reals)
             .map(|number| {
@@ -136,6 +137,7 @@ impl<'a> Play<'a> {
             })
             .collect();
         let size: f64 = servers.iter().map(|server| server.size as f64).sum();
+        let work = work(scenario.reals, size);
         let population = scenario.load * size * CONNECTIONS;
         let request_rate = if scenario.life > 0.0 {
             1.0 / (work * CONNECTIONS) - CONNECT_WORK / scenario.life

@@ -51,7 +51,7 @@ impl Row {
 }
 
 /// Plays situations on all processors. Returns rows in their order.
-pub fn played(scenarios: &[Scenario], seeds: u64) -> Vec<Row> {
+pub fn played(scenarios: &[Scenario], first_seed: u64, seeds: u64) -> Vec<Row> {
     let policies = Policy::ALL.len();
     let jobs = scenarios.len() * policies * seeds as usize;
     let next = AtomicUsize::new(0);
@@ -64,7 +64,11 @@ pub fn played(scenarios: &[Scenario], seeds: u64) -> Vec<Row> {
             }
             let (cell, seed) = (job / seeds as usize, job % seeds as usize);
             let scenario = &scenarios[cell / policies];
-            let outcome = play(scenario, Policy::ALL[cell % policies], seed as u64 + 1);
+            let outcome = play(
+                scenario,
+                Policy::ALL[cell % policies],
+                first_seed + seed as u64,
+            );
             done.push((cell, outcome));
         }
     };
