@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use super::{DEVIATIONS, Figures, lower_median};
+use super::{DEVIATIONS, Figures, lasts_longer, lower_median};
 use crate::verdict::Sign;
 
 /// Logarithm (base 2) of how much sooner they must end at least.
 const LEAST: f64 = 1.3;
 /// The same after the variation of counts is allowed for.
 const LEAST_CERTAIN: f64 = 0.6;
-/// From this utilisation on another real's flows may wait, and tell nothing of a life without waiting.
-const BUSY: f64 = 0.85;
+/// Logarithm of how much sooner they must end than before, relative to the others'.
+const LEAST_CHANGE: f64 = 0.8;
+/// The same after the variation of counts is allowed for.
+const LEAST_CERTAIN_CHANGE: f64 = 0.4;
 /// Other reals' flows wait, too: of their life, at least this fraction is service.
 const LEAST_SERVICE: f64 = 0.4;
 /// The fraction of its flows that ends soon must exceed the others' by this: the flows that are left open say nothing.
@@ -22,17 +24,24 @@ pub fn test(reals: &[Figures<'_>], real: usize) -> Option<Sign> {
     if reals[real].serving_for < SERVED {
         return None;
     }
-    (0..reals[real].windows()?.len()).find_map(|window| in_window(reals, real, window))
+    (0..reals[real].windows()?.len()).find_map(|window| {
+        than_others(reals, real, window).or_else(|| than_before(reals, real, window))
+    })
 }
 
-fn in_window(reals: &[Figures<'_>], real: usize, window: usize) -> Option<Sign> {
+/// Compares with what was usual: its work has not become less, so it does less of it.
+fn than_before(reals: &[Figures<'_>], real: usize, window: usize) -> Option<Sign> {
+    let now = lasts_longer::relative_life(reals, real, window)?;
+    let sooner = reals[real].evidence.base_life? - now.mean;
+    let certain = sooner - DEVIATIONS * now.variance.sqrt();
+    (sooner >= LEAST_CHANGE && certain >= LEAST_CERTAIN_CHANGE).then(|| Sign::EndsSooner {
+        times: sooner.exp2(),
+    })
+}
+
+fn than_others(reals: &[Figures<'_>], real: usize, window: usize) -> Option<Sign> {
     let own = reals[real].life(window)?;
-    let calm = |other: &Figures<'_>| {
-        let busy = other
-            .utilisation
-            .is_some_and(|utilisation| utilisation >= BUSY);
-        other.life(window).filter(|_| !busy)
-    };
+    let calm = |other: &Figures<'_>| other.life(window).filter(|_| !other.is_busy());
     // At utilisation u, a flow of a single queue is served in the fraction 1 − u of its life.
     let service = |other: &Figures<'_>| {
         let free = 1.0 - other.utilisation.unwrap_or(1.0);

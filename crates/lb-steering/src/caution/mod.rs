@@ -25,8 +25,14 @@ use super::{
 const BASE_MULTIPLE: f64 = 1.1;
 /// Above this multiple a real has more than the operator's share.
 pub const RAISED: f64 = 1.03;
-/// Gain with which that is learned.
+/// Gain with which that is learned, ...
 const BASE_GAIN: f64 = 0.2;
+/// ... and where it differs by more than this from what was learned: what is usual does not change at once.
+const UNUSUAL: f64 = 0.5;
+/// See [`UNUSUAL`].
+const UNUSUAL_GAIN: f64 = 0.003;
+/// From this utilisation on a real's flows may wait, and tell nothing of a life without waiting.
+const BUSY: f64 = 0.85;
 /// Standard deviations by which a count must differ.
 const DEVIATIONS: f64 = 3.5;
 /// Gain with which reported errors and round trips are smoothed.
@@ -64,7 +70,10 @@ impl Evidence {
     fn learn_base(&mut self, life: Option<f64>, round_trip: Option<f64>) {
         let learn = |base: &mut Option<f64>, value: Option<f64>| {
             if let Some(value) = value {
-                *base = Some(base.map_or(value, |base| base + BASE_GAIN * (value - base)));
+                *base = Some(base.map_or(value, |base| {
+                    let usual = (value - base).abs() < UNUSUAL;
+                    base + (value - base) * if usual { BASE_GAIN } else { UNUSUAL_GAIN }
+                }));
             }
         };
         learn(&mut self.base_life, life);
@@ -87,6 +96,12 @@ pub struct Figures<'a> {
 impl Figures<'_> {
     fn windows(&self) -> Option<&[Window]> {
         self.evidence.served.windows()
+    }
+
+    /// Whether its flows may wait for others.
+    fn is_busy(&self) -> bool {
+        self.utilisation
+            .is_some_and(|utilisation| utilisation >= BUSY)
     }
 
     /// Its typical life in a window.
@@ -122,7 +137,7 @@ pub fn signs(reals: &mut [Figures<'_>]) -> Vec<Option<Sign>> {
         })
         .collect();
     for (real, (life, round_trip)) in reals.iter_mut().zip(bases) {
-        if real.multiple <= BASE_MULTIPLE {
+        if real.multiple <= BASE_MULTIPLE && !real.is_busy() {
             real.evidence.learn_base(life, round_trip);
         }
     }
