@@ -98,13 +98,14 @@ struct Play<'a> {
 
 /// Mean work of a request: requests are so short that a pool answers enough of them, and not so short that they take
 /// long to simulate.
-fn work(reals: usize, size: f64) -> f64 {
-    let rate = match reals {
+fn work(scenario: &Scenario, size: f64) -> f64 {
+    let rate = match scenario.reals {
         0..=8 => 1_500.0,
-        9..=40 => 3_000.0,
+        9..=40 => 2_500.0,
         _ => 4_000.0,
     };
-    size / rate
+    let slower = if scenario.life >= 600.0 { 0.4 } else { 1.0 };
+    size / (rate * slower)
 }
 
 fn edges(values: impl Iterator<Item = f64>, edges: &mut Vec<f64>) {
@@ -137,7 +138,7 @@ impl<'a> Play<'a> {
             })
             .collect();
         let size: f64 = servers.iter().map(|server| server.size as f64).sum();
-        let work = work(scenario.reals, size);
+        let work = work(scenario, size);
         let population = scenario.load * size * CONNECTIONS;
         let request_rate = if scenario.life > 0.0 {
             1.0 / (work * CONNECTIONS) - CONNECT_WORK / scenario.life

@@ -44,33 +44,38 @@ impl Row {
         self.more_lost() > MOST_LOST || self.more_late() > MOST_LATE
     }
 
+    /// What steering gains of what the oracle gains over the operator's weights, in percent of lost and late requests.
+    pub fn gained(&self) -> f64 {
+        let bad = |policy: usize| self.results[policy].0 + self.results[policy].1;
+        (bad(1) - bad(0)) / (bad(1) - bad(3)).max(0.01) * 100.0
+    }
+
     /// How far it is below the floor, or above it; in multiples of what is allowed.
     fn badness(&self) -> f64 {
         (self.more_lost() / MOST_LOST).max(self.more_late() / MOST_LATE)
     }
 }
 
+/// How often a policy is played: the last two are only there to compare with.
+fn seeds_of(policy: usize, seeds: u64) -> u64 {
+    if policy < 2 { seeds } else { 1 }
+}
+
 /// Plays situations on all processors. Returns rows in their order.
 pub fn played(scenarios: &[Scenario], first_seed: u64, seeds: u64) -> Vec<Row> {
     let policies = Policy::ALL.len();
-    let jobs = scenarios.len() * policies * seeds as usize;
+    let mut jobs: Vec<(usize, u64)> = Vec::new();
+    for cell in 0..scenarios.len() * policies {
+        jobs.extend((0..seeds_of(cell % policies, seeds)).map(|seed| (cell, first_seed + seed)));
+    }
     let next = AtomicUsize::new(0);
     let work = || {
         let mut done: Vec<(usize, Outcome)> = Vec::new();
-        loop {
-            let job = next.fetch_add(1, Ordering::Relaxed);
-            if job >= jobs {
-                return done;
-            }
-            let (cell, seed) = (job / seeds as usize, job % seeds as usize);
+        while let Some((cell, seed)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
             let scenario = &scenarios[cell / policies];
-            let outcome = play(
-                scenario,
-                Policy::ALL[cell % policies],
-                first_seed + seed as u64,
-            );
-            done.push((cell, outcome));
+            done.push((*cell, play(scenario, Policy::ALL[cell % policies], *seed)));
         }
+        done
     };
     let workers = thread::available_parallelism().map_or(1, NonZero::get);
     let done: Vec<(usize, Outcome)> = thread::scope(|scope| {
@@ -82,8 +87,9 @@ pub fn played(scenarios: &[Scenario], first_seed: u64, seeds: u64) -> Vec<Row> {
     });
     let mut cells = vec![(0.0, 0.0); scenarios.len() * policies];
     for (cell, outcome) in done {
-        cells[cell].0 += outcome.lost_percent() / seeds as f64;
-        cells[cell].1 += outcome.late_percent() / seeds as f64;
+        let seeds = seeds_of(cell % policies, seeds) as f64;
+        cells[cell].0 += outcome.lost_percent() / seeds;
+        cells[cell].1 += outcome.late_percent() / seeds;
     }
     scenarios
         .iter()
@@ -107,7 +113,11 @@ fn line(row: &Row) -> String {
     for (lost, late) in &row.results {
         let _ = write!(text, " {lost:.1}, {late:.1} |");
     }
-    let mark = if row.is_harm() { "**harm**" } else { "" };
+    let mark = match (row.is_harm(), scenario.group) {
+        (true, _) => "**harm**".to_owned(),
+        (false, Group::Gain) => format!("gains {:.0} %", row.gained()),
+        (false, _) => String::new(),
+    };
     let _ = writeln!(
         text,
         " {:+.1} | {:+.1} | {mark} |",

@@ -218,7 +218,7 @@ impl Scenario {
             signs: true,
             restart: false,
             warm: 300.0,
-            length: if life > 0.0 { 900.0 + life } else { 900.0 },
+            length: 600.0 + life,
         }
     }
 
