@@ -3,6 +3,8 @@
 
 pub mod arrivals;
 pub mod figures;
+pub mod harm;
 pub mod machine;
 pub mod process;
+pub mod random;
 pub mod statistics;

@@ -21,7 +21,9 @@ use crate::{
     outcome::Outcome,
     parse::Packet,
     reason::Reason,
-    reset, shed, station,
+    reset, shed,
+    signs::FlowChange,
+    station,
     tables::{real::SHED, vip::ECHO_SERVICE},
     too_large,
 };
@@ -154,6 +156,14 @@ pub(crate) fn send<I: Ip, F: Frame, T: Tables, const OF_FLOW: bool>(
         hash,
     };
     forward(frame, &forwarded, real, hop)?;
-    tables.count_real(index, packet.length, opened, packet.transport.closes());
+    tables.count_real(index, packet.length);
+    // One test for the packets of running flows, which are most.
+    let closed = packet.transport.closes();
+    if opened || closed {
+        tables.count_change(index, opened, closed);
+        if OF_FLOW && packet.transport.is_tcp() {
+            tables.note_sign(FlowChange::of(&packet.transport), hash, index);
+        }
+    }
     Ok(interface)
 }

@@ -35,6 +35,7 @@ pub mod reason;
 pub mod reset;
 pub mod shared;
 pub mod shed;
+pub mod signs;
 pub mod simulated;
 pub mod state;
 pub mod station;

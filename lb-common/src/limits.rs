@@ -41,6 +41,16 @@ pub const ERROR_BUCKETS: u32 = 64;
 pub const UDP_CONFIRM_TICKS: u32 = 2;
 /// How long an entry lives after FIN or RST, or after a SYN, without another packet, in ticks (about 30 s).
 pub const CLOSING_TICKS: u32 = 1_788;
+/// Sampled flows, of all services: 256 KiB, which stay in a CPU's second-level cache.
+pub const SAMPLES: u32 = SAMPLE_PARTS * SAMPLES_PER_PART;
+/// Parts of the table of samples. Services share them evenly, so that a flood to one service fills one part.
+pub const SAMPLE_PARTS: u32 = 16;
+/// Sampled flows in one part.
+pub const SAMPLES_PER_PART: u32 = 1_024;
+/// A sampled flow that did not end gives way after this time. A SYN is repeated after 1, 3, 7, 15 and 31 seconds.
+pub const SAMPLE_NANOSECONDS: u64 = 60_000_000_000;
+/// Buckets of the lives of flows; the last one begins at 17 s.
+pub const LIFE_BUCKETS: usize = 16;
 
 const _: () = assert!(UDP_CONFIRM_TICKS < STAMP_TICKS);
 const _: () = assert!(MAX_SERVICES <= 0x1_0000);

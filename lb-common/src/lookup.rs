@@ -7,8 +7,15 @@ use crate::{
     flow_table::{self, Newcomer, SharedBucket, SharedFlow},
     reason::{ChosenBy, Reason},
     shared::SharedU64,
+    signs::{self, FlowChange},
     station::Station,
-    tables::{next_hop::NextHop, real::Real, ring::Slot, service::Service},
+    tables::{
+        next_hop::NextHop,
+        real::Real,
+        ring::Slot,
+        service::Service,
+        signs::{SharedSample, SharedSigns},
+    },
     vip_table::{AddressDigest, SharedVip4Bucket, SharedVip6Bucket, VipHash},
 };
 
@@ -69,6 +76,12 @@ pub trait Tables {
     fn bucket(&self, index: u32) -> Option<&SharedBucket>;
     /// The clock, in ticks of 2^`TICK_SHIFT` ns.
     fn now(&self) -> u32;
+    /// The precise clock, in nanoseconds; it costs more.
+    fn nanoseconds(&self) -> u64;
+    /// An entry of the table of sampled flows.
+    fn sample(&self, index: u32) -> Option<&SharedSample>;
+    /// The signs of a real.
+    fn signs(&self, real: u16) -> Option<&SharedSigns>;
     /// Number of entries of the flow table that this CPU has made.
     fn inserted(&self) -> u64;
 
@@ -108,6 +121,15 @@ pub trait Tables {
         flow_table::find_room(self, newcomer)
     }
 
+    /// [`signs::note`], which a program may have as a function of its own.
+    #[inline(always)]
+    fn note_sign(&self, change: FlowChange, hash: u64, real: u16)
+    where
+        Self: Sized,
+    {
+        signs::note(self, change, hash, real);
+    }
+
     /// Takes one flow from a real's budget.
     #[inline(always)]
     fn take_from_budget(&self, budget: &SharedU64) {
@@ -115,7 +137,9 @@ pub trait Tables {
     }
 
     /// Counts a forwarded packet.
-    fn count_real(&self, index: u16, bytes: u32, opened: bool, closed: bool);
+    fn count_real(&self, index: u16, bytes: u32);
+    /// Counts a flow that a packet to the real has opened or closed.
+    fn count_change(&self, real: u16, opened: bool, closed: bool);
     /// Counts a flow as closed that was ended because its real is to have fewer.
     fn count_ended(&self, real: u16);
     /// Counts a service's packet that no real got.

@@ -13,7 +13,7 @@ pub use frame::{HEADROOM, MemFrame};
 use crate::{
     decide::decide,
     flow_table::SharedBucket,
-    limits::SLOTS_PER_CHUNK,
+    limits::{SAMPLES, SLOTS_PER_CHUNK, TICK_SHIFT},
     lookup::{FlowEvent, Step, Tables},
     outcome::Outcome,
     reason::{ChosenBy, Reason, Verdict},
@@ -31,6 +31,7 @@ use crate::{
         real::Real,
         ring::{Chunk, Slot},
         service::Service,
+        signs::{SharedSample, SharedSigns},
         trace::Trace,
         vip::{Vip4Key, Vip6Key},
     },
@@ -86,12 +87,18 @@ pub struct MemTables {
     pub next_hops: Vec<NextHop>,
     /// `FLOWS`: a power of two.
     pub flows: Vec<SharedBucket>,
+    /// `SIGNS`.
+    pub signs: Vec<SharedSigns>,
+    /// `SAMPLES`.
+    pub samples: Vec<SharedSample>,
     /// The constants.
     pub constants: Constants,
     /// The program's own state.
     pub state: State,
     /// The clock, in ticks.
     pub now: u32,
+    /// Nanoseconds since the last tick.
+    pub since_tick: u64,
     counters: RefCell<MemCounters>,
     trace: Cell<Trace>,
 }
@@ -135,6 +142,8 @@ impl MemTables {
             flows: (0..buckets.next_power_of_two())
                 .map(|_| SharedBucket::default())
                 .collect(),
+            signs: (0..reals).map(|_| SharedSigns::default()).collect(),
+            samples: (0..SAMPLES).map(|_| SharedSample::default()).collect(),
             counters: RefCell::new(MemCounters {
                 reals: vec![RealCounters::default(); reals],
                 services: vec![ServiceCounters::default(); services],
@@ -295,14 +304,31 @@ impl Tables for MemTables {
         self.now
     }
 
+    fn nanoseconds(&self) -> u64 {
+        (u64::from(self.now) << TICK_SHIFT) + self.since_tick
+    }
+
+    fn sample(&self, index: u32) -> Option<&SharedSample> {
+        self.samples.get(index as usize)
+    }
+
+    fn signs(&self, real: u16) -> Option<&SharedSigns> {
+        self.signs.get(real as usize)
+    }
+
     fn inserted(&self) -> u64 {
         self.counters.borrow().flows.inserted
     }
 
-    fn count_real(&self, index: u16, bytes: u32, opened: bool, closed: bool) {
+    fn count_real(&self, index: u16, bytes: u32) {
         if let Some(real) = self.counters.borrow_mut().reals.get_mut(index as usize) {
             real.packets += 1;
             real.bytes += u64::from(bytes);
+        }
+    }
+
+    fn count_change(&self, real: u16, opened: bool, closed: bool) {
+        if let Some(real) = self.counters.borrow_mut().reals.get_mut(real as usize) {
             real.opened += u64::from(opened);
             real.closed += u64::from(closed);
         }

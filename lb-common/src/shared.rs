@@ -47,6 +47,22 @@ impl SharedU64 {
         self.0.fetch_sub(1, Relaxed);
     }
 
+    /// Adds one. No addition is lost when several CPUs do this at once.
+    #[inline(always)]
+    pub fn increment(&self) {
+        #[cfg(target_arch = "bpf")]
+        // SAFETY: see `decrement`.
+        unsafe {
+            core::arch::asm!(
+                "lock *(u64 *)({word} + 0) += {more}",
+                word = in(reg) self.0.as_ptr(),
+                more = in(reg) 1_u64,
+            );
+        }
+        #[cfg(not(target_arch = "bpf"))]
+        self.0.fetch_add(1, Relaxed);
+    }
+
     /// Writes a value.
     #[inline(always)]
     pub fn store(&self, value: u64) {

@@ -5,8 +5,15 @@ use crate::{
     lookup::{FlowEvent, Step, Tables},
     reason::Reason,
     shared::SharedU64,
+    signs::FlowChange,
     station::Station,
-    tables::{next_hop::NextHop, real::Real, ring::Slot, service::Service},
+    tables::{
+        next_hop::NextHop,
+        real::Real,
+        ring::Slot,
+        service::Service,
+        signs::{SharedSample, SharedSigns},
+    },
     vip_table::{AddressDigest, SharedVip4Bucket, SharedVip6Bucket, VipHash},
 };
 
@@ -76,6 +83,21 @@ impl<T: Tables> Tables for Simulated<'_, T> {
     }
 
     #[inline(always)]
+    fn nanoseconds(&self) -> u64 {
+        self.0.nanoseconds()
+    }
+
+    #[inline(always)]
+    fn sample(&self, index: u32) -> Option<&SharedSample> {
+        self.0.sample(index)
+    }
+
+    #[inline(always)]
+    fn signs(&self, real: u16) -> Option<&SharedSigns> {
+        self.0.signs(real)
+    }
+
+    #[inline(always)]
     fn inserted(&self) -> u64 {
         self.0.inserted()
     }
@@ -123,10 +145,16 @@ impl<T: Tables> Tables for Simulated<'_, T> {
     }
 
     #[inline(always)]
+    fn note_sign(&self, _change: FlowChange, _hash: u64, _real: u16) {}
+
+    #[inline(always)]
     fn take_from_budget(&self, _budget: &SharedU64) {}
 
     #[inline(always)]
-    fn count_real(&self, _index: u16, _bytes: u32, _opened: bool, _closed: bool) {}
+    fn count_real(&self, _index: u16, _bytes: u32) {}
+
+    #[inline(always)]
+    fn count_change(&self, _real: u16, _opened: bool, _closed: bool) {}
 
     #[inline(always)]
     fn count_ended(&self, _real: u16) {}

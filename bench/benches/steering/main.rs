@@ -6,7 +6,6 @@ mod plot;
 mod policy;
 mod probe;
 mod queue;
-mod random;
 mod report;
 mod scenario;
 mod server;
@@ -16,6 +15,7 @@ use std::{fs, path::PathBuf};
 
 use anyhow::Context as _;
 use clap::Parser;
+use lb_bench::harm::{catalogue, report as harm, scenario::Scenario};
 use lb_steering::Steering;
 
 /// The line of the page after which the tables are written.
@@ -35,6 +35,10 @@ struct Arguments {
     #[arg(long, default_value_t = 5)]
     seeds: u64,
 
+    /// The first of the random numbers' seeds.
+    #[arg(long, default_value_t = 1)]
+    first_seed: u64,
+
     /// Also writes the tables and plots into docs/steering/.
     #[arg(long)]
     write: bool,
@@ -43,9 +47,53 @@ struct Arguments {
     #[arg(long)]
     all: bool,
 
+    /// Shows each period of the situations, under steering.
+    #[arg(long)]
+    trace: bool,
+
+    /// What is simulated: everything without this.
+    part: Option<Part>,
+
+    /// Only situations whose name contains this.
+    #[arg(requires = "part")]
+    filter: Option<String>,
+
     /// Passed by cargo.
     #[arg(long, hide = true)]
     bench: bool,
+}
+
+/// A part that is simulated alone.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Part {
+    /// Situations in which steering can do harm, request by request.
+    Harm,
+}
+
+/// Plays the situations that the filter leaves.
+fn harm_tables(arguments: &Arguments) -> String {
+    let situations: Vec<Scenario> = catalogue::all()
+        .into_iter()
+        .filter(|it| {
+            let filter = arguments.filter.as_ref();
+            filter.is_none_or(|filter| it.name.contains(filter.as_str()))
+        })
+        .collect();
+    if arguments.trace {
+        for situation in &situations {
+            println!(
+                "{}:\n{}",
+                situation.name,
+                harm::trace(situation, arguments.first_seed)
+            );
+        }
+    }
+    let all = arguments.all || arguments.filter.is_some();
+    harm::tables(
+        &harm::played(&situations, arguments.first_seed, arguments.seeds),
+        arguments.seeds,
+        all,
+    )
 }
 
 fn main() -> anyhow::Result<()> {
@@ -53,6 +101,10 @@ fn main() -> anyhow::Result<()> {
     if !arguments.bench {
         // `cargo test --all-targets` runs bench targets too; there is nothing to test.
         println!("nothing was simulated: `cargo xtask bench steering` does");
+        return Ok(());
+    }
+    if let Some(Part::Harm) = arguments.part {
+        println!("{}", harm_tables(&arguments));
         return Ok(());
     }
     let settings = Steering::default();

@@ -15,7 +15,7 @@ use lb_clients::health::{
 
 use lb_model::{check::Check, component::Component};
 
-use crate::random::Random;
+use lb_bench::random::Random;
 
 /// Fraction of the packets that are lost.
 pub const LOSS: f64 = 0.01;

@@ -9,11 +9,11 @@ use std::{
     time::Duration,
 };
 
+use lb_bench::random::Random;
 use lb_steering::{Load, Observation, Sample, Steering};
 
 use crate::{
     policy::{Decider, Policy},
-    random::Random,
     scenario::PERIOD,
 };
 

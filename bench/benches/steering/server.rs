@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-use crate::random::Random;
+use lb_bench::random::Random;
 
 /// Flows a second (short) or connections (long) that a server of capacity 1 carries at utilisation 1. The smallest
 /// capacity here is 50, so an MQTT broker of that capacity has room for 5,000 connections.

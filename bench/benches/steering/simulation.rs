@@ -3,11 +3,11 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use lb_bench::random::Random;
 use lb_steering::{Load, Observation, Sample, Steering, ring};
 
 use crate::{
     policy::{Decided, Decider, Policy},
-    random::Random,
     scenario::{Case, Event, PERIOD, WARM},
     server::{Server, capacities},
 };

@@ -9,6 +9,7 @@ use lb_common::tables::{
     real::Real,
     ring::Slot,
     service::Service,
+    signs::Signs,
 };
 
 use crate::{
@@ -104,7 +105,12 @@ pub(crate) trait TableBackend: Send {
     /// # Errors
     /// [`DataplaneError::System`].
     fn all_real_counters(&self) -> Result<Vec<RealCounters>, DataplaneError>;
-    /// Sets a real's counters to zero.
+    /// The signs of one real.
+    fn signs(&self, index: u32) -> Signs;
+    /// Flows that are sampled for signs at this moment.
+    fn sampled(&self) -> u64;
+    /// Sets a real's counters and signs to zero and forgets its sampled flows, so that they do not count for the next
+    /// real with this index.
     ///
     /// # Errors
     /// [`DataplaneError::System`].

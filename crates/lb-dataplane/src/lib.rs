@@ -30,11 +30,12 @@ mod vip_placement;
 pub use dataplane::Dataplane;
 pub use error::DataplaneError;
 pub use kernel::{KernelDataplane, Migration, detach, migrate, pinned_vips};
+pub use lb_common::tables::signs::Signs;
 pub use memory::MemoryDataplane;
 pub use service::{ServiceSpec, WhenEmpty};
 pub use simulation::Simulation;
 pub use stats::{
-    Counters, FlowTableStats, InterfaceStats, RealFlows, ServiceStats, SlotStates, Stats,
+    Counters, FlowTableStats, InterfaceStats, RealFlows, RealStats, ServiceStats, SlotStates, Stats,
 };
 pub use status::{InterfaceStatus, Status, TableUse};
 pub use table_sizes::{DEFAULT_FLOW_ENTRIES, MAX_FLOW_ENTRIES};

@@ -2,7 +2,10 @@
 
 use std::{net::IpAddr, ops::AddAssign};
 
-use lb_common::{reason::Reason, tables::counters::RealCounters};
+use lb_common::{
+    reason::Reason,
+    tables::{counters::RealCounters, signs::Signs},
+};
 use lb_model::vip::VipKey;
 
 /// Counters of one real, since it was added.
@@ -87,6 +90,17 @@ impl AddAssign for SlotStates {
     }
 }
 
+/// Counters and signs of one real.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RealStats {
+    /// Its address.
+    pub address: IpAddr,
+    /// What it got.
+    pub counters: Counters,
+    /// How it serves its flows; `None` where no packet shows their beginning and end (UDP).
+    pub signs: Option<Signs>,
+}
+
 /// Counters of one service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceStats {
@@ -103,7 +117,7 @@ pub struct ServiceStats {
     /// Packets that looked up the flow table and did not find their flow.
     pub table_misses: u64,
     /// Per real, in the order of [`crate::ServiceSpec::reals`].
-    pub reals: Vec<(IpAddr, Counters)>,
+    pub reals: Vec<RealStats>,
 }
 
 /// Frames by reason, of one interface.

@@ -7,10 +7,12 @@ use super::{
     controllers::Basis,
     decision::LimitedBy,
     movement::{self, Move},
-    pool::{Member, scarcest_resource},
+    pool::{Member, operator_shares, scarcest_resource},
     rebalancing::{Holding, rebalancing_multiple},
     shares,
     shedding::{self, ShedCandidate},
+    storm,
+    verdict::Safety,
     vip_steering::VipSteering,
 };
 
@@ -20,6 +22,10 @@ const UNEVEN: f64 = 1.10;
 const LOWERED: f64 = 0.97;
 /// Slow-start factors count as equal down to this ratio.
 const EQUAL_RAMP: f64 = 0.98;
+/// A share counts as at its ceiling from this fraction of it on.
+const AT_CEILING: f64 = 0.995;
+/// A share may exceed the operator's by this fraction of it: rounding.
+const TOLERANCE: f64 = 1e-9;
 /// The factor of its share that a real keeps when a resource is used up.
 const MIN_RESOURCE_FACTOR: f64 = 0.05;
 
@@ -33,6 +39,8 @@ struct Allocated {
     wanted_share: f64,
     /// Whether a bound on the steady share applies.
     at_bound: bool,
+    /// Whether its loan bounds the steady share.
+    at_ceiling: bool,
 }
 
 /// Shares of new flows with the ramp factors applied.
@@ -61,24 +69,25 @@ impl VipSteering {
         let worth = self.controller().worth(pool);
         let basis = self.controller().basis(&self.context(now), pool);
         let worth_shares = shares::normalised(eligible.iter().map(|index| worth[*index]).collect());
-        let (steady_shares, at_bound, wanted_shares, uneven) = if basis == Basis::Measured {
-            let (steady, at_bound) = self.steady_shares(now, pool, &eligible, worth_shares);
+        let (steady_shares, bounds, wanted_shares, uneven) = if basis == Basis::Measured {
+            let (steady, bounds) = self.steady_shares(now, pool, &eligible, worth_shares);
             let (wanted, uneven) = self.wanted_shares(now, pool, &eligible, &steady);
-            (steady, at_bound, wanted, uneven)
+            (steady, bounds, wanted, uneven)
         } else {
-            let unbounded = vec![false; eligible.len()];
+            let unbounded = vec![(false, false); eligible.len()];
             (worth_shares.clone(), unbounded, worth_shares, false)
         };
         self.plan_shedding(pool, &worth);
         let allocated: Vec<Allocated> = eligible
             .iter()
-            .zip(steady_shares.iter().zip(&wanted_shares).zip(at_bound))
+            .zip(steady_shares.iter().zip(&wanted_shares).zip(bounds))
             .map(
-                |(index, ((steady_share, wanted_share), at_bound))| Allocated {
+                |(index, ((steady_share, wanted_share), (at_bound, at_ceiling)))| Allocated {
                     index: *index,
                     steady_share: *steady_share,
                     wanted_share: *wanted_share,
                     at_bound,
+                    at_ceiling,
                 },
             )
             .collect();
@@ -95,15 +104,15 @@ impl VipSteering {
         }
     }
 
-    /// The shares in steady state, by the controller's law and within the bounds on shares; and which are at a
-    /// bound.
+    /// The shares in steady state, by the controller's law and within the bounds on shares and the loans; and which
+    /// are at a bound, and which at the ceiling of their loan.
     fn steady_shares(
         &self,
         now: Duration,
         pool: &[Member<'_>],
         eligible: &[usize],
         worth_shares: Vec<f64>,
-    ) -> (Vec<f64>, Vec<bool>) {
+    ) -> (Vec<f64>, Vec<(bool, bool)>) {
         let members: Vec<&Member<'_>> = eligible.iter().map(|index| &pool[*index]).collect();
         let operator_weights = members.iter().map(|member| member.operator_weight());
         let operator_shares = shares::normalised(operator_weights.collect());
@@ -111,7 +120,71 @@ impl VipSteering {
         let allocated =
             self.controller()
                 .allocate(&context, &members, worth_shares, &operator_shares);
-        shares::bounded(&self.settings, allocated, &operator_shares)
+        let (bounded, at_bound) = shares::bounded(&self.settings, allocated, &operator_shares);
+        let least: Vec<f64> = operator_shares
+            .iter()
+            .map(|share| share * self.settings.least_share)
+            .collect();
+        let ceilings: Vec<f64> = operator_shares
+            .iter()
+            .zip(&members)
+            .map(|(share, member)| share * self.ceiling(member))
+            .collect();
+        let lent = shares::within(&bounded, &least, &ceilings);
+        let bounds = at_bound
+            .into_iter()
+            .zip(lent.iter().zip(&bounded).zip(&ceilings))
+            .map(|(at_bound, ((lent, asked), ceiling))| {
+                let at_ceiling = *lent >= ceiling * AT_CEILING && *asked > *lent;
+                (at_bound, at_ceiling)
+            })
+            .collect();
+        (lent, bounds)
+    }
+
+    /// The highest multiple of the operator's share that a real may have.
+    fn ceiling(&self, member: &Member<'_>) -> f64 {
+        match self.safety {
+            Safety::OperatorWeights { .. } => 1.0,
+            Safety::Normal => member.state.loan.ceiling(),
+        }
+    }
+
+    /// Takes what reals in trouble have beyond the operator's share at once, and gives it to those below theirs. That
+    /// needs no bound on movement: it is what the operator would give. Whatever the controller is, its weights pass
+    /// through here.
+    pub(super) fn call_in_loans(&self, pool: &mut [Member<'_>]) {
+        let due = operator_shares(pool);
+        let all: f64 = pool.iter().map(|member| member.state.weight).sum();
+        let is_held = |member: &Member<'_>| {
+            self.safety != Safety::Normal || member.state.loan.held_for().is_some()
+        };
+        let shares: Vec<f64> = pool
+            .iter()
+            .map(|member| member.state.weight / all)
+            .collect();
+        let exceeds = |((member, share), due): ((&Member<'_>, &f64), &f64)| {
+            is_held(member) && *share > due * (1.0 + TOLERANCE)
+        };
+        if all <= 0.0 || !pool.iter().zip(&shares).zip(&due).any(exceeds) {
+            return;
+        }
+        let most: Vec<f64> = pool
+            .iter()
+            .zip(shares.iter().zip(&due))
+            .map(|(member, (share, due))| {
+                if is_held(member) {
+                    *due
+                } else {
+                    share.max(*due)
+                }
+            })
+            .collect();
+        let none = vec![0.0; pool.len()];
+        let after = shares::within(&shares, &none, &most);
+        for (member, share) in pool.iter_mut().zip(after) {
+            member.state.weight = share * all;
+        }
     }
 
     /// The shares of new flows that lead to the steady shares, which differ from them while connections are
@@ -177,9 +250,11 @@ impl VipSteering {
             .iter()
             .map(|one| pool[one.index].state.eligibility.slow_start(settings, now))
             .fold(0.0, f64::max);
+        let least_ramp = storm::least_ramp(settings, now, pool);
         for one in allocated {
             let member = &mut pool[one.index];
             let slow_start = member.state.eligibility.slow_start(settings, now);
+            let slow_start = slow_start.max(least_ramp);
             let (resource, overload) = if controller.reacts_to_load() {
                 let used = scarcest_resource(&member.observation.load, max_age);
                 (
@@ -189,7 +264,12 @@ impl VipSteering {
             } else {
                 (1.0, 1.0)
             };
-            member.state.limited_by = if overload < 1.0 {
+            let held = member.state.loan.held_for();
+            member.state.limited_by = if let Safety::OperatorWeights { reason, .. } = self.safety {
+                Some(LimitedBy::OperatorWeights(reason))
+            } else if let Some((sign, left)) = held {
+                Some(LimitedBy::Sign(sign, left))
+            } else if overload < 1.0 {
                 Some(LimitedBy::Overload(overload))
             } else if resource < 1.0 {
                 Some(LimitedBy::ScarceResource(resource))
@@ -201,6 +281,10 @@ impl VipSteering {
                 Some(LimitedBy::Shedding(member.state.shed))
             } else if one.at_bound {
                 Some(LimitedBy::ShareBound)
+            } else if let Some(doubt) = member.state.following.doubt() {
+                Some(LimitedBy::Doubt(doubt))
+            } else if one.at_ceiling {
+                Some(LimitedBy::Loan(member.state.loan.ceiling()))
             } else if one.wanted_share < one.steady_share * 0.99 && member.state.rebalancing {
                 Some(LimitedBy::ConnectionSurplus)
             } else {
@@ -208,6 +292,7 @@ impl VipSteering {
                     .stale_for(&context, &member.state)
                     .map(LimitedBy::StaleReading)
             };
+            member.state.slow_start = slow_start;
             member.state.ramp_factor = slow_start * resource * overload;
         }
     }

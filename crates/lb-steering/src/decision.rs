@@ -2,6 +2,8 @@
 
 use std::{fmt, time::Duration};
 
+use super::verdict::{Doubt, Fallback, Sign, Trust};
+
 /// What a real gets until the next decision.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
@@ -18,6 +20,8 @@ pub struct Decision {
     /// Flows to reset until the next period so that they reconnect elsewhere; 0 unless shedding is on. `None`
     /// between periods: the number of the last period still applies.
     pub shed: Option<u32>,
+    /// How far its utilisation is trusted; `None` while it has none.
+    pub trust: Option<Trust>,
 }
 
 /// What keeps a real's weight from being higher.
@@ -53,6 +57,15 @@ pub enum LimitedBy {
     StaleReading(Duration),
     /// Its share is at the lowest or highest multiple of the operator's share that is allowed.
     ShareBound,
+    /// It shows a sign of trouble, and is held at the operator's share for at least this much longer.
+    Sign(Sign, Duration),
+    /// Its utilisation is not trusted: it counts as a typical real of its weight, with at most the operator's share.
+    Doubt(Doubt),
+    /// Its share is above the operator's, and grows step by step as long as the real shows no sign of trouble. It is
+    /// this multiple of the operator's now.
+    Loan(f64),
+    /// The whole VIP has fallen back to the operator's weights.
+    OperatorWeights(Fallback),
     /// Its share is still moving: the ring may move only so much per period.
     MovementBound,
     /// The controller does not suit long connections: the operator's weights apply.
@@ -102,6 +115,21 @@ impl fmt::Display for LimitedBy {
             ),
             LimitedBy::ShareBound => {
                 f.write_str("its share is at the bound that its operator weight allows")
+            }
+            LimitedBy::Sign(sign, left) => write!(
+                f,
+                "held at the operator's share: {sign}; more is tried in {} s",
+                left.as_secs_f64().ceil()
+            ),
+            LimitedBy::Doubt(doubt) => {
+                write!(f, "not trusted beyond the operator's share: {doubt}")
+            }
+            LimitedBy::Loan(multiple) => write!(
+                f,
+                "above the operator's share, at most {multiple:.2} × it now; that rises while it shows no trouble"
+            ),
+            LimitedBy::OperatorWeights(reason) => {
+                write!(f, "the operator's weights apply: {reason}")
             }
             LimitedBy::MovementBound => {
                 f.write_str("its share is moving as fast as the limits on ring movement allow")

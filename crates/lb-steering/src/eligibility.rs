@@ -88,6 +88,11 @@ impl Eligibility {
         }
     }
 
+    /// Whether its health has changed since then.
+    pub fn changed_after(&self, then: Duration) -> bool {
+        self.changes.back().is_some_and(|last| *last > then)
+    }
+
     /// The factor of its share that slow start leaves the real; 1 when slow start is over.
     pub fn slow_start(&self, settings: &Steering, now: Duration) -> f64 {
         let Some(since) = self.serving_since else {

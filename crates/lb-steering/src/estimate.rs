@@ -1,6 +1,6 @@
 //! The capacity of a real, estimated from what it carries and how utilised it is.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use super::{Steering, drift::Drift};
 
@@ -34,6 +34,12 @@ const PRIOR_READINGS: f64 = 4.0;
 const SATURATION_DEVIATIONS: f64 = 3.0;
 /// If the second reading is off by this multiple of what makes a surprise, one of the two is wrong.
 const CONTRADICTION: f64 = 1.5;
+/// From this many readings on, an estimate that restarts is a jump, which something else must confirm.
+const SETTLED_READINGS: f64 = 8.0;
+/// Periods by which an estimate is taken back when a storm begins: it was learned while the storm rose.
+const TAKEN_BACK: usize = 4;
+/// A factor on the estimate this close to 1 is 1.
+const BELIEVED: f64 = 0.02;
 /// The gain of the estimate is at least this, however noisy readings are.
 const MIN_GAIN: f64 = 0.02;
 
@@ -52,12 +58,18 @@ pub struct Reading {
     pub mean: f64,
     /// Relative standard deviation of the pool's readings.
     pub noise: f64,
+    /// Whether the estimate may rise: not while the real is in trouble.
+    pub may_rise: bool,
 }
 
 /// An estimate of what a real carries at utilisation 1.
 #[derive(Debug)]
 pub struct CapacityEstimate {
     value: Option<f64>,
+    /// Natural logarithm of the factor on `value` that undoes jumps of the sensor which nothing confirmed.
+    disbelief: f64,
+    /// The last values, the oldest first.
+    past: VecDeque<Option<f64>>,
     /// Readings since the estimate was last restarted.
     readings: f64,
     deviation: f64,
@@ -76,6 +88,8 @@ impl Default for CapacityEstimate {
     fn default() -> Self {
         CapacityEstimate {
             value: None,
+            disbelief: 0.0,
+            past: VecDeque::new(),
             readings: 0.0,
             deviation: INITIAL_DEVIATION,
             noise: INITIAL_DEVIATION,
@@ -89,8 +103,40 @@ impl Default for CapacityEstimate {
 
 impl CapacityEstimate {
     /// The estimate, or `None` before the first reading.
-    pub const fn value(&self) -> Option<f64> {
-        self.value
+    pub fn value(&self) -> Option<f64> {
+        self.value.map(|value| value * self.disbelief.exp())
+    }
+
+    /// The factor by which the real's utilisation jumped, if that is not believed.
+    pub fn disbelieved(&self) -> Option<f64> {
+        (self.disbelief.abs() > BELIEVED).then(|| self.disbelief.exp())
+    }
+
+    /// Keeps the value that the estimate had before it changed by this factor.
+    pub fn disbelieve(&mut self, change: f64) {
+        self.disbelief -= change.ln();
+    }
+
+    /// Believes what is read, by at most this much (natural logarithm).
+    pub fn believe(&mut self, most: f64) {
+        self.disbelief -= self.disbelief.clamp(-most, most);
+    }
+
+    /// Remembers the estimate at the end of a period.
+    pub fn remember(&mut self) {
+        if self.past.len() == TAKEN_BACK {
+            self.past.pop_front();
+        }
+        self.past.push_back(self.value);
+    }
+
+    /// Takes back what the last periods changed.
+    pub fn take_back(&mut self) {
+        if let Some(value) = self.past.front().copied().flatten() {
+            self.value = Some(value);
+            self.drift = Drift::default();
+            self.saturation = 0.0;
+        }
     }
 
     /// Relative standard deviation of the real's readings, once two could be compared.
@@ -103,8 +149,17 @@ impl CapacityEstimate {
         self.last_reading
     }
 
-    /// Learns from a reading if it describes a later time than the last one.
-    pub fn learn(&mut self, settings: &Steering, reading: Reading) {
+    /// Learns from a reading if it describes a later time than the last one. Returns the factor by which the estimate
+    /// jumped.
+    pub fn learn(&mut self, settings: &Steering, reading: Reading) -> Option<f64> {
+        let (before, readings) = (self.value, self.readings);
+        self.take(settings, reading);
+        let restarted = self.readings < readings;
+        let change = self.value? / before.filter(|_| readings >= SETTLED_READINGS)?;
+        restarted.then_some(change)
+    }
+
+    fn take(&mut self, settings: &Steering, reading: Reading) {
         let Reading {
             at,
             carried,
@@ -117,6 +172,9 @@ impl CapacityEstimate {
         self.last_reading = Some(at);
         self.noise = self.deviation.max(reading.noise).max(MIN_DEVIATION);
         let measured = carried / utilisation;
+        if !reading.may_rise && self.value.is_some_and(|value| measured > value) {
+            return;
+        }
         let known = self.value.filter(|_| self.readings > 0.0);
         let above = utilisation > reading.mean * ABOVE_MEAN;
         let expected = known.map(|value| carried / value);
@@ -217,15 +275,17 @@ impl CapacityEstimate {
     /// Without readings for long, the estimate fades towards `target` over `time` seconds with the time constant
     /// of the settings, but only downwards: silence must not give a real more.
     pub fn fade(&mut self, settings: &Steering, time: f64, target: f64) {
-        if let Some(value) = self.value.filter(|value| target < *value) {
+        if let Some(value) = self.value().filter(|value| target < *value) {
             let gain = 1.0 - (-time / settings.fade.as_secs_f64()).exp();
             self.value = Some(value * (gain * (target / value).ln()).exp());
+            self.disbelief = 0.0;
         }
     }
 
     /// The load is counted in another unit now; `factor` is new units per old one.
     pub fn convert(&mut self, factor: f64) {
         self.value = self.value.map(|value| value * factor);
+        self.past.clear();
         self.doubt();
     }
 

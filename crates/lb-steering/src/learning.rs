@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use super::{
+    caution::{self, Figures},
     controllers::Context,
     estimate::{self, MAYBE_SATURATED, Reading},
+    loan,
     observation::Sample,
     overload::Overload,
-    pool::{Member, estimated_capacities, mean_utilisation, typical_capacity},
-    shares,
+    pool::{Member, estimated_capacities, mean_utilisation, operator_multiples, typical_capacity},
+    shares, trust,
     vip_steering::VipSteering,
 };
 
@@ -30,6 +32,19 @@ fn offered_rate(pool: &[Member<'_>], max_age: Duration) -> Option<f64> {
     }
     (ring > 0.0).then(|| flows / ring)
 }
+
+/// What a jump of a sensor claims is believed by this much (natural logarithm) a second: a tenth a minute.
+const BELIEF_PER_SECOND: f64 = 0.0016;
+/// The highest multiple of the operator's share that a real gets whose flows do not show how it serves them.
+const UNCORROBORATED: f64 = 3.0;
+/// The lowest relative deviation of readings that is assumed where they are compared with what is carried.
+const LEAST_NOISE: f64 = 0.02;
+/// Growth of flows' lives (logarithm, base 2) that confirms a higher utilisation.
+const CONFIRMING: f64 = 0.5;
+/// A capacity that jumps up by less than this is believed at once.
+const MOST_RISE: f64 = 1.25;
+/// The lower capacity of a real with more than this multiple of the operator's share is believed at once.
+const MOST_DISBELIEVED: f64 = 1.5;
 
 /// Figures of the pool with which a real's reading is compared.
 struct PoolFigures {
@@ -54,8 +69,17 @@ impl VipSteering {
         let max_age = self.settings.stale_after();
         self.record_traffic(now, elapsed, pool);
         self.detect_lag(now, pool);
+        self.look_for_signs(now, pool);
         let mean = mean_utilisation(&*pool, max_age);
-        if let Some(mean) = mean {
+        if self.storm.observe(&self.settings, now, pool) {
+            // What was learned while it rose is as doubtful.
+            for member in pool.iter_mut() {
+                member.state.estimate.take_back();
+            }
+        }
+        if let Some(mean) = mean
+            && !self.storm.is_raging()
+        {
             self.estimate_capacities(now, mean, pool);
         }
         self.fade_estimates(now, elapsed, pool);
@@ -135,9 +159,37 @@ impl VipSteering {
             },
             noise: shares::median(deviations).unwrap_or(0.0),
         };
+        let time = self.settings.period.as_secs_f64();
         for member in pool.iter_mut() {
-            if let Some(reading) = self.reading(now, member, &figures) {
-                member.state.estimate.learn(&self.settings, reading);
+            let state = &mut member.state;
+            state.estimate.remember();
+            state.estimate.believe(time * BELIEF_PER_SECOND);
+            // Flows that queue since its utilisation rose confirm that.
+            let queues = state.life_growth.is_some_and(|growth| growth >= CONFIRMING)
+                || state.loan.held_for().is_some();
+            if state
+                .estimate
+                .disbelieved()
+                .is_some_and(|times| times > 1.0)
+                && queues
+            {
+                state.estimate.believe(f64::INFINITY);
+            }
+            let Some(reading) = self.reading(now, member, &figures) else {
+                continue;
+            };
+            let state = &mut member.state;
+            let Some(change) = state.estimate.learn(&self.settings, reading) else {
+                continue;
+            };
+            let can_tell = state.life_growth.is_some();
+            let believed = if change > 1.0 {
+                change < MOST_RISE
+            } else {
+                !can_tell || queues || state.multiple > MOST_DISBELIEVED
+            };
+            if !believed {
+                state.estimate.disbelieve(change);
             }
         }
     }
@@ -181,12 +233,16 @@ impl VipSteering {
             utilisation: sample.value * (1.0 + errors * settings.error_penalty),
             mean: figures.utilisation,
             noise: figures.noise,
+            may_rise: member.state.loan.held_for().is_none(),
         })
     }
 
     /// Updates the overload state of each real. `mean` is the pool's mean utilisation.
     fn detect_overload(&self, now: Duration, mean: f64, pool: &mut [Member<'_>]) {
         let settings = &self.settings;
+        if self.storm.is_raging() {
+            return;
+        }
         let capacities = estimated_capacities(pool);
         let eligible_capacity = |counts: &dyn Fn(&Member<'_>) -> bool| -> f64 {
             pool.iter()
@@ -212,6 +268,15 @@ impl VipSteering {
                 continue;
             }
             let before = overload.drained;
+            // Its flows would queue if it were full.
+            let utilisation = utilisation.map(|utilisation| {
+                if member.state.contradicted {
+                    utilisation.min(mean)
+                } else {
+                    utilisation
+                }
+            });
+            let overload = &mut member.state.overload;
             overload.observe(settings, utilisation, mean, may_drain);
             if overload.drained && !before {
                 drained += capacity;
@@ -232,21 +297,91 @@ impl VipSteering {
             if let (Some((then, first)), Some((at, second))) = (before, sample)
                 && at > then
             {
-                lag.observe(self.settings.period, second / first, |delay| {
+                let change = |delay: Duration| {
                     let carried = |at: Duration| self.carried(member, at.saturating_sub(delay));
                     let (first, second) = carried(then).zip(carried(at))?;
                     (first > 0.0 && second > 0.0).then_some(second / first)
+                };
+                lag.observe(self.settings.period, second / first, change);
+                let mut delays = 0..trust::DELAYS as u32;
+                let changes = [(); trust::DELAYS].map(|()| {
+                    let delay = self.settings.period * delays.next().unwrap_or_default();
+                    change(delay).map_or(0.0, f64::ln)
                 });
+                if member.is_eligible() && !self.storm.is_raging() {
+                    let following = &mut member.state.following;
+                    following.observe((second / first).ln(), changes);
+                }
             }
             member.state.last_utilisation = sample;
         }
         if lag.end_period() {
-            for member in pool {
+            for member in pool.iter_mut() {
                 // What was learned with the wrong delay counts little.
                 member.state.estimate.doubt();
             }
         }
         self.lag = lag;
+        let deviations = pool
+            .iter()
+            .filter_map(|member| member.state.estimate.deviation())
+            .collect();
+        let noise = shares::median(deviations).unwrap_or(0.0);
+        for member in pool {
+            let own = member.state.estimate.deviation().unwrap_or(0.0);
+            let noise = noise.max(own).max(LEAST_NOISE);
+            member.state.following.judge(now, noise);
+        }
+    }
+
+    /// Looks for signs of trouble, and updates the loans by them.
+    fn look_for_signs(&mut self, now: Duration, pool: &mut [Member<'_>]) {
+        let settings = &self.settings;
+        let max_age = settings.stale_after();
+        let multiples = operator_multiples(pool);
+        let mut included = Vec::new();
+        let mut figures = Vec::new();
+        for (number, (member, multiple)) in pool.iter_mut().zip(multiples).enumerate() {
+            member.state.evidence.observe(member.observation, max_age);
+            let Some(multiple) = multiple else { continue };
+            member.state.multiple = multiple;
+            let trusted = member.state.following.doubt().is_none();
+            let utilisation = Sample::fresh(member.observation.load.utilisation, max_age);
+            let serving_since = member.state.eligibility.serving_since.unwrap_or(now);
+            included.push(number);
+            figures.push(Figures {
+                evidence: &mut member.state.evidence,
+                multiple,
+                utilisation: utilisation.filter(|_| trusted),
+                serving_for: now.saturating_sub(serving_since),
+            });
+        }
+        let signs = caution::signs(&mut figures);
+        let growths = caution::life_growths(&figures);
+        drop(figures);
+        for ((number, sign), growth) in included.into_iter().zip(signs).zip(growths) {
+            let member = &mut pool[number];
+            member.state.life_growth = growth;
+            let utilisation = Sample::fresh(member.observation.load.utilisation, max_age);
+            let state = &mut member.state;
+            state.contradicted = utilisation
+                .is_some_and(|utilisation| utilisation >= settings.overload)
+                && growth.is_some_and(|growth| growth < CONFIRMING)
+                && sign.is_none();
+            state.loan.update(loan::Period {
+                now,
+                period: settings.period,
+                sign,
+                multiple: state.multiple,
+                may_grow: !self.storm.is_raging(),
+                most: match state.following.doubt() {
+                    Some(_) => 1.0,
+                    None if growth.is_some() => settings.most_share,
+                    None => settings.most_share.min(UNCORROBORATED),
+                },
+            });
+        }
+        self.safety = self.judge_safety(now, pool);
     }
 
     /// A real's utilisation as far as it shows overload: the lower of the reading and of carried load over

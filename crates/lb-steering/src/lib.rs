@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod allocation;
+mod caution;
 mod controllers;
 mod decision;
 mod drift;
@@ -22,15 +23,20 @@ mod estimate;
 mod lag;
 mod learning;
 mod life;
+mod loan;
 mod movement;
 mod observation;
 mod overload;
 mod pool;
 mod rebalancing;
 pub mod ring;
+mod safety;
 mod shares;
 mod shedding;
+mod storm;
 mod traffic;
+mod trust;
+mod verdict;
 mod vip_steering;
 mod weight_scale;
 
@@ -40,6 +46,7 @@ pub use self::{
     controllers::REGISTRY,
     decision::{Decision, LimitedBy},
     observation::{AgentCommand, LIFE_BUCKETS, Load, Observation, Sample, Signs},
+    verdict::{Doubt, Fallback, Safety, Sign, Trust},
     vip_steering::VipSteering,
 };
 

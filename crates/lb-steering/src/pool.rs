@@ -4,14 +4,17 @@ use std::time::Duration;
 
 use super::{
     Steering,
+    caution::Evidence,
     controllers::Controller,
     decision::LimitedBy,
     eligibility::Eligibility,
     estimate::CapacityEstimate,
+    loan::Loan,
     observation::{Load, Observation, Sample},
     overload::Overload,
     shares,
     traffic::Traffic,
+    trust::Following,
 };
 
 /// The ring's quantisation is corrected where it changes a share by more than this fraction of it, ...
@@ -29,6 +32,20 @@ pub struct RealState {
     pub eligibility: Eligibility,
     pub traffic: Traffic,
     pub estimate: CapacityEstimate,
+    /// How it serves its flows.
+    pub evidence: Evidence,
+    /// Whether its utilisation follows what it carries.
+    pub following: Following,
+    /// What it may have beyond the operator's share.
+    pub loan: Loan,
+    /// Its share over the operator's at the beginning of the period.
+    pub multiple: f64,
+    /// How much longer its flows live than at the operator's share (logarithm, base 2), if they show it.
+    pub life_growth: Option<f64>,
+    /// Whether it reads full, and its flows do not show that.
+    pub contradicted: bool,
+    /// The factor that slow start left of its share in the last step.
+    pub slow_start: f64,
     /// The last reading of utilisation that [`super::lag`] can use: the time it describes, and its value.
     pub last_utilisation: Option<(Duration, f64)>,
     pub overload: Overload,
@@ -79,6 +96,12 @@ impl Member<'_> {
     /// What it is worth while nothing has been measured.
     pub fn prior_worth(&self) -> f64 {
         self.operator_weight() * self.resumed_multiple()
+    }
+
+    /// Its estimated capacity, unless its utilisation is not trusted.
+    pub fn capacity(&self) -> Option<f64> {
+        let trusted = self.state.following.doubt().is_none();
+        self.state.estimate.value().filter(|_| trusted)
     }
 
     /// Whether it may have new flows.
@@ -158,18 +181,36 @@ pub fn correct_quantisation(pool: &mut [Member<'_>]) {
     }
 }
 
+/// The operator's shares of the reals that have new flows, slow start considered; 0 for the others.
+pub fn operator_shares(pool: &[Member<'_>]) -> Vec<f64> {
+    let worth = |member: &Member<'_>| {
+        if member.is_eligible() && member.state.weight > 0.0 {
+            member.operator_weight() * member.state.slow_start
+        } else {
+            0.0
+        }
+    };
+    let all: f64 = pool.iter().map(worth).sum();
+    pool.iter()
+        .map(|member| if all > 0.0 { worth(member) / all } else { 0.0 })
+        .collect()
+}
+
+/// Each real's share over the operator's; `None` for those without new flows.
+pub fn operator_multiples(pool: &[Member<'_>]) -> Vec<Option<f64>> {
+    let all: f64 = pool.iter().map(|member| member.state.weight).sum();
+    pool.iter()
+        .zip(operator_shares(pool))
+        .map(|(member, share)| (share > 0.0).then(|| member.state.weight / all / share))
+        .collect()
+}
+
 /// Median capacity per unit of worth, or `None` if no capacity is known.
 pub fn typical_capacity(pool: &[Member<'_>]) -> Option<f64> {
     shares::median(
         pool.iter()
             .filter(|member| member.observation.weight > 0)
-            .filter_map(|member| {
-                member
-                    .state
-                    .estimate
-                    .value()
-                    .map(|value| value / member.prior_worth())
-            })
+            .filter_map(|member| member.capacity().map(|value| value / member.prior_worth()))
             .collect(),
     )
 }
@@ -178,13 +219,7 @@ pub fn typical_capacity(pool: &[Member<'_>]) -> Option<f64> {
 pub fn estimated_capacities(pool: &[Member<'_>]) -> Vec<f64> {
     let typical = typical_capacity(pool).unwrap_or(1.0);
     pool.iter()
-        .map(|member| {
-            member
-                .state
-                .estimate
-                .value()
-                .unwrap_or(member.prior_worth() * typical)
-        })
+        .map(|member| member.capacity().unwrap_or(member.prior_worth() * typical))
         .collect()
 }
 

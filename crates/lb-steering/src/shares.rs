@@ -19,6 +19,38 @@ pub fn normalised(mut values: Vec<f64>) -> Vec<f64> {
     values
 }
 
+/// Iterations of bisection.
+const BISECTIONS: usize = 60;
+
+/// Scales the values by one factor so that, each kept within its bounds, they add up to 1. If the bounds do not allow
+/// that, all are at their bounds, which are scaled.
+pub fn within(values: &[f64], least: &[f64], most: &[f64]) -> Vec<f64> {
+    let scaled = |factor: f64| -> Vec<f64> {
+        values
+            .iter()
+            .zip(least.iter().zip(most))
+            .map(|(value, (least, most))| (value * factor).max(*least).min(*most))
+            .collect()
+    };
+    let sum = |factor: f64| scaled(factor).iter().sum::<f64>();
+    let (mut low, mut high) = (0.0, 1.0);
+    let mut doublings = 0;
+    while sum(high) < 1.0 && doublings < BISECTIONS {
+        low = high;
+        high *= 2.0;
+        doublings += 1;
+    }
+    for _ in 0..BISECTIONS {
+        let middle = f64::midpoint(low, high);
+        if sum(middle) < 1.0 {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    normalised(scaled(high))
+}
+
 /// Returns the median (the upper one of an even number), or `None` without values.
 pub fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_unstable_by(f64::total_cmp);

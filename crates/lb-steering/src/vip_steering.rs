@@ -13,9 +13,13 @@ use super::{
     estimate::CapacityEstimate,
     lag::Lag,
     life::Life,
+    loan::Hold,
     observation::Observation,
     overload::Overload,
     pool::{Member, RealState, correct_quantisation, exclude_by_load},
+    storm::{self, Storm},
+    trust::trust,
+    verdict::Safety,
     weight_scale::WeightScale,
 };
 
@@ -36,6 +40,10 @@ pub struct VipSteering {
     /// Whether load and capacity are counted in connections, not in new flows a second.
     pub(super) counts_connections: bool,
     scale: WeightScale,
+    pub(super) safety: Safety,
+    /// How long the whole VIP is held at the operator's weights.
+    pub(super) fallback: Hold,
+    pub(super) storm: Storm,
     /// The fraction of a flow that the shedding rate left over.
     pub(super) shed_remainder: f64,
 }
@@ -56,6 +64,9 @@ impl VipSteering {
             lag: Lag::default(),
             counts_connections: false,
             scale: WeightScale::default(),
+            safety: Safety::Normal,
+            fallback: Hold::default(),
+            storm: Storm::default(),
             shed_remainder: 0.0,
         }
     }
@@ -95,6 +106,7 @@ impl VipSteering {
             let state = self.reals.entry(*address).or_default();
             state.weight = f64::from(*last) * operator_sum / last_sum;
             state.ramp_factor = 1.0;
+            state.slow_start = 1.0;
             state.operator_weight = *operator_weight;
             state.eligibility.serving_since = Some(Duration::ZERO);
             let multiple = state.weight / f64::from((*operator_weight).max(1));
@@ -121,6 +133,12 @@ impl VipSteering {
     #[must_use]
     pub fn life(&self) -> Option<Duration> {
         self.life.time(&self.settings)
+    }
+
+    /// Whether its controller decides, or the VIP has fallen back to the operator's weights.
+    #[must_use]
+    pub const fn safety(&self) -> Safety {
+        self.safety
     }
 
     /// Decides the weights. Call it once a period, and at once when health, a drain or a weight has changed:
@@ -155,6 +173,7 @@ impl VipSteering {
         if period_ends {
             self.allocate(now, &mut pool);
         }
+        self.call_in_loans(&mut pool);
         self.started = true;
         self.conclude(observations, pool, period_ends)
     }
@@ -199,6 +218,7 @@ impl VipSteering {
                 worth_sum += worth;
             }
         }
+        let least_ramp = storm::least_ramp(&self.settings, now, pool);
         for (member, worth) in pool.iter_mut().zip(&worth) {
             if !member.is_eligible() || member.state.weight > 0.0 {
                 continue;
@@ -209,7 +229,11 @@ impl VipSteering {
                 member.observation.since_up
             };
             member.state.eligibility.serving_since = Some(now.saturating_sub(healthy_for));
-            let ramp_factor = member.state.eligibility.slow_start(&self.settings, now);
+            let ramp_factor = member
+                .state
+                .eligibility
+                .slow_start(&self.settings, now)
+                .max(least_ramp);
             let full = if worth_sum > 0.0 {
                 worth * weight_sum / worth_sum
             } else {
@@ -217,6 +241,7 @@ impl VipSteering {
             };
             member.state.weight = full * ramp_factor;
             member.state.ramp_factor = ramp_factor;
+            member.state.slow_start = ramp_factor;
             // What limited it before no longer applies.
             member.state.limited_by =
                 (ramp_factor < 1.0).then_some(LimitedBy::SlowStart(ramp_factor));
@@ -266,6 +291,14 @@ impl VipSteering {
                 capacity: member.state.estimate.value(),
                 wanted_share: member.state.wanted_share,
                 shed,
+                trust: member.observation.load.utilisation.map(|_| {
+                    let state = &member.state;
+                    trust(
+                        &state.following,
+                        state.estimate.disbelieved(),
+                        state.contradicted,
+                    )
+                }),
             };
             decisions.insert(member.observation.address, decision);
             self.reals.insert(member.observation.address, member.state);
@@ -276,6 +309,7 @@ impl VipSteering {
             capacity: None,
             wanted_share: 0.0,
             shed: None,
+            trust: None,
         };
         observations
             .iter()

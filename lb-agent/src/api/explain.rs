@@ -87,6 +87,11 @@ fn explanation(vip: v1::VipId, real: &RealView, snapshot: RealSnapshot) -> v1::E
         capacity: snapshot.capacity,
         wanted_share: snapshot.wanted_share,
         limit: snapshot.limited_by.unwrap_or_default(),
+        trust: snapshot.trust.map(|trust| trust.level),
+        doubt: snapshot
+            .trust
+            .and_then(|trust| trust.doubt)
+            .map_or_else(String::new, |doubt| doubt.to_string()),
     }
 }
 

@@ -128,6 +128,18 @@ fn counters(of: lb_dataplane::Counters) -> v1::Counters {
     }
 }
 
+fn signs(of: lb_dataplane::Signs) -> v1::Signs {
+    v1::Signs {
+        opened: of.opened,
+        repeated_syns: of.repeated,
+        resets: of.resets,
+        lives: of.lives.to_vec(),
+        median_life: of
+            .median_life()
+            .and_then(|life| prost_types::Duration::try_from(life).ok()),
+    }
+}
+
 fn stats(view: &StatsView) -> v1::Stats {
     let services: HashMap<VipKey, &lb_dataplane::ServiceStats> = view
         .stats
@@ -161,17 +173,18 @@ fn stats(view: &StatsView) -> v1::Stats {
 
 fn vip_stats(view: &VipView, service: Option<&lb_dataplane::ServiceStats>) -> v1::VipStats {
     let real = |real: &RealView| {
-        let counted = service
-            .and_then(|service| {
-                service
-                    .reals
-                    .iter()
-                    .find(|(address, _)| *address == real.address)
-            })
-            .map_or_else(Default::default, |(_, counters)| *counters);
+        let counted = service.and_then(|service| {
+            service
+                .reals
+                .iter()
+                .find(|counted| counted.address == real.address)
+        });
         v1::RealStats {
             address: real.address.to_string(),
-            counters: Some(counters(counted)),
+            counters: Some(counters(
+                counted.map_or_else(Default::default, |counted| counted.counters),
+            )),
+            signs: counted.and_then(|counted| counted.signs).map(signs),
             weight: real.spec.weight,
             effective_weight: real.effective_weight,
             share: real.share,

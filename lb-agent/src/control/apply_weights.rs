@@ -17,6 +17,8 @@ pub struct WeightUpdate {
     pub steered: Option<Steered>,
     /// Reals whose state or weight changed notably, and why, for the log and for watchers.
     pub causes: Vec<(IpAddr, Arc<str>)>,
+    /// What is to be said of the VIP as a whole, likewise.
+    pub notice: Option<Arc<str>>,
 }
 
 impl Owner {
@@ -27,6 +29,7 @@ impl Owner {
                 vip,
                 steered,
                 causes,
+                notice,
             } = update;
             if self.intent.get(&vip).is_none() {
                 continue;
@@ -38,6 +41,7 @@ impl Owner {
             };
             if self.steered.get(&vip) == before.as_ref() {
                 self.announce_causes(vip, causes);
+                self.announce_notice(vip, notice);
                 continue;
             }
             self.unsaved = true;
@@ -48,6 +52,7 @@ impl Owner {
                 }
             }
             self.announce_causes(vip, causes);
+            self.announce_notice(vip, notice);
             self.announce_emptiness(vip, was_empty);
         }
     }
@@ -98,6 +103,15 @@ impl Owner {
         tracing::warn!("{cause}");
         let what = What::VipChanged(self.view_of(service));
         self.send(vip, cause.into(), what);
+    }
+
+    fn announce_notice(&self, vip: VipKey, notice: Option<Arc<str>>) {
+        let (Some(notice), Some(service)) = (notice, self.services.get(&vip)) else {
+            return;
+        };
+        tracing::warn!("{notice}");
+        let what = What::VipChanged(self.view_of(service));
+        self.send(vip, notice, what);
     }
 
     fn announce_causes(&self, vip: VipKey, causes: Vec<(IpAddr, Arc<str>)>) {

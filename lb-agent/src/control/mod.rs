@@ -95,6 +95,8 @@ pub struct FlowCounts {
     pub closed: u64,
     /// Live flows, where they are counted and `exact` was asked for.
     pub flows: Option<u64>,
+    /// How it serves its flows; `None` for UDP.
+    pub signs: Option<lb_dataplane::Signs>,
     /// Share of the ring, 0 to 1.
     pub share: f64,
 }

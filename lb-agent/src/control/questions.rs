@@ -184,19 +184,21 @@ impl Owner {
                     (counters.opened, counters.closed + counters.lost)
                 }
             };
-            service.reals.iter().map(move |(real, counters)| {
-                let (opened, closed) = counted(counters);
+            service.reals.iter().map(move |of| {
+                let real = of.address;
+                let (opened, closed) = counted(&of.counters);
                 FlowCounts {
                     vip: service.vip,
-                    real: *real,
+                    real,
                     opened,
                     closed,
                     flows: observed
-                        .get(service.vip, *real)
+                        .get(service.vip, real)
                         .filter(|seen| exact && seen.exact)
                         .map(|seen| seen.flows),
+                    signs: of.signs,
                     share: placed
-                        .and_then(|placed| placed.shares.get(placed.position(*real)?).copied())
+                        .and_then(|placed| placed.shares.get(placed.position(real)?).copied())
                         .unwrap_or_default(),
                 }
             })

@@ -10,8 +10,8 @@ use lb_common::reason::{ChosenBy, Reason, Verdict};
 use lb_model::vip::VipKey;
 
 use lb_dataplane::{
-    Counters, Dataplane, DataplaneError, InterfaceStats, InterfaceStatus, RealFlows, ServiceSpec,
-    ServiceStats, Simulation, SlotStates, Stats, Status,
+    Counters, Dataplane, DataplaneError, InterfaceStats, InterfaceStatus, RealFlows, RealStats,
+    ServiceSpec, ServiceStats, Signs, Simulation, SlotStates, Stats, Status,
 };
 use lb_model::options::Track;
 
@@ -130,6 +130,13 @@ impl Dataplane for Recorder {
             closed: 0,
             lost: 0,
         };
+        let mut signs = Signs {
+            opened: 9,
+            repeated: 2,
+            resets: 1,
+            ..Signs::default()
+        };
+        signs.lives[3..=5].copy_from_slice(&[1, 3, 1]);
         Ok(Stats {
             services: tables
                 .services
@@ -145,7 +152,15 @@ impl Dataplane for Recorder {
                     },
                     table_hits: 1,
                     table_misses: 0,
-                    reals: service.reals.iter().map(|real| (*real, counters)).collect(),
+                    reals: service
+                        .reals
+                        .iter()
+                        .map(|real| RealStats {
+                            address: *real,
+                            counters,
+                            signs: Some(signs),
+                        })
+                        .collect(),
                 })
                 .collect(),
             interfaces: vec![InterfaceStats {

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use lb_dataplane::{Counters, FlowTableStats, InterfaceStats, SlotStates};
+use lb_dataplane::{Counters, FlowTableStats, InterfaceStats, RealStats, Signs, SlotStates};
 use lb_serve::metrics::{Snapshot, Writer};
 
 use super::definitions::GROUPS;
@@ -50,6 +50,7 @@ pub(super) struct VipScrape {
     pub slots: SlotStates,
     /// Packets that consulted the flow table: with and without success.
     pub lookups: (u64, u64),
+    pub falls_back: Option<bool>,
     pub probes: Option<ProbeCounts>,
     pub reals: Vec<RealScrape>,
 }
@@ -61,6 +62,8 @@ pub(super) struct RealScrape {
     pub name: String,
     pub view: RealView,
     pub counters: Counters,
+    /// `None` for UDP.
+    pub signs: Option<Signs>,
     pub observed: RealFigures,
 }
 
@@ -99,22 +102,27 @@ impl Scrape {
                     dropped: (0, 0),
                     slots: SlotStates::default(),
                     lookups: (0, 0),
+                    falls_back: observed.falls_back,
                     probes: observed.probes,
                     reals: Vec::with_capacity(view.reals.len()),
                 };
-                let mut counters: HashMap<IpAddr, Counters> = HashMap::new();
+                let mut counted: HashMap<IpAddr, RealStats> = HashMap::new();
                 if let Some(service) = service {
                     vip.total = service.total;
                     vip.dropped = service.dropped;
                     vip.slots = service.slots;
                     vip.lookups = (service.table_hits, service.table_misses);
-                    counters.extend(service.reals);
+                    counted.extend(service.reals.into_iter().map(|real| (real.address, real)));
                 }
-                let real = |view: RealView| RealScrape {
-                    name: view.address.to_string(),
-                    counters: counters.get(&view.address).copied().unwrap_or_default(),
-                    observed: observed.reals.remove(&view.address).unwrap_or_default(),
-                    view,
+                let real = |view: RealView| {
+                    let counted = counted.get(&view.address);
+                    RealScrape {
+                        name: view.address.to_string(),
+                        counters: counted.map_or_else(Default::default, |of| of.counters),
+                        signs: counted.and_then(|of| of.signs),
+                        observed: observed.reals.remove(&view.address).unwrap_or_default(),
+                        view,
+                    }
                 };
                 vip.reals = view.reals.into_iter().map(real).collect();
                 vip

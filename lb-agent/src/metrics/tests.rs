@@ -10,7 +10,7 @@ use std::{
 };
 
 use lb_clients::load::exposition::{self, Series};
-use lb_dataplane::{ServiceStats, Stats, TableUse};
+use lb_dataplane::{RealStats, ServiceStats, Stats, TableUse};
 use lb_model::{
     intent::{Change, Patch},
     settings::Value,
@@ -120,6 +120,7 @@ async fn full(reals: u32) -> Scrape {
         utilisation: Some(0.5),
         capacity: Some(100.0),
         target_share: Some(0.25),
+        trust: Some(0.5),
         limited_by: Some("slow_start"),
         readers: Some(ReaderFigures {
             unreadable: 2,
@@ -129,6 +130,7 @@ async fn full(reals: u32) -> Scrape {
         }),
     };
     let observed = VipFigures {
+        falls_back: Some(false),
         probes: Some(ProbeCounts::default()),
         reals: (1..=reals)
             .map(|number| (real(number), known.clone()))
@@ -307,6 +309,10 @@ async fn samples_have_the_values_of_their_moment() {
         "lb_real_up{vip=\"10.0.0.1:80/tcp\",real=\"10.1.0.2\"} 1",
         "lb_real_share_ratio{vip=\"10.0.0.1:80/tcp\",real=\"10.1.0.1\"} 0",
         "lb_real_limited_by{vip=\"10.0.0.1:80/tcp\",real=\"10.1.0.1\",reason=\"drained\"} 1",
+        "lb_real_sampled_flows_total{vip=\"10.0.0.1:80/tcp\",real=\"10.1.0.1\"} 9",
+        "lb_real_sampled_flows_ended_total{vip=\"10.0.0.1:80/tcp\",real=\"10.1.0.1\"} 5",
+        "lb_real_repeated_syns_total{vip=\"10.0.0.1:80/tcp\",real=\"10.1.0.1\"} 2",
+        "lb_real_client_resets_total{vip=\"10.0.0.1:80/tcp\",real=\"10.1.0.1\"} 1",
         "lb_interface_frames_total{interface=\"eth7\",reason=\"no_real\"} 3",
         "lb_interface_attached{interface=\"eth7\"} 1",
         "lb_vips{family=\"ipv4\"} 1",
@@ -361,7 +367,11 @@ fn counters_of_a_service_that_is_gone_make_no_series() {
                 slots: Default::default(),
                 table_hits: 0,
                 table_misses: 0,
-                reals: vec![(real(1), Default::default())],
+                reals: vec![RealStats {
+                    address: real(1),
+                    counters: Default::default(),
+                    signs: None,
+                }],
             }],
             ..Stats::default()
         },

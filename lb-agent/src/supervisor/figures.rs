@@ -72,6 +72,8 @@ impl ProbeCounts {
 /// Figures of a VIP.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct VipFigures {
+    /// Whether it has fallen back to the operator's weights; `None` if it is not steered.
+    pub falls_back: Option<bool>,
     /// Its probes; `None` if it has no check.
     pub probes: Option<ProbeCounts>,
     /// Its reals.
@@ -87,6 +89,8 @@ pub struct RealFigures {
     pub capacity: Option<f64>,
     /// Share of the new flows that steering aims at, 0 to 1.
     pub target_share: Option<f64>,
+    /// How far its utilisation is trusted, 0 to 1.
+    pub trust: Option<f64>,
     /// What keeps its weight from being more.
     pub limited_by: Option<&'static str>,
     /// Its load readers.
@@ -140,6 +144,10 @@ pub(super) const fn limit_name(limit: &LimitedBy) -> &'static str {
         LimitedBy::Shedding(_) => "shedding",
         LimitedBy::StaleReading(_) => "stale",
         LimitedBy::ShareBound => "bound",
+        LimitedBy::Sign(..) => "sign",
+        LimitedBy::Doubt(_) => "doubt",
+        LimitedBy::Loan(_) => "loan",
+        LimitedBy::OperatorWeights(_) => "operator_weights",
         LimitedBy::MovementBound => "movement",
         LimitedBy::UnsuitableController => "long_connections",
     }
@@ -150,6 +158,8 @@ pub(super) const AWAITING_PROBE: &str = "awaiting_probe";
 
 #[cfg(test)]
 mod tests {
+    use lb_steering::{Doubt, Fallback, Sign};
+
     use super::*;
 
     #[test]
@@ -171,6 +181,10 @@ mod tests {
             LimitedBy::Shedding(1),
             LimitedBy::StaleReading(Duration::ZERO),
             LimitedBy::ShareBound,
+            LimitedBy::Sign(Sign::EndsSooner { times: 10.0 }, Duration::ZERO),
+            LimitedBy::Doubt(Doubt::Frozen),
+            LimitedBy::Loan(1.5),
+            LimitedBy::OperatorWeights(Fallback::Untrusted { reals: 1 }),
             LimitedBy::MovementBound,
             LimitedBy::UnsuitableController,
         ];

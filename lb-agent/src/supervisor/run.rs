@@ -63,7 +63,8 @@ impl Handle {
         self.ask(Question::Figures).await
     }
 
-    /// What an operator should know of probes: trouble of this host, and probes that it has no room for.
+    /// What an operator should know of probes and steering: trouble of this host, probes that it has no room for, and
+    /// VIPs that have fallen back to the operator's weights.
     pub async fn warnings(&self) -> Vec<String> {
         self.ask(Question::Warnings).await
     }
@@ -205,6 +206,7 @@ impl Supervisor {
                             vip: name,
                             steered: None,
                             causes: Vec::new(),
+                            notice: None,
                         });
                     }
                 }
@@ -307,7 +309,13 @@ impl Supervisor {
             .map(VipSupervisor::undecided)
             .sum();
         let own = self.own_trouble.warning(undecided, Instant::now());
-        own.into_iter().chain(self.shortages.clone()).collect()
+        let now = self.time(Instant::now());
+        let supervisors = self.supervisors.values();
+        let fallbacks = supervisors.filter_map(|supervisor| supervisor.fallback_warning(now));
+        own.into_iter()
+            .chain(self.shortages.clone())
+            .chain(fallbacks)
+            .collect()
     }
 
     /// Notes the report of a reader.

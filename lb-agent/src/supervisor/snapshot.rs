@@ -7,6 +7,7 @@ use std::{
 };
 
 use lb_model::vip::VipKey;
+use lb_steering::Trust;
 
 /// What is known of each real that is supervised.
 pub type RealSnapshots = HashMap<(VipKey, IpAddr), RealSnapshot>;
@@ -24,6 +25,8 @@ pub struct RealSnapshot {
     pub capacity: Option<f64>,
     /// Share of new flows that the controller allocates to it.
     pub wanted_share: Option<f64>,
+    /// How far its utilisation is trusted.
+    pub trust: Option<Trust>,
     /// What keeps its weight from being higher.
     pub limited_by: Option<String>,
 }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_model::{intent::Vip, vip::VipKey};
+use lb_model::{duration, intent::Vip, vip::VipKey};
 
 use super::{
     figures::{AWAITING_PROBE, ProbeCounts, RealFigures, VipFigures, limit_name},
@@ -30,7 +30,7 @@ use lb_clients::{
     load,
     shedding::ShedRequest,
 };
-use lb_steering::{Decision, LimitedBy, Observation, Steering, VipSteering};
+use lb_steering::{Decision, LimitedBy, Observation, Safety, Signs, Steering, VipSteering};
 
 /// Steps of VIPs are aligned to multiples of this, or of a quarter of a shorter period.
 const STEP_GRID: Duration = Duration::from_millis(250);
@@ -48,6 +48,8 @@ pub(super) struct VipSupervisor {
     due: Instant,
     pace: ShedPace,
     probes: ProbeCounts,
+    /// Whether the VIP had fallen back to the operator's weights after the last step.
+    has_fallen_back: bool,
 }
 
 struct Real {
@@ -92,6 +94,7 @@ impl VipSupervisor {
             due: Instant::now(),
             pace: ShedPace::default(),
             probes: ProbeCounts::default(),
+            has_fallen_back: false,
         };
         supervisor.update_reals(true, resumed.as_ref(), marks, tasks);
         supervisor
@@ -311,7 +314,8 @@ impl VipSupervisor {
             real.decision = Some(decision);
         }
         let sheds = self.pace.take(now);
-        if self.last_applied.as_ref() == Some(&steered) {
+        let notice = self.fallback_notice().map(Arc::from);
+        if self.last_applied.as_ref() == Some(&steered) && notice.is_none() {
             return (None, sheds);
         }
         self.last_applied = Some(steered.clone());
@@ -319,6 +323,7 @@ impl VipSupervisor {
             vip: self.vip.address,
             steered: Some(steered),
             causes,
+            notice,
         };
         (Some(update), sheds)
     }
@@ -338,7 +343,7 @@ impl VipSupervisor {
                 load: real.readings.load(now),
                 opened: counts.map_or(0, |counts| counts.opened),
                 closed: counts.map_or(0, |counts| counts.closed),
-                signs: None,
+                signs: counts.and_then(|counts| counts.signs).map(signs),
                 flows: counts
                     .and_then(|counts| counts.flows)
                     .map(|flows| flows as f64),
@@ -352,6 +357,38 @@ impl VipSupervisor {
             .collect()
     }
 
+    /// What is to be said if the VIP has just fallen back to the operator's weights, or is steered again.
+    fn fallback_notice(&mut self) -> Option<String> {
+        let vip = self.vip.address;
+        let safety = self.steering.safety();
+        let falls_back = matches!(safety, Safety::OperatorWeights { .. });
+        if std::mem::replace(&mut self.has_fallen_back, falls_back) == falls_back {
+            return None;
+        }
+        Some(match safety {
+            Safety::Normal => format!("VIP {vip} is steered again"),
+            Safety::OperatorWeights { reason, .. } => {
+                format!("VIP {vip} is not steered, the operator's weights apply: {reason}")
+            }
+        })
+    }
+
+    /// That the VIP has fallen back to the operator's weights; `time` is now, on steering's clock.
+    pub(super) fn fallback_warning(&self, time: Duration) -> Option<String> {
+        let vip = self.vip.address;
+        match self.steering.safety() {
+            Safety::Normal => None,
+            Safety::OperatorWeights { reason, since } => {
+                let seconds = time.saturating_sub(since).as_secs();
+                let since = duration::format(Duration::from_secs(seconds + 1));
+                Some(format!(
+                    "VIP {vip} is not steered, the operator's weights apply for {since}: {reason}; `lbctl why` shows \
+                     its reals"
+                ))
+            }
+        }
+    }
+
     /// Its figures.
     pub(super) fn figures(&self) -> VipFigures {
         let now = Instant::now();
@@ -362,6 +399,7 @@ impl VipSupervisor {
                 utilisation: utilisation.map(|sample| sample.value),
                 capacity: decision.and_then(|decision| decision.capacity),
                 target_share: decision.map(|decision| decision.wanted_share),
+                trust: decision.and_then(|decision| Some(decision.trust?.level)),
                 limited_by: if self.waits(real) {
                     Some(AWAITING_PROBE)
                 } else {
@@ -371,6 +409,8 @@ impl VipSupervisor {
             }
         };
         VipFigures {
+            falls_back: (self.vip.spec.steering.is_some())
+                .then(|| matches!(self.steering.safety(), Safety::OperatorWeights { .. })),
             probes: self.vip.spec.check.is_some().then(|| ProbeCounts {
                 undecided: self.undecided(),
                 ..self.probes.clone()
@@ -395,6 +435,7 @@ impl VipSupervisor {
             vip: self.vip.address,
             steered: Some(self.last_applied.clone()?),
             causes: vec![(real, cause.into())],
+            notice: None,
         })
     }
 
@@ -417,6 +458,7 @@ impl VipSupervisor {
                     .as_ref()
                     .and_then(|decision| decision.capacity),
                 wanted_share: real.decision.as_ref().map(|decision| decision.wanted_share),
+                trust: real.decision.as_ref().and_then(|decision| decision.trust),
                 limited_by: if self.waits(real) {
                     Some("waits until a probe finds it alive".to_owned())
                 } else {
@@ -446,6 +488,22 @@ fn next_step(time: Duration, period: Duration) -> Duration {
     let aligned = (next + grid / 2) / grid * grid;
     // At least three quarters of a period, so a time far below the range of u64.
     Duration::from_nanos(u64::try_from(aligned.saturating_sub(time.as_nanos())).unwrap_or(u64::MAX))
+}
+
+/// What the data plane counted, for steering.
+const fn signs(counted: lb_dataplane::Signs) -> Signs {
+    let lb_dataplane::Signs {
+        opened,
+        repeated,
+        resets,
+        lives,
+    } = counted;
+    Signs {
+        opened,
+        repeated,
+        resets,
+        lives,
+    }
 }
 
 /// Whether a change is announced: of health, of whether the real takes new flows, or a large step of the weight.

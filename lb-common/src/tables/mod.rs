@@ -10,6 +10,7 @@ pub mod next_hop;
 pub mod real;
 pub mod ring;
 pub mod service;
+pub mod signs;
 pub mod trace;
 pub mod v2;
 pub mod vip;
@@ -49,6 +50,11 @@ pub mod names {
     pub const FLOW_EVICTIONS: &str = "FLOW_EVICTIONS";
     /// Per-CPU array by service index: [`super::counters::LookupCounters`]. Added like [`FLOW_EVICTIONS`].
     pub const LOOKUPS: &str = "LOOKUPS";
+    /// Mapped array by real index: [`super::signs::Signs`]. Not per CPU: only a sample of the flows is counted, and a
+    /// record for each CPU would take hundreds of megabytes on a large host. Added like [`FLOW_EVICTIONS`].
+    pub const SIGNS: &str = "SIGNS";
+    /// Mapped array of [`crate::limits::SAMPLES`] entries: [`super::signs::Sample`]. Added like [`FLOW_EVICTIONS`].
+    pub const SAMPLES: &str = "SAMPLES";
     /// Array, one entry, written by a simulating program only: [`super::trace::Trace`].
     pub const TRACE: &str = "TRACE";
 }

@@ -11,6 +11,7 @@ mod probes;
 mod random;
 mod resets;
 mod sent;
+mod signs;
 mod stations;
 mod testbed;
 mod too_large;

@@ -45,6 +45,10 @@ pub struct Explanation {
     pub wanted_share: Option<f64>,
     /// Why its weight is not higher.
     pub limit: String,
+    /// How far steering trusts its utilisation, 0 to 1.
+    pub trust: Option<f64>,
+    /// Why it is not trusted in full.
+    pub doubt: String,
 }
 
 impl From<&v1::Explanation> for Explanation {
@@ -68,6 +72,8 @@ impl From<&v1::Explanation> for Explanation {
             capacity: real.capacity,
             wanted_share: real.wanted_share,
             limit: real.limit.clone(),
+            trust: real.trust,
+            doubt: real.doubt.clone(),
         }
     }
 }
@@ -113,6 +119,16 @@ impl Human for Explanation {
         }
         if let Some(utilisation) = self.utilisation {
             line("utilisation", table::percent(utilisation));
+        }
+        // Utilisation that is trusted in full is the rule.
+        if let Some(trust) = self.trust
+            && (trust < 1.0 || !self.doubt.is_empty())
+        {
+            let doubt = match self.doubt.as_str() {
+                "" => String::new(),
+                doubt => format!(": {doubt}"),
+            };
+            line("trust", format!("{}{doubt}", table::percent(trust)));
         }
         if let Some(capacity) = self.capacity {
             line("capacity", format!("{capacity:.1}"));

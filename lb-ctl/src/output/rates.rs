@@ -131,6 +131,7 @@ mod tests {
                     flows: 12,
                     flows_exact: false,
                     state: v1::RealState::Active.into(),
+                    signs: None,
                 }],
                 slots: None,
                 table_hits: packets / 4,

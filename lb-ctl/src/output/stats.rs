@@ -31,6 +31,36 @@ impl From<Option<v1::Counters>> for Counters {
     }
 }
 
+/// How a real serves its flows: totals over a sample of its TCP flows.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Signs {
+    /// Sampled flows that were opened.
+    pub opened: u64,
+    /// SYNs that repeat the one of a sampled flow: its client got no answer.
+    pub repeated_syns: u64,
+    /// Sampled flows that their client ended with a reset.
+    pub resets: u64,
+    /// Sampled flows that their client ended, by life: number i has those of less than 2^i units of 1.048576 ms.
+    pub lives: Vec<u64>,
+    /// About how long half of them lived at most, in seconds.
+    pub median_life: Option<f64>,
+}
+
+impl From<&v1::Signs> for Signs {
+    fn from(signs: &v1::Signs) -> Self {
+        Signs {
+            opened: signs.opened,
+            repeated_syns: signs.repeated_syns,
+            resets: signs.resets,
+            lives: signs.lives.clone(),
+            median_life: signs
+                .median_life
+                .and_then(|life| std::time::Duration::try_from(life).ok())
+                .map(|life| life.as_secs_f64()),
+        }
+    }
+}
+
 /// Counters of a real of a VIP.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct RealStats {
@@ -51,6 +81,8 @@ pub struct RealStats {
     /// What was forwarded to it.
     #[serde(flatten)]
     pub counters: Counters,
+    /// How it serves its flows; nothing for UDP.
+    pub signs: Option<Signs>,
 }
 
 /// The slots of rings by state.
@@ -232,6 +264,7 @@ impl From<&v1::RealStats> for RealStats {
             flows: real.flows,
             flows_exact: real.flows_exact,
             counters: real.counters.into(),
+            signs: real.signs.as_ref().map(Signs::from),
         }
     }
 }
@@ -253,14 +286,35 @@ impl From<&v1::InterfaceStats> for InterfaceStats {
 
 impl Human for Stats {
     fn human(&self) -> String {
+        self.table(false)
+    }
+}
+
+/// What `stats -o wide` prints: the same with the signs of each real.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub struct Wide(pub Stats);
+
+impl Human for Wide {
+    fn human(&self) -> String {
+        self.0.table(true)
+    }
+}
+
+impl Stats {
+    fn table(&self, wide: bool) -> String {
         let mut rows = Vec::new();
         for vip in &self.vips {
-            rows.push(row(
+            let mut row_of_vip = row(
                 &vip.vip,
                 ["", "", "", ""].map(str::to_owned),
                 vip.counters,
                 vip.dropped_packets.to_string(),
-            ));
+            );
+            if wide {
+                row_of_vip.extend(["", "", "", ""].map(str::to_owned));
+            }
+            rows.push(row_of_vip);
             for real in &vip.reals {
                 let facts = [
                     real.effective_weight.to_string(),
@@ -268,15 +322,19 @@ impl Human for Stats {
                     table::percent(real.share),
                     table::flows(real.flows, real.flows_exact),
                 ];
-                rows.push(row(
+                let mut row = row(
                     &format!("  {}", real.address),
                     facts,
                     real.counters,
                     String::new(),
-                ));
+                );
+                if wide {
+                    row.extend(signs(real.signs.as_ref()));
+                }
+                rows.push(row);
             }
         }
-        let columns = [
+        let mut columns = vec![
             ("VIP, REAL", false),
             ("WEIGHT", true),
             ("STATE", false),
@@ -288,6 +346,9 @@ impl Human for Stats {
             ("CLOSED", true),
             ("DROPPED", true),
         ];
+        if wide {
+            columns.extend(SIGNS);
+        }
         let mut text = table::layout(&columns, rows);
         text += "\n";
         text += &table::layout(
@@ -352,6 +413,35 @@ impl Human for Stats {
             flows.misses
         );
         text
+    }
+}
+
+/// Columns of [`signs`].
+const SIGNS: [table::Column; 4] = [
+    ("SAMPLED", true),
+    ("REPEATED SYNS", true),
+    ("RESETS", true),
+    ("MEDIAN LIFE", true),
+];
+
+fn signs(signs: Option<&Signs>) -> [String; 4] {
+    let Some(signs) = signs else {
+        return ["-"; 4].map(str::to_owned);
+    };
+    [
+        signs.opened.to_string(),
+        signs.repeated_syns.to_string(),
+        signs.resets.to_string(),
+        signs.median_life.map_or_else(|| "-".to_owned(), life),
+    ]
+}
+
+/// A life, which is known to a factor of 1.5 only.
+fn life(seconds: f64) -> String {
+    if seconds < 1.0 {
+        format!("{:.0} ms", (seconds * 1_000.0).max(1.0))
+    } else {
+        format!("{seconds:.0} s")
     }
 }
 

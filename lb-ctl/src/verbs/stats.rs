@@ -8,7 +8,10 @@ use lb_proto::v1;
 use super::{Context, target::MaybeVip};
 use crate::{
     failure::Failure,
-    output::{rates, stats::Stats},
+    output::{
+        rates,
+        stats::{Stats, Wide},
+    },
     values::duration,
 };
 
@@ -35,7 +38,11 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
             .get_stats(v1::GetStatsRequest { id })
             .await
             .map_err(Failure::refused(attempt))?;
-        return output.print(&Stats::from(stats.get_ref()));
+        let stats = Stats::from(stats.get_ref());
+        if output.is_wide() {
+            return output.print(&Wide(stats));
+        }
+        return output.print(&stats);
     }
     let request = v1::WatchStatsRequest {
         id,

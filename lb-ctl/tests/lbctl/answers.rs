@@ -101,6 +101,7 @@ fn why_a_real_is_as_it_is() {
         "healthy: connected",
         "took 250.0 ms",
         "utilisation 50.00 % from host",
+        "trust        25.00 %: its utilisation stays the same",
         "nothing",
     ] {
         assert!(text.contains(expected), "{expected}: {text}");
@@ -189,6 +190,13 @@ fn stats() {
                     "bytes": 10_000_000,
                     "opened": 7,
                     "closed": 6,
+                    "signs": {
+                        "opened": 40,
+                        "repeated_syns": 2,
+                        "resets": 1,
+                        "lives": [0, 0, 3],
+                        "median_life": 0.003_145_728,
+                    },
                 }],
             }],
             "interfaces": [{
@@ -222,6 +230,14 @@ fn stats() {
     for words in ["97.66 %", "2.20 %", "0.15 %", "25.00 %"] {
         assert!(table.contains(words), "no {words}: {table}");
     }
+    assert!(!table.contains("SAMPLED"), "{table}");
+    let wide = ask(&agent, "-o wide stats").stdout;
+    let rows: Vec<Vec<&str>> = wide.lines().map(words).collect();
+    assert!(
+        rows[0].ends_with(&words("DROPPED SAMPLED REPEATED SYNS RESETS MEDIAN LIFE")),
+        "{wide}"
+    );
+    assert!(rows[2].ends_with(&words("7 6 40 2 1 3 ms")), "{wide}");
 }
 
 #[test]

@@ -109,6 +109,8 @@ pub fn explanation() -> v1::ExplainResponse {
             capacity: Some(80.0),
             wanted_share: Some(0.25),
             limit: "nothing".to_owned(),
+            trust: Some(0.25),
+            doubt: "its utilisation stays the same".to_owned(),
         }],
     }
 }
@@ -141,6 +143,16 @@ pub fn stats(seconds: i64) -> v1::Stats {
                 flows: 1,
                 flows_exact: false,
                 state: v1::RealState::Draining.into(),
+                signs: Some(v1::Signs {
+                    opened: 40,
+                    repeated_syns: 2,
+                    resets: 1,
+                    lives: vec![0, 0, 3],
+                    median_life: Some(Duration {
+                        seconds: 0,
+                        nanos: 3_145_728,
+                    }),
+                }),
             }],
             slots: Some(v1::SlotStates {
                 settled: 4_000,

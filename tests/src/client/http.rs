@@ -181,13 +181,14 @@ async fn request(
         .send_request(ask(target, "/", keep)?)
         .await
         .with_context(|| format!("sending a request to {target}"))?;
-    let server = checked(&response)?;
+    let server = checked(&response);
+    // Also the answer that reports a failure: closing a connection with unread data resets it.
     response
         .into_body()
         .collect()
         .await
         .with_context(|| format!("reading the answer of {target}"))?;
-    Ok(server)
+    server
 }
 
 fn checked(response: &Response<Incoming>) -> anyhow::Result<String> {

@@ -1,5 +1,6 @@
 //! Real servers, each with its own configuration and folder, and small servers of the tests' own.
 
+mod application;
 mod echo;
 mod files;
 mod mosquitto;
@@ -9,6 +10,7 @@ mod rabbitmq;
 mod sink;
 mod weigher;
 
+pub use application::{Application, Behaviour, Sensor, WebApplication};
 pub use echo::UdpEcho;
 pub use files::{BIG_FILE, BLOCK, big_file_block};
 pub use mosquitto::Mosquitto;

@@ -1,6 +1,6 @@
 //! nginx.
 
-use std::fs;
+use std::{fs, net::SocketAddr};
 
 use anyhow::Context as _;
 use tempfile::TempDir;
@@ -26,10 +26,31 @@ impl Nginx {
     /// # Errors
     /// Fails if nginx is missing or does not accept connections in time.
     pub fn start(namespace: &Namespace, port: u16) -> anyhow::Result<Self> {
+        let name = namespace.label();
+        Self::start_with(
+            namespace,
+            port,
+            &format!("return 200 \"{name} $remote_addr $remote_port\\n\";"),
+        )
+    }
+
+    /// Starts nginx in front of another server, which gets all requests for `/`.
+    ///
+    /// # Errors
+    /// See [`Nginx::start`].
+    pub fn start_in_front(
+        namespace: &Namespace,
+        port: u16,
+        server: SocketAddr,
+    ) -> anyhow::Result<Self> {
+        Self::start_with(namespace, port, &format!("proxy_pass http://{server}/;"))
+    }
+
+    fn start_with(namespace: &Namespace, port: u16, root: &str) -> anyhow::Result<Self> {
         let folder = TempDir::with_prefix("lb-nginx-").context("making a folder for nginx")?;
         let prefix = folder.path();
         let configuration = prefix.join("nginx.conf");
-        fs::write(&configuration, text(namespace.label(), port))?;
+        fs::write(&configuration, text(namespace.label(), port, root))?;
         let prefix_text = prefix.to_string_lossy();
         let configuration_text = configuration.to_string_lossy();
         let mut process = namespace.start(
@@ -72,7 +93,8 @@ impl Nginx {
     }
 }
 
-fn text(name: &str, port: u16) -> String {
+/// The configuration; `root` says how `/` is answered.
+fn text(name: &str, port: u16, root: &str) -> String {
     // The worker runs as root because other users cannot read the folder. Connections are kept for any number of
     // requests.
     format!(
@@ -96,7 +118,7 @@ http {{
         default_type text/plain;
         add_header {SERVER_HEADER} {name} always;
         root .;
-        location = / {{ return 200 \"{name} $remote_addr $remote_port\\n\"; }}
+        location = / {{ {root} }}
         location = /big {{ }}
         location = /status {{ default_type application/json; return 200 '{{\"status\":\"UP\"}}'; }}
         location = /busy {{ return 503; }}

@@ -9,6 +9,7 @@ use lb_common::{
     tables::{
         flow::{self, Bucket, CLOSING, Flow, HALF_OPEN, OPENING, PROVISIONAL},
         real::Budget,
+        signs::Signs,
     },
 };
 use lb_tests::model::{
@@ -216,12 +217,35 @@ impl Arena {
                 memory.flows
             ));
         }
+        self.compare_signs();
         let evictions = self.kernel.evictions();
         if evictions != memory.evictions {
             self.fail(format!(
                 "evictions: kernel {evictions:?}, memory {:?}",
                 memory.evictions
             ));
+        }
+    }
+
+    /// Compares what was counted over the sample of the flows. Each has its own clock, so lives may be in other buckets.
+    fn compare_signs(&mut self) {
+        let counts = |signs: &Signs| [signs.opened, signs.repeated, signs.resets, signs.ended()];
+        for (index, kernel) in self.kernel.signs().iter().enumerate() {
+            let memory = self.memory.signs[index].record();
+            if counts(kernel) != counts(&memory) {
+                self.fail(format!(
+                    "signs of real {index}: kernel {kernel:?}, memory {memory:?}"
+                ));
+            }
+        }
+        for (index, kernel) in self.kernel.samples().iter().enumerate() {
+            let memory = self.memory.samples[index].owner.load();
+            if kernel.owner != memory {
+                self.fail(format!(
+                    "sample {index}: kernel {:#x}, memory {memory:#x}",
+                    kernel.owner
+                ));
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! Random frames, while the tables change.
 
+use lb_common::tables::signs::Signs;
 use lb_tests::model::{
     generator::Generator,
     random::Random,
@@ -28,10 +29,21 @@ pub fn kernel_memory_and_model_agree_on_random_frames() {
         change(&mut arena, &mut random);
     }
     let (reasons, ended) = (arena.model.reasons.clone(), arena.model.ended);
+    let signs = arena.kernel.signs();
+    let counted = |count: fn(&Signs) -> u64| signs.iter().map(count).sum::<u64>();
+    let signs = [
+        counted(|signs| signs.opened),
+        counted(|signs| signs.repeated),
+        counted(|signs| signs.resets),
+        counted(Signs::ended),
+    ];
     arena.finish(seed);
-    println!("seed {seed}, {frames} frames, reasons {reasons:?}, {ended} flows shed");
+    println!(
+        "seed {seed}, {frames} frames, reasons {reasons:?}, {ended} flows shed, signs {signs:?}"
+    );
     // Agreement means something only if the generator reaches this code.
     assert!(ended > 0);
+    assert!(signs.iter().all(|count| *count > 0), "{signs:?}");
     for reason in lb_common::reason::Reason::ALL {
         let reachable = *reason != lb_common::reason::Reason::NoHeadroom;
         assert_eq!(

@@ -12,7 +12,7 @@ use aya::{
     programs::Xdp,
 };
 use lb_common::{
-    limits::SLOTS_PER_CHUNK,
+    limits::{SAMPLES, SLOTS_PER_CHUNK},
     memory::MemTables,
     reason::Reason,
     state::{MAP, State},
@@ -26,6 +26,7 @@ use lb_common::{
         real::{Budget, Real},
         ring::Chunk,
         service::Service,
+        signs::{Sample, Signs},
         trace::Trace,
         vip::{Vip4Bucket, Vip6Bucket},
     },
@@ -67,6 +68,8 @@ records!(
     ServiceCounters,
     FlowTableCounters,
     FlowEvictions,
+    Signs,
+    Sample,
     Trace
 );
 
@@ -287,6 +290,22 @@ impl Kernel {
             .collect()
     }
 
+    /// Returns the signs of each real.
+    pub fn signs(&self) -> Vec<Signs> {
+        self.array::<Signs>(names::SIGNS)
+            .iter()
+            .map(|signs| signs.expect(THERE).0)
+            .collect()
+    }
+
+    /// Returns the table of sampled flows.
+    pub fn samples(&self) -> Vec<Sample> {
+        self.array::<Sample>(names::SAMPLES)
+            .iter()
+            .map(|sample| sample.expect(THERE).0)
+            .collect()
+    }
+
     /// Returns the evictions from the flow table by kind.
     pub fn evictions(&self) -> FlowEvictions {
         self.per_cpu(names::FLOW_EVICTIONS, 0).iter().fold(
@@ -336,6 +355,8 @@ fn load(testbed: &Testbed, flow_buckets: u32, pins: &Pins, simulate: u32) -> Ebp
         (names::REASON_COUNTERS, lb_common::limits::REASON_SLOTS),
         (names::FLOW_COUNTERS, 1),
         (names::FLOW_EVICTIONS, 1),
+        (names::SIGNS, testbed.reals.len() as u32),
+        (names::SAMPLES, SAMPLES),
         (names::TRACE, 1),
     ];
     let mask = flow_buckets - 1;

@@ -23,6 +23,7 @@ mod refusals;
 mod reload;
 mod restart;
 mod routed;
+mod signs;
 mod simulate;
 mod stations;
 
@@ -99,6 +100,7 @@ fn main() -> ExitCode {
             restart::a_killed_agent_and_its_successor_lose_nothing,
             restart::detach_ends_forwarding,
             routed::packets_leave_by_the_other_interface,
+            signs::a_real_that_drops_syns_shows_and_one_that_serves_shows_lives,
             simulate::verdicts_are_reported_and_nothing_changes,
             simulate::the_reason_of_the_choice_is_reported,
             simulate::another_egress_interface_is_a_redirect,

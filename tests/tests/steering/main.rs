@@ -9,6 +9,7 @@ mod empty;
 mod failover;
 mod fixture;
 mod frozen;
+mod harm;
 mod loaded;
 mod moving;
 mod own_trouble;
@@ -48,6 +49,9 @@ fn main() -> ExitCode {
             failover::clients_of_a_killed_broker_move_to_others,
             frozen::a_frozen_broker_is_detected_and_its_clients_reconnect,
             frozen::a_handshake_does_not_detect_it,
+            harm::a_real_that_fails_fast_gets_no_more_than_its_share,
+            harm::a_real_that_waits_for_its_disk_gets_no_more_than_its_share,
+            harm::a_sensor_that_freezes_doubles_or_halves_moves_no_share_far,
             own_trouble::an_agent_that_was_stopped_kills_no_real,
             moving::a_thousand_connections_survive_weights_that_always_move,
             shedding::a_surplus_is_shed_at_the_configured_rate_and_from_no_other_real,

@@ -10,6 +10,7 @@ use lb_common::{
         names,
     },
 };
+use lb_model::vip::Protocol;
 
 use super::{
     Engine, clock::reached, flow_sweep::is_alive, real_record::is_dead, service_table::RealEntry,
@@ -17,7 +18,10 @@ use super::{
 use crate::{
     backend::TableBackend,
     error::DataplaneError,
-    stats::{Counters, FlowTableStats, InterfaceStats, RealFlows, ServiceStats, SlotStates, Stats},
+    stats::{
+        Counters, FlowTableStats, InterfaceStats, RealFlows, RealStats, ServiceStats, SlotStates,
+        Stats,
+    },
     status::{Status, TableUse},
 };
 
@@ -44,7 +48,12 @@ impl<B: TableBackend> Engine<B> {
             for real in &entry.reals {
                 let counters = self.with_lost(real, counters_of(real.index));
                 total += counters;
-                reals.push((real.address, counters));
+                reals.push(RealStats {
+                    address: real.address,
+                    counters,
+                    signs: (entry.vip.protocol == Protocol::Tcp)
+                        .then(|| self.backend.signs(u32::from(real.index))),
+                });
             }
             for index in self.reals.retiring_of(entry.index) {
                 total += counters_of(index);
@@ -231,7 +240,8 @@ impl<B: TableBackend> Engine<B> {
                 names::SERVICES | names::SERVICE_COUNTERS | names::LOOKUPS => {
                     u64::from(self.services.used())
                 }
-                names::REALS | names::REAL_COUNTERS => u64::from(self.reals.used()),
+                names::REALS | names::REAL_COUNTERS | names::SIGNS => u64::from(self.reals.used()),
+                names::SAMPLES => self.backend.sampled(),
                 names::NEXT_HOPS => u64::from(self.next_hops.used()),
                 names::RINGS => self.ring_space.used(),
                 names::FLOWS => self.flow_sweep.used(),
@@ -262,6 +272,46 @@ mod tests {
         let mut frame = Vec::new();
         flags(builder).write(&mut frame, &[]).unwrap();
         frame
+    }
+
+    fn spec(reals: &[&str], index: u16) -> ServiceSpec {
+        ServiceSpec {
+            vip: "10.0.0.1:80/tcp".parse().unwrap(),
+            forward: Forward::Ipip,
+            track: Track::Exceptions,
+            window: Duration::from_secs(60),
+            reals: reals.iter().map(|real| real.parse().unwrap()).collect(),
+            down: std::collections::BTreeMap::new(),
+            ring: vec![index; 256].into(),
+            when_empty: WhenEmpty::Drop,
+        }
+    }
+
+    #[test]
+    fn the_next_real_with_an_index_starts_without_signs() {
+        let mut plane =
+            MemoryDataplane::new(&Options::new(Vec::new()), Box::new(AllNeighbours)).unwrap();
+        let signs = |plane: &MemoryDataplane, at: usize| {
+            plane.stats().unwrap().services[0].reals[at].signs.unwrap()
+        };
+        plane.set_service(&spec(&["10.1.0.2"], 0)).unwrap();
+        plane.forward(&frame(1_000, |tcp| tcp.syn()));
+        plane.forward(&frame(1_000, |tcp| tcp.ack(1).fin()));
+        plane.forward(&frame(1_001, |tcp| tcp.syn()));
+        assert_eq!((signs(&plane, 0).opened, signs(&plane, 0).ended()), (2, 1));
+        plane.set_service(&spec(&["10.1.0.3"], 0)).unwrap();
+        for _ in 0..3 {
+            plane.pass_time(100);
+            plane.tick().unwrap();
+        }
+        // It gets the index of the deleted one.
+        plane
+            .set_service(&spec(&["10.1.0.3", "10.1.0.4"], 1))
+            .unwrap();
+        plane.forward(&frame(1_001, |tcp| tcp.ack(1).fin()));
+        assert_eq!(signs(&plane, 1), crate::Signs::default());
+        plane.forward(&frame(1_002, |tcp| tcp.syn()));
+        assert_eq!(signs(&plane, 1).opened, 1);
     }
 
     #[test]

@@ -23,6 +23,7 @@ use lb_common::tables::{
     real::{Budget, Real},
     ring::Slot,
     service::Service,
+    signs::{SharedSample, SharedSigns, Signs},
 };
 
 use super::{attachments::Attachments, growth, loader, tables::KernelTables};
@@ -304,7 +305,21 @@ impl TableBackend for KernelBackend {
             .collect())
     }
 
+    fn signs(&self, index: u32) -> Signs {
+        self.tables.signs.read(index as usize)
+    }
+
+    fn sampled(&self) -> u64 {
+        let samples = self.tables.samples.shared::<SharedSample>();
+        let used = samples.iter().filter(|sample| sample.owner.load() != 0);
+        used.count() as u64
+    }
+
     fn clear_real_counters(&mut self, index: u32) -> Result<(), DataplaneError> {
+        for sample in self.tables.samples.shared::<SharedSample>() {
+            sample.forget(index as u16);
+        }
+        self.tables.signs.shared::<SharedSigns>()[index as usize].clear();
         self.carried.reals.remove(&index);
         self.tables
             .real_counters

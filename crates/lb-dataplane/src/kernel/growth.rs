@@ -3,12 +3,12 @@
 //! A new folder of maps is made beside the old one. Maps that keep their size are in both; the others are
 //! made anew and filled. Then programs on the new folder replace the old ones, with one atomic replacement
 //! per interface. Only the agent writes the tables that are copied, so the copies stay accurate. The programs
-//! write the counters all the while; what the counters gain between copy and replacement is added afterwards.
+//! write the counters and signs all the while; what they gain between copy and replacement is added afterwards.
 
-use std::path::Path;
+use std::{mem::offset_of, path::Path, sync::atomic::Ordering};
 
 use aya::maps::{MapData, PerCpuArray};
-use lb_common::tables::meta::Meta;
+use lb_common::tables::{meta::Meta, signs::Signs};
 
 use super::{
     backend::KernelBackend,
@@ -127,6 +127,7 @@ fn build(
             )
         })
         .transpose()?;
+    let signs = (sizes.reals != old.sizes.reals).then(|| copy_signs(&old.signs, &mut tables.signs));
     backend.attachments.switch(programs, simulator)?;
     backend.attachments.generation = generation;
 
@@ -150,6 +151,9 @@ fn build(
             &mut backend.carried.services,
         )?;
     }
+    if let Some(copied) = signs {
+        carry_signs(&old.signs, &copied, &backend.tables.signs);
+    }
     backend.attachments.pins.remove_maps_but(Some(generation))
 }
 
@@ -160,6 +164,37 @@ fn copy<T: Record>(from: &Mapped<T>, to: &mut Mapped<T>) {
     }
     for index in 0..from.len() {
         to.write(index, from.read(index));
+    }
+}
+
+/// Copies signs; returns what was copied.
+fn copy_signs(from: &Mapped<Signs>, to: &mut Mapped<Signs>) -> Vec<Signs> {
+    (0..from.len())
+        .map(|index| {
+            let signs = from.read(index);
+            to.write(index, signs);
+            signs
+        })
+        .collect()
+}
+
+/// Adds the signs that were counted after the copy. Programs count in both tables meanwhile.
+fn carry_signs(from: &Mapped<Signs>, copied: &[Signs], to: &Mapped<Signs>) {
+    for (index, copied) in copied.iter().enumerate() {
+        let last = from.read(index);
+        if last == *copied {
+            continue;
+        }
+        let add = |offset: usize, last: u64, copied: u64| {
+            to.word64(index, offset)
+                .fetch_add(last - copied, Ordering::Relaxed);
+        };
+        add(offset_of!(Signs, opened), last.opened, copied.opened);
+        add(offset_of!(Signs, repeated), last.repeated, copied.repeated);
+        add(offset_of!(Signs, resets), last.resets, copied.resets);
+        for (bucket, (last, copied)) in last.lives.into_iter().zip(copied.lives).enumerate() {
+            add(offset_of!(Signs, lives) + bucket * 8, last, copied);
+        }
     }
 }
 

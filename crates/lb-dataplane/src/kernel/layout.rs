@@ -11,6 +11,7 @@ use lb_common::tables::{
     real::{Budget, Real},
     ring::Chunk,
     service::Service,
+    signs::{Sample, Signs},
     trace::Trace,
     v2,
     vip::{Vip4Bucket, Vip6Bucket},
@@ -36,7 +37,12 @@ pub(crate) const CONVERTED: [&str; 1] = [names::REALS];
 
 /// Tables that earlier builds of either layout did not have. Loading a program adds them, and a build that does not
 /// know them leaves them alone.
-pub(crate) const ADDED: [&str; 2] = [names::FLOW_EVICTIONS, names::LOOKUPS];
+pub(crate) const ADDED: [&str; 4] = [
+    names::FLOW_EVICTIONS,
+    names::LOOKUPS,
+    names::SIGNS,
+    names::SAMPLES,
+];
 
 /// `BPF_F_MMAPABLE`.
 const MMAPABLE: u32 = 1 << 10;
@@ -118,6 +124,8 @@ impl Layout {
             (names::FLOW_COUNTERS, _) => per_cpu(size_of::<FlowTableCounters>()),
             (names::FLOW_EVICTIONS, _) => per_cpu(size_of::<FlowEvictions>()),
             (names::LOOKUPS, _) => per_cpu(size_of::<LookupCounters>()),
+            (names::SIGNS, _) => mapped(size_of::<Signs>()),
+            (names::SAMPLES, _) => mapped(size_of::<Sample>()),
             (names::TRACE, _) => array(size_of::<Trace>(), 0),
             // `META` has the same form in every layout, so that its version can be read.
             _ => mapped(size_of::<Meta>()),
@@ -141,6 +149,8 @@ mod tests {
             names::FLOW_COUNTERS,
             names::FLOW_EVICTIONS,
             names::LOOKUPS,
+            names::SIGNS,
+            names::SAMPLES,
             names::TRACE,
         ];
         for table in CONVERTED {

@@ -6,7 +6,7 @@ use aya::{
     Ebpf, EbpfLoader,
     programs::{ProgramError, Xdp},
 };
-use lb_common::limits::{MAX_INTERFACES, REASON_SLOTS, SLOTS_PER_CHUNK};
+use lb_common::limits::{MAX_INTERFACES, REASON_SLOTS, SAMPLES, SLOTS_PER_CHUNK};
 use lb_common::tables::{constants, meta::Meta, names};
 use lb_common::vip_table::{AddressDigest, VipHash};
 
@@ -24,7 +24,7 @@ pub(crate) const LOG: &str = "AYA_LOGS";
 const LOG_LEVEL: &str = "AYA_LOG_LEVEL";
 
 /// Name and number of entries of every table. The entries of `RINGS` are chunks of slots.
-pub(crate) fn tables(sizes: &TableSizes) -> [(&'static str, u32); 17] {
+pub(crate) fn tables(sizes: &TableSizes) -> [(&'static str, u32); 19] {
     [
         (names::VIPS4, sizes.vip_buckets),
         (names::VIPS6, sizes.vip_buckets),
@@ -42,6 +42,8 @@ pub(crate) fn tables(sizes: &TableSizes) -> [(&'static str, u32); 17] {
         (names::FLOW_COUNTERS, 1),
         (names::FLOW_EVICTIONS, 1),
         (names::LOOKUPS, sizes.services),
+        (names::SIGNS, sizes.reals),
+        (names::SAMPLES, SAMPLES),
         (names::TRACE, 1),
     ]
 }

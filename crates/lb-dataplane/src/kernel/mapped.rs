@@ -39,6 +39,8 @@ records!(
     lb_common::tables::v2::Real,
     lb_common::tables::next_hop::NextHop,
     lb_common::tables::flow::Bucket,
+    lb_common::tables::signs::Signs,
+    lb_common::tables::signs::Sample,
     lb_common::tables::vip::Vip4Bucket,
     lb_common::tables::vip::Vip6Bucket,
 );
@@ -66,6 +68,8 @@ macro_rules! shared {
     };
 }
 shared!(
+    lb_common::tables::signs::SharedSigns => lb_common::tables::signs::Signs,
+    lb_common::tables::signs::SharedSample => lb_common::tables::signs::Sample,
     lb_common::vip_table::SharedVip4Bucket => lb_common::tables::vip::Vip4Bucket,
     lb_common::vip_table::SharedVip6Bucket => lb_common::tables::vip::Vip6Bucket,
 );

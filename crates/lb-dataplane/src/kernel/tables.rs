@@ -3,7 +3,7 @@
 use std::{collections::HashMap, os::fd::AsFd as _, path::Path};
 
 use aya::maps::{Array, Map, MapData, PerCpuArray};
-use lb_common::limits::SLOTS_PER_CHUNK;
+use lb_common::limits::{SAMPLES, SLOTS_PER_CHUNK};
 use lb_common::tables::{
     config::Config,
     flow::Bucket,
@@ -13,6 +13,7 @@ use lb_common::tables::{
     real::{Budget, Real},
     ring::Chunk,
     service::Service,
+    signs::{Sample, Signs},
     vip::{Vip4Bucket, Vip6Bucket},
 };
 
@@ -48,6 +49,8 @@ pub(crate) struct KernelTables {
     pub flow_counters: PerCpuArray<MapData, [u64; 4]>,
     pub flow_evictions: PerCpuArray<MapData, [u64; 4]>,
     pub lookups: PerCpuArray<MapData, [u64; LOOKUP_WORDS]>,
+    pub signs: Mapped<Signs>,
+    pub samples: Mapped<Sample>,
     pub trace: Array<MapData, [u32; 4]>,
 }
 
@@ -95,6 +98,8 @@ impl KernelTables {
             flow_counters: typed(names::FLOW_COUNTERS, pinned.reopen(names::FLOW_COUNTERS)?)?,
             flow_evictions: typed(names::FLOW_EVICTIONS, pinned.reopen(names::FLOW_EVICTIONS)?)?,
             lookups: typed(names::LOOKUPS, pinned.reopen(names::LOOKUPS)?)?,
+            signs: Mapped::new(names::SIGNS, pinned.get(names::SIGNS)?, sizes.reals)?,
+            samples: Mapped::new(names::SAMPLES, pinned.get(names::SAMPLES)?, SAMPLES)?,
             trace: typed(names::TRACE, pinned.reopen(names::TRACE)?)?,
             meta,
             maps: pinned.maps,

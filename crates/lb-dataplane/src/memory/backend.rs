@@ -12,6 +12,7 @@ use lb_common::tables::{
     real::Real,
     ring::{Chunk, Slot},
     service::Service,
+    signs::{SharedSample, Signs},
 };
 use lb_common::vip_table::edit;
 
@@ -324,7 +325,20 @@ impl TableBackend for MemoryBackend {
             .collect()
     }
 
+    fn signs(&self, index: u32) -> Signs {
+        self.tables.signs[index as usize].record()
+    }
+
+    fn sampled(&self) -> u64 {
+        let used = |sample: &&SharedSample| sample.owner.load() != 0;
+        self.tables.samples.iter().filter(used).count() as u64
+    }
+
     fn clear_real_counters(&mut self, index: u32) -> Result<(), DataplaneError> {
+        for sample in &self.tables.samples {
+            sample.forget(index as u16);
+        }
+        self.tables.signs[index as usize].clear();
         let index = index as usize;
         self.cleared_reals[index] = self.tables.read_counters(|c| c.reals[index]);
         Ok(())

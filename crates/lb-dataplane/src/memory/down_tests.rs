@@ -270,7 +270,7 @@ fn a_real_that_came_back_has_only_the_flows_that_were_heard_of_since() {
             bed.plane.pass_time(1);
             bed.set(&[]);
             assert_eq!(bed.live(1), kept, "{what}: back");
-            let counters = |bed: &Testbed| bed.plane.stats().unwrap().services[0].reals[1].1;
+            let counters = |bed: &Testbed| bed.plane.stats().unwrap().services[0].reals[1].counters;
             assert_eq!(counters(&bed).open(), kept, "{what}");
             let young = (0..FLOWS)
                 .filter(|port| bed.send(5_000 + port, Tcp::syn).real == dead)
@@ -360,7 +360,7 @@ fn exactly_as_many_flows_are_shed_as_asked_for() {
     assert_eq!(bed.plane.shed(&vip, address(1), 10).unwrap(), 0);
     let closed = |bed: &Testbed| {
         let stats = bed.plane.stats().unwrap();
-        let of = |at: usize| stats.services[0].reals[at].1.closed;
+        let of = |at: usize| stats.services[0].reals[at].counters.closed;
         (of(0) + of(2), of(1))
     };
     for _ in 0..3 {

@@ -507,7 +507,7 @@ fn a_fresh_vip_of_a_hundred_reals_settles_at_once() {
         let used = bed.plane().stats().unwrap().services[0]
             .reals
             .iter()
-            .filter(|(_, counters)| counters.packets > 0)
+            .filter(|real| real.counters.packets > 0)
             .count();
         assert!(used > 90, "{vip}: {used}");
         assert!(bed.states().in_window > 3_000, "{vip}");

@@ -18,6 +18,7 @@ fn reading(number: u64, carried: f64, utilisation: f64) -> Reading {
         utilisation,
         mean: 0.6,
         noise: 0.0,
+        may_rise: true,
     }
 }
 

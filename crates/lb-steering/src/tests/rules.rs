@@ -315,7 +315,7 @@ fn quantisation_by_the_ring_is_corrected() {
     let mut pool = Pool::of("capacity", &[100; 2]);
     pool.step();
     for _ in 0..40 {
-        pool.carry(&[1_000.0, 1_000.0]);
+        pool.carry(&[1_500.0, 1_500.0]);
     }
     let before = pool.shares()[0];
     // The ring gives the first real 4 % less than its weight.
@@ -323,7 +323,7 @@ fn quantisation_by_the_ring_is_corrected() {
         let share = pool.shares()[0] * 0.96;
         pool.reals[0].share = Some(share);
         pool.reals[1].share = Some(1.0 - share);
-        pool.carry(&[1_000.0, 1_000.0]);
+        pool.carry(&[1_500.0, 1_500.0]);
     };
     for _ in 0..5 {
         quantised(&mut pool);

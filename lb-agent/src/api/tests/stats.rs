@@ -20,6 +20,14 @@ async fn counters_flows_and_status_are_told() {
     let vip = &stats.vips[0];
     assert_eq!((vip.dropped_packets, vip.counters.unwrap().packets), (1, 2));
     assert_eq!(vip.reals[1].counters.unwrap().bytes, 120);
+    let signs = vip.reals[1].signs.as_ref().unwrap();
+    assert_eq!((signs.opened, signs.repeated_syns, signs.resets), (9, 2, 1));
+    assert_eq!((signs.lives.len(), signs.lives[4]), (16, 3));
+    let median = prost_types::Duration {
+        seconds: 0,
+        nanos: 12 << 20,
+    };
+    assert_eq!(signs.median_life, Some(median));
     assert_eq!(
         (vip.reals[0].state(), vip.reals[1].state()),
         (v1::RealState::Active, v1::RealState::Unreachable)

@@ -21,6 +21,7 @@ async fn steer(owner: &Handle, vip: &str, reals: &[(&str, u32, bool)]) {
             reals: reals.iter().map(found).collect(),
         }),
         causes: Vec::new(),
+        notice: None,
     };
     owner.apply_weights(vec![update]).await.unwrap();
 }

@@ -86,6 +86,7 @@ const fn metric(
 const COUNTER: (Kind, Option<Unit>) = (Kind::Counter, None);
 const GAUGE: (Kind, Option<Unit>) = (Kind::Gauge, None);
 const BYTE_COUNTER: (Kind, Option<Unit>) = (Kind::Counter, Some(Unit::Bytes));
+const SECONDS_COUNTER: (Kind, Option<Unit>) = (Kind::Counter, Some(Unit::Seconds));
 const BYTES: (Kind, Option<Unit>) = (Kind::Gauge, Some(Unit::Bytes));
 const RATIO: (Kind, Option<Unit>) = (Kind::Gauge, Some(Unit::Ratio));
 const SECONDS: (Kind, Option<Unit>) = (Kind::Gauge, Some(Unit::Seconds));

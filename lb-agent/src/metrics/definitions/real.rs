@@ -3,7 +3,10 @@
 use lb_proto::v1;
 use lb_serve::metrics::{Kind, Unit, Value};
 
-use super::{BYTE_COUNTER, COUNTER, GAUGE, Metric, RATIO, Read, SECONDS, each_real, metric, yes};
+use super::{
+    BYTE_COUNTER, COUNTER, GAUGE, Metric, RATIO, Read, SECONDS, SECONDS_COUNTER, each_real, metric,
+    yes,
+};
 use crate::control::RealState;
 use crate::metrics::scrape::RealScrape;
 
@@ -56,6 +59,36 @@ pub(super) const METRICS: &[Metric] = &[
         |real| Some(Value::Count(real.counters.closed)),
     ),
     real(
+        "lb_real_sampled_flows_total",
+        COUNTER,
+        "New flows of the sample that shows how it serves its flows; only TCP.",
+        |real| Some(Value::Count(real.signs?.opened)),
+    ),
+    real(
+        "lb_real_sampled_flows_ended_total",
+        COUNTER,
+        "Flows of the sample that their clients ended; only TCP.",
+        |real| Some(Value::Count(real.signs?.ended())),
+    ),
+    real(
+        "lb_real_sampled_flows_seconds_total",
+        SECONDS_COUNTER,
+        "How long these flows lived, all together, to a factor of 1.5; only TCP.",
+        |real| Some(Value::Number(real.signs?.lived().as_secs_f64())),
+    ),
+    real(
+        "lb_real_repeated_syns_total",
+        COUNTER,
+        "SYNs that repeat the one of a flow of the sample, because its client got no answer; only TCP.",
+        |real| Some(Value::Count(real.signs?.repeated)),
+    ),
+    real(
+        "lb_real_client_resets_total",
+        COUNTER,
+        "Flows of the sample that their clients ended with a reset; only TCP.",
+        |real| Some(Value::Count(real.signs?.resets)),
+    ),
+    real(
         "lb_real_flows",
         GAUGE,
         "Live flows; exact where the VIP tracks all flows, else opened minus closed.",
@@ -106,6 +139,12 @@ pub(super) const METRICS: &[Metric] = &[
         RATIO,
         "Its load as a fraction of its own limit, as steering uses it; only if a reader reports it.",
         |real| real.observed.utilisation.map(Value::Number),
+    ),
+    real(
+        "lb_real_trust_ratio",
+        RATIO,
+        "How far steering trusts its utilisation: 0 is not at all; only while it has one.",
+        |real| real.observed.trust.map(Value::Number),
     ),
     real(
         "lb_real_capacity",

@@ -2,7 +2,7 @@
 
 use lb_serve::metrics::Value;
 
-use super::{BYTE_COUNTER, COUNTER, DURATIONS, GAUGE, Metric, Read, count, metric};
+use super::{BYTE_COUNTER, COUNTER, DURATIONS, GAUGE, Metric, Read, count, metric, yes};
 use crate::control::RealState;
 use crate::metrics::scrape::{RealScrape, VipScrape};
 
@@ -110,6 +110,12 @@ pub(super) const METRICS: &[Metric] = &[
             }
             Ok(())
         }),
+    ),
+    vip(
+        "lb_vip_steering_fallback",
+        GAUGE,
+        "1 while steering has fallen back to the operator's weights, else 0; only of VIPs that are steered.",
+        |vip| vip.falls_back.map(yes),
     ),
     metric(
         "lb_vip_probes_total",

@@ -5,7 +5,7 @@ use core::marker::PhantomData;
 use aya_ebpf::{
     Global,
     bindings::BPF_F_MMAPABLE,
-    helpers::generated::bpf_ktime_get_coarse_ns,
+    helpers::generated::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns},
     macros::map,
     maps::{Array, PerCpuArray},
 };
@@ -16,6 +16,7 @@ use lb_common::{
     lookup::{FlowEvent, Step, Tables},
     reason::Reason,
     shared::SharedU64,
+    signs::{self, FlowChange},
     state::State,
     station::Station,
     tables::{
@@ -28,6 +29,7 @@ use lb_common::{
         real::Real,
         ring::{Chunk, Slot},
         service::Service,
+        signs::{SharedSample, SharedSigns},
         trace::Trace,
     },
     vip_table::{AddressDigest, SharedVip4Bucket, SharedVip6Bucket, VipHash},
@@ -68,6 +70,10 @@ static FLOW_COUNTERS: PerCpuArray<FlowTableCounters> = PerCpuArray::with_max_ent
 static FLOW_EVICTIONS: PerCpuArray<FlowEvictions> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static LOOKUPS: PerCpuArray<LookupCounters> = PerCpuArray::with_max_entries(SMALL, 0);
+#[map]
+static SIGNS: Array<SharedSigns> = Array::with_max_entries(SMALL, BPF_F_MMAPABLE);
+#[map]
+static SAMPLES: Array<SharedSample> = Array::with_max_entries(SMALL, BPF_F_MMAPABLE);
 #[map]
 static TRACE: Array<Trace> = Array::with_max_entries(1, 0);
 
@@ -176,6 +182,17 @@ extern "C" fn find_room(buckets: u64, service: u64, stamp: u64) -> u64 {
     flow_table::find_room(&MapTables::<Quiet>::new(), &newcomer)
 }
 
+/// [`signs::note`], with its arguments in two words: the hash; the real and above it the change. Returns 0.
+///
+/// A global function for the same reason as [`find_room`]. Such a function has to return a number (until Linux 6.8).
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn note_sign(hash: u64, flow: u64) -> u64 {
+    let change = FlowChange::from_number((flow >> 16) as u8);
+    signs::note(&MapTables::<Quiet>::new(), change, hash, flow as u16);
+    0
+}
+
 /// This CPU's entry of a map of counters.
 #[inline(always)]
 fn counters<T>(map: &PerCpuArray<T>, index: u32) -> Option<&mut T> {
@@ -253,6 +270,28 @@ impl<O: Observer> Tables for MapTables<O> {
     }
 
     #[inline(always)]
+    fn nanoseconds(&self) -> u64 {
+        // SAFETY: a helper without conditions.
+        unsafe { bpf_ktime_get_ns() }
+    }
+
+    #[inline(always)]
+    fn sample(&self, index: u32) -> Option<&SharedSample> {
+        SAMPLES.get(index)
+    }
+
+    #[inline(always)]
+    fn signs(&self, real: u16) -> Option<&SharedSigns> {
+        SIGNS.get(u32::from(real))
+    }
+
+    #[inline(always)]
+    fn note_sign(&self, change: FlowChange, hash: u64, real: u16) {
+        let flow = u64::from(change.number()) << 16 | u64::from(real);
+        note_sign(hash, flow);
+    }
+
+    #[inline(always)]
     fn inserted(&self) -> u64 {
         counters(&FLOW_COUNTERS, 0).map_or(0, |flows| flows.inserted)
     }
@@ -268,10 +307,16 @@ impl<O: Observer> Tables for MapTables<O> {
     }
 
     #[inline(always)]
-    fn count_real(&self, index: u16, bytes: u32, opened: bool, closed: bool) {
+    fn count_real(&self, index: u16, bytes: u32) {
         if let Some(real) = counters(&REAL_COUNTERS, u32::from(index)) {
             real.packets += 1;
             real.bytes += u64::from(bytes);
+        }
+    }
+
+    #[inline(always)]
+    fn count_change(&self, real: u16, opened: bool, closed: bool) {
+        if let Some(real) = counters(&REAL_COUNTERS, u32::from(real)) {
             if opened {
                 real.opened += 1;
             }

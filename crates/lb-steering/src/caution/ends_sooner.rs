@@ -1,0 +1,68 @@
+//! Flows that end much sooner than the other reals': a real that fails fast has little to do, and looks capable.
+
+use std::time::Duration;
+
+use super::{DEVIATIONS, Figures, lasts_longer, lower_median};
+use crate::verdict::Sign;
+
+/// Logarithm (base 2) of how much sooner they must end at least.
+const LEAST: f64 = 1.3;
+/// The same after the variation of counts is allowed for.
+const LEAST_CERTAIN: f64 = 0.6;
+/// Logarithm of how much sooner they must end than before, relative to the others'.
+const LEAST_CHANGE: f64 = 0.8;
+/// The same after the variation of counts is allowed for.
+const LEAST_CERTAIN_CHANGE: f64 = 0.4;
+/// Other reals' flows wait, too: of their life, at least this fraction is service.
+const LEAST_SERVICE: f64 = 0.4;
+/// The fraction of its flows that ends soon must exceed the others' by this: the flows that are left open say nothing.
+const EXCESS: f64 = 0.25;
+/// A real that has served for less than this has no old flows.
+const SERVED: Duration = Duration::from_secs(40);
+
+pub fn test(reals: &[Figures<'_>], real: usize) -> Option<Sign> {
+    if reals[real].serving_for < SERVED {
+        return None;
+    }
+    (0..reals[real].windows()?.len()).find_map(|window| {
+        than_others(reals, real, window).or_else(|| than_before(reals, real, window))
+    })
+}
+
+/// Compares with what was usual: its work has not become less, so it does less of it.
+fn than_before(reals: &[Figures<'_>], real: usize, window: usize) -> Option<Sign> {
+    let now = lasts_longer::relative_life(reals, real, window)?;
+    let sooner = reals[real].evidence.base_life? - now.mean;
+    let certain = sooner - DEVIATIONS * now.variance.sqrt();
+    (sooner >= LEAST_CHANGE && certain >= LEAST_CERTAIN_CHANGE).then(|| Sign::EndsSooner {
+        times: sooner.exp2(),
+    })
+}
+
+fn than_others(reals: &[Figures<'_>], real: usize, window: usize) -> Option<Sign> {
+    let own = reals[real].life(window)?;
+    let calm = |other: &Figures<'_>| other.life(window).filter(|_| !other.is_busy());
+    // At utilisation u, a flow of a single queue is served in the fraction 1 − u of its life.
+    let service = |other: &Figures<'_>| {
+        let free = 1.0 - other.utilisation.unwrap_or(1.0);
+        Some(calm(other)?.mean + free.max(LEAST_SERVICE).log2())
+    };
+    let usual = lower_median(super::others(reals, real, service))?;
+    let variance = lower_median(super::others(reals, real, |other| {
+        Some(calm(other)?.variance)
+    }))?;
+    let sooner = usual - own.mean;
+    let certain = sooner - DEVIATIONS * (own.variance + variance).sqrt();
+    if sooner < LEAST || certain < LEAST_CERTAIN {
+        return None;
+    }
+    // Among flows that end, those of a real that got many new ones lately are young. So compare with what it opened.
+    let soon = |figures: &Figures<'_>| Some(figures.windows()?[window].ended_within(usual));
+    let usually_soon = lower_median(super::others(reals, real, |other| {
+        calm(other)?;
+        soon(other)
+    }))?;
+    (soon(&reals[real])? >= usually_soon + EXCESS).then(|| Sign::EndsSooner {
+        times: sooner.exp2(),
+    })
+}

@@ -1,0 +1,53 @@
+//! Flows that live much longer than those of the reals that gave the share up: they queue, and what is read is not the
+//! bottleneck.
+
+use super::{DEVIATIONS, Figures, LogLife, RAISED, lower_median};
+use crate::verdict::Sign;
+
+/// Logarithm (base 2) of how much longer than the others' they must live.
+const LEAST: f64 = 1.0;
+/// The same compared with what the difference was at the operator's share.
+const LEAST_GROWTH: f64 = 1.0;
+/// Both after the variation of counts is allowed for.
+const LEAST_CERTAIN: f64 = 0.4;
+
+pub fn test(reals: &[Figures<'_>], real: usize) -> Option<Sign> {
+    if reals[real].multiple < RAISED {
+        return None;
+    }
+    (0..reals[real].windows()?.len()).find_map(|window| {
+        let longer = relative_life(reals, real, window)?;
+        let growth = longer.mean - reals[real].evidence.base_life.unwrap_or(0.0);
+        let error = DEVIATIONS * longer.variance.sqrt();
+        let certain = longer.mean.min(growth) - error >= LEAST_CERTAIN;
+        (longer.mean >= LEAST && growth >= LEAST_GROWTH && certain).then(|| Sign::LastsLonger {
+            times: longer.mean.exp2(),
+        })
+    })
+}
+
+/// Its life over that of the reals with less than the operator's share, or over the others' if there are none. Where
+/// steering does good, the raised reals are not the slower ones.
+pub fn relative_life(reals: &[Figures<'_>], real: usize, window: usize) -> Option<LogLife> {
+    let own = reals[real].life(window)?;
+    let any_lowered = super::others(reals, real, |other| {
+        (other.multiple < 1.0).then_some(other.life(window)?.mean)
+    })
+    .next()
+    .is_some();
+    let compared = |other: &Figures<'_>| {
+        (!any_lowered || other.multiple < 1.0)
+            .then(|| other.life(window))
+            .flatten()
+    };
+    let usual = lower_median(super::others(reals, real, |other| {
+        Some(compared(other)?.mean)
+    }))?;
+    let variance = lower_median(super::others(reals, real, |other| {
+        Some(compared(other)?.variance)
+    }))?;
+    Some(LogLife {
+        mean: own.mean - usual,
+        variance: own.variance + variance,
+    })
+}

@@ -1,0 +1,176 @@
+//! Signs of trouble: a real that serves its flows worse than the other reals, or than before it had so many, whatever
+//! its utilisation says.
+//!
+//! A sign is one file with one function, listed in [`TESTS`]. None of them fires by chance: counts are compared with the
+//! variation that counts have, in pools of a hundred reals, too.
+
+mod ends_sooner;
+mod errors;
+mod lasts_longer;
+mod repeats;
+mod served;
+mod slow_probes;
+
+use std::time::Duration;
+
+use self::served::Served;
+pub use self::served::{LogLife, Window};
+use super::{
+    observation::{Observation, Sample},
+    shares,
+    verdict::Sign,
+};
+
+/// A real up to this multiple of the operator's share shows how it serves where steering gives it nothing extra.
+const BASE_MULTIPLE: f64 = 1.1;
+/// Above this multiple a real has more than the operator's share.
+pub const RAISED: f64 = 1.03;
+/// Gain with which that is learned, ...
+const BASE_GAIN: f64 = 0.2;
+/// ... and where it differs by more than this from what was learned: what is usual does not change at once.
+const UNUSUAL: f64 = 0.5;
+/// See [`UNUSUAL`].
+const UNUSUAL_GAIN: f64 = 0.003;
+/// From this utilisation on a real's flows may wait, and tell nothing of a life without waiting.
+const BUSY: f64 = 0.85;
+/// Standard deviations by which a count must differ.
+const DEVIATIONS: f64 = 3.5;
+/// Gain with which reported errors and round trips are smoothed.
+const SMOOTHING: f64 = 0.5;
+
+/// What is remembered of how a real serves.
+#[derive(Debug, Default)]
+pub struct Evidence {
+    served: Served,
+    /// Fraction of its answers that are errors, smoothed.
+    errors: Option<f64>,
+    /// Logarithm of its probes' round trip, smoothed, and how many there were.
+    round_trip: Option<f64>,
+    /// Logarithm (base 2) of its life over the other reals', at the operator's share.
+    base_life: Option<f64>,
+    /// Logarithm of its round trip over the other reals', at the operator's share.
+    base_round_trip: Option<f64>,
+}
+
+impl Evidence {
+    /// Records a period. Readings older than `max_age` are not used.
+    pub fn observe(&mut self, observation: &Observation, max_age: Duration) {
+        self.served.observe(observation.signs);
+        let smooth = |state: &mut Option<f64>, value: Option<f64>| {
+            *state = value
+                .map(|value| state.map_or(value, |before| before + SMOOTHING * (value - before)));
+        };
+        let load = &observation.load;
+        smooth(&mut self.errors, Sample::fresh(load.error_rate, max_age));
+        let round_trip = Sample::fresh(load.latency, max_age).filter(|time| *time > 0.0);
+        smooth(&mut self.round_trip, round_trip.map(f64::ln));
+    }
+
+    /// Learns what is usual at the operator's share.
+    fn learn_base(&mut self, life: Option<f64>, round_trip: Option<f64>) {
+        let learn = |base: &mut Option<f64>, value: Option<f64>| {
+            if let Some(value) = value {
+                *base = Some(base.map_or(value, |base| {
+                    let usual = (value - base).abs() < UNUSUAL;
+                    base + (value - base) * if usual { BASE_GAIN } else { UNUSUAL_GAIN }
+                }));
+            }
+        };
+        learn(&mut self.base_life, life);
+        learn(&mut self.base_round_trip, round_trip);
+    }
+}
+
+/// A real, as the others' are compared with it.
+pub struct Figures<'a> {
+    /// How it serves.
+    pub evidence: &'a mut Evidence,
+    /// Its share over the operator's.
+    pub multiple: f64,
+    /// Its utilisation, as far as it is trusted.
+    pub utilisation: Option<f64>,
+    /// How long it has had new flows.
+    pub serving_for: Duration,
+}
+
+impl Figures<'_> {
+    fn windows(&self) -> Option<&[Window]> {
+        self.evidence.served.windows()
+    }
+
+    /// Whether its flows may wait for others.
+    fn is_busy(&self) -> bool {
+        self.utilisation
+            .is_some_and(|utilisation| utilisation >= BUSY)
+    }
+
+    /// Its typical life in a window.
+    fn life(&self, window: usize) -> Option<LogLife> {
+        self.windows()?[window].life()
+    }
+}
+
+/// Looks for one sign of the real with this number.
+type Test = fn(&[Figures<'_>], usize) -> Option<Sign>;
+
+/// The signs, the most telling first.
+const TESTS: [Test; 6] = [
+    errors::test,
+    ends_sooner::test,
+    repeats::repeated_syns,
+    repeats::resets,
+    lasts_longer::test,
+    slow_probes::test,
+];
+
+/// Returns the sign that each real shows.
+pub fn signs(reals: &mut [Figures<'_>]) -> Vec<Option<Sign>> {
+    let found: Vec<Option<Sign>> = (0..reals.len())
+        .map(|real| TESTS.iter().find_map(|test| test(reals, real)))
+        .collect();
+    let bases: Vec<(Option<f64>, Option<f64>)> = (0..reals.len())
+        .map(|real| {
+            (
+                lasts_longer::relative_life(reals, real, 0).map(|life| life.mean),
+                slow_probes::relative_round_trip(reals, real),
+            )
+        })
+        .collect();
+    for (real, (life, round_trip)) in reals.iter_mut().zip(bases) {
+        if real.multiple <= BASE_MULTIPLE && !real.is_busy() {
+            real.evidence.learn_base(life, round_trip);
+        }
+    }
+    found
+}
+
+/// How much longer each real's flows live than at the operator's share, relative to the others' (logarithm, base 2).
+/// `None` if its flows do not show how it serves them.
+pub fn life_growths(reals: &[Figures<'_>]) -> Vec<Option<f64>> {
+    (0..reals.len())
+        .map(|real| {
+            let windows = reals[real].windows()?.len();
+            let longer =
+                (0..windows).find_map(|window| lasts_longer::relative_life(reals, real, window))?;
+            Some(longer.mean - reals[real].evidence.base_life.unwrap_or(longer.mean))
+        })
+        .collect()
+}
+
+/// The others' values of a figure.
+fn others<'a>(
+    reals: &'a [Figures<'a>],
+    real: usize,
+    value: impl Fn(&Figures<'_>) -> Option<f64> + 'a,
+) -> impl Iterator<Item = f64> + 'a {
+    reals
+        .iter()
+        .enumerate()
+        .filter(move |(number, _)| *number != real)
+        .filter_map(move |(_, other)| value(other))
+}
+
+/// The lower median.
+fn lower_median(values: impl Iterator<Item = f64>) -> Option<f64> {
+    shares::median(values.map(|value| -value).collect()).map(|value| -value)
+}

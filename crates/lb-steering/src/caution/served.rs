@@ -1,0 +1,107 @@
+//! How a real served its flows lately, from the totals that the data plane samples.
+
+use super::super::observation::{LIFE_BUCKETS, Signs};
+
+/// Factors by which counts decay per period: a window that follows at once, and one for pools with few flows.
+const DECAYS: [f64; 2] = [0.5, 0.93];
+/// Flows that must have ended before their lives are compared.
+const LEAST_ENDED: f64 = 20.0;
+/// The lowest variance of the logarithm (base 2) of a life: lives within one bucket are not all the same.
+const LEAST_VARIANCE: f64 = 0.25;
+
+/// Counts of flows, of which older ones count less.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Window {
+    /// Flows opened.
+    pub opened: f64,
+    /// SYNs repeated.
+    pub repeated: f64,
+    /// Flows reset by their client.
+    pub resets: f64,
+    lives: [f64; LIFE_BUCKETS],
+}
+
+/// The typical life of flows.
+#[derive(Clone, Copy, Debug)]
+pub struct LogLife {
+    /// Mean logarithm (base 2) of lives, in units of 2^20 ns.
+    pub mean: f64,
+    /// Variance of that mean.
+    pub variance: f64,
+}
+
+impl Window {
+    /// The typical life of the flows that ended, if these are enough.
+    pub fn life(&self) -> Option<LogLife> {
+        let ended: f64 = self.lives.iter().sum();
+        if ended < LEAST_ENDED {
+            return None;
+        }
+        let mean_of = |value: &dyn Fn(f64) -> f64| {
+            let weighted = self.lives.iter().enumerate();
+            weighted
+                .map(|(bucket, count)| count * value(bucket as f64 - 0.5))
+                .sum::<f64>()
+                / ended
+        };
+        let mean = mean_of(&|log| log);
+        let variance = mean_of(&|log| (log - mean).powi(2)).max(LEAST_VARIANCE);
+        Some(LogLife {
+            mean,
+            variance: variance / ended,
+        })
+    }
+
+    /// Flows that ended within 2^`log` units, as a fraction of those opened.
+    pub fn ended_within(&self, log: f64) -> f64 {
+        let within = self.lives.iter().enumerate();
+        let ended: f64 = within
+            .filter(|(bucket, _)| *bucket as f64 <= log)
+            .map(|(_, count)| count)
+            .sum();
+        ended / self.opened.max(1.0)
+    }
+}
+
+/// What was counted of a real.
+#[derive(Clone, Debug, Default)]
+pub struct Served {
+    last: Option<Signs>,
+    windows: [Window; DECAYS.len()],
+}
+
+impl Served {
+    /// Records a period.
+    pub fn observe(&mut self, signs: Option<Signs>) {
+        let Some(signs) = signs else {
+            *self = Served::default();
+            return;
+        };
+        let Some(before) = self.last.replace(signs) else {
+            return;
+        };
+        // A smaller total has started over.
+        let increase = |now: u64, before: u64| now.checked_sub(before).unwrap_or(now) as f64;
+        for (window, decay) in self.windows.iter_mut().zip(DECAYS) {
+            let add = |sum: &mut f64, increase: f64| *sum = *sum * decay + increase;
+            add(&mut window.opened, increase(signs.opened, before.opened));
+            add(
+                &mut window.repeated,
+                increase(signs.repeated, before.repeated),
+            );
+            add(&mut window.resets, increase(signs.resets, before.resets));
+            for (sum, (now, before)) in window
+                .lives
+                .iter_mut()
+                .zip(signs.lives.into_iter().zip(before.lives))
+            {
+                add(sum, increase(now, before));
+            }
+        }
+    }
+
+    /// The windows, the shortest first; `None` where the data plane does not count this real's flows.
+    pub fn windows(&self) -> Option<&[Window]> {
+        self.last.is_some().then_some(&self.windows[..])
+    }
+}

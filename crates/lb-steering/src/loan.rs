@@ -1,0 +1,164 @@
+//! A share above the operator's is a loan: it grows step by step while the real shows no sign of trouble, and is called in
+//! at once when it does. A real at the operator's share does what it would do without steering.
+
+use std::time::Duration;
+
+use super::verdict::Sign;
+
+/// Factor by which a share may grow beyond the operator's per period.
+const GROWTH: f64 = 1.25;
+/// The same near the multiple at which the real was in trouble last, ...
+const CAREFUL_GROWTH: f64 = 1.02;
+/// ... from this fraction of it on.
+const NEAR: f64 = 0.85;
+/// How long a real that showed a sign is held at the operator's share at first; the time doubles each time, ...
+pub const FIRST_HOLD: Duration = Duration::from_secs(60);
+/// ... up to this.
+pub const LONGEST_HOLD: Duration = Duration::from_secs(1_800);
+/// Periods that a real is held at least after the last period with a sign.
+const AFTER_SIGN: u32 = 6;
+/// After this many times its hold above the operator's share without a sign, the next hold is half as long.
+const FORGIVEN: u32 = 4;
+
+/// Holds that double.
+#[derive(Debug, Default)]
+pub struct Hold {
+    until: Option<Duration>,
+    last: Duration,
+    /// Since when there was no reason to hold.
+    quiet_since: Option<Duration>,
+}
+
+impl Hold {
+    /// Starts, or goes on: `least` from now on at least.
+    pub fn extend(&mut self, now: Duration, least: Duration) {
+        let until = match self.until {
+            Some(until) => until,
+            None => {
+                self.last = (self.last * 2).clamp(FIRST_HOLD, LONGEST_HOLD);
+                now + self.last
+            }
+        };
+        self.until = Some(until.max(now + least));
+        self.quiet_since = None;
+    }
+
+    /// Ends it if its time is over. Returns how long it lasts yet.
+    pub fn left(&mut self, now: Duration) -> Option<Duration> {
+        self.until = self.until.filter(|until| now < *until);
+        Some(self.until?.saturating_sub(now))
+    }
+
+    /// Whether it was under way at the last call of [`Self::left`].
+    pub const fn is_held(&self) -> bool {
+        self.until.is_some()
+    }
+
+    /// Notes a period in which there was an occasion for trouble and none came. Returns whether earlier trouble is
+    /// forgiven now.
+    pub fn quiet(&mut self, now: Duration) -> bool {
+        let since = *self.quiet_since.get_or_insert(now);
+        if self.last.is_zero() || now.saturating_sub(since) < self.last * FORGIVEN {
+            return false;
+        }
+        self.quiet_since = Some(now);
+        self.last /= 2;
+        if self.last < FIRST_HOLD {
+            self.last = Duration::ZERO;
+        }
+        self.last.is_zero()
+    }
+}
+
+/// What a period says of a loan.
+#[derive(Clone, Copy, Debug)]
+pub struct Period {
+    pub now: Duration,
+    /// The time between decisions.
+    pub period: Duration,
+    /// The sign that the real shows.
+    pub sign: Option<Sign>,
+    /// Its share over the operator's.
+    pub multiple: f64,
+    /// Whether the loan may grow.
+    pub may_grow: bool,
+    /// The highest multiple that is allowed.
+    pub most: f64,
+}
+
+/// The loan of a real.
+#[derive(Debug)]
+pub struct Loan {
+    /// The highest multiple of the operator's share that it may have.
+    ceiling: f64,
+    hold: Hold,
+    sign: Option<Sign>,
+    /// The multiple at which it was in trouble last.
+    burnt: Option<f64>,
+    left: Duration,
+}
+
+impl Default for Loan {
+    fn default() -> Self {
+        Loan {
+            ceiling: GROWTH,
+            hold: Hold::default(),
+            sign: None,
+            burnt: None,
+            left: Duration::ZERO,
+        }
+    }
+}
+
+impl Loan {
+    /// Ends a period.
+    pub fn update(&mut self, period: Period) {
+        let Period { now, multiple, .. } = period;
+        if let Some(sign) = period.sign {
+            if !self.hold.is_held() && multiple > 1.0 {
+                self.burnt = Some(multiple);
+            }
+            self.sign = Some(sign);
+            self.hold.extend(now, period.period * AFTER_SIGN);
+        }
+        self.left = self.hold.left(now).unwrap_or_default();
+        if self.hold.is_held() {
+            self.ceiling = 1.0;
+            return;
+        }
+        self.sign = None;
+        if multiple > super::caution::RAISED && self.hold.quiet(now) {
+            self.burnt = None;
+        }
+        let used = multiple.max(1.0);
+        let grown = used * GROWTH;
+        let grown = match self.burnt {
+            Some(burnt) if grown > burnt * NEAR => {
+                (burnt * NEAR).max(used * CAREFUL_GROWTH).min(grown)
+            }
+            _ => grown,
+        };
+        self.ceiling = if period.may_grow {
+            grown
+        } else {
+            self.ceiling.min(used)
+        }
+        .min(period.most)
+        .max(1.0);
+    }
+
+    /// The highest multiple of the operator's share that the real may have.
+    pub const fn ceiling(&self) -> f64 {
+        self.ceiling
+    }
+
+    /// Whether it showed its sign while it had more than the operator's share.
+    pub const fn was_lent(&self) -> bool {
+        self.burnt.is_some()
+    }
+
+    /// The sign for which it is held at the operator's share, and for how long yet.
+    pub fn held_for(&self) -> Option<(Sign, Duration)> {
+        self.sign.map(|sign| (sign, self.left))
+    }
+}

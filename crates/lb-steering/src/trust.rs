@@ -1,0 +1,113 @@
+//! Whether a real's utilisation is a measure of its load: when what it carries changes, utilisation must follow.
+
+use std::time::Duration;
+
+use super::verdict::{Doubt, Trust};
+
+/// Number of candidate delays of readings, in periods.
+pub const DELAYS: usize = 5;
+/// Factor by which evidence decays per period.
+const DECAY: f64 = 0.96;
+/// A change of what is carried (natural logarithm) from which on utilisation must show it.
+const LEAST_CHANGE: f64 = 0.08;
+/// Sum of squared changes without which nothing is concluded.
+const LEAST_SUM: f64 = 0.1;
+/// Utilisation does not follow if its slope is below this, ...
+const LOST: f64 = 0.35;
+/// ... by this many standard deviations.
+const DEVIATIONS: f64 = 3.0;
+/// It follows again from this slope on.
+const REGAINED: f64 = 0.6;
+/// A slope that is as close to 0 as this is a value that stays the same.
+const FROZEN: f64 = 1e-6;
+/// A single change counts for at most this much.
+const MOST_CHANGE: f64 = 1.0;
+/// After this time without a vote, it is tried again.
+const RETRY: Duration = Duration::from_secs(1_200);
+
+/// What is known of how a real's utilisation follows its load.
+#[derive(Debug, Default)]
+pub struct Following {
+    /// For each delay, the sums of squared changes of what is carried, and of their products with those of utilisation.
+    sums: [(f64, f64); DELAYS],
+    /// Sum of squared changes of utilisation.
+    moved: f64,
+    doubt: Option<(Doubt, Duration)>,
+}
+
+impl Following {
+    /// Records a change of utilisation (natural logarithm), and of what was carried each delay earlier.
+    pub fn observe(&mut self, utilisation: f64, carried: [f64; DELAYS]) {
+        let utilisation = utilisation.clamp(-MOST_CHANGE, MOST_CHANGE);
+        self.moved = self.moved * DECAY + utilisation * utilisation;
+        for ((squares, products), carried) in self.sums.iter_mut().zip(carried) {
+            *squares *= DECAY;
+            *products *= DECAY;
+            if carried.abs() >= LEAST_CHANGE {
+                let carried = carried.clamp(-MOST_CHANGE, MOST_CHANGE);
+                *squares += carried * carried;
+                *products += carried * utilisation;
+            }
+        }
+    }
+
+    /// Judges at the end of a period. `noise` is the relative standard deviation of readings.
+    pub fn judge(&mut self, now: Duration, noise: f64) {
+        let slopes = self.sums.map(|(squares, products)| {
+            (squares >= LEAST_SUM).then(|| (products / squares, squares))
+        });
+        let best = slopes
+            .iter()
+            .flatten()
+            .map(|(slope, _)| *slope)
+            .fold(f64::NEG_INFINITY, f64::max);
+        if let Some((_, since)) = self.doubt {
+            if best >= REGAINED || now.saturating_sub(since) > RETRY {
+                *self = Following::default();
+            }
+            return;
+        }
+        // Readings may be late, so none of the delays may explain them.
+        let lost = slopes.iter().all(|slope| {
+            slope.is_some_and(|(slope, squares)| {
+                slope + DEVIATIONS * std::f64::consts::SQRT_2 * noise / squares.sqrt() < LOST
+            })
+        });
+        if lost {
+            let doubt = if self.moved < FROZEN {
+                Doubt::Frozen
+            } else {
+                Doubt::Unresponsive { slope: best }
+            };
+            self.doubt = Some((doubt, now));
+        }
+    }
+
+    /// Why utilisation has no vote.
+    pub fn doubt(&self) -> Option<Doubt> {
+        self.doubt.map(|(doubt, _)| doubt)
+    }
+}
+
+/// How far a real's utilisation is trusted, from the doubts that there are.
+pub fn trust(following: &Following, jumped: Option<f64>, contradicted: bool) -> Trust {
+    if let Some(doubt) = following.doubt() {
+        return Trust {
+            level: 0.0,
+            doubt: Some(doubt),
+        };
+    }
+    if let Some(times) = jumped {
+        return Trust {
+            level: times.min(1.0 / times),
+            doubt: Some(Doubt::Jumped { times }),
+        };
+    }
+    if contradicted {
+        return Trust {
+            level: 0.5,
+            doubt: Some(Doubt::Contradicted),
+        };
+    }
+    Trust::FULL
+}
