@@ -33,7 +33,7 @@ impl When {
             When::Always => true,
             When::From(from) => at >= from,
             When::During(from, to) => (from..to).contains(&at),
-            When::Alternating(half) => at >= 0.0 && (at / half) as u64 % 2 == 0,
+            When::Alternating(half) => at >= 0.0 && ((at / half) as u64).is_multiple_of(2),
         }
     }
 }
