@@ -20,7 +20,9 @@ use lb_steering::Steering;
 
 /// The line of the page after which the tables are written.
 const BEGIN: &str = "<!-- begin: written by `cargo xtask bench steering --write` -->";
-/// The line of the page before which the tables end.
+/// The same for the situations in which steering can do harm.
+const BEGIN_HARM: &str = "<!-- begin: written by `cargo xtask bench steering harm --write` -->";
+/// The line of the page before which tables end.
 const END: &str = "<!-- end -->";
 
 /// Simulates steering over the grid of pools, loads and lives of connections.
@@ -70,8 +72,12 @@ enum Part {
     Harm,
 }
 
-/// Plays the situations that the filter leaves.
-fn harm_tables(arguments: &Arguments) -> String {
+/// Plays the situations that the filter leaves, and prints the tables.
+fn play_harm(arguments: &Arguments) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        !arguments.write || arguments.filter.is_none(),
+        "--write needs all situations: leave out the filter"
+    );
     let situations: Vec<Scenario> = catalogue::all()
         .into_iter()
         .filter(|it| {
@@ -88,12 +94,13 @@ fn harm_tables(arguments: &Arguments) -> String {
             );
         }
     }
+    let rows = harm::played(&situations, arguments.first_seed, arguments.seeds);
     let all = arguments.all || arguments.filter.is_some();
-    harm::tables(
-        &harm::played(&situations, arguments.first_seed, arguments.seeds),
-        arguments.seeds,
-        all,
-    )
+    println!("{}", harm::tables(&rows, arguments.seeds, all));
+    if arguments.write {
+        write(BEGIN_HARM, &harm::tables(&rows, arguments.seeds, false))?;
+    }
+    Ok(())
 }
 
 fn main() -> anyhow::Result<()> {
@@ -104,8 +111,7 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     }
     if let Some(Part::Harm) = arguments.part {
-        println!("{}", harm_tables(&arguments));
-        return Ok(());
+        return play_harm(&arguments);
     }
     let settings = Steering::default();
     let mut text = String::new();
@@ -121,22 +127,26 @@ fn main() -> anyhow::Result<()> {
     print(report::probes());
     print(report::grid(&settings, arguments.seeds, arguments.all));
     if arguments.write {
-        write(&text, &settings)?;
+        write(BEGIN, &text)?;
+        plot::all(&folder(), &settings)?;
     }
-    Ok(())
+    play_harm(&arguments)
 }
 
-fn write(text: &str, settings: &Steering) -> anyhow::Result<()> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/steering");
-    let page = folder.join("measurements.md");
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/steering")
+}
+
+/// Replaces what the page has after the line `begin`.
+fn write(begin: &str, text: &str) -> anyhow::Result<()> {
+    let page = folder().join("measurements.md");
     let old = fs::read_to_string(&page).with_context(|| format!("reading {}", page.display()))?;
     let (before, rest) = old
-        .split_once(BEGIN)
-        .with_context(|| format!("{} has no line {BEGIN}", page.display()))?;
+        .split_once(begin)
+        .with_context(|| format!("{} has no line {begin}", page.display()))?;
     let (_, after) = rest
         .split_once(END)
         .with_context(|| format!("{} has no line {END}", page.display()))?;
-    fs::write(&page, format!("{before}{BEGIN}\n\n{text}{END}{after}"))
-        .with_context(|| format!("writing {}", page.display()))?;
-    plot::all(&folder, settings)
+    fs::write(&page, format!("{before}{begin}\n\n{text}{END}{after}"))
+        .with_context(|| format!("writing {}", page.display()))
 }

@@ -430,6 +430,16 @@ fn late_and_changing() -> Vec<Scenario> {
             12,
         ));
     }
+    for load in [0.65, 0.8] {
+        let uncounted = variant(
+            "60 s late, unannounced, connections not reported",
+            20,
+            load,
+            600.0,
+        );
+        all.push(late(uncounted, 12).with(|it| it.reports_connections = false));
+    }
+    all.push(late(variant("60 s late, unannounced", 20, 0.8, 600.0), 12));
     for (periods, name) in [(2, "10 s late"), (6, "30 s late")] {
         let plain = format!("{name}, unannounced");
         all.push(late(variant(&plain, 4, 0.8, 0.0), periods));

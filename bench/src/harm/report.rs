@@ -101,15 +101,12 @@ pub fn played(scenarios: &[Scenario], first_seed: u64, seeds: u64) -> Vec<Row> {
         .collect()
 }
 
-const HEAD: &str = "| situation | reals | load | life | steering | operator | least connections | oracle | more lost | more late | |\n\
-                    |---|---|---|---|---|---|---|---|---|---|---|\n";
+const HEAD: &str = "| situation | steering | operator | least connections | oracle | more lost | more late | |\n\
+                    |---|---|---|---|---|---|---|---|\n";
 
 fn line(row: &Row) -> String {
     let scenario = &row.scenario;
-    let mut text = format!(
-        "| {} | {} | {} | {} |",
-        scenario.name, scenario.reals, scenario.load, scenario.life
-    );
+    let mut text = format!("| {} |", scenario.name);
     for (lost, late) in &row.results {
         let _ = write!(text, " {lost:.1}, {late:.1} |");
     }
