@@ -1,6 +1,6 @@
 //! Plays a situation, event by event.
 
-use lb_steering::LIFE_BUCKETS;
+use lb_steering::{LIFE_BUCKETS, LimitedBy};
 
 use super::{
     clients::{Attempt, Waiting},
@@ -70,6 +70,8 @@ pub struct Period {
     pub connections: Vec<f64>,
     /// What became of its requests.
     pub outcome: Outcome,
+    /// What limits each server, by its number, where steering decides.
+    pub limits: Vec<(usize, LimitedBy)>,
 }
 
 struct Play<'a> {
@@ -464,6 +466,7 @@ impl<'a> Play<'a> {
 
     fn end_period(&mut self, begin: f64) -> Period {
         Period {
+            limits: self.decider.limits.clone(),
             at: begin - self.scenario.warm,
             shares: self.shares.clone(),
             utilisation: self.readings.iter().map(Readings::utilisation).collect(),

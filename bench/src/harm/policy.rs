@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use lb_steering::{Observation, Steering, VipSteering};
+use lb_steering::{LimitedBy, Observation, Steering, VipSteering};
 
 use super::{scenario::Scenario, server::Server};
 
@@ -43,6 +43,8 @@ pub struct Decider {
     policy: Policy,
     steering: VipSteering,
     weights: Vec<(IpAddr, u32, u32)>,
+    /// What limits each server, by its number, where steering decides.
+    pub limits: Vec<(usize, LimitedBy)>,
 }
 
 impl Decider {
@@ -52,6 +54,7 @@ impl Decider {
             policy,
             steering: VipSteering::new(Steering::default()),
             weights: Vec::new(),
+            limits: Vec::new(),
         }
     }
 
@@ -87,7 +90,9 @@ impl Decider {
                         (observation.address, observation.weight, decision.weight)
                     })
                     .collect();
+                self.limits.clear();
                 for ((number, _), decision) in observations.iter().zip(decisions) {
+                    self.limits.push((*number, decision.limited_by));
                     shares[*number] = f64::from(decision.weight);
                 }
             }

@@ -8,6 +8,8 @@ use std::{
     thread,
 };
 
+use lb_steering::LimitedBy;
+
 use super::{
     play::{Outcome, play, play_watched},
     policy::Policy,
@@ -181,6 +183,11 @@ pub fn trace(scenario: &Scenario, seed: u64) -> String {
             text.push_str(" |");
             for connections in period.connections.iter().take(8) {
                 let _ = write!(text, " {connections:.0}");
+            }
+        }
+        for (server, limit) in &period.limits {
+            if *limit != LimitedBy::Nothing {
+                let _ = write!(text, " | {server}: {limit}");
             }
         }
         text.push('\n');

@@ -233,7 +233,7 @@ impl VipSteering {
             utilisation: sample.value * (1.0 + errors * settings.error_penalty),
             mean: figures.utilisation,
             noise: figures.noise,
-            may_rise: member.state.loan.held_for().is_none(),
+            may_rise: member.state.loan.held_for().is_none() || member.state.multiple < 1.0,
         })
     }
 

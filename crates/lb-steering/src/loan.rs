@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::verdict::Sign;
+use super::{caution::RAISED, verdict::Sign};
 
 /// Factor by which a share may grow beyond the operator's per period.
 const GROWTH: f64 = 1.25;
@@ -93,6 +93,8 @@ pub struct Loan {
     ceiling: f64,
     hold: Hold,
     sign: Option<Sign>,
+    /// Whether it had more than the operator's share when it showed the sign.
+    lent: bool,
     /// The multiple at which it was in trouble last.
     burnt: Option<f64>,
     left: Duration,
@@ -104,6 +106,7 @@ impl Default for Loan {
             ceiling: GROWTH,
             hold: Hold::default(),
             sign: None,
+            lent: false,
             burnt: None,
             left: Duration::ZERO,
         }
@@ -115,8 +118,11 @@ impl Loan {
     pub fn update(&mut self, period: Period) {
         let Period { now, multiple, .. } = period;
         if let Some(sign) = period.sign {
-            if !self.hold.is_held() && multiple > 1.0 {
-                self.burnt = Some(multiple);
+            if !self.hold.is_held() {
+                self.lent = multiple > RAISED;
+                if self.lent {
+                    self.burnt = Some(multiple);
+                }
             }
             self.sign = Some(sign);
             self.hold.extend(now, period.period * AFTER_SIGN);
@@ -127,7 +133,7 @@ impl Loan {
             return;
         }
         self.sign = None;
-        if multiple > super::caution::RAISED && self.hold.quiet(now) {
+        if multiple > RAISED && self.hold.quiet(now) {
             self.burnt = None;
         }
         let used = multiple.max(1.0);
@@ -154,7 +160,7 @@ impl Loan {
 
     /// Whether it showed its sign while it had more than the operator's share.
     pub const fn was_lent(&self) -> bool {
-        self.burnt.is_some()
+        self.lent
     }
 
     /// The sign for which it is held at the operator's share, and for how long yet.

@@ -31,7 +31,7 @@ pub fn test(reals: &[Figures<'_>], real: usize) -> Option<Sign> {
 
 /// Compares with what was usual: its work has not become less, so it does less of it.
 fn than_before(reals: &[Figures<'_>], real: usize, window: usize) -> Option<Sign> {
-    let now = lasts_longer::relative_life(reals, real, window)?;
+    let now = lasts_longer::relative_life(reals, real, window, true)?;
     let sooner = reals[real].evidence.base_life? - now.mean;
     let certain = sooner - DEVIATIONS * now.variance.sqrt();
     (sooner >= LEAST_CHANGE && certain >= LEAST_CERTAIN_CHANGE).then(|| Sign::EndsSooner {
@@ -41,7 +41,7 @@ fn than_before(reals: &[Figures<'_>], real: usize, window: usize) -> Option<Sign
 
 fn than_others(reals: &[Figures<'_>], real: usize, window: usize) -> Option<Sign> {
     let own = reals[real].life(window)?;
-    let calm = |other: &Figures<'_>| other.life(window).filter(|_| !other.is_busy());
+    let calm = |other: &Figures<'_>| other.life(window).filter(|_| other.is_calm(window));
     // At utilisation u, a flow of a single queue is served in the fraction 1 − u of its life.
     let service = |other: &Figures<'_>| {
         let free = 1.0 - other.utilisation.unwrap_or(1.0);

@@ -31,8 +31,10 @@ const BASE_GAIN: f64 = 0.2;
 const UNUSUAL: f64 = 0.5;
 /// See [`UNUSUAL`].
 const UNUSUAL_GAIN: f64 = 0.003;
+/// Readings that are remembered: one alone may be noise, or late.
+const RECENT: usize = 3;
 /// From this utilisation on a real's flows may wait, and tell nothing of a life without waiting.
-const BUSY: f64 = 0.85;
+const BUSY: f64 = 0.8;
 /// Standard deviations by which a count must differ.
 const DEVIATIONS: f64 = 3.5;
 /// Gain with which reported errors and round trips are smoothed.
@@ -46,6 +48,8 @@ pub struct Evidence {
     errors: Option<f64>,
     /// Logarithm of its probes' round trip, smoothed, and how many there were.
     round_trip: Option<f64>,
+    /// The last readings of utilisation, the newest first; a missing one counts as 0.
+    readings: [f64; RECENT],
     /// Logarithm (base 2) of its life over the other reals', at the operator's share.
     base_life: Option<f64>,
     /// Logarithm of its round trip over the other reals', at the operator's share.
@@ -55,7 +59,10 @@ pub struct Evidence {
 impl Evidence {
     /// Records a period. Readings older than `max_age` are not used.
     pub fn observe(&mut self, observation: &Observation, max_age: Duration) {
-        self.served.observe(observation.signs);
+        let reading = Sample::fresh(observation.load.utilisation, max_age).unwrap_or(0.0);
+        self.readings.rotate_right(1);
+        self.readings[0] = reading;
+        self.served.observe(observation.signs, self.is_busy());
         let smooth = |state: &mut Option<f64>, value: Option<f64>| {
             *state = value
                 .map(|value| state.map_or(value, |before| before + SMOOTHING * (value - before)));
@@ -64,6 +71,11 @@ impl Evidence {
         smooth(&mut self.errors, Sample::fresh(load.error_rate, max_age));
         let round_trip = Sample::fresh(load.latency, max_age).filter(|time| *time > 0.0);
         smooth(&mut self.round_trip, round_trip.map(f64::ln));
+    }
+
+    /// Whether its flows may have waited for others lately.
+    fn is_busy(&self) -> bool {
+        self.readings.iter().any(|reading| *reading >= BUSY)
     }
 
     /// Learns what is usual at the operator's share.
@@ -98,10 +110,15 @@ impl Figures<'_> {
         self.evidence.served.windows()
     }
 
-    /// Whether its flows may wait for others.
-    fn is_busy(&self) -> bool {
-        self.utilisation
-            .is_some_and(|utilisation| utilisation >= BUSY)
+    /// Whether its flows show a life without trouble: it may serve as a measure for others. A real that is saturated, or
+    /// whose clients try in vain, makes any other look quick.
+    fn is_calm(&self, window: usize) -> bool {
+        self.windows().is_some_and(|all| all[window].is_calm())
+    }
+
+    /// Whether nothing shows that its probes wait. Where the data plane does not count its flows, utilisation alone tells.
+    fn is_unhampered(&self) -> bool {
+        !self.evidence.is_busy() && self.windows().is_none_or(|all| all[0].is_calm())
     }
 
     /// Its typical life in a window.
@@ -131,13 +148,13 @@ pub fn signs(reals: &mut [Figures<'_>]) -> Vec<Option<Sign>> {
     let bases: Vec<(Option<f64>, Option<f64>)> = (0..reals.len())
         .map(|real| {
             (
-                lasts_longer::relative_life(reals, real, 0).map(|life| life.mean),
+                lasts_longer::relative_life(reals, real, 0, true).map(|life| life.mean),
                 slow_probes::relative_round_trip(reals, real),
             )
         })
         .collect();
     for (real, (life, round_trip)) in reals.iter_mut().zip(bases) {
-        if real.multiple <= BASE_MULTIPLE && !real.is_busy() {
+        if real.multiple <= BASE_MULTIPLE && !real.evidence.is_busy() {
             real.evidence.learn_base(life, round_trip);
         }
     }
@@ -150,8 +167,8 @@ pub fn life_growths(reals: &[Figures<'_>]) -> Vec<Option<f64>> {
     (0..reals.len())
         .map(|real| {
             let windows = reals[real].windows()?.len();
-            let longer =
-                (0..windows).find_map(|window| lasts_longer::relative_life(reals, real, window))?;
+            let longer = (0..windows)
+                .find_map(|window| lasts_longer::relative_life(reals, real, window, false))?;
             Some(longer.mean - reals[real].evidence.base_life.unwrap_or(longer.mean))
         })
         .collect()

@@ -4,7 +4,7 @@ use super::{DEVIATIONS, Figures, Window};
 use crate::verdict::Sign;
 
 /// Fraction of the flows from which on repeated SYNs are a sign.
-const LEAST_REPEATED: f64 = 0.01;
+pub const LEAST_REPEATED: f64 = 0.01;
 /// The same of resets, which some clients use to end a flow.
 const LEAST_RESET: f64 = 0.05;
 /// How many times the others' fraction it must be, after the variation of counts is allowed for.

@@ -1,9 +1,14 @@
 //! How a real served its flows lately, from the totals that the data plane samples.
 
-use super::super::observation::{LIFE_BUCKETS, Signs};
+use super::{
+    super::observation::{LIFE_BUCKETS, Signs},
+    repeats::LEAST_REPEATED,
+};
 
 /// Factors by which counts decay per period: a window that follows at once, and one for pools with few flows.
 const DECAYS: [f64; 2] = [0.5, 0.93];
+/// Fraction of the flows that may have waited where their lives tell how the real serves one.
+const MOST_HURRIED: f64 = 0.2;
 /// Flows that must have ended before their lives are compared.
 const LEAST_ENDED: f64 = 20.0;
 /// The lowest variance of the logarithm (base 2) of a life: lives within one bucket are not all the same.
@@ -19,6 +24,8 @@ pub struct Window {
     /// Flows reset by their client.
     pub resets: f64,
     lives: [f64; LIFE_BUCKETS],
+    /// Flows that ended while the real was busy: they may have waited.
+    hurried: f64,
 }
 
 /// The typical life of flows.
@@ -31,6 +38,12 @@ pub struct LogLife {
 }
 
 impl Window {
+    /// Whether its lives tell how the real serves a flow: hardly any waited, and few clients tried in vain.
+    pub fn is_calm(&self) -> bool {
+        let ended: f64 = self.lives.iter().sum();
+        self.hurried < MOST_HURRIED * ended && self.repeated < LEAST_REPEATED * self.opened
+    }
+
     /// The typical life of the flows that ended, if these are enough.
     pub fn life(&self) -> Option<LogLife> {
         let ended: f64 = self.lives.iter().sum();
@@ -71,8 +84,8 @@ pub struct Served {
 }
 
 impl Served {
-    /// Records a period.
-    pub fn observe(&mut self, signs: Option<Signs>) {
+    /// Records a period, in which the real was busy or not.
+    pub fn observe(&mut self, signs: Option<Signs>, busy: bool) {
         let Some(signs) = signs else {
             *self = Served::default();
             return;
@@ -90,6 +103,9 @@ impl Served {
                 increase(signs.repeated, before.repeated),
             );
             add(&mut window.resets, increase(signs.resets, before.resets));
+            let ended = |signs: &Signs| signs.lives.iter().sum();
+            let ended = increase(ended(&signs), ended(&before));
+            add(&mut window.hurried, if busy { ended } else { 0.0 });
             for (sum, (now, before)) in window
                 .lives
                 .iter_mut()
