@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{DEVIATIONS, Figures, lasts_longer, lower_median};
+use super::{DEVIATIONS, Figures, lower_median};
 use crate::verdict::Sign;
 
 /// Logarithm (base 2) of how much sooner they must end at least.
@@ -31,9 +31,9 @@ pub fn test(reals: &[Figures<'_>], real: usize) -> Option<Sign> {
 
 /// Compares with what was usual: its work has not become less, so it does less of it.
 fn than_before(reals: &[Figures<'_>], real: usize, window: usize) -> Option<Sign> {
-    let now = lasts_longer::relative_life(reals, real, window, true)?;
-    let sooner = reals[real].evidence.base_life? - now.mean;
-    let certain = sooner - DEVIATIONS * now.variance.sqrt();
+    let change = super::life_change(reals, real, window, true)?;
+    let sooner = -change.mean;
+    let certain = sooner - DEVIATIONS * change.variance.sqrt();
     (sooner >= LEAST_CHANGE && certain >= LEAST_CERTAIN_CHANGE).then(|| Sign::EndsSooner {
         times: sooner.exp2(),
     })

@@ -16,8 +16,9 @@ pub fn test(reals: &[Figures<'_>], real: usize) -> Option<Sign> {
         return None;
     }
     (0..reals[real].windows()?.len()).find_map(|window| {
-        let longer = relative_life(reals, real, window, false)?;
-        let growth = longer.mean - reals[real].evidence.base_life.unwrap_or(0.0);
+        let longer = relative_life(reals, real, window)?;
+        let growth = super::life_change(reals, real, window, false)
+            .map_or(longer.mean, |change| change.mean);
         let error = DEVIATIONS * longer.variance.sqrt();
         let certain = longer.mean.min(growth) - error >= LEAST_CERTAIN;
         (longer.mean >= LEAST && growth >= LEAST_GROWTH && certain).then(|| Sign::LastsLonger {
@@ -27,22 +28,16 @@ pub fn test(reals: &[Figures<'_>], real: usize) -> Option<Sign> {
 }
 
 /// Its life over that of the reals with less than the operator's share, or over the others' if there are none. Where
-/// steering does good, the raised reals are not the slower ones. `calm`: only those that are no trouble count.
-pub fn relative_life(
-    reals: &[Figures<'_>],
-    real: usize,
-    window: usize,
-    calm: bool,
-) -> Option<LogLife> {
+/// steering does good, the raised reals are not the slower ones.
+fn relative_life(reals: &[Figures<'_>], real: usize, window: usize) -> Option<LogLife> {
     let own = reals[real].life(window)?;
-    let counts = |other: &Figures<'_>| !calm || other.is_calm(window);
     let any_lowered = super::others(reals, real, |other| {
-        (other.multiple < 1.0 && counts(other)).then_some(other.life(window)?.mean)
+        (other.multiple < 1.0).then_some(other.life(window)?.mean)
     })
     .next()
     .is_some();
     let compared = |other: &Figures<'_>| {
-        (counts(other) && (!any_lowered || other.multiple < 1.0))
+        (!any_lowered || other.multiple < 1.0)
             .then(|| other.life(window))
             .flatten()
     };

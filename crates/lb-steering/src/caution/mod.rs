@@ -50,8 +50,8 @@ pub struct Evidence {
     round_trip: Option<f64>,
     /// The last readings of utilisation, the newest first; a missing one counts as 0.
     readings: [f64; RECENT],
-    /// Logarithm (base 2) of its life over the other reals', at the operator's share.
-    base_life: Option<f64>,
+    /// Logarithm (base 2) of its flows' life, as it usually is when they do not wait.
+    usual_life: Option<f64>,
     /// Logarithm of its round trip over the other reals', at the operator's share.
     base_round_trip: Option<f64>,
 }
@@ -77,19 +77,18 @@ impl Evidence {
     fn is_busy(&self) -> bool {
         self.readings.iter().any(|reading| *reading >= BUSY)
     }
+}
 
-    /// Learns what is usual at the operator's share.
-    fn learn_base(&mut self, life: Option<f64>, round_trip: Option<f64>) {
-        let learn = |base: &mut Option<f64>, value: Option<f64>| {
-            if let Some(value) = value {
-                *base = Some(base.map_or(value, |base| {
-                    let usual = (value - base).abs() < UNUSUAL;
-                    base + (value - base) * if usual { BASE_GAIN } else { UNUSUAL_GAIN }
-                }));
-            }
+/// Learns what is usual, which does not change at once.
+fn learn(usual: &mut Option<f64>, value: Option<f64>) {
+    if let Some(value) = value {
+        let before = *usual.get_or_insert(value);
+        let gain = if (value - before).abs() < UNUSUAL {
+            BASE_GAIN
+        } else {
+            UNUSUAL_GAIN
         };
-        learn(&mut self.base_life, life);
-        learn(&mut self.base_round_trip, round_trip);
+        *usual = Some(before + gain * (value - before));
     }
 }
 
@@ -145,33 +144,59 @@ pub fn signs(reals: &mut [Figures<'_>]) -> Vec<Option<Sign>> {
     let found: Vec<Option<Sign>> = (0..reals.len())
         .map(|real| TESTS.iter().find_map(|test| test(reals, real)))
         .collect();
-    let bases: Vec<(Option<f64>, Option<f64>)> = (0..reals.len())
-        .map(|real| {
-            (
-                lasts_longer::relative_life(reals, real, 0, true).map(|life| life.mean),
-                slow_probes::relative_round_trip(reals, real),
-            )
-        })
+    let round_trips: Vec<Option<f64>> = (0..reals.len())
+        .map(|real| slow_probes::relative_round_trip(reals, real))
         .collect();
-    for (real, (life, round_trip)) in reals.iter_mut().zip(bases) {
+    for (real, round_trip) in reals.iter_mut().zip(round_trips) {
+        if real.is_calm(0) {
+            let life = real.life(0).map(|life| life.mean);
+            learn(&mut real.evidence.usual_life, life);
+        }
         if real.multiple <= BASE_MULTIPLE && !real.evidence.is_busy() {
-            real.evidence.learn_base(life, round_trip);
+            learn(&mut real.evidence.base_round_trip, round_trip);
         }
     }
     found
 }
 
-/// How much longer each real's flows live than at the operator's share, relative to the others' (logarithm, base 2).
-/// `None` if its flows do not show how it serves them.
+/// How much longer each real's flows live than usual, relative to the others' (logarithm, base 2). `None` if its flows do
+/// not show how it serves them.
 pub fn life_growths(reals: &[Figures<'_>]) -> Vec<Option<f64>> {
     (0..reals.len())
         .map(|real| {
-            let windows = reals[real].windows()?.len();
-            let longer = (0..windows)
-                .find_map(|window| lasts_longer::relative_life(reals, real, window, false))?;
-            Some(longer.mean - reals[real].evidence.base_life.unwrap_or(longer.mean))
+            let mut windows = 0..reals[real].windows()?.len();
+            let known = windows
+                .clone()
+                .any(|window| reals[real].life(window).is_some());
+            let change = windows.find_map(|window| life_change(reals, real, window, false));
+            // Where nothing is usual yet, nothing has changed.
+            known.then(|| change.map_or(0.0, |change| change.mean))
         })
         .collect()
+}
+
+/// How much longer a real's flows live than usual, less the same of the others: what all have in common is their clients'
+/// doing. `calm`: only reals that are no trouble count.
+fn life_change(reals: &[Figures<'_>], real: usize, window: usize, calm: bool) -> Option<LogLife> {
+    let change = |figures: &Figures<'_>| {
+        let life = figures.life(window)?;
+        Some(LogLife {
+            mean: life.mean - figures.evidence.usual_life?,
+            ..life
+        })
+    };
+    let counts = |other: &Figures<'_>| {
+        (!calm || other.is_calm(window))
+            .then(|| change(other))
+            .flatten()
+    };
+    let own = change(&reals[real])?;
+    let mean = lower_median(others(reals, real, |other| Some(counts(other)?.mean)))?;
+    let variance = lower_median(others(reals, real, |other| Some(counts(other)?.variance)))?;
+    Some(LogLife {
+        mean: own.mean - mean,
+        variance: own.variance + variance,
+    })
 }
 
 /// The others' values of a figure.
