@@ -17,13 +17,14 @@ const LEAST_CERTAIN_CHANGE: f64 = 0.4;
 const LEAST_SERVICE: f64 = 0.4;
 /// The fraction of its flows that ends soon must exceed the others' by this: the flows that are left open say nothing.
 const EXCESS: f64 = 0.25;
-/// A real that has served for less than this has no old flows.
+/// A real that has served for less than this has no old flows, ...
 const SERVED: Duration = Duration::from_secs(40);
+/// ... nor has one that has served for less than this many usual lives.
+const LIVES: f64 = 8.0;
+/// A unit of lives: 2^20 ns.
+const UNIT: f64 = 1_048_576e-9;
 
 pub fn test(reals: &[Figures<'_>], real: usize) -> Option<Sign> {
-    if reals[real].serving_for < SERVED {
-        return None;
-    }
     (0..reals[real].windows()?.len()).find_map(|window| {
         than_others(reals, real, window).or_else(|| than_before(reals, real, window))
     })
@@ -31,6 +32,9 @@ pub fn test(reals: &[Figures<'_>], real: usize) -> Option<Sign> {
 
 /// Compares with what was usual: its work has not become less, so it does less of it.
 fn than_before(reals: &[Figures<'_>], real: usize, window: usize) -> Option<Sign> {
+    if reals[real].serving_for < SERVED {
+        return None;
+    }
     let change = super::life_change(reals, real, window, true)?;
     let sooner = -change.mean;
     let certain = sooner - DEVIATIONS * change.variance.sqrt();
@@ -48,6 +52,10 @@ fn than_others(reals: &[Figures<'_>], real: usize, window: usize) -> Option<Sign
         Some(calm(other)?.mean + free.max(LEAST_SERVICE).log2())
     };
     let usual = lower_median(super::others(reals, real, service))?;
+    let served = reals[real].serving_for;
+    if served < SERVED && served.as_secs_f64() < LIVES * usual.exp2() * UNIT {
+        return None;
+    }
     let variance = lower_median(super::others(reals, real, |other| {
         Some(calm(other)?.variance)
     }))?;
