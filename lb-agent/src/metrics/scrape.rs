@@ -93,7 +93,9 @@ impl Scrape {
             .into_iter()
             .map(|view| {
                 let address = view.vip.address;
-                let mut observed = observed.remove(&address).unwrap_or_default();
+                let supervised = observed.remove(&address);
+                let falls_back = supervised.as_ref().map(|figures| figures.falls_back);
+                let mut observed = supervised.unwrap_or_default();
                 let service = services.remove(&address);
                 let mut vip = VipScrape {
                     name: address.to_string(),
@@ -102,7 +104,7 @@ impl Scrape {
                     dropped: (0, 0),
                     slots: SlotStates::default(),
                     lookups: (0, 0),
-                    falls_back: observed.falls_back,
+                    falls_back,
                     probes: observed.probes,
                     reals: Vec::with_capacity(view.reals.len()),
                 };

@@ -130,7 +130,7 @@ async fn full(reals: u32) -> Scrape {
         }),
     };
     let observed = VipFigures {
-        falls_back: Some(false),
+        falls_back: false,
         probes: Some(ProbeCounts::default()),
         reals: (1..=reals)
             .map(|number| (real(number), known.clone()))

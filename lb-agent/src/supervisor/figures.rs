@@ -72,8 +72,8 @@ impl ProbeCounts {
 /// Figures of a VIP.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct VipFigures {
-    /// Whether it has fallen back to the operator's weights; `None` if it is not steered.
-    pub falls_back: Option<bool>,
+    /// Whether it has fallen back to the operator's weights.
+    pub falls_back: bool,
     /// Its probes; `None` if it has no check.
     pub probes: Option<ProbeCounts>,
     /// Its reals.

@@ -409,8 +409,7 @@ impl VipSupervisor {
             }
         };
         VipFigures {
-            falls_back: (self.vip.spec.steering.is_some())
-                .then(|| matches!(self.steering.safety(), Safety::OperatorWeights { .. })),
+            falls_back: matches!(self.steering.safety(), Safety::OperatorWeights { .. }),
             probes: self.vip.spec.check.is_some().then(|| ProbeCounts {
                 undecided: self.undecided(),
                 ..self.probes.clone()
