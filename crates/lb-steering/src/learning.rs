@@ -329,8 +329,9 @@ impl VipSteering {
         let noise = shares::median(deviations).unwrap_or(0.0);
         for member in pool {
             let own = member.state.estimate.deviation().unwrap_or(0.0);
-            let noise = noise.max(own).max(LEAST_NOISE);
-            member.state.following.judge(now, noise);
+            let following = &mut member.state.following;
+            let own = own.min(following.most_noise());
+            following.judge(now, noise.max(own).max(LEAST_NOISE));
         }
     }
 

@@ -1,5 +1,6 @@
 //! Each rule on a [`super::VipSteering`] that is stepped by hand.
 
+mod caution;
 mod controllers;
 mod health;
 mod learning;

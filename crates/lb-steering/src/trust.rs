@@ -51,6 +51,12 @@ impl Following {
         }
     }
 
+    /// The relative standard deviation that readings have at most: that of their changes. A value that stays the same has
+    /// none, though it differs from what is expected.
+    pub fn most_noise(&self) -> f64 {
+        (self.moved * (1.0 - DECAY) / 2.0).sqrt()
+    }
+
     /// Judges at the end of a period. `noise` is the relative standard deviation of readings.
     pub fn judge(&mut self, now: Duration, noise: f64) {
         let slopes = self.sums.map(|(squares, products)| {
