@@ -10,7 +10,7 @@ use std::{
 };
 
 use lb_bench::random::Random;
-use lb_steering::{Load, Observation, Sample, Steering};
+use lb_steering::{LIFE_BUCKETS, Load, Observation, Sample, Signs, Steering};
 
 use crate::{
     policy::{Decider, Policy},
@@ -21,6 +21,8 @@ use crate::{
 const WORK: f64 = 0.01;
 /// Processors of the servers, repeated for all of them.
 const PROCESSORS: [usize; 4] = [1, 2, 4, 8];
+/// The unit of lives, seconds.
+const UNIT: f64 = 1_048_576e-9;
 /// Periods that are played.
 const PERIODS: usize = 120;
 /// The first periods, in which the controller learns; they are not counted.
@@ -31,6 +33,7 @@ struct Server {
     free: BinaryHeap<Reverse<u64>>,
     processors: usize,
     opened: u64,
+    signs: Signs,
     /// Processor time used in the period.
     busy: f64,
 }
@@ -45,6 +48,7 @@ pub fn play(policy: Policy, settings: &Steering, servers: usize, load: f64, seed
                 free: (0..processors).map(|_| Reverse(0)).collect(),
                 processors,
                 opened: 0,
+                signs: Signs::default(),
                 busy: 0.0,
             }
         })
@@ -77,7 +81,7 @@ pub fn play(policy: Policy, settings: &Steering, servers: usize, load: f64, seed
                 },
                 opened: server.opened,
                 closed: server.opened,
-                signs: None,
+                signs: Some(server.signs),
                 flows: None,
                 share: None,
             })
@@ -114,6 +118,10 @@ pub fn play(policy: Policy, settings: &Steering, servers: usize, load: f64, seed
             let done = begin + work;
             server.free.push(Reverse((done * 1e9) as u64));
             server.opened += 1;
+            server.signs.opened += 1;
+            let units = ((done - clock) / UNIT) as u64;
+            let bucket = (u64::BITS - units.leading_zeros()) as usize;
+            server.signs.lives[bucket.min(LIFE_BUCKETS - 1)] += 1;
             server.busy += work;
             if period >= LEARNING {
                 times.push((done - clock) as f32);

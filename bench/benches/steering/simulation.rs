@@ -4,7 +4,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use lb_bench::random::Random;
-use lb_steering::{Load, Observation, Sample, Steering, ring};
+use lb_steering::{LIFE_BUCKETS, Load, Observation, Sample, Signs, Steering, ring};
 
 use crate::{
     policy::{Decided, Decider, Policy},
@@ -18,6 +18,9 @@ const WEIGHT: u32 = 100;
 const MISSING: f64 = 0.2;
 /// Periods in which one server has no readings in [`Event::Stale`].
 const SILENT: std::ops::Range<usize> = 40..100;
+
+/// One in so many flows is sampled.
+const SAMPLED: u64 = 8;
 
 /// How weights become shares of the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,7 +171,7 @@ impl<'a> Simulation<'a> {
                     },
                     opened: server.opened,
                     closed: server.closed,
-                    signs: None,
+                    signs: Some(signs(server, life)),
                     flows: None,
                     share: None,
                 }
@@ -351,4 +354,15 @@ pub fn play(
         }
     }
     trace
+}
+
+/// Signs of flows that all reals serve alike.
+fn signs(server: &Server, life: f64) -> Signs {
+    let bucket = if life > 0.0 { LIFE_BUCKETS - 1 } else { 5 };
+    let mut signs = Signs {
+        opened: server.opened / SAMPLED,
+        ..Signs::default()
+    };
+    signs.lives[bucket] = server.closed / SAMPLED;
+    signs
 }

@@ -12,12 +12,6 @@ const WARM: f64 = 150.0;
 const LENGTH: f64 = 240.0;
 const SEED: u64 = 1;
 
-/// Situations that are below the floor: utilisation alone does not tell a real that fails fast from a capable one.
-const BELOW: &[&str] = &[
-    "fast errors, load 0.5, utilisation only",
-    "disk wait, load 0.65, utilisation only",
-];
-
 fn find(name: &str) -> Scenario {
     let mut all = catalogue::all().into_iter();
     let found = all.find(|scenario| scenario.name == name);
@@ -37,9 +31,8 @@ fn assert_floor(names: &[&str]) {
     for name in names {
         let [steering, operator] = play_short(name);
         let harm = steering.0 - operator.0 > MOST_LOST || steering.1 - operator.1 > MOST_LATE;
-        assert_eq!(
-            harm,
-            BELOW.contains(name),
+        assert!(
+            !harm,
             "{name}: lost and late % are {steering:.1?} under steering, {operator:.1?} without"
         );
     }

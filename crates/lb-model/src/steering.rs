@@ -78,6 +78,9 @@ crate::settings! {
         @expert step: f64 = 1.5, 1.01..=100.0;
         /// The lowest share a real gets, as a multiple of the operator's share.
         @expert least_share: f64 = 0.1, 0.001..=1.0;
+        /// The highest share, as a multiple of the operator's, that a real gets whose flows do not show how it serves
+        /// them: UDP, and TCP without flows that end. Long connections that a source counts are not bound by it.
+        @expert unproven_share: f64 = 1.01, 1.0..=1_000.0;
         /// Time in which new flows make up for connections that a real lacks.
         @expert horizon: Duration = seconds(300), seconds(1)..=DAY;
         /// Mean life of connections, in periods, from which on they count as long-lived.

@@ -35,8 +35,9 @@ fn offered_rate(pool: &[Member<'_>], max_age: Duration) -> Option<f64> {
 
 /// What a jump of a sensor claims is believed by this much (natural logarithm) a second: a tenth a minute.
 const BELIEF_PER_SECOND: f64 = 0.0016;
-/// The highest multiple of the operator's share that a real gets whose flows do not show how it serves them.
-const UNCORROBORATED: f64 = 3.0;
+/// The highest multiple of the operator's share that a real with long connections gets whose flows do not show how it
+/// serves them, though its source counts them.
+const MOST_COUNTED: f64 = 3.0;
 /// The lowest relative deviation of readings that is assumed where they are compared with what is carried.
 const LEAST_NOISE: f64 = 0.02;
 /// Growth of flows' lives (logarithm, base 2) that confirms a higher utilisation.
@@ -369,16 +370,18 @@ impl VipSteering {
                 .is_some_and(|utilisation| utilisation >= settings.overload)
                 && growth.is_some_and(|growth| growth < CONFIRMING)
                 && sign.is_none();
+            let counted = self.counts_connections && member.observation.load.connections.is_some();
             state.loan.update(loan::Period {
                 now,
                 period: settings.period,
                 sign,
                 multiple: state.multiple,
                 may_grow: !self.storm.is_raging(),
+                unproven: (growth.is_none() && !counted).then_some(settings.unproven_share),
                 most: match state.following.doubt() {
                     Some(_) => 1.0,
-                    None if growth.is_some() => settings.most_share,
-                    None => settings.most_share.min(UNCORROBORATED),
+                    None if growth.is_none() && counted => settings.most_share.min(MOST_COUNTED),
+                    None => settings.most_share,
                 },
             });
         }

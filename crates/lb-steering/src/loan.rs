@@ -82,6 +82,8 @@ pub struct Period {
     pub multiple: f64,
     /// Whether the loan may grow.
     pub may_grow: bool,
+    /// Up to this multiple it may grow though nothing shows how the real serves its flows; `None`: something does.
+    pub unproven: Option<f64>,
     /// The highest multiple that is allowed.
     pub most: f64,
 }
@@ -144,13 +146,20 @@ impl Loan {
             }
             _ => grown,
         };
-        self.ceiling = if period.may_grow {
-            grown
-        } else {
-            self.ceiling.min(used)
+        let kept = self.ceiling.min(used);
+        // What was lent while its flows showed no trouble is not taken back because there are none to be seen.
+        self.ceiling = match period.unproven {
+            _ if !period.may_grow => kept,
+            None => grown,
+            Some(unproven) => kept.max(grown.min(unproven)),
         }
         .min(period.most)
         .max(1.0);
+    }
+
+    /// Goes on with the multiple of the operator's share that an earlier agent lent.
+    pub const fn resume(&mut self, multiple: f64) {
+        self.ceiling = multiple.max(1.0);
     }
 
     /// The highest multiple of the operator's share that the real may have.

@@ -110,6 +110,7 @@ impl VipSteering {
             state.operator_weight = *operator_weight;
             state.eligibility.serving_since = Some(Duration::ZERO);
             let multiple = state.weight / f64::from((*operator_weight).max(1));
+            state.loan.resume(multiple);
             state.resumed = Some((multiple, now + self.settings.fade_after));
         }
     }

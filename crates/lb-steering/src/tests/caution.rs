@@ -1,12 +1,10 @@
 //! Signs of trouble, loans, trust, and the fallback to the operator's weights.
 
-use super::pool::{Pool, fresh, seconds};
+use super::pool::{Pool, SAMPLED, USUAL_LIFE as USUAL, fresh, seconds};
 use crate::{Doubt, Fallback, LIFE_BUCKETS, LimitedBy, Safety, Sign, Signs};
 
 /// Flows a second that each real takes at utilisation 1.
 const CAPACITY: f64 = 1_000.0;
-/// The usual bucket of lives: about 20 ms.
-const USUAL: usize = 5;
 
 /// Plays a period, at the end of which `sign` adds to what clients of each real's new flows showed, and decides.
 fn carry(
@@ -15,11 +13,15 @@ fn carry(
     mut sign: impl FnMut(usize, u64, &mut Signs),
     change: impl FnOnce(&mut Pool),
 ) {
-    let before: Vec<u64> = pool.reals.iter().map(|real| real.opened).collect();
+    let before: Vec<_> = pool
+        .reals
+        .iter()
+        .map(|real| (real.opened, real.signs.unwrap_or_default()))
+        .collect();
     pool.load(capacities);
-    for (number, before) in before.into_iter().enumerate() {
-        let new = (pool.reals[number].opened - before) / 8;
-        let signs = pool.reals[number].signs.get_or_insert_default();
+    for (number, (opened, before)) in before.into_iter().enumerate() {
+        let new = (pool.reals[number].opened - opened) / SAMPLED;
+        let signs = pool.reals[number].signs.insert(before);
         signs.opened += new;
         sign(number, new, signs);
     }
@@ -334,4 +336,27 @@ fn signs_that_start_over_do_no_harm() {
         carry(&mut pool, &[CAPACITY; 4], usual, |_| {});
         assert!(!matches!(pool.limited_by(0), LimitedBy::Sign(..)));
     }
+}
+
+#[test]
+fn without_signs_a_share_stays_near_the_operators() {
+    let capacities = [10.0 * CAPACITY, CAPACITY, CAPACITY, CAPACITY];
+    let play = |most: f64| {
+        let settings = crate::Steering {
+            unproven_share: most,
+            ..crate::Steering::default()
+        };
+        let mut pool = Pool::new(settings, &[100; 4]);
+        pool.step();
+        for _ in 0..40 {
+            pool.load(&capacities);
+            for real in &mut pool.reals {
+                real.signs = None;
+            }
+            pool.period();
+        }
+        pool.shares()[0]
+    };
+    assert!(play(1.02) <= 0.25 * 1.03);
+    assert!(play(2.0) > 0.25 * 1.8);
 }

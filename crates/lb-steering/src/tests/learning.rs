@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::pool::{Pool, fresh, seconds};
+use super::pool::{Pool, USUAL_LIFE, fresh, seconds};
 use crate::{
     Steering,
     drift::Drift,
@@ -216,8 +216,12 @@ fn an_unreported_delay_does_not_make_shares_oscillate() {
         let shares = pool.shares();
         late.push_back(shares.clone());
         for (real, share) in pool.reals.iter_mut().zip(&shares) {
-            real.opened += (share * 10_000.0) as u64;
+            let new = (share * 10_000.0) as u64;
+            real.opened += new;
             real.closed = real.opened;
+            let signs = real.signs.get_or_insert_default();
+            signs.opened += new;
+            signs.lives[USUAL_LIFE] += new;
         }
         if late.len() > 2 {
             let then = late.pop_front().unwrap();

@@ -258,12 +258,12 @@ fn slow_answers_reduce_a_share_and_are_forgotten() {
     }
     pool.reals[2].load.latency = fresh(0.040);
     for _ in 0..20 {
-        pool.period();
+        pool.carry(&[2_000.0; 3]);
     }
     assert!((pool.shares()[2] - 0.2).abs() < 0.01, "{:?}", pool.shares());
     pool.reals[2].load.latency = fresh(0.010);
     for _ in 0..40 {
-        pool.period();
+        pool.carry(&[2_000.0; 3]);
     }
     assert!(
         (pool.shares()[2] - 1.0 / 3.0).abs() < 0.015,
