@@ -221,7 +221,7 @@ fn utilisation_that_does_not_follow_has_no_vote() {
     let mut doubted = false;
     for period in 0..60 {
         // Waves of load, so that there is something to follow.
-        pool.flows = if period / 4 % 2 == 0 {
+        pool.flows = if (period / 4_usize).is_multiple_of(2) {
             7_000.0
         } else {
             13_000.0
@@ -274,7 +274,7 @@ fn a_pool_that_cannot_be_trusted_falls_back_and_comes_back() {
         .map(|real| real.load.utilisation)
         .collect();
     let wave = |pool: &mut Pool, period: usize| {
-        pool.flows = if period / 4 % 2 == 0 {
+        pool.flows = if (period / 4_usize).is_multiple_of(2) {
             7_000.0
         } else {
             13_000.0
