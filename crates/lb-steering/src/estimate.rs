@@ -215,7 +215,8 @@ impl CapacityEstimate {
             self.readings = readings;
         } else {
             let gain = (1.0 / (1.0 + self.readings)).max(self.gain(settings));
-            self.value = Some(value * (gain * error).exp());
+            // A single surprise is no reason to move.
+            self.value = Some(value * (gain * error.clamp(-limit, limit)).exp());
             self.readings += 1.0;
         }
         let bounded_error = error.abs().min(limit);

@@ -121,8 +121,14 @@ impl VipSteering {
             .sum();
         if let Some(elapsed) = elapsed {
             let time = elapsed.as_secs_f64();
+            let connections = connections.unwrap_or(0.0);
+            let inferred = pool.iter().all(|member| member.state.traffic.is_inferred());
+            // SYNs that nobody answered stay among them for good.
+            let most = caution::sampled_life(pool.iter().map(|member| &member.state.evidence))
+                .filter(|_| inferred)
+                .map_or(f64::INFINITY, |life| life * rate);
             self.life
-                .observe(settings, time, connections.unwrap_or(0.0), rate);
+                .observe(settings, time, connections.min(most), rate);
         }
         let counts_connections = connections.is_some()
             && self
@@ -315,6 +321,17 @@ impl VipSteering {
                 }
             }
             member.state.last_utilisation = sample;
+            let traffic = &member.state.traffic;
+            if let Some((from, to, change)) = traffic
+                .reported_change()
+                .filter(|(_, to, _)| *to > member.state.last_count)
+                && member.is_eligible()
+            {
+                lag.observe_connections(self.settings.period, change, |delay| {
+                    traffic.open_change(from.saturating_sub(delay), to.saturating_sub(delay))
+                });
+                member.state.last_count = to;
+            }
         }
         if lag.end_period() {
             for member in pool.iter_mut() {
@@ -323,12 +340,14 @@ impl VipSteering {
             }
         }
         self.lag = lag;
+        let count_lag = self.lag.of_connections(self.settings.period);
         let deviations = pool
             .iter()
             .filter_map(|member| member.state.estimate.deviation())
             .collect();
         let noise = shares::median(deviations).unwrap_or(0.0);
         for member in pool {
+            member.state.traffic.set_lag(count_lag);
             let own = member.state.estimate.deviation().unwrap_or(0.0);
             let following = &mut member.state.following;
             let own = own.min(following.most_noise());

@@ -48,6 +48,8 @@ pub struct RealState {
     pub slow_start: f64,
     /// The last reading of utilisation that [`super::lag`] can use: the time it describes, and its value.
     pub last_utilisation: Option<(Duration, f64)>,
+    /// The time that the last count of connections which [`super::lag`] used describes.
+    pub last_count: Duration,
     pub overload: Overload,
     /// Whether new flows are making up for a difference in connections.
     pub rebalancing: bool,

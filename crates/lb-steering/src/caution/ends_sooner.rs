@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{DEVIATIONS, Figures, lower_median};
+use super::{DEVIATIONS, Figures, lower_median, served::UNIT};
 use crate::verdict::Sign;
 
 /// Logarithm (base 2) of how much sooner they must end at least.
@@ -21,8 +21,6 @@ const EXCESS: f64 = 0.25;
 const SERVED: Duration = Duration::from_secs(40);
 /// ... nor has one that has served for less than this many usual lives.
 const LIVES: f64 = 8.0;
-/// A unit of lives: 2^20 ns.
-const UNIT: f64 = 1_048_576e-9;
 
 pub fn test(reals: &[Figures<'_>], real: usize) -> Option<Sign> {
     (0..reals[real].windows()?.len()).find_map(|window| {

@@ -139,6 +139,11 @@ const TESTS: [Test; 6] = [
     slow_probes::test,
 ];
 
+/// The mean life of a pool's flows, seconds, as sampled flows show it: `None` unless nearly all of them end soon.
+pub fn sampled_life<'a>(reals: impl Iterator<Item = &'a Evidence>) -> Option<f64> {
+    served::mean_life(reals.filter_map(|evidence| evidence.served.windows()?.get(1)))
+}
+
 /// Returns the sign that each real shows.
 pub fn signs(reals: &mut [Figures<'_>]) -> Vec<Option<Sign>> {
     let found: Vec<Option<Sign>> = (0..reals.len())

@@ -14,6 +14,13 @@ const LEAST_ENDED: f64 = 20.0;
 /// The lowest variance of the logarithm (base 2) of a life: lives within one bucket are not all the same.
 const LEAST_VARIANCE: f64 = 0.25;
 
+/// A unit of lives, seconds: 2^20 ns.
+pub const UNIT: f64 = 1_048_576e-9;
+/// The life of flows is known if this fraction of those that were opened ended, ...
+const LEAST_SHORT: f64 = 0.9;
+/// ... and at most this fraction of them lived longer than the buckets tell.
+const MOST_LONG: f64 = 0.02;
+
 /// Counts of flows, of which older ones count less.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Window {
@@ -74,6 +81,21 @@ impl Window {
             .sum();
         ended / self.opened.max(1.0)
     }
+}
+
+/// The mean life of the flows of several reals, seconds, at most: `None` unless nearly all of them end, and soon.
+pub fn mean_life<'a>(windows: impl Iterator<Item = &'a Window>) -> Option<f64> {
+    let (mut opened, mut ended, mut lives, mut long) = (0.0, 0.0, 0.0, 0.0);
+    for window in windows {
+        opened += window.opened;
+        for (bucket, count) in window.lives.iter().enumerate() {
+            ended += count;
+            lives += count * (bucket as f64).exp2() * UNIT;
+        }
+        long += window.lives[LIFE_BUCKETS - 1];
+    }
+    let is_known = ended >= LEAST_ENDED && ended >= LEAST_SHORT * opened;
+    (is_known && long <= MOST_LONG * ended).then(|| lives / ended)
 }
 
 /// What was counted of a real.
