@@ -60,6 +60,8 @@ pub struct Reading {
     pub noise: f64,
     /// Whether the estimate may rise: not while the real is in trouble.
     pub may_rise: bool,
+    /// What it served of that, if known: what a saturated real carries is more.
+    pub served: Option<f64>,
 }
 
 /// An estimate of what a real carries at utilisation 1.
@@ -182,7 +184,11 @@ impl CapacityEstimate {
             return;
         }
         if self.saturation >= MAX_EVIDENCE {
-            let guess = measured * SATURATED_FACTOR;
+            let guess = reading
+                .served
+                .map_or(measured * SATURATED_FACTOR, |served| {
+                    served.min(measured) / utilisation
+                });
             // The next reading below saturation replaces the guess.
             if self.value.is_none_or(|value| guess < value) {
                 self.value = Some(guess);

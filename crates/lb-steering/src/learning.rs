@@ -33,6 +33,24 @@ fn offered_rate(pool: &[Member<'_>], max_age: Duration) -> Option<f64> {
     (ring > 0.0).then(|| flows / ring)
 }
 
+/// Flows that end per flow that begins, over the reals that answer all they get; `None` if that shows that many ends are
+/// not seen.
+fn served_fraction(pool: &[Member<'_>], max_age: Duration) -> Option<f64> {
+    let (mut opened, mut closed) = (0.0, 0.0);
+    for member in pool.iter().filter(|member| member.is_eligible()) {
+        let utilisation = Sample::fresh(member.observation.load.utilisation, max_age);
+        if utilisation.is_some_and(|utilisation| utilisation < MAYBE_SATURATED)
+            && let Some((begun, ended)) = member.state.traffic.last_flows()
+        {
+            opened += begun;
+            closed += ended;
+        }
+    }
+    (closed > opened * LEAST_SEEN_ENDS).then(|| (closed / opened).min(1.0))
+}
+
+/// Of the flows that begin, at least this fraction is seen to end.
+const LEAST_SEEN_ENDS: f64 = 0.9;
 /// What a jump of a sensor claims is believed by this much (natural logarithm) a second: a tenth a minute.
 const BELIEF_PER_SECOND: f64 = 0.0016;
 /// The highest multiple of the operator's share that a real with long connections gets whose flows do not show how it
@@ -57,6 +75,8 @@ struct PoolFigures {
     offered_rate: Option<f64>,
     /// Median relative deviation of readings.
     noise: f64,
+    /// Flows that end per flow that begins, where they are short and hardly any real is full.
+    served: Option<f64>,
 }
 
 impl VipSteering {
@@ -165,6 +185,11 @@ impl VipSteering {
                 offered_rate(pool, self.settings.stale_after())
             },
             noise: shares::median(deviations).unwrap_or(0.0),
+            served: if self.counts_connections {
+                None
+            } else {
+                served_fraction(pool, self.settings.stale_after())
+            },
         };
         let time = self.settings.period.as_secs_f64();
         for member in pool.iter_mut() {
@@ -241,6 +266,10 @@ impl VipSteering {
             mean: figures.utilisation,
             noise: figures.noise,
             may_rise: member.state.loan.held_for().is_none() || member.state.multiple < 1.0,
+            served: figures
+                .served
+                .zip(member.state.traffic.closed_at(at, settings.period))
+                .map(|(usual, closed)| closed / usual),
         })
     }
 

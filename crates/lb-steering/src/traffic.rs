@@ -79,6 +79,24 @@ impl Traffic {
         }
     }
 
+    /// Flows that were opened and closed in the last period.
+    pub fn last_flows(&self) -> Option<(f64, f64)> {
+        let last = self.periods.len().checked_sub(1)?;
+        let (before, now) = (self.periods.get(last.checked_sub(1)?)?, self.periods[last]);
+        let opened = now.flows - before.flows;
+        Some((opened, (opened - (now.open - before.open)).max(0.0)))
+    }
+
+    /// Flows closed a second in the time `over` before `at`, as far as it is remembered.
+    pub fn closed_at(&self, at: Duration, over: Duration) -> Option<f64> {
+        let (first, last) = (self.periods.front()?.at, self.periods.back()?.at);
+        let to = at.min(last);
+        let from = to.saturating_sub(over).max(first);
+        let time = to.checked_sub(from)?.as_secs_f64();
+        let rate = self.rate_between(from, to)?;
+        Some((rate - self.open_change(from, to)? / time).max(0.0))
+    }
+
     /// New flows a second in the last period.
     pub fn rate(&self) -> Option<f64> {
         let last = self.periods.len().checked_sub(1)?;

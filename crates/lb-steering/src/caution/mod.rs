@@ -74,7 +74,7 @@ impl Evidence {
     }
 
     /// Whether its flows may have waited for others lately.
-    fn is_busy(&self) -> bool {
+    pub fn is_busy(&self) -> bool {
         self.readings.iter().any(|reading| *reading >= BUSY)
     }
 }
