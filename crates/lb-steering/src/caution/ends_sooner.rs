@@ -34,7 +34,9 @@ fn than_before(reals: &[Figures<'_>], real: usize, window: usize) -> Option<Sign
         return None;
     }
     let change = super::life_change(reals, real, window, true)?;
-    let sooner = -change.mean;
+    // It must have changed itself: others may serve more slowly.
+    let own = reals[real].life(window)?.mean - reals[real].evidence.usual_life.value?;
+    let sooner = -change.mean.max(own);
     let certain = sooner - DEVIATIONS * change.variance.sqrt();
     (sooner >= LEAST_CHANGE && certain >= LEAST_CERTAIN_CHANGE).then(|| Sign::EndsSooner {
         times: sooner.exp2(),

@@ -12,7 +12,7 @@ const LEAST_GROWTH: f64 = 1.0;
 const LEAST_CERTAIN: f64 = 0.4;
 
 pub fn test(reals: &[Figures<'_>], real: usize) -> Option<Sign> {
-    if reals[real].multiple < RAISED {
+    if reals[real].multiple < RAISED || reals[real].evidence.is_full() {
         return None;
     }
     (0..reals[real].windows()?.len()).find_map(|window| {

@@ -27,10 +27,14 @@ const BASE_MULTIPLE: f64 = 1.1;
 pub const RAISED: f64 = 1.03;
 /// Gain with which that is learned, ...
 const BASE_GAIN: f64 = 0.2;
-/// ... and where it differs by more than this from what was learned: what is usual does not change at once.
+/// ... and where it differs by more than this from what was learned: what is usual changes over hours, not minutes.
 const UNUSUAL: f64 = 0.5;
 /// See [`UNUSUAL`].
-const UNUSUAL_GAIN: f64 = 0.003;
+const UNUSUAL_GAIN: f64 = 0.0005;
+/// Periods in which a real shows what is usual at first.
+const FIRST_PERIODS: u32 = 24;
+/// From this utilisation on a real reads full: that its flows wait contradicts nothing.
+const FULL: f64 = 0.88;
 /// Readings that are remembered: one alone may be noise, or late.
 const RECENT: usize = 3;
 /// From this utilisation on a real's flows may wait, and tell nothing of a life without waiting.
@@ -51,9 +55,33 @@ pub struct Evidence {
     /// The last readings of utilisation, the newest first; a missing one counts as 0.
     readings: [f64; RECENT],
     /// Logarithm (base 2) of its flows' life, as it usually is when they do not wait.
-    usual_life: Option<f64>,
+    usual_life: Usual,
     /// Logarithm of its round trip over the other reals', at the operator's share.
-    base_round_trip: Option<f64>,
+    base_round_trip: Usual,
+}
+
+/// A figure as it usually is.
+#[derive(Debug, Default)]
+struct Usual {
+    value: Option<f64>,
+    periods: u32,
+}
+
+impl Usual {
+    /// Learns from a period.
+    fn learn(&mut self, value: Option<f64>) {
+        let Some(value) = value else { return };
+        let before = *self.value.get_or_insert(value);
+        self.periods = self.periods.saturating_add(1);
+        let gain = if (value - before).abs() < UNUSUAL {
+            BASE_GAIN
+        } else if self.periods <= FIRST_PERIODS {
+            1.0 / f64::from(self.periods)
+        } else {
+            UNUSUAL_GAIN
+        };
+        self.value = Some(before + gain * (value - before));
+    }
 }
 
 impl Evidence {
@@ -73,22 +101,14 @@ impl Evidence {
         smooth(&mut self.round_trip, round_trip.map(f64::ln));
     }
 
+    /// Whether it reads full.
+    fn is_full(&self) -> bool {
+        self.readings.iter().any(|reading| *reading >= FULL)
+    }
+
     /// Whether its flows may have waited for others lately.
     pub fn is_busy(&self) -> bool {
         self.readings.iter().any(|reading| *reading >= BUSY)
-    }
-}
-
-/// Learns what is usual, which does not change at once.
-fn learn(usual: &mut Option<f64>, value: Option<f64>) {
-    if let Some(value) = value {
-        let before = *usual.get_or_insert(value);
-        let gain = if (value - before).abs() < UNUSUAL {
-            BASE_GAIN
-        } else {
-            UNUSUAL_GAIN
-        };
-        *usual = Some(before + gain * (value - before));
     }
 }
 
@@ -155,10 +175,10 @@ pub fn signs(reals: &mut [Figures<'_>]) -> Vec<Option<Sign>> {
     for (real, round_trip) in reals.iter_mut().zip(round_trips) {
         if real.is_calm(0) {
             let life = real.life(0).map(|life| life.mean);
-            learn(&mut real.evidence.usual_life, life);
+            real.evidence.usual_life.learn(life);
         }
         if real.multiple <= BASE_MULTIPLE && !real.evidence.is_busy() {
-            learn(&mut real.evidence.base_round_trip, round_trip);
+            real.evidence.base_round_trip.learn(round_trip);
         }
     }
     found
@@ -186,7 +206,7 @@ fn life_change(reals: &[Figures<'_>], real: usize, window: usize, calm: bool) ->
     let change = |figures: &Figures<'_>| {
         let life = figures.life(window)?;
         Some(LogLife {
-            mean: life.mean - figures.evidence.usual_life?,
+            mean: life.mean - figures.evidence.usual_life.value?,
             ..life
         })
     };
