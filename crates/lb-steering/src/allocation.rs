@@ -8,7 +8,7 @@ use super::{
     decision::LimitedBy,
     movement::{self, Move},
     pool::{Member, operator_shares, scarcest_resource},
-    rebalancing::{Holding, rebalancing_multiple},
+    rebalancing::{Holding, MAX_INFERRED_MULTIPLE, rebalancing_multiple},
     shares,
     shedding::{self, ShedCandidate},
     storm,
@@ -150,6 +150,18 @@ impl VipSteering {
         }
     }
 
+    /// The highest multiple of the operator's share of new flows that a real may have while connections are evened out.
+    /// Where nothing shows how it serves them, it may still make up for what it lacks, slowly.
+    fn flow_ceiling(&self, member: &Member<'_>) -> f64 {
+        let ceiling = self.ceiling(member);
+        let is_held = member.state.loan.held_for().is_some() || self.safety != Safety::Normal;
+        if is_held {
+            ceiling
+        } else {
+            ceiling.max(MAX_INFERRED_MULTIPLE)
+        }
+    }
+
     /// Takes what reals in trouble have beyond the operator's share at once, and gives it to those below theirs. That
     /// needs no bound on movement: it is what the operator would give. Whatever the controller is, its weights pass
     /// through here.
@@ -235,7 +247,16 @@ impl VipSteering {
                 share * multiple
             })
             .collect();
-        (shares::normalised(wanted), uneven)
+        let members: Vec<&Member<'_>> = eligible.iter().map(|index| &pool[*index]).collect();
+        let operator_weights = members.iter().map(|member| member.operator_weight());
+        let ceilings: Vec<f64> = shares::normalised(operator_weights.collect())
+            .iter()
+            .zip(&members)
+            .map(|(share, member)| share * self.flow_ceiling(member))
+            .collect();
+        let none = vec![0.0; eligible.len()];
+        let wanted = shares::within(&shares::normalised(wanted), &none, &ceilings);
+        (wanted, uneven)
     }
 
     /// Sets each real's ramp factor, from slow start, scarce resources and overload, and what limits its weight.

@@ -82,6 +82,8 @@ pub struct CapacityEstimate {
     drift: Drift,
     /// Evidence that the real is saturated, 0 to [`MAX_EVIDENCE`].
     saturation: f64,
+    /// The value before it was taken for saturated, and the readings on which it rested.
+    before_guess: Option<(f64, f64)>,
     /// The time that the last reading describes.
     last_reading: Option<Duration>,
 }
@@ -98,6 +100,7 @@ impl Default for CapacityEstimate {
             deviation_readings: 0.0,
             drift: Drift::default(),
             saturation: 0.0,
+            before_guess: None,
             last_reading: None,
         }
     }
@@ -190,6 +193,9 @@ impl CapacityEstimate {
                     served.min(measured) / utilisation
                 });
             // The next reading below saturation replaces the guess.
+            if let Some(value) = known {
+                self.before_guess = Some((value, self.readings));
+            }
             if self.value.is_none_or(|value| guess < value) {
                 self.value = Some(guess);
             }
@@ -197,8 +203,14 @@ impl CapacityEstimate {
             return;
         }
         let Some(value) = known else {
-            self.value = Some(measured);
-            self.readings = 1.0;
+            // What was known before is right after all if the reading agrees with it.
+            let (value, readings) = self
+                .before_guess
+                .take()
+                .filter(|(value, _)| (measured / value).ln().abs() <= settings.surprise)
+                .unwrap_or((measured, 1.0));
+            self.value = Some(value);
+            self.readings = readings;
             return;
         };
         let error = (measured / value).ln();
@@ -291,6 +303,7 @@ impl CapacityEstimate {
 
     /// The load is counted in another unit now; `factor` is new units per old one.
     pub fn convert(&mut self, factor: f64) {
+        self.before_guess = None;
         self.value = self.value.map(|value| value * factor);
         self.past.clear();
         self.doubt();

@@ -392,7 +392,13 @@ impl VipSteering {
         let mut included = Vec::new();
         let mut figures = Vec::new();
         for (number, (member, multiple)) in pool.iter_mut().zip(multiples).enumerate() {
-            member.state.evidence.observe(member.observation, max_age);
+            let connections = member
+                .state
+                .traffic
+                .connections()
+                .filter(|_| self.counts_connections);
+            let evidence = &mut member.state.evidence;
+            evidence.observe(member.observation, connections, max_age);
             let Some(multiple) = multiple else { continue };
             member.state.multiple = multiple;
             let trusted = member.state.following.doubt().is_none();

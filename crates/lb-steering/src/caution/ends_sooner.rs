@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{DEVIATIONS, Figures, lower_median, served::UNIT};
-use crate::verdict::Sign;
+use super::{DEVIATIONS, Figures, RAISED, lower_median, served::UNIT};
+use crate::{shares, verdict::Sign};
 
 /// Logarithm (base 2) of how much sooner they must end at least.
 const LEAST: f64 = 1.3;
@@ -13,6 +13,10 @@ const LEAST_CERTAIN: f64 = 0.6;
 const LEAST_CHANGE: f64 = 0.8;
 /// The same after the variation of counts is allowed for.
 const LEAST_CERTAIN_CHANGE: f64 = 0.4;
+/// The fraction of its flows that end sooner than usual must have grown by this, ...
+const LEAST_MORE: f64 = 0.08;
+/// ... and by this after the variation of counts is allowed for.
+const LEAST_CERTAIN_MORE: f64 = 0.04;
 /// Other reals' flows wait, too: of their life, at least this fraction is service.
 const LEAST_SERVICE: f64 = 0.4;
 /// The fraction of its flows that ends soon must exceed the others' by this: the flows that are left open say nothing.
@@ -24,7 +28,34 @@ const LIVES: f64 = 8.0;
 
 pub fn test(reals: &[Figures<'_>], real: usize) -> Option<Sign> {
     (0..reals[real].windows()?.len()).find_map(|window| {
-        than_others(reals, real, window).or_else(|| than_before(reals, real, window))
+        than_others(reals, real, window)
+            .or_else(|| than_before(reals, real, window))
+            .or_else(|| more_than_before(reals, real, window))
+    })
+}
+
+/// Looks for more flows than usual that end soon, while the others are as before: a part of them fails.
+fn more_than_before(reals: &[Figures<'_>], real: usize, window: usize) -> Option<Sign> {
+    if reals[real].multiple < RAISED || reals[real].serving_for < SERVED {
+        return None;
+    }
+    let excess = |figures: &Figures<'_>| {
+        let (ended_by, ended) = figures.windows()?[window].ended_by()?;
+        let excess = figures.evidence.usual_lives.excess(&ended_by)?;
+        // A fraction varies most at one half.
+        Some((excess, 0.25 / ended))
+    };
+    let (own, variance) = excess(&reals[real])?;
+    let others =
+        shares::median(super::others(reals, real, |other| Some(excess(other)?.0)).collect())?;
+    let more = own - others;
+    let certain = more - DEVIATIONS * variance.sqrt();
+    let life = reals[real].life(window)?.mean;
+    let sooner = reals[real].evidence.usual_life.value? - life;
+    (more >= LEAST_MORE && certain >= LEAST_CERTAIN_MORE && sooner > 0.0).then(|| {
+        Sign::EndsSooner {
+            times: sooner.exp2(),
+        }
     })
 }
 

@@ -10,13 +10,15 @@ mod lasts_longer;
 mod repeats;
 mod served;
 mod slow_probes;
+mod turnover;
 
 use std::time::Duration;
 
 use self::served::Served;
 pub use self::served::{LogLife, Window};
+use self::turnover::Turnover;
 use super::{
-    observation::{Observation, Sample},
+    observation::{LIFE_BUCKETS, Observation, Sample},
     shares,
     verdict::Sign,
 };
@@ -29,6 +31,8 @@ pub const RAISED: f64 = 1.03;
 const BASE_GAIN: f64 = 0.2;
 /// ... and where it differs by more than this from what was learned: what is usual changes over hours, not minutes.
 const UNUSUAL: f64 = 0.5;
+/// The same of the fraction of the flows that end sooner than usual.
+const UNUSUAL_EXCESS: f64 = 0.03;
 /// See [`UNUSUAL`].
 const UNUSUAL_GAIN: f64 = 0.0005;
 /// Periods in which a real shows what is usual at first.
@@ -48,6 +52,7 @@ const SMOOTHING: f64 = 0.5;
 #[derive(Debug, Default)]
 pub struct Evidence {
     served: Served,
+    turnover: Turnover,
     /// Fraction of its answers that are errors, smoothed.
     errors: Option<f64>,
     /// Logarithm of its probes' round trip, smoothed, and how many there were.
@@ -56,6 +61,8 @@ pub struct Evidence {
     readings: [f64; RECENT],
     /// Logarithm (base 2) of its flows' life, as it usually is when they do not wait.
     usual_life: Usual,
+    /// Which fraction of its flows usually ends within each bucket of lives.
+    usual_lives: UsualLives,
     /// Logarithm of its round trip over the other reals', at the operator's share.
     base_round_trip: Usual,
 }
@@ -85,8 +92,16 @@ impl Usual {
 }
 
 impl Evidence {
-    /// Records a period. Readings older than `max_age` are not used.
-    pub fn observe(&mut self, observation: &Observation, max_age: Duration) {
+    /// Records a period. Readings older than `max_age` are not used. `connections`: those that the real has, where they
+    /// are long.
+    pub fn observe(
+        &mut self,
+        observation: &Observation,
+        connections: Option<f64>,
+        max_age: Duration,
+    ) {
+        self.turnover
+            .observe(observation.opened, observation.closed, connections);
         let reading = Sample::fresh(observation.load.utilisation, max_age).unwrap_or(0.0);
         self.readings.rotate_right(1);
         self.readings[0] = reading;
@@ -109,6 +124,40 @@ impl Evidence {
     /// Whether its flows may have waited for others lately.
     pub fn is_busy(&self) -> bool {
         self.readings.iter().any(|reading| *reading >= BUSY)
+    }
+}
+
+/// How the lives of a real's flows are usually spread.
+#[derive(Debug, Default)]
+struct UsualLives {
+    /// The fraction that ends within each bucket.
+    ended_by: Option<[f64; LIFE_BUCKETS]>,
+    periods: u32,
+}
+
+impl UsualLives {
+    /// The largest excess of a fraction over what is usual.
+    fn excess(&self, ended_by: &[f64; LIFE_BUCKETS]) -> Option<f64> {
+        let usual = self.ended_by?;
+        let excess = ended_by.iter().zip(usual).map(|(now, usual)| now - usual);
+        Some(excess.fold(0.0, f64::max))
+    }
+
+    /// Learns from a period.
+    fn learn(&mut self, ended_by: &[f64; LIFE_BUCKETS]) {
+        let excess = self.excess(ended_by).unwrap_or(0.0);
+        self.periods = self.periods.saturating_add(1);
+        let gain = if excess < UNUSUAL_EXCESS {
+            BASE_GAIN
+        } else if self.periods <= FIRST_PERIODS {
+            1.0 / f64::from(self.periods)
+        } else {
+            UNUSUAL_GAIN
+        };
+        let usual = self.ended_by.get_or_insert(*ended_by);
+        for (usual, now) in usual.iter_mut().zip(ended_by) {
+            *usual += gain * (now - *usual);
+        }
     }
 }
 
@@ -150,9 +199,10 @@ impl Figures<'_> {
 type Test = fn(&[Figures<'_>], usize) -> Option<Sign>;
 
 /// The signs, the most telling first.
-const TESTS: [Test; 6] = [
+const TESTS: [Test; 7] = [
     errors::test,
     ends_sooner::test,
+    turnover::test,
     repeats::repeated_syns,
     repeats::resets,
     lasts_longer::test,
@@ -176,6 +226,12 @@ pub fn signs(reals: &mut [Figures<'_>]) -> Vec<Option<Sign>> {
         if real.is_calm(0) {
             let life = real.life(0).map(|life| life.mean);
             real.evidence.usual_life.learn(life);
+        }
+        let spread = real.windows().and_then(|windows| windows[1].ended_by());
+        if real.is_calm(1)
+            && let Some((spread, _)) = spread
+        {
+            real.evidence.usual_lives.learn(&spread);
         }
         if real.multiple <= BASE_MULTIPLE && !real.evidence.is_busy() {
             real.evidence.base_round_trip.learn(round_trip);

@@ -72,6 +72,19 @@ impl Window {
         })
     }
 
+    /// For each bucket, the fraction of the flows that ended by then, and how many ended; `None` if these are few.
+    pub fn ended_by(&self) -> Option<([f64; LIFE_BUCKETS], f64)> {
+        let ended: f64 = self.lives.iter().sum();
+        let mut sum = 0.0;
+        (ended >= LEAST_ENDED).then(|| {
+            let by = self.lives.map(|count| {
+                sum += count;
+                sum / ended
+            });
+            (by, ended)
+        })
+    }
+
     /// Flows that ended within 2^`log` units, as a fraction of those opened.
     pub fn ended_within(&self, log: f64) -> f64 {
         let within = self.lives.iter().enumerate();
