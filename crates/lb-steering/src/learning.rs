@@ -56,6 +56,8 @@ const BELIEF_PER_SECOND: f64 = 0.0016;
 /// The highest multiple of the operator's share that a real with long connections gets whose flows do not show how it
 /// serves them, though its source counts them.
 const MOST_COUNTED: f64 = 3.0;
+/// The same until it has kept the connections that it was given.
+const MOST_UNKEPT: f64 = 1.25;
 /// The lowest relative deviation of readings that is assumed where they are compared with what is carried.
 const LEAST_NOISE: f64 = 0.02;
 /// Growth of flows' lives (logarithm, base 2) that confirms a higher utilisation.
@@ -414,9 +416,15 @@ impl VipSteering {
         }
         let signs = caution::signs(&mut figures);
         let growths = caution::life_growths(&figures);
+        let kept: Vec<bool> = (0..figures.len())
+            .map(|real| caution::keeps(&figures, real))
+            .collect();
         drop(figures);
-        for ((number, sign), growth) in included.into_iter().zip(signs).zip(growths) {
+        let found = signs.into_iter().zip(growths).zip(kept);
+        for (number, ((sign, growth), keeps)) in included.into_iter().zip(found) {
             let member = &mut pool[number];
+            member.state.keeps |= keeps;
+            member.state.keeps &= sign.is_none();
             member.state.life_growth = growth;
             let utilisation = Sample::fresh(member.observation.load.utilisation, max_age);
             let state = &mut member.state;
@@ -431,7 +439,12 @@ impl VipSteering {
                 sign,
                 multiple: state.multiple,
                 may_grow: !self.storm.is_raging(),
-                unproven: (growth.is_none() && !counted).then_some(settings.unproven_share),
+                unproven: match growth {
+                    Some(_) => None,
+                    None if !counted => Some(settings.unproven_share),
+                    None if !state.keeps => Some(settings.unproven_share.max(MOST_UNKEPT)),
+                    None => None,
+                },
                 most: match state.following.doubt() {
                     Some(_) => 1.0,
                     None if growth.is_none() && counted => settings.most_share.min(MOST_COUNTED),

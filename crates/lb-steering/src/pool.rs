@@ -42,6 +42,8 @@ pub struct RealState {
     pub multiple: f64,
     /// How much longer its flows live than at the operator's share (logarithm, base 2), if they show it.
     pub life_growth: Option<f64>,
+    /// Whether it kept the connections that it was given beyond what it loses.
+    pub keeps: bool,
     /// Whether it reads full, and its flows do not show that.
     pub contradicted: bool,
     /// The factor that slow start left of its share in the last step.

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{DEVIATIONS, Figures, RAISED, lower_median, served::UNIT};
+use super::{
+    DEVIATIONS, Figures, RAISED, lower_median,
+    served::{LIFE_WINDOWS, UNIT},
+};
 use crate::{shares, verdict::Sign};
 
 /// Logarithm (base 2) of how much sooner they must end at least.
@@ -17,6 +20,9 @@ const LEAST_CERTAIN_CHANGE: f64 = 0.4;
 const LEAST_MORE: f64 = 0.08;
 /// ... and by this after the variation of counts is allowed for.
 const LEAST_CERTAIN_MORE: f64 = 0.04;
+/// Flows that usually live for longer than this, seconds, are not compared that way: while a real gains flows, more of
+/// those that end are young.
+const LONGEST: f64 = 2.0;
 /// Other reals' flows wait, too: of their life, at least this fraction is service.
 const LEAST_SERVICE: f64 = 0.4;
 /// The fraction of its flows that ends soon must exceed the others' by this: the flows that are left open say nothing.
@@ -27,7 +33,7 @@ const SERVED: Duration = Duration::from_secs(40);
 const LIVES: f64 = 8.0;
 
 pub fn test(reals: &[Figures<'_>], real: usize) -> Option<Sign> {
-    (0..reals[real].windows()?.len()).find_map(|window| {
+    (0..LIFE_WINDOWS).find_map(|window| {
         than_others(reals, real, window)
             .or_else(|| than_before(reals, real, window))
             .or_else(|| more_than_before(reals, real, window))
@@ -51,7 +57,11 @@ fn more_than_before(reals: &[Figures<'_>], real: usize, window: usize) -> Option
     let more = own - others;
     let certain = more - DEVIATIONS * variance.sqrt();
     let life = reals[real].life(window)?.mean;
-    let sooner = reals[real].evidence.usual_life.value? - life;
+    let usual = reals[real].evidence.usual_life.value?;
+    if usual.exp2() * UNIT > LONGEST {
+        return None;
+    }
+    let sooner = usual - life;
     (more >= LEAST_MORE && certain >= LEAST_CERTAIN_MORE && sooner > 0.0).then(|| {
         Sign::EndsSooner {
             times: sooner.exp2(),

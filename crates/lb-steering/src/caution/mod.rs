@@ -17,6 +17,7 @@ use std::time::Duration;
 use self::served::Served;
 pub use self::served::{LogLife, Window};
 use self::turnover::Turnover;
+pub use self::turnover::keeps;
 use super::{
     observation::{LIFE_BUCKETS, Observation, Sample},
     shares,
@@ -245,7 +246,8 @@ pub fn signs(reals: &mut [Figures<'_>]) -> Vec<Option<Sign>> {
 pub fn life_growths(reals: &[Figures<'_>]) -> Vec<Option<f64>> {
     (0..reals.len())
         .map(|real| {
-            let mut windows = 0..reals[real].windows()?.len();
+            let mut windows = 0..served::LIFE_WINDOWS;
+            reals[real].windows()?;
             let known = windows
                 .clone()
                 .any(|window| reals[real].life(window).is_some());

@@ -5,8 +5,11 @@ use super::{
     repeats::LEAST_REPEATED,
 };
 
-/// Factors by which counts decay per period: a window that follows at once, and one for pools with few flows.
-const DECAYS: [f64; 2] = [0.5, 0.93];
+/// Factors by which counts decay per period: a window that follows at once, one for pools with few flows, and one for
+/// what is counted of hardly any flow.
+const DECAYS: [f64; 3] = [0.5, 0.93, 0.985];
+/// The windows in which lives are compared.
+pub const LIFE_WINDOWS: usize = 2;
 /// Fraction of the flows that may have waited where their lives tell how the real serves one.
 const MOST_HURRIED: f64 = 0.2;
 /// Flows that must have ended before their lives are compared.
@@ -48,7 +51,7 @@ impl Window {
     /// Whether its lives tell how the real serves a flow: hardly any waited, and few clients tried in vain.
     pub fn is_calm(&self) -> bool {
         let ended: f64 = self.lives.iter().sum();
-        self.hurried < MOST_HURRIED * ended && self.repeated < LEAST_REPEATED * self.opened
+        self.hurried <= MOST_HURRIED * ended && self.repeated <= LEAST_REPEATED * self.opened
     }
 
     /// The typical life of the flows that ended, if these are enough.
