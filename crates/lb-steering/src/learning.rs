@@ -9,7 +9,10 @@ use super::{
     loan,
     observation::Sample,
     overload::Overload,
-    pool::{Member, estimated_capacities, mean_utilisation, operator_multiples, typical_capacity},
+    pool::{
+        Member, estimated_capacities, mean_utilisation, operator_multiples, operator_shares,
+        typical_capacity,
+    },
     shares, trust,
     vip_steering::VipSteering,
 };
@@ -386,11 +389,29 @@ impl VipSteering {
         }
     }
 
+    /// Each real's share of the connections over the operator's share, where connections are long.
+    fn connection_multiples(&self, pool: &[Member<'_>]) -> Vec<Option<f64>> {
+        let connections: Vec<f64> = pool
+            .iter()
+            .map(|member| member.state.traffic.connections().unwrap_or(0.0))
+            .collect();
+        let all: f64 = connections.iter().sum();
+        connections
+            .into_iter()
+            .zip(operator_shares(pool))
+            .map(|(connections, share)| {
+                (self.life.is_long(&self.settings) && all > 0.0 && share > 0.0)
+                    .then(|| connections / all / share)
+            })
+            .collect()
+    }
+
     /// Looks for signs of trouble, and updates the loans by them.
     fn look_for_signs(&mut self, now: Duration, pool: &mut [Member<'_>]) {
         let settings = &self.settings;
         let max_age = settings.stale_after();
         let multiples = operator_multiples(pool);
+        let carried = self.connection_multiples(pool);
         let mut included = Vec::new();
         let mut figures = Vec::new();
         for (number, (member, multiple)) in pool.iter_mut().zip(multiples).enumerate() {
@@ -438,6 +459,7 @@ impl VipSteering {
                 period: settings.period,
                 sign,
                 multiple: state.multiple,
+                connections: carried[number],
                 may_grow: !self.storm.is_raging(),
                 unproven: match growth {
                     Some(_) => None,

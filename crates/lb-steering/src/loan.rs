@@ -80,6 +80,8 @@ pub struct Period {
     pub sign: Option<Sign>,
     /// Its share over the operator's.
     pub multiple: f64,
+    /// The same of the connections that it has, where they are long.
+    pub connections: Option<f64>,
     /// Whether the loan may grow.
     pub may_grow: bool,
     /// Up to this multiple it may grow though nothing shows how the real serves its flows; `None`: something does.
@@ -123,7 +125,8 @@ impl Loan {
             if !self.hold.is_held() {
                 self.lent = multiple > RAISED;
                 if self.lent {
-                    self.burnt = Some(multiple);
+                    // What it carries is what was too much, not what it is given.
+                    self.burnt = Some(period.connections.unwrap_or(multiple).max(1.0));
                 }
             }
             self.sign = Some(sign);
@@ -141,6 +144,8 @@ impl Loan {
         let used = multiple.max(1.0);
         let grown = used * GROWTH;
         let grown = match self.burnt {
+            // Long connections stay, so that a second mistake lasts as well.
+            Some(burnt) if period.connections.is_some() => grown.min((burnt * NEAR).max(1.0)),
             Some(burnt) if grown > burnt * NEAR => {
                 (burnt * NEAR).max(used * CAREFUL_GROWTH).min(grown)
             }
