@@ -6,6 +6,7 @@ use super::{
     Steering,
     controllers::Basis,
     decision::LimitedBy,
+    learning::MOST_UNKEPT,
     movement::{self, Move},
     pool::{Member, operator_shares, scarcest_resource},
     rebalancing::{Holding, MAX_INFERRED_MULTIPLE, rebalancing_multiple},
@@ -157,8 +158,10 @@ impl VipSteering {
         let is_held = member.state.loan.held_for().is_some() || self.safety != Safety::Normal;
         if is_held {
             ceiling
-        } else {
+        } else if member.state.traffic.is_inferred() {
             ceiling.max(MAX_INFERRED_MULTIPLE)
+        } else {
+            ceiling.max(MOST_UNKEPT)
         }
     }
 

@@ -60,7 +60,7 @@ const BELIEF_PER_SECOND: f64 = 0.0016;
 /// serves them, though its source counts them.
 const MOST_COUNTED: f64 = 3.0;
 /// The same until it has kept the connections that it was given.
-const MOST_UNKEPT: f64 = 1.25;
+pub const MOST_UNKEPT: f64 = 1.25;
 /// The lowest relative deviation of readings that is assumed where they are compared with what is carried.
 const LEAST_NOISE: f64 = 0.02;
 /// Growth of flows' lives (logarithm, base 2) that confirms a higher utilisation.
