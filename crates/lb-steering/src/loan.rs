@@ -15,6 +15,10 @@ const NEAR: f64 = 0.85;
 pub const FIRST_HOLD: Duration = Duration::from_secs(60);
 /// ... up to this.
 pub const LONGEST_HOLD: Duration = Duration::from_secs(1_800);
+/// Below this multiple, a real in trouble is as good as full at the operator's share, ...
+const CLOSE: f64 = 1.15;
+/// ... and held for this long at least.
+const CLOSE_HOLD: Duration = Duration::from_secs(300);
 /// Periods that a real is held at least after the last period with a sign.
 const AFTER_SIGN: u32 = 6;
 /// After this many times its hold above the operator's share without a sign, the next hold is half as long.
@@ -130,7 +134,13 @@ impl Loan {
                 }
             }
             self.sign = Some(sign);
-            self.hold.extend(now, period.period * AFTER_SIGN);
+            let close = self.lent && self.burnt.is_some_and(|burnt| burnt < CLOSE);
+            let least = if close && !self.hold.is_held() {
+                CLOSE_HOLD
+            } else {
+                period.period * AFTER_SIGN
+            };
+            self.hold.extend(now, least);
         }
         self.left = self.hold.left(now).unwrap_or_default();
         if self.hold.is_held() {
