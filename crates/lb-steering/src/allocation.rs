@@ -229,34 +229,44 @@ impl VipSteering {
             .collect();
         let total: f64 = connections.iter().sum();
         let life = self.life.seconds(&self.settings);
+        let operator_weights = eligible.iter().map(|index| pool[*index].operator_weight());
+        let operator_shares = shares::normalised(operator_weights.collect());
         let mut uneven = false;
-        let wanted = eligible
+        let mut ceilings = Vec::new();
+        let mut wanted = Vec::new();
+        for (((index, share), connections), due) in eligible
             .iter()
             .zip(steady_shares)
             .zip(connections)
-            .map(|((index, share), connections)| {
-                let state = &mut pool[*index].state;
-                let holding = Holding {
-                    share: *share,
-                    connections,
-                    uncertainty: controller.uncertainty(&self.settings, state),
-                    rebalancing: state.rebalancing,
-                    inferred: state.traffic.is_inferred(),
-                };
-                let (multiple, rebalancing) =
-                    rebalancing_multiple(&self.settings, holding, total, life);
-                state.rebalancing = rebalancing;
-                uneven |= rebalancing;
-                share * multiple
-            })
-            .collect();
-        let members: Vec<&Member<'_>> = eligible.iter().map(|index| &pool[*index]).collect();
-        let operator_weights = members.iter().map(|member| member.operator_weight());
-        let ceilings: Vec<f64> = shares::normalised(operator_weights.collect())
-            .iter()
-            .zip(&members)
-            .map(|(share, member)| share * self.flow_ceiling(member))
-            .collect();
+            .zip(operator_shares)
+        {
+            let ceiling = self.flow_ceiling(&pool[*index]);
+            let state = &mut pool[*index].state;
+            let holding = Holding {
+                share: *share,
+                connections,
+                uncertainty: controller.uncertainty(&self.settings, state),
+                rebalancing: state.rebalancing,
+                inferred: state.traffic.is_inferred(),
+            };
+            let multiple_of = |holding| rebalancing_multiple(&self.settings, holding, total, life);
+            let (multiple, rebalancing) = multiple_of(holding);
+            // What a real lacks of the operator's share is not lent.
+            let (restoring, _) = multiple_of(Holding {
+                share: due,
+                ..holding
+            });
+            state.rebalancing = rebalancing;
+            uneven |= rebalancing;
+            let is_held = state.loan.held_for().is_some() || self.safety != Safety::Normal;
+            let ceiling = if is_held {
+                ceiling
+            } else {
+                ceiling.max(restoring)
+            };
+            ceilings.push(due * ceiling);
+            wanted.push(share * multiple);
+        }
         let none = vec![0.0; eligible.len()];
         let wanted = shares::within(&shares::normalised(wanted), &none, &ceilings);
         (wanted, uneven)
