@@ -124,6 +124,9 @@ pub(crate) enum Command {
         cause: Arc<str>,
         reply: oneshot::Sender<Followed>,
     },
+    FileError {
+        error: String,
+    },
     Snapshot {
         reply: oneshot::Sender<Snapshot>,
     },

@@ -20,7 +20,7 @@ use super::{
     view::{Observation, RealState, VipView},
 };
 use crate::store::{IntentStore, LearnedStore, State, StoreError};
-use crate::weights::Steered;
+use crate::{watchdog::Pulse, weights::Steered};
 use lb_dataplane::Dataplane;
 use lb_model::intent::{Intent, Refusal};
 
@@ -77,6 +77,11 @@ pub(super) struct Owner {
     pub(super) own: BTreeSet<IpAddr>,
     /// What somebody else changed in the tables, as was last announced.
     pub(super) foreign_changes: Option<String>,
+    /// Why the configuration file is not followed; `None` if it is.
+    pub(super) file_error: Option<String>,
+    /// Why the weights that steering found cannot be saved; `None` if they can.
+    pub(super) learned_error: Option<String>,
+    pub(super) pulse: Arc<Pulse>,
 }
 
 /// Restores the intent, brings the tables in line with it and starts the owner's thread. When this returns,
@@ -117,6 +122,9 @@ pub fn start(
         work: Work::default(),
         own: BTreeSet::new(),
         foreign_changes: None,
+        file_error: None,
+        learned_error: None,
+        pulse: Arc::default(),
     };
     owner.restore();
     owner.follow_file(options.file);
@@ -127,6 +135,7 @@ pub fn start(
         questions: received_questions,
         answered_at: Instant::now(),
     };
+    let pulse = Arc::clone(&owner.pulse);
     let thread = std::thread::Builder::new()
         .name("owner".into())
         .spawn(move || owner.run(inbox))
@@ -135,6 +144,7 @@ pub fn start(
         Handle {
             commands,
             questions,
+            pulse,
             seed: options.ring_seed,
         },
         thread,
@@ -180,7 +190,9 @@ impl Inbox {
 
 impl Owner {
     fn run(mut self, mut inbox: Inbox) {
+        let pulse = Arc::clone(&self.pulse);
         while let Some(first) = inbox.next() {
+            let _work = pulse.work();
             let mut next = Some(first);
             // Changes that wait are taken together; anything else sees all changes before it.
             while let Some(command) = next.take() {
@@ -232,6 +244,7 @@ impl Owner {
             } => {
                 let _ = reply.send(self.follow(&wanted, &writer, &cause));
             }
+            Command::FileError { error } => self.set_file_error(Some(error)),
             Command::Snapshot { reply } => {
                 let _ = reply.send(Snapshot {
                     intent: self.intent.clone(),

@@ -13,6 +13,7 @@ mod owners;
 mod signals;
 mod units;
 mod veth;
+mod watchdog;
 
 use std::process::ExitCode;
 
@@ -40,6 +41,8 @@ fn main() -> ExitCode {
                 owners::tables_that_somebody_else_changes_are_told,
                 own_address::an_own_address_is_refused_and_takes_no_flows,
                 signals::sighup_ends_a_real_in_order,
+                watchdog::an_agent_whose_owner_hangs_ends_and_the_next_one_goes_on,
+                watchdog::a_file_that_is_not_followed_is_a_warning_until_it_is,
                 veth::a_veth_whose_other_end_has_no_program_is_told,
             ],
         )
