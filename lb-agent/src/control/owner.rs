@@ -29,7 +29,8 @@ const BATCH: usize = 1_024;
 /// How long a question waits at most for an owner that has one command after the other.
 const QUESTION_PATIENCE: Duration = Duration::from_millis(500);
 /// How often the weights of steering are saved: a killed agent's successor starts from weights of at most this age.
-const SAVE_INTERVAL: Duration = Duration::from_secs(30);
+/// Unit tests do not wait for it.
+const SAVE_INTERVAL: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 30 });
 
 /// How the owner works.
 #[derive(Clone, Debug, Default)]

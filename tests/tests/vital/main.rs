@@ -8,6 +8,7 @@ mod database;
 mod disk;
 mod fixture;
 mod links;
+mod network;
 mod own_address;
 mod owners;
 mod signals;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
                 links::pins_that_are_removed_are_made_again,
                 links::another_program_in_its_place_is_told_and_waited_for,
                 links::an_interface_that_is_missing_at_the_start_is_waited_for,
+                network::an_agent_finds_a_real_that_came_while_none_ran,
                 owners::a_lost_database_does_not_empty_the_tables,
                 owners::a_second_agent_leaves_the_first_ones_vips_alone,
                 owners::detach_is_refused_while_an_agent_runs,

@@ -19,7 +19,7 @@ fn with_file(folder: &tempfile::TempDir, text: &str) -> AgentOptions {
 
 pub fn an_agent_whose_owner_hangs_ends_and_the_next_one_goes_on() {
     let folder = tempfile::tempdir().unwrap();
-    let options = with_file(&folder, "[agent]\nwatchdog = \"5s\"\n");
+    let options = with_file(&folder, "watchdog = \"5s\"\n");
     let mut testbed = serving(1, options);
     freeze_thread(testbed.agent.id().unwrap(), "owner").unwrap();
     wait_served(&testbed);
