@@ -8,8 +8,9 @@ use serde::Serialize;
 
 use crate::{
     failover::FailoverFigure, idle::IdleFigure, memory::MemoryFigure, moving::MovingFigure,
-    packets::PacketFigure, probes::ProbeFigure, readers::ReaderFigure,
-    resident::ResidentFigure, ring::RingFigure, supervised::SupervisedFigure, throughput::ThroughputFigure, weights::WeightFigure,
+    packets::PacketFigure, probes::ProbeFigure, readers::ReaderFigure, resident::ResidentFigure,
+    ring::RingFigure, supervised::SupervisedFigure, throughput::ThroughputFigure,
+    weights::WeightFigure,
 };
 
 /// The results of one run.

@@ -169,7 +169,7 @@ impl Dataplane for Recorder {
                     total: counters,
                     dropped: (1, 60),
                     slots: SlotStates {
-                        settled: service.ring.len() as u64 - 4,
+                        settled: (service.ring.len() as u64).saturating_sub(4),
                         in_window: 3,
                         exceptions: 1,
                     },

@@ -377,8 +377,9 @@ impl Supervisor {
         let mut updates = Vec::new();
         for (vip, vip_supervisor) in &mut self.supervisors {
             for (real, task) in vip_supervisor.drop_ended() {
-                let cause =
-                    format!("{task} panicked, which is a fault of this program; it is started again");
+                let cause = format!(
+                    "{task} panicked, which is a fault of this program; it is started again"
+                );
                 tracing::error!("VIP {vip}, real {real}: {cause}, please report this");
                 self.panics
                     .note(format!("VIP {vip}, real {real}: {task}"), now);

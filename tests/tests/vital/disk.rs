@@ -141,7 +141,11 @@ pub fn a_full_disk_refuses_changes_and_nothing_else() {
                 refused
             })
             .unwrap();
-        assert_eq!(vips(&testbed), acknowledged, "a refusal has changed nothing");
+        assert_eq!(
+            vips(&testbed),
+            acknowledged,
+            "a refusal has changed nothing"
+        );
         let warning = wait_warning(&testbed, "changes are refused");
         assert!(
             warning.contains("No space left") && warning.contains("lbctl backup"),

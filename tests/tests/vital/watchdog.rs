@@ -82,9 +82,8 @@ pub fn a_file_that_is_not_followed_is_a_warning_until_it_is() {
 
     // A file that is right, but asks for what cannot be: an address of this host as a real.
     let own = host.v4;
-    let text = format!(
-        "[[vip]]\naddress = \"192.0.2.77:80/tcp\"\n[[vip.real]]\naddress = \"{own}\"\n"
-    );
+    let text =
+        format!("[[vip]]\naddress = \"192.0.2.77:80/tcp\"\n[[vip.real]]\naddress = \"{own}\"\n");
     fs::write(&file, text).unwrap();
     agent.signal(Signal::SIGHUP).unwrap();
     let warning = wait_warning(&testbed, "is not followed in all");

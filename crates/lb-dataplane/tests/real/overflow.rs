@@ -28,8 +28,12 @@ fn script(router: u8) -> String {
         for change in ["add", "del"] {
             for other in 0..NOISE {
                 let (a, b) = (other / 250, other % 250);
-                writeln!(script, "route {change} 10.{}.{a}.{b}/32 dev eth0", 100 + number % 100)
-                    .unwrap();
+                writeln!(
+                    script,
+                    "route {change} 10.{}.{a}.{b}/32 dev eth0",
+                    100 + number % 100
+                )
+                .unwrap();
             }
         }
         let target = target(number);
@@ -40,7 +44,8 @@ fn script(router: u8) -> String {
 
 pub fn next_hops_are_right_though_notifications_were_dropped() {
     let host = Namespace::new("host").unwrap();
-    host.sh("ip link add eth0 type veth peer name far0").unwrap();
+    host.sh("ip link add eth0 type veth peer name far0")
+        .unwrap();
     host.sh("ip address add 10.40.0.254/24 dev eth0").unwrap();
     host.sh("ip link set far0 up").unwrap();
     host.sh("ip link set eth0 up").unwrap();

@@ -13,8 +13,7 @@ use crate::{
 };
 
 const VIP: &str = "10.0.0.1:80/tcp";
-/// Nothing answers there, which is as good a result of a probe or a reading as any other.
-const REAL: &str = "127.0.0.1";
+const REAL: &str = "10.1.0.2";
 
 fn patch(json: serde_json::Value) -> Patch {
     json.as_object().unwrap().clone()
@@ -23,25 +22,25 @@ fn patch(json: serde_json::Value) -> Patch {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_probe_and_a_load_reader_that_panic_are_started_again_and_reported() {
     let directory = tempfile::tempdir().unwrap();
-    let options = control::Options::default();
+    let options = control::Options {
+        exec_checks: true,
+        ..control::Options::default()
+    };
     let changed = Arc::clone(&options.changed);
     let state = State::open(directory.path()).unwrap();
     let plane = Box::new(Recorder::default());
     let (owner, thread) = control::start(state, plane, options).unwrap();
     let vip: VipKey = VIP.parse().unwrap();
     let real: RealId = REAL.parse().unwrap();
-    let times = json!({ "interval": "200ms", "timeout": "200ms" });
-    let with = |kind: &str, more: serde_json::Value| {
-        let mut settings = times.clone();
-        let all = settings.as_object_mut().unwrap();
-        all.insert("kind".to_owned(), kind.into());
-        all.extend(more.as_object().unwrap().clone());
-        settings
-    };
-    let settings = json!({
-        "check": with("tcp", json!({ "fast_interval": "200ms" })),
-        "load": [with("grpc", json!({ "port": 1, "interval": "1s" }))],
+    // Neither needs a network.
+    let check = json!({
+        "kind": "exec", "command": ["/bin/true"], "interval": "200ms", "timeout": "200ms"
     });
+    let source = json!({
+        "kind": "docker", "container": "none", "socket": directory.path().join("none"),
+        "interval": "1s", "timeout": "200ms"
+    });
+    let settings = json!({ "check": check, "load": [source] });
     for change in [
         Change::AddVip {
             vip,
@@ -101,14 +100,19 @@ async fn a_probe_and_a_load_reader_that_panic_are_started_again_and_reported() {
     );
     let warnings = handle.warnings().await;
     assert!(
-        warnings.iter().any(|text| text.starts_with("2 probes, load readers")),
+        warnings
+            .iter()
+            .any(|text| text.starts_with("2 probes, load readers")),
         "{warnings:?}"
     );
     // Both work again.
     loop {
         let snapshots = handle.snapshots().await;
         let snapshot = &snapshots[&(vip, real.address)];
-        let read = snapshot.readings.iter().any(|reading| !reading.problem.is_empty());
+        let read = snapshot
+            .readings
+            .iter()
+            .any(|reading| !reading.problem.is_empty());
         if snapshot.probe.is_some() && read {
             break;
         }
