@@ -42,6 +42,13 @@ fn with_own_mounts(test: fn()) {
 /// A small file system in memory in the place of a folder, with the folder's files.
 struct SmallDisk(PathBuf);
 
+impl SmallDisk {
+    fn remount(&self, flags: MsFlags) {
+        let flags = MsFlags::MS_REMOUNT | flags;
+        mount(None::<&str>, &self.0, None::<&str>, flags, None::<&str>).unwrap();
+    }
+}
+
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         // It may still be in use.
@@ -122,7 +129,7 @@ pub fn a_full_disk_refuses_changes_and_nothing_else() {
         let mut testbed = serving(1, AgentOptions::default());
         testbed.agent.stop().unwrap();
         let state = testbed.agent.state();
-        let _disk = move_to_small_disk(&state);
+        let disk = move_to_small_disk(&state);
         testbed.agent.run().unwrap();
         wait_served(&testbed);
         let load = traffic(&testbed);
@@ -178,6 +185,15 @@ pub fn a_full_disk_refuses_changes_and_nothing_else() {
         assert_eq!(status["warnings"], serde_json::json!([]));
         assert_eq!(vips(&testbed), acknowledged);
         testbed.agent.kill().unwrap();
+
+        // A file system that became read-only refuses the start, and says so.
+        disk.remount(MsFlags::MS_RDONLY);
+        let refused = format!("{:#}", testbed.agent.run().unwrap_err());
+        for words in ["intent.redb", "Read-only file system", "--state"] {
+            assert!(refused.contains(words), "{words}: {refused}");
+        }
+        load.wait_requests(100, PATIENCE).unwrap();
+        disk.remount(MsFlags::empty());
         testbed.agent.run().unwrap();
         assert_eq!(vips(&testbed), acknowledged);
         load.wait_requests(100, PATIENCE).unwrap();
