@@ -38,7 +38,7 @@ struct State {
 }
 
 const CHECK: &str = "--check 'tcp interval=5s timeout=1s'";
-const SUPERVISED: &str = "--check 'tcp interval=5s timeout=1s' --load 'http-json path=/load interval=5s utilisation=/cpu'";
+const SUPERVISED: &str = "--check 'tcp interval=5s timeout=1s' --load 'http-json path=/load port=9100 interval=5s utilisation=/cpu'";
 
 const STATES: [State; 7] = [
     State {
