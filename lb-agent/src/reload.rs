@@ -99,7 +99,7 @@ impl Reloader {
         cause: Arc<str>,
     ) -> Result<(Followed, Vec<&'static str>), ReloadError> {
         let read = self.read().await;
-        if let Err(ReloadError::File(error)) = &read {
+        if let Err(error @ ReloadError::File(_)) = &read {
             let error = format!("the configuration file is not followed: {error} ({cause})");
             self.control.report_file_error(error).await;
         }

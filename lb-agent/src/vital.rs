@@ -409,7 +409,7 @@ mod tests {
         owner.tick();
         Watchdog::new(limit)
             .with_round(limit / 10)
-            .watch("the owner", owner.pulse())
+            .watch("the owner", owner.pulse(), || {})
             .start(&vital)
             .unwrap();
         // The program ends at this, also if it was to end at that time: nobody waits for the owner.

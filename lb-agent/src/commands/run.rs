@@ -273,9 +273,16 @@ async fn serve(
     }
     let runtime = Arc::default();
     let watchdog = Watchdog::new(config.agent.watchdog)
-        .watch(OWNER, owner.pulse())
-        .watch_waiting(SUPERVISOR, handle.pulse())
-        .watch(RUNTIME, Arc::clone(&runtime));
+        .watch(OWNER, owner.pulse(), {
+            let owner = owner.clone();
+            move || owner.ping()
+        })
+        .watch_waiting(SUPERVISOR, handle.pulse(), {
+            let supervisor = handle.clone();
+            move || supervisor.ping()
+        })
+        // It beats by itself.
+        .watch(RUNTIME, Arc::clone(&runtime), || {});
     watchdog.start(&vital).context("starting a thread")?;
     vital.spawn(RUNTIME, beat(runtime));
     let reloader = Arc::new(Reloader::new(file, config.agent, owner.clone()));

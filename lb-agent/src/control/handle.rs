@@ -109,6 +109,12 @@ impl Handle {
         let _ = self.commands.send(Command::FileError { error }).await;
     }
 
+    /// Has the owner show that it lives.
+    pub fn ping(&self) {
+        // A full queue shows that it does not, or it is at work.
+        let _ = self.commands.try_send(Command::Ping);
+    }
+
     /// Shows whether the owner makes progress.
     #[must_use]
     pub fn pulse(&self) -> Arc<Pulse> {

@@ -127,6 +127,8 @@ pub(crate) enum Command {
     FileError {
         error: String,
     },
+    /// There is nothing to do: it shows that the owner lives.
+    Ping,
     Snapshot {
         reply: oneshot::Sender<Snapshot>,
     },

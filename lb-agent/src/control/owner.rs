@@ -311,7 +311,7 @@ impl Owner {
             Command::Tick => self.tick(),
             Command::RefreshNextHops => self.refresh_next_hops(),
             Command::CheckLinks => self.check_links(),
-            Command::Stop => {}
+            Command::Stop | Command::Ping => {}
         }
     }
 

@@ -55,6 +55,8 @@ enum Question {
     Snapshots(oneshot::Sender<RealSnapshots>),
     Figures(oneshot::Sender<AllFigures>),
     Warnings(oneshot::Sender<Vec<String>>),
+    /// Nothing: it shows that the supervisor lives.
+    Ping,
 }
 
 impl Handle {
@@ -72,6 +74,12 @@ impl Handle {
     /// VIPs that have fallen back to the operator's weights.
     pub async fn warnings(&self) -> Vec<String> {
         self.ask(Question::Warnings).await
+    }
+
+    /// Has the supervisor show that it lives.
+    pub fn ping(&self) {
+        // A full queue shows that it does not, or it is at work.
+        let _ = self.questions.try_send(Question::Ping);
     }
 
     /// Shows whether the supervisor makes progress.
@@ -458,6 +466,7 @@ impl Supervisor {
     fn answer(&self, question: Question) {
         // In each case the receiver may be gone.
         match question {
+            Question::Ping => {}
             Question::Snapshots(reply) => {
                 let _ = reply.send(self.snapshots());
             }
