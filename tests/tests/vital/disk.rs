@@ -5,6 +5,7 @@ use std::{
     fs::{self, File},
     io::{ErrorKind, Write as _},
     net::SocketAddr,
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -24,6 +25,8 @@ use crate::fixture::{PATIENCE, VIP, Web, serving, wait_served, wait_warning};
 
 /// The size of the file system. A database has 1.5 MiB from the start, and is rewritten beside itself.
 const SIZE: &str = "size=16m";
+/// Bytes of a block.
+const BLOCK: usize = 4_096;
 
 /// Runs a test in a mount namespace of its own, in which its children run as well. What it mounts ends with it, however it
 /// ends.
@@ -69,15 +72,27 @@ fn move_to_small_disk(folder: &Path) -> SmallDisk {
     mount(source, folder, Some("tmpfs"), MsFlags::empty(), Some(SIZE)).unwrap();
     let disk = SmallDisk(folder.to_owned());
     for (path, content) in files {
-        fs::write(path, content).unwrap();
+        write_with_holes(&path, &content);
     }
     disk
+}
+
+/// Writes a file without its empty blocks, which take no room: a database has many of them, and could take many changes
+/// before it needs more room.
+fn write_with_holes(path: &Path, content: &[u8]) {
+    let file = File::create(path).unwrap();
+    file.set_len(content.len() as u64).unwrap();
+    for (number, block) in content.chunks(BLOCK).enumerate() {
+        if block.iter().any(|byte| *byte != 0) {
+            file.write_all_at(block, (number * BLOCK) as u64).unwrap();
+        }
+    }
 }
 
 /// Writes to a file until there is no room left.
 fn fill(path: &Path) {
     let mut filler = File::create(path).unwrap();
-    let block = [1; 4096];
+    let block = [1; BLOCK];
     loop {
         match filler.write_all(&block) {
             Ok(()) => {}
