@@ -19,11 +19,8 @@ async fn changes_are_made_before_readers_are_answered() {
     let handle = &owner.0;
     // The owner is at work while commands and questions arrive.
     let held = plane.hold();
-    let submit = async |vip| {
-        let request = ChangeRequest::new(add_vip(vip), Arc::from("test"));
-        handle.submit(request, false).await.unwrap()
-    };
-    let first = submit(A).await;
+    let request = |vip| ChangeRequest::new(add_vip(vip), Arc::from("test"));
+    let first = handle.submit(request(A), false).await.unwrap();
     until(|| handle.waiting() == 0).await;
     let mut readers = Vec::new();
     for _ in 0..QUESTIONS {
@@ -38,7 +35,7 @@ async fn changes_are_made_before_readers_are_answered() {
     let waiting = || handle.questions.max_capacity() - handle.questions.capacity();
     until(|| waiting() == QUESTIONS).await;
     // What comes later than all of them.
-    let second = submit(B).await;
+    let second = handle.submit(request(B), false).await.unwrap();
     drop(held);
     first.await.unwrap().unwrap();
     second.await.unwrap().unwrap();
