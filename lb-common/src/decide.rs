@@ -135,7 +135,7 @@ pub(crate) fn send<I: Ip, F: Frame, T: Tables, const OF_FLOW: bool>(
 ) -> Result<u32, Reason> {
     let real = tables.real(index).ok_or(Reason::BadTables)?;
     // Entry 0 is empty, so an unknown next hop needs no check of its own.
-    let hop = tables.next_hop(real.next_hop).ok_or(Reason::BadTables)?;
+    let hop = tables.next_hop(real).ok_or(Reason::BadTables)?;
     let interface = hop.interface;
     if interface == 0 {
         return Err(Reason::NoNextHop);
