@@ -23,10 +23,7 @@ fn main() -> anyhow::Result<()> {
     for target in ["BPFEL", "BPFEB"] {
         // SAFETY: as above.
         unsafe {
-            std::env::set_var(
-                format!("CARGO_TARGET_{target}_UNKNOWN_NONE_LINKER"),
-                LINKER,
-            );
+            std::env::set_var(format!("CARGO_TARGET_{target}_UNKNOWN_NONE_LINKER"), LINKER);
         }
     }
     // First the balancer for tables of the previous layout: both builds write OUT_DIR/balancer.

@@ -1,6 +1,7 @@
 //! Which real a packet goes to: the ring's slot, and the flow table where the slot is not settled.
 
 use crate::{
+    codegen::apart,
     flow_table::{self, Newcomer},
     hash::{Addresses, BucketPair, slot_index},
     headers::tcp,
@@ -26,7 +27,7 @@ pub enum Choice {
         /// Index of the real, never 0.
         real: u16,
         /// Whether a flow begins with this packet.
-        opened: bool,
+        begins: Begins,
     },
     /// It is answered with a reset.
     Reset {
@@ -44,6 +45,31 @@ pub enum Choice {
     },
 }
 
+/// Whether a flow begins with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Begins {
+    /// If the packet opens a TCP connection. Nothing is computed for the many packets that do not.
+    IfItOpens = 0,
+    /// No: the flow is known to run.
+    No = 1,
+    /// Yes.
+    Yes = 2,
+}
+
+impl Begins {
+    /// Whether a flow begins with the packet that has this transport header.
+    #[must_use]
+    #[inline(always)]
+    pub const fn with(self, transport: &Transport) -> bool {
+        match self {
+            Begins::IfItOpens => transport.opens(),
+            Begins::No => false,
+            Begins::Yes => true,
+        }
+    }
+}
+
 /// A record is missing.
 const DAMAGED: Choice = Choice::Drop {
     real: 0,
@@ -59,6 +85,7 @@ pub fn choose<A: Addresses, T: Tables>(
     ring_hash: u64,
 ) -> Choice {
     let Some(service) = tables.service(index) else {
+        apart();
         return DAMAGED;
     };
     // One load: the agent moves a service to another ring with one store.
@@ -69,7 +96,10 @@ pub fn choose<A: Addresses, T: Tables>(
     } else {
         match tables.slot((ring as u32).wrapping_add(slot_index(ring_hash, slots))) {
             Some(slot) => slot,
-            None => return DAMAGED,
+            None => {
+                apart();
+                return DAMAGED;
+            }
         }
     };
     let transport = &packet.transport;
@@ -89,7 +119,7 @@ fn of_ring<T: Tables>(tables: &T, service: &Service, transport: &Transport, slot
     tables.note(Step::Real(real, ChosenBy::Ring));
     Choice::Real {
         real,
-        opened: transport.opens(),
+        begins: Begins::IfItOpens,
     }
 }
 
@@ -137,7 +167,7 @@ fn unsettled<A: Addresses, T: Tables>(
         }
         return Choice::Real {
             real: entry.real,
-            opened: false,
+            begins: Begins::No,
         };
     }
     tables.count_flow(FlowEvent::Miss);
@@ -190,7 +220,7 @@ fn unsettled<A: Addresses, T: Tables>(
             tables.note(Step::Real(previous, ChosenBy::Previous));
             return Choice::Real {
                 real: previous,
-                opened: true,
+                begins: Begins::IfItOpens,
             };
         }
     }
@@ -198,7 +228,11 @@ fn unsettled<A: Addresses, T: Tables>(
     Choice::Real {
         real,
         // A UDP flow does not show its beginning: a new entry counts as one.
-        opened: opens || (kept && !transport.is_tcp()),
+        begins: if kept && !transport.is_tcp() {
+            Begins::Yes
+        } else {
+            Begins::IfItOpens
+        },
     }
 }
 
