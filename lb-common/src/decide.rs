@@ -9,7 +9,7 @@
 
 use crate::{
     answerable,
-    choose::{Begins, Choice, choose},
+    choose::{Choice, Treatment, choose},
     classify::{Class, classify},
     codegen::rare,
     forward::{ForwardedPacket, forward},
@@ -96,9 +96,10 @@ fn serve<I: Ip, F: Frame, T: Tables>(
     let hash = packet
         .addresses
         .ring_hash(tables.ring_seed(), transport.ports, transport.protocol);
-    let outcome = match choose(tables, service, packet, hash) {
-        Choice::Real { real, begins } => {
-            match send::<I, F, T, true>(frame, tables, real, packet, hash, begins) {
+    let Choice { real, treatment } = choose(tables, service, packet, hash);
+    let outcome = match treatment {
+        Treatment::Forward | Treatment::ForwardRunning | Treatment::ForwardNew => {
+            match send::<I, F, T, true>(frame, tables, real, packet, hash, treatment) {
                 Ok(interface) if interface == tables.interface_index() => {
                     return Outcome::Transmitted;
                 }
@@ -107,13 +108,19 @@ fn serve<I: Ip, F: Frame, T: Tables>(
                 Err(reason) => Outcome::Dropped(reason),
             }
         }
-        Choice::Reset { reason, .. } => {
+        Treatment::ResetDownReal | Treatment::ResetNoReal => {
+            let reason = if treatment == Treatment::ResetDownReal {
+                Reason::ResetDownReal
+            } else {
+                Reason::ResetNoReal
+            };
             match reset::answer(frame, I::FAMILY, packet.length, transport) {
                 Ok(()) => Outcome::Replied(reason),
                 Err(reason) => Outcome::Dropped(reason),
             }
         }
-        Choice::Drop { reason, .. } => Outcome::Dropped(reason),
+        Treatment::DropNoReal => Outcome::Dropped(Reason::NoReal),
+        Treatment::DropDamaged => Outcome::Dropped(Reason::BadTables),
     };
     tables.note(Step::Dropped(service, outcome.reason()));
     tables.count_dropped(service, packet.length);
@@ -132,7 +139,7 @@ pub(crate) fn send<I: Ip, F: Frame, T: Tables, const OF_FLOW: bool>(
     index: u16,
     packet: &Packet<I::Addresses>,
     hash: u64,
-    begins: Begins,
+    treatment: Treatment,
 ) -> Result<u32, Reason> {
     let real = tables.real(index).ok_or_else(|| rare(Reason::BadTables))?;
     // Entry 0 is empty, so an unknown next hop needs no check of its own.
@@ -161,8 +168,8 @@ pub(crate) fn send<I: Ip, F: Frame, T: Tables, const OF_FLOW: bool>(
     forward(frame, &forwarded, real, hop)?;
     tables.count_real(index, packet.length);
     // Packets of running flows, which are most, do not get further.
-    if packet.transport.changes_flow() || begins == Begins::Yes {
-        let opened = begins.with(&packet.transport);
+    if packet.transport.changes_flow() || treatment == Treatment::ForwardNew {
+        let opened = treatment.begins_flow(&packet.transport);
         let closed = packet.transport.closes();
         if !opened && !closed {
             return Ok(interface);
