@@ -24,6 +24,22 @@ pub fn rare<T>(value: T) -> T {
     value
 }
 
+/// Errors of branches that few packets take; see [`apart`].
+pub trait OrRare<T> {
+    /// Like [`Option::ok_or`].
+    ///
+    /// # Errors
+    /// `error`, if there is no value.
+    fn or_rare<E>(self, error: E) -> Result<T, E>;
+}
+
+impl<T> OrRare<T> for Option<T> {
+    #[inline(always)]
+    fn or_rare<E>(self, error: E) -> Result<T, E> {
+        self.ok_or_else(|| rare(error))
+    }
+}
+
 /// The same number, of which the compiler does not know where it comes from.
 ///
 /// It keeps the number then, and not the several intermediate results that a rare use could be computed from.

@@ -11,7 +11,7 @@ use crate::{
     answerable,
     choose::{Choice, Treatment, choose},
     classify::{Class, classify},
-    codegen::rare,
+    codegen::{OrRare as _, rare},
     forward::{ForwardedPacket, forward},
     frame::{Fields as _, Frame},
     hash::Addresses as _,
@@ -141,11 +141,9 @@ pub(crate) fn send<I: Ip, F: Frame, T: Tables, const OF_FLOW: bool>(
     hash: u64,
     treatment: Treatment,
 ) -> Result<u32, Reason> {
-    let real = tables.real(index).ok_or_else(|| rare(Reason::BadTables))?;
+    let real = tables.real(index).or_rare(Reason::BadTables)?;
     // Entry 0 is empty, so an unknown next hop needs no check of its own.
-    let hop = tables
-        .next_hop(real)
-        .ok_or_else(|| rare(Reason::BadTables))?;
+    let hop = tables.next_hop(real).or_rare(Reason::BadTables)?;
     let interface = hop.interface;
     if interface == 0 {
         return Err(rare(Reason::NoNextHop));

@@ -6,7 +6,7 @@
 //! ([`crate::answerable`]).
 
 use crate::{
-    codegen::rare,
+    codegen::{OrRare as _, rare},
     frame::{Fields as _, Frame},
     hash::{Addresses4, Addresses6},
     headers::{
@@ -103,7 +103,7 @@ pub fn packet4<F: Frame>(frame: &mut F) -> Result<Packet<Addresses4>, Reason> {
     let room = frame.length() - IP;
     let header = frame
         .window::<{ IP + ipv4::LENGTH }>(0)
-        .ok_or_else(|| rare(Reason::Malformed))?;
+        .or_rare(Reason::Malformed)?;
     let first = header.u8_at::<{ IP + ipv4::VERSION }>();
     let length = u16::from_be(header.u16_at::<{ IP + ipv4::TOTAL_LENGTH }>()) as usize;
     let flags = header.u16_at::<{ IP + ipv4::FRAGMENT }>();
@@ -162,7 +162,7 @@ pub fn packet6<F: Frame>(frame: &mut F) -> Result<Packet<Addresses6>, Reason> {
     let room = frame.length() - IP;
     let header = frame
         .window::<{ IP + ipv6::LENGTH }>(0)
-        .ok_or_else(|| rare(Reason::Malformed))?;
+        .or_rare(Reason::Malformed)?;
     let first = header.u8_at::<{ IP + ipv6::VERSION }>();
     let length =
         ipv6::LENGTH + u16::from_be(header.u16_at::<{ IP + ipv6::PAYLOAD_LENGTH }>()) as usize;
@@ -213,7 +213,7 @@ fn extended<F: Frame>(frame: &mut F, length: usize, first: u32) -> Result<Transp
         }
         let header = frame
             .window::<{ extension::LENGTH }>(IP + at)
-            .ok_or_else(|| rare(Reason::Malformed))?;
+            .or_rare(Reason::Malformed)?;
         let segments_left =
             protocol == IPPROTO_ROUTING && header.u8_at::<{ extension::SEGMENTS_LEFT }>() != 0;
         if protocol == IPPROTO_FRAGMENT
@@ -313,7 +313,7 @@ fn payload<F: Frame>(
     let (ports, flags) = if protocol == IPPROTO_TCP {
         let header = frame
             .window::<{ tcp::LENGTH }>(offset)
-            .ok_or_else(|| rare(Reason::Malformed))?;
+            .or_rare(Reason::Malformed)?;
         let size = (header.u8_at::<{ tcp::DATA_OFFSET }>() >> 4) as usize * 4;
         if size < tcp::LENGTH || length < size {
             return Err(rare(Reason::Malformed));
@@ -323,7 +323,7 @@ fn payload<F: Frame>(
     } else if protocol == IPPROTO_UDP {
         let header = frame
             .window::<{ udp::LENGTH }>(offset)
-            .ok_or_else(|| rare(Reason::Malformed))?;
+            .or_rare(Reason::Malformed)?;
         let size = u16::from_be(header.u16_at::<{ udp::DATAGRAM_LENGTH }>()) as usize;
         if size < udp::LENGTH || length < size {
             return Err(rare(Reason::Malformed));
@@ -332,7 +332,7 @@ fn payload<F: Frame>(
     } else if protocol == icmp_protocol {
         let header = frame
             .window::<{ icmp::LENGTH }>(offset)
-            .ok_or_else(|| rare(Reason::Malformed))?;
+            .or_rare(Reason::Malformed)?;
         if length < icmp::LENGTH {
             return Err(rare(Reason::Malformed));
         }
