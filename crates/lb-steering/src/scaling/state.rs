@@ -20,6 +20,10 @@ use crate::observation::Sample;
 const MOST_PERIODS: u32 = 3;
 /// Gain with which start-up times and the memory of idle instances are learned.
 const GAIN: f64 = 0.3;
+/// Time for which the capacity of an instance is taken over as it is learned; ...
+const LEARNING: Duration = Duration::from_secs(60);
+/// ... then it changes by this much (natural logarithm) a second: a fifth a minute.
+const BELIEF_PER_SECOND: f64 = 0.003;
 /// Learned capacities are believed if readings confirm at least this part of them, ...
 const CREDIBLE: f64 = 0.9;
 /// ... averaged over this many seconds, ...
@@ -113,10 +117,10 @@ impl ScalingState {
             self.load = Rate::default();
             self.credibility = None;
         }
-        if let Some(offered) = offered {
-            self.observe_capacities(settings, readings, unit_of(offered));
-        }
         let time = self.time.saturating_sub(from).as_secs_f64();
+        if let Some(offered) = offered {
+            self.observe_capacities(settings, readings, unit_of(offered), time);
+        }
         let count = offered.map(|offered| match offered {
             Offered::Flows(flows) => flows,
             Offered::Connections(connections) => connections * time,
@@ -128,17 +132,34 @@ impl ScalingState {
             .record(from, self.time, readings.requests, keep);
     }
 
-    /// Takes over what steering has learned of the instances that serve below saturation.
-    fn observe_capacities(&mut self, settings: &Scaling, readings: &PoolReadings, unit: Unit) {
+    /// Takes over what steering has learned of the instances that serve below saturation. What is learned of an instance
+    /// that has served for a while changes slowly: a jump may be a reading of the moment at which load changed. If it is
+    /// real, the utilisation of the pool shows it at once.
+    fn observe_capacities(
+        &mut self,
+        settings: &Scaling,
+        readings: &PoolReadings,
+        unit: Unit,
+        time: f64,
+    ) {
         let before = std::mem::take(&mut self.capacities);
         for one in &readings.instances {
             let utilisation = Sample::fresh(one.utilisation, settings.stale_after);
             let shows = one.phase == Phase::Serving
                 && utilisation.is_some_and(|utilisation| utilisation < settings.critical);
             let found = one.known_capacity().filter(|_| shows);
-            if let Some(capacity) = found.or_else(|| before.get(&one.name).copied()) {
-                self.capacities.insert(one.name.clone(), capacity);
-            }
+            let since = self.serving.get(&one.name).copied();
+            let is_new = since.is_none_or(|since| self.time.saturating_sub(since) < LEARNING);
+            let capacity = match (found, before.get(&one.name).copied()) {
+                (Some(found), Some(before)) if !is_new => {
+                    let most = (BELIEF_PER_SECOND * time).exp();
+                    found.clamp(before / most, before * most)
+                }
+                (Some(found), _) => found,
+                (None, Some(before)) => before,
+                (None, None) => continue,
+            };
+            self.capacities.insert(one.name.clone(), capacity);
         }
         if self.capacities.is_empty() && self.capacity.is_none() {
             // Better than nothing: all instances are saturated from the beginning.
