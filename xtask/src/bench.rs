@@ -19,7 +19,7 @@ pub struct Arguments {
 }
 
 /// Subjects with a benchmark program of their own.
-const PROGRAMS: [&str; 3] = ["steering", "live", "settling"];
+const PROGRAMS: [&str; 4] = ["steering", "scaling", "live", "settling"];
 
 /// Runs the verb.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {

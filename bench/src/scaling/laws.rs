@@ -85,7 +85,7 @@ impl Law {
 /// A law with its state.
 pub struct Decider {
     law: Law,
-    pub settings: Scaling,
+    settings: Scaling,
     state: ScalingState,
     /// What was offered in the last seconds; `None` while nothing counts it.
     offered: VecDeque<Option<f64>>,

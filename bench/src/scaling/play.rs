@@ -39,6 +39,14 @@ impl Outcome {
         self.instances / self.ideal.max(1.0)
     }
 
+    /// The same without its seconds, which take memory.
+    pub fn without_seconds(self) -> Outcome {
+        Outcome {
+            seconds: Vec::new(),
+            ..self
+        }
+    }
+
     /// The mean of several outcomes.
     pub fn mean(outcomes: &[Outcome]) -> Outcome {
         let mean = |value: fn(&Outcome) -> f64| {

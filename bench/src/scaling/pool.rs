@@ -38,8 +38,11 @@ pub enum Knowledge {
 /// What an instance does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
+    /// Ordered.
     Starting,
+    /// With new flows.
     Serving,
+    /// Without new flows, until it stops.
     Draining,
 }
 
@@ -50,6 +53,7 @@ pub struct Instance {
     pub number: u32,
     /// What it carries, flows a second.
     pub capacity: f64,
+    /// What it does.
     pub stage: Stage,
     /// Since when.
     pub since: f64,
@@ -82,12 +86,15 @@ impl Instance {
 /// What became of a second.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Second {
+    /// Flows offered.
     pub offered: f64,
+    /// Flows lost.
     pub lost: f64,
 }
 
 /// A pool.
 pub struct Pool {
+    /// The instances, the newest last.
     pub instances: Vec<Instance>,
     /// Seconds; a play counts from 0 on.
     pub now: f64,

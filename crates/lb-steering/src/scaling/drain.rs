@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use lb_model::scaling::Scaling;
 
-/// An instance is empty with this part of the connections that it had, ...
+/// An instance whose connections cannot be shed counts as empty with this part of those that it had.
 const EMPTY_PART: f64 = 0.01;
-/// ... if that is fewer than one, with none.
+/// Less than this is none.
 const EMPTY_LEAST: f64 = 0.5;
 /// Connections that may be shed for each that the others took in the same time: clients that reconnect show that they
 /// can. See also [`crate::VipSteering`]'s shedding.
@@ -47,16 +47,21 @@ impl Drain {
     /// Returns what is done next.
     #[must_use]
     pub fn step(&self, settings: &Scaling) -> DrainStep {
-        let left = self.at_first.unwrap_or(0.0) * EMPTY_PART;
-        let empty = self
-            .connections
-            .is_some_and(|now| now <= left.max(EMPTY_LEAST));
-        if empty || self.since >= settings.drain_deadline {
-            return DrainStep::Stop;
-        }
         let natural = self.life.map_or(settings.drain_natural, |life| {
             life.min(settings.drain_natural)
         });
+        // Where connections can be shed, none is cut off.
+        let few = if self.shed_rate > 0.0 || self.since < natural {
+            0.0
+        } else {
+            self.at_first.unwrap_or(0.0) * EMPTY_PART
+        };
+        let empty = self
+            .connections
+            .is_some_and(|now| now <= few.max(EMPTY_LEAST));
+        if empty || self.since >= settings.drain_deadline {
+            return DrainStep::Stop;
+        }
         if self.since < natural || self.shed_rate <= 0.0 {
             return DrainStep::Wait;
         }
@@ -132,7 +137,17 @@ mod tests {
 
     #[test]
     fn it_stops_when_it_is_empty_or_late() {
-        assert_eq!(step(|it| it.connections = Some(10.0)), DrainStep::Stop);
+        assert_eq!(step(|it| it.connections = Some(10.0)), DrainStep::Wait);
+        let late = seconds(300);
+        // What can be shed is not cut off.
+        assert_eq!(
+            step(|it| (it.since, it.connections) = (late, Some(10.0))),
+            DrainStep::Shed(10)
+        );
+        assert_eq!(
+            step(|it| (it.since, it.connections, it.shed_rate) = (late, Some(10.0), 0.0)),
+            DrainStep::Stop
+        );
         assert_eq!(
             step(|it| (it.connections, it.at_first) = (Some(1.0), Some(10.0))),
             DrainStep::Wait
