@@ -162,7 +162,7 @@ crate::settings! {
         /// Wanted utilisation: offered load over learned capacity.
         utilisation: f64 = 0.70, 0.05..=0.95;
         /// Wanted requests of an instance over `requests_over`. Without it, requests do not count.
-        requests: Option<f64> = None, 0.001..=1e12;
+        requests: Option<f64> = None, 0.001..=1e9;
         /// Time over which `requests` are counted, in whole seconds.
         requests_over: Duration = seconds(120), seconds(1)..=HOUR;
         /// Wanted fraction of the connections that instances accept.
