@@ -174,25 +174,20 @@ impl VipSupervisor {
         }
     }
 
-    /// Drops the tasks of reals that have ended by themselves, a fault of this program. Returns the VIP if there were any:
-    /// an update with it starts them again.
-    pub(super) fn drop_ended(&mut self) -> Option<Arc<Vip>> {
-        let mut any = false;
-        for (address, real) in &mut self.reals {
-            for task in real.tasks.drop_ended() {
-                any = true;
-                tracing::error!(
-                    "VIP {}, real {address}: {task} panicked, which is a fault of this program; it is started again, please \
-                     report this",
-                    self.vip.address
-                );
-            }
-        }
-        any.then(|| Arc::clone(&self.vip))
+    /// Drops the tasks of reals that have ended by themselves, a fault of this program, and names them. An update of the VIP
+    /// starts them again.
+    pub(super) fn drop_ended(&mut self) -> Vec<(IpAddr, String)> {
+        let reals = self.reals.iter_mut();
+        reals
+            .flat_map(|(address, real)| {
+                let ended = real.tasks.drop_ended().into_iter();
+                ended.map(|task| (*address, task))
+            })
+            .collect()
     }
 
     /// The VIP.
-    pub(super) fn vip(&self) -> &Vip {
+    pub(super) fn vip(&self) -> &Arc<Vip> {
         &self.vip
     }
 
@@ -238,14 +233,14 @@ impl VipSupervisor {
         self.probes.count(&report.outcome);
         real.readings.probed(&report.outcome, now);
         // An unknown one has failed, and may only be slow to start.
-        let came = real.awaiting_first_probe && report.state != State::Unknown;
-        if came {
+        let first = real.awaiting_first_probe && report.state != State::Unknown;
+        if first {
             real.awaiting_first_probe = false;
         }
         real.last = Some((report.outcome, now));
         real.state = report.state;
         real.since = report.since;
-        came || report.change.is_some()
+        first || report.change.is_some()
     }
 
     /// Notes the report of a reader. Returns whether steering is to be stepped at once.
@@ -523,10 +518,10 @@ fn cause(real: &Real, now: Effective, limit: &LimitedBy) -> String {
             .map_or("", |(outcome, _)| outcome.reason.as_str());
         return format!("down: {reason}");
     }
-    let came = if before.up { "" } else { "up again: " };
+    let prefix = if before.up { "" } else { "up again: " };
     match limit {
-        LimitedBy::Nothing => format!("{came}weight {}", now.weight),
-        limit => format!("{came}weight {}: {limit}", now.weight),
+        LimitedBy::Nothing => format!("{prefix}weight {}", now.weight),
+        limit => format!("{prefix}weight {}: {limit}", now.weight),
     }
 }
 

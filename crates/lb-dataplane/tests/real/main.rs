@@ -5,6 +5,7 @@
 mod changes;
 mod fixture;
 mod kernel;
+mod overflow;
 mod packets;
 mod silence;
 mod testbed;
@@ -30,13 +31,14 @@ fn main() -> ExitCode {
             changes::what_others_changed_meanwhile_is_left_alone,
             changes::a_failure_half_way_leaves_nothing,
             kernel::kernel_and_memory_do_the_same_with_any_frame,
+            overflow::next_hops_are_right_though_notifications_were_dropped,
             packets::packets_of_all_families_reach_the_vips_sockets,
             packets::icmp_errors_reach_the_vips_sockets,
             packets::generic_mode_works_and_says_so,
             packets::other_traffic_passes_and_every_frame_is_counted,
             packets::segments_leave_room_for_the_outer_header,
             packets::packets_whose_way_back_leads_elsewhere_are_taken,
-            upkeep::an_interface_that_is_made_anew_gets_its_program_back,
+            upkeep::an_interface_that_is_recreated_gets_its_program_back,
             upkeep::an_interface_that_is_missing_is_waited_for,
             upkeep::addresses_and_settings_are_restored,
             silence::a_real_of_mode_l2_has_the_vip_and_is_silent_about_it,
