@@ -47,8 +47,13 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     }
     let mut text = report::compared(arguments.first_seed, arguments.seeds);
-    text.push('\n');
-    text.push_str(&report::long_lived(arguments.first_seed));
+    for part in [
+        report::warm(arguments.first_seed, arguments.seeds),
+        report::long_lived(arguments.first_seed),
+    ] {
+        text.push('\n');
+        text.push_str(&part);
+    }
     println!("{text}");
     if arguments.write {
         write(&text)?;

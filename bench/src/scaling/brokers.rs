@@ -282,7 +282,7 @@ impl Play {
             match step.step(settings) {
                 DrainStep::Wait => {}
                 DrainStep::Shed(count) => {
-                    one.shed = f64::from(count);
+                    one.shed = count;
                     rate -= one.shed;
                 }
                 DrainStep::Stop => {

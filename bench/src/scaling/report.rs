@@ -11,7 +11,7 @@ use std::{
 use super::{
     brokers,
     laws::Law,
-    play::{Outcome, play},
+    play::{Outcome, play, play_with},
     pool::Knowledge,
     trace::Trace,
 };
@@ -26,6 +26,8 @@ const NEGLIGIBLE: f64 = 0.05;
 const STEP: [(f64, f64); 2] = [(20.0, 1.0), (3.0, 0.3)];
 /// Aim: instances started per hour on the square.
 const STARTS: f64 = 12.0;
+/// Numbers of warm instances.
+const SPARES: [u32; 4] = [0, 2, 4, 8];
 /// Connections a second that may be shed.
 const SHED_RATES: [f64; 4] = [0.0, 50.0, 200.0, 1_000.0];
 
@@ -203,6 +205,39 @@ pub fn compared(first_seed: u64, seeds: u64) -> String {
         let _ = writeln!(aims, "| worse than HPA | | {case} | |");
     }
     format!("### Aims\n\n| | aim | found | |\n|---|---|---|---|\n{aims}\n{text}")
+}
+
+/// Shows what warm instances are worth.
+pub fn warm(first_seed: u64, seeds: u64) -> String {
+    let mut text = format!(
+        "### Warm instances\n\nLost flows in % / instances, warm ones included, over the ideal number; equal instances, \
+         capacities learned, start-up 20 s; means of {seeds} seeds.\n\n| trace |"
+    );
+    for spare in SPARES {
+        let _ = write!(text, " spare = {spare} |");
+    }
+    let _ = writeln!(text, "\n|---|{}", "---|".repeat(SPARES.len()));
+    for name in ["step", "spike", "square"] {
+        let trace = Trace::of(name);
+        let _ = write!(text, "| {} |", trace.name);
+        for spare in SPARES {
+            let outcomes: Vec<Outcome> = (first_seed..first_seed + seeds)
+                .map(|seed| {
+                    play_with(&trace, Law::Ours, 20.0, Knowledge::Learned, seed, spare)
+                        .without_seconds()
+                })
+                .collect();
+            let mean = Outcome::mean(&outcomes);
+            let _ = write!(
+                text,
+                " {:.2} / {:.2} |",
+                mean.lost_percent(),
+                mean.over_ideal()
+            );
+        }
+        text.push('\n');
+    }
+    text
 }
 
 /// Reports the brokers.

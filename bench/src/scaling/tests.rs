@@ -3,7 +3,7 @@
 use super::{
     brokers,
     laws::Law,
-    play::{Outcome, play},
+    play::{Outcome, play, play_with},
     pool::Knowledge,
     trace::Trace,
 };
@@ -32,6 +32,19 @@ fn a_step_loses_little_with_learned_capacities() {
     let fast = lost("step", Law::Ours, 3.0, Knowledge::Learned);
     assert!(fast.lost_percent() <= 0.3, "{:.2}", fast.lost_percent());
     assert!(slow.over_ideal() < 1.15 && fast.over_ideal() < 1.15);
+}
+
+#[test]
+fn warm_instances_serve_at_once() {
+    let trace = Trace::of("step");
+    let cold = play(&trace, Law::Ours, 20.0, Knowledge::Learned, SEED);
+    let warm = play_with(&trace, Law::Ours, 20.0, Knowledge::Learned, SEED, 4);
+    assert!(
+        warm.lost_percent() < cold.lost_percent() / 2.0,
+        "{:.2} against {:.2}",
+        warm.lost_percent(),
+        cold.lost_percent()
+    );
 }
 
 #[test]

@@ -33,12 +33,12 @@ pub struct Drain {
 }
 
 /// What is done next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum DrainStep {
     /// Its connections end by themselves.
     Wait,
-    /// So many of its connections are reset until the next call.
-    Shed(u32),
+    /// So many of its connections are reset until the next call. Whoever resets them carries a fraction over to that.
+    Shed(f64),
     /// It is stopped: it is empty, or its deadline has passed.
     Stop,
 }
@@ -70,7 +70,7 @@ impl Drain {
         let shed = most
             .min(accepted)
             .min(self.connections.unwrap_or(f64::INFINITY));
-        DrainStep::Shed(shed as u32)
+        DrainStep::Shed(shed)
     }
 }
 
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn connections_end_by_themselves_first() {
         assert_eq!(step(|it| it.since = seconds(299)), DrainStep::Wait);
-        assert_eq!(step(|it| it.since = seconds(300)), DrainStep::Shed(250));
+        assert_eq!(step(|it| it.since = seconds(300)), DrainStep::Shed(250.0));
         // Short connections have ended after their life; what is left are the long ones.
         let life = Some(seconds(10));
         assert_eq!(
@@ -110,7 +110,7 @@ mod tests {
         );
         assert_eq!(
             step(|it| (it.since, it.life) = (seconds(10), life)),
-            DrainStep::Shed(250)
+            DrainStep::Shed(250.0)
         );
     }
 
@@ -119,11 +119,11 @@ mod tests {
         let late = seconds(400);
         assert_eq!(
             step(|it| (it.since, it.gained) = (late, 20.0)),
-            DrainStep::Shed(61)
+            DrainStep::Shed(61.0)
         );
         assert_eq!(
             step(|it| (it.since, it.gained) = (late, -5.0)),
-            DrainStep::Shed(1)
+            DrainStep::Shed(1.0)
         );
         assert_eq!(
             step(|it| (it.since, it.shed_rate) = (late, 0.0)),
@@ -131,7 +131,7 @@ mod tests {
         );
         assert_eq!(
             step(|it| (it.since, it.connections) = (late, Some(30.0))),
-            DrainStep::Shed(30)
+            DrainStep::Shed(30.0)
         );
     }
 
@@ -142,7 +142,7 @@ mod tests {
         // What can be shed is not cut off.
         assert_eq!(
             step(|it| (it.since, it.connections) = (late, Some(10.0))),
-            DrainStep::Shed(10)
+            DrainStep::Shed(10.0)
         );
         assert_eq!(
             step(|it| (it.since, it.connections, it.shed_rate) = (late, Some(10.0), 0.0)),
@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(step(|it| it.since = seconds(900)), DrainStep::Stop);
         assert_eq!(
             step(|it| (it.connections, it.since) = (None, seconds(899))),
-            DrainStep::Shed(250)
+            DrainStep::Shed(250.0)
         );
     }
 }
