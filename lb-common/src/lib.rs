@@ -14,6 +14,7 @@ pub mod answerable;
 pub mod checksum;
 pub mod choose;
 pub mod classify;
+pub mod codegen;
 pub mod decap;
 pub mod decide;
 pub mod echo;
