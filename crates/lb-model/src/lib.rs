@@ -14,6 +14,7 @@ pub mod load;
 pub mod options;
 pub mod peer;
 pub mod ring;
+pub mod scaling;
 pub mod settings;
 pub mod shedding;
 pub mod steering;
