@@ -197,6 +197,9 @@ pub async fn serve(
     // The host is in the URI, in one form.
     head.headers.remove(HOST);
     let key: Key = uri.to_string().into();
+    if directives::has(&head.headers, "no-store") {
+        return pass(cache, exchange, head).await;
+    }
     for _ in 0..WAITS {
         let asked = Asked {
             uri: &uri,

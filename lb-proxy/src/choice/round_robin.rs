@@ -99,7 +99,11 @@ mod tests {
         assert_eq!(order(&choice, &example, 2), [0, 1]);
         example.weights = Weights::new([(2, 1), (3, 1)]);
         example.loads.pop();
-        assert_eq!(order(&choice, &example, 3), [1, 0, 1]);
+        let turns = order(&choice, &example, 8);
+        // The third one has not had its turn yet.
+        assert_eq!(turns[0], 1);
+        let firsts = turns.iter().filter(|turn| **turn == 0).count();
+        assert!((3..=4).contains(&firsts), "{turns:?}");
     }
 
     proptest! {

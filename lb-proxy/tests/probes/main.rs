@@ -1,0 +1,12 @@
+//! Raw bytes to a proxy and to its instances: what must be refused, what must pass, and how.
+//!
+//! Each table row is a probe: what is sent, and the answer that the RFCs, or good sense, demand.
+
+mod answers;
+mod cache;
+mod choosing;
+mod connections;
+mod http2;
+mod requests;
+mod slow;
+mod support;
