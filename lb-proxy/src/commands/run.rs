@@ -223,15 +223,19 @@ impl Run {
         if !is_replaced {
             let _ = sd_notify::notify(&[NotifyState::Stopping]);
         }
-        let _ = stop.send(true);
-        if let Some(admin) = admin {
-            let _ = admin.await;
+        // The next proxy wants the administration's address; without one it says until the end that this one drains.
+        if is_replaced {
+            let _ = stop.send(true);
         }
         drop(socket);
         let draining = Arc::clone(&server);
         let left = tokio::task::spawn_blocking(move || draining.drain(drain))
             .await
             .context("waiting for open connections")?;
+        let _ = stop.send(true);
+        if let Some(admin) = admin {
+            let _ = admin.await;
+        }
         if left > 0 {
             tracing::warn!("{left} connections were open after {drain:?} and are closed");
         }

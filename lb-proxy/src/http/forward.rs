@@ -10,7 +10,7 @@ use std::{
     future::Future,
     io,
     pin::pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -151,17 +151,12 @@ async fn send(
     let service = &sending.service;
     service.count_request();
     let mut tried = Vec::new();
-    let mut failure = NOBODY;
+    // The lease exists before the first wait: a request that is dropped later is not counted for ever.
+    let Some(mut lease) = service.choose(key, &tried) else {
+        service.unserved.fetch_add(1, Relaxed);
+        return Err(NOBODY);
+    };
     loop {
-        // The lease exists before the first wait: a request that is dropped later is not counted for ever.
-        let Some(lease) = service.choose(key, &tried) else {
-            if tried.is_empty() {
-                service
-                    .unserved
-                    .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            }
-            return Err(failure);
-        };
         let instance = Arc::clone(lease.instance());
         exchange.notes.instance = Some(instance.address);
         let lost = match attempt(&sending, lease, request, &mut upgrade).await {
@@ -171,18 +166,18 @@ async fn send(
         if let Some(trouble) = lost.trouble {
             service.note_failure(&instance, trouble);
         }
-        failure = lost.failure;
-        match lost.request {
-            Some(again)
-                if tried.len() < sending.settings.retries as usize
-                    && service.eligible() > 1
-                    && service.may_retry() =>
-            {
+        tried.push(instance.id);
+        let again = lost
+            .request
+            .filter(|_| tried.len() <= sending.settings.retries as usize);
+        let another = again.as_ref().and_then(|_| service.choose(key, &tried));
+        match (again, another) {
+            (Some(again), Some(another)) if service.may_retry() => {
                 request = again;
-                tried.push(instance.id);
+                lease = another;
                 exchange.notes.retries += 1;
             }
-            _ => return Err(failure),
+            _ => return Err(lost.failure),
         }
     }
 }
@@ -195,6 +190,7 @@ async fn attempt(
     upgrade: &mut Option<OnUpgrade>,
 ) -> Result<Sent, Lost> {
     let instance = Arc::clone(lease.instance());
+    instance.asked();
     if request.headers().get(HOST).is_none()
         && sending.connector.protocol() == Protocol::Http1
         && let Ok(host) = HeaderValue::try_from(instance.address.to_string())

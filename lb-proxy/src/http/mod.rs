@@ -205,7 +205,10 @@ pub async fn serve(
     };
     let mut answer = answer.unwrap_or_else(|failure| respond(&failure, is_grpc));
     let status = answer.status().as_u16();
-    if shared.is_draining() && version < Version::HTTP_2 && status != 101 {
+    if version >= Version::HTTP_2 {
+        // HTTP/2 has no such header.
+        answer.headers_mut().remove(CONNECTION);
+    } else if shared.is_draining() && status != 101 {
         answer
             .headers_mut()
             .insert(CONNECTION, HeaderValue::from_static("close"));

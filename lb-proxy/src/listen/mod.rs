@@ -14,6 +14,7 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use futures::FutureExt as _;
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -68,6 +69,18 @@ pub async fn accept(
     mut stop: watch::Receiver<()>,
 ) {
     let mut ending = phase.clone();
+    let serve_one = |room, stream, peer| {
+        let (listener, shared, phase) = (Arc::clone(&listener), Arc::clone(&shared), phase.clone());
+        tokio::spawn(async move {
+            shared.totals.connections.fetch_add(1, Relaxed);
+            shared.totals.open_connections.fetch_add(1, Relaxed);
+            let _open = Open(&shared);
+            if let Err(error) = serve(stream, peer, &listener, &shared, phase).await {
+                tracing::debug!("a connection from {peer} failed: {error}");
+            }
+            drop(room);
+        });
+    };
     loop {
         // A connection above the limit waits in the queue of the system.
         let room = Arc::clone(&shared.room).acquire_owned();
@@ -81,24 +94,17 @@ pub async fn accept(
                 (room, socket.accept().await)
             } => accepted,
         };
-        let (room, (stream, peer)) = match accepted {
-            (room, Ok(accepted)) => (room, accepted),
+        match accepted {
+            (room, Ok((stream, peer))) => serve_one(room, stream, peer),
             (_, Err(error)) => {
                 tracing::debug!("accepting a connection on {}: {error}", listener.address);
                 sleep(BACKOFF).await;
-                continue;
             }
-        };
-        let (listener, shared, phase) = (Arc::clone(&listener), Arc::clone(&shared), phase.clone());
-        tokio::spawn(async move {
-            shared.totals.connections.fetch_add(1, Relaxed);
-            shared.totals.open_connections.fetch_add(1, Relaxed);
-            let _open = Open(&shared);
-            if let Err(error) = serve(stream, peer, &listener, &shared, phase).await {
-                tracing::debug!("a connection from {peer} failed: {error}");
-            }
-            drop(room);
-        });
+        }
+    }
+    // Those that wait would be reset when the socket is closed.
+    while let Some(Ok((stream, peer))) = socket.accept().now_or_never() {
+        serve_one(None, stream, peer);
     }
 }
 

@@ -23,6 +23,7 @@ pub async fn serve(stream: Stream, client: &Client) -> io::Result<()> {
                 .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             return Err(io::Error::other(format!("service {name} has no instance")));
         };
+        lease.instance().asked();
         let started = clock::now();
         match connector
             .open(lease.instance(), (client.peer, client.local))

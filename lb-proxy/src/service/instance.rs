@@ -223,6 +223,11 @@ impl Instance {
         self.started.store(clock::now_millis().max(1), Relaxed);
     }
 
+    /// Counts a request that is sent to it.
+    pub fn asked(&self) {
+        self.totals.requests.fetch_add(1, Relaxed);
+    }
+
     /// Counts an answer whose head took so long.
     pub fn answered(&self, latency: Duration) {
         self.latency.observe(clock::now(), latency);
@@ -285,7 +290,6 @@ impl Lease {
     #[must_use]
     pub fn new(instance: Arc<Instance>) -> Self {
         instance.pending.fetch_add(1, Relaxed);
-        instance.totals.requests.fetch_add(1, Relaxed);
         Lease(instance)
     }
 

@@ -18,7 +18,7 @@ fn units() -> Vec<std::path::PathBuf> {
 
 pub fn the_units_are_right() {
     let units = units();
-    assert_eq!(units.len(), 3, "{units:?}");
+    assert_eq!(units.len(), 4, "{units:?}");
     let folder = tempfile::tempdir().unwrap();
     let page =
         fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operations.md"))
@@ -41,11 +41,15 @@ pub fn the_units_are_right() {
             assert!(text.contains(setting), "{name} lacks {setting}");
         }
         // The programs are not installed here.
-        let installed = "/usr/local/bin/lb-agent";
-        assert!(text.contains(installed), "{name}");
-        let built = binary("lb-agent").unwrap().display().to_string();
+        let program = match name {
+            "lb-proxy.service" => "lb-proxy",
+            _ => "lb-agent",
+        };
+        let installed = format!("/usr/local/bin/{program}");
+        assert!(text.contains(&installed), "{name}");
+        let built = binary(program).unwrap().display().to_string();
         let copy = folder.path().join(name);
-        fs::write(&copy, text.replace(installed, &built)).unwrap();
+        fs::write(&copy, text.replace(&installed, &built)).unwrap();
         let output = Command::new("systemd-analyze")
             .args(["verify", "--man=no"])
             .arg(&copy)
