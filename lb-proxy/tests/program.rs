@@ -1,5 +1,7 @@
 //! The program `lb-proxy` as an operator runs it.
 
+#![expect(clippy::unwrap_used, reason = "a failure fails the test")]
+
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},

@@ -164,6 +164,12 @@ pub fn is_candidate(head: &Parts, body: &Incoming) -> bool {
     matches!(head.method, Method::GET | Method::HEAD) && body.is_end_stream()
 }
 
+/// Returns the key of a request: what its answer is stored under.
+#[must_use]
+pub fn key(head: &Parts, target: &Target, scheme: &str) -> Option<String> {
+    uri_of(head, target, scheme).map(|uri| uri.to_string())
+}
+
 /// The absolute URI of a request, which is the key.
 fn uri_of(head: &Parts, target: &Target, scheme: &str) -> Option<Uri> {
     let path = head.uri.path_and_query().map_or("/", |path| path.as_str());

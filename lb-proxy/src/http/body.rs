@@ -237,7 +237,7 @@ pub struct AnswerBody {
     service: Arc<Service>,
     /// The body of the request, if it had one.
     request: Option<Arc<Progress>>,
-    filling: Option<Filling>,
+    filling: Option<Box<Filling>>,
 }
 
 impl AnswerBody {
@@ -271,7 +271,7 @@ impl AnswerBody {
         if self.lease.is_none() {
             filling.finish();
         } else {
-            self.filling = Some(filling);
+            self.filling = Some(Box::new(filling));
         }
     }
 

@@ -239,7 +239,11 @@ async fn attempt(
         let error = match sent {
             Some(Ok(answer)) => {
                 instance.answered(started.elapsed());
-                return accept(sending, lease, answer, carrier, upgrade);
+                return accept(sending, lease, answer, carrier, upgrade).ok_or(Lost {
+                    failure: BROKEN,
+                    trouble: Some(Trouble::Broken),
+                    request: None,
+                });
             }
             Some(Err(error)) => error,
             None => {
@@ -410,24 +414,18 @@ fn prepare(
     Ok(head)
 }
 
-/// Takes an answer that an instance sent.
+/// Takes an answer that an instance sent. `None`: it switches protocols, and nobody asked for that.
 fn accept(
     sending: &Sending,
     lease: Lease,
     mut answer: Response<Incoming>,
     carrier: Carrier,
     upgrade: &mut Option<OnUpgrade>,
-) -> Result<Sent, Lost> {
+) -> Option<Sent> {
     let status = answer.status();
     let service = &sending.service;
     if status == StatusCode::SWITCHING_PROTOCOLS {
-        let Some(client) = upgrade.take() else {
-            return Err(Lost {
-                failure: BROKEN,
-                trouble: Some(Trouble::Broken),
-                request: None,
-            });
-        };
+        let client = upgrade.take()?;
         lease.instance().succeeded();
         let instance = hyper::upgrade::on(&mut answer);
         let pause = sending.settings.pause_timeout;
@@ -439,7 +437,7 @@ fn accept(
             upgrade::ask(&mut head.headers, protocol);
         }
         head.version = Version::HTTP_11;
-        return Ok(Sent::Switched(Response::from_parts(head, Body::none())));
+        return Some(Sent::Switched(Response::from_parts(head, Body::none())));
     }
     // 501 says something about the request.
     if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED {
@@ -460,5 +458,5 @@ fn accept(
         Arc::clone(service),
         sending.progress.clone(),
     );
-    Ok(Sent::Answer(Response::from_parts(head, body)))
+    Some(Sent::Answer(Response::from_parts(head, body)))
 }

@@ -212,7 +212,7 @@ fn a_stale_answer_is_served_if_the_instances_fail_and_it_allows_that() {
             let second = proxy.ask(&get("/"));
             match expected {
                 Some(expected) => {
-                    assert_eq!((came(&second), second.text().as_str()), (expected, "fine"))
+                    assert_eq!((came(&second), second.text().as_str()), (expected, "fine"));
                 }
                 None => assert_eq!(second.status, failure, "{headers}"),
             }

@@ -224,6 +224,7 @@ pub fn answer(status: &str, headers: &str, body: &str) -> Deed {
 }
 
 type Handler = dyn Fn(&Got) -> Deed + Send + Sync;
+type Early = dyn Fn(&Got) -> Option<Deed> + Send + Sync;
 
 /// An instance that answers what a test says.
 pub struct Instance {
@@ -257,7 +258,7 @@ impl Instance {
             Arc::clone(&instance.stopped),
         );
         let handler: Arc<Handler> = Arc::new(handler);
-        let early: Arc<dyn Fn(&Got) -> Option<Deed> + Send + Sync> = Arc::new(early);
+        let early: Arc<Early> = Arc::new(early);
         thread::spawn(move || {
             for stream in listener.incoming() {
                 if stopped.load(SeqCst) {
@@ -307,7 +308,7 @@ fn serve(
     stream: TcpStream,
     connection: usize,
     got: &Mutex<Vec<Got>>,
-    early: &dyn Fn(&Got) -> Option<Deed>,
+    early: &Early,
     handler: &Handler,
 ) -> io::Result<()> {
     let mut reader = BufReader::new(stream);
