@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod net;
 pub mod proxy;
 pub mod proxy_protocol;
+pub mod reference;
 mod relay;
 pub mod routes;
 pub mod server;

@@ -28,6 +28,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_lb-proxy");
 struct Program {
     child: Child,
     errors: Arc<Mutex<String>>,
+    lines: Arc<Mutex<Vec<String>>>,
 }
 
 impl Program {
@@ -56,10 +57,19 @@ impl Program {
             "{ready}{}",
             errors.lock().unwrap()
         );
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&lines);
         thread::spawn(move || {
-            let _ = stdout.read_to_string(&mut String::new());
+            for line in stdout.lines().map_while(Result::ok) {
+                kept.lock().unwrap().push(line);
+            }
         });
-        (Program { child, errors }, ready)
+        let program = Program {
+            child,
+            errors,
+            lines,
+        };
+        (program, ready)
     }
 
     fn signal(&self, signal: Signal) {
@@ -75,6 +85,17 @@ impl Program {
             thread::sleep(Duration::from_millis(10));
         }
         false
+    }
+
+    /// Bytes of memory that it has now.
+    fn memory(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .unwrap();
+        let kibibytes: usize = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        kibibytes << 10
     }
 
     fn says(&self, words: &str) {
@@ -463,4 +484,151 @@ fn the_environment_configures_a_proxy_without_a_file() {
     assert!(get(address, "/").ends_with("second"));
     program.signal(Signal::SIGTERM);
     assert!(program.ends());
+}
+
+#[test]
+fn requests_are_logged() {
+    let setup = Setup::new();
+    setup.write(&[instance("fine")], "access_log = \"all\"");
+    let program = setup.run();
+    assert!(get(setup.address, "/x?y").ends_with("fine"));
+    ask(setup.address, "TRACE", "/z").unwrap();
+    wait_until("two lines", || program.lines.lock().unwrap().len() == 2);
+    let lines: Vec<serde_json::Value> = program
+        .lines
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let first = &lines[0];
+    for (field, value) in [
+        ("client", "127.0.0.1"),
+        ("method", "GET"),
+        ("host", "a.test"),
+        ("path", "/x?y"),
+        ("service", "web"),
+        ("cache", "miss"),
+    ] {
+        assert_eq!(first[field], value, "{first}");
+    }
+    assert_eq!(
+        (&first["status"], &first["bytes"]),
+        (&200.into(), &4.into())
+    );
+    assert!(
+        first["instance"]
+            .as_str()
+            .unwrap()
+            .starts_with("127.0.0.1:")
+    );
+    assert_eq!(lines[1]["status"], 405);
+}
+
+/// Bytes of a large body.
+const LARGE: usize = 256 << 20;
+const BLOCK: usize = 64 << 10;
+/// What a proxy may keep of bodies that pass, whatever their size.
+const KEPT: usize = 48 << 20;
+
+/// An instance that sends, or reads, a large body.
+fn large_instance() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(stream) = stream else { continue };
+            thread::spawn(move || {
+                let mut reader = BufReader::new(stream);
+                let mut head = String::new();
+                while !head.ends_with("\r\n\r\n") {
+                    if reader.read_line(&mut head).unwrap_or(0) == 0 {
+                        return;
+                    }
+                }
+                let block = vec![b'x'; BLOCK];
+                if head.starts_with("POST") {
+                    // In chunks: until the last one.
+                    let mut tail = Vec::new();
+                    let mut part = vec![0; BLOCK];
+                    while !tail.ends_with(b"0\r\n\r\n") {
+                        let Ok(length @ 1..) = reader.read(&mut part) else {
+                            return;
+                        };
+                        tail.extend_from_slice(&part[..length]);
+                        tail.drain(..tail.len().saturating_sub(5));
+                    }
+                    let _ = reader
+                        .get_mut()
+                        .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+                    return;
+                }
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\nCache-Control: max-age=60\r\n\r\n"
+                );
+                let _ = reader.get_mut().write_all(head.as_bytes());
+                for _ in 0..LARGE / BLOCK {
+                    if reader.get_mut().write_all(&block).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn memory_does_not_grow_with_bodies() {
+    let setup = Setup::new();
+    setup.write(&[large_instance()], "");
+    let program = setup.run();
+    let before = program.memory();
+    let check = |what: &str| {
+        let grown = program.memory().saturating_sub(before);
+        assert!(grown < KEPT, "{what}: {} MiB more", grown >> 20);
+    };
+    let connect = || {
+        let stream = TcpStream::connect(setup.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    };
+    // Down, through the cache, which does not store it.
+    let mut stream = connect();
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut block = vec![0; BLOCK];
+    let mut length = 0;
+    loop {
+        match stream.read(&mut block).unwrap() {
+            0 => break,
+            more => length += more,
+        }
+        check("down");
+    }
+    assert!(length > LARGE, "{length}");
+    // Up, in chunks.
+    let mut stream = connect();
+    stream
+        .write_all(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        .unwrap();
+    let chunk = [format!("{BLOCK:x}\r\n").as_bytes(), &block, b"\r\n"].concat();
+    for _ in 0..LARGE / BLOCK {
+        stream.write_all(&chunk).unwrap();
+    }
+    check("up");
+    stream.write_all(b"0\r\n\r\n").unwrap();
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).unwrap();
+    assert_eq!(&status, b"HTTP/1.1 200");
+    // Clients that do not read.
+    let mut silent: Vec<TcpStream> = (0..50).map(|_| connect()).collect();
+    for stream in &mut silent {
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nHost: a\r\nCache-Control: no-store\r\n\r\n")
+            .unwrap();
+    }
+    thread::sleep(Duration::from_millis(500));
+    check("50 clients that do not read");
 }

@@ -197,7 +197,7 @@ pub async fn serve(
     exchange: &mut Exchange<'_>,
     mut head: Parts,
 ) -> Result<Response<Body>, Failure> {
-    let Some(uri) = uri_of(&head, exchange.target, exchange.client.scheme) else {
+    let Some(uri) = uri_of(&head, exchange.target, exchange.scheme) else {
         return Ok(fetch(exchange, head).await?.map(Body::from));
     };
     // The host is in the URI, in one form.
@@ -411,10 +411,11 @@ fn refresh(
     };
     let (cache, object, uri) = (Arc::clone(cache), Arc::clone(object), uri.clone());
     let (client, route) = (Arc::clone(exchange.client), Arc::clone(exchange.route));
-    let (target, address, is_trusted) = (
+    let (target, address, is_trusted, scheme) = (
         exchange.target.clone(),
         exchange.address,
         exchange.is_trusted,
+        exchange.scheme,
     );
     let mut head = head.clone();
     head.method = Method::GET;
@@ -429,6 +430,7 @@ fn refresh(
             target: &target,
             address,
             is_trusted,
+            scheme,
             notes: &mut notes,
         };
         if let Ok(answer) = fill(&cache, &mut exchange, head, &uri, Some(object), None).await {

@@ -1,6 +1,7 @@
 //! The verbs of `lb-proxy`, one file each.
 
 mod check;
+mod docs;
 mod run;
 
 use std::io::IsTerminal as _;
@@ -28,6 +29,9 @@ enum Command {
     Run(run::Run),
     /// Check a configuration file.
     Check(check::Check),
+    /// Write the reference page of the settings.
+    #[command(hide = true)]
+    Docs(docs::Docs),
 }
 
 impl Arguments {
@@ -39,6 +43,7 @@ impl Arguments {
                 run.execute()
             }
             Command::Check(check) => check.execute(),
+            Command::Docs(docs) => docs.execute(),
         }
     }
 }

@@ -135,6 +135,8 @@ pub struct Exchange<'a> {
     pub address: IpAddr,
     /// Whether the peer is a proxy whose words count.
     pub is_trusted: bool,
+    /// `http` or `https`: what the client speaks, perhaps with a trusted proxy.
+    pub scheme: &'static str,
     /// What was found out about it.
     pub notes: &'a mut Notes,
 }
@@ -281,21 +283,33 @@ async fn answer(
             "the body is too large",
         ));
     }
+    let scheme = match head.headers.get(headers::X_FORWARDED_PROTO) {
+        Some(scheme) if is_trusted && scheme == "https" => "https",
+        Some(scheme) if is_trusted && scheme == "http" => "http",
+        _ => client.scheme,
+    };
+    // An instance may answer for the host that a trusted proxy names, which is not in the cache's key.
+    let is_renamed = is_trusted
+        && head
+            .headers
+            .get(headers::X_FORWARDED_HOST)
+            .is_some_and(|host| *host != target.authority);
     let mut exchange = Exchange {
         client,
         route,
         target,
         address,
         is_trusted,
+        scheme,
         notes,
     };
     let cache = route.service.cache.load_full();
     let mut answer = match cache {
-        Some(cache) if upgrade.is_none() && cache::is_candidate(&head, &body) => {
+        Some(cache) if !is_renamed && upgrade.is_none() && cache::is_candidate(&head, &body) => {
             cache::serve(&cache, &mut exchange, head).await?
         }
         Some(cache) => {
-            let changed = cache::Changed::by(&head, target, client.scheme);
+            let changed = cache::Changed::by(&head, target, scheme);
             let answer = forward::forward(&mut exchange, head, body, upgrade).await?;
             if let Some(changed) = changed {
                 cache.invalidate(&changed, &answer);

@@ -21,6 +21,8 @@ use tonic::transport::{Channel, Uri};
 use super::{FIRST_PAUSE, LONGEST_PAUSE, file::address_of};
 use crate::service::{Member, Service, State};
 
+/// The weight of a real whose operator gave none.
+const DEFAULT_WEIGHT: u32 = 100;
 /// The longest time for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a silent connection is asked whether it lives, and how long that may take.
@@ -229,12 +231,26 @@ impl Table {
     }
 
     fn members(&self) -> Vec<Member> {
+        let members = self.with_weights(|real| real.effective_weight);
+        let serves = |member: &Member| member.state == State::Up && member.weight > 0;
+        if members.iter().any(serves) {
+            return members;
+        }
+        // All are held back, as after a start of the agent: the operator's weights are better than no answer. Those that
+        // are down or drained stay so.
+        self.with_weights(|real| match (real.state(), &real.spec) {
+            (RealState::Held, Some(spec)) => spec.weight.unwrap_or(DEFAULT_WEIGHT),
+            _ => real.effective_weight,
+        })
+    }
+
+    fn with_weights(&self, weight: impl Fn(&Real) -> u32) -> Vec<Member> {
         self.reals
             .values()
             .filter_map(|real| {
                 Some(Member {
                     address: self.address(&real.address)?,
-                    weight: real.effective_weight,
+                    weight: weight(real),
                     state: match real.state() {
                         RealState::Down => State::Down,
                         RealState::Draining => State::Draining,
@@ -342,6 +358,41 @@ mod tests {
         table.begin();
         let end = Event::SnapshotEnd(SnapshotEnd { resumed: false });
         assert_eq!(table.apply(event(end, 10)).unwrap(), []);
+    }
+
+    #[test]
+    fn reals_that_are_all_held_back_serve_all_the_same() {
+        let mut table = table();
+        let held = |address, weight| Real {
+            spec: Some(lb_proto::v1::RealSpec {
+                weight: Some(weight),
+                ..Default::default()
+            }),
+            ..real(address, 0, RealState::Held)
+        };
+        let down = real("10.0.0.4", 0, RealState::Down);
+        table.take(vip(&[
+            held("10.0.0.2", 70),
+            held("10.0.0.3", 0),
+            down.clone(),
+        ]));
+        assert_eq!(
+            texts(&table.members()),
+            [
+                "10.0.0.2:80 70 up",
+                "10.0.0.3:80 0 up",
+                "10.0.0.4:80 0 down"
+            ]
+        );
+        // One that serves is enough.
+        table.take(vip(&[
+            held("10.0.0.2", 70),
+            real("10.0.0.3", 5, RealState::Active),
+        ]));
+        assert_eq!(
+            texts(&table.members()),
+            ["10.0.0.2:80 0 up", "10.0.0.3:80 5 up"]
+        );
     }
 
     #[test]

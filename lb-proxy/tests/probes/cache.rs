@@ -378,6 +378,32 @@ fn the_key_is_the_whole_uri() {
     assert_eq!(instance.count(), 5);
 }
 
+#[test]
+fn what_a_trusted_proxy_says_is_part_of_the_key() {
+    let instance = Instance::start(|got| {
+        let scheme = got.header("x-forwarded-proto").unwrap().to_owned();
+        let host = got.header("x-forwarded-host").unwrap().to_owned();
+        answer(
+            "200 OK",
+            "Cache-Control: max-age=60\r\n",
+            &format!("{scheme}://{host}"),
+        )
+    });
+    let text = crate::support::configuration(&[instance.address], CACHE, "");
+    let proxy = Proxy::start(&format!("trusted_proxies = [\"127.0.0.1\"]\n{text}"));
+    for _ in 0..2 {
+        for (headers, expected) in [
+            ("", "http://a.test"),
+            ("X-Forwarded-Proto: https\r\n", "https://a.test"),
+            ("X-Forwarded-Host: b.test\r\n", "http://b.test"),
+        ] {
+            assert_eq!(proxy.ask(&get_with("/", headers)).text(), expected);
+        }
+    }
+    // The host that is not in the key was asked for twice.
+    assert_eq!(instance.count(), 4);
+}
+
 fn at_once(count: usize, ask: impl Fn() -> Answer + Sync) -> (Vec<Answer>, Duration) {
     let barrier = Barrier::new(count);
     let start = Instant::now();

@@ -15,13 +15,15 @@ use lb_tests::{
 use crate::fixture::{HTTP_V4, PATIENCE, Testbed, assert_no_failure, serve};
 
 const PORT: u16 = 8080;
+const ADMIN: u16 = 9470;
 
 /// Starts a proxy on the balancer's host whose instances are the VIP's reals.
 fn start(testbed: &Testbed, folder: &tempfile::TempDir) -> (Process, SocketAddr) {
     let address = SocketAddr::new(testbed.network.balancer.v4, PORT);
+    let admin = SocketAddr::new(testbed.network.balancer.v4, ADMIN);
     let file = folder.path().join("proxy.toml");
     let text = format!(
-        "[[listener]]\naddress = \"{address}\"\n[[route]]\nservice = \"web\"\n[[service]]\nname = \"web\"\n\
+        "admin = \"{admin}\"\n[[listener]]\naddress = \"{address}\"\n[[route]]\nservice = \"web\"\n[[service]]\nname = \"web\"\n\
          choice = \"round-robin\"\nvip = \"{HTTP_V4}\"\n"
     );
     std::fs::write(&file, text).unwrap();
@@ -94,6 +96,24 @@ pub fn a_proxy_follows_the_reals_of_a_vip() {
     testbed.agent.run().unwrap();
     testbed.lbctl(&["undrain", HTTP_V4, &drained]).unwrap();
     answered_by(&testbed, target, &all);
+
+    // What the proxy sees of the reals is a load source of the agent.
+    let source = format!(
+        "http-json name=proxy address={} port={ADMIN} path=/v1/load/web/{{real}} interval=1s latency=/latency",
+        testbed.network.balancer.v4
+    );
+    testbed
+        .lbctl(&["set-vip", HTTP_V4, "--load", &source])
+        .unwrap();
+    wait_for("the latency that the proxy measured", PATIENCE, || {
+        let why = testbed.why(HTTP_V4, &drained)?;
+        let readings = why["readings"].as_array().cloned().unwrap_or_default();
+        let is_it = |reading: &serde_json::Value| {
+            reading["quantity"] == "latency" && reading["value"].as_f64() > Some(0.0)
+        };
+        Ok(readings.iter().any(is_it).then_some(()))
+    })
+    .unwrap();
     let report = load.stop().unwrap();
     assert_no_failure(&report);
     proxy.stop().unwrap();
