@@ -14,7 +14,10 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::{body::Incoming, client::conn::http1};
+use hyper::{
+    body::Incoming,
+    client::conn::{http1, http2},
+};
 use tokio::time::{Sleep, sleep};
 
 use crate::{
@@ -221,8 +224,8 @@ impl HttpBody for RequestBody {
 pub enum Carrier {
     /// It can carry another request after the answer.
     Http1(http1::SendRequest<RequestBody>),
-    /// Its stream ends with the answer.
-    Http2(SharedStream),
+    /// Its stream ends with the answer. The sender keeps the connection open until then.
+    Http2(SharedStream, http2::SendRequest<RequestBody>),
     /// It ends with the answer.
     Single,
 }

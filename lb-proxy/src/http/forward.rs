@@ -233,7 +233,7 @@ async fn attempt(
             }
             Connection::Http2 { mut sender, stream } => {
                 let sent = in_time(sender.try_send_request(request), sending).await;
-                (sent, Carrier::Http2(stream), true)
+                (sent, Carrier::Http2(stream, sender), true)
             }
         };
         let error = match sent {

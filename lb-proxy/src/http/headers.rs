@@ -1,6 +1,6 @@
 //! Headers on their way through the proxy: what belongs to one connection only is taken off, what names the client is added.
 
-use std::net::IpAddr;
+use std::{fmt::Write as _, net::IpAddr};
 
 use bytes::{BufMut as _, BytesMut};
 use http::{
@@ -187,15 +187,15 @@ pub fn name_client(headers: &mut HeaderMap, from: &From<'_>) {
         }
     }
     let mut element = String::with_capacity(64);
-    match from.peer {
-        IpAddr::V4(peer) => element.push_str(&format!("for={peer}")),
-        IpAddr::V6(peer) => element.push_str(&format!("for=\"[{peer}]\"")),
-    }
+    // Writing to a string cannot fail.
+    let _ = match from.peer {
+        IpAddr::V4(peer) => write!(element, "for={peer}"),
+        IpAddr::V6(peer) => write!(element, "for=\"[{peer}]\""),
+    };
     if !from.host.is_empty() {
-        element.push_str(&format!(";host=\"{}\"", from.host));
+        let _ = write!(element, ";host=\"{}\"", from.host);
     }
-    element.push_str(";proto=");
-    element.push_str(from.scheme);
+    let _ = write!(element, ";proto={}", from.scheme);
     if from.is_trusted && named(headers, &FORWARDED) {
         append(headers, &FORWARDED, element.as_bytes());
     } else if let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(element)) {

@@ -82,25 +82,23 @@ pub async fn accept(
         });
     };
     loop {
-        // A connection above the limit waits in the queue of the system.
-        let room = Arc::clone(&shared.room).acquire_owned();
         let accepted = tokio::select! {
             biased;
             () = draining(&mut ending) => break,
             _ = stop.changed() => break,
-            accepted = async {
-                // The semaphore is never closed.
-                let room = room.await.ok();
-                (room, socket.accept().await)
-            } => accepted,
+            accepted = socket.accept() => accepted,
         };
-        match accepted {
-            (room, Ok((stream, peer))) => serve_one(room, stream, peer),
-            (_, Err(error)) => {
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
                 tracing::debug!("accepting a connection on {}: {error}", listener.address);
                 sleep(BACKOFF).await;
+                continue;
             }
-        }
+        };
+        // A connection above the limit waits here, and others in the queue of the system. The semaphore is never closed.
+        let room = Arc::clone(&shared.room).acquire_owned().await.ok();
+        serve_one(room, stream, peer);
     }
     // Those that wait would be reset when the socket is closed.
     while let Some(Ok((stream, peer))) = socket.accept().now_or_never() {

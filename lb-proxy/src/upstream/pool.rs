@@ -53,6 +53,8 @@ struct Shared {
     sender: http2::SendRequest<RequestBody>,
     streams: Arc<AtomicUsize>,
     last_used: Duration,
+    /// No more streams: it closes when those that are open have ended.
+    is_closing: bool,
 }
 
 /// A stream of an HTTP/2 connection, counted until this is dropped.
@@ -114,7 +116,7 @@ impl Pool {
         own.shared.retain(|shared| !shared.sender.is_closed());
         let now = clock::now();
         own.shared.iter_mut().find_map(|shared| {
-            if shared.streams.load(Relaxed) >= STREAMS {
+            if shared.is_closing || shared.streams.load(Relaxed) >= STREAMS {
                 return None;
             }
             shared.last_used = now;
@@ -132,6 +134,7 @@ impl Pool {
             sender: sender.clone(),
             streams: Arc::clone(&streams),
             last_used: clock::now(),
+            is_closing: false,
         });
         Stream(streams)
     }
@@ -152,15 +155,24 @@ impl Pool {
                 .retain(|(since, sender)| now.saturating_sub(*since) < keep && !sender.is_closed());
             connections.shared.retain(|shared| {
                 let is_used = shared.streams.load(Relaxed) > 0;
-                (is_used || now.saturating_sub(shared.last_used) < keep)
+                (is_used || !shared.is_closing && now.saturating_sub(shared.last_used) < keep)
                     && !shared.sender.is_closed()
             });
         }
     }
 
-    /// Closes all idle connections.
+    /// Closes all connections, those with requests when these are answered.
     pub fn clear(&self) {
-        self.expire(Duration::ZERO);
+        for connections in &self.0 {
+            let mut connections = connections.lock().unwrap_or_else(PoisonError::into_inner);
+            connections.idle.clear();
+            for shared in &mut connections.shared {
+                shared.is_closing = true;
+            }
+            connections
+                .shared
+                .retain(|shared| shared.streams.load(Relaxed) > 0);
+        }
     }
 
     /// Returns the number of idle HTTP/1.1 connections and of HTTP/2 connections.
