@@ -20,22 +20,22 @@ fn main() -> ExitCode {
     if let Some(usage) = error.downcast_ref::<clap::Error>() {
         usage.exit();
     }
-    eprintln!("lb-proxy: {}", told(&error));
+    eprintln!("lb-proxy: {}", message(&error));
     ExitCode::FAILURE
 }
 
 /// The error with its causes, each once: some errors tell their cause themselves.
-fn told(error: &anyhow::Error) -> String {
-    let mut told = String::new();
+fn message(error: &anyhow::Error) -> String {
+    let mut message = String::new();
     for cause in error.chain() {
         let cause = cause.to_string();
         let cause = cause.trim_end();
-        if told.is_empty() {
-            told.push_str(cause);
-        } else if !told.contains(cause) {
-            told.push_str(": ");
-            told.push_str(cause);
+        if message.is_empty() {
+            message.push_str(cause);
+        } else if !message.contains(cause) {
+            message.push_str(": ");
+            message.push_str(cause);
         }
     }
-    told
+    message
 }

@@ -12,7 +12,7 @@ use lb_serve::metrics::{Family, Kind, Samples, Snapshot, Unit, Value, Writer};
 
 use crate::{
     proxy::{Running, Shared},
-    service::{Entry, Service, Trouble},
+    service::{Entry, Fault, Service},
 };
 
 /// What a family's samples are of.
@@ -230,8 +230,8 @@ const ROWS: &[Row] = &[
         INSTANCE_REASON,
         "Requests that the instance failed, by what went wrong.",
         Of::Instance(|entry, labels, samples| {
-            for (trouble, counter) in Trouble::ALL.iter().zip(&entry.instance.totals.troubles) {
-                let labels = [labels[0], labels[1], ("reason", trouble.name())];
+            for (fault, counter) in Fault::ALL.iter().zip(&entry.instance.totals.faults) {
+                let labels = [labels[0], labels[1], ("reason", fault.name())];
                 samples.add(&labels, count(counter))?;
             }
             Ok(())
@@ -383,7 +383,7 @@ mod tests {
             .iter()
             .filter(|row| matches!(row.of, Of::Instance(_)))
             .map(|row| match row.family.labels {
-                [.., "reason"] => Trouble::ALL.len(),
+                [.., "reason"] => Fault::ALL.len(),
                 _ => 1,
             })
             .sum();

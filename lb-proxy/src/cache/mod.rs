@@ -27,7 +27,7 @@ use crate::{
     config::CacheSettings,
     http::{Exchange, Failure, Notes, body::Body, fetch, validate::Target},
 };
-use object::{Asked, Object, Rules};
+use object::{KeyedRequest, Object, Rules};
 use store::{Flight, Key, Store, Turn};
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -207,14 +207,14 @@ pub async fn serve(
         return pass(cache, exchange, head).await;
     }
     for _ in 0..WAITS {
-        let asked = Asked {
+        let keyed = KeyedRequest {
             uri: &uri,
             headers: &head.headers,
         };
         let now = SystemTime::now();
-        let found = cache.store.find(&key, &asked);
+        let found = cache.store.find(&key, &keyed);
         if let Some(object) = &found {
-            if let Some(stored) = object.fresh(&asked, now) {
+            if let Some(stored) = object.fresh(&keyed, now) {
                 cache.results.hits.fetch_add(1, Relaxed);
                 exchange.notes.cache = Some("hit");
                 let mut answer =
@@ -223,7 +223,7 @@ pub async fn serve(
                 note(&mut answer, &format!("hit; ttl={ttl}"));
                 return Ok(answer);
             }
-            if let Some(stored) = object.while_revalidating(&asked, now) {
+            if let Some(stored) = object.while_revalidating(&keyed, now) {
                 refresh(cache, exchange, &head, &uri, object);
                 return Ok(stale(cache, exchange, &head, stored, &object.content));
             }
@@ -291,7 +291,7 @@ async fn fill(
     flight: Option<Flight>,
 ) -> Result<Response<Body>, Failure> {
     let original = (head.method.clone(), head.headers.clone());
-    let asked = Asked {
+    let keyed = KeyedRequest {
         uri,
         headers: &original.1,
     };
@@ -318,9 +318,9 @@ async fn fill(
         Ok(answer) => answer.status().is_server_error(),
     };
     if failed {
-        let old = cache.store.find(&key, &asked);
+        let old = cache.store.find(&key, &keyed);
         if let Some(old) = old
-            && let Some(stored) = old.on_error(&asked, now)
+            && let Some(stored) = old.on_error(&keyed, now)
         {
             let head = parts(&original.0, &original.1);
             return Ok(stale(cache, exchange, &head, stored, &old.content));
@@ -331,12 +331,12 @@ async fn fill(
         && let Some(object) = &validates
     {
         let (response, _) = answer.into_parts();
-        if let Some(fresh) = object.revalidated(&asked, &response) {
+        if let Some(fresh) = object.revalidated(&keyed, &response) {
             cache.results.validated.fetch_add(1, Relaxed);
             exchange.notes.cache = Some("validated");
-            if let Some(stored) = fresh.validated(&asked, now) {
+            if let Some(stored) = fresh.validated(&keyed, now) {
                 let content = fresh.content.clone();
-                cache.store.insert(&key, &asked, fresh);
+                cache.store.insert(&key, &keyed, fresh);
                 let mut answer = select::select(&original.0, &original.1, stored, &content);
                 note(&mut answer, "hit; fwd=stale; fwd-status=304");
                 return Ok(answer);
@@ -358,7 +358,7 @@ async fn fill(
     let fits = declared.is_none_or(|length| length <= cache.settings.max_object);
     let is_answer = response.status != StatusCode::NOT_MODIFIED;
     let rules = (is_get && is_answer && fits)
-        .then(|| Rules::of(&asked, &response, &cache.settings))
+        .then(|| Rules::of(&keyed, &response, &cache.settings))
         .flatten();
     let is_stored = rules.is_some();
     match rules {
@@ -486,10 +486,10 @@ impl Filling {
         }
         let content = std::mem::take(&mut self.content).into_boxed_slice();
         let object = rules.into_object(content.into());
-        let asked = Asked {
+        let keyed = KeyedRequest {
             uri: &self.uri,
             headers: &self.headers,
         };
-        self.cache.store.insert(&self.key, &asked, object);
+        self.cache.store.insert(&self.key, &keyed, object);
     }
 }

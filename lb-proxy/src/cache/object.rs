@@ -28,14 +28,14 @@ const KEPT_FOR_VALIDATION: Duration = Duration::from_secs(600);
 
 /// A request as the rules see it: HEAD is like GET, and the host is part of the URI.
 #[derive(Debug)]
-pub struct Asked<'a> {
+pub struct KeyedRequest<'a> {
     /// The absolute URI.
     pub uri: &'a Uri,
     /// Its headers, without `Host`.
     pub headers: &'a HeaderMap,
 }
 
-impl RequestLike for Asked<'_> {
+impl RequestLike for KeyedRequest<'_> {
     fn uri(&self) -> Uri {
         self.uri.clone()
     }
@@ -54,12 +54,12 @@ impl RequestLike for Asked<'_> {
 }
 
 /// An answer as the rules see it.
-struct Answered<'a> {
+struct StoredResponse<'a> {
     status: StatusCode,
     headers: &'a HeaderMap,
 }
 
-impl ResponseLike for Answered<'_> {
+impl ResponseLike for StoredResponse<'_> {
     fn status(&self) -> StatusCode {
         self.status
     }
@@ -155,7 +155,7 @@ fn is_static(headers: &HeaderMap) -> bool {
 impl Rules {
     /// Returns the rules of an answer if it may be stored: a whole one, for everybody, with a lifetime or a validator.
     #[must_use]
-    pub fn of(asked: &Asked<'_>, head: &Parts, settings: &CacheSettings) -> Option<Self> {
+    pub fn of(keyed: &KeyedRequest<'_>, head: &Parts, settings: &CacheSettings) -> Option<Self> {
         if matches!(
             head.status,
             StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED
@@ -168,7 +168,7 @@ impl Rules {
         // Cookies and other headers of the client do not belong into the cache.
         let mut request = HeaderMap::new();
         for name in vary.iter().chain(&[AUTHORIZATION, CACHE_CONTROL, PRAGMA]) {
-            for value in asked.headers.get_all(name) {
+            for value in keyed.headers.get_all(name) {
                 request.append(name, value.clone());
             }
         }
@@ -186,11 +186,11 @@ impl Rules {
             headers.insert(CACHE_CONTROL, value);
         }
         let policy = CachePolicy::new_options(
-            &Asked {
-                uri: asked.uri,
+            &KeyedRequest {
+                uri: keyed.uri,
                 headers: &request,
             },
-            &Answered {
+            &StoredResponse {
                 status: head.status,
                 headers: &headers,
             },
@@ -259,8 +259,8 @@ impl Object {
 
     /// Returns the head of the answer if the request may have it without asking an instance.
     #[must_use]
-    pub fn fresh(&self, asked: &Asked<'_>, now: SystemTime) -> Option<Parts> {
-        match self.rules.policy.before_request(asked, now) {
+    pub fn fresh(&self, keyed: &KeyedRequest<'_>, now: SystemTime) -> Option<Parts> {
+        match self.rules.policy.before_request(keyed, now) {
             BeforeRequest::Fresh(head) => Some(head),
             BeforeRequest::Stale { .. } => None,
         }
@@ -268,9 +268,9 @@ impl Object {
 
     /// Returns whether it is the answer to this request, as far as `Vary` goes.
     #[must_use]
-    pub fn matches(&self, asked: &Asked<'_>) -> bool {
+    pub fn matches(&self, keyed: &KeyedRequest<'_>) -> bool {
         matches!(
-            self.rules.policy.before_request(asked, SystemTime::now()),
+            self.rules.policy.before_request(keyed, SystemTime::now()),
             BeforeRequest::Fresh(_) | BeforeRequest::Stale { matches: true, .. }
         )
     }
@@ -286,18 +286,18 @@ impl Object {
 
     /// Returns the head of the answer if it may be used although it is stale, within `limit`. The request must not insist
     /// on a fresh one, and the answer must not forbid it.
-    fn stale(&self, asked: &Asked<'_>, now: SystemTime, limit: Duration) -> Option<Parts> {
+    fn stale(&self, keyed: &KeyedRequest<'_>, now: SystemTime, limit: Duration) -> Option<Parts> {
         let insists = ["no-cache", "max-age", "min-fresh", "no-store"]
             .iter()
-            .any(|name| directives::has(asked.headers, name));
-        if insists || asked.headers.contains_key(PRAGMA) || self.staleness(now) >= limit {
+            .any(|name| directives::has(keyed.headers, name));
+        if insists || keyed.headers.contains_key(PRAGMA) || self.staleness(now) >= limit {
             return None;
         }
-        let mut headers = asked.headers.clone();
+        let mut headers = keyed.headers.clone();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("max-stale"));
         self.fresh(
-            &Asked {
-                uri: asked.uri,
+            &KeyedRequest {
+                uri: keyed.uri,
                 headers: &headers,
             },
             now,
@@ -306,25 +306,25 @@ impl Object {
 
     /// Returns the head of the answer if it may be used while it is refreshed.
     #[must_use]
-    pub fn while_revalidating(&self, asked: &Asked<'_>, now: SystemTime) -> Option<Parts> {
-        self.stale(asked, now, self.rules.stale_while_revalidate)
+    pub fn while_revalidating(&self, keyed: &KeyedRequest<'_>, now: SystemTime) -> Option<Parts> {
+        self.stale(keyed, now, self.rules.stale_while_revalidate)
     }
 
     /// Returns the head of the answer if it may be used because no instance answers.
     #[must_use]
-    pub fn on_error(&self, asked: &Asked<'_>, now: SystemTime) -> Option<Parts> {
-        self.stale(asked, now, self.rules.stale_if_error)
+    pub fn on_error(&self, keyed: &KeyedRequest<'_>, now: SystemTime) -> Option<Parts> {
+        self.stale(keyed, now, self.rules.stale_if_error)
     }
 
     /// Returns the head of the answer that an instance has just confirmed: whatever freshness the request insists on, it
     /// cannot get a fresher one.
     #[must_use]
-    pub fn validated(&self, asked: &Asked<'_>, now: SystemTime) -> Option<Parts> {
-        let mut headers = asked.headers.clone();
+    pub fn validated(&self, keyed: &KeyedRequest<'_>, now: SystemTime) -> Option<Parts> {
+        let mut headers = keyed.headers.clone();
         headers.remove(CACHE_CONTROL);
         headers.remove(PRAGMA);
-        let plain = Asked {
-            uri: asked.uri,
+        let plain = KeyedRequest {
+            uri: keyed.uri,
             headers: &headers,
         };
         // `no-cache` and a lifetime of 0 make it stale at once.
@@ -344,15 +344,15 @@ impl Object {
 
     /// Returns the object after an instance said that it has not changed.
     #[must_use]
-    pub fn revalidated(&self, asked: &Asked<'_>, head: &Parts) -> Option<Object> {
-        let answered = Answered {
+    pub fn revalidated(&self, keyed: &KeyedRequest<'_>, head: &Parts) -> Option<Object> {
+        let response = StoredResponse {
             status: head.status,
             headers: &own(&head.headers),
         };
         let after = self
             .rules
             .policy
-            .after_response(asked, &answered, SystemTime::now());
+            .after_response(keyed, &response, SystemTime::now());
         let AfterResponse::NotModified(policy, updated) = after else {
             return None;
         };

@@ -123,7 +123,7 @@ fn range(
     if method != Method::GET {
         return None;
     }
-    let asked = text(request, &RANGE)?.strip_prefix("bytes=")?;
+    let ranges = text(request, &RANGE)?.strip_prefix("bytes=")?;
     if let Some(only_if) = text(request, &IF_RANGE) {
         // Only a strong tag or the exact date counts.
         let is_same = text(stored, &ETAG)
@@ -134,7 +134,7 @@ fn range(
         }
     }
     // Several ranges are answered with everything, which is allowed.
-    let (first, last) = asked.split_once('-').filter(|_| !asked.contains(','))?;
+    let (first, last) = ranges.split_once('-').filter(|_| !ranges.contains(','))?;
     let (first, last) = match (first.trim(), last.trim()) {
         ("", suffix) => {
             let suffix: u64 = suffix.parse().ok()?;

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::object::{Asked, Object};
+use super::object::{KeyedRequest, Object};
 use crate::config::CacheSettings;
 
 /// Shards of a large cache.
@@ -124,16 +124,16 @@ impl Store {
 
     /// Returns the stored answer to a request, fresh or not.
     #[must_use]
-    pub fn find(&self, key: &str, asked: &Asked<'_>) -> Option<Arc<Object>> {
+    pub fn find(&self, key: &str, keyed: &KeyedRequest<'_>) -> Option<Arc<Object>> {
         let shard = self.shard(key);
         let variants = shard.objects.get(key)?;
-        let object = variants.iter().rev().find(|object| object.matches(asked))?;
+        let object = variants.iter().rev().find(|object| object.matches(keyed))?;
         object.is_used.store(true, Relaxed);
         Some(Arc::clone(object))
     }
 
-    /// Stores an object in the place of the one that `asked` would have got.
-    pub fn insert(&self, key: &Key, asked: &Asked<'_>, object: Object) {
+    /// Stores an object in the place of the one that `keyed` would have got.
+    pub fn insert(&self, key: &Key, keyed: &KeyedRequest<'_>, object: Object) {
         let cost = object.cost() as u64;
         if cost > self.shard_bytes {
             return;
@@ -144,7 +144,7 @@ impl Store {
         if let Some(variants) = shard.objects.get(key) {
             let old: Vec<_> = variants
                 .iter()
-                .filter(|variant| variant.matches(asked))
+                .filter(|variant| variant.matches(keyed))
                 .cloned()
                 .collect();
             let surplus = variants.len().saturating_sub(old.len() + VARIANTS - 1);

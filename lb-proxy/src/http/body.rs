@@ -25,7 +25,7 @@ use crate::{
     clock,
     http::OpenRequest,
     log::Record,
-    service::{Lease, Service, Trouble},
+    service::{Fault, Lease, Service},
     upstream::SharedStream,
 };
 
@@ -302,7 +302,7 @@ impl AnswerBody {
     }
 
     /// The answer is cut.
-    fn fail(&mut self, trouble: Trouble) {
+    fn fail(&mut self, fault: Fault) {
         self.filling = None;
         self.carrier = None;
         let is_clients = self
@@ -312,7 +312,7 @@ impl AnswerBody {
         if let Some(lease) = self.lease.take()
             && !is_clients
         {
-            self.service.note_failure(lease.instance(), trouble);
+            self.service.note_failure(lease.instance(), fault);
         }
     }
 
@@ -320,7 +320,7 @@ impl AnswerBody {
         let frame = match Pin::new(&mut self.incoming).poll_frame(context) {
             Poll::Pending => {
                 ready!(self.pause.poll(context));
-                self.fail(Trouble::TimedOut);
+                self.fail(Fault::TimedOut);
                 return Poll::Ready(Some(Err(BodyError::TimedOut)));
             }
             Poll::Ready(frame) => frame,
@@ -332,7 +332,7 @@ impl AnswerBody {
                 Poll::Ready(None)
             }
             Some(Err(_)) => {
-                self.fail(Trouble::Cut);
+                self.fail(Fault::Cut);
                 Poll::Ready(Some(Err(BodyError::Broken)))
             }
             Some(Ok(frame)) => {

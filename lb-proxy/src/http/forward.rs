@@ -34,7 +34,7 @@ use super::{
 };
 use crate::{
     config::{Protocol, ServiceSettings},
-    service::{Lease, Service, Trouble},
+    service::{Fault, Lease, Service},
     upstream::{ConnectError, Connection, Connector},
 };
 
@@ -105,7 +105,7 @@ enum Sent {
 struct Lost {
     failure: Failure,
     /// What the instance did wrong, if it did.
-    trouble: Option<Trouble>,
+    fault: Option<Fault>,
     /// The request, if it may be sent to another instance.
     request: Option<Request<RequestBody>>,
 }
@@ -163,8 +163,8 @@ async fn send(
             Ok(sent) => return Ok(sent),
             Err(lost) => lost,
         };
-        if let Some(trouble) = lost.trouble {
-            service.note_failure(&instance, trouble);
+        if let Some(fault) = lost.fault {
+            service.note_failure(&instance, fault);
         }
         tried.push(instance.id);
         let again = lost
@@ -190,7 +190,7 @@ async fn attempt(
     upgrade: &mut Option<OnUpgrade>,
 ) -> Result<Sent, Lost> {
     let instance = Arc::clone(lease.instance());
-    instance.asked();
+    instance.count_request();
     if request.headers().get(HOST).is_none()
         && sending.connector.protocol() == Protocol::Http1
         && let Ok(host) = HeaderValue::try_from(instance.address.to_string())
@@ -211,7 +211,7 @@ async fn attempt(
                         ConnectError::TimedOut(..) => LATE,
                         _ => BROKEN,
                     },
-                    trouble: Some(Trouble::Connect),
+                    fault: Some(Fault::Connect),
                     request: Some(request),
                 });
             }
@@ -241,7 +241,7 @@ async fn attempt(
                 instance.answered(started.elapsed());
                 return accept(sending, lease, answer, carrier, upgrade).ok_or(Lost {
                     failure: BROKEN,
-                    trouble: Some(Trouble::Broken),
+                    fault: Some(Fault::Broken),
                     request: None,
                 });
             }
@@ -249,7 +249,7 @@ async fn attempt(
             None => {
                 return Err(clients_fault(sending).unwrap_or(Lost {
                     failure: LATE,
-                    trouble: Some(Trouble::TimedOut),
+                    fault: Some(Fault::TimedOut),
                     request: None,
                 }));
             }
@@ -271,7 +271,7 @@ async fn attempt(
                 );
                 return Err(Lost {
                     failure: BROKEN,
-                    trouble: Some(Trouble::Broken),
+                    fault: Some(Fault::Broken),
                     request: back.or(copy.filter(|_| is_lost(&error))),
                 });
             }
@@ -298,7 +298,7 @@ fn clients_fault(sending: &Sending) -> Option<Lost> {
     };
     Some(Lost {
         failure,
-        trouble: None,
+        fault: None,
         request: None,
     })
 }
@@ -441,7 +441,7 @@ fn accept(
     }
     // 501 says something about the request.
     if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED {
-        service.note_failure(lease.instance(), Trouble::Status);
+        service.note_failure(lease.instance(), Fault::Status);
     } else {
         lease.instance().succeeded();
     }

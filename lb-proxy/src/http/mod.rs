@@ -173,7 +173,7 @@ pub async fn serve(
     shared.totals.open.fetch_add(1, Relaxed);
     let _open = Open(&shared);
     let version = request.version();
-    let upgrade = upgrade::asked(&mut request);
+    let upgrade = upgrade::client_side(&mut request);
     let (head, body) = request.into_parts();
     let trusted = &running.config.proxy.trusted_proxies;
     let is_trusted = headers::is_trusted(trusted, client.peer.ip());

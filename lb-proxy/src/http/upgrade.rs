@@ -14,13 +14,13 @@ use crate::{relay::relay, service::Lease, service::Service};
 
 /// Returns the other side of an upgrade if the request asks for one. The upgrade to h2c is not passed on (RFC 9113 section
 /// 3.1): the request is answered as it is.
-pub fn asked<B>(request: &mut Request<B>) -> Option<OnUpgrade> {
+pub fn client_side<B>(request: &mut Request<B>) -> Option<OnUpgrade> {
     let headers = request.headers();
-    let is_asked = request.version() == Version::HTTP_11
+    let is_wanted = request.version() == Version::HTTP_11
         && headers.contains_key(UPGRADE)
         && has_token(headers, &CONNECTION, "upgrade")
         && !has_token(headers, &UPGRADE, "h2c");
-    is_asked.then(|| hyper::upgrade::on(request))
+    is_wanted.then(|| hyper::upgrade::on(request))
 }
 
 /// Says again that an upgrade is wanted, after the headers were cleaned.

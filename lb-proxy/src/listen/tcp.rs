@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::{clock, http::Client, net::Stream, relay::relay, service::Trouble};
+use crate::{clock, http::Client, net::Stream, relay::relay, service::Fault};
 
 /// Serves a connection.
 pub async fn serve(stream: Stream, client: &Client) -> io::Result<()> {
@@ -23,7 +23,7 @@ pub async fn serve(stream: Stream, client: &Client) -> io::Result<()> {
                 .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             return Err(io::Error::other(format!("service {name} has no instance")));
         };
-        lease.instance().asked();
+        lease.instance().count_request();
         let started = clock::now();
         match connector
             .open(lease.instance(), (client.peer, client.local))
@@ -37,7 +37,7 @@ pub async fn serve(stream: Stream, client: &Client) -> io::Result<()> {
                 break (lease, stream);
             }
             Err(error) => {
-                service.note_failure(lease.instance(), Trouble::Connect);
+                service.note_failure(lease.instance(), Fault::Connect);
                 tried.push(lease.instance().id);
                 // Nothing of the client's was sent, so another instance is as good.
                 if tried.len() > settings.retries as usize || !service.may_retry() {

@@ -22,7 +22,7 @@ const LEAST_RAMP: f64 = 0.05;
 
 /// Why a request failed on an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trouble {
+pub enum Fault {
     /// No connection could be made.
     Connect,
     /// The connection broke before the head of the answer, or the answer is no HTTP.
@@ -35,25 +35,25 @@ pub enum Trouble {
     Cut,
 }
 
-impl Trouble {
+impl Fault {
     /// All kinds, in the order of their counters.
-    pub const ALL: [Trouble; 5] = [
-        Trouble::Connect,
-        Trouble::Broken,
-        Trouble::TimedOut,
-        Trouble::Status,
-        Trouble::Cut,
+    pub const ALL: [Fault; 5] = [
+        Fault::Connect,
+        Fault::Broken,
+        Fault::TimedOut,
+        Fault::Status,
+        Fault::Cut,
     ];
 
     /// Returns the value of the label `reason`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Trouble::Connect => "connect",
-            Trouble::Broken => "broken",
-            Trouble::TimedOut => "timed_out",
-            Trouble::Status => "status",
-            Trouble::Cut => "cut",
+            Fault::Connect => "connect",
+            Fault::Broken => "broken",
+            Fault::TimedOut => "timed_out",
+            Fault::Status => "status",
+            Fault::Cut => "cut",
         }
     }
 }
@@ -63,8 +63,8 @@ impl Trouble {
 pub struct Totals {
     /// Requests that were sent to it.
     pub requests: AtomicU64,
-    /// Failures by [`Trouble`].
-    pub troubles: [AtomicU64; Trouble::ALL.len()],
+    /// Failures by [`Fault`].
+    pub faults: [AtomicU64; Fault::ALL.len()],
     /// Times until the heads of its answers, in microseconds.
     pub latency: AtomicU64,
     /// Answers that [`latency`](Self::latency) is the sum of.
@@ -142,11 +142,11 @@ impl Instance {
     }
 
     fn sample_now(&self) -> Sample {
-        let troubles = &self.totals.troubles;
+        let faults = &self.totals.faults;
         Sample {
             at: clock::now(),
             requests: self.totals.requests.load(Relaxed),
-            failures: troubles.iter().map(|count| count.load(Relaxed)).sum(),
+            failures: faults.iter().map(|count| count.load(Relaxed)).sum(),
             latency: self.totals.latency.load(Relaxed),
             answers: self.totals.answers.load(Relaxed),
         }
@@ -224,7 +224,7 @@ impl Instance {
     }
 
     /// Counts a request that is sent to it.
-    pub fn asked(&self) {
+    pub fn count_request(&self) {
         self.totals.requests.fetch_add(1, Relaxed);
     }
 
@@ -247,8 +247,8 @@ impl Instance {
     }
 
     /// Counts a failure, which for the choice counts as an answer after `penalty`. Returns the failures in a row.
-    pub fn failed(&self, trouble: Trouble, penalty: Duration) -> u32 {
-        self.totals.troubles[trouble as usize].fetch_add(1, Relaxed);
+    pub fn failed(&self, fault: Fault, penalty: Duration) -> u32 {
+        self.totals.faults[fault as usize].fetch_add(1, Relaxed);
         self.latency.observe(clock::now(), penalty);
         self.failures_in_a_row.fetch_add(1, Relaxed) + 1
     }

@@ -15,7 +15,7 @@ use std::{
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
-pub use instance::{Instance, Lease, Recent, Totals, Trouble};
+pub use instance::{Fault, Instance, Lease, Recent, Totals};
 
 use crate::{
     cache::Cache,
@@ -299,8 +299,8 @@ impl Service {
     }
 
     /// Counts a failure of an instance, and ejects it if it failed too often in a row.
-    pub fn note_failure(&self, instance: &Arc<Instance>, trouble: Trouble) {
-        let failures = instance.failed(trouble, PENALTY);
+    pub fn note_failure(&self, instance: &Arc<Instance>, fault: Fault) {
+        let failures = instance.failed(fault, PENALTY);
         let settings = self.settings.load();
         if settings.eject_after == 0 || failures < settings.eject_after {
             return;
@@ -322,7 +322,7 @@ impl Service {
             "service {}: instance {} is left out for a while: {failures} failures in a row ({})",
             self.name,
             instance.address,
-            trouble.name()
+            fault.name()
         );
         self.rebuild();
     }
@@ -379,7 +379,7 @@ mod tests {
         let address = member(port).address;
         let entry = entries.iter().find(|entry| entry.member.address == address);
         for _ in 0..times {
-            service.note_failure(&entry.unwrap().instance, Trouble::Status);
+            service.note_failure(&entry.unwrap().instance, Fault::Status);
         }
     }
 

@@ -8,14 +8,14 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{Deed, Instance, PATIENCE, Proxy, answer, get, wait_until};
+use crate::support::{Instance, PATIENCE, Proxy, Reply, answer, get, wait_until};
 
-fn raw(text: &'static str) -> impl Fn(&crate::support::Got) -> Deed + Send + Sync {
-    move |_| Deed::Write(text.as_bytes().to_vec())
+fn raw(text: &'static str) -> impl Fn(&crate::support::Received) -> Reply + Send + Sync {
+    move |_| Reply::Write(text.as_bytes().to_vec())
 }
 
-fn raw_and_close(text: &'static str) -> impl Fn(&crate::support::Got) -> Deed + Send + Sync {
-    move |_| Deed::WriteAndClose(text.as_bytes().to_vec())
+fn raw_and_close(text: &'static str) -> impl Fn(&crate::support::Received) -> Reply + Send + Sync {
+    move |_| Reply::WriteAndClose(text.as_bytes().to_vec())
 }
 
 #[test]
@@ -48,9 +48,9 @@ fn an_instance_that_dies_before_the_head_is_tried_once() {
 fn an_idle_connection_that_died_is_replaced() {
     // Each connection answers one request and closes with the next.
     let served = AtomicUsize::new(0);
-    let instance = Instance::start(move |got| {
-        if served.swap(got.connection + 1, SeqCst) == got.connection + 1 {
-            Deed::WriteAndClose(Vec::new())
+    let instance = Instance::start(move |received| {
+        if served.swap(received.connection + 1, SeqCst) == received.connection + 1 {
+            Reply::WriteAndClose(Vec::new())
         } else {
             answer("200 OK", "", "fine")
         }
@@ -65,9 +65,9 @@ fn an_idle_connection_that_died_is_replaced() {
     let post = "POST /3 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc";
     assert_eq!(client.ask(post).status, 502);
     let posts = instance
-        .got()
+        .received()
         .iter()
-        .filter(|got| got.path() == "/3")
+        .filter(|received| received.path() == "/3")
         .count();
     assert_eq!(posts, 1);
 }
@@ -118,17 +118,17 @@ fn trailers_pass_both_ways() {
          3\r\nabc\r\n0\r\nx-own: 8\r\n\r\n",
     );
     assert_eq!(answer.trailers.trim(), "x-sum: 7");
-    assert_eq!(instance.got()[0].trailers.trim(), "x-own: 8");
+    assert_eq!(instance.received()[0].trailers.trim(), "x-own: 8");
 }
 
 #[test]
 fn answers_without_a_body_leave_the_connection_usable() {
-    let instance = Instance::start(|got| {
-        match got.path() {
-        "/204" => Deed::Write(b"HTTP/1.1 204 No Content\r\n\r\n".to_vec()),
-        "/304" => Deed::Write(b"HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n".to_vec()),
-        "/head" => Deed::Write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n".to_vec()),
-        "/early" => Deed::Write(
+    let instance = Instance::start(|received| {
+        match received.path() {
+        "/204" => Reply::Write(b"HTTP/1.1 204 No Content\r\n\r\n".to_vec()),
+        "/304" => Reply::Write(b"HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n".to_vec()),
+        "/head" => Reply::Write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n".to_vec()),
+        "/early" => Reply::Write(
             b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec(),
         ),
         _ => answer("200 OK", "", "fine"),

@@ -10,13 +10,13 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use crate::support::{Answer, Deed, Got, Instance, Proxy, answer, get, get_with, wait_until};
+use crate::support::{Answer, Instance, Proxy, Received, Reply, answer, get, get_with, wait_until};
 
 const CACHE: &str = "cache = {}";
 
 /// What became of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Came {
+enum Outcome {
     /// From an instance.
     Miss,
     /// From the cache.
@@ -26,9 +26,9 @@ enum Came {
     /// From the cache although it was stale.
     Stale,
 }
-use Came::{Hit, Miss, Stale, Validated};
+use Outcome::{Hit, Miss, Stale, Validated};
 
-fn came(answer: &Answer) -> Came {
+fn outcome(answer: &Answer) -> Outcome {
     let status = answer.header("cache-status").unwrap_or_default();
     assert!(status.starts_with("lb-proxy; "), "{answer:?}");
     match status {
@@ -41,11 +41,13 @@ fn came(answer: &Answer) -> Came {
 
 /// An instance with these headers, which answers 304 to a request with its tag or date.
 fn with_headers(headers: &'static str) -> Instance {
-    Instance::start(move |got| {
-        let is_same =
-            got.header("if-none-match").is_some() || got.header("if-modified-since").is_some();
+    Instance::start(move |received| {
+        let is_same = received.header("if-none-match").is_some()
+            || received.header("if-modified-since").is_some();
         match is_same {
-            true => Deed::Write(format!("HTTP/1.1 304 Not Modified\r\n{headers}\r\n").into_bytes()),
+            true => {
+                Reply::Write(format!("HTTP/1.1 304 Not Modified\r\n{headers}\r\n").into_bytes())
+            }
             false => answer("200 OK", headers, "0123456789"),
         }
     })
@@ -91,10 +93,10 @@ fn each_answer_is_kept_as_long_as_it_says() {
     ] {
         let instance = with_headers(headers);
         let proxy = Proxy::to(&[instance.address], CACHE, "");
-        assert_eq!(came(&proxy.ask(&get("/"))), Miss, "{headers}");
+        assert_eq!(outcome(&proxy.ask(&get("/"))), Miss, "{headers}");
         let second = proxy.ask(&get("/"));
         assert_eq!((second.status, second.text().as_str()), (200, "0123456789"));
-        assert_eq!(came(&second), expected, "{headers}");
+        assert_eq!(outcome(&second), expected, "{headers}");
         let requests = if expected == Hit { 1 } else { 2 };
         assert_eq!(instance.count(), requests, "{headers}");
         if expected == Hit {
@@ -122,7 +124,7 @@ fn requests_decide_too() {
         proxy.ask(&get("/"));
         thread::sleep(Duration::from_millis(1_100));
         let second = proxy.ask(&get_with("/", request));
-        assert_eq!(came(&second), expected, "{request}");
+        assert_eq!(outcome(&second), expected, "{request}");
     }
     // What was asked for with credentials is stored only if the answer is for everybody.
     for (headers, expected) in [(fresh, Miss), (public, Hit)] {
@@ -130,13 +132,13 @@ fn requests_decide_too() {
         let proxy = Proxy::to(&[instance.address], CACHE, "");
         let request = get_with("/", "Authorization: x\r\n");
         proxy.ask(&request);
-        assert_eq!(came(&proxy.ask(&request)), expected, "{headers}");
+        assert_eq!(outcome(&proxy.ask(&request)), expected, "{headers}");
     }
     // What must not be stored is not.
     let instance = with_headers(fresh);
     let proxy = Proxy::to(&[instance.address], CACHE, "");
     proxy.ask(&get_with("/", "Cache-Control: no-store\r\n"));
-    assert_eq!(came(&proxy.ask(&get("/"))), Miss);
+    assert_eq!(outcome(&proxy.ask(&get("/"))), Miss);
 }
 
 #[test]
@@ -147,7 +149,7 @@ fn only_if_cached_is_never_forwarded() {
     assert_eq!(proxy.ask(&request).status, 504);
     assert_eq!(instance.count(), 0);
     proxy.ask(&get("/"));
-    assert_eq!(came(&proxy.ask(&request)), Hit);
+    assert_eq!(outcome(&proxy.ask(&request)), Hit);
 }
 
 #[test]
@@ -165,11 +167,11 @@ fn a_stale_answer_is_served_while_it_is_refreshed() {
     assert_eq!(proxy.ask(&get("/")).text(), "0");
     thread::sleep(Duration::from_millis(2_100));
     let stale = proxy.ask(&get("/"));
-    assert_eq!((came(&stale), stale.text().as_str()), (Stale, "0"));
+    assert_eq!((outcome(&stale), stale.text().as_str()), (Stale, "0"));
     wait_until("it is refreshed", || instance.count() == 2);
     wait_until("the new one is served", || {
         let answer = proxy.ask(&get("/"));
-        came(&answer) == Hit && answer.text() == "1"
+        outcome(&answer) == Hit && answer.text() == "1"
     });
     assert_eq!(instance.count(), 2);
 }
@@ -203,7 +205,7 @@ fn a_stale_answer_is_served_if_the_instances_fail_and_it_allows_that() {
         let instance = Instance::start(move |_| match number.fetch_add(1, SeqCst) {
             0 => answer("200 OK", headers, "fine"),
             1 => answer("503 Service Unavailable", "", "bad"),
-            _ => Deed::WriteAndClose(Vec::new()),
+            _ => Reply::WriteAndClose(Vec::new()),
         });
         let proxy = Proxy::to(&[instance.address], service, "");
         proxy.ask(&get("/"));
@@ -212,7 +214,10 @@ fn a_stale_answer_is_served_if_the_instances_fail_and_it_allows_that() {
             let second = proxy.ask(&get("/"));
             match expected {
                 Some(expected) => {
-                    assert_eq!((came(&second), second.text().as_str()), (expected, "fine"));
+                    assert_eq!(
+                        (outcome(&second), second.text().as_str()),
+                        (expected, "fine")
+                    );
                 }
                 None => assert_eq!(second.status, failure, "{headers}"),
             }
@@ -227,13 +232,16 @@ fn must_revalidate_forbids_stale_answers() {
     let proxy = Proxy::to(&[instance.address], CACHE, "");
     proxy.ask(&get("/"));
     thread::sleep(Duration::from_millis(2_100));
-    assert_eq!(came(&proxy.ask(&get("/"))), Miss);
+    assert_eq!(outcome(&proxy.ask(&get("/"))), Miss);
 }
 
 #[test]
 fn each_language_has_its_answer() {
-    let instance = Instance::start(|got| {
-        let language = got.header("accept-language").unwrap_or("none").to_owned();
+    let instance = Instance::start(|received| {
+        let language = received
+            .header("accept-language")
+            .unwrap_or("none")
+            .to_owned();
         answer(
             "200 OK",
             "Cache-Control: max-age=60\r\nVary: Accept-Language\r\n",
@@ -245,11 +253,14 @@ fn each_language_has_its_answer() {
         |language: &str| proxy.ask(&get_with("/", &format!("Accept-Language: {language}\r\n")));
     for language in ["de", "en", "fr"] {
         assert_eq!(
-            (came(&ask(language)), ask(language).text().as_str()),
+            (outcome(&ask(language)), ask(language).text().as_str()),
             (Miss, language)
         );
     }
-    assert_eq!((came(&ask("de")), ask("de").text().as_str()), (Hit, "de"));
+    assert_eq!(
+        (outcome(&ask("de")), ask("de").text().as_str()),
+        (Hit, "de")
+    );
     assert_eq!(proxy.ask(&get("/")).text(), "none");
     assert_eq!(instance.count(), 4);
 }
@@ -278,11 +289,11 @@ fn parts_of_a_stored_answer_are_served() {
             (status, body),
             "{headers}"
         );
-        assert_eq!(came(&part), Hit, "{headers}");
+        assert_eq!(outcome(&part), Hit, "{headers}");
     }
     let head = proxy.ask("HEAD / HTTP/1.1\r\nHost: a.test\r\n\r\n");
     assert_eq!(
-        (came(&head), head.header("content-length")),
+        (outcome(&head), head.header("content-length")),
         (Hit, Some("10"))
     );
     assert_eq!(instance.count(), 2);
@@ -290,13 +301,13 @@ fn parts_of_a_stored_answer_are_served() {
 
 #[test]
 fn conditions_and_parts_that_come_first_are_passed_on() {
-    let instance = Instance::start(|got| {
-        if got.header("range").is_some() {
+    let instance = Instance::start(|received| {
+        if received.header("range").is_some() {
             let headers = "Cache-Control: max-age=60\r\nContent-Range: bytes 0-1/10\r\n";
             return answer("206 Partial Content", headers, "01");
         }
-        match got.header("if-none-match") {
-            Some(_) => Deed::Write(
+        match received.header("if-none-match") {
+            Some(_) => Reply::Write(
                 b"HTTP/1.1 304 Not Modified\r\nCache-Control: max-age=60\r\nETag: \"a\"\r\n\r\n"
                     .to_vec(),
             ),
@@ -317,14 +328,17 @@ fn conditions_and_parts_that_come_first_are_passed_on() {
         206
     );
     let head = proxy.ask("HEAD / HTTP/1.1\r\nHost: a.test\r\n\r\n");
-    assert_eq!(came(&head), Miss);
+    assert_eq!(outcome(&head), Miss);
     let whole = proxy.ask(&get("/"));
-    assert_eq!((came(&whole), whole.text().as_str()), (Miss, "0123456789"));
+    assert_eq!(
+        (outcome(&whole), whole.text().as_str()),
+        (Miss, "0123456789")
+    );
 }
 
 #[test]
 fn an_unsafe_request_that_succeeds_invalidates() {
-    let instance = Instance::start(|got| match got.path() {
+    let instance = Instance::start(|received| match received.path() {
         "/fails" => answer("403 Forbidden", "", ""),
         "/other" => answer(
             "200 OK",
@@ -348,16 +362,16 @@ fn an_unsafe_request_that_succeeds_invalidates() {
         ("OPTIONS", "/", Hit),
     ] {
         proxy.ask(&get("/"));
-        assert_eq!(came(&proxy.ask(&get("/"))), Hit);
+        assert_eq!(outcome(&proxy.ask(&get("/"))), Hit);
         change(method, path);
-        assert_eq!(came(&proxy.ask(&get("/"))), expected, "{method} {path}");
+        assert_eq!(outcome(&proxy.ask(&get("/"))), expected, "{method} {path}");
     }
 }
 
 #[test]
 fn the_key_is_the_whole_uri() {
-    let instance = Instance::start(|got| {
-        let body = format!("{}{}", got.header("host").unwrap(), got.path());
+    let instance = Instance::start(|received| {
+        let body = format!("{}{}", received.header("host").unwrap(), received.path());
         answer("200 OK", "Cache-Control: max-age=60\r\n", &body)
     });
     let proxy = Proxy::to(&[instance.address], CACHE, "");
@@ -373,16 +387,16 @@ fn the_key_is_the_whole_uri() {
         assert_eq!(ask(host, path).text(), format!("{host}{path}"));
     }
     // Upper case is the same host, and so is an absolute target.
-    assert_eq!(came(&ask("A.TEST", "/x?y")), Hit);
-    assert_eq!(came(&ask("c.test", "http://a.test/x?y")), Hit);
+    assert_eq!(outcome(&ask("A.TEST", "/x?y")), Hit);
+    assert_eq!(outcome(&ask("c.test", "http://a.test/x?y")), Hit);
     assert_eq!(instance.count(), 5);
 }
 
 #[test]
 fn what_a_trusted_proxy_says_is_part_of_the_key() {
-    let instance = Instance::start(|got| {
-        let scheme = got.header("x-forwarded-proto").unwrap().to_owned();
-        let host = got.header("x-forwarded-host").unwrap().to_owned();
+    let instance = Instance::start(|received| {
+        let scheme = received.header("x-forwarded-proto").unwrap().to_owned();
+        let host = received.header("x-forwarded-host").unwrap().to_owned();
         answer(
             "200 OK",
             "Cache-Control: max-age=60\r\n",
@@ -424,7 +438,7 @@ fn at_once(count: usize, ask: impl Fn() -> Answer + Sync) -> (Vec<Answer>, Durat
     (answers, start.elapsed())
 }
 
-fn slow(headers: &'static str) -> impl Fn(&Got) -> Deed + Send + Sync {
+fn slow(headers: &'static str) -> impl Fn(&Received) -> Reply + Send + Sync {
     move |_| {
         thread::sleep(Duration::from_millis(300));
         answer("200 OK", headers, "slow")
@@ -477,12 +491,12 @@ fn who_waits_goes_on_when_the_one_who_fetches_leaves() {
 
 #[test]
 fn an_answer_that_is_cut_or_too_large_is_not_stored() {
-    let instance = Instance::start(|got| {
-        match got.path() {
-        "/cut" => Deed::WriteAndClose(
+    let instance = Instance::start(|received| {
+        match received.path() {
+        "/cut" => Reply::WriteAndClose(
             b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\nCache-Control: max-age=60\r\n\r\nabc".to_vec(),
         ),
-        "/chunked" => Deed::Write(
+        "/chunked" => Reply::Write(
             format!(
                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nCache-Control: max-age=60\r\n\r\n7d0\r\n{}\r\n0\r\n\r\n",
                 "a".repeat(2_000)
@@ -495,7 +509,7 @@ fn an_answer_that_is_cut_or_too_large_is_not_stored() {
     let proxy = Proxy::to(&[instance.address], "cache = { max_object = 1_000 }", "");
     for path in ["/cut", "/chunked", "/large"] {
         proxy.ask(&get(path));
-        assert_eq!(came(&proxy.ask(&get(path))), Miss, "{path}");
+        assert_eq!(outcome(&proxy.ask(&get(path))), Miss, "{path}");
     }
 }
 
@@ -530,8 +544,8 @@ fn the_capacity_holds() {
             );
         }
         assert!(used().0 >= 10, "{settings}: {:?}", used());
-        assert_eq!(came(&client.ask(&get("/0"))), Hit);
-        assert_eq!(came(&client.ask(&get("/1"))), Miss);
+        assert_eq!(outcome(&client.ask(&get("/0"))), Hit);
+        assert_eq!(outcome(&client.ask(&get("/1"))), Miss);
     }
 }
 
@@ -544,22 +558,22 @@ fn static_answers_without_a_lifetime_get_one() {
     ]
     .into();
     let types = Mutex::new(types);
-    let instance = Instance::start(move |got| {
-        let kind = types.lock().unwrap()[got.path()];
+    let instance = Instance::start(move |received| {
+        let kind = types.lock().unwrap()[received.path()];
         answer("200 OK", &format!("Content-Type: {kind}\r\n"), "x")
     });
     let proxy = Proxy::to(&[instance.address], "cache = { default_ttl = \"1m\" }", "");
     for (path, expected) in [("/css", Hit), ("/png", Hit), ("/html", Miss)] {
         proxy.ask(&get(path));
         let second = proxy.ask(&get(path));
-        assert_eq!(came(&second), expected, "{path}");
+        assert_eq!(outcome(&second), expected, "{path}");
     }
 }
 
 #[test]
 fn answers_can_be_purged_and_expire() {
-    let instance = Instance::start(|got| {
-        let age = if got.path() == "/short" { 1 } else { 60 };
+    let instance = Instance::start(|received| {
+        let age = if received.path() == "/short" { 1 } else { 60 };
         answer("200 OK", &format!("Cache-Control: max-age={age}\r\n"), "x")
     });
     let proxy = Proxy::to(&[instance.address], CACHE, "");
@@ -573,7 +587,7 @@ fn answers_can_be_purged_and_expire() {
     thread::sleep(Duration::from_millis(2_100));
     cache.sweep();
     assert_eq!(cache.used(), (0, 0));
-    assert_eq!(came(&proxy.ask(&get("/a/1"))), Miss);
+    assert_eq!(outcome(&proxy.ask(&get("/a/1"))), Miss);
 }
 
 #[test]
@@ -586,5 +600,5 @@ fn a_hit_leaves_the_connection_clean() {
     client.send("GET / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\n\r\nabc");
     assert_eq!(client.answer(false).status, 200);
     assert_eq!(instance.count(), 2);
-    assert_eq!(came(&client.ask(&get("/"))), Hit);
+    assert_eq!(outcome(&client.ask(&get("/"))), Hit);
 }

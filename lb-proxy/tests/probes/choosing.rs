@@ -12,7 +12,7 @@ use std::{
 
 use lb_proxy::service::{Member, State};
 
-use crate::support::{Deed, Instance, Proxy, answer, configuration, get, get_with, wait_until};
+use crate::support::{Instance, Proxy, Reply, answer, configuration, get, get_with, wait_until};
 
 fn refusing() -> SocketAddr {
     // Bound and not listening: connections are refused, and nobody else gets the port.
@@ -84,7 +84,7 @@ fn a_request_that_may_have_arrived_is_repeated_only_if_that_does_no_harm() {
             502,
         ),
     ] {
-        let bad = Instance::start(|_| Deed::WriteAndClose(Vec::new()));
+        let bad = Instance::start(|_| Reply::WriteAndClose(Vec::new()));
         let fine = Instance::fine();
         let proxy = Proxy::to(
             &[bad.address, fine.address],
@@ -100,7 +100,7 @@ fn a_request_that_may_have_arrived_is_repeated_only_if_that_does_no_harm() {
 #[test]
 fn retries_have_a_budget() {
     let bad: Vec<Instance> = (0..3)
-        .map(|_| Instance::start(|_| Deed::WriteAndClose(Vec::new())))
+        .map(|_| Instance::start(|_| Reply::WriteAndClose(Vec::new())))
         .collect();
     let addresses: Vec<SocketAddr> = bad.iter().map(|one| one.address).collect();
     let proxy = Proxy::to(&addresses, "eject_after = 0\nretry_budget = 10", "");
@@ -177,11 +177,15 @@ fn the_same_key_goes_to_the_same_instance() {
                 let request = get_with("/", &format!("{header}{user}\r\n"));
                 assert_eq!(proxy.ask(&request).status, 200);
             }
-            let got = instances
+            let received = instances
                 .iter()
                 .zip(before)
                 .map(|(one, before)| one.count() - before);
-            assert_eq!(got.filter(|count| *count == 3).count(), 1, "{on} {user}");
+            assert_eq!(
+                received.filter(|count| *count == 3).count(),
+                1,
+                "{on} {user}"
+            );
         }
     }
 }

@@ -92,7 +92,10 @@ fn each_name_has_its_certificate_and_a_reload_swaps_them() {
         assert_eq!(&stream.conn.peer_certificates().unwrap()[0], expected);
         assert!(ask(&mut stream).ends_with("fine"));
     }
-    assert_eq!(instance.got()[0].header("x-forwarded-proto"), Some("https"));
+    assert_eq!(
+        instance.received()[0].header("x-forwarded-proto"),
+        Some("https")
+    );
     // HTTP/2 is agreed on if the client can.
     let stream = trust
         .connect(&proxy, "a.test", &["h2", "http/1.1"])
@@ -166,7 +169,7 @@ fn the_client_is_who_the_proxy_header_names() {
     ));
     assert_eq!(client.ask(&get("/")).status, 200);
     assert_eq!(
-        instance.got()[0].header("x-forwarded-for"),
+        instance.received()[0].header("x-forwarded-for"),
         Some("192.0.2.7")
     );
     // Without the header there is no answer.
@@ -192,10 +195,10 @@ fn instances_get_the_proxy_header() {
         let client: std::net::SocketAddr = client.parse().unwrap();
         stream.send(lb_proxy::proxy_protocol::header(client, proxy.address));
         assert_eq!(stream.ask(&get("/")).status, 200);
-        let got = instance.got();
+        let received = instance.received();
         let expected = client.ip().to_string();
         assert_eq!(
-            got.last().unwrap().header("x-forwarded-for"),
+            received.last().unwrap().header("x-forwarded-for"),
             Some(expected.as_str())
         );
     }
@@ -237,8 +240,8 @@ fn plain_tcp_passes_whatever_it_is() {
 
 #[test]
 fn a_proxy_that_ends_answers_what_it_has() {
-    let instance = Instance::start(|got| {
-        if got.path() == "/slow" {
+    let instance = Instance::start(|received| {
+        if received.path() == "/slow" {
             thread::sleep(Duration::from_millis(500));
         }
         answer("200 OK", "", "fine")

@@ -193,9 +193,9 @@ fn each_request_is_refused_or_forwarded_as_demanded() {
         .request(1, &cookies, END_HEADERS | END_STREAM)
         .unwrap();
     assert_eq!(frames.outcome(1), Outcome::Status(200));
-    let got = instance.got();
-    assert_eq!(got.last().unwrap().header("cookie"), Some("a=1; b=2"));
-    assert_eq!(got.last().unwrap().header("host"), Some("a.test"));
+    let received = instance.received();
+    assert_eq!(received.last().unwrap().header("cookie"), Some("a=1; b=2"));
+    assert_eq!(received.last().unwrap().header("host"), Some("a.test"));
 }
 
 /// Sends until the proxy ends the connection, `most` times at most. Returns whether it did.
@@ -273,8 +273,8 @@ fn pings_and_settings_are_answered() {
 
 #[test]
 fn streams_of_one_connection_run_at_once() {
-    let instance = Instance::start(|got| {
-        if got.path() == "/slow" {
+    let instance = Instance::start(|received| {
+        if received.path() == "/slow" {
             std::thread::sleep(Duration::from_millis(500));
         }
         answer("200 OK", "", "")

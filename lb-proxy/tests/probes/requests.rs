@@ -214,7 +214,11 @@ fn each_request_is_refused_or_forwarded_as_demanded() {
         let _ = client.stream.get_mut().write_all(request.as_bytes());
         let status = client.answer(false).status;
         // An answer may be followed by bytes that were no part of the request, so only complete ones count.
-        let heads: Vec<String> = instance.got().into_iter().map(|got| got.head).collect();
+        let heads: Vec<String> = instance
+            .received()
+            .into_iter()
+            .map(|received| received.head)
+            .collect();
         let is_forwarded =
             |sees: fn(&str) -> bool| status == 200 && heads.len() == 1 && sees(&heads[0]);
         let is_refused = (400..=501).contains(&status) && status != 500 && heads.is_empty();
@@ -264,9 +268,12 @@ fn requests_behind_one_another_are_all_answered() {
     ));
     assert_eq!(client.answer(false).status, 200);
     assert_eq!(client.answer(false).status, 200);
-    let got = instance.got();
-    assert_eq!((got[0].path(), &*got[0].body), ("/1", &b"abc"[..]));
-    assert_eq!(got[1].path(), "/2");
+    let received = instance.received();
+    assert_eq!(
+        (received[0].path(), &*received[0].body),
+        ("/1", &b"abc"[..])
+    );
+    assert_eq!(received[1].path(), "/2");
 }
 
 #[test]
@@ -292,7 +299,7 @@ fn a_client_that_waits_for_100_gets_it() {
     assert_eq!(client.answer(false).status, 100);
     client.send("abc");
     assert_eq!(client.answer(false).status, 200);
-    assert_eq!(instance.got()[0].body, b"abc");
+    assert_eq!(instance.received()[0].body, b"abc");
 }
 
 #[test]
@@ -379,8 +386,8 @@ address = "{}"
     for gone in ["x-internal", "x-hop", "keep-alive"] {
         assert_eq!(answer.header(gone), None, "{gone}");
     }
-    let got = &instance.got()[0];
-    assert_eq!(got.path(), "/x?y");
+    let received = &instance.received()[0];
+    assert_eq!(received.path(), "/x?y");
     for (name, value) in [
         ("host", Some("a.test:80")),
         ("x-tenant", Some("7")),
@@ -396,7 +403,7 @@ address = "{}"
         ("proxy-connection", None),
         ("te", None),
     ] {
-        assert_eq!(got.header(name), value, "{name}");
+        assert_eq!(received.header(name), value, "{name}");
     }
     assert_eq!(
         client.ask("GET / HTTP/1.1\r\nHost: b.test\r\n\r\n").status,

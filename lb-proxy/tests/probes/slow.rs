@@ -64,12 +64,12 @@ fn a_body_that_pauses_is_the_clients_fault() {
     client.closed();
     let service = proxy.service("s");
     let totals = &service.entries()[0].instance.totals;
-    let troubles: u64 = totals
-        .troubles
+    let faults: u64 = totals
+        .faults
         .iter()
         .map(|count| count.load(std::sync::atomic::Ordering::SeqCst))
         .sum();
-    assert_eq!(troubles, 0, "the instance did nothing wrong");
+    assert_eq!(faults, 0, "the instance did nothing wrong");
 }
 
 #[test]

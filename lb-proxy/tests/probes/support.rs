@@ -186,9 +186,9 @@ impl Client {
     }
 }
 
-/// A request that an instance got.
+/// A request that an instance received.
 #[derive(Clone, Debug)]
-pub struct Got {
+pub struct Received {
     pub head: String,
     pub body: Vec<u8>,
     pub trailers: String,
@@ -196,7 +196,7 @@ pub struct Got {
     pub connection: usize,
 }
 
-impl Got {
+impl Received {
     pub fn header(&self, name: &str) -> Option<&str> {
         header(&self.head, name)
     }
@@ -207,7 +207,7 @@ impl Got {
 }
 
 /// What an instance does with a request.
-pub enum Deed {
+pub enum Reply {
     /// Writes bytes and goes on.
     Write(Vec<u8>),
     /// Writes bytes and closes.
@@ -215,45 +215,45 @@ pub enum Deed {
 }
 
 /// Writes an answer with this head and body.
-pub fn answer(status: &str, headers: &str, body: &str) -> Deed {
+pub fn answer(status: &str, headers: &str, body: &str) -> Reply {
     let length = body.len();
-    Deed::Write(
+    Reply::Write(
         format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n{headers}\r\n{body}")
             .into_bytes(),
     )
 }
 
-type Handler = dyn Fn(&Got) -> Deed + Send + Sync;
-type Early = dyn Fn(&Got) -> Option<Deed> + Send + Sync;
+type Handler = dyn Fn(&Received) -> Reply + Send + Sync;
+type Early = dyn Fn(&Received) -> Option<Reply> + Send + Sync;
 
 /// An instance that answers what a test says.
 pub struct Instance {
     pub address: SocketAddr,
-    got: Arc<Mutex<Vec<Got>>>,
+    received: Arc<Mutex<Vec<Received>>>,
     connections: Arc<AtomicUsize>,
     stopped: Arc<AtomicBool>,
 }
 
 impl Instance {
-    pub fn start(handler: impl Fn(&Got) -> Deed + Send + Sync + 'static) -> Self {
+    pub fn start(handler: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> Self {
         Self::start_early(|_| None, handler)
     }
 
     /// As [`start`](Self::start); `early` may answer when only the head is there.
     pub fn start_early(
-        early: impl Fn(&Got) -> Option<Deed> + Send + Sync + 'static,
-        handler: impl Fn(&Got) -> Deed + Send + Sync + 'static,
+        early: impl Fn(&Received) -> Option<Reply> + Send + Sync + 'static,
+        handler: impl Fn(&Received) -> Reply + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let instance = Instance {
             address,
-            got: Arc::default(),
+            received: Arc::default(),
             connections: Arc::default(),
             stopped: Arc::default(),
         };
-        let (got, connections, stopped) = (
-            Arc::clone(&instance.got),
+        let (received, connections, stopped) = (
+            Arc::clone(&instance.received),
             Arc::clone(&instance.connections),
             Arc::clone(&instance.stopped),
         );
@@ -265,11 +265,14 @@ impl Instance {
                     return;
                 }
                 let number = connections.fetch_add(1, SeqCst);
-                let (got, handler, early) =
-                    (Arc::clone(&got), Arc::clone(&handler), Arc::clone(&early));
+                let (received, handler, early) = (
+                    Arc::clone(&received),
+                    Arc::clone(&handler),
+                    Arc::clone(&early),
+                );
                 let Ok(stream) = stream else { return };
                 thread::spawn(move || {
-                    let _ = serve(stream, number, &got, &*early, &*handler);
+                    let _ = serve(stream, number, &received, &*early, &*handler);
                 });
             }
         });
@@ -281,15 +284,15 @@ impl Instance {
         Self::start(|_| answer("200 OK", "", "fine"))
     }
 
-    pub fn got(&self) -> Vec<Got> {
-        self.got
+    pub fn received(&self) -> Vec<Received> {
+        self.received
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
 
     pub fn count(&self) -> usize {
-        self.got().len()
+        self.received().len()
     }
 
     pub fn connections(&self) -> usize {
@@ -307,13 +310,13 @@ impl Drop for Instance {
 fn serve(
     stream: TcpStream,
     connection: usize,
-    got: &Mutex<Vec<Got>>,
+    received: &Mutex<Vec<Received>>,
     early: &Early,
     handler: &Handler,
 ) -> io::Result<()> {
     let mut reader = BufReader::new(stream);
     loop {
-        let mut request = Got {
+        let mut request = Received {
             head: String::new(),
             body: Vec::new(),
             trailers: String::new(),
@@ -330,11 +333,12 @@ fn serve(
             request.head.push_str(&line);
         }
         if let Some(deed) = early(&request) {
-            got.lock()
+            received
+                .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .push(request);
             match deed {
-                Deed::Write(bytes) | Deed::WriteAndClose(bytes) => {
+                Reply::Write(bytes) | Reply::WriteAndClose(bytes) => {
                     reader.get_mut().write_all(&bytes)?;
                 }
             }
@@ -368,12 +372,13 @@ fn serve(
                 request.trailers.push_str(&line);
             }
         }
-        got.lock()
+        received
+            .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(request.clone());
         match handler(&request) {
-            Deed::Write(bytes) => reader.get_mut().write_all(&bytes)?,
-            Deed::WriteAndClose(bytes) => {
+            Reply::Write(bytes) => reader.get_mut().write_all(&bytes)?,
+            Reply::WriteAndClose(bytes) => {
                 reader.get_mut().write_all(&bytes)?;
                 return reader.get_mut().shutdown(Shutdown::Both);
             }
