@@ -8,3 +8,4 @@ pub mod machine;
 pub mod process;
 pub mod random;
 pub mod statistics;
+pub mod walk;
