@@ -364,7 +364,7 @@ mod tests {
     fn reals_that_are_all_held_back_serve_all_the_same() {
         let mut table = table();
         let held = |address, weight| Real {
-            spec: Some(lb_proto::v1::RealSpec {
+            spec: Some(v1::RealSpec {
                 weight: Some(weight),
                 ..Default::default()
             }),
