@@ -19,6 +19,9 @@ use crate::{
 /// Bytes that an instance may send on one HTTP/2 stream, and on one connection, before they are read.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Bytes of an answer over HTTP/1.1 that are read ahead of a slow client, and the most that the head of an answer may have.
+/// hyper's own limit is 400 KiB, for each of thousands of clients.
+const BUFFER: usize = 128 << 10;
 /// Bytes of the head of an answer over HTTP/2.
 const MAX_HEADER_LIST: u32 = 64 << 10;
 
@@ -204,6 +207,7 @@ impl Connector {
     ) -> Result<Connection, ConnectError> {
         let stream = self.open(instance, ends).await?;
         let (sender, connection) = http1::Builder::new()
+            .max_buf_size(BUFFER)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| ConnectError::Http(instance.address, error))?;
