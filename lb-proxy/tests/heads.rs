@@ -1,8 +1,6 @@
 //! Heads of requests at random: what passes validation has one host, one route and one key. `fuzz/fuzz_targets/http.rs` looks
 //! further, guided by coverage.
 
-#![expect(clippy::unwrap_used, reason = "a failure fails the test")]
-
 use std::{path::Path, sync::Arc};
 
 use http::{Request, Version, header::HOST};
