@@ -8,8 +8,6 @@ use std::{
 
 use lb_tests::binary;
 
-/// Where the units expect the program.
-
 /// What every unit must have.
 const SETTINGS: [&str; 6] = [
     "Type=notify",
