@@ -8,7 +8,7 @@ use std::{
 
 use lb_tests::binary;
 
-/// Where the units expect the program.
+/// The folder of the installed programs in units.
 const INSTALLED: &str = "/usr/local/bin/";
 
 /// What every unit must have.
