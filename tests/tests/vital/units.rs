@@ -8,6 +8,9 @@ use std::{
 
 use lb_tests::binary;
 
+/// The folder of the installed programs in units.
+const INSTALLED: &str = "/usr/local/bin/";
+
 /// What every unit must have.
 const SETTINGS: [&str; 6] = [
     "Type=notify",
@@ -89,12 +92,12 @@ pub fn the_units_are_right() {
             let has = text.lines().any(|line| line.starts_with(setting));
             assert!(has, "{shown}: {name} lacks {setting}");
         }
-        // The programs are not installed here.
+        // The program is not installed here.
         let program = match name.as_str() {
             "lb-proxy.service" => "lb-proxy",
             _ => "lb-agent",
         };
-        let installed = format!("/usr/local/bin/{program}");
+        let installed = format!("{INSTALLED}{program}");
         assert!(text.contains(&installed), "{shown}");
         let built = binary(program).unwrap().display().to_string();
         let copy = folder.path().join(&name);
