@@ -4,21 +4,19 @@
 //! and at each reload they are made what it says ([`lb_model::intent::follow()`]).
 
 mod agent;
-mod document;
 
 use std::path::{Path, PathBuf};
 
 use lb_clients::health::capacity::Demand;
 use lb_model::{
+    document::Document,
     intent::{Change, Intent, Owner, Patch, Refusal, WhenEmpty, Writer},
     settings::{self, FieldError, Map, SettingType as _, Value},
     vip::{RealId, VipKey},
 };
 
-pub use agent::{AgentSettings, DEFAULT_STATE, KernelLog};
-use document::Document;
-
 use crate::KINDS;
+pub use agent::{AgentSettings, DEFAULT_STATE, KernelLog};
 
 /// The settings of the file.
 #[derive(Clone, Debug, Default, PartialEq)]

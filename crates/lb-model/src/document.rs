@@ -1,10 +1,11 @@
 //! A TOML document as settings, with the line of each.
 
-use lb_model::settings::{Map, Value};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
+
+use crate::settings::{Map, Value};
 
 /// A document that was parsed.
 #[derive(Debug)]
