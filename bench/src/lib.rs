@@ -5,6 +5,7 @@ pub mod arrivals;
 pub mod figures;
 pub mod harm;
 pub mod machine;
+pub mod page;
 pub mod process;
 pub mod random;
 pub mod scaling;

@@ -20,22 +20,6 @@ fn main() -> ExitCode {
     if let Some(usage) = error.downcast_ref::<clap::Error>() {
         usage.exit();
     }
-    eprintln!("lb-proxy: {}", message(&error));
+    eprintln!("lb-proxy: {}", lb_serve::message(error.as_ref()));
     ExitCode::FAILURE
-}
-
-/// The error with its causes, each once: some errors tell their cause themselves.
-fn message(error: &anyhow::Error) -> String {
-    let mut message = String::new();
-    for cause in error.chain() {
-        let cause = cause.to_string();
-        let cause = cause.trim_end();
-        if message.is_empty() {
-            message.push_str(cause);
-        } else if !message.contains(cause) {
-            message.push_str(": ");
-            message.push_str(cause);
-        }
-    }
-    message
 }

@@ -11,6 +11,7 @@ use std::{
 use lb_serve::metrics::{Family, Kind, Samples, Snapshot, Unit, Value, Writer};
 
 use crate::{
+    cache::Cache,
     proxy::{Running, Shared},
     service::{Entry, Fault, Service},
 };
@@ -52,6 +53,18 @@ const fn row(
 
 fn count(counter: &AtomicU64) -> Value<'static> {
     Value::Count(counter.load(Relaxed))
+}
+
+/// A value of the service's cache, if it has one.
+fn of_cache(
+    service: &Service,
+    samples: &mut Samples<'_>,
+    value: impl FnOnce(&Cache) -> Value<'static>,
+) -> fmt::Result {
+    match service.cache.load_full() {
+        Some(cache) => samples.add(&[("service", &service.name)], value(&cache)),
+        None => Ok(()),
+    }
 }
 
 const SERVICE: &[&str] = &["service"];
@@ -183,9 +196,8 @@ const ROWS: &[Row] = &[
         None,
         SERVICE,
         "Answers in the cache.",
-        Of::Service(|service, samples| match service.cache.load_full() {
-            Some(cache) => samples.add(&[("service", &service.name)], Value::Count(cache.used().0)),
-            None => Ok(()),
+        Of::Service(|service, samples| {
+            of_cache(service, samples, |cache| Value::Count(cache.used().0))
         }),
     ),
     row(
@@ -194,9 +206,8 @@ const ROWS: &[Row] = &[
         Some(Unit::Bytes),
         SERVICE,
         "Memory that the answers in the cache take.",
-        Of::Service(|service, samples| match service.cache.load_full() {
-            Some(cache) => samples.add(&[("service", &service.name)], Value::Count(cache.used().1)),
-            None => Ok(()),
+        Of::Service(|service, samples| {
+            of_cache(service, samples, |cache| Value::Count(cache.used().1))
         }),
     ),
     row(
@@ -205,12 +216,8 @@ const ROWS: &[Row] = &[
         None,
         SERVICE,
         "Answers that had to go from the cache for others.",
-        Of::Service(|service, samples| match service.cache.load_full() {
-            Some(cache) => samples.add(
-                &[("service", &service.name)],
-                count(&cache.totals().evicted),
-            ),
-            None => Ok(()),
+        Of::Service(|service, samples| {
+            of_cache(service, samples, |cache| count(&cache.totals().evicted))
         }),
     ),
     row(

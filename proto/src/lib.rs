@@ -1,5 +1,6 @@
 //! The API `lb.v1`, generated from `proto/lb/v1`.
 
+pub mod endpoint;
 pub mod settings;
 
 /// Version 1.

@@ -3,16 +3,13 @@
 
 mod plot;
 
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
-use anyhow::Context as _;
 use clap::Parser;
-use lb_bench::scaling::report;
+use lb_bench::{page, scaling::report};
 
 /// The line of the page after which the tables are written.
 const BEGIN: &str = "<!-- begin: written by `cargo xtask bench scaling --write` -->";
-/// The line of the page before which tables end.
-const END: &str = "<!-- end -->";
 
 /// Simulates laws of scaling on traces of demand.
 #[derive(Debug, Parser)]
@@ -56,7 +53,7 @@ fn main() -> anyhow::Result<()> {
     }
     println!("{text}");
     if arguments.write {
-        write(&text)?;
+        page::replace(&docs().join("scaling.md"), BEGIN, &text)?;
         plot::all(&docs().join("scaling"), arguments.first_seed)?;
     }
     Ok(())
@@ -64,18 +61,4 @@ fn main() -> anyhow::Result<()> {
 
 fn docs() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs")
-}
-
-/// Replaces what the page has between the marks.
-fn write(text: &str) -> anyhow::Result<()> {
-    let page = docs().join("scaling.md");
-    let old = fs::read_to_string(&page).with_context(|| format!("reading {}", page.display()))?;
-    let (before, rest) = old
-        .split_once(BEGIN)
-        .with_context(|| format!("{} has no line {BEGIN}", page.display()))?;
-    let (_, after) = rest
-        .split_once(END)
-        .with_context(|| format!("{} has no line {END}", page.display()))?;
-    fs::write(&page, format!("{before}{BEGIN}\n\n{text}{END}{after}"))
-        .with_context(|| format!("writing {}", page.display()))
 }

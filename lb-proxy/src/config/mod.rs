@@ -5,11 +5,11 @@ mod settings;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use lb_model::{
-    document::Document,
+    document::{self, Fault, FileError, take_tables},
     settings::{self as model, FieldError, Map, Settings, Value},
 };
 
@@ -54,32 +54,9 @@ impl Default for Config {
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("reading {path}: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
-    /// It is not TOML.
-    #[error("{path}: {source}")]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// Line, column and cause.
-        source: Box<toml::de::Error>,
-    },
-    /// A setting is refused.
-    #[error("{path}:{line}: {fault}")]
-    Refused {
-        /// The file.
-        path: PathBuf,
-        /// The line.
-        line: usize,
-        /// The object, the setting, its value and what would be right.
-        fault: String,
-    },
+    /// The file cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A variable of the environment is refused.
     #[error("{name}={value}: {advice}")]
     Environment {
@@ -92,11 +69,9 @@ pub enum ConfigError {
     },
 }
 
-/// A setting that is refused, with its path in the document.
-#[derive(Debug)]
-struct Fault {
-    path: String,
-    error: FieldError,
+/// The error of a setting of the object at this path, which is also what the object is called.
+fn fault(path: &str, error: FieldError) -> Fault {
+    Fault::new(path.to_owned(), path, error)
 }
 
 impl Config {
@@ -105,10 +80,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] with the line, the setting, and what would be right.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
+        let text = document::read(path)?;
         Self::parse(&text, path)
     }
 
@@ -117,49 +89,25 @@ impl Config {
     /// # Errors
     /// As [`Config::read`].
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let document = Document::parse(text).map_err(|source| ConfigError::Parse {
-            path: path.to_owned(),
-            source: Box::new(source),
-        })?;
-        let config = Config::from_settings(document.settings()).and_then(|config| {
+        let config = document::parse(text, path, |root| {
+            let config = Config::from_settings(root)?;
             config.check()?;
             Ok(config)
-        });
-        config.map_err(|fault| {
-            let within = if fault.path.is_empty() {
-                fault.error.field.clone()
-            } else {
-                format!("{}.{}", fault.path, fault.error.field)
-            };
-            ConfigError::Refused {
-                path: path.to_owned(),
-                line: document.line(&within),
-                fault: if fault.path.is_empty() {
-                    fault.error.to_string()
-                } else {
-                    format!("{}: {}", fault.path, fault.error)
-                },
-            }
-        })
+        })?;
+        Ok(config)
     }
 
     fn from_settings(mut root: Map<String, Value>) -> Result<Self, Fault> {
-        let at_root = |error| Fault {
-            path: String::new(),
-            error,
-        };
-        let listeners = tables(&mut root, "listener").map_err(at_root)?;
-        let routes = tables(&mut root, "route").map_err(at_root)?;
-        let services = tables(&mut root, "service").map_err(at_root)?;
+        let at_root = |error| fault("", error);
+        let listeners = take_tables(&mut root, "listener").map_err(at_root)?;
+        let routes = take_tables(&mut root, "route").map_err(at_root)?;
+        let services = take_tables(&mut root, "service").map_err(at_root)?;
         let proxy = model::from_map(&root).map_err(at_root)?;
         let mut by_name = BTreeMap::new();
         for (position, mut table) in services.into_iter().enumerate() {
             let path = format!("service[{position}]");
-            let here = |error| Fault {
-                path: path.clone(),
-                error,
-            };
-            let members = tables(&mut table, "member").map_err(here)?;
+            let here = |error| fault(&path, error);
+            let members = take_tables(&mut table, "member").map_err(here)?;
             let members = read(&members, &format!("{path}.member"))?;
             let settings: ServiceSettings = model::from_map(&table).map_err(here)?;
             let name = settings.name.clone();
@@ -182,10 +130,7 @@ impl Config {
     /// Checks what concerns several objects.
     fn check(&self) -> Result<(), Fault> {
         let refuse = |path: String, field: &str, value: &dyn std::fmt::Display, advice: &str| {
-            Err(Fault {
-                path,
-                error: FieldError::new(field, value, advice),
-            })
+            Err(fault(&path, FieldError::new(field, value, advice)))
         };
         let mut addresses = BTreeSet::new();
         for (position, listener) in self.listeners.iter().enumerate() {
@@ -233,36 +178,9 @@ impl Config {
 /// Reads a list of tables of settings; `path` is the list's path in the document.
 fn read<T: Settings>(tables: &[Map<String, Value>], path: &str) -> Result<Vec<T>, Fault> {
     let read = |(position, table)| {
-        model::from_map(table).map_err(|error| Fault {
-            path: format!("{path}[{position}]"),
-            error,
-        })
+        model::from_map(table).map_err(|error| fault(&format!("{path}[{position}]"), error))
     };
     tables.iter().enumerate().map(read).collect()
-}
-
-/// Takes a list of tables out of a table.
-fn tables(
-    table: &mut Map<String, Value>,
-    name: &'static str,
-) -> Result<Vec<Map<String, Value>>, FieldError> {
-    let items = match table.remove(name) {
-        None => return Ok(Vec::new()),
-        Some(Value::Array(items)) => items,
-        Some(other) => {
-            let advice = format!("write [[{name}]]: each is a table of its own");
-            return Err(FieldError::new(name, model::plain(&other), advice));
-        }
-    };
-    let items = items.into_iter().map(|item| match item {
-        Value::Object(table) => Ok(table),
-        other => Err(FieldError::new(
-            name,
-            model::plain(&other),
-            "write a table for each",
-        )),
-    });
-    items.collect()
 }
 
 #[cfg(test)]

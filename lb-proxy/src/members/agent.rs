@@ -3,17 +3,17 @@
 //! `Watch` of `lb.v1` sends a snapshot and then each change. After a break, only what has changed since the last revision
 //! comes, if the agent still knows that.
 
-use std::{
-    collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, str::FromStr, sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
 use lb_clients::backoff::Backoff;
 use lb_model::vip::{Protocol, VipKey};
-use lb_proto::v1::{
-    self, Real, RealState, Vip, VipId, WatchEvent, WatchRequest, balancer_client::BalancerClient,
-    watch_event::Event,
+use lb_proto::{
+    endpoint::{Endpoint, innermost},
+    v1::{
+        self, Real, RealState, Vip, VipId, WatchEvent, WatchRequest,
+        balancer_client::BalancerClient, watch_event::Event,
+    },
 };
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Uri};
@@ -28,45 +28,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a silent connection is asked whether it lives, and how long that may take.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Where the agent listens: `unix:PATH` or `http://HOST:PORT`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Endpoint {
-    /// A Unix socket.
-    Unix(PathBuf),
-    /// HTTP/2 without TLS.
-    Http(Uri),
-}
-
-impl FromStr for Endpoint {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        const FORM: &str = "write unix:PATH or http://HOST:PORT";
-        if let Some(path) = text.strip_prefix("unix:") {
-            let path = path.strip_prefix("//").unwrap_or(path);
-            if path.is_empty() {
-                return Err(format!("there is no path of a socket; {FORM}"));
-            }
-            return Ok(Endpoint::Unix(path.into()));
-        }
-        match text.parse::<Uri>() {
-            Ok(uri) if text.starts_with("http://") && uri.port().is_some() => {
-                Ok(Endpoint::Http(uri))
-            }
-            _ => Err(FORM.to_owned()),
-        }
-    }
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Endpoint::Unix(path) => write!(f, "unix:{}", path.display()),
-            Endpoint::Http(uri) => write!(f, "{uri}"),
-        }
-    }
-}
 
 async fn connect(endpoint: &Endpoint) -> Result<Channel, tonic::transport::Error> {
     let configured = |builder: tonic::transport::Endpoint| {
@@ -107,15 +68,6 @@ pub async fn follow(endpoint: &Endpoint, vip: VipKey, port: Option<u16>, service
         );
         backoff.wait().await;
     }
-}
-
-/// The innermost cause: the transport itself says only "transport error".
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }
 
 async fn watch(
@@ -275,7 +227,7 @@ impl Table {
 mod tests {
     use lb_proto::v1::{RealEvent, SnapshotEnd};
 
-    use super::*;
+    use super::{super::texts, *};
 
     fn table() -> Table {
         let mut table = Table::new(VipKey::from_form("10.0.0.1:80/tcp").unwrap(), None);
@@ -306,20 +258,6 @@ mod tests {
             revision,
             ..WatchEvent::default()
         }
-    }
-
-    fn texts(members: &[Member]) -> Vec<String> {
-        members
-            .iter()
-            .map(|member| {
-                format!(
-                    "{} {} {}",
-                    member.address,
-                    member.weight,
-                    member.state.name()
-                )
-            })
-            .collect()
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::{
 
 use tokio::task::JoinHandle;
 
-pub use agent::Endpoint;
+pub use lb_proto::endpoint::Endpoint;
 
 use crate::{config::ServiceSettings, proxy::Shared, service::Service};
 
@@ -100,4 +100,20 @@ async fn run(origin: Origin, service: Arc<Service>) {
         ),
         (Source::Pool(url), _) => pool::follow(&url, port, &service).await,
     }
+}
+
+/// The members in words.
+#[cfg(test)]
+fn texts(members: &[crate::service::Member]) -> Vec<String> {
+    members
+        .iter()
+        .map(|member| {
+            format!(
+                "{} {} {}",
+                member.address,
+                member.weight,
+                member.state.name()
+            )
+        })
+        .collect()
 }

@@ -231,22 +231,7 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    fn texts(table: &Table) -> Vec<String> {
-        table
-            .members()
-            .iter()
-            .map(|member| {
-                format!(
-                    "{} {} {}",
-                    member.address,
-                    member.weight,
-                    member.state.name()
-                )
-            })
-            .collect()
-    }
+    use super::{super::texts, *};
 
     #[test]
     fn a_list_is_all_there_is() {
@@ -254,7 +239,7 @@ mod tests {
         let list = r#"[{"id":"a","ip":"10.0.0.1","score":0.5},{"id":"b","address":"10.0.0.2:80","weight":7,"status":"SUNDOWN"}]"#;
         assert_eq!(table.apply(list), Ok(true));
         assert_eq!(
-            texts(&table),
+            texts(&table.members()),
             ["10.0.0.1:3000 50 up", "10.0.0.2:80 7 draining"]
         );
         assert_eq!(table.apply("[]"), Ok(true));
@@ -274,7 +259,7 @@ mod tests {
         );
         assert_eq!(table.apply(&snapshot), Ok(true));
         assert_eq!(
-            texts(&table),
+            texts(&table.members()),
             ["10.0.0.1:80 100 up", "10.0.0.2:80 100 down"]
         );
         let change = format!(
@@ -282,7 +267,7 @@ mod tests {
             instance("2", "MU")
         );
         assert_eq!(table.apply(&change), Ok(true));
-        assert_eq!(texts(&table), ["10.0.0.2:80 100 up"]);
+        assert_eq!(texts(&table.members()), ["10.0.0.2:80 100 up"]);
         assert_eq!(table.revision, 5);
         assert_eq!(table.apply(r#"{"type":"resync"}"#), Ok(false));
         assert_eq!((table.revision, table.members().len()), (0, 1));
