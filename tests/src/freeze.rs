@@ -1,16 +1,26 @@
-//! Stops one thread of a process, as if it waited for something that never comes.
+//! Stops threads of a process, as if they waited for something that never comes.
 
 use std::{fs, io, sync::mpsc, thread};
 
 use anyhow::{Context as _, anyhow, bail};
 
-/// Stops the thread with this name of a process until the process ends, or until this one does. A debugger's means are the
+/// Stops the threads with this name of a process until the process ends, or until this one does. A debugger's means are the
 /// only ones that stop a single thread.
 ///
 /// # Errors
 /// Fails without root, or if there is no such thread.
-pub fn freeze_thread(pid: u32, name: &str) -> anyhow::Result<()> {
-    let id = find(pid, name)?;
+pub fn freeze_threads(pid: u32, name: &str) -> anyhow::Result<()> {
+    let ids = find(pid, name)?;
+    if ids.is_empty() {
+        bail!("process {pid} has no thread {name}");
+    }
+    for id in ids {
+        freeze(id).with_context(|| format!("stopping the thread {name} of process {pid}"))?;
+    }
+    Ok(())
+}
+
+fn freeze(id: libc::pid_t) -> anyhow::Result<()> {
     let (sender, frozen) = mpsc::channel();
     // The kernel lets go of the thread when the one that has stopped it ends.
     thread::Builder::new()
@@ -20,22 +30,22 @@ pub fn freeze_thread(pid: u32, name: &str) -> anyhow::Result<()> {
             let _ = sender.send(stop(id));
             reap(id);
         })?;
-    frozen
+    Ok(frozen
         .recv()
-        .map_err(|_| anyhow!("the thread that freezes panicked"))?
-        .with_context(|| format!("stopping the thread {name} of process {pid}"))
+        .map_err(|_| anyhow!("the thread that freezes panicked"))??)
 }
 
-fn find(pid: u32, name: &str) -> anyhow::Result<libc::pid_t> {
+fn find(pid: u32, name: &str) -> anyhow::Result<Vec<libc::pid_t>> {
+    let mut ids = Vec::new();
     for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
         let entry = entry?;
         let comm = fs::read_to_string(entry.path().join("comm"))?;
         if comm.trim_end() == name {
             let id = entry.file_name();
-            return Ok(id.to_string_lossy().parse()?);
+            ids.push(id.to_string_lossy().parse()?);
         }
     }
-    bail!("process {pid} has no thread {name}");
+    Ok(ids)
 }
 
 fn stop(id: libc::pid_t) -> io::Result<()> {

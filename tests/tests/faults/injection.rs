@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use lb_tests::{freeze_thread, wait_for};
+use lb_tests::{freeze_threads, wait_for};
 use nix::sys::signal::Signal;
 
 use crate::bench::{Bench, PATIENCE, SPARE};
@@ -145,7 +145,7 @@ fn truncate_learned(bench: &mut Bench) -> anyhow::Result<()> {
 
 /// Stops one thread of the agent, which then ends and says why.
 fn hang(bench: &mut Bench, thread: &str, part: &str) -> anyhow::Result<()> {
-    freeze_thread(bench.testbed.agent.id()?, thread)?;
+    freeze_threads(bench.testbed.agent.id()?, thread)?;
     let (status, output) = bench.testbed.agent.wait_end(PATIENCE)?;
     ensure!(status.code() == Some(1), "{status}: {output}");
     let reason = format!("{part} hangs: it has made no progress");
