@@ -22,6 +22,8 @@ use crate::vital::{Cause, End, Vital};
 
 /// How often pulses are compared.
 const ROUND: Duration = Duration::from_secs(1);
+/// The shortest round, for a service manager that wants a sign of life more often than that.
+const SHORTEST_ROUND: Duration = Duration::from_millis(50);
 /// How long the program may take to end once it knows of a part that hangs.
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -158,14 +160,17 @@ impl Watchdog {
     /// If the thread cannot be started.
     pub fn start(mut self, vital: &Vital) -> io::Result<()> {
         let ends = vital.reporter();
-        let is_expected = sd_notify::watchdog_enabled().is_some();
+        let expected = sd_notify::watchdog_enabled();
+        if let Some(interval) = expected {
+            self.round = round_within(self.round, interval);
+        }
         thread::Builder::new()
             .name("watchdog".to_owned())
             .spawn(move || {
                 while !ends.is_closed() {
                     thread::sleep(self.round);
                     let Some(part) = self.look() else {
-                        if is_expected {
+                        if expected.is_some() {
                             // There may be no service manager any more.
                             let _ = sd_notify::notify(&[NotifyState::Watchdog]);
                         }
@@ -183,6 +188,11 @@ impl Watchdog {
             })?;
         Ok(())
     }
+}
+
+/// The round in which a service manager gets two signs of life in each interval, as `sd_watchdog_enabled(3)` recommends.
+fn round_within(round: Duration, interval: Duration) -> Duration {
+    round.min(interval / 2).max(SHORTEST_ROUND)
 }
 
 /// Shows that tasks run: it waits a second again and again.
@@ -223,6 +233,14 @@ mod tests {
         drop(work);
         assert_eq!(look(3), None);
         assert_eq!(look(1), Some("the part"), "it does not even answer");
+    }
+
+    #[test]
+    fn rounds_are_as_short_as_the_service_manager_wants_them() {
+        let seconds = Duration::from_secs_f64;
+        assert_eq!(round_within(ROUND, seconds(120.0)), ROUND);
+        assert_eq!(round_within(ROUND, seconds(1.0)), seconds(0.5));
+        assert_eq!(round_within(ROUND, seconds(0.0)), SHORTEST_ROUND);
     }
 
     #[test]

@@ -10,8 +10,8 @@ use lb_model::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    ChangeRequest, Command, Figures, FlowCounts, Followed, PendingChange, ReadError, Service,
-    Snapshot, StatsView, StatusView, VipView, Watching, WeightUpdate,
+    ChangeRequest, Command, Figures, FileTopic, FlowCounts, Followed, PendingChange, ReadError,
+    Service, Snapshot, StatsView, StatusView, VipView, Watching, WeightUpdate,
 };
 use crate::{watchdog::Pulse, weights::Steered};
 
@@ -103,10 +103,10 @@ impl Handle {
         .await
     }
 
-    /// Reports that the configuration file cannot be followed. The next one that can be takes that back.
-    pub async fn report_file_error(&self, error: String) {
+    /// Says what of the configuration file is not followed; `None` if nothing is wrong any more in this respect.
+    pub async fn note_file(&self, topic: FileTopic, note: Option<String>) {
         // Only a stopping owner does not take it.
-        let _ = self.commands.send(Command::FileError { error }).await;
+        let _ = self.commands.send(Command::NoteFile { topic, note }).await;
     }
 
     /// Has the owner show that it lives.

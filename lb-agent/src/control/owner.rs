@@ -15,6 +15,7 @@ use super::{
     Command, Handle, PendingChange, QUESTIONS, QUEUE, ReadError, Snapshot, Work,
     changed::Changed,
     event::{Event, WATCH_QUEUE, What},
+    follow::FileState,
     questions::REPLY_AGE,
     service::Service,
     view::{Observation, RealState, VipView},
@@ -78,8 +79,8 @@ pub(super) struct Owner {
     pub(super) own: BTreeSet<IpAddr>,
     /// What somebody else changed in the tables, as was last announced.
     pub(super) foreign_changes: Option<String>,
-    /// Why the configuration file is not followed; `None` if it is.
-    pub(super) file_error: Option<String>,
+    /// The configuration file, and what of it is not followed.
+    pub(super) file: FileState,
     /// Why the weights that steering found cannot be saved; `None` if they can.
     pub(super) learned_error: Option<String>,
     pub(super) pulse: Arc<Pulse>,
@@ -123,7 +124,7 @@ pub fn start(
         work: Work::default(),
         own: BTreeSet::new(),
         foreign_changes: None,
-        file_error: None,
+        file: FileState::default(),
         learned_error: None,
         pulse: Arc::default(),
     };
@@ -245,7 +246,9 @@ impl Owner {
             } => {
                 let _ = reply.send(self.follow(&wanted, &writer, &cause));
             }
-            Command::FileError { error } => self.set_file_error(Some(error)),
+            Command::NoteFile { topic, note } => {
+                self.set_file_note(topic, note);
+            }
             Command::Snapshot { reply } => {
                 let _ = reply.send(Snapshot {
                     intent: self.intent.clone(),
@@ -343,6 +346,7 @@ impl Owner {
         self.check_links();
         self.check_foreign_changes();
         self.check_own_reals();
+        self.check_file();
         self.place_again();
         if self.saved_at.elapsed() >= SAVE_INTERVAL {
             self.saved_at = Instant::now();
