@@ -22,6 +22,8 @@ use crate::vital::{Cause, End, Vital};
 
 /// How often pulses are compared.
 const ROUND: Duration = Duration::from_secs(1);
+/// A part that has made no progress for longer is to blame, and not a part that waits for it.
+const PAUSE: Duration = Duration::from_secs(2);
 /// The shortest round, for a service manager that wants a sign of life more often than that.
 const SHORTEST_ROUND: Duration = Duration::from_millis(50);
 /// How long the program may take to end once it knows of a part that hangs.
@@ -105,8 +107,8 @@ impl Watchdog {
         self.add(name, pulse, Box::new(ping), false)
     }
 
-    /// Watches a part that waits for the parts that were named before: while one of them is at work, it need not make
-    /// progress.
+    /// Watches a part that waits for the parts that were named before, or runs by them: while one of them is at work, it need
+    /// not make progress, and if one of them makes none either, that one hangs.
     #[must_use]
     pub fn watch_waiting(
         self,
@@ -139,15 +141,18 @@ impl Watchdog {
     fn look(&mut self) -> Option<&'static str> {
         let mut hung = None;
         let mut others_work = false;
+        let mut others_stand = false;
         for part in &mut self.parts {
             let value = part.pulse.value();
             let stands = value == part.last && !(part.waits && others_work);
             part.rounds = if stands { part.rounds + 1 } else { 0 };
             part.last = value;
             others_work |= value % 2 == 1;
-            if self.round * part.rounds >= self.limit {
+            let pause = self.round * part.rounds;
+            if pause >= self.limit && !(part.waits && others_stand) {
                 hung = hung.or(Some(part.name));
             }
+            others_stand |= pause > PAUSE;
             (part.ping)();
         }
         hung
@@ -195,10 +200,10 @@ fn round_within(round: Duration, interval: Duration) -> Duration {
     round.min(interval / 2).max(SHORTEST_ROUND)
 }
 
-/// Shows that tasks run: it waits a second again and again.
+/// Shows that tasks run, once a second.
 pub async fn beat(pulse: Arc<Pulse>) {
     loop {
-        let _work = pulse.work();
+        drop(pulse.work());
         tokio::time::sleep(ROUND).await;
     }
 }
@@ -233,6 +238,25 @@ mod tests {
         drop(work);
         assert_eq!(look(3), None);
         assert_eq!(look(1), Some("the part"), "it does not even answer");
+    }
+
+    #[test]
+    fn a_part_that_waits_for_one_that_hangs_is_not_to_blame() {
+        let (first, second) = (Arc::new(Pulse::default()), Arc::new(Pulse::default()));
+        let mut watchdog = Watchdog::new(5 * ROUND)
+            .watch("the first", Arc::clone(&first), || {})
+            .watch_waiting("the second", Arc::clone(&second), || {});
+        // The second stops two rounds earlier.
+        for _ in 0..2 {
+            drop(first.work());
+            assert_eq!(watchdog.look(), None);
+        }
+        for _ in 0..4 {
+            assert_eq!(watchdog.look(), None);
+        }
+        assert_eq!(watchdog.look(), Some("the first"));
+        drop(first.work());
+        assert_eq!(watchdog.look(), Some("the second"), "the first goes on");
     }
 
     #[test]

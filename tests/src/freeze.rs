@@ -15,12 +15,13 @@ pub fn freeze_threads(pid: u32, name: &str) -> anyhow::Result<()> {
         bail!("process {pid} has no thread {name}");
     }
     for id in ids {
-        freeze(id).with_context(|| format!("stopping the thread {name} of process {pid}"))?;
+        freeze(id, u32::try_from(id) == Ok(pid))
+            .with_context(|| format!("stopping the thread {name} of process {pid}"))?;
     }
     Ok(())
 }
 
-fn freeze(id: libc::pid_t) -> anyhow::Result<()> {
+fn freeze(id: libc::pid_t, is_first: bool) -> anyhow::Result<()> {
     let (sender, frozen) = mpsc::channel();
     // The kernel lets go of the thread when the one that has stopped it ends.
     thread::Builder::new()
@@ -28,7 +29,12 @@ fn freeze(id: libc::pid_t) -> anyhow::Result<()> {
         .spawn(move || {
             // The receiver waits for this.
             let _ = sender.send(stop(id));
-            reap(id);
+            // The end of the first thread is that of the process, which is for somebody else to take.
+            if is_first {
+                let _ = wait_without_reaping(id);
+            } else {
+                reap(id);
+            }
         })?;
     Ok(frozen
         .recv()
@@ -83,4 +89,17 @@ fn wait(id: libc::pid_t) -> io::Result<libc::c_int> {
         return Err(io::Error::last_os_error());
     }
     Ok(status)
+}
+
+fn wait_without_reaping(id: libc::pid_t) -> io::Result<()> {
+    // SAFETY: all of its fields are numbers.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let process = libc::id_t::try_from(id).map_err(io::Error::other)?;
+    let options = libc::WEXITED | libc::WNOWAIT | libc::__WALL;
+    // SAFETY: the information is ours.
+    let result = unsafe { libc::waitid(libc::P_PID, process, &raw mut info, options) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }

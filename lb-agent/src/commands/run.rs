@@ -310,12 +310,12 @@ async fn serve(
             let owner = owner.clone();
             move || owner.ping()
         })
+        // It beats by itself.
+        .watch(RUNTIME, Arc::clone(&runtime), || {})
         .watch_waiting(SUPERVISOR, handle.pulse(), {
             let supervisor = handle.clone();
             move || supervisor.ping()
-        })
-        // It beats by itself.
-        .watch(RUNTIME, Arc::clone(&runtime), || {});
+        });
     watchdog.start(&vital).context("starting a thread")?;
     vital.spawn(RUNTIME, beat(runtime));
     let reloader = Reloader::new(file, config.agent, owner.clone());

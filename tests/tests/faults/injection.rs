@@ -53,6 +53,7 @@ const FAULTS: &[Fault] = &[
     harmless("learned.redb is removed", remove_learned),
     harmless("learned.redb is truncated", truncate_learned),
     harmless("the agent's owner hangs", freeze_owner),
+    harmless("the agent's runtime hangs", freeze_runtime),
     harmless("the API's socket is removed", remove_socket),
     harmless("the pins of the tables are removed", unpin_tables),
     harmless("the configuration file is wrong", break_file),
@@ -159,6 +160,14 @@ fn freeze_owner(bench: &mut Bench) -> anyhow::Result<()> {
         bench,
         "owner",
         "the thread that owns the kernel's tables and the database",
+    )
+}
+
+fn freeze_runtime(bench: &mut Bench) -> anyhow::Result<()> {
+    hang(
+        bench,
+        "tokio-rt-worker",
+        "the runtime, which runs all tasks,",
     )
 }
 
