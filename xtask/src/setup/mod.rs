@@ -66,12 +66,17 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         &linker::Linker,
         &Compiler::new(arguments.ebpf_compiler),
     ];
+    provide(&prerequisites, arguments.check)
+}
+
+/// Installs what is missing, or only reports it.
+fn provide(prerequisites: &[&dyn Prerequisite], only_check: bool) -> anyhow::Result<()> {
     let mut missing = 0;
     for prerequisite in prerequisites {
         let name = prerequisite.name();
         match prerequisite.check() {
             Ok(installed) => println!("ok       {name}: {installed}"),
-            Err(lack) if arguments.check => {
+            Err(lack) if only_check => {
                 missing += 1;
                 println!("MISSING  {name}: {lack}");
                 println!("         {}", prerequisite.why());
@@ -104,4 +109,9 @@ pub fn ensure() -> anyhow::Result<()> {
         check: false,
         ebpf_compiler: Source::Auto,
     })
+}
+
+/// Installs what `cargo xtask test --kernel` needs beyond that.
+pub fn ensure_virtual_machine() -> anyhow::Result<()> {
+    provide(&[&packages::VIRTUAL_MACHINE], false)
 }
