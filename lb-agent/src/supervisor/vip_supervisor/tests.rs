@@ -272,9 +272,11 @@ async fn a_vip_that_falls_back_says_so_once_and_when_it_is_steered_again() {
     let warning = supervisor.fallback_warning(time).expect("it still is");
     assert!(warning.contains("is not steered"), "{warning}");
     assert!(warning.contains("lbctl why"), "{warning}");
+    assert!(supervisor.figures().falls_back);
 
     let later = time + Duration::from_secs(3_600);
     let notice = step(&mut supervisor, later).expect("it is steered again");
     assert_eq!(&*notice, "VIP 10.0.0.1:80/tcp is steered again");
     assert_eq!(supervisor.fallback_warning(later), None);
+    assert!(!supervisor.figures().falls_back);
 }
