@@ -69,7 +69,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     provide(&prerequisites, arguments.check)
 }
 
-/// Installs what is missing, or only reports it.
+/// Checks prerequisites, and installs those that are missing unless they are only to be checked.
 fn provide(prerequisites: &[&dyn Prerequisite], only_check: bool) -> anyhow::Result<()> {
     let mut missing = 0;
     for prerequisite in prerequisites {
@@ -111,7 +111,12 @@ pub fn ensure() -> anyhow::Result<()> {
     })
 }
 
-/// Installs what `cargo xtask test --kernel` needs beyond that.
+/// What `cargo xtask test --kernel` needs beyond that.
 pub fn ensure_virtual_machine() -> anyhow::Result<()> {
     provide(&[&packages::VIRTUAL_MACHINE], false)
+}
+
+/// The other proxies that `cargo xtask bench http` compares with.
+pub fn ensure_proxies() -> anyhow::Result<()> {
+    provide(&[&packages::PROXIES], false)
 }
