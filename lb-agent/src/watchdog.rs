@@ -2,7 +2,8 @@
 //!
 //! A part that panics or returns is noticed by [`crate::vital`]. One that waits for ever, for a lock or for the kernel, or
 //! that computes without an end, looks alive. So each such part has a [`Pulse`], and a thread of its own compares the
-//! pulses once a round. It counts its own rounds and not the time: a process that was stopped, or that got no CPU, has
+//! pulses once a round. That thread takes no lock which a part that hangs could hold: another one gives the parts something
+//! to do. It counts its own rounds and not the time: a process that was stopped, or that got no CPU, has
 //! done nothing wrong. The service manager gets its sign of life (`WatchdogSec`) from the same thread, and only while all
 //! parts are well.
 
@@ -28,6 +29,8 @@ const PAUSE: Duration = Duration::from_secs(2);
 const SHORTEST_ROUND: Duration = Duration::from_millis(50);
 /// How long the program may take to end once it knows of a part that hangs.
 const GRACE: Duration = Duration::from_secs(10);
+/// How long the reason of an end may take to be written.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Shows whether a part makes progress: odd while it is at work, and another number after each piece of work.
 #[derive(Debug, Default)]
@@ -63,16 +66,18 @@ impl Drop for Work<'_> {
 /// Compares the pulses of parts.
 pub struct Watchdog {
     parts: Vec<Part>,
+    /// Each gives a part something to do, so that its pulse changes if it lives.
+    pings: Vec<Box<dyn Fn() + Send>>,
     /// How long a part may make no progress.
     limit: Duration,
     round: Duration,
+    /// Whether the process ends if it does not do so by itself. Unit tests go on.
+    ends_process: bool,
 }
 
 struct Part {
     name: &'static str,
     pulse: Arc<Pulse>,
-    /// Gives it something to do, so that its pulse changes if it lives.
-    ping: Box<dyn Fn() + Send>,
     /// It waits for the parts before it.
     waits: bool,
     /// The pulse in the last round, and the rounds since it was another.
@@ -86,14 +91,20 @@ impl Watchdog {
     pub const fn new(limit: Duration) -> Self {
         Watchdog {
             parts: Vec::new(),
+            pings: Vec::new(),
             limit,
             round: ROUND,
+            ends_process: true,
         }
     }
 
     #[cfg(test)]
     pub(crate) fn with_round(self, round: Duration) -> Self {
-        Watchdog { round, ..self }
+        Watchdog {
+            round,
+            ends_process: false,
+            ..self
+        }
     }
 
     /// Watches a part as well. `ping` is called once a round and must not wait: it gives an idle part something to do.
@@ -130,10 +141,10 @@ impl Watchdog {
             name,
             last: pulse.value(),
             pulse,
-            ping,
             waits,
             rounds: 0,
         });
+        self.pings.push(ping);
         self
     }
 
@@ -153,22 +164,40 @@ impl Watchdog {
                 hung = hung.or(Some(part.name));
             }
             others_stand |= pause > PAUSE;
-            (part.ping)();
         }
         hung
     }
 
-    /// Starts the thread that watches. A part that hangs is reported to `vital` as its end; if the program has not even
-    /// noticed that after ten seconds, the process ends here.
+    fn ping(&self) {
+        for ping in &self.pings {
+            ping();
+        }
+    }
+
+    /// Starts the thread that watches. A part that hangs is reported to `vital` as its end; if the process still lives after
+    /// ten seconds, it ends here.
     ///
     /// # Errors
-    /// If the thread cannot be started.
+    /// If a thread cannot be started.
     pub fn start(mut self, vital: &Vital) -> io::Result<()> {
         let ends = vital.reporter();
         let expected = sd_notify::watchdog_enabled();
         if let Some(interval) = expected {
             self.round = round_within(self.round, interval);
         }
+        let pinger = Watchdog {
+            pings: std::mem::take(&mut self.pings),
+            ..Watchdog::new(self.limit)
+        };
+        let (round, is_over) = (self.round, ends.clone());
+        thread::Builder::new()
+            .name("watchdog-pings".to_owned())
+            .spawn(move || {
+                while !is_over.is_closed() {
+                    pinger.ping();
+                    thread::sleep(round);
+                }
+            })?;
         thread::Builder::new()
             .name("watchdog".to_owned())
             .spawn(move || {
@@ -182,17 +211,28 @@ impl Watchdog {
                         continue;
                     };
                     let cause = Cause::Hung(self.limit);
+                    let end = End { part, cause };
+                    let reason = end.to_string();
                     // A program that ends does not listen any more.
-                    let _ = ends.send(End { part, cause });
+                    let _ = ends.send(end);
                     thread::sleep(GRACE);
-                    if !ends.is_closed() {
-                        eprintln!("lb-agent: {part} hangs, and so does the rest: the process ends");
-                        std::process::exit(1);
+                    if self.ends_process {
+                        exit(&reason);
                     }
                 }
             })?;
         Ok(())
     }
+}
+
+/// Ends the process, whatever it waits for.
+fn exit(reason: &str) -> ! {
+    let text =
+        format!("lb-agent: {reason}; the process does not end in order either, and is ended");
+    // What hangs may hold the lock of standard error.
+    thread::spawn(move || eprintln!("{text}"));
+    thread::sleep(LAST_WORDS);
+    std::process::exit(1)
 }
 
 /// The round in which a service manager gets two signs of life in each interval, as `sd_watchdog_enabled(3)` recommends.
@@ -273,6 +313,7 @@ mod tests {
         let mut watchdog =
             Watchdog::new(3 * ROUND).watch("the part", Arc::clone(&pulse), living(&pulse));
         for _ in 0..20 {
+            watchdog.ping();
             assert_eq!(watchdog.look(), None);
         }
     }
@@ -286,10 +327,16 @@ mod tests {
         let _waits = second.work();
         let work = first.work();
         for _ in 0..9 {
+            watchdog.ping();
             assert_eq!(watchdog.look(), None);
         }
         drop(work);
-        let mut look = |times| (0..times).find_map(|_| watchdog.look());
+        let mut look = |times| {
+            (0..times).find_map(|_| {
+                watchdog.ping();
+                watchdog.look()
+            })
+        };
         assert_eq!(look(2), None);
         assert_eq!(look(1), Some("the second"), "nobody works for it");
     }

@@ -144,7 +144,7 @@ pub fn an_agent_that_cannot_even_end_is_ended_by_its_watchdog() {
     freeze_threads(id, "owner").unwrap();
     let (exit, output) = testbed.agent.wait_end(PATIENCE).unwrap();
     assert_eq!(exit.code(), Some(1), "{output}");
-    let words = "hangs, and so does the rest: the process ends";
+    let words = "hangs: it has made no progress for 5s; the process does not end in order either";
     assert!(output.contains(words), "{output}");
     let heard = manager.others();
     assert!(
