@@ -56,7 +56,9 @@ fn measure_one(kind: Kind, connections: usize) -> anyhow::Result<MemoryFigure> {
     let idle_mib = mib()?;
     let idle = connections.min(IDLE);
     let connection_kib = {
-        let _connections = proxies.namespace.enter(|| idle_connections(target, idle))??;
+        let _connections = proxies
+            .namespace
+            .enter(|| idle_connections(target, idle))??;
         (mib()? - idle_mib) * 1_024.0 / idle as f64
     };
 
