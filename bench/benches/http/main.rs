@@ -54,6 +54,9 @@ struct Arguments {
     bench: bool,
 }
 
+/// Open files that each program may need: two for each connection.
+const FILES: u64 = 24_000;
+
 impl Arguments {
     fn selects(&self, name: &str) -> bool {
         self.scenario.is_empty()
@@ -71,16 +74,18 @@ fn main() -> anyhow::Result<()> {
         println!("nothing was measured; run `cargo xtask bench http`");
         return Ok(());
     }
-    allow_many_files()?;
+    let files = allow_many_files()?;
+    // Each has one more to a backend, and there are some of the program's own.
+    let connections = usize::try_from(files / 2)? - 500;
     let mut report = Report::default();
     for scenario in SCENARIOS.iter().filter(|one| arguments.selects(one.name)) {
-        let proxies = Proxies::start()?;
+        let proxies = Proxies::start(connections)?;
         let samples = measure(&proxies, scenario, &arguments)
             .with_context(|| format!("measuring {}", scenario.name))?;
         report.add(scenario, &samples);
     }
     if arguments.selects("memory") {
-        report.memory = memory::measure().context("measuring memory")?;
+        report.memory = memory::measure(connections).context("measuring memory")?;
     }
     report.print();
     if let Some(file) = &arguments.json {
@@ -136,9 +141,13 @@ fn run(proxies: &Proxies, kind: Kind, load: &Load, seconds: u32) -> anyhow::Resu
     Ok(loaded)
 }
 
-/// Ten thousand connections need as many descriptors, here and in the proxies.
-fn allow_many_files() -> anyhow::Result<()> {
+/// Ten thousand connections need as many descriptors, here and twice as many in the proxies. Returns how many there are.
+fn allow_many_files() -> anyhow::Result<u64> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, hard.min(100_000), hard)
-        .context("raising the limit of open files")
+    if hard < FILES && setrlimit(Resource::RLIMIT_NOFILE, FILES, FILES).is_ok() {
+        return Ok(FILES);
+    }
+    let files = hard.min(FILES);
+    setrlimit(Resource::RLIMIT_NOFILE, files, hard).context("raising the limit of open files")?;
+    Ok(files)
 }

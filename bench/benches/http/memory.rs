@@ -16,7 +16,7 @@ use crate::{
     scenario::SCENARIOS,
 };
 
-/// Connections that are idle after one request.
+/// Connections that are idle after one request, if a program may have as many files.
 const IDLE: usize = 10_000;
 /// Objects of 1 KiB that are asked for, three times what the cache holds.
 const OBJECTS: u64 = 3 * CACHE / 1_024;
@@ -42,21 +42,27 @@ pub struct MemoryFigure {
 }
 
 /// Measures all proxies, each started for this.
-pub fn measure() -> anyhow::Result<Vec<MemoryFigure>> {
-    Kind::ALL.into_iter().map(measure_one).collect()
+pub fn measure(connections: usize) -> anyhow::Result<Vec<MemoryFigure>> {
+    Kind::ALL
+        .into_iter()
+        .map(|kind| measure_one(kind, connections))
+        .collect()
 }
 
-fn measure_one(kind: Kind) -> anyhow::Result<MemoryFigure> {
-    let proxies = Proxies::start()?;
+fn measure_one(kind: Kind, connections: usize) -> anyhow::Result<MemoryFigure> {
+    let proxies = Proxies::start(connections)?;
     let target: SocketAddr = ([127, 0, 0, 1], proxies.port(kind, Port::Http)).into();
     let mib = || -> anyhow::Result<f64> { resident(&proxies, kind) };
     let idle_mib = mib()?;
+    let idle = connections.min(IDLE);
     let connection_kib = {
-        let _connections = proxies.namespace.enter(|| idle_connections(target))??;
-        (mib()? - idle_mib) * 1_024.0 / IDLE as f64
+        let _connections = proxies
+            .namespace
+            .enter(|| idle_connections(target, idle))??;
+        (mib()? - idle_mib) * 1_024.0 / idle as f64
     };
 
-    let proxies = Proxies::start()?;
+    let proxies = Proxies::start(connections)?;
     let mib = || -> anyhow::Result<f64> { resident(&proxies, kind) };
     let before = mib()?;
     let mut body_mib = 0.0_f64;
@@ -87,7 +93,7 @@ fn measure_one(kind: Kind) -> anyhow::Result<MemoryFigure> {
         Ok(())
     })?;
 
-    let proxies = Proxies::start()?;
+    let proxies = Proxies::start(connections)?;
     let before = resident(&proxies, kind)?;
     proxies.namespace.enter(|| fill(target))??;
     Ok(MemoryFigure {
@@ -106,8 +112,8 @@ fn resident(proxies: &Proxies, kind: Kind) -> anyhow::Result<f64> {
     Ok(sizes.sum::<anyhow::Result<u64>>()? as f64 / 1_024.0)
 }
 
-fn idle_connections(target: SocketAddr) -> anyhow::Result<Vec<TcpStream>> {
-    (0..IDLE)
+fn idle_connections(target: SocketAddr, number: usize) -> anyhow::Result<Vec<TcpStream>> {
+    (0..number)
         .map(|_| {
             let mut stream = TcpStream::connect(target)?;
             ask(&mut stream, PLAIN)?;

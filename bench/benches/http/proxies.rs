@@ -83,8 +83,8 @@ pub struct Proxies {
 }
 
 impl Proxies {
-    /// Starts them in a namespace of their own.
-    pub fn start() -> anyhow::Result<Self> {
+    /// Starts them in a namespace of their own, for so many connections each.
+    pub fn start(connections: usize) -> anyhow::Result<Self> {
         let namespace = Namespace::new("http")?;
         // Each connection of a request leaves a port in TIME_WAIT.
         namespace.sysctl("net/ipv4/ip_local_port_range", "10000 65000")?;
@@ -92,7 +92,7 @@ impl Proxies {
         namespace.sysctl("net/core/somaxconn", "4096")?;
         let folder = TempDir::with_prefix("lb-bench-http-")?;
         let path = folder.path();
-        write_files(path)?;
+        write_files(path, connections)?;
         let start = |name: &str, program: &str, words: &[&str], ports: &[u16]| {
             let mut process = namespace.start(name, program, words)?;
             for port in ports {
@@ -124,7 +124,7 @@ impl Proxies {
             lb_proxy: start(
                 "lb-proxy",
                 &lb_proxy.to_string_lossy(),
-                &["run", &file("proxy.toml")],
+                &["run", "--config", &file("proxy.toml")],
                 &ports(Kind::LbProxy),
             )?,
             haproxy: start(
@@ -162,7 +162,7 @@ impl Proxies {
     }
 }
 
-fn write_files(folder: &Path) -> anyhow::Result<()> {
+fn write_files(folder: &Path, connections: usize) -> anyhow::Result<()> {
     fs::write(folder.join("1k"), [b'x'; 1_024])?;
     let big = fs::File::create(folder.join("1g"))?;
     big.set_len(1 << 30)?;
@@ -175,8 +175,8 @@ fn write_files(folder: &Path) -> anyhow::Result<()> {
     fs::write(folder.join("cert.pem"), certificate)?;
     fs::write(folder.join("key.pem"), key)?;
     fs::write(folder.join("backend.conf"), backend())?;
-    fs::write(folder.join("proxy.toml"), lb_proxy(folder))?;
-    fs::write(folder.join("haproxy.cfg"), haproxy(folder))?;
+    fs::write(folder.join("proxy.toml"), lb_proxy(folder, connections))?;
+    fs::write(folder.join("haproxy.cfg"), haproxy(folder, connections))?;
     fs::write(folder.join("nginx.conf"), nginx(folder))?;
     Ok(())
 }
@@ -184,7 +184,7 @@ fn write_files(folder: &Path) -> anyhow::Result<()> {
 fn backend() -> String {
     format!(
         "user root; worker_processes 1; pid backend.pid;
-events {{ worker_connections 20000; }}
+events {{ worker_connections 15000; }}
 http {{
     access_log off; sendfile on; keepalive_requests 1000000000; keepalive_timeout 1h;
     client_body_temp_path backend-body; proxy_temp_path backend-proxy; fastcgi_temp_path backend-fastcgi;
@@ -201,13 +201,13 @@ http {{
     )
 }
 
-fn lb_proxy(folder: &Path) -> String {
+fn lb_proxy(folder: &Path, connections: usize) -> String {
     let folder = folder.display();
     let port = |port: Port| Kind::LbProxy.first_port() + port.number();
     let [one, two] = BACKENDS;
     format!(
         "threads = {THREADS}
-max_connections = 50000
+max_connections = {connections}
 [[listener]]
 address = '127.0.0.1:{}'
 idle_timeout = '10m'
@@ -236,14 +236,14 @@ cache = {{ bytes = {CACHE} }}
     )
 }
 
-fn haproxy(folder: &Path) -> String {
+fn haproxy(folder: &Path, connections: usize) -> String {
     let folder = folder.display();
     let port = |port: Port| Kind::HAProxy.first_port() + port.number();
     let [one, two] = BACKENDS;
     format!(
         "global
     nbthread {THREADS}
-    maxconn 50000
+    maxconn {connections}
     ssl-default-bind-options ssl-min-ver TLSv1.3
 defaults
     mode http
@@ -280,8 +280,8 @@ fn nginx(folder: &Path) -> String {
     let port = |port: Port| Kind::Nginx.first_port() + port.number();
     let [one, two] = BACKENDS;
     format!(
-        "user root; worker_processes {THREADS}; worker_rlimit_nofile 100000; pid nginx.pid;
-events {{ worker_connections 40000; }}
+        "user root; worker_processes {THREADS}; pid nginx.pid;
+events {{ worker_connections 15000; }}
 http {{
     access_log off; keepalive_requests 1000000000; keepalive_timeout 10m;
     client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi;

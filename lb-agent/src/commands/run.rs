@@ -29,11 +29,8 @@ use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::watch,
-    time::MissedTickBehavior,
 };
 
-/// How often the tables are looked after.
-const TICK: Duration = Duration::from_secs(1);
 /// How long what still runs may take to end when the agent does.
 const SHUTDOWN: Duration = Duration::from_secs(1);
 
@@ -341,11 +338,11 @@ async fn serve(
         tracing::warn!("telling the service manager that the agent is ready: {error}");
     }
 
-    let mut ticks = tokio::time::interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let time = owner.keep_time();
+    tokio::pin!(time);
     loop {
         tokio::select! {
-            _ = ticks.tick() => owner.tick(),
+            never = &mut time => match never {},
             _ = hang_up.recv() => reload(&reloader).await,
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,

@@ -188,6 +188,7 @@ pub(crate) enum Command {
         reply: oneshot::Sender<Option<u32>>,
     },
     Tick,
+    SettleUnused,
     RefreshNextHops,
     CheckLinks,
     Stop,

@@ -9,7 +9,7 @@ use std::{
 };
 
 use lb_model::vip::VipKey;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{Notify, broadcast, mpsc};
 
 use super::{
     Command, Handle, PendingChange, QUESTIONS, QUEUE, ReadError, Snapshot, Work,
@@ -84,6 +84,8 @@ pub(super) struct Owner {
     /// Why the weights that steering found cannot be saved; `None` if they can.
     pub(super) learned_error: Option<String>,
     pub(super) pulse: Arc<Pulse>,
+    /// Notified when the tables are to be looked after sooner than by the next tick.
+    pub(super) settles_soon: Arc<Notify>,
 }
 
 /// Restores the intent, brings the tables in line with it and starts the owner's thread. When this returns,
@@ -127,6 +129,7 @@ pub fn start(
         file: FileState::default(),
         learned_error: None,
         pulse: Arc::default(),
+        settles_soon: Arc::default(),
     };
     owner.restore();
     owner.follow_file(options.file);
@@ -138,6 +141,7 @@ pub fn start(
         answered_at: Instant::now(),
     };
     let pulse = Arc::clone(&owner.pulse);
+    let settles_soon = Arc::clone(&owner.settles_soon);
     let thread = std::thread::Builder::new()
         .name("owner".into())
         .spawn(move || owner.run(inbox))
@@ -147,6 +151,7 @@ pub fn start(
             commands,
             questions,
             pulse,
+            settles_soon,
             seed: options.ring_seed,
         },
         thread,
@@ -312,6 +317,7 @@ impl Owner {
                 let _ = reply.send(self.dataplane.probe_problem(&vip));
             }
             Command::Tick => self.tick(),
+            Command::SettleUnused => self.settle_unused(),
             Command::RefreshNextHops => self.refresh_next_hops(),
             Command::CheckLinks => self.check_links(),
             Command::Stop | Command::Ping => {}
@@ -351,6 +357,21 @@ impl Owner {
         if self.saved_at.elapsed() >= SAVE_INTERVAL {
             self.saved_at = Instant::now();
             self.save_steered();
+        }
+    }
+
+    fn settle_unused(&mut self) {
+        if let Err(error) = self.dataplane.settle_unused() {
+            // The next tick does the same, and reports it.
+            tracing::debug!("settling slots of unused VIPs failed: {error}");
+        }
+        self.settle_soon();
+    }
+
+    /// Has slots settled before the next tick if a VIP has changed that has carried nothing yet.
+    pub(super) fn settle_soon(&self) {
+        if self.dataplane.awaits_settling() {
+            self.settles_soon.notify_one();
         }
     }
 

@@ -21,6 +21,7 @@ mod del_vip;
 mod diff;
 mod drain;
 mod flows;
+mod http;
 mod list;
 mod load;
 mod man;
@@ -161,6 +162,8 @@ verbs! {
         Diff = diff;
         /// Write a copy of all VIPs and reals to a file, for `lb-agent restore`
         Backup = backup;
+        /// Show what an lb-proxy serves and why, and purge its caches
+        Http = http;
         /// Print a completion script for a shell
         Completions = completions;
         /// Print the manual, or write all its pages to a folder

@@ -183,9 +183,9 @@ pub fn a_sensor_that_freezes_doubles_or_halves_moves_no_share_far() {
                 let share = steered.share(real);
                 least.set(least.get().min(share));
                 most.set(most.get().max(share));
-                // One that doubles may halve the share. The way back overshoots, and nobody gets twice the share.
+                // Steering does not believe it: runs were between 0.91 and 1.11 of the operator's share.
                 assert!(
-                    (0.3 * OPERATOR..=2.0 * OPERATOR).contains(&share),
+                    (0.65 * OPERATOR..=1.35 * OPERATOR).contains(&share),
                     "{sensor:?}: {:#}",
                     steered.why(real)
                 );
