@@ -122,11 +122,19 @@ impl ServiceEntry {
         let stands_by =
             self.is_past_first_window(backend, now) && !self.carries_packets(backend)?;
         let reals = &mut self.reals;
-        let has_carried =
-            |backend: &B, index: u16| match reals.iter_mut().find(|real| real.index == index) {
-                Some(real) if !stands_by => real.has_carried(backend),
-                _ => Ok(true),
+        // A counter is read once, not for each slot.
+        let mut known = BTreeMap::new();
+        let has_carried = |backend: &B, index: u16| {
+            if let Some(carried) = known.get(&index) {
+                return Ok(*carried);
+            }
+            let carried = match reals.iter_mut().find(|real| real.index == index) {
+                Some(real) if !stands_by => real.has_carried(backend)?,
+                _ => true,
             };
+            known.insert(index, carried);
+            Ok(carried)
+        };
         self.ring.end_quiet_windows(backend, has_carried, now)
     }
 
