@@ -1,6 +1,7 @@
 //! Real servers, each with its own configuration and folder, and small servers of the tests' own.
 
 mod application;
+mod docker;
 mod echo;
 mod files;
 mod mosquitto;
@@ -11,6 +12,7 @@ mod sink;
 mod weigher;
 
 pub use application::{Application, Behaviour, Sensor, WebApplication};
+pub use docker::DockerEngine;
 pub use echo::UdpEcho;
 pub use files::{BIG_FILE, BLOCK, big_file_block};
 pub use mosquitto::Mosquitto;
