@@ -130,7 +130,7 @@ impl DockerDriver {
     /// # Errors
     /// There are no control groups, which the companions of instances need.
     pub fn open(settings: &Settings, owned: &Owned) -> Result<Self, DriverError> {
-        let groups = Tree::open(&owned.owner)
+        let groups = Tree::open(NAME, &owned.owner)
             .map_err(|error| DriverError::failed("opening the driver docker", error))?;
         let inner = Arc::new(Inner {
             settings: settings.clone(),

@@ -55,14 +55,14 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Finds the hierarchies of this machine.
+    /// Finds the hierarchies of this machine, for the groups of one owner's driver.
     ///
     /// # Errors
     /// There are none that can be written.
-    pub fn open(owner: &str) -> io::Result<Self> {
+    pub fn open(driver: &str, owner: &str) -> io::Result<Self> {
         let tree = Tree {
             hierarchies: hierarchies(&fs::read_to_string(MOUNTINFO)?),
-            parent: format!("lb-{owner}"),
+            parent: format!("lb-{driver}-{owner}"),
         };
         if tree.hierarchies.is_empty() {
             return Err(io::Error::new(

@@ -89,7 +89,7 @@ impl StoreError {
 /// What to do about a failed store.
 fn advice(error: &lb_store::StoreError) -> &'static str {
     use lb_store::StoreError::{
-        Conflict, Damaged, Database, Directory, InUse, Lost, Record, Schema,
+        Conflict, Damaged, Database, Directory, InUse, Lost, Record, Remote, Schema,
     };
     match error {
         Directory { .. } => "; give another one with --state",
@@ -102,7 +102,7 @@ fn advice(error: &lb_store::StoreError) -> &'static str {
         Damaged { .. } | Record { .. } => {
             "; restore a backup (lb-agent restore), or move the file away to start without VIPs"
         }
-        Conflict { .. } | Database { .. } | Lost { .. } => "",
+        Conflict { .. } | Database { .. } | Lost { .. } | Remote { .. } => "",
     }
 }
 

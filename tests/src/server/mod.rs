@@ -8,6 +8,7 @@ mod mosquitto;
 mod nginx;
 mod node_exporter;
 mod rabbitmq;
+mod redis;
 mod sink;
 mod weigher;
 
@@ -19,6 +20,7 @@ pub use mosquitto::Mosquitto;
 pub use nginx::{Nginx, SERVER_HEADER};
 pub use node_exporter::NodeExporter;
 pub use rabbitmq::RabbitMq;
+pub use redis::Redis;
 pub use sink::{Arrival, Arrivals, UdpSink};
 pub use weigher::Weigher;
 

@@ -166,7 +166,7 @@ pub fn a_fault_is_listed_and_mended() -> anyhow::Result<()> {
         })
     };
     // Its decapsulator is killed.
-    let companion = format!("lb-{}/{}.real", processes.owner, launch.name);
+    let companion = format!("lb-process-{}/{}.real", processes.owner, launch.name);
     let procs = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
         .map(|root| std::path::Path::new(root).join(&companion).join("cgroup.procs"));
     let procs = procs.iter().find(|path| path.exists()).context("no group")?;

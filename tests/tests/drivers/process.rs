@@ -50,8 +50,10 @@ impl Drop for Processes {
         // A failed test leaves processes.
         for mount in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
             for root in [mount.path(), "/sys/fs/cgroup".into()] {
-                for suffix in ["", "-other"] {
-                    clear(&root.join(format!("lb-{}{suffix}", self.owner)));
+                for driver in ["process", "docker"] {
+                    for suffix in ["", "-other"] {
+                        clear(&root.join(format!("lb-{driver}-{}{suffix}", self.owner)));
+                    }
                 }
             }
         }

@@ -116,7 +116,7 @@ impl ProcessDriver {
                 path.display()
             )))
         })?;
-        let groups = Tree::open(&owned.owner).map_err(opening)?;
+        let groups = Tree::open(NAME, &owned.owner).map_err(opening)?;
         let inner = Arc::new(Inner {
             connector: Connector::new(owned.owner.clone(), groups.clone(), owned.agent.clone()),
             folders,

@@ -77,8 +77,8 @@ crate::text_setting!(PoolName, "name of a pool");
 /// The name of an instance: `POOL-NUMBER-EPOCH`.
 ///
 /// The number is the instance's place in the pool and decides its address and port. The epoch counts the instances that
-/// had this place, from 1: a relaunched instance has the number of the one it replaces and the next epoch. So a step that
-/// is repeated after a crash finds what it made, and an old instance is never taken for its successor.
+/// the pool has had: a relaunched instance has the number of the one it replaces and a new epoch. So a step that is
+/// repeated after a crash finds what it made, and an old instance is never taken for its successor.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct InstanceName {
@@ -86,7 +86,7 @@ pub struct InstanceName {
     pub pool: PoolName,
     /// The place in the pool, from 1.
     pub number: u32,
-    /// How many instances have had this place, from 1.
+    /// How many instances the pool had when it was launched, from 1: no two have the same.
     pub epoch: u64,
 }
 

@@ -1,0 +1,30 @@
+//! `lb-controller`: operates pools of instances.
+//!
+//! - [`pool`]: one pool, purely: which instances there are to be, and what to do next.
+//! - [`keeper`]: the store, and what is in it.
+//! - [`hub`]: drivers, and what they list.
+//! - [`agents`]: the agents whose VIPs the instances serve.
+//! - [`worker`]: the task of one pool, which makes the steps.
+//! - [`controller`]: all pools.
+//! - [`api`]: `lb.controller.v1`.
+
+#![forbid(unsafe_code)]
+
+pub mod agents;
+pub mod api;
+pub mod controller;
+pub mod events;
+pub mod health;
+pub mod hub;
+pub mod keeper;
+pub mod pool;
+pub mod worker;
+
+use lb_model::pool::PoolKinds;
+
+/// The kinds that a pool's components can have.
+pub static KINDS: PoolKinds = PoolKinds {
+    drivers: &lb_drivers::DRIVERS,
+    probes: &lb_clients::health::probe::PROBES,
+    readers: &lb_clients::load::reader::READERS,
+};

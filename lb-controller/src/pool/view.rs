@@ -1,0 +1,144 @@
+//! A pool's instances, as operators see them.
+
+use std::{net::SocketAddr, time::Duration};
+
+use serde::Serialize;
+
+use super::{Now, Pool, Role, Slot};
+use lb_steering::scaling::Vitality;
+
+/// The state of an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+pub enum InstanceState {
+    /// It is being made, or its check has not passed yet.
+    #[serde(rename = "INIT")]
+    Init,
+    /// It serves, with low utilisation.
+    #[serde(rename = "LU")]
+    Low,
+    /// It serves, with medium utilisation, or with one that is not known.
+    #[serde(rename = "MU")]
+    Medium,
+    /// It serves, with high utilisation.
+    #[serde(rename = "HU")]
+    High,
+    /// It gets no new flows, and ends.
+    #[serde(rename = "SUNDOWN")]
+    Sundown,
+    /// It is warm.
+    #[serde(rename = "SPARE")]
+    Spare,
+    /// It is dead.
+    #[serde(rename = "FAILED")]
+    Failed,
+}
+
+impl InstanceState {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            InstanceState::Init => "INIT",
+            InstanceState::Low => "LU",
+            InstanceState::Medium => "MU",
+            InstanceState::High => "HU",
+            InstanceState::Sundown => "SUNDOWN",
+            InstanceState::Spare => "SPARE",
+            InstanceState::Failed => "FAILED",
+        }
+    }
+}
+
+/// An instance, as operators see it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct InstanceView {
+    /// Its name.
+    pub name: String,
+    /// Its place in the pool.
+    pub number: u32,
+    /// Where it is reached.
+    pub endpoint: Option<SocketAddr>,
+    /// Its state.
+    pub state: InstanceState,
+    /// What the driver says it does.
+    pub phase: String,
+    /// What it is for.
+    pub role: Role,
+    /// Since when it has this role.
+    pub since: Duration,
+    /// Why it is as it is.
+    pub reason: String,
+    /// What is being done with it.
+    pub doing: Option<&'static str>,
+    /// Utilisation of its own limit, if that is known.
+    pub utilisation: Option<f64>,
+    /// Whether it was made by the present settings.
+    pub is_current: bool,
+}
+
+impl Pool {
+    /// Its instances, by number. `utilisation` is what is known of one.
+    pub fn view(&self, utilisation: impl Fn(u32) -> Option<f64>, now: Now) -> Vec<InstanceView> {
+        let view = |(number, slot): (&u32, &Slot)| {
+            let used = utilisation(*number);
+            InstanceView {
+                name: slot.record.name.to_string(),
+                number: *number,
+                endpoint: self.spec.endpoint(*number),
+                state: self.state(slot, used, now),
+                phase: slot
+                    .seen
+                    .as_ref()
+                    .map_or_else(|| "absent".to_owned(), |seen| seen.phase.to_string()),
+                role: slot.record.role,
+                since: slot.record.since,
+                reason: reason(slot),
+                doing: slot.step,
+                utilisation: used,
+                is_current: slot.record.generation == self.generation,
+            }
+        };
+        self.slots.iter().map(view).collect()
+    }
+
+    fn state(&self, slot: &Slot, utilisation: Option<f64>, now: Now) -> InstanceState {
+        match slot.record.role {
+            Role::Draining | Role::Removing => InstanceState::Sundown,
+            Role::Spare => InstanceState::Spare,
+            Role::Serving => match slot.vitality(now) {
+                Vitality::Starting => InstanceState::Init,
+                Vitality::Unhealthy | Vitality::Ended => InstanceState::Failed,
+                Vitality::Alive => {
+                    let scaling = &self.spec.scaling;
+                    let (low, high) = (scaling.low.0, scaling.high.0);
+                    match utilisation {
+                        Some(used) if used >= high.unwrap_or(scaling.critical) => {
+                            InstanceState::High
+                        }
+                        Some(used) if used < low.unwrap_or(scaling.utilisation / 2.0) => {
+                            InstanceState::Low
+                        }
+                        _ => InstanceState::Medium,
+                    }
+                }
+            },
+        }
+    }
+}
+
+/// Why an instance is as it is.
+fn reason(slot: &Slot) -> String {
+    if let Some(trouble) = &slot.trouble {
+        return trouble.text.clone();
+    }
+    if let Some(fault) = slot.seen.as_ref().and_then(|seen| seen.fault.clone()) {
+        return fault;
+    }
+    if !slot.last_end.is_empty() {
+        return slot.last_end.clone();
+    }
+    if slot.is_up() && slot.health.is_up != Some(true) && !slot.health.reason.is_empty() {
+        return slot.health.reason.clone();
+    }
+    slot.record.reason.clone()
+}
