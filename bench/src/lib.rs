@@ -7,4 +7,5 @@ pub mod harm;
 pub mod machine;
 pub mod process;
 pub mod random;
+pub mod scaling;
 pub mod statistics;

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use crate::settings::{Auto, FieldError, SettingType, Settings as _, Type, Value, plain};
+use crate::settings::{Auto, FieldError, SettingType, Type, Value, plain};
 
 const HOUR: Duration = seconds(3_600);
 const DAY: Duration = seconds(86_400);
@@ -245,7 +245,7 @@ crate::settings! {
             return refuse("max", &max, format!("below min, give {min} or more"));
         }
         for (position, window) in scaling.schedule.iter().enumerate() {
-            if let Err(error) = window.validate() {
+            if let Err(error) = crate::settings::Settings::validate(window) {
                 return Err(error.within(format!("schedule[{position}]")));
             }
             if window.min > max {
@@ -327,7 +327,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::settings::Level;
+    use crate::settings::{Level, Settings as _};
 
     fn read(value: Value) -> Result<Scaling, FieldError> {
         Scaling::from_json(&value)

@@ -31,6 +31,7 @@ mod pool;
 mod rebalancing;
 pub mod ring;
 mod safety;
+pub mod scaling;
 mod shares;
 mod shedding;
 mod storm;

@@ -1,0 +1,1 @@
+//! Plays all traces under all laws, and reports as Markdown tables.
