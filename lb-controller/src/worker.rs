@@ -12,7 +12,7 @@ use lb_model::{
     vip::VipKey,
 };
 use lb_steering::{
-    observation::Sample,
+    Sample,
     scaling::{InstanceReadings, Offered, Phase as ScalingPhase, ScalingDecision},
 };
 use serde_json::{Map, Value};

@@ -21,6 +21,14 @@ pub use self::client::Endpoint;
 /// The reals that pools want: by VIP and address, and whether each is drained.
 pub type Wanted = BTreeMap<(VipKey, IpAddr), bool>;
 
+/// What all pools want.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct AllWanted {
+    reals: Wanted,
+    /// Whether every pool has said what it wants, so that other reals are nobody's.
+    is_complete: bool,
+}
+
 /// What an agent knows of a real.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RealFigures {
@@ -58,7 +66,7 @@ pub struct Agents(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     pools: Mutex<Pools>,
-    wanted: watch::Sender<Option<Arc<Wanted>>>,
+    wanted: watch::Sender<Arc<AllWanted>>,
     states: Vec<(Endpoint, watch::Receiver<AgentState>)>,
 }
 
@@ -73,7 +81,7 @@ impl Agents {
     /// Starts the tasks. No real is removed before each of `pools` has said what it wants.
     #[must_use]
     pub fn start(endpoints: Vec<Endpoint>, owner: &str, pools: Vec<PoolName>) -> Self {
-        let wanted = watch::Sender::new(None);
+        let wanted = watch::Sender::new(Arc::default());
         let states = endpoints
             .into_iter()
             .map(|endpoint| {
@@ -122,17 +130,18 @@ impl Agents {
 
     fn publish(&self) {
         let pools = self.0.pools.lock().unwrap_or_else(PoisonError::into_inner);
-        if !pools.awaited.is_empty() {
-            return;
-        }
-        let mut all = Wanted::new();
+        let mut all = AllWanted {
+            reals: Wanted::new(),
+            is_complete: pools.awaited.is_empty(),
+        };
         for wanted in pools.wanted.values() {
-            all.extend(wanted.iter().map(|(real, drained)| (*real, *drained)));
+            all.reals
+                .extend(wanted.iter().map(|(real, drained)| (*real, *drained)));
         }
         self.0.wanted.send_if_modified(|before| {
-            let differs = before.as_deref() != Some(&all);
+            let differs = **before != all;
             if differs {
-                *before = Some(Arc::new(all));
+                *before = Arc::new(all);
             }
             differs
         });

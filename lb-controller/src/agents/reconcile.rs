@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tonic::{Code, Status};
 
 use super::{
-    AgentState, RealFigures, Wanted,
+    AgentState, AllWanted, RealFigures,
     client::{Client, Endpoint, client, vip_id, vip_key},
 };
 
@@ -29,7 +29,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 pub(super) struct Reconciler {
     endpoint: Endpoint,
     owner: String,
-    wanted: watch::Receiver<Option<Arc<Wanted>>>,
+    wanted: watch::Receiver<Arc<AllWanted>>,
     state: watch::Sender<AgentState>,
     /// The controller's reals at the agent, as it last said; `None` if that is unknown.
     known: Option<BTreeMap<(VipKey, IpAddr), bool>>,
@@ -40,7 +40,7 @@ impl Reconciler {
     pub fn new(
         endpoint: Endpoint,
         owner: String,
-        wanted: watch::Receiver<Option<Arc<Wanted>>>,
+        wanted: watch::Receiver<Arc<AllWanted>>,
         state: watch::Sender<AgentState>,
     ) -> Self {
         Reconciler {
@@ -102,10 +102,7 @@ impl Reconciler {
         if self.known.is_none() || self.looks.is_multiple_of(COMPARE) {
             self.known = Some(self.list(client).await?);
         }
-        let mut is_reconciled = false;
-        if let Some(wanted) = &wanted {
-            is_reconciled = self.repair(client, wanted).await?;
-        }
+        let is_reconciled = self.repair(client, &wanted).await?;
         let figures = self.figures(client).await?;
         self.state.send_replace(AgentState {
             trouble: None,
@@ -134,18 +131,19 @@ impl Reconciler {
     }
 
     /// Makes the difference. Returns whether all of it could be made.
-    async fn repair(&mut self, client: &mut Client, wanted: &Wanted) -> Result<bool, Status> {
+    async fn repair(&mut self, client: &mut Client, all: &AllWanted) -> Result<bool, Status> {
+        let wanted = &all.reals;
         let mut known = self.known.take().unwrap_or_default();
         let mut complete = true;
-        let all: BTreeSet<_> = wanted.keys().chain(known.keys()).copied().collect();
-        for real in all {
+        let reals: BTreeSet<_> = wanted.keys().chain(known.keys()).copied().collect();
+        for real in reals {
             let (vip, address) = real;
             let change = match (known.get(&real), wanted.get(&real)) {
                 (None, Some(drained)) => self.add(client, vip, address, *drained).await,
                 (Some(before), Some(drained)) if before != drained => {
                     self.drain(client, vip, address, *drained).await
                 }
-                (Some(_), None) => self.delete(client, vip, address).await,
+                (Some(_), None) if all.is_complete => self.delete(client, vip, address).await,
                 _ => continue,
             };
             match change {

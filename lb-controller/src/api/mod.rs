@@ -130,7 +130,7 @@ struct Follower {
 }
 
 impl Follower {
-    async fn send(&self, change: v1::watch_pools_response::Change) -> Option<()> {
+    async fn send(&self, change: Change) -> Option<()> {
         let change = v1::WatchPoolsResponse {
             change: Some(change),
         };
@@ -169,7 +169,10 @@ impl Follower {
             self.followed.remove(&name);
             self.send(Change::Deleted(name.to_string())).await?;
         }
-        for (name, view) in pools.into_iter().filter(|(name, _)| self.is_for(name)) {
+        for (name, view) in pools {
+            if !self.is_for(&name) {
+                continue;
+            }
             // A pool that was deleted and added again has another task.
             let is_known = self
                 .followed
