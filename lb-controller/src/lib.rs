@@ -18,6 +18,7 @@ pub mod health;
 pub mod hub;
 pub mod keeper;
 pub mod pool;
+pub mod reference;
 pub mod worker;
 
 use lb_model::pool::PoolKinds;

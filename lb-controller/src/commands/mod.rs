@@ -1,5 +1,6 @@
 //! The verbs of `lb-controller`, one file each.
 
+mod docs;
 mod run;
 
 use std::io::IsTerminal as _;
@@ -23,6 +24,9 @@ enum Command {
     ///
     /// SIGTERM and SIGINT end it; instances run on, and the next run adopts them.
     Run(run::Run),
+    /// Write the reference page of the settings.
+    #[command(hide = true)]
+    Docs(docs::Docs),
 }
 
 impl Arguments {
@@ -31,6 +35,7 @@ impl Arguments {
         log_to_stderr();
         match self.command {
             Command::Run(run) => run.execute(),
+            Command::Docs(docs) => docs.execute(),
         }
     }
 }

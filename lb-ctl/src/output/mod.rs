@@ -14,6 +14,7 @@ pub mod event;
 pub mod explanation;
 pub mod flows;
 pub mod plan;
+pub mod pool;
 pub mod rates;
 pub mod readings;
 pub mod ring;

@@ -24,6 +24,7 @@ mod flows;
 mod list;
 mod load;
 mod man;
+mod pool;
 mod reload;
 mod ring;
 mod set_real;
@@ -161,6 +162,8 @@ verbs! {
         Diff = diff;
         /// Write a copy of all VIPs and reals to a file, for `lb-agent restore`
         Backup = backup;
+        /// Add, change, show and delete pools of instances, by their controller
+        Pool = pool;
         /// Print a completion script for a shell
         Completions = completions;
         /// Print the manual, or write all its pages to a folder

@@ -1,0 +1,42 @@
+//! `lb-controller` with real processes, containers and agents: what an operator sees of pools.
+
+#![expect(clippy::unwrap_used, reason = "a failure fails the test")]
+
+mod crashes;
+mod fixture;
+mod lifecycle;
+mod serving;
+mod stores;
+
+use std::process::ExitCode;
+
+use lb_tests::{
+    harness::{
+        Harness,
+        Requirement::{BpfFs, CgroupCpu, Program, Root},
+    },
+    tests,
+};
+
+fn main() -> ExitCode {
+    Harness::new(&[Root, CgroupCpu, Program("perl"), Program("ip")])
+        .tests(tests![
+            lifecycle::a_pool_lives_and_goes,
+            lifecycle::dead_instances_are_relaunched_at_their_address,
+            lifecycle::an_instance_that_cannot_start_says_why,
+            lifecycle::settings_are_checked_and_changed,
+            lifecycle::a_pool_scales_by_the_requests_of_its_proxies,
+            lifecycle::a_watcher_that_was_away_misses_nothing,
+            crashes::a_controller_that_is_killed_leaves_neither_orphans_nor_doubles,
+            crashes::a_controller_without_its_state_collects_what_is_left,
+        ])
+        .tests_with(
+            &[Program("redis-server"), Program("redis-cli")],
+            tests![stores::everything_is_written_again_when_redis_restarts_empty],
+        )
+        .tests_with(
+            &[BpfFs, Program("ethtool")],
+            tests![serving::instances_are_reals_of_a_vip_and_drain],
+        )
+        .run()
+}
