@@ -148,9 +148,7 @@ impl Controller {
         let mut pools = self.0.pools.lock().unwrap_or_else(PoisonError::into_inner);
         // Those that are gone; one that has panicked stays, so that its loss is seen.
         let before = pools.len();
-        pools.retain(|_, handle| {
-            !(handle.task.is_finished() && handle.view.borrow().is_deleted)
-        });
+        pools.retain(|_, handle| !(handle.task.is_finished() && handle.view.borrow().is_deleted));
         if pools.len() < before {
             self.0.names.send_modify(|count| *count += 1);
         }

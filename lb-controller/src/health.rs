@@ -49,9 +49,7 @@ impl Drop for Probe {
 impl Probes {
     /// No probes, and where results come; all pools share `slots`.
     #[must_use]
-    pub fn new(
-        slots: Arc<Semaphore>,
-    ) -> (Self, mpsc::Receiver<(InstanceName, pool::Health)>) {
+    pub fn new(slots: Arc<Semaphore>) -> (Self, mpsc::Receiver<(InstanceName, pool::Health)>) {
         let (reports, receiver) = mpsc::channel(REPORTS);
         let probes = Probes {
             slots,

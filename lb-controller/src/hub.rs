@@ -150,7 +150,11 @@ impl Hub {
     ///
     /// # Errors
     /// The driver does not work on this machine, or is not allowed.
-    pub fn open(&self, component: &Component, deadline: Duration) -> Result<Arc<Engine>, OpenError> {
+    pub fn open(
+        &self,
+        component: &Component,
+        deadline: Duration,
+    ) -> Result<Arc<Engine>, OpenError> {
         let key = format!(
             "{} {}",
             component.kind,

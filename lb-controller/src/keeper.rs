@@ -14,9 +14,7 @@ use lb_model::{
     pool::{PoolName, PoolSpec},
     settings::FieldError,
 };
-use lb_store::{
-    Format, Records, RedbStore, RedisStore, Revision, Store, StoreError, Transaction,
-};
+use lb_store::{Format, Records, RedbStore, RedisStore, Revision, Store, StoreError, Transaction};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
@@ -189,8 +187,7 @@ impl Keeper {
         let mut mirror = BTreeMap::new();
         for table in TABLES {
             let entries = store.list(table)?.into_iter();
-            let records: BTreeMap<_, _> =
-                entries.map(|entry| (entry.key, entry.value)).collect();
+            let records: BTreeMap<_, _> = entries.map(|entry| (entry.key, entry.value)).collect();
             mirror.insert(*table, records);
         }
         let inner = Inner {
@@ -214,8 +211,7 @@ impl Keeper {
     /// It was not written, as far as is known.
     pub async fn write(&self, changes: Changes) -> Result<Revision, KeeperError> {
         let keeper = self.clone();
-        let written =
-            tokio::task::spawn_blocking(move || keeper.lock().write(&changes)).await;
+        let written = tokio::task::spawn_blocking(move || keeper.lock().write(&changes)).await;
         written.unwrap_or_else(|error| {
             Err(KeeperError::Store(StoreError::Remote {
                 operation: "writing",
@@ -368,11 +364,9 @@ impl Inner {
         let mut pools = Vec::new();
         for (key, record) in self.read::<PoolRecord>(POOLS, "pool")? {
             let unreadable = |error: FieldError| self.unreadable("pool", &key, error.to_string());
-            let name: PoolName = key
-                .parse()
-                .map_err(|error: lb_model::pool::NameError| {
-                    self.unreadable("pool", &key, error.to_string())
-                })?;
+            let name: PoolName = key.parse().map_err(|error: lb_model::pool::NameError| {
+                self.unreadable("pool", &key, error.to_string())
+            })?;
             let spec = PoolSpec::read(&record.spec, &KINDS).map_err(unreadable)?;
             pools.push(StoredPool {
                 instances: instances
@@ -443,7 +437,11 @@ mod tests {
     fn a_record_that_cannot_be_read_is_named() {
         let mut store = MemoryStore::default();
         let mut transaction = Transaction::default();
-        transaction.put(POOLS, "web", b"{\"spec\":{\"colour\":1},\"generation\":1}".to_vec());
+        transaction.put(
+            POOLS,
+            "web",
+            b"{\"spec\":{\"colour\":1},\"generation\":1}".to_vec(),
+        );
         store.commit(&transaction).unwrap();
         let error = Keeper::of(Box::new(store)).unwrap_err().to_string();
         assert!(error.contains("the pool web cannot be read"), "{error}");

@@ -361,13 +361,20 @@ impl Worker {
     fn begin(&mut self, step: Step, can_pause: bool) {
         let Some(launch) = self.pool.spec.launch(&step.name).or_else(|| {
             // An instance past the room that the pool has now can only go.
-            matches!(step.kind, StepKind::Remove | StepKind::Stop)
-                .then(|| self.pool.spec.launch(&InstanceName { number: 1, ..step.name.clone() }))?
+            matches!(step.kind, StepKind::Remove | StepKind::Stop).then(|| {
+                self.pool.spec.launch(&InstanceName {
+                    number: 1,
+                    ..step.name.clone()
+                })
+            })?
         }) else {
             return;
         };
         let mut starts = step.kind == StepKind::Create;
-        match step.number.and_then(|number| self.pool.slots.get_mut(&number)) {
+        match step
+            .number
+            .and_then(|number| self.pool.slots.get_mut(&number))
+        {
             Some(slot) => {
                 slot.step = Some(step.kind.name());
                 starts &= slot.record.role != Role::Spare || can_pause;
@@ -447,10 +454,9 @@ impl Worker {
             slot.is_routed = !self.pool.spec.vips.is_empty()
                 && states.iter().any(|(_, state)| {
                     state.trouble.is_none()
-                        && state
-                            .reals
-                            .keys()
-                            .any(|(vip, real)| Some(*real) == address && self.pool.spec.vips.contains(vip))
+                        && state.reals.keys().any(|(vip, real)| {
+                            Some(*real) == address && self.pool.spec.vips.contains(vip)
+                        })
                 });
         }
     }

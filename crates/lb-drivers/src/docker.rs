@@ -162,8 +162,8 @@ async fn watch_events(inner: Arc<Inner>) {
             while let Some(Ok(event)) = events.next().await {
                 pause = FIRST_PAUSE;
                 let labels = event.actor.and_then(|actor| actor.attributes);
-                let name = labels
-                    .and_then(|labels| labels.get(INSTANCE)?.parse::<InstanceName>().ok());
+                let name =
+                    labels.and_then(|labels| labels.get(INSTANCE)?.parse::<InstanceName>().ok());
                 if let Some(name) = name {
                     let _ = inner.hints.send(Hint::Changed(name));
                 }
@@ -235,9 +235,10 @@ impl Inner {
 
     fn error(&self, doing: impl Into<String>, error: &Error) -> DriverError {
         match error {
-            Error::DockerResponseServerError { .. } => {
-                DriverError::failed(format!("{}: {}", self.name_of_engine(), doing.into()), words(error))
-            }
+            Error::DockerResponseServerError { .. } => DriverError::failed(
+                format!("{}: {}", self.name_of_engine(), doing.into()),
+                words(error),
+            ),
             _ => {
                 // It may be another version when it is there again.
                 self.forget();
@@ -320,9 +321,7 @@ impl Inner {
                 .name(&name.to_string())
                 .build()
         };
-        let mut made = engine
-            .create_container(Some(options()), body.clone())
-            .await;
+        let mut made = engine.create_container(Some(options()), body.clone()).await;
         if let Err(error) = &made
             && status(error) == Some(404)
         {
@@ -341,9 +340,7 @@ impl Inner {
         match made {
             Ok(_) => Ok(()),
             // It was made since; is it ours?
-            Err(error) if status(&error) == Some(409) => {
-                self.find(&engine, name).await.map(drop)
-            }
+            Err(error) if status(&error) == Some(409) => self.find(&engine, name).await.map(drop),
             Err(error) => Err(self.error_of(name, "making", &error)),
         }
     }
@@ -361,7 +358,11 @@ impl Inner {
                 .rsplit('/')
                 .next()
                 .is_some_and(|last| last.contains(':'));
-        let options = if has_tag { options } else { options.tag("latest") };
+        let options = if has_tag {
+            options
+        } else {
+            options.tag("latest")
+        };
         let mut progress = engine.create_image(Some(options.build()), None, None);
         loop {
             match progress.try_next().await {
@@ -550,9 +551,10 @@ impl Inner {
         self.disconnect(name).await?;
         let folder = self.state.join(name.to_string());
         match std::fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(
-                DriverError::failed(format!("removing {}", folder.display()), error),
-            ),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(DriverError::failed(
+                format!("removing {}", folder.display()),
+                error,
+            )),
             _ => Ok(()),
         }
     }
@@ -700,9 +702,10 @@ fn body(launch: &Launch, owner: &str) -> ContainerCreateBody {
         // Limits are at most 1024 cores.
         nano_cpus: launch.cpu.map(|cores| (cores * 1e9) as i64),
         pids_limit: launch.processes.and_then(|most| i64::try_from(most).ok()),
-        binds: launch.volume.as_ref().map(|(source, target)| {
-            vec![format!("{}:{}", source.display(), target.display())]
-        }),
+        binds: launch
+            .volume
+            .as_ref()
+            .map(|(source, target)| vec![format!("{}:{}", source.display(), target.display())]),
         // The controller relaunches.
         restart_policy: Some(RestartPolicy {
             name: Some(RestartPolicyNameEnum::NO),

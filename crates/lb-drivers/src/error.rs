@@ -11,7 +11,9 @@ pub enum DriverError {
     #[error("there is no instance {0}")]
     NotFound(InstanceName),
     /// Something of this name exists that is not ours. It is never touched.
-    #[error("{what} is named {name} and does not belong to this controller; rename it, or rename the pool")]
+    #[error(
+        "{what} is named {name} and does not belong to this controller; rename it, or rename the pool"
+    )]
     Foreign {
         /// The name.
         name: InstanceName,

@@ -124,7 +124,10 @@ struct ListAnswer {
 #[serde(untagged)]
 enum Done {
     Null(()),
-    Empty(#[expect(dead_code, reason = "whatever the program says more is ignored")] serde_json::Value),
+    Empty(
+        #[expect(dead_code, reason = "whatever the program says more is ignored")]
+        serde_json::Value,
+    ),
 }
 
 #[derive(Debug, Deserialize)]

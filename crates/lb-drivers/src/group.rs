@@ -378,7 +378,11 @@ impl Group {
         let first = existing.clone().next();
         existing
             .find(|folder| folder.is_v2)
-            .or_else(|| self.folders.iter().find(|f| f.has("freezer") && f.path.is_dir()))
+            .or_else(|| {
+                self.folders
+                    .iter()
+                    .find(|f| f.has("freezer") && f.path.is_dir())
+            })
             .or(first)
     }
 
@@ -397,8 +401,7 @@ fn hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
         };
         let fields: Vec<&str> = before.split(' ').collect();
         let mut after = after.split(' ');
-        let (Some(point), Some(kind), Some(options)) =
-            (fields.get(4), after.next(), after.nth(1))
+        let (Some(point), Some(kind), Some(options)) = (fields.get(4), after.next(), after.nth(1))
         else {
             continue;
         };
@@ -563,7 +566,10 @@ mod tests {
         assert_eq!(roots(v1), paths(&[cpu, "/sys/fs/cgroup/freezer", memory]));
         let unified = "41 31 0:38 / /there/is/none rw,relatime - cgroup2 cgroup2 rw\n";
         let both = hierarchies(&format!("{v1}{unified}"));
-        assert_eq!(roots(&format!("{v1}{unified}")), paths(&[cpu, memory, "/there/is/none"]));
+        assert_eq!(
+            roots(&format!("{v1}{unified}")),
+            paths(&[cpu, memory, "/there/is/none"])
+        );
         assert!(both.last().unwrap().is_v2);
         assert_eq!(both[0].controllers, ["cpu"]);
         let read_only = "30 23 0:26 / /sys/fs/cgroup ro,nosuid - cgroup2 cgroup2 ro\n";

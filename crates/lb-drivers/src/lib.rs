@@ -24,8 +24,6 @@ mod registry;
 mod spawn;
 
 pub use bounded::Bounded;
-pub use driver::{
-    Capabilities, Command, Driver, Hint, Listed, MAX_OUTPUT, Output, Phase,
-};
+pub use driver::{Capabilities, Command, Driver, Hint, Listed, MAX_OUTPUT, Output, Phase};
 pub use error::{DriverError, ErrorCode};
 pub use registry::{DRIVERS, OpenError, Owned, open};

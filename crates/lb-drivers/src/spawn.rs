@@ -140,9 +140,11 @@ pub fn spawn_connected<E: From<io::Error>>(
         Ok(None) => Ok(()),
         Err(error) => Err(E::from(error)),
     };
-    let child = spawning
-        .join()
-        .unwrap_or_else(|_| Err(io::Error::other("the thread that starts a program panicked")));
+    let child = spawning.join().unwrap_or_else(|_| {
+        Err(io::Error::other(
+            "the thread that starts a program panicked",
+        ))
+    });
     match (result, child) {
         (Ok(()), child) => Ok(child?),
         (Err(error), _) => Err(error),

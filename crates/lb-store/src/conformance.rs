@@ -103,7 +103,10 @@ fn a_store_is_replaced_whole(store: &mut dyn Store) {
     store.check().unwrap();
     let identity = store.identity();
     assert_ne!(identity, 0);
-    let records = vec![("b".to_owned(), b"2".to_vec()), ("c".to_owned(), b"3".to_vec())];
+    let records = vec![
+        ("b".to_owned(), b"2".to_vec()),
+        ("c".to_owned(), b"3".to_vec()),
+    ];
     assert_eq!(store.rewrite(&[(TABLE, records)]).unwrap(), Revision(3));
     store.check().unwrap();
     let entries = store.list(TABLE).unwrap();
@@ -129,5 +132,8 @@ fn values_are_bytes(store: &mut dyn Store) {
     let entries = store.list(TABLE).unwrap();
     assert_eq!(entries[0].value, Vec::<u8>::new());
     assert_eq!(entries[1].value, every);
-    assert_eq!(store.get(TABLE, &entries[1].key).unwrap().unwrap(), entries[1]);
+    assert_eq!(
+        store.get(TABLE, &entries[1].key).unwrap().unwrap(),
+        entries[1]
+    );
 }

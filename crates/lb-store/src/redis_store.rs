@@ -252,7 +252,9 @@ impl RedisStore {
         )?;
         match found {
             (Some(identity), Some(revision)) if identity == self.identity => Ok(Revision(revision)),
-            (Some(_), Some(_)) => Err(self.damaged("another controller has put its own in its place")),
+            (Some(_), Some(_)) => {
+                Err(self.damaged("another controller has put its own in its place"))
+            }
             _ => Err(self.lost("emptied")),
         }
     }
@@ -316,10 +318,8 @@ impl Store for RedisStore {
     }
 
     fn get(&self, table: &str, key: &str) -> Result<Option<Entry>, StoreError> {
-        let found: Option<Vec<u8>> = self.ask(
-            "reading",
-            redis::cmd("HGET").arg(self.hash(table)).arg(key),
-        )?;
+        let found: Option<Vec<u8>> =
+            self.ask("reading", redis::cmd("HGET").arg(self.hash(table)).arg(key))?;
         found
             .map(|bytes| self.open_entry(table, key, &bytes))
             .transpose()
@@ -341,10 +341,12 @@ impl Store for RedisStore {
         let mut number = |table: &str| {
             let known = self.tables.iter().find(|known| **known == table)?;
             let at = tables.iter().position(|one| one == known);
-            Some(at.unwrap_or_else(|| {
-                tables.push(known);
-                tables.len() - 1
-            }) + 1)
+            Some(
+                at.unwrap_or_else(|| {
+                    tables.push(known);
+                    tables.len() - 1
+                }) + 1,
+            )
         };
         let unknown = |table: &str| StoreError::Remote {
             operation: "writing",
@@ -365,7 +367,10 @@ impl Store for RedisStore {
         for write in &transaction.writes {
             let table = number(&write.table).ok_or_else(|| unknown(&write.table))?;
             let (word, value) = match &write.value {
-                Some(value) => ("w", envelope::seal(&write.table, &write.key, revision, value)),
+                Some(value) => (
+                    "w",
+                    envelope::seal(&write.table, &write.key, revision, value),
+                ),
                 None => ("d", Vec::new()),
             };
             arguments.extend([

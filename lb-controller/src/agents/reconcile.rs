@@ -82,7 +82,11 @@ impl Reconciler {
     fn fail(&self, status: &Status) {
         let text = match status.code() {
             Code::Unavailable | Code::DeadlineExceeded | Code::Unknown => {
-                format!("the agent at {} cannot be reached: {}", self.endpoint, status.message())
+                format!(
+                    "the agent at {} cannot be reached: {}",
+                    self.endpoint,
+                    status.message()
+                )
             }
             _ => format!("the agent at {}: {}", self.endpoint, status.message()),
         };
@@ -120,7 +124,11 @@ impl Reconciler {
             let Some(key) = vip.id.as_ref().and_then(vip_key) else {
                 continue;
             };
-            for real in vip.reals.into_iter().filter(|real| real.owner == self.owner) {
+            for real in vip
+                .reals
+                .into_iter()
+                .filter(|real| real.owner == self.owner)
+            {
                 if let Ok(address) = real.address.parse() {
                     let spec = real.spec.unwrap_or_default();
                     reals.insert((key, address), spec.drained == Some(true));

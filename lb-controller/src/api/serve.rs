@@ -63,9 +63,7 @@ pub async fn serve(
             .http2_keepalive_interval(Some(KEEPALIVE))
             .timeout(CALL)
             .layer(limits.clone())
-            .add_service(
-                ControllerServer::new(api.clone()).max_decoding_message_size(MAX_REQUEST),
-            )
+            .add_service(ControllerServer::new(api.clone()).max_decoding_message_size(MAX_REQUEST))
             .add_service(health_service.clone())
             .add_service(reflection.clone());
         let endpoint = listener.endpoint().clone();

@@ -37,7 +37,13 @@ pub struct Run {
     #[arg(long, value_name = "DIR", default_value = "/var/lib/lb-controller")]
     state: PathBuf,
     /// Where pools and instances are stored: redb, a file in the folder; or redis:URL
-    #[arg(long, value_name = "redb|redis:URL", default_value = "redb", env = "LB_STORE", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "redb|redis:URL",
+        default_value = "redb",
+        env = "LB_STORE",
+        hide_env_values = true
+    )]
     store: Place,
     /// Where the API listens: unix:PATH or http://ADDRESS:PORT on loopback; give it again for more
     #[arg(long, value_name = "URI", num_args = 1.., default_value = "unix:/run/lb-controller/api.sock")]

@@ -98,7 +98,9 @@ impl Pool {
             self.mass_failure = plan.mass_failure;
             let dead = plan.out_of_rotation.len();
             let text = if plan.mass_failure {
-                format!("{dead} instances are dead at once: none is killed; look for a common cause")
+                format!(
+                    "{dead} instances are dead at once: none is killed; look for a common cause"
+                )
             } else {
                 "so many instances are no longer dead".to_owned()
             };
@@ -148,7 +150,11 @@ impl Pool {
         for number in decision.drain.iter().filter_map(number) {
             let is_serving = self.slots.get(&number).is_some_and(Slot::is_alive);
             // One that does not serve yet has nothing to drain.
-            let role = if is_serving { Role::Draining } else { Role::Removing };
+            let role = if is_serving {
+                Role::Draining
+            } else {
+                Role::Removing
+            };
             self.set_role(number, role, "scaled in", now);
         }
         for number in decision.remove_spares.iter().filter_map(number) {
@@ -177,7 +183,8 @@ impl Pool {
     /// Gives out the lowest free number.
     fn launch(&mut self, role: Role, reason: &str, now: Now) {
         let Some(number) = (1..=u32::MAX).find(|number| {
-            !self.slots.contains_key(number) && !self.dirty.contains(number)
+            !self.slots.contains_key(number)
+                && !self.dirty.contains(number)
                 && !self.orphans.keys().any(|orphan| orphan.number == *number)
         }) else {
             return;

@@ -189,11 +189,13 @@ impl Pool {
 
     /// The instances that serve: those with new flows, and with `true` those that are drained.
     pub fn serving(&self) -> impl Iterator<Item = (&Slot, bool)> {
-        self.slots.values().filter_map(|slot| match slot.record.role {
-            Role::Serving if slot.is_alive() => Some((slot, false)),
-            Role::Draining if slot.is_up() => Some((slot, true)),
-            _ => None,
-        })
+        self.slots
+            .values()
+            .filter_map(|slot| match slot.record.role {
+                Role::Serving if slot.is_alive() => Some((slot, false)),
+                Role::Draining if slot.is_up() => Some((slot, true)),
+                _ => None,
+            })
     }
 
     fn event(&mut self, instance: Option<&InstanceName>, kind: &'static str, text: String) {

@@ -186,7 +186,10 @@ impl Slot {
             return None;
         }
         let (kind, text) = match self.health.is_up {
-            Some(true) => ("healthy", format!("its check passes: {}", self.health.reason)),
+            Some(true) => (
+                "healthy",
+                format!("its check passes: {}", self.health.reason),
+            ),
             Some(false) => ("unhealthy", self.health.reason.clone()),
             None => return None,
         };

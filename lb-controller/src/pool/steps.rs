@@ -131,7 +131,5 @@ fn step(slot: &Slot, can_pause: bool) -> Option<(InstanceName, StepKind)> {
 pub fn pause_after(failures: u32) -> Duration {
     const FIRST: Duration = Duration::from_millis(200);
     const LONGEST: Duration = Duration::from_secs(30);
-    FIRST
-        .saturating_mul(1 << failures.min(16))
-        .min(LONGEST)
+    FIRST.saturating_mul(1 << failures.min(16)).min(LONGEST)
 }

@@ -106,7 +106,10 @@ impl Machine {
             if *phase != Phase::Running {
                 continue;
             }
-            let since = *self.started.entry(name.clone()).or_insert(self.now.monotonic);
+            let since = *self
+                .started
+                .entry(name.clone())
+                .or_insert(self.now.monotonic);
             if self.now.monotonic.saturating_sub(since) < self.start_up {
                 continue;
             }
@@ -278,7 +281,10 @@ fn a_dead_instance_is_relaunched_at_its_place() {
     assert_eq!(view[1].reason, "ended by signal 9");
     assert_eq!(machine.serving().len(), 3);
     machine.seconds(6, None);
-    assert_eq!(machine.serving(), ["web-1-1", "web-2-5", "web-3-3", "web-4-4"]);
+    assert_eq!(
+        machine.serving(),
+        ["web-1-1", "web-2-5", "web-3-3", "web-4-4"]
+    );
     assert_eq!(machine.events("relaunched"), 1);
     machine.check();
 }
@@ -287,9 +293,16 @@ fn a_dead_instance_is_relaunched_at_its_place() {
 fn an_instance_that_does_not_answer_is_killed_and_relaunched() {
     let mut machine = Machine::new(json!({ "min": 4, "max": 8 }));
     machine.seconds(5, None);
-    machine.instances.get_mut(&"web-1-1".parse().unwrap()).unwrap().1 = false;
+    machine
+        .instances
+        .get_mut(&"web-1-1".parse().unwrap())
+        .unwrap()
+        .1 = false;
     machine.seconds(8, None);
-    assert_eq!(machine.serving(), ["web-1-5", "web-2-2", "web-3-3", "web-4-4"]);
+    assert_eq!(
+        machine.serving(),
+        ["web-1-5", "web-2-2", "web-3-3", "web-4-4"]
+    );
     machine.check();
 }
 

@@ -338,10 +338,7 @@ impl From<&v1::Event> for Event {
     fn from(event: &v1::Event) -> Self {
         Event {
             revision: event.revision,
-            time: event
-                .time
-                .map(|time| time.to_string())
-                .unwrap_or_default(),
+            time: event.time.map(|time| time.to_string()).unwrap_or_default(),
             pool: event.pool.clone(),
             instance: event.instance.clone(),
             kind: event.kind.clone(),

@@ -303,11 +303,7 @@ impl Watch {
             .await
             .map_err(Failure::refused(attempt))?
             .into_inner();
-        while let Some(change) = changes
-            .message()
-            .await
-            .map_err(Failure::refused(attempt))?
-        {
+        while let Some(change) = changes.message().await.map_err(Failure::refused(attempt))? {
             if let Some(event) = PoolEvent::of(change.change.as_ref()) {
                 output.print_item(&event)?;
             }

@@ -179,4 +179,3 @@ impl Drop for DockerEngine {
             fs::remove_dir(Path::new("/sys/fs/cgroup").join(self.group().trim_start_matches('/')));
     }
 }
-

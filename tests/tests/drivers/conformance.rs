@@ -124,15 +124,23 @@ fn code<T: std::fmt::Debug>(result: Result<T, lb_drivers::DriverError>) -> Error
 pub async fn conforms(subject: &mut dyn Subject, owner: &str) -> anyhow::Result<()> {
     let driver = subject.open(owner)?;
     ensure!(driver.list().await?.is_empty(), "it begins with nothing");
-    twice_is_once(subject, &*driver).await.context("twice is once")?;
-    nothing_is_no_error(&*driver).await.context("nothing there")?;
+    twice_is_once(subject, &*driver)
+        .await
+        .context("twice is once")?;
+    nothing_is_no_error(&*driver)
+        .await
+        .context("nothing there")?;
     stopping(subject, &*driver).await.context("stopping")?;
     pausing(subject, &*driver).await.context("pausing")?;
     programs(subject, &*driver).await.context("programs")?;
-    ends_by_itself(subject, &*driver).await.context("ends by itself")?;
+    ends_by_itself(subject, &*driver)
+        .await
+        .context("ends by itself")?;
     impossible(subject, &*driver).await.context("impossible")?;
     limits(subject, &*driver).await.context("limits")?;
-    dropped_calls(subject, &driver).await.context("dropped calls")?;
+    dropped_calls(subject, &driver)
+        .await
+        .context("dropped calls")?;
     drop(driver);
     survives(subject, owner).await.context("survives")?;
     owners(subject, owner).await.context("owners")?;
@@ -177,7 +185,10 @@ async fn nothing_is_no_error(driver: &dyn Driver) -> anyhow::Result<()> {
         words: vec!["/bin/true".to_owned()],
         input: Vec::new(),
     };
-    assert_eq!(code(driver.exec(&name, &command).await), ErrorCode::NotFound);
+    assert_eq!(
+        code(driver.exec(&name, &command).await),
+        ErrorCode::NotFound
+    );
     Ok(())
 }
 
@@ -211,7 +222,10 @@ async fn stopping(subject: &dyn Subject, driver: &dyn Driver) -> anyhow::Result<
 }
 
 async fn pausing(subject: &dyn Subject, driver: &dyn Driver) -> anyhow::Result<()> {
-    let launch = subject.launch("web-4-1", "trap 'exit 3' TERM; while :; do echo tick; sleep 0.02; done");
+    let launch = subject.launch(
+        "web-4-1",
+        "trap 'exit 3' TERM; while :; do echo tick; sleep 0.02; done",
+    );
     let name = &launch.name;
     driver.create(&launch).await?;
     driver.start(name).await?;
@@ -253,8 +267,15 @@ async fn programs(subject: &dyn Subject, driver: &dyn Driver) -> anyhow::Result<
         };
         driver.exec(name, &command).await
     };
-    let output = run("cat; echo $COLOUR $LB_INSTANCE; echo no >&2; exit 7", b"hello ").await?;
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "hello blue web-5-1\n");
+    let output = run(
+        "cat; echo $COLOUR $LB_INSTANCE; echo no >&2; exit 7",
+        b"hello ",
+    )
+    .await?;
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "hello blue web-5-1\n"
+    );
     assert_eq!(String::from_utf8_lossy(&output.stderr), "no\n");
     assert_eq!(output.status, 7);
     let output = run("head -c 3000000 /dev/zero", b"").await?;
@@ -374,7 +395,10 @@ async fn survives(subject: &mut dyn Subject, owner: &str) -> anyhow::Result<()> 
     assert_eq!(phase(&*driver, &running.name).await?, Phase::Running);
     assert_eq!(phase(&*driver, &made.name).await?, Phase::Created);
     assert_eq!(phase(&*driver, &paused.name).await?, Phase::Paused);
-    assert!(matches!(phase(&*driver, &ended.name).await?, Phase::Ended { .. }));
+    assert!(matches!(
+        phase(&*driver, &ended.name).await?,
+        Phase::Ended { .. }
+    ));
     // What is asked for again is found.
     driver.create(&running).await?;
     driver.start(&running.name).await?;

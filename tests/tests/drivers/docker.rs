@@ -138,7 +138,9 @@ pub fn a_container_of_somebody_else_is_not_touched() -> anyhow::Result<()> {
             let error = refused.unwrap_err();
             assert_eq!(error.code(), ErrorCode::Foreign, "{error}");
         }
-        let running = containers.engine.docker(&["ps", "--format", "{{.Names}} {{.State}}"])?;
+        let running = containers
+            .engine
+            .docker(&["ps", "--format", "{{.Names}} {{.State}}"])?;
         ensure!(running.contains("web-1-1 running"), "{running}");
         Ok(())
     })

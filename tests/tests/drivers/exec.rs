@@ -42,7 +42,10 @@ impl Programs {
 
 impl Subject for Programs {
     fn open(&mut self, owner: &str) -> anyhow::Result<Arc<dyn Driver>> {
-        Ok(Arc::new(ExecDriver::open(&self.settings()?, &self.owned(owner))?))
+        Ok(Arc::new(ExecDriver::open(
+            &self.settings()?,
+            &self.owned(owner),
+        )?))
     }
 
     fn launch(&self, name: &str, text: &str) -> Launch {

@@ -80,7 +80,14 @@ fn main() -> ExitCode {
             ],
         )
         .tests_with(
-            &[Program("dockerd"), Program("docker"), Program("tar"), CgroupCpu, BpfFs, Program("perl")],
+            &[
+                Program("dockerd"),
+                Program("docker"),
+                Program("tar"),
+                CgroupCpu,
+                BpfFs,
+                Program("perl"),
+            ],
             tests![network::a_container_is_a_real_of_a_vip],
         )
         .run()

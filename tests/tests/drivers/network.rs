@@ -103,8 +103,10 @@ fn serve(bed: &Bed, driver: &Arc<dyn Driver>, launches: &[Launch]) -> anyhow::Re
         let address = launch.endpoint.ip().to_string();
         bed.agent.lbctl(&["add-real", VIP, &address])?;
     }
-    let names: std::collections::BTreeSet<_> =
-        launches.iter().map(|launch| launch.name.to_string()).collect();
+    let names: std::collections::BTreeSet<_> = launches
+        .iter()
+        .map(|launch| launch.name.to_string())
+        .collect();
     let answers = runtime()?.block_on(until("answers of all", || async {
         let answers = bed.answers()?;
         Ok((answers == names).then_some(answers))
@@ -167,9 +169,15 @@ pub fn a_fault_is_listed_and_mended() -> anyhow::Result<()> {
     };
     // Its decapsulator is killed.
     let companion = format!("lb-process-{}/{}.real", processes.owner, launch.name);
-    let procs = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
-        .map(|root| std::path::Path::new(root).join(&companion).join("cgroup.procs"));
-    let procs = procs.iter().find(|path| path.exists()).context("no group")?;
+    let procs = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(|root| {
+        std::path::Path::new(root)
+            .join(&companion)
+            .join("cgroup.procs")
+    });
+    let procs = procs
+        .iter()
+        .find(|path| path.exists())
+        .context("no group")?;
     for pid in std::fs::read_to_string(procs)?.lines() {
         nix::sys::signal::kill(
             nix::unistd::Pid::from_raw(pid.parse()?),

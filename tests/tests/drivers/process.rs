@@ -41,14 +41,21 @@ impl Processes {
     }
 
     pub fn driver(&self) -> anyhow::Result<Arc<dyn Driver>> {
-        Ok(Arc::new(ProcessDriver::open(&Settings {}, &self.owned(&self.owner))?))
+        Ok(Arc::new(ProcessDriver::open(
+            &Settings {},
+            &self.owned(&self.owner),
+        )?))
     }
 }
 
 impl Drop for Processes {
     fn drop(&mut self) {
         // A failed test leaves processes.
-        for mount in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+        for mount in fs::read_dir("/sys/fs/cgroup")
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             for root in [mount.path(), "/sys/fs/cgroup".into()] {
                 for driver in ["process", "docker"] {
                     for suffix in ["", "-other"] {
@@ -88,7 +95,10 @@ fn clear(group: &Path) {
 
 impl Subject for Processes {
     fn open(&mut self, owner: &str) -> anyhow::Result<Arc<dyn Driver>> {
-        Ok(Arc::new(ProcessDriver::open(&Settings {}, &self.owned(owner))?))
+        Ok(Arc::new(ProcessDriver::open(
+            &Settings {},
+            &self.owned(owner),
+        )?))
     }
 
     fn launch(&self, name: &str, text: &str) -> Launch {
@@ -113,13 +123,19 @@ pub fn an_instance_ends_with_all_that_it_started() -> anyhow::Result<()> {
     runtime()?.block_on(async {
         let driver = processes.driver()?;
         // A process in a session of its own outlives the first one.
-        let launch = script("web-1-1", "setsid sh -c 'trap \"\" TERM; while :; do sleep 0.1; done' & echo started; sleep 0.2");
+        let launch = script(
+            "web-1-1",
+            "setsid sh -c 'trap \"\" TERM; while :; do sleep 0.1; done' & echo started; sleep 0.2",
+        );
         driver.create(&launch).await?;
         driver.start(&launch.name).await?;
         until("its end", || async {
             let listed = find(&*driver, &launch.name).await?.unwrap();
             Ok(match listed.phase {
-                Phase::Ended { status: Some(0), reason } => Some(reason),
+                Phase::Ended {
+                    status: Some(0),
+                    reason,
+                } => Some(reason),
                 _ => None,
             })
         })
@@ -144,10 +160,16 @@ pub fn an_instance_is_adopted_although_its_start_was_not_noted() -> anyhow::Resu
         until_printed(&*driver, &launch.name, "started").await?;
         drop(driver);
         // The controller was killed between the start and the note.
-        let run = processes.owned(&processes.owner).state.join("process/web-1-1/run.json");
+        let run = processes
+            .owned(&processes.owner)
+            .state
+            .join("process/web-1-1/run.json");
         fs::remove_file(&run)?;
         let driver = processes.driver()?;
-        assert_eq!(find(&*driver, &launch.name).await?.unwrap().phase, Phase::Running);
+        assert_eq!(
+            find(&*driver, &launch.name).await?.unwrap().phase,
+            Phase::Running
+        );
         ensure!(run.exists(), "it is noted now");
         driver.start(&launch.name).await?;
         let log = driver.logs(&launch.name, 10_000).await?;
@@ -173,7 +195,10 @@ pub fn a_group_without_a_folder_is_listed_and_removed() -> anyhow::Result<()> {
         let driver = processes.driver()?;
         let listed = driver.list().await?;
         assert_eq!(listed.len(), 1);
-        assert_eq!((&listed[0].name, &listed[0].phase), (&launch.name, &Phase::Running));
+        assert_eq!(
+            (&listed[0].name, &listed[0].phase),
+            (&launch.name, &Phase::Running)
+        );
         driver.remove(&launch.name).await?;
         ensure!(driver.list().await?.is_empty());
         Ok(())
@@ -200,7 +225,10 @@ pub fn an_instance_runs_as_its_user() -> anyhow::Result<()> {
         let launch = Launch {
             user: Some((1234, Some(4321))),
             volume: Some((data.clone(), "/data".into())),
-            ..script("web-1-1", "id -u; id -g; id -G; echo mine > $LB_VOLUME/file && echo written; sleep 100")
+            ..script(
+                "web-1-1",
+                "id -u; id -g; id -G; echo mine > $LB_VOLUME/file && echo written; sleep 100",
+            )
         };
         driver.create(&launch).await?;
         driver.start(&launch.name).await?;

@@ -84,7 +84,11 @@ pub fn a_controller_that_is_killed_leaves_neither_orphans_nor_doubles() -> anyho
     wait_for("the pool's end", PATIENCE, || {
         Ok((controller.pool(&["list"])?.contains("there are no pools")).then_some(()))
     })?;
-    ensure!(controller.running().is_empty(), "{:?}", controller.running());
+    ensure!(
+        controller.running().is_empty(),
+        "{:?}",
+        controller.running()
+    );
     controller.check()
 }
 

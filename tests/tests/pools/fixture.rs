@@ -107,7 +107,10 @@ impl Controller {
     }
 
     pub fn output(&self) -> String {
-        self.process.as_ref().map(Process::output).unwrap_or_default()
+        self.process
+            .as_ref()
+            .map(Process::output)
+            .unwrap_or_default()
     }
 
     pub fn state(&self) -> PathBuf {
@@ -195,10 +198,12 @@ impl Controller {
         let mut roots = vec![PathBuf::from("/sys/fs/cgroup/unified")];
         roots.push("/sys/fs/cgroup".into());
         let mut names = Vec::new();
-        for entry in roots
-            .iter()
-            .flat_map(|root| fs::read_dir(root.join(&group)).into_iter().flatten().flatten())
-        {
+        for entry in roots.iter().flat_map(|root| {
+            fs::read_dir(root.join(&group))
+                .into_iter()
+                .flatten()
+                .flatten()
+        }) {
             let procs = fs::read_to_string(entry.path().join("cgroup.procs")).unwrap_or_default();
             if !procs.trim().is_empty() {
                 names.push(entry.file_name().to_string_lossy().into_owned());
@@ -214,7 +219,11 @@ impl Controller {
         ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
             .iter()
             .filter_map(|root| fs::read_to_string(Path::new(root).join(&group)).ok())
-            .flat_map(|text| text.lines().filter_map(|line| line.parse().ok()).collect::<Vec<_>>())
+            .flat_map(|text| {
+                text.lines()
+                    .filter_map(|line| line.parse().ok())
+                    .collect::<Vec<_>>()
+            })
             .collect()
     }
 }
@@ -227,7 +236,11 @@ impl Drop for Controller {
         self.process = None;
         // What it operated runs on without it.
         let group = format!("lb-process-{}", self.name);
-        for entry in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+        for entry in fs::read_dir("/sys/fs/cgroup")
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             remove_group(&entry.path().join(&group));
         }
         remove_group(&Path::new("/sys/fs/cgroup").join(&group));
@@ -277,7 +290,10 @@ pub fn request(endpoint: &str, line: &str) -> anyhow::Result<(u16, String)> {
     let address: SocketAddr = endpoint.parse()?;
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    write!(stream, "{line} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")?;
+    write!(
+        stream,
+        "{line} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+    )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let status = answer.split(' ').nth(1).context("no status")?.parse()?;

@@ -99,9 +99,16 @@ pub fn dead_instances_are_relaunched_at_their_address() -> anyhow::Result<()> {
             (200, text(&before[1]["name"]))
         );
         let why = controller.pool(&["why", "web"])?;
-        ensure!(why.contains(&format!("relaunched: {}", text(&victim["name"]))), "{why}");
+        ensure!(
+            why.contains(&format!("relaunched: {}", text(&victim["name"]))),
+            "{why}"
+        );
     }
-    ensure!(controller.running().len() == 4, "{:?}", controller.running());
+    ensure!(
+        controller.running().len() == 4,
+        "{:?}",
+        controller.running()
+    );
     Ok(())
 }
 
@@ -149,24 +156,51 @@ pub fn settings_are_checked_and_changed() -> anyhow::Result<()> {
     controller.add_web("web", port, &["scaling.min=2", "scaling.max=4"])?;
     controller.wait_serving("web", 2)?;
     for (words, expected) in [
-        (vec!["add", "web", "driver.kind=process"], "network: not set"),
+        (
+            vec!["add", "web", "driver.kind=process"],
+            "network: not set",
+        ),
         (vec!["add", "Web"], "not the name of a pool"),
-        (vec!["set", "none", "scaling.max=5"], "there is no pool none"),
+        (
+            vec!["set", "none", "scaling.max=5"],
+            "there is no pool none",
+        ),
         (vec!["set", "web", "scaling.max=1"], "scaling.max"),
         (vec!["set", "web", "colour=red"], "there is no such setting"),
-        (vec!["set", "web", "driver.kind=docker", "template.image=web:1"], "a pool keeps its driver"),
-        (vec!["set", "web", "network.port=9"], "instances keep their addresses"),
-        (vec!["set", "web", "check.kind=magic"], "there is no such probe"),
+        (
+            vec!["set", "web", "driver.kind=docker", "template.image=web:1"],
+            "a pool keeps its driver",
+        ),
+        (
+            vec!["set", "web", "network.port=9"],
+            "instances keep their addresses",
+        ),
+        (
+            vec!["set", "web", "check.kind=magic"],
+            "there is no such probe",
+        ),
     ] {
         let error = controller.pool(&words).unwrap_err().to_string();
         ensure!(error.contains(expected), "{words:?}: {error}");
     }
-    let error = controller.add_web("other", port + 3, &[]).unwrap_err().to_string();
+    let error = controller
+        .add_web("other", port + 3, &[])
+        .unwrap_err()
+        .to_string();
     ensure!(error.contains("pool web has the ports"), "{error}");
-    let error = controller.add_web("web", port + 1_000, &[]).unwrap_err().to_string();
+    let error = controller
+        .add_web("web", port + 1_000, &[])
+        .unwrap_err()
+        .to_string();
     ensure!(error.contains("there is a pool web already"), "{error}");
     let error = controller
-        .pool(&["add", "x", "driver.kind=exec", "driver.program=/bin/true", "network.port=9"])
+        .pool(&[
+            "add",
+            "x",
+            "driver.kind=exec",
+            "driver.program=/bin/true",
+            "network.port=9",
+        ])
         .unwrap_err()
         .to_string();
     ensure!(error.contains("--exec-drivers"), "{error}");
@@ -177,7 +211,10 @@ pub fn settings_are_checked_and_changed() -> anyhow::Result<()> {
     assert_eq!(changed["generation"], 2);
     wait_for("instances of before", PATIENCE, || {
         let instances = controller.instances("web")?;
-        Ok(instances.iter().all(|one| one["current"] == false).then_some(()))
+        Ok(instances
+            .iter()
+            .all(|one| one["current"] == false)
+            .then_some(()))
     })?;
     Ok(())
 }
@@ -203,7 +240,9 @@ pub fn a_pool_scales_by_the_requests_of_its_proxies() -> anyhow::Result<()> {
         ],
     )?;
     controller.wait_serving("web", 2)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let report = |requests: f64| {
         runtime.block_on(async {
             let mut client = client(&controller).await?;
@@ -233,11 +272,16 @@ pub fn a_pool_scales_by_the_requests_of_its_proxies() -> anyhow::Result<()> {
         std::thread::sleep(std::time::Duration::from_secs(1));
         Ok((controller.instances("web")?.len() == 2).then_some(()))
     })?;
-    ensure!(controller.running().len() == 2, "{:?}", controller.running());
+    ensure!(
+        controller.running().len() == 2,
+        "{:?}",
+        controller.running()
+    );
     Ok(())
 }
 
-type Client = lb_proto::controller::v1::controller_client::ControllerClient<tonic::transport::Channel>;
+type Client =
+    lb_proto::controller::v1::controller_client::ControllerClient<tonic::transport::Channel>;
 
 async fn client(controller: &Controller) -> anyhow::Result<Client> {
     let path = controller.folder().join("api.sock");
@@ -259,7 +303,9 @@ pub fn a_watcher_that_was_away_misses_nothing() -> anyhow::Result<()> {
     let controller = Controller::start("watch", &[])?;
     controller.add_web("web", port(), &["scaling.min=1", "scaling.max=8"])?;
     controller.wait_serving("web", 1)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let mut client = client(&controller).await?;
         // Everything, by a watcher that stays.

@@ -16,7 +16,10 @@ pub fn everything_is_written_again_when_redis_restarts_empty() -> anyhow::Result
     ensure!(redis.command(&["HLEN", &key])? == "1");
     // While it is away pools go on, and settings cannot be changed.
     redis.kill()?;
-    let error = controller.pool(&["scale", "web", "3"]).unwrap_err().to_string();
+    let error = controller
+        .pool(&["scale", "web", "3"])
+        .unwrap_err()
+        .to_string();
     ensure!(error.contains("nothing was changed"), "{error}");
     controller.wait_serving("web", 2)?;
     // It comes back with nothing.
@@ -31,6 +34,9 @@ pub fn everything_is_written_again_when_redis_restarts_empty() -> anyhow::Result
     controller.kill()?;
     controller.run()?;
     controller.wait_serving("web", 3)?;
-    ensure!(controller.running() == before, "the same instances were adopted");
+    ensure!(
+        controller.running() == before,
+        "the same instances were adopted"
+    );
     controller.check()
 }

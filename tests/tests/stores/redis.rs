@@ -19,7 +19,9 @@ fn put(key: &str, value: &str) -> Transaction {
 fn values(store: &dyn Store) -> anyhow::Result<Vec<(String, String)>> {
     let entries = store.list(conformance::TABLE)?.into_iter();
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Ok(entries.map(|entry| (entry.key, text(entry.value))).collect())
+    Ok(entries
+        .map(|entry| (entry.key, text(entry.value)))
+        .collect())
 }
 
 fn records(pairs: &[(&str, &str)]) -> lb_store::Records {
@@ -45,7 +47,10 @@ pub fn a_store_is_found_again() -> anyhow::Result<()> {
     let identity = store.identity();
     drop(store);
     let mut store = open(&redis, "main")?;
-    assert_eq!((store.identity(), store.revision()), (identity, Revision(2)));
+    assert_eq!(
+        (store.identity(), store.revision()),
+        (identity, Revision(2))
+    );
     assert_eq!(values(&store)?, [("a".to_owned(), "2".to_owned())]);
     // Another store on the same server has its own.
     let other = open(&redis, "other")?;
@@ -95,7 +100,10 @@ pub fn a_server_that_restarts_empty_gets_everything_back() -> anyhow::Result<()>
     assert_eq!(values(&store)?.len(), 3);
     drop(store);
     let store = open(&redis, "main")?;
-    assert_eq!((store.identity(), store.revision()), (identity, Revision(3)));
+    assert_eq!(
+        (store.identity(), store.revision()),
+        (identity, Revision(3))
+    );
     Ok(())
 }
 
@@ -126,13 +134,19 @@ pub fn another_writer_is_noticed() -> anyhow::Result<()> {
     let mut second = open(&redis, "main")?;
     first.commit(&put("a", "1"))?;
     let error = second.commit(&put("a", "2")).unwrap_err();
-    ensure!(error.to_string().contains("another process writes to it"), "{error}");
+    ensure!(
+        error.to_string().contains("another process writes to it"),
+        "{error}"
+    );
     ensure!(second.check().is_err());
     assert_eq!(values(&first)?, [("a".to_owned(), "1".to_owned())]);
     // Somebody has damaged a record.
     redis.command(&["HSET", "{lb:main}:table:things", "a", "rubbish"])?;
     let error = first.list(conformance::TABLE).unwrap_err();
-    ensure!(error.to_string().contains("the record a of table things"), "{error}");
+    ensure!(
+        error.to_string().contains("the record a of table things"),
+        "{error}"
+    );
     Ok(())
 }
 
@@ -143,11 +157,21 @@ pub fn what_cannot_be_used_is_refused() -> anyhow::Result<()> {
         ("redis+unix:///there/is/none", "main", "/there/is/none"),
         (&*redis.url(), "no name", "no name of a store"),
     ] {
-        let error = RedisStore::open(url, name, 1, TABLES).unwrap_err().to_string();
-        ensure!(error.contains(words) && !error.contains("secret"), "{error}");
+        let error = RedisStore::open(url, name, 1, TABLES)
+            .unwrap_err()
+            .to_string();
+        ensure!(
+            error.contains(words) && !error.contains("secret"),
+            "{error}"
+        );
     }
     drop(open(&redis, "main")?);
     let error = RedisStore::open(&redis.url(), "main", 2, TABLES).unwrap_err();
-    ensure!(error.to_string().contains("has schema 1, this program knows 2"), "{error}");
+    ensure!(
+        error
+            .to_string()
+            .contains("has schema 1, this program knows 2"),
+        "{error}"
+    );
     Ok(())
 }

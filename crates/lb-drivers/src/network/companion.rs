@@ -42,9 +42,8 @@ pub fn start(
     if attachment.vips.is_empty() {
         return Ok(());
     }
-    let failed = |why: String| {
-        DriverError::failed(format!("making {name} a real of its VIPs"), why)
-    };
+    let failed =
+        |why: String| DriverError::failed(format!("making {name} a real of its VIPs"), why);
     let group = group(connector, name);
     let path = folder.join("real.log");
     if group
@@ -64,8 +63,20 @@ pub fn start(
         .arg("real")
         .args(["--netns", &format!("/proc/{pid}/ns/net")])
         .args(["--iface", INNER])
-        .args(["--mode", if attachment.encapsulated { "ipip" } else { "l2" }])
-        .args(attachment.vips.iter().flat_map(|vip| ["--vip".to_owned(), vip.to_string()]))
+        .args([
+            "--mode",
+            if attachment.encapsulated {
+                "ipip"
+            } else {
+                "l2"
+            },
+        ])
+        .args(
+            attachment
+                .vips
+                .iter()
+                .flat_map(|vip| ["--vip".to_owned(), vip.to_string()]),
+        )
         .arg("--state")
         .arg(folder.join("real"))
         .stdin(Stdio::null())
@@ -81,9 +92,9 @@ pub fn start(
             user: None,
         },
     );
-    let mut child = command.spawn().map_err(|error| {
-        failed(format!("starting {}: {error}", connector.agent.display()))
-    })?;
+    let mut child = command
+        .spawn()
+        .map_err(|error| failed(format!("starting {}: {error}", connector.agent.display())))?;
     let end = Instant::now() + PATIENCE;
     loop {
         if is_ready(&path) {

@@ -1,11 +1,6 @@
 //! Interfaces: a pair of veth from the bridge into a network namespace.
 
-use std::{
-    fs::File,
-    net::IpAddr,
-    os::fd::AsRawFd as _,
-    path::Path,
-};
+use std::{fs::File, net::IpAddr, os::fd::AsRawFd as _, path::Path};
 
 use futures::TryStreamExt as _;
 use lb_model::pool::{Attachment, InstanceName};
@@ -65,7 +60,12 @@ pub fn connect(
             .name(peer_here.clone())
             .setns_by_fd(fd)
             .build();
-        set(&handle, moved, "moving an interface into its network namespace").await?;
+        set(
+            &handle,
+            moved,
+            "moving an interface into its network namespace",
+        )
+        .await?;
         let own = find(&handle, &host)
             .await?
             .ok_or_else(|| format!("the interface {host} has disappeared"))?;
@@ -144,7 +144,9 @@ pub fn remove(name: &str) -> Result<(), String> {
         return Ok(());
     }
     let name = name.to_owned();
-    with_netlink(None, async move |handle: Handle| delete(&handle, &name).await)
+    with_netlink(None, async move |handle: Handle| {
+        delete(&handle, &name).await
+    })
 }
 
 /// Whether the namespace has an interface that is up and has the address.

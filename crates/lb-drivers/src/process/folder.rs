@@ -204,7 +204,9 @@ impl Folder {
             Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
                 io::Error::other(format!("{} cannot be read: {error}", path.display()))
             }),
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
                 Ok(None)
             }
             Err(error) => Err(at(&path, &error)),
@@ -283,7 +285,8 @@ mod tests {
         let mut log = folder.open_log().unwrap();
         log.write_all(b"0123456789").unwrap();
         assert_eq!(folder.log(4).unwrap(), b"6789");
-        log.write_all(&vec![b'x'; usize::try_from(MAX_LOG).unwrap()]).unwrap();
+        log.write_all(&vec![b'x'; usize::try_from(MAX_LOG).unwrap()])
+            .unwrap();
         folder.shorten_log().unwrap();
         assert_eq!(folder.log(4).unwrap(), b"");
         log.write_all(b"new").unwrap();

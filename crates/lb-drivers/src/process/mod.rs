@@ -181,8 +181,7 @@ impl Inner {
         if let Some(run) = folder.run()? {
             let is_it = run.boot == boot
                 && members.contains(&run.pid)
-                && stat(run.pid)
-                    .is_some_and(|stat| stat.is_alive && stat.started == run.started);
+                && stat(run.pid).is_some_and(|stat| stat.is_alive && stat.started == run.started);
             return Ok(is_it.then_some(run));
         }
         // The controller was killed before it noted the process: it is the one that leads a session.
@@ -354,12 +353,7 @@ impl Inner {
         Ok(())
     }
 
-    fn spawn(
-        &self,
-        launch: &Launch,
-        folder: &Folder,
-        group: &Group,
-    ) -> Result<Child, DriverError> {
+    fn spawn(&self, launch: &Launch, folder: &Folder, group: &Group) -> Result<Child, DriverError> {
         let name = &launch.name;
         let starting = |error: io::Error| match error.kind() {
             ErrorKind::NotFound | ErrorKind::PermissionDenied => DriverError::Invalid {
@@ -401,7 +395,10 @@ impl Inner {
 
     /// Notes how an instance ends, as soon as it does, and tells watchers.
     fn watch_end(self: &Arc<Self>, name: &InstanceName, pid: u32) {
-        let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else {
+        let Some(pid) = i32::try_from(pid)
+            .ok()
+            .and_then(rustix::process::Pid::from_raw)
+        else {
             return;
         };
         let Ok(handle) = tokio::runtime::Handle::try_current() else {
@@ -422,7 +419,9 @@ impl Inner {
             };
             // A process that another run of the controller started has another parent, which learns its status.
             let id = WaitId::PidFd(descriptor.as_fd());
-            let status = rustix::process::waitid(id, WaitIdOptions::EXITED).ok().flatten();
+            let status = rustix::process::waitid(id, WaitIdOptions::EXITED)
+                .ok()
+                .flatten();
             let status = status.and_then(|status| {
                 let exited = status.exit_status().map(i64::from);
                 exited.or_else(|| status.terminating_signal().map(|signal| -i64::from(signal)))
@@ -654,8 +653,10 @@ impl Driver for ProcessDriver {
 
     async fn remove(&self, name: &InstanceName) -> Result<(), DriverError> {
         let own = name.clone();
-        self.work(name, "removing an instance", move |inner| inner.remove(&own))
-            .await
+        self.work(name, "removing an instance", move |inner| {
+            inner.remove(&own)
+        })
+        .await
     }
 
     async fn pause(&self, name: &InstanceName) -> Result<(), DriverError> {
@@ -705,9 +706,9 @@ impl Driver for ProcessDriver {
         if !folder.exists() {
             return Err(DriverError::NotFound(name.clone()));
         }
-        folder.log(most).map_err(|error| {
-            DriverError::failed(format!("reading what {name} printed"), error)
-        })
+        folder
+            .log(most)
+            .map_err(|error| DriverError::failed(format!("reading what {name} printed"), error))
     }
 
     fn watch(&self) -> broadcast::Receiver<Hint> {

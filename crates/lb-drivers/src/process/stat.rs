@@ -45,7 +45,10 @@ mod tests {
     fn a_process_is_known_by_its_start() {
         let text = "7 (a) Z) S 1 7 6 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 12345 1000 50 18446744";
         let stat = parse(text).unwrap();
-        assert_eq!((stat.is_alive, stat.session, stat.started), (true, 6, 12_345));
+        assert_eq!(
+            (stat.is_alive, stat.session, stat.started),
+            (true, 6, 12_345)
+        );
         assert!(!parse(&text.replace(" S 1", " Z 1")).unwrap().is_alive);
         let own = super::stat(std::process::id()).unwrap();
         assert!(own.is_alive && own.started > 0);

@@ -38,8 +38,7 @@ impl FromStr for PoolName {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let plain =
-            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         let fits = (1..=MAX_POOL_NAME).contains(&text.len())
             && text.bytes().all(plain)
             && text.starts_with(|first: char| first.is_ascii_lowercase())
@@ -142,7 +141,9 @@ mod tests {
             assert_eq!(good.parse::<PoolName>().unwrap().as_str(), good);
         }
         let long = "a".repeat(MAX_POOL_NAME + 1);
-        for bad in ["", "1web", "-web", "web-", "Web", "we b", "web/x", "wéb", &long] {
+        for bad in [
+            "", "1web", "-web", "web-", "Web", "we b", "web/x", "wéb", &long,
+        ] {
             assert_eq!(bad.parse::<PoolName>(), Err(NameError::Pool), "{bad}");
         }
     }
@@ -156,8 +157,17 @@ mod tests {
         );
         assert_eq!(name.to_string(), "web-2-3-14");
         for bad in [
-            "web", "web-1", "web-0-1", "web-1-0", "web-01-1", "web-1-+1", "web--1-1", "-1-1",
-            "web-1-1-", "web-x-1", "web-1-18446744073709551616",
+            "web",
+            "web-1",
+            "web-0-1",
+            "web-1-0",
+            "web-01-1",
+            "web-1-+1",
+            "web--1-1",
+            "-1-1",
+            "web-1-1-",
+            "web-x-1",
+            "web-1-18446744073709551616",
         ] {
             assert!(bad.parse::<InstanceName>().is_err(), "{bad}");
         }

@@ -202,7 +202,11 @@ impl PoolKinds {
             _ => None,
         };
         match missing {
-            Some(field) => Err(FieldError::new(field, NOT_SET, format!("the driver {kind} needs it"))),
+            Some(field) => Err(FieldError::new(
+                field,
+                NOT_SET,
+                format!("the driver {kind} needs it"),
+            )),
             None => Ok(()),
         }
     }
@@ -292,7 +296,10 @@ impl PoolSpec {
                 .iter()
                 .map(|(name, text)| (name.clone(), fill(text)))
                 .collect(),
-            user: template.user.as_deref().and_then(|user| user_ids(user).ok()),
+            user: template
+                .user
+                .as_deref()
+                .and_then(|user| user_ids(user).ok()),
             cpu: template.cpu,
             memory: template.memory.map(|size| size.0),
             processes: template.processes,
@@ -462,7 +469,10 @@ mod tests {
         assert!(!spec.makes_the_same(&changed));
         let changed = patch(json!({ "template": { "stop_grace": "1s" } })).unwrap();
         assert!(spec.makes_the_same(&changed));
-        assert_eq!(patch(json!({ "scaling": { "max": 1 } })).unwrap_err().field, "scaling.max");
+        assert_eq!(
+            patch(json!({ "scaling": { "max": 1 } })).unwrap_err().field,
+            "scaling.max"
+        );
     }
 
     #[test]
@@ -470,28 +480,98 @@ mod tests {
         let processes = read(PROCESSES).unwrap();
         let containers = read(CONTAINERS).unwrap();
         for (spec, value, field) in [
-            (&processes, json!({ "driver": { "kind": "vm" } }), "driver.kind"),
+            (
+                &processes,
+                json!({ "driver": { "kind": "vm" } }),
+                "driver.kind",
+            ),
             (&processes, json!({ "driver": null }), "driver"),
             (&processes, json!({ "network": null }), "network"),
-            (&processes, json!({ "template": { "program": null } }), "template.program"),
-            (&processes, json!({ "vips": ["192.0.2.10:8000/tcp"] }), "vips[0]"),
-            (&processes, json!({ "network": { "port": 65_530 } }), "network.port"),
-            (&processes, json!({ "network": { "range": "10.0.0.1-10.0.0.9/24" } }), "network.range"),
-            (&processes, json!({ "check": { "kind": "http", "interval": "1ms" } }), "check.interval"),
+            (
+                &processes,
+                json!({ "template": { "program": null } }),
+                "template.program",
+            ),
+            (
+                &processes,
+                json!({ "vips": ["192.0.2.10:8000/tcp"] }),
+                "vips[0]",
+            ),
+            (
+                &processes,
+                json!({ "network": { "port": 65_530 } }),
+                "network.port",
+            ),
+            (
+                &processes,
+                json!({ "network": { "range": "10.0.0.1-10.0.0.9/24" } }),
+                "network.range",
+            ),
+            (
+                &processes,
+                json!({ "check": { "kind": "http", "interval": "1ms" } }),
+                "check.interval",
+            ),
             (&processes, json!({ "colour": "red" }), "colour"),
-            (&containers, json!({ "template": { "image": null } }), "template.image"),
-            (&containers, json!({ "network": { "range": null } }), "network.range"),
-            (&containers, json!({ "network": { "gateway": "10.70.1.1" } }), "network.gateway"),
-            (&containers, json!({ "network": { "gateway": "10.70.0.12" } }), "network.gateway"),
-            (&containers, json!({ "network": { "bridge": "a bridge" } }), "network.bridge"),
-            (&containers, json!({ "network": { "address": "10.0.0.1" } }), "network.address"),
-            (&containers, json!({ "scaling": { "spare": 1 } }), "network.range"),
-            (&containers, json!({ "vips": ["192.0.2.10:81/tcp"] }), "vips[0]"),
-            (&containers, json!({ "vips": ["192.0.2.10:80/tcp", "192.0.2.10:80/tcp"] }), "vips[1]"),
-            (&containers, json!({ "network": { "delivery": "address" } }), "vips[0]"),
-            (&containers, json!({ "network": { "delivery": "l2" }, "vips": ["[2001:db8::1]:80/tcp"] }), "vips[0]"),
+            (
+                &containers,
+                json!({ "template": { "image": null } }),
+                "template.image",
+            ),
+            (
+                &containers,
+                json!({ "network": { "range": null } }),
+                "network.range",
+            ),
+            (
+                &containers,
+                json!({ "network": { "gateway": "10.70.1.1" } }),
+                "network.gateway",
+            ),
+            (
+                &containers,
+                json!({ "network": { "gateway": "10.70.0.12" } }),
+                "network.gateway",
+            ),
+            (
+                &containers,
+                json!({ "network": { "bridge": "a bridge" } }),
+                "network.bridge",
+            ),
+            (
+                &containers,
+                json!({ "network": { "address": "10.0.0.1" } }),
+                "network.address",
+            ),
+            (
+                &containers,
+                json!({ "scaling": { "spare": 1 } }),
+                "network.range",
+            ),
+            (
+                &containers,
+                json!({ "vips": ["192.0.2.10:81/tcp"] }),
+                "vips[0]",
+            ),
+            (
+                &containers,
+                json!({ "vips": ["192.0.2.10:80/tcp", "192.0.2.10:80/tcp"] }),
+                "vips[1]",
+            ),
+            (
+                &containers,
+                json!({ "network": { "delivery": "address" } }),
+                "vips[0]",
+            ),
+            (
+                &containers,
+                json!({ "network": { "delivery": "l2" }, "vips": ["[2001:db8::1]:80/tcp"] }),
+                "vips[0]",
+            ),
         ] {
-            let error = spec.patched(value.as_object().unwrap(), &KINDS).expect_err(field);
+            let error = spec
+                .patched(value.as_object().unwrap(), &KINDS)
+                .expect_err(field);
             assert_eq!(error.field, field, "{error}");
         }
     }

@@ -105,7 +105,11 @@ pub fn user_ids(text: &str) -> Result<(u32, Option<u32>), FieldError> {
 
 fn check_text(text: &str) -> Result<(), FieldError> {
     if text.contains('\0') {
-        return Err(FieldError::new("", format!("{text:?}"), "leave out the NUL"));
+        return Err(FieldError::new(
+            "",
+            format!("{text:?}"),
+            "leave out the NUL",
+        ));
     }
     let value = |name: &str| PLACEHOLDERS.contains(&name).then(String::new);
     fill(text, value).map(drop)
@@ -116,11 +120,7 @@ fn check_text(text: &str) -> Result<(), FieldError> {
 /// # Errors
 /// A placeholder that `value` does not know, or a brace without its partner. The field has no name.
 pub fn fill(text: &str, value: impl Fn(&str) -> Option<String>) -> Result<String, FieldError> {
-    let names = || {
-        PLACEHOLDERS
-            .map(|name| format!("{{{name}}}"))
-            .join(", ")
-    };
+    let names = || PLACEHOLDERS.map(|name| format!("{{{name}}}")).join(", ");
     let mut filled = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find(['{', '}']) {
@@ -173,7 +173,10 @@ mod tests {
             (json!({ "environment": { "A": "}" } }), "environment.A"),
             (json!({ "environment": { "A=B": "" } }), "environment"),
             (json!({ "labels": { "lb.pool": "x" } }), "labels"),
-            (json!({ "volume": { "source": "/data/{x}" } }), "volume.source"),
+            (
+                json!({ "volume": { "source": "/data/{x}" } }),
+                "volume.source",
+            ),
             (json!({ "volume": { "source": "data" } }), "volume.source"),
             (json!({ "user": "root" }), "user"),
             (json!({ "image": "a b" }), "image"),
