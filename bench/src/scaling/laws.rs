@@ -3,7 +3,8 @@
 use std::{collections::VecDeque, time::Duration};
 
 use lb_steering::scaling::{
-    Clock, InstanceReadings, Offered, Phase, PoolReadings, Scaling, ScalingPolicy, ScalingState, scale,
+    Clock, InstanceReadings, Offered, Phase, PoolReadings, Scaling, ScalingPolicy, ScalingState,
+    scale,
 };
 
 use super::{
@@ -30,7 +31,14 @@ pub enum Law {
 
 impl Law {
     /// All of them.
-    pub const ALL: [Law; 6] = [Law::Ours, Law::Requests, Law::Hpa, Law::Kpa, Law::Nomad, Law::Aws];
+    pub const ALL: [Law; 6] = [
+        Law::Ours,
+        Law::Requests,
+        Law::Hpa,
+        Law::Kpa,
+        Law::Nomad,
+        Law::Aws,
+    ];
 
     /// The name in tables.
     pub const fn name(self) -> &'static str {
@@ -181,16 +189,30 @@ impl Decider {
             ceil(ratio * count)
         };
         self.recommendations.push_back((pool.now, wanted));
-        while self.recommendations.front().is_some_and(|(at, _)| pool.now - at > 300.0) {
+        while self
+            .recommendations
+            .front()
+            .is_some_and(|(at, _)| pool.now - at > 300.0)
+        {
             self.recommendations.pop_front();
         }
         let highest = self.recommendations.iter().map(|(_, wanted)| *wanted).max();
-        let stable = if wanted < n { highest.unwrap_or(n).min(n) } else { wanted };
+        let stable = if wanted < n {
+            highest.unwrap_or(n).min(n)
+        } else {
+            wanted
+        };
         Some(stable.min((2 * n).max(n + 4)))
     }
 
     fn mean_offered(&self, seconds: usize) -> Option<f64> {
-        let known: Vec<f64> = self.offered.iter().rev().take(seconds).copied().collect::<Option<_>>()?;
+        let known: Vec<f64> = self
+            .offered
+            .iter()
+            .rev()
+            .take(seconds)
+            .copied()
+            .collect::<Option<_>>()?;
         (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
     }
 
@@ -211,7 +233,10 @@ impl Decider {
             self.panic_until = pool.now + 60.0;
         }
         let wanted = if pool.now <= self.panic_until {
-            self.panic_most = self.panic_most.max(short).max(current(pool).min(short.max(stable)));
+            self.panic_most = self
+                .panic_most
+                .max(short)
+                .max(current(pool).min(short.max(stable)));
             self.panic_most.max(current(pool))
         } else {
             stable
@@ -255,8 +280,18 @@ impl Decider {
         }
         let n = current(pool);
         let wanted = ceil(f64::from(pool.count(Stage::Serving)) * mean / TARGET);
-        let above = self.points.iter().rev().take(3).filter(|point| **point > TARGET).count();
-        let below = self.points.iter().filter(|point| **point < 0.9 * TARGET).count();
+        let above = self
+            .points
+            .iter()
+            .rev()
+            .take(3)
+            .filter(|point| **point > TARGET)
+            .count();
+        let below = self
+            .points
+            .iter()
+            .filter(|point| **point < 0.9 * TARGET)
+            .count();
         if above == 3 {
             (wanted > n).then_some(wanted)
         } else if below == 15 && wanted < n {
@@ -289,7 +324,10 @@ fn order(pool: &mut Pool, wanted: u32) -> bool {
     let n = current(pool);
     pool.start(wanted.saturating_sub(n));
     for _ in wanted..n {
-        let living = pool.instances.iter().filter(|one| one.stage != Stage::Draining);
+        let living = pool
+            .instances
+            .iter()
+            .filter(|one| one.stage != Stage::Draining);
         let Some(newest) = living.map(|one| one.number).max() else {
             break;
         };

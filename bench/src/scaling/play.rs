@@ -78,7 +78,9 @@ pub fn play(trace: &Trace, law: Law, start_up: f64, knowledge: Knowledge, seed: 
             outcome.ideal += demand / CAPACITY / TARGET;
             outcome.actions += f64::from(u8::from(acted));
             let serving = pool.count(Stage::Serving);
-            outcome.seconds.push((demand / CAPACITY / TARGET, serving, second.lost));
+            outcome
+                .seconds
+                .push((demand / CAPACITY / TARGET, serving, second.lost));
         }
     }
     outcome.starts = f64::from(pool.starts);

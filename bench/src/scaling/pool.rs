@@ -95,6 +95,7 @@ pub struct Pool {
     knowledge: Knowledge,
     steering: VipSteering,
     random: Random,
+    seed: u64,
     next: u32,
     last_period: f64,
     /// Instances that were started.
@@ -111,6 +112,7 @@ impl Pool {
             knowledge,
             steering: VipSteering::new(Steering::default()),
             random: Random::new(seed),
+            seed,
             next: 0,
             last_period: begin,
             starts: 0,
@@ -128,11 +130,11 @@ impl Pool {
     /// Orders instances.
     pub fn start(&mut self, count: u32) {
         for _ in 0..count {
-            // Every sixth instance has the usual size, so that the mean of a few is near it.
-            let size = if self.knowledge == Knowledge::Unequal {
-                0.5 + self.random.unit()
-            } else {
-                1.0
+            // The same for every law.
+            let mut sizes = Random::new(self.seed ^ (u64::from(self.next) << 32));
+            let size = match self.knowledge {
+                Knowledge::Unequal => 0.5 + sizes.unit(),
+                Knowledge::Known | Knowledge::Learned => 1.0,
             };
             let capacity = CAPACITY * size;
             self.instances.push(Instance {
@@ -154,7 +156,10 @@ impl Pool {
 
     fn set(&mut self, number: u32, from: Stage, to: Stage) {
         let now = self.now;
-        let found = self.instances.iter_mut().find(|one| one.number == number && one.stage == from);
+        let found = self
+            .instances
+            .iter_mut()
+            .find(|one| one.number == number && one.stage == from);
         if let Some(one) = found {
             one.stage = to;
             one.since = now;
@@ -163,7 +168,8 @@ impl Pool {
 
     /// Takes new flows from an instance. One that is still starting is stopped.
     pub fn drain(&mut self, number: u32) {
-        self.instances.retain(|one| one.number != number || one.stage != Stage::Starting);
+        self.instances
+            .retain(|one| one.number != number || one.stage != Stage::Starting);
         self.set(number, Stage::Serving, Stage::Draining);
     }
 
@@ -174,7 +180,10 @@ impl Pool {
 
     /// Number of instances in a stage.
     pub fn count(&self, stage: Stage) -> u32 {
-        self.instances.iter().filter(|one| one.stage == stage).count() as u32
+        self.instances
+            .iter()
+            .filter(|one| one.stage == stage)
+            .count() as u32
     }
 
     /// Plays a second with this demand. `reads`: whether utilisation is read.
@@ -191,7 +200,8 @@ impl Pool {
             }
         }
         let before = self.instances.len();
-        self.instances.retain(|one| one.stage != Stage::Draining || now - one.since < DRAIN);
+        self.instances
+            .retain(|one| one.stage != Stage::Draining || now - one.since < DRAIN);
         changed |= before != self.instances.len();
         let offered = (demand * (1.0 + noise * self.random.normal())).max(0.0);
         if changed || self.instances.iter().all(|one| one.share == 0.0) {
@@ -202,7 +212,11 @@ impl Pool {
         if all <= 0.0 {
             second.lost = offered;
         }
-        for one in self.instances.iter_mut().filter(|one| one.stage == Stage::Serving) {
+        for one in self
+            .instances
+            .iter_mut()
+            .filter(|one| one.stage == Stage::Serving)
+        {
             if all > 0.0 {
                 let arrived = offered * one.share / all;
                 let served = arrived.min(one.capacity);
@@ -221,7 +235,9 @@ impl Pool {
     }
 
     fn shares(&self) -> impl Iterator<Item = &Instance> {
-        self.instances.iter().filter(|one| one.stage == Stage::Serving)
+        self.instances
+            .iter()
+            .filter(|one| one.stage == Stage::Serving)
     }
 
     fn read(&mut self, elapsed: f64, reads: bool) {
@@ -243,7 +259,9 @@ impl Pool {
             .filter(|one| one.stage != Stage::Starting)
             .map(|one| observe(one, now))
             .collect();
-        let decisions = self.steering.step(Duration::from_secs_f64(EPOCH + now), &observations);
+        let decisions = self
+            .steering
+            .step(Duration::from_secs_f64(EPOCH + now), &observations);
         let by_address: BTreeMap<IpAddr, _> = observations
             .iter()
             .zip(&decisions)
@@ -255,7 +273,11 @@ impl Pool {
                 continue;
             };
             if known {
-                one.share = if one.stage == Stage::Serving { one.capacity } else { 0.0 };
+                one.share = if one.stage == Stage::Serving {
+                    one.capacity
+                } else {
+                    0.0
+                };
             } else {
                 one.share = f64::from(decision.weight);
                 one.learned = decision.capacity;

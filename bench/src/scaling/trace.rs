@@ -87,7 +87,9 @@ impl Trace {
     /// # Panics
     /// Panics if there is none.
     pub fn of(name: &str) -> Trace {
-        let found = Trace::all().into_iter().find(|trace| trace.name.starts_with(name));
+        let found = Trace::all()
+            .into_iter()
+            .find(|trace| trace.name.starts_with(name));
         found.unwrap_or_else(|| panic!("no trace is called {name}"))
     }
 
@@ -95,7 +97,11 @@ impl Trace {
     pub fn calm() -> Trace {
         Trace {
             noise: 0.10,
-            ..Trace::new("flat at a boundary, 10 % noise, 10 h", Shape::Flat(350.0), 36_000.0)
+            ..Trace::new(
+                "flat at a boundary, 10 % noise, 10 h",
+                Shape::Flat(350.0),
+                36_000.0,
+            )
         }
     }
 
@@ -105,7 +111,13 @@ impl Trace {
         match self.shape {
             Shape::Flat(rate) => rate,
             Shape::Step => BASE * if at < 300.0 { 1.0 } else { 3.6 },
-            Shape::Spike => BASE * if (300.0..390.0).contains(&at) { 5.0 } else { 1.0 },
+            Shape::Spike => {
+                BASE * if (300.0..390.0).contains(&at) {
+                    5.0
+                } else {
+                    1.0
+                }
+            }
             Shape::Ramp => BASE * (1.0 + 6.0 * ((at - 300.0) / 300.0).clamp(0.0, 1.0)),
             Shape::Day => 800.0 - 600.0 * (TAU * at / 3_600.0).cos(),
             Shape::Square => BASE * if at % 240.0 < 120.0 { 1.0 } else { 3.6 },

@@ -28,8 +28,6 @@ crate::choice! {
         Memory = "memory",
         /// A guard: the 95th percentile of response times above `latency` adds a step.
         Latency = "latency",
-        /// A guard: half of the capacity above `critical` adds a step.
-        Critical = "critical",
     }
 }
 
@@ -199,14 +197,14 @@ crate::settings! {
         /// Time over which the need must be low before the pool shrinks; at least three times start-up and drain.
         @expert in_after: Duration = seconds(300), seconds(10)..=DAY;
         /// Time between two steps in which the pool shrinks.
-        @expert in_every: Duration = seconds(60), seconds(1)..=DAY;
+        @expert in_every: Duration = seconds(15), seconds(1)..=DAY;
         /// The fraction of the instances that are drained in such a step; at least one is.
         @expert in_step: f64 = 0.10, 0.001..=1.0;
         /// Time from the order of an instance until it serves; `auto` measures it.
         @expert start_up: Auto<Duration> = Auto(None), Duration::ZERO..=HOUR;
         /// Fraction of dead instances above which nothing is drained or killed.
         @expert max_dead: f64 = 0.30, 0.0..=1.0;
-        /// Utilisation from which on an instance is critically loaded.
+        /// Utilisation from which on an instance is critically loaded. What steering learns of it then is not used.
         @expert critical: f64 = 0.90, 0.1..=1.0;
         /// Periods for which a guard must see trouble before it adds a step.
         @expert guard_periods: u32 = 3, 1..=1_000;

@@ -10,6 +10,9 @@
 //! 4. `allocation`: the share of new flows each real gets, by the VIP's `controllers` entry.
 //! 5. `movement`: how much of the ring may move towards those shares in this period.
 //! 6. `weight_scale`: integer weights for the ring.
+//!
+//! [`scaling`] decides how many instances a pool has, from what steering has learned of them; [`score`] and [`life_cycle`]
+//! are how an instance is shown.
 
 #![forbid(unsafe_code)]
 
@@ -23,6 +26,7 @@ mod estimate;
 mod lag;
 mod learning;
 mod life;
+pub mod life_cycle;
 mod loan;
 mod movement;
 mod observation;
@@ -32,6 +36,7 @@ mod rebalancing;
 pub mod ring;
 mod safety;
 pub mod scaling;
+pub mod score;
 mod shares;
 mod shedding;
 mod storm;

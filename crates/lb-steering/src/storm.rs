@@ -79,21 +79,37 @@ fn changed(settings: &Steering, now: Duration, pool: &[Member<'_>]) -> f64 {
     if all > 0.0 { changed / all } else { 0.0 }
 }
 
-/// The lowest factor of its share that slow start leaves a real: where the others are busy, they need it at once.
+/// The lowest factor of its share that slow start leaves a real: where the others are busy, or would be if it had less,
+/// they need it at once.
 pub fn least_ramp(settings: &Steering, now: Duration, pool: &[Member<'_>]) -> f64 {
     let (mut sum, mut count) = (0.0, 0.0);
-    for member in pool.iter().filter(|member| member.is_eligible()) {
-        let ramping = member.state.eligibility.slow_start(settings, now) < 1.0;
+    let (mut used, mut others, mut ramping) = (0.0, 0.0, 0.0);
+    for (member, capacity) in pool.iter().zip(estimated_capacities(pool)) {
+        if !member.is_eligible() {
+            continue;
+        }
+        let is_ramping = member.state.eligibility.slow_start(settings, now) < 1.0;
         let utilisation =
             Sample::fresh(member.observation.load.utilisation, settings.stale_after());
-        if let (false, Some(utilisation)) = (ramping, utilisation) {
-            sum += utilisation;
-            count += 1.0;
+        if is_ramping {
+            ramping += capacity;
+        } else {
+            others += capacity;
+        }
+        if let Some(utilisation) = utilisation {
+            used += utilisation.min(1.0) * capacity;
+            if !is_ramping {
+                sum += utilisation;
+                count += 1.0;
+            }
         }
     }
-    if count > 0.0 && sum / count >= OTHERS_BUSY {
+    if count == 0.0 || ramping == 0.0 {
+        0.0
+    } else if sum / count >= OTHERS_BUSY {
         1.0
     } else {
-        0.0
+        // What keeps the others below that with the load that the pool has.
+        ((used / OTHERS_BUSY - others) / ramping).clamp(0.0, 1.0)
     }
 }

@@ -4,7 +4,6 @@
 //! line in [`REGISTRY`], and its name with help in `lb_model::scaling`.
 
 mod connections;
-mod critical;
 mod latency;
 mod memory;
 mod requests;
@@ -33,7 +32,6 @@ pub static REGISTRY: &[(ScalingPolicy, Measure)] = &[
     (ScalingPolicy::Connections, connections::measure),
     (ScalingPolicy::Memory, memory::measure),
     (ScalingPolicy::Latency, latency::measure),
-    (ScalingPolicy::Critical, critical::measure),
 ];
 
 /// What policies see.

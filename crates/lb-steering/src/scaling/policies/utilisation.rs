@@ -12,7 +12,7 @@ use crate::scaling::readings::Offered;
 const NOISE_DEVIATIONS: f64 = 4.0;
 /// ... but noise raises the threshold to this at most.
 const MOST_ABOVE: f64 = 1.15;
-/// A surge differs from the mean by more than this many standard deviations.
+/// A surge, or a rise, differs from the mean by more than this many standard deviations.
 const SURGE_DEVIATIONS: f64 = 3.0;
 /// The threshold where only readings of utilisation are known: they are single values.
 const READINGS_ABOVE: f64 = 1.10;
@@ -42,9 +42,16 @@ fn by_capacity(context: &Context<'_>, unit: Unit, each: f64) -> Option<Requireme
     let noise = |over| load.deviation(over);
     let surge = short > settings.surge * long
         && short - long > SURGE_DEVIATIONS * noise(settings.surge_over);
-    let offered = if surge { short } else { long };
+    // A rise is followed as far as it is certain.
+    let rising = short - SURGE_DEVIATIONS * noise(settings.surge_over);
+    let offered = if surge { short } else { long.max(rising) };
     let required = offered / settings.utilisation;
-    let worth = |one: &super::InstanceReadings| one.known_capacity().unwrap_or(each);
+    let credibility = context.state.credibility();
+    let each = each * credibility;
+    let worth = |one: &super::InstanceReadings| {
+        let own = context.state.capacity_of(&one.name);
+        own.map_or(each, |own| own * credibility)
+    };
     let mut requirement = Requirement::new(context, unit, (required, each), worth);
     requirement.surge = surge;
     if !surge && long > 0.0 {
@@ -65,7 +72,7 @@ fn by_readings(context: &Context<'_>) -> Measured {
     let known = |one| context.fresh(one);
     let each = context.state.capacity;
     let worth = |one: &super::InstanceReadings| match each {
-        Some((_, each)) => one.known_capacity().unwrap_or(each),
+        Some((_, each)) => context.state.capacity_of(&one.name).unwrap_or(each),
         None => 1.0,
     };
     let (mut used, mut read, mut all) = (0.0, 0.0, 0.0);

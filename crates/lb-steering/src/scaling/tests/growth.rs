@@ -227,12 +227,11 @@ fn capacities_that_were_learned_too_high_are_noticed() {
         found = found.or(Some(pool.decide()).filter(|one| one.start > 0));
     }
     let found = found.unwrap();
-    assert_eq!(
-        found.why.decided_by,
-        DecidedBy::Policy(ScalingPolicy::Critical)
-    );
-    assert_eq!((found.start, found.why.critical.len()), (1, 4));
-    assert!(found.why.average_load.unwrap() > 0.98);
+    assert_eq!(found.why.decided_by, BY_UTILISATION);
+    assert_eq!(found.why.critical.len(), 4);
+    assert!(found.start >= 1 && found.why.average_load.unwrap() > 0.98);
+    // They carry 63 each: 250 / 0.7 / 63 = 5.7 instances, less the dead band.
+    assert!((5..=6).contains(&found.desired), "{found}");
 }
 
 #[test]
