@@ -9,3 +9,4 @@ pub mod process;
 pub mod random;
 pub mod scaling;
 pub mod statistics;
+pub mod walk;

@@ -100,6 +100,15 @@ fn print_result(figures: &Report, windows: &[FaultWindow]) {
         "{} requests in {:.0} s, {} failed; XDP {}",
         figures.requests, figures.seconds, figures.failed, figures.xdp_mode
     );
+    let shares: Vec<String> = figures
+        .vips
+        .iter()
+        .map(|vip| format!("{} {:.2} %", vip.vip, vip.table_share * 100.0))
+        .collect();
+    println!(
+        "packets that consulted the flow table: {}",
+        shares.join(", ")
+    );
 }
 
 /// Fails if anything happened that is neither part of the demonstration nor a consequence of it.

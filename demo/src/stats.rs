@@ -24,6 +24,8 @@ pub struct Vip {
     pub closed: u64,
     /// Packets for the VIP that were dropped.
     pub dropped_packets: u64,
+    /// The share of its packets that consulted the flow table, 0 to 1.
+    pub table_share: f64,
     /// One entry per real.
     pub reals: Vec<Real>,
 }

@@ -16,24 +16,24 @@ fn main() -> ExitCode {
     if let Some(usage) = error.downcast_ref::<clap::Error>() {
         usage.exit();
     }
-    eprintln!("lb-agent: {}", told(&error));
+    eprintln!("lb-agent: {}", message(&error));
     ExitCode::FAILURE
 }
 
 /// The error with its causes, each once: some errors tell their cause themselves.
-fn told(error: &anyhow::Error) -> String {
-    let mut told = String::new();
+fn message(error: &anyhow::Error) -> String {
+    let mut message = String::new();
     for cause in error.chain() {
         let cause = cause.to_string();
         let cause = cause.trim_end();
-        if told.is_empty() {
-            told.push_str(cause);
-        } else if !told.contains(cause) {
-            told.push_str(": ");
-            told.push_str(cause);
+        if message.is_empty() {
+            message.push_str(cause);
+        } else if !message.contains(cause) {
+            message.push_str(": ");
+            message.push_str(cause);
         }
     }
-    told
+    message
 }
 
 #[cfg(test)]
@@ -52,11 +52,11 @@ mod tests {
     fn each_cause_is_told_once() {
         let source = std::io::Error::other("disk on fire\n");
         let error = anyhow::Error::new(TellsItsCause { source }).context("starting");
-        assert_eq!(told(&error), "starting: reading x: disk on fire");
+        assert_eq!(message(&error), "starting: reading x: disk on fire");
 
         let error = Err::<(), _>(std::io::Error::other("gone"))
             .context("opening y")
             .unwrap_err();
-        assert_eq!(told(&error), "opening y: gone");
+        assert_eq!(message(&error), "opening y: gone");
     }
 }

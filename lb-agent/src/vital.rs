@@ -231,18 +231,18 @@ mod tests {
             let name = "it";
             assert!(name.is_empty(), "{name} broke");
         });
-        let told = next_end(&mut vital).await;
+        let message = next_end(&mut vital).await;
         assert!(
-            told.starts_with("a listener panicked") && told.ends_with("it broke"),
-            "{told}"
+            message.starts_with("a listener panicked") && message.ends_with("it broke"),
+            "{message}"
         );
         let panic = || -> () { std::panic::panic_any(7) };
         let thread = thread::spawn(panic);
         vital.thread("a thread", thread).unwrap();
-        let told = next_end(&mut vital).await;
+        let message = next_end(&mut vital).await;
         assert!(
-            told.starts_with("a thread panicked") && told.ends_with("(no message)"),
-            "{told}"
+            message.starts_with("a thread panicked") && message.ends_with("(no message)"),
+            "{message}"
         );
     }
 
@@ -362,9 +362,9 @@ mod tests {
                     assert!(owner.change(request).await.is_err());
                 }
             }
-            let told = next_end(&mut vital).await;
-            assert!(told.starts_with("the owner panicked"), "{told}");
-            assert!(told.contains(&format!("broke in {panics}")), "{told}");
+            let message = next_end(&mut vital).await;
+            assert!(message.starts_with("the owner panicked"), "{message}");
+            assert!(message.contains(&format!("broke in {panics}")), "{message}");
         }
     }
 }

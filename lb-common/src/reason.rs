@@ -1,4 +1,4 @@
-//! Why a frame left the balancer the way it did. Every exit has a reason; per CPU and interface the
+//! What happened to a frame, and why. Every exit has a reason; per CPU and interface the
 //! sum of the reasons equals the frames received.
 
 /// What happens to the frame.

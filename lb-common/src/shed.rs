@@ -7,7 +7,7 @@
 //! has to be made up. A segment out of order ends nothing: the real asks for the right one.
 //!
 //! The flow is remembered as closing, so the data that is sent again goes to the same real, whatever the ring says
-//! by then. A SYN chooses anew.
+//! by then. A SYN chooses again.
 
 use crate::{
     checksum,

@@ -5,7 +5,10 @@ use std::{
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::PathBuf,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -36,14 +39,18 @@ pub enum Mode {
     Tracked,
     /// The reals were added one by one, and no packet came meanwhile.
     OneByOne,
+    /// Weights have moved for two windows, while each flow sent packets.
+    Steered,
 }
 
 /// Reals of each VIP.
-const REALS: u16 = 64;
+pub const REALS: u16 = 64;
 /// How long something may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// A window longer than any measurement.
 const WINDOW: Duration = Duration::from_secs(3_600);
+/// The window while weights move: as many steps of the weights are in it as in the window that is the default of TCP.
+pub const STEERED_WINDOW: Duration = Duration::from_secs(30);
 /// The MAC address of the balancer's end of the veth pair, to which the templates' packets are sent.
 const MAC: &str = "02:00:00:00:00:01";
 /// The balancer's end of the veth pair.
@@ -109,34 +116,18 @@ impl Balancer {
 
     /// Brings the VIPs of both families into this state.
     pub fn set_mode(&mut self, mode: Mode) -> anyhow::Result<()> {
-        for (address, v6) in [(IpAddr::V4(VIP4), false), (IpAddr::V6(VIP6), true)] {
-            let vip = VipKey {
-                address,
-                port: 80,
-                protocol: Protocol::Tcp,
-            };
-            let reals = reals(v6, REALS);
-            let weights: Vec<(IpAddr, u32)> = reals.iter().map(|real| (*real, 100)).collect();
-            let ring = build_shared(Algorithm::Rendezvous, 0, MAX_RING_SLOTS, &weights);
-            let track = if mode == Mode::Tracked {
-                Track::All
-            } else {
-                Track::Exceptions
-            };
-            let mut service = ServiceSpec {
-                vip,
-                forward: Forward::Ipip,
-                track,
-                window: WINDOW,
-                reals,
-                down: BTreeMap::new(),
-                ring,
-                when_empty: WhenEmpty::Drop,
-            };
+        for v6 in [false, true] {
+            let mut service = measured(v6, &[100; REALS as usize]);
+            if mode == Mode::Tracked {
+                service.track = Track::All;
+            }
+            if mode == Mode::Steered {
+                service.window = STEERED_WINDOW;
+            }
             // Removed first, so that nothing of an earlier state is left.
-            self.remove(&vip)?;
+            self.remove(&service.vip)?;
             if mode == Mode::OneByOne {
-                self.add_one_by_one(&service, &weights)?;
+                self.add_one_by_one(&service)?;
             }
             self.set(&service)?;
             if mode == Mode::Exceptions {
@@ -148,15 +139,12 @@ impl Balancer {
     }
 
     /// Adds a service real by real, and waits until its slots are settled.
-    fn add_one_by_one(
-        &mut self,
-        service: &ServiceSpec,
-        weights: &[(IpAddr, u32)],
-    ) -> anyhow::Result<()> {
-        for count in 1..=weights.len() {
+    fn add_one_by_one(&mut self, service: &ServiceSpec) -> anyhow::Result<()> {
+        for count in 1..=service.reals.len() {
+            let reals = service.reals[..count].to_vec();
             let some = ServiceSpec {
-                reals: service.reals[..count].to_vec(),
-                ring: build_shared(Algorithm::Rendezvous, 0, MAX_RING_SLOTS, &weights[..count]),
+                ring: ring(&reals, &vec![100; count]),
+                reals,
                 ..service.clone()
             };
             self.set(&some)?;
@@ -165,6 +153,13 @@ impl Balancer {
             self.enter(KernelDataplane::tick)??;
             Ok((self.status().slots.unsettled() == 0).then_some(()))
         })
+    }
+
+    /// Gives the reals of the IPv4 VIP these weights, within the window of [`Mode::Steered`].
+    pub fn set_weights(&mut self, weights: &[u32]) -> anyhow::Result<()> {
+        let mut service = measured(false, weights);
+        service.window = STEERED_WINDOW;
+        self.set(&service)
     }
 
     /// Adds or changes a service.
@@ -215,6 +210,30 @@ impl Drop for Balancer {
         // `detach` has removed it unless something is wrong.
         let _ = fs::remove_dir(&self.pins);
     }
+}
+
+/// Returns the service whose packets are measured.
+fn measured(v6: bool, weights: &[u32]) -> ServiceSpec {
+    let reals = reals(v6, REALS);
+    ServiceSpec {
+        vip: VipKey {
+            address: if v6 { VIP6.into() } else { VIP4.into() },
+            port: 80,
+            protocol: Protocol::Tcp,
+        },
+        forward: Forward::Ipip,
+        track: Track::Exceptions,
+        window: WINDOW,
+        down: BTreeMap::new(),
+        ring: ring(&reals, weights),
+        reals,
+        when_empty: WhenEmpty::Drop,
+    }
+}
+
+fn ring(reals: &[IpAddr], weights: &[u32]) -> Arc<[u16]> {
+    let weights: Vec<(IpAddr, u32)> = reals.iter().copied().zip(weights.iter().copied()).collect();
+    build_shared(Algorithm::Rendezvous, 0, MAX_RING_SLOTS, &weights)
 }
 
 /// Returns a service of `count` reals with weight 100, but for the first one.

@@ -11,6 +11,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use clap::Parser;
 use comfy_table::{CellAlignment, Table, presets};
+use lb_bench::walk::PERIOD;
 use lb_common::limits::ticks_from_millis;
 use lb_dataplane::{
     Dataplane as _, MemoryDataplane, ServiceSpec, SlotStates, WhenEmpty, options::Options,
@@ -24,8 +25,6 @@ use crate::{
     weights::{REALS, Weights, address},
 };
 
-/// Seconds between two decisions of steering: the default of the settings.
-const PERIOD: u64 = 5;
 /// Seconds between two ticks of the data plane. The agent's are a second apart; a sweep of a large table is not due
 /// oftener than this.
 const TICK: u64 = 30;

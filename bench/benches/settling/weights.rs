@@ -2,8 +2,10 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use crate::connections::Carried;
+use lb_bench::walk::{Walk, normal};
 use lb_steering::{Load, Observation, Sample, Steering, VipSteering};
+
+use crate::connections::Carried;
 
 /// Reals of the VIP.
 pub const REALS: u16 = 20;
@@ -13,11 +15,6 @@ const WEIGHT: u32 = 100;
 const LOAD: f64 = 0.65;
 /// Relative standard deviation of readings.
 const NOISE: f64 = 0.03;
-/// A step of the random walk: the standard deviation of the change of each weight's logarithm. It moves 0.05 % of the
-/// ring.
-const STEP: f64 = 0.001_25;
-/// How far it strays: the standard deviation of a weight's logarithm.
-const STRAY: f64 = 0.03;
 /// New flows a second of a pool of short flows.
 const DEMAND: f64 = 10_000.0;
 
@@ -42,8 +39,7 @@ enum Source {
         life: f64,
         opened: Vec<u64>,
     },
-    /// Logarithms of the weights.
-    Walk(Vec<f64>),
+    Walk(Walk),
 }
 
 impl Weights {
@@ -73,7 +69,7 @@ impl Weights {
 
     /// A random walk that returns to equal weights.
     pub fn walk() -> Weights {
-        Weights::new(Source::Walk(vec![0.0; usize::from(REALS)]))
+        Weights::new(Source::Walk(Walk::new(usize::from(REALS))))
     }
 
     /// The weights as they are.
@@ -84,19 +80,11 @@ impl Weights {
     /// The weights of the next period, by what each real has carried and its share of the ring.
     pub fn next(&mut self, carried: &[Carried], shares: &[f64], seconds: u64) -> Vec<u32> {
         let random = &mut self.random;
-        let mut normal = || {
-            (-2.0 * (1.0 - random.f64()).ln()).sqrt() * (std::f64::consts::TAU * random.f64()).cos()
-        };
+        let mut normal = || normal(random);
         self.weights = match &mut self.source {
-            Source::Walk(logarithms) => {
-                let back = STEP * STEP / (2.0 * STRAY * STRAY);
-                for logarithm in logarithms.iter_mut() {
-                    *logarithm = *logarithm * (1.0 - back) + STEP * normal();
-                }
-                logarithms
-                    .iter()
-                    .map(|logarithm| (logarithm.exp() * 30_000.0) as u32)
-                    .collect()
+            Source::Walk(walk) => {
+                walk.step();
+                walk.weights()
             }
             Source::Steered {
                 steering,

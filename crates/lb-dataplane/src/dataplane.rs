@@ -22,7 +22,7 @@ pub trait Dataplane: Send {
     /// is added that is an address of this host and is not dead.
     fn set_service(&mut self, spec: &ServiceSpec) -> Result<(), DataplaneError>;
 
-    /// Resets up to `flows` running flows of a real soon, so that their clients connect anew and the ring
+    /// Resets up to `flows` running flows of a real soon, so that their clients reconnect and the ring
     /// chooses again: each of its next TCP packets with data ends its flow, until so many are ended. Replaces
     /// an earlier number that is not yet reached; 0 cancels it. CPUs that end flows at the same moment may
     /// end more than `flows`, by less than the number of CPUs. Returns how many flows of the earlier number

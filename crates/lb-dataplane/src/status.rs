@@ -41,7 +41,7 @@ pub struct Status {
     pub slots: SlotStates,
     /// Layout version of the tables.
     pub layout: u32,
-    /// How often the tables were made anew.
+    /// How often the tables were recreated.
     pub generation: u32,
     /// Whether the tables of an earlier agent were adopted.
     pub adopted: bool,

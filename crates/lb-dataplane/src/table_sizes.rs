@@ -78,7 +78,7 @@ impl TableSizes {
     /// Sizes with room for `services`, `reals`, `next_hops` and `ring_slots` (each a number of entries,
     /// reserved ones included); `None` if these sizes have it.
     ///
-    /// Growing takes new programs, which the kernel verifies anew. So when one table grows, each table that
+    /// Growing takes new programs, which the kernel verifies again. So when one table grows, each table that
     /// would be nearly full grows with it: a stream of new VIPs takes few steps.
     ///
     /// # Errors
@@ -255,7 +255,7 @@ mod tests {
         assert_eq!(sizes.grown(200, 1_000, 10, 120_000).unwrap(), None);
     }
 
-    /// Each step has the kernel verify the programs anew.
+    /// Each step has the kernel verify the programs again.
     #[test]
     fn a_thousand_vips_of_ten_reals_take_few_steps() {
         let mut sizes = TableSizes::initial(DEFAULT_FLOW_ENTRIES);

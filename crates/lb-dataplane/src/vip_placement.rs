@@ -7,7 +7,7 @@ use lb_common::vip_table::{
 use crate::{error::DataplaneError, table_sizes::TableSizes, vip_key::VipTableKey};
 
 /// The sizes whose VIP tables have a place for each of `vips`: `sizes`, or larger ones. VIP tables that keep
-/// their `current` size are not made anew, so their VIPs have a place already.
+/// their `current` size are not recreated, so their VIPs have a place already.
 ///
 /// # Errors
 /// [`DataplaneError::Full`].
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn only_tables_that_are_made_anew_need_a_place_for_every_vip() {
+    fn only_tables_that_are_recreated_need_a_place_for_every_vip() {
         let secret = [1, 2];
         let current = TableSizes::initial(DEFAULT_FLOW_ENTRIES);
         let vips: Vec<_> = (1..)

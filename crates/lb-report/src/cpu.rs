@@ -40,7 +40,7 @@ pub struct Use {
 }
 
 /// Computes the use of `cores` cores from `before` to `now`, `wall` later. Returns `None` if no time passed, if
-/// `cores` is not positive, or if a counter decreased because the group was created anew.
+/// `cores` is not positive, or if a counter decreased because the group was recreated.
 #[must_use]
 pub fn between(before: &Count, now: &Count, wall: Duration, cores: f64) -> Option<Use> {
     if wall.is_zero() || !cores.is_finite() || cores <= 0.0 {
@@ -99,7 +99,7 @@ mod tests {
         assert_eq!(used(count(0, None), count(500, None), 2.0), plain(0.25));
         // Slightly above its quota.
         assert_eq!(used(count(0, None), count(504, None), 0.5), plain(1.0));
-        // Created anew.
+        // Recreated.
         assert_eq!(used(count(500, None), count(10, None), 1.0), None);
         assert_eq!(used(count(0, None), count(1, None), 0.0), None);
         let now = count(1, None);

@@ -245,7 +245,7 @@ fn everything_can_be_replaced_at_once() {
 }
 
 #[test]
-fn a_lost_file_can_be_written_anew() {
+fn a_lost_file_can_be_rewritten() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.redb");
     let truncate = || {

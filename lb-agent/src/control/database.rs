@@ -1,7 +1,7 @@
 //! Watches over the database's file: somebody may remove or truncate it under the running agent.
 //!
 //! The database has in memory what it has read, so it would go on to acknowledge changes, and lose them with the process.
-//! The owner looks before each change and once a second. What is lost it writes anew: it knows everything.
+//! The owner looks before each change and once a second. What is lost it rewrites: it knows everything.
 
 use std::sync::Arc;
 
@@ -18,12 +18,12 @@ impl Owner {
             match self.store.rewrite(&self.intent) {
                 Ok(revision) => {
                     self.rewritten(revision.0);
-                    let cause = format!("{error}: the agent has written it anew, nothing is lost");
+                    let cause = format!("{error}: the agent has rewritten it, nothing is lost");
                     tracing::error!("{cause}");
                     self.send(None, cause.into(), What::Notice);
                     return;
                 }
-                Err(failed) => format!("{error}; writing it anew failed, too: {failed}"),
+                Err(failed) => format!("{error}; rewriting it failed, too: {failed}"),
             }
         } else {
             error.to_string()

@@ -28,7 +28,7 @@ pub struct Tables {
     pub unreachable: Vec<IpAddr>,
     /// Addresses of the host itself.
     pub own: BTreeSet<IpAddr>,
-    /// Interfaces whose change is still to be told.
+    /// Interfaces whose change is not yet recorded.
     pub changed_links: Vec<InterfaceStatus>,
     /// What somebody else changed in the tables.
     pub foreign_changes: Option<String>,

@@ -1,7 +1,7 @@
 //! `/metrics`: the agent's figures for Prometheus.
 //!
 //! `definitions` has one row for each metric: name, kind, unit, help text, and where its value stands in a
-//! [`Scrape`]. A scrape is collected anew for each request, so the series of a deleted VIP or real end at once.
+//! [`Scrape`]. A scrape is collected for each request, so the series of a deleted VIP or real end at once.
 
 mod definitions;
 mod scrape;

@@ -391,7 +391,7 @@ fn counters_of_a_service_that_is_gone_make_no_series() {
     assert!(!text.contains("vip="), "{text}");
 }
 
-/// `UPDATE_REFERENCE=1 cargo test -p lb-agent reference` writes the reference anew.
+/// `UPDATE_REFERENCE=1 cargo test -p lb-agent reference` rewrites the reference.
 #[test]
 fn the_documentation_has_the_reference() {
     const BEGIN: &str = "<!-- The reference is generated: UPDATE_REFERENCE=1 cargo test -p lb-agent reference -->\n";

@@ -54,7 +54,7 @@ struct Service {
     stopping: Receiver<bool>,
 }
 
-fn told(sample: Option<Arc<Sample>>) -> Result<v1::ReportedLoad, Status> {
+fn response(sample: Option<Arc<Sample>>) -> Result<v1::ReportedLoad, Status> {
     sample
         .map(|sample| v1::ReportedLoad::from(&*sample))
         .ok_or_else(|| Status::unavailable("no report was taken yet; ask again in a second"))
@@ -67,7 +67,7 @@ impl LoadReport for Service {
         _: Request<v1::GetLoadRequest>,
     ) -> Result<Response<v1::ReportedLoad>, Status> {
         let newest = self.newest.borrow().clone();
-        told(newest).map(Response::new)
+        response(newest).map(Response::new)
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<v1::ReportedLoad, Status>> + Send>>;
@@ -86,7 +86,7 @@ impl LoadReport for Service {
                 // The thread that takes samples has ended.
                 newest.changed().await.ok()?;
                 let sample = newest.borrow_and_update().clone();
-                Some((told(sample), (newest, Instant::now() + interval)))
+                Some((response(sample), (newest, Instant::now() + interval)))
             },
         );
         let mut stopping = self.stopping.clone();

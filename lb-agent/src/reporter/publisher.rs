@@ -269,14 +269,14 @@ mod tests {
 
     #[test]
     fn brokers() {
-        for (text, told) in [
+        for (text, expected) in [
             ("mqtt://broker", "mqtt://broker:1883"),
             ("mqtt://10.0.0.1:2000/", "mqtt://10.0.0.1:2000"),
             ("mqtts://broker.example", "mqtts://broker.example:8883"),
             ("mqtt://[::1]:1883", "mqtt://[::1]:1883"),
         ] {
             let broker: Broker = text.parse().expect(text);
-            assert_eq!(broker.to_string(), told);
+            assert_eq!(broker.to_string(), expected);
         }
         for (text, why) in [
             ("broker:1883", "mqtt://HOST:PORT"),

@@ -140,12 +140,12 @@ impl Supervisor {
                 vips = changed.take() => self.reconcile(vips).await,
                 Some(report) = probes.recv() => {
                     let mut steps = Vec::new();
-                    let mut told = Vec::new();
-                    self.probed(report, &mut steps, &mut told);
+                    let mut updates = Vec::new();
+                    self.probed(report, &mut steps, &mut updates);
                     while steps.len() < BATCH && let Ok(report) = probes.try_recv() {
-                        self.probed(report, &mut steps, &mut told);
+                        self.probed(report, &mut steps, &mut updates);
                     }
-                    self.apply(told).await;
+                    self.apply(updates).await;
                     self.step(steps).await;
                 }
                 Some(report) = loads.recv() => {
@@ -264,7 +264,7 @@ impl Supervisor {
         &mut self,
         report: health::runner::Report,
         steps: &mut Vec<VipKey>,
-        told: &mut Vec<WeightUpdate>,
+        updates: &mut Vec<WeightUpdate>,
     ) {
         let vip = report.vip;
         let Some(vip_supervisor) = self.supervisors.get_mut(&vip) else {
@@ -277,7 +277,7 @@ impl Supervisor {
                 report.real
             );
             let cause = format!("a probe says nothing, and the state is kept: {reason}");
-            told.extend(vip_supervisor.tell(report.real, cause));
+            updates.extend(vip_supervisor.tell(report.real, cause));
         }
         if vip_supervisor.probed(report) {
             steps.push(vip);

@@ -99,8 +99,8 @@ mod tests {
         [10, 0, 0, number].into()
     }
 
-    /// What is told each second for so many of them.
-    fn told(pace: &mut ShedPace, begin: Instant, seconds: u64) -> Vec<Vec<(IpAddr, u32)>> {
+    /// The orders of each second, for so many of them.
+    fn orders(pace: &mut ShedPace, begin: Instant, seconds: u64) -> Vec<Vec<(IpAddr, u32)>> {
         (0..seconds)
             .map(|second| pace.take(begin + Duration::from_secs(second)))
             .collect()
@@ -110,18 +110,18 @@ mod tests {
     fn a_periods_flows_are_spread_over_it() {
         let (mut pace, now) = (ShedPace::default(), Instant::now());
         pace.set_quota(real(1), 12, Duration::from_secs(5), now);
-        let told = told(&mut pace, now, 7);
-        let flows: Vec<u32> = told.iter().flatten().map(|(_, flows)| *flows).collect();
+        let orders = orders(&mut pace, now, 7);
+        let flows: Vec<u32> = orders.iter().flatten().map(|(_, flows)| *flows).collect();
         assert_eq!(flows, [2, 2, 3, 2, 3]);
-        assert!(told[5].is_empty() && pace.due().is_none());
+        assert!(orders[5].is_empty() && pace.due().is_none());
     }
 
     #[test]
     fn few_are_told_as_they_come_due() {
         let (mut pace, now) = (ShedPace::default(), Instant::now());
         pace.set_quota(real(1), 1, Duration::from_secs(3), now);
-        let told = told(&mut pace, now, 3);
-        assert_eq!(told, [vec![], vec![], vec![(real(1), 1)]]);
+        let orders = orders(&mut pace, now, 3);
+        assert_eq!(orders, [vec![], vec![], vec![(real(1), 1)]]);
     }
 
     #[test]
@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(pace.take(now), [(real(1), 10)]);
         let next = now + PACE;
         pace.set_quota(real(1), 5, Duration::from_secs(5), next);
-        let flows: u32 = told(&mut pace, next, 9)
+        let flows: u32 = orders(&mut pace, next, 9)
             .iter()
             .flatten()
             .map(|(_, flows)| *flows)

@@ -238,14 +238,14 @@ impl VipSupervisor {
         self.probes.count(&report.outcome);
         real.readings.probed(&report.outcome, now);
         // An unknown one has failed, and may only be slow to start.
-        let came = real.awaiting_first_probe && report.state != State::Unknown;
-        if came {
+        let first = real.awaiting_first_probe && report.state != State::Unknown;
+        if first {
             real.awaiting_first_probe = false;
         }
         real.last = Some((report.outcome, now));
         real.state = report.state;
         real.since = report.since;
-        came || report.change.is_some()
+        first || report.change.is_some()
     }
 
     /// Notes the report of a reader. Returns whether steering is to be stepped at once.
@@ -523,10 +523,10 @@ fn cause(real: &Real, now: Effective, limit: &LimitedBy) -> String {
             .map_or("", |(outcome, _)| outcome.reason.as_str());
         return format!("down: {reason}");
     }
-    let came = if before.up { "" } else { "up again: " };
+    let prefix = if before.up { "" } else { "up again: " };
     match limit {
-        LimitedBy::Nothing => format!("{came}weight {}", now.weight),
-        limit => format!("{came}weight {}: {limit}", now.weight),
+        LimitedBy::Nothing => format!("{prefix}weight {}", now.weight),
+        limit => format!("{prefix}weight {}: {limit}", now.weight),
     }
 }
 

@@ -116,18 +116,18 @@ fn bad_requests_are_refused_and_the_next_is_answered() {
 }
 
 #[test]
-fn reports_come_anew() {
+fn each_report_is_a_new_one() {
     let (_reporter, address) = start(&["--interval", "100ms"]);
     let taken = || {
         let report: serde_json::Value = serde_json::from_str(&get(address, "/load").1).unwrap();
         report["taken_at"].as_f64().unwrap()
     };
     let first = taken();
-    let anew = (0..3_000).any(|_| {
+    let changed = (0..3_000).any(|_| {
         std::thread::sleep(Duration::from_millis(20));
         taken() > first
     });
-    assert!(anew, "the report stays that of {first}");
+    assert!(changed, "the report stays that of {first}");
 }
 
 #[test]

@@ -15,7 +15,7 @@ pub const MAX_TARGETS: usize = 8;
 pub const MAX_SEQUENCE: usize = 16;
 /// Segments of a run.
 pub const MAX_SEGMENTS: u32 = 4_096;
-/// Bytes of a packet that are written anew each time.
+/// Bytes of a packet that are rewritten each time.
 pub const TEMPLATE: usize = 80;
 
 /// [`Job::order`]: flow 0, 1, 2, ..., again from 0 after [`Job::mask`].

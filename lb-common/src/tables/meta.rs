@@ -37,7 +37,7 @@ pub struct Meta {
     pub flow_secret: [u64; 2],
     /// Id of the database whose VIPs these are; 0 if an earlier build made the tables.
     pub state: u64,
-    /// A number that each agent chooses anew when it starts: another one means that another agent has taken the tables.
+    /// A number that each agent chooses when it starts: another one means that another agent has taken the tables.
     pub session: u64,
     /// Since when only programs that stamp all of [`super::flow::RING_BITS`] have run, in ticks; 0: not known. Earlier
     /// builds do not write it: it holds only if the attached programs use [`super::names::LOOKUPS`].

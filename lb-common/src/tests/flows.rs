@@ -64,7 +64,7 @@ fn in_the_window_running_flows_stay_and_new_ones_move() {
     assert_eq!(segment(&mut testbed, 1, ACK), (ChosenBy::Flow, a));
     assert_eq!(segment(&mut testbed, 2, ACK), (ChosenBy::Flow, b));
     assert_eq!(segment(&mut testbed, 3, SYN), (ChosenBy::NewFlow, c));
-    // A SYN picks anew once its flow has ended.
+    // A SYN chooses again once its flow has ended.
     assert_eq!(segment(&mut testbed, 1, FIN | ACK), (ChosenBy::Flow, a));
     assert_eq!(segment(&mut testbed, 1, SYN), (ChosenBy::NewFlow, c));
     assert_eq!(segment(&mut testbed, 1, ACK), (ChosenBy::Flow, c));

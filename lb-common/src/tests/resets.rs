@@ -158,7 +158,7 @@ fn a_reset_is_not_answered_with_a_reset() {
 }
 
 #[test]
-fn a_dead_reals_flows_are_reset_and_begin_anew_elsewhere() {
+fn a_dead_reals_flows_are_reset_and_begin_again_elsewhere() {
     let (mut testbed, [dead, _]) = dead();
     let service = testbed.tables.reals[dead as usize].service;
     let alive = dead + 1;

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_counter_made_anew_is_no_negative_rate() {
+    fn a_recreated_counter_is_no_negative_rate() {
         let text = table(&reading(100, 1_000), &reading(101, 10));
         let rates: Vec<&str> = text
             .lines()

@@ -143,7 +143,7 @@ impl Human for Status {
         let adopted = if self.adopted {
             "adopted from an earlier agent"
         } else {
-            "made anew"
+            "recreated"
         };
         text += &format!(
             "lb-agent {}, started {}\n{} VIPs, {} reals; {} slots, {} of them unsettled ({} in \

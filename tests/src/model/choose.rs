@@ -194,7 +194,7 @@ impl Model {
         let hash = flow_hash(&self.testbed, &flow_key(packet, service));
         let place = self.flows.place(hash);
         let entry = self.flows.find(place).copied();
-        // A new connection chooses a real anew, unless one with the same ports is known to run.
+        // A new connection chooses a real again, unless one with the same ports is known to run.
         if let Some(entry) = entry
             && entry.in_time(&self.testbed, self.now)
             && self.serves(entry.real, service)

@@ -95,16 +95,16 @@ fn freeze(bench: &mut Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Damages a file of the state directory, and waits until the agent says that it has written it anew.
+/// Damages a file of the state directory, and waits until the agent says that it has rewritten it.
 fn lose_file(
     bench: &Bench,
     name: &str,
     lose: fn(&std::path::Path) -> std::io::Result<()>,
 ) -> anyhow::Result<()> {
     let path = bench.testbed.agent.state().join(name);
-    let before = bench.said("anew, nothing is lost");
+    let before = bench.said("rewritten it, nothing is lost");
     lose(&path)?;
-    bench.wait_said("anew, nothing is lost", before)?;
+    bench.wait_said("rewritten it, nothing is lost", before)?;
     let length = fs::metadata(&path)?.len();
     ensure!(length > 0, "{name} is empty");
     Ok(())

@@ -17,7 +17,7 @@ fn vips(testbed: &Web) -> Vec<String> {
         .collect()
 }
 
-pub fn a_database_that_is_removed_or_truncated_is_written_anew() {
+pub fn a_database_that_is_removed_or_truncated_is_rewritten() {
     let mut testbed = serving(1, AgentOptions::default());
     let database = testbed.agent.state().join("intent.redb");
     let truncate = |file: &Path| File::options().write(true).open(file)?.set_len(0);

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 
 use crate::fixture::{PATIENCE, Web, serving, wait_attached, wait_served};
 
-/// The balancer's address and prefix lengths, to give an interface that is made anew.
+/// The balancer's address and prefix lengths, to give an interface that is recreated.
 fn addresses(testbed: &Web) -> Vec<String> {
     let balancer = &testbed.network.balancer;
     vec![format!("{}/16", balancer.v4), format!("{}/64", balancer.v6)]
@@ -30,7 +30,7 @@ fn watcher(agent: &Agent) -> Process {
     process
 }
 
-pub fn an_interface_that_is_made_anew_is_attached_again() {
+pub fn an_interface_that_is_recreated_is_attached_again() {
     let options = AgentOptions {
         arguments: vec!["--metrics".to_owned(), "127.0.0.1:9464".to_owned()],
         ..AgentOptions::default()

@@ -25,10 +25,10 @@ fn main() -> ExitCode {
         .tests_with(
             WEB_NETWORK,
             tests![
-                database::a_database_that_is_removed_or_truncated_is_written_anew,
+                database::a_database_that_is_removed_or_truncated_is_rewritten,
                 database::a_database_that_is_replaced_is_left_alone_and_told,
                 database::a_copy_is_restored_after_the_difference_was_shown,
-                links::an_interface_that_is_made_anew_is_attached_again,
+                links::an_interface_that_is_recreated_is_attached_again,
                 links::pins_that_are_removed_are_made_again,
                 links::another_program_in_its_place_is_told_and_waited_for,
                 links::an_interface_that_is_missing_at_the_start_is_waited_for,

@@ -7,13 +7,18 @@ use std::{
 
 use anyhow::Context as _;
 use aya::programs::ProgramInfo;
-use lb_bench::statistics::{median, quantile};
+use lb_bench::{
+    statistics::{median, quantile},
+    walk::{PERIOD, Walk},
+};
 use lb_common::tables::bench::{IN_TURN, MAX_SEQUENCE, MAX_TARGETS};
+use lb_dataplane::{Dataplane as _, KernelDataplane};
+use lb_model::intent::spec::DEFAULT_TCP_WINDOW;
 
 use super::{
     OURS, Options, OtherProgram, PacketFigure, check, driver::Driver, job, scenario::Scenario,
 };
-use crate::balancer::Balancer;
+use crate::balancer::{Balancer, Mode, REALS, STEERED_WINDOW};
 
 /// New flows per second up to which other balancers remember each of them.
 const PACE: u32 = 100_000;
@@ -25,6 +30,14 @@ const QUIET: f64 = 1.15;
 const FEWEST: usize = 5;
 /// Rounds per test run. Short runs let Ctrl-C end the benchmark.
 const ROUNDS_OF_RUN: u32 = 16;
+/// How long steering takes from one step to the next, at this many in a window as in the window of TCP.
+const STEERED_STEP: Duration = Duration::from_millis(
+    STEERED_WINDOW.as_millis() as u64 * PERIOD / DEFAULT_TCP_WINDOW.as_secs(),
+);
+/// The interval of the data plane's ticks meanwhile.
+const STEERED_TICK: Duration = Duration::from_millis(250);
+/// How long each flow pauses between two packets: well within the window.
+const STEERED_PAUSE: Duration = Duration::from_secs(10);
 /// Flows that our flow table has room for.
 const FLOW_ENTRIES: u32 = 1 << 21;
 
@@ -74,6 +87,9 @@ impl Comparison {
         // Tables that have grown have a new program.
         self.driver.replace(1, OURS, &self.balancer.program()?)?;
         self.prime(scenario)?;
+        if scenario.mode == Mode::Steered {
+            self.steer(scenario)?;
+        }
         let targets = self.names.len() as u32;
         let mut actions = Vec::new();
         for target in 1..=targets {
@@ -152,6 +168,52 @@ impl Comparison {
             first += count;
         }
         Ok(())
+    }
+
+    /// Moves the weights of our balancer for two windows, while each flow sends packets.
+    fn steer(&mut self, scenario: &Scenario) -> anyhow::Result<()> {
+        let mut walk = Walk::new(usize::from(REALS));
+        let begin = Instant::now();
+        let (mut sent, mut ticked) = (begin, begin);
+        while begin.elapsed() < 2 * STEERED_WINDOW {
+            let step = Instant::now();
+            walk.step();
+            self.balancer.set_weights(&walk.weights())?;
+            if ticked.elapsed() >= STEERED_TICK {
+                ticked = Instant::now();
+                self.balancer.enter(KernelDataplane::tick)??;
+            }
+            if sent.elapsed() >= STEERED_PAUSE {
+                sent = Instant::now();
+                let mut job = job(scenario, &[1], scenario.flows, 0);
+                job.order = IN_TURN;
+                self.driver.play(&job, 1)?;
+            }
+            thread::sleep(STEERED_STEP.saturating_sub(step.elapsed()));
+        }
+        let status = self.balancer.status();
+        let before = self.lookups()?;
+        let mut job = job(scenario, &[1], scenario.flows, 0);
+        job.order = IN_TURN;
+        self.driver.play(&job, 1)?;
+        let after = self.lookups()?;
+        eprintln!(
+            "    slots: {} settled, {} in their window, {} with exceptions; {:.2} % of the flows consult the flow table",
+            status.slots.settled,
+            status.slots.in_window,
+            status.slots.exceptions,
+            (after - before) as f64 / f64::from(scenario.flows) * 100.0
+        );
+        Ok(())
+    }
+
+    /// Packets that consulted our flow table.
+    fn lookups(&self) -> anyhow::Result<u64> {
+        let services = self.balancer.stats()?.services;
+        Ok(services
+            .iter()
+            .map(|service| service.table_hits + service.table_misses)
+            .sum())
     }
 
     /// Waits until the other programs' limits on new flows have been reset.

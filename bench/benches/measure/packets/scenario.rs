@@ -41,7 +41,7 @@ const K64: u32 = 1 << 16;
 const M1: u32 = 1 << 20;
 
 /// All scenarios; those that leave other balancers' flow tables as they are come first.
-pub const SCENARIOS: [Scenario; 18] = [
+pub const SCENARIOS: [Scenario; 21] = [
     Scenario {
         name: "v4-pass",
         what: "IPv4 TCP to an address that is no VIP",
@@ -69,6 +69,12 @@ pub const SCENARIOS: [Scenario; 18] = [
         ..ESTABLISHED
     },
     Scenario {
+        name: "v4-one-steered",
+        what: "IPv4 TCP, one flow, after weights moved for two windows",
+        mode: Mode::Steered,
+        ..ESTABLISHED
+    },
+    Scenario {
         name: "v6-one",
         what: "IPv6 TCP, one established flow",
         v6: true,
@@ -85,6 +91,13 @@ pub const SCENARIOS: [Scenario; 18] = [
         what: "IPv4 TCP, 65,536 flows in random order, each an exception",
         flows: K64,
         mode: Mode::Exceptions,
+        ..ESTABLISHED
+    },
+    Scenario {
+        name: "v4-64k-steered",
+        what: "IPv4 TCP, 65,536 flows in random order, after weights moved for two windows",
+        flows: K64,
+        mode: Mode::Steered,
         ..ESTABLISHED
     },
     Scenario {
@@ -105,6 +118,13 @@ pub const SCENARIOS: [Scenario; 18] = [
         what: "IPv4 TCP, 1,048,576 flows in random order, each an exception",
         flows: M1,
         mode: Mode::Exceptions,
+        ..ESTABLISHED
+    },
+    Scenario {
+        name: "v4-1m-steered",
+        what: "IPv4 TCP, 1,048,576 flows in random order, after weights moved for two windows",
+        flows: M1,
+        mode: Mode::Steered,
         ..ESTABLISHED
     },
     Scenario {

@@ -27,7 +27,7 @@ use crate::peer::{Target, descriptors};
 /// for the whole time-out, so as many silent reals do not delay the probes of others.
 pub const MAX_PROBES: usize = 4_096;
 
-/// The part of an interval by which a probe may start late before it is put off to be spread anew.
+/// The part of an interval by which a probe may start late before it is put off to be spread again.
 const LATE: u32 = 4;
 /// A busy machine is later than this only if it gets no CPU.
 const LEAST_LATE: Duration = Duration::from_millis(50);

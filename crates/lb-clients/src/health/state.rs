@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn another_check_keeps_the_state_and_counts_anew() {
+    fn another_check_keeps_the_state_and_restarts_the_count() {
         let check = Check::new(Component::new("tcp", &Tcp {}));
         let (mut health, _) = after("huu");
         health.reconsider();

@@ -6,7 +6,7 @@ use super::ShedKind;
 
 pub(super) static KIND: ShedKind = ShedKind::of_data_plane::<Reset>(
     "reset",
-    "The data plane resets flows of the real, so that clients connect anew.",
+    "The data plane resets flows of the real, so that clients reconnect.",
 )
 .completed_by(|shedding| {
     let unused = [

@@ -64,7 +64,7 @@ impl<B: TableBackend> Engine<B> {
         );
         let ring = ring.unwrap_or_else(|| {
             self.warnings.push(format!(
-                "the ring of {vip} was damaged and is made anew: some of its running flows move to other reals"
+                "the ring of {vip} was damaged and is recreated: some of its running flows move to other reals"
             ));
             self.backend.set_ring_place(index, 0);
             ServiceRing::new(now)

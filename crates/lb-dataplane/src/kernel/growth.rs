@@ -1,7 +1,7 @@
 //! Larger tables while packets flow.
 //!
 //! A new folder of maps is made beside the old one. Maps that keep their size are in both; the others are
-//! made anew and filled. Then programs on the new folder replace the old ones, with one atomic replacement
+//! recreated and filled. Then programs on the new folder replace the old ones, with one atomic replacement
 //! per interface. Only the agent writes the tables that are copied, so the copies stay accurate. The programs
 //! write the counters and signs all the while; what they gain between copy and replacement is added afterwards.
 

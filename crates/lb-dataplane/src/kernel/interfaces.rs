@@ -208,7 +208,7 @@ impl Interface {
             return None;
         }
         if needs_none {
-            return Some("the interface was made anew".to_owned());
+            return Some("the interface was recreated".to_owned());
         }
         Some(match (&self.state, &link.programs[..]) {
             (_, [other, ..]) => format!(

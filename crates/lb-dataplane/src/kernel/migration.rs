@@ -2,7 +2,7 @@
 //!
 //! A folder of tables of the new layout is made beside the old one. Tables whose records are the same in both
 //! layouts, the flow table and all counters among them, are in both folders, so nothing that the programs
-//! write is copied. The others ([`CONVERTED`]) are made anew and filled with the converted records; only an
+//! write is copied. The others ([`CONVERTED`]) are recreated and filled with the converted records; only an
 //! agent writes them, and none runs. Then programs of the new layout replace the old ones, with one atomic
 //! replacement per interface: a packet meets the old program with the old tables or the new one with the new
 //! tables, and both know the same flows.

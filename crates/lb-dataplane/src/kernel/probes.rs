@@ -45,7 +45,7 @@ impl Probes {
         probes
     }
 
-    /// Attaches the program to an interface that was made anew.
+    /// Attaches the program to an interface that was recreated.
     pub fn attach_again(&mut self, ebpf: &mut Ebpf, interface: &str) {
         if is_too_old() {
             return;

@@ -219,16 +219,16 @@ fn flows_of_a_dead_real_are_reset_and_only_those() {
             reset += u16::from(now.reason == Reason::ResetDownReal);
         }
         assert!(window_passes || reset > FLOWS / 5, "{what}: {reset}");
-        // The client connects anew, by the same port or another one.
-        let anew: Vec<u16> = (0..FLOWS)
+        // The client reconnects, by the same port or another one.
+        let again: Vec<u16> = (0..FLOWS)
             .map(|port| bed.send(port, Tcp::syn).real)
             .collect();
-        assert!(anew.iter().all(|real| *real != dead), "{what}");
+        assert!(again.iter().all(|real| *real != dead), "{what}");
         for port in 0..FLOWS {
             let now = bed.data(port);
             assert_eq!(
                 (now.reason, now.real),
-                (Reason::ForwardedTx, anew[usize::from(port)]),
+                (Reason::ForwardedTx, again[usize::from(port)]),
                 "{what}"
             );
         }
@@ -238,13 +238,13 @@ fn flows_of_a_dead_real_are_reset_and_only_those() {
             let now = bed.data(port);
             assert_eq!(
                 (now.reason, now.real),
-                (Reason::ForwardedTx, anew[usize::from(port)]),
+                (Reason::ForwardedTx, again[usize::from(port)]),
                 "{what}"
             );
         }
         bed.pass_window(|_| true);
         for port in 0..FLOWS {
-            assert_eq!(bed.data(port).real, anew[usize::from(port)], "{what}");
+            assert_eq!(bed.data(port).real, again[usize::from(port)], "{what}");
         }
         let served = (0..FLOWS).any(|port| bed.send(2_000 + port, Tcp::syn).real == dead);
         assert!(served, "{what}: it takes new flows");

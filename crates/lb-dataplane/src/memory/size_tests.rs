@@ -45,7 +45,7 @@ impl Resolver for Link {
 }
 
 /// The size that a datagram of 9,000 bytes is answered with; `None` if it is forwarded.
-fn told(plane: &mut MemoryDataplane) -> Option<u16> {
+fn advertised(plane: &mut MemoryDataplane) -> Option<u16> {
     let mut frame = Vec::new();
     etherparse::PacketBuilder::ethernet2([2; 6], [4; 6])
         .ipv4([198, 51, 100, 7], [10, 0, 0, 1], 64)
@@ -89,19 +89,19 @@ fn sizes_follow_links_and_modes() {
     ] {
         mtu.store(link, Ordering::Relaxed);
         plane.refresh_next_hops().unwrap();
-        assert_eq!(told(&mut plane), expected, "{link}");
+        assert_eq!(advertised(&mut plane), expected, "{link}");
     }
     // A way that is not known for a while was as wide as before.
     mtu.store(u32::MAX, Ordering::Relaxed);
     plane.set_service(&spec).unwrap();
-    assert_eq!(told(&mut plane), Some(1_480));
+    assert_eq!(advertised(&mut plane), Some(1_480));
     mtu.store(1_500, Ordering::Relaxed);
     spec.forward = Forward::L2;
     plane.set_service(&spec).unwrap();
-    assert_eq!(told(&mut plane), Some(1_500), "no outer header");
+    assert_eq!(advertised(&mut plane), Some(1_500), "no outer header");
     // A real whose outer header is of the other family.
     spec.forward = Forward::Ipip;
     spec.reals = vec!["fd00::1".parse().unwrap()];
     plane.set_service(&spec).unwrap();
-    assert_eq!(told(&mut plane), Some(1_460));
+    assert_eq!(advertised(&mut plane), Some(1_460));
 }

@@ -27,7 +27,7 @@ const ROUND: Duration = Duration::from_secs(1);
 /// What the kernel says of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
-    /// Its index. A link that is removed and made anew has another one.
+    /// Its index. A link that is removed and created again has another one.
     pub index: u32,
     /// Its name.
     pub name: String,

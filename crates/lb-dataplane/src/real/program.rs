@@ -21,7 +21,7 @@ use crate::{kernel::Attached, objects, options::XdpMode};
 pub(super) struct Programs {
     interface: String,
     ebpf: Ebpf,
-    /// What earlier programs of this interface counted, before it was made anew.
+    /// What earlier programs of this interface counted, before it was recreated.
     counted: Vec<u64>,
 }
 

@@ -36,7 +36,7 @@ fn main() -> ExitCode {
             packets::other_traffic_passes_and_every_frame_is_counted,
             packets::segments_leave_room_for_the_outer_header,
             packets::packets_whose_way_back_leads_elsewhere_are_taken,
-            upkeep::an_interface_that_is_made_anew_gets_its_program_back,
+            upkeep::an_interface_that_is_recreated_gets_its_program_back,
             upkeep::an_interface_that_is_missing_is_waited_for,
             upkeep::addresses_and_settings_are_restored,
             silence::a_real_of_mode_l2_has_the_vip_and_is_silent_about_it,

@@ -29,7 +29,7 @@ fn has_program(interface: &str) -> bool {
     ip(&format!("-details link show {interface}")).contains("prog/xdp")
 }
 
-pub fn an_interface_that_is_made_anew_gets_its_program_back() {
+pub fn an_interface_that_is_recreated_gets_its_program_back() {
     run(async |bed: &Testbed| {
         let own = format!("/proc/sys/net/ipv4/conf/{INTERFACE}/rp_filter");
         fs::write("/proc/sys/net/ipv4/conf/default/rp_filter", "1").unwrap();

@@ -59,7 +59,7 @@ pub enum Refusal {
     /// The VIP has changed since the writer read it.
     #[error(
         "VIP {vip} is at revision {found}, not at {expected}: it was changed meanwhile; read it again (lbctl list {vip} -o wide) \
-         and decide anew"
+         and decide again"
     )]
     OtherRevision {
         /// The VIP.

@@ -49,7 +49,7 @@ async fn frames_are_simulated() {
         packet: vec![0; length],
         interface: interface.into(),
     };
-    let told = agent
+    let answer = agent
         .client
         .simulate(frame(60, ""))
         .await
@@ -57,13 +57,13 @@ async fn frames_are_simulated() {
         .into_inner();
     assert_eq!(
         (
-            told.verdict.as_str(),
-            told.reason.as_str(),
-            told.chosen_by.as_str()
+            answer.verdict.as_str(),
+            answer.reason.as_str(),
+            answer.chosen_by.as_str()
         ),
         ("pass", "not_ip", "nothing")
     );
-    assert_eq!((told.vip, told.packet.len()), (None, 60));
+    assert_eq!((answer.vip, answer.packet.len()), (None, 60));
     assert_eq!(
         field_in_details(&agent.client.simulate(frame(60, "eth8")).await.unwrap_err()),
         "interface"

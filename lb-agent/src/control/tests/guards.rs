@@ -30,14 +30,14 @@ async fn watchers_are_told_of_interfaces_and_foreign_changes() {
         owner.0.check_links().await;
         let event = watching.events.recv().await.unwrap();
         assert_eq!(event.vip, None);
-        let What::InterfaceChanged(told) = event.what else {
+        let What::InterfaceChanged(reported) = event.what else {
             panic!("{event:?}")
         };
-        assert_eq!(told, interface(attached));
+        assert_eq!(reported, interface(attached));
         assert_eq!(event.cause.contains("gone"), !attached, "{}", event.cause);
     }
     plane.tables().foreign_changes = Some("VIP X is missing".into());
-    // It is told once.
+    // It is reported once.
     for _ in 0..3 {
         owner.0.tick();
     }

@@ -1,4 +1,4 @@
-//! What steering orders, and what is told of it.
+//! What steering orders, and what is reported of it.
 
 use super::*;
 use crate::weights::{Steered, SteeredReal};

@@ -158,8 +158,8 @@ async fn a_probe_that_could_not_be_made_is_counted_and_said_and_changes_nothing(
     // Watchers hear of it with the weights as they are.
     assert!(supervisor.tell(real(), "cause".to_owned()).is_none());
     supervisor.step(Instant::now(), TIME, &AllFlowCounts::new());
-    let told = supervisor.tell(real(), "cause".to_owned()).unwrap();
-    assert!(told.steered.unwrap().reals[&real()].up);
+    let update = supervisor.tell(real(), "cause".to_owned()).unwrap();
+    assert!(update.steered.unwrap().reals[&real()].up);
 }
 
 #[test]

@@ -188,7 +188,7 @@ fn congestion_marks_follow_rfc_6040() {
                     encapsulated(outer, outer_mark, family, &inner(family, inner_mark, b"x"));
                 let wanted = match wanted {
                     None => (Reason::Congestion, frame.clone()),
-                    // The builder writes the header checksum anew: the incremental one must agree.
+                    // The builder computes the whole header checksum: the incremental one must agree.
                     Some(mark) => (reason, bare(family, &inner(family, mark, b"x"))),
                 };
                 assert_eq!(

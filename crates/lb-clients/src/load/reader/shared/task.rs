@@ -24,7 +24,7 @@ use crate::peer::Deadline;
 const JITTER: u32 = 5;
 /// A poll that is still running this long after its deadline is dropped.
 const OVERTIME: Duration = Duration::from_millis(100);
-/// The part of the interval by which a poll may start late before it is put off to be spread anew.
+/// The part of the interval by which a poll may start late before it is put off to be spread again.
 const LATE: u32 = 4;
 
 /// What a reader's task needs besides the way to read.
