@@ -112,6 +112,7 @@ impl Probes {
                         State::Up | State::Drain => Some(true),
                         State::Down => Some(false),
                     },
+                    is_success: report.outcome.verdict.is_alive(),
                     wants_drain: report.state == State::Drain,
                     reason: report.outcome.reason,
                     latency: report.outcome.latency,

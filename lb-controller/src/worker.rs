@@ -14,6 +14,7 @@ use lb_model::{
 use lb_steering::{
     Sample,
     scaling::{InstanceReadings, Offered, Phase as ScalingPhase, ScalingDecision},
+    score::Thresholds,
 };
 use serde_json::{Map, Value};
 use tokio::{
@@ -77,6 +78,8 @@ pub struct PoolView {
     pub decision: Option<ScalingDecision>,
     /// What is wrong.
     pub troubles: Vec<String>,
+    /// The scores between which the categories lie.
+    pub thresholds: Thresholds,
 }
 
 /// What a pool works with.
@@ -152,6 +155,7 @@ impl Worker {
             instances: Vec::new(),
             decision: None,
             troubles: Vec::new(),
+            thresholds: pool.distribution.thresholds(&pool.spec.scaling),
         });
         let worker = Worker {
             driver: means.engine.bounded(pool.spec.driver_deadline),
@@ -546,13 +550,6 @@ impl Worker {
 
     fn publish(&self, now: Now) {
         let states = self.means.agents.states();
-        let utilisation = |number: u32| {
-            let address = self.pool.spec.endpoint(number)?.ip();
-            states.iter().find_map(|(_, state)| {
-                let mut vips = self.pool.spec.vips.iter();
-                vips.find_map(|vip| state.reals.get(&(*vip, address))?.utilisation)
-            })
-        };
         let mut troubles: Vec<String> = self.pool.list_trouble.iter().cloned().collect();
         troubles.extend(self.store_trouble.clone());
         if !self.pool.spec.vips.is_empty() {
@@ -568,7 +565,8 @@ impl Worker {
             spec: Arc::clone(&self.spec),
             generation: self.pool.generation,
             is_deleted: self.pool.is_deleted,
-            instances: self.pool.view(utilisation, now),
+            instances: self.pool.view(now),
+            thresholds: self.pool.distribution.thresholds(&self.pool.spec.scaling),
             decision: self.pool.decision.clone(),
             troubles,
         };

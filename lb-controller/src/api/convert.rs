@@ -21,6 +21,8 @@ pub fn pool(view: &PoolView) -> v1::Pool {
         instances: view.instances.iter().map(instance).collect(),
         desired: view.decision.as_ref().map(|decision| decision.desired),
         troubles: view.troubles.clone(),
+        low: view.thresholds.low,
+        high: view.thresholds.high,
     }
 }
 
@@ -38,8 +40,18 @@ fn instance(view: &InstanceView) -> v1::Instance {
         since: Some(timestamp(view.since)),
         reason: view.reason.clone(),
         doing: view.doing.unwrap_or_default().to_owned(),
-        utilisation: view.utilisation,
+        utilisation: view.score.and_then(|score| score.cpu),
         current: view.is_current,
+        score: view.score.map(|score| v1::Score {
+            cpu: score.cpu,
+            memory: score.memory,
+            network: score.network,
+            availability: score.availability,
+            overall: score.overall,
+            response: score.inputs.response,
+            usual_response: score.inputs.usual_response,
+            probes: score.inputs.probes,
+        }),
     }
 }
 

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use lb_steering::{
+    Sample,
+    score::{Score, ScoreInputs},
+};
 use lb_steering::scaling::{
     Clock, Drain, DrainStep, InstanceReadings, Patient, Phase as ScalingPhase, Vitality, relaunch,
     scale,
@@ -9,6 +13,9 @@ use lb_steering::scaling::{
 
 use super::{InstanceRecord, Now, Pool, Readings, Role, Slot, slot::Drained};
 use lb_model::pool::InstanceName;
+
+/// A response time up to this is not slow, whatever is usual.
+const LEAST_USUAL: Duration = Duration::from_millis(10);
 
 impl Pool {
     /// Decides what instances there are to be. `readings` has what is known from outside of instances, by number; without it
@@ -133,6 +140,7 @@ impl Pool {
             utc_offset: 0,
         };
         self.complete(&mut readings, now);
+        self.score(&readings, now);
         let decision = scale(&self.spec.scaling, &mut self.scaling, &readings, clock);
         let text = decision.is_action().then(|| decision.to_string());
         let number = |name: &String| name.parse::<u32>().ok();
@@ -178,6 +186,54 @@ impl Pool {
         let orphans = self.orphans.keys().map(|name| name.epoch).max();
         self.last_epoch = self.last_epoch.max(orphans.unwrap_or_default()) + 1;
         self.last_epoch
+    }
+
+    /// Scores the instances that serve.
+    fn score(&mut self, readings: &Readings, now: Now) {
+        let max_age = self.spec.scaling.stale_after;
+        let latencies = self.slots.values().filter(|slot| slot.is_alive());
+        let mut latencies: Vec<f64> = latencies
+            .map(|slot| slot.health.latency.as_secs_f64())
+            .collect();
+        latencies.sort_by(f64::total_cmp);
+        let median = latencies.get(latencies.len() / 2).copied();
+        let usual = match self.spec.scaling.latency {
+            Some(objective) => Some(objective.as_secs_f64()),
+            None => median.map(|median| median.max(LEAST_USUAL.as_secs_f64())),
+        };
+        let mut scores = Vec::new();
+        for (number, slot) in &mut self.slots {
+            if slot.record.role != Role::Serving || !slot.is_alive() {
+                continue;
+            }
+            let name = number.to_string();
+            let Some(one) = readings.instances.iter().find(|one| one.name == name) else {
+                continue;
+            };
+            let fresh = |sample: Option<Sample>| {
+                sample
+                    .filter(|sample| sample.age <= max_age)
+                    .map(|sample| sample.value)
+            };
+            let checked = slot.is_checked.then_some(slot.health.latency.as_secs_f64());
+            let score = Score::of(ScoreInputs {
+                utilisation: fresh(one.utilisation),
+                memory: fresh(one.memory),
+                response: checked,
+                usual_response: checked.and(usual),
+                probes: slot.probes,
+                ..ScoreInputs::default()
+            });
+            scores.push((score.overall, one.capacity.unwrap_or(1.0)));
+            slot.score = Some(score);
+        }
+        self.distribution.observe(now.monotonic, &scores);
+        let thresholds = self.distribution.thresholds(&self.spec.scaling);
+        for slot in self.slots.values_mut() {
+            if let Some(score) = &slot.score {
+                slot.category = Some(thresholds.category(score.overall, slot.category));
+            }
+        }
     }
 
     /// Gives out the lowest free number.

@@ -19,7 +19,10 @@ use std::{
 
 use lb_drivers::{Listed, Phase};
 use lb_model::pool::{InstanceName, PoolName, PoolSpec};
-use lb_steering::scaling::{PoolReadings, RelaunchState, ScalingDecision, ScalingState};
+use lb_steering::{
+    scaling::{PoolReadings, RelaunchState, ScalingDecision, ScalingState},
+    score::Distribution,
+};
 
 pub use self::{
     record::{InstanceRecord, Learned, PoolRecord, Role},
@@ -73,6 +76,8 @@ pub struct Pool {
     pub scaling: ScalingState,
     /// What is remembered of relaunches.
     pub relaunches: RelaunchState,
+    /// How the scores of its instances are spread.
+    pub distribution: Distribution,
     /// The last decision of the scaling law.
     pub decision: Option<ScalingDecision>,
     /// Instances of this pool that no record knows, and since when.
@@ -101,6 +106,7 @@ impl Pool {
             slots: BTreeMap::new(),
             scaling: ScalingState::default(),
             relaunches: RelaunchState::default(),
+            distribution: Distribution::default(),
             decision: None,
             orphans: BTreeMap::new(),
             list_trouble: None,

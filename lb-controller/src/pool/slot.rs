@@ -4,15 +4,23 @@ use std::time::Duration;
 
 use lb_drivers::{Listed, Phase};
 use lb_model::pool::InstanceName;
-use lb_steering::scaling::Vitality;
+use lb_steering::{
+    scaling::Vitality,
+    score::{Category, Score},
+};
 
 use super::{Event, InstanceRecord, Now, has_ended};
+
+/// The weight of the last probe in the fraction of those that succeeded.
+const PROBES: f64 = 0.2;
 
 /// An instance's health, as its check sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Health {
     /// `None` before the first result.
     pub is_up: Option<bool>,
+    /// Whether the last probe succeeded.
+    pub is_success: bool,
     /// It serves and wants no new flows.
     pub wants_drain: bool,
     /// The last probe's reason.
@@ -80,6 +88,12 @@ pub struct Slot {
     pub is_routed: bool,
     /// How it ended, of the last epoch.
     pub last_end: String,
+    /// The fraction of its probes that succeeded lately.
+    pub probes: Option<f64>,
+    /// Its scores, once it serves.
+    pub score: Option<Score>,
+    /// Its category, once it has a score.
+    pub category: Option<Category>,
 }
 
 impl Slot {
@@ -104,6 +118,9 @@ impl Slot {
             drain: None,
             is_routed: false,
             last_end: String::new(),
+            probes: None,
+            score: None,
+            category: None,
         }
     }
 
@@ -178,6 +195,11 @@ impl Slot {
 
     pub(super) fn observe_health(&mut self, health: Health, _: Now) -> Option<Event> {
         let before = self.health.is_up;
+        let success = if health.is_success { 1.0 } else { 0.0 };
+        self.probes = Some(
+            self.probes
+                .map_or(success, |probes| probes + PROBES * (success - probes)),
+        );
         self.health = health;
         if self.health.is_up == Some(true) {
             self.was_healthy = true;
@@ -261,6 +283,9 @@ impl Slot {
         self.was_healthy = false;
         self.trouble = None;
         self.last_end.clear();
+        self.probes = None;
+        self.score = None;
+        self.category = None;
         // What is listed now is of before.
         self.list = None;
     }

@@ -242,8 +242,8 @@ fn a_pool_starts_with_its_minimum() {
     machine.seconds(5, None);
     assert_eq!(machine.serving(), ["web-1-1", "web-2-2", "web-3-3"]);
     machine.check();
-    let view = machine.pool.view(|_| None, machine.now);
-    assert!(view.iter().all(|one| one.state == InstanceState::Medium));
+    let view = machine.pool.view(machine.now);
+    assert!(view.iter().all(|one| one.state == InstanceState::Low));
     // An unhealthy start is INIT.
     assert_eq!(view[2].endpoint, Some("127.0.0.1:8002".parse().unwrap()));
 }
@@ -276,7 +276,7 @@ fn a_dead_instance_is_relaunched_at_its_place() {
     );
     machine.pool.take_events();
     machine.second(None, None);
-    let view = machine.pool.view(|_| None, machine.now);
+    let view = machine.pool.view(machine.now);
     assert_eq!(view[1].state, InstanceState::Failed);
     assert_eq!(view[1].reason, "ended by signal 9");
     assert_eq!(machine.serving().len(), 3);
@@ -335,7 +335,7 @@ fn an_instance_that_never_becomes_healthy_is_given_up_at_its_deadline() {
     let mut machine = Machine::new(json!({ "min": 1, "max": 4 }));
     machine.start_up = Duration::from_secs(3_600);
     machine.seconds(15, None);
-    let view = machine.pool.view(|_| None, machine.now);
+    let view = machine.pool.view(machine.now);
     assert_eq!(view[0].state, InstanceState::Init);
     machine.seconds(10, None);
     assert!(machine.events("relaunched") >= 1);
@@ -371,7 +371,7 @@ fn spares_are_warm_and_serve_at_once() {
         .count();
     assert_eq!((machine.instances.len(), paused), (3, 1));
     assert_eq!(machine.serving().len(), 2);
-    let view = machine.pool.view(|_| None, machine.now);
+    let view = machine.pool.view(machine.now);
     assert_eq!(view[2].state, InstanceState::Spare);
     machine.pool.spec = spec(&json!({ "min": 3, "max": 8, "spare": 1 }), true);
     machine.seconds(3, None);
@@ -427,7 +427,7 @@ fn a_list_that_began_before_a_step_says_nothing_about_it() {
     assert!(!machine.pool.slots[&1].is_fresh());
     machine.pool.observe(&[], machine.list + 2, machine.now);
     assert!(machine.pool.slots[&1].seen.is_none());
-    let view = machine.pool.view(|_| None, machine.now);
+    let view = machine.pool.view(machine.now);
     assert_eq!(view[0].reason, "it does not exist any more");
 }
 
@@ -464,7 +464,7 @@ proptest! {
         }
         machine.seconds(120, Some(1.0));
         machine.check();
-        prop_assert!(machine.serving().len() >= 2, "{:?}", machine.pool.view(|_| None, machine.now));
+        prop_assert!(machine.serving().len() >= 2, "{:?}", machine.pool.view(machine.now));
         prop_assert_eq!(machine.instances.len(), machine.records.len());
     }
 }

@@ -2,34 +2,29 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use serde::Serialize;
 
 use super::{Now, Pool, Role, Slot};
-use lb_steering::scaling::Vitality;
+use lb_steering::{
+    scaling::Vitality,
+    score::{Category, Score},
+};
 
 /// The state of an instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum InstanceState {
     /// It is being made, or its check has not passed yet.
-    #[serde(rename = "INIT")]
     Init,
     /// It serves, with low utilisation.
-    #[serde(rename = "LU")]
     Low,
-    /// It serves, with medium utilisation, or with one that is not known.
-    #[serde(rename = "MU")]
+    /// It serves, with medium utilisation.
     Medium,
     /// It serves, with high utilisation.
-    #[serde(rename = "HU")]
     High,
     /// It gets no new flows, and ends.
-    #[serde(rename = "SUNDOWN")]
     Sundown,
     /// It is warm.
-    #[serde(rename = "SPARE")]
     Spare,
     /// It is dead.
-    #[serde(rename = "FAILED")]
     Failed,
 }
 
@@ -50,7 +45,7 @@ impl InstanceState {
 }
 
 /// An instance, as operators see it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct InstanceView {
     /// Its name.
     pub name: String,
@@ -70,22 +65,23 @@ pub struct InstanceView {
     pub reason: String,
     /// What is being done with it.
     pub doing: Option<&'static str>,
-    /// Utilisation of its own limit, if that is known.
-    pub utilisation: Option<f64>,
+    /// Its scores, once it serves.
+    pub score: Option<Score>,
     /// Whether it was made by the present settings.
     pub is_current: bool,
 }
 
 impl Pool {
-    /// Its instances, by number. `utilisation` is what is known of one.
-    pub fn view(&self, utilisation: impl Fn(u32) -> Option<f64>, now: Now) -> Vec<InstanceView> {
+    /// Its instances, by number.
+    #[must_use]
+    pub fn view(&self, now: Now) -> Vec<InstanceView> {
         let view = |(number, slot): (&u32, &Slot)| {
-            let used = utilisation(*number);
             InstanceView {
                 name: slot.record.name.to_string(),
                 number: *number,
                 endpoint: self.spec.endpoint(*number),
-                state: self.state(slot, used, now),
+                state: Self::state(slot, now),
+                score: slot.score,
                 phase: slot
                     .seen
                     .as_ref()
@@ -94,33 +90,25 @@ impl Pool {
                 since: slot.record.since,
                 reason: reason(slot),
                 doing: slot.step,
-                utilisation: used,
                 is_current: slot.record.generation == self.generation,
             }
         };
         self.slots.iter().map(view).collect()
     }
 
-    fn state(&self, slot: &Slot, utilisation: Option<f64>, now: Now) -> InstanceState {
+    fn state(slot: &Slot, now: Now) -> InstanceState {
         match slot.record.role {
             Role::Draining | Role::Removing => InstanceState::Sundown,
             Role::Spare => InstanceState::Spare,
             Role::Serving => match slot.vitality(now) {
                 Vitality::Starting => InstanceState::Init,
                 Vitality::Unhealthy | Vitality::Ended => InstanceState::Failed,
-                Vitality::Alive => {
-                    let scaling = &self.spec.scaling;
-                    let (low, high) = (scaling.low.0, scaling.high.0);
-                    match utilisation {
-                        Some(used) if used >= high.unwrap_or(scaling.critical) => {
-                            InstanceState::High
-                        }
-                        Some(used) if used < low.unwrap_or(scaling.utilisation / 2.0) => {
-                            InstanceState::Low
-                        }
-                        _ => InstanceState::Medium,
-                    }
-                }
+                // Until its first score it has nothing to do.
+                Vitality::Alive => match slot.category.unwrap_or(Category::Low) {
+                    Category::Low => InstanceState::Low,
+                    Category::Medium => InstanceState::Medium,
+                    Category::High => InstanceState::High,
+                },
             },
         }
     }

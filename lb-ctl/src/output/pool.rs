@@ -37,9 +37,21 @@ struct Instance {
     role: String,
     reason: String,
     doing: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    utilisation: Option<f64>,
     current: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    score: Option<Score>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Score {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpu: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    network: Option<f64>,
+    availability: f64,
+    overall: f64,
 }
 
 /// The name of a state.
@@ -67,8 +79,14 @@ impl From<&v1::Instance> for Instance {
             role: instance.role.clone(),
             reason: instance.reason.clone(),
             doing: instance.doing.clone(),
-            utilisation: instance.utilisation,
             current: instance.current,
+            score: instance.score.map(|score| Score {
+                cpu: score.cpu,
+                memory: score.memory,
+                network: score.network,
+                availability: score.availability,
+                overall: score.overall,
+            }),
         }
     }
 }
@@ -126,7 +144,7 @@ impl Pool {
             ("INSTANCE", false),
             ("STATE", false),
             ("ENDPOINT", false),
-            ("LOAD", true),
+            ("SCORE", true),
             ("PHASE", false),
             ("REASON", false),
         ];
@@ -145,7 +163,9 @@ impl Pool {
                 one.name.clone(),
                 one.state.to_owned(),
                 one.endpoint.clone(),
-                one.utilisation.map(percent).unwrap_or_default(),
+                one.score
+                    .map(|score| format!("{:.2}", score.overall))
+                    .unwrap_or_default(),
                 format!("{}{age}", one.phase),
                 reason,
             ]
