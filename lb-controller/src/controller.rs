@@ -231,12 +231,20 @@ impl Controller {
         name: &PoolName,
         patch: &Map<String, Value>,
     ) -> Result<PoolView, Refused> {
+        self.change(name, |before| before.patched(patch, &KINDS)).await
+    }
+
+    async fn change(
+        &self,
+        name: &PoolName,
+        change: impl FnOnce(&PoolSpec) -> Result<PoolSpec, FieldError>,
+    ) -> Result<PoolView, Refused> {
         let view = self.view_of(name)?;
         if view.is_deleted {
             return Err(Refused::Deleting(name.clone()));
         }
         let before = PoolSpec::read(&view.spec, &KINDS).map_err(Refused::Invalid)?;
-        let spec = before.patched(patch, &KINDS).map_err(Refused::Invalid)?;
+        let spec = change(&before).map_err(Refused::Invalid)?;
         if spec.driver != before.driver {
             return Err(Refused::Invalid(FieldError::new(
                 "driver",
@@ -258,6 +266,23 @@ impl Controller {
         self.order(name, |reply| Order::Set(Box::new(spec), reply))
             .await?;
         self.view_of(name)
+    }
+
+    /// Replaces the settings of a pool: each that is `null` has its default.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn replace(
+        &self,
+        name: &PoolName,
+        settings: &Map<String, Value>,
+    ) -> Result<PoolView, Refused> {
+        let given = settings.iter().filter(|(_, value)| !value.is_null());
+        let given: Map<String, Value> = given
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        let spec = PoolSpec::read(&given, &KINDS).map_err(Refused::Invalid)?;
+        self.change(name, |_| Ok(spec)).await
     }
 
     /// Deletes a pool; its instances are stopped and removed.

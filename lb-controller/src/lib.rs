@@ -6,7 +6,7 @@
 //! - [`agents`]: the agents whose VIPs the instances serve.
 //! - [`worker`]: the task of one pool, which makes the steps.
 //! - [`controller`]: all pools.
-//! - [`api`]: `lb.controller.v1`.
+//! - [`api`]: `lb.controller.v1`; [`http`]: the same as JSON, and WebSockets.
 
 #![forbid(unsafe_code)]
 
@@ -15,6 +15,7 @@ pub mod api;
 pub mod controller;
 pub mod events;
 pub mod health;
+pub mod http;
 pub mod hub;
 pub mod keeper;
 pub mod pool;

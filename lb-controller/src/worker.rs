@@ -80,6 +80,8 @@ pub struct PoolView {
     pub troubles: Vec<String>,
     /// The scores between which the categories lie.
     pub thresholds: Thresholds,
+    /// Counts changes of this view. It begins with the time at which the process started, so no two are the same.
+    pub revision: u64,
 }
 
 /// What a pool works with.
@@ -156,6 +158,7 @@ impl Worker {
             decision: None,
             troubles: Vec::new(),
             thresholds: pool.distribution.thresholds(&pool.spec.scaling),
+            revision: first_revision(),
         });
         let worker = Worker {
             driver: means.engine.bounded(pool.spec.driver_deadline),
@@ -567,6 +570,7 @@ impl Worker {
             is_deleted: self.pool.is_deleted,
             instances: self.pool.view(now),
             thresholds: self.pool.distribution.thresholds(&self.pool.spec.scaling),
+            revision: 0,
             decision: self.pool.decision.clone(),
             troubles,
         };
@@ -576,10 +580,19 @@ impl Worker {
                 || before.troubles != view.troubles
                 || before.is_deleted != view.is_deleted
                 || !Arc::ptr_eq(&before.spec, &view.spec);
-            *before = view;
+            *before = PoolView {
+                revision: before.revision + u64::from(differs),
+                ..view
+            };
             differs
         });
     }
+}
+
+/// Microseconds since 1970: no process counts as many changes in the time that it runs.
+fn first_revision() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    u64::try_from(now.unwrap_or_default().as_micros()).unwrap_or(1)
 }
 
 fn now_sample(value: f64) -> Sample {

@@ -1,6 +1,6 @@
 //! `lb.controller.v1` over gRPC. Nothing is decided here.
 
-mod convert;
+pub(crate) mod convert;
 mod serve;
 
 use std::{

@@ -1,6 +1,6 @@
 //! `lb-controller run`.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use lb_clients::health::runner;
@@ -8,6 +8,7 @@ use lb_controller::{
     agents::{self, Agents},
     api::{self, Api},
     controller::Controller,
+    http,
     hub::Hub,
     keeper::{Keeper, Place},
 };
@@ -16,6 +17,7 @@ use lb_model::intent::Owner;
 use lb_serve::{Endpoint, Listener};
 use sd_notify::NotifyState;
 use tokio::{
+    net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::watch,
 };
@@ -48,6 +50,13 @@ pub struct Run {
     /// Where the API listens: unix:PATH or http://ADDRESS:PORT on loopback; give it again for more
     #[arg(long, value_name = "URI", num_args = 1.., default_value = "unix:/run/lb-controller/api.sock")]
     listen: Vec<Endpoint>,
+    /// Serve HTTP/JSON and WebSockets at this address, for example 127.0.0.1:8080 [default: nowhere]. Neither encrypted nor
+    /// authenticated: who can connect can change pools.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    http: Option<SocketAddr>,
+    /// Origin of web pages that may use HTTP/JSON, for example https://ops.example, or * for any; give it again for more
+    #[arg(long, value_name = "ORIGIN", num_args = 1..)]
+    http_origin: Vec<String>,
     /// An agent whose VIPs the instances serve; give it again for more
     #[arg(long, value_name = "URI", num_args = 1..)]
     agent: Vec<agents::Endpoint>,
@@ -90,6 +99,14 @@ impl Run {
         for endpoint in self.listen {
             listeners.push(Listener::bind(endpoint).await?);
         }
+        let http = match self.http {
+            Some(address) => Some(
+                TcpListener::bind(address)
+                    .await
+                    .with_context(|| format!("listening on {address} for HTTP"))?,
+            ),
+            None => None,
+        };
         let (keeper, stored) = Keeper::open(&self.store, &self.state, &self.name)?;
         let hub = Hub::new(Owned {
             owner: self.name.clone(),
@@ -103,10 +120,15 @@ impl Run {
         let keeping = tokio::spawn(keeper.clone().watch(CHECK));
         let controller = Controller::start(hub, keeper, agents, Arc::clone(&probes), stored)?;
         let (stop, stopping) = watch::channel(false);
-        let ready: Vec<String> = listeners
+        let mut ready: Vec<String> = listeners
             .iter()
             .map(|listener| listener.endpoint().to_string())
             .collect();
+        if let Some(listener) = http {
+            ready.push(format!("http://{}", listener.local_addr()?));
+            let site = http::Site::new(controller.clone(), self.http_origin, stopping.clone());
+            tokio::spawn(http::serve(site, listener));
+        }
         let mut api = tokio::spawn(api::serve(
             Api::new(controller.clone(), stopping.clone()),
             listeners,

@@ -266,7 +266,10 @@ impl Pool {
             generation: self.generation,
             reason: reason.to_owned(),
         };
-        self.slots.insert(number, Slot::new(record, now));
+        let mut slot = Slot::new(record, now);
+        // No list has an instance of this number.
+        slot.list = Some(self.last_list);
+        self.slots.insert(number, slot);
         self.dirty.insert(number);
         self.event(Some(&name), "launched", reason.to_owned());
     }

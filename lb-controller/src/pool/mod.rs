@@ -86,6 +86,8 @@ pub struct Pool {
     pub list_trouble: Option<String>,
     /// Whether the driver has listed since the start of this process.
     pub has_list: bool,
+    /// The number of the last list.
+    pub last_list: u64,
     /// Whether so many instances are dead that none is killed.
     pub mass_failure: bool,
     events: Vec<Event>,
@@ -111,6 +113,7 @@ impl Pool {
             orphans: BTreeMap::new(),
             list_trouble: None,
             has_list: false,
+            last_list: 0,
             mass_failure: false,
             events: Vec::new(),
             dirty: BTreeSet::new(),
@@ -127,6 +130,7 @@ impl Pool {
     /// Takes note of what the driver lists; `began` is the number of the list, which tells what it can know.
     pub fn observe(&mut self, listed: &[Listed], began: u64, now: Now) {
         self.has_list = true;
+        self.last_list = began;
         self.list_trouble = None;
         for slot in self.slots.values_mut() {
             slot.begin_list(began);

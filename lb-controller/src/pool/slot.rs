@@ -286,7 +286,5 @@ impl Slot {
         self.probes = None;
         self.score = None;
         self.category = None;
-        // What is listed now is of before.
-        self.list = None;
     }
 }

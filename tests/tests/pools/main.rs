@@ -4,6 +4,7 @@
 
 mod crashes;
 mod fixture;
+mod http;
 mod lifecycle;
 mod serving;
 mod stores;
@@ -27,6 +28,8 @@ fn main() -> ExitCode {
             lifecycle::settings_are_checked_and_changed,
             lifecycle::a_pool_scales_by_the_requests_of_its_proxies,
             lifecycle::a_watcher_that_was_away_misses_nothing,
+            http::pools_are_read_and_changed_over_http,
+            http::a_stream_that_is_cut_misses_nothing,
             crashes::a_controller_that_is_killed_leaves_neither_orphans_nor_doubles,
             crashes::a_controller_without_its_state_collects_what_is_left,
         ])
