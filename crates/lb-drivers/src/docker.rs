@@ -66,6 +66,8 @@ const REQUEST: u64 = 7_200;
 /// Pauses between two attempts to follow the engine's events.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Pause before the engine is asked again about something that it is doing.
+const AGAIN: Duration = Duration::from_millis(50);
 /// Lines that are read of a container's output at most.
 const LOG_LINES: &str = "100000";
 
@@ -321,27 +323,33 @@ impl Inner {
                 .name(&name.to_string())
                 .build()
         };
-        let mut made = engine.create_container(Some(options()), body.clone()).await;
-        if let Err(error) = &made
-            && status(error) == Some(404)
-        {
-            let image = launch.image.as_deref().unwrap_or_default();
-            match self.settings.pull {
-                Pull::Never => {
-                    return Err(DriverError::Invalid {
-                        name: name.clone(),
-                        why: format!("{}; load it, or set pull = missing", words(error)),
-                    });
+        let mut has_pulled = false;
+        loop {
+            let made = engine.create_container(Some(options()), body.clone()).await;
+            let error = match made {
+                Ok(_) => return Ok(()),
+                Err(error) => error,
+            };
+            match status(&error) {
+                Some(404) if !has_pulled => {
+                    let image = launch.image.as_deref().unwrap_or_default();
+                    if self.settings.pull == Pull::Never {
+                        return Err(DriverError::Invalid {
+                            name: name.clone(),
+                            why: format!("{}; load it, or set pull = missing", words(&error)),
+                        });
+                    }
+                    self.pull(&engine, name, image).await?;
+                    has_pulled = true;
                 }
-                Pull::Missing => self.pull(&engine, name, image).await?,
+                // The name is taken. A container that is just being made or removed, by a call that was dropped, cannot be
+                // looked at; that ends by itself.
+                Some(409) => match self.find(&engine, name).await {
+                    Err(DriverError::NotFound(_)) => tokio::time::sleep(AGAIN).await,
+                    found => return found.map(drop),
+                },
+                _ => return Err(self.error_of(name, "making", &error)),
             }
-            made = engine.create_container(Some(options()), body).await;
-        }
-        match made {
-            Ok(_) => Ok(()),
-            // It was made since; is it ours?
-            Err(error) if status(&error) == Some(409) => self.find(&engine, name).await.map(drop),
-            Err(error) => Err(self.error_of(name, "making", &error)),
         }
     }
 
@@ -537,15 +545,18 @@ impl Inner {
             Err(error) => return Err(error),
         };
         if let Some(found) = found {
-            let options = RemoveContainerOptionsBuilder::new()
-                .force(true)
-                .v(true)
-                .build();
-            match engine.remove_container(&found.id, Some(options)).await {
-                Ok(()) => {}
-                // It is gone, or is being removed, which the engine ends by itself.
-                Err(error) if matches!(status(&error), Some(404 | 409)) => {}
-                Err(error) => return Err(self.error_of(name, "removing", &error)),
+            loop {
+                let options = RemoveContainerOptionsBuilder::new()
+                    .force(true)
+                    .v(true)
+                    .build();
+                match engine.remove_container(&found.id, Some(options)).await {
+                    Ok(()) => break,
+                    Err(error) if status(&error) == Some(404) => break,
+                    // It is being removed, by a call that was dropped; that ends by itself.
+                    Err(error) if status(&error) == Some(409) => tokio::time::sleep(AGAIN).await,
+                    Err(error) => return Err(self.error_of(name, "removing", &error)),
+                }
             }
         }
         self.disconnect(name).await?;

@@ -115,6 +115,7 @@ impl Machine {
             }
             let health = Health {
                 is_up: Some(*healthy),
+                is_success: *healthy,
                 ..Health::default()
             };
             self.pool.observe_health(name, health, self.now);
