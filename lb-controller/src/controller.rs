@@ -231,7 +231,8 @@ impl Controller {
         name: &PoolName,
         patch: &Map<String, Value>,
     ) -> Result<PoolView, Refused> {
-        self.change(name, |before| before.patched(patch, &KINDS)).await
+        self.change(name, |before| before.patched(patch, &KINDS))
+            .await
     }
 
     async fn change(

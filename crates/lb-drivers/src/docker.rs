@@ -68,6 +68,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Pause before the engine is asked again about something that it is doing.
 const AGAIN: Duration = Duration::from_millis(50);
+/// Looks after which a container without our labels is somebody else's.
+const FOREIGN_LOOKS: u32 = 40;
 /// Lines that are read of a container's output at most.
 const LOG_LINES: &str = "100000";
 
@@ -312,11 +314,6 @@ impl Inner {
     async fn create(&self, launch: &Launch) -> Result<(), DriverError> {
         let name = &launch.name;
         let engine = self.engine().await?;
-        match self.find(&engine, name).await {
-            Ok(_) => return Ok(()),
-            Err(DriverError::NotFound(_)) => {}
-            Err(error) => return Err(error),
-        }
         let body = body(launch, &self.owner);
         let options = || {
             CreateContainerOptionsBuilder::new()
@@ -324,7 +321,19 @@ impl Inner {
                 .build()
         };
         let mut has_pulled = false;
+        let mut looks = 0;
         loop {
+            match self.find(&engine, name).await {
+                Ok(_) => return Ok(()),
+                Err(DriverError::NotFound(_)) => {}
+                // A container that is just being made, by a call that was dropped, has no labels yet.
+                Err(DriverError::Foreign { .. }) if looks < FOREIGN_LOOKS => {
+                    looks += 1;
+                    tokio::time::sleep(AGAIN).await;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
             let made = engine.create_container(Some(options()), body.clone()).await;
             let error = match made {
                 Ok(_) => return Ok(()),
@@ -344,10 +353,7 @@ impl Inner {
                 }
                 // The name is taken. A container that is just being made or removed, by a call that was dropped, cannot be
                 // looked at; that ends by itself.
-                Some(409) => match self.find(&engine, name).await {
-                    Err(DriverError::NotFound(_)) => tokio::time::sleep(AGAIN).await,
-                    found => return found.map(drop),
-                },
+                Some(409) => tokio::time::sleep(AGAIN).await,
                 _ => return Err(self.error_of(name, "making", &error)),
             }
         }

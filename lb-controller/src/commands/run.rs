@@ -10,11 +10,12 @@ use lb_controller::{
     controller::Controller,
     http,
     hub::Hub,
-    keeper::{Keeper, Place},
+    keeper::{Keeper, KeeperError, Place},
 };
 use lb_drivers::Owned;
 use lb_model::intent::Owner;
-use lb_serve::{Endpoint, Listener};
+use lb_serve::{Endpoint, ListenError, Listener};
+use lb_store::StoreError;
 use sd_notify::NotifyState;
 use tokio::{
     net::TcpListener,
@@ -26,6 +27,9 @@ use tokio::{
 const CHECK: Duration = Duration::from_secs(5);
 /// How often the pools' tasks are looked after.
 const TICK: Duration = Duration::from_secs(1);
+/// How long what a killed controller had open may stay so, and the pause between two looks.
+const PATIENCE: Duration = Duration::from_secs(5);
+const AGAIN: Duration = Duration::from_millis(50);
 /// How long what still runs may take to end when the controller does.
 const SHUTDOWN: Duration = Duration::from_secs(1);
 
@@ -68,6 +72,21 @@ pub struct Run {
     exec_drivers: bool,
 }
 
+/// Tries until there is a result, but not for long: a controller that was killed while it started an instance leaves a child
+/// that has its files open until its program begins.
+async fn patiently<T>(
+    mut attempt: impl AsyncFnMut() -> anyhow::Result<Option<T>>,
+) -> anyhow::Result<Option<T>> {
+    let end = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let result = attempt().await?;
+        if result.is_some() || tokio::time::Instant::now() > end {
+            return Ok(result);
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
 impl Run {
     pub fn execute(self) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -97,7 +116,17 @@ impl Run {
             .with_context(|| format!("making {}", self.state.display()))?;
         let mut listeners = Vec::new();
         for endpoint in self.listen {
-            listeners.push(Listener::bind(endpoint).await?);
+            listeners.push(
+                patiently(async || match Listener::bind(endpoint.clone()).await {
+                    Err(ListenError::InUse(_)) => Ok(None),
+                    other => Ok(Some(other?)),
+                })
+                .await?
+                .map_or_else(
+                    || bail!("a running controller serves {endpoint}; stop it, or give this one another --listen"),
+                    Ok,
+                )?,
+            );
         }
         let http = match self.http {
             Some(address) => Some(
@@ -107,7 +136,19 @@ impl Run {
             ),
             None => None,
         };
-        let (keeper, stored) = Keeper::open(&self.store, &self.state, &self.name)?;
+        let opened = patiently(
+            async || match Keeper::open(&self.store, &self.state, &self.name) {
+                Err(KeeperError::Store(StoreError::InUse { .. })) => Ok(None),
+                other => Ok(Some(other?)),
+            },
+        )
+        .await?;
+        let Some((keeper, stored)) = opened else {
+            bail!(
+                "another controller uses {}; stop it, or give this one another --state",
+                self.state.display()
+            );
+        };
         let hub = Hub::new(Owned {
             owner: self.name.clone(),
             state: self.state.clone(),

@@ -23,8 +23,9 @@ pub fn descriptor<M: Name>() -> Option<MessageDescriptor> {
 
 /// A message as JSON.
 pub fn to_json<M: Message + Name>(message: &M) -> Value {
-    let dynamic = descriptor::<M>()
-        .and_then(|descriptor| DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice()).ok());
+    let dynamic = descriptor::<M>().and_then(|descriptor| {
+        DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice()).ok()
+    });
     dynamic.map_or(Value::Null, |dynamic| object(&dynamic))
 }
 
@@ -136,10 +137,7 @@ pub fn schema(descriptor: &MessageDescriptor, schemas: &mut Map<String, Value>) 
         };
         properties.insert(field.name().to_owned(), kind);
     }
-    schemas.insert(
-        name,
-        json!({ "type": "object", "properties": properties }),
-    );
+    schemas.insert(name, json!({ "type": "object", "properties": properties }));
 }
 
 #[cfg(test)]

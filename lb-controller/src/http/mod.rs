@@ -90,12 +90,16 @@ impl Site {
                     .iter()
                     .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
         };
-        headers.get(&REQUEST_ID).filter(is_plain).cloned().unwrap_or_else(|| {
-            let number = self.requests.fetch_add(1, Ordering::Relaxed);
-            // Digits and a hyphen.
-            HeaderValue::from_str(&format!("{:x}-{number}", self.run))
-                .unwrap_or(HeaderValue::from_static("0"))
-        })
+        headers
+            .get(&REQUEST_ID)
+            .filter(is_plain)
+            .cloned()
+            .unwrap_or_else(|| {
+                let number = self.requests.fetch_add(1, Ordering::Relaxed);
+                // Digits and a hyphen.
+                HeaderValue::from_str(&format!("{:x}-{number}", self.run))
+                    .unwrap_or(HeaderValue::from_static("0"))
+            })
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
@@ -107,7 +111,10 @@ impl Site {
             empty(StatusCode::NO_CONTENT)
         } else if has_origin && allowed.is_none() && request.method() != Method::GET {
             // A page of another site must not change anything.
-            routes::problem(StatusCode::FORBIDDEN, "this origin is not allowed; see --http-origin")
+            routes::problem(
+                StatusCode::FORBIDDEN,
+                "this origin is not allowed; see --http-origin",
+            )
         } else {
             routes::route(self, request).await
         };

@@ -10,32 +10,67 @@ const PATHS: [(&str, &str, &[(&str, &str)]); 10] = [
     (
         "/v1/pools",
         "ListPoolsResponse",
-        &[("get", "All pools"), ("post", "Add a pool: name and settings")],
+        &[
+            ("get", "All pools"),
+            ("post", "Add a pool: name and settings"),
+        ],
     ),
     (
         "/v1/pools/{pool}",
         "Pool",
         &[
             ("get", "A pool with its instances"),
-            ("patch", "Change settings (RFC 7396); with If-Match only those that were read"),
-            ("delete", "Delete a pool: its instances are stopped and removed"),
+            (
+                "patch",
+                "Change settings (RFC 7396); with If-Match only those that were read",
+            ),
+            (
+                "delete",
+                "Delete a pool: its instances are stopped and removed",
+            ),
         ],
     ),
     (
         "/v1/pools/{pool}/settings",
         "",
-        &[("get", "The settings of a pool"), ("put", "Replace the settings of a pool")],
+        &[
+            ("get", "The settings of a pool"),
+            ("put", "Replace the settings of a pool"),
+        ],
     ),
-    ("/v1/pools/{pool}/instances", "Instance", &[("get", "The instances of a pool")]),
-    ("/v1/pools/{pool}/why", "Decision", &[("get", "The last decision, with its inputs")]),
-    ("/v1/pools/{pool}/events", "Event", &[("get", "Events, since a revision if `since` is given")]),
-    ("/v1/pools/{pool}/demand", "", &[("post", "What a proxy has counted")]),
+    (
+        "/v1/pools/{pool}/instances",
+        "Instance",
+        &[("get", "The instances of a pool")],
+    ),
+    (
+        "/v1/pools/{pool}/why",
+        "Decision",
+        &[("get", "The last decision, with its inputs")],
+    ),
+    (
+        "/v1/pools/{pool}/events",
+        "Event",
+        &[("get", "Events, since a revision if `since` is given")],
+    ),
+    (
+        "/v1/pools/{pool}/demand",
+        "",
+        &[("post", "What a proxy has counted")],
+    ),
     (
         "/v1/pools/{pool}/stream",
         "",
-        &[("get", "WebSocket: a snapshot, then changes; `since` resumes")],
+        &[(
+            "get",
+            "WebSocket: a snapshot, then changes; `since` resumes",
+        )],
     ),
-    ("/v1/instances/{instance}/logs", "", &[("get", "The end of what an instance has printed")]),
+    (
+        "/v1/instances/{instance}/logs",
+        "",
+        &[("get", "The end of what an instance has printed")],
+    ),
     ("/v1/openapi.json", "", &[("get", "This description")]),
 ];
 

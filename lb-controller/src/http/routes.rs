@@ -98,15 +98,17 @@ async fn object(body: Incoming) -> Result<Map<String, Value>, Response<Body>> {
     match serde_json::from_slice(&bytes) {
         Ok(Value::Object(map)) => Ok(map),
         Ok(_) => Err(problem(StatusCode::BAD_REQUEST, "give a JSON object")),
-        Err(error) => Err(problem(StatusCode::BAD_REQUEST, &format!("no JSON: {error}"))),
+        Err(error) => Err(problem(
+            StatusCode::BAD_REQUEST,
+            &format!("no JSON: {error}"),
+        )),
     }
 }
 
 fn name(text: &str) -> Result<PoolName, Response<Body>> {
-    text.parse()
-        .map_err(|error: lb_model::pool::NameError| {
-            problem(StatusCode::NOT_FOUND, &error.to_string())
-        })
+    text.parse().map_err(|error: lb_model::pool::NameError| {
+        problem(StatusCode::NOT_FOUND, &error.to_string())
+    })
 }
 
 /// A number of the query.
@@ -303,11 +305,9 @@ fn events<B>(site: &Site, text: &str, request: &Request<B>) -> Answer {
 
 async fn logs<B>(site: &Site, text: &str, request: &Request<B>) -> Answer {
     only_get(request)?;
-    let instance: InstanceName =
-        text.parse()
-            .map_err(|error: lb_model::pool::NameError| {
-                problem(StatusCode::NOT_FOUND, &error.to_string())
-            })?;
+    let instance: InstanceName = text.parse().map_err(|error: lb_model::pool::NameError| {
+        problem(StatusCode::NOT_FOUND, &error.to_string())
+    })?;
     let logs = site.controller.logs(&instance, LOGS).await;
     let logs = logs.map_err(|refusal| refused(&refusal))?;
     Ok(respond(StatusCode::OK, "text/plain; charset=utf-8", logs))
@@ -332,7 +332,11 @@ async fn demand(site: &Site, text: &str, request: Request<Incoming>) -> Answer {
 
 /// What a proxy has counted.
 pub fn report(map: &Map<String, Value>) -> Option<Report> {
-    let count = |value: &Value| value.as_f64().filter(|count| count.is_finite() && *count >= 0.0);
+    let count = |value: &Value| {
+        value
+            .as_f64()
+            .filter(|count| count.is_finite() && *count >= 0.0)
+    };
     let mut report = Report {
         requests: match map.get("requests") {
             Some(value) => count(value)?,

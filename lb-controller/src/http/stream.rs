@@ -13,9 +13,7 @@ use std::{collections::BTreeMap, time::Duration};
 use futures::{SinkExt as _, StreamExt as _};
 use http::{
     HeaderValue, Request, Response, StatusCode,
-    header::{
-        CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
-    },
+    header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE},
 };
 use hyper::{body::Incoming, upgrade::Upgraded};
 use hyper_util::rt::TokioIo;
@@ -29,7 +27,8 @@ use tokio::sync::watch;
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
-        Message, handshake::derive_accept_key,
+        Message,
+        handshake::derive_accept_key,
         protocol::{Role, WebSocketConfig},
     },
 };
@@ -61,7 +60,9 @@ pub fn upgrade(
     };
     let headers = request.headers();
     let has = |name, word: &str| {
-        let value = headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        let value = headers
+            .get(name)
+            .and_then(|value: &HeaderValue| value.to_str().ok());
         value.is_some_and(|value| {
             value
                 .split(',')

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use lb_steering::{
-    Sample,
-    score::{Score, ScoreInputs},
-};
 use lb_steering::scaling::{
     Clock, Drain, DrainStep, InstanceReadings, Patient, Phase as ScalingPhase, Vitality, relaunch,
     scale,
+};
+use lb_steering::{
+    Sample,
+    score::{Score, ScoreInputs},
 };
 
 use super::{InstanceRecord, Now, Pool, Readings, Role, Slot, slot::Drained};
@@ -342,14 +342,9 @@ impl Pool {
             Role::Serving => match slot.vitality(now) {
                 Vitality::Alive => ScalingPhase::Serving,
                 Vitality::Starting => ScalingPhase::Starting,
-                Vitality::Unhealthy | Vitality::Ended => ScalingPhase::Dead(Some(
-                    // Relaunches come within their longest wait.
-                    if self.mass_failure {
-                        Duration::MAX
-                    } else {
-                        self.spec.scaling.relaunch_first
-                    },
-                )),
+                // A dead instance keeps its place and is relaunched there, from its own budget: no other one is started for
+                // it, which would take the pool above its maximum.
+                Vitality::Unhealthy | Vitality::Ended => ScalingPhase::Dead(Some(Duration::ZERO)),
             },
         })
     }

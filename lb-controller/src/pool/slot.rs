@@ -9,7 +9,7 @@ use lb_steering::{
     score::{Category, Score},
 };
 
-use super::{Event, InstanceRecord, Now, has_ended};
+use super::{Event, InstanceRecord, Now, Role, has_ended};
 
 /// The weight of the last probe in the fraction of those that succeeded.
 const PROBES: f64 = 0.2;
@@ -178,7 +178,9 @@ impl Slot {
         }
         let ended = match &self.seen {
             Some(listed) if has_ended(&listed.phase) => listed.phase.to_string(),
-            None if self.was_up => "it does not exist any more".to_owned(),
+            None if self.was_up && self.record.role != Role::Removing => {
+                "it does not exist any more".to_owned()
+            }
             _ => return None,
         };
         if self.last_end == ended {

@@ -2,7 +2,6 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-
 use super::{Now, Pool, Role, Slot};
 use lb_steering::{
     scaling::Vitality,
@@ -75,23 +74,21 @@ impl Pool {
     /// Its instances, by number.
     #[must_use]
     pub fn view(&self, now: Now) -> Vec<InstanceView> {
-        let view = |(number, slot): (&u32, &Slot)| {
-            InstanceView {
-                name: slot.record.name.to_string(),
-                number: *number,
-                endpoint: self.spec.endpoint(*number),
-                state: Self::state(slot, now),
-                score: slot.score,
-                phase: slot
-                    .seen
-                    .as_ref()
-                    .map_or_else(|| "absent".to_owned(), |seen| seen.phase.to_string()),
-                role: slot.record.role,
-                since: slot.record.since,
-                reason: reason(slot),
-                doing: slot.step,
-                is_current: slot.record.generation == self.generation,
-            }
+        let view = |(number, slot): (&u32, &Slot)| InstanceView {
+            name: slot.record.name.to_string(),
+            number: *number,
+            endpoint: self.spec.endpoint(*number),
+            state: Self::state(slot, now),
+            score: slot.score,
+            phase: slot
+                .seen
+                .as_ref()
+                .map_or_else(|| "absent".to_owned(), |seen| seen.phase.to_string()),
+            role: slot.record.role,
+            since: slot.record.since,
+            reason: reason(slot),
+            doing: slot.step,
+            is_current: slot.record.generation == self.generation,
         };
         self.slots.iter().map(view).collect()
     }

@@ -62,7 +62,10 @@ impl Web {
         } else {
             body.to_string()
         };
-        let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+        let headers: String = headers
+            .iter()
+            .map(|header| format!("{header}\r\n"))
+            .collect();
         write!(
             stream,
             "{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n{body}",
@@ -111,9 +114,17 @@ pub fn pools_are_read_and_changed_over_http() -> anyhow::Result<()> {
     ensure!(web.get("/v1/pools")?.header("x-request-id").is_some());
     // A change of what was read only.
     let patch = json!({ "scaling": { "max": 6 } });
-    let changed = web.ask("PATCH /v1/pools/web", &[&format!("If-Match: {tag}")], &patch)?;
+    let changed = web.ask(
+        "PATCH /v1/pools/web",
+        &[&format!("If-Match: {tag}")],
+        &patch,
+    )?;
     ensure!(changed.status == 200, "{}", changed.body);
-    let again = web.ask("PATCH /v1/pools/web", &[&format!("If-Match: {tag}")], &patch)?;
+    let again = web.ask(
+        "PATCH /v1/pools/web",
+        &[&format!("If-Match: {tag}")],
+        &patch,
+    )?;
     assert_eq!(again.status, 412);
     let mut whole = web.get("/v1/pools/web/settings")?.json()?;
     assert_eq!(whole["scaling"]["max"], 6);
@@ -133,21 +144,40 @@ pub fn pools_are_read_and_changed_over_http() -> anyhow::Result<()> {
         ("GET /v1/pools/none", Value::Null, 404),
         ("GET /", Value::Null, 404),
         ("POST /v1/pools/web", json!({}), 405),
-        ("POST /v1/pools", json!({ "name": "web", "settings": settings }), 409),
-        ("PATCH /v1/pools/web", json!({ "scaling": { "max": 1 } }), 422),
+        (
+            "POST /v1/pools",
+            json!({ "name": "web", "settings": settings }),
+            409,
+        ),
+        (
+            "PATCH /v1/pools/web",
+            json!({ "scaling": { "max": 1 } }),
+            422,
+        ),
         ("PATCH /v1/pools/web", json!([1]), 400),
         ("GET /v1/pools/web/stream", Value::Null, 426),
         ("POST /v1/pools/web/demand", json!({ "requests": -1 }), 422),
-        ("POST /v1/pools/web/demand", json!({ "requests": 5, "pending": {} }), 204),
+        (
+            "POST /v1/pools/web/demand",
+            json!({ "requests": 5, "pending": {} }),
+            204,
+        ),
     ] {
         let answer = web.ask(line, &[], &body)?;
         assert_eq!(answer.status, status, "{line}: {}", answer.body);
         if status >= 400 {
-            assert_eq!(answer.header("content-type").as_deref(), Some("application/problem+json"));
+            assert_eq!(
+                answer.header("content-type").as_deref(),
+                Some("application/problem+json")
+            );
         }
     }
     // Browsers of the configured origin only.
-    let allowed = web.ask("OPTIONS /v1/pools", &["Origin: https://ops.example"], &Value::Null)?;
+    let allowed = web.ask(
+        "OPTIONS /v1/pools",
+        &["Origin: https://ops.example"],
+        &Value::Null,
+    )?;
     assert_eq!(
         allowed.header("access-control-allow-origin").as_deref(),
         Some("https://ops.example")
@@ -155,10 +185,17 @@ pub fn pools_are_read_and_changed_over_http() -> anyhow::Result<()> {
     let other = ["Origin: https://evil.example"];
     let answer = web.ask("GET /v1/pools", &other, &Value::Null)?;
     ensure!(answer.header("access-control-allow-origin").is_none());
-    assert_eq!(web.ask("DELETE /v1/pools/web", &other, &Value::Null)?.status, 403);
+    assert_eq!(
+        web.ask("DELETE /v1/pools/web", &other, &Value::Null)?
+            .status,
+        403
+    );
     let described = web.get("/v1/openapi.json")?.json()?;
     ensure!(described["paths"]["/v1/pools/{pool}"]["patch"].is_object());
-    assert_eq!(web.ask("DELETE /v1/pools/web", &[], &Value::Null)?.status, 202);
+    assert_eq!(
+        web.ask("DELETE /v1/pools/web", &[], &Value::Null)?.status,
+        202
+    );
     wait_for("the pool's end", PATIENCE, || {
         Ok((web.get("/v1/pools/web")?.status == 404).then_some(()))
     })
@@ -198,7 +235,8 @@ impl Reader {
 
 pub fn a_stream_that_is_cut_misses_nothing() -> anyhow::Result<()> {
     let web = Web::start("stream")?;
-    web.controller.add_web("web", port(), &["scaling.min=2", "scaling.max=2"])?;
+    web.controller
+        .add_web("web", port(), &["scaling.min=2", "scaling.max=2"])?;
     web.controller.wait_serving("web", 2)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -248,11 +286,23 @@ pub fn a_stream_that_is_cut_misses_nothing() -> anyhow::Result<()> {
                 let known: Vec<_> = reader
                     .instances
                     .values()
-                    .map(|one| (one["name"].clone(), one["address"].clone(), one["state"].clone()))
+                    .map(|one| {
+                        (
+                            one["name"].clone(),
+                            one["address"].clone(),
+                            one["state"].clone(),
+                        )
+                    })
                     .collect();
                 let listed: Vec<_> = instances
                     .iter()
-                    .map(|one| (one["name"].clone(), one["endpoint"].clone(), one["state"].clone()))
+                    .map(|one| {
+                        (
+                            one["name"].clone(),
+                            one["endpoint"].clone(),
+                            one["state"].clone(),
+                        )
+                    })
                     .collect();
                 if known.len() == 3 && listed.iter().all(|one| known.contains(one)) {
                     return anyhow::Ok(());
@@ -263,12 +313,19 @@ pub fn a_stream_that_is_cut_misses_nothing() -> anyhow::Result<()> {
                 }
             }
         });
-        same.await.context("the reader does not know what is so")??;
+        same.await
+            .context("the reader does not know what is so")??;
         // It can narrow what it gets, and report.
         let send = |value: Value| Message::text(value.to_string());
-        socket.send(send(json!({ "type": "ack", "revision": reader.revision }))).await?;
-        socket.send(send(json!({ "type": "report", "requests": 12 }))).await?;
-        socket.send(send(json!({ "type": "filter", "states": ["HU"] }))).await?;
+        socket
+            .send(send(json!({ "type": "ack", "revision": reader.revision })))
+            .await?;
+        socket
+            .send(send(json!({ "type": "report", "requests": 12 })))
+            .await?;
+        socket
+            .send(send(json!({ "type": "filter", "states": ["HU"] })))
+            .await?;
         tokio::time::timeout(PATIENCE, async {
             while !reader.instances.is_empty() {
                 if let Message::Text(text) = socket.next().await.context("the stream ended")?? {

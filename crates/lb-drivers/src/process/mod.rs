@@ -59,6 +59,8 @@ pub static KIND: Kind = Kind::of::<Settings>(
 const HINTS: usize = 1_024;
 /// Pause between two looks at an instance that is to end.
 const LOOK: Duration = Duration::from_millis(10);
+/// How long a lock that another process has is waited for.
+const LOCK: Duration = Duration::from_secs(3);
 /// What programs find in `PATH` unless the template says otherwise.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Tells a process where its data is.
@@ -109,7 +111,7 @@ impl ProcessDriver {
             .write(true)
             .open(folders.lock_path())
             .map_err(opening)?;
-        let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|_| {
+        let lock = lock_file(lock).ok_or_else(|| {
             let path = folders.lock_path();
             opening(io::Error::other(format!(
                 "another controller uses {}",
@@ -497,6 +499,20 @@ enum SpawnError {
 impl From<io::Error> for SpawnError {
     fn from(error: io::Error) -> Self {
         SpawnError::System(error)
+    }
+}
+
+/// Locks a file. A controller that was killed while it started an instance leaves a child that has the lock, too, until its
+/// program begins: so it is tried for a while.
+fn lock_file(mut file: File) -> Option<Flock<File>> {
+    let end = Instant::now() + LOCK;
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Some(lock),
+            Err(_) if Instant::now() > end => return None,
+            Err((unlocked, _)) => file = unlocked,
+        }
+        std::thread::sleep(LOOK);
     }
 }
 
