@@ -16,9 +16,15 @@ fn main() -> anyhow::Result<()> {
     println!("cargo:rerun-if-changed=../../lb-common/src");
     let toolchain = toolchain();
     if toolchain != "nightly" {
-        // SAFETY: a build script of one thread. A distribution's compiler is a stable one:
+        // SAFETY: this build script has one thread. A distribution's compiler is a stable one:
         // `-Z build-std` needs this variable.
         unsafe { std::env::set_var("RUSTC_BOOTSTRAP", "1") };
+    }
+    for target in ["BPFEL", "BPFEB"] {
+        // SAFETY: as above.
+        unsafe {
+            std::env::set_var(format!("CARGO_TARGET_{target}_UNKNOWN_NONE_LINKER"), LINKER);
+        }
     }
     // First the balancer for tables of the previous layout: both builds write OUT_DIR/balancer.
     let previous = Package {
@@ -32,6 +38,9 @@ fn main() -> anyhow::Result<()> {
         .context("setting the balancer for the previous layout aside")?;
     build(PROGRAMS, &toolchain)
 }
+
+/// bpf-linker for the instruction set that the programs use.
+const LINKER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../lb-ebpf/linker.sh");
 
 const PROGRAMS: Package<'static> = Package {
     name: "lb-ebpf",

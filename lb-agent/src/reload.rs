@@ -98,10 +98,15 @@ impl Reloader {
         force: bool,
         cause: Arc<str>,
     ) -> Result<(Followed, Vec<&'static str>), ReloadError> {
+        let read = self.read().await;
+        if let Err(error @ ReloadError::File(_)) = &read {
+            let error = format!("the configuration file is not followed: {error} ({cause})");
+            self.control.report_file_error(error).await;
+        }
         let Reread {
             intent,
             at_next_start,
-        } = self.read().await?;
+        } = read?;
         let followed = self
             .control
             .follow(intent, Self::writer(force), cause)

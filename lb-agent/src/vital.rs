@@ -5,8 +5,9 @@
 //! under a name; the program waits for the first end of any of them and then ends, with the name and the reason. Packets
 //! flow on without it, and the service manager starts it again.
 
-use std::{any::Any, fmt, thread};
+use std::{any::Any, fmt, thread, time::Duration};
 
+use lb_model::duration;
 use tokio::{
     sync::mpsc,
     task::{AbortHandle, JoinHandle},
@@ -41,6 +42,8 @@ pub enum Cause {
     Panicked(String),
     /// It was told to end.
     Aborted,
+    /// It has made no progress for so long: see [`crate::watchdog`].
+    Hung(Duration),
 }
 
 /// What a part returns.
@@ -129,6 +132,11 @@ impl Vital {
         Ok(())
     }
 
+    /// Takes reports of ends from elsewhere.
+    pub(crate) fn reporter(&self) -> mpsc::UnboundedSender<End> {
+        self.sender.clone()
+    }
+
     /// Waits for the next end of a part.
     pub async fn next_end(&mut self) -> End {
         match self.ends.recv().await {
@@ -145,11 +153,14 @@ impl Vital {
     /// are panics.
     ///
     /// # Errors
-    /// If the part failed, or any part panicked.
+    /// If the part failed, or any part panicked or hangs.
     pub async fn finish(&mut self, part: &'static str) -> anyhow::Result<()> {
         while !self.ended.contains(&part) {
             let end = self.next_end().await;
-            if matches!(end.cause, Cause::Panicked(_) | Cause::Failed(_)) {
+            if matches!(
+                end.cause,
+                Cause::Panicked(_) | Cause::Failed(_) | Cause::Hung(_)
+            ) {
                 return Err(end.into_error());
             }
         }
@@ -175,6 +186,10 @@ impl fmt::Display for End {
         match &self.cause {
             Cause::Returned | Cause::Aborted => write!(f, "{part} ended by itself"),
             Cause::Failed(_) => write!(f, "{part} failed"),
+            Cause::Hung(limit) => {
+                let limit = duration::format(*limit);
+                write!(f, "{part} hangs: it has made no progress for {limit}")
+            }
             Cause::Panicked(message) => {
                 write!(
                     f,
@@ -206,10 +221,13 @@ mod tests {
         vip::VipKey,
     };
 
+    use tokio::sync::Mutex;
+
     use super::*;
     use crate::{
         control::{self, ChangeRequest},
         store::State,
+        watchdog::Watchdog,
     };
 
     /// A part that ends within a test does so at once.
@@ -260,9 +278,11 @@ mod tests {
         assert_eq!(format!("{error:#}"), "three failed: no disk");
     }
 
-    /// A data plane that panics where it is told to.
+    /// A data plane that panics where it is told to, and hangs in `tick` while a lock is held.
+    #[derive(Default)]
     struct Broken {
         panics: &'static str,
+        lock: Arc<Mutex<()>>,
     }
 
     impl Broken {
@@ -300,6 +320,7 @@ mod tests {
 
         fn tick(&mut self) -> Result<(), DataplaneError> {
             self.call("tick");
+            drop(self.lock.blocking_lock());
             Ok(())
         }
 
@@ -342,7 +363,10 @@ mod tests {
         ] {
             let directory = tempfile::tempdir().unwrap();
             let state = State::open(directory.path()).unwrap();
-            let plane = Box::new(Broken { panics });
+            let plane = Box::new(Broken {
+                panics,
+                ..Broken::default()
+            });
             let (owner, thread) =
                 control::start(state, plane, control::Options::default()).unwrap();
             let mut vital = Vital::new();
@@ -366,5 +390,35 @@ mod tests {
             assert!(message.starts_with("the owner panicked"), "{message}");
             assert!(message.contains(&format!("broke in {panics}")), "{message}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_data_plane_that_hangs_ends_the_program() {
+        let limit = Duration::from_millis(300);
+        let directory = tempfile::tempdir().unwrap();
+        let state = State::open(directory.path()).unwrap();
+        let lock = Arc::new(Mutex::new(()));
+        let plane = Box::new(Broken {
+            lock: Arc::clone(&lock),
+            ..Broken::default()
+        });
+        let (owner, thread) = control::start(state, plane, control::Options::default()).unwrap();
+        let mut vital = Vital::new();
+        vital.thread("the owner", thread).unwrap();
+        let held = lock.lock().await;
+        owner.tick();
+        Watchdog::new(limit)
+            .with_round(limit / 10)
+            .watch("the owner", owner.pulse(), || {})
+            .start(&vital)
+            .unwrap();
+        // The program ends at this, also if it was to end at that time: nobody waits for the owner.
+        let error = vital.finish("the owner").await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the owner hangs: it has made no progress for 300ms"
+        );
+        drop(held);
+        owner.stop().await;
     }
 }

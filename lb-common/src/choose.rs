@@ -1,12 +1,13 @@
 //! Which real a packet goes to: the ring's slot, and the flow table where the slot is not settled.
 
 use crate::{
+    codegen::apart,
     flow_table::{self, Newcomer},
     hash::{Addresses, BucketPair, slot_index},
     headers::tcp,
     lookup::{FlowEvent, Step, Tables},
     parse::{Packet, Transport},
-    reason::{ChosenBy, Reason},
+    reason::ChosenBy,
     tables::{
         flow::{CLOSING, HALF_OPEN, OPENING, PROVISIONAL},
         real::Real,
@@ -17,37 +18,53 @@ use crate::{
 
 /// The answer to which real a packet goes to.
 ///
-/// Each variant has a real: a choice is copied as a word, and the kernel's verifier rejects a program that reads a part
-/// of one which nobody has written.
+/// Two numbers and not variants with fields of their own: those are copied as one word, from which the real would have to
+/// be extracted before it can be looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Choice {
-    /// It goes to a real.
-    Real {
-        /// Index of the real, never 0.
-        real: u16,
-        /// Whether a flow begins with this packet.
-        opened: bool,
-    },
-    /// It is answered with a reset.
-    Reset {
-        /// The dead real that it is for; 0: the service has no real.
-        real: u16,
-        /// [`Reason::ResetNoReal`] or [`Reason::ResetDownReal`].
-        reason: Reason,
-    },
-    /// It is dropped.
-    Drop {
-        /// 0.
-        real: u16,
-        /// [`Reason::NoReal`], or [`Reason::BadTables`] if a record is missing.
-        reason: Reason,
-    },
+pub struct Choice {
+    /// Index of the real. It is not 0 if the packet is forwarded.
+    pub real: u16,
+    /// What is done with the packet.
+    pub treatment: Treatment,
+}
+
+/// What is done with a service's packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Treatment {
+    /// It goes to the real. If it opens a TCP connection, a flow begins.
+    Forward,
+    /// It goes to the real. Its flow is known to run.
+    ForwardRunning,
+    /// It goes to the real. A flow begins.
+    ForwardNew,
+    /// It is answered with a reset, because it is for the real, which is dead.
+    ResetDownReal,
+    /// It is answered with a reset, because the service has no real.
+    ResetNoReal,
+    /// It is dropped, because the service has no real.
+    DropNoReal,
+    /// It is dropped, because a record is missing.
+    DropDamaged,
+}
+
+impl Treatment {
+    /// Whether a flow begins with the packet that has this transport header.
+    #[must_use]
+    #[inline(always)]
+    pub const fn begins_flow(self, transport: &Transport) -> bool {
+        match self {
+            Treatment::Forward => transport.opens(),
+            Treatment::ForwardNew => true,
+            _ => false,
+        }
+    }
 }
 
 /// A record is missing.
-const DAMAGED: Choice = Choice::Drop {
+const DAMAGED: Choice = Choice {
     real: 0,
-    reason: Reason::BadTables,
+    treatment: Treatment::DropDamaged,
 };
 
 /// Chooses the real of a packet for the service with `index`. `ring_hash` is the flow's.
@@ -59,6 +76,7 @@ pub fn choose<A: Addresses, T: Tables>(
     ring_hash: u64,
 ) -> Choice {
     let Some(service) = tables.service(index) else {
+        apart();
         return DAMAGED;
     };
     // One load: the agent moves a service to another ring with one store.
@@ -69,7 +87,10 @@ pub fn choose<A: Addresses, T: Tables>(
     } else {
         match tables.slot((ring as u32).wrapping_add(slot_index(ring_hash, slots))) {
             Some(slot) => slot,
-            None => return DAMAGED,
+            None => {
+                apart();
+                return DAMAGED;
+            }
         }
     };
     let transport = &packet.transport;
@@ -87,9 +108,9 @@ fn of_ring<T: Tables>(tables: &T, service: &Service, transport: &Transport, slot
         return empty(service, transport);
     }
     tables.note(Step::Real(real, ChosenBy::Ring));
-    Choice::Real {
+    Choice {
         real,
-        opened: transport.opens(),
+        treatment: Treatment::Forward,
     }
 }
 
@@ -130,14 +151,14 @@ fn unsettled<A: Addresses, T: Tables>(
         tables.count_lookup(index, true);
         tables.note(Step::Real(entry.real, ChosenBy::Flow));
         if reset {
-            return Choice::Reset {
+            return Choice {
                 real: entry.real,
-                reason: Reason::ResetDownReal,
+                treatment: Treatment::ResetDownReal,
             };
         }
-        return Choice::Real {
+        return Choice {
             real: entry.real,
-            opened: false,
+            treatment: Treatment::ForwardRunning,
         };
     }
     tables.count_flow(FlowEvent::Miss);
@@ -156,9 +177,9 @@ fn unsettled<A: Addresses, T: Tables>(
                 Some(state) => {
                     if flow_table::resets(state, transport) {
                         tables.note(Step::Real(real, ChosenBy::Previous));
-                        return Choice::Reset {
+                        return Choice {
                             real,
-                            reason: Reason::ResetDownReal,
+                            treatment: Treatment::ResetDownReal,
                         };
                     }
                     (real, ChosenBy::Previous, true)
@@ -188,17 +209,21 @@ fn unsettled<A: Addresses, T: Tables>(
             && !flow_table::resets(state, transport)
         {
             tables.note(Step::Real(previous, ChosenBy::Previous));
-            return Choice::Real {
+            return Choice {
                 real: previous,
-                opened: true,
+                treatment: Treatment::Forward,
             };
         }
     }
     tables.note(Step::Real(real, by));
-    Choice::Real {
+    Choice {
         real,
         // A UDP flow does not show its beginning: a new entry counts as one.
-        opened: opens || (kept && !transport.is_tcp()),
+        treatment: if kept && !transport.is_tcp() {
+            Treatment::ForwardNew
+        } else {
+            Treatment::Forward
+        },
     }
 }
 
@@ -227,15 +252,10 @@ fn of_service<T: Tables>(tables: &T, real: u16, service: u32) -> Option<&Real> {
 /// The choice for a packet that no real takes.
 #[inline(always)]
 fn empty(service: &Service, transport: &Transport) -> Choice {
-    if service.flags & RESET_EMPTY != 0 && transport.can_be_reset() {
-        Choice::Reset {
-            real: 0,
-            reason: Reason::ResetNoReal,
-        }
+    let treatment = if service.flags & RESET_EMPTY != 0 && transport.can_be_reset() {
+        Treatment::ResetNoReal
     } else {
-        Choice::Drop {
-            real: 0,
-            reason: Reason::NoReal,
-        }
-    }
+        Treatment::DropNoReal
+    };
+    Choice { real: 0, treatment }
 }

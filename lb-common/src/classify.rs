@@ -4,6 +4,7 @@
 //! balancer serves it: `classify` tells it apart and `decide` gets one arm; the other steps do not change.
 
 use crate::{
+    codegen::rare,
     frame::Frame,
     ip::Ip,
     lookup::Tables,
@@ -56,7 +57,7 @@ pub fn classify<I: Ip, F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Class<
     }
     match service::<I, T>(tables, &packet) {
         Some(service) => Class::ForVip { service, packet },
-        None => Class::Other(Reason::NotVip),
+        None => Class::Other(rare(Reason::NotVip)),
     }
 }
 

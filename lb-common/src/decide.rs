@@ -9,8 +9,9 @@
 
 use crate::{
     answerable,
-    choose::{Choice, choose},
+    choose::{Choice, Treatment, choose},
     classify::{Class, classify},
+    codegen::{OrRare as _, rare},
     forward::{ForwardedPacket, forward},
     frame::{Fields as _, Frame},
     hash::Addresses as _,
@@ -41,20 +42,20 @@ pub fn decide<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Outcome {
 #[inline(always)]
 fn route<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Outcome {
     let Some(header) = frame.window::<{ ethernet::LENGTH }>(0) else {
-        return Outcome::Passed(Reason::Malformed);
+        return Outcome::Passed(rare(Reason::Malformed));
     };
     let ether_type = header.u16_at::<{ ethernet::TYPE }>();
     let destination = station::destination(header.u64_at::<{ ethernet::DESTINATION }>());
     if !station::is_addressed(tables, destination) {
-        return Outcome::Passed(match ether_type {
+        return Outcome::Passed(rare(match ether_type {
             ethernet::TYPE_IPV4 | ethernet::TYPE_IPV6 => Reason::OtherStation,
             _ => Reason::NotIp,
-        });
+        }));
     }
     match ether_type {
         ethernet::TYPE_IPV4 => route_ip::<V4, F, T>(frame, tables),
         ethernet::TYPE_IPV6 => route_ip::<V6, F, T>(frame, tables),
-        _ => Outcome::Passed(Reason::NotIp),
+        _ => Outcome::Passed(rare(Reason::NotIp)),
     }
 }
 
@@ -95,9 +96,10 @@ fn serve<I: Ip, F: Frame, T: Tables>(
     let hash = packet
         .addresses
         .ring_hash(tables.ring_seed(), transport.ports, transport.protocol);
-    let outcome = match choose(tables, service, packet, hash) {
-        Choice::Real { real, opened } => {
-            match send::<I, F, T, true>(frame, tables, real, packet, hash, opened) {
+    let Choice { real, treatment } = choose(tables, service, packet, hash);
+    let outcome = match treatment {
+        Treatment::Forward | Treatment::ForwardRunning | Treatment::ForwardNew => {
+            match send::<I, F, T, true>(frame, tables, real, packet, hash, treatment) {
                 Ok(interface) if interface == tables.interface_index() => {
                     return Outcome::Transmitted;
                 }
@@ -106,13 +108,19 @@ fn serve<I: Ip, F: Frame, T: Tables>(
                 Err(reason) => Outcome::Dropped(reason),
             }
         }
-        Choice::Reset { reason, .. } => {
+        Treatment::ResetDownReal | Treatment::ResetNoReal => {
+            let reason = if treatment == Treatment::ResetDownReal {
+                Reason::ResetDownReal
+            } else {
+                Reason::ResetNoReal
+            };
             match reset::answer(frame, I::FAMILY, packet.length, transport) {
                 Ok(()) => Outcome::Replied(reason),
                 Err(reason) => Outcome::Dropped(reason),
             }
         }
-        Choice::Drop { reason, .. } => Outcome::Dropped(reason),
+        Treatment::DropNoReal => Outcome::Dropped(Reason::NoReal),
+        Treatment::DropDamaged => Outcome::Dropped(Reason::BadTables),
     };
     tables.note(Step::Dropped(service, outcome.reason()));
     tables.count_dropped(service, packet.length);
@@ -131,20 +139,20 @@ pub(crate) fn send<I: Ip, F: Frame, T: Tables, const OF_FLOW: bool>(
     index: u16,
     packet: &Packet<I::Addresses>,
     hash: u64,
-    opened: bool,
+    treatment: Treatment,
 ) -> Result<u32, Reason> {
-    let real = tables.real(index).ok_or(Reason::BadTables)?;
+    let real = tables.real(index).or_rare(Reason::BadTables)?;
     // Entry 0 is empty, so an unknown next hop needs no check of its own.
-    let hop = tables.next_hop(real.next_hop).ok_or(Reason::BadTables)?;
+    let hop = tables.next_hop(real).or_rare(Reason::BadTables)?;
     let interface = hop.interface;
     if interface == 0 {
-        return Err(Reason::NoNextHop);
+        return Err(rare(Reason::NoNextHop));
     }
     if !real.takes(packet.length) {
         if OF_FLOW && too_large::answer(frame, tables, real.largest) {
-            return Err(Reason::TooLargeAnswered);
+            return Err(rare(Reason::TooLargeAnswered));
         }
-        return Err(Reason::TooLarge);
+        return Err(rare(Reason::TooLarge));
     }
     if OF_FLOW && real.flags & SHED != 0 && shed::end_flow(frame, tables, index) {
         shed::remember_ended(tables, index, real.service, packet, hash);
@@ -157,9 +165,13 @@ pub(crate) fn send<I: Ip, F: Frame, T: Tables, const OF_FLOW: bool>(
     };
     forward(frame, &forwarded, real, hop)?;
     tables.count_real(index, packet.length);
-    // One test for the packets of running flows, which are most.
-    let closed = packet.transport.closes();
-    if opened || closed {
+    // Packets of running flows, which are most, do not get further.
+    if packet.transport.changes_flow() || treatment == Treatment::ForwardNew {
+        let opened = treatment.begins_flow(&packet.transport);
+        let closed = packet.transport.closes();
+        if !opened && !closed {
+            return Ok(interface);
+        }
         tables.count_change(index, opened, closed);
         if OF_FLOW && packet.transport.is_tcp() {
             tables.note_sign(FlowChange::of(&packet.transport), hash, index);

@@ -1,14 +1,12 @@
 //! Answering echo requests to a VIP, in place.
 
 use crate::{
+    answer::TTL,
     checksum,
     frame::{Fields as _, Frame},
     headers::{IP, ethernet, icmp, ipv4, ipv6},
     reason::Reason,
 };
-
-/// TTL and hop limit of an answer.
-const TTL: u8 = 64;
 
 /// Makes the request whose ICMP header is at `offset` its answer.
 ///

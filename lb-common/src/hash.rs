@@ -4,6 +4,8 @@
 //! Both are multiply and xor-shift mixers over whole words. Addresses and ports come as they lie in the
 //! packet and are taken as little-endian numbers, so that the result does not depend on the machine.
 
+use crate::codegen::opaque;
+
 /// Addresses of an IPv4 packet, as they lie in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(align(8))]
@@ -56,7 +58,7 @@ impl Addresses for Addresses4 {
         let addresses = beside(self.source, u32::from_le(self.destination));
         let hash = round(addresses ^ seed, K0);
         let hash = round(hash ^ beside(ports, protocol), K1);
-        round(hash, K2)
+        opaque(round(hash, K2))
     }
 
     #[inline(always)]
@@ -79,7 +81,7 @@ impl Addresses for Addresses6 {
             round(source[1] ^ seed.rotate_left(32), K3).wrapping_add(u64::from_le(destination[1]));
         let hash = round(prefix, K3) ^ round(host, K0).rotate_left(23);
         let hash = round(hash ^ beside(ports, protocol), K1);
-        round(hash, K2)
+        opaque(round(hash, K2))
     }
 
     #[inline(always)]

@@ -8,6 +8,7 @@
 //! balancer knows. The choice changes nothing: an error neither opens a flow nor keeps one alive.
 
 use crate::{
+    choose::Treatment,
     classify,
     decide::send,
     flow_table,
@@ -105,7 +106,9 @@ pub fn relay<I: Ip, F: Frame, T: Tables>(frame: &mut F, tables: &T, relayed: &mu
     (relayed.real, relayed.by) = (real, by);
     let sent = match real {
         0 => Err(Reason::NoReal),
-        real => send::<I, F, T, false>(frame, tables, real, packet, hash, false),
+        real => {
+            send::<I, F, T, false>(frame, tables, real, packet, hash, Treatment::ForwardRunning)
+        }
     };
     relayed.outcome = match sent {
         Ok(interface) if interface == tables.interface_index() => Outcome::Transmitted,

@@ -9,10 +9,12 @@
 #[cfg(any(test, feature = "std"))]
 extern crate std;
 
+pub mod answer;
 pub mod answerable;
 pub mod checksum;
 pub mod choose;
 pub mod classify;
+pub mod codegen;
 pub mod decap;
 pub mod decide;
 pub mod echo;

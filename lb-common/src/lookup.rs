@@ -70,8 +70,9 @@ pub trait Tables {
     fn real(&self, index: u16) -> Option<&Real>;
     /// How many flows of a real are still to be ended; see [`crate::tables::real::Budget`].
     fn budget(&self, real: u16) -> Option<&SharedU64>;
-    /// A next hop.
-    fn next_hop(&self, index: u32) -> Option<&NextHop>;
+    /// The next hop of a real. The real's record and not an index, because a look-up wants the index in memory, where
+    /// the record has it: to write it to the stack and to read it again takes more time than to look it up.
+    fn next_hop(&self, real: &Real) -> Option<&NextHop>;
     /// A bucket of the flow table.
     fn bucket(&self, index: u32) -> Option<&SharedBucket>;
     /// The clock, in ticks of 2^`TICK_SHIFT` ns.

@@ -292,8 +292,8 @@ impl Tables for MemTables {
         self.budgets.get(real as usize)
     }
 
-    fn next_hop(&self, index: u32) -> Option<&NextHop> {
-        self.next_hops.get(index as usize)
+    fn next_hop(&self, real: &Real) -> Option<&NextHop> {
+        self.next_hops.get(real.next_hop as usize)
     }
 
     fn bucket(&self, index: u32) -> Option<&SharedBucket> {

@@ -6,6 +6,7 @@
 //! ([`crate::answerable`]).
 
 use crate::{
+    codegen::{OrRare as _, rare},
     frame::{Fields as _, Frame},
     hash::{Addresses4, Addresses6},
     headers::{
@@ -57,6 +58,13 @@ impl Transport {
         self.flags & (tcp::FIN | tcp::RST) != 0
     }
 
+    /// Whether a TCP connection may begin or end.
+    #[must_use]
+    #[inline(always)]
+    pub const fn changes_flow(&self) -> bool {
+        self.flags & (tcp::SYN | tcp::FIN | tcp::RST) != 0
+    }
+
     /// Whether the packet can be answered with a reset: TCP, and no reset itself.
     #[must_use]
     #[inline(always)]
@@ -95,26 +103,28 @@ pub fn packet4<F: Frame>(frame: &mut F) -> Result<Packet<Addresses4>, Reason> {
     let room = frame.length() - IP;
     let header = frame
         .window::<{ IP + ipv4::LENGTH }>(0)
-        .ok_or(Reason::Malformed)?;
+        .or_rare(Reason::Malformed)?;
     let first = header.u8_at::<{ IP + ipv4::VERSION }>();
     let length = u16::from_be(header.u16_at::<{ IP + ipv4::TOTAL_LENGTH }>()) as usize;
     let flags = header.u16_at::<{ IP + ipv4::FRAGMENT }>();
     let ttl = u32::from(header.u8_at::<{ IP + ipv4::TTL }>());
     let protocol = u32::from(header.u8_at::<{ IP + ipv4::PROTOCOL }>());
+    // One load for both.
+    let [a, b, c, d, e, f, g, h] = header.u64_at::<{ IP + ipv4::SOURCE }>().to_ne_bytes();
     let addresses = Addresses4 {
-        source: header.u32_at::<{ IP + ipv4::SOURCE }>(),
-        destination: header.u32_at::<{ IP + ipv4::DESTINATION }>(),
+        source: u32::from_ne_bytes([a, b, c, d]),
+        destination: u32::from_ne_bytes([e, f, g, h]),
     };
     if length > room {
-        return Err(Reason::Malformed);
+        return Err(rare(Reason::Malformed));
     }
     let fragment = flags & ipv4::FRAGMENTED != 0;
     let transport = if first == ipv4::VERSION_AND_LENGTH {
         if length < ipv4::LENGTH {
-            return Err(Reason::Malformed);
+            return Err(rare(Reason::Malformed));
         }
         if fragment {
-            return Err(Reason::Fragment);
+            return Err(rare(Reason::Fragment));
         }
         payload(
             frame,
@@ -126,10 +136,10 @@ pub fn packet4<F: Frame>(frame: &mut F) -> Result<Packet<Addresses4>, Reason> {
     } else {
         let size = (first & 0xF) as usize * 4;
         if first >> 4 != 4 || size < ipv4::LENGTH || length < size {
-            return Err(Reason::Malformed);
+            return Err(rare(Reason::Malformed));
         }
         if fragment {
-            return Err(Reason::Fragment);
+            return Err(rare(Reason::Fragment));
         }
         payload(frame, IP + size, length - size, protocol, IPPROTO_ICMP)?
     };
@@ -152,7 +162,7 @@ pub fn packet6<F: Frame>(frame: &mut F) -> Result<Packet<Addresses6>, Reason> {
     let room = frame.length() - IP;
     let header = frame
         .window::<{ IP + ipv6::LENGTH }>(0)
-        .ok_or(Reason::Malformed)?;
+        .or_rare(Reason::Malformed)?;
     let first = header.u8_at::<{ IP + ipv6::VERSION }>();
     let length =
         ipv6::LENGTH + u16::from_be(header.u16_at::<{ IP + ipv6::PAYLOAD_LENGTH }>()) as usize;
@@ -166,7 +176,7 @@ pub fn packet6<F: Frame>(frame: &mut F) -> Result<Packet<Addresses6>, Reason> {
         ],
     };
     if first >> 4 != 6 || length > room {
-        return Err(Reason::Malformed);
+        return Err(rare(Reason::Malformed));
     }
     let transport = if protocol == IPPROTO_TCP || protocol == IPPROTO_UDP {
         payload(
@@ -199,17 +209,17 @@ fn extended<F: Frame>(frame: &mut F, length: usize, first: u32) -> Result<Transp
         }
         // Hop-by-hop options stand right behind the IPv6 header or nowhere (RFC 8200 section 4.1).
         if protocol == IPPROTO_HOPOPTS && walked > 0 {
-            return Err(Reason::Malformed);
+            return Err(rare(Reason::Malformed));
         }
         let header = frame
             .window::<{ extension::LENGTH }>(IP + at)
-            .ok_or(Reason::Malformed)?;
+            .or_rare(Reason::Malformed)?;
         let segments_left =
             protocol == IPPROTO_ROUTING && header.u8_at::<{ extension::SEGMENTS_LEFT }>() != 0;
         if protocol == IPPROTO_FRAGMENT
             && header.u16_at::<{ extension::FRAGMENT }>() & extension::FRAGMENTED != 0
         {
-            return Err(Reason::Fragment);
+            return Err(rare(Reason::Fragment));
         }
         // A fragment header's byte there is reserved. Without a branch, which the verifier would follow both ways
         // in each turn.
@@ -218,23 +228,23 @@ fn extended<F: Frame>(frame: &mut F, length: usize, first: u32) -> Result<Transp
         protocol = u32::from(header.u8_at::<{ extension::NEXT_HEADER }>());
         at += (units as usize + 1) * extension::LENGTH;
         if at > length {
-            return Err(Reason::Malformed);
+            return Err(rare(Reason::Malformed));
         }
         // A packet with segments left continues from its destination to another one (section 4.4), so its
         // payload is not for a VIP.
         if segments_left {
-            return Err(Reason::OtherProtocol);
+            return Err(rare(Reason::OtherProtocol));
         }
     }
     match protocol {
-        IPPROTO_HOPOPTS => Err(Reason::Malformed),
-        IPPROTO_ROUTING | IPPROTO_DSTOPTS | IPPROTO_FRAGMENT => Err(Reason::TooManyHeaders),
+        IPPROTO_HOPOPTS => Err(rare(Reason::Malformed)),
+        IPPROTO_ROUTING | IPPROTO_DSTOPTS | IPPROTO_FRAGMENT => Err(rare(Reason::TooManyHeaders)),
         _ => {
             // What comes now is the same wherever the payload begins. The verifier goes through it once, if it does
             // not know how many headers there were.
             let at = forget(at as u32) as usize;
             if at > MAX_EXTENDED || at > length {
-                return Err(Reason::Malformed);
+                return Err(rare(Reason::Malformed));
             }
             payload(frame, IP + at, length - at, protocol, IPPROTO_ICMPV6)
         }
@@ -303,28 +313,28 @@ fn payload<F: Frame>(
     let (ports, flags) = if protocol == IPPROTO_TCP {
         let header = frame
             .window::<{ tcp::LENGTH }>(offset)
-            .ok_or(Reason::Malformed)?;
+            .or_rare(Reason::Malformed)?;
         let size = (header.u8_at::<{ tcp::DATA_OFFSET }>() >> 4) as usize * 4;
         if size < tcp::LENGTH || length < size {
-            return Err(Reason::Malformed);
+            return Err(rare(Reason::Malformed));
         }
         let flags = u32::from(header.u8_at::<{ tcp::FLAGS }>());
         (header.u32_at::<{ tcp::PORTS }>(), flags)
     } else if protocol == IPPROTO_UDP {
         let header = frame
             .window::<{ udp::LENGTH }>(offset)
-            .ok_or(Reason::Malformed)?;
+            .or_rare(Reason::Malformed)?;
         let size = u16::from_be(header.u16_at::<{ udp::DATAGRAM_LENGTH }>()) as usize;
         if size < udp::LENGTH || length < size {
-            return Err(Reason::Malformed);
+            return Err(rare(Reason::Malformed));
         }
         (header.u32_at::<{ udp::PORTS }>(), 0)
     } else if protocol == icmp_protocol {
         let header = frame
             .window::<{ icmp::LENGTH }>(offset)
-            .ok_or(Reason::Malformed)?;
+            .or_rare(Reason::Malformed)?;
         if length < icmp::LENGTH {
-            return Err(Reason::Malformed);
+            return Err(rare(Reason::Malformed));
         }
         let request = if icmp_protocol == IPPROTO_ICMP {
             icmp::ECHO_REQUEST
@@ -337,10 +347,10 @@ fn payload<F: Frame>(
         } else if is_error(kind, icmp_protocol) {
             (0, ICMP_ERROR)
         } else {
-            return Err(Reason::OtherProtocol);
+            return Err(rare(Reason::OtherProtocol));
         }
     } else {
-        return Err(Reason::OtherProtocol);
+        return Err(rare(Reason::OtherProtocol));
     };
     Ok(Transport {
         ports,

@@ -44,7 +44,7 @@ pub fn send<F: Frame, T: Tables>(frame: &mut F, tables: &T, index: u16) -> Resul
         .real(index)
         .filter(|real| real.flags & MODE_MASK != 0 && real.flags & DELETED == 0)
         .ok_or(Reason::NoReal)?;
-    let hop = tables.next_hop(real.next_hop).ok_or(Reason::BadTables)?;
+    let hop = tables.next_hop(real).ok_or(Reason::BadTables)?;
     if hop.interface == 0 {
         return Err(Reason::NoNextHop);
     }

@@ -2,6 +2,7 @@
 //! (RFC 9293 section 3.10.7.1).
 
 use crate::{
+    answer::{address_sum6, set_header4, set_header6},
     answerable,
     checksum::fold,
     echo::swap_macs,
@@ -12,8 +13,6 @@ use crate::{
     reason::Reason,
 };
 
-/// TTL and hop limit of a reset.
-const TTL: u8 = 64;
 /// Bytes of a TCP header without options, as the header says it: in words, in the high four bits.
 const DATA_OFFSET: u8 = (tcp::LENGTH as u8 / 4) << 4;
 
@@ -79,19 +78,9 @@ fn reset4<F: Frame>(frame: &mut F, header: [u32; 4]) -> Result<(), Reason> {
     swap_macs(window);
     let client = window.u32_at::<{ IP + ipv4::SOURCE }>();
     let vip = window.u32_at::<{ IP + ipv4::DESTINATION }>();
-    let total = (ipv4::LENGTH + tcp::LENGTH) as u8;
-    let first = u32::from_ne_bytes([ipv4::VERSION_AND_LENGTH, 0, 0, total]);
-    // Never fragmented, so its identification says nothing (RFC 6864 section 4.1).
-    let second = u32::from_ne_bytes([0, 0, 0x40, 0]);
-    let third = u32::from_ne_bytes([TTL, IPPROTO_TCP as u8, 0, 0]);
     let addresses = u64::from(client) + u64::from(vip);
-    let sum = u64::from(first) + u64::from(second) + u64::from(third) + addresses;
-    window.set_u32_at::<{ IP + ipv4::VERSION }>(first);
-    window.set_u32_at::<{ IP + ipv4::IDENTIFICATION }>(second);
-    window.set_u32_at::<{ IP + ipv4::TTL }>(third);
-    window.set_u16_at::<{ IP + ipv4::CHECKSUM }>(!fold(sum));
-    window.set_u32_at::<{ IP + ipv4::SOURCE }>(vip);
-    window.set_u32_at::<{ IP + ipv4::DESTINATION }>(client);
+    let total = (ipv4::LENGTH + tcp::LENGTH) as u16;
+    set_header4(window, (0, total, IPPROTO_TCP), vip, client);
     window.set_u32_at::<{ TCP + tcp::PORTS }>(header[0]);
     window.set_u32_at::<{ TCP + tcp::SEQUENCE }>(header[1]);
     window.set_u32_at::<{ TCP + tcp::ACKNOWLEDGMENT }>(header[2]);
@@ -118,15 +107,8 @@ fn reset6<F: Frame>(frame: &mut F, header: [u32; 4]) -> Result<(), Reason> {
         window.u64_at::<DESTINATION>(),
         window.u64_at::<{ DESTINATION + 8 }>(),
     ];
-    let halves = |long: u64| (long & 0xFFFF_FFFF) + (long >> 32);
-    let addresses = halves(client[0]) + halves(client[1]) + halves(vip[0]) + halves(vip[1]);
-    let payload = u32::from_ne_bytes([0, tcp::LENGTH as u8, IPPROTO_TCP as u8, TTL]);
-    window.set_u32_at::<{ IP + ipv6::VERSION }>(u32::from_ne_bytes([0x60, 0, 0, 0]));
-    window.set_u32_at::<{ IP + ipv6::PAYLOAD_LENGTH }>(payload);
-    window.set_u64_at::<SOURCE>(vip[0]);
-    window.set_u64_at::<{ SOURCE + 8 }>(vip[1]);
-    window.set_u64_at::<DESTINATION>(client[0]);
-    window.set_u64_at::<{ DESTINATION + 8 }>(client[1]);
+    let addresses = address_sum6(client, vip);
+    set_header6(window, (tcp::LENGTH as u16, IPPROTO_TCP), vip, client);
     window.set_u32_at::<{ TCP + tcp::PORTS }>(header[0]);
     window.set_u32_at::<{ TCP + tcp::SEQUENCE }>(header[1]);
     window.set_u32_at::<{ TCP + tcp::ACKNOWLEDGMENT }>(header[2]);

@@ -68,8 +68,8 @@ impl<T: Tables> Tables for Simulated<'_, T> {
     }
 
     #[inline(always)]
-    fn next_hop(&self, index: u32) -> Option<&NextHop> {
-        self.0.next_hop(index)
+    fn next_hop(&self, real: &Real) -> Option<&NextHop> {
+        self.0.next_hop(real)
     }
 
     #[inline(always)]

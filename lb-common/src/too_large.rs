@@ -5,15 +5,14 @@
 //! real could not decapsulate fragments.
 
 use crate::{
+    answer::{address_sum6, set_header4, set_header6},
     answerable,
-    checksum::{fold, fold_long},
+    checksum::fold_long,
     frame::{Fields as _, Frame},
     headers::{IP, IPPROTO_ICMP, IPPROTO_ICMPV6, ethernet, icmp, ipv4, ipv6},
     lookup::Tables,
 };
 
-/// TTL and hop limit of an error.
-const TTL: u8 = 64;
 /// TOS of an ICMP error: internetwork control (RFC 1812 section 4.3.2.5).
 const TOS: u8 = 0xC0;
 /// Bytes in front of the quoted packet.
@@ -133,16 +132,7 @@ fn build4<F: Frame, const QUOTED: usize>(frame: &mut F, mtu: u16) -> Option<()> 
     let window = frame.window::<{ INNER + ipv4::LENGTH }>(0)?;
     let client = window.u32_at::<{ INNER + ipv4::SOURCE }>();
     let vip = window.u32_at::<{ INNER + ipv4::DESTINATION }>();
-    let [high, low] = ((ADDED_V4 + QUOTED) as u16).to_be_bytes();
-    let first = u32::from_ne_bytes([ipv4::VERSION_AND_LENGTH, TOS, high, low]);
-    // Never fragmented, so its identification says nothing (RFC 6864 section 4.1).
-    let second = u32::from_ne_bytes([0, 0, 0x40, 0]);
-    let third = u32::from_ne_bytes([TTL, IPPROTO_ICMP as u8, 0, 0]);
-    let header = u64::from(first)
-        + u64::from(second)
-        + u64::from(third)
-        + u64::from(client)
-        + u64::from(vip);
+    let total = (ADDED_V4 + QUOTED) as u16;
     let kind = u32::from_ne_bytes([icmp::UNREACHABLE, icmp::FRAGMENTATION_NEEDED, 0, 0]);
     let [high, low] = mtu.to_be_bytes();
     let size = u32::from_ne_bytes([0, 0, high, low]);
@@ -150,12 +140,7 @@ fn build4<F: Frame, const QUOTED: usize>(frame: &mut F, mtu: u16) -> Option<()> 
     window.set_u64_at::<{ ethernet::DESTINATION }>(macs.0);
     window.set_u32_at::<{ ethernet::DESTINATION + 8 }>(macs.1);
     window.set_u16_at::<{ ethernet::TYPE }>(ethernet::TYPE_IPV4);
-    window.set_u32_at::<{ IP + ipv4::VERSION }>(first);
-    window.set_u32_at::<{ IP + ipv4::IDENTIFICATION }>(second);
-    window.set_u32_at::<{ IP + ipv4::TTL }>(third);
-    window.set_u16_at::<{ IP + ipv4::CHECKSUM }>(!fold(header));
-    window.set_u32_at::<{ IP + ipv4::SOURCE }>(vip);
-    window.set_u32_at::<{ IP + ipv4::DESTINATION }>(client);
+    set_header4(window, (TOS, total, IPPROTO_ICMP), vip, client);
     window.set_u32_at::<{ ICMP + icmp::TYPE }>(kind);
     window.set_u16_at::<{ ICMP + icmp::CHECKSUM }>(!fold_long(message));
     window.set_u32_at::<{ ICMP + icmp::MTU }>(size);
@@ -169,8 +154,6 @@ fn answer6<F: Frame>(frame: &mut F, mtu: u32) -> bool {
 
 #[inline(always)]
 fn build6<F: Frame>(frame: &mut F, mtu: u32) -> Option<()> {
-    const SOURCE: usize = IP + ipv6::SOURCE;
-    const DESTINATION: usize = IP + ipv6::DESTINATION;
     const ICMP: usize = IP + ipv6::LENGTH;
     const INNER: usize = IP + ADDED_V6;
     const PAYLOAD: u16 = (icmp::LENGTH + QUOTED_V6) as u16;
@@ -185,29 +168,19 @@ fn build6<F: Frame>(frame: &mut F, mtu: u32) -> Option<()> {
         window.u64_at::<{ INNER + ipv6::DESTINATION }>(),
         window.u64_at::<{ INNER + ipv6::DESTINATION + 8 }>(),
     ];
-    let halves = |long: u64| (long & 0xFFFF_FFFF) + (long >> 32);
     let [high, low] = PAYLOAD.to_be_bytes();
     let kind = u32::from_ne_bytes([icmp::TOO_BIG_V6, 0, 0, 0]);
     let size = mtu.to_be();
-    let message = halves(client[0])
-        + halves(client[1])
-        + halves(vip[0])
-        + halves(vip[1])
+    let message = address_sum6(client, vip)
         + u64::from(u16::from_ne_bytes([high, low]))
         + u64::from(u16::from_ne_bytes([0, IPPROTO_ICMPV6 as u8]))
         + u64::from(kind)
         + u64::from(size)
         + quoted;
-    let payload = u32::from_ne_bytes([high, low, IPPROTO_ICMPV6 as u8, TTL]);
     window.set_u64_at::<{ ethernet::DESTINATION }>(macs.0);
     window.set_u32_at::<{ ethernet::DESTINATION + 8 }>(macs.1);
     window.set_u16_at::<{ ethernet::TYPE }>(ethernet::TYPE_IPV6);
-    window.set_u32_at::<{ IP + ipv6::VERSION }>(u32::from_ne_bytes([0x60, 0, 0, 0]));
-    window.set_u32_at::<{ IP + ipv6::PAYLOAD_LENGTH }>(payload);
-    window.set_u64_at::<SOURCE>(vip[0]);
-    window.set_u64_at::<{ SOURCE + 8 }>(vip[1]);
-    window.set_u64_at::<DESTINATION>(client[0]);
-    window.set_u64_at::<{ DESTINATION + 8 }>(client[1]);
+    set_header6(window, (PAYLOAD, IPPROTO_ICMPV6), vip, client);
     window.set_u32_at::<{ ICMP + icmp::TYPE }>(kind);
     window.set_u16_at::<{ ICMP + icmp::CHECKSUM }>(!fold_long(message));
     window.set_u32_at::<{ ICMP + icmp::MTU }>(size);

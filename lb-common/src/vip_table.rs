@@ -9,6 +9,7 @@
 pub mod edit;
 
 use crate::{
+    codegen::opaque,
     limits::VIPS_PER_BUCKET,
     shared::SharedU64,
     tables::vip::{
@@ -257,7 +258,7 @@ pub fn look_up<'a, B: Bucket + 'a>(
     match find(first, key) {
         Some(service) => Some(service),
         None if first.word(VIPS_PER_BUCKET - 1) & OVERFLOWED != 0 => {
-            find(bucket(hash.second(key.word))?, key)
+            find(bucket(hash.second(opaque(key.word)))?, key)
         }
         None => None,
     }

@@ -173,6 +173,31 @@ impl Cgroup {
         }
     }
 
+    /// Returns the bytes that are accounted to the group now.
+    ///
+    /// # Errors
+    /// Fails if the controller is missing.
+    pub fn memory(&self) -> anyhow::Result<u64> {
+        self.memory_figure("memory.usage_in_bytes", "memory.current")
+    }
+
+    /// Returns the most bytes that were accounted to the group at once.
+    ///
+    /// # Errors
+    /// Fails if the controller is missing, or the kernel is older than 5.19 and has version 2 only.
+    pub fn peak_memory(&self) -> anyhow::Result<u64> {
+        self.memory_figure("memory.max_usage_in_bytes", "memory.peak")
+    }
+
+    fn memory_figure(&self, v1: &str, v2: &str) -> anyhow::Result<u64> {
+        let (kind, folder) = self.holder("memory")?;
+        let name = match kind {
+            Kind::V1(_) => v1,
+            Kind::V2 => v2,
+        };
+        Ok(read(&folder.join(name))?.trim().parse()?)
+    }
+
     /// Makes a command start in this group.
     ///
     /// # Errors

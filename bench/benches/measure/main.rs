@@ -9,6 +9,7 @@ mod packets;
 mod probes;
 mod readers;
 mod report;
+mod resident;
 mod ring;
 mod supervised;
 mod testbed;
@@ -70,6 +71,8 @@ enum Subject {
     Readers,
     /// CPU time and memory of an agent with 1,000 reals, each with a probe and a reader every 5 s.
     Supervised,
+    /// Memory of an agent by what is configured.
+    Resident,
     /// Time until the clients of a dead broker are served again.
     Failover,
     /// Long connections that break while weights change.
@@ -118,6 +121,9 @@ fn main() -> anyhow::Result<()> {
     if selected(Subject::Supervised) {
         report.supervised =
             Some(supervised::measure().context("measuring an agent with 1,000 reals")?);
+    }
+    if selected(Subject::Resident) {
+        report.resident = resident::measure().context("measuring the memory of an agent")?;
     }
     if selected(Subject::Failover) {
         report.failover =

@@ -8,8 +8,9 @@ use serde::Serialize;
 
 use crate::{
     failover::FailoverFigure, idle::IdleFigure, memory::MemoryFigure, moving::MovingFigure,
-    packets::PacketFigure, probes::ProbeFigure, readers::ReaderFigure, ring::RingFigure,
-    supervised::SupervisedFigure, throughput::ThroughputFigure, weights::WeightFigure,
+    packets::PacketFigure, probes::ProbeFigure, readers::ReaderFigure, resident::ResidentFigure,
+    ring::RingFigure, supervised::SupervisedFigure, throughput::ThroughputFigure,
+    weights::WeightFigure,
 };
 
 /// The results of one run.
@@ -50,6 +51,9 @@ pub struct Report {
     /// Cost of supervising reals.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub supervised: Option<SupervisedFigure>,
+    /// Memory of an agent.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub resident: Vec<ResidentFigure>,
     /// Failover of the clients of dead brokers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub failover: Vec<FailoverFigure>,
@@ -79,6 +83,7 @@ impl Report {
             probes: None,
             readers: Vec::new(),
             supervised: None,
+            resident: Vec::new(),
             failover: Vec::new(),
             moving: None,
         };

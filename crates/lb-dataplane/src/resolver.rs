@@ -35,6 +35,11 @@ pub trait Resolver: Send {
     }
     /// Why the next hop of an address is not known, in words for an operator.
     fn unresolved_reason(&self, address: IpAddr) -> Option<String>;
+    /// Whether the neighbour on the way to an address was asked for and may still answer: nothing is known yet that
+    /// speaks against an earlier next hop.
+    fn is_awaited(&self, _address: IpAddr) -> bool {
+        false
+    }
     /// The addresses that were added and are this host's own: no packet leaves the host for them.
     fn own_addresses(&self) -> BTreeSet<IpAddr> {
         BTreeSet::new()

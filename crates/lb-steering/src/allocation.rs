@@ -6,9 +6,10 @@ use super::{
     Steering,
     controllers::Basis,
     decision::LimitedBy,
+    learning::MOST_UNKEPT,
     movement::{self, Move},
     pool::{Member, operator_shares, scarcest_resource},
-    rebalancing::{Holding, rebalancing_multiple},
+    rebalancing::{Holding, MAX_INFERRED_MULTIPLE, rebalancing_multiple},
     shares,
     shedding::{self, ShedCandidate},
     storm,
@@ -150,6 +151,20 @@ impl VipSteering {
         }
     }
 
+    /// The highest multiple of the operator's share of new flows that a real may have while connections are evened out.
+    /// Where nothing shows how it serves them, it may still make up for what it lacks, slowly.
+    fn flow_ceiling(&self, member: &Member<'_>) -> f64 {
+        let ceiling = self.ceiling(member);
+        let is_held = member.state.loan.held_for().is_some() || self.safety != Safety::Normal;
+        if is_held {
+            ceiling
+        } else if member.state.traffic.is_inferred() {
+            ceiling.max(MAX_INFERRED_MULTIPLE)
+        } else {
+            ceiling.max(MOST_UNKEPT)
+        }
+    }
+
     /// Takes what reals in trouble have beyond the operator's share at once, and gives it to those below theirs. That
     /// needs no bound on movement: it is what the operator would give. Whatever the controller is, its weights pass
     /// through here.
@@ -214,28 +229,47 @@ impl VipSteering {
             .collect();
         let total: f64 = connections.iter().sum();
         let life = self.life.seconds(&self.settings);
+        let operator_weights = eligible.iter().map(|index| pool[*index].operator_weight());
+        let operator_shares = shares::normalised(operator_weights.collect());
         let mut uneven = false;
-        let wanted = eligible
+        let mut ceilings = Vec::new();
+        let mut wanted = Vec::new();
+        for (((index, share), connections), due) in eligible
             .iter()
             .zip(steady_shares)
             .zip(connections)
-            .map(|((index, share), connections)| {
-                let state = &mut pool[*index].state;
-                let holding = Holding {
-                    share: *share,
-                    connections,
-                    uncertainty: controller.uncertainty(&self.settings, state),
-                    rebalancing: state.rebalancing,
-                    inferred: state.traffic.is_inferred(),
-                };
-                let (multiple, rebalancing) =
-                    rebalancing_multiple(&self.settings, holding, total, life);
-                state.rebalancing = rebalancing;
-                uneven |= rebalancing;
-                share * multiple
-            })
-            .collect();
-        (shares::normalised(wanted), uneven)
+            .zip(operator_shares)
+        {
+            let ceiling = self.flow_ceiling(&pool[*index]);
+            let state = &mut pool[*index].state;
+            let holding = Holding {
+                share: *share,
+                connections,
+                uncertainty: controller.uncertainty(&self.settings, state),
+                rebalancing: state.rebalancing,
+                inferred: state.traffic.is_inferred(),
+            };
+            let multiple_of = |holding| rebalancing_multiple(&self.settings, holding, total, life);
+            let (multiple, rebalancing) = multiple_of(holding);
+            // What a real lacks of the operator's share is not lent.
+            let (restoring, _) = multiple_of(Holding {
+                share: due,
+                ..holding
+            });
+            state.rebalancing = rebalancing;
+            uneven |= rebalancing;
+            let is_held = state.loan.held_for().is_some() || self.safety != Safety::Normal;
+            let ceiling = if is_held {
+                ceiling
+            } else {
+                ceiling.max(restoring)
+            };
+            ceilings.push(due * ceiling);
+            wanted.push(share * multiple);
+        }
+        let none = vec![0.0; eligible.len()];
+        let wanted = shares::within(&shares::normalised(wanted), &none, &ceilings);
+        (wanted, uneven)
     }
 
     /// Sets each real's ramp factor, from slow start, scarce resources and overload, and what limits its weight.

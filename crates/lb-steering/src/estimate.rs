@@ -20,6 +20,8 @@ const DOUBTFUL: f64 = 0.85;
 /// A saturated real is assumed to have this fraction of the upper bound: its capacity is below the bound, and
 /// unknown while the real is saturated.
 const SATURATED_FACTOR: f64 = 0.7;
+/// So many saturated readings in a row are taken as what it serves; after these, the bound is lowered by that factor.
+const SERVED_GUESSES: u32 = 4;
 /// A real has more load than the others from this multiple of the mean utilisation on.
 const ABOVE_MEAN: f64 = 1.1;
 /// Evidence (logarithm of a likelihood ratio) from which on a real counts as saturated, ...
@@ -60,6 +62,8 @@ pub struct Reading {
     pub noise: f64,
     /// Whether the estimate may rise: not while the real is in trouble.
     pub may_rise: bool,
+    /// What it served of that, if known: what a saturated real carries is more.
+    pub served: Option<f64>,
 }
 
 /// An estimate of what a real carries at utilisation 1.
@@ -80,6 +84,10 @@ pub struct CapacityEstimate {
     drift: Drift,
     /// Evidence that the real is saturated, 0 to [`MAX_EVIDENCE`].
     saturation: f64,
+    /// The value before it was taken for saturated, and the readings on which it rested.
+    before_guess: Option<(f64, f64)>,
+    /// Readings in a row that were saturated.
+    guesses: u32,
     /// The time that the last reading describes.
     last_reading: Option<Duration>,
 }
@@ -96,6 +104,8 @@ impl Default for CapacityEstimate {
             deviation_readings: 0.0,
             drift: Drift::default(),
             saturation: 0.0,
+            before_guess: None,
+            guesses: 0,
             last_reading: None,
         }
     }
@@ -182,17 +192,32 @@ impl CapacityEstimate {
             return;
         }
         if self.saturation >= MAX_EVIDENCE {
-            let guess = measured * SATURATED_FACTOR;
+            self.guesses = self.guesses.saturating_add(1);
+            // Flows also end because their clients gave up: if that many do not relieve it, it serves fewer.
+            let served = reading.served.filter(|_| self.guesses <= SERVED_GUESSES);
+            let guess = served.map_or(measured * SATURATED_FACTOR, |served| {
+                served.min(measured) / utilisation
+            });
             // The next reading below saturation replaces the guess.
+            if let Some(value) = known {
+                self.before_guess = Some((value, self.readings));
+            }
             if self.value.is_none_or(|value| guess < value) {
                 self.value = Some(guess);
             }
             self.readings = 0.0;
             return;
         }
+        self.guesses = 0;
         let Some(value) = known else {
-            self.value = Some(measured);
-            self.readings = 1.0;
+            // What was known before is right after all if the reading agrees with it.
+            let (value, readings) = self
+                .before_guess
+                .take()
+                .filter(|(value, _)| (measured / value).ln().abs() <= settings.surprise)
+                .unwrap_or((measured, 1.0));
+            self.value = Some(value);
+            self.readings = readings;
             return;
         };
         let error = (measured / value).ln();
@@ -215,7 +240,8 @@ impl CapacityEstimate {
             self.readings = readings;
         } else {
             let gain = (1.0 / (1.0 + self.readings)).max(self.gain(settings));
-            self.value = Some(value * (gain * error).exp());
+            // A single surprise is no reason to move.
+            self.value = Some(value * (gain * error.clamp(-limit, limit)).exp());
             self.readings += 1.0;
         }
         let bounded_error = error.abs().min(limit);
@@ -284,6 +310,7 @@ impl CapacityEstimate {
 
     /// The load is counted in another unit now; `factor` is new units per old one.
     pub fn convert(&mut self, factor: f64) {
+        self.before_guess = None;
         self.value = self.value.map(|value| value * factor);
         self.past.clear();
         self.doubt();

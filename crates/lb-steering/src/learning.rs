@@ -9,7 +9,10 @@ use super::{
     loan,
     observation::Sample,
     overload::Overload,
-    pool::{Member, estimated_capacities, mean_utilisation, operator_multiples, typical_capacity},
+    pool::{
+        Member, estimated_capacities, mean_utilisation, operator_multiples, operator_shares,
+        typical_capacity,
+    },
     shares, trust,
     vip_steering::VipSteering,
 };
@@ -33,11 +36,31 @@ fn offered_rate(pool: &[Member<'_>], max_age: Duration) -> Option<f64> {
     (ring > 0.0).then(|| flows / ring)
 }
 
+/// Flows that end per flow that begins, over the reals that answer all they get; `None` if that shows that many ends are
+/// not seen.
+fn served_fraction(pool: &[Member<'_>], max_age: Duration) -> Option<f64> {
+    let (mut opened, mut closed) = (0.0, 0.0);
+    for member in pool.iter().filter(|member| member.is_eligible()) {
+        let utilisation = Sample::fresh(member.observation.load.utilisation, max_age);
+        if utilisation.is_some_and(|utilisation| utilisation < MAYBE_SATURATED)
+            && let Some((begun, ended)) = member.state.traffic.last_flows()
+        {
+            opened += begun;
+            closed += ended;
+        }
+    }
+    (closed > opened * LEAST_SEEN_ENDS).then(|| (closed / opened).min(1.0))
+}
+
+/// Of the flows that begin, at least this fraction is seen to end.
+const LEAST_SEEN_ENDS: f64 = 0.9;
 /// What a jump of a sensor claims is believed by this much (natural logarithm) a second: a tenth a minute.
 const BELIEF_PER_SECOND: f64 = 0.0016;
 /// The highest multiple of the operator's share that a real with long connections gets whose flows do not show how it
 /// serves them, though its source counts them.
 const MOST_COUNTED: f64 = 3.0;
+/// The same until it has kept the connections that it was given.
+pub const MOST_UNKEPT: f64 = 1.25;
 /// The lowest relative deviation of readings that is assumed where they are compared with what is carried.
 const LEAST_NOISE: f64 = 0.02;
 /// Growth of flows' lives (logarithm, base 2) that confirms a higher utilisation.
@@ -57,6 +80,8 @@ struct PoolFigures {
     offered_rate: Option<f64>,
     /// Median relative deviation of readings.
     noise: f64,
+    /// Flows that end per flow that begins, where they are short and hardly any real is full.
+    served: Option<f64>,
 }
 
 impl VipSteering {
@@ -121,8 +146,14 @@ impl VipSteering {
             .sum();
         if let Some(elapsed) = elapsed {
             let time = elapsed.as_secs_f64();
+            let connections = connections.unwrap_or(0.0);
+            let inferred = pool.iter().all(|member| member.state.traffic.is_inferred());
+            // SYNs that nobody answered stay among them for good.
+            let most = caution::sampled_life(pool.iter().map(|member| &member.state.evidence))
+                .filter(|_| inferred)
+                .map_or(f64::INFINITY, |life| life * rate);
             self.life
-                .observe(settings, time, connections.unwrap_or(0.0), rate);
+                .observe(settings, time, connections.min(most), rate);
         }
         let counts_connections = connections.is_some()
             && self
@@ -159,6 +190,11 @@ impl VipSteering {
                 offered_rate(pool, self.settings.stale_after())
             },
             noise: shares::median(deviations).unwrap_or(0.0),
+            served: if self.counts_connections {
+                None
+            } else {
+                served_fraction(pool, self.settings.stale_after())
+            },
         };
         let time = self.settings.period.as_secs_f64();
         for member in pool.iter_mut() {
@@ -235,6 +271,10 @@ impl VipSteering {
             mean: figures.utilisation,
             noise: figures.noise,
             may_rise: member.state.loan.held_for().is_none() || member.state.multiple < 1.0,
+            served: figures
+                .served
+                .zip(member.state.traffic.closed_at(at, settings.period))
+                .map(|(usual, closed)| closed / usual),
         })
     }
 
@@ -315,6 +355,17 @@ impl VipSteering {
                 }
             }
             member.state.last_utilisation = sample;
+            let traffic = &member.state.traffic;
+            if let Some((from, to, change)) = traffic
+                .reported_change()
+                .filter(|(_, to, _)| *to > member.state.last_count)
+                && member.is_eligible()
+            {
+                lag.observe_connections(self.settings.period, change, |delay| {
+                    traffic.open_change(from.saturating_sub(delay), to.saturating_sub(delay))
+                });
+                member.state.last_count = to;
+            }
         }
         if lag.end_period() {
             for member in pool.iter_mut() {
@@ -323,12 +374,14 @@ impl VipSteering {
             }
         }
         self.lag = lag;
+        let count_lag = self.lag.of_connections(self.settings.period);
         let deviations = pool
             .iter()
             .filter_map(|member| member.state.estimate.deviation())
             .collect();
         let noise = shares::median(deviations).unwrap_or(0.0);
         for member in pool {
+            member.state.traffic.set_lag(count_lag);
             let own = member.state.estimate.deviation().unwrap_or(0.0);
             let following = &mut member.state.following;
             let own = own.min(following.most_noise());
@@ -336,15 +389,39 @@ impl VipSteering {
         }
     }
 
+    /// Each real's share of the connections over the operator's share, where connections are long.
+    fn connection_multiples(&self, pool: &[Member<'_>]) -> Vec<Option<f64>> {
+        let connections: Vec<f64> = pool
+            .iter()
+            .map(|member| member.state.traffic.connections().unwrap_or(0.0))
+            .collect();
+        let all: f64 = connections.iter().sum();
+        connections
+            .into_iter()
+            .zip(operator_shares(pool))
+            .map(|(connections, share)| {
+                (self.life.is_long(&self.settings) && all > 0.0 && share > 0.0)
+                    .then(|| connections / all / share)
+            })
+            .collect()
+    }
+
     /// Looks for signs of trouble, and updates the loans by them.
     fn look_for_signs(&mut self, now: Duration, pool: &mut [Member<'_>]) {
         let settings = &self.settings;
         let max_age = settings.stale_after();
         let multiples = operator_multiples(pool);
+        let carried = self.connection_multiples(pool);
         let mut included = Vec::new();
         let mut figures = Vec::new();
         for (number, (member, multiple)) in pool.iter_mut().zip(multiples).enumerate() {
-            member.state.evidence.observe(member.observation, max_age);
+            let connections = member
+                .state
+                .traffic
+                .connections()
+                .filter(|_| self.counts_connections);
+            let evidence = &mut member.state.evidence;
+            evidence.observe(member.observation, connections, max_age);
             let Some(multiple) = multiple else { continue };
             member.state.multiple = multiple;
             let trusted = member.state.following.doubt().is_none();
@@ -360,9 +437,15 @@ impl VipSteering {
         }
         let signs = caution::signs(&mut figures);
         let growths = caution::life_growths(&figures);
+        let kept: Vec<bool> = (0..figures.len())
+            .map(|real| caution::keeps(&figures, real))
+            .collect();
         drop(figures);
-        for ((number, sign), growth) in included.into_iter().zip(signs).zip(growths) {
+        let found = signs.into_iter().zip(growths).zip(kept);
+        for (number, ((sign, growth), keeps)) in included.into_iter().zip(found) {
             let member = &mut pool[number];
+            member.state.keeps |= keeps;
+            member.state.keeps &= sign.is_none();
             member.state.life_growth = growth;
             let utilisation = Sample::fresh(member.observation.load.utilisation, max_age);
             let state = &mut member.state;
@@ -376,8 +459,14 @@ impl VipSteering {
                 period: settings.period,
                 sign,
                 multiple: state.multiple,
+                connections: carried[number],
                 may_grow: !self.storm.is_raging(),
-                unproven: (growth.is_none() && !counted).then_some(settings.unproven_share),
+                unproven: match growth {
+                    Some(_) => None,
+                    None if !counted => Some(settings.unproven_share),
+                    None if !state.keeps => Some(settings.unproven_share.max(MOST_UNKEPT)),
+                    None => None,
+                },
                 most: match state.following.doubt() {
                     Some(_) => 1.0,
                     None if growth.is_none() && counted => settings.most_share.min(MOST_COUNTED),

@@ -15,6 +15,10 @@ const NEAR: f64 = 0.85;
 pub const FIRST_HOLD: Duration = Duration::from_secs(60);
 /// ... up to this.
 pub const LONGEST_HOLD: Duration = Duration::from_secs(1_800);
+/// Below this multiple, a real in trouble is as good as full at the operator's share, ...
+const CLOSE: f64 = 1.15;
+/// ... and held for this long at least.
+const CLOSE_HOLD: Duration = Duration::from_secs(300);
 /// Periods that a real is held at least after the last period with a sign.
 const AFTER_SIGN: u32 = 6;
 /// After this many times its hold above the operator's share without a sign, the next hold is half as long.
@@ -80,6 +84,8 @@ pub struct Period {
     pub sign: Option<Sign>,
     /// Its share over the operator's.
     pub multiple: f64,
+    /// The same of the connections that it has, where they are long.
+    pub connections: Option<f64>,
     /// Whether the loan may grow.
     pub may_grow: bool,
     /// Up to this multiple it may grow though nothing shows how the real serves its flows; `None`: something does.
@@ -123,11 +129,18 @@ impl Loan {
             if !self.hold.is_held() {
                 self.lent = multiple > RAISED;
                 if self.lent {
-                    self.burnt = Some(multiple);
+                    // What it carries is what was too much, not what it is given.
+                    self.burnt = Some(period.connections.unwrap_or(multiple).max(1.0));
                 }
             }
             self.sign = Some(sign);
-            self.hold.extend(now, period.period * AFTER_SIGN);
+            let close = self.lent && self.burnt.is_some_and(|burnt| burnt < CLOSE);
+            let least = if close && !self.hold.is_held() {
+                CLOSE_HOLD
+            } else {
+                period.period * AFTER_SIGN
+            };
+            self.hold.extend(now, least);
         }
         self.left = self.hold.left(now).unwrap_or_default();
         if self.hold.is_held() {
@@ -141,6 +154,8 @@ impl Loan {
         let used = multiple.max(1.0);
         let grown = used * GROWTH;
         let grown = match self.burnt {
+            // Long connections stay, so that a second mistake lasts as well.
+            Some(burnt) if period.connections.is_some() => grown.min((burnt * NEAR).max(1.0)),
             Some(burnt) if grown > burnt * NEAR => {
                 (burnt * NEAR).max(used * CAREFUL_GROWTH).min(grown)
             }

@@ -42,12 +42,16 @@ pub struct RealState {
     pub multiple: f64,
     /// How much longer its flows live than at the operator's share (logarithm, base 2), if they show it.
     pub life_growth: Option<f64>,
+    /// Whether it kept the connections that it was given beyond what it loses.
+    pub keeps: bool,
     /// Whether it reads full, and its flows do not show that.
     pub contradicted: bool,
     /// The factor that slow start left of its share in the last step.
     pub slow_start: f64,
     /// The last reading of utilisation that [`super::lag`] can use: the time it describes, and its value.
     pub last_utilisation: Option<(Duration, f64)>,
+    /// The time that the last count of connections which [`super::lag`] used describes.
+    pub last_count: Duration,
     pub overload: Overload,
     /// Whether new flows are making up for a difference in connections.
     pub rebalancing: bool,

@@ -16,7 +16,7 @@ const POISSON_DEVIATIONS: f64 = 3.0;
 /// no new flows bring their number down.
 const MIN_INFERRED_MULTIPLE: f64 = 0.5;
 /// See [`MIN_INFERRED_MULTIPLE`].
-const MAX_INFERRED_MULTIPLE: f64 = 1.5;
+pub const MAX_INFERRED_MULTIPLE: f64 = 1.5;
 
 /// A real's connections, compared with its share.
 #[derive(Clone, Copy, Debug)]

@@ -41,7 +41,9 @@ fn trouble(pool: &[Member<'_>]) -> Option<Fallback> {
     let in_trouble = |member: &Member<'_>| -> Option<Sign> {
         let (sign, _) = member.state.loan.held_for()?;
         let lent = member.state.loan.was_lent();
-        (lent && !matches!(sign, Sign::EndsSooner { .. } | Sign::Errors { .. })).then_some(sign)
+        // One that reads full is what steering itself will relieve.
+        let misled = lent && !member.state.evidence.is_busy();
+        (misled && !matches!(sign, Sign::EndsSooner { .. } | Sign::Errors { .. })).then_some(sign)
     };
     let eligible = || pool.iter().filter(|member| member.is_eligible());
     let signs: Vec<Sign> = eligible().filter_map(in_trouble).collect();

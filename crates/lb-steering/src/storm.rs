@@ -9,10 +9,12 @@ use super::{
     pool::{Member, estimated_capacities},
 };
 
-/// Mean utilisation, weighted by capacity, from which on the pool is beyond its capacity, ...
+/// Utilisation of the least used reals from which on the pool is beyond its capacity, ...
 const BEYOND: f64 = 0.92;
 /// ... until it has been below this ...
-const WITHIN: f64 = 0.85;
+const WITHIN: f64 = 0.88;
+/// The part of the pool, by capacity, that these are: where one real is full and others are not, steering helps.
+const LEAST_USED: f64 = 0.25;
 /// ... for this many periods.
 const CALM_PERIODS: u32 = 3;
 /// The fraction of the operator's weights of reals that died or came back lately that makes a storm.
@@ -49,21 +51,28 @@ impl Storm {
     }
 }
 
-/// Utilisation of the pool: that of the reals, weighted by their capacities.
+/// Utilisation of the least used reals: their part of the pool, by capacity, is used by this much at most.
 fn pool_utilisation(settings: &Steering, pool: &[Member<'_>]) -> Option<f64> {
-    let capacities = estimated_capacities(pool);
-    let (mut used, mut all) = (0.0, 0.0);
-    for (member, capacity) in pool.iter().zip(capacities) {
-        let utilisation =
-            Sample::fresh(member.observation.load.utilisation, settings.stale_after());
-        if member.is_eligible()
-            && let Some(utilisation) = utilisation
-        {
-            used += utilisation.min(1.0) * capacity;
-            all += capacity;
-        }
-    }
-    (all > 0.0).then(|| used / all)
+    let mut used: Vec<(f64, f64)> = pool
+        .iter()
+        .zip(estimated_capacities(pool))
+        .filter(|(member, _)| member.is_eligible())
+        .filter_map(|(member, capacity)| {
+            let load = &member.observation.load;
+            Some((
+                Sample::fresh(load.utilisation, settings.stale_after())?,
+                capacity,
+            ))
+        })
+        .collect();
+    used.sort_unstable_by(|(a, _), (b, _)| a.total_cmp(b));
+    let mut left = LEAST_USED * used.iter().map(|(_, capacity)| capacity).sum::<f64>();
+    used.into_iter()
+        .find(|(_, capacity)| {
+            left -= capacity;
+            left <= 0.0
+        })
+        .map(|(utilisation, _)| utilisation)
 }
 
 /// The fraction of the operator's weights of reals whose health changed lately.

@@ -28,6 +28,8 @@ pub struct Traffic {
     connections: VecDeque<(Duration, f64)>,
     /// Whether that count is only flows opened less flows closed.
     inferred: bool,
+    /// How late reported counts are beyond the age they report.
+    lag: Duration,
 }
 
 fn remember<T>(history: &mut VecDeque<T>, entry: T) {
@@ -75,6 +77,24 @@ impl Traffic {
             Some((at, _)) if self.connections.back().is_some_and(|(last, _)| at <= *last) => {}
             Some(count) => remember(&mut self.connections, count),
         }
+    }
+
+    /// Flows that were opened and closed in the last period.
+    pub fn last_flows(&self) -> Option<(f64, f64)> {
+        let last = self.periods.len().checked_sub(1)?;
+        let (before, now) = (self.periods.get(last.checked_sub(1)?)?, self.periods[last]);
+        let opened = now.flows - before.flows;
+        Some((opened, (opened - (now.open - before.open)).max(0.0)))
+    }
+
+    /// Flows closed a second in the time `over` before `at`, as far as it is remembered.
+    pub fn closed_at(&self, at: Duration, over: Duration) -> Option<f64> {
+        let (first, last) = (self.periods.front()?.at, self.periods.back()?.at);
+        let to = at.min(last);
+        let from = to.saturating_sub(over).max(first);
+        let time = to.checked_sub(from)?.as_secs_f64();
+        let rate = self.rate_between(from, to)?;
+        Some((rate - self.open_change(from, to)? / time).max(0.0))
     }
 
     /// New flows a second in the last period.
@@ -127,11 +147,37 @@ impl Traffic {
     /// Connections now: the last count, and what was opened and closed since. `None` if there is no count.
     pub fn connections(&self) -> Option<f64> {
         let (at, count) = self.connections.back()?;
-        let then = self
+        let then = self.open_at(at.saturating_sub(self.lag))?;
+        Some((count + self.periods.back()?.open - then).max(0.0))
+    }
+
+    /// Sets how late reported counts of connections are beyond the age they report.
+    pub const fn set_lag(&mut self, lag: Duration) {
+        self.lag = lag;
+    }
+
+    /// Flows opened less flows closed, at the end of the remembered period that is next to a time.
+    fn open_at(&self, at: Duration) -> Option<f64> {
+        let next = self
             .periods
             .iter()
-            .min_by_key(|counters| counters.at.abs_diff(*at))?;
-        Some((count + self.periods.back()?.open - then.open).max(0.0))
+            .min_by_key(|counters| counters.at.abs_diff(at))?;
+        Some(next.open)
+    }
+
+    /// How the last two reported counts differ, and when they were taken.
+    pub fn reported_change(&self) -> Option<(Duration, Duration, f64)> {
+        let last = self.connections.len().checked_sub(1)?;
+        let (then, first) = self.connections.get(last.checked_sub(1)?)?;
+        let (at, second) = self.connections[last];
+        (!self.inferred).then_some((*then, at, second - first))
+    }
+
+    /// By how much flows opened less flows closed grew between two times, if both are remembered.
+    pub fn open_change(&self, from: Duration, to: Duration) -> Option<f64> {
+        (self.periods.front()?.at <= from)
+            .then(|| Some(self.open_at(to)? - self.open_at(from)?))
+            .flatten()
     }
 
     /// Whether connections are only inferred from flows opened and closed. Unanswered SYNs, and closes that bypass

@@ -1,6 +1,6 @@
 //! What can go wrong with a store.
 
-use std::path::PathBuf;
+use std::{io::ErrorKind, path::PathBuf};
 
 use crate::Revision;
 
@@ -94,6 +94,24 @@ pub enum StoreError {
         /// The cause.
         source: Box<redb::Error>,
     },
+}
+
+impl StoreError {
+    /// Whether a file cannot be written, because of its file system or its permissions.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        let StoreError::Database { source, .. } = self else {
+            return false;
+        };
+        let kind = match &**source {
+            redb::Error::Io(error) => error.kind(),
+            _ => return false,
+        };
+        matches!(
+            kind,
+            ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied
+        )
+    }
 }
 
 /// A revision in words.

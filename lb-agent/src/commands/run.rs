@@ -13,10 +13,11 @@ use lb_agent::api::{self, Api};
 use lb_agent::config::{AgentSettings, Config, KernelLog};
 use lb_agent::control::{self, Changed};
 use lb_agent::metrics::Exporter;
-use lb_agent::reload::Reloader;
+use lb_agent::reload::{ReloadError, Reloader};
 use lb_agent::store::State;
 use lb_agent::supervisor;
 use lb_agent::vital::Vital;
+use lb_agent::watchdog::{Watchdog, beat};
 use lb_dataplane::netlink::{NextHops, links::watch_links};
 use lb_dataplane::{
     KernelDataplane,
@@ -43,6 +44,7 @@ const API: &str = "the API's server";
 const METRICS: &str = "the server of metrics";
 const NEXT_HOPS: &str = "the thread that follows routes and neighbours";
 const LINKS: &str = "the thread that follows interfaces";
+const RUNTIME: &str = "the runtime, which runs all tasks";
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -169,8 +171,10 @@ async fn reload(reloader: &Reloader) {
     // There may be no service manager, or it may have gone.
     let now = NotifyState::monotonic_usec_now().ok();
     let _ = sd_notify::notify(&[&[NotifyState::Reloading], now.as_slice()].concat());
-    if let Err(error) = reloader.reload(false, Arc::from("SIGHUP")).await {
-        tracing::error!("SIGHUP: {error}");
+    match reloader.reload(false, Arc::from("SIGHUP")).await {
+        // The owner says what is wrong with the file.
+        Ok(_) | Err(ReloadError::File(_)) => {}
+        Err(error) => tracing::error!("SIGHUP: {error}"),
     }
     let _ = sd_notify::notify(&[NotifyState::Ready]);
 }
@@ -267,6 +271,20 @@ async fn serve(
     if let Some(listener) = &metrics {
         ready.push(format!("http://{}/metrics", listener.local_addr()?));
     }
+    let runtime = Arc::default();
+    let watchdog = Watchdog::new(config.agent.watchdog)
+        .watch(OWNER, owner.pulse(), {
+            let owner = owner.clone();
+            move || owner.ping()
+        })
+        .watch_waiting(SUPERVISOR, handle.pulse(), {
+            let supervisor = handle.clone();
+            move || supervisor.ping()
+        })
+        // It beats by itself.
+        .watch(RUNTIME, Arc::clone(&runtime), || {});
+    watchdog.start(&vital).context("starting a thread")?;
+    vital.spawn(RUNTIME, beat(runtime));
     let reloader = Arc::new(Reloader::new(file, config.agent, owner.clone()));
     let exporter = Exporter::new(owner.clone(), handle.clone());
     vital.spawn(METRICS, serve_metrics(metrics, exporter, stopping.clone()));

@@ -1,6 +1,6 @@
 //! Settings of the agent as a whole.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use lb_common::limits::MAX_INTERFACES;
 use lb_dataplane::options::{
@@ -11,6 +11,8 @@ use lb_serve::Endpoint;
 
 /// Where the database is by default.
 pub const DEFAULT_STATE: &str = "/var/lib/lb-agent";
+/// More than any piece of work takes, such as a commit to a slow disk.
+const DEFAULT_WATCHDOG: Duration = Duration::from_secs(60);
 /// Longest name of an interface in Linux, in bytes.
 const MAX_INTERFACE_NAME: usize = 15;
 
@@ -78,6 +80,9 @@ lb_model::settings! {
         exec_checks: bool = false;
         /// From which level on the kernel programs' own messages are logged (`--kernel-log`).
         kernel_log: KernelLog = KernelLog::Off;
+        /// How long a vital part may make no progress. The agent ends then, and the service manager starts it again; packets
+        /// flow on meanwhile.
+        watchdog: Duration = DEFAULT_WATCHDOG, Duration::from_secs(5)..=Duration::from_secs(3_600);
     }
     validate(agent) {
         interfaces(&agent.interfaces).map_err(|error| error.within("interfaces"))?;

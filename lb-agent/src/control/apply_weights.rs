@@ -177,9 +177,19 @@ impl Owner {
         }
         let saved = self.learned.save(&self.steered);
         self.work.count_commit(&saved);
-        match saved {
-            Ok(()) => self.unsaved = false,
-            Err(error) => tracing::warn!("the weights that steering found were not saved: {error}"),
-        }
+        self.learned_error = match saved {
+            Ok(()) => {
+                self.unsaved = false;
+                None
+            }
+            Err(error) => {
+                let error = error.to_string();
+                // Once, not each time.
+                if self.learned_error.as_ref() != Some(&error) {
+                    tracing::warn!("the weights that steering found were not saved: {error}");
+                }
+                Some(error)
+            }
+        };
     }
 }

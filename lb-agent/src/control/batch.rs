@@ -253,6 +253,7 @@ impl Owner {
 
     /// Passes a VIP to the data plane, by the intent and the weights of steering.
     pub(super) fn place(&mut self, vip: &VipKey) -> Result<(), DataplaneError> {
+        self.pulse.progress();
         match self.intent.get(vip) {
             Some(wanted) => {
                 if !wanted.spec.supervised() {

@@ -8,7 +8,7 @@ use lb_model::intent::{
 };
 use tokio::sync::oneshot;
 
-use super::{ChangeRequest, PendingChange, owner::Owner};
+use super::{ChangeRequest, PendingChange, event::What, owner::Owner};
 
 /// What was done to make an owner's objects what it wants.
 #[derive(Debug)]
@@ -90,6 +90,42 @@ impl Owner {
                  `lbctl reload --force` takes them over"
             );
         }
+        if writer.owner == lb_model::intent::Owner::File {
+            self.set_file_error(file_refusals(&changes));
+        }
         Followed { changes, left }
     }
+
+    /// Notes why the configuration file is not followed, and tells watchers when that changes.
+    pub(super) fn set_file_error(&mut self, error: Option<String>) {
+        if self.file_error == error {
+            return;
+        }
+        let cause = match &error {
+            Some(error) => {
+                tracing::error!("{error}");
+                error.clone()
+            }
+            None => "the configuration file is followed again".to_owned(),
+        };
+        self.file_error = error;
+        self.send(None, cause.into(), What::Notice);
+    }
+}
+
+/// What of the configuration file is not followed.
+fn file_refusals(changes: &[(Change, Result<(), Refusal>)]) -> Option<String> {
+    let mut refused = changes
+        .iter()
+        .filter_map(|(change, made)| Some((change, made.as_ref().err()?)));
+    let (change, refusal) = refused.next()?;
+    let others = match refused.count() {
+        0 => String::new(),
+        more => format!(" ({more} more changes are refused as well; the log names them)"),
+    };
+    Some(format!(
+        "the configuration file is not followed in all: {}: {} is refused: {refusal}{others}",
+        change.object(),
+        change.name()
+    ))
 }

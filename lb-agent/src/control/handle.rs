@@ -13,7 +13,7 @@ use super::{
     ChangeRequest, Command, Figures, FlowCounts, Followed, PendingChange, ReadError, Service,
     Snapshot, StatsView, StatusView, VipView, Watching, WeightUpdate,
 };
-use crate::weights::Steered;
+use crate::{watchdog::Pulse, weights::Steered};
 
 /// Sends commands to the owner.
 #[derive(Clone, Debug)]
@@ -21,6 +21,7 @@ pub struct Handle {
     pub(super) commands: mpsc::Sender<Command>,
     /// Questions: the owner answers them when no command waits.
     pub(super) questions: mpsc::Sender<Command>,
+    pub(super) pulse: Arc<Pulse>,
     /// Seed of the rings.
     pub seed: u64,
 }
@@ -100,6 +101,24 @@ impl Handle {
             reply,
         })
         .await
+    }
+
+    /// Reports that the configuration file cannot be followed. The next one that can be takes that back.
+    pub async fn report_file_error(&self, error: String) {
+        // Only a stopping owner does not take it.
+        let _ = self.commands.send(Command::FileError { error }).await;
+    }
+
+    /// Has the owner show that it lives.
+    pub fn ping(&self) {
+        // A full queue shows that it does not, or it is at work.
+        let _ = self.commands.try_send(Command::Ping);
+    }
+
+    /// Shows whether the owner makes progress.
+    #[must_use]
+    pub fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.pulse)
     }
 
     /// The intent as it is.

@@ -124,6 +124,11 @@ pub(crate) enum Command {
         cause: Arc<str>,
         reply: oneshot::Sender<Followed>,
     },
+    FileError {
+        error: String,
+    },
+    /// There is nothing to do: it shows that the owner lives.
+    Ping,
     Snapshot {
         reply: oneshot::Sender<Snapshot>,
     },

@@ -20,7 +20,7 @@ use super::{
     view::{Observation, RealState, VipView},
 };
 use crate::store::{IntentStore, LearnedStore, State, StoreError};
-use crate::weights::Steered;
+use crate::{watchdog::Pulse, weights::Steered};
 use lb_dataplane::Dataplane;
 use lb_model::intent::{Intent, Refusal};
 
@@ -29,7 +29,8 @@ const BATCH: usize = 1_024;
 /// How long a question waits at most for an owner that has one command after the other.
 const QUESTION_PATIENCE: Duration = Duration::from_millis(500);
 /// How often the weights of steering are saved: a killed agent's successor starts from weights of at most this age.
-const SAVE_INTERVAL: Duration = Duration::from_secs(30);
+/// Unit tests do not wait for it.
+const SAVE_INTERVAL: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 30 });
 
 /// How the owner works.
 #[derive(Clone, Debug, Default)]
@@ -77,6 +78,11 @@ pub(super) struct Owner {
     pub(super) own: BTreeSet<IpAddr>,
     /// What somebody else changed in the tables, as was last announced.
     pub(super) foreign_changes: Option<String>,
+    /// Why the configuration file is not followed; `None` if it is.
+    pub(super) file_error: Option<String>,
+    /// Why the weights that steering found cannot be saved; `None` if they can.
+    pub(super) learned_error: Option<String>,
+    pub(super) pulse: Arc<Pulse>,
 }
 
 /// Restores the intent, brings the tables in line with it and starts the owner's thread. When this returns,
@@ -117,6 +123,9 @@ pub fn start(
         work: Work::default(),
         own: BTreeSet::new(),
         foreign_changes: None,
+        file_error: None,
+        learned_error: None,
+        pulse: Arc::default(),
     };
     owner.restore();
     owner.follow_file(options.file);
@@ -127,6 +136,7 @@ pub fn start(
         questions: received_questions,
         answered_at: Instant::now(),
     };
+    let pulse = Arc::clone(&owner.pulse);
     let thread = std::thread::Builder::new()
         .name("owner".into())
         .spawn(move || owner.run(inbox))
@@ -135,6 +145,7 @@ pub fn start(
         Handle {
             commands,
             questions,
+            pulse,
             seed: options.ring_seed,
         },
         thread,
@@ -180,7 +191,9 @@ impl Inbox {
 
 impl Owner {
     fn run(mut self, mut inbox: Inbox) {
+        let pulse = Arc::clone(&self.pulse);
         while let Some(first) = inbox.next() {
+            let _work = pulse.work();
             let mut next = Some(first);
             // Changes that wait are taken together; anything else sees all changes before it.
             while let Some(command) = next.take() {
@@ -232,6 +245,7 @@ impl Owner {
             } => {
                 let _ = reply.send(self.follow(&wanted, &writer, &cause));
             }
+            Command::FileError { error } => self.set_file_error(Some(error)),
             Command::Snapshot { reply } => {
                 let _ = reply.send(Snapshot {
                     intent: self.intent.clone(),
@@ -297,7 +311,7 @@ impl Owner {
             Command::Tick => self.tick(),
             Command::RefreshNextHops => self.refresh_next_hops(),
             Command::CheckLinks => self.check_links(),
-            Command::Stop => {}
+            Command::Stop | Command::Ping => {}
         }
     }
 

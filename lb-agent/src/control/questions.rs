@@ -129,6 +129,12 @@ impl Owner {
                  agent knows to another place"
             ));
         }
+        warnings.extend(self.file_error.clone());
+        if let Some(error) = &self.learned_error {
+            warnings.push(format!(
+                "the weights that steering found cannot be saved, so the next agent starts from older ones: {error}"
+            ));
+        }
         if let Some(error) = &self.tick_error {
             warnings.push(format!("looking after the tables failed: {error}"));
         }

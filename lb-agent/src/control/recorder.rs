@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, mpsc},
 };
 
 use lb_common::reason::{ChosenBy, Reason, Verdict};
@@ -32,6 +32,8 @@ pub struct Tables {
     pub changed_links: Vec<InterfaceStatus>,
     /// What somebody else changed in the tables.
     pub foreign_changes: Option<String>,
+    /// How often counters were read.
+    pub reads: u64,
 }
 
 /// The data plane; clones share the tables.
@@ -43,6 +45,26 @@ impl Recorder {
     pub fn tables(&self) -> MutexGuard<'_, Tables> {
         self.0.lock().unwrap()
     }
+
+    /// Keeps an owner that reads or writes the tables at that until the result is dropped.
+    pub fn hold(&self) -> Held {
+        let recorder = self.clone();
+        let (release, released) = mpsc::channel();
+        let (sender, held) = mpsc::channel();
+        std::thread::spawn(move || {
+            let _tables = recorder.tables();
+            sender.send(()).unwrap();
+            // An error: the result was dropped.
+            let _ = released.recv();
+        });
+        held.recv().unwrap();
+        Held { _release: release }
+    }
+}
+
+/// See [`Recorder::hold`].
+pub struct Held {
+    _release: mpsc::Sender<()>,
 }
 
 impl Dataplane for Recorder {
@@ -122,7 +144,8 @@ impl Dataplane for Recorder {
     }
 
     fn stats(&self) -> Result<Stats, DataplaneError> {
-        let tables = self.tables();
+        let mut tables = self.tables();
+        tables.reads += 1;
         let counters = Counters {
             packets: 2,
             bytes: 120,
@@ -146,7 +169,7 @@ impl Dataplane for Recorder {
                     total: counters,
                     dropped: (1, 60),
                     slots: SlotStates {
-                        settled: service.ring.len() as u64 - 4,
+                        settled: (service.ring.len() as u64).saturating_sub(4),
                         in_window: 3,
                         exceptions: 1,
                     },

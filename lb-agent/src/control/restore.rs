@@ -86,6 +86,7 @@ impl Owner {
 
     /// Passes a service to the data plane as it is.
     fn place_service(&mut self, vip: &VipKey) -> Result<(), DataplaneError> {
+        self.pulse.progress();
         match self.services.get(vip) {
             Some(service) => self.dataplane.set_service(&service.wanted()),
             None => Ok(()),

@@ -11,6 +11,7 @@ use serde_json::json;
 
 mod following;
 mod guards;
+mod order;
 mod steering;
 
 const A: &str = "10.0.0.1:80/tcp";

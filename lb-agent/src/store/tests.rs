@@ -171,6 +171,33 @@ fn what_steering_learned_is_kept_apart() {
     assert!(directory.path().join("learned.damaged").exists());
 }
 
+#[test]
+fn learned_weights_are_written_anew_after_their_file_was_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join(LearnedStore::FILE);
+    let name: VipKey = "10.0.0.1:80/tcp".parse().unwrap();
+    let weighing = |weight| {
+        let real = SteeredReal { weight, up: true };
+        let reals = [(IpAddr::from([10, 1, 0, 2]), real)].into();
+        BTreeMap::from([(name, Steered { reals })])
+    };
+    let mut state = State::open(directory.path()).unwrap();
+    type Loss<'a> = &'a dyn Fn() -> std::io::Result<()>;
+    let losses: [Loss<'_>; 3] = [
+        &|| fs::remove_file(&file),
+        &|| fs::OpenOptions::new().write(true).open(&file)?.set_len(0),
+        &|| fs::write(&file, b"something else"),
+    ];
+    for (weight, lose) in (1..).zip(losses) {
+        state.learned.save(&weighing(weight)).unwrap();
+        lose().unwrap();
+        state.learned.save(&weighing(10 * weight)).unwrap();
+        drop(state);
+        state = State::open(directory.path()).unwrap();
+        assert_eq!(state.learned.load().unwrap(), weighing(10 * weight));
+    }
+}
+
 /// Set in the child of the test below: where its store is.
 const CHILD: &str = "LB_STORE_TEST_CHILD";
 

@@ -7,6 +7,7 @@
 
 mod figures;
 mod own_trouble;
+mod panics;
 mod real_readings;
 mod run;
 mod shed_pace;

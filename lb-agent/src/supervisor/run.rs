@@ -16,11 +16,15 @@ use tokio::{
 use super::{
     figures::AllFigures,
     own_trouble::OwnTrouble,
+    panics::Panics,
     snapshot::RealSnapshots,
     tasks::{Marks, Tasks},
     vip_supervisor::VipSupervisor,
 };
-use crate::control::{self, Changed, FlowCounts, WeightUpdate};
+use crate::{
+    control::{self, Changed, FlowCounts, WeightUpdate},
+    watchdog::Pulse,
+};
 use lb_clients::health::{
     self,
     capacity::{Capacity, Demand},
@@ -35,13 +39,14 @@ const QUEUE: usize = 1_024;
 const BATCH: usize = 256;
 /// The time on steering's clock when the agent starts: everything before it is long ago.
 const CLOCK_START: Duration = Duration::from_secs(7 * 86_400);
-/// How long to sleep when nothing is due.
-const IDLE: Duration = Duration::from_secs(3_600);
+/// How often tasks are looked for that have ended by themselves.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Asks the supervisor what it knows.
 #[derive(Clone, Debug)]
 pub struct Handle {
     questions: mpsc::Sender<Question>,
+    pulse: Arc<Pulse>,
 }
 
 /// What the supervisor can be asked.
@@ -50,6 +55,8 @@ enum Question {
     Snapshots(oneshot::Sender<RealSnapshots>),
     Figures(oneshot::Sender<AllFigures>),
     Warnings(oneshot::Sender<Vec<String>>),
+    /// Nothing: it shows that the supervisor lives.
+    Ping,
 }
 
 impl Handle {
@@ -69,6 +76,18 @@ impl Handle {
         self.ask(Question::Warnings).await
     }
 
+    /// Has the supervisor show that it lives.
+    pub fn ping(&self) {
+        // A full queue shows that it does not, or it is at work.
+        let _ = self.questions.try_send(Question::Ping);
+    }
+
+    /// Shows whether the supervisor makes progress.
+    #[must_use]
+    pub fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.pulse)
+    }
+
     /// Without a supervisor nothing is known.
     async fn ask<T: Default>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> T {
         let (reply, answer) = oneshot::channel();
@@ -83,24 +102,19 @@ impl Handle {
 #[must_use]
 pub fn start(control: control::Handle, changed: Arc<Changed>) -> (Handle, JoinHandle<()>) {
     let (questions, received_questions) = mpsc::channel(16);
-    let (probe_sender, probes) = mpsc::channel(QUEUE);
-    let (load_sender, loads) = mpsc::channel(QUEUE);
-    let supervisor = Supervisor {
-        control,
-        supervisors: BTreeMap::new(),
-        tasks: Tasks::new(probe_sender, load_sender),
-        troubles: HashMap::new(),
-        own_trouble: OwnTrouble::default(),
-        capacity: Capacity::of_this_host()
-            .inspect_err(|error| {
-                tracing::warn!("how many probes this host can make is not known: {error}");
-            })
-            .ok(),
-        shortages: Vec::new(),
-        began: Instant::now(),
+    let (supervisor, inbox) = Supervisor::new(control);
+    let handle = Handle {
+        questions,
+        pulse: Arc::clone(&supervisor.pulse),
     };
-    let task = tokio::spawn(supervisor.run(changed, probes, loads, received_questions));
-    (Handle { questions }, task)
+    let task = tokio::spawn(supervisor.run(changed, inbox, received_questions));
+    (handle, task)
+}
+
+/// Reports that wait for the supervisor.
+struct Inbox {
+    probes: mpsc::Receiver<health::runner::Report>,
+    loads: mpsc::Receiver<load::reading::Report>,
 }
 
 struct Supervisor {
@@ -110,35 +124,65 @@ struct Supervisor {
     /// VIPs whose reals cannot be probed through the tunnel, and why.
     troubles: HashMap<VipKey, String>,
     own_trouble: OwnTrouble,
+    panics: Panics,
     /// What this host has for probes, if that is known.
     capacity: Option<Capacity>,
     /// What the probes that are configured lack.
     shortages: Vec<String>,
     /// The epoch of steering's clock.
     began: Instant,
+    pulse: Arc<Pulse>,
 }
 
 /// Flows that the data plane counted, per real.
 pub(super) type AllFlowCounts = HashMap<(VipKey, IpAddr), FlowCounts>;
 
 impl Supervisor {
+    /// Supervises nothing yet.
+    fn new(control: control::Handle) -> (Self, Inbox) {
+        let (probe_sender, probes) = mpsc::channel(QUEUE);
+        let (load_sender, loads) = mpsc::channel(QUEUE);
+        let supervisor = Supervisor {
+            control,
+            supervisors: BTreeMap::new(),
+            tasks: Tasks::new(probe_sender, load_sender),
+            troubles: HashMap::new(),
+            own_trouble: OwnTrouble::default(),
+            panics: Panics::default(),
+            capacity: Capacity::of_this_host()
+                .inspect_err(|error| {
+                    tracing::warn!("how many probes this host can make is not known: {error}");
+                })
+                .ok(),
+            shortages: Vec::new(),
+            began: Instant::now(),
+            pulse: Arc::default(),
+        };
+        (supervisor, Inbox { probes, loads })
+    }
+
     async fn run(
         mut self,
         changed: Arc<Changed>,
-        mut probes: mpsc::Receiver<health::runner::Report>,
-        mut loads: mpsc::Receiver<load::reading::Report>,
+        inbox: Inbox,
         mut questions: mpsc::Receiver<Question>,
     ) {
+        let Inbox {
+            mut probes,
+            mut loads,
+        } = inbox;
+        let pulse = Arc::clone(&self.pulse);
+        let mut look = Instant::now() + LOOK;
         loop {
-            let due = self
-                .supervisors
-                .values()
-                .map(VipSupervisor::due)
-                .min()
-                .unwrap_or_else(|| Instant::now() + IDLE);
+            let due = self.supervisors.values().map(VipSupervisor::due).min();
+            let due = due.map_or(look, |due| due.min(look));
             tokio::select! {
-                vips = changed.take() => self.reconcile(vips).await,
+                vips = changed.take() => {
+                    let _work = pulse.work();
+                    self.reconcile(vips).await;
+                }
                 Some(report) = probes.recv() => {
+                    let _work = pulse.work();
                     let mut steps = Vec::new();
                     let mut updates = Vec::new();
                     self.probed(report, &mut steps, &mut updates);
@@ -149,6 +193,7 @@ impl Supervisor {
                     self.step(steps).await;
                 }
                 Some(report) = loads.recv() => {
+                    let _work = pulse.work();
                     let mut steps = Vec::new();
                     self.read(report, &mut steps);
                     while steps.len() < BATCH && let Ok(report) = loads.try_recv() {
@@ -157,14 +202,19 @@ impl Supervisor {
                     self.step(steps).await;
                 }
                 () = tokio::time::sleep_until(due.into()) => {
-                    let ended = self.drop_ended();
-                    if !ended.is_empty() {
-                        self.reconcile(ended).await;
+                    let _work = pulse.work();
+                    let now = Instant::now();
+                    if now >= look {
+                        look = now + LOOK;
+                        self.restart_ended(now).await;
                     }
-                    let steps = self.timed(Instant::now()).await;
+                    let steps = self.timed(now).await;
                     self.step(steps).await;
                 }
-                Some(question) = questions.recv() => self.answer(question),
+                Some(question) = questions.recv() => {
+                    let _work = pulse.work();
+                    self.answer(question);
+                }
                 else => return,
             }
         }
@@ -313,6 +363,7 @@ impl Supervisor {
         let supervisors = self.supervisors.values();
         let fallbacks = supervisors.filter_map(|supervisor| supervisor.fallback_warning(now));
         own.into_iter()
+            .chain(self.panics.warning(Instant::now()))
             .chain(self.shortages.clone())
             .chain(fallbacks)
             .collect()
@@ -328,13 +379,26 @@ impl Supervisor {
         }
     }
 
-    /// VIPs with tasks that have ended by themselves.
-    fn drop_ended(&mut self) -> BTreeMap<VipKey, Option<Arc<Vip>>> {
-        let supervisors = self.supervisors.values_mut();
-        supervisors
-            .filter_map(VipSupervisor::drop_ended)
-            .map(|vip| (vip.address, Some(vip)))
-            .collect()
+    /// Starts the tasks again that have ended by themselves, and reports them.
+    async fn restart_ended(&mut self, now: Instant) {
+        let mut vips = BTreeMap::new();
+        let mut updates = Vec::new();
+        for (vip, vip_supervisor) in &mut self.supervisors {
+            for (real, task) in vip_supervisor.drop_ended() {
+                let cause = format!(
+                    "{task} panicked, which is a fault of this program; it is started again"
+                );
+                tracing::error!("VIP {vip}, real {real}: {cause}, please report this");
+                self.panics
+                    .note(format!("VIP {vip}, real {real}: {task}"), now);
+                updates.extend(vip_supervisor.tell(real, cause));
+                vips.insert(*vip, Some(Arc::clone(vip_supervisor.vip())));
+            }
+        }
+        if !vips.is_empty() {
+            self.apply(updates).await;
+            self.reconcile(vips).await;
+        }
     }
 
     /// VIPs whose period is over. The parts that the others are to shed are passed on here: they need no flow counts,
@@ -402,6 +466,7 @@ impl Supervisor {
     fn answer(&self, question: Question) {
         // In each case the receiver may be gone.
         match question {
+            Question::Ping => {}
             Question::Snapshots(reply) => {
                 let _ = reply.send(self.snapshots());
             }
@@ -423,3 +488,6 @@ impl Supervisor {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -174,25 +174,20 @@ impl VipSupervisor {
         }
     }
 
-    /// Drops the tasks of reals that have ended by themselves, a fault of this program. Returns the VIP if there were any:
-    /// an update with it starts them again.
-    pub(super) fn drop_ended(&mut self) -> Option<Arc<Vip>> {
-        let mut any = false;
-        for (address, real) in &mut self.reals {
-            for task in real.tasks.drop_ended() {
-                any = true;
-                tracing::error!(
-                    "VIP {}, real {address}: {task} panicked, which is a fault of this program; it is started again, please \
-                     report this",
-                    self.vip.address
-                );
-            }
-        }
-        any.then(|| Arc::clone(&self.vip))
+    /// Drops the tasks of reals that have ended by themselves, a fault of this program, and names them. An update of the VIP
+    /// starts them again.
+    pub(super) fn drop_ended(&mut self) -> Vec<(IpAddr, String)> {
+        let reals = self.reals.iter_mut();
+        reals
+            .flat_map(|(address, real)| {
+                let ended = real.tasks.drop_ended().into_iter();
+                ended.map(|task| (*address, task))
+            })
+            .collect()
     }
 
     /// The VIP.
-    pub(super) fn vip(&self) -> &Vip {
+    pub(super) fn vip(&self) -> &Arc<Vip> {
         &self.vip
     }
 

@@ -1,7 +1,6 @@
 //! Forwarding under changes: numbered packets through the wire, each of which must come back once.
 
 use std::{
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -10,62 +9,17 @@ use std::{
 };
 
 use lb_dataplane::{Dataplane as _, KernelDataplane};
+use lb_tests::PacketSocket;
 
 use crate::bench::{Bench, frame, service, simulate_until};
 
-/// A packet socket on an interface of this thread's namespace.
-fn packet_socket(interface: &str) -> OwnedFd {
-    // SAFETY: plain system calls; the descriptor is new and nobody else's.
-    unsafe {
-        let all = (libc::ETH_P_ALL as u16).to_be();
-        let fd = libc::socket(libc::AF_PACKET, libc::SOCK_RAW, i32::from(all));
-        assert!(fd >= 0);
-        let socket = OwnedFd::from_raw_fd(fd);
-        let mut address: libc::sockaddr_ll = std::mem::zeroed();
-        address.sll_family = libc::AF_PACKET as u16;
-        address.sll_protocol = all;
-        address.sll_ifindex = nix::net::if_::if_nametoindex(interface).unwrap() as i32;
-        let length = size_of::<libc::sockaddr_ll>() as u32;
-        assert_eq!(libc::bind(fd, (&raw const address).cast(), length), 0);
-        let timeout = libc::timeval {
-            tv_sec: 0,
-            tv_usec: 100_000,
-        };
-        let length = size_of::<libc::timeval>() as u32;
-        assert_eq!(
-            libc::setsockopt(
-                fd,
-                libc::SOL_SOCKET,
-                libc::SO_RCVTIMEO,
-                (&raw const timeout).cast(),
-                length
-            ),
-            0
-        );
-        socket
-    }
-}
-
-/// Receives one frame; `None` after the timeout.
-fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Option<usize> {
-    // SAFETY: the buffer has the length given.
-    let length = unsafe {
-        libc::recv(
-            socket.as_raw_fd(),
-            buffer.as_mut_ptr().cast(),
-            buffer.len(),
-            0,
-        )
-    };
-    usize::try_from(length).ok()
-}
-
 /// A packet socket on the neighbour's `far`.
-pub struct Wire(OwnedFd);
+pub struct Wire(PacketSocket);
 
 impl Wire {
     pub fn of(bench: &Bench) -> Wire {
-        Wire(bench.neighbour.enter(|| packet_socket("far")).unwrap())
+        let socket = bench.neighbour.enter(|| PacketSocket::open("far"));
+        Wire(socket.unwrap().unwrap())
     }
 }
 
@@ -81,12 +35,10 @@ pub fn packet_comes_back(bench: &Bench, wire: &Wire, vip: &str) {
         let mut bytes = frame("198.51.100.7", 1_000, vip, false);
         let end = bytes.len();
         bytes[end - 4..].copy_from_slice(&number);
-        // SAFETY: the buffer has the length given.
-        let out = unsafe { libc::send(wire.0.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), 0) };
-        assert_eq!(out, bytes.len() as isize);
+        wire.0.send(&bytes).unwrap();
         let give_up = Instant::now() + Duration::from_secs(1);
         while Instant::now() < give_up {
-            let Some(length) = receive(&wire.0, &mut buffer) else {
+            let Some(length) = wire.0.receive(&mut buffer).unwrap() else {
                 continue;
             };
             let outer = length > 34 && buffer[12..14] == [8, 0] && buffer[23] == 4;
@@ -193,7 +145,7 @@ impl Drop for Sender<'_> {
 }
 
 fn send(vip: &str, stop: &AtomicBool, done: &AtomicU64) -> Traffic {
-    let socket = packet_socket("far");
+    let socket = PacketSocket::open("far").unwrap();
     let mut traffic = Traffic::default();
     let mut reals = vec![None; usize::from(FLOWS)];
     let mut buffer = [0; 2_048];
@@ -203,14 +155,12 @@ fn send(vip: &str, stop: &AtomicBool, done: &AtomicU64) -> Traffic {
         let mut bytes = frame("198.51.100.7", FIRST_PORT + flow, vip, false);
         let end = bytes.len();
         bytes[end - 4..].copy_from_slice(&number);
-        // SAFETY: the buffer has the given length.
-        let out = unsafe { libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), 0) };
-        assert_eq!(out, bytes.len() as isize);
+        socket.send(&bytes).unwrap();
         traffic.sent += 1;
         let give_up = Instant::now() + PATIENCE;
         let mut back = false;
         while !back && Instant::now() < give_up {
-            let Some(length) = receive(&socket, &mut buffer) else {
+            let Some(length) = socket.receive(&mut buffer).unwrap() else {
                 continue;
             };
             // The balancer's packets have an outer IPv4 header.

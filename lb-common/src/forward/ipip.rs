@@ -3,6 +3,7 @@
 use super::{Facts, ForwardedPacket, decrement_ttl, set_macs};
 use crate::{
     checksum,
+    codegen::{OrRare as _, rare},
     frame::{Fields as _, Frame},
     headers::{
         INNER_OFFSET_V4, INNER_OFFSET_V6, IP, IPPROTO_IPIP, IPPROTO_IPV6, ethernet, ipv4, ipv6,
@@ -39,25 +40,25 @@ pub fn forward<F: Frame>(
 ) -> Result<(), Reason> {
     // Entering the tunnel is a hop (RFC 2003 section 3.1, RFC 2473 section 3.1).
     if packet.ttl <= 1 {
-        return Err(Reason::TtlExpired);
+        return Err(rare(Reason::TtlExpired));
     }
     // Bits that the slot does not depend on, so that the flows of a real vary.
     let vary = (packet.hash as u32).to_be() & u32::from_ne_bytes(real.source_mask);
     if !real.has_ipv6_address() {
         if packet.length > u16::MAX as u32 - ipv4::LENGTH as u32 {
-            return Err(Reason::TooLarge);
+            return Err(rare(Reason::TooLarge));
         }
         if !frame.push(ipv4::LENGTH) {
-            return Err(Reason::NoHeadroom);
+            return Err(rare(Reason::NoHeadroom));
         }
         outer4(frame, packet, real, hop, vary)
     } else {
         // The outer header does not count in its own length.
         if packet.length > u16::MAX as u32 {
-            return Err(Reason::TooLarge);
+            return Err(rare(Reason::TooLarge));
         }
         if !frame.push(ipv6::LENGTH) {
-            return Err(Reason::NoHeadroom);
+            return Err(rare(Reason::NoHeadroom));
         }
         outer6(frame, packet, real, hop, vary)
     }
@@ -78,27 +79,27 @@ fn outer4<F: Frame>(
         Family::V4 => {
             let window = frame
                 .window::<{ INNER_OFFSET_V4 + ipv4::LENGTH }>(0)
-                .ok_or(Reason::BadTables)?;
+                .or_rare(Reason::BadTables)?;
             tos = window.u8_at::<{ INNER_OFFSET_V4 + ipv4::TOS }>();
             // Identification, and of the flags "don't fragment" (fragments are not forwarded).
             let kept = word(u16::MAX, ipv4::DONT_FRAGMENT);
             identity = window.u32_at::<{ INNER_OFFSET_V4 + ipv4::IDENTIFICATION }>() & kept;
             protocol = IPPROTO_IPIP as u8;
             let (outer, inner) = window.split_at_mut(INNER_OFFSET_V4);
-            decrement_ttl(inner.as_mut_array().ok_or(Reason::BadTables)?);
-            outer.as_mut_array().ok_or(Reason::BadTables)?
+            decrement_ttl(inner.as_mut_array().or_rare(Reason::BadTables)?);
+            outer.as_mut_array().or_rare(Reason::BadTables)?
         }
         Family::V6 => {
             const HOP_LIMIT: usize = INNER_OFFSET_V4 + ipv6::HOP_LIMIT;
             let window = frame
                 .window::<{ INNER_OFFSET_V4 + ipv6::LENGTH }>(0)
-                .ok_or(Reason::BadTables)?;
+                .or_rare(Reason::BadTables)?;
             tos = traffic_class(window.u16_at::<{ INNER_OFFSET_V4 + ipv6::VERSION }>());
             identity = word(0, ipv4::DONT_FRAGMENT);
             protocol = IPPROTO_IPV6 as u8;
             let hops = window.u8_at::<HOP_LIMIT>();
             window.set_u8_at::<HOP_LIMIT>(hops.wrapping_sub(1));
-            window.first_chunk_mut().ok_or(Reason::BadTables)?
+            window.first_chunk_mut().or_rare(Reason::BadTables)?
         }
     };
     let total = ((packet.length + ipv4::LENGTH as u32) as u16).to_be();
@@ -141,23 +142,23 @@ fn outer6<F: Frame>(
         Family::V4 => {
             let window = frame
                 .window::<{ INNER_OFFSET_V6 + ipv4::LENGTH }>(0)
-                .ok_or(Reason::BadTables)?;
+                .or_rare(Reason::BadTables)?;
             class = window.u8_at::<{ INNER_OFFSET_V6 + ipv4::TOS }>();
             protocol = IPPROTO_IPIP as u8;
             let (outer, inner) = window.split_at_mut(INNER_OFFSET_V6);
-            decrement_ttl(inner.as_mut_array().ok_or(Reason::BadTables)?);
-            outer.as_mut_array().ok_or(Reason::BadTables)?
+            decrement_ttl(inner.as_mut_array().or_rare(Reason::BadTables)?);
+            outer.as_mut_array().or_rare(Reason::BadTables)?
         }
         Family::V6 => {
             const HOP_LIMIT: usize = INNER_OFFSET_V6 + ipv6::HOP_LIMIT;
             let window = frame
                 .window::<{ INNER_OFFSET_V6 + ipv6::LENGTH }>(0)
-                .ok_or(Reason::BadTables)?;
+                .or_rare(Reason::BadTables)?;
             class = traffic_class(window.u16_at::<{ INNER_OFFSET_V6 + ipv6::VERSION }>());
             protocol = IPPROTO_IPV6 as u8;
             let hops = window.u8_at::<HOP_LIMIT>();
             window.set_u8_at::<HOP_LIMIT>(hops.wrapping_sub(1));
-            window.first_chunk_mut().ok_or(Reason::BadTables)?
+            window.first_chunk_mut().or_rare(Reason::BadTables)?
         }
     };
     // Version, class, and a flow label of the hash (RFC 6438), so that routers spread flows too.

@@ -2,6 +2,7 @@
 
 use super::{Facts, ForwardedPacket, set_macs};
 use crate::{
+    codegen::OrRare as _,
     frame::Frame,
     headers::ethernet,
     reason::Reason,
@@ -32,7 +33,7 @@ pub fn forward<F: Frame>(
 ) -> Result<(), Reason> {
     let header = frame
         .window::<{ ethernet::LENGTH }>(0)
-        .ok_or(Reason::BadTables)?;
+        .or_rare(Reason::BadTables)?;
     set_macs(header, hop);
     Ok(())
 }

@@ -8,6 +8,7 @@ mod ipip;
 mod l2;
 
 use crate::{
+    codegen::{apart, rare},
     frame::{Fields as _, Frame},
     headers::{ethernet, ipv4},
     ip::Family,
@@ -84,8 +85,10 @@ macro_rules! registry {
             let mode = real.mode();
             $(if mode == $mode::FACTS.number {
                 return $mode::forward(frame, packet, real, hop);
-            })*
-            Err(Reason::BadTables)
+            }
+            // The first mode is the first that is compared.
+            apart();)*
+            Err(rare(Reason::BadTables))
         }
 
         /// [`Facts::decrements_ttl`] of the mode with this number, in a form that the kernel programs can
@@ -137,11 +140,12 @@ const _: () = {
 fn decrement_ttl(header: &mut [u8; ipv4::LENGTH]) {
     let ttl = header.u8_at::<{ ipv4::TTL }>();
     header.set_u8_at::<{ ipv4::TTL }>(ttl.wrapping_sub(1));
-    // The checksum grows by what the word shrank. 0xFFFF is never a header's checksum (RFC 1624 section
-    // 3): it is written as 0.
-    let sum = u16::from_be(header.u16_at::<{ ipv4::CHECKSUM }>()) as u32 + 0x100;
+    // The checksum grows by what its word shrinks. A sum does not depend on the byte order (RFC 1071 section 2): as
+    // little-endian numbers, whose order most machines have, the word shrinks by 1. 0xFFFF is never a header's
+    // checksum (RFC 1624 section 3): it is written as 0.
+    let sum = u16::from_le(header.u16_at::<{ ipv4::CHECKSUM }>()) as u32 + 1;
     let sum = if sum >= 0xFFFF { sum + 1 } else { sum };
-    header.set_u16_at::<{ ipv4::CHECKSUM }>((sum as u16).to_be());
+    header.set_u16_at::<{ ipv4::CHECKSUM }>((sum as u16).to_le());
 }
 
 /// Writes both MAC addresses of a frame.

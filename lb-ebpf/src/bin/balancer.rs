@@ -31,7 +31,7 @@ use crate::maps::{Logging, MapTables, Quiet, Tracing};
 #[xdp]
 #[inline(always)]
 pub fn balancer(context: XdpContext) -> u32 {
-    let frame = &mut XdpFrame::new(&context);
+    let frame = &mut XdpFrame::new(context);
     // The conditions are constants of the loaded program: the verifier keeps one of the three.
     let outcome = if maps::simulates() {
         decide(frame, &Simulated(&MapTables::<Tracing>::new()))
@@ -41,13 +41,18 @@ pub fn balancer(context: XdpContext) -> u32 {
         decide(frame, &MapTables::<Quiet>::new())
     };
     match outcome.verdict() {
-        Verdict::Drop => xdp_action::XDP_DROP,
-        Verdict::Pass => xdp_action::XDP_PASS,
-        Verdict::Tx => xdp_action::XDP_TX,
         // SAFETY: a helper without conditions; it returns the verdict.
         Verdict::Redirect => unsafe { bpf_redirect(outcome.interface(), 0) as u32 },
+        verdict => verdict as u32,
     }
 }
+
+// So that a verdict is an action without a comparison.
+const _: () = {
+    assert!(Verdict::Drop as u32 == xdp_action::XDP_DROP);
+    assert!(Verdict::Pass as u32 == xdp_action::XDP_PASS);
+    assert!(Verdict::Tx as u32 == xdp_action::XDP_TX);
+};
 
 /// tc's verdict for packets that the next program, or the interface, is to have.
 const NEXT: i32 = -1;

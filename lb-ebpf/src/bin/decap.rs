@@ -59,7 +59,7 @@ impl Vips for Maps {
 /// Decapsulates one frame.
 #[xdp]
 pub fn decap(context: XdpContext) -> u32 {
-    let reason = decapsulate(&mut XdpFrame::new(&context), &Maps);
+    let reason = decapsulate(&mut XdpFrame::new(context), &Maps);
     if let Some(count) = REASONS.get_ptr_mut(reason as u32) {
         // SAFETY: this CPU's own counter; XDP programs of one CPU do not interrupt each other.
         unsafe { *count += 1 };

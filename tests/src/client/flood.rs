@@ -1,21 +1,17 @@
 //! A flood of packets with forged sources.
 
 use std::{
-    io,
-    mem::size_of_val,
     net::{IpAddr, Ipv6Addr, SocketAddr},
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use etherparse::{PacketBuilder, PacketBuilderStep, TcpHeader};
-use nix::net::if_::if_nametoindex;
 
 use super::sender::Sender;
-use crate::Namespace;
+use crate::{Namespace, PacketSocket};
 
 /// Packets are sent in bursts, one each millisecond.
 const BURST: Duration = Duration::from_millis(1);
@@ -80,7 +76,7 @@ impl Flood {
 }
 
 fn flood(plan: &FloodPlan, stopped: &AtomicBool, sent: &AtomicU64) -> anyhow::Result<()> {
-    let socket = packet_socket(&plan.interface)
+    let socket = PacketSocket::open_for_sending(&plan.interface)
         .with_context(|| format!("opening a packet socket on {} (root)", plan.interface))?;
     let mut random = fastrand::Rng::new();
     let mut frame = Vec::new();
@@ -99,7 +95,9 @@ fn flood(plan: &FloodPlan, stopped: &AtomicBool, sent: &AtomicU64) -> anyhow::Re
             let kind = plan.kinds[turn / plan.targets.len() % plan.kinds.len()];
             frame.clear();
             forge(&mut frame, plan.gateway, target, kind, &mut random)?;
-            send(&socket, &frame).context("sending a packet of the flood")?;
+            socket
+                .send_or_lose(&frame)
+                .context("sending a packet of the flood")?;
             number += 1;
         }
         number = number.max(due.saturating_sub(plan.per_second / 100));
@@ -144,51 +142,4 @@ fn forge(
         FloodKind::Udp => packet.udp(port, target.port()).write(frame, b"flood")?,
     }
     Ok(())
-}
-
-/// A socket that sends frames out of an interface, past its queue.
-fn packet_socket(interface: &str) -> anyhow::Result<OwnedFd> {
-    let index = if_nametoindex(interface)?;
-    // SAFETY: a system call without pointers.
-    let socket = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
-    if socket < 0 {
-        return Err(io::Error::last_os_error().into());
-    }
-    // SAFETY: the descriptor was opened just now and is nobody else's.
-    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
-    // SAFETY: all zeros is a valid address; the fields that matter are set.
-    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-    address.sll_family = libc::AF_PACKET as u16;
-    address.sll_ifindex = index as i32;
-    // SAFETY: the address is ours, of the length that is said, and only read.
-    let bound = unsafe {
-        libc::bind(
-            socket.as_raw_fd(),
-            (&raw const address).cast(),
-            size_of_val(&address) as libc::socklen_t,
-        )
-    };
-    ensure!(bound == 0, "binding it: {}", io::Error::last_os_error());
-    Ok(socket)
-}
-
-fn send(socket: &OwnedFd, frame: &[u8]) -> io::Result<()> {
-    // SAFETY: the frame is ours and only read.
-    let result = unsafe {
-        libc::send(
-            socket.as_raw_fd(),
-            frame.as_ptr().cast(),
-            frame.len(),
-            libc::MSG_DONTWAIT,
-        )
-    };
-    if result >= 0 {
-        return Ok(());
-    }
-    let error = io::Error::last_os_error();
-    match error.raw_os_error() {
-        // A full queue: the packet is lost, as on any wire.
-        Some(libc::ENOBUFS | libc::EAGAIN) => Ok(()),
-        _ => Err(error),
-    }
 }

@@ -151,13 +151,16 @@ pub fn a_new_vip_is_settled_before_its_first_packet() {
 
 pub fn connections_stay_while_slots_settle_and_agents_die() {
     const WINDOW: Duration = Duration::from_secs(4);
+    const CONNECTIONS: usize = 1_000;
+    // Each sends several times within a window.
+    const PAUSE: Duration = Duration::from_secs(1);
     let mut testbed = Testbed::new(3, &[HTTP_V4], AgentOptions::default()).unwrap();
     serve(&testbed, HTTP_V4, "--window 4s", false, &[100]);
     let load = http_load(
         &testbed.client,
-        endless(HTTP_V4, Connections::Kept, 300, Duration::from_millis(400)),
+        endless(HTTP_V4, Connections::Kept, CONNECTIONS, PAUSE),
     );
-    load.wait_requests(SOME, PATIENCE).unwrap();
+    load.wait_requests(CONNECTIONS as u64, PATIENCE).unwrap();
     let mut classes_helped = 0;
     for round in 0..12_u32 {
         for (number, real) in (0..).zip(&testbed.backends) {
@@ -200,7 +203,7 @@ pub fn connections_stay_while_slots_settle_and_agents_die() {
     let report = load.stop().unwrap();
     assert_no_failure(&report);
     assert_eq!(
-        report.connections, 300,
+        report.connections, CONNECTIONS as u64,
         "no connection was lost: {report:?}"
     );
 }

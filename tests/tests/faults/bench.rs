@@ -55,7 +55,8 @@ impl Bench {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("lb.toml");
-        fs::write(&file, "").unwrap();
+        // A part that hangs is noticed soon.
+        fs::write(&file, "watchdog = \"5s\"\n").unwrap();
         let options = AgentOptions {
             arguments: vec!["--config".to_owned(), file.display().to_string()],
             ..AgentOptions::default()

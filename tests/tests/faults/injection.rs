@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use lb_tests::wait_for;
+use lb_tests::{freeze_thread, wait_for};
 use nix::sys::signal::Signal;
 
 use crate::bench::{Bench, PATIENCE, SPARE};
@@ -50,6 +50,9 @@ const FAULTS: &[Fault] = &[
     harmless("the agent is frozen", freeze),
     harmless("intent.redb is removed", remove_intent),
     harmless("intent.redb is truncated", truncate_intent),
+    harmless("learned.redb is removed", remove_learned),
+    harmless("learned.redb is truncated", truncate_learned),
+    harmless("the agent's owner hangs", freeze_owner),
     harmless("the API's socket is removed", remove_socket),
     harmless("the pins of the tables are removed", unpin_tables),
     harmless("the configuration file is wrong", break_file),
@@ -120,6 +123,45 @@ fn truncate_intent(bench: &mut Bench) -> anyhow::Result<()> {
     })
 }
 
+/// Damages the file of learned weights, of which nothing is noticed: the next agent serves all the same.
+fn lose_learned(
+    bench: &mut Bench,
+    lose: fn(&std::path::Path) -> std::io::Result<()>,
+) -> anyhow::Result<()> {
+    lose(&bench.testbed.agent.state().join("learned.redb"))?;
+    bench.wait_traffic()?;
+    kill(bench)
+}
+
+fn remove_learned(bench: &mut Bench) -> anyhow::Result<()> {
+    lose_learned(bench, |path| fs::remove_file(path))
+}
+
+fn truncate_learned(bench: &mut Bench) -> anyhow::Result<()> {
+    lose_learned(bench, |path| {
+        fs::File::options().write(true).open(path)?.set_len(0)
+    })
+}
+
+/// Stops one thread of the agent, which then ends and says why.
+fn hang(bench: &mut Bench, thread: &str, part: &str) -> anyhow::Result<()> {
+    freeze_thread(bench.testbed.agent.id()?, thread)?;
+    let (status, output) = bench.testbed.agent.wait_end(PATIENCE)?;
+    ensure!(status.code() == Some(1), "{status}: {output}");
+    let reason = format!("{part} hangs: it has made no progress");
+    ensure!(output.contains(&reason), "{output}");
+    bench.wait_traffic()?;
+    start_again(bench)
+}
+
+fn freeze_owner(bench: &mut Bench) -> anyhow::Result<()> {
+    hang(
+        bench,
+        "owner",
+        "the thread that owns the kernel's tables and the database",
+    )
+}
+
 fn remove_socket(bench: &mut Bench) -> anyhow::Result<()> {
     let endpoint = bench.testbed.agent.endpoint();
     let path = endpoint.trim_start_matches("unix:");
@@ -148,11 +190,11 @@ fn unpin_tables(bench: &mut Bench) -> anyhow::Result<()> {
 }
 
 fn break_file(bench: &mut Bench) -> anyhow::Result<()> {
-    let before = bench.said("SIGHUP: ");
+    let good = fs::read(&bench.file)?;
     fs::write(&bench.file, "[[vip]]\naddress = \"nowhere\"\n")?;
     bench.testbed.agent.signal(Signal::SIGHUP)?;
-    bench.wait_said("SIGHUP: ", before)?;
-    fs::write(&bench.file, "")?;
+    bench.wait_problem("the configuration file is not followed")?;
+    fs::write(&bench.file, good)?;
     let before = bench.said("configuration file reloaded");
     bench.testbed.agent.signal(Signal::SIGHUP)?;
     bench.wait_said("configuration file reloaded", before)

@@ -8,7 +8,7 @@ use std::{
 use lb_common::tables::next_hop::NextHop;
 use lb_model::options::Forward;
 
-use super::real_record::{largest_packet, mode_of};
+use super::real_record::largest_packet;
 use crate::resolver::{ResolvedHop, Resolver};
 
 /// Counts the users of each address.
@@ -72,6 +72,12 @@ impl AddressResolution {
         record(self.resolver.resolve(address), forward)
     }
 
+    /// Whether the next hop of an address is not known yet, though nothing speaks against an earlier one.
+    #[must_use]
+    pub fn is_awaited(&self, address: IpAddr) -> bool {
+        self.resolver.is_awaited(address)
+    }
+
     /// Like [`AddressResolution::next_hop`], for an address that was just added: waits some milliseconds for
     /// a neighbour's answer.
     #[must_use]
@@ -114,7 +120,7 @@ impl AddressResolution {
 
 /// The table's record; `None` if a router is the next hop and the mode needs the real itself.
 fn record(hop: Option<ResolvedHop>, forward: Forward) -> Option<NextHop> {
-    hop.filter(|hop| hop.direct || !mode_of(forward).needs_direct_neighbour)
+    hop.filter(|hop| hop.direct || !forward.facts().needs_direct_neighbour)
         .map(|hop| NextHop {
             destination: hop.dest_mac,
             source: hop.source_mac,

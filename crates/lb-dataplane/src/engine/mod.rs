@@ -292,6 +292,10 @@ impl<B: TableBackend> Engine<B> {
                         .set_real_largest(u32::from(real.index), largest);
                 }
                 let hop = self.addresses.next_hop(real.address, entry.forward);
+                // An adopted next hop is kept until its neighbour has answered or has failed to.
+                if hop.is_none() && self.addresses.is_awaited(real.address) {
+                    continue;
+                }
                 if hop != real.hop {
                     changes.push((entry.vip, position, hop));
                 }

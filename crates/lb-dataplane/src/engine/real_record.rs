@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 
 use lb_common::{
-    forward::Facts,
     ip::Family,
     tables::real::{ADDRESS_V6, DOWN, RESET, Real, outer_checksum},
 };
@@ -47,12 +46,6 @@ impl OuterSources {
     }
 }
 
-/// The data path's mode of a forwarding option.
-#[must_use]
-pub(crate) const fn mode_of(forward: Forward) -> &'static Facts {
-    forward.facts()
-}
-
 /// [`Real::largest`] of a real whose way takes IP packets of up to `mtu` bytes; 0 for 0, which is not known.
 #[must_use]
 pub(crate) fn largest_packet(mtu: u32, real: IpAddr, forward: Forward) -> u32 {
@@ -63,7 +56,7 @@ pub(crate) fn largest_packet(mtu: u32, real: IpAddr, forward: Forward) -> u32 {
     match mtu {
         0 => 0,
         // No interface is as narrow as an outer header; 0 would mean that everything fits.
-        mtu => mtu.saturating_sub(mode_of(forward).overhead(family)).max(1),
+        mtu => mtu.saturating_sub(forward.facts().overhead(family)).max(1),
     }
 }
 
@@ -71,7 +64,7 @@ pub(crate) fn largest_packet(mtu: u32, real: IpAddr, forward: Forward) -> u32 {
 #[must_use]
 pub(crate) fn mode_flags(address: IpAddr, forward: Forward) -> u32 {
     let family = if address.is_ipv6() { ADDRESS_V6 } else { 0 };
-    mode_of(forward).number | family
+    forward.facts().number | family
 }
 
 /// The forwarding option of a record; `None` if no option has the record's mode.
@@ -80,7 +73,7 @@ pub(crate) fn forward_of(real: &Real) -> Option<Forward> {
     Forward::ALL
         .iter()
         .copied()
-        .find(|forward| mode_of(*forward).number == real.mode())
+        .find(|forward| forward.facts().number == real.mode())
 }
 
 /// Whether a real with these [`Real::flags`] is dead, so that its flows are lost.

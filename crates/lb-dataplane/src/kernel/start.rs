@@ -81,6 +81,12 @@ pub(super) fn start(
     }
     pins.remove_maps_but(Some(tables.generation))?;
     detach_others(&mut plane, options, &pins)?;
+    // Neighbours and routes may have changed while no agent ran, and nobody announces that again.
+    if let Err(error) = plane.engine.refresh_next_hops() {
+        let warning = format!("next hops of reals are as an earlier agent has left them: {error}");
+        tracing::warn!("{warning}");
+        plane.engine.warn(warning);
+    }
     Ok(plane)
 }
 

@@ -4,6 +4,8 @@ mod backend;
 #[cfg(test)]
 mod down_tests;
 #[cfg(test)]
+mod hop_tests;
+#[cfg(test)]
 mod settling_tests;
 #[cfg(test)]
 mod size_tests;

@@ -7,7 +7,7 @@ use std::{
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -61,6 +61,16 @@ impl Target {
         }
     }
 
+    /// Whether the neighbour was asked for and may still answer.
+    fn is_awaited(&self) -> bool {
+        self.unresolved_reason.as_deref() == Some(AWAITED)
+    }
+
+    /// What its users act on.
+    fn state(&self) -> (Option<ResolvedHop>, bool) {
+        (self.hop, self.is_awaited())
+    }
+
     /// Whether it is an address of this host.
     fn is_own(&self) -> bool {
         self.unresolved_reason.as_deref() == Some(route::OWN)
@@ -70,6 +80,10 @@ impl Target {
 struct Shared {
     targets: Mutex<HashMap<IpAddr, Target>>,
     requests: Mutex<Requests>,
+    /// An address was found in another state than before by somebody who does not announce that: the thread does.
+    unannounced: AtomicBool,
+    /// How often the kernel has dropped notifications because they were not read in time.
+    overflows: AtomicU64,
     stop: AtomicBool,
 }
 
@@ -106,6 +120,8 @@ impl NextHops {
         let shared = Arc::new(Shared {
             targets: Mutex::new(HashMap::new()),
             requests: Mutex::new(Requests::new()?),
+            unannounced: AtomicBool::new(false),
+            overflows: AtomicU64::new(0),
             stop: AtomicBool::new(false),
         });
         let (changed, receiver) = watch::channel(());
@@ -114,6 +130,13 @@ impl NextHops {
             .name("next-hops".to_owned())
             .spawn(move || listen(&listener, &events, &changed))?;
         Ok((NextHops { shared }, receiver))
+    }
+
+    /// How often the kernel has dropped notifications because they were not read in time. All addresses are resolved
+    /// again then.
+    #[must_use]
+    pub fn overflows(&self) -> u64 {
+        self.shared.overflows.load(Ordering::Relaxed)
     }
 }
 
@@ -147,9 +170,14 @@ impl Resolver for NextHops {
             {
                 let mut targets = lock(&self.shared.targets);
                 let target = targets.get_mut(&address)?;
+                let before = target.state();
                 update(&mut lock(&self.shared.requests), address, target);
+                if target.state() != before {
+                    // Others may use the address as well. The thread will find it as it is now.
+                    self.shared.unannounced.store(true, Ordering::Release);
+                }
                 // Waiting makes sense only if an answer is awaited.
-                if target.hop.is_some() || target.unresolved_reason.as_deref() != Some(AWAITED) {
+                if target.hop.is_some() || !target.is_awaited() {
                     return target.hop;
                 }
             }
@@ -165,6 +193,12 @@ impl Resolver for NextHops {
             .get(&address)?
             .unresolved_reason
             .clone()
+    }
+
+    fn is_awaited(&self, address: IpAddr) -> bool {
+        lock(&self.shared.targets)
+            .get(&address)
+            .is_some_and(|target| target.hop.is_none() && target.is_awaited())
     }
 
     fn own_addresses(&self) -> BTreeSet<IpAddr> {
@@ -245,13 +279,20 @@ fn listen(shared: &Shared, socket: &Socket, changed: &watch::Sender<()>) {
                     Ok(_) => events.read(&buffer),
                     // Some notifications were lost.
                     Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                        let overflows = shared.overflows.fetch_add(1, Ordering::Relaxed) + 1;
+                        tracing::info!(
+                            overflows,
+                            "the kernel dropped notifications about routes and neighbours, which change faster than \
+                             they can be read; all next hops are looked up again"
+                        );
                         (events.all, events.links) = (true, true);
                     }
                     Err(_) => break,
                 }
             }
         }
-        if update_concerned(shared, &events) || events.links {
+        let unannounced = shared.unannounced.swap(false, Ordering::Acquire);
+        if update_concerned(shared, &events) || events.links || unannounced {
             changed.send_replace(());
         }
     }
@@ -279,9 +320,9 @@ fn update_concerned(shared: &Shared, events: &Events) -> bool {
         // The lock is taken for one address at a time, so that a caller does not wait for a whole round.
         let mut targets = lock(&shared.targets);
         if let Some(target) = targets.get_mut(&address) {
-            let before = target.hop;
+            let before = target.state();
             update(&mut lock(&shared.requests), address, target);
-            changed |= target.hop != before;
+            changed |= target.state() != before;
         }
     }
     changed

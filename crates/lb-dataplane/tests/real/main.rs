@@ -5,6 +5,7 @@
 mod changes;
 mod fixture;
 mod kernel;
+mod overflow;
 mod packets;
 mod silence;
 mod testbed;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
             changes::what_others_changed_meanwhile_is_left_alone,
             changes::a_failure_half_way_leaves_nothing,
             kernel::kernel_and_memory_do_the_same_with_any_frame,
+            overflow::next_hops_are_right_though_notifications_were_dropped,
             packets::packets_of_all_families_reach_the_vips_sockets,
             packets::icmp_errors_reach_the_vips_sockets,
             packets::generic_mode_works_and_says_so,

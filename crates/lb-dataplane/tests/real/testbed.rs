@@ -5,7 +5,7 @@
 use std::{
     fs::File,
     net::IpAddr,
-    os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _},
     path::PathBuf,
     process::Command,
     time::{Duration, Instant},
@@ -15,6 +15,7 @@ use lb_dataplane::{
     options::XdpMode,
     real::{Mode, Options},
 };
+use lb_tests::PacketSocket;
 use nix::sched::{CloneFlags, setns, unshare};
 
 /// Longest wait for something that must happen.
@@ -28,7 +29,7 @@ pub const INTERFACE: &str = "lbreal0";
 pub struct Testbed {
     client: File,
     real: File,
-    wire: OwnedFd,
+    wire: PacketSocket,
     state: tempfile::TempDir,
 }
 
@@ -87,7 +88,7 @@ impl Testbed {
         ip("addr add 10.9.0.1/24 dev lbclient0");
         ip("addr add fd00:9::1/64 dev lbclient0 nodad");
         ip("link set lbclient0 up");
-        let wire = packet_socket("lbclient0");
+        let wire = PacketSocket::open("lbclient0").unwrap();
         let bed = Testbed {
             client,
             real,
@@ -145,7 +146,7 @@ impl Testbed {
 
     /// Sends a frame from the client.
     pub fn send(&self, frame: &[u8]) {
-        assert_eq!(nix::unistd::write(&self.wire, frame).unwrap(), frame.len());
+        self.wire.send(frame).unwrap();
     }
 
     /// Returns the result of `wanted` for the first frame at the client for which there is one.
@@ -153,7 +154,7 @@ impl Testbed {
         let start = Instant::now();
         let mut buffer = [0u8; 2_048];
         while start.elapsed() < PATIENCE {
-            if let Ok(length) = nix::unistd::read(&self.wire, &mut buffer)
+            if let Some(length) = self.wire.receive(&mut buffer).unwrap()
                 && let Some(found) = wanted(&buffer[..length])
             {
                 return found;
@@ -161,44 +162,4 @@ impl Testbed {
         }
         panic!("no {what} arrived");
     }
-}
-
-/// A socket that sends and receives whole frames; its reads return after 100 ms.
-fn packet_socket(interface: &str) -> OwnedFd {
-    let protocol = (libc::ETH_P_ALL as u16).to_be();
-    // SAFETY: a plain system call; its result is checked.
-    let socket = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW, i32::from(protocol)) };
-    assert!(socket >= 0, "{}", std::io::Error::last_os_error());
-    // SAFETY: the descriptor is new and has no other owner.
-    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
-    // SAFETY: all zero is a value of this structure of integers.
-    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-    address.sll_family = libc::AF_PACKET as u16;
-    address.sll_protocol = protocol;
-    address.sll_ifindex = nix::net::if_::if_nametoindex(interface).unwrap() as i32;
-    // SAFETY: the pointer is to a structure of the length given.
-    let bound = unsafe {
-        libc::bind(
-            socket.as_raw_fd(),
-            (&raw const address).cast(),
-            size_of::<libc::sockaddr_ll>() as u32,
-        )
-    };
-    assert_eq!(bound, 0, "{}", std::io::Error::last_os_error());
-    let timeout = libc::timeval {
-        tv_sec: 0,
-        tv_usec: 100_000,
-    };
-    // SAFETY: as above.
-    let set = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_RCVTIMEO,
-            (&raw const timeout).cast(),
-            size_of::<libc::timeval>() as u32,
-        )
-    };
-    assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
-    socket
 }

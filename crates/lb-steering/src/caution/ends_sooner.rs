@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use super::{DEVIATIONS, Figures, lower_median};
-use crate::verdict::Sign;
+use super::{
+    DEVIATIONS, Figures, RAISED, lower_median,
+    served::{LIFE_WINDOWS, UNIT},
+};
+use crate::{shares, verdict::Sign};
 
 /// Logarithm (base 2) of how much sooner they must end at least.
 const LEAST: f64 = 1.3;
@@ -13,6 +16,13 @@ const LEAST_CERTAIN: f64 = 0.6;
 const LEAST_CHANGE: f64 = 0.8;
 /// The same after the variation of counts is allowed for.
 const LEAST_CERTAIN_CHANGE: f64 = 0.4;
+/// The fraction of its flows that end sooner than usual must have grown by this, ...
+const LEAST_MORE: f64 = 0.08;
+/// ... and by this after the variation of counts is allowed for.
+const LEAST_CERTAIN_MORE: f64 = 0.04;
+/// Flows that usually live for longer than this, seconds, are not compared that way: while a real gains flows, more of
+/// those that end are young.
+const LONGEST: f64 = 2.0;
 /// Other reals' flows wait, too: of their life, at least this fraction is service.
 const LEAST_SERVICE: f64 = 0.4;
 /// The fraction of its flows that ends soon must exceed the others' by this: the flows that are left open say nothing.
@@ -21,12 +31,41 @@ const EXCESS: f64 = 0.25;
 const SERVED: Duration = Duration::from_secs(40);
 /// ... nor has one that has served for less than this many usual lives.
 const LIVES: f64 = 8.0;
-/// A unit of lives: 2^20 ns.
-const UNIT: f64 = 1_048_576e-9;
 
 pub fn test(reals: &[Figures<'_>], real: usize) -> Option<Sign> {
-    (0..reals[real].windows()?.len()).find_map(|window| {
-        than_others(reals, real, window).or_else(|| than_before(reals, real, window))
+    (0..LIFE_WINDOWS).find_map(|window| {
+        than_others(reals, real, window)
+            .or_else(|| than_before(reals, real, window))
+            .or_else(|| more_than_before(reals, real, window))
+    })
+}
+
+/// Looks for more flows than usual that end soon, while the others are as before: a part of them fails.
+fn more_than_before(reals: &[Figures<'_>], real: usize, window: usize) -> Option<Sign> {
+    if reals[real].multiple < RAISED || reals[real].serving_for < SERVED {
+        return None;
+    }
+    let excess = |figures: &Figures<'_>| {
+        let (ended_by, ended) = figures.windows()?[window].ended_by()?;
+        let excess = figures.evidence.usual_lives.excess(&ended_by)?;
+        // A fraction varies most at one half.
+        Some((excess, 0.25 / ended))
+    };
+    let (own, variance) = excess(&reals[real])?;
+    let others =
+        shares::median(super::others(reals, real, |other| Some(excess(other)?.0)).collect())?;
+    let more = own - others;
+    let certain = more - DEVIATIONS * variance.sqrt();
+    let life = reals[real].life(window)?.mean;
+    let usual = reals[real].evidence.usual_life.value?;
+    if usual.exp2() * UNIT > LONGEST {
+        return None;
+    }
+    let sooner = usual - life;
+    (more >= LEAST_MORE && certain >= LEAST_CERTAIN_MORE && sooner > 0.0).then(|| {
+        Sign::EndsSooner {
+            times: sooner.exp2(),
+        }
     })
 }
 
@@ -36,7 +75,9 @@ fn than_before(reals: &[Figures<'_>], real: usize, window: usize) -> Option<Sign
         return None;
     }
     let change = super::life_change(reals, real, window, true)?;
-    let sooner = -change.mean;
+    // It must have changed itself: others may serve more slowly.
+    let own = reals[real].life(window)?.mean - reals[real].evidence.usual_life.value?;
+    let sooner = -change.mean.max(own);
     let certain = sooner - DEVIATIONS * change.variance.sqrt();
     (sooner >= LEAST_CHANGE && certain >= LEAST_CERTAIN_CHANGE).then(|| Sign::EndsSooner {
         times: sooner.exp2(),

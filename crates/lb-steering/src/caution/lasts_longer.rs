@@ -1,7 +1,7 @@
 //! Flows that live much longer than those of the reals that gave the share up: they queue, and what is read is not the
 //! bottleneck.
 
-use super::{DEVIATIONS, Figures, LogLife, RAISED, lower_median};
+use super::{DEVIATIONS, Figures, LogLife, RAISED, lower_median, served::LIFE_WINDOWS};
 use crate::verdict::Sign;
 
 /// Logarithm (base 2) of how much longer than the others' they must live.
@@ -12,10 +12,10 @@ const LEAST_GROWTH: f64 = 1.0;
 const LEAST_CERTAIN: f64 = 0.4;
 
 pub fn test(reals: &[Figures<'_>], real: usize) -> Option<Sign> {
-    if reals[real].multiple < RAISED {
+    if reals[real].multiple < RAISED || reals[real].evidence.is_full() {
         return None;
     }
-    (0..reals[real].windows()?.len()).find_map(|window| {
+    (0..LIFE_WINDOWS).find_map(|window| {
         let longer = relative_life(reals, real, window)?;
         let growth = super::life_change(reals, real, window, false)
             .map_or(longer.mean, |change| change.mean);

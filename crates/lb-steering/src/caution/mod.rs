@@ -10,13 +10,16 @@ mod lasts_longer;
 mod repeats;
 mod served;
 mod slow_probes;
+mod turnover;
 
 use std::time::Duration;
 
 use self::served::Served;
 pub use self::served::{LogLife, Window};
+use self::turnover::Turnover;
+pub use self::turnover::keeps;
 use super::{
-    observation::{Observation, Sample},
+    observation::{LIFE_BUCKETS, Observation, Sample},
     shares,
     verdict::Sign,
 };
@@ -27,10 +30,16 @@ const BASE_MULTIPLE: f64 = 1.1;
 pub const RAISED: f64 = 1.03;
 /// Gain with which that is learned, ...
 const BASE_GAIN: f64 = 0.2;
-/// ... and where it differs by more than this from what was learned: what is usual does not change at once.
+/// ... and where it differs by more than this from what was learned: what is usual changes over hours, not minutes.
 const UNUSUAL: f64 = 0.5;
+/// The same of the fraction of the flows that end sooner than usual.
+const UNUSUAL_EXCESS: f64 = 0.03;
 /// See [`UNUSUAL`].
-const UNUSUAL_GAIN: f64 = 0.003;
+const UNUSUAL_GAIN: f64 = 0.0005;
+/// Periods in which a real shows what is usual at first.
+const FIRST_PERIODS: u32 = 24;
+/// From this utilisation on a real reads full: that its flows wait contradicts nothing.
+const FULL: f64 = 0.88;
 /// Readings that are remembered: one alone may be noise, or late.
 const RECENT: usize = 3;
 /// From this utilisation on a real's flows may wait, and tell nothing of a life without waiting.
@@ -44,6 +53,7 @@ const SMOOTHING: f64 = 0.5;
 #[derive(Debug, Default)]
 pub struct Evidence {
     served: Served,
+    turnover: Turnover,
     /// Fraction of its answers that are errors, smoothed.
     errors: Option<f64>,
     /// Logarithm of its probes' round trip, smoothed, and how many there were.
@@ -51,14 +61,48 @@ pub struct Evidence {
     /// The last readings of utilisation, the newest first; a missing one counts as 0.
     readings: [f64; RECENT],
     /// Logarithm (base 2) of its flows' life, as it usually is when they do not wait.
-    usual_life: Option<f64>,
+    usual_life: Usual,
+    /// Which fraction of its flows usually ends within each bucket of lives.
+    usual_lives: UsualLives,
     /// Logarithm of its round trip over the other reals', at the operator's share.
-    base_round_trip: Option<f64>,
+    base_round_trip: Usual,
+}
+
+/// A figure as it usually is.
+#[derive(Debug, Default)]
+struct Usual {
+    value: Option<f64>,
+    periods: u32,
+}
+
+impl Usual {
+    /// Learns from a period.
+    fn learn(&mut self, value: Option<f64>) {
+        let Some(value) = value else { return };
+        let before = *self.value.get_or_insert(value);
+        self.periods = self.periods.saturating_add(1);
+        let gain = if (value - before).abs() < UNUSUAL {
+            BASE_GAIN
+        } else if self.periods <= FIRST_PERIODS {
+            1.0 / f64::from(self.periods)
+        } else {
+            UNUSUAL_GAIN
+        };
+        self.value = Some(before + gain * (value - before));
+    }
 }
 
 impl Evidence {
-    /// Records a period. Readings older than `max_age` are not used.
-    pub fn observe(&mut self, observation: &Observation, max_age: Duration) {
+    /// Records a period. Readings older than `max_age` are not used. `connections`: those that the real has, where they
+    /// are long.
+    pub fn observe(
+        &mut self,
+        observation: &Observation,
+        connections: Option<f64>,
+        max_age: Duration,
+    ) {
+        self.turnover
+            .observe(observation.opened, observation.closed, connections);
         let reading = Sample::fresh(observation.load.utilisation, max_age).unwrap_or(0.0);
         self.readings.rotate_right(1);
         self.readings[0] = reading;
@@ -73,22 +117,48 @@ impl Evidence {
         smooth(&mut self.round_trip, round_trip.map(f64::ln));
     }
 
+    /// Whether it reads full.
+    fn is_full(&self) -> bool {
+        self.readings.iter().any(|reading| *reading >= FULL)
+    }
+
     /// Whether its flows may have waited for others lately.
-    fn is_busy(&self) -> bool {
+    pub fn is_busy(&self) -> bool {
         self.readings.iter().any(|reading| *reading >= BUSY)
     }
 }
 
-/// Learns what is usual, which does not change at once.
-fn learn(usual: &mut Option<f64>, value: Option<f64>) {
-    if let Some(value) = value {
-        let before = *usual.get_or_insert(value);
-        let gain = if (value - before).abs() < UNUSUAL {
+/// How the lives of a real's flows are usually spread.
+#[derive(Debug, Default)]
+struct UsualLives {
+    /// The fraction that ends within each bucket.
+    ended_by: Option<[f64; LIFE_BUCKETS]>,
+    periods: u32,
+}
+
+impl UsualLives {
+    /// The largest excess of a fraction over what is usual.
+    fn excess(&self, ended_by: &[f64; LIFE_BUCKETS]) -> Option<f64> {
+        let usual = self.ended_by?;
+        let excess = ended_by.iter().zip(usual).map(|(now, usual)| now - usual);
+        Some(excess.fold(0.0, f64::max))
+    }
+
+    /// Learns from a period.
+    fn learn(&mut self, ended_by: &[f64; LIFE_BUCKETS]) {
+        let excess = self.excess(ended_by).unwrap_or(0.0);
+        self.periods = self.periods.saturating_add(1);
+        let gain = if excess < UNUSUAL_EXCESS {
             BASE_GAIN
+        } else if self.periods <= FIRST_PERIODS {
+            1.0 / f64::from(self.periods)
         } else {
             UNUSUAL_GAIN
         };
-        *usual = Some(before + gain * (value - before));
+        let usual = self.ended_by.get_or_insert(*ended_by);
+        for (usual, now) in usual.iter_mut().zip(ended_by) {
+            *usual += gain * (now - *usual);
+        }
     }
 }
 
@@ -130,14 +200,20 @@ impl Figures<'_> {
 type Test = fn(&[Figures<'_>], usize) -> Option<Sign>;
 
 /// The signs, the most telling first.
-const TESTS: [Test; 6] = [
+const TESTS: [Test; 7] = [
     errors::test,
     ends_sooner::test,
+    turnover::test,
     repeats::repeated_syns,
     repeats::resets,
     lasts_longer::test,
     slow_probes::test,
 ];
+
+/// The mean life of a pool's flows, seconds, as sampled flows show it: `None` unless nearly all of them end soon.
+pub fn sampled_life<'a>(reals: impl Iterator<Item = &'a Evidence>) -> Option<f64> {
+    served::mean_life(reals.filter_map(|evidence| evidence.served.windows()?.get(1)))
+}
 
 /// Returns the sign that each real shows.
 pub fn signs(reals: &mut [Figures<'_>]) -> Vec<Option<Sign>> {
@@ -150,10 +226,16 @@ pub fn signs(reals: &mut [Figures<'_>]) -> Vec<Option<Sign>> {
     for (real, round_trip) in reals.iter_mut().zip(round_trips) {
         if real.is_calm(0) {
             let life = real.life(0).map(|life| life.mean);
-            learn(&mut real.evidence.usual_life, life);
+            real.evidence.usual_life.learn(life);
+        }
+        let spread = real.windows().and_then(|windows| windows[1].ended_by());
+        if real.is_calm(1)
+            && let Some((spread, _)) = spread
+        {
+            real.evidence.usual_lives.learn(&spread);
         }
         if real.multiple <= BASE_MULTIPLE && !real.evidence.is_busy() {
-            learn(&mut real.evidence.base_round_trip, round_trip);
+            real.evidence.base_round_trip.learn(round_trip);
         }
     }
     found
@@ -164,7 +246,8 @@ pub fn signs(reals: &mut [Figures<'_>]) -> Vec<Option<Sign>> {
 pub fn life_growths(reals: &[Figures<'_>]) -> Vec<Option<f64>> {
     (0..reals.len())
         .map(|real| {
-            let mut windows = 0..reals[real].windows()?.len();
+            let mut windows = 0..served::LIFE_WINDOWS;
+            reals[real].windows()?;
             let known = windows
                 .clone()
                 .any(|window| reals[real].life(window).is_some());
@@ -181,7 +264,7 @@ fn life_change(reals: &[Figures<'_>], real: usize, window: usize, calm: bool) ->
     let change = |figures: &Figures<'_>| {
         let life = figures.life(window)?;
         Some(LogLife {
-            mean: life.mean - figures.evidence.usual_life?,
+            mean: life.mean - figures.evidence.usual_life.value?,
             ..life
         })
     };

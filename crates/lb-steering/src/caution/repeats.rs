@@ -28,15 +28,23 @@ fn excess(
     count: fn(&Window) -> f64,
 ) -> Option<(f64, f64)> {
     let windows = reals[real].windows()?;
-    (0..windows.len()).find_map(|number| {
+    for number in 0..windows.len() {
         let own = &windows[number];
         let fraction = |figures: &Figures<'_>| {
             let window = &figures.windows()?[number];
             (window.opened > 0.0).then(|| count(window) / window.opened)
         };
         let others = super::lower_median(super::others(reals, real, fraction))?;
+        let most = (others * TIMES).max(least);
         // A Poisson count of n varies by √n, and one of 0 by about 1.
-        let certain = (count(own) - DEVIATIONS * count(own).max(1.0).sqrt()) / own.opened.max(1.0);
-        (certain > (others * TIMES).max(least)).then_some((fraction(&reals[real])?, others))
-    })
+        let deviation = DEVIATIONS * count(own).max(1.0).sqrt();
+        if count(own) - deviation > most * own.opened.max(1.0) {
+            return Some((fraction(&reals[real])?, others));
+        }
+        if count(own) + deviation < most * own.opened {
+            // What an earlier time shows is over.
+            return None;
+        }
+    }
+    None
 }

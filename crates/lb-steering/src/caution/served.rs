@@ -5,14 +5,24 @@ use super::{
     repeats::LEAST_REPEATED,
 };
 
-/// Factors by which counts decay per period: a window that follows at once, and one for pools with few flows.
-const DECAYS: [f64; 2] = [0.5, 0.93];
+/// Factors by which counts decay per period: a window that follows at once, one for pools with few flows, and one for
+/// what is counted of hardly any flow.
+const DECAYS: [f64; 3] = [0.5, 0.93, 0.985];
+/// The windows in which lives are compared.
+pub const LIFE_WINDOWS: usize = 2;
 /// Fraction of the flows that may have waited where their lives tell how the real serves one.
 const MOST_HURRIED: f64 = 0.2;
 /// Flows that must have ended before their lives are compared.
 const LEAST_ENDED: f64 = 20.0;
 /// The lowest variance of the logarithm (base 2) of a life: lives within one bucket are not all the same.
 const LEAST_VARIANCE: f64 = 0.25;
+
+/// A unit of lives, seconds: 2^20 ns.
+pub const UNIT: f64 = 1_048_576e-9;
+/// The life of flows is known if this fraction of those that were opened ended, ...
+const LEAST_SHORT: f64 = 0.9;
+/// ... and at most this fraction of them lived longer than the buckets tell.
+const MOST_LONG: f64 = 0.02;
 
 /// Counts of flows, of which older ones count less.
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,7 +51,7 @@ impl Window {
     /// Whether its lives tell how the real serves a flow: hardly any waited, and few clients tried in vain.
     pub fn is_calm(&self) -> bool {
         let ended: f64 = self.lives.iter().sum();
-        self.hurried < MOST_HURRIED * ended && self.repeated < LEAST_REPEATED * self.opened
+        self.hurried <= MOST_HURRIED * ended && self.repeated <= LEAST_REPEATED * self.opened
     }
 
     /// The typical life of the flows that ended, if these are enough.
@@ -65,6 +75,19 @@ impl Window {
         })
     }
 
+    /// For each bucket, the fraction of the flows that ended by then, and how many ended; `None` if these are few.
+    pub fn ended_by(&self) -> Option<([f64; LIFE_BUCKETS], f64)> {
+        let ended: f64 = self.lives.iter().sum();
+        let mut sum = 0.0;
+        (ended >= LEAST_ENDED).then(|| {
+            let by = self.lives.map(|count| {
+                sum += count;
+                sum / ended
+            });
+            (by, ended)
+        })
+    }
+
     /// Flows that ended within 2^`log` units, as a fraction of those opened.
     pub fn ended_within(&self, log: f64) -> f64 {
         let within = self.lives.iter().enumerate();
@@ -74,6 +97,21 @@ impl Window {
             .sum();
         ended / self.opened.max(1.0)
     }
+}
+
+/// The mean life of the flows of several reals, seconds, at most: `None` unless nearly all of them end, and soon.
+pub fn mean_life<'a>(windows: impl Iterator<Item = &'a Window>) -> Option<f64> {
+    let (mut opened, mut ended, mut lives, mut long) = (0.0, 0.0, 0.0, 0.0);
+    for window in windows {
+        opened += window.opened;
+        for (bucket, count) in window.lives.iter().enumerate() {
+            ended += count;
+            lives += count * (bucket as f64).exp2() * UNIT;
+        }
+        long += window.lives[LIFE_BUCKETS - 1];
+    }
+    let is_known = ended >= LEAST_ENDED && ended >= LEAST_SHORT * opened;
+    (is_known && long <= MOST_LONG * ended).then(|| lives / ended)
 }
 
 /// What was counted of a real.

@@ -12,11 +12,15 @@ const LEAST_TIME: f64 = 0.02;
 
 pub fn test(reals: &[Figures<'_>], real: usize) -> Option<Sign> {
     let evidence = &reals[real].evidence;
-    if reals[real].multiple < RAISED || evidence.round_trip?.exp() < LEAST_TIME {
+    if reals[real].multiple < RAISED
+        || evidence.is_full()
+        || evidence.round_trip?.exp() < LEAST_TIME
+    {
         return None;
     }
     let longer = relative_round_trip(reals, real)?;
-    let growth = longer - evidence.base_round_trip?;
+    // A pool that is always busy shows nothing of its usual state.
+    let growth = longer - evidence.base_round_trip.value.unwrap_or(LEAST);
     (longer >= LEAST && growth >= LEAST_GROWTH).then(|| Sign::SlowProbes {
         times: growth.exp(),
     })

@@ -19,6 +19,7 @@ fn reading(number: u64, carried: f64, utilisation: f64) -> Reading {
         mean: 0.6,
         noise: 0.0,
         may_rise: true,
+        served: None,
     }
 }
 

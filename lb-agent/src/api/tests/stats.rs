@@ -1,5 +1,7 @@
 //! Counters, flows and status.
 
+use std::time::Instant;
+
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -94,5 +96,42 @@ async fn counters_flows_and_status_are_told() {
         ),
         (1, 2, "native")
     );
+    agent.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_of_counters_share_one_reading() {
+    const STREAMS: u64 = 20;
+    const MESSAGES: u64 = 4;
+    let mut agent = Agent::start().await;
+    agent.with_reals(&["10.1.0.2", "10.1.0.3"]).await;
+    let before = agent.plane.tables().reads;
+    let begin = Instant::now();
+    let interval = Some(prost_types::Duration {
+        seconds: 1,
+        nanos: 0,
+    });
+    let mut streams = Vec::new();
+    for number in 0..STREAMS {
+        // Of all VIPs, or of one: it is the same reading.
+        let id = if number % 2 == 0 { None } else { id() };
+        let request = v1::WatchStatsRequest { id, interval };
+        let stream = agent.client.watch_stats(request).await.unwrap();
+        streams.push(stream.into_inner());
+    }
+    for _ in 0..MESSAGES {
+        for stream in &mut streams {
+            let stats = stream.next().await.unwrap().unwrap();
+            assert_eq!(stats.vips[0].reals.len(), 2);
+        }
+    }
+    let reads = agent.plane.tables().reads - before;
+    // A reading is shared for half a second, so there is no more than one in each, however slow this machine is.
+    let most = begin.elapsed().as_millis() as u64 / 500 + 1;
+    assert!(
+        reads <= most,
+        "{reads} readings for {STREAMS} streams of {MESSAGES} messages, at most {most} are due"
+    );
+    drop(streams);
     agent.end().await;
 }

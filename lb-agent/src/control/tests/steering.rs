@@ -95,3 +95,31 @@ async fn who_gets_nothing_though_it_is_wanted_is_held() {
     assert_eq!(states().await, [RealState::Draining, RealState::Active]);
     end(owner).await;
 }
+
+#[tokio::test]
+async fn weights_that_cannot_be_saved_are_a_warning() {
+    let (directory, owner) = steered_with(Vec::new()).await;
+    let warnings = async || {
+        owner.0.tick();
+        owner.0.status().await.unwrap().warnings
+    };
+    steer(&owner.0, A, &[("10.1.0.2", 50, true)]).await;
+    assert!(warnings().await.is_empty());
+    // What is written beside the file has no place.
+    let place = directory.path().join("learned.rewritten");
+    std::fs::create_dir(&place).unwrap();
+    steer(&owner.0, A, &[("10.1.0.2", 60, true)]).await;
+    for _ in 0..2 {
+        let said = warnings().await;
+        assert!(
+            said.len() == 1 && said[0].contains("cannot be saved"),
+            "{said:?}"
+        );
+    }
+    std::fs::remove_dir(&place).unwrap();
+    assert!(warnings().await.is_empty());
+    end(owner).await;
+    let learned = State::open(directory.path()).unwrap().learned;
+    let weights = learned.load().unwrap();
+    assert_eq!(weights[&name(A)].reals.values().next().unwrap().weight, 60);
+}

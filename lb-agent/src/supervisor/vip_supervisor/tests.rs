@@ -5,6 +5,7 @@ use tokio::sync::mpsc;
 use super::*;
 use lb_model::intent::{Owner, RealSpec, VipSpec};
 use lb_model::{check::Check, load::LoadSource, settings::SettingType as _};
+use lb_steering::{Load, Sample};
 
 const TIME: Duration = Duration::from_secs(1_000);
 
@@ -175,4 +176,67 @@ fn steps_of_many_vips_meet_at_common_moments() {
     ] {
         assert_eq!(next_step(time, period), expected, "{time:?} {period:?}");
     }
+}
+
+/// An observation whose utilisation stays the same, whatever it carries.
+fn frozen(address: IpAddr, opened: u64) -> Observation {
+    Observation {
+        address,
+        weight: 100,
+        drained: false,
+        up: true,
+        wants_drain: false,
+        since_up: Duration::from_secs(3_600),
+        load: Load {
+            utilisation: Some(Sample {
+                value: 0.5,
+                age: Duration::ZERO,
+            }),
+            ..Load::default()
+        },
+        opened,
+        closed: opened,
+        flows: None,
+        signs: None,
+        share: None,
+    }
+}
+
+#[tokio::test]
+async fn a_vip_that_falls_back_says_so_once_and_when_it_is_steered_again() {
+    let (vip, tasks) = (vip(|_| {}), tasks());
+    let mut supervisor = begin(&vip, &tasks);
+    let step = |supervisor: &mut VipSupervisor, time| {
+        let (update, _) = supervisor.step(Instant::now(), time, &AllFlowCounts::new());
+        update.and_then(|update| update.notice)
+    };
+    assert_eq!(step(&mut supervisor, TIME), None);
+    assert_eq!(supervisor.fallback_warning(TIME), None);
+    // The demand changes by half every 20 s, and no reading follows.
+    let (mut time, mut opened) = (TIME, 0);
+    for period in 0..100_u64 {
+        time += Duration::from_secs(5);
+        opened += if (period / 4).is_multiple_of(2) {
+            8_000
+        } else {
+            16_000
+        };
+        let reals = [real(), [10, 1, 0, 3].into()].map(|address| frozen(address, opened));
+        supervisor.steering.step(time, &reals);
+        if matches!(supervisor.steering.safety(), Safety::OperatorWeights { .. }) {
+            break;
+        }
+    }
+    let notice = step(&mut supervisor, time).expect("it has fallen back");
+    let begins = "VIP 10.0.0.1:80/tcp is not steered, the operator's weights apply: ";
+    assert!(notice.starts_with(begins), "{notice}");
+    assert_eq!(step(&mut supervisor, time), None, "it was said");
+    let warning = supervisor.fallback_warning(time).expect("it still is");
+    assert!(warning.contains("is not steered"), "{warning}");
+    assert!(warning.contains("lbctl why"), "{warning}");
+
+    let later = time + Duration::from_secs(3_600);
+    let notice = step(&mut supervisor, later).expect("it is steered again");
+    assert_eq!(&*notice, "VIP 10.0.0.1:80/tcp is steered again");
+    assert_eq!(supervisor.fallback_warning(later), None);
 }

@@ -5,7 +5,7 @@ use core::marker::PhantomData;
 use aya_ebpf::{
     Global,
     bindings::BPF_F_MMAPABLE,
-    helpers::generated::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns},
+    helpers::generated::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_map_lookup_elem},
     macros::map,
     maps::{Array, PerCpuArray},
 };
@@ -254,8 +254,15 @@ impl<O: Observer> Tables for MapTables<O> {
     }
 
     #[inline(always)]
-    fn next_hop(&self, index: u32) -> Option<&NextHop> {
-        NEXT_HOPS.get(index)
+    fn next_hop(&self, real: &Real) -> Option<&NextHop> {
+        let index = &raw const real.next_hop;
+        // SAFETY: a map's name is its definition, and its keys are indices. The kernel reads the index once, so one
+        // that the agent changes meanwhile is the old or the new one. What a look-up returns is a record, or null.
+        unsafe {
+            bpf_map_lookup_elem((&raw const NEXT_HOPS).cast_mut().cast(), index.cast())
+                .cast::<NextHop>()
+                .as_ref()
+        }
     }
 
     #[inline(always)]
