@@ -102,7 +102,7 @@ fn advice(error: &lb_store::StoreError) -> &'static str {
         Damaged { .. } | Record { .. } => {
             "; restore a backup (lb-agent restore), or move the file away to start without VIPs"
         }
-Database { .. } if error.is_read_only() => {
+        Database { .. } if error.is_read_only() => {
             "; see that the state directory can be written, or give another one with --state"
         }
         Conflict { .. } | Database { .. } | Lost { .. } | Remote { .. } => "",
