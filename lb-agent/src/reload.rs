@@ -8,7 +8,7 @@ use lb_model::{
 };
 
 use crate::{
-    config::{AgentSettings, Config, ConfigError},
+    config::{AgentSettings, Config},
     control::{Followed, Handle, ReadError},
 };
 
@@ -22,7 +22,7 @@ pub enum ReloadError {
     NoFile,
     /// It is wrong.
     #[error("{0}; nothing was changed")]
-    File(#[from] ConfigError),
+    File(#[from] lb_model::document::FileError),
     /// The agent ends.
     #[error(transparent)]
     Stopping(#[from] ReadError),

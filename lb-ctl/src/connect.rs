@@ -1,17 +1,18 @@
 //! The connection to the agent or the controller, through a Unix socket or TCP.
 
 use std::{
-    fmt, io,
+    io,
     os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
-    str::FromStr,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use hyper_util::rt::TokioIo;
+pub use lb_proto::endpoint::Endpoint;
 use lb_proto::{
-    controller::v1::controller_client::ControllerClient, v1::balancer_client::BalancerClient,
+    controller::v1::controller_client::ControllerClient, endpoint::innermost,
+    v1::balancer_client::BalancerClient,
 };
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Uri};
@@ -45,48 +46,6 @@ const CONTROLLER: Server = Server {
     name: "controller",
     start: "start the controller with `lb-controller run`, or give its endpoint with --controller or LB_CONTROLLER",
 };
-
-/// Where the agent listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Endpoint {
-    /// A Unix socket.
-    Unix(PathBuf),
-    /// HTTP/2 without TLS.
-    Http(Uri),
-}
-
-impl FromStr for Endpoint {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        const FORM: &str = "write unix:PATH or http://HOST:PORT";
-        if let Some(path) = text.strip_prefix("unix:") {
-            // `unix:///run/x` has an empty host and the path `/run/x`.
-            let path = path.strip_prefix("//").unwrap_or(path);
-            if path.is_empty() {
-                return Err(format!("there is no path of a socket; {FORM}"));
-            }
-            return Ok(Endpoint::Unix(PathBuf::from(path)));
-        }
-        if text.starts_with("http://") {
-            let uri: Uri = text.parse().map_err(|error| format!("{error}; {FORM}"))?;
-            if uri.port().is_none() {
-                return Err(format!("there is no port; {FORM}"));
-            }
-            return Ok(Endpoint::Http(uri));
-        }
-        Err(FORM.to_owned())
-    }
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Endpoint::Unix(path) => write!(f, "unix:{}", path.display()),
-            Endpoint::Http(uri) => write!(f, "{uri}"),
-        }
-    }
-}
 
 /// Connects to the agent.
 ///
@@ -190,55 +149,4 @@ fn group_of(path: &Path) -> Option<String> {
         (fields.nth(1) == Some(id.as_str())).then(|| name.to_owned())
     });
     Some(name.unwrap_or(id))
-}
-
-/// Returns the innermost cause: the message of the transport itself is only "transport error".
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn endpoints_are_read_and_written() {
-        for (text, written) in [
-            ("unix:/run/lb-agent/api.sock", "unix:/run/lb-agent/api.sock"),
-            (
-                "unix:///run/lb-agent/api.sock",
-                "unix:/run/lb-agent/api.sock",
-            ),
-            ("unix:api.sock", "unix:api.sock"),
-            ("http://127.0.0.1:7000", "http://127.0.0.1:7000/"),
-            ("http://[::1]:7000", "http://[::1]:7000/"),
-        ] {
-            assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), written);
-        }
-    }
-
-    #[test]
-    fn what_is_no_endpoint_is_refused() {
-        for text in [
-            "",
-            "unix:",
-            "unix://",
-            "/run/x",
-            "https://host:1",
-            "http://host",
-            "http://",
-            "http://a b:1",
-        ] {
-            assert!(
-                text.parse::<Endpoint>()
-                    .unwrap_err()
-                    .contains("write unix:PATH"),
-                "{text}"
-            );
-        }
-    }
 }

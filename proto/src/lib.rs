@@ -1,5 +1,6 @@
 //! The APIs `lb.v1` of the agent and `lb.controller.v1` of the controller, generated from `proto/lb`.
 
+pub mod endpoint;
 pub mod settings;
 
 /// Version 1.

@@ -2,7 +2,7 @@
 //!
 //! Benchmarks are in a crate of their own (`bench/`): they contain the agent and with it the kernel programs, and
 //! this crate must build before the kernel programs can. `measure` is the default, `cargo xtask bench live` measures
-//! the whole product for ten minutes; `steering` and `settling` simulate.
+//! the whole product for ten minutes; `steering`, `scaling` and `settling` simulate.
 
 use crate::{
     command::{self, cargo},
@@ -19,7 +19,7 @@ pub struct Arguments {
 }
 
 /// Subjects with a benchmark program of their own.
-const PROGRAMS: [&str; 3] = ["steering", "live", "settling"];
+const PROGRAMS: [&str; 4] = ["steering", "scaling", "live", "settling"];
 
 /// Runs the verb.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {

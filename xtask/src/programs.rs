@@ -9,8 +9,8 @@ use crate::command::{self, cargo};
 /// Environment variable with the folder of the built programs, for tests and the demonstration.
 pub const FOLDER: &str = "LB_BIN_DIR";
 
-/// The packages with `lb-agent`, `lb-controller` and `lbctl`.
-pub const PRODUCT: [&str; 3] = ["lb-agent", "lb-controller", "lb-ctl"];
+/// The packages with `lb-agent`, `lb-controller`, `lbctl` and `lb-proxy`.
+pub const PRODUCT: [&str; 4] = ["lb-agent", "lb-controller", "lb-ctl", "lb-proxy"];
 
 /// The product, and the demonstration of it.
 pub const DEMONSTRATION: [&str; 3] = ["lb-agent", "lb-ctl", "lb-demo"];

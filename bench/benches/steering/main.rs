@@ -11,19 +11,19 @@ mod scenario;
 mod server;
 mod simulation;
 
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
-use anyhow::Context as _;
 use clap::Parser;
-use lb_bench::harm::{catalogue, report as harm, scenario::Scenario};
+use lb_bench::{
+    harm::{catalogue, report as harm, scenario::Scenario},
+    page,
+};
 use lb_steering::Steering;
 
 /// The line of the page after which the tables are written.
 const BEGIN: &str = "<!-- begin: written by `cargo xtask bench steering --write` -->";
 /// The same for the situations in which steering can do harm.
 const BEGIN_HARM: &str = "<!-- begin: written by `cargo xtask bench steering harm --write` -->";
-/// The line of the page before which tables end.
-const END: &str = "<!-- end -->";
 
 /// Simulates steering over the grid of pools, loads and lives of connections.
 #[derive(Debug, Parser)]
@@ -98,7 +98,11 @@ fn play_harm(arguments: &Arguments) -> anyhow::Result<()> {
     let all = arguments.all || arguments.filter.is_some();
     println!("{}", harm::tables(&rows, arguments.seeds, all));
     if arguments.write {
-        write(BEGIN_HARM, &harm::tables(&rows, arguments.seeds, false))?;
+        page::replace(
+            &folder().join("measurements.md"),
+            BEGIN_HARM,
+            &harm::tables(&rows, arguments.seeds, false),
+        )?;
     }
     Ok(())
 }
@@ -127,7 +131,7 @@ fn main() -> anyhow::Result<()> {
     print(report::probes());
     print(report::grid(&settings, arguments.seeds, arguments.all));
     if arguments.write {
-        write(BEGIN, &text)?;
+        page::replace(&folder().join("measurements.md"), BEGIN, &text)?;
         plot::all(&folder(), &settings)?;
     }
     play_harm(&arguments)
@@ -135,18 +139,4 @@ fn main() -> anyhow::Result<()> {
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/steering")
-}
-
-/// Replaces what the page has after the line `begin`.
-fn write(begin: &str, text: &str) -> anyhow::Result<()> {
-    let page = folder().join("measurements.md");
-    let old = fs::read_to_string(&page).with_context(|| format!("reading {}", page.display()))?;
-    let (before, rest) = old
-        .split_once(begin)
-        .with_context(|| format!("{} has no line {begin}", page.display()))?;
-    let (_, after) = rest
-        .split_once(END)
-        .with_context(|| format!("{} has no line {END}", page.display()))?;
-    fs::write(&page, format!("{before}{begin}\n\n{text}{END}{after}"))
-        .with_context(|| format!("writing {}", page.display()))
 }

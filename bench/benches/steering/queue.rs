@@ -33,9 +33,37 @@ struct Server {
     free: BinaryHeap<Reverse<u64>>,
     processors: usize,
     opened: u64,
+    closed: u64,
     signs: Signs,
-    /// Processor time used in the period.
-    busy: f64,
+    /// Requests that are not answered yet.
+    open: Vec<Request>,
+}
+
+/// A request; times are in seconds since the start.
+struct Request {
+    arrived: f64,
+    begun: f64,
+    done: f64,
+}
+
+impl Server {
+    /// Ends a period: counts what was answered in it. Returns the utilisation.
+    fn end_period(&mut self, end: f64) -> f64 {
+        let start = end - PERIOD;
+        let mut busy = 0.0;
+        self.open.retain(|request| {
+            busy += (request.done.min(end) - request.begun.max(start)).max(0.0);
+            let is_open = request.done > end;
+            if !is_open {
+                self.closed += 1;
+                let units = ((request.done - request.arrived) / UNIT) as u64;
+                let bucket = (u64::BITS - units.leading_zeros()) as usize;
+                self.signs.lives[bucket.min(LIFE_BUCKETS - 1)] += 1;
+            }
+            is_open
+        });
+        busy / (self.processors as f64 * PERIOD)
+    }
 }
 
 /// Plays some servers at this load. Returns the 99th percentile of response times after learning, seconds.
@@ -48,8 +76,9 @@ pub fn play(policy: Policy, settings: &Steering, servers: usize, load: f64, seed
                 free: (0..processors).map(|_| Reverse(0)).collect(),
                 processors,
                 opened: 0,
+                closed: 0,
                 signs: Signs::default(),
-                busy: 0.0,
+                open: Vec::new(),
             }
         })
         .collect();
@@ -80,7 +109,7 @@ pub fn play(policy: Policy, settings: &Steering, servers: usize, load: f64, seed
                     ..Load::default()
                 },
                 opened: server.opened,
-                closed: server.opened,
+                closed: server.closed,
                 signs: Some(server.signs),
                 flows: None,
                 share: None,
@@ -119,17 +148,17 @@ pub fn play(policy: Policy, settings: &Steering, servers: usize, load: f64, seed
             server.free.push(Reverse((done * 1e9) as u64));
             server.opened += 1;
             server.signs.opened += 1;
-            let units = ((done - clock) / UNIT) as u64;
-            let bucket = (u64::BITS - units.leading_zeros()) as usize;
-            server.signs.lives[bucket.min(LIFE_BUCKETS - 1)] += 1;
-            server.busy += work;
+            server.open.push(Request {
+                arrived: clock,
+                begun: begin,
+                done,
+            });
             if period >= LEARNING {
                 times.push((done - clock) as f32);
             }
         }
         for (server, utilisation) in pool.iter_mut().zip(&mut utilisations) {
-            let used = server.busy / (server.processors as f64 * PERIOD);
-            server.busy = 0.0;
+            let used = server.end_period(end);
             *utilisation = Some((used * (1.0 + 0.03 * random.normal())).clamp(0.0, 1.0));
         }
     }

@@ -52,11 +52,12 @@ impl Law {
         }
     }
 
-    /// Creates the law for pools of up to `max` instances.
-    pub fn decider(self, max: u32) -> Decider {
+    /// Creates the law for pools of up to `max` instances, with so many warm ones where the law knows these.
+    pub fn decider(self, max: u32, spare: u32) -> Decider {
         let settings = match self {
             Law::Requests => Scaling {
                 max,
+                spare,
                 // What an instance carries at the target, over 120 s.
                 requests: Some(CAPACITY * TARGET * 120.0),
                 policies: vec![ScalingPolicy::Requests],
@@ -64,6 +65,7 @@ impl Law {
             },
             _ => Scaling {
                 max,
+                spare,
                 ..Scaling::default()
             },
         };
@@ -85,7 +87,7 @@ impl Law {
 /// A law with its state.
 pub struct Decider {
     law: Law,
-    pub settings: Scaling,
+    settings: Scaling,
     state: ScalingState,
     /// What was offered in the last seconds; `None` while nothing counts it.
     offered: VecDeque<Option<f64>>,
@@ -128,6 +130,7 @@ impl Decider {
     fn scale(&mut self, pool: &mut Pool, offered: Option<f64>) -> bool {
         let instances = pool.instances.iter().map(|one| {
             let phase = match one.stage {
+                Stage::Spare => Phase::Spare,
                 Stage::Starting => Phase::Starting,
                 Stage::Serving => Phase::Serving,
                 Stage::Draining => Phase::Draining,
@@ -156,7 +159,11 @@ impl Decider {
         for name in &decision.drain {
             pool.drain(number(name));
         }
+        for name in &decision.resume {
+            pool.resume(number(name));
+        }
         pool.start(decision.start);
+        pool.prepare(decision.create_spares);
         decision.is_action()
     }
 
@@ -327,7 +334,7 @@ fn order(pool: &mut Pool, wanted: u32) -> bool {
         let living = pool
             .instances
             .iter()
-            .filter(|one| one.stage != Stage::Draining);
+            .filter(|one| matches!(one.stage, Stage::Serving | Stage::Starting));
         let Some(newest) = living.map(|one| one.number).max() else {
             break;
         };

@@ -6,7 +6,7 @@
 //! - `pool`: instances that start, serve, are drained and stop.
 //! - [`play`]: plays a trace under a law, second by second.
 //! - [`brokers`]: connections that live for hours, with shedding.
-//! - [`report`]: tables.
+//! - [`report`]: all of it, as tables.
 //!
 //! # Model
 //! A fluid: in each second, demand with normal noise is split over the instances that serve, by the weights that the

@@ -39,6 +39,14 @@ impl Outcome {
         self.instances / self.ideal.max(1.0)
     }
 
+    /// The same without its seconds, which take memory.
+    pub fn without_seconds(self) -> Outcome {
+        Outcome {
+            seconds: Vec::new(),
+            ..self
+        }
+    }
+
     /// The mean of several outcomes.
     pub fn mean(outcomes: &[Outcome]) -> Outcome {
         let mean = |value: fn(&Outcome) -> f64| {
@@ -58,9 +66,21 @@ impl Outcome {
 
 /// Plays a trace under a law, with instances that serve `start_up` seconds after they were ordered.
 pub fn play(trace: &Trace, law: Law, start_up: f64, knowledge: Knowledge, seed: u64) -> Outcome {
+    play_with(trace, law, start_up, knowledge, seed, 0)
+}
+
+/// The same with so many warm instances, which cost what others do.
+pub fn play_with(
+    trace: &Trace,
+    law: Law,
+    start_up: f64,
+    knowledge: Knowledge,
+    seed: u64,
+    spare: u32,
+) -> Outcome {
     let first = (trace.demand(0.0) / CAPACITY / TARGET - 1e-9).ceil() as u32;
     let mut pool = Pool::new(first.max(1), start_up, knowledge, -WARM, seed);
-    let mut decider = law.decider(MAX);
+    let mut decider = law.decider(MAX, spare);
     let mut outcome = Outcome::default();
     while pool.now < trace.length {
         let now = pool.now;

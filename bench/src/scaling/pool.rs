@@ -38,8 +38,13 @@ pub enum Knowledge {
 /// What an instance does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
+    /// Warm, or being made so.
+    Spare,
+    /// Ordered.
     Starting,
+    /// With new flows.
     Serving,
+    /// Without new flows, until it stops.
     Draining,
 }
 
@@ -50,6 +55,7 @@ pub struct Instance {
     pub number: u32,
     /// What it carries, flows a second.
     pub capacity: f64,
+    /// What it does.
     pub stage: Stage,
     /// Since when.
     pub since: f64,
@@ -82,12 +88,15 @@ impl Instance {
 /// What became of a second.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Second {
+    /// Flows offered.
     pub offered: f64,
+    /// Flows lost.
     pub lost: f64,
 }
 
 /// A pool.
 pub struct Pool {
+    /// The instances, the newest last.
     pub instances: Vec<Instance>,
     /// Seconds; a play counts from 0 on.
     pub now: f64,
@@ -152,6 +161,25 @@ impl Pool {
             self.next += 1;
         }
         self.starts += count;
+    }
+
+    /// Orders warm instances.
+    pub fn prepare(&mut self, count: u32) {
+        let before = self.instances.len();
+        self.start(count);
+        for one in &mut self.instances[before..] {
+            one.stage = Stage::Spare;
+        }
+    }
+
+    /// Lets a warm instance serve from the next second on, or as soon as it has started.
+    pub fn resume(&mut self, number: u32) {
+        let now = self.now;
+        let spares = self.instances.iter_mut();
+        for one in spares.filter(|one| one.number == number && one.stage == Stage::Spare) {
+            one.stage = Stage::Starting;
+            one.since = one.since.max(now + 1.0 - self.start_up);
+        }
     }
 
     fn set(&mut self, number: u32, from: Stage, to: Stage) {
@@ -243,7 +271,7 @@ impl Pool {
     fn read(&mut self, elapsed: f64, reads: bool) {
         for one in &mut self.instances {
             let busy = std::mem::take(&mut one.busy) / elapsed;
-            if reads && one.stage != Stage::Starting {
+            if reads && !matches!(one.stage, Stage::Spare | Stage::Starting) {
                 let noisy = busy * (1.0 + NOISE * self.random.normal());
                 one.reading = Some((self.now, noisy.clamp(0.0, 1.0)));
             }
@@ -256,7 +284,7 @@ impl Pool {
         let observations: Vec<Observation> = self
             .instances
             .iter()
-            .filter(|one| one.stage != Stage::Starting)
+            .filter(|one| !matches!(one.stage, Stage::Spare | Stage::Starting))
             .map(|one| observe(one, now))
             .collect();
         let decisions = self

@@ -162,7 +162,7 @@ crate::settings! {
         /// Wanted utilisation: offered load over learned capacity.
         utilisation: f64 = 0.70, 0.05..=0.95;
         /// Wanted requests of an instance over `requests_over`. Without it, requests do not count.
-        requests: Option<f64> = None, 0.001..=1e12;
+        requests: Option<f64> = None, 0.001..=1e9;
         /// Time over which `requests` are counted, in whole seconds.
         requests_over: Duration = seconds(120), seconds(1)..=HOUR;
         /// Wanted fraction of the connections that instances accept.
@@ -427,5 +427,45 @@ mod tests {
             text.parse::<TimeOfDay>().expect_err(text);
         }
         assert_eq!(TimeOfDay::from_minutes(1_441).to_string(), "00:01");
+    }
+
+    /// `UPDATE_REFERENCE=1 cargo test -p lb-model scaling` writes the table anew.
+    #[test]
+    fn the_page_has_all_settings() {
+        const BEGIN: &str = "<!-- begin: settings, written by UPDATE_REFERENCE=1 cargo test -p lb-model scaling -->\n";
+        const END: &str = "<!-- end: settings -->";
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/scaling.md");
+        let text = std::fs::read_to_string(page).unwrap();
+        let (before, rest) = text
+            .split_once(BEGIN)
+            .expect("the mark before the settings");
+        let (_, after) = rest.split_once(END).expect("the mark after the settings");
+        let fields = Scaling::fields();
+        let of = |level| {
+            let fields = fields.iter().filter(|field| field.level == level);
+            crate::settings::reference_table(fields)
+        };
+        let expected = format!(
+            "{before}{BEGIN}\n{}\nAn entry of `schedule`:\n\n{}\nPolicies:\n\n{}\nFor experts; the defaults fit unless a \
+             measurement says otherwise:\n\n{}\n{END}{after}",
+            of(Level::Operator),
+            crate::settings::reference_table(&ScheduleWindow::fields()),
+            ScalingPolicy::NAMES
+                .iter()
+                .map(|(name, help)| format!(
+                    "- `{name}`: {}\n",
+                    help.split_whitespace().collect::<Vec<_>>().join(" ")
+                ))
+                .collect::<String>(),
+            of(Level::Expert),
+        );
+        if std::env::var_os("UPDATE_REFERENCE").is_some() {
+            std::fs::write(page, expected).unwrap();
+        } else {
+            assert!(
+                text == expected,
+                "docs/scaling.md differs from the settings; run UPDATE_REFERENCE=1 cargo test -p lb-model scaling"
+            );
+        }
     }
 }

@@ -15,7 +15,7 @@ use std::{
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri,
     header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, VARY},
     request::Parts,
 };
@@ -68,6 +68,17 @@ pub trait Site: Send + Sync + 'static {
     const PATHS: &'static [&'static str];
     /// The answer to requests for other paths: a list of the pages. It ends with a newline.
     const INDEX: &'static str;
+
+    /// Beginnings of the paths of further pages.
+    const PREFIXES: &'static [&'static str] = &[];
+    /// Paths at which something is done by POST.
+    const ACTIONS: &'static [&'static str] = &[];
+
+    /// Does what a POST to a URI in [`ACTIONS`](Self::ACTIONS) asks for.
+    fn act(&self, uri: &Uri) -> impl Future<Output = Page> + Send {
+        let page = Page::Unavailable(format!("{uri}: nothing is done here\n"));
+        async move { page }
+    }
 
     /// Creates the page of a path in [`PATHS`](Self::PATHS) for a request with these headers.
     fn page(&self, path: &str, headers: &HeaderMap) -> impl Future<Output = Page> + Send;
@@ -169,20 +180,33 @@ async fn answer<S: Site>(
     timeout: Duration,
 ) -> Response<Content> {
     let path = request.uri.path();
-    if !S::PATHS.contains(&path) {
+    let is_action = S::ACTIONS.contains(&path);
+    let is_page =
+        S::PATHS.contains(&path) || S::PREFIXES.iter().any(|prefix| path.starts_with(prefix));
+    if !is_action && !is_page {
         return respond(StatusCode::NOT_FOUND, PLAIN, S::INDEX.into());
     }
-    if !matches!(request.method, Method::GET | Method::HEAD) {
+    let is_allowed = match request.method {
+        Method::POST => is_action,
+        Method::GET | Method::HEAD => is_page,
+        _ => false,
+    };
+    if !is_allowed {
         let mut response = respond(StatusCode::METHOD_NOT_ALLOWED, PLAIN, Bytes::new());
+        let allowed = if is_action { "POST" } else { "GET, HEAD" };
         response
             .headers_mut()
-            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            .insert(ALLOW, HeaderValue::from_static(allowed));
         return response;
     }
     let page = async {
         // The semaphore is never closed.
         let turn = Arc::clone(pages).acquire_owned().await.ok();
-        (turn, site.page(path, &request.headers).await)
+        let page = match is_action {
+            true => site.act(&request.uri).await,
+            false => site.page(path, &request.headers).await,
+        };
+        (turn, page)
     };
     match tokio::time::timeout(timeout, page).await {
         Ok((turn, Page::Found { media_type, body })) => respond(StatusCode::OK, media_type, body)
@@ -236,6 +260,15 @@ mod tests {
     impl Site for Arc<Example> {
         const PATHS: &'static [&'static str] = &["/here", "/away", "/never", "/later"];
         const INDEX: &'static str = "/here is here\n";
+        const PREFIXES: &'static [&'static str] = &["/any/"];
+        const ACTIONS: &'static [&'static str] = &["/act"];
+
+        async fn act(&self, uri: &Uri) -> Page {
+            Page::Found {
+                media_type: "text/plain",
+                body: Bytes::from(uri.to_string()),
+            }
+        }
 
         async fn page(&self, path: &str, _: &HeaderMap) -> Page {
             match path {
@@ -274,6 +307,10 @@ mod tests {
             (Method::POST, "/here", StatusCode::METHOD_NOT_ALLOWED),
             (Method::GET, "/", StatusCode::NOT_FOUND),
             (Method::POST, "/", StatusCode::NOT_FOUND),
+            (Method::GET, "/any/thing", StatusCode::OK),
+            (Method::POST, "/any/thing", StatusCode::METHOD_NOT_ALLOWED),
+            (Method::POST, "/act?x=1", StatusCode::OK),
+            (Method::GET, "/act", StatusCode::METHOD_NOT_ALLOWED),
         ] {
             let response = ask(&site, method, path).await;
             assert_eq!(response.status(), status, "{path}");

@@ -4,9 +4,11 @@ pub mod calls;
 mod connections;
 pub mod http;
 mod listen;
+mod message;
 pub mod metrics;
 mod shutdown;
 
 pub use connections::{Accept, Counted, MAX_CONNECTIONS, incoming};
 pub use listen::{Endpoint, ListenError, Listener, Socket, UnixSocket};
+pub use message::message;
 pub use shutdown::stopped;

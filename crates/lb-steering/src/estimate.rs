@@ -20,8 +20,6 @@ const DOUBTFUL: f64 = 0.85;
 /// A saturated real is assumed to have this fraction of the upper bound: its capacity is below the bound, and
 /// unknown while the real is saturated.
 const SATURATED_FACTOR: f64 = 0.7;
-/// So many saturated readings in a row are taken as what it serves; after these, the bound is lowered by that factor.
-const SERVED_GUESSES: u32 = 4;
 /// A real has more load than the others from this multiple of the mean utilisation on.
 const ABOVE_MEAN: f64 = 1.1;
 /// Evidence (logarithm of a likelihood ratio) from which on a real counts as saturated, ...
@@ -86,8 +84,6 @@ pub struct CapacityEstimate {
     saturation: f64,
     /// The value before it was taken for saturated, and the readings on which it rested.
     before_guess: Option<(f64, f64)>,
-    /// Readings in a row that were saturated.
-    guesses: u32,
     /// The time that the last reading describes.
     last_reading: Option<Duration>,
 }
@@ -105,7 +101,6 @@ impl Default for CapacityEstimate {
             drift: Drift::default(),
             saturation: 0.0,
             before_guess: None,
-            guesses: 0,
             last_reading: None,
         }
     }
@@ -192,12 +187,11 @@ impl CapacityEstimate {
             return;
         }
         if self.saturation >= MAX_EVIDENCE {
-            self.guesses = self.guesses.saturating_add(1);
-            // Flows also end because their clients gave up: if that many do not relieve it, it serves fewer.
-            let served = reading.served.filter(|_| self.guesses <= SERVED_GUESSES);
-            let guess = served.map_or(measured * SATURATED_FACTOR, |served| {
-                served.min(measured) / utilisation
-            });
+            let guess = reading
+                .served
+                .map_or(measured * SATURATED_FACTOR, |served| {
+                    served.min(measured) / utilisation
+                });
             // The next reading below saturation replaces the guess.
             if let Some(value) = known {
                 self.before_guess = Some((value, self.readings));
@@ -208,7 +202,6 @@ impl CapacityEstimate {
             self.readings = 0.0;
             return;
         }
-        self.guesses = 0;
         let Some(value) = known else {
             // What was known before is right after all if the reading agrees with it.
             let (value, readings) = self

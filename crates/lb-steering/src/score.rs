@@ -220,7 +220,7 @@ impl Distribution {
     }
 
     /// The thresholds: those that are set, and others as the pool is. They lie around its mean score, at least
-    /// [`LEAST_DISTANCE`] and [`DEVIATIONS`] mean deviations from it, lower while the mean rises and higher while it falls.
+    /// `LEAST_DISTANCE` and `DEVIATIONS` mean deviations from it, lower while the mean rises and higher while it falls.
     #[must_use]
     pub fn thresholds(&self, settings: &Scaling) -> Thresholds {
         let ahead = (self.trend * AHEAD).clamp(-MOST_AHEAD, MOST_AHEAD);

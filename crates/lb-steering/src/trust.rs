@@ -18,10 +18,6 @@ const LOST: f64 = 0.35;
 const DEVIATIONS: f64 = 3.0;
 /// It follows again from this slope on.
 const REGAINED: f64 = 0.6;
-/// So many readings that are exactly the same are suspicious, ...
-const LEAST_SAME: u32 = 3;
-/// ... and frozen if what is carried changed by this (natural logarithm) meanwhile, in however many steps.
-const LEAST_MISSED: f64 = 0.2;
 /// A slope that is as close to 0 as this is a value that stays the same.
 const FROZEN: f64 = 1e-6;
 /// A single change counts for at most this much.
@@ -36,8 +32,6 @@ pub struct Following {
     sums: [(f64, f64); DELAYS],
     /// Sum of squared changes of utilisation.
     moved: f64,
-    /// Readings that stayed exactly the same, and how what is carried changed since the first of them.
-    same: (u32, f64),
     doubt: Option<(Doubt, Duration)>,
 }
 
@@ -46,11 +40,6 @@ impl Following {
     pub fn observe(&mut self, utilisation: f64, carried: [f64; DELAYS]) {
         let utilisation = utilisation.clamp(-MOST_CHANGE, MOST_CHANGE);
         self.moved = self.moved * DECAY + utilisation * utilisation;
-        self.same = if utilisation == 0.0 {
-            (self.same.0 + 1, self.same.1 + carried[0])
-        } else {
-            (0, 0.0)
-        };
         for ((squares, products), carried) in self.sums.iter_mut().zip(carried) {
             *squares *= DECAY;
             *products *= DECAY;
@@ -90,10 +79,8 @@ impl Following {
                 slope + DEVIATIONS * std::f64::consts::SQRT_2 * noise / squares.sqrt() < LOST
             })
         });
-        let (readings, change) = self.same;
-        let frozen = readings >= LEAST_SAME && change.abs() >= LEAST_MISSED;
-        if lost || frozen {
-            let doubt = if frozen || self.moved < FROZEN {
+        if lost {
+            let doubt = if self.moved < FROZEN {
                 Doubt::Frozen
             } else {
                 Doubt::Unresponsive { slope: best }

@@ -4,21 +4,19 @@
 //! and at each reload they are made what it says ([`lb_model::intent::follow()`]).
 
 mod agent;
-mod document;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use lb_clients::health::capacity::Demand;
 use lb_model::{
+    document::{self, Fault, FileError, take_tables},
     intent::{Change, Intent, Owner, Patch, Refusal, WhenEmpty, Writer},
-    settings::{self, FieldError, Map, SettingType as _, Value},
+    settings::{self, Map, SettingType as _, Value},
     vip::{RealId, VipKey},
 };
 
-pub use agent::{AgentSettings, DEFAULT_STATE, KernelLog};
-use document::Document;
-
 use crate::KINDS;
+pub use agent::{AgentSettings, DEFAULT_STATE, KernelLog};
 
 /// The settings of the file.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -49,56 +47,13 @@ struct RealConfig {
     spec: Patch,
 }
 
-/// Why a configuration file cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// It cannot be read.
-    #[error("reading {path}: {source}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
-    /// It is not TOML.
-    #[error("{path}: {source}")]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// Line, column and cause.
-        source: Box<toml::de::Error>,
-    },
-    /// A setting or an object is refused.
-    #[error("{path}:{line}: {fault}")]
-    Refused {
-        /// The file.
-        path: PathBuf,
-        /// The line.
-        line: usize,
-        /// The VIP and the real, the setting, its value and what would be right.
-        fault: String,
-    },
-}
-
-/// A setting or an object that is refused.
-#[derive(Debug)]
-struct Fault {
-    /// Path in the document.
-    path: String,
-    /// Object and error in words.
-    text: String,
-}
-
 impl Config {
     /// Reads and checks a file: every VIP and real by the rules of the API.
     ///
     /// # Errors
-    /// [`ConfigError`] with the line, the object, and what would be right.
-    pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
+    /// [`FileError`] with the line, the object, and what would be right.
+    pub fn read(path: &Path) -> Result<Self, FileError> {
+        let text = document::read(path)?;
         Self::parse(&text, path)
     }
 
@@ -106,21 +61,15 @@ impl Config {
     ///
     /// # Errors
     /// As [`Config::read`].
-    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let document = Document::parse(text).map_err(|source| ConfigError::Parse {
-            path: path.to_owned(),
-            source: Box::new(source),
-        })?;
-        Config::from_settings(document.settings()).map_err(|fault| ConfigError::Refused {
-            path: path.to_owned(),
-            line: document.line(&fault.path),
-            fault: fault.text,
-        })
+    pub fn parse(text: &str, path: &Path) -> Result<Self, FileError> {
+        document::parse(text, path, Config::from_settings)
     }
 
     fn from_settings(mut root: Map<String, Value>) -> Result<Self, Fault> {
-        let vips = tables(&mut root, "vip").map_err(|error| fault(String::new(), "", error))?;
-        let agent = settings::from_map(&root).map_err(|error| fault(String::new(), "", error))?;
+        let vips =
+            take_tables(&mut root, "vip").map_err(|error| Fault::new(String::new(), "", error))?;
+        let agent =
+            settings::from_map(&root).map_err(|error| Fault::new(String::new(), "", error))?;
         let vips = vips.into_iter().enumerate();
         let vips = vips.map(|(position, table)| VipConfig::from_table(table, position));
         let vips: Vec<VipConfig> = vips.collect::<Result<_, _>>()?;
@@ -163,7 +112,7 @@ fn intent(vips: &[VipConfig]) -> Result<Intent, Fault> {
                 // The API's names of what has no name of its own here.
                 let field = error.field.trim_start_matches("spec.");
                 error.field = field.trim_start_matches("id.").to_owned();
-                return Err(fault(path, &change.object(), error));
+                return Err(Fault::new(path, &change.object(), error));
             }
             Err(refusal) => {
                 return Err(Fault {
@@ -176,55 +125,17 @@ fn intent(vips: &[VipConfig]) -> Result<Intent, Fault> {
     Ok(intent)
 }
 
-/// The error of a setting of the object at this path.
-fn fault(path: String, object: &str, error: FieldError) -> Fault {
-    let text = match object {
-        "" => error.to_string(),
-        object => format!("{object}: {error}"),
-    };
-    let path = if path.is_empty() {
-        error.field
-    } else {
-        format!("{path}.{}", error.field)
-    };
-    Fault { path, text }
-}
-
-/// Takes a list of tables out of a table.
-fn tables(
-    table: &mut Map<String, Value>,
-    name: &'static str,
-) -> Result<Vec<Map<String, Value>>, FieldError> {
-    let items = match table.remove(name) {
-        None => return Ok(Vec::new()),
-        Some(Value::Array(items)) => items,
-        Some(other) => {
-            let advice = format!("write [[{name}]]: each is a table of its own");
-            return Err(FieldError::new(name, settings::plain(&other), advice));
-        }
-    };
-    let items = items.into_iter().map(|item| match item {
-        Value::Object(table) => Ok(table),
-        other => Err(FieldError::new(
-            name,
-            settings::plain(&other),
-            "write a table for each",
-        )),
-    });
-    items.collect()
-}
-
 impl VipConfig {
     fn from_table(mut table: Map<String, Value>, position: usize) -> Result<Self, Fault> {
         let path = format!("vip[{position}]");
         let address: VipKey = settings::take_field(&mut table, "address", None)
-            .map_err(|error| fault(path.clone(), &path, error))?;
+            .map_err(|error| Fault::new(path.clone(), &path, error))?;
         let object = format!("VIP {address}");
-        let reals =
-            tables(&mut table, "real").map_err(|error| fault(path.clone(), &object, error))?;
+        let reals = take_tables(&mut table, "real")
+            .map_err(|error| Fault::new(path.clone(), &object, error))?;
         let real = |(position, mut table): (usize, Map<String, Value>)| {
             let address = settings::take_field(&mut table, "address", None)
-                .map_err(|error| fault(format!("{path}.real[{position}]"), &object, error))?;
+                .map_err(|error| Fault::new(format!("{path}.real[{position}]"), &object, error))?;
             Ok(RealConfig {
                 address,
                 spec: table,

@@ -97,7 +97,7 @@ fn the_example_is_right() {
     }
 
     let text = std::fs::read_to_string(&path).unwrap();
-    let file = Value::Object(Document::parse(&text).unwrap().settings());
+    let file = Value::Object(document::Document::parse(&text).unwrap().settings());
     let set = file["vip"][0].as_object().unwrap();
     let vip = config.intent.vips().next().unwrap();
     for field in VipSpec::fields() {

@@ -12,6 +12,7 @@ mod counters;
 mod fixture;
 mod floods;
 mod forwarding;
+mod http_tier;
 mod kernel_log;
 mod long_lived;
 mod metrics;
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
             changes::no_request_fails_while_reals_come_change_and_go,
             changes::a_drained_real_keeps_its_connections_and_takes_no_new_ones,
             counters::reasons_add_up_to_the_frames_received,
+            http_tier::a_proxy_follows_the_reals_of_a_vip,
             forwarding::v4_in_v4,
             forwarding::v6_in_v6,
             forwarding::v4_in_v6,

@@ -5,7 +5,6 @@
 #![expect(clippy::unwrap_used, reason = "a failure fails the test")]
 
 mod database;
-mod disk;
 mod fixture;
 mod links;
 mod network;
@@ -30,7 +29,6 @@ fn main() -> ExitCode {
             tests![
                 database::a_database_that_is_removed_or_truncated_is_rewritten,
                 database::a_database_that_is_replaced_is_left_alone_and_told,
-                disk::a_full_disk_refuses_changes_and_nothing_else,
                 database::a_copy_is_restored_after_the_difference_was_shown,
                 links::an_interface_that_is_recreated_is_attached_again,
                 links::pins_that_are_removed_are_made_again,

@@ -8,8 +8,8 @@ use std::{
 
 use lb_tests::binary;
 
-/// Where the units expect the program.
-const INSTALLED: &str = "/usr/local/bin/lb-agent";
+/// The folder of the installed programs in units.
+const INSTALLED: &str = "/usr/local/bin/";
 
 /// What every unit must have.
 const SETTINGS: [&str; 6] = [
@@ -79,9 +79,8 @@ fn units() -> Vec<Unit> {
 
 pub fn the_units_are_right() {
     let units = units();
-    assert!(units.len() >= 4, "{}", units.len());
+    assert!(units.len() >= 5, "{}", units.len());
     let folder = tempfile::tempdir().unwrap();
-    let built = binary("lb-agent").unwrap().display().to_string();
     let page = fs::read_to_string(docs().join("operations.md")).unwrap();
     for Unit { path, name, text } in units {
         let shown = path.display();
@@ -94,9 +93,15 @@ pub fn the_units_are_right() {
             assert!(has, "{shown}: {name} lacks {setting}");
         }
         // The program is not installed here.
-        assert!(text.contains(INSTALLED), "{shown}");
+        let program = match name.as_str() {
+            "lb-proxy.service" => "lb-proxy",
+            _ => "lb-agent",
+        };
+        let installed = format!("{INSTALLED}{program}");
+        assert!(text.contains(&installed), "{shown}");
+        let built = binary(program).unwrap().display().to_string();
         let copy = folder.path().join(&name);
-        fs::write(&copy, text.replace(INSTALLED, &built)).unwrap();
+        fs::write(&copy, text.replace(&installed, &built)).unwrap();
         let output = Command::new("systemd-analyze")
             .args(["verify", "--man=no"])
             .arg(&copy)

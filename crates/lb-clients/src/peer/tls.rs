@@ -116,6 +116,27 @@ impl TlsClient {
         Ok(())
     }
 
+    /// Returns what performs handshakes with `address`, and the name that its certificate must have. Call
+    /// [`refresh`](Self::refresh) first.
+    ///
+    /// # Errors
+    /// [`PeerError::Tls`] if the files were not read, or the name is none.
+    pub fn connector(
+        &self,
+        address: IpAddr,
+    ) -> Result<(TlsConnector, ServerName<'static>), PeerError> {
+        let (_, config) = self
+            .ready
+            .as_ref()
+            .ok_or_else(|| PeerError::Tls("the client's files were not read".to_owned()))?;
+        let name = match &self.settings.server_name {
+            Some(name) => ServerName::try_from(name.clone())
+                .map_err(|error| PeerError::Tls(format!("{name}: {error}")))?,
+            None => ServerName::from(address),
+        };
+        Ok((TlsConnector::from(Arc::clone(config)), name))
+    }
+
     /// Performs the handshake over a connection to `address`. Call [`refresh`](Self::refresh) first.
     ///
     /// # Errors
@@ -126,19 +147,11 @@ impl TlsClient {
         address: IpAddr,
         deadline: &Deadline,
     ) -> Result<Stream, PeerError> {
-        let (_, config) = self
-            .ready
-            .as_ref()
-            .ok_or_else(|| PeerError::Tls("the client's files were not read".to_owned()))?;
-        let name = match &self.settings.server_name {
-            Some(name) => ServerName::try_from(name.clone())
-                .map_err(|error| PeerError::Tls(format!("{name}: {error}")))?,
-            None => ServerName::from(address),
-        };
+        let (connector, name) = self.connector(address)?;
         const SHAKING_HANDS: &str = "shaking hands over TLS";
         deadline
             .bound(SHAKING_HANDS, async {
-                TlsConnector::from(Arc::clone(config))
+                connector
                     .connect(name, stream)
                     .await
                     .map(|stream| Stream::Tls(Box::new(stream)))

@@ -10,6 +10,7 @@ pub const LABELS: &[&str] = &[
     "vip",
     "real",
     "pool",
+    "service",
     "reason",
     "family",
     "interface",

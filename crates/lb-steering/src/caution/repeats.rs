@@ -28,8 +28,7 @@ fn excess(
     count: fn(&Window) -> f64,
 ) -> Option<(f64, f64)> {
     let windows = reals[real].windows()?;
-    for number in 0..windows.len() {
-        let own = &windows[number];
+    for (number, own) in windows.iter().enumerate() {
         let fraction = |figures: &Figures<'_>| {
             let window = &figures.windows()?[number];
             (window.opened > 0.0).then(|| count(window) / window.opened)

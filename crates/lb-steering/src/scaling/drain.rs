@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use lb_model::scaling::Scaling;
 
-/// An instance is empty with this part of the connections that it had, ...
+/// An instance whose connections cannot be shed counts as empty with this part of those that it had.
 const EMPTY_PART: f64 = 0.01;
-/// ... if that is fewer than one, with none.
+/// Less than this is none.
 const EMPTY_LEAST: f64 = 0.5;
 /// Connections that may be shed for each that the others took in the same time: clients that reconnect show that they
 /// can. See also [`crate::VipSteering`]'s shedding.
@@ -33,12 +33,12 @@ pub struct Drain {
 }
 
 /// What is done next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum DrainStep {
     /// Its connections end by themselves.
     Wait,
-    /// So many of its connections are reset until the next call.
-    Shed(u32),
+    /// So many of its connections are reset until the next call. Whoever resets them carries a fraction over to that.
+    Shed(f64),
     /// It is stopped: it is empty, or its deadline has passed.
     Stop,
 }
@@ -47,16 +47,21 @@ impl Drain {
     /// Returns what is done next.
     #[must_use]
     pub fn step(&self, settings: &Scaling) -> DrainStep {
-        let left = self.at_first.unwrap_or(0.0) * EMPTY_PART;
-        let empty = self
-            .connections
-            .is_some_and(|now| now <= left.max(EMPTY_LEAST));
-        if empty || self.since >= settings.drain_deadline {
-            return DrainStep::Stop;
-        }
         let natural = self.life.map_or(settings.drain_natural, |life| {
             life.min(settings.drain_natural)
         });
+        // Where connections can be shed, none is cut off.
+        let few = if self.shed_rate > 0.0 || self.since < natural {
+            0.0
+        } else {
+            self.at_first.unwrap_or(0.0) * EMPTY_PART
+        };
+        let empty = self
+            .connections
+            .is_some_and(|now| now <= few.max(EMPTY_LEAST));
+        if empty || self.since >= settings.drain_deadline {
+            return DrainStep::Stop;
+        }
         if self.since < natural || self.shed_rate <= 0.0 {
             return DrainStep::Wait;
         }
@@ -65,7 +70,7 @@ impl Drain {
         let shed = most
             .min(accepted)
             .min(self.connections.unwrap_or(f64::INFINITY));
-        DrainStep::Shed(shed as u32)
+        DrainStep::Shed(shed)
     }
 }
 
@@ -96,7 +101,7 @@ mod tests {
     #[test]
     fn connections_end_by_themselves_first() {
         assert_eq!(step(|it| it.since = seconds(299)), DrainStep::Wait);
-        assert_eq!(step(|it| it.since = seconds(300)), DrainStep::Shed(250));
+        assert_eq!(step(|it| it.since = seconds(300)), DrainStep::Shed(250.0));
         // Short connections have ended after their life; what is left are the long ones.
         let life = Some(seconds(10));
         assert_eq!(
@@ -105,7 +110,7 @@ mod tests {
         );
         assert_eq!(
             step(|it| (it.since, it.life) = (seconds(10), life)),
-            DrainStep::Shed(250)
+            DrainStep::Shed(250.0)
         );
     }
 
@@ -114,11 +119,11 @@ mod tests {
         let late = seconds(400);
         assert_eq!(
             step(|it| (it.since, it.gained) = (late, 20.0)),
-            DrainStep::Shed(61)
+            DrainStep::Shed(61.0)
         );
         assert_eq!(
             step(|it| (it.since, it.gained) = (late, -5.0)),
-            DrainStep::Shed(1)
+            DrainStep::Shed(1.0)
         );
         assert_eq!(
             step(|it| (it.since, it.shed_rate) = (late, 0.0)),
@@ -126,13 +131,23 @@ mod tests {
         );
         assert_eq!(
             step(|it| (it.since, it.connections) = (late, Some(30.0))),
-            DrainStep::Shed(30)
+            DrainStep::Shed(30.0)
         );
     }
 
     #[test]
     fn it_stops_when_it_is_empty_or_late() {
-        assert_eq!(step(|it| it.connections = Some(10.0)), DrainStep::Stop);
+        assert_eq!(step(|it| it.connections = Some(10.0)), DrainStep::Wait);
+        let late = seconds(300);
+        // What can be shed is not cut off.
+        assert_eq!(
+            step(|it| (it.since, it.connections) = (late, Some(10.0))),
+            DrainStep::Shed(10.0)
+        );
+        assert_eq!(
+            step(|it| (it.since, it.connections, it.shed_rate) = (late, Some(10.0), 0.0)),
+            DrainStep::Stop
+        );
         assert_eq!(
             step(|it| (it.connections, it.at_first) = (Some(1.0), Some(10.0))),
             DrainStep::Wait
@@ -144,7 +159,7 @@ mod tests {
         assert_eq!(step(|it| it.since = seconds(900)), DrainStep::Stop);
         assert_eq!(
             step(|it| (it.connections, it.since) = (None, seconds(899))),
-            DrainStep::Shed(250)
+            DrainStep::Shed(250.0)
         );
     }
 }

@@ -7,7 +7,8 @@
 //! - `readings`, `state`: what is known now, and what is remembered.
 //! - `rate`, `highest`: what arrives, second by second; the highest need of a window.
 //! - `policies`: what asks for instances, one file each.
-//! - `law`: floors, limits and cooldowns; what is taken back, started and drained.
+//! - `law`: a step, from the policies' opinions to the decision; `growth`: what is taken back, resumed and started;
+//!   `reduction`: what is drained, and what keeps a pool from shrinking.
 //! - `victim`: which instances go first.
 //! - `decision`: the result with its reasons.
 //! - `relaunch`: dead instances, from a budget of their own.
@@ -15,11 +16,13 @@
 
 mod decision;
 mod drain;
+mod growth;
 mod highest;
 mod law;
 mod policies;
 mod rate;
 mod readings;
+mod reduction;
 mod relaunch;
 mod state;
 mod victim;

@@ -19,7 +19,8 @@ pub struct Clock {
 /// What clients demand of a pool, counted where it does not saturate: by the data plane or the proxy.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Offered {
-    /// New flows or requests since the last call.
+    /// New flows or requests since the last call. Repeated SYNs do not count: where the data plane samples flows, the total
+    /// less the part that [`crate::Signs`] has as repeats.
     Flows(f64),
     /// Connections now, where steering counts load in connections.
     Connections(f64),
@@ -28,7 +29,7 @@ pub enum Offered {
 /// What an instance does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Warm: created or paused, and not serving.
+    /// Warm, or ordered as such: created or paused, and not serving.
     Spare,
     /// Ordered, created or started, and not healthy yet.
     Starting,

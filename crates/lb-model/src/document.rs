@@ -1,10 +1,128 @@
-//! A TOML document as settings, with the line of each.
+//! A TOML document as settings, with the line of each, and a configuration file that is one.
 
-use lb_model::settings::{Map, Value};
+use std::path::{Path, PathBuf};
+
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
+
+use crate::settings::{FieldError, Map, Value, plain};
+
+/// Why a configuration file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It cannot be read.
+    #[error("reading {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// It is not TOML.
+    #[error("{path}: {source}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Line, column and cause.
+        source: Box<toml::de::Error>,
+    },
+    /// A setting or an object is refused.
+    #[error("{path}:{line}: {fault}")]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// The line.
+        line: usize,
+        /// The object, the setting, its value and what would be right.
+        fault: String,
+    },
+}
+
+/// A setting or an object that is refused.
+#[derive(Debug)]
+pub struct Fault {
+    /// Path in the document.
+    pub path: String,
+    /// Object and error in words.
+    pub text: String,
+}
+
+impl Fault {
+    /// The error of a setting of the object at this path. The document itself has no words for an object.
+    #[must_use]
+    pub fn new(path: String, object: &str, error: FieldError) -> Self {
+        let text = match object {
+            "" => error.to_string(),
+            object => format!("{object}: {error}"),
+        };
+        let path = if path.is_empty() {
+            error.field
+        } else {
+            format!("{path}.{}", error.field)
+        };
+        Fault { path, text }
+    }
+}
+
+/// Reads a configuration file.
+///
+/// # Errors
+/// It cannot be read.
+pub fn read(path: &Path) -> Result<String, FileError> {
+    std::fs::read_to_string(path).map_err(|source| FileError::Read {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Makes a configuration of the text of a file, which errors call `path`.
+///
+/// # Errors
+/// The text is not TOML, or `from_settings` refuses something, which is named with its line.
+pub fn parse<T>(
+    text: &str,
+    path: &Path,
+    from_settings: impl FnOnce(Map<String, Value>) -> Result<T, Fault>,
+) -> Result<T, FileError> {
+    let document = Document::parse(text).map_err(|source| FileError::Parse {
+        path: path.to_owned(),
+        source: Box::new(source),
+    })?;
+    from_settings(document.settings()).map_err(|fault| FileError::Refused {
+        path: path.to_owned(),
+        line: document.line(&fault.path),
+        fault: fault.text,
+    })
+}
+
+/// Takes a list of tables out of a table.
+///
+/// # Errors
+/// What has this name is something else.
+pub fn take_tables(
+    table: &mut Map<String, Value>,
+    name: &'static str,
+) -> Result<Vec<Map<String, Value>>, FieldError> {
+    let items = match table.remove(name) {
+        None => return Ok(Vec::new()),
+        Some(Value::Array(items)) => items,
+        Some(other) => {
+            let advice = format!("write [[{name}]]: each is a table of its own");
+            return Err(FieldError::new(name, plain(&other), advice));
+        }
+    };
+    let items = items.into_iter().map(|item| match item {
+        Value::Object(table) => Ok(table),
+        other => Err(FieldError::new(
+            name,
+            plain(&other),
+            "write a table for each",
+        )),
+    });
+    items.collect()
+}
 
 /// A document that was parsed.
 #[derive(Debug)]

@@ -1,0 +1,213 @@
+//! The administration's address: metrics, health, what is going on, the load of instances, and purging.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Uri};
+use lb_serve::{
+    http::{Page, Site},
+    metrics::{Format, render},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    metrics::Metrics,
+    proxy::Shared,
+    service::{Entry, Service},
+};
+
+const JSON: &str = "application/json";
+const LOAD: &str = "/v1/load/";
+
+/// The pages of a proxy.
+#[derive(Debug)]
+pub struct Admin {
+    shared: Arc<Shared>,
+}
+
+impl Admin {
+    /// The pages of this proxy.
+    #[must_use]
+    pub const fn new(shared: Arc<Shared>) -> Self {
+        Admin { shared }
+    }
+
+    fn service(&self, name: &str) -> Option<Arc<Service>> {
+        self.shared.running.load().services.get(name).cloned()
+    }
+
+    /// The load of one instance, as a balancer's load reader asks for it: `/v1/load/SERVICE/ADDRESS`.
+    fn load(&self, path: &str) -> Option<Value> {
+        let (name, address) = path.strip_prefix(LOAD)?.split_once('/')?;
+        let entries = self.service(name)?.entries();
+        let of = |entry: &&Entry| {
+            let own = entry.instance.address;
+            own.to_string() == address || own.ip().to_string() == address
+        };
+        let entry = entries.iter().find(of)?;
+        let recent = entry.instance.recent();
+        Some(json!({
+            "pending": entry.instance.pending(),
+            "rate": recent.rate,
+            "latency": recent.latency,
+            "error_rate": recent.error_rate,
+        }))
+    }
+
+    fn services(&self) -> Value {
+        let running = self.shared.running.load_full();
+        let services = running.services.values();
+        json!({
+            "draining": self.shared.is_draining(),
+            "services": services.map(|service| describe(service)).collect::<Vec<_>>(),
+            "routes": running.config.routes.iter().map(|route| json!({
+                "host": route.host,
+                "path": route.path,
+                "service": route.service,
+            })).collect::<Vec<_>>(),
+        })
+    }
+
+    /// Removes answers from caches: `?service=NAME&key=URI` or `?service=NAME&prefix=URI`; without both everything.
+    fn purge(&self, uri: &Uri) -> Result<usize, String> {
+        const USAGE: &str = "write /v1/purge?service=NAME&key=URI or &prefix=URI";
+        let mut name = None;
+        let mut key = None;
+        let mut prefix = None;
+        for pair in uri.query().unwrap_or_default().split('&') {
+            let (field, value) = pair.split_once('=').ok_or(USAGE)?;
+            let value = decoded(value).ok_or(USAGE)?;
+            match field {
+                "service" => name = Some(value),
+                "key" => key = Some(value),
+                "prefix" => prefix = Some(value),
+                _ => return Err(USAGE.to_owned()),
+            }
+        }
+        let name = name.ok_or(USAGE)?;
+        let service = self
+            .service(&name)
+            .ok_or_else(|| format!("there is no service {name}"))?;
+        let cache = service
+            .cache
+            .load_full()
+            .ok_or_else(|| format!("service {name} has no cache"))?;
+        match (key, prefix) {
+            (Some(key), None) => Ok(cache.purge(&key)),
+            (None, Some(prefix)) => Ok(cache.purge_prefix(&prefix)),
+            (None, None) => Ok(cache.purge_prefix("")),
+            (Some(_), Some(_)) => Err(USAGE.to_owned()),
+        }
+    }
+}
+
+fn describe(service: &Service) -> Value {
+    let settings = service.settings.load();
+    let cache = service.cache.load_full().map(|cache| {
+        let (objects, bytes) = cache.used();
+        json!({ "objects": objects, "bytes": bytes })
+    });
+    let instance = |entry: &Entry| {
+        let instance = &entry.instance;
+        let recent = instance.recent();
+        json!({
+            "address": instance.address.to_string(),
+            "weight": entry.member.weight,
+            "state": entry.member.state.name(),
+            "ejected": instance.is_ejected(),
+            "ramp": instance.load(settings.slow_start).ramp,
+            "pending": instance.pending(),
+            "latency": instance.latency(),
+            "rate": recent.rate,
+            "error_rate": recent.error_rate,
+        })
+    };
+    json!({
+        "name": service.name,
+        "choice": settings.choice,
+        "eligible": service.eligible(),
+        "requests_by_second": service.seconds(),
+        "cache": cache,
+        "instances": service.entries().iter().map(instance).collect::<Vec<_>>(),
+    })
+}
+
+/// Decodes a value of a query.
+fn decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        rest = tail;
+        bytes.push(match first {
+            b'+' => b' ',
+            b'%' => {
+                let digits = std::str::from_utf8(tail.get(..2)?).ok()?;
+                rest = &tail[2..];
+                u8::from_str_radix(digits, 16).ok()?
+            }
+            other => *other,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn json_page(value: &Value) -> Page {
+    let mut text = value.to_string();
+    text.push('\n');
+    Page::Found {
+        media_type: JSON,
+        body: Bytes::from(text),
+    }
+}
+
+impl Site for Admin {
+    const PATHS: &'static [&'static str] = &["/metrics", "/healthz", "/v1/services"];
+    const PREFIXES: &'static [&'static str] = &[LOAD];
+    const ACTIONS: &'static [&'static str] = &["/v1/purge"];
+    const INDEX: &'static str = "lb-proxy\n\n/metrics\n/healthz\n/v1/services\n/v1/load/SERVICE/ADDRESS\n\
+                                 POST /v1/purge?service=NAME&key=URI or &prefix=URI\n";
+
+    async fn page(&self, path: &str, headers: &HeaderMap) -> Page {
+        match path {
+            "/metrics" => {
+                let format = Format::negotiate(headers);
+                match render(Metrics::take(&self.shared), format) {
+                    Ok(text) => Page::Found {
+                        media_type: format.media_type(),
+                        body: Bytes::from(text),
+                    },
+                    Err(error) => Page::Unavailable(format!("{error}\n")),
+                }
+            }
+            "/healthz" if self.shared.is_draining() => Page::Unavailable("draining\n".to_owned()),
+            "/healthz" => Page::Found {
+                media_type: "text/plain; charset=utf-8",
+                body: Bytes::from_static(b"ok\n"),
+            },
+            "/v1/services" => json_page(&self.services()),
+            path => match self.load(path) {
+                Some(load) => json_page(&load),
+                None => Page::Unavailable("there is no such service or instance\n".to_owned()),
+            },
+        }
+    }
+
+    async fn act(&self, uri: &Uri) -> Page {
+        match self.purge(uri) {
+            Ok(count) => json_page(&json!({ "purged": count })),
+            Err(error) => Page::Unavailable(format!("{error}\n")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_queries_are_decoded() {
+        assert_eq!(decoded("http%3A%2F%2Fa+b").unwrap(), "http://a b");
+        assert_eq!(decoded("%2"), None);
+        assert_eq!(decoded("%zz"), None);
+    }
+}

@@ -1,0 +1,58 @@
+//! The verbs of `lb-proxy`, one file each.
+
+mod check;
+mod docs;
+mod run;
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::EnvFilter;
+
+/// The HTTP tier of the load balancer: it routes requests to services, chooses an instance, and caches static answers.
+///
+/// Exit status: 0, 1 on failure, 2 on wrong usage. LB_LOG sets what is logged, for example LB_LOG=debug; the default is
+/// info.
+#[derive(Debug, clap::Parser)]
+#[command(name = "lb-proxy", version)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Serve, in the foreground.
+    ///
+    /// SIGHUP reads the configuration file and the certificates again; SIGTERM and SIGINT end it when open requests are
+    /// answered. Without a file, the variables HOST_PORT_HTTP_BALANCER, HOST_PORT_WS_DEPLOYMENT_AGENT, TARGET_PORT,
+    /// CACHE_CAPACITY and REQUEST_TIMEOUT configure it.
+    Run(run::Run),
+    /// Check a configuration file.
+    Check(check::Check),
+    /// Write the reference page of the settings.
+    #[command(hide = true)]
+    Docs(docs::Docs),
+}
+
+impl Arguments {
+    /// Does it.
+    pub fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Run(run) => {
+                log_to_stderr();
+                run.execute()
+            }
+            Command::Check(check) => check.execute(),
+            Command::Docs(docs) => docs.execute(),
+        }
+    }
+}
+
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("LB_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
+}

@@ -1,0 +1,292 @@
+//! `lb-proxy run`.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use clap::{CommandFactory as _, error::ErrorKind};
+use lb_proxy::{
+    admin::Admin,
+    config::{Config, environment},
+    listen::handover::{self, Sockets},
+    members::{Endpoint, Members},
+    server::Server,
+};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use sd_notify::NotifyState;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+    time::MissedTickBehavior,
+};
+
+/// How often instances are looked after.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Arguments of `run`.
+#[derive(Debug, clap::Args)]
+pub struct Run {
+    /// Configuration file; what is given here counts more.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The API of lb-agent, for services whose instances are the reals of a VIP: unix:PATH or http://HOST:PORT.
+    #[arg(long, value_name = "URI", conflicts_with = "pool")]
+    agent: Option<Endpoint>,
+    /// WebSocket of a pool, for services that name no source of instances.
+    #[arg(long, value_name = "ws://HOST:PORT/PATH")]
+    pool: Option<String>,
+    /// Serve metrics, health and administration here, for example 127.0.0.1:9470 [default: nowhere]. Neither encrypted nor
+    /// authenticated: who can connect can read them and purge caches.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    admin: Option<SocketAddr>,
+}
+
+impl Run {
+    pub fn execute(self) -> anyhow::Result<()> {
+        raise_limit();
+        let config = self.read()?;
+        let threads = match config.proxy.threads.0 {
+            Some(threads) => threads as usize,
+            None => std::thread::available_parallelism().map_or(1, usize::from),
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .context("starting the runtime")?;
+        let served = runtime.block_on(self.serve(config, threads));
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        served
+    }
+
+    /// The configuration: of the file, or of the environment.
+    fn read(&self) -> anyhow::Result<Config> {
+        let mut config = match &self.config {
+            Some(path) => Config::read(path)?,
+            None => {
+                let variable = |name| std::env::var(name).ok();
+                match environment::config(variable, self.pool.as_deref())? {
+                    Some(config) => config,
+                    None => {
+                        let usage = super::Arguments::command().error(
+                            ErrorKind::MissingRequiredArgument,
+                            format!(
+                                "nothing to serve; give --config FILE, or set {} and {}",
+                                environment::HTTP,
+                                environment::WEB_SOCKET
+                            ),
+                        );
+                        return Err(usage.into());
+                    }
+                }
+            }
+        };
+        for service in config.services.values_mut() {
+            let settings = &mut service.settings;
+            let has_source = !service.members.is_empty()
+                || settings.members_file.is_some()
+                || settings.vip.is_some()
+                || settings.pool.is_some();
+            if !has_source {
+                settings.pool.clone_from(&self.pool);
+            }
+        }
+        Ok(config)
+    }
+
+    fn endpoint(&self, config: &Config) -> anyhow::Result<Option<Endpoint>> {
+        if self.agent.is_some() {
+            return Ok(self.agent.clone());
+        }
+        let text = config.proxy.agent.as_deref();
+        let endpoint = text.map(str::parse).transpose();
+        let endpoint: Option<Endpoint> =
+            endpoint.map_err(|error: String| anyhow::anyhow!("agent: {error}"))?;
+        let vip = config
+            .services
+            .values()
+            .find(|service| service.settings.vip.is_some());
+        if let (None, Some(service)) = (&endpoint, vip) {
+            bail!(
+                "the instances of service {} are the reals of a VIP; give --agent URI, or `agent` in the file",
+                service.settings.name
+            );
+        }
+        Ok(endpoint)
+    }
+
+    /// Reads the configuration again; what is wrong changes nothing.
+    async fn reload(&self, server: &Arc<Server>, members: &Members) {
+        let now = NotifyState::monotonic_usec_now().ok();
+        let _ = sd_notify::notify(&[&[NotifyState::Reloading], now.as_slice()].concat());
+        let followed = (|| {
+            let config = self.read()?;
+            let endpoint = self.endpoint(&config)?;
+            server.reload(config)?;
+            members.follow(server.shared(), endpoint.as_ref());
+            anyhow::Ok(())
+        })();
+        match followed {
+            Ok(()) => tracing::info!("configuration and certificates were read again"),
+            Err(error) => tracing::error!("SIGHUP: {error:#}; nothing was changed"),
+        }
+        let _ = sd_notify::notify(&[NotifyState::Ready]);
+    }
+
+    async fn serve(self, config: Config, threads: usize) -> anyhow::Result<()> {
+        // Signals first: one that comes meanwhile ends the proxy cleanly, too.
+        let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
+        let mut hang_up = signal(SignalKind::hangup()).context("waiting for SIGHUP")?;
+        let endpoint = self.endpoint(&config)?;
+        let handover = config.proxy.handover.clone();
+        let (inherited, previous) = match &handover {
+            Some(path) => match handover::receive(path)
+                .with_context(|| format!("taking over from the proxy at {}", path.display()))?
+            {
+                Some((sockets, previous)) => (sockets, Some(previous)),
+                None => (Sockets::new(), None),
+            },
+            None => (Sockets::new(), None),
+        };
+        let drain = config.proxy.drain;
+        let admin = self.admin.or(config.proxy.admin);
+        let server = Arc::new(Server::start(config, threads, inherited)?);
+        let members = Members::default();
+        members.follow(server.shared(), endpoint.as_ref());
+
+        let (replaced, mut replacement) = mpsc::unbounded_channel();
+        let socket = match &handover {
+            Some(path) => {
+                let tell = move || {
+                    // The receiver lives as long as the proxy.
+                    let _ = replaced.send(());
+                };
+                let served = handover::serve(path, server.held(), tell);
+                Some(served.with_context(|| format!("listening on {}", path.display()))?)
+            }
+            None => None,
+        };
+        // The proxy before accepts until now; it closes its administration's address when it drains.
+        if let Some(previous) = previous
+            && let Err(error) = previous.end()
+        {
+            tracing::warn!("the proxy before does not hear that this one is ready: {error}");
+        }
+        let (stop, stopping) = watch::channel(false);
+        let mut ready: Vec<String> = server.addresses().iter().map(ToString::to_string).collect();
+        let admin = match admin {
+            Some(address) => {
+                let listener = bind_admin(address).await?;
+                ready.push(format!("http://{}/metrics", listener.local_addr()?));
+                let site = Admin::new(Arc::clone(server.shared()));
+                let incoming = lb_serve::incoming(listener);
+                Some(tokio::spawn(lb_serve::http::serve(
+                    incoming, site, stopping,
+                )))
+            }
+            None => None,
+        };
+        println!("lb-proxy: ready on {}", ready.join(", "));
+        if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
+            tracing::warn!("telling the service manager that the proxy is ready: {error}");
+        }
+
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut swept = Instant::now();
+        let is_replaced = loop {
+            tokio::select! {
+                _ = ticks.tick() => {
+                    if server.is_broken() {
+                        bail!("a thread that serves clients has panicked; start the proxy again");
+                    }
+                    upkeep(&server, &mut swept);
+                }
+                _ = hang_up.recv() => self.reload(&server, &members).await,
+                _ = terminate.recv() => break false,
+                _ = interrupt.recv() => break false,
+                Some(()) = replacement.recv() => break true,
+            }
+        };
+        let why = if is_replaced {
+            "the next proxy is ready"
+        } else {
+            "stopping"
+        };
+        tracing::info!("{why}; open requests are answered");
+        if !is_replaced {
+            let _ = sd_notify::notify(&[NotifyState::Stopping]);
+        }
+        // The next proxy wants the administration's address; without one it says until the end that this one drains.
+        if is_replaced {
+            let _ = stop.send(true);
+        }
+        drop(socket);
+        let draining = Arc::clone(&server);
+        let left = tokio::task::spawn_blocking(move || draining.drain(drain))
+            .await
+            .context("waiting for open connections")?;
+        let _ = stop.send(true);
+        if let Some(admin) = admin {
+            let _ = admin.await;
+        }
+        if left > 0 {
+            tracing::warn!("{left} connections were open after {drain:?} and are closed");
+        }
+        Ok(())
+    }
+}
+
+/// The proxy before may still serve this address for a moment.
+async fn bind_admin(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let start = Instant::now();
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => return Ok(listener),
+            Err(error)
+                if error.kind() == std::io::ErrorKind::AddrInUse && start.elapsed() < PATIENCE =>
+            {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Err(error) => {
+                return Err(error).with_context(|| format!("listening on {address} for metrics"));
+            }
+        }
+    }
+}
+
+fn upkeep(server: &Server, swept: &mut Instant) {
+    let running = server.shared().running.load_full();
+    let elapsed = swept.elapsed();
+    let mut is_swept = false;
+    for service in running.services.values() {
+        service.upkeep();
+        service.end_second();
+        if let Some(cache) = service.cache.load_full()
+            && elapsed >= cache.sweep_interval()
+        {
+            cache.sweep();
+            is_swept = true;
+        }
+    }
+    if is_swept {
+        *swept = Instant::now();
+    }
+}
+
+/// Each client takes two file descriptors: as many as the system allows.
+fn raise_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        tracing::warn!("raising the limit of open files from {soft} to {hard}: {error}");
+    }
+}

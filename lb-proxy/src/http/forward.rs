@@ -1,0 +1,462 @@
+//! A request on its way to an instance, and its answer on the way back.
+//!
+//! What may be sent again: a request of which nothing was written, whatever its method; and one without a body whose method
+//! is idempotent, if the connection broke before the answer. Never a request whose body was touched, never after an answer
+//! that is no HTTP. An idle connection that broke is replaced by a new one to the same instance; everything else goes to
+//! another instance, within the budget.
+
+use std::{
+    error::Error as _,
+    future::Future,
+    io,
+    pin::pin,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    header::{HOST, UPGRADE},
+    request::Parts,
+    uri::{PathAndQuery, Scheme},
+};
+use hyper::{
+    body::{Body as _, Incoming},
+    client::conn::TrySendError,
+    upgrade::OnUpgrade,
+};
+use tokio::time::timeout;
+
+use super::{
+    Exchange, Failure,
+    body::{AnswerBody, Body, Carrier, Progress, RequestBody, Stage},
+    hash_key, headers, upgrade,
+};
+use crate::{
+    config::{Protocol, ServiceSettings},
+    service::{Fault, Lease, Service},
+    upstream::{ConnectError, Connection, Connector},
+};
+
+/// Sends a request to an instance of its service, and returns the answer.
+///
+/// # Errors
+/// The answer of the proxy itself.
+pub async fn forward(
+    exchange: &mut Exchange<'_>,
+    head: Parts,
+    body: Incoming,
+    upgrade: Option<OnUpgrade>,
+) -> Result<Response<Body>, Failure> {
+    let (body, progress) = if body.is_end_stream() {
+        (RequestBody::none(), None)
+    } else {
+        let listener = &exchange.client.listener;
+        let most = exchange
+            .route
+            .settings
+            .max_body
+            .unwrap_or(listener.max_body);
+        let (body, progress) = RequestBody::streaming(body, listener.body_timeout, most);
+        (body, Some(progress))
+    };
+    match send(exchange, head, body, progress, upgrade).await? {
+        Sent::Answer(answer) => Ok(answer.map(Body::from)),
+        Sent::Switched(answer) => Ok(answer),
+    }
+}
+
+/// Sends a request without a body, for the cache.
+///
+/// # Errors
+/// The answer of the proxy itself.
+pub async fn fetch(
+    exchange: &mut Exchange<'_>,
+    head: Parts,
+) -> Result<Response<AnswerBody>, Failure> {
+    match send(exchange, head, RequestBody::none(), None, None).await? {
+        Sent::Answer(answer) => Ok(answer),
+        Sent::Switched(_) => Err(BROKEN),
+    }
+}
+
+const BROKEN: Failure = Failure::new(
+    StatusCode::BAD_GATEWAY,
+    "the instance did not answer the request",
+);
+const LATE: Failure = Failure::new(
+    StatusCode::GATEWAY_TIMEOUT,
+    "the instance took too long to answer",
+);
+const NOBODY: Failure = Failure::new(
+    StatusCode::SERVICE_UNAVAILABLE,
+    "no instance of the service can take the request",
+);
+
+/// What came of a request.
+enum Sent {
+    /// An answer.
+    Answer(Response<AnswerBody>),
+    /// The connection was upgraded.
+    Switched(Response<Body>),
+}
+
+/// A request that got no answer.
+struct Lost {
+    failure: Failure,
+    /// What the instance did wrong, if it did.
+    fault: Option<Fault>,
+    /// The request, if it may be sent to another instance.
+    request: Option<Request<RequestBody>>,
+}
+
+/// What all attempts have in common.
+struct Sending {
+    service: Arc<Service>,
+    settings: Arc<ServiceSettings>,
+    connector: Arc<Connector>,
+    progress: Option<Arc<Progress>>,
+    answer_timeout: Duration,
+    /// Whether the request may be sent again although the first one may have arrived.
+    may_repeat: bool,
+    ends: (std::net::SocketAddr, std::net::SocketAddr),
+}
+
+async fn send(
+    exchange: &mut Exchange<'_>,
+    head: Parts,
+    body: RequestBody,
+    progress: Option<Arc<Progress>>,
+    mut upgrade: Option<OnUpgrade>,
+) -> Result<Sent, Failure> {
+    let service = Arc::clone(&exchange.route.service);
+    let settings = service.settings.load_full();
+    let key = hash_key(exchange, &head.headers, &settings.hash_on);
+    let client = std::net::SocketAddr::new(exchange.address, exchange.client.peer.port());
+    let sending = Sending {
+        connector: service.connector.load_full(),
+        answer_timeout: exchange
+            .route
+            .settings
+            .answer_timeout
+            .unwrap_or(settings.answer_timeout),
+        may_repeat: is_idempotent(&head.method) && progress.is_none() && upgrade.is_none(),
+        ends: (client, exchange.client.local),
+        progress,
+        settings,
+        service,
+    };
+    let head = prepare(exchange, &sending.connector, head, upgrade.is_some())?;
+    let mut request = Request::from_parts(head, body);
+    let service = &sending.service;
+    service.count_request();
+    let mut tried = Vec::new();
+    // The lease exists before the first wait: a request that is dropped later is not counted for ever.
+    let Some(mut lease) = service.choose(key, &tried) else {
+        service.unserved.fetch_add(1, Relaxed);
+        return Err(NOBODY);
+    };
+    loop {
+        let instance = Arc::clone(lease.instance());
+        exchange.notes.instance = Some(instance.address);
+        let lost = match attempt(&sending, lease, request, &mut upgrade).await {
+            Ok(sent) => return Ok(sent),
+            Err(lost) => lost,
+        };
+        if let Some(fault) = lost.fault {
+            service.note_failure(&instance, fault);
+        }
+        tried.push(instance.id);
+        let again = lost
+            .request
+            .filter(|_| tried.len() <= sending.settings.retries as usize);
+        let another = again.as_ref().and_then(|_| service.choose(key, &tried));
+        match (again, another) {
+            (Some(again), Some(another)) if service.may_retry() => {
+                request = again;
+                lease = another;
+                exchange.notes.retries += 1;
+            }
+            _ => return Err(lost.failure),
+        }
+    }
+}
+
+/// Offers the request to one instance.
+async fn attempt(
+    sending: &Sending,
+    lease: Lease,
+    mut request: Request<RequestBody>,
+    upgrade: &mut Option<OnUpgrade>,
+) -> Result<Sent, Lost> {
+    let instance = Arc::clone(lease.instance());
+    instance.count_request();
+    if request.headers().get(HOST).is_none()
+        && sending.connector.protocol() == Protocol::Http1
+        && let Ok(host) = HeaderValue::try_from(instance.address.to_string())
+    {
+        request.headers_mut().insert(HOST, host);
+    }
+    let mut is_new = false;
+    loop {
+        let connected = sending
+            .connector
+            .connection(&instance, sending.ends, is_new);
+        let connection = match connected.await {
+            Ok(connection) => connection,
+            Err(error) => {
+                tracing::debug!("service {}: {error}", sending.service.name);
+                return Err(Lost {
+                    failure: match error {
+                        ConnectError::TimedOut(..) => LATE,
+                        _ => BROKEN,
+                    },
+                    fault: Some(Fault::Connect),
+                    request: Some(request),
+                });
+            }
+        };
+        let copy = sending.may_repeat.then(|| copy_of(&request));
+        let started = Instant::now();
+        let (sent, carrier, is_reused) = match connection {
+            Connection::Http1 {
+                mut sender,
+                is_reused,
+            } => {
+                let sent = sender.try_send_request(request);
+                let sent = in_time(sent, sending).await;
+                let carrier = match sending.connector.sends_proxy() {
+                    true => Carrier::Single,
+                    false => Carrier::Http1(sender),
+                };
+                (sent, carrier, is_reused)
+            }
+            Connection::Http2 { mut sender, stream } => {
+                let sent = in_time(sender.try_send_request(request), sending).await;
+                (sent, Carrier::Http2(stream, sender), true)
+            }
+        };
+        let error = match sent {
+            Some(Ok(answer)) => {
+                instance.answered(started.elapsed());
+                return accept(sending, lease, answer, carrier, upgrade).ok_or(Lost {
+                    failure: BROKEN,
+                    fault: Some(Fault::Broken),
+                    request: None,
+                });
+            }
+            Some(Err(error)) => error,
+            None => {
+                return Err(clients_fault(sending).unwrap_or(Lost {
+                    failure: LATE,
+                    fault: Some(Fault::TimedOut),
+                    request: None,
+                }));
+            }
+        };
+        let (back, error) = taken(error);
+        match (back, copy) {
+            (Some(back), _) | (None, Some(back)) if is_reused && !is_new && (is_lost(&error)) => {
+                request = back;
+                is_new = true;
+            }
+            (back, copy) => {
+                if let Some(lost) = clients_fault(sending) {
+                    return Err(lost);
+                }
+                tracing::debug!(
+                    "service {}: instance {}: {error}",
+                    sending.service.name,
+                    instance.address
+                );
+                return Err(Lost {
+                    failure: BROKEN,
+                    fault: Some(Fault::Broken),
+                    request: back.or(copy.filter(|_| is_lost(&error))),
+                });
+            }
+        }
+    }
+}
+
+fn taken(
+    mut error: TrySendError<Request<RequestBody>>,
+) -> (Option<Request<RequestBody>>, hyper::Error) {
+    (error.take_message(), error.into_error())
+}
+
+/// Returns what the client did wrong with the body of its request, if that is why there is no answer.
+fn clients_fault(sending: &Sending) -> Option<Lost> {
+    let stage = sending.progress.as_ref().map(|progress| progress.stage())?;
+    let failure = match stage {
+        Stage::Broken => Failure::new(StatusCode::BAD_REQUEST, "the body is malformed"),
+        Stage::TimedOut => {
+            Failure::new(StatusCode::REQUEST_TIMEOUT, "the body paused for too long")
+        }
+        Stage::TooLarge => Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large"),
+        Stage::Untouched | Stage::Started | Stage::Finished => return None,
+    };
+    Some(Lost {
+        failure,
+        fault: None,
+        request: None,
+    })
+}
+
+/// Waits for the head of the answer. The time counts from when the request's body last moved. `None`: it is over.
+async fn in_time<T>(sent: impl Future<Output = T>, sending: &Sending) -> Option<T> {
+    let mut sent = pin!(sent);
+    let most = sending.answer_timeout;
+    let mut wait = most;
+    loop {
+        match timeout(wait, sent.as_mut()).await {
+            Ok(sent) => return Some(sent),
+            Err(_) => {
+                let quiet = sending.progress.as_ref()?.quiet_for();
+                wait = most.checked_sub(quiet).filter(|wait| !wait.is_zero())?;
+            }
+        }
+    }
+}
+
+/// Whether the connection broke without any sign of an answer.
+fn is_lost(error: &hyper::Error) -> bool {
+    error.is_incomplete_message()
+        || error.is_closed()
+        || error.is_canceled()
+        || error
+            .source()
+            .is_some_and(|source| source.is::<io::Error>())
+}
+
+fn is_idempotent(method: &Method) -> bool {
+    method.is_idempotent()
+}
+
+fn copy_of(request: &Request<RequestBody>) -> Request<RequestBody> {
+    let mut copy = Request::new(RequestBody::none());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}
+
+/// Makes the head of the client's request that of the request to an instance.
+fn prepare(
+    exchange: &Exchange<'_>,
+    connector: &Connector,
+    mut head: Parts,
+    is_upgrade: bool,
+) -> Result<Parts, Failure> {
+    let is_http2 = connector.protocol() == Protocol::Http2;
+    let from_version = head.version;
+    let protocol = is_upgrade
+        .then(|| head.headers.get(UPGRADE).cloned())
+        .flatten();
+    headers::clean(&mut head.headers, is_http2);
+    if from_version >= Version::HTTP_2 && !is_http2 {
+        headers::join_cookies(&mut head.headers);
+    }
+    headers::name_client(
+        &mut head.headers,
+        &headers::From {
+            peer: exchange.client.peer.ip(),
+            peer_text: &exchange.client.peer_text,
+            is_trusted: exchange.is_trusted,
+            scheme: exchange.client.scheme,
+            host: &exchange.target.authority,
+        },
+    );
+    let settings = &exchange.route.settings;
+    headers::edit(
+        &mut head.headers,
+        &settings.remove_request_headers,
+        &settings.set_request_headers,
+    );
+    if let Some(protocol) = protocol {
+        upgrade::ask(&mut head.headers, protocol);
+    }
+    let bad = |_| Failure::new(StatusCode::BAD_REQUEST, "Host is not a host");
+    let authority = &exchange.target.authority;
+    let path = head
+        .uri
+        .path_and_query()
+        .cloned()
+        .unwrap_or_else(|| PathAndQuery::from_static("/"));
+    head.headers.remove(HOST);
+    let mut uri = http::uri::Parts::default();
+    if is_http2 {
+        head.version = Version::HTTP_2;
+        uri.scheme = Some(match connector.is_tls() {
+            true => Scheme::HTTPS,
+            false => Scheme::HTTP,
+        });
+        let authority = match authority.as_str() {
+            "" => exchange.route.service.name.as_str(),
+            authority => authority,
+        };
+        uri.authority = Some(
+            authority
+                .parse()
+                .map_err(|_| Failure::new(StatusCode::BAD_REQUEST, "Host is not a host"))?,
+        );
+    } else {
+        head.version = Version::HTTP_11;
+        if !authority.is_empty() {
+            let host = HeaderValue::from_str(authority).map_err(bad)?;
+            head.headers.insert(HOST, host);
+        }
+    }
+    uri.path_and_query = Some(path);
+    head.uri = Uri::from_parts(uri)
+        .map_err(|_| Failure::new(StatusCode::BAD_REQUEST, "the path is malformed"))?;
+    Ok(head)
+}
+
+/// Takes an answer that an instance sent. `None`: it switches protocols, and nobody asked for that.
+fn accept(
+    sending: &Sending,
+    lease: Lease,
+    mut answer: Response<Incoming>,
+    carrier: Carrier,
+    upgrade: &mut Option<OnUpgrade>,
+) -> Option<Sent> {
+    let status = answer.status();
+    let service = &sending.service;
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        let client = upgrade.take()?;
+        lease.instance().succeeded();
+        let instance = hyper::upgrade::on(&mut answer);
+        let pause = sending.settings.pause_timeout;
+        upgrade::join(client, instance, lease, Arc::clone(service), pause);
+        let (mut head, _) = answer.into_parts();
+        let protocol = head.headers.get(UPGRADE).cloned();
+        headers::clean(&mut head.headers, false);
+        if let Some(protocol) = protocol {
+            upgrade::ask(&mut head.headers, protocol);
+        }
+        head.version = Version::HTTP_11;
+        return Some(Sent::Switched(Response::from_parts(head, Body::none())));
+    }
+    // 501 says something about the request.
+    if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED {
+        service.note_failure(lease.instance(), Fault::Status);
+    } else {
+        lease.instance().succeeded();
+    }
+    let (mut head, body) = answer.into_parts();
+    headers::clean_length(&mut head.headers);
+    headers::clean(&mut head.headers, false);
+    // The server writes the version of the client.
+    head.version = Version::HTTP_11;
+    let body = AnswerBody::new(
+        body,
+        sending.settings.pause_timeout,
+        lease,
+        carrier,
+        Arc::clone(service),
+        sending.progress.clone(),
+    );
+    Some(Sent::Answer(Response::from_parts(head, body)))
+}

@@ -1,0 +1,292 @@
+//! Instances of a pool, from a WebSocket.
+//!
+//! Messages are JSON texts. Two forms are understood:
+//! - a list of instances: all that there are (what a deployment agent sends whenever its queue changes);
+//! - an object with `type`: `snapshot` (`revision`, `instances`) has all instances, `change` (`revision`, `instances`,
+//!   `removed`) those that changed by name, `resync` announces that a snapshot follows.
+//!
+//! An instance has an address (`address`, with its port or without; or `host` or `ip`, and `port`), and may have `name` or
+//! `id`, `weight` or `score`, and `state` or `status`. After a break the stream is asked for what came since the last
+//! revision (`since`).
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use futures::{SinkExt as _, StreamExt as _};
+use lb_clients::backoff::Backoff;
+use serde_json::{Map, Value};
+use tokio::{net::TcpStream, time::timeout};
+use tokio_tungstenite::{
+    client_async_with_config,
+    tungstenite::{Message, protocol::WebSocketConfig},
+};
+
+use super::{FIRST_PAUSE, LONGEST_PAUSE, file::address_of};
+use crate::service::{Member, Service, State};
+
+/// The longest time for connecting and for the handshake.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A stream that is silent for this long is pinged; one that is silent for twice as long is dead.
+const SILENCE: Duration = Duration::from_secs(15);
+/// Bytes of a message.
+const MOST: usize = 8 << 20;
+/// The weight of an instance without weight and score.
+const WEIGHT: f64 = 100.0;
+
+/// Keeps a service's instances those of a pool.
+pub async fn follow(url: &str, port: Option<u16>, service: &Arc<Service>) {
+    let mut table = Table::new(port);
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+    loop {
+        let error = match watch(url, &mut table, service, &mut backoff).await {
+            Ok(()) => "the stream ended".to_owned(),
+            Err(error) => error,
+        };
+        tracing::warn!(
+            "service {}: pool {url}: {error}; the instances stay as they are",
+            service.name
+        );
+        backoff.wait().await;
+    }
+}
+
+async fn watch(
+    url: &str,
+    table: &mut Table,
+    service: &Arc<Service>,
+    backoff: &mut Backoff,
+) -> Result<(), String> {
+    let uri: http::Uri = url.parse().map_err(|error| format!("{error}"))?;
+    let host = uri.host().ok_or("the URL has no host")?;
+    let address = format!("{host}:{}", uri.port_u16().unwrap_or(80));
+    let request = match table.revision {
+        0 => url.to_owned(),
+        revision => {
+            let mark = if uri.query().is_some() { '&' } else { '?' };
+            format!("{url}{mark}since={revision}")
+        }
+    };
+    let connected = timeout(CONNECT_TIMEOUT, async {
+        let stream = TcpStream::connect(&address)
+            .await
+            .map_err(|error| error.to_string())?;
+        let limits = WebSocketConfig::default()
+            .max_message_size(Some(MOST))
+            .max_frame_size(Some(MOST));
+        client_async_with_config(request, stream, Some(limits))
+            .await
+            .map_err(|error| error.to_string())
+    });
+    let (mut stream, _) = connected
+        .await
+        .map_err(|_| format!("connecting took longer than {CONNECT_TIMEOUT:?}"))??;
+    let mut was_pinged = false;
+    loop {
+        let message = match timeout(SILENCE, stream.next()).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(message)) => message.map_err(|error| error.to_string())?,
+            Err(_) if was_pinged => return Err("the stream is silent".to_owned()),
+            Err(_) => {
+                was_pinged = true;
+                let ping = stream.send(Message::Ping(bytes::Bytes::new())).await;
+                ping.map_err(|error| error.to_string())?;
+                continue;
+            }
+        };
+        was_pinged = false;
+        let text = match &message {
+            Message::Text(text) => text.as_str(),
+            Message::Binary(bytes) => {
+                std::str::from_utf8(bytes).map_err(|_| "a message is no text".to_owned())?
+            }
+            _ => continue,
+        };
+        if table.apply(text)? {
+            backoff.reset();
+            service.update(table.members());
+        }
+    }
+}
+
+/// The instances of a pool, from the messages of a stream.
+#[derive(Debug)]
+struct Table {
+    port: Option<u16>,
+    revision: u64,
+    instances: BTreeMap<String, Member>,
+}
+
+impl Table {
+    const fn new(port: Option<u16>) -> Self {
+        Table {
+            port,
+            revision: 0,
+            instances: BTreeMap::new(),
+        }
+    }
+
+    fn members(&self) -> Vec<Member> {
+        self.instances.values().copied().collect()
+    }
+
+    /// Takes a message. Returns whether the instances may have changed.
+    fn apply(&mut self, text: &str) -> Result<bool, String> {
+        let message: Value =
+            serde_json::from_str(text).map_err(|error| format!("a message is no JSON: {error}"))?;
+        match &message {
+            Value::Array(instances) => {
+                self.instances = self.read(instances)?;
+                Ok(true)
+            }
+            Value::Object(object) => self.apply_object(object),
+            _ => Err("a message is neither a list nor an object".to_owned()),
+        }
+    }
+
+    fn apply_object(&mut self, object: &Map<String, Value>) -> Result<bool, String> {
+        let kind = object
+            .get("type")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        let empty = Vec::new();
+        let list = |name: &str| match object.get(name) {
+            None | Some(Value::Null) => Ok(&empty),
+            Some(Value::Array(items)) => Ok(items),
+            Some(_) => Err(format!("`{name}` is no list")),
+        };
+        match kind {
+            "snapshot" => self.instances = self.read(list("instances")?)?,
+            "change" => {
+                let changed = self.read(list("instances")?)?;
+                self.instances.extend(changed);
+                for name in list("removed")? {
+                    self.instances.remove(name.as_str().unwrap_or_default());
+                }
+            }
+            "resync" => {
+                // What comes next is a snapshot; until then the table stays.
+                self.revision = 0;
+                return Ok(false);
+            }
+            // Others, such as statistics, are for other readers.
+            _ => return Ok(false),
+        }
+        if let Some(revision) = object.get("revision").and_then(Value::as_u64) {
+            self.revision = revision;
+        }
+        Ok(true)
+    }
+
+    fn read(&self, instances: &[Value]) -> Result<BTreeMap<String, Member>, String> {
+        instances
+            .iter()
+            .map(|instance| {
+                instance
+                    .as_object()
+                    .and_then(|object| self.instance(object))
+                    .ok_or_else(|| format!("an instance has no address: {instance}"))
+            })
+            .collect()
+    }
+
+    fn instance(&self, object: &Map<String, Value>) -> Option<(String, Member)> {
+        let text = |names: &[&str]| {
+            names
+                .iter()
+                .find_map(|name| object.get(*name))
+                .and_then(Value::as_str)
+        };
+        let number = |names: &[&str]| {
+            names
+                .iter()
+                .find_map(|name| object.get(*name))
+                .and_then(Value::as_f64)
+        };
+        let own_port = number(&["port"]).and_then(|port| u16::try_from(port as i64).ok());
+        let address: SocketAddr =
+            address_of(text(&["address", "host", "ip"])?, own_port.or(self.port))?;
+        let weight = match (number(&["weight"]), number(&["score"])) {
+            (Some(weight), _) => weight,
+            // A score is a fraction of the best one.
+            (None, Some(score)) if score <= 1.0 => score * WEIGHT,
+            (None, score) => score.unwrap_or(WEIGHT),
+        };
+        let state = match text(&["state", "status", "category"])
+            .unwrap_or_default()
+            .to_ascii_lowercase()
+            .as_str()
+        {
+            "sundown" | "draining" => State::Draining,
+            "init" | "down" | "failed" | "unhealthy" => State::Down,
+            _ => State::Up,
+        };
+        let name = text(&["name", "id"]).map_or_else(|| address.to_string(), str::to_owned);
+        let member = Member {
+            address,
+            weight: weight.clamp(0.0, 65_535.0).round() as u32,
+            state,
+        };
+        Some((name, member))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::texts, *};
+
+    #[test]
+    fn a_list_is_all_there_is() {
+        let mut table = Table::new(Some(3000));
+        let list = r#"[{"id":"a","ip":"10.0.0.1","score":0.5},{"id":"b","address":"10.0.0.2:80","weight":7,"status":"SUNDOWN"}]"#;
+        assert_eq!(table.apply(list), Ok(true));
+        assert_eq!(
+            texts(&table.members()),
+            ["10.0.0.1:3000 50 up", "10.0.0.2:80 7 draining"]
+        );
+        assert_eq!(table.apply("[]"), Ok(true));
+        assert!(table.members().is_empty());
+    }
+
+    #[test]
+    fn a_snapshot_is_followed_by_changes() {
+        let mut table = Table::new(None);
+        let instance = |name: &str, state: &str| {
+            format!(r#"{{"name":"{name}","address":"10.0.0.{name}:80","state":"{state}"}}"#)
+        };
+        let snapshot = format!(
+            r#"{{"type":"snapshot","revision":4,"instances":[{},{}]}}"#,
+            instance("1", "LU"),
+            instance("2", "INIT")
+        );
+        assert_eq!(table.apply(&snapshot), Ok(true));
+        assert_eq!(
+            texts(&table.members()),
+            ["10.0.0.1:80 100 up", "10.0.0.2:80 100 down"]
+        );
+        let change = format!(
+            r#"{{"type":"change","revision":5,"instances":[{}],"removed":["1"]}}"#,
+            instance("2", "MU")
+        );
+        assert_eq!(table.apply(&change), Ok(true));
+        assert_eq!(texts(&table.members()), ["10.0.0.2:80 100 up"]);
+        assert_eq!(table.revision, 5);
+        assert_eq!(table.apply(r#"{"type":"resync"}"#), Ok(false));
+        assert_eq!((table.revision, table.members().len()), (0, 1));
+        assert_eq!(table.apply(r#"{"type":"stats"}"#), Ok(false));
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused_and_changes_nothing() {
+        let mut table = Table::new(None);
+        assert_eq!(table.apply(r#"[{"address":"10.0.0.1:80"}]"#), Ok(true));
+        for text in [
+            "",
+            "7",
+            "[7]",
+            r#"[{"name":"a"}]"#,
+            r#"[{"address":"10.0.0.1"}]"#,
+        ] {
+            assert!(table.apply(text).is_err(), "{text}");
+        }
+        assert_eq!(table.members().len(), 1);
+    }
+}

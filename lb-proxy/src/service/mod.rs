@@ -1,0 +1,470 @@
+//! A service: its instances, and which of them a request goes to.
+
+mod budget;
+mod instance;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+
+pub use instance::{Fault, Instance, Lease, Recent, Totals};
+
+use crate::{
+    cache::Cache,
+    choice::{self, Candidates, Choice, Load, Weights},
+    config::ServiceSettings,
+    upstream::Connector,
+};
+use budget::Budget;
+
+/// The longest time that an instance is ejected, in times of `eject_for`.
+const MOST_EJECTIONS: u32 = 10;
+/// A failure counts for the choice like an answer that took this long.
+const PENALTY: Duration = Duration::from_secs(1);
+
+/// Whether an instance gets requests, as its source says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It does.
+    Up,
+    /// No new ones; those under way end.
+    Draining,
+    /// It is out of order.
+    Down,
+}
+
+impl State {
+    /// Returns its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            State::Up => "up",
+            State::Draining => "draining",
+            State::Down => "down",
+        }
+    }
+}
+
+/// What a source says of an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Its weight; 0 is as [`State::Draining`].
+    pub weight: u32,
+    /// Whether it gets requests.
+    pub state: State,
+}
+
+/// An instance with what its source said last.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The instance.
+    pub instance: Arc<Instance>,
+    /// What its source said.
+    pub member: Member,
+}
+
+impl Entry {
+    const fn is_wanted(&self) -> bool {
+        self.member.weight > 0 && matches!(self.member.state, State::Up)
+    }
+}
+
+/// The instances that requests may go to.
+#[derive(Debug, Default)]
+struct Table {
+    instances: Vec<Arc<Instance>>,
+    weights: Weights,
+}
+
+/// A way to choose, by its name in the settings.
+#[derive(Debug)]
+struct Way {
+    name: String,
+    choice: Box<dyn Choice>,
+}
+
+/// A service.
+#[derive(Debug)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// Its settings.
+    pub settings: ArcSwap<ServiceSettings>,
+    /// Connects to its instances.
+    pub connector: ArcSwap<Connector>,
+    /// Its cache.
+    pub cache: ArcSwapOption<Cache>,
+    /// Retries.
+    pub retries: AtomicU64,
+    /// Requests for which there was no instance.
+    pub unserved: AtomicU64,
+    /// Instances by address.
+    entries: Mutex<BTreeMap<SocketAddr, Entry>>,
+    table: ArcSwap<Table>,
+    way: ArcSwap<Way>,
+    budget: Budget,
+    threads: usize,
+    /// All requests, and how many there were in each of the last seconds.
+    requests: AtomicU64,
+    seconds: Mutex<VecDeque<u64>>,
+}
+
+/// Seconds whose requests are remembered.
+const SECONDS: usize = 120;
+
+fn way(name: &str) -> Way {
+    let kind = choice::kind(name).or_else(|| choice::kind(choice::DEFAULT));
+    Way {
+        name: name.to_owned(),
+        // The default is one of the kinds.
+        choice: kind.map_or_else(|| (choice::KINDS[0].make)(), |kind| (kind.make)()),
+    }
+}
+
+impl Service {
+    /// A service without instances, for so many threads.
+    #[must_use]
+    pub fn new(settings: ServiceSettings, threads: usize) -> Self {
+        let service = Service {
+            name: settings.name.clone(),
+            connector: ArcSwap::from_pointee(Connector::new(&settings)),
+            way: ArcSwap::from_pointee(way(&settings.choice)),
+            cache: ArcSwapOption::from_pointee(settings.cache.as_ref().map(Cache::new)),
+            settings: ArcSwap::from_pointee(settings),
+            retries: AtomicU64::new(0),
+            unserved: AtomicU64::new(0),
+            entries: Mutex::default(),
+            table: ArcSwap::default(),
+            budget: Budget::default(),
+            threads,
+            requests: AtomicU64::new(0),
+            seconds: Mutex::default(),
+        };
+        service.rebuild();
+        service
+    }
+
+    /// Gives it new settings. Instances, their load and their connections stay.
+    pub fn configure(&self, settings: ServiceSettings) {
+        let before = self.settings.load_full();
+        if *before == settings {
+            return;
+        }
+        if self.way.load().name != settings.choice {
+            self.way.store(Arc::new(way(&settings.choice)));
+        }
+        if before.cache != settings.cache {
+            let cache = settings.cache.as_ref().map(Cache::new).map(Arc::new);
+            self.cache.store(cache);
+        }
+        let is_other_way = before.protocol != settings.protocol || before.tls != settings.tls;
+        self.connector.store(Arc::new(Connector::new(&settings)));
+        self.settings.store(Arc::new(settings));
+        if is_other_way {
+            for entry in self.entries() {
+                entry.instance.pool.clear();
+            }
+        }
+    }
+
+    /// Makes these its instances. Those that stay keep their load and their connections.
+    pub fn update(&self, members: impl IntoIterator<Item = Member>) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_first = entries.is_empty();
+        let mut next = BTreeMap::new();
+        for member in members {
+            let known = entries.remove(&member.address);
+            let was_wanted = known.as_ref().is_some_and(Entry::is_wanted);
+            let instance = match known {
+                Some(entry) => entry.instance,
+                None => Arc::new(Instance::new(member.address, self.threads)),
+            };
+            let entry = Entry { instance, member };
+            // The first instances of all share the load from the start.
+            if entry.is_wanted() && !was_wanted && !is_first {
+                entry.instance.start_slowly();
+            }
+            next.insert(member.address, entry);
+        }
+        // Idle connections to those that are gone end.
+        for gone in entries.values() {
+            gone.instance.pool.clear();
+        }
+        *entries = next;
+        drop(entries);
+        self.rebuild();
+    }
+
+    /// Returns its instances.
+    #[must_use]
+    pub fn entries(&self) -> Vec<Entry> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.values().cloned().collect()
+    }
+
+    /// Returns the number of instances that requests may go to.
+    #[must_use]
+    pub fn eligible(&self) -> usize {
+        self.table.load().instances.len()
+    }
+
+    /// Takes back instances whose ejection is over, and closes connections that were idle for long. Called about once a
+    /// second.
+    pub fn upkeep(&self) {
+        let keep = self.settings.load().keep;
+        let mut is_changed = false;
+        for entry in self.entries() {
+            is_changed |= entry.instance.readmit();
+            entry.instance.sample();
+            entry.instance.pool.expire(keep);
+        }
+        if is_changed {
+            self.rebuild();
+        }
+    }
+
+    /// Counts the requests of the last second. Called once a second.
+    pub fn end_second(&self) {
+        let requests = self.requests.swap(0, Relaxed);
+        let mut seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);
+        if seconds.len() == SECONDS {
+            seconds.pop_front();
+        }
+        seconds.push_back(requests);
+    }
+
+    /// Returns the requests of each of the last seconds, the oldest first.
+    #[must_use]
+    pub fn seconds(&self) -> Vec<u64> {
+        let seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);
+        seconds.iter().copied().collect()
+    }
+
+    fn rebuild(&self) {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let eligible = entries
+            .values()
+            .filter(|entry| entry.is_wanted() && !entry.instance.is_ejected());
+        let mut table = Table::default();
+        let mut weights = Vec::new();
+        for entry in eligible {
+            weights.push((entry.instance.id, entry.member.weight));
+            table.instances.push(Arc::clone(&entry.instance));
+        }
+        table.weights = Weights::new(weights);
+        // Stored under the lock: a table must not be replaced by an older one.
+        self.table.store(Arc::new(table));
+    }
+
+    /// Chooses an instance for a request that is not one of `tried`.
+    #[must_use]
+    pub fn choose(&self, key: u64, tried: &[u64]) -> Option<Lease> {
+        let table = self.table.load();
+        let settings = self.settings.load();
+        let way = self.way.load();
+        let candidates = Present {
+            table: &table,
+            settings: &settings,
+            tried,
+        };
+        let mut random = |below| fastrand::u64(..below);
+        let index = way.choice.choose(&candidates, key, &mut random)?;
+        Some(Lease::new(Arc::clone(&table.instances[index])))
+    }
+
+    /// Counts a request for the budget of retries.
+    pub fn count_request(&self) {
+        self.requests.fetch_add(1, Relaxed);
+        self.budget.request();
+    }
+
+    /// Takes a retry from the budget.
+    #[must_use]
+    pub fn may_retry(&self) -> bool {
+        let allowed = self.budget.take(self.settings.load().retry_budget);
+        if allowed {
+            self.retries.fetch_add(1, Relaxed);
+        }
+        allowed
+    }
+
+    /// Counts a failure of an instance, and ejects it if it failed too often in a row.
+    pub fn note_failure(&self, instance: &Arc<Instance>, fault: Fault) {
+        let failures = instance.failed(fault, PENALTY);
+        let settings = self.settings.load();
+        if settings.eject_after == 0 || failures < settings.eject_after {
+            return;
+        }
+        {
+            let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+            let wanted = || entries.values().filter(|entry| entry.is_wanted());
+            let ejected = wanted().filter(|entry| entry.instance.is_ejected()).count();
+            let is_member = entries
+                .get(&instance.address)
+                .is_some_and(|entry| Arc::ptr_eq(&entry.instance, instance));
+            // At least half of them stay.
+            if !is_member || instance.is_ejected() || (ejected + 1) * 2 > wanted().count() {
+                return;
+            }
+            instance.eject(settings.eject_for, MOST_EJECTIONS);
+        }
+        tracing::warn!(
+            "service {}: instance {} is left out for a while: {failures} failures in a row ({})",
+            self.name,
+            instance.address,
+            fault.name()
+        );
+        self.rebuild();
+    }
+}
+
+/// The instances for one request.
+struct Present<'a> {
+    table: &'a Table,
+    settings: &'a ServiceSettings,
+    tried: &'a [u64],
+}
+
+impl Candidates for Present<'_> {
+    fn weights(&self) -> &Weights {
+        &self.table.weights
+    }
+
+    fn load(&self, index: usize) -> Load {
+        self.table.instances[index].load(self.settings.slow_start)
+    }
+
+    fn is_available(&self, index: usize) -> bool {
+        let instance = &self.table.instances[index];
+        let has_room =
+            self.settings.max_pending == 0 || instance.pending() < self.settings.max_pending;
+        has_room && !self.tried.contains(&instance.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use lb_model::settings;
+
+    use super::*;
+
+    fn service(words: &serde_json::Value) -> Service {
+        let mut map = words.as_object().unwrap().clone();
+        map.insert("name".to_owned(), "s".into());
+        Service::new(settings::from_map(&map).unwrap(), 1)
+    }
+
+    fn member(port: u16) -> Member {
+        Member {
+            address: (Ipv4Addr::LOCALHOST, port).into(),
+            weight: 100,
+            state: State::Up,
+        }
+    }
+
+    fn fail(service: &Service, port: u16, times: u32) {
+        let entries = service.entries();
+        let address = member(port).address;
+        let entry = entries.iter().find(|entry| entry.member.address == address);
+        for _ in 0..times {
+            service.note_failure(&entry.unwrap().instance, Fault::Status);
+        }
+    }
+
+    #[test]
+    fn failing_instances_are_left_out_but_never_more_than_half() {
+        let service = service(&serde_json::json!({ "eject_after": 3, "eject_for": "100ms" }));
+        service.update((1..=4).map(member));
+        fail(&service, 1, 2);
+        assert_eq!(service.eligible(), 4);
+        fail(&service, 1, 1);
+        assert_eq!(service.eligible(), 3);
+        fail(&service, 2, 3);
+        fail(&service, 3, 30);
+        assert_eq!(service.eligible(), 2);
+        // Their time is over in the end.
+        std::thread::sleep(Duration::from_millis(150));
+        service.upkeep();
+        assert_eq!(service.eligible(), 4);
+        // One of one stays.
+        service.update([member(1)]);
+        fail(&service, 1, 30);
+        assert_eq!(service.eligible(), 1);
+    }
+
+    #[test]
+    fn a_success_ends_a_row_of_failures() {
+        let service = service(&serde_json::json!({ "eject_after": 3 }));
+        service.update((1..=4).map(member));
+        for _ in 0..10 {
+            fail(&service, 1, 2);
+            service.entries()[0].instance.succeeded();
+        }
+        assert_eq!(service.eligible(), 4);
+    }
+
+    #[test]
+    fn instances_that_stay_keep_what_is_known_of_them() {
+        let service = service(&serde_json::json!({ "slow_start": "1h" }));
+        service.update([member(1), member(2)]);
+        let lease = service.choose(0, &[]).unwrap();
+        let (address, id) = (lease.instance().address, lease.instance().id);
+        service.update([member(1), member(2), member(3)]);
+        let entries = service.entries();
+        let same = entries.iter().find(|entry| entry.member.address == address);
+        assert_eq!(same.unwrap().instance.pending(), 1);
+        // The first ones have their whole share; the new one starts slowly.
+        let ramp = |port| {
+            let address = member(port).address;
+            let entry = entries.iter().find(|entry| entry.member.address == address);
+            entry
+                .unwrap()
+                .instance
+                .load(Duration::from_secs(3_600))
+                .ramp
+        };
+        assert_eq!((ramp(1), ramp(2), ramp(3)), (1.0, 1.0, LEAST));
+        drop(lease);
+        assert!(service.choose(0, &[id]).unwrap().instance().id != id);
+    }
+
+    const LEAST: f64 = 0.05;
+
+    #[test]
+    fn who_drains_or_is_down_gets_nothing() {
+        let service = service(&serde_json::json!({}));
+        let down = |port, state, weight| Member {
+            state,
+            weight,
+            ..member(port)
+        };
+        service.update([
+            down(1, State::Down, 100),
+            down(2, State::Draining, 100),
+            down(3, State::Up, 0),
+        ]);
+        assert!(service.choose(0, &[]).is_none());
+    }
+
+    #[test]
+    fn a_full_instance_gets_nothing_more() {
+        let service = service(&serde_json::json!({ "max_pending": 2 }));
+        service.update([member(1), member(2)]);
+        let leases: Vec<_> = (0..4).map(|_| service.choose(0, &[]).unwrap()).collect();
+        assert!(service.choose(0, &[]).is_none());
+        drop(leases);
+        assert!(service.choose(0, &[]).is_some());
+    }
+}

@@ -1,0 +1,99 @@
+//! Clients that are slow, or silent.
+
+use std::{
+    io::Write as _,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::support::{Instance, Proxy, get};
+
+const QUICK: &str = "head_timeout = \"300ms\"\nbody_timeout = \"300ms\"\nidle_timeout = \"900ms\"";
+
+#[test]
+fn a_client_that_sends_nothing_is_closed() {
+    let instance = Instance::fine();
+    for http2 in ["", "http2 = false\n"] {
+        let proxy = Proxy::to(&[instance.address], "", &format!("{http2}{QUICK}"));
+        proxy.client().closed();
+    }
+}
+
+#[test]
+fn a_client_that_sends_a_part_of_a_preface_is_closed() {
+    let instance = Instance::fine();
+    let proxy = Proxy::to(&[instance.address], "", QUICK);
+    let mut client = proxy.client();
+    client.send("PR");
+    client.closed();
+    // All of it, and then nothing: the connection is idle.
+    let mut client = proxy.client();
+    client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    client.closed();
+}
+
+#[test]
+fn a_head_that_drips_is_closed() {
+    let instance = Instance::fine();
+    let proxy = Proxy::to(&[instance.address], "", &QUICK.replace("900ms", "60s"));
+    for is_second in [false, true] {
+        let mut client = proxy.client();
+        if is_second {
+            assert_eq!(client.ask(&get("/")).status, 200);
+        }
+        let start = Instant::now();
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n");
+        while client.stream.get_mut().write_all(b"x: 1\r\n").is_ok() {
+            assert!(
+                start.elapsed() < Duration::from_secs(20),
+                "it is never closed"
+            );
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+    assert_eq!(instance.count(), 1);
+}
+
+#[test]
+fn a_body_that_pauses_is_the_clients_fault() {
+    let instance = Instance::fine();
+    let proxy = Proxy::to(&[instance.address], "", QUICK);
+    let mut client = proxy.client();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc");
+    assert_eq!(client.answer(false).status, 408);
+    client.closed();
+    let service = proxy.service("s");
+    let totals = &service.entries()[0].instance.totals;
+    let faults: u64 = totals
+        .faults
+        .iter()
+        .map(|count| count.load(std::sync::atomic::Ordering::SeqCst))
+        .sum();
+    assert_eq!(faults, 0, "the instance did nothing wrong");
+}
+
+#[test]
+fn a_body_that_drips_is_taken_as_long_as_it_moves() {
+    let instance = Instance::fine();
+    let proxy = Proxy::to(&[instance.address], "answer_timeout = \"400ms\"", QUICK);
+    let mut client = proxy.client();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n");
+    for _ in 0..10 {
+        thread::sleep(Duration::from_millis(100));
+        client.send("x");
+    }
+    assert_eq!(client.answer(false).status, 200);
+}
+
+#[test]
+fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
+    let instance = Instance::fine();
+    let proxy = Proxy::to(&[instance.address], "", QUICK);
+    let mut client = proxy.client();
+    for _ in 0..4 {
+        assert_eq!(client.ask(&get("/")).status, 200);
+        // Longer than a head may take, shorter than a connection may be idle.
+        thread::sleep(Duration::from_millis(450));
+    }
+    client.closed();
+}

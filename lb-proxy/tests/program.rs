@@ -1,0 +1,634 @@
+//! The program `lb-proxy` as an operator runs it.
+
+#![expect(clippy::unwrap_used, reason = "a failure fails the test")]
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use futures::SinkExt as _;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const PROGRAM: &str = env!("CARGO_BIN_EXE_lb-proxy");
+
+/// A running program, which is killed when it is dropped.
+struct Program {
+    child: Child,
+    errors: Arc<Mutex<String>>,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Program {
+    fn start(arguments: &[&str], variables: &[(&str, &str)]) -> (Self, String) {
+        let mut child = Command::new(PROGRAM)
+            .args(arguments)
+            .envs(variables.iter().copied())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let errors = Arc::new(Mutex::new(String::new()));
+        let (kept, stderr) = (Arc::clone(&errors), child.stderr.take().unwrap());
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let mut kept = kept.lock().unwrap();
+                kept.push_str(&line);
+                kept.push('\n');
+            }
+        });
+        let mut ready = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        stdout.read_line(&mut ready).unwrap();
+        assert!(
+            ready.starts_with("lb-proxy: ready on "),
+            "{ready}{}",
+            errors.lock().unwrap()
+        );
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&lines);
+        thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                kept.lock().unwrap().push(line);
+            }
+        });
+        let program = Program {
+            child,
+            errors,
+            lines,
+        };
+        (program, ready)
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
+    }
+
+    fn ends(&mut self) -> bool {
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.success();
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        false
+    }
+
+    /// Bytes of memory that it has now.
+    fn memory(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .unwrap();
+        let kibibytes: usize = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        kibibytes << 10
+    }
+
+    fn says(&self, words: &str) {
+        wait_until(words, || self.errors.lock().unwrap().contains(words));
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE, "{what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// An instance that answers each request with a text, and keeps its connections.
+fn instance(text: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(stream) = stream else { continue };
+            thread::spawn(move || {
+                let mut reader = BufReader::new(stream);
+                loop {
+                    let mut line = String::new();
+                    match reader.read_line(&mut line) {
+                        Ok(0) | Err(_) => return,
+                        Ok(_) if line == "\r\n" => {
+                            let length = text.len();
+                            let answer = format!(
+                                "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{text}"
+                            );
+                            if reader.get_mut().write_all(answer.as_bytes()).is_err() {
+                                return;
+                            }
+                        }
+                        Ok(_) => {}
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+/// A port that is free now.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+fn ask(address: SocketAddr, method: &str, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+fn get(address: SocketAddr, path: &str) -> String {
+    ask(address, "GET", path).unwrap()
+}
+
+struct Setup {
+    folder: tempfile::TempDir,
+    address: SocketAddr,
+    admin: SocketAddr,
+}
+
+impl Setup {
+    fn new() -> Self {
+        let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        Setup {
+            folder: tempfile::tempdir().unwrap(),
+            address: local(free_port()),
+            admin: local(free_port()),
+        }
+    }
+
+    fn file(&self) -> String {
+        self.folder.path().join("proxy.toml").display().to_string()
+    }
+
+    fn write(&self, instances: &[SocketAddr], more: &str) {
+        let members: String = instances
+            .iter()
+            .map(|address| format!("[[service.member]]\naddress = \"{address}\"\n"))
+            .collect();
+        let text = format!(
+            "threads = 2\nadmin = \"{}\"\n{more}\n[[listener]]\naddress = \"{}\"\n[[route]]\nservice = \"web\"\n\
+             [[service]]\nname = \"web\"\ncache = {{}}\n{members}",
+            self.admin, self.address
+        );
+        std::fs::write(self.file(), text).unwrap();
+    }
+
+    fn run(&self) -> Program {
+        Program::start(&["run", "--config", &self.file()], &[]).0
+    }
+}
+
+#[test]
+fn a_proxy_serves_reloads_and_ends() {
+    let setup = Setup::new();
+    setup.write(&[instance("old")], "");
+    let mut program = setup.run();
+    assert!(get(setup.address, "/").ends_with("old"));
+    let metrics = get(setup.admin, "/metrics");
+    assert!(
+        metrics.contains("lb_proxy_answers_total{result=\"2xx\"} 1"),
+        "{metrics}"
+    );
+    assert!(metrics.contains("lb_instance_requests_total{service=\"web\",real=\"127.0.0.1:"));
+    assert!(get(setup.admin, "/healthz").ends_with("ok\n"));
+    let services = get(setup.admin, "/v1/services");
+    assert!(
+        services.contains("\"name\":\"web\"") && services.contains("\"state\":\"up\""),
+        "{services}"
+    );
+    let purged = ask(
+        setup.admin,
+        "POST",
+        "/v1/purge?service=web&prefix=http://a.test/",
+    )
+    .unwrap();
+    assert!(purged.ends_with("{\"purged\":0}\n"), "{purged}");
+
+    setup.write(&[instance("new")], "");
+    program.signal(Signal::SIGHUP);
+    program.says("were read again");
+    assert!(get(setup.address, "/").ends_with("new"));
+    std::fs::write(setup.file(), "nonsense = 1").unwrap();
+    program.signal(Signal::SIGHUP);
+    program.says("nothing was changed");
+    assert!(get(setup.address, "/").ends_with("new"));
+
+    program.signal(Signal::SIGTERM);
+    assert!(program.ends(), "{}", program.errors.lock().unwrap());
+    assert!(TcpStream::connect(setup.address).is_err());
+}
+
+#[test]
+fn members_of_a_file_are_followed() {
+    let setup = Setup::new();
+    let members = setup.folder.path().join("web.members");
+    std::fs::write(&members, format!("{}\n", instance("old"))).unwrap();
+    let text = format!(
+        "[[listener]]\naddress = \"{}\"\n[[route]]\nservice = \"web\"\n[[service]]\nname = \"web\"\nmembers_file = \"{}\"\n",
+        setup.address,
+        members.display()
+    );
+    std::fs::write(setup.file(), text).unwrap();
+    let _program = setup.run();
+    wait_until("the first one answers", || {
+        get(setup.address, "/").ends_with("old")
+    });
+    std::fs::write(&members, format!("{} 50 # another\n", instance("new"))).unwrap();
+    wait_until("the other one answers", || {
+        get(setup.address, "/").ends_with("new")
+    });
+    // Without the file the last ones are kept.
+    std::fs::remove_file(&members).unwrap();
+    thread::sleep(Duration::from_millis(1_500));
+    assert!(get(setup.address, "/").ends_with("new"));
+}
+
+#[test]
+fn a_restart_fails_no_request() {
+    let setup = Setup::new();
+    let socket = setup.folder.path().join("handover.sock");
+    let more = format!("handover = \"{}\"", socket.display());
+    setup.write(&[instance("fine"), instance("fine")], &more);
+    let mut program = setup.run();
+    let stop = AtomicBool::new(false);
+    let requests = AtomicU64::new(0);
+    let failures = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for number in 0..6 {
+            let (stop, requests, failures) = (&stop, &requests, &failures);
+            let address = setup.address;
+            scope.spawn(move || {
+                while !stop.load(SeqCst) {
+                    let done = match number % 2 {
+                        0 => ask(address, "GET", "/")
+                            .map(|answer| u64::from(answer.ends_with("fine"))),
+                        _ => keep_alive(address, stop),
+                    };
+                    match done {
+                        Ok(0) => failures.lock().unwrap().push("another answer".to_owned()),
+                        Ok(count) => drop(requests.fetch_add(count, SeqCst)),
+                        Err(error) => failures.lock().unwrap().push(error.to_string()),
+                    }
+                }
+            });
+        }
+        for _ in 0..3 {
+            let before = requests.load(SeqCst);
+            wait_until("requests are answered", || {
+                requests.load(SeqCst) > before + 200
+            });
+            let next = setup.run();
+            assert!(program.ends(), "{}", program.errors.lock().unwrap());
+            program = next;
+        }
+        let before = requests.load(SeqCst);
+        wait_until("requests are answered", || {
+            requests.load(SeqCst) > before + 200
+        });
+        stop.store(true, SeqCst);
+    });
+    assert_eq!(*failures.lock().unwrap(), [""; 0]);
+    assert!(socket.exists());
+    program.signal(Signal::SIGTERM);
+    assert!(program.ends());
+    assert!(!socket.exists());
+}
+
+/// Requests on one connection until the proxy says that it ends. Returns their number.
+fn keep_alive(address: SocketAddr, stop: &AtomicBool) -> std::io::Result<u64> {
+    let mut stream = BufReader::new(TcpStream::connect(address)?);
+    stream.get_mut().set_read_timeout(Some(PATIENCE))?;
+    let mut count = 0;
+    loop {
+        stream
+            .get_mut()
+            .write_all(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")?;
+        let mut head = String::new();
+        loop {
+            let mut line = String::new();
+            if stream.read_line(&mut line)? == 0 {
+                return Err(std::io::Error::other(format!("no answer after {count}")));
+            }
+            if line == "\r\n" {
+                break;
+            }
+            head.push_str(&line);
+        }
+        stream.read_exact(&mut [0; 4])?;
+        if !head.starts_with("HTTP/1.1 200") {
+            return Err(std::io::Error::other(head));
+        }
+        count += 1;
+        if head.to_ascii_lowercase().contains("connection: close") || stop.load(SeqCst) {
+            return Ok(count);
+        }
+    }
+}
+
+#[test]
+fn an_address_that_is_taken_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let setup = Setup::new();
+    let text = format!(
+        "[[listener]]\naddress = \"{}\"\n",
+        taken.local_addr().unwrap()
+    );
+    std::fs::write(setup.file(), text).unwrap();
+    let output = Command::new(PROGRAM)
+        .args(["run", "--config", &setup.file()])
+        .output()
+        .unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("in use"), "{error}");
+}
+
+#[test]
+fn a_file_is_checked() {
+    let check = |path: &Path| {
+        let output = Command::new(PROGRAM)
+            .arg("check")
+            .arg(path)
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).unwrap())
+    };
+    let setup = Setup::new();
+    setup.write(&[instance("x")], "");
+    let (code, text) = check(Path::new(&setup.file()));
+    assert_eq!(code, Some(0), "{text}");
+    assert!(
+        text.ends_with("1 listeners, 1 routes, 1 services, nothing wrong\n"),
+        "{text}"
+    );
+    setup.write(&[], "nonsense = 1");
+    let (code, text) = check(Path::new(&setup.file()));
+    assert_eq!(code, Some(1));
+    assert!(text.contains("proxy.toml:3: nonsense"), "{text}");
+    // Nothing to serve is wrong usage.
+    let output = Command::new(PROGRAM)
+        .arg("run")
+        .env_clear()
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn the_example_is_right() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/proxy.toml");
+    let text = std::fs::read_to_string(&example).unwrap();
+    lb_proxy::config::Config::parse(&text, &example).unwrap();
+}
+
+/// A deployment agent: each client gets the present list of instances, and each new one.
+fn deployment_agent(
+    list: tokio::sync::watch::Receiver<String>,
+) -> (tokio::runtime::Runtime, SocketAddr) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let listener = runtime
+        .block_on(tokio::net::TcpListener::bind("127.0.0.1:0"))
+        .unwrap();
+    let address = listener.local_addr().unwrap();
+    runtime.spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut list = list.clone();
+            tokio::spawn(async move {
+                let mut stream = tokio_tungstenite::accept_async(stream).await.unwrap();
+                loop {
+                    let text = list.borrow_and_update().clone();
+                    let sent = stream.send(text.into()).await;
+                    if sent.is_err() || list.changed().await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    (runtime, address)
+}
+
+#[test]
+fn the_environment_configures_a_proxy_without_a_file() {
+    let (first, second) = (instance("first"), instance("second"));
+    let entry = |address: SocketAddr| {
+        format!(
+            "[{{\"id\":\"x\",\"ip\":\"127.0.0.1\",\"port\":{},\"score\":0.9}}]",
+            address.port()
+        )
+    };
+    let (lists, list) = tokio::sync::watch::channel(entry(first));
+    let (runtime, agent) = deployment_agent(list);
+    let port = free_port();
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let (mut program, ready) = Program::start(
+        &["run"],
+        &[
+            ("HOST_PORT_HTTP_BALANCER", &address.to_string()),
+            ("HOST_PORT_WS_DEPLOYMENT_AGENT", &agent.port().to_string()),
+            ("TARGET_PORT", "3000"),
+            ("CACHE_CAPACITY", "100"),
+            ("REQUEST_TIMEOUT", "5"),
+        ],
+    );
+    assert!(ready.contains(&address.to_string()), "{ready}");
+    wait_until("the first one answers", || {
+        get(address, "/").ends_with("first")
+    });
+    lists.send(entry(second)).unwrap();
+    wait_until("the second one answers", || {
+        get(address, "/").ends_with("second")
+    });
+    // The agent is gone; the last list is kept.
+    runtime.shutdown_background();
+    program.says("the instances stay as they are");
+    assert!(get(address, "/").ends_with("second"));
+    program.signal(Signal::SIGTERM);
+    assert!(program.ends());
+}
+
+#[test]
+fn requests_are_logged() {
+    let setup = Setup::new();
+    setup.write(&[instance("fine")], "access_log = \"all\"");
+    let program = setup.run();
+    assert!(get(setup.address, "/x?y").ends_with("fine"));
+    ask(setup.address, "TRACE", "/z").unwrap();
+    wait_until("two lines", || program.lines.lock().unwrap().len() == 2);
+    let lines: Vec<serde_json::Value> = program
+        .lines
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let first = &lines[0];
+    for (field, value) in [
+        ("client", "127.0.0.1"),
+        ("method", "GET"),
+        ("host", "a.test"),
+        ("path", "/x?y"),
+        ("service", "web"),
+        ("cache", "miss"),
+    ] {
+        assert_eq!(first[field], value, "{first}");
+    }
+    assert_eq!(
+        (&first["status"], &first["bytes"]),
+        (&200.into(), &4.into())
+    );
+    assert!(
+        first["instance"]
+            .as_str()
+            .unwrap()
+            .starts_with("127.0.0.1:")
+    );
+    assert_eq!(lines[1]["status"], 405);
+}
+
+/// Bytes of a large body.
+const LARGE: usize = 256 << 20;
+const BLOCK: usize = 64 << 10;
+/// What a proxy may keep of bodies that pass, whatever their size.
+const KEPT: usize = 48 << 20;
+
+/// An instance that sends, or reads, a large body.
+fn large_instance() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(stream) = stream else { continue };
+            thread::spawn(move || {
+                let mut reader = BufReader::new(stream);
+                let mut head = String::new();
+                while !head.ends_with("\r\n\r\n") {
+                    if reader.read_line(&mut head).unwrap_or(0) == 0 {
+                        return;
+                    }
+                }
+                let block = vec![b'x'; BLOCK];
+                if head.starts_with("POST") {
+                    // In chunks: until the last one.
+                    let mut tail = Vec::new();
+                    let mut part = vec![0; BLOCK];
+                    while !tail.ends_with(b"0\r\n\r\n") {
+                        let Ok(length @ 1..) = reader.read(&mut part) else {
+                            return;
+                        };
+                        tail.extend_from_slice(&part[..length]);
+                        tail.drain(..tail.len().saturating_sub(5));
+                    }
+                    let _ = reader
+                        .get_mut()
+                        .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+                    return;
+                }
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\nCache-Control: max-age=60\r\n\r\n"
+                );
+                let _ = reader.get_mut().write_all(head.as_bytes());
+                for _ in 0..LARGE / BLOCK {
+                    if reader.get_mut().write_all(&block).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn memory_does_not_grow_with_bodies() {
+    let setup = Setup::new();
+    setup.write(&[large_instance()], "");
+    let program = setup.run();
+    let before = program.memory();
+    let check = |what: &str| {
+        let grown = program.memory().saturating_sub(before);
+        assert!(grown < KEPT, "{what}: {} MiB more", grown >> 20);
+    };
+    let connect = || {
+        let stream = TcpStream::connect(setup.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    };
+    // Down, through the cache, which does not store it.
+    let mut stream = connect();
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    let mut block = vec![0; BLOCK];
+    let mut length = 0;
+    loop {
+        match stream.read(&mut block).unwrap() {
+            0 => break,
+            more => length += more,
+        }
+        check("down");
+    }
+    assert!(length > LARGE, "{length}");
+    // Up, in chunks.
+    let mut stream = connect();
+    stream
+        .write_all(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        .unwrap();
+    let chunk = [format!("{BLOCK:x}\r\n").as_bytes(), &block, b"\r\n"].concat();
+    for _ in 0..LARGE / BLOCK {
+        stream.write_all(&chunk).unwrap();
+    }
+    check("up");
+    stream.write_all(b"0\r\n\r\n").unwrap();
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).unwrap();
+    assert_eq!(&status, b"HTTP/1.1 200");
+    // Clients that do not read.
+    let mut silent: Vec<TcpStream> = (0..50).map(|_| connect()).collect();
+    for stream in &mut silent {
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nHost: a\r\nCache-Control: no-store\r\n\r\n")
+            .unwrap();
+    }
+    thread::sleep(Duration::from_millis(500));
+    check("50 clients that do not read");
+}

@@ -1,0 +1,120 @@
+//! `lb-proxy` in front of the reals of a VIP: the agent's health and weights decide which of them get requests.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::Duration,
+};
+
+use lb_tests::{
+    AgentOptions, Process, binary,
+    client::{Connections, HttpPlan, get, http_load},
+    wait_for,
+};
+
+use crate::fixture::{HTTP_V4, PATIENCE, Testbed, assert_no_failure, serve};
+
+const PORT: u16 = 8080;
+const ADMIN: u16 = 9470;
+
+/// Starts a proxy on the balancer's host whose instances are the VIP's reals.
+fn start(testbed: &Testbed, folder: &tempfile::TempDir) -> (Process, SocketAddr) {
+    let address = SocketAddr::new(testbed.network.balancer.v4, PORT);
+    let admin = SocketAddr::new(testbed.network.balancer.v4, ADMIN);
+    let file = folder.path().join("proxy.toml");
+    let text = format!(
+        "admin = \"{admin}\"\n[[listener]]\naddress = \"{address}\"\n[[route]]\nservice = \"web\"\n[[service]]\nname = \"web\"\n\
+         choice = \"round-robin\"\nvip = \"{HTTP_V4}\"\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    let arguments = [
+        "run".to_owned(),
+        "--config".to_owned(),
+        file.display().to_string(),
+        "--agent".to_owned(),
+        testbed.agent.endpoint(),
+    ];
+    let balancer = testbed.network.balancer.namespace();
+    let program = binary("lb-proxy").unwrap();
+    let mut process = balancer.start("lb-proxy", program, arguments).unwrap();
+    process.wait_line("lb-proxy:", "ready", PATIENCE).unwrap();
+    (process, address)
+}
+
+/// Waits until requests are answered by exactly these.
+fn answered_by(testbed: &Testbed, target: SocketAddr, names: &BTreeSet<String>) {
+    wait_for("answers of these reals only", PATIENCE, || {
+        // In turn: each real answers three of these.
+        let mut seen = BTreeSet::new();
+        for _ in 0..3 * names.len() {
+            match get(&testbed.client, target, "/") {
+                Ok((server, _)) => drop(seen.insert(server)),
+                Err(_) => return Ok(None),
+            }
+        }
+        Ok((seen == *names).then_some(()))
+    })
+    .unwrap();
+}
+
+pub fn a_proxy_follows_the_reals_of_a_vip() {
+    let mut testbed = Testbed::new(3, &[HTTP_V4], AgentOptions::default()).unwrap();
+    serve(&testbed, HTTP_V4, "", false, &[100]);
+    let folder = tempfile::tempdir().unwrap();
+    let (mut proxy, target) = start(&testbed, &folder);
+    let all = testbed.names();
+    answered_by(&testbed, target, &all);
+
+    // Equal weights, equal counts: each real gets a third of the requests.
+    let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+    for _ in 0..30 {
+        let (server, _) = get(&testbed.client, target, "/").unwrap();
+        *counts.entry(server).or_default() += 1;
+    }
+    assert_eq!(counts.values().copied().collect::<Vec<_>>(), [10; 3]);
+
+    // No request fails while reals are drained and come back, and the agent is killed and starts again.
+    let load = http_load(
+        &testbed.client,
+        HttpPlan {
+            target,
+            workers: 4,
+            connections: Connections::Kept,
+            pause: Duration::from_millis(5),
+            requests: None,
+        },
+    );
+    let drained = testbed.backends[0].address();
+    let rest: BTreeSet<String> = testbed.backends[1..]
+        .iter()
+        .map(|backend| backend.host.label().to_owned())
+        .collect();
+    testbed.lbctl(&["drain", HTTP_V4, &drained]).unwrap();
+    answered_by(&testbed, target, &rest);
+    testbed.agent.kill().unwrap();
+    answered_by(&testbed, target, &rest);
+    testbed.agent.run().unwrap();
+    testbed.lbctl(&["undrain", HTTP_V4, &drained]).unwrap();
+    answered_by(&testbed, target, &all);
+
+    // What the proxy sees of the reals is a load source of the agent.
+    let source = format!(
+        "http-json name=proxy address={} port={ADMIN} path=/v1/load/web/{{real}} interval=1s latency=/latency",
+        testbed.network.balancer.v4
+    );
+    testbed
+        .lbctl(&["set-vip", HTTP_V4, "--load", &source])
+        .unwrap();
+    wait_for("the latency that the proxy measured", PATIENCE, || {
+        let why = testbed.why(HTTP_V4, &drained)?;
+        let readings = why["readings"].as_array().cloned().unwrap_or_default();
+        let is_it = |reading: &serde_json::Value| {
+            reading["quantity"] == "latency" && reading["value"].as_f64() > Some(0.0)
+        };
+        Ok(readings.iter().any(is_it).then_some(()))
+    })
+    .unwrap();
+    let report = load.stop().unwrap();
+    assert_no_failure(&report);
+    proxy.stop().unwrap();
+}
