@@ -22,7 +22,7 @@ use crate::{
     events::Events,
     hub::Hub,
     keeper::{Changes, Keeper, KeeperError, StoredPool},
-    pool::{Now, ORPHAN_GRACE, Pool, PoolRecord},
+    pool::{Now, ORPHAN_GRACE, Pool, PoolOwner, PoolRecord},
     worker::{Handle, Means, Order, PoolView, Report, Worker},
 };
 
@@ -43,6 +43,9 @@ pub enum Refused {
     /// It is being deleted.
     #[error("the pool {0} is being deleted; add it again when it is gone")]
     Deleting(PoolName),
+    /// It is the configuration file's.
+    #[error("the pool {0} is the configuration file's: change it there, and reload the controller (SIGHUP)")]
+    OfFile(PoolName),
     /// A setting cannot have its value.
     #[error("{0}")]
     Invalid(FieldError),
@@ -110,6 +113,7 @@ impl Controller {
         let mut pool = Pool::new(stored.name, stored.spec, stored.record.generation);
         pool.last_epoch = stored.record.last_epoch;
         pool.is_deleted = stored.record.is_deleted;
+        pool.owner = stored.record.owner;
         pool.scaling = stored.learned.scaling;
         let now = Now {
             monotonic: Duration::from_secs(30 * 86_400),
@@ -174,6 +178,15 @@ impl Controller {
         settings: &Map<String, Value>,
     ) -> Result<PoolView, Refused> {
         let spec = PoolSpec::read(settings, &KINDS).map_err(Refused::Invalid)?;
+        self.create(name, spec, PoolOwner::Api).await
+    }
+
+    async fn create(
+        &self,
+        name: PoolName,
+        spec: PoolSpec,
+        owner: PoolOwner,
+    ) -> Result<PoolView, Refused> {
         self.check_room(&name, &spec)?;
         if let Some(handle) = self.pools().get(&name) {
             return Err(if handle.view.borrow().is_deleted {
@@ -192,6 +205,7 @@ impl Controller {
             generation: 1,
             last_epoch: 0,
             is_deleted: false,
+            owner,
         };
         let mut changes = Changes::default();
         changes.pool(&name, &record);
@@ -199,8 +213,39 @@ impl Controller {
         if self.pools().contains_key(&name) {
             return Err(Refused::Exists(name));
         }
-        self.run(Pool::new(name.clone(), spec, 1))?;
+        let mut pool = Pool::new(name.clone(), spec, 1);
+        pool.owner = owner;
+        self.run(pool)?;
         self.view_of(&name)
+    }
+
+    /// Makes the pools of the configuration file what it says. One that is refused is logged, and stays as it is.
+    pub async fn follow_file(&self, pools: BTreeMap<PoolName, PoolSpec>) {
+        let views = self.views(None).unwrap_or_default();
+        for view in &views {
+            if view.owner == PoolOwner::File
+                && !view.is_deleted
+                && !pools.contains_key(&view.name)
+                && let Err(error) = self.order(&view.name, Order::Delete).await
+            {
+                tracing::error!("the pool {} is no longer in the file: {error}", view.name);
+            }
+        }
+        for (name, spec) in pools {
+            let before = views.iter().find(|view| view.name == name);
+            let followed = match before {
+                Some(view) if view.owner == PoolOwner::File && !view.is_deleted => {
+                    if *view.spec == spec.to_map() {
+                        continue;
+                    }
+                    self.change(&name, PoolOwner::File, |_| Ok(spec)).await
+                }
+                _ => self.create(name.clone(), spec, PoolOwner::File).await,
+            };
+            if let Err(error) = followed {
+                tracing::error!("the pool {name} of the file: {error}");
+            }
+        }
     }
 
     /// Refuses addresses, ports and folders that another pool has.
@@ -231,18 +276,22 @@ impl Controller {
         name: &PoolName,
         patch: &Map<String, Value>,
     ) -> Result<PoolView, Refused> {
-        self.change(name, |before| before.patched(patch, &KINDS))
+        self.change(name, PoolOwner::Api, |before| before.patched(patch, &KINDS))
             .await
     }
 
     async fn change(
         &self,
         name: &PoolName,
+        by: PoolOwner,
         change: impl FnOnce(&PoolSpec) -> Result<PoolSpec, FieldError>,
     ) -> Result<PoolView, Refused> {
         let view = self.view_of(name)?;
         if view.is_deleted {
             return Err(Refused::Deleting(name.clone()));
+        }
+        if view.owner != by {
+            return Err(Refused::OfFile(name.clone()));
         }
         let before = PoolSpec::read(&view.spec, &KINDS).map_err(Refused::Invalid)?;
         let spec = change(&before).map_err(Refused::Invalid)?;
@@ -283,7 +332,7 @@ impl Controller {
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
         let spec = PoolSpec::read(&given, &KINDS).map_err(Refused::Invalid)?;
-        self.change(name, |_| Ok(spec)).await
+        self.change(name, PoolOwner::Api, |_| Ok(spec)).await
     }
 
     /// Deletes a pool; its instances are stopped and removed.
@@ -291,7 +340,9 @@ impl Controller {
     /// # Errors
     /// [`Refused`].
     pub async fn delete(&self, name: &PoolName) -> Result<(), Refused> {
-        self.view_of(name)?;
+        if self.view_of(name)?.owner == PoolOwner::File {
+            return Err(Refused::OfFile(name.clone()));
+        }
         self.order(name, Order::Delete).await
     }
 
@@ -374,6 +425,12 @@ impl Controller {
         self.0.names.subscribe()
     }
 
+    /// Whether the store took the last write.
+    #[must_use]
+    pub fn is_stored(&self) -> bool {
+        self.0.keeper.trouble().is_none()
+    }
+
     /// The events.
     #[must_use]
     pub fn events(&self) -> &Events {
@@ -391,7 +448,7 @@ impl Controller {
 }
 
 /// What two pools would both use.
-fn overlap(one: &PoolSpec, other: &PoolSpec, name: &PoolName) -> Option<FieldError> {
+pub(crate) fn overlap(one: &PoolSpec, other: &PoolSpec, name: &PoolName) -> Option<FieldError> {
     match (&one.network.range, &other.network.range) {
         (Some(range), Some(taken)) => range.overlaps(taken).then(|| {
             let advice = format!("pool {name} has addresses of it; give others");

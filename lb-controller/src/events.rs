@@ -1,8 +1,8 @@
 //! Events of all pools, with revisions: a watcher that was away asks for those since the last one that it has.
 
 use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
@@ -34,6 +34,8 @@ pub struct Events(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     kept: Mutex<VecDeque<Arc<Dated>>>,
+    /// How many there were since the process started, by pool and kind.
+    counts: Mutex<BTreeMap<(PoolName, &'static str), u64>>,
     revision: watch::Sender<u64>,
 }
 
@@ -45,6 +47,7 @@ impl Default for Events {
     fn default() -> Self {
         Events(Arc::new(Inner {
             kept: Mutex::default(),
+            counts: Mutex::default(),
             revision: watch::Sender::new(0),
         }))
     }
@@ -62,6 +65,10 @@ impl Events {
         } else {
             tracing::info!("{about}: {}: {}", event.kind, event.text);
         }
+        *self
+            .counts_mut()
+            .entry((pool.clone(), event.kind))
+            .or_default() += 1;
         let mut kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let revision = *self.0.revision.borrow() + 1;
         kept.push_back(Arc::new(Dated {
@@ -74,6 +81,26 @@ impl Events {
             kept.pop_front();
         }
         self.0.revision.send_replace(revision);
+    }
+
+    fn counts_mut(&self) -> MutexGuard<'_, BTreeMap<(PoolName, &'static str), u64>> {
+        self.0
+            .counts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many there were since the process started, by pool and kind.
+    #[must_use]
+    pub fn counts(&self) -> Vec<((PoolName, &'static str), u64)> {
+        let counts = self.counts_mut();
+        let copied = counts.iter().map(|(key, count)| (key.clone(), *count));
+        copied.collect()
+    }
+
+    /// Forgets the counts of a pool that is gone.
+    pub fn forget(&self, pool: &PoolName) {
+        self.counts_mut().retain(|(name, _), _| name != pool);
     }
 
     /// The number of the last one, and each newer one.

@@ -404,6 +404,7 @@ mod tests {
             generation: 3,
             last_epoch: 9,
             is_deleted: false,
+            owner: crate::pool::PoolOwner::File,
         };
         let instance = InstanceRecord {
             name: "web-1-9".parse().unwrap(),
@@ -412,6 +413,7 @@ mod tests {
             launched: Duration::from_secs(4),
             generation: 3,
             reason: "scaled out".to_owned(),
+            is_update: false,
         };
         let folder = tempfile::tempdir().unwrap();
         let (keeper, pools) = Keeper::open(&Place::Redb, folder.path(), "main").unwrap();

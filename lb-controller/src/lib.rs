@@ -12,12 +12,14 @@
 
 pub mod agents;
 pub mod api;
+pub mod config;
 pub mod controller;
 pub mod events;
 pub mod health;
 pub mod http;
 pub mod hub;
 pub mod keeper;
+pub mod metrics;
 pub mod pool;
 pub mod reference;
 pub mod worker;

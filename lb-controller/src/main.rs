@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     match commands::Arguments::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("lb-controller: {error:#}");
+            eprintln!("lb-controller: {}", lb_serve::message(error.as_ref()));
             ExitCode::FAILURE
         }
     }

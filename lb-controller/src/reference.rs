@@ -8,7 +8,7 @@ use lb_model::{
     settings::{Level, Settings as _, reference_table},
 };
 
-use crate::KINDS;
+use crate::{KINDS, config::ControllerSettings, metrics};
 
 /// The text of `docs/reference/pools.md`.
 #[must_use]
@@ -28,6 +28,13 @@ pub fn page() -> String {
         reference_table(own),
         of(Level::Operator),
         of(Level::Expert),
+    );
+    let _ = write!(
+        text,
+        "\n## The configuration file\n\n`lb-controller run --config FILE` has these settings, and each pool as a table \
+         `[[pool]]` with its `name` and the settings above.\n\n{}\n## Metrics\n\n{}",
+        reference_table(&ControllerSettings::fields()),
+        lb_serve::metrics::reference::table(metrics::families()),
     );
     for kind in KINDS.drivers.kinds {
         let _ = write!(text, "\n## Driver `{}`\n\n{}\n\n", kind.name, kind.help);

@@ -29,7 +29,7 @@ use crate::{
     hub::{Engine, Snapshot},
     keeper::{Changes, Keeper, KeeperError},
     pool::{
-        Health, InstanceView, Learned, Now, Pool, PoolRecord, Readings, Role, Step, StepKind,
+        Health, InstanceView, Learned, Now, Pool, PoolOwner, PoolRecord, Readings, Role, Step, StepKind,
         pause_after,
     },
 };
@@ -72,6 +72,8 @@ pub struct PoolView {
     pub generation: u64,
     /// Whether it is being deleted.
     pub is_deleted: bool,
+    /// Who says what it is.
+    pub owner: PoolOwner,
     /// Its instances.
     pub instances: Vec<InstanceView>,
     /// The last decision.
@@ -154,6 +156,7 @@ impl Worker {
             spec: Arc::clone(&spec),
             generation: pool.generation,
             is_deleted: pool.is_deleted,
+            owner: pool.owner,
             instances: Vec::new(),
             decision: None,
             troubles: Vec::new(),
@@ -286,6 +289,7 @@ impl Worker {
             generation: self.pool.generation,
             last_epoch: self.pool.last_epoch,
             is_deleted: self.pool.is_deleted,
+            owner: self.pool.owner,
         }
     }
 
@@ -300,7 +304,11 @@ impl Worker {
         self.means.agents.set(&self.pool.name, Wanted::new());
         let mut changes = Changes::default();
         changes.remove_pool(&self.pool.name);
-        self.means.keeper.write(changes).await.is_ok()
+        let is_forgotten = self.means.keeper.write(changes).await.is_ok();
+        if is_forgotten {
+            self.means.events.forget(&self.pool.name);
+        }
+        is_forgotten
     }
 
     /// Decides, stores, makes steps, and tells what is so.
@@ -568,6 +576,7 @@ impl Worker {
             spec: Arc::clone(&self.spec),
             generation: self.pool.generation,
             is_deleted: self.pool.is_deleted,
+            owner: self.pool.owner,
             instances: self.pool.view(now),
             thresholds: self.pool.distribution.thresholds(&self.pool.spec.scaling),
             revision: 0,

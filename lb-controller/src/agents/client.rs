@@ -1,9 +1,9 @@
 //! The connection to an agent.
 
-use std::{fmt, io, path::PathBuf, str::FromStr, time::Duration};
+use std::{io, time::Duration};
 
 use hyper_util::rt::TokioIo;
-use lb_proto::v1::balancer_client::BalancerClient;
+use lb_proto::{endpoint::Endpoint, v1::balancer_client::BalancerClient};
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Uri};
 
@@ -16,47 +16,6 @@ const CALL: Duration = Duration::from_secs(15);
 
 /// The client of the API `lb.v1`.
 pub type Client = BalancerClient<Channel>;
-
-/// Where an agent listens: `unix:PATH` or `http://HOST:PORT`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Endpoint {
-    /// A Unix socket.
-    Unix(PathBuf),
-    /// HTTP/2 without TLS.
-    Http(Uri),
-}
-
-impl FromStr for Endpoint {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        const FORM: &str = "write unix:PATH or http://HOST:PORT";
-        if let Some(path) = text.strip_prefix("unix:") {
-            let path = path.strip_prefix("//").unwrap_or(path);
-            if path.is_empty() {
-                return Err(format!("there is no path of a socket; {FORM}"));
-            }
-            return Ok(Endpoint::Unix(path.into()));
-        }
-        if text.starts_with("http://") {
-            let uri: Uri = text.parse().map_err(|error| format!("{error}; {FORM}"))?;
-            if uri.port().is_none() {
-                return Err(format!("there is no port; {FORM}"));
-            }
-            return Ok(Endpoint::Http(uri));
-        }
-        Err(FORM.to_owned())
-    }
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Endpoint::Unix(path) => write!(f, "unix:{}", path.display()),
-            Endpoint::Http(uri) => write!(f, "{uri}"),
-        }
-    }
-}
 
 /// Makes a client. It connects when it is used, and again when the connection is lost.
 pub fn client(endpoint: &Endpoint) -> Client {

@@ -14,9 +14,8 @@ use std::{
 };
 
 use lb_model::{pool::PoolName, vip::VipKey};
+pub use lb_proto::endpoint::Endpoint;
 use tokio::sync::watch;
-
-pub use self::client::Endpoint;
 
 /// The reals that pools want: by VIP and address, and whether each is drained.
 pub type Wanted = BTreeMap<(VipKey, IpAddr), bool>;

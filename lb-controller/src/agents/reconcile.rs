@@ -14,8 +14,8 @@ use tokio::sync::watch;
 use tonic::{Code, Status};
 
 use super::{
-    AgentState, AllWanted, RealFigures,
-    client::{Client, Endpoint, client, vip_id, vip_key},
+    AgentState, AllWanted, Endpoint, RealFigures,
+    client::{Client, client, vip_id, vip_key},
 };
 
 /// How often an agent is asked what it knows.

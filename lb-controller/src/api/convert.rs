@@ -21,6 +21,7 @@ pub fn pool(view: &PoolView) -> v1::Pool {
         instances: view.instances.iter().map(instance).collect(),
         desired: view.decision.as_ref().map(|decision| decision.desired),
         troubles: view.troubles.clone(),
+        owner: view.owner.name().to_owned(),
         low: view.thresholds.low,
         high: view.thresholds.high,
     }

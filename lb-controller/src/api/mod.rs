@@ -72,7 +72,7 @@ fn refused(refusal: &Refused) -> Status {
     match refusal {
         Refused::NoPool(name) => about(Code::NotFound, name),
         Refused::Exists(name) => about(Code::AlreadyExists, name),
-        Refused::Deleting(name) => about(Code::FailedPrecondition, name),
+        Refused::Deleting(name) | Refused::OfFile(name) => about(Code::FailedPrecondition, name),
         Refused::Invalid(error) => Status::with_error_details(
             Code::InvalidArgument,
             text.clone(),

@@ -1,5 +1,6 @@
 //! The verbs of `lb-controller`, one file each.
 
+mod check;
 mod docs;
 mod run;
 
@@ -22,8 +23,11 @@ pub struct Arguments {
 enum Command {
     /// Operate the stored pools and serve the API, in the foreground.
     ///
-    /// SIGTERM and SIGINT end it; instances run on, and the next run adopts them.
+    /// SIGHUP reads the configuration file again. SIGTERM and SIGINT end it; instances run on, and the next run adopts
+    /// them.
     Run(run::Run),
+    /// Check a configuration file.
+    Check(check::Check),
     /// Write the reference page of the settings.
     #[command(hide = true)]
     Docs(docs::Docs),
@@ -32,9 +36,12 @@ enum Command {
 impl Arguments {
     /// Does it.
     pub fn run(self) -> anyhow::Result<()> {
-        log_to_stderr();
         match self.command {
-            Command::Run(run) => run.execute(),
+            Command::Run(run) => {
+                log_to_stderr();
+                run.execute()
+            }
+            Command::Check(check) => check.execute(),
             Command::Docs(docs) => docs.execute(),
         }
     }

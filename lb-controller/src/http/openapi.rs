@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::json::{descriptor, schema};
 
 /// A path: what it answers, and what each method does.
-const PATHS: [(&str, &str, &[(&str, &str)]); 10] = [
+const PATHS: [(&str, &str, &[(&str, &str)]); 12] = [
     (
         "/v1/pools",
         "ListPoolsResponse",
@@ -72,6 +72,16 @@ const PATHS: [(&str, &str, &[(&str, &str)]); 10] = [
         &[("get", "The end of what an instance has printed")],
     ),
     ("/v1/openapi.json", "", &[("get", "This description")]),
+    (
+        "/metrics",
+        "",
+        &[("get", "Metrics: OpenMetrics, or Prometheus' text")],
+    ),
+    (
+        "/healthz",
+        "",
+        &[("get", "Answers while the controller runs")],
+    ),
 ];
 
 /// The description.

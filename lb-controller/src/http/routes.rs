@@ -11,12 +11,14 @@ use lb_model::{
     settings::{Map, Value},
 };
 use lb_proto::controller::v1;
+use lb_serve::metrics::{Format, render};
 use serde_json::json;
 
 use super::{Body, MAX_BODY, Site, json::to_json, openapi, respond, stream};
 use crate::{
     api::convert,
     controller::Refused,
+    metrics::Metrics,
     worker::{PoolView, Report},
 };
 
@@ -41,7 +43,7 @@ pub fn problem(status: StatusCode, detail: &str) -> Response<Body> {
 fn refused(refusal: &Refused) -> Response<Body> {
     let status = match refusal {
         Refused::NoPool(_) => StatusCode::NOT_FOUND,
-        Refused::Exists(_) | Refused::Deleting(_) => StatusCode::CONFLICT,
+        Refused::Exists(_) | Refused::Deleting(_) | Refused::OfFile(_) => StatusCode::CONFLICT,
         Refused::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
         Refused::Driver(_) => StatusCode::CONFLICT,
         Refused::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -138,6 +140,9 @@ pub async fn route(site: &Site, request: Request<Incoming>) -> Response<Body> {
             Err(response) => Err(response),
         },
         ["v1", "instances", instance, "logs"] => logs(site, instance, &request).await,
+        ["metrics"] => metrics(site, &request),
+        ["healthz"] => only_get(&request)
+            .map(|()| respond(StatusCode::OK, "text/plain; charset=utf-8", "ok\n")),
         ["v1", "openapi.json"] => only_get(&request).map(|()| ok(&openapi::document())),
         _ => Err(problem(
             StatusCode::NOT_FOUND,
@@ -145,6 +150,15 @@ pub async fn route(site: &Site, request: Request<Incoming>) -> Response<Body> {
         )),
     };
     answered.unwrap_or_else(|response| response)
+}
+
+fn metrics<B>(site: &Site, request: &Request<B>) -> Answer {
+    only_get(request)?;
+    let format = Format::negotiate(request.headers());
+    let text = render(Metrics::take(&site.controller), format);
+    let text = text
+        .map_err(|error| problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()))?;
+    Ok(respond(StatusCode::OK, format.media_type(), text))
 }
 
 type Answer = Result<Response<Body>, Response<Body>>;

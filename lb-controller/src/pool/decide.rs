@@ -32,6 +32,7 @@ impl Pool {
             return;
         }
         self.relaunch(now);
+        self.replace(now);
         if let Some(readings) = readings {
             self.scale(readings, now);
         }
@@ -182,7 +183,7 @@ impl Pool {
     }
 
     /// An epoch that no instance of the pool had. It is stored with the record that gets it.
-    fn next_epoch(&mut self) -> u64 {
+    pub(super) fn next_epoch(&mut self) -> u64 {
         let orphans = self.orphans.keys().map(|name| name.epoch).max();
         self.last_epoch = self.last_epoch.max(orphans.unwrap_or_default()) + 1;
         self.last_epoch
@@ -265,6 +266,7 @@ impl Pool {
             launched: now.unix,
             generation: self.generation,
             reason: reason.to_owned(),
+            is_update: false,
         };
         let mut slot = Slot::new(record, now);
         // No list has an instance of this number.
@@ -278,7 +280,7 @@ impl Pool {
     fn drain(&mut self, readings: &Readings, now: Now) {
         let mut stop = Vec::new();
         for (number, slot) in &mut self.slots {
-            if slot.record.role != Role::Draining {
+            if !matches!(slot.record.role, Role::Draining | Role::Replacing) {
                 continue;
             }
             let name = number.to_string();
@@ -310,7 +312,15 @@ impl Pool {
             }
         }
         for number in stop {
-            self.set_role(number, Role::Removing, "drained", now);
+            let is_replaced = self
+                .slots
+                .get(&number)
+                .is_some_and(|slot| slot.record.role == Role::Replacing);
+            if is_replaced {
+                self.launch_again(number, now);
+            } else {
+                self.set_role(number, Role::Removing, "drained", now);
+            }
         }
     }
 
@@ -338,6 +348,8 @@ impl Pool {
         Some(match slot.record.role {
             Role::Removing => return None,
             Role::Draining => ScalingPhase::Draining,
+            // It keeps its place, as a dead one does.
+            Role::Replacing => ScalingPhase::Dead(Some(Duration::ZERO)),
             Role::Spare => ScalingPhase::Spare,
             Role::Serving => match slot.vitality(now) {
                 Vitality::Alive => ScalingPhase::Serving,

@@ -6,6 +6,7 @@
 
 mod decide;
 mod record;
+mod rollout;
 mod slot;
 mod steps;
 #[cfg(test)]
@@ -25,7 +26,7 @@ use lb_steering::{
 };
 
 pub use self::{
-    record::{InstanceRecord, Learned, PoolRecord, Role},
+    record::{InstanceRecord, Learned, PoolOwner, PoolRecord, Role},
     slot::{Health, Slot, Trouble},
     steps::{Step, StepKind, pause_after},
     view::{InstanceState, InstanceView},
@@ -70,6 +71,8 @@ pub struct Pool {
     pub last_epoch: u64,
     /// Whether it is being deleted: it has no instances in the end.
     pub is_deleted: bool,
+    /// Who says what it is.
+    pub owner: PoolOwner,
     /// Its instances, by number.
     pub slots: BTreeMap<u32, Slot>,
     /// What the scaling law remembers.
@@ -105,6 +108,7 @@ impl Pool {
             generation,
             last_epoch: 0,
             is_deleted: false,
+            owner: PoolOwner::default(),
             slots: BTreeMap::new(),
             scaling: ScalingState::default(),
             relaunches: RelaunchState::default(),
@@ -203,7 +207,7 @@ impl Pool {
             .values()
             .filter_map(|slot| match slot.record.role {
                 Role::Serving if slot.is_alive() => Some((slot, false)),
-                Role::Draining if slot.is_up() => Some((slot, true)),
+                Role::Draining | Role::Replacing if slot.is_up() => Some((slot, true)),
                 _ => None,
             })
     }

@@ -17,6 +17,8 @@ pub enum Role {
     Spare,
     /// To end its work: no new flows. It can be taken back.
     Draining,
+    /// To end its work, and to be launched again at its place by the present settings.
+    Replacing,
     /// To be stopped and removed.
     Removing,
 }
@@ -27,6 +29,7 @@ impl fmt::Display for Role {
             Role::Serving => "serving",
             Role::Spare => "spare",
             Role::Draining => "draining",
+            Role::Replacing => "replacing",
             Role::Removing => "removing",
         })
     }
@@ -48,6 +51,31 @@ pub struct InstanceRecord {
     /// Why it has this role.
     #[serde(default)]
     pub reason: String,
+    /// Whether it replaces one that was well, and which is stopped and not just removed.
+    #[serde(default)]
+    pub is_update: bool,
+}
+
+/// Who says what a pool is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolOwner {
+    /// Callers of the API.
+    #[default]
+    Api,
+    /// The configuration file.
+    File,
+}
+
+impl PoolOwner {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            PoolOwner::Api => "api",
+            PoolOwner::File => "file",
+        }
+    }
 }
 
 /// The settings of a pool. Key: its name.
@@ -63,6 +91,9 @@ pub struct PoolRecord {
     /// Whether it is being deleted.
     #[serde(default)]
     pub is_deleted: bool,
+    /// Who says what it is.
+    #[serde(default)]
+    pub owner: PoolOwner,
 }
 
 /// What a controller has learned of a pool and can lose. Key: its name.

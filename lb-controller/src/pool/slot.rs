@@ -51,6 +51,15 @@ pub struct Trouble {
     pub next: Duration,
 }
 
+/// An instance of an earlier epoch that is left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Predecessor {
+    /// Its name.
+    pub name: InstanceName,
+    /// Whether it runs or is paused.
+    pub is_up: bool,
+}
+
 /// A place in a pool.
 #[derive(Clone, Debug)]
 pub struct Slot {
@@ -63,7 +72,7 @@ pub struct Slot {
     /// What the driver lists of the instance; `None` if it lists none.
     pub seen: Option<Listed>,
     /// Instances of earlier epochs that are left.
-    pub left: Vec<InstanceName>,
+    pub left: Vec<Predecessor>,
     /// The number of the first list that knows what the last step did.
     pub fresh_from: u64,
     /// The number of the last list.
@@ -162,7 +171,10 @@ impl Slot {
             // Marks that this list has it.
             self.list = Some(began);
         } else {
-            self.left.push(listed.name.clone());
+            self.left.push(Predecessor {
+                name: listed.name.clone(),
+                is_up: listed.phase.is_up(),
+            });
         }
     }
 
@@ -273,7 +285,11 @@ impl Slot {
 
     /// Begins a new epoch.
     pub(super) fn relaunch(&mut self, epoch: u64, generation: u64, now: Now) {
-        let old = self.record.name.clone();
+        let old = Predecessor {
+            name: self.record.name.clone(),
+            is_up: self.is_up(),
+        };
+        self.record.is_update = false;
         self.record.name.epoch = epoch;
         self.record.launched = now.unix;
         self.record.generation = generation;

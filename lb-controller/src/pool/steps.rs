@@ -101,7 +101,12 @@ impl Pool {
 fn step(slot: &Slot, can_pause: bool) -> Option<(InstanceName, StepKind)> {
     // A predecessor has the same address and port: it goes first.
     if let Some(old) = slot.left.first() {
-        return Some((old.clone(), StepKind::Remove));
+        let kind = if old.is_up && slot.record.is_update {
+            StepKind::Stop
+        } else {
+            StepKind::Remove
+        };
+        return Some((old.name.clone(), kind));
     }
     let name = slot.record.name.clone();
     let seen = slot.seen.as_ref();

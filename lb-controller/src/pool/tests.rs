@@ -29,6 +29,7 @@ struct Machine {
     records: BTreeMap<u32, InstanceRecord>,
     last_epoch: u64,
     spec: PoolSpec,
+    generation: u64,
     pool: Pool,
     refuses: bool,
 }
@@ -62,14 +63,14 @@ impl Machine {
             last_epoch: 0,
             pool: Pool::new("web".parse().unwrap(), spec.clone(), 1),
             spec,
-
+            generation: 1,
             refuses: false,
         }
     }
 
     /// Kills the controller: what is not stored is lost.
     fn crash(&mut self) {
-        let mut pool = Pool::new("web".parse().unwrap(), self.spec.clone(), 1);
+        let mut pool = Pool::new("web".parse().unwrap(), self.spec.clone(), self.generation);
         pool.last_epoch = self.last_epoch;
         for record in self.records.values() {
             pool.restore(record.clone(), self.now);
@@ -197,6 +198,12 @@ impl Machine {
                 return;
             }
         }
+    }
+
+    /// The settings that instances are made by change.
+    fn change_settings(&mut self) {
+        self.generation += 1;
+        self.pool.generation = self.generation;
     }
 
     fn seconds(&mut self, count: u32, offered: Option<f64>) {
@@ -383,6 +390,64 @@ fn spares_are_warm_and_serve_at_once() {
 }
 
 #[test]
+fn changed_settings_replace_a_few_instances_at_a_time() {
+    let mut machine = Machine::new(json!({
+        "min": 6, "max": 8, "spare": 1, "drain_natural": "0ms", "drain_deadline": "2s",
+    }));
+    machine.seconds(10, None);
+    machine.pool.take_events();
+    machine.change_settings();
+    let mut stopped = BTreeSet::new();
+    for _ in 0..120 {
+        machine.second(None, None);
+        assert!(machine.serving().len() >= 5, "{:?}", machine.serving());
+        let ended = |(name, (phase, _)): (&InstanceName, &(Phase, bool))| {
+            matches!(phase, Phase::Ended { .. }).then(|| name.clone())
+        };
+        stopped.extend(machine.instances.iter().filter_map(ended));
+    }
+    let view = machine.pool.view(machine.now);
+    assert!(view.iter().all(|one| one.is_current), "{view:?}");
+    let numbers: Vec<u32> = view.iter().map(|one| one.number).collect();
+    assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(machine.serving().len(), 6);
+    // Each was stopped before it was removed.
+    assert_eq!(stopped.len(), 7, "{stopped:?}");
+    assert_eq!(machine.events("replaced"), 7);
+    machine.check();
+}
+
+#[test]
+fn settings_that_do_not_work_stop_the_rollout() {
+    let mut machine = Machine::new(json!({
+        "min": 5, "max": 8, "drain_natural": "0ms", "drain_deadline": "2s", "relaunch_most": "2s",
+    }));
+    machine.seconds(10, None);
+    machine.start_up = Duration::from_secs(3_600);
+    machine.change_settings();
+    machine.seconds(300, None);
+    assert_eq!(machine.serving().len(), 4);
+    // They are mended.
+    machine.start_up = SECOND;
+    machine.change_settings();
+    machine.seconds(300, None);
+    assert_eq!(machine.serving().len(), 5);
+    assert!(machine.pool.view(machine.now).iter().all(|one| one.is_current));
+    machine.check();
+}
+
+#[test]
+fn instances_keep_what_they_were_made_by_if_they_are_to() {
+    let mut machine = Machine::new(json!({ "min": 3, "max": 8 }));
+    machine.pool.spec.rollout = lb_model::pool::Rollout::Manual;
+    machine.seconds(10, None);
+    machine.change_settings();
+    machine.seconds(60, None);
+    assert_eq!(machine.serving(), ["web-1-1", "web-2-2", "web-3-3"]);
+    assert!(machine.pool.view(machine.now).iter().all(|one| !one.is_current));
+}
+
+#[test]
 fn a_deleted_pool_leaves_nothing() {
     let mut machine = Machine::new(json!({ "min": 3, "max": 8 }));
     machine.seconds(5, None);
@@ -441,15 +506,19 @@ proptest! {
     #[test]
     fn a_controller_that_is_killed_at_any_moment_goes_on(
         seconds in prop::collection::vec(
-            (0.0..100.0_f64, prop::option::of(0..8_usize), prop::option::of(0..8_usize), any::<bool>()),
+            (0.0..100.0_f64, prop::option::of(0..8_usize), prop::option::of(0..8_usize), any::<bool>(), prop::bool::weighted(0.1)),
             30..80,
         ),
     ) {
         let mut machine = Machine::new(json!({
             "min": 2, "max": 6, "requests": 600, "requests_over": "10s", "load_over": "5s", "surge_over": "2s",
-            "in_after": "10s", "in_every": "1s", "drain_natural": "0ms", "policies": ["requests"], "period": "1s",
+            "in_after": "10s", "in_every": "1s", "drain_natural": "0ms", "drain_deadline": "2s", "policies": ["requests"],
+            "period": "1s",
         }));
-        for (load, crash, death, kills) in seconds {
+        for (load, crash, death, kills, changes) in seconds {
+            if changes {
+                machine.change_settings();
+            }
             machine.second(Some(load), crash);
             if let Some(name) = death.and_then(|at| machine.instances.keys().nth(at).cloned()) {
                 let ended = Phase::Ended { status: None, reason: String::new() };
@@ -464,9 +533,11 @@ proptest! {
                 prop_assert!(numbers.insert(name.number), "two of one number: {:?}", machine.instances);
             }
         }
-        machine.seconds(120, Some(1.0));
+        machine.seconds(400, Some(1.0));
         machine.check();
         prop_assert!(machine.serving().len() >= 2, "{:?}", machine.pool.view(machine.now));
         prop_assert_eq!(machine.instances.len(), machine.records.len());
+        let view = machine.pool.view(machine.now);
+        prop_assert!(view.iter().all(|one| one.is_current), "{view:?}");
     }
 }

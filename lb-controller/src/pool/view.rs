@@ -28,6 +28,17 @@ pub enum InstanceState {
 }
 
 impl InstanceState {
+    /// All, in the order of an instance's life.
+    pub const ALL: &[InstanceState] = &[
+        InstanceState::Init,
+        InstanceState::Low,
+        InstanceState::Medium,
+        InstanceState::High,
+        InstanceState::Sundown,
+        InstanceState::Spare,
+        InstanceState::Failed,
+    ];
+
     /// Its name.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -95,7 +106,7 @@ impl Pool {
 
     fn state(slot: &Slot, now: Now) -> InstanceState {
         match slot.record.role {
-            Role::Draining | Role::Removing => InstanceState::Sundown,
+            Role::Draining | Role::Replacing | Role::Removing => InstanceState::Sundown,
             Role::Spare => InstanceState::Spare,
             Role::Serving => match slot.vitality(now) {
                 Vitality::Starting => InstanceState::Init,

@@ -20,6 +20,7 @@ pub struct Pool {
     name: String,
     settings: Map<String, Value>,
     generation: u64,
+    owner: String,
     deleting: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     desired: Option<u32>,
@@ -97,6 +98,7 @@ impl From<&v1::Pool> for Pool {
             name: pool.name.clone(),
             settings: pool.settings.clone().map(struct_to_map).unwrap_or_default(),
             generation: pool.generation,
+            owner: pool.owner.clone(),
             deleting: pool.deleting,
             desired: pool.desired,
             instances: pool.instances.iter().map(Instance::from).collect(),
@@ -129,6 +131,9 @@ impl Pool {
             setting(&["scaling", "max"]).unwrap_or_default(),
             setting(&["driver", "kind"]).unwrap_or_default(),
         );
+        if self.owner == "file" {
+            text.push_str(", of the configuration file");
+        }
         if self.deleting {
             text.push_str(", being deleted");
         }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, time::Duration};
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use lb_tests::wait_for;
 use nix::{
     sys::signal::{Signal, kill},
@@ -11,8 +11,15 @@ use nix::{
 
 use crate::fixture::{Controller, PATIENCE, port};
 
-/// How often it is killed.
-const KILLS: u32 = 200;
+/// How often it is killed, unless `LB_CONTROLLER_KILLS` says otherwise.
+const KILLS: u32 = 15;
+
+fn kills() -> anyhow::Result<u32> {
+    match std::env::var("LB_CONTROLLER_KILLS") {
+        Ok(text) => text.parse().context("LB_CONTROLLER_KILLS"),
+        Err(_) => Ok(KILLS),
+    }
+}
 
 /// What really runs is what the controller's list says, one of each number.
 fn check(controller: &Controller, count: usize) -> anyhow::Result<()> {
@@ -44,7 +51,8 @@ pub fn a_controller_that_is_killed_leaves_neither_orphans_nor_doubles() -> anyho
     )?;
     controller.wait_serving("web", 3)?;
     let mut random = fastrand::Rng::with_seed(1);
-    for round in 0..KILLS {
+    let kills = kills()?;
+    for round in 0..kills {
         // Churn: the size changes, and instances die.
         let size = random.u32(2..7);
         // The controller may be killed before it answers.
@@ -69,7 +77,7 @@ pub fn a_controller_that_is_killed_leaves_neither_orphans_nor_doubles() -> anyho
             "round {round}: two of one number: {running:?}"
         );
         controller.run()?;
-        if round % 20 == 19 {
+        if round % 10 == 9 {
             controller.pool(&["scale", "web", "4"])?;
             check(&controller, 4)?;
         }

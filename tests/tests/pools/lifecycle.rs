@@ -153,7 +153,7 @@ pub fn an_instance_that_cannot_start_says_why() -> anyhow::Result<()> {
 pub fn settings_are_checked_and_changed() -> anyhow::Result<()> {
     let controller = Controller::start("settings", &[])?;
     let port = port();
-    controller.add_web("web", port, &["scaling.min=2", "scaling.max=4"])?;
+    controller.add_web("web", port, &["scaling.min=2", "scaling.max=4", "rollout=manual"])?;
     controller.wait_serving("web", 2)?;
     for (words, expected) in [
         (

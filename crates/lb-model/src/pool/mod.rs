@@ -11,5 +11,5 @@ pub use launch::{Attachment, Launch, Network};
 pub use name::{InstanceName, MAX_POOL_NAME, NameError, PoolName};
 pub use range::AddressRange;
 pub use size::Size;
-pub use spec::{Delivery, DriverChoice, PoolKinds, PoolNetwork, PoolSpec};
+pub use spec::{Delivery, DriverChoice, PoolKinds, PoolNetwork, PoolSpec, Rollout};
 pub use template::{OWN_LABELS, PLACEHOLDERS, Template, Volume, fill, user_ids};

@@ -30,6 +30,16 @@ crate::choice! {
     }
 }
 
+crate::choice! {
+    /// What becomes of instances when the settings that they were made by change.
+    pub enum Rollout = Rolling {
+        /// They are replaced, as many at a time as `scaling.relaunch` allows; each is drained first.
+        Rolling = "rolling",
+        /// They keep what they were made by until they are relaunched for another reason.
+        Manual = "manual",
+    }
+}
+
 crate::settings! {
     /// Where the instances of a pool are reached.
     #[derive(Eq)]
@@ -109,6 +119,8 @@ crate::settings! {
         load: Vec<LoadSource> = Vec::new();
         /// How many instances there are.
         scaling: Scaling = Scaling::default();
+        /// What becomes of instances when the settings that they were made by change.
+        rollout: Rollout = Rollout::Rolling;
         /// VIPs of the agents whose reals the instances are.
         vips: Vec<VipKey> = Vec::new();
         /// How long a load that hangs or fails may keep its driver's call: after this time it counts as failed.
