@@ -59,10 +59,12 @@ impl Probes {
         (probes, receiver)
     }
 
-    /// Probes exactly these instances.
+    /// Probes exactly these instances. A check's port that is `first_port`, that of the pool's first instance, stands for the
+    /// instance's own.
     pub fn set<'a>(
         &mut self,
         check: Option<&Check>,
+        first_port: u16,
         instances: impl Iterator<Item = (&'a InstanceName, SocketAddr)>,
     ) {
         let Some(check) = check else {
@@ -75,19 +77,26 @@ impl Probes {
         for (name, endpoint) in wanted {
             if !self.running.contains_key(name) {
                 self.running
-                    .insert(name.clone(), self.start(check, name, endpoint));
+                    .insert(name.clone(), self.start(check, first_port, name, endpoint));
             }
         }
     }
 
-    fn start(&self, check: &Check, name: &InstanceName, endpoint: SocketAddr) -> Probe {
+    fn start(
+        &self,
+        check: &Check,
+        first_port: u16,
+        name: &InstanceName,
+        endpoint: SocketAddr,
+    ) -> Probe {
         let (sender, mut results) = mpsc::channel(1);
         let vip = VipKey {
             address: endpoint.ip(),
             port: endpoint.port(),
             protocol: Protocol::Tcp,
         };
-        let port = check.port.unwrap_or(endpoint.port());
+        let other = check.port.filter(|port| *port != first_port);
+        let port = other.unwrap_or(endpoint.port());
         let config = ProbeConfig {
             check: check.clone(),
             target: Target {

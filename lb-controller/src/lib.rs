@@ -19,9 +19,11 @@ pub mod health;
 pub mod http;
 pub mod hub;
 pub mod keeper;
+pub mod load;
 pub mod metrics;
 pub mod pool;
 pub mod reference;
+pub mod usage;
 pub mod worker;
 
 use lb_model::pool::PoolKinds;

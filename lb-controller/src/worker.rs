@@ -28,10 +28,12 @@ use crate::{
     health::Probes,
     hub::{Engine, Snapshot},
     keeper::{Changes, Keeper, KeeperError},
+    load::Readers,
     pool::{
         Health, InstanceView, Learned, Now, Pool, PoolOwner, PoolRecord, Readings, Role, Step, StepKind,
         pause_after,
     },
+    usage::Meter,
 };
 
 /// How often a pool's size is decided.
@@ -117,6 +119,12 @@ pub struct Worker {
     snapshots: watch::Receiver<Snapshot>,
     probes: Probes,
     health: mpsc::Receiver<(InstanceName, Health)>,
+    readers: Readers,
+    loads: mpsc::Receiver<(InstanceName, lb_clients::load::reading::Report)>,
+    /// Away while it reads.
+    meter: Option<Meter>,
+    /// What was learned, as it was stored last.
+    saved: Option<Learned>,
     orders: mpsc::Receiver<Order>,
     done: (mpsc::Sender<Done>, mpsc::Receiver<Done>),
     view: watch::Sender<PoolView>,
@@ -150,6 +158,7 @@ impl Worker {
     pub fn start(pool: Pool, means: Means) -> Handle {
         let (orders, receiver) = mpsc::channel(64);
         let (probes, health) = Probes::new(Arc::clone(&means.probes));
+        let (readers, loads) = Readers::new();
         let spec = Arc::new(pool.spec.to_map());
         let (view, views) = watch::channel(PoolView {
             name: pool.name.clone(),
@@ -168,6 +177,10 @@ impl Worker {
             snapshots: means.engine.snapshots(),
             probes,
             health,
+            readers,
+            loads,
+            meter: Some(Meter::default()),
+            saved: None,
             orders: receiver,
             done: mpsc::channel(64),
             view,
@@ -216,6 +229,11 @@ impl Worker {
                 Some((name, health)) = self.health.recv() => {
                     let now = self.now();
                     self.pool.observe_health(&name, health, now);
+                }
+                Some((name, report)) = self.loads.recv() => {
+                    // It counts with the next decision.
+                    self.readers.take(&name, &report);
+                    continue;
                 }
                 Some(done) = self.done.1.recv() => self.finish(&done),
                 order = self.orders.recv() => match order {
@@ -315,6 +333,9 @@ impl Worker {
     async fn advance(&mut self, is_tick: bool) {
         let now = self.now();
         self.route_marks();
+        if is_tick && self.meter.as_ref().is_none_or(Meter::is_due) {
+            self.measure().await;
+        }
         let readings = is_tick.then(|| self.readings());
         self.pool.decide(readings, now);
         self.store(is_tick).await;
@@ -335,7 +356,15 @@ impl Worker {
             (runs && is_wanted).then_some(())?;
             Some((&slot.record.name, endpoint(*number)?))
         });
-        self.probes.set(self.pool.spec.check.as_ref(), probed);
+        let probed: Vec<_> = probed.collect();
+        let first_port = self.pool.spec.network.port;
+        self.probes.set(
+            self.pool.spec.check.as_ref(),
+            first_port,
+            probed.iter().copied(),
+        );
+        self.readers
+            .set(&self.pool.spec.load, first_port, probed.into_iter());
         self.serve();
         self.publish(now);
     }
@@ -357,7 +386,10 @@ impl Worker {
                 let learned = Learned {
                     scaling: self.pool.scaling.clone(),
                 };
-                changes.learned(&self.pool.name, &learned);
+                if self.saved.as_ref() != Some(&learned) {
+                    changes.learned(&self.pool.name, &learned);
+                    self.saved = Some(learned);
+                }
             }
         }
         if changes.is_empty() {
@@ -370,6 +402,31 @@ impl Worker {
             }
             // They are written with the next tick; until then nothing is done about them.
             Err(error) => self.store_trouble = Some(error.to_string()),
+        }
+    }
+
+    /// Reads what the instances use of their own limits.
+    async fn measure(&mut self) {
+        let groups: Vec<(InstanceName, String)> = self
+            .pool
+            .slots
+            .values()
+            .filter_map(|slot| {
+                let seen = slot.seen.as_ref()?;
+                (!seen.cgroup.is_empty()).then(|| (seen.name.clone(), seen.cgroup.clone()))
+            })
+            .collect();
+        if groups.is_empty() {
+            return;
+        }
+        let mut meter = self.meter.take().unwrap_or_default();
+        let read = tokio::task::spawn_blocking(move || {
+            meter.read(&groups);
+            meter
+        });
+        match read.await {
+            Ok(meter) => self.meter = Some(meter),
+            Err(error) => tracing::error!("reading control groups: {error}"),
         }
     }
 
@@ -550,6 +607,11 @@ impl Worker {
                 let before = one.connections.map_or(0.0, |sample| sample.value);
                 one.connections = Some(now_sample(before + pending));
             }
+            self.readers.complete(&slot.record.name, &mut one);
+            if let Some(meter) = &self.meter {
+                one.utilisation = one.utilisation.or(meter.cpu(&slot.record.name));
+                one.memory = one.memory.or(meter.memory(&slot.record.name));
+            }
             // Nobody sends anything to instances that serve no VIP and that no proxy knows.
             if one.connections.is_none() && vips.is_empty() && self.reported.is_none() {
                 one.connections = Some(now_sample(0.0));
@@ -563,6 +625,7 @@ impl Worker {
         let states = self.means.agents.states();
         let mut troubles: Vec<String> = self.pool.list_trouble.iter().cloned().collect();
         troubles.extend(self.store_trouble.clone());
+        troubles.extend(self.readers.troubles());
         if !self.pool.spec.vips.is_empty() {
             troubles.extend(states.iter().filter_map(|(_, state)| state.trouble.clone()));
             if states.is_empty() {

@@ -70,6 +70,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_millis(50);
 /// Looks after which a container without our labels is somebody else's.
 const FOREIGN_LOOKS: u32 = 40;
+/// Control groups that are remembered at most.
+const CGROUPS: usize = 10_000;
 /// Lines that are read of a container's output at most.
 const LOG_LINES: &str = "100000";
 
@@ -119,6 +121,8 @@ struct Inner {
     hints: broadcast::Sender<Hint>,
     /// The connection, once the engine's version is known.
     engine: Mutex<Option<Docker>>,
+    /// The control groups of containers that were seen up, by id.
+    cgroups: Mutex<HashMap<String, String>>,
 }
 
 /// What a container's labels say.
@@ -144,6 +148,7 @@ impl DockerDriver {
             groups,
             hints: broadcast::Sender::new(HINTS),
             engine: Mutex::default(),
+            cgroups: Mutex::default(),
         });
         let watching = tokio::spawn(watch_events(Arc::clone(&inner)));
         Ok(DockerDriver { inner, watching })
@@ -483,6 +488,7 @@ impl Inner {
         let launch = labels
             .get(LAUNCH)
             .and_then(|text| serde_json::from_str::<Launch>(text).ok());
+        let id = container.id.unwrap_or_default();
         let phase = match container.state {
             Some(ContainerSummaryStateEnum::CREATED) => Phase::Created,
             Some(
@@ -492,7 +498,6 @@ impl Inner {
             ) => Phase::Running,
             Some(ContainerSummaryStateEnum::PAUSED) => Phase::Paused,
             _ => {
-                let id = container.id.unwrap_or_default();
                 match self.state_of(engine, &id).await {
                     Ok(state) => ended(&state),
                     Err(error @ DriverError::Unreachable { .. }) => return Err(error),
@@ -509,13 +514,42 @@ impl Inner {
             }
             _ => None,
         };
+        let cgroup = if phase.is_up() {
+            self.cgroup_of(engine, &id).await
+        } else {
+            String::new()
+        };
         Ok(Some(Listed {
             name,
             phase,
-            cgroup: String::new(),
+            cgroup,
             fault,
             labels: launch.map(|launch| launch.labels).unwrap_or_default(),
         }))
+    }
+
+    /// The control group of a container that is up, as its first process says; empty if that cannot be told. It does not
+    /// change while the container exists.
+    async fn cgroup_of(&self, engine: &Docker, id: &str) -> String {
+        let known = || self.cgroups.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cgroup) = known().get(id) {
+            return cgroup.clone();
+        }
+        let state = self.state_of(engine, id).await.unwrap_or_default();
+        let cgroup = state
+            .pid
+            .filter(|pid| *pid > 0)
+            .and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok())
+            .and_then(|text| memory_group(&text).map(str::to_owned))
+            .unwrap_or_default();
+        if !cgroup.is_empty() {
+            let mut cgroups = known();
+            if cgroups.len() >= CGROUPS {
+                cgroups.clear();
+            }
+            cgroups.insert(id.to_owned(), cgroup.clone());
+        }
+        cgroup
     }
 
     async fn stop(&self, name: &InstanceName, grace: Duration) -> Result<(), DriverError> {
@@ -684,6 +718,20 @@ impl Inner {
     }
 }
 
+/// The group that counts the memory of a process with this `/proc/PID/cgroup`: that of version 1's controller, or else of
+/// version 2. A process that has ended is in the topmost group, which is the machine's.
+fn memory_group(text: &str) -> Option<&str> {
+    let group = |is_it: fn(&str) -> bool| {
+        text.lines().find_map(|line| {
+            let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+            is_it(controllers).then_some(path)
+        })
+    };
+    group(|controllers| controllers.split(',').any(|name| name == "memory"))
+        .or_else(|| group(str::is_empty))
+        .filter(|path| *path != "/")
+}
+
 /// How a container ended. The engine adds 128 to the number of a signal.
 fn ended(state: &ContainerState) -> Phase {
     let status = state.exit_code.map(|code| match code {
@@ -846,5 +894,19 @@ impl Driver for DockerDriver {
 
     fn watch(&self) -> broadcast::Receiver<Hint> {
         self.inner.hints.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_group_of_a_container_is_found() {
+        let first = "12:pids:/docker/a\n8:cpu,cpuacct:/docker/a\n4:memory:/docker/a\n0::/\n";
+        assert_eq!(memory_group(first), Some("/docker/a"));
+        let second = "0::/system.slice/docker-a.scope\n";
+        assert_eq!(memory_group(second), Some("/system.slice/docker-a.scope"));
+        assert_eq!(memory_group("0::/\n"), None);
     }
 }
