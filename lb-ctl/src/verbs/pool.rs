@@ -27,6 +27,7 @@ pub struct Arguments {
         long,
         env = "LB_CONTROLLER",
         value_name = "URI",
+        global = true,
         default_value = "unix:/run/lb-controller/api.sock"
     )]
     controller: Endpoint,

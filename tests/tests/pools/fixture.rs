@@ -16,8 +16,9 @@ use serde_json::Value;
 /// How long anything may take.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A web server in Perl. `POST /api/v1/_crash` makes it answer 500 from then on; any other request is answered with its name.
-const SERVER: &str = r#"
+/// A web server in Perl. `POST /api/v1/_crash` makes it answer 500 from then on, `GET /load` is a load of 95 %; any other request
+/// is answered with its name.
+pub const SERVER: &str = r#"
 use IO::Socket::INET; $| = 1; $SIG{PIPE} = "IGNORE";
 my $down = 0; my $n = $ENV{LB_INSTANCE};
 my $s = IO::Socket::INET->new(LocalPort => $ARGV[0], Listen => 128, ReuseAddr => 1) or die "listen: $!";
@@ -26,8 +27,9 @@ while (1) {
   my $c = $s->accept or next; my $first = <$c> // next;
   while (<$c>) { last if /^\r?$/ }
   $down = 1 if $first =~ m{^POST /api/v1/_crash};
+  my $body = $first =~ m{^GET /load} ? '{"busy": 95}' : $n;
   my $status = $down ? "500 Internal Server Error" : "200 OK";
-  print $c "HTTP/1.1 $status\r\nx-real: $n\r\nContent-Length: ", length $n, "\r\nConnection: close\r\n\r\n$n"; close $c;
+  print $c "HTTP/1.1 $status\r\nx-real: $n\r\nContent-Length: ", length $body, "\r\nConnection: close\r\n\r\n$body"; close $c;
 }
 "#;
 
@@ -88,6 +90,12 @@ impl Controller {
             .args(["--listen", &self.endpoint()])
             .args(&self.options);
         Process::start("lb-controller", command)
+    }
+
+    /// Tells it to read its configuration file again.
+    pub fn reload(&self) -> anyhow::Result<()> {
+        let process = self.process.as_ref().context("the controller does not run")?;
+        process.signal(nix::sys::signal::Signal::SIGHUP)
     }
 
     /// Kills it.
@@ -278,11 +286,21 @@ pub fn is_serving(instance: &Value) -> bool {
     matches!(instance["state"].as_str(), Some("LU" | "MU" | "HU"))
 }
 
-/// A first port for a pool that no other test uses.
+/// A first port for a pool that no other pool of this process uses; each test has a network of its own.
 pub fn port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     // Below the ports that the kernel gives out.
-    20_000 + NEXT.fetch_add(50, Ordering::Relaxed) + (std::process::id() % 40) as u16 * 250 % 10_000
+    20_000 + NEXT.fetch_add(50, Ordering::Relaxed) % 10_000
+}
+
+/// Runs a test in a network namespace of its own, where everything that it starts is as well.
+pub fn alone(test: fn() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    Namespace::new("pools")?.enter(test)?
+}
+
+/// A text of an answer.
+pub fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
 }
 
 /// Makes a request of an instance: the status and the body.

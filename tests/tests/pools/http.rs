@@ -190,6 +190,15 @@ pub fn pools_are_read_and_changed_over_http() -> anyhow::Result<()> {
             .status,
         403
     );
+    let metrics = web.get("/metrics")?.body;
+    for line in [
+        r#"lb_pool_instances{pool="web",state="LU"} 3"#,
+        r#"lb_pool_desired_instances{pool="web"} 3"#,
+        r#"lb_controller_events_total{pool="web",kind="launched"} 3"#,
+    ] {
+        ensure!(metrics.contains(line), "{line}: {metrics}");
+    }
+    assert_eq!(web.get("/healthz")?.body, "ok\n");
     let described = web.get("/v1/openapi.json")?.json()?;
     ensure!(described["paths"]["/v1/pools/{pool}"]["patch"].is_object());
     assert_eq!(
@@ -260,7 +269,7 @@ pub fn a_stream_that_is_cut_misses_nothing() -> anyhow::Result<()> {
         }
         runtime.block_on(async {
             let mut socket = connect(&reader).await?;
-            let cut_after = Duration::from_millis(random.u64(0..40));
+            let cut_after = Duration::from_millis(random.u64(0..20));
             let read = tokio::time::timeout(cut_after, async {
                 while let Some(message) = socket.next().await {
                     if let Message::Text(text) = message? {

@@ -10,11 +10,7 @@ use nix::{
 };
 use serde_json::Value;
 
-use crate::fixture::{Controller, PATIENCE, is_serving, port, request};
-
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
-}
+use crate::fixture::{Controller, PATIENCE, is_serving, port, request, text};
 
 pub fn a_pool_lives_and_goes() -> anyhow::Result<()> {
     let controller = Controller::start("lives", &[])?;
@@ -216,6 +212,68 @@ pub fn settings_are_checked_and_changed() -> anyhow::Result<()> {
             .all(|one| one["current"] == false)
             .then_some(()))
     })?;
+    Ok(())
+}
+
+pub fn changed_settings_replace_instances() -> anyhow::Result<()> {
+    let controller = Controller::start("rollout", &[])?;
+    controller.add_web("web", port(), &["scaling.min=4", "scaling.max=4"])?;
+    let before = controller.wait_serving("web", 4)?;
+    controller.pool(&["set", "web", "template.environment.VERSION=2"])?;
+    let after = wait_for("all instances to be new", PATIENCE, || {
+        let now = controller.instances("web")?;
+        // One at a time.
+        let serving = now.iter().filter(|one| is_serving(one)).count();
+        assert!(serving >= 3, "{now:?}");
+        let is_done = serving == 4 && now.iter().all(|one| one["current"] == true);
+        ensure!(is_done, "{now:?}");
+        Ok(Some(now))
+    })?;
+    for (old, new) in before.iter().zip(&after) {
+        assert_eq!(old["endpoint"], new["endpoint"]);
+        ensure!(old["name"] != new["name"], "{new:?}");
+        let name = text(&new["name"]);
+        let pid = controller.processes(&name)[0];
+        let environment = std::fs::read_to_string(format!("/proc/{pid}/environ"))?;
+        ensure!(environment.contains("VERSION=2"), "{environment}");
+    }
+    let why = controller.pool(&["why", "web"])?;
+    ensure!(why.contains("replaced"), "{why}");
+    Ok(())
+}
+
+pub fn a_busy_instance_is_highly_utilised() -> anyhow::Result<()> {
+    let controller = Controller::start("busy", &[])?;
+    // One is measured by its control group, of one a load source reads.
+    controller.pool(&[
+        "add",
+        "spins",
+        "driver.kind=process",
+        &format!("network.port={}", port()),
+        "template.program=/bin/sh",
+        "template.arguments=['-c', 'while :; do :; done']",
+        "template.cpu=0.2",
+        "scaling.max=1",
+    ])?;
+    let port = port();
+    let source = format!(
+        "load=[{{kind='http-json', port={port}, path='/load', interval='500ms', values={{utilisation='/busy * 0.01'}}}}]"
+    );
+    controller.add_web("web", port, &["scaling.min=2", "scaling.max=2", &source])?;
+    controller.add_web("idle", crate::fixture::port(), &["scaling.max=1"])?;
+    for pool in ["web", "spins"] {
+        wait_for("high utilisation", PATIENCE, || {
+            let now = controller.instances(pool)?;
+            ensure!(now.iter().all(|one| one["state"] == "HU"), "{now:?}");
+            Ok(Some(()))
+        })?;
+    }
+    let scores = controller.instances("web")?;
+    assert_eq!(scores[1]["score"]["cpu"], 0.95);
+    let idle = controller.instances("idle")?;
+    assert_eq!(idle[0]["state"], "LU");
+    let why = controller.pool(&["why", "web"])?;
+    ensure!(why.contains("95 %"), "{why}");
     Ok(())
 }
 
