@@ -210,11 +210,16 @@ pub fn pools_are_read_and_changed_over_http() -> anyhow::Result<()> {
     })
 }
 
+/// Instances by name.
+type Instances = BTreeMap<String, Value>;
+
 /// What a reader knows of a pool.
 #[derive(Default)]
 struct Reader {
     revision: Option<u64>,
-    instances: BTreeMap<String, Value>,
+    instances: Instances,
+    /// What it knew at each revision.
+    known: BTreeMap<u64, Instances>,
 }
 
 impl Reader {
@@ -238,6 +243,8 @@ impl Reader {
             self.instances.remove(name.as_str().unwrap());
         }
         self.revision = message["revision"].as_u64();
+        let revision = self.revision.context("no revision")?;
+        self.known.insert(revision, self.instances.clone());
         Ok(())
     }
 }
@@ -262,6 +269,22 @@ pub fn a_stream_that_is_cut_misses_nothing() -> anyhow::Result<()> {
         let (socket, _) = tokio_tungstenite::client_async(url, stream).await?;
         anyhow::Ok(socket)
     };
+    // One reader is never cut off: what it knows at a revision is what was so.
+    let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
+    let always = runtime.block_on(connect(&reader))?;
+    let model = runtime.spawn(async move {
+        let mut socket = always;
+        let mut model = Reader::default();
+        loop {
+            tokio::select! {
+                message = socket.next() => match message.context("the stream ended")?? {
+                    Message::Text(text) => model.take(&text)?,
+                    _ => {}
+                },
+                _ = &mut stopped => return anyhow::Ok(model.known),
+            }
+        }
+    });
     for cut in 0..CUTS {
         if cut % 50 == 0 {
             let size = random.u32(1..6).to_string();
@@ -285,6 +308,18 @@ pub fn a_stream_that_is_cut_misses_nothing() -> anyhow::Result<()> {
             }
         })?;
     }
+    // At each revision that both have seen, the one that was cut off knew what the other did.
+    let _ = stop.send(());
+    let model = runtime.block_on(model)??;
+    let both = reader.known.iter();
+    let both = both.filter_map(|(at, known)| Some((at, known, model.get(at)?)));
+    let mut compared = 0;
+    for (revision, known, expected) in both {
+        assert_eq!(known, expected, "at revision {revision}");
+        compared += 1;
+    }
+    println!("{compared} of {} states were compared", reader.known.len());
+    ensure!(compared > 20, "{compared} states in common");
     web.controller.pool(&["scale", "web", "3"])?;
     let instances = web.controller.wait_serving("web", 3)?;
     // What the reader knows is what the controller lists.

@@ -123,7 +123,7 @@ crate::settings! {
         rollout: Rollout = Rollout::Rolling;
         /// VIPs of the agents whose reals the instances are.
         vips: Vec<VipKey> = Vec::new();
-        /// How long a load that hangs or fails may keep its driver's call: after this time it counts as failed.
+        /// How long a call of the driver may take; one that hangs counts as failed then. Stopping takes `stop_grace` besides.
         @expert driver_deadline: Duration = Duration::from_secs(60), Duration::from_secs(1)..=Duration::from_secs(3_600);
         /// Free text about the pool, shown in lists.
         description: Option<String> = None;
