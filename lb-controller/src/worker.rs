@@ -84,7 +84,7 @@ pub struct PoolView {
     pub troubles: Vec<String>,
     /// The scores between which the categories lie.
     pub thresholds: Thresholds,
-    /// Counts changes of this view. It begins with the time at which the process started, so no two are the same.
+    /// Counts changes of what readers of streams see of the instances ([`InstanceView::seen`]). It begins with the time at which the process started, so no two are the same.
     pub revision: u64,
 }
 
@@ -295,7 +295,9 @@ impl Worker {
                 self.reported = Some(Instant::now());
                 let sum = self.report.get_or_insert_default();
                 sum.requests += report.requests;
-                sum.pending.extend(report.pending);
+                for (name, pending) in report.pending {
+                    *sum.pending.entry(name).or_default() += pending;
+                }
                 sum.latency = report.latency.or(sum.latency);
             }
         }
@@ -647,13 +649,17 @@ impl Worker {
             troubles,
         };
         self.view.send_if_modified(|before| {
+            let seen = |view: &PoolView| -> Vec<_> {
+                view.instances.iter().map(InstanceView::seen).collect()
+            };
+            let is_seen = seen(before) != seen(&view);
             let differs = before.instances != view.instances
                 || before.decision != view.decision
                 || before.troubles != view.troubles
                 || before.is_deleted != view.is_deleted
                 || !Arc::ptr_eq(&before.spec, &view.spec);
             *before = PoolView {
-                revision: before.revision + u64::from(differs),
+                revision: before.revision + u64::from(is_seen),
                 ..view
             };
             differs

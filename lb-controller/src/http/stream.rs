@@ -120,14 +120,14 @@ pub fn upgrade(
 
 /// What a reader sees of an instance.
 fn instance(view: &InstanceView) -> Value {
+    let (name, endpoint, state, overall) = view.seen();
     let mut map = json!({
-        "name": view.name,
-        "address": view.endpoint.map(|endpoint| endpoint.to_string()),
-        "state": view.state.name(),
+        "name": name,
+        "address": endpoint.map(|endpoint| endpoint.to_string()),
+        "state": state.name(),
     });
-    if let Some(score) = view.score {
-        // Scores move all the time; two digits are enough for readers.
-        map["overall"] = ((score.overall * 100.0).round() / 100.0).into();
+    if let Some(overall) = overall {
+        map["overall"] = (f64::from(overall) / 100.0).into();
     }
     map
 }

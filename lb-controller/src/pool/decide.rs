@@ -14,6 +14,8 @@ use lb_steering::{
 use super::{InstanceRecord, Now, Pool, Readings, Role, Slot, slot::Drained};
 use lb_model::pool::InstanceName;
 
+/// A drain lasts at least this long, so that agents and proxies hear of it before the instance stops.
+const LEAST_DRAIN: Duration = Duration::from_secs(2);
 /// A response time up to this is not slow, whatever is usual.
 const LEAST_USUAL: Duration = Duration::from_millis(10);
 
@@ -307,7 +309,8 @@ impl Pool {
             .step(&self.spec.scaling);
             drain.stepped = now.monotonic;
             let is_dead = matches!(slot.vitality(now), Vitality::Ended);
-            if step == DrainStep::Stop || is_dead {
+            let is_known = now.monotonic.saturating_sub(slot.role_since) >= LEAST_DRAIN;
+            if (step == DrainStep::Stop && is_known) || is_dead {
                 stop.push(*number);
             }
         }

@@ -81,6 +81,20 @@ pub struct InstanceView {
     pub is_current: bool,
 }
 
+/// What readers of streams see of an instance: its name, endpoint and state, and its overall score in hundredths. Scores move
+/// all the time; two digits are enough.
+pub type Seen<'a> = (&'a str, Option<SocketAddr>, InstanceState, Option<u8>);
+
+impl InstanceView {
+    /// What readers of streams see of it.
+    #[must_use]
+    pub fn seen(&self) -> Seen<'_> {
+        // From 0 to 100.
+        let overall = self.score.map(|score| (score.overall * 100.0).round() as u8);
+        (&self.name, self.endpoint, self.state, overall)
+    }
+}
+
 impl Pool {
     /// Its instances, by number.
     #[must_use]
