@@ -265,7 +265,7 @@ impl Table {
             .as_str()
         {
             "sundown" | "draining" => State::Draining,
-            "init" | "down" | "failed" | "unhealthy" => State::Down,
+            "init" | "spare" | "down" | "failed" | "unhealthy" => State::Down,
             _ => State::Up,
         };
         let name = text(&["name", "id"]).map_or_else(|| address.to_string(), str::to_owned);
@@ -318,6 +318,15 @@ mod tests {
         assert_eq!(table.apply(&change), Ok(true));
         assert_eq!(texts(&table.members()), ["10.0.0.2:80 100 up"]);
         assert_eq!(table.revision, 5);
+        assert!(table.is_reported);
+        let change = format!(
+            r#"{{"type":"change","revision":6,"instances":[{}]}}"#,
+            instance("3", "SPARE")
+        );
+        assert_eq!(table.apply(&change), Ok(true));
+        assert_eq!(texts(&table.members())[1], "10.0.0.3:80 100 down");
+        let change = r#"{"type":"change","revision":7,"removed":["3"]}"#;
+        assert_eq!(table.apply(change), Ok(true));
         assert_eq!(table.apply(r#"{"type":"resync"}"#), Ok(false));
         assert_eq!((table.revision, table.members().len()), (0, 1));
         assert_eq!(table.apply(r#"{"type":"stats"}"#), Ok(false));
