@@ -8,6 +8,7 @@ mod file;
 mod fixture;
 mod http;
 mod lifecycle;
+mod proxied;
 mod serving;
 mod stores;
 
@@ -47,6 +48,9 @@ fn main() -> ExitCode {
             http::a_stream_that_is_cut_misses_nothing,
             crashes::a_controller_that_is_killed_leaves_neither_orphans_nor_doubles,
             crashes::a_controller_without_its_state_collects_what_is_left,
+        ])
+        .tests(tests![
+            proxied::a_pool_scales_by_the_requests_of_its_proxy_and_none_fails,
         ])
         .tests_with(
             &[Program("redis-server"), Program("redis-cli")],
