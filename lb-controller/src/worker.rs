@@ -649,10 +649,8 @@ impl Worker {
             troubles,
         };
         self.view.send_if_modified(|before| {
-            let seen = |view: &PoolView| -> Vec<_> {
-                view.instances.iter().map(InstanceView::seen).collect()
-            };
-            let is_seen = seen(before) != seen(&view);
+            let seen = before.instances.iter().map(InstanceView::seen);
+            let is_seen = !seen.eq(view.instances.iter().map(InstanceView::seen));
             let differs = before.instances != view.instances
                 || before.decision != view.decision
                 || before.troubles != view.troubles

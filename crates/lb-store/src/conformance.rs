@@ -115,12 +115,14 @@ fn a_store_is_replaced_whole(store: &mut dyn Store) {
         .map(|entry| (entry.key.as_str(), entry.value.as_slice(), entry.revision.0))
         .collect();
     assert_eq!(entries, [("b", b"2".as_slice(), 3), ("c", b"3", 3)]);
+    assert_eq!(store.get(TABLE, "a").unwrap(), None);
     assert_eq!(store.identity(), identity);
     // Everything may have changed.
     assert!(store.changes_since(Revision(2)).is_err());
     let mut next = put("b", "3");
     next.expect(TABLE, "b", Some(Revision(3)));
     assert_eq!(store.commit(&next).unwrap(), Revision(4));
+    assert_eq!(store.changes_since(Revision(3)).unwrap().len(), 1);
 }
 
 fn values_are_bytes(store: &mut dyn Store) {

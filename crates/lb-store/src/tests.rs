@@ -224,27 +224,6 @@ fn damage_anywhere_is_an_error_and_never_a_panic_or_another_value() {
 }
 
 #[test]
-fn everything_can_be_replaced_at_once() {
-    on_each(|store| {
-        store.commit(&put("a", "1")).unwrap();
-        let identity = store.identity();
-        let records = vec![("b".to_owned(), b"2".to_vec())];
-        assert_eq!(store.rewrite(&[("things", records)]).unwrap(), Revision(2));
-        assert_eq!(store.get("things", "a").unwrap(), None);
-        let entry = store.get("things", "b").unwrap().unwrap();
-        assert_eq!(
-            (entry.value.as_slice(), entry.revision),
-            (b"2".as_slice(), Revision(2))
-        );
-        assert!(store.changes_since(Revision(1)).is_err());
-        assert_eq!(store.commit(&put("c", "3")).unwrap(), Revision(3));
-        assert_eq!(store.changes_since(Revision(2)).unwrap().len(), 1);
-        assert_eq!(store.identity(), identity);
-        store.check().unwrap();
-    });
-}
-
-#[test]
 fn a_lost_file_can_be_rewritten() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.redb");
