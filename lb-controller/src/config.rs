@@ -199,7 +199,12 @@ template = { program = "/bin/true" }
             ("name = \"shop\"", "name = \"Shop\"", 14, "a-z"),
             ("port = 9000", "port = 8003", 16, "pool web has the ports"),
             ("max = 8", "max = 1", 11, "max"),
-            ("kind = \"process\" }\nnetwork = { port = 8000", "kind = \"magic\" }\nnetwork = { port = 8000", 8, "magic"),
+            (
+                "kind = \"process\" }\nnetwork = { port = 8000",
+                "kind = \"magic\" }\nnetwork = { port = 8000",
+                8,
+                "magic",
+            ),
         ] {
             let error = refused(&GOOD.replace(from, to));
             assert!(

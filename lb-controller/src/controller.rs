@@ -44,7 +44,9 @@ pub enum Refused {
     #[error("the pool {0} is being deleted; add it again when it is gone")]
     Deleting(PoolName),
     /// It is the configuration file's.
-    #[error("the pool {0} is the configuration file's: change it there, and reload the controller (SIGHUP)")]
+    #[error(
+        "the pool {0} is the configuration file's: change it there, and reload the controller (SIGHUP)"
+    )]
     OfFile(PoolName),
     /// A setting cannot have its value.
     #[error("{0}")]

@@ -84,10 +84,7 @@ impl Events {
     }
 
     fn counts_mut(&self) -> MutexGuard<'_, BTreeMap<(PoolName, &'static str), u64>> {
-        self.0
-            .counts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.0.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many there were since the process started, by pool and kind.

@@ -203,7 +203,6 @@ impl Metrics {
             events: controller.events().counts(),
         }
     }
-
 }
 
 /// The families, in the order in which they are served.

@@ -30,8 +30,8 @@ use crate::{
     keeper::{Changes, Keeper, KeeperError},
     load::Readers,
     pool::{
-        Health, InstanceView, Learned, Now, Pool, PoolOwner, PoolRecord, Readings, Role, Step, StepKind,
-        pause_after,
+        Health, InstanceView, Learned, Now, Pool, PoolOwner, PoolRecord, Readings, Role, Step,
+        StepKind, pause_after,
     },
     usage::Meter,
 };

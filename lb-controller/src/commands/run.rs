@@ -102,8 +102,7 @@ impl Run {
     /// The settings: those of the command line count more than those of the file.
     fn resolve(&self, mut settings: ControllerSettings) -> anyhow::Result<Resolved> {
         if let Some(name) = &self.name {
-            check_name(name)
-                .map_err(|advice| anyhow::anyhow!("--name={name:?}: {advice}"))?;
+            check_name(name).map_err(|advice| anyhow::anyhow!("--name={name:?}: {advice}"))?;
             settings.name.clone_from(name);
         }
         if let Some(state) = &self.state {
@@ -222,13 +221,14 @@ impl Run {
             ),
             None => None,
         };
-        let opened = patiently(
-            async || match Keeper::open(&store, &settings.state, &settings.name) {
-                Err(KeeperError::Store(StoreError::InUse { .. })) => Ok(None),
-                other => Ok(Some(other?)),
-            },
-        )
-        .await?;
+        let opened =
+            patiently(
+                async || match Keeper::open(&store, &settings.state, &settings.name) {
+                    Err(KeeperError::Store(StoreError::InUse { .. })) => Ok(None),
+                    other => Ok(Some(other?)),
+                },
+            )
+            .await?;
         let Some((keeper, stored)) = opened else {
             bail!(
                 "another controller uses {}; stop it, or give this one another --state",
@@ -256,7 +256,11 @@ impl Run {
             .collect();
         if let Some(listener) = http {
             ready.push(format!("http://{}", listener.local_addr()?));
-            let site = http::Site::new(controller.clone(), settings.http_origins.clone(), stopping.clone());
+            let site = http::Site::new(
+                controller.clone(),
+                settings.http_origins.clone(),
+                stopping.clone(),
+            );
             tokio::spawn(http::serve(site, listener));
         }
         let mut api = tokio::spawn(api::serve(

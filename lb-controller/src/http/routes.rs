@@ -156,8 +156,8 @@ fn metrics<B>(site: &Site, request: &Request<B>) -> Answer {
     only_get(request)?;
     let format = Format::negotiate(request.headers());
     let text = render(Metrics::take(&site.controller), format);
-    let text = text
-        .map_err(|error| problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()))?;
+    let text =
+        text.map_err(|error| problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()))?;
     Ok(respond(StatusCode::OK, format.media_type(), text))
 }
 

@@ -432,7 +432,13 @@ fn settings_that_do_not_work_stop_the_rollout() {
     machine.change_settings();
     machine.seconds(300, None);
     assert_eq!(machine.serving().len(), 5);
-    assert!(machine.pool.view(machine.now).iter().all(|one| one.is_current));
+    assert!(
+        machine
+            .pool
+            .view(machine.now)
+            .iter()
+            .all(|one| one.is_current)
+    );
     machine.check();
 }
 
@@ -444,7 +450,13 @@ fn instances_keep_what_they_were_made_by_if_they_are_to() {
     machine.change_settings();
     machine.seconds(60, None);
     assert_eq!(machine.serving(), ["web-1-1", "web-2-2", "web-3-3"]);
-    assert!(machine.pool.view(machine.now).iter().all(|one| !one.is_current));
+    assert!(
+        machine
+            .pool
+            .view(machine.now)
+            .iter()
+            .all(|one| !one.is_current)
+    );
 }
 
 #[test]

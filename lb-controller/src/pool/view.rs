@@ -90,7 +90,9 @@ impl InstanceView {
     #[must_use]
     pub fn seen(&self) -> Seen<'_> {
         // From 0 to 100.
-        let overall = self.score.map(|score| (score.overall * 100.0).round() as u8);
+        let overall = self
+            .score
+            .map(|score| (score.overall * 100.0).round() as u8);
         (&self.name, self.endpoint, self.state, overall)
     }
 }

@@ -39,7 +39,10 @@ volume = {{ source = "/usr", target = "/usr" }}
 /// Names of all containers, and their states.
 fn containers(engine: &DockerEngine) -> anyhow::Result<BTreeMap<String, String>> {
     let lines = engine.docker(&["ps", "--all", "--format", "{{.Names}} {{.State}}"])?;
-    let pair = |line: &str| line.split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned()));
+    let pair = |line: &str| {
+        line.split_once(' ')
+            .map(|(a, b)| (a.to_owned(), b.to_owned()))
+    };
     Ok(lines.lines().filter_map(pair).collect())
 }
 

@@ -94,7 +94,10 @@ impl Controller {
 
     /// Tells it to read its configuration file again.
     pub fn reload(&self) -> anyhow::Result<()> {
-        let process = self.process.as_ref().context("the controller does not run")?;
+        let process = self
+            .process
+            .as_ref()
+            .context("the controller does not run")?;
         process.signal(nix::sys::signal::Signal::SIGHUP)
     }
 

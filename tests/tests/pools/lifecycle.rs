@@ -149,7 +149,11 @@ pub fn an_instance_that_cannot_start_says_why() -> anyhow::Result<()> {
 pub fn settings_are_checked_and_changed() -> anyhow::Result<()> {
     let controller = Controller::start("settings", &[])?;
     let port = port();
-    controller.add_web("web", port, &["scaling.min=2", "scaling.max=4", "rollout=manual"])?;
+    controller.add_web(
+        "web",
+        port,
+        &["scaling.min=2", "scaling.max=4", "rollout=manual"],
+    )?;
     controller.wait_serving("web", 2)?;
     for (words, expected) in [
         (

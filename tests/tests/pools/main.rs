@@ -57,11 +57,7 @@ fn main() -> ExitCode {
             alone![stores::everything_is_written_again_when_redis_restarts_empty],
         )
         .tests_with(
-            &[
-                Program("dockerd"),
-                Program("docker"),
-                Program("tar"),
-            ],
+            &[Program("dockerd"), Program("docker"), Program("tar")],
             alone![containers::a_pool_of_containers_outlives_crashes_its_engine_and_its_controller],
         )
         .tests_with(

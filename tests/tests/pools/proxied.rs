@@ -54,7 +54,11 @@ fn cycle(namespace: &Namespace) -> anyhow::Result<()> {
     let file = file.display().to_string();
     let mut proxy = namespace.start("lb-proxy", binary("lb-proxy")?, ["run", "--config", &file])?;
     proxy.wait_line("lb-proxy:", "ready", PATIENCE)?;
-    wait_for("an answer", PATIENCE, || Ok(get(namespace, front, "/").ok()))?;
+    wait_for(
+        "an answer",
+        PATIENCE,
+        || Ok(get(namespace, front, "/").ok()),
+    )?;
     let plan = |workers, pause| HttpPlan {
         target: front,
         workers,
@@ -77,7 +81,10 @@ fn cycle(namespace: &Namespace) -> anyhow::Result<()> {
     // Meanwhile one is crashed, and relaunched.
     let victim = controller.instances("web")?[0].clone();
     let report = heavy.stop()?;
-    println!("heavy: {} requests, {} failed", report.requests, report.failed);
+    println!(
+        "heavy: {} requests, {} failed",
+        report.requests, report.failed
+    );
     ensure!(report.failed == 0, "{:?}", report.errors);
     let light = http_load(namespace, plan(1, 20));
     request(&text(&victim["endpoint"]), "POST /api/v1/_crash")?;
@@ -88,7 +95,10 @@ fn cycle(namespace: &Namespace) -> anyhow::Result<()> {
         Ok(Some(()))
     })?;
     let report = light.stop()?;
-    println!("light: {} requests, {} failed", report.requests, report.failed);
+    println!(
+        "light: {} requests, {} failed",
+        report.requests, report.failed
+    );
     let instances = controller.instances("web")?;
     ensure!(
         instances.iter().all(|one| one["name"] != victim["name"]),
