@@ -17,7 +17,11 @@ use lb_model::{
 };
 use lb_serve::Endpoint;
 
-use crate::{KINDS, agents, controller::overlap, keeper::Place};
+use crate::{
+    agents,
+    controller::{overlap, read_new},
+    keeper::Place,
+};
 
 /// Where the API listens by default.
 pub const DEFAULT_LISTEN: &str = "unix:/run/lb-controller/api.sock";
@@ -128,7 +132,7 @@ impl Config {
             })?;
             let object = format!("pool {name}");
             let here = |error| Fault::new(path.clone(), &object, error);
-            let spec = PoolSpec::read(&table, &KINDS).map_err(here)?;
+            let spec = read_new(&table).map_err(here)?;
             if pools.contains_key(&name) {
                 let advice = "two pools have this name; rename one";
                 return Err(here(FieldError::new("name", &name, advice)));

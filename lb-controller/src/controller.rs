@@ -60,6 +60,9 @@ pub enum Refused {
     /// The pool's task has ended.
     #[error("the task of pool {0} has ended; restart the controller")]
     Ended(PoolName),
+    /// There is no such instance.
+    #[error("there is no instance {0}; `lbctl pool list {pool}` shows those of its pool", pool = .0.pool)]
+    NoInstance(InstanceName),
     /// An instance's driver refused.
     #[error("{0}")]
     Instance(lb_drivers::DriverError),
@@ -179,7 +182,7 @@ impl Controller {
         name: PoolName,
         settings: &Map<String, Value>,
     ) -> Result<PoolView, Refused> {
-        let spec = PoolSpec::read(settings, &KINDS).map_err(Refused::Invalid)?;
+        let spec = read_new(settings).map_err(Refused::Invalid)?;
         self.create(name, spec, PoolOwner::Api).await
     }
 
@@ -394,7 +397,10 @@ impl Controller {
             .open(spec.driver(), spec.driver_deadline)
             .map_err(|error| Refused::Driver(error.to_string()))?;
         let logs = engine.bounded(spec.driver_deadline).logs(name, most).await;
-        logs.map_err(Refused::Instance)
+        logs.map_err(|error| match error.code() {
+            lb_drivers::ErrorCode::NotFound => Refused::NoInstance(name.clone()),
+            _ => Refused::Instance(error),
+        })
     }
 
     /// All pools, or one.
@@ -447,6 +453,28 @@ impl Controller {
             .find(|(_, handle)| handle.task.is_finished())
             .map(|(name, _)| name.clone())
     }
+}
+
+/// Reads the settings of a new pool, and says what to begin with.
+///
+/// # Errors
+/// A setting that cannot have its value, or that is missing.
+pub(crate) fn read_new(settings: &Map<String, Value>) -> Result<PoolSpec, FieldError> {
+    let kinds = KINDS.drivers.kinds.iter().map(|kind| kind.name);
+    let kinds = kinds.collect::<Vec<_>>().join(", ");
+    let first = format!("give driver.kind, one of {kinds}; docs/pools.md has examples");
+    for (name, advice) in [
+        ("driver", first.as_str()),
+        (
+            "network",
+            "give network.port, or network.bridge and network.range with it",
+        ),
+    ] {
+        if settings.get(name).is_none_or(Value::is_null) {
+            return Err(FieldError::missing(name, advice));
+        }
+    }
+    PoolSpec::read(settings, &KINDS)
 }
 
 /// What two pools would both use.

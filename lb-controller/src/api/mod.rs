@@ -84,6 +84,7 @@ fn refused(refusal: &Refused) -> Status {
         Refused::Driver(_) => Status::failed_precondition(text),
         Refused::Store(_) => Status::unavailable(text),
         Refused::Ended(_) => Status::internal(text),
+        Refused::NoInstance(_) => Status::not_found(text),
         Refused::Instance(error) => match error.code() {
             lb_drivers::ErrorCode::NotFound => Status::not_found(text),
             lb_drivers::ErrorCode::Unreachable | lb_drivers::ErrorCode::TimedOut => {

@@ -42,7 +42,7 @@ pub fn problem(status: StatusCode, detail: &str) -> Response<Body> {
 
 fn refused(refusal: &Refused) -> Response<Body> {
     let status = match refusal {
-        Refused::NoPool(_) => StatusCode::NOT_FOUND,
+        Refused::NoPool(_) | Refused::NoInstance(_) => StatusCode::NOT_FOUND,
         Refused::Exists(_) | Refused::Deleting(_) | Refused::OfFile(_) => StatusCode::CONFLICT,
         Refused::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
         Refused::Driver(_) => StatusCode::CONFLICT,

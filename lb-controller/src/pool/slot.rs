@@ -167,6 +167,11 @@ impl Slot {
             if listed.phase.is_up() && !self.was_up {
                 self.was_up = true;
             }
+            // What failed before was done after all.
+            let is_done = listed.phase == Phase::Running && listed.fault.is_none();
+            if is_done && matches!(self.record.role, Role::Serving | Role::Draining) {
+                self.trouble = None;
+            }
             self.seen = Some(listed.clone());
             // Marks that this list has it.
             self.list = Some(began);

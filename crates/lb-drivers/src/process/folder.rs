@@ -4,6 +4,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use lb_model::pool::{InstanceName, Launch};
@@ -213,10 +214,13 @@ impl Folder {
         }
     }
 
-    /// Writes a file whole or not at all.
+    /// Writes a file whole or not at all. A list may write what a start writes at the same time: each has a name of its own
+    /// for the new file.
     fn write(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
         let path = self.0.join(name);
-        let new = self.0.join(format!("{name}.new"));
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let new = self.0.join(format!("{name}.{number}.new"));
         let bytes = serde_json::to_vec(value).map_err(io::Error::other)?;
         let mut file = File::create(&new).map_err(|error| at(&new, &error))?;
         file.write_all(&bytes)?;
@@ -273,6 +277,25 @@ mod tests {
         assert_eq!(folder.launch().unwrap(), None);
         folder.set_ending(&Ending::default()).unwrap();
         assert!(!folder.exists());
+    }
+
+    #[test]
+    fn two_may_note_the_same_at_the_same_time() {
+        let root = tempfile::tempdir().unwrap();
+        let folders = Folders::open(root.path().to_owned()).unwrap();
+        folders.create(&launch("web-1-1")).unwrap();
+        let folder = folders.of(&"web-1-1".parse().unwrap());
+        let run = Run {
+            pid: 1,
+            started: 2,
+            boot: "3".to_owned(),
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..50).for_each(|_| folder.set_run(&run).unwrap()));
+            }
+        });
+        assert_eq!(folder.run().unwrap(), Some(run));
     }
 
     #[test]
