@@ -12,7 +12,11 @@ use std::{
 
 use lb_drivers::{Bounded, Driver, DriverError, Listed, OpenError, Owned};
 use lb_model::component::Component;
-use tokio::sync::{Notify, broadcast::error::RecvError, watch};
+use tokio::sync::{
+    Notify,
+    broadcast::error::{RecvError, TryRecvError},
+    watch,
+};
 
 /// The longest time between two lists.
 const RELIST: Duration = Duration::from_secs(30);
@@ -111,6 +115,12 @@ async fn list(
             () = tokio::time::sleep(pause) => {}
         }
         tokio::time::sleep(CALM).await;
+        // This list knows what all hints until now are about. One list for each would keep the driver busy for long after many
+        // instances were started.
+        while !matches!(
+            hints.try_recv(),
+            Err(TryRecvError::Empty | TryRecvError::Closed)
+        ) {}
         // What is asked for from now on is not answered by this list.
         let began = next.fetch_add(1, Ordering::SeqCst);
         let listed = driver.list().await;

@@ -91,6 +91,8 @@ struct Inner {
     groups: Tree,
     connector: Connector,
     hints: broadcast::Sender<Hint>,
+    /// What instances were made from, which does not change while they exist.
+    launches: Mutex<HashMap<InstanceName, Arc<Launch>>>,
     /// One call at a time for each instance.
     turns: Mutex<HashMap<InstanceName, Arc<AsyncMutex<()>>>>,
     /// No other controller of this owner works on this machine.
@@ -124,6 +126,7 @@ impl ProcessDriver {
             folders,
             groups,
             hints: broadcast::Sender::new(HINTS),
+            launches: Mutex::default(),
             turns: Mutex::default(),
             _lock: lock,
         });
@@ -241,15 +244,24 @@ impl Inner {
             names.extend(name.parse::<InstanceName>());
         }
         names.extend(self.folders.names().map_err(listing)?);
+        let mut launches =
+            std::mem::take(&mut *self.launches.lock().unwrap_or_else(PoisonError::into_inner));
+        launches.retain(|name, _| names.contains(name));
         let mut listed = Vec::with_capacity(names.len());
         for name in names {
             let phase = self.phase(&name).map_err(listing)?;
             let folder = self.folders.of(&name);
-            let launch = folder.launch().map_err(listing)?;
+            let launch = match launches.get(&name) {
+                Some(launch) if folder.exists() => Some(Arc::clone(launch)),
+                _ => folder.launch().map_err(listing)?.map(Arc::new),
+            };
+            if let Some(launch) = &launch {
+                launches.insert(name.clone(), Arc::clone(launch));
+            }
             if let Err(error) = folder.shorten_log() {
                 tracing::warn!("shortening the output of {name}: {error}");
             }
-            let attachment = launch.as_ref().and_then(Launch::attachment);
+            let attachment = launch.as_ref().and_then(|launch| launch.attachment());
             listed.push(Listed {
                 fault: attachment
                     .filter(|_| phase.is_up())
@@ -259,11 +271,14 @@ impl Inner {
                 } else {
                     String::new()
                 },
-                labels: launch.map(|launch| launch.labels).unwrap_or_default(),
+                labels: launch
+                    .map(|launch| launch.labels.clone())
+                    .unwrap_or_default(),
                 name,
                 phase,
             });
         }
+        *self.launches.lock().unwrap_or_else(PoisonError::into_inner) = launches;
         Ok(listed)
     }
 

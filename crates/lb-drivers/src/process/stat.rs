@@ -1,6 +1,6 @@
 //! What the kernel tells of a process.
 
-use std::fs;
+use std::{fs, sync::OnceLock};
 
 /// A process, as `/proc/PID/stat` has it (proc_pid_stat(5)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,9 +32,13 @@ fn parse(stat: &str) -> Option<Stat> {
 
 /// Names this boot of the machine.
 pub fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .map(|text| text.trim().to_owned())
-        .unwrap_or_default()
+    static BOOT: OnceLock<String> = OnceLock::new();
+    let read = || {
+        fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .map(|text| text.trim().to_owned())
+            .unwrap_or_default()
+    };
+    BOOT.get_or_init(read).clone()
 }
 
 #[cfg(test)]
