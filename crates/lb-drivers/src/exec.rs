@@ -33,6 +33,8 @@ pub static KIND: Kind = Kind::of::<Settings>(
 .without_port()
 .running_program();
 
+/// The most bytes of an answer. Both outputs of a command are in one answer, and JSON may write a byte with six.
+const MAX_ANSWER: usize = 2 * 6 * MAX_OUTPUT + (64 << 10);
 /// The version of the requests.
 const VERSION: u32 = 1;
 
@@ -180,12 +182,13 @@ impl ExecDriver {
         let input = serde_json::to_vec(&request).map_err(|error| failed(error.to_string()))?;
         let mut command = Program::new(&self.settings.program);
         command.args(&self.settings.arguments).current_dir("/");
-        let output = run(command, &input)
-            .await
-            .map_err(|error| DriverError::Unreachable {
-                engine: format!("the program {program}"),
-                why: error.to_string(),
-            })?;
+        let output =
+            run(command, &input, MAX_ANSWER)
+                .await
+                .map_err(|error| DriverError::Unreachable {
+                    engine: format!("the program {program}"),
+                    why: error.to_string(),
+                })?;
         if output.status != 0 {
             let words = String::from_utf8_lossy(&output.stderr);
             let last = words.trim().lines().last().unwrap_or_default();

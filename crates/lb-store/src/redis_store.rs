@@ -226,6 +226,20 @@ impl RedisStore {
         })
     }
 
+    /// Sends a command that may be sent twice: if the connection of before was lost meanwhile, as when the server was started
+    /// again, on a new one.
+    fn read<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, StoreError> {
+        let was_connected = self
+            .connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some();
+        match self.ask("reading", command) {
+            Err(_) if was_connected => self.ask("reading", command),
+            other => other,
+        }
+    }
+
     fn open_entry(&self, table: &str, key: &str, bytes: &[u8]) -> Result<Entry, StoreError> {
         let (revision, value) =
             envelope::open(table, key, bytes).map_err(|cause| StoreError::Record {
@@ -243,8 +257,7 @@ impl RedisStore {
 
     /// The revision of the store on the server, if it is this one.
     fn found_revision(&self) -> Result<Revision, StoreError> {
-        let found: (Option<u64>, Option<u64>) = self.ask(
-            "reading",
+        let found: (Option<u64>, Option<u64>) = self.read(
             redis::cmd("HMGET")
                 .arg(self.meta())
                 .arg("identity")
@@ -319,7 +332,7 @@ impl Store for RedisStore {
 
     fn get(&self, table: &str, key: &str) -> Result<Option<Entry>, StoreError> {
         let found: Option<Vec<u8>> =
-            self.ask("reading", redis::cmd("HGET").arg(self.hash(table)).arg(key))?;
+            self.read(redis::cmd("HGET").arg(self.hash(table)).arg(key))?;
         found
             .map(|bytes| self.open_entry(table, key, &bytes))
             .transpose()
@@ -327,7 +340,7 @@ impl Store for RedisStore {
 
     fn list(&self, table: &str) -> Result<Vec<Entry>, StoreError> {
         let found: std::collections::BTreeMap<String, Vec<u8>> =
-            self.ask("reading", redis::cmd("HGETALL").arg(self.hash(table)))?;
+            self.read(redis::cmd("HGETALL").arg(self.hash(table)))?;
         found
             .iter()
             .map(|(key, bytes)| self.open_entry(table, key, bytes))

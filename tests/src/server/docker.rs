@@ -77,6 +77,19 @@ impl DockerEngine {
         if let Some(process) = self.process.take() {
             process.signal(Signal::SIGKILL)?;
         }
+        // The next engine takes what has this number for the containerd of this one, even a zombie.
+        let noted = self.folder.path().join("exec/containerd/containerd.pid");
+        if let Ok(pid) = fs::read_to_string(&noted) {
+            let status = format!("/proc/{}/status", pid.trim());
+            wait_for("the end of containerd", START, || {
+                let status = fs::read_to_string(&status).unwrap_or_default();
+                let lives = status
+                    .lines()
+                    .any(|line| line.starts_with("State:") && !line.contains('Z'));
+                Ok((!lives).then_some(()))
+            })?;
+            fs::remove_file(&noted)?;
+        }
         // One that is left keeps the next engine from starting.
         let _ = fs::remove_file(self.folder.path().join("pid"));
         Ok(())

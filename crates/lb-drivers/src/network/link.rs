@@ -20,12 +20,22 @@ const LOOPBACK: u32 = 1;
 
 /// The name of the interface on the host, the same for the same instance. Interfaces have names of 15 bytes at most.
 pub fn host_name(owner: &str, name: &InstanceName) -> String {
-    // FNV-1a: the name must be the same in every build.
-    let text = format!("{owner}/{name}");
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = fnv(&format!("{owner}/{name}"));
     format!("lb{:013x}", hash & ((1 << 52) - 1))
+}
+
+/// The MAC address of an interface with this address, the same whenever it is made: neighbours that know it reach the next
+/// instance at this address at once. It is a locally administered one.
+fn mac(address: IpAddr) -> [u8; 6] {
+    let hash = fnv(&address.to_string()).to_be_bytes();
+    [0x02, hash[3], hash[4], hash[5], hash[6], hash[7]]
+}
+
+/// FNV-1a: the same in every build.
+fn fnv(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// Whether this network namespace has an interface of this name.
@@ -95,7 +105,8 @@ pub fn connect(
             set(&handle, lo, "bringing the loopback interface up").await?;
             let mut inner = LinkMessageBuilder::<LinkUnspec>::new()
                 .index(index)
-                .name(INNER);
+                .name(INNER)
+                .address(mac(address).to_vec());
             if let Some(mtu) = mtu {
                 inner = inner.mtu(mtu);
             }

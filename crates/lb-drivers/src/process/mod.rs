@@ -584,8 +584,8 @@ pub(crate) fn reap(mut child: Child) {
     }
 }
 
-/// Reads to the end and keeps the beginning.
-async fn beginning(mut reader: impl AsyncRead + Unpin) -> io::Result<Vec<u8>> {
+/// Reads to the end and keeps the beginning, `most` bytes.
+async fn beginning(mut reader: impl AsyncRead + Unpin, most: usize) -> io::Result<Vec<u8>> {
     let mut kept = Vec::new();
     let mut buffer = vec![0; 16 << 10];
     loop {
@@ -593,13 +593,14 @@ async fn beginning(mut reader: impl AsyncRead + Unpin) -> io::Result<Vec<u8>> {
         if read == 0 {
             return Ok(kept);
         }
-        let room = MAX_OUTPUT - kept.len();
+        let room = most - kept.len();
         kept.extend_from_slice(&buffer[..read.min(room)]);
     }
 }
 
-/// Runs a command to its end with this input. If the caller goes away it is killed.
-pub(crate) async fn run(command: Program, input: &[u8]) -> io::Result<Output> {
+/// Runs a command to its end with this input, and keeps the beginning of what it prints, `most` bytes of each output. If the
+/// caller goes away it is killed.
+pub(crate) async fn run(command: Program, input: &[u8], most: usize) -> io::Result<Output> {
     let mut command = tokio::process::Command::from(command);
     let mut child = command
         .stdin(Stdio::piped())
@@ -615,11 +616,11 @@ pub(crate) async fn run(command: Program, input: &[u8]) -> io::Result<Output> {
         }
     };
     let read = async |pipe: Option<_>| match pipe {
-        Some(pipe) => beginning(pipe).await,
+        Some(pipe) => beginning(pipe, most).await,
         None => Ok(Vec::new()),
     };
     let read_errors = async |pipe: Option<_>| match pipe {
-        Some(pipe) => beginning(pipe).await,
+        Some(pipe) => beginning(pipe, most).await,
         None => Ok(Vec::new()),
     };
     let ((), stdout, stderr, status) =
@@ -729,7 +730,9 @@ impl Driver for ProcessDriver {
             user: launch.user,
         };
         spawn::place(&mut process, place);
-        run(process, &command.input).await.map_err(running)
+        run(process, &command.input, MAX_OUTPUT)
+            .await
+            .map_err(running)
     }
 
     async fn logs(&self, name: &InstanceName, most: usize) -> Result<Vec<u8>, DriverError> {
