@@ -20,7 +20,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::sync::broadcast;
 
 use crate::{
-    Capabilities, Command, Driver, DriverError, Hint, Listed, Output, Owned, process::run,
+    Capabilities, Command, Driver, DriverError, Hint, Listed, MAX_OUTPUT, Output, Owned,
+    process::run,
 };
 
 /// The name of the kind.
