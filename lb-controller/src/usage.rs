@@ -93,7 +93,11 @@ impl Meter {
 
     fn measure(&self, before: Option<&Used>, group: &str) -> Option<Used> {
         let groups = Groups::at(&self.mounts, Path::new(group));
-        let levels = cgroup::cpu_levels(&groups).ok()?;
+        if groups.is_empty() {
+            return None;
+        }
+        // Without the controller one of both is not counted.
+        let levels = cgroup::cpu_levels(&groups).unwrap_or_default();
         let at = Instant::now();
         let fraction = |level: &CpuLevel| {
             let before = before?;

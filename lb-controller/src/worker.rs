@@ -602,12 +602,12 @@ impl Worker {
                         .or(one.connections);
                 }
             }
-            if let Some(pending) = report
-                .as_ref()
-                .and_then(|report| report.pending.get(&slot.record.name))
-            {
+            // A proxy that counts open requests names all instances that have some.
+            let counts = report.as_ref().filter(|report| !report.pending.is_empty());
+            if let Some(report) = counts {
+                let pending = report.pending.get(&slot.record.name).copied();
                 let before = one.connections.map_or(0.0, |sample| sample.value);
-                one.connections = Some(now_sample(before + pending));
+                one.connections = Some(now_sample(before + pending.unwrap_or_default()));
             }
             self.readers.complete(&slot.record.name, &mut one);
             if let Some(meter) = &self.meter {

@@ -442,7 +442,10 @@ fn hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
     let mut chosen: Vec<Hierarchy> = Vec::new();
     for mut hierarchy in first {
         hierarchy.controllers.retain(|name| {
-            CONTROLLERS.contains(&name.as_str()) || (name == "freezer" && !has_second)
+            CONTROLLERS.contains(&name.as_str())
+                // Counts the processor time that an instance uses.
+                || name == "cpuacct"
+                || (name == "freezer" && !has_second)
         });
         // The same hierarchy may be mounted twice.
         let is_known = chosen
@@ -571,7 +574,7 @@ mod tests {
             paths(&[cpu, memory, "/there/is/none"])
         );
         assert!(both.last().unwrap().is_v2);
-        assert_eq!(both[0].controllers, ["cpu"]);
+        assert_eq!(both[0].controllers, ["cpu", "cpuacct"]);
         let read_only = "30 23 0:26 / /sys/fs/cgroup ro,nosuid - cgroup2 cgroup2 ro\n";
         assert!(hierarchies(read_only).is_empty());
     }

@@ -118,6 +118,9 @@ struct Logs {
     most: u32,
 }
 
+/// Tables of texts of a template.
+const TEXTS: [&str; 2] = ["environment", "labels"];
+
 /// A setting with its path.
 #[derive(Clone, Debug, PartialEq)]
 struct Setting {
@@ -134,8 +137,11 @@ fn setting(text: &str) -> Result<Setting, String> {
     if path.iter().any(String::is_empty) {
         return Err("write SETTING=VALUE, such as scaling.max=20".to_owned());
     }
+    let is_text = matches!(path.as_slice(), [first, second, _] if first == "template" && TEXTS.contains(&second.as_str()));
     let value = match value {
         "" => Value::Null,
+        // Whatever it looks like: VERSION=2.
+        value if is_text && !value.starts_with(['"', '\'']) => Value::String(value.to_owned()),
         value => toml::from_str::<Map<String, Value>>(&format!("value = {value}"))
             .ok()
             .and_then(|mut map| map.remove("value"))
@@ -366,10 +372,17 @@ mod tests {
                 "check.interval=1s",
                 "check.kind='http'",
                 "description=",
+                "template.environment.VERSION=2",
+                "template.labels.quoted='1'",
             ]),
             json!({
                 "scaling": { "max": 20 },
-                "template": { "image": "web:1", "arguments": ["-p", "{port}"] },
+                "template": {
+                    "image": "web:1",
+                    "arguments": ["-p", "{port}"],
+                    "environment": { "VERSION": "2" },
+                    "labels": { "quoted": "1" },
+                },
                 "check": { "interval": "1s", "kind": "http" },
                 "description": null,
             })

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use nix::sys::signal::Signal;
 
-use crate::{Process, wait_for};
+use crate::{Namespace, Process, wait_for};
 
 const START: Duration = Duration::from_secs(120);
 
@@ -20,6 +20,7 @@ const START: Duration = Duration::from_secs(120);
 pub struct DockerEngine {
     folder: tempfile::TempDir,
     process: Option<Process>,
+    namespace: Option<Namespace>,
 }
 
 impl DockerEngine {
@@ -28,10 +29,23 @@ impl DockerEngine {
     /// # Errors
     /// Fails if Docker is missing, or the engine is not ready in time.
     pub fn start() -> anyhow::Result<Self> {
+        Self::start_on(None)
+    }
+
+    /// Starts an engine in a network namespace, which its containers share that ask for the network of their host.
+    ///
+    /// # Errors
+    /// See [`DockerEngine::start`].
+    pub fn start_in(namespace: &Namespace) -> anyhow::Result<Self> {
+        Self::start_on(Some(namespace))
+    }
+
+    fn start_on(namespace: Option<&Namespace>) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("lb-docker-").tempdir()?;
         let mut engine = Self {
             folder,
             process: None,
+            namespace: namespace.cloned(),
         };
         engine.run_engine()?;
         engine.import()?;
@@ -44,7 +58,10 @@ impl DockerEngine {
     /// See [`DockerEngine::start`].
     pub fn run_engine(&mut self) -> anyhow::Result<()> {
         let path = |name: &str| self.folder.path().join(name).display().to_string();
-        let mut command = Command::new("dockerd");
+        let mut command = match &self.namespace {
+            Some(namespace) => namespace.command("dockerd"),
+            None => Command::new("dockerd"),
+        };
         command
             .args(["--iptables=false", "--ip6tables=false", "--bridge=none"])
             .args([

@@ -6,7 +6,7 @@ use anyhow::{Context as _, ensure};
 use lb_tests::{server::DockerEngine, wait_for};
 use serde_json::Value;
 
-use crate::fixture::{Controller, PATIENCE, SERVER, is_serving, port, request, text};
+use crate::fixture::{Controller, PATIENCE, SERVER, current, is_serving, port, request, text};
 
 /// The settings of a pool of containers, which share the engine's network and mount the machine's programs.
 fn settings(controller: &Controller, engine: &DockerEngine, port: u16) -> anyhow::Result<String> {
@@ -67,7 +67,7 @@ fn wait_relaunched(controller: &Controller, victim: &Value) -> anyhow::Result<Ve
 }
 
 pub fn a_pool_of_containers_outlives_crashes_its_engine_and_its_controller() -> anyhow::Result<()> {
-    let mut engine = DockerEngine::start()?;
+    let mut engine = DockerEngine::start_in(&current()?)?;
     let mut controller = Controller::start("containers", &[])?;
     let file = settings(&controller, &engine, port())?;
     let begin = Instant::now();

@@ -1,6 +1,7 @@
 //! A controller, and a web server that it operates.
 
 use std::{
+    cell::RefCell,
     fs,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
@@ -63,7 +64,9 @@ impl Controller {
             folder,
             name: format!("test-{}-{name}", std::process::id()),
             options: options.iter().map(|text| (*text).to_owned()).collect(),
-            namespace: namespace.cloned(),
+            namespace: namespace
+                .cloned()
+                .or_else(|| CURRENT.with_borrow(Clone::clone)),
         };
         controller.run()?;
         Ok(controller)
@@ -298,7 +301,23 @@ pub fn port() -> u16 {
 
 /// Runs a test in a network namespace of its own, where everything that it starts is as well.
 pub fn alone(test: fn() -> anyhow::Result<()>) -> anyhow::Result<()> {
-    Namespace::new("pools")?.enter(test)?
+    let namespace = Namespace::new("pools")?;
+    namespace.enter(|| {
+        CURRENT.set(Some(namespace.clone()));
+        test()
+    })?
+}
+
+thread_local! {
+    /// The network namespace of the test that this thread runs.
+    static CURRENT: RefCell<Option<Namespace>> = const { RefCell::new(None) };
+}
+
+/// The network namespace of the test that this thread runs.
+pub fn current() -> anyhow::Result<Namespace> {
+    CURRENT
+        .with_borrow(Clone::clone)
+        .context("the test has no network of its own")
 }
 
 /// A text of an answer.

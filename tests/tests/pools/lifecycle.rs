@@ -28,9 +28,12 @@ pub fn a_pool_lives_and_goes() -> anyhow::Result<()> {
     assert_eq!(logs, format!("listening on {port}\n"));
     controller.pool(&["scale", "web", "4"])?;
     controller.wait_serving("web", 4)?;
-    let why = controller.pool(&["why", "web"])?;
-    ensure!(why.contains("4 active, 4 desired"), "{why}");
-    ensure!(why.contains("web-4-4: launched"), "{why}");
+    wait_for("a decision about all four", PATIENCE, || {
+        let why = controller.pool(&["why", "web"])?;
+        ensure!(why.contains("4 active, 4 desired"), "{why}");
+        ensure!(why.contains("web-4-4: launched"), "{why}");
+        Ok(Some(()))
+    })?;
     controller.pool(&["del", "web"])?;
     wait_for("the pool's end", PATIENCE, || {
         Ok((controller.pool(&["list"])?.contains("there are no pools")).then_some(()))
@@ -297,6 +300,8 @@ pub fn a_pool_scales_by_the_requests_of_its_proxies() -> anyhow::Result<()> {
             "scaling.in_after=10s",
             "scaling.in_every=1s",
             "scaling.drain_natural=0ms",
+            // These reports do not count open requests.
+            "scaling.drain_deadline=2s",
             "scaling.start_up=1s",
             "scaling.policies=['requests']",
         ],

@@ -49,7 +49,7 @@ fn main() -> ExitCode {
             crashes::a_controller_that_is_killed_leaves_neither_orphans_nor_doubles,
             crashes::a_controller_without_its_state_collects_what_is_left,
         ])
-        .tests(tests![
+        .tests(alone![
             proxied::a_pool_scales_by_the_requests_of_its_proxy_and_none_fails,
         ])
         .tests_with(

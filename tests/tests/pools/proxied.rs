@@ -4,22 +4,18 @@ use std::{fs, net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use lb_tests::{
-    Namespace, binary,
+    binary,
     client::{Connections, HttpPlan, get, http_load},
     wait_for,
 };
 
-use crate::fixture::{Controller, PATIENCE, is_serving, port, request, text};
+use crate::fixture::{Controller, PATIENCE, current, is_serving, port, request, text};
 
 /// Requests that an instance is meant to answer in 10 s.
 const REQUESTS: u32 = 1_500;
 
 pub fn a_pool_scales_by_the_requests_of_its_proxy_and_none_fails() -> anyhow::Result<()> {
-    let namespace = Namespace::new("pools")?;
-    namespace.enter(|| cycle(&namespace))?
-}
-
-fn cycle(namespace: &Namespace) -> anyhow::Result<()> {
+    let namespace = &current()?;
     let [api, front] = [port(), port()].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
     let controller = Controller::start("proxied", &["--http", &api.to_string()])?;
     let requests = format!("scaling.requests={REQUESTS}");

@@ -14,6 +14,7 @@ pub fn instances_are_reals_of_a_vip_and_drain() -> anyhow::Result<()> {
     let clients = network.client()?;
     let host = network.real()?;
     for line in [
+        "ip addr flush dev eth0",
         "ip link add br0 type bridge mcast_snooping 0",
         "ip link set eth0 master br0",
         "ip link set br0 up",
