@@ -8,6 +8,10 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+/// Chosen by measurement: an agent with thousands of VIPs takes a quarter less memory than with the system's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // clap ends with status 2 on wrong usage, after saying what is right.
     let Err(error) = commands::Arguments::parse().run() else {

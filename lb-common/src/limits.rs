@@ -47,8 +47,9 @@ pub const SAMPLES: u32 = SAMPLE_PARTS * SAMPLES_PER_PART;
 pub const SAMPLE_PARTS: u32 = 16;
 /// Sampled flows in one part.
 pub const SAMPLES_PER_PART: u32 = 1_024;
-/// A sampled flow that did not end gives way after this time. A SYN is repeated after 1, 3, 7, 15 and 31 seconds.
-pub const SAMPLE_NANOSECONDS: u64 = 60_000_000_000;
+/// A sampled flow that did not end gives way after this time, in ticks (60 s). A SYN is repeated after 1, 3, 7, 15 and 31
+/// seconds.
+pub const SAMPLE_TICKS: u32 = 3_576;
 /// Buckets of the lives of flows; the last one begins at 17 s.
 pub const LIFE_BUCKETS: usize = 16;
 

@@ -6,7 +6,7 @@ use lb_serve::metrics::{Family, Kind, Samples, Snapshot, Unit, Value, Writer};
 
 use crate::{
     controller::Controller,
-    pool::{InstanceState, InstanceView},
+    pool::{InstanceState, InstanceView, place},
     worker::PoolView,
 };
 
@@ -221,7 +221,7 @@ impl Snapshot for Metrics {
                         for one in &view.instances {
                             if let Some(figure) = figure(one) {
                                 // Its place, which its successors have as well.
-                                let place = format!("{}-{}", view.name, one.number);
+                                let place = place(&view.name, one.number);
                                 let labels =
                                     [("pool", view.name.as_str()), ("instance", place.as_str())];
                                 samples.add(&labels, Value::Number(figure))?;

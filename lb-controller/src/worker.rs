@@ -31,7 +31,7 @@ use crate::{
     load::Readers,
     pool::{
         Health, InstanceView, Learned, Now, Pool, PoolOwner, PoolRecord, Readings, Role, Step,
-        StepKind, pause_after,
+        StepKind, pause_after, place,
     },
     usage::Meter,
 };
@@ -581,7 +581,8 @@ impl Worker {
             let Some(endpoint) = self.pool.spec.endpoint(*number) else {
                 continue;
             };
-            let mut one = InstanceReadings::new(number.to_string(), ScalingPhase::Starting);
+            let mut one =
+                InstanceReadings::new(place(&self.pool.name, *number), ScalingPhase::Starting);
             for (_, state) in &states {
                 for vip in vips {
                     let Some(real) = state.reals.get(&(*vip, endpoint.ip())) else {

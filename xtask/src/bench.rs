@@ -2,7 +2,8 @@
 //!
 //! Benchmarks are in a crate of their own (`bench/`): they contain the agent and with it the kernel programs, and
 //! this crate must build before the kernel programs can. `measure` is the default, `cargo xtask bench live` measures
-//! the whole product for ten minutes; `steering`, `scaling` and `settling` simulate.
+//! the whole product for ten minutes, `http` compares lb-proxy with other proxies; `steering`, `scaling` and `settling`
+//! simulate.
 
 use crate::{
     command::{self, cargo},
@@ -19,7 +20,9 @@ pub struct Arguments {
 }
 
 /// Subjects with a benchmark program of their own.
-const PROGRAMS: [&str; 4] = ["steering", "scaling", "live", "settling"];
+const PROGRAMS: [&str; 5] = ["steering", "scaling", "live", "settling", HTTP];
+/// The one that compares with other proxies.
+const HTTP: &str = "http";
 
 /// Runs the verb.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -28,6 +31,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Some((first, rest)) if PROGRAMS.contains(&first.as_str()) => (first.as_str(), rest),
         _ => ("measure", arguments.rest.as_slice()),
     };
+    if bench == HTTP {
+        setup::ensure_proxies()?;
+    }
     let words = [
         "bench",
         "--quiet",

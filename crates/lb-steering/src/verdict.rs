@@ -195,11 +195,6 @@ pub enum Safety {
 /// Why a VIP has fallen back to the operator's weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fallback {
-    /// The pool as a whole is beyond its capacity.
-    PoolOverloaded {
-        /// Mean utilisation.
-        utilisation: f64,
-    },
     /// So many reals with more than the operator's share showed signs of trouble that the rest cannot take it.
     Trouble {
         /// How many.
@@ -219,7 +214,6 @@ impl Fallback {
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
-            Fallback::PoolOverloaded { .. } => "pool_overloaded",
             Fallback::Trouble { .. } => "trouble",
             Fallback::Untrusted { .. } => "untrusted",
         }
@@ -229,11 +223,6 @@ impl Fallback {
 impl fmt::Display for Fallback {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fallback::PoolOverloaded { utilisation } => write!(
-                f,
-                "the pool is beyond its capacity (mean utilisation {} %)",
-                Percent(*utilisation)
-            ),
             Fallback::Trouble { reals, sign } => write!(
                 f,
                 "{reals} of the reals with more than the operator's share are in trouble ({sign})"

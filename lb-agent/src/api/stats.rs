@@ -13,7 +13,7 @@ use tokio::{
     sync::{Mutex, mpsc},
     time::MissedTickBehavior,
 };
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::Status;
 
 use super::{
@@ -88,7 +88,6 @@ impl Api {
                     return;
                 };
                 let stats = api.shared_stats(age).await;
-                let stats = stats.and_then(|all| excerpt(&all, vip));
                 let ended = stats.is_err();
                 room.send(stats);
                 if ended {
@@ -96,7 +95,9 @@ impl Api {
                 }
             }
         });
-        Ok(Box::pin(ReceiverStream::new(receiver)))
+        // Copied when it is encoded, and not before: what waits for a client is shared.
+        let stats = ReceiverStream::new(receiver).map(move |all| excerpt(&*all?, vip));
+        Ok(Box::pin(stats))
     }
 }
 

@@ -111,6 +111,11 @@ impl Agent {
 
 /// A scrape of one VIP in which everything is known that can be known, so that no series is missing.
 async fn full(reals: u32) -> Scrape {
+    full_of(reals, false).await
+}
+
+/// The same of a VIP that may have fallen back to the operator's weights.
+async fn full_of(reals: u32, falls_back: bool) -> Scrape {
     let agent = Agent::start();
     agent.serve(vip(), (1..=reals).map(real)).await;
     let Figures { mut status, .. } = agent.control.figures().await.unwrap();
@@ -130,7 +135,7 @@ async fn full(reals: u32) -> Scrape {
         }),
     };
     let observed = VipFigures {
-        falls_back: false,
+        falls_back,
         probes: Some(ProbeCounts::default()),
         reals: (1..=reals)
             .map(|number| (real(number), known.clone()))
@@ -197,6 +202,19 @@ async fn every_metric_has_samples_with_the_labels_of_its_definition() {
         }
     }
     assert!(labels.is_empty(), "not defined: {labels:?}");
+}
+
+#[tokio::test]
+async fn a_vip_that_falls_back_to_the_operators_weights_has_a_metric() {
+    for (falls_back, expected) in [(false, 0.0), (true, 1.0)] {
+        let text = render(full_of(2, falls_back).await, Format::Prometheus).unwrap();
+        let values: Vec<f64> = read(&text)
+            .iter()
+            .filter(|series| series.name == "lb_vip_steering_fallback")
+            .map(|series| series.value)
+            .collect();
+        assert_eq!(values, [expected]);
+    }
 }
 
 #[tokio::test]

@@ -50,6 +50,11 @@ impl RealReadings {
         }
     }
 
+    /// The sources that are read.
+    pub(super) fn sources(&self) -> &[LoadSource] {
+        &self.sources
+    }
+
     /// Notes how long a real took to answer a probe.
     pub(super) fn probed(&mut self, outcome: &Outcome, now: Instant) {
         if outcome.verdict.is_alive() {

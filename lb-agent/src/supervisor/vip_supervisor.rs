@@ -34,6 +34,9 @@ use lb_steering::{Decision, LimitedBy, Observation, Safety, Signs, Steering, Vip
 
 /// Steps of VIPs are aligned to multiples of this, or of a quarter of a shorter period.
 const STEP_GRID: Duration = Duration::from_millis(250);
+/// The time between two steps of a VIP that is at rest, if its period is not longer: no load is read, no flow came or went,
+/// and the last step changed nothing. An event steps it at once.
+const REST: Duration = Duration::from_secs(15);
 /// A weight that changes by this fraction is logged and announced to watchers. Smaller steps are not: weights follow load
 /// all the time.
 const NOTABLE: f64 = 0.2;
@@ -61,6 +64,8 @@ struct Real {
     readings: RealReadings,
     tasks: RealTasks,
     decision: Option<Decision>,
+    /// What the data plane had counted at the last step.
+    last_counted: Option<Counted>,
     /// Weight and state that were last announced.
     last_published: Effective,
 }
@@ -143,6 +148,7 @@ impl VipSupervisor {
                     readings: RealReadings::new(&sources),
                     tasks: RealTasks::default(),
                     decision: None,
+                    last_counted: None,
                     last_published,
                 }
             });
@@ -266,11 +272,16 @@ impl VipSupervisor {
         let Steering {
             period, shed_rate, ..
         } = *self.steering.settings();
-        if self.due <= now {
-            self.due = now + next_step(time, period);
-        }
         let observed = self.observed(now, counts);
         let decisions = self.steering.step(time, &observed);
+        let rests = self.rests(&observed, &decisions);
+        let pause = if rests { period.max(REST) } else { period };
+        if self.due <= now {
+            self.due = now + next_step(time, pause);
+        } else if !rests {
+            // An event has ended its rest.
+            self.due = self.due.min(now + next_step(time, period));
+        }
         let mut steered = Steered::default();
         let mut causes = Vec::new();
         for (observed, decision) in observed.iter().zip(decisions) {
@@ -307,6 +318,7 @@ impl VipSupervisor {
                 real.last_published = last_published;
             }
             real.decision = Some(decision);
+            real.last_counted = Some(counted(observed));
         }
         let sheds = self.pace.take(now);
         let notice = self.fallback_notice().map(Arc::from);
@@ -321,6 +333,27 @@ impl VipSupervisor {
             notice,
         };
         (Some(update), sheds)
+    }
+
+    /// Whether the VIP is at rest: a step after a period would be given what it has been given, and decide the same.
+    fn rests(&self, observed: &[Observation], decisions: &[Decision]) -> bool {
+        let is_same = |before: &Decision, now: &Decision| {
+            let before = Decision {
+                shed: now.shed,
+                ..before.clone()
+            };
+            now.shed.is_none_or(|flows| flows == 0) && before == *now
+        };
+        observed.iter().zip(decisions).all(|(observed, decision)| {
+            let Some(real) = self.reals.get(&observed.address) else {
+                return false;
+            };
+            let is_read = !real.readings.sources().is_empty() || observed.load.latency.is_some();
+            let before = real.decision.as_ref();
+            !is_read
+                && real.last_counted == Some(counted(observed))
+                && before.is_some_and(|before| is_same(before, decision))
+        })
     }
 
     /// The observations for steering, of the reals that do not wait.
@@ -482,6 +515,13 @@ fn next_step(time: Duration, period: Duration) -> Duration {
     let aligned = (next + grid / 2) / grid * grid;
     // At least three quarters of a period, so a time far below the range of u64.
     Duration::from_nanos(u64::try_from(aligned.saturating_sub(time.as_nanos())).unwrap_or(u64::MAX))
+}
+
+/// Flows that were opened, were closed, and are open.
+type Counted = (u64, u64, Option<f64>);
+
+const fn counted(observed: &Observation) -> Counted {
+    (observed.opened, observed.closed, observed.flows)
 }
 
 /// What the data plane counted, for steering.

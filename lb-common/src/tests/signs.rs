@@ -4,9 +4,7 @@ use std::vec::Vec;
 
 use super::testbed::*;
 use crate::{
-    limits::{
-        LIFE_BUCKETS, SAMPLE_NANOSECONDS, SAMPLE_PARTS, SAMPLES, SAMPLES_PER_PART, TICK_SHIFT,
-    },
+    limits::{LIFE_BUCKETS, SAMPLE_PARTS, SAMPLE_TICKS, SAMPLES, SAMPLES_PER_PART, TICK_SHIFT},
     memory::{MemFrame, simulate},
     tables::{
         real::{DOWN, Real},
@@ -92,7 +90,7 @@ fn a_repeated_syn_is_no_new_flow_until_its_time_is_over() {
     testbed.send(1, FIN | ACK);
     assert_eq!(testbed.signs(a).lives[LIFE_BUCKETS - 2], 1);
     testbed.send(1, SYN);
-    testbed.pass_nanoseconds(SAMPLE_NANOSECONDS);
+    testbed.pass_nanoseconds(u64::from(SAMPLE_TICKS) << TICK_SHIFT);
     testbed.send(1, SYN);
     let signs = testbed.signs(a);
     assert_eq!((signs.opened, signs.repeated), (3, 4));
@@ -143,7 +141,7 @@ fn a_running_flow_keeps_its_place_and_an_ended_or_old_one_gives_way() {
         for port in 1..=flows {
             testbed.send(port + 10_000 * round, SYN);
         }
-        testbed.pass_nanoseconds(SAMPLE_NANOSECONDS);
+        testbed.pass_nanoseconds(u64::from(SAMPLE_TICKS) << TICK_SHIFT);
     }
     let signs = testbed.signs(a);
     assert!(signs.opened > 2_850, "{}", signs.opened);

@@ -12,7 +12,7 @@ use lb_steering::{
 };
 
 use super::{InstanceRecord, Now, Pool, Readings, Role, Slot, slot::Drained};
-use lb_model::pool::InstanceName;
+use lb_model::pool::{InstanceName, PoolName};
 
 /// A drain lasts at least this long, so that agents and proxies hear of it before the instance stops.
 const LEAST_DRAIN: Duration = Duration::from_secs(2);
@@ -83,7 +83,7 @@ impl Pool {
             .slots
             .iter()
             .filter(|(_, slot)| matches!(slot.record.role, Role::Serving | Role::Spare))
-            .map(|(number, _)| (*number, format!("{}-{number}", self.name)))
+            .map(|(number, _)| (*number, place(&self.name, *number)))
             .collect();
         let patients: Vec<Patient<'_>> = names
             .iter()
@@ -146,7 +146,7 @@ impl Pool {
         self.score(&readings, now);
         let decision = scale(&self.spec.scaling, &mut self.scaling, &readings, clock);
         let text = decision.is_action().then(|| decision.to_string());
-        let number = |name: &String| name.parse::<u32>().ok();
+        let number = |name: &String| number_of(name);
         for number in decision.take_back.iter().filter_map(number) {
             self.set_role(number, Role::Serving, "taken back", now);
         }
@@ -209,7 +209,7 @@ impl Pool {
             if slot.record.role != Role::Serving || !slot.is_alive() {
                 continue;
             }
-            let name = number.to_string();
+            let name = place(&self.name, *number);
             let Some(one) = readings.instances.iter().find(|one| one.name == name) else {
                 continue;
             };
@@ -285,7 +285,7 @@ impl Pool {
             if !matches!(slot.record.role, Role::Draining | Role::Replacing) {
                 continue;
             }
-            let name = number.to_string();
+            let name = place(&self.name, *number);
             let connections = readings
                 .instances
                 .iter()
@@ -334,7 +334,7 @@ impl Pool {
             let Some(phase) = self.phase(slot, now) else {
                 continue;
             };
-            let name = number.to_string();
+            let name = place(&self.name, *number);
             let one = match known.iter().position(|one| one.name == name) {
                 Some(at) => InstanceReadings {
                     phase,
@@ -363,6 +363,17 @@ impl Pool {
             },
         })
     }
+}
+
+/// What the scaling law calls the instance with this number, whatever its epoch.
+#[must_use]
+pub fn place(pool: &PoolName, number: u32) -> String {
+    format!("{pool}-{number}")
+}
+
+/// The number in [`place`].
+fn number_of(place: &str) -> Option<u32> {
+    place.rsplit('-').next()?.parse().ok()
 }
 
 /// Why an instance is relaunched.

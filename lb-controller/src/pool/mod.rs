@@ -26,6 +26,7 @@ use lb_steering::{
 };
 
 pub use self::{
+    decide::place,
     record::{InstanceRecord, Learned, PoolOwner, PoolRecord, Role},
     slot::{Health, Slot, Trouble},
     steps::{Step, StepKind, pause_after},

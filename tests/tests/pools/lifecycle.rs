@@ -280,7 +280,8 @@ pub fn a_busy_instance_is_highly_utilised() -> anyhow::Result<()> {
     let idle = controller.instances("idle")?;
     assert_eq!(idle[0]["state"], "LU");
     let why = controller.pool(&["why", "web"])?;
-    ensure!(why.contains("95 %"), "{why}");
+    ensure!(why.contains("95.00 %"), "{why}");
+    ensure!(why.contains("web-1, web-2"), "{why}");
     Ok(())
 }
 

@@ -132,14 +132,13 @@ impl Steered {
 }
 
 pub fn a_real_that_fails_fast_gets_no_more_than_its_share() {
-    let steered = Steered::new([WORK; REALS]);
-    steered.wait_served();
-    // It has a tenth of the work that it had, and looks as capable.
-    steered.application(3).behave(Behaviour {
+    // It has a tenth of the work that the others have, and looks as capable, from the first request on.
+    let fails = Behaviour {
         status: 503,
         delay: Duration::ZERO,
         cost: WORK.cost / 10.0,
-    });
+    };
+    let steered = Steered::new([WORK, WORK, WORK, fails]);
     steered.wait_given_away(3, &["its flows end"]);
     steered.watch(3_000, |steered| {
         steered.assert_not_raised(3);
@@ -184,9 +183,9 @@ pub fn a_sensor_that_freezes_doubles_or_halves_moves_no_share_far() {
                 let share = steered.share(real);
                 least.set(least.get().min(share));
                 most.set(most.get().max(share));
-                // One that doubles may halve the share. The way back overshoots, and nobody gets twice the share.
+                // Steering does not believe it: runs were between 0.91 and 1.11 of the operator's share.
                 assert!(
-                    (0.3 * OPERATOR..=2.0 * OPERATOR).contains(&share),
+                    (0.65 * OPERATOR..=1.35 * OPERATOR).contains(&share),
                     "{sensor:?}: {:#}",
                     steered.why(real)
                 );

@@ -66,12 +66,17 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         &linker::Linker,
         &Compiler::new(arguments.ebpf_compiler),
     ];
+    provide(&prerequisites, arguments.check)
+}
+
+/// Checks prerequisites, and installs those that are missing unless they are only to be checked.
+fn provide(prerequisites: &[&dyn Prerequisite], only_check: bool) -> anyhow::Result<()> {
     let mut missing = 0;
     for prerequisite in prerequisites {
         let name = prerequisite.name();
         match prerequisite.check() {
             Ok(installed) => println!("ok       {name}: {installed}"),
-            Err(lack) if arguments.check => {
+            Err(lack) if only_check => {
                 missing += 1;
                 println!("MISSING  {name}: {lack}");
                 println!("         {}", prerequisite.why());
@@ -104,4 +109,9 @@ pub fn ensure() -> anyhow::Result<()> {
         check: false,
         ebpf_compiler: Source::Auto,
     })
+}
+
+/// The other proxies that `cargo xtask bench http` compares with.
+pub fn ensure_proxies() -> anyhow::Result<()> {
+    provide(&[&packages::PROXIES], false)
 }

@@ -44,8 +44,16 @@ pub(super) const TESTBED: Packages = Packages {
     ],
 };
 
+/// What `cargo xtask bench http` compares with, and its load generators.
+pub(super) const PROXIES: Packages = Packages {
+    name: "packages for comparing proxies",
+    why: "HAProxy and nginx are what lb-proxy is compared with; wrk and h2load send the requests",
+    packages: &["haproxy", "nginx-light", "wrk", "nghttp2-client"],
+};
+
 /// Services of packages, which are disabled after the installation.
-const SERVICES: [(&str, &[&str]); 8] = [
+const SERVICES: [(&str, &[&str]); 9] = [
+    ("haproxy", &["haproxy.service"]),
     ("nginx-light", &["nginx.service"]),
     ("mosquitto", &["mosquitto.service"]),
     (

@@ -3,6 +3,7 @@
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::control::FlowCounts;
 use lb_model::intent::{Owner, RealSpec, VipSpec};
 use lb_model::{check::Check, load::LoadSource, settings::SettingType as _};
 use lb_steering::{Load, Sample};
@@ -76,6 +77,43 @@ async fn a_period_is_no_shorter_than_the_fastest_source_and_counts_at_once() {
     assert!(supervisor.due() > now + Duration::from_secs(3_000));
     supervisor.update(period(5), &Marks::new(), &tasks);
     assert!(supervisor.due() < Instant::now() + Duration::from_secs(8));
+}
+
+#[tokio::test]
+async fn a_vip_at_rest_is_stepped_seldom_until_something_happens() {
+    let (vip, tasks) = (vip(|_| {}), tasks());
+    let period = Steering::default().period;
+    assert!(period < REST / 2);
+    let mut supervisor = begin(&vip, &tasks);
+    let mut time = TIME;
+    let mut step = |supervisor: &mut VipSupervisor, opened: u64| {
+        time += period;
+        let now = supervisor.step_due();
+        let counts = FlowCounts {
+            vip: vip.address,
+            real: real(),
+            opened,
+            closed: 0,
+            flows: None,
+            signs: None,
+            share: 1.0,
+        };
+        let counts = [((vip.address, real()), counts)].into();
+        supervisor.step(now, time, &counts);
+        supervisor.step_due() - now
+    };
+    let mut pauses: Vec<_> = (0..20).map(|_| step(&mut supervisor, 7)).collect();
+    assert!(pauses[0] < REST / 2, "nothing is known yet: {pauses:?}");
+    assert!(pauses.pop().unwrap() > REST / 2, "{pauses:?}");
+    // Flows come.
+    assert!(step(&mut supervisor, 8) < REST / 2);
+    let pauses: Vec<_> = (0..20).map(|_| step(&mut supervisor, 8)).collect();
+    assert!(pauses.last().unwrap() > &(REST / 2), "{pauses:?}");
+    // The health changes long before the next step is due.
+    supervisor.reals.get_mut(&real()).unwrap().state = State::Down;
+    let now = supervisor.step_due() - REST / 2;
+    supervisor.step(now, time, &AllFlowCounts::new());
+    assert!(supervisor.step_due() - now < REST / 2);
 }
 
 #[tokio::test]
@@ -234,9 +272,11 @@ async fn a_vip_that_falls_back_says_so_once_and_when_it_is_steered_again() {
     let warning = supervisor.fallback_warning(time).expect("it still is");
     assert!(warning.contains("is not steered"), "{warning}");
     assert!(warning.contains("lbctl why"), "{warning}");
+    assert!(supervisor.figures().falls_back);
 
     let later = time + Duration::from_secs(3_600);
     let notice = step(&mut supervisor, later).expect("it is steered again");
     assert_eq!(&*notice, "VIP 10.0.0.1:80/tcp is steered again");
     assert_eq!(supervisor.fallback_warning(later), None);
+    assert!(!supervisor.figures().falls_back);
 }
