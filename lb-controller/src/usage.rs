@@ -13,8 +13,12 @@ use lb_report::{
 };
 use lb_steering::Sample;
 
-/// How often control groups are read.
-pub const INTERVAL: Duration = Duration::from_secs(10);
+/// How often control groups are read while an instance works, ...
+const BUSY: Duration = Duration::from_secs(10);
+/// ... and while none does: reading those of thousands takes time, too.
+const IDLE: Duration = Duration::from_secs(20);
+/// An instance works if it uses more than this fraction of its processor time.
+const WORKS: f64 = 0.05;
 
 /// The machine's limits, which bind instances that have none of their own.
 #[derive(Clone, Copy, Debug)]
@@ -74,7 +78,13 @@ impl Meter {
     /// Whether it is time to read them.
     #[must_use]
     pub fn is_due(&self) -> bool {
-        self.last.is_none_or(|last| last.elapsed() >= INTERVAL)
+        let works = |used: &Used| used.cpu.is_none_or(|cpu| cpu > WORKS);
+        let interval = if self.used.values().any(works) {
+            BUSY
+        } else {
+            IDLE
+        };
+        self.last.is_none_or(|last| last.elapsed() >= interval)
     }
 
     /// Reads exactly the groups of these instances.

@@ -5,8 +5,14 @@ use serde_json::{Map, Value, json};
 
 use super::json::{descriptor, schema};
 
-/// A path: what it answers, and what each method does.
-const PATHS: [(&str, &str, &[(&str, &str)]); 12] = [
+/// A path, what it answers, and what each method does.
+type Path = (
+    &'static str,
+    &'static str,
+    &'static [(&'static str, &'static str)],
+);
+
+const PATHS: [Path; 12] = [
     (
         "/v1/pools",
         "ListPoolsResponse",
