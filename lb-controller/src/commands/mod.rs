@@ -25,7 +25,7 @@ enum Command {
     ///
     /// SIGHUP reads the configuration file again. SIGTERM and SIGINT end it; instances run on, and the next run adopts
     /// them.
-    Run(run::Run),
+    Run(Box<run::Run>),
     /// Check a configuration file.
     Check(check::Check),
     /// Write the reference page of the settings.
