@@ -137,9 +137,7 @@ impl Machine {
                     "{name} has a predecessor: {:?}",
                     self.instances
                 );
-                if !self.instances.contains_key(&name) {
-                    self.instances.insert(name, (Phase::Created, true));
-                }
+                self.instances.entry(name).or_insert((Phase::Created, true));
             }
             StepKind::Start | StepKind::Resume => {
                 if let Some((phase, _)) = self.instances.get_mut(&name) {

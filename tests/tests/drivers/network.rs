@@ -46,7 +46,7 @@ impl Bed {
             host.sh(line)?;
         }
         let agent = Agent::start(&network.balancer, AgentOptions::default())?;
-        agent.lbctl(&["add-vip", VIP])?;
+        agent.lbctl(["add-vip", VIP])?;
         Ok(Bed {
             agent,
             client,
@@ -101,7 +101,7 @@ fn serve(bed: &Bed, driver: &Arc<dyn Driver>, launches: &[Launch]) -> anyhow::Re
     })?;
     for launch in launches {
         let address = launch.endpoint.ip().to_string();
-        bed.agent.lbctl(&["add-real", VIP, &address])?;
+        bed.agent.lbctl(["add-real", VIP, &address])?;
     }
     let names: std::collections::BTreeSet<_> = launches
         .iter()

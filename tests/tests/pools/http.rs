@@ -278,10 +278,11 @@ pub fn a_stream_that_is_cut_misses_nothing() -> anyhow::Result<()> {
         let mut model = Reader::default();
         loop {
             tokio::select! {
-                message = socket.next() => match message.context("the stream ended")?? {
-                    Message::Text(text) => model.take(&text)?,
-                    _ => {}
-                },
+                message = socket.next() => {
+                    if let Message::Text(text) = message.context("the stream ended")?? {
+                        model.take(&text)?;
+                    }
+                }
                 _ = &mut stopped => return anyhow::Ok(model.known),
             }
         }
@@ -352,9 +353,8 @@ pub fn a_stream_that_is_cut_misses_nothing() -> anyhow::Result<()> {
                 if known.len() == 3 && listed.iter().all(|one| known.contains(one)) {
                     return anyhow::Ok(());
                 }
-                match socket.next().await.context("the stream ended")?? {
-                    Message::Text(text) => reader.take(&text)?,
-                    _ => {}
+                if let Message::Text(text) = socket.next().await.context("the stream ended")?? {
+                    reader.take(&text)?;
                 }
             }
         });

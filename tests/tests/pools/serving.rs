@@ -24,7 +24,7 @@ pub fn instances_are_reals_of_a_vip_and_drain() -> anyhow::Result<()> {
     // Health checks reach the instances by the bridge.
     host.sh("ip addr add 10.10.61.1/16 dev br0")?;
     let agent = Agent::start(&network.balancer, AgentOptions::default())?;
-    agent.lbctl(&["add-vip", VIP])?;
+    agent.lbctl(["add-vip", VIP])?;
     let controller = Controller::start_in(
         Some(host.namespace()),
         "serving",
@@ -56,7 +56,7 @@ pub fn instances_are_reals_of_a_vip_and_drain() -> anyhow::Result<()> {
     };
     answers(2)?;
     let owner = format!("controller:{}", controller.name);
-    let list = agent.lbctl(&["list", "-o", "json"])?;
+    let list = agent.lbctl(["list", "-o", "json"])?;
     ensure!(list.contains(&owner), "{list}");
     controller.pool(&["scale", "web", "4"])?;
     controller.wait_serving("web", 4)?;
@@ -69,7 +69,7 @@ pub fn instances_are_reals_of_a_vip_and_drain() -> anyhow::Result<()> {
     }
     controller.pool(&["del", "web"])?;
     wait_for("the reals' end", PATIENCE, || {
-        let list = agent.lbctl(&["list", "-o", "json"])?;
+        let list = agent.lbctl(["list", "-o", "json"])?;
         ensure!(!list.contains(&owner), "{list}");
         Ok(Some(()))
     })?;
