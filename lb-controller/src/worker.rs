@@ -280,7 +280,8 @@ impl Worker {
                         self.pool.generation = generation;
                     }
                 }
-                // The caller may have gone.
+                // Who asks next sees the new settings. The caller may have gone.
+                self.publish(self.now());
                 let _ = reply.send(written);
             }
             Order::Delete(reply) => {
@@ -289,6 +290,7 @@ impl Worker {
                 if written.is_err() {
                     self.pool.is_deleted = before;
                 }
+                self.publish(self.now());
                 let _ = reply.send(written);
             }
             Order::Report(report) => {

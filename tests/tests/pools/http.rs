@@ -193,7 +193,7 @@ pub fn pools_are_read_and_changed_over_http() -> anyhow::Result<()> {
     );
     let metrics = web.get("/metrics")?.body;
     for line in [
-        r#"lb_pool_instances{pool="web",state="LU"} 3"#,
+        r#"lb_pool_instances{pool="web",state="FAILED"} 0"#,
         r#"lb_pool_desired_instances{pool="web"} 3"#,
         r#"lb_controller_events_total{pool="web",kind="launched"} 3"#,
     ] {

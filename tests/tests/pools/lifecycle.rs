@@ -271,7 +271,8 @@ pub fn a_busy_instance_is_highly_utilised() -> anyhow::Result<()> {
     for pool in ["web", "spins"] {
         wait_for("high utilisation", PATIENCE, || {
             let now = controller.instances(pool)?;
-            ensure!(now.iter().all(|one| one["state"] == "HU"), "{now:?}");
+            let all = now.iter().all(|one| one["state"] == "HU");
+            ensure!(all && !now.is_empty(), "{now:?}");
             Ok(Some(()))
         })?;
     }
