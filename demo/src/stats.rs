@@ -26,8 +26,21 @@ pub struct Vip {
     pub dropped_packets: u64,
     /// The share of its packets that consulted the flow table, 0 to 1.
     pub table_share: f64,
+    /// Its slots by state.
+    pub slots: Slots,
     /// One entry per real.
     pub reals: Vec<Real>,
+}
+
+/// Slots of a ring by state.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+pub struct Slots {
+    /// No packet consults the flow table.
+    pub settled: u64,
+    /// The slot's real changed within the VIP's window: all packets do.
+    pub in_window: u64,
+    /// The window is over, and some flows are on other reals: packets that may be of these flows do.
+    pub exceptions: u64,
 }
 
 /// Counters of one real.

@@ -1,8 +1,11 @@
 //! The testbed of the demonstration: reals behind four VIPs, clients, and the agent between them.
 
-use std::time::Instant;
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use lb_tests::{
     Agent, AgentOptions, Backend, Cgroup, Host, Limits, Network, server::Nginx, vip_target,
 };
@@ -13,7 +16,7 @@ use crate::{
     fault_window::Outage,
     interrupt::Interrupt,
     schedule::{Edge, Fault},
-    stats::Stats,
+    stats::{Slots, Stats, Vip},
     why::Why,
 };
 
@@ -21,6 +24,11 @@ use crate::{
 const HTTP: [&str; 2] = ["192.0.2.10:80/tcp", "[2001:db8::10]:80/tcp"];
 /// VIPs for MQTT, of both families. Their flows are tracked, so that numbers of live flows are exact.
 const MQTT: [&str; 2] = ["192.0.2.20:1883/tcp", "[2001:db8::20]:1883/tcp"];
+
+/// How long it may take until all reals are found alive.
+const READY: Duration = Duration::from_secs(30);
+/// Interval at which that is looked at.
+const POLL: Duration = Duration::from_millis(50);
 
 /// Weights of the web servers.
 const HTTP_WEIGHTS: [u16; 3] = [100, 200, 300];
@@ -113,7 +121,41 @@ impl DemoTestbed {
             interrupt.check()?;
             configure(agent, vip, &options, &brokers, &[100; CORES.len()])?;
         }
+        self.wait_ready(interrupt)
+    }
+
+    /// Waits until a probe has found each real alive and the slots of the HTTP VIPs are settled. Clients come to VIPs that
+    /// are ready, here as elsewhere: to one whose reals still come up they would see the ring move.
+    fn wait_ready(&self, interrupt: &Interrupt) -> anyhow::Result<()> {
+        println!("waiting until all reals are found alive…");
+        let deadline = Instant::now() + READY;
+        while !self.is_ready()? {
+            interrupt.check()?;
+            ensure!(
+                Instant::now() < deadline,
+                "the reals are not ready within {READY:?}:\n{}",
+                self.agent()?.lbctl(["list", "-o", "wide"])?
+            );
+            thread::sleep(POLL);
+        }
         Ok(())
+    }
+
+    fn is_ready(&self) -> anyhow::Result<bool> {
+        let alive = |why: &Why| {
+            let probe = why.probe.as_ref();
+            why.real.state == "active" && probe.is_some_and(|probe| probe.verdict == "healthy")
+        };
+        let settled = |vip: &Vip| {
+            let Slots {
+                in_window,
+                exceptions,
+                ..
+            } = vip.slots;
+            // All packets of VIPs whose flows are tracked consult the flow table.
+            !HTTP.contains(&vip.vip.as_str()) || in_window + exceptions == 0
+        };
+        Ok(self.why()?.iter().all(alive) && self.stats()?.vips.iter().all(settled))
     }
 
     /// Returns whether brokers have a CPU limit, and so can suffer [`Fault::CpuLoad`].

@@ -71,6 +71,8 @@ impl Why {
 /// The result of a probe.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Probe {
+    /// healthy, unhealthy, …
+    pub verdict: String,
     /// The result in words.
     pub reason: String,
 }
@@ -115,6 +117,7 @@ mod tests {
             },
             since: Some(since),
             probe: Some(Probe {
+                verdict: String::new(),
                 reason: format!("it is {state}"),
             }),
             ..Why::default()

@@ -9,8 +9,12 @@ use lb_model::{
 
 use crate::{
     config::{AgentSettings, Config},
-    control::{Followed, Handle, ReadError},
+    control::{FileTopic, Followed, Handle, ReadError},
 };
+
+/// Settings of which more is to be said.
+const RING_SEED: &str = "ring_seed";
+const FLOW_ENTRIES: &str = "flow_entries";
 
 /// Why the file cannot be followed. Nothing has changed then.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +38,8 @@ pub struct Reloader {
     path: Option<PathBuf>,
     /// The agent's settings in the file when the agent started.
     at_start: AgentSettings,
+    /// Names of the settings that the command line gives.
+    overridden: Vec<&'static str>,
     control: Handle,
 }
 
@@ -42,8 +48,40 @@ pub struct Reloader {
 pub struct Reread {
     /// Its VIPs.
     pub intent: Intent,
-    /// Names of the agent's settings that have changed since the agent started, and count when it starts again.
+    /// Its other settings.
+    pub settings: SettingsChange,
+}
+
+/// Settings of the agent that are not in the file as they were when the agent started. None of them is followed by a reload.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SettingsChange {
+    /// Those that count when the agent starts again.
     pub at_next_start: Vec<&'static str>,
+    /// Those that never count, since the command line does.
+    pub overridden: Vec<&'static str>,
+}
+
+impl SettingsChange {
+    /// A sentence about those that count when the agent starts again; `None` if there are none.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        let names = &self.at_next_start;
+        if names.is_empty() {
+            return None;
+        }
+        let mut text = format!(
+            "settings of the configuration file have changed that count when the agent starts again: {} (packets flow on \
+             meanwhile)",
+            names.join(", ")
+        );
+        if names.contains(&RING_SEED) {
+            text += "; with another ring_seed it does not start before `lb-agent detach`";
+        }
+        if names.contains(&FLOW_ENTRIES) {
+            text += "; another flow_entries counts after `lb-agent detach`";
+        }
+        Some(text)
+    }
 }
 
 impl Reloader {
@@ -53,7 +91,31 @@ impl Reloader {
         Reloader {
             path,
             at_start,
+            overridden: Vec::new(),
             control,
+        }
+    }
+
+    /// The command line gives the settings of these names.
+    #[must_use]
+    pub fn with_overridden(self, overridden: Vec<&'static str>) -> Self {
+        Reloader { overridden, ..self }
+    }
+
+    /// Compares the settings of the agent in its file, or in one that could take its place, with those that it started with.
+    #[must_use]
+    pub fn compare(&self, now: &AgentSettings) -> SettingsChange {
+        if self.path.is_none() {
+            return SettingsChange::default();
+        }
+        let (then, now) = (self.at_start.to_map(), now.to_map());
+        let names = AgentSettings::fields().into_iter().map(|field| field.name);
+        let (overridden, at_next_start) = names
+            .filter(|name| then.get(*name) != now.get(*name))
+            .partition(|name| self.overridden.contains(name));
+        SettingsChange {
+            at_next_start,
+            overridden,
         }
     }
 
@@ -77,14 +139,9 @@ impl Reloader {
         let config = tokio::task::spawn_blocking(move || Config::read(&path))
             .await
             .map_err(|_| ReadError::Stopping)??;
-        let (then, now) = (self.at_start.to_map(), config.agent.to_map());
         Ok(Reread {
+            settings: self.compare(&config.agent),
             intent: config.intent,
-            at_next_start: AgentSettings::fields()
-                .into_iter()
-                .map(|field| field.name)
-                .filter(|name| then.get(*name) != now.get(*name))
-                .collect(),
         })
     }
 
@@ -97,16 +154,29 @@ impl Reloader {
         &self,
         force: bool,
         cause: Arc<str>,
-    ) -> Result<(Followed, Vec<&'static str>), ReloadError> {
+    ) -> Result<(Followed, SettingsChange), ReloadError> {
         let read = self.read().await;
         if let Err(error @ ReloadError::File(_)) = &read {
             let error = format!("the configuration file is not followed: {error} ({cause})");
-            self.control.report_file_error(error).await;
+            tracing::error!("{error}");
+            self.control
+                .note_file(FileTopic::Refused, Some(error))
+                .await;
         }
-        let Reread {
-            intent,
-            at_next_start,
-        } = read?;
+        let Reread { intent, settings } = read?;
+        let warning = settings.warning();
+        if let Some(text) = &warning {
+            tracing::warn!("{text}");
+        }
+        if !settings.overridden.is_empty() {
+            tracing::warn!(
+                "settings of the configuration file have changed without effect, since the command line gives them: {}",
+                settings.overridden.join(", ")
+            );
+        }
+        self.control
+            .note_file(FileTopic::AtNextStart, warning)
+            .await;
         let followed = self
             .control
             .follow(intent, Self::writer(force), cause)
@@ -118,12 +188,31 @@ impl Reloader {
             refused.count(),
             followed.left.len()
         );
-        if !at_next_start.is_empty() {
-            tracing::warn!(
-                "these settings of the file count when the agent starts again: {}",
-                at_next_start.join(", ")
-            );
+        Ok((followed, settings))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_need_more_than_a_start_are_explained() {
+        let warning = |names: &[&'static str]| {
+            let change = SettingsChange {
+                at_next_start: names.to_vec(),
+                overridden: vec!["listen"],
+            };
+            change.warning()
+        };
+        assert_eq!(warning(&[]), None);
+        let text = warning(&["listen", "watchdog"]).unwrap();
+        assert!(text.contains("starts again: listen, watchdog (") && !text.contains("detach"));
+        let text = warning(&["ring_seed", "flow_entries"]).unwrap();
+        assert_eq!(text.matches("`lb-agent detach`").count(), 2, "{text}");
+        for name in [RING_SEED, FLOW_ENTRIES] {
+            let fields = AgentSettings::fields();
+            assert!(fields.iter().any(|field| field.name == name), "{name}");
         }
-        Ok((followed, at_next_start))
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A part that panics or returns is noticed by [`crate::vital`]. One that waits for ever, for a lock or for the kernel, or
 //! that computes without an end, looks alive. So each such part has a [`Pulse`], and a thread of its own compares the
-//! pulses once a round. It counts its own rounds and not the time: a process that was stopped, or that got no CPU, has
+//! pulses once a round. That thread takes no lock which a part that hangs could hold: another one gives the parts something
+//! to do. It counts its own rounds and not the time: a process that was stopped, or that got no CPU, has
 //! done nothing wrong. The service manager gets its sign of life (`WatchdogSec`) from the same thread, and only while all
 //! parts are well.
 
@@ -22,8 +23,14 @@ use crate::vital::{Cause, End, Vital};
 
 /// How often pulses are compared.
 const ROUND: Duration = Duration::from_secs(1);
+/// A part that has made no progress for longer is to blame, and not a part that waits for it.
+const PAUSE: Duration = Duration::from_secs(2);
+/// The shortest round, for a service manager that wants a sign of life more often than that.
+const SHORTEST_ROUND: Duration = Duration::from_millis(50);
 /// How long the program may take to end once it knows of a part that hangs.
 const GRACE: Duration = Duration::from_secs(10);
+/// How long the reason of an end may take to be written.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Shows whether a part makes progress: odd while it is at work, and another number after each piece of work.
 #[derive(Debug, Default)]
@@ -59,16 +66,18 @@ impl Drop for Work<'_> {
 /// Compares the pulses of parts.
 pub struct Watchdog {
     parts: Vec<Part>,
+    /// Each gives a part something to do, so that its pulse changes if it lives.
+    pings: Vec<Box<dyn Fn() + Send>>,
     /// How long a part may make no progress.
     limit: Duration,
     round: Duration,
+    /// Whether the process ends if it does not do so by itself. Unit tests go on.
+    ends_process: bool,
 }
 
 struct Part {
     name: &'static str,
     pulse: Arc<Pulse>,
-    /// Gives it something to do, so that its pulse changes if it lives.
-    ping: Box<dyn Fn() + Send>,
     /// It waits for the parts before it.
     waits: bool,
     /// The pulse in the last round, and the rounds since it was another.
@@ -82,14 +91,20 @@ impl Watchdog {
     pub const fn new(limit: Duration) -> Self {
         Watchdog {
             parts: Vec::new(),
+            pings: Vec::new(),
             limit,
             round: ROUND,
+            ends_process: true,
         }
     }
 
     #[cfg(test)]
     pub(crate) fn with_round(self, round: Duration) -> Self {
-        Watchdog { round, ..self }
+        Watchdog {
+            round,
+            ends_process: false,
+            ..self
+        }
     }
 
     /// Watches a part as well. `ping` is called once a round and must not wait: it gives an idle part something to do.
@@ -103,8 +118,8 @@ impl Watchdog {
         self.add(name, pulse, Box::new(ping), false)
     }
 
-    /// Watches a part that waits for the parts that were named before: while one of them is at work, it need not make
-    /// progress.
+    /// Watches a part that waits for the parts that were named before, or runs by them: while one of them is at work, it need
+    /// not make progress, and if one of them makes none either, that one hangs.
     #[must_use]
     pub fn watch_waiting(
         self,
@@ -126,10 +141,10 @@ impl Watchdog {
             name,
             last: pulse.value(),
             pulse,
-            ping,
             waits,
             rounds: 0,
         });
+        self.pings.push(ping);
         self
     }
 
@@ -137,47 +152,72 @@ impl Watchdog {
     fn look(&mut self) -> Option<&'static str> {
         let mut hung = None;
         let mut others_work = false;
+        let mut others_stand = false;
         for part in &mut self.parts {
             let value = part.pulse.value();
             let stands = value == part.last && !(part.waits && others_work);
             part.rounds = if stands { part.rounds + 1 } else { 0 };
             part.last = value;
             others_work |= value % 2 == 1;
-            if self.round * part.rounds >= self.limit {
+            let pause = self.round * part.rounds;
+            if pause >= self.limit && !(part.waits && others_stand) {
                 hung = hung.or(Some(part.name));
             }
-            (part.ping)();
+            others_stand |= pause > PAUSE;
         }
         hung
     }
 
-    /// Starts the thread that watches. A part that hangs is reported to `vital` as its end; if the program has not even
-    /// noticed that after ten seconds, the process ends here.
+    fn ping(&self) {
+        for ping in &self.pings {
+            ping();
+        }
+    }
+
+    /// Starts the thread that watches. A part that hangs is reported to `vital` as its end; if the process still lives after
+    /// ten seconds, it ends here.
     ///
     /// # Errors
-    /// If the thread cannot be started.
+    /// If a thread cannot be started.
     pub fn start(mut self, vital: &Vital) -> io::Result<()> {
         let ends = vital.reporter();
-        let is_expected = sd_notify::watchdog_enabled().is_some();
+        let expected = sd_notify::watchdog_enabled();
+        if let Some(interval) = expected {
+            self.round = round_within(self.round, interval);
+        }
+        let pinger = Watchdog {
+            pings: std::mem::take(&mut self.pings),
+            ..Watchdog::new(self.limit)
+        };
+        let (round, is_over) = (self.round, ends.clone());
+        thread::Builder::new()
+            .name("watchdog-pings".to_owned())
+            .spawn(move || {
+                while !is_over.is_closed() {
+                    pinger.ping();
+                    thread::sleep(round);
+                }
+            })?;
         thread::Builder::new()
             .name("watchdog".to_owned())
             .spawn(move || {
                 while !ends.is_closed() {
                     thread::sleep(self.round);
                     let Some(part) = self.look() else {
-                        if is_expected {
+                        if expected.is_some() {
                             // There may be no service manager any more.
                             let _ = sd_notify::notify(&[NotifyState::Watchdog]);
                         }
                         continue;
                     };
                     let cause = Cause::Hung(self.limit);
+                    let end = End { part, cause };
+                    let reason = end.to_string();
                     // A program that ends does not listen any more.
-                    let _ = ends.send(End { part, cause });
+                    let _ = ends.send(end);
                     thread::sleep(GRACE);
-                    if !ends.is_closed() {
-                        eprintln!("lb-agent: {part} hangs, and so does the rest: the process ends");
-                        std::process::exit(1);
+                    if self.ends_process {
+                        exit(&reason);
                     }
                 }
             })?;
@@ -185,10 +225,25 @@ impl Watchdog {
     }
 }
 
-/// Shows that tasks run: it waits a second again and again.
+/// Ends the process, whatever it waits for.
+fn exit(reason: &str) -> ! {
+    let text =
+        format!("lb-agent: {reason}; the process does not end in order either, and is ended");
+    // What hangs may hold the lock of standard error.
+    thread::spawn(move || eprintln!("{text}"));
+    thread::sleep(LAST_WORDS);
+    std::process::exit(1)
+}
+
+/// The round in which a service manager gets two signs of life in each interval, as `sd_watchdog_enabled(3)` recommends.
+fn round_within(round: Duration, interval: Duration) -> Duration {
+    round.min(interval / 2).max(SHORTEST_ROUND)
+}
+
+/// Shows that tasks run, once a second.
 pub async fn beat(pulse: Arc<Pulse>) {
     loop {
-        let _work = pulse.work();
+        drop(pulse.work());
         tokio::time::sleep(ROUND).await;
     }
 }
@@ -226,11 +281,39 @@ mod tests {
     }
 
     #[test]
+    fn a_part_that_waits_for_one_that_hangs_is_not_to_blame() {
+        let (first, second) = (Arc::new(Pulse::default()), Arc::new(Pulse::default()));
+        let mut watchdog = Watchdog::new(5 * ROUND)
+            .watch("the first", Arc::clone(&first), || {})
+            .watch_waiting("the second", Arc::clone(&second), || {});
+        // The second stops two rounds earlier.
+        for _ in 0..2 {
+            drop(first.work());
+            assert_eq!(watchdog.look(), None);
+        }
+        for _ in 0..4 {
+            assert_eq!(watchdog.look(), None);
+        }
+        assert_eq!(watchdog.look(), Some("the first"));
+        drop(first.work());
+        assert_eq!(watchdog.look(), Some("the second"), "the first goes on");
+    }
+
+    #[test]
+    fn rounds_are_as_short_as_the_service_manager_wants_them() {
+        let seconds = Duration::from_secs_f64;
+        assert_eq!(round_within(ROUND, seconds(120.0)), ROUND);
+        assert_eq!(round_within(ROUND, seconds(1.0)), seconds(0.5));
+        assert_eq!(round_within(ROUND, seconds(0.0)), SHORTEST_ROUND);
+    }
+
+    #[test]
     fn an_idle_part_that_answers_does_not_hang() {
         let pulse = Arc::new(Pulse::default());
         let mut watchdog =
             Watchdog::new(3 * ROUND).watch("the part", Arc::clone(&pulse), living(&pulse));
         for _ in 0..20 {
+            watchdog.ping();
             assert_eq!(watchdog.look(), None);
         }
     }
@@ -244,10 +327,16 @@ mod tests {
         let _waits = second.work();
         let work = first.work();
         for _ in 0..9 {
+            watchdog.ping();
             assert_eq!(watchdog.look(), None);
         }
         drop(work);
-        let mut look = |times| (0..times).find_map(|_| watchdog.look());
+        let mut look = |times| {
+            (0..times).find_map(|_| {
+                watchdog.ping();
+                watchdog.look()
+            })
+        };
         assert_eq!(look(2), None);
         assert_eq!(look(1), Some("the second"), "nobody works for it");
     }

@@ -59,6 +59,7 @@ impl Admin {
         let services = running.services.values();
         json!({
             "draining": self.shared.is_draining(),
+            "at_next_start": self.shared.at_next_start(),
             "services": services.map(|service| describe(service)).collect::<Vec<_>>(),
             "routes": running.config.routes.iter().map(|route| json!({
                 "host": route.host,

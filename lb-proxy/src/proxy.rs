@@ -9,10 +9,11 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use lb_model::settings::Settings as _;
 use tokio::sync::Semaphore;
 
 use crate::{
-    config::Config,
+    config::{Config, ProxySettings},
     log::Log,
     routes::Routes,
     service::{Member, Service, State},
@@ -65,7 +66,12 @@ pub struct Shared {
     pub room: Arc<Semaphore>,
     draining: AtomicBool,
     threads: usize,
+    /// The settings of the proxy when it started.
+    at_start: ProxySettings,
 }
+
+/// Settings of the proxy that count when it starts.
+const AT_START: [&str; 4] = ["threads", "max_connections", "handover", "admin"];
 
 impl Shared {
     /// For a configuration and so many threads.
@@ -84,6 +90,7 @@ impl Shared {
             log: Log::start()?,
             draining: AtomicBool::new(false),
             threads,
+            at_start: config.proxy.clone(),
         };
         shared.follow(config);
         Ok(shared)
@@ -121,6 +128,16 @@ impl Shared {
             routes,
             services,
         }));
+    }
+
+    /// Names of the settings that are not as they were when the proxy started, and count when it starts again.
+    #[must_use]
+    pub fn at_next_start(&self) -> Vec<&'static str> {
+        let now = self.running.load().config.proxy.to_map();
+        let then = self.at_start.to_map();
+        let mut names = AT_START.to_vec();
+        names.retain(|name| then.get(*name) != now.get(*name));
+        names
     }
 
     /// Returns whether the proxy ends, or hands over to the next one.

@@ -247,6 +247,24 @@ fn a_proxy_serves_reloads_and_ends() {
     program.says("nothing was changed");
     assert!(get(setup.address, "/").ends_with("new"));
 
+    // What counts at the start only is said, until it is as it was.
+    let services = || get(setup.admin, "/v1/services");
+    assert!(
+        services().contains("\"at_next_start\":[]"),
+        "{}",
+        services()
+    );
+    setup.write(&[instance("newer")], "max_connections = 100");
+    program.signal(Signal::SIGHUP);
+    program.says("count when the proxy starts again: max_connections");
+    assert!(services().contains("\"at_next_start\":[\"max_connections\"]"));
+    assert!(get(setup.address, "/").ends_with("newer"));
+    setup.write(&[instance("newest")], "");
+    program.signal(Signal::SIGHUP);
+    wait_until("the old settings", || {
+        services().contains("\"at_next_start\":[]")
+    });
+
     program.signal(Signal::SIGTERM);
     assert!(program.ends(), "{}", program.errors.lock().unwrap());
     assert!(TcpStream::connect(setup.address).is_err());

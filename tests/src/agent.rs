@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use tempfile::TempDir;
 
 use crate::{
-    Namespace, Process, binary,
+    Namespace, Process, SmallDisk, binary,
     process::{COMMAND, output_within},
 };
 
@@ -58,6 +58,10 @@ pub struct AgentOptions {
     pub mode: XdpMode,
     /// Further words for the command line.
     pub arguments: Vec<String>,
+    /// Variables of its environment.
+    pub environment: Vec<(String, String)>,
+    /// The disk of its state directory; without it that of the machine.
+    pub disk: Option<SmallDisk>,
 }
 
 impl Default for AgentOptions {
@@ -66,6 +70,8 @@ impl Default for AgentOptions {
             interfaces: vec!["eth0".to_owned()],
             mode: XdpMode::default(),
             arguments: Vec::new(),
+            environment: Vec::new(),
+            disk: None,
         }
     }
 }
@@ -116,9 +122,14 @@ impl Agent {
         arguments.extend(["--listen".to_owned(), self.endpoint()]);
         arguments.extend(["--xdp-mode".to_owned(), self.options.mode.to_string()]);
         arguments.extend(self.options.arguments.iter().cloned());
-        let mut process = self
-            .namespace
-            .start("lb-agent", binary("lb-agent")?, arguments)?;
+        let mut command = self.namespace.command(binary("lb-agent")?);
+        command
+            .args(arguments)
+            .envs(self.options.environment.iter().cloned());
+        if let Some(disk) = &self.options.disk {
+            disk.show(&mut command);
+        }
+        let mut process = self.namespace.start_command("lb-agent", command)?;
         process.wait_line("lb-agent:", "ready", START)?;
         self.process = Some(process);
         Ok(())

@@ -154,6 +154,14 @@ impl Namespace {
     ) -> anyhow::Result<Process> {
         let mut command = self.command(program);
         command.args(arguments);
+        self.start_command(label, command)
+    }
+
+    /// Starts a command made by [`Namespace::command`] in the background.
+    ///
+    /// # Errors
+    /// Fails if the program cannot be started.
+    pub fn start_command(&self, label: &str, mut command: Command) -> anyhow::Result<Process> {
         if let Some(cgroup) = &*self.cgroup() {
             cgroup.confine(&mut command)?;
         }

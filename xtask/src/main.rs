@@ -3,6 +3,7 @@
 mod bench;
 mod command;
 mod host;
+mod kernels;
 mod programs;
 mod run;
 mod setup;

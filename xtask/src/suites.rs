@@ -126,8 +126,8 @@ impl Suite {
     }
 }
 
-/// Builds all test binaries.
-fn build() -> anyhow::Result<Vec<Suite>> {
+/// Builds all test binaries, or those that these arguments choose.
+fn build(chosen: &[&str]) -> anyhow::Result<Vec<Suite>> {
     let mut build = cargo();
     build.args([
         "test",
@@ -135,6 +135,7 @@ fn build() -> anyhow::Result<Vec<Suite>> {
         "--message-format",
         "json-render-diagnostics",
     ]);
+    build.args(chosen);
     println!("    $ {}", command::shown(&build));
     let output = build
         .stderr(Stdio::inherit())
@@ -163,7 +164,7 @@ pub fn run(
     variables: &[(&str, &str)],
 ) -> anyhow::Result<Counts> {
     let (integration, unit): (Vec<_>, Vec<_>) =
-        build()?.into_iter().partition(|suite| suite.integration);
+        build(&[])?.into_iter().partition(|suite| suite.integration);
     let results = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for (suites, threads) in [(integration, INTEGRATION_THREADS), (unit, UNIT_THREADS)] {
@@ -196,6 +197,13 @@ pub fn run(
     let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
     results.push(("examples".to_owned(), counts, begin.elapsed()));
     Ok(summarise(&results))
+}
+
+/// Builds one test binary of a package, and returns its path.
+pub fn executable(package: &str, suite: &str) -> anyhow::Result<PathBuf> {
+    let mut suites = build(&["--package", package, "--test", suite])?;
+    let suite = suites.pop().context("cargo has built no test binary")?;
+    Ok(suite.executable)
 }
 
 /// Builds and runs one test binary of a package, and shows what its tests print.
@@ -234,7 +242,7 @@ fn summarise(results: &[(String, Counts, Duration)]) -> Counts {
 
 /// Runs one binary, each line of whose output is shown behind its name. A binary that ends without its closing line
 /// has crashed, which counts as a failure.
-fn run_one(name: &str, mut test: Command) -> Counts {
+pub fn run_one(name: &str, mut test: Command) -> Counts {
     println!("{name}: {}", command::shown(&test));
     let child = test
         .stdin(Stdio::null())

@@ -1,9 +1,10 @@
 //! `cargo xtask test`: the checks and tests.
 
-use std::{process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use crate::{
     command::{self, cargo},
+    kernels,
     programs::{self, Profile},
     setup,
     suites::{self, Counts},
@@ -24,6 +25,11 @@ pub struct Arguments {
     /// away in random order under numbered traffic. Without this each fault happens once among the other tests.
     #[arg(long, conflicts_with_all = ["filter", "all"])]
     faults: bool,
+
+    /// Only whether the kernel programs load and forward with another kernel, in a virtual machine: a folder into which the
+    /// kernel's packages were unpacked (`dpkg -x`). Give it again for more.
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["filter", "all", "faults"])]
+    kernel: Vec<PathBuf>,
 }
 
 /// Set for the tests: one that cannot run on this machine fails instead of being ignored. Set-up has installed
@@ -63,6 +69,14 @@ fn run_all(arguments: &Arguments, counts: &mut Counts) -> anyhow::Result<()> {
     if arguments.faults {
         let folder = programs::build(Profile::Debug, &programs::PRODUCT)?;
         *counts += suites::run_suite(&folder, "lb-tests", "faults", &[STRICT, MANY_FAULTS]);
+        return Ok(());
+    }
+    if !arguments.kernel.is_empty() {
+        setup::ensure_virtual_machine()?;
+        let folder = programs::build(Profile::Debug, &programs::PRODUCT)?;
+        for kernel in &arguments.kernel {
+            *counts += kernels::run(kernel, &folder)?;
+        }
         return Ok(());
     }
     if arguments.filter.is_none() {

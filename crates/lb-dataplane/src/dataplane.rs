@@ -59,6 +59,21 @@ pub trait Dataplane: Send {
     /// [`DataplaneError::System`].
     fn tick(&mut self) -> Result<(), DataplaneError>;
 
+    /// Whether a service that has carried no packet yet was changed. Its slots settle before its first packet if
+    /// [`Self::settle_unused`] is called soon, and not only by the next tick.
+    fn awaits_settling(&self) -> bool {
+        false
+    }
+
+    /// Settles slots of services that have carried no packet. What changed within the grace period of packets under way
+    /// (100 ms) is left for another call, which [`Self::awaits_settling`] asks for.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`].
+    fn settle_unused(&mut self) -> Result<(), DataplaneError> {
+        Ok(())
+    }
+
     /// All counters.
     ///
     /// # Errors

@@ -26,6 +26,31 @@ use super::{
 /// A period may end earlier by this fraction, because timers are not exact.
 const EARLY: f64 = 0.05;
 
+/// Reals that come up within this fraction of `slow_start` after the first of a pool are one start.
+const ONE_START: f64 = 0.1;
+
+/// When the slow start of a pool began that is just starting, and the factor that it leaves of a share: that of the real
+/// which has served for longest. `None` if there is none, or it has served for longer than reals of one start may be apart.
+///
+/// Slow start keeps a real from its whole share while others serve that are warm. Where none is, the first real to come up
+/// would have the others' flows for a minute, and the ring would move all that time.
+fn common_start(
+    settings: &Steering,
+    now: Duration,
+    pool: &[Member<'_>],
+) -> Option<(Duration, f64)> {
+    let (since, slow_start) = pool
+        .iter()
+        .filter(|member| member.is_eligible() && member.state.weight > 0.0)
+        .filter_map(|member| {
+            let since = member.state.eligibility.serving_since?;
+            Some((since, member.state.slow_start))
+        })
+        .min_by_key(|(since, _)| *since)?;
+    let apart = settings.slow_start.mul_f64(ONE_START);
+    (now.saturating_sub(since) <= apart).then_some((since, slow_start))
+}
+
 /// Decides the weights of one VIP's reals. Reals are identified by address and may come and go.
 #[derive(Debug)]
 pub struct VipSteering {
@@ -220,6 +245,7 @@ impl VipSteering {
             }
         }
         let least_ramp = storm::least_ramp(&self.settings, now, pool);
+        let start = common_start(&self.settings, now, pool);
         for (member, worth) in pool.iter_mut().zip(&worth) {
             if !member.is_eligible() || member.state.weight > 0.0 {
                 continue;
@@ -229,12 +255,19 @@ impl VipSteering {
             } else {
                 member.observation.since_up
             };
-            member.state.eligibility.serving_since = Some(now.saturating_sub(healthy_for));
-            let ramp_factor = member
-                .state
-                .eligibility
-                .slow_start(&self.settings, now)
-                .max(least_ramp);
+            let since = now.saturating_sub(healthy_for);
+            let eligibility = &mut member.state.eligibility;
+            let slow_start = match start {
+                Some((start, slow_start)) if start <= since => {
+                    eligibility.serving_since = Some(start);
+                    slow_start
+                }
+                _ => {
+                    eligibility.serving_since = Some(since);
+                    eligibility.slow_start(&self.settings, now)
+                }
+            };
+            let ramp_factor = slow_start.max(least_ramp);
             let full = if worth_sum > 0.0 {
                 worth * weight_sum / worth_sum
             } else {

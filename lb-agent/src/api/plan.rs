@@ -23,7 +23,7 @@ use crate::{
     KINDS,
     config::Config,
     control::{ChangeRequest, Service, Snapshot, refuse_programs},
-    reload::{ReloadError, Reloader},
+    reload::{ReloadError, Reloader, SettingsChange},
 };
 
 /// Changes that are only tried.
@@ -42,17 +42,16 @@ impl Api {
         let writer = Reloader::writer(request.force);
         if request.dry_run {
             let reread = self.reloader.read().await.map_err(unreloaded)?;
-            let mut plan = self.try_following(reread.intent, writer).await?;
-            plan.at_next_start = names(reread.at_next_start);
-            return Ok(plan);
+            let plan = self.try_following(reread.intent, writer).await?;
+            return Ok(with_settings(plan, reread.settings));
         }
         let before = self.control.snapshot().await.map_err(unread)?.intent;
-        let (followed, at_next_start) = self
+        let (followed, settings) = self
             .reloader
             .reload(request.force, cause)
             .await
             .map_err(unreloaded)?;
-        Ok(v1::ChangePlan {
+        let plan = v1::ChangePlan {
             changes: followed
                 .changes
                 .into_iter()
@@ -62,9 +61,9 @@ impl Api {
                 })
                 .collect(),
             left: followed.left.into_iter().map(left).collect(),
-            moves: Vec::new(),
-            at_next_start: names(at_next_start),
-        })
+            ..Default::default()
+        };
+        Ok(with_settings(plan, settings))
     }
 
     pub(super) async fn plan_changes(
@@ -85,8 +84,11 @@ impl Api {
                         "nothing was compared",
                     ))
                 })?;
-                self.try_following(config.intent, Reloader::writer(request.force))
-                    .await
+                let settings = self.reloader.compare(&config.agent);
+                let plan = self
+                    .try_following(config.intent, Reloader::writer(request.force))
+                    .await?;
+                Ok(with_settings(plan, settings))
             }
             Some(Source::Changes(list)) => {
                 let cause = Arc::from("Plan");
@@ -162,7 +164,7 @@ impl Api {
                 .collect(),
             left: left_alone.into_iter().map(left).collect(),
             moves,
-            at_next_start: Vec::new(),
+            ..Default::default()
         })
     }
 }
@@ -261,8 +263,13 @@ fn left(object: LeftObject) -> v1::LeftObject {
     }
 }
 
-fn names(names: Vec<&'static str>) -> Vec<String> {
-    names.into_iter().map(str::to_owned).collect()
+fn with_settings(plan: v1::ChangePlan, settings: SettingsChange) -> v1::ChangePlan {
+    let names = |names: Vec<&'static str>| names.into_iter().map(str::to_owned).collect();
+    v1::ChangePlan {
+        at_next_start: names(settings.at_next_start),
+        overridden: names(settings.overridden),
+        ..plan
+    }
 }
 
 fn failed(error: &tokio::task::JoinError) -> Status {

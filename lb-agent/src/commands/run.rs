@@ -29,11 +29,8 @@ use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::watch,
-    time::MissedTickBehavior,
 };
 
-/// How often the tables are looked after.
-const TICK: Duration = Duration::from_secs(1);
 /// How long what still runs may take to end when the agent does.
 const SHUTDOWN: Duration = Duration::from_secs(1);
 
@@ -44,7 +41,7 @@ const API: &str = "the API's server";
 const METRICS: &str = "the server of metrics";
 const NEXT_HOPS: &str = "the thread that follows routes and neighbours";
 const LINKS: &str = "the thread that follows interfaces";
-const RUNTIME: &str = "the runtime, which runs all tasks";
+const RUNTIME: &str = "the runtime, which runs all tasks,";
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -109,9 +106,13 @@ impl Run {
             .enable_all()
             .build()
             .context("starting the runtime")?;
-        let served = runtime.block_on(serve(
+        let source = Source {
             config,
             file,
+            overridden: self.overridden(),
+        };
+        let served = runtime.block_on(serve(
+            source,
             options,
             &state,
             endpoints,
@@ -121,6 +122,23 @@ impl Run {
         // A look-up of a name that hangs must not keep a process alive that says why it ends.
         runtime.shutdown_timeout(SHUTDOWN);
         served
+    }
+
+    /// Settings of the file that do not count, since the command line gives them.
+    fn overridden(&self) -> Vec<&'static str> {
+        [
+            ("interfaces", !self.iface.is_empty()),
+            ("xdp_mode", self.xdp_mode.is_some()),
+            ("listen", !self.listen.is_empty()),
+            ("metrics", self.metrics.is_some()),
+            ("state", self.state.is_some()),
+            ("pins", self.pins.is_some()),
+            ("exec_checks", self.exec_checks),
+            ("kernel_log", self.kernel_log.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(name, is_given)| is_given.then_some(name))
+        .collect()
     }
 
     fn options(&self, agent: &AgentSettings) -> anyhow::Result<Options> {
@@ -172,23 +190,35 @@ async fn reload(reloader: &Reloader) {
     let now = NotifyState::monotonic_usec_now().ok();
     let _ = sd_notify::notify(&[&[NotifyState::Reloading], now.as_slice()].concat());
     match reloader.reload(false, Arc::from("SIGHUP")).await {
-        // The owner says what is wrong with the file.
+        // It is said already.
         Ok(_) | Err(ReloadError::File(_)) => {}
         Err(error) => tracing::error!("SIGHUP: {error}"),
     }
     let _ = sd_notify::notify(&[NotifyState::Ready]);
 }
 
-/// Runs until a signal comes.
-async fn serve(
+/// The configuration, and where it comes from.
+struct Source {
     config: Config,
     file: Option<PathBuf>,
+    /// Settings of the file that do not count, since the command line gives them.
+    overridden: Vec<&'static str>,
+}
+
+/// Runs until a signal comes.
+async fn serve(
+    source: Source,
     mut options: Options,
     state: &Path,
     endpoints: Vec<Endpoint>,
     metrics: Option<SocketAddr>,
     exec_checks: bool,
 ) -> anyhow::Result<()> {
+    let Source {
+        config,
+        file,
+        overridden,
+    } = source;
     // Signals first: one that comes while the tables are restored ends the agent cleanly, too.
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
@@ -277,15 +307,16 @@ async fn serve(
             let owner = owner.clone();
             move || owner.ping()
         })
+        // It beats by itself.
+        .watch(RUNTIME, Arc::clone(&runtime), || {})
         .watch_waiting(SUPERVISOR, handle.pulse(), {
             let supervisor = handle.clone();
             move || supervisor.ping()
-        })
-        // It beats by itself.
-        .watch(RUNTIME, Arc::clone(&runtime), || {});
+        });
     watchdog.start(&vital).context("starting a thread")?;
     vital.spawn(RUNTIME, beat(runtime));
-    let reloader = Arc::new(Reloader::new(file, config.agent, owner.clone()));
+    let reloader = Reloader::new(file, config.agent, owner.clone());
+    let reloader = Arc::new(reloader.with_overridden(overridden));
     let exporter = Exporter::new(owner.clone(), handle.clone());
     vital.spawn(METRICS, serve_metrics(metrics, exporter, stopping.clone()));
     vital.spawn(
@@ -307,11 +338,11 @@ async fn serve(
         tracing::warn!("telling the service manager that the agent is ready: {error}");
     }
 
-    let mut ticks = tokio::time::interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let time = owner.keep_time();
+    tokio::pin!(time);
     loop {
         tokio::select! {
-            _ = ticks.tick() => owner.tick(),
+            never = &mut time => match never {},
             _ = hang_up.recv() => reload(&reloader).await,
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,

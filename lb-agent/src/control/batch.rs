@@ -278,6 +278,7 @@ impl Owner {
         }
         self.unplaced.remove(vip);
         self.unobserved = true;
+        self.settle_soon();
         Ok(())
     }
 

@@ -1,19 +1,32 @@
 //! How everything else sends commands and questions to the owner.
 
-use std::{net::IpAddr, sync::Arc, time::Instant};
+use std::{
+    convert::Infallible,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use lb_dataplane::Simulation;
 use lb_model::{
     intent::{Intent, Refusal, Writer},
     vip::VipKey,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{Notify, mpsc, oneshot},
+    time::MissedTickBehavior,
+};
 
 use super::{
-    ChangeRequest, Command, Figures, FlowCounts, Followed, PendingChange, ReadError, Service,
-    Snapshot, StatsView, StatusView, VipView, Watching, WeightUpdate,
+    ChangeRequest, Command, Figures, FileTopic, FlowCounts, Followed, PendingChange, ReadError,
+    Service, Snapshot, StatsView, StatusView, VipView, Watching, WeightUpdate,
 };
 use crate::{watchdog::Pulse, weights::Steered};
+
+/// How often the owner looks after the tables.
+const TICK: Duration = Duration::from_secs(1);
+/// How often it looks after VIPs that were changed and carry nothing yet: half the grace period of packets under way.
+const SETTLE: Duration = Duration::from_millis(50);
 
 /// Sends commands to the owner.
 #[derive(Clone, Debug)]
@@ -22,6 +35,7 @@ pub struct Handle {
     /// Questions: the owner answers them when no command waits.
     pub(super) questions: mpsc::Sender<Command>,
     pub(super) pulse: Arc<Pulse>,
+    pub(super) settles_soon: Arc<Notify>,
     /// Seed of the rings.
     pub seed: u64,
 }
@@ -103,10 +117,10 @@ impl Handle {
         .await
     }
 
-    /// Reports that the configuration file cannot be followed. The next one that can be takes that back.
-    pub async fn report_file_error(&self, error: String) {
+    /// Says what of the configuration file is not followed; `None` if nothing is wrong any more in this respect.
+    pub async fn note_file(&self, topic: FileTopic, note: Option<String>) {
         // Only a stopping owner does not take it.
-        let _ = self.commands.send(Command::FileError { error }).await;
+        let _ = self.commands.send(Command::NoteFile { topic, note }).await;
     }
 
     /// Has the owner show that it lives.
@@ -274,7 +288,25 @@ impl Handle {
         let _ = self.commands.send(Command::CheckLinks).await;
     }
 
-    /// Time passes; call it once a second. A second one is not queued behind a busy owner for long.
+    /// Tells the owner that time passes: once a second, and soon after it has changed a VIP that carries nothing yet.
+    /// Never ends.
+    pub async fn keep_time(&self) -> Infallible {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                _ = ticks.tick() => self.tick(),
+                () = self.settles_soon.notified() => {
+                    tokio::time::sleep(SETTLE).await;
+                    // As for a tick.
+                    let _ = self.commands.try_send(Command::SettleUnused);
+                }
+            }
+        }
+    }
+
+    /// Time passes. A second one is not queued behind a busy owner for long.
     pub fn tick(&self) {
         // A full queue means that the owner is at work; the next tick does the same.
         let _ = self.commands.try_send(Command::Tick);

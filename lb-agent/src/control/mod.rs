@@ -34,7 +34,7 @@ pub use batch::{refuse_programs, running_programs};
 pub use changed::Changed;
 pub use event::{Event, What};
 pub use figures::{Figures, Work};
-pub use follow::{Followed, Snapshot};
+pub use follow::{FileTopic, Followed, Snapshot};
 pub use handle::Handle;
 pub use owner::{Options, start};
 pub use service::Service;
@@ -124,8 +124,9 @@ pub(crate) enum Command {
         cause: Arc<str>,
         reply: oneshot::Sender<Followed>,
     },
-    FileError {
-        error: String,
+    NoteFile {
+        topic: FileTopic,
+        note: Option<String>,
     },
     /// There is nothing to do: it shows that the owner lives.
     Ping,
@@ -187,6 +188,7 @@ pub(crate) enum Command {
         reply: oneshot::Sender<Option<u32>>,
     },
     Tick,
+    SettleUnused,
     RefreshNextHops,
     CheckLinks,
     Stop,

@@ -9,12 +9,13 @@ use std::{
 };
 
 use lb_model::vip::VipKey;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{Notify, broadcast, mpsc};
 
 use super::{
     Command, Handle, PendingChange, QUESTIONS, QUEUE, ReadError, Snapshot, Work,
     changed::Changed,
     event::{Event, WATCH_QUEUE, What},
+    follow::FileState,
     questions::REPLY_AGE,
     service::Service,
     view::{Observation, RealState, VipView},
@@ -78,11 +79,13 @@ pub(super) struct Owner {
     pub(super) own: BTreeSet<IpAddr>,
     /// What somebody else changed in the tables, as was last announced.
     pub(super) foreign_changes: Option<String>,
-    /// Why the configuration file is not followed; `None` if it is.
-    pub(super) file_error: Option<String>,
+    /// The configuration file, and what of it is not followed.
+    pub(super) file: FileState,
     /// Why the weights that steering found cannot be saved; `None` if they can.
     pub(super) learned_error: Option<String>,
     pub(super) pulse: Arc<Pulse>,
+    /// Notified when the tables are to be looked after sooner than by the next tick.
+    pub(super) settles_soon: Arc<Notify>,
 }
 
 /// Restores the intent, brings the tables in line with it and starts the owner's thread. When this returns,
@@ -123,9 +126,10 @@ pub fn start(
         work: Work::default(),
         own: BTreeSet::new(),
         foreign_changes: None,
-        file_error: None,
+        file: FileState::default(),
         learned_error: None,
         pulse: Arc::default(),
+        settles_soon: Arc::default(),
     };
     owner.restore();
     owner.follow_file(options.file);
@@ -137,6 +141,7 @@ pub fn start(
         answered_at: Instant::now(),
     };
     let pulse = Arc::clone(&owner.pulse);
+    let settles_soon = Arc::clone(&owner.settles_soon);
     let thread = std::thread::Builder::new()
         .name("owner".into())
         .spawn(move || owner.run(inbox))
@@ -146,6 +151,7 @@ pub fn start(
             commands,
             questions,
             pulse,
+            settles_soon,
             seed: options.ring_seed,
         },
         thread,
@@ -245,7 +251,9 @@ impl Owner {
             } => {
                 let _ = reply.send(self.follow(&wanted, &writer, &cause));
             }
-            Command::FileError { error } => self.set_file_error(Some(error)),
+            Command::NoteFile { topic, note } => {
+                self.set_file_note(topic, note);
+            }
             Command::Snapshot { reply } => {
                 let _ = reply.send(Snapshot {
                     intent: self.intent.clone(),
@@ -309,6 +317,7 @@ impl Owner {
                 let _ = reply.send(self.dataplane.probe_problem(&vip));
             }
             Command::Tick => self.tick(),
+            Command::SettleUnused => self.settle_unused(),
             Command::RefreshNextHops => self.refresh_next_hops(),
             Command::CheckLinks => self.check_links(),
             Command::Stop | Command::Ping => {}
@@ -343,10 +352,26 @@ impl Owner {
         self.check_links();
         self.check_foreign_changes();
         self.check_own_reals();
+        self.check_file();
         self.place_again();
         if self.saved_at.elapsed() >= SAVE_INTERVAL {
             self.saved_at = Instant::now();
             self.save_steered();
+        }
+    }
+
+    fn settle_unused(&mut self) {
+        if let Err(error) = self.dataplane.settle_unused() {
+            // The next tick does the same, and reports it.
+            tracing::debug!("settling slots of unused VIPs failed: {error}");
+        }
+        self.settle_soon();
+    }
+
+    /// Has slots settled before the next tick if a VIP has changed that has carried nothing yet.
+    pub(super) fn settle_soon(&self) {
+        if self.dataplane.awaits_settling() {
+            self.settles_soon.notify_one();
         }
     }
 

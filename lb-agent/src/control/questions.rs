@@ -129,7 +129,7 @@ impl Owner {
                  agent knows to another place"
             ));
         }
-        warnings.extend(self.file_error.clone());
+        warnings.extend(self.file.notes());
         if let Some(error) = &self.learned_error {
             warnings.push(format!(
                 "the weights that steering found cannot be saved, so the next agent starts from older ones: {error}"

@@ -27,6 +27,8 @@ pub struct Plan {
     pub moves: Vec<Move>,
     /// Settings of the agent that count when it starts again.
     pub at_next_start: Vec<String>,
+    /// Settings of the agent that do not count, since its command line does.
+    pub overridden: Vec<String>,
 }
 
 /// A change.
@@ -104,6 +106,7 @@ impl Plan {
             left: plan.left.iter().map(left).collect(),
             moves: plan.moves.iter().map(moved).collect(),
             at_next_start: plan.at_next_start.clone(),
+            overridden: plan.overridden.clone(),
         }
     }
 
@@ -174,6 +177,10 @@ impl Human for Plan {
         if !self.at_next_start.is_empty() {
             let names = self.at_next_start.join(", ");
             text += &format!("! {names}: when the agent starts again\n");
+        }
+        if !self.overridden.is_empty() {
+            let names = self.overridden.join(", ");
+            text += &format!("! {names}: no effect, the agent's command line counts\n");
         }
         let count = table::count(self.changes.len(), "change");
         text += &match (self.changes.is_empty(), self.dry_run) {

@@ -21,6 +21,7 @@ mod del_vip;
 mod diff;
 mod drain;
 mod flows;
+mod http;
 mod list;
 mod load;
 mod man;
@@ -164,6 +165,8 @@ verbs! {
         Backup = backup;
         /// Add, change, show and delete pools of instances, by their controller
         Pool = pool;
+        /// Show what an lb-proxy serves and why, and purge its caches
+        Http = http;
         /// Print a completion script for a shell
         Completions = completions;
         /// Print the manual, or write all its pages to a folder

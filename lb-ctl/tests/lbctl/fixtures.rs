@@ -239,5 +239,6 @@ pub fn plan() -> v1::ChangePlan {
             moved: 0.25,
         }],
         at_next_start: vec!["interfaces".to_owned()],
+        overridden: vec!["listen".to_owned()],
     }
 }

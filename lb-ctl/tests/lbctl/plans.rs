@@ -17,6 +17,7 @@ const SHOWN: &str = "\
 VIP 10.0.0.1:80/tcp: 25.00 % of its new flows would go to another real
 ! VIP 10.0.0.1:80/tcp, real 10.1.0.3 belongs to controller:web: left as it is (--force takes it over)
 ! interfaces: when the agent starts again
+! listen: no effect, the agent's command line counts
 ";
 
 #[test]

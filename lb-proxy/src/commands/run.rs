@@ -86,6 +86,7 @@ impl Run {
                 }
             }
         };
+        config.proxy.admin = self.admin.or(config.proxy.admin);
         for service in config.services.values_mut() {
             let settings = &mut service.settings;
             let has_source = !service.members.is_empty()
@@ -132,7 +133,16 @@ impl Run {
             anyhow::Ok(())
         })();
         match followed {
-            Ok(()) => tracing::info!("configuration and certificates were read again"),
+            Ok(()) => {
+                tracing::info!("configuration and certificates were read again");
+                let names = server.shared().at_next_start();
+                if !names.is_empty() {
+                    tracing::warn!(
+                        "settings have changed that count when the proxy starts again: {}",
+                        names.join(", ")
+                    );
+                }
+            }
             Err(error) => tracing::error!("SIGHUP: {error:#}; nothing was changed"),
         }
         let _ = sd_notify::notify(&[NotifyState::Ready]);
@@ -154,8 +164,7 @@ impl Run {
             },
             None => (Sockets::new(), None),
         };
-        let drain = config.proxy.drain;
-        let admin = self.admin.or(config.proxy.admin);
+        let admin = config.proxy.admin;
         let server = Arc::new(Server::start(config, threads, inherited)?);
         let members = Members::default();
         members.follow(server.shared(), endpoint.as_ref());
@@ -228,6 +237,7 @@ impl Run {
             let _ = stop.send(true);
         }
         drop(socket);
+        let drain = server.shared().running.load().config.proxy.drain;
         let draining = Arc::clone(&server);
         let left = tokio::task::spawn_blocking(move || draining.drain(drain))
             .await

@@ -116,5 +116,46 @@ pub fn a_proxy_follows_the_reals_of_a_vip() {
     .unwrap();
     let report = load.stop().unwrap();
     assert_no_failure(&report);
+    operators_see_the_proxy(&testbed, &drained);
     proxy.stop().unwrap();
+}
+
+/// `lbctl http`, typed on the proxy's host.
+fn operators_see_the_proxy(testbed: &Testbed, real: &str) {
+    let balancer = testbed.network.balancer.namespace();
+    let admin = SocketAddr::new(testbed.network.balancer.v4, ADMIN).to_string();
+    let type_in = |line: &str| {
+        let program = binary("lbctl").unwrap().display().to_string();
+        let words = line.split_whitespace().map(str::to_owned);
+        let words = [
+            program,
+            "http".to_owned(),
+            "--proxy".to_owned(),
+            admin.clone(),
+        ]
+        .into_iter()
+        .chain(words);
+        balancer.run(words)
+    };
+    let list = type_in("list").unwrap();
+    assert!(list.contains("web"), "{list}");
+    assert!(
+        list.contains("round-robin") && list.contains("3/3"),
+        "{list}"
+    );
+    let stats = type_in("stats web -o json").unwrap();
+    let stats: serde_json::Value = serde_json::from_str(&stats).unwrap();
+    let instances = stats[0]["instances"].as_array().unwrap();
+    assert_eq!(instances.len(), 3, "{stats:#}");
+    let why = type_in(&format!("why web {real}:80")).unwrap();
+    assert!(why.contains("gets 33.33 % of the weights"), "{why}");
+    assert!(why.contains("choice round-robin"), "{why}");
+    let refused = |line: &str| format!("{:#}", type_in(line).unwrap_err());
+    let unknown = refused("why nonsense");
+    assert!(
+        unknown.contains("`lbctl http list` lists them"),
+        "{unknown}"
+    );
+    let no_cache = refused("purge web --prefix http://web/");
+    assert!(no_cache.contains("service web has no cache"), "{no_cache}");
 }

@@ -149,6 +149,59 @@ pub fn a_new_vip_is_settled_before_its_first_packet() {
     }
 }
 
+pub fn a_vip_whose_reals_come_up_one_by_one_consults_no_flow_table() {
+    const KEPT: usize = 60;
+    let mut testbed = Testbed::new(3, &[HTTP_V4], AgentOptions::default()).unwrap();
+    let vip = testbed.lbctl(&[
+        "add-vip",
+        HTTP_V4,
+        "--check",
+        "http interval=1s",
+        "--steering",
+        "static period=500ms",
+    ]);
+    vip.unwrap();
+    for (real, weight) in testbed.backends.iter().zip(["100", "200", "300"]) {
+        let words = ["add-real", HTTP_V4, &real.address(), "--weight", weight];
+        testbed.lbctl(&words).unwrap();
+    }
+    for real in &testbed.backends {
+        testbed.wait_healthy(HTTP_V4, &real.address()).unwrap();
+    }
+    wait_for("the slots of a new VIP to settle", PATIENCE, || {
+        let ([_, in_window, exceptions], _) = slots(&testbed, HTTP_V4)?;
+        Ok((in_window + exceptions == 0).then_some(()))
+    })
+    .unwrap();
+    let loads = [Connections::Kept, Connections::New].map(|connections| {
+        let plan = endless(HTTP_V4, connections, KEPT, Duration::from_millis(20));
+        http_load(&testbed.client, plan)
+    });
+    // For some periods of the slow start of all reals, in which the agent dies.
+    for load in &loads {
+        load.wait_requests(40 * SOME, PATIENCE).unwrap();
+    }
+    testbed.agent.kill().unwrap();
+    for load in &loads {
+        load.wait_requests(SOME, PATIENCE).unwrap();
+    }
+    testbed.agent.run().unwrap();
+    for load in &loads {
+        load.wait_requests(40 * SOME, PATIENCE).unwrap();
+    }
+    let (states, [lookups, packets]) = slots(&testbed, HTTP_V4).unwrap();
+    println!("{states:?}, {lookups} of {packets} packets looked up");
+    assert!(
+        lookups * 100 <= packets,
+        "{states:?}, {lookups} of {packets} packets looked up"
+    );
+    for (load, kept) in loads.into_iter().zip([true, false]) {
+        let report = load.stop().unwrap();
+        assert_no_failure(&report);
+        assert!(!kept || report.connections == KEPT as u64, "{report:?}");
+    }
+}
+
 pub fn connections_stay_while_slots_settle_and_agents_die() {
     const WINDOW: Duration = Duration::from_secs(4);
     const CONNECTIONS: usize = 1_000;

@@ -68,6 +68,7 @@ fn main() -> ExitCode {
             beside::a_vip_answers_a_ping,
             beside::a_vip_answers_a_ping_of_zeroes,
             long_lived::a_new_vip_is_settled_before_its_first_packet,
+            long_lived::a_vip_whose_reals_come_up_one_by_one_consults_no_flow_table,
             long_lived::connections_stay_while_slots_settle_and_agents_die,
             changes::no_request_fails_while_reals_come_change_and_go,
             changes::a_drained_real_keeps_its_connections_and_takes_no_new_ones,

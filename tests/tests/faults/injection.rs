@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use lb_tests::{freeze_thread, wait_for};
+use lb_tests::{freeze_threads, wait_for};
 use nix::sys::signal::Signal;
 
 use crate::bench::{Bench, PATIENCE, SPARE};
@@ -53,6 +53,7 @@ const FAULTS: &[Fault] = &[
     harmless("learned.redb is removed", remove_learned),
     harmless("learned.redb is truncated", truncate_learned),
     harmless("the agent's owner hangs", freeze_owner),
+    harmless("the agent's runtime hangs", freeze_runtime),
     harmless("the API's socket is removed", remove_socket),
     harmless("the pins of the tables are removed", unpin_tables),
     harmless("the configuration file is wrong", break_file),
@@ -145,7 +146,7 @@ fn truncate_learned(bench: &mut Bench) -> anyhow::Result<()> {
 
 /// Stops one thread of the agent, which then ends and says why.
 fn hang(bench: &mut Bench, thread: &str, part: &str) -> anyhow::Result<()> {
-    freeze_thread(bench.testbed.agent.id()?, thread)?;
+    freeze_threads(bench.testbed.agent.id()?, thread)?;
     let (status, output) = bench.testbed.agent.wait_end(PATIENCE)?;
     ensure!(status.code() == Some(1), "{status}: {output}");
     let reason = format!("{part} hangs: it has made no progress");
@@ -159,6 +160,14 @@ fn freeze_owner(bench: &mut Bench) -> anyhow::Result<()> {
         bench,
         "owner",
         "the thread that owns the kernel's tables and the database",
+    )
+}
+
+fn freeze_runtime(bench: &mut Bench) -> anyhow::Result<()> {
+    hang(
+        bench,
+        "tokio-rt-worker",
+        "the runtime, which runs all tasks,",
     )
 }
 

@@ -111,6 +111,11 @@ pub fn ensure() -> anyhow::Result<()> {
     })
 }
 
+/// What `cargo xtask test --kernel` needs beyond that.
+pub fn ensure_virtual_machine() -> anyhow::Result<()> {
+    provide(&[&packages::VIRTUAL_MACHINE], false)
+}
+
 /// The other proxies that `cargo xtask bench http` compares with.
 pub fn ensure_proxies() -> anyhow::Result<()> {
     provide(&[&packages::PROXIES], false)

@@ -87,6 +87,19 @@ pub(super) const BUILDING: Packages = Packages {
     packages: &["build-essential", "pkg-config"],
 };
 
+/// What a virtual machine with another kernel is made of. Only `cargo xtask test --kernel` needs it.
+pub(super) const VIRTUAL_MACHINE: Packages = Packages {
+    name: "packages for a virtual machine",
+    why: "QEMU emulates it; busybox, cpio, kmod and xz make its file system",
+    packages: &[
+        "qemu-system-x86",
+        "busybox-static",
+        "cpio",
+        "kmod",
+        "xz-utils",
+    ],
+};
+
 /// What a build of bpf-linker needs.
 pub(super) const LLVM: Packages = Packages {
     name: "LLVM 22",

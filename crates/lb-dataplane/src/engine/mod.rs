@@ -25,6 +25,7 @@ mod vip_index;
 
 use std::{collections::BTreeSet, net::IpAddr};
 
+pub(crate) use quiescence::QUIESCENCE_TICKS;
 pub(crate) use slot::without_classes;
 
 use lb_common::tables::{PROBE_MARK, meta::FILTERS, vip::ECHO_SERVICE};
@@ -32,9 +33,8 @@ use lb_model::vip::{Protocol, VipKey};
 
 use self::{
     address_resolution::AddressResolution, clock::reached, flood_watch::FloodWatch,
-    flow_sweep::FlowSweep, next_hop_table::NextHopTable, quiescence::QUIESCENCE_TICKS,
-    real_record::OuterSources, real_table::RealTable, ring_space::RingSpace,
-    service_table::ServiceTable, vip_index::VipIndex,
+    flow_sweep::FlowSweep, next_hop_table::NextHopTable, real_record::OuterSources,
+    real_table::RealTable, ring_space::RingSpace, service_table::ServiceTable, vip_index::VipIndex,
 };
 use crate::{
     backend::TableBackend, error::DataplaneError, options::Options, resolver::Resolver, vip_key,
@@ -74,6 +74,8 @@ pub(crate) struct Engine<B> {
     flood_watch: FloodWatch,
     /// Since when the stamps of the flow table have classes.
     classes_since: u32,
+    /// See [`crate::Dataplane::awaits_settling`].
+    awaits_settling: bool,
     warnings: Vec<String>,
 }
 
@@ -103,9 +105,12 @@ impl<B: TableBackend> Engine<B> {
             ring_space: RingSpace::default(),
             flow_sweep: FlowSweep::default(),
             flood_watch: FloodWatch::default(),
+            awaits_settling: false,
             warnings: Vec::new(),
         };
         engine.adopt()?;
+        let now = engine.backend.now();
+        engine.awaits_settling = engine.has_unused_services(now);
         Ok(engine)
     }
 
@@ -217,6 +222,7 @@ impl<B: TableBackend> Engine<B> {
                 entry.ring.defer_settling(now);
             }
         }
+        self.settle_unused()?;
         self.reals.end_spent_budgets(&mut self.backend);
         let urgent = self.reals.awaits_sweep(now);
         if self
@@ -232,6 +238,34 @@ impl<B: TableBackend> Engine<B> {
             now,
         );
         Ok(())
+    }
+
+    /// See [`crate::Dataplane::awaits_settling`].
+    pub fn awaits_settling(&self) -> bool {
+        self.awaits_settling
+    }
+
+    /// See [`crate::Dataplane::settle_unused`].
+    ///
+    /// # Errors
+    /// As there. Then only the next tick tries again.
+    pub fn settle_unused(&mut self) -> Result<(), DataplaneError> {
+        self.awaits_settling = false;
+        let now = self.backend.now();
+        for entry in self.services.iter_mut() {
+            if entry.awaits_settling(&self.backend, now) {
+                entry.settle_unused(&mut self.backend, now)?;
+            }
+        }
+        self.awaits_settling = self.has_unused_services(now);
+        Ok(())
+    }
+
+    /// Whether slots of a service settle once it is certain that it has carried nothing.
+    fn has_unused_services(&self, now: u32) -> bool {
+        self.services
+            .iter()
+            .any(|entry| entry.awaits_settling(&self.backend, now))
     }
 
     /// Sweeps the flow table, settles slots and frees deleted reals.

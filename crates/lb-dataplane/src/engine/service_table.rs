@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use lb_common::tables::{
     next_hop::NextHop,
+    ring::Classes,
     service::{RESET_EMPTY, Service, TRACK_ALL},
 };
 use lb_model::{options::Forward, vip::VipKey};
@@ -81,6 +82,12 @@ impl ServiceEntry {
         tracks | reset
     }
 
+    /// Whether a packet of the service was seen to be forwarded since it was added. No counter is read.
+    fn is_known_to_carry(&self) -> bool {
+        // Packets of retiring reals are added when they are freed; until then they are not looked at.
+        self.retired.packets > 0 || self.reals.iter().any(|real| real.carried)
+    }
+
     /// Whether a packet of the service was forwarded since it was added.
     ///
     /// # Errors
@@ -89,8 +96,7 @@ impl ServiceEntry {
         &mut self,
         backend: &B,
     ) -> Result<bool, DataplaneError> {
-        // Those of retiring reals are added when they are freed; until then they are not looked at.
-        if self.retired.packets > 0 || self.reals.iter().any(|real| real.carried) {
+        if self.is_known_to_carry() {
             return Ok(true);
         }
         for real in &mut self.reals {
@@ -113,9 +119,8 @@ impl ServiceEntry {
         backend: &mut B,
         now: u32,
     ) -> Result<(), DataplaneError> {
-        let made = backend.service(self.index).made;
         let stands_by =
-            reached(now, made.wrapping_add(self.window)) && !self.carries_packets(backend)?;
+            self.is_past_first_window(backend, now) && !self.carries_packets(backend)?;
         let reals = &mut self.reals;
         let has_carried =
             |backend: &B, index: u16| match reals.iter_mut().find(|real| real.index == index) {
@@ -123,6 +128,40 @@ impl ServiceEntry {
                 _ => Ok(true),
             };
         self.ring.end_quiet_windows(backend, has_carried, now)
+    }
+
+    fn is_past_first_window<B: TableBackend>(&self, backend: &B, now: u32) -> bool {
+        let made = backend.service(self.index).made;
+        reached(now, made.wrapping_add(self.window))
+    }
+
+    /// Whether slots settle as soon as it is certain that the service has carried no packet: see
+    /// [`Self::settle_unused`].
+    pub fn awaits_settling<B: TableBackend>(&self, backend: &B, now: u32) -> bool {
+        self.ring.unsettled() > 0
+            && !self.tracking.is_total()
+            && !self.is_known_to_carry()
+            && !self.is_past_first_window(backend, now)
+    }
+
+    /// Settles the slots of a service that has carried no packet, in two steps, each of which waits for the packets
+    /// under way: a window ends, and a slot without a window settles. No sweep is needed: a flow becomes an exception by
+    /// one of its packets, and there was none.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`] from reading counters.
+    pub fn settle_unused<B: TableBackend>(
+        &mut self,
+        backend: &mut B,
+        now: u32,
+    ) -> Result<(), DataplaneError> {
+        self.end_quiet_windows(backend, now)?;
+        // Counters are read after `now`: packets that saw a slot in its window are counted.
+        if !self.tracking.is_total() && !self.carries_packets(backend)? {
+            let none = vec![Classes::NONE; self.ring.slots() as usize];
+            self.ring.settle(backend, &none, now);
+        }
+        Ok(())
     }
 
     /// The real with this address.

@@ -290,6 +290,7 @@ impl<B: TableBackend> Engine<B> {
             &new,
             now,
         );
+        self.awaits_settling |= entry.awaits_settling(&self.backend, now);
     }
 
     /// Adds the keys by which packets find the service.

@@ -169,6 +169,14 @@ impl Dataplane for KernelDataplane {
         self.engine.tick()
     }
 
+    fn awaits_settling(&self) -> bool {
+        self.engine.awaits_settling()
+    }
+
+    fn settle_unused(&mut self) -> Result<(), DataplaneError> {
+        self.engine.settle_unused()
+    }
+
     fn stats(&self) -> Result<Stats, DataplaneError> {
         let interfaces = self.attachments().interfaces.iter();
         let interfaces: Vec<_> = interfaces.map(|at| (at.slot, at.name.clone())).collect();

@@ -126,6 +126,14 @@ impl Dataplane for MemoryDataplane {
         self.engine.tick()
     }
 
+    fn awaits_settling(&self) -> bool {
+        self.engine.awaits_settling()
+    }
+
+    fn settle_unused(&mut self) -> Result<(), DataplaneError> {
+        self.engine.settle_unused()
+    }
+
     fn stats(&self) -> Result<Stats, DataplaneError> {
         self.engine.stats(&[(0, INTERFACE.to_owned())])
     }

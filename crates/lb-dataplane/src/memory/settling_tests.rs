@@ -29,7 +29,7 @@ use lb_model::{
 use super::MemoryDataplane;
 use crate::{
     Dataplane as _, ServiceSpec, SlotStates, WhenEmpty, backend::TableBackend as _,
-    options::Options, resolver::AllNeighbours,
+    engine::QUIESCENCE_TICKS, options::Options, resolver::AllNeighbours,
 };
 
 const SLOTS: u16 = 256;
@@ -152,6 +152,10 @@ impl Testbed {
 
     fn tick(&mut self) {
         self.as_agent(|plane| plane.tick().unwrap());
+    }
+
+    fn settle_unused(&mut self) {
+        self.as_agent(|plane| plane.settle_unused().unwrap());
     }
 
     /// Lets the agent do something. Now and then it dies half-way, and another one does it on the tables as they are.
@@ -387,6 +391,9 @@ impl Testbed {
         }
         let pause = self.random.below(u64::from(ticks(8))) as u32;
         self.pass(pause);
+        if self.random.one_in(2) {
+            self.settle_unused();
+        }
         self.tick();
         self.check("after a tick");
     }
@@ -512,6 +519,102 @@ fn a_fresh_vip_of_a_hundred_reals_settles_at_once() {
         assert!(used > 90, "{vip}: {used}");
         assert!(bed.states().in_window > 3_000, "{vip}");
     }
+}
+
+#[test]
+fn a_fresh_vip_settles_before_the_next_tick() {
+    let mut bed = built_one_by_one("10.0.0.1:80/tcp", 20);
+    assert!(bed.plane().awaits_settling());
+    // The first call ends windows, the second one settles.
+    for unsettled in [true, false] {
+        bed.wait(QUIESCENCE_TICKS);
+        bed.plane().settle_unused().unwrap();
+        assert_eq!(bed.states().unsettled() > 0, unsettled);
+        assert_eq!(bed.plane().awaits_settling(), unsettled);
+    }
+    for port in 0..500 {
+        let seen = bed.send(2_000 + port, Tcp::syn);
+        assert_eq!(seen.chosen_by, lb_common::reason::ChosenBy::Ring);
+    }
+    // It carries packets now, so the next change is a matter for the tick.
+    bed.spec.ring = vec![0; 4_096].into();
+    let spec = bed.spec.clone();
+    bed.plane().set_service(&spec).unwrap();
+    bed.wait(QUIESCENCE_TICKS);
+    bed.plane().settle_unused().unwrap();
+    assert!(!bed.plane().awaits_settling());
+    assert!(bed.states().in_window > 3_000);
+}
+
+#[test]
+fn packets_under_way_keep_a_fresh_vip_from_settling() {
+    let mut bed = built_one_by_one("10.0.0.1:80/tcp", 4);
+    bed.idle(3);
+    bed.spec.ring = bed.spec.ring.iter().map(|real| (real + 1) % 4).collect();
+    let spec = bed.spec.clone();
+    bed.plane().set_service(&spec).unwrap();
+    bed.wait(QUIESCENCE_TICKS - 1);
+    bed.plane().settle_unused().unwrap();
+    assert_eq!(bed.states().in_window, 4_096);
+    bed.wait(1);
+    bed.plane().settle_unused().unwrap();
+    let states = bed.states();
+    assert_eq!((states.in_window, states.exceptions), (0, 4_096));
+    // Its first flow may have begun in one of the windows.
+    bed.flows = vec![None; FLOWS];
+    bed.open(0);
+    bed.wait(QUIESCENCE_TICKS);
+    bed.plane().settle_unused().unwrap();
+    assert_eq!(bed.states(), states, "a sweep has to look for exceptions");
+    bed.idle(2);
+    assert_eq!(bed.states().unsettled(), 0);
+    bed.data(0);
+}
+
+#[test]
+fn no_flow_changes_its_real_while_its_vip_is_built() {
+    let mut settled = 0;
+    for (seed, vip) in (0..60).zip(
+        ["10.0.0.1:80/tcp", "10.0.0.1:80/tcp", "10.0.0.1:80/udp"]
+            .iter()
+            .cycle(),
+    ) {
+        let mut bed = Testbed::new(vip, 1_000 + seed);
+        let steps = 3 + bed.random.below(6);
+        let first_flows = bed.random.below(steps);
+        for step in 0..steps {
+            for slot in 0..usize::from(SLOTS) {
+                if bed.random.one_in(3) {
+                    bed.ring[slot] = bed.random.below((step + 2).min(u64::from(REALS))) as u16;
+                }
+            }
+            bed.set();
+            for _ in 0..bed.random.below(5) {
+                let pause = bed.random.below(12) as u32;
+                bed.pass(pause);
+                match bed.random.below(4) {
+                    0 => bed.tick(),
+                    1 => {}
+                    _ => bed.settle_unused(),
+                }
+                bed.check("while it is built");
+                if step >= first_flows {
+                    for _ in 0..10 {
+                        let at = bed.random.below(FLOWS as u64) as usize;
+                        bed.open(at);
+                    }
+                }
+            }
+            settled += u64::from(bed.states().unsettled() == 0);
+        }
+        for _ in 0..20 {
+            bed.step();
+        }
+        for at in 0..FLOWS {
+            bed.data(at);
+        }
+    }
+    assert!(settled > 10, "{settled}");
 }
 
 #[test]

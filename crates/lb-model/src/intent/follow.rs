@@ -1,6 +1,6 @@
 //! Finds the changes after which one owner's objects are as it wants them: a configuration file that is read again.
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use super::{
     Change, Intent, Patch, Real, RealSpec, Vip, VipSpec, WhenEmpty,
@@ -16,7 +16,7 @@ use crate::{
 pub struct Plan {
     /// The changes, in an order in which each is valid after those before it.
     pub changes: Vec<Change>,
-    /// Objects that the owner wants otherwise but that belong to somebody else.
+    /// Objects that the owner would have to change but that belong to somebody else. Some may be as it wants them.
     pub left: Vec<LeftObject>,
 }
 
@@ -29,6 +29,23 @@ pub struct LeftObject {
     pub real: Option<RealId>,
     /// To whom it belongs.
     pub owner: Owner,
+}
+
+impl LeftObject {
+    /// Whether the object is now otherwise than in `wanted`.
+    #[must_use]
+    pub fn differs(&self, current: &Intent, wanted: &Intent) -> bool {
+        let (found, wanted) = (current.get(&self.vip), wanted.get(&self.vip));
+        match self.real {
+            None => found.map(|vip| &vip.spec) != wanted.map(|vip| &vip.spec),
+            Some(real) => spec(found, real) != spec(wanted, real),
+        }
+    }
+}
+
+/// The settings of a VIP's real, if both exist.
+fn spec(vip: Option<&Arc<Vip>>, real: RealId) -> Option<&RealSpec> {
+    Some(&vip?.reals.get(&real)?.spec)
 }
 
 impl fmt::Display for LeftObject {
@@ -104,9 +121,8 @@ fn doomed(
 ) -> BTreeSet<VipKey> {
     let mut doomed = BTreeSet::new();
     // Force takes over what is wanted; it does not delete what the owner never had.
-    let unwanted = |vip: &&std::sync::Arc<Vip>| {
-        vip.owner == writer.owner && wanted.get(&vip.address).is_none()
-    };
+    let unwanted =
+        |vip: &&Arc<Vip>| vip.owner == writer.owner && wanted.get(&vip.address).is_none();
     for vip in current.vips().filter(unwanted) {
         let foreign = vip
             .reals

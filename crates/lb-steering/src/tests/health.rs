@@ -276,6 +276,37 @@ fn a_real_that_joins_right_after_the_first_gets_as_much() {
 }
 
 #[test]
+fn reals_that_come_up_one_after_another_are_one_start() {
+    for kind in kinds() {
+        let mut pool = Pool::of(kind, &[100]);
+        pool.reals[0].since_up = seconds(0);
+        pool.step();
+        let join = |pool: &mut Pool, number: usize| {
+            pool.wait(seconds(2));
+            let mut real = real(number, 100 * (number as u32 + 1));
+            real.since_up = seconds(0);
+            pool.reals.push(real);
+            pool.step();
+        };
+        join(&mut pool, 1);
+        join(&mut pool, 2);
+        // The ring does not move while all of them are in slow start, nor when it ends.
+        for _ in 0..16 {
+            assert_eq!(pool.weights(), [100, 200, 300], "{kind}");
+            pool.period();
+        }
+        // The others are warm by now.
+        join(&mut pool, 3);
+        assert!(
+            matches!(pool.limited_by(3), LimitedBy::SlowStart(_)),
+            "{kind}: {:?}",
+            pool.limited_by(3)
+        );
+        assert!(pool.shares()[3] < 0.1, "{kind}: {:?}", pool.shares());
+    }
+}
+
+#[test]
 fn a_real_without_a_check_is_not_held_down() {
     let mut pool = Pool::of("static", &[100, 100]);
     pool.step();

@@ -129,6 +129,12 @@ async fn a_reload_follows_the_file() {
         .unwrap()
         .into_inner();
     assert_eq!(lines(&made), expected);
+    assert_eq!(made.at_next_start, ["exec_checks"]);
+    let status = agent.owner.status().await.unwrap();
+    let [warning] = &status.warnings[..] else {
+        panic!("{:?}", status.warnings)
+    };
+    assert!(warning.contains("starts again: exec_checks ("), "{warning}");
     let list = agent.client.list_vips(v1::ListVipsRequest::default()).await;
     assert_eq!(reals(&list.unwrap().into_inner()), ["10.1.0.2", "10.1.0.4"]);
 

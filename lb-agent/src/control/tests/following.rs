@@ -107,6 +107,70 @@ async fn a_file_that_is_read_again_leaves_objects_of_others_alone() {
     end(owner).await;
 }
 
+async fn file_warnings(handle: &Handle) -> Vec<String> {
+    let mut warnings = handle.status().await.unwrap().warnings;
+    warnings.retain(|text| text.contains("configuration file"));
+    warnings
+}
+
+#[tokio::test]
+async fn what_of_a_file_is_not_followed_is_a_warning_until_it_is() {
+    let (directory, plane) = (tempfile::tempdir().unwrap(), Recorder::default());
+    let owner = begin_with(directory.path(), &plane, Some(Intent::default()));
+    let handle = &owner.0;
+    change(handle, add_vip(A)).await.unwrap();
+    change(handle, add_real(A, REAL)).await.unwrap();
+    // As the file has them: they only belong to somebody else.
+    follow(handle, file(&[add_vip(A), add_real(A, REAL)]), false).await;
+    assert_eq!(file_warnings(handle).await, Vec::<String>::new());
+
+    let mut watching = handle.watch(None, None).await.unwrap();
+    let mut next = async || watching.events.recv().await.unwrap().cause.to_string();
+    let wanted = file(&[add_vip(A), add_real(A, REAL), set_weight(A, REAL, 5)]);
+    follow(handle, wanted, false).await;
+    let [warning] = &file_warnings(handle).await[..] else {
+        panic!("{:?}", file_warnings(handle).await)
+    };
+    assert!(
+        warning.contains("real 10.1.0.2 of VIP 10.0.0.1:80/tcp (owner api) otherwise"),
+        "{warning}"
+    );
+    assert_eq!(next().await, *warning);
+    // Its owner makes it as the file wants it, without a reload.
+    change(handle, set_weight(A, REAL, 5)).await.unwrap();
+    assert_eq!(next().await, "test");
+    handle.tick();
+    assert!(next().await.contains("no other owner has an object"));
+    assert_eq!(file_warnings(handle).await, Vec::<String>::new());
+
+    // Settings of the agent are a topic of their own.
+    let note = Some("settings of the configuration file have changed".to_owned());
+    let topic = FileTopic::AtNextStart;
+    for _ in 0..2 {
+        handle.note_file(topic, note.clone()).await;
+    }
+    assert_eq!(file_warnings(handle).await.len(), 1);
+    assert_eq!(Some(next().await), note);
+    handle.note_file(topic, None).await;
+    assert!(next().await.contains("again those that it started with"));
+    assert_eq!(file_warnings(handle).await, Vec::<String>::new());
+    follow(handle, file(&[add_vip(B)]), false).await;
+    end(owner).await;
+
+    // An agent without the file does not follow it.
+    let owner = begin_with(directory.path(), &plane, None);
+    let [warning] = &file_warnings(&owner.0).await[..] else {
+        panic!("{:?}", file_warnings(&owner.0).await)
+    };
+    assert!(warning.contains(&format!("(VIP {B})")), "{warning}");
+    let mut request = ChangeRequest::new(Change::DeleteVip { vip: name(B) }, Arc::from("test"));
+    request.writer.force = true;
+    owner.0.change(request).await.unwrap();
+    owner.0.tick();
+    assert_eq!(file_warnings(&owner.0).await, Vec::<String>::new());
+    end(owner).await;
+}
+
 #[tokio::test]
 async fn a_change_may_insist_on_a_revision() {
     let (directory, plane) = (tempfile::tempdir().unwrap(), Recorder::default());

@@ -1,5 +1,7 @@
 //! What steering orders, and what is reported of it.
 
+use std::time::Duration;
+
 use super::*;
 use crate::weights::{Steered, SteeredReal};
 use lb_model::intent::Refusal;
@@ -122,4 +124,40 @@ async fn weights_that_cannot_be_saved_are_a_warning() {
     let learned = State::open(directory.path()).unwrap().learned;
     let weights = learned.load().unwrap();
     assert_eq!(weights[&name(A)].reals.values().next().unwrap().weight, 60);
+}
+
+#[tokio::test]
+async fn a_vip_that_carries_nothing_yet_is_settled_until_that_is_done() {
+    let (directory, plane) = (tempfile::tempdir().unwrap(), Recorder::default());
+    let owner = begin(directory.path(), &plane);
+    let settled = || {
+        let calls = &plane.tables().calls;
+        calls.iter().filter(|call| *call == "settle").count()
+    };
+    // Its ticks settle nothing.
+    let keep_time = async |times| {
+        let settled = async {
+            while settled() < times {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let kept = async {
+            tokio::select! {
+                never = owner.0.keep_time() => match never {},
+                () = settled => {}
+            }
+        };
+        let patience = Duration::from_secs(60);
+        tokio::time::timeout(patience, kept).await.unwrap();
+    };
+    change(&owner.0, add_vip(A)).await.unwrap();
+    plane.tables().settlings = 2;
+    change(&owner.0, add_real(A, "10.1.0.2")).await.unwrap();
+    keep_time(2).await;
+    assert_eq!(plane.tables().settlings, 0);
+    // Steering changes the ring likewise.
+    plane.tables().settlings = 1;
+    steer(&owner.0, A, &[("10.1.0.2", 7, true)]).await;
+    keep_time(3).await;
+    end(owner).await;
 }

@@ -163,6 +163,37 @@ fn objects_of_others_are_left_alone() {
             left(THREE, None),
         ]
     );
+    let differs = |current: &Intent| {
+        let left = plan.left.iter();
+        let differs = left.map(|object| object.differs(current, &wanted));
+        differs.collect::<Vec<_>>()
+    };
+    assert_eq!(differs(&current), [true; 3]);
+    // The API makes them as the file wants them, or removes them.
+    let mut alike = current.clone();
+    make(
+        &mut alike,
+        &Writer::default(),
+        &[
+            Change::DeleteReal {
+                vip: name(TWO),
+                real: real("10.1.0.3"),
+            },
+            Change::UpdateReal {
+                vip: name(ONE),
+                real: real("10.1.0.3"),
+                patch: weighted(1),
+            },
+            update_vip(name(THREE), patch(json!({ "window": "1m" }))),
+        ],
+    );
+    assert_eq!(differs(&alike), [false; 3]);
+    make(
+        &mut alike,
+        &Writer::default(),
+        &[Change::DeleteVip { vip: name(THREE) }],
+    );
+    assert_eq!(differs(&alike), [false, false, true]);
     assert_eq!(
         plan.changes,
         [
