@@ -3,7 +3,8 @@
 use anyhow::Context as _;
 use prost::Message as _;
 
-const FILES: [&str; 3] = [
+const FILES: [&str; 4] = [
+    "lb/controller/v1/controller.proto",
     "lb/v1/balancer.proto",
     "lb/v1/component.proto",
     "lb/v1/report.proto",
@@ -11,7 +12,7 @@ const FILES: [&str; 3] = [
 
 fn main() -> anyhow::Result<()> {
     println!("cargo:rerun-if-changed=lb");
-    let files = protox::compile(FILES, ["."]).context("compiling lb/v1")?;
+    let files = protox::compile(FILES, ["."]).context("compiling the protocol buffers")?;
     let out =
         std::path::PathBuf::from(std::env::var_os("OUT_DIR").context("OUT_DIR is set by cargo")?);
     std::fs::write(out.join("lb.v1.bin"), files.encode_to_vec())
@@ -21,6 +22,6 @@ fn main() -> anyhow::Result<()> {
     config.enable_type_names();
     tonic_prost_build::configure()
         .compile_fds_with_config(files, config)
-        .context("generating lb.v1")?;
+        .context("generating the API")?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The connection to the agent, through a Unix socket or TCP.
+//! The connection to the agent or the controller, through a Unix socket or TCP.
 
 use std::{
     io,
@@ -10,7 +10,10 @@ use std::{
 
 use hyper_util::rt::TokioIo;
 pub use lb_proto::endpoint::Endpoint;
-use lb_proto::{endpoint::innermost, v1::balancer_client::BalancerClient};
+use lb_proto::{
+    controller::v1::controller_client::ControllerClient, endpoint::innermost,
+    v1::balancer_client::BalancerClient,
+};
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Uri};
 
@@ -21,34 +24,67 @@ const MAX_ANSWER: usize = 64 << 20;
 /// The longest time for connecting to a host. A Unix socket connects at once or never.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The client of the API.
+/// The client of the agent's API.
 pub type Client = BalancerClient<Channel>;
+/// The client of the controller's API.
+pub type Controller = ControllerClient<Channel>;
+
+/// A program with an API.
+#[derive(Clone, Copy, Debug)]
+struct Server {
+    /// What it is called.
+    name: &'static str,
+    /// How to start it, or to find it.
+    start: &'static str,
+}
+
+const AGENT: Server = Server {
+    name: "agent",
+    start: "start the agent with `lb-agent run --iface IFACE`, or give its endpoint with --endpoint or LB_ENDPOINT",
+};
+const CONTROLLER: Server = Server {
+    name: "controller",
+    start: "start the controller with `lb-controller run`, or give its endpoint with --controller or LB_CONTROLLER",
+};
 
 /// Connects to the agent.
 ///
 /// # Errors
 /// Returns [`Failure::Unreachable`] with the endpoint and with advice.
 pub async fn connect(endpoint: &Endpoint) -> Result<Client, Failure> {
-    let channel = match endpoint {
-        Endpoint::Unix(path) => unix(endpoint, path).await?,
+    let channel = channel(endpoint, AGENT).await?;
+    Ok(BalancerClient::new(channel).max_decoding_message_size(MAX_ANSWER))
+}
+
+/// Connects to the controller.
+///
+/// # Errors
+/// Returns [`Failure::Unreachable`] with the endpoint and with advice.
+pub async fn connect_controller(endpoint: &Endpoint) -> Result<Controller, Failure> {
+    let channel = channel(endpoint, CONTROLLER).await?;
+    Ok(ControllerClient::new(channel).max_decoding_message_size(MAX_ANSWER))
+}
+
+async fn channel(endpoint: &Endpoint, server: Server) -> Result<Channel, Failure> {
+    match endpoint {
+        Endpoint::Unix(path) => unix(endpoint, path, server).await,
         Endpoint::Http(uri) => Channel::builder(uri.clone())
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
             .connect()
             .await
             .map_err(|error| Failure::Unreachable {
+                server: server.name,
                 endpoint: endpoint.to_string(),
                 reason: innermost(&error),
-                advice: START.to_owned(),
-            })?,
-    };
-    Ok(BalancerClient::new(channel).max_decoding_message_size(MAX_ANSWER))
+                advice: server.start.to_owned(),
+            }),
+    }
 }
 
-const START: &str = "start the agent with `lb-agent run --iface IFACE`, or give its endpoint with --endpoint or LB_ENDPOINT";
-
-async fn unix(endpoint: &Endpoint, path: &Path) -> Result<Channel, Failure> {
+async fn unix(endpoint: &Endpoint, path: &Path, server: Server) -> Result<Channel, Failure> {
     let unreachable = |reason: String, advice: String| Failure::Unreachable {
+        server: server.name,
         endpoint: endpoint.to_string(),
         reason,
         advice,
@@ -56,7 +92,7 @@ async fn unix(endpoint: &Endpoint, path: &Path) -> Result<Channel, Failure> {
     // The connection is made here because the transport would not report why it fails.
     let stream = UnixStream::connect(path)
         .await
-        .map_err(|error| unreachable(error.to_string(), advice(path, &error)))?;
+        .map_err(|error| unreachable(error.to_string(), advice(path, &error, server)))?;
     let first = Arc::new(Mutex::new(Some(stream)));
     let again = path.to_owned();
     let connector = tower::service_fn(move |_: Uri| {
@@ -77,17 +113,21 @@ async fn unix(endpoint: &Endpoint, path: &Path) -> Result<Channel, Failure> {
         .map_err(|error| {
             unreachable(
                 innermost(&error),
-                "the program that listens there does not speak gRPC; check that it is the agent's socket".to_owned(),
+                format!(
+                    "the program that listens there does not speak gRPC; check that it is the {}'s socket",
+                    server.name
+                ),
             )
         })
 }
 
 /// Returns advice for an operator.
-fn advice(path: &Path, error: &io::Error) -> String {
+fn advice(path: &Path, error: &io::Error, server: Server) -> String {
+    let Server { name, start } = server;
     match error.kind() {
-        io::ErrorKind::NotFound => format!("there is no such socket: {START}"),
+        io::ErrorKind::NotFound => format!("there is no such socket: {start}"),
         io::ErrorKind::ConnectionRefused => {
-            format!("the socket exists, but no agent listens on it (it may have crashed): {START}")
+            format!("the socket exists, but no {name} listens on it (it may have crashed): {start}")
         }
         io::ErrorKind::PermissionDenied => match group_of(path) {
             Some(group) => {
@@ -95,7 +135,7 @@ fn advice(path: &Path, error: &io::Error) -> String {
             }
             None => "run it as root, or as a member of the socket's group".to_owned(),
         },
-        _ => START.to_owned(),
+        _ => start.to_owned(),
     }
 }
 

@@ -10,8 +10,10 @@ use tonic_types::StatusExt as _;
 pub enum Failure {
     /// The command line or a script is wrong.
     Usage(String),
-    /// There is no agent, or no way to it.
+    /// There is no agent or controller, or no way to it.
     Unreachable {
+        /// Which program was to be reached.
+        server: &'static str,
         /// The endpoint.
         endpoint: String,
         /// The error of the system.
@@ -77,11 +79,12 @@ impl Failure {
             Failure::ClosedPipe => return None,
             Failure::Usage(text) | Failure::NotYet(text) => text.clone(),
             Failure::Unreachable {
+                server,
                 endpoint,
                 reason,
                 advice,
             } => {
-                format!("cannot reach the agent at {endpoint}: {reason}\n  {advice}")
+                format!("cannot reach the {server} at {endpoint}: {reason}\n  {advice}")
             }
             Failure::Refused { attempt, status } => refusal(attempt, status),
             Failure::Lines { refused, commands } => {

@@ -12,8 +12,8 @@ use anyhow::{Context as _, anyhow, bail};
 /// The variable that names their folder; `cargo xtask` sets it when it has built them.
 const FOLDER_VARIABLE: &str = "LB_BIN_DIR";
 
-/// Returns the path of `lb-agent`, `lbctl` or `lb-proxy`. Unless `LB_BIN_DIR` names their folder, the first call in a process
-/// builds them.
+/// Returns the path of `lb-agent`, `lb-controller`, `lbctl` or `lb-proxy`. Unless `LB_BIN_DIR` names their folder, the first call
+/// in a process builds them.
 ///
 /// # Errors
 /// Fails if they cannot be built, or there is no such program.
@@ -26,7 +26,7 @@ pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
     let path = folder.join(name);
     if !path.is_file() {
         bail!(
-            "{} does not exist; `cargo build -p lb-agent -p lb-ctl -p lb-proxy` builds it",
+            "{} does not exist; `cargo build -p lb-agent -p lb-controller -p lb-ctl -p lb-proxy` builds it",
             path.display()
         );
     }
@@ -51,6 +51,8 @@ fn folder() -> anyhow::Result<PathBuf> {
         "--package",
         "lb-agent",
         "--package",
+        "lb-controller",
+        "--package",
         "lb-ctl",
         "--package",
         "lb-proxy",
@@ -69,9 +71,9 @@ fn folder() -> anyhow::Result<PathBuf> {
     }
     let status = cargo
         .status()
-        .context("starting cargo to build lb-agent, lbctl and lb-proxy")?;
+        .context("starting cargo to build the programs")?;
     if !status.success() {
-        bail!("cargo could not build lb-agent, lbctl and lb-proxy ({status})");
+        bail!("cargo could not build the programs ({status})");
     }
     Ok(folder.to_owned())
 }

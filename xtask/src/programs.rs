@@ -9,11 +9,14 @@ use crate::command::{self, cargo};
 /// Environment variable with the folder of the built programs, for tests and the demonstration.
 pub const FOLDER: &str = "LB_BIN_DIR";
 
-/// The packages with `lb-agent`, `lbctl` and `lb-proxy`.
-pub const PRODUCT: [&str; 3] = ["lb-agent", "lb-ctl", "lb-proxy"];
+/// The packages with `lb-agent`, `lb-controller`, `lbctl` and `lb-proxy`.
+pub const PRODUCT: [&str; 4] = ["lb-agent", "lb-controller", "lb-ctl", "lb-proxy"];
 
-/// The product, and the demonstration of it.
+/// What the demonstration needs.
 pub const DEMONSTRATION: [&str; 3] = ["lb-agent", "lb-ctl", "lb-demo"];
+
+/// What the tests need: the product, and the demonstration of it.
+pub const TESTED: [&str; 5] = ["lb-agent", "lb-controller", "lb-ctl", "lb-demo", "lb-proxy"];
 
 /// How programs are built.
 #[derive(Clone, Copy, Debug)]

@@ -16,7 +16,8 @@ pub struct Arguments {
     /// Only tests whose name contains this, without formatting and lints.
     filter: Option<String>,
 
-    /// The long form: also documentation, ten times the random frames, and the demonstration for a minute.
+    /// The long form: also documentation, ten times the random frames, 200 kills of the controller, and the demonstration
+    /// for a minute.
     #[arg(long, conflicts_with = "filter")]
     all: bool,
 
@@ -37,6 +38,9 @@ const STRICT: (&str, &str) = ("LB_TESTS_STRICT", "1");
 
 /// Random frames of the differential test in the long form; its default is a tenth of it.
 const MANY_FRAMES: (&str, &str) = ("LB_DIFFERENTIAL_FRAMES", "200000");
+
+/// How often the controller is killed in the long form; its default is 15.
+const MANY_KILLS: (&str, &str) = ("LB_CONTROLLER_KILLS", "200");
 
 /// How many seconds faults are injected in the long form; otherwise each happens once.
 const MANY_FAULTS: (&str, &str) = ("LB_FAULTS_SECONDS", "300");
@@ -87,10 +91,10 @@ fn run_all(arguments: &Arguments, counts: &mut Counts) -> anyhow::Result<()> {
         )?;
     }
     // Tests use these programs instead of building them.
-    let folder = programs::build(Profile::Debug, &programs::DEMONSTRATION)?;
+    let folder = programs::build(Profile::Debug, &programs::TESTED)?;
     let mut variables = vec![STRICT];
     if arguments.all {
-        variables.push(MANY_FRAMES);
+        variables.extend([MANY_FRAMES, MANY_KILLS]);
     }
     *counts += suites::run(&folder, arguments.filter.as_deref(), &variables)?;
     if arguments.all {

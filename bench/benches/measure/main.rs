@@ -6,6 +6,7 @@ mod idle;
 mod memory;
 mod moving;
 mod packets;
+mod pools;
 mod probes;
 mod readers;
 mod report;
@@ -73,6 +74,8 @@ enum Subject {
     Supervised,
     /// Memory of an agent by what is configured.
     Resident,
+    /// CPU time and memory of a controller with 100 pools of 20 instances that have nothing to do.
+    Pools,
     /// Time until the clients of a dead broker are served again.
     Failover,
     /// Long connections that break while weights change.
@@ -124,6 +127,9 @@ fn main() -> anyhow::Result<()> {
     }
     if selected(Subject::Resident) {
         report.resident = resident::measure().context("measuring the memory of an agent")?;
+    }
+    if selected(Subject::Pools) {
+        report.pools = Some(pools::measure().context("measuring a controller")?);
     }
     if selected(Subject::Failover) {
         report.failover =

@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use crate::{
     failover::FailoverFigure, idle::IdleFigure, memory::MemoryFigure, moving::MovingFigure,
-    packets::PacketFigure, probes::ProbeFigure, readers::ReaderFigure, resident::ResidentFigure,
-    ring::RingFigure, supervised::SupervisedFigure, throughput::ThroughputFigure,
-    weights::WeightFigure,
+    packets::PacketFigure, pools::PoolsFigure, probes::ProbeFigure, readers::ReaderFigure,
+    resident::ResidentFigure, ring::RingFigure, supervised::SupervisedFigure,
+    throughput::ThroughputFigure, weights::WeightFigure,
 };
 
 /// The results of one run.
@@ -54,6 +54,9 @@ pub struct Report {
     /// Memory of an agent.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub resident: Vec<ResidentFigure>,
+    /// Cost of idle pools.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pools: Option<PoolsFigure>,
     /// Failover of the clients of dead brokers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub failover: Vec<FailoverFigure>,
@@ -84,6 +87,7 @@ impl Report {
             readers: Vec::new(),
             supervised: None,
             resident: Vec::new(),
+            pools: None,
             failover: Vec::new(),
             moving: None,
         };

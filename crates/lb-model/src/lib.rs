@@ -14,6 +14,7 @@ pub mod intent;
 pub mod load;
 pub mod options;
 pub mod peer;
+pub mod pool;
 pub mod ring;
 pub mod scaling;
 pub mod settings;

@@ -74,6 +74,16 @@ pub enum StoreError {
         /// What happened to it.
         what: &'static str,
     },
+    /// A server could not be reached, or did not do what it was asked for.
+    #[error("{operation} {location}: {cause}")]
+    Remote {
+        /// What was tried.
+        operation: &'static str,
+        /// The server and the store.
+        location: String,
+        /// The cause.
+        cause: String,
+    },
     /// The file could not be read or written.
     #[error("{operation} {path}: {source}")]
     Database {

@@ -5,16 +5,20 @@
 //! records being as its writer last saw them (compare-and-set), so that two writers do not silently undo each other's
 //! changes. [`Store::changes_since`] and [`Store::subscribe`] together are a watch.
 //!
-//! [`RedbStore`] is on disk and belongs to one process; a commit is durable when it returns. [`MemoryStore`] is for tests.
+//! [`RedbStore`] is on disk and belongs to one process; a commit is durable when it returns. [`RedisStore`] is in a Redis server.
+//! [`MemoryStore`] is for tests.
 
 #![forbid(unsafe_code)]
 
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod envelope;
 mod error;
 mod history;
 mod memory;
 mod redb_file;
 mod redb_store;
+mod redis_store;
 #[cfg(test)]
 mod tests;
 mod transaction;
@@ -31,6 +35,7 @@ pub use self::{
     history::Compacted,
     memory::MemoryStore,
     redb_store::{Format, RedbStore, Upgrade},
+    redis_store::RedisStore,
     transaction::{Condition, Transaction, Write},
 };
 

@@ -20,13 +20,6 @@ fn open(path: &Path) -> RedbStore {
     RedbStore::open(path, &FORMAT, &mut no_upgrade).unwrap()
 }
 
-/// Runs a test on each kind of store.
-fn on_each(test: impl Fn(&mut dyn Store)) {
-    let directory = tempfile::tempdir().unwrap();
-    test(&mut MemoryStore::default());
-    test(&mut open(&directory.path().join("a.redb")));
-}
-
 fn put(key: &str, value: &str) -> Transaction {
     let mut transaction = Transaction::default();
     transaction.put("things", key, value.into());
@@ -34,80 +27,13 @@ fn put(key: &str, value: &str) -> Transaction {
 }
 
 #[test]
-fn records_have_the_revision_that_wrote_them() {
-    on_each(|store| {
-        assert_eq!(store.revision(), Revision(0));
-        assert_eq!(store.list("things").unwrap(), []);
-        assert_eq!(store.commit(&put("a", "1")).unwrap(), Revision(1));
-        assert_eq!(store.commit(&put("b", "2")).unwrap(), Revision(2));
-        let entry = |key: &str, value: &str, revision| Entry {
-            key: key.to_owned(),
-            value: value.into(),
-            revision: Revision(revision),
-        };
-        assert_eq!(
-            store.list("things").unwrap(),
-            [entry("a", "1", 1), entry("b", "2", 2)]
-        );
-        let mut removal = Transaction::default();
-        removal.remove("things", "a");
-        removal.remove("things", "never there");
-        assert_eq!(store.commit(&removal).unwrap(), Revision(3));
-        assert_eq!(store.get("things", "a").unwrap(), None);
-        assert_eq!(store.get("things", "b").unwrap(), Some(entry("b", "2", 2)));
-        assert_eq!(store.revision(), Revision(3));
-    });
-}
-
-#[test]
-fn a_condition_that_does_not_hold_writes_nothing() {
-    on_each(|store| {
-        let mut first = put("a", "1");
-        first.expect("things", "a", None);
-        store.commit(&first).unwrap();
-        let refused = |store: &mut dyn Store, revision| {
-            let mut transaction = put("b", "2");
-            transaction.expect("things", "a", revision);
-            matches!(
-                store.commit(&transaction),
-                Err(StoreError::Conflict {
-                    found: Some(Revision(1)),
-                    ..
-                })
-            )
-        };
-        assert!(refused(store, None));
-        assert!(refused(store, Some(Revision(2))));
-        assert_eq!(store.get("things", "b").unwrap(), None);
-        assert_eq!(store.revision(), Revision(1));
-        let mut second = put("b", "2");
-        second.expect("things", "a", Some(Revision(1)));
-        store.commit(&second).unwrap();
-    });
-}
-
-#[test]
-fn changes_are_known_since_a_revision() {
-    on_each(|store| {
-        let seen = store.subscribe();
-        for (key, value) in [("a", "1"), ("b", "1"), ("a", "2")] {
-            store.commit(&put(key, value)).unwrap();
-        }
-        let change = |key: &str, revision| Change {
-            revision: Revision(revision),
-            table: "things".to_owned(),
-            key: key.to_owned(),
-        };
-        assert_eq!(
-            store.changes_since(Revision(0)).unwrap(),
-            [change("b", 2), change("a", 3)]
-        );
-        assert_eq!(store.changes_since(Revision(2)).unwrap(), [change("a", 3)]);
-        assert_eq!(store.changes_since(Revision(3)).unwrap(), []);
-        assert!(seen.has_changed().unwrap());
-        assert_eq!(*seen.borrow(), Revision(3));
-        // The revision of another store, perhaps of one before it was restored.
-        assert!(store.changes_since(Revision(4)).is_err());
+fn stores_in_memory_and_in_files_do_what_every_store_does() {
+    conformance::run(&mut || Box::new(MemoryStore::default()));
+    let directory = tempfile::tempdir().unwrap();
+    let mut files = 0;
+    conformance::run(&mut || {
+        files += 1;
+        Box::new(open(&directory.path().join(format!("{files}.redb"))))
     });
 }
 
@@ -295,27 +221,6 @@ fn damage_anywhere_is_an_error_and_never_a_panic_or_another_value() {
     for length in [0, 1, 100, 4_096, whole.len() / 2, whole.len() - 1] {
         assert!(try_with(&whole[..length]).is_err(), "{length} bytes");
     }
-}
-
-#[test]
-fn everything_can_be_replaced_at_once() {
-    on_each(|store| {
-        store.commit(&put("a", "1")).unwrap();
-        let identity = store.identity();
-        let records = vec![("b".to_owned(), b"2".to_vec())];
-        assert_eq!(store.rewrite(&[("things", records)]).unwrap(), Revision(2));
-        assert_eq!(store.get("things", "a").unwrap(), None);
-        let entry = store.get("things", "b").unwrap().unwrap();
-        assert_eq!(
-            (entry.value.as_slice(), entry.revision),
-            (b"2".as_slice(), Revision(2))
-        );
-        assert!(store.changes_since(Revision(1)).is_err());
-        assert_eq!(store.commit(&put("c", "3")).unwrap(), Revision(3));
-        assert_eq!(store.changes_since(Revision(2)).unwrap().len(), 1);
-        assert_eq!(store.identity(), identity);
-        store.check().unwrap();
-    });
 }
 
 #[test]

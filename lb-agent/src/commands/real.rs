@@ -1,11 +1,19 @@
 //! `lb-agent real`.
 
-use std::{io::Write as _, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    fs::File,
+    io::Write as _,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 use anyhow::{Context as _, anyhow};
 use lb_agent::hangup::Hangup;
 use lb_dataplane::{options, real};
 use lb_model::vip::{VipKey, check_unicast};
+use nix::sched::{CloneFlags, setns};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::MissedTickBehavior,
@@ -46,6 +54,11 @@ pub struct Real {
     /// Print the counters every so many seconds (and on exit)
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     stats: Option<u64>,
+
+    /// Become a real in this network namespace instead of the own one, for example /proc/PID/ns/net of a container: the
+    /// program there needs no privilege and knows nothing of it
+    #[arg(long, value_name = "FILE")]
+    netns: Option<PathBuf>,
 
     /// Folder of the list of changes to undo [default: a folder of this network namespace below
     /// /run/lb-agent]
@@ -96,6 +109,10 @@ impl FromStr for Vip {
 
 impl Real {
     pub fn execute(self) -> anyhow::Result<()> {
+        if let Some(path) = &self.netns {
+            // The process has one thread now, and the runtime below starts no other one for its work.
+            enter(path)?;
+        }
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -172,6 +189,18 @@ impl Real {
         let finished = real.finish().await;
         failure.map_or(finished, Err)
     }
+}
+
+/// Moves this thread into a network namespace. Settings below `/proc/sys/net` and netlink sockets are those of the thread that
+/// opens them.
+fn enter(path: &Path) -> anyhow::Result<()> {
+    let namespace = File::open(path).with_context(|| format!("opening {}", path.display()))?;
+    setns(namespace, CloneFlags::CLONE_NEWNET).with_context(|| {
+        format!(
+            "entering the network namespace {} (this needs root)",
+            path.display()
+        )
+    })
 }
 
 /// Logs each problem once, not at every look, and says when none is left. A service manager shows the newest.

@@ -89,7 +89,7 @@ impl StoreError {
 /// What to do about a failed store.
 fn advice(error: &lb_store::StoreError) -> &'static str {
     use lb_store::StoreError::{
-        Conflict, Damaged, Database, Directory, InUse, Lost, Record, Schema,
+        Conflict, Damaged, Database, Directory, InUse, Lost, Record, Remote, Schema,
     };
     match error {
         Directory { .. } => "; give another one with --state",
@@ -105,7 +105,7 @@ fn advice(error: &lb_store::StoreError) -> &'static str {
         Database { .. } if error.is_read_only() => {
             "; see that the state directory can be written, or give another one with --state"
         }
-        Conflict { .. } | Database { .. } | Lost { .. } => "",
+        Conflict { .. } | Database { .. } | Lost { .. } | Remote { .. } => "",
     }
 }
 

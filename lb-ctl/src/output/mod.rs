@@ -15,6 +15,7 @@ pub mod explanation;
 pub mod flows;
 pub mod http;
 pub mod plan;
+pub mod pool;
 pub mod rates;
 pub mod readings;
 pub mod ring;

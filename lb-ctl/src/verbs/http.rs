@@ -58,7 +58,7 @@ enum Verb {
     Purge {
         /// The service
         service: String,
-        /// The URI of one answer, as in http://www.example.com/logo.png
+        /// The URI of one answer, such as `http://www.example.com/logo.png`
         #[arg(long, value_name = "URI", conflicts_with = "prefix")]
         key: Option<String>,
         /// What the URIs begin with

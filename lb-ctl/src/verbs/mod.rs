@@ -25,6 +25,7 @@ mod http;
 mod list;
 mod load;
 mod man;
+mod pool;
 mod reload;
 mod ring;
 mod set_real;
@@ -162,6 +163,8 @@ verbs! {
         Diff = diff;
         /// Write a copy of all VIPs and reals to a file, for `lb-agent restore`
         Backup = backup;
+        /// Add, change, show and delete pools of instances, by their controller
+        Pool = pool;
         /// Show what an lb-proxy serves and why, and purge its caches
         Http = http;
         /// Print a completion script for a shell

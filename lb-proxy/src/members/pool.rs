@@ -8,25 +8,38 @@
 //! An instance has an address (`address`, with its port or without; or `host` or `ip`, and `port`), and may have `name` or
 //! `id`, `weight` or `score`, and `state` or `status`. After a break the stream is asked for what came since the last
 //! revision (`since`).
+//!
+//! To a stream of the second form the proxy reports once a second what it has counted: `{"type": "report", "requests",
+//! "pending"}`, the requests since the last report and the open ones by the instance's name. A pool is scaled by them.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::{SinkExt as _, StreamExt as _};
 use lb_clients::backoff::Backoff;
-use serde_json::{Map, Value};
-use tokio::{net::TcpStream, time::timeout};
+use serde_json::{Map, Value, json};
+use tokio::{
+    net::TcpStream,
+    time::{MissedTickBehavior, timeout},
+};
 use tokio_tungstenite::{
     client_async_with_config,
     tungstenite::{Message, protocol::WebSocketConfig},
 };
 
 use super::{FIRST_PAUSE, LONGEST_PAUSE, file::address_of};
-use crate::service::{Member, Service, State};
+use crate::service::{Entry, Member, Service, State};
 
 /// The longest time for connecting and for the handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A stream that is silent for this long is pinged; one that is silent for twice as long is dead.
 const SILENCE: Duration = Duration::from_secs(15);
+/// How often the proxy reports.
+const REPORT: Duration = Duration::from_secs(1);
 /// Bytes of a message.
 const MOST: usize = 8 << 20;
 /// The weight of an instance without weight and score.
@@ -80,19 +93,36 @@ async fn watch(
         .await
         .map_err(|_| format!("connecting took longer than {CONNECT_TIMEOUT:?}"))??;
     let mut was_pinged = false;
+    let mut counted = service.counted();
+    let mut reports = tokio::time::interval(REPORT);
+    reports.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut heard = Instant::now();
     loop {
-        let message = match timeout(SILENCE, stream.next()).await {
+        let silence = SILENCE.saturating_sub(heard.elapsed());
+        let next = tokio::select! {
+            next = timeout(silence, stream.next()) => next,
+            _ = reports.tick(), if table.is_reported => {
+                let before = std::mem::replace(&mut counted, service.counted());
+                let report = table.report(service, counted - before);
+                let sent = stream.send(Message::text(report.to_string())).await;
+                sent.map_err(|error| error.to_string())?;
+                continue;
+            }
+        };
+        let message = match next {
             Ok(None) => return Ok(()),
             Ok(Some(message)) => message.map_err(|error| error.to_string())?,
             Err(_) if was_pinged => return Err("the stream is silent".to_owned()),
             Err(_) => {
                 was_pinged = true;
+                heard = Instant::now();
                 let ping = stream.send(Message::Ping(bytes::Bytes::new())).await;
                 ping.map_err(|error| error.to_string())?;
                 continue;
             }
         };
         was_pinged = false;
+        heard = Instant::now();
         let text = match &message {
             Message::Text(text) => text.as_str(),
             Message::Binary(bytes) => {
@@ -113,6 +143,8 @@ struct Table {
     port: Option<u16>,
     revision: u64,
     instances: BTreeMap<String, Member>,
+    /// Whether the pool takes reports: it speaks the second form.
+    is_reported: bool,
 }
 
 impl Table {
@@ -121,7 +153,23 @@ impl Table {
             port,
             revision: 0,
             instances: BTreeMap::new(),
+            is_reported: false,
         }
+    }
+
+    /// What the service has counted.
+    fn report(&self, service: &Service, requests: u64) -> Value {
+        let entries = service.entries();
+        let pending: Map<String, Value> = self
+            .instances
+            .iter()
+            .filter_map(|(name, member)| {
+                let is_it = |entry: &&Entry| entry.member.address == member.address;
+                let entry = entries.iter().find(is_it)?;
+                Some((name.clone(), entry.instance.pending().into()))
+            })
+            .collect();
+        json!({ "type": "report", "requests": requests, "pending": pending })
     }
 
     fn members(&self) -> Vec<Member> {
@@ -172,6 +220,7 @@ impl Table {
         }
         if let Some(revision) = object.get("revision").and_then(Value::as_u64) {
             self.revision = revision;
+            self.is_reported = true;
         }
         Ok(true)
     }
@@ -216,7 +265,7 @@ impl Table {
             .as_str()
         {
             "sundown" | "draining" => State::Draining,
-            "init" | "down" | "failed" | "unhealthy" => State::Down,
+            "init" | "spare" | "down" | "failed" | "unhealthy" => State::Down,
             _ => State::Up,
         };
         let name = text(&["name", "id"]).map_or_else(|| address.to_string(), str::to_owned);
@@ -269,6 +318,15 @@ mod tests {
         assert_eq!(table.apply(&change), Ok(true));
         assert_eq!(texts(&table.members()), ["10.0.0.2:80 100 up"]);
         assert_eq!(table.revision, 5);
+        assert!(table.is_reported);
+        let change = format!(
+            r#"{{"type":"change","revision":6,"instances":[{}]}}"#,
+            instance("3", "SPARE")
+        );
+        assert_eq!(table.apply(&change), Ok(true));
+        assert_eq!(texts(&table.members())[1], "10.0.0.3:80 100 down");
+        let change = r#"{"type":"change","revision":7,"removed":["3"]}"#;
+        assert_eq!(table.apply(change), Ok(true));
         assert_eq!(table.apply(r#"{"type":"resync"}"#), Ok(false));
         assert_eq!((table.revision, table.members().len()), (0, 1));
         assert_eq!(table.apply(r#"{"type":"stats"}"#), Ok(false));

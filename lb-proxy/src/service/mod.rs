@@ -117,6 +117,8 @@ pub struct Service {
     /// All requests, and how many there were in each of the last seconds.
     requests: AtomicU64,
     seconds: Mutex<VecDeque<u64>>,
+    /// All requests of the seconds that have ended.
+    counted: AtomicU64,
 }
 
 /// Seconds whose requests are remembered.
@@ -149,6 +151,7 @@ impl Service {
             threads,
             requests: AtomicU64::new(0),
             seconds: Mutex::default(),
+            counted: AtomicU64::new(0),
         };
         service.rebuild();
         service
@@ -236,11 +239,18 @@ impl Service {
     /// Counts the requests of the last second. Called once a second.
     pub fn end_second(&self) {
         let requests = self.requests.swap(0, Relaxed);
+        self.counted.fetch_add(requests, Relaxed);
         let mut seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);
         if seconds.len() == SECONDS {
             seconds.pop_front();
         }
         seconds.push_back(requests);
+    }
+
+    /// Returns all requests of the seconds that have ended.
+    #[must_use]
+    pub fn counted(&self) -> u64 {
+        self.counted.load(Relaxed)
     }
 
     /// Returns the requests of each of the last seconds, the oldest first.

@@ -1,22 +1,26 @@
 //! Real servers, each with its own configuration and folder, and small servers of the tests' own.
 
 mod application;
+mod docker;
 mod echo;
 mod files;
 mod mosquitto;
 mod nginx;
 mod node_exporter;
 mod rabbitmq;
+mod redis;
 mod sink;
 mod weigher;
 
 pub use application::{Application, Behaviour, Sensor, WebApplication};
+pub use docker::DockerEngine;
 pub use echo::UdpEcho;
 pub use files::{BIG_FILE, BLOCK, big_file_block};
 pub use mosquitto::Mosquitto;
 pub use nginx::{Nginx, SERVER_HEADER};
 pub use node_exporter::NodeExporter;
 pub use rabbitmq::RabbitMq;
+pub use redis::Redis;
 pub use sink::{Arrival, Arrivals, UdpSink};
 pub use weigher::Weigher;
 

@@ -95,6 +95,7 @@ pub fn the_units_are_right() {
         // The program is not installed here.
         let program = match name.as_str() {
             "lb-proxy.service" => "lb-proxy",
+            "lb-controller.service" => "lb-controller",
             _ => "lb-agent",
         };
         let installed = format!("{INSTALLED}{program}");

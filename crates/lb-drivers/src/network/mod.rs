@@ -1,0 +1,82 @@
+//! The network of an instance: its namespace is connected to a bridge from outside, and made a real of VIPs.
+//!
+//! The program in the namespace needs no privilege and knows nothing of it. Containers and processes are alike: what counts
+//! is the file of their network namespace.
+
+mod companion;
+mod link;
+
+use std::{
+    fs::File,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
+
+use lb_model::pool::{Attachment, InstanceName};
+
+pub use companion::SUFFIX as COMPANION_SUFFIX;
+
+use crate::{DriverError, group::Tree};
+
+/// Connects instances of one owner.
+#[derive(Clone, Debug)]
+pub struct Connector {
+    owner: String,
+    groups: Tree,
+    agent: PathBuf,
+}
+
+impl Connector {
+    /// For the instances of this owner; `agent` is the program `lb-agent`.
+    pub fn new(owner: String, groups: Tree, agent: PathBuf) -> Self {
+        Connector {
+            owner,
+            groups,
+            agent,
+        }
+    }
+
+    /// Connects the network namespace of a process, and makes it a real of its VIPs. What is connected already stays.
+    /// `folder` is the instance's own. Blocks.
+    ///
+    /// # Errors
+    /// [`DriverError`].
+    pub fn connect(
+        &self,
+        name: &InstanceName,
+        pid: u32,
+        address: IpAddr,
+        attachment: &Attachment,
+        folder: &Path,
+    ) -> Result<(), DriverError> {
+        let path = format!("/proc/{pid}/ns/net");
+        let namespace = File::open(&path).map_err(|error| {
+            DriverError::failed(format!("connecting {name}: opening {path}"), error)
+        })?;
+        let host = link::host_name(&self.owner, name);
+        link::connect(&host, namespace, address, attachment)
+            .map_err(|why| DriverError::failed(format!("connecting {name}"), why))?;
+        companion::start(self, name, pid, attachment, folder)
+    }
+
+    /// What is missing of an instance's network; `None` if it is complete.
+    pub fn fault(&self, name: &InstanceName, attachment: &Attachment) -> Option<String> {
+        let host = link::host_name(&self.owner, name);
+        if !link::exists(&host) {
+            return Some(format!(
+                "its network is not connected: there is no interface {host}"
+            ));
+        }
+        companion::fault(self, name, attachment)
+    }
+
+    /// Takes an instance off the network. Blocks.
+    ///
+    /// # Errors
+    /// [`DriverError`].
+    pub fn disconnect(&self, name: &InstanceName) -> Result<(), DriverError> {
+        companion::stop(self, name)?;
+        link::remove(&link::host_name(&self.owner, name))
+            .map_err(|why| DriverError::failed(format!("disconnecting {name}"), why))
+    }
+}

@@ -1,0 +1,15 @@
+//! Pools: sets of interchangeable instances that a controller operates and scales.
+
+mod launch;
+mod name;
+mod range;
+mod size;
+mod spec;
+mod template;
+
+pub use launch::{Attachment, Launch, Network};
+pub use name::{InstanceName, MAX_POOL_NAME, NameError, PoolName};
+pub use range::AddressRange;
+pub use size::Size;
+pub use spec::{Delivery, DriverChoice, PoolKinds, PoolNetwork, PoolSpec, Rollout};
+pub use template::{OWN_LABELS, PLACEHOLDERS, Template, Volume, fill, user_ids};

@@ -1,0 +1,157 @@
+//! The agents whose VIPs the instances serve: each has a task that makes its reals what the pools say, and reads what it
+//! knows of them.
+//!
+//! The controller owns the reals that it adds (`controller:NAME`) and touches no other. Its silence is not the agents' death:
+//! they go on with what they have.
+
+mod client;
+mod reconcile;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use lb_model::{pool::PoolName, vip::VipKey};
+pub use lb_proto::endpoint::Endpoint;
+use tokio::sync::watch;
+
+/// The reals that pools want: by VIP and address, and whether each is drained.
+pub type Wanted = BTreeMap<(VipKey, IpAddr), bool>;
+
+/// What all pools want.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct AllWanted {
+    reals: Wanted,
+    /// Whether every pool has said what it wants, so that other reals are nobody's.
+    is_complete: bool,
+}
+
+/// What an agent knows of a real.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RealFigures {
+    /// Whether it takes no new flows.
+    pub is_drained: bool,
+    /// Its flows now.
+    pub flows: Option<f64>,
+    /// What it carries at utilisation 1, in flows per second or connections.
+    pub capacity: Option<f64>,
+    /// Utilisation of its own limit.
+    pub utilisation: Option<f64>,
+    /// Connections, as a source of load reports them.
+    pub connections: Option<f64>,
+    /// Used fraction of its memory.
+    pub memory: Option<f64>,
+}
+
+/// What an agent knows.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AgentState {
+    /// Why it cannot be reached, if it cannot.
+    pub trouble: Option<String>,
+    /// Whether its reals are what the pools want.
+    pub is_reconciled: bool,
+    /// The controller's reals.
+    pub reals: HashMap<(VipKey, IpAddr), RealFigures>,
+    /// New flows of each VIP, since the agent started counting.
+    pub new_flows: HashMap<VipKey, u64>,
+}
+
+/// All agents.
+#[derive(Clone, Debug)]
+pub struct Agents(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    pools: Mutex<Pools>,
+    wanted: watch::Sender<Arc<AllWanted>>,
+    states: Vec<(Endpoint, watch::Receiver<AgentState>)>,
+}
+
+#[derive(Debug, Default)]
+struct Pools {
+    wanted: HashMap<PoolName, Wanted>,
+    /// Pools that have not said yet what they want, since the start of this process.
+    awaited: Vec<PoolName>,
+}
+
+impl Agents {
+    /// Starts the tasks. No real is removed before each of `pools` has said what it wants.
+    #[must_use]
+    pub fn start(endpoints: Vec<Endpoint>, owner: &str, pools: Vec<PoolName>) -> Self {
+        let wanted = watch::Sender::new(Arc::default());
+        let states = endpoints
+            .into_iter()
+            .map(|endpoint| {
+                let (sender, state) = watch::channel(AgentState::default());
+                let task = reconcile::Reconciler::new(
+                    endpoint.clone(),
+                    format!("controller:{owner}"),
+                    wanted.subscribe(),
+                    sender,
+                );
+                tokio::spawn(task.run());
+                (endpoint, state)
+            })
+            .collect();
+        let agents = Agents(Arc::new(Inner {
+            pools: Mutex::new(Pools {
+                wanted: HashMap::new(),
+                awaited: pools,
+            }),
+            wanted,
+            states,
+        }));
+        agents.publish();
+        agents
+    }
+
+    /// Whether there are any.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.states.is_empty()
+    }
+
+    /// Says which reals a pool wants.
+    pub fn set(&self, pool: &PoolName, wanted: Wanted) {
+        {
+            let mut pools = self.0.pools.lock().unwrap_or_else(PoisonError::into_inner);
+            pools.awaited.retain(|one| one != pool);
+            if wanted.is_empty() {
+                pools.wanted.remove(pool);
+            } else {
+                pools.wanted.insert(pool.clone(), wanted);
+            }
+        }
+        self.publish();
+    }
+
+    fn publish(&self) {
+        let pools = self.0.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = AllWanted {
+            reals: Wanted::new(),
+            is_complete: pools.awaited.is_empty(),
+        };
+        for wanted in pools.wanted.values() {
+            all.reals
+                .extend(wanted.iter().map(|(real, drained)| (*real, *drained)));
+        }
+        self.0.wanted.send_if_modified(|before| {
+            let differs = **before != all;
+            if differs {
+                *before = Arc::new(all);
+            }
+            differs
+        });
+    }
+
+    /// What each agent knows.
+    pub fn states(&self) -> Vec<(&Endpoint, AgentState)> {
+        self.0
+            .states
+            .iter()
+            .map(|(endpoint, state)| (endpoint, state.borrow().clone()))
+            .collect()
+    }
+}

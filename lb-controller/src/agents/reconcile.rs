@@ -1,0 +1,311 @@
+//! The task of one agent: it compares the controller's reals with what the pools want, and repairs the difference.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use lb_clients::backoff::Backoff;
+use lb_model::vip::VipKey;
+use lb_proto::v1;
+use tokio::sync::watch;
+use tonic::{Code, Status};
+
+use super::{
+    AgentState, AllWanted, Endpoint, RealFigures,
+    client::{Client, client, vip_id, vip_key},
+};
+
+/// How often an agent is asked what it knows.
+const READ: Duration = Duration::from_secs(1);
+/// How often its reals are compared although nothing has changed here: somebody else may have changed them.
+const COMPARE: u32 = 10;
+/// Pauses after failures.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+pub(super) struct Reconciler {
+    endpoint: Endpoint,
+    owner: String,
+    wanted: watch::Receiver<Arc<AllWanted>>,
+    state: watch::Sender<AgentState>,
+    /// The controller's reals at the agent, as it last said; `None` if that is unknown.
+    known: Option<BTreeMap<(VipKey, IpAddr), bool>>,
+    looks: u32,
+}
+
+impl Reconciler {
+    pub fn new(
+        endpoint: Endpoint,
+        owner: String,
+        wanted: watch::Receiver<Arc<AllWanted>>,
+        state: watch::Sender<AgentState>,
+    ) -> Self {
+        Reconciler {
+            endpoint,
+            owner,
+            wanted,
+            state,
+            known: None,
+            looks: 0,
+        }
+    }
+
+    pub async fn run(mut self) {
+        let mut client = client(&self.endpoint);
+        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+        loop {
+            let pause = match self.look(&mut client).await {
+                Ok(()) => {
+                    backoff.reset();
+                    READ
+                }
+                Err(status) => {
+                    self.known = None;
+                    self.fail(&status);
+                    backoff.pause()
+                }
+            };
+            tokio::select! {
+                changed = self.wanted.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    fn fail(&self, status: &Status) {
+        let text = match status.code() {
+            Code::Unavailable | Code::DeadlineExceeded | Code::Unknown => {
+                format!(
+                    "the agent at {} cannot be reached: {}",
+                    self.endpoint,
+                    status.message()
+                )
+            }
+            _ => format!("the agent at {}: {}", self.endpoint, status.message()),
+        };
+        let is_new = self.state.borrow().trouble.as_ref() != Some(&text);
+        if is_new {
+            tracing::warn!("{text}");
+            self.state.send_modify(|state| {
+                state.trouble = Some(text);
+                state.is_reconciled = false;
+            });
+        }
+    }
+
+    async fn look(&mut self, client: &mut Client) -> Result<(), Status> {
+        let wanted = self.wanted.borrow_and_update().clone();
+        self.looks = self.looks.wrapping_add(1);
+        if self.known.is_none() || self.looks.is_multiple_of(COMPARE) {
+            self.known = Some(self.list(client).await?);
+        }
+        let is_reconciled = self.repair(client, &wanted).await?;
+        let figures = self.figures(client).await?;
+        self.state.send_replace(AgentState {
+            trouble: None,
+            is_reconciled,
+            ..figures
+        });
+        Ok(())
+    }
+
+    /// The controller's reals at the agent, and whether each is drained.
+    async fn list(&self, client: &mut Client) -> Result<BTreeMap<(VipKey, IpAddr), bool>, Status> {
+        let answer = client.list_vips(v1::ListVipsRequest::default()).await?;
+        let mut reals = BTreeMap::new();
+        for vip in answer.into_inner().vips {
+            let Some(key) = vip.id.as_ref().and_then(vip_key) else {
+                continue;
+            };
+            for real in vip
+                .reals
+                .into_iter()
+                .filter(|real| real.owner == self.owner)
+            {
+                if let Ok(address) = real.address.parse() {
+                    let spec = real.spec.unwrap_or_default();
+                    reals.insert((key, address), spec.drained == Some(true));
+                }
+            }
+        }
+        Ok(reals)
+    }
+
+    /// Makes the difference. Returns whether all of it could be made.
+    async fn repair(&mut self, client: &mut Client, all: &AllWanted) -> Result<bool, Status> {
+        let wanted = &all.reals;
+        let mut known = self.known.take().unwrap_or_default();
+        let mut complete = true;
+        let reals: BTreeSet<_> = wanted.keys().chain(known.keys()).copied().collect();
+        for real in reals {
+            let (vip, address) = real;
+            let change = match (known.get(&real), wanted.get(&real)) {
+                (None, Some(drained)) => self.add(client, vip, address, *drained).await,
+                (Some(before), Some(drained)) if before != drained => {
+                    self.drain(client, vip, address, *drained).await
+                }
+                (Some(_), None) if all.is_complete => self.delete(client, vip, address).await,
+                _ => continue,
+            };
+            match change {
+                Ok(()) => match wanted.get(&real) {
+                    Some(drained) => {
+                        known.insert(real, *drained);
+                    }
+                    None => {
+                        known.remove(&real);
+                    }
+                },
+                // The agent has no such VIP, or the real is somebody else's: an operator's matter, not a lost connection.
+                Err(status)
+                    if matches!(
+                        status.code(),
+                        Code::NotFound
+                            | Code::AlreadyExists
+                            | Code::FailedPrecondition
+                            | Code::InvalidArgument
+                            | Code::ResourceExhausted
+                    ) =>
+                {
+                    complete = false;
+                    // Only an agent that has the VIP is meant to serve it.
+                    if status.code() != Code::NotFound {
+                        tracing::warn!(
+                            "the agent at {}: {address} of {vip}: {}",
+                            self.endpoint,
+                            status.message()
+                        );
+                    }
+                }
+                Err(status) => return Err(status),
+            }
+        }
+        self.known = Some(known);
+        Ok(complete)
+    }
+
+    fn writer(&self) -> Option<v1::Writer> {
+        Some(v1::Writer {
+            owner: self.owner.clone(),
+            ..v1::Writer::default()
+        })
+    }
+
+    async fn add(
+        &self,
+        client: &mut Client,
+        vip: VipKey,
+        address: IpAddr,
+        drained: bool,
+    ) -> Result<(), Status> {
+        let request = v1::AddRealRequest {
+            vip: Some(vip_id(&vip)),
+            address: address.to_string(),
+            spec: Some(v1::RealSpec {
+                drained: Some(drained),
+                ..v1::RealSpec::default()
+            }),
+            writer: self.writer(),
+        };
+        client.add_real(request).await.map(drop)
+    }
+
+    async fn drain(
+        &self,
+        client: &mut Client,
+        vip: VipKey,
+        address: IpAddr,
+        drained: bool,
+    ) -> Result<(), Status> {
+        let request = v1::UpdateRealRequest {
+            vip: Some(vip_id(&vip)),
+            address: address.to_string(),
+            spec: Some(v1::RealSpec {
+                drained: Some(drained),
+                ..v1::RealSpec::default()
+            }),
+            update_mask: Some(prost_types::FieldMask {
+                paths: vec!["drained".to_owned()],
+            }),
+            writer: self.writer(),
+        };
+        client.update_real(request).await.map(drop)
+    }
+
+    async fn delete(
+        &self,
+        client: &mut Client,
+        vip: VipKey,
+        address: IpAddr,
+    ) -> Result<(), Status> {
+        let request = v1::DeleteRealRequest {
+            vip: Some(vip_id(&vip)),
+            address: address.to_string(),
+            writer: self.writer(),
+        };
+        match client.delete_real(request).await {
+            Err(status) if status.code() != Code::NotFound => Err(status),
+            _ => Ok(()),
+        }
+    }
+
+    /// What the agent knows of the controller's reals.
+    async fn figures(&self, client: &mut Client) -> Result<AgentState, Status> {
+        let mut state = AgentState::default();
+        let Some(known) = self.known.as_ref().filter(|known| !known.is_empty()) else {
+            return Ok(state);
+        };
+        let answer = client.get_stats(v1::GetStatsRequest::default()).await?;
+        for vip in answer.into_inner().vips {
+            let Some(key) = vip.id.as_ref().and_then(vip_key) else {
+                continue;
+            };
+            if !known.keys().any(|(vip, _)| *vip == key) {
+                continue;
+            }
+            state
+                .new_flows
+                .insert(key, vip.counters.unwrap_or_default().opened);
+            for real in vip.reals {
+                let Ok(address) = real.address.parse() else {
+                    continue;
+                };
+                if let Some(drained) = known.get(&(key, address)) {
+                    let figures = RealFigures {
+                        is_drained: *drained,
+                        flows: Some(real.flows as f64),
+                        ..RealFigures::default()
+                    };
+                    state.reals.insert((key, address), figures);
+                }
+            }
+        }
+        let answer = client.explain(v1::ExplainRequest::default()).await?;
+        for real in answer.into_inner().reals {
+            let key = real.vip.as_ref().and_then(vip_key);
+            let address = real.real.as_ref().and_then(|one| one.address.parse().ok());
+            let (Some(key), Some(address)) = (key, address) else {
+                continue;
+            };
+            let Some(figures) = state.reals.get_mut(&(key, address)) else {
+                continue;
+            };
+            figures.capacity = real.capacity;
+            figures.utilisation = real.utilisation;
+            let reading = |quantity: &str| {
+                let mut used = real.readings.iter().filter(|one| one.problem.is_empty());
+                used.find(|one| one.quantity == quantity)?.value
+            };
+            figures.connections = reading("connections");
+            figures.memory = reading("memory");
+        }
+        Ok(state)
+    }
+}

@@ -1,0 +1,133 @@
+//! What pools look like, as messages.
+
+use std::time::{Duration, SystemTime};
+
+use lb_proto::{controller::v1, settings::map_to_struct};
+use lb_steering::scaling::ScalingDecision;
+
+use crate::{
+    events::Dated,
+    pool::{InstanceState, InstanceView},
+    worker::PoolView,
+};
+
+/// A pool.
+pub fn pool(view: &PoolView) -> v1::Pool {
+    v1::Pool {
+        name: view.name.to_string(),
+        settings: Some(map_to_struct((*view.spec).clone())),
+        generation: view.generation,
+        deleting: view.is_deleted,
+        instances: view.instances.iter().map(instance).collect(),
+        desired: view.decision.as_ref().map(|decision| decision.desired),
+        troubles: view.troubles.clone(),
+        owner: view.owner.name().to_owned(),
+        low: view.thresholds.low,
+        high: view.thresholds.high,
+    }
+}
+
+fn instance(view: &InstanceView) -> v1::Instance {
+    v1::Instance {
+        name: view.name.clone(),
+        number: view.number,
+        endpoint: view
+            .endpoint
+            .map(|endpoint| endpoint.to_string())
+            .unwrap_or_default(),
+        state: state(view.state).into(),
+        phase: view.phase.clone(),
+        role: view.role.to_string(),
+        since: Some(timestamp(view.since)),
+        reason: view.reason.clone(),
+        doing: view.doing.unwrap_or_default().to_owned(),
+        utilisation: view.score.and_then(|score| score.cpu),
+        current: view.is_current,
+        score: view.score.map(|score| v1::Score {
+            cpu: score.cpu,
+            memory: score.memory,
+            network: score.network,
+            availability: score.availability,
+            overall: score.overall,
+            response: score.inputs.response,
+            usual_response: score.inputs.usual_response,
+            probes: score.inputs.probes,
+        }),
+    }
+}
+
+const fn state(state: InstanceState) -> v1::InstanceState {
+    match state {
+        InstanceState::Init => v1::InstanceState::Init,
+        InstanceState::Low => v1::InstanceState::Lu,
+        InstanceState::Medium => v1::InstanceState::Mu,
+        InstanceState::High => v1::InstanceState::Hu,
+        InstanceState::Sundown => v1::InstanceState::Sundown,
+        InstanceState::Spare => v1::InstanceState::Spare,
+        InstanceState::Failed => v1::InstanceState::Failed,
+    }
+}
+
+fn timestamp(since: Duration) -> prost_types::Timestamp {
+    (SystemTime::UNIX_EPOCH + since).into()
+}
+
+/// An event.
+pub fn event(event: &Dated) -> v1::Event {
+    v1::Event {
+        revision: event.revision,
+        time: Some(event.time.into()),
+        pool: event.pool.to_string(),
+        instance: event
+            .event
+            .instance
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+        kind: event.event.kind.to_owned(),
+        text: event.event.text.clone(),
+        alarm: event.event.is_alarm,
+    }
+}
+
+/// A decision.
+pub fn decision(decision: &ScalingDecision) -> v1::Decision {
+    let why = &decision.why;
+    let seconds = |time: Option<Duration>| time.map(|time| time.as_secs_f64());
+    v1::Decision {
+        text: decision.to_string(),
+        desired: decision.desired,
+        active: why.active,
+        starting: why.starting,
+        draining: why.draining,
+        dead: why.dead,
+        spare: why.spare,
+        floor: why.floor,
+        average_load: why.average_load,
+        critical: why.critical.clone(),
+        asks: why
+            .asks
+            .iter()
+            .map(|ask| v1::Ask {
+                policy: ask.policy.to_string(),
+                instances: ask.instances,
+                need: ask.figures.map(|figures| figures.need()),
+                highest: ask.figures.map(|figures| figures.highest / figures.each),
+                missing: ask
+                    .missing
+                    .as_ref()
+                    .map(ToString::to_string)
+                    .unwrap_or_default(),
+            })
+            .collect(),
+        decided_by: why.decided_by.to_string(),
+        limits: why.limits.iter().map(ToString::to_string).collect(),
+        since_out: seconds(why.since_out),
+        since_in: seconds(why.since_in),
+        alarm: decision
+            .alarm
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+    }
+}

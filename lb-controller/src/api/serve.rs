@@ -1,0 +1,110 @@
+//! Serving the API on what is bound.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use lb_proto::controller::v1::controller_server::{ControllerServer, SERVICE_NAME};
+use lb_serve::{
+    Listener, Socket,
+    calls::{CallLimits, Cost, MaxCalls},
+    incoming, stopped,
+};
+use tokio::{sync::watch::Receiver, task::JoinSet};
+use tonic::transport::Server;
+
+use super::Api;
+
+/// How long calls that run may take to end when the controller does.
+const DRAIN: Duration = Duration::from_secs(3);
+/// How long a call may take until its answer, or its stream of answers, begins.
+const CALL: Duration = Duration::from_secs(120);
+/// A connection without a word for so long is asked whether it lives.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+/// The most bytes of a request: the settings of a pool.
+const MAX_REQUEST: usize = 256 << 10;
+/// Calls at once, on all connections.
+const MAX_CALLS: MaxCalls = MaxCalls {
+    calls: 1_024,
+    large: 16,
+    following: 256,
+};
+
+fn cost(path: &str) -> Cost {
+    let call = path
+        .strip_prefix('/')
+        .and_then(|path| path.strip_prefix(SERVICE_NAME));
+    match call {
+        Some("/WatchPools") => Cost::Following,
+        Some("/ListPools" | "/ExplainPool" | "/GetLogs") => Cost::Large,
+        _ => Cost::Small,
+    }
+}
+
+/// Serves the API, health and reflection on all of these until `stopping` becomes true; then calls that run have a few
+/// seconds to end.
+///
+/// # Errors
+/// The first listener that fails, or that ends before the controller does, ends them all.
+pub async fn serve(
+    api: Api,
+    listeners: Vec<Listener>,
+    stopping: Receiver<bool>,
+) -> anyhow::Result<()> {
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<ControllerServer<Api>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(lb_proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let limits = CallLimits::new(MAX_CALLS, cost);
+    let mut servers = JoinSet::new();
+    for listener in listeners {
+        let router = Server::builder()
+            .http2_keepalive_interval(Some(KEEPALIVE))
+            .timeout(CALL)
+            .layer(limits.clone())
+            .add_service(ControllerServer::new(api.clone()).max_decoding_message_size(MAX_REQUEST))
+            .add_service(health_service.clone())
+            .add_service(reflection.clone());
+        let endpoint = listener.endpoint().clone();
+        let mut stop = stopping.clone();
+        servers.spawn(async move {
+            let stopped = async move { stopped(&mut stop).await };
+            let served = match listener.into_socket() {
+                Socket::Unix(socket) => {
+                    router
+                        .serve_with_incoming_shutdown(incoming(socket), stopped)
+                        .await
+                }
+                Socket::Tcp(socket) => {
+                    router
+                        .serve_with_incoming_shutdown(incoming(socket), stopped)
+                        .await
+                }
+            };
+            served.with_context(|| format!("serving {endpoint}"))?;
+            anyhow::Ok(endpoint)
+        });
+    }
+    let mut stop = stopping.clone();
+    let drained = async {
+        stopped(&mut stop).await;
+        health.set_not_serving::<ControllerServer<Api>>().await;
+        tokio::time::sleep(DRAIN).await;
+    };
+    tokio::pin!(drained);
+    loop {
+        tokio::select! {
+            ended = servers.join_next() => match ended {
+                Some(ended) => {
+                    let endpoint = ended.context("a server's task failed")??;
+                    if !*stopping.borrow() {
+                        bail!("the server of {endpoint} has ended by itself");
+                    }
+                }
+                None => return Ok(()),
+            },
+            () = &mut drained => return Ok(()),
+        }
+    }
+}

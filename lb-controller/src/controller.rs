@@ -1,0 +1,544 @@
+//! All pools: their tasks, and what callers ask of them.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use lb_drivers::Driver as _;
+use lb_model::{
+    pool::{InstanceName, PoolName, PoolSpec},
+    settings::{FieldError, Map, Settings as _, Value},
+};
+use tokio::{
+    sync::{Semaphore, oneshot, watch},
+    time::{Instant, MissedTickBehavior},
+};
+
+use crate::{
+    KINDS,
+    agents::Agents,
+    events::Events,
+    hub::Hub,
+    keeper::{Changes, Keeper, KeeperError, StoredPool},
+    pool::{Now, ORPHAN_GRACE, Pool, PoolOwner, PoolRecord},
+    worker::{Handle, Means, Order, PoolView, Report, Worker},
+};
+
+/// How often instances of pools that do not exist are looked for.
+const COLLECT: Duration = Duration::from_secs(5);
+/// How long a call of a collector may take.
+const COLLECT_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Why a request was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// There is no such pool.
+    #[error("there is no pool {0}; `lbctl pool list` shows them")]
+    NoPool(PoolName),
+    /// There is one already.
+    #[error("there is a pool {0} already; `lbctl pool set` changes it")]
+    Exists(PoolName),
+    /// It is being deleted.
+    #[error("the pool {0} is being deleted; add it again when it is gone")]
+    Deleting(PoolName),
+    /// It is the configuration file's.
+    #[error(
+        "the pool {0} is the configuration file's: change it there, and reload the controller (SIGHUP)"
+    )]
+    OfFile(PoolName),
+    /// A setting cannot have its value.
+    #[error("{0}")]
+    Invalid(FieldError),
+    /// The driver does not work on this machine.
+    #[error("{0}")]
+    Driver(String),
+    /// The store does not work.
+    #[error("nothing was changed: {0}")]
+    Store(#[from] KeeperError),
+    /// The pool's task has ended.
+    #[error("the task of pool {0} has ended; restart the controller")]
+    Ended(PoolName),
+    /// There is no such instance.
+    #[error("there is no instance {0}; `lbctl pool list {pool}` shows those of its pool", pool = .0.pool)]
+    NoInstance(InstanceName),
+    /// An instance's driver refused.
+    #[error("{0}")]
+    Instance(lb_drivers::DriverError),
+}
+
+/// All pools.
+#[derive(Clone, Debug)]
+pub struct Controller(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    hub: Hub,
+    keeper: Keeper,
+    agents: Agents,
+    events: Events,
+    probes: Arc<Semaphore>,
+    started: Instant,
+    pools: Mutex<BTreeMap<PoolName, Handle>>,
+    /// Changes when a pool comes or goes.
+    names: watch::Sender<u64>,
+}
+
+impl Controller {
+    /// Starts the tasks of the pools that are stored.
+    ///
+    /// # Errors
+    /// The driver of a pool does not work.
+    pub fn start(
+        hub: Hub,
+        keeper: Keeper,
+        agents: Agents,
+        probes: Arc<Semaphore>,
+        stored: Vec<StoredPool>,
+    ) -> Result<Self, Refused> {
+        let controller = Controller(Arc::new(Inner {
+            hub,
+            keeper,
+            agents,
+            events: Events::default(),
+            probes,
+            started: Instant::now(),
+            pools: Mutex::default(),
+            names: watch::Sender::new(0),
+        }));
+        for pool in stored {
+            controller.restore(pool)?;
+        }
+        tokio::spawn(collect(Arc::downgrade(&controller.0)));
+        Ok(controller)
+    }
+
+    fn restore(&self, stored: StoredPool) -> Result<(), Refused> {
+        let mut pool = Pool::new(stored.name, stored.spec, stored.record.generation);
+        pool.last_epoch = stored.record.last_epoch;
+        pool.is_deleted = stored.record.is_deleted;
+        pool.owner = stored.record.owner;
+        pool.scaling = stored.learned.scaling;
+        let now = Now {
+            monotonic: Duration::from_secs(30 * 86_400),
+            unix: std::time::SystemTime::now()
+                .duration_since(std::time::UNIX_EPOCH)
+                .unwrap_or_default(),
+        };
+        for record in stored.instances {
+            pool.restore(record, now);
+        }
+        self.run(pool)
+    }
+
+    fn run(&self, pool: Pool) -> Result<(), Refused> {
+        let engine = self
+            .0
+            .hub
+            .open(pool.spec.driver(), pool.spec.driver_deadline)
+            .map_err(|error| Refused::Driver(error.to_string()))?;
+        let name = pool.name.clone();
+        let means = Means {
+            engine,
+            keeper: self.0.keeper.clone(),
+            agents: self.0.agents.clone(),
+            events: self.0.events.clone(),
+            probes: Arc::clone(&self.0.probes),
+            started: self.0.started,
+        };
+        let handle = Worker::start(pool, means);
+        self.pools().insert(name, handle);
+        self.0.names.send_modify(|count| *count += 1);
+        Ok(())
+    }
+
+    fn pools(&self) -> std::sync::MutexGuard<'_, BTreeMap<PoolName, Handle>> {
+        let mut pools = self.0.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those that are gone; one that has panicked stays, so that its loss is seen.
+        let before = pools.len();
+        pools.retain(|_, handle| !(handle.task.is_finished() && handle.view.borrow().is_deleted));
+        if pools.len() < before {
+            self.0.names.send_modify(|count| *count += 1);
+        }
+        pools
+    }
+
+    fn view_of(&self, name: &PoolName) -> Result<PoolView, Refused> {
+        let pools = self.pools();
+        let handle = pools
+            .get(name)
+            .ok_or_else(|| Refused::NoPool(name.clone()))?;
+        let view = handle.view.borrow().clone();
+        Ok(view)
+    }
+
+    /// Adds a pool.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn add(
+        &self,
+        name: PoolName,
+        settings: &Map<String, Value>,
+    ) -> Result<PoolView, Refused> {
+        let spec = read_new(settings).map_err(Refused::Invalid)?;
+        self.create(name, spec, PoolOwner::Api).await
+    }
+
+    async fn create(
+        &self,
+        name: PoolName,
+        spec: PoolSpec,
+        owner: PoolOwner,
+    ) -> Result<PoolView, Refused> {
+        self.check_room(&name, &spec)?;
+        if let Some(handle) = self.pools().get(&name) {
+            return Err(if handle.view.borrow().is_deleted {
+                Refused::Deleting(name)
+            } else {
+                Refused::Exists(name)
+            });
+        }
+        // A driver that does not work is refused before anything is stored.
+        self.0
+            .hub
+            .open(spec.driver(), spec.driver_deadline)
+            .map_err(|error| Refused::Driver(error.to_string()))?;
+        let record = PoolRecord {
+            spec: spec.to_map(),
+            generation: 1,
+            last_epoch: 0,
+            is_deleted: false,
+            owner,
+        };
+        let mut changes = Changes::default();
+        changes.pool(&name, &record);
+        self.0.keeper.write(changes).await?;
+        if self.pools().contains_key(&name) {
+            return Err(Refused::Exists(name));
+        }
+        let mut pool = Pool::new(name.clone(), spec, 1);
+        pool.owner = owner;
+        self.run(pool)?;
+        self.view_of(&name)
+    }
+
+    /// Makes the pools of the configuration file what it says. One that is refused is logged, and stays as it is.
+    pub async fn follow_file(&self, pools: BTreeMap<PoolName, PoolSpec>) {
+        let views = self.views(None).unwrap_or_default();
+        for view in &views {
+            if view.owner == PoolOwner::File
+                && !view.is_deleted
+                && !pools.contains_key(&view.name)
+                && let Err(error) = self.order(&view.name, Order::Delete).await
+            {
+                tracing::error!("the pool {} is no longer in the file: {error}", view.name);
+            }
+        }
+        for (name, spec) in pools {
+            let before = views.iter().find(|view| view.name == name);
+            let followed = match before {
+                Some(view) if view.owner == PoolOwner::File && !view.is_deleted => {
+                    if *view.spec == spec.to_map() {
+                        continue;
+                    }
+                    self.change(&name, PoolOwner::File, |_| Ok(spec)).await
+                }
+                _ => self.create(name.clone(), spec, PoolOwner::File).await,
+            };
+            if let Err(error) = followed {
+                tracing::error!("the pool {name} of the file: {error}");
+            }
+        }
+    }
+
+    /// Refuses addresses, ports and folders that another pool has.
+    fn check_room(&self, name: &PoolName, spec: &PoolSpec) -> Result<(), Refused> {
+        let others: Vec<(PoolName, Arc<Map<String, Value>>)> = self
+            .pools()
+            .iter()
+            .filter(|(other, _)| *other != name)
+            .map(|(other, handle)| (other.clone(), Arc::clone(&handle.view.borrow().spec)))
+            .collect();
+        for (other, map) in others {
+            let Ok(other_spec) = PoolSpec::read(&map, &KINDS) else {
+                continue;
+            };
+            if let Some(error) = overlap(spec, &other_spec, &other) {
+                return Err(Refused::Invalid(error));
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes settings of a pool.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn update(
+        &self,
+        name: &PoolName,
+        patch: &Map<String, Value>,
+    ) -> Result<PoolView, Refused> {
+        self.change(name, PoolOwner::Api, |before| before.patched(patch, &KINDS))
+            .await
+    }
+
+    async fn change(
+        &self,
+        name: &PoolName,
+        by: PoolOwner,
+        change: impl FnOnce(&PoolSpec) -> Result<PoolSpec, FieldError>,
+    ) -> Result<PoolView, Refused> {
+        let view = self.view_of(name)?;
+        if view.is_deleted {
+            return Err(Refused::Deleting(name.clone()));
+        }
+        if view.owner != by {
+            return Err(Refused::OfFile(name.clone()));
+        }
+        let before = PoolSpec::read(&view.spec, &KINDS).map_err(Refused::Invalid)?;
+        let spec = change(&before).map_err(Refused::Invalid)?;
+        if spec.driver != before.driver {
+            return Err(Refused::Invalid(FieldError::new(
+                "driver",
+                &spec.driver().kind,
+                "a pool keeps its driver; delete the pool and add it again, or add another one and delete this",
+            )));
+        }
+        if spec.network.range != before.network.range
+            || spec.network.port != before.network.port
+            || spec.network.address != before.network.address
+        {
+            return Err(Refused::Invalid(FieldError::new(
+                "network",
+                "changed",
+                "instances keep their addresses and ports; delete the pool and add it again, or add another one and delete this",
+            )));
+        }
+        self.check_room(name, &spec)?;
+        self.order(name, |reply| Order::Set(Box::new(spec), reply))
+            .await?;
+        self.view_of(name)
+    }
+
+    /// Replaces the settings of a pool: each that is `null` has its default.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn replace(
+        &self,
+        name: &PoolName,
+        settings: &Map<String, Value>,
+    ) -> Result<PoolView, Refused> {
+        let given = settings.iter().filter(|(_, value)| !value.is_null());
+        let given: Map<String, Value> = given
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        let spec = PoolSpec::read(&given, &KINDS).map_err(Refused::Invalid)?;
+        self.change(name, PoolOwner::Api, |_| Ok(spec)).await
+    }
+
+    /// Deletes a pool; its instances are stopped and removed.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn delete(&self, name: &PoolName) -> Result<(), Refused> {
+        if self.view_of(name)?.owner == PoolOwner::File {
+            return Err(Refused::OfFile(name.clone()));
+        }
+        self.order(name, Order::Delete).await
+    }
+
+    async fn order(
+        &self,
+        name: &PoolName,
+        order: impl FnOnce(oneshot::Sender<Result<(), KeeperError>>) -> Order,
+    ) -> Result<(), Refused> {
+        let orders = self
+            .pools()
+            .get(name)
+            .map(|handle| handle.orders.clone())
+            .ok_or_else(|| Refused::NoPool(name.clone()))?;
+        let (reply, answer) = oneshot::channel();
+        let ended = || Refused::Ended(name.clone());
+        orders.send(order(reply)).await.map_err(|_| ended())?;
+        answer.await.map_err(|_| ended())??;
+        Ok(())
+    }
+
+    /// Takes a proxy's report.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn report(&self, name: &PoolName, report: Report) -> Result<(), Refused> {
+        let orders = self
+            .pools()
+            .get(name)
+            .map(|handle| handle.orders.clone())
+            .ok_or_else(|| Refused::NoPool(name.clone()))?;
+        orders
+            .send(Order::Report(report))
+            .await
+            .map_err(|_| Refused::Ended(name.clone()))
+    }
+
+    /// The end of what an instance has printed.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn logs(&self, name: &InstanceName, most: usize) -> Result<Vec<u8>, Refused> {
+        let view = self.view_of(&name.pool)?;
+        let spec = PoolSpec::read(&view.spec, &KINDS).map_err(Refused::Invalid)?;
+        let engine = self
+            .0
+            .hub
+            .open(spec.driver(), spec.driver_deadline)
+            .map_err(|error| Refused::Driver(error.to_string()))?;
+        let logs = engine.bounded(spec.driver_deadline).logs(name, most).await;
+        logs.map_err(|error| match error.code() {
+            lb_drivers::ErrorCode::NotFound => Refused::NoInstance(name.clone()),
+            _ => Refused::Instance(error),
+        })
+    }
+
+    /// All pools, or one.
+    ///
+    /// # Errors
+    /// There is no such pool.
+    pub fn views(&self, name: Option<&PoolName>) -> Result<Vec<PoolView>, Refused> {
+        match name {
+            Some(name) => Ok(vec![self.view_of(name)?]),
+            None => Ok(self
+                .pools()
+                .values()
+                .map(|handle| handle.view.borrow().clone())
+                .collect()),
+        }
+    }
+
+    /// The pools' views as they change.
+    #[must_use]
+    pub fn followers(&self) -> BTreeMap<PoolName, watch::Receiver<PoolView>> {
+        self.pools()
+            .iter()
+            .map(|(name, handle)| (name.clone(), handle.view.clone()))
+            .collect()
+    }
+
+    /// Changes when a pool comes or goes.
+    #[must_use]
+    pub fn names(&self) -> watch::Receiver<u64> {
+        self.0.names.subscribe()
+    }
+
+    /// Whether the store took the last write.
+    #[must_use]
+    pub fn is_stored(&self) -> bool {
+        self.0.keeper.trouble().is_none()
+    }
+
+    /// The events.
+    #[must_use]
+    pub fn events(&self) -> &Events {
+        &self.0.events
+    }
+
+    /// A pool whose task has ended by itself, which is a fault of this program.
+    #[must_use]
+    pub fn ended(&self) -> Option<PoolName> {
+        self.pools()
+            .iter()
+            .find(|(_, handle)| handle.task.is_finished())
+            .map(|(name, _)| name.clone())
+    }
+}
+
+/// Reads the settings of a new pool, and says what to begin with.
+///
+/// # Errors
+/// A setting that cannot have its value, or that is missing.
+pub(crate) fn read_new(settings: &Map<String, Value>) -> Result<PoolSpec, FieldError> {
+    let kinds = KINDS.drivers.kinds.iter().map(|kind| kind.name);
+    let kinds = kinds.collect::<Vec<_>>().join(", ");
+    let first = format!("give driver.kind, one of {kinds}; docs/pools.md has examples");
+    for (name, advice) in [
+        ("driver", first.as_str()),
+        (
+            "network",
+            "give network.port, or network.bridge and network.range with it",
+        ),
+    ] {
+        if settings.get(name).is_none_or(Value::is_null) {
+            return Err(FieldError::missing(name, advice));
+        }
+    }
+    PoolSpec::read(settings, &KINDS)
+}
+
+/// What two pools would both use.
+pub(crate) fn overlap(one: &PoolSpec, other: &PoolSpec, name: &PoolName) -> Option<FieldError> {
+    match (&one.network.range, &other.network.range) {
+        (Some(range), Some(taken)) => range.overlaps(taken).then(|| {
+            let advice = format!("pool {name} has addresses of it; give others");
+            FieldError::new("network.range", range, advice)
+        }),
+        (None, None) if one.network.address == other.network.address => {
+            let last = |spec: &PoolSpec| {
+                u32::from(spec.network.port) + (spec.scaling.max + spec.scaling.spare).max(1) - 1
+            };
+            let meets = u32::from(one.network.port) <= last(other)
+                && u32::from(other.network.port) <= last(one);
+            meets.then(|| {
+                let advice = format!(
+                    "pool {name} has the ports {} to {}, one for each instance; give others",
+                    other.network.port,
+                    last(other)
+                );
+                FieldError::new("network.port", one.network.port, advice)
+            })
+        }
+        _ => None,
+    }
+}
+
+/// Removes instances whose pool does not exist, after a grace period: they are left of a store that was lost.
+async fn collect(inner: std::sync::Weak<Inner>) {
+    let mut since: HashMap<InstanceName, Instant> = HashMap::new();
+    let mut ticks = tokio::time::interval(COLLECT);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(inner) = inner.upgrade() else {
+            return;
+        };
+        let controller = Controller(inner);
+        let mut seen = Vec::new();
+        for engine in controller.0.hub.engines() {
+            let Ok(listed) = engine.snapshots().borrow().listed.clone() else {
+                continue;
+            };
+            for one in listed.iter() {
+                if controller.pools().contains_key(&one.name.pool) {
+                    continue;
+                }
+                seen.push(one.name.clone());
+                let first = *since.entry(one.name.clone()).or_insert_with(Instant::now);
+                if first.elapsed() < ORPHAN_GRACE {
+                    continue;
+                }
+                tracing::warn!(
+                    "{} belongs to this controller, and there is no pool {}: it is removed",
+                    one.name,
+                    one.name.pool
+                );
+                if let Err(error) = engine.bounded(COLLECT_DEADLINE).remove(&one.name).await {
+                    tracing::warn!("removing {}: {error}", one.name);
+                }
+                engine.relist();
+            }
+        }
+        since.retain(|name, _| seen.contains(name));
+    }
+}

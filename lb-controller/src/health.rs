@@ -1,0 +1,140 @@
+//! Health checks of instances, by the probes of `lb-clients`.
+
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Instant};
+
+use lb_clients::{
+    health::{
+        runner::{ProbeConfig, Runner},
+        state::{Health, State},
+    },
+    peer::Target,
+};
+use lb_model::{
+    check::Check,
+    pool::InstanceName,
+    vip::{Protocol, VipKey},
+};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinHandle,
+};
+
+use crate::pool;
+
+/// Reports that wait for a busy pool.
+const REPORTS: usize = 64;
+
+/// The probes of a pool's instances.
+#[derive(Debug)]
+pub struct Probes {
+    slots: Arc<Semaphore>,
+    reports: mpsc::Sender<(InstanceName, pool::Health)>,
+    running: HashMap<InstanceName, Probe>,
+}
+
+/// The probes of one instance. Its results carry its name, so those of a predecessor are not taken for its own.
+#[derive(Debug)]
+struct Probe {
+    check: Check,
+    _runner: Runner,
+    forwarding: JoinHandle<()>,
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.forwarding.abort();
+    }
+}
+
+impl Probes {
+    /// No probes, and where results come; all pools share `slots`.
+    #[must_use]
+    pub fn new(slots: Arc<Semaphore>) -> (Self, mpsc::Receiver<(InstanceName, pool::Health)>) {
+        let (reports, receiver) = mpsc::channel(REPORTS);
+        let probes = Probes {
+            slots,
+            reports,
+            running: HashMap::new(),
+        };
+        (probes, receiver)
+    }
+
+    /// Probes exactly these instances. A check's port that is `first_port`, that of the pool's first instance, stands for the
+    /// instance's own.
+    pub fn set<'a>(
+        &mut self,
+        check: Option<&Check>,
+        first_port: u16,
+        instances: impl Iterator<Item = (&'a InstanceName, SocketAddr)>,
+    ) {
+        let Some(check) = check else {
+            self.running.clear();
+            return;
+        };
+        let wanted: HashMap<&InstanceName, SocketAddr> = instances.collect();
+        self.running
+            .retain(|name, probe| wanted.contains_key(name) && probe.check == *check);
+        for (name, endpoint) in wanted {
+            if !self.running.contains_key(name) {
+                self.running
+                    .insert(name.clone(), self.start(check, first_port, name, endpoint));
+            }
+        }
+    }
+
+    fn start(
+        &self,
+        check: &Check,
+        first_port: u16,
+        name: &InstanceName,
+        endpoint: SocketAddr,
+    ) -> Probe {
+        let (sender, mut results) = mpsc::channel(1);
+        let vip = VipKey {
+            address: endpoint.ip(),
+            port: endpoint.port(),
+            protocol: Protocol::Tcp,
+        };
+        let other = check.port.filter(|port| *port != first_port);
+        let port = other.unwrap_or(endpoint.port());
+        let config = ProbeConfig {
+            check: check.clone(),
+            target: Target {
+                address: SocketAddr::new(endpoint.ip(), port),
+                mark: None,
+            },
+        };
+        let runner = Runner::start(
+            vip,
+            endpoint.ip(),
+            config,
+            Health::new(Instant::now()),
+            Arc::clone(&self.slots),
+            sender,
+        );
+        let (name, reports) = (name.clone(), self.reports.clone());
+        let forwarding = tokio::spawn(async move {
+            while let Some(report) = results.recv().await {
+                let health = pool::Health {
+                    is_up: match report.state {
+                        State::Unknown => None,
+                        State::Up | State::Drain => Some(true),
+                        State::Down => Some(false),
+                    },
+                    is_success: report.outcome.verdict.is_alive(),
+                    wants_drain: report.state == State::Drain,
+                    reason: report.outcome.reason,
+                    latency: report.outcome.latency,
+                };
+                if reports.send((name.clone(), health)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Probe {
+            check: check.clone(),
+            _runner: runner,
+            forwarding,
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! HTTP/JSON of the same messages, and WebSockets.
+//!
+//! `docs/pools.md` has a table of the paths. Requests are bounded in size and number; each answer has a request id; browsers
+//! of configured origins may read (CORS).
+
+#![expect(
+    clippy::result_large_err,
+    reason = "an error is the other answer to a request, and is moved once or twice"
+)]
+
+mod json;
+mod openapi;
+mod routes;
+mod stream;
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode,
+    header::{
+        ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+        ACCESS_CONTROL_EXPOSE_HEADERS, CACHE_CONTROL, CONTENT_TYPE, ORIGIN, VARY,
+    },
+};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use lb_serve::{incoming, stopped};
+use tokio::{net::TcpListener, sync::watch::Receiver, task::JoinSet};
+
+use crate::controller::Controller;
+
+/// The header with the request's id.
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// How long the head of a request may take.
+const HEAD: Duration = Duration::from_secs(30);
+/// The most bytes of a request's body.
+const MAX_BODY: usize = 256 << 10;
+/// How long open answers may take when the controller ends.
+const DRAIN: Duration = Duration::from_secs(3);
+
+type Body = Full<Bytes>;
+
+/// What the server needs.
+#[derive(Clone, Debug)]
+pub struct Site {
+    controller: Controller,
+    /// Origins whose browsers may read; `*` is any.
+    origins: Arc<[String]>,
+    stopping: Receiver<bool>,
+    /// Counts requests, for ids.
+    requests: Arc<AtomicU64>,
+    /// Begins ids, so that those of two runs differ.
+    run: u64,
+}
+
+impl Site {
+    /// Serves these pools.
+    #[must_use]
+    pub fn new(controller: Controller, origins: Vec<String>, stopping: Receiver<bool>) -> Self {
+        let started = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap_or_default();
+        Site {
+            controller,
+            origins: origins.into(),
+            stopping,
+            requests: Arc::default(),
+            run: started.as_secs(),
+        }
+    }
+
+    /// The origin that may read the answer, if the request's may.
+    fn allowed(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+        let origin = headers.get(ORIGIN)?;
+        let text = origin.to_str().ok()?;
+        let is_allowed = self.origins.iter().any(|one| one == "*" || one == text);
+        is_allowed.then(|| origin.clone())
+    }
+
+    fn request_id(&self, headers: &HeaderMap) -> HeaderValue {
+        let is_plain = |id: &&HeaderValue| {
+            id.len() <= 64
+                && id
+                    .as_bytes()
+                    .iter()
+                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+        };
+        headers
+            .get(&REQUEST_ID)
+            .filter(is_plain)
+            .cloned()
+            .unwrap_or_else(|| {
+                let number = self.requests.fetch_add(1, Ordering::Relaxed);
+                // Digits and a hyphen.
+                HeaderValue::from_str(&format!("{:x}-{number}", self.run))
+                    .unwrap_or(HeaderValue::from_static("0"))
+            })
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let id = self.request_id(request.headers());
+        let allowed = self.allowed(request.headers());
+        let is_preflight = request.method() == Method::OPTIONS;
+        let has_origin = request.headers().contains_key(ORIGIN);
+        let mut response = if is_preflight {
+            empty(StatusCode::NO_CONTENT)
+        } else if has_origin && allowed.is_none() && request.method() != Method::GET {
+            // A page of another site must not change anything.
+            routes::problem(
+                StatusCode::FORBIDDEN,
+                "this origin is not allowed; see --http-origin",
+            )
+        } else {
+            routes::route(self, request).await
+        };
+        let headers = response.headers_mut();
+        headers.insert(REQUEST_ID.clone(), id);
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(VARY, HeaderValue::from_static("Origin"));
+        if let Some(origin) = allowed {
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            headers.insert(
+                ACCESS_CONTROL_EXPOSE_HEADERS,
+                HeaderValue::from_static("ETag, X-Request-Id"),
+            );
+            if is_preflight {
+                headers.insert(
+                    ACCESS_CONTROL_ALLOW_METHODS,
+                    HeaderValue::from_static("GET, POST, PUT, PATCH, DELETE"),
+                );
+                headers.insert(
+                    ACCESS_CONTROL_ALLOW_HEADERS,
+                    HeaderValue::from_static("Content-Type, If-Match, X-Request-Id"),
+                );
+            }
+        }
+        response
+    }
+}
+
+fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = status;
+    response
+}
+
+fn respond(status: StatusCode, media_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response
+}
+
+/// Serves until `stopping` becomes true.
+pub async fn serve(site: Site, listener: TcpListener) {
+    let mut stopping = site.stopping.clone();
+    let mut connections = JoinSet::new();
+    let mut incoming = std::pin::pin!(incoming(listener));
+    loop {
+        tokio::select! {
+            Some(Ok(stream)) = incoming.next() => {
+                connections.spawn(serve_connection(site.clone(), stream));
+            }
+            Some(_) = connections.join_next() => {}
+            () = stopped(&mut stopping) => break,
+        }
+    }
+    // Dropping the set ends the connections that are left.
+    let _ = tokio::time::timeout(DRAIN, async {
+        while connections.join_next().await.is_some() {}
+    })
+    .await;
+}
+
+async fn serve_connection<C>(site: Site, stream: C)
+where
+    C: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let mut stopping = site.stopping.clone();
+    let service = service_fn(move |request| {
+        let site = site.clone();
+        async move { Ok::<_, Infallible>(site.answer(request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stopped(&mut stopping) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!("a connection over HTTP failed: {error}");
+    }
+}

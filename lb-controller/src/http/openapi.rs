@@ -1,0 +1,158 @@
+//! The description of the HTTP API (OpenAPI 3.1), from the same definitions.
+
+use lb_proto::controller::v1;
+use serde_json::{Map, Value, json};
+
+use super::json::{descriptor, schema};
+
+/// A path, what it answers, and what each method does.
+type Path = (
+    &'static str,
+    &'static str,
+    &'static [(&'static str, &'static str)],
+);
+
+const PATHS: [Path; 12] = [
+    (
+        "/v1/pools",
+        "ListPoolsResponse",
+        &[
+            ("get", "All pools"),
+            ("post", "Add a pool: name and settings"),
+        ],
+    ),
+    (
+        "/v1/pools/{pool}",
+        "Pool",
+        &[
+            ("get", "A pool with its instances"),
+            (
+                "patch",
+                "Change settings (RFC 7396); with If-Match only those that were read",
+            ),
+            (
+                "delete",
+                "Delete a pool: its instances are stopped and removed",
+            ),
+        ],
+    ),
+    (
+        "/v1/pools/{pool}/settings",
+        "",
+        &[
+            ("get", "The settings of a pool"),
+            ("put", "Replace the settings of a pool"),
+        ],
+    ),
+    (
+        "/v1/pools/{pool}/instances",
+        "Instance",
+        &[("get", "The instances of a pool")],
+    ),
+    (
+        "/v1/pools/{pool}/why",
+        "Decision",
+        &[("get", "The last decision, with its inputs")],
+    ),
+    (
+        "/v1/pools/{pool}/events",
+        "Event",
+        &[("get", "Events, since a revision if `since` is given")],
+    ),
+    (
+        "/v1/pools/{pool}/demand",
+        "",
+        &[("post", "What a proxy has counted")],
+    ),
+    (
+        "/v1/pools/{pool}/stream",
+        "",
+        &[(
+            "get",
+            "WebSocket: a snapshot, then changes; `since` resumes",
+        )],
+    ),
+    (
+        "/v1/instances/{instance}/logs",
+        "",
+        &[("get", "The end of what an instance has printed")],
+    ),
+    ("/v1/openapi.json", "", &[("get", "This description")]),
+    (
+        "/metrics",
+        "",
+        &[("get", "Metrics: OpenMetrics, or Prometheus' text")],
+    ),
+    (
+        "/healthz",
+        "",
+        &[("get", "Answers while the controller runs")],
+    ),
+];
+
+/// The description.
+pub fn document() -> Value {
+    let mut schemas = Map::new();
+    for descriptor in [
+        descriptor::<v1::ListPoolsResponse>(),
+        descriptor::<v1::Decision>(),
+        descriptor::<v1::Event>(),
+    ]
+    .into_iter()
+    .flatten()
+    {
+        schema(&descriptor, &mut schemas);
+    }
+    let mut paths = Map::new();
+    for (path, answer, methods) in PATHS {
+        let mut operations = Map::new();
+        let parameters: Vec<Value> = ["pool", "instance"]
+            .into_iter()
+            .filter(|name| path.contains(&format!("{{{name}}}")))
+            .map(|name| {
+                json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } })
+            })
+            .collect();
+        if !parameters.is_empty() {
+            operations.insert("parameters".to_owned(), parameters.into());
+        }
+        for (method, summary) in methods {
+            let content = if answer.is_empty() {
+                json!({})
+            } else {
+                let schema = json!({ "$ref": format!("#/components/schemas/{answer}") });
+                json!({ "application/json": { "schema": schema } })
+            };
+            operations.insert(
+                (*method).to_owned(),
+                json!({
+                    "summary": summary,
+                    "responses": { "200": { "description": summary, "content": content } },
+                }),
+            );
+        }
+        paths.insert(path.to_owned(), Value::Object(operations));
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": { "title": "lb-controller", "version": env!("CARGO_PKG_VERSION") },
+        "paths": paths,
+        "components": { "schemas": schemas },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_schema_that_is_named_is_described() {
+        let document = document();
+        let text = document.to_string();
+        let schemas = document["components"]["schemas"].as_object().unwrap();
+        for part in text.split("#/components/schemas/").skip(1) {
+            let name = part.split('"').next().unwrap();
+            assert!(schemas.contains_key(name), "{name}");
+        }
+    }
+}

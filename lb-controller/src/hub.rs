@@ -1,0 +1,189 @@
+//! Drivers, each with one task that lists: for all pools of the driver together, when somebody asks, when the driver hints at
+//! a change, and every half a minute, because hints can be lost.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use lb_drivers::{Bounded, Driver, DriverError, Listed, OpenError, Owned};
+use lb_model::component::Component;
+use tokio::sync::{
+    Notify,
+    broadcast::error::{RecvError, TryRecvError},
+    watch,
+};
+
+/// The longest time between two lists.
+const RELIST: Duration = Duration::from_secs(30);
+/// The shortest: hints that come together are one.
+const CALM: Duration = Duration::from_millis(20);
+/// After a list that failed.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What a driver listed.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The number of the list: it began after everything that was asked for with this number or a lower one.
+    pub began: u64,
+    /// The instances, or why they are not known.
+    pub listed: Result<Arc<[Listed]>, DriverError>,
+}
+
+/// A driver that is open, for all pools with the same settings.
+#[derive(Debug)]
+pub struct Engine {
+    driver: Arc<dyn Driver>,
+    snapshots: watch::Receiver<Snapshot>,
+    next: Arc<AtomicU64>,
+    wanted: Arc<Notify>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Engine {
+    fn start(driver: Arc<dyn Driver>, deadline: Duration) -> Self {
+        let (sender, snapshots) = watch::channel(Snapshot {
+            began: 0,
+            listed: Err(DriverError::Unreachable {
+                engine: "the driver".to_owned(),
+                why: "it was not asked yet".to_owned(),
+            }),
+        });
+        let next = Arc::new(AtomicU64::new(1));
+        let wanted = Arc::new(Notify::new());
+        wanted.notify_one();
+        let task = tokio::spawn(list(
+            Bounded::new(Arc::clone(&driver), deadline),
+            sender,
+            Arc::clone(&next),
+            Arc::clone(&wanted),
+        ));
+        Engine {
+            driver,
+            snapshots,
+            next,
+            wanted,
+            task,
+        }
+    }
+
+    /// The driver; each call of it has this deadline.
+    #[must_use]
+    pub fn bounded(&self, deadline: Duration) -> Bounded {
+        Bounded::new(Arc::clone(&self.driver), deadline)
+    }
+
+    /// What it lists, and each newer list.
+    #[must_use]
+    pub fn snapshots(&self) -> watch::Receiver<Snapshot> {
+        self.snapshots.clone()
+    }
+
+    /// Asks for a list that begins from now on, and returns its number.
+    pub fn relist(&self) -> u64 {
+        let number = self.next.load(Ordering::SeqCst);
+        self.wanted.notify_one();
+        number
+    }
+}
+
+async fn list(
+    driver: Bounded,
+    sender: watch::Sender<Snapshot>,
+    next: Arc<AtomicU64>,
+    wanted: Arc<Notify>,
+) {
+    let mut hints = driver.watch();
+    let mut pause = RELIST;
+    let mut has_hints = driver.capabilities().watch;
+    loop {
+        tokio::select! {
+            () = wanted.notified() => {}
+            hint = hints.recv(), if has_hints => {
+                has_hints = !matches!(hint, Err(RecvError::Closed));
+            }
+            () = tokio::time::sleep(pause) => {}
+        }
+        tokio::time::sleep(CALM).await;
+        // This list knows what all hints until now are about. One list for each would keep the driver busy for long after many
+        // instances were started.
+        while !matches!(
+            hints.try_recv(),
+            Err(TryRecvError::Empty | TryRecvError::Closed)
+        ) {}
+        // What is asked for from now on is not answered by this list.
+        let began = next.fetch_add(1, Ordering::SeqCst);
+        let listed = driver.list().await;
+        pause = if listed.is_ok() { RELIST } else { RETRY };
+        sender.send_replace(Snapshot {
+            began,
+            listed: listed.map(Arc::from),
+        });
+    }
+}
+
+/// The drivers that are open.
+#[derive(Debug)]
+pub struct Hub {
+    owned: Owned,
+    engines: Mutex<HashMap<String, Arc<Engine>>>,
+}
+
+impl Hub {
+    /// A hub without drivers.
+    #[must_use]
+    pub fn new(owned: Owned) -> Self {
+        Hub {
+            owned,
+            engines: Mutex::default(),
+        }
+    }
+
+    /// The controller's name, by which drivers know its instances.
+    #[must_use]
+    pub fn owner(&self) -> &str {
+        &self.owned.owner
+    }
+
+    /// The driver of a pool; pools with the same settings share it. It stays open while the controller runs, because what it
+    /// lists may be left of a pool.
+    ///
+    /// # Errors
+    /// The driver does not work on this machine, or is not allowed.
+    pub fn open(
+        &self,
+        component: &Component,
+        deadline: Duration,
+    ) -> Result<Arc<Engine>, OpenError> {
+        let key = format!(
+            "{} {}",
+            component.kind,
+            serde_json::Value::Object(component.settings.clone())
+        );
+        let mut engines = self.engines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(engine) = engines.get(&key) {
+            return Ok(Arc::clone(engine));
+        }
+        let driver = lb_drivers::open(component, &self.owned)?;
+        let engine = Arc::new(Engine::start(driver, deadline));
+        engines.insert(key, Arc::clone(&engine));
+        Ok(engine)
+    }
+
+    /// The drivers that are open.
+    #[must_use]
+    pub fn engines(&self) -> Vec<Arc<Engine>> {
+        let engines = self.engines.lock().unwrap_or_else(PoisonError::into_inner);
+        engines.values().cloned().collect()
+    }
+}

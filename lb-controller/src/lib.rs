@@ -1,0 +1,36 @@
+//! `lb-controller`: operates pools of instances.
+//!
+//! - [`pool`]: one pool, purely: which instances there are to be, and what to do next.
+//! - [`keeper`]: the store, and what is in it.
+//! - [`hub`]: drivers, and what they list.
+//! - [`agents`]: the agents whose VIPs the instances serve.
+//! - [`worker`]: the task of one pool, which makes the steps.
+//! - [`controller`]: all pools.
+//! - [`api`]: `lb.controller.v1`; [`http`]: the same as JSON, and WebSockets.
+
+#![forbid(unsafe_code)]
+
+pub mod agents;
+pub mod api;
+pub mod config;
+pub mod controller;
+pub mod events;
+pub mod health;
+pub mod http;
+pub mod hub;
+pub mod keeper;
+pub mod load;
+pub mod metrics;
+pub mod pool;
+pub mod reference;
+pub mod usage;
+pub mod worker;
+
+use lb_model::pool::PoolKinds;
+
+/// The kinds that a pool's components can have.
+pub static KINDS: PoolKinds = PoolKinds {
+    drivers: &lb_drivers::DRIVERS,
+    probes: &lb_clients::health::probe::PROBES,
+    readers: &lb_clients::load::reader::READERS,
+};

@@ -1,0 +1,251 @@
+//! The metrics of a controller: its families, and the samples of a scrape.
+
+use std::fmt;
+
+use lb_serve::metrics::{Family, Kind, Samples, Snapshot, Unit, Value, Writer};
+
+use crate::{
+    controller::Controller,
+    pool::{InstanceState, InstanceView, place},
+    worker::PoolView,
+};
+
+/// What a family's samples are of.
+enum Of {
+    /// The controller.
+    Controller(fn(&Metrics, &mut Samples<'_>) -> fmt::Result),
+    /// Each pool.
+    Pool(fn(&PoolView, &mut Samples<'_>) -> fmt::Result),
+    /// Each instance that has scores.
+    Instance(fn(&InstanceView) -> Option<f64>),
+}
+
+struct Row {
+    family: Family,
+    of: Of,
+}
+
+const fn row(
+    name: &'static str,
+    kind: Kind,
+    unit: Option<Unit>,
+    labels: &'static [&'static str],
+    help: &'static str,
+    of: Of,
+) -> Row {
+    Row {
+        family: Family {
+            name,
+            kind,
+            unit,
+            labels,
+            help,
+        },
+        of,
+    }
+}
+
+const POOL: &[&str] = &["pool"];
+const POOL_STATE: &[&str] = &["pool", "state"];
+const POOL_KIND: &[&str] = &["pool", "kind"];
+const INSTANCE: &[&str] = &["pool", "instance"];
+
+/// A figure of a pool's last decision.
+fn decided(
+    view: &PoolView,
+    samples: &mut Samples<'_>,
+    figure: impl FnOnce(&lb_steering::scaling::ScalingDecision) -> Option<f64>,
+) -> fmt::Result {
+    match view.decision.as_ref().and_then(figure) {
+        Some(figure) => samples.add(&[("pool", view.name.as_str())], Value::Number(figure)),
+        None => Ok(()),
+    }
+}
+
+const ROWS: &[Row] = &[
+    row(
+        "lb_controller_pools",
+        Kind::Gauge,
+        None,
+        &[],
+        "Pools, including those that are being deleted.",
+        Of::Controller(|metrics, samples| {
+            samples.add(&[], Value::Count(metrics.pools.len() as u64))
+        }),
+    ),
+    row(
+        "lb_controller_store_up",
+        Kind::Gauge,
+        None,
+        &[],
+        "1 if the store took the last write, 0 if it is away.",
+        Of::Controller(|metrics, samples| {
+            samples.add(&[], Value::Count(u64::from(metrics.is_stored)))
+        }),
+    ),
+    row(
+        "lb_controller_events_total",
+        Kind::Counter,
+        None,
+        POOL_KIND,
+        "Events of pools by kind: launched, healthy, scaled, relaunched, replaced, ended, removed, failed and others.",
+        Of::Controller(|metrics, samples| {
+            for ((pool, kind), count) in &metrics.events {
+                let labels = [("pool", pool.as_str()), ("kind", *kind)];
+                samples.add(&labels, Value::Count(*count))?;
+            }
+            Ok(())
+        }),
+    ),
+    row(
+        "lb_pool_instances",
+        Kind::Gauge,
+        None,
+        POOL_STATE,
+        "Instances of a pool by state.",
+        Of::Pool(|view, samples| {
+            for state in InstanceState::ALL {
+                let count = view.instances.iter().filter(|one| one.state == *state);
+                let labels = [("pool", view.name.as_str()), ("state", state.name())];
+                samples.add(&labels, Value::Count(count.count() as u64))?;
+            }
+            Ok(())
+        }),
+    ),
+    row(
+        "lb_pool_outdated_instances",
+        Kind::Gauge,
+        None,
+        POOL,
+        "Instances that were made by other settings than the present ones.",
+        Of::Pool(|view, samples| {
+            let count = view.instances.iter().filter(|one| !one.is_current).count();
+            let labels = [("pool", view.name.as_str())];
+            samples.add(&labels, Value::Count(count as u64))
+        }),
+    ),
+    row(
+        "lb_pool_desired_instances",
+        Kind::Gauge,
+        None,
+        POOL,
+        "Instances that are to serve, as last decided.",
+        Of::Pool(|view, samples| {
+            decided(view, samples, |decision| Some(f64::from(decision.desired)))
+        }),
+    ),
+    row(
+        "lb_pool_average_load_ratio",
+        Kind::Gauge,
+        Some(Unit::Ratio),
+        POOL,
+        "Mean utilisation of the instances that serve, as far as it is known.",
+        Of::Pool(|view, samples| decided(view, samples, |decision| decision.why.average_load)),
+    ),
+    row(
+        "lb_pool_alarm",
+        Kind::Gauge,
+        None,
+        POOL,
+        "1 if so many instances are dead that none is killed.",
+        Of::Pool(|view, samples| {
+            let is_alarm = |decision: &lb_steering::scaling::ScalingDecision| {
+                Some(f64::from(u8::from(decision.alarm.is_some())))
+            };
+            decided(view, samples, is_alarm)
+        }),
+    ),
+    row(
+        "lb_pool_troubles",
+        Kind::Gauge,
+        None,
+        POOL,
+        "What is wrong with a pool, by number; `lbctl pool list` has the words.",
+        Of::Pool(|view, samples| {
+            let labels = [("pool", view.name.as_str())];
+            samples.add(&labels, Value::Count(view.troubles.len() as u64))
+        }),
+    ),
+    row(
+        "lb_instance_score_ratio",
+        Kind::Gauge,
+        Some(Unit::Ratio),
+        INSTANCE,
+        "The overall score of an instance that serves: 0 is free, 1 is full or not available.",
+        Of::Instance(|view| view.score.map(|score| score.overall)),
+    ),
+    row(
+        "lb_instance_availability_ratio",
+        Kind::Gauge,
+        Some(Unit::Ratio),
+        INSTANCE,
+        "The availability of an instance that serves, by its probes.",
+        Of::Instance(|view| view.score.map(|score| score.availability)),
+    ),
+];
+
+/// Values at one time.
+#[derive(Debug)]
+pub struct Metrics {
+    pools: Vec<PoolView>,
+    is_stored: bool,
+    events: Vec<((lb_model::pool::PoolName, &'static str), u64)>,
+}
+
+impl Metrics {
+    /// Those of a controller.
+    #[must_use]
+    pub fn take(controller: &Controller) -> Self {
+        Metrics {
+            // Without a name nothing is refused.
+            pools: controller.views(None).unwrap_or_default(),
+            is_stored: controller.is_stored(),
+            events: controller.events().counts(),
+        }
+    }
+}
+
+/// The families, in the order in which they are served.
+pub fn families() -> impl Iterator<Item = &'static Family> {
+    ROWS.iter().map(|row| &row.family)
+}
+
+impl Snapshot for Metrics {
+    fn write(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        for Row { family, of } in ROWS {
+            writer.family(family, |samples| match of {
+                Of::Controller(add) => add(self, samples),
+                Of::Pool(add) => self.pools.iter().try_for_each(|view| add(view, samples)),
+                Of::Instance(figure) => {
+                    for view in &self.pools {
+                        for one in &view.instances {
+                            if let Some(figure) = figure(one) {
+                                // Its place, which its successors have as well.
+                                let place = place(&view.name, one.number);
+                                let labels =
+                                    [("pool", view.name.as_str()), ("instance", place.as_str())];
+                                samples.add(&labels, Value::Number(figure))?;
+                            }
+                        }
+                    }
+                    Ok(())
+                }
+            })?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lb_serve::metrics::rules;
+
+    use super::*;
+
+    #[test]
+    fn every_family_keeps_the_rules() {
+        for family in families() {
+            rules::check(family).unwrap();
+        }
+    }
+}

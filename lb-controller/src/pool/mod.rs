@@ -1,0 +1,248 @@
+//! A pool, purely: what is stored of it, what is seen of it, and what follows from both.
+//!
+//! [`Pool::decide`] changes *records*: which instances there are to be, and what each is for. Records are stored before
+//! anything is done about them. [`Pool::steps`] compares stored records with what the driver lists and says what to do; it
+//! remembers nothing. So a controller that was killed at any moment reads its records, lists, and goes on.
+
+mod decide;
+mod record;
+mod rollout;
+mod slot;
+mod steps;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use lb_drivers::{Listed, Phase};
+use lb_model::pool::{InstanceName, PoolName, PoolSpec};
+use lb_steering::{
+    scaling::{PoolReadings, RelaunchState, ScalingDecision, ScalingState},
+    score::Distribution,
+};
+
+pub use self::{
+    decide::place,
+    record::{InstanceRecord, Learned, PoolOwner, PoolRecord, Role},
+    slot::{Health, Slot, Trouble},
+    steps::{Step, StepKind, pause_after},
+    view::{InstanceState, InstanceView},
+};
+
+/// How long an instance that no record knows may exist before it is removed. A record is stored before its instance is made,
+/// so such an instance is left of a store that was lost or restored; the grace period is for operators who notice that.
+pub const ORPHAN_GRACE: Duration = Duration::from_secs(30);
+
+/// The time, twice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// By a clock that nobody sets, since any moment before the process started.
+    pub monotonic: Duration,
+    /// Since 1970; it may jump.
+    pub unix: Duration,
+}
+
+/// What happened, for watchers and the log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// The instance, if it is about one.
+    pub instance: Option<InstanceName>,
+    /// A word for programs: `scaled`, `relaunched`, `failed`, …
+    pub kind: &'static str,
+    /// In words.
+    pub text: String,
+    /// Whether an operator must know it at once.
+    pub is_alarm: bool,
+}
+
+/// A pool.
+#[derive(Debug)]
+pub struct Pool {
+    /// Its name.
+    pub name: PoolName,
+    /// Its settings.
+    pub spec: PoolSpec,
+    /// Counts changes of what instances are made from.
+    pub generation: u64,
+    /// The last epoch that was given out.
+    pub last_epoch: u64,
+    /// Whether it is being deleted: it has no instances in the end.
+    pub is_deleted: bool,
+    /// Who says what it is.
+    pub owner: PoolOwner,
+    /// Its instances, by number.
+    pub slots: BTreeMap<u32, Slot>,
+    /// What the scaling law remembers.
+    pub scaling: ScalingState,
+    /// What is remembered of relaunches.
+    pub relaunches: RelaunchState,
+    /// How the scores of its instances are spread.
+    pub distribution: Distribution,
+    /// The last decision of the scaling law.
+    pub decision: Option<ScalingDecision>,
+    /// Instances of this pool that no record knows, and since when.
+    pub orphans: BTreeMap<InstanceName, Duration>,
+    /// Why the driver's list is not known, if it is not.
+    pub list_trouble: Option<String>,
+    /// Whether the driver has listed since the start of this process.
+    pub has_list: bool,
+    /// The number of the last list.
+    pub last_list: u64,
+    /// Whether so many instances are dead that none is killed.
+    pub mass_failure: bool,
+    events: Vec<Event>,
+    /// Numbers of slots whose records have changed and are not stored yet.
+    dirty: BTreeSet<u32>,
+}
+
+impl Pool {
+    /// A pool without instances.
+    #[must_use]
+    pub fn new(name: PoolName, spec: PoolSpec, generation: u64) -> Self {
+        Pool {
+            name,
+            spec,
+            generation,
+            last_epoch: 0,
+            is_deleted: false,
+            owner: PoolOwner::default(),
+            slots: BTreeMap::new(),
+            scaling: ScalingState::default(),
+            relaunches: RelaunchState::default(),
+            distribution: Distribution::default(),
+            decision: None,
+            orphans: BTreeMap::new(),
+            list_trouble: None,
+            has_list: false,
+            last_list: 0,
+            mass_failure: false,
+            events: Vec::new(),
+            dirty: BTreeSet::new(),
+        }
+    }
+
+    /// Takes up a record that was stored.
+    pub fn restore(&mut self, record: InstanceRecord, now: Now) {
+        self.last_epoch = self.last_epoch.max(record.name.epoch);
+        let slot = Slot::restored(record, now);
+        self.slots.insert(slot.record.name.number, slot);
+    }
+
+    /// Takes note of what the driver lists; `began` is the number of the list, which tells what it can know.
+    pub fn observe(&mut self, listed: &[Listed], began: u64, now: Now) {
+        self.has_list = true;
+        self.last_list = began;
+        self.list_trouble = None;
+        for slot in self.slots.values_mut() {
+            slot.begin_list(began);
+        }
+        let mut seen = BTreeSet::new();
+        for one in listed.iter().filter(|one| one.name.pool == self.name) {
+            match self.slots.get_mut(&one.name.number) {
+                Some(slot) if one.name.epoch <= slot.record.name.epoch => {
+                    slot.see(one, began);
+                }
+                // A number or an epoch that no record has given out.
+                _ => {
+                    seen.insert(one.name.clone());
+                    self.orphans
+                        .entry(one.name.clone())
+                        .or_insert(now.monotonic);
+                }
+            }
+        }
+        self.orphans.retain(|name, _| seen.contains(name));
+        for slot in self.slots.values_mut() {
+            if let Some(event) = slot.end_list(began) {
+                self.events.push(event);
+            }
+        }
+    }
+
+    /// Takes note of an instance's health.
+    pub fn observe_health(&mut self, name: &InstanceName, health: Health, now: Now) {
+        if let Some(slot) = self.slots.get_mut(&name.number)
+            && slot.record.name == *name
+            && let Some(event) = slot.observe_health(health, now)
+        {
+            self.events.push(event);
+        }
+    }
+
+    /// The records that have to be stored before anything is done about them: by number, `None` removes one.
+    #[must_use]
+    pub fn unstored(&self) -> Vec<(u32, Option<&InstanceRecord>)> {
+        self.dirty
+            .iter()
+            .map(|number| (*number, self.slots.get(number).map(|slot| &slot.record)))
+            .collect()
+    }
+
+    /// They are stored.
+    pub fn stored(&mut self) {
+        self.dirty.clear();
+    }
+
+    /// What happened since the last call.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// Whether nothing of it is left.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.is_deleted
+            && self.has_list
+            && self.slots.is_empty()
+            && self.orphans.is_empty()
+            && self.dirty.is_empty()
+    }
+
+    /// The instances that serve: those with new flows, and with `true` those that are drained.
+    pub fn serving(&self) -> impl Iterator<Item = (&Slot, bool)> {
+        self.slots
+            .values()
+            .filter_map(|slot| match slot.record.role {
+                Role::Serving if slot.is_alive() => Some((slot, false)),
+                Role::Draining | Role::Replacing if slot.is_up() => Some((slot, true)),
+                _ => None,
+            })
+    }
+
+    fn event(&mut self, instance: Option<&InstanceName>, kind: &'static str, text: String) {
+        self.events.push(Event {
+            instance: instance.cloned(),
+            kind,
+            text,
+            is_alarm: false,
+        });
+    }
+
+    /// Changes a record, which has to be stored then.
+    fn set_role(&mut self, number: u32, role: Role, reason: &str, now: Now) {
+        let Some(slot) = self.slots.get_mut(&number) else {
+            return;
+        };
+        if slot.record.role == role {
+            return;
+        }
+        slot.record.role = role;
+        slot.record.since = now.unix;
+        reason.clone_into(&mut slot.record.reason);
+        slot.role_since = now.monotonic;
+        slot.drain = None;
+        self.dirty.insert(number);
+    }
+}
+
+/// Whether a phase is the end of an instance.
+const fn has_ended(phase: &Phase) -> bool {
+    matches!(phase, Phase::Ended { .. })
+}
+
+/// What is known of a pool from outside, when its size is decided.
+pub type Readings = PoolReadings;

@@ -1,0 +1,104 @@
+//! What is stored of pools and instances.
+
+use std::{fmt, time::Duration};
+
+use lb_model::pool::InstanceName;
+use lb_steering::scaling::ScalingState;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// What an instance is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// To serve.
+    Serving,
+    /// To be warm.
+    Spare,
+    /// To end its work: no new flows. It can be taken back.
+    Draining,
+    /// To end its work, and to be launched again at its place by the present settings.
+    Replacing,
+    /// To be stopped and removed.
+    Removing,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Role::Serving => "serving",
+            Role::Spare => "spare",
+            Role::Draining => "draining",
+            Role::Replacing => "replacing",
+            Role::Removing => "removing",
+        })
+    }
+}
+
+/// An instance that there is to be. Key: `POOL-NUMBER`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InstanceRecord {
+    /// Its name.
+    pub name: InstanceName,
+    /// What it is for.
+    pub role: Role,
+    /// When it got this role, since 1970.
+    pub since: Duration,
+    /// When it got this epoch, since 1970.
+    pub launched: Duration,
+    /// The generation of the pool's settings that it was made by.
+    pub generation: u64,
+    /// Why it has this role.
+    #[serde(default)]
+    pub reason: String,
+    /// Whether it replaces one that was well, and which is stopped and not just removed.
+    #[serde(default)]
+    pub is_update: bool,
+}
+
+/// Who says what a pool is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolOwner {
+    /// Callers of the API.
+    #[default]
+    Api,
+    /// The configuration file.
+    File,
+}
+
+impl PoolOwner {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            PoolOwner::Api => "api",
+            PoolOwner::File => "file",
+        }
+    }
+}
+
+/// The settings of a pool. Key: its name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PoolRecord {
+    /// The settings.
+    pub spec: Map<String, Value>,
+    /// Counts changes of what instances are made from.
+    pub generation: u64,
+    /// The last epoch that was given out to an instance.
+    #[serde(default)]
+    pub last_epoch: u64,
+    /// Whether it is being deleted.
+    #[serde(default)]
+    pub is_deleted: bool,
+    /// Who says what it is.
+    #[serde(default)]
+    pub owner: PoolOwner,
+}
+
+/// What a controller has learned of a pool and can lose. Key: its name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Learned {
+    /// What the scaling law remembers.
+    pub scaling: ScalingState,
+}

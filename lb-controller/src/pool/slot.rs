@@ -1,0 +1,313 @@
+//! A place in a pool: its record, and what is seen of its instance.
+
+use std::time::Duration;
+
+use lb_drivers::{Listed, Phase};
+use lb_model::pool::InstanceName;
+use lb_steering::{
+    scaling::Vitality,
+    score::{Category, Score},
+};
+
+use super::{Event, InstanceRecord, Now, Role, has_ended};
+
+/// The weight of the last probe in the fraction of those that succeeded.
+const PROBES: f64 = 0.2;
+
+/// An instance's health, as its check sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// `None` before the first result.
+    pub is_up: Option<bool>,
+    /// Whether the last probe succeeded.
+    pub is_success: bool,
+    /// It serves and wants no new flows.
+    pub wants_drain: bool,
+    /// The last probe's reason.
+    pub reason: String,
+    /// How long the last probe took.
+    pub latency: Duration,
+}
+
+/// A drain under way.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Drained {
+    /// Connections when it was drained.
+    pub at_first: Option<f64>,
+    /// When the last step was made, monotonic.
+    pub stepped: Duration,
+}
+
+/// A failure of the driver, and when it is tried again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// In words.
+    pub text: String,
+    /// Whether trying again will not help.
+    pub is_final: bool,
+    /// Failures in a row.
+    pub count: u32,
+    /// The next try, monotonic.
+    pub next: Duration,
+}
+
+/// An instance of an earlier epoch that is left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Predecessor {
+    /// Its name.
+    pub name: InstanceName,
+    /// Whether it runs or is paused.
+    pub is_up: bool,
+}
+
+/// A place in a pool.
+#[derive(Clone, Debug)]
+pub struct Slot {
+    /// What is stored.
+    pub record: InstanceRecord,
+    /// When it got its role, by this process's clock.
+    pub role_since: Duration,
+    /// When it got its epoch, by this process's clock; for a restored record as long ago as the record says.
+    pub launched: Duration,
+    /// What the driver lists of the instance; `None` if it lists none.
+    pub seen: Option<Listed>,
+    /// Instances of earlier epochs that are left.
+    pub left: Vec<Predecessor>,
+    /// The number of the first list that knows what the last step did.
+    pub fresh_from: u64,
+    /// The number of the last list.
+    pub list: Option<u64>,
+    /// Whether the instance was seen up once.
+    pub was_up: bool,
+    /// Its health.
+    pub health: Health,
+    /// Whether its health check passed once.
+    pub was_healthy: bool,
+    /// Whether it has a health check.
+    pub is_checked: bool,
+    /// How long it may take from its start until it is healthy.
+    pub start_deadline: Duration,
+    /// The step that is being made.
+    pub step: Option<&'static str>,
+    /// Why the last step failed.
+    pub trouble: Option<Trouble>,
+    /// The drain under way.
+    pub drain: Option<Drained>,
+    /// Whether an agent still has it as a real.
+    pub is_routed: bool,
+    /// How it ended, of the last epoch.
+    pub last_end: String,
+    /// The fraction of its probes that succeeded lately.
+    pub probes: Option<f64>,
+    /// Its scores, once it serves.
+    pub score: Option<Score>,
+    /// Its category, once it has a score.
+    pub category: Option<Category>,
+}
+
+impl Slot {
+    /// A slot for a record.
+    #[must_use]
+    pub fn new(record: InstanceRecord, now: Now) -> Self {
+        Slot {
+            record,
+            role_since: now.monotonic,
+            launched: now.monotonic,
+            seen: None,
+            left: Vec::new(),
+            fresh_from: 0,
+            list: None,
+            was_up: false,
+            health: Health::default(),
+            was_healthy: false,
+            is_checked: false,
+            start_deadline: Duration::MAX,
+            step: None,
+            trouble: None,
+            drain: None,
+            is_routed: false,
+            last_end: String::new(),
+            probes: None,
+            score: None,
+            category: None,
+        }
+    }
+
+    /// A slot for a record that was stored by an earlier process.
+    #[must_use]
+    pub fn restored(record: InstanceRecord, now: Now) -> Self {
+        let ago = |since: Duration| now.monotonic.saturating_sub(now.unix.saturating_sub(since));
+        Slot {
+            role_since: ago(record.since),
+            // An instance has its time anew: it may be that nobody has asked it so far.
+            launched: now.monotonic,
+            ..Slot::new(record, now)
+        }
+    }
+
+    /// Whether the last list knows what the last step did.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.list.is_some_and(|list| list >= self.fresh_from)
+    }
+
+    /// Begins a list; a list that began too early says nothing.
+    pub(super) fn begin_list(&mut self, began: u64) {
+        if began >= self.fresh_from {
+            self.left.clear();
+        }
+    }
+
+    /// What a list says of one of the slot's instances.
+    pub(super) fn see(&mut self, listed: &Listed, began: u64) {
+        if began < self.fresh_from {
+            return;
+        }
+        if listed.name == self.record.name {
+            if listed.phase.is_up() && !self.was_up {
+                self.was_up = true;
+            }
+            // What failed before was done after all.
+            let is_done = listed.phase == Phase::Running && listed.fault.is_none();
+            if is_done && matches!(self.record.role, Role::Serving | Role::Draining) {
+                self.trouble = None;
+            }
+            self.seen = Some(listed.clone());
+            // Marks that this list has it.
+            self.list = Some(began);
+        } else {
+            self.left.push(Predecessor {
+                name: listed.name.clone(),
+                is_up: listed.phase.is_up(),
+            });
+        }
+    }
+
+    /// Ends a list: what it has not is not there.
+    pub(super) fn end_list(&mut self, began: u64) -> Option<Event> {
+        if began < self.fresh_from {
+            return None;
+        }
+        let was = self.list.replace(began);
+        let is_missing = self.seen.is_some() && was != Some(began);
+        if is_missing {
+            self.seen = None;
+        }
+        let ended = match &self.seen {
+            Some(listed) if has_ended(&listed.phase) => listed.phase.to_string(),
+            None if self.was_up && self.record.role != Role::Removing => {
+                "it does not exist any more".to_owned()
+            }
+            _ => return None,
+        };
+        if self.last_end == ended {
+            return None;
+        }
+        self.last_end.clone_from(&ended);
+        Some(Event {
+            instance: Some(self.record.name.clone()),
+            kind: "ended",
+            text: ended,
+            is_alarm: false,
+        })
+    }
+
+    pub(super) fn observe_health(&mut self, health: Health, _: Now) -> Option<Event> {
+        let before = self.health.is_up;
+        let success = if health.is_success { 1.0 } else { 0.0 };
+        self.probes = Some(
+            self.probes
+                .map_or(success, |probes| probes + PROBES * (success - probes)),
+        );
+        self.health = health;
+        if self.health.is_up == Some(true) {
+            self.was_healthy = true;
+        }
+        if before == self.health.is_up {
+            return None;
+        }
+        let (kind, text) = match self.health.is_up {
+            Some(true) => (
+                "healthy",
+                format!("its check passes: {}", self.health.reason),
+            ),
+            Some(false) => ("unhealthy", self.health.reason.clone()),
+            None => return None,
+        };
+        Some(Event {
+            instance: Some(self.record.name.clone()),
+            kind,
+            text,
+            is_alarm: false,
+        })
+    }
+
+    /// Whether it runs or is paused.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.seen.as_ref().is_some_and(|seen| seen.phase.is_up())
+    }
+
+    /// Whether it runs and its check passes.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        let runs = self
+            .seen
+            .as_ref()
+            .is_some_and(|seen| seen.phase == Phase::Running && seen.fault.is_none());
+        runs && (!self.is_checked || self.health.is_up == Some(true))
+    }
+
+    /// How it is, for relaunches.
+    #[must_use]
+    pub fn vitality(&self, now: Now) -> Vitality {
+        if self.is_alive() {
+            return Vitality::Alive;
+        }
+        let has_ended = match &self.seen {
+            Some(seen) => has_ended(&seen.phase),
+            None => self.was_up,
+        };
+        if has_ended {
+            return Vitality::Ended;
+        }
+        let is_late = now.monotonic.saturating_sub(self.launched) > self.start_deadline;
+        if !self.was_healthy {
+            // One that cannot be made, or does not become healthy, is given up at its deadline.
+            return match (is_late, self.is_up()) {
+                (false, _) => Vitality::Starting,
+                (true, true) => Vitality::Unhealthy,
+                (true, false) => Vitality::Ended,
+            };
+        }
+        // A fault is mended; until then it takes no flows.
+        if self.health.is_up == Some(false) {
+            Vitality::Unhealthy
+        } else {
+            Vitality::Starting
+        }
+    }
+
+    /// Begins a new epoch.
+    pub(super) fn relaunch(&mut self, epoch: u64, generation: u64, now: Now) {
+        let old = Predecessor {
+            name: self.record.name.clone(),
+            is_up: self.is_up(),
+        };
+        self.record.is_update = false;
+        self.record.name.epoch = epoch;
+        self.record.launched = now.unix;
+        self.record.generation = generation;
+        self.left.push(old);
+        self.launched = now.monotonic;
+        self.seen = None;
+        self.was_up = false;
+        self.health = Health::default();
+        self.was_healthy = false;
+        self.trouble = None;
+        self.last_end.clear();
+        self.probes = None;
+        self.score = None;
+        self.category = None;
+    }
+}

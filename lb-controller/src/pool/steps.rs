@@ -1,0 +1,140 @@
+//! What to do next so that what the driver lists becomes what the records say. Pure, and without memory: a step that is
+//! repeated after a crash does no harm, because drivers' calls are idempotent.
+
+use std::time::Duration;
+
+use lb_drivers::Phase;
+use lb_model::pool::InstanceName;
+
+use super::{Now, ORPHAN_GRACE, Pool, Role, Slot, has_ended};
+
+/// How long agents may take to give an instance no packets any more before it is stopped all the same: one that cannot be
+/// reached must not keep it.
+const UNROUTE: Duration = Duration::from_secs(10);
+
+/// Something to do with one instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The slot; `None` for an orphan.
+    pub number: Option<u32>,
+    /// The instance.
+    pub name: InstanceName,
+    /// What to do.
+    pub kind: StepKind,
+}
+
+/// What to do with an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepKind {
+    /// Remove it, without ceremony: it is dead, or nobody's.
+    Remove,
+    /// Make it.
+    Create,
+    /// Start it, or mend its network.
+    Start,
+    /// Let it go on.
+    Resume,
+    /// Let it wait, warm.
+    Pause,
+    /// Stop it, politely.
+    Stop,
+}
+
+impl StepKind {
+    /// In a word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            StepKind::Remove => "removing",
+            StepKind::Create => "creating",
+            StepKind::Start => "starting",
+            StepKind::Resume => "resuming",
+            StepKind::Pause => "pausing",
+            StepKind::Stop => "stopping",
+        }
+    }
+}
+
+impl Pool {
+    /// What to do now, one step at most for each slot that has no step under way. There are none before the driver has
+    /// listed, and none for records that are not stored.
+    #[must_use]
+    pub fn steps(&self, can_pause: bool, now: Now) -> Vec<Step> {
+        if !self.has_list {
+            return Vec::new();
+        }
+        let mut steps = Vec::new();
+        for (number, slot) in &self.slots {
+            if self.dirty.contains(number) || slot.step.is_some() || !slot.is_fresh() {
+                continue;
+            }
+            if let Some(trouble) = &slot.trouble
+                && now.monotonic < trouble.next
+            {
+                continue;
+            }
+            if let Some((name, kind)) = step(slot, can_pause) {
+                let since = now.monotonic.saturating_sub(slot.role_since);
+                if kind == StepKind::Stop && slot.is_routed && since < UNROUTE {
+                    continue;
+                }
+                steps.push(Step {
+                    number: Some(*number),
+                    name,
+                    kind,
+                });
+            }
+        }
+        let orphans = self
+            .orphans
+            .iter()
+            .filter(|(_, since)| now.monotonic.saturating_sub(**since) >= ORPHAN_GRACE);
+        steps.extend(orphans.map(|(name, _)| Step {
+            number: None,
+            name: name.clone(),
+            kind: StepKind::Remove,
+        }));
+        steps
+    }
+}
+
+fn step(slot: &Slot, can_pause: bool) -> Option<(InstanceName, StepKind)> {
+    // A predecessor has the same address and port: it goes first.
+    if let Some(old) = slot.left.first() {
+        let kind = if old.is_up && slot.record.is_update {
+            StepKind::Stop
+        } else {
+            StepKind::Remove
+        };
+        return Some((old.name.clone(), kind));
+    }
+    let name = slot.record.name.clone();
+    let seen = slot.seen.as_ref();
+    let kind = match (slot.record.role, seen.map(|seen| &seen.phase)) {
+        (Role::Removing, None) => return None,
+        (Role::Removing, Some(Phase::Running | Phase::Paused)) => StepKind::Stop,
+        (Role::Removing, Some(_)) => StepKind::Remove,
+        // One that has ended, or has gone, waits for its relaunch, which gives it another epoch.
+        (_, Some(phase)) if has_ended(phase) => return None,
+        (_, None) if slot.was_up => return None,
+        (_, None) => StepKind::Create,
+        (Role::Spare, Some(Phase::Created)) if !can_pause => return None,
+        (_, Some(Phase::Created)) => StepKind::Start,
+        (Role::Spare, Some(Phase::Paused)) => return None,
+        (Role::Spare, Some(Phase::Running)) if can_pause && slot.is_alive() => StepKind::Pause,
+        (_, Some(Phase::Paused)) => StepKind::Resume,
+        (_, Some(Phase::Running)) if seen.is_some_and(|seen| seen.fault.is_some()) => {
+            StepKind::Start
+        }
+        _ => return None,
+    };
+    Some((name, kind))
+}
+
+/// How long to wait after so many failures in a row of a driver.
+#[must_use]
+pub fn pause_after(failures: u32) -> Duration {
+    const FIRST: Duration = Duration::from_millis(200);
+    const LONGEST: Duration = Duration::from_secs(30);
+    FIRST.saturating_mul(1 << failures.min(16)).min(LONGEST)
+}

@@ -1,0 +1,403 @@
+//! `lbctl pool`.
+
+use std::{fs, path::PathBuf};
+
+use clap::{Args, Subcommand};
+use lb_model::settings::{Map, Value};
+use lb_proto::{
+    controller::v1::{self, watch_pools_response::Change},
+    settings::map_to_struct,
+};
+
+use super::Context;
+use crate::{
+    connect::{self, Controller, Endpoint},
+    failure::Failure,
+    output::{
+        Output,
+        pool::{Explanation, Pool, PoolEvent, Pools},
+    },
+};
+
+/// The arguments: what to do, and where the controller is.
+#[derive(Args, Debug)]
+pub struct Arguments {
+    /// Where the controller listens: unix:PATH or http://HOST:PORT
+    #[arg(
+        long,
+        env = "LB_CONTROLLER",
+        value_name = "URI",
+        global = true,
+        default_value = "unix:/run/lb-controller/api.sock"
+    )]
+    controller: Endpoint,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Add a pool
+    Add(Add),
+    /// Change settings of a pool; the others stay as they are
+    Set(Set),
+    /// Show pools and their instances
+    List(Maybe),
+    /// Delete a pool: its instances are stopped and removed
+    Del(Named),
+    /// Change how many instances a pool has: N for exactly that many, or MIN..MAX
+    Scale(Scale),
+    /// Show why a pool has as many instances as it has, and what happened last
+    Why(Named),
+    /// Show pools and events as they happen
+    Watch(Watch),
+    /// Print the end of what an instance has printed
+    Logs(Logs),
+}
+
+#[derive(Args, Debug)]
+struct Named {
+    /// Name of the pool
+    name: String,
+}
+
+#[derive(Args, Debug)]
+struct Maybe {
+    /// Name of the pool; without it all
+    name: Option<String>,
+}
+
+#[derive(Args, Debug)]
+struct Add {
+    /// Name of the pool: 1 to 40 of a-z, 0-9 and -, beginning with a letter
+    name: String,
+    /// File with its settings, in TOML; docs/reference/pools.md describes them
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Settings, which count more than those of the file: template.image=web:1
+    #[arg(value_name = "SETTING=VALUE", value_parser = setting)]
+    settings: Vec<Setting>,
+}
+
+#[derive(Args, Debug)]
+struct Set {
+    /// Name of the pool
+    name: String,
+    /// File with settings to change, in TOML
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Settings: scaling.max=20, template.image=web:2; without a value, check=, a setting has its default again
+    #[arg(value_name = "SETTING=VALUE", value_parser = setting)]
+    settings: Vec<Setting>,
+}
+
+#[derive(Args, Debug)]
+struct Scale {
+    /// Name of the pool
+    name: String,
+    /// Number of instances: N, or MIN..MAX
+    #[arg(value_name = "N|MIN..MAX", value_parser = bounds)]
+    bounds: (u32, u32),
+}
+
+#[derive(Args, Debug)]
+struct Watch {
+    /// Name of the pool; without it all
+    name: Option<String>,
+    /// Begin with the events since this revision, which an event named
+    #[arg(long, value_name = "REVISION")]
+    since: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+struct Logs {
+    /// Name of the instance: POOL-NUMBER-EPOCH
+    name: String,
+    /// Bytes at most
+    #[arg(long, value_name = "BYTES", default_value_t = 65_536)]
+    most: u32,
+}
+
+/// Tables of texts of a template.
+const TEXTS: [&str; 2] = ["environment", "labels"];
+
+/// A setting with its path.
+#[derive(Clone, Debug, PartialEq)]
+struct Setting {
+    path: Vec<String>,
+    value: Value,
+}
+
+/// Reads `a.b=VALUE`: the value as in TOML, or else as text; nothing is `null`.
+fn setting(text: &str) -> Result<Setting, String> {
+    let (path, value) = text
+        .split_once('=')
+        .ok_or("write SETTING=VALUE, such as scaling.max=20")?;
+    let path: Vec<String> = path.split('.').map(str::to_owned).collect();
+    if path.iter().any(String::is_empty) {
+        return Err("write SETTING=VALUE, such as scaling.max=20".to_owned());
+    }
+    let is_text = matches!(path.as_slice(), [first, second, _] if first == "template" && TEXTS.contains(&second.as_str()));
+    let value = match value {
+        "" => Value::Null,
+        // Whatever it looks like: VERSION=2.
+        value if is_text && !value.starts_with(['"', '\'']) => Value::String(value.to_owned()),
+        value => toml::from_str::<Map<String, Value>>(&format!("value = {value}"))
+            .ok()
+            .and_then(|mut map| map.remove("value"))
+            .unwrap_or_else(|| Value::String(value.to_owned())),
+    };
+    Ok(Setting { path, value })
+}
+
+fn bounds(text: &str) -> Result<(u32, u32), String> {
+    const FORM: &str = "give a number, or MIN..MAX";
+    let number = |text: &str| text.parse::<u32>().map_err(|_| FORM.to_owned());
+    let (min, max) = match text.split_once("..") {
+        Some((min, max)) => (number(min)?, number(max)?),
+        None => (number(text)?, number(text)?),
+    };
+    if min > max {
+        return Err("MIN is above MAX".to_owned());
+    }
+    Ok((min, max))
+}
+
+/// The settings of a file and of the command line.
+fn settings(file: Option<&PathBuf>, settings: Vec<Setting>) -> Result<Map<String, Value>, Failure> {
+    let mut map = match file {
+        None => Map::new(),
+        Some(path) => {
+            let text = fs::read_to_string(path).map_err(|error| Failure::File {
+                attempt: format!("read {}", path.display()),
+                error,
+            })?;
+            toml::from_str(&text)
+                .map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?
+        }
+    };
+    for Setting { path, value } in settings {
+        put(&mut map, &path, value);
+    }
+    Ok(map)
+}
+
+fn put(map: &mut Map<String, Value>, path: &[String], value: Value) {
+    match path {
+        [] => {}
+        [name] => {
+            map.insert(name.clone(), value);
+        }
+        [name, rest @ ..] => {
+            let inner = map
+                .entry(name.clone())
+                .or_insert_with(|| Value::Object(Map::new()));
+            if !inner.is_object() {
+                *inner = Value::Object(Map::new());
+            }
+            if let Value::Object(inner) = inner {
+                put(inner, rest, value);
+            }
+        }
+    }
+}
+
+/// Does it.
+pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
+    let output = context.output;
+    let client = connect::connect_controller(&arguments.controller).await?;
+    match arguments.verb {
+        Verb::Add(add) => add.run(client, output).await,
+        Verb::Set(set) => {
+            let patch = settings(set.file.as_ref(), set.settings)?;
+            update(client, output, set.name, patch).await
+        }
+        Verb::List(list) => show(client, output, list).await,
+        Verb::Del(pool) => delete(client, pool).await,
+        Verb::Scale(scale) => {
+            let (min, max) = scale.bounds;
+            let scaling = Map::from_iter([
+                ("min".to_owned(), min.into()),
+                ("max".to_owned(), max.into()),
+            ]);
+            let patch = Map::from_iter([("scaling".to_owned(), Value::Object(scaling))]);
+            update(client, output, scale.name, patch).await
+        }
+        Verb::Why(pool) => why(client, output, pool).await,
+        Verb::Watch(watch) => watch.run(client, output).await,
+        Verb::Logs(logs) => logs.run(client).await,
+    }
+}
+
+impl Add {
+    async fn run(self, mut client: Controller, output: Output) -> Result<(), Failure> {
+        let settings = settings(self.file.as_ref(), self.settings)?;
+        let request = v1::AddPoolRequest {
+            name: self.name.clone(),
+            settings: Some(map_to_struct(settings)),
+        };
+        let pool = client
+            .add_pool(request)
+            .await
+            .map_err(Failure::refused(format!("add pool {}", self.name)))?;
+        output.print(&Pool::from(pool.get_ref()))
+    }
+}
+
+async fn update(
+    mut client: Controller,
+    output: Output,
+    name: String,
+    patch: Map<String, Value>,
+) -> Result<(), Failure> {
+    if patch.is_empty() {
+        return Err(Failure::Usage(
+            "there is nothing to change; give SETTING=VALUE or --file".to_owned(),
+        ));
+    }
+    let request = v1::UpdatePoolRequest {
+        name: name.clone(),
+        patch: Some(map_to_struct(patch)),
+    };
+    let pool = client
+        .update_pool(request)
+        .await
+        .map_err(Failure::refused(format!("change pool {name}")))?;
+    output.print(&Pool::from(pool.get_ref()))
+}
+
+async fn show(mut client: Controller, output: Output, list: Maybe) -> Result<(), Failure> {
+    let answer = client
+        .list_pools(v1::ListPoolsRequest {
+            name: list.name.unwrap_or_default(),
+        })
+        .await
+        .map_err(Failure::refused("list pools"))?;
+    output.print(&Pools::new(&answer.get_ref().pools, output.is_wide()))
+}
+
+async fn delete(mut client: Controller, pool: Named) -> Result<(), Failure> {
+    let request = v1::DeletePoolRequest {
+        name: pool.name.clone(),
+    };
+    client
+        .delete_pool(request)
+        .await
+        .map_err(Failure::refused(format!("delete pool {}", pool.name)))?;
+    Ok(())
+}
+
+async fn why(mut client: Controller, output: Output, pool: Named) -> Result<(), Failure> {
+    let request = v1::ExplainPoolRequest {
+        name: pool.name.clone(),
+    };
+    let answer = client
+        .explain_pool(request)
+        .await
+        .map_err(Failure::refused(format!("explain pool {}", pool.name)))?;
+    output.print(&Explanation::from(answer.get_ref()))
+}
+
+impl Watch {
+    async fn run(self, mut client: Controller, output: Output) -> Result<(), Failure> {
+        let attempt = "watch pools";
+        let request = v1::WatchPoolsRequest {
+            name: self.name.unwrap_or_default(),
+            since_revision: self.since.unwrap_or_default(),
+        };
+        let mut changes = client
+            .watch_pools(request)
+            .await
+            .map_err(Failure::refused(attempt))?
+            .into_inner();
+        while let Some(change) = changes.message().await.map_err(Failure::refused(attempt))? {
+            if let Some(event) = PoolEvent::of(change.change.as_ref()) {
+                output.print_item(&event)?;
+            }
+            if let Some(Change::SnapshotEnd(end)) = &change.change
+                && self.since.is_some()
+                && !end.resumed
+            {
+                eprintln!("some events since then are not known any more");
+            }
+        }
+        Err(Failure::refused(attempt)(tonic::Status::unavailable(
+            "the controller ended the stream",
+        )))
+    }
+}
+
+impl Logs {
+    async fn run(self, mut client: Controller) -> Result<(), Failure> {
+        use std::io::Write as _;
+        let answer = client
+            .get_logs(v1::GetLogsRequest {
+                name: self.name.clone(),
+                most: self.most,
+            })
+            .await
+            .map_err(Failure::refused(format!(
+                "show what {} has printed",
+                self.name
+            )))?;
+        std::io::stdout()
+            .write_all(&answer.get_ref().text)
+            .map_err(|error| match error.kind() {
+                std::io::ErrorKind::BrokenPipe => Failure::ClosedPipe,
+                _ => Failure::File {
+                    attempt: "print the answer".to_owned(),
+                    error,
+                },
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn settings_are_read_by_path() {
+        let read = |words: &[&str]| {
+            let words = words.iter().map(|word| setting(word).unwrap());
+            Value::Object(settings(None, words.collect()).unwrap())
+        };
+        assert_eq!(
+            read(&[
+                "scaling.max=20",
+                "template.image=web:1",
+                "template.arguments=[\"-p\", \"{port}\"]",
+                "check.interval=1s",
+                "check.kind='http'",
+                "description=",
+                "template.environment.VERSION=2",
+                "template.labels.quoted='1'",
+            ]),
+            json!({
+                "scaling": { "max": 20 },
+                "template": {
+                    "image": "web:1",
+                    "arguments": ["-p", "{port}"],
+                    "environment": { "VERSION": "2" },
+                    "labels": { "quoted": "1" },
+                },
+                "check": { "interval": "1s", "kind": "http" },
+                "description": null,
+            })
+        );
+        for bad in ["scaling.max", "=1", "a..b=1"] {
+            assert!(setting(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn bounds_are_numbers_or_ranges() {
+        assert_eq!(bounds("3"), Ok((3, 3)));
+        assert_eq!(bounds("2..8"), Ok((2, 8)));
+        for bad in ["", "a", "8..2", "2..", "-1"] {
+            assert!(bounds(bad).is_err(), "{bad}");
+        }
+    }
+}

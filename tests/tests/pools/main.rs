@@ -1,0 +1,68 @@
+//! `lb-controller` with real processes, containers and agents: what an operator sees of pools.
+
+#![expect(clippy::unwrap_used, reason = "a failure fails the test")]
+
+mod containers;
+mod crashes;
+mod file;
+mod fixture;
+mod http;
+mod lifecycle;
+mod proxied;
+mod serving;
+mod stores;
+
+use std::process::ExitCode;
+
+use lb_tests::{
+    harness::{
+        Harness,
+        Requirement::{BpfFs, CgroupCpu, Program, Root},
+    },
+    tests,
+};
+
+/// As `tests!`, each in a network namespace of its own.
+macro_rules! alone {
+    ($($test:path),* $(,)?) => {
+        vec![$(lb_tests::harness::Test {
+            name: stringify!($test),
+            run: || lb_tests::harness::Outcome::into_result(fixture::alone($test)),
+        }),*]
+    };
+}
+
+fn main() -> ExitCode {
+    Harness::new(&[Root, CgroupCpu, Program("perl"), Program("ip")])
+        .tests(alone![
+            lifecycle::a_pool_lives_and_goes,
+            lifecycle::dead_instances_are_relaunched_at_their_address,
+            lifecycle::an_instance_that_cannot_start_says_why,
+            lifecycle::settings_are_checked_and_changed,
+            lifecycle::a_pool_scales_by_the_requests_of_its_proxies,
+            lifecycle::a_watcher_that_was_away_misses_nothing,
+            lifecycle::changed_settings_replace_instances,
+            lifecycle::a_busy_instance_is_highly_utilised,
+            file::pools_of_the_file_follow_it,
+            http::pools_are_read_and_changed_over_http,
+            http::a_stream_that_is_cut_misses_nothing,
+            crashes::a_controller_that_is_killed_leaves_neither_orphans_nor_doubles,
+            crashes::a_controller_without_its_state_collects_what_is_left,
+        ])
+        .tests(alone![
+            proxied::a_pool_scales_by_the_requests_of_its_proxy_and_none_fails,
+        ])
+        .tests_with(
+            &[Program("redis-server"), Program("redis-cli")],
+            alone![stores::everything_is_written_again_when_redis_restarts_empty],
+        )
+        .tests_with(
+            &[Program("dockerd"), Program("docker"), Program("tar")],
+            alone![containers::a_pool_of_containers_outlives_crashes_its_engine_and_its_controller],
+        )
+        .tests_with(
+            &[BpfFs, Program("ethtool")],
+            tests![serving::instances_are_reals_of_a_vip_and_drain],
+        )
+        .run()
+}
