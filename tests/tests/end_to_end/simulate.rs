@@ -196,7 +196,7 @@ pub fn another_egress_interface_is_a_redirect() {
         .add_service(HTTP_V4, "--forward ipip", &[(real.v4.to_string(), 100)])
         .unwrap();
     let flow = "tcp 203.0.113.7:40000 -> 192.0.2.10:80";
-    let redirected = lb_tests::wait_for("a next hop to the real", PATIENCE, || {
+    let redirected = wait_for("a next hop to the real", PATIENCE, || {
         let answer = simulate(&agent, &["--flow", flow, "--iface", "eth0"]);
         Ok((answer["reason"] != "no_next_hop").then_some(answer))
     })
