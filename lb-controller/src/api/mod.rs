@@ -138,8 +138,8 @@ impl Follower {
         self.changes.send(Ok(change)).await.ok()
     }
 
-    fn is_for(&self, pool: &PoolName) -> bool {
-        self.only.as_ref().is_none_or(|only| only == pool)
+    fn is_for(&self, pool: Option<&PoolName>) -> bool {
+        self.only.as_ref().is_none_or(|only| Some(only) == pool)
     }
 
     /// Sends the events that came since; whether all of them are known.
@@ -149,7 +149,7 @@ impl Follower {
             return Some(false);
         };
         for event in events {
-            if self.is_for(&event.pool) {
+            if self.is_for(event.pool.as_ref()) {
                 self.send(Change::Event(convert::event(&event))).await?;
             }
             self.revision = event.revision;
@@ -171,7 +171,7 @@ impl Follower {
             self.send(Change::Deleted(name.to_string())).await?;
         }
         for (name, view) in pools {
-            if !self.is_for(&name) {
+            if !self.is_for(Some(&name)) {
                 continue;
             }
             // A pool that was deleted and added again has another task.
@@ -290,6 +290,7 @@ impl Service for Api {
         Ok(Response::new(v1::ListPoolsResponse {
             pools: views.iter().map(convert::pool).collect(),
             revision,
+            warnings: self.controller.warnings(),
         }))
     }
 

@@ -273,7 +273,14 @@ async fn show(mut client: Controller, output: Output, list: Maybe) -> Result<(),
         })
         .await
         .map_err(Failure::refused("list pools"))?;
-    output.print(&Pools::new(&answer.get_ref().pools, output.is_wide()))
+    let answer = answer.get_ref();
+    if !output.is_human() {
+        // Programs read pools; whoever runs them reads this.
+        for warning in &answer.warnings {
+            eprintln!("lbctl: warning: {warning}");
+        }
+    }
+    output.print(&Pools::new(answer, output.is_wide()))
 }
 
 async fn delete(mut client: Controller, pool: Named) -> Result<(), Failure> {

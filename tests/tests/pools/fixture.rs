@@ -117,6 +117,11 @@ impl Controller {
         }
     }
 
+    /// Its process.
+    pub fn process_mut(&mut self) -> anyhow::Result<&mut Process> {
+        self.process.as_mut().context("the controller does not run")
+    }
+
     /// Fails if it has ended.
     pub fn check(&mut self) -> anyhow::Result<()> {
         match &mut self.process {
@@ -232,6 +237,17 @@ impl Controller {
         names
     }
 
+    /// Kills an instance.
+    pub fn kill_instance(&self, name: &str) {
+        for pid in self.processes(name) {
+            // It may have ended meanwhile.
+            let _ = nix::sys::signal::kill(
+                nix::unistd::Pid::from_raw(pid),
+                nix::sys::signal::Signal::SIGKILL,
+            );
+        }
+    }
+
     /// The processes of an instance.
     pub fn processes(&self, name: &str) -> Vec<i32> {
         let group = format!("lb-process-{}/{name}/cgroup.procs", self.name);
@@ -290,6 +306,21 @@ fn remove_group(group: &Path) {
         fs::remove_dir(group)?;
         Ok(Some(()))
     });
+}
+
+/// Reads a page by HTTP, in a moment.
+pub fn get(address: SocketAddr, path: &str) -> anyhow::Result<String> {
+    const MOMENT: Duration = Duration::from_secs(3);
+    let mut stream = TcpStream::connect_timeout(&address, MOMENT)?;
+    stream.set_read_timeout(Some(MOMENT))?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (_, body) = answer.split_once("\r\n\r\n").context("no answer")?;
+    Ok(body.to_owned())
 }
 
 /// Whether an instance serves.
