@@ -510,7 +510,8 @@ impl Inner {
             Some(attachment) if phase.is_up() => {
                 let (connector, name) = (self.connector.clone(), name.clone());
                 let attachment = attachment.clone();
-                blocking(move || Ok(connector.fault(&name, &attachment))).await?
+                let folder = self.state.join(name.to_string());
+                blocking(move || Ok(connector.fault(&name, &attachment, &folder))).await?
             }
             _ => None,
         };

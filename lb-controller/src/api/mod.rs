@@ -35,6 +35,8 @@ const POOL_TYPE: &str = "lb.controller.v1.Pool";
 /// What `GetLogs` returns unless it is told otherwise, and at most.
 const LOGS: usize = 64 << 10;
 const MOST_LOGS: usize = 1 << 20;
+/// Lines of a copy in a message.
+const LINES: usize = 256;
 /// Events that `ExplainPool` returns.
 const EVENTS: usize = 50;
 /// How long a watcher waits after a pool has gone, for its name to go.
@@ -360,6 +362,26 @@ impl Service for Api {
         let text = self.controller.logs(&name, most).await;
         let text = text.map_err(|refusal| refused(&refusal))?;
         Ok(Response::new(v1::GetLogsResponse { text }))
+    }
+
+    type BackupStream = Pin<Box<dyn Stream<Item = Result<v1::BackupLines, Status>> + Send>>;
+
+    async fn backup(
+        &self,
+        _: Request<v1::BackupRequest>,
+    ) -> Result<Response<Self::BackupStream>, Status> {
+        let copy = self.controller.keeper().copy().await;
+        let text = copy
+            .map_err(|error| Status::unavailable(error.to_string()))?
+            .write();
+        let lines: Vec<&str> = text.split_inclusive('\n').collect();
+        let messages = lines.chunks(LINES).map(|lines| {
+            Ok(v1::BackupLines {
+                text: lines.concat(),
+            })
+        });
+        let messages: Vec<_> = messages.collect();
+        Ok(Response::new(Box::pin(futures::stream::iter(messages))))
     }
 
     async fn report_demand(

@@ -44,7 +44,7 @@ fn cost(path: &str) -> Cost {
         .and_then(|path| path.strip_prefix(SERVICE_NAME));
     match call {
         Some("/WatchPools") => Cost::Following,
-        Some("/ListPools" | "/ExplainPool" | "/GetLogs") => Cost::Large,
+        Some("/ListPools" | "/ExplainPool" | "/GetLogs" | "/Backup") => Cost::Large,
         _ => Cost::Small,
     }
 }

@@ -9,12 +9,14 @@ use lb_proto::{
     settings::map_to_struct,
 };
 
-use super::Context;
+use serde::Serialize;
+
+use super::{Context, backup::write_new};
 use crate::{
     connect::{self, Controller, Endpoint},
     failure::Failure,
     output::{
-        Output,
+        self, Human, Output,
         pool::{Explanation, Pool, PoolEvent, Pools},
     },
 };
@@ -53,6 +55,8 @@ enum Verb {
     Watch(Watch),
     /// Print the end of what an instance has printed
     Logs(Logs),
+    /// Write a copy of the pools to a file, which `lb-controller restore` reads
+    Backup(Backup),
 }
 
 #[derive(Args, Debug)]
@@ -107,6 +111,27 @@ struct Watch {
     /// Begin with the events since this revision, which an event named
     #[arg(long, value_name = "REVISION")]
     since: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+struct Backup {
+    /// A new file for the copy; `-` is standard output
+    file: PathBuf,
+}
+
+/// What was written.
+#[derive(Debug, Serialize)]
+struct Written {
+    file: String,
+}
+
+impl Human for Written {
+    fn human(&self) -> String {
+        format!(
+            "the pools were written to {}; `lb-controller restore` reads it\n",
+            self.file
+        )
+    }
 }
 
 #[derive(Args, Debug)]
@@ -226,6 +251,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
         Verb::Why(pool) => why(client, output, pool).await,
         Verb::Watch(watch) => watch.run(client, output).await,
         Verb::Logs(logs) => logs.run(client).await,
+        Verb::Backup(backup) => backup.run(client, output).await,
     }
 }
 
@@ -331,6 +357,27 @@ impl Watch {
         Err(Failure::refused(attempt)(tonic::Status::unavailable(
             "the controller ended the stream",
         )))
+    }
+}
+
+impl Backup {
+    async fn run(self, mut client: Controller, output: Output) -> Result<(), Failure> {
+        let attempt = "copy the pools";
+        let lines = client.backup(v1::BackupRequest {}).await;
+        let mut lines = lines.map_err(Failure::refused(attempt))?.into_inner();
+        let mut text = String::new();
+        while let Some(more) = lines.message().await.map_err(Failure::refused(attempt))? {
+            text += &more.text;
+        }
+        if self.file.as_os_str() == "-" {
+            return output::write(&text);
+        }
+        let file = self.file.display().to_string();
+        write_new(&self.file, &text).map_err(|error| Failure::File {
+            attempt: format!("write {file}"),
+            error,
+        })?;
+        output.print(&Written { file })
     }
 }
 
