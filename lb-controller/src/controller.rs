@@ -245,8 +245,8 @@ impl Controller {
     }
 
     /// Makes the pools of the configuration file what it says. One that is refused stays as it is, and is a warning until it is
-    /// followed.
-    pub async fn follow_file(&self, pools: BTreeMap<PoolName, PoolSpec>) {
+    /// followed. Returns whether all are.
+    pub async fn follow_file(&self, pools: BTreeMap<PoolName, PoolSpec>) -> bool {
         let mut refused = Vec::new();
         let views = self.views(None).unwrap_or_default();
         for view in &views {
@@ -273,14 +273,12 @@ impl Controller {
                 refused.push(format!("pool {name}: {error}"));
             }
         }
-        for text in &refused {
-            tracing::error!("the configuration file is not followed: {text}");
-        }
         let text = (!refused.is_empty()).then(|| {
             let refused = refused.join("; ");
             format!("the configuration file is not followed in all: {refused}")
         });
         self.set_warning("file in part", text);
+        refused.is_empty()
     }
 
     /// Says that something is wrong with the controller as a whole, or no longer is. The key stays while the words change.
@@ -583,7 +581,7 @@ async fn collect(inner: std::sync::Weak<Inner>, is_new: bool) {
             return;
         };
         let controller = Controller(inner);
-        let mut seen = Vec::new();
+        let mut seen: Vec<InstanceName> = Vec::new();
         for engine in controller.0.hub.engines() {
             let Ok(listed) = engine.snapshots().borrow().listed.clone() else {
                 continue;
@@ -618,5 +616,13 @@ async fn collect(inner: std::sync::Weak<Inner>, is_new: bool) {
             }
         }
         since.retain(|name, _| seen.contains(name));
+        let strangers = seen.first().filter(|_| is_new).map(|first| {
+            format!(
+                "{} instances, such as {first}, have this controller's name and no pool, and its store was empty when it started: \
+                 they are left alone; --take-over removes them",
+                seen.len()
+            )
+        });
+        controller.set_warning("strangers", strangers);
     }
 }

@@ -1,6 +1,6 @@
 //! `lb-controller run`.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use lb_clients::health::runner;
@@ -15,7 +15,10 @@ use lb_controller::{
     pulses::Pulses,
 };
 use lb_drivers::Owned;
-use lb_model::settings::Settings as _;
+use lb_model::{
+    pool::{PoolName, PoolSpec},
+    settings::Settings as _,
+};
 use lb_serve::{
     Endpoint, ListenError, Listener,
     vital::Vital,
@@ -27,6 +30,7 @@ use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::watch,
+    time::MissedTickBehavior,
 };
 
 /// How long what a killed controller had open may stay so, and the pause between two looks.
@@ -34,6 +38,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_millis(50);
 /// How long what still runs may take to end when the controller does.
 const SHUTDOWN: Duration = Duration::from_secs(1);
+/// How often it is tried again to follow the configuration file while that is refused in part.
+const AGAIN_FILE: Duration = Duration::from_secs(10);
 
 // The controller's vital parts: see `lb_serve::vital`. Others are named where they are registered.
 const STORE: &str = "the thread that writes the store";
@@ -104,6 +110,9 @@ async fn patiently<T>(
         tokio::time::sleep(AGAIN).await;
     }
 }
+
+/// The pools of the file.
+type Pools = BTreeMap<PoolName, PoolSpec>;
 
 /// The settings of the file that the controller started with.
 struct Running(ControllerSettings);
@@ -176,10 +185,12 @@ impl Run {
 
     /// Reads the configuration file again. What concerns the controller as a whole takes a restart. A file that cannot be
     /// followed is a warning until one is.
-    async fn reload(&self, controller: &Controller, running: &Running) {
+    ///
+    /// Returns the file's pools, if it could be read.
+    async fn reload(&self, controller: &Controller, running: &Running) -> Option<Pools> {
         let Some(path) = &self.config else {
             tracing::info!("there is no configuration file to read again; see --config");
-            return;
+            return None;
         };
         let config = Config::read(path).map_err(anyhow::Error::from);
         let resolved = config.and_then(|config| {
@@ -194,7 +205,7 @@ impl Run {
                 let text = format!("{error:#}; the configuration file is not followed");
                 tracing::error!("{text}, and the controller goes on as it is");
                 controller.set_warning("file", Some(text));
-                return;
+                return None;
             }
         };
         controller.set_warning("file", None);
@@ -207,8 +218,8 @@ impl Run {
             tracing::warn!("{text}");
         }
         controller.set_warning("file later", text);
-        controller.follow_file(pools).await;
         tracing::info!("{} was read again", path.display());
+        Some(pools)
     }
 
     /// Settings of the file that do not count, since the command line gives them.
@@ -324,9 +335,11 @@ impl Run {
         vital.spawn(STORE_CHECK, keeper.clone().watch());
         let controller = Controller::start(hub, keeper, agents, probes, stored, is_new, parts)?;
         watch(&vital, &controller, settings.watchdog)?;
-        if self.config.is_some() {
-            controller.follow_file(pools).await;
-        }
+        let mut file = self.config.is_some().then_some(pools);
+        let mut is_followed = match &file {
+            Some(pools) => controller.follow_file(pools.clone()).await,
+            None => true,
+        };
         let (stop, stopping) = watch::channel(false);
         let mut ready: Vec<String> = listeners
             .iter()
@@ -354,11 +367,24 @@ impl Run {
         if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
             tracing::warn!("telling the service manager that the controller is ready: {error}");
         }
+        let mut again = tokio::time::interval(AGAIN_FILE);
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hang_up.recv() => self.reload(&controller, &running).await,
+                _ = hang_up.recv() => {
+                    if let Some(pools) = self.reload(&controller, &running).await {
+                        is_followed = controller.follow_file(pools.clone()).await;
+                        file = Some(pools);
+                    }
+                }
+                // What was refused may be taken now: the store is back, or what was in the way is gone.
+                _ = again.tick(), if !is_followed => {
+                    if let Some(pools) = &file {
+                        is_followed = controller.follow_file(pools.clone()).await;
+                    }
+                }
                 end = vital.next_end() => {
                     let status = format!("{end}; the controller ends, instances run on");
                     // There may be no service manager.

@@ -3,14 +3,14 @@
 use std::{collections::BTreeSet, fs};
 
 use anyhow::ensure;
-use lb_tests::{Agent, AgentOptions, Network, Real, client, vip_target, wait_for};
+use lb_tests::{Agent, AgentOptions, Host, Network, client, vip_target, wait_for};
 
 use crate::fixture::{Controller, PATIENCE, get, text};
 
 const VIP: &str = "192.0.2.10:80/tcp";
 
 /// A host whose instances are on a bridge with the balancer.
-fn host(network: &Network) -> anyhow::Result<Real> {
+fn host(network: &Network) -> anyhow::Result<Host> {
     let host = network.real()?;
     for line in [
         "ip addr flush dev eth0",

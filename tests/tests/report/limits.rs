@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use lb_tests::{Cgroup, Limits, Namespace, Process, wait_for};
+use lb_tests::{Cgroup, Limits, Namespace, Process, freeze_threads, wait_for};
 
 use super::reporter::Reporter;
 
@@ -31,6 +31,17 @@ fn wait_report(
         Ok(is_expected(&last).then(|| last.clone()))
     })
     .map_err(|error| error.context(format!("the last report: {last}")))
+}
+
+pub fn a_reporter_whose_sampler_hangs_ends() -> anyhow::Result<()> {
+    let namespace = Namespace::new("real")?;
+    let mut reporter = Reporter::start(&namespace, &["--watchdog", "5s"])?;
+    freeze_threads(reporter.process.id(), "sampler")?;
+    let (status, output) = reporter.process.wait_end(PATIENCE)?;
+    assert_eq!(status.code(), Some(1), "{output}");
+    let reason = "the thread that takes samples hangs: it has made no progress for 5500ms";
+    assert!(output.contains(reason), "{output}");
+    Ok(())
 }
 
 pub fn a_busy_program_is_at_its_own_limit_and_far_below_the_hosts() -> anyhow::Result<()> {

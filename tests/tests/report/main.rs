@@ -20,6 +20,7 @@ use lb_tests::{
 
 fn main() -> ExitCode {
     Harness::new(&[Root, Program("ip")])
+        .tests(tests![limits::a_reporter_whose_sampler_hangs_ends])
         .tests_with(
             &[
                 CgroupCpu,
