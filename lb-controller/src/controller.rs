@@ -255,7 +255,10 @@ impl Controller {
                 && !pools.contains_key(&view.name)
                 && let Err(error) = self.order(&view.name, Order::Delete).await
             {
-                refused.push(format!("pool {}, which it no longer has: {error}", view.name));
+                refused.push(format!(
+                    "pool {}, which it no longer has: {error}",
+                    view.name
+                ));
             }
         }
         for (name, spec) in pools {
@@ -295,7 +298,10 @@ impl Controller {
     }
 
     fn warnings_mut(&self) -> std::sync::MutexGuard<'_, (troubles::Now, Troubles)> {
-        self.0.warnings.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0
+            .warnings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is wrong with the controller as a whole, in words.

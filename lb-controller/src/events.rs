@@ -103,7 +103,8 @@ impl Events {
 
     /// Forgets the counts of a pool that is gone.
     pub fn forget(&self, pool: &PoolName) {
-        self.counts_mut().retain(|(name, _), _| name.as_ref() != Some(pool));
+        self.counts_mut()
+            .retain(|(name, _), _| name.as_ref() != Some(pool));
     }
 
     /// The number of the last one, and each newer one.
@@ -116,7 +117,10 @@ impl Events {
     #[must_use]
     pub fn newest(&self, pool: &PoolName, most: usize) -> Vec<Arc<Dated>> {
         let kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_pool = kept.iter().rev().filter(|event| event.pool.as_ref() == Some(pool));
+        let of_pool = kept
+            .iter()
+            .rev()
+            .filter(|event| event.pool.as_ref() == Some(pool));
         let mut newest: Vec<_> = of_pool.take(most).cloned().collect();
         newest.reverse();
         newest

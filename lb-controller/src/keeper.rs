@@ -375,9 +375,7 @@ impl Shared {
 }
 
 /// All records of a store.
-fn read_all(
-    store: &dyn Store,
-) -> Result<Mirror, StoreError> {
+fn read_all(store: &dyn Store) -> Result<Mirror, StoreError> {
     let mut mirror = BTreeMap::new();
     for table in TABLES {
         let entries = store.list(table)?.into_iter();

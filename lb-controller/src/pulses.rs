@@ -89,7 +89,11 @@ mod tests {
         for look in 1..8 {
             web.1.progress();
             let named = pulses.look(&both);
-            let expected = if look == 3 { vec![shop.0.clone()] } else { Vec::new() };
+            let expected = if look == 3 {
+                vec![shop.0.clone()]
+            } else {
+                Vec::new()
+            };
             assert_eq!(named, expected, "{look}");
             assert!(!progressed());
         }

@@ -211,7 +211,10 @@ impl Worker {
             orphans: Vec::new(),
             is_unsure: false,
             troubles: Troubles::default(),
-            panics: Panics::new("probes, load readers and steps of instances", "the controller"),
+            panics: Panics::new(
+                "probes, load readers and steps of instances",
+                "the controller",
+            ),
             pulse: Arc::default(),
             ticks: 0,
             pool,
@@ -729,7 +732,8 @@ impl Worker {
         add("panics", self.panics.warning(std::time::Instant::now()));
         add("load", self.readers.trouble());
         let unasked = self.pool.slots.values();
-        let mut unasked = unasked.filter_map(|slot| Some((&slot.record.name, slot.unasked.as_ref()?)));
+        let mut unasked =
+            unasked.filter_map(|slot| Some((&slot.record.name, slot.unasked.as_ref()?)));
         if let Some((name, reason)) = unasked.next() {
             let text = format!(
                 "the last probes of {} instances say nothing about them, such as that of {name}: {reason}",
@@ -935,7 +939,10 @@ mod tests {
             .unwrap();
         let kinds = |kind: &str| {
             let events = events.newest(&name, 100);
-            events.iter().filter(|dated| dated.event.kind == kind).count()
+            events
+                .iter()
+                .filter(|dated| dated.event.kind == kind)
+                .count()
         };
         assert_eq!(kinds("panicked"), 2);
         assert_eq!(kinds(troubles::BEGINS), 1);

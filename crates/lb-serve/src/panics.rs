@@ -70,7 +70,8 @@ mod tests {
         panics.note("another".to_owned(), at(60));
         let warning = panics.warning(at(64)).unwrap();
         assert!(
-            warning.starts_with("2 probes have panicked since the agent") && warning.contains("the last was another, 5s ago"),
+            warning.starts_with("2 probes have panicked since the agent")
+                && warning.contains("the last was another, 5s ago"),
             "{warning}"
         );
         assert!(panics.warning(at(3_659)).is_some());

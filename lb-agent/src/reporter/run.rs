@@ -93,10 +93,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     if let Some(publication) = options.mqtt {
         ready.push(publication.to_string());
         let (newest, stopping) = (samples.newest(), stopping.clone());
-        vital.spawn(
-            PUBLISHER,
-            publisher::publish(publication, newest, stopping),
-        );
+        vital.spawn(PUBLISHER, publisher::publish(publication, newest, stopping));
         parts.push(PUBLISHER);
     }
     let runtime = Arc::default();

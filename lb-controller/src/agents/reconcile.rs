@@ -175,7 +175,10 @@ impl Reconciler {
                             | Code::ResourceExhausted
                     ) =>
                 {
-                    let text = format!("it refuses the real {address} of {vip}: {}", status.message());
+                    let text = format!(
+                        "it refuses the real {address} of {vip}: {}",
+                        status.message()
+                    );
                     refused.insert((vip, Some(address)), text);
                 }
                 Err(status) => return Err(status),

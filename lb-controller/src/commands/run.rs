@@ -121,7 +121,9 @@ impl Running {
     /// The settings that are others now, and count when the controller starts again.
     fn later(&self, now: &ControllerSettings, overridden: &[&str]) -> Vec<String> {
         let (before, now) = (self.0.to_map(), now.to_map());
-        let names = before.keys().chain(now.keys().filter(|name| !before.contains_key(*name)));
+        let names = before
+            .keys()
+            .chain(now.keys().filter(|name| !before.contains_key(*name)));
         names
             .filter(|name| before.get(*name) != now.get(*name))
             .filter(|name| !overridden.contains(&name.as_str()))
@@ -212,7 +214,10 @@ impl Run {
         let later = running.later(&settings, &self.overridden());
         let text = (!later.is_empty()).then(|| {
             let names = later.join(", ");
-            format!("settings of {} count when the controller starts again: {names}", path.display())
+            format!(
+                "settings of {} count when the controller starts again: {names}",
+                path.display()
+            )
         });
         if let Some(text) = &text {
             tracing::warn!("{text}");

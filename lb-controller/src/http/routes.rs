@@ -310,7 +310,9 @@ fn events<B>(site: &Site, text: &str, request: &Request<B>) -> Answer {
             Some(Err(_)) => (events.newest(&name, EVENTS), false),
             None => (events.newest(&name, EVENTS), true),
         };
-        let of_pool = events.iter().filter(|event| event.pool.as_ref() == Some(&name));
+        let of_pool = events
+            .iter()
+            .filter(|event| event.pool.as_ref() == Some(&name));
         let list: Vec<Value> = of_pool
             .map(|event| to_json(&convert::event(event)))
             .collect();

@@ -180,7 +180,10 @@ impl Pool {
             if one.name.epoch <= slot.record.name.epoch {
                 continue;
             }
-            let text = format!("it runs in the place of {}, which the store names", slot.record.name);
+            let text = format!(
+                "it runs in the place of {}, which the store names",
+                slot.record.name
+            );
             slot.record.name.epoch = one.name.epoch;
             self.last_epoch = self.last_epoch.max(one.name.epoch);
             self.dirty.insert(one.name.number);

@@ -108,7 +108,10 @@ pub fn every_vital_part_is_on_the_page() {
         assert!(parts.len() >= *least, "{file}: {parts:?}");
         for part in parts {
             let is_listed = |row: &&str| *row == part || row.starts_with(&format!("{part}:"));
-            assert!(listed.iter().any(is_listed), "{file}: not on the page: {part}");
+            assert!(
+                listed.iter().any(is_listed),
+                "{file}: not on the page: {part}"
+            );
         }
     }
 }

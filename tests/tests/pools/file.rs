@@ -72,7 +72,7 @@ pub fn pools_of_the_file_follow_it() -> anyhow::Result<()> {
             Ok(Some(()))
         })
     };
-    warned("colour: no such setting")?;
+    warned("there is no such setting")?;
     // So is one of which a part cannot be followed, ...
     fs::write(&path, file(&[("mine", port(), 1), ("two", second, 2)]))?;
     controller.reload()?;
@@ -83,7 +83,10 @@ pub fn pools_of_the_file_follow_it() -> anyhow::Result<()> {
     controller.reload()?;
     warned("count when the controller starts again: store, watchdog")?;
     let list = controller.pool(&["list"])?;
-    ensure!(!list.contains("colour") && !list.contains("already"), "{list}");
+    ensure!(
+        !list.contains("colour") && !list.contains("already"),
+        "{list}"
+    );
     // One pool goes, and one has another size.
     fs::write(&path, file(&[("two", second, 3)]))?;
     controller.reload()?;

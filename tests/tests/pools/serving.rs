@@ -129,8 +129,13 @@ pub fn what_an_agent_refuses_is_a_trouble_until_it_does_not() -> anyhow::Result<
         agent.endpoint()
     );
     let refused = |count: u32| {
-        let metrics = host.namespace().enter(|| get(http.parse()?, "/metrics"))??;
-        ensure!(metrics.contains(&format!("{metric} {count}\n")), "{metrics}");
+        let metrics = host
+            .namespace()
+            .enter(|| get(http.parse()?, "/metrics"))??;
+        ensure!(
+            metrics.contains(&format!("{metric} {count}\n")),
+            "{metrics}"
+        );
         anyhow::Ok(())
     };
     let trouble = |words: &str| {
@@ -145,7 +150,10 @@ pub fn what_an_agent_refuses_is_a_trouble_until_it_does_not() -> anyhow::Result<
     let no_trouble = || {
         wait_for("the end of the trouble", PATIENCE, || {
             let pool = &controller.json(&["list", "web"])?[0];
-            ensure!(pool["troubles"].as_array().is_some_and(Vec::is_empty), "{pool}");
+            ensure!(
+                pool["troubles"].as_array().is_some_and(Vec::is_empty),
+                "{pool}"
+            );
             refused(0)?;
             Ok(Some(()))
         })

@@ -58,7 +58,10 @@ pub fn pools_are_copied_and_restored() -> anyhow::Result<()> {
     let refused = controller.pool(&["backup", &live]).unwrap_err().to_string();
     ensure!(refused.contains("exists"), "{refused}");
     for verb in ["backup", "restore"] {
-        let refused = on_state(&controller, &[verb, if verb == "backup" { &still } else { &live }]);
+        let refused = on_state(
+            &controller,
+            &[verb, if verb == "backup" { &still } else { &live }],
+        );
         let refused = refused.unwrap_err().to_string();
         ensure!(refused.contains("in use by another process"), "{refused}");
     }
@@ -86,7 +89,10 @@ pub fn pools_are_copied_and_restored() -> anyhow::Result<()> {
     on_state(&controller, &["restore", &live, "--yes"])?;
     controller.run()?;
     controller.wait_serving("web", 2)?;
-    let kept: Vec<&String> = running.iter().filter(|name| name.starts_with("web-")).collect();
+    let kept: Vec<&String> = running
+        .iter()
+        .filter(|name| name.starts_with("web-"))
+        .collect();
     let web = |name: &&String| name.starts_with("web-");
     ensure!(
         controller.running().iter().filter(web).collect::<Vec<_>>() == kept,
@@ -100,6 +106,10 @@ pub fn pools_are_copied_and_restored() -> anyhow::Result<()> {
     controller.run()?;
     controller.wait_serving("web", 2)?;
     controller.wait_serving("shop", 2)?;
-    ensure!(controller.running() == running, "{:?}", controller.running());
+    ensure!(
+        controller.running() == running,
+        "{:?}",
+        controller.running()
+    );
     Ok(())
 }

@@ -146,7 +146,10 @@ fn read_status(text: &str, now: u64) -> Option<String> {
     match words.trim_end() {
         // It is being written.
         "" | "ready" => None,
-        words => Some(format!("its `lb-agent real`: {}", words.replace('\n', "; "))),
+        words => Some(format!(
+            "its `lb-agent real`: {}",
+            words.replace('\n', "; ")
+        )),
     }
 }
 
