@@ -12,7 +12,7 @@ pub const FOLDER: &str = "LB_BIN_DIR";
 /// The packages with `lb-agent`, `lb-controller`, `lbctl` and `lb-proxy`.
 pub const PRODUCT: [&str; 4] = ["lb-agent", "lb-controller", "lb-ctl", "lb-proxy"];
 
-/// The package with the demonstrations, and with the server that one of them runs in containers.
+/// The package with the demonstrations, and the one with the server that one of them runs in containers.
 const DEMO: &str = "lb-demo";
 const DEMO_SERVER: &str = "lb-demo-server";
 
@@ -54,9 +54,10 @@ pub fn build(profile: Profile, packages: &[&str]) -> anyhow::Result<PathBuf> {
     command::run(&mut build)?;
     if packages.contains(&DEMO) {
         // Linked statically, it is all that its image needs.
-        let words = ["rustc", "--package", DEMO, "--bin", DEMO_SERVER];
         let mut build = cargo();
-        build.args(words).args(profile.option());
+        build
+            .args(["rustc", "--package", DEMO_SERVER])
+            .args(profile.option());
         command::run(build.args(["--", "-C", "target-feature=+crt-static"]))?;
     }
     let metadata = cargo()

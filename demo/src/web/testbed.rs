@@ -461,7 +461,7 @@ fn server() -> anyhow::Result<PathBuf> {
         .with_file_name("lb-demo-server");
     ensure!(
         path.is_file(),
-        "{} does not exist; `cargo build -p lb-demo` builds it",
+        "{} does not exist; `cargo build -p lb-demo-server` builds it",
         path.display()
     );
     Ok(path)

@@ -76,7 +76,7 @@ impl Controller {
 
     /// The settings of a pool of web servers, with their first port.
     pub fn web(&self, port: u16) -> Vec<String> {
-        let script = self.folder.path().join("server.pl");
+        let script = self.folder().join("server.pl");
         [
             "driver.kind=process".to_owned(),
             format!("network.port={port}"),
