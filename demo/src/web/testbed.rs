@@ -467,7 +467,8 @@ fn server() -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// The settings of the pool. Its times are short, so that a minute shows everything.
+/// The settings of the pool. Its times are short, so that a minute shows everything. Instances listen on every address: the
+/// engine starts a container's program before the container is connected to the bridge.
 fn settings(engine: Option<&DockerEngine>) -> anyhow::Result<String> {
     let (driver, program) = match engine {
         Some(engine) => (
@@ -508,7 +509,7 @@ delivery = "address"
 
 [template]
 {program}
-arguments = ["--listen", "{{address}}:{{port}}", {arguments}]
+arguments = ["--listen", "0.0.0.0:{{port}}", {arguments}]
 cpu = {CORES}
 memory = "{MEMORY_MIB}MiB"
 stop_grace = "5s"
