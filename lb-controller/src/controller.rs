@@ -86,7 +86,8 @@ struct Inner {
 }
 
 impl Controller {
-    /// Starts the tasks of the pools that are stored.
+    /// Starts the tasks of the pools that are stored. A controller that `is_new` removes no instance of a pool that it does not
+    /// know.
     ///
     /// # Errors
     /// The driver of a pool does not work.
@@ -96,6 +97,7 @@ impl Controller {
         agents: Agents,
         probes: Arc<Semaphore>,
         stored: Vec<StoredPool>,
+        is_new: bool,
     ) -> Result<Self, Refused> {
         let controller = Controller(Arc::new(Inner {
             hub,
@@ -110,7 +112,7 @@ impl Controller {
         for pool in stored {
             controller.restore(pool)?;
         }
-        tokio::spawn(collect(Arc::downgrade(&controller.0)));
+        tokio::spawn(collect(Arc::downgrade(&controller.0), is_new));
         Ok(controller)
     }
 
@@ -503,8 +505,9 @@ pub(crate) fn overlap(one: &PoolSpec, other: &PoolSpec, name: &PoolName) -> Opti
     }
 }
 
-/// Removes instances whose pool does not exist, after a grace period: they are left of a store that was lost.
-async fn collect(inner: std::sync::Weak<Inner>) {
+/// Removes instances whose pool does not exist, after a grace period: they are left of a store that lost records. A controller
+/// that began with an empty store only names them.
+async fn collect(inner: std::sync::Weak<Inner>, is_new: bool) {
     let mut since: HashMap<InstanceName, Instant> = HashMap::new();
     let mut ticks = tokio::time::interval(COLLECT);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -524,8 +527,17 @@ async fn collect(inner: std::sync::Weak<Inner>) {
                     continue;
                 }
                 seen.push(one.name.clone());
+                let is_first = !since.contains_key(&one.name);
                 let first = *since.entry(one.name.clone()).or_insert_with(Instant::now);
-                if first.elapsed() < ORPHAN_GRACE {
+                if is_new && is_first {
+                    tracing::warn!(
+                        "{} has this controller's name, whose store was empty when it started, and there is no pool {}: it is left \
+                         alone; --take-over removes it",
+                        one.name,
+                        one.name.pool
+                    );
+                }
+                if is_new || first.elapsed() < ORPHAN_GRACE {
                     continue;
                 }
                 tracing::warn!(

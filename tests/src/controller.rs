@@ -49,6 +49,11 @@ impl Controller {
         Ok(controller)
     }
 
+    /// Further runs take over what an empty store knows nothing of.
+    pub fn take_over(&mut self) {
+        self.options.push("--take-over".to_owned());
+    }
+
     /// Starts the program, again.
     ///
     /// # Errors

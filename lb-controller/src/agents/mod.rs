@@ -11,11 +11,15 @@ use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use lb_model::{pool::PoolName, vip::VipKey};
 pub use lb_proto::endpoint::Endpoint;
 use tokio::sync::watch;
+
+/// How long an agent may take to say which reals it has, when a controller begins.
+const ASK: Duration = Duration::from_secs(3);
 
 /// The reals that pools want: by VIP and address, and whether each is drained.
 pub type Wanted = BTreeMap<(VipKey, IpAddr), bool>;
@@ -76,10 +80,39 @@ struct Pools {
     awaited: Vec<PoolName>,
 }
 
+/// The owner of the reals of the controller with this name.
+fn owner(name: &str) -> String {
+    format!("controller:{name}")
+}
+
+/// Refuses to begin with an empty store where an agent has reals of a controller of this name: it would remove them. An agent that
+/// does not answer soon is asked again later, before anything of it is changed.
+///
+/// # Errors
+/// What is there, and what to do.
+pub async fn refuse_strangers(endpoints: &[Endpoint], name: &str) -> Result<(), String> {
+    let owner = owner(name);
+    for endpoint in endpoints {
+        let mut client = client::client(endpoint);
+        let listed = tokio::time::timeout(ASK, reconcile::list(&mut client, &owner)).await;
+        match listed {
+            Ok(Ok(reals)) if !reals.is_empty() => {
+                let text = reconcile::strangers(&owner, reals.len());
+                return Err(format!("the agent at {endpoint}: {text}"));
+            }
+            Ok(Ok(_)) => {}
+            Ok(Err(status)) => tracing::warn!("the agent at {endpoint}: {}", status.message()),
+            Err(_) => tracing::warn!("the agent at {endpoint} does not answer"),
+        }
+    }
+    Ok(())
+}
+
 impl Agents {
-    /// Starts the tasks. No real is removed before each of `pools` has said what it wants.
+    /// Starts the tasks. No real is removed before each of `pools` has said what it wants. A controller that `is_new` touches no
+    /// agent that has reals of its name.
     #[must_use]
-    pub fn start(endpoints: Vec<Endpoint>, owner: &str, pools: Vec<PoolName>) -> Self {
+    pub fn start(endpoints: Vec<Endpoint>, name: &str, is_new: bool, pools: Vec<PoolName>) -> Self {
         let wanted = watch::Sender::new(Arc::default());
         let states = endpoints
             .into_iter()
@@ -87,7 +120,8 @@ impl Agents {
                 let (sender, state) = watch::channel(AgentState::default());
                 let task = reconcile::Reconciler::new(
                     endpoint.clone(),
-                    format!("controller:{owner}"),
+                    owner(name),
+                    is_new,
                     wanted.subscribe(),
                     sender,
                 );

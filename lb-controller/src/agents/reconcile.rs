@@ -31,6 +31,8 @@ pub(super) struct Reconciler {
     owner: String,
     wanted: watch::Receiver<Arc<AllWanted>>,
     state: watch::Sender<AgentState>,
+    /// Whether the controller's store was empty when it started: reals that it finds then are not its own.
+    is_new: bool,
     /// The controller's reals at the agent, as it last said; `None` if that is unknown.
     known: Option<BTreeMap<(VipKey, IpAddr), bool>>,
     looks: u32,
@@ -40,12 +42,14 @@ impl Reconciler {
     pub fn new(
         endpoint: Endpoint,
         owner: String,
+        is_new: bool,
         wanted: watch::Receiver<Arc<AllWanted>>,
         state: watch::Sender<AgentState>,
     ) -> Self {
         Reconciler {
             endpoint,
             owner,
+            is_new,
             wanted,
             state,
             known: None,
@@ -104,7 +108,15 @@ impl Reconciler {
         let wanted = self.wanted.borrow_and_update().clone();
         self.looks = self.looks.wrapping_add(1);
         if self.known.is_none() || self.looks.is_multiple_of(COMPARE) {
-            self.known = Some(self.list(client).await?);
+            let known = list(client, &self.owner).await?;
+            if self.is_new && !known.is_empty() {
+                return Err(Status::failed_precondition(strangers(
+                    &self.owner,
+                    known.len(),
+                )));
+            }
+            self.is_new = false;
+            self.known = Some(known);
         }
         let is_reconciled = self.repair(client, &wanted).await?;
         let figures = self.figures(client).await?;
@@ -114,28 +126,6 @@ impl Reconciler {
             ..figures
         });
         Ok(())
-    }
-
-    /// The controller's reals at the agent, and whether each is drained.
-    async fn list(&self, client: &mut Client) -> Result<BTreeMap<(VipKey, IpAddr), bool>, Status> {
-        let answer = client.list_vips(v1::ListVipsRequest::default()).await?;
-        let mut reals = BTreeMap::new();
-        for vip in answer.into_inner().vips {
-            let Some(key) = vip.id.as_ref().and_then(vip_key) else {
-                continue;
-            };
-            for real in vip
-                .reals
-                .into_iter()
-                .filter(|real| real.owner == self.owner)
-            {
-                if let Ok(address) = real.address.parse() {
-                    let spec = real.spec.unwrap_or_default();
-                    reals.insert((key, address), spec.drained == Some(true));
-                }
-            }
-        }
-        Ok(reals)
     }
 
     /// Makes the difference. Returns whether all of it could be made.
@@ -308,4 +298,34 @@ impl Reconciler {
         }
         Ok(state)
     }
+}
+
+/// An owner's reals at an agent, and whether each is drained.
+pub(super) async fn list(
+    client: &mut Client,
+    owner: &str,
+) -> Result<BTreeMap<(VipKey, IpAddr), bool>, Status> {
+    let answer = client.list_vips(v1::ListVipsRequest::default()).await?;
+    let mut reals = BTreeMap::new();
+    for vip in answer.into_inner().vips {
+        let Some(key) = vip.id.as_ref().and_then(vip_key) else {
+            continue;
+        };
+        for real in vip.reals.into_iter().filter(|real| real.owner == owner) {
+            if let Ok(address) = real.address.parse() {
+                let spec = real.spec.unwrap_or_default();
+                reals.insert((key, address), spec.drained == Some(true));
+            }
+        }
+    }
+    Ok(reals)
+}
+
+/// What is wrong if an agent has reals of a controller whose store is empty, and what to do.
+pub(super) fn strangers(owner: &str, count: usize) -> String {
+    format!(
+        "{count} reals of its VIPs belong to {owner}, and this controller's store was empty when it started: another controller \
+         has this name (give this one another --name), or the store is elsewhere (--state, --store), or it was lost (start with \
+         --take-over: the reals and instances that no pool knows are removed then)"
+    )
 }

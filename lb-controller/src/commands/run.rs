@@ -71,6 +71,10 @@ pub struct Run {
     /// The program that makes instances reals [default: lb-agent beside this program]
     #[arg(long, value_name = "FILE")]
     agent_program: Option<PathBuf>,
+    /// Remove reals and instances of this controller's name that its store knows nothing of, although the store is empty: it
+    /// was lost
+    #[arg(long)]
+    take_over: bool,
     /// Let pools have the driver `exec`: whoever may call the API then runs programs as the controller's user
     #[arg(long)]
     exec_drivers: bool,
@@ -241,11 +245,19 @@ impl Run {
             agent,
             allow_exec: settings.exec_drivers,
         });
+        // One that has lost its store, or has another's name, must not remove what it finds.
+        let is_new = stored.is_empty() && !self.take_over;
+        if is_new {
+            agents::refuse_strangers(&agents, &settings.name)
+                .await
+                .map_err(anyhow::Error::msg)?;
+        }
         let names = stored.iter().map(|pool| pool.name.clone()).collect();
-        let agents = Agents::start(agents, &settings.name, names);
+        let agents = Agents::start(agents, &settings.name, is_new, names);
         let probes = runner::slots().context("reading the limit of files")?;
         let keeping = tokio::spawn(keeper.clone().watch(CHECK));
-        let controller = Controller::start(hub, keeper, agents, Arc::clone(&probes), stored)?;
+        let controller =
+            Controller::start(hub, keeper, agents, Arc::clone(&probes), stored, is_new)?;
         if self.config.is_some() {
             controller.follow_file(pools).await;
         }

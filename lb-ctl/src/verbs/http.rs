@@ -103,20 +103,17 @@ async fn why(
     service: &str,
     instance: Option<SocketAddr>,
 ) -> Result<(), Failure> {
-    let mut seen = proxy.seen_of(Some(service)).await?;
+    let seen = proxy.seen_of(Some(service)).await?;
+    let mut reasons: Vec<Reasons> = seen.services.iter().flat_map(Reasons::of).collect();
     if let Some(wanted) = instance {
-        for service in &mut seen.services {
-            let wanted = wanted.to_string();
-            service.instances.retain(|one| one.address == wanted);
-            if service.instances.is_empty() {
-                return Err(Failure::NotYet(format!(
-                    "service {} has no instance {wanted}; `lbctl http stats {}` lists them",
-                    service.name, service.name
-                )));
-            }
+        let wanted = wanted.to_string();
+        reasons.retain(|one| one.instance == wanted);
+        if reasons.is_empty() {
+            return Err(Failure::NotYet(format!(
+                "service {service} has no instance {wanted}; `lbctl http stats {service}` lists them"
+            )));
         }
     }
-    let reasons: Vec<Reasons> = seen.services.iter().flat_map(Reasons::of).collect();
     output.print(&reasons)
 }
 

@@ -109,7 +109,25 @@ pub fn a_controller_without_its_state_collects_what_is_left() -> anyhow::Result<
     // The disk was lost; the processes were not.
     fs::remove_dir_all(controller.state())?;
     controller.run()?;
+    // Another pool's driver lists them, and they are left alone.
+    controller.add_web("other", port + 40, &["scaling.min=1", "scaling.max=1"])?;
+    wait_for("the orphans' names", PATIENCE, || {
+        let output = controller.output();
+        Ok((output.matches("it is left alone").count() == 2).then_some(()))
+    })?;
+    controller.pool(&["del", "other"])?;
+    wait_for("the other pool's end", PATIENCE, || {
+        Ok((controller
+            .json(&["list"])?
+            .as_array()
+            .is_some_and(Vec::is_empty))
+        .then_some(()))
+    })?;
     assert_eq!(controller.running().len(), 2);
+    controller.kill()?;
+    fs::remove_dir_all(controller.state())?;
+    controller.take_over();
+    controller.run()?;
     // The same pool again: what is left of its predecessor is not taken for its own, and goes after the grace period.
     controller.add_web("web", port + 20, &["scaling.min=2", "scaling.max=2"])?;
     let patience = PATIENCE * 2;

@@ -1,6 +1,6 @@
 //! Instances serve a VIP of an agent.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fs};
 
 use anyhow::ensure;
 use lb_tests::{Agent, AgentOptions, Network, client, vip_target, wait_for};
@@ -25,7 +25,7 @@ pub fn instances_are_reals_of_a_vip_and_drain() -> anyhow::Result<()> {
     host.sh("ip addr add 10.10.61.1/16 dev br0")?;
     let agent = Agent::start(&network.balancer, AgentOptions::default())?;
     agent.lbctl(["add-vip", VIP])?;
-    let controller =
+    let mut controller =
         Controller::start_in(host.namespace(), "serving", &["--agent", &agent.endpoint()])?;
     controller.add_web(
         "web",
@@ -64,6 +64,23 @@ pub fn instances_are_reals_of_a_vip_and_drain() -> anyhow::Result<()> {
     for _ in 0..100 {
         client::get(clients.namespace(), target, "/")?;
     }
+    // A controller with an empty store does not take them for its own.
+    controller.kill()?;
+    let kept = controller.folder().join("kept");
+    fs::rename(controller.state(), &kept)?;
+    let (status, output) = controller.spawn()?.wait_end(PATIENCE)?;
+    ensure!(!status.success(), "{output}");
+    ensure!(
+        output.contains(&owner) && output.contains("--take-over"),
+        "{output}"
+    );
+    for _ in 0..20 {
+        client::get(clients.namespace(), target, "/")?;
+    }
+    fs::remove_dir_all(controller.state())?;
+    fs::rename(&kept, controller.state())?;
+    controller.run()?;
+    controller.wait_serving("web", 2)?;
     controller.pool(&["del", "web"])?;
     wait_for("the reals' end", PATIENCE, || {
         let list = agent.lbctl(["list", "-o", "json"])?;
