@@ -1,14 +1,18 @@
-//! Code that all servers of this project share: listeners, HTTP, metrics and shutdown.
+//! Code that all servers of this project share: listeners, HTTP, metrics, the log, shutdown, and the watch over their vital parts.
 
 pub mod calls;
 mod connections;
 pub mod http;
 mod listen;
+mod log;
 mod message;
 pub mod metrics;
 mod shutdown;
+pub mod vital;
+pub mod watchdog;
 
 pub use connections::{Accept, Counted, MAX_CONNECTIONS, incoming};
 pub use listen::{Endpoint, ListenError, Listener, Socket, UnixSocket};
+pub use log::log_to_stderr;
 pub use message::message;
-pub use shutdown::stopped;
+pub use shutdown::{stopped, watch_servers};

@@ -1,13 +1,10 @@
 //! Serving the API on what is bound.
 
-use std::time::Duration;
-
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use lb_proto::v1::balancer_server::BalancerServer;
-use lb_serve::{Endpoint, Listener, Socket, incoming, stopped};
+use lb_serve::{Listener, Socket, incoming, stopped, watch_servers};
 use tokio::{sync::watch::Receiver, task::JoinSet};
 use tonic::transport::Server;
-use tonic_health::server::HealthReporter;
 
 use super::{
     Api,
@@ -16,9 +13,6 @@ use super::{
         MAX_CONNECTION_AGE, MAX_HEADERS, MAX_REQUEST, STREAM_WINDOW, SizeLimited,
     },
 };
-
-/// How long calls that run may take to end when the agent does.
-const DRAIN: Duration = Duration::from_secs(3);
 
 /// Serves the API, health and reflection on all of these until `stopping` becomes true; then calls that
 /// run have a few seconds to end.
@@ -80,64 +74,6 @@ pub async fn serve(
             Ok(endpoint)
         });
     }
-    watch_servers(servers, &health, stopping).await
-}
-
-/// Waits until all servers have ended.
-///
-/// # Errors
-/// One that fails, or that ends before the agent does, ends them all.
-async fn watch_servers(
-    mut servers: JoinSet<anyhow::Result<Endpoint>>,
-    health: &HealthReporter,
-    mut stopping: Receiver<bool>,
-) -> anyhow::Result<()> {
-    let agent_stops = stopping.clone();
-    let drained = async {
-        stopped(&mut stopping).await;
-        health.set_not_serving::<BalancerServer<Api>>().await;
-        tokio::time::sleep(DRAIN).await;
-    };
-    tokio::pin!(drained);
-    loop {
-        tokio::select! {
-            ended = servers.join_next() => match ended {
-                Some(ended) => {
-                    let endpoint = ended.context("a server's task failed")??;
-                    if !*agent_stops.borrow() {
-                        bail!("the server of {endpoint} has ended by itself");
-                    }
-                }
-                None => return Ok(()),
-            },
-            () = &mut drained => {
-                tracing::warn!("some calls did not end in {DRAIN:?}; they are cut off");
-                return Ok(());
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::sync::watch;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn a_server_that_ends_by_itself_is_an_error() {
-        let (health, _) = tonic_health::server::health_reporter();
-        let (stop, stopping) = watch::channel(false);
-        let servers = || {
-            let mut servers = JoinSet::new();
-            servers.spawn(async { Ok(Endpoint::default()) });
-            servers
-        };
-        let error = watch_servers(servers(), &health, stopping.clone())
-            .await
-            .unwrap_err();
-        assert!(error.to_string().contains("has ended by itself"), "{error}");
-        stop.send(true).unwrap();
-        watch_servers(servers(), &health, stopping).await.unwrap();
-    }
+    let withdraw = async move { health.set_not_serving::<BalancerServer<Api>>().await };
+    watch_servers(servers, withdraw, stopping).await
 }

@@ -9,10 +9,6 @@ mod real;
 mod report;
 mod run;
 
-use std::io::IsTerminal as _;
-
-use tracing_subscriber::EnvFilter;
-
 /// Under which the kernel programs' messages are logged: the name of their program.
 const KERNEL_TARGET: &str = "balancer";
 
@@ -89,15 +85,5 @@ impl Arguments {
 
 /// Logs to stderr by `LB_LOG`, and the kernel programs' messages from this level on.
 fn log_to_stderr(kernel_log: Option<log::Level>) {
-    let mut filter = EnvFilter::try_from_env("LB_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    if let Some(level) = kernel_log
-        && let Ok(directive) = format!("{KERNEL_TARGET}={level}").parse()
-    {
-        filter = filter.add_directive(directive);
-    }
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
+    lb_serve::log_to_stderr(kernel_log.map(|level| format!("{KERNEL_TARGET}={level}")));
 }

@@ -2,20 +2,18 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use lb_proto::controller::v1::controller_server::{ControllerServer, SERVICE_NAME};
 use lb_serve::{
     Listener, Socket,
     calls::{CallLimits, Cost, MaxCalls},
-    incoming, stopped,
+    incoming, stopped, watch_servers,
 };
 use tokio::{sync::watch::Receiver, task::JoinSet};
 use tonic::transport::Server;
 
 use super::Api;
 
-/// How long calls that run may take to end when the controller does.
-const DRAIN: Duration = Duration::from_secs(3);
 /// How long a call may take until its answer, or its stream of answers, begins.
 const CALL: Duration = Duration::from_secs(120);
 /// A connection without a word for so long is asked whether it lives.
@@ -86,25 +84,6 @@ pub async fn serve(
             anyhow::Ok(endpoint)
         });
     }
-    let mut stop = stopping.clone();
-    let drained = async {
-        stopped(&mut stop).await;
-        health.set_not_serving::<ControllerServer<Api>>().await;
-        tokio::time::sleep(DRAIN).await;
-    };
-    tokio::pin!(drained);
-    loop {
-        tokio::select! {
-            ended = servers.join_next() => match ended {
-                Some(ended) => {
-                    let endpoint = ended.context("a server's task failed")??;
-                    if !*stopping.borrow() {
-                        bail!("the server of {endpoint} has ended by itself");
-                    }
-                }
-                None => return Ok(()),
-            },
-            () = &mut drained => return Ok(()),
-        }
-    }
+    let withdraw = async move { health.set_not_serving::<ControllerServer<Api>>().await };
+    watch_servers(servers, withdraw, stopping).await
 }

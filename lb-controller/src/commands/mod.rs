@@ -4,10 +4,6 @@ mod check;
 mod docs;
 mod run;
 
-use std::io::IsTerminal as _;
-
-use tracing_subscriber::EnvFilter;
-
 /// Operates pools of instances: starts, checks, scales, drains and relaunches them, and makes them reals of VIPs.
 ///
 /// Exit status: 0, 1 on failure, 2 on wrong usage. LB_LOG sets what is logged, for example LB_LOG=debug; the default is
@@ -38,20 +34,11 @@ impl Arguments {
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Run(run) => {
-                log_to_stderr();
+                lb_serve::log_to_stderr(None);
                 run.execute()
             }
             Command::Check(check) => check.execute(),
             Command::Docs(docs) => docs.execute(),
         }
     }
-}
-
-fn log_to_stderr() {
-    let filter = EnvFilter::try_from_env("LB_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
 }
