@@ -18,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use crate::agents::Standing;
 use lb_drivers::{Listed, Phase};
 use lb_model::pool::{InstanceName, PoolName, PoolSpec};
 use lb_steering::{
@@ -96,6 +97,8 @@ pub struct Pool {
     pub mass_failure: bool,
     /// Whether the store does not work. Dead instances are relaunched all the same; see [`Pool::steps`].
     pub store_is_away: bool,
+    /// Connections a second that may be ended on its instances, by all agents; 0: none.
+    pub shed_rate: f64,
     events: Vec<Event>,
     /// Numbers of slots whose records have changed and are not stored yet.
     dirty: BTreeSet<u32>,
@@ -123,6 +126,7 @@ impl Pool {
             last_list: 0,
             mass_failure: false,
             store_is_away: false,
+            shed_rate: 0.0,
             events: Vec::new(),
             dirty: BTreeSet::new(),
         }
@@ -246,13 +250,21 @@ impl Pool {
             && self.dirty.is_empty()
     }
 
-    /// The instances that serve: those with new flows, and with `true` those that are drained.
-    pub fn serving(&self) -> impl Iterator<Item = (&Slot, bool)> {
+    /// The instances that serve or are drained.
+    pub fn serving(&self) -> impl Iterator<Item = (&Slot, Standing)> {
         self.slots
             .values()
             .filter_map(|slot| match slot.record.role {
-                Role::Serving if slot.is_alive() => Some((slot, false)),
-                Role::Draining | Role::Replacing if slot.is_up() => Some((slot, true)),
+                Role::Serving if slot.is_alive() => Some((slot, Standing::Serving)),
+                Role::Draining | Role::Replacing if slot.is_up() => {
+                    let is_over = slot.drain.as_ref().is_some_and(|drain| drain.is_over);
+                    let standing = if is_over {
+                        Standing::Evacuated
+                    } else {
+                        Standing::Drained
+                    };
+                    Some((slot, standing))
+                }
                 _ => None,
             })
     }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure fails the test")]
 
+mod brokers;
 mod containers;
 mod crashes;
 mod file;
@@ -73,6 +74,10 @@ fn main() -> ExitCode {
                 serving::instances_are_reals_of_a_vip_and_drain,
                 serving::what_an_agent_refuses_is_a_trouble_until_it_does_not,
             ],
+        )
+        .tests_with(
+            &[BpfFs, Program("ethtool"), Program("mosquitto")],
+            tests![brokers::a_pool_of_brokers_grows_and_shrinks_and_cuts_nobody_off],
         )
         .run()
 }

@@ -40,11 +40,8 @@ pub fn instances_are_reals_of_a_vip_and_drain() -> anyhow::Result<()> {
     let host = host(&network)?;
     let agent = Agent::start(&network.balancer, AgentOptions::default())?;
     agent.lbctl(["add-vip", VIP])?;
-    let mut controller = Controller::start_in(
-        Some(host.namespace()),
-        "serving",
-        &["--agent", &agent.endpoint()],
-    )?;
+    let mut controller =
+        Controller::start_in(host.namespace(), "serving", &["--agent", &agent.endpoint()])?;
     let [bridge, range, vips] = network_settings();
     controller.add_web(
         "web",
@@ -115,7 +112,7 @@ pub fn what_an_agent_refuses_is_a_trouble_until_it_does_not() -> anyhow::Result<
     let agent = Agent::start(&network.balancer, AgentOptions::default())?;
     let http = "127.0.0.1:8080";
     let controller = Controller::start_in(
-        Some(host.namespace()),
+        host.namespace(),
         "refused",
         &["--agent", &agent.endpoint(), "--http", http],
     )?;
