@@ -182,7 +182,7 @@ mod tests {
                     tokio::task::yield_now().await;
                     ended = probes.drop_ended();
                 }
-                assert_eq!(ended, [name.clone()]);
+                assert_eq!(ended, std::slice::from_ref(&name));
             }
         });
     }

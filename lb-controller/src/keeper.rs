@@ -549,6 +549,8 @@ fn pools(mirror: &Mirror, location: &str) -> Result<Vec<StoredPool>, KeeperError
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use lb_store::MemoryStore;
     use serde_json::json;
 
@@ -632,7 +634,7 @@ mod tests {
     #[derive(Debug)]
     struct Stopped {
         store: MemoryStore,
-        gate: Arc<Mutex<()>>,
+        is_stopped: Arc<AtomicBool>,
     }
 
     impl Store for Stopped {
@@ -657,7 +659,9 @@ mod tests {
         }
 
         fn commit(&mut self, transaction: &Transaction) -> Result<Revision, StoreError> {
-            let _gate = self.gate.lock().unwrap();
+            while self.is_stopped.load(Ordering::Relaxed) {
+                thread::sleep(Duration::from_millis(5));
+            }
             self.store.commit(transaction)
         }
 
@@ -683,10 +687,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_store_that_hangs_holds_up_nobody_and_takes_back_what_was_refused() {
-        let gate = Arc::new(Mutex::new(()));
+        let is_stopped = Arc::new(AtomicBool::new(true));
         let opened = Keeper::of(Box::new(Stopped {
             store: MemoryStore::default(),
-            gate: Arc::clone(&gate),
+            is_stopped: Arc::clone(&is_stopped),
         }));
         let Opened { keeper, thread, .. } = opened.unwrap();
         let record = PoolRecord {
@@ -702,7 +706,6 @@ mod tests {
             changes.pool(name, &record);
             keeper.write(changes)
         };
-        let closed = gate.lock().unwrap();
         let asked = Instant::now();
         add(&web).await.unwrap_err();
         assert!(asked.elapsed() < WAIT * 3);
@@ -721,7 +724,7 @@ mod tests {
         let asked = Instant::now();
         add(&shop).await.unwrap_err();
         assert!(asked.elapsed() < WAIT);
-        drop(closed);
+        is_stopped.store(false, Ordering::Relaxed);
         while keeper.trouble().is_some() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

@@ -39,15 +39,16 @@ pub fn a_reporter_whose_sampler_hangs_ends() -> anyhow::Result<()> {
     freeze_threads(reporter.process.id(), "sampler")?;
     let (status, output) = reporter.process.wait_end(PATIENCE)?;
     assert_eq!(status.code(), Some(1), "{output}");
-    let reason = "the thread that takes samples hangs: it has made no progress for 5500ms";
+    let reason = "the thread that takes samples hangs: it has made no progress for 5s500ms";
     assert!(output.contains(reason), "{output}");
     Ok(())
 }
 
 pub fn a_real_whose_upkeep_hangs_ends() -> anyhow::Result<()> {
     let namespace = Namespace::new("real")?;
-    namespace.sh("ip link add eth0 type dummy")?;
+    namespace.sh("ip link add eth0 type veth peer name eth1")?;
     namespace.sh("ip link set eth0 up")?;
+    namespace.sh("ip link set eth1 up")?;
     let folder = tempfile::tempdir()?;
     let path = |name: &str| folder.path().join(name).display().to_string();
     let (state, status) = (path("state"), path("status"));
