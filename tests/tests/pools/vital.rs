@@ -19,12 +19,9 @@ pub fn a_controller_whose_runtime_hangs_ends_and_the_next_one_goes_on() -> anyho
     freeze_threads(process.id(), "tokio-rt-worker")?;
     let (status, output) = process.wait_end(PATIENCE)?;
     assert_eq!(status.code(), Some(1), "{output}");
-    for words in [
-        "instances run on; start it again",
-        "the runtime, which runs all tasks, hangs: it has made no progress for 5s",
-    ] {
-        ensure!(output.contains(words), "{words}: {output}");
-    }
+    // What was stopped may have had what an end in order needs.
+    let reason = "the runtime, which runs all tasks, hangs: it has made no progress for 5s";
+    ensure!(output.contains(reason), "{output}");
     ensure!(controller.running() == running);
     controller.kill()?;
     controller.run()?;
