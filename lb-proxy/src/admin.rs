@@ -60,6 +60,8 @@ impl Admin {
         json!({
             "draining": self.shared.is_draining(),
             "at_next_start": self.shared.at_next_start(),
+            "not_followed": self.shared.refused().map(|(_, why)| why),
+            "warnings": self.shared.warnings(),
             "services": services.map(|service| describe(service)).collect::<Vec<_>>(),
             "routes": running.config.routes.iter().map(|route| json!({
                 "host": route.host,
@@ -127,6 +129,10 @@ fn describe(service: &Service) -> Value {
         "name": service.name,
         "choice": settings.choice,
         "eligible": service.eligible(),
+        "source_lost": service.source.seen().lost.map(|(time, why)| json!({
+            "seconds": time.as_secs_f64(),
+            "reason": why,
+        })),
         "requests_by_second": service.seconds(),
         "cache": cache,
         "instances": service.entries().iter().map(instance).collect::<Vec<_>>(),

@@ -25,7 +25,6 @@ use hyper::{
     client::conn::TrySendError,
     upgrade::OnUpgrade,
 };
-use tokio::time::timeout;
 
 use super::{
     Exchange, Failure,
@@ -34,7 +33,10 @@ use super::{
 };
 use crate::{
     config::{Protocol, ServiceSettings},
+    patience::{Waited, patiently},
+    proxy::Shared,
     service::{Fault, Lease, Service},
+    trouble::Kind,
     upstream::{ConnectError, Connection, Connector},
 };
 
@@ -88,6 +90,16 @@ const LATE: Failure = Failure::new(
     StatusCode::GATEWAY_TIMEOUT,
     "the instance took too long to answer",
 );
+/// Nothing was sent.
+const OWN: Failure = Failure::new(
+    StatusCode::SERVICE_UNAVAILABLE,
+    "this proxy lacks what it needs to connect to an instance",
+);
+/// It was sent, and this process slept while the instance may have answered.
+const SLEPT: Failure = Failure::new(
+    StatusCode::GATEWAY_TIMEOUT,
+    "this proxy was stopped while the instance may have answered",
+);
 const NOBODY: Failure = Failure::new(
     StatusCode::SERVICE_UNAVAILABLE,
     "no instance of the service can take the request",
@@ -115,6 +127,7 @@ struct Sending {
     service: Arc<Service>,
     settings: Arc<ServiceSettings>,
     connector: Arc<Connector>,
+    shared: Arc<Shared>,
     progress: Option<Arc<Progress>>,
     answer_timeout: Duration,
     /// Whether the request may be sent again although the first one may have arrived.
@@ -142,6 +155,7 @@ async fn send(
             .unwrap_or(settings.answer_timeout),
         may_repeat: is_idempotent(&head.method) && progress.is_none() && upgrade.is_none(),
         ends: (client, exchange.client.local),
+        shared: Arc::clone(&exchange.client.shared),
         progress,
         settings,
         service,
@@ -201,17 +215,20 @@ async fn attempt(
     loop {
         let connected = sending
             .connector
-            .connection(&instance, sending.ends, is_new);
+            .connection(&instance, sending.ends, is_new, &sending.shared.troubles);
         let connection = match connected.await {
             Ok(connection) => connection,
             Err(error) => {
                 tracing::debug!("service {}: {error}", sending.service.name);
+                let is_own = error.is_own(&sending.shared.troubles);
                 return Err(Lost {
                     failure: match error {
+                        _ if is_own => OWN,
                         ConnectError::TimedOut(..) => LATE,
                         _ => BROKEN,
                     },
-                    fault: Some(Fault::Connect),
+                    fault: (!is_own).then_some(Fault::Connect),
+                    // Another instance may have an idle connection, or ports that are free.
                     request: Some(request),
                 });
             }
@@ -237,7 +254,7 @@ async fn attempt(
             }
         };
         let error = match sent {
-            Some(Ok(answer)) => {
+            Waited::Done(Ok(answer)) => {
                 instance.answered(started.elapsed());
                 return accept(sending, lease, answer, carrier, upgrade).ok_or(Lost {
                     failure: BROKEN,
@@ -245,8 +262,20 @@ async fn attempt(
                     request: None,
                 });
             }
-            Some(Err(error)) => error,
-            None => {
+            Waited::Done(Err(error)) => error,
+            Waited::Late(late) => {
+                let address = instance.address;
+                sending.shared.troubles.observe(
+                    Kind::Late,
+                    format_args!("waiting for the answer of {address}: woke up {late:?} late"),
+                );
+                return Err(clients_fault(sending).unwrap_or(Lost {
+                    failure: SLEPT,
+                    fault: None,
+                    request: None,
+                }));
+            }
+            Waited::Over => {
                 return Err(clients_fault(sending).unwrap_or(Lost {
                     failure: LATE,
                     fault: Some(Fault::TimedOut),
@@ -269,9 +298,13 @@ async fn attempt(
                     sending.service.name,
                     instance.address
                 );
+                let own = socket_error(&error).and_then(Kind::of);
+                if let Some(kind) = own {
+                    sending.shared.troubles.observe(kind, &error);
+                }
                 return Err(Lost {
-                    failure: BROKEN,
-                    fault: Some(Fault::Broken),
+                    failure: if own.is_some() { OWN } else { BROKEN },
+                    fault: own.is_none().then_some(Fault::Broken),
                     request: back.or(copy.filter(|_| is_lost(&error))),
                 });
             }
@@ -303,18 +336,20 @@ fn clients_fault(sending: &Sending) -> Option<Lost> {
     })
 }
 
-/// Waits for the head of the answer. The time counts from when the request's body last moved. `None`: it is over.
-async fn in_time<T>(sent: impl Future<Output = T>, sending: &Sending) -> Option<T> {
+/// Waits for the head of the answer. The time counts from when the request's body last moved.
+async fn in_time<T>(sent: impl Future<Output = T>, sending: &Sending) -> Waited<T> {
     let mut sent = pin!(sent);
     let most = sending.answer_timeout;
     let mut wait = most;
     loop {
-        match timeout(wait, sent.as_mut()).await {
-            Ok(sent) => return Some(sent),
-            Err(_) => {
-                let quiet = sending.progress.as_ref()?.quiet_for();
-                wait = most.checked_sub(quiet).filter(|wait| !wait.is_zero())?;
-            }
+        let waited = patiently(wait, sent.as_mut()).await;
+        let Waited::Over = waited else {
+            return waited;
+        };
+        let quiet = sending.progress.as_ref().map(|body| body.quiet_for());
+        match quiet.and_then(|quiet| most.checked_sub(quiet)) {
+            Some(left) if !left.is_zero() => wait = left,
+            _ => return Waited::Over,
         }
     }
 }
@@ -324,9 +359,11 @@ fn is_lost(error: &hyper::Error) -> bool {
     error.is_incomplete_message()
         || error.is_closed()
         || error.is_canceled()
-        || error
-            .source()
-            .is_some_and(|source| source.is::<io::Error>())
+        || socket_error(error).is_some()
+}
+
+fn socket_error(error: &hyper::Error) -> Option<&io::Error> {
+    error.source()?.downcast_ref()
 }
 
 fn is_idempotent(method: &Method) -> bool {

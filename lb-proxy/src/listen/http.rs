@@ -19,7 +19,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Phase, draining, io::HeadLimited};
+use super::{Phase, draining, head::HeadLimited};
 use crate::{
     http::{self, Client},
     net::Stream,
@@ -82,7 +82,10 @@ async fn serve_http1(
 ) -> Result<()> {
     let listener = Arc::clone(&client.listener);
     let own = Arc::clone(&client);
-    let service = service_fn(move |request| Box::pin(http::serve(Arc::clone(&own), request)));
+    let service = service_fn(move |request| {
+        let served = http::serve(Arc::clone(&own), request);
+        Box::pin(http::guarded(Arc::clone(&own.shared), served))
+    });
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
@@ -123,7 +126,10 @@ async fn serve_http2(
 ) -> Result<()> {
     let listener = Arc::clone(&client.listener);
     let own = Arc::clone(&client);
-    let service = service_fn(move |request| Box::pin(http::serve(Arc::clone(&own), request)));
+    let service = service_fn(move |request| {
+        let served = http::serve(Arc::clone(&own), request);
+        Box::pin(http::guarded(Arc::clone(&own.shared), served))
+    });
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
