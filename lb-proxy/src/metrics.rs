@@ -150,9 +150,7 @@ const ROWS: &[Row] = &[
         None,
         &[],
         "Warnings of `lbctl http list`.",
-        Of::Proxy(|shared, samples| {
-            samples.add(&[], Value::Count(shared.warnings().len() as u64))
-        }),
+        Of::Proxy(|shared, samples| samples.add(&[], Value::Count(shared.warnings().len() as u64))),
     ),
     row(
         "lb_proxy_reload_refused",

@@ -130,12 +130,7 @@ impl Troubles {
     }
 
     /// Returns what is to be logged.
-    fn observe_at(
-        &self,
-        now: Duration,
-        kind: Kind,
-        reason: impl fmt::Display,
-    ) -> Option<String> {
+    fn observe_at(&self, now: Duration, kind: Kind, reason: impl fmt::Display) -> Option<String> {
         self.counts[kind as usize].fetch_add(1, Relaxed);
         let mut episodes = self.episodes.lock().unwrap_or_else(PoisonError::into_inner);
         let slot = &mut episodes[kind as usize];
@@ -265,7 +260,11 @@ mod tests {
         assert_eq!(troubles.warnings_at(seconds(169)).len(), 1);
         assert_eq!(troubles.warnings_at(seconds(170)), [""; 0]);
         // Another kind has an episode of its own.
-        assert!(troubles.observe_at(seconds(170), Kind::Panic, "x").is_some());
+        assert!(
+            troubles
+                .observe_at(seconds(170), Kind::Panic, "x")
+                .is_some()
+        );
         let said = troubles.observe_at(seconds(171), Kind::Files, "again");
         assert!(said.unwrap().starts_with("once in the last 1s: again"));
         assert_eq!(troubles.warnings_at(seconds(171)).len(), 2);

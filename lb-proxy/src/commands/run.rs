@@ -209,7 +209,9 @@ impl Run {
                 let served = handover::serve(path, server.held(), tell);
                 let (socket, thread) =
                     served.with_context(|| format!("listening on {}", path.display()))?;
-                vital.thread(HANDOVER, thread).context("starting a thread")?;
+                vital
+                    .thread(HANDOVER, thread)
+                    .context("starting a thread")?;
                 Some(socket)
             }
             None => None,

@@ -34,6 +34,7 @@ use crate::{
     routes::Route,
 };
 use body::Body;
+use upgrade::Upgrade;
 use validate::Target;
 
 /// A connection of a client.
@@ -175,7 +176,7 @@ pub async fn serve(
     shared.totals.open.fetch_add(1, Relaxed);
     let _open = Open(&shared);
     let version = request.version();
-    let upgrade = upgrade::client_side(&mut request);
+    let upgrade = upgrade::client_side(&mut request, &client);
     let (head, body) = request.into_parts();
     let trusted = &running.config.proxy.trusted_proxies;
     let is_trusted = headers::is_trusted(trusted, client.peer.ip());
@@ -268,7 +269,7 @@ impl Drop for Open<'_> {
     }
 }
 
-type Message = (Parts, Incoming, Option<hyper::upgrade::OnUpgrade>);
+type Message = (Parts, Incoming, Option<Upgrade>);
 
 async fn answer(
     client: &Arc<Client>,
@@ -470,7 +471,9 @@ mod tests {
         assert!(shared.troubles.count(trouble::Kind::Panic) >= 1);
         let warnings = shared.troubles.warnings();
         assert!(
-            warnings.iter().any(|text| text.contains("fault of this program")),
+            warnings
+                .iter()
+                .any(|text| text.contains("fault of this program")),
             "{warnings:?}"
         );
     }

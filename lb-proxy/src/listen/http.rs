@@ -89,7 +89,8 @@ async fn serve_http1(
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(listener.idle_timeout)
+        // `HeadLimited` has the limits, and answers.
+        .header_read_timeout(None)
         .max_header_size(listener.max_head as usize)
         .max_buf_size(
             (listener.max_head as usize + 1_024)
@@ -133,6 +134,7 @@ async fn serve_http2(
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
+        .enable_connect_protocol()
         .max_concurrent_streams(listener.max_streams)
         .max_header_list_size(listener.max_head)
         .initial_stream_window_size(STREAM_WINDOW)

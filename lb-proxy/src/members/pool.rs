@@ -376,7 +376,8 @@ mod tests {
     #[test]
     fn an_instance_that_cannot_be_read_is_lost_alone() {
         let mut table = Table::new(None);
-        let list = r#"[7,{"name":"a"},{"name":"b","address":"10.0.0.2:80"},{"address":"10.0.0.1"}]"#;
+        let list =
+            r#"[7,{"name":"a"},{"name":"b","address":"10.0.0.2:80"},{"address":"10.0.0.1"}]"#;
         assert_eq!(table.apply(list), Ok(true));
         assert_eq!(texts(&table.members()), ["10.0.0.2:80 100 up"]);
         assert_eq!(

@@ -113,7 +113,13 @@ mod tests {
         assert!(status.seen().warning("web").unwrap().contains("silent"));
         assert!(status.followed(Some("x".to_owned())));
         assert!(!status.followed(Some("x".to_owned())));
-        assert!(status.seen().warning("web").unwrap().ends_with("in part: x"));
+        assert!(
+            status
+                .seen()
+                .warning("web")
+                .unwrap()
+                .ends_with("in part: x")
+        );
         assert!(status.followed(None));
         assert_eq!(status.seen().warning("web"), None);
     }

@@ -297,8 +297,8 @@ impl Connector {
             .keep_alive_timeout(Duration::from_secs(10))
             .handshake(TokioIo::new(stream));
         let shaken = self.in_time(instance.address, handshake).await?;
-        let (sender, connection) = shaken
-            .map_err(|error| ConnectError::Http(instance.address, error))?;
+        let (sender, connection) =
+            shaken.map_err(|error| ConnectError::Http(instance.address, error))?;
         tokio::spawn(connection);
         let stream = match self.sends_proxy {
             true => SharedStream::alone(),

@@ -2,6 +2,7 @@
 
 use std::{
     io::Write as _,
+    sync::atomic::Ordering::SeqCst,
     thread,
     time::{Duration, Instant},
 };
@@ -52,6 +53,33 @@ fn a_head_that_drips_is_closed() {
         }
     }
     assert_eq!(instance.count(), 1);
+    // Both are counted as answered with 408.
+    let totals = &proxy.server.shared().totals;
+    assert_eq!(totals.answers[3].load(SeqCst), 2);
+}
+
+#[test]
+fn a_part_of_a_head_is_answered_in_time() {
+    let instance = Instance::fine();
+    for listener in [QUICK.to_owned(), format!("http2 = false\n{QUICK}")] {
+        let proxy = Proxy::to(&[instance.address], "", &listener);
+        for before in 0..3 {
+            let mut client = proxy.client();
+            for _ in 0..before {
+                assert_eq!(client.ask(&get("/")).status, 200);
+            }
+            client.send("GET / HTTP/1.1\r\nHost");
+            let answer = client.answer(false);
+            assert_eq!(answer.status, 408);
+            assert_eq!(answer.header("connection"), Some("close"));
+            assert!(answer.text().contains("took too long") && !answer.is_cut);
+            client.closed();
+        }
+        // One that is only idle is told nothing.
+        let mut client = proxy.client();
+        assert_eq!(client.ask(&get("/")).status, 200);
+        assert_eq!(client.answer(false).status, 0);
+    }
 }
 
 #[test]
@@ -67,7 +95,7 @@ fn a_body_that_pauses_is_the_clients_fault() {
     let faults: u64 = totals
         .faults
         .iter()
-        .map(|count| count.load(std::sync::atomic::Ordering::SeqCst))
+        .map(|count| count.load(SeqCst))
         .sum();
     assert_eq!(faults, 0, "the instance did nothing wrong");
 }
