@@ -92,11 +92,7 @@ fn a_body_that_pauses_is_the_clients_fault() {
     client.closed();
     let service = proxy.service("s");
     let totals = &service.entries()[0].instance.totals;
-    let faults: u64 = totals
-        .faults
-        .iter()
-        .map(|count| count.load(SeqCst))
-        .sum();
+    let faults: u64 = totals.faults.iter().map(|count| count.load(SeqCst)).sum();
     assert_eq!(faults, 0, "the instance did nothing wrong");
 }
 
