@@ -23,16 +23,10 @@ const WEB_SOCKET: &str = "websocket";
 #[derive(Debug)]
 pub struct Upgrade {
     client: OnUpgrade,
-    stream: Option<Stream>,
-}
-
-/// What a stream of HTTP/2 needs beyond that.
-#[derive(Debug)]
-struct Stream {
-    /// The key that an instance must have answered.
-    key: HeaderValue,
-    /// The client is busy as long as the WebSocket is open.
-    _open: OpenRequest,
+    /// On a stream of HTTP/2: the key that an instance must have answered.
+    key: Option<HeaderValue>,
+    /// The client is busy as long as this lasts, however silent it is.
+    open: OpenRequest,
 }
 
 /// Returns the other side of an upgrade if the request asks for one. The upgrade to h2c is not passed on (RFC 9113 section
@@ -46,10 +40,10 @@ pub fn client_side<B>(request: &mut Request<B>, client: &Arc<Client>) -> Option<
         let headers = request.headers_mut();
         ask(headers, HeaderValue::from_static(WEB_SOCKET));
         headers.insert(SEC_WEBSOCKET_KEY, key.clone());
-        let open = OpenRequest::new(Arc::clone(client));
         return Some(Upgrade {
             client: upgrade,
-            stream: Some(Stream { key, _open: open }),
+            key: Some(key),
+            open: OpenRequest::new(Arc::clone(client)),
         });
     }
     let headers = request.headers();
@@ -59,7 +53,8 @@ pub fn client_side<B>(request: &mut Request<B>, client: &Arc<Client>) -> Option<
         && !has_token(headers, &UPGRADE, "h2c");
     is_wanted.then(|| Upgrade {
         client: hyper::upgrade::on(request),
-        stream: None,
+        key: None,
+        open: OpenRequest::new(Arc::clone(client)),
     })
 }
 
@@ -81,7 +76,7 @@ pub fn ask(headers: &mut HeaderMap, protocol: HeaderValue) {
 impl Upgrade {
     /// Returns whether an answer of an instance that says something else than "switching protocols" would open the stream.
     pub fn is_opened_by(&self, status: StatusCode) -> bool {
-        self.stream.is_some() && status.is_success()
+        self.key.is_some() && status.is_success()
     }
 
     /// Takes the answer of an instance that switches protocols, and passes bytes on between both sides from then on, until
@@ -96,10 +91,10 @@ impl Upgrade {
         let mut headers = answer.headers().clone();
         let protocol = headers.get(UPGRADE).cloned();
         super::headers::clean(&mut headers, false);
-        match &self.stream {
-            Some(stream) => {
+        match &self.key {
+            Some(key) => {
                 let accepted = headers.remove(SEC_WEBSOCKET_ACCEPT)?;
-                if accepted != derive_accept_key(stream.key.as_bytes()) {
+                if accepted != derive_accept_key(key.as_bytes()) {
                     return None;
                 }
             }
@@ -123,14 +118,14 @@ impl Upgrade {
                 );
             }
             // It counts as a pending request, and keeps its connection, as long as it lasts.
-            drop((lease, self.stream));
+            drop((lease, self.open));
         });
         Some(headers)
     }
 
     /// Returns the status that tells the client of the switch.
     pub const fn status(&self) -> StatusCode {
-        match self.stream {
+        match self.key {
             Some(_) => StatusCode::OK,
             None => StatusCode::SWITCHING_PROTOCOLS,
         }

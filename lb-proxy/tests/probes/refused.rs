@@ -1,6 +1,7 @@
 //! Instances that speak HTTP/2 and do not process a request, as they say, and WebSockets on streams of HTTP/2.
 
 use std::{
+    io::Read as _,
     net::SocketAddr,
     sync::{
         Arc,
@@ -240,6 +241,25 @@ async fn a_web_socket_runs_on_a_stream_of_http2() {
     stream.send_data(Bytes::new(), true).unwrap();
     while let Some(part) = echo.data().await {
         assert_eq!(part.unwrap(), "");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_web_socket_may_be_silent_for_longer_than_a_head_may_take() {
+    let good = web_socket_instance(|key| switch(&derive_accept_key(key.as_bytes()))).await;
+    let listener = "idle_timeout = \"300ms\"\nhead_timeout = \"300ms\"";
+    let proxy = Proxy::to(&[good], "", listener);
+    let mut client = proxy.client();
+    let request = "GET /chat?x HTTP/1.1\r\nHost: a.test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                   Sec-WebSocket-Protocol: chat\r\n\r\n";
+    assert_eq!(client.ask(request).status, 101);
+    for _ in 0..3 {
+        client.send("frame");
+        let mut echo = [0; 5];
+        client.stream.read_exact(&mut echo).unwrap();
+        assert_eq!(&echo, b"frame");
+        tokio::time::sleep(std::time::Duration::from_millis(1_000)).await;
     }
 }
 
