@@ -988,6 +988,30 @@ fn large_instance() -> SocketAddr {
 }
 
 #[test]
+fn an_idle_connection_takes_little_memory() {
+    const CLIENTS: usize = 500;
+    /// hyper's buffers alone are 16 KiB.
+    const MOST: usize = 8 << 10;
+    let setup = Setup::new();
+    setup.write(&[instance("fine")], "");
+    let program = setup.run();
+    let before = program.memory();
+    let mut clients: Vec<Kept> = (0..CLIENTS)
+        .map(|_| {
+            let mut client = Kept::connect(setup.address);
+            assert!(client.ask("/").ends_with("fine"));
+            client
+        })
+        .collect();
+    let each = || program.memory().saturating_sub(before) / CLIENTS;
+    wait_until("each takes little", || each() < MOST);
+    println!("{} bytes for each idle connection", each());
+    for client in &mut clients {
+        assert!(client.ask("/").ends_with("fine"));
+    }
+}
+
+#[test]
 fn memory_does_not_grow_with_bodies() {
     let setup = Setup::new();
     setup.write(&[large_instance()], "");

@@ -1,16 +1,19 @@
 //! A client's connection over HTTP/1.1 with a time limit for the head of each request, and one for the time between two.
+//!
+//! Between two requests a connection needs none of the buffers that it is read and written with, which are most of its
+//! memory. So one that has been idle for a second is parked: hyper gives it up, and begins anew with the next byte.
 
 use std::{
     future::Future as _,
     io,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, Sleep, sleep_until},
+    time::{Duration, Instant, Sleep, sleep_until},
 };
 
 use crate::{http::Client, net::Stream};
@@ -22,13 +25,33 @@ const ANSWER: &[u8] =
     408 Request Timeout: the head of the request took too long\n";
 /// Its status.
 const STATUS: u16 = 408;
+/// After this time without a request a connection is parked.
+pub const PARK: Duration = Duration::from_secs(1);
+
+/// Where a connection is parked.
+#[derive(Clone, Debug, Default)]
+pub struct Seat(Arc<Mutex<Option<Stream>>>);
+
+impl Seat {
+    fn park(&self, stream: Option<Stream>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = stream;
+    }
+
+    /// Takes the connection back, if it was parked.
+    #[must_use]
+    pub fn take(&self) -> Option<Stream> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
 
 /// A connection over HTTP/1.1. A client that sends a part of a head and not the rest in time gets 408; one that sends nothing
 /// for long is closed. One timer is enough for both, and it is not touched by each request: when it goes off too early, it
 /// is set to what is left.
 #[derive(Debug)]
 pub struct HeadLimited {
-    stream: Stream,
+    /// `None`: it is parked.
+    stream: Option<Stream>,
+    seat: Seat,
     client: Arc<Client>,
     phase: Phase,
     /// When the phase began.
@@ -50,11 +73,12 @@ enum Phase {
 }
 
 impl HeadLimited {
-    /// Limits a connection.
+    /// Limits a connection, which is parked on this seat.
     #[must_use]
-    pub fn new(stream: Stream, client: Arc<Client>) -> Self {
+    pub fn new(stream: Stream, client: Arc<Client>, seat: Seat) -> Self {
         HeadLimited {
-            stream,
+            stream: Some(stream),
+            seat,
             client,
             phase: Phase::Idle,
             since: Instant::now(),
@@ -86,7 +110,8 @@ impl HeadLimited {
         let listener = &self.client.listener;
         let limit = match self.phase {
             Phase::Busy => return Poll::Pending,
-            Phase::Idle => listener.idle_timeout,
+            Phase::Idle if self.owes => listener.idle_timeout,
+            Phase::Idle => listener.idle_timeout.min(PARK),
             Phase::Head(_) => listener.head_timeout,
         };
         let due = self.since + limit;
@@ -105,8 +130,10 @@ impl HeadLimited {
     /// Says that the head took too long, as far as that can be said at once.
     fn refuse(&mut self, context: &mut Context<'_>) {
         self.client.shared.totals.count(STATUS);
-        if !self.owes {
-            let mut stream = Pin::new(&mut self.stream);
+        if let Some(stream) = &mut self.stream
+            && !self.owes
+        {
+            let mut stream = Pin::new(stream);
             // A client that does not read either learns nothing.
             let _ = stream.as_mut().poll_write(context, ANSWER);
             let _ = stream.poll_flush(context);
@@ -126,7 +153,10 @@ impl AsyncRead for HeadLimited {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let read = Pin::new(&mut this.stream).poll_read(context, buffer);
+        let Some(stream) = &mut this.stream else {
+            return Poll::Ready(Ok(()));
+        };
+        let read = Pin::new(stream).poll_read(context, buffer);
         this.follow();
         if read.is_ready() {
             if this.phase == Phase::Idle {
@@ -135,8 +165,14 @@ impl AsyncRead for HeadLimited {
             return read;
         }
         ready!(this.poll_over(context));
-        if matches!(this.phase, Phase::Head(_)) {
-            this.refuse(context);
+        match this.phase {
+            Phase::Head(_) => this.refuse(context),
+            _ if this.owes || this.client.listener.idle_timeout <= PARK => {}
+            // This looks like its end.
+            _ => {
+                this.seat.park(this.stream.take());
+                return Poll::Ready(Ok(()));
+            }
         }
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
@@ -148,7 +184,10 @@ impl AsyncWrite for HeadLimited {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        let Some(stream) = &mut self.stream else {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        };
+        let written = Pin::new(stream).poll_write(context, bytes);
         self.note(&written, bytes.len());
         written
     }
@@ -158,21 +197,33 @@ impl AsyncWrite for HeadLimited {
         context: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(context, buffers);
+        let Some(stream) = &mut self.stream else {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        };
+        let written = Pin::new(stream).poll_write_vectored(context, buffers);
         let length = buffers.iter().map(|buffer| buffer.len()).sum();
         self.note(&written, length);
         written
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.stream.as_ref().is_some_and(Stream::is_write_vectored)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        let Some(stream) = &mut self.stream else {
+            return Poll::Ready(Ok(()));
+        };
+        // It comes after the last write. TLS has a buffer of its own.
+        let flushed = Pin::new(stream).poll_flush(context);
+        self.owes = flushed.is_pending();
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        match &mut self.stream {
+            Some(stream) => Pin::new(stream).poll_shutdown(context),
+            None => Poll::Ready(Ok(())),
+        }
     }
 }

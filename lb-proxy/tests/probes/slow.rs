@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{Instance, Proxy, get};
+use crate::support::{Instance, Proxy, get, wait_until};
 
 const QUICK: &str = "head_timeout = \"300ms\"\nbody_timeout = \"300ms\"\nidle_timeout = \"900ms\"";
 
@@ -107,6 +107,53 @@ fn a_body_that_drips_is_taken_as_long_as_it_moves() {
         client.send("x");
     }
     assert_eq!(client.answer(false).status, 200);
+}
+
+#[test]
+fn a_connection_that_was_idle_for_long_goes_on() {
+    let instance = Instance::fine();
+    let limits = "head_timeout = \"300ms\"\nidle_timeout = \"3s\"";
+    let proxy = Proxy::to(&[instance.address], "", limits);
+    // It is parked after a second, also before its first request.
+    let mut client = proxy.client();
+    for _ in 0..3 {
+        thread::sleep(Duration::from_millis(1_300));
+        assert_eq!(client.ask(&get("/")).status, 200);
+    }
+    thread::sleep(Duration::from_millis(1_300));
+    client.send("GET / HT");
+    assert_eq!(client.answer(false).status, 408);
+    // In the end it is closed, and one that the client closes is forgotten.
+    let open = || {
+        let totals = &proxy.server.shared().totals;
+        totals.open_connections.load(SeqCst)
+    };
+    let mut client = proxy.client();
+    assert_eq!(client.ask(&get("/")).status, 200);
+    assert!(client.closed() > Duration::from_secs(2));
+    let client = proxy.client();
+    wait_until("it is open", || open() == 1);
+    thread::sleep(Duration::from_millis(1_300));
+    drop(client);
+    wait_until("it is forgotten", || open() == 0);
+}
+
+#[test]
+fn a_connection_that_is_idle_when_the_proxy_ends_is_answered_once_more() {
+    let instance = Instance::fine();
+    let proxy = Proxy::to(&[instance.address], "", "");
+    let (mut asking, mut silent) = (proxy.client(), proxy.client());
+    assert_eq!(asking.ask(&get("/")).status, 200);
+    assert_eq!(silent.ask(&get("/")).status, 200);
+    thread::sleep(Duration::from_millis(1_300));
+    proxy.server.begin_drain();
+    let answer = asking.ask(&get("/"));
+    assert_eq!(
+        (answer.status, answer.header("connection")),
+        (200, Some("close"))
+    );
+    asking.closed();
+    silent.closed();
 }
 
 #[test]
