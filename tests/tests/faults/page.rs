@@ -81,6 +81,7 @@ const PROGRAMS: &[(&str, usize)] = &[
     ("lb-controller/src/controller.rs", 1),
     ("lb-controller/src/hub.rs", 1),
     ("lb-controller/src/worker.rs", 1),
+    ("lb-proxy/src/commands/run.rs", 5),
 ];
 
 pub fn every_vital_part_is_on_the_page() {
