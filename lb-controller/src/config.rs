@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use lb_model::{
@@ -25,6 +26,9 @@ use crate::{
 
 /// Where the API listens by default.
 pub const DEFAULT_LISTEN: &str = "unix:/run/lb-controller/api.sock";
+
+/// How long a vital part may make no progress by default.
+const DEFAULT_WATCHDOG: Duration = Duration::from_secs(60);
 
 fn default_listen() -> Vec<Endpoint> {
     // The constant is an endpoint, as a test shows.
@@ -54,6 +58,9 @@ lb_model::settings! {
         /// Whether pools may have the driver `exec` (`--exec-drivers`): whoever may call the API then runs programs as the
         /// controller's user.
         exec_drivers: bool = false;
+        /// How long a vital part may make no progress. The controller ends then, and the service manager starts it again;
+        /// instances run on meanwhile.
+        watchdog: Duration = DEFAULT_WATCHDOG, Duration::from_secs(5)..=Duration::from_secs(3_600);
     }
     validate(settings) {
         let settings: &ControllerSettings = settings;

@@ -11,6 +11,7 @@ use lb_model::{
     pool::{InstanceName, PoolName, PoolSpec},
     settings::{FieldError, Map, Settings as _, Value},
 };
+use lb_serve::{vital::Registrar, watchdog::Pulse};
 use tokio::{
     sync::{Semaphore, oneshot, watch},
     time::{Instant, MissedTickBehavior},
@@ -23,9 +24,12 @@ use crate::{
     hub::Hub,
     keeper::{Changes, Keeper, KeeperError, StoredPool},
     pool::{Now, ORPHAN_GRACE, Pool, PoolOwner, PoolRecord},
+    troubles::{self, Troubles},
     worker::{Handle, Means, Order, PoolView, Report, Worker},
 };
 
+/// See [`lb_serve::vital`].
+pub const COLLECTOR: &str = "the task that looks for instances of pools that are gone";
 /// How often instances of pools that do not exist are looked for.
 const COLLECT: Duration = Duration::from_secs(5);
 /// How long a call of a collector may take.
@@ -83,6 +87,9 @@ struct Inner {
     pools: Mutex<BTreeMap<PoolName, Handle>>,
     /// Changes when a pool comes or goes.
     names: watch::Sender<u64>,
+    parts: Registrar,
+    /// What is wrong with the controller as a whole.
+    warnings: Mutex<(troubles::Now, Troubles)>,
 }
 
 impl Controller {
@@ -98,6 +105,7 @@ impl Controller {
         probes: Arc<Semaphore>,
         stored: Vec<StoredPool>,
         is_new: bool,
+        parts: Registrar,
     ) -> Result<Self, Refused> {
         let controller = Controller(Arc::new(Inner {
             hub,
@@ -108,11 +116,14 @@ impl Controller {
             started: Instant::now(),
             pools: Mutex::default(),
             names: watch::Sender::new(0),
+            parts: parts.clone(),
+            warnings: Mutex::default(),
         }));
         for pool in stored {
             controller.restore(pool)?;
         }
-        tokio::spawn(collect(Arc::downgrade(&controller.0), is_new));
+        let collecting = collect(Arc::downgrade(&controller.0), is_new);
+        parts.spawn(COLLECTOR, controller.0.hub.owner().to_owned(), collecting);
         Ok(controller)
     }
 
@@ -148,6 +159,7 @@ impl Controller {
             events: self.0.events.clone(),
             probes: Arc::clone(&self.0.probes),
             started: self.0.started,
+            parts: self.0.parts.clone(),
         };
         let handle = Worker::start(pool, means);
         self.pools().insert(name, handle);
@@ -216,7 +228,13 @@ impl Controller {
         };
         let mut changes = Changes::default();
         changes.pool(&name, &record);
-        self.0.keeper.write(changes).await?;
+        if let Err(error) = self.0.keeper.write(changes).await {
+            // It may be written after all.
+            let mut undo = Changes::default();
+            undo.remove_pool(&name);
+            self.0.keeper.owe(undo);
+            return Err(error.into());
+        }
         if self.pools().contains_key(&name) {
             return Err(Refused::Exists(name));
         }
@@ -226,8 +244,10 @@ impl Controller {
         self.view_of(&name)
     }
 
-    /// Makes the pools of the configuration file what it says. One that is refused is logged, and stays as it is.
-    pub async fn follow_file(&self, pools: BTreeMap<PoolName, PoolSpec>) {
+    /// Makes the pools of the configuration file what it says. One that is refused stays as it is, and is a warning until it is
+    /// followed. Returns whether all are.
+    pub async fn follow_file(&self, pools: BTreeMap<PoolName, PoolSpec>) -> bool {
+        let mut refused = Vec::new();
         let views = self.views(None).unwrap_or_default();
         for view in &views {
             if view.owner == PoolOwner::File
@@ -235,7 +255,10 @@ impl Controller {
                 && !pools.contains_key(&view.name)
                 && let Err(error) = self.order(&view.name, Order::Delete).await
             {
-                tracing::error!("the pool {} is no longer in the file: {error}", view.name);
+                refused.push(format!(
+                    "pool {}, which it no longer has: {error}",
+                    view.name
+                ));
             }
         }
         for (name, spec) in pools {
@@ -250,9 +273,55 @@ impl Controller {
                 _ => self.create(name.clone(), spec, PoolOwner::File).await,
             };
             if let Err(error) = followed {
-                tracing::error!("the pool {name} of the file: {error}");
+                refused.push(format!("pool {name}: {error}"));
             }
         }
+        let text = (!refused.is_empty()).then(|| {
+            let refused = refused.join("; ");
+            format!("the configuration file is not followed in all: {refused}")
+        });
+        self.set_warning("file in part", text);
+        refused.is_empty()
+    }
+
+    /// Says that something is wrong with the controller as a whole, or no longer is. The key stays while the words change.
+    pub fn set_warning(&self, key: &str, text: Option<String>) {
+        let mut warnings = self.warnings_mut();
+        let (now, troubles) = &mut *warnings;
+        match text {
+            Some(text) => now.insert(key.to_owned(), text),
+            None => now.remove(key),
+        };
+        for event in troubles.update(now.clone()) {
+            self.0.events.add(None, event);
+        }
+    }
+
+    fn warnings_mut(&self) -> std::sync::MutexGuard<'_, (troubles::Now, Troubles)> {
+        self.0
+            .warnings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is wrong with the controller as a whole, in words.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings: Vec<String> = self.0.keeper.trouble().into_iter().collect();
+        warnings.extend(self.warnings_mut().1.texts().cloned());
+        warnings
+    }
+
+    /// The agents.
+    #[must_use]
+    pub fn agents(&self) -> &Agents {
+        &self.0.agents
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn keeper(&self) -> &Keeper {
+        &self.0.keeper
     }
 
     /// Refuses addresses, ports and folders that another pool has.
@@ -447,13 +516,14 @@ impl Controller {
         &self.0.events
     }
 
-    /// A pool whose task has ended by itself, which is a fault of this program.
+    /// The signs of life of the pools' tasks.
     #[must_use]
-    pub fn ended(&self) -> Option<PoolName> {
-        self.pools()
-            .iter()
-            .find(|(_, handle)| handle.task.is_finished())
-            .map(|(name, _)| name.clone())
+    pub fn pulses(&self) -> Vec<(PoolName, Arc<Pulse>)> {
+        let pools = self.pools();
+        let handles = pools.iter();
+        handles
+            .map(|(name, handle)| (name.clone(), Arc::clone(&handle.pulse)))
+            .collect()
     }
 }
 
@@ -517,7 +587,7 @@ async fn collect(inner: std::sync::Weak<Inner>, is_new: bool) {
             return;
         };
         let controller = Controller(inner);
-        let mut seen = Vec::new();
+        let mut seen: Vec<InstanceName> = Vec::new();
         for engine in controller.0.hub.engines() {
             let Ok(listed) = engine.snapshots().borrow().listed.clone() else {
                 continue;
@@ -552,5 +622,13 @@ async fn collect(inner: std::sync::Weak<Inner>, is_new: bool) {
             }
         }
         since.retain(|name, _| seen.contains(name));
+        let strangers = seen.first().filter(|_| is_new).map(|first| {
+            format!(
+                "{} instances, such as {first}, have this controller's name and no pool, and its store was empty when it started: \
+                 they are left alone; --take-over removes them",
+                seen.len()
+            )
+        });
+        controller.set_warning("strangers", strangers);
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use lb_model::pool::PoolName;
 use tokio::sync::watch;
 
-use crate::pool::Event;
+use crate::{pool::Event, troubles};
 
 /// Events that are kept.
 const KEPT: usize = 4_096;
@@ -21,8 +21,8 @@ pub struct Dated {
     pub revision: u64,
     /// When.
     pub time: SystemTime,
-    /// The pool.
-    pub pool: PoolName,
+    /// The pool; `None` if it is about the controller.
+    pub pool: Option<PoolName>,
     /// What happened.
     pub event: Event,
 }
@@ -35,9 +35,12 @@ pub struct Events(Arc<Inner>);
 struct Inner {
     kept: Mutex<VecDeque<Arc<Dated>>>,
     /// How many there were since the process started, by pool and kind.
-    counts: Mutex<BTreeMap<(PoolName, &'static str), u64>>,
+    counts: Mutex<Counts>,
     revision: watch::Sender<u64>,
 }
+
+/// How many events there were, by pool and kind.
+type Counts = BTreeMap<(Option<PoolName>, &'static str), u64>;
 
 /// The events since then are not all known any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,27 +57,30 @@ impl Default for Events {
 }
 
 impl Events {
-    /// Adds an event, and logs it.
-    pub fn add(&self, pool: &PoolName, event: Event) {
-        let about = event
-            .instance
-            .as_ref()
-            .map_or_else(|| pool.to_string(), ToString::to_string);
+    /// Adds an event of a pool, or of the controller, and logs it.
+    pub fn add(&self, pool: Option<&PoolName>, event: Event) {
+        let about = match (&event.instance, pool) {
+            (Some(instance), _) => instance.to_string(),
+            (None, Some(pool)) => pool.to_string(),
+            (None, None) => "controller".to_owned(),
+        };
         if event.is_alarm {
             tracing::error!("{about}: {}: {}", event.kind, event.text);
+        } else if event.kind == troubles::BEGINS {
+            tracing::warn!("{about}: {}: {}", event.kind, event.text);
         } else {
             tracing::info!("{about}: {}: {}", event.kind, event.text);
         }
         *self
             .counts_mut()
-            .entry((pool.clone(), event.kind))
+            .entry((pool.cloned(), event.kind))
             .or_default() += 1;
         let mut kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let revision = *self.0.revision.borrow() + 1;
         kept.push_back(Arc::new(Dated {
             revision,
             time: SystemTime::now(),
-            pool: pool.clone(),
+            pool: pool.cloned(),
             event,
         }));
         while kept.len() > KEPT {
@@ -83,13 +89,13 @@ impl Events {
         self.0.revision.send_replace(revision);
     }
 
-    fn counts_mut(&self) -> MutexGuard<'_, BTreeMap<(PoolName, &'static str), u64>> {
+    fn counts_mut(&self) -> MutexGuard<'_, Counts> {
         self.0.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many there were since the process started, by pool and kind.
     #[must_use]
-    pub fn counts(&self) -> Vec<((PoolName, &'static str), u64)> {
+    pub fn counts(&self) -> Vec<((Option<PoolName>, &'static str), u64)> {
         let counts = self.counts_mut();
         let copied = counts.iter().map(|(key, count)| (key.clone(), *count));
         copied.collect()
@@ -97,7 +103,8 @@ impl Events {
 
     /// Forgets the counts of a pool that is gone.
     pub fn forget(&self, pool: &PoolName) {
-        self.counts_mut().retain(|(name, _), _| name != pool);
+        self.counts_mut()
+            .retain(|(name, _), _| name.as_ref() != Some(pool));
     }
 
     /// The number of the last one, and each newer one.
@@ -110,7 +117,10 @@ impl Events {
     #[must_use]
     pub fn newest(&self, pool: &PoolName, most: usize) -> Vec<Arc<Dated>> {
         let kept = self.0.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_pool = kept.iter().rev().filter(|event| event.pool == *pool);
+        let of_pool = kept
+            .iter()
+            .rev()
+            .filter(|event| event.pool.as_ref() == Some(pool));
         let mut newest: Vec<_> = of_pool.take(most).cloned().collect();
         newest.reverse();
         newest
@@ -146,7 +156,7 @@ mod tests {
         let seen = events.revision();
         for number in 0..KEPT + 10 {
             events.add(
-                &pool,
+                Some(&pool),
                 Event {
                     instance: None,
                     kind: "scaled",

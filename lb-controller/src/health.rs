@@ -4,6 +4,7 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Instant};
 
 use lb_clients::{
     health::{
+        Verdict,
         runner::{ProbeConfig, Runner},
         state::{Health, State},
     },
@@ -36,7 +37,7 @@ pub struct Probes {
 #[derive(Debug)]
 struct Probe {
     check: Check,
-    _runner: Runner,
+    runner: Runner,
     forwarding: JoinHandle<()>,
 }
 
@@ -57,6 +58,20 @@ impl Probes {
             running: HashMap::new(),
         };
         (probes, receiver)
+    }
+
+    /// Drops the probes that have ended by themselves, which is a fault of this program, and names their instances. They are
+    /// started again with the next [`Probes::set`].
+    pub fn drop_ended(&mut self) -> Vec<InstanceName> {
+        let mut ended = Vec::new();
+        self.running.retain(|name, probe| {
+            let has_ended = probe.runner.has_ended() || probe.forwarding.is_finished();
+            if has_ended {
+                ended.push(name.clone());
+            }
+            !has_ended
+        });
+        ended
     }
 
     /// Probes exactly these instances. A check's port that is `first_port`, that of the pool's first instance, stands for the
@@ -121,7 +136,10 @@ impl Probes {
                         State::Up | State::Drain => Some(true),
                         State::Down => Some(false),
                     },
-                    is_success: report.outcome.verdict.is_alive(),
+                    is_success: match report.outcome.verdict {
+                        Verdict::Inconclusive => None,
+                        verdict => Some(verdict.is_alive()),
+                    },
                     wants_drain: report.state == State::Drain,
                     reason: report.outcome.reason,
                     latency: report.outcome.latency,
@@ -133,8 +151,39 @@ impl Probes {
         });
         Probe {
             check: check.clone(),
-            _runner: runner,
+            runner,
             forwarding,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lb_model::component::Component;
+
+    use super::*;
+
+    #[test]
+    fn a_probe_that_panics_is_named_and_started_again() {
+        // A runtime without clock and sockets: the tasks panic as soon as they want to wait.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (mut probes, _results) = Probes::new(Arc::new(Semaphore::new(1)));
+            let check = Check::new(Component::named("tcp"));
+            let name: InstanceName = "web-1-1".parse().unwrap();
+            let endpoint = "127.0.0.1:1".parse().unwrap();
+            for _ in 0..2 {
+                probes.set(Some(&check), 1, std::iter::once((&name, endpoint)));
+                assert_eq!(probes.running.len(), 1);
+                let mut ended = Vec::new();
+                while ended.is_empty() {
+                    tokio::task::yield_now().await;
+                    ended = probes.drop_ended();
+                }
+                assert_eq!(ended, std::slice::from_ref(&name));
+            }
+        });
     }
 }

@@ -12,12 +12,15 @@ use std::{
 
 use lb_drivers::{Bounded, Driver, DriverError, Listed, OpenError, Owned};
 use lb_model::component::Component;
+use lb_serve::vital::Registrar;
 use tokio::sync::{
     Notify,
     broadcast::error::{RecvError, TryRecvError},
     watch,
 };
 
+/// See [`lb_serve::vital`].
+pub const LISTER: &str = "the task that lists a driver's instances";
 /// The longest time between two lists.
 const RELIST: Duration = Duration::from_secs(30);
 /// The shortest: hints that come together are one.
@@ -51,7 +54,7 @@ impl Drop for Engine {
 }
 
 impl Engine {
-    fn start(driver: Arc<dyn Driver>, deadline: Duration) -> Self {
+    pub(crate) fn start(driver: Arc<dyn Driver>, deadline: Duration, parts: &Registrar) -> Self {
         let (sender, snapshots) = watch::channel(Snapshot {
             began: 0,
             listed: Err(DriverError::Unreachable {
@@ -62,12 +65,13 @@ impl Engine {
         let next = Arc::new(AtomicU64::new(1));
         let wanted = Arc::new(Notify::new());
         wanted.notify_one();
-        let task = tokio::spawn(list(
+        let listing = list(
             Bounded::new(Arc::clone(&driver), deadline),
             sender,
             Arc::clone(&next),
             Arc::clone(&wanted),
-        ));
+        );
+        let task = parts.spawn_mortal(LISTER, driver.kind().to_owned(), listing);
         Engine {
             driver,
             snapshots,
@@ -136,15 +140,17 @@ async fn list(
 #[derive(Debug)]
 pub struct Hub {
     owned: Owned,
+    parts: Registrar,
     engines: Mutex<HashMap<String, Arc<Engine>>>,
 }
 
 impl Hub {
     /// A hub without drivers.
     #[must_use]
-    pub fn new(owned: Owned) -> Self {
+    pub fn new(owned: Owned, parts: Registrar) -> Self {
         Hub {
             owned,
+            parts,
             engines: Mutex::default(),
         }
     }
@@ -175,7 +181,7 @@ impl Hub {
             return Ok(Arc::clone(engine));
         }
         let driver = lb_drivers::open(component, &self.owned)?;
-        let engine = Arc::new(Engine::start(driver, deadline));
+        let engine = Arc::new(Engine::start(driver, deadline, &self.parts));
         engines.insert(key, Arc::clone(&engine));
         Ok(engine)
     }

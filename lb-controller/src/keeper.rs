@@ -2,26 +2,42 @@
 //!
 //! All records are in memory, too. When the server of the store is away, pools go on, and changes of settings are refused;
 //! when it is back and has lost something, everything is written again.
+//!
+//! A server that hangs holds up nobody for long: see [`Keeper::write`].
+
+mod backup;
 
 use std::{
     collections::BTreeMap,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
+pub use backup::{Backup, BackupError};
 use lb_model::{
+    duration,
     pool::{PoolName, PoolSpec},
     settings::FieldError,
 };
 use lb_store::{Format, Records, RedbStore, RedisStore, Revision, Store, StoreError, Transaction};
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::oneshot;
 
 use crate::{
     KINDS,
     pool::{InstanceRecord, Learned, PoolRecord},
 };
 
+/// How long anybody waits for the store. A server answers in milliseconds; a disk that is busy may take longer.
+pub const WAIT: Duration = Duration::from_secs(2);
+/// How often the store is looked after while it does not work, ...
+const LOOK: Duration = Duration::from_secs(1);
+/// ... and in how many of these looks while it does.
+const CHECK: u32 = 5;
+/// The database in the controller's folder.
+const FILE: &str = "controller.redb";
 /// Version of the records.
 const SCHEMA: u64 = 1;
 /// Pools by name.
@@ -51,6 +67,15 @@ pub enum KeeperError {
         /// The cause.
         cause: String,
     },
+    /// It does not work now.
+    #[error("{0}")]
+    Away(String),
+    /// Its thread has ended.
+    #[error("the store's thread has ended")]
+    Ended,
+    /// Its thread could not be started.
+    #[error("starting a thread for the store: {0}")]
+    Thread(std::io::Error),
     /// The place of the store is not one.
     #[error("{0}: give redb, or redis:URL such as redis://127.0.0.1:6379")]
     Place(String),
@@ -82,6 +107,38 @@ impl std::str::FromStr for Place {
     }
 }
 
+impl Place {
+    /// Opens the store that is there.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn open(&self, folder: &Path, name: &str) -> Result<Box<dyn Store>, StoreError> {
+        Ok(match self {
+            Place::Redb => Box::new(RedbStore::open(
+                &folder.join(FILE),
+                &Format {
+                    schema: SCHEMA,
+                    older: 0..=0,
+                    tables: TABLES,
+                },
+                &mut |found, _, _, _| Err(format!("schema {found} was never written")),
+            )?),
+            Place::Redis(url) => Box::new(RedisStore::open(url, name, SCHEMA, TABLES)?),
+        })
+    }
+}
+
+/// A store that was opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// The store.
+    pub keeper: Keeper,
+    /// What is in it.
+    pub pools: Vec<StoredPool>,
+    /// Its thread.
+    pub thread: JoinHandle<()>,
+}
+
 /// A pool, as it was stored.
 #[derive(Debug)]
 pub struct StoredPool {
@@ -97,19 +154,53 @@ pub struct StoredPool {
     pub learned: Learned,
 }
 
-/// Writes, and everything that was written.
+/// The store, and everything that was written. It belongs to a thread of its own.
 #[derive(Debug)]
 struct Inner {
     store: Box<dyn Store>,
     /// Every record, to write it again if the server loses it.
-    mirror: BTreeMap<&'static str, BTreeMap<String, Vec<u8>>>,
-    /// Why the store does not work, if it does not.
-    trouble: Option<String>,
+    mirror: Mirror,
+    /// What has to be written although nobody waits for it: it undoes what nobody knows whether it was written.
+    owed: Changes,
+    shared: Arc<Shared>,
 }
 
-/// The store.
+/// What is known of the store without asking it.
+#[derive(Debug)]
+struct Shared {
+    location: String,
+    /// Never held while the store works.
+    status: Mutex<Status>,
+}
+
+#[derive(Debug, Default)]
+struct Status {
+    /// Why it does not work, if it does not.
+    trouble: Option<String>,
+    /// When the call began that it works at.
+    busy_since: Option<Instant>,
+}
+
+/// What the store's thread is to do.
+#[derive(Debug)]
+enum Job {
+    /// To write; the answer goes to the sender. If nobody waits for it any more when its turn comes, nothing is written.
+    Write(Changes, oneshot::Sender<Result<Revision, KeeperError>>),
+    /// To write with the next changes that are written, whoever waits.
+    Owe(Changes),
+    /// To look whether everything is still there.
+    Check,
+    /// A copy of everything.
+    Copy(oneshot::Sender<Backup>),
+}
+
+/// The store. Its thread does the work, so whoever asks waits no longer than [`WAIT`] for a server that hangs, and what is
+/// known of the store is known without it.
 #[derive(Clone, Debug)]
-pub struct Keeper(Arc<Mutex<Inner>>);
+pub struct Keeper {
+    shared: Arc<Shared>,
+    jobs: mpsc::Sender<Job>,
+}
 
 /// What is written together.
 #[derive(Debug, Default)]
@@ -126,6 +217,11 @@ impl Changes {
         // Records are plain data.
         let bytes = serde_json::to_vec(value).unwrap_or_default();
         self.0.push((table, key, Some(bytes)));
+    }
+
+    /// Adds further changes, which count more.
+    fn extend(&mut self, further: Changes) {
+        self.0.extend(further.0);
     }
 
     /// Writes a pool.
@@ -155,147 +251,207 @@ impl Changes {
 }
 
 impl Keeper {
-    /// Opens the store.
+    /// Opens the store, and starts its thread, which ends when the last keeper is dropped.
     ///
     /// # Errors
     /// It cannot be opened, or a record of it cannot be read.
-    pub fn open(
-        place: &Place,
-        folder: &Path,
-        name: &str,
-    ) -> Result<(Self, Vec<StoredPool>), KeeperError> {
-        let store: Box<dyn Store> = match place {
-            Place::Redb => Box::new(RedbStore::open(
-                &folder.join("controller.redb"),
-                &Format {
-                    schema: SCHEMA,
-                    older: 0..=0,
-                    tables: TABLES,
-                },
-                &mut |found, _, _, _| Err(format!("schema {found} was never written")),
-            )?),
-            Place::Redis(url) => Box::new(RedisStore::open(url, name, SCHEMA, TABLES)?),
-        };
-        Self::of(store)
+    pub fn open(place: &Place, folder: &Path, name: &str) -> Result<Opened, KeeperError> {
+        Self::of(place.open(folder, name)?)
     }
 
-    /// Reads a store.
+    /// Reads a store, and starts its thread.
     ///
     /// # Errors
     /// A record cannot be read.
-    pub fn of(store: Box<dyn Store>) -> Result<(Self, Vec<StoredPool>), KeeperError> {
-        let mut mirror = BTreeMap::new();
-        for table in TABLES {
-            let entries = store.list(table)?.into_iter();
-            let records: BTreeMap<_, _> = entries.map(|entry| (entry.key, entry.value)).collect();
-            mirror.insert(*table, records);
-        }
+    pub fn of(store: Box<dyn Store>) -> Result<Opened, KeeperError> {
+        let shared = Arc::new(Shared {
+            location: store.location(),
+            status: Mutex::default(),
+        });
         let inner = Inner {
+            mirror: read_all(&*store)?,
             store,
-            mirror,
-            trouble: None,
+            owed: Changes::default(),
+            shared: Arc::clone(&shared),
         };
-        let pools = inner.pools()?;
-        Ok((Keeper(Arc::new(Mutex::new(inner))), pools))
+        let pools = pools(&inner.mirror, &shared.location)?;
+        let (jobs, receiver) = mpsc::channel();
+        let thread = thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || inner.run(&receiver))
+            .map_err(KeeperError::Thread)?;
+        Ok(Opened {
+            keeper: Keeper { shared, jobs },
+            pools,
+            thread,
+        })
     }
 
     /// Where it is.
     #[must_use]
-    pub fn location(&self) -> String {
-        self.lock().store.location()
+    pub fn location(&self) -> &str {
+        &self.shared.location
     }
 
-    /// Writes all or nothing, and returns when that is durable.
+    /// Writes all or nothing, and returns when that is durable, or after [`WAIT`]. While the store does not work this returns
+    /// at once.
     ///
     /// # Errors
     /// It was not written, as far as is known.
     pub async fn write(&self, changes: Changes) -> Result<Revision, KeeperError> {
-        let keeper = self.clone();
-        let written = tokio::task::spawn_blocking(move || keeper.lock().write(&changes)).await;
-        written.unwrap_or_else(|error| {
-            Err(KeeperError::Store(StoreError::Remote {
-                operation: "writing",
-                location: "the store".to_owned(),
-                cause: error.to_string(),
-            }))
-        })
-    }
-
-    /// Looks whether the server still has everything, and writes it again if not.
-    pub async fn check(&self) {
-        let keeper = self.clone();
-        let checked = tokio::task::spawn_blocking(move || keeper.lock().check()).await;
-        if let Err(error) = checked {
-            tracing::error!("checking the store: {error}");
+        if let Some(trouble) = self.trouble() {
+            return Err(KeeperError::Away(trouble));
+        }
+        let (reply, answer) = oneshot::channel();
+        self.send(Job::Write(changes, reply))?;
+        match tokio::time::timeout(WAIT, answer).await {
+            Ok(answer) => answer.unwrap_or(Err(KeeperError::Ended)),
+            Err(_) => Err(KeeperError::Away(silent(&self.shared.location, WAIT))),
         }
     }
 
-    /// Checks the store until the process ends.
-    pub async fn watch(self, every: Duration) {
-        let mut ticks = tokio::time::interval(every);
+    /// Has this written before anything else, as soon as the store works: it undoes what a caller was told was not written.
+    pub fn owe(&self, changes: Changes) {
+        // Without its thread the store takes nothing, and the process ends.
+        let _ = self.send(Job::Owe(changes));
+    }
+
+    /// A copy of everything that is stored.
+    ///
+    /// # Errors
+    /// The store does not answer in time.
+    pub async fn copy(&self) -> Result<Backup, KeeperError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Job::Copy(reply))?;
+        match tokio::time::timeout(WAIT, answer).await {
+            Ok(answer) => answer.map_err(|_| KeeperError::Ended),
+            Err(_) => Err(KeeperError::Away(silent(&self.shared.location, WAIT))),
+        }
+    }
+
+    fn send(&self, job: Job) -> Result<(), KeeperError> {
+        self.jobs.send(job).map_err(|_| KeeperError::Ended)
+    }
+
+    /// Has the store looked after until the process ends: whether the server still has everything, and whether one that was
+    /// away is back.
+    pub async fn watch(self) {
+        let mut ticks = tokio::time::interval(LOOK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
+        for tick in 0_u32.. {
             ticks.tick().await;
-            self.check().await;
+            let status = self.shared.status();
+            let is_due = tick.is_multiple_of(CHECK) || status.trouble.is_some();
+            let is_free = status.busy_since.is_none();
+            drop(status);
+            if is_free && is_due && self.send(Job::Check).is_err() {
+                return;
+            }
         }
     }
 
-    /// Why the store does not work; `None` if it does.
+    /// Why the store does not work; `None` if it does. This does not ask the store.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
-        self.lock().trouble.clone()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let status = self.shared.status();
+        if status.trouble.is_some() {
+            return status.trouble.clone();
+        }
+        let busy = status.busy_since?.elapsed();
+        (busy > WAIT).then(|| silent(&self.shared.location, busy))
     }
 }
 
+/// What a store says that does not answer.
+fn silent(location: &str, since: Duration) -> String {
+    let since = duration::format(Duration::from_secs(since.as_secs()));
+    format!("{location} has not answered for {since}")
+}
+
+impl Shared {
+    fn status(&self) -> MutexGuard<'_, Status> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All records of a store.
+fn read_all(store: &dyn Store) -> Result<Mirror, StoreError> {
+    let mut mirror = BTreeMap::new();
+    for table in TABLES {
+        let entries = store.list(table)?.into_iter();
+        let records: BTreeMap<_, _> = entries.map(|entry| (entry.key, entry.value)).collect();
+        mirror.insert(*table, records);
+    }
+    Ok(mirror)
+}
+
 impl Inner {
+    fn run(mut self, jobs: &mpsc::Receiver<Job>) {
+        while let Ok(job) = jobs.recv() {
+            self.shared.status().busy_since = Some(Instant::now());
+            match job {
+                Job::Write(_, reply) if reply.is_closed() => {}
+                Job::Write(changes, reply) => {
+                    let written = self.write(&changes);
+                    // Whoever asked may have given up.
+                    let _ = reply.send(written);
+                }
+                Job::Owe(changes) => self.owed.extend(changes),
+                Job::Check => self.check(),
+                Job::Copy(reply) => {
+                    let _ = reply.send(self.copy());
+                }
+            }
+            self.shared.status().busy_since = None;
+        }
+    }
+
     fn write(&mut self, changes: &Changes) -> Result<Revision, KeeperError> {
+        let written = self.commit(changes);
+        self.note(written.as_ref().err().map(ToString::to_string));
+        Ok(written?)
+    }
+
+    /// Writes what is owed, and these changes.
+    fn commit(&mut self, changes: &Changes) -> Result<Revision, StoreError> {
+        let mut all = self.owed.0.clone();
+        all.extend(changes.0.iter().cloned());
         let mut transaction = Transaction::default();
-        for (table, key, value) in &changes.0 {
+        for (table, key, value) in &all {
             match value {
                 Some(value) => transaction.put(table, key.clone(), value.clone()),
                 None => transaction.remove(table, key.clone()),
             }
         }
-        let written = match self.store.commit(&transaction) {
+        let revision = match self.store.commit(&transaction) {
             Err(StoreError::Lost { .. }) => {
                 self.restore()?;
-                self.store.commit(&transaction)
+                self.store.commit(&transaction)?
             }
-            other => other,
+            other => other?,
         };
-        match written {
-            Ok(revision) => {
-                self.note(None);
-                for (table, key, value) in &changes.0 {
-                    let records = self.mirror.entry(table).or_default();
-                    match value {
-                        Some(value) => records.insert(key.clone(), value.clone()),
-                        None => records.remove(key),
-                    };
-                }
-                Ok(revision)
-            }
-            Err(error) => {
-                self.note(Some(error.to_string()));
-                Err(error.into())
-            }
+        for (table, key, value) in all {
+            let records = self.mirror.entry(table).or_default();
+            match value {
+                Some(value) => records.insert(key, value),
+                None => records.remove(&key),
+            };
         }
+        self.owed = Changes::default();
+        Ok(revision)
     }
 
     fn check(&mut self) {
-        match self.store.check() {
-            Ok(()) => self.note(None),
-            Err(StoreError::Lost { .. }) => {
-                if let Err(error) = self.restore() {
-                    self.note(Some(error.to_string()));
-                }
+        let is_in_trouble = self.shared.status().trouble.is_some();
+        let checked = match self.store.check() {
+            Err(StoreError::Lost { .. }) => self.restore(),
+            // One that could not be written, as on a full disk, is well again when it can.
+            Ok(()) if is_in_trouble || !self.owed.is_empty() => {
+                self.commit(&Changes::default()).map(drop)
             }
-            Err(error) => self.note(Some(error.to_string())),
-        }
+            other => other,
+        };
+        self.note(checked.err().map(|error| error.to_string()));
     }
 
     /// Writes everything again.
@@ -310,82 +466,91 @@ impl Inner {
             "{} had lost records; everything was written again (revision {revision})",
             self.store.location()
         );
-        self.note(None);
         Ok(())
     }
 
+    fn copy(&self) -> Backup {
+        Backup::of(&self.mirror, self.store.revision())
+    }
+
     /// Logs a trouble once, and its end.
-    fn note(&mut self, trouble: Option<String>) {
-        match (&self.trouble, &trouble) {
+    fn note(&self, trouble: Option<String>) {
+        let mut status = self.shared.status();
+        match (&status.trouble, &trouble) {
             (None, Some(text)) => {
-                tracing::error!("{text}; pools go on, and no settings can be changed");
+                tracing::error!("{text}; instances run on, and no settings can be changed");
             }
-            (Some(_), None) => tracing::info!("{} works again", self.store.location()),
+            (Some(_), None) => tracing::info!("{} works again", self.shared.location),
             _ => {}
         }
-        self.trouble = trouble;
+        status.trouble = trouble;
     }
+}
 
-    fn read<T: DeserializeOwned>(
-        &self,
-        table: &'static str,
-        what: &'static str,
-    ) -> Result<Vec<(String, T)>, KeeperError> {
-        let records = self.mirror.get(table).into_iter().flatten();
-        records
-            .map(|(key, bytes)| {
-                let record = serde_json::from_slice(bytes)
-                    .map_err(|error| self.unreadable(what, key, error.to_string()))?;
-                Ok((key.clone(), record))
-            })
-            .collect()
-    }
+type Mirror = BTreeMap<&'static str, BTreeMap<String, Vec<u8>>>;
 
-    fn unreadable(&self, what: &'static str, key: &str, cause: String) -> KeeperError {
-        KeeperError::Record {
-            location: self.store.location(),
-            what,
-            key: key.to_owned(),
-            cause,
-        }
-    }
+fn read<T: DeserializeOwned>(
+    mirror: &Mirror,
+    location: &str,
+    table: &'static str,
+    what: &'static str,
+) -> Result<Vec<(String, T)>, KeeperError> {
+    let records = mirror.get(table).into_iter().flatten();
+    records
+        .map(|(key, bytes)| {
+            let record = serde_json::from_slice(bytes)
+                .map_err(|error| unreadable(location, what, key, error.to_string()))?;
+            Ok((key.clone(), record))
+        })
+        .collect()
+}
 
-    fn pools(&self) -> Result<Vec<StoredPool>, KeeperError> {
-        let instances: Vec<(String, InstanceRecord)> = self.read(INSTANCES, "instance")?;
-        // What was learned can be lost.
-        let learned: BTreeMap<String, Learned> = self
-            .mirror
-            .get(LEARNED)
-            .into_iter()
-            .flatten()
-            .filter_map(|(key, bytes)| Some((key.clone(), serde_json::from_slice(bytes).ok()?)))
-            .collect();
-        let mut learned = learned;
-        let mut pools = Vec::new();
-        for (key, record) in self.read::<PoolRecord>(POOLS, "pool")? {
-            let unreadable = |error: FieldError| self.unreadable("pool", &key, error.to_string());
-            let name: PoolName = key.parse().map_err(|error: lb_model::pool::NameError| {
-                self.unreadable("pool", &key, error.to_string())
-            })?;
-            let spec = PoolSpec::read(&record.spec, &KINDS).map_err(unreadable)?;
-            pools.push(StoredPool {
-                instances: instances
-                    .iter()
-                    .filter(|(_, instance)| instance.name.pool == name)
-                    .map(|(_, instance)| instance.clone())
-                    .collect(),
-                learned: learned.remove(&key).unwrap_or_default(),
-                name,
-                spec,
-                record,
-            });
-        }
-        Ok(pools)
+fn unreadable(location: &str, what: &'static str, key: &str, cause: String) -> KeeperError {
+    KeeperError::Record {
+        location: location.to_owned(),
+        what,
+        key: key.to_owned(),
+        cause,
     }
+}
+
+/// The pools of these records.
+fn pools(mirror: &Mirror, location: &str) -> Result<Vec<StoredPool>, KeeperError> {
+    let instances: Vec<(String, InstanceRecord)> = read(mirror, location, INSTANCES, "instance")?;
+    // What was learned can be lost.
+    let mut learned: BTreeMap<String, Learned> = mirror
+        .get(LEARNED)
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, bytes)| Some((key.clone(), serde_json::from_slice(bytes).ok()?)))
+        .collect();
+    let mut pools = Vec::new();
+    for (key, record) in read::<PoolRecord>(mirror, location, POOLS, "pool")? {
+        let unreadable = |cause: String| unreadable(location, "pool", &key, cause);
+        let name: PoolName = key
+            .parse()
+            .map_err(|error: lb_model::pool::NameError| unreadable(error.to_string()))?;
+        let spec = PoolSpec::read(&record.spec, &KINDS)
+            .map_err(|error: FieldError| unreadable(error.to_string()))?;
+        pools.push(StoredPool {
+            instances: instances
+                .iter()
+                .filter(|(_, instance)| instance.name.pool == name)
+                .map(|(_, instance)| instance.clone())
+                .collect(),
+            learned: learned.remove(&key).unwrap_or_default(),
+            name,
+            spec,
+            record,
+        });
+    }
+    Ok(pools)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use lb_store::MemoryStore;
     use serde_json::json;
 
@@ -416,7 +581,12 @@ mod tests {
             is_update: false,
         };
         let folder = tempfile::tempdir().unwrap();
-        let (keeper, pools) = Keeper::open(&Place::Redb, folder.path(), "main").unwrap();
+        let open = || Keeper::open(&Place::Redb, folder.path(), "main").unwrap();
+        let Opened {
+            keeper,
+            pools,
+            thread,
+        } = open();
         assert!(pools.is_empty());
         let mut changes = Changes::default();
         changes.pool(&name, &pool);
@@ -429,7 +599,8 @@ mod tests {
         keeper.write(changes).await.unwrap();
         assert_eq!(keeper.trouble(), None);
         drop(keeper);
-        let (_, pools) = Keeper::open(&Place::Redb, folder.path(), "main").unwrap();
+        thread.join().unwrap();
+        let pools = open().pools;
         assert_eq!(pools.len(), 1);
         assert_eq!((&pools[0].name, &pools[0].record), (&name, &pool));
         assert_eq!(pools[0].instances, [instance]);
@@ -457,5 +628,115 @@ mod tests {
         assert_eq!(place("redis://h:1/2"), redis);
         assert_eq!(place("redis:redis://h:1/2"), redis);
         assert_eq!(place("etcd://h"), None);
+    }
+
+    /// A server that can be stopped: it answers when it is let to.
+    #[derive(Debug)]
+    struct Stopped {
+        store: MemoryStore,
+        is_stopped: Arc<AtomicBool>,
+    }
+
+    impl Store for Stopped {
+        fn location(&self) -> String {
+            "the server".to_owned()
+        }
+
+        fn identity(&self) -> u64 {
+            self.store.identity()
+        }
+
+        fn revision(&self) -> Revision {
+            self.store.revision()
+        }
+
+        fn get(&self, table: &str, key: &str) -> Result<Option<lb_store::Entry>, StoreError> {
+            self.store.get(table, key)
+        }
+
+        fn list(&self, table: &str) -> Result<Vec<lb_store::Entry>, StoreError> {
+            self.store.list(table)
+        }
+
+        fn commit(&mut self, transaction: &Transaction) -> Result<Revision, StoreError> {
+            while self.is_stopped.load(Ordering::Relaxed) {
+                thread::sleep(Duration::from_millis(5));
+            }
+            self.store.commit(transaction)
+        }
+
+        fn check(&self) -> Result<(), StoreError> {
+            self.store.check()
+        }
+
+        fn rewrite(&mut self, tables: &[(&str, Records)]) -> Result<Revision, StoreError> {
+            self.store.rewrite(tables)
+        }
+
+        fn changes_since(
+            &self,
+            revision: Revision,
+        ) -> Result<Vec<lb_store::Change>, lb_store::Compacted> {
+            self.store.changes_since(revision)
+        }
+
+        fn subscribe(&self) -> tokio::sync::watch::Receiver<Revision> {
+            self.store.subscribe()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_store_that_hangs_holds_up_nobody_and_takes_back_what_was_refused() {
+        let is_stopped = Arc::new(AtomicBool::new(true));
+        let opened = Keeper::of(Box::new(Stopped {
+            store: MemoryStore::default(),
+            is_stopped: Arc::clone(&is_stopped),
+        }));
+        let Opened { keeper, thread, .. } = opened.unwrap();
+        let record = PoolRecord {
+            spec: serde_json::Map::new(),
+            generation: 1,
+            last_epoch: 0,
+            is_deleted: false,
+            owner: crate::pool::PoolOwner::Api,
+        };
+        let (web, shop): (PoolName, PoolName) = ("web".parse().unwrap(), "shop".parse().unwrap());
+        let add = |name: &PoolName| {
+            let mut changes = Changes::default();
+            changes.pool(name, &record);
+            keeper.write(changes)
+        };
+        let asked = Instant::now();
+        add(&web).await.unwrap_err();
+        assert!(asked.elapsed() < WAIT * 3);
+        let mut undo = Changes::default();
+        undo.remove_pool(&web);
+        keeper.owe(undo);
+        // From now on nobody waits at all, and what is known is known without the store.
+        while keeper.trouble().is_none() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let trouble = keeper.trouble().unwrap();
+        assert!(
+            trouble.starts_with("the server has not answered for "),
+            "{trouble}"
+        );
+        let asked = Instant::now();
+        add(&shop).await.unwrap_err();
+        assert!(asked.elapsed() < WAIT);
+        is_stopped.store(false, Ordering::Relaxed);
+        while keeper.trouble().is_some() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // The first write came late, and is undone with the next.
+        add(&shop).await.unwrap();
+        let backup = keeper.copy().await.unwrap();
+        assert!(
+            backup.write().contains("\"shop\"") && !backup.write().contains("\"web\""),
+            "{}",
+            backup.write()
+        );
+        drop(keeper);
+        thread.join().unwrap();
     }
 }

@@ -22,7 +22,9 @@ pub mod keeper;
 pub mod load;
 pub mod metrics;
 pub mod pool;
+pub mod pulses;
 pub mod reference;
+pub mod troubles;
 pub mod usage;
 pub mod worker;
 

@@ -30,7 +30,7 @@ pub struct Readers {
 #[derive(Debug)]
 struct Reading {
     states: SourceStates,
-    _handles: Vec<Handle>,
+    handles: Vec<Handle>,
     forwarding: JoinHandle<()>,
 }
 
@@ -51,6 +51,21 @@ impl Readers {
             running: HashMap::new(),
         };
         (readers, receiver)
+    }
+
+    /// Drops the readers of instances of which one has ended by itself, which is a fault of this program, and names those
+    /// instances. They are started again with the next [`Readers::set`].
+    pub fn drop_ended(&mut self) -> Vec<InstanceName> {
+        let mut ended = Vec::new();
+        self.running.retain(|name, reading| {
+            let has_ended =
+                reading.handles.iter().any(Handle::has_ended) || reading.forwarding.is_finished();
+            if has_ended {
+                ended.push(name.clone());
+            }
+            !has_ended
+        });
+        ended
     }
 
     /// Reads these sources of exactly these instances. A source's port that is `first_port`, that of the pool's first
@@ -106,7 +121,7 @@ impl Readers {
         });
         Reading {
             states: SourceStates::new(&self.sources),
-            _handles: handles,
+            handles,
             forwarding,
         }
     }
@@ -137,9 +152,9 @@ impl Readers {
         readings.connection_limit = readings.connection_limit.or(limit.map(|limit| limit.value));
     }
 
-    /// Why sources cannot be read, each once.
+    /// Why sources cannot be read, if some cannot.
     #[must_use]
-    pub fn troubles(&self) -> Vec<String> {
+    pub fn trouble(&self) -> Option<String> {
         let mut troubles = Vec::new();
         for (name, reading) in &self.running {
             for source in reading.states.sources() {
@@ -149,10 +164,14 @@ impl Readers {
             }
         }
         troubles.sort();
+        let more = match troubles.len().saturating_sub(TROUBLES) {
+            0 => String::new(),
+            more => format!("; and {more} more"),
+        };
         troubles.truncate(TROUBLES);
-        troubles
+        (!troubles.is_empty()).then(|| troubles.join("; ") + &more)
     }
 }
 
-/// Troubles of sources that are shown at most.
+/// Sources that are shown at most of those that cannot be read.
 const TROUBLES: usize = 3;

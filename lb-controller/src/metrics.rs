@@ -48,6 +48,7 @@ const fn row(
 const POOL: &[&str] = &["pool"];
 const POOL_STATE: &[&str] = &["pool", "state"];
 const POOL_KIND: &[&str] = &["pool", "kind"];
+const AGENT: &[&str] = &["agent"];
 const INSTANCE: &[&str] = &["pool", "instance"];
 
 /// A figure of a pool's last decision.
@@ -84,14 +85,48 @@ const ROWS: &[Row] = &[
         }),
     ),
     row(
+        "lb_controller_warnings",
+        Kind::Gauge,
+        None,
+        &[],
+        "What is wrong with the controller as a whole, by number; `lbctl pool list` has the words.",
+        Of::Controller(|metrics, samples| samples.add(&[], Value::Count(metrics.warnings as u64))),
+    ),
+    row(
+        "lb_controller_agent_up",
+        Kind::Gauge,
+        None,
+        AGENT,
+        "1 if the last call to an agent was answered, 0 if it cannot be reached or refuses all calls.",
+        Of::Controller(|metrics, samples| {
+            metrics.agents.iter().try_for_each(|(agent, is_up, _)| {
+                samples.add(&[("agent", agent)], Value::Count(u64::from(*is_up)))
+            })
+        }),
+    ),
+    row(
+        "lb_controller_agent_refused_reals",
+        Kind::Gauge,
+        None,
+        AGENT,
+        "VIPs that an agent does not have, and reals that it refuses, as pools want them.",
+        Of::Controller(|metrics, samples| {
+            metrics.agents.iter().try_for_each(|(agent, _, refused)| {
+                samples.add(&[("agent", agent)], Value::Count(*refused as u64))
+            })
+        }),
+    ),
+    row(
         "lb_controller_events_total",
         Kind::Counter,
         None,
         POOL_KIND,
-        "Events of pools by kind: launched, healthy, scaled, relaunched, replaced, ended, removed, failed and others.",
+        "Events by pool and kind: launched, healthy, scaled, relaunched, replaced, ended, removed, failed, panicked, trouble \
+         and others. Events of the controller as a whole have no pool.",
         Of::Controller(|metrics, samples| {
             for ((pool, kind), count) in &metrics.events {
-                let labels = [("pool", pool.as_str()), ("kind", *kind)];
+                let pool = pool.as_ref().map_or("", lb_model::pool::PoolName::as_str);
+                let labels = [("pool", pool), ("kind", *kind)];
                 samples.add(&labels, Value::Count(*count))?;
             }
             Ok(())
@@ -189,7 +224,10 @@ const ROWS: &[Row] = &[
 pub struct Metrics {
     pools: Vec<PoolView>,
     is_stored: bool,
-    events: Vec<((lb_model::pool::PoolName, &'static str), u64)>,
+    warnings: usize,
+    /// Each agent with whether it can be reached, and the reals that it refuses.
+    agents: Vec<(String, bool, usize)>,
+    events: Vec<((Option<lb_model::pool::PoolName>, &'static str), u64)>,
 }
 
 impl Metrics {
@@ -200,6 +238,16 @@ impl Metrics {
             // Without a name nothing is refused.
             pools: controller.views(None).unwrap_or_default(),
             is_stored: controller.is_stored(),
+            warnings: controller.warnings().len(),
+            agents: controller
+                .agents()
+                .states()
+                .into_iter()
+                .map(|(endpoint, state)| {
+                    let refused = state.refused.len();
+                    (endpoint.to_string(), state.trouble.is_none(), refused)
+                })
+                .collect(),
             events: controller.events().counts(),
         }
     }

@@ -3,13 +3,20 @@
 //! A driver's call runs on a task of its own, one at a time for each instance: one that hangs holds up its instance until its
 //! deadline, and nothing else.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use anyhow::bail;
+use futures::FutureExt as _;
 use lb_drivers::{Bounded, Driver as _, DriverError};
 use lb_model::{
     pool::{InstanceName, PoolName, PoolSpec},
     settings::Settings as _,
     vip::VipKey,
+};
+use lb_serve::{
+    panics::Panics,
+    vital::{self, Registrar},
+    watchdog::Pulse,
 };
 use lb_steering::{
     Sample,
@@ -33,9 +40,12 @@ use crate::{
         Health, InstanceView, Learned, Now, Pool, PoolOwner, PoolRecord, Readings, Role, Step,
         StepKind, pause_after, place,
     },
+    troubles::{self, Troubles},
     usage::Meter,
 };
 
+/// See [`lb_serve::vital`].
+pub const POOL: &str = "the task of a pool";
 /// How often a pool's size is decided.
 const TICK: Duration = Duration::from_secs(1);
 /// How often what was learned is stored, in ticks.
@@ -103,12 +113,16 @@ pub struct Means {
     pub probes: Arc<tokio::sync::Semaphore>,
     /// Began with the process.
     pub started: Instant,
+    /// Where the task is registered.
+    pub parts: Registrar,
 }
 
 /// A step that was made.
 struct Done {
     step: Step,
     result: Result<(), DriverError>,
+    /// Whether it panicked, which is a fault of this program.
+    has_panicked: bool,
 }
 
 /// The task of one pool.
@@ -137,7 +151,11 @@ pub struct Worker {
     reported: Option<Instant>,
     /// Steps of orphans that are under way.
     orphans: Vec<InstanceName>,
-    store_trouble: Option<String>,
+    /// Whether a write of the pool's record failed of which nobody knows whether it was done.
+    is_unsure: bool,
+    troubles: Troubles,
+    panics: Panics,
+    pulse: Arc<Pulse>,
     ticks: u32,
 }
 
@@ -150,6 +168,8 @@ pub struct Handle {
     pub view: watch::Receiver<PoolView>,
     /// The task; it ends when the pool is gone.
     pub task: tokio::task::JoinHandle<()>,
+    /// Whether the task makes progress: it does something once a second.
+    pub pulse: Arc<Pulse>,
 }
 
 impl Worker {
@@ -189,15 +209,24 @@ impl Worker {
             report: None,
             reported: None,
             orphans: Vec::new(),
-            store_trouble: None,
+            is_unsure: false,
+            troubles: Troubles::default(),
+            panics: Panics::new(
+                "probes, load readers and steps of instances",
+                "the controller",
+            ),
+            pulse: Arc::default(),
             ticks: 0,
             pool,
             means,
         };
+        let (parts, pulse) = (worker.means.parts.clone(), Arc::clone(&worker.pulse));
+        let name = worker.pool.name.to_string();
         Handle {
             orders,
             view: views,
-            task: tokio::spawn(worker.run()),
+            task: parts.spawn_mortal(POOL, name, worker.run()),
+            pulse,
         }
     }
 
@@ -212,7 +241,8 @@ impl Worker {
         }
     }
 
-    async fn run(mut self) {
+    async fn run(mut self) -> anyhow::Result<()> {
+        let pulse = Arc::clone(&self.pulse);
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.snapshots.mark_changed();
@@ -222,7 +252,7 @@ impl Worker {
                 _ = ticks.tick() => is_tick = true,
                 changed = self.snapshots.changed() => {
                     if changed.is_err() {
-                        return;
+                        bail!("the task that lists its driver's instances has ended");
                     }
                     self.take_snapshot();
                 }
@@ -238,12 +268,13 @@ impl Worker {
                 Some(done) = self.done.1.recv() => self.finish(&done),
                 order = self.orders.recv() => match order {
                     Some(order) => self.obey(order).await,
-                    None => return,
+                    None => return Ok(()),
                 },
             }
+            let _work = pulse.work();
             self.advance(is_tick).await;
             if self.pool.is_gone() && self.forget().await {
-                return;
+                return Ok(());
             }
         }
     }
@@ -278,6 +309,7 @@ impl Worker {
                     Err(_) => {
                         self.pool.spec = before;
                         self.pool.generation = generation;
+                        self.is_unsure = true;
                     }
                 }
                 // Who asks next sees the new settings. The caller may have gone.
@@ -289,6 +321,7 @@ impl Worker {
                 let written = self.write_pool().await;
                 if written.is_err() {
                     self.pool.is_deleted = before;
+                    self.is_unsure = true;
                 }
                 self.publish(self.now());
                 let _ = reply.send(written);
@@ -337,14 +370,19 @@ impl Worker {
     async fn advance(&mut self, is_tick: bool) {
         let now = self.now();
         self.route_marks();
+        if is_tick {
+            self.restart_ended();
+        }
         if is_tick && self.meter.as_ref().is_none_or(Meter::is_due) {
             self.measure().await;
         }
         let readings = is_tick.then(|| self.readings());
         self.pool.decide(readings, now);
+        // Agents must not wait for the store: which instances serve is decided anew by whoever begins again.
+        self.serve();
         self.store(is_tick).await;
         for event in self.pool.take_events() {
-            self.means.events.add(&self.pool.name, event);
+            self.means.events.add(Some(&self.pool.name), event);
         }
         let can_pause = self.driver.capabilities().pause;
         for step in self.pool.steps(can_pause, now) {
@@ -369,8 +407,29 @@ impl Worker {
         );
         self.readers
             .set(&self.pool.spec.load, first_port, probed.into_iter());
-        self.serve();
         self.publish(now);
+    }
+
+    /// Has the tasks of instances that have ended by themselves started again, and reports them.
+    fn restart_ended(&mut self) {
+        for name in self.probes.drop_ended() {
+            self.note_panic(&name, "its probe");
+        }
+        for name in self.readers.drop_ended() {
+            self.note_panic(&name, "a reader of its load");
+        }
+    }
+
+    fn note_panic(&mut self, instance: &InstanceName, task: &str) {
+        self.panics
+            .note(format!("{task} ({instance})"), std::time::Instant::now());
+        let event = crate::pool::Event {
+            instance: Some(instance.clone()),
+            kind: "panicked",
+            text: format!("{task} panicked, which is a fault of this program; it is made again"),
+            is_alarm: true,
+        };
+        self.means.events.add(Some(&self.pool.name), event);
     }
 
     /// Stores the records that have changed, and now and then what was learned.
@@ -381,7 +440,7 @@ impl Worker {
         for (number, record) in unstored {
             changes.instance(&self.pool.name, number, record);
         }
-        if has_records {
+        if has_records || self.is_unsure {
             changes.pool(&self.pool.name, &self.record());
         }
         if is_tick && !self.pool.is_deleted {
@@ -401,11 +460,14 @@ impl Worker {
         }
         match self.means.keeper.write(changes).await {
             Ok(_) => {
-                self.store_trouble = None;
+                self.is_unsure = false;
                 self.pool.stored();
             }
-            // They are written with the next tick; until then nothing is done about them.
-            Err(error) => self.store_trouble = Some(error.to_string()),
+            // They are written with the next tick; until then nothing is done about them, save for relaunches.
+            Err(_) => {
+                self.saved = None;
+                self.pool.store_is_away = true;
+            }
         }
     }
 
@@ -430,7 +492,12 @@ impl Worker {
         });
         match read.await {
             Ok(meter) => self.meter = Some(meter),
-            Err(error) => tracing::error!("reading control groups: {error}"),
+            // It begins anew.
+            Err(error) => {
+                tracing::error!("reading control groups: {error}");
+                let task = format!("the reader of control groups of pool {}", self.pool.name);
+                self.panics.note(task, std::time::Instant::now());
+            }
         }
     }
 
@@ -462,27 +529,55 @@ impl Worker {
         let grace = self.pool.spec.template.stop_grace;
         tokio::spawn(async move {
             let name = &step.name;
-            let result = match step.kind {
-                StepKind::Remove => driver.remove(name).await,
-                StepKind::Create => match driver.create(&launch).await {
-                    Ok(()) if starts => driver.start(name).await,
-                    other => other,
-                },
-                StepKind::Start => driver.start(name).await,
-                StepKind::Resume => driver.resume(name).await,
-                StepKind::Pause => driver.pause(name).await,
-                StepKind::Stop => driver.stop(name, grace).await,
+            let work = async {
+                match step.kind {
+                    StepKind::Remove => driver.remove(name).await,
+                    StepKind::Create => match driver.create(&launch).await {
+                        Ok(()) if starts => driver.start(name).await,
+                        other => other,
+                    },
+                    StepKind::Start => driver.start(name).await,
+                    StepKind::Resume => driver.resume(name).await,
+                    StepKind::Pause => driver.pause(name).await,
+                    StepKind::Stop => driver.stop(name, grace).await,
+                }
             };
+            // What a call that is dropped leaves behind is found by the next one, and so is what a panic does.
+            let caught = AssertUnwindSafe(work).catch_unwind().await;
+            let has_panicked = caught.is_err();
+            let result = caught.unwrap_or_else(|panic| {
+                Err(DriverError::Failed {
+                    doing: format!("{} {name}", step.kind.name()),
+                    why: format!(
+                        "the driver {} panicked, which is a fault of this program: {}",
+                        driver.kind(),
+                        vital::message(&*panic)
+                    ),
+                })
+            });
             // The pool may be gone.
-            let _ = done.send(Done { step, result }).await;
+            let _ = done
+                .send(Done {
+                    step,
+                    result,
+                    has_panicked,
+                })
+                .await;
         });
     }
 
     fn finish(&mut self, done: &Done) {
         let now = self.now();
         let fresh_from = self.means.engine.relist();
-        let Done { step, result } = done;
+        let Done {
+            step,
+            result,
+            has_panicked,
+        } = done;
         self.orphans.retain(|name| *name != step.name);
+        if *has_panicked {
+            self.note_panic(&step.name, step.kind.name());
+        }
         if let Err(error) = result {
             let event = crate::pool::Event {
                 instance: Some(step.name.clone()),
@@ -496,7 +591,7 @@ impl Worker {
                 .and_then(|slot| slot.trouble.as_ref())
                 .is_none_or(|trouble| trouble.text != error.to_string());
             if is_new {
-                self.means.events.add(&self.pool.name, event);
+                self.means.events.add(Some(&self.pool.name), event);
             }
         }
         let Some(slot) = step
@@ -630,18 +725,48 @@ impl Worker {
         readings
     }
 
-    fn publish(&self, now: Now) {
-        let states = self.means.agents.states();
-        let mut troubles: Vec<String> = self.pool.list_trouble.iter().cloned().collect();
-        troubles.extend(self.store_trouble.clone());
-        troubles.extend(self.readers.troubles());
-        if !self.pool.spec.vips.is_empty() {
-            troubles.extend(states.iter().filter_map(|(_, state)| state.trouble.clone()));
-            if states.is_empty() {
-                troubles.push(
-                    "there is no agent for its VIPs; start the controller with --agent".to_owned(),
-                );
-            }
+    /// What is wrong, by a key of each trouble.
+    fn find_troubles(&self) -> troubles::Now {
+        let mut found = troubles::Now::new();
+        let mut add = |key: &str, text: Option<String>| {
+            found.extend(text.map(|text| (key.to_owned(), text)));
+        };
+        add("list", self.pool.list_trouble.clone());
+        add("store", self.means.keeper.trouble());
+        add("panics", self.panics.warning(std::time::Instant::now()));
+        add("load", self.readers.trouble());
+        let unasked = self.pool.slots.values();
+        let mut unasked =
+            unasked.filter_map(|slot| Some((&slot.record.name, slot.unasked.as_ref()?)));
+        if let Some((name, reason)) = unasked.next() {
+            let text = format!(
+                "the last probes of {} instances say nothing about them, such as that of {name}: {reason}",
+                1 + unasked.count()
+            );
+            add("probes", Some(text));
+        }
+        let vips = &self.pool.spec.vips;
+        if !vips.is_empty() && self.means.agents.is_empty() {
+            let text = "there is no agent for its VIPs; start the controller with --agent";
+            add("agents", Some(text.to_owned()));
+        }
+        if !vips.is_empty() {
+            let is_own = |address| {
+                let mut numbers = self.pool.slots.keys();
+                numbers.any(|number| {
+                    let endpoint = self.pool.spec.endpoint(*number);
+                    endpoint.is_some_and(|endpoint| endpoint.ip() == address)
+                })
+            };
+            found.extend(self.means.agents.troubles(vips, is_own));
+        }
+        found
+    }
+
+    fn publish(&mut self, now: Now) {
+        let found = self.find_troubles();
+        for event in self.troubles.update(found) {
+            self.means.events.add(Some(&self.pool.name), event);
         }
         let view = PoolView {
             name: self.pool.name.clone(),
@@ -653,7 +778,7 @@ impl Worker {
             thresholds: self.pool.distribution.thresholds(&self.pool.spec.scaling),
             revision: 0,
             decision: self.pool.decision.clone(),
-            troubles,
+            troubles: self.troubles.texts().cloned().collect(),
         };
         self.view.send_if_modified(|before| {
             let seen = before.instances.iter().map(InstanceView::seen);
@@ -682,5 +807,156 @@ fn now_sample(value: f64) -> Sample {
     Sample {
         value,
         age: Duration::ZERO,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Mutex,
+        atomic::{AtomicU32, Ordering},
+    };
+
+    use async_trait::async_trait;
+    use lb_drivers::{Capabilities, Command, Driver, Hint, Listed, Output, Phase};
+    use lb_model::pool::Launch;
+    use lb_serve::vital::Vital;
+    use lb_store::MemoryStore;
+    use serde_json::json;
+    use tokio::sync::broadcast;
+
+    use super::*;
+    use crate::KINDS;
+
+    /// Instances in memory. The first instances that are made make it panic.
+    #[derive(Debug)]
+    struct Fragile {
+        instances: Mutex<Vec<Listed>>,
+        panics: AtomicU32,
+        hints: broadcast::Sender<Hint>,
+    }
+
+    #[async_trait]
+    impl Driver for Fragile {
+        fn kind(&self) -> &'static str {
+            "fragile"
+        }
+
+        fn capabilities(&self) -> Capabilities {
+            Capabilities::default()
+        }
+
+        async fn list(&self) -> Result<Vec<Listed>, DriverError> {
+            Ok(self.instances.lock().unwrap().clone())
+        }
+
+        async fn create(&self, launch: &Launch) -> Result<(), DriverError> {
+            let left = self.panics.load(Ordering::Relaxed);
+            if left > 0 {
+                self.panics.store(left - 1, Ordering::Relaxed);
+                panic!("it broke");
+            }
+            self.instances.lock().unwrap().push(Listed {
+                name: launch.name.clone(),
+                phase: Phase::Running,
+                cgroup: String::new(),
+                fault: None,
+                labels: std::collections::BTreeMap::new(),
+            });
+            Ok(())
+        }
+
+        async fn start(&self, _: &InstanceName) -> Result<(), DriverError> {
+            Ok(())
+        }
+
+        async fn stop(&self, _: &InstanceName, _: Duration) -> Result<(), DriverError> {
+            Ok(())
+        }
+
+        async fn remove(&self, name: &InstanceName) -> Result<(), DriverError> {
+            self.instances
+                .lock()
+                .unwrap()
+                .retain(|one| one.name != *name);
+            Ok(())
+        }
+
+        async fn pause(&self, _: &InstanceName) -> Result<(), DriverError> {
+            Ok(())
+        }
+
+        async fn resume(&self, _: &InstanceName) -> Result<(), DriverError> {
+            Ok(())
+        }
+
+        async fn exec(&self, name: &InstanceName, _: &Command) -> Result<Output, DriverError> {
+            Err(DriverError::NotFound(name.clone()))
+        }
+
+        async fn logs(&self, _: &InstanceName, _: usize) -> Result<Vec<u8>, DriverError> {
+            Ok(Vec::new())
+        }
+
+        fn watch(&self) -> broadcast::Receiver<Hint> {
+            self.hints.subscribe()
+        }
+    }
+
+    fn spec() -> PoolSpec {
+        let map = json!({
+            "driver": { "kind": "process" },
+            "network": { "port": 8000 },
+            "template": { "program": "/bin/true" },
+            "scaling": { "min": 1, "max": 1 },
+        });
+        PoolSpec::read(map.as_object().unwrap(), &KINDS).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_step_that_panics_is_made_again_and_reported() {
+        let vital = Vital::new();
+        let parts = vital.registrar();
+        let driver = Arc::new(Fragile {
+            instances: Mutex::default(),
+            panics: AtomicU32::new(2),
+            hints: broadcast::channel(1).0,
+        });
+        let deadline = Duration::from_secs(10);
+        let events = Events::default();
+        let opened = Keeper::of(Box::new(MemoryStore::default())).unwrap();
+        let means = Means {
+            engine: Arc::new(Engine::start(driver, deadline, &parts)),
+            keeper: opened.keeper,
+            agents: Agents::start(Vec::new(), "main", false, Vec::new(), &parts),
+            events: events.clone(),
+            probes: Arc::new(tokio::sync::Semaphore::new(1)),
+            started: Instant::now(),
+            parts,
+        };
+        let name: PoolName = "web".parse().unwrap();
+        let mut handle = Worker::start(Pool::new(name.clone(), spec(), 1), means);
+        let runs = |view: &PoolView| view.instances.iter().any(|one| one.phase == "running");
+        tokio::time::timeout(Duration::from_secs(60), handle.view.wait_for(runs))
+            .await
+            .unwrap()
+            .unwrap();
+        let kinds = |kind: &str| {
+            let events = events.newest(&name, 100);
+            events
+                .iter()
+                .filter(|dated| dated.event.kind == kind)
+                .count()
+        };
+        assert_eq!(kinds("panicked"), 2);
+        assert_eq!(kinds(troubles::BEGINS), 1);
+        let view = handle.view.borrow().clone();
+        assert!(
+            view.troubles[0].contains("2 probes, load readers and steps")
+                && view.troubles[0].contains("creating (web-1-1)"),
+            "{:?}",
+            view.troubles
+        );
+        assert!(!handle.task.is_finished());
     }
 }

@@ -113,6 +113,14 @@ impl Controller {
         }
     }
 
+    /// Its process.
+    ///
+    /// # Errors
+    /// Fails if it does not run.
+    pub fn process_mut(&mut self) -> anyhow::Result<&mut Process> {
+        self.process.as_mut().context("the controller does not run")
+    }
+
     /// Fails if it has ended.
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 use std::{
     collections::HashMap,
     fmt::Write as _,
+    panic::AssertUnwindSafe,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -29,7 +30,7 @@ use bollard::{
         RemoveContainerOptionsBuilder, StopContainerOptionsBuilder,
     },
 };
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use lb_model::{
     component::Kind,
     pool::{InstanceName, Launch, Network},
@@ -150,7 +151,18 @@ impl DockerDriver {
             engine: Mutex::default(),
             cgroups: Mutex::default(),
         });
-        let watching = tokio::spawn(watch_events(Arc::clone(&inner)));
+        let of = Arc::clone(&inner);
+        let watching = tokio::spawn(async move {
+            // Without it changes are seen with the next list, half a minute later at most.
+            loop {
+                let watching = AssertUnwindSafe(watch_events(Arc::clone(&of)));
+                let _ = watching.catch_unwind().await;
+                tracing::error!(
+                    "following the engine's events has failed, which is a fault of this program; it begins anew"
+                );
+                tokio::time::sleep(LONGEST_PAUSE).await;
+            }
+        });
         Ok(DockerDriver { inner, watching })
     }
 }
@@ -510,7 +522,8 @@ impl Inner {
             Some(attachment) if phase.is_up() => {
                 let (connector, name) = (self.connector.clone(), name.clone());
                 let attachment = attachment.clone();
-                blocking(move || Ok(connector.fault(&name, &attachment))).await?
+                let folder = self.state.join(name.to_string());
+                blocking(move || Ok(connector.fault(&name, &attachment, &folder))).await?
             }
             _ => None,
         };

@@ -7,6 +7,7 @@ mod listen;
 mod log;
 mod message;
 pub mod metrics;
+pub mod panics;
 mod shutdown;
 pub mod vital;
 pub mod watchdog;

@@ -5,8 +5,9 @@
 //! under a name; the program waits for the first end of any of them and then ends, with the name and the reason. Packets
 //! flow on without it, and the service manager starts it again.
 
-use std::{any::Any, fmt, thread, time::Duration};
+use std::{any::Any, fmt, panic::AssertUnwindSafe, thread, time::Duration};
 
+use futures::FutureExt as _;
 use lb_model::duration;
 use tokio::{
     sync::mpsc,
@@ -27,6 +28,8 @@ pub struct Vital {
 pub struct End {
     /// Its name, such as `the API`.
     pub part: &'static str,
+    /// Which one, if there are several of this name; else empty.
+    pub of: String,
     /// Why it ended.
     pub cause: Cause,
 }
@@ -85,19 +88,18 @@ impl Vital {
     /// Registers a task. Must be called inside a Tokio runtime.
     pub fn task<T: Outcome>(&self, part: &'static str, task: JoinHandle<T>) -> AbortHandle {
         let handle = task.abort_handle();
-        let sender = self.sender.clone();
+        let registrar = self.registrar();
         tokio::spawn(async move {
-            let cause = match task.await {
-                Ok(outcome) => outcome.cause(),
-                Err(error) => match error.try_into_panic() {
-                    Ok(panic) => Cause::Panicked(message(&*panic)),
-                    Err(_) => Cause::Aborted,
-                },
-            };
-            // A program that ends does not listen any more.
-            let _ = sender.send(End { part, cause });
+            let cause = cause_of_end(task).await;
+            registrar.report(part, String::new(), cause);
         });
         handle
+    }
+
+    /// Where parts are registered that come and go while the program runs.
+    #[must_use]
+    pub fn registrar(&self) -> Registrar {
+        Registrar(self.sender.clone())
     }
 
     /// Spawns a future as a task and registers it.
@@ -127,7 +129,11 @@ impl Vital {
                     Err(panic) => Cause::Panicked(message(&*panic)),
                 };
                 // A program that ends does not listen any more.
-                let _ = sender.send(End { part, cause });
+                let _ = sender.send(End {
+                    part,
+                    of: String::new(),
+                    cause,
+                });
             })?;
         Ok(())
     }
@@ -168,6 +174,68 @@ impl Vital {
     }
 }
 
+/// Why a task ends, once it does.
+async fn cause_of_end<T: Outcome>(task: JoinHandle<T>) -> Cause {
+    match task.await {
+        Ok(outcome) => outcome.cause(),
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => Cause::Panicked(message(&*panic)),
+            Err(_) => Cause::Aborted,
+        },
+    }
+}
+
+/// Registers parts of which there are several, and which come and go while the program runs.
+#[derive(Clone, Debug)]
+pub struct Registrar(mpsc::UnboundedSender<End>);
+
+impl Registrar {
+    /// Spawns a future as a task that must not end by itself; `of` says which one of its name it is.
+    pub fn spawn<F>(&self, part: &'static str, of: String, future: F) -> JoinHandle<()>
+    where
+        F: Future<Output: Outcome> + Send + 'static,
+    {
+        self.watch(part, of, future, |_| true)
+    }
+
+    /// The same for a task that may end: by returning, without an error, or because it is told to.
+    pub fn spawn_mortal<F>(&self, part: &'static str, of: String, future: F) -> JoinHandle<()>
+    where
+        F: Future<Output: Outcome> + Send + 'static,
+    {
+        let is_fault = |cause: &Cause| !matches!(cause, Cause::Returned | Cause::Aborted);
+        self.watch(part, of, future, is_fault)
+    }
+
+    fn watch<F>(
+        &self,
+        part: &'static str,
+        of: String,
+        future: F,
+        is_fault: fn(&Cause) -> bool,
+    ) -> JoinHandle<()>
+    where
+        F: Future<Output: Outcome> + Send + 'static,
+    {
+        let registrar = self.clone();
+        // One task: who aborts it ends the part. Dropping the future drops all that it has.
+        tokio::spawn(async move {
+            let cause = match AssertUnwindSafe(future).catch_unwind().await {
+                Ok(outcome) => outcome.cause(),
+                Err(panic) => Cause::Panicked(message(&*panic)),
+            };
+            if is_fault(&cause) {
+                registrar.report(part, of, cause);
+            }
+        })
+    }
+
+    fn report(&self, part: &'static str, of: String, cause: Cause) {
+        // A program that ends does not listen any more.
+        let _ = self.0.send(End { part, of, cause });
+    }
+}
+
 impl End {
     /// Why the program ends, for its operator.
     #[must_use]
@@ -182,7 +250,10 @@ impl End {
 
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let part = self.part;
+        let part = match self.of.as_str() {
+            "" => self.part.to_owned(),
+            of => format!("{} ({of})", self.part),
+        };
         match &self.cause {
             Cause::Returned | Cause::Aborted => write!(f, "{part} ended by itself"),
             Cause::Failed(_) => write!(f, "{part} failed"),
@@ -201,7 +272,8 @@ impl fmt::Display for End {
 }
 
 /// The message of a panic.
-fn message(panic: &(dyn Any + Send)) -> String {
+#[must_use]
+pub fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())
@@ -247,6 +319,27 @@ mod tests {
             message.starts_with("a thread panicked") && message.ends_with("(no message)"),
             "{message}"
         );
+    }
+
+    #[tokio::test]
+    async fn parts_that_come_and_go_are_told_apart() {
+        let mut vital = Vital::new();
+        let registrar = vital.registrar();
+        let of = |text: &str| text.to_owned();
+        registrar.spawn_mortal("a pool", of("gone"), async {});
+        let aborted = registrar.spawn_mortal("a pool", of("told"), std::future::pending::<()>());
+        aborted.abort();
+        registrar.spawn_mortal("a pool", of("web"), async {
+            let instances: Vec<u32> = Vec::new();
+            assert!(!instances.is_empty(), "no instance");
+        });
+        let message = next_end(&mut vital).await;
+        assert!(
+            message.starts_with("a pool (web) panicked") && message.ends_with("no instance"),
+            "{message}"
+        );
+        registrar.spawn("an agent", of("one"), async {});
+        assert_eq!(next_end(&mut vital).await, "an agent (one) ended by itself");
     }
 
     #[tokio::test]

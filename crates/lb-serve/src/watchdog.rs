@@ -48,7 +48,9 @@ impl Pulse {
         self.0.fetch_add(2, Ordering::Relaxed);
     }
 
-    fn value(&self) -> u64 {
+    /// What changes with progress.
+    #[must_use]
+    pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -215,7 +217,11 @@ impl Watchdog {
                         continue;
                     };
                     let cause = Cause::Hung(self.limit);
-                    let end = End { part, cause };
+                    let end = End {
+                        part,
+                        of: String::new(),
+                        cause,
+                    };
                     let reason = end.to_string();
                     // A program that ends does not listen any more.
                     let _ = ends.send(end);

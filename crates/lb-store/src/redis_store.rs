@@ -26,18 +26,20 @@ use crate::{
 const ANSWER: Duration = Duration::from_secs(5);
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(3);
+/// The part of a writer's number that counts its writes.
+const WRITES: u64 = u32::MAX as u64;
 /// The most bytes of a store's name.
 const MAX_NAME: usize = 63;
 
 /// KEYS: meta, then a table's hash for each table that is named. ARGV: identity, the revision that the writer knows, the new
-/// one, then for each condition `c`, number of the table, key, the eight bytes of the revision or nothing, and for each write
+/// one, the writer, then for each condition `c`, number of the table, key, the eight bytes of the revision or nothing, and for each write
 /// `w` or `d`, number of the table, key, sealed value. Returns `{"ok"}` or what is not as the writer thinks.
 const COMMIT: &str = r"
-local meta = redis.call('HMGET', KEYS[1], 'identity', 'revision')
+local meta = redis.call('HMGET', KEYS[1], 'identity', 'revision', 'writer')
 if not meta[1] or not meta[2] then return {'empty'} end
 if meta[1] ~= ARGV[1] then return {'other', meta[1]} end
-if meta[2] ~= ARGV[2] then return {'moved', meta[2]} end
-local at = 4
+if meta[2] ~= ARGV[2] then return {'moved', meta[2], meta[3] or ''} end
+local at = 5
 while ARGV[at] == 'c' do
   local record = redis.call('HGET', KEYS[tonumber(ARGV[at + 1]) + 1], ARGV[at + 2])
   local found = record and string.sub(record, 1, 8) or ''
@@ -50,16 +52,16 @@ while ARGV[at] do
   else redis.call('HDEL', hash, ARGV[at + 2]) end
   at = at + 4
 end
-redis.call('HSET', KEYS[1], 'revision', ARGV[3])
+redis.call('HSET', KEYS[1], 'revision', ARGV[3], 'writer', ARGV[4])
 return {'ok'}
 ";
 
-/// KEYS: meta, then the hashes of all tables, those that go and those that come. ARGV: schema, identity, revision, then for
-/// each record the number of its table, key, sealed value.
+/// KEYS: meta, then the hashes of all tables, those that go and those that come. ARGV: schema, identity, revision,
+/// writer, then for each record the number of its table, key, sealed value.
 const REWRITE: &str = r"
 for at = 1, #KEYS do redis.call('DEL', KEYS[at]) end
-redis.call('HSET', KEYS[1], 'schema', ARGV[1], 'identity', ARGV[2], 'revision', ARGV[3])
-for at = 4, #ARGV, 3 do
+redis.call('HSET', KEYS[1], 'schema', ARGV[1], 'identity', ARGV[2], 'revision', ARGV[3], 'writer', ARGV[4])
+for at = 5, #ARGV, 3 do
   redis.call('HSET', KEYS[tonumber(ARGV[at]) + 1], ARGV[at + 1], ARGV[at + 2])
 end
 return {'ok'}
@@ -84,6 +86,9 @@ pub struct RedisStore {
     /// The tables that there can be.
     tables: &'static [&'static str],
     identity: u64,
+    /// Names this writer and, in the lower half, its writes. A server that hung may do much later what it was asked for, when
+    /// the writer has given it up.
+    writer: u64,
     history: History,
 }
 
@@ -137,6 +142,7 @@ impl RedisStore {
             schema,
             tables,
             identity: 0,
+            writer: new_identity() & !WRITES,
             history: History::new(Revision::default()),
         };
         store.reopen("opening")?;
@@ -255,20 +261,37 @@ impl RedisStore {
         })
     }
 
-    /// The revision of the store on the server, if it is this one.
-    fn found_revision(&self) -> Result<Revision, StoreError> {
-        let found: (Option<u64>, Option<u64>) = self.read(
+    /// The revision of the store on the server, if it is this one, and who wrote it.
+    fn found_revision(&self) -> Result<(Revision, Option<u64>), StoreError> {
+        let found: (Option<u64>, Option<u64>, Option<u64>) = self.read(
             redis::cmd("HMGET")
                 .arg(self.meta())
                 .arg("identity")
-                .arg("revision"),
+                .arg("revision")
+                .arg("writer"),
         )?;
         match found {
-            (Some(identity), Some(revision)) if identity == self.identity => Ok(Revision(revision)),
-            (Some(_), Some(_)) => {
+            (Some(identity), Some(revision), writer) if identity == self.identity => {
+                Ok((Revision(revision), writer))
+            }
+            (Some(_), Some(_), _) => {
                 Err(self.damaged("another controller has put its own in its place"))
             }
             _ => Err(self.lost("emptied")),
+        }
+    }
+
+    /// Gives the next write a number of its own.
+    const fn count_write(&mut self) {
+        self.writer = (self.writer & !WRITES) | (self.writer.wrapping_add(1) & WRITES);
+    }
+
+    /// The store is further than this value knows.
+    fn further(&self, writer: Option<u64>) -> StoreError {
+        if writer.is_some_and(|writer| writer & !WRITES == self.writer & !WRITES) {
+            self.lost("changed by a write that had been given up")
+        } else {
+            self.damaged("another process writes to it")
         }
     }
 
@@ -295,7 +318,7 @@ impl RedisStore {
             }
             b"moved" => match text(1).parse() {
                 Ok(revision) if Revision(revision) < self.revision() => self.lost("set back"),
-                _ => self.damaged("another process writes to it"),
+                _ => self.further(text(2).parse().ok()),
             },
             other => self.damaged(format!("it answered {:?}", String::from_utf8_lossy(other))),
         }
@@ -348,6 +371,7 @@ impl Store for RedisStore {
     }
 
     fn commit(&mut self, transaction: &Transaction) -> Result<Revision, StoreError> {
+        self.count_write();
         let known = self.revision();
         let revision = known.next();
         let mut tables: Vec<&str> = Vec::new();
@@ -402,17 +426,18 @@ impl Store for RedisStore {
             .arg(self.identity)
             .arg(known.0)
             .arg(revision.0)
+            .arg(self.writer)
             .arg(arguments);
         let answer: Vec<Value> = match self.ask("writing", &command) {
             Ok(answer) => answer,
             // The connection was lost, perhaps with the answer: was it written?
             Err(error) => match self.found_revision() {
-                Ok(found) if found == revision => {
+                Ok((found, Some(writer))) if found == revision && writer == self.writer => {
                     self.history.note(revision, transaction);
                     return Ok(revision);
                 }
-                Ok(found) if found == known => self.ask("writing", &command)?,
-                Ok(found) if found < known => return Err(self.lost("set back")),
+                Ok((found, _)) if found == known => self.ask("writing", &command)?,
+                Ok((found, _)) if found < known => return Err(self.lost("set back")),
                 Err(lost @ StoreError::Lost { .. }) => return Err(lost),
                 _ => return Err(error),
             },
@@ -440,15 +465,16 @@ impl Store for RedisStore {
     }
 
     fn check(&self) -> Result<(), StoreError> {
-        let found = self.found_revision()?;
+        let (found, writer) = self.found_revision()?;
         match found.cmp(&self.revision()) {
             std::cmp::Ordering::Equal => Ok(()),
             std::cmp::Ordering::Less => Err(self.lost("set back")),
-            std::cmp::Ordering::Greater => Err(self.damaged("another process writes to it")),
+            std::cmp::Ordering::Greater => Err(self.further(writer)),
         }
     }
 
     fn rewrite(&mut self, tables: &[(&str, Records)]) -> Result<Revision, StoreError> {
+        self.count_write();
         let revision = self.revision().next();
         let mut command = redis::cmd("EVAL");
         command
@@ -458,7 +484,11 @@ impl Store for RedisStore {
         for table in self.tables {
             command.arg(self.hash(table));
         }
-        command.arg(self.schema).arg(self.identity).arg(revision.0);
+        command
+            .arg(self.schema)
+            .arg(self.identity)
+            .arg(revision.0)
+            .arg(self.writer);
         for (table, records) in tables {
             let Some(number) = self.tables.iter().position(|known| known == table) else {
                 return Err(StoreError::Remote {

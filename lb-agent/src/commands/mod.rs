@@ -9,6 +9,10 @@ mod real;
 mod report;
 mod run;
 
+use std::time::Duration;
+
+use lb_model::duration;
+
 /// Under which the kernel programs' messages are logged: the name of their program.
 const KERNEL_TARGET: &str = "balancer";
 
@@ -81,6 +85,15 @@ impl Arguments {
             Command::Docs(docs) => docs.execute(),
         }
     }
+}
+
+/// Reads how long a vital part of `real` or `report` may make no progress.
+fn watchdog(text: &str) -> Result<Duration, String> {
+    let limit = duration::parse(text)?;
+    if (Duration::from_secs(5)..=Duration::from_secs(3_600)).contains(&limit) {
+        return Ok(limit);
+    }
+    Err("write a time from 5s to 1h".to_owned())
 }
 
 /// Logs to stderr by `LB_LOG`, and the kernel programs' messages from this level on.

@@ -1,11 +1,12 @@
 //! `lb-agent real`.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::Write as _,
     net::IpAddr,
     path::{Path, PathBuf},
     str::FromStr,
+    sync::Arc,
     time::Duration,
 };
 
@@ -13,14 +14,22 @@ use anyhow::{Context as _, anyhow};
 use lb_agent::hangup::Hangup;
 use lb_dataplane::{options, real};
 use lb_model::vip::{VipKey, check_unicast};
-use nix::sched::{CloneFlags, setns};
+use lb_serve::{vital::Vital, watchdog::Watchdog};
+use nix::{
+    sched::{CloneFlags, setns},
+    time::{ClockId, clock_gettime},
+};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::MissedTickBehavior,
 };
 
+/// The vital part; see `lb_serve::vital`.
+const UPKEEPER: &str = "the upkeep of this real";
 /// How often interfaces, programs, addresses and settings are looked after.
 const UPKEEP: Duration = Duration::from_secs(1);
+/// How often the file of `--status` is written though nothing has changed.
+const STATUS: Duration = Duration::from_secs(5);
 /// A period that does not end, in practice.
 const A_DAY: Duration = Duration::from_secs(86_400);
 
@@ -64,6 +73,15 @@ pub struct Real {
     /// /run/lb-agent]
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
+
+    /// Keep in this file what is wrong now, for whoever looks after this process: the time by the monotonic clock in seconds,
+    /// written every few seconds, and then `ready` or what is wrong, a line each
+    #[arg(long, value_name = "FILE")]
+    status: Option<PathBuf>,
+
+    /// How long the upkeep may make no progress, 5s to 1h: this ends then, to be started again
+    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = super::watchdog)]
+    watchdog: Duration,
 }
 
 /// How packets reach a real.
@@ -149,6 +167,8 @@ impl Real {
         for warning in real.warnings() {
             tracing::warn!("{warning}");
         }
+        let mut status = Status::new(self.status);
+        status.tell(&[]);
         let vips: Vec<String> = options.vips.iter().map(ToString::to_string).collect();
         print_line(&format!(
             "lb-agent: real ready for {} on {}",
@@ -164,6 +184,12 @@ impl Real {
         upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut problems = Vec::new();
         let mut failure = None;
+        let mut vital = Vital::new();
+        let pulse = Arc::default();
+        let watchdog = Watchdog::new("lb-agent real", self.watchdog)
+            // It works by itself, once a second.
+            .watch(UPKEEPER, Arc::clone(&pulse), || {});
+        watchdog.start(&vital).context("starting a thread")?;
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
@@ -175,10 +201,16 @@ impl Real {
                     ));
                     break;
                 }
+                end = vital.next_end() => {
+                    failure = Some(end.into_error());
+                    break;
+                }
                 _ = output.tick(), if self.stats.is_some() => print_counters(&real),
                 _ = upkeep.tick() => {
+                    let _work = pulse.work();
                     let now = real.look_after().await;
                     tell(&problems, &now);
+                    status.tell(&now);
                     problems = now;
                 }
             }
@@ -220,6 +252,43 @@ fn tell(before: &[String], now: &[String]) {
     };
     // There may be no service manager.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Status(status)]);
+}
+
+/// The file that says what is wrong now. `lb-drivers` reads those of instances' reals.
+struct Status {
+    path: Option<PathBuf>,
+    last: Option<(Duration, Vec<String>)>,
+}
+
+impl Status {
+    const fn new(path: Option<PathBuf>) -> Self {
+        Status { path, last: None }
+    }
+
+    /// Writes it if something has changed, and now and then.
+    fn tell(&mut self, problems: &[String]) {
+        let Some(path) = &self.path else {
+            return;
+        };
+        // The kernel has this clock, and all processes see the same.
+        let Ok(now) = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from) else {
+            return;
+        };
+        let is_fresh = |(at, last): &(Duration, Vec<String>)| {
+            now.saturating_sub(*at) < STATUS && last == problems
+        };
+        if self.last.as_ref().is_some_and(is_fresh) {
+            return;
+        }
+        let words = match problems {
+            [] => "ready".to_owned(),
+            problems => problems.join("\n"),
+        };
+        if let Err(error) = fs::write(path, format!("{}\n{words}\n", now.as_secs())) {
+            tracing::warn!("writing {}: {error}", path.display());
+        }
+        self.last = Some((now, problems.to_vec()));
+    }
 }
 
 /// Prints a line. A closed pipe is no reason to end without undoing the changes.

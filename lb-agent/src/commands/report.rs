@@ -49,6 +49,9 @@ pub struct Report {
     /// Measure the control group that this process is in, and the process's file descriptors and network.
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
     pid: Option<u32>,
+    /// How long a part may make no progress, 5s to 1h: the reporter ends then, to be started again.
+    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = super::watchdog)]
+    watchdog: Duration,
 }
 
 fn interval(text: &str) -> Result<Duration, String> {
@@ -118,6 +121,7 @@ impl Report {
             grpc,
             http: self.http,
             mqtt,
+            watchdog: self.watchdog,
         })
     }
 }

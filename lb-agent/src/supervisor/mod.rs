@@ -7,7 +7,6 @@
 
 mod figures;
 mod own_trouble;
-mod panics;
 mod real_readings;
 mod run;
 mod shed_pace;

@@ -16,7 +16,6 @@ use tokio::{
 use super::{
     figures::AllFigures,
     own_trouble::OwnTrouble,
-    panics::Panics,
     snapshot::RealSnapshots,
     tasks::{Marks, Tasks},
     vip_supervisor::VipSupervisor,
@@ -29,7 +28,7 @@ use lb_clients::health::{
 use lb_clients::load;
 use lb_model::intent::Vip;
 use lb_model::options::Track;
-use lb_serve::watchdog::Pulse;
+use lb_serve::{panics::Panics, watchdog::Pulse};
 
 /// Reports that wait for the supervisor; a sender of more waits.
 const QUEUE: usize = 1_024;
@@ -146,7 +145,7 @@ impl Supervisor {
             tasks: Tasks::new(probe_sender, load_sender),
             troubles: HashMap::new(),
             own_trouble: OwnTrouble::default(),
-            panics: Panics::default(),
+            panics: Panics::new("probes, load readers and shedders", "the agent"),
             capacity: Capacity::of_this_host()
                 .inspect_err(|error| {
                     tracing::warn!("how many probes this host can make is not known: {error}");

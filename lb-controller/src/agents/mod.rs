@@ -16,8 +16,11 @@ use std::{
 
 use lb_model::{pool::PoolName, vip::VipKey};
 pub use lb_proto::endpoint::Endpoint;
+use lb_serve::vital::Registrar;
 use tokio::sync::watch;
 
+/// See [`lb_serve::vital`].
+pub const RECONCILER: &str = "the task that keeps an agent's reals as pools want them";
 /// How long an agent may take to say which reals it has, when a controller begins.
 const ASK: Duration = Duration::from_secs(3);
 
@@ -73,8 +76,8 @@ pub struct RealFigures {
 pub struct AgentState {
     /// Why it cannot be reached, if it cannot.
     pub trouble: Option<String>,
-    /// Whether its reals are what the pools want.
-    pub is_reconciled: bool,
+    /// What it refuses, in words: a VIP that it does not have (without an address), or a real.
+    pub refused: BTreeMap<(VipKey, Option<IpAddr>), String>,
     /// The controller's reals.
     pub reals: HashMap<(VipKey, IpAddr), RealFigures>,
     /// New flows of each VIP, since the agent started counting.
@@ -133,7 +136,13 @@ impl Agents {
     /// Starts the tasks. No real is removed before each of `pools` has said what it wants. A controller that `is_new` touches no
     /// agent that has reals of its name.
     #[must_use]
-    pub fn start(endpoints: Vec<Endpoint>, name: &str, is_new: bool, pools: Vec<PoolName>) -> Self {
+    pub fn start(
+        endpoints: Vec<Endpoint>,
+        name: &str,
+        is_new: bool,
+        pools: Vec<PoolName>,
+        parts: &Registrar,
+    ) -> Self {
         let wanted = watch::Sender::new(Arc::default());
         let states = endpoints
             .into_iter()
@@ -146,7 +155,7 @@ impl Agents {
                     wanted.subscribe(),
                     sender,
                 );
-                tokio::spawn(task.run());
+                parts.spawn(RECONCILER, endpoint.to_string(), task.run());
                 (endpoint, state)
             })
             .collect();
@@ -199,6 +208,38 @@ impl Agents {
             }
             differs
         });
+    }
+
+    /// What is wrong with these VIPs of a pool, and its reals at these addresses, by a key of each trouble.
+    pub fn troubles(
+        &self,
+        vips: &[VipKey],
+        is_own: impl Fn(IpAddr) -> bool,
+    ) -> BTreeMap<String, String> {
+        let mut troubles = BTreeMap::new();
+        for (endpoint, state) in self.states() {
+            if let Some(trouble) = state.trouble {
+                troubles.insert(format!("agent {endpoint}"), trouble);
+                continue;
+            }
+            for vip in vips {
+                let refused = |((of, real), text): (&(VipKey, Option<IpAddr>), &String)| {
+                    let is_own = of == vip && real.is_none_or(&is_own);
+                    is_own.then(|| text.clone())
+                };
+                let refused: Vec<String> = state.refused.iter().filter_map(refused).collect();
+                let text = match &refused[..] {
+                    [] => continue,
+                    [only] => format!("the agent at {endpoint}: {only}"),
+                    [first, rest @ ..] => format!(
+                        "the agent at {endpoint}: {first}; and {} more reals of {vip}",
+                        rest.len()
+                    ),
+                };
+                troubles.insert(format!("refused {endpoint} {vip}"), text);
+            }
+        }
+        troubles
     }
 
     /// What each agent knows.

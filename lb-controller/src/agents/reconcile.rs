@@ -1,7 +1,7 @@
 //! The task of one agent: it compares the controller's reals with what the pools want, and repairs the difference.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
     sync::Arc,
     time::Duration,
@@ -25,6 +25,9 @@ const COMPARE: u32 = 10;
 /// Pauses after failures.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// What an agent refuses; see [`AgentState`].
+type Refused = BTreeMap<(VipKey, Option<IpAddr>), String>;
 
 pub(super) struct Reconciler {
     endpoint: Endpoint,
@@ -101,7 +104,6 @@ impl Reconciler {
             tracing::warn!("{text}");
             self.state.send_modify(|state| {
                 state.trouble = Some(text);
-                state.is_reconciled = false;
             });
         }
     }
@@ -121,22 +123,22 @@ impl Reconciler {
             self.known = Some(known);
             self.shed_rates = shed_rates;
         }
-        let is_reconciled = self.repair(client, &wanted).await?;
+        let refused = self.repair(client, &wanted).await?;
         let figures = self.figures(client).await?;
         self.state.send_replace(AgentState {
             trouble: None,
-            is_reconciled,
+            refused,
             shed_rates: self.shed_rates.clone(),
             ..figures
         });
         Ok(())
     }
 
-    /// Makes the difference. Returns whether all of it could be made.
-    async fn repair(&mut self, client: &mut Client, all: &AllWanted) -> Result<bool, Status> {
+    /// Makes the difference. Returns what of it the agent refuses.
+    async fn repair(&mut self, client: &mut Client, all: &AllWanted) -> Result<Refused, Status> {
         let wanted = &all.reals;
         let mut known = self.known.take().unwrap_or_default();
-        let mut complete = true;
+        let mut refused = Refused::new();
         let reals: BTreeSet<_> = wanted.keys().chain(known.keys()).copied().collect();
         for real in reals {
             let (vip, address) = real;
@@ -157,32 +159,37 @@ impl Reconciler {
                         known.remove(&real);
                     }
                 },
+                // Somebody has removed the real; the next look adds it again, or finds that the VIP is gone.
+                Err(status) if status.code() == Code::NotFound && known.contains_key(&real) => {
+                    known.remove(&real);
+                }
                 // The agent has no such VIP, or the real is somebody else's: an operator's matter, not a lost connection.
+                Err(status) if status.code() == Code::NotFound => {
+                    let text = format!(
+                        "it has no VIP {vip}, so instances do not serve it there; `lbctl add-vip {vip}` adds it"
+                    );
+                    refused.insert((vip, None), text);
+                }
                 Err(status)
                     if matches!(
                         status.code(),
-                        Code::NotFound
-                            | Code::AlreadyExists
+                        Code::AlreadyExists
                             | Code::FailedPrecondition
                             | Code::InvalidArgument
                             | Code::ResourceExhausted
                     ) =>
                 {
-                    complete = false;
-                    // Only an agent that has the VIP is meant to serve it.
-                    if status.code() != Code::NotFound {
-                        tracing::warn!(
-                            "the agent at {}: {address} of {vip}: {}",
-                            self.endpoint,
-                            status.message()
-                        );
-                    }
+                    let text = format!(
+                        "it refuses the real {address} of {vip}: {}",
+                        status.message()
+                    );
+                    refused.insert((vip, Some(address)), text);
                 }
                 Err(status) => return Err(status),
             }
         }
         self.known = Some(known);
-        Ok(complete)
+        Ok(refused)
     }
 
     fn writer(&self) -> Option<v1::Writer> {

@@ -77,7 +77,11 @@ pub fn event(event: &Dated) -> v1::Event {
     v1::Event {
         revision: event.revision,
         time: Some(event.time.into()),
-        pool: event.pool.to_string(),
+        pool: event
+            .pool
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
         instance: event
             .event
             .instance

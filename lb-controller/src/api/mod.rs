@@ -35,6 +35,8 @@ const POOL_TYPE: &str = "lb.controller.v1.Pool";
 /// What `GetLogs` returns unless it is told otherwise, and at most.
 const LOGS: usize = 64 << 10;
 const MOST_LOGS: usize = 1 << 20;
+/// Lines of a copy in a message.
+const LINES: usize = 256;
 /// Events that `ExplainPool` returns.
 const EVENTS: usize = 50;
 /// How long a watcher waits after a pool has gone, for its name to go.
@@ -138,8 +140,8 @@ impl Follower {
         self.changes.send(Ok(change)).await.ok()
     }
 
-    fn is_for(&self, pool: &PoolName) -> bool {
-        self.only.as_ref().is_none_or(|only| only == pool)
+    fn is_for(&self, pool: Option<&PoolName>) -> bool {
+        self.only.as_ref().is_none_or(|only| Some(only) == pool)
     }
 
     /// Sends the events that came since; whether all of them are known.
@@ -149,7 +151,7 @@ impl Follower {
             return Some(false);
         };
         for event in events {
-            if self.is_for(&event.pool) {
+            if self.is_for(event.pool.as_ref()) {
                 self.send(Change::Event(convert::event(&event))).await?;
             }
             self.revision = event.revision;
@@ -171,7 +173,7 @@ impl Follower {
             self.send(Change::Deleted(name.to_string())).await?;
         }
         for (name, view) in pools {
-            if !self.is_for(&name) {
+            if !self.is_for(Some(&name)) {
                 continue;
             }
             // A pool that was deleted and added again has another task.
@@ -290,6 +292,7 @@ impl Service for Api {
         Ok(Response::new(v1::ListPoolsResponse {
             pools: views.iter().map(convert::pool).collect(),
             revision,
+            warnings: self.controller.warnings(),
         }))
     }
 
@@ -359,6 +362,26 @@ impl Service for Api {
         let text = self.controller.logs(&name, most).await;
         let text = text.map_err(|refusal| refused(&refusal))?;
         Ok(Response::new(v1::GetLogsResponse { text }))
+    }
+
+    type BackupStream = Pin<Box<dyn Stream<Item = Result<v1::BackupLines, Status>> + Send>>;
+
+    async fn backup(
+        &self,
+        _: Request<v1::BackupRequest>,
+    ) -> Result<Response<Self::BackupStream>, Status> {
+        let copy = self.controller.keeper().copy().await;
+        let text = copy
+            .map_err(|error| Status::unavailable(error.to_string()))?
+            .write();
+        let lines: Vec<&str> = text.split_inclusive('\n').collect();
+        let messages = lines.chunks(LINES).map(|lines| {
+            Ok(v1::BackupLines {
+                text: lines.concat(),
+            })
+        });
+        let messages: Vec<_> = messages.collect();
+        Ok(Response::new(Box::pin(futures::stream::iter(messages))))
     }
 
     async fn report_demand(

@@ -14,10 +14,21 @@ use tonic::transport::Server;
 
 use super::Api;
 
+/// Calls at once on one connection; HTTP/2 has a client wait with more.
+const CALLS_PER_CONNECTION: u32 = 128;
+/// Header fields of a request, in bytes.
+const MAX_HEADERS: u32 = 16 << 10;
+/// Bytes of a call's request that may arrive before they are taken; the next constant is for a whole connection.
+const STREAM_WINDOW: u32 = 64 << 10;
+const CONNECTION_WINDOW: u32 = 256 << 10;
+/// A connection of this age takes no new calls, and is closed when its last call has ended.
+const MAX_CONNECTION_AGE: Duration = Duration::from_secs(60 * 60);
 /// How long a call may take until its answer, or its stream of answers, begins.
 const CALL: Duration = Duration::from_secs(120);
 /// A connection without a word for so long is asked whether it lives.
 const KEEPALIVE: Duration = Duration::from_secs(60);
+/// Longer without an answer, and it is closed.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The most bytes of a request: the settings of a pool.
 const MAX_REQUEST: usize = 256 << 10;
 /// Calls at once, on all connections.
@@ -33,7 +44,7 @@ fn cost(path: &str) -> Cost {
         .and_then(|path| path.strip_prefix(SERVICE_NAME));
     match call {
         Some("/WatchPools") => Cost::Following,
-        Some("/ListPools" | "/ExplainPool" | "/GetLogs") => Cost::Large,
+        Some("/ListPools" | "/ExplainPool" | "/GetLogs" | "/Backup") => Cost::Large,
         _ => Cost::Small,
     }
 }
@@ -58,12 +69,22 @@ pub async fn serve(
     let mut servers = JoinSet::new();
     for listener in listeners {
         let router = Server::builder()
+            .max_concurrent_streams(CALLS_PER_CONNECTION)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .http2_max_header_list_size(MAX_HEADERS)
             .http2_keepalive_interval(Some(KEEPALIVE))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+            .max_connection_age(MAX_CONNECTION_AGE)
             .timeout(CALL)
             .layer(limits.clone())
             .add_service(ControllerServer::new(api.clone()).max_decoding_message_size(MAX_REQUEST))
-            .add_service(health_service.clone())
-            .add_service(reflection.clone());
+            .add_service(
+                health_service
+                    .clone()
+                    .max_decoding_message_size(MAX_REQUEST),
+            )
+            .add_service(reflection.clone().max_decoding_message_size(MAX_REQUEST));
         let endpoint = listener.endpoint().clone();
         let mut stop = stopping.clone();
         servers.spawn(async move {

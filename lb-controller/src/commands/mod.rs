@@ -1,5 +1,6 @@
 //! The verbs of `lb-controller`, one file each.
 
+mod backup;
 mod check;
 mod docs;
 mod run;
@@ -24,6 +25,14 @@ enum Command {
     Run(Box<run::Run>),
     /// Check a configuration file.
     Check(check::Check),
+    /// Write a copy of the stored pools to a file, while no controller runs or from Redis; `lbctl pool backup` does it while
+    /// one runs.
+    Backup(backup::Backup),
+    /// Put a copy in the place of the stored pools, while no controller runs.
+    ///
+    /// Without --yes it only shows the differences. Instances that the copy does not know are removed by the next controller
+    /// after half a minute.
+    Restore(backup::Restore),
     /// Write the reference page of the settings.
     #[command(hide = true)]
     Docs(docs::Docs),
@@ -38,6 +47,8 @@ impl Arguments {
                 run.execute()
             }
             Command::Check(check) => check.execute(),
+            Command::Backup(backup) => backup.execute(),
+            Command::Restore(restore) => restore.execute(),
             Command::Docs(docs) => docs.execute(),
         }
     }

@@ -1,6 +1,6 @@
 //! `lb-controller run`.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use lb_clients::health::runner;
@@ -11,27 +11,43 @@ use lb_controller::{
     controller::Controller,
     http,
     hub::Hub,
-    keeper::{Keeper, KeeperError, Place},
+    keeper::{Keeper, KeeperError, Opened, Place},
+    pulses::Pulses,
 };
 use lb_drivers::Owned;
-use lb_serve::{Endpoint, ListenError, Listener};
+use lb_model::{
+    pool::{PoolName, PoolSpec},
+    settings::Settings as _,
+};
+use lb_serve::{
+    Endpoint, ListenError, Listener,
+    vital::Vital,
+    watchdog::{Watchdog, beat},
+};
 use lb_store::StoreError;
 use sd_notify::NotifyState;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::watch,
+    time::MissedTickBehavior,
 };
 
-/// How often the store is looked after.
-const CHECK: Duration = Duration::from_secs(5);
-/// How often the pools' tasks are looked after.
-const TICK: Duration = Duration::from_secs(1);
 /// How long what a killed controller had open may stay so, and the pause between two looks.
 const PATIENCE: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_millis(50);
 /// How long what still runs may take to end when the controller does.
 const SHUTDOWN: Duration = Duration::from_secs(1);
+/// How often it is tried again to follow the configuration file while that is refused in part.
+const AGAIN_FILE: Duration = Duration::from_secs(10);
+
+// The controller's vital parts: see `lb_serve::vital`. Others are named where they are registered.
+const STORE: &str = "the thread that writes the store";
+const STORE_CHECK: &str = "the task that looks after the store";
+const API: &str = "the API's server";
+const HTTP: &str = "the server of HTTP and WebSockets";
+const RUNTIME: &str = "the runtime, which runs all tasks,";
+const POOLS: &str = "the task of a pool";
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -95,6 +111,27 @@ async fn patiently<T>(
     }
 }
 
+/// The pools of the file.
+type Pools = BTreeMap<PoolName, PoolSpec>;
+
+/// The settings of the file that the controller started with.
+struct Running(ControllerSettings);
+
+impl Running {
+    /// The settings that are others now, and count when the controller starts again.
+    fn later(&self, now: &ControllerSettings, overridden: &[&str]) -> Vec<String> {
+        let (before, now) = (self.0.to_map(), now.to_map());
+        let names = before
+            .keys()
+            .chain(now.keys().filter(|name| !before.contains_key(*name)));
+        names
+            .filter(|name| before.get(*name) != now.get(*name))
+            .filter(|name| !overridden.contains(&name.as_str()))
+            .cloned()
+            .collect()
+    }
+}
+
 /// What the file and the command line say.
 struct Resolved {
     settings: ControllerSettings,
@@ -148,29 +185,64 @@ impl Run {
         })
     }
 
-    /// Reads the configuration file again. What concerns the controller as a whole takes a restart.
-    async fn reload(&self, controller: &Controller, running: &ControllerSettings) {
+    /// Reads the configuration file again. What concerns the controller as a whole takes a restart. A file that cannot be
+    /// followed is a warning until one is.
+    ///
+    /// Returns the file's pools, if it could be read.
+    async fn reload(&self, controller: &Controller, running: &Running) -> Option<Pools> {
         let Some(path) = &self.config else {
             tracing::info!("there is no configuration file to read again; see --config");
-            return;
+            return None;
         };
-        let config = match Config::read(path) {
-            Ok(config) => config,
+        let config = Config::read(path).map_err(anyhow::Error::from);
+        let resolved = config.and_then(|config| {
+            let file = config.settings.clone();
+            // The command line may not fit to it any more.
+            self.resolve(config.settings)?;
+            Ok((file, config.pools))
+        });
+        let (settings, pools) = match resolved {
+            Ok(resolved) => resolved,
             Err(error) => {
-                tracing::error!("{error}; the controller goes on as it is");
-                return;
+                let text = format!("{error:#}; the configuration file is not followed");
+                tracing::error!("{text}, and the controller goes on as it is");
+                controller.set_warning("file", Some(text));
+                return None;
             }
         };
-        match self.resolve(config.settings) {
-            Ok(resolved) if resolved.settings == *running => {}
-            Ok(_) => tracing::warn!(
-                "{}: what concerns the controller as a whole takes effect when it is started again",
+        controller.set_warning("file", None);
+        let later = running.later(&settings, &self.overridden());
+        let text = (!later.is_empty()).then(|| {
+            let names = later.join(", ");
+            format!(
+                "settings of {} count when the controller starts again: {names}",
                 path.display()
-            ),
-            Err(error) => tracing::error!("{error:#}; the controller goes on as it is"),
+            )
+        });
+        if let Some(text) = &text {
+            tracing::warn!("{text}");
         }
-        controller.follow_file(config.pools).await;
+        controller.set_warning("file later", text);
         tracing::info!("{} was read again", path.display());
+        Some(pools)
+    }
+
+    /// Settings of the file that do not count, since the command line gives them.
+    fn overridden(&self) -> Vec<&'static str> {
+        [
+            ("name", self.name.is_some()),
+            ("state", self.state.is_some()),
+            ("store", self.store.is_some()),
+            ("listen", !self.listen.is_empty()),
+            ("http", self.http.is_some()),
+            ("http_origins", !self.http_origin.is_empty()),
+            ("agents", !self.agent.is_empty()),
+            ("agent_program", self.agent_program.is_some()),
+            ("exec_drivers", self.exec_drivers),
+        ]
+        .into_iter()
+        .filter_map(|(name, is_given)| is_given.then_some(name))
+        .collect()
     }
 
     pub fn execute(self) -> anyhow::Result<()> {
@@ -190,6 +262,7 @@ impl Run {
         let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
         let mut hang_up = signal(SignalKind::hangup()).context("waiting for SIGHUP")?;
         let Config { settings, pools } = self.read()?;
+        let running = Running(settings.clone());
         let Resolved {
             settings,
             store,
@@ -233,18 +306,27 @@ impl Run {
                 },
             )
             .await?;
-        let Some((keeper, stored)) = opened else {
+        let Some(Opened {
+            keeper,
+            pools: stored,
+            thread,
+        }) = opened
+        else {
             bail!(
                 "another controller uses {}; stop it, or give this one another --state",
                 settings.state.display()
             );
         };
-        let hub = Hub::new(Owned {
+        let mut vital = Vital::new();
+        let parts = vital.registrar();
+        vital.thread(STORE, thread).context("starting a thread")?;
+        let owned = Owned {
             owner: settings.name.clone(),
             state: settings.state.clone(),
             agent,
             allow_exec: settings.exec_drivers,
-        });
+        };
+        let hub = Hub::new(owned, parts.clone());
         // One that has lost its store, or has another's name, must not remove what it finds.
         let is_new = stored.is_empty() && !self.take_over;
         if is_new {
@@ -253,19 +335,22 @@ impl Run {
                 .map_err(anyhow::Error::msg)?;
         }
         let names = stored.iter().map(|pool| pool.name.clone()).collect();
-        let agents = Agents::start(agents, &settings.name, is_new, names);
+        let agents = Agents::start(agents, &settings.name, is_new, names, &parts);
         let probes = runner::slots().context("reading the limit of files")?;
-        let keeping = tokio::spawn(keeper.clone().watch(CHECK));
-        let controller =
-            Controller::start(hub, keeper, agents, Arc::clone(&probes), stored, is_new)?;
-        if self.config.is_some() {
-            controller.follow_file(pools).await;
-        }
+        vital.spawn(STORE_CHECK, keeper.clone().watch());
+        let controller = Controller::start(hub, keeper, agents, probes, stored, is_new, parts)?;
+        watch(&vital, &controller, settings.watchdog)?;
+        let mut file = self.config.is_some().then_some(pools);
+        let mut is_followed = match &file {
+            Some(pools) => controller.follow_file(pools.clone()).await,
+            None => true,
+        };
         let (stop, stopping) = watch::channel(false);
         let mut ready: Vec<String> = listeners
             .iter()
             .map(|listener| listener.endpoint().to_string())
             .collect();
+        let has_http = http.is_some();
         if let Some(listener) = http {
             ready.push(format!("http://{}", listener.local_addr()?));
             let site = http::Site::new(
@@ -273,34 +358,43 @@ impl Run {
                 settings.http_origins.clone(),
                 stopping.clone(),
             );
-            tokio::spawn(http::serve(site, listener));
+            vital.spawn(HTTP, http::serve(site, listener));
         }
-        let mut api = tokio::spawn(api::serve(
-            Api::new(controller.clone(), stopping.clone()),
-            listeners,
-            stopping,
-        ));
+        vital.spawn(
+            API,
+            api::serve(
+                Api::new(controller.clone(), stopping.clone()),
+                listeners,
+                stopping,
+            ),
+        );
         println!("lb-controller: ready on {}", ready.join(", "));
         if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
             tracing::warn!("telling the service manager that the controller is ready: {error}");
         }
-        let mut ticks = tokio::time::interval(TICK);
+        let mut again = tokio::time::interval(AGAIN_FILE);
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hang_up.recv() => self.reload(&controller, &settings).await,
-                _ = ticks.tick() => {
-                    if let Some(pool) = controller.ended() {
-                        bail!("the task of pool {pool} has ended; instances run on, start the controller again");
-                    }
-                    if keeping.is_finished() {
-                        bail!("the task that looks after the store has ended; start the controller again");
+                _ = hang_up.recv() => {
+                    if let Some(pools) = self.reload(&controller, &running).await {
+                        is_followed = controller.follow_file(pools.clone()).await;
+                        file = Some(pools);
                     }
                 }
-                ended = &mut api => {
-                    ended.context("the API's task failed")??;
-                    bail!("the API's server has ended by itself; start the controller again");
+                // What was refused may be taken now: the store is back, or what was in the way is gone.
+                _ = again.tick(), if !is_followed => {
+                    if let Some(pools) = &file {
+                        is_followed = controller.follow_file(pools.clone()).await;
+                    }
+                }
+                end = vital.next_end() => {
+                    let status = format!("{end}; the controller ends, instances run on");
+                    // There may be no service manager.
+                    let _ = sd_notify::notify(&[NotifyState::Status(&status)]);
+                    return Err(end.into_error().context("the controller ends (instances run on; start it again)"));
                 }
             }
         }
@@ -308,6 +402,28 @@ impl Run {
         // There may be no service manager, or it may have gone.
         let _ = sd_notify::notify(&[NotifyState::Stopping]);
         let _ = stop.send(true);
-        api.await.context("the API's task failed")?
+        if has_http {
+            vital.finish(HTTP).await?;
+        }
+        vital.finish(API).await
     }
+}
+
+/// Watches the runtime and the pools' tasks: see `lb_serve::watchdog`.
+fn watch(vital: &Vital, controller: &Controller, limit: Duration) -> anyhow::Result<()> {
+    let runtime = Arc::default();
+    // Looks are made once a second.
+    let pulses = Pulses::new(u32::try_from(limit.as_secs() / 2).unwrap_or(u32::MAX));
+    let pools = controller.clone();
+    let watchdog = Watchdog::new("lb-controller", limit)
+        // It beats by itself.
+        .watch(RUNTIME, Arc::clone(&runtime), || {})
+        .watch(POOLS, pulses.all(), move || {
+            for pool in pulses.look(&pools.pulses()) {
+                tracing::error!("the task of pool {pool} makes no progress");
+            }
+        });
+    watchdog.start(vital).context("starting a thread")?;
+    vital.spawn(RUNTIME, beat(runtime));
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! HTTP/JSON of the same messages, and WebSockets.
 //!
-//! `docs/pools.md` has a table of the paths. Requests are bounded in size and number; each answer has a request id; browsers
-//! of configured origins may read (CORS).
+//! `docs/pools.md` has tables of the paths and of the limits: no client can take the controller's memory or its files. Each
+//! answer has a request id; browsers of configured origins may read (CORS).
 
 #![expect(
     clippy::result_large_err,
@@ -35,16 +35,28 @@ use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use lb_serve::{incoming, stopped};
-use tokio::{net::TcpListener, sync::watch::Receiver, task::JoinSet};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch::Receiver},
+    task::JoinSet,
+};
 
 use crate::controller::Controller;
 
 /// The header with the request's id.
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// How long the head of a request may take.
+/// How long the head of a request may take, which is also how long an idle connection is kept.
 const HEAD: Duration = Duration::from_secs(30);
+/// The most bytes of the head of a request.
+const MAX_HEAD: usize = 16 << 10;
 /// The most bytes of a request's body.
 const MAX_BODY: usize = 256 << 10;
+/// How long a request's body may take.
+const BODY: Duration = Duration::from_secs(10);
+/// How long a request may take until its answer. A driver's call has a deadline of its own, as has the store.
+const CALL: Duration = Duration::from_secs(120);
+/// WebSockets at once; each is a connection, of which there are [`lb_serve::MAX_CONNECTIONS`].
+const MAX_STREAMS: usize = 128;
 /// How long open answers may take when the controller ends.
 const DRAIN: Duration = Duration::from_secs(3);
 
@@ -57,6 +69,8 @@ pub struct Site {
     /// Origins whose browsers may read; `*` is any.
     origins: Arc<[String]>,
     stopping: Receiver<bool>,
+    /// Room for WebSockets.
+    streams: Arc<Semaphore>,
     /// Counts requests, for ids.
     requests: Arc<AtomicU64>,
     /// Begins ids, so that those of two runs differ.
@@ -74,6 +88,7 @@ impl Site {
             controller,
             origins: origins.into(),
             stopping,
+            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             requests: Arc::default(),
             run: started.as_secs(),
         }
@@ -121,7 +136,11 @@ impl Site {
                 "this origin is not allowed; see --http-origin",
             )
         } else {
-            routes::route(self, request).await
+            let answered = tokio::time::timeout(CALL, routes::route(self, request)).await;
+            answered.unwrap_or_else(|_| {
+                let text = "the controller did not do it in time; look whether it is done";
+                routes::problem(StatusCode::SERVICE_UNAVAILABLE, text)
+            })
         };
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID.clone(), id);
@@ -196,6 +215,7 @@ where
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
+        .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);

@@ -14,7 +14,7 @@ use lb_proto::controller::v1;
 use lb_serve::metrics::{Format, render};
 use serde_json::json;
 
-use super::{Body, MAX_BODY, Site, json::to_json, openapi, respond, stream};
+use super::{BODY, Body, MAX_BODY, Site, json::to_json, openapi, respond, stream};
 use crate::{
     api::convert,
     controller::Refused,
@@ -92,9 +92,9 @@ fn pool(view: &PoolView, status: StatusCode) -> Response<Body> {
 
 /// Reads a JSON object.
 async fn object(body: Incoming) -> Result<Map<String, Value>, Response<Body>> {
-    let bytes = Limited::new(body, MAX_BODY)
-        .collect()
+    let bytes = tokio::time::timeout(BODY, Limited::new(body, MAX_BODY).collect())
         .await
+        .map_err(|_| problem(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"))?
         .map_err(|error| problem(StatusCode::PAYLOAD_TOO_LARGE, &error.to_string()))?
         .to_bytes();
     match serde_json::from_slice(&bytes) {
@@ -211,6 +211,7 @@ async fn pools(site: &Site, request: Request<Incoming>) -> Answer {
             let message = v1::ListPoolsResponse {
                 pools: views.iter().map(convert::pool).collect(),
                 revision,
+                warnings: site.controller.warnings(),
             };
             Ok(ok(&to_json(&message)))
         }
@@ -309,7 +310,9 @@ fn events<B>(site: &Site, text: &str, request: &Request<B>) -> Answer {
             Some(Err(_)) => (events.newest(&name, EVENTS), false),
             None => (events.newest(&name, EVENTS), true),
         };
-        let of_pool = events.iter().filter(|event| event.pool == name);
+        let of_pool = events
+            .iter()
+            .filter(|event| event.pool.as_ref() == Some(&name));
         let list: Vec<Value> = of_pool
             .map(|event| to_json(&convert::event(event)))
             .collect();

@@ -8,7 +8,7 @@
 //! A reader may send `{"type": "ack", "revision": N}`, `{"type": "filter", "states": ["LU", "MU"]}` to narrow what it gets,
 //! and `{"type": "report", …}` with what it has counted, as `/v1/pools/NAME/demand` takes it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures::{SinkExt as _, StreamExt as _};
 use http::{
@@ -33,7 +33,7 @@ use tokio_tungstenite::{
     },
 };
 
-use super::{Body, Site, empty, routes};
+use super::{Body, MAX_STREAMS, Site, empty, routes};
 use crate::{pool::InstanceView, worker::PoolView};
 
 /// How often a reader is pinged; one that does not answer in twice the time is gone.
@@ -92,10 +92,17 @@ pub fn upgrade(
             "this origin is not allowed; see --http-origin",
         ));
     }
+    let Ok(room) = Arc::clone(&site.streams).try_acquire_owned() else {
+        return Err(routes::problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &format!("{MAX_STREAMS} streams are open, which is the most; end some of them"),
+        ));
+    };
     let since = routes::query(request.uri(), "since");
     let upgrading = hyper::upgrade::on(&mut request);
     let site = site.clone();
     tokio::spawn(async move {
+        let _room = room;
         match upgrading.await {
             Ok(upgraded) => {
                 let mut stopping = site.stopping.clone();

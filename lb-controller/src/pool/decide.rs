@@ -131,6 +131,8 @@ impl Pool {
             let why = death(slot);
             let old = slot.record.name.clone();
             slot.relaunch(epoch, generation, now);
+            // What has changed besides is stored first.
+            slot.is_relaunch |= !self.dirty.contains(&number);
             let new = slot.record.name.clone();
             self.dirty.insert(number);
             self.event(Some(&new), "relaunched", format!("{old}: {why}"));

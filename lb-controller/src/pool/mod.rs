@@ -95,6 +95,8 @@ pub struct Pool {
     pub last_list: u64,
     /// Whether so many instances are dead that none is killed.
     pub mass_failure: bool,
+    /// Whether the store does not work. Dead instances are relaunched all the same; see [`Pool::steps`].
+    pub store_is_away: bool,
     /// Connections a second that may be ended on its instances, by all agents; 0: none.
     pub shed_rate: f64,
     events: Vec<Event>,
@@ -123,6 +125,7 @@ impl Pool {
             has_list: false,
             last_list: 0,
             mass_failure: false,
+            store_is_away: false,
             shed_rate: 0.0,
             events: Vec::new(),
             dirty: BTreeSet::new(),
@@ -138,6 +141,9 @@ impl Pool {
 
     /// Takes note of what the driver lists; `began` is the number of the list, which tells what it can know.
     pub fn observe(&mut self, listed: &[Listed], began: u64, now: Now) {
+        if !self.has_list {
+            self.adopt(listed);
+        }
         self.has_list = true;
         self.last_list = began;
         self.list_trouble = None;
@@ -167,6 +173,31 @@ impl Pool {
         }
     }
 
+    /// Takes up instances that are further than their records, as an earlier process left them that relaunched without its
+    /// store: what the driver lists is the truth.
+    fn adopt(&mut self, listed: &[Listed]) {
+        let mut events = Vec::new();
+        for one in listed.iter().filter(|one| one.name.pool == self.name) {
+            let Some(slot) = self.slots.get_mut(&one.name.number) else {
+                continue;
+            };
+            if one.name.epoch <= slot.record.name.epoch {
+                continue;
+            }
+            let text = format!(
+                "it runs in the place of {}, which the store names",
+                slot.record.name
+            );
+            slot.record.name.epoch = one.name.epoch;
+            self.last_epoch = self.last_epoch.max(one.name.epoch);
+            self.dirty.insert(one.name.number);
+            events.push((one.name.clone(), text));
+        }
+        for (name, text) in events {
+            self.event(Some(&name), "adopted", text);
+        }
+    }
+
     /// Takes note of an instance's health.
     pub fn observe_health(&mut self, name: &InstanceName, health: Health, now: Now) {
         if let Some(slot) = self.slots.get_mut(&name.number)
@@ -188,7 +219,20 @@ impl Pool {
 
     /// They are stored.
     pub fn stored(&mut self) {
-        self.dirty.clear();
+        for number in std::mem::take(&mut self.dirty) {
+            if let Some(slot) = self.slots.get_mut(&number) {
+                slot.is_stored = true;
+                slot.is_relaunch = false;
+            }
+        }
+        self.store_is_away = false;
+    }
+
+    /// Whether nothing may be done about a slot before its record is stored. A relaunch may, while the store does not work: its
+    /// instance has the number of a stored one, and the next process finds it by that ([`Pool::observe`]).
+    fn waits_for_store(&self, number: u32, slot: &Slot) -> bool {
+        let may_go = self.store_is_away && slot.is_relaunch && slot.is_stored;
+        self.dirty.contains(&number) && !may_go
     }
 
     /// What happened since the last call.
@@ -247,6 +291,7 @@ impl Pool {
         reason.clone_into(&mut slot.record.reason);
         slot.role_since = now.monotonic;
         slot.drain = None;
+        slot.is_relaunch = false;
         self.dirty.insert(number);
     }
 }

@@ -64,6 +64,7 @@ impl Pool {
         let old = slot.record.name.clone();
         slot.relaunch(epoch, generation, now);
         slot.record.is_update = true;
+        slot.is_relaunch = false;
         if slot.record.role == Role::Replacing {
             slot.record.role = Role::Serving;
         }

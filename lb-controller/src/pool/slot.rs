@@ -19,8 +19,9 @@ const PROBES: f64 = 0.2;
 pub struct Health {
     /// `None` before the first result.
     pub is_up: Option<bool>,
-    /// Whether the last probe succeeded.
-    pub is_success: bool,
+    /// Whether the last probe succeeded; `None` if it says nothing of the instance: this machine could not ask, or slept
+    /// through the answer.
+    pub is_success: Option<bool>,
     /// It serves and wants no new flows.
     pub wants_drain: bool,
     /// The last probe's reason.
@@ -105,6 +106,12 @@ pub struct Slot {
     pub score: Option<Score>,
     /// Its category, once it has a score.
     pub category: Option<Category>,
+    /// Why its last probe says nothing of it, if that is so.
+    pub unasked: Option<String>,
+    /// Whether a record of its place was stored once.
+    pub is_stored: bool,
+    /// Whether its record has changed by a relaunch alone since it was stored.
+    pub is_relaunch: bool,
 }
 
 impl Slot {
@@ -132,6 +139,9 @@ impl Slot {
             probes: None,
             score: None,
             category: None,
+            unasked: None,
+            is_stored: false,
+            is_relaunch: false,
         }
     }
 
@@ -143,6 +153,7 @@ impl Slot {
             role_since: ago(record.since),
             // An instance has its time anew: it may be that nobody has asked it so far.
             launched: now.monotonic,
+            is_stored: true,
             ..Slot::new(record, now)
         }
     }
@@ -215,13 +226,22 @@ impl Slot {
     }
 
     pub(super) fn observe_health(&mut self, health: Health, _: Now) -> Option<Event> {
+        let Some(is_success) = health.is_success else {
+            self.unasked = Some(health.reason);
+            return None;
+        };
+        self.unasked = None;
         let before = self.health.is_up;
-        let success = if health.is_success { 1.0 } else { 0.0 };
+        let success = if is_success { 1.0 } else { 0.0 };
         self.probes = Some(
             self.probes
                 .map_or(success, |probes| probes + PROBES * (success - probes)),
         );
-        self.health = health;
+        self.health = Health {
+            // A probe that was started again knows nothing yet.
+            is_up: health.is_up.or(before),
+            ..health
+        };
         if self.health.is_up == Some(true) {
             self.was_healthy = true;
         }
@@ -305,6 +325,7 @@ impl Slot {
         self.seen = None;
         self.was_up = false;
         self.health = Health::default();
+        self.unasked = None;
         self.was_healthy = false;
         self.trouble = None;
         self.last_end.clear();

@@ -57,7 +57,7 @@ impl StepKind {
 
 impl Pool {
     /// What to do now, one step at most for each slot that has no step under way. There are none before the driver has
-    /// listed, and none for records that are not stored.
+    /// listed, and none for records that are not stored, save for relaunches while the store does not work.
     #[must_use]
     pub fn steps(&self, can_pause: bool, now: Now) -> Vec<Step> {
         if !self.has_list {
@@ -65,7 +65,7 @@ impl Pool {
         }
         let mut steps = Vec::new();
         for (number, slot) in &self.slots {
-            if self.dirty.contains(number) || slot.step.is_some() || !slot.is_fresh() {
+            if self.waits_for_store(*number, slot) || slot.step.is_some() || !slot.is_fresh() {
                 continue;
             }
             if let Some(trouble) = &slot.trouble

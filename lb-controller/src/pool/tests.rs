@@ -32,6 +32,8 @@ struct Machine {
     generation: u64,
     pool: Pool,
     refuses: bool,
+    /// The store takes nothing.
+    store_is_away: bool,
 }
 
 fn spec(scaling: &Value, check: bool) -> PoolSpec {
@@ -65,6 +67,7 @@ impl Machine {
             spec,
             generation: 1,
             refuses: false,
+            store_is_away: false,
         }
     }
 
@@ -79,6 +82,10 @@ impl Machine {
     }
 
     fn store(&mut self) {
+        if self.store_is_away {
+            self.pool.store_is_away |= !self.pool.unstored().is_empty();
+            return;
+        }
         for (number, record) in self.pool.unstored() {
             match record {
                 Some(record) => self.records.insert(number, record.clone()),
@@ -116,7 +123,7 @@ impl Machine {
             }
             let health = Health {
                 is_up: Some(*healthy),
-                is_success: *healthy,
+                is_success: Some(*healthy),
                 ..Health::default()
             };
             self.pool.observe_health(name, health, self.now);
@@ -493,6 +500,71 @@ fn an_orphan_is_removed_after_a_grace_period() {
 }
 
 #[test]
+fn a_dead_instance_is_relaunched_without_the_store() {
+    let mut machine = Machine::new(json!({ "min": 4, "max": 8 }));
+    machine.seconds(5, None);
+    machine.store_is_away = true;
+    let ended = Phase::Ended {
+        status: None,
+        reason: String::new(),
+    };
+    machine
+        .instances
+        .insert("web-2-2".parse().unwrap(), (ended, true));
+    machine.seconds(6, None);
+    assert_eq!(
+        machine.serving(),
+        ["web-1-1", "web-2-5", "web-3-3", "web-4-4"]
+    );
+    assert_eq!(machine.records[&2].name.to_string(), "web-2-2");
+    // The pool does not grow: nobody would know its new instance.
+    machine.pool.spec = spec(&json!({ "min": 5, "max": 8 }), true);
+    machine.seconds(5, None);
+    assert_eq!(machine.instances.len(), 4);
+    // The next process does not know of the relaunch, and finds what runs.
+    machine.crash();
+    machine.pool.spec = spec(&json!({ "min": 4, "max": 8 }), true);
+    machine.seconds(3, None);
+    assert_eq!(machine.events("adopted"), 1);
+    assert_eq!(
+        machine.serving(),
+        ["web-1-1", "web-2-5", "web-3-3", "web-4-4"]
+    );
+    machine.store_is_away = false;
+    machine.seconds(2, None);
+    machine.check();
+    assert!(machine.pool.unstored().is_empty());
+}
+
+#[test]
+fn a_probe_that_this_machine_could_not_make_says_nothing() {
+    let mut machine = Machine::new(json!({ "min": 1, "max": 4 }));
+    machine.seconds(5, None);
+    let name: InstanceName = "web-1-1".parse().unwrap();
+    for _ in 0..20 {
+        let health = Health {
+            is_up: Some(true),
+            is_success: None,
+            reason: "too many open files".to_owned(),
+            ..Health::default()
+        };
+        machine.pool.observe_health(&name, health, machine.now);
+    }
+    let slot = &machine.pool.slots[&1];
+    assert_eq!(slot.probes, Some(1.0));
+    assert_eq!(slot.unasked.as_deref(), Some("too many open files"));
+    assert_eq!(slot.health.reason, "");
+    // A probe that was started again knows nothing of the instance yet.
+    let health = Health {
+        is_success: Some(false),
+        ..Health::default()
+    };
+    machine.pool.observe_health(&name, health, machine.now);
+    let slot = &machine.pool.slots[&1];
+    assert_eq!((slot.health.is_up, &slot.unasked), (Some(true), &None));
+}
+
+#[test]
 fn a_list_that_began_before_a_step_says_nothing_about_it() {
     let mut machine = Machine::new(json!({ "min": 1, "max": 4 }));
     machine.seconds(5, None);
@@ -516,7 +588,10 @@ proptest! {
     #[test]
     fn a_controller_that_is_killed_at_any_moment_goes_on(
         seconds in prop::collection::vec(
-            (0.0..100.0_f64, prop::option::of(0..8_usize), prop::option::of(0..8_usize), any::<bool>(), prop::bool::weighted(0.1)),
+            (
+                0.0..100.0_f64, prop::option::of(0..8_usize), prop::option::of(0..8_usize), any::<bool>(),
+                prop::bool::weighted(0.1), prop::bool::weighted(0.3),
+            ),
             30..80,
         ),
     ) {
@@ -525,8 +600,10 @@ proptest! {
             "in_after": "10s", "in_every": "1s", "drain_natural": "0ms", "drain_deadline": "2s", "policies": ["requests"],
             "period": "1s",
         }));
-        for (load, crash, death, kills, changes) in seconds {
-            if changes {
+        for (load, crash, death, kills, changes, is_away) in seconds {
+            machine.store_is_away = is_away;
+            // Settings change in the store first.
+            if changes && !is_away {
                 machine.change_settings();
             }
             machine.second(Some(load), crash);
@@ -543,6 +620,7 @@ proptest! {
                 prop_assert!(numbers.insert(name.number), "two of one number: {:?}", machine.instances);
             }
         }
+        machine.store_is_away = false;
         machine.seconds(400, Some(1.0));
         machine.check();
         prop_assert!(machine.serving().len() >= 2, "{:?}", machine.pool.view(machine.now));

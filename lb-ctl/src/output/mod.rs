@@ -69,6 +69,12 @@ impl Output {
         self.format == Format::Wide
     }
 
+    /// Returns whether people read it.
+    #[must_use]
+    pub fn is_human(self) -> bool {
+        matches!(self.format, Format::Table | Format::Wide)
+    }
+
     /// Prints the answer.
     ///
     /// # Errors

@@ -191,14 +191,17 @@ impl Human for Pool {
 pub struct Pools {
     pools: Vec<Pool>,
     #[serde(skip)]
+    warnings: Vec<String>,
+    #[serde(skip)]
     is_wide: bool,
 }
 
 impl Pools {
     /// Those of an answer.
-    pub fn new(pools: &[v1::Pool], is_wide: bool) -> Self {
+    pub fn new(answer: &v1::ListPoolsResponse, is_wide: bool) -> Self {
         Pools {
-            pools: pools.iter().map(Pool::from).collect(),
+            pools: answer.pools.iter().map(Pool::from).collect(),
+            warnings: answer.warnings.clone(),
             is_wide,
         }
     }
@@ -206,14 +209,18 @@ impl Pools {
 
 impl Human for Pools {
     fn human(&self) -> String {
+        let mut warnings = String::new();
+        for warning in &self.warnings {
+            let _ = writeln!(warnings, "! {warning}");
+        }
         if self.pools.is_empty() {
-            return "there are no pools; `lbctl pool add` adds one\n".to_owned();
+            return warnings + "there are no pools; `lbctl pool add` adds one\n";
         }
         let texts = self
             .pools
             .iter()
             .map(|pool| pool.head() + &pool.table(self.is_wide));
-        texts.collect::<Vec<_>>().join("\n")
+        warnings + &texts.collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -375,10 +382,10 @@ impl From<&v1::Event> for Event {
 
 impl Human for Event {
     fn human(&self) -> String {
-        let about = if self.instance.is_empty() {
-            &self.pool
-        } else {
-            &self.instance
+        let about = match (self.instance.as_str(), self.pool.as_str()) {
+            ("", "") => "controller",
+            ("", pool) => pool,
+            (instance, _) => instance,
         };
         let mark = if self.alarm { "ALARM " } else { "" };
         format!(

@@ -69,7 +69,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
 }
 
 /// Writes a file that does not exist, and returns when it is on disk.
-fn write_new(path: &Path, text: &str) -> std::io::Result<()> {
+pub(super) fn write_new(path: &Path, text: &str) -> std::io::Result<()> {
     let mut file = File::create_new(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()

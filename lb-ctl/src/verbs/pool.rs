@@ -9,12 +9,14 @@ use lb_proto::{
     settings::map_to_struct,
 };
 
-use super::Context;
+use serde::Serialize;
+
+use super::{Context, backup::write_new};
 use crate::{
     connect::{self, Controller, Endpoint},
     failure::Failure,
     output::{
-        Output,
+        self, Human, Output,
         pool::{Explanation, Pool, PoolEvent, Pools},
     },
     values::setting::{self, Setting},
@@ -54,6 +56,8 @@ enum Verb {
     Watch(Watch),
     /// Print the end of what an instance has printed
     Logs(Logs),
+    /// Write a copy of the pools to a file, which `lb-controller restore` reads
+    Backup(Backup),
 }
 
 #[derive(Args, Debug)]
@@ -111,6 +115,27 @@ struct Watch {
 }
 
 #[derive(Args, Debug)]
+struct Backup {
+    /// A new file for the copy; `-` is standard output
+    file: PathBuf,
+}
+
+/// What was written.
+#[derive(Debug, Serialize)]
+struct Written {
+    file: String,
+}
+
+impl Human for Written {
+    fn human(&self) -> String {
+        format!(
+            "the pools were written to {}; `lb-controller restore` reads it\n",
+            self.file
+        )
+    }
+}
+
+#[derive(Args, Debug)]
 struct Logs {
     /// Name of the instance: POOL-NUMBER-EPOCH
     name: String,
@@ -156,6 +181,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
         Verb::Why(pool) => why(client, output, pool).await,
         Verb::Watch(watch) => watch.run(client, output).await,
         Verb::Logs(logs) => logs.run(client).await,
+        Verb::Backup(backup) => backup.run(client, output).await,
     }
 }
 
@@ -203,7 +229,14 @@ async fn show(mut client: Controller, output: Output, list: Maybe) -> Result<(),
         })
         .await
         .map_err(Failure::refused("list pools"))?;
-    output.print(&Pools::new(&answer.get_ref().pools, output.is_wide()))
+    let answer = answer.get_ref();
+    if !output.is_human() {
+        // Programs read pools; whoever runs them reads this.
+        for warning in &answer.warnings {
+            eprintln!("lbctl: warning: {warning}");
+        }
+    }
+    output.print(&Pools::new(answer, output.is_wide()))
 }
 
 async fn delete(mut client: Controller, pool: Named) -> Result<(), Failure> {
@@ -254,6 +287,27 @@ impl Watch {
         Err(Failure::refused(attempt)(tonic::Status::unavailable(
             "the controller ended the stream",
         )))
+    }
+}
+
+impl Backup {
+    async fn run(self, mut client: Controller, output: Output) -> Result<(), Failure> {
+        let attempt = "copy the pools";
+        let lines = client.backup(v1::BackupRequest {}).await;
+        let mut lines = lines.map_err(Failure::refused(attempt))?.into_inner();
+        let mut text = String::new();
+        while let Some(more) = lines.message().await.map_err(Failure::refused(attempt))? {
+            text += &more.text;
+        }
+        if self.file.as_os_str() == "-" {
+            return output::write(&text);
+        }
+        let file = self.file.display().to_string();
+        write_new(&self.file, &text).map_err(|error| Failure::File {
+            attempt: format!("write {file}"),
+            error,
+        })?;
+        output.print(&Written { file })
     }
 }
 

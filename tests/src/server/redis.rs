@@ -71,6 +71,15 @@ impl Redis {
         Ok(())
     }
 
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// Fails if it does not run.
+    pub fn signal(&self, signal: nix::sys::signal::Signal) -> anyhow::Result<()> {
+        let process = self.process.as_ref().context("Redis does not run")?;
+        process.signal(signal)
+    }
+
     /// Runs a command and returns the answer as `redis-cli` prints it.
     ///
     /// # Errors

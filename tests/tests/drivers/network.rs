@@ -178,14 +178,22 @@ pub fn a_fault_is_listed_and_mended() -> anyhow::Result<()> {
         .iter()
         .find(|path| path.exists())
         .context("no group")?;
-    for pid in std::fs::read_to_string(procs)?.lines() {
-        nix::sys::signal::kill(
-            nix::unistd::Pid::from_raw(pid.parse()?),
-            nix::sys::signal::Signal::SIGKILL,
-        )?;
-    }
+    let signal = |signal| {
+        for pid in std::fs::read_to_string(procs)?.lines() {
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.parse()?), signal)?;
+        }
+        anyhow::Ok(())
+    };
+    signal(nix::sys::signal::Signal::SIGKILL)?;
     let found = runtime()?.block_on(until("a fault", || async { fault() }))?;
     assert!(found.contains("no real of its VIPs"), "{found}");
+    bed.on_host(async { Ok(driver.start(&launch.name).await?) })?;
+    assert_eq!(fault()?, None);
+    assert_eq!(bed.answers()?.len(), 1);
+    // It hangs.
+    signal(nix::sys::signal::Signal::SIGSTOP)?;
+    let found = runtime()?.block_on(until("a fault", || async { fault() }))?;
+    assert!(found.contains("hangs: it has said nothing"), "{found}");
     bed.on_host(async { Ok(driver.start(&launch.name).await?) })?;
     assert_eq!(fault()?, None);
     assert_eq!(bed.answers()?.len(), 1);

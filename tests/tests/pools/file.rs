@@ -65,15 +65,41 @@ pub fn pools_of_the_file_follow_it() -> anyhow::Result<()> {
     wait_for("the error", PATIENCE, || {
         Ok(controller.output().contains("colour").then_some(()))
     })?;
+    let warned = |words: &str| {
+        wait_for(words, PATIENCE, || {
+            let list = controller.pool(&["list"])?;
+            ensure!(list.starts_with("! ") && list.contains(words), "{list}");
+            Ok(Some(()))
+        })
+    };
+    warned("there is no such setting")?;
+    // So is one of which a part cannot be followed, ...
+    fs::write(&path, file(&[("mine", port(), 1), ("two", second, 2)]))?;
+    controller.reload()?;
+    warned("pool mine: there is a pool mine already")?;
+    // ... and one with settings that count later.
+    let later = "watchdog = \"2m\"\nstore = \"redis:redis://127.0.0.1:1\"\n";
+    fs::write(&path, later.to_owned() + &file(&[("two", second, 2)]))?;
+    controller.reload()?;
+    warned("count when the controller starts again: store, watchdog")?;
+    let list = controller.pool(&["list"])?;
+    ensure!(
+        !list.contains("colour") && !list.contains("already"),
+        "{list}"
+    );
     // One pool goes, and one has another size.
     fs::write(&path, file(&[("two", second, 3)]))?;
     controller.reload()?;
     controller.wait_serving("two", 3)?;
     wait_for("the end of a pool", PATIENCE, || {
         let list = controller.pool(&["list"])?;
-        ensure!(!list.contains("one:"), "{list}");
+        ensure!(!list.contains("one:") && !list.contains("! "), "{list}");
         Ok(Some(()))
     })?;
     controller.wait_serving("mine", 1)?;
+    let output = controller.output();
+    for kind in ["trouble: ", "trouble_over: "] {
+        ensure!(output.contains(&format!("controller: {kind}")), "{output}");
+    }
     Ok(())
 }

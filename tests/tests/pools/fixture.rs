@@ -100,6 +100,17 @@ impl Controller {
         self.pool(&words).map(drop)
     }
 
+    /// Kills an instance.
+    pub fn kill_instance(&self, name: &str) {
+        for pid in self.processes(name) {
+            // It may have ended meanwhile.
+            let _ = nix::sys::signal::kill(
+                nix::unistd::Pid::from_raw(pid),
+                nix::sys::signal::Signal::SIGKILL,
+            );
+        }
+    }
+
     /// Waits until so many instances serve, and returns them.
     pub fn wait_serving(&self, pool: &str, count: usize) -> anyhow::Result<Vec<Value>> {
         let what = format!("{count} instances of {pool} to serve");
@@ -114,6 +125,21 @@ impl Controller {
         });
         waited.with_context(|| self.output())
     }
+}
+
+/// Reads a page by HTTP, in a moment.
+pub fn get(address: SocketAddr, path: &str) -> anyhow::Result<String> {
+    const MOMENT: Duration = Duration::from_secs(3);
+    let mut stream = TcpStream::connect_timeout(&address, MOMENT)?;
+    stream.set_read_timeout(Some(MOMENT))?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (_, body) = answer.split_once("\r\n\r\n").context("no answer")?;
+    Ok(body.to_owned())
 }
 
 /// Whether an instance serves.

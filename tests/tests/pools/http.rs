@@ -211,6 +211,53 @@ pub fn pools_are_read_and_changed_over_http() -> anyhow::Result<()> {
     })
 }
 
+/// Streams at once.
+const MAX_STREAMS: usize = 128;
+
+pub fn what_a_client_can_take_is_limited() -> anyhow::Result<()> {
+    let web = Web::start("limits")?;
+    web.controller
+        .add_web("web", port(), &["scaling.min=1", "scaling.max=1"])?;
+    web.controller.wait_serving("web", 1)?;
+    // A body that does not come.
+    let mut slow = TcpStream::connect(web.address)?;
+    slow.set_read_timeout(Some(PATIENCE))?;
+    write!(
+        slow,
+        "POST /v1/pools HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{{"
+    )?;
+    let mut answer = String::new();
+    slow.read_to_string(&mut answer)?;
+    ensure!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    // A head, and a body, that are too large.
+    let header = format!("x-long: {}", "x".repeat(20 << 10));
+    let answer = web.ask("GET /v1/pools", &[&header], &Value::Null)?;
+    assert_eq!(answer.status, 431, "{}", answer.head);
+    let body = json!({ "name": "x".repeat(300 << 10) });
+    assert_eq!(web.ask("POST /v1/pools", &[], &body)?.status, 413);
+    // Streams.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let open = async || {
+        let url = format!("ws://{}/v1/pools/web/stream", web.address);
+        let stream = tokio::net::TcpStream::connect(web.address).await?;
+        anyhow::Ok(tokio_tungstenite::client_async(url, stream).await?.0)
+    };
+    let mut streams = Vec::new();
+    for _ in 0..MAX_STREAMS {
+        streams.push(runtime.block_on(open())?);
+    }
+    let refused = runtime.block_on(open()).unwrap_err().to_string();
+    ensure!(refused.contains("503"), "{refused}");
+    assert_eq!(web.get("/healthz")?.body, "ok\n");
+    streams.pop();
+    wait_for("room for a stream", PATIENCE, || {
+        Ok(runtime.block_on(open()).ok())
+    })?;
+    Ok(())
+}
+
 /// Instances by name.
 type Instances = BTreeMap<String, Value>;
 

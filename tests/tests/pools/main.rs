@@ -12,6 +12,7 @@ mod lifecycle;
 mod proxied;
 mod serving;
 mod stores;
+mod vital;
 
 use std::process::ExitCode;
 
@@ -47,6 +48,9 @@ fn main() -> ExitCode {
             file::pools_of_the_file_follow_it,
             http::pools_are_read_and_changed_over_http,
             http::a_stream_that_is_cut_misses_nothing,
+            http::what_a_client_can_take_is_limited,
+            vital::a_controller_whose_runtime_hangs_ends_and_the_next_one_goes_on,
+            vital::pools_are_copied_and_restored,
             crashes::a_controller_that_is_killed_leaves_neither_orphans_nor_doubles,
             crashes::a_controller_without_its_state_collects_what_is_left,
         ])
@@ -55,7 +59,10 @@ fn main() -> ExitCode {
         ])
         .tests_with(
             &[Program("redis-server"), Program("redis-cli")],
-            alone![stores::everything_is_written_again_when_redis_restarts_empty],
+            alone![
+                stores::everything_is_written_again_when_redis_restarts_empty,
+                stores::a_redis_that_hangs_holds_up_nothing,
+            ],
         )
         .tests_with(
             &[Program("dockerd"), Program("docker"), Program("tar")],
@@ -63,7 +70,10 @@ fn main() -> ExitCode {
         )
         .tests_with(
             &[BpfFs, Program("ethtool")],
-            tests![serving::instances_are_reals_of_a_vip_and_drain],
+            tests![
+                serving::instances_are_reals_of_a_vip_and_drain,
+                serving::what_an_agent_refuses_is_a_trouble_until_it_does_not,
+            ],
         )
         .tests_with(
             &[BpfFs, Program("ethtool"), Program("mosquitto")],

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use lb_tests::{Cgroup, Limits, Namespace, Process, wait_for};
+use lb_tests::{Cgroup, Limits, Namespace, Process, binary, freeze_threads, wait_for};
 
 use super::reporter::Reporter;
 
@@ -31,6 +31,61 @@ fn wait_report(
         Ok(is_expected(&last).then(|| last.clone()))
     })
     .map_err(|error| error.context(format!("the last report: {last}")))
+}
+
+pub fn a_reporter_whose_sampler_hangs_ends() -> anyhow::Result<()> {
+    let namespace = Namespace::new("real")?;
+    let mut reporter = Reporter::start(&namespace, &["--watchdog", "5s"])?;
+    freeze_threads(reporter.process.id(), "sampler")?;
+    let (status, output) = reporter.process.wait_end(PATIENCE)?;
+    assert_eq!(status.code(), Some(1), "{output}");
+    let reason = "the thread that takes samples hangs: it has made no progress for 5s500ms";
+    assert!(output.contains(reason), "{output}");
+    Ok(())
+}
+
+pub fn a_real_whose_upkeep_hangs_ends() -> anyhow::Result<()> {
+    let namespace = Namespace::new("real")?;
+    namespace.sh("ip link add eth0 type veth peer name eth1")?;
+    namespace.sh("ip link set eth0 up")?;
+    namespace.sh("ip link set eth1 up")?;
+    let folder = tempfile::tempdir()?;
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (state, status) = (path("state"), path("status"));
+    let arguments = [
+        "real",
+        "--iface",
+        "eth0",
+        "--vip",
+        "192.0.2.10",
+        "--xdp-mode",
+        "generic",
+        "--state",
+        &state,
+        "--status",
+        &status,
+        "--watchdog",
+        "5s",
+    ];
+    let mut real = namespace.start("lb-agent real", binary("lb-agent")?, arguments)?;
+    real.wait_line("lb-agent: real ready", "", PATIENCE)?;
+    let told = |words: &str| {
+        wait_for(words, PATIENCE, || {
+            let text = std::fs::read_to_string(&status)?;
+            anyhow::ensure!(text.contains(words), "{text}");
+            Ok(Some(()))
+        })
+    };
+    told("\nready\n")?;
+    namespace.sh("ip link del eth0")?;
+    told("eth0")?;
+    // Its only thread besides the watchdog's.
+    freeze_threads(real.id(), "lb-agent")?;
+    let (status, output) = real.wait_end(PATIENCE)?;
+    assert_eq!(status.code(), Some(1), "{output}");
+    let reason = "the upkeep of this real hangs: it has made no progress for 5s; the process does not end in order either";
+    assert!(output.contains(reason), "{output}");
+    Ok(())
 }
 
 pub fn a_busy_program_is_at_its_own_limit_and_far_below_the_hosts() -> anyhow::Result<()> {

@@ -13,13 +13,15 @@ use std::process::ExitCode;
 use lb_tests::{
     harness::{
         Harness,
-        Requirement::{CgroupCpu, Program, Root},
+        Requirement::{BpfFs, CgroupCpu, Program, Root},
     },
     tests,
 };
 
 fn main() -> ExitCode {
     Harness::new(&[Root, Program("ip")])
+        .tests(tests![limits::a_reporter_whose_sampler_hangs_ends])
+        .tests_with(&[BpfFs], tests![limits::a_real_whose_upkeep_hangs_ends])
         .tests_with(
             &[
                 CgroupCpu,

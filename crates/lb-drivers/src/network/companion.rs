@@ -23,6 +23,8 @@ pub const SUFFIX: &str = ".real";
 /// How long it may take to be ready.
 const PATIENCE: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(5);
+/// It writes its status every few seconds; one that is silent for longer hangs.
+const SILENCE: Duration = Duration::from_secs(30);
 /// What it prints when the namespace is a real.
 const READY: &str = "lb-agent: real ready";
 
@@ -51,11 +53,14 @@ pub fn start(
         .map_err(|error| failed(error.to_string()))?
         && is_of(&group, pid)
         && is_ready(&path)
+        && complaint(&status(folder)).is_none()
     {
         return Ok(());
     }
     group.kill().map_err(|error| failed(error.to_string()))?;
     group.create().map_err(|error| failed(error.to_string()))?;
+    // That of its predecessor.
+    let _ = fs::remove_file(status(folder));
     let log = File::create(&path).map_err(|error| failed(error.to_string()))?;
     let errors = log.try_clone().map_err(|error| failed(error.to_string()))?;
     let mut command = Command::new(&connector.agent);
@@ -79,6 +84,8 @@ pub fn start(
         )
         .arg("--state")
         .arg(folder.join("real"))
+        .arg("--status")
+        .arg(status(folder))
         .stdin(Stdio::null())
         .stdout(log)
         .stderr(errors)
@@ -115,17 +122,49 @@ pub fn start(
     }
 }
 
-/// What is wrong with it; `None` if it runs, or is not needed.
+/// The file with its status.
+fn status(folder: &Path) -> PathBuf {
+    folder.join("real.status")
+}
+
+/// What it says that is wrong: the first line is the time by the monotonic clock, the others are what is wrong, or `ready`. `None`
+/// if nothing is, or if it has said nothing, as that of an earlier version does.
+fn complaint(status: &Path) -> Option<String> {
+    let text = fs::read_to_string(status).ok()?;
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    read_status(&text, u64::try_from(now.tv_sec).unwrap_or_default())
+}
+
+fn read_status(text: &str, now: u64) -> Option<String> {
+    let (at, words) = text.split_once('\n')?;
+    let silent = now.saturating_sub(at.parse().ok()?);
+    if silent > SILENCE.as_secs() {
+        return Some(format!(
+            "its `lb-agent real` hangs: it has said nothing for {silent} s"
+        ));
+    }
+    match words.trim_end() {
+        // It is being written.
+        "" | "ready" => None,
+        words => Some(format!(
+            "its `lb-agent real`: {}",
+            words.replace('\n', "; ")
+        )),
+    }
+}
+
+/// What is wrong with it; `None` if it runs and says so, or is not needed.
 pub fn fault(
     connector: &Connector,
     name: &InstanceName,
     attachment: &Attachment,
+    folder: &Path,
 ) -> Option<String> {
     if attachment.vips.is_empty() {
         return None;
     }
     match group(connector, name).is_populated() {
-        Ok(true) => None,
+        Ok(true) => complaint(&status(folder)),
         Ok(false) => Some("it is no real of its VIPs: its `lb-agent real` has ended".to_owned()),
         Err(error) => Some(error.to_string()),
     }
@@ -154,4 +193,25 @@ fn is_of(group: &Group, pid: u32) -> bool {
 
 fn is_ready(log: &Path) -> bool {
     fs::read_to_string(log).is_ok_and(|text| text.lines().any(|line| line.starts_with(READY)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_what_is_wrong_or_silence() {
+        let read = |text: &str| read_status(text, 1_000);
+        assert_eq!(read("995\nready\n"), None);
+        assert_eq!(read("990\n"), None);
+        assert_eq!(read(""), None);
+        assert_eq!(
+            read("999\neth0 is gone\nlo is down\n").as_deref(),
+            Some("its `lb-agent real`: eth0 is gone; lo is down")
+        );
+        assert_eq!(
+            read("960\nready\n").as_deref(),
+            Some("its `lb-agent real` hangs: it has said nothing for 40 s")
+        );
+    }
 }

@@ -60,14 +60,19 @@ impl Connector {
     }
 
     /// What is missing of an instance's network; `None` if it is complete.
-    pub fn fault(&self, name: &InstanceName, attachment: &Attachment) -> Option<String> {
+    pub fn fault(
+        &self,
+        name: &InstanceName,
+        attachment: &Attachment,
+        folder: &Path,
+    ) -> Option<String> {
         let host = link::host_name(&self.owner, name);
         if !link::exists(&host) {
             return Some(format!(
                 "its network is not connected: there is no interface {host}"
             ));
         }
-        companion::fault(self, name, attachment)
+        companion::fault(self, name, attachment, folder)
     }
 
     /// Takes an instance off the network. Blocks.

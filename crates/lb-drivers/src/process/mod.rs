@@ -265,7 +265,7 @@ impl Inner {
             listed.push(Listed {
                 fault: attachment
                     .filter(|_| phase.is_up())
-                    .and_then(|attachment| self.connector.fault(&name, attachment)),
+                    .and_then(|attachment| self.connector.fault(&name, attachment, folder.path())),
                 cgroup: if phase.is_up() {
                     self.group(&name).path().to_owned()
                 } else {
@@ -335,7 +335,10 @@ impl Inner {
         let folder = self.folders.of(name);
         if let Some(run) = self.first_process(name).map_err(starting)? {
             if let Some(attachment) = launch.attachment()
-                && self.connector.fault(name, attachment).is_some()
+                && self
+                    .connector
+                    .fault(name, attachment, folder.path())
+                    .is_some()
             {
                 let address = launch.endpoint.ip();
                 self.connector

@@ -10,6 +10,7 @@ pub const LABELS: &[&str] = &[
     "vip",
     "real",
     "pool",
+    "agent",
     "instance",
     "state",
     "kind",
