@@ -221,7 +221,10 @@ impl AsyncWrite for HeadLimited {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let is_over = self.client.is_idle() && !self.owes;
         match &mut self.stream {
+            // It is closed at once, which is as good.
+            Some(Stream::Plain(_)) if is_over => Poll::Ready(Ok(())),
             Some(stream) => Pin::new(stream).poll_shutdown(context),
             None => Poll::Ready(Ok(())),
         }

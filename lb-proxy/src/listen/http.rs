@@ -58,8 +58,9 @@ pub async fn serve(
         }
         (None, _) => false,
     };
+    // In a box each: the task of a connection would always have room for either.
     if is_http2 {
-        serve_http2(stream, client, phase).await
+        Box::pin(serve_http2(stream, client, phase)).await
     } else {
         serve_http1(stream, client, phase).await
     }

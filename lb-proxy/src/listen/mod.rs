@@ -28,7 +28,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     config::{Clients, ListenerSettings},
     http::Client,
-    net::{Stream, limit_unread},
+    net::Stream,
     proxy::Shared,
     proxy_protocol,
     trouble::Kind,
@@ -161,9 +161,11 @@ async fn serve(
     phase: watch::Receiver<Phase>,
 ) -> io::Result<()> {
     let settings = listener.settings.load_full();
-    stream.set_nodelay(true)?;
-    limit_unread(&stream, settings.send_timeout)?;
-    let mut local = stream.local_addr()?;
+    // Options are those of the listening socket.
+    let mut local = match listener.address.ip().is_unspecified() {
+        true => stream.local_addr()?,
+        false => listener.address,
+    };
     let failed = |error| {
         shared.totals.failed_connections.fetch_add(1, Relaxed);
         Err(error)
