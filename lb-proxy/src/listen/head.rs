@@ -217,6 +217,11 @@ impl AsyncWrite for HeadLimited {
         // It comes after the last write. TLS has a buffer of its own.
         let flushed = Pin::new(stream).poll_flush(context);
         self.owes = flushed.is_pending();
+        // An answer may be complete: hyper does not read again until it is woken.
+        self.follow();
+        if self.poll_over(context).is_ready() {
+            context.waker().wake_by_ref();
+        }
         flushed
     }
 
