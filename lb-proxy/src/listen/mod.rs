@@ -180,7 +180,8 @@ async fn serve(
     }
     let (stream, is_http2) = match listener.tls.load_full() {
         Some(config) => {
-            let accepted = TlsAcceptor::from(config).accept(stream);
+            // In a box, as what follows: the task of each connection would always have room for it.
+            let accepted = Box::pin(TlsAcceptor::from(config).accept(stream));
             let stream = match timeout(settings.head_timeout, accepted).await {
                 Ok(Ok(stream)) => stream,
                 Ok(Err(error)) => return failed(error),
@@ -200,7 +201,7 @@ async fn serve(
         scheme,
     ));
     match settings.protocol {
-        Clients::Tcp => tcp::serve(stream, &client).await,
+        Clients::Tcp => Box::pin(tcp::serve(stream, &client)).await,
         Clients::Http => http::serve(stream, client, is_http2, phase).await,
     }
 }
