@@ -1005,7 +1005,10 @@ fn an_idle_connection_takes_little_memory() {
     let mut clients: Vec<Kept> = Vec::new();
     for _ in 0..4 {
         clients.extend((0..CLIENTS).map(|_| connect()));
-        thread::sleep(Duration::from_millis(1_500));
+        let parked = format!("\nlb_proxy_parked_connections {}\n", clients.len());
+        wait_until("all are parked", || {
+            get(setup.admin, "/metrics").contains(&parked)
+        });
     }
     let each = program.memory().saturating_sub(before) / clients.len();
     assert!(each < MOST, "{each} bytes for each idle connection");

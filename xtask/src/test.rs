@@ -17,7 +17,7 @@ pub struct Arguments {
     filter: Option<String>,
 
     /// The long form: also documentation, ten times the random frames, 200 kills of the controller, 100,000 requests over
-    /// restarts of the proxy, and the demonstration for a minute.
+    /// restarts of the proxy, and a minute of each demonstration.
     #[arg(long, conflicts_with = "filter")]
     all: bool,
 
@@ -48,7 +48,7 @@ const MANY_REQUESTS: (&str, &str) = ("LB_PROXY_RESTART_REQUESTS", "100000");
 /// How many seconds faults are injected in the long form; otherwise each happens once.
 const MANY_FAULTS: (&str, &str) = ("LB_FAULTS_SECONDS", "300");
 
-/// How long the demonstration runs in the long form: every fault happens once.
+/// How long each demonstration runs in the long form: every fault happens once.
 const DEMONSTRATION: Duration = Duration::from_secs(60);
 
 /// Runs the verb. The last line of its output sums up everything.
@@ -94,18 +94,21 @@ fn run_all(arguments: &Arguments, counts: &mut Counts) -> anyhow::Result<()> {
         )?;
     }
     // Tests use these programs instead of building them.
-    let folder = programs::build(Profile::Debug, &programs::TESTED)?;
+    let folder = programs::build(Profile::Debug, &programs::DEMONSTRATION)?;
     let mut variables = vec![STRICT];
     if arguments.all {
         variables.extend([MANY_FRAMES, MANY_KILLS, MANY_REQUESTS]);
     }
     *counts += suites::run(&folder, arguments.filter.as_deref(), &variables)?;
     if arguments.all {
-        let mut demonstration = std::process::Command::new(folder.join("lb-demo"));
-        demonstration
-            .env(programs::FOLDER, &folder)
-            .args(["--for", &format!("{}s", DEMONSTRATION.as_secs())]);
-        command::run(&mut demonstration)?;
+        for demo in ["mqtt", "web"] {
+            let mut demonstration = std::process::Command::new(folder.join("lb-demo"));
+            demonstration
+                .env(programs::FOLDER, &folder)
+                .args(["--demo", demo])
+                .args(["--for", &format!("{}s", DEMONSTRATION.as_secs())]);
+            command::run(&mut demonstration)?;
+        }
     }
     Ok(())
 }

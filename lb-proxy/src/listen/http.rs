@@ -4,7 +4,7 @@ use std::{
     future::Future,
     io::{Error, Result},
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -90,6 +90,7 @@ async fn serve_http1(
         let Some(parked) = parked else {
             return ended;
         };
+        let _is_parked = Parked::new(&client);
         let idle = client.listener.idle_timeout.saturating_sub(PARK);
         let wakes = tokio::select! {
             wakes = timeout(idle, parked.readable()) => wakes,
@@ -101,6 +102,24 @@ async fn serve_http1(
             Err(_) => return Ok(()),
         }
         stream = parked;
+    }
+}
+
+/// Counts a connection as parked until this is dropped.
+struct Parked<'a>(&'a Client);
+
+impl<'a> Parked<'a> {
+    fn new(client: &'a Client) -> Self {
+        let totals = &client.shared.totals;
+        totals.parked_connections.fetch_add(1, Relaxed);
+        Parked(client)
+    }
+}
+
+impl Drop for Parked<'_> {
+    fn drop(&mut self) {
+        let totals = &self.0.shared.totals;
+        totals.parked_connections.fetch_sub(1, Relaxed);
     }
 }
 
