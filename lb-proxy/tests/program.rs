@@ -393,11 +393,9 @@ impl Kept {
     }
 
     fn send(&mut self, path: &str) {
-        write!(
-            self.0.get_mut(),
-            "GET {path} HTTP/1.1\r\nHost: a.test\r\n\r\n"
-        )
-        .unwrap();
+        // In one piece: the second one would wait for an acknowledgement.
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        self.0.get_mut().write_all(request.as_bytes()).unwrap();
     }
 
     /// Reads an answer: its head and its body.
