@@ -131,10 +131,7 @@ async fn serve_until_idle(
 ) -> (Result<()>, Option<Stream>) {
     let listener = Arc::clone(&client.listener);
     let own = Arc::clone(client);
-    let service = service_fn(move |request| {
-        let served = http::serve(Arc::clone(&own), request);
-        Box::pin(http::guarded(Arc::clone(&own.shared), served))
-    });
+    let service = service_fn(move |request| Box::pin(http::serve(Arc::clone(&own), request)));
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
@@ -177,10 +174,7 @@ async fn serve_http2(
 ) -> Result<()> {
     let listener = Arc::clone(&client.listener);
     let own = Arc::clone(&client);
-    let service = service_fn(move |request| {
-        let served = http::serve(Arc::clone(&own), request);
-        Box::pin(http::guarded(Arc::clone(&own.shared), served))
-    });
+    let service = service_fn(move |request| Box::pin(http::serve(Arc::clone(&own), request)));
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
