@@ -202,6 +202,21 @@ fn ask(address: SocketAddr, method: &str, path: &str) -> std::io::Result<String>
     Ok(answer)
 }
 
+/// Posts a body to the administration.
+fn post(address: SocketAddr, path: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(
+        stream,
+        "POST {path} HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
 fn get(address: SocketAddr, path: &str) -> String {
     ask(address, "GET", path).unwrap()
 }
@@ -242,6 +257,68 @@ impl Setup {
     fn run(&self) -> Program {
         Program::start(&["run", "--config", &self.file()], &[]).0
     }
+}
+
+#[test]
+fn a_proxy_is_changed_while_it_runs_and_its_file_with_it() {
+    let setup = Setup::new();
+    setup.write(&[instance("web")], "");
+    let program = setup.run();
+    let change = |body: &str| post(setup.admin, "/v1/change", body);
+    let answer = change(&format!(
+        r#"{{ "add-service": {{ "name": "shop", "member": [{{ "address": "{}" }}] }} }}"#,
+        instance("shop")
+    ));
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let answer = change(r#"{ "set-route": { "path": "/buy", "service": "shop" } }"#);
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(get(setup.address, "/buy/it").ends_with("shop"));
+    assert!(get(setup.address, "/").ends_with("web"));
+    for (body, words) in [
+        ("nonsense", "no change in JSON"),
+        (
+            r#"{ "remove-service": "shop" }"#,
+            "a route names service shop",
+        ),
+        (
+            r#"{ "set-route": { "service": "none" } }"#,
+            "no service of this name",
+        ),
+    ] {
+        let before = std::fs::read_to_string(setup.file()).unwrap();
+        let answer = change(body);
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        assert!(answer.contains(words), "{answer}");
+        assert_eq!(std::fs::read_to_string(setup.file()).unwrap(), before);
+    }
+    // A change that is right by itself and cannot be followed is taken back.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let file = std::fs::read_to_string(setup.file()).unwrap();
+    let listener = format!(
+        "[[listener]]\naddress = \"{}\"\n",
+        taken.local_addr().unwrap()
+    );
+    std::fs::write(setup.file(), format!("{listener}{file}")).unwrap();
+    let answer = change(r#"{ "add-service": { "name": "more" } }"#);
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(
+        !std::fs::read_to_string(setup.file())
+            .unwrap()
+            .contains("more")
+    );
+    std::fs::write(setup.file(), file).unwrap();
+    // The next proxy finds what was changed.
+    drop(program);
+    let _program = setup.run();
+    assert!(get(setup.address, "/buy/it").ends_with("shop"));
+    for body in [
+        r#"{ "remove-route": { "path": "/buy" } }"#,
+        r#"{ "remove-service": "shop" }"#,
+    ] {
+        let answer = change(body);
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    assert!(get(setup.address, "/buy/it").ends_with("web"));
 }
 
 #[test]

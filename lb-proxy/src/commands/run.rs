@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 use clap::{CommandFactory as _, error::ErrorKind};
 use lb_proxy::{
     admin::Admin,
-    config::{Config, environment},
+    config::{self, Config, environment},
     listen::handover::{self, Sockets},
     members::{Endpoint, Members},
     server::Server,
@@ -57,7 +57,7 @@ pub struct Run {
     #[arg(long, value_name = "ws://HOST:PORT/PATH")]
     pool: Option<String>,
     /// Serve metrics, health and administration here, for example 127.0.0.1:9470 [default: nowhere]. Neither encrypted nor
-    /// authenticated: who can connect can read them and purge caches.
+    /// authenticated: who can connect can read them, purge caches and change services.
     #[arg(long, value_name = "ADDRESS:PORT")]
     admin: Option<SocketAddr>,
 }
@@ -137,8 +137,33 @@ impl Run {
         Ok(endpoint)
     }
 
-    /// Reads the configuration again; what is wrong changes nothing.
-    async fn reload(&self, server: &Server, members: &Members) {
+    /// Changes the configuration file as a caller orders, and follows it.
+    fn change(
+        &self,
+        edit: &config::Edit,
+        server: &Server,
+        members: &Members,
+    ) -> Result<(), String> {
+        let Some(path) = &self.config else {
+            return Err(
+                "the proxy was started without --config: there is no file to change".to_owned(),
+            );
+        };
+        let text = config::edit(path, edit).map_err(|error| lb_serve::message(&error))?;
+        tracing::info!("{} was changed by the administration", path.display());
+        if let Err(why) = self.reload(server, members) {
+            config::replace(path, &text).map_err(|error| {
+                format!("{why}; and the file as it was cannot be written again: {error}")
+            })?;
+            // It was followed before.
+            let _ = self.reload(server, members);
+            return Err(why);
+        }
+        Ok(())
+    }
+
+    /// Reads the configuration again; what is wrong changes nothing, and is returned.
+    fn reload(&self, server: &Server, members: &Members) -> Result<(), String> {
         let now = NotifyState::monotonic_usec_now().ok();
         let _ = sd_notify::notify(&[&[NotifyState::Reloading], now.as_slice()].concat());
         let followed = (|| {
@@ -148,7 +173,8 @@ impl Run {
             members.follow(server.shared(), endpoint.as_ref());
             anyhow::Ok(())
         })();
-        match followed {
+        let followed = followed.map_err(|error| lb_serve::message(error.as_ref()));
+        match &followed {
             Ok(()) => {
                 server.shared().note_reload(Ok(()));
                 tracing::info!("configuration and certificates were read again");
@@ -160,13 +186,13 @@ impl Run {
                     );
                 }
             }
-            Err(error) => {
-                let why = lb_serve::message(error.as_ref());
-                server.shared().note_reload(Err(&why));
-                tracing::error!("SIGHUP: {why}; nothing was changed");
+            Err(why) => {
+                server.shared().note_reload(Err(why));
+                tracing::error!("reading the configuration again: {why}; nothing was changed");
             }
         }
         let _ = sd_notify::notify(&[NotifyState::Ready]);
+        followed
     }
 
     async fn serve(self, config: Config, threads: usize) -> anyhow::Result<()> {
@@ -225,10 +251,11 @@ impl Run {
         let (stop, stopping) = watch::channel(false);
         let mut ready: Vec<String> = server.addresses().iter().map(ToString::to_string).collect();
         let has_admin = admin.is_some();
+        let (orders, mut ordered) = mpsc::channel(1);
         if let Some(address) = admin {
             let listener = bind_admin(address).await?;
             ready.push(format!("http://{}/metrics", listener.local_addr()?));
-            let site = Admin::new(Arc::clone(server.shared()));
+            let site = Admin::new(Arc::clone(server.shared()), orders);
             let incoming = lb_serve::incoming(listener);
             vital.spawn(ADMIN, lb_serve::http::serve(incoming, site, stopping));
         }
@@ -260,7 +287,14 @@ impl Run {
                 end = vital.next_end() => return Err(ended(end)),
                 _ = hang_up.recv() => {
                     let _work = control.work();
-                    self.reload(&server, &members).await;
+                    // It is logged, and shown until it is over.
+                    let _ = self.reload(&server, &members);
+                }
+                Some(order) = ordered.recv() => {
+                    let _work = control.work();
+                    let done = self.change(&order.edit, &server, &members);
+                    // The caller may be gone.
+                    let _ = order.answer.send(done);
                 }
                 _ = ticks.tick() => {
                     let _work = control.work();

@@ -188,6 +188,23 @@ fn operators_see_the_proxy(testbed: &Testbed, real: &str) {
         unknown.contains("`lbctl http list` lists them"),
         "{unknown}"
     );
+    // The file is changed with what the proxy serves.
+    let added = type_in(&format!(
+        "add shop choice=random cache.items=10 --member {real}:80"
+    ));
+    assert!(added.as_ref().unwrap().contains("shop"), "{added:?}");
+    let routed = type_in("route shop --host shop.test --path /buy").unwrap();
+    assert!(
+        routed.contains("shop.test") && routed.contains("/buy"),
+        "{routed}"
+    );
+    let twice = refused("add shop");
+    assert!(twice.contains("there is a service shop already"), "{twice}");
+    let used = refused("del shop");
+    assert!(used.contains("a route names service shop"), "{used}");
+    type_in("unroute --host shop.test --path /buy").unwrap();
+    let removed = type_in("del shop").unwrap();
+    assert!(!removed.contains("shop"), "{removed}");
     let no_cache = refused("purge web --prefix http://web/");
     assert!(no_cache.contains("service web has no cache"), "{no_cache}");
 }
