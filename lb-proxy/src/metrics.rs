@@ -94,6 +94,14 @@ const ROWS: &[Row] = &[
         Of::Proxy(|shared, samples| samples.add(&[], count(&shared.totals.open_connections))),
     ),
     row(
+        "lb_proxy_parked_connections",
+        Kind::Gauge,
+        None,
+        &[],
+        "Those of these over HTTP/1.1 that have been idle for a second, and have no buffers until they go on.",
+        Of::Proxy(|shared, samples| samples.add(&[], count(&shared.totals.parked_connections))),
+    ),
+    row(
         "lb_proxy_failed_connections_total",
         Kind::Counter,
         None,

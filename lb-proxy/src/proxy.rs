@@ -41,6 +41,8 @@ pub struct Totals {
     pub connections: AtomicU64,
     /// Those that are open.
     pub open_connections: AtomicU64,
+    /// Those of these that are idle, without buffers.
+    pub parked_connections: AtomicU64,
     /// Connections whose TLS handshake, or whose PROXY header, failed.
     pub failed_connections: AtomicU64,
     /// Requests whose head was not answered yet.

@@ -164,6 +164,12 @@ impl Server {
         for one in prepared {
             let name = one.settings.address;
             if let Some(listener) = listeners.get(&name) {
+                for socket in held.get(&listener.address).into_iter().flatten() {
+                    let time = one.settings.send_timeout;
+                    if let Err(error) = socket::set_options(socket, time) {
+                        tracing::warn!("listening on {name}: send_timeout: {error}");
+                    }
+                }
                 listener.settings.store(Arc::new(one.settings));
                 listener.tls.store(one.tls);
             }
@@ -198,7 +204,8 @@ impl Server {
             let mut accepts = Ok(());
             for (position, socket) in sockets.iter().enumerate() {
                 let worker = &self.workers[position % self.workers.len()];
-                let copy = socket.try_clone();
+                let copy = socket::set_options(socket, one.settings.send_timeout);
+                let copy = copy.and_then(|()| socket.try_clone());
                 accepts = copy.and_then(|copy| worker.listen(copy, Arc::clone(&listener)));
                 if accepts.is_err() {
                     break;

@@ -16,6 +16,8 @@ use std::{
 const HALF_LIFE: f64 = 3.0;
 /// After so many half-lives without an answer nothing is known any more.
 const FORGOTTEN: f64 = 10.0;
+/// In this time, in seconds, after an answer the estimate is as it was: it would come back by half a percent.
+const FRESH: f64 = 0.02;
 /// The shortest latency, in seconds.
 const SHORTEST: f32 = 1e-6;
 
@@ -51,7 +53,8 @@ impl PeakLatency {
         if elapsed > HALF_LIFE * FORGOTTEN {
             return None;
         }
-        Some(typical.map_or(average, |typical| between(average, typical, elapsed)))
+        let aged = typical.filter(|_| elapsed >= FRESH);
+        Some(aged.map_or(average, |typical| between(average, typical, elapsed)))
     }
 
     /// Forgets all answers.
@@ -62,6 +65,9 @@ impl PeakLatency {
 
 /// Where an estimate is that comes back from `from` to `to` for so many seconds.
 fn between(from: f64, to: f64, seconds: f64) -> f64 {
+    if seconds == 0.0 {
+        return from;
+    }
     let to = to.max(SHORTEST.into());
     to * (from / to).powf((-seconds / HALF_LIFE).exp2())
 }

@@ -261,9 +261,9 @@ impl Run {
         }
         let (control, runtime) = (Arc::default(), Arc::default());
         let watchdog = Watchdog::new("lb-proxy", limit)
-            // These beat by themselves.
-            .watch(CONTROL, Arc::clone(&control), || {})
-            .watch(RUNTIME, Arc::clone(&runtime), || {});
+            // These beat by themselves; the second one by timers of the first.
+            .watch(RUNTIME, Arc::clone(&runtime), || {})
+            .watch(CONTROL, Arc::clone(&control), || {});
         let watchdog = server.pulses().fold(watchdog, |watchdog, pulse| {
             watchdog.watch(WORKER, pulse, || {})
         });

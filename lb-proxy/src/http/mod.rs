@@ -161,11 +161,19 @@ impl Failure {
     }
 }
 
-/// Answers a request.
+/// Answers a request. One that panics ends nothing but itself.
 ///
 /// # Errors
 /// Never.
 pub async fn serve(
+    client: Arc<Client>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    let shared = Arc::clone(&client.shared);
+    guarded(shared, serve_request(client, request)).await
+}
+
+async fn serve_request(
     client: Arc<Client>,
     mut request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
@@ -245,7 +253,7 @@ pub async fn serve(
 
 /// Serves a request whose panic, which is a fault of this program, ends nothing but itself: the client gets a 500, and the
 /// hook of panics has counted and said it.
-pub async fn guarded(
+async fn guarded(
     shared: Arc<Shared>,
     served: impl Future<Output = Result<Response<Body>, Infallible>>,
 ) -> Result<Response<Body>, Infallible> {

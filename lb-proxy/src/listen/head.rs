@@ -54,9 +54,11 @@ pub struct HeadLimited {
     seat: Seat,
     client: Arc<Client>,
     phase: Phase,
-    /// When the phase began.
-    since: Instant,
+    /// When the phase began, once that matters.
+    since: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
+    /// The timer wakes the connection's task when it goes off.
+    is_armed: bool,
     /// The end of an answer waits for the client to read.
     owes: bool,
 }
@@ -81,8 +83,9 @@ impl HeadLimited {
             seat,
             client,
             phase: Phase::Idle,
-            since: Instant::now(),
+            since: None,
             timer: None,
+            is_armed: false,
             owes: false,
         }
     }
@@ -102,7 +105,7 @@ impl HeadLimited {
 
     fn enter(&mut self, phase: Phase) {
         self.phase = phase;
-        self.since = Instant::now();
+        self.since = None;
     }
 
     /// Ready when the time of the phase is over.
@@ -114,17 +117,18 @@ impl HeadLimited {
             Phase::Idle => listener.idle_timeout.min(PARK),
             Phase::Head(_) => listener.head_timeout,
         };
-        let due = self.since + limit;
+        let due = *self.since.get_or_insert_with(Instant::now) + limit;
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
-        if timer.deadline() > due {
+        let is_early = timer.deadline() <= due;
+        if is_early && self.is_armed && !timer.is_elapsed() {
+            return Poll::Pending;
+        }
+        if !is_early || timer.is_elapsed() && timer.deadline() < due {
             timer.as_mut().reset(due);
         }
-        ready!(timer.as_mut().poll(context));
-        if timer.deadline() < due {
-            timer.as_mut().reset(due);
-            return timer.as_mut().poll(context);
-        }
-        Poll::Ready(())
+        let over = timer.as_mut().poll(context);
+        self.is_armed = over.is_pending();
+        over
     }
 
     /// Says that the head took too long, as far as that can be said at once.
@@ -217,11 +221,19 @@ impl AsyncWrite for HeadLimited {
         // It comes after the last write. TLS has a buffer of its own.
         let flushed = Pin::new(stream).poll_flush(context);
         self.owes = flushed.is_pending();
+        // An answer may be complete: hyper does not read again until it is woken.
+        self.follow();
+        if self.poll_over(context).is_ready() {
+            context.waker().wake_by_ref();
+        }
         flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let is_over = self.client.is_idle() && !self.owes;
         match &mut self.stream {
+            // It is closed at once, which is as good.
+            Some(Stream::Plain(_)) if is_over => Poll::Ready(Ok(())),
             Some(stream) => Pin::new(stream).poll_shutdown(context),
             None => Poll::Ready(Ok(())),
         }

@@ -4,7 +4,7 @@ use std::{
     future::Future,
     io::{Error, Result},
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -58,8 +58,9 @@ pub async fn serve(
         }
         (None, _) => false,
     };
+    // In a box each: the task of a connection would always have room for either.
     if is_http2 {
-        serve_http2(stream, client, phase).await
+        Box::pin(serve_http2(stream, client, phase)).await
     } else {
         serve_http1(stream, client, phase).await
     }
@@ -89,6 +90,7 @@ async fn serve_http1(
         let Some(parked) = parked else {
             return ended;
         };
+        let _is_parked = Parked::new(&client);
         let idle = client.listener.idle_timeout.saturating_sub(PARK);
         let wakes = tokio::select! {
             wakes = timeout(idle, parked.readable()) => wakes,
@@ -103,6 +105,24 @@ async fn serve_http1(
     }
 }
 
+/// Counts a connection as parked until this is dropped.
+struct Parked<'a>(&'a Client);
+
+impl<'a> Parked<'a> {
+    fn new(client: &'a Client) -> Self {
+        let totals = &client.shared.totals;
+        totals.parked_connections.fetch_add(1, Relaxed);
+        Parked(client)
+    }
+}
+
+impl Drop for Parked<'_> {
+    fn drop(&mut self) {
+        let totals = &self.0.shared.totals;
+        totals.parked_connections.fetch_sub(1, Relaxed);
+    }
+}
+
 /// Serves a connection over HTTP/1.1 until it ends, or has been idle for a while: then it is returned.
 async fn serve_until_idle(
     stream: Stream,
@@ -111,10 +131,7 @@ async fn serve_until_idle(
 ) -> (Result<()>, Option<Stream>) {
     let listener = Arc::clone(&client.listener);
     let own = Arc::clone(client);
-    let service = service_fn(move |request| {
-        let served = http::serve(Arc::clone(&own), request);
-        Box::pin(http::guarded(Arc::clone(&own.shared), served))
-    });
+    let service = service_fn(move |request| Box::pin(http::serve(Arc::clone(&own), request)));
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
@@ -157,10 +174,7 @@ async fn serve_http2(
 ) -> Result<()> {
     let listener = Arc::clone(&client.listener);
     let own = Arc::clone(&client);
-    let service = service_fn(move |request| {
-        let served = http::serve(Arc::clone(&own), request);
-        Box::pin(http::guarded(Arc::clone(&own.shared), served))
-    });
+    let service = service_fn(move |request| Box::pin(http::serve(Arc::clone(&own), request)));
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())

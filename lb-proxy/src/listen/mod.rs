@@ -28,7 +28,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     config::{Clients, ListenerSettings},
     http::Client,
-    net::{Stream, limit_unread},
+    net::Stream,
     proxy::Shared,
     proxy_protocol,
     trouble::Kind,
@@ -161,9 +161,11 @@ async fn serve(
     phase: watch::Receiver<Phase>,
 ) -> io::Result<()> {
     let settings = listener.settings.load_full();
-    stream.set_nodelay(true)?;
-    limit_unread(&stream, settings.send_timeout)?;
-    let mut local = stream.local_addr()?;
+    // Options are those of the listening socket.
+    let mut local = match listener.address.ip().is_unspecified() {
+        true => stream.local_addr()?,
+        false => listener.address,
+    };
     let failed = |error| {
         shared.totals.failed_connections.fetch_add(1, Relaxed);
         Err(error)
@@ -178,7 +180,8 @@ async fn serve(
     }
     let (stream, is_http2) = match listener.tls.load_full() {
         Some(config) => {
-            let accepted = TlsAcceptor::from(config).accept(stream);
+            // In a box, as what follows: the task of each connection would always have room for it.
+            let accepted = Box::pin(TlsAcceptor::from(config).accept(stream));
             let stream = match timeout(settings.head_timeout, accepted).await {
                 Ok(Ok(stream)) => stream,
                 Ok(Err(error)) => return failed(error),
@@ -198,7 +201,7 @@ async fn serve(
         scheme,
     ));
     match settings.protocol {
-        Clients::Tcp => tcp::serve(stream, &client).await,
+        Clients::Tcp => Box::pin(tcp::serve(stream, &client)).await,
         Clients::Http => http::serve(stream, client, is_http2, phase).await,
     }
 }

@@ -1,8 +1,11 @@
 //! Listening sockets: one for each thread, so that the kernel spreads connections over the threads.
 
-use std::{io, net::SocketAddr, net::TcpListener};
+use std::{io, net::SocketAddr, net::TcpListener, time::Duration};
 
+use nix::sys::socket::{setsockopt, sockopt::TcpNoDelay};
 use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::net::limit_unread;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4_096;
@@ -53,13 +56,38 @@ fn one(address: SocketAddr, is_shared: bool) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+/// Gives a listening socket the options that its connections inherit (Linux): a system call for each less. `send_timeout` is
+/// how long a client may read nothing of what was sent.
+///
+/// # Errors
+/// The system's.
+pub fn set_options(socket: &TcpListener, send_timeout: Duration) -> io::Result<()> {
+    setsockopt(socket, TcpNoDelay, &true)?;
+    limit_unread(socket, send_timeout)
+}
+
 fn listen(socket: &TcpListener) -> io::Result<()> {
     socket2::SockRef::from(socket).listen(BACKLOG)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpStream;
+
+    use nix::sys::socket::{getsockopt, sockopt::TcpUserTimeout};
+
     use super::*;
+
+    #[test]
+    fn connections_inherit_the_options_of_their_socket() {
+        let socket = bind("127.0.0.1:0".parse().unwrap(), 1).unwrap().remove(0);
+        set_options(&socket, Duration::from_secs(7)).unwrap();
+        socket.set_nonblocking(false).unwrap();
+        let _client = TcpStream::connect(socket.local_addr().unwrap()).unwrap();
+        let (accepted, _) = socket.accept().unwrap();
+        assert!(accepted.nodelay().unwrap());
+        assert_eq!(getsockopt(&accepted, TcpUserTimeout).unwrap(), 7_000);
+    }
 
     #[test]
     fn an_address_that_is_served_is_not_shared() {

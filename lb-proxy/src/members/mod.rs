@@ -104,10 +104,8 @@ async fn keep(origin: Origin, service: Arc<Service>) {
     let mut backoff = backoff();
     loop {
         let run = AssertUnwindSafe(run(origin.clone(), Arc::clone(&service)));
-        let why = match run.catch_unwind().await {
-            Ok(why) => why,
-            Err(_) => "following it panicked, which is a fault of this program",
-        };
+        let panicked = "following it panicked, which is a fault of this program";
+        let why = run.catch_unwind().await.unwrap_or(panicked);
         service.source.lost(why);
         tracing::error!(
             "service {}: the source of its instances: {why}",

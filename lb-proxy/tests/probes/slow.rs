@@ -112,7 +112,7 @@ fn a_body_that_drips_is_taken_as_long_as_it_moves() {
 #[test]
 fn a_connection_that_was_idle_for_long_goes_on() {
     let instance = Instance::fine();
-    let limits = "head_timeout = \"300ms\"\nidle_timeout = \"3s\"";
+    let limits = "http2 = false\nhead_timeout = \"300ms\"\nidle_timeout = \"3s\"";
     let proxy = Proxy::to(&[instance.address], "", limits);
     // It is parked after a second, also before its first request.
     let mut client = proxy.client();
