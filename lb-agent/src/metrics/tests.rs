@@ -98,7 +98,7 @@ impl Agent {
                 assert_eq!(media_type, Format::Prometheus.media_type());
                 String::from_utf8(body.into()).unwrap()
             }
-            Page::Unavailable(why) => panic!("{why}"),
+            Page::Unavailable(why) | Page::Refused(why) => panic!("{why}"),
         }
     }
 
@@ -359,7 +359,7 @@ async fn openmetrics_is_served_to_clients_that_ask_for_it() {
             assert!(media_type.starts_with("application/openmetrics-text"));
             assert!(body.ends_with(b"# EOF\n"));
         }
-        Page::Unavailable(why) => panic!("{why}"),
+        Page::Unavailable(why) | Page::Refused(why) => panic!("{why}"),
     }
     agent.end().await;
 }

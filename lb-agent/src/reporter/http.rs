@@ -72,7 +72,7 @@ mod tests {
                     assert_eq!(media_type, expected);
                     assert!(!body.is_empty());
                 }
-                Page::Unavailable(why) => panic!("{path}: {why}"),
+                Page::Unavailable(why) | Page::Refused(why) => panic!("{path}: {why}"),
             }
         }
     }
