@@ -112,6 +112,11 @@ impl CapacityEstimate {
         self.value.map(|value| value * self.disbelief.exp())
     }
 
+    /// The estimate if all that is read were believed.
+    pub const fn believed(&self) -> Option<f64> {
+        self.value
+    }
+
     /// The factor by which the real's utilisation jumped, if that is not believed.
     pub fn disbelieved(&self) -> Option<f64> {
         (self.disbelief.abs() > BELIEVED).then(|| self.disbelief.exp())

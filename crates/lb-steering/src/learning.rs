@@ -67,6 +67,8 @@ const LEAST_NOISE: f64 = 0.02;
 const CONFIRMING: f64 = 0.5;
 /// A capacity that jumps up by less than this is believed at once.
 const MOST_RISE: f64 = 1.25;
+/// A lower capacity is believed without proof if the pool is used to this at most with it.
+const MOST_USED: f64 = 0.85;
 /// The lower capacity of a real with more than this multiple of the operator's share is believed at once.
 const MOST_DISBELIEVED: f64 = 1.5;
 
@@ -82,6 +84,42 @@ struct PoolFigures {
     noise: f64,
     /// Flows that end per flow that begins, where they are short and hardly any real is full.
     served: Option<f64>,
+}
+
+/// Whether the other reals could carry what a real gives up. Then its lower capacity may be believed without proof: if it is
+/// wrong, the others have room.
+struct Room {
+    /// What all reals carry.
+    carried: f64,
+    /// What all of them can carry.
+    capacity: f64,
+}
+
+impl Room {
+    fn new(steering: &VipSteering, now: Duration, pool: &[Member<'_>]) -> Self {
+        let mut room = Room {
+            carried: 0.0,
+            capacity: 0.0,
+        };
+        for (member, capacity) in pool.iter().zip(estimated_capacities(pool)) {
+            if member.is_eligible() {
+                room.carried += steering.carried(member, now).unwrap_or(0.0);
+                room.capacity += capacity;
+            }
+        }
+        room
+    }
+
+    /// Whether there is, if a real's capacity changes like this.
+    fn is_left_by(&self, before: Option<f64>, after: Option<f64>) -> bool {
+        let capacity = self.capacity - before.unwrap_or(0.0) + after.unwrap_or(0.0);
+        self.carried <= capacity * MOST_USED
+    }
+
+    /// Notes that a real's capacity changed.
+    fn change(&mut self, before: Option<f64>, after: Option<f64>) {
+        self.capacity += after.unwrap_or(0.0) - before.unwrap_or(0.0);
+    }
 }
 
 impl VipSteering {
@@ -197,37 +235,35 @@ impl VipSteering {
             },
         };
         let time = self.settings.period.as_secs_f64();
+        let mut room = Room::new(self, now, pool);
         for member in pool.iter_mut() {
             let state = &mut member.state;
             state.estimate.remember();
             state.estimate.believe(time * BELIEF_PER_SECOND);
-            // Flows that queue since its utilisation rose confirm that.
-            let queues = state.life_growth.is_some_and(|growth| growth >= CONFIRMING)
-                || state.loan.held_for().is_some();
+            let before = state.estimate.value();
+            if let Some(reading) = self.reading(now, member, &figures) {
+                let state = &mut member.state;
+                if let Some(change) = state.estimate.learn(&self.settings, reading)
+                    && (change < 1.0 || change >= MOST_RISE)
+                {
+                    state.estimate.disbelieve(change);
+                }
+            }
+            let state = &mut member.state;
             if state
                 .estimate
                 .disbelieved()
                 .is_some_and(|times| times > 1.0)
-                && queues
             {
-                state.estimate.believe(f64::INFINITY);
+                // Flows that queue since its utilisation rose confirm that.
+                let confirmed = state.life_growth.is_none_or(|growth| growth >= CONFIRMING)
+                    || state.loan.held_for().is_some()
+                    || state.multiple > MOST_DISBELIEVED;
+                if confirmed || room.is_left_by(before, state.estimate.believed()) {
+                    state.estimate.believe(f64::INFINITY);
+                }
             }
-            let Some(reading) = self.reading(now, member, &figures) else {
-                continue;
-            };
-            let state = &mut member.state;
-            let Some(change) = state.estimate.learn(&self.settings, reading) else {
-                continue;
-            };
-            let can_tell = state.life_growth.is_some();
-            let believed = if change > 1.0 {
-                change < MOST_RISE
-            } else {
-                !can_tell || queues || state.multiple > MOST_DISBELIEVED
-            };
-            if !believed {
-                state.estimate.disbelieve(change);
-            }
+            room.change(before, state.estimate.value());
         }
     }
 
