@@ -159,6 +159,11 @@ impl CapacityEstimate {
         self.last_reading
     }
 
+    /// Takes note of a reading that is not learned from: the real is not silent.
+    pub fn pass_over(&mut self, at: Duration) {
+        self.last_reading = self.last_reading.map(|last| last.max(at));
+    }
+
     /// Learns from a reading if it describes a later time than the last one. Returns the factor by which the estimate
     /// jumped.
     pub fn learn(&mut self, settings: &Steering, reading: Reading) -> Option<f64> {

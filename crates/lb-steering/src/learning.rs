@@ -141,9 +141,14 @@ impl VipSteering {
                 member.state.estimate.take_back();
             }
         }
-        if let Some(mean) = mean
-            && !self.storm.is_raging()
-        {
+        if self.storm.is_raging() {
+            for member in pool.iter_mut() {
+                if let Some(sample) = Sample::plausible(member.observation.load.utilisation) {
+                    let at = now.saturating_sub(sample.age);
+                    member.state.estimate.pass_over(at);
+                }
+            }
+        } else if let Some(mean) = mean {
             self.estimate_capacities(now, mean, pool);
         }
         self.fade_estimates(now, elapsed, pool);
