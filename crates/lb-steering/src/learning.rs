@@ -390,7 +390,16 @@ impl VipSteering {
                     let delay = self.settings.period * delays.next().unwrap_or_default();
                     change(delay).map_or(0.0, f64::ln)
                 });
-                if member.is_eligible() && !self.storm.is_raging() {
+                // A full real reads full, however much more it is given.
+                let is_full = |at: Duration, utilisation: f64| {
+                    let used = self
+                        .carried(member, at)
+                        .zip(member.state.estimate.believed())
+                        .map_or(1.0, |(carried, capacity)| carried / capacity);
+                    used.max(utilisation) >= MAYBE_SATURATED
+                };
+                let tells = !is_full(then, first) && !is_full(at, second);
+                if tells && member.is_eligible() && !self.storm.is_raging() {
                     let following = &mut member.state.following;
                     following.observe((second / first).ln(), changes);
                 }
