@@ -384,21 +384,23 @@ impl VipSteering {
                     let (first, second) = carried(then).zip(carried(at))?;
                     (first > 0.0 && second > 0.0).then_some(second / first)
                 };
-                lag.observe(self.settings.period, second / first, change);
+                // A full real reads full, however much more it is given, and each SYN that its clients repeat counts.
+                let is_full = |at: Duration, utilisation: f64| {
+                    let used = self
+                        .carried(member, at)
+                        .zip(member.state.estimate.believed())
+                        .map_or(0.0, |(carried, capacity)| carried / capacity);
+                    used.max(utilisation) >= MAYBE_SATURATED
+                };
+                let tells = !is_full(then, first) && !is_full(at, second);
+                if tells {
+                    lag.observe(self.settings.period, second / first, change);
+                }
                 let mut delays = 0..trust::DELAYS as u32;
                 let changes = [(); trust::DELAYS].map(|()| {
                     let delay = self.settings.period * delays.next().unwrap_or_default();
                     change(delay).map_or(0.0, f64::ln)
                 });
-                // A full real reads full, however much more it is given.
-                let is_full = |at: Duration, utilisation: f64| {
-                    let used = self
-                        .carried(member, at)
-                        .zip(member.state.estimate.believed())
-                        .map_or(1.0, |(carried, capacity)| carried / capacity);
-                    used.max(utilisation) >= MAYBE_SATURATED
-                };
-                let tells = !is_full(then, first) && !is_full(at, second);
                 if tells && member.is_eligible() && !self.storm.is_raging() {
                     let following = &mut member.state.following;
                     following.observe((second / first).ln(), changes);
