@@ -322,9 +322,6 @@ impl VipSteering {
     /// Updates the overload state of each real. `mean` is the pool's mean utilisation.
     fn detect_overload(&self, now: Duration, mean: f64, pool: &mut [Member<'_>]) {
         let settings = &self.settings;
-        if self.storm.is_raging() {
-            return;
-        }
         let capacities = estimated_capacities(pool);
         let eligible_capacity = |counts: &dyn Fn(&Member<'_>) -> bool| -> f64 {
             pool.iter()
@@ -358,6 +355,9 @@ impl VipSteering {
                     utilisation
                 }
             });
+            // In a storm all are overloaded, but one that was relieved before may have room.
+            let utilisation = utilisation
+                .filter(|used| !self.storm.is_raging() || *used < settings.overload_back);
             let overload = &mut member.state.overload;
             overload.observe(settings, utilisation, mean, may_drain);
             if overload.drained && !before {
