@@ -244,14 +244,20 @@ impl VipSteering {
         for member in pool.iter_mut() {
             let state = &mut member.state;
             state.estimate.remember();
-            state.estimate.believe(time * BELIEF_PER_SECOND);
+            if state.loan.held_for().is_none() {
+                state
+                    .estimate
+                    .believe_slowly(now, time * BELIEF_PER_SECOND);
+            }
             let before = state.estimate.value();
             if let Some(reading) = self.reading(now, member, &figures) {
                 let state = &mut member.state;
-                if let Some(change) = state.estimate.learn(&self.settings, reading)
-                    && (change < 1.0 || change >= MOST_RISE)
-                {
-                    state.estimate.disbelieve(change);
+                match state.estimate.learn(&self.settings, reading) {
+                    Some(change) if change < 1.0 => state.estimate.disbelieve(now, change),
+                    Some(change) if change >= MOST_RISE && !state.estimate.is_back() => {
+                        state.estimate.disbelieve(now, change);
+                    }
+                    _ => {}
                 }
             }
             let state = &mut member.state;
@@ -264,8 +270,10 @@ impl VipSteering {
                 let confirmed = state.life_growth.is_none_or(|growth| growth >= CONFIRMING)
                     || state.loan.held_for().is_some()
                     || state.multiple > MOST_DISBELIEVED;
-                if confirmed || room.is_left_by(before, state.estimate.believed()) {
-                    state.estimate.believe(f64::INFINITY);
+                if confirmed {
+                    state.estimate.believe();
+                } else if room.is_left_by(before, state.estimate.believed()) {
+                    state.estimate.believe_unproven();
                 }
             }
             room.change(before, state.estimate.value());

@@ -90,7 +90,12 @@ fn than_others(reals: &[Figures<'_>], real: usize, window: usize) -> Option<Sign
     // At utilisation u, a flow of a single queue is served in the fraction 1 − u of its life.
     let service = |other: &Figures<'_>| {
         let free = 1.0 - other.utilisation.unwrap_or(1.0);
-        Some(calm(other)?.mean + free.max(LEAST_SERVICE).log2())
+        let service = calm(other)?.mean + free.max(LEAST_SERVICE).log2();
+        // Where others serve more slowly than usual, it is they that changed.
+        Some(match other.evidence.usual_life.value {
+            Some(usual) => service.min(usual),
+            None => service,
+        })
     };
     let usual = lower_median(super::others(reals, real, service))?;
     let served = reals[real].serving_for;
