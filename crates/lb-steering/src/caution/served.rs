@@ -36,6 +36,8 @@ pub struct Window {
     lives: [f64; LIFE_BUCKETS],
     /// Flows that ended while the real was busy: they may have waited.
     hurried: f64,
+    /// Each real's is compared with all others', so it is computed once a period.
+    life: Option<LogLife>,
 }
 
 /// The typical life of flows.
@@ -55,7 +57,12 @@ impl Window {
     }
 
     /// The typical life of the flows that ended, if these are enough.
-    pub fn life(&self) -> Option<LogLife> {
+    pub const fn life(&self) -> Option<LogLife> {
+        self.life
+    }
+
+    /// Computes that.
+    fn typical_life(&self) -> Option<LogLife> {
         let ended: f64 = self.lives.iter().sum();
         if ended < LEAST_ENDED {
             return None;
@@ -151,6 +158,7 @@ impl Served {
             {
                 add(sum, increase(now, before));
             }
+            window.life = window.typical_life();
         }
     }
 
