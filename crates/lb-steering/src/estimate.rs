@@ -40,6 +40,8 @@ const SETTLED_READINGS: f64 = 8.0;
 const TAKEN_BACK: usize = 4;
 /// For this long a capacity that jumped up is not believed at all.
 const UNBELIEVED: Duration = Duration::from_secs(60);
+/// A lower capacity that was believed without proof is a fact after this time.
+const PROVEN_AFTER: Duration = Duration::from_secs(1_800);
 /// A capacity up to this multiple of another one is the same.
 const SAME: f64 = 1.1;
 /// A factor on the estimate this close to 1 is 1.
@@ -76,8 +78,8 @@ pub struct CapacityEstimate {
     disbelief: f64,
     /// When it jumped last.
     jumped_at: Duration,
-    /// The value before a lower one was believed without proof.
-    before_drop: Option<f64>,
+    /// The value before a lower one was believed without proof, and when that was.
+    before_drop: Option<(f64, Duration)>,
     /// The last values, the oldest first.
     past: VecDeque<Option<f64>>,
     /// Readings since the estimate was last restarted.
@@ -152,17 +154,23 @@ impl CapacityEstimate {
     }
 
     /// Believes a lower capacity that nothing proves.
-    pub fn believe_unproven(&mut self) {
-        let before = self.value();
-        self.before_drop = self.before_drop.or(before);
+    pub fn believe_unproven(&mut self, now: Duration) {
+        let recent = self.recent_drop(now);
+        self.before_drop = recent.or(self.value()).map(|before| (before, now));
         self.believe();
     }
 
     /// Whether a capacity that rose is the one from before a drop that nothing proved.
-    pub fn is_back(&self) -> bool {
-        self.before_drop
+    pub fn is_back(&self, now: Duration) -> bool {
+        self.recent_drop(now)
             .zip(self.value)
             .is_some_and(|(before, value)| value <= before * SAME)
+    }
+
+    /// The value before a drop that nothing proved, unless that has lasted.
+    fn recent_drop(&self, now: Duration) -> Option<f64> {
+        let (before, at) = self.before_drop?;
+        (now.saturating_sub(at) <= PROVEN_AFTER).then_some(before)
     }
 
     /// Remembers the estimate at the end of a period.
@@ -348,7 +356,7 @@ impl CapacityEstimate {
     pub fn convert(&mut self, factor: f64) {
         self.before_guess = None;
         self.value = self.value.map(|value| value * factor);
-        self.before_drop = self.before_drop.map(|value| value * factor);
+        self.before_drop = self.before_drop.map(|(value, at)| (value * factor, at));
         self.past.clear();
         self.doubt();
     }

@@ -13,6 +13,7 @@ use super::{
         Member, estimated_capacities, mean_utilisation, operator_multiples, operator_shares,
         typical_capacity,
     },
+    room::Room,
     shares, trust,
     vip_steering::VipSteering,
 };
@@ -67,8 +68,6 @@ const LEAST_NOISE: f64 = 0.02;
 const CONFIRMING: f64 = 0.5;
 /// A capacity that jumps up by less than this is believed at once.
 const MOST_RISE: f64 = 1.25;
-/// A lower capacity is believed without proof if the pool is used to this at most with it.
-const MOST_USED: f64 = 0.85;
 /// The lower capacity of a real with more than this multiple of the operator's share is believed at once.
 const MOST_DISBELIEVED: f64 = 1.5;
 
@@ -84,42 +83,6 @@ struct PoolFigures {
     noise: f64,
     /// Flows that end per flow that begins, where they are short and hardly any real is full.
     served: Option<f64>,
-}
-
-/// Whether the other reals could carry what a real gives up. Then its lower capacity may be believed without proof: if it is
-/// wrong, the others have room.
-struct Room {
-    /// What all reals carry.
-    carried: f64,
-    /// What all of them can carry.
-    capacity: f64,
-}
-
-impl Room {
-    fn new(steering: &VipSteering, now: Duration, pool: &[Member<'_>]) -> Self {
-        let mut room = Room {
-            carried: 0.0,
-            capacity: 0.0,
-        };
-        for (member, capacity) in pool.iter().zip(estimated_capacities(pool)) {
-            if member.is_eligible() {
-                room.carried += steering.carried(member, now).unwrap_or(0.0);
-                room.capacity += capacity;
-            }
-        }
-        room
-    }
-
-    /// Whether there is, if a real's capacity changes like this.
-    fn is_left_by(&self, before: Option<f64>, after: Option<f64>) -> bool {
-        let capacity = self.capacity - before.unwrap_or(0.0) + after.unwrap_or(0.0);
-        self.carried <= capacity * MOST_USED
-    }
-
-    /// Notes that a real's capacity changed.
-    fn change(&mut self, before: Option<f64>, after: Option<f64>) {
-        self.capacity += after.unwrap_or(0.0) - before.unwrap_or(0.0);
-    }
 }
 
 impl VipSteering {
@@ -240,21 +203,19 @@ impl VipSteering {
             },
         };
         let time = self.settings.period.as_secs_f64();
-        let mut room = Room::new(self, now, pool);
+        let mut room = Room::new(pool, |member| self.carried(member, now));
         for member in pool.iter_mut() {
             let state = &mut member.state;
             state.estimate.remember();
             if state.loan.held_for().is_none() {
-                state
-                    .estimate
-                    .believe_slowly(now, time * BELIEF_PER_SECOND);
+                state.estimate.believe_slowly(now, time * BELIEF_PER_SECOND);
             }
-            let before = state.estimate.value();
+            let before = member.capacity();
             if let Some(reading) = self.reading(now, member, &figures) {
                 let state = &mut member.state;
                 match state.estimate.learn(&self.settings, reading) {
                     Some(change) if change < 1.0 => state.estimate.disbelieve(now, change),
-                    Some(change) if change >= MOST_RISE && !state.estimate.is_back() => {
+                    Some(change) if change >= MOST_RISE && !state.estimate.is_back(now) => {
                         state.estimate.disbelieve(now, change);
                     }
                     _ => {}
@@ -273,10 +234,10 @@ impl VipSteering {
                 if confirmed {
                     state.estimate.believe();
                 } else if room.is_left_by(before, state.estimate.believed()) {
-                    state.estimate.believe_unproven();
+                    state.estimate.believe_unproven(now);
                 }
             }
-            room.change(before, state.estimate.value());
+            room.change(before, member.capacity());
         }
     }
 

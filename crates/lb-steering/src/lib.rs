@@ -34,6 +34,7 @@ mod overload;
 mod pool;
 mod rebalancing;
 pub mod ring;
+mod room;
 mod safety;
 pub mod scaling;
 pub mod score;

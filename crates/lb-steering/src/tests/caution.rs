@@ -292,7 +292,11 @@ fn a_real_whose_capacity_halves_is_believed_where_the_others_have_room() {
     let mut pool = settled("capacity");
     misread(&mut pool, 12, 2.0);
     let share = pool.shares()[0];
-    assert!((1.0 / 7.0 / share - 1.0).abs() < 0.06, "{:?}", pool.shares());
+    assert!(
+        (1.0 / 7.0 / share - 1.0).abs() < 0.06,
+        "{:?}",
+        pool.shares()
+    );
     assert_eq!(pool.decisions[0].trust.unwrap().level, 1.0);
 }
 
@@ -488,7 +492,10 @@ fn a_noisy_reading_keeps_its_vote() {
             }
         });
         for decision in &pool.decisions {
-            assert!(decision.trust.unwrap().level >= 0.5, "{period}: {decision:?}");
+            assert!(
+                decision.trust.unwrap().level >= 0.5,
+                "{period}: {decision:?}"
+            );
         }
     }
     for (share, due) in pool.shares().into_iter().zip([0.1, 0.25, 0.25, 0.4]) {
