@@ -52,6 +52,9 @@ fn more_than_before(reals: &[Figures<'_>], real: usize, window: usize) -> Option
         Some((excess, 0.25 / ended))
     };
     let (own, variance) = excess(&reals[real])?;
+    if own < LEAST_MORE {
+        return None;
+    }
     let others =
         shares::median(super::others(reals, real, |other| Some(excess(other)?.0)).collect())?;
     let more = own - others;
@@ -74,9 +77,12 @@ fn than_before(reals: &[Figures<'_>], real: usize, window: usize) -> Option<Sign
     if reals[real].serving_for < SERVED {
         return None;
     }
-    let change = super::life_change(reals, real, window, true)?;
     // It must have changed itself: others may serve more slowly.
     let own = reals[real].life(window)?.mean - reals[real].evidence.usual_life.value?;
+    if -own < LEAST_CHANGE {
+        return None;
+    }
+    let change = super::life_change(reals, real, window, true)?;
     let sooner = -change.mean.max(own);
     let certain = sooner - DEVIATIONS * change.variance.sqrt();
     (sooner >= LEAST_CHANGE && certain >= LEAST_CERTAIN_CHANGE).then(|| Sign::EndsSooner {
