@@ -26,7 +26,7 @@ const MIN_CARRIED: f64 = 0.01;
 fn offered_rate(pool: &[Member<'_>], max_age: Duration) -> Option<f64> {
     let (mut flows, mut ring) = (0.0, 0.0);
     for member in pool.iter().filter(|member| member.is_eligible()) {
-        let utilisation = Sample::fresh(member.observation.load.utilisation, max_age);
+        let utilisation = Sample::fresh(member.utilisation, max_age);
         if utilisation.is_some_and(|utilisation| utilisation < MAYBE_SATURATED)
             && let Some((rate, share)) = member.state.traffic.rate_and_share()
         {
@@ -42,7 +42,7 @@ fn offered_rate(pool: &[Member<'_>], max_age: Duration) -> Option<f64> {
 fn served_fraction(pool: &[Member<'_>], max_age: Duration) -> Option<f64> {
     let (mut opened, mut closed) = (0.0, 0.0);
     for member in pool.iter().filter(|member| member.is_eligible()) {
-        let utilisation = Sample::fresh(member.observation.load.utilisation, max_age);
+        let utilisation = Sample::fresh(member.utilisation, max_age);
         if utilisation.is_some_and(|utilisation| utilisation < MAYBE_SATURATED)
             && let Some((begun, ended)) = member.state.traffic.last_flows()
         {
@@ -95,6 +95,7 @@ impl VipSteering {
     ) {
         let max_age = self.settings.stale_after();
         self.record_traffic(now, elapsed, pool);
+        self.combine_sources(now, pool);
         self.detect_lag(now, pool);
         self.look_for_signs(now, pool);
         let mean = mean_utilisation(&*pool, max_age);
@@ -106,7 +107,7 @@ impl VipSteering {
         }
         if self.storm.is_raging() {
             for member in pool.iter_mut() {
-                if let Some(sample) = Sample::plausible(member.observation.load.utilisation) {
+                if let Some(sample) = Sample::plausible(member.utilisation) {
                     let at = now.saturating_sub(sample.age);
                     member.state.estimate.pass_over(at);
                 }
@@ -251,7 +252,7 @@ impl VipSteering {
         let settings = &self.settings;
         let max_age = settings.stale_after();
         let load = &member.observation.load;
-        let sample = Sample::plausible(load.utilisation)?;
+        let sample = Sample::plausible(member.utilisation)?;
         let usable = member.is_eligible()
             && sample.age <= max_age
             && member.observation.since_up >= settings.healthy_for
@@ -307,7 +308,7 @@ impl VipSteering {
             // The remaining reals must be able to carry the load.
             let may_drain = drained + capacity <= settings.max_drained * all
                 && mean * all <= settings.overload_back * left;
-            let silent = Sample::plausible(member.observation.load.utilisation)
+            let silent = Sample::plausible(member.utilisation)
                 .is_none_or(|sample| sample.age > settings.fade_after);
             let overload = &mut member.state.overload;
             if silent || !member.observation.up {
@@ -335,46 +336,94 @@ impl VipSteering {
         }
     }
 
+    /// The factor by which what a real carried changed between two times, a delay earlier.
+    fn carried_change(
+        &self,
+        member: &Member<'_>,
+        then: Duration,
+        at: Duration,
+        delay: Duration,
+    ) -> Option<f64> {
+        let carried = |at: Duration| self.carried(member, at.saturating_sub(delay));
+        let (first, second) = carried(then).zip(carried(at))?;
+        (first > 0.0 && second > 0.0).then_some(second / first)
+    }
+
+    /// How utilisation changed between two readings, and what was carried for each delay (natural logarithms). `None` if
+    /// that tells nothing: a full real reads full, however much more it is given, and each SYN that its clients repeat
+    /// counts.
+    fn changes(
+        &self,
+        member: &Member<'_>,
+        (then, first): (Duration, f64),
+        (at, second): (Duration, f64),
+    ) -> Option<(f64, [f64; trust::DELAYS])> {
+        let is_full = |at: Duration, utilisation: f64| {
+            let used = self
+                .carried(member, at)
+                .zip(member.state.estimate.believed())
+                .map_or(0.0, |(carried, capacity)| carried / capacity);
+            used.max(utilisation) >= MAYBE_SATURATED
+        };
+        if at <= then || is_full(then, first) || is_full(at, second) {
+            return None;
+        }
+        let mut delays = 0..trust::DELAYS as u32;
+        let carried = [(); trust::DELAYS].map(|()| {
+            let delay = self.settings.period * delays.next().unwrap_or_default();
+            self.carried_change(member, then, at, delay)
+                .map_or(0.0, f64::ln)
+        });
+        Some(((second / first).ln(), carried))
+    }
+
+    /// Combines the readings of several sources, now that it is known what each real carries.
+    fn combine_sources(&self, now: Duration, pool: &mut [Member<'_>]) {
+        for member in pool {
+            let expected = self
+                .carried(member, now)
+                .zip(member.state.estimate.value())
+                .map(|(carried, capacity)| carried / capacity)
+                .filter(|expected| expected.is_normal());
+            let load = &member.observation.load;
+            let max_age = self.settings.stale_after();
+            member.utilisation = member.state.sources.combined(load, max_age, expected);
+        }
+    }
+
     /// Detects readings that are late without saying so.
     fn detect_lag(&mut self, now: Duration, pool: &mut [Member<'_>]) {
         let max_age = self.settings.stale_after();
         let usable = self.settings.least_utilisation..estimate::SATURATED;
+        let usable = |sample: Sample| {
+            let is_usable = sample.age <= max_age && usable.contains(&sample.value);
+            is_usable.then(|| (now.saturating_sub(sample.age), sample.value))
+        };
+        let tells = |member: &Member<'_>| member.is_eligible() && !self.storm.is_raging();
         let mut lag = std::mem::take(&mut self.lag);
         for member in pool.iter_mut() {
-            let sample = Sample::plausible(member.observation.load.utilisation)
-                .filter(|sample| sample.age <= max_age && usable.contains(&sample.value))
-                .map(|sample| (now.saturating_sub(sample.age), sample.value));
+            let sample = Sample::plausible(member.utilisation).and_then(usable);
             let before = member.state.last_utilisation;
-            if let (Some((then, first)), Some((at, second))) = (before, sample)
-                && at > then
+            if let Some((last, sample)) = before.zip(sample)
+                && let Some((utilisation, carried)) = self.changes(member, last, sample)
             {
-                let change = |delay: Duration| {
-                    let carried = |at: Duration| self.carried(member, at.saturating_sub(delay));
-                    let (first, second) = carried(then).zip(carried(at))?;
-                    (first > 0.0 && second > 0.0).then_some(second / first)
-                };
-                // A full real reads full, however much more it is given, and each SYN that its clients repeat counts.
-                let is_full = |at: Duration, utilisation: f64| {
-                    let used = self
-                        .carried(member, at)
-                        .zip(member.state.estimate.believed())
-                        .map_or(0.0, |(carried, capacity)| carried / capacity);
-                    used.max(utilisation) >= MAYBE_SATURATED
-                };
-                let tells = !is_full(then, first) && !is_full(at, second);
-                if tells {
-                    lag.observe(self.settings.period, second / first, change);
-                }
-                let mut delays = 0..trust::DELAYS as u32;
-                let changes = [(); trust::DELAYS].map(|()| {
-                    let delay = self.settings.period * delays.next().unwrap_or_default();
-                    change(delay).map_or(0.0, f64::ln)
+                lag.observe(self.settings.period, sample.1 / last.1, |delay| {
+                    self.carried_change(member, last.0, sample.0, delay)
                 });
-                if tells && member.is_eligible() && !self.storm.is_raging() {
-                    let following = &mut member.state.following;
-                    following.observe((second / first).ln(), changes);
+                if tells(member) {
+                    member.state.following.observe(utilisation, carried);
                 }
             }
+            let mut sources = std::mem::take(&mut member.state.sources);
+            sources.observe(
+                &member.observation.load,
+                |sample| Sample::plausible(Some(sample)).and_then(usable),
+                |last, sample| {
+                    let changes = self.changes(member, last, sample);
+                    changes.filter(|_| tells(member))
+                },
+            );
+            member.state.sources = sources;
             member.state.last_utilisation = sample;
             let traffic = &member.state.traffic;
             if let Some((from, to, change)) = traffic
@@ -406,7 +455,9 @@ impl VipSteering {
             let own = member.state.estimate.deviation().unwrap_or(0.0);
             let following = &mut member.state.following;
             let own = own.min(following.most_noise());
-            following.judge(now, noise.max(own).max(LEAST_NOISE));
+            let noise = noise.max(own).max(LEAST_NOISE);
+            following.judge(now, noise);
+            member.state.sources.judge(now, noise);
         }
     }
 
@@ -442,11 +493,11 @@ impl VipSteering {
                 .connections()
                 .filter(|_| self.counts_connections);
             let evidence = &mut member.state.evidence;
-            evidence.observe(member.observation, connections, max_age);
+            evidence.observe(member.observation, member.utilisation, connections, max_age);
             let Some(multiple) = multiple else { continue };
             member.state.multiple = multiple;
             let trusted = member.state.following.doubt().is_none();
-            let utilisation = Sample::fresh(member.observation.load.utilisation, max_age);
+            let utilisation = Sample::fresh(member.utilisation, max_age);
             let serving_since = member.state.eligibility.serving_since.unwrap_or(now);
             included.push(number);
             figures.push(Figures {
@@ -468,7 +519,7 @@ impl VipSteering {
             member.state.keeps |= keeps;
             member.state.keeps &= sign.is_none();
             member.state.life_growth = growth;
-            let utilisation = Sample::fresh(member.observation.load.utilisation, max_age);
+            let utilisation = Sample::fresh(member.utilisation, max_age);
             let state = &mut member.state;
             state.contradicted = utilisation
                 .is_some_and(|utilisation| utilisation >= settings.overload)
@@ -502,7 +553,7 @@ impl VipSteering {
     /// capacity, because a single reading may be wrong. `None` if it is unknown, or if the share was lowered since
     /// the reading.
     fn credible_utilisation(&self, member: &Member<'_>, now: Duration) -> Option<f64> {
-        let sample = Sample::plausible(member.observation.load.utilisation)?;
+        let sample = Sample::plausible(member.utilisation)?;
         let at = now.saturating_sub(sample.age + self.lag.time(self.settings.period));
         if sample.age > self.settings.stale_after()
             || member

@@ -40,6 +40,7 @@ pub mod scaling;
 pub mod score;
 mod shares;
 mod shedding;
+mod sources;
 mod storm;
 mod traffic;
 mod trust;
@@ -52,7 +53,7 @@ pub use lb_model::steering::Steering;
 pub use self::{
     controllers::REGISTRY,
     decision::{Decision, LimitedBy},
-    observation::{AgentCommand, LIFE_BUCKETS, Load, Observation, Sample, Signs},
+    observation::{AgentCommand, LIFE_BUCKETS, Load, Observation, Sample, Signs, SourceReading},
     verdict::{Doubt, Fallback, Safety, Sign, Trust},
     vip_steering::VipSteering,
 };

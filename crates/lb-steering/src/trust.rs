@@ -139,8 +139,13 @@ impl Following {
     }
 }
 
-/// How far a real's utilisation is trusted, from the doubts that there are.
-pub fn trust(following: &Following, jumped: Option<f64>, contradicted: bool) -> Trust {
+/// How far a real's utilisation is trusted, from the doubts that there are: of it, and of one of several sources.
+pub fn trust(
+    following: &Following,
+    jumped: Option<f64>,
+    contradicted: bool,
+    sources: Option<Trust>,
+) -> Trust {
     if let Some(doubt) = following.doubt() {
         return Trust {
             level: 0.0,
@@ -159,5 +164,5 @@ pub fn trust(following: &Following, jumped: Option<f64>, contradicted: bool) -> 
             doubt: Some(Doubt::Contradicted),
         };
     }
-    Trust::FULL
+    sources.unwrap_or(Trust::FULL)
 }

@@ -123,6 +123,13 @@ pub enum Doubt {
         /// The factor by which it changed.
         times: f64,
     },
+    /// One of several sources does not follow what the real carries, or disagrees with the others: it has no vote.
+    Source {
+        /// Its number, from 1 on, in the order of the real's sources.
+        number: usize,
+        /// What it reads over what those read that are believed, if they disagree.
+        times: Option<f64>,
+    },
     /// It says that the real is full, and its flows do not show it.
     Contradicted,
 }
@@ -135,6 +142,7 @@ impl Doubt {
             Doubt::Unresponsive { .. } => "unresponsive",
             Doubt::Frozen => "frozen",
             Doubt::Jumped { .. } => "jumped",
+            Doubt::Source { .. } => "source",
             Doubt::Contradicted => "contradicted",
         }
     }
@@ -153,6 +161,17 @@ impl fmt::Display for Doubt {
                 "its utilisation changed {} × at once, and nothing else did",
                 Times(*times)
             ),
+            Doubt::Source {
+                number,
+                times: None,
+            } => write!(
+                f,
+                "the utilisation that its source {number} reads does not follow what it carries"
+            ),
+            Doubt::Source {
+                number,
+                times: Some(times),
+            } => write!(f, "its source {number} reads {times:.1} × the utilisation"),
             Doubt::Contradicted => {
                 f.write_str("its utilisation says full, and its flows do not show it")
             }

@@ -12,7 +12,7 @@ use lb_clients::load::{
     reading::{AgentCommand, Quantity, Report},
 };
 use lb_model::load::LoadSource;
-use lb_steering::{Load, Sample};
+use lb_steering::{Load, Sample, SourceReading};
 
 /// The last readings of each source, and the round trip of the last probe.
 pub(super) struct RealReadings {
@@ -81,8 +81,24 @@ impl RealReadings {
             age: now.saturating_duration_since(timed.at),
         };
         let get = |quantity| load.get(quantity).map(sample);
+        let by_source = || {
+            let readings = self.states.utilisations(now).map(|reading| {
+                let (weight, timed) = reading?;
+                Some(SourceReading {
+                    weight,
+                    utilisation: sample(timed),
+                })
+            });
+            readings.collect()
+        };
+        let sources = if self.sources.len() > 1 {
+            by_source()
+        } else {
+            Vec::new()
+        };
         Load {
             utilisation: get(Quantity::Utilisation),
+            sources,
             memory: get(Quantity::Memory),
             descriptors: get(Quantity::FileDescriptors),
             connection_fraction: load.connection_fraction().map(sample),

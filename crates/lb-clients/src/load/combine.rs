@@ -158,6 +158,20 @@ impl SourceStates {
         &self.0
     }
 
+    /// Returns the utilisation that each source reports, with the source's weight; `None` for one that reports none, or is
+    /// stale.
+    pub fn utilisations(&self, now: Instant) -> impl Iterator<Item = Option<(f64, TimedValue)>> {
+        self.0.iter().map(move |state| {
+            let reading = state.readings.get(&Quantity::Utilisation)?;
+            let fresh = now.saturating_duration_since(reading.at) <= state.fresh_for;
+            let value = TimedValue {
+                value: reading.value,
+                at: reading.at,
+            };
+            fresh.then_some((state.weight, value))
+        })
+    }
+
     /// Combines the readings of all sources.
     #[must_use]
     pub fn load(&self, now: Instant) -> Load {
