@@ -384,7 +384,7 @@ impl VipSteering {
                 .carried(member, now)
                 .zip(member.state.estimate.value())
                 .map(|(carried, capacity)| carried / capacity)
-                .filter(|expected| expected.is_normal());
+                .filter(|expected| expected.is_normal() && *expected < MAYBE_SATURATED);
             let load = &member.observation.load;
             let max_age = self.settings.stale_after();
             member.utilisation = member.state.sources.combined(load, max_age, expected);

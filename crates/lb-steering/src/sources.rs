@@ -1,5 +1,6 @@
-//! Trust in each of several sources that read the utilisation of one real: one that does not follow what the real carries has
-//! no vote, and of sources that disagree those are believed that agree with what was learned.
+//! Trust in each of several sources that read the utilisation of one real. One that does not follow what the real carries has
+//! no vote, nor has one that suddenly reads less while the others do not. One that reads more has: not to believe it may hide
+//! an overload, and a lower share is believed with care anyway.
 
 use std::time::Duration;
 
@@ -9,8 +10,14 @@ use super::{
     verdict::{Doubt, Trust},
 };
 
-/// Sources disagree if their readings differ by more than this factor.
+/// A source disagrees if it reads this many times what is usual of it beside the utilisation that is expected, or less.
 const DISAGREE: f64 = 1.5;
+/// Gain with which that is learned, ...
+const GAIN: f64 = 0.1;
+/// ... and while it disagrees: what is usual changes over hours.
+const UNUSUAL_GAIN: f64 = 0.001;
+/// Readings below this count as this: their ratios tell nothing.
+const LEAST: f64 = 0.02;
 
 /// The sources of a real.
 #[derive(Debug, Default)]
@@ -22,7 +29,9 @@ struct Source {
     following: Following,
     /// The last reading that could be compared with what was carried: the time it describes, and its value.
     last: Option<(Duration, f64)>,
-    /// The factor by which it differs from those that are believed.
+    /// What it usually reads over the utilisation that is expected (natural logarithm): sources may measure different things.
+    usual: Option<f64>,
+    /// The factor by which it differs from that, if the others do not.
     differs: Option<f64>,
 }
 
@@ -33,6 +42,31 @@ impl Source {
             number,
             times: self.differs.filter(|_| follows),
         })
+    }
+
+    /// Whether its reading counts.
+    fn has_vote(&self) -> bool {
+        self.following.doubt().is_none() && self.differs.is_none_or(|times| times > 1.0)
+    }
+
+    /// Compares its reading with the utilisation that is expected. Returns by how much it is higher than usual (natural
+    /// logarithm).
+    fn compare(&mut self, value: f64, expected: f64) -> f64 {
+        let ratio = (value.max(LEAST) / expected.max(LEAST)).ln();
+        let usual = self.usual.get_or_insert(ratio);
+        let higher = ratio - *usual;
+        *usual += higher
+            * if higher.abs() > DISAGREE.ln() {
+                UNUSUAL_GAIN
+            } else {
+                GAIN
+            };
+        higher
+    }
+
+    /// What it usually reads over what is expected.
+    fn scale(&self) -> f64 {
+        self.usual.unwrap_or(0.0).exp()
     }
 }
 
@@ -63,8 +97,8 @@ impl Sources {
         }
     }
 
-    /// The utilisation that the trusted sources report: their mean by weight. `expected` is what it should be by what was
-    /// learned; without it, those are believed that were at the end of the period.
+    /// The utilisation by the sources that have a vote: the mean by weight of all, as far as these tell it. `expected` is what
+    /// it should be by what was learned; without it, those are believed that were before.
     pub fn combined(
         &mut self,
         load: &Load,
@@ -79,48 +113,50 @@ impl Sources {
             self.0.clear();
             self.0.resize_with(load.sources.len(), Source::default);
         }
-        let mut trusted: Vec<(&mut Source, SourceReading)> = Vec::new();
-        for (source, reading) in self.0.iter_mut().zip(&load.sources) {
-            if expected.is_some() {
-                source.differs = None;
+        let mut fresh: Vec<(&mut Source, SourceReading)> = self
+            .0
+            .iter_mut()
+            .zip(&load.sources)
+            .filter_map(|(source, reading)| Some((source, (*reading)?)))
+            .filter(|(_, reading)| Sample::fresh(Some(reading.utilisation), max_age).is_some())
+            .collect();
+        if let Some(expected) = expected {
+            let mut agree = false;
+            for (source, reading) in &mut fresh {
+                let higher = source.compare(reading.utilisation.value, expected);
+                let differs = higher.abs() > DISAGREE.ln();
+                agree |= !differs && source.following.doubt().is_none();
+                source.differs = differs.then(|| higher.exp());
             }
-            if let Some(reading) = reading
-                && Sample::fresh(Some(reading.utilisation), max_age).is_some()
-                && source.doubt(0).is_none()
-            {
-                trusted.push((source, *reading));
+            if !agree {
+                // The real has changed, or what is expected is wrong.
+                for (source, _) in &mut fresh {
+                    source.differs = None;
+                }
             }
         }
-        let value = |reading: &SourceReading| reading.utilisation.value.max(f64::MIN_POSITIVE);
-        let distance = |one: f64, other: f64| (one / other).ln().abs();
-        let nearest = expected.and_then(|expected| {
-            let distances = |(_, reading): &(&mut Source, SourceReading)| {
-                let value = value(reading);
-                (distance(value, expected), value)
-            };
-            let nearest = trusted.iter().map(distances);
-            nearest.min_by(|(a, _), (b, _)| a.total_cmp(b))
-        });
         let (mut sum, mut weights, mut age) = (0.0, 0.0, None);
-        for (source, reading) in trusted {
-            if let Some((_, nearest)) = nearest
-                && distance(value(&reading), nearest) > DISAGREE.ln()
-            {
-                source.differs = Some(value(&reading) / nearest);
-                continue;
+        let (mut all, mut all_weights, mut voting) = (0.0, 0.0, 0.0);
+        for (source, reading) in fresh {
+            all += source.scale() * reading.weight;
+            all_weights += reading.weight;
+            if source.has_vote() {
+                voting += source.scale() * reading.weight;
+                sum += reading.utilisation.value * reading.weight;
+                weights += reading.weight;
+                let own = reading.utilisation.age;
+                age = Some(age.map_or(own, |age: Duration| age.min(own)));
             }
-            sum += reading.utilisation.value * reading.weight;
-            weights += reading.weight;
-            let own = reading.utilisation.age;
-            age = Some(age.map_or(own, |age: Duration| age.min(own)));
         }
-        match age {
-            Some(age) if weights > 0.0 => Some(Sample {
-                value: sum / weights,
-                age,
-            }),
-            _ => load.utilisation,
-        }
+        let Some(age) = age else {
+            return load.utilisation;
+        };
+        // Without some of them, the others' mean is usually another one.
+        let scale = (all / all_weights) / (voting / weights);
+        Some(Sample {
+            value: sum / weights * scale,
+            age,
+        })
     }
 
     /// How far they are trusted, if one of them is not.

@@ -123,11 +123,11 @@ pub enum Doubt {
         /// The factor by which it changed.
         times: f64,
     },
-    /// One of several sources does not follow what the real carries, or disagrees with the others: it has no vote.
+    /// One of several sources does not follow what the real carries, or disagrees with the others.
     Source {
         /// Its number, from 1 on, in the order of the real's sources.
         number: usize,
-        /// What it reads over what those read that are believed, if they disagree.
+        /// What it reads over what is usual of it, if it disagrees.
         times: Option<f64>,
     },
     /// It says that the real is full, and its flows do not show it.
@@ -171,7 +171,10 @@ impl fmt::Display for Doubt {
             Doubt::Source {
                 number,
                 times: Some(times),
-            } => write!(f, "its source {number} reads {times:.1} × the utilisation"),
+            } => write!(
+                f,
+                "its source {number} reads {times:.1} × what is usual of it, and the others do not"
+            ),
             Doubt::Contradicted => {
                 f.write_str("its utilisation says full, and its flows do not show it")
             }

@@ -70,26 +70,61 @@ fn sources_that_agree_are_believed_by_weight() {
     assert!((share * 7.0 - 1.0).abs() < 0.06, "{:?}", pool.shares());
 }
 
+/// The factor by which the second source differs, by the trust that is shown.
+fn differs(pool: &Pool) -> f64 {
+    let trust = pool.decisions[0].trust.unwrap();
+    let Some(Doubt::Source {
+        number: 2,
+        times: Some(times),
+    }) = trust.doubt
+    else {
+        panic!("{trust:?}");
+    };
+    assert_eq!(trust.level, 0.5);
+    times
+}
+
 #[test]
-fn of_sources_that_disagree_those_count_that_agree_with_what_was_learned() {
-    for factor in [0.5, 2.0] {
-        let mut pool = settled();
-        play(&mut pool, 30, |first| (first * factor).min(1.0));
-        assert_unmoved(&pool);
-        let trust = pool.decisions[0].trust.unwrap();
-        assert_eq!(trust.level, 0.5);
-        let Some(Doubt::Source {
-            number: 2,
-            times: Some(times),
-        }) = trust.doubt
-        else {
-            panic!("{trust:?}");
-        };
-        assert!((times / factor - 1.0).abs() < 0.1, "{times}");
-        // It has its vote again as soon as it agrees.
-        play(&mut pool, 2, |first| first);
-        assert_eq!(pool.decisions[0].trust.unwrap().level, 1.0);
-    }
+fn a_source_that_suddenly_reads_less_has_no_vote() {
+    let mut pool = settled();
+    play(&mut pool, 30, |first| first * 0.5);
+    assert_unmoved(&pool);
+    let times = differs(&pool);
+    assert!((times / 0.5 - 1.0).abs() < 0.1, "{times}");
+    // It has its vote again as soon as it agrees.
+    play(&mut pool, 2, |first| first);
+    assert_eq!(pool.decisions[0].trust.unwrap().level, 1.0);
+}
+
+#[test]
+fn a_source_that_suddenly_reads_more_counts() {
+    let mut pool = settled();
+    play(&mut pool, 8, |first| (first * 2.0).min(1.0));
+    let share = pool.shares()[0];
+    // The mean is 1.5 × what it was, and the others have room.
+    assert!((share / (2.0 / 11.0) - 1.0).abs() < 0.1, "{share}");
+}
+
+#[test]
+fn sources_may_measure_different_things() {
+    let mut pool = Pool::of("capacity", &[100; 4]);
+    pool.step();
+    play(&mut pool, 40, |first| first / 4.0);
+    assert_eq!(pool.decisions[0].trust.unwrap().level, 1.0);
+    // Their mean is 0.625 × the utilisation.
+    let capacity = pool.decisions[0].capacity.unwrap();
+    assert!(
+        (capacity * 0.625 / 1_000.0 - 1.0).abs() < 0.05,
+        "{capacity}"
+    );
+    // The mean by the other one alone is the same.
+    play(&mut pool, 16, |first| first / 12.0);
+    let capacity = pool.decisions[0].capacity.unwrap();
+    assert!(
+        (capacity * 0.625 / 1_000.0 - 1.0).abs() < 0.08,
+        "{capacity}"
+    );
+    assert!(differs(&pool) < 0.5);
 }
 
 #[test]
