@@ -14,8 +14,6 @@ pub mod reload;
 pub mod reporter;
 pub mod store;
 pub mod supervisor;
-pub mod vital;
-pub mod watchdog;
 pub mod weights;
 
 pub use lb_clients::KINDS;

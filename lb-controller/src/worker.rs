@@ -543,10 +543,10 @@ impl Worker {
             return;
         }
         let mut wanted = Wanted::new();
-        for (slot, drained) in self.pool.serving() {
+        for (slot, standing) in self.pool.serving() {
             if let Some(endpoint) = self.pool.spec.endpoint(slot.record.name.number) {
                 for vip in &self.pool.spec.vips {
-                    wanted.insert((*vip, endpoint.ip()), drained);
+                    wanted.insert((*vip, endpoint.ip()), standing);
                 }
             }
         }
@@ -573,6 +573,10 @@ impl Worker {
             }
         }
         self.flows = flows;
+        self.pool.shed_rate = states
+            .iter()
+            .flat_map(|(_, state)| vips.iter().filter_map(|vip| state.shed_rates.get(vip)))
+            .sum();
         readings.offered = offered.map(Offered::Flows);
         let report = self.report.take();
         if let Some(report) = &report {

@@ -126,6 +126,20 @@ impl Cgroup {
         }
     }
 
+    /// Periods of the CPU limit in which its processes had to wait for the next one.
+    ///
+    /// # Errors
+    /// Fails if the controller is missing.
+    pub fn throttled_periods(&self) -> anyhow::Result<u64> {
+        let (_, folder) = self.holder("cpu")?;
+        let text = read(&folder.join("cpu.stat"))?;
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix("nr_throttled "))
+            .context("cpu.stat has no nr_throttled")?;
+        Ok(value.trim().parse()?)
+    }
+
     /// Changes the memory limit.
     ///
     /// # Errors

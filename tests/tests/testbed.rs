@@ -36,6 +36,7 @@ fn main() -> ExitCode {
     .tests(tests![
         clients_reach_servers_on_one_network,
         a_load_counts_failures,
+        a_load_pauses_and_goes_on,
         devices_know_which_broker_disconnected_them_and_reconnect,
         the_router_reaches_both_sides,
         processes_in_a_namespace_end_with_it,
@@ -130,14 +131,44 @@ fn a_load_counts_failures() {
     let network = Network::new().unwrap();
     let client = network.client().unwrap();
     let real = network.real().unwrap();
-    let load = http_load(
+    let mut load = http_load(
         &client,
         plan(SocketAddr::new(real.v4, 80), Connections::New, 10),
-    )
-    .finish()
-    .unwrap();
+    );
+    load.wait_end().unwrap();
+    let failures = load.take_failures();
+    assert_eq!(failures.len(), 10);
+    assert!(failures[9].why.contains("refused"), "{failures:?}");
+    assert!(load.take_failures().is_empty(), "each is reported once");
+    let load = load.report();
     assert_eq!((load.requests, load.failed, load.connections), (10, 10, 0));
     assert!(load.errors[0].contains("refused"), "{:?}", load.errors);
+}
+
+fn a_load_pauses_and_goes_on() {
+    let network = Network::new().unwrap();
+    let client = network.client().unwrap();
+    let real = network.real().unwrap();
+    let _nginx = Nginx::start(&real, 80).unwrap();
+    let plan = HttpPlan {
+        requests: None,
+        ..plan(SocketAddr::new(real.v4, 80), Connections::Kept, 0)
+    };
+    let load = http_load(&client, plan);
+    load.wait_requests(10, PATIENCE).unwrap();
+    load.pause();
+    load.wait_begun(PATIENCE).unwrap();
+    let disconnected = || {
+        let sockets = real.sh("ss --no-header --tcp state established")?;
+        Ok(sockets.trim().is_empty().then_some(()))
+    };
+    wait_for("the end of the connections", PATIENCE, disconnected).unwrap();
+    let paused = load.report().requests;
+    load.resume();
+    load.wait_requests(10, PATIENCE).unwrap();
+    let report = load.stop().unwrap();
+    assert!(report.requests >= paused + 10);
+    assert_eq!((report.failed, report.connections), (0, 8));
 }
 
 fn devices_know_which_broker_disconnected_them_and_reconnect() {

@@ -12,11 +12,12 @@ pub const FOLDER: &str = "LB_BIN_DIR";
 /// The packages with `lb-agent`, `lb-controller`, `lbctl` and `lb-proxy`.
 pub const PRODUCT: [&str; 4] = ["lb-agent", "lb-controller", "lb-ctl", "lb-proxy"];
 
-/// What the demonstration needs.
-pub const DEMONSTRATION: [&str; 3] = ["lb-agent", "lb-ctl", "lb-demo"];
+/// The package with the demonstrations, and the one with the server that one of them runs in containers.
+const DEMO: &str = "lb-demo";
+const DEMO_SERVER: &str = "lb-demo-server";
 
-/// What the tests need: the product, and the demonstration of it.
-pub const TESTED: [&str; 5] = ["lb-agent", "lb-controller", "lb-ctl", "lb-demo", "lb-proxy"];
+/// What the tests and the demonstrations need: the product, and the demonstrations of it.
+pub const DEMONSTRATION: [&str; 5] = ["lb-agent", "lb-controller", "lb-ctl", DEMO, "lb-proxy"];
 
 /// How programs are built.
 #[derive(Clone, Copy, Debug)]
@@ -27,21 +28,38 @@ pub enum Profile {
     Release,
 }
 
+impl Profile {
+    fn option(self) -> Option<&'static str> {
+        match self {
+            Profile::Debug => None,
+            Profile::Release => Some("--release"),
+        }
+    }
+
+    fn folder(self) -> &'static str {
+        match self {
+            Profile::Debug => "debug",
+            Profile::Release => "release",
+        }
+    }
+}
+
 /// Builds these packages and returns the folder that holds their programs.
 pub fn build(profile: Profile, packages: &[&str]) -> anyhow::Result<PathBuf> {
     let mut build = cargo();
-    build.arg("build");
+    build.arg("build").args(profile.option());
     for package in packages {
         build.args(["--package", package]);
     }
-    let folder = match profile {
-        Profile::Debug => "debug",
-        Profile::Release => {
-            build.arg("--release");
-            "release"
-        }
-    };
     command::run(&mut build)?;
+    if packages.contains(&DEMO) {
+        // Linked statically, it is all that its image needs.
+        let mut build = cargo();
+        build
+            .args(["rustc", "--package", DEMO_SERVER])
+            .args(profile.option());
+        command::run(build.args(["--", "-C", "target-feature=+crt-static"]))?;
+    }
     let metadata = cargo()
         .args(["metadata", "--format-version", "1", "--no-deps"])
         .output()
@@ -51,5 +69,5 @@ pub fn build(profile: Profile, packages: &[&str]) -> anyhow::Result<PathBuf> {
     let target = metadata["target_directory"]
         .as_str()
         .context("`cargo metadata` prints no target folder")?;
-    Ok(PathBuf::from(target).join(folder))
+    Ok(PathBuf::from(target).join(profile.folder()))
 }

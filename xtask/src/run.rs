@@ -1,4 +1,4 @@
-//! `cargo xtask run`: the demonstration, or the agent on an interface of this host.
+//! `cargo xtask run`: a demonstration, or the agent on an interface of this host.
 
 use std::{path::PathBuf, process::Command, time::Duration};
 
@@ -11,6 +11,10 @@ use crate::{
 /// Arguments of `cargo xtask run`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {
+    /// What is shown: brokers behind VIPs (mqtt), or a pool of web servers that scales itself behind the HTTP tier (web).
+    #[arg(long, default_value = "mqtt", value_parser = ["mqtt", "web"])]
+    demo: String,
+
     /// End after this time, for example 20s or 2m; without it, at Ctrl-C.
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     time: Option<Duration>,
@@ -19,8 +23,12 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
 
+    /// What runs the instances of `--demo web`: Docker where it can be had, unless this names another.
+    #[arg(long, value_parser = ["docker", "process"])]
+    driver: Option<String>,
+
     /// Arguments of `lb-agent run`: the agent then runs on this host, without a demonstration.
-    #[arg(last = true, value_name = "AGENT ARGUMENT", conflicts_with_all = ["time", "report"])]
+    #[arg(last = true, value_name = "AGENT ARGUMENT", conflicts_with_all = ["demo", "time", "report", "driver"])]
     agent: Vec<String>,
 }
 
@@ -28,7 +36,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     setup::ensure()?;
     if arguments.agent.is_empty() {
-        demonstrate(arguments.time, arguments.report.as_deref())
+        demonstrate(arguments)
     } else {
         host::run(&arguments.agent)
     }
@@ -36,16 +44,21 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 /// Builds the product and the demonstration, and replaces this process by the demonstration: signals reach it
 /// directly, so that it removes its testbed.
-fn demonstrate(time: Option<Duration>, report: Option<&std::path::Path>) -> anyhow::Result<()> {
+fn demonstrate(arguments: &Arguments) -> anyhow::Result<()> {
     let folder = programs::build(Profile::Release, &programs::DEMONSTRATION)?;
     let mut demonstration = Command::new(folder.join("lb-demo"));
-    demonstration.env(programs::FOLDER, &folder);
-    if let Some(time) = time {
+    demonstration
+        .env(programs::FOLDER, &folder)
+        .args(["--demo", &arguments.demo]);
+    if let Some(driver) = &arguments.driver {
+        demonstration.args(["--driver", driver]);
+    }
+    if let Some(time) = arguments.time {
         demonstration
             .arg("--for")
             .arg(format!("{}ms", time.as_millis()));
     }
-    if let Some(report) = report {
+    if let Some(report) = &arguments.report {
         demonstration.arg("--report").arg(report);
     }
     command::replace_this_process(&mut demonstration)

@@ -16,8 +16,8 @@ pub struct Arguments {
     /// Only tests whose name contains this, without formatting and lints.
     filter: Option<String>,
 
-    /// The long form: also documentation, ten times the random frames, 200 kills of the controller, and the demonstration
-    /// for a minute.
+    /// The long form: also documentation, ten times the random frames, 200 kills of the controller, and a minute of each
+    /// demonstration.
     #[arg(long, conflicts_with = "filter")]
     all: bool,
 
@@ -45,7 +45,7 @@ const MANY_KILLS: (&str, &str) = ("LB_CONTROLLER_KILLS", "200");
 /// How many seconds faults are injected in the long form; otherwise each happens once.
 const MANY_FAULTS: (&str, &str) = ("LB_FAULTS_SECONDS", "300");
 
-/// How long the demonstration runs in the long form: every fault happens once.
+/// How long each demonstration runs in the long form: every fault happens once.
 const DEMONSTRATION: Duration = Duration::from_secs(60);
 
 /// Runs the verb. The last line of its output sums up everything.
@@ -91,18 +91,21 @@ fn run_all(arguments: &Arguments, counts: &mut Counts) -> anyhow::Result<()> {
         )?;
     }
     // Tests use these programs instead of building them.
-    let folder = programs::build(Profile::Debug, &programs::TESTED)?;
+    let folder = programs::build(Profile::Debug, &programs::DEMONSTRATION)?;
     let mut variables = vec![STRICT];
     if arguments.all {
         variables.extend([MANY_FRAMES, MANY_KILLS]);
     }
     *counts += suites::run(&folder, arguments.filter.as_deref(), &variables)?;
     if arguments.all {
-        let mut demonstration = std::process::Command::new(folder.join("lb-demo"));
-        demonstration
-            .env(programs::FOLDER, &folder)
-            .args(["--for", &format!("{}s", DEMONSTRATION.as_secs())]);
-        command::run(&mut demonstration)?;
+        for demo in ["mqtt", "web"] {
+            let mut demonstration = std::process::Command::new(folder.join("lb-demo"));
+            demonstration
+                .env(programs::FOLDER, &folder)
+                .args(["--demo", demo])
+                .args(["--for", &format!("{}s", DEMONSTRATION.as_secs())]);
+            command::run(&mut demonstration)?;
+        }
     }
     Ok(())
 }

@@ -128,6 +128,7 @@ impl Weights {
                             address: address(real),
                             weight: WEIGHT,
                             drained: false,
+                            evacuated: false,
                             up: true,
                             wants_drain: false,
                             since_up: Duration::from_secs(86_400 + seconds),

@@ -98,6 +98,7 @@ pub fn play(policy: Policy, settings: &Steering, servers: usize, load: f64, seed
                 address: IpAddr::V4(Ipv4Addr::from(0x0a01_0001 + number as u32)),
                 weight: 100,
                 drained: false,
+                evacuated: false,
                 up: true,
                 wants_drain: false,
                 since_up: Duration::from_secs_f64(start),

@@ -165,6 +165,7 @@ impl<'a> Simulation<'a> {
                     address: server.address,
                     weight: WEIGHT,
                     drained: false,
+                    evacuated: false,
                     up: server.up,
                     wants_drain: false,
                     since_up: Duration::from_secs_f64(now - server.up_since),

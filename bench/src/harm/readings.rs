@@ -164,6 +164,7 @@ impl Readings {
             address: address(number),
             weight: scenario.weight(number),
             drained: false,
+            evacuated: false,
             up: self.up,
             wants_drain: false,
             since_up: Duration::from_secs_f64((now - self.up_since).max(0.0)),

@@ -218,6 +218,7 @@ impl Play {
                 address: IpAddr::V4(Ipv4Addr::from(0x0a01_0001 + one.number)),
                 weight: 100,
                 drained: one.phase == Phase::Draining,
+                evacuated: false,
                 up: true,
                 wants_drain: false,
                 since_up: Duration::from_secs_f64((now - one.since).max(0.0)),

@@ -331,6 +331,7 @@ fn observe(one: &Instance, now: f64) -> Observation {
         address: one.address(),
         weight: 100,
         drained: one.stage == Stage::Draining,
+        evacuated: false,
         up: true,
         wants_drain: false,
         since_up: Duration::from_secs_f64((now - one.since).max(0.0)),

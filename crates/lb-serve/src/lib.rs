@@ -1,4 +1,4 @@
-//! Code that all servers of this project share: listeners, HTTP, metrics, the log and shutdown.
+//! Code that all servers of this project share: listeners, HTTP, metrics, the log, shutdown, and the watch over their vital parts.
 
 pub mod calls;
 mod connections;
@@ -8,6 +8,8 @@ mod log;
 mod message;
 pub mod metrics;
 mod shutdown;
+pub mod vital;
+pub mod watchdog;
 
 pub use connections::{Accept, Counted, MAX_CONNECTIONS, incoming};
 pub use listen::{Endpoint, ListenError, Listener, Socket, UnixSocket};

@@ -390,13 +390,13 @@ impl VipSteering {
     }
 
     /// Plans the flows to reset until the next period. Reals that are drained by load are included: they have the
-    /// most to give.
+    /// most to give. Those that are evacuated have a share of nothing.
     fn plan_shedding(&mut self, pool: &mut [Member<'_>], worth: &[f64]) {
         if self.settings.shed_rate <= 0.0 {
             return;
         }
         let included: Vec<usize> = (0..pool.len())
-            .filter(|index| pool[*index].is_eligible_but_for_overload())
+            .filter(|index| pool[*index].may_shed())
             .collect();
         let counts: Vec<Option<f64>> = included
             .iter()
@@ -408,8 +408,15 @@ impl VipSteering {
         let of = |value: &dyn Fn(usize) -> f64| {
             shares::normalised(included.iter().map(|index| value(*index)).collect())
         };
-        let operator_shares = of(&|index| pool[index].operator_weight());
-        let worth_shares = of(&|index| worth[index]);
+        let remains = |index: usize| !pool[index].is_evacuated();
+        let operator_shares = of(&|index| {
+            if remains(index) {
+                pool[index].operator_weight()
+            } else {
+                0.0
+            }
+        });
+        let worth_shares = of(&|index| if remains(index) { worth[index] } else { 0.0 });
         let (wanted_shares, _) = shares::bounded(&self.settings, worth_shares, &operator_shares);
         let weight_now = |member: &Member<'_>| {
             if member.is_eligible() {

@@ -33,6 +33,8 @@ pub enum LimitedBy {
     WeightZero,
     /// The operator drains it.
     Drained,
+    /// The operator drained it, and its connections are ended.
+    Evacuated,
     /// It is not healthy.
     Down,
     /// It flaps, and is held down for this much longer.
@@ -79,6 +81,9 @@ impl fmt::Display for LimitedBy {
             LimitedBy::Nothing => f.write_str("nothing"),
             LimitedBy::WeightZero => f.write_str("the operator's weight is 0"),
             LimitedBy::Drained => f.write_str("drained by the operator"),
+            LimitedBy::Evacuated => {
+                f.write_str("drained by the operator; its connections are ended at `shed_rate`")
+            }
             LimitedBy::Down => f.write_str("not healthy"),
             LimitedBy::HeldDown(left) => write!(
                 f,

@@ -102,6 +102,8 @@ pub struct Observation {
     pub weight: u32,
     /// Whether the operator drains it.
     pub drained: bool,
+    /// Whether the operator wants its connections to be ended while it is drained.
+    pub evacuated: bool,
     /// Whether it is healthy; true without a health check.
     pub up: bool,
     /// Whether it is healthy and its health check reports that it wants no new flows.

@@ -122,6 +122,17 @@ impl Member<'_> {
     pub fn is_eligible_but_for_overload(&self) -> bool {
         matches!(self.ineligible, None | Some(LimitedBy::OverloadDrain))
     }
+
+    /// Whether the operator drains it and wants its connections to be ended.
+    pub fn is_evacuated(&self) -> bool {
+        let is_drained = self.ineligible == Some(LimitedBy::Drained);
+        is_drained && self.observation.evacuated && self.observation.up
+    }
+
+    /// Whether connections of it may be ended that it has beyond its share.
+    pub fn may_shed(&self) -> bool {
+        self.is_eligible_but_for_overload() || self.is_evacuated()
+    }
 }
 
 /// Excludes reals that are drained by load, as long as enough capacity is left, and those that the controller

@@ -314,17 +314,21 @@ impl VipSteering {
                 member.state.wanted_share = 0.0;
             }
             let planned = std::mem::take(&mut member.state.shed);
-            let shed = match (member.is_eligible_but_for_overload(), period_ends) {
+            let shed = match (member.may_shed(), period_ends) {
                 (true, true) => Some(planned),
                 (true, false) => None,
                 (false, _) => Some(0),
             };
             let decision = Decision {
                 weight,
-                limited_by: member
-                    .ineligible
-                    .or(member.state.limited_by)
-                    .unwrap_or(LimitedBy::Nothing),
+                limited_by: match member.ineligible {
+                    Some(_) if self.settings.shed_rate > 0.0 && member.is_evacuated() => {
+                        LimitedBy::Evacuated
+                    }
+                    ineligible => ineligible
+                        .or(member.state.limited_by)
+                        .unwrap_or(LimitedBy::Nothing),
+                },
                 capacity: member.state.estimate.value(),
                 wanted_share: member.state.wanted_share,
                 shed,

@@ -16,14 +16,16 @@ use lb_agent::metrics::Exporter;
 use lb_agent::reload::{ReloadError, Reloader};
 use lb_agent::store::State;
 use lb_agent::supervisor;
-use lb_agent::vital::Vital;
-use lb_agent::watchdog::{Watchdog, beat};
 use lb_dataplane::netlink::{NextHops, links::watch_links};
 use lb_dataplane::{
     KernelDataplane,
     options::{Claim, Options, XdpMode},
 };
 use lb_serve::{Endpoint, Listener, incoming, stopped};
+use lb_serve::{
+    vital::Vital,
+    watchdog::{Watchdog, beat},
+};
 use sd_notify::NotifyState;
 use tokio::{
     net::TcpListener,
@@ -34,7 +36,7 @@ use tokio::{
 /// How long what still runs may take to end when the agent does.
 const SHUTDOWN: Duration = Duration::from_secs(1);
 
-// The agent's vital parts: see `lb_agent::vital`.
+// The agent's vital parts: see `lb_serve::vital`.
 const OWNER: &str = "the thread that owns the kernel's tables and the database";
 const SUPERVISOR: &str = "the supervisor, which checks reals and steers,";
 const API: &str = "the API's server";
@@ -302,7 +304,7 @@ async fn serve(
         ready.push(format!("http://{}/metrics", listener.local_addr()?));
     }
     let runtime = Arc::default();
-    let watchdog = Watchdog::new(config.agent.watchdog)
+    let watchdog = Watchdog::new("lb-agent", config.agent.watchdog)
         .watch(OWNER, owner.pulse(), {
             let owner = owner.clone();
             move || owner.ping()

@@ -12,6 +12,7 @@ use lb_model::{
     intent::{Intent, Refusal, Writer},
     vip::VipKey,
 };
+use lb_serve::watchdog::Pulse;
 use tokio::{
     sync::{Notify, mpsc, oneshot},
     time::MissedTickBehavior,
@@ -21,7 +22,7 @@ use super::{
     ChangeRequest, Command, Figures, FileTopic, FlowCounts, Followed, PendingChange, ReadError,
     Service, Snapshot, StatsView, StatusView, VipView, Watching, WeightUpdate,
 };
-use crate::{watchdog::Pulse, weights::Steered};
+use crate::weights::Steered;
 
 /// How often the owner looks after the tables.
 const TICK: Duration = Duration::from_secs(1);

@@ -9,6 +9,7 @@ use std::{
 };
 
 use lb_model::vip::VipKey;
+use lb_serve::watchdog::Pulse;
 use tokio::sync::{Notify, broadcast, mpsc};
 
 use super::{
@@ -21,7 +22,7 @@ use super::{
     view::{Observation, RealState, VipView},
 };
 use crate::store::{IntentStore, LearnedStore, State, StoreError};
-use crate::{watchdog::Pulse, weights::Steered};
+use crate::weights::Steered;
 use lb_dataplane::Dataplane;
 use lb_model::intent::{Intent, Refusal};
 

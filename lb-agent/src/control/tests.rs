@@ -9,6 +9,7 @@ use lb_model::ring::NO_REAL;
 use lb_model::{intent::Patch, settings::Value};
 use serde_json::json;
 
+mod broken_dataplane;
 mod following;
 mod guards;
 mod order;

@@ -132,6 +132,7 @@ pub(super) const fn limit_name(limit: &LimitedBy) -> &'static str {
         LimitedBy::Nothing => "nothing",
         LimitedBy::WeightZero => "weight_zero",
         LimitedBy::Drained => "drained",
+        LimitedBy::Evacuated => "evacuated",
         LimitedBy::Down => "down",
         LimitedBy::HeldDown(_) => "held_down",
         LimitedBy::ProbeDrain => "probe_drain",

@@ -21,10 +21,7 @@ use super::{
     tasks::{Marks, Tasks},
     vip_supervisor::VipSupervisor,
 };
-use crate::{
-    control::{self, Changed, FlowCounts, WeightUpdate},
-    watchdog::Pulse,
-};
+use crate::control::{self, Changed, FlowCounts, WeightUpdate};
 use lb_clients::health::{
     self,
     capacity::{Capacity, Demand},
@@ -32,6 +29,7 @@ use lb_clients::health::{
 use lb_clients::load;
 use lb_model::intent::Vip;
 use lb_model::options::Track;
+use lb_serve::watchdog::Pulse;
 
 /// Reports that wait for the supervisor; a sender of more waits.
 const QUEUE: usize = 1_024;

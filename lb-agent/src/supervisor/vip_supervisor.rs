@@ -365,6 +365,7 @@ impl VipSupervisor {
                 address: *address,
                 weight: spec.weight,
                 drained: spec.drained,
+                evacuated: spec.evacuated,
                 up: real.state != State::Down,
                 wants_drain: real.state == State::Drain,
                 since_up: now.saturating_duration_since(real.since),

@@ -21,8 +21,27 @@ use tokio::sync::watch;
 /// How long an agent may take to say which reals it has, when a controller begins.
 const ASK: Duration = Duration::from_secs(3);
 
-/// The reals that pools want: by VIP and address, and whether each is drained.
-pub type Wanted = BTreeMap<(VipKey, IpAddr), bool>;
+/// What a real is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It gets new flows.
+    Serving,
+    /// It keeps the flows that it has.
+    Drained,
+    /// These are ended at the VIP's `shed_rate`.
+    Evacuated,
+}
+
+impl Standing {
+    /// Whether it gets no new flows.
+    #[must_use]
+    pub const fn is_drained(self) -> bool {
+        !matches!(self, Standing::Serving)
+    }
+}
+
+/// The reals that pools want, by VIP and address.
+pub type Wanted = BTreeMap<(VipKey, IpAddr), Standing>;
 
 /// What all pools want.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -60,6 +79,8 @@ pub struct AgentState {
     pub reals: HashMap<(VipKey, IpAddr), RealFigures>,
     /// New flows of each VIP, since the agent started counting.
     pub new_flows: HashMap<VipKey, u64>,
+    /// Connections a second that each VIP may end on reals over their share.
+    pub shed_rates: HashMap<VipKey, f64>,
 }
 
 /// All agents.
@@ -96,7 +117,7 @@ pub async fn refuse_strangers(endpoints: &[Endpoint], name: &str) -> Result<(), 
         let mut client = client::client(endpoint);
         let listed = tokio::time::timeout(ASK, reconcile::list(&mut client, &owner)).await;
         match listed {
-            Ok(Ok(reals)) if !reals.is_empty() => {
+            Ok(Ok((reals, _))) if !reals.is_empty() => {
                 let text = reconcile::strangers(&owner, reals.len());
                 return Err(format!("the agent at {endpoint}: {text}"));
             }
@@ -169,7 +190,7 @@ impl Agents {
         };
         for wanted in pools.wanted.values() {
             all.reals
-                .extend(wanted.iter().map(|(real, drained)| (*real, *drained)));
+                .extend(wanted.iter().map(|(real, standing)| (*real, *standing)));
         }
         self.0.wanted.send_if_modified(|before| {
             let differs = **before != all;

@@ -1,7 +1,7 @@
 //! The task of one agent: it compares the controller's reals with what the pools want, and repairs the difference.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeSet, HashMap},
     net::IpAddr,
     sync::Arc,
     time::Duration,
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tonic::{Code, Status};
 
 use super::{
-    AgentState, AllWanted, Endpoint, RealFigures,
+    AgentState, AllWanted, Endpoint, RealFigures, Standing, Wanted,
     client::{Client, client, vip_id, vip_key},
 };
 
@@ -34,7 +34,8 @@ pub(super) struct Reconciler {
     /// Whether the controller's store was empty when it started: reals that it finds then are not its own.
     is_new: bool,
     /// The controller's reals at the agent, as it last said; `None` if that is unknown.
-    known: Option<BTreeMap<(VipKey, IpAddr), bool>>,
+    known: Option<Wanted>,
+    shed_rates: HashMap<VipKey, f64>,
     looks: u32,
 }
 
@@ -53,6 +54,7 @@ impl Reconciler {
             wanted,
             state,
             known: None,
+            shed_rates: HashMap::new(),
             looks: 0,
         }
     }
@@ -108,7 +110,7 @@ impl Reconciler {
         let wanted = self.wanted.borrow_and_update().clone();
         self.looks = self.looks.wrapping_add(1);
         if self.known.is_none() || self.looks.is_multiple_of(COMPARE) {
-            let known = list(client, &self.owner).await?;
+            let (known, shed_rates) = list(client, &self.owner).await?;
             if self.is_new && !known.is_empty() {
                 return Err(Status::failed_precondition(strangers(
                     &self.owner,
@@ -117,12 +119,14 @@ impl Reconciler {
             }
             self.is_new = false;
             self.known = Some(known);
+            self.shed_rates = shed_rates;
         }
         let is_reconciled = self.repair(client, &wanted).await?;
         let figures = self.figures(client).await?;
         self.state.send_replace(AgentState {
             trouble: None,
             is_reconciled,
+            shed_rates: self.shed_rates.clone(),
             ..figures
         });
         Ok(())
@@ -137,17 +141,17 @@ impl Reconciler {
         for real in reals {
             let (vip, address) = real;
             let change = match (known.get(&real), wanted.get(&real)) {
-                (None, Some(drained)) => self.add(client, vip, address, *drained).await,
-                (Some(before), Some(drained)) if before != drained => {
-                    self.drain(client, vip, address, *drained).await
+                (None, Some(standing)) => self.add(client, vip, address, *standing).await,
+                (Some(before), Some(standing)) if before != standing => {
+                    self.change(client, vip, address, *standing).await
                 }
                 (Some(_), None) if all.is_complete => self.delete(client, vip, address).await,
                 _ => continue,
             };
             match change {
                 Ok(()) => match wanted.get(&real) {
-                    Some(drained) => {
-                        known.insert(real, *drained);
+                    Some(standing) => {
+                        known.insert(real, *standing);
                     }
                     None => {
                         known.remove(&real);
@@ -193,36 +197,30 @@ impl Reconciler {
         client: &mut Client,
         vip: VipKey,
         address: IpAddr,
-        drained: bool,
+        standing: Standing,
     ) -> Result<(), Status> {
         let request = v1::AddRealRequest {
             vip: Some(vip_id(&vip)),
             address: address.to_string(),
-            spec: Some(v1::RealSpec {
-                drained: Some(drained),
-                ..v1::RealSpec::default()
-            }),
+            spec: Some(spec(standing)),
             writer: self.writer(),
         };
         client.add_real(request).await.map(drop)
     }
 
-    async fn drain(
+    async fn change(
         &self,
         client: &mut Client,
         vip: VipKey,
         address: IpAddr,
-        drained: bool,
+        standing: Standing,
     ) -> Result<(), Status> {
         let request = v1::UpdateRealRequest {
             vip: Some(vip_id(&vip)),
             address: address.to_string(),
-            spec: Some(v1::RealSpec {
-                drained: Some(drained),
-                ..v1::RealSpec::default()
-            }),
+            spec: Some(spec(standing)),
             update_mask: Some(prost_types::FieldMask {
-                paths: vec!["drained".to_owned()],
+                paths: vec!["drained".to_owned(), "evacuated".to_owned()],
             }),
             writer: self.writer(),
         };
@@ -267,9 +265,9 @@ impl Reconciler {
                 let Ok(address) = real.address.parse() else {
                     continue;
                 };
-                if let Some(drained) = known.get(&(key, address)) {
+                if let Some(standing) = known.get(&(key, address)) {
                     let figures = RealFigures {
-                        is_drained: *drained,
+                        is_drained: standing.is_drained(),
                         flows: Some(real.flows as f64),
                         ..RealFigures::default()
                     };
@@ -300,25 +298,51 @@ impl Reconciler {
     }
 }
 
-/// An owner's reals at an agent, and whether each is drained.
+/// Connections a second that may be ended on reals that have too many.
+fn shed_rate(steering: &v1::Component) -> f64 {
+    let settings = steering.settings.as_ref();
+    let value = settings.and_then(|settings| settings.fields.get("shed_rate"));
+    match value.and_then(|value| value.kind.as_ref()) {
+        Some(prost_types::value::Kind::NumberValue(rate)) => *rate,
+        _ => 0.0,
+    }
+}
+
+fn spec(standing: Standing) -> v1::RealSpec {
+    v1::RealSpec {
+        drained: Some(standing.is_drained()),
+        evacuated: Some(standing == Standing::Evacuated),
+        ..v1::RealSpec::default()
+    }
+}
+
+/// An owner's reals at an agent, and the `shed_rate` of each VIP.
 pub(super) async fn list(
     client: &mut Client,
     owner: &str,
-) -> Result<BTreeMap<(VipKey, IpAddr), bool>, Status> {
+) -> Result<(Wanted, HashMap<VipKey, f64>), Status> {
     let answer = client.list_vips(v1::ListVipsRequest::default()).await?;
-    let mut reals = BTreeMap::new();
+    let mut reals = Wanted::new();
+    let mut shed_rates = HashMap::new();
     for vip in answer.into_inner().vips {
         let Some(key) = vip.id.as_ref().and_then(vip_key) else {
             continue;
         };
+        let steering = vip.spec.unwrap_or_default().steering.unwrap_or_default();
+        shed_rates.insert(key, shed_rate(&steering));
         for real in vip.reals.into_iter().filter(|real| real.owner == owner) {
             if let Ok(address) = real.address.parse() {
                 let spec = real.spec.unwrap_or_default();
-                reals.insert((key, address), spec.drained == Some(true));
+                let standing = match (spec.drained(), spec.evacuated()) {
+                    (false, _) => Standing::Serving,
+                    (true, false) => Standing::Drained,
+                    (true, true) => Standing::Evacuated,
+                };
+                reals.insert((key, address), standing);
             }
         }
     }
-    Ok(reals)
+    Ok((reals, shed_rates))
 }
 
 /// What is wrong if an agent has reals of a controller whose store is empty, and what to do.

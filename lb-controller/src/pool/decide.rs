@@ -295,6 +295,7 @@ impl Pool {
             let drain = slot.drain.get_or_insert(Drained {
                 at_first: connections,
                 stepped: now.monotonic,
+                is_over: false,
             });
             let step = Drain {
                 since: now.monotonic.saturating_sub(slot.role_since),
@@ -302,12 +303,13 @@ impl Pool {
                 at_first: drain.at_first,
                 life: readings.life,
                 elapsed: now.monotonic.saturating_sub(drain.stepped),
+                // The agents end connections; they know what the other reals take.
                 gained: 0.0,
-                // Shedding on the way out is the agents' (`shed` of the VIP).
-                shed_rate: 0.0,
+                shed_rate: self.shed_rate,
             }
             .step(&self.spec.scaling);
             drain.stepped = now.monotonic;
+            drain.is_over = matches!(step, DrainStep::Shed(_));
             let is_dead = matches!(slot.vitality(now), Vitality::Ended);
             let is_known = now.monotonic.saturating_sub(slot.role_since) >= LEAST_DRAIN;
             if (step == DrainStep::Stop && is_known) || is_dead {

@@ -18,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use crate::agents::Standing;
 use lb_drivers::{Listed, Phase};
 use lb_model::pool::{InstanceName, PoolName, PoolSpec};
 use lb_steering::{
@@ -94,6 +95,8 @@ pub struct Pool {
     pub last_list: u64,
     /// Whether so many instances are dead that none is killed.
     pub mass_failure: bool,
+    /// Connections a second that may be ended on its instances, by all agents; 0: none.
+    pub shed_rate: f64,
     events: Vec<Event>,
     /// Numbers of slots whose records have changed and are not stored yet.
     dirty: BTreeSet<u32>,
@@ -120,6 +123,7 @@ impl Pool {
             has_list: false,
             last_list: 0,
             mass_failure: false,
+            shed_rate: 0.0,
             events: Vec::new(),
             dirty: BTreeSet::new(),
         }
@@ -202,13 +206,21 @@ impl Pool {
             && self.dirty.is_empty()
     }
 
-    /// The instances that serve: those with new flows, and with `true` those that are drained.
-    pub fn serving(&self) -> impl Iterator<Item = (&Slot, bool)> {
+    /// The instances that serve or are drained.
+    pub fn serving(&self) -> impl Iterator<Item = (&Slot, Standing)> {
         self.slots
             .values()
             .filter_map(|slot| match slot.record.role {
-                Role::Serving if slot.is_alive() => Some((slot, false)),
-                Role::Draining | Role::Replacing if slot.is_up() => Some((slot, true)),
+                Role::Serving if slot.is_alive() => Some((slot, Standing::Serving)),
+                Role::Draining | Role::Replacing if slot.is_up() => {
+                    let is_over = slot.drain.as_ref().is_some_and(|drain| drain.is_over);
+                    let standing = if is_over {
+                        Standing::Evacuated
+                    } else {
+                        Standing::Drained
+                    };
+                    Some((slot, standing))
+                }
                 _ => None,
             })
     }

@@ -36,6 +36,8 @@ pub struct Drained {
     pub at_first: Option<f64>,
     /// When the last step was made, monotonic.
     pub stepped: Duration,
+    /// Whether what it still has is ended, where that is possible.
+    pub is_over: bool,
 }
 
 /// A failure of the driver, and when it is tried again.

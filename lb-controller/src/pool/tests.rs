@@ -213,7 +213,7 @@ impl Machine {
     fn serving(&self) -> Vec<String> {
         self.pool
             .serving()
-            .filter(|(_, drained)| !drained)
+            .filter(|(_, standing)| !standing.is_drained())
             .map(|(slot, _)| slot.record.name.to_string())
             .collect()
     }

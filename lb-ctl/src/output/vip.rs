@@ -69,7 +69,7 @@ impl SettingsText {
     /// Returns the settings of a real that differ from its VIP's.
     pub fn differences(&self) -> impl Iterator<Item = (&'static str, String)> {
         self.lines()
-            .filter(|(name, _)| !["weight", "drained"].contains(name))
+            .filter(|(name, _)| !["weight", "drained", "evacuated"].contains(name))
     }
 
     /// Serializes the settings that are present.
@@ -112,6 +112,8 @@ pub struct Real {
     pub flows_exact: bool,
     /// Whether the operator drained it: it takes no new flows, whatever its weight.
     pub drained: bool,
+    /// Whether its connections are ended while it is drained.
+    pub evacuated: bool,
     /// To whom it belongs: file, api or controller:NAME.
     pub owner: String,
     /// Its settings.
@@ -145,6 +147,7 @@ impl From<&v1::Real> for Real {
             flows: real.flows,
             flows_exact: real.flows_exact,
             drained: spec.drained(),
+            evacuated: spec.evacuated(),
             owner: real.owner.clone(),
             settings: SettingsText::of::<RealSpec, _>(&spec),
         }
@@ -153,7 +156,11 @@ impl From<&v1::Real> for Real {
 
 impl Human for Real {
     fn human(&self) -> String {
-        let drained = if self.drained { ", drained" } else { "" };
+        let drained = match (self.drained, self.evacuated) {
+            (false, _) => "",
+            (true, false) => ", drained",
+            (true, true) => ", drained and evacuated",
+        };
         format!(
             "real {}: weight {}, effective {}, {}{drained}, {} of the ring\n",
             self.address,

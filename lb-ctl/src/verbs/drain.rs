@@ -28,6 +28,10 @@ pub struct Arguments {
     target: Real,
     #[command(flatten)]
     writing: Writing,
+    /// End its connections at the VIP's `shed_rate`, so that the clients reconnect elsewhere; for connections that would live
+    /// for hours
+    #[arg(long)]
+    evacuate: bool,
     /// Wait until no flow of it is left, at most this long, and report the number of flows meanwhile; exit status 1 if
     /// some may be left then. Silent flows count as ended when the VIP's window has passed since the drain began (1h
     /// by default), or at once if the VIP tracks all flows
@@ -38,7 +42,12 @@ pub struct Arguments {
 impl Arguments {
     /// Builds the request.
     pub fn request(&self) -> v1::UpdateRealRequest {
-        request(&self.target, &self.writing, true)
+        let spec = v1::RealSpec {
+            drained: Some(true),
+            evacuated: Some(self.evacuate),
+            ..v1::RealSpec::default()
+        };
+        request(&self.target, &self.writing, spec)
     }
 }
 
@@ -55,17 +64,14 @@ impl ChangeVerb for Arguments {
     }
 }
 
-/// Builds the request that drains a real or ends the drain.
-pub fn request(target: &Real, writing: &Writing, drained: bool) -> v1::UpdateRealRequest {
+/// Builds the request that changes whether a real is drained, and evacuated.
+pub fn request(target: &Real, writing: &Writing, spec: v1::RealSpec) -> v1::UpdateRealRequest {
     v1::UpdateRealRequest {
         vip: target.vip.id(),
         address: target.address.to_string(),
-        spec: Some(v1::RealSpec {
-            drained: Some(drained),
-            ..v1::RealSpec::default()
-        }),
+        spec: Some(spec),
         update_mask: Some(prost_types::FieldMask {
-            paths: vec!["drained".to_owned()],
+            paths: vec!["drained".to_owned(), "evacuated".to_owned()],
         }),
         writer: writing.writer(),
     }

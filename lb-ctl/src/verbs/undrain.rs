@@ -21,7 +21,12 @@ pub struct Arguments {
 impl Arguments {
     /// Builds the request.
     pub fn request(&self) -> v1::UpdateRealRequest {
-        drain::request(&self.target, &self.writing, false)
+        let spec = v1::RealSpec {
+            drained: Some(false),
+            evacuated: Some(false),
+            ..v1::RealSpec::default()
+        };
+        drain::request(&self.target, &self.writing, spec)
     }
 }
 

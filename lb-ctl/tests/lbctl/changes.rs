@@ -15,6 +15,16 @@ fn mask(paths: &[&str]) -> Option<FieldMask> {
     })
 }
 
+/// A change of what a real is drained by.
+fn drain(drained: bool, evacuated: bool) -> Change {
+    let mut change = update(None, Some(drained), "drained");
+    if let Change::UpdateReal(request) = &mut change {
+        request.spec.as_mut().unwrap().evacuated = Some(evacuated);
+        request.update_mask = mask(&["drained", "evacuated"]);
+    }
+    change
+}
+
 fn update(weight: Option<u32>, drained: Option<bool>, path: &str) -> Change {
     Change::UpdateReal(v1::UpdateRealRequest {
         vip: Some(vip_id()),
@@ -121,14 +131,12 @@ fn each_verb_asks_for_what_was_typed_and_nothing_else() {
             "set-real 10.0.0.1:80/tcp 10.1.0.2 --weight 7",
             update(Some(7), None, "weight"),
         ),
+        ("drain 10.0.0.1:80/tcp 10.1.0.2", drain(true, false)),
         (
-            "drain 10.0.0.1:80/tcp 10.1.0.2",
-            update(None, Some(true), "drained"),
+            "drain 10.0.0.1:80/tcp 10.1.0.2 --evacuate",
+            drain(true, true),
         ),
-        (
-            "undrain 10.0.0.1:80/tcp 10.1.0.2",
-            update(None, Some(false), "drained"),
-        ),
+        ("undrain 10.0.0.1:80/tcp 10.1.0.2", drain(false, false)),
         (
             "del-real 10.0.0.1:80/tcp 10.1.0.2",
             Change::DeleteReal(v1::DeleteRealRequest {

@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail, ensure};
 use futures::future::join_all;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::{
-    Request, Response, StatusCode,
+    Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
     client::conn::http1::{self, SendRequest},
 };
@@ -36,6 +36,9 @@ const SILENCE: Duration = Duration::from_millis(1_500);
 
 /// How long a whole download may take.
 const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Interval at which the workers of a paused load look whether they may go on.
+const PAUSED: Duration = Duration::from_millis(20);
 
 /// How a load connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +80,12 @@ pub fn http_load(namespace: &Namespace, plan: HttpPlan) -> Load {
 async fn ask_on(worker: usize, plan: &HttpPlan, issued: Rc<Cell<u64>>, record: &Arc<Record>) {
     let mut kept: Option<(SendRequest<Empty<Bytes>>, bool)> = None;
     while !record.stopped() {
+        if record.paused() {
+            // The server would close it while it is idle.
+            kept = None;
+            sleep(PAUSED).await;
+            continue;
+        }
         let number = issued.get();
         if plan.requests.is_some_and(|limit| number >= limit) {
             return;
@@ -224,6 +233,23 @@ pub fn get(
         .await?
     });
     answer.with_context(|| format!("getting http://{target}{path} in {}", namespace.label()))
+}
+
+/// Makes a POST request without a body on a new connection, and returns the status of the answer.
+///
+/// # Errors
+/// Fails if there is no answer in time.
+pub fn post(namespace: &Namespace, target: SocketAddr, path: &str) -> anyhow::Result<u16> {
+    let status = namespace.block_on(async {
+        timeout(REQUEST_TIMEOUT, async {
+            let mut connection = connect(target, None).await?;
+            let mut request = ask(target, path, false)?;
+            *request.method_mut() = Method::POST;
+            Ok(connection.send_request(request).await?.status().as_u16())
+        })
+        .await?
+    });
+    status.with_context(|| format!("posting to http://{target}{path} in {}", namespace.label()))
 }
 
 /// Checks that no connection to `target` is accepted.

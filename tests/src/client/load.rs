@@ -18,16 +18,31 @@ use crate::{Namespace, wait_for};
 /// Failures whose description is kept.
 const KEPT_ERRORS: usize = 10;
 
+/// Failures that are kept until they are taken.
+const KEPT_FAILURES: usize = 10_000;
+
+/// A request that failed.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// When it was known to have failed.
+    pub at: Instant,
+    /// The client's error.
+    pub why: String,
+}
+
 /// What the workers of a load record.
 #[derive(Debug, Default)]
 pub(super) struct Record {
     pub(super) stop: AtomicBool,
+    paused: AtomicBool,
     connections: AtomicU64,
     requests: AtomicU64,
     failed: AtomicU64,
     latency: Histogram,
     under_way: UnderWay,
     errors: Mutex<Vec<String>>,
+    /// Those that have not been taken.
+    failures: Mutex<Vec<Failure>>,
     servers: Mutex<BTreeMap<String, u64>>,
     /// For each worker, when its last answered request had begun.
     answered: Mutex<BTreeMap<usize, Instant>>,
@@ -36,6 +51,11 @@ pub(super) struct Record {
 impl Record {
     pub(super) fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Whether no further request may begin for now.
+    pub(super) fn paused(&self) -> bool {
+        self.paused.load(Ordering::Relaxed)
     }
 
     pub(super) fn connected(&self, server: Option<&str>) {
@@ -62,9 +82,16 @@ impl Record {
     pub(super) fn failed(&self, error: &anyhow::Error) {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.failed.fetch_add(1, Ordering::Relaxed);
+        let why = format!("{error:#}");
         let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
         if errors.len() < KEPT_ERRORS {
-            errors.push(format!("{error:#}"));
+            errors.push(why.clone());
+        }
+        drop(errors);
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if failures.len() < KEPT_FAILURES {
+            let at = Instant::now();
+            failures.push(Failure { at, why });
         }
     }
 }
@@ -212,6 +239,23 @@ impl Load {
         })
     }
 
+    /// Returns the requests that have failed since the last call, the first 10,000 of them.
+    pub fn take_failures(&self) -> Vec<Failure> {
+        let failures = &self.record.failures;
+        std::mem::take(&mut failures.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Lets the workers finish their requests and close their connections, and begin no others until [`Load::resume`].
+    /// HTTP loads pause; others go on.
+    pub fn pause(&self) {
+        self.record.paused.store(true, Ordering::Relaxed);
+    }
+
+    /// Lets the workers go on.
+    pub fn resume(&self) {
+        self.record.paused.store(false, Ordering::Relaxed);
+    }
+
     /// Asks the workers to finish their requests and to stop, without waiting.
     pub fn ask_to_stop(&self) {
         self.record.stop.store(true, Ordering::Relaxed);
@@ -225,6 +269,14 @@ impl Load {
         self.ask_to_stop();
         self.join()?;
         Ok(self.report())
+    }
+
+    /// Waits until the load has ended, by itself or because it was asked to stop.
+    ///
+    /// # Errors
+    /// Fails if the load could not run at all.
+    pub fn wait_end(&mut self) -> anyhow::Result<()> {
+        self.join()
     }
 
     /// Waits until the load ends by itself, and returns the record.

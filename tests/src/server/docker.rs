@@ -78,12 +78,12 @@ impl DockerEngine {
             .context("`cargo xtask setup` installs what this test needs")?;
         self.process = Some(process);
         wait_for("dockerd", START, || {
-            if let Some(process) = &mut self.process {
-                process.check()?;
+            // There is no use in waiting for one that has ended.
+            if let Some(Err(ended)) = self.process.as_mut().map(Process::check) {
+                return Ok(Some(Err(ended)));
             }
-            Ok(self.docker(&["version"]).ok())
-        })?;
-        Ok(())
+            Ok(self.docker(&["version"]).ok().map(|_| Ok(())))
+        })?
     }
 
     /// Kills the engine's program; the containers run on.
@@ -132,14 +132,24 @@ impl DockerEngine {
         for name in ["bin", "lib", "lib64"] {
             std::os::unix::fs::symlink(format!("usr/{name}"), root.join(name))?;
         }
+        self.import_folder(&root, "lb")
+    }
+
+    /// Imports what is in a folder as an image of this name.
+    ///
+    /// # Errors
+    /// Fails if `tar` or the engine does.
+    pub fn import_folder(&self, root: &Path, name: &str) -> anyhow::Result<()> {
         let archive = self.folder.path().join("image.tar").display().to_string();
         let made = Command::new("tar")
             .args(["-C", &root.display().to_string(), "-cf", &archive, "."])
-            .status()?;
+            .status()
+            .context("starting tar")?;
         if !made.success() {
             bail!("tar ended with {made}");
         }
-        self.docker(&["import", &archive, "lb"]).map(drop)
+        self.docker(&["import", &archive, name])?;
+        fs::remove_file(&archive).with_context(|| format!("removing {archive}"))
     }
 
     /// Runs `docker` with these words and returns what it prints.

@@ -5,13 +5,13 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
-    path::{Path, PathBuf},
+    ops::{Deref, DerefMut},
     sync::atomic::{AtomicU16, Ordering},
     time::Duration,
 };
 
-use anyhow::{Context as _, bail, ensure};
-use lb_tests::{Namespace, Process, binary, wait_for};
+use anyhow::{Context as _, ensure};
+use lb_tests::{Namespace, wait_for};
 use serde_json::Value;
 
 /// How long anything may take.
@@ -35,144 +35,48 @@ while (1) {
 "#;
 
 /// A running controller. Dropping it ends it and everything that it operates.
-pub struct Controller {
-    // Dropped before its folder.
-    process: Option<Process>,
-    folder: tempfile::TempDir,
-    /// Its name.
-    pub name: String,
-    options: Vec<String>,
-    namespace: Option<Namespace>,
+pub struct Controller(lb_tests::Controller);
+
+impl Deref for Controller {
+    type Target = lb_tests::Controller;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for Controller {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
 }
 
 impl Controller {
     /// Starts a controller with these further options.
     pub fn start(name: &str, options: &[&str]) -> anyhow::Result<Self> {
-        Self::start_in(None, name, options)
+        let namespace = CURRENT.with_borrow(Clone::clone);
+        Self::start_on(namespace.as_ref(), name, options)
     }
 
     /// Starts a controller in a network namespace.
-    pub fn start_in(
+    pub fn start_in(namespace: &Namespace, name: &str, options: &[&str]) -> anyhow::Result<Self> {
+        Self::start_on(Some(namespace), name, options)
+    }
+
+    fn start_on(
         namespace: Option<&Namespace>,
         name: &str,
         options: &[&str],
     ) -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("lb-pools-").tempdir()?;
-        fs::write(folder.path().join("server.pl"), SERVER)?;
-        let mut controller = Controller {
-            process: None,
-            folder,
-            name: format!("test-{}-{name}", std::process::id()),
-            options: options.iter().map(|text| (*text).to_owned()).collect(),
-            namespace: namespace
-                .cloned()
-                .or_else(|| CURRENT.with_borrow(Clone::clone)),
-        };
-        controller.run()?;
-        Ok(controller)
-    }
-
-    /// Further runs take over what an empty store knows nothing of.
-    pub fn take_over(&mut self) {
-        self.options.push("--take-over".to_owned());
-    }
-
-    /// Starts the program, again.
-    pub fn run(&mut self) -> anyhow::Result<()> {
-        let mut process = self.spawn()?;
-        process.wait_line("lb-controller: ready", "", PATIENCE)?;
-        self.process = Some(process);
-        Ok(())
-    }
-
-    /// Starts the program without waiting until it is ready.
-    pub fn spawn(&self) -> anyhow::Result<Process> {
-        let program = binary("lb-controller")?;
-        let mut command = match &self.namespace {
-            Some(namespace) => namespace.command(program),
-            None => std::process::Command::new(program),
-        };
-        command
-            .args(["run", "--name", &self.name, "--state"])
-            .arg(self.state())
-            .args(["--listen", &self.endpoint()])
-            .args(&self.options);
-        Process::start("lb-controller", command)
-    }
-
-    /// Tells it to read its configuration file again.
-    pub fn reload(&self) -> anyhow::Result<()> {
-        let process = self
-            .process
-            .as_ref()
-            .context("the controller does not run")?;
-        process.signal(nix::sys::signal::Signal::SIGHUP)
-    }
-
-    /// Kills it.
-    pub fn kill(&mut self) -> anyhow::Result<()> {
-        match self.process.take() {
-            Some(mut process) => process.kill(),
-            None => Ok(()),
-        }
-    }
-
-    /// Fails if it has ended.
-    pub fn check(&mut self) -> anyhow::Result<()> {
-        match &mut self.process {
-            Some(process) => process.check(),
-            None => bail!("the controller does not run"),
-        }
-    }
-
-    pub fn output(&self) -> String {
-        self.process
-            .as_ref()
-            .map(Process::output)
-            .unwrap_or_default()
-    }
-
-    pub fn state(&self) -> PathBuf {
-        self.folder.path().join("state")
-    }
-
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
-    pub fn endpoint(&self) -> String {
-        format!("unix:{}", self.folder.path().join("api.sock").display())
-    }
-
-    /// Runs `lbctl pool` with these words.
-    pub fn pool(&self, words: &[&str]) -> anyhow::Result<String> {
-        let output = std::process::Command::new(binary("lbctl")?)
-            .args(["pool", "--controller", &self.endpoint()])
-            .args(words)
-            .output()?;
-        if !output.status.success() {
-            bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
-        }
-        Ok(String::from_utf8(output.stdout)?)
-    }
-
-    /// Runs `lbctl pool` and reads the JSON that it prints.
-    pub fn json(&self, words: &[&str]) -> anyhow::Result<Value> {
-        Ok(serde_json::from_str(
-            &self.pool(&[&["-o", "json"], words].concat())?,
-        )?)
-    }
-
-    /// The instances of a pool.
-    pub fn instances(&self, pool: &str) -> anyhow::Result<Vec<Value>> {
-        let list = self.json(&["list", pool])?;
-        let instances = list[0]["instances"].as_array();
-        instances.cloned().context("no instances")
+        let name = format!("test-{}-{name}", std::process::id());
+        let controller = lb_tests::Controller::start(namespace, &name, options)?;
+        fs::write(controller.folder().join("server.pl"), SERVER)?;
+        Ok(Self(controller))
     }
 
     /// The settings of a pool of web servers, with their first port.
     pub fn web(&self, port: u16) -> Vec<String> {
-        let script = self.folder.path().join("server.pl");
+        let script = self.folder().join("server.pl");
         [
             "driver.kind=process".to_owned(),
             format!("network.port={port}"),
@@ -210,86 +114,6 @@ impl Controller {
         });
         waited.with_context(|| self.output())
     }
-
-    /// The instances that really run: what the control groups of this controller hold.
-    pub fn running(&self) -> Vec<String> {
-        let group = format!("lb-process-{}", self.name);
-        let mut roots = vec![PathBuf::from("/sys/fs/cgroup/unified")];
-        roots.push("/sys/fs/cgroup".into());
-        let mut names = Vec::new();
-        for entry in roots.iter().flat_map(|root| {
-            fs::read_dir(root.join(&group))
-                .into_iter()
-                .flatten()
-                .flatten()
-        }) {
-            let procs = fs::read_to_string(entry.path().join("cgroup.procs")).unwrap_or_default();
-            if !procs.trim().is_empty() {
-                names.push(entry.file_name().to_string_lossy().into_owned());
-            }
-        }
-        names.sort();
-        names
-    }
-
-    /// The processes of an instance.
-    pub fn processes(&self, name: &str) -> Vec<i32> {
-        let group = format!("lb-process-{}/{name}/cgroup.procs", self.name);
-        ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
-            .iter()
-            .filter_map(|root| fs::read_to_string(Path::new(root).join(&group)).ok())
-            .flat_map(|text| {
-                text.lines()
-                    .filter_map(|line| line.parse().ok())
-                    .collect::<Vec<_>>()
-            })
-            .collect()
-    }
-}
-
-impl Drop for Controller {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            println!("--- output of lb-controller\n{}", self.output());
-        }
-        self.process = None;
-        // What it operated runs on without it.
-        let group = format!("lb-process-{}", self.name);
-        for entry in fs::read_dir("/sys/fs/cgroup")
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
-            remove_group(&entry.path().join(&group));
-        }
-        remove_group(&Path::new("/sys/fs/cgroup").join(&group));
-    }
-}
-
-/// Kills what is in a tree of groups, and removes it.
-fn remove_group(group: &Path) {
-    if !group.join("cgroup.procs").is_file() {
-        return;
-    }
-    for child in fs::read_dir(group).into_iter().flatten().flatten() {
-        if child.path().is_dir() {
-            remove_group(&child.path());
-        }
-    }
-    let _ = wait_for("the end of a group", Duration::from_secs(10), || {
-        for pid in fs::read_to_string(group.join("cgroup.procs"))?.lines() {
-            if let Ok(pid) = pid.parse() {
-                // Fails for a process that has ended meanwhile.
-                let _ = nix::sys::signal::kill(
-                    nix::unistd::Pid::from_raw(pid),
-                    nix::sys::signal::Signal::SIGKILL,
-                );
-            }
-        }
-        // The group may be gone in this hierarchy.
-        fs::remove_dir(group)?;
-        Ok(Some(()))
-    });
 }
 
 /// Whether an instance serves.

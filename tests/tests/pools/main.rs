@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure fails the test")]
 
+mod brokers;
 mod containers;
 mod crashes;
 mod file;
@@ -63,6 +64,10 @@ fn main() -> ExitCode {
         .tests_with(
             &[BpfFs, Program("ethtool")],
             tests![serving::instances_are_reals_of_a_vip_and_drain],
+        )
+        .tests_with(
+            &[BpfFs, Program("ethtool"), Program("mosquitto")],
+            tests![brokers::a_pool_of_brokers_grows_and_shrinks_and_cuts_nobody_off],
         )
         .run()
 }

@@ -25,11 +25,8 @@ pub fn instances_are_reals_of_a_vip_and_drain() -> anyhow::Result<()> {
     host.sh("ip addr add 10.10.61.1/16 dev br0")?;
     let agent = Agent::start(&network.balancer, AgentOptions::default())?;
     agent.lbctl(["add-vip", VIP])?;
-    let mut controller = Controller::start_in(
-        Some(host.namespace()),
-        "serving",
-        &["--agent", &agent.endpoint()],
-    )?;
+    let mut controller =
+        Controller::start_in(host.namespace(), "serving", &["--agent", &agent.endpoint()])?;
     controller.add_web(
         "web",
         80,

@@ -14,14 +14,14 @@ use crate::fixture::{HTTP, target};
 
 type Testbed = lb_tests::Testbed<WebApplication>;
 
-const REALS: usize = 4;
+pub const REALS: usize = 4;
 /// The share of each, as the operator wants it.
 const OPERATOR: f64 = 1.0 / REALS as f64;
 /// What the ring's slots and steering's dead band make of it.
 const ROUNDING: f64 = 1.04;
 const STEERING: &str = "capacity period=500ms slow_start=0s healthy_for=1s";
 /// A request that keeps the CPU busy for a part of the time that it takes.
-const WORK: Behaviour = Behaviour {
+pub const WORK: Behaviour = Behaviour {
     status: 200,
     delay: Duration::from_millis(30),
     cost: 1.0 / 120.0,
@@ -32,13 +32,18 @@ const SERVED: f64 = 45.0;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Four web applications that are steered by the load that they report, under a load of new connections.
-struct Steered {
-    load: Load,
-    testbed: Testbed,
+pub struct Steered {
+    pub load: Load,
+    pub testbed: Testbed,
 }
 
 impl Steered {
     fn new(behaviours: [Behaviour; REALS]) -> Self {
+        Self::with(behaviours, &[])
+    }
+
+    /// With further options of the VIP.
+    pub fn with(behaviours: [Behaviour; REALS], more: &[&str]) -> Self {
         let testbed = Testbed::new(REALS, &[HTTP], AgentOptions::default()).unwrap();
         for (backend, behaviour) in testbed.backends.iter().zip(behaviours) {
             backend.server.application.behave(behaviour);
@@ -55,6 +60,7 @@ impl Steered {
             "--steering",
             STEERING,
         ];
+        let options = [&options[..], more].concat();
         let reals: Vec<_> = testbed.backends.iter().collect();
         testbed.add_service(HTTP, &options, &reals).unwrap();
         for backend in &testbed.backends {
@@ -77,12 +83,12 @@ impl Steered {
         &self.testbed.backends[real].server.application
     }
 
-    fn why(&self, real: usize) -> Value {
+    pub fn why(&self, real: usize) -> Value {
         let address = self.testbed.backends[real].address();
         self.testbed.why(HTTP, &address).unwrap()
     }
 
-    fn share(&self, real: usize) -> f64 {
+    pub fn share(&self, real: usize) -> f64 {
         self.why(real)["real"]["share"].as_f64().unwrap()
     }
 

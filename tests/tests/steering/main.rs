@@ -14,6 +14,7 @@ mod loaded;
 mod moving;
 mod own_trouble;
 mod shedding;
+mod steady;
 mod tunnel;
 
 use std::process::ExitCode;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
             harm::a_sensor_that_freezes_doubles_or_halves_moves_no_share_far,
             own_trouble::an_agent_that_was_stopped_kills_no_real,
             moving::a_thousand_connections_survive_weights_that_always_move,
+            steady::a_steered_vip_that_has_settled_consults_the_flow_table_for_few_packets,
             shedding::a_surplus_is_shed_at_the_configured_rate_and_from_no_other_real,
         ])
         .tests_with(

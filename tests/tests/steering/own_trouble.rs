@@ -13,6 +13,8 @@ use crate::fixture::{HTTP, PATIENCE, Testbed, new_testbed};
 const CHECK: &str = "http interval=200ms fast_interval=200ms timeout=200ms";
 /// Many intervals and thresholds. Nothing may happen in them, so there is nothing to wait for.
 const LONG: Duration = Duration::from_secs(5);
+/// Period of a CPU limit that leaves little of it.
+const STARVED: Duration = Duration::from_millis(100);
 const ENDED: &str = "a probe says nothing";
 
 /// Two web servers that are probed five times a second, and are up.
@@ -132,9 +134,15 @@ pub fn an_agent_that_gets_little_cpu_kills_no_real() {
             .unwrap();
     }
     cgroup.add(testbed.agent.id().unwrap()).unwrap();
-    cgroup.set_quota(0.03, Duration::from_millis(100)).unwrap();
+    let before = cgroup.throttled_periods().unwrap();
+    cgroup.set_quota(0.03, STARVED).unwrap();
     sleep(LONG * 3);
     cgroup.set_cores(1.0).unwrap();
+    // Probes were under way all the time, and most of the time nobody looked after them.
+    let throttled = cgroup.throttled_periods().unwrap() - before;
+    println!("{throttled} periods without CPU time");
+    let all = (LONG * 3).as_millis() / STARVED.as_millis();
+    assert!(u128::from(throttled) > all / 2, "{throttled} of {all}");
     assert_only_the_dead_go_down(&mut testbed);
 }
 

@@ -77,6 +77,8 @@ crate::settings! {
         weight: u32 = DEFAULT_WEIGHT, 0..=MAX_WEIGHT;
         /// Takes no new flows, whatever the weight.
         drained: bool = false;
+        /// While it is drained: ends its connections at the VIP's `shed_rate`, so that the clients reconnect elsewhere.
+        evacuated: bool = false;
         /// Settings of the VIP's check that differ for this real.
         check: CheckOverride = CheckOverride::default();
         /// Settings of the VIP's load sources that differ for this real.

@@ -41,6 +41,7 @@ pub fn real(number: usize, weight: u32) -> Observation {
         address: address(number),
         weight,
         drained: false,
+        evacuated: false,
         up: true,
         wants_drain: false,
         since_up: seconds(86_400),

@@ -78,6 +78,7 @@ prop_compose! {
     ) -> Observation {
         Observation {
             drained,
+            evacuated: false,
             up,
             wants_drain,
             since_up: Duration::from_millis(since_up),

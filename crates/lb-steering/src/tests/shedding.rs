@@ -102,3 +102,65 @@ fn a_real_that_is_drained_by_load_is_shed_too() {
     pool.step();
     assert_eq!(pool.decisions[0].shed, Some(0), "drained by the operator");
 }
+
+#[test]
+fn a_real_that_is_evacuated_gives_all_it_has_at_the_rate_of_the_vip() {
+    let mut pool = Pool::new(
+        Steering {
+            controller: Component::named("least-connections"),
+            life: Auto(Some(seconds(3_600))),
+            shed_rate: 4.0,
+            ..Steering::default()
+        },
+        &[100; 3],
+    );
+    let mut counts = [400.0, 400.0, 400.0];
+    let mut shed_in_all = 0.0;
+    for period in 0..60 {
+        for (real, count) in pool.reals.iter_mut().zip(counts) {
+            real.load.connections = fresh(count);
+        }
+        pool.period();
+        let limit = pool.limited_by(0);
+        if period == 4 {
+            assert_eq!(limit, LimitedBy::Nothing);
+            pool.reals[0].evacuated = true;
+            pool.step();
+            assert_eq!(pool.limited_by(0), LimitedBy::Nothing, "it is not drained");
+            pool.reals[0].drained = true;
+        } else if period > 4 {
+            assert_eq!(limit, LimitedBy::Evacuated);
+            let flows: Vec<f64> = pool
+                .decisions
+                .iter()
+                .map(|decision| f64::from(decision.shed.unwrap()))
+                .collect();
+            // 4 a second for 5 s, and at first no more than the others are known to take.
+            assert!(
+                flows[0] <= if period == 5 { 1.0 } else { 20.0 },
+                "{flows:?}"
+            );
+            assert_eq!(flows[1..], [0.0, 0.0]);
+            shed_in_all += flows[0];
+            counts[0] -= flows[0];
+            counts[1] += flows[0] / 2.0;
+            counts[2] += flows[0] / 2.0;
+        }
+    }
+    assert_eq!((counts[0], shed_in_all), (0.0, 400.0));
+    // One that is down or back has nothing to give.
+    pool.reals[0].drained = false;
+    pool.period();
+    assert_ne!(pool.limited_by(0), LimitedBy::Evacuated);
+}
+
+#[test]
+fn without_a_rate_nobody_is_evacuated() {
+    let mut pool = Pool::new(Steering::default(), &[100; 2]);
+    pool.reals[0].load.connections = fresh(100.0);
+    (pool.reals[0].drained, pool.reals[0].evacuated) = (true, true);
+    pool.period();
+    pool.period();
+    assert_eq!(pool.decisions[0].shed, Some(0));
+    assert_eq!(pool.limited_by(0), LimitedBy::Drained);
+}

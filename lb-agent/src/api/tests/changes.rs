@@ -43,6 +43,7 @@ async fn vips_and_reals_are_added_changed_listed_and_deleted() {
         v1::RealSpec {
             weight: Some(100),
             drained: Some(false),
+            evacuated: Some(false),
             ..v1::RealSpec::default()
         }
     );

@@ -221,6 +221,7 @@ fn frozen(address: IpAddr, opened: u64) -> Observation {
         address,
         weight: 100,
         drained: false,
+        evacuated: false,
         up: true,
         wants_drain: false,
         since_up: Duration::from_secs(3_600),

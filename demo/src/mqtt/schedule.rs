@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-/// A round: each fault happens once, and there is time to see its consequences.
-const ROUND: Duration = Duration::from_secs(60);
+use crate::rounds::Rounds;
 
 /// The shortest run with faults: in less time, a broker would be back before its absence is noticed.
 pub const SHORTEST: Duration = Duration::from_secs(30);
@@ -68,62 +67,35 @@ const STEPS: [(f64, Fault, Edge, usize); 6] = [
     (0.80, Fault::Kill, Edge::End, 2),
 ];
 
-/// The steps of a run, in the order of their times.
+/// The steps of a run.
 #[derive(Clone, Debug)]
-pub struct Schedule {
-    round: Duration,
-    rounds: Option<u32>,
-    steps: Vec<(f64, Fault, Edge, usize)>,
-    done: usize,
-}
+pub struct Schedule(Rounds<(Fault, Edge, usize)>);
 
 impl Schedule {
     /// Creates the schedule for a run of this length, or for an endless one. A run shorter than [`SHORTEST`] has no
-    /// faults, a longer one has as many rounds of at least a minute as fit. Without `cpu_limits` there is no
-    /// [`Fault::CpuLoad`].
+    /// faults. Without `cpu_limits` there is no [`Fault::CpuLoad`].
     pub fn new(time: Option<Duration>, cpu_limits: bool) -> Self {
-        let rounds = time.map(|time| {
-            let whole = u32::try_from(time.as_secs() / ROUND.as_secs()).unwrap_or(u32::MAX);
-            if time < SHORTEST { 0 } else { whole.max(1) }
-        });
-        let round = match (time, rounds) {
-            (Some(time), Some(rounds)) if rounds > 0 => time / rounds,
-            _ => ROUND,
-        };
         let steps = STEPS
             .into_iter()
             .filter(|(_, fault, _, _)| cpu_limits || *fault != Fault::CpuLoad)
+            .map(|(fraction, fault, edge, broker)| (fraction, (fault, edge, broker)))
             .collect();
-        Self {
-            round,
-            rounds,
-            steps,
-            done: 0,
-        }
+        Self(Rounds::new(time, SHORTEST, steps))
     }
 
     /// Returns whether the schedule has no steps.
     pub fn is_empty(&self) -> bool {
-        self.rounds == Some(0)
+        self.0.is_empty()
     }
 
     /// Returns the next step if it is due at `now`, the time since the clients started, and counts it as done.
     pub fn due(&mut self, now: Duration) -> Option<Step> {
-        let (round, index) = (self.done / self.steps.len(), self.done % self.steps.len());
-        let round = u32::try_from(round).ok()?;
-        if self.rounds.is_some_and(|rounds| round >= rounds) {
-            return None;
-        }
-        let (fraction, fault, edge, broker) = self.steps[index];
-        let at = self.round * round + self.round.mul_f64(fraction);
-        (at <= now).then(|| {
-            self.done += 1;
-            Step {
-                at,
-                fault,
-                edge,
-                broker,
-            }
+        let (at, (fault, edge, broker)) = self.0.due(now)?;
+        Some(Step {
+            at,
+            fault,
+            edge,
+            broker,
         })
     }
 }
@@ -131,6 +103,7 @@ impl Schedule {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rounds::ROUND;
 
     fn all(schedule: &mut Schedule, until: u64) -> Vec<Step> {
         std::iter::from_fn(|| schedule.due(Duration::from_secs(until))).collect()

@@ -10,14 +10,18 @@ use lb_tests::{
     Agent, AgentOptions, Backend, Cgroup, Host, Limits, Network, server::Nginx, vip_target,
 };
 
-use crate::{
+use super::{
     broker::{self, Broker, REPORT_PORT},
-    clients::{Client, Clients},
     fault_window::Outage,
-    interrupt::Interrupt,
+    groups::Clients,
     schedule::{Edge, Fault},
-    stats::{Slots, Stats, Vip},
     why::Why,
+};
+use crate::{
+    clients::Client,
+    interrupt::Interrupt,
+    shell::lbctl,
+    stats::{Slots, Stats, Vip},
 };
 
 /// VIPs for HTTP, of both families.
@@ -304,41 +308,7 @@ fn configure(
     Ok(())
 }
 
-fn lbctl(agent: &Agent, words: &[&str]) -> anyhow::Result<()> {
-    println!("    lbctl {}", shown(words));
-    agent.lbctl(words)?;
-    Ok(())
-}
-
-/// Formats words as they are typed in a shell.
-fn shown(words: &[&str]) -> String {
-    let quoted: Vec<String> = words
-        .iter()
-        .map(|word| {
-            if word.contains(' ') {
-                format!("'{word}'")
-            } else {
-                (*word).to_owned()
-            }
-        })
-        .collect();
-    quoted.join(" ")
-}
-
 /// Returns whether a VIP is one of the testbed's.
 fn is_own(vip: &str) -> bool {
     HTTP.iter().chain(&MQTT).any(|own| *own == vip)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn printed_commands_can_be_typed() {
-        assert_eq!(
-            shown(&["add-vip", "10.0.0.1:1/tcp", "--check", "mqtt interval=1s"]),
-            "add-vip 10.0.0.1:1/tcp --check 'mqtt interval=1s'"
-        );
-    }
 }

@@ -1,43 +1,40 @@
-//! Runs the demonstration: real traffic, faults, a picture every second, and a report in the end.
+//! Brokers and web servers behind VIPs: real traffic, faults, a picture every second, and a report in the end.
+
+mod broker;
+mod fault_window;
+mod groups;
+mod reals;
+mod report;
+mod schedule;
+mod screen;
+mod testbed;
+mod timeline;
+mod why;
 
 use std::{
     path::Path,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 
-use crate::{
+pub use self::testbed::DemoTestbed;
+use self::{
     fault_window::FaultWindow,
-    interrupt::Interrupt,
     report::{Report, Window},
     schedule::{Edge, SHORTEST, Schedule},
     screen::{Picture, Screen},
+    timeline::Timeline,
+    why::Why,
+};
+use crate::{
+    interrupt::Interrupt,
+    pacing::pace,
     stats::{Stats, Status},
-    testbed::DemoTestbed,
-    timeline::{Timeline, Violations},
-    why::{self, Why},
 };
 
-/// Interval at which the agent and the clients are asked for news.
-const POLL: Duration = Duration::from_millis(500);
-
-/// Polls per picture.
-const POLLS_PER_PICTURE: u32 = 2;
-
-/// Builds the testbed, shows it for `time` or until a signal arrives, and removes it.
-pub fn run(time: Option<Duration>, report: Option<&Path>) -> anyhow::Result<()> {
-    let interrupt = Interrupt::new()?;
-    let mut testbed = DemoTestbed::new()?;
-    let outcome = show(&mut testbed, time, report, &interrupt);
-    // After a failure, too; a panic drops the testbed as well.
-    println!("removing the testbed…");
-    drop(testbed);
-    println!("the testbed is removed");
-    outcome
-}
-
-fn show(
+/// Sets the testbed up and shows it for `time` or until a signal arrives.
+pub fn show(
     testbed: &mut DemoTestbed,
     time: Option<Duration>,
     report: Option<&Path>,
@@ -81,13 +78,13 @@ fn show(
         reals,
     };
     if let Some(path) = report {
-        figures.write(path)?;
+        crate::report::write(&figures, path)?;
     }
     print_result(&figures, &windows);
     if let Some(path) = report {
         println!("the figures are in {}", path.display());
     }
-    judge(&figures, &violations)
+    violations.judge(figures.requests, figures.failed, &figures.clients)
 }
 
 /// Prints the summary of the run.
@@ -111,31 +108,6 @@ fn print_result(figures: &Report, windows: &[FaultWindow]) {
     );
 }
 
-/// Fails if anything happened that is neither part of the demonstration nor a consequence of it.
-fn judge(figures: &Report, violations: &Violations) -> anyhow::Result<()> {
-    if figures.failed == 0 && violations.count == 0 && figures.requests > 0 {
-        return Ok(());
-    }
-    let descriptions: Vec<&str> = violations
-        .descriptions
-        .iter()
-        .chain(
-            figures
-                .clients
-                .iter()
-                .flat_map(|client| &client.record.errors),
-        )
-        .map(String::as_str)
-        .collect();
-    bail!(
-        "{} of {} requests failed, {} unexpected events: {}",
-        figures.failed,
-        figures.requests,
-        violations.count,
-        descriptions.join("; ")
-    );
-}
-
 /// Follows the schedule and shows pictures until the time is over, a signal arrives, or a process has ended.
 fn watch(
     testbed: &mut DemoTestbed,
@@ -145,15 +117,12 @@ fn watch(
     mode: &str,
     interrupt: &Interrupt,
 ) -> anyhow::Result<Timeline> {
-    let end = time.map(|time| begin + time);
-    let mut screen = Screen::new(format!(
+    let mut screen = Screen::open(format!(
         "lb-agent on eth0, XDP {mode}; LB_ENDPOINT={}",
         testbed.endpoint()?
-    ));
-    screen.open()?;
+    ))?;
     let mut timeline = Timeline::new(testbed.brokers());
-    let mut next = begin;
-    for poll in 0_u32.. {
+    pace(begin, time, interrupt, |is_picture_due| {
         testbed.check()?;
         while let Some(step) = schedule.due(begin.elapsed()) {
             let before = begin.elapsed();
@@ -167,7 +136,7 @@ fn watch(
             timeline.record(step.fault, step.edge, step.broker, at);
         }
         let whys = observe(testbed, begin, &mut timeline)?;
-        if poll % POLLS_PER_PICTURE == 0 {
+        if is_picture_due {
             let picture = Picture {
                 stats: &testbed.stats()?,
                 whys: &whys,
@@ -186,12 +155,8 @@ fn watch(
                     })
             })?;
         }
-        next += POLL;
-        let until = end.map_or(next, |end| next.min(end));
-        if interrupt.wait_until(until) || end.is_some_and(|end| Instant::now() >= end) {
-            break;
-        }
-    }
+        Ok(())
+    })?;
     observe(testbed, begin, &mut timeline)?;
     Ok(timeline)
 }

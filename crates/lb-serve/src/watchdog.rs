@@ -71,8 +71,10 @@ pub struct Watchdog {
     /// How long a part may make no progress.
     limit: Duration,
     round: Duration,
-    /// Whether the process ends if it does not do so by itself. Unit tests go on.
+    /// Whether the process ends if it does not do so by itself.
     ends_process: bool,
+    /// The program's name, for its last words.
+    program: &'static str,
 }
 
 struct Part {
@@ -86,20 +88,22 @@ struct Part {
 }
 
 impl Watchdog {
-    /// Watches no part yet; each may make no progress for as long as `limit`.
+    /// Watches no part of `program` yet; each may make no progress for as long as `limit`.
     #[must_use]
-    pub const fn new(limit: Duration) -> Self {
+    pub const fn new(program: &'static str, limit: Duration) -> Self {
         Watchdog {
             parts: Vec::new(),
             pings: Vec::new(),
             limit,
             round: ROUND,
             ends_process: true,
+            program,
         }
     }
 
-    #[cfg(test)]
-    pub(crate) fn with_round(self, round: Duration) -> Self {
+    /// Compares pulses once in `round`, and only reports what hangs: for a test whose process must go on.
+    #[must_use]
+    pub fn only_reporting(self, round: Duration) -> Self {
         Watchdog {
             round,
             ends_process: false,
@@ -187,7 +191,7 @@ impl Watchdog {
         }
         let pinger = Watchdog {
             pings: std::mem::take(&mut self.pings),
-            ..Watchdog::new(self.limit)
+            ..Watchdog::new(self.program, self.limit)
         };
         let (round, is_over) = (self.round, ends.clone());
         thread::Builder::new()
@@ -217,7 +221,7 @@ impl Watchdog {
                     let _ = ends.send(end);
                     thread::sleep(GRACE);
                     if self.ends_process {
-                        exit(&reason);
+                        exit(self.program, &reason);
                     }
                 }
             })?;
@@ -226,9 +230,9 @@ impl Watchdog {
 }
 
 /// Ends the process, whatever it waits for.
-fn exit(reason: &str) -> ! {
+fn exit(program: &str, reason: &str) -> ! {
     let text =
-        format!("lb-agent: {reason}; the process does not end in order either, and is ended");
+        format!("{program}: {reason}; the process does not end in order either, and is ended");
     // What hangs may hold the lock of standard error.
     thread::spawn(move || eprintln!("{text}"));
     thread::sleep(LAST_WORDS);
@@ -261,7 +265,8 @@ mod tests {
     #[test]
     fn a_part_hangs_that_makes_no_progress() {
         let pulse = Arc::new(Pulse::default());
-        let mut watchdog = Watchdog::new(3 * ROUND).watch("the part", Arc::clone(&pulse), || {});
+        let mut watchdog =
+            Watchdog::new("test", 3 * ROUND).watch("the part", Arc::clone(&pulse), || {});
         let mut look = |times| (0..times).find_map(|_| watchdog.look());
         for _ in 0..9 {
             drop(pulse.work());
@@ -283,7 +288,7 @@ mod tests {
     #[test]
     fn a_part_that_waits_for_one_that_hangs_is_not_to_blame() {
         let (first, second) = (Arc::new(Pulse::default()), Arc::new(Pulse::default()));
-        let mut watchdog = Watchdog::new(5 * ROUND)
+        let mut watchdog = Watchdog::new("test", 5 * ROUND)
             .watch("the first", Arc::clone(&first), || {})
             .watch_waiting("the second", Arc::clone(&second), || {});
         // The second stops two rounds earlier.
@@ -311,7 +316,7 @@ mod tests {
     fn an_idle_part_that_answers_does_not_hang() {
         let pulse = Arc::new(Pulse::default());
         let mut watchdog =
-            Watchdog::new(3 * ROUND).watch("the part", Arc::clone(&pulse), living(&pulse));
+            Watchdog::new("test", 3 * ROUND).watch("the part", Arc::clone(&pulse), living(&pulse));
         for _ in 0..20 {
             watchdog.ping();
             assert_eq!(watchdog.look(), None);
@@ -321,7 +326,7 @@ mod tests {
     #[test]
     fn a_part_that_waits_for_another_does_not_hang_while_that_works() {
         let (first, second) = (Arc::new(Pulse::default()), Arc::new(Pulse::default()));
-        let mut watchdog = Watchdog::new(3 * ROUND)
+        let mut watchdog = Watchdog::new("test", 3 * ROUND)
             .watch("the first", Arc::clone(&first), living(&first))
             .watch_waiting("the second", Arc::clone(&second), || {});
         let _waits = second.work();

@@ -1,6 +1,7 @@
 //! Courses of events, with what must be reported of them.
 
 use super::*;
+use crate::{log::LINES, violations::KEPT};
 
 fn at(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds)
@@ -204,6 +205,6 @@ fn what_is_kept_is_bounded() {
     assert_eq!(timeline.lines().count(), LINES);
     let (windows, violations) = timeline.finish(at(2_000.0));
     assert_eq!(windows.len(), KEPT_WINDOWS);
-    assert_eq!(violations.descriptions.len(), KEPT_VIOLATIONS);
+    assert_eq!(violations.descriptions.len(), KEPT);
     assert_eq!(violations.requests, 1_000);
 }

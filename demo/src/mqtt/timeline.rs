@@ -2,15 +2,15 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use crate::{
-    fault_window::{BrokerSnapshot, FaultWindow, Outage, seconds},
+use super::{
+    fault_window::{BrokerSnapshot, FaultWindow, Outage},
     schedule::{Edge, Fault},
 };
+use crate::{
+    log::{Log, seconds},
+    violations::Violations,
+};
 
-/// Lines that are kept for the screen.
-const LINES: usize = 7;
-/// Violations whose description is kept.
-const KEPT_VIOLATIONS: usize = 20;
 /// Fault windows that are kept; an endless run forgets the oldest.
 const KEPT_WINDOWS: usize = 300;
 
@@ -21,7 +21,7 @@ pub struct Timeline {
     brokers: Vec<Broker>,
     /// Outages under way at the last report.
     open: Vec<Outage>,
-    lines: VecDeque<String>,
+    log: Log,
     violations: Violations,
 }
 
@@ -32,26 +32,6 @@ struct Broker {
     wrongly_out: bool,
 }
 
-/// Events that are neither part of the demonstration nor a consequence of it: they make the run fail.
-#[derive(Clone, Debug, Default)]
-pub struct Violations {
-    /// Descriptions of the first of them.
-    pub descriptions: Vec<String>,
-    /// All of them.
-    pub count: u64,
-    /// Those that are a failed request of a client.
-    pub requests: u64,
-}
-
-impl Violations {
-    fn add(&mut self, description: String) {
-        self.count += 1;
-        if self.descriptions.len() < KEPT_VIOLATIONS {
-            self.descriptions.push(description);
-        }
-    }
-}
-
 impl Timeline {
     /// Creates the timeline of this many brokers, all of them without a fault.
     pub fn new(brokers: usize) -> Self {
@@ -59,7 +39,7 @@ impl Timeline {
             windows: VecDeque::new(),
             brokers: vec![Broker::default(); brokers],
             open: Vec::new(),
-            lines: VecDeque::new(),
+            log: Log::default(),
             violations: Violations::default(),
         }
     }
@@ -163,9 +143,8 @@ impl Timeline {
     }
 
     fn fail(&mut self, violation: String) {
-        self.push(violation.clone());
-        self.violations.requests += 1;
-        self.violations.add(violation);
+        self.log.push(violation.clone());
+        self.violations.add_request(violation);
     }
 
     /// Returns the fault that a broker suffers now.
@@ -180,7 +159,7 @@ impl Timeline {
 
     /// Returns the last lines of the log.
     pub fn lines(&self) -> impl Iterator<Item = &str> {
-        self.lines.iter().map(String::as_str)
+        self.log.lines()
     }
 
     /// Ends the run and returns the faults with their consequences, and what should not have happened.
@@ -206,18 +185,8 @@ impl Timeline {
     }
 
     fn report(&mut self, at: Duration, broker: usize, words: &str) {
-        self.push(format!(
-            "{:>7}  broker {}: {words}",
-            seconds(at),
-            broker + 1
-        ));
-    }
-
-    fn push(&mut self, line: String) {
-        if self.lines.len() == LINES {
-            self.lines.pop_front();
-        }
-        self.lines.push_back(line);
+        self.log
+            .report(at, &format!("broker {}", broker + 1), words);
     }
 }
 

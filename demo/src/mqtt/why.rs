@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::fault_window::BrokerSnapshot;
+use super::fault_window::BrokerSnapshot;
 
 /// Greatest age, in seconds, of a broker's own count of its clients. Brokers publish it every second or two.
 const FRESH: f64 = 4.0;

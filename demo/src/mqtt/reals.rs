@@ -4,10 +4,10 @@ use std::{collections::HashMap, time::Duration};
 
 use comfy_table::Table;
 
+use super::why::Why;
 use crate::{
     stats::{Stats, Vip},
     table::{percent, short, table},
-    why::Why,
 };
 
 /// Explains the columns.

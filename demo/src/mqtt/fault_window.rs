@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::schedule::Fault;
+use super::schedule::Fault;
+use crate::log::seconds;
 
 /// A share that has fallen to this fraction of what it was has followed the load.
 const REDUCED: f64 = 0.85;
@@ -336,11 +337,6 @@ impl Outage {
     pub fn too_long(&self, now: Duration) -> bool {
         self.ended.unwrap_or(now).saturating_sub(self.began) > RECONNECT_LIMIT
     }
-}
-
-/// Formats a time to a tenth of a second.
-pub fn seconds(time: Duration) -> String {
-    format!("{:.1} s", time.as_secs_f64())
 }
 
 /// Formats a fraction of 1 in whole percent.

@@ -8,7 +8,7 @@ use lb_tests::{
     server::{Mosquitto, Server},
 };
 
-use crate::schedule::{Edge, Fault};
+use super::schedule::{Edge, Fault};
 
 /// Port of the brokers.
 const PORT: u16 = 1883;
