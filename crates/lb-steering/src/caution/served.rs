@@ -19,6 +19,8 @@ const LEAST_VARIANCE: f64 = 0.25;
 
 /// A unit of lives, seconds: 2^20 ns.
 pub const UNIT: f64 = 1_048_576e-9;
+/// A flow whose client gets no answer, and which so never ends, shows this many repeated SYNs at least.
+const LEAST_REPEATS: f64 = 2.0;
 /// The life of flows is known if this fraction of those that were opened ended, ...
 const LEAST_SHORT: f64 = 0.9;
 /// ... and at most this fraction of them lived longer than the buckets tell.
@@ -110,7 +112,7 @@ impl Window {
 pub fn mean_life<'a>(windows: impl Iterator<Item = &'a Window>) -> Option<f64> {
     let (mut opened, mut ended, mut lives, mut long) = (0.0, 0.0, 0.0, 0.0);
     for window in windows {
-        opened += window.opened;
+        opened += (window.opened - window.repeated / LEAST_REPEATS).max(0.0);
         for (bucket, count) in window.lives.iter().enumerate() {
             ended += count;
             lives += count * (bucket as f64).exp2() * UNIT;
