@@ -6,7 +6,7 @@
 //!
 //! 1. `eligibility`: which reals may have new flows at all.
 //! 2. `traffic`, `life`: what each real carries, and how long connections live.
-//! 3. `learning`, `estimate`: what each real can carry, and which reals are overloaded.
+//! 3. `comparing`, `learning`, `estimate`: whether readings are to be believed, what each real can carry, and which reals are overloaded.
 //! 4. `allocation`: the share of new flows each real gets, by the VIP's `controllers` entry.
 //! 5. `movement`: how much of the ring may move towards those shares in this period.
 //! 6. `weight_scale`: integer weights for the ring.
@@ -18,6 +18,7 @@
 
 mod allocation;
 mod caution;
+mod comparing;
 mod controllers;
 mod decision;
 mod drift;

@@ -189,3 +189,55 @@ fn snapshots(last: &SourceState) -> Vec<ReadingSnapshot> {
     }
     all
 }
+
+#[cfg(test)]
+mod tests {
+    use lb_clients::load::reading::{Reading, Readings, Subject};
+
+    use super::*;
+
+    fn readings(kinds: &[&str], now: Instant) -> RealReadings {
+        let sources: Vec<LoadSource> = kinds
+            .iter()
+            .map(|kind| toml::from_str(&format!("kind = '{kind}'\nport = 1")).unwrap())
+            .collect();
+        let mut all = RealReadings::new(&sources);
+        for (kind, value) in kinds.iter().zip([0.25, 0.75]) {
+            all.take(&Report {
+                subject: Subject {
+                    vip: "192.0.2.1:80/tcp".parse().unwrap(),
+                    real: "10.0.0.1".parse().unwrap(),
+                },
+                source: (*kind).into(),
+                at: now,
+                outcome: Ok(Readings {
+                    readings: vec![Reading {
+                        quantity: Quantity::Utilisation,
+                        value,
+                        at: now,
+                        source: (*kind).into(),
+                    }],
+                    ..Readings::default()
+                }),
+            });
+        }
+        all
+    }
+
+    #[test]
+    fn steering_sees_each_of_several_sources() {
+        let now = Instant::now();
+        let load = readings(&["grpc", "agent-check"], now).load(now);
+        assert_eq!(load.utilisation.unwrap().value, 0.5);
+        let values: Vec<Option<f64>> = load
+            .sources
+            .iter()
+            .map(|source| source.map(|source| source.utilisation.value))
+            .collect();
+        assert_eq!(values, [Some(0.25), Some(0.75)]);
+        assert!(
+            readings(&["grpc"], now).load(now).sources.is_empty(),
+            "a single source is the utilisation"
+        );
+    }
+}
