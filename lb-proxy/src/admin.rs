@@ -9,8 +9,10 @@ use lb_serve::{
     metrics::{Format, render},
 };
 use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
+    config::Edit,
     metrics::Metrics,
     proxy::Shared,
     service::{Entry, Service},
@@ -18,18 +20,42 @@ use crate::{
 
 const JSON: &str = "application/json";
 const LOAD: &str = "/v1/load/";
+const PURGE: &str = "/v1/purge";
+const CHANGE: &str = "/v1/change";
+
+/// A change of the configuration file that a caller orders, and where the answer goes: the reason of a refusal.
+#[derive(Debug)]
+pub struct Order {
+    /// The change.
+    pub edit: Edit,
+    /// Who waits for it.
+    pub answer: oneshot::Sender<Result<(), String>>,
+}
 
 /// The pages of a proxy.
 #[derive(Debug)]
 pub struct Admin {
     shared: Arc<Shared>,
+    orders: mpsc::Sender<Order>,
 }
 
 impl Admin {
-    /// The pages of this proxy.
+    /// The pages of this proxy. Changes of its configuration are made by the receiver of `orders`.
     #[must_use]
-    pub const fn new(shared: Arc<Shared>) -> Self {
-        Admin { shared }
+    pub const fn new(shared: Arc<Shared>, orders: mpsc::Sender<Order>) -> Self {
+        Admin { shared, orders }
+    }
+
+    /// Has the configuration changed.
+    async fn change(&self, body: &[u8]) -> Result<Value, String> {
+        let edit = serde_json::from_slice(body)
+            .map_err(|error| format!("the body is no change in JSON: {error}"))?;
+        let (answer, answered) = oneshot::channel();
+        let ends = |_| "the proxy ends".to_owned();
+        let order = Order { edit, answer };
+        self.orders.send(order).await.map_err(|_| ends(()))?;
+        answered.await.map_err(|_| ends(()))??;
+        Ok(json!({ "changed": true }))
     }
 
     fn service(&self, name: &str) -> Option<Arc<Service>> {
@@ -60,6 +86,8 @@ impl Admin {
         json!({
             "draining": self.shared.is_draining(),
             "at_next_start": self.shared.at_next_start(),
+            "not_followed": self.shared.refused().map(|(_, why)| why),
+            "warnings": self.shared.warnings(),
             "services": services.map(|service| describe(service)).collect::<Vec<_>>(),
             "routes": running.config.routes.iter().map(|route| json!({
                 "host": route.host,
@@ -127,6 +155,10 @@ fn describe(service: &Service) -> Value {
         "name": service.name,
         "choice": settings.choice,
         "eligible": service.eligible(),
+        "source_lost": service.source.seen().lost.map(|(time, why)| json!({
+            "seconds": time.as_secs_f64(),
+            "reason": why,
+        })),
         "requests_by_second": service.seconds(),
         "cache": cache,
         "instances": service.entries().iter().map(instance).collect::<Vec<_>>(),
@@ -164,9 +196,9 @@ fn json_page(value: &Value) -> Page {
 impl Site for Admin {
     const PATHS: &'static [&'static str] = &["/metrics", "/healthz", "/v1/services"];
     const PREFIXES: &'static [&'static str] = &[LOAD];
-    const ACTIONS: &'static [&'static str] = &["/v1/purge"];
+    const ACTIONS: &'static [&'static str] = &[PURGE, CHANGE];
     const INDEX: &'static str = "lb-proxy\n\n/metrics\n/healthz\n/v1/services\n/v1/load/SERVICE/ADDRESS\n\
-                                 POST /v1/purge?service=NAME&key=URI or &prefix=URI\n";
+                                 POST /v1/purge?service=NAME&key=URI or &prefix=URI\nPOST /v1/change\n";
 
     async fn page(&self, path: &str, headers: &HeaderMap) -> Page {
         match path {
@@ -193,10 +225,15 @@ impl Site for Admin {
         }
     }
 
-    async fn act(&self, uri: &Uri) -> Page {
-        match self.purge(uri) {
-            Ok(count) => json_page(&json!({ "purged": count })),
-            Err(error) => Page::Unavailable(format!("{error}\n")),
+    async fn act(&self, uri: &Uri, body: Bytes) -> Page {
+        let done = if uri.path() == CHANGE {
+            self.change(&body).await
+        } else {
+            self.purge(uri).map(|count| json!({ "purged": count }))
+        };
+        match done {
+            Ok(answer) => json_page(&answer),
+            Err(error) => Page::Refused(format!("{error}\n")),
         }
     }
 }

@@ -2,13 +2,14 @@
 //! that do not fit its queue are dropped and counted.
 
 use std::{
-    io::Write as _,
+    io::Write,
     net::{IpAddr, SocketAddr},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
+    thread::JoinHandle,
     time::{Instant, SystemTime},
 };
 
@@ -92,7 +93,9 @@ impl Drop for Record {
 #[derive(Debug)]
 pub struct Log {
     lines: SyncSender<Box<Line>>,
-    dropped: AtomicU64,
+    dropped: Arc<AtomicU64>,
+    /// The thread that writes, until somebody watches over it.
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Log {
@@ -102,13 +105,23 @@ impl Log {
     /// The system has no thread.
     pub fn start() -> std::io::Result<Arc<Self>> {
         let (lines, queue) = sync_channel(QUEUE);
-        std::thread::Builder::new()
+        let dropped = Arc::new(AtomicU64::new(0));
+        let lost = Arc::clone(&dropped);
+        let thread = std::thread::Builder::new()
             .name("access-log".to_owned())
-            .spawn(move || write(&queue))?;
+            .spawn(move || write(&queue, std::io::stdout(), &lost))?;
         Ok(Arc::new(Log {
             lines,
-            dropped: AtomicU64::new(0),
+            dropped,
+            thread: Mutex::new(Some(thread)),
         }))
+    }
+
+    /// Returns the thread that writes, for who watches over it.
+    #[must_use]
+    pub fn thread(&self) -> Option<JoinHandle<()>> {
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        thread.take()
     }
 
     /// Returns the lines that were dropped.
@@ -146,17 +159,66 @@ pub fn time() -> f64 {
         .map_or(0.0, |since| since.as_secs_f64())
 }
 
-fn write(queue: &Receiver<Box<Line>>) {
+fn write(queue: &Receiver<Box<Line>>, mut output: impl Write, lost: &AtomicU64) {
     let mut text = Vec::new();
     while let Ok(first) = queue.recv() {
         text.clear();
+        let mut count = 0;
         for line in std::iter::once(first).chain(queue.try_iter().take(QUEUE)) {
             // A line is plain data, which can be written as JSON.
             if serde_json::to_writer(&mut text, &line).is_ok() {
                 text.push(b'\n');
+                count += 1;
             }
         }
-        // Nobody may read standard output any more.
-        let _ = std::io::stdout().lock().write_all(&text);
+        let written = output.write_all(&text).and_then(|()| output.flush());
+        if written.is_err() {
+            // Nobody reads it any more, or its disk is full.
+            lost.fetch_add(count, Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Full;
+
+    impl Write for Full {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::StorageFull.into())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_are_counted_as_dropped() {
+        let (lines, queue) = sync_channel(QUEUE);
+        for _ in 0..3 {
+            let line = Line {
+                time: 0.0,
+                client: [127, 0, 0, 1].into(),
+                method: String::new(),
+                host: String::new(),
+                path: String::new(),
+                status: 200,
+                bytes: 0,
+                seconds: 0.0,
+                service: None,
+                instance: None,
+                retries: 0,
+                cache: None,
+                cut: None,
+            };
+            lines.send(Box::new(line)).unwrap();
+        }
+        drop(lines);
+        let lost = AtomicU64::new(0);
+        write(&queue, Full, &lost);
+        assert_eq!(lost.load(Relaxed), 3);
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     cache::Cache,
     proxy::{Running, Shared},
     service::{Entry, Fault, Service},
+    trouble,
 };
 
 /// What a family's samples are of.
@@ -72,6 +73,7 @@ const SERVICE_RESULT: &[&str] = &["service", "result"];
 const INSTANCE: &[&str] = &["service", "real"];
 const INSTANCE_REASON: &[&str] = &["service", "real", "reason"];
 const RESULT: &[&str] = &["result"];
+const REASON: &[&str] = &["reason"];
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 const ROWS: &[Row] = &[
@@ -125,8 +127,40 @@ const ROWS: &[Row] = &[
         Kind::Counter,
         None,
         &[],
-        "Lines of the access log that were dropped because the writer was too slow.",
+        "Lines of the access log that were dropped because they could not be written, or not in time.",
         Of::Proxy(|shared, samples| samples.add(&[], Value::Count(shared.log.dropped()))),
+    ),
+    row(
+        "lb_proxy_own_troubles_total",
+        Kind::Counter,
+        None,
+        REASON,
+        "Times that the proxy or its host, and no client or instance, was at fault.",
+        Of::Proxy(|shared, samples| {
+            for kind in trouble::Kind::ALL {
+                let count = Value::Count(shared.troubles.count(kind));
+                samples.add(&[("reason", kind.name())], count)?;
+            }
+            Ok(())
+        }),
+    ),
+    row(
+        "lb_proxy_warnings",
+        Kind::Gauge,
+        None,
+        &[],
+        "Warnings of `lbctl http list`.",
+        Of::Proxy(|shared, samples| samples.add(&[], Value::Count(shared.warnings().len() as u64))),
+    ),
+    row(
+        "lb_proxy_reload_refused",
+        Kind::Gauge,
+        None,
+        &[],
+        "1 if the configuration could not be followed when it was read last.",
+        Of::Proxy(|shared, samples| {
+            samples.add(&[], Value::Count(shared.refused().is_some().into()))
+        }),
     ),
     row(
         "lb_proxy_draining",
@@ -145,6 +179,18 @@ const ROWS: &[Row] = &[
         Of::Service(|service, samples| {
             let eligible = Value::Count(service.eligible() as u64);
             samples.add(&[("service", &service.name)], eligible)
+        }),
+    ),
+    row(
+        "lb_service_source_lost_seconds",
+        Kind::Gauge,
+        Some(Unit::Seconds),
+        SERVICE,
+        "Time since the source of the instances could be followed; 0 while it can be.",
+        Of::Service(|service, samples| {
+            let lost = service.source.seen().lost;
+            let seconds = lost.map_or(0.0, |(time, _)| time.as_secs_f64());
+            samples.add(&[("service", &service.name)], Value::Number(seconds))
         }),
     ),
     row(

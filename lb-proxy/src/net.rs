@@ -24,6 +24,19 @@ pub enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+impl Stream {
+    /// Waits until the peer has sent something, or closed. Call it only when there is nothing to read.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn readable(&self) -> io::Result<()> {
+        match self {
+            Stream::Plain(stream) => stream.readable().await,
+            Stream::Tls(stream) => stream.get_ref().0.readable().await,
+        }
+    }
+}
+
 /// Limits how long the peer may read nothing of what was sent (`TCP_USER_TIMEOUT`, tcp(7)).
 ///
 /// # Errors

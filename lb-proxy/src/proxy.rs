@@ -3,20 +3,24 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
-use lb_model::settings::Settings as _;
+use lb_model::{duration, settings::Settings as _};
+use nix::sys::resource::{Resource, getrlimit};
 use tokio::sync::Semaphore;
 
 use crate::{
+    clock,
     config::{Config, ProxySettings},
     log::Log,
     routes::Routes,
     service::{Member, Service, State},
+    trouble::Troubles,
 };
 
 /// The configuration that is in force.
@@ -60,10 +64,14 @@ pub struct Shared {
     pub running: ArcSwap<Running>,
     /// Totals.
     pub totals: Totals,
+    /// Trouble of the proxy itself.
+    pub troubles: Troubles,
     /// The access log.
     pub log: Arc<Log>,
     /// Room for connections of clients.
     pub room: Arc<Semaphore>,
+    /// Why the configuration was not followed when it was read last, and when that was.
+    refused: Mutex<Option<(Duration, String)>>,
     draining: AtomicBool,
     threads: usize,
     /// The settings of the proxy when it started.
@@ -71,7 +79,32 @@ pub struct Shared {
 }
 
 /// Settings of the proxy that count when it starts.
-const AT_START: [&str; 4] = ["threads", "max_connections", "handover", "admin"];
+const AT_START: [&str; 5] = [
+    "threads",
+    "max_connections",
+    "handover",
+    "admin",
+    "watchdog",
+];
+
+/// Descriptors for everything that is no connection of a client or its instance.
+const OTHER_FILES: u64 = 128;
+
+/// Connections of clients for which there are descriptors: each may need another one to an instance.
+fn room(wanted: u32) -> usize {
+    let wanted = wanted as usize;
+    let Ok((files, _)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return wanted;
+    };
+    let room = usize::try_from(files.saturating_sub(OTHER_FILES) / 2).unwrap_or(usize::MAX);
+    if room < wanted {
+        tracing::warn!(
+            "max_connections is {wanted}, and the limit of {files} open files is enough for {room} clients: others wait to be \
+             accepted; raise the limit (LimitNOFILE), or lower max_connections"
+        );
+    }
+    room.clamp(1, wanted)
+}
 
 impl Shared {
     /// For a configuration and so many threads.
@@ -80,14 +113,16 @@ impl Shared {
     /// The system has no thread for the log.
     pub fn new(config: Config, threads: usize) -> std::io::Result<Self> {
         let shared = Shared {
-            room: Arc::new(Semaphore::new(config.proxy.max_connections as usize)),
+            room: Arc::new(Semaphore::new(room(config.proxy.max_connections))),
             running: ArcSwap::from_pointee(Running {
                 config: Config::default(),
                 routes: Routes::default(),
                 services: BTreeMap::new(),
             }),
             totals: Totals::default(),
+            troubles: Troubles::default(),
             log: Log::start()?,
+            refused: Mutex::default(),
             draining: AtomicBool::new(false),
             threads,
             at_start: config.proxy.clone(),
@@ -138,6 +173,43 @@ impl Shared {
         let mut names = AT_START.to_vec();
         names.retain(|name| then.get(*name) != now.get(*name));
         names
+    }
+
+    /// The configuration was followed (`Ok`), or could not be.
+    pub fn note_reload(&self, followed: Result<(), &str>) {
+        let refused = followed.err().map(|why| (clock::now(), why.to_owned()));
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
+    }
+
+    /// Returns since when the configuration is not followed, and why.
+    #[must_use]
+    pub fn refused(&self) -> Option<(Duration, String)> {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, why) = refused.as_ref()?;
+        Some((clock::now().saturating_sub(*since), why.clone()))
+    }
+
+    /// Returns all that an operator should know of: what is not as it should be, and does not show by itself.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let refused = self.refused().map(|(time, why)| {
+            let time = duration::format(Duration::from_secs(time.as_secs()));
+            format!("the configuration is not followed since a reload {time} ago, which changed nothing: {why}")
+        });
+        let names = self.at_next_start();
+        let later = (!names.is_empty()).then(|| {
+            let names = names.join(", ");
+            format!("settings have changed that count when the proxy starts again: {names}")
+        });
+        let running = self.running.load();
+        let sources = running.services.iter();
+        let sources = sources.filter_map(|(name, service)| service.source.seen().warning(name));
+        refused
+            .into_iter()
+            .chain(later)
+            .chain(sources)
+            .chain(self.troubles.warnings())
+            .collect()
     }
 
     /// Returns whether the proxy ends, or hands over to the next one.

@@ -9,6 +9,7 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use lb_serve::watchdog::Pulse;
 
 use crate::{
     config::{Config, ListenerSettings},
@@ -19,7 +20,7 @@ use crate::{
         tls::{self, TlsError},
     },
     proxy::Shared,
-    worker::Worker,
+    worker::{Thread, Worker},
 };
 
 /// How often the end of open connections is looked for.
@@ -44,6 +45,8 @@ pub enum ServerError {
 pub struct Server {
     shared: Arc<Shared>,
     workers: Vec<Worker>,
+    /// The threads of the workers, until somebody watches over them.
+    threads: Mutex<Vec<Thread>>,
     listeners: Mutex<BTreeMap<SocketAddr, Arc<Listener>>>,
     held: Held,
 }
@@ -55,6 +58,9 @@ struct Prepared {
     sockets: Option<Vec<TcpListener>>,
 }
 
+/// A new address: its name in the configuration, its listener and its sockets.
+type Fresh = (SocketAddr, Arc<Listener>, Vec<TcpListener>);
+
 impl Server {
     /// Starts a proxy with so many threads. `inherited` are the sockets of the one before.
     ///
@@ -63,13 +69,14 @@ impl Server {
     pub fn start(config: Config, threads: usize, inherited: Sockets) -> Result<Self, ServerError> {
         let shared = Shared::new(config.clone(), threads).map_err(ServerError::Threads)?;
         let shared = Arc::new(shared);
-        let workers = (0..threads)
+        let (workers, threads) = (0..threads)
             .map(|number| Worker::start(number, Arc::clone(&shared)))
-            .collect::<io::Result<Vec<_>>>()
+            .collect::<io::Result<(Vec<_>, Vec<_>)>>()
             .map_err(ServerError::Threads)?;
         let server = Server {
             shared,
             workers,
+            threads: Mutex::new(threads),
             listeners: Mutex::default(),
             held: Held::default(),
         };
@@ -81,6 +88,18 @@ impl Server {
     #[must_use]
     pub const fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// Returns the threads that serve clients, for who watches over them. They end when this is dropped.
+    #[must_use]
+    pub fn threads(&self) -> Vec<Thread> {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut threads)
+    }
+
+    /// Returns what shows whether these threads do their work.
+    pub fn pulses(&self) -> impl Iterator<Item = Arc<Pulse>> {
+        self.workers.iter().map(Worker::pulse)
     }
 
     /// Returns the sockets that the next proxy may have.
@@ -130,6 +149,7 @@ impl Server {
             });
         }
         let names: BTreeSet<SocketAddr> = wanted.iter().map(|listener| listener.address).collect();
+        let fresh = self.listen_to(prepared.iter_mut())?;
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         listeners.retain(|address, listener| {
             let stays = names.contains(address);
@@ -143,33 +163,58 @@ impl Server {
         });
         for one in prepared {
             let name = one.settings.address;
-            let Some(sockets) = one.sockets else {
-                if let Some(listener) = listeners.get(&name) {
-                    listener.settings.store(Arc::new(one.settings));
-                    listener.tls.store(one.tls);
-                }
+            if let Some(listener) = listeners.get(&name) {
+                listener.settings.store(Arc::new(one.settings));
+                listener.tls.store(one.tls);
+            }
+        }
+        for (name, listener, sockets) in fresh {
+            held.insert(listener.address, sockets);
+            listeners.insert(name, listener);
+        }
+        Ok(())
+    }
+
+    /// Begins to accept at new addresses: at all, or at none.
+    fn listen_to<'a>(
+        &self,
+        prepared: impl Iterator<Item = &'a mut Prepared>,
+    ) -> Result<Vec<Fresh>, ServerError> {
+        let mut fresh: Vec<Fresh> = Vec::new();
+        for one in prepared {
+            let Some(sockets) = one.sockets.take() else {
                 continue;
             };
+            let name = one.settings.address;
             let address = sockets
                 .first()
                 .and_then(|socket| socket.local_addr().ok())
                 .unwrap_or(name);
             let listener = Arc::new(Listener {
                 address,
-                settings: ArcSwap::from_pointee(one.settings),
-                tls: ArcSwapOption::new(one.tls),
+                settings: ArcSwap::from_pointee(one.settings.clone()),
+                tls: ArcSwapOption::new(one.tls.clone()),
             });
-            listeners.insert(name, Arc::clone(&listener));
+            let mut accepts = Ok(());
             for (position, socket) in sockets.iter().enumerate() {
                 let worker = &self.workers[position % self.workers.len()];
-                let copy = socket
-                    .try_clone()
-                    .map_err(|error| ServerError::Listen(address, error))?;
-                worker.listen(copy, Arc::clone(&listener));
+                let copy = socket.try_clone();
+                accepts = copy.and_then(|copy| worker.listen(copy, Arc::clone(&listener)));
+                if accepts.is_err() {
+                    break;
+                }
             }
-            held.insert(address, sockets);
+            fresh.push((name, listener, sockets));
+            if let Err(error) = accepts {
+                for (_, listener, _) in &fresh {
+                    for worker in &self.workers {
+                        worker.forget(listener.address);
+                    }
+                }
+                return Err(ServerError::Listen(address, error));
+            }
         }
-        Ok(())
+        Ok(fresh)
     }
 
     /// The sockets of an address: all that the proxy before had, and as many more as there are threads.
@@ -191,16 +236,26 @@ impl Server {
         Ok(sockets)
     }
 
-    /// Returns whether a thread has panicked.
-    #[must_use]
-    pub fn is_broken(&self) -> bool {
-        self.workers.iter().any(Worker::is_gone)
-    }
-
     /// Accepts no connections any more, and waits until those that are open have ended, but not longer than `most`.
     /// Returns how many are left.
     #[must_use]
     pub fn drain(&self, most: Duration) -> u64 {
+        self.begin_drain();
+        let start = Instant::now();
+        while self.open() > 0 && start.elapsed() < most {
+            std::thread::sleep(LOOK);
+        }
+        self.open()
+    }
+
+    /// Returns the number of connections of clients that are open.
+    #[must_use]
+    pub fn open(&self) -> u64 {
+        self.shared.totals.open_connections.load(Relaxed)
+    }
+
+    /// Accepts no connections any more; those that are open end with their next answer.
+    pub fn begin_drain(&self) {
         self.shared.drain();
         for worker in &self.workers {
             worker.drain();
@@ -209,13 +264,5 @@ impl Server {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clear();
-        let start = Instant::now();
-        loop {
-            let open = self.shared.totals.open_connections.load(Relaxed);
-            if open == 0 || start.elapsed() >= most {
-                return open;
-            }
-            std::thread::sleep(LOOK);
-        }
     }
 }

@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a failure fails the test")]
 
 use std::{
+    collections::BTreeSet,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
+    os::{fd::AsRawFd as _, unix::net::UnixDatagram},
     path::Path,
     process::{Child, Command, Stdio},
     sync::{
@@ -33,13 +35,18 @@ struct Program {
 
 impl Program {
     fn start(arguments: &[&str], variables: &[(&str, &str)]) -> (Self, String) {
-        let mut child = Command::new(PROGRAM)
+        let child = Command::new(PROGRAM)
             .args(arguments)
             .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
+        Self::of(child)
+    }
+
+    /// The program that this process is, once it is ready.
+    fn of(mut child: Child) -> (Self, String) {
         let errors = Arc::new(Mutex::new(String::new()));
         let (kept, stderr) = (Arc::clone(&errors), child.stderr.take().unwrap());
         thread::spawn(move || {
@@ -77,14 +84,39 @@ impl Program {
     }
 
     fn ends(&mut self) -> bool {
+        self.ends_with() == Some(0)
+    }
+
+    /// The exit status, once it has ended.
+    fn ends_with(&mut self) -> Option<i32> {
         let start = Instant::now();
         while start.elapsed() < PATIENCE {
             if let Some(status) = self.child.try_wait().unwrap() {
-                return status.success();
+                return status.code();
             }
             thread::sleep(Duration::from_millis(10));
         }
-        false
+        None
+    }
+
+    /// Lowers, or raises again, the number of files that it may have.
+    fn limit_files(&self, most: &str) {
+        let process = self.child.id().to_string();
+        let status = Command::new("prlimit")
+            .args(["--pid", &process, &format!("--nofile={most}:")])
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+
+    /// The number that its next file would have.
+    fn next_file(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.child.id());
+        let open: BTreeSet<usize> = std::fs::read_dir(folder)
+            .unwrap()
+            .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
+            .collect();
+        (0..).find(|number| !open.contains(number)).unwrap()
     }
 
     /// Bytes of memory that it has now.
@@ -110,7 +142,7 @@ impl Drop for Program {
     }
 }
 
-fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
         assert!(start.elapsed() < PATIENCE, "{what}");
@@ -170,6 +202,21 @@ fn ask(address: SocketAddr, method: &str, path: &str) -> std::io::Result<String>
     Ok(answer)
 }
 
+/// Posts a body to the administration.
+fn post(address: SocketAddr, path: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(
+        stream,
+        "POST {path} HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
 fn get(address: SocketAddr, path: &str) -> String {
     ask(address, "GET", path).unwrap()
 }
@@ -213,6 +260,68 @@ impl Setup {
 }
 
 #[test]
+fn a_proxy_is_changed_while_it_runs_and_its_file_with_it() {
+    let setup = Setup::new();
+    setup.write(&[instance("web")], "");
+    let program = setup.run();
+    let change = |body: &str| post(setup.admin, "/v1/change", body);
+    let answer = change(&format!(
+        r#"{{ "add-service": {{ "name": "shop", "member": [{{ "address": "{}" }}] }} }}"#,
+        instance("shop")
+    ));
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let answer = change(r#"{ "set-route": { "path": "/buy", "service": "shop" } }"#);
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(get(setup.address, "/buy/it").ends_with("shop"));
+    assert!(get(setup.address, "/").ends_with("web"));
+    for (body, words) in [
+        ("nonsense", "no change in JSON"),
+        (
+            r#"{ "remove-service": "shop" }"#,
+            "a route names service shop",
+        ),
+        (
+            r#"{ "set-route": { "service": "none" } }"#,
+            "no service of this name",
+        ),
+    ] {
+        let before = std::fs::read_to_string(setup.file()).unwrap();
+        let answer = change(body);
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        assert!(answer.contains(words), "{answer}");
+        assert_eq!(std::fs::read_to_string(setup.file()).unwrap(), before);
+    }
+    // A change that is right by itself and cannot be followed is taken back.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let file = std::fs::read_to_string(setup.file()).unwrap();
+    let listener = format!(
+        "[[listener]]\naddress = \"{}\"\n",
+        taken.local_addr().unwrap()
+    );
+    std::fs::write(setup.file(), format!("{listener}{file}")).unwrap();
+    let answer = change(r#"{ "add-service": { "name": "more" } }"#);
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(
+        !std::fs::read_to_string(setup.file())
+            .unwrap()
+            .contains("more")
+    );
+    std::fs::write(setup.file(), file).unwrap();
+    // The next proxy finds what was changed.
+    drop(program);
+    let _program = setup.run();
+    assert!(get(setup.address, "/buy/it").ends_with("shop"));
+    for body in [
+        r#"{ "remove-route": { "path": "/buy" } }"#,
+        r#"{ "remove-service": "shop" }"#,
+    ] {
+        let answer = change(body);
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    assert!(get(setup.address, "/buy/it").ends_with("web"));
+}
+
+#[test]
 fn a_proxy_serves_reloads_and_ends() {
     let setup = Setup::new();
     setup.write(&[instance("old")], "");
@@ -241,11 +350,22 @@ fn a_proxy_serves_reloads_and_ends() {
     setup.write(&[instance("new")], "");
     program.signal(Signal::SIGHUP);
     program.says("were read again");
+    assert!(get(setup.admin, "/v1/services").contains("\"not_followed\":null"));
     assert!(get(setup.address, "/").ends_with("new"));
     std::fs::write(setup.file(), "nonsense = 1").unwrap();
     program.signal(Signal::SIGHUP);
     program.says("nothing was changed");
     assert!(get(setup.address, "/").ends_with("new"));
+    // That stays to be seen until a good file was read.
+    let refused = || get(setup.admin, "/metrics").contains("\nlb_proxy_reload_refused 1\n");
+    let services = get(setup.admin, "/v1/services");
+    for words in [
+        "proxy.toml:1: nonsense",
+        "\"warnings\":[\"the configuration is not followed since a reload",
+    ] {
+        assert!(services.contains(words), "{words}: {services}");
+    }
+    assert!(refused());
 
     // What counts at the start only is said, until it is as it was.
     let services = || get(setup.admin, "/v1/services");
@@ -258,6 +378,12 @@ fn a_proxy_serves_reloads_and_ends() {
     program.signal(Signal::SIGHUP);
     program.says("count when the proxy starts again: max_connections");
     assert!(services().contains("\"at_next_start\":[\"max_connections\"]"));
+    assert!(
+        services().contains("\"not_followed\":null"),
+        "{}",
+        services()
+    );
+    assert!(!refused());
     assert!(get(setup.address, "/").ends_with("newer"));
     setup.write(&[instance("newest")], "");
     program.signal(Signal::SIGHUP);
@@ -276,7 +402,8 @@ fn members_of_a_file_are_followed() {
     let members = setup.folder.path().join("web.members");
     std::fs::write(&members, format!("{}\n", instance("old"))).unwrap();
     let text = format!(
-        "[[listener]]\naddress = \"{}\"\n[[route]]\nservice = \"web\"\n[[service]]\nname = \"web\"\nmembers_file = \"{}\"\n",
+        "admin = \"{}\"\n[[listener]]\naddress = \"{}\"\n[[route]]\nservice = \"web\"\n[[service]]\nname = \"web\"\nmembers_file = \"{}\"\n",
+        setup.admin,
         setup.address,
         members.display()
     );
@@ -289,14 +416,347 @@ fn members_of_a_file_are_followed() {
     wait_until("the other one answers", || {
         get(setup.address, "/").ends_with("new")
     });
-    // Without the file the last ones are kept.
+    let services = || get(setup.admin, "/v1/services");
+    assert!(
+        services().contains("\"source_lost\":null"),
+        "{}",
+        services()
+    );
+    assert!(
+        get(setup.admin, "/metrics")
+            .contains("lb_service_source_lost_seconds{service=\"web\"} 0\n")
+    );
+    // Without the file the last ones are kept, and that is said.
     std::fs::remove_file(&members).unwrap();
-    thread::sleep(Duration::from_millis(1_500));
+    wait_until("the loss is said", || {
+        services()
+            .contains("\"warnings\":[\"service web: the source of its instances is not followed")
+    });
+    assert!(services().contains("No such file"), "{}", services());
+    assert!(
+        !get(setup.admin, "/metrics")
+            .contains("lb_service_source_lost_seconds{service=\"web\"} 0\n")
+    );
     assert!(get(setup.address, "/").ends_with("new"));
+    // A file that could not be read is read again, although it looks as it did.
+    let last = format!("{}\n", instance("last"));
+    let wrong = last.replacen('1', "x", 1);
+    std::fs::write(&members, wrong).unwrap();
+    let changed = std::fs::metadata(&members).unwrap().modified().unwrap();
+    wait_until("the wrong line is said", || {
+        services().contains("line 1: write ADDRESS:PORT")
+    });
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(&members)
+        .unwrap();
+    file.write_all(last.as_bytes()).unwrap();
+    file.set_modified(changed).unwrap();
+    drop(file);
+    wait_until("the last one answers", || {
+        get(setup.address, "/").ends_with("last")
+    });
+    assert!(services().contains("\"warnings\":[]"), "{}", services());
+}
+
+/// A connection that is kept.
+struct Kept(BufReader<TcpStream>);
+
+impl Kept {
+    fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Kept(BufReader::new(stream))
+    }
+
+    fn send(&mut self, path: &str) {
+        write!(
+            self.0.get_mut(),
+            "GET {path} HTTP/1.1\r\nHost: a.test\r\n\r\n"
+        )
+        .unwrap();
+    }
+
+    /// Reads an answer: its head and its body.
+    fn answer(&mut self) -> String {
+        let mut text = String::new();
+        let mut length = 0;
+        while !text.ends_with("\r\n\r\n") {
+            let start = text.len();
+            assert_ne!(self.0.read_line(&mut text).unwrap(), 0, "{text}");
+            if let Some(number) = text[start..]
+                .to_ascii_lowercase()
+                .strip_prefix("content-length: ")
+            {
+                length = number.trim().parse().unwrap();
+            }
+        }
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).unwrap();
+        text + std::str::from_utf8(&body).unwrap()
+    }
+
+    fn ask(&mut self, path: &str) -> String {
+        self.send(path);
+        self.answer()
+    }
+}
+
+/// No instance was blamed for anything.
+fn assert_nobody_is_blamed(metrics: &str) {
+    let failures = metrics
+        .lines()
+        .filter(|line| line.starts_with("lb_instance_failures_total{"));
+    for line in failures {
+        assert!(line.ends_with(" 0"), "{line}");
+    }
+    let ejected = metrics
+        .lines()
+        .filter(|line| line.starts_with("lb_instance_ejected{"));
+    assert!(
+        ejected.clone().count() > 0 && ejected.clone().all(|line| line.ends_with(" 0")),
+        "{metrics}"
+    );
 }
 
 #[test]
+fn a_proxy_without_descriptors_blames_no_instance() {
+    let setup = Setup::new();
+    // Each request takes a connection of its own, and one failure would be enough.
+    setup.write(&[instance("fine"), instance("fine")], "");
+    let text = std::fs::read_to_string(setup.file()).unwrap();
+    let harsh = "name = \"web\"\neject_after = 1\nmax_idle = 0";
+    std::fs::write(
+        setup.file(),
+        text.replace("name = \"web\"\ncache = {}", harsh),
+    )
+    .unwrap();
+    let program = setup.run();
+    let mut client = Kept::connect(setup.address);
+    let mut admin = Kept::connect(setup.admin);
+    assert!(client.ask("/").ends_with("fine"));
+    assert!(admin.ask("/v1/services").contains("\"warnings\":[]"));
+
+    // Connections to instances may just be closing.
+    let mut answer = String::new();
+    wait_until("no descriptor is left", || {
+        program.limit_files(&program.next_file().to_string());
+        thread::sleep(Duration::from_millis(50));
+        answer = client.ask("/");
+        answer.starts_with("HTTP/1.1 503")
+    });
+    for _ in 0..5 {
+        let answer = client.ask("/");
+        assert!(
+            answer.starts_with("HTTP/1.1 503") && answer.contains("this proxy lacks"),
+            "{answer}"
+        );
+    }
+    // Another client waits until there are descriptors.
+    let mut waiting = Kept::connect(setup.address);
+    waiting.send("/");
+    let metric = |text: &str, name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+        line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()
+    };
+    let mut metrics = String::new();
+    let start = Instant::now();
+    while metrics.is_empty()
+        || metric(&metrics, "lb_proxy_own_troubles_total{reason=\"accept\"}") == 0
+    {
+        assert!(start.elapsed() < PATIENCE, "{metrics}");
+        metrics = admin.ask("/metrics");
+    }
+    assert!(
+        metric(&metrics, "lb_proxy_own_troubles_total{reason=\"files\"}") >= 5,
+        "{metrics}"
+    );
+    assert_nobody_is_blamed(&metrics);
+    let services = admin.ask("/v1/services");
+    for words in [
+        "Too many open files",
+        "says nothing about their instances",
+        "clients wait to be accepted",
+    ] {
+        assert!(services.contains(words), "{words}: {services}");
+    }
+    program.says("Too many open files");
+    // The log is not flooded.
+    let said = program
+        .errors
+        .lock()
+        .unwrap()
+        .matches("Too many open files")
+        .count();
+    assert!(said < 20, "{said}");
+
+    program.limit_files("4096");
+    assert!(waiting.answer().ends_with("fine"));
+    for _ in 0..5 {
+        assert!(client.ask("/").ends_with("fine"));
+    }
+    assert_nobody_is_blamed(&admin.ask("/metrics"));
+}
+
+#[test]
+fn fewer_descriptors_leave_room_for_fewer_clients() {
+    let setup = Setup::new();
+    setup.write(&[instance("fine")], "");
+    let output = Command::new("prlimit")
+        .args([
+            "--nofile=300:300",
+            "--",
+            PROGRAM,
+            "run",
+            "--config",
+            &setup.file(),
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut program = Program::of(output).0;
+    program.says("the limit of 300 open files is enough for 86 clients");
+    // More than those are served all the same, one after another.
+    let clients: Vec<TcpStream> = (0..200)
+        .map(|_| TcpStream::connect(setup.address).unwrap())
+        .collect();
+    let open = || get(setup.admin, "/metrics").contains("lb_proxy_open_connections 86\n");
+    wait_until("86 are accepted", open);
+    drop(clients);
+    assert!(get(setup.address, "/").ends_with("fine"));
+    let metrics = get(setup.admin, "/metrics");
+    assert!(
+        metrics.contains("lb_proxy_own_troubles_total{reason=\"accept\"} 0"),
+        "{metrics}"
+    );
+    program.signal(Signal::SIGTERM);
+    assert!(program.ends());
+}
+
+/// An instance that answers after a while.
+fn slow_instance(time: Duration) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(stream) = stream else { continue };
+            thread::spawn(move || {
+                let mut reader = BufReader::new(stream);
+                let mut line = String::new();
+                while reader.read_line(&mut line).is_ok_and(|length| length > 0) {
+                    if line == "\r\n" {
+                        thread::sleep(time);
+                        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nslow";
+                        if reader.get_mut().write_all(answer).is_err() {
+                            return;
+                        }
+                    }
+                    line.clear();
+                }
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn a_proxy_that_was_stopped_blames_no_instance() {
+    let setup = Setup::new();
+    let slow = slow_instance(Duration::from_millis(500));
+    setup.write(&[slow], "");
+    let text = std::fs::read_to_string(setup.file()).unwrap();
+    let harsh = "name = \"web\"\nanswer_timeout = \"1s\"";
+    std::fs::write(
+        setup.file(),
+        text.replace("name = \"web\"\ncache = {}", harsh),
+    )
+    .unwrap();
+    let program = setup.run();
+    let mut clients: Vec<Kept> = (0..20).map(|_| Kept::connect(setup.address)).collect();
+    for client in &mut clients {
+        client.send("/");
+    }
+    let pending = || get(setup.admin, "/metrics").contains("lb_proxy_open_requests 20\n");
+    wait_until("all are on their way", pending);
+    program.signal(Signal::SIGSTOP);
+    thread::sleep(Duration::from_secs(2));
+    program.signal(Signal::SIGCONT);
+    for client in &mut clients {
+        let answer = client.answer();
+        assert!(answer.ends_with("slow"), "{answer}");
+    }
+    assert_nobody_is_blamed(&get(setup.admin, "/metrics"));
+}
+
+#[test]
+fn a_proxy_whose_listening_socket_is_gone_ends_and_says_why() {
+    let setup = Setup::new();
+    let socket = setup.folder.path().join("handover.sock");
+    setup.write(
+        &[instance("fine")],
+        &format!("handover = \"{}\"", socket.display()),
+    );
+    let notify = setup.folder.path().join("notify");
+    let manager = UnixDatagram::bind(&notify).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut program = Program::start(
+        &["run", "--config", &setup.file()],
+        &[("NOTIFY_SOCKET", &notify.display().to_string())],
+    )
+    .0;
+    assert!(get(setup.address, "/").ends_with("fine"));
+    // A process that has the sockets as well closes one for all.
+    let (sockets, _) = lb_proxy::listen::handover::receive(&socket)
+        .unwrap()
+        .unwrap();
+    let victim = &sockets[&setup.address][0];
+    nix::sys::socket::shutdown(victim.as_raw_fd(), nix::sys::socket::Shutdown::Read).unwrap();
+    assert_eq!(program.ends_with(), Some(1));
+    let reason = "a thread that serves clients failed";
+    for words in [
+        "the proxy ends; start it again",
+        reason,
+        "accepting connections on",
+        "Invalid argument",
+    ] {
+        program.says(words);
+    }
+    let mut heard = String::new();
+    while !heard.contains("STATUS=") {
+        let mut text = [0; 1_024];
+        let length = manager.recv(&mut text).unwrap();
+        heard.push_str(std::str::from_utf8(&text[..length]).unwrap());
+    }
+    assert!(heard.contains(reason), "{heard}");
+}
+
+#[test]
+fn a_drain_that_takes_longer_than_the_watchdog_waits_is_no_failure() {
+    let setup = Setup::new();
+    setup.write(
+        &[slow_instance(Duration::from_secs(9))],
+        "watchdog = \"5s\"",
+    );
+    let mut program = setup.run();
+    let mut client = Kept::connect(setup.address);
+    client.send("/");
+    let pending = || get(setup.admin, "/metrics").contains("lb_proxy_open_requests 1\n");
+    wait_until("it is on its way", pending);
+    program.signal(Signal::SIGTERM);
+    assert!(client.answer().ends_with("slow"));
+    assert!(program.ends(), "{}", program.errors.lock().unwrap());
+}
+
+/// Requests over restarts: `cargo xtask test --all` sets more. (`LB_PROXY_RESTART_REQUESTS`)
+const RESTART_REQUESTS: u64 = 800;
+
+#[test]
 fn a_restart_fails_no_request() {
+    let wanted = std::env::var("LB_PROXY_RESTART_REQUESTS");
+    let wanted: u64 = wanted.map_or(RESTART_REQUESTS, |text| text.parse().unwrap());
+    let restarts = (wanted / 10_000).max(3);
+    let between = wanted / (restarts + 1);
     let setup = Setup::new();
     let socket = setup.folder.path().join("handover.sock");
     let more = format!("handover = \"{}\"", socket.display());
@@ -312,22 +772,25 @@ fn a_restart_fails_no_request() {
             scope.spawn(move || {
                 while !stop.load(SeqCst) {
                     let done = match number % 2 {
-                        0 => ask(address, "GET", "/")
-                            .map(|answer| u64::from(answer.ends_with("fine"))),
-                        _ => keep_alive(address, stop),
+                        0 => ask(address, "GET", "/").and_then(|answer| {
+                            requests.fetch_add(1, SeqCst);
+                            match answer.ends_with("fine") {
+                                true => Ok(()),
+                                false => Err(std::io::Error::other(answer)),
+                            }
+                        }),
+                        _ => keep_alive(address, stop, requests),
                     };
-                    match done {
-                        Ok(0) => failures.lock().unwrap().push("another answer".to_owned()),
-                        Ok(count) => drop(requests.fetch_add(count, SeqCst)),
-                        Err(error) => failures.lock().unwrap().push(error.to_string()),
+                    if let Err(error) = done {
+                        failures.lock().unwrap().push(error.to_string());
                     }
                 }
             });
         }
-        for _ in 0..3 {
+        for _ in 0..restarts {
             let before = requests.load(SeqCst);
             wait_until("requests are answered", || {
-                requests.load(SeqCst) > before + 200
+                requests.load(SeqCst) > before + between
             });
             let next = setup.run();
             assert!(program.ends(), "{}", program.errors.lock().unwrap());
@@ -335,10 +798,14 @@ fn a_restart_fails_no_request() {
         }
         let before = requests.load(SeqCst);
         wait_until("requests are answered", || {
-            requests.load(SeqCst) > before + 200
+            requests.load(SeqCst) > before + between
         });
         stop.store(true, SeqCst);
     });
+    let requests = requests.load(SeqCst);
+    let failed = failures.lock().unwrap().len();
+    println!("{requests} requests, {failed} failed, {restarts} restarts");
+    assert!(requests >= wanted);
     assert_eq!(*failures.lock().unwrap(), [""; 0]);
     assert!(socket.exists());
     program.signal(Signal::SIGTERM);
@@ -346,8 +813,8 @@ fn a_restart_fails_no_request() {
     assert!(!socket.exists());
 }
 
-/// Requests on one connection until the proxy says that it ends. Returns their number.
-fn keep_alive(address: SocketAddr, stop: &AtomicBool) -> std::io::Result<u64> {
+/// Requests on one connection until the proxy says that it ends.
+fn keep_alive(address: SocketAddr, stop: &AtomicBool, requests: &AtomicU64) -> std::io::Result<()> {
     let mut stream = BufReader::new(TcpStream::connect(address)?);
     stream.get_mut().set_read_timeout(Some(PATIENCE))?;
     let mut count = 0;
@@ -371,8 +838,9 @@ fn keep_alive(address: SocketAddr, stop: &AtomicBool) -> std::io::Result<u64> {
             return Err(std::io::Error::other(head));
         }
         count += 1;
+        requests.fetch_add(1, SeqCst);
         if head.to_ascii_lowercase().contains("connection: close") || stop.load(SeqCst) {
-            return Ok(count);
+            return Ok(());
         }
     }
 }
@@ -594,6 +1062,30 @@ fn large_instance() -> SocketAddr {
         }
     });
     address
+}
+
+#[test]
+fn an_idle_connection_takes_little_memory() {
+    const CLIENTS: usize = 500;
+    /// hyper's buffers alone are 16 KiB.
+    const MOST: usize = 8 << 10;
+    let setup = Setup::new();
+    setup.write(&[instance("fine")], "");
+    let program = setup.run();
+    let before = program.memory();
+    let mut clients: Vec<Kept> = (0..CLIENTS)
+        .map(|_| {
+            let mut client = Kept::connect(setup.address);
+            assert!(client.ask("/").ends_with("fine"));
+            client
+        })
+        .collect();
+    let each = || program.memory().saturating_sub(before) / CLIENTS;
+    wait_until("each takes little", || each() < MOST);
+    println!("{} bytes for each idle connection", each());
+    for client in &mut clients {
+        assert!(client.ask("/").ends_with("fine"));
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::wait_for;
+use crate::{wait::patience_here, wait_for};
 
 /// How long a command may take that is expected to end by itself.
 pub(crate) const COMMAND: Duration = Duration::from_secs(60);
@@ -258,6 +258,7 @@ pub(crate) fn output_within(patience: Duration, mut command: Command) -> anyhow:
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("starting {shown}"))?;
+    let patience = patience_here(patience);
     let deadline = Instant::now() + patience;
     let stdout = read_all(child.stdout.take());
     let stderr = read_all(child.stderr.take());

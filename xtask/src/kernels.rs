@@ -3,7 +3,7 @@
 //!
 //! The machine has no disk and no network. Its file system in memory holds the tests, the programs, what these need of this
 //! machine, and the kernel's modules. Everything is emulated (`tcg`), since a runner of continuous integration often has no
-//! KVM; a packet takes ten times as long, so only tests without limits of time are run.
+//! KVM; a packet takes ten times as long, so the tests may wait ten times as long (`LB_TESTS_SLOWNESS`).
 
 use std::{
     collections::BTreeSet,
@@ -63,7 +63,7 @@ $b mount -t cgroup2 cgroup2 /sys/fs/cgroup
 $b mount -t tmpfs tmpfs /tmp
 for module in $($b cat /modules/order); do $b insmod "/modules/$module"; done
 $b uname -r
-export PATH=/programs HOME=/tmp LB_BIN_DIR=/programs LB_TESTS_STRICT=1
+export PATH=/programs HOME=/tmp LB_BIN_DIR=/programs LB_TESTS_STRICT=1 LB_TESTS_SLOWNESS=10
 cd /tmp
 for test in $($b cat /tests); do /programs/end_to_end --exact "$test" --test-threads 1 --color never; done
 $b poweroff -f

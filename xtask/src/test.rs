@@ -16,8 +16,8 @@ pub struct Arguments {
     /// Only tests whose name contains this, without formatting and lints.
     filter: Option<String>,
 
-    /// The long form: also documentation, ten times the random frames, 200 kills of the controller, and a minute of each
-    /// demonstration.
+    /// The long form: also documentation, ten times the random frames, 200 kills of the controller, 100,000 requests over
+    /// restarts of the proxy, and a minute of each demonstration.
     #[arg(long, conflicts_with = "filter")]
     all: bool,
 
@@ -41,6 +41,9 @@ const MANY_FRAMES: (&str, &str) = ("LB_DIFFERENTIAL_FRAMES", "200000");
 
 /// How often the controller is killed in the long form; its default is 15.
 const MANY_KILLS: (&str, &str) = ("LB_CONTROLLER_KILLS", "200");
+
+/// Requests that must all be answered while the proxy is restarted, in the long form; its default is 800.
+const MANY_REQUESTS: (&str, &str) = ("LB_PROXY_RESTART_REQUESTS", "100000");
 
 /// How many seconds faults are injected in the long form; otherwise each happens once.
 const MANY_FAULTS: (&str, &str) = ("LB_FAULTS_SECONDS", "300");
@@ -94,7 +97,7 @@ fn run_all(arguments: &Arguments, counts: &mut Counts) -> anyhow::Result<()> {
     let folder = programs::build(Profile::Debug, &programs::DEMONSTRATION)?;
     let mut variables = vec![STRICT];
     if arguments.all {
-        variables.extend([MANY_FRAMES, MANY_KILLS]);
+        variables.extend([MANY_FRAMES, MANY_KILLS, MANY_REQUESTS]);
     }
     *counts += suites::run(&folder, arguments.filter.as_deref(), &variables)?;
     if arguments.all {

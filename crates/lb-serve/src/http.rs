@@ -1,7 +1,7 @@
 //! A small HTTP/1.1 server for pages that anyone who can connect may read.
 //!
 //! Its limits: [`MAX_CONNECTIONS`](crate::MAX_CONNECTIONS), [`MAX_PAGES`] at once, [`MAX_HEAD`] bytes for the head of a request,
-//! [`HEAD_TIMEOUT`] for its arrival, [`PAGE_TIMEOUT`] for the page, and [`DRAIN`] for open answers at the end.
+//! [`HEAD_TIMEOUT`] for its arrival, [`MAX_BODY`] bytes for the body of a POST, [`PAGE_TIMEOUT`] for its arrival and the page, and [`DRAIN`] for open answers at the end.
 
 use std::{
     convert::Infallible,
@@ -19,7 +19,7 @@ use http::{
     header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, VARY},
     request::Parts,
 };
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{
     body::{Body, Frame, SizeHint},
     server::conn::http1,
@@ -38,6 +38,8 @@ use crate::stopped;
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(90);
 /// The most bytes that the head of a request may have.
 pub const MAX_HEAD: usize = 16 << 10;
+/// The most bytes that the body of a request may have.
+pub const MAX_BODY: usize = 64 << 10;
 /// Pages that exist at once; a request for another one waits. A page may have megabytes, and is kept until the client has
 /// read it (or has lost its connection, because it does not read).
 pub const MAX_PAGES: usize = 8;
@@ -60,6 +62,8 @@ pub enum Page {
     },
     /// The page cannot be created now. The text has the reason and ends with a newline.
     Unavailable(String),
+    /// The request asks for what is not done. The text has the reason and ends with a newline.
+    Refused(String),
 }
 
 /// The pages of a server.
@@ -74,9 +78,9 @@ pub trait Site: Send + Sync + 'static {
     /// Paths at which something is done by POST.
     const ACTIONS: &'static [&'static str] = &[];
 
-    /// Does what a POST to a URI in [`ACTIONS`](Self::ACTIONS) asks for.
-    fn act(&self, uri: &Uri) -> impl Future<Output = Page> + Send {
-        let page = Page::Unavailable(format!("{uri}: nothing is done here\n"));
+    /// Does what a POST with this body to a URI in [`ACTIONS`](Self::ACTIONS) asks for.
+    fn act(&self, uri: &Uri, _body: Bytes) -> impl Future<Output = Page> + Send {
+        let page = Page::Refused(format!("{uri}: nothing is done here\n"));
         async move { page }
     }
 
@@ -123,8 +127,8 @@ async fn serve_connection<S: Site, C>(
     let service = service_fn(move |request: Request<hyper::body::Incoming>| {
         let (site, pages) = (Arc::clone(&site), Arc::clone(&pages));
         async move {
-            let (head, _) = request.into_parts();
-            Ok::<_, Infallible>(answer(&*site, &pages, &head, PAGE_TIMEOUT).await)
+            let (head, body) = request.into_parts();
+            Ok::<_, Infallible>(answer(&*site, &pages, &head, body, PAGE_TIMEOUT).await)
         }
     });
     let connection = http1::Builder::new()
@@ -177,6 +181,7 @@ async fn answer<S: Site>(
     site: &S,
     pages: &Arc<Semaphore>,
     request: &Parts,
+    body: impl Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static>,
     timeout: Duration,
 ) -> Response<Content> {
     let path = request.uri.path();
@@ -203,7 +208,10 @@ async fn answer<S: Site>(
         // The semaphore is never closed.
         let turn = Arc::clone(pages).acquire_owned().await.ok();
         let page = match is_action {
-            true => site.act(&request.uri).await,
+            true => match Limited::new(body, MAX_BODY).collect().await {
+                Ok(body) => site.act(&request.uri, body.to_bytes()).await,
+                Err(error) => Page::Refused(format!("reading the body of the request: {error}\n")),
+            },
             false => site.page(path, &request.headers).await,
         };
         (turn, page)
@@ -217,6 +225,7 @@ async fn answer<S: Site>(
         Ok((_, Page::Unavailable(why))) => {
             respond(StatusCode::SERVICE_UNAVAILABLE, PLAIN, why.into())
         }
+        Ok((_, Page::Refused(why))) => respond(StatusCode::BAD_REQUEST, PLAIN, why.into()),
         Err(_) => {
             let why = format!("the page took longer than {timeout:?}; try again\n");
             respond(StatusCode::SERVICE_UNAVAILABLE, PLAIN, why.into())
@@ -263,10 +272,13 @@ mod tests {
         const PREFIXES: &'static [&'static str] = &["/any/"];
         const ACTIONS: &'static [&'static str] = &["/act"];
 
-        async fn act(&self, uri: &Uri) -> Page {
+        async fn act(&self, uri: &Uri, body: Bytes) -> Page {
+            if body.is_empty() {
+                return Page::Refused(format!("{uri}: no body\n"));
+            }
             Page::Found {
                 media_type: "text/plain",
-                body: Bytes::from(uri.to_string()),
+                body,
             }
         }
 
@@ -293,7 +305,8 @@ mod tests {
         let (mut request, ()) = Request::new(()).into_parts();
         request.method = method;
         request.uri = path.parse().unwrap();
-        answer(site, &pages, &request, Duration::from_millis(20)).await
+        let body = Full::new(Bytes::from_static(b"x"));
+        answer(site, &pages, &request, body, Duration::from_millis(20)).await
     }
 
     #[tokio::test]
@@ -323,12 +336,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_posted_is_bounded() {
+        let site = Arc::new(Example::default());
+        let pages = Arc::new(Semaphore::new(MAX_PAGES));
+        let (mut request, ()) = Request::new(()).into_parts();
+        (request.method, request.uri) = (Method::POST, "/act".parse().unwrap());
+        for (length, status) in [
+            (0, StatusCode::BAD_REQUEST),
+            (MAX_BODY, StatusCode::OK),
+            (MAX_BODY + 1, StatusCode::BAD_REQUEST),
+        ] {
+            let body = Full::new(Bytes::from(vec![b'x'; length]));
+            let response = answer(&site, &pages, &request, body, PAGE_TIMEOUT).await;
+            assert_eq!(response.status(), status, "{length}");
+        }
+    }
+
+    #[tokio::test]
     async fn pages_that_are_not_read_yet_hold_up_others() {
         let site = Arc::new(Example::default());
         let pages = Arc::new(Semaphore::new(1));
         let (mut request, ()) = Request::new(()).into_parts();
         request.uri = "/here".parse().unwrap();
-        let ask = || answer(&site, &pages, &request, Duration::from_millis(20));
+        let body = || Full::new(Bytes::new());
+        let ask = || answer(&site, &pages, &request, body(), Duration::from_millis(20));
         let unread = ask().await;
         assert_eq!(unread.status(), StatusCode::OK);
         assert_eq!(ask().await.status(), StatusCode::SERVICE_UNAVAILABLE);

@@ -8,6 +8,9 @@ use super::{Human, table};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Seen {
     pub draining: bool,
+    /// What is not as it should be.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     pub services: Vec<Service>,
     pub routes: Vec<Route>,
 }
@@ -111,6 +114,12 @@ impl Human for ServiceList {
         let columns = [("HOST", false), ("PATH", false), ("SERVICE", false)];
         text.push('\n');
         text += &table::layout(&columns, self.0.routes.iter().map(row));
+        if !self.0.warnings.is_empty() {
+            text.push('\n');
+        }
+        for warning in &self.0.warnings {
+            text += &format!("warning: {warning}\n");
+        }
         if self.0.draining {
             text += "\nThe proxy drains: it takes no new connections.\n";
         }

@@ -1,11 +1,13 @@
 //! `lbctl http`: the HTTP tier, by its administration's address.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
+use http::StatusCode;
 use lb_clients::peer::{Deadline, http_endpoint::HttpEndpoint};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 use tonic::Status;
 
 use super::Context;
@@ -15,6 +17,7 @@ use crate::{
         Human, Output,
         http::{InstanceList, Purged, Reasons, Seen, ServiceList},
     },
+    values::setting::{self, Setting},
 };
 
 /// How long an answer may take.
@@ -54,6 +57,28 @@ enum Verb {
         /// Only this instance
         instance: Option<SocketAddr>,
     },
+    /// Add a service to the proxy's configuration file, and serve it
+    Add(Add),
+    /// Remove a service that no route and no listener names
+    Del {
+        /// The service
+        service: String,
+    },
+    /// Send requests for a host and a path to a service, in the proxy's configuration file too
+    Route {
+        #[command(flatten)]
+        place: Place,
+        /// The service
+        service: String,
+        /// Further settings: set_request_headers.X-Tenant=a; docs/reference/proxy.md describes them
+        #[arg(value_name = "SETTING=VALUE", value_parser = setting::read)]
+        settings: Vec<Setting>,
+    },
+    /// Remove the route for a host and a path
+    Unroute {
+        #[command(flatten)]
+        place: Place,
+    },
     /// Remove answers from a service's cache: all, unless one or a prefix is named
     Purge {
         /// The service
@@ -67,6 +92,59 @@ enum Verb {
     },
 }
 
+/// A service to add.
+#[derive(Args, Debug)]
+struct Add {
+    /// Name of the service
+    service: String,
+    /// An instance; may be repeated
+    #[arg(long = "member", value_name = "ADDRESS:PORT")]
+    members: Vec<SocketAddr>,
+    /// File with its settings, in TOML
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Settings, which count more than those of the file: choice=round-robin, pool=ws://…, cache.items=1000; docs/reference/proxy.md
+    /// describes them
+    #[arg(value_name = "SETTING=VALUE", value_parser = setting::read)]
+    settings: Vec<Setting>,
+}
+
+/// Which requests a route is for.
+#[derive(Args, Debug)]
+struct Place {
+    /// The host, such as www.example.com or *.example.com; without it every host
+    #[arg(long)]
+    host: Option<String>,
+    /// What the path begins with
+    #[arg(long, default_value = "/")]
+    path: String,
+}
+
+impl Add {
+    /// The change that the proxy is asked for.
+    fn change(self) -> Result<Value, Failure> {
+        let mut settings = setting::collect(self.file.as_ref(), self.settings)?;
+        settings.insert("name".to_owned(), self.service.into());
+        if !self.members.is_empty() {
+            let member = |address: SocketAddr| json!({ "address": address.to_string() });
+            let members: Vec<Value> = self.members.into_iter().map(member).collect();
+            settings.insert("member".to_owned(), members.into());
+        }
+        Ok(json!({ "add-service": settings }))
+    }
+}
+
+/// The change that sends requests to a service.
+fn route(place: Place, service: String, settings: Vec<Setting>) -> Result<Value, Failure> {
+    let mut settings = setting::collect(None, settings)?;
+    if let Some(host) = place.host {
+        settings.insert("host".to_owned(), host.into());
+    }
+    settings.insert("path".to_owned(), place.path.into());
+    settings.insert("service".to_owned(), service.into());
+    Ok(json!({ "set-route": settings }))
+}
+
 /// Asks the proxy, and prints its answer.
 pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
     let proxy = Proxy(arguments.proxy);
@@ -78,6 +156,28 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
             output.print(&InstanceList(seen.services))
         }
         Verb::Why { service, instance } => why(&proxy, output, &service, instance).await,
+        Verb::Add(add) => {
+            let attempt = format!("add service {}", add.service);
+            proxy.change(output, &add.change()?, &attempt).await
+        }
+        Verb::Del { service } => {
+            let attempt = format!("remove service {service}");
+            let change = json!({ "remove-service": service });
+            proxy.change(output, &change, &attempt).await
+        }
+        Verb::Route {
+            place,
+            service,
+            settings,
+        } => {
+            let attempt = format!("send requests to service {service}");
+            let change = route(place, service, settings)?;
+            proxy.change(output, &change, &attempt).await
+        }
+        Verb::Unroute { place } => {
+            let change = json!({ "remove-route": { "host": place.host, "path": place.path } });
+            proxy.change(output, &change, "remove the route").await
+        }
         Verb::Purge {
             service,
             key,
@@ -91,7 +191,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
                 }
             }
             let attempt = format!("purge the cache of service {service}");
-            let purged: Purged = proxy.ask(true, &path, &attempt).await?;
+            let purged: Purged = proxy.ask(Some(&Value::Null), &path, &attempt).await?;
             output.print(&purged)
         }
     }
@@ -122,8 +222,14 @@ struct Proxy(SocketAddr);
 
 impl Proxy {
     async fn seen(&self) -> Result<Seen, Failure> {
-        self.ask(false, "/v1/services", "read what the proxy serves")
+        self.ask(None, "/v1/services", "read what the proxy serves")
             .await
+    }
+
+    /// Has the proxy's configuration changed, and shows what it serves then.
+    async fn change(&self, output: Output, change: &Value, attempt: &str) -> Result<(), Failure> {
+        let _: Value = self.ask(Some(change), "/v1/change", attempt).await?;
+        output.print(&ServiceList(self.seen().await?))
     }
 
     /// What the proxy serves, or one service of it.
@@ -141,19 +247,18 @@ impl Proxy {
         Ok(seen)
     }
 
+    /// Asks for a page, or posts a body.
     async fn ask<T: DeserializeOwned>(
         &self,
-        is_change: bool,
+        body: Option<&Value>,
         path: &str,
         attempt: &str,
     ) -> Result<T, Failure> {
         let mut endpoint = HttpEndpoint::new(self.0, None, None);
         let deadline = Deadline::after(PATIENCE);
-        let answer = if is_change {
-            let nothing = serde_json::Value::Null;
-            endpoint.post(path, &nothing, LONGEST, &deadline).await
-        } else {
-            endpoint.get(path, LONGEST, &deadline).await
+        let answer = match body {
+            Some(body) => endpoint.post(path, body, LONGEST, &deadline).await,
+            None => endpoint.get(path, LONGEST, &deadline).await,
         };
         let refused = |reason: String| Failure::refused(attempt)(Status::unavailable(reason));
         let answer = answer.map_err(|reason| {
@@ -163,8 +268,13 @@ impl Proxy {
         })?;
         let status = answer.status;
         let body = answer.whole().map_err(|error| refused(error.to_string()))?;
+        let text = String::from_utf8_lossy(&body);
+        if status == StatusCode::BAD_REQUEST {
+            return Err(Failure::refused(attempt)(Status::invalid_argument(
+                text.trim(),
+            )));
+        }
         if !status.is_success() {
-            let text = String::from_utf8_lossy(&body);
             return Err(refused(format!("{status}: {}", text.trim())));
         }
         serde_json::from_slice(&body).map_err(|error| {

@@ -1,6 +1,6 @@
 //! `lbctl pool`.
 
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use lb_model::settings::{Map, Value};
@@ -17,6 +17,7 @@ use crate::{
         Output,
         pool::{Explanation, Pool, PoolEvent, Pools},
     },
+    values::setting::{self, Setting},
 };
 
 /// The arguments: what to do, and where the controller is.
@@ -75,7 +76,7 @@ struct Add {
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Settings, which count more than those of the file: template.image=web:1
-    #[arg(value_name = "SETTING=VALUE", value_parser = setting)]
+    #[arg(value_name = "SETTING=VALUE", value_parser = setting::read)]
     settings: Vec<Setting>,
 }
 
@@ -87,7 +88,7 @@ struct Set {
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Settings: scaling.max=20, template.image=web:2; without a value, check=, a setting has its default again
-    #[arg(value_name = "SETTING=VALUE", value_parser = setting)]
+    #[arg(value_name = "SETTING=VALUE", value_parser = setting::read)]
     settings: Vec<Setting>,
 }
 
@@ -118,38 +119,6 @@ struct Logs {
     most: u32,
 }
 
-/// Tables of texts of a template.
-const TEXTS: [&str; 2] = ["environment", "labels"];
-
-/// A setting with its path.
-#[derive(Clone, Debug, PartialEq)]
-struct Setting {
-    path: Vec<String>,
-    value: Value,
-}
-
-/// Reads `a.b=VALUE`: the value as in TOML, or else as text; nothing is `null`.
-fn setting(text: &str) -> Result<Setting, String> {
-    let (path, value) = text
-        .split_once('=')
-        .ok_or("write SETTING=VALUE, such as scaling.max=20")?;
-    let path: Vec<String> = path.split('.').map(str::to_owned).collect();
-    if path.iter().any(String::is_empty) {
-        return Err("write SETTING=VALUE, such as scaling.max=20".to_owned());
-    }
-    let is_text = matches!(path.as_slice(), [first, second, _] if first == "template" && TEXTS.contains(&second.as_str()));
-    let value = match value {
-        "" => Value::Null,
-        // Whatever it looks like: VERSION=2.
-        value if is_text && !value.starts_with(['"', '\'']) => Value::String(value.to_owned()),
-        value => toml::from_str::<Map<String, Value>>(&format!("value = {value}"))
-            .ok()
-            .and_then(|mut map| map.remove("value"))
-            .unwrap_or_else(|| Value::String(value.to_owned())),
-    };
-    Ok(Setting { path, value })
-}
-
 fn bounds(text: &str) -> Result<(u32, u32), String> {
     const FORM: &str = "give a number, or MIN..MAX";
     let number = |text: &str| text.parse::<u32>().map_err(|_| FORM.to_owned());
@@ -163,45 +132,6 @@ fn bounds(text: &str) -> Result<(u32, u32), String> {
     Ok((min, max))
 }
 
-/// The settings of a file and of the command line.
-fn settings(file: Option<&PathBuf>, settings: Vec<Setting>) -> Result<Map<String, Value>, Failure> {
-    let mut map = match file {
-        None => Map::new(),
-        Some(path) => {
-            let text = fs::read_to_string(path).map_err(|error| Failure::File {
-                attempt: format!("read {}", path.display()),
-                error,
-            })?;
-            toml::from_str(&text)
-                .map_err(|error| Failure::Usage(format!("{}: {error}", path.display())))?
-        }
-    };
-    for Setting { path, value } in settings {
-        put(&mut map, &path, value);
-    }
-    Ok(map)
-}
-
-fn put(map: &mut Map<String, Value>, path: &[String], value: Value) {
-    match path {
-        [] => {}
-        [name] => {
-            map.insert(name.clone(), value);
-        }
-        [name, rest @ ..] => {
-            let inner = map
-                .entry(name.clone())
-                .or_insert_with(|| Value::Object(Map::new()));
-            if !inner.is_object() {
-                *inner = Value::Object(Map::new());
-            }
-            if let Value::Object(inner) = inner {
-                put(inner, rest, value);
-            }
-        }
-    }
-}
-
 /// Does it.
 pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
     let output = context.output;
@@ -209,7 +139,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
     match arguments.verb {
         Verb::Add(add) => add.run(client, output).await,
         Verb::Set(set) => {
-            let patch = settings(set.file.as_ref(), set.settings)?;
+            let patch = setting::collect(set.file.as_ref(), set.settings)?;
             update(client, output, set.name, patch).await
         }
         Verb::List(list) => show(client, output, list).await,
@@ -231,7 +161,7 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
 
 impl Add {
     async fn run(self, mut client: Controller, output: Output) -> Result<(), Failure> {
-        let settings = settings(self.file.as_ref(), self.settings)?;
+        let settings = setting::collect(self.file.as_ref(), self.settings)?;
         let request = v1::AddPoolRequest {
             name: self.name.clone(),
             settings: Some(map_to_struct(settings)),
@@ -354,43 +284,8 @@ impl Logs {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn settings_are_read_by_path() {
-        let read = |words: &[&str]| {
-            let words = words.iter().map(|word| setting(word).unwrap());
-            Value::Object(settings(None, words.collect()).unwrap())
-        };
-        assert_eq!(
-            read(&[
-                "scaling.max=20",
-                "template.image=web:1",
-                "template.arguments=[\"-p\", \"{port}\"]",
-                "check.interval=1s",
-                "check.kind='http'",
-                "description=",
-                "template.environment.VERSION=2",
-                "template.labels.quoted='1'",
-            ]),
-            json!({
-                "scaling": { "max": 20 },
-                "template": {
-                    "image": "web:1",
-                    "arguments": ["-p", "{port}"],
-                    "environment": { "VERSION": "2" },
-                    "labels": { "quoted": "1" },
-                },
-                "check": { "interval": "1s", "kind": "http" },
-                "description": null,
-            })
-        );
-        for bad in ["scaling.max", "=1", "a..b=1"] {
-            assert!(setting(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn bounds_are_numbers_or_ranges() {

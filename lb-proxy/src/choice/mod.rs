@@ -14,7 +14,7 @@ mod weights;
 
 use std::fmt;
 
-pub use latency::PeakLatency;
+pub use latency::{PeakLatency, Typical};
 pub use weights::Weights;
 
 /// The way of services that name none.

@@ -11,10 +11,15 @@ use anyhow::{Context as _, bail};
 use clap::{CommandFactory as _, error::ErrorKind};
 use lb_proxy::{
     admin::Admin,
-    config::{Config, environment},
+    config::{self, Config, environment},
     listen::handover::{self, Sockets},
     members::{Endpoint, Members},
     server::Server,
+    trouble,
+};
+use lb_serve::{
+    vital::{End, Vital},
+    watchdog::{Watchdog, beat},
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
@@ -27,6 +32,17 @@ use tokio::{
 
 /// How often instances are looked after.
 const TICK: Duration = Duration::from_secs(1);
+
+/// How often the end of open connections is looked for.
+const LOOK: Duration = Duration::from_millis(50);
+
+// The proxy's vital parts: see `lb_serve::vital`. Each source of instances is followed again if that panics.
+const WORKER: &str = "a thread that serves clients";
+const LOG: &str = "the writer of the access log";
+const HANDOVER: &str = "the thread that hands listening sockets over";
+const ADMIN: &str = "the server of the administration";
+const RUNTIME: &str = "the runtime, which follows the sources of instances,";
+const CONTROL: &str = "the thread that looks after instances and the configuration";
 
 /// Arguments of `run`.
 #[derive(Debug, clap::Args)]
@@ -41,7 +57,7 @@ pub struct Run {
     #[arg(long, value_name = "ws://HOST:PORT/PATH")]
     pool: Option<String>,
     /// Serve metrics, health and administration here, for example 127.0.0.1:9470 [default: nowhere]. Neither encrypted nor
-    /// authenticated: who can connect can read them and purge caches.
+    /// authenticated: who can connect can read them, purge caches and change services.
     #[arg(long, value_name = "ADDRESS:PORT")]
     admin: Option<SocketAddr>,
 }
@@ -121,8 +137,33 @@ impl Run {
         Ok(endpoint)
     }
 
-    /// Reads the configuration again; what is wrong changes nothing.
-    async fn reload(&self, server: &Arc<Server>, members: &Members) {
+    /// Changes the configuration file as a caller orders, and follows it.
+    fn change(
+        &self,
+        edit: &config::Edit,
+        server: &Server,
+        members: &Members,
+    ) -> Result<(), String> {
+        let Some(path) = &self.config else {
+            return Err(
+                "the proxy was started without --config: there is no file to change".to_owned(),
+            );
+        };
+        let text = config::edit(path, edit).map_err(|error| lb_serve::message(&error))?;
+        tracing::info!("{} was changed by the administration", path.display());
+        if let Err(why) = self.reload(server, members) {
+            config::replace(path, &text).map_err(|error| {
+                format!("{why}; and the file as it was cannot be written again: {error}")
+            })?;
+            // It was followed before.
+            let _ = self.reload(server, members);
+            return Err(why);
+        }
+        Ok(())
+    }
+
+    /// Reads the configuration again; what is wrong changes nothing, and is returned.
+    fn reload(&self, server: &Server, members: &Members) -> Result<(), String> {
         let now = NotifyState::monotonic_usec_now().ok();
         let _ = sd_notify::notify(&[&[NotifyState::Reloading], now.as_slice()].concat());
         let followed = (|| {
@@ -132,8 +173,10 @@ impl Run {
             members.follow(server.shared(), endpoint.as_ref());
             anyhow::Ok(())
         })();
-        match followed {
+        let followed = followed.map_err(|error| lb_serve::message(error.as_ref()));
+        match &followed {
             Ok(()) => {
+                server.shared().note_reload(Ok(()));
                 tracing::info!("configuration and certificates were read again");
                 let names = server.shared().at_next_start();
                 if !names.is_empty() {
@@ -143,9 +186,13 @@ impl Run {
                     );
                 }
             }
-            Err(error) => tracing::error!("SIGHUP: {error:#}; nothing was changed"),
+            Err(why) => {
+                server.shared().note_reload(Err(why));
+                tracing::error!("reading the configuration again: {why}; nothing was changed");
+            }
         }
         let _ = sd_notify::notify(&[NotifyState::Ready]);
+        followed
     }
 
     async fn serve(self, config: Config, threads: usize) -> anyhow::Result<()> {
@@ -165,7 +212,16 @@ impl Run {
             None => (Sockets::new(), None),
         };
         let admin = config.proxy.admin;
-        let server = Arc::new(Server::start(config, threads, inherited)?);
+        let limit = config.proxy.watchdog;
+        let server = Server::start(config, threads, inherited)?;
+        trouble::count_panics(server.shared());
+        let mut vital = Vital::new();
+        for thread in server.threads() {
+            vital.thread(WORKER, thread).context("starting a thread")?;
+        }
+        if let Some(thread) = server.shared().log.thread() {
+            vital.thread(LOG, thread).context("starting a thread")?;
+        }
         let members = Members::default();
         members.follow(server.shared(), endpoint.as_ref());
 
@@ -177,7 +233,12 @@ impl Run {
                     let _ = replaced.send(());
                 };
                 let served = handover::serve(path, server.held(), tell);
-                Some(served.with_context(|| format!("listening on {}", path.display()))?)
+                let (socket, thread) =
+                    served.with_context(|| format!("listening on {}", path.display()))?;
+                vital
+                    .thread(HANDOVER, thread)
+                    .context("starting a thread")?;
+                Some(socket)
             }
             None => None,
         };
@@ -189,18 +250,25 @@ impl Run {
         }
         let (stop, stopping) = watch::channel(false);
         let mut ready: Vec<String> = server.addresses().iter().map(ToString::to_string).collect();
-        let admin = match admin {
-            Some(address) => {
-                let listener = bind_admin(address).await?;
-                ready.push(format!("http://{}/metrics", listener.local_addr()?));
-                let site = Admin::new(Arc::clone(server.shared()));
-                let incoming = lb_serve::incoming(listener);
-                Some(tokio::spawn(lb_serve::http::serve(
-                    incoming, site, stopping,
-                )))
-            }
-            None => None,
-        };
+        let has_admin = admin.is_some();
+        let (orders, mut ordered) = mpsc::channel(1);
+        if let Some(address) = admin {
+            let listener = bind_admin(address).await?;
+            ready.push(format!("http://{}/metrics", listener.local_addr()?));
+            let site = Admin::new(Arc::clone(server.shared()), orders);
+            let incoming = lb_serve::incoming(listener);
+            vital.spawn(ADMIN, lb_serve::http::serve(incoming, site, stopping));
+        }
+        let (control, runtime) = (Arc::default(), Arc::default());
+        let watchdog = Watchdog::new("lb-proxy", limit)
+            // These beat by themselves.
+            .watch(CONTROL, Arc::clone(&control), || {})
+            .watch(RUNTIME, Arc::clone(&runtime), || {});
+        let watchdog = server.pulses().fold(watchdog, |watchdog, pulse| {
+            watchdog.watch(WORKER, pulse, || {})
+        });
+        watchdog.start(&vital).context("starting a thread")?;
+        vital.spawn(RUNTIME, beat(runtime));
         println!("lb-proxy: ready on {}", ready.join(", "));
         if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
             tracing::warn!("telling the service manager that the proxy is ready: {error}");
@@ -211,16 +279,27 @@ impl Run {
         let mut swept = Instant::now();
         let is_replaced = loop {
             tokio::select! {
-                _ = ticks.tick() => {
-                    if server.is_broken() {
-                        bail!("a thread that serves clients has panicked; start the proxy again");
-                    }
-                    upkeep(&server, &mut swept);
-                }
-                _ = hang_up.recv() => self.reload(&server, &members).await,
+                biased;
                 _ = terminate.recv() => break false,
                 _ = interrupt.recv() => break false,
+                // Before the end of the thread that hands over.
                 Some(()) = replacement.recv() => break true,
+                end = vital.next_end() => return Err(ended(end)),
+                _ = hang_up.recv() => {
+                    let _work = control.work();
+                    // It is logged, and shown until it is over.
+                    let _ = self.reload(&server, &members);
+                }
+                Some(order) = ordered.recv() => {
+                    let _work = control.work();
+                    let done = self.change(&order.edit, &server, &members);
+                    // The caller may be gone.
+                    let _ = order.answer.send(done);
+                }
+                _ = ticks.tick() => {
+                    let _work = control.work();
+                    upkeep(&server, &mut swept);
+                }
             }
         };
         let why = if is_replaced {
@@ -238,19 +317,39 @@ impl Run {
         }
         drop(socket);
         let drain = server.shared().running.load().config.proxy.drain;
-        let draining = Arc::clone(&server);
-        let left = tokio::task::spawn_blocking(move || draining.drain(drain))
-            .await
-            .context("waiting for open connections")?;
+        server.begin_drain();
+        let start = Instant::now();
+        let mut looks = tokio::time::interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while server.open() > 0 && start.elapsed() < drain {
+            tokio::select! {
+                _ = looks.tick() => drop(control.work()),
+                end = vital.next_end() => {
+                    // These have ended because the next proxy is there.
+                    if !is_replaced || ![HANDOVER, ADMIN].contains(&end.part) {
+                        return Err(ended(end));
+                    }
+                }
+            }
+        }
+        let left = server.open();
         let _ = stop.send(true);
-        if let Some(admin) = admin {
-            let _ = admin.await;
+        if has_admin {
+            vital.finish(ADMIN).await?;
         }
         if left > 0 {
             tracing::warn!("{left} connections were open after {drain:?} and are closed");
         }
         Ok(())
     }
+}
+
+/// A vital part has ended: so does the proxy, and says why.
+fn ended(end: End) -> anyhow::Error {
+    let status = format!("{end}; the proxy ends");
+    // There may be no service manager.
+    let _ = sd_notify::notify(&[NotifyState::Status(&status)]);
+    end.into_error().context("the proxy ends; start it again")
 }
 
 /// The proxy before may still serve this address for a moment.

@@ -1,5 +1,6 @@
 //! The configuration file: TOML, unknown settings are errors. The command line overrides it.
 
+mod edit;
 pub mod environment;
 mod settings;
 
@@ -13,6 +14,7 @@ use lb_model::{
     settings::{self as model, FieldError, Map, Settings, Value},
 };
 
+pub use edit::{Edit, EditError, edit, replace};
 pub use settings::{
     AccessLog, CacheSettings, Certificate, Clients, HashKey, HeaderText, ListenerSettings,
     MemberSettings, Name, Network, Protocol, ProxySettings, RouteSettings, ServiceSettings,

@@ -207,6 +207,8 @@ lb_model::settings! {
         access_log: AccessLog = AccessLog::Off;
         /// With `sampled`: one request of so many is logged.
         access_log_sample: u32 = 100, 1..=1_000_000;
+        /// How long a vital part may make no progress. The proxy ends then, and the service manager starts it again.
+        watchdog: Duration = Duration::from_secs(60), Duration::from_secs(5)..=Duration::from_secs(3_600);
     }
 }
 

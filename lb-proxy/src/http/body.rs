@@ -18,13 +18,14 @@ use hyper::{
     body::Incoming,
     client::conn::{http1, http2},
 };
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
 use crate::{
     cache::Filling,
     clock,
     http::OpenRequest,
     log::Record,
+    patience::{GRACE, lateness},
     service::{Fault, Lease, Service},
     upstream::SharedStream,
 };
@@ -107,21 +108,35 @@ impl Error for BodyError {}
 struct Pause {
     most: Duration,
     timer: Option<Pin<Box<Sleep>>>,
+    /// This process woke up late, and waits for a moment more.
+    is_late: bool,
 }
 
 impl Pause {
     const fn new(most: Duration) -> Self {
-        Pause { most, timer: None }
+        Pause {
+            most,
+            timer: None,
+            is_late: false,
+        }
     }
 
     fn end(&mut self) {
         self.timer = None;
+        self.is_late = false;
     }
 
     /// Ready when the pause is too long.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let most = self.most;
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(most)));
+        ready!(timer.as_mut().poll(context));
+        if self.is_late || lateness(timer.deadline()).is_none() {
+            return Poll::Ready(());
+        }
+        // What was sent meanwhile may just be on its way from the connection's task.
+        self.is_late = true;
+        timer.as_mut().reset(Instant::now() + GRACE);
         timer.as_mut().poll(context)
     }
 }
@@ -304,6 +319,8 @@ impl AnswerBody {
     /// The answer is cut.
     fn fail(&mut self, fault: Fault) {
         self.filling = None;
+        // What did not come although this process slept says nothing about the instance.
+        let is_own = self.pause.is_late;
         self.carrier = None;
         let is_clients = self
             .request
@@ -311,6 +328,7 @@ impl AnswerBody {
             .is_some_and(|request| !matches!(request.stage(), Stage::Finished | Stage::Untouched));
         if let Some(lease) = self.lease.take()
             && !is_clients
+            && !is_own
         {
             self.service.note_failure(lease.instance(), fault);
         }

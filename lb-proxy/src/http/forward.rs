@@ -23,18 +23,20 @@ use http::{
 use hyper::{
     body::{Body as _, Incoming},
     client::conn::TrySendError,
-    upgrade::OnUpgrade,
 };
-use tokio::time::timeout;
 
 use super::{
     Exchange, Failure,
     body::{AnswerBody, Body, Carrier, Progress, RequestBody, Stage},
-    hash_key, headers, upgrade,
+    hash_key, headers,
+    upgrade::{self, Upgrade},
 };
 use crate::{
     config::{Protocol, ServiceSettings},
+    patience::{Waited, patiently},
+    proxy::Shared,
     service::{Fault, Lease, Service},
+    trouble::Kind,
     upstream::{ConnectError, Connection, Connector},
 };
 
@@ -46,7 +48,7 @@ pub async fn forward(
     exchange: &mut Exchange<'_>,
     head: Parts,
     body: Incoming,
-    upgrade: Option<OnUpgrade>,
+    upgrade: Option<Upgrade>,
 ) -> Result<Response<Body>, Failure> {
     let (body, progress) = if body.is_end_stream() {
         (RequestBody::none(), None)
@@ -88,6 +90,21 @@ const LATE: Failure = Failure::new(
     StatusCode::GATEWAY_TIMEOUT,
     "the instance took too long to answer",
 );
+/// Nothing was sent.
+const OWN: Failure = Failure::new(
+    StatusCode::SERVICE_UNAVAILABLE,
+    "this proxy lacks what it needs to connect to an instance",
+);
+/// An instance that ends, or has enough to do, says so.
+const REFUSED: Failure = Failure::new(
+    StatusCode::SERVICE_UNAVAILABLE,
+    "the instance takes no request at the moment",
+);
+/// It was sent, and this process slept while the instance may have answered.
+const SLEPT: Failure = Failure::new(
+    StatusCode::GATEWAY_TIMEOUT,
+    "this proxy was stopped while the instance may have answered",
+);
 const NOBODY: Failure = Failure::new(
     StatusCode::SERVICE_UNAVAILABLE,
     "no instance of the service can take the request",
@@ -115,6 +132,7 @@ struct Sending {
     service: Arc<Service>,
     settings: Arc<ServiceSettings>,
     connector: Arc<Connector>,
+    shared: Arc<Shared>,
     progress: Option<Arc<Progress>>,
     answer_timeout: Duration,
     /// Whether the request may be sent again although the first one may have arrived.
@@ -127,7 +145,7 @@ async fn send(
     head: Parts,
     body: RequestBody,
     progress: Option<Arc<Progress>>,
-    mut upgrade: Option<OnUpgrade>,
+    mut upgrade: Option<Upgrade>,
 ) -> Result<Sent, Failure> {
     let service = Arc::clone(&exchange.route.service);
     let settings = service.settings.load_full();
@@ -142,6 +160,7 @@ async fn send(
             .unwrap_or(settings.answer_timeout),
         may_repeat: is_idempotent(&head.method) && progress.is_none() && upgrade.is_none(),
         ends: (client, exchange.client.local),
+        shared: Arc::clone(&exchange.client.shared),
         progress,
         settings,
         service,
@@ -187,7 +206,7 @@ async fn attempt(
     sending: &Sending,
     lease: Lease,
     mut request: Request<RequestBody>,
-    upgrade: &mut Option<OnUpgrade>,
+    upgrade: &mut Option<Upgrade>,
 ) -> Result<Sent, Lost> {
     let instance = Arc::clone(lease.instance());
     instance.count_request();
@@ -199,24 +218,31 @@ async fn attempt(
     }
     let mut is_new = false;
     loop {
-        let connected = sending
-            .connector
-            .connection(&instance, sending.ends, is_new);
+        let connected =
+            sending
+                .connector
+                .connection(&instance, sending.ends, is_new, &sending.shared.troubles);
         let connection = match connected.await {
             Ok(connection) => connection,
             Err(error) => {
                 tracing::debug!("service {}: {error}", sending.service.name);
+                let is_own = error.is_own(&sending.shared.troubles);
                 return Err(Lost {
                     failure: match error {
+                        _ if is_own => OWN,
                         ConnectError::TimedOut(..) => LATE,
                         _ => BROKEN,
                     },
-                    fault: Some(Fault::Connect),
+                    fault: (!is_own).then_some(Fault::Connect),
+                    // Another instance may have an idle connection, or ports that are free.
                     request: Some(request),
                 });
             }
         };
-        let copy = sending.may_repeat.then(|| copy_of(&request));
+        // What a peer over HTTP/2 says that it did not process may be sent again, whatever it is.
+        let is_http2 = matches!(connection, Connection::Http2 { .. });
+        let may_copy = sending.may_repeat || is_http2 && sending.progress.is_none();
+        let copy = may_copy.then(|| copy_of(&request));
         let started = Instant::now();
         let (sent, carrier, is_reused) = match connection {
             Connection::Http1 {
@@ -237,7 +263,7 @@ async fn attempt(
             }
         };
         let error = match sent {
-            Some(Ok(answer)) => {
+            Waited::Done(Ok(answer)) => {
                 instance.answered(started.elapsed());
                 return accept(sending, lease, answer, carrier, upgrade).ok_or(Lost {
                     failure: BROKEN,
@@ -245,8 +271,20 @@ async fn attempt(
                     request: None,
                 });
             }
-            Some(Err(error)) => error,
-            None => {
+            Waited::Done(Err(error)) => error,
+            Waited::Late(late) => {
+                let address = instance.address;
+                sending.shared.troubles.observe(
+                    Kind::Late,
+                    format_args!("waiting for the answer of {address}: woke up {late:?} late"),
+                );
+                return Err(clients_fault(sending).unwrap_or(Lost {
+                    failure: SLEPT,
+                    fault: None,
+                    request: None,
+                }));
+            }
+            Waited::Over => {
                 return Err(clients_fault(sending).unwrap_or(Lost {
                     failure: LATE,
                     fault: Some(Fault::TimedOut),
@@ -255,12 +293,21 @@ async fn attempt(
             }
         };
         let (back, error) = taken(error);
-        match (back, copy) {
-            (Some(back), _) | (None, Some(back)) if is_reused && !is_new && (is_lost(&error)) => {
+        let refused = Refused::of(&error);
+        if let Carrier::Http2(stream, _) = &carrier
+            && refused != Some(Refused::Stream)
+        {
+            instance.pool.retire(stream);
+        }
+        let is_lost = is_lost(&error);
+        let back = back.or(copy.filter(|_| refused.is_some() || sending.may_repeat && is_lost));
+        let is_stale = is_lost || refused == Some(Refused::Connection);
+        match back {
+            Some(back) if is_reused && !is_new && is_stale => {
                 request = back;
                 is_new = true;
             }
-            (back, copy) => {
+            back => {
                 if let Some(lost) = clients_fault(sending) {
                     return Err(lost);
                 }
@@ -269,10 +316,18 @@ async fn attempt(
                     sending.service.name,
                     instance.address
                 );
+                let own = socket_error(&error).and_then(Kind::of);
+                if let Some(kind) = own {
+                    sending.shared.troubles.observe(kind, &error);
+                }
                 return Err(Lost {
-                    failure: BROKEN,
-                    fault: Some(Fault::Broken),
-                    request: back.or(copy.filter(|_| is_lost(&error))),
+                    failure: match (own, refused) {
+                        (Some(_), _) => OWN,
+                        (None, Some(_)) => REFUSED,
+                        (None, None) => BROKEN,
+                    },
+                    fault: (own.is_none() && refused.is_none()).then_some(Fault::Broken),
+                    request: back,
                 });
             }
         }
@@ -303,18 +358,20 @@ fn clients_fault(sending: &Sending) -> Option<Lost> {
     })
 }
 
-/// Waits for the head of the answer. The time counts from when the request's body last moved. `None`: it is over.
-async fn in_time<T>(sent: impl Future<Output = T>, sending: &Sending) -> Option<T> {
+/// Waits for the head of the answer. The time counts from when the request's body last moved.
+async fn in_time<T>(sent: impl Future<Output = T>, sending: &Sending) -> Waited<T> {
     let mut sent = pin!(sent);
     let most = sending.answer_timeout;
     let mut wait = most;
     loop {
-        match timeout(wait, sent.as_mut()).await {
-            Ok(sent) => return Some(sent),
-            Err(_) => {
-                let quiet = sending.progress.as_ref()?.quiet_for();
-                wait = most.checked_sub(quiet).filter(|wait| !wait.is_zero())?;
-            }
+        let waited = patiently(wait, sent.as_mut()).await;
+        let Waited::Over = waited else {
+            return waited;
+        };
+        let quiet = sending.progress.as_ref().map(|body| body.quiet_for());
+        match quiet.and_then(|quiet| most.checked_sub(quiet)) {
+            Some(left) if !left.is_zero() => wait = left,
+            _ => return Waited::Over,
         }
     }
 }
@@ -324,9 +381,34 @@ fn is_lost(error: &hyper::Error) -> bool {
     error.is_incomplete_message()
         || error.is_closed()
         || error.is_canceled()
-        || error
-            .source()
-            .is_some_and(|source| source.is::<io::Error>())
+        || socket_error(error).is_some()
+}
+
+/// What a peer over HTTP/2 has not processed, as it says (RFC 9113 section 8.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refused {
+    /// This stream.
+    Stream,
+    /// All streams after those that it named as the last one: it closes the connection.
+    Connection,
+}
+
+impl Refused {
+    fn of(error: &hyper::Error) -> Option<Self> {
+        let error: &h2::Error = error.source()?.downcast_ref()?;
+        if !error.is_remote() {
+            return None;
+        }
+        // A stream gets this error only if it is not among those that the peer may have processed.
+        if error.is_go_away() {
+            return Some(Refused::Connection);
+        }
+        (error.reason() == Some(h2::Reason::REFUSED_STREAM)).then_some(Refused::Stream)
+    }
+}
+
+fn socket_error(error: &hyper::Error) -> Option<&io::Error> {
+    error.source()?.downcast_ref()
 }
 
 fn is_idempotent(method: &Method) -> bool {
@@ -350,6 +432,12 @@ fn prepare(
     is_upgrade: bool,
 ) -> Result<Parts, Failure> {
     let is_http2 = connector.protocol() == Protocol::Http2;
+    if is_http2 && is_upgrade {
+        return Err(Failure::new(
+            StatusCode::NOT_IMPLEMENTED,
+            "the instances speak HTTP/2, which has no upgrades",
+        ));
+    }
     let from_version = head.version;
     let protocol = is_upgrade
         .then(|| head.headers.get(UPGRADE).cloned())
@@ -414,30 +502,33 @@ fn prepare(
     Ok(head)
 }
 
-/// Takes an answer that an instance sent. `None`: it switches protocols, and nobody asked for that.
+/// Takes an answer that an instance sent. `None`: it switches protocols although nobody asked for that, or does not although
+/// its client would believe so.
 fn accept(
     sending: &Sending,
     lease: Lease,
     mut answer: Response<Incoming>,
     carrier: Carrier,
-    upgrade: &mut Option<OnUpgrade>,
+    upgrade: &mut Option<Upgrade>,
 ) -> Option<Sent> {
     let status = answer.status();
     let service = &sending.service;
     if status == StatusCode::SWITCHING_PROTOCOLS {
-        let client = upgrade.take()?;
+        let upgrade = upgrade.take()?;
         lease.instance().succeeded();
-        let instance = hyper::upgrade::on(&mut answer);
         let pause = sending.settings.pause_timeout;
-        upgrade::join(client, instance, lease, Arc::clone(service), pause);
-        let (mut head, _) = answer.into_parts();
-        let protocol = head.headers.get(UPGRADE).cloned();
-        headers::clean(&mut head.headers, false);
-        if let Some(protocol) = protocol {
-            upgrade::ask(&mut head.headers, protocol);
-        }
-        head.version = Version::HTTP_11;
-        return Some(Sent::Switched(Response::from_parts(head, Body::none())));
+        let status = upgrade.status();
+        let headers = upgrade.join(&mut answer, lease, Arc::clone(service), pause)?;
+        let mut switched = Response::new(Body::none());
+        *switched.status_mut() = status;
+        *switched.headers_mut() = headers;
+        return Some(Sent::Switched(switched));
+    }
+    if upgrade
+        .as_ref()
+        .is_some_and(|upgrade| upgrade.is_opened_by(status))
+    {
+        return None;
     }
     // 501 says something about the request.
     if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED {

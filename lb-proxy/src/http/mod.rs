@@ -10,6 +10,7 @@ use std::{
     convert::Infallible,
     hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
     net::{IpAddr, SocketAddr},
+    panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -17,6 +18,7 @@ use std::{
     time::Instant,
 };
 
+use futures::FutureExt as _;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
     header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, LOCATION},
@@ -32,6 +34,7 @@ use crate::{
     routes::Route,
 };
 use body::Body;
+use upgrade::Upgrade;
 use validate::Target;
 
 /// A connection of a client.
@@ -173,7 +176,7 @@ pub async fn serve(
     shared.totals.open.fetch_add(1, Relaxed);
     let _open = Open(&shared);
     let version = request.version();
-    let upgrade = upgrade::client_side(&mut request);
+    let upgrade = upgrade::client_side(&mut request, &client);
     let (head, body) = request.into_parts();
     let trusted = &running.config.proxy.trusted_proxies;
     let is_trusted = headers::is_trusted(trusted, client.peer.ip());
@@ -240,6 +243,23 @@ pub async fn serve(
     Ok(answer)
 }
 
+/// Serves a request whose panic, which is a fault of this program, ends nothing but itself: the client gets a 500, and the
+/// hook of panics has counted and said it.
+pub async fn guarded(
+    shared: Arc<Shared>,
+    served: impl Future<Output = Result<Response<Body>, Infallible>>,
+) -> Result<Response<Body>, Infallible> {
+    match AssertUnwindSafe(served).catch_unwind().await {
+        Ok(served) => served,
+        Err(_) => {
+            let status = StatusCode::INTERNAL_SERVER_ERROR;
+            shared.totals.count(status.as_u16());
+            let failure = Failure::new(status, "a fault of this proxy");
+            Ok(respond(&failure, false))
+        }
+    }
+}
+
 /// Counts a request as open until its head was answered.
 struct Open<'a>(&'a Shared);
 
@@ -249,7 +269,7 @@ impl Drop for Open<'_> {
     }
 }
 
-type Message = (Parts, Incoming, Option<hyper::upgrade::OnUpgrade>);
+type Message = (Parts, Incoming, Option<Upgrade>);
 
 async fn answer(
     client: &Arc<Client>,
@@ -428,4 +448,33 @@ fn respond_grpc(failure: &Failure) -> Response<Body> {
     headers.insert("grpc-status", HeaderValue::from_static(code));
     headers.insert("grpc-message", HeaderValue::from_static(failure.why));
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{config::Config, trouble};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_that_panics_gets_an_answer_and_is_counted() {
+        let shared = Arc::new(Shared::new(Config::default(), 1).unwrap());
+        trouble::count_panics(&shared);
+        let served = guarded(Arc::clone(&shared), async {
+            let name = "it";
+            assert!(name.is_empty(), "{name} broke in a test");
+            Ok(Response::new(Body::none()))
+        });
+        assert_eq!(served.await.unwrap().status(), 500);
+        assert_eq!(shared.totals.answers[4].load(Relaxed), 1);
+        // Other tests may panic as well.
+        assert!(shared.troubles.count(trouble::Kind::Panic) >= 1);
+        let warnings = shared.troubles.warnings();
+        assert!(
+            warnings
+                .iter()
+                .any(|text| text.contains("fault of this program")),
+            "{warnings:?}"
+        );
+    }
 }

@@ -52,6 +52,10 @@ pub fn check(head: &Parts) -> Result<Target, Refusal> {
     if head.method == Method::TRACE {
         return refuse(StatusCode::METHOD_NOT_ALLOWED, "TRACE is not served");
     }
+    // Only OPTIONS may be about no path at all (RFC 9112 section 3.2.4).
+    if head.uri.path() == "*" && head.method != Method::OPTIONS {
+        return refuse(StatusCode::BAD_REQUEST, "* is no path");
+    }
     check_coding(head)?;
     if let Some(expected) = head.headers.get(EXPECT)
         && !expected.as_bytes().eq_ignore_ascii_case(b"100-continue")
@@ -168,6 +172,7 @@ mod tests {
             (H1, "/", &[("host", "A.test:80")][..], Ok("a.test:80")),
             (H1, "/", &[], Err(400)),
             (H1, "/", &[("host", "")], Err(400)),
+            (H1, "*", &[("host", "a")], Err(400)),
             (H1, "/", &[("host", "a/b")], Err(400)),
             (H1, "/", &[("host", "u@b")], Err(400)),
             (H1, "/", &[("host", "a"), ("host", "a")], Err(400)),

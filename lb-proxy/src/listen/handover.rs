@@ -18,6 +18,7 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    thread::JoinHandle,
     time::Duration,
 };
 
@@ -30,6 +31,8 @@ use nix::{
 const MOST: usize = 253;
 /// How long each side waits for the other one's next step.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long to wait when no connection can be accepted.
+const BACKOFF: Duration = Duration::from_secs(1);
 const READY: u8 = b'R';
 /// Bytes of a message's text: an address for each socket.
 const TEXT: usize = 32 << 10;
@@ -142,11 +145,16 @@ fn inode(path: &Path) -> io::Result<u64> {
     fs::symlink_metadata(path).map(|metadata| metadata.ino())
 }
 
-/// Listens on `path`, hands `held` over to whoever connects, and calls `replaced` when the next proxy is ready.
+/// Listens on `path`, hands `held` over to whoever connects, and calls `replaced` when the next proxy is ready. The thread that
+/// does so ends then, and not before.
 ///
 /// # Errors
 /// The socket cannot be made.
-pub fn serve(path: &Path, held: Held, replaced: impl Fn() + Send + 'static) -> io::Result<Server> {
+pub fn serve(
+    path: &Path,
+    held: Held,
+    replaced: impl Fn() + Send + 'static,
+) -> io::Result<(Server, JoinHandle<()>)> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
@@ -160,10 +168,14 @@ pub fn serve(path: &Path, held: Held, replaced: impl Fn() + Send + 'static) -> i
         path: path.to_owned(),
         inode: inode(path)?,
     };
-    std::thread::Builder::new()
+    let thread = std::thread::Builder::new()
         .name("handover".to_owned())
         .spawn(move || {
             for stream in listener.incoming() {
+                if stream.is_err() {
+                    // The host lacks something, such as descriptors.
+                    std::thread::sleep(BACKOFF);
+                }
                 let handed = stream.and_then(|stream| hand_over(stream, &held));
                 match handed {
                     Ok(()) => {
@@ -178,7 +190,7 @@ pub fn serve(path: &Path, held: Held, replaced: impl Fn() + Send + 'static) -> i
                 }
             }
         })?;
-    Ok(server)
+    Ok((server, thread))
 }
 
 fn hand_over(mut stream: UnixStream, held: &Held) -> io::Result<()> {
@@ -244,7 +256,7 @@ mod tests {
         let address = sockets[0].local_addr().unwrap();
         let held: Held = Arc::new(Mutex::new([(address, sockets)].into()));
         let (ended, end) = mpsc::channel();
-        let server = serve(&path, held, move || ended.send(()).unwrap()).unwrap();
+        let (server, _) = serve(&path, held, move || ended.send(()).unwrap()).unwrap();
 
         // One that ends before it is ready changes nothing.
         drop(receive(&path).unwrap().unwrap());

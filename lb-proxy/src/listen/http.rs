@@ -19,7 +19,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Phase, draining, io::HeadLimited};
+use super::{
+    Phase, draining,
+    head::{HeadLimited, PARK, Seat},
+};
 use crate::{
     http::{self, Client},
     net::Stream,
@@ -76,17 +79,47 @@ async fn begins_http2(stream: &TcpStream) -> Option<bool> {
 }
 
 async fn serve_http1(
-    stream: Stream,
+    mut stream: Stream,
     client: Arc<Client>,
     mut phase: watch::Receiver<Phase>,
 ) -> Result<()> {
+    loop {
+        // In a box, whose memory is free while the connection is parked.
+        let (ended, parked) = Box::pin(serve_until_idle(stream, &client, &mut phase)).await;
+        let Some(parked) = parked else {
+            return ended;
+        };
+        let idle = client.listener.idle_timeout.saturating_sub(PARK);
+        let wakes = tokio::select! {
+            wakes = timeout(idle, parked.readable()) => wakes,
+            // A request may be on its way.
+            () = draining(&mut phase) => timeout(LINGER - PARK, parked.readable()).await,
+        };
+        match wakes {
+            Ok(readable) => readable?,
+            Err(_) => return Ok(()),
+        }
+        stream = parked;
+    }
+}
+
+/// Serves a connection over HTTP/1.1 until it ends, or has been idle for a while: then it is returned.
+async fn serve_until_idle(
+    stream: Stream,
+    client: &Arc<Client>,
+    phase: &mut watch::Receiver<Phase>,
+) -> (Result<()>, Option<Stream>) {
     let listener = Arc::clone(&client.listener);
-    let own = Arc::clone(&client);
-    let service = service_fn(move |request| Box::pin(http::serve(Arc::clone(&own), request)));
+    let own = Arc::clone(client);
+    let service = service_fn(move |request| {
+        let served = http::serve(Arc::clone(&own), request);
+        Box::pin(http::guarded(Arc::clone(&own.shared), served))
+    });
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(listener.idle_timeout)
+        // `HeadLimited` has the limits, and answers.
+        .header_read_timeout(None)
         .max_header_size(listener.max_head as usize)
         .max_buf_size(
             (listener.max_head as usize + 1_024)
@@ -98,11 +131,12 @@ async fn serve_http1(
     if listener.max_headers != 100 {
         builder.max_headers(listener.max_headers as usize);
     }
-    let io = TokioIo::new(HeadLimited::new(stream, client));
+    let seat = Seat::default();
+    let io = TokioIo::new(HeadLimited::new(stream, Arc::clone(client), seat.clone()));
     let mut connection = pin!(builder.serve_connection(io, service).with_upgrades());
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = draining(&mut phase) => {
+        () = draining(phase) => {
             // A request that is on its way gets its answer, which closes the connection.
             match timeout(LINGER, connection.as_mut()).await {
                 Ok(ended) => ended,
@@ -113,7 +147,7 @@ async fn serve_http1(
             }
         }
     };
-    ended.map_err(Error::other)
+    (ended.map_err(Error::other), seat.take())
 }
 
 async fn serve_http2(
@@ -123,10 +157,14 @@ async fn serve_http2(
 ) -> Result<()> {
     let listener = Arc::clone(&client.listener);
     let own = Arc::clone(&client);
-    let service = service_fn(move |request| Box::pin(http::serve(Arc::clone(&own), request)));
+    let service = service_fn(move |request| {
+        let served = http::serve(Arc::clone(&own), request);
+        Box::pin(http::guarded(Arc::clone(&own.shared), served))
+    });
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
+        .enable_connect_protocol()
         .max_concurrent_streams(listener.max_streams)
         .max_header_list_size(listener.max_head)
         .initial_stream_window_size(STREAM_WINDOW)

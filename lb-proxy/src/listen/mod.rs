@@ -1,13 +1,14 @@
 //! Clients: listening sockets, the choice of the protocol, and the life of a connection.
 
 pub mod handover;
+mod head;
 mod http;
-mod io;
 pub mod socket;
 mod tcp;
 pub mod tls;
 
 use std::{
+    io,
     net::SocketAddr,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
@@ -15,6 +16,7 @@ use std::{
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use futures::FutureExt as _;
+use nix::errno::Errno;
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -29,6 +31,7 @@ use crate::{
     net::{Stream, limit_unread},
     proxy::Shared,
     proxy_protocol,
+    trouble::Kind,
 };
 
 /// How long to wait when the system has no file descriptor for another connection.
@@ -61,13 +64,16 @@ pub struct Listener {
 }
 
 /// Accepts the connections of a socket until the phase changes or `stop` is dropped.
+///
+/// # Errors
+/// The socket is no listening socket any more.
 pub async fn accept(
     socket: TcpListener,
     listener: Arc<Listener>,
     shared: Arc<Shared>,
     phase: watch::Receiver<Phase>,
     mut stop: watch::Receiver<()>,
-) {
+) -> io::Result<()> {
     let mut ending = phase.clone();
     let serve_one = |room, stream, peer| {
         let (listener, shared, phase) = (Arc::clone(&listener), Arc::clone(&shared), phase.clone());
@@ -90,11 +96,19 @@ pub async fn accept(
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::debug!("accepting a connection on {}: {error}", listener.address);
-                sleep(BACKOFF).await;
-                continue;
-            }
+            Err(error) => match Refusal::of(&error) {
+                Refusal::Socket => return Err(error),
+                Refusal::Client => {
+                    tracing::debug!("accepting a connection on {}: {error}", listener.address);
+                    continue;
+                }
+                Refusal::Host => {
+                    let what = format!("accepting on {}: {error}", listener.address);
+                    shared.troubles.observe(Kind::Accept, what);
+                    sleep(BACKOFF).await;
+                    continue;
+                }
+            },
         };
         // A connection above the limit waits here, and others in the queue of the system. The semaphore is never closed.
         let room = Arc::clone(&shared.room).acquire_owned().await.ok();
@@ -103,6 +117,31 @@ pub async fn accept(
     // Those that wait would be reset when the socket is closed.
     while let Some(Ok((stream, peer))) = socket.accept().now_or_never() {
         serve_one(None, stream, peer);
+    }
+    Ok(())
+}
+
+/// Why there is no connection to accept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    /// The socket is closed, or no socket that listens.
+    Socket,
+    /// The client's connection failed before it was accepted (accept(2)).
+    Client,
+    /// The host lacks descriptors or memory. The connection waits.
+    Host,
+}
+
+impl Refusal {
+    fn of(error: &io::Error) -> Self {
+        let is = |errno: &Errno| error.raw_os_error() == Some(*errno as i32);
+        let of_socket = [Errno::EBADF, Errno::EINVAL, Errno::ENOTSOCK, Errno::EFAULT];
+        let of_host = [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM];
+        match () {
+            () if of_socket.iter().any(is) => Refusal::Socket,
+            () if of_host.iter().any(is) => Refusal::Host,
+            () => Refusal::Client,
+        }
     }
 }
 
@@ -120,7 +159,7 @@ async fn serve(
     listener: &Listener,
     shared: &Arc<Shared>,
     phase: watch::Receiver<Phase>,
-) -> std::io::Result<()> {
+) -> io::Result<()> {
     let settings = listener.settings.load_full();
     stream.set_nodelay(true)?;
     limit_unread(&stream, settings.send_timeout)?;
@@ -134,7 +173,7 @@ async fn serve(
             Ok(Ok(Some(named))) => (peer, local) = named,
             Ok(Ok(None)) => {}
             Ok(Err(error)) => return failed(error),
-            Err(_) => return failed(std::io::ErrorKind::TimedOut.into()),
+            Err(_) => return failed(io::ErrorKind::TimedOut.into()),
         }
     }
     let (stream, is_http2) = match listener.tls.load_full() {
@@ -143,7 +182,7 @@ async fn serve(
             let stream = match timeout(settings.head_timeout, accepted).await {
                 Ok(Ok(stream)) => stream,
                 Ok(Err(error)) => return failed(error),
-                Err(_) => return failed(std::io::ErrorKind::TimedOut.into()),
+                Err(_) => return failed(io::ErrorKind::TimedOut.into()),
             };
             let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             (Stream::Tls(Box::new(stream.into())), Some(is_http2))

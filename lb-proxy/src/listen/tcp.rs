@@ -15,6 +15,7 @@ pub async fn serve(stream: Stream, client: &Client) -> io::Result<()> {
     let connector = service.connector.load_full();
     let key = crate::http::source_key(client.peer.ip());
     service.count_request();
+    let troubles = &client.shared.troubles;
     let mut tried = Vec::new();
     let (lease, instance) = loop {
         let Some(lease) = service.choose(key, &tried) else {
@@ -26,7 +27,7 @@ pub async fn serve(stream: Stream, client: &Client) -> io::Result<()> {
         lease.instance().count_request();
         let started = clock::now();
         match connector
-            .open(lease.instance(), (client.peer, client.local))
+            .open(lease.instance(), (client.peer, client.local), troubles)
             .await
         {
             Ok(stream) => {
@@ -37,7 +38,9 @@ pub async fn serve(stream: Stream, client: &Client) -> io::Result<()> {
                 break (lease, stream);
             }
             Err(error) => {
-                service.note_failure(lease.instance(), Fault::Connect);
+                if !error.is_own(troubles) {
+                    service.note_failure(lease.instance(), Fault::Connect);
+                }
                 tried.push(lease.instance().id);
                 // Nothing of the client's was sent, so another instance is as good.
                 if tried.len() > settings.retries as usize || !service.may_retry() {

@@ -54,7 +54,12 @@ async fn connect(endpoint: &Endpoint) -> Result<Channel, tonic::transport::Error
 }
 
 /// Keeps a service's instances the reals of a VIP.
-pub async fn follow(endpoint: &Endpoint, vip: VipKey, port: Option<u16>, service: &Arc<Service>) {
+pub async fn follow(
+    endpoint: &Endpoint,
+    vip: VipKey,
+    port: Option<u16>,
+    service: &Arc<Service>,
+) -> ! {
     let mut table = Table::new(vip, port);
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     loop {
@@ -62,8 +67,10 @@ pub async fn follow(endpoint: &Endpoint, vip: VipKey, port: Option<u16>, service
             Ok(()) => "the agent ended the stream".to_owned(),
             Err(error) => error,
         };
+        let why = format!("reals of {vip} from {endpoint}: {error}");
+        service.source.lost(&why);
         tracing::warn!(
-            "service {}: reals of {vip} from {endpoint}: {error}; the instances stay as they are",
+            "service {}: {why}; the instances stay as they are",
             service.name
         );
         backoff.wait().await;
@@ -95,6 +102,7 @@ async fn watch(
         if let Some(members) = table.apply(event) {
             backoff.reset();
             service.update(members);
+            service.source.followed(table.unreadable());
         }
     }
     Ok(())
@@ -211,6 +219,18 @@ impl Table {
                 })
             })
             .collect()
+    }
+
+    /// What is no address, if there is such a real.
+    fn unreadable(&self) -> Option<String> {
+        let addresses = self.reals.values().map(|real| &real.address);
+        let mut wrong = addresses.filter(|text| self.address(text).is_none());
+        let first = wrong.next()?;
+        Some(format!(
+            "{} of its {} reals have no address: {first:?}",
+            1 + wrong.count(),
+            self.reals.len()
+        ))
     }
 
     /// The service's port counts most; then the real's own, which is the VIP's.

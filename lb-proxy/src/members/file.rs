@@ -18,14 +18,15 @@ const WEIGHT: u32 = 100;
 const MOST: u64 = 4 << 20;
 
 /// Keeps a service's instances those of a file.
-pub async fn follow(path: &Path, port: Option<u16>, service: &Arc<Service>) {
+pub async fn follow(path: &Path, port: Option<u16>, service: &Arc<Service>) -> ! {
     let mut read = None;
-    let mut last_error = String::new();
     loop {
         let stamp = tokio::fs::metadata(path).await.ok().as_ref().map(stamp);
-        if read.is_none() || read != Some(stamp) {
+        if stamp.is_none() || read != stamp {
             match members(path, port).await {
                 Ok(members) => {
+                    // What could not be read is not read: it is tried again, although the file does not change.
+                    read = stamp;
                     tracing::info!(
                         "service {}: {} instances in {}",
                         service.name,
@@ -33,19 +34,21 @@ pub async fn follow(path: &Path, port: Option<u16>, service: &Arc<Service>) {
                         path.display()
                     );
                     service.update(members);
-                    last_error.clear();
+                    service.source.followed(None);
                 }
-                Err(error) if error != last_error => {
-                    tracing::error!(
-                        "service {}: {}: {error}; the instances stay as they are",
-                        service.name,
-                        path.display()
-                    );
-                    last_error = error;
+                Err(error) => {
+                    let why = format!("{}: {error}", path.display());
+                    if service.source.lost(&why) {
+                        tracing::error!(
+                            "service {}: {why}; the instances stay as they are",
+                            service.name
+                        );
+                    }
                 }
-                Err(_) => {}
             }
-            read = Some(stamp);
+        } else {
+            // The file is back as it was.
+            service.source.followed(None);
         }
         tokio::time::sleep(LOOK).await;
     }

@@ -6,13 +6,17 @@
 mod agent;
 mod file;
 mod pool;
+pub mod status;
 
 use std::{
     collections::BTreeMap,
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use futures::FutureExt as _;
+use lb_clients::backoff::Backoff;
 use tokio::task::JoinHandle;
 
 pub use lb_proto::endpoint::Endpoint;
@@ -54,6 +58,11 @@ pub struct Members {
     running: Mutex<BTreeMap<String, (Origin, JoinHandle<()>)>>,
 }
 
+/// A source that ended by a panic is followed again after such a pause, each time a longer one.
+fn backoff() -> Backoff {
+    Backoff::new(FIRST_PAUSE, LONGEST_PAUSE)
+}
+
 impl Members {
     /// Starts and ends tasks until they are those of the services. Call it again after each change of the configuration.
     pub fn follow(&self, shared: &Arc<Shared>, endpoint: Option<&Endpoint>) {
@@ -81,23 +90,42 @@ impl Members {
             if let Some((_, task)) = running.remove(name) {
                 task.abort();
             }
+            service.source.forget();
             if let Some(origin) = wanted {
-                let task = tokio::spawn(run(origin.clone(), Arc::clone(service)));
+                let task = tokio::spawn(keep(origin.clone(), Arc::clone(service)));
                 running.insert(name.clone(), (origin, task));
             }
         }
     }
 }
 
-async fn run(origin: Origin, service: Arc<Service>) {
+/// Follows a source until this is aborted, also if that panics: the last table serves on meanwhile.
+async fn keep(origin: Origin, service: Arc<Service>) {
+    let mut backoff = backoff();
+    loop {
+        let run = AssertUnwindSafe(run(origin.clone(), Arc::clone(&service)));
+        let why = match run.catch_unwind().await {
+            Ok(why) => why,
+            Err(_) => "following it panicked, which is a fault of this program",
+        };
+        service.source.lost(why);
+        tracing::error!(
+            "service {}: the source of its instances: {why}",
+            service.name
+        );
+        backoff.wait().await;
+    }
+}
+
+/// Follows a source. Returns why it cannot be followed.
+async fn run(origin: Origin, service: Arc<Service>) -> &'static str {
     let port = origin.port;
     match (origin.settings, origin.endpoint) {
         (Source::File(path), _) => file::follow(&path, port, &service).await,
         (Source::Vip(vip), Some(endpoint)) => agent::follow(&endpoint, vip, port, &service).await,
-        (Source::Vip(vip), None) => tracing::error!(
-            "service {}: its instances are the reals of {vip}, and there is no agent; give --agent URI",
-            service.name
-        ),
+        (Source::Vip(_), None) => {
+            "they are the reals of a VIP, and there is no agent; give --agent URI"
+        }
         (Source::Pool(url), _) => pool::follow(&url, port, &service).await,
     }
 }

@@ -42,11 +42,13 @@ const SILENCE: Duration = Duration::from_secs(15);
 const REPORT: Duration = Duration::from_secs(1);
 /// Bytes of a message.
 const MOST: usize = 8 << 20;
+/// Bytes of what cannot be read that are shown.
+const MOST_QUOTED: usize = 200;
 /// The weight of an instance without weight and score.
 const WEIGHT: f64 = 100.0;
 
 /// Keeps a service's instances those of a pool.
-pub async fn follow(url: &str, port: Option<u16>, service: &Arc<Service>) {
+pub async fn follow(url: &str, port: Option<u16>, service: &Arc<Service>) -> ! {
     let mut table = Table::new(port);
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     loop {
@@ -54,8 +56,10 @@ pub async fn follow(url: &str, port: Option<u16>, service: &Arc<Service>) {
             Ok(()) => "the stream ended".to_owned(),
             Err(error) => error,
         };
+        let why = format!("pool {url}: {error}");
+        service.source.lost(&why);
         tracing::warn!(
-            "service {}: pool {url}: {error}; the instances stay as they are",
+            "service {}: {why}; the instances stay as they are",
             service.name
         );
         backoff.wait().await;
@@ -92,6 +96,10 @@ async fn watch(
     let (mut stream, _) = connected
         .await
         .map_err(|_| format!("connecting took longer than {CONNECT_TIMEOUT:?}"))??;
+    if table.revision != 0 {
+        // Only changes since then come, if there are any.
+        service.source.followed(table.unreadable.clone());
+    }
     let mut was_pinged = false;
     let mut counted = service.counted();
     let mut reports = tokio::time::interval(REPORT);
@@ -133,6 +141,12 @@ async fn watch(
         if table.apply(text)? {
             backoff.reset();
             service.update(table.members());
+            let partly = table.unreadable.clone();
+            if service.source.followed(partly.clone())
+                && let Some(what) = partly
+            {
+                tracing::warn!("service {}: pool {url}: {what}", service.name);
+            }
         }
     }
 }
@@ -143,6 +157,8 @@ struct Table {
     port: Option<u16>,
     revision: u64,
     instances: BTreeMap<String, Member>,
+    /// What could not be read of the last message with instances.
+    unreadable: Option<String>,
     /// Whether the pool takes reports: it speaks the second form.
     is_reported: bool,
 }
@@ -153,6 +169,7 @@ impl Table {
             port,
             revision: 0,
             instances: BTreeMap::new(),
+            unreadable: None,
             is_reported: false,
         }
     }
@@ -182,7 +199,7 @@ impl Table {
             serde_json::from_str(text).map_err(|error| format!("a message is no JSON: {error}"))?;
         match &message {
             Value::Array(instances) => {
-                self.instances = self.read(instances)?;
+                self.instances = self.read(instances);
                 Ok(true)
             }
             Value::Object(object) => self.apply_object(object),
@@ -202,9 +219,9 @@ impl Table {
             Some(_) => Err(format!("`{name}` is no list")),
         };
         match kind {
-            "snapshot" => self.instances = self.read(list("instances")?)?,
+            "snapshot" => self.instances = self.read(list("instances")?),
             "change" => {
-                let changed = self.read(list("instances")?)?;
+                let changed = self.read(list("instances")?);
                 self.instances.extend(changed);
                 for name in list("removed")? {
                     self.instances.remove(name.as_str().unwrap_or_default());
@@ -225,16 +242,28 @@ impl Table {
         Ok(true)
     }
 
-    fn read(&self, instances: &[Value]) -> Result<BTreeMap<String, Member>, String> {
-        instances
-            .iter()
-            .map(|instance| {
-                instance
-                    .as_object()
-                    .and_then(|object| self.instance(object))
-                    .ok_or_else(|| format!("an instance has no address: {instance}"))
-            })
-            .collect()
+    /// Reads a list. An instance that cannot be read is lost alone; if its name is known, it keeps its address.
+    fn read(&mut self, instances: &[Value]) -> BTreeMap<String, Member> {
+        let mut lost = 0;
+        let mut first = None;
+        let mut found = BTreeMap::new();
+        for instance in instances {
+            let read = instance.as_object();
+            match read.and_then(|object| self.instance(object)) {
+                Some((name, member)) => drop(found.insert(name, member)),
+                None => {
+                    lost += 1;
+                    first = first.or(Some(instance));
+                }
+            }
+        }
+        self.unreadable = first.map(|instance| {
+            let all = instances.len();
+            let mut text = instance.to_string();
+            text.truncate(text.floor_char_boundary(MOST_QUOTED));
+            format!("{lost} of {all} instances have no address and are left out: {text}")
+        });
+        found
     }
 
     fn instance(&self, object: &Map<String, Value>) -> Option<(String, Member)> {
@@ -251,8 +280,10 @@ impl Table {
                 .and_then(Value::as_f64)
         };
         let own_port = number(&["port"]).and_then(|port| u16::try_from(port as i64).ok());
-        let address: SocketAddr =
-            address_of(text(&["address", "host", "ip"])?, own_port.or(self.port))?;
+        let name = text(&["name", "id"]);
+        let address: SocketAddr = text(&["address", "host", "ip"])
+            .and_then(|text| address_of(text, own_port.or(self.port)))
+            .or_else(|| Some(self.instances.get(name?)?.address))?;
         let weight = match (number(&["weight"]), number(&["score"])) {
             (Some(weight), _) => weight,
             // A score is a fraction of the best one.
@@ -268,7 +299,7 @@ impl Table {
             "init" | "spare" | "down" | "failed" | "unhealthy" => State::Down,
             _ => State::Up,
         };
-        let name = text(&["name", "id"]).map_or_else(|| address.to_string(), str::to_owned);
+        let name = name.map_or_else(|| address.to_string(), str::to_owned);
         let member = Member {
             address,
             weight: weight.clamp(0.0, 65_535.0).round() as u32,
@@ -336,15 +367,35 @@ mod tests {
     fn what_is_no_message_is_refused_and_changes_nothing() {
         let mut table = Table::new(None);
         assert_eq!(table.apply(r#"[{"address":"10.0.0.1:80"}]"#), Ok(true));
-        for text in [
-            "",
-            "7",
-            "[7]",
-            r#"[{"name":"a"}]"#,
-            r#"[{"address":"10.0.0.1"}]"#,
-        ] {
+        for text in ["", "7", r#"{"type":"snapshot","instances":7}"#] {
             assert!(table.apply(text).is_err(), "{text}");
         }
         assert_eq!(table.members().len(), 1);
+    }
+
+    #[test]
+    fn an_instance_that_cannot_be_read_is_lost_alone() {
+        let mut table = Table::new(None);
+        let list =
+            r#"[7,{"name":"a"},{"name":"b","address":"10.0.0.2:80"},{"address":"10.0.0.1"}]"#;
+        assert_eq!(table.apply(list), Ok(true));
+        assert_eq!(texts(&table.members()), ["10.0.0.2:80 100 up"]);
+        assert_eq!(
+            table.unreadable.take().unwrap(),
+            "3 of 4 instances have no address and are left out: 7"
+        );
+        // One whose address was known keeps it, with what else is said of it.
+        let snapshot = r#"{"type":"snapshot","revision":1,"instances":[{"name":"b","state":"INIT"},
+            {"name":"c","address":"10.0.0.3:80"}]}"#;
+        assert_eq!(table.apply(snapshot), Ok(true));
+        assert_eq!(
+            texts(&table.members()),
+            ["10.0.0.2:80 100 down", "10.0.0.3:80 100 up"]
+        );
+        assert_eq!(table.unreadable, None);
+        let change = r#"{"type":"change","revision":2,"instances":[{"name":"d"}]}"#;
+        assert_eq!(table.apply(change), Ok(true));
+        assert_eq!(table.members().len(), 2);
+        assert!(table.unreadable.is_some());
     }
 }

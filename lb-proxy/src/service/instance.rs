@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    choice::{Load, PeakLatency},
+    choice::{Load, PeakLatency, Typical},
     clock,
     upstream::Pool,
 };
@@ -88,6 +88,8 @@ pub struct Instance {
     pub pool: Pool,
     pending: AtomicU32,
     latency: PeakLatency,
+    /// The latency that is usual among the instances of its service.
+    typical: Arc<Typical>,
     /// When its slow start began, in milliseconds; 0: it has none.
     started: AtomicU64,
     failures_in_a_row: AtomicU32,
@@ -123,9 +125,9 @@ pub struct Recent {
 }
 
 impl Instance {
-    /// An instance with idle connections for so many threads.
+    /// An instance with idle connections for so many threads, beside others whose usual latency is `typical`.
     #[must_use]
-    pub fn new(address: SocketAddr, threads: usize) -> Self {
+    pub fn new(address: SocketAddr, threads: usize, typical: Arc<Typical>) -> Self {
         Instance {
             address,
             id: BuildHasherDefault::<DefaultHasher>::default().hash_one(address),
@@ -133,6 +135,7 @@ impl Instance {
             pool: Pool::new(threads),
             pending: AtomicU32::new(0),
             latency: PeakLatency::default(),
+            typical,
             started: AtomicU64::new(0),
             failures_in_a_row: AtomicU32::new(0),
             ejections_in_a_row: AtomicU32::new(0),
@@ -191,7 +194,7 @@ impl Instance {
     /// Returns its latency in seconds, if it has answered recently.
     #[must_use]
     pub fn latency(&self) -> Option<f64> {
-        self.latency.read(clock::now())
+        self.latency.read(clock::now(), self.typical.get())
     }
 
     /// Returns its load for a choice.
@@ -200,7 +203,7 @@ impl Instance {
         let now = clock::now();
         Load {
             pending: self.pending(),
-            latency: self.latency.read(now),
+            latency: self.latency.read(now, self.typical.get()),
             ramp: self.ramp(now, slow_start),
         }
     }
@@ -218,8 +221,9 @@ impl Instance {
         }
     }
 
-    /// Begins its slow start.
+    /// Begins its slow start. What was known of its latency is about what it was before.
     pub fn start_slowly(&self) {
+        self.latency.forget();
         self.started.store(clock::now_millis().max(1), Relaxed);
     }
 

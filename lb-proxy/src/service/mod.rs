@@ -19,8 +19,9 @@ pub use instance::{Fault, Instance, Lease, Recent, Totals};
 
 use crate::{
     cache::Cache,
-    choice::{self, Candidates, Choice, Load, Weights},
+    choice::{self, Candidates, Choice, Load, Typical, Weights},
     config::ServiceSettings,
+    members::status::Status,
     upstream::Connector,
 };
 use budget::Budget;
@@ -104,6 +105,8 @@ pub struct Service {
     pub connector: ArcSwap<Connector>,
     /// Its cache.
     pub cache: ArcSwapOption<Cache>,
+    /// What is known of the source of its instances.
+    pub source: Status,
     /// Retries.
     pub retries: AtomicU64,
     /// Requests for which there was no instance.
@@ -113,6 +116,7 @@ pub struct Service {
     table: ArcSwap<Table>,
     way: ArcSwap<Way>,
     budget: Budget,
+    typical: Arc<Typical>,
     threads: usize,
     /// All requests, and how many there were in each of the last seconds.
     requests: AtomicU64,
@@ -143,11 +147,13 @@ impl Service {
             way: ArcSwap::from_pointee(way(&settings.choice)),
             cache: ArcSwapOption::from_pointee(settings.cache.as_ref().map(Cache::new)),
             settings: ArcSwap::from_pointee(settings),
+            source: Status::default(),
             retries: AtomicU64::new(0),
             unserved: AtomicU64::new(0),
             entries: Mutex::default(),
             table: ArcSwap::default(),
             budget: Budget::default(),
+            typical: Arc::default(),
             threads,
             requests: AtomicU64::new(0),
             seconds: Mutex::default(),
@@ -171,7 +177,11 @@ impl Service {
             self.cache.store(cache);
         }
         let is_other_way = before.protocol != settings.protocol || before.tls != settings.tls;
-        self.connector.store(Arc::new(Connector::new(&settings)));
+        let connector = match is_other_way {
+            true => Connector::new(&settings),
+            false => Connector::following(&settings, &self.connector.load()),
+        };
+        self.connector.store(Arc::new(connector));
         self.settings.store(Arc::new(settings));
         if is_other_way {
             for entry in self.entries() {
@@ -190,7 +200,10 @@ impl Service {
             let was_wanted = known.as_ref().is_some_and(Entry::is_wanted);
             let instance = match known {
                 Some(entry) => entry.instance,
-                None => Arc::new(Instance::new(member.address, self.threads)),
+                None => {
+                    let typical = Arc::clone(&self.typical);
+                    Arc::new(Instance::new(member.address, self.threads, typical))
+                }
             };
             let entry = Entry { instance, member };
             // The first instances of all share the load from the start.
@@ -221,12 +234,16 @@ impl Service {
         self.table.load().instances.len()
     }
 
-    /// Takes back instances whose ejection is over, and closes connections that were idle for long. Called about once a
+    /// Finds out what latency is usual, takes back instances whose ejection is over, and closes connections that were idle for long. Called about once a
     /// second.
     pub fn upkeep(&self) {
         let keep = self.settings.load().keep;
         let mut is_changed = false;
-        for entry in self.entries() {
+        let entries = self.entries();
+        let latencies = entries.iter().filter(|entry| entry.is_wanted());
+        let latencies = latencies.filter_map(|entry| entry.instance.latency());
+        self.typical.set(latencies.collect());
+        for entry in entries {
             is_changed |= entry.instance.readmit();
             entry.instance.sample();
             entry.instance.pool.expire(keep);

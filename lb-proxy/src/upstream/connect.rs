@@ -5,15 +5,17 @@ use std::{future::poll_fn, io, net::SocketAddr, sync::Arc, time::Duration};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use lb_clients::peer::{Deadline, TlsClient};
-use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::timeout};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 use super::SharedStream;
 use crate::{
     config::{Protocol, ServiceSettings},
     http::body::RequestBody,
     net::Stream,
+    patience::{Waited, patiently},
     proxy_protocol,
     service::Instance,
+    trouble::{Kind, Troubles},
 };
 
 /// Bytes that an instance may send on one HTTP/2 stream, and on one connection, before they are read.
@@ -40,6 +42,28 @@ pub enum ConnectError {
     /// The instance does not speak the protocol.
     #[error("connecting to {0} over HTTP: {1}")]
     Http(SocketAddr, hyper::Error),
+    /// This host could not do it, which says nothing about the instance.
+    #[error("connecting to {0}: {2}")]
+    Own(SocketAddr, Kind, String),
+}
+
+impl ConnectError {
+    /// The meaning of an error of a socket.
+    fn io(address: SocketAddr, error: io::Error) -> Self {
+        match Kind::of(&error) {
+            Some(kind) => ConnectError::Own(address, kind, error.to_string()),
+            None => ConnectError::Refused(address, error),
+        }
+    }
+
+    /// Counts and says it if it is this host's own trouble. Returns whether it is.
+    pub fn is_own(&self, troubles: &Troubles) -> bool {
+        let ConnectError::Own(_, kind, _) = self else {
+            return false;
+        };
+        troubles.observe(*kind, self);
+        true
+    }
 }
 
 /// A connection that a request can be sent on.
@@ -65,7 +89,7 @@ pub enum Connection {
 #[derive(Debug)]
 pub struct Connector {
     protocol: Protocol,
-    tls: Option<tokio::sync::Mutex<TlsClient>>,
+    tls: Option<Arc<tokio::sync::Mutex<TlsClient>>>,
     timeout: Duration,
     sends_proxy: bool,
 }
@@ -80,9 +104,19 @@ impl Connector {
         };
         Connector {
             protocol: settings.protocol,
-            tls: TlsClient::of(settings.tls.as_ref(), protocols).map(tokio::sync::Mutex::new),
+            tls: TlsClient::of(settings.tls.as_ref(), protocols)
+                .map(|client| Arc::new(tokio::sync::Mutex::new(client))),
             timeout: settings.connect_timeout,
             sends_proxy: settings.send_proxy,
+        }
+    }
+
+    /// The way that the settings describe, with the files of TLS that `before` has read: the settings of TLS are the same.
+    #[must_use]
+    pub fn following(settings: &ServiceSettings, before: &Connector) -> Self {
+        Connector {
+            tls: before.tls.clone(),
+            ..Connector::new(settings)
         }
     }
 
@@ -113,10 +147,11 @@ impl Connector {
         &self,
         instance: &Instance,
         ends: (SocketAddr, SocketAddr),
+        troubles: &Troubles,
     ) -> Result<Stream, ConnectError> {
         let address = instance.address;
-        let opened = timeout(self.timeout, self.open_in_time(address, ends)).await;
-        let stream = opened.unwrap_or(Err(ConnectError::TimedOut(address, self.timeout)))?;
+        let opening = self.open_in_time(address, ends, troubles);
+        let stream = self.in_time(address, opening).await??;
         instance
             .totals
             .connections
@@ -124,22 +159,47 @@ impl Connector {
         Ok(stream)
     }
 
+    /// Waits as long as connecting may take.
+    async fn in_time<T>(
+        &self,
+        address: SocketAddr,
+        work: impl Future<Output = T>,
+    ) -> Result<T, ConnectError> {
+        match patiently(self.timeout, work).await {
+            Waited::Done(done) => Ok(done),
+            Waited::Over => Err(ConnectError::TimedOut(address, self.timeout)),
+            Waited::Late(late) => {
+                let reason = format!("woke up {late:?} late");
+                Err(ConnectError::Own(address, Kind::Late, reason))
+            }
+        }
+    }
+
     async fn open_in_time(
         &self,
         address: SocketAddr,
         (client, local): (SocketAddr, SocketAddr),
+        troubles: &Troubles,
     ) -> Result<Stream, ConnectError> {
-        let refused = |error| ConnectError::Refused(address, error);
+        let refused = |error| ConnectError::io(address, error);
         // Files are read first, so that the instance sees no connection without a handshake.
         let tls = match &self.tls {
             Some(tls) => {
                 let mut tls = tls.lock().await;
-                let failed = |error: lb_clients::peer::PeerError| {
-                    ConnectError::Tls(address, error.to_string())
-                };
+                let unusable = |reason: String| ConnectError::Own(address, Kind::TlsFiles, reason);
                 let deadline = Deadline::after(self.timeout);
-                tls.refresh(&deadline).await.map_err(failed)?;
-                Some(tls.connector(address.ip()).map_err(failed)?)
+                let refreshed = tls.refresh(&deadline).await;
+                match (refreshed, tls.connector(address.ip())) {
+                    (Ok(()), Ok(ready)) => Some(ready),
+                    // What was read before is still good.
+                    (Err(error), Ok(ready)) => {
+                        let _ = unusable(error.to_string()).is_own(troubles);
+                        Some(ready)
+                    }
+                    (Err(error), Err(_)) | (Ok(()), Err(error)) => {
+                        return Err(unusable(error.to_string()));
+                    }
+                }
             }
             None => None,
         };
@@ -168,6 +228,7 @@ impl Connector {
         instance: &Arc<Instance>,
         ends: (SocketAddr, SocketAddr),
         is_new: bool,
+        troubles: &Troubles,
     ) -> Result<Connection, ConnectError> {
         match self.protocol {
             Protocol::Http1 => {
@@ -182,9 +243,9 @@ impl Connector {
                         }
                     }
                 }
-                self.http1(instance, ends).await
+                self.http1(instance, ends, troubles).await
             }
-            Protocol::Http2 if self.sends_proxy => self.http2(instance, ends).await,
+            Protocol::Http2 if self.sends_proxy => self.http2(instance, ends, troubles).await,
             Protocol::Http2 => {
                 if let Some((sender, stream)) = instance.pool.stream() {
                     return Ok(Connection::Http2 { sender, stream });
@@ -195,7 +256,7 @@ impl Connector {
                 if let Some((sender, stream)) = instance.pool.stream() {
                     return Ok(Connection::Http2 { sender, stream });
                 }
-                self.http2(instance, ends).await
+                self.http2(instance, ends, troubles).await
             }
         }
     }
@@ -204,8 +265,9 @@ impl Connector {
         &self,
         instance: &Arc<Instance>,
         ends: (SocketAddr, SocketAddr),
+        troubles: &Troubles,
     ) -> Result<Connection, ConnectError> {
-        let stream = self.open(instance, ends).await?;
+        let stream = self.open(instance, ends, troubles).await?;
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(BUFFER)
             .handshake(TokioIo::new(stream))
@@ -223,8 +285,9 @@ impl Connector {
         &self,
         instance: &Arc<Instance>,
         ends: (SocketAddr, SocketAddr),
+        troubles: &Troubles,
     ) -> Result<Connection, ConnectError> {
-        let stream = self.open(instance, ends).await?;
+        let stream = self.open(instance, ends, troubles).await?;
         let handshake = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
@@ -233,10 +296,9 @@ impl Connector {
             .keep_alive_interval(Duration::from_secs(10))
             .keep_alive_timeout(Duration::from_secs(10))
             .handshake(TokioIo::new(stream));
-        let shaken = timeout(self.timeout, handshake).await;
-        let (sender, connection) = shaken
-            .map_err(|_| ConnectError::TimedOut(instance.address, self.timeout))?
-            .map_err(|error| ConnectError::Http(instance.address, error))?;
+        let shaken = self.in_time(instance.address, handshake).await?;
+        let (sender, connection) =
+            shaken.map_err(|error| ConnectError::Http(instance.address, error))?;
         tokio::spawn(connection);
         let stream = match self.sends_proxy {
             true => SharedStream::alone(),

@@ -139,6 +139,16 @@ impl Pool {
         Stream(streams)
     }
 
+    /// Opens no more streams on the connection of this one, which closes when those that are open have ended.
+    pub fn retire(&self, stream: &Stream) {
+        let mut own = self.own();
+        for shared in &mut own.shared {
+            if Arc::ptr_eq(&shared.streams, &stream.0) {
+                shared.is_closing = true;
+            }
+        }
+    }
+
     /// Returns the lock of the one who opens an HTTP/2 connection.
     #[must_use]
     pub fn opening(&self) -> Arc<tokio::sync::Mutex<()>> {

@@ -4,13 +4,13 @@ use std::{
     net::{SocketAddr, TcpListener},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use lb_proxy::service::{Member, State};
+use lb_proxy::service::{Fault, Member, State};
 
 use crate::support::{Instance, Proxy, Reply, answer, configuration, get, get_with, wait_until};
 
@@ -44,6 +44,114 @@ fn turns_are_equal_to_the_request() {
     });
     let counts: Vec<usize> = instances.iter().map(Instance::count).collect();
     assert_eq!(counts, [100; 3]);
+}
+
+#[test]
+fn turns_stay_equal_while_one_is_relaunched() {
+    let instances: Vec<Instance> = (0..4).map(|_| Instance::fine()).collect();
+    let addresses: Vec<SocketAddr> = instances.iter().map(|one| one.address).collect();
+    let settings = "choice = \"round-robin\"\nslow_start = \"0s\"";
+    let proxy = Proxy::start_with(&configuration(&addresses, settings, ""), 2);
+    let members = |away: Option<usize>| {
+        let one = |(number, address): (usize, &SocketAddr)| Member {
+            address: *address,
+            weight: 100,
+            state: match away == Some(number) {
+                true => State::Down,
+                false => State::Up,
+            },
+        };
+        addresses.iter().enumerate().map(one).collect::<Vec<_>>()
+    };
+    let mut client = proxy.client();
+    let mut ask = |times: usize| {
+        let before: Vec<usize> = instances.iter().map(Instance::count).collect();
+        for _ in 0..times {
+            assert_eq!(client.ask(&get("/")).status, 200);
+        }
+        let counts = instances.iter().zip(before);
+        counts
+            .map(|(one, before)| one.count() - before)
+            .collect::<Vec<usize>>()
+    };
+    assert_eq!(ask(40), [10; 4]);
+    for away in 0..3 {
+        // Somewhere in a round. Who was about to have its turn has it first, so one round may not be equal.
+        ask(1 + away);
+        proxy.service("s").update(members(Some(away)));
+        let mut first = ask(3);
+        let mut counts = ask(30);
+        assert_eq!((first.remove(away), counts.remove(away)), (0, 0));
+        assert!(first.iter().all(|count| *count <= 2), "{first:?}");
+        assert_eq!(counts, [10; 3]);
+        ask(2);
+        proxy.service("s").update(members(None));
+        let first = ask(4);
+        assert!(first.iter().all(|count| *count <= 2), "{first:?}");
+        assert_eq!(ask(40), [10; 4]);
+    }
+}
+
+#[test]
+fn a_relaunched_instance_soon_gets_its_share() {
+    // The third one is killed, refuses for a while, and its first answers after that are slow.
+    let fine: Vec<Instance> = (0..2).map(|_| Instance::fine()).collect();
+    let slow = Arc::new(AtomicUsize::new(0));
+    let left = Arc::clone(&slow);
+    let third = Instance::start(move |_| {
+        let is_cold = left
+            .fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1))
+            .is_ok();
+        if is_cold {
+            thread::sleep(Duration::from_millis(500));
+        }
+        answer("200 OK", "", "fine")
+    });
+    let addresses = [fine[0].address, fine[1].address, third.address];
+    let proxy = Proxy::to(&addresses, "slow_start = \"1s\"", "");
+    let service = proxy.service("s");
+    let mut client = proxy.client();
+    // About 20 requests a second. Nobody calls the upkeep in a test but the test.
+    let mut ask = |times: usize| {
+        let before = third.count();
+        for _ in 0..times {
+            assert_eq!(client.ask(&get("/")).status, 200);
+            thread::sleep(Duration::from_millis(50));
+        }
+        service.upkeep();
+        third.count() - before
+    };
+    assert!(ask(30) >= 3);
+    let members = |state| {
+        let states = [State::Up, State::Up, state];
+        let each = addresses.iter().zip(states);
+        let each = each.map(|(address, state)| Member {
+            address: *address,
+            weight: 100,
+            state,
+        });
+        each.collect::<Vec<_>>()
+    };
+    let entry = service
+        .entries()
+        .into_iter()
+        .find(|entry| entry.member.address == third.address);
+    for _ in 0..3 {
+        service.note_failure(&entry.as_ref().unwrap().instance, Fault::Connect);
+    }
+    service.update(members(State::Down));
+    assert_eq!(ask(10), 0);
+    slow.store(1, SeqCst);
+    service.update(members(State::Up));
+    // A third of the requests would be its share. A slow answer among quick ones costs it a few seconds.
+    let start = Instant::now();
+    while ask(20) < 4 || slow.load(SeqCst) > 0 {
+        assert!(
+            start.elapsed() < Duration::from_secs(25),
+            "{:?}",
+            service.entries()
+        );
+    }
 }
 
 #[test]

@@ -4,12 +4,12 @@ use std::{
     io::{Read as _, Write as _},
     net::{Shutdown, TcpListener, TcpStream},
     path::Path,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::SeqCst},
     thread,
     time::Duration,
 };
 
-use lb_proxy::config::Config;
+use lb_proxy::{config::Config, trouble::Kind};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
@@ -152,6 +152,63 @@ fn instances_are_asked_over_tls() {
         let proxy = Proxy::to(&[inner.address], &service, "");
         assert_eq!(proxy.ask(&get("/")).status, status, "{name} {protocol}");
     }
+}
+
+#[test]
+fn a_ca_file_that_cannot_be_read_is_no_fault_of_instances() {
+    let folder = tempfile::tempdir().unwrap();
+    let (settings, _) = certificate(folder.path(), "a", "a.test");
+    let instance = Instance::fine();
+    let listener = format!("certificates = [{settings}]");
+    let inner = Proxy::to(&[instance.address], "", &listener);
+    let (ca, away) = (folder.path().join("a.pem"), folder.path().join("away"));
+    // Each request takes a connection of its own, and one failure would be enough.
+    let service = format!(
+        "max_idle = 0\neject_after = 1\ntls = {{ ca = \"{}\", server_name = \"a.test\" }}",
+        ca.display()
+    );
+    let text = configuration(&[inner.address], &service, "");
+    let proxy = Proxy::start(&text);
+    let blamed = |proxy: &Proxy| {
+        let entries = proxy.service("s").entries();
+        let faults = entries
+            .iter()
+            .flat_map(|entry| &entry.instance.totals.faults);
+        faults.map(|count| count.load(SeqCst)).sum::<u64>()
+    };
+    assert_eq!(proxy.ask(&get("/")).status, 200);
+    assert_eq!(proxy.server.shared().warnings(), [""; 0]);
+
+    // What was read before is used, also after a reload of other settings.
+    std::fs::rename(&ca, &away).unwrap();
+    assert_eq!(proxy.ask(&get("/")).status, 200);
+    let warnings = proxy.server.shared().warnings();
+    assert!(
+        warnings.len() == 1 && warnings[0].contains(&ca.display().to_string()),
+        "{warnings:?}"
+    );
+    let changed = text.replace("max_idle = 0", "max_idle = 0\nretries = 1");
+    let config = Config::parse(&changed, Path::new("test")).unwrap();
+    proxy.server.reload(config).unwrap();
+    assert_eq!(proxy.ask(&get("/")).status, 200);
+    assert_eq!(blamed(&proxy), 0);
+
+    // Without anything read before, requests are not sent, until the file is there.
+    let proxy = Proxy::start(&text);
+    for _ in 0..3 {
+        let answer = proxy.ask(&get("/"));
+        assert_eq!(answer.status, 503);
+        assert!(
+            answer.text().contains("this proxy lacks"),
+            "{}",
+            answer.text()
+        );
+    }
+    assert_eq!(blamed(&proxy), 0);
+    assert_eq!(proxy.service("s").entries()[0].instance.latency(), None);
+    assert!(proxy.server.shared().troubles.count(Kind::TlsFiles) >= 3);
+    std::fs::rename(&away, &ca).unwrap();
+    assert_eq!(proxy.ask(&get("/")).status, 200);
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod cache;
 mod choosing;
 mod connections;
 mod http2;
+mod refused;
 mod requests;
 mod slow;
 mod support;

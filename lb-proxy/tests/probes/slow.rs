@@ -2,11 +2,12 @@
 
 use std::{
     io::Write as _,
+    sync::atomic::Ordering::SeqCst,
     thread,
     time::{Duration, Instant},
 };
 
-use crate::support::{Instance, Proxy, get};
+use crate::support::{Instance, Proxy, get, wait_until};
 
 const QUICK: &str = "head_timeout = \"300ms\"\nbody_timeout = \"300ms\"\nidle_timeout = \"900ms\"";
 
@@ -52,6 +53,33 @@ fn a_head_that_drips_is_closed() {
         }
     }
     assert_eq!(instance.count(), 1);
+    // Both are counted as answered with 408.
+    let totals = &proxy.server.shared().totals;
+    assert_eq!(totals.answers[3].load(SeqCst), 2);
+}
+
+#[test]
+fn a_part_of_a_head_is_answered_in_time() {
+    let instance = Instance::fine();
+    for listener in [QUICK.to_owned(), format!("http2 = false\n{QUICK}")] {
+        let proxy = Proxy::to(&[instance.address], "", &listener);
+        for before in 0..3 {
+            let mut client = proxy.client();
+            for _ in 0..before {
+                assert_eq!(client.ask(&get("/")).status, 200);
+            }
+            client.send("GET / HTTP/1.1\r\nHost");
+            let answer = client.answer(false);
+            assert_eq!(answer.status, 408);
+            assert_eq!(answer.header("connection"), Some("close"));
+            assert!(answer.text().contains("took too long") && !answer.is_cut);
+            client.closed();
+        }
+        // One that is only idle is told nothing.
+        let mut client = proxy.client();
+        assert_eq!(client.ask(&get("/")).status, 200);
+        assert_eq!(client.answer(false).status, 0);
+    }
 }
 
 #[test]
@@ -64,11 +92,7 @@ fn a_body_that_pauses_is_the_clients_fault() {
     client.closed();
     let service = proxy.service("s");
     let totals = &service.entries()[0].instance.totals;
-    let faults: u64 = totals
-        .faults
-        .iter()
-        .map(|count| count.load(std::sync::atomic::Ordering::SeqCst))
-        .sum();
+    let faults: u64 = totals.faults.iter().map(|count| count.load(SeqCst)).sum();
     assert_eq!(faults, 0, "the instance did nothing wrong");
 }
 
@@ -83,6 +107,53 @@ fn a_body_that_drips_is_taken_as_long_as_it_moves() {
         client.send("x");
     }
     assert_eq!(client.answer(false).status, 200);
+}
+
+#[test]
+fn a_connection_that_was_idle_for_long_goes_on() {
+    let instance = Instance::fine();
+    let limits = "head_timeout = \"300ms\"\nidle_timeout = \"3s\"";
+    let proxy = Proxy::to(&[instance.address], "", limits);
+    // It is parked after a second, also before its first request.
+    let mut client = proxy.client();
+    for _ in 0..3 {
+        thread::sleep(Duration::from_millis(1_300));
+        assert_eq!(client.ask(&get("/")).status, 200);
+    }
+    thread::sleep(Duration::from_millis(1_300));
+    client.send("GET / HT");
+    assert_eq!(client.answer(false).status, 408);
+    // In the end it is closed, and one that the client closes is forgotten.
+    let open = || {
+        let totals = &proxy.server.shared().totals;
+        totals.open_connections.load(SeqCst)
+    };
+    let mut client = proxy.client();
+    assert_eq!(client.ask(&get("/")).status, 200);
+    assert!(client.closed() > Duration::from_secs(2));
+    let client = proxy.client();
+    wait_until("it is open", || open() == 1);
+    thread::sleep(Duration::from_millis(1_300));
+    drop(client);
+    wait_until("it is forgotten", || open() == 0);
+}
+
+#[test]
+fn a_connection_that_is_idle_when_the_proxy_ends_is_answered_once_more() {
+    let instance = Instance::fine();
+    let proxy = Proxy::to(&[instance.address], "", "");
+    let (mut asking, mut silent) = (proxy.client(), proxy.client());
+    assert_eq!(asking.ask(&get("/")).status, 200);
+    assert_eq!(silent.ask(&get("/")).status, 200);
+    thread::sleep(Duration::from_millis(1_300));
+    proxy.server.begin_drain();
+    let answer = asking.ask(&get("/"));
+    assert_eq!(
+        (answer.status, answer.header("connection")),
+        (200, Some("close"))
+    );
+    asking.closed();
+    silent.closed();
 }
 
 #[test]

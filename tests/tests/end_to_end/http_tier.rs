@@ -114,6 +114,31 @@ pub fn a_proxy_follows_the_reals_of_a_vip() {
         Ok(readings.iter().any(is_it).then_some(()))
     })
     .unwrap();
+    // Without the agent the reals stay as they were, and operators see that.
+    testbed.agent.kill().unwrap();
+    let balancer = testbed.network.balancer.namespace();
+    let list = || {
+        let program = binary("lbctl").unwrap().display().to_string();
+        let admin = format!("{}:{ADMIN}", testbed.network.balancer.v4);
+        balancer.run([
+            program,
+            "http".to_owned(),
+            "--proxy".to_owned(),
+            admin,
+            "list".to_owned(),
+        ])
+    };
+    let warning = "warning: service web: the source of its instances is not followed since";
+    wait_for("the warning", PATIENCE, || {
+        Ok(list()?.contains(warning).then_some(()))
+    })
+    .unwrap();
+    answered_by(&testbed, target, &all);
+    testbed.agent.run().unwrap();
+    wait_for("its end", PATIENCE, || {
+        Ok((!list()?.contains("warning: ")).then_some(()))
+    })
+    .unwrap();
     let report = load.stop().unwrap();
     assert_no_failure(&report);
     operators_see_the_proxy(&testbed, &drained);
@@ -139,6 +164,7 @@ fn operators_see_the_proxy(testbed: &Testbed, real: &str) {
     };
     let list = type_in("list").unwrap();
     assert!(list.contains("web"), "{list}");
+    assert!(!list.contains("warning: "), "{list}");
     assert!(
         list.contains("round-robin") && list.contains("3/3"),
         "{list}"
@@ -162,6 +188,23 @@ fn operators_see_the_proxy(testbed: &Testbed, real: &str) {
         unknown.contains("`lbctl http list` lists them"),
         "{unknown}"
     );
+    // The file is changed with what the proxy serves.
+    let added = type_in(&format!(
+        "add shop choice=random cache.items=10 --member {real}:80"
+    ));
+    assert!(added.as_ref().unwrap().contains("shop"), "{added:?}");
+    let routed = type_in("route shop --host shop.test --path /buy").unwrap();
+    assert!(
+        routed.contains("shop.test") && routed.contains("/buy"),
+        "{routed}"
+    );
+    let twice = refused("add shop");
+    assert!(twice.contains("there is a service shop already"), "{twice}");
+    let used = refused("del shop");
+    assert!(used.contains("a route names service shop"), "{used}");
+    type_in("unroute --host shop.test --path /buy").unwrap();
+    let removed = type_in("del shop").unwrap();
+    assert!(!removed.contains("shop"), "{removed}");
     let no_cache = refused("purge web --prefix http://web/");
     assert!(no_cache.contains("service web has no cache"), "{no_cache}");
 }

@@ -71,9 +71,27 @@ pub fn every_test_of_the_page_exists() {
     }
 }
 
+/// Where each program registers its vital parts.
+const PROGRAMS: [&str; 2] = [
+    "lb-agent/src/commands/run.rs",
+    "lb-proxy/src/commands/run.rs",
+];
+
 pub fn every_vital_part_is_on_the_page() {
     let page = page();
-    let program = text("lb-agent/src/commands/run.rs");
+    let listed: Vec<&str> = rows(&page).into_iter().map(|(first, _)| first).collect();
+    for path in PROGRAMS {
+        let program = text(path);
+        let parts = vital_parts(&program);
+        assert!(parts.len() >= 5, "{path}: {parts:?}");
+        for part in parts {
+            assert!(listed.contains(&part), "{path}: not on the page: {part}");
+        }
+    }
+}
+
+/// The names of the parts that a program registers.
+fn vital_parts(program: &str) -> BTreeSet<&str> {
     let constant = |name: &str| {
         let rest = program
             .split_once(&format!("const {name}: &str = \""))
@@ -81,16 +99,12 @@ pub fn every_vital_part_is_on_the_page() {
             .1;
         rest.split_once('"').unwrap().0.trim_end_matches(',')
     };
-    let parts: Vec<&str> = ["vital.thread(", "vital.task(", "vital.spawn("]
+    let calls = ["vital.thread(", "vital.task(", "vital.spawn(", ".watch("];
+    calls
         .iter()
         .flat_map(|call| program.split(call).skip(1))
         .map(|rest| constant(rest.split_once(',').unwrap().0.trim()))
-        .collect();
-    assert!(parts.len() >= 6, "{parts:?}");
-    let listed: Vec<&str> = rows(&page).into_iter().map(|(first, _)| first).collect();
-    for part in parts {
-        assert!(listed.contains(&part), "not on the page: {part}");
-    }
+        .collect()
 }
 
 pub fn every_alert_of_the_page_exists() {

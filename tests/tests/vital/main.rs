@@ -11,6 +11,7 @@ mod links;
 mod network;
 mod own_address;
 mod owners;
+mod proxy;
 mod signals;
 mod units;
 mod veth;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
                 veth::a_veth_whose_other_end_has_no_program_is_told,
             ],
         )
+        .tests(tests![proxy::a_proxy_whose_thread_hangs_ends])
         .tests_with(
             &[Program("systemd-analyze")],
             tests![units::the_units_are_right],

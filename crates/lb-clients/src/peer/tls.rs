@@ -93,7 +93,8 @@ impl TlsClient {
         }
     }
 
-    /// Reads the files if they changed.
+    /// Reads the files if they changed. If they cannot be used, what was read before stays for
+    /// [`connector`](Self::connector).
     ///
     /// # Errors
     /// Names the file that cannot be used.
@@ -109,7 +110,6 @@ impl TlsClient {
             );
         }
         if self.ready.as_ref().is_none_or(|(read, _)| *read != stamps) {
-            self.ready = None;
             let config = configure(&self.settings, &self.protocols, deadline).await?;
             self.ready = Some((stamps, Arc::new(config)));
         }
