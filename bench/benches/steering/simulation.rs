@@ -4,7 +4,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use lb_bench::random::Random;
-use lb_steering::{LIFE_BUCKETS, Load, Observation, Sample, Signs, Steering, ring};
+use lb_steering::{Load, Observation, Sample, Steering, ring};
 
 use crate::{
     policy::{Decided, Decider, Policy},
@@ -18,9 +18,8 @@ const WEIGHT: u32 = 100;
 const MISSING: f64 = 0.2;
 /// Periods in which one server has no readings in [`Event::Stale`].
 const SILENT: std::ops::Range<usize> = 40..100;
-
-/// One in so many flows is sampled.
-const SAMPLED: u64 = 8;
+/// How long a server without a queue takes for a short flow, seconds.
+const SERVICE: f64 = 0.02;
 
 /// How weights become shares of the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,22 +106,29 @@ impl<'a> Simulation<'a> {
         let last = self.servers.len() - 1;
         for (number, (server, share)) in self.servers.iter_mut().zip(shares).enumerate() {
             let flows = self.random.poisson(self.demand * share * PERIOD);
-            server.opened += flows as u64;
             let measured = if life > 0.0 {
-                let left = self
-                    .random
-                    .remaining(server.connections, (-PERIOD / life).exp());
+                // A request that gets no answer is not repeated, a SYN is.
+                let full = server.queue(server.utilisation);
+                let refused = full * (1.0 - 1.0 / server.utilisation.max(1.0));
+                let begun = server.open(flows, refused);
+                let before = server.connections;
+                let left = self.random.remaining(before, (-PERIOD / life).exp());
                 // New connections arrive evenly over the period.
                 let stay = life / PERIOD * (1.0 - (-PERIOD / life).exp());
-                server.connections = left + self.random.remaining(flows, stay);
-                server.closed = server.opened - server.connections as u64;
+                server.connections = left + self.random.remaining(begun, stay);
+                server.close(before + begun - server.connections, life);
                 server.utilisation = server.connections / server.full();
                 server.utilisation
             } else {
-                server.closed = server.opened;
                 // Readings show the arrivals; the figures use their expectation.
                 server.utilisation = self.demand * share / server.full();
-                flows / PERIOD / server.full()
+                let demanded = flows / PERIOD / server.full();
+                let full = server.queue(demanded);
+                // As many SYNs are refused as are too many, though each is sent up to three times.
+                let refused = (full * (1.0 - 1.0 / demanded.max(1.0))).cbrt();
+                let begun = server.open(flows, refused);
+                server.close(begun, SERVICE + server.backlog);
+                demanded
             };
             let silent =
                 self.case.event == Event::Stale && number == last && SILENT.contains(&self.periods);
@@ -172,7 +178,7 @@ impl<'a> Simulation<'a> {
                     },
                     opened: server.opened,
                     closed: server.closed,
-                    signs: Some(signs(server, life)),
+                    signs: Some(server.signs()),
                     flows: None,
                     share: None,
                 }
@@ -240,6 +246,7 @@ impl<'a> Simulation<'a> {
                 gone.up = false;
                 gone.utilisation = 0.0;
                 let lost = std::mem::take(&mut gone.connections);
+                gone.unanswered = 0.0;
                 gone.closed = gone.opened;
                 let rest: f64 = self.servers[..last].iter().map(Server::full).sum();
                 // Its clients reconnect and are spread as the ring then is: by capacity.
@@ -355,15 +362,4 @@ pub fn play(
         }
     }
     trace
-}
-
-/// Signs of flows that all reals serve alike.
-fn signs(server: &Server, life: f64) -> Signs {
-    let bucket = if life > 0.0 { LIFE_BUCKETS - 1 } else { 5 };
-    let mut signs = Signs {
-        opened: server.opened / SAMPLED,
-        ..Signs::default()
-    };
-    signs.lives[bucket] = server.closed / SAMPLED;
-    signs
 }

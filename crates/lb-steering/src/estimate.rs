@@ -38,6 +38,12 @@ const CONTRADICTION: f64 = 1.5;
 const SETTLED_READINGS: f64 = 8.0;
 /// Periods by which an estimate is taken back when a storm begins: it was learned while the storm rose.
 const TAKEN_BACK: usize = 4;
+/// For this long a capacity that jumped up is not believed at all.
+const UNBELIEVED: Duration = Duration::from_secs(60);
+/// A lower capacity that was believed without proof is a fact after this time.
+const PROVEN_AFTER: Duration = Duration::from_secs(1_800);
+/// A capacity up to this multiple of another one is the same.
+const SAME: f64 = 1.1;
 /// A factor on the estimate this close to 1 is 1.
 const BELIEVED: f64 = 0.02;
 /// The gain of the estimate is at least this, however noisy readings are.
@@ -70,6 +76,10 @@ pub struct CapacityEstimate {
     value: Option<f64>,
     /// Natural logarithm of the factor on `value` that undoes jumps of the sensor which nothing confirmed.
     disbelief: f64,
+    /// When it jumped last.
+    jumped_at: Duration,
+    /// The value before a lower one was believed without proof, and when that was.
+    before_drop: Option<(f64, Duration)>,
     /// The last values, the oldest first.
     past: VecDeque<Option<f64>>,
     /// Readings since the estimate was last restarted.
@@ -93,6 +103,8 @@ impl Default for CapacityEstimate {
         CapacityEstimate {
             value: None,
             disbelief: 0.0,
+            jumped_at: Duration::ZERO,
+            before_drop: None,
             past: VecDeque::new(),
             readings: 0.0,
             deviation: INITIAL_DEVIATION,
@@ -112,19 +124,53 @@ impl CapacityEstimate {
         self.value.map(|value| value * self.disbelief.exp())
     }
 
+    /// The estimate if all that is read were believed.
+    pub const fn believed(&self) -> Option<f64> {
+        self.value
+    }
+
     /// The factor by which the real's utilisation jumped, if that is not believed.
     pub fn disbelieved(&self) -> Option<f64> {
         (self.disbelief.abs() > BELIEVED).then(|| self.disbelief.exp())
     }
 
     /// Keeps the value that the estimate had before it changed by this factor.
-    pub fn disbelieve(&mut self, change: f64) {
+    pub fn disbelieve(&mut self, now: Duration, change: f64) {
+        self.jumped_at = now;
         self.disbelief -= change.ln();
     }
 
-    /// Believes what is read, by at most this much (natural logarithm).
-    pub fn believe(&mut self, most: f64) {
-        self.disbelief -= self.disbelief.clamp(-most, most);
+    /// Believes what is read by this much (natural logarithm) more. Whether a higher capacity has effects shows after a
+    /// while only.
+    pub fn believe_slowly(&mut self, now: Duration, by: f64) {
+        if self.disbelief > 0.0 || now.saturating_sub(self.jumped_at) >= UNBELIEVED {
+            self.disbelief -= self.disbelief.clamp(-by, by);
+        }
+    }
+
+    /// Believes what is read.
+    pub const fn believe(&mut self) {
+        self.disbelief = 0.0;
+    }
+
+    /// Believes a lower capacity that nothing proves.
+    pub fn believe_unproven(&mut self, now: Duration) {
+        let recent = self.recent_drop(now);
+        self.before_drop = recent.or(self.value()).map(|before| (before, now));
+        self.believe();
+    }
+
+    /// Whether a capacity that rose is the one from before a drop that nothing proved.
+    pub fn is_back(&self, now: Duration) -> bool {
+        self.recent_drop(now)
+            .zip(self.value)
+            .is_some_and(|(before, value)| value <= before * SAME)
+    }
+
+    /// The value before a drop that nothing proved, unless that has lasted.
+    fn recent_drop(&self, now: Duration) -> Option<f64> {
+        let (before, at) = self.before_drop?;
+        (now.saturating_sub(at) <= PROVEN_AFTER).then_some(before)
     }
 
     /// Remembers the estimate at the end of a period.
@@ -152,6 +198,11 @@ impl CapacityEstimate {
     /// The time that the last reading describes.
     pub const fn last_reading(&self) -> Option<Duration> {
         self.last_reading
+    }
+
+    /// Takes note of a reading that is not learned from: the real is not silent.
+    pub fn pass_over(&mut self, at: Duration) {
+        self.last_reading = self.last_reading.map(|last| last.max(at));
     }
 
     /// Learns from a reading if it describes a later time than the last one. Returns the factor by which the estimate
@@ -305,6 +356,7 @@ impl CapacityEstimate {
     pub fn convert(&mut self, factor: f64) {
         self.before_guess = None;
         self.value = self.value.map(|value| value * factor);
+        self.before_drop = self.before_drop.map(|(value, at)| (value * factor, at));
         self.past.clear();
         self.doubt();
     }

@@ -1,11 +1,11 @@
-//! What a period teaches: traffic, capacities, the delay of readings, overload.
+//! What a period teaches: traffic, capacities, overload.
 
 use std::time::Duration;
 
 use super::{
     caution::{self, Figures},
     controllers::Context,
-    estimate::{self, MAYBE_SATURATED, Reading},
+    estimate::{MAYBE_SATURATED, Reading},
     loan,
     observation::Sample,
     overload::Overload,
@@ -13,7 +13,8 @@ use super::{
         Member, estimated_capacities, mean_utilisation, operator_multiples, operator_shares,
         typical_capacity,
     },
-    shares, trust,
+    room::Room,
+    shares,
     vip_steering::VipSteering,
 };
 
@@ -25,7 +26,7 @@ const MIN_CARRIED: f64 = 0.01;
 fn offered_rate(pool: &[Member<'_>], max_age: Duration) -> Option<f64> {
     let (mut flows, mut ring) = (0.0, 0.0);
     for member in pool.iter().filter(|member| member.is_eligible()) {
-        let utilisation = Sample::fresh(member.observation.load.utilisation, max_age);
+        let utilisation = Sample::fresh(member.utilisation, max_age);
         if utilisation.is_some_and(|utilisation| utilisation < MAYBE_SATURATED)
             && let Some((rate, share)) = member.state.traffic.rate_and_share()
         {
@@ -41,7 +42,7 @@ fn offered_rate(pool: &[Member<'_>], max_age: Duration) -> Option<f64> {
 fn served_fraction(pool: &[Member<'_>], max_age: Duration) -> Option<f64> {
     let (mut opened, mut closed) = (0.0, 0.0);
     for member in pool.iter().filter(|member| member.is_eligible()) {
-        let utilisation = Sample::fresh(member.observation.load.utilisation, max_age);
+        let utilisation = Sample::fresh(member.utilisation, max_age);
         if utilisation.is_some_and(|utilisation| utilisation < MAYBE_SATURATED)
             && let Some((begun, ended)) = member.state.traffic.last_flows()
         {
@@ -61,8 +62,6 @@ const BELIEF_PER_SECOND: f64 = 0.0016;
 const MOST_COUNTED: f64 = 3.0;
 /// The same until it has kept the connections that it was given.
 pub const MOST_UNKEPT: f64 = 1.25;
-/// The lowest relative deviation of readings that is assumed where they are compared with what is carried.
-const LEAST_NOISE: f64 = 0.02;
 /// Growth of flows' lives (logarithm, base 2) that confirms a higher utilisation.
 const CONFIRMING: f64 = 0.5;
 /// A capacity that jumps up by less than this is believed at once.
@@ -94,6 +93,7 @@ impl VipSteering {
     ) {
         let max_age = self.settings.stale_after();
         self.record_traffic(now, elapsed, pool);
+        self.combine_sources(now, pool);
         self.detect_lag(now, pool);
         self.look_for_signs(now, pool);
         let mean = mean_utilisation(&*pool, max_age);
@@ -103,9 +103,14 @@ impl VipSteering {
                 member.state.estimate.take_back();
             }
         }
-        if let Some(mean) = mean
-            && !self.storm.is_raging()
-        {
+        if self.storm.is_raging() {
+            for member in pool.iter_mut() {
+                if let Some(sample) = Sample::plausible(member.utilisation) {
+                    let at = now.saturating_sub(sample.age);
+                    member.state.estimate.pass_over(at);
+                }
+            }
+        } else if let Some(mean) = mean {
             self.estimate_capacities(now, mean, pool);
         }
         self.fade_estimates(now, elapsed, pool);
@@ -197,37 +202,41 @@ impl VipSteering {
             },
         };
         let time = self.settings.period.as_secs_f64();
+        let mut room = Room::new(pool, |member| self.carried(member, now));
         for member in pool.iter_mut() {
             let state = &mut member.state;
             state.estimate.remember();
-            state.estimate.believe(time * BELIEF_PER_SECOND);
-            // Flows that queue since its utilisation rose confirm that.
-            let queues = state.life_growth.is_some_and(|growth| growth >= CONFIRMING)
-                || state.loan.held_for().is_some();
+            if state.loan.held_for().is_none() {
+                state.estimate.believe_slowly(now, time * BELIEF_PER_SECOND);
+            }
+            let before = member.capacity();
+            if let Some(reading) = self.reading(now, member, &figures) {
+                let state = &mut member.state;
+                match state.estimate.learn(&self.settings, reading) {
+                    Some(change) if change < 1.0 => state.estimate.disbelieve(now, change),
+                    Some(change) if change >= MOST_RISE && !state.estimate.is_back(now) => {
+                        state.estimate.disbelieve(now, change);
+                    }
+                    _ => {}
+                }
+            }
+            let state = &mut member.state;
             if state
                 .estimate
                 .disbelieved()
                 .is_some_and(|times| times > 1.0)
-                && queues
             {
-                state.estimate.believe(f64::INFINITY);
+                // Flows that queue since its utilisation rose confirm that.
+                let confirmed = state.life_growth.is_none_or(|growth| growth >= CONFIRMING)
+                    || state.loan.held_for().is_some()
+                    || state.multiple > MOST_DISBELIEVED;
+                if confirmed {
+                    state.estimate.believe();
+                } else if room.is_left_by(before, state.estimate.believed()) {
+                    state.estimate.believe_unproven(now);
+                }
             }
-            let Some(reading) = self.reading(now, member, &figures) else {
-                continue;
-            };
-            let state = &mut member.state;
-            let Some(change) = state.estimate.learn(&self.settings, reading) else {
-                continue;
-            };
-            let can_tell = state.life_growth.is_some();
-            let believed = if change > 1.0 {
-                change < MOST_RISE
-            } else {
-                !can_tell || queues || state.multiple > MOST_DISBELIEVED
-            };
-            if !believed {
-                state.estimate.disbelieve(change);
-            }
+            room.change(before, member.capacity());
         }
     }
 
@@ -241,7 +250,7 @@ impl VipSteering {
         let settings = &self.settings;
         let max_age = settings.stale_after();
         let load = &member.observation.load;
-        let sample = Sample::plausible(load.utilisation)?;
+        let sample = Sample::plausible(member.utilisation)?;
         let usable = member.is_eligible()
             && sample.age <= max_age
             && member.observation.since_up >= settings.healthy_for
@@ -281,9 +290,6 @@ impl VipSteering {
     /// Updates the overload state of each real. `mean` is the pool's mean utilisation.
     fn detect_overload(&self, now: Duration, mean: f64, pool: &mut [Member<'_>]) {
         let settings = &self.settings;
-        if self.storm.is_raging() {
-            return;
-        }
         let capacities = estimated_capacities(pool);
         let eligible_capacity = |counts: &dyn Fn(&Member<'_>) -> bool| -> f64 {
             pool.iter()
@@ -300,7 +306,7 @@ impl VipSteering {
             // The remaining reals must be able to carry the load.
             let may_drain = drained + capacity <= settings.max_drained * all
                 && mean * all <= settings.overload_back * left;
-            let silent = Sample::plausible(member.observation.load.utilisation)
+            let silent = Sample::plausible(member.utilisation)
                 .is_none_or(|sample| sample.age > settings.fade_after);
             let overload = &mut member.state.overload;
             if silent || !member.observation.up {
@@ -317,75 +323,14 @@ impl VipSteering {
                     utilisation
                 }
             });
+            // In a storm all are overloaded, but one that was relieved before may have room.
+            let utilisation = utilisation
+                .filter(|used| !self.storm.is_raging() || *used < settings.overload_back);
             let overload = &mut member.state.overload;
             overload.observe(settings, utilisation, mean, may_drain);
             if overload.drained && !before {
                 drained += capacity;
             }
-        }
-    }
-
-    /// Detects readings that are late without saying so.
-    fn detect_lag(&mut self, now: Duration, pool: &mut [Member<'_>]) {
-        let max_age = self.settings.stale_after();
-        let usable = self.settings.least_utilisation..estimate::SATURATED;
-        let mut lag = std::mem::take(&mut self.lag);
-        for member in pool.iter_mut() {
-            let sample = Sample::plausible(member.observation.load.utilisation)
-                .filter(|sample| sample.age <= max_age && usable.contains(&sample.value))
-                .map(|sample| (now.saturating_sub(sample.age), sample.value));
-            let before = member.state.last_utilisation;
-            if let (Some((then, first)), Some((at, second))) = (before, sample)
-                && at > then
-            {
-                let change = |delay: Duration| {
-                    let carried = |at: Duration| self.carried(member, at.saturating_sub(delay));
-                    let (first, second) = carried(then).zip(carried(at))?;
-                    (first > 0.0 && second > 0.0).then_some(second / first)
-                };
-                lag.observe(self.settings.period, second / first, change);
-                let mut delays = 0..trust::DELAYS as u32;
-                let changes = [(); trust::DELAYS].map(|()| {
-                    let delay = self.settings.period * delays.next().unwrap_or_default();
-                    change(delay).map_or(0.0, f64::ln)
-                });
-                if member.is_eligible() && !self.storm.is_raging() {
-                    let following = &mut member.state.following;
-                    following.observe((second / first).ln(), changes);
-                }
-            }
-            member.state.last_utilisation = sample;
-            let traffic = &member.state.traffic;
-            if let Some((from, to, change)) = traffic
-                .reported_change()
-                .filter(|(_, to, _)| *to > member.state.last_count)
-                && member.is_eligible()
-            {
-                lag.observe_connections(self.settings.period, change, |delay| {
-                    traffic.open_change(from.saturating_sub(delay), to.saturating_sub(delay))
-                });
-                member.state.last_count = to;
-            }
-        }
-        if lag.end_period() {
-            for member in pool.iter_mut() {
-                // What was learned with the wrong delay counts little.
-                member.state.estimate.doubt();
-            }
-        }
-        self.lag = lag;
-        let count_lag = self.lag.of_connections(self.settings.period);
-        let deviations = pool
-            .iter()
-            .filter_map(|member| member.state.estimate.deviation())
-            .collect();
-        let noise = shares::median(deviations).unwrap_or(0.0);
-        for member in pool {
-            member.state.traffic.set_lag(count_lag);
-            let own = member.state.estimate.deviation().unwrap_or(0.0);
-            let following = &mut member.state.following;
-            let own = own.min(following.most_noise());
-            following.judge(now, noise.max(own).max(LEAST_NOISE));
         }
     }
 
@@ -421,11 +366,11 @@ impl VipSteering {
                 .connections()
                 .filter(|_| self.counts_connections);
             let evidence = &mut member.state.evidence;
-            evidence.observe(member.observation, connections, max_age);
+            evidence.observe(member.observation, member.utilisation, connections, max_age);
             let Some(multiple) = multiple else { continue };
             member.state.multiple = multiple;
             let trusted = member.state.following.doubt().is_none();
-            let utilisation = Sample::fresh(member.observation.load.utilisation, max_age);
+            let utilisation = Sample::fresh(member.utilisation, max_age);
             let serving_since = member.state.eligibility.serving_since.unwrap_or(now);
             included.push(number);
             figures.push(Figures {
@@ -447,7 +392,7 @@ impl VipSteering {
             member.state.keeps |= keeps;
             member.state.keeps &= sign.is_none();
             member.state.life_growth = growth;
-            let utilisation = Sample::fresh(member.observation.load.utilisation, max_age);
+            let utilisation = Sample::fresh(member.utilisation, max_age);
             let state = &mut member.state;
             state.contradicted = utilisation
                 .is_some_and(|utilisation| utilisation >= settings.overload)
@@ -481,7 +426,7 @@ impl VipSteering {
     /// capacity, because a single reading may be wrong. `None` if it is unknown, or if the share was lowered since
     /// the reading.
     fn credible_utilisation(&self, member: &Member<'_>, now: Duration) -> Option<f64> {
-        let sample = Sample::plausible(member.observation.load.utilisation)?;
+        let sample = Sample::plausible(member.utilisation)?;
         let at = now.saturating_sub(sample.age + self.lag.time(self.settings.period));
         if sample.age > self.settings.stale_after()
             || member

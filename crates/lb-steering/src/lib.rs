@@ -6,7 +6,7 @@
 //!
 //! 1. `eligibility`: which reals may have new flows at all.
 //! 2. `traffic`, `life`: what each real carries, and how long connections live.
-//! 3. `learning`, `estimate`: what each real can carry, and which reals are overloaded.
+//! 3. `comparing`, `learning`, `estimate`: whether readings are to be believed, what each real can carry, and which reals are overloaded.
 //! 4. `allocation`: the share of new flows each real gets, by the VIP's `controllers` entry.
 //! 5. `movement`: how much of the ring may move towards those shares in this period.
 //! 6. `weight_scale`: integer weights for the ring.
@@ -18,6 +18,7 @@
 
 mod allocation;
 mod caution;
+mod comparing;
 mod controllers;
 mod decision;
 mod drift;
@@ -34,11 +35,13 @@ mod overload;
 mod pool;
 mod rebalancing;
 pub mod ring;
+mod room;
 mod safety;
 pub mod scaling;
 pub mod score;
 mod shares;
 mod shedding;
+mod sources;
 mod storm;
 mod traffic;
 mod trust;
@@ -51,7 +54,7 @@ pub use lb_model::steering::Steering;
 pub use self::{
     controllers::REGISTRY,
     decision::{Decision, LimitedBy},
-    observation::{AgentCommand, LIFE_BUCKETS, Load, Observation, Sample, Signs},
+    observation::{AgentCommand, LIFE_BUCKETS, Load, Observation, Sample, Signs, SourceReading},
     verdict::{Doubt, Fallback, Safety, Sign, Trust},
     vip_steering::VipSteering,
 };

@@ -151,7 +151,11 @@ impl Loan {
         if multiple > RAISED && self.hold.quiet(now) {
             self.burnt = None;
         }
-        let used = multiple.max(1.0);
+        // Where connections are long, it uses what it carries, however few flows begin.
+        let used = period
+            .connections
+            .map_or(multiple, |carried| carried.max(multiple))
+            .max(1.0);
         let grown = used * GROWTH;
         let grown = match self.burnt {
             // Long connections stay, so that a second mistake lasts as well.

@@ -28,6 +28,15 @@ impl Sample {
     }
 }
 
+/// What one of several sources reads of a real's utilisation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SourceReading {
+    /// The weight of the source in the mean.
+    pub weight: f64,
+    /// What it reads.
+    pub utilisation: Sample,
+}
+
 /// What the agent on a real orders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AgentCommand {
@@ -46,6 +55,8 @@ pub enum AgentCommand {
 pub struct Load {
     /// Utilisation, 1 is full: CPU of the real's own limit, or the score of a preset.
     pub utilisation: Option<Sample>,
+    /// The same by source, if there are several: in the order of the real's sources, `None` for one that does not report it.
+    pub sources: Vec<Option<SourceReading>>,
     /// Used fraction of its memory.
     pub memory: Option<Sample>,
     /// Used fraction of its file descriptors.

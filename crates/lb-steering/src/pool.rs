@@ -13,6 +13,7 @@ use super::{
     observation::{Load, Observation, Sample},
     overload::Overload,
     shares,
+    sources::Sources,
     traffic::Traffic,
     trust::Following,
 };
@@ -36,6 +37,8 @@ pub struct RealState {
     pub evidence: Evidence,
     /// Whether its utilisation follows what it carries.
     pub following: Following,
+    /// Its sources, if several read its utilisation.
+    pub sources: Sources,
     /// What it may have beyond the operator's share.
     pub loan: Loan,
     /// Its share over the operator's at the beginning of the period.
@@ -81,6 +84,8 @@ pub struct RealState {
 /// A real in a step.
 pub struct Member<'a> {
     pub observation: &'a Observation,
+    /// Its utilisation, by the sources that are trusted.
+    pub utilisation: Option<Sample>,
     pub state: RealState,
     /// Why it may have no new flows.
     pub ineligible: Option<LimitedBy>,
@@ -246,7 +251,7 @@ pub fn mean_utilisation<'a>(
     let known: Vec<f64> = pool
         .into_iter()
         .filter(|member| member.is_eligible())
-        .filter_map(|member| Sample::fresh(member.observation.load.utilisation, max_age))
+        .filter_map(|member| Sample::fresh(member.utilisation, max_age))
         .collect();
     (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
 }

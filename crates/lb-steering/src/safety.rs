@@ -62,7 +62,7 @@ fn trouble(pool: &[Member<'_>]) -> Option<Fallback> {
 fn untrusted(pool: &[Member<'_>]) -> Option<Fallback> {
     let read = || {
         pool.iter()
-            .filter(|member| member.is_eligible() && member.observation.load.utilisation.is_some())
+            .filter(|member| member.is_eligible() && member.utilisation.is_some())
     };
     let doubted = read()
         .filter(|member| member.state.following.doubt().is_some())

@@ -53,8 +53,8 @@ pub fn within(values: &[f64], least: &[f64], most: &[f64]) -> Vec<f64> {
 
 /// Returns the median (the upper one of an even number), or `None` without values.
 pub fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_unstable_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
+    let middle = values.len() / 2;
+    (middle < values.len()).then(|| *values.select_nth_unstable_by(middle, f64::total_cmp).1)
 }
 
 /// Keeps shares within `least_share` and `most_share` times the operator's shares. Also returns which shares are

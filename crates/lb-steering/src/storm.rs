@@ -58,9 +58,8 @@ fn pool_utilisation(settings: &Steering, pool: &[Member<'_>]) -> Option<f64> {
         .zip(estimated_capacities(pool))
         .filter(|(member, _)| member.is_eligible())
         .filter_map(|(member, capacity)| {
-            let load = &member.observation.load;
             Some((
-                Sample::fresh(load.utilisation, settings.stale_after())?,
+                Sample::fresh(member.utilisation, settings.stale_after())?,
                 capacity,
             ))
         })
@@ -98,8 +97,7 @@ pub fn least_ramp(settings: &Steering, now: Duration, pool: &[Member<'_>]) -> f6
             continue;
         }
         let is_ramping = member.state.eligibility.slow_start(settings, now) < 1.0;
-        let utilisation =
-            Sample::fresh(member.observation.load.utilisation, settings.stale_after());
+        let utilisation = Sample::fresh(member.utilisation, settings.stale_after());
         if is_ramping {
             ramping += capacity;
         } else {

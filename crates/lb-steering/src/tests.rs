@@ -9,3 +9,4 @@ pub(super) mod pool;
 mod random;
 mod rules;
 mod shedding;
+mod sources;

@@ -26,8 +26,10 @@ pub struct Traffic {
     periods: VecDeque<Counters>,
     /// Connections by the best count there is, and the time each describes.
     connections: VecDeque<(Duration, f64)>,
-    /// Whether that count is only flows opened less flows closed.
+    /// Whether that count is only flows opened less flows closed, since the last reported count if there was one.
     inferred: bool,
+    /// By how much the last reported count differed from flows opened less flows closed.
+    excess: Option<f64>,
     /// How late reported counts are beyond the age they report.
     lag: Duration,
 }
@@ -65,10 +67,25 @@ impl Traffic {
         let exact = observation
             .flows
             .filter(|flows| (0.0..=MAX_READING).contains(flows));
+        if !observation.up {
+            self.excess = None;
+        }
         let count = match (reported, exact) {
-            (Some(sample), _) => Some((now.saturating_sub(sample.age), sample.value)),
+            (Some(sample), _) => {
+                let at = now.saturating_sub(sample.age);
+                let then = self.open_at(at.saturating_sub(self.lag));
+                self.excess = then.map(|open| sample.value - open);
+                // What was inferred while nothing was reported is worse.
+                while self.inferred && self.connections.back().is_some_and(|(last, _)| at <= *last)
+                {
+                    self.connections.pop_back();
+                }
+                Some((at, sample.value))
+            }
             (None, Some(flows)) => Some((now, flows)),
-            (None, None) => (observation.opened > 0).then_some((now, open)),
+            // SYNs that nobody answered are among those that were opened.
+            (None, None) => (observation.opened > 0)
+                .then(|| (now, (open + self.excess.unwrap_or(0.0)).max(0.0))),
         };
         self.inferred = reported.is_none() && exact.is_none();
         match count {
@@ -234,6 +251,29 @@ mod tests {
         assert_eq!(rate(100), None);
         assert_eq!(rate(90), None);
         assert_eq!(rate(120), Some(100.0));
+    }
+
+    #[test]
+    fn a_count_that_was_reported_is_continued_and_corrected() {
+        let mut traffic = Traffic::default();
+        let mut observation = real(0, 100);
+        let mut observe = |at, opened, connections: Option<(f64, u64)>| {
+            observation.opened = opened;
+            observation.load.connections = connections.map(|(value, age)| Sample {
+                value,
+                age: seconds(age),
+            });
+            traffic.observe(seconds(at), seconds(15), &observation);
+            (traffic.connections(), traffic.connections_at(seconds(at)))
+        };
+        // 400 SYNs were never answered.
+        assert_eq!(observe(100, 1_000, Some((600.0, 0))).0, Some(600.0));
+        assert_eq!(observe(105, 1_010, None).0, Some(610.0));
+        assert_eq!(observe(110, 1_020, None), (Some(620.0), Some(620.0)));
+        // A report of that time counts more.
+        assert_eq!(observe(115, 1_020, Some((615.0, 5))).0, Some(615.0));
+        assert_eq!(traffic.connections_at(seconds(110)), Some(615.0));
+        assert!(!traffic.is_inferred());
     }
 
     #[test]

@@ -20,6 +20,12 @@ const DEVIATIONS: f64 = 3.0;
 const REGAINED: f64 = 0.6;
 /// A slope that is as close to 0 as this is a value that stays the same.
 const FROZEN: f64 = 1e-6;
+/// Readings that are the same to the last digit this many times, ...
+const LEAST_SAME: u32 = 6;
+/// ... while what is carried varies by this much (natural logarithm), are none: a load that is measured has noise.
+const VARIED: f64 = 0.14;
+/// A change below this is none.
+const EXACT: f64 = 1e-9;
 /// A single change counts for at most this much.
 const MOST_CHANGE: f64 = 1.0;
 /// After this time without a vote, it is tried again.
@@ -32,12 +38,42 @@ pub struct Following {
     sums: [(f64, f64); DELAYS],
     /// Sum of squared changes of utilisation.
     moved: f64,
+    same: Same,
     doubt: Option<(Doubt, Duration)>,
+}
+
+/// A run of readings that are exactly the same.
+#[derive(Debug, Default)]
+struct Same {
+    readings: u32,
+    /// What is carried (natural logarithm), relative to the begin of the run: now, at least and at most.
+    carried: (f64, f64, f64),
+}
+
+impl Same {
+    /// Records a change of utilisation and of what was carried.
+    fn observe(&mut self, utilisation: f64, carried: f64) {
+        if utilisation.abs() >= EXACT {
+            *self = Same::default();
+            return;
+        }
+        self.readings += 1;
+        let (now, least, most) = self.carried;
+        let now = now + carried;
+        self.carried = (now, least.min(now), most.max(now));
+    }
+
+    /// Whether a load would have shown.
+    fn is_frozen(&self) -> bool {
+        let (_, least, most) = self.carried;
+        self.readings >= LEAST_SAME && most - least >= VARIED
+    }
 }
 
 impl Following {
     /// Records a change of utilisation (natural logarithm), and of what was carried each delay earlier.
     pub fn observe(&mut self, utilisation: f64, carried: [f64; DELAYS]) {
+        self.same.observe(utilisation, carried[0]);
         let utilisation = utilisation.clamp(-MOST_CHANGE, MOST_CHANGE);
         self.moved = self.moved * DECAY + utilisation * utilisation;
         for ((squares, products), carried) in self.sums.iter_mut().zip(carried) {
@@ -73,6 +109,14 @@ impl Following {
             }
             return;
         }
+        if self.same.is_frozen() {
+            // How it followed before says nothing of the time after.
+            *self = Following {
+                doubt: Some((Doubt::Frozen, now)),
+                ..Following::default()
+            };
+            return;
+        }
         // Readings may be late, so none of the delays may explain them.
         let lost = slopes.iter().all(|slope| {
             slope.is_some_and(|(slope, squares)| {
@@ -95,8 +139,13 @@ impl Following {
     }
 }
 
-/// How far a real's utilisation is trusted, from the doubts that there are.
-pub fn trust(following: &Following, jumped: Option<f64>, contradicted: bool) -> Trust {
+/// How far a real's utilisation is trusted, from the doubts that there are: of it, and of one of several sources.
+pub fn trust(
+    following: &Following,
+    jumped: Option<f64>,
+    contradicted: bool,
+    sources: Option<Trust>,
+) -> Trust {
     if let Some(doubt) = following.doubt() {
         return Trust {
             level: 0.0,
@@ -115,5 +164,5 @@ pub fn trust(following: &Following, jumped: Option<f64>, contradicted: bool) -> 
             doubt: Some(Doubt::Contradicted),
         };
     }
-    Trust::FULL
+    sources.unwrap_or(Trust::FULL)
 }

@@ -123,6 +123,13 @@ pub enum Doubt {
         /// The factor by which it changed.
         times: f64,
     },
+    /// One of several sources does not follow what the real carries, or disagrees with the others.
+    Source {
+        /// Its number, from 1 on, in the order of the real's sources.
+        number: usize,
+        /// What it reads over what is usual of it, if it disagrees.
+        times: Option<f64>,
+    },
     /// It says that the real is full, and its flows do not show it.
     Contradicted,
 }
@@ -135,6 +142,7 @@ impl Doubt {
             Doubt::Unresponsive { .. } => "unresponsive",
             Doubt::Frozen => "frozen",
             Doubt::Jumped { .. } => "jumped",
+            Doubt::Source { .. } => "source",
             Doubt::Contradicted => "contradicted",
         }
     }
@@ -152,6 +160,20 @@ impl fmt::Display for Doubt {
                 f,
                 "its utilisation changed {} × at once, and nothing else did",
                 Times(*times)
+            ),
+            Doubt::Source {
+                number,
+                times: None,
+            } => write!(
+                f,
+                "the utilisation that its source {number} reads does not follow what it carries"
+            ),
+            Doubt::Source {
+                number,
+                times: Some(times),
+            } => write!(
+                f,
+                "its source {number} reads {times:.1} × what is usual of it, and the others do not"
             ),
             Doubt::Contradicted => {
                 f.write_str("its utilisation says full, and its flows do not show it")

@@ -179,8 +179,11 @@ impl VipSteering {
             .map(|observation| {
                 let mut state = self.reals.remove(&observation.address).unwrap_or_default();
                 let ineligible = state.eligibility.observe(&self.settings, now, observation);
+                let max_age = self.settings.stale_after();
+                let utilisation = state.sources.combined(&observation.load, max_age, None);
                 Member {
                     observation,
+                    utilisation,
                     state,
                     ineligible,
                 }
@@ -329,12 +332,13 @@ impl VipSteering {
                 capacity: member.state.estimate.value(),
                 wanted_share: member.state.wanted_share,
                 shed,
-                trust: member.observation.load.utilisation.map(|_| {
+                trust: member.utilisation.map(|_| {
                     let state = &member.state;
                     trust(
                         &state.following,
                         state.estimate.disbelieved(),
                         state.contradicted,
+                        state.sources.trust(),
                     )
                 }),
             };

@@ -12,7 +12,7 @@ use lb_clients::load::{
     reading::{AgentCommand, Quantity, Report},
 };
 use lb_model::load::LoadSource;
-use lb_steering::{Load, Sample};
+use lb_steering::{Load, Sample, SourceReading};
 
 /// The last readings of each source, and the round trip of the last probe.
 pub(super) struct RealReadings {
@@ -81,8 +81,24 @@ impl RealReadings {
             age: now.saturating_duration_since(timed.at),
         };
         let get = |quantity| load.get(quantity).map(sample);
+        let by_source = || {
+            let readings = self.states.utilisations(now).map(|reading| {
+                let (weight, timed) = reading?;
+                Some(SourceReading {
+                    weight,
+                    utilisation: sample(timed),
+                })
+            });
+            readings.collect()
+        };
+        let sources = if self.sources.len() > 1 {
+            by_source()
+        } else {
+            Vec::new()
+        };
         Load {
             utilisation: get(Quantity::Utilisation),
+            sources,
             memory: get(Quantity::Memory),
             descriptors: get(Quantity::FileDescriptors),
             connection_fraction: load.connection_fraction().map(sample),
@@ -172,4 +188,56 @@ fn snapshots(last: &SourceState) -> Vec<ReadingSnapshot> {
         all.push(nothing("", "nothing was read yet".to_owned()));
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use lb_clients::load::reading::{Reading, Readings, Subject};
+
+    use super::*;
+
+    fn readings(kinds: &[&str], now: Instant) -> RealReadings {
+        let sources: Vec<LoadSource> = kinds
+            .iter()
+            .map(|kind| toml::from_str(&format!("kind = '{kind}'\nport = 1")).unwrap())
+            .collect();
+        let mut all = RealReadings::new(&sources);
+        for (kind, value) in kinds.iter().zip([0.25, 0.75]) {
+            all.take(&Report {
+                subject: Subject {
+                    vip: "192.0.2.1:80/tcp".parse().unwrap(),
+                    real: "10.0.0.1".parse().unwrap(),
+                },
+                source: (*kind).into(),
+                at: now,
+                outcome: Ok(Readings {
+                    readings: vec![Reading {
+                        quantity: Quantity::Utilisation,
+                        value,
+                        at: now,
+                        source: (*kind).into(),
+                    }],
+                    ..Readings::default()
+                }),
+            });
+        }
+        all
+    }
+
+    #[test]
+    fn steering_sees_each_of_several_sources() {
+        let now = Instant::now();
+        let load = readings(&["grpc", "agent-check"], now).load(now);
+        assert_eq!(load.utilisation.unwrap().value, 0.5);
+        let values: Vec<Option<f64>> = load
+            .sources
+            .iter()
+            .map(|source| source.map(|source| source.utilisation.value))
+            .collect();
+        assert_eq!(values, [Some(0.25), Some(0.75)]);
+        assert!(
+            readings(&["grpc"], now).load(now).sources.is_empty(),
+            "a single source is the utilisation"
+        );
+    }
 }

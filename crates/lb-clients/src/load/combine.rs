@@ -158,6 +158,20 @@ impl SourceStates {
         &self.0
     }
 
+    /// Returns the utilisation that each source reports, with the source's weight; `None` for one that reports none, or is
+    /// stale.
+    pub fn utilisations(&self, now: Instant) -> impl Iterator<Item = Option<(f64, TimedValue)>> {
+        self.0.iter().map(move |state| {
+            let reading = state.readings.get(&Quantity::Utilisation)?;
+            let fresh = now.saturating_duration_since(reading.at) <= state.fresh_for;
+            let value = TimedValue {
+                value: reading.value,
+                at: reading.at,
+            };
+            fresh.then_some((state.weight, value))
+        })
+    }
+
     /// Combines the readings of all sources.
     #[must_use]
     pub fn load(&self, now: Instant) -> Load {
@@ -349,6 +363,11 @@ mod tests {
         }
         let load = states.load(now);
         assert_eq!(value(&load, Quantity::Utilisation), Some(0.625));
+        let by_source: Vec<Option<(f64, f64)>> = states
+            .utilisations(now)
+            .map(|reading| reading.map(|(weight, timed)| (weight, timed.value)))
+            .collect();
+        assert_eq!(by_source, [Some((1.0, 0.25)), Some((3.0, 0.75)), None]);
         assert_eq!(value(&load, Quantity::Memory), Some(0.9));
         // The broker counts its clients only, the host every connection.
         assert_eq!(value(&load, Quantity::Connections), Some(100.0));
@@ -380,6 +399,11 @@ mod tests {
         states.observe(&silent);
         let load = states.load(later);
         assert!((value(&load, Quantity::Utilisation).unwrap() - 0.6).abs() < 1e-9);
+        let fresh: Vec<bool> = states
+            .utilisations(later)
+            .map(|reading| reading.is_some())
+            .collect();
+        assert_eq!(fresh, [false, true, false]);
         // Stale, and dated as such.
         assert_eq!(
             load.get(Quantity::Rate),

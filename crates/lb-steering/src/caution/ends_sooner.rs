@@ -52,6 +52,9 @@ fn more_than_before(reals: &[Figures<'_>], real: usize, window: usize) -> Option
         Some((excess, 0.25 / ended))
     };
     let (own, variance) = excess(&reals[real])?;
+    if own < LEAST_MORE {
+        return None;
+    }
     let others =
         shares::median(super::others(reals, real, |other| Some(excess(other)?.0)).collect())?;
     let more = own - others;
@@ -74,9 +77,12 @@ fn than_before(reals: &[Figures<'_>], real: usize, window: usize) -> Option<Sign
     if reals[real].serving_for < SERVED {
         return None;
     }
-    let change = super::life_change(reals, real, window, true)?;
     // It must have changed itself: others may serve more slowly.
     let own = reals[real].life(window)?.mean - reals[real].evidence.usual_life.value?;
+    if -own < LEAST_CHANGE {
+        return None;
+    }
+    let change = super::life_change(reals, real, window, true)?;
     let sooner = -change.mean.max(own);
     let certain = sooner - DEVIATIONS * change.variance.sqrt();
     (sooner >= LEAST_CHANGE && certain >= LEAST_CERTAIN_CHANGE).then(|| Sign::EndsSooner {
@@ -90,7 +96,12 @@ fn than_others(reals: &[Figures<'_>], real: usize, window: usize) -> Option<Sign
     // At utilisation u, a flow of a single queue is served in the fraction 1 − u of its life.
     let service = |other: &Figures<'_>| {
         let free = 1.0 - other.utilisation.unwrap_or(1.0);
-        Some(calm(other)?.mean + free.max(LEAST_SERVICE).log2())
+        let service = calm(other)?.mean + free.max(LEAST_SERVICE).log2();
+        // Where others serve more slowly than usual, it is they that changed.
+        Some(match other.evidence.usual_life.value {
+            Some(usual) => service.min(usual),
+            None => service,
+        })
     };
     let usual = lower_median(super::others(reals, real, service))?;
     let served = reals[real].serving_for;

@@ -93,17 +93,18 @@ impl Usual {
 }
 
 impl Evidence {
-    /// Records a period. Readings older than `max_age` are not used. `connections`: those that the real has, where they
+    /// Records a period, with the utilisation that is trusted. Readings older than `max_age` are not used. `connections`: those that the real has, where they
     /// are long.
     pub fn observe(
         &mut self,
         observation: &Observation,
+        utilisation: Option<Sample>,
         connections: Option<f64>,
         max_age: Duration,
     ) {
         self.turnover
             .observe(observation.opened, observation.closed, connections);
-        let reading = Sample::fresh(observation.load.utilisation, max_age).unwrap_or(0.0);
+        let reading = Sample::fresh(utilisation, max_age).unwrap_or(0.0);
         self.readings.rotate_right(1);
         self.readings[0] = reading;
         self.served.observe(observation.signs, self.is_busy());

@@ -28,6 +28,9 @@ fn excess(
     count: fn(&Window) -> f64,
 ) -> Option<(f64, f64)> {
     let windows = reals[real].windows()?;
+    if windows.iter().all(|window| count(window) < 1.0) {
+        return None;
+    }
     for (number, own) in windows.iter().enumerate() {
         let fraction = |figures: &Figures<'_>| {
             let window = &figures.windows()?[number];

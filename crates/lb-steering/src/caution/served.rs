@@ -19,6 +19,8 @@ const LEAST_VARIANCE: f64 = 0.25;
 
 /// A unit of lives, seconds: 2^20 ns.
 pub const UNIT: f64 = 1_048_576e-9;
+/// A flow whose client gets no answer, and which so never ends, shows this many repeated SYNs at least.
+const LEAST_REPEATS: f64 = 2.0;
 /// The life of flows is known if this fraction of those that were opened ended, ...
 const LEAST_SHORT: f64 = 0.9;
 /// ... and at most this fraction of them lived longer than the buckets tell.
@@ -36,6 +38,8 @@ pub struct Window {
     lives: [f64; LIFE_BUCKETS],
     /// Flows that ended while the real was busy: they may have waited.
     hurried: f64,
+    /// Each real's is compared with all others', so it is computed once a period.
+    life: Option<LogLife>,
 }
 
 /// The typical life of flows.
@@ -55,7 +59,12 @@ impl Window {
     }
 
     /// The typical life of the flows that ended, if these are enough.
-    pub fn life(&self) -> Option<LogLife> {
+    pub const fn life(&self) -> Option<LogLife> {
+        self.life
+    }
+
+    /// Computes that.
+    fn typical_life(&self) -> Option<LogLife> {
         let ended: f64 = self.lives.iter().sum();
         if ended < LEAST_ENDED {
             return None;
@@ -103,7 +112,7 @@ impl Window {
 pub fn mean_life<'a>(windows: impl Iterator<Item = &'a Window>) -> Option<f64> {
     let (mut opened, mut ended, mut lives, mut long) = (0.0, 0.0, 0.0, 0.0);
     for window in windows {
-        opened += window.opened;
+        opened += (window.opened - window.repeated / LEAST_REPEATS).max(0.0);
         for (bucket, count) in window.lives.iter().enumerate() {
             ended += count;
             lives += count * (bucket as f64).exp2() * UNIT;
@@ -151,6 +160,7 @@ impl Served {
             {
                 add(sum, increase(now, before));
             }
+            window.life = window.typical_life();
         }
     }
 

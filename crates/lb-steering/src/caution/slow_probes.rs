@@ -28,8 +28,9 @@ pub fn test(reals: &[Figures<'_>], real: usize) -> Option<Sign> {
 
 /// Logarithm of its round trip over the others'.
 pub fn relative_round_trip(reals: &[Figures<'_>], real: usize) -> Option<f64> {
+    let own = reals[real].evidence.round_trip?;
     let usual = lower_median(super::others(reals, real, |other| {
         other.evidence.round_trip.filter(|_| other.is_unhampered())
     }))?;
-    Some(reals[real].evidence.round_trip? - usual)
+    Some(own - usual)
 }

@@ -21,7 +21,10 @@ const MOST_CLOSED_MORE: f64 = 10.0;
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
     opened: f64,
+    /// Flows closed; many at once count as few.
     closed: f64,
+    /// Flows closed, as a measure for others.
+    ended: f64,
     /// Connections, summed over the periods.
     connections: f64,
 }
@@ -52,6 +55,7 @@ impl Turnover {
                 &mut counts.closed,
                 closed.min(opened * MOST_CLOSED + MOST_CLOSED_MORE),
             );
+            add(&mut counts.ended, closed);
             add(&mut counts.connections, connections);
         }
     }
@@ -70,7 +74,7 @@ impl Compared {
         let own = counts(&reals[real]);
         let rates = super::others(reals, real, |other| {
             let counts = counts(other);
-            (counts.connections > 0.0).then(|| counts.closed / counts.connections)
+            (counts.connections > 0.0).then(|| counts.ended / counts.connections)
         });
         let usual = shares::median(rates.collect())? * own.connections;
         (usual > 0.0).then_some(Compared { own, usual })

@@ -57,9 +57,7 @@ impl Controller for Proportional {
     }
 
     fn basis(&self, context: &Context<'_>, pool: &[Member<'_>]) -> Basis {
-        let unmeasured = pool
-            .iter()
-            .all(|member| member.observation.load.utilisation.is_none());
+        let unmeasured = pool.iter().all(|member| member.utilisation.is_none());
         if !self.suits(context) || unmeasured {
             Basis::Unmeasured
         } else {
@@ -79,7 +77,7 @@ impl Controller for Proportional {
         let mean = mean_utilisation(eligible.iter().copied(), max_age);
         let weights = eligible.iter().map(|member| {
             let weight = member.state.weight / member.state.ramp_factor;
-            let own = Sample::fresh(member.observation.load.utilisation, max_age);
+            let own = Sample::fresh(member.utilisation, max_age);
             let multiple = match (own, mean) {
                 (Some(own), Some(mean)) if mean >= settings.no_signal => {
                     self.multiple(settings, mean, own)

@@ -7,7 +7,7 @@ use lb_model::{component::Component, settings::Auto};
 use proptest::prelude::*;
 
 use super::pool::{kinds, real, seconds};
-use crate::{AgentCommand, Load, Observation, Sample, Steering, VipSteering};
+use crate::{AgentCommand, Load, Observation, Sample, SourceReading, Steering, VipSteering};
 
 fn sample() -> impl Strategy<Value = Option<Sample>> {
     let value = prop_oneof![
@@ -20,6 +20,16 @@ fn sample() -> impl Strategy<Value = Option<Sample>> {
         value,
         age: Duration::from_millis(age),
     }))
+}
+
+fn sources() -> impl Strategy<Value = Vec<Option<SourceReading>>> {
+    let source = (sample(), 0.01..100.0f64).prop_map(|(utilisation, weight)| {
+        Some(SourceReading {
+            weight,
+            utilisation: utilisation?,
+        })
+    });
+    proptest::collection::vec(source, 0..4)
 }
 
 fn load() -> impl Strategy<Value = Load> {
@@ -36,9 +46,11 @@ fn load() -> impl Strategy<Value = Load> {
         (sample(), sample(), sample(), sample()),
         (sample(), sample(), sample(), sample()),
         command,
+        sources(),
     )
-        .prop_map(|((a, b, c, d), (e, f, g, h), command)| Load {
+        .prop_map(|((a, b, c, d), (e, f, g, h), command, sources)| Load {
             utilisation: a,
+            sources,
             memory: b,
             descriptors: c,
             connection_fraction: d,
