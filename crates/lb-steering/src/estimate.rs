@@ -257,6 +257,7 @@ impl CapacityEstimate {
         if self.saturation >= MAX_EVIDENCE {
             let guess = reading
                 .served
+                .filter(|served| *served > 0.0)
                 .map_or(measured * SATURATED_FACTOR, |served| {
                     served.min(measured) / utilisation
                 });
@@ -382,5 +383,28 @@ impl CapacityEstimate {
     pub fn doubt(&mut self) {
         self.readings = self.readings.min(1.0);
         self.drift = Drift::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_real_of_which_no_flow_ended_has_a_capacity() {
+        let mut estimate = CapacityEstimate::default();
+        estimate.learn(
+            &Steering::default(),
+            Reading {
+                at: Duration::from_secs(5),
+                carried: 100.0,
+                utilisation: 1.0,
+                mean: 0.5,
+                noise: 0.0,
+                may_rise: true,
+                served: Some(0.0),
+            },
+        );
+        assert_eq!(estimate.value(), Some(100.0 * SATURATED_FACTOR));
     }
 }
