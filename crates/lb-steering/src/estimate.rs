@@ -38,6 +38,10 @@ const CONTRADICTION: f64 = 1.5;
 const SETTLED_READINGS: f64 = 8.0;
 /// Periods by which an estimate is taken back when a storm begins: it was learned while the storm rose.
 const TAKEN_BACK: usize = 4;
+/// The largest disbelief (natural logarithm).
+const MOST_DISBELIEF: f64 = 7.0;
+/// A change of an estimate by at least this (natural logarithm) is no noise, and undoes a jump.
+const UNDONE: f64 = 0.1;
 /// For this long a capacity that jumped up is not believed at all.
 const UNBELIEVED: Duration = Duration::from_secs(60);
 /// A lower capacity that was believed without proof is a fact after this time.
@@ -137,7 +141,16 @@ impl CapacityEstimate {
     /// Keeps the value that the estimate had before it changed by this factor.
     pub fn disbelieve(&mut self, now: Duration, change: f64) {
         self.jumped_at = now;
-        self.disbelief -= change.ln();
+        self.disbelief = (self.disbelief - change.ln()).clamp(-MOST_DISBELIEF, MOST_DISBELIEF);
+    }
+
+    /// A jump that is undone is not believed the other way round either: what is not believed goes first.
+    fn undo(&mut self, change: f64) {
+        let change = change.ln();
+        if change.abs() >= UNDONE && change * self.disbelief > 0.0 {
+            let left = (self.disbelief.abs() - change.abs()).max(0.0);
+            self.disbelief = left.copysign(self.disbelief);
+        }
     }
 
     /// Believes what is read by this much (natural logarithm) more. Whether a higher capacity has effects shows after a
@@ -211,8 +224,12 @@ impl CapacityEstimate {
         let (before, readings) = (self.value, self.readings);
         self.take(settings, reading);
         let restarted = self.readings < readings;
-        let change = self.value? / before.filter(|_| readings >= SETTLED_READINGS)?;
-        restarted.then_some(change)
+        let change = self.value? / before?;
+        if restarted && readings >= SETTLED_READINGS {
+            return Some(change);
+        }
+        self.undo(change);
+        None
     }
 
     fn take(&mut self, settings: &Steering, reading: Reading) {
@@ -240,6 +257,7 @@ impl CapacityEstimate {
         if self.saturation >= MAX_EVIDENCE {
             let guess = reading
                 .served
+                .filter(|served| *served > 0.0)
                 .map_or(measured * SATURATED_FACTOR, |served| {
                     served.min(measured) / utilisation
                 });
@@ -365,5 +383,28 @@ impl CapacityEstimate {
     pub fn doubt(&mut self) {
         self.readings = self.readings.min(1.0);
         self.drift = Drift::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_real_of_which_no_flow_ended_has_a_capacity() {
+        let mut estimate = CapacityEstimate::default();
+        estimate.learn(
+            &Steering::default(),
+            Reading {
+                at: Duration::from_secs(5),
+                carried: 100.0,
+                utilisation: 1.0,
+                mean: 0.5,
+                noise: 0.0,
+                may_rise: true,
+                served: Some(0.0),
+            },
+        );
+        assert_eq!(estimate.value(), Some(100.0 * SATURATED_FACTOR));
     }
 }
