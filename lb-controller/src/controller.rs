@@ -160,6 +160,7 @@ impl Controller {
             probes: Arc::clone(&self.0.probes),
             started: self.0.started,
             parts: self.0.parts.clone(),
+            owner: self.0.hub.owner().to_owned(),
         };
         let handle = Worker::start(pool, means);
         self.pools().insert(name, handle);

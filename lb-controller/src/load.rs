@@ -147,6 +147,7 @@ impl Readers {
         let get = |quantity| load.get(quantity).map(sample);
         readings.utilisation = readings.utilisation.or(get(Quantity::Utilisation));
         readings.memory = readings.memory.or(get(Quantity::Memory));
+        readings.network = readings.network.or(get(Quantity::Network));
         readings.connections = readings.connections.or(get(Quantity::Connections));
         let limit = load.get(Quantity::ConnectionLimit);
         readings.connection_limit = readings.connection_limit.or(limit.map(|limit| limit.value));

@@ -1,4 +1,4 @@
-//! What instances of this machine use of their own limits, as their control groups count it.
+//! What instances of this machine use of their own limits, as their control groups and interfaces count it.
 
 use std::{
     collections::HashMap,
@@ -43,6 +43,45 @@ impl Host {
     }
 }
 
+/// Where an instance's use is counted.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Its name.
+    pub name: InstanceName,
+    /// Its control group.
+    pub cgroup: String,
+    /// The interface of this host that leads to it, if it has one of its own.
+    pub interface: Option<String>,
+}
+
+/// Bytes that an interface has received and sent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Traffic {
+    received: u64,
+    sent: u64,
+}
+
+impl Traffic {
+    fn read(interface: &str) -> Option<Self> {
+        let count = |name: &str| {
+            let path = format!("/sys/class/net/{interface}/statistics/{name}");
+            std::fs::read_to_string(path).ok()?.trim().parse().ok()
+        };
+        Some(Traffic {
+            received: count("rx_bytes")?,
+            sent: count("tx_bytes")?,
+        })
+    }
+
+    /// Megabits a second since an earlier reading, of the direction that has more. A count that shrinks is of another interface.
+    fn since(self, before: Traffic, elapsed: Duration) -> Option<f64> {
+        let received = self.received.checked_sub(before.received)?;
+        let sent = self.sent.checked_sub(before.sent)?;
+        let seconds = elapsed.as_secs_f64();
+        (seconds > 0.0).then(|| received.max(sent) as f64 * 8e-6 / seconds)
+    }
+}
+
 /// What is known of an instance.
 #[derive(Debug)]
 struct Used {
@@ -51,6 +90,9 @@ struct Used {
     /// Fractions of its own limits.
     cpu: Option<f64>,
     memory: Option<f64>,
+    traffic: Option<Traffic>,
+    /// Megabits a second.
+    rate: Option<f64>,
 }
 
 /// Reads the control groups of a pool's instances.
@@ -87,22 +129,22 @@ impl Meter {
         self.last.is_none_or(|last| last.elapsed() >= interval)
     }
 
-    /// Reads exactly the groups of these instances.
-    pub fn read(&mut self, instances: &[(InstanceName, String)]) {
+    /// Reads what is counted of exactly these instances.
+    pub fn read(&mut self, instances: &[Place]) {
         self.last = Some(Instant::now());
         self.used
-            .retain(|name, _| instances.iter().any(|(one, _)| one == name));
-        for (name, group) in instances {
-            match self.measure(self.used.get(name), group) {
-                Some(used) => self.used.insert(name.clone(), used),
+            .retain(|name, _| instances.iter().any(|one| one.name == *name));
+        for place in instances {
+            match self.measure(self.used.get(&place.name), place) {
+                Some(used) => self.used.insert(place.name.clone(), used),
                 // It may have ended meanwhile.
-                None => self.used.remove(name),
+                None => self.used.remove(&place.name),
             };
         }
     }
 
-    fn measure(&self, before: Option<&Used>, group: &str) -> Option<Used> {
-        let groups = Groups::at(&self.mounts, Path::new(group));
+    fn measure(&self, before: Option<&Used>, place: &Place) -> Option<Used> {
+        let groups = Groups::at(&self.mounts, Path::new(&place.cgroup));
         if groups.is_empty() {
             return None;
         }
@@ -129,11 +171,15 @@ impl Meter {
             };
             levels.iter().filter_map(fraction).max_by(f64::total_cmp)
         });
+        let traffic = place.interface.as_deref().and_then(Traffic::read);
+        let rate = before.and_then(|before| traffic?.since(before.traffic?, at - before.at));
         Some(Used {
             at,
             levels,
             cpu,
             memory,
+            traffic,
+            rate,
         })
     }
 
@@ -155,5 +201,31 @@ impl Meter {
     #[must_use]
     pub fn memory(&self, name: &InstanceName) -> Option<Sample> {
         self.sample(name, |used| used.memory)
+    }
+
+    /// Traffic on its network, as a fraction of `limit` megabits a second.
+    #[must_use]
+    pub fn network(&self, name: &InstanceName, limit: f64) -> Option<Sample> {
+        self.sample(name, |used| Some((used.rate? / limit).min(1.0)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_that_of_the_busier_direction() {
+        let before = Traffic {
+            received: 1_000_000,
+            sent: 5_000_000,
+        };
+        let after = |received, sent| Traffic { received, sent };
+        let second = Duration::from_secs(2);
+        assert_eq!(after(3_000_000, 5_500_000).since(before, second), Some(8.0));
+        assert_eq!(after(1_000_000, 6_000_000).since(before, second), Some(4.0));
+        assert_eq!(after(0, 0).since(before, second), None, "another interface");
+        assert!(Traffic::read("lo").is_some());
+        assert_eq!(Traffic::read("none"), None);
     }
 }

@@ -41,7 +41,7 @@ use crate::{
         StepKind, pause_after, place,
     },
     troubles::{self, Troubles},
-    usage::Meter,
+    usage::{Meter, Place},
 };
 
 /// See [`lb_serve::vital`].
@@ -115,6 +115,8 @@ pub struct Means {
     pub started: Instant,
     /// Where the task is registered.
     pub parts: Registrar,
+    /// The name of the controller.
+    pub owner: String,
 }
 
 /// A step that was made.
@@ -473,13 +475,20 @@ impl Worker {
 
     /// Reads what the instances use of their own limits.
     async fn measure(&mut self) {
-        let groups: Vec<(InstanceName, String)> = self
+        // Instances without a bridge share the host's network.
+        let has_interfaces = self.pool.spec.network.bridge.is_some();
+        let groups: Vec<Place> = self
             .pool
             .slots
             .values()
             .filter_map(|slot| {
                 let seen = slot.seen.as_ref()?;
-                (!seen.cgroup.is_empty()).then(|| (seen.name.clone(), seen.cgroup.clone()))
+                let interface = || lb_drivers::interface(&self.means.owner, &seen.name);
+                (!seen.cgroup.is_empty()).then(|| Place {
+                    name: seen.name.clone(),
+                    cgroup: seen.cgroup.clone(),
+                    interface: has_interfaces.then(interface),
+                })
             })
             .collect();
         if groups.is_empty() {
@@ -697,6 +706,7 @@ impl Worker {
                     add(&mut one.capacity, real.capacity);
                     one.utilisation = real.utilisation.map(now_sample).or(one.utilisation);
                     one.memory = real.memory.map(now_sample).or(one.memory);
+                    one.network = real.network.map(now_sample).or(one.network);
                     let flows = real.connections.or(real.flows);
                     let before = one.connections.map_or(0.0, |sample| sample.value);
                     one.connections = flows
@@ -715,6 +725,9 @@ impl Worker {
             if let Some(meter) = &self.meter {
                 one.utilisation = one.utilisation.or(meter.cpu(&slot.record.name));
                 one.memory = one.memory.or(meter.memory(&slot.record.name));
+                let bandwidth = self.pool.spec.scaling.bandwidth;
+                let network = bandwidth.and_then(|limit| meter.network(&slot.record.name, limit));
+                one.network = one.network.or(network);
             }
             // Nobody sends anything to instances that serve no VIP and that no proxy knows.
             if one.connections.is_none() && vips.is_empty() && self.reported.is_none() {
@@ -933,6 +946,7 @@ mod tests {
             probes: Arc::new(tokio::sync::Semaphore::new(1)),
             started: Instant::now(),
             parts,
+            owner: "main".to_owned(),
         };
         let name: PoolName = "web".parse().unwrap();
         let mut handle = Worker::start(Pool::new(name.clone(), spec(), 1), means);

@@ -69,6 +69,8 @@ pub struct RealFigures {
     pub connections: Option<f64>,
     /// Used fraction of its memory.
     pub memory: Option<f64>,
+    /// Used fraction of its network bandwidth.
+    pub network: Option<f64>,
 }
 
 /// What an agent knows.

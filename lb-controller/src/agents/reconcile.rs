@@ -300,6 +300,7 @@ impl Reconciler {
             };
             figures.connections = reading("connections");
             figures.memory = reading("memory");
+            figures.network = reading("network");
         }
         Ok(state)
     }

@@ -224,6 +224,7 @@ impl Pool {
             let score = Score::of(ScoreInputs {
                 utilisation: fresh(one.utilisation),
                 memory: fresh(one.memory),
+                network: fresh(one.network),
                 response: checked,
                 usual_response: checked.and(usual),
                 probes: slot.probes,

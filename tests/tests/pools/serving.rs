@@ -54,6 +54,7 @@ pub fn instances_are_reals_of_a_vip_and_drain() -> anyhow::Result<()> {
             "scaling.max=6",
             "scaling.drain_natural=0ms",
             "scaling.drain_deadline=5s",
+            "scaling.bandwidth=0.1",
         ],
     )?;
     controller.wait_serving("web", 2)?;
@@ -74,6 +75,13 @@ pub fn instances_are_reals_of_a_vip_and_drain() -> anyhow::Result<()> {
     controller.pool(&["scale", "web", "4"])?;
     controller.wait_serving("web", 4)?;
     answers(4)?;
+    // What they receive and send is a part of their scores.
+    wait_for("traffic in the scores", PATIENCE, || {
+        client::get(clients.namespace(), target, "/")?;
+        let instances = controller.instances("web")?;
+        let counted = |one: &serde_json::Value| one["score"]["network"].as_f64() > Some(0.0);
+        Ok(instances.iter().all(counted).then_some(()))
+    })?;
     // What is scaled in is drained before it is stopped: no request fails meanwhile.
     controller.pool(&["scale", "web", "2..6"])?;
     controller.pool(&["set", "web", "scaling.max=2"])?;

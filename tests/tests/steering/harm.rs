@@ -189,14 +189,23 @@ pub fn a_sensor_that_freezes_doubles_or_halves_moves_no_share_far() {
                 let share = steered.share(real);
                 least.set(least.get().min(share));
                 most.set(most.get().max(share));
-                // Steering does not believe it: runs were between 0.91 and 1.11 of the operator's share.
+                // A reading that doubles is believed, because the others have room for what the real gives up: half of its
+                // share. Nothing is believed that would give a real much more.
+                let believed = if real == 3 { 0.45 } else { 0.65 };
                 assert!(
-                    (0.65 * OPERATOR..=1.35 * OPERATOR).contains(&share),
+                    (believed * OPERATOR..=1.35 * OPERATOR).contains(&share),
                     "{sensor:?}: {:#}",
                     steered.why(real)
                 );
             }
         });
+        // What was wrong is taken back.
+        if sensor == Sensor::Times(1.0) {
+            wait_for("the share that the real had", PATIENCE, || {
+                Ok((steered.share(3) > 0.8 * OPERATOR).then_some(()))
+            })
+            .unwrap_or_else(|error| panic!("{error:#}: {:#}", steered.why(3)));
+        }
     }
     println!("shares from {:.3} to {:.3}", least.get(), most.get());
     let report = steered.load.stop().unwrap();

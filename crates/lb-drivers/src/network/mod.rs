@@ -18,6 +18,12 @@ pub use companion::SUFFIX as COMPANION_SUFFIX;
 
 use crate::{DriverError, group::Tree};
 
+/// The name of the interface on the host that leads to an instance with a network of its own.
+#[must_use]
+pub fn interface(owner: &str, name: &InstanceName) -> String {
+    link::host_name(owner, name)
+}
+
 /// Connects instances of one owner.
 #[derive(Clone, Debug)]
 pub struct Connector {

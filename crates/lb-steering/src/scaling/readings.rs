@@ -58,6 +58,8 @@ pub struct InstanceReadings {
     pub connection_limit: Option<f64>,
     /// Used fraction of its memory.
     pub memory: Option<Sample>,
+    /// Used fraction of its network bandwidth.
+    pub network: Option<Sample>,
     /// Whether its connections have sessions, which their end would lose.
     pub has_sessions: bool,
     /// Whether it is held down because its health changes too often.
@@ -78,6 +80,7 @@ impl InstanceReadings {
             connections: None,
             connection_limit: None,
             memory: None,
+            network: None,
             has_sessions: false,
             is_flapping: false,
             moves: 0.0,
