@@ -62,15 +62,26 @@ struct Traffic {
 }
 
 impl Traffic {
-    fn read(interface: &str) -> Option<Self> {
-        let count = |name: &str| {
-            let path = format!("/sys/class/net/{interface}/statistics/{name}");
-            std::fs::read_to_string(path).ok()?.trim().parse().ok()
+    /// Reads those of all interfaces. Unlike `/sys/class/net`, `/proc/net` is always that of the own network namespace.
+    fn read_all() -> HashMap<String, Self> {
+        Self::parse(&std::fs::read_to_string("/proc/net/dev").unwrap_or_default())
+    }
+
+    /// Two lines of heads, then `NAME: RECEIVED …7 others… SENT …`.
+    fn parse(text: &str) -> HashMap<String, Self> {
+        let line = |line: &str| {
+            let (name, counts) = line.split_once(':')?;
+            let counts: Vec<u64> = counts
+                .split_whitespace()
+                .map_while(|count| count.parse().ok())
+                .collect();
+            let traffic = Traffic {
+                received: *counts.first()?,
+                sent: *counts.get(8)?,
+            };
+            Some((name.trim().to_owned(), traffic))
         };
-        Some(Traffic {
-            received: count("rx_bytes")?,
-            sent: count("tx_bytes")?,
-        })
+        text.lines().filter_map(line).collect()
     }
 
     /// Megabits a second since an earlier reading, of the direction that has more. A count that shrinks is of another interface.
@@ -134,8 +145,14 @@ impl Meter {
         self.last = Some(Instant::now());
         self.used
             .retain(|name, _| instances.iter().any(|one| one.name == *name));
+        let traffic = if instances.iter().any(|one| one.interface.is_some()) {
+            Traffic::read_all()
+        } else {
+            HashMap::new()
+        };
         for place in instances {
-            match self.measure(self.used.get(&place.name), place) {
+            let traffic = place.interface.as_ref().and_then(|name| traffic.get(name));
+            match self.measure(self.used.get(&place.name), &place.cgroup, traffic.copied()) {
                 Some(used) => self.used.insert(place.name.clone(), used),
                 // It may have ended meanwhile.
                 None => self.used.remove(&place.name),
@@ -143,8 +160,13 @@ impl Meter {
         }
     }
 
-    fn measure(&self, before: Option<&Used>, place: &Place) -> Option<Used> {
-        let groups = Groups::at(&self.mounts, Path::new(&place.cgroup));
+    fn measure(
+        &self,
+        before: Option<&Used>,
+        cgroup: &str,
+        traffic: Option<Traffic>,
+    ) -> Option<Used> {
+        let groups = Groups::at(&self.mounts, Path::new(cgroup));
         if groups.is_empty() {
             return None;
         }
@@ -171,7 +193,6 @@ impl Meter {
             };
             levels.iter().filter_map(fraction).max_by(f64::total_cmp)
         });
-        let traffic = place.interface.as_deref().and_then(Traffic::read);
         let rate = before.and_then(|before| traffic?.since(before.traffic?, at - before.at));
         Some(Used {
             at,
@@ -225,7 +246,11 @@ mod tests {
         assert_eq!(after(3_000_000, 5_500_000).since(before, second), Some(8.0));
         assert_eq!(after(1_000_000, 6_000_000).since(before, second), Some(4.0));
         assert_eq!(after(0, 0).since(before, second), None, "another interface");
-        assert!(Traffic::read("lo").is_some());
-        assert_eq!(Traffic::read("none"), None);
+        let parsed = Traffic::parse(
+            "Inter-|   Receive      |  Transmit\n face |bytes    packets|bytes    packets\n    lo: 7 1 0 0 0 0 0 0 9 1 0 0 0 0 0 0\n",
+        );
+        assert_eq!(parsed["lo"], after(7, 9));
+        assert_eq!(parsed.len(), 1);
+        assert!(Traffic::read_all().contains_key("lo"));
     }
 }

@@ -230,7 +230,7 @@ crate::settings! {
         @expert relaunch_reset: Duration = seconds(600), seconds(1)..=DAY;
         /// Megabits a second, received or sent, at which an instance's network is fully used. Without it, a source of load says
         /// how much is used, or nothing does.
-        bandwidth: Option<f64> = None, 0.1..=1_000_000.0;
+        @expert bandwidth: Option<f64> = None, 0.1..=1_000_000.0;
         /// Score below which an instance is lowly utilised (LU); `auto` follows the pool.
         @expert low: Auto<f64> = Auto(None), 0.0..=1.0;
         /// Score from which on an instance is highly utilised (HU); `auto` follows the pool.

@@ -199,10 +199,12 @@ async fn find(handle: &Handle, name: &str) -> Result<Option<LinkMessage>, String
         return Ok(None);
     }
     let mut links = handle.link().get().match_name(name.to_owned()).execute();
-    links
-        .try_next()
-        .await
-        .map_err(|error| format!("looking for the interface {name}: {error}"))
+    match links.try_next().await {
+        Ok(link) => Ok(link),
+        // It went by itself meanwhile, with its namespace.
+        Err(_) if !exists(name) => Ok(None),
+        Err(error) => Err(format!("looking for the interface {name}: {error}")),
+    }
 }
 
 async fn set(handle: &Handle, message: LinkMessage, doing: &str) -> Result<(), String> {
