@@ -12,6 +12,7 @@
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+mod copy;
 mod envelope;
 mod error;
 mod history;
@@ -31,6 +32,7 @@ use std::{
 use tokio::sync::watch;
 
 pub use self::{
+    copy::{CopyError, CopyForm},
     error::StoreError,
     history::Compacted,
     memory::MemoryStore,

@@ -1,41 +1,27 @@
 //! A copy of the store as text, and back: for a controller that runs, one that does not, and from one kind of store to another.
 //!
-//! Each line is a JSON object: first what the copy is of, then one record a line, last the CRC-32 of all lines before. A copy that
-//! was cut off or changed is refused.
+//! It has the form of [`CopyForm`].
 
 use std::collections::BTreeMap;
 
-use lb_store::{Records, Revision, Store, StoreError};
+use lb_store::{CopyError, CopyForm, Records, Revision, Store, StoreError};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{KeeperError, Mirror, POOLS, SCHEMA, StoredPool, TABLES, pools, read_all};
 
-/// Name and version of the form.
-const FORMAT: &str = "lb-controller backup 1";
+const FORM: CopyForm = CopyForm {
+    program: "controller",
+    format: "lb-controller backup 1",
+    schema: SCHEMA,
+};
 
 /// Why a copy cannot be restored. Nothing has changed then.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    /// A line is wrong.
-    #[error("line {line}: {cause}; the file is no backup, or was changed")]
-    Line {
-        /// Its number, from 1.
-        line: usize,
-        /// What is wrong with it.
-        cause: String,
-    },
-    /// It ends too early, or was changed.
-    #[error("the file is cut off or was changed: its last line is not the checksum of the others")]
-    Checksum,
-    /// A controller of another version made it.
-    #[error(
-        "the backup has schema {found}, this controller knows {SCHEMA}; restore it with the controller that made it"
-    )]
-    Schema {
-        /// Its schema.
-        found: u64,
-    },
+    /// It is none, was changed, or is of another version.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
     /// A record of it cannot be read.
     #[error(transparent)]
     Record(#[from] KeeperError),
@@ -44,8 +30,6 @@ pub enum BackupError {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Header {
-    format: String,
-    schema: u64,
     revision: u64,
 }
 
@@ -57,28 +41,11 @@ struct Line {
     record: Value,
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct End {
-    crc32: u32,
-}
-
 /// A copy of a store.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Backup {
     revision: u64,
     records: Mirror,
-}
-
-/// A record as a line. Records are plain data, so this cannot fail.
-fn text(record: &impl Serialize) -> String {
-    serde_json::to_string(record).unwrap_or_default() + "\n"
-}
-
-fn checksum<'a>(lines: impl Iterator<Item = &'a str>) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    lines.for_each(|line| hasher.update(line.as_bytes()));
-    hasher.finalize()
 }
 
 impl Backup {
@@ -121,24 +88,17 @@ impl Backup {
     #[must_use]
     pub fn write(&self) -> String {
         let header = Header {
-            format: FORMAT.to_owned(),
-            schema: SCHEMA,
             revision: self.revision,
         };
-        let mut lines = vec![text(&header)];
-        for (table, records) in &self.records {
-            for (key, bytes) in records {
-                lines.push(text(&Line {
-                    table: (*table).to_owned(),
-                    key: key.clone(),
-                    // They were written as JSON.
-                    record: serde_json::from_slice(bytes).unwrap_or_default(),
-                }));
-            }
-        }
-        let crc32 = checksum(lines.iter().map(String::as_str));
-        lines.push(text(&End { crc32 }));
-        lines.concat()
+        let records = self.records.iter().flat_map(|(table, records)| {
+            records.iter().map(|(key, bytes)| Line {
+                table: (*table).to_owned(),
+                key: key.clone(),
+                // They were written as JSON.
+                record: serde_json::from_slice(bytes).unwrap_or_default(),
+            })
+        });
+        FORM.write(&header, records).concat()
     }
 
     /// Reads a copy, with all its records.
@@ -146,37 +106,15 @@ impl Backup {
     /// # Errors
     /// [`BackupError`]: it is none, was changed, or is of another version.
     pub fn read(text: &str) -> Result<Self, BackupError> {
-        let lines: Vec<&str> = text.split_inclusive('\n').collect();
-        let wrong = |line: usize, cause: String| BackupError::Line { line, cause };
-        let (Some(first), Some(last)) = (lines.first(), lines.last()) else {
-            return Err(BackupError::Checksum);
-        };
-        let header: Header =
-            serde_json::from_str(first).map_err(|error| wrong(1, error.to_string()))?;
-        if header.format != FORMAT {
-            let cause = format!("the format is {:?}, not {FORMAT:?}", header.format);
-            return Err(wrong(1, cause));
-        }
-        if header.schema != SCHEMA {
-            return Err(BackupError::Schema {
-                found: header.schema,
-            });
-        }
-        let before = &lines[..lines.len() - 1];
-        let end: End = serde_json::from_str(last).map_err(|_| BackupError::Checksum)?;
-        if end.crc32 != checksum(before.iter().copied()) {
-            return Err(BackupError::Checksum);
-        }
+        let (header, lines): (Header, Vec<Line>) = FORM.read(text)?;
         let mut records: Mirror = TABLES
             .iter()
             .map(|table| (*table, BTreeMap::new()))
             .collect();
-        for (at, text) in before.iter().enumerate().skip(1) {
-            let line: Line =
-                serde_json::from_str(text).map_err(|error| wrong(at + 1, error.to_string()))?;
-            let table = records
-                .get_mut(line.table.as_str())
-                .ok_or_else(|| wrong(at + 1, format!("there is no table {}", line.table)))?;
+        for (at, line) in lines.into_iter().enumerate() {
+            let table = records.get_mut(line.table.as_str()).ok_or_else(|| {
+                CopyError::record(at, format!("there is no table {}", line.table))
+            })?;
             table.insert(line.key, line.record.to_string().into_bytes());
         }
         let backup = Backup {
