@@ -45,7 +45,7 @@ impl Host {
 
 /// Where an instance's use is counted.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct Counted {
     /// Its name.
     pub name: InstanceName,
     /// Its control group.
@@ -141,7 +141,7 @@ impl Meter {
     }
 
     /// Reads what is counted of exactly these instances.
-    pub fn read(&mut self, instances: &[Place]) {
+    pub fn read(&mut self, instances: &[Counted]) {
         self.last = Some(Instant::now());
         self.used
             .retain(|name, _| instances.iter().any(|one| one.name == *name));

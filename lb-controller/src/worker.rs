@@ -41,7 +41,7 @@ use crate::{
         StepKind, pause_after, place,
     },
     troubles::{self, Troubles},
-    usage::{Meter, Place},
+    usage::{Counted, Meter},
 };
 
 /// See [`lb_serve::vital`].
@@ -477,26 +477,26 @@ impl Worker {
     async fn measure(&mut self) {
         // Instances without a bridge share the host's network.
         let has_interfaces = self.pool.spec.network.bridge.is_some();
-        let groups: Vec<Place> = self
+        let counted: Vec<Counted> = self
             .pool
             .slots
             .values()
             .filter_map(|slot| {
                 let seen = slot.seen.as_ref()?;
-                let interface = || lb_drivers::interface(&self.means.owner, &seen.name);
-                (!seen.cgroup.is_empty()).then(|| Place {
+                let interface = || lb_drivers::host_interface(&self.means.owner, &seen.name);
+                (!seen.cgroup.is_empty()).then(|| Counted {
                     name: seen.name.clone(),
                     cgroup: seen.cgroup.clone(),
                     interface: has_interfaces.then(interface),
                 })
             })
             .collect();
-        if groups.is_empty() {
+        if counted.is_empty() {
             return;
         }
         let mut meter = self.meter.take().unwrap_or_default();
         let read = tokio::task::spawn_blocking(move || {
-            meter.read(&groups);
+            meter.read(&counted);
             meter
         });
         match read.await {

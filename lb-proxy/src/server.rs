@@ -5,7 +5,6 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
-    time::{Duration, Instant},
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -22,9 +21,6 @@ use crate::{
     proxy::Shared,
     worker::{Thread, Worker},
 };
-
-/// How often the end of open connections is looked for.
-const LOOK: Duration = Duration::from_millis(50);
 
 /// Why a proxy cannot start or follow a configuration. Nothing has changed then.
 #[derive(Debug, thiserror::Error)]
@@ -241,18 +237,6 @@ impl Server {
             socket.set_nonblocking(true).map_err(failed)?;
         }
         Ok(sockets)
-    }
-
-    /// Accepts no connections any more, and waits until those that are open have ended, but not longer than `most`.
-    /// Returns how many are left.
-    #[must_use]
-    pub fn drain(&self, most: Duration) -> u64 {
-        self.begin_drain();
-        let start = Instant::now();
-        while self.open() > 0 && start.elapsed() < most {
-            std::thread::sleep(LOOK);
-        }
-        self.open()
     }
 
     /// Returns the number of connections of clients that are open.

@@ -242,13 +242,18 @@ impl Setup {
     }
 
     fn write(&self, instances: &[SocketAddr], more: &str) {
+        self.write_service(instances, "cache = {}", more);
+    }
+
+    /// With these settings of the service, and further ones of the proxy.
+    fn write_service(&self, instances: &[SocketAddr], service: &str, more: &str) {
         let members: String = instances
             .iter()
             .map(|address| format!("[[service.member]]\naddress = \"{address}\"\n"))
             .collect();
         let text = format!(
             "threads = 2\nadmin = \"{}\"\n{more}\n[[listener]]\naddress = \"{}\"\n[[route]]\nservice = \"web\"\n\
-             [[service]]\nname = \"web\"\ncache = {{}}\n{members}",
+             [[service]]\nname = \"web\"\n{service}\n{members}",
             self.admin, self.address
         );
         std::fs::write(self.file(), text).unwrap();
@@ -521,14 +526,11 @@ fn assert_nobody_is_blamed(metrics: &str) {
 fn a_proxy_without_descriptors_blames_no_instance() {
     let setup = Setup::new();
     // Each request takes a connection of its own, and one failure would be enough.
-    setup.write(&[instance("fine"), instance("fine")], "");
-    let text = std::fs::read_to_string(setup.file()).unwrap();
-    let harsh = "name = \"web\"\neject_after = 1\nmax_idle = 0";
-    std::fs::write(
-        setup.file(),
-        text.replace("name = \"web\"\ncache = {}", harsh),
-    )
-    .unwrap();
+    setup.write_service(
+        &[instance("fine"), instance("fine")],
+        "eject_after = 1\nmax_idle = 0",
+        "",
+    );
     let program = setup.run();
     let mut client = Kept::connect(setup.address);
     let mut admin = Kept::connect(setup.admin);
@@ -662,14 +664,7 @@ fn slow_instance(time: Duration) -> SocketAddr {
 fn a_proxy_that_was_stopped_blames_no_instance() {
     let setup = Setup::new();
     let slow = slow_instance(Duration::from_millis(500));
-    setup.write(&[slow], "");
-    let text = std::fs::read_to_string(setup.file()).unwrap();
-    let harsh = "name = \"web\"\nanswer_timeout = \"1s\"";
-    std::fs::write(
-        setup.file(),
-        text.replace("name = \"web\"\ncache = {}", harsh),
-    )
-    .unwrap();
+    setup.write_service(&[slow], "answer_timeout = \"1s\"", "");
     let program = setup.run();
     let mut clients: Vec<Kept> = (0..20).map(|_| Kept::connect(setup.address)).collect();
     for client in &mut clients {

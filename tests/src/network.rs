@@ -77,6 +77,25 @@ impl Host {
         &self.namespace
     }
 
+    /// Puts a bridge, `br0`, between the host's interface and what is plugged into it, such as instances of a pool. It has the host's
+    /// addresses.
+    ///
+    /// # Errors
+    /// Fails if the kernel has no bridge, or `ip` is missing.
+    pub fn bridge(&self) -> anyhow::Result<()> {
+        for line in [
+            "ip addr flush dev eth0",
+            "ip link add br0 type bridge mcast_snooping 0",
+            "ip link set eth0 master br0",
+            "ip link set br0 up",
+            &format!("ip addr add {}/16 dev br0", self.v4),
+            &format!("ip addr add {}/64 dev br0", self.v6),
+        ] {
+            self.sh(line)?;
+        }
+        Ok(())
+    }
+
     /// Returns the address whose family is that of `other`.
     pub fn address_like(&self, other: IpAddr) -> IpAddr {
         if other.is_ipv4() { self.v4 } else { self.v6 }

@@ -120,7 +120,7 @@ impl WebTestbed {
         );
         self.client_host = Some(self.network.client()?);
         let host = self.pool_host.insert(self.network.real()?).clone();
-        connect_bridge(&host)?;
+        host.bridge()?;
         interrupt.check()?;
         self.engine = engine(&host, driver)?;
         interrupt.check()?;
@@ -416,21 +416,6 @@ impl Group {
             })
             .collect()
     }
-}
-
-/// Puts a bridge between a host's interface and the instances; it has the host's addresses.
-fn connect_bridge(host: &Host) -> anyhow::Result<()> {
-    for line in [
-        "ip addr flush dev eth0",
-        "ip link add br0 type bridge mcast_snooping 0",
-        "ip link set eth0 master br0",
-        "ip link set br0 up",
-        &format!("ip addr add {}/16 dev br0", host.v4),
-        &format!("ip addr add {}/64 dev br0", host.v6),
-    ] {
-        host.sh(line)?;
-    }
-    Ok(())
 }
 
 /// Starts a Docker engine with the image, in the network namespace of the pool's host. Returns `None` if the instances are to

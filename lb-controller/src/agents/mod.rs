@@ -57,8 +57,6 @@ struct AllWanted {
 /// What an agent knows of a real.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RealFigures {
-    /// Whether it takes no new flows.
-    pub is_drained: bool,
     /// Its flows now.
     pub flows: Option<f64>,
     /// What it carries at utilisation 1, in flows per second or connections.

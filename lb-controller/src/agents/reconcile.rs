@@ -272,9 +272,8 @@ impl Reconciler {
                 let Ok(address) = real.address.parse() else {
                     continue;
                 };
-                if let Some(standing) = known.get(&(key, address)) {
+                if known.contains_key(&(key, address)) {
                     let figures = RealFigures {
-                        is_drained: standing.is_drained(),
                         flows: Some(real.flows as f64),
                         ..RealFigures::default()
                     };

@@ -18,13 +18,14 @@ use std::{
     time::Duration,
 };
 
-use crate::agents::Standing;
 use lb_drivers::{Listed, Phase};
 use lb_model::pool::{InstanceName, PoolName, PoolSpec};
 use lb_steering::{
     scaling::{PoolReadings, RelaunchState, ScalingDecision, ScalingState},
     score::Distribution,
 };
+
+use crate::agents::Standing;
 
 pub use self::{
     decide::place,

@@ -67,7 +67,7 @@ enum Verb {
     /// Send requests for a host and a path to a service, in the proxy's configuration file too
     Route {
         #[command(flatten)]
-        place: Place,
+        requests: HostAndPath,
         /// The service
         service: String,
         /// Further settings: set_request_headers.X-Tenant=a; docs/reference/proxy.md describes them
@@ -77,7 +77,7 @@ enum Verb {
     /// Remove the route for a host and a path
     Unroute {
         #[command(flatten)]
-        place: Place,
+        requests: HostAndPath,
     },
     /// Remove answers from a service's cache: all, unless one or a prefix is named
     Purge {
@@ -111,7 +111,7 @@ struct Add {
 
 /// Which requests a route is for.
 #[derive(Args, Debug)]
-struct Place {
+struct HostAndPath {
     /// The host, such as www.example.com or *.example.com; without it every host
     #[arg(long)]
     host: Option<String>,
@@ -135,12 +135,12 @@ impl Add {
 }
 
 /// The change that sends requests to a service.
-fn route(place: Place, service: String, settings: Vec<Setting>) -> Result<Value, Failure> {
+fn route(requests: HostAndPath, service: String, settings: Vec<Setting>) -> Result<Value, Failure> {
     let mut settings = setting::collect(None, settings)?;
-    if let Some(host) = place.host {
+    if let Some(host) = requests.host {
         settings.insert("host".to_owned(), host.into());
     }
-    settings.insert("path".to_owned(), place.path.into());
+    settings.insert("path".to_owned(), requests.path.into());
     settings.insert("service".to_owned(), service.into());
     Ok(json!({ "set-route": settings }))
 }
@@ -166,16 +166,17 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
             proxy.change(output, &change, &attempt).await
         }
         Verb::Route {
-            place,
+            requests,
             service,
             settings,
         } => {
             let attempt = format!("send requests to service {service}");
-            let change = route(place, service, settings)?;
+            let change = route(requests, service, settings)?;
             proxy.change(output, &change, &attempt).await
         }
-        Verb::Unroute { place } => {
-            let change = json!({ "remove-route": { "host": place.host, "path": place.path } });
+        Verb::Unroute { requests } => {
+            let change =
+                json!({ "remove-route": { "host": requests.host, "path": requests.path } });
             proxy.change(output, &change, "remove the route").await
         }
         Verb::Purge {

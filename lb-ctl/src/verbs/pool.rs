@@ -8,7 +8,6 @@ use lb_proto::{
     controller::v1::{self, watch_pools_response::Change},
     settings::map_to_struct,
 };
-
 use serde::Serialize;
 
 use super::{Context, backup::write_new};
@@ -338,7 +337,6 @@ impl Logs {
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
 
     #[test]

@@ -234,8 +234,8 @@ impl Service {
         self.table.load().instances.len()
     }
 
-    /// Finds out what latency is usual, takes back instances whose ejection is over, and closes connections that were idle for long. Called about once a
-    /// second.
+    /// Finds out what latency is usual, takes back instances whose ejection is over, and closes connections that were idle for
+    /// long. Called about once a second.
     pub fn upkeep(&self) {
         let keep = self.settings.load().keep;
         let mut is_changed = false;

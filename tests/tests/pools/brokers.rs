@@ -26,16 +26,7 @@ pub fn a_pool_of_brokers_grows_and_shrinks_and_cuts_nobody_off() -> anyhow::Resu
     let network = Network::new()?;
     let clients = network.client()?;
     let host = network.real()?;
-    for line in [
-        "ip addr flush dev eth0",
-        "ip link add br0 type bridge mcast_snooping 0",
-        "ip link set eth0 master br0",
-        "ip link set br0 up",
-        // Health checks and load readers reach the instances by the bridge.
-        "ip addr add 10.10.61.1/16 dev br0",
-    ] {
-        host.sh(line)?;
-    }
+    host.bridge()?;
     let agent = Agent::start(&network.balancer, AgentOptions::default())?;
     let steering =
         |rate: usize| format!("least-connections period=1s slow_start=2s shed_rate={rate}");

@@ -12,16 +12,7 @@ const VIP: &str = "192.0.2.10:80/tcp";
 /// A host whose instances are on a bridge with the balancer.
 fn host(network: &Network) -> anyhow::Result<Host> {
     let host = network.real()?;
-    for line in [
-        "ip addr flush dev eth0",
-        "ip link add br0 type bridge mcast_snooping 0",
-        "ip link set eth0 master br0",
-        "ip link set br0 up",
-        // Health checks reach the instances by the bridge.
-        "ip addr add 10.10.61.1/16 dev br0",
-    ] {
-        host.sh(line)?;
-    }
+    host.bridge()?;
     Ok(host)
 }
 

@@ -18,8 +18,10 @@ pub const INNER: &str = "eth0";
 /// The loopback interface has this index in every network namespace.
 const LOOPBACK: u32 = 1;
 
-/// The name of the interface on the host, the same for the same instance. Interfaces have names of 15 bytes at most.
-pub fn host_name(owner: &str, name: &InstanceName) -> String {
+/// The name of the interface on the host that leads to an instance with a network of its own, the same for the same instance.
+/// Interfaces have names of 15 bytes at most.
+#[must_use]
+pub fn host_interface(owner: &str, name: &InstanceName) -> String {
     let hash = fnv(&format!("{owner}/{name}"));
     format!("lb{:013x}", hash & ((1 << 52) - 1))
 }
@@ -260,7 +262,7 @@ mod tests {
 
     #[test]
     fn the_name_of_an_interface_is_short_and_its_own() {
-        let name = |owner, name: &str| host_name(owner, &name.parse().unwrap());
+        let name = |owner, name: &str| host_interface(owner, &name.parse().unwrap());
         assert_eq!(name("main", "web-1-1"), name("main", "web-1-1"));
         assert_ne!(name("main", "web-1-1"), name("main", "web-1-2"));
         assert_ne!(name("main", "web-1-1"), name("other", "web-1-1"));

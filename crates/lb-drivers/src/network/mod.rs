@@ -15,14 +15,9 @@ use std::{
 use lb_model::pool::{Attachment, InstanceName};
 
 pub use companion::SUFFIX as COMPANION_SUFFIX;
+pub use link::host_interface;
 
 use crate::{DriverError, group::Tree};
-
-/// The name of the interface on the host that leads to an instance with a network of its own.
-#[must_use]
-pub fn interface(owner: &str, name: &InstanceName) -> String {
-    link::host_name(owner, name)
-}
 
 /// Connects instances of one owner.
 #[derive(Clone, Debug)]
@@ -59,7 +54,7 @@ impl Connector {
         let namespace = File::open(&path).map_err(|error| {
             DriverError::failed(format!("connecting {name}: opening {path}"), error)
         })?;
-        let host = link::host_name(&self.owner, name);
+        let host = host_interface(&self.owner, name);
         link::connect(&host, namespace, address, attachment)
             .map_err(|why| DriverError::failed(format!("connecting {name}"), why))?;
         companion::start(self, name, pid, attachment, folder)
@@ -72,7 +67,7 @@ impl Connector {
         attachment: &Attachment,
         folder: &Path,
     ) -> Option<String> {
-        let host = link::host_name(&self.owner, name);
+        let host = host_interface(&self.owner, name);
         if !link::exists(&host) {
             return Some(format!(
                 "its network is not connected: there is no interface {host}"
@@ -87,7 +82,7 @@ impl Connector {
     /// [`DriverError`].
     pub fn disconnect(&self, name: &InstanceName) -> Result<(), DriverError> {
         companion::stop(self, name)?;
-        link::remove(&link::host_name(&self.owner, name))
+        link::remove(&host_interface(&self.owner, name))
             .map_err(|why| DriverError::failed(format!("disconnecting {name}"), why))
     }
 }

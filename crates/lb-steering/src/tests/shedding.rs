@@ -4,17 +4,19 @@ use super::pool::{Pool, fresh, seconds};
 use crate::{LimitedBy, Steering};
 use lb_model::{component::Component, settings::Auto};
 
+/// Connections live for an hour, and four a second may be ended.
+fn long_lived() -> Steering {
+    Steering {
+        controller: Component::named("least-connections"),
+        life: Auto(Some(seconds(3_600))),
+        shed_rate: 4.0,
+        ..Steering::default()
+    }
+}
+
 #[test]
 fn shedding_is_bounded_by_rate_room_and_gains() {
-    let mut pool = Pool::new(
-        Steering {
-            controller: Component::named("least-connections"),
-            life: Auto(Some(seconds(3_600))),
-            shed_rate: 4.0,
-            ..Steering::default()
-        },
-        &[100; 2],
-    );
+    let mut pool = Pool::new(long_lived(), &[100; 2]);
     let shed = |pool: &mut Pool, connections: [f64; 2]| {
         for (real, connections) in pool.reals.iter_mut().zip(connections) {
             real.load.connections = fresh(connections);
@@ -78,15 +80,7 @@ fn connections_are_shed_for_a_real_without_any() {
 
 #[test]
 fn a_real_that_is_drained_by_load_is_shed_too() {
-    let mut pool = Pool::new(
-        Steering {
-            controller: Component::named("least-connections"),
-            life: Auto(Some(seconds(3_600))),
-            shed_rate: 4.0,
-            ..Steering::default()
-        },
-        &[100; 4],
-    );
+    let mut pool = Pool::new(long_lived(), &[100; 4]);
     for _ in 0..20 {
         for (number, real) in pool.reals.iter_mut().enumerate() {
             let first = number == 0;
@@ -105,15 +99,7 @@ fn a_real_that_is_drained_by_load_is_shed_too() {
 
 #[test]
 fn a_real_that_is_evacuated_gives_all_it_has_at_the_rate_of_the_vip() {
-    let mut pool = Pool::new(
-        Steering {
-            controller: Component::named("least-connections"),
-            life: Auto(Some(seconds(3_600))),
-            shed_rate: 4.0,
-            ..Steering::default()
-        },
-        &[100; 3],
-    );
+    let mut pool = Pool::new(long_lived(), &[100; 3]);
     let mut counts = [400.0, 400.0, 400.0];
     let mut shed_in_all = 0.0;
     for period in 0..60 {
