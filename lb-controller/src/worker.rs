@@ -374,6 +374,7 @@ impl Worker {
         self.route_marks();
         if is_tick {
             self.restart_ended();
+            self.pool.spec.scaling.time_zone.refresh();
         }
         if is_tick && self.meter.as_ref().is_none_or(Meter::is_due) {
             self.measure().await;

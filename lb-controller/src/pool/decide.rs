@@ -142,7 +142,7 @@ impl Pool {
     fn scale(&mut self, mut readings: Readings, now: Now) {
         let clock = Clock {
             now: now.unix,
-            utc_offset: 0,
+            utc_offset: self.spec.scaling.time_zone.offset_at(now.unix),
         };
         self.complete(&mut readings, now);
         self.score(&readings, now);

@@ -262,6 +262,18 @@ fn a_pool_starts_with_its_minimum() {
 }
 
 #[test]
+fn the_schedule_is_of_the_time_zone_of_the_pool() {
+    // 2023-11-14, 22:13 in UTC and 23:13 in Berlin.
+    for (zone, count) in [("UTC", 1), ("Europe/Berlin", 4)] {
+        let mut machine = Machine::new(json!({
+            "max": 8, "time_zone": zone, "schedule": [{ "from": "23:00", "to": "23:30", "min": 4 }],
+        }));
+        machine.seconds(5, None);
+        assert_eq!(machine.serving().len(), count, "{zone}");
+    }
+}
+
+#[test]
 fn nothing_is_done_about_records_that_are_not_stored() {
     let mut machine = Machine::new(json!({ "min": 2, "max": 4 }));
     machine.observe();
