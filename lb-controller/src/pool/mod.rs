@@ -199,14 +199,16 @@ impl Pool {
         }
     }
 
-    /// Takes note of an instance's health.
-    pub fn observe_health(&mut self, name: &InstanceName, health: Health, now: Now) {
-        if let Some(slot) = self.slots.get_mut(&name.number)
-            && slot.record.name == *name
-            && let Some(event) = slot.observe_health(health, now)
-        {
-            self.events.push(event);
-        }
+    /// Takes note of an instance's health. Returns whether it is another than before, so that something may follow from it;
+    /// most results of probes are like the one before.
+    pub fn observe_health(&mut self, name: &InstanceName, health: Health, now: Now) -> bool {
+        let slot = self.slots.get_mut(&name.number);
+        let Some(slot) = slot.filter(|slot| slot.record.name == *name) else {
+            return false;
+        };
+        let (is_other, event) = slot.observe_health(health, now);
+        self.events.extend(event);
+        is_other
     }
 
     /// The records that have to be stored before anything is done about them: by number, `None` removes one.

@@ -86,6 +86,8 @@ pub struct Slot {
     pub health: Health,
     /// Whether its health check passed once.
     pub was_healthy: bool,
+    /// Whether an earlier process launched it.
+    pub is_restored: bool,
     /// Whether it has a health check.
     pub is_checked: bool,
     /// How long it may take from its start until it is healthy.
@@ -129,6 +131,7 @@ impl Slot {
             was_up: false,
             health: Health::default(),
             was_healthy: false,
+            is_restored: false,
             is_checked: false,
             start_deadline: Duration::MAX,
             step: None,
@@ -154,6 +157,7 @@ impl Slot {
             // An instance has its time anew: it may be that nobody has asked it so far.
             launched: now.monotonic,
             is_stored: true,
+            is_restored: true,
             ..Slot::new(record, now)
         }
     }
@@ -225,18 +229,24 @@ impl Slot {
         })
     }
 
-    pub(super) fn observe_health(&mut self, health: Health, _: Now) -> Option<Event> {
+    /// Takes note of its health. Returns whether it is another than before, and what to tell of that.
+    pub(super) fn observe_health(&mut self, health: Health, _: Now) -> (bool, Option<Event>) {
         let Some(is_success) = health.is_success else {
+            let is_new = self.unasked.is_none();
             self.unasked = Some(health.reason);
-            return None;
+            return (is_new, None);
         };
-        self.unasked = None;
+        let was_unasked = self.unasked.take().is_some();
+        let wanted_drain = self.health.wants_drain;
         let before = self.health.is_up;
-        let success = if is_success { 1.0 } else { 0.0 };
-        self.probes = Some(
-            self.probes
-                .map_or(success, |probes| probes + PROBES * (success - probes)),
-        );
+        // One that starts is asked until it answers: that it does not yet is no failure.
+        if is_success || self.was_healthy {
+            let success = if is_success { 1.0 } else { 0.0 };
+            self.probes = Some(
+                self.probes
+                    .map_or(success, |probes| probes + PROBES * (success - probes)),
+            );
+        }
         self.health = Health {
             // A probe that was started again knows nothing yet.
             is_up: health.is_up.or(before),
@@ -246,7 +256,7 @@ impl Slot {
             self.was_healthy = true;
         }
         if before == self.health.is_up {
-            return None;
+            return (was_unasked || wanted_drain != self.health.wants_drain, None);
         }
         let (kind, text) = match self.health.is_up {
             Some(true) => (
@@ -254,14 +264,15 @@ impl Slot {
                 format!("its check passes: {}", self.health.reason),
             ),
             Some(false) => ("unhealthy", self.health.reason.clone()),
-            None => return None,
+            None => return (true, None),
         };
-        Some(Event {
+        let event = Event {
             instance: Some(self.record.name.clone()),
             kind,
             text,
             is_alarm: false,
-        })
+        };
+        (true, Some(event))
     }
 
     /// Whether it runs or is paused.
@@ -327,6 +338,7 @@ impl Slot {
         self.health = Health::default();
         self.unasked = None;
         self.was_healthy = false;
+        self.is_restored = false;
         self.trouble = None;
         self.last_end.clear();
         self.probes = None;

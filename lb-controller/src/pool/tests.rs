@@ -577,6 +577,43 @@ fn a_probe_that_this_machine_could_not_make_says_nothing() {
 }
 
 #[test]
+fn failures_of_a_start_do_not_count_and_only_changes_of_health_matter() {
+    let mut machine = Machine::new(json!({ "min": 1, "max": 4 }));
+    machine.start_up = Duration::MAX;
+    machine.seconds(3, None);
+    let name: InstanceName = "web-1-1".parse().unwrap();
+    let mut observe = |is_up: Option<bool>, is_success: Option<bool>| {
+        let health = Health {
+            is_up,
+            is_success,
+            ..Health::default()
+        };
+        let now = machine.now;
+        let is_other = machine.pool.observe_health(&name, health, now);
+        (is_other, machine.pool.slots[&1].probes)
+    };
+    // It starts: it is asked often, and does not answer yet.
+    assert_eq!(observe(None, Some(false)), (false, None));
+    assert_eq!(observe(None, Some(false)), (false, None));
+    assert_eq!(observe(Some(true), Some(true)), (true, Some(1.0)));
+    assert_eq!(observe(Some(true), Some(true)), (false, Some(1.0)));
+    // The probe could not be made, twice; then it can.
+    assert_eq!(observe(Some(true), None), (true, Some(1.0)));
+    assert_eq!(observe(Some(true), None), (false, Some(1.0)));
+    assert_eq!(observe(Some(true), Some(true)), (true, Some(1.0)));
+    // It fails: that counts, and matters when it is down.
+    assert_eq!(observe(Some(true), Some(false)), (false, Some(0.8)));
+    assert!(observe(Some(false), Some(false)).0);
+    // It is not the instance of this place any more.
+    let other: InstanceName = "web-1-9".parse().unwrap();
+    assert!(
+        !machine
+            .pool
+            .observe_health(&other, Health::default(), machine.now)
+    );
+}
+
+#[test]
 fn a_list_that_began_before_a_step_says_nothing_about_it() {
     let mut machine = Machine::new(json!({ "min": 1, "max": 4 }));
     machine.seconds(5, None);
