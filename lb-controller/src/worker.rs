@@ -407,7 +407,7 @@ impl Worker {
             let is_wanted = slot.record.role != Role::Removing;
             (runs && is_wanted).then_some(())?;
             // Those that run already, when this process starts or their check changes, are not probed all at once.
-            let first = if slot.was_healthy || slot.is_restored {
+            let first = if slot.was_healthy {
                 FirstProbe::Spread
             } else {
                 FirstProbe::AtOnce

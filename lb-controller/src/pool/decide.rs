@@ -272,6 +272,7 @@ impl Pool {
             generation: self.generation,
             reason: reason.to_owned(),
             is_update: false,
+            was_healthy: false,
         };
         let mut slot = Slot::new(record, now);
         // No list has an instance of this number.

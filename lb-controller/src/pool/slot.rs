@@ -86,8 +86,6 @@ pub struct Slot {
     pub health: Health,
     /// Whether its health check passed once.
     pub was_healthy: bool,
-    /// Whether an earlier process launched it.
-    pub is_restored: bool,
     /// Whether it has a health check.
     pub is_checked: bool,
     /// How long it may take from its start until it is healthy.
@@ -131,7 +129,6 @@ impl Slot {
             was_up: false,
             health: Health::default(),
             was_healthy: false,
-            is_restored: false,
             is_checked: false,
             start_deadline: Duration::MAX,
             step: None,
@@ -157,7 +154,7 @@ impl Slot {
             // An instance has its time anew: it may be that nobody has asked it so far.
             launched: now.monotonic,
             is_stored: true,
-            is_restored: true,
+            was_healthy: record.was_healthy,
             ..Slot::new(record, now)
         }
     }
@@ -281,14 +278,15 @@ impl Slot {
         self.seen.as_ref().is_some_and(|seen| seen.phase.is_up())
     }
 
-    /// Whether it runs and its check passes.
+    /// Whether it runs and its check passes. One that this process has not asked yet serves on if its check has passed once: it
+    /// serves clients, who know nothing of a controller that starts again.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         let runs = self
             .seen
             .as_ref()
             .is_some_and(|seen| seen.phase == Phase::Running && seen.fault.is_none());
-        runs && (!self.is_checked || self.health.is_up == Some(true))
+        runs && (!self.is_checked || self.health.is_up.unwrap_or(self.was_healthy))
     }
 
     /// How it is, for relaunches.
@@ -338,7 +336,7 @@ impl Slot {
         self.health = Health::default();
         self.unasked = None;
         self.was_healthy = false;
-        self.is_restored = false;
+        self.record.was_healthy = false;
         self.trouble = None;
         self.last_end.clear();
         self.probes = None;

@@ -284,6 +284,39 @@ fn nothing_is_done_about_records_that_are_not_stored() {
     assert_eq!(machine.pool.steps(true, machine.now).len(), 2);
 }
 
+/// A list comes before the first result of a probe.
+#[test]
+fn instances_serve_on_while_a_controller_that_starts_has_not_asked_them() {
+    let mut machine = Machine::new(json!({ "min": 2, "max": 4 }));
+    machine.seconds(5, None);
+    // A third one is being started, and does not answer yet.
+    machine.start_up = Duration::MAX;
+    machine.pool.spec.scaling.min = 3;
+    machine.spec.scaling.min = 3;
+    machine.seconds(2, None);
+    machine.crash();
+    machine.observe();
+    machine.pool.decide(None, machine.now);
+    assert_eq!(machine.serving(), ["web-1-1", "web-2-2"]);
+    // One of them has died meanwhile.
+    let name: InstanceName = "web-1-1".parse().unwrap();
+    let health = Health {
+        is_up: Some(false),
+        is_success: Some(false),
+        ..Health::default()
+    };
+    machine.pool.observe_health(&name, health, machine.now);
+    machine.pool.decide(None, machine.now);
+    assert_eq!(machine.serving(), ["web-2-2"]);
+    // One that is relaunched has its check to pass again, also for the next controller.
+    machine.seconds(3, None);
+    machine.crash();
+    machine.observe();
+    machine.pool.decide(None, machine.now);
+    assert!(machine.pool.slots[&1].record.name.epoch > 3);
+    assert_eq!(machine.serving(), ["web-2-2"]);
+}
+
 #[test]
 fn a_dead_instance_is_relaunched_at_its_place() {
     let mut machine = Machine::new(json!({ "min": 4, "max": 8 }));
