@@ -10,7 +10,7 @@ use std::{
 use lb_clients::{
     health::{
         Verdict,
-        runner::{ProbeConfig, Report, Runner, slots_within},
+        runner::{FirstProbe, ProbeConfig, Report, Runner, slots_within},
         state,
     },
     peer::Target,
@@ -130,7 +130,16 @@ impl Probes {
             false => state::Health::new(Instant::now()),
         };
         let slots = Arc::clone(&self.slots);
-        let runner = Runner::start(key(address), address.ip(), config, known, slots, sender);
+        let runner = Runner::start(
+            key(address),
+            address.ip(),
+            config,
+            known,
+            // It gets requests already, and is not to be down because it answers a hasty probe late.
+            FirstProbe::Spread,
+            slots,
+            sender,
+        );
         let (service, shared) = (Arc::clone(&self.service), Arc::clone(&self.shared));
         let instance = Arc::clone(&entry.instance);
         let reading = tokio::spawn({
