@@ -12,6 +12,8 @@ use anyhow::Context as _;
 const SECONDS: &str = "LB_FAULTS_SECONDS";
 /// The seed of the order of the faults, to have the order of an earlier run again.
 const SEED: &str = "LB_FAULTS_SEED";
+/// Only faults whose name contains this.
+const ONLY: &str = "LB_FAULTS_ONLY";
 
 /// Limit for what takes a second or two on an idle machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -96,15 +98,20 @@ pub fn inject_all<B: Bench>() {
     let seed = setting(SEED).unwrap_or_else(|| fastrand::u64(..));
     let time = Duration::from_secs(setting(SECONDS).unwrap_or(0));
     println!("faults: {SEED}={seed}");
+    let only = env::var(ONLY).unwrap_or_default();
+    let faults: Vec<&Fault<B>> = B::FAULTS
+        .iter()
+        .filter(|fault| fault.name.contains(&only))
+        .collect();
     let mut random = fastrand::Rng::with_seed(seed);
     let mut bench = B::start().unwrap();
     let begin = Instant::now();
     let mut injected = 0;
     loop {
-        let mut order: Vec<&Fault<B>> = B::FAULTS.iter().collect();
+        let mut order = faults.clone();
         random.shuffle(&mut order);
         for fault in order {
-            if injected >= B::FAULTS.len() && begin.elapsed() >= time {
+            if injected >= faults.len() && begin.elapsed() >= time {
                 break;
             }
             let start = Instant::now();

@@ -33,8 +33,11 @@ pub const POOL: &str = "web";
 const HTTP: u16 = 8080;
 
 /// A proxy is taken out when it drains or does not accept, not when it is slow for a moment.
-const CHECK: &str = "http port=9470 path=/healthz interval=500ms fast_interval=100ms timeout=5s";
-const CHECK_TLS: &str = "https tls.verify=false interval=500ms fast_interval=100ms timeout=5s";
+const CHECK: &str = "http port=9470 path=/healthz interval=3s fast_interval=100ms timeout=3s";
+const CHECK_TLS: &str = "https tls.verify=false interval=3s fast_interval=100ms timeout=3s";
+
+/// What the name of the group of an instance's `lb-agent real` ends with.
+pub const COMPANION: &str = ".real";
 
 /// Words of the agent's warning that stays for a minute after its host's own trouble.
 const CALMS_LATER: &str = "say nothing about their reals";
@@ -168,7 +171,7 @@ impl Bench {
             &format!("template.arguments=['{}', '{{port}}']", script.display()),
             "template.stop_grace=1s",
             "check.kind=http",
-            "check.interval=500ms",
+            "check.interval=1s",
             "check.fast_interval=100ms",
             "check.timeout=1s",
             &format!("scaling.min={INSTANCES}"),
@@ -260,16 +263,21 @@ impl Bench {
         })
     }
 
+    /// The instances that really run.
+    pub fn running(&self) -> Vec<String> {
+        instances_of(&self.controller)
+    }
+
     /// Waits until the instances are these.
     pub fn wait_running(&self, names: &[String]) -> anyhow::Result<()> {
         wait_for("the same instances", PATIENCE, || {
-            let running = self.controller.running();
+            let running = self.running();
             ensure!(running == names, "{running:?} instead of {names:?}");
             Ok(Some(()))
         })
     }
 
-    fn calm(&self) -> Calm<'_> {
+    pub fn calm(&self) -> Calm<'_> {
         Calm {
             controller: &self.controller,
             proxies: &self.proxies,
@@ -279,6 +287,13 @@ impl Bench {
     }
 }
 
+fn instances_of(controller: &Controller) -> Vec<String> {
+    let mut running = controller.running();
+    // Beside each instance runs what makes it a real.
+    running.retain(|name| !name.ends_with(COMPANION));
+    running
+}
+
 fn real_state(agent: &Agent, vip: &str, real: &str) -> anyhow::Result<String> {
     let why = agent.ctl_json(&format!("why {real} {vip}"))?;
     let state = why[0]["real"]["state"].as_str();
@@ -286,7 +301,7 @@ fn real_state(agent: &Agent, vip: &str, real: &str) -> anyhow::Result<String> {
 }
 
 /// Who can say that something is wrong.
-struct Calm<'a> {
+pub struct Calm<'a> {
     controller: &'a Controller,
     proxies: &'a [Proxy],
     agent: &'a Agent,
@@ -295,7 +310,7 @@ struct Calm<'a> {
 
 impl Calm<'_> {
     /// Waits until everything serves and nobody says that anything is wrong.
-    fn wait(&self) -> anyhow::Result<()> {
+    pub fn wait(&self) -> anyhow::Result<()> {
         wait_for("the pool to be well", PATIENCE, || self.pool().map(Some))?;
         wait_for("the agent to be well", PATIENCE, || self.agent().map(Some))?;
         wait_for("the proxies to be well", PATIENCE, || {
@@ -327,7 +342,7 @@ impl Calm<'_> {
             instances.len() == INSTANCES && instances.iter().all(serves),
             "{instances:?}"
         );
-        let running = self.controller.running();
+        let running = instances_of(self.controller);
         ensure!(running.len() == INSTANCES, "{running:?}");
         Ok(())
     }

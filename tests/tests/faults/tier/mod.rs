@@ -45,6 +45,11 @@ pub const FAULTS: &[Fault<Bench>] = &[
     harmless("the agent is frozen", freeze_agent),
     cutting("an instance is killed", OF_INSTANCE, kill_instance),
     cutting("an instance is frozen", OF_INSTANCE, freeze_instance),
+    cutting(
+        "the real of an instance is killed",
+        OF_INSTANCE,
+        kill_companion,
+    ),
     harmless("an instance's run.json is removed", remove_run),
     harmless("an instance's run.json is truncated", truncate_run),
     harmless("an instance's launch.json is removed", remove_launch),
@@ -64,7 +69,7 @@ const SOURCE_LOST: &str = "lb_service_source_lost_seconds{service=\"web\"}";
 
 /// Starts the controller again after the proxies have noticed that it is gone. It goes on with the instances that there are.
 fn next_controller(bench: &mut Bench) -> anyhow::Result<()> {
-    let running = bench.controller.running();
+    let running = bench.running();
     for proxy in &bench.proxies {
         proxy.wait_metric(SOURCE_LOST, |seconds| seconds > 0.0)?;
         proxy.wait_problem("the source of its instances is not followed")?;
@@ -86,7 +91,7 @@ fn end_controller(bench: &mut Bench) -> anyhow::Result<()> {
 }
 
 fn freeze_controller(bench: &mut Bench) -> anyhow::Result<()> {
-    let running = bench.controller.running();
+    let running = bench.running();
     let begin = Instant::now();
     bench.controller.process_mut()?.signal(Signal::SIGSTOP)?;
     let flowed = bench.wait_traffic();
@@ -189,7 +194,7 @@ fn freeze_agent(bench: &mut Bench) -> anyhow::Result<()> {
 
 /// An instance and its processes.
 fn instance(bench: &Bench) -> anyhow::Result<(String, Vec<Pid>)> {
-    let running = bench.controller.running();
+    let running = bench.running();
     let name = running.first().context("an instance")?.clone();
     let processes = bench.controller.processes(&name);
     Ok((name, processes.into_iter().map(Pid::from_raw).collect()))
@@ -226,9 +231,27 @@ fn freeze_instance(bench: &mut Bench) -> anyhow::Result<()> {
     wait_relaunch(bench, &name)
 }
 
+/// Kills the `lb-agent real` beside an instance, which then gets no packets of the VIP; its proxies reach it all the same.
+fn kill_companion(bench: &mut Bench) -> anyhow::Result<()> {
+    let running = bench.running();
+    let name = running.first().context("an instance")?;
+    let companion = format!("{name}{}", bench::COMPANION);
+    let before = bench.controller.processes(&companion);
+    for process in &before {
+        kill(Pid::from_raw(*process), Signal::SIGKILL)?;
+    }
+    lb_tests::wait_for(&format!("another {companion}"), PATIENCE, || {
+        let now = bench.controller.processes(&companion);
+        Ok((!now.is_empty() && now != before).then_some(()))
+    })?;
+    bench.calm().wait()?;
+    bench.direct.forgive()?;
+    bench.wait_running(&running)
+}
+
 /// Damages what the driver has written down of an instance, which runs on, and waits until that was written again.
 fn lose_note(bench: &Bench, file: &str, lose: Damage) -> anyhow::Result<()> {
-    let running = bench.controller.running();
+    let running = bench.running();
     let name = running.first().context("an instance")?;
     let path = driver_folder(bench).join(name).join(file);
     let good = fs::read(&path)?;
@@ -265,7 +288,7 @@ fn truncate_launch(bench: &mut Bench) -> anyhow::Result<()> {
 
 /// Removes the folder of one instance, or of all, and waits until what is needed of it is there again.
 fn lose_folder(bench: &Bench, folder: &std::path::Path) -> anyhow::Result<()> {
-    let running = bench.controller.running();
+    let running = bench.running();
     let mut notes = Vec::new();
     for name in &running {
         for file in ["launch.json", "run.json"] {
