@@ -177,7 +177,9 @@ struct Shared {
 struct Status {
     /// Why it does not work, if it does not.
     trouble: Option<String>,
-    /// When the call began that it works at.
+    /// Jobs that it was given and has not done.
+    waiting: usize,
+    /// Since when it works at the first of these, or is to.
     busy_since: Option<Instant>,
 }
 
@@ -330,6 +332,12 @@ impl Keeper {
     }
 
     fn send(&self, job: Job) -> Result<(), KeeperError> {
+        {
+            // Noted here, since a thread that hangs may not even begin.
+            let mut status = self.shared.status();
+            status.waiting += 1;
+            status.busy_since.get_or_insert_with(Instant::now);
+        }
         self.jobs.send(job).map_err(|_| KeeperError::Ended)
     }
 
@@ -402,7 +410,9 @@ impl Inner {
                     let _ = reply.send(self.copy());
                 }
             }
-            self.shared.status().busy_since = None;
+            let mut status = self.shared.status();
+            status.waiting = status.waiting.saturating_sub(1);
+            status.busy_since = (status.waiting > 0).then(Instant::now);
         }
     }
 
@@ -683,6 +693,31 @@ mod tests {
         fn subscribe(&self) -> tokio::sync::watch::Receiver<Revision> {
             self.store.subscribe()
         }
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_does_not_even_begin_is_noticed() {
+        // Nobody takes the jobs.
+        let (jobs, _receiver) = mpsc::channel();
+        let shared = Arc::new(Shared {
+            location: "the file".to_owned(),
+            status: Mutex::default(),
+        });
+        let keeper = Keeper { shared, jobs };
+        assert_eq!(keeper.trouble(), None);
+        keeper.write(Changes::default()).await.unwrap_err();
+        while keeper.trouble().is_none() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let trouble = keeper.trouble().unwrap();
+        assert!(
+            trouble.starts_with("the file has not answered for "),
+            "{trouble}"
+        );
+        // The next one is told at once.
+        let asked = Instant::now();
+        keeper.write(Changes::default()).await.unwrap_err();
+        assert!(asked.elapsed() < WAIT);
     }
 
     #[tokio::test]

@@ -15,6 +15,7 @@ use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
     client::conn::http1::{self, SendRequest},
+    header::CONNECTION,
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -131,18 +132,19 @@ async fn ask_on(
                 Pages::Numbered => format!("/{number}"),
             };
             let keep = plan.connections == Connections::Kept;
-            let (server, body) = request(&mut connection, plan.target, &path, keep).await?;
+            let answer = request(&mut connection, plan.target, &path, keep).await?;
+            let server = answer.server;
             if matches!(pages, Pages::Numbered) {
                 ensure!(
-                    body == format!("{server} {path}"),
+                    answer.body == format!("{server} {path}"),
                     "the answer to {path} is {:?}",
-                    String::from_utf8_lossy(&body)
+                    String::from_utf8_lossy(&answer.body)
                 );
             }
             if !known {
                 record.connected(Some(&server));
             }
-            if plan.connections == Connections::Kept {
+            if keep && !answer.is_last {
                 kept = Some((connection, true));
             }
             anyhow::Ok(())
@@ -209,12 +211,20 @@ fn ask(target: SocketAddr, path: &str, keep: bool) -> anyhow::Result<Request<Emp
     Ok(request)
 }
 
+/// An answer that is right.
+struct Answer {
+    server: String,
+    body: Bytes,
+    /// The server closes the connection.
+    is_last: bool,
+}
+
 async fn request(
     connection: &mut SendRequest<Empty<Bytes>>,
     target: SocketAddr,
     path: &str,
     keep: bool,
-) -> anyhow::Result<(String, Bytes)> {
+) -> anyhow::Result<Answer> {
     connection
         .ready()
         .await
@@ -224,13 +234,19 @@ async fn request(
         .await
         .with_context(|| format!("sending a request to {target}"))?;
     let server = checked(&response);
+    let options = response.headers().get_all(CONNECTION);
+    let is_last = options.iter().any(|option| option == "close");
     // Also the answer that reports a failure: closing a connection with unread data resets it.
     let body = response
         .into_body()
         .collect()
         .await
         .with_context(|| format!("reading the answer of {target}"))?;
-    Ok((server?, body.to_bytes()))
+    Ok(Answer {
+        server: server?,
+        body: body.to_bytes(),
+        is_last,
+    })
 }
 
 fn checked(response: &Response<Incoming>) -> anyhow::Result<String> {

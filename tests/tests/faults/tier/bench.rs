@@ -33,8 +33,11 @@ pub const POOL: &str = "web";
 const HTTP: u16 = 8080;
 
 /// A proxy is taken out when it drains or does not accept, not when it is slow for a moment.
-const CHECK: &str = "http port=9470 path=/healthz interval=3s fast_interval=100ms timeout=3s";
-const CHECK_TLS: &str = "https tls.verify=false interval=3s fast_interval=100ms timeout=3s";
+const CHECK: &str = "http port=9470 path=/healthz interval=1s fast_interval=100ms timeout=1s";
+const CHECK_TLS: &str = "https tls.verify=false interval=1s fast_interval=100ms timeout=1s";
+
+/// A proxy is taken back at once, however often it was away.
+const STEERING: &str = "flap_changes=1000";
 
 /// What the name of the group of an instance's `lb-agent real` ends with.
 pub const COMPANION: &str = ".real";
@@ -137,8 +140,9 @@ impl Bench {
         let host = network.real()?;
         host.bridge()?;
         let agent = Agent::start(&network.balancer, AgentOptions::default())?;
-        agent.lbctl(["add-vip", WEB, "--check", CHECK])?;
-        agent.lbctl(["add-vip", TLS, "--check", CHECK_TLS])?;
+        for (vip, check) in [(WEB, CHECK), (TLS, CHECK_TLS)] {
+            agent.lbctl(["add-vip", vip, "--check", check, "--steering", STEERING])?;
+        }
         agent.lbctl(["add-vip", DIRECT])?;
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("controller.toml");

@@ -23,9 +23,6 @@ use crate::injection::{Damage, Fault, PATIENCE, cutting, harmless, remove, trunc
 /// Longer than the time-out of an instance's check.
 const STOP: Duration = Duration::from_millis(1_200);
 
-/// Longer than a proxy waits for an answer.
-const LONG_STOP: Duration = Duration::from_millis(2_500);
-
 /// What may fail while a proxy does not answer, until the agent's check has taken it out.
 const OF_PROXY: &str = "requests that it has, and connections until its check fails";
 /// What may fail while an instance does not answer, until the controller has taken it out.
@@ -344,7 +341,7 @@ fn end_proxy(bench: &mut Bench) -> anyhow::Result<()> {
 fn freeze_proxy(bench: &mut Bench) -> anyhow::Result<()> {
     let failures = bench.proxies[0].failures()?;
     bench.proxies[0].process()?.signal(Signal::SIGSTOP)?;
-    thread::sleep(LONG_STOP);
+    thread::sleep(STOP);
     bench.proxies[0].process()?.signal(Signal::SIGCONT)?;
     bench.wait_proxy("active")?;
     bench.wait_traffic()?;

@@ -59,7 +59,8 @@ service = "web"
 [[service]]
 name = "web"
 choice = "round-robin"
-answer_timeout = "2s"
+# An instance that hangs is taken away sooner, and its requests are made again.
+answer_timeout = "12s"
 pool = "{pool}"
 "#,
             proxy.certificate().display(),
