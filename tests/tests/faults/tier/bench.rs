@@ -37,7 +37,7 @@ const CHECK: &str = "http port=9470 path=/healthz interval=1s fast_interval=100m
 const CHECK_TLS: &str = "https tls.verify=false interval=1s fast_interval=100ms timeout=1s";
 
 /// A proxy is taken back at once, however often it was away.
-const STEERING: &str = "flap_changes=1000";
+const STEERING: &str = "static slow_start=0s flap_changes=1000";
 
 /// What the name of the group of an instance's `lb-agent real` ends with.
 pub const COMPANION: &str = ".real";
