@@ -86,6 +86,9 @@ pub struct Slot {
     pub health: Health,
     /// Whether its health check passed once.
     pub was_healthy: bool,
+    /// Whether an earlier process left it, and this one has not heard anything bad of it yet: until then it counts as alive.
+    /// Otherwise each restart of the controller would take all instances out of service until their first probes.
+    pub is_presumed: bool,
     /// Whether it has a health check.
     pub is_checked: bool,
     /// How long it may take from its start until it is healthy.
@@ -129,6 +132,7 @@ impl Slot {
             was_up: false,
             health: Health::default(),
             was_healthy: false,
+            is_presumed: false,
             is_checked: false,
             start_deadline: Duration::MAX,
             step: None,
@@ -154,6 +158,7 @@ impl Slot {
             // An instance has its time anew: it may be that nobody has asked it so far.
             launched: now.monotonic,
             is_stored: true,
+            is_presumed: true,
             ..Slot::new(record, now)
         }
     }
@@ -206,6 +211,8 @@ impl Slot {
         if is_missing {
             self.seen = None;
         }
+        let runs = |listed: &Listed| listed.phase == Phase::Running;
+        self.is_presumed &= self.seen.as_ref().is_some_and(runs);
         let ended = match &self.seen {
             Some(listed) if has_ended(&listed.phase) => listed.phase.to_string(),
             None if self.was_up && self.record.role != Role::Removing => {
@@ -231,6 +238,7 @@ impl Slot {
             return None;
         };
         self.unasked = None;
+        self.is_presumed &= is_success;
         let before = self.health.is_up;
         let success = if is_success { 1.0 } else { 0.0 };
         self.probes = Some(
@@ -270,14 +278,16 @@ impl Slot {
         self.seen.as_ref().is_some_and(|seen| seen.phase.is_up())
     }
 
-    /// Whether it runs and its check passes.
+    /// Whether it runs and its check passes, or nothing else is known of one that an earlier process left.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        let runs = self
-            .seen
-            .as_ref()
-            .is_some_and(|seen| seen.phase == Phase::Running && seen.fault.is_none());
-        runs && (!self.is_checked || self.health.is_up == Some(true))
+        let runs = match &self.seen {
+            Some(seen) => seen.phase == Phase::Running && seen.fault.is_none(),
+            // The driver has not listed yet.
+            None => self.is_presumed && self.list.is_none(),
+        };
+        let passes = self.health.is_up.unwrap_or(self.is_presumed);
+        runs && (!self.is_checked || passes)
     }
 
     /// How it is, for relaunches.
@@ -327,6 +337,7 @@ impl Slot {
         self.health = Health::default();
         self.unasked = None;
         self.was_healthy = false;
+        self.is_presumed = false;
         self.trouble = None;
         self.last_end.clear();
         self.probes = None;

@@ -262,6 +262,53 @@ fn a_pool_starts_with_its_minimum() {
 }
 
 #[test]
+fn a_new_controller_takes_nothing_out_of_service() {
+    let mut machine = Machine::new(json!({ "min": 3, "max": 3 }));
+    machine.seconds(5, None);
+    let serving = machine.serving();
+    assert_eq!(serving.len(), 3);
+    machine.crash();
+    let states = |machine: &Machine| {
+        let view = machine.pool.view(machine.now);
+        view.iter().map(|one| one.state).collect::<Vec<_>>()
+    };
+    // Neither the driver nor a probe has said anything.
+    assert_eq!(states(&machine), [InstanceState::Low; 3]);
+    // One has died meanwhile, and no probe of the others has ended.
+    let gone: InstanceName = serving[2].parse().unwrap();
+    machine.instances.remove(&gone);
+    machine.start_up = Duration::MAX;
+    machine.observe();
+    let after = [InstanceState::Low, InstanceState::Low, InstanceState::Init];
+    assert_eq!(states(&machine), after);
+    assert_eq!(machine.serving(), serving[..2]);
+    // A probe that says nothing changes nothing; one that fails does, and so does one that passes.
+    let mut say = |name: &str, is_success: Option<bool>, is_up: Option<bool>| {
+        let health = Health {
+            is_up,
+            is_success,
+            ..Health::default()
+        };
+        let name = name.parse().unwrap();
+        machine.pool.observe_health(&name, health, machine.now);
+        machine.serving()
+    };
+    assert_eq!(say(&serving[0], None, None), serving[..2]);
+    assert_eq!(say(&serving[0], Some(false), None), serving[1..2]);
+    assert_eq!(say(&serving[1], Some(true), None), serving[1..2]);
+    assert_eq!(say(&serving[1], Some(true), Some(true)), serving[1..2]);
+    assert_eq!(say(&serving[1], Some(false), Some(true)), serving[1..2]);
+    // The one that died is made anew, and serves when its check passes.
+    machine.seconds(3, None);
+    assert!(
+        !machine
+            .serving()
+            .iter()
+            .any(|name| name.starts_with("web-3-"))
+    );
+}
+
+#[test]
 fn nothing_is_done_about_records_that_are_not_stored() {
     let mut machine = Machine::new(json!({ "min": 2, "max": 4 }));
     machine.observe();
