@@ -279,6 +279,7 @@ fn a_new_controller_takes_nothing_out_of_service() {
     machine.instances.remove(&gone);
     machine.start_up = Duration::MAX;
     machine.observe();
+    machine.pool.decide(None, machine.now);
     let after = [InstanceState::Low, InstanceState::Low, InstanceState::Init];
     assert_eq!(states(&machine), after);
     assert_eq!(machine.serving(), serving[..2]);
