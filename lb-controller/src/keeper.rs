@@ -645,6 +645,8 @@ mod tests {
     struct Stopped {
         store: MemoryStore,
         is_stopped: Arc<AtomicBool>,
+        /// It panics instead.
+        panics: bool,
     }
 
     impl Store for Stopped {
@@ -669,6 +671,7 @@ mod tests {
         }
 
         fn commit(&mut self, transaction: &Transaction) -> Result<Revision, StoreError> {
+            assert!(!self.panics, "the store panics");
             while self.is_stopped.load(Ordering::Relaxed) {
                 thread::sleep(Duration::from_millis(5));
             }
@@ -693,6 +696,28 @@ mod tests {
         fn subscribe(&self) -> tokio::sync::watch::Receiver<Revision> {
             self.store.subscribe()
         }
+    }
+
+    #[tokio::test]
+    async fn a_store_that_panics_ends_its_thread_and_is_told() {
+        let opened = Keeper::of(Box::new(Stopped {
+            store: MemoryStore::default(),
+            is_stopped: Arc::default(),
+            panics: true,
+        }));
+        let Opened { keeper, thread, .. } = opened.unwrap();
+        let mut vital = lb_serve::vital::Vital::new();
+        vital.thread("the store", thread).unwrap();
+        let asked = Instant::now();
+        let error = keeper.write(Changes::default()).await.unwrap_err();
+        assert!(matches!(error, KeeperError::Ended), "{error}");
+        assert!(asked.elapsed() < WAIT, "nobody waits for it");
+        let end = vital.next_end().await.to_string();
+        assert!(
+            end.contains("the store") && end.contains("the store panics"),
+            "{end}"
+        );
+        assert!(keeper.write(Changes::default()).await.is_err());
     }
 
     #[tokio::test]
@@ -726,6 +751,7 @@ mod tests {
         let opened = Keeper::of(Box::new(Stopped {
             store: MemoryStore::default(),
             is_stopped: Arc::clone(&is_stopped),
+            panics: false,
         }));
         let Opened { keeper, thread, .. } = opened.unwrap();
         let record = PoolRecord {
