@@ -221,14 +221,16 @@ pub fn what_is_noted_of_an_instance_is_written_again() -> anyhow::Result<()> {
         let good = read()?;
         ensure!(good.iter().all(Option::is_some), "{good:?}");
         let truncate = |name: &str| fs::write(folder.join(name), "");
-        for lose in [
-            &|| truncate("launch.json") as &dyn Fn() -> std::io::Result<()>,
+        let remove = |name: &str| fs::remove_file(folder.join(name));
+        let ways: [&dyn Fn() -> std::io::Result<()>; 6] = [
+            &|| truncate("launch.json"),
             &|| truncate("run.json"),
-            &|| fs::remove_file(folder.join("launch.json")),
-            &|| fs::remove_file(folder.join("run.json")),
+            &|| remove("launch.json"),
+            &|| remove("run.json"),
             &|| fs::remove_dir_all(&folder),
             &|| fs::remove_dir_all(&root),
-        ] {
+        ];
+        for lose in ways {
             lose()?;
             let listed = driver.list().await?;
             assert_eq!(listed.len(), 1);

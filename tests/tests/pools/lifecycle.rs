@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Instant};
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use lb_tests::wait_for;
 use nix::{
     sys::signal::{Signal, kill},
@@ -405,7 +405,7 @@ pub fn what_a_grpc_client_can_take_is_limited() -> anyhow::Result<()> {
         let patience = tokio::time::Instant::now() + PATIENCE;
         while let Err(error) = connected.watch_pools(WatchPoolsRequest::default()).await {
             ensure!(tokio::time::Instant::now() < patience, "{error}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
         Ok(())
     })
