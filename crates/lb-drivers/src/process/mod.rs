@@ -17,7 +17,7 @@ use std::{
     },
     path::Path,
     process::{Child, Command as Program, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -251,8 +251,7 @@ impl Inner {
             names.extend(name.parse::<InstanceName>());
         }
         names.extend(self.folders.names().map_err(listing)?);
-        let mut launches =
-            std::mem::take(&mut *self.launches.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut launches = std::mem::take(&mut *self.launches());
         launches.retain(|name, _| names.contains(name));
         let mut listed = Vec::with_capacity(names.len());
         for name in names {
@@ -283,7 +282,8 @@ impl Inner {
                 phase,
             });
         }
-        *self.launches.lock().unwrap_or_else(PoisonError::into_inner) = launches;
+        // Instances may have been made meanwhile.
+        self.launches().extend(launches);
         Ok(listed)
     }
 
@@ -365,6 +365,10 @@ impl Inner {
         }
     }
 
+    fn launches(&self) -> MutexGuard<'_, HashMap<InstanceName, Arc<Launch>>> {
+        self.launches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn launch(&self, name: &InstanceName) -> Result<Launch, DriverError> {
         let launch = self.folders.of(name).launch();
         launch
@@ -396,7 +400,12 @@ impl Inner {
         if let Some((source, _)) = &launch.volume {
             make_volume(source, launch.user).map_err(creating)?;
         }
-        self.folders.create(launch).map_err(creating)
+        self.folders.create(launch).map_err(creating)?;
+        // One that exists may have been made from something else.
+        if let Ok(Some(launch)) = self.folders.of(name).launch() {
+            self.launches().insert(name.clone(), Arc::new(launch));
+        }
+        Ok(())
     }
 
     /// An error of the system, which may be that it has no room.
