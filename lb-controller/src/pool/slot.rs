@@ -86,9 +86,6 @@ pub struct Slot {
     pub health: Health,
     /// Whether its health check passed once.
     pub was_healthy: bool,
-    /// Whether an earlier process left it, and this one has not heard anything bad of it yet: until then it counts as alive.
-    /// Otherwise each restart of the controller would take all instances out of service until their first probes.
-    pub is_presumed: bool,
     /// Whether it has a health check.
     pub is_checked: bool,
     /// How long it may take from its start until it is healthy.
@@ -132,7 +129,6 @@ impl Slot {
             was_up: false,
             health: Health::default(),
             was_healthy: false,
-            is_presumed: false,
             is_checked: false,
             start_deadline: Duration::MAX,
             step: None,
@@ -158,7 +154,7 @@ impl Slot {
             // An instance has its time anew: it may be that nobody has asked it so far.
             launched: now.monotonic,
             is_stored: true,
-            is_presumed: true,
+            was_healthy: record.was_healthy,
             ..Slot::new(record, now)
         }
     }
@@ -211,8 +207,6 @@ impl Slot {
         if is_missing {
             self.seen = None;
         }
-        let runs = |listed: &Listed| listed.phase == Phase::Running;
-        self.is_presumed &= self.seen.as_ref().is_some_and(runs);
         let ended = match &self.seen {
             Some(listed) if has_ended(&listed.phase) => listed.phase.to_string(),
             None if self.was_up && self.record.role != Role::Removing => {
@@ -232,19 +226,24 @@ impl Slot {
         })
     }
 
-    pub(super) fn observe_health(&mut self, health: Health, _: Now) -> Option<Event> {
+    /// Takes note of its health. Returns whether it is another than before, and what to tell of that.
+    pub(super) fn observe_health(&mut self, health: Health, _: Now) -> (bool, Option<Event>) {
         let Some(is_success) = health.is_success else {
+            let is_new = self.unasked.is_none();
             self.unasked = Some(health.reason);
-            return None;
+            return (is_new, None);
         };
-        self.unasked = None;
-        self.is_presumed &= is_success;
+        let was_unasked = self.unasked.take().is_some();
+        let wanted_drain = self.health.wants_drain;
         let before = self.health.is_up;
-        let success = if is_success { 1.0 } else { 0.0 };
-        self.probes = Some(
-            self.probes
-                .map_or(success, |probes| probes + PROBES * (success - probes)),
-        );
+        // One that starts is asked until it answers: that it does not yet is no failure.
+        if is_success || self.was_healthy {
+            let success = if is_success { 1.0 } else { 0.0 };
+            self.probes = Some(
+                self.probes
+                    .map_or(success, |probes| probes + PROBES * (success - probes)),
+            );
+        }
         self.health = Health {
             // A probe that was started again knows nothing yet.
             is_up: health.is_up.or(before),
@@ -254,7 +253,7 @@ impl Slot {
             self.was_healthy = true;
         }
         if before == self.health.is_up {
-            return None;
+            return (was_unasked || wanted_drain != self.health.wants_drain, None);
         }
         let (kind, text) = match self.health.is_up {
             Some(true) => (
@@ -262,14 +261,15 @@ impl Slot {
                 format!("its check passes: {}", self.health.reason),
             ),
             Some(false) => ("unhealthy", self.health.reason.clone()),
-            None => return None,
+            None => return (true, None),
         };
-        Some(Event {
+        let event = Event {
             instance: Some(self.record.name.clone()),
             kind,
             text,
             is_alarm: false,
-        })
+        };
+        (true, Some(event))
     }
 
     /// Whether it runs or is paused.
@@ -278,16 +278,16 @@ impl Slot {
         self.seen.as_ref().is_some_and(|seen| seen.phase.is_up())
     }
 
-    /// Whether it runs and its check passes, or nothing else is known of one that an earlier process left.
+    /// Whether it runs and its check passes. One that this process has not asked yet serves on if its check has passed once: it
+    /// serves clients, who know nothing of a controller that starts again.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         let runs = match &self.seen {
             Some(seen) => seen.phase == Phase::Running && seen.fault.is_none(),
-            // The driver has not listed yet.
-            None => self.is_presumed && self.list.is_none(),
+            // The driver has not listed yet: who asks meanwhile must not hear that nobody serves.
+            None => self.was_healthy && self.list.is_none(),
         };
-        let passes = self.health.is_up.unwrap_or(self.is_presumed);
-        runs && (!self.is_checked || passes)
+        runs && (!self.is_checked || self.health.is_up.unwrap_or(self.was_healthy))
     }
 
     /// How it is, for relaunches.
@@ -337,7 +337,7 @@ impl Slot {
         self.health = Health::default();
         self.unasked = None;
         self.was_healthy = false;
-        self.is_presumed = false;
+        self.record.was_healthy = false;
         self.trouble = None;
         self.last_end.clear();
         self.probes = None;
