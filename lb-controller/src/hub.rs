@@ -1,5 +1,5 @@
 //! Drivers, each with one task that lists: for all pools of the driver together, when somebody asks, when the driver hints at
-//! a change, and every half a minute, because hints can be lost.
+//! a change, and once in a while ([`Driver::list_age`]), because hints can be lost.
 
 use std::{
     collections::HashMap,
@@ -21,8 +21,6 @@ use tokio::sync::{
 
 /// See [`lb_serve::vital`].
 pub const LISTER: &str = "the task that lists a driver's instances";
-/// The longest time between two lists.
-const RELIST: Duration = Duration::from_secs(30);
 /// The shortest: hints that come together are one.
 const CALM: Duration = Duration::from_millis(20);
 /// After a list that failed.
@@ -108,7 +106,8 @@ async fn list(
     wanted: Arc<Notify>,
 ) {
     let mut hints = driver.watch();
-    let mut pause = RELIST;
+    let list_age = driver.list_age();
+    let mut pause = list_age;
     let mut has_hints = driver.capabilities().watch;
     loop {
         tokio::select! {
@@ -128,7 +127,7 @@ async fn list(
         // What is asked for from now on is not answered by this list.
         let began = next.fetch_add(1, Ordering::SeqCst);
         let listed = driver.list().await;
-        pause = if listed.is_ok() { RELIST } else { RETRY };
+        pause = if listed.is_ok() { list_age } else { RETRY };
         sender.send_replace(Snapshot {
             began,
             listed: listed.map(Arc::from),

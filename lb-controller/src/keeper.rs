@@ -177,7 +177,9 @@ struct Shared {
 struct Status {
     /// Why it does not work, if it does not.
     trouble: Option<String>,
-    /// When the call began that it works at.
+    /// Jobs that it was given and has not done.
+    waiting: usize,
+    /// Since when it works at the first of these, or is to.
     busy_since: Option<Instant>,
 }
 
@@ -330,6 +332,12 @@ impl Keeper {
     }
 
     fn send(&self, job: Job) -> Result<(), KeeperError> {
+        {
+            // Noted here, since a thread that hangs may not even begin.
+            let mut status = self.shared.status();
+            status.waiting += 1;
+            status.busy_since.get_or_insert_with(Instant::now);
+        }
         self.jobs.send(job).map_err(|_| KeeperError::Ended)
     }
 
@@ -402,7 +410,9 @@ impl Inner {
                     let _ = reply.send(self.copy());
                 }
             }
-            self.shared.status().busy_since = None;
+            let mut status = self.shared.status();
+            status.waiting = status.waiting.saturating_sub(1);
+            status.busy_since = (status.waiting > 0).then(Instant::now);
         }
     }
 
@@ -636,6 +646,8 @@ mod tests {
     struct Stopped {
         store: MemoryStore,
         is_stopped: Arc<AtomicBool>,
+        /// It panics instead.
+        panics: bool,
     }
 
     impl Store for Stopped {
@@ -660,6 +672,7 @@ mod tests {
         }
 
         fn commit(&mut self, transaction: &Transaction) -> Result<Revision, StoreError> {
+            assert!(!self.panics, "the store panics");
             while self.is_stopped.load(Ordering::Relaxed) {
                 thread::sleep(Duration::from_millis(5));
             }
@@ -687,11 +700,59 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_store_that_panics_ends_its_thread_and_is_told() {
+        let opened = Keeper::of(Box::new(Stopped {
+            store: MemoryStore::default(),
+            is_stopped: Arc::default(),
+            panics: true,
+        }));
+        let Opened { keeper, thread, .. } = opened.unwrap();
+        let mut vital = lb_serve::vital::Vital::new();
+        vital.thread("the store", thread).unwrap();
+        let asked = Instant::now();
+        let error = keeper.write(Changes::default()).await.unwrap_err();
+        assert!(matches!(error, KeeperError::Ended), "{error}");
+        assert!(asked.elapsed() < WAIT, "nobody waits for it");
+        let end = vital.next_end().await.to_string();
+        assert!(
+            end.contains("the store") && end.contains("the store panics"),
+            "{end}"
+        );
+        assert!(keeper.write(Changes::default()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_does_not_even_begin_is_noticed() {
+        // Nobody takes the jobs.
+        let (jobs, _receiver) = mpsc::channel();
+        let shared = Arc::new(Shared {
+            location: "the file".to_owned(),
+            status: Mutex::default(),
+        });
+        let keeper = Keeper { shared, jobs };
+        assert_eq!(keeper.trouble(), None);
+        keeper.write(Changes::default()).await.unwrap_err();
+        while keeper.trouble().is_none() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let trouble = keeper.trouble().unwrap();
+        assert!(
+            trouble.starts_with("the file has not answered for "),
+            "{trouble}"
+        );
+        // The next one is told at once.
+        let asked = Instant::now();
+        keeper.write(Changes::default()).await.unwrap_err();
+        assert!(asked.elapsed() < WAIT);
+    }
+
+    #[tokio::test]
     async fn a_store_that_hangs_holds_up_nobody_and_takes_back_what_was_refused() {
         let is_stopped = Arc::new(AtomicBool::new(true));
         let opened = Keeper::of(Box::new(Stopped {
             store: MemoryStore::default(),
             is_stopped: Arc::clone(&is_stopped),
+            panics: false,
         }));
         let Opened { keeper, thread, .. } = opened.unwrap();
         let record = PoolRecord {

@@ -170,6 +170,19 @@ const ROWS: &[Row] = &[
         }),
     ),
     row(
+        "lb_pool_asked_instances",
+        Kind::Gauge,
+        None,
+        POOL,
+        "The most instances that a policy asks for, whatever `scaling.max` and the driver's room allow.",
+        Of::Pool(|view, samples| {
+            decided(view, samples, |decision| {
+                let asks = decision.why.asks.iter();
+                asks.filter_map(|ask| ask.instances).max().map(f64::from)
+            })
+        }),
+    ),
+    row(
         "lb_pool_average_load_ratio",
         Kind::Gauge,
         Some(Unit::Ratio),

@@ -21,8 +21,9 @@ pub struct Arguments {
     #[arg(long, conflicts_with = "filter")]
     all: bool,
 
-    /// Only injection of faults, for five minutes: parts, files, sockets, pins, interfaces, routes and neighbours are taken
-    /// away in random order under numbered traffic. Without this each fault happens once among the other tests.
+    /// Only injection of faults, for five minutes: parts, files, sockets, pins, interfaces, routes and neighbours of the agent,
+    /// and controller, proxies, instances and their files, are taken away in random order under numbered traffic. Without
+    /// this each fault happens once among the other tests.
     #[arg(long, conflicts_with_all = ["filter", "all"])]
     faults: bool,
 

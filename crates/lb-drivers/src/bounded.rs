@@ -94,4 +94,8 @@ impl Driver for Bounded {
     fn watch(&self) -> broadcast::Receiver<Hint> {
         self.driver.watch()
     }
+
+    fn list_age(&self) -> Duration {
+        self.driver.list_age()
+    }
 }

@@ -141,13 +141,20 @@ impl DockerDriver {
     pub fn open(settings: &Settings, owned: &Owned) -> Result<Self, DriverError> {
         let groups = Tree::open(NAME, &owned.owner)
             .map_err(|error| DriverError::failed("opening the driver docker", error))?;
+        let hints = broadcast::Sender::new(HINTS);
+        let connector = Connector::new(
+            owned.owner.clone(),
+            groups.clone(),
+            owned.agent.clone(),
+            hints.clone(),
+        );
         let inner = Arc::new(Inner {
             settings: settings.clone(),
             owner: owned.owner.clone(),
             state: owned.state.join(NAME),
-            connector: Connector::new(owned.owner.clone(), groups.clone(), owned.agent.clone()),
+            connector,
             groups,
-            hints: broadcast::Sender::new(HINTS),
+            hints,
             engine: Mutex::default(),
             cgroups: Mutex::default(),
         });

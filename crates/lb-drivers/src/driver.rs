@@ -9,6 +9,9 @@ use tokio::sync::broadcast;
 
 use crate::DriverError;
 
+/// See [`Driver::list_age`]: for engines that are asked over a connection.
+const LIST_AGE: Duration = Duration::from_secs(30);
+
 /// What one call of [`Driver::exec`] may print at most, in bytes, on each of its outputs.
 pub const MAX_OUTPUT: usize = 1 << 20;
 
@@ -202,4 +205,9 @@ pub trait Driver: fmt::Debug + Send + Sync + 'static {
 
     /// Hints at changes. A reader that is too slow misses some; whoever reads them lists once in a while anyway.
     fn watch(&self) -> broadcast::Receiver<Hint>;
+
+    /// How old a list may become before there is another one: what changes without a hint is known that much later.
+    fn list_age(&self) -> Duration {
+        LIST_AGE
+    }
 }

@@ -282,10 +282,11 @@ impl Slot {
     /// serves clients, who know nothing of a controller that starts again.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        let runs = self
-            .seen
-            .as_ref()
-            .is_some_and(|seen| seen.phase == Phase::Running && seen.fault.is_none());
+        let runs = match &self.seen {
+            Some(seen) => seen.phase == Phase::Running && seen.fault.is_none(),
+            // The driver has not listed yet: who asks meanwhile must not hear that nobody serves.
+            None => self.was_healthy && self.list.is_none(),
+        };
         runs && (!self.is_checked || self.health.is_up.unwrap_or(self.was_healthy))
     }
 

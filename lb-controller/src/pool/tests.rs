@@ -262,6 +262,38 @@ fn a_pool_starts_with_its_minimum() {
 }
 
 #[test]
+fn a_new_controller_takes_nothing_out_of_service() {
+    let mut machine = Machine::new(json!({ "min": 3, "max": 3 }));
+    machine.seconds(5, None);
+    let serving = machine.serving();
+    assert_eq!(serving.len(), 3);
+    machine.crash();
+    let states = |machine: &Machine| {
+        let view = machine.pool.view(machine.now);
+        view.iter().map(|one| one.state).collect::<Vec<_>>()
+    };
+    // Neither the driver nor a probe has said anything.
+    assert_eq!(states(&machine), [InstanceState::Low; 3]);
+    // One has died meanwhile, and no probe of the others has ended.
+    let gone: InstanceName = serving[2].parse().unwrap();
+    machine.instances.remove(&gone);
+    machine.start_up = Duration::MAX;
+    machine.observe();
+    machine.pool.decide(None, machine.now);
+    let after = [InstanceState::Low, InstanceState::Low, InstanceState::Init];
+    assert_eq!(states(&machine), after);
+    assert_eq!(machine.serving(), serving[..2]);
+    // The one that died is made anew, and serves when its check passes.
+    machine.seconds(3, None);
+    assert!(
+        !machine
+            .serving()
+            .iter()
+            .any(|name| name.starts_with("web-3-"))
+    );
+}
+
+#[test]
 fn the_schedule_is_of_the_time_zone_of_the_pool() {
     // 2023-11-14, 22:13 in UTC and 23:13 in Berlin.
     for (zone, count) in [("UTC", 1), ("Europe/Berlin", 4)] {

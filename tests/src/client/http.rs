@@ -15,6 +15,7 @@ use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
     client::conn::http1::{self, SendRequest},
+    header::CONNECTION,
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -67,17 +68,42 @@ pub struct HttpPlan {
     pub requests: Option<u64>,
 }
 
+/// What a load asks for, and what it expects.
+#[derive(Clone, Copy, Debug)]
+enum Pages {
+    /// The root, whatever it holds.
+    Root,
+    /// See [`numbered_http_load`].
+    Numbered,
+}
+
 /// Starts a load in `namespace`. A failure closes the connection on which it happened.
 pub fn http_load(namespace: &Namespace, plan: HttpPlan) -> Load {
+    start(namespace, plan, Pages::Root)
+}
+
+/// As [`http_load`], but each request asks for the path of its number, such as `/1042`, and an answer is correct only if its
+/// body is the server's name, a space and that path. An answer that is cut, or that belongs to another request, is a failure.
+pub fn numbered_http_load(namespace: &Namespace, plan: HttpPlan) -> Load {
+    start(namespace, plan, Pages::Numbered)
+}
+
+fn start(namespace: &Namespace, plan: HttpPlan, pages: Pages) -> Load {
     Load::start(namespace, move |record| async move {
         let issued = Rc::new(Cell::new(0));
-        let workers =
-            (0..plan.workers).map(|worker| ask_on(worker, &plan, Rc::clone(&issued), &record));
+        let workers = (0..plan.workers)
+            .map(|worker| ask_on(worker, &plan, pages, Rc::clone(&issued), &record));
         join_all(workers).await;
     })
 }
 
-async fn ask_on(worker: usize, plan: &HttpPlan, issued: Rc<Cell<u64>>, record: &Arc<Record>) {
+async fn ask_on(
+    worker: usize,
+    plan: &HttpPlan,
+    pages: Pages,
+    issued: Rc<Cell<u64>>,
+    record: &Arc<Record>,
+) {
     let mut kept: Option<(SendRequest<Empty<Bytes>>, bool)> = None;
     while !record.stopped() {
         if record.paused() {
@@ -101,16 +127,24 @@ async fn ask_on(worker: usize, plan: &HttpPlan, issued: Rc<Cell<u64>>, record: &
                     false,
                 ),
             };
-            let server = request(
-                &mut connection,
-                plan.target,
-                plan.connections == Connections::Kept,
-            )
-            .await?;
+            let path = match pages {
+                Pages::Root => "/".to_owned(),
+                Pages::Numbered => format!("/{number}"),
+            };
+            let keep = plan.connections == Connections::Kept;
+            let answer = request(&mut connection, plan.target, &path, keep).await?;
+            let server = answer.server;
+            if matches!(pages, Pages::Numbered) {
+                ensure!(
+                    answer.body == format!("{server} {path}"),
+                    "the answer to {path} is {:?}",
+                    String::from_utf8_lossy(&answer.body)
+                );
+            }
             if !known {
                 record.connected(Some(&server));
             }
-            if plan.connections == Connections::Kept {
+            if keep && !answer.is_last {
                 kept = Some((connection, true));
             }
             anyhow::Ok(())
@@ -177,27 +211,42 @@ fn ask(target: SocketAddr, path: &str, keep: bool) -> anyhow::Result<Request<Emp
     Ok(request)
 }
 
+/// An answer that is right.
+struct Answer {
+    server: String,
+    body: Bytes,
+    /// The server closes the connection.
+    is_last: bool,
+}
+
 async fn request(
     connection: &mut SendRequest<Empty<Bytes>>,
     target: SocketAddr,
+    path: &str,
     keep: bool,
-) -> anyhow::Result<String> {
+) -> anyhow::Result<Answer> {
     connection
         .ready()
         .await
         .with_context(|| format!("the connection to {target} was closed"))?;
     let response = connection
-        .send_request(ask(target, "/", keep)?)
+        .send_request(ask(target, path, keep)?)
         .await
         .with_context(|| format!("sending a request to {target}"))?;
     let server = checked(&response);
+    let options = response.headers().get_all(CONNECTION);
+    let is_last = options.iter().any(|option| option == "close");
     // Also the answer that reports a failure: closing a connection with unread data resets it.
-    response
+    let body = response
         .into_body()
         .collect()
         .await
         .with_context(|| format!("reading the answer of {target}"))?;
-    server
+    Ok(Answer {
+        server: server?,
+        body: body.to_bytes(),
+        is_last,
+    })
 }
 
 fn checked(response: &Response<Incoming>) -> anyhow::Result<String> {
@@ -233,6 +282,23 @@ pub fn get(
         .await?
     });
     answer.with_context(|| format!("getting http://{target}{path} in {}", namespace.label()))
+}
+
+/// Makes one request on a new connection, and returns the body of the answer, whatever its status and whoever answers.
+///
+/// # Errors
+/// Fails if there is no answer in time.
+pub fn page(namespace: &Namespace, target: SocketAddr, path: &str) -> anyhow::Result<String> {
+    let body = namespace.block_on(async {
+        timeout(REQUEST_TIMEOUT, async {
+            let mut connection = connect(target, None).await?;
+            let response = connection.send_request(ask(target, path, false)?).await?;
+            let body = response.into_body().collect().await?.to_bytes();
+            Ok(String::from_utf8(body.to_vec())?)
+        })
+        .await?
+    });
+    body.with_context(|| format!("getting http://{target}{path} in {}", namespace.label()))
 }
 
 /// Makes a POST request without a body on a new connection, and returns the status of the answer.

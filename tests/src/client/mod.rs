@@ -19,7 +19,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 pub use devices::{DevicePlan, Devices, Outage};
 pub use flood::{Flood, FloodKind, FloodPlan};
 pub use histogram::Histogram;
-pub use http::{Connections, HttpPlan, download, get, http_load, post, unanswered};
+pub use http::{
+    Connections, HttpPlan, download, get, http_load, numbered_http_load, page, post, unanswered,
+};
 pub use load::{Failure, Load, LoadReport};
 pub use mqtt::{MqttPlan, mqtt_load};
 pub use numbers::{NumberPlan, Numbers};

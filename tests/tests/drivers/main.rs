@@ -57,6 +57,7 @@ fn main() -> ExitCode {
                 process::an_instance_ends_with_all_that_it_started,
                 process::an_instance_is_adopted_although_its_start_was_not_noted,
                 process::a_group_without_a_folder_is_listed_and_removed,
+                process::what_is_noted_of_an_instance_is_written_again,
                 process::two_controllers_do_not_share_a_folder,
                 process::an_instance_runs_as_its_user,
                 exec::conforms,

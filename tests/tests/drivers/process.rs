@@ -205,6 +205,59 @@ pub fn a_group_without_a_folder_is_listed_and_removed() -> anyhow::Result<()> {
     })
 }
 
+pub fn what_is_noted_of_an_instance_is_written_again() -> anyhow::Result<()> {
+    let processes = Processes::new("noted")?;
+    runtime()?.block_on(async {
+        let launch = script("web-1-1", POLITE);
+        let driver = processes.driver()?;
+        driver.create(&launch).await?;
+        driver.start(&launch.name).await?;
+        until_printed(&*driver, &launch.name, "started").await?;
+        let root = processes.owned(&processes.owner).state.join("process");
+        let folder = root.join("web-1-1");
+        let read = || -> anyhow::Result<_> {
+            Ok(["launch.json", "run.json"].map(|name| fs::read(folder.join(name)).ok()))
+        };
+        let good = read()?;
+        ensure!(good.iter().all(Option::is_some), "{good:?}");
+        let truncate = |name: &str| fs::write(folder.join(name), "");
+        let remove = |name: &str| fs::remove_file(folder.join(name));
+        let ways: [&dyn Fn() -> std::io::Result<()>; 6] = [
+            &|| truncate("launch.json"),
+            &|| truncate("run.json"),
+            &|| remove("launch.json"),
+            &|| remove("run.json"),
+            &|| fs::remove_dir_all(&folder),
+            &|| fs::remove_dir_all(&root),
+        ];
+        for lose in ways {
+            lose()?;
+            let listed = driver.list().await?;
+            assert_eq!(listed.len(), 1);
+            assert_eq!(listed[0].phase, Phase::Running);
+            assert_eq!(listed[0].labels, launch.labels);
+            assert_eq!(read()?, good);
+        }
+        // The lock is another file now, and holds as before.
+        let error = processes.driver().unwrap_err().to_string();
+        ensure!(error.contains("another controller uses"), "{error}");
+        // What nobody knows any more costs nothing else, and the instance can be removed.
+        drop(driver);
+        let driver = processes.driver()?;
+        for name in ["launch.json", "run.json", "ending.json"] {
+            truncate(name)?;
+        }
+        let listed = driver.list().await?;
+        assert_eq!((listed.len(), &listed[0].phase), (1, &Phase::Running));
+        driver.stop(&launch.name, Duration::ZERO).await?;
+        let listed = driver.list().await?;
+        ensure!(matches!(listed[0].phase, Phase::Ended { .. }), "{listed:?}");
+        driver.remove(&launch.name).await?;
+        ensure!(driver.list().await?.is_empty());
+        Ok(())
+    })
+}
+
 pub fn two_controllers_do_not_share_a_folder() -> anyhow::Result<()> {
     let processes = Processes::new("two")?;
     runtime()?.block_on(async {

@@ -1,328 +1,117 @@
-//! Faults in random order, while traffic flows.
+//! Faults of a bench in random order, while traffic flows.
 
 use std::{
-    env, fs, thread,
+    env, fs, io,
+    path::Path,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, ensure};
-use lb_tests::{freeze_threads, wait_for};
-use nix::sys::signal::Signal;
-
-use crate::bench::{Bench, PATIENCE, SPARE};
+use anyhow::Context as _;
 
 /// For how many seconds faults are injected; without it each fault happens once. `cargo xtask test --faults` sets it.
 const SECONDS: &str = "LB_FAULTS_SECONDS";
 /// The seed of the order of the faults, to have the order of an earlier run again.
 const SEED: &str = "LB_FAULTS_SEED";
+/// Only faults whose name contains this.
+const ONLY: &str = "LB_FAULTS_ONLY";
 
-/// Longer than the time-out of a probe, so that an agent that is stopped for as long misses its answers.
-const STOP: Duration = Duration::from_millis(1_200);
+/// Limit for what takes a second or two on an idle machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Something that goes wrong. The function makes it happen, waits until it was noticed, and until it was repaired if that
-/// is the agent's affair; else it repairs it itself.
-struct Fault {
+/// is the product's affair; else it repairs it itself.
+#[derive(Debug)]
+pub struct Fault<B> {
+    pub name: &'static str,
+    /// What of the traffic may fail meanwhile, in words; `None` if nothing may.
+    pub may_fail: Option<&'static str>,
+    inject: fn(&mut B) -> anyhow::Result<()>,
+}
+
+/// A fault of which the traffic notices nothing.
+pub const fn harmless<B>(name: &'static str, inject: fn(&mut B) -> anyhow::Result<()>) -> Fault<B> {
+    Fault {
+        name,
+        may_fail: None,
+        inject,
+    }
+}
+
+/// A fault that some of the traffic cannot survive.
+pub const fn cutting<B>(
     name: &'static str,
-    /// Packets cannot be forwarded meanwhile, so that those that are sent are lost. Connections must survive it.
-    cuts: bool,
-    inject: fn(&mut Bench) -> anyhow::Result<()>,
-}
-
-const fn harmless(name: &'static str, inject: fn(&mut Bench) -> anyhow::Result<()>) -> Fault {
+    may_fail: &'static str,
+    inject: fn(&mut B) -> anyhow::Result<()>,
+) -> Fault<B> {
     Fault {
         name,
-        cuts: false,
+        may_fail: Some(may_fail),
         inject,
     }
 }
 
-const fn cutting(name: &'static str, inject: fn(&mut Bench) -> anyhow::Result<()>) -> Fault {
-    Fault {
-        name,
-        cuts: true,
-        inject,
-    }
+/// Programs and traffic, and the faults that they are to survive.
+pub trait Bench: Sized + 'static {
+    const FAULTS: &'static [Fault<Self>];
+
+    /// Starts everything; traffic flows.
+    fn start() -> anyhow::Result<Self>;
+
+    /// Called before a fault.
+    fn begin(&mut self, fault: &Fault<Self>) -> anyhow::Result<()>;
+
+    /// Waits until all is well again after a fault, and traffic flows. Nothing else may have failed than what the fault allows.
+    fn end(&mut self, fault: &Fault<Self>) -> anyhow::Result<()>;
+
+    /// Ends the traffic; returns what it was.
+    fn finish(self) -> anyhow::Result<String>;
 }
 
-const FAULTS: &[Fault] = &[
-    harmless("the agent is killed", kill),
-    harmless("the agent is stopped by its operator", end),
-    harmless("the agent is frozen", freeze),
-    harmless("intent.redb is removed", remove_intent),
-    harmless("intent.redb is truncated", truncate_intent),
-    harmless("learned.redb is removed", remove_learned),
-    harmless("learned.redb is truncated", truncate_learned),
-    harmless("the agent's owner hangs", freeze_owner),
-    harmless("the agent's runtime hangs", freeze_runtime),
-    harmless("the API's socket is removed", remove_socket),
-    harmless("the pins of the tables are removed", unpin_tables),
-    harmless("the configuration file is wrong", break_file),
-    harmless("a neighbour is forgotten", forget_neighbour),
-    harmless("the route to a real is gone", lose_route_to_spare),
-    harmless("the interface of a real is down", take_spare_down),
-    cutting("the pin of the program's link is removed", unpin_link),
-    cutting("the folder of pins is removed", remove_pins),
-    cutting("the program is detached", detach),
-    cutting("the balancer's interface is down", take_interface_down),
-    cutting("the balancer's route is gone", lose_route),
-];
+/// A way to damage a file.
+pub type Damage = fn(&Path) -> io::Result<()>;
 
-fn kill(bench: &mut Bench) -> anyhow::Result<()> {
-    bench.testbed.agent.kill()?;
-    bench.wait_traffic()?;
-    start_again(bench)
+/// The file is removed.
+pub fn remove(path: &Path) -> io::Result<()> {
+    fs::remove_file(path)
 }
 
-fn end(bench: &mut Bench) -> anyhow::Result<()> {
-    bench.testbed.agent.stop()?;
-    bench.wait_traffic()?;
-    start_again(bench)
-}
-
-fn start_again(bench: &mut Bench) -> anyhow::Result<()> {
-    bench.testbed.agent.run()?;
-    let status = bench.testbed.agent.ctl_json("status")?;
-    ensure!(status["adopted"] == true, "{status}");
-    Ok(())
-}
-
-fn freeze(bench: &mut Bench) -> anyhow::Result<()> {
-    let deaths = bench.said(": down: ");
-    bench.testbed.agent.signal(Signal::SIGSTOP)?;
-    let begin = Instant::now();
-    let flowed = bench.wait_traffic();
-    thread::sleep(STOP.saturating_sub(begin.elapsed()));
-    bench.testbed.agent.signal(Signal::SIGCONT)?;
-    flowed?;
-    bench.testbed.wait_healthy(SPARE, &bench.spare())?;
-    ensure!(bench.said(": down: ") == deaths, "a stop is no evidence");
-    Ok(())
-}
-
-/// Damages a file of the state directory, and waits until the agent says that it has rewritten it.
-fn lose_file(
-    bench: &Bench,
-    name: &str,
-    lose: fn(&std::path::Path) -> std::io::Result<()>,
-) -> anyhow::Result<()> {
-    let path = bench.testbed.agent.state().join(name);
-    let before = bench.said("rewritten it, nothing is lost");
-    lose(&path)?;
-    bench.wait_said("rewritten it, nothing is lost", before)?;
-    let length = fs::metadata(&path)?.len();
-    ensure!(length > 0, "{name} is empty");
-    Ok(())
-}
-
-fn remove_intent(bench: &mut Bench) -> anyhow::Result<()> {
-    lose_file(bench, "intent.redb", |path| fs::remove_file(path))
-}
-
-fn truncate_intent(bench: &mut Bench) -> anyhow::Result<()> {
-    lose_file(bench, "intent.redb", |path| {
-        fs::File::options().write(true).open(path)?.set_len(0)
-    })
-}
-
-/// Damages the file of learned weights, of which nothing is noticed: the next agent serves all the same.
-fn lose_learned(
-    bench: &mut Bench,
-    lose: fn(&std::path::Path) -> std::io::Result<()>,
-) -> anyhow::Result<()> {
-    lose(&bench.testbed.agent.state().join("learned.redb"))?;
-    bench.wait_traffic()?;
-    kill(bench)
-}
-
-fn remove_learned(bench: &mut Bench) -> anyhow::Result<()> {
-    lose_learned(bench, |path| fs::remove_file(path))
-}
-
-fn truncate_learned(bench: &mut Bench) -> anyhow::Result<()> {
-    lose_learned(bench, |path| {
-        fs::File::options().write(true).open(path)?.set_len(0)
-    })
-}
-
-/// Stops one thread of the agent, which then ends and says why.
-fn hang(bench: &mut Bench, thread: &str, part: &str) -> anyhow::Result<()> {
-    freeze_threads(bench.testbed.agent.id()?, thread)?;
-    let (status, output) = bench.testbed.agent.wait_end(PATIENCE)?;
-    ensure!(status.code() == Some(1), "{status}: {output}");
-    let reason = format!("{part} hangs: it has made no progress");
-    ensure!(output.contains(&reason), "{output}");
-    bench.wait_traffic()?;
-    start_again(bench)
-}
-
-fn freeze_owner(bench: &mut Bench) -> anyhow::Result<()> {
-    hang(
-        bench,
-        "owner",
-        "the thread that owns the kernel's tables and the database",
-    )
-}
-
-fn freeze_runtime(bench: &mut Bench) -> anyhow::Result<()> {
-    hang(
-        bench,
-        "tokio-rt-worker",
-        "the runtime, which runs all tasks,",
-    )
-}
-
-fn remove_socket(bench: &mut Bench) -> anyhow::Result<()> {
-    let endpoint = bench.testbed.agent.endpoint();
-    let path = endpoint.trim_start_matches("unix:");
-    let before = bench.said("was removed; it is made again");
-    fs::remove_file(path)?;
-    bench.wait_said("was removed; it is made again", before)?;
-    bench.testbed.agent.ctl("status").map(drop)
-}
-
-fn unpin_tables(bench: &mut Bench) -> anyhow::Result<()> {
-    let pins = bench.testbed.agent.pins();
-    let maps = fs::read_dir(pins)?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| path.to_string_lossy().contains("/maps-"))
-        .context("a folder of tables")?;
-    let tables: Vec<_> = fs::read_dir(&maps)?
-        .map(|entry| anyhow::Ok(entry?.path()))
-        .collect::<anyhow::Result<_>>()?;
-    ensure!(tables.len() > 10, "{tables:?}");
-    for table in &tables {
-        fs::remove_file(table)?;
-    }
-    wait_for("all tables to be pinned", PATIENCE, || {
-        Ok(tables.iter().all(|table| table.exists()).then_some(()))
-    })
-}
-
-fn break_file(bench: &mut Bench) -> anyhow::Result<()> {
-    let good = fs::read(&bench.file)?;
-    fs::write(&bench.file, "[[vip]]\naddress = \"nowhere\"\n")?;
-    bench.testbed.agent.signal(Signal::SIGHUP)?;
-    bench.wait_problem("the configuration file is not followed")?;
-    fs::write(&bench.file, good)?;
-    let before = bench.said("configuration file reloaded");
-    bench.testbed.agent.signal(Signal::SIGHUP)?;
-    bench.wait_said("configuration file reloaded", before)
-}
-
-fn forget_neighbour(bench: &mut Bench) -> anyhow::Result<()> {
-    let balancer = &bench.testbed.network.balancer;
-    let real = bench.testbed.backends[0].address();
-    balancer.sh(&format!("ip neigh del {real} dev eth0"))?;
-    wait_for("the neighbour to be known again", PATIENCE, || {
-        let known = balancer.sh(&format!("ip neigh show {real}"))?;
-        Ok(known.contains("lladdr").then_some(()))
-    })
-}
-
-fn lose_route_to_spare(bench: &mut Bench) -> anyhow::Result<()> {
-    let spare = bench.spare();
-    let balancer = &bench.testbed.network.balancer;
-    balancer.sh(&format!("ip route add unreachable {spare}/32"))?;
-    let noticed = bench.wait_problem(&format!("the real {spare} is unreachable"));
-    balancer.sh(&format!("ip route del unreachable {spare}/32"))?;
-    noticed
-}
-
-fn take_spare_down(bench: &mut Bench) -> anyhow::Result<()> {
-    let spare = bench.spare();
-    let host = bench
-        .testbed
-        .backends
-        .last()
-        .context("a real")?
-        .host
-        .clone();
-    host.sh("ip link set eth0 down")?;
-    let noticed = wait_for("the real to be gone", PATIENCE, || {
-        let state = bench.testbed.why(SPARE, &spare)?["real"]["state"].clone();
-        Ok((state == "down" || state == "unreachable").then_some(()))
-    });
-    host.sh("ip link set eth0 up")?;
-    noticed?;
-    bench.testbed.wait_healthy(SPARE, &spare)
-}
-
-fn unpin_link(bench: &mut Bench) -> anyhow::Result<()> {
-    let link = bench.testbed.agent.pins().join("links/eth0");
-    let before = bench.said("packets of eth0 are not forwarded");
-    fs::remove_file(&link)?;
-    bench.wait_said("packets of eth0 are not forwarded", before)?;
-    wait_for("the link to be pinned", PATIENCE, || {
-        Ok(link.exists().then_some(()))
-    })
-}
-
-fn remove_pins(bench: &mut Bench) -> anyhow::Result<()> {
-    let pins = bench.testbed.agent.pins().to_owned();
-    let before = bench.said("the folder of pins");
-    fs::remove_dir_all(&pins)?;
-    bench.wait_said("the folder of pins", before)?;
-    wait_for("the pins", PATIENCE, || {
-        let all = ["links/eth0", "balancer"];
-        Ok(all.iter().all(|pin| pins.join(pin).exists()).then_some(()))
-    })
-}
-
-fn detach(bench: &mut Bench) -> anyhow::Result<()> {
-    let before = bench.said("packets of eth0 are not forwarded");
-    let detached = lb_dataplane::detach(bench.testbed.agent.pins(), true)?;
-    ensure!(detached == ["eth0"], "{detached:?}");
-    bench.wait_said("packets of eth0 are not forwarded", before)
-}
-
-fn take_interface_down(bench: &mut Bench) -> anyhow::Result<()> {
-    let balancer = bench.testbed.network.balancer.clone();
-    balancer.sh("ip link set eth0 down")?;
-    let noticed = bench.wait_problem("eth0 is down");
-    balancer.sh("ip link set eth0 up")?;
-    noticed
-}
-
-fn lose_route(bench: &mut Bench) -> anyhow::Result<()> {
-    let balancer = bench.testbed.network.balancer.clone();
-    let route = balancer.sh("ip route show proto kernel dev eth0")?;
-    let route = route.lines().next().context("a route")?.trim().to_owned();
-    balancer.sh(&format!("ip route del {route} dev eth0"))?;
-    let noticed = bench.wait_problem("there is no route to it");
-    balancer.sh(&format!("ip route add {route} dev eth0 proto kernel"))?;
-    noticed
-}
-
-/// Injects a fault, and waits until all is well again.
-fn run(bench: &mut Bench, fault: &Fault) -> anyhow::Result<()> {
-    if fault.cuts {
-        bench.stop_numbers()?;
-    }
-    (fault.inject)(bench).context("it was not noticed or not repaired")?;
-    bench.wait_calm()?;
-    if fault.cuts {
-        bench.start_numbers();
-    }
-    bench.wait_traffic()
+/// Nothing is left in the file.
+pub fn truncate(path: &Path) -> io::Result<()> {
+    fs::File::options().write(true).open(path)?.set_len(0)
 }
 
 fn setting(name: &str) -> Option<u64> {
     env::var(name).ok().map(|value| value.parse().unwrap())
 }
 
-pub fn every_fault_is_noticed_or_repaired_and_nothing_is_lost() {
+fn run<B: Bench>(bench: &mut B, fault: &Fault<B>) -> anyhow::Result<()> {
+    bench.begin(fault)?;
+    (fault.inject)(bench).context("it was not noticed or not repaired")?;
+    bench.end(fault)
+}
+
+/// Injects each fault of a bench once, and then further ones for as long as `LB_FAULTS_SECONDS` says.
+///
+/// # Panics
+/// A fault is not noticed or not repaired, or harms more than it may.
+pub fn inject_all<B: Bench>() {
     let seed = setting(SEED).unwrap_or_else(|| fastrand::u64(..));
     let time = Duration::from_secs(setting(SECONDS).unwrap_or(0));
     println!("faults: {SEED}={seed}");
+    let only = env::var(ONLY).unwrap_or_default();
+    let faults: Vec<&Fault<B>> = B::FAULTS
+        .iter()
+        .filter(|fault| fault.name.contains(&only))
+        .collect();
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut bench = Bench::new();
+    let mut bench = B::start().unwrap();
     let begin = Instant::now();
     let mut injected = 0;
     loop {
-        let mut order: Vec<&Fault> = FAULTS.iter().collect();
+        let mut order = faults.clone();
         random.shuffle(&mut order);
         for fault in order {
-            if injected >= FAULTS.len() && begin.elapsed() >= time {
+            if injected >= faults.len() && begin.elapsed() >= time {
                 break;
             }
             let start = Instant::now();
@@ -340,6 +129,6 @@ pub fn every_fault_is_noticed_or_repaired_and_nothing_is_lost() {
             break;
         }
     }
-    let traffic = bench.end().unwrap();
+    let traffic = bench.finish().unwrap();
     println!("faults: {injected} injected; {traffic}");
 }

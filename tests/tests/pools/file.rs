@@ -103,3 +103,29 @@ pub fn pools_of_the_file_follow_it() -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+pub fn a_file_that_was_refused_in_part_is_followed_once_it_can_be() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("controller.toml");
+    let shown = path.display().to_string();
+    fs::write(&path, "")?;
+    let controller = Controller::start("again", &["--config", &shown])?;
+    controller.add_web("mine", port(), &["scaling.max=1"])?;
+    fs::write(&path, file(&[("mine", port(), 2), ("other", port(), 1)]))?;
+    controller.reload()?;
+    // What can be followed is.
+    controller.wait_serving("other", 1)?;
+    wait_for("the refusal", PATIENCE, || {
+        let list = controller.pool(&["list"])?;
+        ensure!(list.contains("there is a pool mine already"), "{list}");
+        Ok(Some(()))
+    })?;
+    // Nobody reloads it.
+    controller.pool(&["del", "mine"])?;
+    controller.wait_serving("mine", 2)?;
+    wait_for("the end of the warning", PATIENCE, || {
+        let list = controller.pool(&["list"])?;
+        ensure!(!list.contains("! "), "{list}");
+        Ok(Some(()))
+    })
+}

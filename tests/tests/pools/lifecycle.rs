@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Instant};
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use lb_tests::wait_for;
 use nix::{
     sys::signal::{Signal, kill},
@@ -366,6 +366,49 @@ async fn client(controller: &Controller) -> anyhow::Result<Client> {
         .connect_with_connector(connector)
         .await?;
     Ok(Client::new(channel))
+}
+
+pub fn what_a_grpc_client_can_take_is_limited() -> anyhow::Result<()> {
+    use lb_proto::controller::v1::{AddPoolRequest, WatchPoolsRequest};
+    /// Streams that all clients together can have, and those of one connection, which has a call to spare.
+    const STREAMS: usize = 256;
+    const OF_CONNECTION: usize = 100;
+    let controller = Controller::start("grpc", &[])?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let mut streams = Vec::new();
+        let mut connected = client(&controller).await?;
+        for number in 0..STREAMS {
+            if number % OF_CONNECTION == 0 {
+                connected = client(&controller).await?;
+            }
+            let stream = connected.watch_pools(WatchPoolsRequest::default()).await?;
+            streams.push(stream.into_inner());
+        }
+        let refused = connected.watch_pools(WatchPoolsRequest::default()).await;
+        let refused = refused.err().context("one stream too many")?;
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused}");
+        // A request that is too large is refused, too.
+        let request = AddPoolRequest {
+            name: "x".repeat(300 << 10),
+            ..AddPoolRequest::default()
+        };
+        let refused = connected.add_pool(request).await;
+        let refused = refused.err().context("a request that is too large")?;
+        assert_eq!(refused.code(), tonic::Code::OutOfRange, "{refused}");
+        // Others are served all the same, and a stream that ends makes room.
+        let list = controller.pool(&["list"])?;
+        ensure!(list.contains("there are no pools"), "{list}");
+        drop(streams.pop());
+        let patience = tokio::time::Instant::now() + PATIENCE;
+        while let Err(error) = connected.watch_pools(WatchPoolsRequest::default()).await {
+            ensure!(tokio::time::Instant::now() < patience, "{error}");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        Ok(())
+    })
 }
 
 pub fn a_watcher_that_was_away_misses_nothing() -> anyhow::Result<()> {

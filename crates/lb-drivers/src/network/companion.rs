@@ -12,7 +12,7 @@ use lb_model::pool::{Attachment, InstanceName};
 
 use super::{Connector, link::INNER};
 use crate::{
-    DriverError,
+    DriverError, Hint,
     group::Group,
     process::reap,
     spawn::{self, NetworkOf, Place},
@@ -105,7 +105,11 @@ pub fn start(
     let end = Instant::now() + PATIENCE;
     loop {
         if is_ready(&path) {
-            reap(child);
+            let (hints, name) = (connector.hints.clone(), name.clone());
+            reap(child, move || {
+                // Nobody may listen.
+                let _ = hints.send(Hint::Changed(name));
+            });
             return Ok(());
         }
         let ended = child
@@ -113,7 +117,7 @@ pub fn start(
             .map_err(|error| failed(error.to_string()))?;
         if ended.is_some() || Instant::now() > end {
             let _ = group.kill();
-            reap(child);
+            reap(child, || {});
             let why = fs::read_to_string(&path).unwrap_or_default();
             let why = why.trim().lines().last().unwrap_or_default();
             return Err(failed(format!("`lb-agent real` is not ready: {why}")));

@@ -13,11 +13,12 @@ use std::{
 };
 
 use lb_model::pool::{Attachment, InstanceName};
+use tokio::sync::broadcast;
 
 pub use companion::SUFFIX as COMPANION_SUFFIX;
 pub use link::host_interface;
 
-use crate::{DriverError, group::Tree};
+use crate::{DriverError, Hint, group::Tree};
 
 /// Connects instances of one owner.
 #[derive(Clone, Debug)]
@@ -25,15 +26,23 @@ pub struct Connector {
     owner: String,
     groups: Tree,
     agent: PathBuf,
+    /// Hears when an instance's `lb-agent real` ends.
+    hints: broadcast::Sender<Hint>,
 }
 
 impl Connector {
     /// For the instances of this owner; `agent` is the program `lb-agent`.
-    pub fn new(owner: String, groups: Tree, agent: PathBuf) -> Self {
+    pub fn new(
+        owner: String,
+        groups: Tree,
+        agent: PathBuf,
+        hints: broadcast::Sender<Hint>,
+    ) -> Self {
         Connector {
             owner,
             groups,
             agent,
+            hints,
         }
     }
 

@@ -14,6 +14,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 const MAX_LOG: u64 = 16 << 20;
 /// What of it stays then.
 const KEPT_LOG: usize = 4 << 20;
+/// What an instance was made from, its first process, and how it ended.
+const LAUNCH: &str = "launch.json";
+const RUN: &str = "run.json";
+const ENDING: &str = "ending.json";
 /// Folders that are being made or removed begin so.
 const HIDDEN: char = '.';
 
@@ -55,6 +59,15 @@ impl Folders {
         Ok(Folders(path))
     }
 
+    /// Makes the driver's folder again if it is gone. Returns whether it was.
+    pub fn make_again(&self) -> io::Result<bool> {
+        if self.0.is_dir() {
+            return Ok(false);
+        }
+        fs::create_dir_all(&self.0).map_err(|error| at(&self.0, &error))?;
+        Ok(true)
+    }
+
     /// Where the driver keeps its lock.
     pub fn lock_path(&self) -> PathBuf {
         self.0.join("lock")
@@ -89,7 +102,7 @@ impl Folders {
             _ => {}
         }
         fs::create_dir(&new).map_err(|error| at(&new, &error))?;
-        Folder(new.clone()).write("launch.json", launch)?;
+        Folder(new.clone()).set_launch(launch)?;
         fs::rename(&new, &folder.0).map_err(|error| at(&folder.0, &error))
     }
 
@@ -121,27 +134,43 @@ impl Folder {
 
     /// What the instance was made from; `None` if it has no folder.
     pub fn launch(&self) -> io::Result<Option<Launch>> {
-        self.read("launch.json")
+        self.read(LAUNCH)
     }
 
-    /// Its first process, if it was started.
+    /// Notes what it was made from.
+    pub fn set_launch(&self, launch: &Launch) -> io::Result<()> {
+        self.write(LAUNCH, launch)
+    }
+
+    /// Whether it is noted that the instance was made from this.
+    pub fn is_of(&self, launch: &Launch) -> bool {
+        let noted = fs::read(self.0.join(LAUNCH)).ok();
+        noted.is_some() && noted == serde_json::to_vec(launch).ok()
+    }
+
+    /// Its first process, if it was started. A note that cannot be read is none: the control group knows the process, too.
     pub fn run(&self) -> io::Result<Option<Run>> {
-        self.read("run.json")
+        self.read_if_good(RUN)
+    }
+
+    /// Whether it was started, as far as is noted.
+    pub fn was_started(&self) -> bool {
+        self.0.join(RUN).exists()
     }
 
     /// Notes its first process.
     pub fn set_run(&self, run: &Run) -> io::Result<()> {
-        self.write("run.json", run)
+        self.write(RUN, run)
     }
 
-    /// How it ended, if somebody saw it.
+    /// How it ended, if somebody saw it. A note that cannot be read is none.
     pub fn ending(&self) -> io::Result<Option<Ending>> {
-        self.read("ending.json")
+        self.read_if_good(ENDING)
     }
 
     /// Notes how it ended; nothing if the instance has been removed.
     pub fn set_ending(&self, ending: &Ending) -> io::Result<()> {
-        match self.write("ending.json", ending) {
+        match self.write(ENDING, ending) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             other => other,
         }
@@ -149,7 +178,7 @@ impl Folder {
 
     /// Forgets how it ended: it is started again.
     pub fn clear_ending(&self) -> io::Result<()> {
-        for name in ["ending.json", "run.json"] {
+        for name in [ENDING, RUN] {
             match fs::remove_file(self.0.join(name)) {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
                 _ => {}
@@ -203,7 +232,8 @@ impl Folder {
         let path = self.0.join(name);
         match fs::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-                io::Error::other(format!("{} cannot be read: {error}", path.display()))
+                let why = format!("{} cannot be read: {error}", path.display());
+                io::Error::new(ErrorKind::InvalidData, why)
             }),
             Err(error)
                 if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
@@ -211,6 +241,13 @@ impl Folder {
                 Ok(None)
             }
             Err(error) => Err(at(&path, &error)),
+        }
+    }
+
+    fn read_if_good<T: DeserializeOwned>(&self, name: &str) -> io::Result<Option<T>> {
+        match self.read(name) {
+            Err(error) if error.kind() == ErrorKind::InvalidData => Ok(None),
+            other => other,
         }
     }
 
@@ -277,6 +314,25 @@ mod tests {
         assert_eq!(folder.launch().unwrap(), None);
         folder.set_ending(&Ending::default()).unwrap();
         assert!(!folder.exists());
+    }
+
+    #[test]
+    fn notes_that_cannot_be_read_are_none_save_for_what_it_was_made_from() {
+        let root = tempfile::tempdir().unwrap();
+        let folders = Folders::open(root.path().to_owned()).unwrap();
+        folders.create(&launch("web-1-1")).unwrap();
+        let folder = folders.of(&"web-1-1".parse().unwrap());
+        assert!(folder.is_of(&launch("web-1-1")) && !folder.was_started());
+        for name in [LAUNCH, RUN, ENDING] {
+            fs::write(folder.path().join(name), "{\"pid\":").unwrap();
+        }
+        assert_eq!(folder.run().unwrap(), None);
+        assert_eq!(folder.ending().unwrap(), None);
+        assert!(folder.was_started() && !folder.is_of(&launch("web-1-1")));
+        let error = folder.launch().unwrap_err().to_string();
+        assert!(error.contains("launch.json cannot be read"), "{error}");
+        folder.set_launch(&launch("web-1-1")).unwrap();
+        assert_eq!(folder.launch().unwrap(), Some(launch("web-1-1")));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::{
     },
     path::Path,
     process::{Child, Command as Program, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -57,6 +57,8 @@ pub static KIND: Kind = Kind::of::<Settings>(
 
 /// Hints that a slow reader may be behind.
 const HINTS: usize = 1_024;
+/// See [`Driver::list_age`].
+const LIST_AGE: Duration = Duration::from_secs(5);
 /// Pause between two looks at an instance that is to end.
 const LOOK: Duration = Duration::from_millis(10);
 /// How long a lock that another process has is waited for.
@@ -95,8 +97,10 @@ struct Inner {
     launches: Mutex<HashMap<InstanceName, Arc<Launch>>>,
     /// One call at a time for each instance.
     turns: Mutex<HashMap<InstanceName, Arc<AsyncMutex<()>>>>,
-    /// No other controller of this owner works on this machine.
-    _lock: Flock<File>,
+    /// Instances that run and of which nobody knows what they were made from.
+    unknown: Mutex<BTreeSet<InstanceName>>,
+    /// No other controller of this owner works on this machine. `None` if the lock is gone with the driver's folder.
+    lock: Mutex<Option<Flock<File>>>,
 }
 
 impl ProcessDriver {
@@ -107,28 +111,24 @@ impl ProcessDriver {
     pub fn open(_: &Settings, owned: &Owned) -> Result<Self, DriverError> {
         let opening = |error: io::Error| DriverError::failed("opening the driver process", error);
         let folders = Folders::open(owned.state.join(NAME)).map_err(opening)?;
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(folders.lock_path())
-            .map_err(opening)?;
-        let lock = lock_file(lock).ok_or_else(|| {
-            let path = folders.lock_path();
-            opening(io::Error::other(format!(
-                "another controller uses {}",
-                path.display()
-            )))
-        })?;
+        let lock = lock(&folders).map_err(opening)?;
         let groups = Tree::open(NAME, &owned.owner).map_err(opening)?;
+        let hints = broadcast::Sender::new(HINTS);
+        let connector = Connector::new(
+            owned.owner.clone(),
+            groups.clone(),
+            owned.agent.clone(),
+            hints.clone(),
+        );
         let inner = Arc::new(Inner {
-            connector: Connector::new(owned.owner.clone(), groups.clone(), owned.agent.clone()),
+            connector,
             folders,
             groups,
-            hints: broadcast::Sender::new(HINTS),
+            hints,
             launches: Mutex::default(),
             turns: Mutex::default(),
-            _lock: lock,
+            unknown: Mutex::default(),
+            lock: Mutex::new(Some(lock)),
         });
         // The processes of an earlier run are watched as if this one had started them.
         for name in inner.folders.names().map_err(opening)? {
@@ -147,13 +147,7 @@ impl ProcessDriver {
         doing: &'static str,
         work: impl FnOnce(&Arc<Inner>) -> Result<T, DriverError> + Send + 'static,
     ) -> Result<T, DriverError> {
-        let turn = {
-            let mut turns = self.0.turns.lock().unwrap_or_else(PoisonError::into_inner);
-            // Those that nobody waits for are forgotten.
-            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
-            Arc::clone(turns.entry(name.clone()).or_default())
-        };
-        let turn = turn.lock_owned().await;
+        let turn = self.0.turn(name).lock_owned().await;
         let inner = Arc::clone(&self.0);
         let done = tokio::task::spawn_blocking(move || {
             let _turn = turn;
@@ -167,6 +161,14 @@ impl ProcessDriver {
 impl Inner {
     fn group(&self, name: &InstanceName) -> Group {
         self.groups.group(&name.to_string())
+    }
+
+    /// What whoever works on an instance holds.
+    fn turn(&self, name: &InstanceName) -> Arc<AsyncMutex<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those that nobody waits for are forgotten.
+        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        Arc::clone(turns.entry(name.clone()).or_default())
     }
 
     fn hint(&self, name: &InstanceName) {
@@ -219,7 +221,11 @@ impl Inner {
             (Some(ending), _) => ending,
             // Nobody saw how it ended.
             (None, Some(_)) => Ending::default(),
-            (None, None) if folder.exists() && !self.group(name).is_populated()? => {
+            (None, None)
+                if folder.exists()
+                    && !folder.was_started()
+                    && !self.group(name).is_populated()? =>
+            {
                 return Ok(Phase::Created);
             }
             (None, None) => Ending::default(),
@@ -237,6 +243,7 @@ impl Inner {
 
     fn list(&self) -> Result<Vec<Listed>, DriverError> {
         let listing = |error: io::Error| DriverError::failed("listing processes", error);
+        self.keep_folder().map_err(listing)?;
         // Groups first: an instance that is made meanwhile has its folder before its group.
         let mut names = BTreeSet::new();
         for group in self.groups.names().map_err(listing)? {
@@ -244,17 +251,14 @@ impl Inner {
             names.extend(name.parse::<InstanceName>());
         }
         names.extend(self.folders.names().map_err(listing)?);
-        let mut launches =
-            std::mem::take(&mut *self.launches.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut launches = std::mem::take(&mut *self.launches());
         launches.retain(|name, _| names.contains(name));
         let mut listed = Vec::with_capacity(names.len());
         for name in names {
             let phase = self.phase(&name).map_err(listing)?;
             let folder = self.folders.of(&name);
-            let launch = match launches.get(&name) {
-                Some(launch) if folder.exists() => Some(Arc::clone(launch)),
-                _ => folder.launch().map_err(listing)?.map(Arc::new),
-            };
+            let known = launches.get(&name).cloned();
+            let launch = self.made_from(&name, known, phase.is_up());
             if let Some(launch) = &launch {
                 launches.insert(name.clone(), Arc::clone(launch));
             }
@@ -278,8 +282,91 @@ impl Inner {
                 phase,
             });
         }
-        *self.launches.lock().unwrap_or_else(PoisonError::into_inner) = launches;
+        // Instances may have been made meanwhile.
+        self.launches().extend(launches);
         Ok(listed)
+    }
+
+    /// Makes the driver's folder and its lock again if somebody removed them. The folders of the instances that run follow.
+    fn keep_folder(&self) -> io::Result<()> {
+        let mut held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = self.folders.lock_path();
+        if held.is_some() && path.exists() {
+            return Ok(());
+        }
+        if self.folders.make_again()? {
+            tracing::error!(
+                "the folder of {} was removed; it is made again",
+                path.display()
+            );
+        }
+        *held = None;
+        *held = Some(lock(&self.folders)?);
+        Ok(())
+    }
+
+    /// What an instance was made from, if it is known. A note that somebody removed or damaged is written again while the
+    /// instance runs.
+    fn made_from(
+        &self,
+        name: &InstanceName,
+        known: Option<Arc<Launch>>,
+        is_up: bool,
+    ) -> Option<Arc<Launch>> {
+        let folder = self.folders.of(name);
+        let found = match known {
+            Some(launch) if is_up && !folder.is_of(&launch) => {
+                self.note_again(name, &launch);
+                Ok(Some(launch))
+            }
+            Some(launch) if folder.exists() => Ok(Some(launch)),
+            _ => folder.launch().map(|launch| launch.map(Arc::new)),
+        };
+        let is_unknown = is_up && !matches!(found, Ok(Some(_)));
+        let mut unknown = self.unknown.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_unknown && unknown.insert(name.clone()) {
+            let why = match &found {
+                Err(error) => error.to_string(),
+                Ok(_) => format!("{} has no note of it", folder.path().display()),
+            };
+            tracing::error!(
+                "{name} runs on, and nobody knows what it was made from, so its network is not looked after \
+                 until it is replaced: {why}"
+            );
+        }
+        if !is_unknown {
+            unknown.remove(name);
+        }
+        found.unwrap_or_default()
+    }
+
+    /// Notes again what a running instance was made from, and its first process, unless somebody works on it.
+    fn note_again(&self, name: &InstanceName, launch: &Launch) {
+        let Ok(_turn) = self.turn(name).try_lock_owned() else {
+            return;
+        };
+        let again = || -> io::Result<bool> {
+            // It may have been removed since it was listed.
+            if !self.group(name).is_populated()? {
+                return Ok(false);
+            }
+            self.folders.create(launch)?;
+            self.folders.of(name).set_launch(launch)?;
+            self.first_process(name)?;
+            Ok(true)
+        };
+        match again() {
+            Ok(true) => tracing::error!(
+                "what {name} was made from was removed or damaged in {}; it is written again",
+                self.folders.of(name).path().display()
+            ),
+            Ok(false) => {}
+            Err(error) => tracing::error!("writing again what {name} was made from: {error}"),
+        }
+    }
+
+    fn launches(&self) -> MutexGuard<'_, HashMap<InstanceName, Arc<Launch>>> {
+        self.launches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn launch(&self, name: &InstanceName) -> Result<Launch, DriverError> {
@@ -313,7 +400,12 @@ impl Inner {
         if let Some((source, _)) = &launch.volume {
             make_volume(source, launch.user).map_err(creating)?;
         }
-        self.folders.create(launch).map_err(creating)
+        self.folders.create(launch).map_err(creating)?;
+        // One that exists may have been made from something else.
+        if let Ok(Some(launch)) = self.folders.of(name).launch() {
+            self.launches().insert(name.clone(), Arc::new(launch));
+        }
+        Ok(())
     }
 
     /// An error of the system, which may be that it has no room.
@@ -520,6 +612,18 @@ impl From<io::Error> for SpawnError {
     }
 }
 
+/// Locks the driver's folder.
+fn lock(folders: &Folders) -> io::Result<Flock<File>> {
+    let path = folders.lock_path();
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)?;
+    lock_file(file)
+        .ok_or_else(|| io::Error::other(format!("another controller uses {}", path.display())))
+}
+
 /// Locks a file. A controller that was killed while it started an instance leaves a child that has the lock, too, until its
 /// program begins: so it is tried for a while.
 fn lock_file(mut file: File) -> Option<Flock<File>> {
@@ -576,12 +680,16 @@ fn send(pid: u32, signal: Signal) {
     }
 }
 
-/// Waits for the end of a child, without keeping the caller.
-pub(crate) fn reap(mut child: Child) {
+/// Waits for the end of a child, without keeping the caller, and then does this.
+pub(crate) fn reap(mut child: Child, then: impl FnOnce() + Send + 'static) {
     let waiting = std::thread::Builder::new()
         .name("reaper".to_owned())
         .stack_size(64 << 10)
-        .spawn(move || child.wait());
+        .spawn(move || {
+            // It is waited for once, so this cannot fail.
+            let _ = child.wait();
+            then();
+        });
     if let Err(error) = waiting {
         tracing::warn!("a child process will stay a zombie: {error}");
     }
@@ -750,5 +858,10 @@ impl Driver for ProcessDriver {
 
     fn watch(&self) -> broadcast::Receiver<Hint> {
         self.0.hints.subscribe()
+    }
+
+    /// A list is a few small files of each instance.
+    fn list_age(&self) -> Duration {
+        LIST_AGE
     }
 }

@@ -1,4 +1,4 @@
-//! The network, the traffic and the questions that all faults share.
+//! The network, the traffic and the questions that all faults of the balancer share.
 
 use std::{collections::BTreeMap, fs, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -12,8 +12,8 @@ use lb_tests::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Limit for what takes a second or two on an idle machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+use super::FAULTS;
+use crate::injection::{self, Fault, PATIENCE};
 
 /// The VIP of the numbered datagrams.
 const NUMBERS: &str = "192.0.2.40:5000/udp";
@@ -52,7 +52,7 @@ fn target(vip: &str) -> SocketAddr {
 
 impl Bench {
     /// Starts everything; traffic flows.
-    pub fn new() -> Self {
+    fn start_all() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("lb.toml");
         // A part that hangs is noticed soon.
@@ -101,7 +101,7 @@ impl Bench {
     }
 
     /// Starts a stream of numbered datagrams.
-    pub fn start_numbers(&mut self) {
+    fn start_numbers(&mut self) {
         let arrivals = Arc::new(Arrivals::default());
         let sinks = self.testbed.backends[..REALS].iter();
         let sinks = sinks
@@ -118,7 +118,7 @@ impl Bench {
     }
 
     /// Ends the stream. Each number must have arrived once.
-    pub fn stop_numbers(&mut self) -> anyhow::Result<()> {
+    fn stop_numbers(&mut self) -> anyhow::Result<()> {
         let (numbers, arrivals, _sinks) = self.numbers.take().context("no stream")?;
         let sent = numbers.stop()?;
         // After this wait a missing datagram is lost.
@@ -159,7 +159,7 @@ impl Bench {
     }
 
     /// Waits until a VIP answers a new connection, and nothing is wrong any more.
-    pub fn wait_calm(&self) -> anyhow::Result<()> {
+    fn wait_calm(&self) -> anyhow::Result<()> {
         for vip in [WEB, SPARE] {
             wait_for(&format!("an answer of {vip}"), PATIENCE, || {
                 get(&self.testbed.client, target(vip), "/").map(Some)
@@ -182,7 +182,7 @@ impl Bench {
     }
 
     /// What `lbctl status` says is wrong now.
-    pub fn problems(&self) -> anyhow::Result<Vec<String>> {
+    fn problems(&self) -> anyhow::Result<Vec<String>> {
         let status = self.testbed.agent.ctl_json("status")?;
         let warnings = status["warnings"].as_array().context("warnings")?;
         let mut problems: Vec<String> = warnings
@@ -220,9 +220,31 @@ impl Bench {
             Ok((self.said(words) > before).then_some(()))
         })
     }
+}
 
-    /// Ends the traffic, of which nothing may have been lost; returns what it was.
-    pub fn end(mut self) -> anyhow::Result<String> {
+impl injection::Bench for Bench {
+    const FAULTS: &'static [Fault<Self>] = FAULTS;
+
+    fn start() -> anyhow::Result<Self> {
+        Ok(Self::start_all())
+    }
+
+    fn begin(&mut self, fault: &Fault<Self>) -> anyhow::Result<()> {
+        match fault.may_fail {
+            Some(_) => self.stop_numbers(),
+            None => Ok(()),
+        }
+    }
+
+    fn end(&mut self, fault: &Fault<Self>) -> anyhow::Result<()> {
+        self.wait_calm()?;
+        if fault.may_fail.is_some() {
+            self.start_numbers();
+        }
+        self.wait_traffic()
+    }
+
+    fn finish(mut self) -> anyhow::Result<String> {
         self.stop_numbers()?;
         let web = self.web.report();
         ensure!(
