@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
+    clock,
     config::Edit,
     metrics::Metrics,
     proxy::Shared,
@@ -22,12 +23,22 @@ const JSON: &str = "application/json";
 const LOAD: &str = "/v1/load/";
 const PURGE: &str = "/v1/purge";
 const CHANGE: &str = "/v1/change";
+const RELOAD: &str = "/v1/reload";
 
-/// A change of the configuration file that a caller orders, and where the answer goes: the reason of a refusal.
+/// What a caller wants done.
+#[derive(Debug)]
+pub enum Work {
+    /// A change of the configuration file.
+    Change(Edit),
+    /// The configuration is to be read again, as SIGHUP does.
+    Reload,
+}
+
+/// What a caller wants done, and where the answer goes: the reason of a refusal.
 #[derive(Debug)]
 pub struct Order {
-    /// The change.
-    pub edit: Edit,
+    /// The work.
+    pub work: Work,
     /// Who waits for it.
     pub answer: oneshot::Sender<Result<(), String>>,
 }
@@ -50,12 +61,27 @@ impl Admin {
     async fn change(&self, body: &[u8]) -> Result<Value, String> {
         let edit = serde_json::from_slice(body)
             .map_err(|error| format!("the body is no change in JSON: {error}"))?;
+        self.order(Work::Change(edit)).await?;
+        Ok(json!({ "changed": true }))
+    }
+
+    /// Has the configuration read again.
+    async fn reload(&self) -> Result<Value, String> {
+        self.order(Work::Reload).await?;
+        Ok(json!({ "reloaded": true, "config": self.config() }))
+    }
+
+    async fn order(&self, work: Work) -> Result<(), String> {
         let (answer, answered) = oneshot::channel();
         let ends = |_| "the proxy ends".to_owned();
-        let order = Order { edit, answer };
+        let order = Order { work, answer };
         self.orders.send(order).await.map_err(|_| ends(()))?;
-        answered.await.map_err(|_| ends(()))??;
-        Ok(json!({ "changed": true }))
+        answered.await.map_err(|_| ends(()))?
+    }
+
+    /// The CRC-32 of the configuration file that is followed, as 8 hexadecimal digits.
+    fn config(&self) -> Option<String> {
+        self.shared.sum().map(|sum| format!("{sum:08x}"))
     }
 
     fn service(&self, name: &str) -> Option<Arc<Service>> {
@@ -81,10 +107,13 @@ impl Admin {
     }
 
     fn services(&self) -> Value {
+        // First: what is seen then is at least as new.
+        let config = self.config();
         let running = self.shared.running.load_full();
         let services = running.services.values();
         json!({
             "draining": self.shared.is_draining(),
+            "config": config,
             "at_next_start": self.shared.at_next_start(),
             "not_followed": self.shared.refused().map(|(_, why)| why),
             "warnings": self.shared.warnings(),
@@ -142,7 +171,12 @@ fn describe(service: &Service) -> Value {
         json!({
             "address": instance.address.to_string(),
             "weight": entry.member.weight,
-            "state": entry.member.state.name(),
+            "state": entry.state().name(),
+            "health": entry.health.as_ref().map(|health| json!({
+                "state": health.state.name(),
+                "seconds": clock::now().saturating_sub(health.since).as_secs_f64(),
+                "reason": health.reason,
+            })),
             "ejected": instance.is_ejected(),
             "ramp": instance.load(settings.slow_start).ramp,
             "pending": instance.pending(),
@@ -161,6 +195,11 @@ fn describe(service: &Service) -> Value {
         })),
         "requests_by_second": service.seconds(),
         "cache": cache,
+        "names": service.names().iter().map(|(name, known)| json!({
+            "name": name,
+            "addresses": known.addresses().map(|one| one.to_string()).collect::<Vec<_>>(),
+            "error": known.failed.as_ref().map(|(_, why)| why),
+        })).collect::<Vec<_>>(),
         "instances": service.entries().iter().map(instance).collect::<Vec<_>>(),
     })
 }
@@ -196,9 +235,9 @@ fn json_page(value: &Value) -> Page {
 impl Site for Admin {
     const PATHS: &'static [&'static str] = &["/metrics", "/healthz", "/v1/services"];
     const PREFIXES: &'static [&'static str] = &[LOAD];
-    const ACTIONS: &'static [&'static str] = &[PURGE, CHANGE];
+    const ACTIONS: &'static [&'static str] = &[PURGE, CHANGE, RELOAD];
     const INDEX: &'static str = "lb-proxy\n\n/metrics\n/healthz\n/v1/services\n/v1/load/SERVICE/ADDRESS\n\
-                                 POST /v1/purge?service=NAME&key=URI or &prefix=URI\nPOST /v1/change\n";
+                                 POST /v1/purge?service=NAME&key=URI or &prefix=URI\nPOST /v1/change\nPOST /v1/reload\n";
 
     async fn page(&self, path: &str, headers: &HeaderMap) -> Page {
         match path {
@@ -226,10 +265,10 @@ impl Site for Admin {
     }
 
     async fn act(&self, uri: &Uri, body: Bytes) -> Page {
-        let done = if uri.path() == CHANGE {
-            self.change(&body).await
-        } else {
-            self.purge(uri).map(|count| json!({ "purged": count }))
+        let done = match uri.path() {
+            CHANGE => self.change(&body).await,
+            RELOAD => self.reload().await,
+            _ => self.purge(uri).map(|count| json!({ "purged": count })),
         };
         match done {
             Ok(answer) => json_page(&answer),

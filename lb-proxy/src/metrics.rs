@@ -13,7 +13,7 @@ use lb_serve::metrics::{Family, Kind, Samples, Snapshot, Unit, Value, Writer};
 use crate::{
     cache::Cache,
     proxy::{Running, Shared},
-    service::{Entry, Fault, Service},
+    service::{Entry, Fault, Probed, Service, State},
     trouble,
 };
 
@@ -131,6 +131,14 @@ const ROWS: &[Row] = &[
         }),
     ),
     row(
+        "lb_proxy_health_answers_total",
+        Kind::Counter,
+        None,
+        &[],
+        "Answers to requests for the `health_path` of a listener, which count nowhere else.",
+        Of::Proxy(|shared, samples| samples.add(&[], count(&shared.totals.health_answers))),
+    ),
+    row(
         "lb_proxy_dropped_log_lines_total",
         Kind::Counter,
         None,
@@ -199,6 +207,56 @@ const ROWS: &[Row] = &[
             let lost = service.source.seen().lost;
             let seconds = lost.map_or(0.0, |(time, _)| time.as_secs_f64());
             samples.add(&[("service", &service.name)], Value::Number(seconds))
+        }),
+    ),
+    row(
+        "lb_service_checks_total",
+        Kind::Counter,
+        None,
+        SERVICE_RESULT,
+        "Probes of the health check of a service's instances, by what they found.",
+        Of::Service(|service, samples| {
+            if service.settings.load().check.is_none() {
+                return Ok(());
+            }
+            for (result, counter) in Probed::ALL.iter().zip(&service.probes) {
+                let labels = [
+                    ("service", service.name.as_str()),
+                    ("result", result.name()),
+                ];
+                samples.add(&labels, count(counter))?;
+            }
+            Ok(())
+        }),
+    ),
+    row(
+        "lb_service_lookups_total",
+        Kind::Counter,
+        None,
+        SERVICE_RESULT,
+        "Look-ups of the names that a service has as members, by whether they could be resolved.",
+        Of::Service(|service, samples| {
+            if service.names().is_empty() {
+                return Ok(());
+            }
+            for (result, counter) in ["resolved", "failed"].iter().zip(&service.lookups) {
+                let labels = [("service", service.name.as_str()), ("result", result)];
+                samples.add(&labels, count(counter))?;
+            }
+            Ok(())
+        }),
+    ),
+    row(
+        "lb_service_unresolved_names",
+        Kind::Gauge,
+        None,
+        SERVICE,
+        "Names that a service has as members and that cannot be resolved; their last addresses are kept.",
+        Of::Service(|service, samples| {
+            let names = service.names();
+            let lost = names.iter().filter(|(_, known)| known.failed.is_some());
+            let lost = Value::Count(lost.count() as u64);
+            samples.add(&[("service", &service.name)], lost)
         }),
     ),
     row(
@@ -358,6 +416,17 @@ const ROWS: &[Row] = &[
         "Weight that the source of the instances gives it.",
         Of::Instance(|entry, labels, samples| {
             samples.add(labels, Value::Count(entry.member.weight.into()))
+        }),
+    ),
+    row(
+        "lb_instance_up",
+        Kind::Gauge,
+        None,
+        INSTANCE,
+        "1 if the instance gets requests, as its source and its health check say.",
+        Of::Instance(|entry, labels, samples| {
+            let is_up = entry.state() == State::Up;
+            samples.add(labels, Value::Count(is_up.into()))
         }),
     ),
     row(

@@ -19,7 +19,7 @@ use crate::{
     config::{Config, ProxySettings},
     log::Log,
     routes::Routes,
-    service::{Member, Service, State},
+    service::{Listed, Service},
     trouble::Troubles,
 };
 
@@ -47,6 +47,8 @@ pub struct Totals {
     pub failed_connections: AtomicU64,
     /// Requests whose head was not answered yet.
     pub open: AtomicU64,
+    /// Answers to requests for a `health_path`, which count nowhere else.
+    pub health_answers: AtomicU64,
     /// Answers by the first digit of their status, 1 to 5.
     pub answers: [AtomicU64; 5],
 }
@@ -72,6 +74,8 @@ pub struct Shared {
     pub log: Arc<Log>,
     /// Room for connections of clients.
     pub room: Arc<Semaphore>,
+    /// The CRC-32 of the configuration file that is followed.
+    sum: Mutex<Option<u32>>,
     /// Why the configuration was not followed when it was read last, and when that was.
     refused: Mutex<Option<(Duration, String)>>,
     draining: AtomicBool,
@@ -124,6 +128,7 @@ impl Shared {
             totals: Totals::default(),
             troubles: Troubles::default(),
             log: Log::start()?,
+            sum: Mutex::default(),
             refused: Mutex::default(),
             draining: AtomicBool::new(false),
             threads,
@@ -151,11 +156,11 @@ impl Shared {
                 .get(name)
                 .is_some_and(|service| !service.members.is_empty());
             if !wanted.members.is_empty() || was_written {
-                service.update(wanted.members.iter().map(|member| Member {
-                    address: member.address,
+                let listed = wanted.members.iter().map(|member| Listed {
+                    address: member.address.clone(),
                     weight: member.weight,
-                    state: State::Up,
-                }));
+                });
+                service.list(listed.collect());
             }
             services.insert(name.clone(), service);
         }
@@ -175,6 +180,17 @@ impl Shared {
         let mut names = AT_START.to_vec();
         names.retain(|name| then.get(*name) != now.get(*name));
         names
+    }
+
+    /// The configuration that is followed is the one of a file with this CRC-32; `None`: of no file.
+    pub fn note_sum(&self, sum: Option<u32>) {
+        *self.sum.lock().unwrap_or_else(PoisonError::into_inner) = sum;
+    }
+
+    /// Returns the CRC-32 of the configuration file that is followed.
+    #[must_use]
+    pub fn sum(&self) -> Option<u32> {
+        *self.sum.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The configuration was followed (`Ok`), or could not be.
@@ -206,10 +222,18 @@ impl Shared {
         let running = self.running.load();
         let sources = running.services.iter();
         let sources = sources.filter_map(|(name, service)| service.source.seen().warning(name));
+        let names = running.services.values().flat_map(|service| {
+            let names = service.names().into_iter();
+            names.filter_map(|(name, known)| known.warning(&service.name, &name))
+        });
+        let health = running.services.values();
+        let health = health.filter_map(|service| service.health_warning());
         refused
             .into_iter()
             .chain(later)
             .chain(sources)
+            .chain(names)
+            .chain(health)
             .chain(self.troubles.warnings())
             .collect()
     }

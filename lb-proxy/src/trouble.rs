@@ -40,13 +40,15 @@ pub enum Kind {
     TlsFiles,
     /// This process was stopped or got no CPU, so that an instance could not answer in time.
     Late,
+    /// A health check could not be made.
+    Checks,
     /// A request, or a task of no vital part, panicked.
     Panic,
 }
 
 impl Kind {
     /// All kinds, in the order of their counters.
-    pub const ALL: [Kind; 8] = [
+    pub const ALL: [Kind; 9] = [
         Kind::Accept,
         Kind::Files,
         Kind::Ports,
@@ -54,6 +56,7 @@ impl Kind {
         Kind::Network,
         Kind::TlsFiles,
         Kind::Late,
+        Kind::Checks,
         Kind::Panic,
     ];
 
@@ -68,6 +71,7 @@ impl Kind {
             Kind::Network => "network",
             Kind::TlsFiles => "tls_files",
             Kind::Late => "late",
+            Kind::Checks => "checks",
             Kind::Panic => "panic",
         }
     }
@@ -83,6 +87,7 @@ impl Kind {
                 "the files that were read before are used; without these, requests are not sent"
             }
             Kind::Late => "this process was stopped or lacks CPU; instances are not blamed",
+            Kind::Checks => "instances stay as they were found before",
             Kind::Panic => "a fault of this program; what it worked for was ended",
         }
     }

@@ -6,7 +6,10 @@ use std::{
     collections::BTreeSet,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
-    os::{fd::AsRawFd as _, unix::net::UnixDatagram},
+    os::{
+        fd::AsRawFd as _,
+        unix::net::{UnixDatagram, UnixStream},
+    },
     path::Path,
     process::{Child, Command, Stdio},
     sync::{
@@ -18,6 +21,10 @@ use std::{
 };
 
 use futures::SinkExt as _;
+use lb_model::settings::Settings as _;
+use lb_proxy::config::{
+    CacheSettings, ListenerSettings, MemberSettings, ProxySettings, RouteSettings, ServiceSettings,
+};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -893,6 +900,158 @@ fn the_example_is_right() {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/proxy.toml");
     let text = std::fs::read_to_string(&example).unwrap();
     lb_proxy::config::Config::parse(&text, &example).unwrap();
+    let keys = [
+        ProxySettings::fields(),
+        ListenerSettings::fields(),
+        RouteSettings::fields(),
+        ServiceSettings::fields(),
+        CacheSettings::fields(),
+        MemberSettings::fields(),
+    ];
+    for field in keys.iter().flatten() {
+        assert!(
+            text.contains(&format!("{} = ", field.name)),
+            "the example lacks {}",
+            field.name
+        );
+    }
+}
+
+/// Asks the administration over a Unix socket.
+fn ask_socket(path: &Path, method: &str, page: &str) -> std::io::Result<String> {
+    let mut stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(
+        stream,
+        "{method} {page} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+#[test]
+fn the_administration_is_served_on_a_unix_socket_and_reloads() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let setup = Setup::new();
+    let socket = setup.folder.path().join("run").join("admin.sock");
+    let handover = setup.folder.path().join("handover.sock");
+    let write = |text: &'static str| {
+        setup.write(
+            &[instance(text)],
+            &format!("handover = \"{}\"", handover.display()),
+        );
+        let file = std::fs::read_to_string(setup.file()).unwrap();
+        let admin = format!("admin = \"{}\"", setup.admin);
+        let file = file.replace(&admin, &format!("admin = \"unix:{}\"", socket.display()));
+        std::fs::write(setup.file(), &file).unwrap();
+        format!("\"config\":\"{:08x}\"", crc32fast::hash(file.as_bytes()))
+    };
+    let ask = |method, page| ask_socket(&socket, method, page).unwrap();
+    let first = write("one");
+    let (program, ready) = Program::start(&["run", "--config", &setup.file()], &[]);
+    let place = format!("unix:{}", socket.display());
+    assert!(ready.contains(&place), "{ready}");
+    let mode = std::fs::metadata(&socket).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(ask("GET", "/metrics").contains("lb_proxy_connections_total"));
+    assert!(ask("GET", "/v1/services").contains(&first));
+
+    // A reload says that it was followed, and what is followed.
+    let second = write("two");
+    assert!(ask("GET", "/v1/services").contains(&first));
+    let answer = ask("POST", "/v1/reload");
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.contains(&second),
+        "{answer}"
+    );
+    assert!(ask("GET", "/v1/services").contains(&second));
+    assert!(get(setup.address, "/").ends_with("two"));
+    let good = std::fs::read_to_string(setup.file()).unwrap();
+    std::fs::write(setup.file(), format!("nonsense = 1\n{good}")).unwrap();
+    let answer = ask("POST", "/v1/reload");
+    assert!(
+        answer.starts_with("HTTP/1.1 400 ") && answer.contains("proxy.toml:1: nonsense"),
+        "{answer}"
+    );
+    assert!(ask("GET", "/v1/services").contains(&second));
+    let answer = ask("GET", "/v1/reload");
+    assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
+    std::fs::write(setup.file(), good).unwrap();
+
+    // The next proxy gets the socket from the one before.
+    let mut before = program;
+    let mut program = setup.run();
+    assert!(before.ends(), "{}", before.errors.lock().unwrap());
+    assert!(ask("GET", "/v1/services").contains(&second));
+    // One that runs beside it does not.
+    let output = Command::new(PROGRAM)
+        .args(["run", "--admin", &place])
+        .env("HOST_PORT_HTTP_BALANCER", "127.0.0.1:0")
+        .env("HOST_PORT_WS_DEPLOYMENT_AGENT", "1")
+        .output()
+        .unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.code() == Some(1) && error.contains("a running process serves it"),
+        "{error}"
+    );
+    // One that is killed leaves the socket, which the next one replaces, and removes at its end.
+    program.child.kill().unwrap();
+    program.child.wait().unwrap();
+    assert!(socket.exists());
+    let mut program = setup.run();
+    assert!(ask("GET", "/v1/services").contains(&second));
+    program.signal(Signal::SIGTERM);
+    assert!(program.ends(), "{}", program.errors.lock().unwrap());
+    assert!(!socket.exists());
+}
+
+#[test]
+fn checks_that_cannot_be_made_say_nothing_about_instances() {
+    let setup = Setup::new();
+    let check =
+        "max_idle = 0\ncheck = { kind = \"tcp\", interval = \"100ms\", unhealthy_threshold = 1 }";
+    setup.write_service(&[instance("fine"), instance("fine")], check, "");
+    let program = setup.run();
+    let mut admin = Kept::connect(setup.admin);
+    let mut metrics = String::new();
+    wait_until("both are up", || {
+        metrics = admin.ask("/metrics");
+        let services = admin.ask("/v1/services");
+        services.matches("\"health\":{").count() == 2
+    });
+    let metric = |text: &str, name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+        line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()
+    };
+    let lost = "lb_service_checks_total{service=\"web\",result=\"inconclusive\"}";
+    wait_until("no descriptor is left", || {
+        program.limit_files(&program.next_file().to_string());
+        thread::sleep(Duration::from_millis(50));
+        metrics = admin.ask("/metrics");
+        metric(&metrics, lost) > 20
+    });
+    let services = admin.ask("/v1/services");
+    assert_eq!(
+        services.matches("\"state\":\"down\"").count(),
+        0,
+        "{services}"
+    );
+    assert!(
+        services.contains("Too many open files")
+            && services.contains("instances stay as they were found before"),
+        "{services}"
+    );
+    assert!(metric(&metrics, "lb_proxy_own_troubles_total{reason=\"checks\"}") > 0);
+    for name in [
+        "lb_instance_up",
+        "lb_service_eligible_instances{service=\"web\"}",
+    ] {
+        assert!(metric(&metrics, name) > 0, "{metrics}");
+    }
+    program.limit_files("4096");
+    assert!(get(setup.address, "/").ends_with("fine"));
 }
 
 /// A deployment agent: each client gets the present list of instances, and each new one.

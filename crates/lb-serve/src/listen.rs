@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     str::FromStr,
+    sync::PoisonError,
     time::Duration,
 };
 
@@ -19,7 +20,7 @@ use crate::Accept;
 /// How often a Unix socket's file is looked after while no client connects.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The mode of sockets: access for root and the socket's group.
+/// The mode of the API's sockets: access for root and the socket's group.
 const SOCKET_MODE: u32 = 0o660;
 
 /// Where to listen: `unix:PATH` or `http://ADDRESS:PORT`.
@@ -120,22 +121,47 @@ pub enum Socket {
 /// any more and the kernel tells nobody, so the file is looked after once a second and made again.
 #[derive(Debug)]
 pub struct UnixSocket {
+    /// Dropped first: a client that finds the file finds a server.
+    file: std::sync::Mutex<SocketFile>,
     /// Locked by the one who accepts.
     listener: Mutex<UnixListener>,
-    file: SocketFile,
+    path: PathBuf,
+    mode: u32,
 }
 
 impl UnixSocket {
+    /// Binds a Unix socket whose file has this mode. Replaces the socket of a dead process, but not that of a running one.
+    ///
+    /// # Errors
+    /// Returns [`ListenError`].
+    pub fn bind(path: &Path, mode: u32) -> Result<Self, ListenError> {
+        let endpoint = || Endpoint::Unix(path.to_owned());
+        check_dead(path, &endpoint())?;
+        let (listener, file) =
+            bind_unix(path, mode).map_err(|(operation, source)| ListenError::System {
+                endpoint: endpoint(),
+                operation,
+                source,
+            })?;
+        Ok(UnixSocket {
+            file: std::sync::Mutex::new(file),
+            listener: Mutex::new(listener),
+            path: path.to_owned(),
+            mode,
+        })
+    }
+
     /// Makes the socket again if its file is gone. If that fails, it is tried again with the next look.
     fn look_after(&self, listener: &mut UnixListener) {
-        let SocketFile(path) = &self.file;
+        let path = &self.path;
         match fs::symlink_metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             _ => return,
         }
-        match bind_unix(path) {
-            Ok(new) => {
+        match bind_unix(path, self.mode) {
+            Ok((new, file)) => {
                 *listener = new;
+                *self.file.lock().unwrap_or_else(PoisonError::into_inner) = file;
                 tracing::warn!(
                     "the socket {} was removed; it is made again",
                     path.display()
@@ -164,7 +190,10 @@ impl Accept for UnixSocket {
 }
 
 /// Binds a Unix socket in the place of what is there. An error is with the operation that failed.
-fn bind_unix(path: &Path) -> Result<UnixListener, (&'static str, io::Error)> {
+fn bind_unix(
+    path: &Path,
+    mode: u32,
+) -> Result<(UnixListener, SocketFile), (&'static str, io::Error)> {
     let failed = |operation| move |error| (operation, error);
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory).map_err(failed("making its directory"))?;
@@ -173,23 +202,37 @@ fn bind_unix(path: &Path) -> Result<UnixListener, (&'static str, io::Error)> {
     // finds none.
     let mut name = path.to_owned().into_os_string();
     name.push(format!(".{}.new", std::process::id()));
-    let new = SocketFile(PathBuf::from(name));
-    let _ = fs::remove_file(&new.0);
-    let listener = UnixListener::bind(&new.0).map_err(failed("bind"))?;
-    fs::set_permissions(&new.0, fs::Permissions::from_mode(SOCKET_MODE))
-        .map_err(failed("chmod"))?;
-    fs::rename(&new.0, path).map_err(failed("rename"))?;
-    Ok(listener)
+    let new = PathBuf::from(name);
+    let _ = fs::remove_file(&new);
+    let listener = UnixListener::bind(&new).map_err(failed("bind"))?;
+    let mut file = SocketFile {
+        inode: inode(&new).map_err(failed("looking at it"))?,
+        path: new,
+    };
+    fs::set_permissions(&file.path, fs::Permissions::from_mode(mode)).map_err(failed("chmod"))?;
+    fs::rename(&file.path, path).map_err(failed("rename"))?;
+    path.clone_into(&mut file.path);
+    Ok((listener, file))
 }
 
-/// The file of a Unix socket, which is removed when the value is dropped.
+/// The file of a Unix socket. It is removed when the value is dropped, unless another process has put its own in the place.
 #[derive(Debug)]
-struct SocketFile(PathBuf);
+struct SocketFile {
+    path: PathBuf,
+    inode: u64,
+}
+
+fn inode(path: &Path) -> io::Result<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    fs::symlink_metadata(path).map(|metadata| metadata.ino())
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // The file may have been removed already.
-        let _ = fs::remove_file(&self.0);
+        if inode(&self.path).ok() == Some(self.inode) {
+            // Somebody else may be faster.
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -215,15 +258,7 @@ impl Listener {
                 }
                 Err(error) => return Err(failed("bind")(error)),
             },
-            Endpoint::Unix(path) => {
-                check_dead(path, &endpoint)?;
-                let listener =
-                    bind_unix(path).map_err(|(operation, source)| failed(operation)(source))?;
-                Socket::Unix(UnixSocket {
-                    listener: Mutex::new(listener),
-                    file: SocketFile(path.clone()),
-                })
-            }
+            Endpoint::Unix(path) => Socket::Unix(UnixSocket::bind(path, SOCKET_MODE)?),
         };
         Ok(Listener { endpoint, socket })
     }
@@ -308,5 +343,27 @@ mod tests {
         accepting.abort();
         assert!(accepting.await.unwrap_err().is_cancelled());
         assert!(!path.exists(), "removed with the socket");
+    }
+
+    #[tokio::test]
+    async fn a_socket_has_its_mode_and_takes_the_place_of_a_dead_one_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let socket = UnixSocket::bind(&path, 0o600).unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let error = UnixSocket::bind(&path, 0o600).unwrap_err();
+        assert!(matches!(error, ListenError::InUse(_)), "{error}");
+        // The next server has put its own in the place: that one stays.
+        fs::remove_file(&path).unwrap();
+        let next = UnixSocket::bind(&path, 0o600).unwrap();
+        drop(socket);
+        UnixStream::connect(&path).await.unwrap();
+        drop(next);
+        assert!(!path.exists());
+        fs::write(&path, "a file").unwrap();
+        let error = UnixSocket::bind(&path, 0o600).unwrap_err();
+        assert!(matches!(error, ListenError::NoSocket(_)), "{error}");
     }
 }

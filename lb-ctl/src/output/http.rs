@@ -1,5 +1,8 @@
 //! What an `lb-proxy` serves.
 
+use std::time::Duration;
+
+use lb_model::duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Human, table};
@@ -8,6 +11,9 @@ use super::{Human, table};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Seen {
     pub draining: bool,
+    /// The CRC-32 of the configuration file that is followed; none without a file.
+    #[serde(default)]
+    pub config: Option<String>,
     /// What is not as it should be.
     #[serde(default)]
     pub warnings: Vec<String>,
@@ -33,7 +39,30 @@ pub struct Service {
     /// Requests in each of the last seconds, the newest last.
     pub requests_by_second: Vec<u64>,
     pub cache: Option<Cache>,
+    /// Names among its members.
+    #[serde(default)]
+    pub names: Vec<Name>,
     pub instances: Vec<Instance>,
+}
+
+/// A name whose addresses are instances.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Name {
+    pub name: String,
+    pub addresses: Vec<String>,
+    /// Why it cannot be resolved; none if it can.
+    pub error: Option<String>,
+}
+
+/// What the health check of an instance found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Health {
+    /// `up`, `draining` or `down`.
+    pub state: String,
+    /// How long it has been so.
+    pub seconds: f64,
+    /// What the last probe found.
+    pub reason: String,
 }
 
 /// What a cache holds.
@@ -48,8 +77,11 @@ pub struct Cache {
 pub struct Instance {
     pub address: String,
     pub weight: u32,
-    /// `up`, `draining` or `down`, as its source says.
+    /// `up`, `draining` or `down`, as its source and its health check say.
     pub state: String,
+    /// What its health check found; none without a check, and before its first result.
+    #[serde(default)]
+    pub health: Option<Health>,
     /// Whether the proxy itself leaves it out, because of its failures.
     pub ejected: bool,
     /// The part of its share that slow start gives it, 0 to 1.
@@ -171,6 +203,18 @@ impl Human for InstanceList {
     }
 }
 
+impl Health {
+    /// Why the instance gets no requests.
+    fn reason(&self) -> String {
+        let time = duration::format(Duration::from_secs(self.seconds as u64));
+        let finds = match self.state.as_str() {
+            "draining" => "wants it to be drained",
+            _ => "finds it down",
+        };
+        format!("its health check {finds} since {time}: {}", self.reason)
+    }
+}
+
 /// Why an instance gets the requests that it gets.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Reasons {
@@ -199,7 +243,11 @@ impl Reasons {
             .sum();
         let reasons = |one: &Instance| {
             let mut reasons = Vec::new();
+            let check = one.health.as_ref();
             match one.state.as_str() {
+                state if check.is_some_and(|health| health.state == state && state != "up") => {
+                    reasons.extend(check.map(Health::reason));
+                }
                 "down" => reasons.push("its source says that it is down".to_owned()),
                 "draining" => {
                     reasons.push("its source drains it: requests under way end".to_owned());
@@ -280,6 +328,7 @@ mod tests {
             address: address.to_owned(),
             weight,
             state: "up".to_owned(),
+            health: None,
             ejected: false,
             ramp: 1.0,
             pending: 0,
@@ -297,6 +346,7 @@ mod tests {
             eligible: 2,
             requests_by_second: Vec::new(),
             cache: None,
+            names: Vec::new(),
             instances: vec![
                 instance("a", 100),
                 Instance {
@@ -312,16 +362,28 @@ mod tests {
                     ..instance("d", 100)
                 },
                 instance("e", 0),
+                Instance {
+                    state: "down".to_owned(),
+                    health: Some(Health {
+                        state: "down".to_owned(),
+                        seconds: 7.4,
+                        reason: "connection refused".to_owned(),
+                    }),
+                    ..instance("f", 100)
+                },
             ],
         };
         let reasons = Reasons::of(&service);
         let shares: Vec<f64> = reasons.iter().map(|one| one.share).collect();
-        assert_eq!(shares, [0.5, 0.5, 0.0, 0.0, 0.0]);
+        assert_eq!(shares, [0.5, 0.5, 0.0, 0.0, 0.0, 0.0]);
         let has =
             |at: usize, words: &str| reasons[at].reasons.iter().any(|one| one.contains(words));
         assert!(has(1, "slow start leaves it 50.00 %"), "{reasons:?}");
         assert!(has(2, "failed too often"), "{reasons:?}");
         assert!(has(3, "down"), "{reasons:?}");
         assert!(has(4, "weight is 0"), "{reasons:?}");
+        let down = "its health check finds it down since 7s: connection refused";
+        assert!(has(5, down), "{reasons:?}");
+        assert!(!has(5, "its source"), "{reasons:?}");
     }
 }

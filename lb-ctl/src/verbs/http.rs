@@ -4,7 +4,10 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
 use http::StatusCode;
-use lb_clients::peer::{Deadline, http_endpoint::HttpEndpoint};
+use lb_clients::peer::{
+    Deadline,
+    http_endpoint::{HttpAddress, HttpEndpoint},
+};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -35,10 +38,10 @@ pub struct Arguments {
         long,
         global = true,
         env = "LB_PROXY",
-        value_name = "ADDRESS:PORT",
+        value_name = "ADDRESS:PORT|unix:PATH",
         default_value = "127.0.0.1:9470"
     )]
-    proxy: SocketAddr,
+    proxy: HttpAddress,
 }
 
 #[derive(Debug, Subcommand)]
@@ -79,6 +82,8 @@ enum Verb {
         #[command(flatten)]
         requests: HostAndPath,
     },
+    /// Have the proxy read its configuration file and its certificates again, as SIGHUP does
+    Reload,
     /// Remove answers from a service's cache: all, unless one or a prefix is named
     Purge {
         /// The service
@@ -97,9 +102,9 @@ enum Verb {
 struct Add {
     /// Name of the service
     service: String,
-    /// An instance; may be repeated
-    #[arg(long = "member", value_name = "ADDRESS:PORT")]
-    members: Vec<SocketAddr>,
+    /// An instance, or a name with all its addresses; may be repeated
+    #[arg(long = "member", value_name = "ADDRESS:PORT|NAME:PORT")]
+    members: Vec<String>,
     /// File with its settings, in TOML
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
@@ -126,7 +131,7 @@ impl Add {
         let mut settings = setting::collect(self.file.as_ref(), self.settings)?;
         settings.insert("name".to_owned(), self.service.into());
         if !self.members.is_empty() {
-            let member = |address: SocketAddr| json!({ "address": address.to_string() });
+            let member = |address: String| json!({ "address": address });
             let members: Vec<Value> = self.members.into_iter().map(member).collect();
             settings.insert("member".to_owned(), members.into());
         }
@@ -179,6 +184,11 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
                 json!({ "remove-route": { "host": requests.host, "path": requests.path } });
             proxy.change(output, &change, "remove the route").await
         }
+        Verb::Reload => {
+            let attempt = "have the configuration read again";
+            let _: Value = proxy.ask(Some(&Value::Null), "/v1/reload", attempt).await?;
+            output.print(&ServiceList(proxy.seen().await?))
+        }
         Verb::Purge {
             service,
             key,
@@ -219,7 +229,7 @@ async fn why(
 }
 
 /// The administration of a proxy.
-struct Proxy(SocketAddr);
+struct Proxy(HttpAddress);
 
 impl Proxy {
     async fn seen(&self) -> Result<Seen, Failure> {
@@ -255,7 +265,7 @@ impl Proxy {
         path: &str,
         attempt: &str,
     ) -> Result<T, Failure> {
-        let mut endpoint = HttpEndpoint::new(self.0, None, None);
+        let mut endpoint = HttpEndpoint::at(self.0.clone());
         let deadline = Deadline::after(PATIENCE);
         let answer = match body {
             Some(body) => endpoint.post(path, body, LONGEST, &deadline).await,

@@ -1,16 +1,17 @@
 //! `lb-proxy run`.
 
 use std::{
-    net::SocketAddr,
+    io::ErrorKind,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, bail};
-use clap::{CommandFactory as _, error::ErrorKind};
+use anyhow::{Context as _, anyhow, bail};
+use clap::CommandFactory as _;
+use lb_clients::peer::http_endpoint::HttpAddress;
 use lb_proxy::{
-    admin::Admin,
+    admin::{Admin, Work},
     config::{self, Config, environment},
     listen::handover::{self, Sockets},
     members::{Endpoint, Members},
@@ -18,6 +19,7 @@ use lb_proxy::{
     trouble,
 };
 use lb_serve::{
+    ListenError, Socket, UnixSocket,
     vital::{End, Vital},
     watchdog::{Watchdog, beat},
 };
@@ -35,6 +37,9 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// How often the end of open connections is looked for.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// The mode of the administration's Unix socket: this user and root may connect.
+const ADMIN_MODE: u32 = 0o600;
 
 // The proxy's vital parts: see `lb_serve::vital`. Each source of instances is followed again if that panics.
 const WORKER: &str = "a thread that serves clients";
@@ -56,16 +61,17 @@ pub struct Run {
     /// WebSocket of a pool, for services that name no source of instances.
     #[arg(long, value_name = "ws://HOST:PORT/PATH")]
     pool: Option<String>,
-    /// Serve metrics, health and administration here, for example 127.0.0.1:9470 [default: nowhere]. Neither encrypted nor
-    /// authenticated: who can connect can read them, purge caches and change services.
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    admin: Option<SocketAddr>,
+    /// Serve metrics, health and administration here, for example 127.0.0.1:9470 or unix:/run/lb-proxy/admin.sock [default:
+    /// nowhere]. Neither encrypted nor authenticated: who can connect can read them, purge caches and change services. Only
+    /// the proxy's own user and root can connect to a Unix socket.
+    #[arg(long, value_name = "ADDRESS:PORT|unix:PATH")]
+    admin: Option<HttpAddress>,
 }
 
 impl Run {
     pub fn execute(self) -> anyhow::Result<()> {
         raise_limit();
-        let config = self.read()?;
+        let (config, sum) = self.read()?;
         let threads = match config.proxy.threads.0 {
             Some(threads) => threads as usize,
             None => std::thread::available_parallelism().map_or(1, usize::from),
@@ -75,22 +81,25 @@ impl Run {
             .enable_all()
             .build()
             .context("starting the runtime")?;
-        let served = runtime.block_on(self.serve(config, threads));
+        let served = runtime.block_on(self.serve(config, sum, threads));
         runtime.shutdown_timeout(Duration::from_secs(1));
         served
     }
 
-    /// The configuration: of the file, or of the environment.
-    fn read(&self) -> anyhow::Result<Config> {
-        let mut config = match &self.config {
-            Some(path) => Config::read(path)?,
+    /// The configuration: of the file, with its CRC-32, or of the environment.
+    fn read(&self) -> anyhow::Result<(Config, Option<u32>)> {
+        let (mut config, sum) = match &self.config {
+            Some(path) => {
+                let (config, sum) = Config::read_with_sum(path)?;
+                (config, Some(sum))
+            }
             None => {
                 let variable = |name| std::env::var(name).ok();
                 match environment::config(variable, self.pool.as_deref())? {
-                    Some(config) => config,
+                    Some(config) => (config, None),
                     None => {
                         let usage = super::Arguments::command().error(
-                            ErrorKind::MissingRequiredArgument,
+                            clap::error::ErrorKind::MissingRequiredArgument,
                             format!(
                                 "nothing to serve; give --config FILE, or set {} and {}",
                                 environment::HTTP,
@@ -102,18 +111,19 @@ impl Run {
                 }
             }
         };
-        config.proxy.admin = self.admin.or(config.proxy.admin);
+        config.proxy.admin = self.admin.clone().or(config.proxy.admin);
         for service in config.services.values_mut() {
             let settings = &mut service.settings;
             let has_source = !service.members.is_empty()
                 || settings.members_file.is_some()
                 || settings.vip.is_some()
                 || settings.pool.is_some();
-            if !has_source {
+            // One with a check has members of its own, although there are none now.
+            if !has_source && settings.check.is_none() {
                 settings.pool.clone_from(&self.pool);
             }
         }
-        Ok(config)
+        Ok((config, sum))
     }
 
     fn endpoint(&self, config: &Config) -> anyhow::Result<Option<Endpoint>> {
@@ -167,10 +177,12 @@ impl Run {
         let now = NotifyState::monotonic_usec_now().ok();
         let _ = sd_notify::notify(&[&[NotifyState::Reloading], now.as_slice()].concat());
         let followed = (|| {
-            let config = self.read()?;
+            let (config, sum) = self.read()?;
             let endpoint = self.endpoint(&config)?;
             server.reload(config)?;
             members.follow(server.shared(), endpoint.as_ref());
+            // Last: who sees it sees what it brought.
+            server.shared().note_sum(sum);
             anyhow::Ok(())
         })();
         let followed = followed.map_err(|error| lb_serve::message(error.as_ref()));
@@ -195,7 +207,7 @@ impl Run {
         followed
     }
 
-    async fn serve(self, config: Config, threads: usize) -> anyhow::Result<()> {
+    async fn serve(self, config: Config, sum: Option<u32>, threads: usize) -> anyhow::Result<()> {
         // Signals first: one that comes meanwhile ends the proxy cleanly, too.
         let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
@@ -211,7 +223,7 @@ impl Run {
             },
             None => (Sockets::new(), None),
         };
-        let admin = config.proxy.admin;
+        let admin = config.proxy.admin.clone();
         let limit = config.proxy.watchdog;
         let server = Server::start(config, threads, inherited)?;
         trouble::count_panics(server.shared());
@@ -224,6 +236,7 @@ impl Run {
         }
         let members = Members::default();
         members.follow(server.shared(), endpoint.as_ref());
+        server.shared().note_sum(sum);
 
         let (replaced, mut replacement) = mpsc::unbounded_channel();
         let socket = match &handover {
@@ -252,12 +265,20 @@ impl Run {
         let mut ready: Vec<String> = server.addresses().iter().map(ToString::to_string).collect();
         let has_admin = admin.is_some();
         let (orders, mut ordered) = mpsc::channel(1);
-        if let Some(address) = admin {
-            let listener = bind_admin(address).await?;
-            ready.push(format!("http://{}/metrics", listener.local_addr()?));
+        if let Some(address) = &admin {
             let site = Admin::new(Arc::clone(server.shared()), orders);
-            let incoming = lb_serve::incoming(listener);
-            vital.spawn(ADMIN, lb_serve::http::serve(incoming, site, stopping));
+            let (bound, socket) = bind_admin(address).await?;
+            ready.push(bound);
+            match socket {
+                Socket::Tcp(socket) => {
+                    let incoming = lb_serve::incoming(socket);
+                    vital.spawn(ADMIN, lb_serve::http::serve(incoming, site, stopping));
+                }
+                Socket::Unix(socket) => {
+                    let incoming = lb_serve::incoming(socket);
+                    vital.spawn(ADMIN, lb_serve::http::serve(incoming, site, stopping));
+                }
+            }
         }
         let (control, runtime) = (Arc::default(), Arc::default());
         let watchdog = Watchdog::new("lb-proxy", limit)
@@ -292,7 +313,10 @@ impl Run {
                 }
                 Some(order) = ordered.recv() => {
                     let _work = control.work();
-                    let done = self.change(&order.edit, &server, &members);
+                    let done = match &order.work {
+                        Work::Change(edit) => self.change(edit, &server, &members),
+                        Work::Reload => self.reload(&server, &members),
+                    };
                     // The caller may be gone.
                     let _ = order.answer.send(done);
                 }
@@ -302,6 +326,8 @@ impl Run {
                 }
             }
         };
+        // Who waits for a change hears that there will be none.
+        drop(ordered);
         let why = if is_replaced {
             "the next proxy is ready"
         } else {
@@ -352,22 +378,46 @@ fn ended(end: End) -> anyhow::Error {
     end.into_error().context("the proxy ends; start it again")
 }
 
-/// The proxy before may still serve this address for a moment.
-async fn bind_admin(address: SocketAddr) -> anyhow::Result<TcpListener> {
+/// Listens for the administration, and says where. The proxy before may still serve this address for a moment.
+async fn bind_admin(address: &HttpAddress) -> anyhow::Result<(String, Socket)> {
     const PATIENCE: Duration = Duration::from_secs(5);
     let start = Instant::now();
     loop {
-        match TcpListener::bind(address).await {
-            Ok(listener) => return Ok(listener),
-            Err(error)
-                if error.kind() == std::io::ErrorKind::AddrInUse && start.elapsed() < PATIENCE =>
-            {
-                tokio::time::sleep(Duration::from_millis(50)).await;
+        let (bound, is_taken) = match address {
+            HttpAddress::Tcp(address) => {
+                let bound = TcpListener::bind(address).await;
+                let is_taken = |error: &std::io::Error| error.kind() == ErrorKind::AddrInUse;
+                let is_taken = bound.as_ref().is_err_and(is_taken);
+                let place = |socket: &TcpListener| {
+                    let address = socket.local_addr()?;
+                    anyhow::Ok(format!("http://{address}/metrics"))
+                };
+                let bound = bound.map_err(anyhow::Error::from);
+                let bound = bound.and_then(|socket| Ok((place(&socket)?, Socket::Tcp(socket))));
+                (bound, is_taken)
             }
-            Err(error) => {
-                return Err(error).with_context(|| format!("listening on {address} for metrics"));
+            HttpAddress::Unix(path) => {
+                let bound = UnixSocket::bind(path, ADMIN_MODE);
+                let is_taken = matches!(&bound, Err(ListenError::InUse(_)));
+                let bound = bound.map_err(|error| match error {
+                    ListenError::InUse(_) => anyhow!("a running process serves it; stop that one"),
+                    ListenError::NoSocket(_) => {
+                        anyhow!("there is a file that is no socket; move it away")
+                    }
+                    ListenError::System {
+                        operation, source, ..
+                    } => anyhow!("{operation}: {source}"),
+                });
+                let bound = bound.map(|socket| (address.to_string(), Socket::Unix(socket)));
+                (bound, is_taken)
             }
+        };
+        if is_taken && start.elapsed() < PATIENCE {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
         }
+        return bound
+            .with_context(|| format!("listening on {address} for the administration (`admin`)"));
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
     path::Path,
 };
 
+use lb_clients::health::probe;
 use lb_model::{
     document::{self, Fault, FileError, take_tables},
     settings::{self as model, FieldError, Map, Settings, Value},
@@ -17,7 +18,8 @@ use lb_model::{
 pub use edit::{Edit, EditError, edit, replace};
 pub use settings::{
     AccessLog, CacheSettings, Certificate, Clients, HashKey, HeaderText, ListenerSettings,
-    MemberSettings, Name, Network, Protocol, ProxySettings, RouteSettings, ServiceSettings,
+    MemberAddress, MemberSettings, Name, Network, Protocol, ProxySettings, RouteSettings,
+    ServiceSettings,
 };
 
 /// A configuration.
@@ -82,8 +84,17 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] with the line, the setting, and what would be right.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        Self::read_with_sum(path).map(|(config, _)| config)
+    }
+
+    /// As [`Config::read`]. Returns the CRC-32 of the file's bytes, too: the one of IEEE 802.3, as `gzip` and `zlib` have it.
+    ///
+    /// # Errors
+    /// As [`Config::read`].
+    pub fn read_with_sum(path: &Path) -> Result<(Self, u32), ConfigError> {
         let text = document::read(path)?;
-        Self::parse(&text, path)
+        let config = Self::parse(&text, path)?;
+        Ok((config, crc32fast::hash(text.as_bytes())))
     }
 
     /// Checks the text of a file, which errors call `path`.
@@ -104,14 +115,18 @@ impl Config {
         let listeners = take_tables(&mut root, "listener").map_err(at_root)?;
         let routes = take_tables(&mut root, "route").map_err(at_root)?;
         let services = take_tables(&mut root, "service").map_err(at_root)?;
-        let proxy = model::from_map(&root).map_err(at_root)?;
+        let proxy: ProxySettings = model::from_map(&root).map_err(at_root)?;
         let mut by_name = BTreeMap::new();
         for (position, mut table) in services.into_iter().enumerate() {
             let path = format!("service[{position}]");
             let here = |error| fault(&path, error);
             let members = take_tables(&mut table, "member").map_err(here)?;
             let members = read(&members, &format!("{path}.member"))?;
-            let settings: ServiceSettings = model::from_map(&table).map_err(here)?;
+            let mut settings: ServiceSettings = model::from_map(&table).map_err(here)?;
+            if let Some(check) = &mut settings.check {
+                *check = probe::normalize(check).map_err(|error| here(error.within("check")))?;
+            }
+            check_service(&settings, &members, &proxy).map_err(here)?;
             let name = settings.name.clone();
             if by_name
                 .insert(name.clone(), ServiceConfig { settings, members })
@@ -160,21 +175,36 @@ impl Config {
                 return refuse(path, "path", &route.path, advice);
             }
         }
-        for (position, (name, service)) in self.services.iter().enumerate() {
-            let settings = &service.settings;
-            let sources = [
-                !service.members.is_empty(),
-                settings.members_file.is_some(),
-                settings.vip.is_some(),
-                settings.pool.is_some(),
-            ];
-            if sources.iter().filter(|given| **given).count() > 1 {
-                let advice = "instances come from one of member, members_file, vip and pool; remove the others";
-                return refuse(format!("service[{position}]"), "name", name, advice);
-            }
-        }
         Ok(())
     }
+}
+
+/// Checks what concerns more than one setting of a service.
+fn check_service(
+    settings: &ServiceSettings,
+    members: &[MemberSettings],
+    proxy: &ProxySettings,
+) -> Result<(), FieldError> {
+    let sources = [
+        !members.is_empty(),
+        settings.members_file.is_some(),
+        settings.vip.is_some(),
+        settings.pool.is_some(),
+    ];
+    if sources.iter().filter(|given| **given).count() > 1 {
+        let advice =
+            "instances come from one of member, members_file, vip and pool; remove the others";
+        return Err(FieldError::new("name", &settings.name, advice));
+    }
+    if let Some(check) = &settings.check
+        && probe::runs_program(check)
+        && !proxy.exec_checks
+    {
+        let advice =
+            "checks that run programs are off; give `exec_checks = true` at the top of the file";
+        return Err(FieldError::new("check.kind", &check.probe.kind, advice));
+    }
+    Ok(())
 }
 
 /// Reads a list of tables of settings; `path` is the list's path in the document.
@@ -245,6 +275,40 @@ members_file = "/etc/lb/db.members"
     }
 
     #[test]
+    fn members_have_addresses_or_names_and_a_check_with_its_defaults() {
+        let text = GOOD
+            .replace("127.0.0.1:9001", "Backend.internal:9001")
+            .replace(
+                "name = \"web\"",
+                "name = \"web\"\ncheck = { kind = \"http\", path = \"/up\" }",
+            );
+        let config = Config::parse(&text, Path::new("f")).unwrap();
+        let web = &config.services["web"];
+        let name = MemberAddress::Name("backend.internal".to_owned(), 9001);
+        assert_eq!(web.members[0].address, name);
+        let check = web.settings.check.as_ref().unwrap();
+        assert_eq!(check.probe.settings["path"], "/up");
+        assert!(check.probe.settings.contains_key("method"), "{check:?}");
+        let text = text
+            .replace("threads = 2", "threads = 2\nexec_checks = true")
+            .replace(
+                "kind = \"http\", path = \"/up\"",
+                "kind = \"exec\", command = [\"/bin/true\"]",
+            );
+        Config::parse(&text, Path::new("f")).unwrap();
+    }
+
+    #[test]
+    fn the_sum_of_a_file_is_that_of_its_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("proxy.toml");
+        std::fs::write(&path, "# 123456789\n").unwrap();
+        let (_, sum) = Config::read_with_sum(&path).unwrap();
+        // As zlib's `crc32` has it.
+        assert_eq!(sum, 0x917d_5f91);
+    }
+
+    #[test]
     fn what_is_wrong_is_refused_with_its_line() {
         for (from, to, line, words) in [
             ("threads = 2", "thread = 2", 2, "no such setting"),
@@ -273,6 +337,32 @@ members_file = "/etc/lb/db.members"
             ("10.0.0.0/8", "10.0.0.0/99", 4, "ADDRESS/LENGTH"),
             ("127.0.0.1:5432", "127.0.0.1:8080", 10, "two listeners"),
             ("name = \"db\"", "name = \"web\"", 28, "two services"),
+            (
+                "protocol = \"tcp\"",
+                "protocol = \"tcp\"\nhealth_path = \"/health\"",
+                12,
+                "clients of `tcp` ask for no path",
+            ),
+            (
+                "address = \"127.0.0.1:8080\"",
+                "address = \"127.0.0.1:8080\"\nhealth_path = \"/health?x\"",
+                8,
+                "a path without query",
+            ),
+            (
+                "address = \"127.0.0.1:8080\"",
+                "address = \"127.0.0.1:8080\"\nroutes = false",
+                8,
+                "`health_path` alone",
+            ),
+            ("127.0.0.1:9001", "10.0.0.300:9001", 25, "NAME:PORT"),
+            ("127.0.0.1:9001", "backend.internal", 25, "NAME:PORT"),
+            (
+                "127.0.0.1:9470",
+                "/run/lb-proxy.sock",
+                3,
+                "127.0.0.1:9470, or unix:PATH",
+            ),
         ] {
             let error = refused(&GOOD.replace(from, to));
             assert!(
@@ -280,9 +370,45 @@ members_file = "/etc/lb/db.members"
                 "{to}: {error}"
             );
         }
+        for (setting, words) in [
+            ("kind = \"smoke\"", "there are tcp, http"),
+            ("kind = \"http\", pathh = \"/\"", "no such setting"),
+            ("kind = \"http\", path = \"x\"", "path"),
+            ("kind = \"tcp\", interval = \"0s\"", "interval"),
+            (
+                "kind = \"tcp\", via = \"tunnel\"",
+                "only lb-agent has a tunnel",
+            ),
+            (
+                "kind = \"exec\", command = [\"/bin/true\"]",
+                "give `exec_checks = true`",
+            ),
+        ] {
+            let error = refused(&GOOD.replace(
+                "name = \"web\"",
+                &format!("name = \"web\"\ncheck = {{ {setting} }}"),
+            ));
+            assert!(
+                error.starts_with("f:22: ") && error.contains(words),
+                "{setting}: {error}"
+            );
+        }
+        for (source, words) in [
+            ("vip = \"10.0.0.1:80/tcp\"", "lb-agent checks the reals"),
+            ("pool = \"ws://127.0.0.1:1/\"", "the controller checks"),
+        ] {
+            let error = refused(&GOOD.replace(
+                "members_file = \"/etc/lb/db.members\"",
+                &format!("{source}\ncheck = {{ kind = \"tcp\" }}"),
+            ));
+            assert!(error.contains(words), "{error}");
+        }
         let error = refused(&format!(
             "{GOOD}[[service.member]]\naddress = \"127.0.0.1:1\"\n"
         ));
-        assert!(error.contains("instances come from one of"), "{error}");
+        assert!(
+            error.starts_with("f:28: ") && error.contains("instances come from one of"),
+            "{error}"
+        );
     }
 }

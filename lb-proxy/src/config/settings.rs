@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
+use lb_clients::peer::http_endpoint::HttpAddress;
 use lb_model::{
+    check::{Check, Via},
     peer::Tls,
     settings::{Auto, FieldError, SettingType, Type, Value},
     vip::VipKey,
@@ -110,6 +112,65 @@ impl SettingType for HeaderText {
     }
 }
 
+/// Where an instance listens, or all instances that have a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MemberAddress {
+    /// An address and a port.
+    Address(SocketAddr),
+    /// A name, in lower case, all of whose addresses are instances, and a port.
+    Name(String, u16),
+}
+
+/// Characters of a name, and of a part of it between two dots (RFC 1035 section 2.3.4).
+const MAX_NAME: usize = 253;
+const MAX_LABEL: usize = 63;
+
+impl MemberAddress {
+    /// Reads an address or a name, whose port may be that of the service.
+    #[must_use]
+    pub fn read(text: &str, port: Option<u16>) -> Option<Self> {
+        if let Some(address) = crate::members::address_of(text, port) {
+            return Some(MemberAddress::Address(address));
+        }
+        let (name, port) = match text.rsplit_once(':') {
+            Some((name, own)) => (name, own.parse().ok()?),
+            None => (text, port?),
+        };
+        (port != 0 && is_name(name)).then(|| MemberAddress::Name(name.to_ascii_lowercase(), port))
+    }
+}
+
+/// Whether a text is the name of a host. Digits and dots alone are a mistyped address.
+fn is_name(text: &str) -> bool {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let letters = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let is_label =
+        |label: &str| (1..=MAX_LABEL).contains(&label.len()) && label.chars().all(letters);
+    let has_letter = |label: &str| label.contains(|c: char| !c.is_ascii_digit());
+    name.len() <= MAX_NAME
+        && name.split('.').all(is_label)
+        && name.rsplit('.').next().is_some_and(has_letter)
+}
+
+impl std::str::FromStr for MemberAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        MemberAddress::read(text, None).ok_or_else(|| "give ADDRESS:PORT or NAME:PORT".to_owned())
+    }
+}
+
+impl std::fmt::Display for MemberAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            MemberAddress::Address(address) => address.fmt(f),
+            MemberAddress::Name(name, port) => write!(f, "{name}:{port}"),
+        }
+    }
+}
+
+lb_model::text_setting!(MemberAddress, "`ADDRESS:PORT` or `NAME:PORT`");
+
 /// What a consistent choice of an instance depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HashKey {
@@ -189,8 +250,9 @@ lb_model::settings! {
     pub struct ProxySettings {
         /// Threads that serve clients, each with connections of its own; `auto` is one per CPU.
         threads: Auto<u32> = Auto(None), 1..=MAX_THREADS;
-        /// Where metrics, health and administration are served (`--admin`). Neither encrypted nor authenticated.
-        admin: Option<SocketAddr> = None;
+        /// Where metrics, health and administration are served (`--admin`). Neither encrypted nor authenticated; only the
+        /// proxy's own user and root may connect to a Unix socket.
+        admin: Option<HttpAddress> = None;
         /// The Unix socket over which a proxy hands its listening sockets to the next one. Without it, connections that
         /// wait to be accepted are lost when the proxy is restarted.
         handover: Option<PathBuf> = None;
@@ -203,6 +265,10 @@ lb_model::settings! {
         max_connections: u32 = 50_000, 1..=10_000_000;
         /// Networks whose `X-Forwarded-For` and `Forwarded` headers are believed.
         trusted_proxies: Vec<Network> = Vec::new();
+        /// Servers that names of members are asked of, instead of those of `/etc/resolv.conf`; each `ADDRESS:PORT`.
+        resolvers: Vec<SocketAddr> = Vec::new();
+        /// Whether health checks may run programs on this host.
+        exec_checks: bool = false;
         /// Which requests are logged, as JSON on standard output: `off`, `sampled` or `all`.
         access_log: AccessLog = AccessLog::Off;
         /// With `sampled`: one request of so many is logged.
@@ -231,6 +297,10 @@ lb_model::settings! {
         protocol: Clients = Clients::Http;
         /// With `tcp`: the service whose instances get the bytes.
         service: Option<String> = None;
+        /// Path that the proxy itself answers: 200 while it serves, and 503 while it drains. It has no route, and is in no log.
+        health_path: Option<String> = None;
+        /// Whether routes are for this listener, too. Without them it answers `health_path` alone.
+        routes: bool = true;
         /// Certificates; with any, clients must speak TLS. The first one is for clients that name no server, or another.
         certificates: Vec<Certificate> = Vec::new();
         /// Whether clients may speak HTTP/2.
@@ -258,6 +328,21 @@ lb_model::settings! {
         max_streams: u32 = 128, 1..=10_000;
     }
     validate(listener) {
+        if let Some(path) = &listener.health_path {
+            if listener.protocol == Clients::Tcp {
+                let advice = "clients of `tcp` ask for no path; remove it, or add a listener of `http` for it";
+                return Err(FieldError::new("health_path", path, advice));
+            }
+            let is_path = |c: char| c.is_ascii_graphic() && !matches!(c, '?' | '#' | '"' | '<' | '>' | '\\' | '{' | '}' | '|');
+            if !path.starts_with('/') || !path.chars().all(is_path) {
+                let advice = "give a path without query, such as /health";
+                return Err(FieldError::new("health_path", path, advice));
+            }
+        }
+        if !listener.routes && listener.health_path.is_none() {
+            let advice = "a listener without routes answers `health_path` alone; give one";
+            return Err(FieldError::new("routes", "false", advice));
+        }
         match (listener.protocol, &listener.service) {
             (Clients::Tcp, None) => Err(FieldError::missing("service", "name the service that gets the bytes")),
             (Clients::Http, Some(name)) => {
@@ -332,7 +417,7 @@ lb_model::settings! {
     pub struct ServiceSettings {
         /// Name, by which routes and listeners refer to it.
         name: String;
-        /// File of instances, one a line: `ADDRESS:PORT [WEIGHT]`. It is read again when it changes.
+        /// File of instances, one a line: `ADDRESS:PORT [WEIGHT]` or `NAME:PORT [WEIGHT]`. It is read again when it changes.
         members_file: Option<PathBuf> = None;
         /// VIP of `lb-agent` whose reals are the instances, with the weights that steering applies.
         vip: Option<VipKey> = None;
@@ -374,6 +459,9 @@ lb_model::settings! {
         eject_after: u32 = 5, 0..=1_000;
         /// How long it is not chosen. Each further time in a row takes as much longer, ten times at most.
         eject_for: Duration = Duration::from_secs(10), Duration::from_millis(100)..=Duration::from_secs(3_600);
+        /// How the instances of `member` and `members_file` are probed: the `check` of a VIP, without `via`. Without it they are
+        /// not. (The agent checks the reals of a `vip`, the controller the instances of a `pool`.)
+        check: Option<Check> = None;
         /// The cache; without it, nothing is cached.
         cache: Option<CacheSettings> = None;
     }
@@ -390,15 +478,36 @@ lb_model::settings! {
         if let Some(pool) = &service.pool && !pool.starts_with("ws://") {
             return Err(FieldError::new("pool", pool, "give ws://HOST:PORT/PATH"));
         }
+        if let Some(check) = &service.check {
+            validate_check(service, check)?;
+        }
         lb_clients::peer::tls::validate(service.tls.as_ref())
     }
+}
+
+/// Checks the health check of a service; its probe's own settings are checked with the file.
+fn validate_check(service: &ServiceSettings, check: &Check) -> Result<(), FieldError> {
+    let who = match (&service.vip, &service.pool) {
+        (Some(_), _) => "lb-agent checks the reals of a `vip`",
+        (None, Some(_)) => "the controller checks the instances of a `pool`",
+        (None, None) if check.via != Via::Direct => {
+            return Err(FieldError::new(
+                "check.via",
+                check.via,
+                "only lb-agent has a tunnel; remove it",
+            ));
+        }
+        (None, None) => return Ok(()),
+    };
+    let advice = format!("{who}; remove `check`");
+    Err(FieldError::new("check", &check.probe.kind, advice))
 }
 
 lb_model::settings! {
     /// An instance that is written into the configuration file.
     pub struct MemberSettings {
-        /// Address and port.
-        address: SocketAddr;
+        /// Address and port; or a name and a port: all addresses of the name are instances, each with this weight.
+        address: MemberAddress;
         /// Share of the requests, relative to the other instances; 0: none.
         weight: u32 = 100, 0..=65_535;
     }

@@ -180,6 +180,13 @@ async fn serve_request(
     let started = Instant::now();
     let request_is_open = OpenRequest::new(Arc::clone(&client));
     let shared = Arc::clone(&client.shared);
+    if let Some(path) = &client.listener.health_path
+        && request.uri().path() == path
+    {
+        let mut answer = health(&shared, request.method(), request.version());
+        answer.body_mut().hold(request_is_open);
+        return Ok(answer);
+    }
     let running = shared.running.load_full();
     shared.totals.open.fetch_add(1, Relaxed);
     let _open = Open(&shared);
@@ -206,6 +213,7 @@ async fn serve_request(
     let route = target
         .as_ref()
         .ok()
+        .filter(|_| client.listener.routes)
         .and_then(|target| running.routes.find(target.host(), head.uri.path()))
         .cloned();
     let answer = match &target {
@@ -249,6 +257,38 @@ async fn serve_request(
     }
     answer.body_mut().hold(request_is_open);
     Ok(answer)
+}
+
+/// The answer to a request for the listener's `health_path`: nothing else counts, logs or sees it.
+fn health(shared: &Shared, method: &Method, version: Version) -> Response<Body> {
+    shared.totals.health_answers.fetch_add(1, Relaxed);
+    let is_draining = shared.is_draining();
+    let (status, text) = match *method {
+        Method::GET | Method::HEAD if is_draining => {
+            (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+        }
+        Method::GET | Method::HEAD => (StatusCode::OK, "ok\n"),
+        _ => (StatusCode::METHOD_NOT_ALLOWED, ""),
+    };
+    let mut answer = Response::new(match *method {
+        Method::HEAD => Body::none(),
+        _ => Body::whole(text),
+    });
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    }
+    if is_draining && version < Version::HTTP_2 {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
 }
 
 /// Serves a request whose panic, which is a fault of this program, ends nothing but itself: the client gets a 500, and the

@@ -1,4 +1,5 @@
-//! Instances of a file: `ADDRESS:PORT [WEIGHT]` a line, `#` begins a comment. It is read again when it changes.
+//! Instances of a file: `ADDRESS:PORT [WEIGHT]` or `NAME:PORT [WEIGHT]` a line, `#` begins a comment. It is read again when it
+//! changes.
 
 use std::{
     fs::Metadata,
@@ -8,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use crate::service::{Member, Service, State};
+use crate::{
+    config::MemberAddress,
+    service::{Listed, Service},
+};
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -28,12 +32,12 @@ pub async fn follow(path: &Path, port: Option<u16>, service: &Arc<Service>) -> !
                     // What could not be read is not read: it is tried again, although the file does not change.
                     read = stamp;
                     tracing::info!(
-                        "service {}: {} instances in {}",
+                        "service {}: {} members in {}",
                         service.name,
                         members.len(),
                         path.display()
                     );
-                    service.update(members);
+                    service.list(members);
                     service.source.followed(None);
                 }
                 Err(error) => {
@@ -61,7 +65,7 @@ fn stamp(metadata: &Metadata) -> Stamp {
     (metadata.len(), metadata.modified().ok(), metadata.ino())
 }
 
-async fn members(path: &Path, port: Option<u16>) -> Result<Vec<Member>, String> {
+async fn members(path: &Path, port: Option<u16>) -> Result<Vec<Listed>, String> {
     let metadata = tokio::fs::metadata(path)
         .await
         .map_err(|error| error.to_string())?;
@@ -74,7 +78,7 @@ async fn members(path: &Path, port: Option<u16>) -> Result<Vec<Member>, String> 
     parse(&text, port)
 }
 
-fn parse(text: &str, port: Option<u16>) -> Result<Vec<Member>, String> {
+fn parse(text: &str, port: Option<u16>) -> Result<Vec<Listed>, String> {
     let mut members = Vec::new();
     for (number, line) in text.lines().enumerate() {
         let line = line.split('#').next().unwrap_or_default();
@@ -83,8 +87,8 @@ fn parse(text: &str, port: Option<u16>) -> Result<Vec<Member>, String> {
             continue;
         };
         let wrong = |what: &str| Err(format!("line {}: {what}", number + 1));
-        let Some(address) = address_of(address, port) else {
-            return wrong("write ADDRESS:PORT, or ADDRESS if the service has a port");
+        let Some(address) = MemberAddress::read(address, port) else {
+            return wrong("write ADDRESS:PORT or NAME:PORT; the port may be that of the service");
         };
         let weight = match words.next().map(str::parse) {
             None => WEIGHT,
@@ -94,17 +98,13 @@ fn parse(text: &str, port: Option<u16>) -> Result<Vec<Member>, String> {
         if words.next().is_some() {
             return wrong("write ADDRESS:PORT and a weight, nothing more");
         }
-        members.push(Member {
-            address,
-            weight,
-            state: State::Up,
-        });
+        members.push(Listed { address, weight });
     }
     Ok(members)
 }
 
 /// Reads an address, whose port may be that of the service.
-pub(super) fn address_of(text: &str, port: Option<u16>) -> Option<SocketAddr> {
+pub(crate) fn address_of(text: &str, port: Option<u16>) -> Option<SocketAddr> {
     match text.parse::<SocketAddr>() {
         Ok(address) => Some(address),
         Err(_) => {
@@ -120,7 +120,8 @@ mod tests {
 
     #[test]
     fn lines_are_instances() {
-        let text = "# the web servers\n10.0.0.1:80\n\n10.0.0.2:80 50 # half\n2001:db8::1 0\n";
+        let text = "# the web servers\n10.0.0.1:80\n\n10.0.0.2:80 50 # half\n2001:db8::1 0\n\
+                    Backend.test:81 7\nbackend-2.test.\n";
         let members = parse(text, Some(8080)).unwrap();
         let found: Vec<_> = members
             .iter()
@@ -130,6 +131,8 @@ mod tests {
             ("10.0.0.1:80", 100),
             ("10.0.0.2:80", 50),
             ("[2001:db8::1]:8080", 0),
+            ("backend.test:81", 7),
+            ("backend-2.test.:8080", 100),
         ]
         .map(|(address, weight)| (address.to_owned(), weight));
         assert_eq!(found, expected);
@@ -139,7 +142,11 @@ mod tests {
     fn a_wrong_line_is_named() {
         for (text, words) in [
             ("10.0.0.1", "line 1: write ADDRESS:PORT"),
-            ("\nx:80", "line 2"),
+            ("backend.test", "line 1: write ADDRESS:PORT or NAME:PORT"),
+            ("\na/b:80", "line 2"),
+            ("10.0.0.300:80", "line 1"),
+            ("backend..test:80", "line 1"),
+            ("backend.test:0", "line 1"),
             ("10.0.0.1:80 x", "weight"),
             ("10.0.0.1:80 70000", "weight"),
             ("10.0.0.1:80 1 2", "nothing more"),

@@ -1,24 +1,31 @@
 //! Where the instances of services come from: a file, the stream of `lb-agent`, or the WebSocket of a pool.
 //!
 //! Each source is a task that keeps a service's instances up to date. When a source is gone, the last table is kept, and the
-//! source is tried again with growing pauses.
+//! source is tried again with growing pauses. Two more tasks of each service look after what it lists itself: the health of
+//! its instances, and the addresses of names.
 
 mod agent;
+mod check;
 mod file;
+mod names;
 mod pool;
 pub mod status;
 
 use std::{
     collections::BTreeMap,
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
 use futures::FutureExt as _;
 use lb_clients::backoff::Backoff;
-use tokio::task::JoinHandle;
+use tokio::{
+    sync::Semaphore,
+    task::{JoinHandle, JoinSet},
+};
 
+pub(crate) use file::address_of;
 pub use lb_proto::endpoint::Endpoint;
 
 use crate::{config::ServiceSettings, proxy::Shared, service::Service};
@@ -56,6 +63,27 @@ impl Source {
 #[derive(Debug, Default)]
 pub struct Members {
     running: Mutex<BTreeMap<String, (Origin, JoinHandle<()>)>>,
+    tended: Mutex<BTreeMap<String, Tended>>,
+    /// Room for probes; made with the first service.
+    slots: OnceLock<Arc<Semaphore>>,
+    resolvers: Arc<names::Resolvers>,
+}
+
+/// A service, and the tasks that look after what it lists. Dropping them ends them.
+#[derive(Debug)]
+struct Tended {
+    service: Arc<Service>,
+    _tasks: JoinSet<()>,
+}
+
+/// A task that ends when this is dropped.
+#[derive(Debug)]
+struct Task(JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// A source that ended by a panic is followed again after such a pause, each time a longer one.
@@ -92,10 +120,75 @@ impl Members {
             }
             service.source.forget();
             if let Some(origin) = wanted {
+                if !matches!(origin.settings, Source::File(_)) {
+                    service.forget_listed();
+                }
                 let task = tokio::spawn(keep(origin.clone(), Arc::clone(service)));
                 running.insert(name.clone(), (origin, task));
             }
         }
+        drop(running);
+        self.tend(shared, &services.services);
+    }
+
+    /// Starts and ends the tasks that look after what services list.
+    fn tend(&self, shared: &Arc<Shared>, services: &BTreeMap<String, Arc<Service>>) {
+        let mut tended = self.tended.lock().unwrap_or_else(PoisonError::into_inner);
+        tended.retain(|name, one| {
+            services
+                .get(name)
+                .is_some_and(|service| Arc::ptr_eq(service, &one.service))
+        });
+        let slots = self.slots.get_or_init(check::slots);
+        for (name, service) in services {
+            if tended.contains_key(name) {
+                continue;
+            }
+            let mut tasks = JoinSet::new();
+            let own = || (Arc::clone(service), Arc::clone(shared));
+            let slots = Arc::clone(slots);
+            tasks.spawn(supervise(name.clone(), "the health checks", {
+                let (service, shared) = own();
+                move || {
+                    check::follow(
+                        Arc::clone(&service),
+                        Arc::clone(&shared),
+                        Arc::clone(&slots),
+                    )
+                }
+            }));
+            let resolvers = Arc::clone(&self.resolvers);
+            tasks.spawn(supervise(name.clone(), "the names", {
+                let (service, shared) = own();
+                move || {
+                    let resolvers = Arc::clone(&resolvers);
+                    names::follow(Arc::clone(&service), Arc::clone(&shared), resolvers)
+                }
+            }));
+            let one = Tended {
+                service: Arc::clone(service),
+                _tasks: tasks,
+            };
+            tended.insert(name.clone(), one);
+        }
+    }
+}
+
+/// Runs work that never ends until this is aborted, also if it panics: it begins anew then.
+async fn supervise<W: Future<Output = ()>>(
+    service: String,
+    what: &'static str,
+    mut work: impl FnMut() -> W,
+) {
+    let mut backoff = backoff();
+    loop {
+        let ended = AssertUnwindSafe(work()).catch_unwind().await;
+        let how = if ended.is_ok() { "ended" } else { "panicked" };
+        tracing::error!(
+            "service {service}: the task that follows {what} of its instances {how}, which is a fault of this program; it begins \
+             anew"
+        );
+        backoff.wait().await;
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod budget;
 mod instance;
+mod roster;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -14,24 +15,29 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use lb_model::duration;
+use tokio::sync::watch;
 
 pub use instance::{Fault, Instance, Lease, Recent, Totals};
+pub use roster::{Answer, Listed, NameAddresses, Noted};
 
 use crate::{
     cache::Cache,
     choice::{self, Candidates, Choice, Load, Typical, Weights},
+    clock,
     config::ServiceSettings,
     members::status::Status,
     upstream::Connector,
 };
 use budget::Budget;
+use roster::Roster;
 
 /// The longest time that an instance is ejected, in times of `eject_for`.
 const MOST_EJECTIONS: u32 = 10;
 /// A failure counts for the choice like an answer that took this long.
 const PENALTY: Duration = Duration::from_secs(1);
 
-/// Whether an instance gets requests, as its source says.
+/// Whether an instance gets requests, as its source or its health check says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// It does.
@@ -65,6 +71,17 @@ pub struct Member {
     pub state: State,
 }
 
+/// What the health check of an instance found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// What that makes of the instance.
+    pub state: State,
+    /// What the last probe found, in words.
+    pub reason: String,
+    /// Since when it has been so.
+    pub since: Duration,
+}
+
 /// An instance with what its source said last.
 #[derive(Clone, Debug)]
 pub struct Entry {
@@ -72,11 +89,22 @@ pub struct Entry {
     pub instance: Arc<Instance>,
     /// What its source said.
     pub member: Member,
+    /// What its health check found; `None` without a check, and before its first result.
+    pub health: Option<Arc<Health>>,
 }
 
 impl Entry {
-    const fn is_wanted(&self) -> bool {
-        self.member.weight > 0 && matches!(self.member.state, State::Up)
+    /// Returns whether it gets requests, as its source and its health check say.
+    #[must_use]
+    pub fn state(&self) -> State {
+        match (self.member.state, &self.health) {
+            (State::Up, Some(health)) => health.state,
+            (state, _) => state,
+        }
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.member.weight > 0 && self.state() == State::Up
     }
 }
 
@@ -111,6 +139,14 @@ pub struct Service {
     pub retries: AtomicU64,
     /// Requests for which there was no instance.
     pub unserved: AtomicU64,
+    /// Probes of the health check, by [`Probed`].
+    pub probes: [AtomicU64; Probed::ALL.len()],
+    /// Look-ups of names: those that gave addresses, and those that failed.
+    pub lookups: [AtomicU64; 2],
+    /// The members that it lists itself.
+    roster: Roster,
+    /// Tells that the instances or the settings may have changed.
+    changed: watch::Sender<()>,
     /// Instances by address.
     entries: Mutex<BTreeMap<SocketAddr, Entry>>,
     table: ArcSwap<Table>,
@@ -123,6 +159,40 @@ pub struct Service {
     seconds: Mutex<VecDeque<u64>>,
     /// All requests of the seconds that have ended.
     counted: AtomicU64,
+}
+
+/// What a probe of a health check found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probed {
+    /// The instance serves.
+    Healthy,
+    /// It serves, and wants no new requests.
+    Drain,
+    /// It does not serve.
+    Unhealthy,
+    /// Nothing: this host was at fault.
+    Inconclusive,
+}
+
+impl Probed {
+    /// All of them, in the order of their counters.
+    pub const ALL: [Probed; 4] = [
+        Probed::Healthy,
+        Probed::Drain,
+        Probed::Unhealthy,
+        Probed::Inconclusive,
+    ];
+
+    /// Returns the value of the label `result`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Probed::Healthy => "healthy",
+            Probed::Drain => "drain",
+            Probed::Unhealthy => "unhealthy",
+            Probed::Inconclusive => "inconclusive",
+        }
+    }
 }
 
 /// Seconds whose requests are remembered.
@@ -150,6 +220,10 @@ impl Service {
             source: Status::default(),
             retries: AtomicU64::new(0),
             unserved: AtomicU64::new(0),
+            probes: Default::default(),
+            lookups: Default::default(),
+            roster: Roster::default(),
+            changed: watch::Sender::default(),
             entries: Mutex::default(),
             table: ArcSwap::default(),
             budget: Budget::default(),
@@ -188,24 +262,39 @@ impl Service {
                 entry.instance.pool.clear();
             }
         }
+        self.changed.send_replace(());
     }
 
-    /// Makes these its instances. Those that stay keep their load and their connections.
+    /// Returns what tells that its instances or its settings may have changed.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// Makes these its instances. Those that stay keep their load, their connections and what is known of their health. Of
+    /// two with the same address the last one counts.
     pub fn update(&self, members: impl IntoIterator<Item = Member>) {
+        let members = members.into_iter().map(|member| (member.address, member));
+        let members: BTreeMap<SocketAddr, Member> = members.collect();
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let is_first = entries.is_empty();
         let mut next = BTreeMap::new();
-        for member in members {
+        for member in members.into_values() {
             let known = entries.remove(&member.address);
             let was_wanted = known.as_ref().is_some_and(Entry::is_wanted);
-            let instance = match known {
-                Some(entry) => entry.instance,
+            let (instance, health) = match known {
+                Some(entry) => (entry.instance, entry.health),
                 None => {
                     let typical = Arc::clone(&self.typical);
-                    Arc::new(Instance::new(member.address, self.threads, typical))
+                    let instance = Instance::new(member.address, self.threads, typical);
+                    (Arc::new(instance), None)
                 }
             };
-            let entry = Entry { instance, member };
+            let entry = Entry {
+                instance,
+                member,
+                health,
+            };
             // The first instances of all share the load from the start.
             if entry.is_wanted() && !was_wanted && !is_first {
                 entry.instance.start_slowly();
@@ -219,6 +308,102 @@ impl Service {
         *entries = next;
         drop(entries);
         self.rebuild();
+        self.changed.send_replace(());
+    }
+
+    /// Makes these its members: addresses, and the addresses of names as far as they are known.
+    pub fn list(&self, listed: Vec<Listed>) {
+        self.roster.list(listed, |members| self.update(members));
+    }
+
+    /// Forgets the members that it lists; its instances stay until something else names others.
+    pub fn forget_listed(&self) {
+        self.roster.forget();
+    }
+
+    /// Notes what servers said of a name's addresses (A and AAAA).
+    pub fn note_answers(&self, name: &str, v4: Answer, v6: Answer) -> Noted {
+        let noted = self
+            .roster
+            .note(name, v4, v6, |members| self.update(members));
+        self.lookups[usize::from(noted.lifetime.is_none())].fetch_add(1, Relaxed);
+        noted
+    }
+
+    /// Returns the names that it lists, with their addresses.
+    #[must_use]
+    pub fn names(&self) -> Vec<(String, NameAddresses)> {
+        self.roster.names()
+    }
+
+    /// Returns whether nothing was ever said of a name that it lists.
+    #[must_use]
+    pub fn is_new_name(&self, name: &str) -> bool {
+        self.roster.is_new(name)
+    }
+
+    /// Returns what tells that the names may have changed.
+    #[must_use]
+    pub fn name_changes(&self) -> watch::Receiver<()> {
+        self.roster.changes()
+    }
+
+    /// Notes what a health check found of an instance; `None`: it is not checked any more. Returns the state that this ends,
+    /// if it is another one now.
+    pub fn note_health(
+        &self,
+        instance: &Arc<Instance>,
+        found: Option<(State, &str)>,
+    ) -> Option<State> {
+        let ended = {
+            let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+            let entry = entries
+                .get_mut(&instance.address)
+                .filter(|entry| Arc::ptr_eq(&entry.instance, instance))?;
+            let was_wanted = entry.is_wanted();
+            let before = entry.health.take();
+            let known = before.as_ref().map_or(State::Up, |health| health.state);
+            entry.health = found.map(|(state, reason)| {
+                let begun = before.filter(|health| health.state == state);
+                Arc::new(Health {
+                    state,
+                    reason: reason.to_owned(),
+                    since: begun.map_or_else(clock::now, |health| health.since),
+                })
+            });
+            if entry.is_wanted() && !was_wanted {
+                entry.instance.start_slowly();
+            }
+            let state = found.map_or(State::Up, |(state, _)| state);
+            (known != state).then_some(known)
+        };
+        if ended.is_some() {
+            self.rebuild();
+        }
+        ended
+    }
+
+    /// Returns what is to be said of its instances that their health check finds down, if there are any.
+    #[must_use]
+    pub fn health_warning(&self) -> Option<String> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_down = |entry: &&Entry| {
+            let health = entry.health.as_ref();
+            health.is_some_and(|health| health.state == State::Down)
+        };
+        let mut down = entries.values().filter(is_down);
+        let first = down.next()?;
+        let health = first.health.as_ref()?;
+        let time = clock::now().saturating_sub(health.since).as_secs();
+        Some(format!(
+            "service {}: the health check finds {} of {} instances down: {} since {}: {}",
+            self.name,
+            down.count() + 1,
+            entries.len(),
+            first.instance.address,
+            duration::format(Duration::from_secs(time)),
+            health.reason
+        ))
     }
 
     /// Returns its instances.
@@ -468,6 +653,74 @@ mod tests {
     }
 
     const LEAST: f64 = 0.05;
+
+    #[test]
+    fn an_address_that_is_named_twice_is_one_instance_that_stays() {
+        let service = service(&serde_json::json!({}));
+        let other = || Member {
+            weight: 7,
+            ..member(1)
+        };
+        service.update([member(1), other()]);
+        let before = service.entries();
+        service.update([member(1), other()]);
+        let after = service.entries();
+        assert_eq!((after.len(), after[0].member.weight), (1, 7));
+        assert!(Arc::ptr_eq(&before[0].instance, &after[0].instance));
+    }
+
+    #[test]
+    fn what_a_check_finds_decides_beside_the_source_and_ends_with_it() {
+        let service = service(&serde_json::json!({ "slow_start": "1h" }));
+        let draining = Member {
+            state: State::Draining,
+            ..member(3)
+        };
+        service.update([member(1), member(2), draining]);
+        let entries = service.entries();
+        let note = |index: usize, found| service.note_health(&entries[index].instance, found);
+        let states = || {
+            let entries = service.entries();
+            entries
+                .iter()
+                .map(|entry| entry.state())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(note(0, Some((State::Up, "fine"))), None);
+        assert_eq!(note(0, Some((State::Down, "refused"))), Some(State::Up));
+        assert_eq!(note(0, Some((State::Down, "silent"))), None);
+        assert_eq!(note(1, Some((State::Draining, "busy"))), Some(State::Up));
+        // Its source drains it, whatever its check finds.
+        assert_eq!(note(2, Some((State::Up, "fine"))), None);
+        assert_eq!(states(), [State::Down, State::Draining, State::Draining]);
+        assert!(service.choose(0, &[]).is_none());
+        let warning = service.health_warning().unwrap();
+        assert!(
+            warning.contains("1 of 3 instances down: 127.0.0.1:1 since 0s: silent"),
+            "{warning}"
+        );
+        // An update by the source changes nothing of that.
+        service.update([member(1), member(2), draining]);
+        assert_eq!(service.eligible(), 0);
+        assert_eq!(note(0, Some((State::Up, "fine"))), Some(State::Down));
+        assert_eq!(note(1, None), Some(State::Draining));
+        assert_eq!(service.eligible(), 2);
+        let ramp = service.entries()[0]
+            .instance
+            .load(Duration::from_secs(3_600))
+            .ramp;
+        assert_eq!(ramp, LEAST);
+        assert_eq!(service.health_warning(), None);
+        // A result for one that was replaced is for nobody.
+        let replaced = Arc::clone(&entries[0].instance);
+        service.update([member(2)]);
+        service.update([member(1), member(2)]);
+        assert_eq!(
+            service.note_health(&replaced, Some((State::Down, "late"))),
+            None
+        );
+        assert_eq!(service.eligible(), 2);
+    }
 
     #[test]
     fn who_drains_or_is_down_gets_nothing() {

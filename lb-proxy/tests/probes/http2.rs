@@ -272,6 +272,24 @@ fn pings_and_settings_are_answered() {
 }
 
 #[test]
+fn the_health_path_is_answered_over_http2() {
+    let instance = Instance::fine();
+    let proxy = Proxy::to(&[instance.address], "", "health_path = \"/health\"");
+    let mut frames = Frames::connect(&proxy);
+    let mut asked = REQUEST;
+    asked[3].1 = "/health";
+    let mut head = asked;
+    head[0].1 = "HEAD";
+    for (stream, request) in [(1, &asked), (3, &head), (5, &REQUEST)] {
+        frames
+            .request(stream, request, END_HEADERS | END_STREAM)
+            .unwrap();
+        assert_eq!(frames.outcome(stream), Outcome::Status(200));
+    }
+    assert_eq!(instance.count(), 1);
+}
+
+#[test]
 fn streams_of_one_connection_run_at_once() {
     let instance = Instance::start(|received| {
         if received.path() == "/slow" {

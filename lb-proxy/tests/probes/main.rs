@@ -6,9 +6,12 @@
 
 mod answers;
 mod cache;
+mod checks;
 mod choosing;
 mod connections;
+mod health;
 mod http2;
+mod names;
 mod refused;
 mod requests;
 mod slow;

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_proxy::{config::Config, listen::handover::Sockets, server::Server};
+use lb_proxy::{config::Config, listen::handover::Sockets, members::Members, server::Server};
 
 /// No test waits for longer.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -52,6 +52,40 @@ impl Proxy {
 
     pub fn service(&self, name: &str) -> Arc<lb_proxy::service::Service> {
         Arc::clone(&self.server.shared().running.load().services[name])
+    }
+}
+
+/// What looks after the instances of a proxy, as `lb-proxy run` does.
+pub struct Control {
+    runtime: tokio::runtime::Runtime,
+    members: Members,
+}
+
+impl Control {
+    pub fn over(proxy: &Proxy) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let control = Control {
+            runtime,
+            members: Members::default(),
+        };
+        control.follow(proxy);
+        control
+    }
+
+    fn follow(&self, proxy: &Proxy) {
+        let _inside = self.runtime.enter();
+        self.members.follow(proxy.server.shared(), None);
+    }
+
+    /// The proxy gets another configuration.
+    pub fn reload(&self, proxy: &Proxy, text: &str) {
+        let config = Config::parse(text, Path::new("test")).unwrap();
+        proxy.server.reload(config).unwrap();
+        self.follow(proxy);
     }
 }
 
@@ -244,7 +278,20 @@ impl Instance {
         early: impl Fn(&Received) -> Option<Reply> + Send + Sync + 'static,
         handler: impl Fn(&Received) -> Reply + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::serving(TcpListener::bind("127.0.0.1:0").unwrap(), early, handler)
+    }
+
+    /// An instance at this address that answers 200 with a text.
+    pub fn at(address: SocketAddr, text: &'static str) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
+        Self::serving(listener, |_| None, move |_| answer("200 OK", "", text))
+    }
+
+    fn serving(
+        listener: TcpListener,
+        early: impl Fn(&Received) -> Option<Reply> + Send + Sync + 'static,
+        handler: impl Fn(&Received) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let address = listener.local_addr().unwrap();
         let instance = Instance {
             address,

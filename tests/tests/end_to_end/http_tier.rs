@@ -169,6 +169,8 @@ fn operators_see_the_proxy(testbed: &Testbed, real: &str) {
         list.contains("round-robin") && list.contains("3/3"),
         "{list}"
     );
+    let list = type_in("reload").unwrap();
+    assert!(list.contains("3/3"), "{list}");
     let stats = type_in("stats web -o json").unwrap();
     let stats: serde_json::Value = serde_json::from_str(&stats).unwrap();
     let instances = stats[0]["instances"].as_array().unwrap();

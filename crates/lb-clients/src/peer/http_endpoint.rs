@@ -1,6 +1,6 @@
 //! A server that is asked over HTTP: its address, TLS and login.
 
-use std::net::SocketAddr;
+use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header::CONTENT_TYPE};
@@ -10,16 +10,70 @@ use super::{
     http::{Authorization, Request, Response, exchange},
 };
 
+/// Where a server listens: `ADDRESS:PORT` or `unix:PATH`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HttpAddress {
+    /// TCP.
+    Tcp(SocketAddr),
+    /// A Unix socket of this machine.
+    Unix(PathBuf),
+}
+
+impl FromStr for HttpAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const FORM: &str = "give ADDRESS:PORT, such as 127.0.0.1:9470, or unix:PATH";
+        match text.strip_prefix("unix:") {
+            // unix:///run/x and unix:/run/x are equivalent.
+            Some(path) => match path.strip_prefix("//").unwrap_or(path) {
+                "" => Err(FORM.to_owned()),
+                path => Ok(HttpAddress::Unix(path.into())),
+            },
+            None => text
+                .parse()
+                .map(HttpAddress::Tcp)
+                .map_err(|_| FORM.to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for HttpAddress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HttpAddress::Tcp(address) => address.fmt(formatter),
+            HttpAddress::Unix(path) => write!(formatter, "unix:{}", path.display()),
+        }
+    }
+}
+
+lb_model::text_setting!(HttpAddress, "`ADDRESS:PORT` or `unix:PATH`");
+
 /// A server to read from, or to post to. Each request has a connection of its own.
 #[derive(Debug)]
 pub struct HttpEndpoint {
-    target: Target,
+    address: HttpAddress,
     tls: Option<TlsClient>,
     host: String,
     authorization: Option<Authorization>,
 }
 
 impl HttpEndpoint {
+    /// The server that listens there, without TLS and login.
+    #[must_use]
+    pub fn at(address: HttpAddress) -> Self {
+        let host = match &address {
+            HttpAddress::Tcp(address) => address.to_string(),
+            HttpAddress::Unix(_) => "localhost".to_owned(),
+        };
+        HttpEndpoint {
+            address,
+            tls: None,
+            host,
+            authorization: None,
+        }
+    }
+
     /// The server at this address; plain HTTP without `tls`.
     #[must_use]
     pub fn new(
@@ -28,13 +82,9 @@ impl HttpEndpoint {
         authorization: Option<Authorization>,
     ) -> Self {
         HttpEndpoint {
-            target: Target {
-                address,
-                mark: None,
-            },
             tls: TlsClient::of(tls.as_ref(), &["http/1.1"]),
-            host: address.to_string(),
             authorization,
+            ..HttpEndpoint::at(HttpAddress::Tcp(address))
         }
     }
 
@@ -74,9 +124,17 @@ impl HttpEndpoint {
         limit: usize,
         deadline: &Deadline,
     ) -> Result<Response, String> {
-        let stream = Stream::open(&self.target, self.tls.as_mut(), deadline)
-            .await
-            .map_err(|error| self.describe(path, &error))?;
+        let opened = match &self.address {
+            HttpAddress::Tcp(address) => {
+                let target = Target {
+                    address: *address,
+                    mark: None,
+                };
+                Stream::open(&target, self.tls.as_mut(), deadline).await
+            }
+            HttpAddress::Unix(path) => Stream::open_unix(path, deadline).await,
+        };
+        let stream = opened.map_err(|error| self.describe(path, &error))?;
         let json = [(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
         let request = Request {
             method,
@@ -92,8 +150,11 @@ impl HttpEndpoint {
     }
 
     /// Words about this server, with its address.
-    pub fn describe(&self, path: &str, words: &impl std::fmt::Display) -> String {
-        format!("{}{path}: {words}", self.host)
+    pub fn describe(&self, path: &str, words: &impl fmt::Display) -> String {
+        match &self.address {
+            HttpAddress::Tcp(address) => format!("{address}{path}: {words}"),
+            HttpAddress::Unix(_) => format!("{} {path}: {words}", self.address),
+        }
     }
 }
 
@@ -108,5 +169,57 @@ pub fn advice(status: StatusCode, missing: &str) -> String {
         StatusCode::NOT_FOUND => format!("; check {missing}"),
         _ if status.is_redirection() => "; redirects are not followed".to_owned(),
         _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read() {
+        for (text, written) in [
+            ("127.0.0.1:9470", "127.0.0.1:9470"),
+            ("[::1]:9470", "[::1]:9470"),
+            ("unix:/run/x.sock", "unix:/run/x.sock"),
+            ("unix:///run/x.sock", "unix:/run/x.sock"),
+        ] {
+            assert_eq!(text.parse::<HttpAddress>().unwrap().to_string(), written);
+        }
+        for text in ["", "/run/x.sock", "unix:", "localhost:9470", "127.0.0.1"] {
+            let error = text.parse::<HttpAddress>().unwrap_err();
+            assert!(error.contains("unix:PATH"), "{text}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_at_a_unix_socket_is_asked() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        let deadline = Deadline::after(std::time::Duration::from_secs(30));
+        let mut endpoint = HttpEndpoint::at(HttpAddress::Unix(path.clone()));
+        let error = endpoint.get("/v1/x", 100, &deadline).await.unwrap_err();
+        let place = format!("unix:{} /v1/x: ", path.display());
+        assert!(error.starts_with(&place), "{error}");
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let serving = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+            stream.write_all(answer).await.unwrap();
+            String::from_utf8(head).unwrap()
+        });
+        let answer = endpoint.get("/v1/x", 100, &deadline).await.unwrap();
+        assert_eq!(&answer.whole().unwrap()[..], b"ok");
+        let head = serving.await.unwrap();
+        assert!(head.starts_with("GET /v1/x HTTP/1.1\r\n"), "{head}");
+        assert!(
+            head.to_ascii_lowercase().contains("host: localhost\r\n"),
+            "{head}"
+        );
     }
 }
