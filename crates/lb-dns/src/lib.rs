@@ -14,14 +14,14 @@
 mod answer;
 mod counters;
 mod limiter;
-//mod push;
+mod push;
 mod serial;
 mod server;
 mod zone;
 
 pub use counters::{Counters, Counts};
 pub use lb_model::dns::{Addresses, DnsPush, DnsSpec, DomainName, Label, RecordName};
-//pub use push::{Key, KeyError, Outcome, Push, PushError, Report};
+pub use push::{Key, KeyError, Outcome, Push, PushError, Report};
 pub use serial::Serial;
 pub use server::{ServeError, Server, SharedZone};
 pub use zone::{Lookup, Zone};

@@ -1,0 +1,319 @@
+//! A connection to a DNS server. Each message is signed; what is believed of an answer to an update is signed, too.
+//!
+//! TCP, because nobody can forge the source of an answer, no answer is truncated, and no update is sent twice: a repeated
+//! one would fail for what the first one did.
+
+use std::{
+    io,
+    net::SocketAddr,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use hickory_proto::{
+    op::{Message, MessageType, OpCode, Query, ResponseCode},
+    rr::{
+        Name, RData, RecordType, TSigVerifier,
+        rdata::tsig::{TSIG, TsigError},
+    },
+};
+use lb_model::dns::DomainName;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+
+use super::{Key, PushError};
+use crate::zone::name_of;
+
+/// A connection.
+pub(super) struct Connection {
+    server: SocketAddr,
+    stream: TcpStream,
+    key: Key,
+    patience: Duration,
+    next_id: u16,
+    /// The zone that the server has, which ours is or is part of.
+    zone: Name,
+}
+
+/// A message that waits for its answer.
+struct Pending {
+    id: u16,
+    query: Query,
+    verifier: Option<TSigVerifier>,
+}
+
+impl Connection {
+    pub(super) async fn open(
+        server: SocketAddr,
+        key: Key,
+        patience: Duration,
+    ) -> Result<Self, PushError> {
+        let connecting = async {
+            let stream = TcpStream::connect(server).await?;
+            stream.set_nodelay(true)?;
+            Ok(stream)
+        };
+        let stream = timeout(patience, connecting)
+            .await
+            .map_err(|_| PushError::Timeout {
+                server,
+                after: patience,
+            })?
+            .map_err(|source| PushError::Connect { server, source })?;
+        Ok(Connection {
+            server,
+            stream,
+            key,
+            patience,
+            next_id: fastrand::u16(..),
+            zone: Name::root(),
+        })
+    }
+
+    /// Returns the zone that updates name.
+    pub(super) fn zone(&self) -> &Name {
+        &self.zone
+    }
+
+    /// Finds the zone at the server: the wanted one, or the one it is part of.
+    pub(super) async fn find_zone(&mut self, zone: &DomainName) -> Result<(), PushError> {
+        let wanted = name_of(zone);
+        let not_here = PushError::NotAuthoritative {
+            server: self.server,
+            zone: zone.clone(),
+        };
+        let answers = match self.ask(&[(wanted.clone(), RecordType::SOA)]).await {
+            Ok(answers) => answers,
+            // What servers say that do not have it.
+            Err(PushError::Server {
+                code: ResponseCode::Refused | ResponseCode::NotAuth,
+                ..
+            }) => return Err(not_here),
+            Err(error) => return Err(error),
+        };
+        let found = answers
+            .iter()
+            // A resolver's answer is not authoritative, and neither is a delegation.
+            .filter(|answer| answer.metadata.authoritative)
+            .flat_map(|answer| answer.answers.iter().chain(&answer.authorities))
+            .filter(|record| matches!(record.data, RData::SOA(_)))
+            .map(|record| &record.name)
+            .find(|name| name.zone_of(&wanted));
+        match found {
+            Some(name) => {
+                self.zone = name.clone();
+                Ok(())
+            }
+            None => Err(not_here),
+        }
+    }
+
+    /// Asks questions and returns the answers in the order of the questions. A name that does not exist has an answer
+    /// without records.
+    pub(super) async fn ask(
+        &mut self,
+        questions: &[(Name, RecordType)],
+    ) -> Result<Vec<Message>, PushError> {
+        let mut sent = Vec::with_capacity(questions.len());
+        let mut bytes = Vec::new();
+        for (name, kind) in questions {
+            let query = Query::query(name.clone(), *kind);
+            let mut message = Message::new(0, MessageType::Query, OpCode::Query);
+            message.add_query(query);
+            sent.push(self.frame(message, &mut bytes)?);
+        }
+        self.write(&bytes).await?;
+        let mut answers: Vec<Option<Message>> = sent.iter().map(|_| None).collect();
+        // A server may answer a later question first (RFC 7766 section 6.2.1.1).
+        while answers.iter().any(Option::is_none) {
+            let bytes = self.read().await?;
+            let (position, answer) = self.take_answer(&bytes, &mut sent, &answers)?;
+            self.check_answer(&answer, &sent[position].query)?;
+            answers[position] = Some(answer);
+        }
+        Ok(answers.into_iter().flatten().collect())
+    }
+
+    /// Sends an update and returns the server's decision.
+    pub(super) async fn update(&mut self, update: Message) -> Result<ResponseCode, PushError> {
+        let mut bytes = Vec::new();
+        let mut sent = vec![self.frame(update, &mut bytes)?];
+        self.write(&bytes).await?;
+        let bytes = self.read().await?;
+        let (_, answer) = self.take_answer(&bytes, &mut sent, &[None])?;
+        let code = answer.metadata.response_code;
+        if answer.signature.is_none() {
+            // A server that refuses an update by the client's address does not look at its signature.
+            return match code {
+                ResponseCode::NoError => Err(self.unsigned("it has no signature")),
+                code => Ok(code),
+            };
+        }
+        Ok(code)
+    }
+
+    /// Signs a message and adds it with its length to the bytes.
+    fn frame(&mut self, mut message: Message, bytes: &mut Vec<u8>) -> Result<Pending, PushError> {
+        let id = self.next_id;
+        self.next_id = self.next_id.wrapping_add(1);
+        message.metadata.id = id;
+        let nonsense = |error: hickory_proto::ProtoError| PushError::Answer {
+            server: self.server,
+            why: format!("the question to it cannot be encoded: {error}"),
+        };
+        let verifier = message
+            .finalize(self.key.signer(), unix_time())
+            .map_err(nonsense)?;
+        let encoded = message.to_vec().map_err(nonsense)?;
+        let length = u16::try_from(encoded.len()).map_err(|_| PushError::Answer {
+            server: self.server,
+            why: "the question to it is too long".to_owned(),
+        })?;
+        bytes.extend_from_slice(&length.to_be_bytes());
+        bytes.extend_from_slice(&encoded);
+        let query = message.queries.pop().unwrap_or_default();
+        Ok(Pending {
+            id,
+            query,
+            verifier,
+        })
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), PushError> {
+        match timeout(self.patience, self.stream.write_all(bytes)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(source)) => Err(self.broken(source)),
+            Err(_) => Err(self.late()),
+        }
+    }
+
+    async fn read(&mut self) -> Result<Vec<u8>, PushError> {
+        let stream = &mut self.stream;
+        let reading = async {
+            let length = stream.read_u16().await?;
+            let mut bytes = vec![0; usize::from(length)];
+            stream.read_exact(&mut bytes).await?;
+            Ok(bytes)
+        };
+        match timeout(self.patience, reading).await {
+            Ok(Ok(bytes)) => Ok(bytes),
+            Ok(Err(source)) => Err(self.broken(source)),
+            Err(_) => Err(self.late()),
+        }
+    }
+
+    /// Finds the message that these bytes answer, and checks the signature if there is one.
+    fn take_answer(
+        &self,
+        bytes: &[u8],
+        sent: &mut [Pending],
+        answers: &[Option<Message>],
+    ) -> Result<(usize, Message), PushError> {
+        let answer = Message::from_vec(bytes).map_err(|error| self.nonsense(&error))?;
+        let position = sent
+            .iter()
+            .zip(answers)
+            .position(|(pending, answer)| pending.id == answer_id(bytes) && answer.is_none());
+        let Some(position) = position else {
+            return Err(self.nonsense(&"it answers no question"));
+        };
+        if answer.metadata.message_type != MessageType::Response {
+            return Err(self.nonsense(&"it is no answer"));
+        }
+        if let Some(signature) = &answer.signature {
+            if let Some(error) = &signature.data.error {
+                return Err(self.signature_error(*error, &signature.data));
+            }
+            if let Some(verifier) = &mut sent[position].verifier {
+                verifier
+                    .verify(bytes)
+                    .map_err(|error| self.unsigned(&error.to_string()))?;
+            }
+        }
+        Ok((position, answer))
+    }
+
+    /// Checks the answer to a question.
+    fn check_answer(&self, answer: &Message, query: &Query) -> Result<(), PushError> {
+        match answer.metadata.response_code {
+            ResponseCode::NoError | ResponseCode::NXDomain => {}
+            code => {
+                return Err(PushError::Server {
+                    server: self.server,
+                    code,
+                    about: shown(query.name()),
+                });
+            }
+        }
+        if answer.queries.first() != Some(query) {
+            return Err(self.nonsense(&"it is to another question"));
+        }
+        Ok(())
+    }
+
+    /// Explains why the server does not accept a signature (RFC 8945 section 5.2).
+    fn signature_error(&self, error: TsigError, signature: &TSIG) -> PushError {
+        let (server, key) = (self.server, self.key.to_string());
+        match error {
+            TsigError::BadKey => PushError::BadKey { server, key },
+            TsigError::BadTime => {
+                // The server's time is in the other data, as 48 bits.
+                let bytes = signature.other.iter();
+                let time = bytes.fold(0_u64, |time, byte| time << 8 | u64::from(*byte));
+                let by = Duration::from_secs(time.abs_diff(unix_time()));
+                PushError::BadTime { server, by }
+            }
+            TsigError::BadSig | TsigError::BadTrunc => PushError::BadSignature { server, key },
+            TsigError::Unknown(code) => PushError::Unsigned {
+                server,
+                why: format!("the server reports the TSIG error {code}"),
+            },
+        }
+    }
+
+    fn late(&self) -> PushError {
+        PushError::Timeout {
+            server: self.server,
+            after: self.patience,
+        }
+    }
+
+    fn broken(&self, source: io::Error) -> PushError {
+        PushError::Broken {
+            server: self.server,
+            source,
+        }
+    }
+
+    fn unsigned(&self, why: &str) -> PushError {
+        PushError::Unsigned {
+            server: self.server,
+            why: why.to_owned(),
+        }
+    }
+
+    fn nonsense(&self, why: &dyn std::fmt::Display) -> PushError {
+        PushError::Answer {
+            server: self.server,
+            why: why.to_string(),
+        }
+    }
+}
+
+/// Shows a name without its final dot.
+fn shown(name: &Name) -> String {
+    name.to_ascii().trim_end_matches('.').to_owned()
+}
+
+fn answer_id(bytes: &[u8]) -> u16 {
+    bytes.first_chunk().copied().map_or(0, u16::from_be_bytes)
+}
+
+fn unix_time() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
+}
