@@ -262,3 +262,6 @@ fn encode(message: &Message, limit: u16) -> Option<Vec<u8>> {
     let cut = !message.metadata.truncation && bytes.get(2).is_some_and(|flags| flags & 0x02 != 0);
     (!cut).then_some(bytes)
 }
+
+#[cfg(test)]
+mod tests;

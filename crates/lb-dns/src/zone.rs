@@ -423,3 +423,6 @@ pub(crate) fn below(label: &str, name: &Name) -> Name {
     name.prepend_label(label)
         .expect("a zone's length leaves room for the labels in front of it")
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

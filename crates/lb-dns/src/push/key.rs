@@ -131,7 +131,7 @@ impl Key {
     }
 
     /// Returns what signs messages.
-    pub(super) fn signer(&self) -> &TSigner {
+    pub(crate) fn signer(&self) -> &TSigner {
         &self.signer
     }
 }
