@@ -259,9 +259,11 @@ impl Connection {
         match error {
             TsigError::BadKey => PushError::BadKey { server, key },
             TsigError::BadTime => {
-                // The server's time is in the other data, as 48 bits.
-                let bytes = signature.other.iter();
-                let time = bytes.fold(0_u64, |time, byte| time << 8 | u64::from(*byte));
+                // The server's time is in the other data, as 48 bits (RFC 8945 section 5.2.3).
+                let time = match *signature.other {
+                    [a, b, c, d, e, f] => u64::from_be_bytes([0, 0, a, b, c, d, e, f]),
+                    _ => signature.time,
+                };
                 let by = Duration::from_secs(time.abs_diff(unix_time()));
                 PushError::BadTime { server, by }
             }
@@ -317,3 +319,6 @@ fn unix_time() -> u64 {
         .unwrap_or_default()
         .as_secs()
 }
+
+#[cfg(test)]
+mod tests;

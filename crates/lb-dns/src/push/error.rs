@@ -47,10 +47,10 @@ pub enum PushError {
         /// Why.
         source: KeyError,
     },
-    /// The server does not know the key, or knows it with another algorithm.
+    /// The server does not know the key, knows it with another algorithm, or (Knot) does not permit it to update the zone.
     #[error(
-        "the DNS server {server} does not know the key {key} (BADKEY); give the server the key, with the same name and \
-         algorithm"
+        "the DNS server {server} does not accept the key {key} (BADKEY); give the server the key, with the same name and \
+         algorithm, and permit it to update the zone"
     )]
     BadKey {
         /// The server.
