@@ -2,6 +2,7 @@
 
 use std::{
     net::IpAddr,
+    panic::{self, AssertUnwindSafe},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -48,6 +49,19 @@ impl Responder<'_> {
         client: IpAddr,
         transport: Transport,
     ) -> Vec<Vec<u8>> {
+        self.guard(|| self.decide(request, client, transport))
+    }
+
+    /// Makes an answer. A panic, which is a fault of the program or of a library, costs this answer only: whoever finds a
+    /// message that leads to one must not be able to end the server with it.
+    fn guard(&self, work: impl FnOnce() -> Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+        panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+            self.counters.panics.count();
+            Vec::new()
+        })
+    }
+
+    fn decide(&self, request: &[u8], client: IpAddr, transport: Transport) -> Vec<Vec<u8>> {
         let counters = self.counters;
         let Ok(header) = Header::read(&mut BinDecoder::new(request)) else {
             counters.ignored.count();
@@ -125,14 +139,14 @@ impl Responder<'_> {
 
     /// Returns the answer to a query of a client that sends too many: it is no longer than the query and has no record.
     pub(crate) fn truncated(&self, request: &[u8]) -> Vec<Vec<u8>> {
-        match Message::from_vec(request) {
+        self.guard(|| match Message::from_vec(request) {
             Ok(request) if request.metadata.message_type == MessageType::Query => {
                 let mut response = response_to(&request);
                 response.metadata.truncation = true;
                 self.one(response, &self.counters.truncated, UDP_PAYLOAD)
             }
             _ => Vec::new(),
-        }
+        })
     }
 
     /// Encodes an answer and counts it. If it does not fit, the addresses of name servers are left out, then all records.

@@ -62,6 +62,8 @@ counters! {
     transfers;
     /// Messages without an answer: too short, or answers themselves.
     ignored;
+    /// Messages whose answer failed by a fault of the program; they have none.
+    panics;
     /// Queries of networks that sent too many: half of them got no answer, the others a truncated one.
     limited;
     /// Answers that could not be sent.

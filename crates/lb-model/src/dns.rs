@@ -356,7 +356,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::settings::{Settings as _, from_map};
+    use crate::settings::{Level, Settings as _, from_map};
 
     fn read(value: serde_json::Value) -> Result<DnsSpec, String> {
         from_map(value.as_object().unwrap()).map_err(|error| error.to_string())
@@ -563,5 +563,37 @@ mod tests {
             .collect();
         let error = check_addresses(&many).unwrap_err().to_string();
         assert!(error.contains("257 addresses"), "{error}");
+    }
+
+    /// `UPDATE_REFERENCE=1 cargo test -p lb-model dns` writes the tables anew.
+    #[test]
+    fn the_page_has_all_settings() {
+        const BEGIN: &str =
+            "<!-- begin: settings, written by UPDATE_REFERENCE=1 cargo test -p lb-model dns -->\n";
+        const END: &str = "<!-- end: settings -->";
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/dns.md");
+        let text = std::fs::read_to_string(page).unwrap();
+        let (before, rest) = text
+            .split_once(BEGIN)
+            .expect("the mark before the settings");
+        let (_, after) = rest.split_once(END).expect("the mark after the settings");
+        let fields = DnsSpec::fields();
+        let of = |level| {
+            let fields = fields.iter().filter(|field| field.level == level);
+            crate::settings::reference_table(fields)
+        };
+        let expected = format!(
+            "{before}{BEGIN}\n{}\nFor experts; the defaults fit unless a measurement says otherwise:\n\n{}\n{END}{after}",
+            of(Level::Operator),
+            of(Level::Expert),
+        );
+        if std::env::var_os("UPDATE_REFERENCE").is_some() {
+            std::fs::write(page, expected).unwrap();
+        } else {
+            assert!(
+                text == expected,
+                "docs/dns.md differs from the settings; run UPDATE_REFERENCE=1 cargo test -p lb-model dns"
+            );
+        }
     }
 }

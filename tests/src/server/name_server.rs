@@ -279,7 +279,7 @@ fn bind_text(folder: &Path, zone: &str) -> String {
     format!(
         "{options}include \"{folder}/lbkey.key\";\ninclude \"{folder}/idle.key\";\n\
          zone \"{zone}\" {{ type primary; file \"zone.db\"; allow-transfer {{ {ADDRESS}; }}; \
-         update-policy {{ grant lbkey zonesub ANY; }}; }};\n",
+         update-policy {{ grant lbkey zonesub A AAAA TXT PTR; }}; }};\n",
         options = bind_options(folder),
         folder = folder.display(),
     )

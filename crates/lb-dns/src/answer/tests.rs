@@ -395,6 +395,19 @@ fn an_answer_to_too_many_queries_is_no_longer_than_the_query() {
     assert!(responder.truncated(b"rubbish").is_empty());
 }
 
+#[test]
+fn a_panic_costs_one_answer() {
+    let testbed = Testbed::new();
+    let responder = Responder {
+        zone: &testbed.zone,
+        counters: &testbed.counters,
+        transfer: &[],
+    };
+    assert!(responder.guard(|| panic!("a fault")).is_empty());
+    assert_eq!(testbed.counts().panics, 1);
+    testbed.answer(&question(WEB, RecordType::A), Transport::Udp);
+}
+
 proptest! {
     #[test]
     fn no_message_breaks_it(bytes in prop::collection::vec(any::<u8>(), 0..600), tcp: bool) {
@@ -403,6 +416,7 @@ proptest! {
         for answer in testbed.raw(&bytes, transport) {
             prop_assert!(Message::from_vec(&answer).is_ok());
         }
+        prop_assert_eq!(testbed.counts().panics, 0);
     }
 
     #[test]
@@ -426,5 +440,6 @@ proptest! {
             prop_assert!(answer.len() <= usize::from(UDP_PAYLOAD));
             prop_assert!(Message::from_vec(&answer).is_ok());
         }
+        prop_assert_eq!(testbed.counts().panics, 0);
     }
 }

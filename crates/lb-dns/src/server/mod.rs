@@ -227,3 +227,38 @@ fn new_socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::socket::{Shutdown, shutdown};
+    use std::os::fd::AsRawFd as _;
+
+    use super::*;
+    use crate::{Serial, zone::tests::spec};
+
+    fn server(listen: &[&str]) -> Server {
+        let listen: Vec<SocketAddr> = listen.iter().map(|text| text.parse().unwrap()).collect();
+        let zone = SharedZone::new(Zone::new(&spec(), Serial::new(1)));
+        Server::bind_to(&listen, &spec(), zone).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_socket_that_is_broken_ends_the_server_with_the_reason() {
+        let server = server(&["127.0.0.1:0", "127.0.0.1:0"]);
+        let broken = server.addresses()[1];
+        shutdown(server.sockets[1].2.as_raw_fd(), Shutdown::Both).unwrap();
+        let (_stop, stopping) = watch::channel(false);
+        let error = server.run(stopping).await.unwrap_err().to_string();
+        let words = format!("the DNS server's TCP socket on {broken} works no more (");
+        assert!(error.starts_with(&words), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_dropped_sender_ends_the_server_and_so_does_one_without_addresses() {
+        for listen in [&["127.0.0.1:0"][..], &[]] {
+            let (stop, stopping) = watch::channel(false);
+            drop(stop);
+            server(listen).run(stopping).await.unwrap();
+        }
+    }
+}

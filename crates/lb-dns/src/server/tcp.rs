@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -69,7 +69,7 @@ pub(super) async fn serve(
             }
         };
         failures = 0;
-        let client = client.ip().to_canonical();
+        let (address, client) = (client.ip(), site(client.ip()));
         let of_client = by_client.entry(client).or_default();
         let full = connections.len() >= shared.tcp_connections
             || *of_client >= shared.tcp_connections / SHARE;
@@ -85,7 +85,7 @@ pub(super) async fn serve(
         let (shared, stopping) = (Arc::clone(&shared), stopping.clone());
         connections.spawn(async move {
             // A client that goes away in the middle of a message is no trouble of this server.
-            let _ = converse(stream, client, &shared, stopping).await;
+            let _ = converse(stream, address, &shared, stopping).await;
             client
         });
     }
@@ -95,6 +95,14 @@ pub(super) async fn serve(
     })
     .await;
     Ok(())
+}
+
+/// Returns what counts as one client: an address, or a /56 of IPv6, which is one site with as many addresses as it likes.
+fn site(client: IpAddr) -> IpAddr {
+    match client.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !0 << 72).into(),
+        v4 => v4,
+    }
 }
 
 /// Counts the end of a client's connection.
@@ -148,5 +156,19 @@ async fn converse(
                 return Err(error);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_site_is_one_client() {
+        let site = |text: &str| site(text.parse().unwrap()).to_string();
+        assert_eq!(site("192.0.2.1"), "192.0.2.1");
+        assert_eq!(site("::ffff:192.0.2.1"), "192.0.2.1");
+        assert_eq!(site("2001:db8:1:2ff:3::4"), "2001:db8:1:200::");
+        assert_eq!(site("2001:db8:1:300::"), "2001:db8:1:300::");
     }
 }
