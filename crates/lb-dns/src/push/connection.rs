@@ -116,42 +116,59 @@ impl Connection {
         &mut self,
         questions: &[(Name, RecordType)],
     ) -> Result<Vec<Message>, PushError> {
-        let mut sent = Vec::with_capacity(questions.len());
-        let mut bytes = Vec::new();
-        for (name, kind) in questions {
-            let query = Query::query(name.clone(), *kind);
+        let questions = questions.iter().map(|(name, kind)| {
             let mut message = Message::new(0, MessageType::Query, OpCode::Query);
-            message.add_query(query);
+            message.add_query(Query::query(name.clone(), *kind));
+            message
+        });
+        let mut answers = Vec::with_capacity(questions.len());
+        for (query, answer) in self.exchange(questions).await? {
+            self.check_answer(&answer, &query)?;
+            answers.push(answer);
+        }
+        Ok(answers)
+    }
+
+    /// Sends updates and returns the server's decisions, in the order of the updates.
+    pub(super) async fn update(
+        &mut self,
+        updates: impl IntoIterator<Item = Message>,
+    ) -> Result<Vec<ResponseCode>, PushError> {
+        let answers = self.exchange(updates).await?;
+        let decided = answers.iter().map(|(_, answer)| {
+            let code = answer.metadata.response_code;
+            // A server that refuses an update by the client's address does not look at its signature.
+            if answer.signature.is_none() && code == ResponseCode::NoError {
+                return Err(self.unsigned("it has no signature"));
+            }
+            Ok(code)
+        });
+        decided.collect()
+    }
+
+    /// Sends messages and returns their answers, each with its question, in the order of the messages.
+    async fn exchange(
+        &mut self,
+        messages: impl IntoIterator<Item = Message>,
+    ) -> Result<Vec<(Query, Message)>, PushError> {
+        let mut sent = Vec::new();
+        let mut bytes = Vec::new();
+        for message in messages {
             sent.push(self.frame(message, &mut bytes)?);
+        }
+        if sent.is_empty() {
+            return Ok(Vec::new());
         }
         self.write(&bytes).await?;
         let mut answers: Vec<Option<Message>> = sent.iter().map(|_| None).collect();
-        // A server may answer a later question first (RFC 7766 section 6.2.1.1).
+        // A server may answer a later message first (RFC 7766 section 6.2.1.1).
         while answers.iter().any(Option::is_none) {
             let bytes = self.read().await?;
             let (position, answer) = self.take_answer(&bytes, &mut sent, &answers)?;
-            self.check_answer(&answer, &sent[position].query)?;
             answers[position] = Some(answer);
         }
-        Ok(answers.into_iter().flatten().collect())
-    }
-
-    /// Sends an update and returns the server's decision.
-    pub(super) async fn update(&mut self, update: Message) -> Result<ResponseCode, PushError> {
-        let mut bytes = Vec::new();
-        let mut sent = vec![self.frame(update, &mut bytes)?];
-        self.write(&bytes).await?;
-        let bytes = self.read().await?;
-        let (_, answer) = self.take_answer(&bytes, &mut sent, &[None])?;
-        let code = answer.metadata.response_code;
-        if answer.signature.is_none() {
-            // A server that refuses an update by the client's address does not look at its signature.
-            return match code {
-                ResponseCode::NoError => Err(self.unsigned("it has no signature")),
-                code => Ok(code),
-            };
-        }
-        Ok(code)
+        let queries = sent.into_iter().map(|pending| pending.query);
+        Ok(queries.zip(answers.into_iter().flatten()).collect())
     }
 
     /// Signs a message and adds it with its length to the bytes.

@@ -139,48 +139,70 @@ impl Push {
         let all: BTreeSet<&RecordName> = wanted.keys().chain(&listed).collect();
         let all: Vec<&RecordName> = all.into_iter().collect();
         let mut report = Report::default();
-        let mut accepted = false;
         for some in all.chunks(PIPELINE / QUESTIONS) {
             let states = self.states(&mut connection, some).await?;
+            let mut updates = Vec::new();
+            let mut planned = Vec::new();
             for (&name, state) in some.iter().zip(states) {
                 let addresses = wanted.get(name).unwrap_or(&nothing);
                 let is_listed = Some(listed.contains(name));
-                let outcome = match self.look(&state, addresses, is_listed) {
-                    Ok(Plan::Keep) => Ok(Outcome::Unchanged),
-                    Ok(_) => {
-                        self.converge_from(&mut connection, name, addresses, is_listed, state)
-                            .await
-                    }
-                    Err(foreign) => Err(PushError::Foreign {
-                        name: name.in_zone(&self.zone),
-                        what: foreign,
-                    }),
-                };
-                match outcome {
-                    Ok(Outcome::Unchanged) => report.unchanged += 1,
-                    Ok(Outcome::Written) => {
-                        accepted = true;
-                        report.written.insert(name.clone());
-                    }
-                    Ok(Outcome::Removed) => {
-                        accepted = true;
-                        report.removed.insert(name.clone());
-                    }
-                    Err(error) if error.concerns_one_name() => {
-                        report.failed.insert(name.clone(), error);
-                        let refusals = report.failed.values().filter(|error| error.is_refusal());
-                        if !accepted && refusals.count() >= MAX_REFUSALS {
-                            return Err(PushError::Refused {
-                                server: self.server,
-                                zone: self.zone.clone(),
-                            });
+                match self.look(name, &state, addresses, is_listed) {
+                    Ok(plan) => match self.update(&connection, name, addresses, plan) {
+                        Some(update) => {
+                            updates.push(update);
+                            planned.push((name, addresses, is_listed, plan));
                         }
-                    }
-                    Err(error) => return Err(error),
+                        None => self.note(&mut report, name, Ok(plan.outcome()))?,
+                    },
+                    Err(error) => self.note(&mut report, name, Err(error))?,
                 }
+            }
+            let codes = connection.update(updates).await?;
+            for ((name, addresses, is_listed, plan), code) in planned.into_iter().zip(codes) {
+                let outcome = if has_changed(code) {
+                    self.converge(&mut connection, name, addresses, is_listed)
+                        .await
+                } else {
+                    self.decided(name, plan, code)
+                };
+                self.note(&mut report, name, outcome)?;
             }
         }
         Ok(report)
+    }
+
+    /// Adds what became of a name to a report.
+    ///
+    /// # Errors
+    /// Returns what concerns all names, also if the server has refused several and accepted none.
+    fn note(
+        &self,
+        report: &mut Report,
+        name: &RecordName,
+        outcome: Result<Outcome, PushError>,
+    ) -> Result<(), PushError> {
+        match outcome {
+            Ok(Outcome::Unchanged) => report.unchanged += 1,
+            Ok(Outcome::Written) => {
+                report.written.insert(name.clone());
+            }
+            Ok(Outcome::Removed) => {
+                report.removed.insert(name.clone());
+            }
+            Err(error) if error.concerns_one_name() => {
+                report.failed.insert(name.clone(), error);
+                let refusals = report.failed.values().filter(|error| error.is_refusal());
+                let accepted = report.written.len() + report.removed.len();
+                if accepted == 0 && refusals.count() >= MAX_REFUSALS {
+                    return Err(PushError::Refused {
+                        server: self.server,
+                        zone: self.zone.clone(),
+                    });
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     async fn connect(&self) -> Result<Connection, PushError> {
@@ -249,10 +271,11 @@ impl Push {
 
     fn look(
         &self,
+        name: &RecordName,
         state: &State,
         wanted: &Addresses,
         is_listed: Option<bool>,
-    ) -> Result<Plan, String> {
+    ) -> Result<Plan, PushError> {
         plan(
             state,
             wanted,
@@ -260,8 +283,13 @@ impl Push {
             self.names.mark(),
             is_listed,
         )
+        .map_err(|what| PushError::Foreign {
+            name: name.in_zone(&self.zone),
+            what,
+        })
     }
 
+    /// Brings a name to its addresses. If the name changes after it was looked at, it is looked at once more.
     async fn converge(
         &self,
         connection: &mut Connection,
@@ -269,46 +297,17 @@ impl Push {
         wanted: &Addresses,
         is_listed: Option<bool>,
     ) -> Result<Outcome, PushError> {
-        let mut states = self.states(connection, &[name]).await?;
-        let state = states.pop().unwrap_or_default();
-        self.converge_from(connection, name, wanted, is_listed, state)
-            .await
-    }
-
-    /// Brings a name from a state to its addresses. If the name has changed since it was looked at, it is looked at once
-    /// more.
-    async fn converge_from(
-        &self,
-        connection: &mut Connection,
-        name: &RecordName,
-        wanted: &Addresses,
-        is_listed: Option<bool>,
-        mut state: State,
-    ) -> Result<Outcome, PushError> {
         let mut again = true;
         loop {
-            let plan = self
-                .look(&state, wanted, is_listed)
-                .map_err(|what| PushError::Foreign {
-                    name: name.in_zone(&self.zone),
-                    what,
-                })?;
-            let Some(update) = self.update(connection, name, wanted, plan) else {
-                return Ok(plan.outcome());
-            };
-            match connection.update(update).await? {
-                ResponseCode::NoError => return Ok(plan.outcome()),
-                ResponseCode::YXDomain
-                | ResponseCode::YXRRSet
-                | ResponseCode::NXDomain
-                | ResponseCode::NXRRSet
-                    if again =>
-                {
-                    again = false;
-                    let mut states = self.states(connection, &[name]).await?;
-                    state = states.pop().unwrap_or_default();
-                }
-                code => return Err(self.rejected(name, code)),
+            let mut states = self.states(connection, &[name]).await?;
+            let state = states.pop().unwrap_or_default();
+            let plan = self.look(name, &state, wanted, is_listed)?;
+            let update = self.update(connection, name, wanted, plan);
+            let codes = connection.update(update).await?;
+            match codes.first() {
+                Some(code) if has_changed(*code) && again => again = false,
+                Some(code) => return self.decided(name, plan, *code),
+                None => return Ok(plan.outcome()),
             }
         }
     }
@@ -331,28 +330,44 @@ impl Push {
         }
     }
 
-    fn rejected(&self, name: &RecordName, code: ResponseCode) -> PushError {
+    /// Returns what the server's decision about an update means.
+    fn decided(
+        &self,
+        name: &RecordName,
+        plan: Plan,
+        code: ResponseCode,
+    ) -> Result<Outcome, PushError> {
         let name = name.in_zone(&self.zone);
         match code {
-            ResponseCode::Refused => PushError::Refused {
+            ResponseCode::NoError => Ok(plan.outcome()),
+            ResponseCode::Refused => Err(PushError::Refused {
                 server: self.server,
                 zone: self.zone.clone(),
-            },
-            ResponseCode::NotAuth | ResponseCode::NotZone => PushError::NotAuthoritative {
+            }),
+            ResponseCode::NotAuth | ResponseCode::NotZone => Err(PushError::NotAuthoritative {
                 server: self.server,
                 zone: self.zone.clone(),
-            },
-            ResponseCode::YXDomain
-            | ResponseCode::YXRRSet
-            | ResponseCode::NXDomain
-            | ResponseCode::NXRRSet => PushError::Conflict { name },
-            code => PushError::Server {
+            }),
+            code if has_changed(code) => Err(PushError::Conflict { name }),
+            code => Err(PushError::Server {
                 server: self.server,
                 code,
                 about: name.to_string(),
-            },
+            }),
         }
     }
+}
+
+/// Returns whether the server rejects an update because the name is not as it was when it was looked at (RFC 2136 section
+/// 3.2.5).
+fn has_changed(code: ResponseCode) -> bool {
+    matches!(
+        code,
+        ResponseCode::YXDomain
+            | ResponseCode::YXRRSet
+            | ResponseCode::NXDomain
+            | ResponseCode::NXRRSet
+    )
 }
 
 fn check(name: &RecordName, addresses: &Addresses) -> Result<(), PushError> {

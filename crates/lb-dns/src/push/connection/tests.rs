@@ -36,7 +36,7 @@ async fn update(answer: impl Fn(&Message) -> Option<Vec<u8>> + Send + 'static) -
     let mut connection = Connection::open(server, key(), patience).await.unwrap();
     let mut message = Message::new(0, MessageType::Query, OpCode::Update);
     message.add_query(Query::query(Name::root(), RecordType::SOA));
-    connection.update(message).await.unwrap_err()
+    connection.update([message]).await.unwrap_err()
 }
 
 fn response_to(request: &Message, code: ResponseCode) -> Message {
