@@ -121,7 +121,11 @@ fn a_relaunched_instance_soon_gets_its_share() {
         service.upkeep();
         third.count() - before
     };
-    assert!(ask(30) >= 3);
+    // On a machine that has stopped for a moment an answer was slow, which costs its instance some seconds.
+    let start = Instant::now();
+    while ask(30) < 3 {
+        assert!(start.elapsed() < Duration::from_secs(25));
+    }
     let members = |state| {
         let states = [State::Up, State::Up, state];
         let each = addresses.iter().zip(states);
