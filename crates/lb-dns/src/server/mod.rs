@@ -1,5 +1,6 @@
 //! The server that answers for the zone.
 
+mod failures;
 mod tcp;
 mod udp;
 
@@ -21,12 +22,10 @@ use crate::{Counters, Zone};
 const PORT_ATTEMPTS: u32 = 16;
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 128;
-/// Failures of a socket one after the other until it counts as broken.
-const MAX_FAILURES: u32 = 50;
-/// How long a socket that has failed is left alone.
-const FAILURE_PAUSE: Duration = Duration::from_millis(100);
 
 /// The zone that is answered from. It is swapped as a whole, and an answer is made from one snapshot without a lock.
+///
+/// One task owns the zone: it changes its copy and publishes a clone, which costs the names of the changed project only.
 #[derive(Clone, Debug)]
 pub struct SharedZone(Arc<ArcSwap<Zone>>);
 

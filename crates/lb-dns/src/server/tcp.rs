@@ -16,7 +16,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{FAILURE_PAUSE, MAX_FAILURES, ServeError, Shared, stopped};
+use super::{ServeError, Shared, failures::Failures, stopped};
 use crate::answer::{Responder, Transport};
 
 /// How long a client may take to send a message that it has begun, or to take an answer.
@@ -35,7 +35,7 @@ pub(super) async fn serve(
 ) -> Result<(), ServeError> {
     let mut connections: JoinSet<IpAddr> = JoinSet::new();
     let mut by_client: HashMap<IpAddr, usize> = HashMap::new();
-    let mut failures = 0;
+    let mut failures = Failures::new(address, "TCP");
     loop {
         let accepted = tokio::select! {
             biased;
@@ -54,21 +54,12 @@ pub(super) async fn serve(
             Ok(accepted) => accepted,
             // The client has gone already.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
-            // The process may have no file descriptor left for a moment.
-            Err(_) if failures < MAX_FAILURES => {
-                failures += 1;
-                tokio::time::sleep(FAILURE_PAUSE).await;
+            Err(error) => {
+                failures.wait(error).await?;
                 continue;
             }
-            Err(source) => {
-                return Err(ServeError::Socket {
-                    address,
-                    transport: "TCP",
-                    source,
-                });
-            }
         };
-        failures = 0;
+        failures.end();
         let (address, client) = (client.ip(), site(client.ip()));
         let of_client = by_client.entry(client).or_default();
         let full = connections.len() >= shared.tcp_connections

@@ -15,7 +15,7 @@ use nix::sys::socket::{
 use socket2::{Protocol, Type};
 use tokio::{io::Interest, net::UdpSocket, sync::watch};
 
-use super::{FAILURE_PAUSE, MAX_FAILURES, ServeError, Shared, new_socket, stopped};
+use super::{ServeError, Shared, failures::Failures, new_socket, stopped};
 use crate::{
     answer::{Responder, Transport},
     limiter::{Limiter, Verdict},
@@ -47,7 +47,7 @@ pub(super) async fn serve(
 ) -> Result<(), ServeError> {
     let mut limiter = Limiter::new(shared.queries_per_second, Instant::now());
     let mut buffer = vec![0; MAX_QUERY];
-    let mut failures = 0;
+    let mut failures = Failures::new(address, "UDP");
     loop {
         let received = tokio::select! {
             biased;
@@ -55,24 +55,14 @@ pub(super) async fn serve(
             received = receive(&socket, &mut buffer) => received,
         };
         let (length, client, local) = match received {
-            Ok(received) => {
-                failures = 0;
-                received
-            }
-            // The kernel reports what became of earlier answers, or has no memory for a moment.
-            Err(_) if failures < MAX_FAILURES => {
-                failures += 1;
-                tokio::time::sleep(FAILURE_PAUSE).await;
+            Ok(received) => received,
+            // The kernel may also report what became of an earlier answer.
+            Err(error) => {
+                failures.wait(error).await?;
                 continue;
             }
-            Err(source) => {
-                return Err(ServeError::Socket {
-                    address,
-                    transport: "UDP",
-                    source,
-                });
-            }
         };
+        failures.end();
         shared.counters.udp_messages.count();
         // Nobody has port 0.
         if client.port() == 0 {
