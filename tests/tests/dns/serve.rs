@@ -168,12 +168,8 @@ pub fn dig_gets_each_kind_of_answer() -> anyhow::Result<()> {
         for part in expected {
             anyhow::ensure!(text.contains(part), "dig {words}: no {part:?} in {text}");
         }
-        for bad in [
-            "WARNING: recursion requested but not available\n;; WARNING",
-            "malformed",
-            "mismatch",
-            "Warning",
-        ] {
+        // What dig says of an answer that it does not like.
+        for bad in ["malformed", "mismatch", "Warning"] {
             anyhow::ensure!(!text.contains(bad), "dig {words}: {text}");
         }
     }

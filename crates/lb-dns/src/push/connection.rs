@@ -207,6 +207,9 @@ impl Connection {
     }
 
     async fn read(&mut self) -> Result<Vec<u8>, PushError> {
+        // Servers send each answer by itself and wait for the acknowledgement of the one before (Nagle), which the kernel
+        // delays by 40 ms as long as there is nothing to send. The option holds for a moment only. Without it answers are slow.
+        let _ = self.stream.set_quickack(true);
         let stream = &mut self.stream;
         let reading = async {
             let length = stream.read_u16().await?;
