@@ -36,6 +36,7 @@ fn main() -> ExitCode {
                 push::of_two_owners_one_gets_a_name,
                 push::a_name_always_has_its_addresses,
                 push::what_was_lost_or_changed_by_hand_is_brought_back,
+                push::random_histories_converge,
                 push::a_server_that_was_away_gets_what_it_missed,
                 push::names_in_a_larger_zone_are_pushed_to_it,
                 push::each_algorithm_works,

@@ -356,6 +356,56 @@ pub fn what_was_lost_or_changed_by_hand_is_brought_back() -> anyhow::Result<()> 
     })
 }
 
+pub fn random_histories_converge() -> anyhow::Result<()> {
+    with_each("", |testbed| {
+        let seed = fastrand::u64(..);
+        let mut random = fastrand::Rng::with_seed(seed);
+        for round in 0..15 {
+            let context = format!("seed {seed}, round {round}");
+            let mut wanted = BTreeMap::new();
+            for number in 0..6 {
+                let texts = ["198.51.100.1", "198.51.100.2", "2001:db8::1", "2001:db8::2"];
+                let set: Vec<_> = texts.into_iter().filter(|_| random.bool()).collect();
+                if !set.is_empty() {
+                    wanted.insert(record(&format!("web-{number}.shop")), addresses(&set));
+                }
+            }
+            // What is lost or edited by hand meanwhile. Addresses without a mark would be somebody else's.
+            for _ in 0..random.usize(..4) {
+                let name = format!("web-{}.shop.{ZONE}", random.usize(..6));
+                let damage = match random.usize(..4) {
+                    0 => format!("delete {name} A"),
+                    1 => format!("delete {name} AAAA"),
+                    2 => {
+                        format!("prereq yxrrset _lb-owner.{name} TXT\nadd {name} 60 A 203.0.113.1")
+                    }
+                    _ => {
+                        format!("delete {name} A\ndelete {name} AAAA\ndelete _lb-owner.{name} TXT")
+                    }
+                };
+                // The prerequisite may fail.
+                let _ = testbed.server.update(&damage);
+            }
+            let report = testbed.reconcile(&wanted).context(context.clone())?;
+            ensure!(report.failed.is_empty(), "{context}: {report:?}");
+            let names = testbed.names()?;
+            ensure!(
+                names == wanted,
+                "{context}: {names:?} instead of {wanted:?}"
+            );
+            let report = testbed.reconcile(&wanted)?;
+            ensure!(
+                report.written.is_empty() && report.removed.is_empty(),
+                "{context}: {report:?}"
+            );
+            let push = testbed.push();
+            let listed = testbed.run(push.listed())?;
+            ensure!(listed.iter().eq(wanted.keys()), "{context}: {listed:?}");
+        }
+        Ok(())
+    })
+}
+
 pub fn a_server_that_was_away_gets_what_it_missed() -> anyhow::Result<()> {
     with_each("", |testbed| {
         let mut wanted = BTreeMap::from([
