@@ -5,7 +5,7 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Instant};
 use lb_clients::{
     health::{
         Verdict,
-        runner::{ProbeConfig, Runner},
+        runner::{FirstProbe, ProbeConfig, Runner},
         state::{Health, State},
     },
     peer::Target,
@@ -74,25 +74,27 @@ impl Probes {
         ended
     }
 
-    /// Probes exactly these instances. A check's port that is `first_port`, that of the pool's first instance, stands for the
-    /// instance's own.
+    /// Probes exactly these instances; the probes that are new begin as each says. A check's port that is `first_port`, that of
+    /// the pool's first instance, stands for the instance's own.
     pub fn set<'a>(
         &mut self,
         check: Option<&Check>,
         first_port: u16,
-        instances: impl Iterator<Item = (&'a InstanceName, SocketAddr)>,
+        instances: impl Iterator<Item = (&'a InstanceName, SocketAddr, FirstProbe)>,
     ) {
         let Some(check) = check else {
             self.running.clear();
             return;
         };
-        let wanted: HashMap<&InstanceName, SocketAddr> = instances.collect();
+        let wanted: HashMap<&InstanceName, (SocketAddr, FirstProbe)> = instances
+            .map(|(name, endpoint, first)| (name, (endpoint, first)))
+            .collect();
         self.running
             .retain(|name, probe| wanted.contains_key(name) && probe.check == *check);
-        for (name, endpoint) in wanted {
+        for (name, (endpoint, first)) in wanted {
             if !self.running.contains_key(name) {
-                self.running
-                    .insert(name.clone(), self.start(check, first_port, name, endpoint));
+                let probe = self.start(check, first_port, name, endpoint, first);
+                self.running.insert(name.clone(), probe);
             }
         }
     }
@@ -103,6 +105,7 @@ impl Probes {
         first_port: u16,
         name: &InstanceName,
         endpoint: SocketAddr,
+        first: FirstProbe,
     ) -> Probe {
         let (sender, mut results) = mpsc::channel(1);
         let vip = VipKey {
@@ -124,6 +127,7 @@ impl Probes {
             endpoint.ip(),
             config,
             Health::new(Instant::now()),
+            first,
             Arc::clone(&self.slots),
             sender,
         );
@@ -175,7 +179,8 @@ mod tests {
             let name: InstanceName = "web-1-1".parse().unwrap();
             let endpoint = "127.0.0.1:1".parse().unwrap();
             for _ in 0..2 {
-                probes.set(Some(&check), 1, std::iter::once((&name, endpoint)));
+                let one = (&name, endpoint, FirstProbe::AtOnce);
+                probes.set(Some(&check), 1, std::iter::once(one));
                 assert_eq!(probes.running.len(), 1);
                 let mut ended = Vec::new();
                 while ended.is_empty() {

@@ -579,6 +579,7 @@ mod tests {
             generation: 3,
             reason: "scaled out".to_owned(),
             is_update: false,
+            was_healthy: false,
         };
         let folder = tempfile::tempdir().unwrap();
         let open = || Keeper::open(&Place::Redb, folder.path(), "main").unwrap();

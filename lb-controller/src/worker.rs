@@ -7,6 +7,7 @@ use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Durati
 
 use anyhow::bail;
 use futures::FutureExt as _;
+use lb_clients::health::runner::FirstProbe;
 use lb_drivers::{Bounded, Driver as _, DriverError};
 use lb_model::{
     pool::{InstanceName, PoolName, PoolSpec},
@@ -260,7 +261,13 @@ impl Worker {
                 }
                 Some((name, health)) = self.health.recv() => {
                     let now = self.now();
-                    self.pool.observe_health(&name, health, now);
+                    let mut is_other = self.pool.observe_health(&name, health, now);
+                    while let Ok((name, health)) = self.health.try_recv() {
+                        is_other |= self.pool.observe_health(&name, health, now);
+                    }
+                    if !is_other {
+                        continue;
+                    }
                 }
                 Some((name, report)) = self.loads.recv() => {
                     // It counts with the next decision.
@@ -374,6 +381,7 @@ impl Worker {
         self.route_marks();
         if is_tick {
             self.restart_ended();
+            self.pool.spec.scaling.time_zone.refresh();
         }
         if is_tick && self.meter.as_ref().is_none_or(Meter::is_due) {
             self.measure().await;
@@ -398,7 +406,13 @@ impl Worker {
                 .is_some_and(|seen| seen.phase == lb_drivers::Phase::Running);
             let is_wanted = slot.record.role != Role::Removing;
             (runs && is_wanted).then_some(())?;
-            Some((&slot.record.name, endpoint(*number)?))
+            // Those that run already, when this process starts or their check changes, are not probed all at once.
+            let first = if slot.was_healthy {
+                FirstProbe::Spread
+            } else {
+                FirstProbe::AtOnce
+            };
+            Some((&slot.record.name, endpoint(*number)?, first))
         });
         let probed: Vec<_> = probed.collect();
         let first_port = self.pool.spec.network.port;
@@ -407,8 +421,10 @@ impl Worker {
             first_port,
             probed.iter().copied(),
         );
-        self.readers
-            .set(&self.pool.spec.load, first_port, probed.into_iter());
+        let read = probed
+            .into_iter()
+            .map(|(name, endpoint, _)| (name, endpoint));
+        self.readers.set(&self.pool.spec.load, first_port, read);
         self.publish(now);
     }
 
@@ -631,13 +647,13 @@ impl Worker {
         let states = self.means.agents.states();
         for (number, slot) in &mut self.pool.slots {
             let address = self.pool.spec.endpoint(*number).map(|at| at.ip());
-            slot.is_routed = !self.pool.spec.vips.is_empty()
-                && states.iter().any(|(_, state)| {
+            slot.is_routed = address.is_some_and(|address| {
+                states.iter().any(|(_, state)| {
+                    let mut vips = self.pool.spec.vips.iter();
                     state.trouble.is_none()
-                        && state.reals.keys().any(|(vip, real)| {
-                            Some(*real) == address && self.pool.spec.vips.contains(vip)
-                        })
-                });
+                        && vips.any(|vip| state.reals.contains_key(&(*vip, address)))
+                })
+            });
         }
     }
 

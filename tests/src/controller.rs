@@ -233,15 +233,17 @@ impl Drop for Controller {
         }
         self.process = None;
         // What it operated runs on without it.
-        let group = format!("lb-process-{}", self.name);
-        for entry in fs::read_dir("/sys/fs/cgroup")
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
-            remove_group(&entry.path().join(&group));
+        for driver in ["process", "docker"] {
+            let group = format!("lb-{driver}-{}", self.name);
+            for entry in fs::read_dir("/sys/fs/cgroup")
+                .into_iter()
+                .flatten()
+                .flatten()
+            {
+                remove_group(&entry.path().join(&group));
+            }
+            remove_group(&Path::new("/sys/fs/cgroup").join(&group));
         }
-        remove_group(&Path::new("/sys/fs/cgroup").join(&group));
     }
 }
 

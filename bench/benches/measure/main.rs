@@ -12,6 +12,7 @@ mod readers;
 mod report;
 mod resident;
 mod ring;
+mod starts;
 mod supervised;
 mod testbed;
 mod throughput;
@@ -76,6 +77,8 @@ enum Subject {
     Resident,
     /// CPU time and memory of a controller with 100 pools of 20 instances that have nothing to do.
     Pools,
+    /// Time from the decision to start an instance of a pool until it serves, for processes and containers.
+    Starts,
     /// Time until the clients of a dead broker are served again.
     Failover,
     /// Long connections that break while weights change.
@@ -130,6 +133,9 @@ fn main() -> anyhow::Result<()> {
     }
     if selected(Subject::Pools) {
         report.pools = Some(pools::measure().context("measuring a controller")?);
+    }
+    if selected(Subject::Starts) {
+        report.starts = starts::measure().context("measuring the start of instances")?;
     }
     if selected(Subject::Failover) {
         report.failover =

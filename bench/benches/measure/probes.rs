@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use lb_clients::health::{
     probe::{http::Http, mqtt::Mqtt, tcp::Tcp},
-    runner::{ProbeConfig, Report, Runner, slots},
+    runner::{FirstProbe, ProbeConfig, Report, Runner, slots},
     state::{Health, State},
 };
 use lb_clients::peer::Target;
@@ -82,6 +82,7 @@ async fn probe(broker: &Mosquitto) -> anyhow::Result<ProbeFigure> {
                 config.target.address.ip(),
                 config,
                 health,
+                FirstProbe::Spread,
                 Arc::clone(&slots),
                 sender.clone(),
             )

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::{
     failover::FailoverFigure, idle::IdleFigure, memory::MemoryFigure, moving::MovingFigure,
     packets::PacketFigure, pools::PoolsFigure, probes::ProbeFigure, readers::ReaderFigure,
-    resident::ResidentFigure, ring::RingFigure, supervised::SupervisedFigure,
+    resident::ResidentFigure, ring::RingFigure, starts::StartFigure, supervised::SupervisedFigure,
     throughput::ThroughputFigure, weights::WeightFigure,
 };
 
@@ -57,6 +57,9 @@ pub struct Report {
     /// Cost of idle pools.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pools: Option<PoolsFigure>,
+    /// How soon instances of pools serve.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub starts: Vec<StartFigure>,
     /// Failover of the clients of dead brokers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub failover: Vec<FailoverFigure>,
@@ -88,6 +91,7 @@ impl Report {
             supervised: None,
             resident: Vec::new(),
             pools: None,
+            starts: Vec::new(),
             failover: Vec::new(),
             moving: None,
         };

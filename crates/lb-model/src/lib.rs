@@ -21,6 +21,7 @@ pub mod scaling;
 pub mod settings;
 pub mod shedding;
 pub mod steering;
+pub mod time_zone;
 pub mod vip;
 
 /// For the macros of [`settings`].

@@ -2,7 +2,10 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use crate::settings::{Auto, FieldError, SettingType, Type, Value, plain};
+use crate::{
+    settings::{Auto, FieldError, SettingType, Type, Value, plain},
+    time_zone::TimeZone,
+};
 
 const HOUR: Duration = seconds(3_600);
 const DAY: Duration = seconds(86_400);
@@ -122,7 +125,7 @@ crate::settings! {
     pub struct ScheduleWindow {
         /// Days on which the window begins. Without them, every day.
         days: Vec<Weekday> = Vec::new();
-        /// When it begins, in the controller's time zone.
+        /// When it begins, by the clocks of the pool's `time_zone`.
         from: TimeOfDay;
         /// When it ends; on the next day if that is not after `from`.
         to: TimeOfDay;
@@ -178,6 +181,8 @@ crate::settings! {
         /// The policies that count. Without it, all that have readings.
         policies: Vec<ScalingPolicy> = Vec::new();
 
+        /// Time zone of the `schedule`, by its name in the IANA database.
+        @expert time_zone: TimeZone = TimeZone::utc();
         /// Time between two decisions; at least three periods of steering. A surge is answered at once.
         @expert period: Duration = seconds(15), seconds(1)..=HOUR;
         /// Time over which the offered load is averaged, in whole seconds.
@@ -345,7 +350,7 @@ mod tests {
     fn what_is_written_is_read() {
         let scaling = read(json!({
             "min": 2, "max": 9, "sizes": [3, 5, 7], "requests": 1200, "policies": ["requests", "latency"],
-            "latency": "200ms", "low": 0.2,
+            "latency": "200ms", "low": 0.2, "time_zone": "europe/berlin",
             "schedule": [{ "days": ["mon", "friday"], "from": "07:30", "to": "19:00", "min": 5 }],
         }))
         .unwrap();
@@ -355,6 +360,7 @@ mod tests {
         let map = Value::Object(scaling.to_map());
         assert_eq!(map["schedule"][0]["from"], "07:30");
         assert_eq!(map["high"], "auto");
+        assert_eq!(map["time_zone"], "Europe/Berlin");
         assert_eq!(read(map).unwrap(), scaling);
         assert_eq!(read(json!({})).unwrap(), Scaling::default());
     }
@@ -375,6 +381,7 @@ mod tests {
             (json!({ "relaunch_first": "2m" }), "relaunch_most"),
             (json!({ "drain_deadline": "1s" }), "drain_deadline"),
             (json!({ "low": 0.8, "high": 0.3 }), "high"),
+            (json!({ "time_zone": "Berlin" }), "time_zone"),
             (
                 json!({ "schedule": [{ "from": "24:00", "to": "07:00", "min": 2 }] }),
                 "schedule[0].from",

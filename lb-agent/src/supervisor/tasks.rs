@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, mpsc};
 use lb_clients::{
     health::{
         self, probe_target,
-        runner::{ProbeConfig, Runner},
+        runner::{FirstProbe, ProbeConfig, Runner},
         state::Health,
     },
     load::{self, reading::Subject},
@@ -97,7 +97,13 @@ impl RealTasks {
 
     /// Starts, changes or ends the probe by the settings of the VIP and the real. A probe that starts continues from
     /// `health`.
-    pub(super) fn probe(&mut self, context: &RealContext<'_>, health: Health, tasks: &Tasks) {
+    pub(super) fn probe(
+        &mut self,
+        context: &RealContext<'_>,
+        health: Health,
+        first: FirstProbe,
+        tasks: &Tasks,
+    ) {
         let RealContext {
             vip,
             address,
@@ -135,6 +141,7 @@ impl RealTasks {
                     address,
                     config,
                     health,
+                    first,
                     Arc::clone(&tasks.slots),
                     tasks.probes.clone(),
                 ));

@@ -25,6 +25,7 @@ use crate::{
 use lb_clients::{
     health::{
         self, Outcome, Verdict,
+        runner::FirstProbe,
         state::{Health, State},
     },
     load,
@@ -174,7 +175,13 @@ impl VipSupervisor {
                 State::Down => Health::dead(now),
                 _ => Health::new(now),
             };
-            real.tasks.probe(&context, health, tasks);
+            // One that waits for its first probe is not to wait for long.
+            let first_probe = if real.awaiting_first_probe {
+                FirstProbe::AtOnce
+            } else {
+                FirstProbe::Spread
+            };
+            real.tasks.probe(&context, health, first_probe, tasks);
             real.tasks.read(&context, sources, tasks);
             real.tasks.shed_by(&context);
         }

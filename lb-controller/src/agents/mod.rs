@@ -94,7 +94,7 @@ pub struct Agents(Arc<Inner>);
 struct Inner {
     pools: Mutex<Pools>,
     wanted: watch::Sender<Arc<AllWanted>>,
-    states: Vec<(Endpoint, watch::Receiver<AgentState>)>,
+    states: Vec<(Endpoint, watch::Receiver<Arc<AgentState>>)>,
 }
 
 #[derive(Debug, Default)]
@@ -147,7 +147,7 @@ impl Agents {
         let states = endpoints
             .into_iter()
             .map(|endpoint| {
-                let (sender, state) = watch::channel(AgentState::default());
+                let (sender, state) = watch::channel(Arc::default());
                 let task = reconcile::Reconciler::new(
                     endpoint.clone(),
                     owner(name),
@@ -218,8 +218,8 @@ impl Agents {
     ) -> BTreeMap<String, String> {
         let mut troubles = BTreeMap::new();
         for (endpoint, state) in self.states() {
-            if let Some(trouble) = state.trouble {
-                troubles.insert(format!("agent {endpoint}"), trouble);
+            if let Some(trouble) = &state.trouble {
+                troubles.insert(format!("agent {endpoint}"), trouble.clone());
                 continue;
             }
             for vip in vips {
@@ -243,11 +243,11 @@ impl Agents {
     }
 
     /// What each agent knows.
-    pub fn states(&self) -> Vec<(&Endpoint, AgentState)> {
+    pub fn states(&self) -> Vec<(&Endpoint, Arc<AgentState>)> {
         self.0
             .states
             .iter()
-            .map(|(endpoint, state)| (endpoint, state.borrow().clone()))
+            .map(|(endpoint, state)| (endpoint, Arc::clone(&state.borrow())))
             .collect()
     }
 }

@@ -33,7 +33,7 @@ pub(super) struct Reconciler {
     endpoint: Endpoint,
     owner: String,
     wanted: watch::Receiver<Arc<AllWanted>>,
-    state: watch::Sender<AgentState>,
+    state: watch::Sender<Arc<AgentState>>,
     /// Whether the controller's store was empty when it started: reals that it finds then are not its own.
     is_new: bool,
     /// The controller's reals at the agent, as it last said; `None` if that is unknown.
@@ -48,7 +48,7 @@ impl Reconciler {
         owner: String,
         is_new: bool,
         wanted: watch::Receiver<Arc<AllWanted>>,
-        state: watch::Sender<AgentState>,
+        state: watch::Sender<Arc<AgentState>>,
     ) -> Self {
         Reconciler {
             endpoint,
@@ -103,7 +103,7 @@ impl Reconciler {
         if is_new {
             tracing::warn!("{text}");
             self.state.send_modify(|state| {
-                state.trouble = Some(text);
+                Arc::make_mut(state).trouble = Some(text);
             });
         }
     }
@@ -125,12 +125,12 @@ impl Reconciler {
         }
         let refused = self.repair(client, &wanted).await?;
         let figures = self.figures(client).await?;
-        self.state.send_replace(AgentState {
+        self.state.send_replace(Arc::new(AgentState {
             trouble: None,
             refused,
             shed_rates: self.shed_rates.clone(),
             ..figures
-        });
+        }));
         Ok(())
     }
 

@@ -142,7 +142,7 @@ impl Pool {
     fn scale(&mut self, mut readings: Readings, now: Now) {
         let clock = Clock {
             now: now.unix,
-            utc_offset: 0,
+            utc_offset: self.spec.scaling.time_zone.offset_at(now.unix),
         };
         self.complete(&mut readings, now);
         self.score(&readings, now);
@@ -272,6 +272,7 @@ impl Pool {
             generation: self.generation,
             reason: reason.to_owned(),
             is_update: false,
+            was_healthy: false,
         };
         let mut slot = Slot::new(record, now);
         // No list has an instance of this number.

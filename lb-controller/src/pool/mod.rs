@@ -103,6 +103,8 @@ pub struct Pool {
     events: Vec<Event>,
     /// Numbers of slots whose records have changed and are not stored yet.
     dirty: BTreeSet<u32>,
+    /// Numbers of slots of whose health only the record has changed. Nothing waits for that.
+    confirmed: BTreeSet<u32>,
 }
 
 impl Pool {
@@ -130,6 +132,7 @@ impl Pool {
             shed_rate: 0.0,
             events: Vec::new(),
             dirty: BTreeSet::new(),
+            confirmed: BTreeSet::new(),
         }
     }
 
@@ -190,6 +193,8 @@ impl Pool {
                 slot.record.name
             );
             slot.record.name.epoch = one.name.epoch;
+            slot.record.was_healthy = false;
+            slot.was_healthy = false;
             self.last_epoch = self.last_epoch.max(one.name.epoch);
             self.dirty.insert(one.name.number);
             events.push((one.name.clone(), text));
@@ -199,27 +204,34 @@ impl Pool {
         }
     }
 
-    /// Takes note of an instance's health.
-    pub fn observe_health(&mut self, name: &InstanceName, health: Health, now: Now) {
-        if let Some(slot) = self.slots.get_mut(&name.number)
-            && slot.record.name == *name
-            && let Some(event) = slot.observe_health(health, now)
-        {
-            self.events.push(event);
+    /// Takes note of an instance's health. Returns whether it is another than before, so that something may follow from it;
+    /// most results of probes are like the one before.
+    pub fn observe_health(&mut self, name: &InstanceName, health: Health, now: Now) -> bool {
+        let slot = self.slots.get_mut(&name.number);
+        let Some(slot) = slot.filter(|slot| slot.record.name == *name) else {
+            return false;
+        };
+        let (is_other, event) = slot.observe_health(health, now);
+        if slot.was_healthy && !slot.record.was_healthy {
+            slot.record.was_healthy = true;
+            self.confirmed.insert(name.number);
         }
+        self.events.extend(event);
+        is_other
     }
 
-    /// The records that have to be stored before anything is done about them: by number, `None` removes one.
+    /// The records that are to be stored, most of them before anything is done about them: by number, `None` removes one.
     #[must_use]
     pub fn unstored(&self) -> Vec<(u32, Option<&InstanceRecord>)> {
         self.dirty
-            .iter()
+            .union(&self.confirmed)
             .map(|number| (*number, self.slots.get(number).map(|slot| &slot.record)))
             .collect()
     }
 
     /// They are stored.
     pub fn stored(&mut self) {
+        self.confirmed.clear();
         for number in std::mem::take(&mut self.dirty) {
             if let Some(slot) = self.slots.get_mut(&number) {
                 slot.is_stored = true;

@@ -54,6 +54,9 @@ pub struct InstanceRecord {
     /// Whether it replaces one that was well, and which is stopped and not just removed.
     #[serde(default)]
     pub is_update: bool,
+    /// Whether its check has passed once: a controller that starts has it serve on until its check fails.
+    #[serde(default)]
+    pub was_healthy: bool,
 }
 
 /// Who says what a pool is.

@@ -154,6 +154,7 @@ impl Slot {
             // An instance has its time anew: it may be that nobody has asked it so far.
             launched: now.monotonic,
             is_stored: true,
+            was_healthy: record.was_healthy,
             ..Slot::new(record, now)
         }
     }
@@ -225,18 +226,24 @@ impl Slot {
         })
     }
 
-    pub(super) fn observe_health(&mut self, health: Health, _: Now) -> Option<Event> {
+    /// Takes note of its health. Returns whether it is another than before, and what to tell of that.
+    pub(super) fn observe_health(&mut self, health: Health, _: Now) -> (bool, Option<Event>) {
         let Some(is_success) = health.is_success else {
+            let is_new = self.unasked.is_none();
             self.unasked = Some(health.reason);
-            return None;
+            return (is_new, None);
         };
-        self.unasked = None;
+        let was_unasked = self.unasked.take().is_some();
+        let wanted_drain = self.health.wants_drain;
         let before = self.health.is_up;
-        let success = if is_success { 1.0 } else { 0.0 };
-        self.probes = Some(
-            self.probes
-                .map_or(success, |probes| probes + PROBES * (success - probes)),
-        );
+        // One that starts is asked until it answers: that it does not yet is no failure.
+        if is_success || self.was_healthy {
+            let success = if is_success { 1.0 } else { 0.0 };
+            self.probes = Some(
+                self.probes
+                    .map_or(success, |probes| probes + PROBES * (success - probes)),
+            );
+        }
         self.health = Health {
             // A probe that was started again knows nothing yet.
             is_up: health.is_up.or(before),
@@ -246,7 +253,7 @@ impl Slot {
             self.was_healthy = true;
         }
         if before == self.health.is_up {
-            return None;
+            return (was_unasked || wanted_drain != self.health.wants_drain, None);
         }
         let (kind, text) = match self.health.is_up {
             Some(true) => (
@@ -254,14 +261,15 @@ impl Slot {
                 format!("its check passes: {}", self.health.reason),
             ),
             Some(false) => ("unhealthy", self.health.reason.clone()),
-            None => return None,
+            None => return (true, None),
         };
-        Some(Event {
+        let event = Event {
             instance: Some(self.record.name.clone()),
             kind,
             text,
             is_alarm: false,
-        })
+        };
+        (true, Some(event))
     }
 
     /// Whether it runs or is paused.
@@ -270,14 +278,15 @@ impl Slot {
         self.seen.as_ref().is_some_and(|seen| seen.phase.is_up())
     }
 
-    /// Whether it runs and its check passes.
+    /// Whether it runs and its check passes. One that this process has not asked yet serves on if its check has passed once: it
+    /// serves clients, who know nothing of a controller that starts again.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         let runs = self
             .seen
             .as_ref()
             .is_some_and(|seen| seen.phase == Phase::Running && seen.fault.is_none());
-        runs && (!self.is_checked || self.health.is_up == Some(true))
+        runs && (!self.is_checked || self.health.is_up.unwrap_or(self.was_healthy))
     }
 
     /// How it is, for relaunches.
@@ -327,6 +336,7 @@ impl Slot {
         self.health = Health::default();
         self.unasked = None;
         self.was_healthy = false;
+        self.record.was_healthy = false;
         self.trouble = None;
         self.last_end.clear();
         self.probes = None;

@@ -262,6 +262,18 @@ fn a_pool_starts_with_its_minimum() {
 }
 
 #[test]
+fn the_schedule_is_of_the_time_zone_of_the_pool() {
+    // 2023-11-14, 22:13 in UTC and 23:13 in Berlin.
+    for (zone, count) in [("UTC", 1), ("Europe/Berlin", 4)] {
+        let mut machine = Machine::new(json!({
+            "max": 8, "time_zone": zone, "schedule": [{ "from": "23:00", "to": "23:30", "min": 4 }],
+        }));
+        machine.seconds(5, None);
+        assert_eq!(machine.serving().len(), count, "{zone}");
+    }
+}
+
+#[test]
 fn nothing_is_done_about_records_that_are_not_stored() {
     let mut machine = Machine::new(json!({ "min": 2, "max": 4 }));
     machine.observe();
@@ -270,6 +282,39 @@ fn nothing_is_done_about_records_that_are_not_stored() {
     assert_eq!(machine.pool.steps(true, machine.now), []);
     machine.store();
     assert_eq!(machine.pool.steps(true, machine.now).len(), 2);
+}
+
+/// A list comes before the first result of a probe.
+#[test]
+fn instances_serve_on_while_a_controller_that_starts_has_not_asked_them() {
+    let mut machine = Machine::new(json!({ "min": 2, "max": 4 }));
+    machine.seconds(5, None);
+    // A third one is being started, and does not answer yet.
+    machine.start_up = Duration::MAX;
+    machine.pool.spec.scaling.min = 3;
+    machine.spec.scaling.min = 3;
+    machine.seconds(2, None);
+    machine.crash();
+    machine.observe();
+    machine.pool.decide(None, machine.now);
+    assert_eq!(machine.serving(), ["web-1-1", "web-2-2"]);
+    // One of them has died meanwhile.
+    let name: InstanceName = "web-1-1".parse().unwrap();
+    let health = Health {
+        is_up: Some(false),
+        is_success: Some(false),
+        ..Health::default()
+    };
+    machine.pool.observe_health(&name, health, machine.now);
+    machine.pool.decide(None, machine.now);
+    assert_eq!(machine.serving(), ["web-2-2"]);
+    // One that is relaunched has its check to pass again, also for the next controller.
+    machine.seconds(3, None);
+    machine.crash();
+    machine.observe();
+    machine.pool.decide(None, machine.now);
+    assert!(machine.pool.slots[&1].record.name.epoch > 3);
+    assert_eq!(machine.serving(), ["web-2-2"]);
 }
 
 #[test]
@@ -562,6 +607,43 @@ fn a_probe_that_this_machine_could_not_make_says_nothing() {
     machine.pool.observe_health(&name, health, machine.now);
     let slot = &machine.pool.slots[&1];
     assert_eq!((slot.health.is_up, &slot.unasked), (Some(true), &None));
+}
+
+#[test]
+fn failures_of_a_start_do_not_count_and_only_changes_of_health_matter() {
+    let mut machine = Machine::new(json!({ "min": 1, "max": 4 }));
+    machine.start_up = Duration::MAX;
+    machine.seconds(3, None);
+    let name: InstanceName = "web-1-1".parse().unwrap();
+    let mut observe = |is_up: Option<bool>, is_success: Option<bool>| {
+        let health = Health {
+            is_up,
+            is_success,
+            ..Health::default()
+        };
+        let now = machine.now;
+        let is_other = machine.pool.observe_health(&name, health, now);
+        (is_other, machine.pool.slots[&1].probes)
+    };
+    // It starts: it is asked often, and does not answer yet.
+    assert_eq!(observe(None, Some(false)), (false, None));
+    assert_eq!(observe(None, Some(false)), (false, None));
+    assert_eq!(observe(Some(true), Some(true)), (true, Some(1.0)));
+    assert_eq!(observe(Some(true), Some(true)), (false, Some(1.0)));
+    // The probe could not be made, twice; then it can.
+    assert_eq!(observe(Some(true), None), (true, Some(1.0)));
+    assert_eq!(observe(Some(true), None), (false, Some(1.0)));
+    assert_eq!(observe(Some(true), Some(true)), (true, Some(1.0)));
+    // It fails: that counts, and matters when it is down.
+    assert_eq!(observe(Some(true), Some(false)), (false, Some(0.8)));
+    assert!(observe(Some(false), Some(false)).0);
+    // It is not the instance of this place any more.
+    let other: InstanceName = "web-1-9".parse().unwrap();
+    assert!(
+        !machine
+            .pool
+            .observe_health(&other, Health::default(), machine.now)
+    );
 }
 
 #[test]

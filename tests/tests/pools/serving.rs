@@ -95,6 +95,10 @@ pub fn instances_are_reals_of_a_vip_and_drain() -> anyhow::Result<()> {
     fs::remove_dir_all(controller.state())?;
     fs::rename(&kept, controller.state())?;
     controller.run()?;
+    // It does not take its instances out of rotation until it has asked them: they answered before.
+    for _ in 0..100 {
+        client::get(clients.namespace(), target, "/")?;
+    }
     controller.wait_serving("web", 2)?;
     controller.pool(&["del", "web"])?;
     wait_for("the reals' end", PATIENCE, || {

@@ -22,7 +22,7 @@ use lb_clients::health::{
         mqtt::{Expect, Mqtt},
         tcp::Tcp,
     },
-    runner::{ProbeConfig, Report, Runner},
+    runner::{FirstProbe, ProbeConfig, Report, Runner},
     state::{Health, State},
 };
 use lb_clients::peer::{Target, mqtt::Version};
@@ -350,6 +350,7 @@ fn a_broker_dies_and_returns() {
             target.address.ip(),
             ProbeConfig { check, target },
             Health::new(Instant::now()),
+            FirstProbe::Spread,
             Arc::new(Semaphore::new(8)),
             sender,
         );

@@ -92,6 +92,7 @@ fn start(port: u16, reports: mpsc::Sender<Report>) -> Runner {
         target.address.ip(),
         ProbeConfig { check, target },
         Health::new(Instant::now()),
+        FirstProbe::Spread,
         Arc::new(Semaphore::new(8)),
         reports,
     )

@@ -3,6 +3,9 @@
 //! A probe starts one interval after the one before it started, less the jitter: never later, unless that one
 //! still runs or all slots are in use. A dead real is down after [`Check::detection_time`] at most.
 //!
+//! A real that starts, and that somebody waits for, is probed at once, and again after pauses that grow from 20 ms to the fast
+//! interval, until it answers ([`FirstProbe::AtOnce`]).
+//!
 //! If this process wakes up late, because it was stopped or got no CPU, the probes of all reals are due at once. They are
 //! spread over an interval then, as at the start.
 
@@ -16,7 +19,7 @@ use tokio::{
 };
 
 use super::{
-    Outcome,
+    Outcome, Verdict,
     probe::Prober,
     state::{Change, Health, State},
 };
@@ -31,6 +34,24 @@ pub const MAX_PROBES: usize = 4_096;
 const LATE: u32 = 4;
 /// A busy machine is later than this only if it gets no CPU.
 const LEAST_LATE: Duration = Duration::from_millis(50);
+
+/// The first pause between two probes of a real that starts, ...
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// ... each other as a multiple of the one before: a real that has started is found after half of the time that it took more.
+const LONGER: f64 = 1.5;
+/// The least time that a probe of a real that starts may take. A packet that came before the real had its address is lost, and
+/// TCP sends it again after a second only.
+const LEAST_PATIENCE: Duration = Duration::from_millis(100);
+
+/// When a real is probed first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirstProbe {
+    /// Within the fast interval, at random: many reals that run already are probed from then on.
+    Spread,
+    /// At once, and soon again until it answers: it has just started, or it gets no flows before it answers. Failures count as
+    /// if it were probed at the fast interval, so it is not down sooner because it is asked more often.
+    AtOnce,
+}
 
 /// The result of one probe of a real.
 #[derive(Clone, Debug)]
@@ -74,6 +95,7 @@ impl Runner {
         real: IpAddr,
         config: ProbeConfig,
         health: Health,
+        first: FirstProbe,
         slots: Arc<Semaphore>,
         reports: mpsc::Sender<Report>,
     ) -> Self {
@@ -84,11 +106,12 @@ impl Runner {
             prober: Prober::new(&config.check, vip, real),
             config,
             health,
+            start: None,
             slots,
         };
         Runner {
             configs,
-            task: tokio::spawn(work.run(receiver, reports)),
+            task: tokio::spawn(work.run(first, receiver, reports)),
         }
     }
 
@@ -136,22 +159,62 @@ pub fn slots_within(files: u64) -> usize {
     half.clamp(1, MAX_PROBES)
 }
 
+/// The probes of a real that starts.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    /// The pause after the next failure.
+    pause: Duration,
+    /// When a probe is due that counts if it fails.
+    counts_from: Instant,
+}
+
+impl Start {
+    /// The next probe after one that failed, and the probes after that; `None` when these are as for any real in doubt.
+    fn next(self, started: Instant, fast_interval: Duration) -> Option<(Instant, Start)> {
+        let counts_from = if started >= self.counts_from {
+            started + fast_interval
+        } else {
+            self.counts_from
+        };
+        let next = Start {
+            pause: self.pause.mul_f64(LONGER),
+            counts_from,
+        };
+        (self.pause < fast_interval).then(|| ((started + self.pause).min(counts_from), next))
+    }
+
+    /// How long a probe may take that starts now; `None`: as long as any other.
+    fn patience(self, now: Instant) -> Option<Duration> {
+        (now < self.counts_from).then(|| (self.pause * 2).max(LEAST_PATIENCE))
+    }
+}
+
 struct Work {
     vip: VipKey,
     real: IpAddr,
     config: ProbeConfig,
     prober: Prober,
     health: Health,
+    /// While the real starts.
+    start: Option<Start>,
     slots: Arc<Semaphore>,
 }
 
 impl Work {
     async fn run(
         mut self,
+        first: FirstProbe,
         mut configs: watch::Receiver<ProbeConfig>,
         reports: mpsc::Sender<Report>,
     ) {
         let mut next = self.soon();
+        if first == FirstProbe::AtOnce {
+            self.start = Some(Start {
+                pause: FIRST_PAUSE,
+                counts_from: next,
+            });
+            next = Instant::now();
+        }
         loop {
             let found = tokio::select! {
                 biased;
@@ -167,14 +230,16 @@ impl Work {
                 self.config = configs.borrow_and_update().clone();
                 self.prober = Prober::new(&self.config.check, self.vip, self.real);
                 self.health.reconsider();
+                self.start = None;
                 next = self.soon();
                 continue;
             };
-            let report = self.report(outcome);
+            let answers = outcome.verdict.is_alive();
+            let report = self.report(started, outcome);
             if reports.send(report).await.is_err() {
                 return;
             }
-            next = started + self.pause();
+            next = self.next(started, answers);
         }
     }
 
@@ -188,14 +253,28 @@ impl Work {
         // The semaphore is never closed; without a slot the probe would still be right.
         let _slot = self.slots.acquire().await;
         let started = Instant::now();
-        (started, self.prober.run(&self.config.target).await)
+        let patience = self.start.and_then(|start| start.patience(started));
+        let probe = self.prober.run(&self.config.target);
+        let outcome = match patience {
+            Some(patience) => tokio::time::timeout(patience, probe).await,
+            None => Ok(probe.await),
+        };
+        let outcome = outcome.unwrap_or_else(|_| {
+            let reason = "no answer yet; it may still start";
+            Outcome::new(Verdict::Unhealthy, reason, started.elapsed())
+        });
+        (started, outcome)
     }
 
-    fn report(&mut self, outcome: Outcome) -> Report {
+    fn report(&mut self, started: Instant, outcome: Outcome) -> Report {
         let now = Instant::now().into_std();
-        let change = self
-            .health
-            .observe(&self.config.check, outcome.clone(), now);
+        let counts = self.start.is_none_or(|start| started >= start.counts_from);
+        let change = if counts || outcome.verdict != Verdict::Unhealthy {
+            self.health
+                .observe(&self.config.check, outcome.clone(), now)
+        } else {
+            None
+        };
         Report {
             vip: self.vip,
             real: self.real,
@@ -209,6 +288,25 @@ impl Work {
     /// The first probes of many reals are spread over a fast interval.
     fn soon(&self) -> Instant {
         Instant::now() + random_part(self.config.check.fast_interval())
+    }
+
+    /// When the next probe is due after one that started then.
+    fn next(&mut self, started: Instant, answers: bool) -> Instant {
+        let Some(start) = self.start.take() else {
+            return started + self.pause();
+        };
+        if answers {
+            // Reals that were started together are not probed together from now on.
+            return started + random_part(self.interval());
+        }
+        match start.next(started, self.config.check.fast_interval()) {
+            Some((next, start)) => {
+                self.start = Some(start);
+                // It may have taken longer than the pause. That is not late.
+                next.max(Instant::now())
+            }
+            None => started + self.pause(),
+        }
     }
 
     fn pause(&self) -> Duration {

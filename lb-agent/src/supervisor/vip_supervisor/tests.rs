@@ -135,6 +135,45 @@ async fn who_cannot_be_probed_any_more_is_not_dead_for_ever() {
     assert!(steered.reals[&real()].up);
 }
 
+/// The check is so slow that no other probe comes while the test runs.
+#[tokio::test]
+async fn a_real_that_waits_for_its_first_probe_is_probed_at_once() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let added = listener.local_addr().unwrap();
+    let before = vip(|vip| {
+        let check = serde_json::json!({
+            "kind": "tcp", "interval": "1h", "fast_interval": "1h", "port": added.port(),
+        });
+        vip.check = Some(Check::from_json(&check).unwrap());
+    });
+    let (sender, mut reports) = mpsc::channel(1);
+    let tasks = Tasks::new(sender, mpsc::channel(1).0);
+    let mut supervisor = begin(&before, &tasks);
+    supervisor.reals.get_mut(&real()).unwrap().state = State::Up;
+    let mut after = (*before).clone();
+    after
+        .reals
+        .insert(added.ip().into(), RealSpec::default().into());
+    supervisor.update(Arc::new(after), &Marks::new(), &tasks);
+    assert_eq!(
+        supervisor
+            .observed(Instant::now(), &AllFlowCounts::new())
+            .len(),
+        1
+    );
+    let patience = Duration::from_secs(60);
+    let report = tokio::time::timeout(patience, reports.recv()).await;
+    let report = report.unwrap().unwrap();
+    assert_eq!((report.real, report.state), (added.ip(), State::Up));
+    assert!(supervisor.probed(report), "it gets flows now");
+    assert_eq!(
+        supervisor
+            .observed(Instant::now(), &AllFlowCounts::new())
+            .len(),
+        2
+    );
+}
+
 #[tokio::test]
 async fn the_first_weight_is_told_if_it_is_another_than_before() {
     let (vip, tasks) = (vip(|_| {}), tasks());

@@ -37,10 +37,26 @@ fn config(probe: Component, address: SocketAddr) -> ProbeConfig {
 }
 
 fn start(config: ProbeConfig, slots: &Arc<Semaphore>) -> (Runner, mpsc::Receiver<Report>) {
+    start_first(config, FirstProbe::Spread, slots)
+}
+
+fn start_first(
+    config: ProbeConfig,
+    first: FirstProbe,
+    slots: &Arc<Semaphore>,
+) -> (Runner, mpsc::Receiver<Report>) {
     let (sender, reports) = mpsc::channel(16);
     let real = config.target.address.ip();
     let health = Health::new(std::time::Instant::now());
-    let runner = Runner::start(vip(), real, config, health, Arc::clone(slots), sender);
+    let runner = Runner::start(
+        vip(),
+        real,
+        config,
+        health,
+        first,
+        Arc::clone(slots),
+        sender,
+    );
     (runner, reports)
 }
 
@@ -248,7 +264,7 @@ async fn the_trouble_of_this_host_changes_no_state() {
     let mut inconclusive = 0;
     while inconclusive < 5 {
         let report = next(&mut reports).await;
-        if report.outcome.verdict == crate::health::Verdict::Inconclusive {
+        if report.outcome.verdict == Verdict::Inconclusive {
             inconclusive += 1;
             assert!(report.outcome.reason.contains("/nowhere/ca.pem"));
         }
@@ -259,4 +275,119 @@ async fn the_trouble_of_this_host_changes_no_state() {
     runner.replace(patient(address));
     let down = change(&mut reports).await;
     assert_eq!((down.from, down.to), (State::Up, State::Down));
+}
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// A check whose probes would not come within the time of a test, were the real not starting.
+fn seldom(probe: Component, address: SocketAddr) -> ProbeConfig {
+    let mut config = config(probe, address);
+    config.check.interval = HOUR;
+    config.check.fast_interval = Some(HOUR);
+    config.check.timeout = Some(HOUR);
+    config
+}
+
+#[tokio::test]
+async fn a_real_that_starts_is_probed_at_once_and_again_until_it_answers() {
+    let (listener, address) = listen_at("127.0.0.4:0").await;
+    drop(listener);
+    let (_runner, mut reports) =
+        start_first(seldom(tcp(), address), FirstProbe::AtOnce, &slots_of(8));
+    // More failures than the threshold, which do not count so soon.
+    for _ in 0..5 {
+        let report = next(&mut reports).await;
+        assert_eq!(report.outcome.verdict, Verdict::Unhealthy);
+        assert_eq!((report.state, report.change), (State::Unknown, None));
+    }
+    let _listener = listen_again(address);
+    let up = change(&mut reports).await;
+    assert_eq!((up.from, up.to), (State::Unknown, State::Up));
+}
+
+/// An answer that comes too late for the first probe, or never, does not hold up the next one.
+#[tokio::test]
+async fn a_probe_of_a_real_that_starts_ends_soon() {
+    let (listener, address) = listen().await;
+    let (_runner, mut reports) =
+        start_first(seldom(http(), address), FirstProbe::AtOnce, &slots_of(8));
+    let (_silent, _) = listener.accept().await.unwrap();
+    let report = next(&mut reports).await;
+    assert_eq!(report.outcome.reason, "no answer yet; it may still start");
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    tokio::io::AsyncWriteExt::write_all(&mut stream, answer)
+        .await
+        .unwrap();
+    assert_eq!(change(&mut reports).await.to, State::Up);
+}
+
+/// When each probe starts, and whether it counts, if every one fails at once.
+fn starts(fast_interval: Duration, counts_from: Duration) -> Vec<(u128, bool)> {
+    let begin = Instant::now();
+    let mut state = Some((
+        begin,
+        Start {
+            pause: FIRST_PAUSE,
+            counts_from: begin + counts_from,
+        },
+    ));
+    let mut starts = Vec::new();
+    while let Some((at, start)) = state {
+        starts.push(((at - begin).as_millis(), at >= start.counts_from));
+        state = start.next(at, fast_interval);
+    }
+    starts
+}
+
+#[test]
+fn pauses_grow_up_to_the_fast_interval_and_failures_count_as_rarely_as_ever() {
+    let milliseconds = Duration::from_millis;
+    let expected =
+        [0, 20, 50, 95, 162, 200, 351, 579, 700].map(|at| (at, [200, 700].contains(&at)));
+    assert_eq!(starts(milliseconds(500), milliseconds(200)), expected);
+    // With the shortest interval there is room for a few.
+    let shortest = [
+        (0, true),
+        (20, false),
+        (50, false),
+        (95, false),
+        (100, true),
+    ];
+    assert_eq!(starts(milliseconds(100), Duration::ZERO), shortest);
+    // Of any interval, the probes that count are an interval apart, and none of the others is more than twice as late as a
+    // real takes that starts.
+    for (fast, first) in [(1_000, 999), (2_000, 0), (5_000, 1_234), (60_000, 59_000)] {
+        let starts = starts(milliseconds(fast), milliseconds(first));
+        let counted: Vec<u128> = starts
+            .iter()
+            .filter_map(|(at, counts)| counts.then_some(*at))
+            .collect();
+        assert!(
+            counted
+                .iter()
+                .is_sorted_by(|a, b| *b - *a >= u128::from(fast))
+        );
+        assert!(
+            starts
+                .iter()
+                .is_sorted_by(|(a, _), (b, _)| *b <= a * 2 + 20)
+        );
+    }
+}
+
+#[test]
+fn a_probe_of_a_real_that_starts_may_take_longer_and_longer() {
+    let now = Instant::now();
+    let start = |pause, ahead| Start {
+        pause: Duration::from_millis(pause),
+        counts_from: now + Duration::from_secs(ahead),
+    };
+    assert_eq!(start(20, 1).patience(now), Some(LEAST_PATIENCE));
+    assert_eq!(
+        start(300, 1).patience(now),
+        Some(Duration::from_millis(600))
+    );
+    // One that counts has all its time.
+    assert_eq!(start(300, 0).patience(now), None);
 }
