@@ -8,6 +8,7 @@
 
 pub mod check;
 pub mod component;
+pub mod dns;
 pub mod document;
 pub mod duration;
 pub mod intent;

@@ -22,7 +22,7 @@ pub(super) struct Packages {
 pub(super) const TESTBED: Packages = Packages {
     name: "packages for testbeds",
     why: "ip and ethtool build networks, tcpdump and ping inspect them; nginx, Mosquitto, RabbitMQ, a node exporter, \
-          Redis, collectd (with what its page needs) and a Docker engine are balanced, probed and read; Prometheus brings promtool, which checks metrics; systemd brings systemd-analyze, which checks units",
+          Redis, BIND and Knot (dig and nsupdate ask and change them), collectd (with what its page needs) and a Docker engine are balanced, probed and read; Prometheus brings promtool, which checks metrics; systemd brings systemd-analyze, which checks units",
     packages: &[
         "iproute2",
         "ethtool",
@@ -33,6 +33,9 @@ pub(super) const TESTBED: Packages = Packages {
         "prometheus-node-exporter",
         "prometheus",
         "redis-server",
+        "bind9",
+        "bind9-dnsutils",
+        "knot",
         "collectd-core",
         "libprotobuf-c1",
         "libmicrohttpd12",
@@ -52,7 +55,7 @@ pub(super) const PROXIES: Packages = Packages {
 };
 
 /// Services of packages, which are disabled after the installation.
-const SERVICES: [(&str, &[&str]); 9] = [
+const SERVICES: [(&str, &[&str]); 11] = [
     ("haproxy", &["haproxy.service"]),
     ("nginx-light", &["nginx.service"]),
     ("mosquitto", &["mosquitto.service"]),
@@ -66,6 +69,8 @@ const SERVICES: [(&str, &[&str]); 9] = [
     ),
     ("prometheus", &["prometheus.service"]),
     ("redis-server", &["redis-server.service"]),
+    ("bind9", &["named.service"]),
+    ("knot", &["knot.service"]),
     ("collectd-core", &["collectd.service"]),
     (
         "docker.io",
