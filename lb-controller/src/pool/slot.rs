@@ -207,6 +207,11 @@ impl Slot {
         if is_missing {
             self.seen = None;
         }
+        if self.seen.is_none() {
+            // What is made in its place has its check to pass, also if it has the same name.
+            self.was_healthy = false;
+            self.record.was_healthy = false;
+        }
         let ended = match &self.seen {
             Some(listed) if has_ended(&listed.phase) => listed.phase.to_string(),
             None if self.was_up && self.record.role != Role::Removing => {
