@@ -39,6 +39,8 @@ impl Bed {
         let host = network.real()?;
         // The host is on the same network as the instances: its interface is a port of the bridge.
         for line in [
+            // Higher than those of all instances: a bridge has the lowest of its ports' unless it keeps its own.
+            "ip link set eth0 address fe:ff:ff:ff:ff:fe",
             "ip link add br0 type bridge mcast_snooping 0",
             "ip link set eth0 master br0",
             "ip link set br0 up",
@@ -89,7 +91,15 @@ fn attached(launch: Launch, address: &str) -> Launch {
 }
 
 /// Instances of the driver serve a VIP, and what is removed leaves nothing.
+/// The MAC address of the bridge.
+fn bridge_mac(bed: &Bed) -> anyhow::Result<String> {
+    let text = bed.host.sh("ip -o link show br0")?;
+    let (_, mac) = text.split_once("link/ether ").context("no MAC address")?;
+    Ok(mac.split(' ').next().unwrap_or_default().to_owned())
+}
+
 fn serve(bed: &Bed, driver: &Arc<dyn Driver>, launches: &[Launch]) -> anyhow::Result<()> {
+    let mac = bridge_mac(bed)?;
     bed.on_host(async {
         for launch in launches {
             driver.create(launch).await?;
@@ -112,6 +122,7 @@ fn serve(bed: &Bed, driver: &Arc<dyn Driver>, launches: &[Launch]) -> anyhow::Re
         Ok((answers == names).then_some(answers))
     }))?;
     assert_eq!(answers, names);
+    assert_eq!(bridge_mac(bed)?, mac, "neighbours know the host by it");
     Ok(())
 }
 

@@ -65,6 +65,7 @@ pub fn connect(
         let bridge = find(&handle, &bridge)
             .await?
             .ok_or_else(|| format!("there is no bridge {bridge} on this host; make it first"))?;
+        keep_mac(&handle, &bridge).await?;
         let pair = LinkVeth::new(&host, &peer_here).build();
         let made = handle.link().add(pair).execute().await;
         made.map_err(|error| format!("making the interface {host}: {error}"))?;
@@ -184,6 +185,26 @@ fn is_configured(namespace: &File, address: IpAddr) -> Result<bool, String> {
         });
         Ok(has_address && link.header.flags.contains(LinkFlags::Up))
     })
+}
+
+/// Sets the bridge's MAC address to the one that it has. One that nobody has set is the lowest of the bridge's ports, and changes
+/// when instances come and go: neighbours lose the host's addresses then, for as long as they remember the address of before.
+async fn keep_mac(handle: &Handle, bridge: &LinkMessage) -> Result<(), String> {
+    let address = bridge.attributes.iter().find_map(|attribute| {
+        if let LinkAttribute::Address(address) = attribute {
+            Some(address.clone())
+        } else {
+            None
+        }
+    });
+    let Some(address) = address else {
+        return Ok(());
+    };
+    let same = LinkMessageBuilder::<LinkUnspec>::new()
+        .index(bridge.header.index)
+        .address(address)
+        .build();
+    set(handle, same, "keeping the MAC address of the bridge").await
 }
 
 fn attachment_mtu(bridge: &LinkMessage) -> Option<u32> {
