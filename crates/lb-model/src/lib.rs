@@ -16,6 +16,7 @@ pub mod load;
 pub mod options;
 pub mod peer;
 pub mod pool;
+pub mod project;
 pub mod ring;
 pub mod scaling;
 pub mod settings;

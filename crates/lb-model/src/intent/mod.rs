@@ -23,5 +23,5 @@ pub use kinds::Kinds;
 pub use model::{Intent, Real, Vip};
 pub use owner::{Owner, Writer};
 pub use refusal::Refusal;
-pub use spec::{RealSpec, VipSpec};
+pub use spec::{DEFAULT_WEIGHT, RealSpec, VipSpec};
 pub use when_empty::WhenEmpty;

@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::project::is_label;
+
 /// The longest name of a pool, in bytes. With number and epoch it still is a name of a container, a control group and a
 /// host (63 bytes).
 pub const MAX_POOL_NAME: usize = 40;
@@ -38,11 +40,7 @@ impl FromStr for PoolName {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        let fits = (1..=MAX_POOL_NAME).contains(&text.len())
-            && text.bytes().all(plain)
-            && text.starts_with(|first: char| first.is_ascii_lowercase())
-            && !text.ends_with('-');
+        let fits = is_label(text, MAX_POOL_NAME);
         if fits {
             Ok(PoolName(text.to_owned()))
         } else {

@@ -21,6 +21,17 @@ impl AddressRange {
         (address <= bits(self.last)).then(|| like(self.first, address))
     }
 
+    /// The part that begins with this number, from 1, and has `count` addresses; `None` past the end.
+    #[must_use]
+    pub fn part(&self, number: u32, count: u32) -> Option<Self> {
+        let last = number.checked_add(count.checked_sub(1)?)?;
+        Some(AddressRange {
+            first: self.nth(number)?,
+            last: self.nth(last)?,
+            prefix: self.prefix,
+        })
+    }
+
     /// How many addresses it has.
     #[must_use]
     pub fn len(&self) -> u128 {
@@ -152,6 +163,15 @@ mod tests {
         assert_eq!(six.nth(16), Some("2001:db8::1f".parse().unwrap()));
         assert_eq!(six.nth(17), None);
         assert_eq!(six.to_string(), "2001:db8::10-2001:db8::1f/64");
+    }
+
+    #[test]
+    fn a_range_has_parts() {
+        let range: AddressRange = "10.70.0.11-10.70.0.16/24".parse().unwrap();
+        let part = |number, count| Some(range.part(number, count)?.to_string());
+        assert_eq!(part(1, 4).as_deref(), Some("10.70.0.11-10.70.0.14/24"));
+        assert_eq!(part(6, 1).as_deref(), Some("10.70.0.16-10.70.0.16/24"));
+        assert_eq!((part(5, 4), part(1, 0), part(0, 1)), (None, None, None));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::{
     component::{Component, Registry},
     load::LoadSource,
     scaling::Scaling,
-    settings::{FieldError, Map, NOT_SET, SettingType as _, Settings as _, Value},
+    settings::{FieldError, Map, NOT_SET, SettingType as _, Settings as _, Value, merged},
     vip::{VipKey, check_unicast},
 };
 
@@ -245,12 +245,7 @@ impl PoolSpec {
         patch: &Map<String, Value>,
         kinds: &PoolKinds,
     ) -> Result<Self, FieldError> {
-        let mut map = Value::Object(self.to_map());
-        merge(&mut map, patch);
-        let Value::Object(map) = map else {
-            unreachable!("a map stays one");
-        };
-        Self::read(&map, kinds)
+        Self::read(&merged(&self.to_map(), patch), kinds)
     }
 
     /// The driver: its kind and settings.
@@ -336,27 +331,6 @@ impl PoolSpec {
             } == other.template
             && self.network == other.network
             && self.vips == other.vips
-    }
-}
-
-/// Merges a patch into a value (RFC 7396).
-fn merge(value: &mut Value, patch: &Map<String, Value>) {
-    if !value.is_object() {
-        *value = Value::Object(Map::new());
-    }
-    let Some(map) = value.as_object_mut() else {
-        return;
-    };
-    for (name, new) in patch {
-        match new {
-            Value::Null => {
-                map.remove(name);
-            }
-            Value::Object(inner) => merge(map.entry(name.clone()).or_insert(Value::Null), inner),
-            other => {
-                map.insert(name.clone(), other.clone());
-            }
-        }
     }
 }
 

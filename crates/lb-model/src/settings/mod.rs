@@ -112,6 +112,30 @@ pub fn patch<T: Settings>(settings: &T, patch: &Map<String, Value>) -> Result<T,
     from_map(&map)
 }
 
+/// A table with a patch: each entry of `patch` replaces the setting with its name, tables are patched in turn, and `null` removes
+/// (RFC 7396).
+#[must_use]
+pub fn merged(map: &Map<String, Value>, patch: &Map<String, Value>) -> Map<String, Value> {
+    let mut map = map.clone();
+    for (name, new) in patch {
+        match new {
+            Value::Null => {
+                map.remove(name);
+            }
+            Value::Object(inner) => {
+                let nothing = Map::new();
+                let before = map.get(name).and_then(Value::as_object);
+                let table = merged(before.unwrap_or(&nothing), inner);
+                map.insert(name.clone(), Value::Object(table));
+            }
+            other => {
+                map.insert(name.clone(), other.clone());
+            }
+        }
+    }
+    map
+}
+
 /// Takes a setting out of a map.
 ///
 /// # Errors

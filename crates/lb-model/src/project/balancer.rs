@@ -1,0 +1,237 @@
+//! What can be set on a load balancer of a project.
+
+use std::collections::BTreeMap;
+
+use super::{Backend, spec::check_description};
+use crate::{
+    check::Check,
+    component::Registry,
+    settings::{FieldError, Map, NOT_SET, Settings as _, Value, merged},
+};
+
+/// The most nodes of a load balancer.
+pub const MAX_NODES: u32 = 64;
+/// The port at which nodes answer health checks; load balancers cannot have it.
+pub const NODE_HEALTH_PORT: u16 = 9471;
+/// The port of HTTP.
+const HTTP_PORT: u16 = 80;
+
+crate::choice! {
+    /// What a load balancer understands.
+    pub enum BalancerProtocol = Http {
+        /// Requests: each goes to the backend that suits it best, and idempotent ones that fail are tried again elsewhere.
+        Http = "http",
+        /// Connections.
+        Tcp = "tcp",
+    }
+}
+
+crate::settings! {
+    /// What can be set on a load balancer.
+    pub struct BalancerSpec {
+        /// What it understands.
+        protocol: BalancerProtocol = BalancerProtocol::Http;
+        /// Port that clients connect to. Default: 80 for `http`, `backend_port` for `tcp`.
+        port: Option<u16> = None, 1..=65_535;
+        /// The servers behind it.
+        backends: Vec<Backend> = Vec::new();
+        /// Port of the backends that have none of their own. Default: the check's, or 80 for `http`.
+        backend_port: Option<u16> = None, 1..=65_535;
+        /// The health check of the backends. Without it they count as up.
+        check: Option<Check> = None;
+        /// Nodes at least: proxies of its own that serve it.
+        nodes: u32 = 1, 1..=MAX_NODES;
+        /// Starts further nodes when these are busy, up to `max_nodes`.
+        auto_scaling: bool = false;
+        /// Nodes at most, with `auto_scaling`.
+        max_nodes: u32 = 4, 1..=MAX_NODES;
+        /// Labels, for programs of the operator.
+        labels: BTreeMap<String, String> = BTreeMap::new();
+        /// Free text about the load balancer, shown in lists.
+        description: Option<String> = None;
+    }
+    validate(spec) {
+        let spec: &BalancerSpec = spec;
+        check_description(spec.description.as_deref())?;
+        if spec.listen_port() == NODE_HEALTH_PORT {
+            let advice = "nodes answer health checks there; give another port";
+            return Err(FieldError::new("port", NODE_HEALTH_PORT, advice));
+        }
+        if spec.auto_scaling && spec.max_nodes < spec.nodes {
+            let advice = format!("less than nodes, give {} at least", spec.nodes);
+            return Err(FieldError::new("max_nodes", spec.max_nodes, advice));
+        }
+        for (position, backend) in spec.backends.iter().enumerate() {
+            let at = |error: FieldError| error.within(format!("backends[{position}]"));
+            if spec.port_of(backend) == 0 {
+                let advice = "give the backend's port, or backend_port for all";
+                return Err(at(FieldError::new("port", NOT_SET, advice)));
+            }
+            let is_same = |other: &Backend| {
+                other.address == backend.address && spec.port_of(other) == spec.port_of(backend)
+            };
+            if spec.backends[..position].iter().any(is_same) {
+                let advice = "it is given twice; name each once";
+                return Err(at(FieldError::new("address", &backend.address, advice)));
+            }
+        }
+        if spec.protocol == BalancerProtocol::Tcp && spec.listen_port() == 0 {
+            return Err(FieldError::missing("port", "give the port that clients connect to"));
+        }
+        Ok(())
+    }
+}
+
+impl BalancerSpec {
+    /// Reads and checks the settings; `probes` are the kinds of health checks.
+    ///
+    /// # Errors
+    /// The first setting that is missing, unknown, has the wrong type, is out of range or contradicts another one.
+    pub fn read(map: &Map<String, Value>, probes: &Registry) -> Result<Self, FieldError> {
+        let mut spec = crate::settings::from_map::<BalancerSpec>(map)?;
+        if let Some(check) = &mut spec.check {
+            *check = probes
+                .normalize(check)
+                .map_err(|error| error.within("check"))?;
+        }
+        Ok(spec)
+    }
+
+    /// Changes settings (RFC 7396).
+    ///
+    /// # Errors
+    /// As [`BalancerSpec::read`].
+    pub fn patched(
+        &self,
+        patch: &Map<String, Value>,
+        probes: &Registry,
+    ) -> Result<Self, FieldError> {
+        Self::read(&merged(&self.to_map(), patch), probes)
+    }
+
+    /// The port that clients connect to; 0 if none follows from the settings.
+    #[must_use]
+    pub fn listen_port(&self) -> u16 {
+        self.port.unwrap_or(match self.protocol {
+            BalancerProtocol::Http => HTTP_PORT,
+            BalancerProtocol::Tcp => self.default_port(),
+        })
+    }
+
+    /// The port of backends that have none of their own; 0 if none follows from the settings.
+    fn default_port(&self) -> u16 {
+        let of_check = self.check.as_ref().and_then(|check| check.port);
+        let of_protocol = match self.protocol {
+            BalancerProtocol::Http => HTTP_PORT,
+            BalancerProtocol::Tcp => self.port.unwrap_or_default(),
+        };
+        self.backend_port.or(of_check).unwrap_or(of_protocol)
+    }
+
+    /// The port of a backend.
+    #[must_use]
+    pub fn port_of(&self, backend: &Backend) -> u16 {
+        backend.port.unwrap_or_else(|| self.default_port())
+    }
+
+    /// How many nodes it may have.
+    #[must_use]
+    pub fn most_nodes(&self) -> u32 {
+        if self.auto_scaling {
+            self.max_nodes
+        } else {
+            self.nodes
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::component::{Kind, NoSettings};
+
+    static HTTP: Kind = Kind::of::<NoSettings>("http", "asks for a page");
+    static PROBES: Registry = Registry {
+        family: "probe",
+        key: "kind",
+        kinds: &[&HTTP],
+    };
+
+    fn read(value: Value) -> Result<BalancerSpec, String> {
+        BalancerSpec::read(value.as_object().unwrap(), &PROBES).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn ports_follow_from_each_other() {
+        for (value, listen, backend) in [
+            (json!({ "backends": [{ "address": "10.0.0.1" }] }), 80, 80),
+            (
+                json!({ "port": 8080, "backends": [{ "address": "10.0.0.1", "port": 81 }] }),
+                8080,
+                81,
+            ),
+            (
+                json!({ "backends": [{ "address": "a.example" }], "check": { "kind": "http", "port": 90 } }),
+                80,
+                90,
+            ),
+            (
+                json!({ "protocol": "tcp", "port": 5432, "backends": [{ "address": "10.0.0.1" }] }),
+                5432,
+                5432,
+            ),
+            (
+                json!({ "protocol": "tcp", "backend_port": 99, "backends": [{ "address": "10.0.0.1" }] }),
+                99,
+                99,
+            ),
+        ] {
+            let spec = read(value.clone()).unwrap();
+            let ports = (spec.listen_port(), spec.port_of(&spec.backends[0]));
+            assert_eq!(ports, (listen, backend), "{value}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        for (value, words) in [
+            (json!({ "protocol": "smtp" }), "protocol"),
+            (json!({ "protocol": "tcp" }), "port: not set"),
+            (
+                json!({ "protocol": "tcp", "backends": [{ "address": "10.0.0.1" }] }),
+                "backends[0].port: not set",
+            ),
+            (json!({ "port": 9471 }), "port: 9471"),
+            (
+                json!({ "nodes": 3, "auto_scaling": true, "max_nodes": 2 }),
+                "max_nodes: 2",
+            ),
+            (
+                json!({ "backends": [{ "address": "10.0.0.1" }, { "address": "10.0.0.1", "port": 80 }] }),
+                "backends[1].address: 10.0.0.1: it is given twice",
+            ),
+            (
+                json!({ "backends": [{ "address": "10.0.0.256" }] }),
+                "backends[0].address",
+            ),
+            (json!({ "backends": [{}] }), "backends[0].address: not set"),
+            (json!({ "check": { "kind": "magic" } }), "check.kind"),
+            (json!({ "nodes": 0 }), "nodes"),
+            (json!({ "colour": 1 }), "colour"),
+        ] {
+            let error = read(value.clone()).unwrap_err();
+            assert!(error.contains(words), "{value}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_patch_changes_what_it_names() {
+        let spec = read(json!({ "nodes": 2, "backends": [{ "address": "10.0.0.1" }] })).unwrap();
+        let patch = json!({ "nodes": null, "auto_scaling": true });
+        let spec = spec.patched(patch.as_object().unwrap(), &PROBES).unwrap();
+        assert_eq!((spec.nodes, spec.most_nodes()), (1, 4));
+        assert_eq!(spec.backends.len(), 1);
+    }
+}
