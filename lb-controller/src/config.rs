@@ -11,6 +11,7 @@ use std::{
 };
 
 use lb_model::{
+    dns::DnsSpec,
     document::{self, Fault, FileError, take_tables},
     intent::Owner,
     pool::{PoolName, PoolSpec},
@@ -20,8 +21,9 @@ use lb_serve::Endpoint;
 
 use crate::{
     agents,
-    controller::{overlap, read_new},
+    controller::{check_new_name, overlap, read_new},
     keeper::Place,
+    projects::NodeSettings,
 };
 
 /// Where the API listens by default.
@@ -58,6 +60,10 @@ lb_model::settings! {
         /// Whether pools may have the driver `exec` (`--exec-drivers`): whoever may call the API then runs programs as the
         /// controller's user.
         exec_drivers: bool = false;
+        /// How the nodes of load balancers are made. Without it there are none.
+        nodes: Option<NodeSettings> = None;
+        /// The names of load balancers in DNS. Without it they have addresses only.
+        dns: Option<DnsSpec> = None;
         /// How long a vital part may make no progress. The controller ends then, and the service manager starts it again;
         /// instances run on meanwhile.
         watchdog: Duration = DEFAULT_WATCHDOG, Duration::from_secs(5)..=Duration::from_secs(3_600);
@@ -139,6 +145,7 @@ impl Config {
             })?;
             let object = format!("pool {name}");
             let here = |error| Fault::new(path.clone(), &object, error);
+            check_new_name(&name).map_err(here)?;
             let spec = read_new(&table).map_err(here)?;
             if pools.contains_key(&name) {
                 let advice = "two pools have this name; rename one";

@@ -24,6 +24,7 @@ use crate::{
     hub::Hub,
     keeper::{Changes, Keeper, KeeperError, StoredPool},
     pool::{Now, ORPHAN_GRACE, Pool, PoolOwner, PoolRecord},
+    projects,
     troubles::{self, Troubles},
     worker::{Handle, Means, Order, PoolView, Report, Worker},
 };
@@ -52,6 +53,11 @@ pub enum Refused {
         "the pool {0} is the configuration file's: change it there, and reload the controller (SIGHUP)"
     )]
     OfFile(PoolName),
+    /// It is a load balancer's.
+    #[error(
+        "the pool {0} has the nodes of a load balancer: change that (`lbctl lb list` shows them)"
+    )]
+    OfBalancer(PoolName),
     /// A setting cannot have its value.
     #[error("{0}")]
     Invalid(FieldError),
@@ -198,7 +204,44 @@ impl Controller {
         settings: &Map<String, Value>,
     ) -> Result<PoolView, Refused> {
         let spec = read_new(settings).map_err(Refused::Invalid)?;
+        check_new_name(&name).map_err(Refused::Invalid)?;
         self.create(name, spec, PoolOwner::Api).await
+    }
+
+    /// Makes a pool what its owner wants, whether it is there or not.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn make(
+        &self,
+        name: &PoolName,
+        spec: PoolSpec,
+        owner: PoolOwner,
+    ) -> Result<(), Refused> {
+        match self.view_of(name) {
+            Err(Refused::NoPool(_)) => self.create(name.clone(), spec, owner).await.map(drop),
+            Err(refused) => Err(refused),
+            Ok(view) if *view.spec == spec.to_map() && view.owner == owner && !view.is_deleted => {
+                Ok(())
+            }
+            Ok(_) => self.change(name, owner, |_| Ok(spec)).await.map(drop),
+        }
+    }
+
+    /// Deletes a pool of this owner; whether it is gone.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn unmake(&self, name: &PoolName, owner: PoolOwner) -> Result<bool, Refused> {
+        match self.view_of(name) {
+            Err(Refused::NoPool(_)) => return Ok(true),
+            Err(refused) => return Err(refused),
+            Ok(view) if view.is_deleted => return Ok(false),
+            Ok(view) if view.owner != owner => return Err(of_other(name, view.owner)),
+            Ok(_) => {}
+        }
+        self.order(name, Order::Delete).await?;
+        Ok(false)
     }
 
     async fn create(
@@ -368,7 +411,7 @@ impl Controller {
             return Err(Refused::Deleting(name.clone()));
         }
         if view.owner != by {
-            return Err(Refused::OfFile(name.clone()));
+            return Err(of_other(name, view.owner));
         }
         let before = PoolSpec::read(&view.spec, &KINDS).map_err(Refused::Invalid)?;
         let spec = change(&before).map_err(Refused::Invalid)?;
@@ -417,8 +460,9 @@ impl Controller {
     /// # Errors
     /// [`Refused`].
     pub async fn delete(&self, name: &PoolName) -> Result<(), Refused> {
-        if self.view_of(name)?.owner == PoolOwner::File {
-            return Err(Refused::OfFile(name.clone()));
+        let owner = self.view_of(name)?.owner;
+        if owner != PoolOwner::Api {
+            return Err(of_other(name, owner));
         }
         self.order(name, Order::Delete).await
     }
@@ -526,6 +570,24 @@ impl Controller {
             .map(|(name, handle)| (name.clone(), Arc::clone(&handle.pulse)))
             .collect()
     }
+}
+
+/// Why a pool cannot be changed that has another owner.
+fn of_other(name: &PoolName, owner: PoolOwner) -> Refused {
+    match owner {
+        PoolOwner::Balancer => Refused::OfBalancer(name.clone()),
+        PoolOwner::File => Refused::OfFile(name.clone()),
+        PoolOwner::Api => Refused::Exists(name.clone()),
+    }
+}
+
+/// Refuses names that pools of load balancers have.
+pub(crate) fn check_new_name(name: &PoolName) -> Result<(), FieldError> {
+    if projects::is_pool_of_nodes(name) {
+        let advice = "pools of load balancers have such names; give another";
+        return Err(FieldError::new("name", name, advice));
+    }
+    Ok(())
 }
 
 /// Reads the settings of a new pool, and says what to begin with.

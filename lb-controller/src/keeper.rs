@@ -17,6 +17,7 @@ use std::{
 
 pub use backup::{Backup, BackupError};
 use lb_model::{
+    dns::{Addresses, RecordName},
     duration,
     pool::{PoolName, PoolSpec},
     settings::FieldError,
@@ -28,6 +29,7 @@ use tokio::sync::oneshot;
 use crate::{
     KINDS,
     pool::{InstanceRecord, Learned, PoolRecord},
+    projects::{BalancerRecord, ProjectRecord, Registry, StoredNames},
 };
 
 /// How long anybody waits for the store. A server answers in milliseconds; a disk that is busy may take longer.
@@ -46,8 +48,22 @@ const POOLS: &str = "pools";
 const INSTANCES: &str = "instances";
 /// What was learned of pools, by name.
 const LEARNED: &str = "learned";
+/// Projects by id.
+const PROJECTS: &str = "projects";
+/// Load balancers by id.
+const BALANCERS: &str = "balancers";
+/// Numbers that only grow, by name.
+const COUNTERS: &str = "counters";
+/// The counter of ids that were given out.
+const LAST_ID: &str = "last_id";
+/// The counter of changes of the zone.
+const SERIAL: &str = "dns_serial";
+/// Addresses of load balancers in DNS, by `LB.PROJECT`.
+const NAMES: &str = "names";
 /// The tables.
-const TABLES: &[&str] = &[POOLS, INSTANCES, LEARNED];
+const TABLES: &[&str] = &[
+    POOLS, INSTANCES, LEARNED, PROJECTS, BALANCERS, COUNTERS, NAMES,
+];
 
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -133,8 +149,12 @@ impl Place {
 pub struct Opened {
     /// The store.
     pub keeper: Keeper,
-    /// What is in it.
+    /// The pools in it.
     pub pools: Vec<StoredPool>,
+    /// The projects and load balancers in it.
+    pub registry: Registry,
+    /// Their names in DNS.
+    pub names: StoredNames,
     /// Its thread.
     pub thread: JoinHandle<()>,
 }
@@ -246,6 +266,41 @@ impl Changes {
         }
     }
 
+    /// Writes or removes a project.
+    pub fn project(&mut self, id: u64, record: Option<&ProjectRecord>) {
+        self.object(PROJECTS, id, record);
+    }
+
+    /// Writes or removes a load balancer.
+    pub fn balancer(&mut self, id: u64, record: Option<&BalancerRecord>) {
+        self.object(BALANCERS, id, record);
+    }
+
+    fn object<R: Serialize>(&mut self, table: &'static str, id: u64, record: Option<&R>) {
+        match record {
+            Some(record) => self.put(table, id.to_string(), record),
+            None => self.0.push((table, id.to_string(), None)),
+        }
+    }
+
+    /// Writes the last id that was given out.
+    pub fn last_id(&mut self, id: u64) {
+        self.put(COUNTERS, LAST_ID.to_owned(), &id);
+    }
+
+    /// Writes or removes the addresses of a name.
+    pub fn name(&mut self, name: &RecordName, addresses: Option<&Addresses>) {
+        match addresses {
+            Some(addresses) => self.put(NAMES, name.to_string(), addresses),
+            None => self.0.push((NAMES, name.to_string(), None)),
+        }
+    }
+
+    /// Writes the serial number of the zone.
+    pub fn serial(&mut self, serial: u32) {
+        self.put(COUNTERS, SERIAL.to_owned(), &serial);
+    }
+
     /// Writes what was learned.
     pub fn learned(&mut self, name: &PoolName, learned: &Learned) {
         self.put(LEARNED, name.to_string(), learned);
@@ -277,6 +332,8 @@ impl Keeper {
             shared: Arc::clone(&shared),
         };
         let pools = pools(&inner.mirror, &shared.location)?;
+        let registry = registry(&inner.mirror, &shared.location)?;
+        let names = names(&inner.mirror, &shared.location)?;
         let (jobs, receiver) = mpsc::channel();
         let thread = thread::Builder::new()
             .name("store".to_owned())
@@ -285,6 +342,8 @@ impl Keeper {
         Ok(Opened {
             keeper: Keeper { shared, jobs },
             pools,
+            registry,
+            names,
             thread,
         })
     }
@@ -524,6 +583,37 @@ fn unreadable(location: &str, what: &'static str, key: &str, cause: String) -> K
     }
 }
 
+/// The projects and load balancers of these records.
+fn registry(mirror: &Mirror, location: &str) -> Result<Registry, KeeperError> {
+    let projects = read(mirror, location, PROJECTS, "project")?;
+    let balancers = read(mirror, location, BALANCERS, "load balancer")?;
+    let counters: Vec<(String, u64)> = read(mirror, location, COUNTERS, "counter")?;
+    let last_id = counters.into_iter().find(|(name, _)| name == LAST_ID);
+    let records = |(_, record)| record;
+    Ok(Registry::restored(
+        projects.into_iter().map(records).collect(),
+        balancers.into_iter().map(|(_, record)| record).collect(),
+        last_id.map_or(0, |(_, id)| id),
+    ))
+}
+
+/// The names of these records.
+fn names(mirror: &Mirror, location: &str) -> Result<StoredNames, KeeperError> {
+    let mut names = BTreeMap::new();
+    for (key, addresses) in read::<Addresses>(mirror, location, NAMES, "name")? {
+        let name = key.parse().map_err(|error: lb_model::dns::DomainError| {
+            unreadable(location, "name", &key, error.to_string())
+        })?;
+        names.insert(name, addresses);
+    }
+    let counters: Vec<(String, u64)> = read(mirror, location, COUNTERS, "counter")?;
+    let serial = counters.into_iter().find(|(name, _)| name == SERIAL);
+    Ok(StoredNames {
+        names,
+        serial: serial.and_then(|(_, serial)| u32::try_from(serial).ok()),
+    })
+}
+
 /// The pools of these records.
 fn pools(mirror: &Mirror, location: &str) -> Result<Vec<StoredPool>, KeeperError> {
     let instances: Vec<(String, InstanceRecord)> = read(mirror, location, INSTANCES, "instance")?;
@@ -597,6 +687,7 @@ mod tests {
             keeper,
             pools,
             thread,
+            ..
         } = open();
         assert!(pools.is_empty());
         let mut changes = Changes::default();

@@ -6,6 +6,7 @@
 //! - [`agents`]: the agents whose VIPs the instances serve.
 //! - [`worker`]: the task of one pool, which makes the steps.
 //! - [`controller`]: all pools.
+//! - [`projects`]: projects, and the load balancers in them, whose nodes are pools.
 //! - [`api`]: `lb.controller.v1`; [`http`]: the same as JSON, and WebSockets.
 
 #![forbid(unsafe_code)]
@@ -22,6 +23,7 @@ pub mod keeper;
 pub mod load;
 pub mod metrics;
 pub mod pool;
+pub mod projects;
 pub mod pulses;
 pub mod reference;
 pub mod troubles;

@@ -1,12 +1,13 @@
 //! The metrics of a controller: its families, and the samples of a scrape.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use lb_serve::metrics::{Family, Kind, Samples, Snapshot, Unit, Value, Writer};
 
 use crate::{
     controller::Controller,
     pool::{InstanceState, InstanceView, place},
+    projects::Projects,
     worker::PoolView,
 };
 
@@ -46,6 +47,7 @@ const fn row(
 }
 
 const POOL: &[&str] = &["pool"];
+const STATE: &[&str] = &["state"];
 const POOL_STATE: &[&str] = &["pool", "state"];
 const POOL_KIND: &[&str] = &["pool", "kind"];
 const AGENT: &[&str] = &["agent"];
@@ -130,6 +132,40 @@ const ROWS: &[Row] = &[
                 samples.add(&labels, Value::Count(*count))?;
             }
             Ok(())
+        }),
+    ),
+    row(
+        "lb_controller_projects",
+        Kind::Gauge,
+        None,
+        &[],
+        "Projects.",
+        Of::Controller(|metrics, samples| samples.add(&[], Value::Count(metrics.projects as u64))),
+    ),
+    row(
+        "lb_controller_balancers",
+        Kind::Gauge,
+        None,
+        STATE,
+        "Load balancers of all projects by state: pending, serving, changing (a node serves, and not all do by the newest \
+         settings) or deleting.",
+        Of::Controller(|metrics, samples| {
+            metrics.balancers.iter().try_for_each(|(state, count)| {
+                samples.add(&[("state", state)], Value::Count(*count as u64))
+            })
+        }),
+    ),
+    row(
+        "lb_dns_messages_total",
+        Kind::Counter,
+        None,
+        &["kind"],
+        "What the server of DNS has received, answered and refused, by kind; there is none without `dns.listen`.",
+        Of::Controller(|metrics, samples| {
+            metrics
+                .dns
+                .iter()
+                .try_for_each(|(kind, count)| samples.add(&[("kind", kind)], Value::Count(*count)))
         }),
     ),
     row(
@@ -241,13 +277,22 @@ pub struct Metrics {
     /// Each agent with whether it can be reached, and the reals that it refuses.
     agents: Vec<(String, bool, usize)>,
     events: Vec<((Option<lb_model::pool::PoolName>, &'static str), u64)>,
+    projects: usize,
+    /// Load balancers by state.
+    balancers: BTreeMap<&'static str, usize>,
+    dns: Vec<(&'static str, u64)>,
 }
 
 impl Metrics {
     /// Those of a controller.
     #[must_use]
-    pub fn take(controller: &Controller) -> Self {
+    pub fn take(controller: &Controller, projects: &Projects) -> Self {
+        let dns = projects.dns_counts();
+        let (projects, balancers) = projects.counts();
         Metrics {
+            projects,
+            balancers,
+            dns: dns.map(|counts| counts.named()).unwrap_or_default(),
             // Without a name nothing is refused.
             pools: controller.views(None).unwrap_or_default(),
             is_stored: controller.is_stored(),

@@ -8,8 +8,60 @@ use lb_steering::scaling::ScalingDecision;
 use crate::{
     events::Dated,
     pool::{InstanceState, InstanceView},
+    projects::{BalancerView, ProjectView},
     worker::PoolView,
 };
+
+/// A project.
+pub fn project(view: &ProjectView) -> v1::Project {
+    let record = &view.record;
+    let balancers = view.balancers.iter();
+    v1::Project {
+        id: record.id,
+        name: record.name.to_string(),
+        settings: Some(map_to_struct(record.spec.clone())),
+        generation: record.generation,
+        created: Some(timestamp(record.created)),
+        deleting: record.is_deleted,
+        balancers: balancers
+            .map(|(id, name)| v1::ObjectId {
+                id: *id,
+                name: name.to_string(),
+            })
+            .collect(),
+    }
+}
+
+/// A load balancer.
+pub fn balancer(view: &BalancerView) -> v1::Balancer {
+    let (record, seen) = (&view.record, &view.seen);
+    let conditions = seen.conditions.iter().map(|condition| v1::Condition {
+        kind: condition.kind.to_owned(),
+        value: condition.is_true,
+        since: Some(timestamp(condition.since)),
+        why: condition.why.clone(),
+    });
+    let nodes = seen.nodes.iter().map(|node| v1::Node {
+        name: node.name.to_string(),
+        address: node.address.to_string(),
+        serving: node.is_serving,
+        state: node.state.clone(),
+    });
+    v1::Balancer {
+        id: record.id,
+        name: record.name.to_string(),
+        project: view.project.clone(),
+        settings: Some(map_to_struct(record.spec.clone())),
+        generation: record.generation,
+        observed_generation: seen.observed_generation,
+        created: Some(timestamp(record.created)),
+        deleting: record.is_deleted,
+        conditions: conditions.collect(),
+        nodes: nodes.collect(),
+        url: view.url.clone().unwrap_or_default(),
+        addresses: view.addresses().iter().map(ToString::to_string).collect(),
+    }
+}
 
 /// A pool.
 pub fn pool(view: &PoolView) -> v1::Pool {

@@ -1,6 +1,7 @@
 //! `lb.controller.v1` over gRPC. Nothing is decided here.
 
 pub(crate) mod convert;
+mod projects;
 mod serve;
 
 use std::{
@@ -27,6 +28,7 @@ pub use serve::serve;
 
 use crate::{
     controller::{Controller, Refused},
+    projects::Projects,
     worker::{PoolView, Report},
 };
 
@@ -48,6 +50,7 @@ const BEHIND: usize = 64;
 #[derive(Clone, Debug)]
 pub struct Api {
     controller: Controller,
+    projects: Projects,
     /// Becomes true when the controller ends: streams end then.
     stopping: watch::Receiver<bool>,
 }
@@ -55,9 +58,14 @@ pub struct Api {
 impl Api {
     /// Serves these pools.
     #[must_use]
-    pub const fn new(controller: Controller, stopping: watch::Receiver<bool>) -> Self {
+    pub const fn new(
+        controller: Controller,
+        projects: Projects,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
         Api {
             controller,
+            projects,
             stopping,
         }
     }
@@ -74,7 +82,9 @@ fn refused(refusal: &Refused) -> Status {
     match refusal {
         Refused::NoPool(name) => about(Code::NotFound, name),
         Refused::Exists(name) => about(Code::AlreadyExists, name),
-        Refused::Deleting(name) | Refused::OfFile(name) => about(Code::FailedPrecondition, name),
+        Refused::Deleting(name) | Refused::OfFile(name) | Refused::OfBalancer(name) => {
+            about(Code::FailedPrecondition, name)
+        }
         Refused::Invalid(error) => Status::with_error_details(
             Code::InvalidArgument,
             text.clone(),
@@ -406,5 +416,73 @@ impl Service for Api {
         let reported = self.controller.report(&name, report).await;
         reported.map_err(|refusal| refused(&refusal))?;
         Ok(Response::new(v1::ReportDemandResponse {}))
+    }
+
+    async fn create_project(
+        &self,
+        request: Request<v1::CreateProjectRequest>,
+    ) -> Result<Response<v1::Project>, Status> {
+        projects::create_project(&self.projects, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn update_project(
+        &self,
+        request: Request<v1::UpdateProjectRequest>,
+    ) -> Result<Response<v1::Project>, Status> {
+        projects::update_project(&self.projects, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn delete_project(
+        &self,
+        request: Request<v1::DeleteProjectRequest>,
+    ) -> Result<Response<v1::Project>, Status> {
+        projects::delete_project(&self.projects, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn list_projects(
+        &self,
+        request: Request<v1::ListProjectsRequest>,
+    ) -> Result<Response<v1::ListProjectsResponse>, Status> {
+        projects::list_projects(&self.projects, request.get_ref()).map(Response::new)
+    }
+
+    async fn create_balancer(
+        &self,
+        request: Request<v1::CreateBalancerRequest>,
+    ) -> Result<Response<v1::Balancer>, Status> {
+        projects::create_balancer(&self.projects, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn update_balancer(
+        &self,
+        request: Request<v1::UpdateBalancerRequest>,
+    ) -> Result<Response<v1::Balancer>, Status> {
+        projects::update_balancer(&self.projects, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn delete_balancer(
+        &self,
+        request: Request<v1::DeleteBalancerRequest>,
+    ) -> Result<Response<v1::Balancer>, Status> {
+        projects::delete_balancer(&self.projects, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn list_balancers(
+        &self,
+        request: Request<v1::ListBalancersRequest>,
+    ) -> Result<Response<v1::ListBalancersResponse>, Status> {
+        projects::list_balancers(&self.projects, request.get_ref()).map(Response::new)
     }
 }

@@ -111,10 +111,19 @@ impl Restore {
         let mut store = self
             .source
             .open("stop the controller first; instances run on")?;
-        let before = by_name(Copy::take(&*store)?.pools()?);
+        let stored = Copy::take(&*store)?;
+        let before = by_name(stored.pools()?);
         let after = by_name(copy.pools()?);
         println!("{}: {} pools", self.file.display(), after.len());
-        let mut is_same = true;
+        let projects = copy.registry()?;
+        let mut is_same = stored.registry()? == projects;
+        if !is_same {
+            println!(
+                "projects and load balancers would be those of then: {} and {}",
+                projects.projects().count(),
+                projects.balancers().count()
+            );
+        }
         let mut differs = |name: &PoolName, text: &str| {
             is_same = false;
             println!("pool {name}: {text}");

@@ -1,4 +1,4 @@
-//! `lb-controller docs`: writes the reference page.
+//! `lb-controller docs`: writes the reference pages.
 
 use std::path::PathBuf;
 
@@ -7,15 +7,17 @@ use anyhow::Context as _;
 /// Arguments of `docs`.
 #[derive(Debug, clap::Args)]
 pub struct Docs {
-    /// Folder that the page is written to.
+    /// Folder that the pages are written to.
     #[arg(long, value_name = "DIR")]
     dir: PathBuf,
 }
 
 impl Docs {
     pub fn execute(&self) -> anyhow::Result<()> {
-        let path = self.dir.join("pools.md");
-        std::fs::write(&path, lb_controller::reference::page())
-            .with_context(|| format!("writing {}", path.display()))
+        for (name, text) in lb_controller::reference::pages() {
+            let path = self.dir.join(name);
+            std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+        }
+        Ok(())
     }
 }

@@ -33,7 +33,7 @@ enum Command {
     /// Without --yes it only shows the differences. Instances that the copy does not know are removed by the next controller
     /// after half a minute.
     Restore(backup::Restore),
-    /// Write the reference page of the settings.
+    /// Write the reference pages of the settings.
     #[command(hide = true)]
     Docs(docs::Docs),
 }

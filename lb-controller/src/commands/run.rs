@@ -12,6 +12,7 @@ use lb_controller::{
     http,
     hub::Hub,
     keeper::{Keeper, KeeperError, Opened, Place},
+    projects::{Making, Names, Projects},
     pulses::Pulses,
 };
 use lb_drivers::Owned;
@@ -109,6 +110,15 @@ async fn patiently<T>(
         }
         tokio::time::sleep(AGAIN).await;
     }
+}
+
+/// A program that the settings name, or the one beside this program.
+fn beside(given: Option<&PathBuf>, name: &str) -> anyhow::Result<PathBuf> {
+    if let Some(path) = given {
+        return Ok(path.clone());
+    }
+    let own = std::env::current_exe().context("looking for the own program")?;
+    Ok(own.with_file_name(name))
 }
 
 /// The pools of the file.
@@ -268,12 +278,7 @@ impl Run {
             store,
             agents,
         } = self.resolve(settings)?;
-        let agent = match &settings.agent_program {
-            Some(path) => path.clone(),
-            None => std::env::current_exe()
-                .context("looking for the own program")?
-                .with_file_name("lb-agent"),
-        };
+        let agent = beside(settings.agent_program.as_ref(), "lb-agent")?;
         std::fs::create_dir_all(&settings.state)
             .with_context(|| format!("making {}", settings.state.display()))?;
         let mut listeners = Vec::new();
@@ -309,6 +314,8 @@ impl Run {
         let Some(Opened {
             keeper,
             pools: stored,
+            registry,
+            names,
             thread,
         }) = opened
         else {
@@ -328,24 +335,55 @@ impl Run {
         };
         let hub = Hub::new(owned, parts.clone());
         // One that has lost its store, or has another's name, must not remove what it finds.
-        let is_new = stored.is_empty() && !self.take_over;
+        let is_new = stored.is_empty() && registry.is_empty() && !self.take_over;
         if is_new {
             agents::refuse_strangers(&agents, &settings.name)
                 .await
                 .map_err(anyhow::Error::msg)?;
         }
-        let names = stored.iter().map(|pool| pool.name.clone()).collect();
-        let agents = Agents::start(agents, &settings.name, is_new, names, &parts);
+        let pools_before = stored.iter().map(|pool| pool.name.clone()).collect();
+        let agents = Agents::start(agents, &settings.name, is_new, pools_before, &parts);
         let probes = runner::slots().context("reading the limit of files")?;
         vital.spawn(STORE_CHECK, keeper.clone().watch());
-        let controller = Controller::start(hub, keeper, agents, probes, stored, is_new, parts)?;
+        let controller = Controller::start(
+            hub,
+            keeper.clone(),
+            agents,
+            probes,
+            stored,
+            is_new,
+            parts.clone(),
+        )?;
+        let making = Making {
+            program: beside(
+                settings
+                    .nodes
+                    .as_ref()
+                    .and_then(|nodes| nodes.program.as_ref()),
+                "lb-proxy",
+            )?,
+            nodes: settings.nodes.clone(),
+            state: settings.state.clone(),
+        };
+        let (stop, stopping) = watch::channel(false);
+        let names = match &settings.dns {
+            Some(spec) => Some(Names::start(
+                spec.clone(),
+                names,
+                &controller,
+                keeper.clone(),
+                &parts,
+                stopping.clone(),
+            )?),
+            None => None,
+        };
+        let projects = Projects::start(making, controller.clone(), keeper, registry, names, &parts);
         watch(&vital, &controller, settings.watchdog)?;
         let mut file = self.config.is_some().then_some(pools);
         let mut is_followed = match &file {
             Some(pools) => controller.follow_file(pools.clone()).await,
             None => true,
         };
-        let (stop, stopping) = watch::channel(false);
         let mut ready: Vec<String> = listeners
             .iter()
             .map(|listener| listener.endpoint().to_string())
@@ -355,6 +393,7 @@ impl Run {
             ready.push(format!("http://{}", listener.local_addr()?));
             let site = http::Site::new(
                 controller.clone(),
+                projects.clone(),
                 settings.http_origins.clone(),
                 stopping.clone(),
             );
@@ -363,7 +402,7 @@ impl Run {
         vital.spawn(
             API,
             api::serve(
-                Api::new(controller.clone(), stopping.clone()),
+                Api::new(controller.clone(), projects, stopping.clone()),
                 listeners,
                 stopping,
             ),

@@ -10,6 +10,7 @@
 
 mod json;
 mod openapi;
+mod projects;
 mod routes;
 mod stream;
 
@@ -41,7 +42,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::controller::Controller;
+use crate::{controller::Controller, projects::Projects};
 
 /// The header with the request's id.
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -66,6 +67,7 @@ type Body = Full<Bytes>;
 #[derive(Clone, Debug)]
 pub struct Site {
     controller: Controller,
+    projects: Projects,
     /// Origins whose browsers may read; `*` is any.
     origins: Arc<[String]>,
     stopping: Receiver<bool>,
@@ -80,12 +82,18 @@ pub struct Site {
 impl Site {
     /// Serves these pools.
     #[must_use]
-    pub fn new(controller: Controller, origins: Vec<String>, stopping: Receiver<bool>) -> Self {
+    pub fn new(
+        controller: Controller,
+        projects: Projects,
+        origins: Vec<String>,
+        stopping: Receiver<bool>,
+    ) -> Self {
         let started = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .unwrap_or_default();
         Site {
             controller,
+            projects,
             origins: origins.into(),
             stopping,
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),

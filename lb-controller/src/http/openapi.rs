@@ -12,7 +12,7 @@ type Path = (
     &'static [(&'static str, &'static str)],
 );
 
-const PATHS: [Path; 12] = [
+const PATHS: [Path; 18] = [
     (
         "/v1/pools",
         "ListPoolsResponse",
@@ -77,6 +77,58 @@ const PATHS: [Path; 12] = [
         "",
         &[("get", "The end of what an instance has printed")],
     ),
+    (
+        "/v1/projects",
+        "ListProjectsResponse",
+        &[
+            ("get", "All projects"),
+            ("post", "Create a project: name and settings"),
+        ],
+    ),
+    (
+        "/v1/projects/{project}",
+        "Project",
+        &[
+            ("get", "A project"),
+            ("patch", "Change settings (RFC 7396)"),
+            ("put", "Replace the settings"),
+            (
+                "delete",
+                "Delete a project; with `everything=1` all that is in it, too",
+            ),
+        ],
+    ),
+    (
+        "/v1/balancers",
+        "ListBalancersResponse",
+        &[("get", "The load balancers of all projects")],
+    ),
+    (
+        "/v1/projects/{project}/balancers",
+        "ListBalancersResponse",
+        &[
+            ("get", "The load balancers of a project"),
+            ("post", "Create a load balancer: name and settings"),
+        ],
+    ),
+    (
+        "/v1/projects/{project}/balancers/{balancer}",
+        "Balancer",
+        &[
+            ("get", "A load balancer"),
+            ("patch", "Change settings (RFC 7396)"),
+            ("put", "Replace the settings"),
+            ("delete", "Delete a load balancer and its nodes"),
+        ],
+    ),
+    (
+        "/v1/requests",
+        "",
+        &[
+            ("get", "An order in an envelope, as the body"),
+            ("post", "The same"),
+        ],
+    ),
     ("/v1/openapi.json", "", &[("get", "This description")]),
     (
         "/metrics",
@@ -97,6 +149,8 @@ pub fn document() -> Value {
         descriptor::<v1::ListPoolsResponse>(),
         descriptor::<v1::Decision>(),
         descriptor::<v1::Event>(),
+        descriptor::<v1::ListProjectsResponse>(),
+        descriptor::<v1::ListBalancersResponse>(),
     ]
     .into_iter()
     .flatten()
@@ -106,7 +160,7 @@ pub fn document() -> Value {
     let mut paths = Map::new();
     for (path, answer, methods) in PATHS {
         let mut operations = Map::new();
-        let parameters: Vec<Value> = ["pool", "instance"]
+        let parameters: Vec<Value> = ["pool", "instance", "project", "balancer"]
             .into_iter()
             .filter(|name| path.contains(&format!("{{{name}}}")))
             .map(|name| {

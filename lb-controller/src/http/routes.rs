@@ -1,5 +1,6 @@
 //! The paths, and what they answer.
 
+use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
     header::{ALLOW, ETAG, IF_MATCH},
@@ -14,7 +15,7 @@ use lb_proto::controller::v1;
 use lb_serve::metrics::{Format, render};
 use serde_json::json;
 
-use super::{BODY, Body, MAX_BODY, Site, json::to_json, openapi, respond, stream};
+use super::{BODY, Body, MAX_BODY, Site, json::to_json, openapi, projects, respond, stream};
 use crate::{
     api::convert,
     controller::Refused,
@@ -22,7 +23,7 @@ use crate::{
     worker::{PoolView, Report},
 };
 
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 /// RFC 9457.
 const PROBLEM: &str = "application/problem+json";
 /// The most bytes of what an instance has printed.
@@ -32,18 +33,15 @@ const EVENTS: usize = 200;
 
 /// An answer that says what is wrong.
 pub fn problem(status: StatusCode, detail: &str) -> Response<Body> {
-    let text = json!({
-        "title": status.canonical_reason(),
-        "status": status.as_u16(),
-        "detail": detail,
-    });
-    respond(status, PROBLEM, text.to_string())
+    refusal(status, detail, None)
 }
 
 fn refused(refusal: &Refused) -> Response<Body> {
     let status = match refusal {
         Refused::NoPool(_) | Refused::NoInstance(_) => StatusCode::NOT_FOUND,
-        Refused::Exists(_) | Refused::Deleting(_) | Refused::OfFile(_) => StatusCode::CONFLICT,
+        Refused::Exists(_) | Refused::Deleting(_) | Refused::OfFile(_) | Refused::OfBalancer(_) => {
+            StatusCode::CONFLICT
+        }
         Refused::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
         Refused::Driver(_) => StatusCode::CONFLICT,
         Refused::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -53,18 +51,27 @@ fn refused(refusal: &Refused) -> Response<Body> {
             _ => StatusCode::BAD_GATEWAY,
         },
     };
+    let field = match refusal {
+        Refused::Invalid(error) => Some(&error.field),
+        _ => None,
+    };
+    self::refusal(status, &refusal.to_string(), field)
+}
+
+/// An answer that says what is wrong, and in which field.
+pub fn refusal(status: StatusCode, detail: &str, field: Option<&String>) -> Response<Body> {
     let mut text = json!({
         "title": status.canonical_reason(),
         "status": status.as_u16(),
-        "detail": refusal.to_string(),
+        "detail": detail,
     });
-    if let Refused::Invalid(error) = refusal {
-        text["field"] = error.field.clone().into();
+    if let Some(field) = field {
+        text["field"] = field.as_str().into();
     }
     respond(status, PROBLEM, text.to_string())
 }
 
-fn ok(value: &Value) -> Response<Body> {
+pub(super) fn ok(value: &Value) -> Response<Body> {
     respond(StatusCode::OK, JSON, value.to_string())
 }
 
@@ -90,13 +97,18 @@ fn pool(view: &PoolView, status: StatusCode) -> Response<Body> {
     tagged(view, status, &to_json(&convert::pool(view)))
 }
 
-/// Reads a JSON object.
-async fn object(body: Incoming) -> Result<Map<String, Value>, Response<Body>> {
-    let bytes = tokio::time::timeout(BODY, Limited::new(body, MAX_BODY).collect())
+/// Reads a body.
+pub(super) async fn bytes(body: Incoming) -> Result<Bytes, Response<Body>> {
+    let body = tokio::time::timeout(BODY, Limited::new(body, MAX_BODY).collect())
         .await
         .map_err(|_| problem(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"))?
-        .map_err(|error| problem(StatusCode::PAYLOAD_TOO_LARGE, &error.to_string()))?
-        .to_bytes();
+        .map_err(|error| problem(StatusCode::PAYLOAD_TOO_LARGE, &error.to_string()))?;
+    Ok(body.to_bytes())
+}
+
+/// Reads a JSON object.
+pub(super) async fn object(body: Incoming) -> Result<Map<String, Value>, Response<Body>> {
+    let bytes = bytes(body).await?;
     match serde_json::from_slice(&bytes) {
         Ok(Value::Object(map)) => Ok(map),
         Ok(_) => Err(problem(StatusCode::BAD_REQUEST, "give a JSON object")),
@@ -140,6 +152,16 @@ pub async fn route(site: &Site, request: Request<Incoming>) -> Response<Body> {
             Err(response) => Err(response),
         },
         ["v1", "instances", instance, "logs"] => logs(site, instance, &request).await,
+        ["v1", "requests"] => projects::envelope(site, request).await,
+        ["v1", "projects"] => projects::all(site, request).await,
+        ["v1", "projects", project] => projects::one(site, project, request).await,
+        ["v1", "balancers"] => projects::balancers(site, None, request).await,
+        ["v1", "projects", project, "balancers"] => {
+            projects::balancers(site, Some(project), request).await
+        }
+        ["v1", "projects", project, "balancers", balancer] => {
+            projects::balancer(site, project, balancer, request).await
+        }
         ["metrics"] => metrics(site, &request),
         ["healthz"] => only_get(&request)
             .map(|()| respond(StatusCode::OK, "text/plain; charset=utf-8", "ok\n")),
@@ -155,15 +177,15 @@ pub async fn route(site: &Site, request: Request<Incoming>) -> Response<Body> {
 fn metrics<B>(site: &Site, request: &Request<B>) -> Answer {
     only_get(request)?;
     let format = Format::negotiate(request.headers());
-    let text = render(Metrics::take(&site.controller), format);
+    let text = render(Metrics::take(&site.controller, &site.projects), format);
     let text =
         text.map_err(|error| problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()))?;
     Ok(respond(StatusCode::OK, format.media_type(), text))
 }
 
-type Answer = Result<Response<Body>, Response<Body>>;
+pub(super) type Answer = Result<Response<Body>, Response<Body>>;
 
-fn not_allowed(allow: &'static str) -> Response<Body> {
+pub(super) fn not_allowed(allow: &'static str) -> Response<Body> {
     let mut response = problem(
         StatusCode::METHOD_NOT_ALLOWED,
         &format!("this path takes {allow}"),

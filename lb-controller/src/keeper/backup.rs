@@ -8,7 +8,9 @@ use lb_store::{CopyError, CopyForm, Records, Revision, Store, StoreError};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{KeeperError, Mirror, POOLS, SCHEMA, StoredPool, TABLES, pools, read_all};
+use super::{
+    KeeperError, Mirror, POOLS, Registry, SCHEMA, StoredPool, TABLES, pools, read_all, registry,
+};
 
 const FORM: CopyForm = CopyForm {
     program: "controller",
@@ -84,6 +86,14 @@ impl Backup {
         pools(&self.records, "the backup")
     }
 
+    /// The projects and load balancers.
+    ///
+    /// # Errors
+    /// A record cannot be read.
+    pub fn registry(&self) -> Result<Registry, KeeperError> {
+        registry(&self.records, "the backup")
+    }
+
     /// The text of the copy.
     #[must_use]
     pub fn write(&self) -> String {
@@ -122,6 +132,7 @@ impl Backup {
             records,
         };
         backup.pools()?;
+        backup.registry()?;
         Ok(backup)
     }
 

@@ -68,6 +68,8 @@ pub enum PoolOwner {
     Api,
     /// The configuration file.
     File,
+    /// A load balancer of a project, whose nodes it has.
+    Balancer,
 }
 
 impl PoolOwner {
@@ -77,6 +79,7 @@ impl PoolOwner {
         match self {
             PoolOwner::Api => "api",
             PoolOwner::File => "file",
+            PoolOwner::Balancer => "balancer",
         }
     }
 }

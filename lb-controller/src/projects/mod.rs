@@ -1,0 +1,447 @@
+//! Projects and their load balancers.
+//!
+//! - [`registry`]: which there are, purely: orders, names, quotas, addresses.
+//! - [`node`]: what the nodes of a load balancer are made from, purely.
+//! - [`reconcile`]: the task that makes it true: nodes are a pool of `lb-proxy` whose configuration files it writes.
+//! - [`names`]: their names in DNS.
+//! - [`requests`]: orders as one JSON envelope.
+//!
+//! An order is accepted when it is stored, and converges then: no object is ever locked, and each says in conditions how far it
+//! is.
+
+mod admin;
+mod names;
+pub mod node;
+mod reconcile;
+mod record;
+pub mod registry;
+pub mod requests;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use lb_model::{
+    dns::{Label, RecordName},
+    pool::PoolName,
+    project::ObjectName,
+    settings::{Map, Value},
+};
+use lb_serve::vital::Registrar;
+use tokio::sync::Notify;
+
+pub use self::{
+    names::{Names, PUSHER, SERVER, StoredNames},
+    reconcile::KEEPER,
+    record::{BalancerRecord, ProjectRecord},
+    registry::{Key, Refusal, Registry, Update},
+    settings::NodeSettings,
+    view::{BalancerView, Condition, NodeView, ProjectView},
+};
+use crate::{
+    controller::Controller,
+    keeper::{Changes, Keeper, KeeperError},
+};
+
+/// Why an order was not followed. Nothing has changed then.
+#[derive(Debug, thiserror::Error)]
+pub enum OrderError {
+    /// It was refused.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The store does not work.
+    #[error("nothing was changed: {0}")]
+    Store(#[from] KeeperError),
+}
+
+/// How load balancers are made here.
+#[derive(Clone, Debug)]
+pub struct Making {
+    /// The operator's settings; `None` if there are none.
+    pub nodes: Option<NodeSettings>,
+    /// The controller's folder.
+    pub state: PathBuf,
+    /// The program of nodes that are processes.
+    pub program: PathBuf,
+}
+
+/// All projects and load balancers.
+#[derive(Clone, Debug)]
+pub struct Projects(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    making: Making,
+    controller: Controller,
+    keeper: Keeper,
+    /// Their names, if they have some.
+    names: Option<Names>,
+    registry: Mutex<Registry>,
+    /// Held while an order is stored: the next one is checked against what follows from it.
+    ordering: tokio::sync::Mutex<()>,
+    /// What is seen of each load balancer, by id.
+    seen: Mutex<BTreeMap<u64, view::Seen>>,
+    /// Wakes the task that makes it true.
+    changed: Notify,
+}
+
+/// A record that follows from an order.
+enum Change {
+    Project(ProjectRecord),
+    Balancer(BalancerRecord),
+    ProjectGone(u64),
+    BalancerGone(u64),
+}
+
+impl Projects {
+    /// Takes up what is stored, and starts the task that makes it true.
+    #[must_use]
+    pub fn start(
+        making: Making,
+        controller: Controller,
+        keeper: Keeper,
+        registry: Registry,
+        names: Option<Names>,
+        parts: &Registrar,
+    ) -> Self {
+        let projects = Projects(Arc::new(Inner {
+            making,
+            controller,
+            keeper,
+            names,
+            registry: Mutex::new(registry),
+            ordering: tokio::sync::Mutex::default(),
+            seen: Mutex::default(),
+            changed: Notify::new(),
+        }));
+        let task = reconcile::run(Arc::downgrade(&projects.0));
+        parts.spawn(KEEPER, "projects".to_owned(), task);
+        projects
+    }
+
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        self.0
+            .registry
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, BTreeMap<u64, view::Seen>> {
+        self.0.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn nodes(&self) -> Option<&NodeSettings> {
+        self.0.making.nodes.as_ref()
+    }
+
+    /// Checks an order, stores what follows from it, and takes that up.
+    async fn order<R>(
+        &self,
+        decide: impl FnOnce(&Registry) -> Result<(Vec<Change>, R), Refusal>,
+    ) -> Result<R, OrderError> {
+        let _ordering = self.0.ordering.lock().await;
+        let (changes, result) = decide(&self.registry())?;
+        let (write, undo) = self.written(&changes);
+        if let Err(error) = self.0.keeper.write(write).await {
+            // It may be written after all.
+            self.0.keeper.owe(undo);
+            return Err(error.into());
+        }
+        let mut registry = self.registry();
+        for change in changes {
+            match change {
+                Change::Project(record) => registry.put_project(record),
+                Change::Balancer(record) => registry.put_balancer(record),
+                Change::ProjectGone(id) => registry.remove_project(id),
+                Change::BalancerGone(id) => registry.remove_balancer(id),
+            }
+        }
+        drop(registry);
+        self.0.changed.notify_one();
+        Ok(result)
+    }
+
+    /// What is written for these changes, and what undoes it.
+    fn written(&self, changes: &[Change]) -> (Changes, Changes) {
+        let registry = self.registry();
+        let mut write = Changes::default();
+        let mut undo = Changes::default();
+        let mut last = registry.last_id();
+        for change in changes {
+            match change {
+                Change::Project(record) => {
+                    last = last.max(record.id);
+                    write.project(record.id, Some(record));
+                    undo.project(record.id, registry.project(&Key::Id(record.id)).ok());
+                }
+                Change::Balancer(record) => {
+                    last = last.max(record.id);
+                    write.balancer(record.id, Some(record));
+                    undo.balancer(record.id, registry.balancer_by_id(record.id));
+                }
+                Change::ProjectGone(id) => {
+                    write.project(*id, None);
+                    undo.project(*id, registry.project(&Key::Id(*id)).ok());
+                }
+                Change::BalancerGone(id) => {
+                    write.balancer(*id, None);
+                    undo.balancer(*id, registry.balancer_by_id(*id));
+                }
+            }
+        }
+        if last > registry.last_id() {
+            write.last_id(last);
+        }
+        (write, undo)
+    }
+
+    /// Creates a project.
+    ///
+    /// # Errors
+    /// [`OrderError`].
+    pub async fn create_project(
+        &self,
+        name: ObjectName,
+        settings: &Map<String, Value>,
+    ) -> Result<ProjectView, OrderError> {
+        let record = self
+            .order(|registry| {
+                let record = registry.new_project(name, settings, now())?;
+                Ok((vec![Change::Project(record.clone())], record))
+            })
+            .await?;
+        Ok(self.project_view(&self.registry(), &record))
+    }
+
+    /// Changes settings of a project.
+    ///
+    /// # Errors
+    /// [`OrderError`].
+    pub async fn update_project(
+        &self,
+        key: &Key,
+        settings: &Map<String, Value>,
+        update: Update,
+    ) -> Result<ProjectView, OrderError> {
+        let record = self
+            .order(|registry| {
+                let record = registry.changed_project(key, settings, update, self.nodes())?;
+                Ok((vec![Change::Project(record.clone())], record))
+            })
+            .await?;
+        Ok(self.project_view(&self.registry(), &record))
+    }
+
+    /// Deletes a project; with `everything` its load balancers, too, after which it is gone.
+    ///
+    /// # Errors
+    /// [`OrderError`].
+    pub async fn delete_project(
+        &self,
+        key: &Key,
+        everything: bool,
+    ) -> Result<ProjectView, OrderError> {
+        let view = self.project(key)?;
+        self.order(|registry| {
+            let (project, balancers) = registry.deleted_project(key, everything)?;
+            let mut changes: Vec<Change> = balancers.into_iter().map(Change::Balancer).collect();
+            changes.push(if changes.is_empty() {
+                Change::ProjectGone(project.id)
+            } else {
+                Change::Project(project)
+            });
+            Ok((changes, ()))
+        })
+        .await?;
+        Ok(view)
+    }
+
+    /// Creates a load balancer.
+    ///
+    /// # Errors
+    /// [`OrderError`].
+    pub async fn create_balancer(
+        &self,
+        project: &Key,
+        name: ObjectName,
+        settings: &Map<String, Value>,
+    ) -> Result<BalancerView, OrderError> {
+        let record = self
+            .order(|registry| {
+                let record = registry.new_balancer(project, name, settings, self.nodes(), now())?;
+                Ok((vec![Change::Balancer(record.clone())], record))
+            })
+            .await?;
+        Ok(self.balancer_view(&self.registry(), &record))
+    }
+
+    /// Changes settings of a load balancer.
+    ///
+    /// # Errors
+    /// [`OrderError`].
+    pub async fn update_balancer(
+        &self,
+        project: &Key,
+        key: &Key,
+        settings: &Map<String, Value>,
+        update: Update,
+    ) -> Result<BalancerView, OrderError> {
+        let record = self
+            .order(|registry| {
+                let nodes = self.nodes();
+                let record = registry.changed_balancer(project, key, settings, update, nodes)?;
+                Ok((vec![Change::Balancer(record.clone())], record))
+            })
+            .await?;
+        Ok(self.balancer_view(&self.registry(), &record))
+    }
+
+    /// Deletes a load balancer; it is gone when its nodes are.
+    ///
+    /// # Errors
+    /// [`OrderError`].
+    pub async fn delete_balancer(
+        &self,
+        project: &Key,
+        key: &Key,
+    ) -> Result<BalancerView, OrderError> {
+        let record = self
+            .order(|registry| {
+                let record = registry.deleted_balancer(project, key)?;
+                Ok((vec![Change::Balancer(record.clone())], record))
+            })
+            .await?;
+        Ok(self.balancer_view(&self.registry(), &record))
+    }
+
+    /// A project.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn project(&self, key: &Key) -> Result<ProjectView, Refusal> {
+        let registry = self.registry();
+        let record = registry.project(key)?;
+        Ok(self.project_view(&registry, record))
+    }
+
+    /// All projects, by id.
+    #[must_use]
+    pub fn projects(&self) -> Vec<ProjectView> {
+        let registry = self.registry();
+        let views = registry.projects();
+        views
+            .map(|record| self.project_view(&registry, record))
+            .collect()
+    }
+
+    /// A load balancer of a project.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn balancer(&self, project: &Key, key: &Key) -> Result<BalancerView, Refusal> {
+        let registry = self.registry();
+        let record = registry.balancer(registry.project(project)?, key)?;
+        Ok(self.balancer_view(&registry, record))
+    }
+
+    /// The load balancer with this id, of whatever project.
+    #[must_use]
+    pub fn balancer_by_id(&self, id: u64) -> Option<BalancerView> {
+        let registry = self.registry();
+        let record = registry.balancer_by_id(id)?;
+        Some(self.balancer_view(&registry, record))
+    }
+
+    /// The load balancers of a project, or all, by id.
+    ///
+    /// # Errors
+    /// There is no such project.
+    pub fn balancers(&self, project: Option<&Key>) -> Result<Vec<BalancerView>, Refusal> {
+        let registry = self.registry();
+        let project = project.map(|key| registry.project(key)).transpose()?;
+        let wanted = |record: &&BalancerRecord| project.is_none_or(|one| one.id == record.project);
+        let records = registry.balancers().filter(wanted);
+        Ok(records
+            .map(|record| self.balancer_view(&registry, record))
+            .collect())
+    }
+
+    fn project_view(&self, registry: &Registry, record: &ProjectRecord) -> ProjectView {
+        let balancers = registry.balancers_of(record.id);
+        ProjectView {
+            record: record.clone(),
+            balancers: balancers.map(|one| (one.id, one.name.clone())).collect(),
+        }
+    }
+
+    fn balancer_view(&self, registry: &Registry, record: &BalancerRecord) -> BalancerView {
+        let project = registry.project_of(record);
+        let seen = self.seen().get(&record.id).cloned().unwrap_or_default();
+        let name = project.map(|one| one.name.to_string()).unwrap_or_default();
+        let full = self.0.names.as_ref().and_then(|names| {
+            let name = record_name(project?, record);
+            seen.is(view::NAMED).then(|| names.full(&name))
+        });
+        BalancerView::new(record, name, seen, full)
+    }
+
+    /// How many projects there are, and load balancers in each state.
+    #[must_use]
+    pub fn counts(&self) -> (usize, BTreeMap<&'static str, usize>) {
+        let mut states: BTreeMap<_, _> = view::STATES.iter().map(|state| (*state, 0)).collect();
+        for view in self.balancers(None).unwrap_or_default() {
+            *states.entry(view.state()).or_default() += 1;
+        }
+        (self.registry().projects().count(), states)
+    }
+
+    /// What the server of DNS has counted, if there is one.
+    #[must_use]
+    pub fn dns_counts(&self) -> Option<lb_dns::Counts> {
+        self.0.names.as_ref()?.counts()
+    }
+
+    /// The pool of a load balancer's nodes.
+    ///
+    /// # Panics
+    /// Never: the name fits.
+    #[must_use]
+    pub fn pool_of(balancer: u64) -> PoolName {
+        format!("lb-{balancer}")
+            .parse()
+            .expect("a short name of letters and digits")
+    }
+}
+
+/// The name of a load balancer in the zone.
+fn record_name(project: &ProjectRecord, balancer: &BalancerRecord) -> RecordName {
+    RecordName {
+        project: label(&project.name),
+        balancer: label(&balancer.name),
+    }
+}
+
+/// # Panics
+/// Never: names of objects are labels.
+fn label(name: &ObjectName) -> Label {
+    name.as_str().parse().expect("names are labels")
+}
+
+/// Whether pools of this name are those of load balancers.
+#[must_use]
+pub fn is_pool_of_nodes(name: &PoolName) -> bool {
+    let number = name.as_str().strip_prefix("lb-");
+    number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+fn now() -> Duration {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.unwrap_or_default()
+}

@@ -1,0 +1,259 @@
+//! What a load balancer's nodes are made from, purely: their pool, and the configuration file of the proxy in them.
+
+use std::path::{Path, PathBuf};
+
+use lb_model::{
+    pool::PoolSpec,
+    project::{Backend, BalancerProtocol, BalancerSpec, NODE_HEALTH_PORT},
+    settings::{FieldError, Map, SettingType as _, Settings as _, Value},
+};
+use serde_json::json;
+
+use super::{record::BalancerRecord, settings::NodeSettings};
+use crate::KINDS;
+
+/// The name of the service of a node.
+const SERVICE: &str = "backends";
+/// The path at which a node says that it is well.
+const HEALTH_PATH: &str = "/healthz";
+/// Where a container sees its folder.
+const CONTAINER_FOLDER: &str = "/etc/lb";
+/// The node's configuration in its folder.
+pub const CONFIG: &str = "proxy.toml";
+/// The socket of the node's administration in its folder.
+pub const SOCKET: &str = "admin.sock";
+
+/// The folder of a load balancer in the controller's.
+#[must_use]
+pub fn folder(state: &Path, balancer: u64) -> PathBuf {
+    state.join("balancers").join(balancer.to_string())
+}
+
+/// The folder of one of its nodes.
+#[must_use]
+pub fn node_folder(state: &Path, balancer: u64, number: u32) -> PathBuf {
+    folder(state, balancer).join(number.to_string())
+}
+
+/// Where a node sees its own folder.
+fn seen_folder(nodes: &NodeSettings, folder: &Path) -> PathBuf {
+    if nodes.driver.driver.kind == "docker" {
+        CONTAINER_FOLDER.into()
+    } else {
+        folder.to_owned()
+    }
+}
+
+/// The configuration of a node whose folder is this.
+///
+/// # Errors
+/// The file cannot have a value, which what was checked never has.
+pub fn config(
+    spec: &BalancerSpec,
+    nodes: &NodeSettings,
+    folder: &Path,
+) -> Result<String, toml::ser::Error> {
+    let any = if nodes.range.nth(1).is_some_and(|first| first.is_ipv6()) {
+        "[::]"
+    } else {
+        "0.0.0.0"
+    };
+    let mut listener = json!({
+        "address": format!("{any}:{}", spec.listen_port()),
+        "protocol": spec.protocol.name(),
+    });
+    if spec.protocol == BalancerProtocol::Tcp {
+        listener["service"] = SERVICE.into();
+    }
+    let health = json!({
+        "address": format!("{any}:{NODE_HEALTH_PORT}"),
+        "health_path": HEALTH_PATH,
+        "routes": false,
+    });
+    let member = |backend: &Backend| {
+        json!({
+            "address": backend.address.with_port(spec.port_of(backend)),
+            "weight": backend.weight,
+        })
+    };
+    let members: Vec<Value> = spec.backends.iter().map(member).collect();
+    let mut service = json!({ "name": SERVICE, "member": members });
+    if let Some(check) = &spec.check {
+        service["check"] = check.to_json();
+    }
+    let socket = seen_folder(nodes, folder).join(SOCKET);
+    let mut file = json!({
+        "admin": format!("unix:{}", socket.display()),
+        "listener": [listener, health],
+        "service": [service],
+    });
+    if spec.protocol == BalancerProtocol::Http {
+        file["route"] = json!([{ "path": "/", "service": SERVICE }]);
+    }
+    let text = toml::to_string(&file)?;
+    Ok(format!("# Written by lb-controller.\n{text}"))
+}
+
+/// The pool of a load balancer's nodes; `program` is that of nodes that are processes.
+///
+/// # Errors
+/// The operator's settings of nodes do not fit.
+pub fn pool(
+    record: &BalancerRecord,
+    spec: &BalancerSpec,
+    nodes: &NodeSettings,
+    state: &Path,
+    program: &Path,
+) -> Result<PoolSpec, FieldError> {
+    // `{number}` is filled in for each node.
+    let plain = folder(state, record.id)
+        .to_string_lossy()
+        .replace('{', "{{")
+        .replace('}', "}}");
+    let source = format!("{plain}/{{number}}");
+    let file = match nodes.driver.driver.kind.as_str() {
+        "docker" => format!("{CONTAINER_FOLDER}/{CONFIG}"),
+        _ => format!("{source}/{CONFIG}"),
+    };
+    let mut template = json!({
+        "arguments": ["run", "--config", file],
+        "volume": { "source": source, "target": CONTAINER_FOLDER },
+        "start_deadline": "15s",
+    });
+    match &nodes.image {
+        Some(image) if nodes.driver.driver.kind == "docker" => {
+            template["image"] = image.as_str().into();
+        }
+        _ => template["program"] = program.to_string_lossy().into(),
+    }
+    if let Some(cpu) = nodes.cpu {
+        template["cpu"] = cpu.into();
+    }
+    if let Some(memory) = nodes.memory {
+        template["memory"] = memory.to_json();
+    }
+    // Listeners count when the proxy starts: nodes are replaced when these change.
+    let serves = format!("{}:{}", spec.protocol, spec.listen_port());
+    template["environment"] = json!({ "LB_SERVES": serves });
+    // A pool keeps its port, so it is the one that never changes.
+    let mut network = json!({
+        "port": NODE_HEALTH_PORT,
+        "bridge": nodes.bridge,
+        "range": record.addresses.to_string(),
+        "delivery": "address",
+    });
+    if let Some(gateway) = nodes.gateway {
+        network["gateway"] = gateway.to_string().into();
+    }
+    let map = json!({
+        "driver": Value::Object(nodes.driver.to_map()),
+        "template": template,
+        "network": network,
+        "check": {
+            "kind": "http",
+            "path": HEALTH_PATH,
+            "interval": "1s",
+            "timeout": "1s",
+            "healthy_threshold": 1,
+            "unhealthy_threshold": 2,
+        },
+        "scaling": { "min": spec.nodes, "max": spec.most_nodes() },
+        "description": format!("nodes of the load balancer {} ({})", record.name, record.id),
+    });
+    let map: Map<String, Value> = map.as_object().cloned().unwrap_or_default();
+    PoolSpec::read(&map, &KINDS)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn nodes(more: &Value) -> NodeSettings {
+        let mut map = json!({ "bridge": "br-lb", "range": "10.90.0.11-10.90.0.99/24" });
+        map.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        lb_model::settings::from_map(map.as_object().unwrap()).unwrap()
+    }
+
+    fn record(spec: &BalancerSpec) -> BalancerRecord {
+        BalancerRecord {
+            id: 7,
+            project: 1,
+            name: "www".parse().unwrap(),
+            generation: 1,
+            created: Duration::ZERO,
+            spec: spec.to_map(),
+            addresses: "10.90.0.11-10.90.0.14/24".parse().unwrap(),
+            is_deleted: false,
+        }
+    }
+
+    fn spec(map: Value) -> BalancerSpec {
+        BalancerSpec::read(map.as_object().unwrap(), KINDS.probes).unwrap()
+    }
+
+    #[test]
+    fn nodes_are_a_pool_of_proxies() {
+        let http = spec(json!({ "nodes": 2, "auto_scaling": true }));
+        let state = Path::new("/var/lib/a{b");
+        let pool = pool(
+            &record(&http),
+            &http,
+            &nodes(&json!({ "cpu": 0.5 })),
+            state,
+            Path::new("/usr/bin/lb-proxy"),
+        )
+        .unwrap();
+        assert_eq!((pool.scaling.min, pool.scaling.max), (2, 4));
+        let launch = pool.launch(&"lb-7-2-5".parse().unwrap()).unwrap();
+        assert_eq!(launch.endpoint.to_string(), "10.90.0.12:9471");
+        assert_eq!(
+            launch.arguments,
+            ["run", "--config", "/var/lib/a{b/balancers/7/2/proxy.toml"]
+        );
+        assert_eq!(launch.program.unwrap(), Path::new("/usr/bin/lb-proxy"));
+        let docker = nodes(&json!({ "driver": { "kind": "docker" }, "image": "lb-proxy:1" }));
+        let pool = super::pool(&record(&http), &http, &docker, state, Path::new("x")).unwrap();
+        let launch = pool.launch(&"lb-7-2-5".parse().unwrap()).unwrap();
+        assert_eq!(launch.arguments[2], "/etc/lb/proxy.toml");
+        assert_eq!(launch.image.as_deref(), Some("lb-proxy:1"));
+        assert_eq!(launch.program, None);
+    }
+
+    #[test]
+    fn nodes_are_told_what_to_serve() {
+        let read = |text: &str| text.parse::<toml::Table>().unwrap();
+        let http = spec(json!({
+            "backends": [{ "address": "10.0.0.1" }, { "address": "web.example", "port": 81, "weight": 5 }],
+            "check": { "kind": "http", "path": "/up", "interval": "5s" },
+        }));
+        let text = config(&http, &nodes(&json!({})), Path::new("/s/7/1")).unwrap();
+        let file = read(&text);
+        assert_eq!(file["admin"].as_str(), Some("unix:/s/7/1/admin.sock"));
+        assert_eq!(file["listener"][0]["address"].as_str(), Some("0.0.0.0:80"));
+        assert_eq!(
+            file["listener"][1]["health_path"].as_str(),
+            Some("/healthz")
+        );
+        assert_eq!(
+            file["service"][0]["member"][1]["address"].as_str(),
+            Some("web.example:81")
+        );
+        assert_eq!(file["service"][0]["check"]["path"].as_str(), Some("/up"));
+        let tcp = spec(
+            json!({ "protocol": "tcp", "port": 5432, "backends": [{ "address": "2001:db8::1" }] }),
+        );
+        let six = nodes(&json!({ "range": "2001:db8::11-2001:db8::99/64" }));
+        let file = read(&config(&tcp, &six, Path::new("/s/7/1")).unwrap());
+        assert_eq!(file["listener"][0]["address"].as_str(), Some("[::]:5432"));
+        assert_eq!(file["listener"][0]["service"].as_str(), Some("backends"));
+        assert_eq!(
+            file["service"][0]["member"][0]["address"].as_str(),
+            Some("[2001:db8::1]:5432")
+        );
+        assert!(!file.contains_key("route"));
+    }
+}

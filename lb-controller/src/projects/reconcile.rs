@@ -1,0 +1,403 @@
+//! The task that makes the records true: each load balancer has a pool of nodes, each node the configuration that it is to
+//! follow. It looks at all of them once a second, and at once after an order; what it does is the same after a restart.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fs, io,
+    path::Path,
+    sync::{Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use futures::StreamExt as _;
+use lb_model::{
+    pool::{InstanceName, PoolName, PoolSpec},
+    project::BalancerSpec,
+};
+
+use super::{
+    Change, Inner, Projects, admin, is_pool_of_nodes, node,
+    record::BalancerRecord,
+    record_name,
+    settings::NodeSettings,
+    view::{COMPLETE, NAMED, NodeView, SERVING, Seen},
+};
+use crate::{
+    KINDS,
+    controller::Refused,
+    pool::{Event, InstanceState, InstanceView, PoolOwner},
+    troubles,
+};
+
+/// See [`lb_serve::vital`].
+pub const KEEPER: &str = "the task that keeps load balancers as they are wanted";
+/// How often everything is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// Load balancers that are looked at together: one that hangs holds up no other.
+const TOGETHER: usize = 16;
+/// How long that may take for one.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// The configurations that nodes are known to follow, by their checksum.
+type Followed = Mutex<HashMap<InstanceName, String>>;
+
+/// Makes the records true until the projects are gone.
+pub(super) async fn run(inner: Weak<Inner>) {
+    let followed = Followed::default();
+    loop {
+        let Some(inner) = inner.upgrade() else {
+            return;
+        };
+        let projects = Projects(inner);
+        look(&projects, &followed).await;
+        let changed = projects.0.changed.notified();
+        tokio::select! {
+            () = changed => {}
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+}
+
+async fn look(projects: &Projects, followed: &Followed) {
+    let records: Vec<BalancerRecord> = projects.registry().balancers().cloned().collect();
+    let keeping = futures::stream::iter(&records).for_each_concurrent(TOGETHER, |record| async {
+        let kept = tokio::time::timeout(DEADLINE, keep(projects, record, followed)).await;
+        if kept.is_err() {
+            let why = "looking after it takes too long".to_owned();
+            projects.note(record, |seen| seen.state(COMPLETE, false, why));
+        }
+    });
+    keeping.await;
+    name(projects, &records);
+    forget(projects, &records, followed);
+    remove_strangers(projects, &records).await;
+    remove_projects(projects).await;
+}
+
+/// Gives the load balancers their names in DNS.
+fn name(projects: &Projects, records: &[BalancerRecord]) {
+    let Some(names) = &projects.0.names else {
+        return;
+    };
+    let mut wanted = BTreeMap::new();
+    {
+        let (registry, seen) = (projects.registry(), projects.seen());
+        for record in records.iter().filter(|record| !record.is_deleted) {
+            let nodes = seen
+                .get(&record.id)
+                .map(|seen| &seen.nodes[..])
+                .unwrap_or_default();
+            let serving = nodes.iter().filter(|node| node.is_serving);
+            let addresses: BTreeSet<_> = serving.map(|node| node.address).collect();
+            if let Some(project) = registry.project_of(record) {
+                wanted.insert(record_name(project, record), (record, addresses));
+            }
+        }
+    }
+    let addresses = wanted
+        .iter()
+        .map(|(name, (_, addresses))| (name.clone(), addresses.clone()));
+    names.follow(&addresses.collect());
+    for (name, (record, _)) in &wanted {
+        let known = names.is_known(name);
+        let is_known = known.is_ok();
+        let why = known.unwrap_or_else(|why| why);
+        projects.note(record, |seen| seen.state(NAMED, is_known, why));
+    }
+}
+
+/// Looks after one load balancer.
+async fn keep(projects: &Projects, record: &BalancerRecord, followed: &Followed) {
+    if record.is_deleted {
+        if let Err(why) = delete(projects, record).await {
+            projects.note(record, |seen| seen.state(COMPLETE, false, why));
+        }
+        return;
+    }
+    let made = make(projects, record).await;
+    let pool = Projects::pool_of(record.id);
+    let view = projects
+        .0
+        .controller
+        .views(Some(&pool))
+        .ok()
+        .and_then(|mut views| views.pop());
+    let instances = view.map(|view| view.instances).unwrap_or_default();
+    let wanted = made.as_ref().ok();
+    let mut nodes = Vec::new();
+    for instance in &instances {
+        nodes.extend(see(projects, record, instance, wanted, followed).await);
+    }
+    let serving = nodes.iter().filter(|node| node.is_serving).count();
+    let least = made.as_ref().map_or(1, |made| made.least as usize);
+    let is_newest = wanted.is_some() && instances.iter().all(|one| one.is_current);
+    let first_trouble = || {
+        let mut idle = nodes.iter().filter(|node| !node.is_serving);
+        idle.next().map_or_else(
+            || "there is no node yet".to_owned(),
+            |node| format!("{}: {}", node.name, node.state),
+        )
+    };
+    let is_serving = serving > 0;
+    let why_serving = if is_serving {
+        format!("{serving} of {} nodes serve", nodes.len().max(least))
+    } else {
+        first_trouble()
+    };
+    let (is_complete, why_complete) = match &made {
+        Err(why) => (false, why.clone()),
+        Ok(_) if serving < least || nodes.iter().any(|node| !node.is_serving) => {
+            (false, first_trouble())
+        }
+        Ok(_) if !is_newest => (
+            false,
+            "nodes are replaced, since their settings have changed".to_owned(),
+        ),
+        Ok(_) => (true, format!("all {serving} nodes serve by these settings")),
+    };
+    projects.note(record, |seen| {
+        seen.nodes = nodes;
+        seen.state(SERVING, is_serving, why_serving);
+        seen.state(COMPLETE, is_complete, why_complete);
+        if is_complete {
+            seen.observed_generation = record.generation;
+        }
+    });
+}
+
+/// What the nodes of a load balancer are to be.
+struct Made {
+    /// How many there are at least.
+    least: u32,
+    /// Checksums of the configurations, by the node's number.
+    checksums: BTreeMap<u32, String>,
+}
+
+/// Writes the configurations of the nodes, and orders their pool.
+async fn make(projects: &Projects, record: &BalancerRecord) -> Result<Made, String> {
+    let making = &projects.0.making;
+    let nodes = making
+        .nodes
+        .as_ref()
+        .ok_or("this controller has no `[nodes]` in its configuration file")?;
+    let spec = BalancerSpec::read(&record.spec, KINDS.probes).map_err(|error| error.to_string())?;
+    let checksums = write(projects, record, &spec, nodes).await?;
+    let wanted = node::pool(record, &spec, nodes, &making.state, &making.program);
+    let wanted =
+        wanted.map_err(|error| format!("the operator's settings of nodes do not fit: {error}"))?;
+    let pool = Projects::pool_of(record.id);
+    order(projects, &pool, wanted)
+        .await
+        .map_err(|refused| refused.to_string())?;
+    Ok(Made {
+        least: spec.nodes,
+        checksums,
+    })
+}
+
+async fn order(projects: &Projects, pool: &PoolName, wanted: PoolSpec) -> Result<(), Refused> {
+    let controller = &projects.0.controller;
+    controller.make(pool, wanted, PoolOwner::Balancer).await
+}
+
+/// Writes the configurations that are not there yet.
+async fn write(
+    projects: &Projects,
+    record: &BalancerRecord,
+    spec: &BalancerSpec,
+    nodes: &NodeSettings,
+) -> Result<BTreeMap<u32, String>, String> {
+    let most = u32::try_from(record.addresses.len()).unwrap_or(u32::MAX);
+    let mut files = Vec::new();
+    for number in 1..=most.min(spec.most_nodes()) {
+        let folder = node::node_folder(&projects.0.making.state, record.id, number);
+        let text = node::config(spec, nodes, &folder).map_err(|error| error.to_string())?;
+        files.push((number, folder, text));
+    }
+    let written = tokio::task::spawn_blocking(move || -> Result<_, String> {
+        let mut checksums = BTreeMap::new();
+        for (number, folder, text) in files {
+            let file = folder.join(node::CONFIG);
+            put(&folder, &file, &text)
+                .map_err(|error| format!("writing {}: {error}", file.display()))?;
+            checksums.insert(number, checksum(&text));
+        }
+        Ok(checksums)
+    });
+    written.await.map_err(|error| error.to_string())?
+}
+
+/// How a node names the configuration that it follows.
+fn checksum(text: &str) -> String {
+    format!("{:08x}", crc32fast::hash(text.as_bytes()))
+}
+
+/// Puts a text in the place of a file, whole or not at all, unless it is there.
+fn put(folder: &Path, file: &Path, text: &str) -> io::Result<()> {
+    if fs::read_to_string(file).is_ok_and(|before| before == text) {
+        return Ok(());
+    }
+    fs::create_dir_all(folder)?;
+    let new = file.with_extension("new");
+    fs::write(&new, text)?;
+    fs::rename(&new, file)
+}
+
+/// What is seen of a node; `None` if it is not one that is to serve.
+async fn see(
+    projects: &Projects,
+    record: &BalancerRecord,
+    instance: &InstanceView,
+    wanted: Option<&Made>,
+    followed: &Followed,
+) -> Option<NodeView> {
+    let name: InstanceName = instance.name.parse().ok()?;
+    let address = instance.endpoint?.ip();
+    let is_well = match instance.state {
+        InstanceState::Low | InstanceState::Medium | InstanceState::High => true,
+        InstanceState::Init | InstanceState::Failed => false,
+        InstanceState::Sundown | InstanceState::Spare => return None,
+    };
+    let view = |is_serving, state: String| NodeView {
+        name: name.clone(),
+        address,
+        is_serving,
+        state,
+    };
+    if !is_well {
+        let state = match (instance.state, instance.reason.as_str()) {
+            (InstanceState::Failed, reason) => format!("it is dead: {reason}"),
+            _ => "it is starting".to_owned(),
+        };
+        return Some(view(false, state));
+    }
+    let known = |followed: &Followed| {
+        let followed = followed.lock().unwrap_or_else(PoisonError::into_inner);
+        followed.get(&name).cloned()
+    };
+    let Some(checksum) = wanted.and_then(|made| made.checksums.get(&name.number)) else {
+        return Some(view(true, "it serves".to_owned()));
+    };
+    if known(followed).as_ref() == Some(checksum) {
+        return Some(view(true, "it serves".to_owned()));
+    }
+    let folder = node::node_folder(&projects.0.making.state, record.id, name.number);
+    match admin::follow(&folder.join(node::SOCKET), checksum).await {
+        Ok(()) => {
+            let mut followed = followed.lock().unwrap_or_else(PoisonError::into_inner);
+            followed.insert(name.clone(), checksum.clone());
+            drop(followed);
+            Some(view(true, "it serves".to_owned()))
+        }
+        // It serves by settings of before, if it has had some.
+        Err(why) => Some(view(known(followed).is_some(), why)),
+    }
+}
+
+/// Removes the nodes, then the folder, then the record.
+async fn delete(projects: &Projects, record: &BalancerRecord) -> Result<(), String> {
+    let pool = Projects::pool_of(record.id);
+    let controller = &projects.0.controller;
+    match controller.unmake(&pool, PoolOwner::Balancer).await {
+        Ok(true) => {}
+        Ok(false) => return Err("its nodes are being removed".to_owned()),
+        Err(refused) => return Err(refused.to_string()),
+    }
+    let folder = node::folder(&projects.0.making.state, record.id);
+    let removed = tokio::task::spawn_blocking({
+        let folder = folder.clone();
+        move || fs::remove_dir_all(folder)
+    });
+    match removed.await.map_err(|error| error.to_string())? {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(format!("removing {}: {error}", folder.display()));
+        }
+        _ => {}
+    }
+    let gone = projects
+        .order(|_| Ok((vec![Change::BalancerGone(record.id)], ())))
+        .await;
+    gone.map_err(|error| error.to_string())
+}
+
+/// Forgets what is known of load balancers and nodes that are gone.
+fn forget(projects: &Projects, records: &[BalancerRecord], followed: &Followed) {
+    let ids: BTreeSet<u64> = records.iter().map(|record| record.id).collect();
+    let mut seen = projects.seen();
+    seen.retain(|id, _| ids.contains(id));
+    let nodes = seen.values().flat_map(|seen| &seen.nodes);
+    let names: BTreeSet<&InstanceName> = nodes.map(|node| &node.name).collect();
+    let mut followed = followed.lock().unwrap_or_else(PoisonError::into_inner);
+    followed.retain(|name, _| names.contains(name));
+}
+
+/// Deletes pools of nodes whose load balancer is not there, as a restored store may have them.
+async fn remove_strangers(projects: &Projects, records: &[BalancerRecord]) {
+    let controller = &projects.0.controller;
+    for view in controller.views(None).unwrap_or_default() {
+        let is_nodes = view.owner == PoolOwner::Balancer && is_pool_of_nodes(&view.name);
+        let is_known = records
+            .iter()
+            .any(|one| Projects::pool_of(one.id) == view.name);
+        if is_nodes && !is_known && !view.is_deleted {
+            tracing::warn!(
+                "{} has the nodes of a load balancer that is not there: it is deleted",
+                view.name
+            );
+            // It is tried again.
+            let _ = controller.unmake(&view.name, PoolOwner::Balancer).await;
+        }
+    }
+}
+
+/// Removes the projects that are to be deleted and have no load balancer any more.
+async fn remove_projects(projects: &Projects) {
+    let empty: Vec<u64> = {
+        let registry = projects.registry();
+        let deleted = registry.projects().filter(|one| one.is_deleted);
+        let empty = deleted.filter(|one| registry.balancers_of(one.id).next().is_none());
+        empty.map(|one| one.id).collect()
+    };
+    for id in empty {
+        // It is tried again while the store does not work.
+        let _ = projects
+            .order(|_| Ok((vec![Change::ProjectGone(id)], ())))
+            .await;
+    }
+}
+
+impl Projects {
+    /// Takes note of what is seen of a load balancer; an event tells when it begins and ends to serve.
+    fn note(&self, record: &BalancerRecord, note: impl FnOnce(&mut Seen)) {
+        let mut all = self.seen();
+        let seen = all.entry(record.id).or_default();
+        let before = seen.is(SERVING);
+        let is_first = seen.conditions.is_empty();
+        note(seen);
+        let after = seen.is(SERVING);
+        if before == after || (is_first && !after) {
+            return;
+        }
+        let why = seen.conditions.iter().find(|one| one.kind == SERVING);
+        let why = why.map(|one| one.why.clone()).unwrap_or_default();
+        drop(all);
+        let verb = if after { "serves" } else { "does not serve" };
+        let event = Event {
+            instance: None,
+            kind: if after {
+                troubles::ENDS
+            } else {
+                troubles::BEGINS
+            },
+            text: format!(
+                "the load balancer {} ({}) {verb}: {why}",
+                record.name, record.id
+            ),
+            is_alarm: false,
+        };
+        self.0
+            .controller
+            .events()
+            .add(Some(&Self::pool_of(record.id)), event);
+    }
+}

@@ -1,0 +1,552 @@
+//! The projects and load balancers that there are, purely: each order is checked against them, and answered by the record that
+//! follows. Nothing else is decided here: what a record says is made true by [`super::reconcile`].
+
+use std::{collections::BTreeMap, time::Duration};
+
+use lb_model::{
+    pool::{AddressRange, Size},
+    project::{BalancerSpec, ObjectName, ProjectSpec, Quota},
+    settings::{FieldError, Map, Settings as _, Value, from_map, merged},
+};
+
+use super::{
+    record::{BalancerRecord, ProjectRecord},
+    settings::NodeSettings,
+};
+use crate::KINDS;
+
+/// Names an object: by its id, or by its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// Its id.
+    Id(u64),
+    /// Its name.
+    Name(ObjectName),
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Key::Id(id) => write!(f, "{id}"),
+            Key::Name(name) => f.pad(name.as_str()),
+        }
+    }
+}
+
+impl std::str::FromStr for Key {
+    type Err = String;
+
+    /// Names begin with a letter, so a number is an id.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(id) => Ok(Key::Id(id)),
+            Err(_) => text.parse().map(Key::Name),
+        }
+    }
+}
+
+/// Why an order was refused. Nothing has changed then.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// There is no such project.
+    #[error("there is no project {0}; `lbctl project list` shows them")]
+    NoProject(Key),
+    /// There is no such load balancer.
+    #[error("there is no load balancer {0} in project {1}; `lbctl lb list {1}` shows them")]
+    NoBalancer(Key, ObjectName),
+    /// There is a project of this name.
+    #[error("there is a project {0} already; give another name, or change that one")]
+    ProjectExists(ObjectName),
+    /// There is a load balancer of this name.
+    #[error(
+        "there is a load balancer {0} in project {1} already; give another name, or change that one"
+    )]
+    BalancerExists(ObjectName, ObjectName),
+    /// It is being deleted.
+    #[error("{0} is being deleted; create it again when it is gone")]
+    Deleting(ObjectName),
+    /// A setting cannot have its value.
+    #[error("{0}")]
+    Invalid(FieldError),
+    /// The project has too little left of something.
+    #[error(
+        "the project {project} may have {most} {what}, and would have {wanted}; delete some, or ask for a larger quota"
+    )]
+    Quota {
+        /// The project.
+        project: ObjectName,
+        /// What there is too little of.
+        what: &'static str,
+        /// How much the project may have.
+        most: String,
+        /// How much it would have.
+        wanted: String,
+    },
+    /// The project is not empty.
+    #[error("the project {project} has the load balancers {}; delete them first, or order the deletion with all that is in it", balancers.join(", "))]
+    NotEmpty {
+        /// The project.
+        project: ObjectName,
+        /// What would go with it.
+        balancers: Vec<String>,
+    },
+    /// All addresses are taken.
+    #[error(
+        "all addresses for nodes are taken ({0} load balancers); delete some, or have the operator widen `nodes.range`"
+    )]
+    NoAddresses(usize),
+    /// Load balancers cannot be created here.
+    #[error(
+        "this controller makes no load balancers: its operator has to give it `[nodes]` in its configuration file"
+    )]
+    NoNodes,
+}
+
+/// What a change of the settings of an object is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Update {
+    /// Each entry replaces the setting of its name (RFC 7396).
+    Patch,
+    /// All settings are replaced; those that are not given have their defaults.
+    Replace,
+}
+
+/// All projects and load balancers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Registry {
+    /// Projects by id.
+    projects: BTreeMap<u64, ProjectRecord>,
+    /// Load balancers by id.
+    balancers: BTreeMap<u64, BalancerRecord>,
+    /// The last id that was given out.
+    last_id: u64,
+}
+
+/// What the nodes of load balancers need together.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Needs {
+    balancers: usize,
+    nodes: u64,
+    cpu: f64,
+    memory: u64,
+}
+
+impl Registry {
+    /// Takes up what is stored.
+    #[must_use]
+    pub fn restored(
+        projects: Vec<ProjectRecord>,
+        balancers: Vec<BalancerRecord>,
+        last_id: u64,
+    ) -> Self {
+        let projects: BTreeMap<_, _> = projects.into_iter().map(|one| (one.id, one)).collect();
+        let balancers: BTreeMap<_, _> = balancers.into_iter().map(|one| (one.id, one)).collect();
+        let ids = projects.keys().chain(balancers.keys()).copied();
+        let last_id = ids.fold(last_id, u64::max);
+        Registry {
+            projects,
+            balancers,
+            last_id,
+        }
+    }
+
+    /// Whether there is nothing, and never was.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.last_id == 0
+    }
+
+    /// The last id that was given out.
+    #[must_use]
+    pub const fn last_id(&self) -> u64 {
+        self.last_id
+    }
+
+    /// All projects.
+    pub fn projects(&self) -> impl Iterator<Item = &ProjectRecord> {
+        self.projects.values()
+    }
+
+    /// All load balancers.
+    pub fn balancers(&self) -> impl Iterator<Item = &BalancerRecord> {
+        self.balancers.values()
+    }
+
+    /// The load balancers of a project.
+    pub fn balancers_of(&self, project: u64) -> impl Iterator<Item = &BalancerRecord> {
+        self.balancers
+            .values()
+            .filter(move |one| one.project == project)
+    }
+
+    /// A project.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn project(&self, key: &Key) -> Result<&ProjectRecord, Refusal> {
+        match key {
+            Key::Id(id) => self.projects.get(id),
+            Key::Name(name) => self.projects.values().find(|one| one.name == *name),
+        }
+        .ok_or_else(|| Refusal::NoProject(key.clone()))
+    }
+
+    /// A project that is not being deleted.
+    fn open_project(&self, key: &Key) -> Result<&ProjectRecord, Refusal> {
+        let project = self.project(key)?;
+        if project.is_deleted {
+            return Err(Refusal::Deleting(project.name.clone()));
+        }
+        Ok(project)
+    }
+
+    /// The project of a load balancer.
+    #[must_use]
+    pub fn project_of(&self, balancer: &BalancerRecord) -> Option<&ProjectRecord> {
+        self.projects.get(&balancer.project)
+    }
+
+    /// A load balancer of a project.
+    ///
+    /// # Errors
+    /// There is none, or it is another project's.
+    pub fn balancer(&self, project: &ProjectRecord, key: &Key) -> Result<&BalancerRecord, Refusal> {
+        let found = match key {
+            Key::Id(id) => self.balancers.get(id),
+            Key::Name(name) => self.balancers_of(project.id).find(|one| one.name == *name),
+        };
+        found
+            .filter(|one| one.project == project.id)
+            .ok_or_else(|| Refusal::NoBalancer(key.clone(), project.name.clone()))
+    }
+
+    /// A load balancer of any project, by its id.
+    #[must_use]
+    pub fn balancer_by_id(&self, id: u64) -> Option<&BalancerRecord> {
+        self.balancers.get(&id)
+    }
+
+    /// A new project.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn new_project(
+        &self,
+        name: ObjectName,
+        settings: &Map<String, Value>,
+        now: Duration,
+    ) -> Result<ProjectRecord, Refusal> {
+        let spec: ProjectSpec = from_map(settings).map_err(Refusal::Invalid)?;
+        if let Some(other) = self.projects.values().find(|one| one.name == name) {
+            return Err(if other.is_deleted {
+                Refusal::Deleting(name)
+            } else {
+                Refusal::ProjectExists(name)
+            });
+        }
+        Ok(ProjectRecord {
+            id: self.last_id + 1,
+            name,
+            generation: 1,
+            created: now,
+            spec: spec.to_map(),
+            is_deleted: false,
+        })
+    }
+
+    /// A project with other settings.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn changed_project(
+        &self,
+        key: &Key,
+        settings: &Map<String, Value>,
+        update: Update,
+        nodes: Option<&NodeSettings>,
+    ) -> Result<ProjectRecord, Refusal> {
+        let before = self.open_project(key)?;
+        let spec: ProjectSpec =
+            from_map(&updated(&before.spec, settings, update)).map_err(Refusal::Invalid)?;
+        check_quota(
+            &before.name,
+            &spec.quota,
+            self.needs(before.id, None, nodes),
+        )?;
+        Ok(changed(before, &before.spec, spec.to_map(), |spec| {
+            ProjectRecord {
+                generation: before.generation + 1,
+                spec,
+                ..before.clone()
+            }
+        }))
+    }
+
+    /// The load balancers that go with a project; it goes when they have gone.
+    ///
+    /// # Errors
+    /// [`Refusal::NotEmpty`] unless `everything` may go.
+    pub fn deleted_project(
+        &self,
+        key: &Key,
+        everything: bool,
+    ) -> Result<(ProjectRecord, Vec<BalancerRecord>), Refusal> {
+        let project = self.project(key)?;
+        let balancers: Vec<&BalancerRecord> = self.balancers_of(project.id).collect();
+        if !everything && balancers.iter().any(|one| !one.is_deleted) {
+            return Err(Refusal::NotEmpty {
+                project: project.name.clone(),
+                balancers: balancers.iter().map(|one| one.name.to_string()).collect(),
+            });
+        }
+        let deleted = balancers.into_iter().map(deleted).collect();
+        let project = ProjectRecord {
+            is_deleted: true,
+            ..project.clone()
+        };
+        Ok((project, deleted))
+    }
+
+    /// A new load balancer.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn new_balancer(
+        &self,
+        project: &Key,
+        name: ObjectName,
+        settings: &Map<String, Value>,
+        nodes: Option<&NodeSettings>,
+        now: Duration,
+    ) -> Result<BalancerRecord, Refusal> {
+        let project = self.open_project(project)?;
+        let spec = BalancerSpec::read(settings, KINDS.probes).map_err(Refusal::Invalid)?;
+        if let Some(other) = self.balancers_of(project.id).find(|one| one.name == name) {
+            return Err(if other.is_deleted {
+                Refusal::Deleting(name)
+            } else {
+                Refusal::BalancerExists(name, project.name.clone())
+            });
+        }
+        let Some(nodes) = nodes else {
+            return Err(Refusal::NoNodes);
+        };
+        check_nodes(&spec, nodes.each)?;
+        let record = BalancerRecord {
+            id: self.last_id + 1,
+            project: project.id,
+            name,
+            generation: 1,
+            created: now,
+            spec: spec.to_map(),
+            addresses: self.free_addresses(nodes)?,
+            is_deleted: false,
+        };
+        self.check_quota_with(project, &record, Some(nodes))?;
+        Ok(record)
+    }
+
+    /// A load balancer with other settings.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn changed_balancer(
+        &self,
+        project: &Key,
+        key: &Key,
+        settings: &Map<String, Value>,
+        update: Update,
+        nodes: Option<&NodeSettings>,
+    ) -> Result<BalancerRecord, Refusal> {
+        let project = self.project(project)?;
+        let before = self.balancer(project, key)?;
+        if before.is_deleted {
+            return Err(Refusal::Deleting(before.name.clone()));
+        }
+        let spec = updated(&before.spec, settings, update);
+        let spec = BalancerSpec::read(&spec, KINDS.probes).map_err(Refusal::Invalid)?;
+        let room = u32::try_from(before.addresses.len()).unwrap_or(u32::MAX);
+        check_nodes(&spec, room)?;
+        let record = changed(before, &before.spec, spec.to_map(), |spec| BalancerRecord {
+            generation: before.generation + 1,
+            spec,
+            ..before.clone()
+        });
+        self.check_quota_with(project, &record, nodes)?;
+        Ok(record)
+    }
+
+    /// A load balancer that is being deleted.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn deleted_balancer(&self, project: &Key, key: &Key) -> Result<BalancerRecord, Refusal> {
+        let project = self.project(project)?;
+        self.balancer(project, key).map(deleted)
+    }
+
+    fn check_quota_with(
+        &self,
+        project: &ProjectRecord,
+        record: &BalancerRecord,
+        nodes: Option<&NodeSettings>,
+    ) -> Result<(), Refusal> {
+        // What is stored was checked.
+        let spec: ProjectSpec = from_map(&project.spec).map_err(Refusal::Invalid)?;
+        let needs = self.needs(project.id, Some(record), nodes);
+        check_quota(&project.name, &spec.quota, needs)
+    }
+
+    /// What the load balancers of a project need, with this one in the place of the one with its id.
+    fn needs(
+        &self,
+        project: u64,
+        with: Option<&BalancerRecord>,
+        nodes: Option<&NodeSettings>,
+    ) -> Needs {
+        let others = self
+            .balancers_of(project)
+            .filter(|one| !one.is_deleted && with.is_none_or(|with| with.id != one.id));
+        let mut needs = Needs::default();
+        for one in others.chain(with) {
+            // What is stored was checked.
+            let Ok(spec) = BalancerSpec::read(&one.spec, KINDS.probes) else {
+                continue;
+            };
+            let count = spec.most_nodes();
+            needs.balancers += 1;
+            needs.nodes += u64::from(count);
+            if let Some(nodes) = nodes {
+                needs.cpu += nodes.cpu.unwrap_or_default() * f64::from(count);
+                needs.memory += nodes.memory.map_or(0, |size| size.0) * u64::from(count);
+            }
+        }
+        needs
+    }
+
+    /// The first addresses that no load balancer has.
+    fn free_addresses(&self, nodes: &NodeSettings) -> Result<AddressRange, Refusal> {
+        let count = nodes.range.len() / u128::from(nodes.each);
+        let free = (0..count).find_map(|at| {
+            let first = u32::try_from(at)
+                .ok()?
+                .checked_mul(nodes.each)?
+                .checked_add(1)?;
+            let part = nodes.range.part(first, nodes.each)?;
+            let is_free = |one: &BalancerRecord| !one.addresses.overlaps(&part);
+            self.balancers.values().all(is_free).then_some(part)
+        });
+        free.ok_or(Refusal::NoAddresses(self.balancers.len()))
+    }
+
+    /// Takes a record in the place of the one with its id.
+    pub fn put_project(&mut self, record: ProjectRecord) {
+        self.last_id = self.last_id.max(record.id);
+        self.projects.insert(record.id, record);
+    }
+
+    /// Takes a record in the place of the one with its id.
+    pub fn put_balancer(&mut self, record: BalancerRecord) {
+        self.last_id = self.last_id.max(record.id);
+        self.balancers.insert(record.id, record);
+    }
+
+    /// Forgets a project.
+    pub fn remove_project(&mut self, id: u64) {
+        self.projects.remove(&id);
+    }
+
+    /// Forgets a load balancer.
+    pub fn remove_balancer(&mut self, id: u64) {
+        self.balancers.remove(&id);
+    }
+}
+
+/// The settings after an order.
+fn updated(
+    before: &Map<String, Value>,
+    settings: &Map<String, Value>,
+    update: Update,
+) -> Map<String, Value> {
+    match update {
+        Update::Patch => merged(before, settings),
+        Update::Replace => settings.clone(),
+    }
+}
+
+/// A record with other settings; one whose settings are the same stays as it is.
+fn changed<R: Clone>(
+    before: &R,
+    old: &Map<String, Value>,
+    new: Map<String, Value>,
+    with: impl FnOnce(Map<String, Value>) -> R,
+) -> R {
+    if *old == new {
+        before.clone()
+    } else {
+        with(new)
+    }
+}
+
+fn deleted(before: &BalancerRecord) -> BalancerRecord {
+    BalancerRecord {
+        is_deleted: true,
+        ..before.clone()
+    }
+}
+
+fn check_nodes(spec: &BalancerSpec, room: u32) -> Result<(), Refusal> {
+    if spec.most_nodes() <= room {
+        return Ok(());
+    }
+    let field = if spec.auto_scaling {
+        "max_nodes"
+    } else {
+        "nodes"
+    };
+    let advice =
+        format!("a load balancer has addresses for {room} nodes here; give {room} or less");
+    Err(Refusal::Invalid(FieldError::new(
+        field,
+        spec.most_nodes(),
+        advice,
+    )))
+}
+
+fn check_quota(project: &ObjectName, quota: &Quota, needs: Needs) -> Result<(), Refusal> {
+    let over = |what, most: String, wanted: String| Refusal::Quota {
+        project: project.clone(),
+        what,
+        most,
+        wanted,
+    };
+    if needs.balancers > quota.balancers as usize {
+        return Err(over(
+            "load balancers",
+            quota.balancers.to_string(),
+            needs.balancers.to_string(),
+        ));
+    }
+    if needs.nodes > u64::from(quota.nodes) {
+        return Err(over(
+            "nodes",
+            quota.nodes.to_string(),
+            needs.nodes.to_string(),
+        ));
+    }
+    if let Some(most) = quota.cpu
+        && needs.cpu > most
+    {
+        return Err(over("CPUs", most.to_string(), needs.cpu.to_string()));
+    }
+    if let Some(most) = quota.memory
+        && needs.memory > most.0
+    {
+        return Err(over(
+            "of memory",
+            most.to_string(),
+            Size(needs.memory).to_string(),
+        ));
+    }
+    Ok(())
+}

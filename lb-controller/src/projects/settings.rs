@@ -1,0 +1,46 @@
+//! What the operator says about the nodes of load balancers: `[nodes]` of the configuration file.
+
+use std::{net::IpAddr, path::PathBuf};
+
+use lb_model::{
+    pool::{AddressRange, DriverChoice, Size},
+    project::MAX_NODES,
+    settings::{FieldError, NOT_SET},
+};
+
+lb_model::settings! {
+    /// How the nodes of load balancers are made: `lb-proxy`, in processes or containers on a bridge.
+    pub struct NodeSettings {
+        /// Which driver operates them: `process` or `docker`.
+        driver: DriverChoice = DriverChoice::named("process");
+        /// Bridge of the host that clients and backends are reached by.
+        bridge: String;
+        /// Addresses of the nodes on the bridge, FIRST-LAST/LENGTH.
+        range: AddressRange;
+        /// Default route of the nodes.
+        gateway: Option<IpAddr> = None;
+        /// Addresses that each load balancer gets, and so its nodes at most.
+        each: u32 = 4, 1..=MAX_NODES;
+        /// Program of a node that is a process. Default: lb-proxy beside this program.
+        program: Option<PathBuf> = None;
+        /// Image of a node that is a container, whose entry point is lb-proxy.
+        image: Option<String> = None;
+        /// CPU limit of a node in cores.
+        cpu: Option<f64> = None, 0.01..=1_024.0;
+        /// Memory limit of a node.
+        memory: Option<Size> = None, Size(4 << 20)..=Size(1 << 46);
+    }
+    validate(nodes) {
+        let nodes: &NodeSettings = nodes;
+        if nodes.range.len() < u128::from(nodes.each) {
+            let advice = format!("it has no room for one load balancer with {} nodes; widen it, or give a smaller `each`", nodes.each);
+            return Err(FieldError::new("range", nodes.range, advice));
+        }
+        match nodes.driver.driver.kind.as_str() {
+            "process" => Ok(()),
+            "docker" if nodes.image.is_some() => Ok(()),
+            "docker" => Err(FieldError::new("image", NOT_SET, "give the image with lb-proxy")),
+            other => Err(FieldError::new("driver.kind", other, "give process or docker")),
+        }
+    }
+}
