@@ -60,9 +60,33 @@ pub async fn connect(endpoint: &Endpoint) -> Result<Client, Failure> {
 ///
 /// # Errors
 /// Returns [`Failure::Unreachable`] with the endpoint and with advice.
-pub async fn connect_controller(endpoint: &Endpoint) -> Result<Controller, Failure> {
+async fn connect_controller(endpoint: &Endpoint) -> Result<Controller, Failure> {
     let channel = channel(endpoint, CONTROLLER).await?;
     Ok(ControllerClient::new(channel).max_decoding_message_size(MAX_ANSWER))
+}
+
+/// Where the controller is, for verbs that ask it.
+#[derive(Debug, clap::Args)]
+pub struct AtController {
+    /// Where the controller listens: unix:PATH or http://HOST:PORT
+    #[arg(
+        long,
+        env = "LB_CONTROLLER",
+        value_name = "URI",
+        global = true,
+        default_value = "unix:/run/lb-controller/api.sock"
+    )]
+    controller: Endpoint,
+}
+
+impl AtController {
+    /// Connects to it.
+    ///
+    /// # Errors
+    /// See [`Failure::Unreachable`].
+    pub async fn connect(&self) -> Result<Controller, Failure> {
+        connect_controller(&self.controller).await
+    }
 }
 
 async fn channel(endpoint: &Endpoint, server: Server) -> Result<Channel, Failure> {

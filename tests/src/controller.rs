@@ -160,8 +160,16 @@ impl Controller {
     /// # Errors
     /// Fails if `lbctl` does; the error is what it wrote to standard error.
     pub fn pool(&self, words: &[&str]) -> anyhow::Result<String> {
+        self.lbctl("pool", words)
+    }
+
+    /// Runs a verb of `lbctl` that asks the controller.
+    ///
+    /// # Errors
+    /// Fails with what `lbctl` prints if it fails.
+    pub fn lbctl(&self, verb: &str, words: &[&str]) -> anyhow::Result<String> {
         let output = std::process::Command::new(binary("lbctl")?)
-            .args(["pool", "--controller", &self.endpoint()])
+            .args([verb, "--controller", &self.endpoint()])
             .args(words)
             .output()?;
         if !output.status.success() {

@@ -16,6 +16,7 @@ pub mod flows;
 pub mod http;
 pub mod plan;
 pub mod pool;
+pub mod project;
 pub mod rates;
 pub mod readings;
 pub mod ring;

@@ -60,6 +60,16 @@ pub fn collect(
     Ok(map)
 }
 
+/// Settings to change, of which there must be some.
+pub fn some(patch: Map<String, Value>) -> Result<Map<String, Value>, Failure> {
+    if patch.is_empty() {
+        return Err(Failure::Usage(
+            "there is nothing to change; give SETTING=VALUE or --file".to_owned(),
+        ));
+    }
+    Ok(patch)
+}
+
 fn put(map: &mut Map<String, Value>, path: &[String], value: Value) {
     match path {
         [] => {}

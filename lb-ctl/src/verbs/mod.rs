@@ -22,10 +22,12 @@ mod diff;
 mod drain;
 mod flows;
 mod http;
+mod lb;
 mod list;
 mod load;
 mod man;
 mod pool;
+mod project;
 mod reload;
 mod ring;
 mod set_real;
@@ -165,6 +167,10 @@ verbs! {
         Backup = backup;
         /// Add, change, show and delete pools of instances, by their controller
         Pool = pool;
+        /// Add, change, show and delete projects, by their controller
+        Project = project;
+        /// Add, change, show and delete load balancers of projects, by their controller
+        Lb = lb;
         /// Show what an lb-proxy serves and why, and purge its caches
         Http = http;
         /// Print a completion script for a shell

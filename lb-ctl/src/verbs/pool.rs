@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{Context, backup::write_new};
 use crate::{
-    connect::{self, Controller, Endpoint},
+    connect::{AtController, Controller},
     failure::Failure,
     output::{
         self, Human, Output,
@@ -24,15 +24,8 @@ use crate::{
 /// The arguments: what to do, and where the controller is.
 #[derive(Args, Debug)]
 pub struct Arguments {
-    /// Where the controller listens: unix:PATH or http://HOST:PORT
-    #[arg(
-        long,
-        env = "LB_CONTROLLER",
-        value_name = "URI",
-        global = true,
-        default_value = "unix:/run/lb-controller/api.sock"
-    )]
-    controller: Endpoint,
+    #[command(flatten)]
+    controller: AtController,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -159,7 +152,7 @@ fn bounds(text: &str) -> Result<(u32, u32), String> {
 /// Does it.
 pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure> {
     let output = context.output;
-    let client = connect::connect_controller(&arguments.controller).await?;
+    let client = arguments.controller.connect().await?;
     match arguments.verb {
         Verb::Add(add) => add.run(client, output).await,
         Verb::Set(set) => {
@@ -205,14 +198,9 @@ async fn update(
     name: String,
     patch: Map<String, Value>,
 ) -> Result<(), Failure> {
-    if patch.is_empty() {
-        return Err(Failure::Usage(
-            "there is nothing to change; give SETTING=VALUE or --file".to_owned(),
-        ));
-    }
     let request = v1::UpdatePoolRequest {
         name: name.clone(),
-        patch: Some(map_to_struct(patch)),
+        patch: Some(map_to_struct(setting::some(patch)?)),
     };
     let pool = client
         .update_pool(request)
