@@ -251,10 +251,12 @@ impl Site for Admin {
                     Err(error) => Page::Unavailable(format!("{error}\n")),
                 }
             }
-            "/healthz" if self.shared.is_draining() => Page::Unavailable("draining\n".to_owned()),
-            "/healthz" => Page::Found {
-                media_type: "text/plain; charset=utf-8",
-                body: Bytes::from_static(b"ok\n"),
+            "/healthz" => match self.shared.unready() {
+                Some(why) => Page::Unavailable(format!("{why}\n")),
+                None => Page::Found {
+                    media_type: "text/plain; charset=utf-8",
+                    body: Bytes::from_static(b"ok\n"),
+                },
             },
             "/v1/services" => json_page(&self.services()),
             path => match self.load(path) {

@@ -23,6 +23,9 @@ use crate::{
     trouble::Troubles,
 };
 
+/// For how long a proxy that starts gets no requests while some of its services do not know their instances.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// The configuration that is in force.
 #[derive(Debug)]
 pub struct Running {
@@ -242,6 +245,29 @@ impl Shared {
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.draining.load(Relaxed)
+    }
+
+    /// Returns why the proxy is to get no requests, if it is not: it ends, or it has started and has not heard of the instances
+    /// of its services. It waits for all services for a few seconds, and for one of them as long as it takes.
+    #[must_use]
+    pub fn unready(&self) -> Option<String> {
+        if self.is_draining() {
+            return Some("draining".to_owned());
+        }
+        let running = self.running.load();
+        let mut awaited = running
+            .services
+            .values()
+            .filter(|service| service.is_awaited());
+        let first = awaited.next()?;
+        let is_all = 1 + awaited.count() == running.services.len();
+        let is_early = clock::now() < PATIENCE;
+        (is_all || is_early).then(|| {
+            format!(
+                "service {} has not heard of its instances since the start",
+                first.name
+            )
+        })
     }
 
     /// From now on connections end with their next answer.

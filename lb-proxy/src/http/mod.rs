@@ -264,12 +264,13 @@ fn health(shared: &Shared, method: &Method, version: Version) -> Response<Body> 
     shared.totals.health_answers.fetch_add(1, Relaxed);
     let is_draining = shared.is_draining();
     let (status, text) = match *method {
-        Method::GET | Method::HEAD if is_draining => {
-            (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
-        }
-        Method::GET | Method::HEAD => (StatusCode::OK, "ok\n"),
-        _ => (StatusCode::METHOD_NOT_ALLOWED, ""),
+        Method::GET | Method::HEAD => match shared.unready() {
+            Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+            None => (StatusCode::OK, "ok\n".to_owned()),
+        },
+        _ => (StatusCode::METHOD_NOT_ALLOWED, String::new()),
     };
+    let length = text.len();
     let mut answer = Response::new(match *method {
         Method::HEAD => Body::none(),
         _ => Body::whole(text),
@@ -280,7 +281,7 @@ fn health(shared: &Shared, method: &Method, version: Version) -> Response<Body> 
         CONTENT_TYPE,
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if status == StatusCode::METHOD_NOT_ALLOWED {
         headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));

@@ -19,6 +19,8 @@ struct State {
     lost: Option<(Duration, String)>,
     /// What of it cannot be read.
     partly: Option<String>,
+    /// Whether it was ever read.
+    was_followed: bool,
 }
 
 /// What a source is like at a moment.
@@ -40,6 +42,7 @@ impl Status {
         let mut state = self.state();
         let is_news = state.lost.take().is_some() || state.partly != partly;
         state.partly = partly;
+        state.was_followed = true;
         is_news
     }
 
@@ -59,6 +62,12 @@ impl Status {
     /// There is another source, or none.
     pub fn forget(&self) {
         *self.state() = State::default();
+    }
+
+    /// Returns whether it was ever read.
+    #[must_use]
+    pub fn was_followed(&self) -> bool {
+        self.state().was_followed
     }
 
     /// Returns what it is like.

@@ -208,6 +208,16 @@ fn way(name: &str) -> Way {
 }
 
 impl Service {
+    /// Whether it has never heard from the source of its instances, and knows none.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        let settings = self.settings.load();
+        let has_source =
+            settings.members_file.is_some() || settings.vip.is_some() || settings.pool.is_some();
+        drop(settings);
+        has_source && !self.source.was_followed() && self.entries().is_empty()
+    }
+
     /// A service without instances, for so many threads.
     #[must_use]
     pub fn new(settings: ServiceSettings, threads: usize) -> Self {

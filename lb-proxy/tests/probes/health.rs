@@ -62,6 +62,30 @@ fn the_health_path_says_that_the_proxy_drains() {
 }
 
 #[test]
+fn a_proxy_that_knows_no_instances_yet_is_not_healthy() {
+    let source = "pool = \"ws://127.0.0.1:1/v1/pools/web/stream\"";
+    let proxy = Proxy::start(&configuration(&[], source, HEALTH));
+    let service = proxy.service("s");
+    let mut client = proxy.client();
+    let mut ask = || client.ask(&get("/health"));
+    // The source is away, and nothing is known of before.
+    service.source.lost("refused");
+    let answer = ask();
+    assert_eq!(answer.status, 503);
+    assert!(
+        answer.text().starts_with("service s has not heard"),
+        "{}",
+        answer.text()
+    );
+    // A pool may have no instance: that is known then.
+    service.source.followed(None);
+    assert_eq!(ask().status, 200);
+    // Whatever becomes of the source later, the last instances are kept.
+    service.source.lost("cut off");
+    assert_eq!(ask().status, 200);
+}
+
+#[test]
 fn a_listener_may_have_a_health_path_alone() {
     let instance = Instance::fine();
     let text = configuration(&[instance.address], "", "");
