@@ -9,6 +9,7 @@ use std::{
 use lb_drivers::Driver as _;
 use lb_model::{
     pool::{InstanceName, PoolName, PoolSpec},
+    project::is_pool_of_nodes,
     settings::{FieldError, Map, Settings as _, Value},
 };
 use lb_serve::{vital::Registrar, watchdog::Pulse};
@@ -24,7 +25,6 @@ use crate::{
     hub::Hub,
     keeper::{Changes, Keeper, KeeperError, StoredPool},
     pool::{Now, ORPHAN_GRACE, Pool, PoolOwner, PoolRecord},
-    projects,
     troubles::{self, Troubles},
     worker::{Handle, Means, Order, PoolView, Report, Worker},
 };
@@ -583,7 +583,7 @@ fn of_other(name: &PoolName, owner: PoolOwner) -> Refused {
 
 /// Refuses names that pools of load balancers have.
 pub(crate) fn check_new_name(name: &PoolName) -> Result<(), FieldError> {
-    if projects::is_pool_of_nodes(name) {
+    if is_pool_of_nodes(name) {
         let advice = "pools of load balancers have such names; give another";
         return Err(FieldError::new("name", name, advice));
     }

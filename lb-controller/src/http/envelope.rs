@@ -10,8 +10,10 @@ use lb_model::{
 };
 use serde_json::json;
 
-use super::{BalancerView, Key, OrderError, ProjectView, Projects, Refusal, Update, view::SERVING};
-use crate::KINDS;
+use crate::{
+    KINDS,
+    projects::{BalancerView, Key, OrderError, ProjectView, Projects, Refusal, SERVING, Update},
+};
 
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

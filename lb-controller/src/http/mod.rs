@@ -8,6 +8,7 @@
     reason = "an error is the other answer to a request, and is moved once or twice"
 )]
 
+mod envelope;
 mod json;
 mod openapi;
 mod projects;

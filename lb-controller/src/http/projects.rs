@@ -6,14 +6,14 @@ use lb_model::settings::{FieldError, Map, Value};
 use lb_proto::controller::v1;
 
 use super::{
-    Body, Site,
+    Body, Site, envelope,
     json::to_json,
     respond,
     routes::{Answer, JSON, bytes, not_allowed, object, ok, problem, query, refusal},
 };
 use crate::{
     api::convert,
-    projects::{Key, OrderError, Refusal, Update, requests},
+    projects::{Key, OrderError, Refusal, Update},
 };
 
 fn refused(error: &Refusal) -> Response<Body> {
@@ -21,7 +21,7 @@ fn refused(error: &Refusal) -> Response<Body> {
         Refusal::Invalid(error) => Some(&error.field),
         _ => None,
     };
-    refusal(requests::status(error), &error.to_string(), field)
+    refusal(envelope::status(error), &error.to_string(), field)
 }
 
 fn failed(error: &OrderError) -> Response<Body> {
@@ -68,7 +68,7 @@ pub async fn envelope(site: &Site, request: Request<Incoming>) -> Answer {
         return Err(not_allowed("GET, POST"));
     }
     let body = bytes(request.into_body()).await?;
-    let (status, answer) = requests::answer(&site.projects, &body).await;
+    let (status, answer) = envelope::answer(&site.projects, &body).await;
     Ok(respond_json(status, &answer))
 }
 

@@ -4,7 +4,6 @@
 //! - [`node`]: what the nodes of a load balancer are made from, purely.
 //! - [`reconcile`]: the task that makes it true: nodes are a pool of `lb-proxy` whose configuration files it writes.
 //! - [`names`]: their names in DNS.
-//! - [`requests`]: orders as one JSON envelope.
 //!
 //! An order is accepted when it is stored, and converges then: no object is ever locked, and each says in conditions how far it
 //! is.
@@ -15,7 +14,6 @@ pub mod node;
 mod reconcile;
 mod record;
 pub mod registry;
-pub mod requests;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -30,7 +28,6 @@ use std::{
 
 use lb_model::{
     dns::{Label, RecordName},
-    pool::PoolName,
     project::ObjectName,
     settings::{Map, Value},
 };
@@ -43,7 +40,7 @@ pub use self::{
     record::{BalancerRecord, ProjectRecord},
     registry::{Key, Refusal, Registry, Update},
     settings::NodeSettings,
-    view::{BalancerView, Condition, NodeView, ProjectView},
+    view::{BalancerView, Condition, NodeView, ProjectView, SERVING},
 };
 use crate::{
     controller::Controller,
@@ -407,17 +404,6 @@ impl Projects {
     pub fn dns_counts(&self) -> Option<lb_dns::Counts> {
         self.0.names.as_ref()?.counts()
     }
-
-    /// The pool of a load balancer's nodes.
-    ///
-    /// # Panics
-    /// Never: the name fits.
-    #[must_use]
-    pub fn pool_of(balancer: u64) -> PoolName {
-        format!("lb-{balancer}")
-            .parse()
-            .expect("a short name of letters and digits")
-    }
 }
 
 /// The name of a load balancer in the zone.
@@ -432,13 +418,6 @@ fn record_name(project: &ProjectRecord, balancer: &BalancerRecord) -> RecordName
 /// Never: names of objects are labels.
 fn label(name: &ObjectName) -> Label {
     name.as_str().parse().expect("names are labels")
-}
-
-/// Whether pools of this name are those of load balancers.
-#[must_use]
-pub fn is_pool_of_nodes(name: &PoolName) -> bool {
-    let number = name.as_str().strip_prefix("lb-");
-    number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 fn now() -> Duration {

@@ -1,5 +1,6 @@
 //! The task that makes the records true: each load balancer has a pool of nodes, each node the configuration that it is to
-//! follow. It looks at all of them once a second, and at once after an order; what it does is the same after a restart.
+//! follow. It looks at all of them once a second, and at once after an order or when a pool changes that is not as it is wanted; what
+//! it does is the same after a restart.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -12,11 +13,12 @@ use std::{
 use futures::StreamExt as _;
 use lb_model::{
     pool::{InstanceName, PoolName, PoolSpec},
-    project::BalancerSpec,
+    project::{BalancerSpec, is_pool_of_nodes, pool_of_nodes},
 };
+use tokio::sync::watch;
 
 use super::{
-    Change, Inner, Projects, admin, is_pool_of_nodes, node,
+    Change, Inner, Projects, admin, node,
     record::BalancerRecord,
     record_name,
     settings::NodeSettings,
@@ -27,6 +29,7 @@ use crate::{
     controller::Refused,
     pool::{Event, InstanceState, InstanceView, PoolOwner},
     troubles,
+    worker::PoolView,
 };
 
 /// See [`lb_serve::vital`].
@@ -49,13 +52,50 @@ pub(super) async fn run(inner: Weak<Inner>) {
             return;
         };
         let projects = Projects(inner);
+        // What changes while it is looked is looked at again.
+        let mut pools = projects.0.controller.names();
+        pools.mark_unchanged();
+        let mut views = unsettled(&projects);
         look(&projects, &followed).await;
-        let changed = projects.0.changed.notified();
+        let any = views.iter_mut().map(|view| Box::pin(view.changed()));
+        let any: Vec<_> = any.collect();
+        let any = async {
+            if any.is_empty() {
+                std::future::pending::<()>().await;
+            }
+            // One whose pool is gone has changed, too.
+            let _ = futures::future::select_all(any).await;
+        };
         tokio::select! {
-            () = changed => {}
+            () = projects.0.changed.notified() => {}
+            _ = pools.changed() => {}
+            () = any => {}
             () = tokio::time::sleep(LOOK) => {}
         }
     }
+}
+
+/// The pools of the load balancers that are not as they are wanted, as they change.
+fn unsettled(projects: &Projects) -> Vec<watch::Receiver<PoolView>> {
+    let mut pools = projects.0.controller.followers();
+    let complete: BTreeSet<u64> = {
+        let seen = projects.seen();
+        let complete = seen.iter().filter(|(_, seen)| seen.is(COMPLETE));
+        complete.map(|(id, _)| *id).collect()
+    };
+    let registry = projects.registry();
+    let open = registry
+        .balancers()
+        .filter(|one| !complete.contains(&one.id));
+    let views = open.filter_map(|one| pools.remove(&pool_of_nodes(one.id)));
+    views
+        // The task of one that has ended says nothing any more.
+        .filter(|view| view.has_changed().is_ok())
+        .map(|mut view| {
+            view.mark_unchanged();
+            view
+        })
+        .collect()
 }
 
 async fn look(projects: &Projects, followed: &Followed) {
@@ -115,7 +155,7 @@ async fn keep(projects: &Projects, record: &BalancerRecord, followed: &Followed)
         return;
     }
     let made = make(projects, record).await;
-    let pool = Projects::pool_of(record.id);
+    let pool = pool_of_nodes(record.id);
     let view = projects
         .0
         .controller
@@ -185,7 +225,7 @@ async fn make(projects: &Projects, record: &BalancerRecord) -> Result<Made, Stri
     let wanted = node::pool(record, &spec, nodes, &making.state, &making.program);
     let wanted =
         wanted.map_err(|error| format!("the operator's settings of nodes do not fit: {error}"))?;
-    let pool = Projects::pool_of(record.id);
+    let pool = pool_of_nodes(record.id);
     order(projects, &pool, wanted)
         .await
         .map_err(|refused| refused.to_string())?;
@@ -296,7 +336,7 @@ async fn see(
 
 /// Removes the nodes, then the folder, then the record.
 async fn delete(projects: &Projects, record: &BalancerRecord) -> Result<(), String> {
-    let pool = Projects::pool_of(record.id);
+    let pool = pool_of_nodes(record.id);
     let controller = &projects.0.controller;
     match controller.unmake(&pool, PoolOwner::Balancer).await {
         Ok(true) => {}
@@ -336,9 +376,7 @@ async fn remove_strangers(projects: &Projects, records: &[BalancerRecord]) {
     let controller = &projects.0.controller;
     for view in controller.views(None).unwrap_or_default() {
         let is_nodes = view.owner == PoolOwner::Balancer && is_pool_of_nodes(&view.name);
-        let is_known = records
-            .iter()
-            .any(|one| Projects::pool_of(one.id) == view.name);
+        let is_known = records.iter().any(|one| pool_of_nodes(one.id) == view.name);
         if is_nodes && !is_known && !view.is_deleted {
             tracing::warn!(
                 "{} has the nodes of a load balancer that is not there: it is deleted",
@@ -398,6 +436,6 @@ impl Projects {
         self.0
             .controller
             .events()
-            .add(Some(&Self::pool_of(record.id)), event);
+            .add(Some(&pool_of_nodes(record.id)), event);
     }
 }
