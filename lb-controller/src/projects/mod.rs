@@ -2,8 +2,8 @@
 //!
 //! - [`registry`]: which there are, purely: orders, names, quotas, addresses.
 //! - [`node`]: what the nodes of a load balancer are made from, purely.
-//! - [`reconcile`]: the task that makes it true: nodes are a pool of `lb-proxy` whose configuration files it writes.
-//! - [`names`]: their names in DNS.
+//! - `reconcile.rs`: the task that makes it true: nodes are a pool of `lb-proxy` whose configuration files it writes.
+//! - `names.rs`: their names in DNS.
 //!
 //! An order is accepted when it is stored, and converges then: no object is ever locked, and each says in conditions how far it
 //! is.

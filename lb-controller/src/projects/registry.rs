@@ -1,5 +1,5 @@
 //! The projects and load balancers that there are, purely: each order is checked against them, and answered by the record that
-//! follows. Nothing else is decided here: what a record says is made true by [`super::reconcile`].
+//! follows. Nothing else is decided here: what a record says is made true by the task of `reconcile.rs`.
 
 use std::{collections::BTreeMap, time::Duration};
 

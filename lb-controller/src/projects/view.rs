@@ -128,7 +128,7 @@ impl BalancerView {
         }
     }
 
-    /// What it does: one of [`STATES`].
+    /// What it does: pending, serving, changing or deleting.
     #[must_use]
     pub fn state(&self) -> &'static str {
         let [pending, serving, changing, deleting] = STATES;
