@@ -9,9 +9,7 @@ use std::{
     time::Duration,
 };
 
-use ipnet::IpNet;
-
-use crate::{settings::FieldError, vip::check_unicast};
+use crate::{network::Network, settings::FieldError, vip::check_unicast};
 
 /// The longest label, in bytes (RFC 1035 section 2.3.4).
 pub const MAX_LABEL: usize = 63;
@@ -197,31 +195,6 @@ pub fn check_addresses(addresses: &Addresses) -> Result<(), FieldError> {
     Ok(())
 }
 
-/// A network of clients, `ADDRESS/LENGTH`, or one address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Clients(pub IpNet);
-
-impl FromStr for Clients {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if let Ok(network) = text.parse::<IpNet>() {
-            return Ok(Clients(network.trunc()));
-        }
-        text.parse::<IpAddr>()
-            .map(|address| Clients(address.into()))
-            .map_err(|_| "give ADDRESS/LENGTH, such as 10.0.0.0/8, or one address".to_owned())
-    }
-}
-
-impl fmt::Display for Clients {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-crate::text_setting!(Clients, "ADDRESS/LENGTH");
-
 crate::settings! {
     /// How names are pushed to a DNS server that exists already (RFC 2136).
     #[derive(Eq)]
@@ -262,7 +235,7 @@ crate::settings! {
         /// How long resolvers may keep the answer that a name does not exist.
         negative_ttl: Duration = Duration::from_secs(10), TTL;
         /// Clients that may transfer the zone (AXFR). Nobody may by default.
-        transfer: Vec<Clients> = Vec::new();
+        transfer: Vec<Network> = Vec::new();
         /// Queries a second by UDP of one network of clients (/24, /56) above which answers are left out or shortened; 0 is
         /// without a limit.
         queries_per_second: u32 = 1_000, 0..=1_000_000;
@@ -568,32 +541,16 @@ mod tests {
     /// `UPDATE_REFERENCE=1 cargo test -p lb-model dns` writes the tables anew.
     #[test]
     fn the_page_has_all_settings() {
-        const BEGIN: &str =
-            "<!-- begin: settings, written by UPDATE_REFERENCE=1 cargo test -p lb-model dns -->\n";
-        const END: &str = "<!-- end: settings -->";
-        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/dns.md");
-        let text = std::fs::read_to_string(page).unwrap();
-        let (before, rest) = text
-            .split_once(BEGIN)
-            .expect("the mark before the settings");
-        let (_, after) = rest.split_once(END).expect("the mark after the settings");
         let fields = DnsSpec::fields();
         let of = |level| {
             let fields = fields.iter().filter(|field| field.level == level);
             crate::settings::reference_table(fields)
         };
-        let expected = format!(
-            "{before}{BEGIN}\n{}\nFor experts; the defaults fit unless a measurement says otherwise:\n\n{}\n{END}{after}",
+        let settings = format!(
+            "{}\nFor experts; the defaults fit unless a measurement says otherwise:\n\n{}",
             of(Level::Operator),
             of(Level::Expert),
         );
-        if std::env::var_os("UPDATE_REFERENCE").is_some() {
-            std::fs::write(page, expected).unwrap();
-        } else {
-            assert!(
-                text == expected,
-                "docs/dns.md differs from the settings; run UPDATE_REFERENCE=1 cargo test -p lb-model dns"
-            );
-        }
+        crate::settings::keep_page("docs/dns.md", "dns", &settings);
     }
 }

@@ -13,6 +13,7 @@ pub mod document;
 pub mod duration;
 pub mod intent;
 pub mod load;
+pub mod network;
 pub mod options;
 pub mod peer;
 pub mod pool;

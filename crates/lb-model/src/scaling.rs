@@ -442,22 +442,14 @@ mod tests {
     /// `UPDATE_REFERENCE=1 cargo test -p lb-model scaling` writes the table anew.
     #[test]
     fn the_page_has_all_settings() {
-        const BEGIN: &str = "<!-- begin: settings, written by UPDATE_REFERENCE=1 cargo test -p lb-model scaling -->\n";
-        const END: &str = "<!-- end: settings -->";
-        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/scaling.md");
-        let text = std::fs::read_to_string(page).unwrap();
-        let (before, rest) = text
-            .split_once(BEGIN)
-            .expect("the mark before the settings");
-        let (_, after) = rest.split_once(END).expect("the mark after the settings");
         let fields = Scaling::fields();
         let of = |level| {
             let fields = fields.iter().filter(|field| field.level == level);
             crate::settings::reference_table(fields)
         };
-        let expected = format!(
-            "{before}{BEGIN}\n{}\nAn entry of `schedule`:\n\n{}\nPolicies:\n\n{}\nFor experts; the defaults fit unless a \
-             measurement says otherwise:\n\n{}\n{END}{after}",
+        let settings = format!(
+            "{}\nAn entry of `schedule`:\n\n{}\nPolicies:\n\n{}\nFor experts; the defaults fit unless a \
+             measurement says otherwise:\n\n{}",
             of(Level::Operator),
             crate::settings::reference_table(&ScheduleWindow::fields()),
             ScalingPolicy::NAMES
@@ -469,13 +461,6 @@ mod tests {
                 .collect::<String>(),
             of(Level::Expert),
         );
-        if std::env::var_os("UPDATE_REFERENCE").is_some() {
-            std::fs::write(page, expected).unwrap();
-        } else {
-            assert!(
-                text == expected,
-                "docs/scaling.md differs from the settings; run UPDATE_REFERENCE=1 cargo test -p lb-model scaling"
-            );
-        }
+        crate::settings::keep_page("docs/scaling.md", "scaling", &settings);
     }
 }

@@ -520,19 +520,10 @@ fn read_entities(value: &Value, at: &str, backends: &mut Vec<Value>) -> Result<(
 
 /// An entity; what it is not is refused with the settings.
 fn read_entity(text: &str) -> Value {
-    if text.parse::<HostName>().is_ok() {
-        return json!({ "address": text });
-    }
-    let parts = text.rsplit_once(':');
-    let parts = parts.and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
-    match parts {
-        Some((host, port)) => {
-            let inner = host
-                .strip_prefix('[')
-                .and_then(|host| host.strip_suffix(']'));
-            json!({ "address": inner.unwrap_or(host), "port": port })
-        }
-        None => json!({ "address": text }),
+    let (host, port) = HostName::split_port(text);
+    match port {
+        Some(port) => json!({ "address": host, "port": port }),
+        None => json!({ "address": host }),
     }
 }
 

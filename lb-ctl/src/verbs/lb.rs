@@ -92,26 +92,12 @@ struct Set {
 
 /// Reads `HOST`, `HOST:PORT` or `[ADDRESS]:PORT`.
 fn backend(text: &str) -> Result<Value, String> {
-    let whole = text.parse::<HostName>();
-    if let Ok(host) = &whole {
-        return Ok(json!({ "address": host.to_string() }));
-    }
-    let parts = text.rsplit_once(':');
-    let parts = parts.and_then(|(host, port)| {
-        let inner = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'));
-        Some((
-            inner.unwrap_or(host).parse::<HostName>().ok()?,
-            port.parse::<u16>().ok()?,
-        ))
-    });
-    match (parts, whole) {
-        (Some((host, port)), _) if port > 0 => {
-            Ok(json!({ "address": host.to_string(), "port": port }))
-        }
-        (_, Err(advice)) => Err(advice),
-        _ => Err("give HOST or HOST:PORT".to_owned()),
+    let (host, port) = HostName::split_port(text);
+    let host: HostName = host.parse()?;
+    match port {
+        Some(0) => Err("give HOST or HOST:PORT".to_owned()),
+        Some(port) => Ok(json!({ "address": host.to_string(), "port": port })),
+        None => Ok(json!({ "address": host.to_string() })),
     }
 }
 

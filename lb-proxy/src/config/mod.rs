@@ -18,8 +18,7 @@ use lb_model::{
 pub use edit::{Edit, EditError, edit, replace};
 pub use settings::{
     AccessLog, CacheSettings, Certificate, Clients, HashKey, HeaderText, ListenerSettings,
-    MemberAddress, MemberSettings, Name, Network, Protocol, ProxySettings, RouteSettings,
-    ServiceSettings,
+    MemberAddress, MemberSettings, Name, Protocol, ProxySettings, RouteSettings, ServiceSettings,
 };
 
 /// A configuration.

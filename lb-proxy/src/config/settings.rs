@@ -3,10 +3,11 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use http::{HeaderName, HeaderValue};
-use ipnet::IpNet;
 use lb_clients::peer::http_endpoint::HttpAddress;
 use lb_model::{
     check::{Check, Via},
+    dns::{MAX_DOMAIN, MAX_LABEL},
+    network::Network,
     peer::Tls,
     settings::{Auto, FieldError, SettingType, Type, Value},
     vip::VipKey,
@@ -17,31 +18,6 @@ const MAX_THREADS: u32 = 256;
 /// The shortest and the longest time of a phase.
 const PHASE: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_secs(86_400);
-
-/// A network, `ADDRESS/LENGTH`, or one address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network(pub IpNet);
-
-impl std::str::FromStr for Network {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if let Ok(network) = text.parse::<IpNet>() {
-            return Ok(Network(network.trunc()));
-        }
-        text.parse::<std::net::IpAddr>()
-            .map(|address| Network(address.into()))
-            .map_err(|_| "give ADDRESS/LENGTH, such as 10.0.0.0/8, or one address".to_owned())
-    }
-}
-
-impl std::fmt::Display for Network {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-lb_model::text_setting!(Network, "ADDRESS/LENGTH");
 
 /// The name of a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,10 +97,6 @@ pub enum MemberAddress {
     Name(String, u16),
 }
 
-/// Characters of a name, and of a part of it between two dots (RFC 1035 section 2.3.4).
-const MAX_NAME: usize = 253;
-const MAX_LABEL: usize = 63;
-
 impl MemberAddress {
     /// Reads an address or a name, whose port may be that of the service.
     #[must_use]
@@ -147,7 +119,7 @@ fn is_name(text: &str) -> bool {
     let is_label =
         |label: &str| (1..=MAX_LABEL).contains(&label.len()) && label.chars().all(letters);
     let has_letter = |label: &str| label.contains(|c: char| !c.is_ascii_digit());
-    name.len() <= MAX_NAME
+    name.len() <= MAX_DOMAIN
         && name.split('.').all(is_label)
         && name.rsplit('.').next().is_some_and(has_letter)
 }

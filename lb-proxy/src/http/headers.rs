@@ -11,7 +11,9 @@ use http::{
     },
 };
 
-use crate::config::{HeaderText, Name, Network};
+use lb_model::network::Network;
+
+use crate::config::{HeaderText, Name};
 
 /// `X-Forwarded-For`.
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");

@@ -10,7 +10,7 @@ use crate::{
     load::{LoadSource, SourceOverride},
     options::{Forward, OnDown, Track},
     ring::Algorithm,
-    settings::FieldError,
+    settings::{FieldError, check_description},
     shedding::Shedding,
     steering::Steering,
     vip::Protocol,
@@ -56,10 +56,7 @@ crate::settings! {
         description: Option<String> = None;
     }
     validate(spec) {
-        if let Some(text) = &spec.description && text.contains(char::is_control) {
-            let advice = "give one line of text without control characters";
-            return Err(FieldError::new("description", format!("{text:?}"), advice));
-        }
+        check_description(spec.description.as_deref())?;
         match spec.slots {
             Some(slots) if !slots.is_power_of_two() => {
                 let advice = format!("give a power of two from {MIN_RING_SLOTS} to {MAX_RING_SLOTS}");

@@ -11,7 +11,9 @@ use crate::{
     component::{Component, Registry},
     load::LoadSource,
     scaling::Scaling,
-    settings::{FieldError, Map, NOT_SET, SettingType as _, Settings as _, Value, merged},
+    settings::{
+        FieldError, Map, NOT_SET, SettingType as _, Settings as _, Value, check_description, merged,
+    },
     vip::{VipKey, check_unicast},
 };
 
@@ -130,10 +132,7 @@ crate::settings! {
     }
     validate(spec) {
         let spec: &PoolSpec = spec;
-        if let Some(text) = &spec.description && text.contains(char::is_control) {
-            let advice = "give one line of text without control characters";
-            return Err(FieldError::new("description", format!("{text:?}"), advice));
-        }
+        check_description(spec.description.as_deref())?;
         let instances = u128::from(spec.scaling.max + spec.scaling.spare);
         let room = match &spec.network.range {
             Some(range) => range.len(),

@@ -4,12 +4,11 @@ use std::{fmt, net::IpAddr, str::FromStr};
 
 use lb_common::limits::MAX_WEIGHT;
 
-use crate::{intent::DEFAULT_WEIGHT, vip::check_unicast};
-
-/// The longest name in DNS as text, without the final dot.
-const MAX_NAME: usize = 253;
-/// The longest label.
-const MAX_LABEL: usize = 63;
+use crate::{
+    dns::{MAX_DOMAIN, MAX_LABEL},
+    intent::DEFAULT_WEIGHT,
+    vip::check_unicast,
+};
 
 /// The address of a server, or its name in DNS.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,7 +40,7 @@ impl FromStr for HostName {
         };
         // The last label of a name is no number (RFC 3696); 10.0.0.256 is a mistake.
         let is_number = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
-        let fits = name.len() <= MAX_NAME
+        let fits = name.len() <= MAX_DOMAIN
             && name.split('.').all(is_label)
             && !name.rsplit('.').next().is_some_and(is_number);
         if fits {
@@ -65,6 +64,22 @@ impl fmt::Display for HostName {
 }
 
 impl HostName {
+    /// Splits `HOST`, `HOST:PORT` or `[ADDRESS]:PORT` into the text of the host and the port. The host is not checked.
+    #[must_use]
+    pub fn split_port(text: &str) -> (&str, Option<u16>) {
+        let is_whole = text.parse::<HostName>().is_ok();
+        let parts = text.rsplit_once(':').filter(|_| !is_whole);
+        match parts.and_then(|(host, port)| Some((host, port.parse().ok()?))) {
+            Some((host, port)) => {
+                let inner = host
+                    .strip_prefix('[')
+                    .and_then(|host| host.strip_suffix(']'));
+                (inner.unwrap_or(host), Some(port))
+            }
+            None => (text, None),
+        }
+    }
+
     /// The host with a port, as in a URL.
     #[must_use]
     pub fn with_port(&self, port: u16) -> String {

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Backend, spec::check_description};
+use super::Backend;
 use crate::{
     check::Check,
     component::Registry,
-    settings::{FieldError, Map, NOT_SET, Settings as _, Value, merged},
+    settings::{FieldError, Map, NOT_SET, Value, check_description},
 };
 
 /// The most nodes of a load balancer.
@@ -97,18 +97,6 @@ impl BalancerSpec {
         Ok(spec)
     }
 
-    /// Changes settings (RFC 7396).
-    ///
-    /// # Errors
-    /// As [`BalancerSpec::read`].
-    pub fn patched(
-        &self,
-        patch: &Map<String, Value>,
-        probes: &Registry,
-    ) -> Result<Self, FieldError> {
-        Self::read(&merged(&self.to_map(), patch), probes)
-    }
-
     /// The port that clients connect to; 0 if none follows from the settings.
     #[must_use]
     pub fn listen_port(&self) -> u16 {
@@ -150,7 +138,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::component::{Kind, NoSettings};
+    use crate::{
+        component::{Kind, NoSettings},
+        settings::{Settings as _, merged},
+    };
 
     static HTTP: Kind = Kind::of::<NoSettings>("http", "asks for a page");
     static PROBES: Registry = Registry {
@@ -230,7 +221,8 @@ mod tests {
     fn a_patch_changes_what_it_names() {
         let spec = read(json!({ "nodes": 2, "backends": [{ "address": "10.0.0.1" }] })).unwrap();
         let patch = json!({ "nodes": null, "auto_scaling": true });
-        let spec = spec.patched(patch.as_object().unwrap(), &PROBES).unwrap();
+        let patched = merged(&spec.to_map(), patch.as_object().unwrap());
+        let spec = BalancerSpec::read(&patched, &PROBES).unwrap();
         assert_eq!((spec.nodes, spec.most_nodes()), (1, 4));
         assert_eq!(spec.backends.len(), 1);
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{pool::Size, settings::FieldError};
+use crate::{pool::Size, settings::check_description};
 
 crate::settings! {
     /// What a project may have at most.
@@ -37,16 +37,5 @@ crate::settings! {
     validate(spec) {
         let spec: &ProjectSpec = spec;
         check_description(spec.description.as_deref())
-    }
-}
-
-/// Refuses a description of several lines.
-pub(super) fn check_description(text: Option<&str>) -> Result<(), FieldError> {
-    match text {
-        Some(text) if text.contains(char::is_control) => {
-            let advice = "give one line of text without control characters";
-            Err(FieldError::new("description", format!("{text:?}"), advice))
-        }
-        _ => Ok(()),
     }
 }

@@ -20,6 +20,8 @@ pub use auto::Auto;
 pub use choice::{one_of, trimmed};
 pub use error::{FieldError, NOT_SET};
 pub use field::{Field, Level};
+#[cfg(test)]
+pub(crate) use reference::keep_page;
 pub use reference::reference_table;
 pub use serde_by_json::deserialize;
 pub use serde_json::{Map, Value};
@@ -110,6 +112,20 @@ pub fn patch<T: Settings>(settings: &T, patch: &Map<String, Value>) -> Result<T,
         }
     }
     from_map(&map)
+}
+
+/// Refuses a description that is not one line of text.
+///
+/// # Errors
+/// The description, and what would be right.
+pub(crate) fn check_description(text: Option<&str>) -> Result<(), FieldError> {
+    match text {
+        Some(text) if text.contains(char::is_control) => {
+            let advice = "give one line of text without control characters";
+            Err(FieldError::new("description", format!("{text:?}"), advice))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A table with a patch: each entry of `patch` replaces the setting with its name, tables are patched in turn, and `null` removes

@@ -65,3 +65,27 @@ fn row(rows: &mut String, choices: &mut String, prefix: &str, field: &Field) {
 fn escaped(text: &str) -> String {
     text.replace('|', "\\|")
 }
+
+/// Writes what a page of `docs` has between its marks, or checks that the page has it. `UPDATE_REFERENCE=1 cargo test -p lb-model
+/// FILTER` writes.
+#[cfg(test)]
+pub(crate) fn keep_page(page: &str, filter: &str, settings: &str) {
+    const END: &str = "<!-- end: settings -->";
+    let command = format!("UPDATE_REFERENCE=1 cargo test -p lb-model {filter}");
+    let begin = format!("<!-- begin: settings, written by {command} -->\n");
+    let path = format!("{}/../../{page}", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (before, rest) = text
+        .split_once(&begin)
+        .expect("the mark before the settings");
+    let (_, after) = rest.split_once(END).expect("the mark after the settings");
+    let expected = format!("{before}{begin}\n{settings}\n{END}{after}");
+    if std::env::var_os("UPDATE_REFERENCE").is_some() {
+        std::fs::write(path, expected).unwrap();
+    } else {
+        assert!(
+            text == expected,
+            "{page} differs from the settings; run {command}"
+        );
+    }
+}
