@@ -41,7 +41,7 @@ pub struct StoredNames {
     pub serial: Option<u32>,
 }
 
-/// The zone, and those who get it.
+/// The zone, and what gets it.
 #[derive(Clone, Debug)]
 pub struct Names(Arc<Inner>);
 
@@ -137,10 +137,7 @@ impl Names {
     pub fn follow(&self, wanted: &BTreeMap<RecordName, BTreeSet<IpAddr>>) {
         let (zone, changes) = {
             let mut zone = self.zone();
-            let before: BTreeMap<RecordName, Addresses> = zone
-                .names()
-                .map(|(name, addresses)| (name, addresses.iter().copied().collect()))
-                .collect();
+            let before = names_of(&zone);
             let mut names: BTreeMap<RecordName, Addresses> = BTreeMap::new();
             for (name, addresses) in wanted {
                 let kept = if addresses.is_empty() {
@@ -220,11 +217,7 @@ impl Names {
         loop {
             let (serial, names) = {
                 let zone = self.zone();
-                let names = zone.names();
-                let names: BTreeMap<RecordName, Addresses> = names
-                    .map(|(name, addresses)| (name, addresses.iter().copied().collect()))
-                    .collect();
-                (zone.serial().get(), names)
+                (zone.serial().get(), names_of(&zone))
             };
             let warning = match push.reconcile(&names).await {
                 Ok(report) => {
@@ -256,4 +249,12 @@ impl Names {
             }
         }
     }
+}
+
+/// The names of a zone with their addresses.
+fn names_of(zone: &Zone) -> BTreeMap<RecordName, Addresses> {
+    let names = zone.names();
+    names
+        .map(|(name, addresses)| (name, addresses.iter().copied().collect()))
+        .collect()
 }

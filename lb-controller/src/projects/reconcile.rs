@@ -15,7 +15,7 @@ use lb_model::{
     pool::{InstanceName, PoolName, PoolSpec},
     project::{BalancerSpec, is_pool_of_nodes, pool_of_nodes},
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     Change, Inner, Projects, admin, node,
@@ -47,6 +47,8 @@ type Followed = Mutex<HashMap<InstanceName, String>>;
 /// Makes the records true until the projects are gone.
 pub(super) async fn run(inner: Weak<Inner>) {
     let followed = Followed::default();
+    // When all of them were looked at.
+    let mut last = None;
     loop {
         let Some(inner) = inner.upgrade() else {
             return;
@@ -56,7 +58,11 @@ pub(super) async fn run(inner: Weak<Inner>) {
         let mut pools = projects.0.controller.names();
         pools.mark_unchanged();
         let mut views = unsettled(&projects);
-        look(&projects, &followed).await;
+        let is_due = last.is_none_or(|last: Instant| last.elapsed() >= LOOK);
+        if is_due {
+            last = Some(Instant::now());
+        }
+        look(&projects, &followed, is_due).await;
         let any = views.iter_mut().map(|view| Box::pin(view.changed()));
         let any: Vec<_> = any.collect();
         let any = async {
@@ -98,9 +104,19 @@ fn unsettled(projects: &Projects) -> Vec<watch::Receiver<PoolView>> {
         .collect()
 }
 
-async fn look(projects: &Projects, followed: &Followed) {
+/// Looks at all load balancers if that `is_due`, otherwise at those that are not as they are wanted.
+async fn look(projects: &Projects, followed: &Followed, is_due: bool) {
     let records: Vec<BalancerRecord> = projects.registry().balancers().cloned().collect();
-    let keeping = futures::stream::iter(&records).for_each_concurrent(TOGETHER, |record| async {
+    let open: Vec<&BalancerRecord> = {
+        let seen = projects.seen();
+        let is_open = |record: &&BalancerRecord| {
+            let is_kept =
+                |seen: &Seen| seen.is(COMPLETE) && seen.observed_generation == record.generation;
+            is_due || record.is_deleted || !seen.get(&record.id).is_some_and(is_kept)
+        };
+        records.iter().filter(is_open).collect()
+    };
+    let keeping = futures::stream::iter(open).for_each_concurrent(TOGETHER, |record| async move {
         let kept = tokio::time::timeout(DEADLINE, keep(projects, record, followed)).await;
         if kept.is_err() {
             let why = "looking after it takes too long".to_owned();
