@@ -142,12 +142,7 @@ impl DockerDriver {
         let groups = Tree::open(NAME, &owned.owner)
             .map_err(|error| DriverError::failed("opening the driver docker", error))?;
         let hints = broadcast::Sender::new(HINTS);
-        let connector = Connector::new(
-            owned.owner.clone(),
-            groups.clone(),
-            owned.agent.clone(),
-            hints.clone(),
-        );
+        let connector = Connector::new(owned, groups.clone(), hints.clone());
         let inner = Arc::new(Inner {
             settings: settings.clone(),
             owner: owned.owner.clone(),

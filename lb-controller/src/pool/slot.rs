@@ -284,12 +284,12 @@ impl Slot {
     }
 
     /// Whether it runs and its check passes. One that this process has not asked yet serves on if its check has passed once: it
-    /// serves clients, who know nothing of a controller that starts again.
+    /// serves clients, which know nothing of a controller that starts again.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         let runs = match &self.seen {
             Some(seen) => seen.phase == Phase::Running && seen.fault.is_none(),
-            // The driver has not listed yet: who asks meanwhile must not hear that nobody serves.
+            // The driver has not listed yet: whatever asks meanwhile must not hear that nothing serves.
             None => self.was_healthy && self.list.is_none(),
         };
         runs && (!self.is_checked || self.health.is_up.unwrap_or(self.was_healthy))

@@ -270,19 +270,11 @@ fn health(shared: &Shared, method: &Method, version: Version) -> Response<Body> 
         },
         _ => (StatusCode::METHOD_NOT_ALLOWED, String::new()),
     };
-    let length = text.len();
-    let mut answer = Response::new(match *method {
-        Method::HEAD => Body::none(),
-        _ => Body::whole(text),
-    });
-    *answer.status_mut() = status;
+    let mut answer = plain(status, text);
+    if *method == Method::HEAD {
+        *answer.body_mut() = Body::none();
+    }
     let headers = answer.headers_mut();
-    headers.insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if status == StatusCode::METHOD_NOT_ALLOWED {
         headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
     }
@@ -450,15 +442,11 @@ fn is_grpc(headers: &HeaderMap) -> bool {
         .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// An answer of the proxy itself. A gRPC client gets a status of gRPC.
-fn respond(failure: &Failure, is_grpc: bool) -> Response<Body> {
-    if is_grpc {
-        return respond_grpc(failure);
-    }
-    let text = format!("{}: {}\n", failure.status, failure.why);
+/// A text that nobody keeps.
+fn plain(status: StatusCode, text: String) -> Response<Body> {
     let length = text.len();
     let mut answer = Response::new(Body::whole(text));
-    *answer.status_mut() = failure.status;
+    *answer.status_mut() = status;
     let headers = answer.headers_mut();
     headers.insert(
         CONTENT_TYPE,
@@ -466,6 +454,17 @@ fn respond(failure: &Failure, is_grpc: bool) -> Response<Body> {
     );
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+/// An answer of the proxy itself. A gRPC client gets a status of gRPC.
+fn respond(failure: &Failure, is_grpc: bool) -> Response<Body> {
+    if is_grpc {
+        return respond_grpc(failure);
+    }
+    let text = format!("{}: {}\n", failure.status, failure.why);
+    let mut answer = plain(failure.status, text);
+    let headers = answer.headers_mut();
     // What is left of the request's body is not read.
     if matches!(
         failure.status,

@@ -18,7 +18,7 @@ use tokio::sync::broadcast;
 pub use companion::SUFFIX as COMPANION_SUFFIX;
 pub use link::host_interface;
 
-use crate::{DriverError, Hint, group::Tree};
+use crate::{DriverError, Hint, Owned, group::Tree};
 
 /// Connects instances of one owner.
 #[derive(Clone, Debug)]
@@ -31,17 +31,12 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// For the instances of this owner; `agent` is the program `lb-agent`.
-    pub fn new(
-        owner: String,
-        groups: Tree,
-        agent: PathBuf,
-        hints: broadcast::Sender<Hint>,
-    ) -> Self {
+    /// For the instances of this owner.
+    pub fn new(owned: &Owned, groups: Tree, hints: broadcast::Sender<Hint>) -> Self {
         Connector {
-            owner,
+            owner: owned.owner.clone(),
             groups,
-            agent,
+            agent: owned.agent.clone(),
             hints,
         }
     }

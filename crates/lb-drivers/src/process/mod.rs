@@ -114,12 +114,7 @@ impl ProcessDriver {
         let lock = lock(&folders).map_err(opening)?;
         let groups = Tree::open(NAME, &owned.owner).map_err(opening)?;
         let hints = broadcast::Sender::new(HINTS);
-        let connector = Connector::new(
-            owned.owner.clone(),
-            groups.clone(),
-            owned.agent.clone(),
-            hints.clone(),
-        );
+        let connector = Connector::new(owned, groups.clone(), hints.clone());
         let inner = Arc::new(Inner {
             connector,
             folders,

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, net::SocketAddr, path::PathBuf, sync::Arc, 
 use anyhow::{Context as _, ensure};
 use lb_tests::{
     AgentOptions, Testbed,
-    client::{Connections, HttpPlan, Load, NumberPlan, Numbers, get, http_load},
+    client::{Connections, HttpPlan, Load, LoadReport, NumberPlan, Numbers, get, http_load},
     server::{Arrivals, Nginx, UdpSink},
     vip_target, wait_for,
 };
@@ -148,6 +148,11 @@ impl Bench {
             })?;
         }
         self.web.wait_requests(100, PATIENCE)?;
+        self.web_report().map(drop)
+    }
+
+    /// What the requests over the web came to. None failed.
+    fn web_report(&self) -> anyhow::Result<LoadReport> {
         let web = self.web.report();
         ensure!(
             web.failed == 0,
@@ -155,7 +160,7 @@ impl Bench {
             web.requests,
             web.errors
         );
-        Ok(())
+        Ok(web)
     }
 
     /// Waits until a VIP answers a new connection, and nothing is wrong any more.
@@ -246,13 +251,7 @@ impl injection::Bench for Bench {
 
     fn finish(mut self) -> anyhow::Result<String> {
         self.stop_numbers()?;
-        let web = self.web.report();
-        ensure!(
-            web.failed == 0,
-            "of {} requests: {:?}",
-            web.requests,
-            web.errors
-        );
+        let web = self.web_report()?;
         self.testbed.check()?;
         Ok(format!(
             "{} numbered datagrams arrived once each, {} requests were answered on {} connections",

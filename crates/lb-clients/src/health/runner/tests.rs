@@ -355,7 +355,7 @@ fn pauses_grow_up_to_the_fast_interval_and_failures_count_as_rarely_as_ever() {
         (100, true),
     ];
     assert_eq!(starts(milliseconds(100), Duration::ZERO), shortest);
-    // Of any interval, the probes that count are an interval apart, and none of the others is more than twice as late as a
+    // Whatever the interval is, the probes that count are an interval apart, and none of the others is more than twice as late as a
     // real takes that starts.
     for (fast, first) in [(1_000, 999), (2_000, 0), (5_000, 1_234), (60_000, 59_000)] {
         let starts = starts(milliseconds(fast), milliseconds(first));
