@@ -23,7 +23,7 @@ use crate::{
     agents,
     controller::{check_new_name, overlap, read_new},
     keeper::Place,
-    projects::NodeSettings,
+    registry::NodeSettings,
 };
 
 /// Where the API listens by default.

@@ -9,7 +9,7 @@ use lb_model::{
     settings::{Level, Settings as _, reference_table},
 };
 
-use crate::{KINDS, config::ControllerSettings, metrics, projects::NodeSettings};
+use crate::{KINDS, config::ControllerSettings, metrics, registry::NodeSettings};
 
 /// The pages, with the names of their files in `docs/reference`.
 #[must_use]

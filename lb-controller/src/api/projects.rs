@@ -6,7 +6,10 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::convert;
-use crate::projects::{Key, OrderError, Projects, Refusal, Update};
+use crate::{
+    projects::{OrderError, Projects},
+    registry::{Key, Refusal, Update},
+};
 
 /// Types of objects in `google.rpc.ResourceInfo`.
 const PROJECT: &str = "lb.controller.v1.Project";

@@ -12,8 +12,10 @@ use lb_controller::{
     http,
     hub::Hub,
     keeper::{Keeper, KeeperError, Opened, Place},
-    projects::{Making, Names, Projects},
+    pool::StoredPool,
+    projects::{Making, Names, Projects, StoredNames},
     pulses::Pulses,
+    registry::Registry,
 };
 use lb_drivers::Owned;
 use lb_model::{
@@ -313,9 +315,7 @@ impl Run {
             .await?;
         let Some(Opened {
             keeper,
-            pools: stored,
-            registry,
-            names,
+            stored,
             thread,
         }) = opened
         else {
@@ -335,13 +335,14 @@ impl Run {
         };
         let hub = Hub::new(owned, parts.clone());
         // One that has lost its store, or has another's name, must not remove what it finds.
-        let is_new = stored.is_empty() && registry.is_empty() && !self.take_over;
+        let (pools, registry) = (StoredPool::read(&stored)?, Registry::read(&stored)?);
+        let is_new = pools.is_empty() && registry.is_empty() && !self.take_over;
         if is_new {
             agents::refuse_strangers(&agents, &settings.name)
                 .await
                 .map_err(anyhow::Error::msg)?;
         }
-        let pools_before = stored.iter().map(|pool| pool.name.clone()).collect();
+        let pools_before = pools.iter().map(|pool| pool.name.clone()).collect();
         let agents = Agents::start(agents, &settings.name, is_new, pools_before, &parts);
         let probes = runner::slots().context("reading the limit of files")?;
         vital.spawn(STORE_CHECK, keeper.clone().watch());
@@ -350,7 +351,7 @@ impl Run {
             keeper.clone(),
             agents,
             probes,
-            stored,
+            pools,
             is_new,
             parts.clone(),
         )?;
@@ -369,7 +370,7 @@ impl Run {
         let names = match &settings.dns {
             Some(spec) => Some(Names::start(
                 spec.clone(),
-                names,
+                StoredNames::read(&stored)?,
                 &controller,
                 keeper.clone(),
                 &parts,

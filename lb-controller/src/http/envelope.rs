@@ -12,7 +12,8 @@ use serde_json::json;
 
 use crate::{
     KINDS,
-    projects::{BalancerView, Key, OrderError, ProjectView, Projects, Refusal, SERVING, Update},
+    projects::{BalancerView, OrderError, ProjectView, Projects, SERVING},
+    registry::{Key, Refusal, Update},
 };
 
 /// What is done.

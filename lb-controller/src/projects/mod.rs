@@ -1,7 +1,7 @@
 //! Projects and their load balancers.
 //!
-//! - [`registry`]: which there are, purely: orders, names, quotas, addresses.
-//! - [`node`]: what the nodes of a load balancer are made from, purely.
+//! Which there are is decided by [`crate::registry`], purely.
+//!
 //! - `reconcile.rs`: the task that makes it true: nodes are a pool of `lb-proxy` whose configuration files it writes.
 //! - `names.rs`: their names in DNS.
 //!
@@ -10,13 +10,7 @@
 
 mod admin;
 mod names;
-pub mod node;
 mod reconcile;
-mod record;
-pub mod registry;
-mod settings;
-#[cfg(test)]
-mod tests;
 mod view;
 
 use std::{
@@ -37,14 +31,13 @@ use tokio::sync::Notify;
 pub use self::{
     names::{Names, PUSHER, SERVER, StoredNames},
     reconcile::KEEPER,
-    record::{BalancerRecord, ProjectRecord},
-    registry::{Key, Refusal, Registry, Update},
-    settings::NodeSettings,
     view::{BalancerView, Condition, NodeView, ProjectView, SERVING},
 };
 use crate::{
     controller::Controller,
     keeper::{Changes, Keeper, KeeperError},
+    records::Counter,
+    registry::{BalancerRecord, Key, NodeSettings, ProjectRecord, Refusal, Registry, Update},
 };
 
 /// Why an order was not followed. Nothing has changed then.
@@ -175,26 +168,26 @@ impl Projects {
             match change {
                 Change::Project(record) => {
                     last = last.max(record.id);
-                    write.project(record.id, Some(record));
-                    undo.project(record.id, registry.project(&Key::Id(record.id)).ok());
+                    write.put(record.id, record);
+                    undo.set(record.id, registry.project(&Key::Id(record.id)).ok());
                 }
                 Change::Balancer(record) => {
                     last = last.max(record.id);
-                    write.balancer(record.id, Some(record));
-                    undo.balancer(record.id, registry.balancer_by_id(record.id));
+                    write.put(record.id, record);
+                    undo.set(record.id, registry.balancer_by_id(record.id));
                 }
                 Change::ProjectGone(id) => {
-                    write.project(*id, None);
-                    undo.project(*id, registry.project(&Key::Id(*id)).ok());
+                    write.remove::<ProjectRecord>(id);
+                    undo.set(id, registry.project(&Key::Id(*id)).ok());
                 }
                 Change::BalancerGone(id) => {
-                    write.balancer(*id, None);
-                    undo.balancer(*id, registry.balancer_by_id(*id));
+                    write.remove::<BalancerRecord>(id);
+                    undo.set(id, registry.balancer_by_id(*id));
                 }
             }
         }
         if last > registry.last_id() {
-            write.last_id(last);
+            write.put(Counter::LAST_ID, &Counter(last));
         }
         (write, undo)
     }

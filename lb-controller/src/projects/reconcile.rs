@@ -18,16 +18,14 @@ use lb_model::{
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    Change, Inner, Projects, admin, node,
-    record::BalancerRecord,
-    record_name,
-    settings::NodeSettings,
+    Change, Inner, Projects, admin, record_name,
     view::{COMPLETE, NAMED, NodeView, SERVING, Seen},
 };
 use crate::{
     KINDS,
     controller::Refused,
     pool::{Event, InstanceState, InstanceView, PoolOwner},
+    registry::{BalancerRecord, NodeSettings, node},
     troubles,
     worker::PoolView,
 };

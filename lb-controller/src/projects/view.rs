@@ -7,11 +7,9 @@ use lb_model::{
     project::{BalancerProtocol, BalancerSpec, ObjectName},
 };
 
-use super::{
-    now,
-    record::{BalancerRecord, ProjectRecord},
-};
+use super::now;
 use crate::KINDS;
+use crate::registry::{BalancerRecord, ProjectRecord};
 
 /// A statement about an object, since when it is true or false, and why.
 #[derive(Clone, Debug, PartialEq)]

@@ -9,7 +9,7 @@ use lb_model::{
 };
 use serde_json::json;
 
-use super::{record::BalancerRecord, settings::NodeSettings};
+use super::{BalancerRecord, NodeSettings};
 use crate::KINDS;
 
 /// The name of the service of a node.

@@ -7,10 +7,9 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::{
-    BalancerRecord, Key, NodeSettings, ProjectRecord, Refusal, Registry, Update,
-    registry::Refusal::{
-        BalancerExists, Deleting, NoAddresses, NoProject, NotEmpty, ProjectExists,
-    },
+    BalancerRecord, Key, NodeSettings, ProjectRecord, Refusal,
+    Refusal::{BalancerExists, Deleting, NoAddresses, NoProject, NotEmpty, ProjectExists},
+    Registry, Update,
 };
 
 fn map(value: Value) -> Map<String, Value> {

@@ -1,5 +1,14 @@
 //! The projects and load balancers that there are, purely: each order is checked against them, and answered by the record that
-//! follows. Nothing else is decided here: what a record says is made true by the task of `reconcile.rs`.
+//! follows. Nothing else is decided here: what a record says is made true by [`crate::projects`].
+//!
+//! - `record.rs`: what is stored of them.
+//! - [`node`]: what the nodes of a load balancer are made from.
+
+pub mod node;
+mod record;
+mod settings;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,11 +18,14 @@ use lb_model::{
     settings::{FieldError, Map, Settings as _, Value, from_map, merged},
 };
 
-use super::{
+pub use self::{
     record::{BalancerRecord, ProjectRecord},
     settings::NodeSettings,
 };
-use crate::KINDS;
+use crate::{
+    KINDS,
+    records::{Counter, Stored, Unreadable},
+};
 
 /// Names an object: by its id, or by its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,6 +160,19 @@ impl Registry {
             balancers,
             last_id,
         }
+    }
+
+    /// Reads what is stored.
+    ///
+    /// # Errors
+    /// A record cannot be read.
+    pub fn read(stored: &Stored) -> Result<Self, Unreadable> {
+        let record = |(_, record)| record;
+        Ok(Self::restored(
+            stored.all()?.into_iter().map(record).collect(),
+            stored.all()?.into_iter().map(|(_, one)| one).collect(),
+            stored.counter(Counter::LAST_ID)?.unwrap_or(0),
+        ))
     }
 
     /// Whether there is nothing, and never was.
