@@ -49,6 +49,7 @@ const STORE: &str = "the thread that writes the store";
 const STORE_CHECK: &str = "the task that looks after the store";
 const API: &str = "the API's server";
 const HTTP: &str = "the server of HTTP and WebSockets";
+const NODE_STREAMS: &str = "the server of pools for nodes of load balancers";
 const RUNTIME: &str = "the runtime, which runs all tasks,";
 const POOLS: &str = "the task of a pool";
 
@@ -390,14 +391,15 @@ impl Run {
             .map(|listener| listener.endpoint().to_string())
             .collect();
         let has_http = http.is_some();
+        let site = http::Site::new(
+            controller.clone(),
+            projects.clone(),
+            settings.http_origins.clone(),
+            stopping.clone(),
+        );
+        vital.spawn(NODE_STREAMS, http::serve_nodes(site.clone()));
         if let Some(listener) = http {
             ready.push(format!("http://{}", listener.local_addr()?));
-            let site = http::Site::new(
-                controller.clone(),
-                projects.clone(),
-                settings.http_origins.clone(),
-                stopping.clone(),
-            );
             vital.spawn(HTTP, http::serve(site, listener));
         }
         vital.spawn(

@@ -33,8 +33,9 @@ enum Kind {
 }
 
 /// The names of the envelope for settings of a load balancer, and what is before them in errors.
-const WORDS: [(&str, &str); 12] = [
+const WORDS: [(&str, &str); 13] = [
     ("protocol", "type"),
+    ("pool", "backend.pool"),
     ("backends", "backend.entitys"),
     ("check.kind", "backend.health-check.protocol"),
     ("check.port", "backend.health-check.port"),
@@ -415,7 +416,7 @@ fn settings(mut info: Map<String, Value>) -> Result<Map<String, Value>, Failure>
         None => {}
         Some(Value::Object(backend)) => read_backend(backend, &mut settings)?,
         Some(value) => {
-            let advice = "give an object with entitys, health-check and auto-scaling";
+            let advice = "give an object with entitys or pool, health-check and auto-scaling";
             return Err(Failure::wrong("backend", &value, advice));
         }
     }
@@ -451,6 +452,9 @@ fn read_backend(
         read_entities(&value, "backend.entitys", &mut backends)?;
         settings.insert("backends".to_owned(), backends.into());
     }
+    if let Some(value) = backend.remove("pool") {
+        settings.insert("pool".to_owned(), value);
+    }
     if let Some(value) = backend.remove("port") {
         settings.insert("backend_port".to_owned(), value);
     }
@@ -479,7 +483,7 @@ fn read_backend(
     left(
         &backend,
         "backend",
-        "entitys, port, health-check and auto-scaling",
+        "entitys, pool, port, health-check and auto-scaling",
     )
 }
 
@@ -634,11 +638,15 @@ fn backend_info(spec: &BalancerSpec) -> Value {
             info
         },
     );
-    json!({
+    let mut info = json!({
         "entitys": entities,
         "health-check": check,
         "auto-scaling": spec.auto_scaling,
-    })
+    });
+    if let Some(pool) = &spec.pool {
+        info["pool"] = pool.as_str().into();
+    }
+    info
 }
 
 #[cfg(test)]

@@ -22,11 +22,12 @@ use std::{
 
 use lb_model::{
     dns::{Label, RecordName},
-    project::ObjectName,
-    settings::{Map, Value},
+    pool::PoolName,
+    project::{BalancerSpec, ObjectName},
+    settings::{FieldError, Map, Value},
 };
 use lb_serve::vital::Registrar;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 pub use self::{
     names::{Names, PUSHER, SERVER, StoredNames},
@@ -34,10 +35,12 @@ pub use self::{
     view::{BalancerView, Condition, NodeView, ProjectView, SERVING},
 };
 use crate::{
+    KINDS,
     controller::Controller,
     keeper::{Changes, Keeper, KeeperError},
     records::Counter,
     registry::{BalancerRecord, Key, NodeSettings, ProjectRecord, Refusal, Registry, Update},
+    worker::PoolView,
 };
 
 /// Why an order was not followed. Nothing has changed then.
@@ -80,7 +83,13 @@ struct Inner {
     seen: Mutex<BTreeMap<u64, view::Seen>>,
     /// Wakes the task that makes it true.
     changed: Notify,
+    /// The sockets at which nodes read pools.
+    streams: watch::Sender<Streams>,
 }
+
+/// The sockets at which the nodes of load balancers read the pool that is behind them, by the id of the load balancer and the
+/// number of the node.
+pub type Streams = BTreeMap<(u64, u32), (PathBuf, PoolName)>;
 
 /// A record that follows from an order.
 enum Change {
@@ -110,6 +119,7 @@ impl Projects {
             ordering: tokio::sync::Mutex::default(),
             seen: Mutex::default(),
             changed: Notify::new(),
+            streams: watch::Sender::default(),
         }));
         let task = reconcile::run(Arc::downgrade(&projects.0));
         parts.spawn(KEEPER, "projects".to_owned(), task);
@@ -266,6 +276,7 @@ impl Projects {
         let record = self
             .order(|registry| {
                 let record = registry.new_balancer(project, name, settings, self.nodes(), now())?;
+                self.check_pool_of(registry, &record)?;
                 Ok((vec![Change::Balancer(record.clone())], record))
             })
             .await?;
@@ -287,10 +298,51 @@ impl Projects {
             .order(|registry| {
                 let nodes = self.nodes();
                 let record = registry.changed_balancer(project, key, settings, update, nodes)?;
+                self.check_pool_of(registry, &record)?;
                 Ok((vec![Change::Balancer(record.clone())], record))
             })
             .await?;
         Ok(self.balancer_view(&self.registry(), &record))
+    }
+
+    /// The pool behind a load balancer has to be there, and for its project; one that it had before need not.
+    fn check_pool_of(&self, registry: &Registry, record: &BalancerRecord) -> Result<(), Refusal> {
+        let pool_of = |record: &BalancerRecord| {
+            let spec = BalancerSpec::read(&record.spec, KINDS.probes);
+            spec.map(|spec| spec.pool).map_err(Refusal::Invalid)
+        };
+        let before = registry.balancer_by_id(record.id).map(pool_of);
+        let (Some(project), Some(pool)) = (registry.project_of(record), pool_of(record)?) else {
+            return Ok(());
+        };
+        if matches!(before, Some(Ok(Some(before))) if before == pool) {
+            return Ok(());
+        }
+        self.check_pool(&project.name, &pool)
+            .map_err(Refusal::Invalid)
+    }
+
+    /// Whether load balancers of a project may have this pool behind them. Whether there is one that is for others is nobody's
+    /// business.
+    fn check_pool(&self, project: &ObjectName, pool: &PoolName) -> Result<(), FieldError> {
+        let views = self.0.controller.views(Some(pool)).unwrap_or_default();
+        let is_for = |view: &PoolView| {
+            let projects = view.spec.get("projects").and_then(Value::as_array);
+            projects.is_some_and(|all| all.iter().any(|one| one == project.as_str()))
+        };
+        if views.iter().any(|view| !view.is_deleted && is_for(view)) {
+            return Ok(());
+        }
+        let advice = format!(
+            "there is no such pool for the project {project}; its operator adds one, or allows it with `projects` of the pool"
+        );
+        Err(FieldError::new("pool", pool, advice))
+    }
+
+    /// The sockets at which nodes are to read pools.
+    #[must_use]
+    pub fn streams(&self) -> watch::Receiver<Streams> {
+        self.0.streams.subscribe()
     }
 
     /// Deletes a load balancer; it is gone when its nodes are.

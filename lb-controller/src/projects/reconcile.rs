@@ -18,7 +18,7 @@ use lb_model::{
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    Change, Inner, Projects, admin, record_name,
+    Change, Inner, Projects, Streams, admin, record_name,
     view::{COMPLETE, NAMED, NodeView, SERVING, Seen},
 };
 use crate::{
@@ -235,6 +235,7 @@ async fn make(projects: &Projects, record: &BalancerRecord) -> Result<Made, Stri
         .as_ref()
         .ok_or("this controller has no `[nodes]` in its configuration file")?;
     let spec = BalancerSpec::read(&record.spec, KINDS.probes).map_err(|error| error.to_string())?;
+    offer(projects, record, &spec)?;
     let checksums = write(projects, record, &spec, nodes).await?;
     let wanted = node::pool(record, &spec, nodes, &making.state, &making.program);
     let wanted =
@@ -249,6 +250,45 @@ async fn make(projects: &Projects, record: &BalancerRecord) -> Result<Made, Stri
     })
 }
 
+/// Has the nodes find the pool that is behind them.
+fn offer(projects: &Projects, record: &BalancerRecord, spec: &BalancerSpec) -> Result<(), String> {
+    let state = &projects.0.making.state;
+    let allowed = match &spec.pool {
+        None => Ok(()),
+        Some(pool) => {
+            let registry = projects.registry();
+            let project = registry.project_of(record).map(|one| one.name.clone());
+            drop(registry);
+            project.map_or(Ok(()), |project| projects.check_pool(&project, pool))
+        }
+    };
+    let pool = spec.pool.as_ref().filter(|_| allowed.is_ok());
+    let wanted: Streams = pool
+        .into_iter()
+        .flat_map(|pool| (1..=most_nodes(record, spec)).map(move |number| (number, pool)))
+        .map(|(number, pool)| {
+            let socket = node::node_folder(state, record.id, number).join(node::POOL_SOCKET);
+            ((record.id, number), (socket, pool.clone()))
+        })
+        .collect();
+    projects.0.streams.send_if_modified(|streams| {
+        let of_record = (record.id, 0)..=(record.id, u32::MAX);
+        if streams.range(of_record.clone()).eq(&wanted) {
+            return false;
+        }
+        streams.retain(|key, _| !of_record.contains(key));
+        streams.extend(wanted);
+        true
+    });
+    allowed.map_err(|error| error.to_string())
+}
+
+/// How many nodes it has addresses for.
+fn most_nodes(record: &BalancerRecord, spec: &BalancerSpec) -> u32 {
+    let most = u32::try_from(record.addresses.len()).unwrap_or(u32::MAX);
+    most.min(spec.most_nodes())
+}
+
 async fn order(projects: &Projects, pool: &PoolName, wanted: PoolSpec) -> Result<(), Refused> {
     let controller = &projects.0.controller;
     controller.make(pool, wanted, PoolOwner::Balancer).await
@@ -261,9 +301,8 @@ async fn write(
     spec: &BalancerSpec,
     nodes: &NodeSettings,
 ) -> Result<BTreeMap<u32, String>, String> {
-    let most = u32::try_from(record.addresses.len()).unwrap_or(u32::MAX);
     let mut files = Vec::new();
-    for number in 1..=most.min(spec.most_nodes()) {
+    for number in 1..=most_nodes(record, spec) {
         let folder = node::node_folder(&projects.0.making.state, record.id, number);
         let text = node::config(spec, nodes, &folder).map_err(|error| error.to_string())?;
         files.push((number, folder, text));
@@ -350,6 +389,11 @@ async fn see(
 
 /// Removes the nodes, then the folder, then the record.
 async fn delete(projects: &Projects, record: &BalancerRecord) -> Result<(), String> {
+    projects.0.streams.send_if_modified(|streams| {
+        let before = streams.len();
+        streams.retain(|(id, _), _| *id != record.id);
+        streams.len() != before
+    });
     let pool = pool_of_nodes(record.id);
     let controller = &projects.0.controller;
     match controller.unmake(&pool, PoolOwner::Balancer).await {
@@ -377,6 +421,11 @@ async fn delete(projects: &Projects, record: &BalancerRecord) -> Result<(), Stri
 /// Forgets what is known of load balancers and nodes that are gone.
 fn forget(projects: &Projects, records: &[BalancerRecord], followed: &Followed) {
     let ids: BTreeSet<u64> = records.iter().map(|record| record.id).collect();
+    projects.0.streams.send_if_modified(|streams| {
+        let before = streams.len();
+        streams.retain(|(id, _), _| ids.contains(id));
+        streams.len() != before
+    });
     let mut seen = projects.seen();
     seen.retain(|id, _| ids.contains(id));
     let nodes = seen.values().flat_map(|seen| &seen.nodes);

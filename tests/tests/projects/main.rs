@@ -6,6 +6,7 @@ mod bed;
 mod envelope;
 mod names;
 mod nodes;
+mod pools;
 mod story;
 
 use std::process::ExitCode;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         Program("ip"),
         Program("ethtool"),
         Program("nginx"),
+        Program("perl"),
     ])
     .tests(tests![
         story::a_project_gets_a_load_balancer_and_a_url,
@@ -34,10 +36,14 @@ fn main() -> ExitCode {
         nodes::a_controller_that_is_killed_goes_on,
         envelope::the_envelope_is_answered_as_asked,
         envelope::wrong_orders_change_nothing,
+        pools::a_pool_is_behind_load_balancers_of_its_projects_only,
     ])
     .tests_with(
         &[Program("dig")],
-        tests![names::clients_find_a_load_balancer_by_its_name],
+        tests![
+            names::clients_find_a_load_balancer_by_its_name,
+            pools::a_pool_behind_a_load_balancer_grows_and_shrinks,
+        ],
     )
     .run()
 }

@@ -6,6 +6,7 @@ use super::Backend;
 use crate::{
     check::Check,
     component::Registry,
+    pool::PoolName,
     settings::{FieldError, Map, NOT_SET, Value, check_description},
 };
 
@@ -35,6 +36,10 @@ crate::settings! {
         port: Option<u16> = None, 1..=65_535;
         /// The servers behind it.
         backends: Vec<Backend> = Vec::new();
+        /// In the place of `backends`, a pool whose instances are behind it, however many there are. The operator has to allow
+        /// it to the project (`projects` of the pool). The pool checks its instances, and can be scaled by the requests that
+        /// they get.
+        pool: Option<PoolName> = None;
         /// Port of the backends that have none of their own. Default: the check's, or 80 for `http`.
         backend_port: Option<u16> = None, 1..=65_535;
         /// The health check of the backends. Without it they count as up.
@@ -60,6 +65,16 @@ crate::settings! {
         if spec.auto_scaling && spec.max_nodes < spec.nodes {
             let advice = format!("less than nodes, give {} at least", spec.nodes);
             return Err(FieldError::new("max_nodes", spec.max_nodes, advice));
+        }
+        if let Some(pool) = &spec.pool {
+            let advice = format!("the instances of the pool {pool} are the backends; remove one of both");
+            if let Some(first) = spec.backends.first() {
+                return Err(FieldError::new("backends", &first.address, advice));
+            }
+            if let Some(check) = &spec.check {
+                let advice = format!("the pool {pool} checks its instances; remove the check");
+                return Err(FieldError::new("check", &check.probe.kind, advice));
+            }
         }
         for (position, backend) in spec.backends.iter().enumerate() {
             let at = |error: FieldError| error.within(format!("backends[{position}]"));
@@ -209,6 +224,15 @@ mod tests {
             ),
             (json!({ "backends": [{}] }), "backends[0].address: not set"),
             (json!({ "check": { "kind": "magic" } }), "check.kind"),
+            (
+                json!({ "pool": "web", "backends": [{ "address": "10.0.0.1" }] }),
+                "backends: 10.0.0.1: the instances of the pool web",
+            ),
+            (
+                json!({ "pool": "web", "check": { "kind": "http" } }),
+                "check: http: the pool web checks",
+            ),
+            (json!({ "pool": "a pool" }), "pool"),
             (json!({ "nodes": 0 }), "nodes"),
             (json!({ "colour": 1 }), "colour"),
         ] {
