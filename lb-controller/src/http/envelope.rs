@@ -120,7 +120,9 @@ pub fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::NotEmpty { .. } => StatusCode::CONFLICT,
         Refusal::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
         Refusal::Quota { .. } => StatusCode::FORBIDDEN,
-        Refusal::NoAddresses(_) | Refusal::NoNodes => StatusCode::SERVICE_UNAVAILABLE,
+        Refusal::NoAddresses(_) | Refusal::NoNodes | Refusal::NoShared => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
     }
 }
 
@@ -421,11 +423,18 @@ fn settings(mut info: Map<String, Value>) -> Result<Map<String, Value>, Failure>
         }
     }
     // Whatever is left is called as it is in the settings, or is refused there.
-    for name in ["port", "nodes", "max_nodes", "labels", "description"] {
+    for name in [
+        "kind",
+        "port",
+        "nodes",
+        "max_nodes",
+        "labels",
+        "description",
+    ] {
         settings.extend(info.remove(name).map(|value| (name.to_owned(), value)));
     }
     if let Some((field, value)) = info.iter().next() {
-        let advice = "there is no such field; there are id, name, project, type, port, backend, nodes, max_nodes, labels and description";
+        let advice = "there is no such field; there are id, name, project, type, kind, port, backend, nodes, max_nodes, labels and description";
         return Err(Failure::wrong(field, value, advice));
     }
     Ok(settings)
@@ -608,6 +617,7 @@ fn instance_info(view: &BalancerView) -> Value {
         info["port"] = spec.listen_port().into();
         info["backend"] = backend_info(&spec);
         info["nodes"] = spec.nodes.into();
+        info["kind"] = spec.kind.name().into();
     }
     info
 }

@@ -3,6 +3,7 @@
 //! Which there are is decided by [`crate::registry`], purely.
 //!
 //! - `reconcile.rs`: the task that makes it true: nodes are a pool of `lb-proxy` whose configuration files it writes.
+//! - `shared.rs`: those that are VIPs of agents.
 //! - `names.rs`: their names in DNS.
 //!
 //! An order is accepted when it is stored, and converges then: no object is ever locked, and each says in conditions how far it
@@ -11,6 +12,7 @@
 mod admin;
 mod names;
 mod reconcile;
+mod shared;
 mod view;
 
 use std::{
@@ -39,7 +41,7 @@ use crate::{
     controller::Controller,
     keeper::{Changes, Keeper, KeeperError},
     records::Counter,
-    registry::{BalancerRecord, Key, NodeSettings, ProjectRecord, Refusal, Registry, Update},
+    registry::{BalancerRecord, Key, Making, ProjectRecord, Refusal, Registry, Update},
     worker::PoolView,
 };
 
@@ -54,11 +56,11 @@ pub enum OrderError {
     Store(#[from] KeeperError),
 }
 
-/// How load balancers are made here.
+/// What load balancers are made with.
 #[derive(Clone, Debug)]
-pub struct Making {
-    /// The operator's settings; `None` if there are none.
-    pub nodes: Option<NodeSettings>,
+pub struct Means {
+    /// The operator's settings.
+    pub making: Making,
     /// The controller's folder.
     pub state: PathBuf,
     /// The program of nodes that are processes.
@@ -71,7 +73,7 @@ pub struct Projects(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    making: Making,
+    means: Means,
     controller: Controller,
     keeper: Keeper,
     /// Their names, if they have some.
@@ -103,7 +105,7 @@ impl Projects {
     /// Takes up what is stored, and starts the task that makes it true.
     #[must_use]
     pub fn start(
-        making: Making,
+        means: Means,
         controller: Controller,
         keeper: Keeper,
         registry: Registry,
@@ -111,7 +113,7 @@ impl Projects {
         parts: &Registrar,
     ) -> Self {
         let projects = Projects(Arc::new(Inner {
-            making,
+            means,
             controller,
             keeper,
             names,
@@ -137,8 +139,8 @@ impl Projects {
         self.0.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn nodes(&self) -> Option<&NodeSettings> {
-        self.0.making.nodes.as_ref()
+    fn making(&self) -> &Making {
+        &self.0.means.making
     }
 
     /// Checks an order, stores what follows from it, and takes that up.
@@ -232,7 +234,7 @@ impl Projects {
     ) -> Result<ProjectView, OrderError> {
         let record = self
             .order(|registry| {
-                let record = registry.changed_project(key, settings, update, self.nodes())?;
+                let record = registry.changed_project(key, settings, update, self.making())?;
                 Ok((vec![Change::Project(record.clone())], record))
             })
             .await?;
@@ -275,7 +277,8 @@ impl Projects {
     ) -> Result<BalancerView, OrderError> {
         let record = self
             .order(|registry| {
-                let record = registry.new_balancer(project, name, settings, self.nodes(), now())?;
+                let record =
+                    registry.new_balancer(project, name, settings, self.making(), now())?;
                 self.check_pool_of(registry, &record)?;
                 Ok((vec![Change::Balancer(record.clone())], record))
             })
@@ -296,8 +299,8 @@ impl Projects {
     ) -> Result<BalancerView, OrderError> {
         let record = self
             .order(|registry| {
-                let nodes = self.nodes();
-                let record = registry.changed_balancer(project, key, settings, update, nodes)?;
+                let making = self.making();
+                let record = registry.changed_balancer(project, key, settings, update, making)?;
                 self.check_pool_of(registry, &record)?;
                 Ok((vec![Change::Balancer(record.clone())], record))
             })
