@@ -7,6 +7,7 @@ mod envelope;
 mod names;
 mod nodes;
 mod pools;
+mod shared;
 mod story;
 
 use std::process::ExitCode;
@@ -14,7 +15,7 @@ use std::process::ExitCode;
 use lb_tests::{
     harness::{
         Harness,
-        Requirement::{CgroupCpu, Program, Root},
+        Requirement::{BpfFs, CgroupCpu, Program, Root},
     },
     tests,
 };
@@ -43,6 +44,13 @@ fn main() -> ExitCode {
         tests![
             names::clients_find_a_load_balancer_by_its_name,
             pools::a_pool_behind_a_load_balancer_grows_and_shrinks,
+        ],
+    )
+    .tests_with(
+        &[BpfFs, Program("dig")],
+        tests![
+            shared::a_shared_load_balancer_is_a_vip_of_the_agents,
+            shared::what_a_vip_cannot_do_is_refused,
         ],
     )
     .run()
