@@ -33,7 +33,7 @@ fn refused(refusal: &Refusal) -> Status {
             Status::with_error_details(Code::InvalidArgument, text.clone(), details)
         }
         Refusal::Quota { .. } | Refusal::NoAddresses(_) => Status::resource_exhausted(text),
-        Refusal::Deleting(_) | Refusal::NotEmpty { .. } | Refusal::NoNodes => {
+        Refusal::Deleting(_) | Refusal::NotEmpty { .. } | Refusal::NoNodes | Refusal::NoShared => {
             Status::failed_precondition(text)
         }
     }

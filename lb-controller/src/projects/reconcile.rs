@@ -181,9 +181,8 @@ async fn keep(projects: &Projects, record: &BalancerRecord, followed: &Followed)
     let spec = match BalancerSpec::read(&record.spec, KINDS.probes) {
         Ok(spec) => spec,
         Err(error) => {
-            projects.note(record, |seen| {
-                seen.state(COMPLETE, false, error.to_string())
-            });
+            let why = error.to_string();
+            projects.note(record, |seen| seen.state(COMPLETE, false, why));
             return;
         }
     };
@@ -502,7 +501,7 @@ async fn remove_projects(projects: &Projects) {
 
 impl Projects {
     /// Takes note of what is seen of a load balancer; an event tells when it begins and ends to serve.
-    fn note(&self, record: &BalancerRecord, note: impl FnOnce(&mut Seen)) {
+    pub(super) fn note(&self, record: &BalancerRecord, note: impl FnOnce(&mut Seen)) {
         let mut all = self.seen();
         let seen = all.entry(record.id).or_default();
         let before = seen.is(SERVING);
