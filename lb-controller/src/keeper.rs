@@ -16,6 +16,7 @@ use std::{
 };
 
 pub use backup::{Backup, BackupError};
+use lb_commands::{command::Command, environment::Environment};
 use lb_model::{
     dns::{Addresses, RecordName},
     duration,
@@ -60,9 +61,23 @@ const LAST_ID: &str = "last_id";
 const SERIAL: &str = "dns_serial";
 /// Addresses of load balancers in DNS, by `LB.PROJECT`.
 const NAMES: &str = "names";
+/// Commands by number.
+const COMMANDS: &str = "commands";
+/// Environments by number.
+const ENVIRONMENTS: &str = "environments";
+/// The counter of environments.
+const LAST_ENVIRONMENT: &str = "last_environment";
 /// The tables.
 const TABLES: &[&str] = &[
-    POOLS, INSTANCES, LEARNED, PROJECTS, BALANCERS, COUNTERS, NAMES,
+    POOLS,
+    INSTANCES,
+    LEARNED,
+    PROJECTS,
+    BALANCERS,
+    COUNTERS,
+    NAMES,
+    COMMANDS,
+    ENVIRONMENTS,
 ];
 
 /// Why the store cannot be used.
@@ -155,8 +170,21 @@ pub struct Opened {
     pub registry: Registry,
     /// Their names in DNS.
     pub names: StoredNames,
+    /// The commands and environments in it.
+    pub orders: StoredOrders,
     /// Its thread.
     pub thread: JoinHandle<()>,
+}
+
+/// Commands and environments, as they were stored.
+#[derive(Debug, Default)]
+pub struct StoredOrders {
+    /// Commands.
+    pub commands: Vec<Command>,
+    /// Environments.
+    pub environments: Vec<Environment>,
+    /// The last number that was given to an environment.
+    pub last_environment: u64,
 }
 
 /// A pool, as it was stored.
@@ -283,6 +311,21 @@ impl Changes {
         }
     }
 
+    /// Writes or removes a command.
+    pub fn command(&mut self, id: u64, record: Option<&Command>) {
+        self.object(COMMANDS, id, record);
+    }
+
+    /// Writes or removes an environment.
+    pub fn environment(&mut self, id: u64, record: Option<&Environment>) {
+        self.object(ENVIRONMENTS, id, record);
+    }
+
+    /// Writes the last number that was given to an environment.
+    pub fn last_environment(&mut self, id: u64) {
+        self.put(COUNTERS, LAST_ENVIRONMENT.to_owned(), &id);
+    }
+
     /// Writes the last id that was given out.
     pub fn last_id(&mut self, id: u64) {
         self.put(COUNTERS, LAST_ID.to_owned(), &id);
@@ -334,6 +377,7 @@ impl Keeper {
         let pools = pools(&inner.mirror, &shared.location)?;
         let registry = registry(&inner.mirror, &shared.location)?;
         let names = names(&inner.mirror, &shared.location)?;
+        let orders = orders(&inner.mirror, &shared.location)?;
         let (jobs, receiver) = mpsc::channel();
         let thread = thread::Builder::new()
             .name("store".to_owned())
@@ -344,6 +388,7 @@ impl Keeper {
             pools,
             registry,
             names,
+            orders,
             thread,
         })
     }
@@ -597,6 +642,21 @@ fn registry(mirror: &Mirror, location: &str) -> Result<Registry, KeeperError> {
     ))
 }
 
+/// The commands and environments of these records.
+fn orders(mirror: &Mirror, location: &str) -> Result<StoredOrders, KeeperError> {
+    let commands = read(mirror, location, COMMANDS, "command")?;
+    let environments = read(mirror, location, ENVIRONMENTS, "environment")?;
+    let counters: Vec<(String, u64)> = read(mirror, location, COUNTERS, "counter")?;
+    let last = counters
+        .into_iter()
+        .find(|(name, _)| name == LAST_ENVIRONMENT);
+    Ok(StoredOrders {
+        commands: commands.into_iter().map(|(_, record)| record).collect(),
+        environments: environments.into_iter().map(|(_, record)| record).collect(),
+        last_environment: last.map_or(0, |(_, last)| last),
+    })
+}
+
 /// The names of these records.
 fn names(mirror: &Mirror, location: &str) -> Result<StoredNames, KeeperError> {
     let mut names = BTreeMap::new();
@@ -670,6 +730,7 @@ mod tests {
             last_epoch: 9,
             is_deleted: false,
             owner: crate::pool::PoolOwner::File,
+            power: lb_commands::environment::Power::default(),
         };
         let instance = InstanceRecord {
             name: "web-1-9".parse().unwrap(),
@@ -852,6 +913,7 @@ mod tests {
             last_epoch: 0,
             is_deleted: false,
             owner: crate::pool::PoolOwner::Api,
+            power: lb_commands::environment::Power::default(),
         };
         let (web, shop): (PoolName, PoolName) = ("web".parse().unwrap(), "shop".parse().unwrap());
         let add = |name: &PoolName| {

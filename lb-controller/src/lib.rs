@@ -7,6 +7,8 @@
 //! - [`worker`]: the task of one pool, which makes the steps.
 //! - [`controller`]: all pools.
 //! - [`projects`]: projects, and the load balancers in them, whose nodes are pools.
+//! - [`queue`]: the command queue: stored before it is executed.
+//! - [`environments`]: groups of pools and load balancers, whose orders are commands.
 //! - [`api`]: `lb.controller.v1`; [`http`]: the same as JSON, and WebSockets.
 
 #![forbid(unsafe_code)]
@@ -15,6 +17,7 @@ pub mod agents;
 pub mod api;
 pub mod config;
 pub mod controller;
+pub mod environments;
 pub mod events;
 pub mod health;
 pub mod http;
@@ -25,6 +28,7 @@ pub mod metrics;
 pub mod pool;
 pub mod projects;
 pub mod pulses;
+pub mod queue;
 pub mod reference;
 pub mod troubles;
 pub mod usage;

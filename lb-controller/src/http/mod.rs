@@ -9,6 +9,7 @@
 )]
 
 mod envelope;
+mod environments;
 mod json;
 mod openapi;
 mod projects;
@@ -43,7 +44,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::{controller::Controller, projects::Projects};
+use crate::{controller::Controller, environments::Environments, projects::Projects};
 
 /// The header with the request's id.
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -69,6 +70,7 @@ type Body = Full<Bytes>;
 pub struct Site {
     controller: Controller,
     projects: Projects,
+    environments: Environments,
     /// Origins whose browsers may read; `*` is any.
     origins: Arc<[String]>,
     stopping: Receiver<bool>,
@@ -86,6 +88,7 @@ impl Site {
     pub fn new(
         controller: Controller,
         projects: Projects,
+        environments: Environments,
         origins: Vec<String>,
         stopping: Receiver<bool>,
     ) -> Self {
@@ -95,6 +98,7 @@ impl Site {
         Site {
             controller,
             projects,
+            environments,
             origins: origins.into(),
             stopping,
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),

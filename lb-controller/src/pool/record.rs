@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use lb_commands::environment::Power;
 use lb_model::pool::InstanceName;
 use lb_steering::scaling::ScalingState;
 use serde::{Deserialize, Serialize};
@@ -70,6 +71,8 @@ pub enum PoolOwner {
     File,
     /// A load balancer of a project, whose nodes it has.
     Balancer,
+    /// An environment, whose member it is.
+    Environment,
 }
 
 impl PoolOwner {
@@ -80,6 +83,7 @@ impl PoolOwner {
             PoolOwner::Api => "api",
             PoolOwner::File => "file",
             PoolOwner::Balancer => "balancer",
+            PoolOwner::Environment => "environment",
         }
     }
 }
@@ -100,6 +104,9 @@ pub struct PoolRecord {
     /// Who says what it is.
     #[serde(default)]
     pub owner: PoolOwner,
+    /// Whether its instances are to run.
+    #[serde(default)]
+    pub power: Power,
 }
 
 /// What a controller has learned of a pool and can lose. Key: its name.

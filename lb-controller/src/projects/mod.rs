@@ -40,7 +40,7 @@ pub use self::{
     record::{BalancerRecord, ProjectRecord},
     registry::{Key, Refusal, Registry, Update},
     settings::NodeSettings,
-    view::{BalancerView, Condition, NodeView, ProjectView, SERVING},
+    view::{BalancerView, COMPLETE, Condition, NodeView, ProjectView, SERVING},
 };
 use crate::{
     controller::Controller,
