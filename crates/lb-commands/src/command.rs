@@ -313,10 +313,7 @@ impl Command {
         if self.log.len() >= LOG_LINES {
             self.log.remove(LOG_FIRST);
         }
-        self.log.push(Line {
-            time: now,
-            text,
-        });
+        self.log.push(Line { time: now, text });
     }
 }
 

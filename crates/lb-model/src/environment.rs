@@ -211,7 +211,9 @@ fn check_role(role: &str) -> Result<(), FieldError> {
     if is_label(role, MAX_ROLE) {
         return Ok(());
     }
-    let advice = format!("give 1 to {MAX_ROLE} of a-z, 0-9 and -, beginning with a letter and not ending with -");
+    let advice = format!(
+        "give 1 to {MAX_ROLE} of a-z, 0-9 and -, beginning with a letter and not ending with -"
+    );
     Err(FieldError::new("role", format!("{role:?}"), advice))
 }
 
@@ -247,13 +249,25 @@ mod tests {
         };
         for (value, words) in [
             (handler(json!({})), "handlers[1].name"),
-            (handler(json!({ "command": [] })), "handlers[0].command: not set"),
+            (
+                handler(json!({ "command": [] })),
+                "handlers[0].command: not set",
+            ),
             (handler(json!({ "url": "http://a/" })), "handlers[0].url"),
-            (handler(json!({ "url": "ftp://a/", "command": [] })), "handlers[0].url"),
-            (handler(json!({ "secret_file": "/x" })), "handlers[0].secret_file"),
+            (
+                handler(json!({ "url": "ftp://a/", "command": [] })),
+                "handlers[0].url",
+            ),
+            (
+                handler(json!({ "secret_file": "/x" })),
+                "handlers[0].secret_file",
+            ),
             (handler(json!({ "event": "is_bored" })), "handlers[0].event"),
             (handler(json!({ "role": "A B" })), "handlers[0].role"),
-            (json!({ "balancer": { "backends": [{ "address": "10.0.0.1" }] } }), "balancer.backends"),
+            (
+                json!({ "balancer": { "backends": [{ "address": "10.0.0.1" }] } }),
+                "balancer.backends",
+            ),
             (json!({ "down_after": "1ms" }), "down_after"),
             (json!({ "colour": 1 }), "colour"),
         ] {
@@ -271,7 +285,10 @@ mod tests {
             (json!({ "role": "Web", "balancer": {} }), "role"),
             (json!({ "role": "web" }), "pool: not set"),
             (json!({ "role": "web", "pool": {} }), "pool.driver: not set"),
-            (json!({ "role": "web", "balancer": { "nodes": 0 } }), "balancer.nodes"),
+            (
+                json!({ "role": "web", "balancer": { "nodes": 0 } }),
+                "balancer.nodes",
+            ),
         ] {
             let map = value.as_object().unwrap();
             let error = MemberSpec::read(map, &kinds).unwrap_err().to_string();

@@ -219,6 +219,6 @@ is-down balancer
         "{:?}",
         site.controller.running()
     );
-    ensure!(total > 60, "{total}");
+    ensure!(total > 30, "{total}");
     Ok(())
 }

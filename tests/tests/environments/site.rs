@@ -108,13 +108,16 @@ impl Site {
 
     /// Cuts a load balancer's node off from the controller, or connects it again.
     pub fn cut_off(&self, address: &str, is_off: bool) -> anyhow::Result<()> {
-        let line = if is_off {
-            // Nobody has this address of hardware.
-            format!("ip neigh replace {address} lladdr 02:00:00:00:00:99 dev br0 nud permanent")
-        } else {
-            format!("ip neigh del {address} dev br0")
-        };
-        self.host.namespace().sh(&line).map(drop)
+        let namespace = self.host.namespace();
+        let way = format!("{address}/32");
+        if !is_off {
+            return namespace.sh(&format!("ip route del {way}")).map(drop);
+        }
+        // By way of a neighbour that nobody is.
+        namespace
+            .sh("ip neigh replace 10.10.99.99 lladdr 02:00:00:00:00:99 dev br0 nud permanent")?;
+        let line = format!("ip route replace {way} via 10.10.99.99 dev br0 onlink");
+        namespace.sh(&line).map(drop)
     }
 
     /// The newest tree of a command with these words.

@@ -19,7 +19,10 @@ pub fn read(environment: &Environment, answer: &Value) -> Result<Verdict, String
         Value::Object(map) => map,
         _ => return Err("its answer is no JSON object".to_owned()),
     };
-    if let Some(odd) = map.keys().find(|key| !["veto", "commands"].contains(&key.as_str())) {
+    if let Some(odd) = map
+        .keys()
+        .find(|key| !["veto", "commands"].contains(&key.as_str()))
+    {
         return Err(format!("its answer has {odd:?}; give veto, or commands"));
     }
     match (map.get("veto"), map.get("commands")) {
@@ -27,7 +30,9 @@ pub fn read(environment: &Environment, answer: &Value) -> Result<Verdict, String
         (Some(_), _) => Err("veto: give the reason as a text, and no commands".to_owned()),
         (None, Some(Value::Array(commands))) => {
             let commands = commands.iter().zip(0..).map(|(command, step)| {
-                let read = command.as_object().ok_or_else(|| "give an object".to_owned());
+                let read = command
+                    .as_object()
+                    .ok_or_else(|| "give an object".to_owned());
                 let read = read.and_then(|command| order(environment, command));
                 read.map(|command| command.in_step(step))
                     .map_err(|why| format!("commands[{step}]: {why}"))
@@ -50,7 +55,11 @@ fn text<'a>(map: &'a Map<String, Value>, name: &str) -> Result<&'a str, String> 
         .ok_or_else(|| format!("{name}: give a text"))
 }
 
-fn member<'a>(environment: &'a Environment, map: &Map<String, Value>, field: &str) -> Result<&'a Member, String> {
+fn member<'a>(
+    environment: &'a Environment,
+    map: &Map<String, Value>,
+    field: &str,
+) -> Result<&'a Member, String> {
     let name = text(map, field)?;
     environment
         .named(name)
@@ -92,7 +101,12 @@ pub fn new_member(map: &Map<String, Value>) -> Result<NewMember, String> {
     let (kind, settings) = match (map.get("pool"), map.get("balancer")) {
         (Some(Value::Object(pool)), None) => (MemberKind::Pool, pool.clone()),
         (None, Some(Value::Object(balancer))) => (MemberKind::Balancer, balancer.clone()),
-        _ => return Err("give the settings of a pool in `pool`, or of a load balancer in `balancer`".to_owned()),
+        _ => {
+            return Err(
+                "give the settings of a pool in `pool`, or of a load balancer in `balancer`"
+                    .to_owned(),
+            );
+        }
     };
     let priority = match map.get("priority") {
         None | Some(Value::Null) => default_priority(&role),

@@ -102,7 +102,12 @@ pub enum Verdict {
 
 /// What the handler makes of an event that is built in for a member's role. `other` is the member that is added.
 #[must_use]
-pub fn built_in(environment: &Environment, me: &Member, event: Event, other: Option<&Member>) -> Verdict {
+pub fn built_in(
+    environment: &Environment,
+    me: &Member,
+    event: Event,
+    other: Option<&Member>,
+) -> Verdict {
     match (me.role.as_str(), event) {
         (WEB, Event::BeforeItIsAdded) => bring_balancer(environment, me),
         (BALANCER, Event::AfterItIsAdded) if me.kind == MemberKind::Balancer => {
@@ -137,7 +142,10 @@ fn bring_balancer(environment: &Environment, me: &Member) -> Verdict {
         .members
         .iter()
         .any(|one| one.id != me.id && one.serves_as(WEB));
-    let has_balancer = environment.members.iter().any(|one| one.serves_as(BALANCER));
+    let has_balancer = environment
+        .members
+        .iter()
+        .any(|one| one.serves_as(BALANCER));
     if !environment.brings_balancer || !has_web || has_balancer {
         return Verdict::Nothing;
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     handler::{Event, Verdict, built_in},
-    record::{Environment, Rules, MAX_MEMBERS, Member, MemberKind, Power, Standing},
+    record::{Environment, MAX_MEMBERS, Member, MemberKind, Power, Rules, Standing},
     verbs::*,
 };
 use crate::{
@@ -83,9 +83,15 @@ fn nothing(found: Value) -> Ran {
 }
 
 /// The handlers of a member that hear of an event, in their order.
-fn calls(environment: &Environment, member: &Member, event: Event, other: Option<u32>) -> Vec<Call> {
+fn calls(
+    environment: &Environment,
+    member: &Member,
+    event: Event,
+    other: Option<u32>,
+) -> Vec<Call> {
     let own = environment.handlers.iter();
-    let own = own.filter(|one| one.event == event && (one.role.is_empty() || one.role == member.role));
+    let own =
+        own.filter(|one| one.event == event && (one.role.is_empty() || one.role == member.role));
     let mut own: Vec<_> = own.collect();
     own.sort_by_key(|one| one.priority);
     let names = own.into_iter().map(|one| Some(one.name.clone()));
@@ -120,7 +126,10 @@ pub fn run(environment: Option<&Environment>, command: &Command, now: Duration) 
     };
     let is_ending = matches!(command.verb.as_str(), DESTROY | REMOVE | UNDO_ADD | COLLECT);
     if environment.is_deleted && !is_ending && !command.is_undo {
-        return refused(format!("the environment {} is being destroyed", environment.name));
+        return refused(format!(
+            "the environment {} is being destroyed",
+            environment.name
+        ));
     }
     match command.verb.as_str() {
         CREATE => nothing(json!({ ENVIRONMENT: environment.id })),
@@ -242,7 +251,10 @@ impl Run<'_> {
     fn member_of(&self) -> Option<Member> {
         let id = u32::try_from(self.command.number(MEMBER)).unwrap_or_default();
         let name = self.command.text("name");
-        let found = self.environment.member(id).or_else(|| self.environment.named(name));
+        let found = self
+            .environment
+            .member(id)
+            .or_else(|| self.environment.named(name));
         found.cloned()
     }
 
@@ -275,7 +287,12 @@ impl Run<'_> {
             };
             let mut list = calls(&self.environment, member, Event::AfterItIsAdded, None);
             for other in self.others(id) {
-                list.extend(calls(&self.environment, other, Event::AfterOtherIsAdded, Some(id)));
+                list.extend(calls(
+                    &self.environment,
+                    other,
+                    Event::AfterOtherIsAdded,
+                    Some(id),
+                ));
             }
             self.memo.calls = list;
             self.memo.at = 0;
@@ -329,7 +346,10 @@ impl Run<'_> {
                 .cloned()
                 .unwrap_or_default(),
             standing: Standing::Joining,
-            brought_by: command.arguments.contains_key("brought_by").then(|| small("brought_by")),
+            brought_by: command
+                .arguments
+                .contains_key("brought_by")
+                .then(|| small("brought_by")),
             bound: Vec::new(),
             added_by: command.id,
             since: self.now,
@@ -339,10 +359,20 @@ impl Run<'_> {
         self.memo.member = id;
         let mut list = Vec::new();
         if let Some(member) = self.environment.member(id) {
-            list.extend(calls(&self.environment, member, Event::BeforeItIsAdded, None));
+            list.extend(calls(
+                &self.environment,
+                member,
+                Event::BeforeItIsAdded,
+                None,
+            ));
         }
         for other in self.others(id) {
-            list.extend(calls(&self.environment, other, Event::BeforeOtherIsAdded, Some(id)));
+            list.extend(calls(
+                &self.environment,
+                other,
+                Event::BeforeOtherIsAdded,
+                Some(id),
+            ));
         }
         self.memo.calls = list;
         Ok(())
@@ -374,7 +404,9 @@ impl Run<'_> {
     fn collect(mut self) -> Ran {
         if self.memo.phase == 0 {
             match self.member_of() {
-                Some(member) if member.standing == Standing::Illegal => self.memo.member = member.id,
+                Some(member) if member.standing == Standing::Illegal => {
+                    self.memo.member = member.id;
+                }
                 _ => return nothing(Value::Null),
             }
         }
@@ -401,7 +433,8 @@ impl Run<'_> {
             return nothing(Value::Null);
         };
         let balancers = self.environment.members.iter();
-        let balancers = balancers.filter(|one| one.bound.contains(&id) && one.standing != Standing::Illegal);
+        let balancers =
+            balancers.filter(|one| one.bound.contains(&id) && one.standing != Standing::Illegal);
         let mut commands: Vec<NewCommand> = balancers
             .map(|balancer| bind(&self.environment, balancer, member, UNBIND))
             .collect();
@@ -459,7 +492,9 @@ impl Run<'_> {
     fn calls_of_all(&self, event: Event) -> Vec<Call> {
         let members = self.environment.by_priority();
         let legal = members.into_iter().filter(|one| one.is_legal());
-        legal.flat_map(|one| calls(&self.environment, one, event, None)).collect()
+        legal
+            .flat_map(|one| calls(&self.environment, one, event, None))
+            .collect()
     }
 
     fn start(mut self) -> Ran {

@@ -175,7 +175,11 @@ impl Play {
 }
 
 fn member(name: &str, role: &str) -> NewMember {
-    let kind = if role == "balancer" { "balancer" } else { "pool" };
+    let kind = if role == "balancer" {
+        "balancer"
+    } else {
+        "pool"
+    };
     let map = json!({ "name": name, "role": role, kind: { "of": name } });
     answer::new_member(map.as_object().unwrap()).unwrap()
 }
@@ -373,8 +377,16 @@ add web-2 failed
 "
     );
     assert_eq!(play.environment().members, before.members);
-    let failed = play.queue.all().find(|one| one.about == "add web-2").unwrap();
-    assert!(failed.why().contains("(create web-2): no room"), "{}", failed.why());
+    let failed = play
+        .queue
+        .all()
+        .find(|one| one.about == "add web-2")
+        .unwrap();
+    assert!(
+        failed.why().contains("(create web-2): no room"),
+        "{}",
+        failed.why()
+    );
     // There is one of this name; that one stays.
     assert_eq!(play.add("web-1", "web"), "add web-1 failed\n");
     assert_eq!(play.environment().members, before.members);
@@ -424,7 +436,8 @@ fn own_handlers_are_called_in_their_order_and_may_veto_or_order() {
         own("after", Event::AfterItIsAdded, "", 0),
         own("stop", Event::BeforeStop, "db", 0),
     ];
-    let cache = json!({ "commands": [{ "verb": "add", "name": "cache", "role": "cache", "pool": {} }] });
+    let cache =
+        json!({ "commands": [{ "verb": "add", "name": "cache", "role": "cache", "pool": {} }] });
     play.answers.insert("early".to_owned(), cache);
     assert_eq!(
         play.add("web", "web"),
@@ -452,7 +465,11 @@ stop shop failed
 "
     );
     assert_eq!(play.environment().power, Power::Running);
-    let failed = play.queue.all().find(|one| one.about == "stop shop").unwrap();
+    let failed = play
+        .queue
+        .all()
+        .find(|one| one.about == "stop shop")
+        .unwrap();
     assert!(failed.why().ends_with("a backup runs"), "{}", failed.why());
 }
 
@@ -466,16 +483,26 @@ fn handlers_that_call_themselves_fail_clearly() {
     let tree = play.add("one", "web");
     let root = play.queue.all().next().unwrap();
     assert_eq!(root.state, State::Failed, "{tree}");
-    assert!(root.why().contains("there is a member two already"), "{}", root.why());
+    assert!(
+        root.why().contains("there is a member two already"),
+        "{}",
+        root.why()
+    );
     assert!(play.environment().members.is_empty());
     // Removing and adding the same for ever meets the limit of the depth.
     let loops = json!({ "commands": [{ "verb": "start" }] });
     play.environments.get_mut(&1).unwrap().handlers = Vec::new();
     play.add("one", "web");
-    play.environments.get_mut(&1).unwrap().handlers = vec![own("loop", Event::AfterStart, "web", 0)];
+    play.environments.get_mut(&1).unwrap().handlers =
+        vec![own("loop", Event::AfterStart, "web", 0)];
     play.answers.insert("loop".to_owned(), loops);
     let tree = play.all("start");
-    let root = play.queue.all().rev().find(|one| one.about == "start shop" && one.parent.is_none()).unwrap();
+    let root = play
+        .queue
+        .all()
+        .rev()
+        .find(|one| one.about == "start shop" && one.parent.is_none())
+        .unwrap();
     assert_eq!(root.state, State::Failed, "{tree}");
     assert!(root.why().contains("deep"), "{}", root.why());
 }
@@ -488,14 +515,27 @@ fn answers_of_handlers_are_checked() {
         (json!({ "vote": 1 }), "\"vote\""),
         (json!({ "veto": 1 }), "veto: give the reason"),
         (json!({ "commands": {} }), "commands: give a list"),
-        (json!({ "commands": [{ "verb": "explode" }] }), "commands[0]: verb: \"explode\""),
-        (json!({ "commands": [{ "verb": "remove", "member": "x" }] }), "there is no member x"),
-        (json!({ "commands": [{ "verb": "add", "name": "x", "role": "web" }] }), "give the settings of a pool"),
+        (
+            json!({ "commands": [{ "verb": "explode" }] }),
+            "commands[0]: verb: \"explode\"",
+        ),
+        (
+            json!({ "commands": [{ "verb": "remove", "member": "x" }] }),
+            "there is no member x",
+        ),
+        (
+            json!({ "commands": [{ "verb": "add", "name": "x", "role": "web" }] }),
+            "give the settings of a pool",
+        ),
     ] {
         let error = answer::read(&environment, &answer).unwrap_err();
         assert!(error.contains(words), "{answer}: {error}");
     }
-    let pool = Map::from_iter([("name".to_owned(), json!("x")), ("role".to_owned(), json!("db")), ("pool".to_owned(), json!({}))]);
+    let pool = Map::from_iter([
+        ("name".to_owned(), json!("x")),
+        ("role".to_owned(), json!("db")),
+        ("pool".to_owned(), json!({})),
+    ]);
     let new = answer::new_member(&pool).unwrap();
     assert_eq!((new.priority, new.kind), (10, MemberKind::Pool));
 }

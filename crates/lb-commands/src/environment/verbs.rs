@@ -7,8 +7,8 @@ use crate::command::NewCommand;
 
 /// Verbs that change the record of an environment, and order others. They are run purely.
 pub const PURE: [&str; 16] = [
-    CREATE, UPDATE, ADD, UNDO_ADD, REMOVE, START, STOP, SUSPEND, RESUME, CLONE, DESTROY, IS_DOWN, IS_UP, EXPEL, READMIT,
-    COLLECT,
+    CREATE, UPDATE, ADD, UNDO_ADD, REMOVE, START, STOP, SUSPEND, RESUME, CLONE, DESTROY, IS_DOWN,
+    IS_UP, EXPEL, READMIT, COLLECT,
 ];
 
 /// A new environment.
@@ -127,7 +127,9 @@ pub fn add(environment: u64, new: &NewMember) -> NewCommand {
     if let Some(by) = new.brought_by {
         command = command.with("brought_by", by);
     }
-    command.about(format!("add {}", new.name)).undone_by(UNDO_ADD)
+    command
+        .about(format!("add {}", new.name))
+        .undone_by(UNDO_ADD)
 }
 
 /// A command about a member, at the environment.
@@ -159,7 +161,12 @@ pub fn of_member(environment: &Environment, member: &Member, verb: &str) -> NewC
 
 /// Binds a member to a load balancer, or unbinds it.
 #[must_use]
-pub fn bind(environment: &Environment, balancer: &Member, member: &Member, verb: &str) -> NewCommand {
+pub fn bind(
+    environment: &Environment,
+    balancer: &Member,
+    member: &Member,
+    verb: &str,
+) -> NewCommand {
     let word = if verb == BIND { "to" } else { "from" };
     let command = NewCommand::new(member_object(environment.id, balancer.id), verb)
         .with(ENVIRONMENT, environment.id)

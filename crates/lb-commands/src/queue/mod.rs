@@ -19,8 +19,8 @@ use std::{
 
 use serde_json::Value;
 
-pub use self::steps::UNDOES;
 use self::index::Index;
+pub use self::steps::UNDOES;
 use crate::command::{Command, CommandId, NewCommand, State};
 
 /// How much of everything there may be.
@@ -218,8 +218,17 @@ impl Queue {
         let Some(at) = self.index.at(object) else {
             return Vec::new();
         };
-        let mut open: Vec<CommandId> = at.active.values().chain(at.waiting.values()).copied().collect();
-        open.retain(|id| self.commands.get(id).is_some_and(|one| one.parent.is_none()));
+        let mut open: Vec<CommandId> = at
+            .active
+            .values()
+            .chain(at.waiting.values())
+            .copied()
+            .collect();
+        open.retain(|id| {
+            self.commands
+                .get(id)
+                .is_some_and(|one| one.parent.is_none())
+        });
         open.sort_unstable();
         open
     }

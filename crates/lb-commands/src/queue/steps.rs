@@ -110,9 +110,7 @@ impl Queue {
                 continue;
             }
             let token = command.attempts + 1;
-            let until = now
-                .saturating_add(self.limits.lease)
-                .min(command.deadline);
+            let until = now.saturating_add(self.limits.lease).min(command.deadline);
             self.edit(id, |command| {
                 command.state = State::Running;
                 command.attempts = token;
@@ -307,7 +305,11 @@ impl Queue {
             self.end(id, state, now);
             return;
         }
-        self.cancel_all(&children, &format!("command {id} does not go on: {why}"), now);
+        self.cancel_all(
+            &children,
+            &format!("command {id} does not go on: {why}"),
+            now,
+        );
         self.undo_when_alone(id, now);
     }
 
@@ -346,7 +348,10 @@ impl Queue {
         let Some(command) = self.commands.get(&id) else {
             return;
         };
-        let state = command.ending.as_ref().map_or(State::Failed, |end| end.state);
+        let state = command
+            .ending
+            .as_ref()
+            .map_or(State::Failed, |end| end.state);
         if command.is_undo {
             self.end(id, state, now);
             return;

@@ -165,7 +165,10 @@ fn a_cancelled_parent_cancels_what_it_waits_for() {
         .unwrap();
     let running = one(&mut queue, at(2));
     queue.cancel(parent, "an operator said so", at(3)).unwrap();
-    assert_eq!(queue.take_stops().into_iter().collect::<Vec<_>>(), [running]);
+    assert_eq!(
+        queue.take_stops().into_iter().collect::<Vec<_>>(),
+        [running]
+    );
     assert!(queue.next("me", 9, at(3)).is_empty());
     assert_eq!(
         queue.cancel(parent, "again", at(3)),
@@ -313,13 +316,24 @@ fn what_cannot_be_stored_is_taken_back() {
 /// What the world does in a random history.
 #[derive(Clone, Debug)]
 enum Act {
-    Submit { object: u8, patience: u16 },
+    Submit {
+        object: u8,
+        patience: u16,
+    },
     Next(u8),
-    Finish { which: u8 },
+    Finish {
+        which: u8,
+    },
     Wait(u16),
-    Extend { which: u8 },
-    Cancel { which: u8 },
-    Retry { which: u8 },
+    Extend {
+        which: u8,
+    },
+    Cancel {
+        which: u8,
+    },
+    Retry {
+        which: u8,
+    },
     /// The process is killed: what is stored is read again.
     Crash,
     /// The store fails, and what was not stored is taken back.
@@ -346,7 +360,9 @@ fn fate(command: &Command, seed: u64) -> Outcome {
         .path
         .iter()
         .fold(seed ^ u64::from(command.stage), |hash, part| {
-            (hash ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23)
+            (hash ^ part)
+                .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                .rotate_left(23)
         });
     let verdict = key % 16;
     if command.is_undo {
@@ -370,7 +386,11 @@ fn fate(command: &Command, seed: u64) -> Outcome {
                     format!("o{place}")
                 };
                 let child = new(&object).in_step((number % 2) as u32);
-                if number % 3 == 0 { child } else { child.undone_by("undo") }
+                if number % 3 == 0 {
+                    child
+                } else {
+                    child.undone_by("undo")
+                }
             });
             Outcome::Children(children.collect(), json!(command.stage))
         }
@@ -418,11 +438,9 @@ impl History {
             self.running.retain(|one| *one != task);
             if was_running {
                 // Its worker says that it has stopped.
-                let _ = self.queue.finish(
-                    task,
-                    Outcome::Failed("stopped".to_owned()),
-                    self.now,
-                );
+                let _ = self
+                    .queue
+                    .finish(task, Outcome::Failed("stopped".to_owned()), self.now);
             }
         }
         self.check();
@@ -481,7 +499,10 @@ impl History {
         }
         assert_eq!(
             self.queue.open(),
-            self.queue.all().filter(|one| !one.state.has_ended()).count()
+            self.queue
+                .all()
+                .filter(|one| !one.state.has_ended())
+                .count()
         );
     }
 
@@ -579,7 +600,11 @@ impl History {
                 self.pass();
             }
         }
-        let open: Vec<_> = self.queue.all().filter(|one| !one.state.has_ended()).collect();
+        let open: Vec<_> = self
+            .queue
+            .all()
+            .filter(|one| !one.state.has_ended())
+            .collect();
         panic!("commands that do not end at {:?}: {open:#?}", self.now);
     }
 

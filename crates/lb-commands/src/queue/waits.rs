@@ -33,7 +33,10 @@ impl Queue {
         }
         // The deepest of those that have the object: others that wait are not of it.
         let holder = object.active.keys().next_back().map(Vec::as_slice);
-        let is_held_by_others = object.active.keys().any(|active| !command.path.starts_with(active));
+        let is_held_by_others = object
+            .active
+            .keys()
+            .any(|active| !command.path.starts_with(active));
         !is_held_by_others && object.before(holder, &command.path).is_none()
     }
 
