@@ -14,8 +14,8 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use super::{convert, projects};
 use crate::{
     environments::{Environments, Refusal, Whole},
-    projects::Key,
     queue::{CommandError, Commands},
+    registry::Key,
 };
 
 /// The type of an environment in `google.rpc.ResourceInfo`.

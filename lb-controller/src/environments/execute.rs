@@ -122,7 +122,7 @@ impl From<OrderError> for Stopped {
     fn from(error: OrderError) -> Self {
         let text = error.to_string();
         Stopped(match error {
-            OrderError::Refused(crate::projects::Refusal::Deleting(_)) | OrderError::Store(_) => {
+            OrderError::Refused(crate::registry::Refusal::Deleting(_)) | OrderError::Store(_) => {
                 Outcome::Failed(text)
             }
             OrderError::Refused(_) => Outcome::Refused(text),

@@ -45,7 +45,7 @@ use crate::{
 pub enum Refusal {
     /// It is about a project that is not there, or does not take it.
     #[error(transparent)]
-    Project(#[from] crate::projects::Refusal),
+    Project(#[from] crate::registry::Refusal),
     /// There is no such environment.
     #[error("there is no environment {0} in project {1}; `lbctl env list {1}` shows them")]
     NoEnvironment(Key, ObjectName),
@@ -230,7 +230,7 @@ impl Environments {
     fn open_project(&self, project: &Key) -> Result<u64, Refusal> {
         let view = self.projects.project(project)?;
         if view.record.is_deleted {
-            return Err(crate::projects::Refusal::Deleting(view.record.name).into());
+            return Err(crate::registry::Refusal::Deleting(view.record.name).into());
         }
         Ok(view.record.id)
     }

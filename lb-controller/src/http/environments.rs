@@ -18,8 +18,8 @@ use super::{
 use crate::{
     api::{convert, environments::command as shown},
     environments::{Refusal, Whole},
-    projects::Key,
     queue::CommandError,
+    registry::Key,
 };
 
 /// Commands of an answer unless it is told otherwise, and at most.

@@ -28,7 +28,10 @@ use lb_serve::{vital::Registrar, watchdog::Pulse};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::state::State;
-use crate::keeper::{Keeper, KeeperError};
+use crate::{
+    keeper::{Keeper, KeeperError},
+    records::{Counter, Stored, Unreadable},
+};
 
 /// See [`lb_serve::vital`].
 pub const QUEUE: &str = "the task of the command queue";
@@ -111,19 +114,38 @@ pub struct Prepared {
     keeper: Keeper,
 }
 
+/// Commands and environments, as they were stored.
+#[derive(Debug, Default)]
+pub struct StoredOrders {
+    /// Commands.
+    pub commands: Vec<Command>,
+    /// Environments.
+    pub environments: Vec<Environment>,
+    /// The last number that was given to an environment.
+    pub last_environment: u64,
+}
+
+impl StoredOrders {
+    /// Reads what is stored.
+    ///
+    /// # Errors
+    /// A record cannot be read.
+    pub fn read(stored: &Stored) -> Result<Self, Unreadable> {
+        Ok(StoredOrders {
+            commands: stored.all()?.into_iter().map(|(_, one)| one).collect(),
+            environments: stored.all()?.into_iter().map(|(_, one)| one).collect(),
+            last_environment: stored.counter(Counter::LAST_ENVIRONMENT)?.unwrap_or(0),
+        })
+    }
+}
+
 impl Commands {
     /// Takes up what is stored.
     #[must_use]
-    pub fn prepare(
-        keeper: Keeper,
-        limits: Limits,
-        commands: Vec<Command>,
-        environments: Vec<Environment>,
-        last_environment: u64,
-    ) -> Prepared {
+    pub fn prepare(keeper: Keeper, limits: Limits, stored: StoredOrders) -> Prepared {
         let (inputs, receiver) = mpsc::channel(ORDERS);
-        let queue = Queue::restored(limits, commands);
-        let state = State::restored(queue, environments, last_environment);
+        let queue = Queue::restored(limits, stored.commands);
+        let state = State::restored(queue, stored.environments, stored.last_environment);
         let commands = Commands(Arc::new(Inner {
             state: Mutex::new(state),
             inputs,

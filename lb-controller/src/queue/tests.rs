@@ -18,7 +18,7 @@ use lb_serve::vital::Vital;
 use lb_store::{MemoryStore, Records, Revision, Store, StoreError, Transaction};
 use serde_json::Value;
 
-use super::{CommandError, Commands, Execute};
+use super::{CommandError, Commands, Execute, StoredOrders};
 use crate::keeper::Keeper;
 
 /// How long what takes no time may take.
@@ -126,7 +126,7 @@ fn bed() -> Bed {
     };
     // A store that has refused is looked after once a second.
     vital.spawn("the store", keeper.clone().watch());
-    let prepared = Commands::prepare(keeper.clone(), limits, Vec::new(), Vec::new(), 0);
+    let prepared = Commands::prepare(keeper.clone(), limits, StoredOrders::default());
     let commands = prepared.commands();
     let doer = Arc::<Doer>::default();
     prepared.start(Arc::<Doer>::clone(&doer), &vital.registrar());

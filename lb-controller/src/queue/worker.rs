@@ -16,7 +16,10 @@ use tokio::{
 };
 
 use super::{CommandError, Commands, Execute, Input, Prepared, State, Tasks, now, state::Records};
-use crate::keeper::{Changes, Keeper};
+use crate::{
+    keeper::{Changes, Keeper},
+    records::Counter,
+};
 
 /// Commands that run at the same time at most.
 const RUNNING: usize = 128;
@@ -118,7 +121,7 @@ impl Worker {
             let mut changes = self.changes(&records);
             let last = self.commands.state().last_environment();
             if last > self.last_environment {
-                changes.last_environment(last);
+                changes.put(Counter::LAST_ENVIRONMENT, &Counter(last));
             }
             if let Err(error) = self.keeper.write(changes).await {
                 let before = self.commands.state().roll_back();
@@ -159,10 +162,10 @@ impl Worker {
     fn changes(&self, records: &Records) -> Changes {
         let mut changes = Changes::default();
         for (id, command) in &records.commands {
-            changes.command(*id, command.as_ref());
+            changes.set(id, command.as_ref());
         }
         for (id, environment) in &records.environments {
-            changes.environment(*id, environment.as_ref());
+            changes.set(id, environment.as_ref());
         }
         changes
     }
