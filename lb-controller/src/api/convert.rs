@@ -2,13 +2,15 @@
 
 use std::time::{Duration, SystemTime};
 
+use lb_commands::command::{Command, State};
 use lb_proto::{controller::v1, settings::map_to_struct};
 use lb_steering::scaling::ScalingDecision;
 
 use crate::{
+    environments::{EnvironmentView, MemberView},
     events::Dated,
     pool::{InstanceState, InstanceView},
-    projects::{BalancerView, ProjectView},
+    projects::{BalancerView, Condition, ProjectView},
     worker::PoolView,
 };
 
@@ -32,15 +34,19 @@ pub fn project(view: &ProjectView) -> v1::Project {
     }
 }
 
-/// A load balancer.
-pub fn balancer(view: &BalancerView) -> v1::Balancer {
-    let (record, seen) = (&view.record, &view.seen);
-    let conditions = seen.conditions.iter().map(|condition| v1::Condition {
+fn condition(condition: &Condition) -> v1::Condition {
+    v1::Condition {
         kind: condition.kind.to_owned(),
         value: condition.is_true,
         since: Some(timestamp(condition.since)),
         why: condition.why.clone(),
-    });
+    }
+}
+
+/// A load balancer.
+pub fn balancer(view: &BalancerView) -> v1::Balancer {
+    let (record, seen) = (&view.record, &view.seen);
+    let conditions = seen.conditions.iter().map(condition);
     let nodes = seen.nodes.iter().map(|node| v1::Node {
         name: node.name.to_string(),
         address: node.address.to_string(),
@@ -63,6 +69,83 @@ pub fn balancer(view: &BalancerView) -> v1::Balancer {
     }
 }
 
+/// An environment.
+pub fn environment(view: &EnvironmentView) -> v1::Environment {
+    let environment = &view.environment;
+    v1::Environment {
+        id: environment.id,
+        name: environment.name.clone(),
+        project: view.project.clone(),
+        settings: Some(map_to_struct(environment.spec.clone())),
+        generation: environment.generation,
+        created: Some(timestamp(environment.created)),
+        state: view.state().to_owned(),
+        power: environment.power.name().to_owned(),
+        members: view.members.iter().map(member).collect(),
+        commands: view.under_way.clone(),
+        conditions: view.conditions.iter().map(condition).collect(),
+        url: view.url().unwrap_or_default().to_owned(),
+    }
+}
+
+fn member(view: &MemberView) -> v1::Member {
+    let member = &view.member;
+    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    v1::Member {
+        id: member.id,
+        name: member.name.clone(),
+        role: member.role.clone(),
+        priority: member.priority,
+        kind: member.kind.name().to_owned(),
+        settings: Some(map_to_struct(member.settings.clone())),
+        standing: member.standing.name().to_owned(),
+        since: Some(timestamp(member.since)),
+        why: member.why.clone(),
+        object: view.object.clone(),
+        serving: count(view.serving.0),
+        instances: count(view.serving.1),
+        state: view.state.clone(),
+        url: view.url.clone().unwrap_or_default(),
+        bound: view.bound.clone(),
+    }
+}
+
+/// A command, with those that it waits for.
+pub fn command(command: &Command, waits_for: Vec<u64>) -> v1::Command {
+    let lease = command.lease.as_ref();
+    let is_paused = command.state == State::Waiting && command.next_try > Duration::ZERO;
+    v1::Command {
+        id: command.id,
+        parent: command.parent.unwrap_or_default(),
+        children: command.children.clone(),
+        object: command.object.clone(),
+        verb: command.verb.clone(),
+        arguments: Some(map_to_struct(command.arguments.clone())),
+        about: command.about.clone(),
+        state: command.state.name().to_owned(),
+        depth: u32::try_from(command.depth()).unwrap_or(u32::MAX),
+        step: command.step,
+        attempts: command.attempts,
+        failures: command.failures,
+        created: Some(timestamp(command.created)),
+        changed: Some(timestamp(command.changed)),
+        deadline: Some(timestamp(command.deadline)),
+        next_try: is_paused.then(|| timestamp(command.next_try)),
+        worker: lease.map(|lease| lease.worker.clone()).unwrap_or_default(),
+        why: command.why().to_owned(),
+        log: command
+            .log
+            .iter()
+            .map(|line| v1::CommandLine {
+                time: Some(timestamp(line.time)),
+                text: line.text.clone(),
+            })
+            .collect(),
+        undo: command.is_undo,
+        waits_for,
+    }
+}
+
 /// A pool.
 pub fn pool(view: &PoolView) -> v1::Pool {
     v1::Pool {
@@ -74,6 +157,7 @@ pub fn pool(view: &PoolView) -> v1::Pool {
         desired: view.decision.as_ref().map(|decision| decision.desired),
         troubles: view.troubles.clone(),
         owner: view.owner.name().to_owned(),
+        power: view.power.name().to_owned(),
         low: view.thresholds.low,
         high: view.thresholds.high,
     }

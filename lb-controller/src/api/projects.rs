@@ -16,7 +16,7 @@ const PROJECT: &str = "lb.controller.v1.Project";
 const BALANCER: &str = "lb.controller.v1.Balancer";
 
 /// A refusal with its details.
-fn refused(refusal: &Refusal) -> Status {
+pub(super) fn refused(refusal: &Refusal) -> Status {
     let text = refusal.to_string();
     let about = |code, kind: &str, name: String| {
         let details = ErrorDetails::with_resource_info(kind, name, "", text.clone());
@@ -47,7 +47,10 @@ fn failed(error: &OrderError) -> Status {
 }
 
 /// Reads a name, an id, or whatever has a text; `field` is where it stands.
-fn read<T: std::str::FromStr<Err = String>>(field: &str, text: &str) -> Result<T, Status> {
+pub(super) fn read<T: std::str::FromStr<Err = String>>(
+    field: &str,
+    text: &str,
+) -> Result<T, Status> {
     text.parse().map_err(|advice: String| {
         refused(&Refusal::Invalid(FieldError::new(
             field,
@@ -57,7 +60,7 @@ fn read<T: std::str::FromStr<Err = String>>(field: &str, text: &str) -> Result<T
     })
 }
 
-fn optional(field: &str, text: &str) -> Result<Option<Key>, Status> {
+pub(super) fn optional(field: &str, text: &str) -> Result<Option<Key>, Status> {
     if text.is_empty() {
         return Ok(None);
     }

@@ -9,6 +9,7 @@
 )]
 
 mod envelope;
+mod environments;
 mod json;
 mod nodes;
 mod openapi;
@@ -46,7 +47,7 @@ use tokio::{
 
 pub use nodes::serve_nodes;
 
-use crate::{controller::Controller, projects::Projects};
+use crate::{controller::Controller, environments::Environments, projects::Projects};
 
 /// The header with the request's id.
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -72,6 +73,7 @@ type Body = Full<Bytes>;
 pub struct Site {
     controller: Controller,
     projects: Projects,
+    environments: Environments,
     /// Origins whose browsers may read; `*` is any.
     origins: Arc<[String]>,
     stopping: Receiver<bool>,
@@ -89,6 +91,7 @@ impl Site {
     pub fn new(
         controller: Controller,
         projects: Projects,
+        environments: Environments,
         origins: Vec<String>,
         stopping: Receiver<bool>,
     ) -> Self {
@@ -98,6 +101,7 @@ impl Site {
         Site {
             controller,
             projects,
+            environments,
             origins: origins.into(),
             stopping,
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),

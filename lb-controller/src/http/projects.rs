@@ -17,7 +17,7 @@ use crate::{
     registry::{Key, Refusal, Update},
 };
 
-fn refused(error: &Refusal) -> Response<Body> {
+pub(super) fn refused(error: &Refusal) -> Response<Body> {
     let field = match error {
         Refusal::Invalid(error) => Some(&error.field),
         _ => None,
@@ -32,13 +32,13 @@ fn failed(error: &OrderError) -> Response<Body> {
     }
 }
 
-fn key(text: &str) -> Result<Key, Response<Body>> {
+pub(super) fn key(text: &str) -> Result<Key, Response<Body>> {
     text.parse()
         .map_err(|advice: String| problem(StatusCode::NOT_FOUND, &advice))
 }
 
 /// Takes the name and the settings of a new object.
-fn new_object<N: std::str::FromStr<Err = String>>(
+pub(super) fn new_object<N: std::str::FromStr<Err = String>>(
     mut map: Map<String, Value>,
 ) -> Result<(N, Map<String, Value>), Response<Body>> {
     let text = map.remove("name").unwrap_or_default();
@@ -59,7 +59,7 @@ fn new_object<N: std::str::FromStr<Err = String>>(
     }
 }
 
-fn respond_json(status: StatusCode, value: &Value) -> Response<Body> {
+pub(super) fn respond_json(status: StatusCode, value: &Value) -> Response<Body> {
     respond(status, JSON, value.to_string())
 }
 

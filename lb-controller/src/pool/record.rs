@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use lb_commands::environment::Power;
 use lb_model::pool::{InstanceName, PoolName, PoolSpec};
 use lb_steering::scaling::ScalingState;
 use serde::{Deserialize, Serialize};
@@ -85,6 +86,8 @@ pub enum PoolOwner {
     File,
     /// A load balancer of a project, whose nodes it has.
     Balancer,
+    /// An environment, whose member it is.
+    Environment,
 }
 
 impl PoolOwner {
@@ -95,6 +98,7 @@ impl PoolOwner {
             PoolOwner::Api => "api",
             PoolOwner::File => "file",
             PoolOwner::Balancer => "balancer",
+            PoolOwner::Environment => "environment",
         }
     }
 }
@@ -115,6 +119,9 @@ pub struct PoolRecord {
     /// Who says what it is.
     #[serde(default)]
     pub owner: PoolOwner,
+    /// Whether its instances are to run.
+    #[serde(default)]
+    pub power: Power,
 }
 
 impl Record for PoolRecord {

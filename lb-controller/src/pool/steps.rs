@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use lb_commands::environment::Power;
 use lb_drivers::Phase;
 use lb_model::pool::InstanceName;
 
@@ -73,7 +74,7 @@ impl Pool {
             {
                 continue;
             }
-            if let Some((name, kind)) = step(slot, can_pause) {
+            if let Some((name, kind)) = step(slot, can_pause, self.power) {
                 let since = now.monotonic.saturating_sub(slot.role_since);
                 if kind == StepKind::Stop && slot.is_routed && since < UNROUTE {
                     continue;
@@ -98,7 +99,7 @@ impl Pool {
     }
 }
 
-fn step(slot: &Slot, can_pause: bool) -> Option<(InstanceName, StepKind)> {
+fn step(slot: &Slot, can_pause: bool, power: Power) -> Option<(InstanceName, StepKind)> {
     // A predecessor has the same address and port: it goes first.
     if let Some(old) = slot.left.first() {
         let kind = if old.is_up && slot.record.is_update {
@@ -114,6 +115,8 @@ fn step(slot: &Slot, can_pause: bool) -> Option<(InstanceName, StepKind)> {
         (Role::Removing, None) => return None,
         (Role::Removing, Some(Phase::Running | Phase::Paused)) => StepKind::Stop,
         (Role::Removing, Some(_)) => StepKind::Remove,
+        (_, Some(Phase::Running)) if power == Power::Suspended && can_pause => StepKind::Pause,
+        (Role::Serving | Role::Spare, _) if power == Power::Suspended => return None,
         // One that has ended, or has gone, waits for its relaunch, which gives it another epoch.
         (_, Some(phase)) if has_ended(phase) => return None,
         (_, None) if slot.was_up => return None,

@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use lb_commands::environment::Power;
+
 use super::{Now, Pool, Role, Slot};
 use lb_steering::{
     scaling::Vitality,
@@ -105,7 +107,7 @@ impl Pool {
             name: slot.record.name.to_string(),
             number: *number,
             endpoint: self.spec.endpoint(*number),
-            state: Self::state(slot, now),
+            state: Self::state(slot, self.power, now),
             score: slot.score,
             phase: slot
                 .seen
@@ -120,10 +122,11 @@ impl Pool {
         self.slots.iter().map(view).collect()
     }
 
-    fn state(slot: &Slot, now: Now) -> InstanceState {
+    fn state(slot: &Slot, power: Power, now: Now) -> InstanceState {
         match slot.record.role {
             Role::Draining | Role::Replacing | Role::Removing => InstanceState::Sundown,
             Role::Spare => InstanceState::Spare,
+            Role::Serving if power == Power::Suspended => InstanceState::Spare,
             Role::Serving => match slot.vitality(now) {
                 Vitality::Starting => InstanceState::Init,
                 Vitality::Unhealthy | Vitality::Ended => InstanceState::Failed,

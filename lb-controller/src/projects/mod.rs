@@ -34,7 +34,7 @@ use tokio::sync::{Notify, watch};
 pub use self::{
     names::{Names, PUSHER, SERVER, StoredNames},
     reconcile::KEEPER,
-    view::{BalancerView, Condition, NodeView, ProjectView, SERVING},
+    view::{BalancerView, COMPLETE, Condition, NodeView, ProjectView, SERVING},
 };
 use crate::{
     KINDS,

@@ -9,7 +9,9 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 
+pub mod command;
 pub mod drain;
+pub mod environment;
 pub mod event;
 pub mod explanation;
 pub mod flows;

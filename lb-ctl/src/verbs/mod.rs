@@ -15,11 +15,13 @@ mod add_real;
 mod add_vip;
 mod apply;
 mod backup;
+mod command;
 mod completions;
 mod del_real;
 mod del_vip;
 mod diff;
 mod drain;
+mod env;
 mod flows;
 mod http;
 mod lb;
@@ -171,6 +173,10 @@ verbs! {
         Project = project;
         /// Add, change, show and delete load balancers of projects, by their controller
         Lb = lb;
+        /// Create, change, show and destroy environments, which are groups of pools and load balancers, by their controller
+        Env = env;
+        /// Show, cancel, retry and watch commands of the controller's queue
+        Command = command;
         /// Show what an lb-proxy serves and why, and purge its caches
         Http = http;
         /// Print a completion script for a shell
