@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Backend;
+use super::{Backend, ObjectName};
 use crate::{
     check::Check,
     component::Registry,
@@ -44,6 +44,8 @@ crate::settings! {
         backend_port: Option<u16> = None, 1..=65_535;
         /// The health check of the backends. Without it they count as up.
         check: Option<Check> = None;
+        /// A subnet of the project in which the nodes have an address, too, and so reach the backends in it.
+        subnet: Option<ObjectName> = None;
         /// Nodes at least: proxies of its own that serve it.
         nodes: u32 = 1, 1..=MAX_NODES;
         /// Starts further nodes when these are busy, up to `max_nodes`.
