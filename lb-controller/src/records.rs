@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     pool::{InstanceRecord, Learned, PoolRecord},
-    registry::{BalancerRecord, ProjectRecord},
+    registry::{BalancerRecord, ProjectRecord, SubnetRecord},
 };
 
 /// All records: of each table, by key, as they are stored.
@@ -55,6 +55,7 @@ const TABLES: &[Table] = &[
     Table::of::<Learned>(),
     Table::of::<ProjectRecord>(),
     Table::of::<BalancerRecord>(),
+    Table::of::<SubnetRecord>(),
     Table::of::<Counter>(),
     Table::of::<Addresses>(),
 ];

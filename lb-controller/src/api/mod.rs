@@ -3,6 +3,7 @@
 pub(crate) mod convert;
 mod projects;
 mod serve;
+mod subnets;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -484,5 +485,39 @@ impl Service for Api {
         request: Request<v1::ListBalancersRequest>,
     ) -> Result<Response<v1::ListBalancersResponse>, Status> {
         projects::list_balancers(&self.projects, request.get_ref()).map(Response::new)
+    }
+
+    async fn create_subnet(
+        &self,
+        request: Request<v1::CreateSubnetRequest>,
+    ) -> Result<Response<v1::Subnet>, Status> {
+        subnets::create(&self.projects, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn update_subnet(
+        &self,
+        request: Request<v1::UpdateSubnetRequest>,
+    ) -> Result<Response<v1::Subnet>, Status> {
+        subnets::update(&self.projects, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn delete_subnet(
+        &self,
+        request: Request<v1::DeleteSubnetRequest>,
+    ) -> Result<Response<v1::Subnet>, Status> {
+        subnets::delete(&self.projects, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn list_subnets(
+        &self,
+        request: Request<v1::ListSubnetsRequest>,
+    ) -> Result<Response<v1::ListSubnetsResponse>, Status> {
+        subnets::list(&self.projects, request.get_ref()).map(Response::new)
     }
 }

@@ -336,14 +336,15 @@ impl Run {
         };
         let hub = Hub::new(owned, parts.clone());
         // One that has lost its store, or has another's name, must not remove what it finds.
-        let (pools, registry) = (StoredPool::read(&stored)?, Registry::read(&stored)?);
-        let is_new = pools.is_empty() && registry.is_empty() && !self.take_over;
+        let stored_pools = StoredPool::read(&stored)?;
+        let registry = Registry::read(&stored)?;
+        let is_new = stored_pools.is_empty() && registry.is_empty() && !self.take_over;
         if is_new {
             agents::refuse_strangers(&agents, &settings.name)
                 .await
                 .map_err(anyhow::Error::msg)?;
         }
-        let pools_before = pools.iter().map(|pool| pool.name.clone()).collect();
+        let pools_before = stored_pools.iter().map(|pool| pool.name.clone()).collect();
         let agents = Agents::start(agents, &settings.name, is_new, pools_before, &parts);
         let probes = runner::slots().context("reading the limit of files")?;
         vital.spawn(STORE_CHECK, keeper.clone().watch());
@@ -352,11 +353,12 @@ impl Run {
             keeper.clone(),
             agents,
             probes,
-            pools,
+            stored_pools,
             is_new,
             parts.clone(),
         )?;
         let making = Making {
+            owner: settings.name.clone(),
             program: beside(
                 settings
                     .nodes

@@ -15,6 +15,7 @@ mod openapi;
 mod projects;
 mod routes;
 mod stream;
+mod subnets;
 
 use std::{
     convert::Infallible,

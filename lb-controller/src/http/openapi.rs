@@ -12,7 +12,7 @@ type Path = (
     &'static [(&'static str, &'static str)],
 );
 
-const PATHS: [Path; 18] = [
+const PATHS: [Path; 21] = [
     (
         "/v1/pools",
         "ListPoolsResponse",
@@ -122,6 +122,32 @@ const PATHS: [Path; 18] = [
         ],
     ),
     (
+        "/v1/subnets",
+        "ListSubnetsResponse",
+        &[("get", "The subnets of all projects")],
+    ),
+    (
+        "/v1/projects/{project}/subnets",
+        "ListSubnetsResponse",
+        &[
+            ("get", "The subnets of a project"),
+            ("post", "Create a subnet: name and settings"),
+        ],
+    ),
+    (
+        "/v1/projects/{project}/subnets/{subnet}",
+        "Subnet",
+        &[
+            ("get", "A subnet"),
+            ("patch", "Change settings (RFC 7396)"),
+            ("put", "Replace the settings"),
+            (
+                "delete",
+                "Delete a subnet; with `everything=1` the load balancers in it, too",
+            ),
+        ],
+    ),
+    (
         "/v1/requests",
         "",
         &[
@@ -151,6 +177,7 @@ pub fn document() -> Value {
         descriptor::<v1::Event>(),
         descriptor::<v1::ListProjectsResponse>(),
         descriptor::<v1::ListBalancersResponse>(),
+        descriptor::<v1::ListSubnetsResponse>(),
     ]
     .into_iter()
     .flatten()
@@ -160,7 +187,7 @@ pub fn document() -> Value {
     let mut paths = Map::new();
     for (path, answer, methods) in PATHS {
         let mut operations = Map::new();
-        let parameters: Vec<Value> = ["pool", "instance", "project", "balancer"]
+        let parameters: Vec<Value> = ["pool", "instance", "project", "balancer", "subnet"]
             .into_iter()
             .filter(|name| path.contains(&format!("{{{name}}}")))
             .map(|name| {

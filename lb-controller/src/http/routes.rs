@@ -15,7 +15,9 @@ use lb_proto::controller::v1;
 use lb_serve::metrics::{Format, render};
 use serde_json::json;
 
-use super::{BODY, Body, MAX_BODY, Site, json::to_json, openapi, projects, respond, stream};
+use super::{
+    BODY, Body, MAX_BODY, Site, json::to_json, openapi, projects, respond, stream, subnets,
+};
 use crate::{
     api::convert,
     controller::Refused,
@@ -161,6 +163,11 @@ pub async fn route(site: &Site, request: Request<Incoming>) -> Response<Body> {
         }
         ["v1", "projects", project, "balancers", balancer] => {
             projects::balancer(site, project, balancer, request).await
+        }
+        ["v1", "subnets"] => subnets::all(site, None, request).await,
+        ["v1", "projects", project, "subnets"] => subnets::all(site, Some(project), request).await,
+        ["v1", "projects", project, "subnets", subnet] => {
+            subnets::one(site, project, subnet, request).await
         }
         ["metrics"] => metrics(site, &request),
         ["healthz"] => only_get(&request)

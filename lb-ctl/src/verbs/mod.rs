@@ -35,6 +35,7 @@ mod set_vip;
 mod simulate;
 mod stats;
 mod status;
+mod subnet;
 mod target;
 mod undrain;
 mod watch;
@@ -171,6 +172,8 @@ verbs! {
         Project = project;
         /// Add, change, show and delete load balancers of projects, by their controller
         Lb = lb;
+        /// Add, change, show and delete networks of projects, by their controller
+        Subnet = subnet;
         /// Show what an lb-proxy serves and why, and purge its caches
         Http = http;
         /// Print a completion script for a shell
