@@ -958,7 +958,7 @@ mod tests {
         let means = Means {
             engine: Arc::new(Engine::start(driver, deadline, &parts)),
             keeper: opened.keeper,
-            agents: Agents::start(Vec::new(), "main", false, Vec::new(), &parts),
+            agents: Agents::start(Vec::new(), "main", false, Vec::new(), Vec::new(), &parts),
             events: events.clone(),
             probes: Arc::new(tokio::sync::Semaphore::new(1)),
             started: Instant::now(),

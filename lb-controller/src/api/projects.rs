@@ -41,7 +41,8 @@ pub(super) fn refused(refusal: &Refusal) -> Status {
         Refusal::Deleting(_)
         | Refusal::NotEmpty { .. }
         | Refusal::SubnetInUse { .. }
-        | Refusal::NoNodes => Status::failed_precondition(text),
+        | Refusal::NoNodes
+        | Refusal::NoShared => Status::failed_precondition(text),
     }
 }
 

@@ -13,9 +13,9 @@ use lb_controller::{
     hub::Hub,
     keeper::{Keeper, KeeperError, Opened, Place},
     pool::StoredPool,
-    projects::{Making, Names, Projects, StoredNames},
+    projects::{Means, Names, Projects, StoredNames},
     pulses::Pulses,
-    registry::Registry,
+    registry::{Making, Registry},
 };
 use lb_drivers::Owned;
 use lb_model::{
@@ -345,7 +345,15 @@ impl Run {
                 .map_err(anyhow::Error::msg)?;
         }
         let pools_before = stored_pools.iter().map(|pool| pool.name.clone()).collect();
-        let agents = Agents::start(agents, &settings.name, is_new, pools_before, &parts);
+        let shared_before = registry.shared().collect();
+        let agents = Agents::start(
+            agents,
+            &settings.name,
+            is_new,
+            pools_before,
+            shared_before,
+            &parts,
+        );
         let probes = runner::slots().context("reading the limit of files")?;
         vital.spawn(STORE_CHECK, keeper.clone().watch());
         let controller = Controller::start(
@@ -357,7 +365,7 @@ impl Run {
             is_new,
             parts.clone(),
         )?;
-        let making = Making {
+        let means = Means {
             owner: settings.name.clone(),
             program: beside(
                 settings
@@ -366,7 +374,10 @@ impl Run {
                     .and_then(|nodes| nodes.program.as_ref()),
                 "lb-proxy",
             )?,
-            nodes: settings.nodes.clone(),
+            making: Making {
+                nodes: settings.nodes.clone(),
+                shared: settings.shared.clone(),
+            },
             state: settings.state.clone(),
         };
         let (stop, stopping) = watch::channel(false);
@@ -381,7 +392,7 @@ impl Run {
             )?),
             None => None,
         };
-        let projects = Projects::start(making, controller.clone(), keeper, registry, names, &parts);
+        let projects = Projects::start(means, controller.clone(), keeper, registry, names, &parts);
         watch(&vital, &controller, settings.watchdog)?;
         let mut file = self.config.is_some().then_some(pools);
         let mut is_followed = match &file {

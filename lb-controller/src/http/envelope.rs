@@ -127,9 +127,10 @@ pub fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::NotEmpty { .. } => StatusCode::CONFLICT,
         Refusal::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
         Refusal::Quota { .. } => StatusCode::FORBIDDEN,
-        Refusal::NoAddresses(_) | Refusal::NoSubnetAddresses { .. } | Refusal::NoNodes => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        Refusal::NoAddresses(_)
+        | Refusal::NoSubnetAddresses { .. }
+        | Refusal::NoNodes
+        | Refusal::NoShared => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 
@@ -439,6 +440,7 @@ fn settings(mut info: Map<String, Value>) -> Result<Map<String, Value>, Failure>
     }
     // Whatever is left is called as it is in the settings, or is refused there.
     for name in [
+        "kind",
         "port",
         "subnet",
         "nodes",
@@ -449,7 +451,7 @@ fn settings(mut info: Map<String, Value>) -> Result<Map<String, Value>, Failure>
         settings.extend(info.remove(name).map(|value| (name.to_owned(), value)));
     }
     if let Some((field, value)) = info.iter().next() {
-        let advice = "there is no such field; there are id, name, project, type, port, backend, subnet, nodes, max_nodes, labels and description";
+        let advice = "there is no such field; there are id, name, project, type, kind, port, backend, subnet, nodes, max_nodes, labels and description";
         return Err(Failure::wrong(field, value, advice));
     }
     Ok(settings)
@@ -635,6 +637,7 @@ fn instance_info(view: &BalancerView) -> Value {
         if let Some(subnet) = &spec.subnet {
             info["subnet"] = subnet.as_str().into();
         }
+        info["kind"] = spec.kind.name().into();
     }
     info
 }

@@ -3,6 +3,7 @@
 //! Which there are is decided by [`crate::registry`], purely.
 //!
 //! - `reconcile.rs`: the task that makes it true: nodes are a pool of `lb-proxy` whose configuration files it writes.
+//! - `shared.rs`: those that are VIPs of agents.
 //! - `subnets.rs`: subnets, and the task that keeps their bridges.
 //! - `names.rs`: their names in DNS.
 //!
@@ -12,6 +13,7 @@
 mod admin;
 mod names;
 mod reconcile;
+mod shared;
 mod subnets;
 mod view;
 
@@ -43,7 +45,7 @@ use crate::{
     keeper::{Changes, Keeper, KeeperError},
     records::Counter,
     registry::{
-        BalancerRecord, Key, NodeSettings, ProjectRecord, Refusal, Registry, SubnetRecord, Update,
+        BalancerRecord, Key, Making, ProjectRecord, Refusal, Registry, SubnetRecord, Update,
     },
     worker::PoolView,
 };
@@ -62,13 +64,13 @@ pub enum OrderError {
     Store(#[from] KeeperError),
 }
 
-/// How load balancers are made here.
+/// What load balancers are made with.
 #[derive(Clone, Debug)]
-pub struct Making {
+pub struct Means {
     /// The controller's name: bridges and instances belong to the controller of it.
     pub owner: String,
-    /// The operator's settings; `None` if there are none.
-    pub nodes: Option<NodeSettings>,
+    /// The operator's settings.
+    pub making: Making,
     /// The controller's folder.
     pub state: PathBuf,
     /// The program of nodes that are processes.
@@ -81,7 +83,7 @@ pub struct Projects(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    making: Making,
+    means: Means,
     controller: Controller,
     keeper: Keeper,
     /// Their names, if they have some.
@@ -119,7 +121,7 @@ impl Projects {
     /// Takes up what is stored, and starts the task that makes it true.
     #[must_use]
     pub fn start(
-        making: Making,
+        means: Means,
         controller: Controller,
         keeper: Keeper,
         registry: Registry,
@@ -127,7 +129,7 @@ impl Projects {
         parts: &Registrar,
     ) -> Self {
         let projects = Projects(Arc::new(Inner {
-            making,
+            means,
             controller,
             keeper,
             names,
@@ -157,8 +159,8 @@ impl Projects {
         self.0.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn nodes(&self) -> Option<&NodeSettings> {
-        self.0.making.nodes.as_ref()
+    fn making(&self) -> &Making {
+        &self.0.means.making
     }
 
     /// Checks an order, stores what follows from it, and takes that up.
@@ -263,7 +265,7 @@ impl Projects {
     ) -> Result<ProjectView, OrderError> {
         let record = self
             .order(|registry| {
-                let record = registry.changed_project(key, settings, update, self.nodes())?;
+                let record = registry.changed_project(key, settings, update, self.making())?;
                 Ok((vec![Change::Project(record.clone())], record))
             })
             .await?;
@@ -311,7 +313,8 @@ impl Projects {
         }
         let record = self
             .order(|registry| {
-                let record = registry.new_balancer(project, name, settings, self.nodes(), now())?;
+                let record =
+                    registry.new_balancer(project, name, settings, self.making(), now())?;
                 self.check_pool_of(registry, &record)?;
                 Ok((vec![Change::Balancer(record.clone())], record))
             })
@@ -335,8 +338,8 @@ impl Projects {
         }
         let record = self
             .order(|registry| {
-                let nodes = self.nodes();
-                let record = registry.changed_balancer(project, key, settings, update, nodes)?;
+                let making = self.making();
+                let record = registry.changed_balancer(project, key, settings, update, making)?;
                 self.check_pool_of(registry, &record)?;
                 Ok((vec![Change::Balancer(record.clone())], record))
             })

@@ -128,7 +128,7 @@ impl Projects {
         let all = self.subnets_seen();
         let seen = all.get(&subnet);
         if seen.is_some_and(|seen| seen.is_made) {
-            return Ok(Bridge::name_of(&self.0.making.owner, subnet));
+            return Ok(Bridge::name_of(&self.0.means.owner, subnet));
         }
         let conditions = seen.map(|seen| seen.seen.conditions.as_slice());
         let why = conditions
@@ -149,7 +149,7 @@ impl Projects {
         }
         let names = ids
             .into_iter()
-            .map(|id| (Bridge::name_of(&self.0.making.owner, id), id));
+            .map(|id| (Bridge::name_of(&self.0.means.owner, id), id));
         let names: BTreeMap<String, u64> = names.collect();
         let mut reserved: BTreeMap<u64, Vec<AddressRange>> = BTreeMap::new();
         for view in self.0.controller.views(None).unwrap_or_default() {
@@ -289,7 +289,7 @@ impl Projects {
                 .get(&record.id)
                 .cloned()
                 .unwrap_or_default(),
-            bridge: Bridge::name_of(&self.0.making.owner, record.id),
+            bridge: Bridge::name_of(&self.0.means.owner, record.id),
             given: record.settings().ok().map(|spec| spec.given()),
             leases: leases.collect(),
         }
@@ -325,7 +325,7 @@ pub(super) async fn run(inner: Weak<Inner>) {
 
 /// Looks at all subnets.
 async fn look(projects: &Projects, memory: &mut Memory) {
-    let owner = projects.0.making.owner.clone();
+    let owner = projects.0.means.owner.clone();
     let (gone, kept): (Vec<SubnetRecord>, Vec<SubnetRecord>) = {
         let registry = projects.registry();
         let is_gone = |one: &SubnetRecord| one.is_deleted && registry.is_unused(one.id);
@@ -363,7 +363,7 @@ async fn look(projects: &Projects, memory: &mut Memory) {
     };
     memory.ports.clear();
     for record in &kept {
-        let name = Bridge::name_of(&projects.0.making.owner, record.id);
+        let name = Bridge::name_of(&projects.0.means.owner, record.id);
         let Some(result) = results.remove(&name) else {
             continue;
         };
@@ -407,7 +407,7 @@ async fn collect(memory: &mut Memory, strangers: Vec<bridge::Stranger>) {
 
 /// Removes the bridge, then the record.
 async fn remove(projects: &Projects, record: &SubnetRecord) -> Result<(), String> {
-    let name = Bridge::name_of(&projects.0.making.owner, record.id);
+    let name = Bridge::name_of(&projects.0.means.owner, record.id);
     blocking(move || bridge::remove(&name)).await?;
     let gone = projects
         .order(|_| Ok((vec![Change::SubnetGone(record.id)], ())))

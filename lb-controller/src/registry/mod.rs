@@ -18,13 +18,13 @@ use std::{collections::BTreeMap, time::Duration};
 
 use lb_model::{
     pool::{AddressRange, Size},
-    project::{BalancerSpec, ObjectName, ProjectSpec, Quota},
+    project::{BalancerKind, BalancerSpec, ObjectName, ProjectSpec, Quota},
     settings::{FieldError, Map, Settings as _, Value, from_map, merged},
 };
 
 pub use self::{
     record::{BalancerRecord, LegRecord, ProjectRecord, SubnetRecord},
-    settings::NodeSettings,
+    settings::{Making, NodeSettings, SharedSettings},
     subnet::{Holder, check_apart},
 };
 use crate::{
@@ -139,15 +139,18 @@ pub enum Refusal {
         range: AddressRange,
     },
     /// All addresses are taken.
+    #[error("all addresses are taken; delete load balancers, or have the operator widen `{0}`")]
+    NoAddresses(&'static str),
+    /// Load balancers with nodes of their own cannot be created here.
     #[error(
-        "all addresses for nodes are taken ({0} load balancers); delete some, or have the operator widen `nodes.range`"
-    )]
-    NoAddresses(usize),
-    /// Load balancers cannot be created here.
-    #[error(
-        "this controller makes no load balancers: its operator has to give it `[nodes]` in its configuration file"
+        "this controller makes no load balancers with nodes of their own: its operator has to give it `[nodes]` in its configuration file"
     )]
     NoNodes,
+    /// Shared load balancers cannot be created here.
+    #[error(
+        "this controller makes no shared load balancers: its operator has to give it `[shared]` in its configuration file"
+    )]
+    NoShared,
 }
 
 /// What is in a project, in words.
@@ -250,6 +253,15 @@ impl Registry {
         self.balancers.values()
     }
 
+    /// The ids of those that are shared.
+    pub fn shared(&self) -> impl Iterator<Item = u64> {
+        let is_shared = |record: &&BalancerRecord| {
+            let spec = BalancerSpec::read(&record.spec, KINDS.probes);
+            spec.is_ok_and(|spec| spec.kind == BalancerKind::Shared)
+        };
+        self.balancers().filter(is_shared).map(|record| record.id)
+    }
+
     /// The load balancers of a project.
     pub fn balancers_of(&self, project: u64) -> impl Iterator<Item = &BalancerRecord> {
         self.balancers
@@ -341,7 +353,7 @@ impl Registry {
         key: &Key,
         settings: &Map<String, Value>,
         update: Update,
-        nodes: Option<&NodeSettings>,
+        making: &Making,
     ) -> Result<ProjectRecord, Refusal> {
         let before = self.open_project(key)?;
         let spec: ProjectSpec =
@@ -349,7 +361,7 @@ impl Registry {
         check_quota(
             &before.name,
             &spec.quota,
-            self.needs(before.id, None, nodes),
+            self.needs(before.id, None, making),
         )?;
         self.check_subnets_of(before, &spec)?;
         Ok(changed(before, &before.spec, spec.to_map(), |spec| {
@@ -400,7 +412,7 @@ impl Registry {
         project: &Key,
         name: ObjectName,
         settings: &Map<String, Value>,
-        nodes: Option<&NodeSettings>,
+        making: &Making,
         now: Duration,
     ) -> Result<BalancerRecord, Refusal> {
         let project = self.open_project(project)?;
@@ -412,10 +424,17 @@ impl Registry {
                 Refusal::BalancerExists(name, project.name.clone())
             });
         }
-        let Some(nodes) = nodes else {
-            return Err(Refusal::NoNodes);
+        let addresses = match spec.kind {
+            BalancerKind::Node => {
+                let nodes = making.nodes.as_ref().ok_or(Refusal::NoNodes)?;
+                check_nodes(&spec, nodes.each)?;
+                self.free_addresses(&nodes.range, nodes.each, "nodes.range")?
+            }
+            BalancerKind::Shared => {
+                let shared = making.shared.as_ref().ok_or(Refusal::NoShared)?;
+                self.free_addresses(&shared.range, 1, "shared.range")?
+            }
         };
-        check_nodes(&spec, nodes.each)?;
         let mut record = BalancerRecord {
             id: self.last_id + 1,
             project: project.id,
@@ -423,13 +442,13 @@ impl Registry {
             generation: 1,
             created: now,
             spec: spec.to_map(),
-            addresses: self.free_addresses(nodes)?,
+            addresses,
             leg: None,
             former_legs: Vec::new(),
             is_deleted: false,
         };
-        self.settle(&mut record, spec.subnet.as_ref(), Some(nodes))?;
-        self.check_quota_with(project, &record, Some(nodes))?;
+        self.settle(&mut record, spec.subnet.as_ref(), making.nodes.as_ref())?;
+        self.check_quota_with(project, &record, making)?;
         Ok(record)
     }
 
@@ -443,7 +462,7 @@ impl Registry {
         key: &Key,
         settings: &Map<String, Value>,
         update: Update,
-        nodes: Option<&NodeSettings>,
+        making: &Making,
     ) -> Result<BalancerRecord, Refusal> {
         let project = self.project(project)?;
         let before = self.balancer(project, key)?;
@@ -452,6 +471,11 @@ impl Registry {
         }
         let spec = updated(&before.spec, settings, update);
         let spec = BalancerSpec::read(&spec, KINDS.probes).map_err(Refusal::Invalid)?;
+        let kind = BalancerSpec::read(&before.spec, KINDS.probes).map(|spec| spec.kind);
+        if kind.is_ok_and(|kind| kind != spec.kind) {
+            let advice = "it stays as it was created; create another load balancer";
+            return Err(Refusal::Invalid(FieldError::new("kind", spec.kind, advice)));
+        }
         let room = u32::try_from(before.addresses.len()).unwrap_or(u32::MAX);
         check_nodes(&spec, room)?;
         let subnet = spec.subnet.clone();
@@ -460,8 +484,8 @@ impl Registry {
             spec,
             ..before.clone()
         });
-        self.settle(&mut record, subnet.as_ref(), nodes)?;
-        self.check_quota_with(project, &record, nodes)?;
+        self.settle(&mut record, subnet.as_ref(), making.nodes.as_ref())?;
+        self.check_quota_with(project, &record, making)?;
         Ok(record)
     }
 
@@ -478,21 +502,16 @@ impl Registry {
         &self,
         project: &ProjectRecord,
         record: &BalancerRecord,
-        nodes: Option<&NodeSettings>,
+        making: &Making,
     ) -> Result<(), Refusal> {
         // What is stored was checked.
         let spec: ProjectSpec = from_map(&project.spec).map_err(Refusal::Invalid)?;
-        let needs = self.needs(project.id, Some(record), nodes);
+        let needs = self.needs(project.id, Some(record), making);
         check_quota(&project.name, &spec.quota, needs)
     }
 
     /// What the load balancers of a project need, with this one in the place of the one with its id.
-    fn needs(
-        &self,
-        project: u64,
-        with: Option<&BalancerRecord>,
-        nodes: Option<&NodeSettings>,
-    ) -> Needs {
+    fn needs(&self, project: u64, with: Option<&BalancerRecord>, making: &Making) -> Needs {
         let others = self
             .balancers_of(project)
             .filter(|one| !one.is_deleted && with.is_none_or(|with| with.id != one.id));
@@ -505,7 +524,7 @@ impl Registry {
             let count = spec.most_nodes();
             needs.balancers += 1;
             needs.nodes += u64::from(count);
-            if let Some(nodes) = nodes {
+            if let Some(nodes) = &making.nodes {
                 needs.cpu += nodes.cpu.unwrap_or_default() * f64::from(count);
                 needs.memory += nodes.memory.map_or(0, |size| size.0) * u64::from(count);
             }
@@ -513,19 +532,21 @@ impl Registry {
         needs
     }
 
-    /// The first addresses that no load balancer has.
-    fn free_addresses(&self, nodes: &NodeSettings) -> Result<AddressRange, Refusal> {
-        let count = nodes.range.len() / u128::from(nodes.each);
+    /// The first addresses of a range, so many, that no load balancer has.
+    fn free_addresses(
+        &self,
+        range: &AddressRange,
+        each: u32,
+        setting: &'static str,
+    ) -> Result<AddressRange, Refusal> {
+        let count = range.len() / u128::from(each);
         let free = (0..count).find_map(|at| {
-            let first = u32::try_from(at)
-                .ok()?
-                .checked_mul(nodes.each)?
-                .checked_add(1)?;
-            let part = nodes.range.part(first, nodes.each)?;
+            let first = u32::try_from(at).ok()?.checked_mul(each)?.checked_add(1)?;
+            let part = range.part(first, each)?;
             let is_free = |one: &BalancerRecord| !one.addresses.overlaps(&part);
             self.balancers.values().all(is_free).then_some(part)
         });
-        free.ok_or(Refusal::NoAddresses(self.balancers.len()))
+        free.ok_or(Refusal::NoAddresses(setting))
     }
 
     /// Takes a record in the place of the one with its id.

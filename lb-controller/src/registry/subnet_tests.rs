@@ -6,7 +6,7 @@ use lb_model::settings::{Map, Value, from_map};
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::{BalancerRecord, Key, NodeSettings, Refusal, Registry, SubnetRecord, Update};
+use super::{BalancerRecord, Key, Making, Refusal, Registry, SubnetRecord, Update};
 
 fn map(value: Value) -> Map<String, Value> {
     value.as_object().unwrap().clone()
@@ -16,13 +16,16 @@ fn key(text: &str) -> Key {
     text.parse().unwrap()
 }
 
-fn nodes() -> NodeSettings {
-    from_map(&map(json!({
+fn making() -> Making {
+    let nodes = from_map(&map(json!({
         "bridge": "br-lb",
         "range": "10.90.0.1-10.90.15.254/16",
         "each": 3,
-    })))
-    .unwrap()
+    })));
+    Making {
+        nodes: Some(nodes.unwrap()),
+        shared: None,
+    }
 }
 
 /// A registry to which orders are given as if they were stored at once.
@@ -89,10 +92,10 @@ impl Orders {
     ) -> Result<BalancerRecord, Refusal> {
         let settings = map(json!({ "subnet": subnet }));
         let name = name.parse().unwrap();
-        let nodes = nodes();
+        let making = making();
         let record =
             self.0
-                .new_balancer(&key(project), name, &settings, Some(&nodes), Duration::ZERO)?;
+                .new_balancer(&key(project), name, &settings, &making, Duration::ZERO)?;
         self.0.put_balancer(record.clone());
         Ok(record)
     }
@@ -104,10 +107,10 @@ impl Orders {
         subnet: Value,
     ) -> Result<BalancerRecord, Refusal> {
         let patch = map(json!({ "subnet": subnet }));
-        let (project, name, nodes) = (key(project), key(name), nodes());
-        let record =
-            self.0
-                .changed_balancer(&project, &name, &patch, Update::Patch, Some(&nodes))?;
+        let (project, name, making) = (key(project), key(name), making());
+        let record = self
+            .0
+            .changed_balancer(&project, &name, &patch, Update::Patch, &making)?;
         self.0.put_balancer(record.clone());
         Ok(record)
     }
@@ -268,13 +271,9 @@ fn addresses_are_kept_given_back_and_given_again() {
     );
     // Other settings of the load balancer leave its addresses as they are.
     let patch = map(json!({ "nodes": 2 }));
-    let same = orders.0.changed_balancer(
-        &key("shop"),
-        &key("b"),
-        &patch,
-        Update::Patch,
-        Some(&nodes()),
-    );
+    let same = orders
+        .0
+        .changed_balancer(&key("shop"), &key("b"), &patch, Update::Patch, &making());
     assert_eq!(addresses(&same.unwrap()), given[1]);
     // A range without what is given is refused.
     let text =

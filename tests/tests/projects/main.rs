@@ -8,6 +8,7 @@ mod envelope;
 mod names;
 mod nodes;
 mod pools;
+mod shared;
 mod story;
 mod subnets;
 mod wrong;
@@ -17,7 +18,7 @@ use std::process::ExitCode;
 use lb_tests::{
     harness::{
         Harness,
-        Requirement::{CgroupCpu, Program, Root},
+        Requirement::{BpfFs, CgroupCpu, Program, Root},
     },
     tests,
 };
@@ -52,6 +53,13 @@ fn main() -> ExitCode {
             names::clients_find_a_load_balancer_by_its_name,
             pools::a_pool_behind_a_load_balancer_grows_and_shrinks,
             subnets::two_projects_with_the_same_addresses_reach_only_their_own,
+        ],
+    )
+    .tests_with(
+        &[BpfFs, Program("dig")],
+        tests![
+            shared::a_shared_load_balancer_is_a_vip_of_the_agents,
+            shared::what_a_vip_cannot_do_is_refused,
         ],
     )
     .tests_with(
