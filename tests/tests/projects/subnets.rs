@@ -374,9 +374,12 @@ pub fn wrong_subnets_are_refused_with_advice() -> anyhow::Result<()> {
             "subnet set shop back cidr=10.1.0.0/24",
             "a subnet keeps its addresses",
         ),
-        (&format!("subnet show shop {foreign}"), "no subnet"),
-        (&format!("subnet set shop {foreign} mtu=1400"), "no subnet"),
-        (&format!("subnet del shop {foreign}"), "no subnet"),
+        (format!("subnet show shop {foreign}").as_str(), "no subnet"),
+        (
+            format!("subnet set shop {foreign} mtu=1400").as_str(),
+            "no subnet",
+        ),
+        (format!("subnet del shop {foreign}").as_str(), "no subnet"),
         (
             "lb add shop web subnet=nowhere",
             "subnet: nowhere: there is no subnet nowhere in project shop",
