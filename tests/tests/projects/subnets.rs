@@ -228,6 +228,8 @@ pub fn a_bridge_that_is_deleted_by_hand_comes_back() -> anyhow::Result<()> {
     again(&bed, "a port that was taken off")?;
     host.sh(&format!("ip link set {bridge} down"))?;
     again(&bed, "a bridge that was down")?;
+    let log = bed.controller.output();
+    ensure!(log.contains("was not as it is wanted"), "{log}");
     // While nobody looks: the controller makes it again, and connects what is its own.
     bed.controller.kill()?;
     host.sh(&format!("ip link del {bridge}"))?;
@@ -240,8 +242,6 @@ pub fn a_bridge_that_is_deleted_by_hand_comes_back() -> anyhow::Result<()> {
         after["nodes"] == before["nodes"],
         "no node was replaced: {after}"
     );
-    let events = bed.controller.output();
-    ensure!(events.contains("was not as it is wanted"), "{events}");
     Ok(())
 }
 
