@@ -179,7 +179,7 @@ mod tests {
             ("10.0.0.0/8", "10.128.0.0-10.255.255.254/8"),
             (
                 "2001:db8::/64",
-                "2001:db8::8000:0:0:0-2001:db8::ffff:ffff:ffff:ffff/64",
+                "2001:db8:0:0:8000::-2001:db8::ffff:ffff:ffff:ffff/64",
             ),
         ] {
             let spec = read(&json!({ "cidr": cidr })).unwrap();
