@@ -680,6 +680,13 @@ pub(crate) fn read_new(settings: &Map<String, Value>) -> Result<PoolSpec, FieldE
 
 /// What two pools would both use.
 pub(crate) fn overlap(one: &PoolSpec, other: &PoolSpec, name: &PoolName) -> Option<FieldError> {
+    for (bridge, range, field) in one.network.bridges() {
+        let mut theirs = other.network.bridges();
+        if theirs.any(|(other, taken, _)| other == bridge && taken.overlaps(range)) {
+            let advice = format!("pool {name} has addresses of it on {bridge}; give others");
+            return Some(FieldError::new(format!("network.{field}"), range, advice));
+        }
+    }
     match (&one.network.range, &other.network.range) {
         (Some(range), Some(taken)) => range.overlaps(taken).then(|| {
             let advice = format!("pool {name} has addresses of it; give others");

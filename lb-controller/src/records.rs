@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     pool::{InstanceRecord, Learned, PoolRecord},
-    registry::{BalancerRecord, ProjectRecord},
+    registry::{BalancerRecord, ProjectRecord, SubnetRecord},
 };
 
 /// All records: of each table, by key, as they are stored.
@@ -56,6 +56,7 @@ const TABLES: &[Table] = &[
     Table::of::<Learned>(),
     Table::of::<ProjectRecord>(),
     Table::of::<BalancerRecord>(),
+    Table::of::<SubnetRecord>(),
     Table::of::<Counter>(),
     Table::of::<Addresses>(),
     Table::of::<Command>(),

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use lb_commands::command::{Command, State};
+use lb_model::project::ObjectName;
 use lb_proto::{controller::v1, settings::map_to_struct};
 use lb_steering::scaling::ScalingDecision;
 
@@ -10,14 +11,20 @@ use crate::{
     environments::{EnvironmentView, MemberView},
     events::Dated,
     pool::{InstanceState, InstanceView},
-    projects::{BalancerView, Condition, ProjectView},
+    projects::{BalancerView, Condition, ProjectView, SubnetView},
     worker::PoolView,
 };
 
 /// A project.
 pub fn project(view: &ProjectView) -> v1::Project {
     let record = &view.record;
-    let balancers = view.balancers.iter();
+    let ids = |list: &[(u64, ObjectName)]| {
+        let ids = list.iter().map(|(id, name)| v1::ObjectId {
+            id: *id,
+            name: name.to_string(),
+        });
+        ids.collect()
+    };
     v1::Project {
         id: record.id,
         name: record.name.to_string(),
@@ -25,12 +32,8 @@ pub fn project(view: &ProjectView) -> v1::Project {
         generation: record.generation,
         created: Some(timestamp(record.created)),
         deleting: record.is_deleted,
-        balancers: balancers
-            .map(|(id, name)| v1::ObjectId {
-                id: *id,
-                name: name.to_string(),
-            })
-            .collect(),
+        balancers: ids(&view.balancers),
+        subnets: ids(&view.subnets),
     }
 }
 
@@ -43,10 +46,38 @@ fn condition(condition: &Condition) -> v1::Condition {
     }
 }
 
+/// A subnet.
+pub fn subnet(view: &SubnetView) -> v1::Subnet {
+    let (record, seen) = (&view.record, &view.seen);
+    let leases = view.leases.iter().map(|lease| v1::Lease {
+        id: lease.balancer,
+        balancer: lease.name.to_string(),
+        addresses: lease.addresses.to_string(),
+        former: lease.is_former,
+    });
+    v1::Subnet {
+        id: record.id,
+        name: record.name.to_string(),
+        project: view.project.clone(),
+        settings: Some(map_to_struct(record.spec.clone())),
+        generation: record.generation,
+        observed_generation: seen.seen.observed_generation,
+        created: Some(timestamp(record.created)),
+        deleting: record.is_deleted,
+        conditions: seen.seen.conditions.iter().map(condition).collect(),
+        bridge: view.bridge.clone(),
+        range: view
+            .given
+            .map(|range| range.to_string())
+            .unwrap_or_default(),
+        leases: leases.collect(),
+        ports: seen.ports.clone(),
+    }
+}
+
 /// A load balancer.
 pub fn balancer(view: &BalancerView) -> v1::Balancer {
     let (record, seen) = (&view.record, &view.seen);
-    let conditions = seen.conditions.iter().map(condition);
     let nodes = seen.nodes.iter().map(|node| v1::Node {
         name: node.name.to_string(),
         address: node.address.to_string(),
@@ -62,7 +93,7 @@ pub fn balancer(view: &BalancerView) -> v1::Balancer {
         observed_generation: seen.observed_generation,
         created: Some(timestamp(record.created)),
         deleting: record.is_deleted,
-        conditions: conditions.collect(),
+        conditions: seen.conditions.iter().map(condition).collect(),
         nodes: nodes.collect(),
         url: view.url.clone().unwrap_or_default(),
         addresses: view.addresses().iter().map(ToString::to_string).collect(),

@@ -4,6 +4,7 @@ pub(crate) mod convert;
 pub(crate) mod environments;
 mod projects;
 mod serve;
+mod subnets;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -588,5 +589,39 @@ impl Service for Api {
     ) -> Result<Response<Self::WatchCommandsStream>, Status> {
         let commands = self.environments.commands();
         environments::watch(commands, request.get_ref(), self.stopping.clone()).map(Response::new)
+    }
+
+    async fn create_subnet(
+        &self,
+        request: Request<v1::CreateSubnetRequest>,
+    ) -> Result<Response<v1::Subnet>, Status> {
+        subnets::create(&self.projects, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn update_subnet(
+        &self,
+        request: Request<v1::UpdateSubnetRequest>,
+    ) -> Result<Response<v1::Subnet>, Status> {
+        subnets::update(&self.projects, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn delete_subnet(
+        &self,
+        request: Request<v1::DeleteSubnetRequest>,
+    ) -> Result<Response<v1::Subnet>, Status> {
+        subnets::delete(&self.projects, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn list_subnets(
+        &self,
+        request: Request<v1::ListSubnetsRequest>,
+    ) -> Result<Response<v1::ListSubnetsResponse>, Status> {
+        subnets::list(&self.projects, request.get_ref()).map(Response::new)
     }
 }

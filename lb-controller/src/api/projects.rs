@@ -14,6 +14,7 @@ use crate::{
 /// Types of objects in `google.rpc.ResourceInfo`.
 const PROJECT: &str = "lb.controller.v1.Project";
 const BALANCER: &str = "lb.controller.v1.Balancer";
+const SUBNET: &str = "lb.controller.v1.Subnet";
 
 /// A refusal with its details.
 pub(super) fn refused(refusal: &Refusal) -> Status {
@@ -25,6 +26,8 @@ pub(super) fn refused(refusal: &Refusal) -> Status {
     match refusal {
         Refusal::NoProject(key) => about(Code::NotFound, PROJECT, key.to_string()),
         Refusal::NoBalancer(key, _) => about(Code::NotFound, BALANCER, key.to_string()),
+        Refusal::NoSubnet(key, _) => about(Code::NotFound, SUBNET, key.to_string()),
+        Refusal::SubnetExists(name, _) => about(Code::AlreadyExists, SUBNET, name.to_string()),
         Refusal::ProjectExists(name) => about(Code::AlreadyExists, PROJECT, name.to_string()),
         Refusal::BalancerExists(name, _) => about(Code::AlreadyExists, BALANCER, name.to_string()),
         Refusal::Invalid(error) => {
@@ -32,14 +35,18 @@ pub(super) fn refused(refusal: &Refusal) -> Status {
             let details = ErrorDetails::with_bad_request_violation(error.field.clone(), advice);
             Status::with_error_details(Code::InvalidArgument, text.clone(), details)
         }
-        Refusal::Quota { .. } | Refusal::NoAddresses(_) => Status::resource_exhausted(text),
-        Refusal::Deleting(_) | Refusal::NotEmpty { .. } | Refusal::NoNodes | Refusal::NoShared => {
-            Status::failed_precondition(text)
+        Refusal::Quota { .. } | Refusal::NoAddresses(_) | Refusal::NoSubnetAddresses { .. } => {
+            Status::resource_exhausted(text)
         }
+        Refusal::Deleting(_)
+        | Refusal::NotEmpty { .. }
+        | Refusal::SubnetInUse { .. }
+        | Refusal::NoNodes
+        | Refusal::NoShared => Status::failed_precondition(text),
     }
 }
 
-fn failed(error: &OrderError) -> Status {
+pub(super) fn failed(error: &OrderError) -> Status {
     match error {
         OrderError::Refused(refusal) => refused(refusal),
         OrderError::Store(_) => Status::unavailable(error.to_string()),

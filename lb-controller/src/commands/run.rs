@@ -369,6 +369,7 @@ impl Run {
             parts.clone(),
         )?;
         let means = Means {
+            owner: settings.name.clone(),
             program: beside(
                 settings
                     .nodes

@@ -16,6 +16,7 @@ mod openapi;
 mod projects;
 mod routes;
 mod stream;
+mod subnets;
 
 use std::{
     convert::Infallible,

@@ -12,7 +12,7 @@ type Path = (
     &'static [(&'static str, &'static str)],
 );
 
-const PATHS: [Path; 28] = [
+const PATHS: [Path; 31] = [
     (
         "/v1/pools",
         "ListPoolsResponse",
@@ -188,6 +188,32 @@ const PATHS: [Path; 28] = [
         &[("post", "Try a command again")],
     ),
     (
+        "/v1/subnets",
+        "ListSubnetsResponse",
+        &[("get", "The subnets of all projects")],
+    ),
+    (
+        "/v1/projects/{project}/subnets",
+        "ListSubnetsResponse",
+        &[
+            ("get", "The subnets of a project"),
+            ("post", "Create a subnet: name and settings"),
+        ],
+    ),
+    (
+        "/v1/projects/{project}/subnets/{subnet}",
+        "Subnet",
+        &[
+            ("get", "A subnet"),
+            ("patch", "Change settings (RFC 7396)"),
+            ("put", "Replace the settings"),
+            (
+                "delete",
+                "Delete a subnet; with `everything=1` the load balancers in it, too",
+            ),
+        ],
+    ),
+    (
         "/v1/requests",
         "",
         &[
@@ -220,6 +246,7 @@ pub fn document() -> Value {
         descriptor::<v1::ListEnvironmentsResponse>(),
         descriptor::<v1::Ordered>(),
         descriptor::<v1::ListCommandsResponse>(),
+        descriptor::<v1::ListSubnetsResponse>(),
     ]
     .into_iter()
     .flatten()
@@ -238,6 +265,7 @@ pub fn document() -> Value {
             "member",
             "verb",
             "command",
+            "subnet",
         ]
             .into_iter()
             .filter(|name| path.contains(&format!("{{{name}}}")))

@@ -25,7 +25,7 @@ pub(super) fn refused(error: &Refusal) -> Response<Body> {
     refusal(envelope::status(error), &error.to_string(), field)
 }
 
-fn failed(error: &OrderError) -> Response<Body> {
+pub(super) fn failed(error: &OrderError) -> Response<Body> {
     match error {
         OrderError::Refused(error) => refused(error),
         OrderError::Store(_) => problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
@@ -121,7 +121,7 @@ pub async fn one(site: &Site, project: &str, request: Request<Incoming>) -> Answ
     Ok(ok(&to_json(&convert::project(&view))))
 }
 
-fn update(method: &Method) -> Update {
+pub(super) fn update(method: &Method) -> Update {
     if *method == Method::PUT {
         Update::Replace
     } else {

@@ -17,6 +17,7 @@ use serde_json::json;
 
 use super::{
     BODY, Body, MAX_BODY, Site, environments, json::to_json, openapi, projects, respond, stream,
+    subnets,
 };
 use crate::{
     api::convert,
@@ -197,6 +198,11 @@ pub async fn route(site: &Site, request: Request<Incoming>) -> Response<Body> {
         ["v1", "commands", command] => environments::command(site, command, &request),
         ["v1", "commands", command, verb] => {
             environments::order_command(site, command, verb, request).await
+        }
+        ["v1", "subnets"] => subnets::all(site, None, request).await,
+        ["v1", "projects", project, "subnets"] => subnets::all(site, Some(project), request).await,
+        ["v1", "projects", project, "subnets", subnet] => {
+            subnets::one(site, project, subnet, request).await
         }
         ["metrics"] => metrics(site, &request),
         ["healthz"] => only_get(&request)

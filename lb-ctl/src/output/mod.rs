@@ -25,6 +25,7 @@ pub mod ring;
 pub mod simulation;
 pub mod stats;
 pub mod status;
+pub mod subnet;
 pub mod table;
 pub mod vip;
 

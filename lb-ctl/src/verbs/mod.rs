@@ -37,6 +37,7 @@ mod set_vip;
 mod simulate;
 mod stats;
 mod status;
+mod subnet;
 mod target;
 mod undrain;
 mod watch;
@@ -177,6 +178,8 @@ verbs! {
         Env = env;
         /// Show, cancel, retry and watch commands of the controller's queue
         Command = command;
+        /// Add, change, show and delete networks of projects, by their controller
+        Subnet = subnet;
         /// Show what an lb-proxy serves and why, and purge its caches
         Http = http;
         /// Print a completion script for a shell
