@@ -16,7 +16,7 @@ use lb_commands::{
 };
 use lb_controller::{
     keeper::{Keeper, Place},
-    queue::{Commands, Execute},
+    queue::{Commands, Execute, StoredOrders},
 };
 use lb_serve::vital::Vital;
 use serde_json::Value;
@@ -119,8 +119,7 @@ fn main() -> anyhow::Result<()> {
         let folder = arguments.folder.as_deref().unwrap_or(temporary.path());
         let vital = Vital::new();
         let opened = Keeper::open(&Place::Redb, folder, "bench")?;
-        let prepared =
-            Commands::prepare(opened.keeper, Limits::default(), Vec::new(), Vec::new(), 0);
+        let prepared = Commands::prepare(opened.keeper, Limits::default(), StoredOrders::default());
         let commands = prepared.commands();
         prepared.start(Arc::new(Nothing), &vital.registrar());
         measure(&commands, "nothing", &arguments).await?;

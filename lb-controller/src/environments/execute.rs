@@ -29,8 +29,9 @@ use crate::{
     KINDS,
     controller::{Controller, Refused},
     pool::{InstanceState, PoolOwner},
-    projects::{BalancerView, COMPLETE, Key, OrderError, Projects, SERVING, Update},
+    projects::{BalancerView, COMPLETE, OrderError, Projects, SERVING},
     queue::Execute,
+    registry::{Key, Update},
     worker::PoolView,
 };
 

@@ -23,12 +23,7 @@ use super::{
     Environments,
     execute::{backends, balancer_of, serving, tell, told_backends},
 };
-use crate::{
-    KINDS,
-    pool::PoolOwner,
-    projects::{Key, SERVING},
-    worker::PoolView,
-};
+use crate::{KINDS, pool::PoolOwner, projects::SERVING, registry::Key, worker::PoolView};
 
 /// See [`lb_serve::vital`].
 pub const FOLLOWER: &str = "the task that follows environments";

@@ -36,8 +36,9 @@ pub use self::{
 use crate::{
     KINDS,
     controller::Controller,
-    projects::{Key, Projects},
+    projects::Projects,
     queue::{CommandError, Commands, State},
+    registry::Key,
 };
 
 /// Why an order about an environment was refused. Nothing has changed then.
