@@ -22,6 +22,7 @@ use lb_serve::Endpoint;
 use crate::{
     agents,
     controller::{check_new_name, overlap, read_new},
+    hosts::HostSettings,
     keeper::Place,
     projects::NodeSettings,
 };
@@ -62,6 +63,8 @@ lb_model::settings! {
         exec_drivers: bool = false;
         /// How the nodes of load balancers are made. Without it there are none.
         nodes: Option<NodeSettings> = None;
+        /// Other machines that run instances for this controller. Without it none can join.
+        hosts: Option<HostSettings> = None;
         /// The names of load balancers in DNS. Without it they have addresses only.
         dns: Option<DnsSpec> = None;
         /// How long a vital part may make no progress. The controller ends then, and the service manager starts it again;

@@ -19,6 +19,7 @@ pub use backup::{Backup, BackupError};
 use lb_model::{
     dns::{Addresses, RecordName},
     duration,
+    host::HostName,
     pool::{PoolName, PoolSpec},
     settings::FieldError,
 };
@@ -28,6 +29,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     KINDS,
+    hosts::{HostRecord, TokenRecord},
     pool::{InstanceRecord, Learned, PoolRecord},
     projects::{BalancerRecord, ProjectRecord, Registry, StoredNames},
 };
@@ -60,9 +62,21 @@ const LAST_ID: &str = "last_id";
 const SERIAL: &str = "dns_serial";
 /// Addresses of load balancers in DNS, by `LB.PROJECT`.
 const NAMES: &str = "names";
+/// Hosts by name.
+const HOSTS: &str = "hosts";
+/// Tokens of hosts, by the digest of their secret.
+const HOST_TOKENS: &str = "host_tokens";
 /// The tables.
 const TABLES: &[&str] = &[
-    POOLS, INSTANCES, LEARNED, PROJECTS, BALANCERS, COUNTERS, NAMES,
+    POOLS,
+    INSTANCES,
+    LEARNED,
+    PROJECTS,
+    BALANCERS,
+    COUNTERS,
+    NAMES,
+    HOSTS,
+    HOST_TOKENS,
 ];
 
 /// Why the store cannot be used.
@@ -155,6 +169,10 @@ pub struct Opened {
     pub registry: Registry,
     /// Their names in DNS.
     pub names: StoredNames,
+    /// The hosts that have joined.
+    pub hosts: Vec<HostRecord>,
+    /// The tokens that were given out, by the digest of their secret.
+    pub host_tokens: BTreeMap<String, TokenRecord>,
     /// Its thread.
     pub thread: JoinHandle<()>,
 }
@@ -301,6 +319,22 @@ impl Changes {
         self.put(COUNTERS, SERIAL.to_owned(), &serial);
     }
 
+    /// Writes or removes a host.
+    pub fn host(&mut self, name: &HostName, record: Option<&HostRecord>) {
+        match record {
+            Some(record) => self.put(HOSTS, name.to_string(), record),
+            None => self.0.push((HOSTS, name.to_string(), None)),
+        }
+    }
+
+    /// Writes or removes a token, by the digest of its secret.
+    pub fn host_token(&mut self, key: &str, record: Option<&TokenRecord>) {
+        match record {
+            Some(record) => self.put(HOST_TOKENS, key.to_owned(), record),
+            None => self.0.push((HOST_TOKENS, key.to_owned(), None)),
+        }
+    }
+
     /// Writes what was learned.
     pub fn learned(&mut self, name: &PoolName, learned: &Learned) {
         self.put(LEARNED, name.to_string(), learned);
@@ -334,6 +368,15 @@ impl Keeper {
         let pools = pools(&inner.mirror, &shared.location)?;
         let registry = registry(&inner.mirror, &shared.location)?;
         let names = names(&inner.mirror, &shared.location)?;
+        let hosts = read(&inner.mirror, &shared.location, HOSTS, "host")?;
+        let hosts = hosts.into_iter().map(|(_, record)| record).collect();
+        let host_tokens = read(
+            &inner.mirror,
+            &shared.location,
+            HOST_TOKENS,
+            "token of a host",
+        )?;
+        let host_tokens = host_tokens.into_iter().collect();
         let (jobs, receiver) = mpsc::channel();
         let thread = thread::Builder::new()
             .name("store".to_owned())
@@ -344,6 +387,8 @@ impl Keeper {
             pools,
             registry,
             names,
+            hosts,
+            host_tokens,
             thread,
         })
     }
@@ -680,6 +725,9 @@ mod tests {
             reason: "scaled out".to_owned(),
             is_update: false,
             was_healthy: false,
+            host: Some("h1".parse().unwrap()),
+            next: None,
+            claim: crate::hosts::placement::Claim::new(0.5, 1 << 20),
         };
         let folder = tempfile::tempdir().unwrap();
         let open = || Keeper::open(&Place::Redb, folder.path(), "main").unwrap();

@@ -6,6 +6,7 @@
 //! - [`agents`]: the agents whose VIPs the instances serve.
 //! - [`worker`]: the task of one pool, which makes the steps.
 //! - [`controller`]: all pools.
+//! - [`hosts`]: other machines that run instances, and which of them gets which.
 //! - [`projects`]: projects, and the load balancers in them, whose nodes are pools.
 //! - [`api`]: `lb.controller.v1`; [`http`]: the same as JSON, and WebSockets.
 
@@ -17,6 +18,7 @@ pub mod config;
 pub mod controller;
 pub mod events;
 pub mod health;
+pub mod hosts;
 pub mod http;
 pub mod hub;
 pub mod keeper;

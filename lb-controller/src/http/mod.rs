@@ -9,6 +9,7 @@
 )]
 
 mod envelope;
+mod hosts;
 mod json;
 mod openapi;
 mod projects;

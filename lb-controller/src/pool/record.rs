@@ -2,10 +2,12 @@
 
 use std::{fmt, time::Duration};
 
-use lb_model::pool::InstanceName;
+use lb_model::{host::HostName, pool::InstanceName};
 use lb_steering::scaling::ScalingState;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+use crate::hosts::placement::Claim;
 
 /// What an instance is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -57,6 +59,15 @@ pub struct InstanceRecord {
     /// Whether its check has passed once: a controller that starts has it serve on until its check fails.
     #[serde(default)]
     pub was_healthy: bool,
+    /// The host that has it; `None` while none has room. It is a reservation of `claim` there, and ends with the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostName>,
+    /// The host that its successor gets, with a reservation there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<HostName>,
+    /// What it may take.
+    #[serde(default)]
+    pub claim: Claim,
 }
 
 /// Who says what a pool is.

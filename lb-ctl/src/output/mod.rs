@@ -13,6 +13,7 @@ pub mod drain;
 pub mod event;
 pub mod explanation;
 pub mod flows;
+pub mod host;
 pub mod http;
 pub mod plan;
 pub mod pool;

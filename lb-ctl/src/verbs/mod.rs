@@ -21,6 +21,7 @@ mod del_vip;
 mod diff;
 mod drain;
 mod flows;
+mod host;
 mod http;
 mod lb;
 mod list;
@@ -171,6 +172,8 @@ verbs! {
         Project = project;
         /// Add, change, show and delete load balancers of projects, by their controller
         Lb = lb;
+        /// Add, show, drain and remove hosts that run instances, by their controller
+        Host = host;
         /// Show what an lb-proxy serves and why, and purge its caches
         Http = http;
         /// Print a completion script for a shell
