@@ -24,7 +24,7 @@ use crate::{
     controller::{check_new_name, overlap, read_new},
     hosts::HostSettings,
     keeper::Place,
-    projects::NodeSettings,
+    registry::{NodeSettings, SharedSettings},
 };
 
 /// Where the API listens by default.
@@ -63,6 +63,8 @@ lb_model::settings! {
         exec_drivers: bool = false;
         /// How the nodes of load balancers are made. Without it there are none.
         nodes: Option<NodeSettings> = None;
+        /// How shared load balancers are made. Without it there are none.
+        shared: Option<SharedSettings> = None;
         /// Other machines that run instances for this controller. Without it none can join.
         hosts: Option<HostSettings> = None;
         /// The names of load balancers in DNS. Without it they have addresses only.

@@ -46,8 +46,8 @@ use crate::{
     keeper::{Changes, Keeper, KeeperError},
     load::Readers,
     pool::{
-        Health, InstanceView, Learned, Now, Pool, PoolOwner, PoolRecord, Readings, Role, Step,
-        StepKind, pause_after, place,
+        Health, InstanceRecord, InstanceView, Learned, Now, Pool, PoolOwner, PoolRecord, Readings,
+        Role, Step, StepKind, pause_after, place,
     },
     troubles::{self, Troubles},
     usage::{Counted, Meter},
@@ -521,7 +521,7 @@ impl Worker {
 
     async fn write_pool(&self) -> Result<(), KeeperError> {
         let mut changes = Changes::default();
-        changes.pool(&self.pool.name, &self.record());
+        changes.put(&self.pool.name, &self.record());
         self.means.keeper.write(changes).await.map(drop)
     }
 
@@ -530,7 +530,8 @@ impl Worker {
         self.means.agents.set(&self.pool.name, Wanted::new());
         self.means.hosts.hold(&self.pool.name, Vec::new());
         let mut changes = Changes::default();
-        changes.remove_pool(&self.pool.name);
+        changes.remove::<PoolRecord>(&self.pool.name);
+        changes.remove::<Learned>(&self.pool.name);
         let is_forgotten = self.means.keeper.write(changes).await.is_ok();
         if is_forgotten {
             self.means.events.forget(&self.pool.name);
@@ -623,10 +624,10 @@ impl Worker {
         let unstored = self.pool.unstored();
         let has_records = !unstored.is_empty();
         for (number, record) in unstored {
-            changes.instance(&self.pool.name, number, record);
+            changes.set(InstanceRecord::key(&self.pool.name, number), record);
         }
         if has_records || self.is_unsure {
-            changes.pool(&self.pool.name, &self.record());
+            changes.put(&self.pool.name, &self.record());
         }
         if is_tick && !self.pool.is_deleted {
             self.ticks += 1;
@@ -635,7 +636,7 @@ impl Worker {
                     scaling: self.pool.scaling.clone(),
                 };
                 if self.saved.as_ref() != Some(&learned) {
-                    changes.learned(&self.pool.name, &learned);
+                    changes.put(&self.pool.name, &learned);
                     self.saved = Some(learned);
                 }
             }
@@ -1184,7 +1185,7 @@ mod tests {
             hub: Arc::new(Hub::new(owned, parts.clone())),
             hosts,
             keeper: opened.keeper,
-            agents: Agents::start(Vec::new(), "main", false, Vec::new(), &parts),
+            agents: Agents::start(Vec::new(), "main", false, Vec::new(), Vec::new(), &parts),
             events: events.clone(),
             probes: Arc::new(tokio::sync::Semaphore::new(1)),
             started: Instant::now(),

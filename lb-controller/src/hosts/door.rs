@@ -121,8 +121,8 @@ impl Door for Hosts {
             token.used_by = Some((name.clone(), key));
         }
         let mut changes = Changes::default();
-        changes.host(name, Some(&record));
-        changes.host_token(&token.key(), token_record.as_ref());
+        changes.put(name, &record);
+        changes.set(token.key(), token_record.as_ref());
         if let Err(error) = self.0.keeper.write(changes).await {
             return Err(Status::unavailable(format!(
                 "{error}; try again with the same token"

@@ -366,7 +366,7 @@ impl Hosts {
     fn store(&self, record: HostRecord) {
         let keeper = self.0.keeper.clone();
         let mut changes = Changes::default();
-        changes.host(&record.name, Some(&record));
+        changes.put(&record.name, &record);
         keeper.owe(changes);
     }
 
@@ -455,7 +455,7 @@ impl Hosts {
             used_by: None,
         };
         let mut changes = Changes::default();
-        changes.host_token(&token.key(), Some(&record));
+        changes.put(token.key(), &record);
         self.0.keeper.write(changes).await?;
         self.state().tokens.insert(token.key(), record);
         Ok((token.to_string(), settings.listen))
@@ -470,7 +470,7 @@ impl Hosts {
         let mut record = self.record(name)?;
         record.duty = duty;
         let mut changes = Changes::default();
-        changes.host(name, Some(&record));
+        changes.put(name, &record);
         self.0.keeper.write(changes).await?;
         if let Some(record) = self.state().records.get_mut(name) {
             record.duty = duty;
@@ -506,7 +506,7 @@ impl Hosts {
             });
         }
         let mut changes = Changes::default();
-        changes.host(name, None);
+        changes.remove::<HostRecord>(name);
         self.0.keeper.write(changes).await?;
         {
             let mut state = self.state();

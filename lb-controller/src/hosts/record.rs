@@ -6,6 +6,7 @@ use lb_model::host::HostName;
 use serde::{Deserialize, Serialize};
 
 use super::placement::Claim;
+use crate::records::Record;
 
 /// What an operator wants of a host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,4 +74,14 @@ pub struct TokenRecord {
     /// Who has used it: the host, and the digest of its key.
     #[serde(default)]
     pub used_by: Option<(HostName, String)>,
+}
+
+impl Record for HostRecord {
+    const TABLE: &'static str = "hosts";
+    const WHAT: &'static str = "host";
+}
+
+impl Record for TokenRecord {
+    const TABLE: &'static str = "host_tokens";
+    const WHAT: &'static str = "token of a host";
 }

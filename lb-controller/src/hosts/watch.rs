@@ -18,6 +18,7 @@ use super::{
     door::unix_now,
     presence::{Observer, Standing},
 };
+use super::TokenRecord;
 use crate::{controller::Controller, keeper::Changes};
 
 /// See [`lb_serve::vital`].
@@ -172,7 +173,7 @@ impl Hosts {
         if !old.is_empty() {
             let mut changes = Changes::default();
             for key in &old {
-                changes.host_token(key, None);
+                changes.remove::<TokenRecord>(key);
             }
             self.0.keeper.owe(changes);
         }

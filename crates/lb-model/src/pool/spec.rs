@@ -11,6 +11,7 @@ use crate::{
     component::{Component, Registry},
     host::HostName,
     load::LoadSource,
+    project::ObjectName,
     scaling::Scaling,
     settings::{
         FieldError, Map, NOT_SET, SettingType as _, Settings as _, Value, check_description, merged,
@@ -128,6 +129,8 @@ crate::settings! {
         placement: Option<Placement> = None;
         /// VIPs of the agents whose reals the instances are.
         vips: Vec<VipKey> = Vec::new();
+        /// Projects whose load balancers may have the instances as backends.
+        projects: Vec<ObjectName> = Vec::new();
         /// How long a call of the driver may take; one that hangs counts as failed then. Stopping takes `stop_grace` besides.
         @expert driver_deadline: Duration = Duration::from_secs(60), Duration::from_secs(1)..=Duration::from_secs(3_600);
         /// Free text about the pool, shown in lists.
