@@ -1098,7 +1098,7 @@ mod tests {
                 phase: Phase::Running,
                 cgroup: String::new(),
                 fault: None,
-                labels: std::collections::BTreeMap::new(),
+                labels: BTreeMap::new(),
             });
             Ok(())
         }

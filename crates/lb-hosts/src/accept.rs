@@ -204,7 +204,7 @@ pub async fn serve(
                     }
                 }
                 Ok(Err(error)) => {
-                    tracing::warn!("a host at {from}: shaking hands over TLS: {error}")
+                    tracing::warn!("a host at {from}: shaking hands over TLS: {error}");
                 }
                 Err(_) => tracing::warn!("a host at {from}: it does not shake hands over TLS"),
             }

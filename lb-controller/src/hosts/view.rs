@@ -155,10 +155,9 @@ impl Hosts {
     /// # Errors
     /// There is no such host.
     pub fn show(&self, name: &HostName) -> Result<HostView, HostRefusal> {
-        let views = self.views().into_iter();
-        views
-            .filter(|view| view.name == *name)
-            .next_back()
+        self.views()
+            .into_iter()
+            .rfind(|view| view.name == *name)
             .ok_or_else(|| HostRefusal::Unknown(name.clone()))
     }
 }

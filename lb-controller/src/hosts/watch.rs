@@ -12,13 +12,13 @@ use lb_model::host::HostName;
 use lb_proto::host::v1;
 use tokio::time::{MissedTickBehavior, timeout};
 
+use super::TokenRecord;
 use super::{
     Hosts,
     balance::Balance,
     door::unix_now,
     presence::{Observer, Standing},
 };
-use super::TokenRecord;
 use crate::{controller::Controller, keeper::Changes};
 
 /// See [`lb_serve::vital`].
