@@ -6,8 +6,10 @@ use std::{
     time::Duration,
 };
 
+use lb_commands::environment::Power;
 use lb_drivers::Driver as _;
 use lb_model::{
+    environment::is_pool_of_environment,
     pool::{DriverChoice, InstanceName, PoolName, PoolSpec},
     project::is_pool_of_nodes,
     settings::{FieldError, Map, SettingType as _, Settings as _, Value},
@@ -59,6 +61,11 @@ pub enum Refused {
         "the pool {0} has the nodes of a load balancer: change that (`lbctl lb list` shows them)"
     )]
     OfBalancer(PoolName),
+    /// It is a member of an environment.
+    #[error(
+        "the pool {0} is a member of an environment: change that (`lbctl env list` shows them)"
+    )]
+    OfEnvironment(PoolName),
     /// A setting cannot have its value.
     #[error("{0}")]
     Invalid(FieldError),
@@ -68,6 +75,11 @@ pub enum Refused {
     /// The store does not work.
     #[error("nothing was changed: {0}")]
     Store(#[from] KeeperError),
+    /// Its driver cannot pause.
+    #[error(
+        "the pool {0} cannot be suspended: its driver {1} cannot pause instances; stop it instead"
+    )]
+    CannotPause(PoolName, String),
     /// The pool's task has ended.
     #[error("the task of pool {0} has ended; restart the controller")]
     Ended(PoolName),
@@ -163,6 +175,7 @@ impl Controller {
         pool.last_epoch = stored.record.last_epoch;
         pool.is_deleted = stored.record.is_deleted;
         pool.owner = stored.record.owner;
+        pool.power = stored.record.power;
         pool.scaling = stored.learned.scaling;
         let now = Now {
             monotonic: Duration::from_secs(30 * 86_400),
@@ -280,6 +293,35 @@ impl Controller {
         }
     }
 
+    /// Has the instances of a pool run, wait, or go. Its record says so; its task makes it true.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn set_power(&self, name: &PoolName, power: Power) -> Result<(), Refused> {
+        let view = self.view_of(name)?;
+        if view.is_deleted {
+            return Err(Refused::Deleting(name.clone()));
+        }
+        if view.power == power {
+            return Ok(());
+        }
+        if power == Power::Suspended {
+            let spec = PoolSpec::read(&view.spec, &KINDS).map_err(Refused::Invalid)?;
+            let engine = self
+                .0
+                .hub
+                .open(spec.driver(), spec.driver_deadline)
+                .map_err(|error| Refused::Driver(error.to_string()))?;
+            if !engine.bounded(spec.driver_deadline).capabilities().pause {
+                return Err(Refused::CannotPause(
+                    name.clone(),
+                    spec.driver().kind.clone(),
+                ));
+            }
+        }
+        self.order(name, |reply| Order::Power(power, reply)).await
+    }
+
     /// Deletes a pool of this owner; whether it is gone.
     ///
     /// # Errors
@@ -321,6 +363,7 @@ impl Controller {
             last_epoch: 0,
             is_deleted: false,
             owner,
+            power: Power::default(),
         };
         let mut changes = Changes::default();
         changes.put(&name, &record);
@@ -613,6 +656,24 @@ impl Controller {
             .collect()
     }
 
+    /// The first and the last port of each pool whose instances have ports of their own.
+    #[must_use]
+    pub fn ports(&self) -> Vec<(u32, u32)> {
+        let pools = self.pools();
+        let specs = pools
+            .values()
+            .map(|handle| Arc::clone(&handle.view.borrow().spec));
+        let specs = specs.filter_map(|map| PoolSpec::read(&map, &KINDS).ok());
+        let specs = specs.filter(|spec| spec.network.range.is_none());
+        specs
+            .map(|spec| {
+                let first = u32::from(spec.network.port);
+                let count = (spec.scaling.max + spec.scaling.spare).max(1);
+                (first, first + count - 1)
+            })
+            .collect()
+    }
+
     /// Changes when a pool comes or goes.
     #[must_use]
     pub fn names(&self) -> watch::Receiver<u64> {
@@ -646,6 +707,7 @@ impl Controller {
 fn of_other(name: &PoolName, owner: PoolOwner) -> Refused {
     match owner {
         PoolOwner::Balancer => Refused::OfBalancer(name.clone()),
+        PoolOwner::Environment => Refused::OfEnvironment(name.clone()),
         PoolOwner::File => Refused::OfFile(name.clone()),
         PoolOwner::Api => Refused::Exists(name.clone()),
     }
@@ -655,6 +717,10 @@ fn of_other(name: &PoolName, owner: PoolOwner) -> Refused {
 pub(crate) fn check_new_name(name: &PoolName) -> Result<(), FieldError> {
     if is_pool_of_nodes(name) {
         let advice = "pools of load balancers have such names; give another";
+        return Err(FieldError::new("name", name, advice));
+    }
+    if is_pool_of_environment(name) {
+        let advice = "pools of environments have such names; give another";
         return Err(FieldError::new("name", name, advice));
     }
     Ok(())
@@ -684,6 +750,13 @@ pub(crate) fn read_new(settings: &Map<String, Value>) -> Result<PoolSpec, FieldE
 
 /// What two pools would both use.
 pub(crate) fn overlap(one: &PoolSpec, other: &PoolSpec, name: &PoolName) -> Option<FieldError> {
+    for (bridge, range, field) in one.network.bridges() {
+        let mut theirs = other.network.bridges();
+        if theirs.any(|(other, taken, _)| other == bridge && taken.overlaps(range)) {
+            let advice = format!("pool {name} has addresses of it on {bridge}; give others");
+            return Some(FieldError::new(format!("network.{field}"), range, advice));
+        }
+    }
     match (&one.network.range, &other.network.range) {
         (Some(range), Some(taken)) => range.overlaps(taken).then(|| {
             let advice = format!("pool {name} has addresses of it; give others");

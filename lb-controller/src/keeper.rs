@@ -346,6 +346,7 @@ mod tests {
             last_epoch: 9,
             is_deleted: false,
             owner: crate::pool::PoolOwner::File,
+            power: lb_commands::environment::Power::default(),
         };
         let instance = InstanceRecord {
             name: "web-1-9".parse().unwrap(),
@@ -530,6 +531,7 @@ mod tests {
             last_epoch: 0,
             is_deleted: false,
             owner: crate::pool::PoolOwner::Api,
+            power: lb_commands::environment::Power::default(),
         };
         let (web, shop): (PoolName, PoolName) = ("web".parse().unwrap(), "shop".parse().unwrap());
         let add = |name: &PoolName| {

@@ -9,6 +9,8 @@
 //! - [`controller`]: all pools.
 //! - [`hosts`]: other machines that run instances, and which of them gets which.
 //! - [`projects`]: makes projects and the load balancers in them true; their nodes are pools.
+//! - [`queue`]: the command queue: stored before it is executed.
+//! - [`environments`]: groups of pools and load balancers, whose orders are commands.
 //! - [`api`]: `lb.controller.v1`; [`http`]: the same as JSON, and WebSockets.
 
 #![forbid(unsafe_code)]
@@ -17,6 +19,7 @@ pub mod agents;
 pub mod api;
 pub mod config;
 pub mod controller;
+pub mod environments;
 pub mod events;
 pub mod health;
 pub mod hosts;
@@ -28,6 +31,7 @@ pub mod metrics;
 pub mod pool;
 pub mod projects;
 pub mod pulses;
+pub mod queue;
 pub mod records;
 pub mod reference;
 pub mod registry;

@@ -227,6 +227,18 @@ const ROWS: &[Row] = &[
         }),
     ),
     row(
+        "lb_controller_subnets",
+        Kind::Gauge,
+        None,
+        STATE,
+        "Subnets of all projects by state: pending (the bridge is not as it is wanted), ready or deleting.",
+        Of::Controller(|metrics, samples| {
+            metrics.subnets.iter().try_for_each(|(state, count)| {
+                samples.add(&[("state", state)], Value::Count(*count as u64))
+            })
+        }),
+    ),
+    row(
         "lb_dns_messages_total",
         Kind::Counter,
         None,
@@ -352,6 +364,8 @@ pub struct Metrics {
     hosts: Vec<HostView>,
     /// Load balancers by state.
     balancers: BTreeMap<&'static str, usize>,
+    /// Subnets by state.
+    subnets: BTreeMap<&'static str, usize>,
     dns: Vec<(&'static str, u64)>,
 }
 
@@ -360,11 +374,13 @@ impl Metrics {
     #[must_use]
     pub fn take(controller: &Controller, projects: &Projects) -> Self {
         let dns = projects.dns_counts();
+        let subnets = projects.subnet_counts();
         let (projects, balancers) = projects.counts();
         Metrics {
             hosts: controller.hosts().views(),
             projects,
             balancers,
+            subnets,
             dns: dns.map(|counts| counts.named()).unwrap_or_default(),
             // Without a name nothing is refused.
             pools: controller.views(None).unwrap_or_default(),

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 
+use lb_commands::{command::Command, environment::Environment};
 use lb_model::dns::Addresses;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     hosts::{HostRecord, TokenRecord},
     pool::{InstanceRecord, Learned, PoolRecord},
-    registry::{BalancerRecord, ProjectRecord},
+    registry::{BalancerRecord, ProjectRecord, SubnetRecord},
 };
 
 /// All records: of each table, by key, as they are stored.
@@ -56,10 +57,13 @@ const TABLES: &[Table] = &[
     Table::of::<Learned>(),
     Table::of::<ProjectRecord>(),
     Table::of::<BalancerRecord>(),
+    Table::of::<SubnetRecord>(),
     Table::of::<Counter>(),
     Table::of::<Addresses>(),
     Table::of::<HostRecord>(),
     Table::of::<TokenRecord>(),
+    Table::of::<Command>(),
+    Table::of::<Environment>(),
 ];
 
 /// Their names.
@@ -83,6 +87,8 @@ impl Counter {
     pub const LAST_ID: &'static str = "last_id";
     /// The key of the changes of the zone.
     pub const SERIAL: &'static str = "dns_serial";
+    /// The key of the numbers that were given to environments.
+    pub const LAST_ENVIRONMENT: &'static str = "last_environment";
 }
 
 impl Record for Counter {
@@ -94,6 +100,18 @@ impl Record for Counter {
 impl Record for Addresses {
     const TABLE: &'static str = "names";
     const WHAT: &'static str = "name";
+}
+
+/// A command. Key: its number.
+impl Record for Command {
+    const TABLE: &'static str = "commands";
+    const WHAT: &'static str = "command";
+}
+
+/// An environment. Key: its number.
+impl Record for Environment {
+    const TABLE: &'static str = "environments";
+    const WHAT: &'static str = "environment";
 }
 
 /// A record that cannot be read.

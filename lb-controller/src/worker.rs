@@ -13,6 +13,7 @@ use std::{
 use anyhow::bail;
 use futures::FutureExt as _;
 use lb_clients::health::runner::FirstProbe;
+use lb_commands::environment::Power;
 use lb_drivers::{Bounded, Driver as _, DriverError};
 use lb_model::{
     host::HostName,
@@ -65,6 +66,8 @@ const SAVE: u32 = 30;
 pub enum Order {
     /// Other settings, which were validated.
     Set(Box<PoolSpec>, oneshot::Sender<Result<(), KeeperError>>),
+    /// To have its instances run, wait, or go.
+    Power(Power, oneshot::Sender<Result<(), KeeperError>>),
     /// To go, with its instances.
     Delete(oneshot::Sender<Result<(), KeeperError>>),
     /// What a proxy has counted.
@@ -95,6 +98,8 @@ pub struct PoolView {
     pub is_deleted: bool,
     /// Who says what it is.
     pub owner: PoolOwner,
+    /// Whether its instances are to run.
+    pub power: Power,
     /// Its instances.
     pub instances: Vec<InstanceView>,
     /// The last decision.
@@ -213,6 +218,7 @@ impl Worker {
             generation: pool.generation,
             is_deleted: pool.is_deleted,
             owner: pool.owner,
+            power: pool.power,
             instances: Vec::new(),
             decision: None,
             troubles: Vec::new(),
@@ -487,6 +493,17 @@ impl Worker {
                 self.publish(self.now());
                 let _ = reply.send(written);
             }
+            Order::Power(power, reply) => {
+                let before = self.pool.power;
+                self.pool.set_power(power, self.now());
+                let written = self.write_pool().await;
+                if written.is_err() {
+                    self.pool.set_power(before, self.now());
+                    self.is_unsure = true;
+                }
+                self.publish(self.now());
+                let _ = reply.send(written);
+            }
             Order::Delete(reply) => {
                 let before = std::mem::replace(&mut self.pool.is_deleted, true);
                 let written = self.write_pool().await;
@@ -516,6 +533,7 @@ impl Worker {
             last_epoch: self.pool.last_epoch,
             is_deleted: self.pool.is_deleted,
             owner: self.pool.owner,
+            power: self.pool.power,
         }
     }
 
@@ -1011,6 +1029,7 @@ impl Worker {
             generation: self.pool.generation,
             is_deleted: self.pool.is_deleted,
             owner: self.pool.owner,
+            power: self.pool.power,
             instances: self.pool.view(now),
             thresholds: self.pool.distribution.thresholds(&self.pool.spec.scaling),
             revision: 0,
@@ -1024,6 +1043,7 @@ impl Worker {
                 || before.decision != view.decision
                 || before.troubles != view.troubles
                 || before.is_deleted != view.is_deleted
+                || before.power != view.power
                 || !Arc::ptr_eq(&before.spec, &view.spec);
             *before = PoolView {
                 revision: before.revision + u64::from(is_seen),

@@ -520,12 +520,15 @@ impl Inner {
                 }
             }
         };
-        let fault = match launch.as_ref().and_then(Launch::attachment) {
-            Some(attachment) if phase.is_up() => {
+        let attached = launch
+            .as_ref()
+            .and_then(|launch| Some((launch.endpoint.ip(), launch.attachment()?)));
+        let fault = match attached {
+            Some((address, attachment)) if phase.is_up() => {
                 let (connector, name) = (self.connector.clone(), name.clone());
                 let attachment = attachment.clone();
                 let folder = self.state.join(name.to_string());
-                blocking(move || Ok(connector.fault(&name, &attachment, &folder))).await?
+                blocking(move || Ok(connector.fault(&name, address, &attachment, &folder))).await?
             }
             _ => None,
         };

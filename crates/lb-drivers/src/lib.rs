@@ -26,5 +26,5 @@ mod spawn;
 pub use bounded::Bounded;
 pub use driver::{Capabilities, Command, Driver, Hint, Listed, MAX_OUTPUT, Output, Phase};
 pub use error::{DriverError, ErrorCode};
-pub use network::host_interface;
+pub use network::{bridge, host_interface};
 pub use registry::{DRIVERS, OpenError, Owned, open};

@@ -11,6 +11,7 @@ pub mod component;
 pub mod dns;
 pub mod document;
 pub mod duration;
+pub mod environment;
 pub mod host;
 pub mod intent;
 pub mod load;

@@ -2,14 +2,17 @@
 
 use std::time::{Duration, SystemTime};
 
+use lb_commands::command::{Command, State};
+use lb_model::project::ObjectName;
 use lb_proto::{controller::v1, settings::map_to_struct};
 use lb_steering::scaling::ScalingDecision;
 
 use crate::{
+    environments::{EnvironmentView, MemberView},
     events::Dated,
     hosts::HostView,
     pool::{InstanceState, InstanceView},
-    projects::{BalancerView, ProjectView},
+    projects::{BalancerView, Condition, ProjectView, SubnetView},
     worker::PoolView,
 };
 
@@ -41,7 +44,13 @@ pub fn host(view: &HostView) -> v1::Host {
 /// A project.
 pub fn project(view: &ProjectView) -> v1::Project {
     let record = &view.record;
-    let balancers = view.balancers.iter();
+    let ids = |list: &[(u64, ObjectName)]| {
+        let ids = list.iter().map(|(id, name)| v1::ObjectId {
+            id: *id,
+            name: name.to_string(),
+        });
+        ids.collect()
+    };
     v1::Project {
         id: record.id,
         name: record.name.to_string(),
@@ -49,24 +58,52 @@ pub fn project(view: &ProjectView) -> v1::Project {
         generation: record.generation,
         created: Some(timestamp(record.created)),
         deleting: record.is_deleted,
-        balancers: balancers
-            .map(|(id, name)| v1::ObjectId {
-                id: *id,
-                name: name.to_string(),
-            })
-            .collect(),
+        balancers: ids(&view.balancers),
+        subnets: ids(&view.subnets),
+    }
+}
+
+fn condition(condition: &Condition) -> v1::Condition {
+    v1::Condition {
+        kind: condition.kind.to_owned(),
+        value: condition.is_true,
+        since: Some(timestamp(condition.since)),
+        why: condition.why.clone(),
+    }
+}
+
+/// A subnet.
+pub fn subnet(view: &SubnetView) -> v1::Subnet {
+    let (record, seen) = (&view.record, &view.seen);
+    let leases = view.leases.iter().map(|lease| v1::Lease {
+        id: lease.balancer,
+        balancer: lease.name.to_string(),
+        addresses: lease.addresses.to_string(),
+        former: lease.is_former,
+    });
+    v1::Subnet {
+        id: record.id,
+        name: record.name.to_string(),
+        project: view.project.clone(),
+        settings: Some(map_to_struct(record.spec.clone())),
+        generation: record.generation,
+        observed_generation: seen.seen.observed_generation,
+        created: Some(timestamp(record.created)),
+        deleting: record.is_deleted,
+        conditions: seen.seen.conditions.iter().map(condition).collect(),
+        bridge: view.bridge.clone(),
+        range: view
+            .given
+            .map(|range| range.to_string())
+            .unwrap_or_default(),
+        leases: leases.collect(),
+        ports: seen.ports.clone(),
     }
 }
 
 /// A load balancer.
 pub fn balancer(view: &BalancerView) -> v1::Balancer {
     let (record, seen) = (&view.record, &view.seen);
-    let conditions = seen.conditions.iter().map(|condition| v1::Condition {
-        kind: condition.kind.to_owned(),
-        value: condition.is_true,
-        since: Some(timestamp(condition.since)),
-        why: condition.why.clone(),
-    });
     let nodes = seen.nodes.iter().map(|node| v1::Node {
         name: node.name.to_string(),
         address: node.address.to_string(),
@@ -82,10 +119,87 @@ pub fn balancer(view: &BalancerView) -> v1::Balancer {
         observed_generation: seen.observed_generation,
         created: Some(timestamp(record.created)),
         deleting: record.is_deleted,
-        conditions: conditions.collect(),
+        conditions: seen.conditions.iter().map(condition).collect(),
         nodes: nodes.collect(),
         url: view.url.clone().unwrap_or_default(),
         addresses: view.addresses().iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// An environment.
+pub fn environment(view: &EnvironmentView) -> v1::Environment {
+    let environment = &view.environment;
+    v1::Environment {
+        id: environment.id,
+        name: environment.name.clone(),
+        project: view.project.clone(),
+        settings: Some(map_to_struct(environment.spec.clone())),
+        generation: environment.generation,
+        created: Some(timestamp(environment.created)),
+        state: view.state().to_owned(),
+        power: environment.power.name().to_owned(),
+        members: view.members.iter().map(member).collect(),
+        commands: view.under_way.clone(),
+        conditions: view.conditions.iter().map(condition).collect(),
+        url: view.url().unwrap_or_default().to_owned(),
+    }
+}
+
+fn member(view: &MemberView) -> v1::Member {
+    let member = &view.member;
+    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    v1::Member {
+        id: member.id,
+        name: member.name.clone(),
+        role: member.role.clone(),
+        priority: member.priority,
+        kind: member.kind.name().to_owned(),
+        settings: Some(map_to_struct(member.settings.clone())),
+        standing: member.standing.name().to_owned(),
+        since: Some(timestamp(member.since)),
+        why: member.why.clone(),
+        object: view.object.clone(),
+        serving: count(view.serving.0),
+        instances: count(view.serving.1),
+        state: view.state.clone(),
+        url: view.url.clone().unwrap_or_default(),
+        bound: view.bound.clone(),
+    }
+}
+
+/// A command, with those that it waits for.
+pub fn command(command: &Command, waits_for: Vec<u64>) -> v1::Command {
+    let lease = command.lease.as_ref();
+    let is_paused = command.state == State::Waiting && command.next_try > Duration::ZERO;
+    v1::Command {
+        id: command.id,
+        parent: command.parent.unwrap_or_default(),
+        children: command.children.clone(),
+        object: command.object.clone(),
+        verb: command.verb.clone(),
+        arguments: Some(map_to_struct(command.arguments.clone())),
+        about: command.about.clone(),
+        state: command.state.name().to_owned(),
+        depth: u32::try_from(command.depth()).unwrap_or(u32::MAX),
+        step: command.step,
+        attempts: command.attempts,
+        failures: command.failures,
+        created: Some(timestamp(command.created)),
+        changed: Some(timestamp(command.changed)),
+        deadline: Some(timestamp(command.deadline)),
+        next_try: is_paused.then(|| timestamp(command.next_try)),
+        worker: lease.map(|lease| lease.worker.clone()).unwrap_or_default(),
+        why: command.why().to_owned(),
+        log: command
+            .log
+            .iter()
+            .map(|line| v1::CommandLine {
+                time: Some(timestamp(line.time)),
+                text: line.text.clone(),
+            })
+            .collect(),
+        undo: command.is_undo,
+        waits_for,
     }
 }
 
@@ -100,6 +214,7 @@ pub fn pool(view: &PoolView) -> v1::Pool {
         desired: view.decision.as_ref().map(|decision| decision.desired),
         troubles: view.troubles.clone(),
         owner: view.owner.name().to_owned(),
+        power: view.power.name().to_owned(),
         low: view.thresholds.low,
         high: view.thresholds.high,
     }

@@ -1,9 +1,11 @@
 //! `lb.controller.v1` over gRPC. Nothing is decided here.
 
 pub(crate) mod convert;
+pub(crate) mod environments;
 pub(crate) mod hosts;
 mod projects;
 mod serve;
+mod subnets;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -29,6 +31,7 @@ pub use serve::serve;
 
 use crate::{
     controller::{Controller, Refused},
+    environments::Environments,
     projects::Projects,
     worker::{PoolView, Report},
 };
@@ -52,6 +55,7 @@ const BEHIND: usize = 64;
 pub struct Api {
     controller: Controller,
     projects: Projects,
+    environments: Environments,
     /// Becomes true when the controller ends: streams end then.
     stopping: watch::Receiver<bool>,
 }
@@ -62,11 +66,13 @@ impl Api {
     pub const fn new(
         controller: Controller,
         projects: Projects,
+        environments: Environments,
         stopping: watch::Receiver<bool>,
     ) -> Self {
         Api {
             controller,
             projects,
+            environments,
             stopping,
         }
     }
@@ -83,9 +89,11 @@ fn refused(refusal: &Refused) -> Status {
     match refusal {
         Refused::NoPool(name) => about(Code::NotFound, name),
         Refused::Exists(name) => about(Code::AlreadyExists, name),
-        Refused::Deleting(name) | Refused::OfFile(name) | Refused::OfBalancer(name) => {
-            about(Code::FailedPrecondition, name)
-        }
+        Refused::Deleting(name)
+        | Refused::OfFile(name)
+        | Refused::OfBalancer(name)
+        | Refused::OfEnvironment(name)
+        | Refused::CannotPause(name, _) => about(Code::FailedPrecondition, name),
         Refused::Invalid(error) => Status::with_error_details(
             Code::InvalidArgument,
             text.clone(),
@@ -519,5 +527,136 @@ impl Service for Api {
         hosts::remove(self.controller.hosts(), request.into_inner())
             .await
             .map(Response::new)
+    }
+
+    async fn create_environment(
+        &self,
+        request: Request<v1::CreateEnvironmentRequest>,
+    ) -> Result<Response<v1::Ordered>, Status> {
+        environments::create(&self.environments, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn update_environment(
+        &self,
+        request: Request<v1::UpdateEnvironmentRequest>,
+    ) -> Result<Response<v1::Ordered>, Status> {
+        environments::update(&self.environments, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn list_environments(
+        &self,
+        request: Request<v1::ListEnvironmentsRequest>,
+    ) -> Result<Response<v1::ListEnvironmentsResponse>, Status> {
+        environments::list(&self.environments, request.get_ref()).map(Response::new)
+    }
+
+    async fn add_member(
+        &self,
+        request: Request<v1::AddMemberRequest>,
+    ) -> Result<Response<v1::Ordered>, Status> {
+        environments::add_member(&self.environments, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn remove_member(
+        &self,
+        request: Request<v1::RemoveMemberRequest>,
+    ) -> Result<Response<v1::Ordered>, Status> {
+        environments::remove_member(&self.environments, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn order_environment(
+        &self,
+        request: Request<v1::OrderEnvironmentRequest>,
+    ) -> Result<Response<v1::Ordered>, Status> {
+        environments::whole(&self.environments, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn clone_environment(
+        &self,
+        request: Request<v1::CloneEnvironmentRequest>,
+    ) -> Result<Response<v1::Ordered>, Status> {
+        environments::clone(&self.environments, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn list_commands(
+        &self,
+        request: Request<v1::ListCommandsRequest>,
+    ) -> Result<Response<v1::ListCommandsResponse>, Status> {
+        environments::list_commands(self.environments.commands(), request.get_ref())
+            .map(Response::new)
+    }
+
+    async fn cancel_command(
+        &self,
+        request: Request<v1::CancelCommandRequest>,
+    ) -> Result<Response<v1::Command>, Status> {
+        environments::cancel(self.environments.commands(), request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn retry_command(
+        &self,
+        request: Request<v1::RetryCommandRequest>,
+    ) -> Result<Response<v1::Command>, Status> {
+        environments::retry(self.environments.commands(), request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    type WatchCommandsStream = environments::Watch;
+
+    async fn watch_commands(
+        &self,
+        request: Request<v1::WatchCommandsRequest>,
+    ) -> Result<Response<Self::WatchCommandsStream>, Status> {
+        let commands = self.environments.commands();
+        environments::watch(commands, request.get_ref(), self.stopping.clone()).map(Response::new)
+    }
+
+    async fn create_subnet(
+        &self,
+        request: Request<v1::CreateSubnetRequest>,
+    ) -> Result<Response<v1::Subnet>, Status> {
+        subnets::create(&self.projects, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn update_subnet(
+        &self,
+        request: Request<v1::UpdateSubnetRequest>,
+    ) -> Result<Response<v1::Subnet>, Status> {
+        subnets::update(&self.projects, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn delete_subnet(
+        &self,
+        request: Request<v1::DeleteSubnetRequest>,
+    ) -> Result<Response<v1::Subnet>, Status> {
+        subnets::delete(&self.projects, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn list_subnets(
+        &self,
+        request: Request<v1::ListSubnetsRequest>,
+    ) -> Result<Response<v1::ListSubnetsResponse>, Status> {
+        subnets::list(&self.projects, request.get_ref()).map(Response::new)
     }
 }

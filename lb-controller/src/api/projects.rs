@@ -14,9 +14,10 @@ use crate::{
 /// Types of objects in `google.rpc.ResourceInfo`.
 const PROJECT: &str = "lb.controller.v1.Project";
 const BALANCER: &str = "lb.controller.v1.Balancer";
+const SUBNET: &str = "lb.controller.v1.Subnet";
 
 /// A refusal with its details.
-fn refused(refusal: &Refusal) -> Status {
+pub(super) fn refused(refusal: &Refusal) -> Status {
     let text = refusal.to_string();
     let about = |code, kind: &str, name: String| {
         let details = ErrorDetails::with_resource_info(kind, name, "", text.clone());
@@ -25,6 +26,8 @@ fn refused(refusal: &Refusal) -> Status {
     match refusal {
         Refusal::NoProject(key) => about(Code::NotFound, PROJECT, key.to_string()),
         Refusal::NoBalancer(key, _) => about(Code::NotFound, BALANCER, key.to_string()),
+        Refusal::NoSubnet(key, _) => about(Code::NotFound, SUBNET, key.to_string()),
+        Refusal::SubnetExists(name, _) => about(Code::AlreadyExists, SUBNET, name.to_string()),
         Refusal::ProjectExists(name) => about(Code::AlreadyExists, PROJECT, name.to_string()),
         Refusal::BalancerExists(name, _) => about(Code::AlreadyExists, BALANCER, name.to_string()),
         Refusal::Invalid(error) => {
@@ -32,14 +35,18 @@ fn refused(refusal: &Refusal) -> Status {
             let details = ErrorDetails::with_bad_request_violation(error.field.clone(), advice);
             Status::with_error_details(Code::InvalidArgument, text.clone(), details)
         }
-        Refusal::Quota { .. } | Refusal::NoAddresses(_) => Status::resource_exhausted(text),
-        Refusal::Deleting(_) | Refusal::NotEmpty { .. } | Refusal::NoNodes | Refusal::NoShared => {
-            Status::failed_precondition(text)
+        Refusal::Quota { .. } | Refusal::NoAddresses(_) | Refusal::NoSubnetAddresses { .. } => {
+            Status::resource_exhausted(text)
         }
+        Refusal::Deleting(_)
+        | Refusal::NotEmpty { .. }
+        | Refusal::SubnetInUse { .. }
+        | Refusal::NoNodes
+        | Refusal::NoShared => Status::failed_precondition(text),
     }
 }
 
-fn failed(error: &OrderError) -> Status {
+pub(super) fn failed(error: &OrderError) -> Status {
     match error {
         OrderError::Refused(refusal) => refused(refusal),
         OrderError::Store(_) => Status::unavailable(error.to_string()),
@@ -47,7 +54,10 @@ fn failed(error: &OrderError) -> Status {
 }
 
 /// Reads a name, an id, or whatever has a text; `field` is where it stands.
-fn read<T: std::str::FromStr<Err = String>>(field: &str, text: &str) -> Result<T, Status> {
+pub(super) fn read<T: std::str::FromStr<Err = String>>(
+    field: &str,
+    text: &str,
+) -> Result<T, Status> {
     text.parse().map_err(|advice: String| {
         refused(&Refusal::Invalid(FieldError::new(
             field,
@@ -57,7 +67,7 @@ fn read<T: std::str::FromStr<Err = String>>(field: &str, text: &str) -> Result<T
     })
 }
 
-fn optional(field: &str, text: &str) -> Result<Option<Key>, Status> {
+pub(super) fn optional(field: &str, text: &str) -> Result<Option<Key>, Status> {
     if text.is_empty() {
         return Ok(None);
     }

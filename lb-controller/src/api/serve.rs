@@ -43,8 +43,11 @@ fn cost(path: &str) -> Cost {
         .strip_prefix('/')
         .and_then(|path| path.strip_prefix(SERVICE_NAME));
     match call {
-        Some("/WatchPools") => Cost::Following,
-        Some("/ListPools" | "/ExplainPool" | "/GetLogs" | "/Backup") => Cost::Large,
+        Some("/WatchPools" | "/WatchCommands") => Cost::Following,
+        Some(
+            "/ListPools" | "/ListCommands" | "/ListEnvironments" | "/ExplainPool" | "/GetLogs"
+            | "/Backup",
+        ) => Cost::Large,
         _ => Cost::Small,
     }
 }

@@ -4,11 +4,13 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time
 
 use anyhow::{Context as _, bail};
 use lb_clients::health::runner;
+use lb_commands::queue::Limits;
 use lb_controller::{
     agents::{self, Agents},
     api::{self, Api},
     config::{Config, ControllerSettings, check_name},
     controller::{Controller, Ground},
+    environments::{Environments, Executor},
     events::Events,
     hosts::{self, HostRecord, HostSettings, Hosts, TokenRecord},
     http,
@@ -17,6 +19,7 @@ use lb_controller::{
     pool::StoredPool,
     projects::{Means, Names, Projects, StoredNames},
     pulses::Pulses,
+    queue::{Commands, QUEUE, StoredOrders},
     registry::{Making, Registry},
 };
 use lb_drivers::Owned;
@@ -421,6 +424,7 @@ impl Run {
             hosts::watch::keep(hosts.clone(), controller.clone()),
         );
         let means = Means {
+            owner: settings.name.clone(),
             program: beside(
                 settings
                     .nodes
@@ -446,8 +450,24 @@ impl Run {
             )?),
             None => None,
         };
+        let prepared = Commands::prepare(
+            keeper.clone(),
+            Limits::default(),
+            StoredOrders::read(&stored)?,
+        );
         let projects = Projects::start(means, controller.clone(), keeper, registry, names, &parts);
-        watch(&vital, &controller, settings.watchdog)?;
+        let commands = prepared.commands();
+        let allow_exec = settings.exec_drivers;
+        let executor = Executor::new(controller.clone(), projects.clone(), allow_exec);
+        prepared.start(executor, &parts);
+        let environments = Environments::start(
+            commands.clone(),
+            controller.clone(),
+            projects.clone(),
+            allow_exec,
+            &parts,
+        );
+        watch(&vital, &controller, &commands, settings.watchdog)?;
         let mut file = self.config.is_some().then_some(pools);
         let mut is_followed = match &file {
             Some(pools) => controller.follow_file(pools.clone()).await,
@@ -468,6 +488,7 @@ impl Run {
         let site = http::Site::new(
             controller.clone(),
             projects.clone(),
+            environments.clone(),
             settings.http_origins.clone(),
             stopping.clone(),
         );
@@ -479,7 +500,7 @@ impl Run {
         vital.spawn(
             API,
             api::serve(
-                Api::new(controller.clone(), projects, stopping.clone()),
+                Api::new(controller.clone(), projects, environments, stopping.clone()),
                 listeners,
                 stopping,
             ),
@@ -526,7 +547,12 @@ impl Run {
 }
 
 /// Watches the runtime and the pools' tasks: see `lb_serve::watchdog`.
-fn watch(vital: &Vital, controller: &Controller, limit: Duration) -> anyhow::Result<()> {
+fn watch(
+    vital: &Vital,
+    controller: &Controller,
+    commands: &Commands,
+    limit: Duration,
+) -> anyhow::Result<()> {
     let runtime = Arc::default();
     // Looks are made once a second.
     let pulses = Pulses::new(u32::try_from(limit.as_secs() / 2).unwrap_or(u32::MAX));
@@ -534,6 +560,8 @@ fn watch(vital: &Vital, controller: &Controller, limit: Duration) -> anyhow::Res
     let watchdog = Watchdog::new("lb-controller", limit)
         // It beats by itself.
         .watch(RUNTIME, Arc::clone(&runtime), || {})
+        // It looks around once a second.
+        .watch(QUEUE, commands.pulse(), || {})
         .watch(POOLS, pulses.all(), move || {
             for pool in pulses.look(&pools.pulses()) {
                 tracing::error!("the task of pool {pool} makes no progress");

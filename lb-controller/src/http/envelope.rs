@@ -2,6 +2,8 @@
 //!
 //! It has words of its own for what is in [`BalancerSpec`]; this file translates, and decides nothing.
 
+mod subnet;
+
 use http::StatusCode;
 use lb_model::{
     component::Component,
@@ -29,6 +31,7 @@ enum Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Project,
+    Subnet,
     Instance,
 }
 
@@ -113,16 +116,21 @@ impl From<OrderError> for Failure {
 #[must_use]
 pub fn status(refusal: &Refusal) -> StatusCode {
     match refusal {
-        Refusal::NoProject(_) | Refusal::NoBalancer(..) => StatusCode::NOT_FOUND,
+        Refusal::NoProject(_) | Refusal::NoBalancer(..) | Refusal::NoSubnet(..) => {
+            StatusCode::NOT_FOUND
+        }
         Refusal::ProjectExists(_)
         | Refusal::BalancerExists(..)
+        | Refusal::SubnetExists(..)
         | Refusal::Deleting(_)
+        | Refusal::SubnetInUse { .. }
         | Refusal::NotEmpty { .. } => StatusCode::CONFLICT,
         Refusal::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
         Refusal::Quota { .. } => StatusCode::FORBIDDEN,
-        Refusal::NoAddresses(_) | Refusal::NoNodes | Refusal::NoShared => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        Refusal::NoAddresses(_)
+        | Refusal::NoSubnetAddresses { .. }
+        | Refusal::NoNodes
+        | Refusal::NoShared => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 
@@ -198,8 +206,9 @@ async fn follow(projects: &Projects, order: &Value) -> Result<(StatusCode, Value
     };
     let kind = match map.remove("type").as_ref().and_then(Value::as_str) {
         Some("project") => Kind::Project,
+        Some("subnet") => Kind::Subnet,
         Some("instance" | "load-balancer") => Kind::Instance,
-        _ => return Err(one_of(order, "type", "project or instance")),
+        _ => return Err(one_of(order, "type", "project, subnet or instance")),
     };
     let info = match map.remove("info") {
         Some(Value::Object(info)) => info,
@@ -216,6 +225,7 @@ async fn follow(projects: &Projects, order: &Value) -> Result<(StatusCode, Value
     }
     match kind {
         Kind::Project => project(projects, action, info).await,
+        Kind::Subnet => subnet::follow(projects, action, info).await,
         Kind::Instance => instance(projects, action, info).await,
     }
 }
@@ -275,6 +285,15 @@ fn take_name(map: &mut Map<String, Value>) -> Result<ObjectName, Failure> {
     }
 }
 
+/// Takes whether what is in an object is to be deleted, too.
+fn take_everything(map: &mut Map<String, Value>) -> Result<bool, Failure> {
+    match map.remove("everything") {
+        None => Ok(false),
+        Some(Value::Bool(everything)) => Ok(everything),
+        Some(value) => Err(Failure::wrong("everything", &value, "give true or false")),
+    }
+}
+
 const NAME: &str = "give id or name";
 
 async fn project(
@@ -285,6 +304,7 @@ async fn project(
     if action == Action::Create {
         let name = take_name(&mut info)?;
         info.remove("instances");
+        info.remove("subnets");
         let view = projects.create_project(name, &info).await?;
         return Ok((StatusCode::CREATED, project_info(&view)));
     }
@@ -306,13 +326,7 @@ async fn project(
         }
         _ => {
             let key = key.ok_or_else(|| Failure::missing("id", NAME))?;
-            let everything = match info.remove("everything") {
-                None => false,
-                Some(Value::Bool(everything)) => everything,
-                Some(value) => {
-                    return Err(Failure::wrong("everything", &value, "give true or false"));
-                }
-            };
+            let everything = take_everything(&mut info)?;
             nothing_left(&info, &[]).map_err(|error| Failure::of(&error))?;
             let view = projects.delete_project(&key, everything).await?;
             Ok((StatusCode::OK, project_info(&view)))
@@ -321,14 +335,16 @@ async fn project(
 }
 
 fn project_info(view: &ProjectView) -> Value {
-    let instances = view.balancers.iter();
-    let instances: Vec<Value> = instances
-        .map(|(id, name)| json!({ "id": id, "name": name }))
-        .collect();
+    let ids = |list: &[(u64, ObjectName)]| -> Vec<Value> {
+        let ids = list.iter();
+        ids.map(|(id, name)| json!({ "id": id, "name": name }))
+            .collect()
+    };
     let mut info = Value::Object(view.record.spec.clone());
     info["id"] = view.record.id.into();
     info["name"] = view.record.name.as_str().into();
-    info["instances"] = instances.into();
+    info["instances"] = ids(&view.balancers).into();
+    info["subnets"] = ids(&view.subnets).into();
     info
 }
 
@@ -426,6 +442,7 @@ fn settings(mut info: Map<String, Value>) -> Result<Map<String, Value>, Failure>
     for name in [
         "kind",
         "port",
+        "subnet",
         "nodes",
         "max_nodes",
         "labels",
@@ -434,7 +451,7 @@ fn settings(mut info: Map<String, Value>) -> Result<Map<String, Value>, Failure>
         settings.extend(info.remove(name).map(|value| (name.to_owned(), value)));
     }
     if let Some((field, value)) = info.iter().next() {
-        let advice = "there is no such field; there are id, name, project, type, kind, port, backend, nodes, max_nodes, labels and description";
+        let advice = "there is no such field; there are id, name, project, type, kind, port, backend, subnet, nodes, max_nodes, labels and description";
         return Err(Failure::wrong(field, value, advice));
     }
     Ok(settings)
@@ -617,6 +634,9 @@ fn instance_info(view: &BalancerView) -> Value {
         info["port"] = spec.listen_port().into();
         info["backend"] = backend_info(&spec);
         info["nodes"] = spec.nodes.into();
+        if let Some(subnet) = &spec.subnet {
+            info["subnet"] = subnet.as_str().into();
+        }
         info["kind"] = spec.kind.name().into();
     }
     info

@@ -9,6 +9,7 @@
 )]
 
 mod envelope;
+mod environments;
 mod hosts;
 mod json;
 mod nodes;
@@ -16,6 +17,7 @@ mod openapi;
 mod projects;
 mod routes;
 mod stream;
+mod subnets;
 
 use std::{
     convert::Infallible,
@@ -47,7 +49,7 @@ use tokio::{
 
 pub use nodes::serve_nodes;
 
-use crate::{controller::Controller, projects::Projects};
+use crate::{controller::Controller, environments::Environments, projects::Projects};
 
 /// The header with the request's id.
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -73,6 +75,7 @@ type Body = Full<Bytes>;
 pub struct Site {
     controller: Controller,
     projects: Projects,
+    environments: Environments,
     /// Origins whose browsers may read; `*` is any.
     origins: Arc<[String]>,
     stopping: Receiver<bool>,
@@ -90,6 +93,7 @@ impl Site {
     pub fn new(
         controller: Controller,
         projects: Projects,
+        environments: Environments,
         origins: Vec<String>,
         stopping: Receiver<bool>,
     ) -> Self {
@@ -99,6 +103,7 @@ impl Site {
         Site {
             controller,
             projects,
+            environments,
             origins: origins.into(),
             stopping,
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),

@@ -12,7 +12,7 @@ type Path = (
     &'static [(&'static str, &'static str)],
 );
 
-const PATHS: [Path; 21] = [
+const PATHS: [Path; 34] = [
     (
         "/v1/pools",
         "ListPoolsResponse",
@@ -146,6 +146,98 @@ const PATHS: [Path; 21] = [
         )],
     ),
     (
+        "/v1/environments",
+        "ListEnvironmentsResponse",
+        &[("get", "The environments of all projects")],
+    ),
+    (
+        "/v1/projects/{project}/environments",
+        "ListEnvironmentsResponse",
+        &[
+            ("get", "The environments of a project"),
+            ("post", "Create an environment: name, settings and request"),
+        ],
+    ),
+    (
+        "/v1/projects/{project}/environments/{environment}",
+        "Environment",
+        &[
+            ("get", "An environment with its members"),
+            ("patch", "Change settings (RFC 7396)"),
+            ("delete", "Destroy an environment with its members"),
+        ],
+    ),
+    (
+        "/v1/projects/{project}/environments/{environment}/members",
+        "Ordered",
+        &[
+            ("get", "The members of an environment"),
+            ("post", "Add a member: name, settings and request"),
+        ],
+    ),
+    (
+        "/v1/projects/{project}/environments/{environment}/members/{member}",
+        "Ordered",
+        &[("get", "A member"), ("delete", "Remove a member")],
+    ),
+    (
+        "/v1/projects/{project}/environments/{environment}/{verb}",
+        "Ordered",
+        &[(
+            "post",
+            "start, stop, suspend, resume or destroy; clone with name and settings",
+        )],
+    ),
+    (
+        "/v1/commands",
+        "ListCommandsResponse",
+        &[(
+            "get",
+            "The newest commands; with `open=1` those that have not ended",
+        )],
+    ),
+    (
+        "/v1/commands/{command}",
+        "ListCommandsResponse",
+        &[("get", "A command with all that it has waited for")],
+    ),
+    (
+        "/v1/commands/{command}/cancel",
+        "Command",
+        &[("post", "Cancel a command and all that it waits for")],
+    ),
+    (
+        "/v1/commands/{command}/retry",
+        "Command",
+        &[("post", "Try a command again")],
+    ),
+    (
+        "/v1/subnets",
+        "ListSubnetsResponse",
+        &[("get", "The subnets of all projects")],
+    ),
+    (
+        "/v1/projects/{project}/subnets",
+        "ListSubnetsResponse",
+        &[
+            ("get", "The subnets of a project"),
+            ("post", "Create a subnet: name and settings"),
+        ],
+    ),
+    (
+        "/v1/projects/{project}/subnets/{subnet}",
+        "Subnet",
+        &[
+            ("get", "A subnet"),
+            ("patch", "Change settings (RFC 7396)"),
+            ("put", "Replace the settings"),
+            (
+                "delete",
+                "Delete a subnet; with `everything=1` the load balancers in it, too",
+            ),
+        ],
+    ),
+    (
         "/v1/requests",
         "",
         &[
@@ -177,6 +269,10 @@ pub fn document() -> Value {
         descriptor::<v1::HostToken>(),
         descriptor::<v1::ListProjectsResponse>(),
         descriptor::<v1::ListBalancersResponse>(),
+        descriptor::<v1::ListEnvironmentsResponse>(),
+        descriptor::<v1::Ordered>(),
+        descriptor::<v1::ListCommandsResponse>(),
+        descriptor::<v1::ListSubnetsResponse>(),
     ]
     .into_iter()
     .flatten()
@@ -186,7 +282,17 @@ pub fn document() -> Value {
     let mut paths = Map::new();
     for (path, answer, methods) in PATHS {
         let mut operations = Map::new();
-        let parameters: Vec<Value> = ["pool", "instance", "project", "balancer"]
+        let parameters: Vec<Value> = [
+            "pool",
+            "instance",
+            "project",
+            "balancer",
+            "environment",
+            "member",
+            "verb",
+            "command",
+            "subnet",
+        ]
             .into_iter()
             .filter(|name| path.contains(&format!("{{{name}}}")))
             .map(|name| {

@@ -17,7 +17,7 @@ use crate::{
     registry::{Key, Refusal, Update},
 };
 
-fn refused(error: &Refusal) -> Response<Body> {
+pub(super) fn refused(error: &Refusal) -> Response<Body> {
     let field = match error {
         Refusal::Invalid(error) => Some(&error.field),
         _ => None,
@@ -25,20 +25,20 @@ fn refused(error: &Refusal) -> Response<Body> {
     refusal(envelope::status(error), &error.to_string(), field)
 }
 
-fn failed(error: &OrderError) -> Response<Body> {
+pub(super) fn failed(error: &OrderError) -> Response<Body> {
     match error {
         OrderError::Refused(error) => refused(error),
         OrderError::Store(_) => problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
     }
 }
 
-fn key(text: &str) -> Result<Key, Response<Body>> {
+pub(super) fn key(text: &str) -> Result<Key, Response<Body>> {
     text.parse()
         .map_err(|advice: String| problem(StatusCode::NOT_FOUND, &advice))
 }
 
 /// Takes the name and the settings of a new object.
-fn new_object<N: std::str::FromStr<Err = String>>(
+pub(super) fn new_object<N: std::str::FromStr<Err = String>>(
     mut map: Map<String, Value>,
 ) -> Result<(N, Map<String, Value>), Response<Body>> {
     let text = map.remove("name").unwrap_or_default();
@@ -59,7 +59,7 @@ fn new_object<N: std::str::FromStr<Err = String>>(
     }
 }
 
-fn respond_json(status: StatusCode, value: &Value) -> Response<Body> {
+pub(super) fn respond_json(status: StatusCode, value: &Value) -> Response<Body> {
     respond(status, JSON, value.to_string())
 }
 
@@ -121,7 +121,7 @@ pub async fn one(site: &Site, project: &str, request: Request<Incoming>) -> Answ
     Ok(ok(&to_json(&convert::project(&view))))
 }
 
-fn update(method: &Method) -> Update {
+pub(super) fn update(method: &Method) -> Update {
     if *method == Method::PUT {
         Update::Replace
     } else {

@@ -15,6 +15,10 @@ use lb_proto::controller::v1;
 use lb_serve::metrics::{Format, render};
 use serde_json::json;
 
+use super::{
+    BODY, Body, MAX_BODY, Site, environments, json::to_json, openapi, projects, respond, stream,
+    subnets,
+};
 use super::{BODY, Body, MAX_BODY, Site, hosts, json::to_json, openapi, projects, respond, stream};
 use crate::{
     api::convert,
@@ -39,11 +43,13 @@ pub fn problem(status: StatusCode, detail: &str) -> Response<Body> {
 fn refused(refusal: &Refused) -> Response<Body> {
     let status = match refusal {
         Refused::NoPool(_) | Refused::NoInstance(_) => StatusCode::NOT_FOUND,
-        Refused::Exists(_) | Refused::Deleting(_) | Refused::OfFile(_) | Refused::OfBalancer(_) => {
-            StatusCode::CONFLICT
-        }
+        Refused::Exists(_)
+        | Refused::Deleting(_)
+        | Refused::OfFile(_)
+        | Refused::OfBalancer(_)
+        | Refused::OfEnvironment(_) => StatusCode::CONFLICT,
         Refused::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
-        Refused::Driver(_) => StatusCode::CONFLICT,
+        Refused::Driver(_) | Refused::CannotPause(..) => StatusCode::CONFLICT,
         Refused::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
         Refused::Ended(_) => StatusCode::INTERNAL_SERVER_ERROR,
         Refused::Instance(error) => match error.code() {
@@ -165,6 +171,43 @@ pub async fn route(site: &Site, request: Request<Incoming>) -> Response<Body> {
         ["v1", "projects", project, "balancers", balancer] => {
             projects::balancer(site, project, balancer, request).await
         }
+        ["v1", "environments"] => environments::all(site, None, request).await,
+        ["v1", "projects", project, "environments"] => {
+            environments::all(site, Some(project), request).await
+        }
+        ["v1", "projects", project, "environments", environment] => {
+            environments::one(site, project, environment, request).await
+        }
+        [
+            "v1",
+            "projects",
+            project,
+            "environments",
+            environment,
+            "members",
+        ] => environments::members(site, project, environment, request).await,
+        [
+            "v1",
+            "projects",
+            project,
+            "environments",
+            environment,
+            "members",
+            member,
+        ] => environments::member(site, project, environment, member, request).await,
+        ["v1", "projects", project, "environments", environment, verb] => {
+            environments::order(site, project, environment, verb, request).await
+        }
+        ["v1", "commands"] => environments::commands(site, &request),
+        ["v1", "commands", command] => environments::command(site, command, &request),
+        ["v1", "commands", command, verb] => {
+            environments::order_command(site, command, verb, request).await
+        }
+        ["v1", "subnets"] => subnets::all(site, None, request).await,
+        ["v1", "projects", project, "subnets"] => subnets::all(site, Some(project), request).await,
+        ["v1", "projects", project, "subnets", subnet] => {
+            subnets::one(site, project, subnet, request).await
+        }
         ["metrics"] => metrics(site, &request),
         ["healthz"] => only_get(&request)
             .map(|()| respond(StatusCode::OK, "text/plain; charset=utf-8", "ok\n")),
@@ -199,7 +242,7 @@ pub(super) fn not_allowed(allow: &'static str) -> Response<Body> {
     response
 }
 
-fn only_get<B>(request: &Request<B>) -> Result<(), Response<Body>> {
+pub(super) fn only_get<B>(request: &Request<B>) -> Result<(), Response<Body>> {
     if request.method() == Method::GET {
         Ok(())
     } else {

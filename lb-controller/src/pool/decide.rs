@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lb_commands::environment::Power;
 use lb_steering::scaling::{
     Clock, Drain, DrainStep, InstanceReadings, Patient, Phase as ScalingPhase, Vitality, relaunch,
     scale,
@@ -37,6 +38,15 @@ impl Pool {
         if self.is_deleted {
             self.remove_all("the pool is deleted", now);
             return;
+        }
+        match self.power {
+            Power::Running => {}
+            // What does not answer is paused, and not dead.
+            Power::Suspended => return,
+            Power::Stopped => {
+                self.remove_all("the pool is stopped", now);
+                return;
+            }
         }
         self.relaunch(now);
         self.replace(now);

@@ -20,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+use lb_commands::environment::Power;
 use lb_drivers::{Listed, Phase};
 use lb_model::{
     host::HostName,
@@ -83,6 +84,8 @@ pub struct Pool {
     pub is_deleted: bool,
     /// Who says what it is.
     pub owner: PoolOwner,
+    /// Whether its instances are to run.
+    pub power: Power,
     /// Its instances, by number.
     pub slots: BTreeMap<u32, Slot>,
     /// What the scaling law remembers.
@@ -133,6 +136,7 @@ impl Pool {
             last_epoch: 0,
             is_deleted: false,
             owner: PoolOwner::default(),
+            power: Power::default(),
             slots: BTreeMap::new(),
             scaling: ScalingState::default(),
             relaunches: RelaunchState::default(),
@@ -152,6 +156,18 @@ impl Pool {
             events: Vec::new(),
             dirty: BTreeSet::new(),
             confirmed: BTreeSet::new(),
+        }
+    }
+
+    /// Has its instances run, wait, or go. Those that go on have their health asked anew: that they did not answer while they were
+    /// paused says nothing.
+    pub fn set_power(&mut self, power: Power, now: Now) {
+        let before = std::mem::replace(&mut self.power, power);
+        if before != Power::Suspended || power != Power::Running {
+            return;
+        }
+        for slot in self.slots.values_mut() {
+            slot.wake(now);
         }
     }
 

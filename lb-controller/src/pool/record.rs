@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use lb_commands::environment::Power;
 use lb_model::{
     host::HostName,
     pool::{InstanceName, PoolName, PoolSpec},
@@ -97,6 +98,8 @@ pub enum PoolOwner {
     File,
     /// A load balancer of a project, whose nodes it has.
     Balancer,
+    /// An environment, whose member it is.
+    Environment,
 }
 
 impl PoolOwner {
@@ -107,6 +110,7 @@ impl PoolOwner {
             PoolOwner::Api => "api",
             PoolOwner::File => "file",
             PoolOwner::Balancer => "balancer",
+            PoolOwner::Environment => "environment",
         }
     }
 }
@@ -127,6 +131,9 @@ pub struct PoolRecord {
     /// Who says what it is.
     #[serde(default)]
     pub owner: PoolOwner,
+    /// Whether its instances are to run.
+    #[serde(default)]
+    pub power: Power,
 }
 
 impl Record for PoolRecord {

@@ -358,6 +358,14 @@ impl Slot {
         }
     }
 
+    /// It goes on after a pause.
+    pub(super) fn wake(&mut self, now: Now) {
+        self.launched = now.monotonic;
+        self.health = Health::default();
+        self.unasked = None;
+        self.was_healthy = false;
+    }
+
     /// Begins a new epoch.
     pub(super) fn relaunch(&mut self, epoch: u64, generation: u64, now: Now) {
         let old = self.record.host.clone().map(|host| Predecessor {

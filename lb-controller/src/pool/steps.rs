@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use lb_commands::environment::Power;
 use lb_drivers::Phase;
 use lb_model::{host::HostName, pool::InstanceName};
 
@@ -75,7 +76,7 @@ impl Pool {
             {
                 continue;
             }
-            if let Some((name, host, kind)) = step(slot, can_pause) {
+            if let Some((name, host, kind)) = step(slot, can_pause, self.power) {
                 // It cannot be asked.
                 if self.is_away(&host) {
                     continue;
@@ -107,7 +108,7 @@ impl Pool {
     }
 }
 
-fn step(slot: &Slot, can_pause: bool) -> Option<(InstanceName, HostName, StepKind)> {
+fn step(slot: &Slot, can_pause: bool, power: Power) -> Option<(InstanceName, HostName, StepKind)> {
     // A predecessor has the same address and port: it goes first.
     if let Some(old) = slot.left.first() {
         let kind = if old.is_up && slot.record.is_update {
@@ -125,6 +126,8 @@ fn step(slot: &Slot, can_pause: bool) -> Option<(InstanceName, HostName, StepKin
         (Role::Removing, None) => return None,
         (Role::Removing, Some(Phase::Running | Phase::Paused)) => StepKind::Stop,
         (Role::Removing, Some(_)) => StepKind::Remove,
+        (_, Some(Phase::Running)) if power == Power::Suspended && can_pause => StepKind::Pause,
+        (Role::Serving | Role::Spare, _) if power == Power::Suspended => return None,
         // One that has ended, or has gone, waits for its relaunch, which gives it another epoch.
         (_, Some(phase)) if has_ended(phase) => return None,
         (_, None) if slot.was_up => return None,

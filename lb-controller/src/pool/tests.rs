@@ -78,6 +78,8 @@ impl Machine {
     fn crash(&mut self) {
         let mut pool = Pool::new("web".parse().unwrap(), self.spec.clone(), self.generation);
         pool.last_epoch = self.last_epoch;
+        // The pool's record has it.
+        pool.power = self.pool.power;
         for record in self.records.values() {
             pool.restore(record.clone(), self.now);
         }
@@ -749,5 +751,65 @@ proptest! {
         prop_assert_eq!(machine.instances.len(), machine.records.len());
         let view = machine.pool.view(machine.now);
         prop_assert!(view.iter().all(|one| one.is_current), "{view:?}");
+    }
+}
+
+#[test]
+fn a_pool_is_suspended_resumed_stopped_and_started() {
+    for crash in [None, Some(0), Some(1), Some(2), Some(3)] {
+        let mut machine = Machine::new(json!({ "min": 2, "max": 4 }));
+        for _ in 0..6 {
+            machine.second(None, None);
+        }
+        let phases = |machine: &Machine| -> Vec<(String, Phase)> {
+            let instances = machine.instances.iter();
+            instances
+                .map(|(name, (phase, _))| (name.to_string(), phase.clone()))
+                .collect()
+        };
+        let running = phases(&machine);
+        assert_eq!(running.len(), 2);
+        assert_eq!(machine.pool.serving().count(), 2);
+        machine.pool.set_power(Power::Suspended, machine.now);
+        machine.second(None, crash);
+        // What is asked meanwhile does not answer, for longer than any deadline, and is not dead.
+        for (_, is_healthy) in machine.instances.values_mut() {
+            *is_healthy = false;
+        }
+        for _ in 0..90 {
+            machine.second(None, None);
+        }
+        let paused: Vec<_> = running
+            .iter()
+            .map(|(name, _)| (name.clone(), Phase::Paused))
+            .collect();
+        assert_eq!(phases(&machine), paused, "{crash:?}");
+        assert_eq!(machine.pool.serving().count(), 0);
+        let views = machine.pool.view(machine.now);
+        assert!(
+            views.iter().all(|one| one.state == InstanceState::Spare),
+            "{views:?}"
+        );
+        for (_, is_healthy) in machine.instances.values_mut() {
+            *is_healthy = true;
+        }
+        machine.pool.set_power(Power::Running, machine.now);
+        machine.second(None, crash);
+        for _ in 0..6 {
+            machine.second(None, None);
+        }
+        assert_eq!(phases(&machine), running, "the same go on: {crash:?}");
+        assert_eq!(machine.pool.serving().count(), 2);
+        machine.pool.set_power(Power::Stopped, machine.now);
+        machine.second(None, crash);
+        for _ in 0..6 {
+            machine.second(None, None);
+        }
+        assert!(machine.instances.is_empty(), "{crash:?}");
+        machine.pool.set_power(Power::Running, machine.now);
+        for _ in 0..6 {
+            machine.second(None, None);
+        }
+        assert_eq!(machine.pool.serving().count(), 2);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use lb_commands::environment::Power;
 use lb_model::host::HostName;
 
 use super::{Now, Pool, Role, Slot};
@@ -109,7 +110,7 @@ impl Pool {
             name: slot.record.name.to_string(),
             number: *number,
             endpoint: self.spec.endpoint(*number),
-            state: Self::state(slot, now),
+            state: Self::state(slot, self.power, now),
             score: slot.score,
             phase: slot
                 .seen
@@ -125,10 +126,11 @@ impl Pool {
         self.slots.iter().map(view).collect()
     }
 
-    fn state(slot: &Slot, now: Now) -> InstanceState {
+    fn state(slot: &Slot, power: Power, now: Now) -> InstanceState {
         match slot.record.role {
             Role::Draining | Role::Replacing | Role::Removing => InstanceState::Sundown,
             Role::Spare => InstanceState::Spare,
+            Role::Serving if power == Power::Suspended => InstanceState::Spare,
             Role::Serving => match slot.vitality(now) {
                 Vitality::Starting => InstanceState::Init,
                 Vitality::Unhealthy | Vitality::Ended => InstanceState::Failed,

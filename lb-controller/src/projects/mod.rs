@@ -1,9 +1,10 @@
-//! Projects and their load balancers.
+//! Projects, their load balancers and subnets.
 //!
 //! Which there are is decided by [`crate::registry`], purely.
 //!
 //! - `reconcile.rs`: the task that makes it true: nodes are a pool of `lb-proxy` whose configuration files it writes.
 //! - `shared.rs`: those that are VIPs of agents.
+//! - `subnets.rs`: subnets, and the task that keeps their bridges.
 //! - `names.rs`: their names in DNS.
 //!
 //! An order is accepted when it is stored, and converges then: no object is ever locked, and each says in conditions how far it
@@ -13,6 +14,7 @@ mod admin;
 mod names;
 mod reconcile;
 mod shared;
+mod subnets;
 mod view;
 
 use std::{
@@ -34,16 +36,22 @@ use tokio::sync::{Notify, watch};
 pub use self::{
     names::{Names, PUSHER, SERVER, StoredNames},
     reconcile::KEEPER,
-    view::{BalancerView, Condition, NodeView, ProjectView, SERVING},
+    subnets::{Lease, SUBNETS, SubnetSeen, SubnetView},
+    view::{BalancerView, COMPLETE, Condition, NodeView, ProjectView, SERVING},
 };
 use crate::{
     KINDS,
     controller::Controller,
     keeper::{Changes, Keeper, KeeperError},
     records::Counter,
-    registry::{BalancerRecord, Key, Making, ProjectRecord, Refusal, Registry, Update},
+    registry::{
+        BalancerRecord, Key, Making, ProjectRecord, Refusal, Registry, SubnetRecord, Update,
+    },
     worker::PoolView,
 };
+
+/// The setting of a load balancer that puts it into a subnet.
+const SUBNET: &str = "subnet";
 
 /// Why an order was not followed. Nothing has changed then.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +67,8 @@ pub enum OrderError {
 /// What load balancers are made with.
 #[derive(Clone, Debug)]
 pub struct Means {
+    /// The controller's name: bridges and instances belong to the controller of it.
+    pub owner: String,
     /// The operator's settings.
     pub making: Making,
     /// The controller's folder.
@@ -83,8 +93,12 @@ struct Inner {
     ordering: tokio::sync::Mutex<()>,
     /// What is seen of each load balancer, by id.
     seen: Mutex<BTreeMap<u64, view::Seen>>,
+    /// What is seen of each subnet, by id.
+    subnets_seen: Mutex<BTreeMap<u64, SubnetSeen>>,
     /// Wakes the task that makes it true.
     changed: Notify,
+    /// Wakes the task that keeps subnets.
+    subnets_changed: Notify,
     /// The sockets at which nodes read pools.
     streams: watch::Sender<Streams>,
 }
@@ -97,8 +111,10 @@ pub type Streams = BTreeMap<(u64, u32), (PathBuf, PoolName)>;
 enum Change {
     Project(ProjectRecord),
     Balancer(BalancerRecord),
+    Subnet(SubnetRecord),
     ProjectGone(u64),
     BalancerGone(u64),
+    SubnetGone(u64),
 }
 
 impl Projects {
@@ -120,11 +136,15 @@ impl Projects {
             registry: Mutex::new(registry),
             ordering: tokio::sync::Mutex::default(),
             seen: Mutex::default(),
+            subnets_seen: Mutex::default(),
             changed: Notify::new(),
+            subnets_changed: Notify::new(),
             streams: watch::Sender::default(),
         }));
         let task = reconcile::run(Arc::downgrade(&projects.0));
         parts.spawn(KEEPER, "projects".to_owned(), task);
+        let task = subnets::run(Arc::downgrade(&projects.0));
+        parts.spawn(SUBNETS, "subnets".to_owned(), task);
         projects
     }
 
@@ -163,6 +183,8 @@ impl Projects {
                 Change::Balancer(record) => registry.put_balancer(record),
                 Change::ProjectGone(id) => registry.remove_project(id),
                 Change::BalancerGone(id) => registry.remove_balancer(id),
+                Change::Subnet(record) => registry.put_subnet(record),
+                Change::SubnetGone(id) => registry.remove_subnet(id),
             }
         }
         drop(registry);
@@ -191,6 +213,15 @@ impl Projects {
                 Change::ProjectGone(id) => {
                     write.remove::<ProjectRecord>(id);
                     undo.set(id, registry.project(&Key::Id(*id)).ok());
+                }
+                Change::Subnet(record) => {
+                    last = last.max(record.id);
+                    write.put(record.id, record);
+                    undo.set(record.id, registry.subnet_by_id(record.id));
+                }
+                Change::SubnetGone(id) => {
+                    write.remove::<SubnetRecord>(id);
+                    undo.set(id, registry.subnet_by_id(*id));
                 }
                 Change::BalancerGone(id) => {
                     write.remove::<BalancerRecord>(id);
@@ -241,7 +272,7 @@ impl Projects {
         Ok(self.project_view(&self.registry(), &record))
     }
 
-    /// Deletes a project; with `everything` its load balancers, too, after which it is gone.
+    /// Deletes a project; with `everything` its load balancers and subnets, too, after which it is gone.
     ///
     /// # Errors
     /// [`OrderError`].
@@ -252,8 +283,9 @@ impl Projects {
     ) -> Result<ProjectView, OrderError> {
         let view = self.project(key)?;
         self.order(|registry| {
-            let (project, balancers) = registry.deleted_project(key, everything)?;
+            let (project, balancers, subnets) = registry.deleted_project(key, everything)?;
             let mut changes: Vec<Change> = balancers.into_iter().map(Change::Balancer).collect();
+            changes.extend(subnets.into_iter().map(Change::Subnet));
             changes.push(if changes.is_empty() {
                 Change::ProjectGone(project.id)
             } else {
@@ -262,6 +294,7 @@ impl Projects {
             Ok((changes, ()))
         })
         .await?;
+        self.0.subnets_changed.notify_one();
         Ok(view)
     }
 
@@ -275,6 +308,9 @@ impl Projects {
         name: ObjectName,
         settings: &Map<String, Value>,
     ) -> Result<BalancerView, OrderError> {
+        if settings.contains_key(SUBNET) {
+            self.reserve();
+        }
         let record = self
             .order(|registry| {
                 let record =
@@ -297,6 +333,9 @@ impl Projects {
         settings: &Map<String, Value>,
         update: Update,
     ) -> Result<BalancerView, OrderError> {
+        if settings.contains_key(SUBNET) {
+            self.reserve();
+        }
         let record = self
             .order(|registry| {
                 let making = self.making();
@@ -423,6 +462,10 @@ impl Projects {
         ProjectView {
             record: record.clone(),
             balancers: balancers.map(|one| (one.id, one.name.clone())).collect(),
+            subnets: registry
+                .subnets_of(record.id)
+                .map(|one| (one.id, one.name.clone()))
+                .collect(),
         }
     }
 

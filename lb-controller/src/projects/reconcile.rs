@@ -26,7 +26,7 @@ use crate::{
     agents::AgentState,
     controller::Refused,
     pool::{Event, InstanceState, InstanceView, PoolOwner},
-    registry::{BalancerRecord, NodeSettings, node},
+    registry::{BalancerRecord, NodeSettings, Registry, node},
     troubles,
     worker::PoolView,
 };
@@ -231,6 +231,17 @@ async fn keep(projects: &Projects, record: &BalancerRecord, followed: &Followed)
         ),
         Ok(_) => (true, format!("all {serving} nodes serve by these settings")),
     };
+    if is_complete && !record.former_legs.is_empty() {
+        // No node is in the subnets any more that it was in; it is tried again while the store does not work.
+        let released = |registry: &Registry| {
+            // It may have been moved again meanwhile.
+            let released = registry.released(record.id);
+            let released = released.filter(|now| now.generation == record.generation);
+            Ok((released.into_iter().map(Change::Balancer).collect(), ()))
+        };
+        let _ = projects.order(released).await;
+        projects.0.subnets_changed.notify_one();
+    }
     projects.note(record, |seen| {
         seen.nodes = nodes;
         seen.state(SERVING, is_serving, why_serving);
@@ -263,7 +274,18 @@ async fn make(
         .ok_or("this controller has no `[nodes]` in its configuration file")?;
     offer(projects, record, spec)?;
     let checksums = write(projects, record, spec, nodes).await?;
-    let wanted = node::pool(record, spec, nodes, &means.state, &means.program);
+    let bridge = match &record.leg {
+        Some(leg) => Some(projects.bridge_of(leg.subnet)?),
+        None => None,
+    };
+    let wanted = node::pool(
+        record,
+        spec,
+        nodes,
+        &means.state,
+        &means.program,
+        bridge.as_deref(),
+    );
     let wanted =
         wanted.map_err(|error| format!("the operator's settings of nodes do not fit: {error}"))?;
     let pool = pool_of_nodes(record.id);
@@ -442,6 +464,8 @@ async fn delete(projects: &Projects, record: &BalancerRecord) -> Result<(), Stri
     let gone = projects
         .order(|_| Ok((vec![Change::BalancerGone(record.id)], ())))
         .await;
+    // Its subnet may be deleted, too.
+    projects.0.subnets_changed.notify_one();
     gone.map_err(|error| error.to_string())
 }
 
@@ -483,12 +507,15 @@ async fn remove_strangers(projects: &Projects, records: &[BalancerRecord]) {
     }
 }
 
-/// Removes the projects that are to be deleted and have no load balancer any more.
+/// Removes the projects that are to be deleted and have nothing in them any more.
 async fn remove_projects(projects: &Projects) {
     let empty: Vec<u64> = {
         let registry = projects.registry();
         let deleted = registry.projects().filter(|one| one.is_deleted);
-        let empty = deleted.filter(|one| registry.balancers_of(one.id).next().is_none());
+        let empty = deleted.filter(|one| {
+            registry.balancers_of(one.id).next().is_none()
+                && registry.subnets_of(one.id).next().is_none()
+        });
         empty.map(|one| one.id).collect()
     };
     for id in empty {

@@ -101,6 +101,8 @@ pub struct ProjectView {
     pub record: ProjectRecord,
     /// Its load balancers, by id.
     pub balancers: Vec<(u64, ObjectName)>,
+    /// Its subnets, by id.
+    pub subnets: Vec<(u64, ObjectName)>,
 }
 
 /// A load balancer.

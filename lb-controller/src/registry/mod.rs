@@ -3,10 +3,14 @@
 //!
 //! - `record.rs`: what is stored of them.
 //! - [`node`]: what the nodes of a load balancer are made from.
+//! - `subnet.rs`: the subnets of projects, and who has addresses in them.
 
 pub mod node;
 mod record;
 mod settings;
+mod subnet;
+#[cfg(test)]
+mod subnet_tests;
 #[cfg(test)]
 mod tests;
 
@@ -19,8 +23,9 @@ use lb_model::{
 };
 
 pub use self::{
-    record::{BalancerRecord, ProjectRecord},
+    record::{BalancerRecord, LegRecord, ProjectRecord, SubnetRecord},
     settings::{Making, NodeSettings, SharedSettings},
+    subnet::{Holder, check_apart},
 };
 use crate::{
     KINDS,
@@ -66,6 +71,9 @@ pub enum Refusal {
     /// There is no such load balancer.
     #[error("there is no load balancer {0} in project {1}; `lbctl lb list {1}` shows them")]
     NoBalancer(Key, ObjectName),
+    /// There is no such subnet.
+    #[error("there is no subnet {0} in project {1}; `lbctl subnet list {1}` shows them")]
+    NoSubnet(Key, ObjectName),
     /// There is a project of this name.
     #[error("there is a project {0} already; give another name, or change that one")]
     ProjectExists(ObjectName),
@@ -74,6 +82,9 @@ pub enum Refusal {
         "there is a load balancer {0} in project {1} already; give another name, or change that one"
     )]
     BalancerExists(ObjectName, ObjectName),
+    /// There is a subnet of this name.
+    #[error("there is a subnet {0} in project {1} already; give another name, or change that one")]
+    SubnetExists(ObjectName, ObjectName),
     /// It is being deleted.
     #[error("{0} is being deleted; create it again when it is gone")]
     Deleting(ObjectName),
@@ -95,12 +106,37 @@ pub enum Refusal {
         wanted: String,
     },
     /// The project is not empty.
-    #[error("the project {project} has the load balancers {}; delete them first, or order the deletion with all that is in it", balancers.join(", "))]
+    #[error(
+        "the project {project} has {}; delete them first, or order the deletion with all that is in it",
+        contents(balancers, subnets)
+    )]
     NotEmpty {
         /// The project.
         project: ObjectName,
+        /// The load balancers that would go with it.
+        balancers: Vec<String>,
+        /// The subnets that would.
+        subnets: Vec<String>,
+    },
+    /// Something is in the subnet.
+    #[error("the load balancers {} are in the subnet {subnet}; move or delete them first, or order the deletion with all that is in it", balancers.join(", "))]
+    SubnetInUse {
+        /// The subnet.
+        subnet: ObjectName,
         /// What would go with it.
         balancers: Vec<String>,
+    },
+    /// The subnet has too few addresses left.
+    #[error(
+        "the subnet {subnet} has no {count} addresses in a row left of {range}; move or delete load balancers that are in it, or widen its `range`"
+    )]
+    NoSubnetAddresses {
+        /// The subnet.
+        subnet: ObjectName,
+        /// How many are wanted, one for each node that there may be.
+        count: u32,
+        /// Those that it gives.
+        range: AddressRange,
     },
     /// All addresses are taken.
     #[error("all addresses are taken; delete load balancers, or have the operator widen `{0}`")]
@@ -115,6 +151,16 @@ pub enum Refusal {
         "this controller makes no shared load balancers: its operator has to give it `[shared]` in its configuration file"
     )]
     NoShared,
+}
+
+/// What is in a project, in words.
+fn contents(balancers: &[String], subnets: &[String]) -> String {
+    let kinds = [("the load balancers", balancers), ("the subnets", subnets)];
+    let kinds = kinds.into_iter().filter(|(_, names)| !names.is_empty());
+    let kinds: Vec<String> = kinds
+        .map(|(what, names)| format!("{what} {}", names.join(", ")))
+        .collect();
+    kinds.join(" and ")
 }
 
 /// What a change of the settings of an object is.
@@ -133,6 +179,10 @@ pub struct Registry {
     projects: BTreeMap<u64, ProjectRecord>,
     /// Load balancers by id.
     balancers: BTreeMap<u64, BalancerRecord>,
+    /// Subnets by id.
+    subnets: BTreeMap<u64, SubnetRecord>,
+    /// Addresses of subnets that others than load balancers have, by the subnet's id.
+    reserved: BTreeMap<u64, Vec<AddressRange>>,
     /// The last id that was given out.
     last_id: u64,
 }
@@ -161,6 +211,8 @@ impl Registry {
         Registry {
             projects,
             balancers,
+            subnets: BTreeMap::new(),
+            reserved: BTreeMap::new(),
             last_id,
         }
     }
@@ -175,7 +227,8 @@ impl Registry {
             stored.all()?.into_iter().map(record).collect(),
             stored.all()?.into_iter().map(|(_, one)| one).collect(),
             stored.counter(Counter::LAST_ID)?.unwrap_or(0),
-        ))
+        )
+        .with_subnets(stored.all()?.into_iter().map(|(_, one)| one).collect()))
     }
 
     /// Whether there is nothing, and never was.
@@ -310,6 +363,7 @@ impl Registry {
             &spec.quota,
             self.needs(before.id, None, making),
         )?;
+        self.check_subnets_of(before, &spec)?;
         Ok(changed(before, &before.spec, spec.to_map(), |spec| {
             ProjectRecord {
                 generation: before.generation + 1,
@@ -319,7 +373,7 @@ impl Registry {
         }))
     }
 
-    /// The load balancers that go with a project; it goes when they have gone.
+    /// The load balancers and subnets that go with a project; it goes when they have gone.
     ///
     /// # Errors
     /// [`Refusal::NotEmpty`] unless `everything` may go.
@@ -327,21 +381,26 @@ impl Registry {
         &self,
         key: &Key,
         everything: bool,
-    ) -> Result<(ProjectRecord, Vec<BalancerRecord>), Refusal> {
+    ) -> Result<(ProjectRecord, Vec<BalancerRecord>, Vec<SubnetRecord>), Refusal> {
         let project = self.project(key)?;
         let balancers: Vec<&BalancerRecord> = self.balancers_of(project.id).collect();
-        if !everything && balancers.iter().any(|one| !one.is_deleted) {
+        let subnets: Vec<&SubnetRecord> = self.subnets_of(project.id).collect();
+        let is_empty =
+            balancers.iter().all(|one| one.is_deleted) && subnets.iter().all(|one| one.is_deleted);
+        if !everything && !is_empty {
             return Err(Refusal::NotEmpty {
                 project: project.name.clone(),
                 balancers: balancers.iter().map(|one| one.name.to_string()).collect(),
+                subnets: subnets.iter().map(|one| one.name.to_string()).collect(),
             });
         }
         let deleted = balancers.into_iter().map(deleted).collect();
+        let subnets = subnets.into_iter().map(subnet::deleted_record).collect();
         let project = ProjectRecord {
             is_deleted: true,
             ..project.clone()
         };
-        Ok((project, deleted))
+        Ok((project, deleted, subnets))
     }
 
     /// A new load balancer.
@@ -376,7 +435,7 @@ impl Registry {
                 self.free_addresses(&shared.range, 1, "shared.range")?
             }
         };
-        let record = BalancerRecord {
+        let mut record = BalancerRecord {
             id: self.last_id + 1,
             project: project.id,
             name,
@@ -384,8 +443,11 @@ impl Registry {
             created: now,
             spec: spec.to_map(),
             addresses,
+            leg: None,
+            former_legs: Vec::new(),
             is_deleted: false,
         };
+        self.settle(&mut record, spec.subnet.as_ref(), making.nodes.as_ref())?;
         self.check_quota_with(project, &record, making)?;
         Ok(record)
     }
@@ -416,11 +478,13 @@ impl Registry {
         }
         let room = u32::try_from(before.addresses.len()).unwrap_or(u32::MAX);
         check_nodes(&spec, room)?;
-        let record = changed(before, &before.spec, spec.to_map(), |spec| BalancerRecord {
+        let subnet = spec.subnet.clone();
+        let mut record = changed(before, &before.spec, spec.to_map(), |spec| BalancerRecord {
             generation: before.generation + 1,
             spec,
             ..before.clone()
         });
+        self.settle(&mut record, subnet.as_ref(), making.nodes.as_ref())?;
         self.check_quota_with(project, &record, making)?;
         Ok(record)
     }

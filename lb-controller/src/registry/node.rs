@@ -110,7 +110,7 @@ pub fn config(
     Ok(format!("# Written by lb-controller.\n{text}"))
 }
 
-/// The pool of a load balancer's nodes; `program` is that of nodes that are processes.
+/// The pool of a load balancer's nodes; `program` is that of nodes that are processes, and `bridge` that of its subnet.
 ///
 /// # Errors
 /// The operator's settings of nodes do not fit.
@@ -120,6 +120,7 @@ pub fn pool(
     nodes: &NodeSettings,
     state: &Path,
     program: &Path,
+    bridge: Option<&str>,
 ) -> Result<PoolSpec, FieldError> {
     // `{number}` is filled in for each node.
     let plain = folder(state, record.id)
@@ -161,6 +162,9 @@ pub fn pool(
     if let Some(gateway) = nodes.gateway {
         network["gateway"] = gateway.to_string().into();
     }
+    if let (Some(leg), Some(bridge)) = (&record.leg, bridge) {
+        network["legs"] = json!([{ "bridge": bridge, "range": leg.addresses.to_string() }]);
+    }
     let map = json!({
         "driver": Value::Object(nodes.driver.to_map()),
         "template": template,
@@ -185,6 +189,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::registry::LegRecord;
 
     fn nodes(more: &Value) -> NodeSettings {
         let mut map = json!({ "bridge": "br-lb", "range": "10.90.0.11-10.90.0.99/24" });
@@ -203,6 +208,8 @@ mod tests {
             created: Duration::ZERO,
             spec: spec.to_map(),
             addresses: "10.90.0.11-10.90.0.14/24".parse().unwrap(),
+            leg: None,
+            former_legs: Vec::new(),
             is_deleted: false,
         }
     }
@@ -221,6 +228,7 @@ mod tests {
             &nodes(&json!({ "cpu": 0.5 })),
             state,
             Path::new("/usr/bin/lb-proxy"),
+            None,
         )
         .unwrap();
         assert_eq!((pool.scaling.min, pool.scaling.max), (2, 4));
@@ -232,11 +240,37 @@ mod tests {
         );
         assert_eq!(launch.program.unwrap(), Path::new("/usr/bin/lb-proxy"));
         let docker = nodes(&json!({ "driver": { "kind": "docker" }, "image": "lb-proxy:1" }));
-        let pool = super::pool(&record(&http), &http, &docker, state, Path::new("x")).unwrap();
+        let pool =
+            super::pool(&record(&http), &http, &docker, state, Path::new("x"), None).unwrap();
         let launch = pool.launch(&"lb-7-2-5".parse().unwrap()).unwrap();
         assert_eq!(launch.arguments[2], "/etc/lb/proxy.toml");
         assert_eq!(launch.image.as_deref(), Some("lb-proxy:1"));
         assert_eq!(launch.program, None);
+    }
+
+    #[test]
+    fn nodes_in_a_subnet_have_an_address_there_too() {
+        let spec = spec(json!({ "nodes": 2, "subnet": "back" }));
+        let mut record = record(&spec);
+        record.leg = Some(LegRecord {
+            subnet: 9,
+            addresses: "10.0.0.128-10.0.0.131/24".parse().unwrap(),
+        });
+        let made = |nodes: &NodeSettings| {
+            let (state, program) = (Path::new("/s"), Path::new("/usr/bin/lb-proxy"));
+            pool(&record, &spec, nodes, state, program, Some("lbs9"))
+        };
+        let pool = made(&nodes(&json!({}))).unwrap();
+        let launch = pool.launch(&"lb-7-2-5".parse().unwrap()).unwrap();
+        let leg = &launch.attachment().unwrap().legs[0];
+        assert_eq!(
+            (leg.bridge.as_str(), leg.address.to_string()),
+            ("lbs9", "10.0.0.129".to_owned())
+        );
+        // The operator's settings may have changed since it was ordered.
+        let nodes = nodes(&json!({ "range": "10.0.0.11-10.0.0.99/24" }));
+        let error = made(&nodes).unwrap_err();
+        assert_eq!(error.field, "network.legs[0].range", "{error}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What is stored of projects and load balancers.
+//! What is stored of projects, subnets and load balancers.
 
 use std::time::Duration;
 
@@ -49,6 +49,12 @@ pub struct BalancerRecord {
     /// The addresses that its nodes may have.
     #[serde(with = "range")]
     pub addresses: AddressRange,
+    /// Its addresses in the subnet that it is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leg: Option<LegRecord>,
+    /// Those in subnets that it was in, which nodes may still have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former_legs: Vec<LegRecord>,
     /// Whether it is being deleted: it is gone when its nodes are.
     #[serde(default)]
     pub is_deleted: bool,
@@ -57,6 +63,41 @@ pub struct BalancerRecord {
 impl Record for BalancerRecord {
     const TABLE: &'static str = "balancers";
     const WHAT: &'static str = "load balancer";
+}
+
+/// Addresses that the nodes of a load balancer have in a subnet, by their number.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LegRecord {
+    /// Id of the subnet.
+    pub subnet: u64,
+    /// The addresses.
+    #[serde(with = "range")]
+    pub addresses: AddressRange,
+}
+
+/// A subnet of a project. Key: its id.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SubnetRecord {
+    /// Its id.
+    pub id: u64,
+    /// Id of its project.
+    pub project: u64,
+    /// Its name, unique in the project.
+    pub name: ObjectName,
+    /// Counts changes of its settings.
+    pub generation: u64,
+    /// When it was created, since 1970.
+    pub created: Duration,
+    /// The settings.
+    pub spec: Map<String, Value>,
+    /// Whether it is being deleted: it is gone when nothing is in it.
+    #[serde(default)]
+    pub is_deleted: bool,
+}
+
+impl Record for SubnetRecord {
+    const TABLE: &'static str = "subnets";
+    const WHAT: &'static str = "subnet";
 }
 
 /// A range as text.

@@ -230,7 +230,7 @@ fn a_project_with_balancers_is_deleted_only_with_them() {
         matches!(&refused, Err(NotEmpty { balancers, .. }) if balancers == &["a"]),
         "{refused:?}"
     );
-    let (project, balancers) = orders.0.deleted_project(&key("shop"), true).unwrap();
+    let (project, balancers, _) = orders.0.deleted_project(&key("shop"), true).unwrap();
     assert!(project.is_deleted && balancers.iter().all(|one| one.is_deleted));
     orders.0.put_project(project);
     assert_eq!(

@@ -9,7 +9,9 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 
+pub mod command;
 pub mod drain;
+pub mod environment;
 pub mod event;
 pub mod explanation;
 pub mod flows;
@@ -24,6 +26,7 @@ pub mod ring;
 pub mod simulation;
 pub mod stats;
 pub mod status;
+pub mod subnet;
 pub mod table;
 pub mod vip;
 

@@ -20,6 +20,7 @@ pub struct Project {
     generation: u64,
     deleting: bool,
     balancers: Vec<Named>,
+    subnets: Vec<Named>,
 }
 
 #[derive(Debug, Serialize)]
@@ -30,10 +31,13 @@ struct Named {
 
 impl From<&v1::Project> for Project {
     fn from(project: &v1::Project) -> Self {
-        let balancers = project.balancers.iter().map(|one| Named {
-            id: one.id,
-            name: one.name.clone(),
-        });
+        let named = |list: &[v1::ObjectId]| {
+            let named = list.iter().map(|one| Named {
+                id: one.id,
+                name: one.name.clone(),
+            });
+            named.collect()
+        };
         Project {
             id: project.id,
             name: project.name.clone(),
@@ -44,7 +48,8 @@ impl From<&v1::Project> for Project {
                 .unwrap_or_default(),
             generation: project.generation,
             deleting: project.deleting,
-            balancers: balancers.collect(),
+            balancers: named(&project.balancers),
+            subnets: named(&project.subnets),
         }
     }
 }
@@ -66,6 +71,7 @@ impl Project {
             self.id.to_string(),
             format!("{} of {}", self.balancers.len(), quota("balancers")),
             quota("nodes"),
+            format!("{} of {}", self.subnets.len(), quota("subnets")),
             format!("{deleting}{}", description.unwrap_or_default()),
         ]
     }
@@ -78,11 +84,12 @@ pub struct Projects(pub Vec<Project>);
 
 impl Human for Projects {
     fn human(&self) -> String {
-        const COLUMNS: [Column; 5] = [
+        const COLUMNS: [Column; 6] = [
             ("PROJECT", false),
             ("ID", true),
             ("BALANCERS", true),
             ("NODES AT MOST", true),
+            ("SUBNETS", true),
             ("DESCRIPTION", false),
         ];
         if self.0.is_empty() {
@@ -94,13 +101,19 @@ impl Human for Projects {
 
 impl Human for Project {
     fn human(&self) -> String {
-        let names = self.balancers.iter().map(|one| one.name.as_str());
-        let names = names.collect::<Vec<_>>().join(", ");
-        let text = if names.is_empty() {
-            "no load balancers".to_owned()
-        } else {
-            format!("load balancers {names}")
+        let listed = |list: &[Named], what: &str| {
+            let names: Vec<&str> = list.iter().map(|one| one.name.as_str()).collect();
+            if names.is_empty() {
+                format!("no {what}")
+            } else {
+                format!("{what} {}", names.join(", "))
+            }
         };
+        let text = format!(
+            "{}, {}",
+            listed(&self.balancers, "load balancers"),
+            listed(&self.subnets, "subnets")
+        );
         let deleting = if self.deleting { ", being deleted" } else { "" };
         format!("{} ({}): {text}{deleting}\n", self.name, self.id)
     }
@@ -122,8 +135,9 @@ pub struct Balancer {
     addresses: Vec<String>,
 }
 
+/// A statement about an object.
 #[derive(Debug, Serialize)]
-struct Condition {
+pub struct Condition {
     kind: String,
     value: bool,
     why: String,
@@ -137,13 +151,31 @@ struct Node {
     state: String,
 }
 
+impl From<&v1::Condition> for Condition {
+    fn from(condition: &v1::Condition) -> Self {
+        Condition {
+            kind: condition.kind.clone(),
+            value: condition.value,
+            why: condition.why.clone(),
+        }
+    }
+}
+
+impl Condition {
+    /// Whether it says that this is so.
+    pub fn is(&self, kind: &str) -> bool {
+        self.kind == kind && self.value
+    }
+
+    /// A line with what it says.
+    pub fn line(&self) -> String {
+        let mark = if self.value { ' ' } else { '!' };
+        format!("  {mark} {}: {}\n", self.kind, self.why)
+    }
+}
+
 impl From<&v1::Balancer> for Balancer {
     fn from(balancer: &v1::Balancer) -> Self {
-        let conditions = balancer.conditions.iter().map(|one| Condition {
-            kind: one.kind.clone(),
-            value: one.value,
-            why: one.why.clone(),
-        });
         let nodes = balancer.nodes.iter().map(|one| Node {
             name: one.name.clone(),
             address: one.address.clone(),
@@ -162,7 +194,7 @@ impl From<&v1::Balancer> for Balancer {
             generation: balancer.generation,
             observed_generation: balancer.observed_generation,
             deleting: balancer.deleting,
-            conditions: conditions.collect(),
+            conditions: balancer.conditions.iter().map(Condition::from).collect(),
             nodes: nodes.collect(),
             url: balancer.url.clone(),
             addresses: balancer.addresses.clone(),
@@ -172,8 +204,7 @@ impl From<&v1::Balancer> for Balancer {
 
 impl Balancer {
     fn is(&self, kind: &str) -> bool {
-        let condition = self.conditions.iter().find(|one| one.kind == kind);
-        condition.is_some_and(|condition| condition.value)
+        self.conditions.iter().any(|one| one.is(kind))
     }
 
     fn state(&self) -> &'static str {
@@ -201,8 +232,7 @@ impl Human for Balancer {
         }
         text.push('\n');
         for condition in &self.conditions {
-            let mark = if condition.value { ' ' } else { '!' };
-            let _ = writeln!(text, "  {mark} {}: {}", condition.kind, condition.why);
+            text += &condition.line();
         }
         if !self.nodes.is_empty() {
             let rows = self.nodes.iter();

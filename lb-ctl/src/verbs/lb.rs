@@ -112,8 +112,12 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
         }
         Verb::Set(set) => {
             let mut patch = setting::collect(set.file.as_ref(), set.settings)?;
+            // What was behind it before is not any more.
             if !set.backends.is_empty() {
+                patch.entry("pool").or_insert(Value::Null);
                 patch.insert("backends".to_owned(), set.backends.into());
+            } else if patch.contains_key("pool") {
+                patch.entry("backends").or_insert(Value::Null);
             }
             let attempt = format!(
                 "change load balancer {} of project {}",

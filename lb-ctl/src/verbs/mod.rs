@@ -15,11 +15,13 @@ mod add_real;
 mod add_vip;
 mod apply;
 mod backup;
+mod command;
 mod completions;
 mod del_real;
 mod del_vip;
 mod diff;
 mod drain;
+mod env;
 mod flows;
 mod host;
 mod http;
@@ -36,6 +38,7 @@ mod set_vip;
 mod simulate;
 mod stats;
 mod status;
+mod subnet;
 mod target;
 mod undrain;
 mod watch;
@@ -174,6 +177,12 @@ verbs! {
         Lb = lb;
         /// Add, show, drain and remove hosts that run instances, by their controller
         Host = host;
+        /// Create, change, show and destroy environments, which are groups of pools and load balancers, by their controller
+        Env = env;
+        /// Show, cancel, retry and watch commands of the controller's queue
+        Command = command;
+        /// Add, change, show and delete networks of projects, by their controller
+        Subnet = subnet;
         /// Show what an lb-proxy serves and why, and purge its caches
         Http = http;
         /// Print a completion script for a shell

@@ -33,11 +33,11 @@ enum Verb {
         /// Name or id of a project; without it all
         project: Option<String>,
     },
-    /// Delete a project that has no load balancers
+    /// Delete a project with nothing in it
     Del {
         /// Name or id of the project
         project: String,
-        /// Delete its load balancers, too
+        /// Delete its load balancers and subnets, too
         #[arg(long)]
         everything: bool,
     },

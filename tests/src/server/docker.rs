@@ -140,6 +140,19 @@ impl DockerEngine {
     /// # Errors
     /// Fails if `tar` or the engine does.
     pub fn import_folder(&self, root: &Path, name: &str) -> anyhow::Result<()> {
+        self.import_folder_with(root, name, &[])
+    }
+
+    /// Imports what is in a folder as an image of this name, with these instructions of a Dockerfile.
+    ///
+    /// # Errors
+    /// See [`DockerEngine::import_folder`].
+    pub fn import_folder_with(
+        &self,
+        root: &Path,
+        name: &str,
+        instructions: &[&str],
+    ) -> anyhow::Result<()> {
         let archive = self.folder.path().join("image.tar").display().to_string();
         let made = Command::new("tar")
             .args(["-C", &root.display().to_string(), "-cf", &archive, "."])
@@ -148,7 +161,12 @@ impl DockerEngine {
         if !made.success() {
             bail!("tar ended with {made}");
         }
-        self.docker(&["import", &archive, name])?;
+        let changes = instructions.iter().flat_map(|text| ["--change", *text]);
+        let words: Vec<&str> = std::iter::once("import")
+            .chain(changes)
+            .chain([archive.as_str(), name])
+            .collect();
+        self.docker(&words)?;
         fs::remove_file(&archive).with_context(|| format!("removing {archive}"))
     }
 

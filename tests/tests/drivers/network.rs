@@ -82,6 +82,7 @@ fn attached(launch: Launch, address: &str) -> Launch {
         mtu: None,
         vips: vec!["192.0.2.10".parse().unwrap()],
         encapsulated: true,
+        legs: Vec::new(),
     };
     Launch {
         endpoint: format!("{address}:80").parse().unwrap(),

@@ -38,7 +38,11 @@ impl Bed {
     }
 
     /// Starts a controller that also has the settings that `more` makes for the address of its host.
-    pub fn with(name: &str, servers: usize, more: fn(IpAddr) -> String) -> anyhow::Result<Self> {
+    pub fn with(
+        name: &str,
+        servers: usize,
+        more: impl FnOnce(IpAddr) -> String,
+    ) -> anyhow::Result<Self> {
         let network = Network::new()?;
         let clients = network.client()?;
         let host = network.real()?;

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use crate::bed::{Bed, PATIENCE};
 
-fn answered(bed: &Bed, status: u16, order: Value) -> anyhow::Result<Value> {
+/// Sends an order, and checks that it is answered as one that is followed, or not, is.
+pub fn answered(bed: &Bed, status: u16, order: Value) -> anyhow::Result<Value> {
     let (found, answer) = bed.order(&order)?;
     ensure!(found == status, "{order}: {found}: {answer}");
     let is_good = (200..300).contains(&status);
@@ -152,256 +153,74 @@ pub fn the_envelope_is_answered_as_asked() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn wrong_orders_change_nothing() -> anyhow::Result<()> {
-    let bed = Bed::new("wrong", 1)?;
-    for name in ["example", "other"] {
-        answered(
-            &bed,
-            201,
-            json!({ "action": "create", "type": "project", "info": { "name": name, "quota": { "nodes": 2 } } }),
-        )?;
-    }
-    let www =
-        json!({ "project": "example", "name": "www", "backend": { "entitys": ["192.0.2.1"] } });
+pub fn a_subnet_is_ordered_in_the_envelope() -> anyhow::Result<()> {
+    let bed = Bed::new("subnets", 0)?;
+    let order = |action: &str, kind: &str, info: Value| json!({ "action": action, "type": kind, "info": info });
     answered(
         &bed,
         201,
-        json!({ "action": "create", "type": "instance", "info": www }),
+        order("create", "project", json!({ "name": "example" })),
     )?;
-    // Without what is seen, which changes by itself.
-    let stored = || -> anyhow::Result<Vec<Value>> {
-        let (_, projects) = bed.http("GET", "/v1/projects", None)?;
-        let (_, balancers) = bed.http("GET", "/v1/balancers", None)?;
-        let balancers = balancers["balancers"].as_array().unwrap().iter();
-        let balancers = balancers.map(|one| {
-            json!([
-                one["id"],
-                one["name"],
-                one["settings"],
-                one["generation"],
-                one["deleting"]
-            ])
-        });
-        Ok(std::iter::once(projects).chain(balancers).collect())
-    };
-    let before = stored()?;
-    let create = |info: Value| json!({ "action": "create", "type": "instance", "info": info });
-    let backend = |backend: Value| create(json!({ "project": 1, "name": "x", "backend": backend }));
-    let check = |check: Value| backend(json!({ "entitys": ["192.0.2.1"], "health-check": check }));
-    for (status, field, order) in [
-        (422, "", json!([])),
-        (422, "", json!("create")),
-        (422, "action", json!({})),
-        (
-            422,
-            "action",
-            json!({ "action": "destroy", "type": "project", "info": {} }),
-        ),
-        (
-            422,
-            "action",
-            json!({ "action": 7, "type": "project", "info": {} }),
-        ),
-        (422, "type", json!({ "action": "create", "info": {} })),
-        (
-            422,
-            "type",
-            json!({ "action": "create", "type": "router", "info": {} }),
-        ),
-        (
-            422,
+    let subnet = json!({ "project": "example", "name": "back", "cidr": "10.0.0.0/24" });
+    let info = answered(&bed, 201, order("create", "subnet", subnet))?;
+    ensure!(
+        info["id"] == 2 && info["cidr"] == "10.0.0.0/24" && info["project"] == "example",
+        "{info}"
+    );
+    let www = json!({ "project": 1, "name": "www", "subnet": "back", "backend": { "entitys": ["10.0.0.11"] } });
+    let info = answered(&bed, 201, order("create", "instance", www))?;
+    ensure!(info["id"] == 3 && info["subnet"] == "back", "{info}");
+    let info = answered(
+        &bed,
+        200,
+        order(
             "info",
-            json!({ "action": "create", "type": "project" }),
+            "subnet",
+            json!({ "project": "example", "name": "back" }),
         ),
-        (
-            422,
-            "info",
-            json!({ "action": "create", "type": "project", "info": [] }),
+    )?;
+    ensure!(
+        info["instances"]
+            == json!([{ "id": 3, "name": "www", "addresses": "10.0.0.128-10.0.0.129/24" }]),
+        "{info}"
+    );
+    wait_for("the subnet to be ready", PATIENCE, || {
+        let info = answered(&bed, 200, order("info", "subnet", json!({ "id": 2 })))?;
+        ensure!(info["state"] == "ready", "{info}");
+        Ok(Some(()))
+    })?;
+    let info = answered(&bed, 200, order("info", "project", json!({ "id": 1 })))?;
+    ensure!(
+        info["subnets"] == json!([{ "id": 2, "name": "back" }]),
+        "{info}"
+    );
+    let info = answered(
+        &bed,
+        200,
+        order(
+            "update",
+            "subnet",
+            json!({ "id": 2, "description": "ours" }),
         ),
-        (
-            422,
-            "colour",
-            json!({ "action": "create", "type": "project", "info": {}, "colour": 1 }),
-        ),
-        (
-            422,
-            "name",
-            json!({ "action": "create", "type": "project", "info": {} }),
-        ),
-        (
-            422,
-            "name",
-            json!({ "action": "create", "type": "project", "info": { "name": 7 } }),
-        ),
-        (
-            422,
-            "name",
-            json!({ "action": "create", "type": "project", "info": { "name": "a b" } }),
-        ),
-        (
-            422,
-            "name",
-            json!({ "action": "create", "type": "project", "info": { "name": "a".repeat(64) } }),
-        ),
-        (
-            422,
-            "colour",
-            json!({ "action": "create", "type": "project", "info": { "name": "x", "colour": 1 } }),
-        ),
-        (
-            422,
-            "quota.nodes",
-            json!({ "action": "create", "type": "project", "info": { "name": "x", "quota": { "nodes": -1 } } }),
-        ),
-        (
-            409,
-            "",
-            json!({ "action": "create", "type": "project", "info": { "name": "example" } }),
-        ),
-        (
-            404,
-            "",
-            json!({ "action": "info", "type": "project", "info": { "id": 99 } }),
-        ),
-        (
-            404,
-            "",
-            json!({ "action": "info", "type": "project", "info": { "name": "nobody" } }),
-        ),
-        (
-            422,
-            "id",
-            json!({ "action": "info", "type": "project", "info": { "id": "example" } }),
-        ),
-        (
-            422,
-            "id",
-            json!({ "action": "info", "type": "project", "info": { "id": 1.5 } }),
-        ),
-        (
-            422,
-            "name",
-            json!({ "action": "update", "type": "project", "info": { "id": 1, "name": "renamed" } }),
-        ),
-        (
-            422,
-            "id",
-            json!({ "action": "update", "type": "project", "info": { "quota": {} } }),
-        ),
-        (
-            422,
-            "id",
-            json!({ "action": "delete", "type": "project", "info": {} }),
-        ),
-        (
-            403,
-            "",
-            json!({ "action": "update", "type": "project", "info": { "id": 1, "quota": { "balancers": 0 } } }),
-        ),
-        (
-            409,
-            "",
-            json!({ "action": "delete", "type": "project", "info": { "id": 1 } }),
-        ),
-        (
-            422,
-            "everything",
-            json!({ "action": "delete", "type": "project", "info": { "id": 1, "everything": "yes" } }),
-        ),
-        (422, "project", create(json!({ "name": "x" }))),
-        (404, "", create(json!({ "project": 99, "name": "x" }))),
-        (422, "name", create(json!({ "project": 1 }))),
-        (409, "", create(json!({ "project": 1, "name": "www" }))),
-        (
-            403,
-            "",
-            create(json!({ "project": 1, "name": "x", "nodes": 2 })),
-        ),
-        (
-            422,
-            "nodes",
-            create(json!({ "project": 2, "name": "x", "nodes": 3 })),
-        ),
-        (
-            422,
-            "type",
-            create(json!({ "project": 1, "name": "x", "type": "smtp" })),
-        ),
-        (
-            422,
-            "port",
-            create(json!({ "project": 1, "name": "x", "port": 0 })),
-        ),
-        (
-            422,
-            "colour",
-            create(json!({ "project": 1, "name": "x", "colour": 1 })),
-        ),
-        (
-            422,
-            "backend.entitys[0]",
-            backend(json!({ "entitys": ["10.0.0.256"] })),
-        ),
-        (
-            422,
-            "backend.entitys[1]",
-            backend(json!({ "entitys": ["192.0.2.1", "192.0.2.1"] })),
-        ),
-        (
-            422,
-            "backend.auto-scaling",
-            backend(json!({ "auto-scaling": "perhaps" })),
-        ),
-        (
-            422,
-            "backend.health-check.protocol",
-            check(json!({ "protocol": "ICMP" })),
-        ),
-        (
-            422,
-            "backend.health-check.criteria.timeout",
-            check(json!({ "criteria": { "interval": 1, "timeout": 2 } })),
-        ),
-        (
-            404,
-            "",
-            json!({ "action": "info", "type": "instance", "info": { "project": 2, "name": "www" } }),
-        ),
-        (
-            404,
-            "",
-            json!({ "action": "delete", "type": "instance", "info": { "project": 2, "id": 3 } }),
-        ),
-        (
-            422,
-            "project",
-            json!({ "action": "delete", "type": "instance", "info": { "name": "www" } }),
-        ),
-        (
-            422,
-            "force",
-            json!({ "action": "delete", "type": "instance", "info": { "id": 3, "force": true } }),
-        ),
-        (
-            404,
-            "id",
-            json!({ "action": "delete", "type": "instance", "info": { "id": 1 } }),
-        ),
-    ] {
-        let info = answered(&bed, status, order.clone())?;
-        ensure!(
-            info["field"].as_str().unwrap_or_default() == field,
-            "{order}: {info}"
-        );
-        ensure!(stored()? == before, "{order}");
-    }
-    let (status, answer) = bed.http("POST", "/v1/requests", Some("{"))?;
-    ensure!(status == 400 && answer["status"] == "fail", "{answer}");
-    let (status, _) = bed.http("DELETE", "/v1/requests", None)?;
-    ensure!(status == 405, "{status}");
-    // One byte more than a body may have.
-    let (status, _) = bed.http("POST", "/v1/requests", Some(&" ".repeat((256 << 10) + 1)))?;
-    ensure!(status == 413, "{status}");
-    ensure!(stored()? == before, "nothing changes");
+    )?;
+    ensure!(
+        info["description"] == "ours" && info["cidr"] == "10.0.0.0/24",
+        "{info}"
+    );
+    let info = answered(&bed, 200, order("info", "subnet", json!({})))?;
+    ensure!(info["subnets"][0]["id"] == 2, "{info}");
+    let info = answered(&bed, 409, order("delete", "subnet", json!({ "id": 2 })))?;
+    let text = info["error"].as_str().unwrap_or_default();
+    ensure!(
+        text.contains("the load balancers www are in the subnet back"),
+        "{info}"
+    );
+    answered(&bed, 200, order("delete", "instance", json!({ "id": 3 })))?;
+    answered(&bed, 200, order("delete", "subnet", json!({ "id": 2 })))?;
+    wait_for("the subnet to be gone", PATIENCE, || {
+        let (status, answer) = bed.order(&order("info", "subnet", json!({ "id": 2 })))?;
+        ensure!(status == 404, "{answer}");
+        Ok(Some(()))
+    })?;
     Ok(())
 }

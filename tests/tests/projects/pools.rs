@@ -62,7 +62,7 @@ pub fn a_pool_behind_a_load_balancer_grows_and_shrinks() -> anyhow::Result<()> {
         "web",
         20_000,
         "projects=['shop'] scaling.min=1 scaling.max=4 scaling.requests=1000 scaling.requests_over=10s scaling.load_over=5s \
-         scaling.surge_over=2s scaling.period=1s scaling.in_after=5s scaling.in_every=1s scaling.drain_natural=2s \
+         scaling.surge_over=2s scaling.period=1s scaling.in_after=10s scaling.in_every=1s scaling.drain_natural=2s \
          scaling.start_up=1s scaling.policies=['requests']",
     )?;
     bed.run("lb add shop www pool=web --wait 60")?;
@@ -170,7 +170,7 @@ pub fn a_pool_is_behind_load_balancers_of_its_projects_only() -> anyhow::Result<
     })?;
     // The load balancer can have other backends instead.
     let one = bed.backends()[0].clone();
-    bed.run(&format!("lb set shop www pool=null --backend {one}"))?;
+    bed.run(&format!("lb set shop www --backend {one}"))?;
     bed.wait_complete("shop", "www", 1)?;
     bed.wait_answers(&at, 80, &[&bed.servers[0].0])
 }

@@ -3,8 +3,10 @@
 //! The program in the namespace needs no privilege and knows nothing of it. Containers and processes are alike: what counts
 //! is the file of their network namespace.
 
+pub mod bridge;
 mod companion;
 mod link;
+mod netlink;
 
 use std::{
     fs::File,
@@ -13,6 +15,7 @@ use std::{
 };
 
 use lb_model::pool::{Attachment, InstanceName};
+use link::Port;
 use tokio::sync::broadcast;
 
 pub use companion::SUFFIX as COMPANION_SUFFIX;
@@ -58,9 +61,17 @@ impl Connector {
         let namespace = File::open(&path).map_err(|error| {
             DriverError::failed(format!("connecting {name}: opening {path}"), error)
         })?;
-        let host = host_interface(&self.owner, name);
-        link::connect(&host, namespace, address, attachment)
-            .map_err(|why| DriverError::failed(format!("connecting {name}"), why))?;
+        let connect = || {
+            let ports = Port::all(&self.owner, name, address, attachment);
+            ports
+                .iter()
+                .try_for_each(|port| link::connect(&namespace, port))?;
+            if ports.len() > 1 {
+                link::keep_apart(namespace)?;
+            }
+            Ok(())
+        };
+        connect().map_err(|why: String| DriverError::failed(format!("connecting {name}"), why))?;
         companion::start(self, name, pid, attachment, folder)
     }
 
@@ -68,16 +79,12 @@ impl Connector {
     pub fn fault(
         &self,
         name: &InstanceName,
+        address: IpAddr,
         attachment: &Attachment,
         folder: &Path,
     ) -> Option<String> {
-        let host = host_interface(&self.owner, name);
-        if !link::exists(&host) {
-            return Some(format!(
-                "its network is not connected: there is no interface {host}"
-            ));
-        }
-        companion::fault(self, name, attachment, folder)
+        let ports = Port::all(&self.owner, name, address, attachment);
+        link::fault(&ports).or_else(|| companion::fault(self, name, attachment, folder))
     }
 
     /// Takes an instance off the network. Blocks.
@@ -86,7 +93,8 @@ impl Connector {
     /// [`DriverError`].
     pub fn disconnect(&self, name: &InstanceName) -> Result<(), DriverError> {
         companion::stop(self, name)?;
-        link::remove(&host_interface(&self.owner, name))
+        link::remove_further(&self.owner, name)
+            .and_then(|()| link::remove(&host_interface(&self.owner, name)))
             .map_err(|why| DriverError::failed(format!("disconnecting {name}"), why))
     }
 }

@@ -260,11 +260,16 @@ impl Inner {
             if let Err(error) = folder.shorten_log() {
                 tracing::warn!("shortening the output of {name}: {error}");
             }
-            let attachment = launch.as_ref().and_then(|launch| launch.attachment());
+            let attached = launch
+                .as_ref()
+                .and_then(|launch| Some((launch.endpoint.ip(), launch.attachment()?)));
             listed.push(Listed {
-                fault: attachment
+                fault: attached
                     .filter(|_| phase.is_up())
-                    .and_then(|attachment| self.connector.fault(&name, attachment, folder.path())),
+                    .and_then(|(address, attachment)| {
+                        self.connector
+                            .fault(&name, address, attachment, folder.path())
+                    }),
                 cgroup: if phase.is_up() {
                     self.group(&name).path().to_owned()
                 } else {
@@ -421,13 +426,13 @@ impl Inner {
         let starting = |error: io::Error| self.no_room(name, "starting", error);
         let folder = self.folders.of(name);
         if let Some(run) = self.first_process(name).map_err(starting)? {
+            let address = launch.endpoint.ip();
             if let Some(attachment) = launch.attachment()
                 && self
                     .connector
-                    .fault(name, attachment, folder.path())
+                    .fault(name, address, attachment, folder.path())
                     .is_some()
             {
-                let address = launch.endpoint.ip();
                 self.connector
                     .connect(name, run.pid, address, attachment, folder.path())?;
             }

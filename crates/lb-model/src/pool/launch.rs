@@ -85,6 +85,23 @@ pub struct Attachment {
     /// Whether packets for the VIPs come encapsulated.
     #[serde(default)]
     pub encapsulated: bool,
+    /// Further bridges that it is connected to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub legs: Vec<Leg>,
+}
+
+/// A further connection of an instance's network namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leg {
+    /// The bridge, in the controller's network namespace.
+    pub bridge: String,
+    /// Address of the instance there.
+    pub address: IpAddr,
+    /// Length of the prefix.
+    pub prefix: u8,
+    /// MTU of the instance's interface.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
 }
 
 impl Launch {

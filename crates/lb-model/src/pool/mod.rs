@@ -8,10 +8,12 @@ mod size;
 mod spec;
 mod template;
 
-pub use launch::{Attachment, Launch, Network};
+pub use launch::{Attachment, Launch, Leg, Network};
 pub use name::{InstanceName, MAX_POOL_NAME, NameError, PoolName};
 pub use placement::Placement;
 pub use range::AddressRange;
 pub use size::Size;
-pub use spec::{Delivery, DriverChoice, PoolKinds, PoolNetwork, PoolSpec, Rollout};
+pub use spec::{
+    Delivery, DriverChoice, LegSettings, MAX_LEGS, PoolKinds, PoolNetwork, PoolSpec, Rollout,
+};
 pub use template::{OWN_LABELS, PLACEHOLDERS, Template, Volume, fill, user_ids};

@@ -2,7 +2,9 @@
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
-use crate::vip::check_unicast;
+use ipnet::IpNet;
+
+use crate::{network::Network, vip::check_unicast};
 
 /// Addresses of one network, one for each instance: `FIRST-LAST/LENGTH`, such as `10.70.0.11-10.70.0.99/24`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -19,6 +21,16 @@ impl AddressRange {
         let offset = u128::from(number.checked_sub(1)?);
         let address = bits(self.first).checked_add(offset)?;
         (address <= bits(self.last)).then(|| like(self.first, address))
+    }
+
+    /// The number of an address, from 1; `None` if it is none of the range, or too far from its beginning.
+    #[must_use]
+    pub fn number_of(&self, address: IpAddr) -> Option<u32> {
+        let is_own = self.contains(address);
+        let offset = bits(address)
+            .checked_sub(bits(self.first))
+            .filter(|_| is_own)?;
+        u32::try_from(offset).ok()?.checked_add(1)
     }
 
     /// The part that begins with this number, from 1, and has `count` addresses; `None` past the end.
@@ -42,6 +54,30 @@ impl AddressRange {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         false
+    }
+
+    /// The first address.
+    #[must_use]
+    pub const fn first(&self) -> IpAddr {
+        self.first
+    }
+
+    /// The last address.
+    #[must_use]
+    pub const fn last(&self) -> IpAddr {
+        self.last
+    }
+
+    /// The network whose addresses these are.
+    #[must_use]
+    pub fn network(&self) -> IpNet {
+        IpNet::new(self.first, self.prefix).map_or_else(|_| self.first.into(), |net| net.trunc())
+    }
+
+    /// Whether the networks of the two have addresses in common: a station in both could not tell them apart.
+    #[must_use]
+    pub fn shares_network(&self, other: &Self) -> bool {
+        Network(self.network()).overlaps(&Network(other.network()))
     }
 
     /// Length of the network's prefix.
@@ -172,6 +208,11 @@ mod tests {
         assert_eq!(part(1, 4).as_deref(), Some("10.70.0.11-10.70.0.14/24"));
         assert_eq!(part(6, 1).as_deref(), Some("10.70.0.16-10.70.0.16/24"));
         assert_eq!((part(5, 4), part(1, 0), part(0, 1)), (None, None, None));
+        for number in 1..=6 {
+            assert_eq!(range.number_of(range.nth(number).unwrap()), Some(number));
+        }
+        assert_eq!(range.number_of("10.70.0.17".parse().unwrap()), None);
+        assert_eq!(range.number_of("2001:db8::1".parse().unwrap()), None);
     }
 
     #[test]
@@ -181,6 +222,10 @@ mod tests {
         assert!(one.overlaps(&range("10.0.0.19-10.0.0.30/24")));
         assert!(!one.overlaps(&range("10.0.0.20-10.0.0.30/24")));
         assert!(!one.overlaps(&range("2001:db8::1-2001:db8::2/64")));
+        assert!(one.shares_network(&range("10.0.1.1-10.0.1.9/16")));
+        assert!(!one.shares_network(&range("10.0.1.1-10.0.1.9/24")));
+        assert!(!one.shares_network(&range("2001:db8::1-2001:db8::2/64")));
+        assert_eq!(one.network().to_string(), "10.0.0.0/24");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::{
     component::{Component, Registry},
     host::HostName,
     load::LoadSource,
+    network::check_interface,
     project::ObjectName,
     scaling::Scaling,
     settings::{
@@ -19,8 +20,8 @@ use crate::{
     vip::{VipKey, check_unicast},
 };
 
-/// The longest name of an interface, in bytes.
-const MAX_INTERFACE: usize = 15;
+/// The most further bridges of an instance.
+pub const MAX_LEGS: usize = 4;
 
 crate::choice! {
     /// How packets of balancers reach an instance with an address of its own.
@@ -45,6 +46,23 @@ crate::choice! {
 }
 
 crate::settings! {
+    /// A further bridge that the instances of a pool are connected to.
+    #[derive(Eq)]
+    pub struct LegSettings {
+        /// Bridge of the host.
+        bridge: String;
+        /// Addresses of the instances on it, FIRST-LAST/LENGTH.
+        range: AddressRange;
+        /// MTU of the instances' interfaces. Default: the bridge's.
+        mtu: Option<u32> = None, 576..=65_535;
+    }
+    validate(leg) {
+        let leg: &LegSettings = leg;
+        check_interface(&leg.bridge).map_err(|error| error.within("bridge"))
+    }
+}
+
+crate::settings! {
     /// Where the instances of a pool are reached.
     #[derive(Eq)]
     pub struct PoolNetwork {
@@ -64,6 +82,8 @@ crate::settings! {
         mtu: Option<u32> = None, 576..=65_535;
         /// How packets of balancers reach an instance on the bridge.
         delivery: Delivery = Delivery::Ipip;
+        /// Further bridges that the instances are connected to, 4 at most. The instances forward nothing between them.
+        legs: Vec<LegSettings> = Vec::new();
     }
     validate(network) {
         let network: &PoolNetwork = network;
@@ -77,13 +97,10 @@ crate::settings! {
             let advice = "it needs a bridge; give bridge, or leave it out";
             unused("range", network.range.is_some(), advice)?;
             unused("gateway", network.gateway.is_some(), advice)?;
+            unused("legs", !network.legs.is_empty(), advice)?;
             return unused("mtu", network.mtu.is_some(), advice);
         };
-        let odd = |c: char| c.is_whitespace() || matches!(c, '/' | ':' | '\0');
-        if !(1..=MAX_INTERFACE).contains(&bridge.len()) || bridge.contains(odd) {
-            let advice = "not the name of an interface; it has 1 to 15 characters, none of them a space, / or :";
-            return Err(FieldError::new("bridge", format!("{bridge:?}"), advice));
-        }
+        check_interface(bridge).map_err(|error| error.within("bridge"))?;
         let advice = "the instances have addresses of their own on the bridge; leave it out";
         unused("address", network.address.is_some(), advice)?;
         unused("inner_port", network.inner_port.is_some(), advice)?;
@@ -97,7 +114,30 @@ crate::settings! {
                 return Err(FieldError::new("gateway", gateway, advice));
             }
         }
+        if network.legs.len() > MAX_LEGS {
+            return Err(FieldError::new("legs", network.legs.len(), format!("give {MAX_LEGS} at most")));
+        }
+        for (position, leg) in network.legs.iter().enumerate() {
+            let before = network.legs[..position].iter().map(|leg| &leg.range);
+            let twin = std::iter::once(range).chain(before).find(|other| leg.range.shares_network(other));
+            if let Some(twin) = twin {
+                let advice = format!("an instance could not tell it from {twin}, where it is, too; give addresses of another network");
+                return Err(FieldError::new(format!("legs[{position}].range"), leg.range, advice));
+            }
+        }
         Ok(())
+    }
+}
+
+impl PoolNetwork {
+    /// The bridges that instances are connected to, each with their addresses there and the setting that says so.
+    pub fn bridges(&self) -> impl Iterator<Item = (&str, &AddressRange, String)> {
+        let first = self.bridge.as_deref().zip(self.range.as_ref());
+        let first = first.map(|(bridge, range)| (bridge, range, "range".to_owned()));
+        let legs = self.legs.iter().enumerate();
+        let legs =
+            legs.map(|(at, leg)| (leg.bridge.as_str(), &leg.range, format!("legs[{at}].range")));
+        first.into_iter().chain(legs)
     }
 }
 
@@ -153,6 +193,12 @@ crate::settings! {
             };
             let advice = format!("room for {room} instances; scaling.max and scaling.spare are {instances} together");
             return Err(FieldError::new(field, value, advice));
+        }
+        for (position, leg) in spec.network.legs.iter().enumerate() {
+            if instances > leg.range.len() {
+                let advice = format!("room for {} instances; scaling.max and scaling.spare are {instances} together", leg.range.len());
+                return Err(FieldError::new(format!("network.legs[{position}].range"), leg.range, advice));
+            }
         }
         let is_dsr = spec.network.bridge.is_some() && spec.network.delivery != Delivery::Address;
         for (position, vip) in spec.vips.iter().enumerate() {
@@ -298,6 +344,20 @@ impl PoolSpec {
         }
     }
 
+    /// The further bridges of the instance with this number.
+    fn legs(&self, number: u32) -> Vec<launch::Leg> {
+        let legs = self.network.legs.iter();
+        legs.filter_map(|leg| {
+            Some(launch::Leg {
+                bridge: leg.bridge.clone(),
+                address: leg.range.nth(number)?,
+                prefix: leg.range.prefix(),
+                mtu: leg.mtu,
+            })
+        })
+        .collect()
+    }
+
     /// What a driver makes the instance from; `None` past the room that the pool has.
     #[must_use]
     pub fn launch(&self, name: &InstanceName) -> Option<Launch> {
@@ -318,6 +378,7 @@ impl PoolSpec {
                     vips
                 },
                 encapsulated: self.network.delivery == Delivery::Ipip,
+                legs: self.legs(name.number),
             }),
             _ => launch::Network::Host {
                 inner_port: self.network.inner_port,
@@ -465,6 +526,26 @@ mod tests {
     }
 
     #[test]
+    fn an_instance_may_be_on_several_bridges() {
+        let spec = read(CONTAINERS).unwrap();
+        let legs = json!({ "network": { "legs": [{ "bridge": "br-x", "range": "10.0.0.5-10.0.0.24/24", "mtu": 1450 }] } });
+        let spec = spec.patched(legs.as_object().unwrap(), &KINDS).unwrap();
+        let launch = spec.launch(&"web-2-1".parse().unwrap()).unwrap();
+        let leg = &launch.attachment().unwrap().legs[0];
+        assert_eq!(leg.address, "10.0.0.6".parse::<IpAddr>().unwrap());
+        assert_eq!(
+            (leg.bridge.as_str(), leg.prefix, leg.mtu),
+            ("br-x", 24, Some(1450))
+        );
+        assert_eq!(PoolSpec::read(&spec.to_map(), &KINDS).unwrap(), spec);
+        // A launch of an earlier version has none.
+        let mut stored = serde_json::to_value(&launch).unwrap();
+        stored["network"].as_object_mut().unwrap().remove("legs");
+        let read: Launch = serde_json::from_value(stored).unwrap();
+        assert_eq!(read.attachment().unwrap().legs, []);
+    }
+
+    #[test]
     fn what_is_written_is_read() {
         for text in [PROCESSES, CONTAINERS] {
             let spec = read(text).unwrap();
@@ -565,6 +646,26 @@ mod tests {
                 "network.range",
             ),
             (
+                &processes,
+                json!({ "network": { "legs": [{ "bridge": "b", "range": "10.0.0.1-10.0.0.9/24" }] } }),
+                "network.legs",
+            ),
+            (
+                &containers,
+                json!({ "network": { "legs": [{ "bridge": "b", "range": "10.70.0.101-10.70.0.109/16" }] } }),
+                "network.legs[0].range",
+            ),
+            (
+                &containers,
+                json!({ "network": { "legs": [{ "bridge": "b", "range": "10.0.0.1-10.0.0.2/24" }] } }),
+                "network.legs[0].range",
+            ),
+            (
+                &containers,
+                json!({ "network": { "legs": [{ "bridge": "a b", "range": "10.0.0.1-10.0.0.99/24" }] } }),
+                "network.legs[0].bridge",
+            ),
+            (
                 &containers,
                 json!({ "vips": ["192.0.2.10:81/tcp"] }),
                 "vips[0]",
@@ -597,6 +698,7 @@ mod tests {
         let tables = [
             PoolSpec::fields(),
             PoolNetwork::fields(),
+            LegSettings::fields(),
             Template::fields(),
             Placement::fields(),
             super::super::template::Volume::fields(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Backend, HostName};
+use super::{Backend, HostName, ObjectName};
 use crate::{
     check::Check,
     component::Registry,
@@ -59,6 +59,8 @@ crate::settings! {
         backend_port: Option<u16> = None, 1..=65_535;
         /// The health check of the backends. Without it they count as up.
         check: Option<Check> = None;
+        /// A subnet of the project in which the nodes have an address, too, and so reach the backends in it.
+        subnet: Option<ObjectName> = None;
         /// Nodes at least: proxies of its own that serve it.
         nodes: u32 = 1, 1..=MAX_NODES;
         /// Starts further nodes when these are busy, up to `max_nodes`.
@@ -124,6 +126,10 @@ fn validate_shared(spec: &BalancerSpec) -> Result<(), FieldError> {
     if spec.protocol == BalancerProtocol::Http {
         let advice = format!("a VIP carries connections, not requests; give tcp, {node}");
         return Err(FieldError::new("protocol", spec.protocol, advice));
+    }
+    if let Some(subnet) = &spec.subnet {
+        let advice = format!("a VIP is in no subnet; leave it out, {node}");
+        return Err(FieldError::new("subnet", subnet, advice));
     }
     if let Some(pool) = &spec.pool {
         let advice =

@@ -1,10 +1,11 @@
-//! Projects, which tenants have, and the load balancers in them.
+//! Projects, which tenants have, and the load balancers and subnets in them.
 
 mod backend;
 mod balancer;
 mod name;
 mod nodes;
 mod spec;
+mod subnet;
 
 pub use backend::{Backend, HostName};
 pub use balancer::{BalancerKind, BalancerProtocol, BalancerSpec, MAX_NODES, NODE_HEALTH_PORT};
@@ -12,3 +13,4 @@ pub(crate) use name::is_label;
 pub use name::{MAX_OBJECT_NAME, ObjectName};
 pub use nodes::{is_pool_of_nodes, pool_of_nodes};
 pub use spec::{ProjectSpec, Quota};
+pub use subnet::{SubnetSpec, Vxlan};

@@ -9,6 +9,8 @@ crate::settings! {
     pub struct Quota {
         /// Load balancers.
         balancers: u32 = 10, 0..=100_000;
+        /// Subnets.
+        subnets: u32 = 10, 0..=100_000;
         /// Nodes of all its load balancers, as many as they may grow to.
         nodes: u32 = 20, 0..=1_000_000;
         /// CPUs of all its nodes. Default: as many as its nodes may have.
