@@ -3,8 +3,9 @@
 use anyhow::Context as _;
 use prost::Message as _;
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     "lb/controller/v1/controller.proto",
+    "lb/host/v1/host.proto",
     "lb/v1/balancer.proto",
     "lb/v1/component.proto",
     "lb/v1/report.proto",

@@ -8,6 +8,7 @@ pub mod api;
 pub mod config;
 pub mod control;
 pub mod hangup;
+pub mod host;
 pub mod metrics;
 pub mod reference;
 pub mod reload;

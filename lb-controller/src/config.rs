@@ -22,6 +22,7 @@ use lb_serve::Endpoint;
 use crate::{
     agents,
     controller::{check_new_name, overlap, read_new},
+    hosts::HostSettings,
     keeper::Place,
     registry::{NodeSettings, SharedSettings},
 };
@@ -64,6 +65,8 @@ lb_model::settings! {
         nodes: Option<NodeSettings> = None;
         /// How shared load balancers are made. Without it there are none.
         shared: Option<SharedSettings> = None;
+        /// Other machines that run instances for this controller. Without it none can join.
+        hosts: Option<HostSettings> = None;
         /// The names of load balancers in DNS. Without it they have addresses only.
         dns: Option<DnsSpec> = None;
         /// How long a vital part may make no progress. The controller ends then, and the service manager starts it again;

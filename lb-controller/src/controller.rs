@@ -10,9 +10,9 @@ use lb_commands::environment::Power;
 use lb_drivers::Driver as _;
 use lb_model::{
     environment::is_pool_of_environment,
-    pool::{InstanceName, PoolName, PoolSpec},
+    pool::{DriverChoice, InstanceName, PoolName, PoolSpec},
     project::is_pool_of_nodes,
-    settings::{FieldError, Map, Settings as _, Value},
+    settings::{FieldError, Map, SettingType as _, Settings as _, Value},
 };
 use lb_serve::{vital::Registrar, watchdog::Pulse};
 use tokio::{
@@ -24,6 +24,7 @@ use crate::{
     KINDS,
     agents::Agents,
     events::Events,
+    hosts::Hosts,
     hub::Hub,
     keeper::{Changes, Keeper, KeeperError},
     pool::{Now, ORPHAN_GRACE, Pool, PoolOwner, PoolRecord, StoredPool},
@@ -90,13 +91,31 @@ pub enum Refused {
     Instance(lb_drivers::DriverError),
 }
 
+/// What pools work with.
+#[derive(Debug)]
+pub struct Ground {
+    /// The drivers.
+    pub hub: Hub,
+    /// The hosts.
+    pub hosts: Hosts,
+    /// The store.
+    pub keeper: Keeper,
+    /// The agents.
+    pub agents: Agents,
+    /// The events.
+    pub events: Events,
+    /// Probes at a time, of all pools.
+    pub probes: Arc<Semaphore>,
+}
+
 /// All pools.
 #[derive(Clone, Debug)]
 pub struct Controller(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    hub: Hub,
+    hub: Arc<Hub>,
+    hosts: Hosts,
     keeper: Keeper,
     agents: Agents,
     events: Events,
@@ -117,19 +136,25 @@ impl Controller {
     /// # Errors
     /// The driver of a pool does not work.
     pub fn start(
-        hub: Hub,
-        keeper: Keeper,
-        agents: Agents,
-        probes: Arc<Semaphore>,
+        ground: Ground,
         stored: Vec<StoredPool>,
         is_new: bool,
         parts: Registrar,
     ) -> Result<Self, Refused> {
-        let controller = Controller(Arc::new(Inner {
+        let Ground {
             hub,
+            hosts,
             keeper,
             agents,
-            events: Events::default(),
+            events,
+            probes,
+        } = ground;
+        let controller = Controller(Arc::new(Inner {
+            hub: Arc::new(hub),
+            hosts,
+            keeper,
+            agents,
+            events,
             probes,
             started: Instant::now(),
             pools: Mutex::default(),
@@ -173,6 +198,8 @@ impl Controller {
         let name = pool.name.clone();
         let means = Means {
             engine,
+            hub: Arc::clone(&self.0.hub),
+            hosts: self.0.hosts.clone(),
             keeper: self.0.keeper.clone(),
             agents: self.0.agents.clone(),
             events: self.0.events.clone(),
@@ -185,6 +212,31 @@ impl Controller {
         self.pools().insert(name, handle);
         self.0.names.send_modify(|count| *count += 1);
         Ok(())
+    }
+
+    /// Opens the drivers that hosts were used with, whatever pools there are: what is left there of pools that are gone is
+    /// collected. Closes those of hosts that are none any more.
+    fn open_used_drivers(&self) {
+        let fleet = Arc::clone(&self.0.hosts.fleet().borrow());
+        for member in fleet.values() {
+            for text in &member.drivers {
+                let choice = serde_json::from_str(text)
+                    .ok()
+                    .and_then(|value| DriverChoice::from_json(&value).ok());
+                if let Some(choice) = choice {
+                    drop(
+                        self.0
+                            .hub
+                            .open_on(&member.remote, &choice.driver, COLLECT_DEADLINE),
+                    );
+                }
+            }
+        }
+        for engine in self.0.hub.engines() {
+            if !engine.host().is_local() && !fleet.contains_key(engine.host()) {
+                self.0.hub.close(engine.host());
+            }
+        }
     }
 
     fn pools(&self) -> std::sync::MutexGuard<'_, BTreeMap<PoolName, Handle>> {
@@ -396,7 +448,14 @@ impl Controller {
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings: Vec<String> = self.0.keeper.trouble().into_iter().collect();
         warnings.extend(self.warnings_mut().1.texts().cloned());
+        warnings.extend(self.0.hosts.warnings());
         warnings
+    }
+
+    /// The hosts.
+    #[must_use]
+    pub fn hosts(&self) -> &Hosts {
+        &self.0.hosts
     }
 
     /// The agents.
@@ -550,11 +609,22 @@ impl Controller {
     pub async fn logs(&self, name: &InstanceName, most: usize) -> Result<Vec<u8>, Refused> {
         let view = self.view_of(&name.pool)?;
         let spec = PoolSpec::read(&view.spec, &KINDS).map_err(Refused::Invalid)?;
-        let engine = self
-            .0
-            .hub
-            .open(spec.driver(), spec.driver_deadline)
-            .map_err(|error| Refused::Driver(error.to_string()))?;
+        let mut instances = view.instances.iter();
+        let instance = instances.find(|one| one.name == name.to_string());
+        let host = instance.and_then(|one| one.host.clone());
+        let fleet = Arc::clone(&self.0.hosts.fleet().borrow());
+        let member = host.and_then(|host| fleet.get(&host).cloned());
+        let engine = match member {
+            Some(member) => self
+                .0
+                .hub
+                .open_on(&member.remote, spec.driver(), spec.driver_deadline),
+            None => self
+                .0
+                .hub
+                .open(spec.driver(), spec.driver_deadline)
+                .map_err(|error| Refused::Driver(error.to_string()))?,
+        };
         let logs = engine.bounded(spec.driver_deadline).logs(name, most).await;
         logs.map_err(|error| match error.code() {
             lb_drivers::ErrorCode::NotFound => Refused::NoInstance(name.clone()),
@@ -723,6 +793,7 @@ async fn collect(inner: std::sync::Weak<Inner>, is_new: bool) {
             return;
         };
         let controller = Controller(inner);
+        controller.open_used_drivers();
         let mut seen: Vec<InstanceName> = Vec::new();
         for engine in controller.0.hub.engines() {
             let Ok(listed) = engine.snapshots().borrow().listed.clone() else {

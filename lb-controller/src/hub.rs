@@ -11,7 +11,8 @@ use std::{
 };
 
 use lb_drivers::{Bounded, Driver, DriverError, Listed, OpenError, Owned};
-use lb_model::component::Component;
+use lb_hosts::remote::{Remote, RemoteDriver};
+use lb_model::{component::Component, host::HostName};
 use lb_serve::vital::Registrar;
 use tokio::sync::{
     Notify,
@@ -38,6 +39,7 @@ pub struct Snapshot {
 /// A driver that is open, for all pools with the same settings.
 #[derive(Debug)]
 pub struct Engine {
+    host: HostName,
     driver: Arc<dyn Driver>,
     snapshots: watch::Receiver<Snapshot>,
     next: Arc<AtomicU64>,
@@ -52,7 +54,25 @@ impl Drop for Engine {
 }
 
 impl Engine {
+    #[cfg(test)]
     pub(crate) fn start(driver: Arc<dyn Driver>, deadline: Duration, parts: &Registrar) -> Self {
+        Self::of(
+            HostName::local(),
+            driver,
+            deadline,
+            Arc::new(AtomicU64::new(1)),
+            parts,
+        )
+    }
+
+    /// `next` has the number of the next list, of whichever engine: so numbers of lists of several hosts can be compared.
+    fn of(
+        host: HostName,
+        driver: Arc<dyn Driver>,
+        deadline: Duration,
+        next: Arc<AtomicU64>,
+        parts: &Registrar,
+    ) -> Self {
         let (sender, snapshots) = watch::channel(Snapshot {
             began: 0,
             listed: Err(DriverError::Unreachable {
@@ -60,7 +80,6 @@ impl Engine {
                 why: "it was not asked yet".to_owned(),
             }),
         });
-        let next = Arc::new(AtomicU64::new(1));
         let wanted = Arc::new(Notify::new());
         wanted.notify_one();
         let listing = list(
@@ -69,8 +88,10 @@ impl Engine {
             Arc::clone(&next),
             Arc::clone(&wanted),
         );
-        let task = parts.spawn_mortal(LISTER, driver.kind().to_owned(), listing);
+        let what = format!("{} of {host}", driver.kind());
+        let task = parts.spawn_mortal(LISTER, what, listing);
         Engine {
+            host,
             driver,
             snapshots,
             next,
@@ -83,6 +104,12 @@ impl Engine {
     #[must_use]
     pub fn bounded(&self, deadline: Duration) -> Bounded {
         Bounded::new(Arc::clone(&self.driver), deadline)
+    }
+
+    /// The host whose driver it is.
+    #[must_use]
+    pub const fn host(&self) -> &HostName {
+        &self.host
     }
 
     /// What it lists, and each newer list.
@@ -140,7 +167,8 @@ async fn list(
 pub struct Hub {
     owned: Owned,
     parts: Registrar,
-    engines: Mutex<HashMap<String, Arc<Engine>>>,
+    engines: Mutex<HashMap<(HostName, String), Arc<Engine>>>,
+    next: Arc<AtomicU64>,
 }
 
 impl Hub {
@@ -151,6 +179,7 @@ impl Hub {
             owned,
             parts,
             engines: Mutex::default(),
+            next: Arc::new(AtomicU64::new(1)),
         }
     }
 
@@ -170,19 +199,51 @@ impl Hub {
         component: &Component,
         deadline: Duration,
     ) -> Result<Arc<Engine>, OpenError> {
-        let key = format!(
-            "{} {}",
-            component.kind,
-            serde_json::Value::Object(component.settings.clone())
-        );
+        let key = (HostName::local(), lb_hosts::remote::key(component));
         let mut engines = self.engines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(engine) = engines.get(&key) {
             return Ok(Arc::clone(engine));
         }
         let driver = lb_drivers::open(component, &self.owned)?;
-        let engine = Arc::new(Engine::start(driver, deadline, &self.parts));
+        let engine = self.start(HostName::local(), driver, deadline);
         engines.insert(key, Arc::clone(&engine));
         Ok(engine)
+    }
+
+    fn start(&self, host: HostName, driver: Arc<dyn Driver>, deadline: Duration) -> Arc<Engine> {
+        let next = Arc::clone(&self.next);
+        Arc::new(Engine::of(host, driver, deadline, next, &self.parts))
+    }
+
+    /// The driver of a pool on another host.
+    #[must_use]
+    pub fn open_on(
+        &self,
+        remote: &Arc<Remote>,
+        component: &Component,
+        deadline: Duration,
+    ) -> Arc<Engine> {
+        let key = (remote.name().clone(), lb_hosts::remote::key(component));
+        let mut engines = self.engines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(engine) = engines.get(&key) {
+            return Arc::clone(engine);
+        }
+        let driver = Arc::new(RemoteDriver::new(Arc::clone(remote), component));
+        let engine = self.start(remote.name().clone(), driver, deadline);
+        engines.insert(key, Arc::clone(&engine));
+        engine
+    }
+
+    /// Closes the drivers of a host that is none any more.
+    pub fn close(&self, host: &HostName) {
+        let mut engines = self.engines.lock().unwrap_or_else(PoisonError::into_inner);
+        engines.retain(|(on, _), _| on != host);
+    }
+
+    /// A number that lists have that begin from now on.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.next.load(Ordering::SeqCst)
     }
 
     /// The drivers that are open.

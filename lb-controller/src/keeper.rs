@@ -357,6 +357,9 @@ mod tests {
             reason: "scaled out".to_owned(),
             is_update: false,
             was_healthy: false,
+            host: Some("h1".parse().unwrap()),
+            next: None,
+            claim: crate::hosts::placement::Claim::new(0.5, 1 << 20),
         };
         let folder = tempfile::tempdir().unwrap();
         let open = || Keeper::open(&Place::Redb, folder.path(), "main").unwrap();

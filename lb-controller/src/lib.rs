@@ -7,6 +7,7 @@
 //! - [`agents`]: the agents whose VIPs the instances serve.
 //! - [`worker`]: the task of one pool, which makes the steps.
 //! - [`controller`]: all pools.
+//! - [`hosts`]: other machines that run instances, and which of them gets which.
 //! - [`projects`]: makes projects and the load balancers in them true; their nodes are pools.
 //! - [`queue`]: the command queue: stored before it is executed.
 //! - [`environments`]: groups of pools and load balancers, whose orders are commands.
@@ -21,6 +22,7 @@ pub mod controller;
 pub mod environments;
 pub mod events;
 pub mod health;
+pub mod hosts;
 pub mod http;
 pub mod hub;
 pub mod keeper;

@@ -6,6 +6,7 @@ use lb_serve::metrics::{Family, Kind, Samples, Snapshot, Unit, Value, Writer};
 
 use crate::{
     controller::Controller,
+    hosts::{HostState, HostView},
     pool::{InstanceState, InstanceView, place},
     projects::Projects,
     worker::PoolView,
@@ -48,6 +49,7 @@ const fn row(
 
 const POOL: &[&str] = &["pool"];
 const STATE: &[&str] = &["state"];
+const HOST: &[&str] = &["host"];
 const POOL_STATE: &[&str] = &["pool", "state"];
 const POOL_KIND: &[&str] = &["pool", "kind"];
 const AGENT: &[&str] = &["agent"];
@@ -152,6 +154,75 @@ const ROWS: &[Row] = &[
         Of::Controller(|metrics, samples| {
             metrics.balancers.iter().try_for_each(|(state, count)| {
                 samples.add(&[("state", state)], Value::Count(*count as u64))
+            })
+        }),
+    ),
+    row(
+        "lb_controller_hosts",
+        Kind::Gauge,
+        None,
+        STATE,
+        "Hosts by state: up, cordoned, draining, silent (not connected) or lost. The controller's own is up.",
+        Of::Controller(|metrics, samples| {
+            HostState::ALL.iter().try_for_each(|state| {
+                let count = metrics.hosts.iter().filter(|host| host.state == *state);
+                samples.add(
+                    &[("state", state.name())],
+                    Value::Count(count.count() as u64),
+                )
+            })
+        }),
+    ),
+    row(
+        "lb_host_up",
+        Kind::Gauge,
+        None,
+        HOST,
+        "1 if a host is connected, 0 if it is silent or lost.",
+        Of::Controller(|metrics, samples| {
+            metrics.hosts.iter().try_for_each(|host| {
+                let is_up = !matches!(host.state, HostState::Silent | HostState::Lost);
+                let labels = [("host", host.name.as_str())];
+                samples.add(&labels, Value::Count(u64::from(is_up)))
+            })
+        }),
+    ),
+    row(
+        "lb_host_certificate_seconds",
+        Kind::Gauge,
+        Some(Unit::Seconds),
+        HOST,
+        "How long a host's certificate lasts; it is renewed by itself when half of `hosts.certificate_lifetime` is over. There is \
+         none while the host is not connected.",
+        Of::Controller(|metrics, samples| {
+            metrics
+                .hosts
+                .iter()
+                .try_for_each(|host| match host.certificate_left {
+                    Some(left) => {
+                        let labels = [("host", host.name.as_str())];
+                        samples.add(&labels, Value::Number(left.as_secs_f64()))
+                    }
+                    None => Ok(()),
+                })
+        }),
+    ),
+    row(
+        "lb_host_reserved_ratio",
+        Kind::Gauge,
+        Some(Unit::Ratio),
+        &["host", "resource"],
+        "The part of a host's cpu and memory that is reserved.",
+        Of::Controller(|metrics, samples| {
+            metrics.hosts.iter().try_for_each(|host| {
+                for (resource, used, of) in [
+                    ("cpu", host.used.cpu, host.capacity.cpu),
+                    ("memory", host.used.memory, host.capacity.memory),
+                ] {
+                    let labels = [("host", host.name.as_str()), ("resource", resource)];
+                    samples.add(&labels, Value::Number(used as f64 / of.max(1) as f64))?;
+                }
+                Ok(())
             })
         }),
     ),
@@ -290,6 +361,7 @@ pub struct Metrics {
     agents: Vec<(String, bool, usize)>,
     events: Vec<((Option<lb_model::pool::PoolName>, &'static str), u64)>,
     projects: usize,
+    hosts: Vec<HostView>,
     /// Load balancers by state.
     balancers: BTreeMap<&'static str, usize>,
     /// Subnets by state.
@@ -305,6 +377,7 @@ impl Metrics {
         let subnets = projects.subnet_counts();
         let (projects, balancers) = projects.counts();
         Metrics {
+            hosts: controller.hosts().views(),
             projects,
             balancers,
             subnets,

@@ -8,6 +8,7 @@ use lb_model::dns::Addresses;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
+    hosts::{HostRecord, TokenRecord},
     pool::{InstanceRecord, Learned, PoolRecord},
     registry::{BalancerRecord, ProjectRecord, SubnetRecord},
 };
@@ -59,6 +60,8 @@ const TABLES: &[Table] = &[
     Table::of::<SubnetRecord>(),
     Table::of::<Counter>(),
     Table::of::<Addresses>(),
+    Table::of::<HostRecord>(),
+    Table::of::<TokenRecord>(),
     Table::of::<Command>(),
     Table::of::<Environment>(),
 ];

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use lb_model::{
     environment::{EnvironmentSpec, HandlerSpec, MemberSpec},
-    pool::{LegSettings, PoolSpec},
+    pool::{LegSettings, Placement, PoolSpec},
     project::{Backend, BalancerSpec, ProjectSpec, Quota, SubnetSpec},
     scaling::Scaling,
     settings::{Level, Settings as _, reference_table},
@@ -13,6 +13,7 @@ use lb_model::{
 use crate::{
     KINDS,
     config::ControllerSettings,
+    hosts::HostSettings,
     metrics,
     registry::{NodeSettings, SharedSettings},
 };
@@ -72,18 +73,21 @@ fn pools() -> String {
          ## Settings of a pool\n\n{}\n\
          `check` is a [health check](checks.md) and `load` has [load sources](load.md).\n\n\
          ## `network.legs`\n\n{}\n\
+         ## `placement`\n\n{}\n\
          ## `scaling`\n\n{}\n\
          ## Expert settings of `scaling`\n\nTheir defaults fit unless a measurement says otherwise.\n\n{}",
         reference_table(own),
         reference_table(&LegSettings::fields()),
+        reference_table(&Placement::fields()),
         of(Level::Operator),
         of(Level::Expert),
     );
     let _ = write!(
         text,
         "\n## The configuration file\n\n`lb-controller run --config FILE` has these settings, and each pool as a table \
-         `[[pool]]` with its `name` and the settings above.\n\n{}\n## Metrics\n\n{}",
+         `[[pool]]` with its `name` and the settings above.\n\n{}\n## `[hosts]` of the configuration file\n\n{}\n## Metrics\n\n{}",
         reference_table(&ControllerSettings::fields()),
+        reference_table(&HostSettings::fields()),
         lb_serve::metrics::reference::table(metrics::families()),
     );
     for kind in KINDS.drivers.kinds {

@@ -3,7 +3,12 @@
 //! A driver's call runs on a task of its own, one at a time for each instance: one that hangs holds up its instance until its
 //! deadline, and nothing else.
 
-use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::bail;
 use futures::FutureExt as _;
@@ -11,6 +16,7 @@ use lb_clients::health::runner::FirstProbe;
 use lb_commands::environment::Power;
 use lb_drivers::{Bounded, Driver as _, DriverError};
 use lb_model::{
+    host::HostName,
     pool::{InstanceName, PoolName, PoolSpec},
     settings::Settings as _,
     vip::VipKey,
@@ -30,12 +36,14 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, MissedTickBehavior},
 };
+use tokio_stream::{StreamExt as _, StreamMap, wrappers::WatchStream};
 
 use crate::{
     agents::{Agents, Wanted},
     events::Events,
     health::Probes,
-    hub::{Engine, Snapshot},
+    hosts::{Fleet, Hosts, presence::Standing},
+    hub::{Engine, Hub, Snapshot},
     keeper::{Changes, Keeper, KeeperError},
     load::Readers,
     pool::{
@@ -107,8 +115,12 @@ pub struct PoolView {
 /// What a pool works with.
 #[derive(Clone, Debug)]
 pub struct Means {
-    /// The driver.
+    /// The driver on the controller's own host.
     pub engine: Arc<Engine>,
+    /// All drivers.
+    pub hub: Arc<Hub>,
+    /// The hosts.
+    pub hosts: Hosts,
     /// The store.
     pub keeper: Keeper,
     /// The agents.
@@ -133,12 +145,24 @@ struct Done {
     has_panicked: bool,
 }
 
+/// A driver on a host.
+struct OpenDriver {
+    engine: Arc<Engine>,
+    calls: Bounded,
+}
+
 /// The task of one pool.
 pub struct Worker {
     pool: Pool,
     means: Means,
-    driver: Bounded,
-    snapshots: watch::Receiver<Snapshot>,
+    /// The driver on each host that the pool may have instances on.
+    drivers: BTreeMap<HostName, OpenDriver>,
+    snapshots: StreamMap<HostName, WatchStream<Snapshot>>,
+    fleet: watch::Receiver<Arc<Fleet>>,
+    /// Why drivers of other hosts that are connected do not list.
+    list_errors: BTreeMap<HostName, String>,
+    /// Changes when there may be more room.
+    room: u64,
     probes: Probes,
     health: mpsc::Receiver<(InstanceName, Health)>,
     readers: Readers,
@@ -201,9 +225,12 @@ impl Worker {
             thresholds: pool.distribution.thresholds(&pool.spec.scaling),
             revision: first_revision(),
         });
-        let worker = Worker {
-            driver: means.engine.bounded(pool.spec.driver_deadline),
-            snapshots: means.engine.snapshots(),
+        let mut worker = Worker {
+            drivers: BTreeMap::new(),
+            snapshots: StreamMap::new(),
+            fleet: means.hosts.fleet(),
+            list_errors: BTreeMap::new(),
+            room: 0,
             probes,
             health,
             readers,
@@ -229,6 +256,8 @@ impl Worker {
             pool,
             means,
         };
+        worker.open(Arc::clone(&worker.means.engine));
+        worker.follow_fleet();
         let (parts, pulse) = (worker.means.parts.clone(), Arc::clone(&worker.pulse));
         let name = worker.pool.name.to_string();
         Handle {
@@ -254,16 +283,16 @@ impl Worker {
         let pulse = Arc::clone(&self.pulse);
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        self.snapshots.mark_changed();
         loop {
             let mut is_tick = false;
             tokio::select! {
                 _ = ticks.tick() => is_tick = true,
-                changed = self.snapshots.changed() => {
+                Some((host, snapshot)) = self.snapshots.next() => self.take_snapshot(&host, snapshot),
+                changed = self.fleet.changed() => {
                     if changed.is_err() {
-                        bail!("the task that lists its driver's instances has ended");
+                        bail!("the hosts are gone");
                     }
-                    self.take_snapshot();
+                    self.follow_fleet();
                 }
                 Some((name, health)) = self.health.recv() => {
                     let now = self.now();
@@ -286,6 +315,9 @@ impl Worker {
                     None => return Ok(()),
                 },
             }
+            if !self.snapshots.contains_key(self.means.engine.host()) {
+                bail!("the task that lists its driver's instances has ended");
+            }
             let _work = pulse.work();
             self.advance(is_tick).await;
             if self.pool.is_gone() && self.forget().await {
@@ -294,17 +326,143 @@ impl Worker {
         }
     }
 
-    fn take_snapshot(&mut self) {
-        let snapshot = self.snapshots.borrow_and_update().clone();
+    /// Uses a driver from now on.
+    fn open(&mut self, engine: Arc<Engine>) {
+        let host = engine.host().clone();
+        self.snapshots
+            .insert(host.clone(), WatchStream::new(engine.snapshots()));
+        let calls = engine.bounded(self.pool.spec.driver_deadline);
+        self.drivers.insert(host, OpenDriver { engine, calls });
+    }
+
+    fn take_snapshot(&mut self, host: &HostName, snapshot: Snapshot) {
         let now = self.now();
         match snapshot.listed {
-            Ok(listed) => self.pool.observe(&listed, snapshot.began, now),
+            // What comes late of a host that is lost says nothing of what there is when it is back.
+            Ok(_) if self.pool.lost.contains(host) => {}
+            Ok(listed) => {
+                self.list_errors.remove(host);
+                self.pool.observe(host, &listed, snapshot.began, now);
+            }
             // Before the first list there is no trouble yet.
-            Err(error) if snapshot.began > 0 => {
+            Err(_) if snapshot.began == 0 => {}
+            Err(error) if host.is_local() => {
                 self.pool.list_trouble = Some(error.to_string());
             }
-            Err(_) => {}
+            Err(error) => {
+                self.list_errors.insert(host.clone(), error.to_string());
+            }
         }
+    }
+
+    /// Whether the pool has something to do with other hosts.
+    fn is_placed(&self) -> bool {
+        let is_other = |host: &HostName| !host.is_local();
+        self.pool.spec.placement.is_some()
+            || self.pool.slots.values().any(|slot| {
+                let record = &slot.record;
+                record.host.iter().chain(&record.next).any(is_other)
+            })
+    }
+
+    /// Takes note of which hosts there are, and which of them are silent or lost.
+    fn follow_fleet(&mut self) {
+        let fleet = Arc::clone(&self.fleet.borrow_and_update());
+        if !self.is_placed() {
+            return;
+        }
+        // Those that are none any more: whoever removed them says that they are lost.
+        let records = self.pool.slots.values().flat_map(|slot| {
+            let own = slot.record.host.iter().chain(&slot.record.next);
+            own.chain(slot.left.iter().map(|old| &old.host))
+        });
+        let known = records.chain(self.drivers.keys()).chain(&self.pool.silent);
+        let gone: BTreeSet<HostName> = known
+            .filter(|host| !host.is_local() && !fleet.contains_key(*host))
+            .cloned()
+            .collect();
+        for host in gone {
+            self.drivers.remove(&host);
+            self.snapshots.remove(&host);
+            self.list_errors.remove(&host);
+            self.pool.lose(&host);
+        }
+        let is_young = self.means.started.elapsed() < self.means.hosts.lost_after();
+        for (host, member) in fleet.iter() {
+            match member.standing {
+                Standing::Up => {
+                    self.pool.silent.remove(host);
+                    self.pool.lost.remove(host);
+                }
+                Standing::Silent(_) => {
+                    self.pool.silent.insert(host.clone());
+                }
+                Standing::Lost if self.pool.lost.contains(host) => {}
+                Standing::Lost => self.pool.lose(host),
+            }
+            if self.drivers.contains_key(host) {
+                continue;
+            }
+            let is_awaited = match member.standing {
+                Standing::Up => true,
+                // The controller may have started before it has connected again.
+                Standing::Silent(_) => is_young,
+                Standing::Lost => false,
+            };
+            if is_awaited && !self.pool.has_list {
+                self.pool.awaited.insert(host.clone());
+            }
+            let (driver, deadline) = (self.pool.spec.driver(), self.pool.spec.driver_deadline);
+            let engine = self.means.hub.open_on(&member.remote, driver, deadline);
+            self.open(engine);
+        }
+    }
+
+    /// Has instances that need a host get one, if any has room.
+    fn place(&mut self, now: Now) {
+        if !self.pool.has_list {
+            return;
+        }
+        if self.is_placed() {
+            let fleet = Arc::clone(&self.fleet.borrow());
+            let own = (HostName::local(), false, BTreeMap::new());
+            let others = fleet.iter();
+            let others =
+                others.map(|(host, member)| (host.clone(), member.leaves, member.labels.clone()));
+            let left: BTreeSet<HostName> = others
+                .chain(std::iter::once(own))
+                .filter(|(host, leaves, labels)| *leaves || !self.pool.suits(host, labels))
+                .map(|(host, ..)| host)
+                .collect();
+            let moves = self.means.hosts.moves(&self.pool.name);
+            self.pool.mark_misplaced(|host| left.contains(host), moves);
+        }
+        let room = self.means.hosts.hold(&self.pool.name, self.pool.held());
+        if std::mem::replace(&mut self.room, room) != room {
+            self.pool.try_again(now);
+        }
+        for wish in self.pool.homeless(now) {
+            let placement = self.pool.spec.placement.as_ref();
+            let placed = self.means.hosts.place(&self.pool.name, placement, &wish);
+            match placed {
+                Ok(host) => self.pool.house(wish.number, host, now),
+                Err(no_room) => self.pool.no_room(wish.number, no_room.to_string(), now),
+            }
+        }
+    }
+
+    /// Whether instances can be paused wherever they may be.
+    fn can_pause(&self) -> bool {
+        let is_used = |host: &HostName| {
+            let is_away = self.pool.silent.contains(host) || self.pool.lost.contains(host);
+            host.is_local() != self.pool.spec.placement.is_some() && !is_away
+        };
+        let mut used = self
+            .drivers
+            .iter()
+            .filter(|(host, _)| is_used(host))
+            .peekable();
+        used.peek().is_some() && used.all(|(_, driver)| driver.calls.capabilities().pause)
     }
 
     async fn obey(&mut self, order: Order) {
@@ -319,7 +477,11 @@ impl Worker {
                 match &written {
                     Ok(()) => {
                         self.spec = Arc::new(self.pool.spec.to_map());
-                        self.driver = self.means.engine.bounded(self.pool.spec.driver_deadline);
+                        let deadline = self.pool.spec.driver_deadline;
+                        for driver in self.drivers.values_mut() {
+                            driver.calls = driver.engine.bounded(deadline);
+                        }
+                        self.follow_fleet();
                     }
                     Err(_) => {
                         self.pool.spec = before;
@@ -384,6 +546,7 @@ impl Worker {
     /// Removes the record of a pool of which nothing is left.
     async fn forget(&mut self) -> bool {
         self.means.agents.set(&self.pool.name, Wanted::new());
+        self.means.hosts.hold(&self.pool.name, Vec::new());
         let mut changes = Changes::default();
         changes.remove::<PoolRecord>(&self.pool.name);
         changes.remove::<Learned>(&self.pool.name);
@@ -406,14 +569,18 @@ impl Worker {
             self.measure().await;
         }
         let readings = is_tick.then(|| self.readings());
+        if is_tick && self.means.started.elapsed() >= self.means.hosts.lost_after() {
+            self.pool.wait_no_longer();
+        }
         self.pool.decide(readings, now);
+        self.place(now);
         // Agents must not wait for the store: which instances serve is decided anew by whoever begins again.
         self.serve();
         self.store(is_tick).await;
         for event in self.pool.take_events() {
             self.means.events.add(Some(&self.pool.name), event);
         }
-        let can_pause = self.driver.capabilities().pause;
+        let can_pause = self.can_pause();
         for step in self.pool.steps(can_pause, now) {
             self.begin(step, can_pause);
         }
@@ -546,6 +713,10 @@ impl Worker {
     }
 
     fn begin(&mut self, step: Step, can_pause: bool) {
+        let Some(driver) = self.drivers.get(&step.host) else {
+            return;
+        };
+        let driver = driver.calls.clone();
         let Some(launch) = self.pool.spec.launch(&step.name).or_else(|| {
             // An instance past the room that the pool has now can only go.
             matches!(step.kind, StepKind::Remove | StepKind::Stop).then(|| {
@@ -569,7 +740,7 @@ impl Worker {
             None if self.orphans.contains(&step.name) => return,
             None => self.orphans.push(step.name.clone()),
         }
-        let (driver, done) = (self.driver.clone(), self.done.0.clone());
+        let done = self.done.0.clone();
         let grace = self.pool.spec.template.stop_grace;
         tokio::spawn(async move {
             let name = &step.name;
@@ -612,12 +783,16 @@ impl Worker {
 
     fn finish(&mut self, done: &Done) {
         let now = self.now();
-        let fresh_from = self.means.engine.relist();
         let Done {
             step,
             result,
             has_panicked,
         } = done;
+        let fresh_from = match self.drivers.get(&step.host) {
+            Some(driver) => driver.engine.relist(),
+            None => 0,
+        };
+        let is_lost = self.pool.lost.contains(&step.host);
         self.orphans.retain(|name| *name != step.name);
         if *has_panicked {
             self.note_panic(&step.name, step.kind.name());
@@ -645,7 +820,14 @@ impl Worker {
             return;
         };
         slot.step = None;
-        slot.fresh_from = fresh_from;
+        if is_lost {
+            // It lists no more.
+            slot.fresh_from = 0;
+            slot.fresh_on = None;
+        } else {
+            slot.fresh_from = fresh_from;
+            slot.fresh_on = Some(step.host.clone());
+        }
         slot.trouble = match result {
             Ok(()) => None,
             Err(DriverError::NotFound(_)) => slot.trouble.take(),
@@ -780,6 +962,31 @@ impl Worker {
             found.extend(text.map(|text| (key.to_owned(), text)));
         };
         add("list", self.pool.list_trouble.clone());
+        for (host, error) in &self.list_errors {
+            if !self.pool.silent.contains(host) && !self.pool.lost.contains(host) {
+                add(&format!("list {host}"), Some(error.clone()));
+            }
+        }
+        for host in &self.pool.silent {
+            let on = |slot: &&crate::pool::Slot| slot.record.host.as_ref() == Some(host);
+            let count = self.pool.slots.values().filter(on).count();
+            let text =
+                format!("host {host} is not connected: its {count} instances are left alone");
+            add(&format!("silent {host}"), (count > 0).then_some(text));
+        }
+        let mut homeless = self
+            .pool
+            .slots
+            .values()
+            .filter_map(|slot| slot.no_room.as_ref());
+        if let Some(first) = homeless.next() {
+            let text = format!(
+                "{} instances wait for a host: {}",
+                1 + homeless.count(),
+                first.text
+            );
+            add("room", Some(text));
+        }
         add("store", self.means.keeper.trouble());
         add("panics", self.panics.warning(std::time::Instant::now()));
         add("load", self.readers.trouble());
@@ -911,7 +1118,7 @@ mod tests {
                 phase: Phase::Running,
                 cgroup: String::new(),
                 fault: None,
-                labels: std::collections::BTreeMap::new(),
+                labels: BTreeMap::new(),
             });
             Ok(())
         }
@@ -975,8 +1182,28 @@ mod tests {
         let deadline = Duration::from_secs(10);
         let events = Events::default();
         let opened = Keeper::of(Box::new(MemoryStore::default())).unwrap();
+        let owned = lb_drivers::Owned {
+            owner: "main".to_owned(),
+            state: "/nonexistent".into(),
+            agent: "/bin/true".into(),
+            allow_exec: false,
+        };
+        let hosts = Hosts::new(
+            crate::hosts::Means {
+                settings: None,
+                owner: "main".to_owned(),
+                authority: Vec::new(),
+                keeper: opened.keeper.clone(),
+                events: events.clone(),
+                parts: parts.clone(),
+            },
+            Vec::new(),
+            BTreeMap::new(),
+        );
         let means = Means {
             engine: Arc::new(Engine::start(driver, deadline, &parts)),
+            hub: Arc::new(Hub::new(owned, parts.clone())),
+            hosts,
             keeper: opened.keeper,
             agents: Agents::start(Vec::new(), "main", false, Vec::new(), Vec::new(), &parts),
             events: events.clone(),

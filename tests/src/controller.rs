@@ -200,23 +200,7 @@ impl Controller {
 
     /// The instances that really run: what the control groups of this controller hold.
     pub fn running(&self) -> Vec<String> {
-        let group = format!("lb-process-{}", self.name);
-        let mut roots = vec![PathBuf::from("/sys/fs/cgroup/unified")];
-        roots.push("/sys/fs/cgroup".into());
-        let mut names = Vec::new();
-        for entry in roots.iter().flat_map(|root| {
-            fs::read_dir(root.join(&group))
-                .into_iter()
-                .flatten()
-                .flatten()
-        }) {
-            let procs = fs::read_to_string(entry.path().join("cgroup.procs")).unwrap_or_default();
-            if !procs.trim().is_empty() {
-                names.push(entry.file_name().to_string_lossy().into_owned());
-            }
-        }
-        names.sort();
-        names
+        running_of(&self.name)
     }
 
     /// The processes of an instance.
@@ -241,17 +225,43 @@ impl Drop for Controller {
         }
         self.process = None;
         // What it operated runs on without it.
-        for driver in ["process", "docker"] {
-            let group = format!("lb-{driver}-{}", self.name);
-            for entry in fs::read_dir("/sys/fs/cgroup")
-                .into_iter()
-                .flatten()
-                .flatten()
-            {
-                remove_group(&entry.path().join(&group));
-            }
-            remove_group(&Path::new("/sys/fs/cgroup").join(&group));
+        remove_groups(&self.name);
+    }
+}
+
+/// The instances of an owner that really run: what its control groups hold.
+pub fn running_of(owner: &str) -> Vec<String> {
+    let group = format!("lb-process-{owner}");
+    let mut roots = vec![PathBuf::from("/sys/fs/cgroup/unified")];
+    roots.push("/sys/fs/cgroup".into());
+    let mut names = Vec::new();
+    for entry in roots.iter().flat_map(|root| {
+        fs::read_dir(root.join(&group))
+            .into_iter()
+            .flatten()
+            .flatten()
+    }) {
+        let procs = fs::read_to_string(entry.path().join("cgroup.procs")).unwrap_or_default();
+        if !procs.trim().is_empty() {
+            names.push(entry.file_name().to_string_lossy().into_owned());
         }
+    }
+    names.sort();
+    names
+}
+
+/// Kills the instances of an owner, which may be a host of a controller (`NAME@HOST`), and removes their groups.
+pub fn remove_groups(owner: &str) {
+    for driver in ["process", "docker"] {
+        let group = format!("lb-{driver}-{owner}");
+        for entry in fs::read_dir("/sys/fs/cgroup")
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            remove_group(&entry.path().join(&group));
+        }
+        remove_group(&Path::new("/sys/fs/cgroup").join(&group));
     }
 }
 

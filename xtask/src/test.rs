@@ -43,6 +43,9 @@ const MANY_FRAMES: (&str, &str) = ("LB_DIFFERENTIAL_FRAMES", "200000");
 /// How often the controller is killed in the long form; its default is 15.
 const MANY_KILLS: (&str, &str) = ("LB_CONTROLLER_KILLS", "200");
 
+/// Random histories of hosts in the long form; its default is 500.
+const MANY_HISTORIES: (&str, &str) = ("LB_HOST_HISTORIES", "10000");
+
 /// Requests that must all be answered while the proxy is restarted, in the long form; its default is 800.
 const MANY_REQUESTS: (&str, &str) = ("LB_PROXY_RESTART_REQUESTS", "100000");
 
@@ -98,7 +101,7 @@ fn run_all(arguments: &Arguments, counts: &mut Counts) -> anyhow::Result<()> {
     let folder = programs::build(Profile::Debug, &programs::DEMONSTRATION)?;
     let mut variables = vec![STRICT];
     if arguments.all {
-        variables.extend([MANY_FRAMES, MANY_KILLS, MANY_REQUESTS]);
+        variables.extend([MANY_FRAMES, MANY_KILLS, MANY_HISTORIES, MANY_REQUESTS]);
     }
     *counts += suites::run(&folder, arguments.filter.as_deref(), &variables)?;
     if arguments.all {

@@ -12,6 +12,7 @@ pub mod dns;
 pub mod document;
 pub mod duration;
 pub mod environment;
+pub mod host;
 pub mod intent;
 pub mod load;
 pub mod network;

@@ -4,6 +4,7 @@ mod backup;
 mod check;
 mod detach;
 mod docs;
+mod host;
 mod migrate;
 mod real;
 mod report;
@@ -52,6 +53,11 @@ enum Command {
     /// A balancer reads it with the load sources grpc, http-json, prometheus or mqtt-topic. SIGTERM, SIGINT and
     /// SIGHUP end it.
     Report(report::Report),
+    /// Run instances on this machine for a controller elsewhere, and connect to it.
+    ///
+    /// Join once with a token of `lbctl host token`; later runs need neither token nor address. SIGTERM, SIGINT and SIGHUP
+    /// end it, and instances run on.
+    Host(host::Host),
     /// Copy the database of an agent that does not run; `lbctl backup` copies that of one that does.
     Backup(backup::Backup),
     /// Make a copy the database again, and show first what that changes.
@@ -80,6 +86,7 @@ impl Arguments {
                 real.execute()
             }
             Command::Report(report) => report.execute(),
+            Command::Host(host) => host.execute(),
             Command::Backup(backup) => backup.execute(),
             Command::Restore(restore) => restore.execute(),
             Command::Docs(docs) => docs.execute(),

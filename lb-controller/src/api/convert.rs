@@ -10,10 +10,36 @@ use lb_steering::scaling::ScalingDecision;
 use crate::{
     environments::{EnvironmentView, MemberView},
     events::Dated,
+    hosts::HostView,
     pool::{InstanceState, InstanceView},
     projects::{BalancerView, Condition, ProjectView, SubnetView},
     worker::PoolView,
 };
+
+/// A host.
+pub fn host(view: &HostView) -> v1::Host {
+    let cores = |cpu: u64| cpu as f64 / 1_000.0;
+    v1::Host {
+        name: view.name.to_string(),
+        state: view.state.name().to_owned(),
+        duty: view.duty.to_string(),
+        why: view.why.clone(),
+        cpu: cores(view.capacity.cpu),
+        memory: view.capacity.memory,
+        cpu_reserved: cores(view.used.cpu),
+        memory_reserved: view.used.memory,
+        instances: u32::try_from(view.instances).unwrap_or(u32::MAX),
+        labels: view.labels.clone().into_iter().collect(),
+        joined: view.joined.map(timestamp),
+        last_seen: view.last_seen.map(timestamp),
+        certificate_left: view.certificate_left.map(|left| prost_types::Duration {
+            seconds: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            nanos: 0,
+        }),
+        from: view.from.map(|from| from.to_string()).unwrap_or_default(),
+        version: view.version.clone(),
+    }
+}
 
 /// A project.
 pub fn project(view: &ProjectView) -> v1::Project {
@@ -210,6 +236,11 @@ fn instance(view: &InstanceView) -> v1::Instance {
         doing: view.doing.unwrap_or_default().to_owned(),
         utilisation: view.score.and_then(|score| score.cpu),
         current: view.is_current,
+        host: view
+            .host
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
         score: view.score.map(|score| v1::Score {
             cpu: score.cpu,
             memory: score.memory,

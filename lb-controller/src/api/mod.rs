@@ -2,6 +2,7 @@
 
 pub(crate) mod convert;
 pub(crate) mod environments;
+pub(crate) mod hosts;
 mod projects;
 mod serve;
 mod subnets;
@@ -492,6 +493,40 @@ impl Service for Api {
         request: Request<v1::ListBalancersRequest>,
     ) -> Result<Response<v1::ListBalancersResponse>, Status> {
         projects::list_balancers(&self.projects, request.get_ref()).map(Response::new)
+    }
+
+    async fn list_hosts(
+        &self,
+        request: Request<v1::ListHostsRequest>,
+    ) -> Result<Response<v1::ListHostsResponse>, Status> {
+        hosts::list(self.controller.hosts(), request.get_ref()).map(Response::new)
+    }
+
+    async fn create_host_token(
+        &self,
+        request: Request<v1::CreateHostTokenRequest>,
+    ) -> Result<Response<v1::HostToken>, Status> {
+        hosts::token(self.controller.hosts(), request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn update_host(
+        &self,
+        request: Request<v1::UpdateHostRequest>,
+    ) -> Result<Response<v1::Host>, Status> {
+        hosts::update(self.controller.hosts(), request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn remove_host(
+        &self,
+        request: Request<v1::RemoveHostRequest>,
+    ) -> Result<Response<v1::RemoveHostResponse>, Status> {
+        hosts::remove(self.controller.hosts(), request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn create_environment(

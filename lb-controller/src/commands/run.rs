@@ -9,8 +9,10 @@ use lb_controller::{
     agents::{self, Agents},
     api::{self, Api},
     config::{Config, ControllerSettings, check_name},
-    controller::Controller,
+    controller::{Controller, Ground},
     environments::{Environments, Executor},
+    events::Events,
+    hosts::{self, HostRecord, HostSettings, Hosts, TokenRecord},
     http,
     hub::Hub,
     keeper::{Keeper, KeeperError, Opened, Place},
@@ -21,6 +23,7 @@ use lb_controller::{
     registry::{Making, Registry},
 };
 use lb_drivers::Owned;
+use lb_hosts::authority::Authority;
 use lb_model::{
     pool::{PoolName, PoolSpec},
     settings::Settings as _,
@@ -125,6 +128,35 @@ fn beside(given: Option<&PathBuf>, name: &str) -> anyhow::Result<PathBuf> {
     }
     let own = std::env::current_exe().context("looking for the own program")?;
     Ok(own.with_file_name(name))
+}
+
+/// Where hosts connect.
+struct Door {
+    listener: TcpListener,
+    authority: Arc<Authority>,
+}
+
+impl Door {
+    /// Listens for hosts, if there are to be any.
+    async fn bind(
+        settings: Option<&HostSettings>,
+        state: &std::path::Path,
+    ) -> anyhow::Result<Option<Self>> {
+        let Some(settings) = settings else {
+            return Ok(None);
+        };
+        let listener = TcpListener::bind(settings.listen)
+            .await
+            .with_context(|| format!("hosts.listen: listening on {}", settings.listen))?;
+        Ok(Some(Door {
+            listener,
+            authority: Arc::new(Authority::open(&state.join("hosts"))?),
+        }))
+    }
+
+    fn certificate(&self) -> Vec<u8> {
+        self.authority.certificate().to_vec()
+    }
 }
 
 /// The pools of the file.
@@ -341,7 +373,12 @@ impl Run {
         // One that has lost its store, or has another's name, must not remove what it finds.
         let stored_pools = StoredPool::read(&stored)?;
         let registry = Registry::read(&stored)?;
-        let is_new = stored_pools.is_empty() && registry.is_empty() && !self.take_over;
+        let stored_hosts = stored.all::<HostRecord>()?;
+        let tokens = stored.all::<TokenRecord>()?;
+        let is_new = stored_pools.is_empty()
+            && registry.is_empty()
+            && stored_hosts.is_empty()
+            && !self.take_over;
         if is_new {
             agents::refuse_strangers(&agents, &settings.name)
                 .await
@@ -359,15 +396,33 @@ impl Run {
         );
         let probes = runner::slots().context("reading the limit of files")?;
         vital.spawn(STORE_CHECK, keeper.clone().watch());
-        let controller = Controller::start(
+        let events = Events::default();
+        let door = Door::bind(settings.hosts.as_ref(), &settings.state).await?;
+        let hosts = Hosts::new(
+            hosts::Means {
+                settings: settings.hosts.clone(),
+                owner: settings.name.clone(),
+                authority: door.as_ref().map(Door::certificate).unwrap_or_default(),
+                keeper: keeper.clone(),
+                events: events.clone(),
+                parts: parts.clone(),
+            },
+            stored_hosts.into_iter().map(|(_, record)| record).collect(),
+            tokens.into_iter().collect(),
+        );
+        let ground = Ground {
             hub,
-            keeper.clone(),
+            hosts: hosts.clone(),
+            keeper: keeper.clone(),
             agents,
+            events,
             probes,
-            stored_pools,
-            is_new,
-            parts.clone(),
-        )?;
+        };
+        let controller = Controller::start(ground, stored_pools, is_new, parts.clone())?;
+        vital.spawn(
+            hosts::watch::WATCH,
+            hosts::watch::keep(hosts.clone(), controller.clone()),
+        );
         let means = Means {
             owner: settings.name.clone(),
             program: beside(
@@ -422,6 +477,13 @@ impl Run {
             .iter()
             .map(|listener| listener.endpoint().to_string())
             .collect();
+        if let Some(door) = door {
+            ready.push(format!("hosts at {}", door.listener.local_addr()?));
+            let serving = lb_hosts::accept::serve(door.listener, door.authority, Arc::new(hosts));
+            vital.spawn(hosts::DOOR, async move {
+                serving.await.map_err(anyhow::Error::from)
+            });
+        }
         let has_http = http.is_some();
         let site = http::Site::new(
             controller.clone(),

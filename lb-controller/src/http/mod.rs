@@ -10,6 +10,7 @@
 
 mod envelope;
 mod environments;
+mod hosts;
 mod json;
 mod nodes;
 mod openapi;

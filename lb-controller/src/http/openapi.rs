@@ -12,7 +12,7 @@ type Path = (
     &'static [(&'static str, &'static str)],
 );
 
-const PATHS: [Path; 31] = [
+const PATHS: [Path; 34] = [
     (
         "/v1/pools",
         "ListPoolsResponse",
@@ -120,6 +120,30 @@ const PATHS: [Path; 31] = [
             ("put", "Replace the settings"),
             ("delete", "Delete a load balancer and its nodes"),
         ],
+    ),
+    ("/v1/hosts", "ListHostsResponse", &[("get", "All hosts")]),
+    (
+        "/v1/hosts/{host}",
+        "Host",
+        &[
+            ("get", "A host"),
+            (
+                "patch",
+                "Say what it is to do: `duty` is up, cordoned or draining",
+            ),
+            (
+                "delete",
+                "Remove a host; with `force=1` also one that has instances and is not connected",
+            ),
+        ],
+    ),
+    (
+        "/v1/host-tokens",
+        "HostToken",
+        &[(
+            "post",
+            "Make a token by which a machine becomes a host: `name` and `lifetime` may be given",
+        )],
     ),
     (
         "/v1/environments",
@@ -241,6 +265,8 @@ pub fn document() -> Value {
         descriptor::<v1::ListPoolsResponse>(),
         descriptor::<v1::Decision>(),
         descriptor::<v1::Event>(),
+        descriptor::<v1::ListHostsResponse>(),
+        descriptor::<v1::HostToken>(),
         descriptor::<v1::ListProjectsResponse>(),
         descriptor::<v1::ListBalancersResponse>(),
         descriptor::<v1::ListEnvironmentsResponse>(),

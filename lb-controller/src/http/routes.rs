@@ -19,6 +19,7 @@ use super::{
     BODY, Body, MAX_BODY, Site, environments, json::to_json, openapi, projects, respond, stream,
     subnets,
 };
+use super::{BODY, Body, MAX_BODY, Site, hosts, json::to_json, openapi, projects, respond, stream};
 use crate::{
     api::convert,
     controller::Refused,
@@ -158,6 +159,9 @@ pub async fn route(site: &Site, request: Request<Incoming>) -> Response<Body> {
         },
         ["v1", "instances", instance, "logs"] => logs(site, instance, &request).await,
         ["v1", "requests"] => projects::envelope(site, request).await,
+        ["v1", "hosts"] => hosts::all(site, request).await,
+        ["v1", "hosts", host] => hosts::one(site, host, request).await,
+        ["v1", "host-tokens"] => hosts::tokens(site, request).await,
         ["v1", "projects"] => projects::all(site, request).await,
         ["v1", "projects", project] => projects::one(site, project, request).await,
         ["v1", "balancers"] => projects::balancers(site, None, request).await,

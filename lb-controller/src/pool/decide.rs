@@ -12,8 +12,13 @@ use lb_steering::{
     score::{Score, ScoreInputs},
 };
 
+use lb_model::{
+    host::HostName,
+    pool::{InstanceName, PoolName},
+};
+
 use super::{InstanceRecord, Now, Pool, Readings, Role, Slot, slot::Drained};
-use lb_model::pool::{InstanceName, PoolName};
+use crate::hosts::placement::Claim;
 
 /// A drain lasts at least this long, so that agents and proxies hear of it before the instance stops.
 const LEAST_DRAIN: Duration = Duration::from_secs(2);
@@ -100,6 +105,10 @@ impl Pool {
             .map(|(number, name)| Patient {
                 name,
                 vitality: self.slots.get(number).map_or(Vitality::Alive, |slot| {
+                    // What its host does is not known.
+                    if self.is_held(slot) {
+                        return Vitality::Alive;
+                    }
                     match (slot.record.role, slot.vitality(now)) {
                         // One that is paused is not asked.
                         (Role::Spare, Vitality::Unhealthy) if slot.is_up() => Vitality::Alive,
@@ -141,6 +150,10 @@ impl Pool {
             let why = death(slot);
             let old = slot.record.name.clone();
             slot.relaunch(epoch, generation, now);
+            self.rehouse(number);
+            let Some(slot) = self.slots.get_mut(&number) else {
+                continue;
+            };
             // What has changed besides is stored first.
             slot.is_relaunch |= !self.dirty.contains(&number);
             let new = slot.record.name.clone();
@@ -283,6 +296,9 @@ impl Pool {
             reason: reason.to_owned(),
             is_update: false,
             was_healthy: false,
+            host: self.spec.placement.is_none().then(HostName::local),
+            next: None,
+            claim: Claim::of(&self.spec),
         };
         let mut slot = Slot::new(record, now);
         // No list has an instance of this number.

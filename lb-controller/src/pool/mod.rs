@@ -5,6 +5,7 @@
 //! remembers nothing. So a controller that was killed at any moment reads its records, lists, and goes on.
 
 mod decide;
+mod fleet;
 mod record;
 mod rollout;
 mod slot;
@@ -21,7 +22,10 @@ use std::{
 
 use lb_commands::environment::Power;
 use lb_drivers::{Listed, Phase};
-use lb_model::pool::{InstanceName, PoolName, PoolSpec};
+use lb_model::{
+    host::HostName,
+    pool::{InstanceName, PoolName, PoolSpec},
+};
 use lb_steering::{
     scaling::{PoolReadings, RelaunchState, ScalingDecision, ScalingState},
     score::Distribution,
@@ -31,6 +35,7 @@ use crate::agents::Standing;
 
 pub use self::{
     decide::place,
+    fleet::{Homeless, Orphan},
     record::{InstanceRecord, Learned, PoolOwner, PoolRecord, Role},
     slot::{Health, Slot, Trouble},
     steps::{Step, StepKind, pause_after},
@@ -91,8 +96,16 @@ pub struct Pool {
     pub distribution: Distribution,
     /// The last decision of the scaling law.
     pub decision: Option<ScalingDecision>,
-    /// Instances of this pool that no record knows, and since when.
-    pub orphans: BTreeMap<InstanceName, Duration>,
+    /// Instances of this pool that no record knows.
+    pub orphans: BTreeMap<InstanceName, Orphan>,
+    /// Hosts that are not connected and not lost: nothing is done about what they have.
+    pub silent: BTreeSet<HostName>,
+    /// Hosts that are lost.
+    pub lost: BTreeSet<HostName>,
+    /// Hosts whose first list is waited for before anything is decided.
+    pub awaited: BTreeSet<HostName>,
+    /// Hosts that have listed since the start of this process.
+    listed: BTreeSet<HostName>,
     /// Why the driver's list is not known, if it is not.
     pub list_trouble: Option<String>,
     /// Whether the driver has listed since the start of this process.
@@ -130,6 +143,10 @@ impl Pool {
             distribution: Distribution::default(),
             decision: None,
             orphans: BTreeMap::new(),
+            silent: BTreeSet::new(),
+            lost: BTreeSet::new(),
+            awaited: BTreeSet::from([HostName::local()]),
+            listed: BTreeSet::new(),
             list_trouble: None,
             has_list: false,
             last_list: 0,
@@ -155,41 +172,51 @@ impl Pool {
     }
 
     /// Takes up a record that was stored.
-    pub fn restore(&mut self, record: InstanceRecord, now: Now) {
+    pub fn restore(&mut self, mut record: InstanceRecord, now: Now) {
+        if self.spec.placement.is_none() && record.host.is_none() {
+            record.host = Some(HostName::local());
+        }
         self.last_epoch = self.last_epoch.max(record.name.epoch);
         let slot = Slot::restored(record, now);
         self.slots.insert(slot.record.name.number, slot);
     }
 
-    /// Takes note of what the driver lists; `began` is the number of the list, which tells what it can know.
-    pub fn observe(&mut self, listed: &[Listed], began: u64, now: Now) {
-        if !self.has_list {
-            self.adopt(listed);
+    /// Takes note of what the driver of a host lists; `began` is the number of the list, which tells what it can know.
+    pub fn observe(&mut self, host: &HostName, listed: &[Listed], began: u64, now: Now) {
+        if self.listed.insert(host.clone()) {
+            self.adopt(host, listed);
         }
-        self.has_list = true;
-        self.last_list = began;
-        self.list_trouble = None;
+        self.awaited.remove(host);
+        self.has_list |= self.awaited.is_empty();
+        self.last_list = self.last_list.max(began);
+        if host.is_local() {
+            self.list_trouble = None;
+        }
         for slot in self.slots.values_mut() {
-            slot.begin_list(began);
+            slot.begin_list(host, began);
         }
         let mut seen = BTreeSet::new();
         for one in listed.iter().filter(|one| one.name.pool == self.name) {
             match self.slots.get_mut(&one.name.number) {
                 Some(slot) if one.name.epoch <= slot.record.name.epoch => {
-                    slot.see(one, began);
+                    slot.see(host, one, began);
                 }
                 // A number or an epoch that no record has given out.
                 _ => {
                     seen.insert(one.name.clone());
                     self.orphans
                         .entry(one.name.clone())
-                        .or_insert(now.monotonic);
+                        .or_insert_with(|| Orphan {
+                            host: host.clone(),
+                            since: now.monotonic,
+                        });
                 }
             }
         }
-        self.orphans.retain(|name, _| seen.contains(name));
+        self.orphans
+            .retain(|name, orphan| orphan.host != *host || seen.contains(name));
         for slot in self.slots.values_mut() {
-            if let Some(event) = slot.end_list(began) {
+            if let Some(event) = slot.end_list(host, began) {
                 self.events.push(event);
             }
         }
@@ -197,7 +224,7 @@ impl Pool {
 
     /// Takes up instances that are further than their records, as an earlier process left them that relaunched without its
     /// store: what the driver lists is the truth.
-    fn adopt(&mut self, listed: &[Listed]) {
+    fn adopt(&mut self, host: &HostName, listed: &[Listed]) {
         let mut events = Vec::new();
         for one in listed.iter().filter(|one| one.name.pool == self.name) {
             let Some(slot) = self.slots.get_mut(&one.name.number) else {
@@ -211,6 +238,8 @@ impl Pool {
                 slot.record.name
             );
             slot.record.name.epoch = one.name.epoch;
+            slot.record.host = Some(host.clone());
+            slot.record.next = None;
             slot.record.was_healthy = false;
             slot.was_healthy = false;
             self.last_epoch = self.last_epoch.max(one.name.epoch);

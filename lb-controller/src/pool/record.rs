@@ -3,12 +3,15 @@
 use std::{fmt, time::Duration};
 
 use lb_commands::environment::Power;
-use lb_model::pool::{InstanceName, PoolName, PoolSpec};
+use lb_model::{
+    host::HostName,
+    pool::{InstanceName, PoolName, PoolSpec},
+};
 use lb_steering::scaling::ScalingState;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{KINDS, records::Record};
+use crate::{KINDS, hosts::placement::Claim, records::Record};
 
 /// What an instance is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -60,6 +63,15 @@ pub struct InstanceRecord {
     /// Whether its check has passed once: a controller that starts has it serve on until its check fails.
     #[serde(default)]
     pub was_healthy: bool,
+    /// The host that has it; `None` while none has room. It is a reservation of `claim` there, and ends with the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostName>,
+    /// The host that its successor gets, with a reservation there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<HostName>,
+    /// What it may take.
+    #[serde(default)]
+    pub claim: Claim,
 }
 
 impl InstanceRecord {

@@ -9,18 +9,25 @@ use lb_steering::scaling::{Vitality, relaunch_budget};
 use super::{Now, Pool, Role};
 
 const REASON: &str = "the settings have changed";
+const MOVED: &str = "it moves to another host";
 
 impl Pool {
     /// Begins to replace instances, as far as the budget allows.
     pub(super) fn replace(&mut self, now: Now) {
-        if self.spec.rollout == Rollout::Manual || self.mass_failure {
+        if self.mass_failure {
             return;
         }
+        let is_manual = self.spec.rollout == Rollout::Manual;
         let generation = self.generation;
         let (mut of, mut under_way) = (0, 0);
         let mut outdated = Vec::new();
         for (number, slot) in &self.slots {
-            let is_current = slot.record.generation == generation;
+            // One that has a place on another host is to go there.
+            let is_current = slot.record.generation == generation && slot.record.next.is_none();
+            if self.is_held(slot) {
+                of += u32::from(slot.record.role == Role::Serving);
+                continue;
+            }
             match slot.record.role {
                 Role::Serving => {
                     of += 1;
@@ -29,13 +36,16 @@ impl Pool {
                     let is_known = is_alive || !slot.is_up() || slot.health.is_up == Some(false);
                     if is_current && !is_alive {
                         under_way += 1;
-                    } else if !is_current && is_known {
+                    } else if !is_current && is_known && (!is_manual || slot.record.next.is_some())
+                    {
                         // Those that do not serve go first.
                         outdated.push((is_alive, *number));
                     }
                 }
                 // Nobody misses one that does not serve.
-                Role::Spare if !is_current => outdated.push((false, *number)),
+                Role::Spare if !is_current && (!is_manual || slot.record.next.is_some()) => {
+                    outdated.push((false, *number));
+                }
                 Role::Replacing => {
                     of += 1;
                     under_way += 1;
@@ -48,7 +58,8 @@ impl Pool {
         let left = budget.saturating_sub(under_way) as usize;
         for (is_serving, number) in outdated.into_iter().take(left) {
             if is_serving {
-                self.set_role(number, Role::Replacing, REASON, now);
+                let reason = self.why_replaced(number);
+                self.set_role(number, Role::Replacing, reason, now);
             } else {
                 self.launch_again(number, now);
             }
@@ -62,18 +73,36 @@ impl Pool {
             return;
         };
         let old = slot.record.name.clone();
+        let reason = if slot.record.next.is_some() {
+            MOVED
+        } else {
+            REASON
+        };
         slot.relaunch(epoch, generation, now);
+        self.rehouse(number);
+        let Some(slot) = self.slots.get_mut(&number) else {
+            return;
+        };
         slot.record.is_update = true;
         slot.is_relaunch = false;
         if slot.record.role == Role::Replacing {
             slot.record.role = Role::Serving;
         }
         slot.record.since = now.unix;
-        REASON.clone_into(&mut slot.record.reason);
+        reason.clone_into(&mut slot.record.reason);
         slot.role_since = now.monotonic;
         slot.drain = None;
         let new = slot.record.name.clone();
         self.dirty.insert(number);
-        self.event(Some(&new), "replaced", format!("{old}: {REASON}"));
+        self.event(Some(&new), "replaced", format!("{old}: {reason}"));
+    }
+
+    fn why_replaced(&self, number: u32) -> &'static str {
+        let slot = self.slots.get(&number);
+        if slot.is_some_and(|slot| slot.record.next.is_some()) {
+            MOVED
+        } else {
+            REASON
+        }
     }
 }

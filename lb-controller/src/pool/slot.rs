@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lb_drivers::{Listed, Phase};
-use lb_model::pool::InstanceName;
+use lb_model::{host::HostName, pool::InstanceName};
 use lb_steering::{
     scaling::Vitality,
     score::{Category, Score},
@@ -59,6 +59,8 @@ pub struct Trouble {
 pub struct Predecessor {
     /// Its name.
     pub name: InstanceName,
+    /// The host that has it.
+    pub host: HostName,
     /// Whether it runs or is paused.
     pub is_up: bool,
 }
@@ -78,8 +80,16 @@ pub struct Slot {
     pub left: Vec<Predecessor>,
     /// The number of the first list that knows what the last step did.
     pub fresh_from: u64,
-    /// The number of the last list.
+    /// The host of the last step, whose lists count for that; `None` stands for the instance's own.
+    pub fresh_on: Option<HostName>,
+    /// The number of the last list of that host.
     pub list: Option<u64>,
+    /// Whether the list that is being read has the instance.
+    is_listed: bool,
+    /// Whether it is to move to another host.
+    pub is_misplaced: bool,
+    /// Why no host has room for it, and when that is tried again.
+    pub no_room: Option<Trouble>,
     /// Whether the instance was seen up once.
     pub was_up: bool,
     /// Its health.
@@ -125,7 +135,11 @@ impl Slot {
             seen: None,
             left: Vec::new(),
             fresh_from: 0,
+            fresh_on: None,
             list: None,
+            is_listed: false,
+            is_misplaced: false,
+            no_room: None,
             was_up: false,
             health: Health::default(),
             was_healthy: false,
@@ -165,19 +179,30 @@ impl Slot {
         self.list.is_some_and(|list| list >= self.fresh_from)
     }
 
-    /// Begins a list; a list that began too early says nothing.
-    pub(super) fn begin_list(&mut self, began: u64) {
-        if began >= self.fresh_from {
-            self.left.clear();
+    /// Whether a host's lists tell what the last step did.
+    fn is_source(&self, host: &HostName) -> bool {
+        self.fresh_on.as_ref().or(self.record.host.as_ref()) == Some(host)
+    }
+
+    /// Whether a list began too early to say anything.
+    fn is_stale(&self, host: &HostName, began: u64) -> bool {
+        self.is_source(host) && began < self.fresh_from
+    }
+
+    /// Begins a list of a host; a list that began too early says nothing.
+    pub(super) fn begin_list(&mut self, host: &HostName, began: u64) {
+        if !self.is_stale(host, began) {
+            self.left.retain(|old| old.host != *host);
+            self.is_listed = false;
         }
     }
 
     /// What a list says of one of the slot's instances.
-    pub(super) fn see(&mut self, listed: &Listed, began: u64) {
-        if began < self.fresh_from {
+    pub(super) fn see(&mut self, host: &HostName, listed: &Listed, began: u64) {
+        if self.is_stale(host, began) {
             return;
         }
-        if listed.name == self.record.name {
+        if listed.name == self.record.name && self.record.host.as_ref() == Some(host) {
             if listed.phase.is_up() && !self.was_up {
                 self.was_up = true;
             }
@@ -187,24 +212,29 @@ impl Slot {
                 self.trouble = None;
             }
             self.seen = Some(listed.clone());
-            // Marks that this list has it.
-            self.list = Some(began);
+            self.is_listed = true;
         } else {
             self.left.push(Predecessor {
                 name: listed.name.clone(),
+                host: host.clone(),
                 is_up: listed.phase.is_up(),
             });
         }
     }
 
     /// Ends a list: what it has not is not there.
-    pub(super) fn end_list(&mut self, began: u64) -> Option<Event> {
-        if began < self.fresh_from {
+    pub(super) fn end_list(&mut self, host: &HostName, began: u64) -> Option<Event> {
+        if self.is_stale(host, began) {
             return None;
         }
-        let was = self.list.replace(began);
-        let is_missing = self.seen.is_some() && was != Some(began);
-        if is_missing {
+        if self.is_source(host) {
+            self.list = Some(began);
+        }
+        // Other hosts know nothing of it.
+        if self.record.host.as_ref() != Some(host) {
+            return None;
+        }
+        if !self.is_listed {
             self.seen = None;
         }
         if self.seen.is_none() {
@@ -308,7 +338,10 @@ impl Slot {
         if has_ended {
             return Vitality::Ended;
         }
-        let is_late = now.monotonic.saturating_sub(self.launched) > self.start_deadline;
+        // Its time begins when a host has room for it.
+        let is_placed = self.record.host.is_some();
+        let is_late =
+            is_placed && now.monotonic.saturating_sub(self.launched) > self.start_deadline;
         if !self.was_healthy {
             // One that cannot be made, or does not become healthy, is given up at its deadline.
             return match (is_late, self.is_up()) {
@@ -335,15 +368,16 @@ impl Slot {
 
     /// Begins a new epoch.
     pub(super) fn relaunch(&mut self, epoch: u64, generation: u64, now: Now) {
-        let old = Predecessor {
+        let old = self.record.host.clone().map(|host| Predecessor {
             name: self.record.name.clone(),
+            host,
             is_up: self.is_up(),
-        };
+        });
         self.record.is_update = false;
         self.record.name.epoch = epoch;
         self.record.launched = now.unix;
         self.record.generation = generation;
-        self.left.push(old);
+        self.left.extend(old);
         self.launched = now.monotonic;
         self.seen = None;
         self.was_up = false;
@@ -352,9 +386,30 @@ impl Slot {
         self.was_healthy = false;
         self.record.was_healthy = false;
         self.trouble = None;
+        self.no_room = None;
         self.last_end.clear();
         self.probes = None;
         self.score = None;
         self.category = None;
+    }
+
+    /// Its host is lost, and it with it.
+    pub(super) fn lose(&mut self, host: &HostName) {
+        self.left.retain(|old| old.host != *host);
+        if self.fresh_on.as_ref() == Some(host) {
+            self.fresh_on = None;
+            self.fresh_from = 0;
+        }
+        if self.record.host.as_ref() == Some(host) {
+            self.fresh_from = 0;
+            self.list = self.list.or(Some(0));
+            self.seen = None;
+            // One that was being made there is dead, too.
+            self.was_up = true;
+            self.was_healthy = false;
+            self.record.was_healthy = false;
+            self.trouble = None;
+            self.last_end = format!("its host {host} is lost");
+        }
     }
 }

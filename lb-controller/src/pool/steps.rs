@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lb_commands::environment::Power;
 use lb_drivers::Phase;
-use lb_model::pool::InstanceName;
+use lb_model::{host::HostName, pool::InstanceName};
 
 use super::{Now, ORPHAN_GRACE, Pool, Role, Slot, has_ended};
 
@@ -20,6 +20,8 @@ pub struct Step {
     pub number: Option<u32>,
     /// The instance.
     pub name: InstanceName,
+    /// The host that has it, or is to have it.
+    pub host: HostName,
     /// What to do.
     pub kind: StepKind,
 }
@@ -74,7 +76,11 @@ impl Pool {
             {
                 continue;
             }
-            if let Some((name, kind)) = step(slot, can_pause, self.power) {
+            if let Some((name, host, kind)) = step(slot, can_pause, self.power) {
+                // It cannot be asked.
+                if self.is_away(&host) {
+                    continue;
+                }
                 let since = now.monotonic.saturating_sub(slot.role_since);
                 if kind == StepKind::Stop && slot.is_routed && since < UNROUTE {
                     continue;
@@ -82,6 +88,7 @@ impl Pool {
                 steps.push(Step {
                     number: Some(*number),
                     name,
+                    host,
                     kind,
                 });
             }
@@ -89,17 +96,19 @@ impl Pool {
         let orphans = self
             .orphans
             .iter()
-            .filter(|(_, since)| now.monotonic.saturating_sub(**since) >= ORPHAN_GRACE);
-        steps.extend(orphans.map(|(name, _)| Step {
+            .filter(|(_, orphan)| now.monotonic.saturating_sub(orphan.since) >= ORPHAN_GRACE)
+            .filter(|(_, orphan)| !self.is_away(&orphan.host));
+        steps.extend(orphans.map(|(name, orphan)| Step {
             number: None,
             name: name.clone(),
+            host: orphan.host.clone(),
             kind: StepKind::Remove,
         }));
         steps
     }
 }
 
-fn step(slot: &Slot, can_pause: bool, power: Power) -> Option<(InstanceName, StepKind)> {
+fn step(slot: &Slot, can_pause: bool, power: Power) -> Option<(InstanceName, HostName, StepKind)> {
     // A predecessor has the same address and port: it goes first.
     if let Some(old) = slot.left.first() {
         let kind = if old.is_up && slot.record.is_update {
@@ -107,8 +116,10 @@ fn step(slot: &Slot, can_pause: bool, power: Power) -> Option<(InstanceName, Ste
         } else {
             StepKind::Remove
         };
-        return Some((old.name.clone(), kind));
+        return Some((old.name.clone(), old.host.clone(), kind));
     }
+    // While no host has room there is nothing to do.
+    let host = slot.record.host.clone()?;
     let name = slot.record.name.clone();
     let seen = slot.seen.as_ref();
     let kind = match (slot.record.role, seen.map(|seen| &seen.phase)) {
@@ -131,7 +142,7 @@ fn step(slot: &Slot, can_pause: bool, power: Power) -> Option<(InstanceName, Ste
         }
         _ => return None,
     };
-    Some((name, kind))
+    Some((name, host, kind))
 }
 
 /// How long to wait after so many failures in a row of a driver.

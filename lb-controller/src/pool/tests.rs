@@ -7,7 +7,10 @@ use std::{
 };
 
 use lb_drivers::{Listed, Phase};
-use lb_model::pool::{InstanceName, PoolSpec};
+use lb_model::{
+    host::HostName,
+    pool::{InstanceName, PoolSpec},
+};
 use lb_steering::scaling::Offered;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -111,7 +114,8 @@ impl Machine {
                 labels: BTreeMap::new(),
             })
             .collect();
-        self.pool.observe(&listed, self.list, self.now);
+        self.pool
+            .observe(&HostName::local(), &listed, self.list, self.now);
         for (name, (phase, healthy)) in &mut self.instances {
             if *phase != Phase::Running {
                 continue;
@@ -687,10 +691,14 @@ fn a_list_that_began_before_a_step_says_nothing_about_it() {
     let slot = machine.pool.slots.get_mut(&1).unwrap();
     // A step ends; the next list is to begin later.
     slot.fresh_from = machine.list + 2;
-    machine.pool.observe(&[], machine.list + 1, machine.now);
+    machine
+        .pool
+        .observe(&HostName::local(), &[], machine.list + 1, machine.now);
     assert!(machine.pool.slots[&1].seen.is_some());
     assert!(!machine.pool.slots[&1].is_fresh());
-    machine.pool.observe(&[], machine.list + 2, machine.now);
+    machine
+        .pool
+        .observe(&HostName::local(), &[], machine.list + 2, machine.now);
     assert!(machine.pool.slots[&1].seen.is_none());
     let view = machine.pool.view(machine.now);
     assert_eq!(view[0].reason, "it does not exist any more");

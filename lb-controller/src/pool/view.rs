@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use lb_commands::environment::Power;
+use lb_model::host::HostName;
 
 use super::{Now, Pool, Role, Slot};
 use lb_steering::{
@@ -75,6 +76,8 @@ pub struct InstanceView {
     pub since: Duration,
     /// Why it is as it is.
     pub reason: String,
+    /// The host that has it; `None` while none has room.
+    pub host: Option<HostName>,
     /// What is being done with it.
     pub doing: Option<&'static str>,
     /// Its scores, once it serves.
@@ -116,6 +119,7 @@ impl Pool {
             role: slot.record.role,
             since: slot.record.since,
             reason: reason(slot),
+            host: slot.record.host.clone(),
             doing: slot.step,
             is_current: slot.record.generation == self.generation,
         };
@@ -143,6 +147,9 @@ impl Pool {
 
 /// Why an instance is as it is.
 fn reason(slot: &Slot) -> String {
+    if let Some(no_room) = &slot.no_room {
+        return no_room.text.clone();
+    }
     if let Some(trouble) = &slot.trouble {
         return trouble.text.clone();
     }

@@ -15,6 +15,7 @@ pub mod environment;
 pub mod event;
 pub mod explanation;
 pub mod flows;
+pub mod host;
 pub mod http;
 pub mod plan;
 pub mod pool;

@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use lb_model::settings::{Map, Value};
+use lb_model::{
+    host::HostName,
+    settings::{Map, Value},
+};
 use lb_proto::{
     controller::v1::{self, watch_pools_response::Change},
     settings::struct_to_map,
@@ -37,6 +40,7 @@ struct Instance {
     phase: String,
     role: String,
     reason: String,
+    host: String,
     doing: String,
     current: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,6 +83,7 @@ impl From<&v1::Instance> for Instance {
             phase: instance.phase.clone(),
             role: instance.role.clone(),
             reason: instance.reason.clone(),
+            host: instance.host.clone(),
             doing: instance.doing.clone(),
             current: instance.current,
             score: instance.score.map(|score| Score {
@@ -145,6 +150,7 @@ impl Pool {
     }
 
     fn table(&self, is_wide: bool) -> String {
+        const HOST: Column = ("HOST", false);
         const NARROW: [Column; 6] = [
             ("INSTANCE", false),
             ("STATE", false),
@@ -156,6 +162,11 @@ impl Pool {
         if self.instances.is_empty() {
             return String::new();
         }
+        // As long as all are on the controller's own host it is not worth a column.
+        let has_hosts = self
+            .instances
+            .iter()
+            .any(|one| !one.host.is_empty() && one.host != HostName::LOCAL);
         let rows = self.instances.iter().map(|one| {
             let reason = match (one.doing.as_str(), one.reason.as_str()) {
                 ("", reason) => reason.to_owned(),
@@ -163,8 +174,9 @@ impl Pool {
                 (doing, reason) if is_wide => format!("{doing}; {reason}"),
                 (doing, _) => doing.to_owned(),
             };
+            let host = has_hosts.then(|| one.host.clone());
             let age = if one.current { "" } else { " (old settings)" };
-            vec![
+            let mut row = vec![
                 one.name.clone(),
                 one.state.to_owned(),
                 one.endpoint.clone(),
@@ -173,9 +185,13 @@ impl Pool {
                     .unwrap_or_default(),
                 format!("{}{age}", one.phase),
                 reason,
-            ]
+            ];
+            row.splice(1..1, host);
+            row
         });
-        layout(&NARROW, rows)
+        let mut columns = NARROW.to_vec();
+        columns.splice(1..1, has_hosts.then_some(HOST));
+        layout(&columns, rows)
     }
 }
 

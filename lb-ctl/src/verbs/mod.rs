@@ -23,6 +23,7 @@ mod diff;
 mod drain;
 mod env;
 mod flows;
+mod host;
 mod http;
 mod lb;
 mod list;
@@ -174,6 +175,8 @@ verbs! {
         Project = project;
         /// Add, change, show and delete load balancers of projects, by their controller
         Lb = lb;
+        /// Add, show, drain and remove hosts that run instances, by their controller
+        Host = host;
         /// Create, change, show and destroy environments, which are groups of pools and load balancers, by their controller
         Env = env;
         /// Show, cancel, retry and watch commands of the controller's queue

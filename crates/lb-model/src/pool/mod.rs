@@ -2,6 +2,7 @@
 
 mod launch;
 mod name;
+mod placement;
 mod range;
 mod size;
 mod spec;
@@ -9,6 +10,7 @@ mod template;
 
 pub use launch::{Attachment, Launch, Leg, Network};
 pub use name::{InstanceName, MAX_POOL_NAME, NameError, PoolName};
+pub use placement::Placement;
 pub use range::AddressRange;
 pub use size::Size;
 pub use spec::{

@@ -5,10 +5,11 @@ use std::{
     time::Duration,
 };
 
-use super::{AddressRange, InstanceName, Launch, Template, launch, template::user_ids};
+use super::{AddressRange, InstanceName, Launch, Placement, Template, launch, template::user_ids};
 use crate::{
     check::Check,
     component::{Component, Registry},
+    host::HostName,
     load::LoadSource,
     network::check_interface,
     project::ObjectName,
@@ -164,6 +165,8 @@ crate::settings! {
         scaling: Scaling = Scaling::default();
         /// What becomes of instances when the settings that they were made by change.
         rollout: Rollout = Rollout::Rolling;
+        /// Which hosts run the instances. Without it, the controller's own does.
+        placement: Option<Placement> = None;
         /// VIPs of the agents whose reals the instances are.
         vips: Vec<VipKey> = Vec::new();
         /// Projects whose load balancers may have the instances as backends.
@@ -176,6 +179,7 @@ crate::settings! {
     validate(spec) {
         let spec: &PoolSpec = spec;
         check_description(spec.description.as_deref())?;
+        check_placement(spec)?;
         let instances = u128::from(spec.scaling.max + spec.scaling.spare);
         let room = match &spec.network.range {
             Some(range) => range.len(),
@@ -219,6 +223,30 @@ crate::settings! {
         }
         Ok(())
     }
+}
+
+/// Instances on several hosts need what each takes, and addresses that do not depend on their host.
+fn check_placement(spec: &PoolSpec) -> Result<(), FieldError> {
+    let Some(placement) = &spec.placement else {
+        return Ok(());
+    };
+    placement
+        .validate()
+        .map_err(|error| error.within("placement"))?;
+    let advice = "hosts are chosen by what they have left, so give what an instance may take";
+    if spec.template.cpu.is_none() {
+        return Err(FieldError::missing("template.cpu", advice));
+    }
+    if spec.template.memory.is_none() {
+        return Err(FieldError::missing("template.memory", advice));
+    }
+    let is_own = |host: &HostName| host.is_local();
+    let is_local = !placement.hosts.is_empty() && placement.hosts.iter().all(is_own);
+    if spec.network.bridge.is_none() && !is_local {
+        let advice = "an instance is reached at the same address whichever host runs it; give a bridge, which each host must have";
+        return Err(FieldError::missing("network.bridge", advice));
+    }
+    Ok(())
 }
 
 /// The registries that know the kinds of a pool's components.
@@ -672,6 +700,7 @@ mod tests {
             PoolNetwork::fields(),
             LegSettings::fields(),
             Template::fields(),
+            Placement::fields(),
             super::super::template::Volume::fields(),
         ];
         for field in tables.into_iter().flatten() {

@@ -11,6 +11,8 @@ pub const LABELS: &[&str] = &[
     "real",
     "pool",
     "agent",
+    "host",
+    "resource",
     "instance",
     "state",
     "kind",

@@ -1,0 +1,612 @@
+//! Random histories of hosts that die, return, time out and lie, with their own clock and network: what the pure parts
+//! (placement, presence, a pool's decisions and steps) make of them together.
+//!
+//! Each history has a number from which everything follows; a failure names it. `LB_HOST_HISTORIES` says how many there are.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use fastrand::Rng;
+use lb_drivers::{Listed, Phase};
+use lb_model::{
+    host::HostName,
+    pool::{InstanceName, PoolSpec},
+};
+use serde_json::json;
+
+use super::{
+    ledger::{HostRoom, Ledger, Place},
+    placement::Claim,
+    presence::{Observer, Presence, Standing},
+};
+use crate::{
+    KINDS,
+    pool::{Health, InstanceRecord, Now, Pool, Readings, Step, StepKind},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOSTS: usize = 5;
+const INSTANCES: usize = 6;
+/// Of which each host has room for four.
+const CLAIM: Claim = Claim {
+    cpu: 500,
+    memory: 1 << 28,
+};
+const LOST_AFTER: Duration = Duration::from_secs(5);
+/// How long a host may have what is no longer wanted after it has come back.
+const COLLECTED: Duration = Duration::from_secs(15);
+/// How long the world is left alone in the end: longer than the grace period of orphans, and than the longest pause.
+const PEACE: u32 = 150;
+
+/// A machine, as it really is.
+#[derive(Debug, Default)]
+struct Machine {
+    /// It runs.
+    is_on: bool,
+    /// Its cable is plugged in.
+    is_linked: bool,
+    /// Its agent runs.
+    has_agent: bool,
+    /// The controller, and only the controller, cannot reach it.
+    is_cut: bool,
+    /// Says the opposite of what it sees of others.
+    lies: bool,
+    instances: BTreeMap<InstanceName, Phase>,
+    /// Since when it is connected.
+    connected: Option<Duration>,
+}
+
+impl Machine {
+    const fn is_reachable(&self) -> bool {
+        self.is_on && self.is_linked
+    }
+
+    const fn can_connect(&self) -> bool {
+        self.is_reachable() && self.has_agent && !self.is_cut
+    }
+}
+
+struct World {
+    rng: Rng,
+    now: Duration,
+    machines: BTreeMap<HostName, Machine>,
+    spec: PoolSpec,
+    pool: Pool,
+    /// What was stored.
+    records: BTreeMap<u32, InstanceRecord>,
+    last_epoch: u64,
+    lost: BTreeSet<HostName>,
+    presence: Presence,
+    ledger: Ledger,
+    room: u64,
+    list: u64,
+    started: Duration,
+    /// Calls that time out, whether they were done or not.
+    times_out: bool,
+    store_is_away: bool,
+    losses: usize,
+}
+
+fn host(number: usize) -> HostName {
+    format!("h{number}").parse().unwrap()
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let map = json!({
+            "driver": { "kind": "process" },
+            "network": { "port": 80, "bridge": "br0", "range": "10.0.0.1-10.0.0.20/24", "delivery": "address" },
+            "template": { "program": "/bin/true", "start_deadline": "20s", "cpu": 0.5, "memory": "256MiB" },
+            "check": { "kind": "http", "interval": "1s" },
+            "placement": {},
+            "scaling": {
+                "min": INSTANCES, "max": INSTANCES, "relaunch_most": "2s", "drain_natural": "0ms", "drain_deadline": "2s",
+            },
+        });
+        let spec = PoolSpec::read(map.as_object().unwrap(), &KINDS).unwrap();
+        let start = Duration::from_secs(1_000);
+        let mut world = World {
+            rng: Rng::with_seed(seed),
+            now: start,
+            machines: BTreeMap::new(),
+            pool: Pool::new("web".parse().unwrap(), spec.clone(), 1),
+            spec,
+            records: BTreeMap::new(),
+            last_epoch: 0,
+            lost: BTreeSet::new(),
+            presence: Presence::default(),
+            ledger: Ledger::default(),
+            room: 0,
+            list: 0,
+            started: start,
+            times_out: false,
+            store_is_away: false,
+            losses: 0,
+        };
+        for number in 1..=HOSTS {
+            let machine = Machine {
+                is_on: true,
+                is_linked: true,
+                has_agent: true,
+                ..Machine::default()
+            };
+            world.machines.insert(host(number), machine);
+        }
+        world.begin();
+        world
+    }
+
+    const fn clock(&self) -> Now {
+        Now {
+            monotonic: self.now,
+            unix: self.now,
+        }
+    }
+
+    /// A controller starts, with what was stored.
+    fn begin(&mut self) {
+        let mut pool = Pool::new("web".parse().unwrap(), self.spec.clone(), 1);
+        pool.last_epoch = self.last_epoch;
+        for record in self.records.values() {
+            pool.restore(record.clone(), self.clock());
+        }
+        pool.awaited = self
+            .machines
+            .keys()
+            .filter(|name| !self.lost.contains(*name))
+            .cloned()
+            .collect();
+        self.pool = pool;
+        self.presence = Presence::default();
+        for name in self.machines.keys() {
+            self.presence
+                .add(name.clone(), self.lost.contains(name), self.now);
+        }
+        for machine in self.machines.values_mut() {
+            machine.connected = None;
+        }
+        self.ledger = Ledger::default();
+        self.started = self.now;
+    }
+
+    /// Whether an address answers: some machine on the switch runs an instance of this number. The controller is `None`.
+    fn answers(&self, number: u32, asker: Option<&HostName>) -> bool {
+        self.machines.iter().any(|(name, machine)| {
+            let is_seen = match asker {
+                None => !machine.is_cut,
+                Some(asker) => asker == name || self.machines[asker].is_reachable(),
+            };
+            let mut instances = machine.instances.iter();
+            is_seen
+                && machine.is_reachable()
+                && instances.any(|(one, phase)| one.number == number && *phase == Phase::Running)
+        })
+    }
+
+    /// Something happens.
+    fn disturb(&mut self) {
+        let name = host(self.rng.usize(1..=HOSTS));
+        let is_other_liar = self
+            .machines
+            .iter()
+            .any(|(other, machine)| machine.lies && *other != name);
+        let Some(machine) = self.machines.get_mut(&name) else {
+            return;
+        };
+        match self.rng.u32(0..14) {
+            0 => {
+                machine.is_on = false;
+                machine.instances.clear();
+            }
+            1 | 2 => machine.is_on = true,
+            3 => machine.is_linked = false,
+            4 | 5 => machine.is_linked = true,
+            6 => machine.has_agent = false,
+            7 | 8 => machine.has_agent = true,
+            9 => machine.is_cut = !machine.is_cut,
+            // One liar at a time: more are no minority.
+            10 => machine.lies = !machine.lies && !is_other_liar,
+            11 => {
+                let ended = Phase::Ended {
+                    status: Some(1),
+                    reason: String::new(),
+                };
+                if let Some(phase) = machine.instances.values_mut().next() {
+                    *phase = ended;
+                }
+            }
+            12 => self.times_out = !self.times_out,
+            _ => self.store_is_away = !self.store_is_away,
+        }
+    }
+
+    fn connections(&mut self) {
+        for (name, machine) in &mut self.machines {
+            match (machine.can_connect(), machine.connected) {
+                (true, None) => {
+                    machine.connected = Some(self.now);
+                    self.presence.connect(name);
+                    self.lost.remove(name);
+                }
+                (false, Some(_)) => {
+                    machine.connected = None;
+                    self.presence.disconnect(name, self.now);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn judge(&mut self) {
+        let placed = self
+            .pool
+            .slots
+            .iter()
+            .filter_map(|(number, slot)| Some((*number, slot.record.host.clone()?)));
+        let placed: Vec<(u32, HostName)> = placed.collect();
+        let standings: Vec<(HostName, Standing)> = self
+            .presence
+            .hosts()
+            .map(|(name, standing)| (name.clone(), standing))
+            .collect();
+        for (name, _) in standings
+            .iter()
+            .filter(|(_, standing)| matches!(standing, Standing::Silent(_)))
+        {
+            let numbers: Vec<u32> = placed
+                .iter()
+                .filter(|(_, on)| on == name)
+                .map(|(number, _)| *number)
+                .collect();
+            if numbers.is_empty() {
+                continue;
+            }
+            let own = numbers.iter().any(|number| self.answers(*number, None));
+            self.presence.see(name, Observer::Controller, own, self.now);
+            for (other, _) in standings
+                .iter()
+                .filter(|(_, standing)| *standing == Standing::Up)
+            {
+                // Some do not answer in time.
+                if self.times_out && self.rng.bool() {
+                    continue;
+                }
+                let is_reached = numbers
+                    .iter()
+                    .any(|number| self.answers(*number, Some(other)));
+                let says = is_reached != self.machines[other].lies;
+                self.presence
+                    .see(name, Observer::Host(other.clone()), says, self.now);
+            }
+        }
+        let mut with: BTreeSet<HostName> = placed.iter().map(|(_, on)| on.clone()).collect();
+        with.extend(self.ledger.claims().map(|(_, _, on, _)| on.clone()));
+        let (lost, _) = self.presence.judge(&with, LOST_AFTER, self.now);
+        for name in lost {
+            self.losses += 1;
+            // What was proved is true: nobody on the switch is served by it.
+            let machine = &self.machines[&name];
+            let numbers = placed
+                .iter()
+                .filter(|(_, on)| *on == name)
+                .map(|(number, _)| *number);
+            let serves = |number: u32| {
+                let mut instances = machine.instances.iter();
+                machine.is_reachable()
+                    && instances
+                        .any(|(one, phase)| one.number == number && *phase == Phase::Running)
+            };
+            let wrong: Vec<u32> = numbers.filter(|number| serves(*number)).collect();
+            assert!(
+                wrong.is_empty(),
+                "{name} was taken for lost, and serves {wrong:?}"
+            );
+            self.lost.insert(name);
+        }
+        for (name, standing) in self.presence.hosts() {
+            match standing {
+                Standing::Up => {
+                    self.pool.silent.remove(name);
+                    self.pool.lost.remove(name);
+                }
+                Standing::Silent(_) => {
+                    self.pool.silent.insert(name.clone());
+                }
+                Standing::Lost if self.pool.lost.contains(name) => {}
+                Standing::Lost => self.pool.lose(name),
+            }
+        }
+        if self.now.saturating_sub(self.started) >= LOST_AFTER {
+            self.pool.wait_no_longer();
+        }
+        let rooms = self.presence.hosts().map(|(name, standing)| {
+            let room = HostRoom {
+                capacity: Claim {
+                    cpu: CLAIM.cpu * 4,
+                    memory: CLAIM.memory * 4,
+                },
+                labels: BTreeMap::new(),
+                is_open: standing == Standing::Up,
+            };
+            (name.clone(), room)
+        });
+        self.ledger.set_hosts(rooms.collect());
+    }
+
+    fn observe(&mut self) {
+        let names: Vec<HostName> = self.machines.keys().cloned().collect();
+        for name in names {
+            let machine = &self.machines[&name];
+            if machine.connected.is_none() || (self.times_out && self.rng.u32(0..3) == 0) {
+                continue;
+            }
+            let listed: Vec<Listed> = machine
+                .instances
+                .iter()
+                .map(|(name, phase)| Listed {
+                    name: name.clone(),
+                    phase: phase.clone(),
+                    cgroup: String::new(),
+                    fault: None,
+                    labels: BTreeMap::new(),
+                })
+                .collect();
+            self.list += 1;
+            self.pool.observe(&name, &listed, self.list, self.clock());
+        }
+        let runs = |slot: &crate::pool::Slot| {
+            slot.seen
+                .as_ref()
+                .is_some_and(|seen| seen.phase == Phase::Running)
+        };
+        let probed: Vec<InstanceName> = self
+            .pool
+            .slots
+            .values()
+            .filter(|slot| runs(slot))
+            .map(|slot| slot.record.name.clone())
+            .collect();
+        for name in probed {
+            let is_up = self.answers(name.number, None);
+            let health = Health {
+                is_up: Some(is_up),
+                is_success: Some(is_up),
+                ..Health::default()
+            };
+            self.pool.observe_health(&name, health, self.clock());
+        }
+    }
+
+    fn place(&mut self) {
+        if !self.pool.has_list {
+            return;
+        }
+        self.ledger.set_pool(&self.pool.name, self.pool.held());
+        let room = self.ledger.revision();
+        if std::mem::replace(&mut self.room, room) != room {
+            self.pool.try_again(self.clock());
+        }
+        let placement = self.spec.placement.clone().unwrap();
+        for wish in self.pool.homeless(self.clock()) {
+            let placed = self.ledger.place(Place {
+                pool: &self.pool.name,
+                number: wish.number,
+                placement: &placement,
+                claim: wish.claim,
+                prefer: wish.before.as_ref().filter(|_| !wish.leaves),
+                leave: wish.before.as_ref().filter(|_| wish.leaves),
+            });
+            match placed {
+                Ok(host) => self.pool.house(wish.number, host, self.clock()),
+                Err(no_room) => self
+                    .pool
+                    .no_room(wish.number, no_room.to_string(), self.clock()),
+            }
+        }
+    }
+
+    fn store(&mut self) {
+        if self.store_is_away {
+            self.pool.store_is_away |= !self.pool.unstored().is_empty();
+            return;
+        }
+        for (number, record) in self.pool.unstored() {
+            match record {
+                Some(record) => self.records.insert(number, record.clone()),
+                None => self.records.remove(&number),
+            };
+        }
+        self.last_epoch = self.pool.last_epoch;
+        self.pool.stored();
+    }
+
+    fn act(&mut self, step: &Step) {
+        let times_out = self.times_out && self.rng.u32(0..3) == 0;
+        let Some(machine) = self.machines.get_mut(&step.host) else {
+            panic!("{step:?}: there is no such host");
+        };
+        // It may have been done, and nobody heard of it.
+        let is_done =
+            machine.connected.is_some() && machine.can_connect() && (!times_out || self.rng.bool());
+        if is_done {
+            let name = step.name.clone();
+            match step.kind {
+                StepKind::Create => {
+                    machine.instances.entry(name).or_insert(Phase::Running);
+                }
+                StepKind::Start | StepKind::Resume => {
+                    machine
+                        .instances
+                        .entry(name)
+                        .and_modify(|phase| *phase = Phase::Running);
+                }
+                StepKind::Pause => {
+                    machine
+                        .instances
+                        .entry(name)
+                        .and_modify(|phase| *phase = Phase::Paused);
+                }
+                StepKind::Stop => {
+                    let ended = Phase::Ended {
+                        status: Some(0),
+                        reason: String::new(),
+                    };
+                    machine
+                        .instances
+                        .entry(name)
+                        .and_modify(|phase| *phase = ended);
+                }
+                StepKind::Remove => {
+                    machine.instances.remove(&name);
+                }
+            }
+        }
+        // As the task of a pool does it.
+        let is_lost = self.pool.lost.contains(&step.host);
+        if let Some(slot) = step
+            .number
+            .and_then(|number| self.pool.slots.get_mut(&number))
+        {
+            slot.fresh_from = if is_lost { 0 } else { self.list + 1 };
+            slot.fresh_on = (!is_lost).then(|| step.host.clone());
+        }
+    }
+
+    /// Of each instance one epoch serves, whatever happens, save for what a lost host still has until it is back and was
+    /// listed; and no host has more than there is room for.
+    fn check(&self) {
+        for number in 1..=INSTANCES as u32 {
+            let mut live: Vec<(&InstanceName, &HostName, &Machine)> = Vec::new();
+            for (name, machine) in self
+                .machines
+                .iter()
+                .filter(|(_, machine)| machine.is_reachable())
+            {
+                let running = machine
+                    .instances
+                    .iter()
+                    .filter(|(one, phase)| one.number == number && **phase == Phase::Running);
+                live.extend(running.map(|(one, _)| (one, name, machine)));
+            }
+            let newest = live.iter().map(|(one, ..)| one.epoch).max();
+            for (one, name, machine) in &live {
+                let is_back = machine
+                    .connected
+                    .is_none_or(|since| self.now.saturating_sub(since) < COLLECTED);
+                let was_lost = self.lost.contains(*name) || machine.connected.is_some();
+                assert!(
+                    Some(one.epoch) == newest
+                        || (is_back && was_lost)
+                        || self.store_is_away
+                        || self.times_out,
+                    "two epochs of one instance serve: {live:?}"
+                );
+            }
+        }
+        let mut serving = BTreeSet::new();
+        for (slot, _) in self.pool.serving() {
+            assert!(serving.insert(slot.record.name.number));
+        }
+        for (name, room) in self.ledger.hosts() {
+            let on = |slot: &&crate::pool::Slot| {
+                let record = &slot.record;
+                record.host.as_ref() == Some(name) || record.next.as_ref() == Some(name)
+            };
+            let count = self.pool.slots.values().filter(on).count() as u64;
+            assert!(count * CLAIM.cpu <= room.capacity.cpu, "{name} has {count}");
+        }
+    }
+
+    fn second(&mut self) {
+        self.now += SECOND;
+        self.connections();
+        self.judge();
+        self.observe();
+        self.pool.decide(Some(Readings::default()), self.clock());
+        self.place();
+        self.store();
+        if self.rng.u32(0..60) == 0 && !self.store_is_away {
+            self.begin();
+            return;
+        }
+        for step in self.pool.steps(false, self.clock()) {
+            self.act(&step);
+        }
+        let _ = self.pool.take_events();
+        self.check();
+    }
+
+    fn peace(&mut self) {
+        for machine in self.machines.values_mut() {
+            machine.is_on = true;
+            machine.is_linked = true;
+            machine.has_agent = true;
+            machine.is_cut = false;
+            machine.lies = false;
+        }
+        self.times_out = false;
+        self.store_is_away = false;
+        for _ in 0..PEACE {
+            self.second();
+        }
+    }
+}
+
+/// Plays a history, and returns how often a host was lost in it.
+fn play(seed: u64) -> usize {
+    let mut world = World::new(seed);
+    for _ in 0..8 {
+        world.second();
+    }
+    for _ in 0..60 {
+        if world.rng.u32(0..3) == 0 {
+            world.disturb();
+        }
+        world.second();
+    }
+    world.peace();
+    // There is what the records say, all of it, and nothing else.
+    let there: BTreeMap<InstanceName, HostName> = world
+        .machines
+        .iter()
+        .flat_map(|(name, machine)| {
+            machine
+                .instances
+                .keys()
+                .map(move |one| (one.clone(), name.clone()))
+        })
+        .collect();
+    let wanted: BTreeMap<InstanceName, HostName> = world
+        .records
+        .values()
+        .map(|record| (record.name.clone(), record.host.clone().unwrap()))
+        .collect();
+    assert_eq!(there, wanted);
+    let count: usize = world
+        .machines
+        .values()
+        .map(|machine| machine.instances.len())
+        .sum();
+    assert_eq!(count, INSTANCES, "{there:?}");
+    assert_eq!(world.pool.serving().count(), INSTANCES);
+    world.losses
+}
+
+#[test]
+fn random_histories_end_with_what_is_wanted() {
+    let count = std::env::var("LB_HOST_HISTORIES").map_or(500, |text| text.parse().unwrap());
+    let mut losses = 0;
+    for seed in 0..count {
+        let played = std::panic::catch_unwind(|| play(seed));
+        losses += played.unwrap_or_else(|panic| {
+            panic!("history {seed}: {}", lb_serve::vital::message(&*panic))
+        });
+    }
+    // They are about something.
+    assert!(
+        losses as u64 > count / 10,
+        "{losses} hosts were lost in {count} histories"
+    );
+}

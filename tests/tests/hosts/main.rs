@@ -1,0 +1,38 @@
+//! Hosts that run instances for a controller on another machine: machines on a switch, with real agents and instances.
+
+#![expect(clippy::unwrap_used, reason = "a failure fails the test")]
+
+mod bed;
+mod joining;
+mod story;
+
+use std::process::ExitCode;
+
+use lb_tests::{
+    harness::{
+        Harness,
+        Requirement::{CgroupCpu, Program, Root},
+    },
+    tests,
+};
+
+fn main() -> ExitCode {
+    Harness::new(&[
+        Root,
+        CgroupCpu,
+        Program("ip"),
+        Program("ethtool"),
+        Program("perl"),
+    ])
+    .tests(tests![
+        joining::tokens_make_hosts_once,
+        joining::a_host_that_answers_with_another_name_is_refused,
+        joining::certificates_are_renewed_while_a_host_works,
+        story::a_lost_host_is_replaced_and_what_it_has_is_collected,
+        story::a_silent_host_whose_instances_answer_is_left_alone,
+        story::a_host_is_drained_and_removed,
+        story::a_pool_without_room_waits_for_it,
+        story::a_controller_that_is_killed_finds_its_hosts_again,
+    ])
+    .run()
+}
