@@ -16,10 +16,9 @@ use lb_serve::metrics::{Format, render};
 use serde_json::json;
 
 use super::{
-    BODY, Body, MAX_BODY, Site, environments, json::to_json, openapi, projects, respond, stream,
-    subnets,
+    BODY, Body, MAX_BODY, Site, environments, hosts, json::to_json, openapi, projects, respond,
+    stream, subnets,
 };
-use super::{BODY, Body, MAX_BODY, Site, hosts, json::to_json, openapi, projects, respond, stream};
 use crate::{
     api::convert,
     controller::Refused,

@@ -1,7 +1,5 @@
 //! Hosts that run instances for a controller on another machine: machines on a switch, with real agents and instances.
 
-#![expect(clippy::unwrap_used, reason = "a failure fails the test")]
-
 mod bed;
 mod joining;
 mod story;
