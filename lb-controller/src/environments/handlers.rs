@@ -176,9 +176,7 @@ fn parts(url: &str) -> Result<(&str, u16, &str), String> {
     let (authority, path) = rest.split_at(at);
     let path = if path.is_empty() { "/" } else { path };
     let (host, port) = match authority.rsplit_once(':') {
-        Some((host, port)) if !host.is_empty() && !port.ends_with(']') => {
-            (host, port.parse().map_err(|_| wrong())?)
-        }
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse().map_err(|_| wrong())?),
         _ => (authority, HTTP_PORT),
     };
     let host = host.trim_start_matches('[').trim_end_matches(']');

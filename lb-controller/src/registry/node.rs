@@ -256,20 +256,27 @@ mod tests {
             subnet: 9,
             addresses: "10.0.0.128-10.0.0.131/24".parse().unwrap(),
         });
-        let made = |nodes: &NodeSettings| {
+        let made = |record: &BalancerRecord| {
             let (state, program) = (Path::new("/s"), Path::new("/usr/bin/lb-proxy"));
-            pool(&record, &spec, nodes, state, program, Some("lbs9"))
+            pool(
+                record,
+                &spec,
+                &nodes(&json!({})),
+                state,
+                program,
+                Some("lbs9"),
+            )
         };
-        let pool = made(&nodes(&json!({}))).unwrap();
+        let pool = made(&record).unwrap();
         let launch = pool.launch(&"lb-7-2-5".parse().unwrap()).unwrap();
         let leg = &launch.attachment().unwrap().legs[0];
         assert_eq!(
             (leg.bridge.as_str(), leg.address.to_string()),
             ("lbs9", "10.0.0.129".to_owned())
         );
-        // The operator's settings may have changed since it was ordered.
-        let nodes = nodes(&json!({ "range": "10.0.0.11-10.0.0.99/24" }));
-        let error = made(&nodes).unwrap_err();
+        // The network of the nodes' own addresses cannot be that of the subnet.
+        record.addresses = "10.0.0.11-10.0.0.14/24".parse().unwrap();
+        let error = made(&record).unwrap_err();
         assert_eq!(error.field, "network.legs[0].range", "{error}");
     }
 

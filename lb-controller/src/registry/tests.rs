@@ -25,7 +25,7 @@ fn making() -> Making {
         "memory": "64MiB",
     })))
     .unwrap();
-    let shared = from_map(&map(json!({ "range": "203.0.113.10-203.0.113.11/32" }))).unwrap();
+    let shared = from_map(&map(json!({ "range": "203.0.113.10-203.0.113.11/24" }))).unwrap();
     Making {
         nodes: Some(nodes),
         shared: Some(shared),
