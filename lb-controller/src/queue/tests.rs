@@ -172,11 +172,21 @@ async fn commands_are_stored_executed_and_followed() {
     assert_eq!(done[0], "shop");
     assert_eq!(done.last().map(String::as_str), Some("shop"));
     assert_eq!(done.len(), 4);
-    let changes = bed.commands.since(begin).unwrap();
-    let last = changes.last().unwrap();
+    // Followers hear of what is stored, which is a moment later.
     let is_end =
         |one: &super::Changed| (one.command.id, one.command.state) == (id, CommandState::Done);
-    assert!(changes.iter().any(is_end), "{changes:?}");
+    let mut changed = bed.commands.changed();
+    let heard = tokio::time::timeout(PATIENCE, async {
+        loop {
+            let changes = bed.commands.since(begin).unwrap();
+            if changes.iter().any(is_end) {
+                return changes;
+            }
+            changed.changed().await.unwrap();
+        }
+    });
+    let changes = heard.await.unwrap();
+    let last = changes.last().unwrap();
     assert_eq!(bed.commands.tree(id).unwrap().len(), 3);
     assert!(bed.commands.since(last.revision + 1).is_none());
 }

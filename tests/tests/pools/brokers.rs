@@ -123,9 +123,9 @@ pub fn a_pool_of_brokers_grows_and_shrinks_and_cuts_nobody_off() -> anyhow::Resu
         "{} requests of those who stayed, {} connections",
         report.requests, report.connections
     );
-    // All of them are there, and are served.
+    // All of them are there, and are served. The two brokers may still exchange some, at the rate of the VIP.
     staying.wait_requests(2 * STAY as u64, PATIENCE)?;
-    ensure!(staying.take_failures().is_empty(), "{:?}", staying.report());
+    ensure_rate("afterwards", staying.take_failures(), SHRINKING_RATE)?;
     staying.stop()?;
     Ok(())
 }
