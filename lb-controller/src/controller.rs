@@ -22,6 +22,7 @@ use crate::{
     KINDS,
     agents::Agents,
     events::Events,
+    history::Recorder,
     hub::Hub,
     keeper::{Changes, Keeper, KeeperError},
     pool::{Now, ORPHAN_GRACE, Pool, PoolOwner, PoolRecord, StoredPool},
@@ -93,6 +94,7 @@ struct Inner {
     pools: Mutex<BTreeMap<PoolName, Handle>>,
     /// Changes when a pool comes or goes.
     names: watch::Sender<u64>,
+    recorder: Recorder,
     parts: Registrar,
     /// What is wrong with the controller as a whole.
     warnings: Mutex<(troubles::Now, Troubles)>,
@@ -122,6 +124,7 @@ impl Controller {
             started: Instant::now(),
             pools: Mutex::default(),
             names: watch::Sender::new(0),
+            recorder: Recorder::default(),
             parts: parts.clone(),
             warnings: Mutex::default(),
         }));
@@ -167,6 +170,7 @@ impl Controller {
             started: self.0.started,
             parts: self.0.parts.clone(),
             owner: self.0.hub.owner().to_owned(),
+            recorder: self.0.recorder.clone(),
         };
         let handle = Worker::start(pool, means);
         self.pools().insert(name, handle);
@@ -354,6 +358,12 @@ impl Controller {
         let mut warnings: Vec<String> = self.0.keeper.trouble().into_iter().collect();
         warnings.extend(self.warnings_mut().1.texts().cloned());
         warnings
+    }
+
+    /// Where pools note what they carry.
+    #[must_use]
+    pub fn recorder(&self) -> &Recorder {
+        &self.0.recorder
     }
 
     /// The agents.

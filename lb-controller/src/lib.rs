@@ -8,16 +8,20 @@
 //! - [`worker`]: the task of one pool, which makes the steps.
 //! - [`controller`]: all pools.
 //! - [`projects`]: makes projects and the load balancers in them true; their nodes are pools.
+//! - [`access`]: who may use it, and who did what.
+//! - [`history`]: what they carried, by time.
 //! - [`api`]: `lb.controller.v1`; [`http`]: the same as JSON, and WebSockets.
 
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod agents;
 pub mod api;
 pub mod config;
 pub mod controller;
 pub mod events;
 pub mod health;
+pub mod history;
 pub mod http;
 pub mod hub;
 pub mod keeper;

@@ -7,6 +7,7 @@ use lb_model::dns::Addresses;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
+    access::{TokenRecord, UserRecord},
     pool::{InstanceRecord, Learned, PoolRecord},
     registry::{BalancerRecord, ProjectRecord},
 };
@@ -57,6 +58,8 @@ const TABLES: &[Table] = &[
     Table::of::<BalancerRecord>(),
     Table::of::<Counter>(),
     Table::of::<Addresses>(),
+    Table::of::<UserRecord>(),
+    Table::of::<TokenRecord>(),
 ];
 
 /// Their names.

@@ -34,6 +34,7 @@ use crate::{
     agents::{Agents, Wanted},
     events::Events,
     health::Probes,
+    history::Recorder,
     hub::{Engine, Snapshot},
     keeper::{Changes, Keeper, KeeperError},
     load::Readers,
@@ -118,6 +119,8 @@ pub struct Means {
     pub parts: Registrar,
     /// The name of the controller.
     pub owner: String,
+    /// Where it is noted what pools carry.
+    pub recorder: Recorder,
 }
 
 /// A step that was made.
@@ -152,6 +155,8 @@ pub struct Worker {
     report: Option<Report>,
     /// When proxies reported last.
     reported: Option<Instant>,
+    /// When it was noted last what the pool carries.
+    noted: Option<Instant>,
     /// Steps of orphans that are under way.
     orphans: Vec<InstanceName>,
     /// Whether a write of the pool's record failed of which nobody knows whether it was done.
@@ -211,6 +216,7 @@ impl Worker {
             flows: HashMap::new(),
             report: None,
             reported: None,
+            noted: None,
             orphans: Vec::new(),
             is_unsure: false,
             troubles: Troubles::default(),
@@ -388,6 +394,14 @@ impl Worker {
             self.measure().await;
         }
         let readings = is_tick.then(|| self.readings());
+        if let Some(readings) = &readings {
+            let elapsed = self.noted.replace(Instant::now());
+            let elapsed = elapsed.map_or(Duration::ZERO, |noted| noted.elapsed());
+            let views = self.pool.view(now);
+            self.means
+                .recorder
+                .note(&self.pool.name, readings, &views, elapsed);
+        }
         self.pool.decide(readings, now);
         // Agents must not wait for the store: which instances serve is decided anew by whoever begins again.
         self.serve();
@@ -962,6 +976,7 @@ mod tests {
             events: events.clone(),
             probes: Arc::new(tokio::sync::Semaphore::new(1)),
             started: Instant::now(),
+            recorder: Recorder::default(),
             parts,
             owner: "main".to_owned(),
         };

@@ -1,6 +1,9 @@
 //! `lb.controller.v1` over gRPC. Nothing is decided here.
 
+mod access;
 pub(crate) mod convert;
+mod guard;
+pub(crate) mod history;
 mod projects;
 mod serve;
 
@@ -26,8 +29,12 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 pub use serve::serve;
 
+use self::history::HistoryApi;
+
 use crate::{
+    access::Directory,
     controller::{Controller, Refused},
+    history::History,
     projects::Projects,
     worker::{PoolView, Report},
 };
@@ -51,6 +58,8 @@ const BEHIND: usize = 64;
 pub struct Api {
     controller: Controller,
     projects: Projects,
+    directory: Directory,
+    history: History,
     /// Becomes true when the controller ends: streams end then.
     stopping: watch::Receiver<bool>,
 }
@@ -61,13 +70,25 @@ impl Api {
     pub const fn new(
         controller: Controller,
         projects: Projects,
+        directory: Directory,
+        history: History,
         stopping: watch::Receiver<bool>,
     ) -> Self {
         Api {
             controller,
             projects,
+            directory,
+            history,
             stopping,
         }
+    }
+
+    fn history(&self) -> HistoryApi {
+        HistoryApi::new(self.directory.clone(), self.history.clone())
+    }
+
+    fn directory(&self) -> Directory {
+        self.directory.clone()
     }
 }
 
@@ -449,7 +470,8 @@ impl Service for Api {
         &self,
         request: Request<v1::ListProjectsRequest>,
     ) -> Result<Response<v1::ListProjectsResponse>, Status> {
-        projects::list_projects(&self.projects, request.get_ref()).map(Response::new)
+        let caller = guard::caller(&request);
+        projects::list_projects(&self.projects, &caller, request.get_ref()).map(Response::new)
     }
 
     async fn create_balancer(
@@ -483,6 +505,7 @@ impl Service for Api {
         &self,
         request: Request<v1::ListBalancersRequest>,
     ) -> Result<Response<v1::ListBalancersResponse>, Status> {
-        projects::list_balancers(&self.projects, request.get_ref()).map(Response::new)
+        let caller = guard::caller(&request);
+        projects::list_balancers(&self.projects, &caller, request.get_ref()).map(Response::new)
     }
 }

@@ -12,7 +12,7 @@ type Path = (
     &'static [(&'static str, &'static str)],
 );
 
-const PATHS: [Path; 18] = [
+const PATHS: &[Path] = &[
     (
         "/v1/pools",
         "ListPoolsResponse",
@@ -122,12 +122,63 @@ const PATHS: [Path; 18] = [
         ],
     ),
     (
+        "/v1/projects/{project}/balancers/{balancer}/history",
+        "",
+        &[(
+            "get",
+            "What a load balancer carried: `from`, `to` and `step` in seconds, `format=csv`",
+        )],
+    ),
+    (
+        "/v1/history/{name}",
+        "",
+        &[("get", "The same of a pool or an instance")],
+    ),
+    (
         "/v1/requests",
         "",
         &[
             ("get", "An order in an envelope, as the body"),
             ("post", "The same"),
         ],
+    ),
+    (
+        "/v1/users",
+        "ListUsersResponse",
+        &[
+            ("get", "All users"),
+            ("post", "Add a user: name, password and roles"),
+        ],
+    ),
+    (
+        "/v1/users/{user}/password",
+        "User",
+        &[("put", "Give a user another password: password")],
+    ),
+    ("/v1/users/{user}", "User", &[("delete", "Remove a user")]),
+    (
+        "/v1/tokens",
+        "ListTokensResponse",
+        &[
+            ("get", "Tokens; with `project=NAME` those of a project"),
+            (
+                "post",
+                "Make a token, with `project=NAME` for a project: role, description and life (seconds)",
+            ),
+        ],
+    ),
+    (
+        "/v1/tokens/{token}",
+        "Token",
+        &[("delete", "Remove a token")],
+    ),
+    (
+        "/v1/audit",
+        "ListAuditResponse",
+        &[(
+            "get",
+            "Who changed what, the newest first: `since` (seconds since 1970), `project` and `most`",
+        )],
     ),
     ("/v1/openapi.json", "", &[("get", "This description")]),
     (
@@ -142,6 +193,13 @@ const PATHS: [Path; 18] = [
     ),
 ];
 
+/// Every method and path.
+#[cfg(test)]
+pub fn paths() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let of = |(path, _, methods): &'static Path| methods.iter().map(|(method, _)| (*method, *path));
+    PATHS.iter().flat_map(of)
+}
+
 /// The description.
 pub fn document() -> Value {
     let mut schemas = Map::new();
@@ -151,6 +209,9 @@ pub fn document() -> Value {
         descriptor::<v1::Event>(),
         descriptor::<v1::ListProjectsResponse>(),
         descriptor::<v1::ListBalancersResponse>(),
+        descriptor::<v1::ListUsersResponse>(),
+        descriptor::<v1::ListTokensResponse>(),
+        descriptor::<v1::ListAuditResponse>(),
     ]
     .into_iter()
     .flatten()
@@ -158,9 +219,9 @@ pub fn document() -> Value {
         schema(&descriptor, &mut schemas);
     }
     let mut paths = Map::new();
-    for (path, answer, methods) in PATHS {
+    for (path, answer, methods) in PATHS.iter().copied() {
         let mut operations = Map::new();
-        let parameters: Vec<Value> = ["pool", "instance", "project", "balancer"]
+        let parameters: Vec<Value> = ["pool", "instance", "project", "balancer", "user", "token", "name"]
             .into_iter()
             .filter(|name| path.contains(&format!("{{{name}}}")))
             .map(|name| {

@@ -9,12 +9,15 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 
+pub mod access;
 pub mod drain;
 pub mod event;
 pub mod explanation;
 pub mod flows;
+pub mod history;
 pub mod http;
 pub mod plan;
+pub mod plot;
 pub mod pool;
 pub mod project;
 pub mod rates;

@@ -14,6 +14,7 @@ use crate::{
 mod add_real;
 mod add_vip;
 mod apply;
+mod audit;
 mod backup;
 mod completions;
 mod del_real;
@@ -21,6 +22,7 @@ mod del_vip;
 mod diff;
 mod drain;
 mod flows;
+mod history;
 mod http;
 mod lb;
 mod list;
@@ -36,7 +38,9 @@ mod simulate;
 mod stats;
 mod status;
 mod target;
+mod token;
 mod undrain;
+mod user;
 mod watch;
 mod why;
 
@@ -171,6 +175,14 @@ verbs! {
         Project = project;
         /// Add, change, show and delete load balancers of projects, by their controller
         Lb = lb;
+        /// Show what pools, load balancers and instances carried, or draw it
+        History = history;
+        /// Add, show and remove users of a controller, and set their passwords
+        User = user;
+        /// Make, show and remove tokens of a controller
+        Token = token;
+        /// Show who changed what at a controller
+        Audit = audit;
         /// Show what an lb-proxy serves and why, and purge its caches
         Http = http;
         /// Print a completion script for a shell
