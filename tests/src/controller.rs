@@ -241,7 +241,7 @@ impl Drop for Controller {
         }
         self.process = None;
         // What it operated runs on without it.
-        for driver in ["process", "docker"] {
+        for driver in ["process", "docker", "qemu"] {
             let group = format!("lb-{driver}-{}", self.name);
             for entry in fs::read_dir("/sys/fs/cgroup")
                 .into_iter()

@@ -4,6 +4,8 @@
 //! with a network of its own is made without one (`none`) and connected from outside each time it starts, because it gets
 //! another network namespace then.
 
+mod clone;
+
 use std::{
     collections::HashMap,
     fmt::Write as _,
@@ -613,6 +615,7 @@ impl Inner {
                     Err(error) => return Err(self.error_of(name, "removing", &error)),
                 }
             }
+            self.remove_image(&found.launch).await?;
         }
         self.disconnect(name).await?;
         let folder = self.state.join(name.to_string());
@@ -868,6 +871,8 @@ impl Driver for DockerDriver {
             watch: true,
             bridge: true,
             limits: true,
+            clone: true,
+            ..Capabilities::default()
         }
     }
 
@@ -905,6 +910,10 @@ impl Driver for DockerDriver {
 
     async fn logs(&self, name: &InstanceName, most: usize) -> Result<Vec<u8>, DriverError> {
         self.inner.logs(name, most).await
+    }
+
+    async fn clone_to(&self, from: &InstanceName, launch: &Launch) -> Result<(), DriverError> {
+        self.inner.clone_to(from, launch).await
     }
 
     fn watch(&self) -> broadcast::Receiver<Hint> {

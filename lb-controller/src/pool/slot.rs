@@ -325,6 +325,16 @@ impl Slot {
         }
     }
 
+    /// It has its check to pass again, as one that was just started.
+    pub(super) fn begin_anew(&mut self, now: Now) {
+        self.launched = now.monotonic;
+        self.health = Health::default();
+        self.unasked = None;
+        self.was_healthy = false;
+        self.record.was_healthy = false;
+        self.last_end.clear();
+    }
+
     /// Begins a new epoch.
     pub(super) fn relaunch(&mut self, epoch: u64, generation: u64, now: Now) {
         let old = Predecessor {

@@ -28,13 +28,13 @@ pub fn host_interface(owner: &str, name: &InstanceName) -> String {
 
 /// The MAC address of an interface with this address, the same whenever it is made: neighbours that know it reach the next
 /// instance at this address at once. It is a locally administered one.
-fn mac(address: IpAddr) -> [u8; 6] {
+pub fn mac(address: IpAddr) -> [u8; 6] {
     let hash = fnv(&address.to_string()).to_be_bytes();
     [0x02, hash[3], hash[4], hash[5], hash[6], hash[7]]
 }
 
 /// FNV-1a: the same in every build.
-fn fnv(text: &str) -> u64 {
+pub fn fnv(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     })
@@ -149,6 +149,42 @@ pub fn connect(
             }
             Ok(())
         })
+    })
+}
+
+/// Makes an interface of this network namespace a port of the bridge, if it is not.
+pub fn connect_tap(name: &str, attachment: &Attachment) -> Result<(), String> {
+    let (name, bridge, mtu) = (name.to_owned(), attachment.bridge.clone(), attachment.mtu);
+    with_netlink(None, async move |handle: Handle| {
+        let bridge = find(&handle, &bridge)
+            .await?
+            .ok_or_else(|| format!("there is no bridge {bridge} on this host; make it first"))?;
+        keep_mac(&handle, &bridge).await?;
+        let own = find(&handle, &name)
+            .await?
+            .ok_or_else(|| format!("the interface {name} has disappeared"))?;
+        let mut up = LinkMessageBuilder::<LinkUnspec>::new()
+            .index(own.header.index)
+            .controller(bridge.header.index)
+            .up();
+        if let Some(mtu) = mtu.or(attachment_mtu(&bridge)) {
+            up = up.mtu(mtu);
+        }
+        set(&handle, up.build(), "connecting an interface to the bridge").await
+    })
+}
+
+/// Whether an interface of this network namespace is a port of the bridge, and up.
+pub fn is_port(name: &str, bridge: &str) -> Result<bool, String> {
+    let (name, bridge) = (name.to_owned(), bridge.to_owned());
+    with_netlink(None, async move |handle: Handle| {
+        let (Some(own), Some(bridge)) =
+            (find(&handle, &name).await?, find(&handle, &bridge).await?)
+        else {
+            return Ok(false);
+        };
+        let controller = LinkAttribute::Controller(bridge.header.index);
+        Ok(own.header.flags.contains(LinkFlags::Up) && own.attributes.contains(&controller))
     })
 }
 

@@ -16,7 +16,7 @@ use lb_model::pool::{Attachment, InstanceName};
 use tokio::sync::broadcast;
 
 pub use companion::SUFFIX as COMPANION_SUFFIX;
-pub use link::host_interface;
+pub use link::{INNER, fnv, host_interface, mac};
 
 use crate::{DriverError, Hint, Owned, group::Tree};
 
@@ -78,6 +78,37 @@ impl Connector {
             ));
         }
         companion::fault(self, name, attachment, folder)
+    }
+
+    /// The name of the interface by which a virtual machine is connected.
+    pub fn tap(&self, name: &InstanceName) -> String {
+        host_interface(&self.owner, name)
+    }
+
+    /// Connects the interface of a virtual machine, which its process has made, to the bridge. Blocks.
+    ///
+    /// # Errors
+    /// [`DriverError`].
+    pub fn connect_tap(
+        &self,
+        name: &InstanceName,
+        attachment: &Attachment,
+    ) -> Result<(), DriverError> {
+        link::connect_tap(&self.tap(name), attachment)
+            .map_err(|why| DriverError::failed(format!("connecting {name}"), why))
+    }
+
+    /// What is missing of a virtual machine's network; `None` if it is complete. Blocks.
+    pub fn tap_fault(&self, name: &InstanceName, attachment: &Attachment) -> Option<String> {
+        match link::is_port(&self.tap(name), &attachment.bridge) {
+            Ok(true) => None,
+            Ok(false) => Some(format!(
+                "its network is not connected: {} is no port of {}",
+                self.tap(name),
+                attachment.bridge
+            )),
+            Err(why) => Some(why),
+        }
     }
 
     /// Takes an instance off the network. Blocks.

@@ -6,6 +6,7 @@ mod range;
 mod size;
 mod spec;
 mod template;
+mod vm;
 
 pub use launch::{Attachment, Launch, Network};
 pub use name::{InstanceName, MAX_POOL_NAME, NameError, PoolName};
@@ -13,3 +14,4 @@ pub use range::AddressRange;
 pub use size::Size;
 pub use spec::{Delivery, DriverChoice, PoolKinds, PoolNetwork, PoolSpec, Rollout};
 pub use template::{OWN_LABELS, PLACEHOLDERS, Template, Volume, fill, user_ids};
+pub use vm::{Board, Boot, DiskFormat, Vm};

@@ -210,6 +210,7 @@ impl PoolKinds {
         let missing = match kind.as_str() {
             "docker" if template.image.is_none() => Some("template.image"),
             "process" if template.program.is_none() => Some("template.program"),
+            "qemu" if template.vm.is_none() => Some("template.vm"),
             _ => None,
         };
         match missing {
@@ -295,6 +296,7 @@ impl PoolSpec {
         Some(Launch {
             name: name.clone(),
             image: template.image.clone(),
+            vm: template.vm.clone(),
             program: template.program.clone(),
             arguments: template.arguments.iter().map(|text| fill(text)).collect(),
             environment: template
@@ -568,6 +570,7 @@ mod tests {
             PoolNetwork::fields(),
             Template::fields(),
             super::super::template::Volume::fields(),
+            super::super::Vm::fields(),
         ];
         for field in tables.into_iter().flatten() {
             assert!(field.help.ends_with('.'), "{}: {}", field.name, field.help);
