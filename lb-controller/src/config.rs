@@ -23,7 +23,7 @@ use crate::{
     agents,
     controller::{check_new_name, overlap, read_new},
     keeper::Place,
-    projects::NodeSettings,
+    registry::{NodeSettings, SharedSettings},
 };
 
 /// Where the API listens by default.
@@ -62,6 +62,8 @@ lb_model::settings! {
         exec_drivers: bool = false;
         /// How the nodes of load balancers are made. Without it there are none.
         nodes: Option<NodeSettings> = None;
+        /// How shared load balancers are made. Without it there are none.
+        shared: Option<SharedSettings> = None;
         /// The names of load balancers in DNS. Without it they have addresses only.
         dns: Option<DnsSpec> = None;
         /// How long a vital part may make no progress. The controller ends then, and the service manager starts it again;

@@ -23,8 +23,8 @@ use crate::{
     agents::Agents,
     events::Events,
     hub::Hub,
-    keeper::{Changes, Keeper, KeeperError, StoredPool},
-    pool::{Now, ORPHAN_GRACE, Pool, PoolOwner, PoolRecord, Role},
+    keeper::{Changes, Keeper, KeeperError},
+    pool::{Now, ORPHAN_GRACE, Pool, PoolOwner, PoolRecord, Role, StoredPool},
     troubles::{self, Troubles},
     worker::{Handle, Means, Order, PoolView, Report, Worker},
 };
@@ -303,11 +303,11 @@ impl Controller {
             owner,
         };
         let mut changes = Changes::default();
-        changes.pool(&name, &record);
+        changes.put(&name, &record);
         if let Err(error) = self.0.keeper.write(changes).await {
             // It may be written after all.
             let mut undo = Changes::default();
-            undo.remove_pool(&name);
+            undo.remove::<PoolRecord>(&name);
             self.0.keeper.owe(undo);
             return Err(error.into());
         }

@@ -6,31 +6,22 @@
 //! A server that hangs holds up nobody for long: see [`Keeper::write`].
 
 mod backup;
+mod writer;
 
 use std::{
-    collections::BTreeMap,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 pub use backup::{Backup, BackupError};
-use lb_model::{
-    dns::{Addresses, RecordName},
-    duration,
-    pool::{PoolName, PoolSpec},
-    settings::FieldError,
-};
-use lb_store::{Format, Records, RedbStore, RedisStore, Revision, Store, StoreError, Transaction};
-use serde::{Serialize, de::DeserializeOwned};
+use lb_model::duration;
+use lb_store::{Format, RedbStore, RedisStore, Revision, Store, StoreError};
 use tokio::sync::oneshot;
 
-use crate::{
-    KINDS,
-    pool::{InstanceRecord, Learned, PoolRecord},
-    projects::{BalancerRecord, ProjectRecord, Registry, StoredNames},
-};
+use self::writer::{Inner, read_all};
+use crate::records::{NAMES, Record, Stored, Unreadable};
 
 /// How long anybody waits for the store. A server answers in milliseconds; a disk that is busy may take longer.
 pub const WAIT: Duration = Duration::from_secs(2);
@@ -42,28 +33,8 @@ const CHECK: u32 = 5;
 const FILE: &str = "controller.redb";
 /// Version of the records.
 const SCHEMA: u64 = 1;
-/// Pools by name.
-const POOLS: &str = "pools";
-/// Instances by `POOL-NUMBER`.
-const INSTANCES: &str = "instances";
-/// What was learned of pools, by name.
-const LEARNED: &str = "learned";
-/// Projects by id.
-const PROJECTS: &str = "projects";
-/// Load balancers by id.
-const BALANCERS: &str = "balancers";
-/// Numbers that only grow, by name.
-const COUNTERS: &str = "counters";
-/// The counter of ids that were given out.
-const LAST_ID: &str = "last_id";
-/// The counter of changes of the zone.
-const SERIAL: &str = "dns_serial";
-/// Addresses of load balancers in DNS, by `LB.PROJECT`.
-const NAMES: &str = "names";
-/// The tables.
-const TABLES: &[&str] = &[
-    POOLS, INSTANCES, LEARNED, PROJECTS, BALANCERS, COUNTERS, NAMES,
-];
+/// Changes that are written together at most: whoever asks for the second while the first is written need not wait for a turn.
+const TOGETHER: usize = 256;
 
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -72,17 +43,8 @@ pub enum KeeperError {
     #[error("{0}")]
     Store(#[from] StoreError),
     /// A record cannot be read.
-    #[error("{location}: the {what} {key} cannot be read: {cause}")]
-    Record {
-        /// The store.
-        location: String,
-        /// What the record is.
-        what: &'static str,
-        /// Its key.
-        key: String,
-        /// The cause.
-        cause: String,
-    },
+    #[error(transparent)]
+    Record(#[from] Unreadable),
     /// It does not work now.
     #[error("{0}")]
     Away(String),
@@ -135,11 +97,11 @@ impl Place {
                 &Format {
                     schema: SCHEMA,
                     older: 0..=0,
-                    tables: TABLES,
+                    tables: NAMES,
                 },
                 &mut |found, _, _, _| Err(format!("schema {found} was never written")),
             )?),
-            Place::Redis(url) => Box::new(RedisStore::open(url, name, SCHEMA, TABLES)?),
+            Place::Redis(url) => Box::new(RedisStore::open(url, name, SCHEMA, NAMES)?),
         })
     }
 }
@@ -149,40 +111,10 @@ impl Place {
 pub struct Opened {
     /// The store.
     pub keeper: Keeper,
-    /// The pools in it.
-    pub pools: Vec<StoredPool>,
-    /// The projects and load balancers in it.
-    pub registry: Registry,
-    /// Their names in DNS.
-    pub names: StoredNames,
+    /// What is in it.
+    pub stored: Stored,
     /// Its thread.
     pub thread: JoinHandle<()>,
-}
-
-/// A pool, as it was stored.
-#[derive(Debug)]
-pub struct StoredPool {
-    /// Its name.
-    pub name: PoolName,
-    /// Its settings.
-    pub spec: PoolSpec,
-    /// The record.
-    pub record: PoolRecord,
-    /// Its instances.
-    pub instances: Vec<InstanceRecord>,
-    /// What was learned of it.
-    pub learned: Learned,
-}
-
-/// The store, and everything that was written. It belongs to a thread of its own.
-#[derive(Debug)]
-struct Inner {
-    store: Box<dyn Store>,
-    /// Every record, to write it again if the server loses it.
-    mirror: Mirror,
-    /// What has to be written although nobody waits for it: it undoes what nobody knows whether it was written.
-    owed: Changes,
-    shared: Arc<Shared>,
 }
 
 /// What is known of the store without asking it.
@@ -235,75 +167,26 @@ impl Changes {
         self.0.is_empty()
     }
 
-    fn put(&mut self, table: &'static str, key: String, value: &impl Serialize) {
+    /// Writes or removes a record.
+    pub fn set<R: Record>(&mut self, key: impl ToString, record: Option<&R>) {
         // Records are plain data.
-        let bytes = serde_json::to_vec(value).unwrap_or_default();
-        self.0.push((table, key, Some(bytes)));
+        let bytes = record.map(|record| serde_json::to_vec(record).unwrap_or_default());
+        self.0.push((R::TABLE, key.to_string(), bytes));
+    }
+
+    /// Writes a record.
+    pub fn put<R: Record>(&mut self, key: impl ToString, record: &R) {
+        self.set(key, Some(record));
+    }
+
+    /// Removes a record.
+    pub fn remove<R: Record>(&mut self, key: impl ToString) {
+        self.set::<R>(key, None);
     }
 
     /// Adds further changes, which count more.
     fn extend(&mut self, further: Changes) {
         self.0.extend(further.0);
-    }
-
-    /// Writes a pool.
-    pub fn pool(&mut self, name: &PoolName, record: &PoolRecord) {
-        self.put(POOLS, name.to_string(), record);
-    }
-
-    /// Removes a pool.
-    pub fn remove_pool(&mut self, name: &PoolName) {
-        self.0.push((POOLS, name.to_string(), None));
-        self.0.push((LEARNED, name.to_string(), None));
-    }
-
-    /// Writes or removes an instance.
-    pub fn instance(&mut self, pool: &PoolName, number: u32, record: Option<&InstanceRecord>) {
-        let key = format!("{pool}-{number}");
-        match record {
-            Some(record) => self.put(INSTANCES, key, record),
-            None => self.0.push((INSTANCES, key, None)),
-        }
-    }
-
-    /// Writes or removes a project.
-    pub fn project(&mut self, id: u64, record: Option<&ProjectRecord>) {
-        self.object(PROJECTS, id, record);
-    }
-
-    /// Writes or removes a load balancer.
-    pub fn balancer(&mut self, id: u64, record: Option<&BalancerRecord>) {
-        self.object(BALANCERS, id, record);
-    }
-
-    fn object<R: Serialize>(&mut self, table: &'static str, id: u64, record: Option<&R>) {
-        match record {
-            Some(record) => self.put(table, id.to_string(), record),
-            None => self.0.push((table, id.to_string(), None)),
-        }
-    }
-
-    /// Writes the last id that was given out.
-    pub fn last_id(&mut self, id: u64) {
-        self.put(COUNTERS, LAST_ID.to_owned(), &id);
-    }
-
-    /// Writes or removes the addresses of a name.
-    pub fn name(&mut self, name: &RecordName, addresses: Option<&Addresses>) {
-        match addresses {
-            Some(addresses) => self.put(NAMES, name.to_string(), addresses),
-            None => self.0.push((NAMES, name.to_string(), None)),
-        }
-    }
-
-    /// Writes the serial number of the zone.
-    pub fn serial(&mut self, serial: u32) {
-        self.put(COUNTERS, SERIAL.to_owned(), &serial);
-    }
-
-    /// Writes what was learned.
-    pub fn learned(&mut self, name: &PoolName, learned: &Learned) {
-        self.put(LEARNED, name.to_string(), learned);
     }
 }
 
@@ -325,25 +208,22 @@ impl Keeper {
             location: store.location(),
             status: Mutex::default(),
         });
+        let mirror = read_all(&*store)?;
+        let stored = Stored::checked(shared.location.clone(), mirror.clone())?;
         let inner = Inner {
-            mirror: read_all(&*store)?,
+            mirror,
             store,
             owed: Changes::default(),
             shared: Arc::clone(&shared),
         };
-        let pools = pools(&inner.mirror, &shared.location)?;
-        let registry = registry(&inner.mirror, &shared.location)?;
-        let names = names(&inner.mirror, &shared.location)?;
         let (jobs, receiver) = mpsc::channel();
-        let thread = thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || inner.run(&receiver))
             .map_err(KeeperError::Thread)?;
         Ok(Opened {
             keeper: Keeper { shared, jobs },
-            pools,
-            registry,
-            names,
+            stored,
             thread,
         })
     }
@@ -441,220 +321,16 @@ impl Shared {
     }
 }
 
-/// All records of a store.
-fn read_all(store: &dyn Store) -> Result<Mirror, StoreError> {
-    let mut mirror = BTreeMap::new();
-    for table in TABLES {
-        let entries = store.list(table)?.into_iter();
-        let records: BTreeMap<_, _> = entries.map(|entry| (entry.key, entry.value)).collect();
-        mirror.insert(*table, records);
-    }
-    Ok(mirror)
-}
-
-impl Inner {
-    fn run(mut self, jobs: &mpsc::Receiver<Job>) {
-        while let Ok(job) = jobs.recv() {
-            self.shared.status().busy_since = Some(Instant::now());
-            match job {
-                Job::Write(_, reply) if reply.is_closed() => {}
-                Job::Write(changes, reply) => {
-                    let written = self.write(&changes);
-                    // Whoever asked may have given up.
-                    let _ = reply.send(written);
-                }
-                Job::Owe(changes) => self.owed.extend(changes),
-                Job::Check => self.check(),
-                Job::Copy(reply) => {
-                    let _ = reply.send(self.copy());
-                }
-            }
-            let mut status = self.shared.status();
-            status.waiting = status.waiting.saturating_sub(1);
-            status.busy_since = (status.waiting > 0).then(Instant::now);
-        }
-    }
-
-    fn write(&mut self, changes: &Changes) -> Result<Revision, KeeperError> {
-        let written = self.commit(changes);
-        self.note(written.as_ref().err().map(ToString::to_string));
-        Ok(written?)
-    }
-
-    /// Writes what is owed, and these changes.
-    fn commit(&mut self, changes: &Changes) -> Result<Revision, StoreError> {
-        let mut all = self.owed.0.clone();
-        all.extend(changes.0.iter().cloned());
-        let mut transaction = Transaction::default();
-        for (table, key, value) in &all {
-            match value {
-                Some(value) => transaction.put(table, key.clone(), value.clone()),
-                None => transaction.remove(table, key.clone()),
-            }
-        }
-        let revision = match self.store.commit(&transaction) {
-            Err(StoreError::Lost { .. }) => {
-                self.restore()?;
-                self.store.commit(&transaction)?
-            }
-            other => other?,
-        };
-        for (table, key, value) in all {
-            let records = self.mirror.entry(table).or_default();
-            match value {
-                Some(value) => records.insert(key, value),
-                None => records.remove(&key),
-            };
-        }
-        self.owed = Changes::default();
-        Ok(revision)
-    }
-
-    fn check(&mut self) {
-        let is_in_trouble = self.shared.status().trouble.is_some();
-        let checked = match self.store.check() {
-            Err(StoreError::Lost { .. }) => self.restore(),
-            // One that could not be written, as on a full disk, is well again when it can.
-            Ok(()) if is_in_trouble || !self.owed.is_empty() => {
-                self.commit(&Changes::default()).map(drop)
-            }
-            other => other,
-        };
-        self.note(checked.err().map(|error| error.to_string()));
-    }
-
-    /// Writes everything again.
-    fn restore(&mut self) -> Result<(), StoreError> {
-        let tables: Vec<(&str, Records)> = self
-            .mirror
-            .iter()
-            .map(|(table, records)| (*table, records.clone().into_iter().collect()))
-            .collect();
-        let revision = self.store.rewrite(&tables)?;
-        tracing::warn!(
-            "{} had lost records; everything was written again (revision {revision})",
-            self.store.location()
-        );
-        Ok(())
-    }
-
-    fn copy(&self) -> Backup {
-        Backup::of(&self.mirror, self.store.revision())
-    }
-
-    /// Logs a trouble once, and its end.
-    fn note(&self, trouble: Option<String>) {
-        let mut status = self.shared.status();
-        match (&status.trouble, &trouble) {
-            (None, Some(text)) => {
-                tracing::error!("{text}; instances run on, and no settings can be changed");
-            }
-            (Some(_), None) => tracing::info!("{} works again", self.shared.location),
-            _ => {}
-        }
-        status.trouble = trouble;
-    }
-}
-
-type Mirror = BTreeMap<&'static str, BTreeMap<String, Vec<u8>>>;
-
-fn read<T: DeserializeOwned>(
-    mirror: &Mirror,
-    location: &str,
-    table: &'static str,
-    what: &'static str,
-) -> Result<Vec<(String, T)>, KeeperError> {
-    let records = mirror.get(table).into_iter().flatten();
-    records
-        .map(|(key, bytes)| {
-            let record = serde_json::from_slice(bytes)
-                .map_err(|error| unreadable(location, what, key, error.to_string()))?;
-            Ok((key.clone(), record))
-        })
-        .collect()
-}
-
-fn unreadable(location: &str, what: &'static str, key: &str, cause: String) -> KeeperError {
-    KeeperError::Record {
-        location: location.to_owned(),
-        what,
-        key: key.to_owned(),
-        cause,
-    }
-}
-
-/// The projects and load balancers of these records.
-fn registry(mirror: &Mirror, location: &str) -> Result<Registry, KeeperError> {
-    let projects = read(mirror, location, PROJECTS, "project")?;
-    let balancers = read(mirror, location, BALANCERS, "load balancer")?;
-    let counters: Vec<(String, u64)> = read(mirror, location, COUNTERS, "counter")?;
-    let last_id = counters.into_iter().find(|(name, _)| name == LAST_ID);
-    let records = |(_, record)| record;
-    Ok(Registry::restored(
-        projects.into_iter().map(records).collect(),
-        balancers.into_iter().map(|(_, record)| record).collect(),
-        last_id.map_or(0, |(_, id)| id),
-    ))
-}
-
-/// The names of these records.
-fn names(mirror: &Mirror, location: &str) -> Result<StoredNames, KeeperError> {
-    let mut names = BTreeMap::new();
-    for (key, addresses) in read::<Addresses>(mirror, location, NAMES, "name")? {
-        let name = key.parse().map_err(|error: lb_model::dns::DomainError| {
-            unreadable(location, "name", &key, error.to_string())
-        })?;
-        names.insert(name, addresses);
-    }
-    let counters: Vec<(String, u64)> = read(mirror, location, COUNTERS, "counter")?;
-    let serial = counters.into_iter().find(|(name, _)| name == SERIAL);
-    Ok(StoredNames {
-        names,
-        serial: serial.and_then(|(_, serial)| u32::try_from(serial).ok()),
-    })
-}
-
-/// The pools of these records.
-fn pools(mirror: &Mirror, location: &str) -> Result<Vec<StoredPool>, KeeperError> {
-    let instances: Vec<(String, InstanceRecord)> = read(mirror, location, INSTANCES, "instance")?;
-    // What was learned can be lost.
-    let mut learned: BTreeMap<String, Learned> = mirror
-        .get(LEARNED)
-        .into_iter()
-        .flatten()
-        .filter_map(|(key, bytes)| Some((key.clone(), serde_json::from_slice(bytes).ok()?)))
-        .collect();
-    let mut pools = Vec::new();
-    for (key, record) in read::<PoolRecord>(mirror, location, POOLS, "pool")? {
-        let unreadable = |cause: String| unreadable(location, "pool", &key, cause);
-        let name: PoolName = key
-            .parse()
-            .map_err(|error: lb_model::pool::NameError| unreadable(error.to_string()))?;
-        let spec = PoolSpec::read(&record.spec, &KINDS)
-            .map_err(|error: FieldError| unreadable(error.to_string()))?;
-        pools.push(StoredPool {
-            instances: instances
-                .iter()
-                .filter(|(_, instance)| instance.name.pool == name)
-                .map(|(_, instance)| instance.clone())
-                .collect(),
-            learned: learned.remove(&key).unwrap_or_default(),
-            name,
-            spec,
-            record,
-        });
-    }
-    Ok(pools)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use lb_store::MemoryStore;
+    use lb_model::pool::PoolName;
+    use lb_store::{MemoryStore, Records, Transaction};
     use serde_json::json;
 
     use super::*;
+    use crate::pool::{InstanceRecord, Learned, PoolRecord, StoredPool};
 
     #[tokio::test]
     async fn what_is_written_is_read() {
@@ -685,24 +361,23 @@ mod tests {
         let open = || Keeper::open(&Place::Redb, folder.path(), "main").unwrap();
         let Opened {
             keeper,
-            pools,
+            stored,
             thread,
-            ..
         } = open();
-        assert!(pools.is_empty());
+        assert!(StoredPool::read(&stored).unwrap().is_empty());
         let mut changes = Changes::default();
-        changes.pool(&name, &pool);
-        changes.instance(&name, 1, Some(&instance));
-        changes.instance(&name, 2, Some(&instance));
-        changes.learned(&name, &Learned::default());
+        changes.put(&name, &pool);
+        changes.put(InstanceRecord::key(&name, 1), &instance);
+        changes.put(InstanceRecord::key(&name, 2), &instance);
+        changes.put(&name, &Learned::default());
         keeper.write(changes).await.unwrap();
         let mut changes = Changes::default();
-        changes.instance(&name, 2, None);
+        changes.remove::<InstanceRecord>(InstanceRecord::key(&name, 2));
         keeper.write(changes).await.unwrap();
         assert_eq!(keeper.trouble(), None);
         drop(keeper);
         thread.join().unwrap();
-        let pools = open().pools;
+        let pools = StoredPool::read(&open().stored).unwrap();
         assert_eq!(pools.len(), 1);
         assert_eq!((&pools[0].name, &pools[0].record), (&name, &pool));
         assert_eq!(pools[0].instances, [instance]);
@@ -713,7 +388,7 @@ mod tests {
         let mut store = MemoryStore::default();
         let mut transaction = Transaction::default();
         transaction.put(
-            POOLS,
+            PoolRecord::TABLE,
             "web",
             b"{\"spec\":{\"colour\":1},\"generation\":1}".to_vec(),
         );
@@ -765,7 +440,7 @@ mod tests {
         fn commit(&mut self, transaction: &Transaction) -> Result<Revision, StoreError> {
             assert!(!self.panics, "the store panics");
             while self.is_stopped.load(Ordering::Relaxed) {
-                thread::sleep(Duration::from_millis(5));
+                std::thread::sleep(Duration::from_millis(5));
             }
             self.store.commit(transaction)
         }
@@ -856,14 +531,14 @@ mod tests {
         let (web, shop): (PoolName, PoolName) = ("web".parse().unwrap(), "shop".parse().unwrap());
         let add = |name: &PoolName| {
             let mut changes = Changes::default();
-            changes.pool(name, &record);
+            changes.put(name, &record);
             keeper.write(changes)
         };
         let asked = Instant::now();
         add(&web).await.unwrap_err();
         assert!(asked.elapsed() < WAIT * 3);
         let mut undo = Changes::default();
-        undo.remove_pool(&web);
+        undo.remove::<PoolRecord>(&web);
         keeper.owe(undo);
         // From now on nobody waits at all, and what is known is known without the store.
         while keeper.trouble().is_none() {

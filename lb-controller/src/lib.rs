@@ -1,12 +1,13 @@
 //! `lb-controller`: operates pools of instances.
 //!
 //! - [`pool`]: one pool, purely: which instances there are to be, and what to do next.
-//! - [`keeper`]: the store, and what is in it.
+//! - [`registry`]: projects and load balancers, purely: which there are, and what follows from an order.
+//! - [`records`]: what is stored; [`keeper`]: the store.
 //! - [`hub`]: drivers, and what they list.
 //! - [`agents`]: the agents whose VIPs the instances serve.
 //! - [`worker`]: the task of one pool, which makes the steps.
 //! - [`controller`]: all pools.
-//! - [`projects`]: projects, and the load balancers in them, whose nodes are pools.
+//! - [`projects`]: makes projects and the load balancers in them true; their nodes are pools.
 //! - [`api`]: `lb.controller.v1`; [`http`]: the same as JSON, and WebSockets.
 
 #![forbid(unsafe_code)]
@@ -25,7 +26,9 @@ pub mod metrics;
 pub mod pool;
 pub mod projects;
 pub mod pulses;
+pub mod records;
 pub mod reference;
+pub mod registry;
 pub mod troubles;
 pub mod usage;
 pub mod worker;

@@ -9,7 +9,12 @@ use lb_model::{
     settings::{Level, Settings as _, reference_table},
 };
 
-use crate::{KINDS, config::ControllerSettings, metrics, projects::NodeSettings};
+use crate::{
+    KINDS,
+    config::ControllerSettings,
+    metrics,
+    registry::{NodeSettings, SharedSettings},
+};
 
 /// The pages, with the names of their files in `docs/reference`.
 #[must_use]
@@ -24,12 +29,13 @@ fn projects() -> String {
          Settings of projects and load balancers, from a TOML file, as words `SETTING=VALUE` of `lbctl`, and as JSON. \
          [projects.md](../projects.md) describes how to use them.\n\n\
          ## Settings of a project\n\n{}\n## `quota`\n\n{}\n## Settings of a load balancer\n\n{}\n\
-         `check` is a [health check](checks.md).\n\n## `backends`\n\n{}\n## `[nodes]` of the controller's configuration file\n\n{}",
+         `check` is a [health check](checks.md).\n\n## `backends`\n\n{}\n## `[nodes]` of the controller's configuration file\n\n{}\n## `[shared]` of the controller's configuration file\n\n{}",
         reference_table(&ProjectSpec::fields()),
         reference_table(&Quota::fields()),
         reference_table(&BalancerSpec::fields()),
         reference_table(&Backend::fields()),
         reference_table(&NodeSettings::fields()),
+        reference_table(&SharedSettings::fields()),
     )
 }
 

@@ -38,8 +38,8 @@ use crate::{
     keeper::{Changes, Keeper, KeeperError},
     load::Readers,
     pool::{
-        Health, InstanceView, Learned, Now, Pool, PoolOwner, PoolRecord, Readings, Role, Step,
-        StepKind, pause_after, place,
+        Health, InstanceRecord, InstanceView, Learned, Now, Pool, PoolOwner, PoolRecord, Readings,
+        Role, Step, StepKind, pause_after, place,
     },
     troubles::{self, Troubles},
     usage::{Counted, Meter},
@@ -371,7 +371,7 @@ impl Worker {
 
     async fn write_pool(&self) -> Result<(), KeeperError> {
         let mut changes = Changes::default();
-        changes.pool(&self.pool.name, &self.record());
+        changes.put(&self.pool.name, &self.record());
         self.means.keeper.write(changes).await.map(drop)
     }
 
@@ -379,7 +379,8 @@ impl Worker {
     async fn forget(&mut self) -> bool {
         self.means.agents.set(&self.pool.name, Wanted::new());
         let mut changes = Changes::default();
-        changes.remove_pool(&self.pool.name);
+        changes.remove::<PoolRecord>(&self.pool.name);
+        changes.remove::<Learned>(&self.pool.name);
         let is_forgotten = self.means.keeper.write(changes).await.is_ok();
         if is_forgotten {
             self.means.events.forget(&self.pool.name);
@@ -468,10 +469,10 @@ impl Worker {
         let unstored = self.pool.unstored();
         let has_records = !unstored.is_empty();
         for (number, record) in unstored {
-            changes.instance(&self.pool.name, number, record);
+            changes.set(InstanceRecord::key(&self.pool.name, number), record);
         }
         if has_records || self.is_unsure {
-            changes.pool(&self.pool.name, &self.record());
+            changes.put(&self.pool.name, &self.record());
         }
         if is_tick && !self.pool.is_deleted {
             self.ticks += 1;
@@ -480,7 +481,7 @@ impl Worker {
                     scaling: self.pool.scaling.clone(),
                 };
                 if self.saved.as_ref() != Some(&learned) {
-                    changes.learned(&self.pool.name, &learned);
+                    changes.put(&self.pool.name, &learned);
                     self.saved = Some(learned);
                 }
             }
@@ -975,7 +976,7 @@ mod tests {
         let means = Means {
             engine: Arc::new(Engine::start(driver, deadline, &parts)),
             keeper: opened.keeper,
-            agents: Agents::start(Vec::new(), "main", false, Vec::new(), &parts),
+            agents: Agents::start(Vec::new(), "main", false, Vec::new(), Vec::new(), &parts),
             events: events.clone(),
             probes: Arc::new(tokio::sync::Semaphore::new(1)),
             started: Instant::now(),

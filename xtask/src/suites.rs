@@ -78,6 +78,35 @@ impl std::fmt::Display for Counts {
     }
 }
 
+/// What a test binary says of the tests that failed: whoever has only the end of the output finds there what went wrong.
+#[derive(Debug, Default)]
+struct Failures {
+    lines: Vec<String>,
+    /// How often the heading of the list was seen: reasons follow it first, names of tests then.
+    headings: u32,
+}
+
+impl Failures {
+    /// Lines that are kept of a test binary.
+    const MOST: usize = 80;
+
+    fn hear(&mut self, line: &str) {
+        if line.trim() == "failures:" {
+            self.headings += 1;
+        } else if line.starts_with("test result:") {
+            self.headings = 0;
+        } else if self.headings == 1 && !line.trim().is_empty() && self.lines.len() < Self::MOST {
+            self.lines.push(line.to_owned());
+        }
+    }
+}
+
+/// How a test binary ended.
+struct Ran {
+    counts: Counts,
+    failures: Failures,
+}
+
 /// A test binary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Suite {
@@ -179,11 +208,11 @@ pub fn run(
                         .envs(variables.iter().copied())
                         .args(filter)
                         .args(["--test-threads", threads]);
-                    let counts = run_one(&suite.name, test);
+                    let ran = run_binary(&suite.name, test);
                     results
                         .lock()
                         .unwrap_or_else(PoisonError::into_inner)
-                        .push((suite.name, counts, begin.elapsed()));
+                        .push((suite.name, ran, begin.elapsed()));
                 }
             });
         }
@@ -193,9 +222,9 @@ pub fn run(
         .args(["test", "--doc", "--no-fail-fast"])
         .args(filter);
     let begin = Instant::now();
-    let counts = run_one("examples", examples);
+    let ran = run_binary("examples", examples);
     let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-    results.push(("examples".to_owned(), counts, begin.elapsed()));
+    results.push(("examples".to_owned(), ran, begin.elapsed()));
     Ok(summarise(&results))
 }
 
@@ -221,28 +250,37 @@ pub fn run_suite(
     run_one(suite, test)
 }
 
-/// Prints the slowest and the failed suites, and returns the sum of all.
-fn summarise(results: &[(String, Counts, Duration)]) -> Counts {
+/// Prints the slowest and the failed suites, with what failed in them, and returns the sum of all.
+fn summarise(results: &[(String, Ran, Duration)]) -> Counts {
     const SLOWEST: usize = 5;
     let mut by_time: Vec<_> = results.iter().collect();
     by_time.sort_by_key(|(_, _, time)| std::cmp::Reverse(*time));
     println!();
-    for (name, counts, time) in by_time.iter().take(SLOWEST) {
-        println!("{name}: {counts} in {:.1} s", time.as_secs_f64());
+    for (name, ran, time) in by_time.iter().take(SLOWEST) {
+        println!("{name}: {} in {:.1} s", ran.counts, time.as_secs_f64());
     }
     let mut sum = Counts::default();
-    for (name, counts, _) in results {
-        if counts.failed > 0 {
+    for (name, ran, _) in results {
+        if ran.counts.failed > 0 {
             println!("FAILED   {name}");
+            for line in &ran.failures.lines {
+                println!("         {line}");
+            }
         }
-        sum += *counts;
+        sum += ran.counts;
     }
     sum
 }
 
+/// Runs one binary, as [`run_binary`] does, of which only the numbers matter.
+pub fn run_one(name: &str, test: Command) -> Counts {
+    run_binary(name, test).counts
+}
+
 /// Runs one binary, each line of whose output is shown behind its name. A binary that ends without its closing line
 /// has crashed, which counts as a failure.
-pub fn run_one(name: &str, mut test: Command) -> Counts {
+fn run_binary(name: &str, mut test: Command) -> Ran {
+    let mut failures = Failures::default();
     println!("{name}: {}", command::shown(&test));
     let child = test
         .stdin(Stdio::null())
@@ -253,7 +291,8 @@ pub fn run_one(name: &str, mut test: Command) -> Counts {
         Ok(child) => child,
         Err(error) => {
             println!("{name}: starting it failed: {error}");
-            return Counts::FAILURE;
+            let counts = Counts::FAILURE;
+            return Ran { counts, failures };
         }
     };
     let (sender, lines) = mpsc::channel();
@@ -270,6 +309,7 @@ pub fn run_one(name: &str, mut test: Command) -> Counts {
             println!("{name} | {line}");
         }
         counts.extend(Counts::parse(&line));
+        failures.hear(&line);
     }
     let mut sum = Counts::default();
     counts.iter().for_each(|one| sum += *one);
@@ -278,7 +318,8 @@ pub fn run_one(name: &str, mut test: Command) -> Counts {
         println!("{name}: it ended without a result");
         sum += Counts::FAILURE;
     }
-    sum
+    let counts = sum;
+    Ran { counts, failures }
 }
 
 /// Sends the lines of a stream, from a thread of its own.
@@ -334,6 +375,17 @@ mod tests {
             Suite::parse(r#"{"reason":"build-finished","success":true}"#),
             None
         );
+    }
+
+    #[test]
+    fn the_reasons_of_failures_are_kept() {
+        let mut command = Command::new("sh");
+        let output = "echo test a ... FAILED; echo; echo failures:; echo; echo ---- a stdout ----; echo it is red; echo; \
+                      echo failures:; echo '    a'; echo 'test result: FAILED. 0 passed; 1 failed; 0 ignored'; echo more; false";
+        command.args(["-c", output]);
+        let ran = run_binary("a suite", command);
+        assert_eq!(ran.counts.to_string(), "0 passed, 1 failed");
+        assert_eq!(ran.failures.lines, ["---- a stdout ----", "it is red"]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use lb_model::{pool::PoolName, vip::VipKey};
+use lb_model::{intent::VipSpec, pool::PoolName, vip::VipKey};
 pub use lb_proto::endpoint::Endpoint;
 use lb_serve::vital::Registrar;
 use tokio::sync::watch;
@@ -46,11 +46,41 @@ impl Standing {
 /// The reals that pools want, by VIP and address.
 pub type Wanted = BTreeMap<(VipKey, IpAddr), Standing>;
 
-/// What all pools want.
+/// A VIP of the controller's own, with its reals.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claim {
+    /// The VIP.
+    pub vip: VipKey,
+    /// Its settings.
+    pub spec: VipSpec,
+    /// The weights of its reals.
+    pub reals: BTreeMap<IpAddr, u32>,
+}
+
+/// A real that is wanted, or is there.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct WantedReal {
+    standing: Standing,
+    /// Of a VIP of the controller's own; the operator has those of others.
+    weight: Option<u32>,
+}
+
+impl WantedReal {
+    /// Whether one that is there is as it is wanted here.
+    fn is_as(self, wanted: WantedReal) -> bool {
+        self.standing == wanted.standing
+            && wanted
+                .weight
+                .is_none_or(|weight| self.weight == Some(weight))
+    }
+}
+
+/// What all pools and load balancers want.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct AllWanted {
-    reals: Wanted,
-    /// Whether every pool has said what it wants, so that other reals are nobody's.
+    reals: BTreeMap<(VipKey, IpAddr), WantedReal>,
+    vips: BTreeMap<VipKey, VipSpec>,
+    /// Whether everyone has said what it wants, so that other reals are nobody's.
     is_complete: bool,
 }
 
@@ -78,6 +108,8 @@ pub struct AgentState {
     pub trouble: Option<String>,
     /// What it refuses, in words: a VIP that it does not have (without an address), or a real.
     pub refused: BTreeMap<(VipKey, Option<IpAddr>), String>,
+    /// The controller's VIPs: which of their reals are up.
+    pub vips: BTreeMap<VipKey, BTreeMap<IpAddr, bool>>,
     /// The controller's reals.
     pub reals: HashMap<(VipKey, IpAddr), RealFigures>,
     /// New flows of each VIP, since the agent started counting.
@@ -102,6 +134,10 @@ struct Pools {
     wanted: HashMap<PoolName, Wanted>,
     /// Pools that have not said yet what they want, since the start of this process.
     awaited: Vec<PoolName>,
+    /// The VIPs of load balancers, by id.
+    claims: BTreeMap<u64, Claim>,
+    /// Load balancers that have not said yet what they want.
+    awaited_claims: Vec<u64>,
 }
 
 /// The owner of the reals of the controller with this name.
@@ -120,8 +156,8 @@ pub async fn refuse_strangers(endpoints: &[Endpoint], name: &str) -> Result<(), 
         let mut client = client::client(endpoint);
         let listed = tokio::time::timeout(ASK, reconcile::list(&mut client, &owner)).await;
         match listed {
-            Ok(Ok((reals, _))) if !reals.is_empty() => {
-                let text = reconcile::strangers(&owner, reals.len());
+            Ok(Ok(known)) if !known.is_empty() => {
+                let text = reconcile::strangers(&owner, known.reals.len());
                 return Err(format!("the agent at {endpoint}: {text}"));
             }
             Ok(Ok(_)) => {}
@@ -133,7 +169,8 @@ pub async fn refuse_strangers(endpoints: &[Endpoint], name: &str) -> Result<(), 
 }
 
 impl Agents {
-    /// Starts the tasks. No real is removed before each of `pools` has said what it wants. A controller that `is_new` touches no
+    /// Starts the tasks. No real and no VIP is removed before each of `pools` and of the load balancers with these ids has said
+    /// what it wants. A controller that `is_new` touches no
     /// agent that has reals of its name.
     #[must_use]
     pub fn start(
@@ -141,6 +178,7 @@ impl Agents {
         name: &str,
         is_new: bool,
         pools: Vec<PoolName>,
+        balancers: Vec<u64>,
         parts: &Registrar,
     ) -> Self {
         let wanted = watch::Sender::new(Arc::default());
@@ -161,8 +199,9 @@ impl Agents {
             .collect();
         let agents = Agents(Arc::new(Inner {
             pools: Mutex::new(Pools {
-                wanted: HashMap::new(),
                 awaited: pools,
+                awaited_claims: balancers,
+                ..Pools::default()
             }),
             wanted,
             states,
@@ -191,15 +230,53 @@ impl Agents {
         self.publish();
     }
 
+    /// Says which VIP a load balancer wants, if it wants one.
+    pub fn claim(&self, balancer: u64, claim: Option<Claim>) {
+        {
+            let mut pools = self.0.pools.lock().unwrap_or_else(PoisonError::into_inner);
+            pools.awaited_claims.retain(|one| *one != balancer);
+            match claim {
+                Some(claim) => drop(pools.claims.insert(balancer, claim)),
+                None => drop(pools.claims.remove(&balancer)),
+            }
+        }
+        self.publish();
+    }
+
+    /// The load balancers that want a VIP.
+    pub fn claimants(&self) -> Vec<u64> {
+        let pools = self.0.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        pools.claims.keys().copied().collect()
+    }
+
+    /// What each agent knows, as it changes.
+    pub fn followers(&self) -> Vec<watch::Receiver<Arc<AgentState>>> {
+        let states = self.0.states.iter();
+        states.map(|(_, state)| state.clone()).collect()
+    }
+
     fn publish(&self) {
         let pools = self.0.pools.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all = AllWanted {
-            reals: Wanted::new(),
-            is_complete: pools.awaited.is_empty(),
+            is_complete: pools.awaited.is_empty() && pools.awaited_claims.is_empty(),
+            ..AllWanted::default()
         };
-        for wanted in pools.wanted.values() {
-            all.reals
-                .extend(wanted.iter().map(|(real, standing)| (*real, *standing)));
+        for (real, standing) in pools.wanted.values().flatten() {
+            let wanted = WantedReal {
+                standing: *standing,
+                weight: None,
+            };
+            all.reals.insert(*real, wanted);
+        }
+        for claim in pools.claims.values() {
+            all.vips.insert(claim.vip, claim.spec.clone());
+            for (address, weight) in &claim.reals {
+                let wanted = WantedReal {
+                    standing: Standing::Serving,
+                    weight: Some(*weight),
+                };
+                all.reals.insert((claim.vip, *address), wanted);
+            }
         }
         self.0.wanted.send_if_modified(|before| {
             let differs = **before != all;

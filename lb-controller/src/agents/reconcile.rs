@@ -8,13 +8,13 @@ use std::{
 };
 
 use lb_clients::backoff::Backoff;
-use lb_model::vip::VipKey;
+use lb_model::{intent::VipSpec, settings::Settings as _, vip::VipKey};
 use lb_proto::v1;
 use tokio::sync::watch;
 use tonic::{Code, Status};
 
 use super::{
-    AgentState, AllWanted, Endpoint, RealFigures, Standing, Wanted,
+    AgentState, AllWanted, Endpoint, RealFigures, Standing, WantedReal,
     client::{Client, client, vip_id, vip_key},
 };
 
@@ -22,6 +22,9 @@ use super::{
 const READ: Duration = Duration::from_secs(1);
 /// How often its reals are compared although nothing has changed here: somebody else may have changed them.
 const COMPARE: u32 = 10;
+/// How soon, and how often, it is asked again after a change of a VIP, until a real of it is up.
+const SOON: Duration = Duration::from_millis(30);
+const SOON_LOOKS: u32 = 60;
 /// Pauses after failures.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -36,10 +39,33 @@ pub(super) struct Reconciler {
     state: watch::Sender<Arc<AgentState>>,
     /// Whether the controller's store was empty when it started: reals that it finds then are not its own.
     is_new: bool,
-    /// The controller's reals at the agent, as it last said; `None` if that is unknown.
-    known: Option<Wanted>,
-    shed_rates: HashMap<VipKey, f64>,
+    /// What the controller has at the agent, as it last said; `None` if that is unknown.
+    known: Option<Known>,
+    /// The settings that each VIP was last given: an agent that understands them in another way is not told each second.
+    given: BTreeMap<VipKey, VipSpec>,
     looks: u32,
+    /// Looks that are still to be made soon.
+    soon: u32,
+}
+
+/// What a controller has at an agent.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// Its reals.
+    pub reals: BTreeMap<(VipKey, IpAddr), WantedReal>,
+    /// Its VIPs, with the settings that could be read.
+    vips: BTreeMap<VipKey, Option<VipSpec>>,
+    /// Which of the reals of its VIPs are up.
+    up: BTreeMap<VipKey, BTreeMap<IpAddr, bool>>,
+    /// Connections a second that each VIP of the agent may end on reals over their share.
+    shed_rates: HashMap<VipKey, f64>,
+}
+
+impl Known {
+    /// Whether it has nothing there.
+    pub fn is_empty(&self) -> bool {
+        self.reals.is_empty() && self.vips.is_empty()
+    }
 }
 
 impl Reconciler {
@@ -57,8 +83,9 @@ impl Reconciler {
             wanted,
             state,
             known: None,
-            shed_rates: HashMap::new(),
+            given: BTreeMap::new(),
             looks: 0,
+            soon: 0,
         }
     }
 
@@ -69,7 +96,7 @@ impl Reconciler {
             let pause = match self.look(&mut client).await {
                 Ok(()) => {
                     backoff.reset();
-                    READ
+                    if self.soon == 0 { READ } else { SOON }
                 }
                 Err(status) => {
                     self.known = None;
@@ -111,49 +138,150 @@ impl Reconciler {
     async fn look(&mut self, client: &mut Client) -> Result<(), Status> {
         let wanted = self.wanted.borrow_and_update().clone();
         self.looks = self.looks.wrapping_add(1);
-        if self.known.is_none() || self.looks.is_multiple_of(COMPARE) {
-            let (known, shed_rates) = list(client, &self.owner).await?;
+        // The agent says there which reals of VIPs are up.
+        let is_due = self.looks.is_multiple_of(COMPARE) || !wanted.vips.is_empty();
+        if self.known.is_none() || is_due {
+            let known = list(client, &self.owner).await?;
             if self.is_new && !known.is_empty() {
                 return Err(Status::failed_precondition(strangers(
                     &self.owner,
-                    known.len(),
+                    known.reals.len(),
                 )));
             }
             self.is_new = false;
             self.known = Some(known);
-            self.shed_rates = shed_rates;
         }
-        let refused = self.repair(client, &wanted).await?;
-        let figures = self.figures(client).await?;
+        let mut known = self.known.take().unwrap_or_default();
+        self.soon = self.soon.saturating_sub(1);
+        let mut refused = self.repair_vips(client, &wanted, &mut known).await?;
+        refused.extend(self.repair(client, &wanted, &mut known).await?);
+        let is_up = |vip| {
+            known
+                .up
+                .get(vip)
+                .is_some_and(|reals| reals.values().any(|is_up| *is_up))
+        };
+        if known.vips.keys().all(is_up) {
+            self.soon = 0;
+        }
+        let figures = self.figures(client, &known).await?;
+        let vips = known.vips.keys();
+        let vips = vips.map(|vip| (*vip, known.up.get(vip).cloned().unwrap_or_default()));
         self.state.send_replace(Arc::new(AgentState {
             trouble: None,
             refused,
-            shed_rates: self.shed_rates.clone(),
+            vips: vips.collect(),
+            shed_rates: known.shed_rates.clone(),
             ..figures
         }));
+        self.known = Some(known);
         Ok(())
     }
 
+    /// Makes the difference between the VIPs. Returns what of it the agent refuses.
+    async fn repair_vips(
+        &mut self,
+        client: &mut Client,
+        all: &AllWanted,
+        known: &mut Known,
+    ) -> Result<Refused, Status> {
+        let mut refused = Refused::new();
+        let vips: BTreeSet<VipKey> = all.vips.keys().chain(known.vips.keys()).copied().collect();
+        for vip in vips {
+            let changed = match (known.vips.get(&vip), all.vips.get(&vip)) {
+                (None, Some(spec)) => {
+                    let request = v1::AddVipRequest {
+                        id: Some(vip_id(&vip)),
+                        spec: Some(vip_message(spec)),
+                        writer: self.writer(),
+                    };
+                    client.add_vip(request).await.map(drop)
+                }
+                (Some(before), Some(spec))
+                    if before.as_ref() != Some(spec) && self.given.get(&vip) != Some(spec) =>
+                {
+                    let request = v1::UpdateVipRequest {
+                        id: Some(vip_id(&vip)),
+                        spec: Some(vip_message(spec)),
+                        update_mask: Some(prost_types::FieldMask {
+                            paths: VipSpec::fields()
+                                .iter()
+                                .map(|field| field.name.to_owned())
+                                .collect(),
+                        }),
+                        writer: self.writer(),
+                    };
+                    client.update_vip(request).await.map(drop)
+                }
+                (Some(_), None) if all.is_complete => {
+                    let request = v1::DeleteVipRequest {
+                        id: Some(vip_id(&vip)),
+                        writer: self.writer(),
+                    };
+                    match client.delete_vip(request).await {
+                        Err(status) if status.code() != Code::NotFound => Err(status),
+                        _ => Ok(()),
+                    }
+                }
+                _ => continue,
+            };
+            match (changed, all.vips.get(&vip)) {
+                (Ok(()), Some(spec)) => {
+                    self.soon = SOON_LOOKS;
+                    self.given.insert(vip, spec.clone());
+                    known.vips.insert(vip, Some(spec.clone()));
+                }
+                (Ok(()), None) => {
+                    self.given.remove(&vip);
+                    known.vips.remove(&vip);
+                    known.up.remove(&vip);
+                    known.reals.retain(|(of, _), _| *of != vip);
+                }
+                // Somebody has removed it; the next look adds it again.
+                (Err(status), _) if status.code() == Code::NotFound => {
+                    known.vips.remove(&vip);
+                }
+                (Err(status), _) if is_refusal(&status) => {
+                    let text = format!("it refuses the VIP {vip}: {}", status.message());
+                    refused.insert((vip, None), text);
+                }
+                (Err(status), _) => return Err(status),
+            }
+        }
+        Ok(refused)
+    }
+
     /// Makes the difference. Returns what of it the agent refuses.
-    async fn repair(&mut self, client: &mut Client, all: &AllWanted) -> Result<Refused, Status> {
+    async fn repair(
+        &self,
+        client: &mut Client,
+        all: &AllWanted,
+        known: &mut Known,
+    ) -> Result<Refused, Status> {
         let wanted = &all.reals;
-        let mut known = self.known.take().unwrap_or_default();
+        let Known {
+            reals: known, vips, ..
+        } = known;
         let mut refused = Refused::new();
         let reals: BTreeSet<_> = wanted.keys().chain(known.keys()).copied().collect();
         for real in reals {
             let (vip, address) = real;
             let change = match (known.get(&real), wanted.get(&real)) {
-                (None, Some(standing)) => self.add(client, vip, address, *standing).await,
-                (Some(before), Some(standing)) if before != standing => {
-                    self.change(client, vip, address, *standing).await
+                // Its VIP was refused.
+                (None, Some(_)) if all.vips.contains_key(&vip) && !vips.contains_key(&vip) => {
+                    continue;
+                }
+                (None, Some(real)) => self.add(client, vip, address, *real).await,
+                (Some(before), Some(real)) if !before.is_as(*real) => {
+                    self.change(client, vip, address, *real).await
                 }
                 (Some(_), None) if all.is_complete => self.delete(client, vip, address).await,
                 _ => continue,
             };
             match change {
                 Ok(()) => match wanted.get(&real) {
-                    Some(standing) => {
-                        known.insert(real, *standing);
+                    Some(wanted) => {
+                        known.insert(real, *wanted);
                     }
                     None => {
                         known.remove(&real);
@@ -170,15 +298,7 @@ impl Reconciler {
                     );
                     refused.insert((vip, None), text);
                 }
-                Err(status)
-                    if matches!(
-                        status.code(),
-                        Code::AlreadyExists
-                            | Code::FailedPrecondition
-                            | Code::InvalidArgument
-                            | Code::ResourceExhausted
-                    ) =>
-                {
+                Err(status) if is_refusal(&status) => {
                     let text = format!(
                         "it refuses the real {address} of {vip}: {}",
                         status.message()
@@ -188,7 +308,6 @@ impl Reconciler {
                 Err(status) => return Err(status),
             }
         }
-        self.known = Some(known);
         Ok(refused)
     }
 
@@ -204,12 +323,12 @@ impl Reconciler {
         client: &mut Client,
         vip: VipKey,
         address: IpAddr,
-        standing: Standing,
+        real: WantedReal,
     ) -> Result<(), Status> {
         let request = v1::AddRealRequest {
             vip: Some(vip_id(&vip)),
             address: address.to_string(),
-            spec: Some(spec(standing)),
+            spec: Some(spec(real)),
             writer: self.writer(),
         };
         client.add_real(request).await.map(drop)
@@ -220,14 +339,18 @@ impl Reconciler {
         client: &mut Client,
         vip: VipKey,
         address: IpAddr,
-        standing: Standing,
+        real: WantedReal,
     ) -> Result<(), Status> {
         let request = v1::UpdateRealRequest {
             vip: Some(vip_id(&vip)),
             address: address.to_string(),
-            spec: Some(spec(standing)),
+            spec: Some(spec(real)),
             update_mask: Some(prost_types::FieldMask {
-                paths: vec!["drained".to_owned(), "evacuated".to_owned()],
+                paths: ["drained", "evacuated"]
+                    .into_iter()
+                    .chain(real.weight.map(|_| "weight"))
+                    .map(str::to_owned)
+                    .collect(),
             }),
             writer: self.writer(),
         };
@@ -252,11 +375,12 @@ impl Reconciler {
     }
 
     /// What the agent knows of the controller's reals.
-    async fn figures(&self, client: &mut Client) -> Result<AgentState, Status> {
+    async fn figures(&self, client: &mut Client, known: &Known) -> Result<AgentState, Status> {
         let mut state = AgentState::default();
-        let Some(known) = self.known.as_ref().filter(|known| !known.is_empty()) else {
+        let known = &known.reals;
+        if known.is_empty() {
             return Ok(state);
-        };
+        }
         let answer = client.get_stats(v1::GetStatsRequest::default()).await?;
         for vip in answer.into_inner().vips {
             let Some(key) = vip.id.as_ref().and_then(vip_key) else {
@@ -315,41 +439,77 @@ fn shed_rate(steering: &v1::Component) -> f64 {
     }
 }
 
-fn spec(standing: Standing) -> v1::RealSpec {
+fn spec(real: WantedReal) -> v1::RealSpec {
     v1::RealSpec {
-        drained: Some(standing.is_drained()),
-        evacuated: Some(standing == Standing::Evacuated),
+        weight: real.weight,
+        drained: Some(real.standing.is_drained()),
+        evacuated: Some(real.standing == Standing::Evacuated),
         ..v1::RealSpec::default()
     }
 }
 
-/// An owner's reals at an agent, and the `shed_rate` of each VIP.
-pub(super) async fn list(
-    client: &mut Client,
-    owner: &str,
-) -> Result<(Wanted, HashMap<VipKey, f64>), Status> {
+/// Settings of a VIP as a message.
+fn vip_message(spec: &VipSpec) -> v1::VipSpec {
+    // Every setting has a field.
+    lb_proto::settings::from_map(&spec.to_map(), &VipSpec::fields()).unwrap_or_default()
+}
+
+/// Settings of a VIP from a message; `None` if this controller does not understand them.
+fn vip_spec(message: &v1::VipSpec) -> Option<VipSpec> {
+    let map = lb_proto::settings::to_map(message, &VipSpec::fields()).ok()?;
+    lb_model::settings::from_map(&map).ok()
+}
+
+/// Whether this is an operator's matter, not a lost connection.
+fn is_refusal(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::AlreadyExists
+            | Code::FailedPrecondition
+            | Code::InvalidArgument
+            | Code::ResourceExhausted
+    )
+}
+
+/// What an owner has at an agent.
+pub(super) async fn list(client: &mut Client, owner: &str) -> Result<Known, Status> {
     let answer = client.list_vips(v1::ListVipsRequest::default()).await?;
-    let mut reals = Wanted::new();
-    let mut shed_rates = HashMap::new();
+    let mut known = Known::default();
     for vip in answer.into_inner().vips {
         let Some(key) = vip.id.as_ref().and_then(vip_key) else {
             continue;
         };
-        let steering = vip.spec.unwrap_or_default().steering.unwrap_or_default();
-        shed_rates.insert(key, shed_rate(&steering));
-        for real in vip.reals.into_iter().filter(|real| real.owner == owner) {
-            if let Ok(address) = real.address.parse() {
-                let spec = real.spec.unwrap_or_default();
-                let standing = match (spec.drained(), spec.evacuated()) {
-                    (false, _) => Standing::Serving,
-                    (true, false) => Standing::Drained,
-                    (true, true) => Standing::Evacuated,
-                };
-                reals.insert((key, address), standing);
+        let spec = vip.spec.unwrap_or_default();
+        if vip.owner == owner {
+            known.vips.insert(key, vip_spec(&spec));
+        }
+        let steering = spec.steering.unwrap_or_default();
+        known.shed_rates.insert(key, shed_rate(&steering));
+        for real in vip.reals {
+            let Ok(address) = real.address.parse() else {
+                continue;
+            };
+            if vip.owner == owner {
+                let is_up = real.state() == v1::RealState::Active;
+                known.up.entry(key).or_default().insert(address, is_up);
             }
+            if real.owner != owner {
+                continue;
+            }
+            let spec = real.spec.unwrap_or_default();
+            let standing = match (spec.drained(), spec.evacuated()) {
+                (false, _) => Standing::Serving,
+                (true, false) => Standing::Drained,
+                (true, true) => Standing::Evacuated,
+            };
+            let real = WantedReal {
+                standing,
+                weight: spec.weight,
+            };
+            known.reals.insert((key, address), real);
         }
     }
-    Ok((reals, shed_rates))
+    Ok(known)
 }
 
 /// What is wrong if an agent has reals of a controller whose store is empty, and what to do.

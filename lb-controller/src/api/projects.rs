@@ -6,7 +6,10 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::convert;
-use crate::projects::{Key, OrderError, Projects, Refusal, Update};
+use crate::{
+    projects::{OrderError, Projects},
+    registry::{Key, Refusal, Update},
+};
 
 /// Types of objects in `google.rpc.ResourceInfo`.
 const PROJECT: &str = "lb.controller.v1.Project";
@@ -30,7 +33,7 @@ fn refused(refusal: &Refusal) -> Status {
             Status::with_error_details(Code::InvalidArgument, text.clone(), details)
         }
         Refusal::Quota { .. } | Refusal::NoAddresses(_) => Status::resource_exhausted(text),
-        Refusal::Deleting(_) | Refusal::NotEmpty { .. } | Refusal::NoNodes => {
+        Refusal::Deleting(_) | Refusal::NotEmpty { .. } | Refusal::NoNodes | Refusal::NoShared => {
             Status::failed_precondition(text)
         }
     }

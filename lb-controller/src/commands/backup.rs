@@ -10,7 +10,9 @@ use std::{
 use anyhow::{Context as _, bail};
 use lb_controller::{
     config::check_name,
-    keeper::{Backup as Copy, Place, StoredPool},
+    keeper::{Backup as Copy, Place},
+    pool::StoredPool,
+    registry::Registry,
 };
 use lb_model::pool::PoolName;
 use lb_store::{Store, StoreError};
@@ -111,15 +113,16 @@ impl Restore {
         let mut store = self
             .source
             .open("stop the controller first; instances run on")?;
-        let stored = Copy::take(&*store)?;
-        let before = by_name(stored.pools()?);
-        let after = by_name(copy.pools()?);
+        let stored = Copy::take(&*store)?.stored()?;
+        let copied = copy.stored()?;
+        let before = by_name(StoredPool::read(&stored)?);
+        let after = by_name(StoredPool::read(&copied)?);
         println!("{}: {} pools", self.file.display(), after.len());
-        let projects = copy.registry()?;
-        let mut is_same = stored.registry()? == projects;
+        let projects = Registry::read(&copied)?;
+        let mut is_same = stored.is_same_besides_pools(&copied);
         if !is_same {
             println!(
-                "projects and load balancers would be those of then: {} and {}",
+                "projects, load balancers and what belongs to them would be those of then: {} projects, {} load balancers",
                 projects.projects().count(),
                 projects.balancers().count()
             );

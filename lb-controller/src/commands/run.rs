@@ -12,8 +12,10 @@ use lb_controller::{
     http,
     hub::Hub,
     keeper::{Keeper, KeeperError, Opened, Place},
-    projects::{Making, Names, Projects},
+    pool::StoredPool,
+    projects::{Means, Names, Projects, StoredNames},
     pulses::Pulses,
+    registry::{Making, Registry},
 };
 use lb_drivers::Owned;
 use lb_model::{
@@ -47,6 +49,7 @@ const STORE: &str = "the thread that writes the store";
 const STORE_CHECK: &str = "the task that looks after the store";
 const API: &str = "the API's server";
 const HTTP: &str = "the server of HTTP and WebSockets";
+const NODE_STREAMS: &str = "the server of pools for nodes of load balancers";
 const RUNTIME: &str = "the runtime, which runs all tasks,";
 const POOLS: &str = "the task of a pool";
 
@@ -313,9 +316,7 @@ impl Run {
             .await?;
         let Some(Opened {
             keeper,
-            pools: stored,
-            registry,
-            names,
+            stored,
             thread,
         }) = opened
         else {
@@ -335,14 +336,24 @@ impl Run {
         };
         let hub = Hub::new(owned, parts.clone());
         // One that has lost its store, or has another's name, must not remove what it finds.
-        let is_new = stored.is_empty() && registry.is_empty() && !self.take_over;
+        let stored_pools = StoredPool::read(&stored)?;
+        let registry = Registry::read(&stored)?;
+        let is_new = stored_pools.is_empty() && registry.is_empty() && !self.take_over;
         if is_new {
             agents::refuse_strangers(&agents, &settings.name)
                 .await
                 .map_err(anyhow::Error::msg)?;
         }
-        let pools_before = stored.iter().map(|pool| pool.name.clone()).collect();
-        let agents = Agents::start(agents, &settings.name, is_new, pools_before, &parts);
+        let pools_before = stored_pools.iter().map(|pool| pool.name.clone()).collect();
+        let shared_before = registry.shared().collect();
+        let agents = Agents::start(
+            agents,
+            &settings.name,
+            is_new,
+            pools_before,
+            shared_before,
+            &parts,
+        );
         let probes = runner::slots().context("reading the limit of files")?;
         vital.spawn(STORE_CHECK, keeper.clone().watch());
         let controller = Controller::start(
@@ -350,11 +361,11 @@ impl Run {
             keeper.clone(),
             agents,
             probes,
-            stored,
+            stored_pools,
             is_new,
             parts.clone(),
         )?;
-        let making = Making {
+        let means = Means {
             program: beside(
                 settings
                     .nodes
@@ -362,14 +373,17 @@ impl Run {
                     .and_then(|nodes| nodes.program.as_ref()),
                 "lb-proxy",
             )?,
-            nodes: settings.nodes.clone(),
+            making: Making {
+                nodes: settings.nodes.clone(),
+                shared: settings.shared.clone(),
+            },
             state: settings.state.clone(),
         };
         let (stop, stopping) = watch::channel(false);
         let names = match &settings.dns {
             Some(spec) => Some(Names::start(
                 spec.clone(),
-                names,
+                StoredNames::read(&stored)?,
                 &controller,
                 keeper.clone(),
                 &parts,
@@ -377,7 +391,7 @@ impl Run {
             )?),
             None => None,
         };
-        let projects = Projects::start(making, controller.clone(), keeper, registry, names, &parts);
+        let projects = Projects::start(means, controller.clone(), keeper, registry, names, &parts);
         watch(&vital, &controller, settings.watchdog)?;
         let mut file = self.config.is_some().then_some(pools);
         let mut is_followed = match &file {
@@ -389,14 +403,15 @@ impl Run {
             .map(|listener| listener.endpoint().to_string())
             .collect();
         let has_http = http.is_some();
+        let site = http::Site::new(
+            controller.clone(),
+            projects.clone(),
+            settings.http_origins.clone(),
+            stopping.clone(),
+        );
+        vital.spawn(NODE_STREAMS, http::serve_nodes(site.clone()));
         if let Some(listener) = http {
             ready.push(format!("http://{}", listener.local_addr()?));
-            let site = http::Site::new(
-                controller.clone(),
-                projects.clone(),
-                settings.http_origins.clone(),
-                stopping.clone(),
-            );
             vital.spawn(HTTP, http::serve(site, listener));
         }
         vital.spawn(

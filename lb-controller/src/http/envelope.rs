@@ -12,7 +12,8 @@ use serde_json::json;
 
 use crate::{
     KINDS,
-    projects::{BalancerView, Key, OrderError, ProjectView, Projects, Refusal, SERVING, Update},
+    projects::{BalancerView, OrderError, ProjectView, Projects, SERVING},
+    registry::{Key, Refusal, Update},
 };
 
 /// What is done.
@@ -32,8 +33,9 @@ enum Kind {
 }
 
 /// The names of the envelope for settings of a load balancer, and what is before them in errors.
-const WORDS: [(&str, &str); 12] = [
+const WORDS: [(&str, &str); 13] = [
     ("protocol", "type"),
+    ("pool", "backend.pool"),
     ("backends", "backend.entitys"),
     ("check.kind", "backend.health-check.protocol"),
     ("check.port", "backend.health-check.port"),
@@ -118,7 +120,9 @@ pub fn status(refusal: &Refusal) -> StatusCode {
         | Refusal::NotEmpty { .. } => StatusCode::CONFLICT,
         Refusal::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
         Refusal::Quota { .. } => StatusCode::FORBIDDEN,
-        Refusal::NoAddresses(_) | Refusal::NoNodes => StatusCode::SERVICE_UNAVAILABLE,
+        Refusal::NoAddresses(_) | Refusal::NoNodes | Refusal::NoShared => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
     }
 }
 
@@ -414,16 +418,23 @@ fn settings(mut info: Map<String, Value>) -> Result<Map<String, Value>, Failure>
         None => {}
         Some(Value::Object(backend)) => read_backend(backend, &mut settings)?,
         Some(value) => {
-            let advice = "give an object with entitys, health-check and auto-scaling";
+            let advice = "give an object with entitys or pool, health-check and auto-scaling";
             return Err(Failure::wrong("backend", &value, advice));
         }
     }
     // Whatever is left is called as it is in the settings, or is refused there.
-    for name in ["port", "nodes", "max_nodes", "labels", "description"] {
+    for name in [
+        "kind",
+        "port",
+        "nodes",
+        "max_nodes",
+        "labels",
+        "description",
+    ] {
         settings.extend(info.remove(name).map(|value| (name.to_owned(), value)));
     }
     if let Some((field, value)) = info.iter().next() {
-        let advice = "there is no such field; there are id, name, project, type, port, backend, nodes, max_nodes, labels and description";
+        let advice = "there is no such field; there are id, name, project, type, kind, port, backend, nodes, max_nodes, labels and description";
         return Err(Failure::wrong(field, value, advice));
     }
     Ok(settings)
@@ -449,6 +460,9 @@ fn read_backend(
         let mut backends = Vec::new();
         read_entities(&value, "backend.entitys", &mut backends)?;
         settings.insert("backends".to_owned(), backends.into());
+    }
+    if let Some(value) = backend.remove("pool") {
+        settings.insert("pool".to_owned(), value);
     }
     if let Some(value) = backend.remove("port") {
         settings.insert("backend_port".to_owned(), value);
@@ -478,7 +492,7 @@ fn read_backend(
     left(
         &backend,
         "backend",
-        "entitys, port, health-check and auto-scaling",
+        "entitys, pool, port, health-check and auto-scaling",
     )
 }
 
@@ -603,6 +617,7 @@ fn instance_info(view: &BalancerView) -> Value {
         info["port"] = spec.listen_port().into();
         info["backend"] = backend_info(&spec);
         info["nodes"] = spec.nodes.into();
+        info["kind"] = spec.kind.name().into();
     }
     info
 }
@@ -633,11 +648,15 @@ fn backend_info(spec: &BalancerSpec) -> Value {
             info
         },
     );
-    json!({
+    let mut info = json!({
         "entitys": entities,
         "health-check": check,
         "auto-scaling": spec.auto_scaling,
-    })
+    });
+    if let Some(pool) = &spec.pool {
+        info["pool"] = pool.as_str().into();
+    }
+    info
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 
 mod envelope;
 mod json;
+mod nodes;
 mod openapi;
 mod projects;
 mod routes;
@@ -42,6 +43,8 @@ use tokio::{
     sync::{Semaphore, watch::Receiver},
     task::JoinSet,
 };
+
+pub use nodes::serve_nodes;
 
 use crate::{controller::Controller, projects::Projects};
 
@@ -199,7 +202,11 @@ pub async fn serve(site: Site, listener: TcpListener) {
     loop {
         tokio::select! {
             Some(Ok(stream)) = incoming.next() => {
-                connections.spawn(serve_connection(site.clone(), stream));
+                let site = site.clone();
+                connections.spawn(serve_connection(site.stopping.clone(), stream, move |request| {
+                    let site = site.clone();
+                    async move { site.answer(request).await }
+                }));
             }
             Some(_) = connections.join_next() => {}
             () = stopped(&mut stopping) => break,
@@ -212,14 +219,16 @@ pub async fn serve(site: Site, listener: TcpListener) {
     .await;
 }
 
-async fn serve_connection<C>(site: Site, stream: C)
+/// Serves a connection until it ends or `stopping` becomes true.
+async fn serve_connection<C, A, F>(mut stopping: Receiver<bool>, stream: C, answer: A)
 where
     C: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    A: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Response<Body>>,
 {
-    let mut stopping = site.stopping.clone();
     let service = service_fn(move |request| {
-        let site = site.clone();
-        async move { Ok::<_, Infallible>(site.answer(request).await) }
+        let answer = answer(request);
+        async move { Ok::<_, Infallible>(answer.await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -13,7 +13,8 @@ use super::{
 };
 use crate::{
     api::convert,
-    projects::{Key, OrderError, Refusal, Update},
+    projects::OrderError,
+    registry::{Key, Refusal, Update},
 };
 
 fn refused(error: &Refusal) -> Response<Body> {

@@ -8,8 +8,10 @@ use lb_store::{CopyError, CopyForm, Records, Revision, Store, StoreError};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{
-    KeeperError, Mirror, POOLS, Registry, SCHEMA, StoredPool, TABLES, pools, read_all, registry,
+use super::{SCHEMA, writer::read_all};
+use crate::{
+    pool::PoolRecord,
+    records::{Mirror, NAMES, Record as _, Stored, Unreadable},
 };
 
 const FORM: CopyForm = CopyForm {
@@ -26,7 +28,7 @@ pub enum BackupError {
     Copy(#[from] CopyError),
     /// A record of it cannot be read.
     #[error(transparent)]
-    Record(#[from] KeeperError),
+    Record(#[from] Unreadable),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -46,13 +48,16 @@ struct Line {
 /// A copy of a store.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Backup {
+    /// Where they come from.
+    location: String,
     revision: u64,
     records: Mirror,
 }
 
 impl Backup {
-    pub(super) fn of(records: &Mirror, revision: Revision) -> Self {
+    pub(super) fn of(location: String, records: &Mirror, revision: Revision) -> Self {
         Backup {
+            location,
             revision: revision.0,
             records: records.clone(),
         }
@@ -63,13 +68,17 @@ impl Backup {
     /// # Errors
     /// A record cannot be read.
     pub fn take(store: &dyn Store) -> Result<Self, StoreError> {
-        Ok(Backup::of(&read_all(store)?, store.revision()))
+        Ok(Backup::of(
+            store.location(),
+            &read_all(store)?,
+            store.revision(),
+        ))
     }
 
     /// How many pools it has.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.records.get(POOLS).map_or(0, BTreeMap::len)
+        self.records.get(PoolRecord::TABLE).map_or(0, BTreeMap::len)
     }
 
     /// Whether it has no pool.
@@ -78,20 +87,12 @@ impl Backup {
         self.len() == 0
     }
 
-    /// The pools.
+    /// What is in it.
     ///
     /// # Errors
     /// A record cannot be read.
-    pub fn pools(&self) -> Result<Vec<StoredPool>, KeeperError> {
-        pools(&self.records, "the backup")
-    }
-
-    /// The projects and load balancers.
-    ///
-    /// # Errors
-    /// A record cannot be read.
-    pub fn registry(&self) -> Result<Registry, KeeperError> {
-        registry(&self.records, "the backup")
+    pub fn stored(&self) -> Result<Stored, Unreadable> {
+        Stored::checked(self.location.clone(), self.records.clone())
     }
 
     /// The text of the copy.
@@ -117,7 +118,7 @@ impl Backup {
     /// [`BackupError`]: it is none, was changed, or is of another version.
     pub fn read(text: &str) -> Result<Self, BackupError> {
         let (header, lines): (Header, Vec<Line>) = FORM.read(text)?;
-        let mut records: Mirror = TABLES
+        let mut records: Mirror = NAMES
             .iter()
             .map(|table| (*table, BTreeMap::new()))
             .collect();
@@ -128,11 +129,11 @@ impl Backup {
             table.insert(line.key, line.record.to_string().into_bytes());
         }
         let backup = Backup {
+            location: "the backup".to_owned(),
             revision: header.revision,
             records,
         };
-        backup.pools()?;
-        backup.registry()?;
+        backup.stored()?;
         Ok(backup)
     }
 
@@ -167,12 +168,13 @@ mod tests {
             "generation": 3,
         });
         let web = BTreeMap::from([("web".to_owned(), record.to_string().into_bytes())]);
-        let mut records: Mirror = TABLES
+        let mut records: Mirror = NAMES
             .iter()
             .map(|table| (*table, BTreeMap::new()))
             .collect();
-        records.insert(POOLS, web);
+        records.insert(PoolRecord::TABLE, web);
         Backup {
+            location: "a store".to_owned(),
             revision: 7,
             records,
         }

@@ -9,6 +9,7 @@ mod record;
 mod rollout;
 mod slot;
 mod steps;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -32,6 +33,7 @@ pub use self::{
     record::{InstanceRecord, Learned, PoolOwner, PoolRecord, Role},
     slot::{Health, Slot, Trouble},
     steps::{Step, StepKind, pause_after},
+    stored::StoredPool,
     view::{InstanceState, InstanceView},
 };
 

@@ -2,10 +2,12 @@
 
 use std::{fmt, time::Duration};
 
-use lb_model::pool::InstanceName;
+use lb_model::pool::{InstanceName, PoolName, PoolSpec};
 use lb_steering::scaling::ScalingState;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+use crate::{KINDS, records::Record};
 
 /// What an instance is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -76,6 +78,19 @@ pub struct InstanceRecord {
     pub was_healthy: bool,
 }
 
+impl InstanceRecord {
+    /// The key of the instance of a pool at a place.
+    #[must_use]
+    pub fn key(pool: &PoolName, number: u32) -> String {
+        format!("{pool}-{number}")
+    }
+}
+
+impl Record for InstanceRecord {
+    const TABLE: &'static str = "instances";
+    const WHAT: &'static str = "instance";
+}
+
 /// Who says what a pool is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -119,9 +134,25 @@ pub struct PoolRecord {
     pub owner: PoolOwner,
 }
 
+impl Record for PoolRecord {
+    const TABLE: &'static str = "pools";
+    const WHAT: &'static str = "pool";
+
+    fn check(&self) -> Result<(), String> {
+        let spec = PoolSpec::read(&self.spec, &KINDS);
+        spec.map(drop).map_err(|error| error.to_string())
+    }
+}
+
 /// What a controller has learned of a pool and can lose. Key: its name.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Learned {
     /// What the scaling law remembers.
     pub scaling: ScalingState,
+}
+
+impl Record for Learned {
+    const TABLE: &'static str = "learned";
+    const WHAT: &'static str = "pool";
+    const CAN_BE_LOST: bool = true;
 }

@@ -1,8 +1,9 @@
 //! Projects and their load balancers.
 //!
-//! - [`registry`]: which there are, purely: orders, names, quotas, addresses.
-//! - [`node`]: what the nodes of a load balancer are made from, purely.
+//! Which there are is decided by [`crate::registry`], purely.
+//!
 //! - `reconcile.rs`: the task that makes it true: nodes are a pool of `lb-proxy` whose configuration files it writes.
+//! - `shared.rs`: those that are VIPs of agents.
 //! - `names.rs`: their names in DNS.
 //!
 //! An order is accepted when it is stored, and converges then: no object is ever locked, and each says in conditions how far it
@@ -10,13 +11,8 @@
 
 mod admin;
 mod names;
-pub mod node;
 mod reconcile;
-mod record;
-pub mod registry;
-mod settings;
-#[cfg(test)]
-mod tests;
+mod shared;
 mod view;
 
 use std::{
@@ -28,23 +24,25 @@ use std::{
 
 use lb_model::{
     dns::{Label, RecordName},
-    project::ObjectName,
-    settings::{Map, Value},
+    pool::PoolName,
+    project::{BalancerSpec, ObjectName},
+    settings::{FieldError, Map, Value},
 };
 use lb_serve::vital::Registrar;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 pub use self::{
     names::{Names, PUSHER, SERVER, StoredNames},
     reconcile::KEEPER,
-    record::{BalancerRecord, ProjectRecord},
-    registry::{Key, Refusal, Registry, Update},
-    settings::NodeSettings,
     view::{BalancerView, Condition, NodeView, ProjectView, SERVING},
 };
 use crate::{
+    KINDS,
     controller::Controller,
     keeper::{Changes, Keeper, KeeperError},
+    records::Counter,
+    registry::{BalancerRecord, Key, Making, ProjectRecord, Refusal, Registry, Update},
+    worker::PoolView,
 };
 
 /// Why an order was not followed. Nothing has changed then.
@@ -58,11 +56,11 @@ pub enum OrderError {
     Store(#[from] KeeperError),
 }
 
-/// How load balancers are made here.
+/// What load balancers are made with.
 #[derive(Clone, Debug)]
-pub struct Making {
-    /// The operator's settings; `None` if there are none.
-    pub nodes: Option<NodeSettings>,
+pub struct Means {
+    /// The operator's settings.
+    pub making: Making,
     /// The controller's folder.
     pub state: PathBuf,
     /// The program of nodes that are processes.
@@ -75,7 +73,7 @@ pub struct Projects(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    making: Making,
+    means: Means,
     controller: Controller,
     keeper: Keeper,
     /// Their names, if they have some.
@@ -87,7 +85,13 @@ struct Inner {
     seen: Mutex<BTreeMap<u64, view::Seen>>,
     /// Wakes the task that makes it true.
     changed: Notify,
+    /// The sockets at which nodes read pools.
+    streams: watch::Sender<Streams>,
 }
+
+/// The sockets at which the nodes of load balancers read the pool that is behind them, by the id of the load balancer and the
+/// number of the node.
+pub type Streams = BTreeMap<(u64, u32), (PathBuf, PoolName)>;
 
 /// A record that follows from an order.
 enum Change {
@@ -101,7 +105,7 @@ impl Projects {
     /// Takes up what is stored, and starts the task that makes it true.
     #[must_use]
     pub fn start(
-        making: Making,
+        means: Means,
         controller: Controller,
         keeper: Keeper,
         registry: Registry,
@@ -109,7 +113,7 @@ impl Projects {
         parts: &Registrar,
     ) -> Self {
         let projects = Projects(Arc::new(Inner {
-            making,
+            means,
             controller,
             keeper,
             names,
@@ -117,6 +121,7 @@ impl Projects {
             ordering: tokio::sync::Mutex::default(),
             seen: Mutex::default(),
             changed: Notify::new(),
+            streams: watch::Sender::default(),
         }));
         let task = reconcile::run(Arc::downgrade(&projects.0));
         parts.spawn(KEEPER, "projects".to_owned(), task);
@@ -134,8 +139,8 @@ impl Projects {
         self.0.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn nodes(&self) -> Option<&NodeSettings> {
-        self.0.making.nodes.as_ref()
+    fn making(&self) -> &Making {
+        &self.0.means.making
     }
 
     /// Checks an order, stores what follows from it, and takes that up.
@@ -175,26 +180,26 @@ impl Projects {
             match change {
                 Change::Project(record) => {
                     last = last.max(record.id);
-                    write.project(record.id, Some(record));
-                    undo.project(record.id, registry.project(&Key::Id(record.id)).ok());
+                    write.put(record.id, record);
+                    undo.set(record.id, registry.project(&Key::Id(record.id)).ok());
                 }
                 Change::Balancer(record) => {
                     last = last.max(record.id);
-                    write.balancer(record.id, Some(record));
-                    undo.balancer(record.id, registry.balancer_by_id(record.id));
+                    write.put(record.id, record);
+                    undo.set(record.id, registry.balancer_by_id(record.id));
                 }
                 Change::ProjectGone(id) => {
-                    write.project(*id, None);
-                    undo.project(*id, registry.project(&Key::Id(*id)).ok());
+                    write.remove::<ProjectRecord>(id);
+                    undo.set(id, registry.project(&Key::Id(*id)).ok());
                 }
                 Change::BalancerGone(id) => {
-                    write.balancer(*id, None);
-                    undo.balancer(*id, registry.balancer_by_id(*id));
+                    write.remove::<BalancerRecord>(id);
+                    undo.set(id, registry.balancer_by_id(*id));
                 }
             }
         }
         if last > registry.last_id() {
-            write.last_id(last);
+            write.put(Counter::LAST_ID, &Counter(last));
         }
         (write, undo)
     }
@@ -229,7 +234,7 @@ impl Projects {
     ) -> Result<ProjectView, OrderError> {
         let record = self
             .order(|registry| {
-                let record = registry.changed_project(key, settings, update, self.nodes())?;
+                let record = registry.changed_project(key, settings, update, self.making())?;
                 Ok((vec![Change::Project(record.clone())], record))
             })
             .await?;
@@ -272,7 +277,9 @@ impl Projects {
     ) -> Result<BalancerView, OrderError> {
         let record = self
             .order(|registry| {
-                let record = registry.new_balancer(project, name, settings, self.nodes(), now())?;
+                let record =
+                    registry.new_balancer(project, name, settings, self.making(), now())?;
+                self.check_pool_of(registry, &record)?;
                 Ok((vec![Change::Balancer(record.clone())], record))
             })
             .await?;
@@ -292,12 +299,53 @@ impl Projects {
     ) -> Result<BalancerView, OrderError> {
         let record = self
             .order(|registry| {
-                let nodes = self.nodes();
-                let record = registry.changed_balancer(project, key, settings, update, nodes)?;
+                let making = self.making();
+                let record = registry.changed_balancer(project, key, settings, update, making)?;
+                self.check_pool_of(registry, &record)?;
                 Ok((vec![Change::Balancer(record.clone())], record))
             })
             .await?;
         Ok(self.balancer_view(&self.registry(), &record))
+    }
+
+    /// The pool behind a load balancer has to be there, and for its project; one that it had before need not.
+    fn check_pool_of(&self, registry: &Registry, record: &BalancerRecord) -> Result<(), Refusal> {
+        let pool_of = |record: &BalancerRecord| {
+            let spec = BalancerSpec::read(&record.spec, KINDS.probes);
+            spec.map(|spec| spec.pool).map_err(Refusal::Invalid)
+        };
+        let before = registry.balancer_by_id(record.id).map(pool_of);
+        let (Some(project), Some(pool)) = (registry.project_of(record), pool_of(record)?) else {
+            return Ok(());
+        };
+        if matches!(before, Some(Ok(Some(before))) if before == pool) {
+            return Ok(());
+        }
+        self.check_pool(&project.name, &pool)
+            .map_err(Refusal::Invalid)
+    }
+
+    /// Whether load balancers of a project may have this pool behind them. Whether there is one that is for others is nobody's
+    /// business.
+    fn check_pool(&self, project: &ObjectName, pool: &PoolName) -> Result<(), FieldError> {
+        let views = self.0.controller.views(Some(pool)).unwrap_or_default();
+        let is_for = |view: &PoolView| {
+            let projects = view.spec.get("projects").and_then(Value::as_array);
+            projects.is_some_and(|all| all.iter().any(|one| one == project.as_str()))
+        };
+        if views.iter().any(|view| !view.is_deleted && is_for(view)) {
+            return Ok(());
+        }
+        let advice = format!(
+            "there is no such pool for the project {project}; its operator adds one, or allows it with `projects` of the pool"
+        );
+        Err(FieldError::new("pool", pool, advice))
+    }
+
+    /// The sockets at which nodes are to read pools.
+    #[must_use]
+    pub fn streams(&self) -> watch::Receiver<Streams> {
+        self.0.streams.subscribe()
     }
 
     /// Deletes a load balancer; it is gone when its nodes are.

@@ -12,12 +12,14 @@ use std::{
 
 use lb_clients::backoff::Backoff;
 use lb_dns::{Addresses, Counts, DnsSpec, Push, RecordName, Serial, Server, SharedZone, Zone};
+use lb_model::dns::DomainError;
 use lb_serve::vital::Registrar;
 use tokio::sync::{Notify, watch};
 
 use crate::{
     controller::Controller,
     keeper::{Changes, Keeper},
+    records::{Counter, Stored, Unreadable},
 };
 
 /// See [`lb_serve::vital`].
@@ -39,6 +41,27 @@ pub struct StoredNames {
     pub names: BTreeMap<RecordName, Addresses>,
     /// The last serial number of the zone.
     pub serial: Option<u32>,
+}
+
+impl StoredNames {
+    /// Reads what is stored.
+    ///
+    /// # Errors
+    /// A record cannot be read.
+    pub fn read(stored: &Stored) -> Result<Self, Unreadable> {
+        let mut names = BTreeMap::new();
+        for (key, addresses) in stored.all::<Addresses>()? {
+            let name: RecordName = key.parse().map_err(|error: DomainError| {
+                stored.unreadable::<Addresses>(&key, error.to_string())
+            })?;
+            names.insert(name, addresses);
+        }
+        let serial = stored.counter(Counter::SERIAL)?;
+        Ok(StoredNames {
+            names,
+            serial: serial.and_then(|serial| u32::try_from(serial).ok()),
+        })
+    }
 }
 
 /// The zone, and what gets it.
@@ -158,14 +181,14 @@ impl Names {
             }
             let mut changes = Changes::default();
             for name in before.keys().filter(|name| !names.contains_key(*name)) {
-                changes.name(name, None);
+                changes.remove::<Addresses>(name);
             }
             for (name, addresses) in &names {
                 if before.get(name) != Some(addresses) {
-                    changes.name(name, Some(addresses));
+                    changes.put(name, addresses);
                 }
             }
-            changes.serial(zone.serial().get());
+            changes.put(Counter::SERIAL, &Counter(zone.serial().get().into()));
             (zone.clone(), changes)
         };
         self.0.shared.publish(zone);

@@ -6,28 +6,27 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fs, io,
     path::Path,
-    sync::{Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use lb_model::{
     pool::{InstanceName, PoolName, PoolSpec},
-    project::{BalancerSpec, is_pool_of_nodes, pool_of_nodes},
+    project::{BalancerKind, BalancerSpec, is_pool_of_nodes, pool_of_nodes},
 };
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    Change, Inner, Projects, admin, node,
-    record::BalancerRecord,
-    record_name,
-    settings::NodeSettings,
+    Change, Inner, Projects, Streams, admin, record_name, shared,
     view::{COMPLETE, NAMED, NodeView, SERVING, Seen},
 };
 use crate::{
     KINDS,
+    agents::AgentState,
     controller::Refused,
     pool::{Event, InstanceState, InstanceView, PoolOwner},
+    registry::{BalancerRecord, NodeSettings, node},
     troubles,
     worker::PoolView,
 };
@@ -57,14 +56,15 @@ pub(super) async fn run(inner: Weak<Inner>) {
         // What changes while it is looked is looked at again.
         let mut pools = projects.0.controller.names();
         pools.mark_unchanged();
-        let mut views = unsettled(&projects);
+        let (mut views, mut agents) = unsettled(&projects);
         let is_due = last.is_none_or(|last: Instant| last.elapsed() >= LOOK);
         if is_due {
             last = Some(Instant::now());
         }
         look(&projects, &followed, is_due).await;
-        let any = views.iter_mut().map(|view| Box::pin(view.changed()));
-        let any: Vec<_> = any.collect();
+        let any = views.iter_mut().map(|view| view.changed().boxed());
+        let agents = agents.iter_mut().map(|agent| agent.changed().boxed());
+        let any: Vec<_> = any.chain(agents).collect();
         let any = async {
             if any.is_empty() {
                 std::future::pending::<()>().await;
@@ -81,8 +81,13 @@ pub(super) async fn run(inner: Weak<Inner>) {
     }
 }
 
-/// The pools of the load balancers that are not as they are wanted, as they change.
-fn unsettled(projects: &Projects) -> Vec<watch::Receiver<PoolView>> {
+/// What load balancers wait for that are not as they are wanted: their pools and agents, as they change.
+fn unsettled(
+    projects: &Projects,
+) -> (
+    Vec<watch::Receiver<PoolView>>,
+    Vec<watch::Receiver<Arc<AgentState>>>,
+) {
     let mut pools = projects.0.controller.followers();
     let complete: BTreeSet<u64> = {
         let seen = projects.seen();
@@ -93,15 +98,19 @@ fn unsettled(projects: &Projects) -> Vec<watch::Receiver<PoolView>> {
     let open = registry
         .balancers()
         .filter(|one| !complete.contains(&one.id));
-    let views = open.filter_map(|one| pools.remove(&pool_of_nodes(one.id)));
-    views
-        // The task of one that has ended says nothing any more.
-        .filter(|view| view.has_changed().is_ok())
-        .map(|mut view| {
-            view.mark_unchanged();
-            view
-        })
-        .collect()
+    let mut agents = Vec::new();
+    let mut views = Vec::new();
+    for one in open {
+        if agents.is_empty() {
+            agents = projects.0.controller.agents().followers();
+        }
+        views.extend(pools.remove(&pool_of_nodes(one.id)));
+    }
+    // The task of one that has ended says nothing any more.
+    views.retain(|view| view.has_changed().is_ok());
+    views.iter_mut().for_each(watch::Receiver::mark_unchanged);
+    agents.iter_mut().for_each(watch::Receiver::mark_unchanged);
+    (views, agents)
 }
 
 /// Looks at all load balancers if that `is_due`, otherwise at those that are not as they are wanted.
@@ -139,12 +148,10 @@ fn name(projects: &Projects, records: &[BalancerRecord]) {
     {
         let (registry, seen) = (projects.registry(), projects.seen());
         for record in records.iter().filter(|record| !record.is_deleted) {
-            let nodes = seen
+            let addresses: BTreeSet<_> = seen
                 .get(&record.id)
-                .map(|seen| &seen.nodes[..])
+                .map(|seen| seen.addresses().collect())
                 .unwrap_or_default();
-            let serving = nodes.iter().filter(|node| node.is_serving);
-            let addresses: BTreeSet<_> = serving.map(|node| node.address).collect();
             if let Some(project) = registry.project_of(record) {
                 wanted.insert(record_name(project, record), (record, addresses));
             }
@@ -170,7 +177,20 @@ async fn keep(projects: &Projects, record: &BalancerRecord, followed: &Followed)
         }
         return;
     }
-    let made = make(projects, record).await;
+    // What is stored was checked.
+    let spec = match BalancerSpec::read(&record.spec, KINDS.probes) {
+        Ok(spec) => spec,
+        Err(error) => {
+            let why = error.to_string();
+            projects.note(record, |seen| seen.state(COMPLETE, false, why));
+            return;
+        }
+    };
+    if spec.kind == BalancerKind::Shared {
+        shared::keep(projects, record, &spec);
+        return;
+    }
+    let made = make(projects, record, &spec).await;
     let pool = pool_of_nodes(record.id);
     let view = projects
         .0
@@ -230,15 +250,26 @@ struct Made {
 }
 
 /// Writes the configurations of the nodes, and orders their pool.
-async fn make(projects: &Projects, record: &BalancerRecord) -> Result<Made, String> {
-    let making = &projects.0.making;
-    let nodes = making
+async fn make(
+    projects: &Projects,
+    record: &BalancerRecord,
+    spec: &BalancerSpec,
+) -> Result<Made, String> {
+    let means = &projects.0.means;
+    let nodes = means
+        .making
         .nodes
         .as_ref()
         .ok_or("this controller has no `[nodes]` in its configuration file")?;
-    let spec = BalancerSpec::read(&record.spec, KINDS.probes).map_err(|error| error.to_string())?;
-    let checksums = write(projects, record, &spec, nodes).await?;
-    let wanted = node::pool(record, &spec, nodes, &making.state, &making.program);
+    if node::are_machines(nodes) && spec.pool.is_some() {
+        return Err(
+            "its nodes are virtual machines, which cannot follow a pool yet; give `backends`, or nodes of another kind"
+                .to_owned(),
+        );
+    }
+    offer(projects, record, spec)?;
+    let checksums = write(projects, record, spec, nodes).await?;
+    let wanted = node::pool(record, spec, nodes, &means.state, &means.program);
     let wanted =
         wanted.map_err(|error| format!("the operator's settings of nodes do not fit: {error}"))?;
     let pool = pool_of_nodes(record.id);
@@ -249,6 +280,45 @@ async fn make(projects: &Projects, record: &BalancerRecord) -> Result<Made, Stri
         least: spec.nodes,
         checksums,
     })
+}
+
+/// Has the nodes find the pool that is behind them.
+fn offer(projects: &Projects, record: &BalancerRecord, spec: &BalancerSpec) -> Result<(), String> {
+    let state = &projects.0.means.state;
+    let allowed = match &spec.pool {
+        None => Ok(()),
+        Some(pool) => {
+            let registry = projects.registry();
+            let project = registry.project_of(record).map(|one| one.name.clone());
+            drop(registry);
+            project.map_or(Ok(()), |project| projects.check_pool(&project, pool))
+        }
+    };
+    let pool = spec.pool.as_ref().filter(|_| allowed.is_ok());
+    let wanted: Streams = pool
+        .into_iter()
+        .flat_map(|pool| (1..=most_nodes(record, spec)).map(move |number| (number, pool)))
+        .map(|(number, pool)| {
+            let socket = node::node_folder(state, record.id, number).join(node::POOL_SOCKET);
+            ((record.id, number), (socket, pool.clone()))
+        })
+        .collect();
+    projects.0.streams.send_if_modified(|streams| {
+        let of_record = (record.id, 0)..=(record.id, u32::MAX);
+        if streams.range(of_record.clone()).eq(&wanted) {
+            return false;
+        }
+        streams.retain(|key, _| !of_record.contains(key));
+        streams.extend(wanted);
+        true
+    });
+    allowed.map_err(|error| error.to_string())
+}
+
+/// How many nodes it has addresses for.
+fn most_nodes(record: &BalancerRecord, spec: &BalancerSpec) -> u32 {
+    let most = u32::try_from(record.addresses.len()).unwrap_or(u32::MAX);
+    most.min(spec.most_nodes())
 }
 
 async fn order(projects: &Projects, pool: &PoolName, wanted: PoolSpec) -> Result<(), Refused> {
@@ -263,10 +333,9 @@ async fn write(
     spec: &BalancerSpec,
     nodes: &NodeSettings,
 ) -> Result<BTreeMap<u32, String>, String> {
-    let most = u32::try_from(record.addresses.len()).unwrap_or(u32::MAX);
     let mut files = Vec::new();
-    for number in 1..=most.min(spec.most_nodes()) {
-        let folder = node::node_folder(&projects.0.making.state, record.id, number);
+    for number in 1..=most_nodes(record, spec) {
+        let folder = node::node_folder(&projects.0.means.state, record.id, number);
         let text = node::config(spec, nodes, &folder).map_err(|error| error.to_string())?;
         files.push((number, folder, text));
     }
@@ -337,8 +406,8 @@ async fn see(
     if known(followed).as_ref() == Some(checksum) {
         return Some(view(true, "it serves".to_owned()));
     }
-    let folder = node::node_folder(&projects.0.making.state, record.id, name.number);
-    let nodes = projects.0.making.nodes.as_ref();
+    let folder = node::node_folder(&projects.0.means.state, record.id, name.number);
+    let nodes = projects.0.means.making.nodes.as_ref();
     let done = if nodes.is_some_and(node::are_machines) {
         match tokio::fs::read_to_string(folder.join(node::CONFIG)).await {
             Ok(text) => {
@@ -363,6 +432,12 @@ async fn see(
 
 /// Removes the nodes, then the folder, then the record.
 async fn delete(projects: &Projects, record: &BalancerRecord) -> Result<(), String> {
+    shared::give_up(projects, record.id);
+    projects.0.streams.send_if_modified(|streams| {
+        let before = streams.len();
+        streams.retain(|(id, _), _| *id != record.id);
+        streams.len() != before
+    });
     let pool = pool_of_nodes(record.id);
     let controller = &projects.0.controller;
     match controller.unmake(&pool, PoolOwner::Balancer).await {
@@ -370,7 +445,7 @@ async fn delete(projects: &Projects, record: &BalancerRecord) -> Result<(), Stri
         Ok(false) => return Err("its nodes are being removed".to_owned()),
         Err(refused) => return Err(refused.to_string()),
     }
-    let folder = node::folder(&projects.0.making.state, record.id);
+    let folder = node::folder(&projects.0.means.state, record.id);
     let removed = tokio::task::spawn_blocking({
         let folder = folder.clone();
         move || fs::remove_dir_all(folder)
@@ -390,6 +465,16 @@ async fn delete(projects: &Projects, record: &BalancerRecord) -> Result<(), Stri
 /// Forgets what is known of load balancers and nodes that are gone.
 fn forget(projects: &Projects, records: &[BalancerRecord], followed: &Followed) {
     let ids: BTreeSet<u64> = records.iter().map(|record| record.id).collect();
+    projects.0.streams.send_if_modified(|streams| {
+        let before = streams.len();
+        streams.retain(|(id, _), _| ids.contains(id));
+        streams.len() != before
+    });
+    for id in projects.0.controller.agents().claimants() {
+        if !ids.contains(&id) {
+            shared::give_up(projects, id);
+        }
+    }
     let mut seen = projects.seen();
     seen.retain(|id, _| ids.contains(id));
     let nodes = seen.values().flat_map(|seen| &seen.nodes);
@@ -433,7 +518,7 @@ async fn remove_projects(projects: &Projects) {
 
 impl Projects {
     /// Takes note of what is seen of a load balancer; an event tells when it begins and ends to serve.
-    fn note(&self, record: &BalancerRecord, note: impl FnOnce(&mut Seen)) {
+    pub(super) fn note(&self, record: &BalancerRecord, note: impl FnOnce(&mut Seen)) {
         let mut all = self.seen();
         let seen = all.entry(record.id).or_default();
         let before = seen.is(SERVING);

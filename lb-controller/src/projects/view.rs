@@ -7,11 +7,9 @@ use lb_model::{
     project::{BalancerProtocol, BalancerSpec, ObjectName},
 };
 
-use super::{
-    now,
-    record::{BalancerRecord, ProjectRecord},
-};
+use super::now;
 use crate::KINDS;
+use crate::registry::{BalancerRecord, ProjectRecord};
 
 /// A statement about an object, since when it is true or false, and why.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,9 +24,9 @@ pub struct Condition {
     pub why: String,
 }
 
-/// That a node at least serves clients.
+/// That a node at least, or its VIP, serves clients.
 pub const SERVING: &str = "serving";
-/// That all wanted nodes serve, by the newest settings.
+/// That all that is wanted of it serves, by the newest settings.
 pub const COMPLETE: &str = "complete";
 /// That clients can look up its name.
 pub const NAMED: &str = "named";
@@ -58,9 +56,17 @@ pub struct Seen {
     pub conditions: Vec<Condition>,
     /// Its nodes.
     pub nodes: Vec<NodeView>,
+    /// The address of its VIP, while that serves.
+    pub vip: Option<IpAddr>,
 }
 
 impl Seen {
+    /// The addresses at which it serves.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let serving = self.nodes.iter().filter(|node| node.is_serving);
+        serving.map(|node| node.address).chain(self.vip)
+    }
+
     /// States a condition; one that stays as it was keeps its time.
     pub fn state(&mut self, kind: &'static str, is_true: bool, why: String) {
         match self.conditions.iter_mut().find(|one| one.kind == kind) {
@@ -147,15 +153,14 @@ impl BalancerView {
     /// The addresses at which it serves.
     #[must_use]
     pub fn addresses(&self) -> Vec<IpAddr> {
-        let serving = self.seen.nodes.iter().filter(|node| node.is_serving);
-        serving.map(|node| node.address).collect()
+        self.seen.addresses().collect()
     }
 }
 
-/// Where clients reach it: at its name, or at the address of its first node that serves.
+/// Where clients reach it: at its name, or at the first address at which it serves.
 fn url(spec: &BalancerSpec, seen: &Seen, full: Option<String>) -> Option<String> {
-    let node = seen.nodes.iter().find(|node| node.is_serving)?;
-    let host = full.unwrap_or_else(|| match node.address {
+    let address = seen.addresses().next()?;
+    let host = full.unwrap_or_else(|| match address {
         IpAddr::V4(address) => address.to_string(),
         IpAddr::V6(address) => format!("[{address}]"),
     });
@@ -163,6 +168,6 @@ fn url(spec: &BalancerSpec, seen: &Seen, full: Option<String>) -> Option<String>
     Some(match (spec.protocol, port) {
         (BalancerProtocol::Http, 80) => format!("http://{host}/"),
         (BalancerProtocol::Http, port) => format!("http://{host}:{port}/"),
-        (BalancerProtocol::Tcp, port) => format!("tcp://{host}:{port}"),
+        (protocol, port) => format!("{protocol}://{host}:{port}"),
     })
 }

@@ -12,7 +12,7 @@ use clap::CommandFactory as _;
 use lb_clients::peer::http_endpoint::HttpAddress;
 use lb_proxy::{
     admin::{Admin, Work},
-    config::{self, Config, environment},
+    config::{self, Config, PoolStream, environment},
     listen::handover::{self, Sockets},
     members::{Endpoint, Members},
     server::Server,
@@ -59,8 +59,8 @@ pub struct Run {
     #[arg(long, value_name = "URI", conflicts_with = "pool")]
     agent: Option<Endpoint>,
     /// WebSocket of a pool, for services that name no source of instances.
-    #[arg(long, value_name = "ws://HOST:PORT/PATH")]
-    pool: Option<String>,
+    #[arg(long, value_name = "ws://HOST:PORT/PATH|ws+unix:SOCKET:/PATH")]
+    pool: Option<PoolStream>,
     /// Serve metrics, health and administration here, for example 127.0.0.1:9470 or unix:/run/lb-proxy/admin.sock [default:
     /// nowhere]. Neither encrypted nor authenticated: who can connect can read them, purge caches and change services. Only
     /// the proxy's own user and root can connect to a Unix socket.
@@ -95,7 +95,7 @@ impl Run {
             }
             None => {
                 let variable = |name| std::env::var(name).ok();
-                match environment::config(variable, self.pool.as_deref())? {
+                match environment::config(variable, self.pool.as_ref())? {
                     Some(config) => (config, None),
                     None => {
                         let usage = super::Arguments::command().error(

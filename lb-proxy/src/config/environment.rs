@@ -7,7 +7,7 @@ use std::{
 
 use lb_model::settings::{self, Map, Value};
 
-use super::{Config, ConfigError, ServiceConfig};
+use super::{Config, ConfigError, PoolStream, ServiceConfig};
 
 /// Where clients connect to: a port, or ADDRESS:PORT.
 pub const HTTP: &str = "HOST_PORT_HTTP_BALANCER";
@@ -33,7 +33,7 @@ pub const SERVICE: &str = "default";
 /// Returns the variable that is missing or wrong.
 pub fn config(
     variable: impl Fn(&'static str) -> Option<String>,
-    pool: Option<&str>,
+    pool: Option<&PoolStream>,
 ) -> Result<Option<Config>, ConfigError> {
     let Some(address) = variable(HTTP) else {
         return Ok(None);
@@ -48,7 +48,7 @@ pub fn config(
     service.insert("name".to_owned(), SERVICE.into());
     match (pool, variable(WEB_SOCKET)) {
         (Some(pool), _) => {
-            service.insert("pool".to_owned(), pool.into());
+            service.insert("pool".to_owned(), pool.to_string().into());
         }
         (None, Some(value)) => {
             service.insert("pool".to_owned(), web_socket(&value).into());
@@ -164,7 +164,8 @@ mod tests {
         .unwrap();
         assert_eq!(config.listeners[0].address.to_string(), "0.0.0.0:8080");
         let service = &config.services[SERVICE].settings;
-        assert_eq!(service.pool.as_deref(), Some("ws://127.0.0.1:8081/"));
+        let pool = service.pool.as_ref().unwrap();
+        assert_eq!(pool.to_string(), "ws://127.0.0.1:8081/");
         assert_eq!(service.port, Some(3000));
         assert_eq!(service.answer_timeout, Duration::from_secs(7));
         assert_eq!(service.cache.as_ref().unwrap().items, 500);

@@ -3,6 +3,7 @@
 mod edit;
 pub mod environment;
 mod settings;
+mod stream;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,6 +21,7 @@ pub use settings::{
     AccessLog, CacheSettings, Certificate, Clients, HashKey, HeaderText, ListenerSettings,
     MemberAddress, MemberSettings, Name, Protocol, ProxySettings, RouteSettings, ServiceSettings,
 };
+pub use stream::{PoolStream, StreamPlace};
 
 /// A configuration.
 #[derive(Clone, Debug, PartialEq)]

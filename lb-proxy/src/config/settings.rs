@@ -13,6 +13,8 @@ use lb_model::{
     vip::VipKey,
 };
 
+use super::stream::PoolStream;
+
 /// The most threads that serve clients.
 const MAX_THREADS: u32 = 256;
 /// The shortest and the longest time of a phase.
@@ -393,8 +395,9 @@ lb_model::settings! {
         members_file: Option<PathBuf> = None;
         /// VIP of `lb-agent` whose reals are the instances, with the weights that steering applies.
         vip: Option<VipKey> = None;
-        /// WebSocket of a pool, such as `ws://127.0.0.1:8081/v1/pools/web/stream`.
-        pool: Option<String> = None;
+        /// WebSocket of a pool, such as `ws://127.0.0.1:8081/v1/pools/web/stream`; or `ws+unix:SOCKET:/PATH` at a socket of
+        /// this machine.
+        pool: Option<PoolStream> = None;
         /// Port of the instances, where their source names none, or another.
         port: Option<u16> = None, 1..=65_535;
         /// How an instance is chosen: docs/http.md describes the ways.
@@ -446,9 +449,6 @@ lb_model::settings! {
         if !crate::choice::KINDS.iter().any(|kind| kind.name == service.choice) {
             let kinds: Vec<_> = crate::choice::KINDS.iter().map(|kind| (kind.name, kind.help)).collect();
             return Err(FieldError::new("choice", &service.choice, lb_model::settings::one_of(&kinds)));
-        }
-        if let Some(pool) = &service.pool && !pool.starts_with("ws://") {
-            return Err(FieldError::new("pool", pool, "give ws://HOST:PORT/PATH"));
         }
         if let Some(check) = &service.check {
             validate_check(service, check)?;

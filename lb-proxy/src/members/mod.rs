@@ -28,7 +28,11 @@ use tokio::{
 pub(crate) use file::address_of;
 pub use lb_proto::endpoint::Endpoint;
 
-use crate::{config::ServiceSettings, proxy::Shared, service::Service};
+use crate::{
+    config::{PoolStream, ServiceSettings},
+    proxy::Shared,
+    service::Service,
+};
 
 /// The first and the longest pause before a source is tried again.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -47,7 +51,7 @@ struct Origin {
 enum Source {
     File(std::path::PathBuf),
     Vip(lb_model::vip::VipKey),
-    Pool(String),
+    Pool(PoolStream),
 }
 
 impl Source {
@@ -217,7 +221,7 @@ async fn run(origin: Origin, service: Arc<Service>) -> &'static str {
         (Source::Vip(_), None) => {
             "they are the reals of a VIP, and there is no agent; give --agent URI"
         }
-        (Source::Pool(url), _) => pool::follow(&url, port, &service).await,
+        (Source::Pool(stream), _) => pool::follow(&stream, port, &service).await,
     }
 }
 

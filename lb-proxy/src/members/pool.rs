@@ -23,16 +23,20 @@ use futures::{SinkExt as _, StreamExt as _};
 use lb_clients::backoff::Backoff;
 use serde_json::{Map, Value, json};
 use tokio::{
-    net::TcpStream,
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
     time::{MissedTickBehavior, timeout},
 };
 use tokio_tungstenite::{
-    client_async_with_config,
+    WebSocketStream, client_async_with_config,
     tungstenite::{Message, protocol::WebSocketConfig},
 };
 
 use super::{FIRST_PAUSE, LONGEST_PAUSE, file::address_of};
-use crate::service::{Entry, Member, Service, State};
+use crate::{
+    config::{PoolStream, StreamPlace},
+    service::{Entry, Member, Service, State},
+};
 
 /// The longest time for connecting and for the handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -47,16 +51,45 @@ const MOST_QUOTED: usize = 200;
 /// The weight of an instance without weight and score.
 const WEIGHT: f64 = 100.0;
 
+/// What a stream is read from.
+trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<C: AsyncRead + AsyncWrite + Send + Unpin> Connection for C {}
+
+/// Connects, and makes the handshake.
+async fn open(
+    place: &StreamPlace,
+    url: String,
+) -> Result<WebSocketStream<Box<dyn Connection>>, String> {
+    let stream: Box<dyn Connection> = match place {
+        StreamPlace::Tcp(address) => {
+            let stream = TcpStream::connect(address).await;
+            Box::new(stream.map_err(|error| error.to_string())?)
+        }
+        StreamPlace::Unix(socket) => {
+            let stream = UnixStream::connect(socket).await;
+            Box::new(stream.map_err(|error| error.to_string())?)
+        }
+    };
+    let limits = WebSocketConfig::default()
+        .max_message_size(Some(MOST))
+        .max_frame_size(Some(MOST));
+    let opened = client_async_with_config(url, stream, Some(limits)).await;
+    opened
+        .map(|(stream, _)| stream)
+        .map_err(|error| error.to_string())
+}
+
 /// Keeps a service's instances those of a pool.
-pub async fn follow(url: &str, port: Option<u16>, service: &Arc<Service>) -> ! {
+pub async fn follow(at: &PoolStream, port: Option<u16>, service: &Arc<Service>) -> ! {
     let mut table = Table::new(port);
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     loop {
-        let error = match watch(url, &mut table, service, &mut backoff).await {
+        let error = match watch(at, &mut table, service, &mut backoff).await {
             Ok(()) => "the stream ended".to_owned(),
             Err(error) => error,
         };
-        let why = format!("pool {url}: {error}");
+        let why = format!("pool {at}: {error}");
         service.source.lost(&why);
         tracing::warn!(
             "service {}: {why}; the instances stay as they are",
@@ -67,33 +100,20 @@ pub async fn follow(url: &str, port: Option<u16>, service: &Arc<Service>) -> ! {
 }
 
 async fn watch(
-    url: &str,
+    at: &PoolStream,
     table: &mut Table,
     service: &Arc<Service>,
     backoff: &mut Backoff,
 ) -> Result<(), String> {
-    let uri: http::Uri = url.parse().map_err(|error| format!("{error}"))?;
-    let host = uri.host().ok_or("the URL has no host")?;
-    let address = format!("{host}:{}", uri.port_u16().unwrap_or(80));
+    let plain = at.url.clone();
     let request = match table.revision {
-        0 => url.to_owned(),
+        0 => plain,
         revision => {
-            let mark = if uri.query().is_some() { '&' } else { '?' };
-            format!("{url}{mark}since={revision}")
+            let mark = if plain.contains('?') { '&' } else { '?' };
+            format!("{plain}{mark}since={revision}")
         }
     };
-    let connected = timeout(CONNECT_TIMEOUT, async {
-        let stream = TcpStream::connect(&address)
-            .await
-            .map_err(|error| error.to_string())?;
-        let limits = WebSocketConfig::default()
-            .max_message_size(Some(MOST))
-            .max_frame_size(Some(MOST));
-        client_async_with_config(request, stream, Some(limits))
-            .await
-            .map_err(|error| error.to_string())
-    });
-    let (mut stream, _) = connected
+    let mut stream = timeout(CONNECT_TIMEOUT, open(&at.place, request))
         .await
         .map_err(|_| format!("connecting took longer than {CONNECT_TIMEOUT:?}"))??;
     if table.revision != 0 {
@@ -145,7 +165,7 @@ async fn watch(
             if service.source.followed(partly.clone())
                 && let Some(what) = partly
             {
-                tracing::warn!("service {}: pool {url}: {what}", service.name);
+                tracing::warn!("service {}: pool {at}: {what}", service.name);
             }
         }
     }

@@ -35,6 +35,10 @@ use anyhow::Context as _;
 
 use crate::{Host, Namespace, Process, wait_for};
 
+/// A web server in Perl that instances of pools can be: its argument is its port. `POST /api/v1/_crash` makes it answer 500
+/// from then on, `GET /load` is a load of 95 %; any other request is answered with the instance's name.
+pub const WEB_SERVER: &str = include_str!("web.pl");
+
 /// A server that a [`Backend`](crate::Backend) runs.
 pub trait Server {
     /// Fails if the server has ended.

@@ -3,16 +3,19 @@
 use std::{collections::BTreeMap, fs, time::Instant};
 
 use anyhow::{Context as _, ensure};
-use lb_tests::{server::DockerEngine, wait_for};
+use lb_tests::{
+    server::{DockerEngine, WEB_SERVER},
+    wait_for,
+};
 use serde_json::Value;
 
-use crate::fixture::{Controller, PATIENCE, SERVER, current, is_serving, port, request, text};
+use crate::fixture::{Controller, PATIENCE, current, is_serving, port, request, text};
 
 /// The settings of a pool of containers, which share the engine's network and mount the machine's programs.
 fn settings(controller: &Controller, engine: &DockerEngine, port: u16) -> anyhow::Result<String> {
     let path = controller.folder().join("pool.toml");
     // Braces of arguments are for placeholders.
-    let script = SERVER.replace('{', "{{").replace('}', "}}");
+    let script = WEB_SERVER.replace('{', "{{").replace('}', "}}");
     fs::write(
         &path,
         format!(

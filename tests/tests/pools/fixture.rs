@@ -11,28 +11,11 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use lb_tests::{Namespace, wait_for};
+use lb_tests::{Namespace, server::WEB_SERVER, wait_for};
 use serde_json::Value;
 
 /// How long anything may take.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A web server in Perl. `POST /api/v1/_crash` makes it answer 500 from then on, `GET /load` is a load of 95 %; any other request
-/// is answered with its name.
-pub const SERVER: &str = r#"
-use IO::Socket::INET; $| = 1; $SIG{PIPE} = "IGNORE";
-my $down = 0; my $n = $ENV{LB_INSTANCE};
-my $s = IO::Socket::INET->new(LocalPort => $ARGV[0], Listen => 128, ReuseAddr => 1) or die "listen: $!";
-print "listening on $ARGV[0]\n";
-while (1) {
-  my $c = $s->accept or next; my $first = <$c> // next;
-  while (<$c>) { last if /^\r?$/ }
-  $down = 1 if $first =~ m{^POST /api/v1/_crash};
-  my $body = $first =~ m{^GET /load} ? '{"busy": 95}' : $n;
-  my $status = $down ? "500 Internal Server Error" : "200 OK";
-  print $c "HTTP/1.1 $status\r\nx-real: $n\r\nContent-Length: ", length $body, "\r\nConnection: close\r\n\r\n$body"; close $c;
-}
-"#;
 
 /// A running controller. Dropping it ends it and everything that it operates.
 pub struct Controller(lb_tests::Controller);
@@ -70,7 +53,7 @@ impl Controller {
     ) -> anyhow::Result<Self> {
         let name = format!("test-{}-{name}", std::process::id());
         let controller = lb_tests::Controller::start(namespace, &name, options)?;
-        fs::write(controller.folder().join("server.pl"), SERVER)?;
+        fs::write(controller.folder().join("server.pl"), WEB_SERVER)?;
         Ok(Self(controller))
     }
 

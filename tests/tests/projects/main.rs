@@ -6,6 +6,8 @@ mod bed;
 mod envelope;
 mod names;
 mod nodes;
+mod pools;
+mod shared;
 mod story;
 
 use std::process::ExitCode;
@@ -13,7 +15,7 @@ use std::process::ExitCode;
 use lb_tests::{
     harness::{
         Harness,
-        Requirement::{CgroupCpu, Program, Root},
+        Requirement::{BpfFs, CgroupCpu, Program, Root},
     },
     tests,
 };
@@ -25,6 +27,7 @@ fn main() -> ExitCode {
         Program("ip"),
         Program("ethtool"),
         Program("nginx"),
+        Program("perl"),
     ])
     .tests(tests![
         story::a_project_gets_a_load_balancer_and_a_url,
@@ -34,10 +37,21 @@ fn main() -> ExitCode {
         nodes::a_controller_that_is_killed_goes_on,
         envelope::the_envelope_is_answered_as_asked,
         envelope::wrong_orders_change_nothing,
+        pools::a_pool_is_behind_load_balancers_of_its_projects_only,
     ])
     .tests_with(
         &[Program("dig")],
-        tests![names::clients_find_a_load_balancer_by_its_name],
+        tests![
+            names::clients_find_a_load_balancer_by_its_name,
+            pools::a_pool_behind_a_load_balancer_grows_and_shrinks,
+        ],
+    )
+    .tests_with(
+        &[BpfFs, Program("dig")],
+        tests![
+            shared::a_shared_load_balancer_is_a_vip_of_the_agents,
+            shared::what_a_vip_cannot_do_is_refused,
+        ],
     )
     .run()
 }

@@ -11,14 +11,15 @@ use nix::{
 
 use crate::bed::{Bed, PATIENCE};
 
-fn settings(address: IpAddr) -> String {
+/// The settings of a controller that serves the zone at this address.
+pub fn dns(address: IpAddr) -> String {
     format!(
         "[dns]\nzone = \"lb.example\"\nlisten = [\"{address}:53\"]\nname_servers = {{ \"ns1.lb.example\" = [\"{address}\"] }}\n"
     )
 }
 
 /// The addresses that a client finds.
-fn look_up(bed: &Bed, name: &str) -> anyhow::Result<BTreeSet<String>> {
+pub fn look_up(bed: &Bed, name: &str) -> anyhow::Result<BTreeSet<String>> {
     let line = format!("dig +short +tries=1 +time=2 @{} {name} A", bed.host.v4);
     let answer = bed.clients.namespace().sh(&line)?;
     Ok(answer.lines().map(str::to_owned).collect())
@@ -38,7 +39,7 @@ fn wait_found(bed: &Bed, name: &str, addresses: &[&str]) -> anyhow::Result<()> {
 }
 
 pub fn clients_find_a_load_balancer_by_its_name() -> anyhow::Result<()> {
-    let mut bed = Bed::with("names", 1, settings)?;
+    let mut bed = Bed::with("names", 1, dns)?;
     let one = bed.backends()[0].clone();
     bed.run("project add shop")?;
     let web = "web.shop.lb.example";

@@ -10,6 +10,7 @@ use crate::{
     check::Check,
     component::{Component, Registry},
     load::LoadSource,
+    project::ObjectName,
     scaling::Scaling,
     settings::{
         FieldError, Map, NOT_SET, SettingType as _, Settings as _, Value, check_description, merged,
@@ -125,6 +126,8 @@ crate::settings! {
         rollout: Rollout = Rollout::Rolling;
         /// VIPs of the agents whose reals the instances are.
         vips: Vec<VipKey> = Vec::new();
+        /// Projects whose load balancers may have the instances as backends.
+        projects: Vec<ObjectName> = Vec::new();
         /// How long a call of the driver may take; one that hangs counts as failed then. Stopping takes `stop_grace` besides.
         @expert driver_deadline: Duration = Duration::from_secs(60), Duration::from_secs(1)..=Duration::from_secs(3_600);
         /// Free text about the pool, shown in lists.

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::Backend;
+use super::{Backend, HostName};
 use crate::{
     check::Check,
     component::Registry,
+    pool::PoolName,
     settings::{FieldError, Map, NOT_SET, Value, check_description},
 };
 
@@ -23,18 +24,37 @@ crate::choice! {
         Http = "http",
         /// Connections.
         Tcp = "tcp",
+        /// Datagrams; with `kind = "shared"` only.
+        Udp = "udp",
+    }
+}
+
+crate::choice! {
+    /// What serves a load balancer.
+    pub enum BalancerKind = Node {
+        /// Nodes of its own: proxies, which nobody else uses.
+        Node = "node",
+        /// The operator's balancers, in whose kernels it is a VIP: it serves within milliseconds, packets go to the backends as the
+        /// client sent them, and answers directly to the client. The backends have to be prepared for that.
+        Shared = "shared",
     }
 }
 
 crate::settings! {
     /// What can be set on a load balancer.
     pub struct BalancerSpec {
+        /// What serves it. It stays as it was created.
+        kind: BalancerKind = BalancerKind::Node;
         /// What it understands.
         protocol: BalancerProtocol = BalancerProtocol::Http;
         /// Port that clients connect to. Default: 80 for `http`, `backend_port` for `tcp`.
         port: Option<u16> = None, 1..=65_535;
         /// The servers behind it.
         backends: Vec<Backend> = Vec::new();
+        /// In the place of `backends`, a pool whose instances are behind it, however many there are. The operator has to allow
+        /// it to the project (`projects` of the pool). The pool checks its instances, and can be scaled by the requests that
+        /// they get.
+        pool: Option<PoolName> = None;
         /// Port of the backends that have none of their own. Default: the check's, or 80 for `http`.
         backend_port: Option<u16> = None, 1..=65_535;
         /// The health check of the backends. Without it they count as up.
@@ -53,13 +73,29 @@ crate::settings! {
     validate(spec) {
         let spec: &BalancerSpec = spec;
         check_description(spec.description.as_deref())?;
-        if spec.listen_port() == NODE_HEALTH_PORT {
+        if spec.kind == BalancerKind::Shared {
+            validate_shared(spec)?;
+        } else if spec.protocol == BalancerProtocol::Udp {
+            let advice = "nodes are proxies of connections; give kind = shared, or tcp or http";
+            return Err(FieldError::new("protocol", spec.protocol, advice));
+        }
+        if spec.kind == BalancerKind::Node && spec.listen_port() == NODE_HEALTH_PORT {
             let advice = "nodes answer health checks there; give another port";
             return Err(FieldError::new("port", NODE_HEALTH_PORT, advice));
         }
         if spec.auto_scaling && spec.max_nodes < spec.nodes {
             let advice = format!("less than nodes, give {} at least", spec.nodes);
             return Err(FieldError::new("max_nodes", spec.max_nodes, advice));
+        }
+        if let Some(pool) = &spec.pool {
+            let advice = format!("the instances of the pool {pool} are the backends; remove one of both");
+            if let Some(first) = spec.backends.first() {
+                return Err(FieldError::new("backends", &first.address, advice));
+            }
+            if let Some(check) = &spec.check {
+                let advice = format!("the pool {pool} checks its instances; remove the check");
+                return Err(FieldError::new("check", &check.probe.kind, advice));
+            }
         }
         for (position, backend) in spec.backends.iter().enumerate() {
             let at = |error: FieldError| error.within(format!("backends[{position}]"));
@@ -75,11 +111,44 @@ crate::settings! {
                 return Err(at(FieldError::new("address", &backend.address, advice)));
             }
         }
-        if spec.protocol == BalancerProtocol::Tcp && spec.listen_port() == 0 {
+        if spec.protocol != BalancerProtocol::Http && spec.listen_port() == 0 {
             return Err(FieldError::missing("port", "give the port that clients connect to"));
         }
         Ok(())
     }
+}
+
+/// What a VIP cannot do.
+fn validate_shared(spec: &BalancerSpec) -> Result<(), FieldError> {
+    let node = "or give kind = node";
+    if spec.protocol == BalancerProtocol::Http {
+        let advice = format!("a VIP carries connections, not requests; give tcp, {node}");
+        return Err(FieldError::new("protocol", spec.protocol, advice));
+    }
+    if let Some(pool) = &spec.pool {
+        let advice =
+            format!("instances serve VIPs that `vips` of their pool names; give backends, {node}");
+        return Err(FieldError::new("pool", pool, advice));
+    }
+    if spec.auto_scaling {
+        let advice = format!("a VIP has no nodes that could become more; leave it out, {node}");
+        return Err(FieldError::new("auto_scaling", true, advice));
+    }
+    for (position, backend) in spec.backends.iter().enumerate() {
+        let at = |error: FieldError| error.within(format!("backends[{position}]"));
+        if let HostName::Name(name) = &backend.address {
+            let advice = format!("a VIP has addresses behind it; give one, {node}");
+            return Err(at(FieldError::new("address", name, advice)));
+        }
+        let (port, own) = (spec.listen_port(), spec.port_of(backend));
+        if own != port {
+            let advice = format!(
+                "packets reach the backends with the port of the clients, {port}; leave it out, {node}"
+            );
+            return Err(at(FieldError::new("port", own, advice)));
+        }
+    }
+    Ok(())
 }
 
 impl BalancerSpec {
@@ -102,7 +171,7 @@ impl BalancerSpec {
     pub fn listen_port(&self) -> u16 {
         self.port.unwrap_or(match self.protocol {
             BalancerProtocol::Http => HTTP_PORT,
-            BalancerProtocol::Tcp => self.default_port(),
+            BalancerProtocol::Tcp | BalancerProtocol::Udp => self.default_port(),
         })
     }
 
@@ -111,7 +180,7 @@ impl BalancerSpec {
         let of_check = self.check.as_ref().and_then(|check| check.port);
         let of_protocol = match self.protocol {
             BalancerProtocol::Http => HTTP_PORT,
-            BalancerProtocol::Tcp => self.port.unwrap_or_default(),
+            BalancerProtocol::Tcp | BalancerProtocol::Udp => self.port.unwrap_or_default(),
         };
         self.backend_port.or(of_check).unwrap_or(of_protocol)
     }
@@ -125,7 +194,9 @@ impl BalancerSpec {
     /// How many nodes it may have.
     #[must_use]
     pub fn most_nodes(&self) -> u32 {
-        if self.auto_scaling {
+        if self.kind == BalancerKind::Shared {
+            0
+        } else if self.auto_scaling {
             self.max_nodes
         } else {
             self.nodes
@@ -209,6 +280,36 @@ mod tests {
             ),
             (json!({ "backends": [{}] }), "backends[0].address: not set"),
             (json!({ "check": { "kind": "magic" } }), "check.kind"),
+            (
+                json!({ "pool": "web", "backends": [{ "address": "10.0.0.1" }] }),
+                "backends: 10.0.0.1: the instances of the pool web",
+            ),
+            (
+                json!({ "pool": "web", "check": { "kind": "http" } }),
+                "check: http: the pool web checks",
+            ),
+            (json!({ "pool": "a pool" }), "pool"),
+            (
+                json!({ "protocol": "udp", "port": 53 }),
+                "protocol: udp: nodes are proxies",
+            ),
+            (json!({ "kind": "shared" }), "protocol: http: a VIP carries"),
+            (
+                json!({ "kind": "shared", "protocol": "tcp", "port": 80, "pool": "web" }),
+                "pool: web: instances serve",
+            ),
+            (
+                json!({ "kind": "shared", "protocol": "tcp", "port": 80, "auto_scaling": true }),
+                "auto_scaling: true: a VIP has no nodes",
+            ),
+            (
+                json!({ "kind": "shared", "protocol": "tcp", "port": 80, "backends": [{ "address": "a.example" }] }),
+                "backends[0].address: a.example: a VIP has addresses",
+            ),
+            (
+                json!({ "kind": "shared", "protocol": "udp", "port": 53, "backends": [{ "address": "10.0.0.1", "port": 54 }] }),
+                "backends[0].port: 54: packets reach",
+            ),
             (json!({ "nodes": 0 }), "nodes"),
             (json!({ "colour": 1 }), "colour"),
         ] {

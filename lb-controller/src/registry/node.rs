@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use lb_model::{
-    pool::PoolSpec,
+    pool::{PoolName, PoolSpec},
     project::{Backend, BalancerProtocol, BalancerSpec, NODE_HEALTH_PORT},
     settings::{FieldError, Map, SettingType as _, Settings as _, Value},
 };
 use serde_json::json;
 
-use super::{record::BalancerRecord, settings::NodeSettings};
+use super::{BalancerRecord, NodeSettings};
 use crate::KINDS;
 
 /// The name of the service of a node.
@@ -25,6 +25,8 @@ const GUEST_ADMIN: &str = "127.0.0.1:9472";
 pub const CONFIG: &str = "proxy.toml";
 /// The socket of the node's administration in its folder.
 pub const SOCKET: &str = "admin.sock";
+/// The socket in a node's folder at which the controller tells it the instances of the pool that is behind it.
+pub const POOL_SOCKET: &str = "pool.sock";
 
 /// The folder of a load balancer in the controller's.
 #[must_use]
@@ -42,6 +44,12 @@ pub fn node_folder(state: &Path, balancer: u64, number: u32) -> PathBuf {
 #[must_use]
 pub fn are_machines(nodes: &NodeSettings) -> bool {
     nodes.driver.driver.kind == "qemu"
+}
+
+/// The path at which the stream of a pool is.
+#[must_use]
+pub fn stream_path(pool: &PoolName) -> String {
+    format!("/v1/pools/{pool}/stream")
 }
 
 /// Where a node sees its own folder.
@@ -85,11 +93,19 @@ pub fn config(
         })
     };
     let members: Vec<Value> = spec.backends.iter().map(member).collect();
-    let mut service = json!({ "name": SERVICE, "member": members });
+    let seen = seen_folder(nodes, folder);
+    let mut service = json!({ "name": SERVICE });
+    match &spec.pool {
+        Some(pool) => {
+            let socket = seen.join(POOL_SOCKET);
+            service["pool"] = format!("ws+unix:{}:{}", socket.display(), stream_path(pool)).into();
+        }
+        None => service["member"] = members.into(),
+    }
     if let Some(check) = &spec.check {
         service["check"] = check.to_json();
     }
-    let socket = seen_folder(nodes, folder).join(SOCKET);
+    let socket = seen.join(SOCKET);
     let admin = if are_machines(nodes) {
         GUEST_ADMIN.to_owned()
     } else {
@@ -273,6 +289,12 @@ mod tests {
         assert_eq!(file["service"][0]["check"]["path"].as_str(), Some("/up"));
         let tcp = spec(
             json!({ "protocol": "tcp", "port": 5432, "backends": [{ "address": "2001:db8::1" }] }),
+        );
+        let of_pool = spec(json!({ "pool": "web" }));
+        let file = read(&config(&of_pool, &nodes(&json!({})), Path::new("/s/7/1")).unwrap());
+        assert_eq!(
+            file["service"][0]["pool"].as_str(),
+            Some("ws+unix:/s/7/1/pool.sock:/v1/pools/web/stream")
         );
         let six = nodes(&json!({ "range": "2001:db8::11-2001:db8::99/64" }));
         let file = read(&config(&tcp, &six, Path::new("/s/7/1")).unwrap());

@@ -1,19 +1,31 @@
 //! The projects and load balancers that there are, purely: each order is checked against them, and answered by the record that
-//! follows. Nothing else is decided here: what a record says is made true by the task of `reconcile.rs`.
+//! follows. Nothing else is decided here: what a record says is made true by [`crate::projects`].
+//!
+//! - `record.rs`: what is stored of them.
+//! - [`node`]: what the nodes of a load balancer are made from.
+
+pub mod node;
+mod record;
+mod settings;
+#[cfg(test)]
+mod tests;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use lb_model::{
     pool::{AddressRange, Size},
-    project::{BalancerSpec, ObjectName, ProjectSpec, Quota},
+    project::{BalancerKind, BalancerSpec, ObjectName, ProjectSpec, Quota},
     settings::{FieldError, Map, Settings as _, Value, from_map, merged},
 };
 
-use super::{
+pub use self::{
     record::{BalancerRecord, ProjectRecord},
-    settings::NodeSettings,
+    settings::{Making, NodeSettings, SharedSettings},
 };
-use crate::KINDS;
+use crate::{
+    KINDS,
+    records::{Counter, Stored, Unreadable},
+};
 
 /// Names an object: by its id, or by its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,15 +103,18 @@ pub enum Refusal {
         balancers: Vec<String>,
     },
     /// All addresses are taken.
+    #[error("all addresses are taken; delete load balancers, or have the operator widen `{0}`")]
+    NoAddresses(&'static str),
+    /// Load balancers with nodes of their own cannot be created here.
     #[error(
-        "all addresses for nodes are taken ({0} load balancers); delete some, or have the operator widen `nodes.range`"
-    )]
-    NoAddresses(usize),
-    /// Load balancers cannot be created here.
-    #[error(
-        "this controller makes no load balancers: its operator has to give it `[nodes]` in its configuration file"
+        "this controller makes no load balancers with nodes of their own: its operator has to give it `[nodes]` in its configuration file"
     )]
     NoNodes,
+    /// Shared load balancers cannot be created here.
+    #[error(
+        "this controller makes no shared load balancers: its operator has to give it `[shared]` in its configuration file"
+    )]
+    NoShared,
 }
 
 /// What a change of the settings of an object is.
@@ -150,6 +165,19 @@ impl Registry {
         }
     }
 
+    /// Reads what is stored.
+    ///
+    /// # Errors
+    /// A record cannot be read.
+    pub fn read(stored: &Stored) -> Result<Self, Unreadable> {
+        let record = |(_, record)| record;
+        Ok(Self::restored(
+            stored.all()?.into_iter().map(record).collect(),
+            stored.all()?.into_iter().map(|(_, one)| one).collect(),
+            stored.counter(Counter::LAST_ID)?.unwrap_or(0),
+        ))
+    }
+
     /// Whether there is nothing, and never was.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
@@ -170,6 +198,15 @@ impl Registry {
     /// All load balancers.
     pub fn balancers(&self) -> impl Iterator<Item = &BalancerRecord> {
         self.balancers.values()
+    }
+
+    /// The ids of those that are shared.
+    pub fn shared(&self) -> impl Iterator<Item = u64> {
+        let is_shared = |record: &&BalancerRecord| {
+            let spec = BalancerSpec::read(&record.spec, KINDS.probes);
+            spec.is_ok_and(|spec| spec.kind == BalancerKind::Shared)
+        };
+        self.balancers().filter(is_shared).map(|record| record.id)
     }
 
     /// The load balancers of a project.
@@ -263,7 +300,7 @@ impl Registry {
         key: &Key,
         settings: &Map<String, Value>,
         update: Update,
-        nodes: Option<&NodeSettings>,
+        making: &Making,
     ) -> Result<ProjectRecord, Refusal> {
         let before = self.open_project(key)?;
         let spec: ProjectSpec =
@@ -271,7 +308,7 @@ impl Registry {
         check_quota(
             &before.name,
             &spec.quota,
-            self.needs(before.id, None, nodes),
+            self.needs(before.id, None, making),
         )?;
         Ok(changed(before, &before.spec, spec.to_map(), |spec| {
             ProjectRecord {
@@ -316,7 +353,7 @@ impl Registry {
         project: &Key,
         name: ObjectName,
         settings: &Map<String, Value>,
-        nodes: Option<&NodeSettings>,
+        making: &Making,
         now: Duration,
     ) -> Result<BalancerRecord, Refusal> {
         let project = self.open_project(project)?;
@@ -328,10 +365,17 @@ impl Registry {
                 Refusal::BalancerExists(name, project.name.clone())
             });
         }
-        let Some(nodes) = nodes else {
-            return Err(Refusal::NoNodes);
+        let addresses = match spec.kind {
+            BalancerKind::Node => {
+                let nodes = making.nodes.as_ref().ok_or(Refusal::NoNodes)?;
+                check_nodes(&spec, nodes.each)?;
+                self.free_addresses(&nodes.range, nodes.each, "nodes.range")?
+            }
+            BalancerKind::Shared => {
+                let shared = making.shared.as_ref().ok_or(Refusal::NoShared)?;
+                self.free_addresses(&shared.range, 1, "shared.range")?
+            }
         };
-        check_nodes(&spec, nodes.each)?;
         let record = BalancerRecord {
             id: self.last_id + 1,
             project: project.id,
@@ -339,10 +383,10 @@ impl Registry {
             generation: 1,
             created: now,
             spec: spec.to_map(),
-            addresses: self.free_addresses(nodes)?,
+            addresses,
             is_deleted: false,
         };
-        self.check_quota_with(project, &record, Some(nodes))?;
+        self.check_quota_with(project, &record, making)?;
         Ok(record)
     }
 
@@ -356,7 +400,7 @@ impl Registry {
         key: &Key,
         settings: &Map<String, Value>,
         update: Update,
-        nodes: Option<&NodeSettings>,
+        making: &Making,
     ) -> Result<BalancerRecord, Refusal> {
         let project = self.project(project)?;
         let before = self.balancer(project, key)?;
@@ -365,6 +409,11 @@ impl Registry {
         }
         let spec = updated(&before.spec, settings, update);
         let spec = BalancerSpec::read(&spec, KINDS.probes).map_err(Refusal::Invalid)?;
+        let kind = BalancerSpec::read(&before.spec, KINDS.probes).map(|spec| spec.kind);
+        if kind.is_ok_and(|kind| kind != spec.kind) {
+            let advice = "it stays as it was created; create another load balancer";
+            return Err(Refusal::Invalid(FieldError::new("kind", spec.kind, advice)));
+        }
         let room = u32::try_from(before.addresses.len()).unwrap_or(u32::MAX);
         check_nodes(&spec, room)?;
         let record = changed(before, &before.spec, spec.to_map(), |spec| BalancerRecord {
@@ -372,7 +421,7 @@ impl Registry {
             spec,
             ..before.clone()
         });
-        self.check_quota_with(project, &record, nodes)?;
+        self.check_quota_with(project, &record, making)?;
         Ok(record)
     }
 
@@ -389,21 +438,16 @@ impl Registry {
         &self,
         project: &ProjectRecord,
         record: &BalancerRecord,
-        nodes: Option<&NodeSettings>,
+        making: &Making,
     ) -> Result<(), Refusal> {
         // What is stored was checked.
         let spec: ProjectSpec = from_map(&project.spec).map_err(Refusal::Invalid)?;
-        let needs = self.needs(project.id, Some(record), nodes);
+        let needs = self.needs(project.id, Some(record), making);
         check_quota(&project.name, &spec.quota, needs)
     }
 
     /// What the load balancers of a project need, with this one in the place of the one with its id.
-    fn needs(
-        &self,
-        project: u64,
-        with: Option<&BalancerRecord>,
-        nodes: Option<&NodeSettings>,
-    ) -> Needs {
+    fn needs(&self, project: u64, with: Option<&BalancerRecord>, making: &Making) -> Needs {
         let others = self
             .balancers_of(project)
             .filter(|one| !one.is_deleted && with.is_none_or(|with| with.id != one.id));
@@ -416,7 +460,7 @@ impl Registry {
             let count = spec.most_nodes();
             needs.balancers += 1;
             needs.nodes += u64::from(count);
-            if let Some(nodes) = nodes {
+            if let Some(nodes) = &making.nodes {
                 needs.cpu += nodes.cpu.unwrap_or_default() * f64::from(count);
                 needs.memory += nodes.memory.map_or(0, |size| size.0) * u64::from(count);
             }
@@ -424,19 +468,21 @@ impl Registry {
         needs
     }
 
-    /// The first addresses that no load balancer has.
-    fn free_addresses(&self, nodes: &NodeSettings) -> Result<AddressRange, Refusal> {
-        let count = nodes.range.len() / u128::from(nodes.each);
+    /// The first addresses of a range, so many, that no load balancer has.
+    fn free_addresses(
+        &self,
+        range: &AddressRange,
+        each: u32,
+        setting: &'static str,
+    ) -> Result<AddressRange, Refusal> {
+        let count = range.len() / u128::from(each);
         let free = (0..count).find_map(|at| {
-            let first = u32::try_from(at)
-                .ok()?
-                .checked_mul(nodes.each)?
-                .checked_add(1)?;
-            let part = nodes.range.part(first, nodes.each)?;
+            let first = u32::try_from(at).ok()?.checked_mul(each)?.checked_add(1)?;
+            let part = range.part(first, each)?;
             let is_free = |one: &BalancerRecord| !one.addresses.overlaps(&part);
             self.balancers.values().all(is_free).then_some(part)
         });
-        free.ok_or(Refusal::NoAddresses(self.balancers.len()))
+        free.ok_or(Refusal::NoAddresses(setting))
     }
 
     /// Takes a record in the place of the one with its id.

@@ -1,8 +1,9 @@
-//! What the operator says about the nodes of load balancers: `[nodes]` of the configuration file.
+//! What the operator says about load balancers: `[nodes]` and `[shared]` of the configuration file.
 
 use std::{net::IpAddr, path::PathBuf};
 
 use lb_model::{
+    options::Forward,
     pool::{AddressRange, DriverChoice, Size, Vm},
     project::MAX_NODES,
     settings::{FieldError, NOT_SET},
@@ -47,4 +48,23 @@ lb_model::settings! {
             other => Err(FieldError::new("driver.kind", other, "give process, docker or qemu")),
         }
     }
+}
+
+lb_model::settings! {
+    /// How load balancers of the kind `shared` are made: VIPs of the controller's agents.
+    pub struct SharedSettings {
+        /// Addresses of the VIPs, FIRST-LAST/LENGTH. Each load balancer gets one; the network has to bring them to the balancers.
+        range: AddressRange;
+        /// How packets reach the backends.
+        forward: Forward = Forward::Ipip;
+    }
+}
+
+/// How load balancers are made here.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Making {
+    /// Those with nodes of their own; `None`: none.
+    pub nodes: Option<NodeSettings>,
+    /// Those that share the agents; `None`: none.
+    pub shared: Option<SharedSettings>,
 }

@@ -6,6 +6,8 @@ use lb_model::{pool::AddressRange, project::ObjectName};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::records::Record;
+
 /// A project. Key: its id.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProjectRecord {
@@ -22,6 +24,11 @@ pub struct ProjectRecord {
     /// Whether it is being deleted: it is gone when its load balancers are.
     #[serde(default)]
     pub is_deleted: bool,
+}
+
+impl Record for ProjectRecord {
+    const TABLE: &'static str = "projects";
+    const WHAT: &'static str = "project";
 }
 
 /// A load balancer. Key: its id.
@@ -45,6 +52,11 @@ pub struct BalancerRecord {
     /// Whether it is being deleted: it is gone when its nodes are.
     #[serde(default)]
     pub is_deleted: bool,
+}
+
+impl Record for BalancerRecord {
+    const TABLE: &'static str = "balancers";
+    const WHAT: &'static str = "load balancer";
 }
 
 /// A range as text.

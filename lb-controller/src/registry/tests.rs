@@ -7,25 +7,29 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::{
-    BalancerRecord, Key, NodeSettings, ProjectRecord, Refusal, Registry, Update,
-    registry::Refusal::{
-        BalancerExists, Deleting, NoAddresses, NoProject, NotEmpty, ProjectExists,
-    },
+    BalancerRecord, Key, Making, ProjectRecord, Refusal,
+    Refusal::{BalancerExists, Deleting, NoAddresses, NoProject, NotEmpty, ProjectExists},
+    Registry, Update,
 };
 
 fn map(value: Value) -> Map<String, Value> {
     value.as_object().unwrap().clone()
 }
 
-fn nodes() -> NodeSettings {
-    from_map(&map(json!({
+fn making() -> Making {
+    let nodes = from_map(&map(json!({
         "bridge": "br-lb",
         "range": "10.90.0.11-10.90.0.22/24",
         "each": 3,
         "cpu": 0.5,
         "memory": "64MiB",
     })))
-    .unwrap()
+    .unwrap();
+    let shared = from_map(&map(json!({ "range": "203.0.113.10-203.0.113.11/32" }))).unwrap();
+    Making {
+        nodes: Some(nodes),
+        shared: Some(shared),
+    }
 }
 
 fn key(text: &str) -> Key {
@@ -52,20 +56,20 @@ impl Orders {
         settings: Value,
     ) -> Result<BalancerRecord, Refusal> {
         let (key, name) = (key(project), name.parse().unwrap());
-        let nodes = nodes();
-        let record =
-            self.0
-                .new_balancer(&key, name, &map(settings), Some(&nodes), Duration::ZERO)?;
+        let making = making();
+        let record = self
+            .0
+            .new_balancer(&key, name, &map(settings), &making, Duration::ZERO)?;
         self.0.put_balancer(record.clone());
         Ok(record)
     }
 
     fn set(&mut self, project: &str, name: &str, patch: Value) -> Result<BalancerRecord, Refusal> {
-        let nodes = nodes();
+        let making = making();
         let (project, name) = (key(project), key(name));
         let record =
             self.0
-                .changed_balancer(&project, &name, &map(patch), Update::Patch, Some(&nodes))?;
+                .changed_balancer(&project, &name, &map(patch), Update::Patch, &making)?;
         self.0.put_balancer(record.clone());
         Ok(record)
     }
@@ -127,7 +131,10 @@ fn addresses_belong_to_one_balancer_until_it_is_gone() {
         .to_vec();
     assert_eq!(addresses[0], "10.90.0.11-10.90.0.13/24");
     assert_eq!(addresses[3], "10.90.0.20-10.90.0.22/24");
-    assert_eq!(orders.balancer("shop", "e", json!({})), Err(NoAddresses(4)));
+    assert_eq!(
+        orders.balancer("shop", "e", json!({})),
+        Err(NoAddresses("nodes.range"))
+    );
     orders.delete("shop", "b").unwrap();
     assert_eq!(
         orders.balancer("shop", "b", json!({})),
@@ -137,7 +144,10 @@ fn addresses_belong_to_one_balancer_until_it_is_gone() {
         orders.set("shop", "b", json!({ "nodes": 2 })),
         Err(Deleting("b".parse().unwrap()))
     );
-    assert_eq!(orders.balancer("shop", "e", json!({})), Err(NoAddresses(4)));
+    assert_eq!(
+        orders.balancer("shop", "e", json!({})),
+        Err(NoAddresses("nodes.range"))
+    );
     let id = orders
         .0
         .balancers()
@@ -173,12 +183,11 @@ fn quotas_hold_for_new_and_changed_balancers_and_for_themselves() {
     orders.delete("shop", "b").unwrap();
     orders.set("shop", "a", json!({ "nodes": 3 })).unwrap();
     let smaller = map(json!({ "quota": { "nodes": 2 } }));
-    let text = refused(orders.0.changed_project(
-        &key("shop"),
-        &smaller,
-        Update::Patch,
-        Some(&nodes()),
-    ));
+    let text = refused(
+        orders
+            .0
+            .changed_project(&key("shop"), &smaller, Update::Patch, &making()),
+    );
     assert!(text.contains("2 nodes, and would have 3"), "{text}");
 }
 
@@ -205,7 +214,7 @@ fn a_change_counts_generations_only_if_it_is_one() {
             &key("a"),
             &map(json!({ "port": 83 })),
             Update::Replace,
-            Some(&nodes()),
+            &making(),
         )
         .unwrap();
     assert!(!replaced.spec.contains_key("description"), "{replaced:?}");
