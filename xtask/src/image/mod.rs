@@ -81,8 +81,8 @@ pub fn folder() -> PathBuf {
     command::workspace().join("target/guest")
 }
 
-/// Builds the image with programs from this folder. `initrd` has
-/// both programs, `initrd-proxy` the proxy only, and `initrd-bare` none.
+/// Builds the image with programs from this folder. `initrd` has both programs, `initrd-proxy` the proxy only, and
+/// `initrd-bare` none.
 pub fn build(programs: &Path, out: &Path, kernel: Option<&Path>) -> anyhow::Result<PathBuf> {
     fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;
     let out = out.canonicalize()?;
