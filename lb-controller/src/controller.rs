@@ -23,6 +23,7 @@ use tokio::{
 use crate::{
     KINDS,
     agents::Agents,
+    clock::unix_now,
     events::Events,
     hosts::Hosts,
     hub::Hub,
@@ -179,9 +180,7 @@ impl Controller {
         pool.scaling = stored.learned.scaling;
         let now = Now {
             monotonic: Duration::from_secs(30 * 86_400),
-            unix: std::time::SystemTime::now()
-                .duration_since(std::time::UNIX_EPOCH)
-                .unwrap_or_default(),
+            unix: unix_now(),
         };
         for record in stored.instances {
             pool.restore(record, now);

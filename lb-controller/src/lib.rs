@@ -17,6 +17,7 @@
 
 pub mod agents;
 pub mod api;
+pub mod clock;
 pub mod config;
 pub mod controller;
 pub mod environments;

@@ -25,7 +25,7 @@ pub trait Record: Serialize + DeserializeOwned {
     /// Whether a record that cannot be read counts as none.
     const CAN_BE_LOST: bool = false;
 
-    /// Checks what its type does not.
+    /// Checks what its type does not, once for each that is taken up.
     ///
     /// # Errors
     /// What is wrong, in words.
@@ -45,7 +45,13 @@ impl Table {
     const fn of<R: Record>() -> Self {
         Table {
             name: R::TABLE,
-            check: |stored| stored.all::<R>().map(drop),
+            check: |stored| {
+                for (key, record) in stored.all::<R>()? {
+                    let checked = record.check();
+                    checked.map_err(|cause| stored.unreadable::<R>(&key, cause))?;
+                }
+                Ok(())
+            },
         }
     }
 }
@@ -156,11 +162,10 @@ impl Stored {
         let records = self.records.get(R::TABLE).into_iter().flatten();
         let mut all = Vec::new();
         for (key, bytes) in records {
-            let read = serde_json::from_slice::<R>(bytes).map_err(|error| error.to_string());
-            match read.and_then(|record| record.check().map(|()| record)) {
+            match serde_json::from_slice::<R>(bytes) {
                 Ok(record) => all.push((key.clone(), record)),
                 Err(_) if R::CAN_BE_LOST => {}
-                Err(cause) => return Err(self.unreadable::<R>(key, cause)),
+                Err(error) => return Err(self.unreadable::<R>(key, error.to_string())),
             }
         }
         Ok(all)

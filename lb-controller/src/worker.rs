@@ -40,6 +40,7 @@ use tokio_stream::{StreamExt as _, StreamMap, wrappers::WatchStream};
 
 use crate::{
     agents::{Agents, Wanted},
+    clock::unix_now,
     events::Events,
     health::Probes,
     hosts::{Fleet, Hosts, presence::Standing},
@@ -269,13 +270,10 @@ impl Worker {
     }
 
     fn now(&self) -> Now {
-        let unix = std::time::SystemTime::now();
         Now {
             // Ages of before the start are not negative.
             monotonic: self.means.started.elapsed() + Duration::from_secs(30 * 86_400),
-            unix: unix
-                .duration_since(std::time::UNIX_EPOCH)
-                .unwrap_or_default(),
+            unix: unix_now(),
         }
     }
 
@@ -1056,8 +1054,7 @@ impl Worker {
 
 /// Microseconds since 1970: no process counts as many changes in the time that it runs.
 fn first_revision() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    u64::try_from(now.unwrap_or_default().as_micros()).unwrap_or(1)
+    u64::try_from(unix_now().as_micros()).unwrap_or(1)
 }
 
 fn now_sample(value: f64) -> Sample {

@@ -178,6 +178,16 @@ impl Controller {
         Ok(String::from_utf8(output.stdout)?)
     }
 
+    /// Runs `lbctl` with the words of one line, of which the first is the verb.
+    ///
+    /// # Errors
+    /// As [`lbctl`](Self::lbctl).
+    pub fn ctl(&self, line: &str) -> anyhow::Result<String> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (verb, words) = words.split_first().context("no verb")?;
+        self.lbctl(verb, words)
+    }
+
     /// Runs `lbctl pool` and reads the JSON that it prints.
     ///
     /// # Errors

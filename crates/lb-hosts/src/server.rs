@@ -126,6 +126,15 @@ impl HostServer {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The driver and the instance that a call is about.
+    fn target(
+        &self,
+        request: Request<v1::InstanceRequest>,
+    ) -> Result<(Arc<dyn Driver>, InstanceName), Status> {
+        let request = request.into_inner();
+        Ok((self.driver(&request.driver)?, name(&request.name)?))
+    }
+
     fn driver(&self, text: &str) -> Result<Arc<dyn Driver>, Status> {
         if let Some(driver) = self.drivers().get(text) {
             return Ok(Arc::clone(driver));
@@ -335,12 +344,8 @@ impl Service for HostServer {
         &self,
         request: Request<v1::InstanceRequest>,
     ) -> Result<Response<v1::Done>, Status> {
-        let request = request.into_inner();
-        done(
-            self.driver(&request.driver)?
-                .start(&name(&request.name)?)
-                .await,
-        )
+        let (driver, name) = self.target(request)?;
+        done(driver.start(&name).await)
     }
 
     async fn stop(&self, request: Request<v1::StopRequest>) -> Result<Response<v1::Done>, Status> {
@@ -357,36 +362,24 @@ impl Service for HostServer {
         &self,
         request: Request<v1::InstanceRequest>,
     ) -> Result<Response<v1::Done>, Status> {
-        let request = request.into_inner();
-        done(
-            self.driver(&request.driver)?
-                .remove(&name(&request.name)?)
-                .await,
-        )
+        let (driver, name) = self.target(request)?;
+        done(driver.remove(&name).await)
     }
 
     async fn pause(
         &self,
         request: Request<v1::InstanceRequest>,
     ) -> Result<Response<v1::Done>, Status> {
-        let request = request.into_inner();
-        done(
-            self.driver(&request.driver)?
-                .pause(&name(&request.name)?)
-                .await,
-        )
+        let (driver, name) = self.target(request)?;
+        done(driver.pause(&name).await)
     }
 
     async fn resume(
         &self,
         request: Request<v1::InstanceRequest>,
     ) -> Result<Response<v1::Done>, Status> {
-        let request = request.into_inner();
-        done(
-            self.driver(&request.driver)?
-                .resume(&name(&request.name)?)
-                .await,
-        )
+        let (driver, name) = self.target(request)?;
+        done(driver.resume(&name).await)
     }
 
     async fn exec(

@@ -78,6 +78,14 @@ struct Bed {
     attached: mpsc::UnboundedReceiver<Attached>,
 }
 
+impl Bed {
+    /// A machine with this folder becomes a host.
+    async fn join(&self, folder: &Path, name: &HostName) -> Identity {
+        let joined = dial::join(folder, &self.address, &self.token, name).await;
+        joined.unwrap()
+    }
+}
+
 async fn bed() -> Bed {
     let folder = tempfile::tempdir().unwrap();
     let authority = Arc::new(Authority::open(&folder.path().join("authority")).unwrap());
@@ -124,9 +132,7 @@ async fn a_host_joins_and_is_called_over_its_own_connection() {
     let mut bed = bed().await;
     let folder = bed.folder.path().join("host");
     let name: HostName = "h1".parse().unwrap();
-    let identity = dial::join(&folder, &bed.address, &bed.token, &name)
-        .await
-        .unwrap();
+    let identity = bed.join(&folder, &name).await;
     assert_eq!(
         (&identity.name, identity.controller.as_str()),
         (&name, "main")
@@ -265,12 +271,8 @@ async fn wrong_tokens_and_wrong_controllers_are_told_apart() {
         Err(crate::identity::IdentityError::NotJoined(_))
     ));
     // An answer that got lost: the same token and key again.
-    dial::join(&folder, &bed.address, &bed.token, &name)
-        .await
-        .unwrap();
-    dial::join(&folder, &bed.address, &bed.token, &name)
-        .await
-        .unwrap();
+    bed.join(&folder, &name).await;
+    bed.join(&folder, &name).await;
 }
 
 #[tokio::test]
@@ -278,9 +280,7 @@ async fn certificates_are_renewed_before_they_end() {
     let mut bed = bed().await;
     let folder = bed.folder.path().join("host");
     let name: HostName = "h1".parse().unwrap();
-    let identity = dial::join(&folder, &bed.address, &bed.token, &name)
-        .await
-        .unwrap();
+    let identity = bed.join(&folder, &name).await;
     let server = server(&identity, &folder);
     let (sender, mut identities) = watch::channel(Arc::new(identity));
     let keeping = tokio::spawn(dial::keep_certificate(sender));

@@ -220,6 +220,14 @@ impl Agents {
     pub fn set(&self, pool: &PoolName, wanted: Wanted) {
         {
             let mut pools = self.0.pools.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_same = match pools.wanted.get(pool) {
+                Some(before) => *before == wanted,
+                None => wanted.is_empty(),
+            };
+            // It is said again each second.
+            if is_same && !pools.awaited.contains(pool) {
+                return;
+            }
             pools.awaited.retain(|one| one != pool);
             if wanted.is_empty() {
                 pools.wanted.remove(pool);
@@ -234,6 +242,11 @@ impl Agents {
     pub fn claim(&self, balancer: u64, claim: Option<Claim>) {
         {
             let mut pools = self.0.pools.lock().unwrap_or_else(PoisonError::into_inner);
+            // It is said again each second.
+            let is_awaited = pools.awaited_claims.contains(&balancer);
+            if !is_awaited && pools.claims.get(&balancer) == claim.as_ref() {
+                return;
+            }
             pools.awaited_claims.retain(|one| *one != balancer);
             match claim {
                 Some(claim) => drop(pools.claims.insert(balancer, claim)),

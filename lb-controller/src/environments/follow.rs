@@ -23,7 +23,9 @@ use super::{
     Environments,
     execute::{backends, balancer_of, serving, tell, told_backends},
 };
-use crate::{KINDS, pool::PoolOwner, projects::SERVING, registry::Key, worker::PoolView};
+use crate::{
+    KINDS, clock::unix_now, pool::PoolOwner, projects::SERVING, registry::Key, worker::PoolView,
+};
 
 /// See [`lb_serve::vital`].
 pub const FOLLOWER: &str = "the task that follows environments";
@@ -229,7 +231,7 @@ fn notice(
     let serves = member_serves(environments, environment, member)?;
     match member.standing {
         Standing::Illegal => {
-            let age = crate::queue::now().saturating_sub(member.since);
+            let age = unix_now().saturating_sub(member.since);
             let is_over = serves || age > spec.collect_after;
             (is_over && is_due(watched.collected)).then(|| {
                 watched.collected = Some(Instant::now());

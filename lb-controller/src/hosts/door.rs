@@ -1,6 +1,6 @@
 //! Who becomes a host, and who still is one.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use lb_hosts::{
@@ -15,16 +15,9 @@ use super::{
     Hosts, link,
     record::{Duty, HostRecord, TokenRecord},
 };
-use crate::keeper::Changes;
+use crate::{clock::unix_now, keeper::Changes};
 
 const ANOTHER: &str = "get another one from `lbctl host token`";
-
-/// The time since 1970.
-pub(super) fn unix_now() -> Duration {
-    SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default()
-}
 
 /// What a token lets a machine do.
 #[derive(Debug, PartialEq, Eq)]

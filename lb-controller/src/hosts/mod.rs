@@ -39,7 +39,6 @@ use tokio::{
 use tonic::transport::Channel;
 
 use self::{
-    door::unix_now,
     ledger::{Held, HostRoom, Ledger, Place},
     placement::{Claim, NoRoom},
     presence::{Doubt, Presence, Standing},
@@ -50,6 +49,7 @@ pub use self::{
     view::{HostView, State as HostState},
 };
 use crate::{
+    clock::unix_now,
     events::Events,
     keeper::{Changes, Keeper, KeeperError},
     pool::{Event, Homeless},

@@ -6,11 +6,11 @@ use lb_model::host::HostName;
 
 use super::{
     HostRefusal, Hosts,
-    door::unix_now,
     placement::Claim,
     presence::{Doubt, Standing},
     record::Duty,
 };
+use crate::clock::unix_now;
 
 /// The state of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -16,10 +16,9 @@ use super::TokenRecord;
 use super::{
     Hosts,
     balance::Balance,
-    door::unix_now,
     presence::{Observer, Standing},
 };
-use crate::{controller::Controller, keeper::Changes};
+use crate::{clock::unix_now, controller::Controller, keeper::Changes};
 
 /// See [`lb_serve::vital`].
 pub const WATCH: &str = "the task that keeps watch over hosts";

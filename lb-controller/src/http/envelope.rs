@@ -348,6 +348,42 @@ fn project_info(view: &ProjectView) -> Value {
     info
 }
 
+/// What an order about objects of projects is about that creates none.
+enum About<V> {
+    /// All of them, of which it wants to hear.
+    All(Vec<V>),
+    One(V),
+}
+
+/// Takes what names the object out of an `info`: a name is one in its project, an id needs none.
+fn about<V>(
+    action: Action,
+    kind: &str,
+    project: Option<&Key>,
+    info: &mut Map<String, Value>,
+    all: impl FnOnce(Option<&Key>) -> Result<Vec<V>, Refusal>,
+    one: impl FnOnce(&Key, &Key) -> Result<V, Refusal>,
+    by_id: impl FnOnce(u64) -> Option<V>,
+) -> Result<About<V>, Failure> {
+    match (project, take_object(info)?) {
+        (project, None) if action == Action::Info => {
+            nothing_left(info, &[]).map_err(|error| Failure::of(&error))?;
+            Ok(About::All(all(project)?))
+        }
+        (_, None) => Err(Failure::missing("id", NAME)),
+        (None, Some(Key::Name(_))) => Err(Failure::missing(
+            "project",
+            "give the project in which the name is, or an id",
+        )),
+        (None, Some(Key::Id(id))) => by_id(id).map(About::One).ok_or_else(|| Failure {
+            status: StatusCode::NOT_FOUND,
+            field: "id".to_owned(),
+            text: format!("there is no {kind} {id}"),
+        }),
+        (Some(project), Some(key)) => Ok(About::One(one(project, &key)?)),
+    }
+}
+
 async fn instance(
     projects: &Projects,
     action: Action,
@@ -362,27 +398,21 @@ async fn instance(
         let view = projects.create_balancer(&project, name, &settings).await?;
         return Ok((StatusCode::CREATED, instance_info(&view)));
     }
-    let key = take_object(&mut info)?;
-    let found = match (&project, &key) {
-        (project, None) if action == Action::Info => {
-            nothing_left(&info, &[]).map_err(|error| Failure::of(&error))?;
-            let views = projects.balancers(project.as_ref())?;
+    let found = about(
+        action,
+        "instance",
+        project.as_ref(),
+        &mut info,
+        |project| projects.balancers(project),
+        |project, key| projects.balancer(project, key),
+        |id| projects.balancer_by_id(id),
+    )?;
+    let found = match found {
+        About::All(views) => {
             let list: Vec<Value> = views.iter().map(instance_info).collect();
             return Ok((StatusCode::OK, json!({ "instances": list })));
         }
-        (_, None) => return Err(Failure::missing("id", NAME)),
-        (None, Some(Key::Name(_))) => {
-            return Err(Failure::missing(
-                "project",
-                "give the project in which the name is, or an id",
-            ));
-        }
-        (None, Some(Key::Id(id))) => projects.balancer_by_id(*id).ok_or_else(|| Failure {
-            status: StatusCode::NOT_FOUND,
-            field: "id".to_owned(),
-            text: format!("there is no instance {id}"),
-        })?,
-        (Some(project), Some(key)) => projects.balancer(project, key)?,
+        About::One(found) => found,
     };
     let (project, key) = (Key::Id(found.record.project), Key::Id(found.record.id));
     match action {

@@ -49,7 +49,9 @@ use tokio::{
 
 pub use nodes::serve_nodes;
 
-use crate::{controller::Controller, environments::Environments, projects::Projects};
+use crate::{
+    clock::unix_now, controller::Controller, environments::Environments, projects::Projects,
+};
 
 /// The header with the request's id.
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -97,9 +99,6 @@ impl Site {
         origins: Vec<String>,
         stopping: Receiver<bool>,
     ) -> Self {
-        let started = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap_or_default();
         Site {
             controller,
             projects,
@@ -108,7 +107,7 @@ impl Site {
             stopping,
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             requests: Arc::default(),
-            run: started.as_secs(),
+            run: unix_now().as_secs(),
         }
     }
 

@@ -21,7 +21,6 @@ use std::{
     collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
 };
 
 use lb_model::{
@@ -41,6 +40,7 @@ pub use self::{
 };
 use crate::{
     KINDS,
+    clock::unix_now,
     controller::Controller,
     keeper::{Changes, Keeper, KeeperError},
     records::Counter,
@@ -246,7 +246,7 @@ impl Projects {
     ) -> Result<ProjectView, OrderError> {
         let record = self
             .order(|registry| {
-                let record = registry.new_project(name, settings, now())?;
+                let record = registry.new_project(name, settings, unix_now())?;
                 Ok((vec![Change::Project(record.clone())], record))
             })
             .await?;
@@ -314,7 +314,7 @@ impl Projects {
         let record = self
             .order(|registry| {
                 let record =
-                    registry.new_balancer(project, name, settings, self.making(), now())?;
+                    registry.new_balancer(project, name, settings, self.making(), unix_now())?;
                 self.check_pool_of(registry, &record)?;
                 Ok((vec![Change::Balancer(record.clone())], record))
             })
@@ -509,9 +509,4 @@ fn record_name(project: &ProjectRecord, balancer: &BalancerRecord) -> RecordName
 /// Never: names of objects are labels.
 fn label(name: &ObjectName) -> Label {
     name.as_str().parse().expect("names are labels")
-}
-
-fn now() -> Duration {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    now.unwrap_or_default()
 }

@@ -331,6 +331,15 @@ fn offer(projects: &Projects, record: &BalancerRecord, spec: &BalancerSpec) -> R
     allowed.map_err(|error| error.to_string())
 }
 
+/// Forgets the sockets of the load balancers that are not to be kept.
+fn retain_streams(projects: &Projects, is_kept: impl Fn(u64) -> bool) {
+    projects.0.streams.send_if_modified(|streams| {
+        let before = streams.len();
+        streams.retain(|(id, _), _| is_kept(*id));
+        streams.len() != before
+    });
+}
+
 /// How many nodes it has addresses for.
 fn most_nodes(record: &BalancerRecord, spec: &BalancerSpec) -> u32 {
     let most = u32::try_from(record.addresses.len()).unwrap_or(u32::MAX);
@@ -438,11 +447,7 @@ async fn see(
 /// Removes the nodes, then the folder, then the record.
 async fn delete(projects: &Projects, record: &BalancerRecord) -> Result<(), String> {
     shared::give_up(projects, record.id);
-    projects.0.streams.send_if_modified(|streams| {
-        let before = streams.len();
-        streams.retain(|(id, _), _| *id != record.id);
-        streams.len() != before
-    });
+    retain_streams(projects, |id| id != record.id);
     let pool = pool_of_nodes(record.id);
     let controller = &projects.0.controller;
     match controller.unmake(&pool, PoolOwner::Balancer).await {
@@ -472,11 +477,7 @@ async fn delete(projects: &Projects, record: &BalancerRecord) -> Result<(), Stri
 /// Forgets what is known of load balancers and nodes that are gone.
 fn forget(projects: &Projects, records: &[BalancerRecord], followed: &Followed) {
     let ids: BTreeSet<u64> = records.iter().map(|record| record.id).collect();
-    projects.0.streams.send_if_modified(|streams| {
-        let before = streams.len();
-        streams.retain(|(id, _), _| ids.contains(id));
-        streams.len() != before
-    });
+    retain_streams(projects, |id| ids.contains(&id));
     for id in projects.0.controller.agents().claimants() {
         if !ids.contains(&id) {
             shared::give_up(projects, id);

@@ -15,9 +15,10 @@ use lb_model::{
 };
 use tokio::time::Instant;
 
-use super::{Change, Inner, OrderError, Projects, now, view::Seen};
+use super::{Change, Inner, OrderError, Projects, view::Seen};
 use crate::{
     KINDS,
+    clock::unix_now,
     pool::{Event, PoolOwner},
     registry::{Key, Refusal, Registry, SubnetRecord, Update},
     troubles,
@@ -179,7 +180,7 @@ impl Projects {
     ) -> Result<SubnetView, OrderError> {
         let record = self
             .order(|registry| {
-                let record = registry.new_subnet(project, name, settings, now())?;
+                let record = registry.new_subnet(project, name, settings, unix_now())?;
                 Ok((vec![Change::Subnet(record.clone())], record))
             })
             .await?;

@@ -7,9 +7,11 @@ use lb_model::{
     project::{BalancerProtocol, BalancerSpec, ObjectName},
 };
 
-use super::now;
-use crate::KINDS;
-use crate::registry::{BalancerRecord, ProjectRecord};
+use crate::{
+    KINDS,
+    clock::unix_now,
+    registry::{BalancerRecord, ProjectRecord},
+};
 
 /// A statement about an object, since when it is true or false, and why.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,14 +75,14 @@ impl Seen {
             Some(condition) => {
                 if condition.is_true != is_true {
                     condition.is_true = is_true;
-                    condition.since = now();
+                    condition.since = unix_now();
                 }
                 condition.why = why;
             }
             None => self.conditions.push(Condition {
                 kind,
                 is_true,
-                since: now(),
+                since: unix_now(),
                 why,
             }),
         }

@@ -15,7 +15,7 @@ use std::{
     collections::{BTreeSet, VecDeque},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use futures::future::BoxFuture;
@@ -320,13 +320,6 @@ impl Prepared {
         let worker = worker::Worker::new(self, execute);
         parts.spawn(QUEUE, "commands".to_owned(), worker.run());
     }
-}
-
-/// The time since 1970.
-#[must_use]
-pub fn now() -> Duration {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    now.unwrap_or_default()
 }
 
 /// The numbers of tasks.

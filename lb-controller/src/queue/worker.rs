@@ -15,8 +15,9 @@ use tokio::{
     time::Instant,
 };
 
-use super::{CommandError, Commands, Execute, Input, Prepared, State, Tasks, now, state::Records};
+use super::{CommandError, Commands, Execute, Input, Prepared, State, Tasks, state::Records};
 use crate::{
+    clock::unix_now,
     keeper::{Changes, Keeper},
     records::Counter,
 };
@@ -69,7 +70,7 @@ impl Worker {
             inputs,
             keeper,
             execute,
-            name: format!("{}-{}", std::process::id(), now().as_millis()),
+            name: format!("{}-{}", std::process::id(), unix_now().as_millis()),
             running: HashMap::new(),
             ended: Vec::new(),
             extended: Instant::now(),
@@ -80,7 +81,7 @@ impl Worker {
     pub(super) async fn run(mut self) {
         let pulse = self.commands.pulse();
         // No other process has this store: whatever had commands of it is no more.
-        self.commands.state().queue.recover(|_| false, now());
+        self.commands.state().queue.recover(|_| false, unix_now());
         let mut inputs = Vec::new();
         loop {
             let is_stored = {
@@ -109,7 +110,7 @@ impl Worker {
     /// How long nothing is due by time.
     fn pause(&self) -> Duration {
         let next = self.commands.state().queue.next_time();
-        let next = next.map_or(LOOK, |next| next.saturating_sub(now()));
+        let next = next.map_or(LOOK, |next| next.saturating_sub(unix_now()));
         next.clamp(Duration::from_millis(1), LOOK)
     }
 
@@ -171,7 +172,7 @@ impl Worker {
     }
 
     fn decide(&mut self, inputs: Vec<Input>) -> (Records, Then) {
-        let now = now();
+        let now = unix_now();
         let mut then = Then::default();
         let commands = self.commands.clone();
         let mut state = commands.state();

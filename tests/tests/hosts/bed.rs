@@ -180,8 +180,7 @@ impl Bed {
 
     /// Runs `lbctl host` by what an operator types after it.
     pub fn run(&self, line: &str) -> anyhow::Result<String> {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        self.controller.lbctl("host", &words)
+        self.controller.ctl(&format!("host {line}"))
     }
 
     /// What `lbctl host` says when it fails, which it does.

@@ -77,9 +77,7 @@ impl Bed {
 
     /// Runs `lbctl` with the controller, by what an operator types after it.
     pub fn run(&self, line: &str) -> anyhow::Result<String> {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let (verb, words) = words.split_first().context("no verb")?;
-        self.controller.lbctl(verb, words)
+        self.controller.ctl(line)
     }
 
     /// What `lbctl` says when it fails, which it does.

@@ -46,9 +46,7 @@ impl Shared {
     }
 
     fn run(&self, line: &str) -> anyhow::Result<String> {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let (verb, words) = words.split_first().context("no verb")?;
-        self.controller.lbctl(verb, words)
+        self.controller.ctl(line)
     }
 
     /// The addresses that clients find for a load balancer of the project shop.

@@ -4,7 +4,7 @@ use http::StatusCode;
 use lb_model::settings::{Map, Value, nothing_left};
 use serde_json::json;
 
-use super::{Action, Failure, NAME, take_everything, take_key, take_name, take_object};
+use super::{About, Action, Failure, about, take_everything, take_key, take_name};
 use crate::{
     projects::{Projects, SubnetView},
     registry::{Key, Update},
@@ -23,29 +23,23 @@ pub async fn follow(
         let view = projects.create_subnet(&project, name, &info).await?;
         return Ok((StatusCode::CREATED, subnet_info(&view)));
     }
-    let key = take_object(&mut info)?;
     let nothing_else =
         |info: &Map<String, Value>| nothing_left(info, &[]).map_err(|error| Failure::of(&error));
-    let found = match (&project, &key) {
-        (project, None) if action == Action::Info => {
-            nothing_else(&info)?;
-            let views = projects.subnets(project.as_ref())?;
+    let found = about(
+        action,
+        "subnet",
+        project.as_ref(),
+        &mut info,
+        |project| projects.subnets(project),
+        |project, key| projects.subnet(project, key),
+        |id| projects.subnet_by_id(id),
+    )?;
+    let found = match found {
+        About::All(views) => {
             let list: Vec<Value> = views.iter().map(subnet_info).collect();
             return Ok((StatusCode::OK, json!({ "subnets": list })));
         }
-        (_, None) => return Err(Failure::missing("id", NAME)),
-        (None, Some(Key::Name(_))) => {
-            return Err(Failure::missing(
-                "project",
-                "give the project in which the name is, or an id",
-            ));
-        }
-        (None, Some(Key::Id(id))) => projects.subnet_by_id(*id).ok_or_else(|| Failure {
-            status: StatusCode::NOT_FOUND,
-            field: "id".to_owned(),
-            text: format!("there is no subnet {id}"),
-        })?,
-        (Some(project), Some(key)) => projects.subnet(project, key)?,
+        About::One(found) => found,
     };
     let (project, key) = (Key::Id(found.record.project), Key::Id(found.record.id));
     let view = match action {
