@@ -2,9 +2,15 @@
 //!
 //! A driver's call runs on a task of its own, one at a time for each instance: one that hangs holds up its instance until its
 //! deadline, and nothing else.
+//!
+//! - `fleet.rs`: the hosts and drivers that it uses.
+//! - `readings.rs`: what it reads of its instances.
+
+mod fleet;
+mod readings;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     panic::AssertUnwindSafe,
     sync::Arc,
     time::Duration,
@@ -26,11 +32,7 @@ use lb_serve::{
     vital::{self, Registrar},
     watchdog::Pulse,
 };
-use lb_steering::{
-    Sample,
-    scaling::{InstanceReadings, Offered, Phase as ScalingPhase, ScalingDecision},
-    score::Thresholds,
-};
+use lb_steering::{scaling::ScalingDecision, score::Thresholds};
 use serde_json::{Map, Value};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -43,16 +45,16 @@ use crate::{
     clock::unix_now,
     events::Events,
     health::Probes,
-    hosts::{Fleet, Hosts, presence::Standing},
+    hosts::{Fleet, Hosts},
     hub::{Engine, Hub, Snapshot},
     keeper::{Changes, Keeper, KeeperError},
     load::Readers,
     pool::{
-        Health, InstanceRecord, InstanceView, Learned, Now, Pool, PoolOwner, PoolRecord, Readings,
-        Role, Step, StepKind, pause_after, place,
+        Health, InstanceRecord, InstanceView, Learned, Now, Pool, PoolOwner, PoolRecord, Role,
+        Step, StepKind, pause_after,
     },
     troubles::{self, Troubles},
-    usage::{Counted, Meter},
+    usage::Meter,
 };
 
 /// See [`lb_serve::vital`].
@@ -324,145 +326,6 @@ impl Worker {
         }
     }
 
-    /// Uses a driver from now on.
-    fn open(&mut self, engine: Arc<Engine>) {
-        let host = engine.host().clone();
-        self.snapshots
-            .insert(host.clone(), WatchStream::new(engine.snapshots()));
-        let calls = engine.bounded(self.pool.spec.driver_deadline);
-        self.drivers.insert(host, OpenDriver { engine, calls });
-    }
-
-    fn take_snapshot(&mut self, host: &HostName, snapshot: Snapshot) {
-        let now = self.now();
-        match snapshot.listed {
-            // What comes late of a host that is lost says nothing of what there is when it is back.
-            Ok(_) if self.pool.lost.contains(host) => {}
-            Ok(listed) => {
-                self.list_errors.remove(host);
-                self.pool.observe(host, &listed, snapshot.began, now);
-            }
-            // Before the first list there is no trouble yet.
-            Err(_) if snapshot.began == 0 => {}
-            Err(error) if host.is_local() => {
-                self.pool.list_trouble = Some(error.to_string());
-            }
-            Err(error) => {
-                self.list_errors.insert(host.clone(), error.to_string());
-            }
-        }
-    }
-
-    /// Whether the pool has something to do with other hosts.
-    fn is_placed(&self) -> bool {
-        let is_other = |host: &HostName| !host.is_local();
-        self.pool.spec.placement.is_some()
-            || self.pool.slots.values().any(|slot| {
-                let record = &slot.record;
-                record.host.iter().chain(&record.next).any(is_other)
-            })
-    }
-
-    /// Takes note of which hosts there are, and which of them are silent or lost.
-    fn follow_fleet(&mut self) {
-        let fleet = Arc::clone(&self.fleet.borrow_and_update());
-        if !self.is_placed() {
-            return;
-        }
-        // Those that are none any more: whoever removed them says that they are lost.
-        let records = self.pool.slots.values().flat_map(|slot| {
-            let own = slot.record.host.iter().chain(&slot.record.next);
-            own.chain(slot.left.iter().map(|old| &old.host))
-        });
-        let known = records.chain(self.drivers.keys()).chain(&self.pool.silent);
-        let gone: BTreeSet<HostName> = known
-            .filter(|host| !host.is_local() && !fleet.contains_key(*host))
-            .cloned()
-            .collect();
-        for host in gone {
-            self.drivers.remove(&host);
-            self.snapshots.remove(&host);
-            self.list_errors.remove(&host);
-            self.pool.lose(&host);
-        }
-        let is_young = self.means.started.elapsed() < self.means.hosts.lost_after();
-        for (host, member) in fleet.iter() {
-            match member.standing {
-                Standing::Up => {
-                    self.pool.silent.remove(host);
-                    self.pool.lost.remove(host);
-                }
-                Standing::Silent(_) => {
-                    self.pool.silent.insert(host.clone());
-                }
-                Standing::Lost if self.pool.lost.contains(host) => {}
-                Standing::Lost => self.pool.lose(host),
-            }
-            if self.drivers.contains_key(host) {
-                continue;
-            }
-            let is_awaited = match member.standing {
-                Standing::Up => true,
-                // The controller may have started before it has connected again.
-                Standing::Silent(_) => is_young,
-                Standing::Lost => false,
-            };
-            if is_awaited && !self.pool.has_list {
-                self.pool.awaited.insert(host.clone());
-            }
-            let (driver, deadline) = (self.pool.spec.driver(), self.pool.spec.driver_deadline);
-            let engine = self.means.hub.open_on(&member.remote, driver, deadline);
-            self.open(engine);
-        }
-    }
-
-    /// Has instances that need a host get one, if any has room.
-    fn place(&mut self, now: Now) {
-        if !self.pool.has_list {
-            return;
-        }
-        if self.is_placed() {
-            let fleet = Arc::clone(&self.fleet.borrow());
-            let own = (HostName::local(), false, BTreeMap::new());
-            let others = fleet.iter();
-            let others =
-                others.map(|(host, member)| (host.clone(), member.leaves, member.labels.clone()));
-            let left: BTreeSet<HostName> = others
-                .chain(std::iter::once(own))
-                .filter(|(host, leaves, labels)| *leaves || !self.pool.suits(host, labels))
-                .map(|(host, ..)| host)
-                .collect();
-            let moves = self.means.hosts.moves(&self.pool.name);
-            self.pool.mark_misplaced(|host| left.contains(host), moves);
-        }
-        let room = self.means.hosts.hold(&self.pool.name, self.pool.held());
-        if std::mem::replace(&mut self.room, room) != room {
-            self.pool.try_again(now);
-        }
-        for wish in self.pool.homeless(now) {
-            let placement = self.pool.spec.placement.as_ref();
-            let placed = self.means.hosts.place(&self.pool.name, placement, &wish);
-            match placed {
-                Ok(host) => self.pool.house(wish.number, host, now),
-                Err(no_room) => self.pool.no_room(wish.number, no_room.to_string(), now),
-            }
-        }
-    }
-
-    /// Whether instances can be paused wherever they may be.
-    fn can_pause(&self) -> bool {
-        let is_used = |host: &HostName| {
-            let is_away = self.pool.silent.contains(host) || self.pool.lost.contains(host);
-            host.is_local() != self.pool.spec.placement.is_some() && !is_away
-        };
-        let mut used = self
-            .drivers
-            .iter()
-            .filter(|(host, _)| is_used(host))
-            .peekable();
-        used.peek().is_some() && used.all(|(_, driver)| driver.calls.capabilities().pause)
-    }
-
     async fn obey(&mut self, order: Order) {
         match order {
             Order::Set(spec, reply) => {
@@ -673,43 +536,6 @@ impl Worker {
         }
     }
 
-    /// Reads what the instances use of their own limits.
-    async fn measure(&mut self) {
-        // Instances without a bridge share the host's network.
-        let has_interfaces = self.pool.spec.network.bridge.is_some();
-        let counted: Vec<Counted> = self
-            .pool
-            .slots
-            .values()
-            .filter_map(|slot| {
-                let seen = slot.seen.as_ref()?;
-                let interface = || lb_drivers::host_interface(&self.means.owner, &seen.name);
-                (!seen.cgroup.is_empty()).then(|| Counted {
-                    name: seen.name.clone(),
-                    cgroup: seen.cgroup.clone(),
-                    interface: has_interfaces.then(interface),
-                })
-            })
-            .collect();
-        if counted.is_empty() {
-            return;
-        }
-        let mut meter = self.meter.take().unwrap_or_default();
-        let read = tokio::task::spawn_blocking(move || {
-            meter.read(&counted);
-            meter
-        });
-        match read.await {
-            Ok(meter) => self.meter = Some(meter),
-            // It begins anew.
-            Err(error) => {
-                tracing::error!("reading control groups: {error}");
-                let task = format!("the reader of control groups of pool {}", self.pool.name);
-                self.panics.note(task, std::time::Instant::now());
-            }
-        }
-    }
-
     fn begin(&mut self, step: Step, can_pause: bool) {
         let Some(driver) = self.drivers.get(&step.host) else {
             return;
@@ -872,87 +698,6 @@ impl Worker {
         self.means.agents.set(&self.pool.name, wanted);
     }
 
-    /// What agents and proxies know of the pool.
-    fn readings(&mut self) -> Readings {
-        let mut readings = Readings::default();
-        let vips = &self.pool.spec.vips;
-        let states = self.means.agents.states();
-        let mut offered = None;
-        let mut flows = HashMap::new();
-        for (at, (_, state)) in states.iter().enumerate() {
-            for vip in vips {
-                let Some(count) = state.new_flows.get(vip) else {
-                    continue;
-                };
-                let before = self.flows.get(&(at, *vip)).copied();
-                flows.insert((at, *vip), *count);
-                // An agent that restarts counts anew.
-                let new = before.map_or(0, |before| count.checked_sub(before).unwrap_or(*count));
-                *offered.get_or_insert(0.0) += new as f64;
-            }
-        }
-        self.flows = flows;
-        self.pool.shed_rate = states
-            .iter()
-            .flat_map(|(_, state)| vips.iter().filter_map(|vip| state.shed_rates.get(vip)))
-            .sum();
-        readings.offered = offered.map(Offered::Flows);
-        let report = self.report.take();
-        if let Some(report) = &report {
-            readings.requests = Some(report.requests);
-            readings.latency = report.latency.map(now_sample);
-        }
-        for (number, slot) in &self.pool.slots {
-            let Some(endpoint) = self.pool.spec.endpoint(*number) else {
-                continue;
-            };
-            let mut one =
-                InstanceReadings::new(place(&self.pool.name, *number), ScalingPhase::Starting);
-            for (_, state) in &states {
-                for vip in vips {
-                    let Some(real) = state.reals.get(&(*vip, endpoint.ip())) else {
-                        continue;
-                    };
-                    let add = |sum: &mut Option<f64>, value: Option<f64>| {
-                        if let Some(value) = value {
-                            *sum.get_or_insert(0.0) += value;
-                        }
-                    };
-                    add(&mut one.capacity, real.capacity);
-                    one.utilisation = real.utilisation.map(now_sample).or(one.utilisation);
-                    one.memory = real.memory.map(now_sample).or(one.memory);
-                    one.network = real.network.map(now_sample).or(one.network);
-                    let flows = real.connections.or(real.flows);
-                    let before = one.connections.map_or(0.0, |sample| sample.value);
-                    one.connections = flows
-                        .map(|flows| now_sample(before + flows))
-                        .or(one.connections);
-                }
-            }
-            // A proxy that counts open requests names all instances that have some.
-            let counts = report.as_ref().filter(|report| !report.pending.is_empty());
-            if let Some(report) = counts {
-                let pending = report.pending.get(&slot.record.name).copied();
-                let before = one.connections.map_or(0.0, |sample| sample.value);
-                one.connections = Some(now_sample(before + pending.unwrap_or_default()));
-            }
-            self.readers.complete(&slot.record.name, &mut one);
-            if let Some(meter) = &self.meter {
-                one.utilisation = one.utilisation.or(meter.cpu(&slot.record.name));
-                one.memory = one.memory.or(meter.memory(&slot.record.name));
-                let bandwidth = self.pool.spec.scaling.bandwidth;
-                let network = bandwidth.and_then(|limit| meter.network(&slot.record.name, limit));
-                one.network = one.network.or(network);
-            }
-            // Nobody sends anything to instances that serve no VIP and that no proxy knows.
-            if one.connections.is_none() && vips.is_empty() && self.reported.is_none() {
-                one.connections = Some(now_sample(0.0));
-            }
-            readings.instances.push(one);
-        }
-        readings
-    }
-
     /// What is wrong, by a key of each trouble.
     fn find_troubles(&self) -> troubles::Now {
         let mut found = troubles::Now::new();
@@ -1055,13 +800,6 @@ impl Worker {
 /// Microseconds since 1970: no process counts as many changes in the time that it runs.
 fn first_revision() -> u64 {
     u64::try_from(unix_now().as_micros()).unwrap_or(1)
-}
-
-fn now_sample(value: f64) -> Sample {
-    Sample {
-        value,
-        age: Duration::ZERO,
-    }
 }
 
 #[cfg(test)]
