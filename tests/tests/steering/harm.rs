@@ -190,8 +190,9 @@ pub fn a_sensor_that_freezes_doubles_or_halves_moves_no_share_far() {
                 least.set(least.get().min(share));
                 most.set(most.get().max(share));
                 // A reading that doubles is believed, because the others have room for what the real gives up: half of its
-                // share. Nothing is believed that would give a real much more.
-                let believed = if real == 3 { 0.45 } else { 0.65 };
+                // share, and less by what the reading itself wavers (a busy machine reads up to 1.7 times too much). Nothing
+                // is believed that would give a real much more.
+                let believed = if real == 3 { 0.25 } else { 0.65 };
                 assert!(
                     (believed * OPERATOR..=1.35 * OPERATOR).contains(&share),
                     "{sensor:?}: {:#}",
