@@ -3,8 +3,10 @@
 use anyhow::Context as _;
 use prost::Message as _;
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 7] = [
+    "lb/controller/v1/access.proto",
     "lb/controller/v1/controller.proto",
+    "lb/controller/v1/history.proto",
     "lb/host/v1/host.proto",
     "lb/v1/balancer.proto",
     "lb/v1/component.proto",

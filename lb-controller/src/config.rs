@@ -14,12 +14,13 @@ use lb_model::{
     dns::DnsSpec,
     document::{self, Fault, FileError, take_tables},
     intent::Owner,
-    pool::{PoolName, PoolSpec},
+    pool::{PoolName, PoolSpec, Size},
     settings::{self, FieldError, Map, Value},
 };
 use lb_serve::Endpoint;
 
 use crate::{
+    access::AccessSettings,
     agents,
     controller::{check_new_name, overlap, read_new},
     hosts::HostSettings,
@@ -50,7 +51,7 @@ lb_model::settings! {
         store: String = "redb".to_owned();
         /// Where the API listens (`--listen`): `unix:PATH`, or `http://ADDRESS:PORT` with a loopback address.
         listen: Vec<Endpoint> = default_listen();
-        /// Where HTTP/JSON, WebSockets and metrics are served (`--http`). Neither encrypted nor authenticated.
+        /// Where HTTP/JSON, WebSockets and metrics are served (`--http`). Not encrypted: passwords are not sent, tokens are.
         http: Option<SocketAddr> = None;
         /// Origins of web pages that may use HTTP/JSON (`--http-origin`), `*` for any.
         http_origins: Vec<String> = Vec::new();
@@ -61,6 +62,11 @@ lb_model::settings! {
         /// Whether pools may have the driver `exec` (`--exec-drivers`): whoever may call the API then runs programs as the
         /// controller's user.
         exec_drivers: bool = false;
+        /// Who may use the controller.
+        access: AccessSettings = AccessSettings::default();
+        /// The most bytes of the history of load. A series has 600 kB at most; when there is no room for all, load balancers
+        /// and pools have theirs before instances.
+        history_disk: Size = Size(1 << 30), Size(1 << 20)..=Size(1 << 44);
         /// How the nodes of load balancers are made. Without it there are none.
         nodes: Option<NodeSettings> = None;
         /// How shared load balancers are made. Without it there are none.

@@ -25,6 +25,7 @@ use crate::{
     agents::Agents,
     clock::unix_now,
     events::Events,
+    history::Recorder,
     hosts::Hosts,
     hub::Hub,
     keeper::{Changes, Keeper, KeeperError},
@@ -125,6 +126,7 @@ struct Inner {
     pools: Mutex<BTreeMap<PoolName, Handle>>,
     /// Changes when a pool comes or goes.
     names: watch::Sender<u64>,
+    recorder: Recorder,
     parts: Registrar,
     /// What is wrong with the controller as a whole.
     warnings: Mutex<(troubles::Now, Troubles)>,
@@ -160,6 +162,7 @@ impl Controller {
             started: Instant::now(),
             pools: Mutex::default(),
             names: watch::Sender::new(0),
+            recorder: Recorder::default(),
             parts: parts.clone(),
             warnings: Mutex::default(),
         }));
@@ -206,6 +209,7 @@ impl Controller {
             started: self.0.started,
             parts: self.0.parts.clone(),
             owner: self.0.hub.owner().to_owned(),
+            recorder: self.0.recorder.clone(),
         };
         let handle = Worker::start(pool, means);
         self.pools().insert(name, handle);
@@ -455,6 +459,12 @@ impl Controller {
     #[must_use]
     pub fn hosts(&self) -> &Hosts {
         &self.0.hosts
+    }
+
+    /// Where pools note what they carry.
+    #[must_use]
+    pub fn recorder(&self) -> &Recorder {
+        &self.0.recorder
     }
 
     /// The agents.

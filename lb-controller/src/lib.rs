@@ -11,10 +11,13 @@
 //! - [`projects`]: makes projects and the load balancers in them true; their nodes are pools.
 //! - [`queue`]: the command queue: stored before it is executed.
 //! - [`environments`]: groups of pools and load balancers, whose orders are commands.
+//! - [`access`]: who may use it, and who did what.
+//! - [`history`]: what they carried, by time.
 //! - [`api`]: `lb.controller.v1`; [`http`]: the same as JSON, and WebSockets.
 
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod agents;
 pub mod api;
 pub mod clock;
@@ -23,6 +26,7 @@ pub mod controller;
 pub mod environments;
 pub mod events;
 pub mod health;
+pub mod history;
 pub mod hosts;
 pub mod http;
 pub mod hub;

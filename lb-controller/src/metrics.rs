@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use lb_serve::metrics::{Family, Kind, Samples, Snapshot, Unit, Value, Writer};
 
 use crate::{
+    access::Access,
     controller::Controller,
     hosts::{HostState, HostView},
     pool::{InstanceState, InstanceView, place},
@@ -208,6 +209,21 @@ const ROWS: &[Row] = &[
         }),
     ),
     row(
+        "lb_controller_failed_logins_total",
+        Kind::Counter,
+        None,
+        &["reason"],
+        "Callers that did not prove who they say they are, by reason: malformed, token, password or replay.",
+        Of::Controller(|metrics, samples| {
+            metrics
+                .failed_logins
+                .iter()
+                .try_for_each(|(reason, count)| {
+                    samples.add(&[("reason", reason)], Value::Count(*count))
+                })
+        }),
+    ),
+    row(
         "lb_host_reserved_ratio",
         Kind::Gauge,
         Some(Unit::Ratio),
@@ -236,6 +252,28 @@ const ROWS: &[Row] = &[
             metrics.subnets.iter().try_for_each(|(state, count)| {
                 samples.add(&[("state", state)], Value::Count(*count as u64))
             })
+        }),
+    ),
+    row(
+        "lb_controller_audit_entries_total",
+        Kind::Counter,
+        None,
+        &["result"],
+        "Entries of the audit log that were written, and lost because its disk was full for long.",
+        Of::Controller(|metrics, samples| {
+            let (written, lost) = metrics.audit;
+            samples.add(&[("result", "written")], Value::Count(written))?;
+            samples.add(&[("result", "lost")], Value::Count(lost))
+        }),
+    ),
+    row(
+        "lb_controller_audit_up",
+        Kind::Gauge,
+        None,
+        &[],
+        "1 if the audit log can be written, 0 if its entries wait for room on the disk.",
+        Of::Controller(|metrics, samples| {
+            samples.add(&[], Value::Count(u64::from(metrics.is_audited)))
         }),
     ),
     row(
@@ -367,12 +405,17 @@ pub struct Metrics {
     /// Subnets by state.
     subnets: BTreeMap<&'static str, usize>,
     dns: Vec<(&'static str, u64)>,
+    /// Proofs that failed, by reason.
+    failed_logins: Vec<(&'static str, u64)>,
+    /// Entries of the audit log that were written, and lost.
+    audit: (u64, u64),
+    is_audited: bool,
 }
 
 impl Metrics {
     /// Those of a controller.
     #[must_use]
-    pub fn take(controller: &Controller, projects: &Projects) -> Self {
+    pub fn take(controller: &Controller, projects: &Projects, access: &Access) -> Self {
         let dns = projects.dns_counts();
         let subnets = projects.subnet_counts();
         let (projects, balancers) = projects.counts();
@@ -381,6 +424,9 @@ impl Metrics {
             projects,
             balancers,
             subnets,
+            failed_logins: access.failures(),
+            audit: access.audit().counts(),
+            is_audited: access.audit().trouble().is_none(),
             dns: dns.map(|counts| counts.named()).unwrap_or_default(),
             // Without a name nothing is refused.
             pools: controller.views(None).unwrap_or_default(),

@@ -8,7 +8,8 @@ use lb_model::dns::Addresses;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    hosts::{HostRecord, TokenRecord},
+    access,
+    hosts::{self, HostRecord},
     pool::{InstanceRecord, Learned, PoolRecord},
     registry::{BalancerRecord, ProjectRecord, SubnetRecord},
 };
@@ -67,9 +68,11 @@ const TABLES: &[Table] = &[
     Table::of::<Counter>(),
     Table::of::<Addresses>(),
     Table::of::<HostRecord>(),
-    Table::of::<TokenRecord>(),
+    Table::of::<hosts::TokenRecord>(),
     Table::of::<Command>(),
     Table::of::<Environment>(),
+    Table::of::<access::UserRecord>(),
+    Table::of::<access::TokenRecord>(),
 ];
 
 /// Their names.

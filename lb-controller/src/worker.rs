@@ -45,6 +45,7 @@ use crate::{
     clock::unix_now,
     events::Events,
     health::Probes,
+    history::Recorder,
     hosts::{Fleet, Hosts},
     hub::{Engine, Hub, Snapshot},
     keeper::{Changes, Keeper, KeeperError},
@@ -138,6 +139,8 @@ pub struct Means {
     pub parts: Registrar,
     /// The name of the controller.
     pub owner: String,
+    /// Where it is noted what pools carry.
+    pub recorder: Recorder,
 }
 
 /// A step that was made.
@@ -184,6 +187,8 @@ pub struct Worker {
     report: Option<Report>,
     /// When proxies reported last.
     reported: Option<Instant>,
+    /// When it was noted last what the pool carries.
+    noted: Option<Instant>,
     /// Steps of orphans that are under way.
     orphans: Vec<InstanceName>,
     /// Whether a write of the pool's record failed of which nobody knows whether it was done.
@@ -247,6 +252,7 @@ impl Worker {
             flows: HashMap::new(),
             report: None,
             reported: None,
+            noted: None,
             orphans: Vec::new(),
             is_unsure: false,
             troubles: Troubles::default(),
@@ -432,6 +438,14 @@ impl Worker {
         let readings = is_tick.then(|| self.readings());
         if is_tick && self.means.started.elapsed() >= self.means.hosts.lost_after() {
             self.pool.wait_no_longer();
+        }
+        if let Some(readings) = &readings {
+            let elapsed = self.noted.replace(Instant::now());
+            let elapsed = elapsed.map_or(Duration::ZERO, |noted| noted.elapsed());
+            let views = self.pool.view(now);
+            self.means
+                .recorder
+                .note(&self.pool.name, readings, &views, elapsed);
         }
         self.pool.decide(readings, now);
         self.place(now);
@@ -944,6 +958,7 @@ mod tests {
             events: events.clone(),
             probes: Arc::new(tokio::sync::Semaphore::new(1)),
             started: Instant::now(),
+            recorder: Recorder::default(),
             parts,
             owner: "main".to_owned(),
         };

@@ -3,19 +3,29 @@
 use std::{
     io,
     os::unix::fs::MetadataExt as _,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use hyper_util::rt::TokioIo;
+use lb_clients::peer::{Deadline, Tls, TlsClient};
 pub use lb_proto::endpoint::Endpoint;
 use lb_proto::{
-    controller::v1::controller_client::ControllerClient, endpoint::innermost,
+    controller::v1::{
+        access_client::AccessClient, controller_client::ControllerClient,
+        history_client::HistoryClient,
+    },
+    endpoint::innermost,
     v1::balancer_client::BalancerClient,
 };
-use tokio::net::UnixStream;
-use tonic::transport::{Channel, Uri};
+use tokio::net::{TcpStream, UnixStream};
+use tonic::{
+    Request, Status,
+    metadata::AsciiMetadataValue,
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Channel, Uri},
+};
 
 use crate::failure::Failure;
 
@@ -26,8 +36,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The client of the agent's API.
 pub type Client = BalancerClient<Channel>;
+/// The connection to the controller: with a token, if there is one.
+pub type ControllerChannel = InterceptedService<Channel, Login>;
 /// The client of the controller's API.
-pub type Controller = ControllerClient<Channel>;
+pub type Controller = ControllerClient<ControllerChannel>;
+/// The client of its service of users, tokens and the audit log.
+pub type Access = AccessClient<ControllerChannel>;
+/// The client of its history of load.
+pub type History = HistoryClient<ControllerChannel>;
 
 /// A program with an API.
 #[derive(Clone, Copy, Debug)]
@@ -56,19 +72,10 @@ pub async fn connect(endpoint: &Endpoint) -> Result<Client, Failure> {
     Ok(BalancerClient::new(channel).max_decoding_message_size(MAX_ANSWER))
 }
 
-/// Connects to the controller.
-///
-/// # Errors
-/// Returns [`Failure::Unreachable`] with the endpoint and with advice.
-async fn connect_controller(endpoint: &Endpoint) -> Result<Controller, Failure> {
-    let channel = channel(endpoint, CONTROLLER).await?;
-    Ok(ControllerClient::new(channel).max_decoding_message_size(MAX_ANSWER))
-}
-
 /// Where the controller is, for verbs that ask it.
 #[derive(Debug, clap::Args)]
 pub struct AtController {
-    /// Where the controller listens: unix:PATH or http://HOST:PORT
+    /// Where the controller listens: unix:PATH, http://HOST:PORT or https://HOST:PORT
     #[arg(
         long,
         env = "LB_CONTROLLER",
@@ -76,7 +83,69 @@ pub struct AtController {
         global = true,
         default_value = "unix:/run/lb-controller/api.sock"
     )]
-    controller: Endpoint,
+    controller: At,
+    /// File with a token of the controller; the variable LB_TOKEN has the token itself
+    #[arg(long, env = "LB_TOKEN_FILE", value_name = "FILE", global = true)]
+    token_file: Option<PathBuf>,
+    /// File of the authorities that are trusted with the controller's certificate (PEM) [default: the system's]
+    #[arg(long, env = "LB_CA", value_name = "FILE", global = true)]
+    ca: Option<PathBuf>,
+    /// File of a certificate by which the controller knows who calls (PEM)
+    #[arg(long, env = "LB_CERTIFICATE", value_name = "FILE", global = true)]
+    certificate: Option<PathBuf>,
+    /// File of its private key (PEM)
+    #[arg(long, env = "LB_KEY", value_name = "FILE", global = true)]
+    key: Option<PathBuf>,
+}
+
+/// Where a controller listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum At {
+    /// On this machine.
+    Plain(Endpoint),
+    /// By TLS.
+    Secure(Uri),
+}
+
+impl std::str::FromStr for At {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const FORM: &str = "write unix:PATH, http://HOST:PORT or https://HOST:PORT";
+        if !text.starts_with("https://") {
+            return text.parse().map(At::Plain).map_err(|_| FORM.to_owned());
+        }
+        let uri: Uri = text.parse().map_err(|error| format!("{error}; {FORM}"))?;
+        match (uri.host(), uri.port()) {
+            (Some(_), Some(_)) => Ok(At::Secure(uri)),
+            _ => Err(format!("there is no host or no port; {FORM}")),
+        }
+    }
+}
+
+/// Adds a token to calls.
+#[derive(Clone, Debug, Default)]
+pub struct Login(Option<AsciiMetadataValue>);
+
+impl Login {
+    fn new(token: &str) -> Result<Self, Failure> {
+        let mut value: AsciiMetadataValue = format!("Bearer {}", token.trim())
+            .parse()
+            .map_err(|_| Failure::Usage("the token has characters that none has".to_owned()))?;
+        value.set_sensitive(true);
+        Ok(Login(Some(value)))
+    }
+}
+
+impl Interceptor for Login {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request
+                .metadata_mut()
+                .insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
 }
 
 impl AtController {
@@ -85,7 +154,104 @@ impl AtController {
     /// # Errors
     /// See [`Failure::Unreachable`].
     pub async fn connect(&self) -> Result<Controller, Failure> {
-        connect_controller(&self.controller).await
+        let (channel, login) = self.channel().await?;
+        let client = ControllerClient::with_interceptor(channel, login);
+        Ok(client.max_decoding_message_size(MAX_ANSWER))
+    }
+
+    /// Connects to its service of users, tokens and the audit log.
+    ///
+    /// # Errors
+    /// See [`Failure::Unreachable`].
+    pub async fn access(&self) -> Result<Access, Failure> {
+        let (channel, login) = self.channel().await?;
+        let client = AccessClient::with_interceptor(channel, login);
+        Ok(client.max_decoding_message_size(MAX_ANSWER))
+    }
+
+    /// Connects to its history of load.
+    ///
+    /// # Errors
+    /// See [`Failure::Unreachable`].
+    pub async fn history(&self) -> Result<History, Failure> {
+        let (channel, login) = self.channel().await?;
+        let client = HistoryClient::with_interceptor(channel, login);
+        Ok(client.max_decoding_message_size(MAX_ANSWER))
+    }
+
+    async fn channel(&self) -> Result<(Channel, Login), Failure> {
+        let login = self.login()?;
+        let channel = match &self.controller {
+            At::Plain(endpoint) => channel(endpoint, CONTROLLER).await?,
+            At::Secure(uri) => self.secure(uri).await?,
+        };
+        Ok((channel, login))
+    }
+
+    /// The token, of the file or of the environment.
+    fn login(&self) -> Result<Login, Failure> {
+        if let Some(path) = &self.token_file {
+            let token = std::fs::read_to_string(path).map_err(|error| Failure::File {
+                attempt: format!("read the token in {}", path.display()),
+                error,
+            })?;
+            return Login::new(&token);
+        }
+        match std::env::var("LB_TOKEN") {
+            Ok(token) if !token.is_empty() => Login::new(&token),
+            _ => Ok(Login::default()),
+        }
+    }
+
+    async fn secure(&self, uri: &Uri) -> Result<Channel, Failure> {
+        let host = uri.host().unwrap_or_default();
+        let host = host.trim_matches(['[', ']']).to_owned();
+        let port = uri.port_u16().unwrap_or(443);
+        let unreachable = |reason: String| {
+            Failure::Unreachable {
+            server: CONTROLLER.name,
+            endpoint: uri.to_string(),
+            reason,
+            advice: "see access.tls of the controller's configuration, and --ca, --certificate and --key here"
+                .to_owned(),
+        }
+        };
+        let settings = Tls {
+            ca: self.ca.clone(),
+            server_name: Some(host.clone()),
+            certificate: self.certificate.clone(),
+            key: self.key.clone(),
+            ..Tls::default()
+        };
+        let mut tls = TlsClient::new(settings, &["h2"]);
+        tls.refresh(&Deadline::after(CONNECT_TIMEOUT))
+            .await
+            .map_err(|error| unreachable(error.to_string()))?;
+        let connect = async {
+            let stream = TcpStream::connect((host.as_str(), port)).await?;
+            stream.set_nodelay(true)?;
+            let address = stream.peer_addr()?.ip();
+            let (connector, name) = tls.connector(address).map_err(io::Error::other)?;
+            connector.connect(name, stream).await
+        };
+        let stream = tokio::time::timeout(CONNECT_TIMEOUT, connect)
+            .await
+            .map_err(|_| unreachable(format!("it took longer than {CONNECT_TIMEOUT:?}")))?
+            .map_err(|error| unreachable(error.to_string()))?;
+        // A verb needs one connection.
+        let first = Arc::new(Mutex::new(Some(stream)));
+        let connector = tower::service_fn(move |_: Uri| {
+            let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
+            std::future::ready(match first {
+                Some(stream) => Ok(TokioIo::new(stream)),
+                None => Err(io::Error::from(io::ErrorKind::NotConnected)),
+            })
+        });
+        // The connection is encrypted already: the transport need not know.
+        Channel::from_static("http://lb-controller")
+            .connect_with_connector(connector)
+            .await
+            .map_err(|error| unreachable(innermost(&error)))
     }
 }
 

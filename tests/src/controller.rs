@@ -28,11 +28,24 @@ pub struct Controller {
 
 impl Controller {
     /// Starts a controller with these further options, in a network namespace if one is given. It takes instances and reals
-    /// of this name for its own.
+    /// of this name for its own, and whoever can connect may do everything.
     ///
     /// # Errors
     /// Fails if the program cannot be started, or is not ready in time.
     pub fn start(
+        namespace: Option<&Namespace>,
+        name: &str,
+        options: &[&str],
+    ) -> anyhow::Result<Self> {
+        let open = ["--anonymous", "admin", "--anonymous-remote", "admin"];
+        Self::start_closed(namespace, name, &[options, &open].concat())
+    }
+
+    /// Starts a controller that asks callers who they are, as its settings say.
+    ///
+    /// # Errors
+    /// As [`Controller::start`].
+    pub fn start_closed(
         namespace: Option<&Namespace>,
         name: &str,
         options: &[&str],

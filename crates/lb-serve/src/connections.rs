@@ -32,6 +32,13 @@ pub struct Counted<T> {
     _permit: OwnedSemaphorePermit,
 }
 
+impl<T> Counted<T> {
+    /// The connection itself.
+    pub const fn get_ref(&self) -> &T {
+        &self.stream
+    }
+}
+
 /// A listener.
 pub trait Accept: Send {
     /// The type of its connections.

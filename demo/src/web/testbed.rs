@@ -136,7 +136,15 @@ impl WebTestbed {
         let listen = format!("{}:{STREAM_PORT}", host.v4);
         shell::print(
             "lb-controller",
-            &["run", "--name", &name, "--http", &listen],
+            &[
+                "run",
+                "--name",
+                &name,
+                "--http",
+                &listen,
+                "--anonymous-remote",
+                "admin",
+            ],
         );
         let controller = Controller::start(Some(host.namespace()), &name, &["--http", &listen])?;
         let controller = self.controller.insert(controller);

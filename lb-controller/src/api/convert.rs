@@ -8,11 +8,13 @@ use lb_proto::{controller::v1, settings::map_to_struct};
 use lb_steering::scaling::ScalingDecision;
 
 use crate::{
+    access::{Grant, TokenRecord, UserRecord, audit::Entry},
     environments::{EnvironmentView, MemberView},
     events::Dated,
     hosts::HostView,
     pool::{InstanceState, InstanceView},
-    projects::{BalancerView, Condition, ProjectView, SubnetView},
+    projects::{BalancerView, Condition, ProjectView, Projects, SubnetView},
+    registry::Key,
     worker::PoolView,
 };
 
@@ -60,6 +62,68 @@ pub fn project(view: &ProjectView) -> v1::Project {
         deleting: record.is_deleted,
         balancers: ids(&view.balancers),
         subnets: ids(&view.subnets),
+    }
+}
+
+/// A role, with the name of its project.
+fn grant(grant: Grant, projects: &Projects) -> String {
+    match grant.project {
+        None => grant.role.to_string(),
+        Some(id) => format!("{}:{}", project_name(id, projects), grant.role),
+    }
+}
+
+/// The name of a project, or its id if it is gone.
+fn project_name(id: u64, projects: &Projects) -> String {
+    match projects.project(&Key::Id(id)) {
+        Ok(view) => view.record.name.to_string(),
+        Err(_) => id.to_string(),
+    }
+}
+
+/// A user.
+pub fn user(record: &UserRecord, projects: &Projects) -> v1::User {
+    let grants = record.grants.iter();
+    v1::User {
+        name: record.name.clone(),
+        created: Some(timestamp(record.created)),
+        roles: grants.map(|one| grant(*one, projects)).collect(),
+        password: !record.secrets.is_empty(),
+    }
+}
+
+/// A token, without its text.
+pub fn token(record: &TokenRecord, projects: &Projects) -> v1::Token {
+    let name = record.project.map(|id| project_name(id, projects));
+    v1::Token {
+        id: record.id.clone(),
+        project: name.unwrap_or_default(),
+        role: record.role.to_string(),
+        description: record.description.clone(),
+        created: Some(timestamp(record.created)),
+        expires: record.expires.map(timestamp),
+    }
+}
+
+/// A line of the audit log.
+pub fn audit_entry(entry: Entry) -> v1::AuditEntry {
+    let since = entry.time.as_duration();
+    v1::AuditEntry {
+        time: Some(prost_types::Timestamp {
+            seconds: since.as_secs(),
+            nanos: since.subsec_nanos(),
+        }),
+        who: entry.who,
+        from: entry.from,
+        via: entry.via,
+        verb: entry.verb,
+        project: entry.project.unwrap_or_default(),
+        object: entry.object,
+        outcome: entry.outcome.name().to_owned(),
+        status: entry.status,
+        before: entry.before,
+        after: entry.after,
+        request: entry.request,
     }
 }
 

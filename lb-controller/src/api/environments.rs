@@ -13,6 +13,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::{convert, projects};
 use crate::{
+    access::Caller,
     environments::{Environments, Refusal, Whole},
     queue::{CommandError, Commands},
     registry::Key,
@@ -46,6 +47,7 @@ fn refused(refusal: &Refusal) -> Status {
             Status::with_error_details(Code::InvalidArgument, text.clone(), details)
         }
         Refusal::Deleting(_) | Refusal::Exec(_) => Status::failed_precondition(text),
+        Refusal::Pool(_) => Status::permission_denied(text),
     }
 }
 
@@ -113,6 +115,7 @@ pub async fn update(
 
 pub fn list(
     environments: &Environments,
+    caller: &Caller,
     request: &v1::ListEnvironmentsRequest,
 ) -> Result<v1::ListEnvironmentsResponse, Status> {
     let project = projects::optional("project", &request.project)?;
@@ -133,12 +136,17 @@ pub fn list(
     };
     let views = views.map_err(|refusal| refused(&refusal))?;
     Ok(v1::ListEnvironmentsResponse {
-        environments: views.iter().map(convert::environment).collect(),
+        environments: views
+            .iter()
+            .filter(|view| caller.sees(view.environment.project))
+            .map(convert::environment)
+            .collect(),
     })
 }
 
 pub async fn add_member(
     environments: &Environments,
+    caller: &Caller,
     order: v1::AddMemberRequest,
 ) -> Result<v1::Ordered, Status> {
     let project = key("project", &order.project)?;
@@ -146,6 +154,7 @@ pub async fn add_member(
     let name: ObjectName = projects::read("name", &order.name)?;
     let settings = order.settings.map(struct_to_map).unwrap_or_default();
     let added = environments.add(
+        caller,
         &project,
         &environment,
         name,
@@ -183,13 +192,14 @@ pub async fn whole(
 
 pub async fn clone(
     environments: &Environments,
+    caller: &Caller,
     order: v1::CloneEnvironmentRequest,
 ) -> Result<v1::Ordered, Status> {
     let project = key("project", &order.project)?;
     let environment = key("environment", &order.environment)?;
     let name: ObjectName = projects::read("name", &order.name)?;
     let settings = order.settings.map(struct_to_map).unwrap_or_default();
-    let cloned = environments.clone_to(&project, &environment, name.clone(), &settings);
+    let cloned = environments.clone_to(caller, &project, &environment, name.clone(), &settings);
     let command = cloned.await.map_err(|error| failed(&error))?;
     Ok(ordered(environments, command, &project, &Key::Name(name)))
 }
@@ -201,9 +211,11 @@ pub fn command(commands: &Commands, command: &Command) -> v1::Command {
 }
 
 pub fn list_commands(
-    commands: &Commands,
+    environments: &Environments,
+    caller: &Caller,
     request: &v1::ListCommandsRequest,
 ) -> Result<v1::ListCommandsResponse, Status> {
+    let commands = environments.commands();
     let list = if request.command > 0 {
         let tree = commands.tree(request.command);
         tree.map_err(|error| failed(&error.into()))?
@@ -216,6 +228,7 @@ pub fn list_commands(
             one.parent.is_none()
                 && !(request.open && one.state.has_ended())
                 && (request.object.is_empty() || request.object == one.object)
+                && environments.sees(caller, one)
         };
         commands.list(wanted, most)
     };
@@ -257,15 +270,19 @@ pub type Watch = Pin<Box<dyn Stream<Item = Result<v1::WatchCommandsResponse, Sta
 
 /// Follows commands until the reader has gone, or the controller ends.
 pub fn watch(
-    commands: &Commands,
+    environments: &Environments,
+    caller: Caller,
     request: &v1::WatchCommandsRequest,
     mut stopping: watch::Receiver<bool>,
 ) -> Result<Watch, Status> {
+    let commands = environments.commands();
     if request.command > 0 {
         get(commands, request.command)?;
     }
     let (changes, receiver) = mpsc::channel(BEHIND);
     let follower = Follower {
+        environments: environments.clone(),
+        caller,
         commands: commands.clone(),
         only: (request.command > 0).then_some(request.command),
         changes: changes.clone(),
@@ -285,6 +302,8 @@ pub fn watch(
 }
 
 struct Follower {
+    environments: Environments,
+    caller: Caller,
     commands: Commands,
     only: Option<CommandId>,
     changes: Changes,
@@ -300,8 +319,11 @@ impl Follower {
         self.changes.send(Ok(message)).await.ok()
     }
 
-    /// Whether it is the command that is followed, or one that it waits for.
+    /// Whether it is the command that is followed, or one that it waits for, and the caller may know of it.
     fn is_for(&self, command: &Command) -> bool {
+        if !self.environments.sees(&self.caller, command) {
+            return false;
+        }
         let Some(only) = self.only else {
             return true;
         };

@@ -1,7 +1,10 @@
 //! `lb.controller.v1` over gRPC. Nothing is decided here.
 
+mod access;
 pub(crate) mod convert;
 pub(crate) mod environments;
+mod guard;
+pub(crate) mod history;
 pub(crate) mod hosts;
 mod projects;
 mod serve;
@@ -29,9 +32,13 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 pub use serve::serve;
 
+use self::history::HistoryApi;
+
 use crate::{
+    access::Directory,
     controller::{Controller, Refused},
     environments::Environments,
+    history::History,
     projects::Projects,
     worker::{PoolView, Report},
 };
@@ -56,6 +63,8 @@ pub struct Api {
     controller: Controller,
     projects: Projects,
     environments: Environments,
+    directory: Directory,
+    history: History,
     /// Becomes true when the controller ends: streams end then.
     stopping: watch::Receiver<bool>,
 }
@@ -67,14 +76,26 @@ impl Api {
         controller: Controller,
         projects: Projects,
         environments: Environments,
+        directory: Directory,
+        history: History,
         stopping: watch::Receiver<bool>,
     ) -> Self {
         Api {
             controller,
             projects,
             environments,
+            directory,
+            history,
             stopping,
         }
+    }
+
+    fn history(&self) -> HistoryApi {
+        HistoryApi::new(self.directory.clone(), self.history.clone())
+    }
+
+    fn directory(&self) -> Directory {
+        self.directory.clone()
     }
 }
 
@@ -458,7 +479,8 @@ impl Service for Api {
         &self,
         request: Request<v1::ListProjectsRequest>,
     ) -> Result<Response<v1::ListProjectsResponse>, Status> {
-        projects::list_projects(&self.projects, request.get_ref()).map(Response::new)
+        let caller = guard::caller(&request);
+        projects::list_projects(&self.projects, &caller, request.get_ref()).map(Response::new)
     }
 
     async fn create_balancer(
@@ -492,7 +514,8 @@ impl Service for Api {
         &self,
         request: Request<v1::ListBalancersRequest>,
     ) -> Result<Response<v1::ListBalancersResponse>, Status> {
-        projects::list_balancers(&self.projects, request.get_ref()).map(Response::new)
+        let caller = guard::caller(&request);
+        projects::list_balancers(&self.projects, &caller, request.get_ref()).map(Response::new)
     }
 
     async fn list_hosts(
@@ -551,14 +574,16 @@ impl Service for Api {
         &self,
         request: Request<v1::ListEnvironmentsRequest>,
     ) -> Result<Response<v1::ListEnvironmentsResponse>, Status> {
-        environments::list(&self.environments, request.get_ref()).map(Response::new)
+        let caller = guard::caller(&request);
+        environments::list(&self.environments, &caller, request.get_ref()).map(Response::new)
     }
 
     async fn add_member(
         &self,
         request: Request<v1::AddMemberRequest>,
     ) -> Result<Response<v1::Ordered>, Status> {
-        environments::add_member(&self.environments, request.into_inner())
+        let caller = guard::caller(&request);
+        environments::add_member(&self.environments, &caller, request.into_inner())
             .await
             .map(Response::new)
     }
@@ -585,7 +610,8 @@ impl Service for Api {
         &self,
         request: Request<v1::CloneEnvironmentRequest>,
     ) -> Result<Response<v1::Ordered>, Status> {
-        environments::clone(&self.environments, request.into_inner())
+        let caller = guard::caller(&request);
+        environments::clone(&self.environments, &caller, request.into_inner())
             .await
             .map(Response::new)
     }
@@ -594,7 +620,8 @@ impl Service for Api {
         &self,
         request: Request<v1::ListCommandsRequest>,
     ) -> Result<Response<v1::ListCommandsResponse>, Status> {
-        environments::list_commands(self.environments.commands(), request.get_ref())
+        let caller = guard::caller(&request);
+        environments::list_commands(&self.environments, &caller, request.get_ref())
             .map(Response::new)
     }
 
@@ -622,8 +649,10 @@ impl Service for Api {
         &self,
         request: Request<v1::WatchCommandsRequest>,
     ) -> Result<Response<Self::WatchCommandsStream>, Status> {
-        let commands = self.environments.commands();
-        environments::watch(commands, request.get_ref(), self.stopping.clone()).map(Response::new)
+        let caller = guard::caller(&request);
+        let stopping = self.stopping.clone();
+        environments::watch(&self.environments, caller, request.get_ref(), stopping)
+            .map(Response::new)
     }
 
     async fn create_subnet(
@@ -657,6 +686,7 @@ impl Service for Api {
         &self,
         request: Request<v1::ListSubnetsRequest>,
     ) -> Result<Response<v1::ListSubnetsResponse>, Status> {
-        subnets::list(&self.projects, request.get_ref()).map(Response::new)
+        let caller = guard::caller(&request);
+        subnets::list(&self.projects, &caller, request.get_ref()).map(Response::new)
     }
 }

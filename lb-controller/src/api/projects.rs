@@ -7,6 +7,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::convert;
 use crate::{
+    access::{Caller, Names},
     projects::{OrderError, Projects},
     registry::{Key, Refusal, Update},
 };
@@ -15,6 +16,17 @@ use crate::{
 const PROJECT: &str = "lb.controller.v1.Project";
 const BALANCER: &str = "lb.controller.v1.Balancer";
 const SUBNET: &str = "lb.controller.v1.Subnet";
+
+/// What must not be known is answered as what does not exist.
+pub fn no_such(names: &Names, text: String) -> Status {
+    match names.get("project") {
+        Some(project) => {
+            let details = ErrorDetails::with_resource_info(PROJECT, project, "", text.clone());
+            Status::with_error_details(Code::NotFound, text, details)
+        }
+        None => Status::not_found(text),
+    }
+}
 
 /// A refusal with its details.
 pub(super) fn refused(refusal: &Refusal) -> Status {
@@ -112,6 +124,7 @@ pub async fn delete_project(
 
 pub fn list_projects(
     projects: &Projects,
+    caller: &Caller,
     request: &v1::ListProjectsRequest,
 ) -> Result<v1::ListProjectsResponse, Status> {
     let views = match optional("project", &request.project)? {
@@ -122,8 +135,9 @@ pub fn list_projects(
         ],
         None => projects.projects(),
     };
+    let seen = views.iter().filter(|view| caller.sees(view.record.id));
     Ok(v1::ListProjectsResponse {
-        projects: views.iter().map(convert::project).collect(),
+        projects: seen.map(convert::project).collect(),
     })
 }
 
@@ -169,6 +183,7 @@ pub async fn delete_balancer(
 
 pub fn list_balancers(
     projects: &Projects,
+    caller: &Caller,
     request: &v1::ListBalancersRequest,
 ) -> Result<v1::ListBalancersResponse, Status> {
     let project = optional("project", &request.project)?;
@@ -178,7 +193,8 @@ pub fn list_balancers(
         (project, None) => projects.balancers(project.as_ref()),
     };
     let views = views.map_err(|refusal| refused(&refusal))?;
+    let seen = views.iter().filter(|view| caller.sees(view.record.project));
     Ok(v1::ListBalancersResponse {
-        balancers: views.iter().map(convert::balancer).collect(),
+        balancers: seen.map(convert::balancer).collect(),
     })
 }

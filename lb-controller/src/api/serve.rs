@@ -3,16 +3,28 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use lb_proto::controller::v1::controller_server::{ControllerServer, SERVICE_NAME};
-use lb_serve::{
-    Listener, Socket,
-    calls::{CallLimits, Cost, MaxCalls},
-    incoming, stopped, watch_servers,
+use futures::{Stream, StreamExt as _};
+use lb_proto::controller::v1::{
+    access_server::AccessServer,
+    controller_server::{ControllerServer, SERVICE_NAME},
+    history_server::HistoryServer,
 };
-use tokio::{sync::watch::Receiver, task::JoinSet};
+use lb_serve::{
+    Endpoint, HasPeer, Listener, Socket, WithPeer,
+    calls::{CallLimits, Cost, MaxCalls},
+    incoming, stopped,
+    tls::Tls,
+    watch_servers,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::watch::Receiver,
+    task::JoinSet,
+};
 use tonic::transport::Server;
 
-use super::Api;
+use super::{Api, access::AccessApi, guard::Guard};
 
 /// Calls at once on one connection; HTTP/2 has a client wait with more.
 const CALLS_PER_CONNECTION: u32 = 128;
@@ -30,7 +42,7 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 /// Longer without an answer, and it is closed.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The most bytes of a request: the settings of a pool.
-const MAX_REQUEST: usize = 256 << 10;
+pub(super) const MAX_REQUEST: usize = 256 << 10;
 /// Calls at once, on all connections.
 const MAX_CALLS: MaxCalls = MaxCalls {
     calls: 1_024,
@@ -52,7 +64,17 @@ fn cost(path: &str) -> Cost {
     }
 }
 
-/// Serves the API, health and reflection on all of these until `stopping` becomes true; then calls that run have a few
+/// The other ends of connections, for the guard.
+fn with_peers<S>(
+    incoming: impl Stream<Item = std::io::Result<S>>,
+) -> impl Stream<Item = std::io::Result<WithPeer<S>>>
+where
+    S: HasPeer + AsyncRead + AsyncWrite,
+{
+    incoming.map(|stream| stream.map(WithPeer::new))
+}
+
+/// Serves the API, health and reflection on all of these, and by TLS on another, until `stopping` becomes true; then calls that run have a few
 /// seconds to end.
 ///
 /// # Errors
@@ -60,6 +82,7 @@ fn cost(path: &str) -> Cost {
 pub async fn serve(
     api: Api,
     listeners: Vec<Listener>,
+    secured: Option<(TcpListener, Tls)>,
     stopping: Receiver<bool>,
 ) -> anyhow::Result<()> {
     let (health, health_service) = tonic_health::server::health_reporter();
@@ -69,9 +92,10 @@ pub async fn serve(
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
     let limits = CallLimits::new(MAX_CALLS, cost);
+    let guard = Guard::new(api.directory());
     let mut servers = JoinSet::new();
-    for listener in listeners {
-        let router = Server::builder()
+    let router = || {
+        Server::builder()
             .max_concurrent_streams(CALLS_PER_CONNECTION)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -81,13 +105,22 @@ pub async fn serve(
             .max_connection_age(MAX_CONNECTION_AGE)
             .timeout(CALL)
             .layer(limits.clone())
+            .layer(guard.clone())
             .add_service(ControllerServer::new(api.clone()).max_decoding_message_size(MAX_REQUEST))
+            .add_service(
+                AccessServer::new(AccessApi::new(api.directory()))
+                    .max_decoding_message_size(MAX_REQUEST),
+            )
+            .add_service(HistoryServer::new(api.history()).max_decoding_message_size(MAX_REQUEST))
             .add_service(
                 health_service
                     .clone()
                     .max_decoding_message_size(MAX_REQUEST),
             )
-            .add_service(reflection.clone().max_decoding_message_size(MAX_REQUEST));
+            .add_service(reflection.clone().max_decoding_message_size(MAX_REQUEST))
+    };
+    for listener in listeners {
+        let router = router();
         let endpoint = listener.endpoint().clone();
         let mut stop = stopping.clone();
         servers.spawn(async move {
@@ -95,16 +128,28 @@ pub async fn serve(
             let served = match listener.into_socket() {
                 Socket::Unix(socket) => {
                     router
-                        .serve_with_incoming_shutdown(incoming(socket), stopped)
+                        .serve_with_incoming_shutdown(with_peers(incoming(socket)), stopped)
                         .await
                 }
                 Socket::Tcp(socket) => {
                     router
-                        .serve_with_incoming_shutdown(incoming(socket), stopped)
+                        .serve_with_incoming_shutdown(with_peers(incoming(socket)), stopped)
                         .await
                 }
             };
             served.with_context(|| format!("serving {endpoint}"))?;
+            anyhow::Ok(endpoint)
+        });
+    }
+    if let Some((listener, tls)) = secured {
+        let endpoint = Endpoint::Tcp(listener.local_addr().context("looking at a listener")?);
+        let router = router();
+        let mut stop = stopping.clone();
+        servers.spawn(async move {
+            let connections = with_peers(tls.secured(incoming(listener)));
+            let stopped = async move { stopped(&mut stop).await };
+            let served = router.serve_with_incoming_shutdown(connections, stopped);
+            served.await.context("serving the API by TLS")?;
             anyhow::Ok(endpoint)
         });
     }

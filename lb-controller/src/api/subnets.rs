@@ -7,7 +7,7 @@ use super::{
     convert,
     projects::{failed, optional, read, refused},
 };
-use crate::{projects::Projects, registry::Update};
+use crate::{access::Caller, projects::Projects, registry::Update};
 
 pub async fn create(
     projects: &Projects,
@@ -53,6 +53,7 @@ pub async fn delete(
 
 pub fn list(
     projects: &Projects,
+    caller: &Caller,
     request: &v1::ListSubnetsRequest,
 ) -> Result<v1::ListSubnetsResponse, Status> {
     let project = optional("project", &request.project)?;
@@ -63,6 +64,10 @@ pub fn list(
     };
     let views = views.map_err(|refusal| refused(&refusal))?;
     Ok(v1::ListSubnetsResponse {
-        subnets: views.iter().map(convert::subnet).collect(),
+        subnets: views
+            .iter()
+            .filter(|view| caller.sees(view.record.project))
+            .map(convert::subnet)
+            .collect(),
     })
 }

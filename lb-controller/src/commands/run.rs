@@ -6,12 +6,14 @@ use anyhow::{Context as _, bail};
 use lb_clients::health::runner;
 use lb_commands::queue::Limits;
 use lb_controller::{
+    access::{Access, AccessTls, Anonymous, Directory},
     agents::{self, Agents},
     api::{self, Api},
     config::{Config, ControllerSettings, check_name},
     controller::{Controller, Ground},
     environments::{Environments, Executor},
     events::Events,
+    history::History,
     hosts::{self, HostRecord, HostSettings, Hosts, TokenRecord},
     http,
     hub::Hub,
@@ -30,6 +32,7 @@ use lb_model::{
 };
 use lb_serve::{
     Endpoint, ListenError, Listener,
+    tls::Tls,
     vital::Vital,
     watchdog::{Watchdog, beat},
 };
@@ -54,6 +57,10 @@ const AGAIN_FILE: Duration = Duration::from_secs(10);
 const STORE: &str = "the thread that writes the store";
 const STORE_CHECK: &str = "the task that looks after the store";
 const API: &str = "the API's server";
+const HTTPS: &str = "the server of HTTP by TLS";
+const HISTORY: &str = "the task that writes the history of load";
+const AUDIT: &str = "the thread of the audit log";
+const AUDIT_CHECK: &str = "the task that looks after the audit log";
 const HTTP: &str = "the server of HTTP and WebSockets";
 const NODE_STREAMS: &str = "the server of pools for nodes of load balancers";
 const RUNTIME: &str = "the runtime, which runs all tasks,";
@@ -84,8 +91,8 @@ pub struct Run {
     /// [default: unix:/run/lb-controller/api.sock].
     #[arg(long, value_name = "URI", num_args = 1..)]
     listen: Vec<Endpoint>,
-    /// Serve HTTP/JSON, WebSockets and metrics at this address, for example 127.0.0.1:8080 [default: nowhere]. Neither encrypted nor
-    /// authenticated: who can connect can change pools.
+    /// Serve HTTP/JSON, WebSockets and metrics at this address, for example 127.0.0.1:8080 [default: nowhere]. Not encrypted; see
+    /// access.tls in the configuration file.
     #[arg(long, value_name = "ADDRESS:PORT")]
     http: Option<SocketAddr>,
     /// Origin of web pages that may use HTTP/JSON, for example https://ops.example, or * for any; give it again for more
@@ -101,6 +108,12 @@ pub struct Run {
     /// was lost
     #[arg(long)]
     take_over: bool,
+    /// What callers of this machine may do who do not say who they are: none, read, operate or admin [default: read]
+    #[arg(long, value_name = "ROLE")]
+    anonymous: Option<Anonymous>,
+    /// What callers from elsewhere may do who do not say who they are [default: none]
+    #[arg(long, value_name = "ROLE")]
+    anonymous_remote: Option<Anonymous>,
     /// Let pools have the driver `exec`: whoever may call the API then runs programs as the controller's user
     #[arg(long)]
     exec_drivers: bool,
@@ -180,6 +193,38 @@ impl Running {
     }
 }
 
+/// A listener, and its TLS.
+type SecuredListener = (TcpListener, Tls);
+
+/// What is served by TLS.
+#[derive(Default)]
+struct Secured {
+    http: Option<SecuredListener>,
+    api: Option<SecuredListener>,
+}
+
+impl Secured {
+    async fn bind(settings: Option<&AccessTls>) -> anyhow::Result<Self> {
+        let Some(settings) = settings else {
+            return Ok(Secured::default());
+        };
+        let bind = async |address: Option<SocketAddr>, protocol: &'static str| {
+            let Some(address) = address else {
+                return Ok(None);
+            };
+            let tls = Tls::new(settings.files(), &[protocol]).context("access.tls")?;
+            let listener = TcpListener::bind(address)
+                .await
+                .with_context(|| format!("listening on {address} by TLS"))?;
+            anyhow::Ok(Some((listener, tls)))
+        };
+        Ok(Secured {
+            http: bind(settings.http, "http/1.1").await?,
+            api: bind(settings.api, "h2").await?,
+        })
+    }
+}
+
 /// What the file and the command line say.
 struct Resolved {
     settings: ControllerSettings,
@@ -204,6 +249,12 @@ impl Run {
             settings.http_origins.clone_from(&self.http_origin);
         }
         settings.http = self.http.or(settings.http);
+        if let Some(anonymous) = self.anonymous {
+            settings.access.anonymous = anonymous;
+        }
+        if let Some(anonymous) = self.anonymous_remote {
+            settings.access.anonymous_remote = anonymous;
+        }
         settings.exec_drivers |= self.exec_drivers;
         if let Some(program) = &self.agent_program {
             settings.agent_program = Some(program.clone());
@@ -341,6 +392,7 @@ impl Run {
             ),
             None => None,
         };
+        let secured = Secured::bind(settings.access.tls.as_ref()).await?;
         let opened =
             patiently(
                 async || match Keeper::open(&store, &settings.state, &settings.name) {
@@ -394,6 +446,13 @@ impl Run {
             shared_before,
             &parts,
         );
+        let (access, thread) = Access::start(
+            settings.access.clone(),
+            &settings.state,
+            &stored,
+            keeper.clone(),
+        )?;
+        vital.thread(AUDIT, thread).context("starting a thread")?;
         let probes = runner::slots().context("reading the limit of files")?;
         vital.spawn(STORE_CHECK, keeper.clone().watch());
         let events = Events::default();
@@ -456,6 +515,14 @@ impl Run {
             StoredOrders::read(&stored)?,
         );
         let projects = Projects::start(means, controller.clone(), keeper, registry, names, &parts);
+        let history = History::open(
+            &settings.state,
+            settings.history_disk.0,
+            controller.recorder().clone(),
+        )
+        .context("opening the history of load")?;
+        vital.spawn(HISTORY, history.clone().run(controller.clone()));
+        vital.spawn(AUDIT_CHECK, access.clone().watch(controller.clone()));
         let commands = prepared.commands();
         let allow_exec = settings.exec_drivers;
         let executor = Executor::new(controller.clone(), projects.clone(), allow_exec);
@@ -466,6 +533,12 @@ impl Run {
             projects.clone(),
             allow_exec,
             &parts,
+        );
+        let directory = Directory::new(
+            access,
+            controller.clone(),
+            projects.clone(),
+            environments.clone(),
         );
         watch(&vital, &controller, &commands, settings.watchdog)?;
         let mut file = self.config.is_some().then_some(pools);
@@ -489,19 +562,37 @@ impl Run {
             controller.clone(),
             projects.clone(),
             environments.clone(),
+            directory.clone(),
+            history.clone(),
             settings.http_origins.clone(),
             stopping.clone(),
         );
         vital.spawn(NODE_STREAMS, http::serve_nodes(site.clone()));
         if let Some(listener) = http {
             ready.push(format!("http://{}", listener.local_addr()?));
-            vital.spawn(HTTP, http::serve(site, listener));
+            vital.spawn(HTTP, http::serve(site.clone(), listener, None));
+        }
+        let has_https = secured.http.is_some();
+        if let Some((listener, tls)) = secured.http {
+            ready.push(format!("https://{}", listener.local_addr()?));
+            vital.spawn(HTTPS, http::serve(site, listener, Some(tls)));
+        }
+        if let Some((listener, _)) = &secured.api {
+            ready.push(format!("https://{} (gRPC)", listener.local_addr()?));
         }
         vital.spawn(
             API,
             api::serve(
-                Api::new(controller.clone(), projects, environments, stopping.clone()),
+                Api::new(
+                    controller.clone(),
+                    projects,
+                    environments,
+                    directory,
+                    history,
+                    stopping.clone(),
+                ),
                 listeners,
+                secured.api,
                 stopping,
             ),
         );
@@ -541,6 +632,9 @@ impl Run {
         let _ = stop.send(true);
         if has_http {
             vital.finish(HTTP).await?;
+        }
+        if has_https {
+            vital.finish(HTTPS).await?;
         }
         vital.finish(API).await
     }

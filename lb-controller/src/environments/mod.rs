@@ -14,7 +14,7 @@ mod view;
 use std::time::Duration;
 
 use lb_commands::{
-    command::{CommandId, NewCommand},
+    command::{Command, CommandId, NewCommand},
     environment::{
         Environment, OwnHandler,
         record::{MAX_MEMBERS, Rules, default_priority},
@@ -35,6 +35,7 @@ pub use self::{
 };
 use crate::{
     KINDS,
+    access::{Caller, Role},
     controller::Controller,
     projects::Projects,
     queue::{CommandError, Commands, State},
@@ -73,6 +74,12 @@ pub enum Refusal {
          web hook instead"
     )]
     Exec(String),
+    /// Its pools run programs on the controller's hosts.
+    #[error(
+        "the member {0} is a pool, which runs programs and images on the controller's hosts: this needs the role operate for the whole \
+         controller"
+    )]
+    Pool(String),
 }
 
 impl From<Refusal> for FieldError {
@@ -254,12 +261,35 @@ impl Environments {
             .await
     }
 
-    /// Adds a member.
+    /// The project of a command, by the environment that it is about: `None` if there is no such command, `Some(None)` if it is of
+    /// no project that is known.
+    #[must_use]
+    pub fn project_of_command(&self, id: CommandId) -> Option<Option<u64>> {
+        let command = self.commands.get(id).ok()?;
+        Some(self.project_of(&command))
+    }
+
+    fn project_of(&self, command: &Command) -> Option<u64> {
+        let environment = command.number(verbs::ENVIRONMENT);
+        self.commands.read(|state| state.project_of(environment))
+    }
+
+    /// Whether a caller may know of a command.
+    #[must_use]
+    pub fn sees(&self, caller: &Caller, command: &Command) -> bool {
+        match self.project_of(command) {
+            Some(project) => caller.sees(project),
+            None => caller.role(None).is_some(),
+        }
+    }
+
+    /// Adds a member. A pool runs what its settings say as the controller's user, so it takes who may do that.
     ///
     /// # Errors
     /// [`CommandError`].
     pub async fn add(
         &self,
+        caller: &Caller,
         project: &Key,
         key: &Key,
         name: ObjectName,
@@ -268,6 +298,9 @@ impl Environments {
     ) -> Result<CommandId, CommandError> {
         let environment = self.find(project, key)?;
         let spec = MemberSpec::read(settings, &KINDS).map_err(Refusal::Invalid)?;
+        if spec.pool.is_some() && !may_add_pools(caller) {
+            return Err(Refusal::Pool(name.to_string()).into());
+        }
         let is_known = request.as_deref().is_some_and(|one| {
             self.commands
                 .read(|state| state.queue.requested(one).is_some())
@@ -340,18 +373,26 @@ impl Environments {
     }
 
     /// Creates another environment with the same members. `settings` has other settings of members' pools and load balancers, by
-    /// the members' names.
+    /// the members' names. Pools take who may add them.
     ///
     /// # Errors
     /// [`CommandError`].
     pub async fn clone_to(
         &self,
+        caller: &Caller,
         project: &Key,
         key: &Key,
         name: ObjectName,
         settings: &Map<String, Value>,
     ) -> Result<CommandId, CommandError> {
         let environment = self.find(project, key)?;
+        let pool = environment
+            .members
+            .iter()
+            .find(|one| one.kind == lb_commands::environment::MemberKind::Pool);
+        if let Some(pool) = pool.filter(|_| !may_add_pools(caller)) {
+            return Err(Refusal::Pool(pool.name.clone()).into());
+        }
         let overrides = self.settings_of_clone(&environment, settings)?;
         let patience = patience(&environment);
         let order = move |state: &mut State, now: Duration| {
@@ -469,6 +510,10 @@ impl Environments {
         });
         Ok(views.collect())
     }
+}
+
+fn may_add_pools(caller: &Caller) -> bool {
+    caller.role(None) >= Some(Role::Operate)
 }
 
 /// How long an order about an environment may take.

@@ -12,9 +12,11 @@ use lb_model::{
 };
 use serde_json::json;
 
+use super::guard::Gate;
 use crate::{
     KINDS,
-    projects::{BalancerView, OrderError, ProjectView, Projects, SERVING},
+    access::{Names, verbs},
+    projects::{BalancerView, OrderError, ProjectView, SERVING},
     registry::{Key, Refusal, Update},
 };
 
@@ -27,12 +29,38 @@ enum Action {
     Delete,
 }
 
+impl Action {
+    const fn name(self) -> &'static str {
+        match self {
+            Action::Create => "create",
+            Action::Info => "info",
+            Action::Update => "update",
+            Action::Delete => "delete",
+        }
+    }
+}
+
 /// What it is done with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub enum Kind {
+    /// A project.
     Project,
+    /// A subnet.
     Subnet,
+    /// A load balancer.
     Instance,
+}
+
+impl Kind {
+    /// Its name in orders.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Project => "project",
+            Kind::Subnet => "subnet",
+            Kind::Instance => "instance",
+        }
+    }
 }
 
 /// The names of the envelope for settings of a load balancer, and what is before them in errors.
@@ -68,6 +96,14 @@ struct Failure {
 }
 
 impl Failure {
+    fn denied((status, text): (StatusCode, String)) -> Self {
+        Failure {
+            status,
+            field: String::new(),
+            text,
+        }
+    }
+
     fn of(error: &FieldError) -> Self {
         Failure {
             status: StatusCode::UNPROCESSABLE_ENTITY,
@@ -155,7 +191,7 @@ fn translated(error: &FieldError) -> FieldError {
 }
 
 /// Follows an order, and answers.
-pub async fn answer(projects: &Projects, body: &[u8]) -> (StatusCode, Value) {
+pub async fn answer(gate: &Gate<'_>, body: &[u8]) -> (StatusCode, Value) {
     let order: Value = match serde_json::from_slice(body) {
         Ok(order) => order,
         Err(error) => {
@@ -167,7 +203,7 @@ pub async fn answer(projects: &Projects, body: &[u8]) -> (StatusCode, Value) {
             );
         }
     };
-    let (status, name, info) = match follow(projects, &order).await {
+    let (status, name, info) = match follow(gate, &order).await {
         Ok((status, info)) => (status, "successful", info),
         Err(failure) => {
             let mut info = json!({ "error": failure.text });
@@ -188,7 +224,78 @@ pub async fn answer(projects: &Projects, body: &[u8]) -> (StatusCode, Value) {
     (status, answer)
 }
 
-async fn follow(projects: &Projects, order: &Value) -> Result<(StatusCode, Value), Failure> {
+async fn follow(gate: &Gate<'_>, order: &Value) -> Result<(StatusCode, Value), Failure> {
+    let (action, kind, info) = read(order)?;
+    let Some(verb) = verbs::of_envelope(action.name(), kind.name()) else {
+        return Err(Failure::denied((
+            StatusCode::FORBIDDEN,
+            "no role allows this order: this program has no rule for it".to_owned(),
+        )));
+    };
+    let attempt = gate
+        .enter(verb, names(action, kind, &info), foreign_id(kind, &info))
+        .map_err(Failure::denied)?;
+    let followed = match kind {
+        Kind::Project => project(gate, action, info).await,
+        Kind::Subnet => subnet::follow(gate, action, info).await,
+        Kind::Instance => instance(gate, action, info).await,
+    };
+    let status = match &followed {
+        Ok((status, _)) => *status,
+        Err(failure) => failure.status,
+    };
+    gate.leave(&attempt, status);
+    followed
+}
+
+/// What an order names its object by.
+fn object_of(info: &Map<String, Value>) -> String {
+    text_of(info.get("id").or_else(|| info.get("name")))
+}
+
+/// A text or a number, by which something is named.
+fn text_of(value: Option<&Value>) -> String {
+    match value {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Number(number)) => number.to_string(),
+        _ => String::new(),
+    }
+}
+
+/// What an order names.
+fn names(action: Action, kind: Kind, info: &Map<String, Value>) -> Names {
+    let object = object_of(info);
+    let name = |field| Names::of([(field, object.clone())]);
+    match (kind, action) {
+        (Kind::Project, Action::Create) => name("name"),
+        (Kind::Project, _) => name("project"),
+        (Kind::Instance, _) => Names::of([
+            ("project", text_of(info.get("project"))),
+            ("balancer", object),
+        ]),
+        (Kind::Subnet, _) => Names::of([
+            ("project", text_of(info.get("project"))),
+            ("subnet", object),
+        ]),
+    }
+}
+
+/// The id of an object that is in some project, if an order names one.
+fn foreign_id(kind: Kind, info: &Map<String, Value>) -> Option<(Kind, u64)> {
+    // As `take_key` reads it, from whatever field.
+    match object_of(info).parse() {
+        Ok(Key::Id(id)) if kind != Kind::Project => Some((kind, id)),
+        _ => None,
+    }
+}
+
+/// What is said of an object that does not exist.
+pub fn there_is_no(kind: &str, id: u64) -> String {
+    format!("there is no {kind} {id}")
+}
+
+/// Reads what an order is.
+fn read(order: &Value) -> Result<(Action, Kind, Map<String, Value>), Failure> {
     let Value::Object(map) = order else {
         return Err(Failure::wrong(
             "",
@@ -223,11 +330,7 @@ async fn follow(projects: &Projects, order: &Value) -> Result<(StatusCode, Value
             "there is no such field; there are action, type and info",
         ));
     }
-    match kind {
-        Kind::Project => project(projects, action, info).await,
-        Kind::Subnet => subnet::follow(projects, action, info).await,
-        Kind::Instance => instance(projects, action, info).await,
-    }
+    Ok((action, kind, info))
 }
 
 fn one_of(order: &Value, field: &str, names: &str) -> Failure {
@@ -297,10 +400,11 @@ fn take_everything(map: &mut Map<String, Value>) -> Result<bool, Failure> {
 const NAME: &str = "give id or name";
 
 async fn project(
-    projects: &Projects,
+    gate: &Gate<'_>,
     action: Action,
     mut info: Map<String, Value>,
 ) -> Result<(StatusCode, Value), Failure> {
+    let projects = gate.projects();
     if action == Action::Create {
         let name = take_name(&mut info)?;
         info.remove("instances");
@@ -314,7 +418,10 @@ async fn project(
             nothing_left(&info, &[]).map_err(|error| Failure::of(&error))?;
             let Some(key) = key else {
                 let views = projects.projects();
-                let list: Vec<Value> = views.iter().map(project_info).collect();
+                let seen = views
+                    .iter()
+                    .filter(|view| gate.caller().sees(view.record.id));
+                let list: Vec<Value> = seen.map(project_info).collect();
                 return Ok((StatusCode::OK, json!({ "projects": list })));
             };
             Ok((StatusCode::OK, project_info(&projects.project(&key)?)))
@@ -378,17 +485,18 @@ fn about<V>(
         (None, Some(Key::Id(id))) => by_id(id).map(About::One).ok_or_else(|| Failure {
             status: StatusCode::NOT_FOUND,
             field: "id".to_owned(),
-            text: format!("there is no {kind} {id}"),
+            text: there_is_no(kind, id),
         }),
         (Some(project), Some(key)) => Ok(About::One(one(project, &key)?)),
     }
 }
 
 async fn instance(
-    projects: &Projects,
+    gate: &Gate<'_>,
     action: Action,
     mut info: Map<String, Value>,
 ) -> Result<(StatusCode, Value), Failure> {
+    let projects = gate.projects();
     let project = take_key(&mut info, "project")?;
     if action == Action::Create {
         let project = project
@@ -409,11 +517,20 @@ async fn instance(
     )?;
     let found = match found {
         About::All(views) => {
-            let list: Vec<Value> = views.iter().map(instance_info).collect();
+            let seen = views
+                .iter()
+                .filter(|view| gate.caller().sees(view.record.project));
+            let list: Vec<Value> = seen.map(instance_info).collect();
             return Ok((StatusCode::OK, json!({ "instances": list })));
         }
         About::One(found) => found,
     };
+    if !gate.caller().sees(found.record.project) {
+        return Err(Failure::denied((
+            StatusCode::NOT_FOUND,
+            there_is_no("instance", found.record.id),
+        )));
+    }
     let (project, key) = (Key::Id(found.record.project), Key::Id(found.record.id));
     match action {
         Action::Update => {

@@ -10,7 +10,7 @@ use lb_model::{project::ObjectName, settings::Value};
 use lb_proto::controller::v1;
 
 use super::{
-    Body, Site,
+    Body, Site, guard,
     json::to_json,
     projects::{self, key, new_object, respond_json},
     routes::{Answer, not_allowed, object, ok, only_get, problem, query, refusal},
@@ -34,7 +34,7 @@ fn refused(error: &Refusal) -> Response<Body> {
         Refusal::Exists(_) | Refusal::MemberExists(..) | Refusal::Deleting(_) => {
             problem(StatusCode::CONFLICT, &text)
         }
-        Refusal::Exec(_) => problem(StatusCode::FORBIDDEN, &text),
+        Refusal::Exec(_) | Refusal::Pool(_) => problem(StatusCode::FORBIDDEN, &text),
         Refusal::Invalid(error) => {
             refusal(StatusCode::UNPROCESSABLE_ENTITY, &text, Some(&error.field))
         }
@@ -69,10 +69,15 @@ pub async fn all(site: &Site, project: Option<&str>, request: Request<Incoming>)
     let project = project.map(key).transpose()?;
     match (request.method(), project) {
         (&Method::GET, project) => {
+            let caller = guard::caller(&request);
             let views = site.environments.environments(project.as_ref());
             let views = views.map_err(|error| refused(&error))?;
             Ok(ok(&to_json(&v1::ListEnvironmentsResponse {
-                environments: views.iter().map(convert::environment).collect(),
+                environments: views
+                    .iter()
+                    .filter(|view| caller.sees(view.environment.project))
+                    .map(convert::environment)
+                    .collect(),
             })))
         }
         (&Method::POST, Some(project)) => {
@@ -136,12 +141,13 @@ pub async fn members(site: &Site, project: &str, text: &str, request: Request<In
     match *request.method() {
         Method::GET => Ok(ok(&to_json(&convert::environment(&view))["members"])),
         Method::POST => {
+            let caller = guard::caller(&request);
             let mut map = object(request.into_body()).await?;
             let named = request_name(&mut map)?;
             let (name, settings): (ObjectName, _) = new_object(map)?;
             let added = site
                 .environments
-                .add(&project, &key, name, &settings, named);
+                .add(&caller, &project, &key, name, &settings, named);
             let command = added.await.map_err(|error| failed(&error))?;
             Ok(accepted(site, command, &project, &key))
         }
@@ -195,10 +201,11 @@ pub async fn order(
         return Err(not_allowed("POST"));
     }
     if verb == "clone" {
+        let caller = guard::caller(&request);
         let (name, settings): (ObjectName, _) = new_object(object(request.into_body()).await?)?;
         let cloned = site
             .environments
-            .clone_to(&project, &key, name.clone(), &settings);
+            .clone_to(&caller, &project, &key, name.clone(), &settings);
         let command = cloned.await.map_err(|error| failed(&error))?;
         return Ok(accepted(site, command, &project, &Key::Name(name)));
     }
@@ -216,8 +223,12 @@ pub fn commands<B>(site: &Site, request: &Request<B>) -> Answer {
     let uri = request.uri();
     let is_open = query(uri, "open") == Some(1);
     let most = query(uri, "most").unwrap_or(MOST).min(AT_MOST);
-    let commands = site.environments.commands();
-    let wanted = |one: &Command| one.parent.is_none() && !(is_open && one.state.has_ended());
+    let (caller, commands) = (guard::caller(request), site.environments.commands());
+    let wanted = |one: &Command| {
+        one.parent.is_none()
+            && !(is_open && one.state.has_ended())
+            && site.environments.sees(&caller, one)
+    };
     let list = commands.list(wanted, usize::try_from(most).unwrap_or_default());
     Ok(ok(&to_json(&v1::ListCommandsResponse {
         commands: list.iter().map(|one| shown(commands, one)).collect(),

@@ -8,8 +8,11 @@
     reason = "an error is the other answer to a request, and is moved once or twice"
 )]
 
+mod access;
 mod envelope;
 mod environments;
+pub(crate) mod guard;
+mod history;
 mod hosts;
 mod json;
 mod nodes;
@@ -29,7 +32,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::StreamExt as _;
+use futures::{Stream, StreamExt as _};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode,
     header::{
@@ -40,7 +43,7 @@ use http::{
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use lb_serve::{incoming, stopped};
+use lb_serve::{HasPeer, Peer, incoming, stopped, tls::Tls};
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch::Receiver},
@@ -50,7 +53,8 @@ use tokio::{
 pub use nodes::serve_nodes;
 
 use crate::{
-    clock::unix_now, controller::Controller, environments::Environments, projects::Projects,
+    access::Directory, clock::unix_now, controller::Controller, environments::Environments,
+    history::History, projects::Projects,
 };
 
 /// The header with the request's id.
@@ -78,6 +82,8 @@ pub struct Site {
     controller: Controller,
     projects: Projects,
     environments: Environments,
+    directory: Directory,
+    history: History,
     /// Origins whose browsers may read; `*` is any.
     origins: Arc<[String]>,
     stopping: Receiver<bool>,
@@ -96,6 +102,8 @@ impl Site {
         controller: Controller,
         projects: Projects,
         environments: Environments,
+        directory: Directory,
+        history: History,
         origins: Vec<String>,
         stopping: Receiver<bool>,
     ) -> Self {
@@ -103,6 +111,8 @@ impl Site {
             controller,
             projects,
             environments,
+            directory,
+            history,
             origins: origins.into(),
             stopping,
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
@@ -139,7 +149,7 @@ impl Site {
             })
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+    async fn answer(&self, mut request: Request<Incoming>, peer: &Peer) -> Response<Body> {
         let id = self.request_id(request.headers());
         let allowed = self.allowed(request.headers());
         let is_preflight = request.method() == Method::OPTIONS;
@@ -153,11 +163,17 @@ impl Site {
                 "this origin is not allowed; see --http-origin",
             )
         } else {
-            let answered = tokio::time::timeout(CALL, routes::route(self, request)).await;
-            answered.unwrap_or_else(|_| {
-                let text = "the controller did not do it in time; look whether it is done";
-                routes::problem(StatusCode::SERVICE_UNAVAILABLE, text)
-            })
+            match guard::enter(self, &mut request, peer, &id) {
+                Ok(attempt) => {
+                    let answered = tokio::time::timeout(CALL, routes::route(self, request)).await;
+                    let response = answered.unwrap_or_else(|_| {
+                        let text = "the controller did not do it in time; look whether it is done";
+                        routes::problem(StatusCode::SERVICE_UNAVAILABLE, text)
+                    });
+                    guard::leave(self, attempt, response).await
+                }
+                Err(response) => response,
+            }
         };
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID.clone(), id);
@@ -176,7 +192,7 @@ impl Site {
                 );
                 headers.insert(
                     ACCESS_CONTROL_ALLOW_HEADERS,
-                    HeaderValue::from_static("Content-Type, If-Match, X-Request-Id"),
+                    HeaderValue::from_static("Authorization, Content-Type, If-Match, X-Request-Id"),
                 );
             }
         }
@@ -199,18 +215,32 @@ fn respond(status: StatusCode, media_type: &'static str, body: impl Into<Bytes>)
     response
 }
 
-/// Serves until `stopping` becomes true.
-pub async fn serve(site: Site, listener: TcpListener) {
+/// Every method and path that there is.
+#[cfg(test)]
+pub(crate) use openapi::paths;
+
+/// Serves until `stopping` becomes true; by TLS, if there is some.
+pub async fn serve(site: Site, listener: TcpListener, tls: Option<Tls>) {
+    match tls {
+        None => serve_connections(site, incoming(listener)).await,
+        Some(tls) => serve_connections(site, tls.secured(incoming(listener))).await,
+    }
+}
+
+async fn serve_connections<C>(site: Site, incoming: impl Stream<Item = std::io::Result<C>>)
+where
+    C: HasPeer + tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
     let mut stopping = site.stopping.clone();
     let mut connections = JoinSet::new();
-    let mut incoming = std::pin::pin!(incoming(listener));
+    let mut incoming = std::pin::pin!(incoming);
     loop {
         tokio::select! {
             Some(Ok(stream)) = incoming.next() => {
-                let site = site.clone();
+                let (site, peer) = (site.clone(), stream.peer());
                 connections.spawn(serve_connection(site.stopping.clone(), stream, move |request| {
-                    let site = site.clone();
-                    async move { site.answer(request).await }
+                    let (site, peer) = (site.clone(), peer.clone());
+                    async move { site.answer(request, &peer).await }
                 }));
             }
             Some(_) = connections.join_next() => {}

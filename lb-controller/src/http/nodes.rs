@@ -12,14 +12,17 @@ use futures::StreamExt as _;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use lb_model::pool::PoolName;
-use lb_serve::{UnixSocket, incoming, stopped};
+use lb_serve::{Peer, UnixSocket, incoming, stopped};
 use tokio::{
     sync::Semaphore,
     task::{JoinHandle, JoinSet},
 };
 
-use super::{Body, Site, routes, serve_connection, stream};
-use crate::registry::node::stream_path;
+use super::{Body, Site, guard::Origin, routes, serve_connection, stream};
+use crate::{
+    access::{Caller, Grant, Role, Who},
+    registry::node::stream_path,
+};
 
 /// The mode of the sockets: nodes run as root.
 const MODE: u32 = 0o600;
@@ -104,11 +107,20 @@ async fn accept(site: Site, socket: UnixSocket, pool: PoolName) {
     }
 }
 
-fn answer(site: &Site, pool: &PoolName, request: Request<Incoming>) -> Response<Body> {
+fn answer(site: &Site, pool: &PoolName, mut request: Request<Incoming>) -> Response<Body> {
     if request.method() != Method::GET || request.uri().path() != stream_path(pool) {
         let text = format!("only {} is here", stream_path(pool));
         return routes::problem(StatusCode::NOT_FOUND, &text);
     }
+    // Who can open the socket is the node: it reads this pool, and reports what it has counted.
+    request.extensions_mut().insert(Origin {
+        caller: Caller {
+            who: Who::Node(pool.to_string()),
+            grants: vec![Grant::everywhere(Role::Operate)],
+        },
+        peer: Peer::Unknown,
+        request: String::new(),
+    });
     match stream::upgrade(site, pool.clone(), request) {
         Ok(response) | Err(response) => response,
     }

@@ -12,7 +12,7 @@ type Path = (
     &'static [(&'static str, &'static str)],
 );
 
-const PATHS: [Path; 34] = [
+const PATHS: &[Path] = &[
     (
         "/v1/pools",
         "ListPoolsResponse",
@@ -238,12 +238,63 @@ const PATHS: [Path; 34] = [
         ],
     ),
     (
+        "/v1/projects/{project}/balancers/{balancer}/history",
+        "",
+        &[(
+            "get",
+            "What a load balancer carried: `from`, `to` and `step` in seconds, `format=csv`",
+        )],
+    ),
+    (
+        "/v1/history/{name}",
+        "",
+        &[("get", "The same of a pool or an instance")],
+    ),
+    (
         "/v1/requests",
         "",
         &[
             ("get", "An order in an envelope, as the body"),
             ("post", "The same"),
         ],
+    ),
+    (
+        "/v1/users",
+        "ListUsersResponse",
+        &[
+            ("get", "All users"),
+            ("post", "Add a user: name, password and roles"),
+        ],
+    ),
+    (
+        "/v1/users/{user}/password",
+        "User",
+        &[("put", "Give a user another password: password")],
+    ),
+    ("/v1/users/{user}", "User", &[("delete", "Remove a user")]),
+    (
+        "/v1/tokens",
+        "ListTokensResponse",
+        &[
+            ("get", "Tokens; with `project=NAME` those of a project"),
+            (
+                "post",
+                "Make a token, with `project=NAME` for a project: role, description and life (seconds)",
+            ),
+        ],
+    ),
+    (
+        "/v1/tokens/{token}",
+        "Token",
+        &[("delete", "Remove a token")],
+    ),
+    (
+        "/v1/audit",
+        "ListAuditResponse",
+        &[(
+            "get",
+            "Who changed what, the newest first: `since` (seconds since 1970), `project` and `most`",
+        )],
     ),
     ("/v1/openapi.json", "", &[("get", "This description")]),
     (
@@ -257,6 +308,13 @@ const PATHS: [Path; 34] = [
         &[("get", "Answers while the controller runs")],
     ),
 ];
+
+/// Every method and path.
+#[cfg(test)]
+pub fn paths() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let of = |(path, _, methods): &'static Path| methods.iter().map(|(method, _)| (*method, *path));
+    PATHS.iter().flat_map(of)
+}
 
 /// The description.
 pub fn document() -> Value {
@@ -273,6 +331,9 @@ pub fn document() -> Value {
         descriptor::<v1::Ordered>(),
         descriptor::<v1::ListCommandsResponse>(),
         descriptor::<v1::ListSubnetsResponse>(),
+        descriptor::<v1::ListUsersResponse>(),
+        descriptor::<v1::ListTokensResponse>(),
+        descriptor::<v1::ListAuditResponse>(),
     ]
     .into_iter()
     .flatten()
@@ -280,21 +341,12 @@ pub fn document() -> Value {
         schema(&descriptor, &mut schemas);
     }
     let mut paths = Map::new();
-    for (path, answer, methods) in PATHS {
+    for (path, answer, methods) in PATHS.iter().copied() {
         let mut operations = Map::new();
-        let parameters: Vec<Value> = [
-            "pool",
-            "instance",
-            "project",
-            "balancer",
-            "environment",
-            "member",
-            "verb",
-            "command",
-            "subnet",
-        ]
-            .into_iter()
-            .filter(|name| path.contains(&format!("{{{name}}}")))
+        let named = path
+            .split('/')
+            .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'));
+        let parameters: Vec<Value> = named
             .map(|name| {
                 json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } })
             })

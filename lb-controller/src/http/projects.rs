@@ -7,6 +7,7 @@ use lb_proto::controller::v1;
 
 use super::{
     Body, Site, envelope,
+    guard::{self, Gate, Origin},
     json::to_json,
     respond,
     routes::{Answer, JSON, bytes, not_allowed, object, ok, problem, query, refusal},
@@ -68,9 +69,17 @@ pub async fn envelope(site: &Site, request: Request<Incoming>) -> Answer {
     if !matches!(*request.method(), Method::GET | Method::POST) {
         return Err(not_allowed("GET, POST"));
     }
+    let Some(origin) = request.extensions().get::<Origin>().cloned() else {
+        return Err(problem(StatusCode::FORBIDDEN, "nobody sends this order"));
+    };
     let body = bytes(request.into_body()).await?;
-    let (status, answer) = envelope::answer(&site.projects, &body).await;
-    Ok(respond_json(status, &answer))
+    if body.is_empty()
+        && let Some(asked) = guard::ask_for_order(site, &origin)
+    {
+        return Err(asked);
+    }
+    let (status, answer) = envelope::answer(&Gate::new(site, &origin), &body).await;
+    Ok(guard::with_challenges(site, respond_json(status, &answer)))
 }
 
 /// `/v1/projects`
@@ -78,8 +87,10 @@ pub async fn all(site: &Site, request: Request<Incoming>) -> Answer {
     match *request.method() {
         Method::GET => {
             let views = site.projects.projects();
+            let caller = guard::caller(&request);
+            let seen = views.iter().filter(|view| caller.sees(view.record.id));
             Ok(ok(&to_json(&v1::ListProjectsResponse {
-                projects: views.iter().map(convert::project).collect(),
+                projects: seen.map(convert::project).collect(),
             })))
         }
         Method::POST => {
@@ -136,8 +147,10 @@ pub async fn balancers(site: &Site, project: Option<&str>, request: Request<Inco
         (&Method::GET, project) => {
             let views = site.projects.balancers(project.as_ref());
             let views = views.map_err(|error| refused(&error))?;
+            let caller = guard::caller(&request);
+            let seen = views.iter().filter(|view| caller.sees(view.record.project));
             Ok(ok(&to_json(&v1::ListBalancersResponse {
-                balancers: views.iter().map(convert::balancer).collect(),
+                balancers: seen.map(convert::balancer).collect(),
             })))
         }
         (&Method::POST, Some(project)) => {

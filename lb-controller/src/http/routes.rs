@@ -16,8 +16,8 @@ use lb_serve::metrics::{Format, render};
 use serde_json::json;
 
 use super::{
-    BODY, Body, MAX_BODY, Site, environments, hosts, json::to_json, openapi, projects, respond,
-    stream, subnets,
+    BODY, Body, MAX_BODY, Site, access, environments, history, hosts, json::to_json, openapi,
+    projects, respond, stream, subnets,
 };
 use crate::{
     api::convert,
@@ -138,6 +138,15 @@ pub fn query(uri: &http::Uri, key: &str) -> Option<u64> {
     })
 }
 
+/// A text of the query.
+pub fn query_text(uri: &http::Uri, key: &str) -> Option<String> {
+    uri.query()?.split('&').find_map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        let text = percent_encoding::percent_decode_str(value).decode_utf8();
+        (name == key).then(|| text.ok().map(Into::into))?
+    })
+}
+
 /// Answers a request.
 pub async fn route(site: &Site, request: Request<Incoming>) -> Response<Body> {
     let path = request.uri().path().to_owned();
@@ -163,6 +172,16 @@ pub async fn route(site: &Site, request: Request<Incoming>) -> Response<Body> {
         ["v1", "host-tokens"] => hosts::tokens(site, request).await,
         ["v1", "projects"] => projects::all(site, request).await,
         ["v1", "projects", project] => projects::one(site, project, request).await,
+        ["v1", "users"] => access::users(site, request).await,
+        ["v1", "users", user] => access::user(site, user, &request).await,
+        ["v1", "users", user, "password"] => access::password(site, user, request).await,
+        ["v1", "tokens"] => access::tokens(site, request).await,
+        ["v1", "tokens", token] => access::token(site, token, &request).await,
+        ["v1", "audit"] => access::audit(site, &request).await,
+        ["v1", "history", name] => history::of_name(site, name, &request).await,
+        ["v1", "projects", project, "balancers", balancer, "history"] => {
+            history::of_balancer(site, project, balancer, &request).await
+        }
         ["v1", "balancers"] => projects::balancers(site, None, request).await,
         ["v1", "projects", project, "balancers"] => {
             projects::balancers(site, Some(project), request).await
@@ -222,7 +241,8 @@ pub async fn route(site: &Site, request: Request<Incoming>) -> Response<Body> {
 fn metrics<B>(site: &Site, request: &Request<B>) -> Answer {
     only_get(request)?;
     let format = Format::negotiate(request.headers());
-    let text = render(Metrics::take(&site.controller, &site.projects), format);
+    let metrics = Metrics::take(&site.controller, &site.projects, site.directory.access());
+    let text = render(metrics, format);
     let text =
         text.map_err(|error| problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()))?;
     Ok(respond(StatusCode::OK, format.media_type(), text))

@@ -34,7 +34,11 @@ use tokio_tungstenite::{
 };
 
 use super::{Body, MAX_STREAMS, Site, empty, routes};
-use crate::{pool::InstanceView, worker::PoolView};
+use crate::{
+    access::{Caller, Named, verbs},
+    pool::InstanceView,
+    worker::PoolView,
+};
 
 /// How often a reader is pinged; one that does not answer in twice the time is gone.
 const PING: Duration = Duration::from_secs(15);
@@ -99,6 +103,7 @@ pub fn upgrade(
         ));
     };
     let since = routes::query(request.uri(), "since");
+    let caller = super::guard::caller(&request);
     let upgrading = hyper::upgrade::on(&mut request);
     let site = site.clone();
     tokio::spawn(async move {
@@ -107,7 +112,7 @@ pub fn upgrade(
             Ok(upgraded) => {
                 let mut stopping = site.stopping.clone();
                 tokio::select! {
-                    _ = follow(&site, &name, view, upgraded, since) => {}
+                    _ = follow(&site, &caller, &name, view, upgraded, since) => {}
                     () = stopped(&mut stopping) => {}
                 }
             }
@@ -162,6 +167,7 @@ async fn send(socket: &mut Socket, value: &Value) -> Option<()> {
 
 async fn follow(
     site: &Site,
+    caller: &Caller,
     name: &PoolName,
     mut view: watch::Receiver<PoolView>,
     upgraded: Upgraded,
@@ -222,7 +228,7 @@ async fn follow(
                     send(&mut socket, &json!({ "type": "error", "text": "give a JSON object" })).await?;
                     continue;
                 };
-                match take(site, name, &map).await {
+                match take(site, caller, name, &map).await {
                     Ok(None) => {}
                     Ok(Some(filter)) => {
                         states = Some(filter);
@@ -282,6 +288,7 @@ async fn send_change(
 /// Takes a reader's message. Returns the states that it wants to see from now on, if it says so.
 async fn take(
     site: &Site,
+    caller: &Caller,
     name: &PoolName,
     map: &Map<String, Value>,
 ) -> Result<Option<Vec<String>>, String> {
@@ -295,6 +302,11 @@ async fn take(
             Ok(Some(states.ok_or("states are texts")?))
         }
         Some("report") => {
+            let verb = verbs::named(verbs::REPORT).ok_or("reports are not taken")?;
+            let access = site.directory.access();
+            access
+                .check(caller, verb, Named::Nothing)
+                .map_err(|denied| denied.to_string())?;
             let report = routes::report(map)
                 .ok_or("give requests, and pending by instance; counts are 0 or more")?;
             let reported = site.controller.report(name, report).await;

@@ -5,7 +5,7 @@ use hyper::body::Incoming;
 use lb_proto::controller::v1;
 
 use super::{
-    Site,
+    Site, guard,
     json::to_json,
     projects::{failed, key, new_object, refused, respond_json, update},
     routes::{Answer, not_allowed, object, ok, query},
@@ -17,10 +17,15 @@ pub async fn all(site: &Site, project: Option<&str>, request: Request<Incoming>)
     let project = project.map(key).transpose()?;
     match (request.method(), project) {
         (&Method::GET, project) => {
+            let caller = guard::caller(&request);
             let views = site.projects.subnets(project.as_ref());
             let views = views.map_err(|error| refused(&error))?;
             Ok(ok(&to_json(&v1::ListSubnetsResponse {
-                subnets: views.iter().map(convert::subnet).collect(),
+                subnets: views
+                    .iter()
+                    .filter(|view| caller.sees(view.record.project))
+                    .map(convert::subnet)
+                    .collect(),
             })))
         }
         (&Method::POST, Some(project)) => {

@@ -15,6 +15,8 @@ pub struct State {
     pub queue: Queue,
     environments: BTreeMap<u64, Environment>,
     last_environment: u64,
+    /// The projects of all environments that there are, or were since this process started.
+    projects: BTreeMap<u64, u64>,
     /// Environments as they were stored last, of those that have changed since.
     before: BTreeMap<u64, Option<Environment>>,
 }
@@ -48,6 +50,10 @@ impl State {
         State {
             queue,
             last_environment: last_environment.max(last.unwrap_or_default()),
+            projects: environments
+                .iter()
+                .map(|(id, one)| (*id, one.project))
+                .collect(),
             environments,
             before: BTreeMap::new(),
         }
@@ -62,6 +68,12 @@ impl State {
     #[must_use]
     pub fn environment(&self, id: u64) -> Option<&Environment> {
         self.environments.get(&id)
+    }
+
+    /// The project of an environment, which may be gone.
+    #[must_use]
+    pub fn project_of(&self, environment: u64) -> Option<u64> {
+        self.projects.get(&environment).copied()
     }
 
     /// The last number that was given to an environment.
@@ -79,6 +91,7 @@ impl State {
     /// Puts an environment in the place of the one with its number.
     pub fn put(&mut self, environment: Environment) {
         let id = environment.id;
+        self.projects.insert(id, environment.project);
         let before = self.environments.insert(id, environment);
         self.before.entry(id).or_insert(before);
     }

@@ -9,15 +9,18 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 
+pub mod access;
 pub mod command;
 pub mod drain;
 pub mod environment;
 pub mod event;
 pub mod explanation;
 pub mod flows;
+pub mod history;
 pub mod host;
 pub mod http;
 pub mod plan;
+pub mod plot;
 pub mod pool;
 pub mod project;
 pub mod rates;

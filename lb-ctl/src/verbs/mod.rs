@@ -14,6 +14,7 @@ use crate::{
 mod add_real;
 mod add_vip;
 mod apply;
+mod audit;
 mod backup;
 mod command;
 mod completions;
@@ -23,6 +24,7 @@ mod diff;
 mod drain;
 mod env;
 mod flows;
+mod history;
 mod host;
 mod http;
 mod lb;
@@ -40,7 +42,9 @@ mod stats;
 mod status;
 mod subnet;
 mod target;
+mod token;
 mod undrain;
+mod user;
 mod watch;
 mod why;
 
@@ -183,6 +187,14 @@ verbs! {
         Command = command;
         /// Add, change, show and delete networks of projects, by their controller
         Subnet = subnet;
+        /// Show what pools, load balancers and instances carried, or draw it
+        History = history;
+        /// Add, show and remove users of a controller, and set their passwords
+        User = user;
+        /// Make, show and remove tokens of a controller
+        Token = token;
+        /// Show who changed what at a controller
+        Audit = audit;
         /// Show what an lb-proxy serves and why, and purge its caches
         Http = http;
         /// Print a completion script for a shell

@@ -398,6 +398,9 @@ lb_model::settings! {
         /// WebSocket of a pool, such as `ws://127.0.0.1:8081/v1/pools/web/stream`; or `ws+unix:SOCKET:/PATH` at a socket of
         /// this machine.
         pool: Option<PoolStream> = None;
+        /// Place of a token of the controller, `file:PATH` or `env:NAME`, with the role `operate`: the stream of a pool needs one
+        /// unless the controller lets everybody in.
+        pool_token: Option<lb_model::peer::Secret> = None;
         /// Port of the instances, where their source names none, or another.
         port: Option<u16> = None, 1..=65_535;
         /// How an instance is chosen: docs/http.md describes the ways.

@@ -28,6 +28,8 @@ use tokio::{
 pub(crate) use file::address_of;
 pub use lb_proto::endpoint::Endpoint;
 
+use lb_model::peer::Secret;
+
 use crate::{
     config::{PoolStream, ServiceSettings},
     proxy::Shared,
@@ -51,14 +53,16 @@ struct Origin {
 enum Source {
     File(std::path::PathBuf),
     Vip(lb_model::vip::VipKey),
-    Pool(PoolStream),
+    Pool(PoolStream, Option<Secret>),
 }
 
 impl Source {
     fn of(settings: &ServiceSettings) -> Option<Self> {
         let file = settings.members_file.clone().map(Source::File);
         let vip = settings.vip.map(Source::Vip);
-        let pool = settings.pool.clone().map(Source::Pool);
+        let token = settings.pool_token.clone();
+        let pool = settings.pool.clone();
+        let pool = pool.map(|stream| Source::Pool(stream, token));
         file.or(vip).or(pool)
     }
 }
@@ -221,7 +225,9 @@ async fn run(origin: Origin, service: Arc<Service>) -> &'static str {
         (Source::Vip(_), None) => {
             "they are the reals of a VIP, and there is no agent; give --agent URI"
         }
-        (Source::Pool(stream), _) => pool::follow(&stream, port, &service).await,
+        (Source::Pool(stream, token), _) => {
+            pool::follow(&stream, token.as_ref(), port, &service).await
+        }
     }
 }
 

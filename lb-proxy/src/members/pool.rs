@@ -20,7 +20,11 @@ use std::{
 };
 
 use futures::{SinkExt as _, StreamExt as _};
-use lb_clients::backoff::Backoff;
+use http::{HeaderValue, header::AUTHORIZATION};
+use lb_clients::{
+    backoff::Backoff,
+    peer::{Deadline, Secret, secret},
+};
 use serde_json::{Map, Value, json};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -29,7 +33,7 @@ use tokio::{
 };
 use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
-    tungstenite::{Message, protocol::WebSocketConfig},
+    tungstenite::{Message, client::IntoClientRequest as _, protocol::WebSocketConfig},
 };
 
 use super::{FIRST_PAUSE, LONGEST_PAUSE, file::address_of};
@@ -60,6 +64,7 @@ impl<C: AsyncRead + AsyncWrite + Send + Unpin> Connection for C {}
 async fn open(
     place: &StreamPlace,
     url: String,
+    token: Option<&Secret>,
 ) -> Result<WebSocketStream<Box<dyn Connection>>, String> {
     let stream: Box<dyn Connection> = match place {
         StreamPlace::Tcp(address) => {
@@ -74,18 +79,34 @@ async fn open(
     let limits = WebSocketConfig::default()
         .max_message_size(Some(MOST))
         .max_frame_size(Some(MOST));
-    let opened = client_async_with_config(url, stream, Some(limits)).await;
+    let mut request = url
+        .into_client_request()
+        .map_err(|error| error.to_string())?;
+    if let Some(token) = token {
+        let content = secret::read(token, &Deadline::after(CONNECT_TIMEOUT)).await;
+        let content = content.map_err(|error| error.to_string())?;
+        let mut value = HeaderValue::try_from(format!("Bearer {}", content.expose()))
+            .map_err(|_| format!("{token} holds characters that no header can carry"))?;
+        value.set_sensitive(true);
+        request.headers_mut().insert(AUTHORIZATION, value);
+    }
+    let opened = client_async_with_config(request, stream, Some(limits)).await;
     opened
         .map(|(stream, _)| stream)
         .map_err(|error| error.to_string())
 }
 
 /// Keeps a service's instances those of a pool.
-pub async fn follow(at: &PoolStream, port: Option<u16>, service: &Arc<Service>) -> ! {
+pub async fn follow(
+    at: &PoolStream,
+    token: Option<&Secret>,
+    port: Option<u16>,
+    service: &Arc<Service>,
+) -> ! {
     let mut table = Table::new(port);
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     loop {
-        let error = match watch(at, &mut table, service, &mut backoff).await {
+        let error = match watch(at, token, &mut table, service, &mut backoff).await {
             Ok(()) => "the stream ended".to_owned(),
             Err(error) => error,
         };
@@ -101,6 +122,7 @@ pub async fn follow(at: &PoolStream, port: Option<u16>, service: &Arc<Service>) 
 
 async fn watch(
     at: &PoolStream,
+    token: Option<&Secret>,
     table: &mut Table,
     service: &Arc<Service>,
     backoff: &mut Backoff,
@@ -113,7 +135,7 @@ async fn watch(
             format!("{plain}{mark}since={revision}")
         }
     };
-    let mut stream = timeout(CONNECT_TIMEOUT, open(&at.place, request))
+    let mut stream = timeout(CONNECT_TIMEOUT, open(&at.place, request, token))
         .await
         .map_err(|_| format!("connecting took longer than {CONNECT_TIMEOUT:?}"))??;
     if table.revision != 0 {

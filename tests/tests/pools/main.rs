@@ -7,6 +7,7 @@ mod containers;
 mod crashes;
 mod file;
 mod fixture;
+mod history;
 mod http;
 mod lifecycle;
 mod proxied;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
             lifecycle::what_a_grpc_client_can_take_is_limited,
             file::pools_of_the_file_follow_it,
             file::a_file_that_was_refused_in_part_is_followed_once_it_can_be,
+            history::what_a_pool_carried_is_kept_and_survives_a_kill,
             http::pools_are_read_and_changed_over_http,
             http::a_stream_that_is_cut_misses_nothing,
             http::what_a_client_can_take_is_limited,

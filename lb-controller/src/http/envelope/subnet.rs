@@ -4,17 +4,21 @@ use http::StatusCode;
 use lb_model::settings::{Map, Value, nothing_left};
 use serde_json::json;
 
-use super::{About, Action, Failure, about, take_everything, take_key, take_name};
+use super::{
+    super::guard::Gate, About, Action, Failure, about, take_everything, take_key, take_name,
+    there_is_no,
+};
 use crate::{
-    projects::{Projects, SubnetView},
+    projects::SubnetView,
     registry::{Key, Update},
 };
 
 pub async fn follow(
-    projects: &Projects,
+    gate: &Gate<'_>,
     action: Action,
     mut info: Map<String, Value>,
 ) -> Result<(StatusCode, Value), Failure> {
+    let projects = gate.projects();
     let project = take_key(&mut info, "project")?;
     if action == Action::Create {
         let project = project
@@ -36,11 +40,20 @@ pub async fn follow(
     )?;
     let found = match found {
         About::All(views) => {
-            let list: Vec<Value> = views.iter().map(subnet_info).collect();
+            let seen = views
+                .iter()
+                .filter(|view| gate.caller().sees(view.record.project));
+            let list: Vec<Value> = seen.map(subnet_info).collect();
             return Ok((StatusCode::OK, json!({ "subnets": list })));
         }
         About::One(found) => found,
     };
+    if !gate.caller().sees(found.record.project) {
+        return Err(Failure::denied((
+            StatusCode::NOT_FOUND,
+            there_is_no("subnet", found.record.id),
+        )));
+    }
     let (project, key) = (Key::Id(found.record.project), Key::Id(found.record.id));
     let view = match action {
         Action::Update => {
