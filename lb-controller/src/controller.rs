@@ -289,9 +289,7 @@ impl Controller {
         match self.view_of(name) {
             Err(Refused::NoPool(_)) => self.create(name.clone(), spec, owner).await.map(drop),
             Err(refused) => Err(refused),
-            Ok(view) if *view.spec == spec.to_map() && view.owner == owner && !view.is_deleted => {
-                Ok(())
-            }
+            Ok(view) if *view.spec == spec && view.owner == owner && !view.is_deleted => Ok(()),
             Ok(_) => self.change(name, owner, |_| Ok(spec)).await.map(drop),
         }
     }
@@ -309,7 +307,7 @@ impl Controller {
             return Ok(());
         }
         if power == Power::Suspended {
-            let spec = PoolSpec::read(&view.spec, &KINDS).map_err(Refused::Invalid)?;
+            let spec = &view.spec;
             let engine = self
                 .0
                 .hub
@@ -407,7 +405,7 @@ impl Controller {
             let before = views.iter().find(|view| view.name == name);
             let followed = match before {
                 Some(view) if view.owner == PoolOwner::File && !view.is_deleted => {
-                    if *view.spec == spec.to_map() {
+                    if *view.spec == spec {
                         continue;
                     }
                     self.change(&name, PoolOwner::File, |_| Ok(spec)).await
@@ -481,17 +479,10 @@ impl Controller {
 
     /// Refuses addresses, ports and folders that another pool has.
     fn check_room(&self, name: &PoolName, spec: &PoolSpec) -> Result<(), Refused> {
-        let others: Vec<(PoolName, Arc<Map<String, Value>>)> = self
-            .pools()
-            .iter()
-            .filter(|(other, _)| *other != name)
-            .map(|(other, handle)| (other.clone(), Arc::clone(&handle.view.borrow().spec)))
-            .collect();
-        for (other, map) in others {
-            let Ok(other_spec) = PoolSpec::read(&map, &KINDS) else {
-                continue;
-            };
-            if let Some(error) = overlap(spec, &other_spec, &other) {
+        let pools = self.pools();
+        let others = pools.iter().filter(|(other, _)| *other != name);
+        for (other, handle) in others {
+            if let Some(error) = overlap(spec, &handle.view.borrow().spec, other) {
                 return Err(Refused::Invalid(error));
             }
         }
@@ -524,8 +515,8 @@ impl Controller {
         if view.owner != by {
             return Err(of_other(name, view.owner));
         }
-        let before = PoolSpec::read(&view.spec, &KINDS).map_err(Refused::Invalid)?;
-        let spec = change(&before).map_err(Refused::Invalid)?;
+        let before = &view.spec;
+        let spec = change(before).map_err(Refused::Invalid)?;
         if spec.driver != before.driver {
             return Err(Refused::Invalid(FieldError::new(
                 "driver",
@@ -617,7 +608,7 @@ impl Controller {
     /// [`Refused`].
     pub async fn logs(&self, name: &InstanceName, most: usize) -> Result<Vec<u8>, Refused> {
         let view = self.view_of(&name.pool)?;
-        let spec = PoolSpec::read(&view.spec, &KINDS).map_err(Refused::Invalid)?;
+        let spec = &view.spec;
         let mut instances = view.instances.iter();
         let instance = instances.find(|one| one.name == name.to_string());
         let host = instance.and_then(|one| one.host.clone());
@@ -672,7 +663,6 @@ impl Controller {
         let specs = pools
             .values()
             .map(|handle| Arc::clone(&handle.view.borrow().spec));
-        let specs = specs.filter_map(|map| PoolSpec::read(&map, &KINDS).ok());
         let specs = specs.filter(|spec| spec.network.range.is_none());
         specs
             .map(|spec| {

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use lb_commands::command::State as CommandState;
 use lb_serve::metrics::{Family, Kind, Samples, Snapshot, Unit, Value, Writer};
 
 use crate::{
@@ -10,6 +11,7 @@ use crate::{
     hosts::{HostState, HostView},
     pool::{InstanceState, InstanceView, place},
     projects::Projects,
+    queue::Commands,
     worker::PoolView,
 };
 
@@ -155,6 +157,18 @@ const ROWS: &[Row] = &[
         Of::Controller(|metrics, samples| {
             metrics.balancers.iter().try_for_each(|(state, count)| {
                 samples.add(&[("state", state)], Value::Count(*count as u64))
+            })
+        }),
+    ),
+    row(
+        "lb_controller_commands",
+        Kind::Gauge,
+        None,
+        STATE,
+        "Commands of the queue that are kept, by state; those that have ended are kept for a while.",
+        Of::Controller(|metrics, samples| {
+            metrics.commands.iter().try_for_each(|(state, count)| {
+                samples.add(&[("state", state.name())], Value::Count(*count as u64))
             })
         }),
     ),
@@ -405,6 +419,7 @@ pub struct Metrics {
     /// Subnets by state.
     subnets: BTreeMap<&'static str, usize>,
     dns: Vec<(&'static str, u64)>,
+    commands: Vec<(CommandState, usize)>,
     /// Proofs that failed, by reason.
     failed_logins: Vec<(&'static str, u64)>,
     /// Entries of the audit log that were written, and lost.
@@ -415,7 +430,12 @@ pub struct Metrics {
 impl Metrics {
     /// Those of a controller.
     #[must_use]
-    pub fn take(controller: &Controller, projects: &Projects, access: &Access) -> Self {
+    pub fn take(
+        controller: &Controller,
+        projects: &Projects,
+        commands: &Commands,
+        access: &Access,
+    ) -> Self {
         let dns = projects.dns_counts();
         let subnets = projects.subnet_counts();
         let (projects, balancers) = projects.counts();
@@ -427,6 +447,7 @@ impl Metrics {
             failed_logins: access.failures(),
             audit: access.audit().counts(),
             is_audited: access.audit().trouble().is_none(),
+            commands: commands.counts(),
             dns: dns.map(|counts| counts.named()).unwrap_or_default(),
             // Without a name nothing is refused.
             pools: controller.views(None).unwrap_or_default(),

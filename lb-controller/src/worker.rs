@@ -33,7 +33,6 @@ use lb_serve::{
     watchdog::Pulse,
 };
 use lb_steering::{scaling::ScalingDecision, score::Thresholds};
-use serde_json::{Map, Value};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, MissedTickBehavior},
@@ -95,7 +94,7 @@ pub struct PoolView {
     /// Its name.
     pub name: PoolName,
     /// Its settings.
-    pub spec: Arc<Map<String, Value>>,
+    pub spec: Arc<PoolSpec>,
     /// Counts changes of what instances are made from.
     pub generation: u64,
     /// Whether it is being deleted.
@@ -180,7 +179,7 @@ pub struct Worker {
     orders: mpsc::Receiver<Order>,
     done: (mpsc::Sender<Done>, mpsc::Receiver<Done>),
     view: watch::Sender<PoolView>,
-    spec: Arc<Map<String, Value>>,
+    spec: Arc<PoolSpec>,
     /// New flows at each agent and VIP when they were last read.
     flows: HashMap<(usize, VipKey), u64>,
     /// What proxies have counted since the last decision.
@@ -219,7 +218,7 @@ impl Worker {
         let (orders, receiver) = mpsc::channel(64);
         let (probes, health) = Probes::new(Arc::clone(&means.probes));
         let (readers, loads) = Readers::new();
-        let spec = Arc::new(pool.spec.to_map());
+        let spec = Arc::new(pool.spec.clone());
         let (view, views) = watch::channel(PoolView {
             name: pool.name.clone(),
             spec: Arc::clone(&spec),
@@ -343,7 +342,7 @@ impl Worker {
                 let written = self.write_pool().await;
                 match &written {
                     Ok(()) => {
-                        self.spec = Arc::new(self.pool.spec.to_map());
+                        self.spec = Arc::new(self.pool.spec.clone());
                         let deadline = self.pool.spec.driver_deadline;
                         for driver in self.drivers.values_mut() {
                             driver.calls = driver.engine.bounded(deadline);

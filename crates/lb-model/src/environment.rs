@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use crate::{
     component::Registry,
+    peer::Tls,
     pool::{PoolKinds, PoolName, PoolSpec},
     project::{BalancerSpec, ObjectName, is_label},
     settings::{FieldError, Map, NOT_SET, Value, check_description, from_map},
@@ -69,10 +70,12 @@ crate::settings! {
         priority: u32 = 10, 1..=1_000;
         /// A program with its arguments. It gets the event as JSON on its standard input and writes its answer to its standard output.
         command: Vec<String> = Vec::new();
-        /// A web hook, http://HOST[:PORT]/PATH. It gets the event as the body of a POST and answers with JSON.
+        /// A web hook, http://HOST[:PORT]/PATH or https://HOST[:PORT]/PATH. It gets the event as the body of a POST and answers with JSON.
         url: Option<String> = None;
         /// A file with the key that signs what is posted (HMAC-SHA256, the header X-LB-Signature).
         secret_file: Option<PathBuf> = None;
+        /// TLS of a web hook with https. The name that its certificate must have is HOST unless it is set.
+        tls: Option<Tls> = None;
         /// How long a call may take.
         timeout: Duration = Duration::from_secs(10), Duration::from_millis(100)..=Duration::from_secs(300);
     }
@@ -84,8 +87,14 @@ crate::settings! {
         match (&handler.url, handler.command.is_empty()) {
             (None, true) => Err(FieldError::new("command", NOT_SET, "give a program in `command`, or a web hook in `url`")),
             (Some(_), false) => Err(FieldError::new("url", "given", "give a program in `command`, or a web hook in `url`, not both")),
-            (Some(url), true) if !url.starts_with("http://") => {
-                Err(FieldError::new("url", url, "give http://HOST[:PORT]/PATH"))
+            (Some(url), true) if !url.starts_with("http://") && !url.starts_with("https://") => {
+                Err(FieldError::new("url", url, "give http://HOST[:PORT]/PATH or https://HOST[:PORT]/PATH"))
+            }
+            (Some(url), true) if handler.tls.is_some() && !url.starts_with("https://") => {
+                Err(FieldError::new("tls", "given", "without https nothing is encrypted; leave it out, or give a `url` with https"))
+            }
+            (None, false) if handler.tls.is_some() => {
+                Err(FieldError::new("tls", "given", "a program has no TLS; leave it out"))
             }
             (None, false) if handler.secret_file.is_some() => {
                 Err(FieldError::new("secret_file", "given", "what a program gets is not signed; leave it out"))

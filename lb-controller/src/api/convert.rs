@@ -271,7 +271,7 @@ pub fn command(command: &Command, waits_for: Vec<u64>) -> v1::Command {
 pub fn pool(view: &PoolView) -> v1::Pool {
     v1::Pool {
         name: view.name.to_string(),
-        settings: Some(map_to_struct((*view.spec).clone())),
+        settings: Some(map_to_struct(view.spec.to_map())),
         generation: view.generation,
         deleting: view.is_deleted,
         instances: view.instances.iter().map(instance).collect(),

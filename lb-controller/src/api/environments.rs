@@ -47,7 +47,7 @@ fn refused(refusal: &Refusal) -> Status {
             Status::with_error_details(Code::InvalidArgument, text.clone(), details)
         }
         Refusal::Deleting(_) | Refusal::Exec(_) => Status::failed_precondition(text),
-        Refusal::Pool(_) => Status::permission_denied(text),
+        Refusal::Pool(_) | Refusal::Handlers => Status::permission_denied(text),
     }
 }
 
@@ -88,12 +88,13 @@ fn ordered(
 
 pub async fn create(
     environments: &Environments,
+    caller: &Caller,
     order: v1::CreateEnvironmentRequest,
 ) -> Result<v1::Ordered, Status> {
     let project = key("project", &order.project)?;
     let name: ObjectName = projects::read("name", &order.name)?;
     let settings = order.settings.map(struct_to_map).unwrap_or_default();
-    let created = environments.create(&project, name, &settings, request(order.request));
+    let created = environments.create(caller, &project, name, &settings, request(order.request));
     let (command, view) = created.await.map_err(|error| failed(&error))?;
     Ok(v1::Ordered {
         command,
@@ -103,12 +104,15 @@ pub async fn create(
 
 pub async fn update(
     environments: &Environments,
+    caller: &Caller,
     order: v1::UpdateEnvironmentRequest,
 ) -> Result<v1::Ordered, Status> {
     let project = key("project", &order.project)?;
     let environment = key("environment", &order.environment)?;
     let patch = order.patch.map(struct_to_map).unwrap_or_default();
-    let updated = environments.update(&project, &environment, &patch).await;
+    let updated = environments
+        .update(caller, &project, &environment, &patch)
+        .await;
     let command = updated.map_err(|error| failed(&error))?;
     Ok(ordered(environments, command, &project, &environment))
 }

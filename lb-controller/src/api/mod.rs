@@ -556,7 +556,8 @@ impl Service for Api {
         &self,
         request: Request<v1::CreateEnvironmentRequest>,
     ) -> Result<Response<v1::Ordered>, Status> {
-        environments::create(&self.environments, request.into_inner())
+        let caller = guard::caller(&request);
+        environments::create(&self.environments, &caller, request.into_inner())
             .await
             .map(Response::new)
     }
@@ -565,7 +566,8 @@ impl Service for Api {
         &self,
         request: Request<v1::UpdateEnvironmentRequest>,
     ) -> Result<Response<v1::Ordered>, Status> {
-        environments::update(&self.environments, request.into_inner())
+        let caller = guard::caller(&request);
+        environments::update(&self.environments, &caller, request.into_inner())
             .await
             .map(Response::new)
     }

@@ -409,7 +409,7 @@ impl Run {
         }
         self.wait_pool(&pool, |view| match power {
             Power::Running => {
-                let least = least(&view.spec);
+                let least = view.spec.scaling.min.max(1);
                 all_serve(view, least)
             }
             Power::Suspended => paused(view),
@@ -428,10 +428,6 @@ impl Run {
 }
 
 /// The least number of instances of a pool that serve.
-fn least(spec: &Map<String, Value>) -> u32 {
-    PoolSpec::read(spec, &KINDS).map_or(1, |spec| spec.scaling.min.max(1))
-}
-
 fn all_serve(view: &PoolView, least: u32) -> Result<(), String> {
     let serving = serving(view);
     if view.power == Power::Running && serving >= least as usize {

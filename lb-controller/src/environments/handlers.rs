@@ -1,12 +1,16 @@
 //! The operator's own handlers: a program gets the event as JSON on its standard input, a web hook as the body of a POST. Both
 //! answer with JSON: nothing, `{"veto": "why"}`, or `{"commands": […]}`.
 
-use std::{net::SocketAddr, process::Stdio, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    process::Stdio,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, header::CONTENT_TYPE};
 use lb_clients::peer::{
-    Deadline, Stream, Target,
+    Deadline, Stream, Target, TlsClient,
     http::{Request, exchange},
 };
 use lb_commands::{
@@ -31,8 +35,9 @@ use crate::KINDS;
 const LONGEST: usize = 64 << 10;
 /// The header with the signature of the body: `sha256=` and HMAC-SHA256 in hexadecimal digits.
 const SIGNATURE: &str = "x-lb-signature";
-/// The port of a web hook that names none.
+/// The ports of web hooks that name none.
 const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
 
 /// Calls the handler that a command names.
 pub(super) async fn call(
@@ -168,22 +173,52 @@ fn late(timeout: Duration) -> String {
     )
 }
 
-/// A URL in its parts: host, port and path.
-fn parts(url: &str) -> Result<(&str, u16, &str), String> {
-    let wrong = || format!("{url}: give http://HOST[:PORT]/PATH");
-    let rest = url.strip_prefix("http://").ok_or_else(wrong)?;
+/// A URL in its parts.
+#[derive(Debug, PartialEq)]
+struct Parts<'a> {
+    is_tls: bool,
+    host: &'a str,
+    port: u16,
+    path: &'a str,
+}
+
+fn parts(url: &str) -> Result<Parts<'_>, String> {
+    let wrong = || format!("{url}: give http://HOST[:PORT]/PATH or https://HOST[:PORT]/PATH");
+    let secure = url.strip_prefix("https://");
+    let is_tls = secure.is_some();
+    let rest = secure
+        .or_else(|| url.strip_prefix("http://"))
+        .ok_or_else(wrong)?;
     let at = rest.find('/').unwrap_or(rest.len());
     let (authority, path) = rest.split_at(at);
     let path = if path.is_empty() { "/" } else { path };
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, port.parse().map_err(|_| wrong())?),
-        _ => (authority, HTTP_PORT),
+        _ => (authority, default_port(is_tls)),
     };
     let host = host.trim_start_matches('[').trim_end_matches(']');
     if host.is_empty() {
         return Err(wrong());
     }
-    Ok((host, port, path))
+    Ok(Parts {
+        is_tls,
+        host,
+        port,
+        path,
+    })
+}
+
+const fn default_port(is_tls: bool) -> u16 {
+    if is_tls { HTTPS_PORT } else { HTTP_PORT }
+}
+
+/// The TLS client of a web hook, whose certificate has the name of the host unless it is told otherwise.
+fn tls_client(handler: &HandlerSpec, host: &str) -> TlsClient {
+    let mut settings = handler.tls.clone().unwrap_or_default();
+    if settings.server_name.is_none() && host.parse::<IpAddr>().is_err() {
+        settings.server_name = Some(host.to_owned());
+    }
+    TlsClient::new(settings, &["http/1.1"])
 }
 
 /// The signature of a body.
@@ -200,7 +235,13 @@ fn sign(key: &[u8], body: &[u8]) -> String {
 
 async fn post(handler: &HandlerSpec, event: &Value) -> Result<Vec<u8>, String> {
     let url = handler.url.as_deref().unwrap_or_default();
-    let (host, port, path) = parts(url)?;
+    let Parts {
+        is_tls,
+        host,
+        port,
+        path,
+    } = parts(url)?;
+    let mut tls = is_tls.then(|| tls_client(handler, host));
     let body = event.to_string();
     let mut headers = vec![(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
     if let Some(file) = &handler.secret_file {
@@ -222,9 +263,9 @@ async fn post(handler: &HandlerSpec, event: &Value) -> Result<Vec<u8>, String> {
             address,
             mark: None,
         };
-        let stream = Stream::open(&target, None, &deadline).await;
+        let stream = Stream::open(&target, tls.as_mut(), &deadline).await;
         let stream = stream.map_err(|error| error.to_string())?;
-        let authority = if port == HTTP_PORT {
+        let authority = if port == default_port(is_tls) {
             host.to_owned()
         } else {
             format!("{host}:{port}")
@@ -259,15 +300,29 @@ mod tests {
     #[test]
     fn urls_are_taken_apart() {
         for (url, host, port, path) in [
+            ("https://a.example/x", "a.example", 443, "/x"),
+            ("https://a.example:8443/x", "a.example", 8443, "/x"),
             ("http://a.example/x?y=1", "a.example", 80, "/x?y=1"),
             ("http://a.example:8080", "a.example", 8080, "/"),
             ("http://10.0.0.1:81/", "10.0.0.1", 81, "/"),
             ("http://[2001:db8::1]:81/a", "2001:db8::1", 81, "/a"),
             ("http://[2001:db8::1]/a", "2001:db8::1", 80, "/a"),
         ] {
-            assert_eq!(parts(url).unwrap(), (host, port, path), "{url}");
+            let expected = Parts {
+                is_tls: url.starts_with("https"),
+                host,
+                port,
+                path,
+            };
+            assert_eq!(parts(url).unwrap(), expected, "{url}");
         }
-        for url in ["https://a/", "http://", "http://:80/", "http://a:x/"] {
+        for url in [
+            "ftp://a/",
+            "https://",
+            "http://",
+            "http://:80/",
+            "http://a:x/",
+        ] {
             assert!(parts(url).is_err(), "{url}");
         }
     }

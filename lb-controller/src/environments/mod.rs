@@ -80,6 +80,12 @@ pub enum Refusal {
          controller"
     )]
     Pool(String),
+    /// Handlers order members of any kind.
+    #[error(
+        "handlers call from the controller's host and may add pools, which run programs on it: to set them takes the role operate for the \
+         whole controller"
+    )]
+    Handlers,
 }
 
 impl From<Refusal> for FieldError {
@@ -203,12 +209,14 @@ impl Environments {
     /// [`CommandError`].
     pub async fn create(
         &self,
+        caller: &Caller,
         project: &Key,
         name: ObjectName,
         settings: &Map<String, Value>,
         request: Option<String>,
     ) -> Result<(CommandId, EnvironmentView), CommandError> {
         let project_id = self.open_project(project)?;
+        check_handlers(caller, settings)?;
         let rules = self.rules(settings)?;
         let key = Key::Name(name.clone());
         let order = move |state: &mut State, now: Duration| {
@@ -249,11 +257,13 @@ impl Environments {
     /// [`CommandError`].
     pub async fn update(
         &self,
+        caller: &Caller,
         project: &Key,
         key: &Key,
         patch: &Map<String, Value>,
     ) -> Result<CommandId, CommandError> {
         let environment = self.find(project, key)?;
+        check_handlers(caller, patch)?;
         let rules = self.rules(&merged(&environment.spec, patch))?;
         let settings = serde_json::to_value(&rules).unwrap_or_default();
         let command = verbs::about_all(environment.id, &environment.name, verbs::UPDATE);
@@ -298,7 +308,7 @@ impl Environments {
     ) -> Result<CommandId, CommandError> {
         let environment = self.find(project, key)?;
         let spec = MemberSpec::read(settings, &KINDS).map_err(Refusal::Invalid)?;
-        if spec.pool.is_some() && !may_add_pools(caller) {
+        if spec.pool.is_some() && !may_run(caller) {
             return Err(Refusal::Pool(name.to_string()).into());
         }
         let is_known = request.as_deref().is_some_and(|one| {
@@ -390,7 +400,7 @@ impl Environments {
             .members
             .iter()
             .find(|one| one.kind == lb_commands::environment::MemberKind::Pool);
-        if let Some(pool) = pool.filter(|_| !may_add_pools(caller)) {
+        if let Some(pool) = pool.filter(|_| !may_run(caller)) {
             return Err(Refusal::Pool(pool.name.clone()).into());
         }
         let overrides = self.settings_of_clone(&environment, settings)?;
@@ -512,8 +522,16 @@ impl Environments {
     }
 }
 
-fn may_add_pools(caller: &Caller) -> bool {
+/// Whether a caller may have the controller run programs, or call somebody.
+fn may_run(caller: &Caller) -> bool {
     caller.role(None) >= Some(Role::Operate)
+}
+
+fn check_handlers(caller: &Caller, settings: &Map<String, Value>) -> Result<(), Refusal> {
+    if settings.contains_key("handlers") && !may_run(caller) {
+        return Err(Refusal::Handlers);
+    }
+    Ok(())
 }
 
 /// How long an order about an environment may take.

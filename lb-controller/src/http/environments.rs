@@ -34,7 +34,9 @@ fn refused(error: &Refusal) -> Response<Body> {
         Refusal::Exists(_) | Refusal::MemberExists(..) | Refusal::Deleting(_) => {
             problem(StatusCode::CONFLICT, &text)
         }
-        Refusal::Exec(_) | Refusal::Pool(_) => problem(StatusCode::FORBIDDEN, &text),
+        Refusal::Exec(_) | Refusal::Pool(_) | Refusal::Handlers => {
+            problem(StatusCode::FORBIDDEN, &text)
+        }
         Refusal::Invalid(error) => {
             refusal(StatusCode::UNPROCESSABLE_ENTITY, &text, Some(&error.field))
         }
@@ -81,12 +83,13 @@ pub async fn all(site: &Site, project: Option<&str>, request: Request<Incoming>)
             })))
         }
         (&Method::POST, Some(project)) => {
+            let caller = guard::caller(&request);
             let mut map = object(request.into_body()).await?;
             let named = request_name(&mut map)?;
             let (name, settings): (ObjectName, _) = new_object(map)?;
-            let created = site
-                .environments
-                .create(&project, name.clone(), &settings, named);
+            let created =
+                site.environments
+                    .create(&caller, &project, name.clone(), &settings, named);
             let (command, _) = created.await.map_err(|error| failed(&error))?;
             let mut response = accepted(site, command, &project, &Key::Name(name));
             *response.status_mut() = StatusCode::CREATED;
@@ -119,8 +122,11 @@ pub async fn one(site: &Site, project: &str, text: &str, request: Request<Incomi
     let ordered = match *request.method() {
         Method::GET => return Ok(ok(&to_json(&convert::environment(&view)))),
         Method::PATCH => {
+            let caller = guard::caller(&request);
             let patch = object(request.into_body()).await?;
-            site.environments.update(&project, &key, &patch).await
+            site.environments
+                .update(&caller, &project, &key, &patch)
+                .await
         }
         Method::DELETE => {
             site.environments

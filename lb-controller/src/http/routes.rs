@@ -82,7 +82,7 @@ pub(super) fn ok(value: &Value) -> Response<Body> {
 
 /// Names the settings of a pool: FNV-1a of their text.
 fn etag(view: &PoolView) -> String {
-    let text = Value::Object((*view.spec).clone()).to_string();
+    let text = Value::Object(view.spec.to_map()).to_string();
     let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
@@ -241,7 +241,12 @@ pub async fn route(site: &Site, request: Request<Incoming>) -> Response<Body> {
 fn metrics<B>(site: &Site, request: &Request<B>) -> Answer {
     only_get(request)?;
     let format = Format::negotiate(request.headers());
-    let metrics = Metrics::take(&site.controller, &site.projects, site.directory.access());
+    let metrics = Metrics::take(
+        &site.controller,
+        &site.projects,
+        site.environments.commands(),
+        site.directory.access(),
+    );
     let text = render(metrics, format);
     let text =
         text.map_err(|error| problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()))?;
@@ -351,15 +356,15 @@ async fn one(site: &Site, text: &str, request: Request<Incoming>) -> Answer {
 async fn settings(site: &Site, text: &str, request: Request<Incoming>) -> Answer {
     let name = name(text)?;
     let before = view(site, &name)?;
-    let value = |view: &PoolView| Value::Object((*view.spec).clone());
+    let value = |view: &PoolView| Value::Object(view.spec.to_map());
     match *request.method() {
         Method::GET => Ok(tagged(&before, StatusCode::OK, &value(&before))),
         Method::PUT => {
             check_match(request.headers(), &before)?;
             let mut new = object(request.into_body()).await?;
             // A setting that is not given has its default.
-            for name in before.spec.keys() {
-                new.entry(name.clone()).or_insert(Value::Null);
+            for (name, _) in before.spec.to_map() {
+                new.entry(name).or_insert(Value::Null);
             }
             let replaced = site.controller.replace(&name, &new).await;
             let view = replaced.map_err(|refusal| refused(&refusal))?;

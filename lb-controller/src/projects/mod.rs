@@ -368,10 +368,7 @@ impl Projects {
     /// business.
     fn check_pool(&self, project: &ObjectName, pool: &PoolName) -> Result<(), FieldError> {
         let views = self.0.controller.views(Some(pool)).unwrap_or_default();
-        let is_for = |view: &PoolView| {
-            let projects = view.spec.get("projects").and_then(Value::as_array);
-            projects.is_some_and(|all| all.iter().any(|one| one == project.as_str()))
-        };
+        let is_for = |view: &PoolView| view.spec.projects.contains(project);
         if views.iter().any(|view| !view.is_deleted && is_for(view)) {
             return Ok(());
         }

@@ -9,7 +9,7 @@ use std::{
 
 use lb_drivers::bridge::{self, Bridge, Kept, Vxlan};
 use lb_model::{
-    pool::{AddressRange, PoolSpec},
+    pool::AddressRange,
     project::{ObjectName, SubnetSpec},
     settings::{Map, Value},
 };
@@ -17,7 +17,6 @@ use tokio::time::Instant;
 
 use super::{Change, Inner, OrderError, Projects, view::Seen};
 use crate::{
-    KINDS,
     clock::unix_now,
     pool::{Event, PoolOwner},
     registry::{Key, Refusal, Registry, SubnetRecord, Update},
@@ -155,11 +154,10 @@ impl Projects {
         let mut reserved: BTreeMap<u64, Vec<AddressRange>> = BTreeMap::new();
         for view in self.0.controller.views(None).unwrap_or_default() {
             // Those of nodes are known, and stay known until nobody has them.
-            let spec = PoolSpec::read(&view.spec, &KINDS);
-            let Some(spec) = spec.ok().filter(|_| view.owner != PoolOwner::Balancer) else {
+            if view.owner == PoolOwner::Balancer {
                 continue;
-            };
-            for (bridge, range, _) in spec.network.bridges() {
+            }
+            for (bridge, range, _) in view.spec.network.bridges() {
                 if let Some(id) = names.get(bridge) {
                     reserved.entry(*id).or_default().push(*range);
                 }

@@ -334,6 +334,21 @@ pub fn environments_and_commands_are_those_of_their_project() -> anyhow::Result<
         answer.body.contains("for the whole controller"),
         "{answer:?}"
     );
+    // Handlers may order the same.
+    let handler =
+        r#"{"handlers": [{"name": "x", "event": "is_down", "url": "http://192.0.2.1/"}]}"#;
+    let path = "/v1/projects/shop/environments/site";
+    let answer = bed.curl_with(&operate, path, &["-X", "PATCH", "-d", handler])?;
+    ensure!(
+        answer
+            .expect(403)?
+            .body
+            .contains("for the whole controller"),
+        "no reason"
+    );
+    let all = bed.token(&["--role", "operate"])?;
+    bed.curl_with(&all, path, &["-X", "PATCH", "-d", handler])?
+        .expect(202)?;
     for (method, path) in [("GET", "/v1/hosts"), ("POST", "/v1/host-tokens")] {
         bed.curl_with(&admin, path, &["-X", method])?.expect(403)?;
     }

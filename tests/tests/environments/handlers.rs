@@ -2,29 +2,50 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read, Write},
     net::TcpListener,
     os::unix::fs::PermissionsExt as _,
     process::Command,
-    sync::mpsc,
+    sync::{Arc, mpsc},
     thread,
 };
 
 use anyhow::{Context as _, ensure};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::{
+    ServerConfig, ServerConnection, StreamOwned,
+    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+};
 use serde_json::Value;
 
 use crate::site::Site;
 
+trait ReadWrite: Read + Write {}
+
+impl<S: Read + Write> ReadWrite for S {}
+
 /// A web hook that answers each request with this, and tells what it got.
-fn hook(listener: TcpListener, answer: &'static str) -> mpsc::Receiver<(String, String)> {
+fn hook(
+    listener: TcpListener,
+    tls: Option<Arc<ServerConfig>>,
+    answer: &'static str,
+) -> mpsc::Receiver<(String, String)> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         for stream in listener.incoming() {
-            let Ok(mut stream) = stream else { return };
-            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let Ok(stream) = stream else { return };
+            let stream: Box<dyn ReadWrite> = match &tls {
+                None => Box::new(stream),
+                Some(config) => {
+                    let connection = ServerConnection::new(Arc::clone(config)).unwrap();
+                    Box::new(StreamOwned::new(connection, stream))
+                }
+            };
+            let mut reader = BufReader::new(stream);
             let (mut length, mut signature) = (0, String::new());
             loop {
                 let mut line = String::new();
+                // Who does not trust the certificate goes away.
                 if reader.read_line(&mut line).unwrap_or(0) < 3 {
                     break;
                 }
@@ -35,14 +56,19 @@ fn hook(listener: TcpListener, answer: &'static str) -> mpsc::Receiver<(String, 
                     _ => {}
                 }
             }
+            if length == 0 {
+                continue;
+            }
             let mut body = vec![0; length];
             reader.read_exact(&mut body).unwrap();
             let head = format!(
                 "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",
                 answer.len()
             );
+            let stream = reader.get_mut();
             stream.write_all(head.as_bytes()).unwrap();
             stream.write_all(answer.as_bytes()).unwrap();
+            stream.flush().unwrap();
             let body = String::from_utf8(body).unwrap();
             if sender.send((signature, body)).is_err() {
                 return;
@@ -70,7 +96,7 @@ pub fn programs_and_web_hooks_are_called() -> anyhow::Result<()> {
         .host
         .namespace()
         .enter(|| TcpListener::bind("127.0.0.1:7000"))??;
-    let calls = hook(listener, "{}");
+    let calls = hook(listener, None, "{}");
     let hook = format!(
         "[[handlers]]\nname = \"hook\"\nevent = \"after_it_is_added\"\nrole = \"web\"\nurl = \"http://127.0.0.1:7000/hook\"\nsecret_file = \"{}\"\n",
         secret.display()
@@ -108,5 +134,45 @@ pub fn programs_and_web_hooks_are_called() -> anyhow::Result<()> {
         signature.starts_with("sha256=") && signature.len() == 71,
         "{signature}"
     );
+    Ok(())
+}
+
+pub fn web_hooks_speak_tls_and_trust_what_they_are_told_to() -> anyhow::Result<()> {
+    let site = Site::new("env-tls", "")?;
+    let folder = site.controller.folder().to_owned();
+    let mut parameters = CertificateParams::new(Vec::new())?;
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(parameters, KeyPair::generate()?)?;
+    let key = KeyPair::generate()?;
+    let certificate =
+        CertificateParams::new(["localhost".to_owned()])?.signed_by(&key, &authority)?;
+    let config =
+        ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![certificate.der().clone()],
+                PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
+            )?;
+    let (ca, file) = (folder.join("ca.pem"), folder.join("env.toml"));
+    fs::write(&ca, authority.pem())?;
+    let listener = site
+        .host
+        .namespace()
+        .enter(|| TcpListener::bind("127.0.0.1:7001"))??;
+    let calls = hook(listener, Some(Arc::new(config)), r#"{"veto": "not today"}"#);
+    let set = |tls: &str| {
+        let hook = format!(
+            "[[handlers]]\nname = \"hook\"\nevent = \"before_it_is_added\"\nurl = \"https://localhost:7001/\"\n{tls}"
+        );
+        fs::write(&file, hook)?;
+        site.run(&format!("env set shop site --file {}", file.display()))
+    };
+    set(&format!("tls = {{ ca = \"{}\" }}\n", ca.display()))?;
+    let why = site.order(&site.adding("web-1", "web", 8001));
+    let (_, body) = calls.recv_timeout(crate::bed::PATIENCE)?;
+    ensure!(body.contains("before_it_is_added"), "{body}");
+    let why = format!("{why:?}");
+    ensure!(why.contains("not today"), "{why}");
     Ok(())
 }

@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         story::wrong_orders_change_nothing,
         story::commands_are_cancelled_and_tried_again,
         handlers::programs_and_web_hooks_are_called,
+        handlers::web_hooks_speak_tls_and_trust_what_they_are_told_to,
         killed::a_controller_that_is_killed_at_each_step_comes_to_the_same_end,
     ])
     .run()
