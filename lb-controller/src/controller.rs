@@ -29,7 +29,7 @@ use crate::{
     hosts::Hosts,
     hub::Hub,
     keeper::{Changes, Keeper, KeeperError},
-    pool::{Now, ORPHAN_GRACE, Pool, PoolOwner, PoolRecord, StoredPool},
+    pool::{Now, ORPHAN_GRACE, Pool, PoolOwner, PoolRecord, Role, StoredPool},
     troubles::{self, Troubles},
     worker::{Handle, Means, Order, PoolView, Report, Worker},
 };
@@ -130,6 +130,38 @@ struct Inner {
     parts: Registrar,
     /// What is wrong with the controller as a whole.
     warnings: Mutex<(troubles::Now, Troubles)>,
+}
+
+/// What an operator can ask of an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// To do nothing, with its memory, until it is resumed.
+    Pause,
+    /// To be on disk until it is resumed.
+    Suspend,
+    /// To go on.
+    Resume,
+    /// To be stopped and started.
+    Reboot,
+}
+
+impl Operation {
+    /// What the instance is for then.
+    const fn role(self) -> Role {
+        match self {
+            Operation::Pause => Role::Held,
+            Operation::Suspend => Role::Suspended,
+            Operation::Resume => Role::Serving,
+            Operation::Reboot => Role::Rebooting,
+        }
+    }
+}
+
+fn instance_error(name: &InstanceName, error: lb_drivers::DriverError) -> Refused {
+    match error.code() {
+        lb_drivers::ErrorCode::NotFound => Refused::NoInstance(name.clone()),
+        _ => Refused::Instance(error),
+    }
 }
 
 impl Controller {
@@ -607,6 +639,58 @@ impl Controller {
     /// # Errors
     /// [`Refused`].
     pub async fn logs(&self, name: &InstanceName, most: usize) -> Result<Vec<u8>, Refused> {
+        let logs = self.driver_of(name)?.logs(name, most).await;
+        logs.map_err(|error| instance_error(name, error))
+    }
+
+    /// Runs a program in an instance, to its end.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn exec(
+        &self,
+        name: &InstanceName,
+        command: &lb_drivers::Command,
+    ) -> Result<lb_drivers::Output, Refused> {
+        let driver = self.driver_of(name)?;
+        driver
+            .exec(name, command)
+            .await
+            .map_err(|error| instance_error(name, error))
+    }
+
+    /// Does what an operator asks of an instance: it is taken out of rotation until it goes on, and keeps its place.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn operate(&self, name: &InstanceName, operation: Operation) -> Result<(), Refused> {
+        let driver = self.driver_of(name)?;
+        let can = driver.capabilities();
+        let (is_possible, call) = match operation {
+            Operation::Pause => (can.pause, "pause"),
+            Operation::Suspend => (can.suspend, "suspend"),
+            Operation::Resume | Operation::Reboot => (true, ""),
+        };
+        if !is_possible {
+            return Err(Refused::Driver(driver.cannot(call).to_string()));
+        }
+        let orders = self
+            .pools()
+            .get(&name.pool)
+            .map(|handle| handle.orders.clone())
+            .ok_or_else(|| Refused::NoPool(name.pool.clone()))?;
+        let (reply, answer) = oneshot::channel();
+        let ended = || Refused::Ended(name.pool.clone());
+        let order = Order::Hold(name.clone(), operation.role(), reply);
+        orders.send(order).await.map_err(|_| ended())?;
+        answer
+            .await
+            .map_err(|_| ended())?
+            .map_err(|why| Refused::Driver(format!("{name}: {why}")))
+    }
+
+    /// The driver of an instance's pool, with the deadline for its calls.
+    fn driver_of(&self, name: &InstanceName) -> Result<lb_drivers::Bounded, Refused> {
         let view = self.view_of(&name.pool)?;
         let spec = &view.spec;
         let mut instances = view.instances.iter();
@@ -625,11 +709,7 @@ impl Controller {
                 .open(spec.driver(), spec.driver_deadline)
                 .map_err(|error| Refused::Driver(error.to_string()))?,
         };
-        let logs = engine.bounded(spec.driver_deadline).logs(name, most).await;
-        logs.map_err(|error| match error.code() {
-            lb_drivers::ErrorCode::NotFound => Refused::NoInstance(name.clone()),
-            _ => Refused::Instance(error),
-        })
+        Ok(engine.bounded(spec.driver_deadline))
     }
 
     /// All pools, or one.

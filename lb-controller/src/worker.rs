@@ -75,6 +75,12 @@ pub enum Order {
     Delete(oneshot::Sender<Result<(), KeeperError>>),
     /// What a proxy has counted.
     Report(Report),
+    /// An instance is to be held, or to go on.
+    Hold(
+        InstanceName,
+        Role,
+        oneshot::Sender<Result<(), &'static str>>,
+    ),
 }
 
 /// What a proxy has counted since its last report.
@@ -380,6 +386,12 @@ impl Worker {
                 self.publish(self.now());
                 let _ = reply.send(written);
             }
+            Order::Hold(name, role, reply) => {
+                let held = self.pool.hold(&name, role, self.now());
+                self.publish(self.now());
+                // The caller may have gone.
+                let _ = reply.send(held.map(drop));
+            }
             Order::Report(report) => {
                 self.reported = Some(Instant::now());
                 let sum = self.report.get_or_insert_default();
@@ -592,6 +604,8 @@ impl Worker {
                     StepKind::Resume => driver.resume(name).await,
                     StepKind::Pause => driver.pause(name).await,
                     StepKind::Stop => driver.stop(name, grace).await,
+                    StepKind::Suspend => driver.suspend(name).await,
+                    StepKind::Reboot => driver.reboot(name, grace).await,
                 }
             };
             // What a call that is dropped leaves behind is found by the next one, and so is what a panic does.
@@ -665,6 +679,7 @@ impl Worker {
             slot.fresh_from = fresh_from;
             slot.fresh_on = Some(step.host.clone());
         }
+        let is_rebooted = step.kind == StepKind::Reboot && result.is_ok();
         slot.trouble = match result {
             Ok(()) => None,
             Err(DriverError::NotFound(_)) => slot.trouble.take(),
@@ -678,6 +693,9 @@ impl Worker {
                 })
             }
         };
+        if is_rebooted && let Some(number) = step.number {
+            self.pool.rebooted(number, now);
+        }
     }
 
     /// Marks the slots that an agent still has as reals.

@@ -275,7 +275,7 @@ pub fn running_of(owner: &str) -> Vec<String> {
 
 /// Kills the instances of an owner, which may be a host of a controller (`NAME@HOST`), and removes their groups.
 pub fn remove_groups(owner: &str) {
-    for driver in ["process", "docker"] {
+    for driver in ["process", "docker", "qemu"] {
         let group = format!("lb-{driver}-{owner}");
         for entry in fs::read_dir("/sys/fs/cgroup")
             .into_iter()

@@ -66,6 +66,8 @@ pub enum Requirement {
     Program(&'static str),
     /// A control group with a CPU quota can be created.
     CgroupCpu,
+    /// The image of virtual machines is built.
+    Guest,
 }
 
 impl Requirement {
@@ -98,6 +100,16 @@ impl Requirement {
                     return Ok(());
                 }
                 Err(format!("needs the program {name}"))
+            }
+            Self::Guest => {
+                let image = crate::guest("initrd");
+                if image.is_file() {
+                    return Ok(());
+                }
+                Err(format!(
+                    "needs {}, which `cargo xtask image` builds",
+                    image.display()
+                ))
             }
             Self::CgroupCpu => {
                 let limits = Limits {

@@ -1,8 +1,10 @@
-//! The contributor's commands: `cargo xtask setup`, `run`, `test` and `bench`.
+//! The contributor's commands: `cargo xtask setup`, `run`, `test`, `bench` and `image`.
 
 mod bench;
 mod command;
 mod host;
+mod image;
+mod initramfs;
 mod kernels;
 mod programs;
 mod run;
@@ -32,6 +34,8 @@ enum Verb {
     Test(test::Arguments),
     /// Measures the balancer on this machine (`cargo xtask bench --help`).
     Bench(bench::Arguments),
+    /// Builds the image of virtual machines that run the proxy, the agent, or any program.
+    Image(image::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +45,7 @@ fn main() -> ExitCode {
         // Prints its own errors: its closing line must come last.
         Verb::Test(arguments) => return test::run(&arguments),
         Verb::Bench(arguments) => bench::run(&arguments),
+        Verb::Image(arguments) => image::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

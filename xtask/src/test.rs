@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use crate::{
     command::{self, cargo},
-    kernels,
+    image, kernels,
     programs::{self, Profile},
     setup,
     suites::{self, Counts},
@@ -79,7 +79,6 @@ fn run_all(arguments: &Arguments, counts: &mut Counts) -> anyhow::Result<()> {
         return Ok(());
     }
     if !arguments.kernel.is_empty() {
-        setup::ensure_virtual_machine()?;
         let folder = programs::build(Profile::Debug, &programs::PRODUCT)?;
         for kernel in &arguments.kernel {
             *counts += kernels::run(kernel, &folder)?;
@@ -99,7 +98,9 @@ fn run_all(arguments: &Arguments, counts: &mut Counts) -> anyhow::Result<()> {
     }
     // Tests use these programs instead of building them.
     let folder = programs::build(Profile::Debug, &programs::DEMONSTRATION)?;
-    let mut variables = vec![STRICT];
+    let guest = image::build(&folder, &image::folder(), None)?;
+    let guest = guest.display().to_string();
+    let mut variables = vec![STRICT, (image::FOLDER, guest.as_str())];
     if arguments.all {
         variables.extend([MANY_FRAMES, MANY_KILLS, MANY_HISTORIES, MANY_REQUESTS]);
     }

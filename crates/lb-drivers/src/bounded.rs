@@ -8,6 +8,9 @@ use tokio::sync::broadcast;
 
 use crate::{Capabilities, Command, Driver, DriverError, Hint, Listed, Output};
 
+/// What calls that copy an instance's memory or disk have besides: a gigabyte takes seconds, and some have many.
+const MOVING: Duration = Duration::from_secs(600);
+
 /// A driver whose every call ends at a deadline, however long the engine takes.
 ///
 /// The call is dropped then. It is not known whether it was done; asking again finds out.
@@ -88,6 +91,35 @@ impl Driver for Bounded {
 
     async fn logs(&self, name: &InstanceName, most: usize) -> Result<Vec<u8>, DriverError> {
         self.bound("logs", Duration::ZERO, self.driver.logs(name, most))
+            .await
+    }
+
+    async fn reboot(&self, name: &InstanceName, grace: Duration) -> Result<(), DriverError> {
+        self.bound("reboot", grace, self.driver.reboot(name, grace))
+            .await
+    }
+
+    async fn suspend(&self, name: &InstanceName) -> Result<(), DriverError> {
+        self.bound("suspend", MOVING, self.driver.suspend(name))
+            .await
+    }
+
+    async fn clone_to(&self, from: &InstanceName, launch: &Launch) -> Result<(), DriverError> {
+        self.bound("clone", MOVING, self.driver.clone_to(from, launch))
+            .await
+    }
+
+    async fn receive(&self, launch: &Launch) -> Result<String, DriverError> {
+        self.bound("receive", Duration::ZERO, self.driver.receive(launch))
+            .await
+    }
+
+    async fn send(&self, name: &InstanceName, to: &str) -> Result<(), DriverError> {
+        self.bound("send", MOVING, self.driver.send(name, to)).await
+    }
+
+    async fn received(&self, name: &InstanceName) -> Result<(), DriverError> {
+        self.bound("receive", MOVING, self.driver.received(name))
             .await
     }
 

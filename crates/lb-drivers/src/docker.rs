@@ -4,6 +4,8 @@
 //! with a network of its own is made without one (`none`) and connected from outside each time it starts, because it gets
 //! another network namespace then.
 
+mod clone;
+
 use std::{
     collections::HashMap,
     fmt::Write as _,
@@ -616,6 +618,7 @@ impl Inner {
                     Err(error) => return Err(self.error_of(name, "removing", &error)),
                 }
             }
+            self.remove_image(&found.launch).await?;
         }
         self.disconnect(name).await?;
         let folder = self.state.join(name.to_string());
@@ -871,6 +874,8 @@ impl Driver for DockerDriver {
             watch: true,
             bridge: true,
             limits: true,
+            clone: true,
+            ..Capabilities::default()
         }
     }
 
@@ -908,6 +913,10 @@ impl Driver for DockerDriver {
 
     async fn logs(&self, name: &InstanceName, most: usize) -> Result<Vec<u8>, DriverError> {
         self.inner.logs(name, most).await
+    }
+
+    async fn clone_to(&self, from: &InstanceName, launch: &Launch) -> Result<(), DriverError> {
+        self.inner.clone_to(from, launch).await
     }
 
     fn watch(&self) -> broadcast::Receiver<Hint> {

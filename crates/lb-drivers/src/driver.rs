@@ -31,6 +31,12 @@ pub struct Capabilities {
     pub bridge: bool,
     /// CPU and memory can be limited on this machine.
     pub limits: bool,
+    /// Instances can be suspended: their memory is on disk until they are resumed.
+    pub suspend: bool,
+    /// Instances can be cloned.
+    pub clone: bool,
+    /// Instances can move to another host while they run, and this host receives them.
+    pub migrate: bool,
 }
 
 /// What an instance is doing, as its driver lists it.
@@ -205,6 +211,72 @@ pub trait Driver: fmt::Debug + Send + Sync + 'static {
 
     /// Hints at changes. A reader that is too slow misses some; whoever reads them lists once in a while anyway.
     fn watch(&self) -> broadcast::Receiver<Hint>;
+
+    /// Ends an instance politely, and starts it again.
+    ///
+    /// # Errors
+    /// [`DriverError`]; one that does not exist is [`DriverError::NotFound`].
+    async fn reboot(&self, name: &InstanceName, grace: Duration) -> Result<(), DriverError> {
+        self.stop(name, grace).await?;
+        self.start(name).await
+    }
+
+    /// Writes what a running or paused instance has in memory to disk, and gives its memory back. It is listed as paused,
+    /// and goes on with [`Driver::resume`] or [`Driver::start`]. One that is suspended stays so.
+    ///
+    /// # Errors
+    /// [`DriverError`]; [`DriverError::Unsupported`] without [`Capabilities::suspend`].
+    async fn suspend(&self, name: &InstanceName) -> Result<(), DriverError> {
+        let _ = name;
+        Err(self.cannot("suspend"))
+    }
+
+    /// Makes an instance that is as another one is at this moment, without starting it. `launch` is what the new one would be
+    /// made from; its name and address are its own. One that exists stays as it is.
+    ///
+    /// # Errors
+    /// [`DriverError`]; [`DriverError::Unsupported`] without [`Capabilities::clone`].
+    async fn clone_to(&self, from: &InstanceName, launch: &Launch) -> Result<(), DriverError> {
+        let _ = (from, launch);
+        Err(self.cannot("clone"))
+    }
+
+    /// Makes an instance that waits for one of another host, which moves here while it runs. Returns where it listens, for
+    /// [`Driver::send`] of the other host's driver. One that waits already goes on.
+    ///
+    /// # Errors
+    /// [`DriverError`]; [`DriverError::Unsupported`] without [`Capabilities::migrate`].
+    async fn receive(&self, launch: &Launch) -> Result<String, DriverError> {
+        let _ = launch;
+        Err(self.cannot("receive an instance"))
+    }
+
+    /// Sends a running instance to where another host's driver waits for it. It then is in phase `Ended` here, and
+    /// [`Driver::received`] there says that it goes on. One that cannot be sent runs on.
+    ///
+    /// # Errors
+    /// [`DriverError`]; [`DriverError::Unsupported`] if the driver never can.
+    async fn send(&self, name: &InstanceName, to: &str) -> Result<(), DriverError> {
+        let _ = (name, to);
+        Err(self.cannot("send an instance"))
+    }
+
+    /// Waits until an instance that was sent here goes on.
+    ///
+    /// # Errors
+    /// [`DriverError`]; [`DriverError::Unsupported`] if the driver never can.
+    async fn received(&self, name: &InstanceName) -> Result<(), DriverError> {
+        let _ = name;
+        Err(self.cannot("receive an instance"))
+    }
+
+    /// The error of a call that this driver does not have.
+    fn cannot(&self, call: &'static str) -> DriverError {
+        DriverError::Unsupported {
+            driver: self.kind(),
+            call,
+        }
+    }
 
     /// How old a list may become before there is another one: what changes without a hint is known that much later.
     fn list_age(&self) -> Duration {

@@ -5,6 +5,7 @@
 //!
 //! - `process`: programs of this machine, each in a session and a control group of its own;
 //! - `docker`: containers of a Docker engine or of Podman;
+//! - `qemu`: virtual machines;
 //! - `exec`: whatever a program operates that speaks JSON.
 //!
 //! Instances with an address of their own are connected to a bridge from outside (`network`), containers and processes
@@ -17,9 +18,12 @@ pub mod docker;
 mod driver;
 mod error;
 pub mod exec;
+mod first;
+mod folder;
 mod group;
 mod network;
 pub mod process;
+pub mod qemu;
 mod registry;
 mod spawn;
 

@@ -7,7 +7,7 @@ use lb_model::{
     settings::FieldError,
 };
 
-use crate::{Driver, DriverError, docker, exec, process};
+use crate::{Driver, DriverError, docker, exec, process, qemu};
 
 /// Who makes instances, and with what.
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ pub enum OpenError {
 pub static DRIVERS: Registry = Registry {
     family: "driver",
     key: "kind",
-    kinds: &[&process::KIND, &docker::KIND, &exec::KIND],
+    kinds: &[&process::KIND, &docker::KIND, &qemu::KIND, &exec::KIND],
 };
 
 /// Makes the driver of a pool.
@@ -55,6 +55,7 @@ pub fn open(component: &Component, owned: &Owned) -> Result<Arc<dyn Driver>, Ope
             &component.read()?,
             owned,
         )?)),
+        qemu::NAME => Ok(Arc::new(qemu::QemuDriver::open(&component.read()?, owned)?)),
         exec::NAME => Ok(Arc::new(exec::ExecDriver::open(&component.read()?, owned)?)),
         other => unreachable!("{other} is in the registry"),
     }

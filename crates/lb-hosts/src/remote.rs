@@ -167,6 +167,22 @@ impl RemoteDriver {
         }
     }
 
+    fn launch(&self, launch: &Launch) -> Result<v1::CreateRequest, DriverError> {
+        let launch = serde_json::to_string(launch).map_err(|error| self.unreadable(&error))?;
+        Ok(v1::CreateRequest {
+            driver: self.key.clone(),
+            launch,
+        })
+    }
+
+    fn stop_request(&self, name: &InstanceName, grace: Duration) -> v1::StopRequest {
+        v1::StopRequest {
+            driver: self.key.clone(),
+            name: name.to_string(),
+            grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
     fn driver(&self) -> v1::DriverRequest {
         v1::DriverRequest {
             driver: self.key.clone(),
@@ -229,11 +245,7 @@ impl Driver for RemoteDriver {
     }
 
     async fn create(&self, launch: &Launch) -> Result<(), DriverError> {
-        let launch = serde_json::to_string(launch).map_err(|error| self.unreadable(&error))?;
-        let request = v1::CreateRequest {
-            driver: self.key.clone(),
-            launch,
-        };
+        let request = self.launch(launch)?;
         let done = self.client()?.create(request).await;
         self.answer("creating", done).map(drop)
     }
@@ -245,11 +257,7 @@ impl Driver for RemoteDriver {
     }
 
     async fn stop(&self, name: &InstanceName, grace: Duration) -> Result<(), DriverError> {
-        let request = v1::StopRequest {
-            driver: self.key.clone(),
-            name: name.to_string(),
-            grace_ms: u64::try_from(grace.as_millis()).unwrap_or(u64::MAX),
-        };
+        let request = self.stop_request(name, grace);
         let done = self.client()?.stop(request).await;
         self.answer("stopping", done).map(drop)
     }
@@ -296,6 +304,50 @@ impl Driver for RemoteDriver {
         };
         let answer = self.client()?.logs(request).await;
         Ok(self.answer("reading its output", answer)?.text)
+    }
+
+    async fn reboot(&self, name: &InstanceName, grace: Duration) -> Result<(), DriverError> {
+        let request = self.stop_request(name, grace);
+        let done = self.client()?.reboot(request).await;
+        self.answer("rebooting", done).map(drop)
+    }
+
+    async fn suspend(&self, name: &InstanceName) -> Result<(), DriverError> {
+        let request = self.request(name);
+        let done = self.client()?.suspend(request).await;
+        self.answer("suspending", done).map(drop)
+    }
+
+    async fn clone_to(&self, from: &InstanceName, launch: &Launch) -> Result<(), DriverError> {
+        let request = v1::CloneRequest {
+            driver: self.key.clone(),
+            from: from.to_string(),
+            launch: self.launch(launch)?.launch,
+        };
+        let done = self.client()?.clone_instance(request).await;
+        self.answer("cloning", done).map(drop)
+    }
+
+    async fn receive(&self, launch: &Launch) -> Result<String, DriverError> {
+        let request = self.launch(launch)?;
+        let answer = self.client()?.receive(request).await;
+        Ok(self.answer("receiving", answer)?.address)
+    }
+
+    async fn send(&self, name: &InstanceName, to: &str) -> Result<(), DriverError> {
+        let request = v1::SendRequest {
+            driver: self.key.clone(),
+            name: name.to_string(),
+            to: to.to_owned(),
+        };
+        let done = self.client()?.send(request).await;
+        self.answer("sending", done).map(drop)
+    }
+
+    async fn received(&self, name: &InstanceName) -> Result<(), DriverError> {
+        let request = self.request(name);
+        let done = self.client()?.received(request).await;
+        self.answer("receiving", done).map(drop)
     }
 
     fn watch(&self) -> broadcast::Receiver<Hint> {

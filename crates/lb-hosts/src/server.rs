@@ -197,6 +197,10 @@ fn name(text: &str) -> Result<InstanceName, Status> {
         .map_err(|error| Status::invalid_argument(format!("name: {text:?}: {error}")))
 }
 
+fn launch(text: &str) -> Result<Launch, Status> {
+    serde_json::from_str(text).map_err(|error| Status::invalid_argument(format!("launch: {error}")))
+}
+
 fn done(result: Result<(), lb_drivers::DriverError>) -> Result<Response<v1::Done>, Status> {
     result
         .map(|()| Response::new(v1::Done {}))
@@ -335,9 +339,7 @@ impl Service for HostServer {
     ) -> Result<Response<v1::Done>, Status> {
         let request = request.into_inner();
         let driver = self.driver(&request.driver)?;
-        let launch: Launch = serde_json::from_str(&request.launch)
-            .map_err(|error| Status::invalid_argument(format!("launch: {error}")))?;
-        done(driver.create(&launch).await)
+        done(driver.create(&launch(&request.launch)?).await)
     }
 
     async fn start(
@@ -411,5 +413,58 @@ impl Service for HostServer {
         let text = driver.logs(&name(&request.name)?, most).await;
         let text = text.map_err(|error| failure::status(&error))?;
         Ok(Response::new(v1::LogsResponse { text }))
+    }
+
+    async fn reboot(
+        &self,
+        request: Request<v1::StopRequest>,
+    ) -> Result<Response<v1::Done>, Status> {
+        let request = request.into_inner();
+        let grace = Duration::from_millis(request.grace_ms);
+        let driver = self.driver(&request.driver)?;
+        done(driver.reboot(&name(&request.name)?, grace).await)
+    }
+
+    async fn suspend(
+        &self,
+        request: Request<v1::InstanceRequest>,
+    ) -> Result<Response<v1::Done>, Status> {
+        let (driver, name) = self.target(request)?;
+        done(driver.suspend(&name).await)
+    }
+
+    async fn clone_instance(
+        &self,
+        request: Request<v1::CloneRequest>,
+    ) -> Result<Response<v1::Done>, Status> {
+        let request = request.into_inner();
+        let driver = self.driver(&request.driver)?;
+        let from = name(&request.from)?;
+        done(driver.clone_to(&from, &launch(&request.launch)?).await)
+    }
+
+    async fn receive(
+        &self,
+        request: Request<v1::CreateRequest>,
+    ) -> Result<Response<v1::ReceiveResponse>, Status> {
+        let request = request.into_inner();
+        let driver = self.driver(&request.driver)?;
+        let address = driver.receive(&launch(&request.launch)?).await;
+        let address = address.map_err(|error| failure::status(&error))?;
+        Ok(Response::new(v1::ReceiveResponse { address }))
+    }
+
+    async fn send(&self, request: Request<v1::SendRequest>) -> Result<Response<v1::Done>, Status> {
+        let request = request.into_inner();
+        let driver = self.driver(&request.driver)?;
+        done(driver.send(&name(&request.name)?, &request.to).await)
+    }
+
+    async fn received(
+        &self,
+        request: Request<v1::InstanceRequest>,
+    ) -> Result<Response<v1::Done>, Status> {
+        let (driver, name) = self.target(request)?;
+        done(driver.received(&name).await)
     }
 }

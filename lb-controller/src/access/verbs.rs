@@ -122,6 +122,12 @@ pub const VERBS: &[Verb] = &[
             Http("DELETE", "/v1/pools/{pool}"),
         ],
     ),
+    changes(
+        "instance.operate",
+        Role::Operate,
+        Controller,
+        &[Grpc("Controller/OperateInstance")],
+    ),
     Verb {
         is_audited: false,
         ..changes(

@@ -36,7 +36,7 @@ use self::history::HistoryApi;
 
 use crate::{
     access::Directory,
-    controller::{Controller, Refused},
+    controller::{Controller, Operation, Refused},
     environments::Environments,
     history::History,
     projects::Projects,
@@ -402,6 +402,28 @@ impl Service for Api {
         let text = self.controller.logs(&name, most).await;
         let text = text.map_err(|refusal| refused(&refusal))?;
         Ok(Response::new(v1::GetLogsResponse { text }))
+    }
+
+    async fn operate_instance(
+        &self,
+        request: Request<v1::OperateInstanceRequest>,
+    ) -> Result<Response<v1::OperateInstanceResponse>, Status> {
+        let request = request.into_inner();
+        let name = instance_name(&request.name)?;
+        let operation = match request.operation() {
+            v1::Operation::Unspecified => {
+                return Err(Status::invalid_argument(
+                    "operation: not set: give pause, suspend, resume or reboot",
+                ));
+            }
+            v1::Operation::Pause => Operation::Pause,
+            v1::Operation::Suspend => Operation::Suspend,
+            v1::Operation::Resume => Operation::Resume,
+            v1::Operation::Reboot => Operation::Reboot,
+        };
+        let done = self.controller.operate(&name, operation).await;
+        done.map_err(|refusal| refused(&refusal))?;
+        Ok(Response::new(v1::OperateInstanceResponse {}))
     }
 
     type BackupStream = Pin<Box<dyn Stream<Item = Result<v1::BackupLines, Status>> + Send>>;

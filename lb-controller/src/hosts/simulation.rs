@@ -436,13 +436,13 @@ impl World {
                 StepKind::Create => {
                     machine.instances.entry(name).or_insert(Phase::Running);
                 }
-                StepKind::Start | StepKind::Resume => {
+                StepKind::Start | StepKind::Resume | StepKind::Reboot => {
                     machine
                         .instances
                         .entry(name)
                         .and_modify(|phase| *phase = Phase::Running);
                 }
-                StepKind::Pause => {
+                StepKind::Pause | StepKind::Suspend => {
                     machine
                         .instances
                         .entry(name)

@@ -384,7 +384,9 @@ impl Pool {
             Role::Removing => return None,
             Role::Draining => ScalingPhase::Draining,
             // It keeps its place, as a dead one does.
-            Role::Replacing => ScalingPhase::Dead(Some(Duration::ZERO)),
+            Role::Replacing | Role::Held | Role::Suspended | Role::Rebooting => {
+                ScalingPhase::Dead(Some(Duration::ZERO))
+            }
             Role::Spare => ScalingPhase::Spare,
             Role::Serving => match slot.vitality(now) {
                 Vitality::Alive => ScalingPhase::Serving,

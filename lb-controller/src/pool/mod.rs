@@ -338,6 +338,46 @@ impl Pool {
         });
     }
 
+    /// Does what an operator asks of an instance. Returns the number of its place.
+    ///
+    /// # Errors
+    /// Why it cannot be done, in words.
+    pub fn hold(&mut self, name: &InstanceName, role: Role, now: Now) -> Result<u32, &'static str> {
+        let number = name.number;
+        let slot = self.slots.get_mut(&number);
+        let Some(slot) = slot.filter(|slot| slot.record.name == *name) else {
+            return Err("there is no such instance");
+        };
+        match (slot.record.role, role) {
+            (Role::Removing | Role::Draining | Role::Replacing, _) => {
+                return Err("it is about to end");
+            }
+            (Role::Spare, _) => return Err("it is a spare, which does not serve"),
+            (before, Role::Serving) if before.is_held() => slot.begin_anew(now),
+            _ => {}
+        }
+        let reason = match role {
+            Role::Held => "paused by an operator",
+            Role::Suspended => "suspended by an operator",
+            Role::Rebooting => "rebooted by an operator",
+            _ => "let go on by an operator",
+        };
+        self.set_role(number, role, reason, now);
+        self.event(Some(name), "operated", reason.to_owned());
+        Ok(number)
+    }
+
+    /// An instance that was stopped and started serves again, when its check passes.
+    pub fn rebooted(&mut self, number: u32, now: Now) {
+        let Some(slot) = self.slots.get_mut(&number) else {
+            return;
+        };
+        if slot.record.role == Role::Rebooting {
+            slot.begin_anew(now);
+            self.set_role(number, Role::Serving, "rebooted by an operator", now);
+        }
+    }
+
     /// Changes a record, which has to be stored then.
     fn set_role(&mut self, number: u32, role: Role, reason: &str, now: Now) {
         let Some(slot) = self.slots.get_mut(&number) else {

@@ -27,6 +27,20 @@ pub enum Role {
     Replacing,
     /// To be stopped and removed.
     Removing,
+    /// To be paused until an operator lets it go on.
+    Held,
+    /// To be on disk until an operator lets it go on.
+    Suspended,
+    /// To be stopped and started, and to serve again.
+    Rebooting,
+}
+
+impl Role {
+    /// Whether an operator has taken it out of rotation: it keeps its place, and is not replaced.
+    #[must_use]
+    pub const fn is_held(self) -> bool {
+        matches!(self, Role::Held | Role::Suspended | Role::Rebooting)
+    }
 }
 
 impl fmt::Display for Role {
@@ -37,6 +51,9 @@ impl fmt::Display for Role {
             Role::Draining => "draining",
             Role::Replacing => "replacing",
             Role::Removing => "removing",
+            Role::Held => "held",
+            Role::Suspended => "suspended",
+            Role::Rebooting => "rebooting",
         })
     }
 }

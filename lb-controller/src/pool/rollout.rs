@@ -50,7 +50,12 @@ impl Pool {
                     of += 1;
                     under_way += 1;
                 }
-                Role::Spare | Role::Draining | Role::Removing => {}
+                Role::Spare
+                | Role::Draining
+                | Role::Removing
+                | Role::Held
+                | Role::Suspended
+                | Role::Rebooting => {}
             }
         }
         outdated.sort_unstable();

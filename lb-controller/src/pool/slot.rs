@@ -366,6 +366,13 @@ impl Slot {
         self.was_healthy = false;
     }
 
+    /// It has its check to pass again, as one that was just started.
+    pub(super) fn begin_anew(&mut self, now: Now) {
+        self.wake(now);
+        self.record.was_healthy = false;
+        self.last_end.clear();
+    }
+
     /// Begins a new epoch.
     pub(super) fn relaunch(&mut self, epoch: u64, generation: u64, now: Now) {
         let old = self.record.host.clone().map(|host| Predecessor {

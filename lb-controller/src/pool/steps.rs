@@ -41,6 +41,10 @@ pub enum StepKind {
     Pause,
     /// Stop it, politely.
     Stop,
+    /// Write it to disk.
+    Suspend,
+    /// Stop it, politely, and start it.
+    Reboot,
 }
 
 impl StepKind {
@@ -54,6 +58,8 @@ impl StepKind {
             StepKind::Resume => "resuming",
             StepKind::Pause => "pausing",
             StepKind::Stop => "stopping",
+            StepKind::Suspend => "suspending",
+            StepKind::Reboot => "rebooting",
         }
     }
 }
@@ -82,7 +88,11 @@ impl Pool {
                     continue;
                 }
                 let since = now.monotonic.saturating_sub(slot.role_since);
-                if kind == StepKind::Stop && slot.is_routed && since < UNROUTE {
+                let ends_flows = matches!(
+                    kind,
+                    StepKind::Stop | StepKind::Pause | StepKind::Suspend | StepKind::Reboot
+                );
+                if ends_flows && slot.is_routed && since < UNROUTE {
                     continue;
                 }
                 steps.push(Step {
@@ -127,14 +137,28 @@ fn step(slot: &Slot, can_pause: bool, power: Power) -> Option<(InstanceName, Hos
         (Role::Removing, Some(Phase::Running | Phase::Paused)) => StepKind::Stop,
         (Role::Removing, Some(_)) => StepKind::Remove,
         (_, Some(Phase::Running)) if power == Power::Suspended && can_pause => StepKind::Pause,
-        (Role::Serving | Role::Spare, _) if power == Power::Suspended => return None,
+        (Role::Serving | Role::Spare | Role::Rebooting, _) if power == Power::Suspended => {
+            return None;
+        }
+        (Role::Rebooting, Some(Phase::Created)) => StepKind::Start,
+        (Role::Rebooting, Some(_)) => StepKind::Reboot,
+        (role, None) if role.is_held() => return None,
         // One that has ended, or has gone, waits for its relaunch, which gives it another epoch.
         (_, Some(phase)) if has_ended(phase) => return None,
         (_, None) if slot.was_up => return None,
         (_, None) => StepKind::Create,
         (Role::Spare, Some(Phase::Created)) if !can_pause => return None,
+        (Role::Held | Role::Suspended, Some(Phase::Created)) => return None,
         (_, Some(Phase::Created)) => StepKind::Start,
-        (Role::Spare, Some(Phase::Paused)) => return None,
+        (Role::Held, Some(Phase::Running)) => StepKind::Pause,
+        (Role::Suspended, Some(Phase::Running)) => StepKind::Suspend,
+        // What is in memory has a control group.
+        (Role::Suspended, Some(Phase::Paused))
+            if seen.is_some_and(|seen| !seen.cgroup.is_empty()) =>
+        {
+            StepKind::Suspend
+        }
+        (Role::Spare | Role::Held | Role::Suspended, Some(Phase::Paused)) => return None,
         (Role::Spare, Some(Phase::Running)) if can_pause && slot.is_alive() => StepKind::Pause,
         (_, Some(Phase::Paused)) => StepKind::Resume,
         (_, Some(Phase::Running)) if seen.is_some_and(|seen| seen.fault.is_some()) => {

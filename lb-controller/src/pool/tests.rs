@@ -157,9 +157,17 @@ impl Machine {
                     *phase = Phase::Running;
                 }
             }
-            StepKind::Pause => {
+            StepKind::Pause | StepKind::Suspend => {
                 if let Some((phase, _)) = self.instances.get_mut(&name) {
                     *phase = Phase::Paused;
+                }
+            }
+            StepKind::Reboot => {
+                if let Some((phase, _)) = self.instances.get_mut(&name) {
+                    *phase = Phase::Running;
+                }
+                if let Some(number) = step.number {
+                    self.pool.rebooted(number, self.now);
                 }
             }
             StepKind::Stop => {
@@ -475,6 +483,45 @@ fn spares_are_warm_and_serve_at_once() {
     assert_eq!(machine.serving().len(), 3);
     machine.seconds(5, None);
     assert_eq!(machine.instances.len(), 4);
+}
+
+#[test]
+fn what_an_operator_holds_keeps_its_place_and_is_not_replaced() {
+    for (role, phase) in [
+        (Role::Held, Phase::Paused),
+        (Role::Suspended, Phase::Paused),
+        (Role::Rebooting, Phase::Running),
+    ] {
+        let mut machine = Machine::new(json!({ "min": 2, "max": 4 }));
+        machine.seconds(10, None);
+        let name: InstanceName = machine.instances.keys().next().unwrap().clone();
+        let all: Vec<InstanceName> = machine.instances.keys().cloned().collect();
+        machine.pool.hold(&name, role, machine.now).unwrap();
+        machine.seconds(3, None);
+        // A controller that is killed meanwhile holds it on.
+        machine.crash();
+        machine.seconds(60, None);
+        assert_eq!(machine.instances[&name].0, phase, "{role}");
+        machine
+            .pool
+            .hold(&name, Role::Serving, machine.now)
+            .unwrap();
+        machine.seconds(10, None);
+        assert_eq!(machine.instances[&name].0, Phase::Running, "{role}");
+        let after: Vec<InstanceName> = machine.instances.keys().cloned().collect();
+        assert_eq!(after, all, "{role}");
+        assert_eq!(machine.serving().len(), 2);
+        machine.check();
+    }
+    let mut machine = Machine::new(json!({ "min": 1, "max": 4 }));
+    machine.seconds(10, None);
+    let unknown = "web-1-99".parse().unwrap();
+    assert!(
+        machine
+            .pool
+            .hold(&unknown, Role::Held, machine.now)
+            .is_err()
+    );
 }
 
 #[test]

@@ -129,6 +129,8 @@ impl Pool {
     fn state(slot: &Slot, power: Power, now: Now) -> InstanceState {
         match slot.record.role {
             Role::Draining | Role::Replacing | Role::Removing => InstanceState::Sundown,
+            Role::Held | Role::Suspended => InstanceState::Spare,
+            Role::Rebooting => InstanceState::Init,
             Role::Spare => InstanceState::Spare,
             Role::Serving if power == Power::Suspended => InstanceState::Spare,
             Role::Serving => match slot.vitality(now) {

@@ -272,6 +272,12 @@ async fn make(
         .nodes
         .as_ref()
         .ok_or("this controller has no `[nodes]` in its configuration file")?;
+    if node::are_machines(nodes) && spec.pool.is_some() {
+        return Err(
+            "its nodes are virtual machines, which cannot follow a pool yet; give `backends`, or nodes of another kind"
+                .to_owned(),
+        );
+    }
     offer(projects, record, spec)?;
     let checksums = write(projects, record, spec, nodes).await?;
     let bridge = match &record.leg {
@@ -432,7 +438,18 @@ async fn see(
         return Some(view(true, "it serves".to_owned()));
     }
     let folder = node::node_folder(&projects.0.means.state, record.id, name.number);
-    match admin::follow(&folder.join(node::SOCKET), checksum).await {
+    let nodes = projects.0.means.making.nodes.as_ref();
+    let done = if nodes.is_some_and(node::are_machines) {
+        match tokio::fs::read_to_string(folder.join(node::CONFIG)).await {
+            Ok(text) => {
+                admin::follow_in_guest(&projects.0.controller, &name, &text, checksum).await
+            }
+            Err(error) => Err(format!("reading its configuration: {error}")),
+        }
+    } else {
+        admin::follow(&folder.join(node::SOCKET), checksum).await
+    };
+    match done {
         Ok(()) => {
             let mut followed = followed.lock().unwrap_or_else(PoisonError::into_inner);
             followed.insert(name.clone(), checksum.clone());

@@ -16,8 +16,11 @@ use crate::KINDS;
 const SERVICE: &str = "backends";
 /// The path at which a node says that it is well.
 const HEALTH_PATH: &str = "/healthz";
-/// Where a container sees its folder.
+/// Where a container sees its folder, and where a virtual machine has a copy of it.
 const CONTAINER_FOLDER: &str = "/etc/lb";
+/// The proxy in a virtual machine, and where it listens for its administration, in the guest.
+const GUEST_PROGRAM: &str = "/programs/lb-proxy";
+const GUEST_ADMIN: &str = "127.0.0.1:9472";
 /// The node's configuration in its folder.
 pub const CONFIG: &str = "proxy.toml";
 /// The socket of the node's administration in its folder.
@@ -37,6 +40,12 @@ pub fn node_folder(state: &Path, balancer: u64, number: u32) -> PathBuf {
     folder(state, balancer).join(number.to_string())
 }
 
+/// Whether nodes are virtual machines, whose folder is a copy that they got when they started.
+#[must_use]
+pub fn are_machines(nodes: &NodeSettings) -> bool {
+    nodes.driver.driver.kind == "qemu"
+}
+
 /// The path at which the stream of a pool is.
 #[must_use]
 pub fn stream_path(pool: &PoolName) -> String {
@@ -45,10 +54,9 @@ pub fn stream_path(pool: &PoolName) -> String {
 
 /// Where a node sees its own folder.
 fn seen_folder(nodes: &NodeSettings, folder: &Path) -> PathBuf {
-    if nodes.driver.driver.kind == "docker" {
-        CONTAINER_FOLDER.into()
-    } else {
-        folder.to_owned()
+    match nodes.driver.driver.kind.as_str() {
+        "docker" | "qemu" => CONTAINER_FOLDER.into(),
+        _ => folder.to_owned(),
     }
 }
 
@@ -98,8 +106,13 @@ pub fn config(
         service["check"] = check.to_json();
     }
     let socket = seen.join(SOCKET);
+    let admin = if are_machines(nodes) {
+        GUEST_ADMIN.to_owned()
+    } else {
+        format!("unix:{}", socket.display())
+    };
     let mut file = json!({
-        "admin": format!("unix:{}", socket.display()),
+        "admin": admin,
         "listener": [listener, health],
         "service": [service],
     });
@@ -129,7 +142,7 @@ pub fn pool(
         .replace('}', "}}");
     let source = format!("{plain}/{{number}}");
     let file = match nodes.driver.driver.kind.as_str() {
-        "docker" => format!("{CONTAINER_FOLDER}/{CONFIG}"),
+        "docker" | "qemu" => format!("{CONTAINER_FOLDER}/{CONFIG}"),
         _ => format!("{source}/{CONFIG}"),
     };
     let mut template = json!({
@@ -142,6 +155,12 @@ pub fn pool(
             template["image"] = image.as_str().into();
         }
         _ => template["program"] = program.to_string_lossy().into(),
+    }
+    if let Some(vm) = nodes.vm.as_ref().filter(|_| are_machines(nodes)) {
+        template["vm"] = Value::Object(vm.to_map());
+        template["program"] = GUEST_PROGRAM.into();
+        // A kernel may have to boot by emulation.
+        template["start_deadline"] = "90s".into();
     }
     if let Some(cpu) = nodes.cpu {
         template["cpu"] = cpu.into();
@@ -246,6 +265,23 @@ mod tests {
         assert_eq!(launch.arguments[2], "/etc/lb/proxy.toml");
         assert_eq!(launch.image.as_deref(), Some("lb-proxy:1"));
         assert_eq!(launch.program, None);
+        let vm = json!({ "kernel": "/k", "initrd": "/i", "boot": "saved" });
+        let machines = nodes(&json!({ "driver": { "kind": "qemu" }, "vm": vm }));
+        let pool = super::pool(
+            &record(&http),
+            &http,
+            &machines,
+            state,
+            Path::new("x"),
+            None,
+        )
+        .unwrap();
+        let launch = pool.launch(&"lb-7-2-5".parse().unwrap()).unwrap();
+        assert_eq!(launch.program.as_deref(), Some(Path::new(GUEST_PROGRAM)));
+        assert_eq!(launch.arguments[2], "/etc/lb/proxy.toml");
+        assert_eq!(launch.vm, machines.vm);
+        let file = config(&http, &machines, Path::new("/s/7/1")).unwrap();
+        assert!(file.contains(GUEST_ADMIN), "{file}");
     }
 
     #[test]

@@ -4,15 +4,15 @@ use std::{net::IpAddr, path::PathBuf};
 
 use lb_model::{
     options::Forward,
-    pool::{AddressRange, DriverChoice, Size},
+    pool::{AddressRange, DriverChoice, Size, Vm},
     project::MAX_NODES,
     settings::{FieldError, NOT_SET},
 };
 
 lb_model::settings! {
-    /// How the nodes of load balancers are made: `lb-proxy`, in processes or containers on a bridge.
+    /// How the nodes of load balancers are made: `lb-proxy`, in processes, containers or virtual machines on a bridge.
     pub struct NodeSettings {
-        /// Which driver operates them: `process` or `docker`.
+        /// Which driver operates them: `process`, `docker` or `qemu`.
         driver: DriverChoice = DriverChoice::named("process");
         /// Bridge of the host that clients and backends are reached by.
         bridge: String;
@@ -26,6 +26,8 @@ lb_model::settings! {
         program: Option<PathBuf> = None;
         /// Image of a node that is a container, whose entry point is lb-proxy.
         image: Option<String> = None;
+        /// Virtual machine of a node: kernel and `initrd-proxy` of `cargo xtask image`.
+        vm: Option<Vm> = None;
         /// CPU limit of a node in cores.
         cpu: Option<f64> = None, 0.01..=1_024.0;
         /// Memory limit of a node.
@@ -41,7 +43,9 @@ lb_model::settings! {
             "process" => Ok(()),
             "docker" if nodes.image.is_some() => Ok(()),
             "docker" => Err(FieldError::new("image", NOT_SET, "give the image with lb-proxy")),
-            other => Err(FieldError::new("driver.kind", other, "give process or docker")),
+            "qemu" if nodes.vm.is_some() => Ok(()),
+            "qemu" => Err(FieldError::new("vm", NOT_SET, "give the virtual machine: kernel and initrd with lb-proxy")),
+            other => Err(FieldError::new("driver.kind", other, "give process, docker or qemu")),
         }
     }
 }

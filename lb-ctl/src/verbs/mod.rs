@@ -27,6 +27,7 @@ mod flows;
 mod history;
 mod host;
 mod http;
+mod instance;
 mod lb;
 mod list;
 mod load;
@@ -175,6 +176,8 @@ verbs! {
         Backup = backup;
         /// Add, change, show and delete pools of instances, by their controller
         Pool = pool;
+        /// Pause, suspend, resume and reboot instances of pools, by their controller
+        Instance = instance;
         /// Add, change, show and delete projects, by their controller
         Project = project;
         /// Add, change, show and delete load balancers of projects, by their controller

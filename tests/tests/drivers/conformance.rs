@@ -28,6 +28,16 @@ pub trait Subject {
     fn sees_endings(&self) -> bool {
         true
     }
+
+    /// Makes a launch one that can never be made.
+    fn spoil(&self, launch: &mut Launch) {
+        launch.program = Some("/there/is/no/program".into());
+    }
+
+    /// Whether an instance that takes more memory than its limit is killed from outside.
+    fn is_killed_for_memory(&self) -> bool {
+        true
+    }
 }
 
 /// Waits until an instance has ended, with this status if the subject learns that.
@@ -52,6 +62,7 @@ pub fn script(name: &str, script: &str) -> Launch {
     Launch {
         name: name.parse().unwrap(),
         image: None,
+        vm: None,
         program: Some("/bin/sh".into()),
         arguments: vec!["-c".to_owned(), script.to_owned()],
         environment: BTreeMap::from([("COLOUR".to_owned(), "blue".to_owned())]),
@@ -311,7 +322,7 @@ async fn ends_by_itself(subject: &dyn Subject, driver: &dyn Driver) -> anyhow::R
 
 async fn impossible(subject: &dyn Subject, driver: &dyn Driver) -> anyhow::Result<()> {
     let mut launch = subject.launch("web-7-1", "");
-    launch.program = Some("/there/is/no/program".into());
+    subject.spoil(&mut launch);
     let made = match driver.create(&launch).await {
         Ok(()) => driver.start(&launch.name).await,
         Err(error) => Err(error),
@@ -322,7 +333,7 @@ async fn impossible(subject: &dyn Subject, driver: &dyn Driver) -> anyhow::Resul
 }
 
 async fn limits(subject: &dyn Subject, driver: &dyn Driver) -> anyhow::Result<()> {
-    if !driver.capabilities().limits {
+    if !driver.capabilities().limits || !subject.is_killed_for_memory() {
         return Ok(());
     }
     let launch = Launch {

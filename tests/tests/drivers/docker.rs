@@ -120,6 +120,39 @@ pub fn an_engine_that_restarts_is_adopted_again() -> anyhow::Result<()> {
     })
 }
 
+pub fn a_container_is_cloned_with_what_it_has_written() -> anyhow::Result<()> {
+    let mut containers = Containers::new("clone")?;
+    let owner = containers.processes.owner.clone();
+    runtime()?.block_on(async {
+        let driver = containers.open(&owner)?;
+        let say = "cat /written 2>/dev/null; echo $LB_INSTANCE >/written; echo started; sleep 1000";
+        let launch = container("web-1-1", say);
+        driver.create(&launch).await?;
+        driver.start(&launch.name).await?;
+        until_printed(&*driver, &launch.name, "started").await?;
+        let copy = container("web-2-1", say);
+        driver.clone_to(&launch.name, &copy).await?;
+        driver.clone_to(&launch.name, &copy).await?;
+        let listed = find(&*driver, &copy.name).await?.unwrap();
+        assert_eq!(listed.phase, Phase::Created);
+        driver.start(&copy.name).await?;
+        until_printed(&*driver, &copy.name, "started").await?;
+        let log = driver.logs(&copy.name, 1_000).await?;
+        ensure!(log.starts_with(b"web-1-1\n"), "{log:?}");
+        // One that runs on is as before, and nothing of the clone is left.
+        let listed = find(&*driver, &launch.name).await?.unwrap();
+        assert_eq!(listed.phase, Phase::Running);
+        driver.remove(&copy.name).await?;
+        let images = containers.engine.docker(&["images", "lb-clone", "-q"])?;
+        assert_eq!(images.trim(), "");
+        driver.remove(&launch.name).await?;
+        // What a driver cannot is refused by its name.
+        let error = driver.suspend(&launch.name).await.unwrap_err();
+        assert_eq!(error.to_string(), "the driver docker cannot suspend");
+        Ok(())
+    })
+}
+
 pub fn a_container_of_somebody_else_is_not_touched() -> anyhow::Result<()> {
     let mut containers = Containers::new("foreign")?;
     let owner = containers.processes.owner.clone();

@@ -10,13 +10,14 @@ mod exec;
 mod network;
 mod operator;
 mod process;
+mod qemu;
 
 use std::process::ExitCode;
 
 use lb_tests::{
     harness::{
         Harness,
-        Requirement::{self, BpfFs, CgroupCpu, Program, Root},
+        Requirement::{self, BpfFs, CgroupCpu, Guest, Program, Root},
     },
     tests,
 };
@@ -70,8 +71,13 @@ fn main() -> ExitCode {
             tests![
                 docker::conforms,
                 docker::an_engine_that_restarts_is_adopted_again,
+                docker::a_container_is_cloned_with_what_it_has_written,
                 docker::a_container_of_somebody_else_is_not_touched,
             ],
+        )
+        .tests_with(
+            &[CgroupCpu, Guest, Program("qemu-system-x86_64")],
+            tests![qemu::conforms],
         )
         .tests_with(
             NETWORK,

@@ -57,7 +57,7 @@ impl Drop for Processes {
             .flatten()
         {
             for root in [mount.path(), "/sys/fs/cgroup".into()] {
-                for driver in ["process", "docker"] {
+                for driver in ["process", "docker", "qemu"] {
                     for suffix in ["", "-other"] {
                         clear(&root.join(format!("lb-{driver}-{}{suffix}", self.owner)));
                     }

@@ -56,10 +56,11 @@ trait Prerequisite {
 /// Runs the verb.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // Each may need the ones before it.
-    let prerequisites: [&dyn Prerequisite; 8] = [
+    let prerequisites: [&dyn Prerequisite; 9] = [
         &root::Root,
         &rust::Rust,
         &packages::TESTBED,
+        &packages::VIRTUAL_MACHINE,
         &packages::BUILDING,
         &kernel::Kernel,
         &bpffs::BpfFileSystem,
@@ -111,7 +112,7 @@ pub fn ensure() -> anyhow::Result<()> {
     })
 }
 
-/// What `cargo xtask test --kernel` needs beyond that.
+/// What `cargo xtask image` needs.
 pub fn ensure_virtual_machine() -> anyhow::Result<()> {
     provide(&[&packages::VIRTUAL_MACHINE], false)
 }

@@ -92,12 +92,13 @@ pub(super) const BUILDING: Packages = Packages {
     packages: &["build-essential", "pkg-config"],
 };
 
-/// What a virtual machine with another kernel is made of. Only `cargo xtask test --kernel` needs it.
+/// What virtual machines are made of: those of the driver `qemu`, and those with another kernel.
 pub(super) const VIRTUAL_MACHINE: Packages = Packages {
-    name: "packages for a virtual machine",
-    why: "QEMU emulates it; busybox, cpio, kmod and xz make its file system",
+    name: "packages for virtual machines",
+    why: "QEMU emulates them, and makes their disks; busybox, cpio, kmod and xz make their file systems",
     packages: &[
         "qemu-system-x86",
+        "qemu-utils",
         "busybox-static",
         "cpio",
         "kmod",

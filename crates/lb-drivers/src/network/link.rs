@@ -225,7 +225,7 @@ pub fn fault(ports: &[Port]) -> Option<String> {
 }
 
 /// Makes the host's end of a connection a port of its bridge, if it is not.
-fn plug(port: &Port) -> Result<(), String> {
+pub fn plug(port: &Port) -> Result<(), String> {
     with_netlink(None, async |handle: Handle| {
         let bridge = bridge(&handle, &port.bridge).await?;
         let own = own(&handle, port).await?;

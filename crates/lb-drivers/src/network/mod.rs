@@ -19,7 +19,8 @@ use link::Port;
 use tokio::sync::broadcast;
 
 pub use companion::SUFFIX as COMPANION_SUFFIX;
-pub use link::host_interface;
+pub use link::{INNER, host_interface};
+pub use netlink::{fnv, mac};
 
 use crate::{DriverError, Hint, Owned, group::Tree};
 
@@ -85,6 +86,44 @@ impl Connector {
     ) -> Option<String> {
         let ports = Port::all(&self.owner, name, address, attachment);
         link::fault(&ports).or_else(|| companion::fault(self, name, attachment, folder))
+    }
+
+    /// The names of the interfaces by which a virtual machine is connected.
+    pub fn taps(
+        &self,
+        name: &InstanceName,
+        address: IpAddr,
+        attachment: &Attachment,
+    ) -> Vec<String> {
+        let ports = Port::all(&self.owner, name, address, attachment);
+        ports.into_iter().map(|port| port.host).collect()
+    }
+
+    /// Connects the interfaces of a virtual machine, which its process has made, to their bridges. Blocks.
+    ///
+    /// # Errors
+    /// [`DriverError`].
+    pub fn connect_taps(
+        &self,
+        name: &InstanceName,
+        address: IpAddr,
+        attachment: &Attachment,
+    ) -> Result<(), DriverError> {
+        let ports = Port::all(&self.owner, name, address, attachment);
+        ports
+            .iter()
+            .try_for_each(link::plug)
+            .map_err(|why| DriverError::failed(format!("connecting {name}"), why))
+    }
+
+    /// What is missing of a virtual machine's network; `None` if it is complete. Blocks.
+    pub fn tap_fault(
+        &self,
+        name: &InstanceName,
+        address: IpAddr,
+        attachment: &Attachment,
+    ) -> Option<String> {
+        link::fault(&Port::all(&self.owner, name, address, attachment))
     }
 
     /// Takes an instance off the network. Blocks.

@@ -4,17 +4,13 @@
 //! controller; the next one finds it by its group, and its first process by number and start time. The kernel's groups tell
 //! what runs: a process is put into its group before its program begins, and a group is killed at once.
 
-mod folder;
 mod stat;
 
 use std::{
     collections::{BTreeSet, HashMap},
     fs::{self, File, OpenOptions},
     io::{self, ErrorKind},
-    os::{
-        fd::AsFd as _,
-        unix::{fs::PermissionsExt as _, process::ExitStatusExt as _},
-    },
+    os::unix::{fs::PermissionsExt as _, process::ExitStatusExt as _},
     path::Path,
     process::{Child, Command as Program, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -31,16 +27,16 @@ use nix::{
     sys::signal::{self, Signal},
     unistd::{Gid, Pid, Uid, chown},
 };
-use rustix::process::{PidfdFlags, WaitId, WaitIdOptions, pidfd_open};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     sync::{Mutex as AsyncMutex, broadcast},
 };
 
-use self::folder::{Ending, Folder, Folders, Run};
-pub(crate) use self::stat::stat;
+pub(crate) use self::stat::{boot_id, stat};
 use crate::{
     Capabilities, Command, Driver, DriverError, Hint, Listed, MAX_OUTPUT, Output, Owned, Phase,
+    first,
+    folder::{Ending, Folder, Folders, Run},
     group::{Group, Limits, Tree},
     network::{COMPANION_SUFFIX, Connector},
     spawn::{self, NetworkOf, Place},
@@ -173,34 +169,7 @@ impl Inner {
 
     /// The first process of an instance, if it lives.
     fn first_process(&self, name: &InstanceName) -> io::Result<Option<Run>> {
-        let folder = self.folders.of(name);
-        let group = self.group(name);
-        let members = group.processes()?;
-        if members.is_empty() {
-            return Ok(None);
-        }
-        let boot = stat::boot_id();
-        if let Some(run) = folder.run()? {
-            let is_it = run.boot == boot
-                && members.contains(&run.pid)
-                && stat(run.pid).is_some_and(|stat| stat.is_alive && stat.started == run.started);
-            return Ok(is_it.then_some(run));
-        }
-        // The controller was killed before it noted the process: it is the one that leads a session.
-        let leader = members.into_iter().find_map(|pid| {
-            let stat = stat(pid)?;
-            (stat.is_alive && stat.session == pid).then_some(Run {
-                pid,
-                started: stat.started,
-                boot: boot.clone(),
-            })
-        });
-        if let Some(run) = &leader
-            && folder.exists()
-        {
-            folder.set_run(run)?;
-        }
-        Ok(leader)
+        first::find(&self.folders.of(name), &self.group(name))
     }
 
     fn phase(&self, name: &InstanceName) -> io::Result<Phase> {
@@ -456,7 +425,7 @@ impl Inner {
             let run = Run {
                 pid,
                 started: stat.started,
-                boot: stat::boot_id(),
+                boot: boot_id(),
             };
             folder.set_run(&run).map_err(starting)?;
         }
@@ -507,42 +476,10 @@ impl Inner {
 
     /// Notes how an instance ends, as soon as it does, and tells watchers.
     fn watch_end(self: &Arc<Self>, name: &InstanceName, pid: u32) {
-        let Some(pid) = i32::try_from(pid)
-            .ok()
-            .and_then(rustix::process::Pid::from_raw)
-        else {
-            return;
-        };
-        let Ok(handle) = tokio::runtime::Handle::try_current() else {
-            return;
-        };
-        // One that has ended and was waited for cannot be watched; listing finds it.
-        let Ok(descriptor) = pidfd_open(pid, PidfdFlags::NONBLOCK) else {
-            return;
-        };
         let inner = Arc::downgrade(self);
         let name = name.clone();
         let folder = self.folders.of(&name);
-        let group = self.group(&name);
-        let kills_before = group.out_of_memory();
-        handle.spawn(async move {
-            let Ok(descriptor) = spawn::ended(descriptor).await else {
-                return;
-            };
-            // A process that another run of the controller started has another parent, which learns its status.
-            let id = WaitId::PidFd(descriptor.as_fd());
-            let status = rustix::process::waitid(id, WaitIdOptions::EXITED)
-                .ok()
-                .flatten();
-            let status = status.and_then(|status| {
-                let exited = status.exit_status().map(i64::from);
-                exited.or_else(|| status.terminating_signal().map(|signal| -i64::from(signal)))
-            });
-            let is_starved = group.out_of_memory() > kills_before;
-            let ending = Ending {
-                status,
-                reason: if is_starved { "out of memory" } else { "" }.to_owned(),
-            };
+        first::watch_end(self.group(&name), pid, move |ending| {
             if let Err(error) = folder.set_ending(&ending) {
                 tracing::warn!("noting how {name} ended: {error}");
             }
@@ -762,6 +699,7 @@ impl Driver for ProcessDriver {
             watch: true,
             bridge: true,
             limits: self.0.groups.has_limits(),
+            ..Capabilities::default()
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{InstanceName, template::fill};
+use super::{InstanceName, Vm, template::fill};
 use crate::settings::FieldError;
 
 /// All that a driver needs to make an instance: the pool's template with what is this instance's own.
@@ -19,6 +19,9 @@ pub struct Launch {
     /// Image of a container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// The virtual machine, of the driver `qemu`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vm: Option<Vm>,
     /// Program and arguments; a container without a program runs the image's with these arguments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub program: Option<PathBuf>,

@@ -7,6 +7,7 @@ mod range;
 mod size;
 mod spec;
 mod template;
+mod vm;
 
 pub use launch::{Attachment, Launch, Leg, Network};
 pub use name::{InstanceName, MAX_POOL_NAME, NameError, PoolName};
@@ -17,3 +18,4 @@ pub use spec::{
     Delivery, DriverChoice, LegSettings, MAX_LEGS, PoolKinds, PoolNetwork, PoolSpec, Rollout,
 };
 pub use template::{OWN_LABELS, PLACEHOLDERS, Template, Volume, fill, user_ids};
+pub use vm::{Board, Boot, DiskFormat, Vm};

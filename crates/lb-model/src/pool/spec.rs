@@ -287,6 +287,7 @@ impl PoolKinds {
         let missing = match kind.as_str() {
             "docker" if template.image.is_none() => Some("template.image"),
             "process" if template.program.is_none() => Some("template.program"),
+            "qemu" if template.vm.is_none() => Some("template.vm"),
             _ => None,
         };
         match missing {
@@ -387,6 +388,7 @@ impl PoolSpec {
         Some(Launch {
             name: name.clone(),
             image: template.image.clone(),
+            vm: template.vm.clone(),
             program: template.program.clone(),
             arguments: template.arguments.iter().map(|text| fill(text)).collect(),
             environment: template
@@ -702,6 +704,7 @@ mod tests {
             Template::fields(),
             Placement::fields(),
             super::super::template::Volume::fields(),
+            super::super::Vm::fields(),
         ];
         for field in tables.into_iter().flatten() {
             assert!(field.help.ends_with('.'), "{}: {}", field.name, field.help);

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use super::Size;
+use super::{Size, Vm};
 use crate::settings::FieldError;
 
 /// Prefix of labels that drivers and the controller set.
@@ -17,7 +17,8 @@ crate::settings! {
         /// Folder on the host; it is made if it does not exist, and is never removed. May contain `{number}`, so that an
         /// instance finds the data of the one it replaces.
         source: PathBuf;
-        /// Where the instance sees it. A process sees `source` itself, and its path in `LB_VOLUME`.
+        /// Where the instance sees it. A process sees `source` itself, and its path in `LB_VOLUME`; a virtual machine gets
+        /// copies of the files when it starts, 1 MiB at most.
         target: PathBuf = "/data".into();
     }
 }
@@ -29,6 +30,9 @@ crate::settings! {
     pub struct Template {
         /// Image of a container.
         image: Option<String> = None;
+        /// The virtual machine, for the driver `qemu`. Program, arguments and environment are then what the guest of
+        /// `cargo xtask image` runs.
+        vm: Option<Vm> = None;
         /// Program of a process, with an absolute path; of a container, without it the image's.
         program: Option<PathBuf> = None;
         /// Arguments.
@@ -69,6 +73,9 @@ crate::settings! {
         if let Some(volume) = &template.volume {
             volume.validate()?;
             check_text(&volume.source.to_string_lossy()).map_err(|error| error.within("volume.source"))?;
+        }
+        if let Some(vm) = &template.vm {
+            vm.validate().map_err(|error| error.within("vm"))?;
         }
         if let Some(name) = template.labels.keys().find(|name| name.starts_with(OWN_LABELS) || name.is_empty()) {
             let advice = format!("labels that begin with {OWN_LABELS} are the controller's; give another name");

@@ -92,6 +92,15 @@ impl Folders {
 
     /// Makes an instance's folder, whole or not at all.
     pub fn create(&self, launch: &Launch) -> io::Result<()> {
+        self.create_with(launch, |_| Ok(()))
+    }
+
+    /// Makes an instance's folder with what `fill` puts into it, whole or not at all.
+    pub fn create_with(
+        &self,
+        launch: &Launch,
+        fill: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> io::Result<()> {
         let folder = self.of(&launch.name);
         if folder.0.exists() {
             return Ok(());
@@ -103,6 +112,7 @@ impl Folders {
         }
         fs::create_dir(&new).map_err(|error| at(&new, &error))?;
         Folder(new.clone()).set_launch(launch)?;
+        fill(&new)?;
         fs::rename(&new, &folder.0).map_err(|error| at(&folder.0, &error))
     }
 
@@ -278,6 +288,7 @@ mod tests {
         Launch {
             name: name.parse().unwrap(),
             image: None,
+            vm: None,
             program: Some("/bin/true".into()),
             arguments: Vec::new(),
             environment: Default::default(),
