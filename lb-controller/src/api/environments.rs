@@ -14,8 +14,8 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use super::{convert, projects};
 use crate::{
     access::Caller,
-    environments::{Environments, Refusal, Whole},
-    queue::{CommandError, Commands},
+    environments::{Environments, Refusal, Whole, sees},
+    queue::{CommandError, Commands, State},
     registry::Key,
 };
 
@@ -228,11 +228,11 @@ pub fn list_commands(
             0 => MOST,
             most => AT_MOST.min(most as usize),
         };
-        let wanted = |one: &Command| {
+        let wanted = |state: &State, one: &Command| {
             one.parent.is_none()
                 && !(request.open && one.state.has_ended())
                 && (request.object.is_empty() || request.object == one.object)
-                && environments.sees(caller, one)
+                && sees(state, caller, one)
         };
         commands.list(wanted, most)
     };
@@ -285,7 +285,6 @@ pub fn watch(
     }
     let (changes, receiver) = mpsc::channel(BEHIND);
     let follower = Follower {
-        environments: environments.clone(),
         caller,
         commands: commands.clone(),
         only: (request.command > 0).then_some(request.command),
@@ -306,7 +305,6 @@ pub fn watch(
 }
 
 struct Follower {
-    environments: Environments,
     caller: Caller,
     commands: Commands,
     only: Option<CommandId>,
@@ -325,7 +323,8 @@ impl Follower {
 
     /// Whether it is the command that is followed, or one that it waits for, and the caller may know of it.
     fn is_for(&self, command: &Command) -> bool {
-        if !self.environments.sees(&self.caller, command) {
+        let is_seen = |state: &State| sees(state, &self.caller, command);
+        if !self.commands.read(is_seen) {
             return false;
         }
         let Some(only) = self.only else {
@@ -347,7 +346,7 @@ impl Follower {
 
     async fn snapshot(&self, revision: u64) -> Option<()> {
         let open = self.commands.list(
-            |one| !one.state.has_ended() || Some(one.id) == self.only,
+            |_, one| !one.state.has_ended() || Some(one.id) == self.only,
             AT_MOST,
         );
         for command in open.iter().filter(|one| self.is_for(one)) {

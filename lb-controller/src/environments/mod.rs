@@ -276,21 +276,7 @@ impl Environments {
     #[must_use]
     pub fn project_of_command(&self, id: CommandId) -> Option<Option<u64>> {
         let command = self.commands.get(id).ok()?;
-        Some(self.project_of(&command))
-    }
-
-    fn project_of(&self, command: &Command) -> Option<u64> {
-        let environment = command.number(verbs::ENVIRONMENT);
-        self.commands.read(|state| state.project_of(environment))
-    }
-
-    /// Whether a caller may know of a command.
-    #[must_use]
-    pub fn sees(&self, caller: &Caller, command: &Command) -> bool {
-        match self.project_of(command) {
-            Some(project) => caller.sees(project),
-            None => caller.role(None).is_some(),
-        }
+        Some(self.commands.read(|state| project_of(state, &command)))
     }
 
     /// Adds a member. A pool runs what its settings say as the controller's user, so it takes who may do that.
@@ -519,6 +505,19 @@ impl Environments {
             self.view(environment, name.as_deref().unwrap_or_default())
         });
         Ok(views.collect())
+    }
+}
+
+fn project_of(state: &State, command: &Command) -> Option<u64> {
+    state.project_of(command.number(verbs::ENVIRONMENT))
+}
+
+/// Whether a caller may know of a command.
+#[must_use]
+pub fn sees(state: &State, caller: &Caller, command: &Command) -> bool {
+    match project_of(state, command) {
+        Some(project) => caller.sees(project),
+        None => caller.role(None).is_some(),
     }
 }
 

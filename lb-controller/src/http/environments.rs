@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     api::{convert, environments::command as shown},
-    environments::{Refusal, Whole},
-    queue::CommandError,
+    environments::{Refusal, Whole, sees},
+    queue::{CommandError, State},
     registry::Key,
 };
 
@@ -230,10 +230,8 @@ pub fn commands<B>(site: &Site, request: &Request<B>) -> Answer {
     let is_open = query(uri, "open") == Some(1);
     let most = query(uri, "most").unwrap_or(MOST).min(AT_MOST);
     let (caller, commands) = (guard::caller(request), site.environments.commands());
-    let wanted = |one: &Command| {
-        one.parent.is_none()
-            && !(is_open && one.state.has_ended())
-            && site.environments.sees(&caller, one)
+    let wanted = |state: &State, one: &Command| {
+        one.parent.is_none() && !(is_open && one.state.has_ended()) && sees(state, &caller, one)
     };
     let list = commands.list(wanted, usize::try_from(most).unwrap_or_default());
     Ok(ok(&to_json(&v1::ListCommandsResponse {

@@ -240,11 +240,12 @@ impl Commands {
         Ok(tree)
     }
 
-    /// The newest commands that fit, the oldest of them first.
+    /// The newest commands that fit, the oldest of them first. `wanted` must not ask this queue: it is locked meanwhile.
     #[must_use]
-    pub fn list(&self, wanted: impl Fn(&Command) -> bool, most: usize) -> Vec<Command> {
+    pub fn list(&self, wanted: impl Fn(&State, &Command) -> bool, most: usize) -> Vec<Command> {
         let state = self.state();
-        let newest = state.queue.all().rev().filter(|command| wanted(command));
+        let newest = state.queue.all().rev();
+        let newest = newest.filter(|command| wanted(&state, command));
         let mut newest: Vec<Command> = newest.take(most).cloned().collect();
         newest.reverse();
         newest

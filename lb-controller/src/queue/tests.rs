@@ -229,7 +229,7 @@ async fn what_cannot_be_stored_is_refused_and_not_done() {
         "{refused:?}"
     );
     assert!(bed.doer.0.lock().unwrap().is_empty());
-    assert!(bed.commands.list(|_| true, 10).is_empty());
+    assert!(bed.commands.list(|_, _| true, 10).is_empty());
     bed.refuses.store(false, Ordering::Relaxed);
     let submitted = tokio::time::timeout(PATIENCE, async {
         loop {
