@@ -7,7 +7,7 @@ use std::{
 };
 
 use lb_commands::environment::Power;
-use lb_drivers::Driver as _;
+use lb_drivers::{Bounded, Command, Driver as _, Output};
 use lb_model::{
     environment::is_pool_of_environment,
     pool::{DriverChoice, InstanceName, PoolName, PoolSpec},
@@ -28,6 +28,7 @@ use crate::{
     hosts::Hosts,
     hub::Hub,
     keeper::{Changes, Keeper, KeeperError},
+    nodes::Nodes,
     pool::{Now, ORPHAN_GRACE, Pool, PoolOwner, PoolRecord, StoredPool},
     troubles::{self, Troubles},
     worker::{Handle, Means, Order, PoolView, Report, Worker},
@@ -121,6 +122,7 @@ struct Inner {
     agents: Agents,
     events: Events,
     probes: Arc<Semaphore>,
+    nodes: Nodes,
     started: Instant,
     pools: Mutex<BTreeMap<PoolName, Handle>>,
     /// Changes when a pool comes or goes.
@@ -157,6 +159,7 @@ impl Controller {
             agents,
             events,
             probes,
+            nodes: Nodes::default(),
             started: Instant::now(),
             pools: Mutex::default(),
             names: watch::Sender::new(0),
@@ -203,6 +206,7 @@ impl Controller {
             agents: self.0.agents.clone(),
             events: self.0.events.clone(),
             probes: Arc::clone(&self.0.probes),
+            nodes: self.0.nodes.clone(),
             started: self.0.started,
             parts: self.0.parts.clone(),
             owner: self.0.hub.owner().to_owned(),
@@ -606,6 +610,26 @@ impl Controller {
     /// # Errors
     /// [`Refused`].
     pub async fn logs(&self, name: &InstanceName, most: usize) -> Result<Vec<u8>, Refused> {
+        let driver = self.driver_of(name)?;
+        let logs = driver.logs(name, most).await;
+        logs.map_err(|error| match error.code() {
+            lb_drivers::ErrorCode::NotFound => Refused::NoInstance(name.clone()),
+            _ => Refused::Instance(error),
+        })
+    }
+
+    /// Runs a program in an instance, to its end.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn exec(&self, name: &InstanceName, command: &Command) -> Result<Output, Refused> {
+        let driver = self.driver_of(name)?;
+        let output = driver.exec(name, command).await;
+        output.map_err(Refused::Instance)
+    }
+
+    /// The driver of the host that has an instance.
+    fn driver_of(&self, name: &InstanceName) -> Result<Bounded, Refused> {
         let view = self.view_of(&name.pool)?;
         let spec = PoolSpec::read(&view.spec, &KINDS).map_err(Refused::Invalid)?;
         let mut instances = view.instances.iter();
@@ -624,11 +648,13 @@ impl Controller {
                 .open(spec.driver(), spec.driver_deadline)
                 .map_err(|error| Refused::Driver(error.to_string()))?,
         };
-        let logs = engine.bounded(spec.driver_deadline).logs(name, most).await;
-        logs.map_err(|error| match error.code() {
-            lb_drivers::ErrorCode::NotFound => Refused::NoInstance(name.clone()),
-            _ => Refused::Instance(error),
-        })
+        Ok(engine.bounded(spec.driver_deadline))
+    }
+
+    /// What pools of nodes and the task that keeps load balancers tell each other.
+    #[must_use]
+    pub fn nodes(&self) -> &Nodes {
+        &self.0.nodes
     }
 
     /// All pools, or one.

@@ -1,21 +1,23 @@
-//! The administration of a node, at the socket in its folder.
+//! The administration of an `lb-proxy`, as far as whoever writes its configuration needs it.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
-use lb_clients::peer::{
-    Deadline,
-    http_endpoint::{HttpAddress, HttpEndpoint},
-};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// How long a node may take to answer.
+use super::{
+    Deadline,
+    http::Response,
+    http_endpoint::{HttpAddress, HttpEndpoint},
+};
+
+/// How long a proxy may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The longest answer that is read.
 const LONGEST: usize = 16 << 20;
 
-/// What is read of a node's answer.
+/// What is read of a proxy's answer.
 #[derive(Debug, Deserialize)]
 struct Answer {
     /// The checksum of the configuration that it follows.
@@ -26,23 +28,24 @@ struct Answer {
     not_followed: Option<String>,
 }
 
-/// Has a node follow the configuration with this checksum.
+/// Has the proxy with its administration at this address follow its configuration file, whose CRC-32 is `checksum`, as 8
+/// hexadecimal digits.
 ///
 /// # Errors
 /// Why it does not, in words.
-pub async fn follow(socket: &Path, checksum: &str) -> Result<(), String> {
+pub async fn follow(address: HttpAddress, checksum: &str) -> Result<(), String> {
     let deadline = Deadline::after(PATIENCE);
-    let mut node = HttpEndpoint::at(HttpAddress::Unix(socket.to_owned()));
+    let mut proxy = HttpEndpoint::at(address);
     let follows = |answer: &Answer| answer.config.as_deref() == Some(checksum);
-    if follows(&ask(&mut node, &deadline).await?) {
+    if follows(&ask(&mut proxy, &deadline).await?) {
         return Ok(());
     }
-    let reloaded = node
+    let reloaded = proxy
         .post("/v1/reload", &Value::Null, LONGEST, &deadline)
         .await?;
     // What it refuses it says below, too.
     whole(reloaded)?;
-    let answer = ask(&mut node, &deadline).await?;
+    let answer = ask(&mut proxy, &deadline).await?;
     if follows(&answer) {
         return Ok(());
     }
@@ -52,14 +55,14 @@ pub async fn follow(socket: &Path, checksum: &str) -> Result<(), String> {
     })
 }
 
-async fn ask(node: &mut HttpEndpoint, deadline: &Deadline) -> Result<Answer, String> {
-    let body = whole(node.get("/v1/services", LONGEST, deadline).await?)?;
+async fn ask(proxy: &mut HttpEndpoint, deadline: &Deadline) -> Result<Answer, String> {
+    let body = whole(proxy.get("/v1/services", LONGEST, deadline).await?)?;
     serde_json::from_slice(&body)
         .map_err(|error| format!("it does not answer as lb-proxy does: {error}"))
 }
 
 /// The body of an answer; one that refuses says why.
-fn whole(answer: lb_clients::peer::http::Response) -> Result<Bytes, String> {
+fn whole(answer: Response) -> Result<Bytes, String> {
     let status = answer.status;
     let body = answer.whole().map_err(|error| error.to_string())?;
     if status.is_success() {
