@@ -7,7 +7,7 @@ use std::{
 };
 
 use lb_commands::environment::Power;
-use lb_drivers::Driver as _;
+use lb_drivers::{Bounded, Command, Driver as _, Output};
 use lb_model::{
     environment::is_pool_of_environment,
     pool::{DriverChoice, InstanceName, PoolName, PoolSpec},
@@ -29,6 +29,7 @@ use crate::{
     hosts::Hosts,
     hub::Hub,
     keeper::{Changes, Keeper, KeeperError},
+    nodes::Nodes,
     pool::{Now, ORPHAN_GRACE, Pool, PoolOwner, PoolRecord, Role, StoredPool},
     troubles::{self, Troubles},
     worker::{Handle, Means, Order, PoolView, Report, Worker},
@@ -122,6 +123,7 @@ struct Inner {
     agents: Agents,
     events: Events,
     probes: Arc<Semaphore>,
+    nodes: Nodes,
     started: Instant,
     pools: Mutex<BTreeMap<PoolName, Handle>>,
     /// Changes when a pool comes or goes.
@@ -191,6 +193,7 @@ impl Controller {
             agents,
             events,
             probes,
+            nodes: Nodes::default(),
             started: Instant::now(),
             pools: Mutex::default(),
             names: watch::Sender::new(0),
@@ -238,6 +241,7 @@ impl Controller {
             agents: self.0.agents.clone(),
             events: self.0.events.clone(),
             probes: Arc::clone(&self.0.probes),
+            nodes: self.0.nodes.clone(),
             started: self.0.started,
             parts: self.0.parts.clone(),
             owner: self.0.hub.owner().to_owned(),
@@ -647,11 +651,7 @@ impl Controller {
     ///
     /// # Errors
     /// [`Refused`].
-    pub async fn exec(
-        &self,
-        name: &InstanceName,
-        command: &lb_drivers::Command,
-    ) -> Result<lb_drivers::Output, Refused> {
+    pub async fn exec(&self, name: &InstanceName, command: &Command) -> Result<Output, Refused> {
         let driver = self.driver_of(name)?;
         driver
             .exec(name, command)
@@ -690,7 +690,7 @@ impl Controller {
     }
 
     /// The driver of an instance's pool, with the deadline for its calls.
-    fn driver_of(&self, name: &InstanceName) -> Result<lb_drivers::Bounded, Refused> {
+    fn driver_of(&self, name: &InstanceName) -> Result<Bounded, Refused> {
         let view = self.view_of(&name.pool)?;
         let spec = &view.spec;
         let mut instances = view.instances.iter();
@@ -710,6 +710,12 @@ impl Controller {
                 .map_err(|error| Refused::Driver(error.to_string()))?,
         };
         Ok(engine.bounded(spec.driver_deadline))
+    }
+
+    /// What pools of nodes and the task that keeps load balancers tell each other.
+    #[must_use]
+    pub fn nodes(&self) -> &Nodes {
+        &self.0.nodes
     }
 
     /// All pools, or one.

@@ -359,6 +359,7 @@ mod tests {
             was_healthy: false,
             host: Some("h1".parse().unwrap()),
             next: None,
+            stands_for: None,
             claim: crate::hosts::placement::Claim::new(0.5, 1 << 20),
         };
         let folder = tempfile::tempdir().unwrap();

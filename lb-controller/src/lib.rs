@@ -7,6 +7,7 @@
 //! - [`agents`]: the agents whose VIPs the instances serve.
 //! - [`worker`]: the task of one pool, which makes the steps.
 //! - [`controller`]: all pools.
+//! - [`nodes`]: what pools of nodes and whoever keeps load balancers tell each other.
 //! - [`hosts`]: other machines that run instances, and which of them gets which.
 //! - [`projects`]: makes projects and the load balancers in them true; their nodes are pools.
 //! - [`queue`]: the command queue: stored before it is executed.
@@ -33,6 +34,7 @@ pub mod hub;
 pub mod keeper;
 pub mod load;
 pub mod metrics;
+pub mod nodes;
 pub mod pool;
 pub mod projects;
 pub mod pulses;

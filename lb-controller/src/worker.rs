@@ -24,6 +24,7 @@ use lb_drivers::{Bounded, Driver as _, DriverError};
 use lb_model::{
     host::HostName,
     pool::{InstanceName, PoolName, PoolSpec},
+    project::is_pool_of_nodes,
     settings::Settings as _,
     vip::VipKey,
 };
@@ -49,6 +50,7 @@ use crate::{
     hub::{Engine, Hub, Snapshot},
     keeper::{Changes, Keeper, KeeperError},
     load::Readers,
+    nodes::Nodes,
     pool::{
         Health, InstanceRecord, InstanceView, Learned, Now, Pool, PoolOwner, PoolRecord, Role,
         Step, StepKind, pause_after,
@@ -121,6 +123,15 @@ pub struct PoolView {
     pub revision: u64,
 }
 
+impl PoolView {
+    /// The names of the instances that serve.
+    fn serving(&self) -> impl Iterator<Item = &str> {
+        let instances = self.instances.iter();
+        let serving = instances.filter(|one| one.state.serves());
+        serving.map(|one| one.name.as_str())
+    }
+}
+
 /// What a pool works with.
 #[derive(Clone, Debug)]
 pub struct Means {
@@ -138,6 +149,8 @@ pub struct Means {
     pub events: Events,
     /// Probes at a time, of all pools.
     pub probes: Arc<tokio::sync::Semaphore>,
+    /// What is told about nodes of load balancers.
+    pub nodes: Nodes,
     /// Began with the process.
     pub started: Instant,
     /// Where the task is registered.
@@ -566,7 +579,7 @@ impl Worker {
             return;
         };
         let driver = driver.calls.clone();
-        let Some(launch) = self.pool.spec.launch(&step.name).or_else(|| {
+        let Some(mut launch) = self.pool.spec.launch(&step.name).or_else(|| {
             // An instance past the room that the pool has now can only go.
             matches!(step.kind, StepKind::Remove | StepKind::Stop).then(|| {
                 self.pool.spec.launch(&InstanceName {
@@ -577,6 +590,14 @@ impl Worker {
         }) else {
             return;
         };
+        let has_files = self.pool.spec.placement.is_some() && is_pool_of_nodes(&self.pool.name);
+        if step.kind == StepKind::Create && has_files {
+            // Whoever keeps the load balancer has not looked at it yet.
+            let Some(files) = self.means.nodes.files(&self.pool.name) else {
+                return;
+            };
+            launch.files.clone_from(&files);
+        }
         let mut starts = step.kind == StepKind::Create;
         match step
             .number
@@ -810,9 +831,11 @@ impl Worker {
             decision: self.pool.decision.clone(),
             troubles: self.troubles.texts().cloned().collect(),
         };
+        let mut is_stirred = false;
         self.view.send_if_modified(|before| {
             let seen = before.instances.iter().map(InstanceView::seen);
             let is_seen = !seen.eq(view.instances.iter().map(InstanceView::seen));
+            is_stirred = !before.serving().eq(view.serving());
             let differs = before.instances != view.instances
                 || before.decision != view.decision
                 || before.troubles != view.troubles
@@ -825,6 +848,9 @@ impl Worker {
             };
             differs
         });
+        if is_stirred && is_pool_of_nodes(&self.pool.name) {
+            self.means.nodes.stir(&self.pool.name);
+        }
     }
 }
 
@@ -974,6 +1000,7 @@ mod tests {
             agents: Agents::start(Vec::new(), "main", false, Vec::new(), Vec::new(), &parts),
             events: events.clone(),
             probes: Arc::new(tokio::sync::Semaphore::new(1)),
+            nodes: Nodes::default(),
             started: Instant::now(),
             recorder: Recorder::default(),
             parts,

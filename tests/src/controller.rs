@@ -228,17 +228,22 @@ impl Controller {
 
     /// The processes of an instance.
     pub fn processes(&self, name: &str) -> Vec<i32> {
-        let group = format!("lb-process-{}/{name}/cgroup.procs", self.name);
-        ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
-            .iter()
-            .filter_map(|root| fs::read_to_string(Path::new(root).join(&group)).ok())
-            .flat_map(|text| {
-                text.lines()
-                    .filter_map(|line| line.parse().ok())
-                    .collect::<Vec<_>>()
-            })
-            .collect()
+        processes_of(&self.name, name)
     }
+}
+
+/// The processes of an instance of an owner.
+pub fn processes_of(owner: &str, name: &str) -> Vec<i32> {
+    let group = format!("lb-process-{owner}/{name}/cgroup.procs");
+    ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
+        .iter()
+        .filter_map(|root| fs::read_to_string(Path::new(root).join(&group)).ok())
+        .flat_map(|text| {
+            text.lines()
+                .filter_map(|line| line.parse().ok())
+                .collect::<Vec<_>>()
+        })
+        .collect()
 }
 
 impl Drop for Controller {

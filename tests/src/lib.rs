@@ -29,7 +29,7 @@ mod wait;
 pub use agent::{Agent, AgentOptions, XdpMode};
 pub use binaries::binary;
 pub use cgroup::{Cgroup, Limits};
-pub use controller::{Controller, remove_groups, running_of};
+pub use controller::{Controller, processes_of, remove_groups, running_of};
 pub use freeze::freeze_threads;
 pub use guest::guest;
 pub use namespace::Namespace;

@@ -10,7 +10,7 @@ use std::{
     collections::HashMap,
     fmt::Write as _,
     panic::AssertUnwindSafe,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -35,7 +35,7 @@ use bollard::{
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use lb_model::{
     component::Kind,
-    pool::{InstanceName, Launch, Network},
+    pool::{FILES, InstanceName, Launch, Network},
 };
 use tokio::{io::AsyncWriteExt as _, sync::broadcast};
 
@@ -62,6 +62,8 @@ pub const POOL: &str = "lb.pool";
 /// The label with all that the instance was made from.
 const LAUNCH: &str = "lb.launch";
 
+/// The folder of a container's own files, in the driver's folder of it.
+const FILES_FOLDER: &str = "files";
 /// Hints that a slow reader may be behind.
 const HINTS: usize = 1_024;
 /// The client's own limit for a request, in seconds; calls have a shorter one, or a longer grace period.
@@ -335,7 +337,8 @@ impl Inner {
     async fn create(&self, launch: &Launch) -> Result<(), DriverError> {
         let name = &launch.name;
         let engine = self.engine().await?;
-        let body = body(launch, &self.owner);
+        let folder = self.state.join(name.to_string()).join(FILES_FOLDER);
+        let body = body(launch, &self.owner, &folder);
         let options = || {
             CreateContainerOptionsBuilder::new()
                 .name(&name.to_string())
@@ -355,6 +358,9 @@ impl Inner {
                 }
                 Err(error) => return Err(error),
             }
+            crate::folder::write_files(&folder, launch).map_err(|error| {
+                DriverError::failed(format!("writing the files of {name}"), error)
+            })?;
             let made = engine.create_container(Some(options()), body.clone()).await;
             let error = match made {
                 Ok(_) => return Ok(()),
@@ -771,7 +777,7 @@ fn ended(state: &ContainerState) -> Phase {
 }
 
 /// The container of an instance.
-fn body(launch: &Launch, owner: &str) -> ContainerCreateBody {
+fn body(launch: &Launch, owner: &str, files: &Path) -> ContainerCreateBody {
     let mut labels: HashMap<String, String> = launch.labels.clone().into_iter().collect();
     // A launch is plain data.
     let text = serde_json::to_string(launch).unwrap_or_default();
@@ -788,10 +794,14 @@ fn body(launch: &Launch, owner: &str) -> ContainerCreateBody {
         // Limits are at most 1024 cores.
         nano_cpus: launch.cpu.map(|cores| (cores * 1e9) as i64),
         pids_limit: launch.processes.and_then(|most| i64::try_from(most).ok()),
-        binds: launch
-            .volume
-            .as_ref()
-            .map(|(source, target)| vec![format!("{}:{}", source.display(), target.display())]),
+        binds: {
+            let volume = launch.volume.as_ref();
+            let volume = volume.map(|(source, target)| (source.as_path(), target.as_path()));
+            let files = (!launch.files.is_empty()).then(|| (files, Path::new(FILES)));
+            let binds = volume.into_iter().chain(files);
+            let binds = binds.map(|(from, to)| format!("{}:{}", from.display(), to.display()));
+            Some(binds.collect()).filter(|binds: &Vec<String>| !binds.is_empty())
+        },
         // The controller relaunches.
         restart_policy: Some(RestartPolicy {
             name: Some(RestartPolicyNameEnum::NO),
@@ -839,6 +849,7 @@ fn body(launch: &Launch, owner: &str) -> ContainerCreateBody {
             .as_ref()
             .map(|program| vec![program.display().to_string()]),
         cmd: arguments,
+        working_dir: (!launch.files.is_empty()).then(|| FILES.to_owned()),
         env: Some(environment),
         user: launch.user.map(|(user, group)| match group {
             Some(group) => format!("{user}:{group}"),

@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _},
+    os::unix::fs::chown,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -18,6 +19,8 @@ const KEPT_LOG: usize = 4 << 20;
 const LAUNCH: &str = "launch.json";
 const RUN: &str = "run.json";
 const ENDING: &str = "ending.json";
+/// The folder of the instance's own files.
+const FILES: &str = "files";
 /// Folders that are being made or removed begin so.
 const HIDDEN: char = '.';
 
@@ -111,6 +114,7 @@ impl Folders {
             _ => {}
         }
         fs::create_dir(&new).map_err(|error| at(&new, &error))?;
+        write_files(&Folder(new.clone()).files(), launch)?;
         Folder(new.clone()).set_launch(launch)?;
         fill(&new)?;
         fs::rename(&new, &folder.0).map_err(|error| at(&folder.0, &error))
@@ -135,6 +139,11 @@ impl Folder {
     /// Its path.
     pub fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// The folder of the files that the instance was made with.
+    pub fn files(&self) -> PathBuf {
+        self.0.join(FILES)
     }
 
     /// Whether it exists.
@@ -276,6 +285,33 @@ impl Folder {
     }
 }
 
+/// Writes the files that an instance has of its own, if it has some, for the user that it runs as.
+pub(crate) fn write_files(folder: &Path, launch: &Launch) -> io::Result<()> {
+    if launch.files.is_empty() {
+        return Ok(());
+    }
+    let own = |path: &Path| match launch.user {
+        Some((user, group)) => {
+            let group = group.unwrap_or(user);
+            chown(path, Some(user), Some(group)).map_err(|error| at(path, &error))
+        }
+        None => Ok(()),
+    };
+    fs::create_dir_all(folder).map_err(|error| at(folder, &error))?;
+    own(folder)?;
+    for (name, text) in &launch.files {
+        let is_plain = !name.is_empty() && !name.contains('/') && name != "." && name != "..";
+        if !is_plain {
+            let why = format!("{name:?} is no name of a file");
+            return Err(io::Error::new(ErrorKind::InvalidInput, why));
+        }
+        let path = folder.join(name);
+        fs::write(&path, text).map_err(|error| at(&path, &error))?;
+        own(&path)?;
+    }
+    Ok(())
+}
+
 fn at(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
@@ -298,6 +334,7 @@ mod tests {
             processes: None,
             labels: Default::default(),
             volume: None,
+            files: Default::default(),
             endpoint: "127.0.0.1:80".parse().unwrap(),
             network: lb_model::pool::Network::Host { inner_port: None },
         }
@@ -325,6 +362,26 @@ mod tests {
         assert_eq!(folder.launch().unwrap(), None);
         folder.set_ending(&Ending::default()).unwrap();
         assert!(!folder.exists());
+    }
+
+    #[test]
+    fn an_instance_has_its_files_as_long_as_it_exists() {
+        let root = tempfile::tempdir().unwrap();
+        let folders = Folders::open(root.path().to_owned()).unwrap();
+        let mut launch = launch("web-1-1");
+        launch.files = [("a.toml".to_owned(), "x = 1".to_owned())].into();
+        folders.create(&launch).unwrap();
+        let folder = folders.of(&launch.name);
+        let file = folder.files().join("a.toml");
+        assert_eq!(fs::read_to_string(&file).unwrap(), "x = 1");
+        assert_eq!(folder.launch().unwrap(), Some(launch.clone()));
+        folders.remove(&launch.name).unwrap();
+        assert!(!file.exists());
+        for bad in ["", "..", "a/b", "/etc/passwd"] {
+            launch.files = [(bad.to_owned(), String::new())].into();
+            folders.create(&launch).expect_err(bad);
+            assert!(!folders.of(&launch.name).exists());
+        }
     }
 
     #[test]

@@ -173,6 +173,11 @@ pub fn balancer(view: &BalancerView) -> v1::Balancer {
         address: node.address.to_string(),
         serving: node.is_serving,
         state: node.state.clone(),
+        host: node
+            .host
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
     });
     v1::Balancer {
         id: record.id,

@@ -20,7 +20,7 @@ use lb_model::{
     environment::pool_of_member,
     pool::{PoolName, PoolSpec},
     project::{ObjectName, pool_of_nodes},
-    settings::{Map, Value},
+    settings::{Map, Settings as _, Value},
 };
 use serde_json::json;
 
@@ -41,6 +41,10 @@ const RUN: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(50);
 /// The label of a load balancer with the environment and the member that it is.
 pub(super) const LABEL: &str = "lb-environment-member";
+
+/// Settings of load balancers.
+const TAKES_OVER: &str = "takes_over";
+const PLACEMENT: &str = "placement";
 
 /// Does what commands say.
 #[derive(Debug)]
@@ -144,10 +148,7 @@ type Step<T = ()> = Result<T, Stopped>;
 
 /// Whether an instance serves.
 pub(super) const fn serves(state: InstanceState) -> bool {
-    matches!(
-        state,
-        InstanceState::Low | InstanceState::Medium | InstanceState::High
-    )
+    state.serves()
 }
 
 /// How many instances of a pool serve.
@@ -304,6 +305,7 @@ impl Run {
             let mut settings = self.member.settings.clone();
             let labels = settings.entry("labels").or_insert_with(|| json!({}));
             labels[LABEL] = label_of(&self.environment, &self.member).into();
+            self.succeed(&mut settings);
             let project = Key::Id(self.environment.project);
             self.projects
                 .create_balancer(&project, name, &settings)
@@ -313,6 +315,37 @@ impl Run {
             return Ok(());
         }
         self.wait_balancer(SERVING).await
+    }
+
+    /// Has a load balancer that replaces another one serve the clients of that, on another host.
+    fn succeed(&self, settings: &mut Map<String, Value>) {
+        let before = self
+            .member
+            .replaces
+            .and_then(|id| self.environment.member(id));
+        let before =
+            before.and_then(|before| balancer_of(&self.projects, &self.environment, before));
+        let Some(before) = before else {
+            return;
+        };
+        let names = before.record.spec.get(TAKES_OVER).and_then(Value::as_array);
+        let mut names = names.cloned().unwrap_or_default();
+        names.push(before.record.name.as_str().into());
+        settings.insert(TAKES_OVER.to_owned(), names.into());
+        let own = settings.get(PLACEMENT).and_then(Value::as_object).cloned();
+        let placement = own.or_else(|| Some(self.projects.placement()?.to_map()));
+        let hosts: BTreeSet<&str> = before
+            .seen
+            .nodes
+            .iter()
+            .filter_map(|node| Some(node.host.as_ref()?.as_str()))
+            .collect();
+        if let Some(mut placement) = placement
+            && !settings.contains_key("subnet")
+        {
+            placement.insert("avoid".to_owned(), json!(hosts));
+            settings.insert(PLACEMENT.to_owned(), placement.into());
+        }
     }
 
     async fn wait_balancer(&self, condition: &str) -> Step {

@@ -68,6 +68,7 @@ pub(super) async fn run(environments: Environments) {
         let mut views = followed(&environments);
         let mut commands = environments.commands.changed();
         commands.mark_unchanged();
+        let mut serving = environments.projects.serving();
         look(&environments, &mut memory).await;
         tokio::time::sleep(CALM).await;
         let any = async {
@@ -85,6 +86,7 @@ pub(super) async fn run(environments: Environments) {
             () = any => {}
             _ = names.changed() => {}
             _ = commands.changed() => {}
+            _ = serving.changed() => {}
             () = tokio::time::sleep(LOOK) => {}
         }
     }

@@ -327,6 +327,7 @@ impl Environments {
             kind,
             settings,
             brought_by: None,
+            replaces: None,
         };
         let command = verbs::add(environment.id, &new);
         self.submit(&environment, command, request).await

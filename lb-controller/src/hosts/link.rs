@@ -15,6 +15,9 @@ pub const LINK: &str = "the task that follows a host";
 const ASK: Duration = Duration::from_secs(5);
 /// A host without a sign of life for so long is not connected.
 const SILENCE: Duration = BEAT.saturating_mul(4);
+/// One without a sign of life for so long is left alone: what does not answer there cannot be made again there, and its
+/// connection may be about to end.
+const QUIET: Duration = BEAT.saturating_mul(3).checked_div(2).unwrap();
 
 /// Why a host that has connected is not followed.
 enum Unwanted {
@@ -65,11 +68,23 @@ pub(super) async fn follow(hosts: Hosts, mut attached: Attached) {
     let Some((number, remote)) = hosts.connected(&name, connection, attached.client) else {
         return;
     };
+    let mut is_quiet = false;
     let why = loop {
+        let patience = if is_quiet { SILENCE - QUIET } else { QUIET };
         let next = tokio::select! {
-            next = timeout(SILENCE, stream.message()) => next,
+            next = timeout(patience, stream.message()) => next,
             _ = attached.end.changed() => break "its connection has ended".to_owned(),
         };
+        if next.is_err() != is_quiet {
+            hosts.quiet(&name, number, next.is_err());
+        }
+        match next {
+            Err(_) if !is_quiet => {
+                is_quiet = true;
+                continue;
+            }
+            _ => is_quiet = false,
+        }
         match next {
             Ok(Ok(Some(hint))) if hint.driver.is_empty() => {
                 // Its certificate, or its record, may be no longer good.

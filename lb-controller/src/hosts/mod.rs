@@ -124,6 +124,8 @@ struct State {
     remotes: BTreeMap<HostName, Arc<Remote>>,
     connections: BTreeMap<HostName, (u64, Connection)>,
     last_connection: u64,
+    /// Those of which nothing was heard lately, although they are connected.
+    quiet: BTreeSet<HostName>,
     doubts: BTreeMap<HostName, Doubt>,
     /// Who was refused, and why.
     refusals: BTreeMap<HostName, String>,
@@ -267,7 +269,11 @@ impl Hosts {
         )]);
         let mut fleet = Fleet::new();
         for (name, record) in &state.records {
-            let standing = state.presence.standing(name).unwrap_or(Standing::Lost);
+            let standing = match state.presence.standing(name).unwrap_or(Standing::Lost) {
+                // For pools it is as good as not connected.
+                Standing::Up if state.quiet.contains(name) => Standing::Silent(self.now()),
+                standing => standing,
+            };
             let room = HostRoom {
                 capacity: record.capacity,
                 labels: record.labels.clone(),
@@ -314,6 +320,7 @@ impl Hosts {
             let record = record.clone();
             state.connections.insert(name.clone(), (number, connection));
             state.doubts.remove(name);
+            state.quiet.remove(name);
             state.presence.connect(name);
             (number, remote, record, was_lost)
         };
@@ -328,6 +335,23 @@ impl Hosts {
         self.event(name, "host_up", text, false);
         tracing::info!("host {name} is connected");
         Some((number, remote))
+    }
+
+    /// Nothing was heard of a host lately on this connection, or something again.
+    fn quiet(&self, name: &HostName, number: u64, is_quiet: bool) {
+        {
+            let mut state = self.state();
+            let present = state.connections.get(name);
+            if present.is_none_or(|(present, _)| *present != number) {
+                return;
+            }
+            if is_quiet {
+                state.quiet.insert(name.clone());
+            } else {
+                state.quiet.remove(name);
+            }
+        }
+        self.publish();
     }
 
     /// A connection of a host has ended.
@@ -347,6 +371,7 @@ impl Hosts {
                 return;
             }
             state.connections.remove(name);
+            state.quiet.remove(name);
             let now = self.now();
             state.presence.disconnect(name, now);
             state.records.get_mut(name).map(|record| {

@@ -177,8 +177,12 @@ fn fullness(candidate: &Candidate<'_>, claim: Claim) -> f64 {
     ))
 }
 
-/// The host for an instance: of those with room the one with the fewest of its pool, first in its part of the fleet
-/// (`spread`), then on the host; then the preferred one; then the one that is least full.
+/// By what hosts are compared before how full they are, the lowest first: whether it is to be avoided, the instances of the pool
+/// in its part of the fleet and on itself, and whether another one is preferred.
+type Rank = (bool, usize, usize, bool);
+
+/// The host for an instance: of those with room one that is not to be avoided; then the one with the fewest of its pool, first
+/// in its part of the fleet (`spread`), then on the host; then the preferred one; then the one that is least full.
 ///
 /// # Errors
 /// No host has room.
@@ -195,7 +199,7 @@ pub fn choose(wish: Wish<'_>, candidates: &[Candidate<'_>]) -> Result<HostName, 
     for candidate in candidates {
         *parts.entry(part(candidate)).or_default() += candidate.of_pool;
     }
-    let mut best: Option<(usize, usize, bool, f64, &HostName)> = None;
+    let mut best: Option<(Rank, f64, &HostName)> = None;
     for candidate in candidates {
         // The controller's own is not meant unless it is named.
         if candidate.name.is_local() && !wish.placement.hosts.contains(candidate.name) {
@@ -213,25 +217,25 @@ pub fn choose(wish: Wish<'_>, candidates: &[Candidate<'_>]) -> Result<HostName, 
             without.full += 1;
             without.most_left = without.most_left.max(left);
         } else {
-            let rank = (
+            let first: Rank = (
+                wish.placement.avoid.contains(candidate.name),
                 match &wish.placement.spread {
                     Some(_) => parts.get(&part(candidate)).copied().unwrap_or_default(),
                     None => 0,
                 },
                 candidate.of_pool,
                 wish.prefer != Some(candidate.name),
-                fullness(candidate, wish.claim),
-                candidate.name,
             );
-            let is_better = best.as_ref().is_none_or(|best| {
-                let first = (rank.0, rank.1, rank.2).cmp(&(best.0, best.1, best.2));
+            let fullness = fullness(candidate, wish.claim);
+            let is_better = best.is_none_or(|best| {
                 first
-                    .then(rank.3.total_cmp(&best.3))
-                    .then(rank.4.cmp(best.4))
+                    .cmp(&best.0)
+                    .then(fullness.total_cmp(&best.1))
+                    .then(candidate.name.cmp(best.2))
                     == Ordering::Less
             });
             if is_better {
-                best = Some(rank);
+                best = Some((first, fullness, candidate.name));
             }
         }
     }

@@ -23,12 +23,14 @@ use super::{
 };
 use crate::{
     KINDS,
-    pool::{Health, InstanceRecord, Now, Pool, Readings, Step, StepKind},
+    pool::{Health, InstanceRecord, Now, Pool, Readings, Role, Step, StepKind},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOSTS: usize = 5;
 const INSTANCES: usize = 6;
+/// Of the pool.
+const ADDRESSES: u32 = 20;
 /// Of which each host has room for four.
 const CLAIM: Claim = Claim {
     cpu: 500,
@@ -87,6 +89,8 @@ struct World {
     times_out: bool,
     store_is_away: bool,
     losses: usize,
+    /// Seconds that instances stood in for others.
+    stand_ins: usize,
 }
 
 fn host(number: usize) -> HostName {
@@ -94,10 +98,10 @@ fn host(number: usize) -> HostName {
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
-        let map = json!({
+    fn new(seed: u64, stand_in: Option<Duration>) -> Self {
+        let mut map = json!({
             "driver": { "kind": "process" },
-            "network": { "port": 80, "bridge": "br0", "range": "10.0.0.1-10.0.0.20/24", "delivery": "address" },
+            "network": { "port": 80, "bridge": "br0", "range": format!("10.0.0.1-10.0.0.{ADDRESSES}/24"), "delivery": "address" },
             "template": { "program": "/bin/true", "start_deadline": "20s", "cpu": 0.5, "memory": "256MiB" },
             "check": { "kind": "http", "interval": "1s" },
             "placement": {},
@@ -105,6 +109,9 @@ impl World {
                 "min": INSTANCES, "max": INSTANCES, "relaunch_most": "2s", "drain_natural": "0ms", "drain_deadline": "2s",
             },
         });
+        if let Some(time) = stand_in {
+            map["placement"]["stand_in"] = format!("{}s", time.as_secs()).into();
+        }
         let spec = PoolSpec::read(map.as_object().unwrap(), &KINDS).unwrap();
         let start = Duration::from_secs(1_000);
         let mut world = World {
@@ -124,6 +131,7 @@ impl World {
             times_out: false,
             store_is_away: false,
             losses: 0,
+            stand_ins: 0,
         };
         for number in 1..=HOSTS {
             let machine = Machine {
@@ -305,6 +313,9 @@ impl World {
             );
             self.lost.insert(name);
         }
+        let silent = self.presence.hosts();
+        let silent = silent.filter(|(_, standing)| matches!(standing, Standing::Silent(_)));
+        self.pool.is_alone = silent.count() * 2 > HOSTS;
         for (name, standing) in self.presence.hosts() {
             match standing {
                 Standing::Up => {
@@ -476,8 +487,9 @@ impl World {
 
     /// Of each instance one epoch serves, whatever happens, save for what a lost host still has until it is back and was
     /// listed; and no host has more than there is room for.
-    fn check(&self) {
-        for number in 1..=INSTANCES as u32 {
+    fn check(&mut self) {
+        self.check_stand_ins();
+        for number in 1..=ADDRESSES {
             let mut live: Vec<(&InstanceName, &HostName, &Machine)> = Vec::new();
             for (name, machine) in self
                 .machines
@@ -519,6 +531,31 @@ impl World {
         }
     }
 
+    /// Each wanted instance has one that stays, whatever becomes of those that stand in.
+    fn check_stand_ins(&mut self) {
+        let slots = self.pool.slots.values();
+        let is_kept =
+            |slot: &&crate::pool::Slot| matches!(slot.record.role, Role::Serving | Role::Replacing);
+        let stands: Vec<u32> = slots
+            .clone()
+            .filter(is_kept)
+            .filter_map(|slot| slot.record.stands_for)
+            .collect();
+        self.stand_ins += stands.len();
+        for number in &stands {
+            assert!(
+                self.pool.slots.contains_key(number),
+                "{number} is forgotten"
+            );
+            let of = stands.iter().filter(|one| *one == number).count();
+            assert_eq!(of, 1, "{of} stand in for {number}");
+        }
+        if self.pool.has_list {
+            let kept = slots.filter(is_kept).count();
+            assert_eq!(kept - stands.len(), INSTANCES, "{stands:?}");
+        }
+    }
+
     fn second(&mut self) {
         self.now += SECOND;
         self.connections();
@@ -554,9 +591,9 @@ impl World {
     }
 }
 
-/// Plays a history, and returns how often a host was lost in it.
-fn play(seed: u64) -> usize {
-    let mut world = World::new(seed);
+/// Plays a history, and returns how often a host was lost in it, and how long instances stood in for others.
+fn play(seed: u64, stand_in: Option<Duration>) -> (usize, usize) {
+    let mut world = World::new(seed, stand_in);
     for _ in 0..8 {
         world.second();
     }
@@ -591,22 +628,42 @@ fn play(seed: u64) -> usize {
         .sum();
     assert_eq!(count, INSTANCES, "{there:?}");
     assert_eq!(world.pool.serving().count(), INSTANCES);
-    world.losses
+    assert!(
+        world
+            .records
+            .values()
+            .all(|record| record.stands_for.is_none())
+    );
+    (world.losses, world.stand_ins)
+}
+
+/// Plays as many histories as are wanted, and returns how often a host was lost in each, and how long instances stood in.
+fn play_all(stand_in: Option<Duration>) -> (f64, f64) {
+    let count = std::env::var("LB_HOST_HISTORIES").map_or(500, |text| text.parse().unwrap());
+    let (mut losses, mut stand_ins) = (0, 0);
+    for seed in 0..count {
+        let played = std::panic::catch_unwind(|| play(seed, stand_in));
+        let (lost, stood_in) = played.unwrap_or_else(|panic| {
+            panic!("history {seed}: {}", lb_serve::vital::message(&*panic))
+        });
+        losses += lost;
+        stand_ins += stood_in;
+    }
+    let each = |sum: usize| sum as f64 / count as f64;
+    (each(losses), each(stand_ins))
 }
 
 #[test]
 fn random_histories_end_with_what_is_wanted() {
-    let count = std::env::var("LB_HOST_HISTORIES").map_or(500, |text| text.parse().unwrap());
-    let mut losses = 0;
-    for seed in 0..count {
-        let played = std::panic::catch_unwind(|| play(seed));
-        losses += played.unwrap_or_else(|panic| {
-            panic!("history {seed}: {}", lb_serve::vital::message(&*panic))
-        });
-    }
+    let (losses, stand_ins) = play_all(None);
     // They are about something.
-    assert!(
-        losses as u64 > count / 10,
-        "{losses} hosts were lost in {count} histories"
-    );
+    assert!(losses > 0.1, "{losses} hosts were lost in each history");
+    assert!(stand_ins == 0.0);
+}
+
+#[test]
+fn random_histories_with_stand_ins_end_with_what_is_wanted() {
+    let (losses, stand_ins) = play_all(Some(Duration::from_secs(12)));
+    assert!(losses > 0.1, "{losses} hosts were lost in each history");
+    assert!(stand_ins > 5.0, "{stand_ins} s in each history");
 }

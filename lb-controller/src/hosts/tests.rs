@@ -91,6 +91,15 @@ fn instances_are_spread_over_racks_first_and_then_over_hosts() {
 }
 
 #[test]
+fn a_host_to_be_avoided_is_taken_when_no_other_has_room() {
+    let rooms = [room(0.6, 800, "a"), room(8.0, 800, "b")];
+    let avoid = placement(json!({ "avoid": ["h2"] }));
+    let mut asked = asked(&rooms, &avoid);
+    let hosts: Vec<String> = (1..=3).map(|number| asked.place(number).unwrap()).collect();
+    assert_eq!(hosts, ["h1", "h2", "h2"]);
+}
+
+#[test]
 fn without_room_it_is_said_why() {
     let none = placement(json!({}));
     let mut nobody = asked(&[], &none);

@@ -48,6 +48,7 @@ impl Pool {
                 return;
             }
         }
+        self.stand_in(now);
         self.relaunch(now);
         self.replace(now);
         if let Some(readings) = readings {
@@ -105,8 +106,8 @@ impl Pool {
             .map(|(number, name)| Patient {
                 name,
                 vitality: self.slots.get(number).map_or(Vitality::Alive, |slot| {
-                    // What its host does is not known.
-                    if self.is_held(slot) {
+                    // What its host does is not known, or another one serves in its place until it is decided which one stays.
+                    if self.is_held(slot) || self.is_stood_in_for(*number) {
                         return Vitality::Alive;
                     }
                     match (slot.record.role, slot.vitality(now)) {
@@ -265,23 +266,30 @@ impl Pool {
         }
     }
 
-    /// Gives out the lowest free number.
-    fn launch(&mut self, role: Role, reason: &str, now: Now) {
-        let Some(number) = (1..=u32::MAX).find(|number| {
+    /// The lowest number that no instance has, if there is an address or port for it.
+    pub(super) fn free_number(&self) -> Option<u32> {
+        let number = (1..=u32::MAX).find(|number| {
             !self.slots.contains_key(number)
                 && !self.dirty.contains(number)
                 && !self.orphans.keys().any(|orphan| orphan.number == *number)
-        }) else {
-            return;
-        };
-        if self.spec.endpoint(number).is_none() {
-            self.event(
+        });
+        number.filter(|number| self.spec.endpoint(*number).is_some())
+    }
+
+    /// Gives out the lowest free number.
+    fn launch(&mut self, role: Role, reason: &str, now: Now) {
+        match self.free_number() {
+            Some(number) => self.launch_at(number, role, reason, now),
+            None => self.event(
                 None,
                 "no_room",
-                format!("there is no address or port for instance {number}"),
-            );
-            return;
+                "there is no address or port for another instance".to_owned(),
+            ),
         }
+    }
+
+    /// Gives out a number that is free.
+    pub(super) fn launch_at(&mut self, number: u32, role: Role, reason: &str, now: Now) {
         let name = InstanceName {
             pool: self.name.clone(),
             number,
@@ -298,6 +306,7 @@ impl Pool {
             was_healthy: false,
             host: self.spec.placement.is_none().then(HostName::local),
             next: None,
+            stands_for: None,
             claim: Claim::of(&self.spec),
         };
         let mut slot = Slot::new(record, now);
@@ -382,6 +391,8 @@ impl Pool {
     fn phase(&self, slot: &Slot, now: Now) -> Option<ScalingPhase> {
         Some(match slot.record.role {
             Role::Removing => return None,
+            // The one that stands in for it counts.
+            Role::Serving if self.is_stood_in_for(slot.record.name.number) => return None,
             Role::Draining => ScalingPhase::Draining,
             // It keeps its place, as a dead one does.
             Role::Replacing | Role::Held | Role::Suspended | Role::Rebooting => {

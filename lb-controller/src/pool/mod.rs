@@ -9,6 +9,7 @@ mod fleet;
 mod record;
 mod rollout;
 mod slot;
+mod stand_in;
 mod steps;
 mod stored;
 #[cfg(test)]
@@ -102,6 +103,8 @@ pub struct Pool {
     pub silent: BTreeSet<HostName>,
     /// Hosts that are lost.
     pub lost: BTreeSet<HostName>,
+    /// Whether most hosts are silent, so that it is rather this controller that is cut off.
+    pub is_alone: bool,
     /// Hosts whose first list is waited for before anything is decided.
     pub awaited: BTreeSet<HostName>,
     /// Hosts that have listed since the start of this process.
@@ -145,6 +148,7 @@ impl Pool {
             orphans: BTreeMap::new(),
             silent: BTreeSet::new(),
             lost: BTreeSet::new(),
+            is_alone: false,
             awaited: BTreeSet::from([HostName::local()]),
             listed: BTreeSet::new(),
             list_trouble: None,

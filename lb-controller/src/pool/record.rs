@@ -86,6 +86,9 @@ pub struct InstanceRecord {
     /// The host that its successor gets, with a reservation there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<HostName>,
+    /// The number of the instance that it stands in for, because the host of that one is away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stands_for: Option<u32>,
     /// What it may take.
     #[serde(default)]
     pub claim: Claim,

@@ -92,6 +92,8 @@ pub struct Slot {
     pub no_room: Option<Trouble>,
     /// Whether the instance was seen up once.
     pub was_up: bool,
+    /// Since when it serves without a break, monotonic.
+    pub alive_since: Option<Duration>,
     /// Its health.
     pub health: Health,
     /// Whether its health check passed once.
@@ -141,6 +143,7 @@ impl Slot {
             is_misplaced: false,
             no_room: None,
             was_up: false,
+            alive_since: None,
             health: Health::default(),
             was_healthy: false,
             is_checked: false,

@@ -42,6 +42,15 @@ impl InstanceState {
         InstanceState::Failed,
     ];
 
+    /// Whether it serves.
+    #[must_use]
+    pub const fn serves(self) -> bool {
+        matches!(
+            self,
+            InstanceState::Low | InstanceState::Medium | InstanceState::High
+        )
+    }
+
     /// Its name.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -76,6 +85,8 @@ pub struct InstanceView {
     pub since: Duration,
     /// Why it is as it is.
     pub reason: String,
+    /// Whether that is a reason of trouble.
+    pub is_in_trouble: bool,
     /// The host that has it; `None` while none has room.
     pub host: Option<HostName>,
     /// What is being done with it.
@@ -119,6 +130,7 @@ impl Pool {
             role: slot.record.role,
             since: slot.record.since,
             reason: reason(slot),
+            is_in_trouble: slot.no_room.is_some() || slot.trouble.is_some(),
             host: slot.record.host.clone(),
             doing: slot.step,
             is_current: slot.record.generation == self.generation,

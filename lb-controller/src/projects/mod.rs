@@ -3,6 +3,7 @@
 //! Which there are is decided by [`crate::registry`], purely.
 //!
 //! - `reconcile.rs`: the task that makes it true: nodes are a pool of `lb-proxy` whose configuration files it writes.
+//! - `guest.rs`: how nodes that are virtual machines follow their configuration.
 //! - `shared.rs`: those that are VIPs of agents.
 //! - `subnets.rs`: subnets, and the task that keeps their bridges.
 //! - `names.rs`: their names in DNS.
@@ -10,7 +11,7 @@
 //! An order is accepted when it is stored, and converges then: no object is ever locked, and each says in conditions how far it
 //! is.
 
-mod admin;
+mod guest;
 mod names;
 mod reconcile;
 mod shared;
@@ -25,7 +26,7 @@ use std::{
 
 use lb_model::{
     dns::{Label, RecordName},
-    pool::PoolName,
+    pool::{Placement, PoolName},
     project::{BalancerSpec, ObjectName},
     settings::{FieldError, Map, Value},
 };
@@ -99,6 +100,8 @@ struct Inner {
     changed: Notify,
     /// Wakes the task that keeps subnets.
     subnets_changed: Notify,
+    /// Counts how often a load balancer has begun or ended to serve.
+    serving: watch::Sender<u64>,
     /// The sockets at which nodes read pools.
     streams: watch::Sender<Streams>,
 }
@@ -139,6 +142,7 @@ impl Projects {
             subnets_seen: Mutex::default(),
             changed: Notify::new(),
             subnets_changed: Notify::new(),
+            serving: watch::Sender::default(),
             streams: watch::Sender::default(),
         }));
         let task = reconcile::run(Arc::downgrade(&projects.0));
@@ -378,6 +382,19 @@ impl Projects {
         Err(FieldError::new("pool", pool, advice))
     }
 
+    /// Which hosts run the nodes of load balancers that do not say so themselves; `None`: the controller's own.
+    #[must_use]
+    pub fn placement(&self) -> Option<Placement> {
+        let nodes = self.making().nodes.as_ref();
+        nodes.and_then(|nodes| nodes.placement.clone())
+    }
+
+    /// Changes when a load balancer begins or ends to serve.
+    #[must_use]
+    pub fn serving(&self) -> watch::Receiver<u64> {
+        self.0.serving.subscribe()
+    }
+
     /// The sockets at which nodes are to read pools.
     #[must_use]
     pub fn streams(&self) -> watch::Receiver<Streams> {
@@ -496,9 +513,14 @@ impl Projects {
 
 /// The name of a load balancer in the zone.
 fn record_name(project: &ProjectRecord, balancer: &BalancerRecord) -> RecordName {
+    name_in(project, &balancer.name)
+}
+
+/// The name of another load balancer of the project in the zone.
+fn name_in(project: &ProjectRecord, balancer: &ObjectName) -> RecordName {
     RecordName {
         project: label(&project.name),
-        balancer: label(&balancer.name),
+        balancer: label(balancer),
     }
 }
 

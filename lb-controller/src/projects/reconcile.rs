@@ -5,20 +5,24 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fs, io,
+    net::IpAddr,
     path::Path,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
 use futures::{FutureExt as _, StreamExt as _};
+use lb_clients::peer::{http_endpoint::HttpAddress, proxy};
+use lb_drivers::Command;
 use lb_model::{
+    dns::RecordName,
     pool::{InstanceName, PoolName, PoolSpec},
     project::{BalancerKind, BalancerSpec, is_pool_of_nodes, pool_of_nodes},
 };
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    Change, Inner, Projects, Streams, admin, record_name, shared,
+    Change, Inner, Projects, Streams, guest, name_in, record_name, shared,
     view::{COMPLETE, NAMED, NodeView, SERVING, Seen},
 };
 use crate::{
@@ -39,6 +43,9 @@ const LOOK: Duration = Duration::from_secs(1);
 const TOGETHER: usize = 16;
 /// How long that may take for one.
 const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long it may take that a node on another host follows its configuration.
+const FOLLOWING: Duration = Duration::from_secs(4);
 
 /// The configurations that nodes are known to follow, by their checksum.
 type Followed = Mutex<HashMap<InstanceName, String>>;
@@ -74,6 +81,7 @@ pub(super) async fn run(inner: Weak<Inner>) {
         };
         tokio::select! {
             () = projects.0.changed.notified() => {}
+            () = projects.0.controller.nodes().changed() => {}
             _ = pools.changed() => {}
             () = any => {}
             () = tokio::time::sleep(LOOK) => {}
@@ -116,12 +124,17 @@ fn unsettled(
 /// Looks at all load balancers if that `is_due`, otherwise at those that are not as they are wanted.
 async fn look(projects: &Projects, followed: &Followed, is_due: bool) {
     let records: Vec<BalancerRecord> = projects.registry().balancers().cloned().collect();
+    let stirred = projects.0.controller.nodes().take_stirred();
     let open: Vec<&BalancerRecord> = {
         let seen = projects.seen();
         let is_open = |record: &&BalancerRecord| {
             let is_kept =
                 |seen: &Seen| seen.is(COMPLETE) && seen.observed_generation == record.generation;
-            is_due || record.is_deleted || !seen.get(&record.id).is_some_and(is_kept)
+            let is_stirred = || stirred.contains(&pool_of_nodes(record.id));
+            is_due
+                || record.is_deleted
+                || is_stirred()
+                || !seen.get(&record.id).is_some_and(is_kept)
         };
         records.iter().filter(is_open).collect()
     };
@@ -156,16 +169,51 @@ fn name(projects: &Projects, records: &[BalancerRecord]) {
                 wanted.insert(record_name(project, record), (record, addresses));
             }
         }
+        take_over(&registry, records, &mut wanted);
     }
     let addresses = wanted
         .iter()
         .map(|(name, (_, addresses))| (name.clone(), addresses.clone()));
     names.follow(&addresses.collect());
     for (name, (record, _)) in &wanted {
+        let registry = projects.registry();
+        let project = registry.project_of(record);
+        let is_own = project.is_some_and(|project| record_name(project, record) == *name);
+        drop(registry);
+        if !is_own {
+            continue;
+        }
         let known = names.is_known(name);
         let is_known = known.is_ok();
         let why = known.unwrap_or_else(|why| why);
         projects.note(record, |seen| seen.state(NAMED, is_known, why));
+    }
+}
+
+/// Has the names of load balancers lead to those that serve in their place.
+fn take_over<'a>(
+    registry: &Registry,
+    records: &'a [BalancerRecord],
+    wanted: &mut BTreeMap<RecordName, (&'a BalancerRecord, BTreeSet<IpAddr>)>,
+) {
+    // Those that were created last come last, and have it.
+    for record in records.iter().filter(|record| !record.is_deleted) {
+        let spec = BalancerSpec::read(&record.spec, KINDS.probes);
+        let names = spec.map(|spec| spec.takes_over).unwrap_or_default();
+        let Some(project) = registry.project_of(record).filter(|_| !names.is_empty()) else {
+            continue;
+        };
+        let own = wanted.get(&record_name(project, record));
+        let addresses = own.map(|(_, addresses)| addresses.clone());
+        let addresses = addresses.unwrap_or_default();
+        for name in names {
+            let name = name_in(project, &name);
+            match wanted.get_mut(&name) {
+                Some((_, _)) if addresses.is_empty() => {}
+                Some((_, before)) => before.clone_from(&addresses),
+                None => drop(wanted.insert(name, (record, addresses.clone()))),
+            }
+        }
     }
 }
 
@@ -256,8 +304,21 @@ async fn keep(projects: &Projects, record: &BalancerRecord, followed: &Followed)
 struct Made {
     /// How many there are at least.
     least: u32,
-    /// Checksums of the configurations, by the node's number.
-    checksums: BTreeMap<u32, String>,
+    /// What they are to follow.
+    configs: Configs,
+}
+
+/// The configurations of the nodes of a load balancer.
+enum Configs {
+    /// They are in the folders of the nodes, on this host; by the node's number their checksums.
+    Folders(BTreeMap<u32, String>),
+    /// All nodes have the same, wherever they are.
+    Carried {
+        /// The program of the nodes.
+        program: String,
+        text: String,
+        checksum: String,
+    },
 }
 
 /// Writes the configurations of the nodes, and orders their pool.
@@ -272,14 +333,28 @@ async fn make(
         .nodes
         .as_ref()
         .ok_or("this controller has no `[nodes]` in its configuration file")?;
+    let pool = pool_of_nodes(record.id);
+    let is_placed = nodes.placement_of(spec).is_some();
     if node::are_machines(nodes) && spec.pool.is_some() {
         return Err(
             "its nodes are virtual machines, which cannot follow a pool yet; give `backends`, or nodes of another kind"
                 .to_owned(),
         );
     }
-    offer(projects, record, spec)?;
-    let checksums = write(projects, record, spec, nodes).await?;
+    if node::are_machines(nodes) && is_placed {
+        return Err(
+            "its nodes are virtual machines, which run on the controller's own host only; leave `placement` out, or have nodes of \
+             another kind"
+                .to_owned(),
+        );
+    }
+    offer(projects, record, spec, is_placed)?;
+    let configs = if is_placed {
+        carry(projects, &pool, spec, nodes)?
+    } else {
+        projects.0.controller.nodes().set_files(&pool, None);
+        Configs::Folders(write(projects, record, spec, nodes).await?)
+    };
     let bridge = match &record.leg {
         Some(leg) => Some(projects.bridge_of(leg.subnet)?),
         None => None,
@@ -294,18 +369,53 @@ async fn make(
     );
     let wanted =
         wanted.map_err(|error| format!("the operator's settings of nodes do not fit: {error}"))?;
-    let pool = pool_of_nodes(record.id);
     order(projects, &pool, wanted)
         .await
         .map_err(|refused| refused.to_string())?;
     Ok(Made {
         least: spec.nodes,
-        checksums,
+        configs,
+    })
+}
+
+/// Has nodes that are made from now on get their configuration with their launch.
+fn carry(
+    projects: &Projects,
+    pool: &PoolName,
+    spec: &BalancerSpec,
+    nodes: &NodeSettings,
+) -> Result<Configs, String> {
+    let controller = &projects.0.controller;
+    let mut members = Vec::new();
+    if let Some(behind) = &spec.pool {
+        for view in controller.views(Some(behind)).unwrap_or_default() {
+            let serving = view.instances.iter().filter(|one| one.state.serves());
+            members.extend(serving.filter_map(|one| one.endpoint));
+        }
+        members.sort_unstable();
+    }
+    let place = node::Place::Host { members: &members };
+    let text = node::config(spec, nodes, place).map_err(|error| error.to_string())?;
+    let files = BTreeMap::from([(node::CONFIG.to_owned(), text.clone())]);
+    controller.nodes().set_files(pool, Some(files));
+    Ok(Configs::Carried {
+        program: match nodes.driver.driver.kind.as_str() {
+            // The image says where it is.
+            "docker" => "/proc/1/exe".to_owned(),
+            _ => projects.0.means.program.to_string_lossy().into_owned(),
+        },
+        checksum: checksum(&text),
+        text,
     })
 }
 
 /// Has the nodes find the pool that is behind them.
-fn offer(projects: &Projects, record: &BalancerRecord, spec: &BalancerSpec) -> Result<(), String> {
+fn offer(
+    projects: &Projects,
+    record: &BalancerRecord,
+    spec: &BalancerSpec,
+    is_placed: bool,
+) -> Result<(), String> {
     let state = &projects.0.means.state;
     let allowed = match &spec.pool {
         None => Ok(()),
@@ -316,7 +426,9 @@ fn offer(projects: &Projects, record: &BalancerRecord, spec: &BalancerSpec) -> R
             project.map_or(Ok(()), |project| projects.check_pool(&project, pool))
         }
     };
-    let pool = spec.pool.as_ref().filter(|_| allowed.is_ok());
+    // On other hosts there are no sockets of this one.
+    let pool = spec.pool.as_ref();
+    let pool = pool.filter(|_| allowed.is_ok() && !is_placed);
     let wanted: Streams = pool
         .into_iter()
         .flat_map(|pool| (1..=most_nodes(record, spec)).map(move |number| (number, pool)))
@@ -367,7 +479,8 @@ async fn write(
     let mut files = Vec::new();
     for number in 1..=most_nodes(record, spec) {
         let folder = node::node_folder(&projects.0.means.state, record.id, number);
-        let text = node::config(spec, nodes, &folder).map_err(|error| error.to_string())?;
+        let place = node::Place::Folder(&folder);
+        let text = node::config(spec, nodes, place).map_err(|error| error.to_string())?;
         files.push((number, folder, text));
     }
     let written = tokio::task::spawn_blocking(move || -> Result<_, String> {
@@ -417,12 +530,15 @@ async fn see(
     let view = |is_serving, state: String| NodeView {
         name: name.clone(),
         address,
+        host: instance.host.clone(),
         is_serving,
         state,
     };
     if !is_well {
         let state = match (instance.state, instance.reason.as_str()) {
             (InstanceState::Failed, reason) => format!("it is dead: {reason}"),
+            (_, reason) if instance.host.is_none() => format!("it waits for a host: {reason}"),
+            (_, reason) if instance.is_in_trouble => format!("it is starting: {reason}"),
             _ => "it is starting".to_owned(),
         };
         return Some(view(false, state));
@@ -431,25 +547,33 @@ async fn see(
         let followed = followed.lock().unwrap_or_else(PoisonError::into_inner);
         followed.get(&name).cloned()
     };
-    let Some(checksum) = wanted.and_then(|made| made.checksums.get(&name.number)) else {
+    let checksum = wanted.and_then(|made| match &made.configs {
+        Configs::Folders(checksums) => checksums.get(&name.number),
+        Configs::Carried { checksum, .. } => Some(checksum),
+    });
+    let (Some(checksum), Some(made)) = (checksum, wanted) else {
         return Some(view(true, "it serves".to_owned()));
     };
     if known(followed).as_ref() == Some(checksum) {
         return Some(view(true, "it serves".to_owned()));
     }
-    let folder = node::node_folder(&projects.0.means.state, record.id, name.number);
-    let nodes = projects.0.means.making.nodes.as_ref();
-    let done = if nodes.is_some_and(node::are_machines) {
-        match tokio::fs::read_to_string(folder.join(node::CONFIG)).await {
-            Ok(text) => {
-                admin::follow_in_guest(&projects.0.controller, &name, &text, checksum).await
+    let machines = projects.0.means.making.nodes.as_ref();
+    let machines = machines.is_some_and(node::are_machines);
+    let following = match &made.configs {
+        Configs::Folders(_) => {
+            let folder = node::node_folder(&projects.0.means.state, record.id, name.number);
+            if machines {
+                match tokio::fs::read_to_string(folder.join(node::CONFIG)).await {
+                    Ok(text) => guest::follow(&projects.0.controller, &name, &text, checksum).await,
+                    Err(error) => Err(format!("reading its configuration: {error}")),
+                }
+            } else {
+                proxy::follow(HttpAddress::Unix(folder.join(node::SOCKET)), checksum).await
             }
-            Err(error) => Err(format!("reading its configuration: {error}")),
         }
-    } else {
-        admin::follow(&folder.join(node::SOCKET), checksum).await
+        Configs::Carried { program, text, .. } => tell(projects, &name, program, text).await,
     };
-    match done {
+    match following {
         Ok(()) => {
             let mut followed = followed.lock().unwrap_or_else(PoisonError::into_inner);
             followed.insert(name.clone(), checksum.clone());
@@ -459,6 +583,31 @@ async fn see(
         // It serves by settings of before, if it has had some.
         Err(why) => Some(view(known(followed).is_some(), why)),
     }
+}
+
+/// Has a node follow a configuration, wherever it is.
+async fn tell(
+    projects: &Projects,
+    name: &InstanceName,
+    program: &str,
+    text: &str,
+) -> Result<(), String> {
+    let words = [program, "follow", "--config", node::CONFIG];
+    let command = Command {
+        words: words.map(str::to_owned).to_vec(),
+        input: text.as_bytes().to_vec(),
+    };
+    let telling = projects.0.controller.exec(name, &command);
+    let Ok(told) = tokio::time::timeout(FOLLOWING, telling).await else {
+        return Err("it does not follow its configuration in time".to_owned());
+    };
+    let output = told.map_err(|error| error.to_string())?;
+    if output.status == 0 {
+        return Ok(());
+    }
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let why = errors.trim().lines().last().unwrap_or_default();
+    Err(why.trim_start_matches("lb-proxy: ").to_owned())
 }
 
 /// Removes the nodes, then the folder, then the record.
@@ -472,6 +621,7 @@ async fn delete(projects: &Projects, record: &BalancerRecord) -> Result<(), Stri
         Ok(false) => return Err("its nodes are being removed".to_owned()),
         Err(refused) => return Err(refused.to_string()),
     }
+    controller.nodes().set_files(&pool, None);
     let folder = node::folder(&projects.0.means.state, record.id);
     let removed = tokio::task::spawn_blocking({
         let folder = folder.clone();
@@ -559,6 +709,7 @@ impl Projects {
         let why = seen.conditions.iter().find(|one| one.kind == SERVING);
         let why = why.map(|one| one.why.clone()).unwrap_or_default();
         drop(all);
+        self.0.serving.send_modify(|count| *count += 1);
         let verb = if after { "serves" } else { "does not serve" };
         let event = Event {
             instance: None,

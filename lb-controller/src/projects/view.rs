@@ -3,6 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use lb_model::{
+    host::HostName,
     pool::InstanceName,
     project::{BalancerProtocol, BalancerSpec, ObjectName},
 };
@@ -43,6 +44,8 @@ pub struct NodeView {
     pub name: InstanceName,
     /// Its address.
     pub address: IpAddr,
+    /// The host that has it; `None` while none has room.
+    pub host: Option<HostName>,
     /// Whether it serves clients.
     pub is_serving: bool,
     /// Why it does not, or what it is.

@@ -428,6 +428,7 @@ impl Registry {
             BalancerKind::Node => {
                 let nodes = making.nodes.as_ref().ok_or(Refusal::NoNodes)?;
                 check_nodes(&spec, nodes.each)?;
+                check_placement(&spec, nodes)?;
                 self.free_addresses(&nodes.range, nodes.each, "nodes.range")?
             }
             BalancerKind::Shared => {
@@ -478,6 +479,9 @@ impl Registry {
         }
         let room = u32::try_from(before.addresses.len()).unwrap_or(u32::MAX);
         check_nodes(&spec, room)?;
+        if let Some(nodes) = &making.nodes {
+            check_placement(&spec, nodes)?;
+        }
         let subnet = spec.subnet.clone();
         let mut record = changed(before, &before.spec, spec.to_map(), |spec| BalancerRecord {
             generation: before.generation + 1,
@@ -619,6 +623,19 @@ fn check_nodes(spec: &BalancerSpec, room: u32) -> Result<(), Refusal> {
     Err(Refusal::Invalid(FieldError::new(
         field,
         spec.most_nodes(),
+        advice,
+    )))
+}
+
+/// Whether nodes can be placed as a load balancer says.
+fn check_placement(spec: &BalancerSpec, nodes: &NodeSettings) -> Result<(), Refusal> {
+    if spec.placement.is_none() || nodes.check_claim().is_ok() {
+        return Ok(());
+    }
+    let advice = "hosts are chosen by what they have left; have the operator give `cpu` and `memory` in `[nodes]` of the configuration file";
+    Err(Refusal::Invalid(FieldError::new(
+        "placement",
+        "given",
         advice,
     )))
 }

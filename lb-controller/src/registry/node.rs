@@ -1,6 +1,9 @@
 //! What a load balancer's nodes are made from, purely: their pool, and the configuration file of the proxy in them.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use lb_model::{
     pool::{PoolName, PoolSpec},
@@ -60,14 +63,27 @@ fn seen_folder(nodes: &NodeSettings, folder: &Path) -> PathBuf {
     }
 }
 
-/// The configuration of a node whose folder is this.
+/// Where the configuration of a node is.
+#[derive(Clone, Copy, Debug)]
+pub enum Place<'a> {
+    /// In this folder of the controller's own host.
+    Folder(&'a Path),
+    /// On the host that runs the node, in the folder in which the node begins. There the controller is not reached, so it says
+    /// which instances of a pool there are.
+    Host {
+        /// The instances of the pool that is behind it.
+        members: &'a [SocketAddr],
+    },
+}
+
+/// The configuration of a node.
 ///
 /// # Errors
 /// The file cannot have a value, which what was checked never has.
 pub fn config(
     spec: &BalancerSpec,
     nodes: &NodeSettings,
-    folder: &Path,
+    place: Place<'_>,
 ) -> Result<String, toml::ser::Error> {
     let any = if nodes.range.nth(1).is_some_and(|first| first.is_ipv6()) {
         "[::]"
@@ -93,19 +109,25 @@ pub fn config(
         })
     };
     let members: Vec<Value> = spec.backends.iter().map(member).collect();
-    let seen = seen_folder(nodes, folder);
     let mut service = json!({ "name": SERVICE });
-    match &spec.pool {
-        Some(pool) => {
-            let socket = seen.join(POOL_SOCKET);
+    let socket = match place {
+        Place::Folder(folder) => seen_folder(nodes, folder).join(SOCKET),
+        Place::Host { .. } => SOCKET.into(),
+    };
+    match (&spec.pool, place) {
+        (Some(pool), Place::Folder(folder)) => {
+            let socket = seen_folder(nodes, folder).join(POOL_SOCKET);
             service["pool"] = format!("ws+unix:{}:{}", socket.display(), stream_path(pool)).into();
         }
-        None => service["member"] = members.into(),
+        (Some(_), Place::Host { members }) => {
+            let member = |address: &SocketAddr| json!({ "address": address });
+            service["member"] = members.iter().map(member).collect();
+        }
+        (None, _) => service["member"] = members.into(),
     }
     if let Some(check) = &spec.check {
         service["check"] = check.to_json();
     }
-    let socket = seen.join(SOCKET);
     let admin = if are_machines(nodes) {
         GUEST_ADMIN.to_owned()
     } else {
@@ -141,15 +163,20 @@ pub fn pool(
         .replace('{', "{{")
         .replace('}', "}}");
     let source = format!("{plain}/{{number}}");
+    let placement = nodes.placement_of(spec);
     let file = match nodes.driver.driver.kind.as_str() {
+        // It comes with the launch.
+        _ if placement.is_some() => CONFIG.to_owned(),
         "docker" | "qemu" => format!("{CONTAINER_FOLDER}/{CONFIG}"),
         _ => format!("{source}/{CONFIG}"),
     };
     let mut template = json!({
         "arguments": ["run", "--config", file],
-        "volume": { "source": source, "target": CONTAINER_FOLDER },
         "start_deadline": "15s",
     });
+    if placement.is_none() {
+        template["volume"] = json!({ "source": source, "target": CONTAINER_FOLDER });
+    }
     match &nodes.image {
         Some(image) if nodes.driver.driver.kind == "docker" => {
             template["image"] = image.as_str().into();
@@ -193,13 +220,17 @@ pub fn pool(
             "path": HEALTH_PATH,
             "interval": "1s",
             "timeout": "1s",
+            "fast_interval": "200ms",
             "healthy_threshold": 1,
             "unhealthy_threshold": 2,
         },
         "scaling": { "min": spec.nodes, "max": spec.most_nodes() },
         "description": format!("nodes of the load balancer {} ({})", record.name, record.id),
     });
-    let map: Map<String, Value> = map.as_object().cloned().unwrap_or_default();
+    let mut map: Map<String, Value> = map.as_object().cloned().unwrap_or_default();
+    if let Some(placement) = placement {
+        map.insert("placement".to_owned(), Value::Object(placement.to_map()));
+    }
     PoolSpec::read(&map, &KINDS)
 }
 
@@ -317,13 +348,45 @@ mod tests {
     }
 
     #[test]
+    fn nodes_on_other_hosts_get_their_configuration_with_the_launch() {
+        let placed = nodes(&json!({ "placement": {}, "cpu": 0.5, "memory": "128MiB" }));
+        let http = spec(json!({ "pool": "web" }));
+        let made = |nodes: &NodeSettings, spec: &BalancerSpec| {
+            let (state, program) = (Path::new("/s"), Path::new("/usr/bin/lb-proxy"));
+            pool(&record(spec), spec, nodes, state, program, None)
+        };
+        let pool = made(&placed, &http).unwrap();
+        let placement = pool.placement.clone().unwrap();
+        assert_eq!(placement.stand_in, Some(Duration::from_secs(60)));
+        let launch = pool.launch(&"lb-7-2-5".parse().unwrap()).unwrap();
+        assert_eq!(launch.arguments, ["run", "--config", "proxy.toml"]);
+        assert_eq!(launch.volume, None);
+        let members = ["10.0.0.1:8000".parse().unwrap()];
+        let text = config(&http, &placed, Place::Host { members: &members }).unwrap();
+        let file = text.parse::<toml::Table>().unwrap();
+        assert_eq!(file["admin"].as_str(), Some("unix:admin.sock"));
+        let member = &file["service"][0]["member"][0];
+        assert_eq!(member["address"].as_str(), Some("10.0.0.1:8000"));
+        // A load balancer says where its own are; in a subnet they are where its bridge is.
+        let own = spec(json!({ "placement": { "hosts": ["h7"], "stand_in": "0s" } }));
+        let placement = made(&placed, &own).unwrap().placement.unwrap();
+        assert_eq!(placement.hosts, ["h7".parse().unwrap()]);
+        assert_eq!(placement.stand_in, Some(Duration::ZERO));
+        let inside = spec(json!({ "subnet": "back" }));
+        assert_eq!(made(&placed, &inside).unwrap().placement, None);
+        let error = made(&nodes(&json!({})), &own).unwrap_err();
+        assert_eq!(error.field, "template.cpu");
+    }
+
+    #[test]
     fn nodes_are_told_what_to_serve() {
         let read = |text: &str| text.parse::<toml::Table>().unwrap();
+        let own = Place::Folder(Path::new("/s/7/1"));
         let http = spec(json!({
             "backends": [{ "address": "10.0.0.1" }, { "address": "web.example", "port": 81, "weight": 5 }],
             "check": { "kind": "http", "path": "/up", "interval": "5s" },
         }));
-        let text = config(&http, &nodes(&json!({})), Path::new("/s/7/1")).unwrap();
+        let text = config(&http, &nodes(&json!({})), own).unwrap();
         let file = read(&text);
         assert_eq!(file["admin"].as_str(), Some("unix:/s/7/1/admin.sock"));
         assert_eq!(file["listener"][0]["address"].as_str(), Some("0.0.0.0:80"));
@@ -340,13 +403,13 @@ mod tests {
             json!({ "protocol": "tcp", "port": 5432, "backends": [{ "address": "2001:db8::1" }] }),
         );
         let of_pool = spec(json!({ "pool": "web" }));
-        let file = read(&config(&of_pool, &nodes(&json!({})), Path::new("/s/7/1")).unwrap());
+        let file = read(&config(&of_pool, &nodes(&json!({})), own).unwrap());
         assert_eq!(
             file["service"][0]["pool"].as_str(),
             Some("ws+unix:/s/7/1/pool.sock:/v1/pools/web/stream")
         );
         let six = nodes(&json!({ "range": "2001:db8::11-2001:db8::99/64" }));
-        let file = read(&config(&tcp, &six, Path::new("/s/7/1")).unwrap());
+        let file = read(&config(&tcp, &six, own).unwrap());
         assert_eq!(file["listener"][0]["address"].as_str(), Some("[::]:5432"));
         assert_eq!(file["listener"][0]["service"].as_str(), Some("backends"));
         assert_eq!(

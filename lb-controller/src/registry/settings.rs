@@ -1,13 +1,16 @@
 //! What the operator says about load balancers: `[nodes]` and `[shared]` of the configuration file.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use lb_model::{
     options::Forward,
-    pool::{AddressRange, DriverChoice, Size, Vm},
-    project::MAX_NODES,
+    pool::{AddressRange, DriverChoice, Placement, Size, Vm},
+    project::{BalancerSpec, MAX_NODES},
     settings::{FieldError, NOT_SET},
 };
+
+/// How long the node of a host that is away may come back, while another one stands in for it.
+const STAND_IN: Duration = Duration::from_secs(60);
 
 lb_model::settings! {
     /// How the nodes of load balancers are made: `lb-proxy`, in processes, containers or virtual machines on a bridge.
@@ -32,12 +35,19 @@ lb_model::settings! {
         cpu: Option<f64> = None, 0.01..=1_024.0;
         /// Memory limit of a node.
         memory: Option<Size> = None, Size(4 << 20)..=Size(1 << 46);
+        /// Which hosts run the nodes of load balancers that do not say so themselves; it needs cpu and memory. Each of these hosts
+        /// must have the bridge and, at the same path, the program. Default: the controller's own.
+        placement: Option<Placement> = None;
     }
     validate(nodes) {
         let nodes: &NodeSettings = nodes;
         if nodes.range.len() < u128::from(nodes.each) {
             let advice = format!("it has no room for one load balancer with {} nodes; widen it, or give a smaller `each`", nodes.each);
             return Err(FieldError::new("range", nodes.range, advice));
+        }
+        if let Some(placement) = &nodes.placement {
+            placement.validate().map_err(|error| error.within("placement"))?;
+            nodes.check_claim()?;
         }
         match nodes.driver.driver.kind.as_str() {
             "process" => Ok(()),
@@ -47,6 +57,32 @@ lb_model::settings! {
             "qemu" => Err(FieldError::new("vm", NOT_SET, "give the virtual machine: kernel and initrd with lb-proxy")),
             other => Err(FieldError::new("driver.kind", other, "give process, docker or qemu")),
         }
+    }
+}
+
+impl NodeSettings {
+    /// Whether it is known what a node may take, by which hosts are chosen.
+    ///
+    /// # Errors
+    /// The setting that is missing.
+    pub(super) fn check_claim(&self) -> Result<(), FieldError> {
+        let advice = "hosts are chosen by what they have left, so give what a node may take";
+        if self.cpu.is_none() {
+            return Err(FieldError::missing("cpu", advice));
+        }
+        if self.memory.is_none() {
+            return Err(FieldError::missing("memory", advice));
+        }
+        Ok(())
+    }
+
+    /// Which hosts run the nodes of a load balancer; `None`: the controller's own. Nodes in a subnet are where its bridge is.
+    #[must_use]
+    pub fn placement_of(&self, spec: &BalancerSpec) -> Option<Placement> {
+        let own = self.placement.as_ref().filter(|_| spec.subnet.is_none());
+        let mut placement = spec.placement.as_ref().or(own).cloned()?;
+        placement.stand_in.get_or_insert(STAND_IN);
+        Some(placement)
     }
 }
 

@@ -11,7 +11,7 @@ use tokio_stream::wrappers::WatchStream;
 
 use super::{OpenDriver, Worker};
 use crate::{
-    hosts::presence::Standing,
+    hosts::{Member, presence::Standing},
     hub::{Engine, Snapshot},
     pool::Now,
 };
@@ -78,6 +78,9 @@ impl Worker {
             self.list_errors.remove(&host);
             self.pool.lose(&host);
         }
+        let is_silent = |member: &&Member| matches!(member.standing, Standing::Silent(_));
+        let silent = fleet.values().filter(is_silent).count();
+        self.pool.is_alone = fleet.len() > 1 && silent * 2 > fleet.len();
         let is_young = self.means.started.elapsed() < self.means.hosts.lost_after();
         for (host, member) in fleet.iter() {
             match member.standing {

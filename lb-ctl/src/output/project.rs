@@ -149,6 +149,7 @@ struct Node {
     address: String,
     serving: bool,
     state: String,
+    host: String,
 }
 
 impl From<&v1::Condition> for Condition {
@@ -181,6 +182,7 @@ impl From<&v1::Balancer> for Balancer {
             address: one.address.clone(),
             serving: one.serving,
             state: one.state.clone(),
+            host: one.host.clone(),
         });
         Balancer {
             id: balancer.id,
@@ -219,7 +221,12 @@ impl Balancer {
 
 impl Human for Balancer {
     fn human(&self) -> String {
-        const NODES: [Column; 3] = [("NODE", false), ("ADDRESS", false), ("STATE", false)];
+        const NODES: [Column; 4] = [
+            ("NODE", false),
+            ("ADDRESS", false),
+            ("HOST", false),
+            ("STATE", false),
+        ];
         let mut text = format!(
             "{}/{} ({}): {}",
             self.project,
@@ -236,8 +243,10 @@ impl Human for Balancer {
         }
         if !self.nodes.is_empty() {
             let rows = self.nodes.iter();
-            let rows =
-                rows.map(|node| vec![node.name.clone(), node.address.clone(), node.state.clone()]);
+            let rows = rows.map(|node| {
+                let texts = [&node.name, &node.address, &node.host, &node.state];
+                texts.map(String::clone).to_vec()
+            });
             text += &layout(&NODES, rows);
         }
         text

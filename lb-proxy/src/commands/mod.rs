@@ -2,6 +2,7 @@
 
 mod check;
 mod docs;
+mod follow;
 mod run;
 
 /// The HTTP tier of the load balancer: it routes requests to services, chooses an instance, and caches static answers.
@@ -25,6 +26,10 @@ enum Command {
     Run(run::Run),
     /// Check a configuration file.
     Check(check::Check),
+    /// Have a proxy that runs follow the configuration on standard input: it is written in the place of the file, and read again.
+    ///
+    /// lb-controller does so with nodes of load balancers on other hosts.
+    Follow(follow::Follow),
     /// Write the reference page of the settings.
     #[command(hide = true)]
     Docs(docs::Docs),
@@ -39,6 +44,7 @@ impl Arguments {
                 run.execute()
             }
             Command::Check(check) => check.execute(),
+            Command::Follow(follow) => follow.execute(),
             Command::Docs(docs) => docs.execute(),
         }
     }

@@ -72,6 +72,7 @@ pub fn script(name: &str, script: &str) -> Launch {
         processes: None,
         labels: BTreeMap::from([("team".to_owned(), "shop".to_owned())]),
         volume: None,
+        files: Default::default(),
         endpoint: "127.0.0.1:8000".parse().unwrap(),
         network: Network::Host { inner_port: None },
     }

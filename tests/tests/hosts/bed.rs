@@ -1,7 +1,7 @@
 //! A controller and machines that become its hosts, each in a network namespace, with a switch between.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
@@ -11,7 +11,8 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 use lb_tests::{
-    Controller, Host, Network, Process, binary, client, remove_groups, running_of, wait_for,
+    Controller, Host, Network, Process, binary, client, remove_groups, running_of, server::Nginx,
+    wait_for,
 };
 use serde_json::Value;
 
@@ -62,7 +63,8 @@ impl Drop for Bed {
 }
 
 impl Bed {
-    /// Starts a controller that takes hosts, with these further settings in `[hosts]`.
+    /// Starts a controller that takes hosts, with these further settings in `[hosts]`, and tables after it; `OWN` stands for its
+    /// address.
     pub fn new(name: &str, more: &str) -> anyhow::Result<Self> {
         let network = Network::new()?;
         let clients = network.client()?;
@@ -72,8 +74,9 @@ impl Bed {
         fs::write(
             &file,
             format!(
-                "http = \"{HTTP}\"\n[hosts]\nlisten = \"{}:{PORT}\"\n{more}\n",
-                own.v4
+                "http = \"{HTTP}\"\n[hosts]\nlisten = \"{}:{PORT}\"\n{}\n",
+                own.v4,
+                more.replace("OWN", &own.v4.to_string())
             ),
         )?;
         fs::write(folder.path().join("server.pl"), SERVER)?;
@@ -161,6 +164,16 @@ impl Bed {
         process.map(Process::output).unwrap_or_default()
     }
 
+    /// The script of a web server that answers with its instance's name; it gets the port.
+    pub fn script(&self) -> PathBuf {
+        self.folder.path().join("server.pl")
+    }
+
+    /// To whom what runs on a machine belongs.
+    pub fn owner(&self, at: usize) -> String {
+        self.machines[at].owner.clone()
+    }
+
     /// The instances that really run on a machine.
     pub fn running(&self, at: usize) -> Vec<String> {
         running_of(&self.machines[at].owner)
@@ -176,6 +189,91 @@ impl Bed {
     /// The file in a machine's folder that says who it is.
     pub fn card(&self, at: usize) -> PathBuf {
         self.machines[at].state.join("host.json")
+    }
+
+    /// Runs `lbctl` by what an operator types after it, and reads its answer as JSON.
+    pub fn read(&self, line: &str) -> anyhow::Result<Value> {
+        let text = self.controller.ctl(&format!("{line} -o json"))?;
+        serde_json::from_str(&text).with_context(|| text)
+    }
+
+    /// A web server at port 80, on the switch.
+    pub fn server(&self) -> anyhow::Result<(Host, Nginx)> {
+        let host = self.network.real()?;
+        let nginx = Nginx::start(&host, 80)?;
+        Ok((host, nginx))
+    }
+
+    /// The machine with this name.
+    pub fn machine(&self, name: &str) -> anyhow::Result<usize> {
+        let at = self.machines.iter().position(|one| one.name == name);
+        at.with_context(|| format!("no machine {name}"))
+    }
+
+    /// Cuts a machine off, and kills the program of its host. What it runs runs on.
+    pub fn cut_off(&mut self, at: usize) -> anyhow::Result<()> {
+        self.plug(at, false)?;
+        self.kill(at)
+    }
+
+    /// It is back.
+    pub fn bring_back(&mut self, at: usize) -> anyhow::Result<()> {
+        self.plug(at, true)?;
+        self.start(at, &[])?;
+        self.wait_state(at, "up").map(drop)
+    }
+
+    /// The addresses that clients find by a name.
+    pub fn look_up(&self, name: &str) -> anyhow::Result<BTreeSet<String>> {
+        let line = format!("dig +short +tries=1 +time=2 @{} {name} A", self.own.v4);
+        let answer = self.clients.namespace().sh(&line)?;
+        Ok(answer.lines().map(str::to_owned).collect())
+    }
+
+    /// The server that answers a client at this address.
+    pub fn ask_at(&self, address: &str) -> anyhow::Result<String> {
+        let target = SocketAddr::new(address.parse()?, 80);
+        Ok(client::get(self.clients.namespace(), target, "/")?.0)
+    }
+
+    /// Waits until a name leads clients to another address than this one only, which answers; returns it.
+    pub fn wait_moved(&self, name: &str, from: &str) -> anyhow::Result<String> {
+        let what = format!("{name} to lead to another address than {from}");
+        let waited = wait_for(&what, PATIENCE, || {
+            let found = self.look_up(name)?;
+            let other = found.iter().next().filter(|_| found.len() == 1);
+            let other = other.context("no single address")?;
+            ensure!(other != from, "{found:?}");
+            self.ask_at(other)?;
+            Ok(Some(other.clone()))
+        });
+        waited.with_context(|| self.controller.output())
+    }
+
+    /// Waits until nothing runs on a machine.
+    pub fn wait_empty(&self, at: usize) -> anyhow::Result<()> {
+        let what = format!("{} to have nothing", self.machines[at].name);
+        let waited = wait_for(&what, PATIENCE, || {
+            let running = self.running(at);
+            ensure!(running.is_empty(), "{running:?}");
+            Ok(Some(()))
+        });
+        waited.with_context(|| self.controller.output())
+    }
+
+    /// Waits until a load balancer of the project `shop` has so many nodes, all of which serve by its newest settings.
+    pub fn wait_complete(&self, balancer: &str, nodes: usize) -> anyhow::Result<Vec<Value>> {
+        let what = format!("{nodes} nodes of {balancer} to serve");
+        let waited = wait_for(&what, PATIENCE, || {
+            let shown = self.read(&format!("lb show shop {balancer}"))?;
+            let list = shown["nodes"].as_array().cloned().unwrap_or_default();
+            let serving = list.iter().filter(|node| node["serving"] == true).count();
+            let is_newest = shown["generation"] == shown["observed_generation"];
+            let is_all = serving == nodes && list.len() == nodes && is_newest;
+            ensure!(is_all, "{shown}");
+            Ok(Some(list))
+        });
+        waited.with_context(|| self.controller.output())
     }
 
     /// Runs `lbctl host` by what an operator types after it.

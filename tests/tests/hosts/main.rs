@@ -2,6 +2,8 @@
 
 mod bed;
 mod joining;
+mod nodes;
+mod site;
 mod story;
 
 use std::process::ExitCode;
@@ -32,5 +34,13 @@ fn main() -> ExitCode {
         story::a_pool_without_room_waits_for_it,
         story::a_controller_that_is_killed_finds_its_hosts_again,
     ])
+    .tests_with(
+        &[Program("nginx"), Program("dig")],
+        tests![
+            nodes::a_node_has_one_that_stands_in_for_it_while_its_host_is_away,
+            nodes::a_node_on_a_host_follows_its_settings,
+            site::a_balancer_whose_host_is_away_is_replaced_on_another_one,
+        ],
+    )
     .run()
 }

@@ -14,6 +14,7 @@ pub mod grpc;
 pub mod http;
 pub mod http_endpoint;
 pub mod mqtt;
+pub mod proxy;
 pub mod secret;
 mod stream;
 mod target;

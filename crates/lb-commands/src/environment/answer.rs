@@ -122,5 +122,6 @@ pub fn new_member(map: &Map<String, Value>) -> Result<NewMember, String> {
         kind,
         settings,
         brought_by: None,
+        replaces: None,
     })
 }

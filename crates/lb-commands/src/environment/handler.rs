@@ -156,6 +156,7 @@ fn bring_balancer(environment: &Environment, me: &Member) -> Verdict {
         kind: MemberKind::Balancer,
         settings: environment.balancer.clone(),
         brought_by: Some(me.id),
+        replaces: None,
     };
     ordered([verbs::add(environment.id, &new)])
 }
@@ -172,6 +173,7 @@ fn replace(environment: &Environment, me: &Member) -> Verdict {
         settings: me.settings.clone(),
         // It stands for the one before.
         brought_by: me.brought_by,
+        replaces: Some(me.id),
     };
     ordered([
         verbs::about_member(environment, me, EXPEL).undone_by(READMIT),

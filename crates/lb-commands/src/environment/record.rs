@@ -110,6 +110,9 @@ pub struct Member {
     /// The member whose handler brought it.
     #[serde(default)]
     pub brought_by: Option<u32>,
+    /// The member in whose place it is, which was down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<u32>,
     /// The members that a load balancer sends its clients to.
     #[serde(default)]
     pub bound: Vec<u32>,

@@ -331,6 +331,7 @@ impl Run<'_> {
             _ => MemberKind::Pool,
         };
         let small = |name: &str| u32::try_from(command.number(name)).unwrap_or(u32::MAX);
+        let given = |name: &str| command.arguments.contains_key(name).then(|| small(name));
         environment.last_member += 1;
         let id = environment.last_member;
         environment.members.push(Member {
@@ -346,10 +347,8 @@ impl Run<'_> {
                 .cloned()
                 .unwrap_or_default(),
             standing: Standing::Joining,
-            brought_by: command
-                .arguments
-                .contains_key("brought_by")
-                .then(|| small("brought_by")),
+            brought_by: given("brought_by"),
+            replaces: given("replaces"),
             bound: Vec::new(),
             added_by: command.id,
             since: self.now,
@@ -574,6 +573,7 @@ impl Run<'_> {
                     .unwrap_or(&member.settings)
                     .clone(),
                 brought_by: None,
+                replaces: None,
             };
             add(target, &new).in_step(step)
         });

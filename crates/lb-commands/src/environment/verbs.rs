@@ -112,6 +112,8 @@ pub struct NewMember {
     pub settings: Map<String, Value>,
     /// The member whose handler brings it.
     pub brought_by: Option<u32>,
+    /// The member in whose place it is, which is down.
+    pub replaces: Option<u32>,
 }
 
 /// Adds a member.
@@ -126,6 +128,9 @@ pub fn add(environment: u64, new: &NewMember) -> NewCommand {
         .with("settings", new.settings.clone());
     if let Some(by) = new.brought_by {
         command = command.with("brought_by", by);
+    }
+    if let Some(other) = new.replaces {
+        command = command.with("replaces", other);
     }
     command
         .about(format!("add {}", new.name))

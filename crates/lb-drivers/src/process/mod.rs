@@ -447,7 +447,8 @@ impl Inner {
             _ => self.no_room(name, "starting", error),
         };
         let log = folder.open_log().map_err(starting)?;
-        let mut command = program(launch, launch.program.iter().map(|path| path.as_os_str()));
+        let words = launch.program.iter().map(|path| path.as_os_str());
+        let mut command = program(launch, folder, words);
         command
             .args(&launch.arguments)
             .stdin(Stdio::null())
@@ -578,6 +579,7 @@ fn lock_file(mut file: File) -> Option<Flock<File>> {
 /// A command with the environment of an instance.
 fn program<S: AsRef<std::ffi::OsStr>>(
     launch: &Launch,
+    folder: &Folder,
     words: impl IntoIterator<Item = S>,
 ) -> Program {
     let mut words = words.into_iter();
@@ -593,7 +595,12 @@ fn program<S: AsRef<std::ffi::OsStr>>(
     if let Some((source, _)) = &launch.volume {
         command.env(VOLUME, source);
     }
-    command.envs(&launch.environment).current_dir("/");
+    command.envs(&launch.environment);
+    if launch.files.is_empty() {
+        command.current_dir("/");
+    } else {
+        command.current_dir(folder.files());
+    }
     command
 }
 
@@ -765,7 +772,8 @@ impl Driver for ProcessDriver {
         let Some(run_of) = run_of else {
             return Err(running(io::Error::other("it does not run")));
         };
-        let mut process = program(&launch, &command.words);
+        let folder = self.0.folders.of(name);
+        let mut process = program(&launch, &folder, &command.words);
         let network = match launch.attachment() {
             Some(_) => {
                 let path = format!("/proc/{}/ns/net", run_of.pid);

@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::{InstanceName, Vm, template::fill};
 use crate::settings::FieldError;
 
+/// Where a container sees the folder of its files.
+pub const FILES: &str = "/etc/lb";
+
 /// All that a driver needs to make an instance: the pool's template with what is this instance's own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Launch {
@@ -49,6 +52,10 @@ pub struct Launch {
     /// Folder on the host, and where the instance sees it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<(PathBuf, PathBuf)>,
+    /// Files of its own by name, which the driver writes on the host that makes it, and removes with it. An instance that has
+    /// some begins in their folder; a container sees it at [`FILES`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, String>,
     /// Where it is reached.
     pub endpoint: SocketAddr,
     /// How it gets there.

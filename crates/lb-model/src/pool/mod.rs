@@ -9,7 +9,7 @@ mod spec;
 mod template;
 mod vm;
 
-pub use launch::{Attachment, Launch, Leg, Network};
+pub use launch::{Attachment, FILES, Launch, Leg, Network};
 pub use name::{InstanceName, MAX_POOL_NAME, NameError, PoolName};
 pub use placement::Placement;
 pub use range::AddressRange;

@@ -1,6 +1,6 @@
 //! Where the instances of a pool run.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
     host::HostName,
@@ -19,6 +19,13 @@ crate::settings! {
         spread: Option<String> = None;
         /// Whether no host may run two instances of the pool.
         anti_affinity: bool = false;
+        /// Hosts that run instances only if no other one has room.
+        avoid: Vec<HostName> = Vec::new();
+        /// How long an instance whose host is away may come back. Meanwhile another one stands in for it, on another host and at
+        /// another address: as soon as the instance fails its check, whether its host is proved to be lost or not. If it comes
+        /// back the other one goes, otherwise it goes itself. 0s: no other one stands in, and the instance is replaced at its
+        /// address when its host is lost. Default: 0s; 1min for nodes of load balancers.
+        stand_in: Option<Duration> = None, Duration::ZERO..=Duration::from_secs(7 * 86_400);
     }
     validate(placement) {
         let placement: &Placement = placement;
@@ -27,6 +34,10 @@ crate::settings! {
                 return Err(FieldError::new(format!("hosts[{position}]"), host, "it is given twice; name each once"));
             }
         }
+        if let Some(position) = placement.avoid.iter().enumerate().position(|(at, host)| placement.avoid[..at].contains(host)) {
+            let host = &placement.avoid[position];
+            return Err(FieldError::new(format!("avoid[{position}]"), host, "it is given twice; name each once"));
+        }
         if placement.spread.as_ref().is_some_and(String::is_empty) {
             return Err(FieldError::new("spread", NOT_SET, "give the name of a label, or leave it out"));
         }
@@ -34,5 +45,13 @@ crate::settings! {
             return Err(FieldError::new("labels", NOT_SET, "give each label a name"));
         }
         Ok(())
+    }
+}
+
+impl Placement {
+    /// Whether instances may run on another host than the controller's own.
+    #[must_use]
+    pub fn is_elsewhere(&self) -> bool {
+        self.hosts.is_empty() || !self.hosts.iter().all(HostName::is_local)
     }
 }

@@ -1,6 +1,7 @@
 //! What can be set on a pool.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
 };
@@ -9,7 +10,6 @@ use super::{AddressRange, InstanceName, Launch, Placement, Template, launch, tem
 use crate::{
     check::Check,
     component::{Component, Registry},
-    host::HostName,
     load::LoadSource,
     network::check_interface,
     project::ObjectName,
@@ -240,9 +240,7 @@ fn check_placement(spec: &PoolSpec) -> Result<(), FieldError> {
     if spec.template.memory.is_none() {
         return Err(FieldError::missing("template.memory", advice));
     }
-    let is_own = |host: &HostName| host.is_local();
-    let is_local = !placement.hosts.is_empty() && placement.hosts.iter().all(is_own);
-    if spec.network.bridge.is_none() && !is_local {
+    if spec.network.bridge.is_none() && placement.is_elsewhere() {
         let advice = "an instance is reached at the same address whichever host runs it; give a bridge, which each host must have";
         return Err(FieldError::missing("network.bridge", advice));
     }
@@ -408,6 +406,7 @@ impl PoolSpec {
                 let source = fill(&volume.source.to_string_lossy());
                 (source.into(), volume.target.clone())
             }),
+            files: BTreeMap::new(),
             endpoint,
             network,
         })

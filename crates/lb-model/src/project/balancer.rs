@@ -6,7 +6,7 @@ use super::{Backend, HostName, ObjectName};
 use crate::{
     check::Check,
     component::Registry,
-    pool::PoolName,
+    pool::{Placement, PoolName},
     settings::{FieldError, Map, NOT_SET, Value, check_description},
 };
 
@@ -67,6 +67,11 @@ crate::settings! {
         auto_scaling: bool = false;
         /// Nodes at most, with `auto_scaling`.
         max_nodes: u32 = 4, 1..=MAX_NODES;
+        /// Which hosts run its nodes. Default: those that the operator has said in `[nodes]`, or the controller's own.
+        placement: Option<Placement> = None;
+        /// Load balancers of the project, by name, whose clients it serves in their place: while it serves, their names lead to
+        /// its addresses.
+        takes_over: Vec<ObjectName> = Vec::new();
         /// Labels, for programs of the operator.
         labels: BTreeMap<String, String> = BTreeMap::new();
         /// Free text about the load balancer, shown in lists.
@@ -75,6 +80,17 @@ crate::settings! {
     validate(spec) {
         let spec: &BalancerSpec = spec;
         check_description(spec.description.as_deref())?;
+        if let Some(placement) = &spec.placement {
+            placement.validate().map_err(|error| error.within("placement"))?;
+            if spec.subnet.is_some() && placement.is_elsewhere() {
+                let advice = "the bridge of a subnet is on the controller's own host only; give placement.hosts = ['local'], or leave out the placement or the subnet";
+                return Err(FieldError::new("placement", "given", advice));
+            }
+        }
+        let names = &spec.takes_over;
+        if let Some(at) = (0..names.len()).find(|at| names[..*at].contains(&names[*at])) {
+            return Err(FieldError::new(format!("takes_over[{at}]"), &names[at], "it is given twice; name each once"));
+        }
         if spec.kind == BalancerKind::Shared {
             validate_shared(spec)?;
         } else if spec.protocol == BalancerProtocol::Udp {
@@ -130,6 +146,10 @@ fn validate_shared(spec: &BalancerSpec) -> Result<(), FieldError> {
     if let Some(subnet) = &spec.subnet {
         let advice = format!("a VIP is in no subnet; leave it out, {node}");
         return Err(FieldError::new("subnet", subnet, advice));
+    }
+    if spec.placement.is_some() {
+        let advice = format!("a VIP has no nodes that could be placed; leave it out, {node}");
+        return Err(FieldError::new("placement", "given", advice));
     }
     if let Some(pool) = &spec.pool {
         let advice =
@@ -229,6 +249,25 @@ mod tests {
 
     fn read(value: Value) -> Result<BalancerSpec, String> {
         BalancerSpec::read(value.as_object().unwrap(), &PROBES).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn nodes_in_a_subnet_are_on_the_controllers_own_host() {
+        let with = |placement: Value| read(json!({ "subnet": "back", "placement": placement }));
+        with(json!({ "hosts": ["local"] })).unwrap();
+        for bad in [json!({}), json!({ "hosts": ["local", "h1"] })] {
+            let error = with(bad).unwrap_err();
+            assert!(
+                error.starts_with("placement") && error.contains("placement.hosts = ['local']"),
+                "{error}"
+            );
+        }
+        let twice = json!({ "placement": { "avoid": ["h1", "h1"] } });
+        assert!(read(twice).unwrap_err().contains("placement.avoid[1]"));
+        let shared = json!({ "kind": "shared", "protocol": "tcp", "port": 1, "placement": {} });
+        assert!(read(shared).unwrap_err().starts_with("placement"));
+        let twice = json!({ "takes_over": ["a", "a"] });
+        assert!(read(twice).unwrap_err().contains("takes_over[1]"));
     }
 
     #[test]

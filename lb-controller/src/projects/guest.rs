@@ -1,0 +1,49 @@
+//! Nodes that are virtual machines: a program in the guest has its proxy follow a configuration.
+
+use lb_clients::peer::proxy::Answer;
+use lb_drivers::Command;
+use lb_model::pool::InstanceName;
+
+use crate::controller::Controller;
+
+/// The program in a guest that has its proxy follow the configuration on its standard input.
+const FOLLOW: &str = "/lb/follow";
+
+/// Has a node follow a configuration.
+///
+/// # Errors
+/// Why it does not, in words.
+pub async fn follow(
+    controller: &Controller,
+    name: &InstanceName,
+    text: &str,
+    checksum: &str,
+) -> Result<(), String> {
+    let mut last = None;
+    // The second time it reads the file again, although it is the same.
+    for how in ["changed", "again"] {
+        let command = Command {
+            words: [FOLLOW, checksum, how].map(str::to_owned).to_vec(),
+            input: text.as_bytes().to_vec(),
+        };
+        let output = controller.exec(name, &command).await;
+        let output = output.map_err(|error| error.to_string())?;
+        if output.status != 0 {
+            let why = String::from_utf8_lossy(&output.stderr);
+            return Err(format!(
+                "it does not follow its configuration: {}",
+                why.trim()
+            ));
+        }
+        let answer: Answer = serde_json::from_slice(&output.stdout)
+            .map_err(|error| format!("it does not answer as lb-proxy does: {error}"))?;
+        if answer.config.as_deref() == Some(checksum) {
+            return Ok(());
+        }
+        last = answer.not_followed;
+    }
+    Err(match last {
+        Some(why) => format!("it does not follow its configuration: {why}"),
+        None => "it follows another configuration than it was given".to_owned(),
+    })
+}
