@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use lb_commands::command::{Command, State};
-use lb_model::project::ObjectName;
+use lb_model::{project::ObjectName, settings::Settings as _};
 use lb_proto::{controller::v1, settings::map_to_struct};
 use lb_steering::scaling::ScalingDecision;
 

@@ -9,7 +9,7 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use lb_model::{
     pool::{InstanceName, PoolName},
-    settings::{Map, Value},
+    settings::{Map, Settings as _, Value},
 };
 use lb_proto::controller::v1;
 use lb_serve::metrics::{Format, render};

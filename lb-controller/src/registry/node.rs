@@ -311,7 +311,7 @@ mod tests {
         assert_eq!(launch.program.as_deref(), Some(Path::new(GUEST_PROGRAM)));
         assert_eq!(launch.arguments[2], "/etc/lb/proxy.toml");
         assert_eq!(launch.vm, machines.vm);
-        let file = config(&http, &machines, Path::new("/s/7/1")).unwrap();
+        let file = config(&http, &machines, Place::Folder(Path::new("/s/7/1"))).unwrap();
         assert!(file.contains(GUEST_ADMIN), "{file}");
     }
 

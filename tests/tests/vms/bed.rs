@@ -235,6 +235,7 @@ pub fn machine(name: &str, address: Option<&str>, script: &str) -> Launch {
         processes: None,
         labels: BTreeMap::from([("team".to_owned(), "shop".to_owned())]),
         volume: None,
+        files: BTreeMap::new(),
         endpoint: endpoint.parse().unwrap(),
         network,
     }
