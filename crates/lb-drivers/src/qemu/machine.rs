@@ -342,6 +342,7 @@ mod tests {
             processes: None,
             labels: Default::default(),
             volume: None,
+            files: Default::default(),
             endpoint: "10.0.0.1:80".parse().unwrap(),
             network: Network::Bridge(Attachment {
                 bridge: "br0".to_owned(),
