@@ -119,11 +119,11 @@ impl Root {
         Ok(())
     }
 
-    /// Copies a program without its debug information, and the libraries that it loads.
+    /// Copies a program without its symbols, which take memory of the machine, and the libraries that it loads.
     pub fn add_program(&self, path: &Path, name: &str) -> anyhow::Result<()> {
         let target = self.0.join("programs").join(name);
         let mut strip = Command::new("strip");
-        strip.args(["--strip-debug", "-o"]).arg(&target).arg(path);
+        strip.args(["--strip-all", "-o"]).arg(&target).arg(path);
         let stripped = strip.status().context("starting strip")?;
         if !stripped.success() {
             fs::copy(path, &target)?;

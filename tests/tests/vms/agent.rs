@@ -75,7 +75,7 @@ pub fn an_agent_in_a_guest_forwards_by_xdp() -> anyhow::Result<()> {
     for _ in 0..4 {
         let target = SocketAddr::new(VIP.parse()?, 7);
         let answer = udp_exchange(client.namespace(), 0, target, b"hello")?;
-        assert_eq!(answer, b"hello");
+        ensure!(answer.ends_with(b" hello"), "{answer:?}");
     }
     // The packets went through the program in the guest, in its driver.
     let status = hypervisor.exec(name, "lbctl status -o json")?;

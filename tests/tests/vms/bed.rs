@@ -14,7 +14,7 @@ use lb_drivers::{
     Command, Driver, Listed, Output, Owned, Phase,
     qemu::{QemuDriver, Settings},
 };
-use lb_model::pool::{Attachment, InstanceName, Launch, Network as Place, Size, Vm};
+use lb_model::pool::{Attachment, InstanceName, Launch, Leg, Network as Place, Size, Vm};
 use lb_tests::{Host, Network, client, guest, wait_for};
 
 /// How long anything may take: everything is emulated, on a machine that does other things.
@@ -34,6 +34,9 @@ impl Hypervisor {
     pub fn new(network: &Network, name: &str) -> anyhow::Result<Self> {
         let host = network.real()?;
         host.bridge()?;
+        host.sh("ip link add br1 type bridge")?;
+        host.sh("ip addr add 10.20.0.254/24 dev br1")?;
+        host.sh("ip link set br1 up")?;
         let folder = tempfile::Builder::new().prefix("lb-vms-").tempdir()?;
         let owner = format!("test-{}-{name}", std::process::id());
         let settings = settings(&host);
@@ -238,6 +241,26 @@ pub fn machine(name: &str, address: Option<&str>, script: &str) -> Launch {
         files: BTreeMap::new(),
         endpoint: endpoint.parse().unwrap(),
         network,
+    }
+}
+
+/// The same machine with an interface on a second bridge, `br1`, at this address.
+pub fn with_leg(launch: Launch, address: &str) -> Launch {
+    let Place::Bridge(attachment) = launch.network else {
+        panic!("{} is on no bridge", launch.name);
+    };
+    let leg = Leg {
+        bridge: "br1".to_owned(),
+        address: address.parse().unwrap(),
+        prefix: 24,
+        mtu: Some(1_400),
+    };
+    Launch {
+        network: Place::Bridge(Attachment {
+            legs: vec![leg],
+            ..attachment
+        }),
+        ..launch
     }
 }
 

@@ -7,7 +7,7 @@ use lb_drivers::{ErrorCode, Phase};
 use lb_model::pool::{DiskFormat, Launch, Vm};
 use lb_tests::{Network, client, wait_for};
 
-use crate::bed::{ADDRESSES, Hypervisor, PATIENCE, WEB, machine, vm, wait_page, write};
+use crate::bed::{ADDRESSES, Hypervisor, PATIENCE, WEB, machine, vm, wait_page, with_leg, write};
 
 /// A grace period that no machine needs.
 const LONG: Duration = Duration::from_secs(60);
@@ -16,10 +16,11 @@ pub fn a_machine_lives_as_an_instance_does() -> anyhow::Result<()> {
     let network = Network::new()?;
     let client = network.client()?;
     let mut hypervisor = Hypervisor::new(&network, "life")?;
-    let launch = machine("web-1-1", Some(ADDRESSES[0]), WEB);
+    let launch = with_leg(machine("web-1-1", Some(ADDRESSES[0]), WEB), "10.20.0.11");
     let name = &launch.name;
     hypervisor.start(&launch)?;
     let (page, after) = wait_page(&client, ADDRESSES[0])?;
+    wait_page(&hypervisor.host, "10.20.0.11")?;
     println!("a machine that boots answers after {after:?}");
     assert_eq!(page, "web-1-1");
     let listed = hypervisor.find(name)?.unwrap();

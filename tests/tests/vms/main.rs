@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         pool::a_pool_of_machines_serves,
     ])
     .tests_with(
-        &[BpfFs, Program("nginx")],
+        &[BpfFs, Program("nginx"), Program("dig")],
         tests![
             agent::an_agent_in_a_guest_forwards_by_xdp,
             nodes::a_load_balancer_is_served_by_a_machine,

@@ -11,7 +11,7 @@ use lb_drivers::Phase;
 use lb_model::pool::{Boot, Launch, Vm};
 use lb_tests::{Network, wait_for};
 
-use crate::bed::{ADDRESSES, Hypervisor, PATIENCE, WEB, machine, vm, wait_page};
+use crate::bed::{ADDRESSES, Hypervisor, PATIENCE, WEB, machine, vm, wait_page, with_leg};
 
 /// Says each line that it hears to whoever has said it.
 const ECHO: &str = "echo serving; exec nc -ll -p 7 -e cat";
@@ -165,12 +165,15 @@ pub fn machines_start_from_a_saved_state() -> anyhow::Result<()> {
     let network = Network::new()?;
     let client = network.client()?;
     let hypervisor = Hypervisor::new(&network, "saved")?;
-    let saved = |name: &str, address: &str| Launch {
-        vm: Some(Vm {
-            boot: Boot::Saved,
-            ..vm("initrd-bare")
-        }),
-        ..machine(name, Some(address), WEB)
+    let saved = |name: &str, address: &str| {
+        let launch = Launch {
+            vm: Some(Vm {
+                boot: Boot::Saved,
+                ..vm("initrd-bare")
+            }),
+            ..machine(name, Some(address), WEB)
+        };
+        with_leg(launch, &address.replace("10.10.60", "10.20.0"))
     };
     let first = saved("web-1-1", ADDRESSES[0]);
     hypervisor.start(&first)?;
@@ -192,6 +195,11 @@ pub fn machines_start_from_a_saved_state() -> anyhow::Result<()> {
             wait_page(&client, address)?.0,
             format!("web-{number}-1"),
             "its own name"
+        );
+        let leg = address.replace("10.10.60", "10.20.0");
+        assert_eq!(
+            wait_page(&hypervisor.host, &leg)?.0,
+            format!("web-{number}-1")
         );
         println!(
             "from a saved state: started after {started:?}, answers after {:?}",
