@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, header::AUTHORIZATION};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use lb_serve::Peer;
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, Value};
 use tonic::{Code, Status, body::Body};
@@ -216,7 +216,14 @@ async fn read(body: Body) -> Result<Bytes, Status> {
     let body = tokio::time::timeout(ARRIVAL, body)
         .await
         .map_err(|_| Status::deadline_exceeded("the request did not come in time"))?
-        .map_err(|error| Status::resource_exhausted(error.to_string()))?;
+        .map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                let text = format!("the request has more than {MAX_REQUEST} bytes");
+                Status::resource_exhausted(text)
+            } else {
+                Status::unavailable(format!("the request did not come: {error}"))
+            }
+        })?;
     Ok(body.to_bytes())
 }
 

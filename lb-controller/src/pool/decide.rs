@@ -71,7 +71,7 @@ impl Pool {
             .iter()
             .filter(|(number, slot)| {
                 slot.record.role == Role::Removing
-                    && slot.is_fresh()
+                    && (slot.is_fresh() || slot.is_nowhere())
                     && slot.step.is_none()
                     && slot.seen.is_none()
                     && slot.left.is_empty()

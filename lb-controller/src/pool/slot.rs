@@ -182,6 +182,12 @@ impl Slot {
         self.list.is_some_and(|list| list >= self.fresh_from)
     }
 
+    /// Whether no host has it, or had something done for it, so that no list says anything of it.
+    #[must_use]
+    pub const fn is_nowhere(&self) -> bool {
+        self.record.host.is_none() && self.fresh_on.is_none()
+    }
+
     /// Whether a host's lists tell what the last step did.
     fn is_source(&self, host: &HostName) -> bool {
         self.fresh_on.as_ref().or(self.record.host.as_ref()) == Some(host)

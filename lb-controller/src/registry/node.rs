@@ -187,7 +187,7 @@ pub fn pool(
         template["vm"] = Value::Object(vm.to_map());
         template["program"] = GUEST_PROGRAM.into();
         // A kernel may have to boot by emulation.
-        template["start_deadline"] = "90s".into();
+        template["start_deadline"] = "180s".into();
     }
     if let Some(cpu) = nodes.cpu {
         template["cpu"] = cpu.into();

@@ -74,7 +74,10 @@ pub fn an_agent_in_a_guest_forwards_by_xdp() -> anyhow::Result<()> {
     assert_eq!(answered, labels, "both reals serve");
     for _ in 0..4 {
         let target = SocketAddr::new(VIP.parse()?, 7);
-        let answer = udp_exchange(client.namespace(), 0, target, b"hello")?;
+        // A guest that is emulated may be late.
+        let answer = wait_for("an echo through the guest", PATIENCE, || {
+            Ok(Some(udp_exchange(client.namespace(), 0, target, b"hello")?))
+        })?;
         ensure!(answer.ends_with(b" hello"), "{answer:?}");
     }
     // The packets went through the program in the guest, in its driver.
