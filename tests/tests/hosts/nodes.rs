@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::bed::{Bed, PATIENCE};
 
 /// Nodes on all hosts that join, and names. No host is taken for lost, so nothing waits for the proof of that.
-pub const NODES: &str = r#"lost_after = "10min"
+pub const NODES: &str = r#"lost_after = "10m"
 [nodes]
 bridge = "br0"
 range = "10.10.60.11-10.10.60.30/16"
