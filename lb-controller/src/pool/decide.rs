@@ -66,12 +66,15 @@ impl Pool {
 
     /// Forgets slots whose instances are gone.
     fn finish_removals(&mut self) {
+        // A host that is away may have one before it, of which nothing is known after a restart.
+        let is_all_known =
+            self.awaited.is_empty() && self.silent.is_empty() && self.lost.is_empty();
         let gone: Vec<u32> = self
             .slots
             .iter()
             .filter(|(number, slot)| {
                 slot.record.role == Role::Removing
-                    && (slot.is_fresh() || slot.is_nowhere())
+                    && (slot.is_fresh() || (is_all_known && slot.is_nowhere()))
                     && slot.step.is_none()
                     && slot.seen.is_none()
                     && slot.left.is_empty()
