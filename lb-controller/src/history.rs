@@ -8,7 +8,7 @@ use std::{
     io,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use lb_history::{
@@ -22,6 +22,7 @@ use lb_steering::scaling::Offered;
 use tokio::time::MissedTickBehavior;
 
 use crate::{
+    clock::unix_now,
     controller::Controller,
     pool::{InstanceView, Readings},
 };
@@ -103,7 +104,7 @@ fn samples(
             let value = |sample: Option<lb_steering::Sample>| sample.map(|sample| sample.value);
             let score = view.score;
             let utilisation = read.and_then(|read| value(read.utilisation));
-            let serving = f64::from(u8::from(is_serving(view)));
+            let serving = f64::from(u8::from(view.state.serves()));
             let sample = Sample::default()
                 .with(
                     Quantity::Connections,
@@ -161,11 +162,6 @@ fn samples(
             latency.or_else(|| mean(Quantity::Latency)),
         );
     (pool, instances)
-}
-
-fn is_serving(view: &InstanceView) -> bool {
-    use crate::pool::InstanceState::{High, Low, Medium};
-    matches!(view.state, Low | Medium | High)
 }
 
 /// The history. Clones are the same.
@@ -249,6 +245,5 @@ fn trouble(written: &Written, (count, most): (usize, usize)) -> Option<String> {
 /// Seconds since 1970.
 #[must_use]
 pub fn now() -> u64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    now.unwrap_or_default().as_secs()
+    unix_now().as_secs()
 }

@@ -1,5 +1,5 @@
 //! What is stored: a table for each kind of record. A new kind is one implementation of [`Record`] beside its type, and a line
-//! in [`TABLES`].
+//! in `TABLES`.
 
 use std::collections::BTreeMap;
 

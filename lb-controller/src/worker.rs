@@ -125,7 +125,7 @@ pub struct PoolView {
 
 impl PoolView {
     /// The names of the instances that serve.
-    fn serving(&self) -> impl Iterator<Item = &str> {
+    pub fn serving(&self) -> impl Iterator<Item = &str> {
         let instances = self.instances.iter();
         let serving = instances.filter(|one| one.state.serves());
         serving.map(|one| one.name.as_str())

@@ -6,9 +6,11 @@
 //! them even if the test process is killed with SIGKILL.
 
 mod agent;
+mod authority;
 mod binaries;
 mod cgroup;
 pub mod client;
+mod command_tree;
 mod controller;
 mod freeze;
 mod guest;
@@ -27,8 +29,10 @@ mod testbed;
 mod wait;
 
 pub use agent::{Agent, AgentOptions, XdpMode};
+pub use authority::Authority;
 pub use binaries::binary;
 pub use cgroup::{Cgroup, Limits};
+pub use command_tree::command_tree;
 pub use controller::{Controller, processes_of, remove_groups, running_of};
 pub use freeze::freeze_threads;
 pub use guest::guest;

@@ -64,8 +64,6 @@ const LAUNCH: &str = "lb.launch";
 
 /// The folder of a container's own files, in the driver's folder of it.
 const FILES_FOLDER: &str = "files";
-/// Hints that a slow reader may be behind.
-const HINTS: usize = 1_024;
 /// The client's own limit for a request, in seconds; calls have a shorter one, or a longer grace period.
 const REQUEST: u64 = 7_200;
 /// Pauses between two attempts to follow the engine's events.
@@ -145,7 +143,7 @@ impl DockerDriver {
     pub fn open(settings: &Settings, owned: &Owned) -> Result<Self, DriverError> {
         let groups = Tree::open(NAME, &owned.owner)
             .map_err(|error| DriverError::failed("opening the driver docker", error))?;
-        let hints = broadcast::Sender::new(HINTS);
+        let hints = broadcast::Sender::new(crate::instances::HINTS);
         let connector = Connector::new(owned, groups.clone(), hints.clone());
         let inner = Arc::new(Inner {
             settings: settings.clone(),
@@ -838,7 +836,7 @@ fn body(launch: &Launch, owner: &str, files: &Path) -> ContainerCreateBody {
         .environment
         .iter()
         .map(|(name, value)| format!("{name}={value}"))
-        .chain([format!("LB_INSTANCE={}", launch.name)])
+        .chain([format!("{}={}", crate::spawn::INSTANCE, launch.name)])
         .collect();
     let arguments = Some(launch.arguments.clone()).filter(|arguments| !arguments.is_empty());
     ContainerCreateBody {

@@ -21,6 +21,7 @@ pub mod exec;
 mod first;
 mod folder;
 mod group;
+mod instances;
 mod network;
 pub mod process;
 pub mod qemu;

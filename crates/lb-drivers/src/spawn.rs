@@ -23,6 +23,11 @@ use nix::{
 };
 use tokio::io::unix::AsyncFd;
 
+/// What programs find in `PATH` unless they are told otherwise.
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// The variable that tells a program the name of its instance.
+pub const INSTANCE: &str = "LB_INSTANCE";
+
 /// The network namespace of a process.
 pub enum NetworkOf {
     /// That of this program.

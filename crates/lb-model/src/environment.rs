@@ -70,7 +70,7 @@ crate::settings! {
         priority: u32 = 10, 1..=1_000;
         /// A program with its arguments. It gets the event as JSON on its standard input and writes its answer to its standard output.
         command: Vec<String> = Vec::new();
-        /// A web hook, http://HOST[:PORT]/PATH or https://HOST[:PORT]/PATH. It gets the event as the body of a POST and answers with JSON.
+        /// A web hook: a URL with http or https. It gets the event as the body of a POST and answers with JSON.
         url: Option<String> = None;
         /// A file with the key that signs what is posted (HMAC-SHA256, the header X-LB-Signature).
         secret_file: Option<PathBuf> = None;

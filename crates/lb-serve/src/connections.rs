@@ -17,6 +17,8 @@ use tokio::{
 };
 use tonic::transport::server::Connected;
 
+use crate::{HasPeer, Peer};
+
 /// Connections to one listener at once. The clients are balancers and monitoring servers, not the public.
 pub const MAX_CONNECTIONS: usize = 256;
 /// How long to wait when the system has no file descriptor for another connection.
@@ -95,11 +97,12 @@ pub fn incoming<L: Accept>(
     })
 }
 
-impl<T: Connected> Connected for Counted<T> {
-    type ConnectInfo = T::ConnectInfo;
+/// Requests of gRPC have the other end, a [`Peer`], among their extensions.
+impl<T: HasPeer> Connected for Counted<T> {
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> Self::ConnectInfo {
-        self.stream.connect_info()
+    fn connect_info(&self) -> Peer {
+        self.peer()
     }
 }
 

@@ -20,5 +20,5 @@ pub use connections::{Accept, Counted, MAX_CONNECTIONS, incoming};
 pub use listen::{Endpoint, ListenError, Listener, Socket, UnixSocket};
 pub use log::log_to_stderr;
 pub use message::message;
-pub use peer::{HasPeer, Peer, WithPeer};
+pub use peer::{HasPeer, Peer};
 pub use shutdown::{stopped, watch_servers};

@@ -1,18 +1,8 @@
 //! Who is at the other end of a connection, as far as the connection itself tells.
 
-use std::{
-    fmt, io,
-    net::SocketAddr,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpStream, UnixStream},
-};
-use tonic::transport::server::Connected;
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::Counted;
 
@@ -99,64 +89,6 @@ impl HasPeer for UnixStream {
 impl<S: HasPeer> HasPeer for Counted<S> {
     fn peer(&self) -> Peer {
         self.get_ref().peer()
-    }
-}
-
-/// A connection that tells a server of gRPC its other end: requests have a [`Peer`] among their extensions.
-#[derive(Debug)]
-pub struct WithPeer<S> {
-    stream: S,
-    peer: Peer,
-}
-
-impl<S: HasPeer> WithPeer<S> {
-    /// Looks at the other end.
-    pub fn new(stream: S) -> Self {
-        WithPeer {
-            peer: stream.peer(),
-            stream,
-        }
-    }
-
-    /// The other end.
-    pub const fn get(&self) -> &Peer {
-        &self.peer
-    }
-}
-
-impl<S> Connected for WithPeer<S> {
-    type ConnectInfo = Peer;
-
-    fn connect_info(&self) -> Peer {
-        self.peer.clone()
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for WithPeer<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for WithPeer<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 

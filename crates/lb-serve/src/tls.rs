@@ -16,6 +16,7 @@ use rustls::{
 };
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tonic::transport::server::Connected;
 use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude::FromDer as _};
 
 use crate::{Counted, HasPeer, Peer};
@@ -63,15 +64,28 @@ fn unusable(path: &Path, reason: String) -> TlsError {
     }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+/// The certificates in a file: there is one at least.
+///
+/// # Errors
+/// The file cannot be used.
+pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&read(path)?)
         .collect::<Result<_, _>>()
         .map_err(|error| unusable(path, error.to_string()))?;
     if chain.is_empty() {
-        let reason = "it holds no certificate in PEM form".to_owned();
+        let reason = "holds no certificate in PEM form".to_owned();
         return Err(unusable(path, reason));
     }
     Ok(chain)
+}
+
+/// The private key in a file.
+///
+/// # Errors
+/// The file cannot be used.
+pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_slice(&read(path)?)
+        .map_err(|_| unusable(path, "holds no private key in PEM form".to_owned()))
 }
 
 fn configure(files: &TlsFiles, protocols: &[&str]) -> Result<ServerConfig, TlsError> {
@@ -96,8 +110,7 @@ fn configure(files: &TlsFiles, protocols: &[&str]) -> Result<ServerConfig, TlsEr
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let key = PrivateKeyDer::from_pem_slice(&read(&files.key)?)
-        .map_err(|_| unusable(&files.key, "it holds no private key in PEM form".to_owned()))?;
+    let key = private_key(&files.key)?;
     let mut config = builder
         .with_single_cert(certificates(&files.certificate)?, key)
         .map_err(|error| unusable(&files.certificate, error.to_string()))?;
@@ -167,7 +180,7 @@ impl Tls {
     }
 
     /// The connections of a listener, as soon as their handshakes are done. One that does not finish is closed after
-    /// [`HANDSHAKE`], and holds up no other.
+    /// ten seconds, and holds up no other.
     pub fn secured(
         self,
         incoming: impl Stream<Item = io::Result<Counted<TcpStream>>> + Send,
@@ -229,6 +242,14 @@ impl HasPeer for Secured {
             },
             other => other,
         }
+    }
+}
+
+impl Connected for Secured {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer()
     }
 }
 

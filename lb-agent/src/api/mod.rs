@@ -26,9 +26,9 @@ mod tests;
 use std::{pin::Pin, sync::Arc, time::SystemTime};
 
 use lb_proto::v1::{self, balancer_server::Balancer};
-use lb_serve::calls::CallLimits;
+use lb_serve::{Peer, calls::CallLimits};
 use tokio::sync::{Semaphore, watch::Receiver};
-use tonic::{Request, Response, Status, Streaming, transport::server::UdsConnectInfo};
+use tonic::{Request, Response, Status, Streaming};
 
 pub use serve::serve;
 
@@ -84,17 +84,17 @@ fn stopping() -> Status {
 
 /// The origin of a change, for the log and for watchers.
 fn cause<T>(request: &Request<T>, call: &str) -> Arc<str> {
-    let peer = request
-        .extensions()
-        .get::<UdsConnectInfo>()
-        .and_then(|info| info.peer_cred);
-    match (peer, request.remote_addr()) {
-        (Some(peer), _) => match peer.pid() {
-            Some(pid) => format!("{call} by uid {} pid {pid}", peer.uid()),
-            None => format!("{call} by uid {}", peer.uid()),
-        },
-        (None, Some(address)) => format!("{call} from {address}"),
-        (None, None) => call.to_owned(),
+    match request.extensions().get::<Peer>() {
+        Some(Peer::Unix {
+            user,
+            process: Some(process),
+        }) => format!("{call} by uid {user} pid {process}"),
+        Some(Peer::Unix {
+            user,
+            process: None,
+        }) => format!("{call} by uid {user}"),
+        Some(Peer::Tcp { address, .. }) => format!("{call} from {address}"),
+        Some(Peer::Unknown) | None => call.to_owned(),
     }
     .into()
 }

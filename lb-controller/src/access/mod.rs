@@ -47,6 +47,7 @@ use self::{
     verbs::Verb,
 };
 use crate::{
+    clock::unix_now,
     controller::Controller,
     keeper::Keeper,
     records::{Stored, Unreadable},
@@ -235,7 +236,7 @@ impl Access {
             credentials(field).map_err(|error| failed(Reason::Malformed, &error.to_string()))?;
         match shown {
             Credentials::Bearer(token) => {
-                let caller = self.accounts().by_token(&token, now());
+                let caller = self.accounts().by_token(&token, unix_now());
                 caller.ok_or_else(|| {
                     let text = format!("the token {} is not known, or has ended", token.id());
                     failed(Reason::Token, &text)
@@ -369,10 +370,4 @@ fn local_user(text: &str) -> Option<u32> {
 /// Times in the log have milliseconds.
 fn milliseconds(time: jiff::Timestamp) -> jiff::Timestamp {
     jiff::Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time)
-}
-
-/// Since 1970.
-fn now() -> Duration {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.unwrap_or_default()
 }

@@ -7,10 +7,17 @@ use lb_serve::auth::Token;
 use super::{
     Access, Caller, Grant, REALM, Role,
     accounts::{AccountError, Accounts, check_password},
-    now,
+    audit::Wanted,
     record::{TokenRecord, UserRecord},
 };
-use crate::keeper::{Changes, KeeperError};
+use crate::{
+    clock::unix_now,
+    keeper::{Changes, KeeperError},
+};
+
+/// Entries of the audit log in an answer, unless it is said otherwise, and at most.
+const ENTRIES: usize = 100;
+const MOST_ENTRIES: usize = 10_000;
 
 /// Why an order was not followed. Nothing has changed then.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +72,7 @@ impl Access {
         password.map(check_password).transpose()?;
         let algorithms = self.0.settings.algorithms();
         let added = self.change_user(name, |accounts| {
-            let mut record = accounts.new_user(name, grants, now())?;
+            let mut record = accounts.new_user(name, grants, unix_now())?;
             if let Some(password) = password {
                 record.set_password(REALM, password, algorithms);
             }
@@ -125,7 +132,7 @@ impl Access {
     ) -> Result<(Token, TokenRecord), AccessError> {
         let _ordering = self.0.ordering.lock().await;
         let token = Token::new();
-        let now = now();
+        let now = unix_now();
         let (record, useless) = {
             let accounts = self.accounts();
             let record = accounts.new_token(&token, grant, description, now, life)?;
@@ -181,9 +188,26 @@ impl Access {
         self.accounts().token(id).ok().map(|record| record.project)
     }
 
-    /// The projects whose admin a caller is; `None` is everything.
+    /// The entries of the audit log that a caller asks for, of those that it may see: of a project, or of all whose admin it is.
     #[must_use]
-    pub fn administered(caller: &Caller) -> Option<Vec<u64>> {
+    pub fn wanted(
+        caller: &Caller,
+        project: Option<u64>,
+        since: Option<jiff::Timestamp>,
+        most: Option<u64>,
+    ) -> Wanted {
+        let most = most.map_or(ENTRIES, |most| usize::try_from(most).unwrap_or(usize::MAX));
+        Wanted {
+            since,
+            projects: project
+                .map(|project| vec![project])
+                .or_else(|| Self::administered(caller)),
+            most: most.clamp(1, MOST_ENTRIES),
+        }
+    }
+
+    /// The projects whose admin a caller is; `None` is everything.
+    fn administered(caller: &Caller) -> Option<Vec<u64>> {
         if caller.role(None) >= Some(Role::Admin) {
             return None;
         }

@@ -8,12 +8,8 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::{convert, guard};
 use crate::access::{
-    Access, AccessError, AccountError, Directory, Grant, Names, accounts::read_grant, audit::Wanted,
+    Access, AccessError, AccountError, Directory, Grant, Names, accounts::read_grant,
 };
-
-/// Entries of the audit log in an answer, unless it is said otherwise, and at most.
-const ENTRIES: u32 = 100;
-const MOST_ENTRIES: u32 = 10_000;
 
 /// The service.
 #[derive(Clone, Debug)]
@@ -180,17 +176,8 @@ impl Service for AccessApi {
                     .map_err(|error| Status::invalid_argument(format!("since: {error}")))?,
             ),
         };
-        let most = match request.most {
-            0 => ENTRIES,
-            most => most.min(MOST_ENTRIES),
-        };
-        let wanted = Wanted {
-            since,
-            projects: project
-                .map(|project| vec![project])
-                .or_else(|| Access::administered(&caller)),
-            most: most as usize,
-        };
+        let most = Some(request.most.into()).filter(|most| *most > 0);
+        let wanted = Access::wanted(&caller, project, since, most);
         let entries = self.access().audit().read(wanted).await;
         let entries = entries.map_err(|error| Status::unavailable(error.to_string()))?;
         Ok(Response::new(v1::ListAuditResponse {

@@ -3,25 +3,19 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use futures::{Stream, StreamExt as _};
 use lb_proto::controller::v1::{
     access_server::AccessServer,
     controller_server::{ControllerServer, SERVICE_NAME},
     history_server::HistoryServer,
 };
 use lb_serve::{
-    Endpoint, HasPeer, Listener, Socket, WithPeer,
+    Endpoint, Listener, Socket,
     calls::{CallLimits, Cost, MaxCalls},
     incoming, stopped,
     tls::Tls,
     watch_servers,
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
-    sync::watch::Receiver,
-    task::JoinSet,
-};
+use tokio::{net::TcpListener, sync::watch::Receiver, task::JoinSet};
 use tonic::transport::Server;
 
 use super::{Api, access::AccessApi, guard::Guard};
@@ -64,18 +58,8 @@ fn cost(path: &str) -> Cost {
     }
 }
 
-/// The other ends of connections, for the guard.
-fn with_peers<S>(
-    incoming: impl Stream<Item = std::io::Result<S>>,
-) -> impl Stream<Item = std::io::Result<WithPeer<S>>>
-where
-    S: HasPeer + AsyncRead + AsyncWrite,
-{
-    incoming.map(|stream| stream.map(WithPeer::new))
-}
-
-/// Serves the API, health and reflection on all of these, and by TLS on another, until `stopping` becomes true; then calls that run have a few
-/// seconds to end.
+/// Serves the API, health and reflection on all of these, and by TLS on another, until `stopping` becomes true; then calls that run
+/// have a few seconds to end.
 ///
 /// # Errors
 /// The first listener that fails, or that ends before the controller does, ends them all.
@@ -128,12 +112,12 @@ pub async fn serve(
             let served = match listener.into_socket() {
                 Socket::Unix(socket) => {
                     router
-                        .serve_with_incoming_shutdown(with_peers(incoming(socket)), stopped)
+                        .serve_with_incoming_shutdown(incoming(socket), stopped)
                         .await
                 }
                 Socket::Tcp(socket) => {
                     router
-                        .serve_with_incoming_shutdown(with_peers(incoming(socket)), stopped)
+                        .serve_with_incoming_shutdown(incoming(socket), stopped)
                         .await
                 }
             };
@@ -146,7 +130,7 @@ pub async fn serve(
         let router = router();
         let mut stop = stopping.clone();
         servers.spawn(async move {
-            let connections = with_peers(tls.secured(incoming(listener)));
+            let connections = tls.secured(incoming(listener));
             let stopped = async move { stopped(&mut stop).await };
             let served = router.serve_with_incoming_shutdown(connections, stopped);
             served.await.context("serving the API by TLS")?;

@@ -28,7 +28,7 @@ use super::handlers;
 use crate::{
     KINDS,
     controller::{Controller, Refused},
-    pool::{InstanceState, PoolOwner},
+    pool::PoolOwner,
     projects::{BalancerView, COMPLETE, OrderError, Projects, SERVING},
     queue::Execute,
     registry::{Key, Update},
@@ -146,17 +146,6 @@ impl Stopped {
 
 type Step<T = ()> = Result<T, Stopped>;
 
-/// Whether an instance serves.
-pub(super) const fn serves(state: InstanceState) -> bool {
-    state.serves()
-}
-
-/// How many instances of a pool serve.
-pub(super) fn serving(view: &PoolView) -> usize {
-    let instances = view.instances.iter();
-    instances.filter(|one| serves(one.state)).count()
-}
-
 /// The name of the load balancer that a member is.
 pub(super) fn balancer_name(
     environment: &Environment,
@@ -196,7 +185,7 @@ pub(super) fn backends(
     for member in members {
         let pool = pool_of_member(environment.id, *member);
         for view in controller.views(Some(&pool)).unwrap_or_default() {
-            let instances = view.instances.iter().filter(|one| serves(one.state));
+            let instances = view.instances.iter().filter(|one| one.state.serves());
             endpoints.extend(instances.filter_map(|one| one.endpoint));
         }
     }
@@ -462,12 +451,12 @@ impl Run {
 
 /// The least number of instances of a pool that serve.
 fn all_serve(view: &PoolView, least: u32) -> Result<(), String> {
-    let serving = serving(view);
+    let serving = view.serving().count();
     if view.power == Power::Running && serving >= least as usize {
         return Ok(());
     }
     let instances = view.instances.iter();
-    let first = instances.filter(|one| !serves(one.state)).map(|one| {
+    let first = instances.filter(|one| !one.state.serves()).map(|one| {
         let why = if one.reason.is_empty() {
             &one.phase
         } else {

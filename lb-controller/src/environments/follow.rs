@@ -21,7 +21,7 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     Environments,
-    execute::{backends, balancer_of, serving, tell, told_backends},
+    execute::{backends, balancer_of, tell, told_backends},
 };
 use crate::{
     KINDS, clock::unix_now, pool::PoolOwner, projects::SERVING, registry::Key, worker::PoolView,
@@ -204,7 +204,7 @@ fn member_serves(
                 .controller
                 .views(Some(&pool))
                 .unwrap_or_default();
-            Some(views.iter().any(|view| serving(view) > 0))
+            Some(views.iter().any(|view| view.serving().next().is_some()))
         }
         MemberKind::Balancer => {
             let view = balancer_of(&environments.projects, environment, member);

@@ -275,8 +275,8 @@ impl Environments {
     /// no project that is known.
     #[must_use]
     pub fn project_of_command(&self, id: CommandId) -> Option<Option<u64>> {
-        let command = self.commands.get(id).ok()?;
-        Some(self.commands.read(|state| project_of(state, &command)))
+        self.commands
+            .read(|state| Some(project_of(state, state.queue.get(id)?)))
     }
 
     /// Adds a member. A pool runs what its settings say as the controller's user, so it takes who may do that.

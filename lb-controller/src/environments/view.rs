@@ -6,10 +6,7 @@ use lb_commands::{
 };
 use lb_model::environment::pool_of_member;
 
-use super::{
-    Environments,
-    execute::{balancer_of, serves},
-};
+use super::{Environments, execute::balancer_of};
 use crate::projects::{Condition, SERVING};
 
 /// That all members serve that are to.
@@ -103,7 +100,7 @@ impl Environments {
                 view.object = pool.to_string();
                 for pool in self.controller.views(Some(&pool)).unwrap_or_default() {
                     let instances = &pool.instances;
-                    let serving = instances.iter().filter(|one| serves(one.state)).count();
+                    let serving = pool.serving().count();
                     view.serving = (serving, instances.len());
                     view.state = match pool.power {
                         Power::Running => {

@@ -14,13 +14,9 @@ use super::{
     routes::{Answer, JSON, not_allowed, object, ok, problem, query, query_text, refusal},
 };
 use crate::{
-    access::{Access, AccessError, AccountError, Grant, accounts::read_grant, audit::Wanted},
+    access::{Access, AccessError, AccountError, Grant, accounts::read_grant},
     api::convert,
 };
-
-/// Entries of the audit log in an answer, unless it is said otherwise, and at most.
-const ENTRIES: u64 = 100;
-const MOST_ENTRIES: u64 = 10_000;
 
 fn refused(error: &AccountError) -> Response<Body> {
     let text = error.to_string();
@@ -216,14 +212,7 @@ pub async fn audit<B>(site: &Site, request: &Request<B>) -> Answer {
         let seconds = i64::try_from(seconds).ok()?;
         jiff::Timestamp::from_second(seconds).ok()
     });
-    let most = query(request.uri(), "most").unwrap_or(ENTRIES);
-    let wanted = Wanted {
-        since,
-        projects: project
-            .map(|project| vec![project])
-            .or_else(|| Access::administered(&caller)),
-        most: usize::try_from(most.clamp(1, MOST_ENTRIES)).unwrap_or(1),
-    };
+    let wanted = Access::wanted(&caller, project, since, query(request.uri(), "most"));
     let entries = access(site).audit().read(wanted).await;
     let entries =
         entries.map_err(|error| problem(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()))?;

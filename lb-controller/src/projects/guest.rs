@@ -19,7 +19,7 @@ pub async fn follow(
     text: &str,
     checksum: &str,
 ) -> Result<(), String> {
-    let mut last = None;
+    let mut checked = Ok(());
     // The second time it reads the file again, although it is the same.
     for how in ["changed", "again"] {
         let command = Command {
@@ -35,15 +35,10 @@ pub async fn follow(
                 why.trim()
             ));
         }
-        let answer: Answer = serde_json::from_slice(&output.stdout)
-            .map_err(|error| format!("it does not answer as lb-proxy does: {error}"))?;
-        if answer.config.as_deref() == Some(checksum) {
-            return Ok(());
+        checked = Answer::read(&output.stdout)?.check(checksum);
+        if checked.is_ok() {
+            break;
         }
-        last = answer.not_followed;
     }
-    Err(match last {
-        Some(why) => format!("it does not follow its configuration: {why}"),
-        None => "it follows another configuration than it was given".to_owned(),
-    })
+    checked
 }

@@ -557,23 +557,7 @@ async fn see(
     if known(followed).as_ref() == Some(checksum) {
         return Some(view(true, "it serves".to_owned()));
     }
-    let machines = projects.0.means.making.nodes.as_ref();
-    let machines = machines.is_some_and(node::are_machines);
-    let following = match &made.configs {
-        Configs::Folders(_) => {
-            let folder = node::node_folder(&projects.0.means.state, record.id, name.number);
-            if machines {
-                match tokio::fs::read_to_string(folder.join(node::CONFIG)).await {
-                    Ok(text) => guest::follow(&projects.0.controller, &name, &text, checksum).await,
-                    Err(error) => Err(format!("reading its configuration: {error}")),
-                }
-            } else {
-                proxy::follow(HttpAddress::Unix(folder.join(node::SOCKET)), checksum).await
-            }
-        }
-        Configs::Carried { program, text, .. } => tell(projects, &name, program, text).await,
-    };
-    match following {
+    match follow(projects, record, &name, &made.configs, checksum).await {
         Ok(()) => {
             let mut followed = followed.lock().unwrap_or_else(PoisonError::into_inner);
             followed.insert(name.clone(), checksum.clone());
@@ -583,6 +567,27 @@ async fn see(
         // It serves by settings of before, if it has had some.
         Err(why) => Some(view(known(followed).is_some(), why)),
     }
+}
+
+/// Has a node follow its configuration.
+async fn follow(
+    projects: &Projects,
+    record: &BalancerRecord,
+    name: &InstanceName,
+    configs: &Configs,
+    checksum: &str,
+) -> Result<(), String> {
+    if let Configs::Carried { program, text, .. } = configs {
+        return tell(projects, name, program, text).await;
+    }
+    let folder = node::node_folder(&projects.0.means.state, record.id, name.number);
+    let nodes = projects.0.means.making.nodes.as_ref();
+    if !nodes.is_some_and(node::are_machines) {
+        return proxy::follow(HttpAddress::Unix(folder.join(node::SOCKET)), checksum).await;
+    }
+    let text = tokio::fs::read_to_string(folder.join(node::CONFIG)).await;
+    let text = text.map_err(|error| format!("reading its configuration: {error}"))?;
+    guest::follow(&projects.0.controller, name, &text, checksum).await
 }
 
 /// Has a node follow a configuration, wherever it is.

@@ -1,15 +1,16 @@
 //! TLS with clients: the certificate is chosen by the name that the client sends (SNI).
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, OnceLock},
 };
 
+use lb_serve::tls::{certificates, private_key};
 use rustls::{
     ServerConfig,
     client::verify_server_name,
     crypto::{CryptoProvider, ring},
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
+    pki_types::ServerName,
     server::{ClientHello, ParsedCertificate, ProducesTickets, ResolvesServerCert},
     sign::CertifiedKey,
 };
@@ -20,13 +21,8 @@ use crate::config::ListenerSettings;
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read or holds something else.
-    #[error("{path}: {reason}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
+    #[error(transparent)]
+    Files(#[from] lb_serve::tls::TlsError),
     /// The library refuses it.
     #[error("TLS of listener {0}: {1}")]
     Library(std::net::SocketAddr, rustls::Error),
@@ -102,21 +98,12 @@ pub fn configure(listener: &ListenerSettings) -> Result<Option<Arc<ServerConfig>
 }
 
 fn certified_key(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
-    let unusable = |path: &Path, reason: String| TlsError::File {
-        path: path.to_owned(),
-        reason,
-    };
-    let read = |path: &Path| std::fs::read(path).map_err(|error| unusable(path, error.to_string()));
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&read(certificate)?)
-        .collect::<Result<_, _>>()
-        .map_err(|error| unusable(certificate, error.to_string()))?;
-    if chain.is_empty() {
-        let reason = "holds no certificate in PEM form".to_owned();
-        return Err(unusable(certificate, reason));
-    }
-    let secret = PrivateKeyDer::from_pem_slice(&read(key)?)
-        .map_err(|_| unusable(key, "holds no private key in PEM form".to_owned()))?;
+    let chain = certificates(certificate)?;
     // This checks that they belong together.
-    CertifiedKey::from_der(chain, secret, &provider())
-        .map_err(|error| unusable(key, error.to_string()))
+    CertifiedKey::from_der(chain, private_key(key)?, &provider()).map_err(|error| {
+        TlsError::Files(lb_serve::tls::TlsError::File {
+            path: key.to_owned(),
+            reason: error.to_string(),
+        })
+    })
 }

@@ -1,6 +1,7 @@
 //! Real clients, and what they record.
 
 mod devices;
+mod exchange;
 mod flood;
 mod histogram;
 mod http;
@@ -17,6 +18,7 @@ use std::time::Duration;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
 pub use devices::{DevicePlan, Devices, Outage};
+pub use exchange::exchange;
 pub use flood::{Flood, FloodKind, FloodPlan};
 pub use histogram::Histogram;
 pub use http::{

@@ -1,52 +1,22 @@
 //! TLS, and certificates of clients.
 
-use std::{path::Path, process::Command};
+use std::process::Command;
 
 use anyhow::ensure;
-use lb_tests::binary;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use lb_tests::{Authority, binary};
 
 use crate::bed::{Bed, curl, port};
-
-/// An authority.
-struct Authority {
-    pem: String,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let pem = params.self_signed(&key).unwrap().pem();
-        Authority {
-            pem,
-            issuer: Issuer::new(params, key),
-        }
-    }
-
-    /// Writes a certificate for a name, and its key.
-    fn issue(&self, folder: &Path, file: &str, name: &str) {
-        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        params.distinguished_name.push(DnType::CommonName, name);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        std::fs::write(folder.join(format!("{file}.pem")), certificate.pem()).unwrap();
-        std::fs::write(folder.join(format!("{file}.key")), key.serialize_pem()).unwrap();
-    }
-}
 
 pub fn a_certificate_is_the_user_of_its_name() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let at = |name: &str| folder.path().join(name).display().to_string();
-    let (servers, clients, others) = (Authority::new(), Authority::new(), Authority::new());
-    std::fs::write(at("servers.pem"), &servers.pem)?;
-    std::fs::write(at("clients.pem"), &clients.pem)?;
-    servers.issue(folder.path(), "server", "localhost");
-    clients.issue(folder.path(), "ci", "ci.example");
-    clients.issue(folder.path(), "stranger", "stranger.example");
-    others.issue(folder.path(), "forged", "ci.example");
+    let (servers, clients, others) = (Authority::new()?, Authority::new()?, Authority::new()?);
+    std::fs::write(at("servers.pem"), servers.pem())?;
+    std::fs::write(at("clients.pem"), clients.pem())?;
+    servers.issue(folder.path(), "server", "localhost")?;
+    clients.issue(folder.path(), "ci", "ci.example")?;
+    clients.issue(folder.path(), "stranger", "stranger.example")?;
+    others.issue(folder.path(), "forged", "ci.example")?;
     let (http, api) = (port()?, port()?);
     let bed = Bed::with_projects(&format!(
         "anonymous = \"none\"\n[access.tls]\ncertificate = {:?}\nkey = {:?}\nclients = {:?}\n\

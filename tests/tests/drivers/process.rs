@@ -1,11 +1,11 @@
 //! The driver `process`.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{fs, sync::Arc, time::Duration};
 
 use anyhow::ensure;
 use lb_drivers::{Driver, Owned, Phase, process::ProcessDriver, process::Settings};
 use lb_model::pool::Launch;
-use lb_tests::binary;
+use lb_tests::{binary, remove_groups};
 
 use crate::conformance::{self, POLITE, Subject, find, script, until, until_printed};
 
@@ -51,46 +51,10 @@ impl Processes {
 impl Drop for Processes {
     fn drop(&mut self) {
         // A failed test leaves processes.
-        for mount in fs::read_dir("/sys/fs/cgroup")
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
-            for root in [mount.path(), "/sys/fs/cgroup".into()] {
-                for driver in ["process", "docker", "qemu"] {
-                    for suffix in ["", "-other"] {
-                        clear(&root.join(format!("lb-{driver}-{}{suffix}", self.owner)));
-                    }
-                }
-            }
+        for suffix in ["", "-other"] {
+            remove_groups(&format!("{}{suffix}", self.owner));
         }
     }
-}
-
-/// Kills what is in a tree of groups, and removes it.
-fn clear(group: &Path) {
-    if !group.join("cgroup.procs").is_file() {
-        return;
-    }
-    for child in fs::read_dir(group).into_iter().flatten().flatten() {
-        if child.path().is_dir() {
-            clear(&child.path());
-        }
-    }
-    let _ = lb_tests::wait_for("the end of a group", Duration::from_secs(10), || {
-        for pid in fs::read_to_string(group.join("cgroup.procs"))?.lines() {
-            if let Ok(pid) = pid.parse() {
-                // Fails for a process that has ended meanwhile.
-                let _ = nix::sys::signal::kill(
-                    nix::unistd::Pid::from_raw(pid),
-                    nix::sys::signal::Signal::SIGKILL,
-                );
-            }
-        }
-        // The group may be gone in this hierarchy.
-        fs::remove_dir(group)?;
-        Ok(Some(()))
-    });
 }
 
 impl Subject for Processes {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use lb_tests::Authority;
 use rustls::{
     ServerConfig, ServerConnection, StreamOwned,
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
@@ -140,12 +140,8 @@ pub fn programs_and_web_hooks_are_called() -> anyhow::Result<()> {
 pub fn web_hooks_speak_tls_and_trust_what_they_are_told_to() -> anyhow::Result<()> {
     let site = Site::new("env-tls", "")?;
     let folder = site.controller.folder().to_owned();
-    let mut parameters = CertificateParams::new(Vec::new())?;
-    parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(parameters, KeyPair::generate()?)?;
-    let key = KeyPair::generate()?;
-    let certificate =
-        CertificateParams::new(["localhost".to_owned()])?.signed_by(&key, &authority)?;
+    let authority = Authority::new()?;
+    let (certificate, key) = authority.certify("localhost")?;
     let config =
         ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()?

@@ -10,12 +10,9 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use lb_tests::{binary, wait_for};
+use lb_tests::{binary, command_tree, wait_for};
 
-use crate::{
-    bed::PATIENCE,
-    site::{Site, text},
-};
+use crate::{bed::PATIENCE, site::Site};
 
 const STATES: [&str; 7] = [
     "waiting",
@@ -116,8 +113,8 @@ fn follow(site: &mut Site, id: u64) -> anyhow::Result<(String, usize)> {
     }
     let tree = wait_for("the end of the order", PATIENCE, || {
         let tree = site.read(&format!("command show {id}"))?;
-        ensure!(tree[0]["state"] == "done", "{}", text(&tree));
-        Ok(Some(text(&tree)))
+        ensure!(tree[0]["state"] == "done", "{}", command_tree(&tree));
+        Ok(Some(command_tree(&tree)))
     });
     Ok((tree.with_context(|| site.controller.output())?, kills))
 }

@@ -2,13 +2,12 @@
 
 use std::{
     collections::BTreeSet,
-    fmt::Write as _,
     fs,
     ops::{Deref, DerefMut},
 };
 
 use anyhow::{Context as _, ensure};
-use lb_tests::wait_for;
+use lb_tests::{command_tree, wait_for};
 use serde_json::Value;
 
 use crate::bed::{Bed, PATIENCE};
@@ -67,7 +66,7 @@ impl Site {
     pub fn order(&self, line: &str) -> anyhow::Result<String> {
         let done = self.read(&format!("{line} --wait 120"));
         let tree = done.with_context(|| self.controller.output())?;
-        Ok(text(&tree))
+        Ok(command_tree(&tree))
     }
 
     /// The environment.
@@ -128,22 +127,6 @@ impl Site {
             return Ok(None);
         };
         let tree = self.read(&format!("command show {}", found["id"]))?;
-        Ok(Some(text(&tree)))
+        Ok(Some(command_tree(&tree)))
     }
-}
-
-/// A tree of commands: each with its words, and its state unless it is done.
-pub fn text(tree: &Value) -> String {
-    let mut text = String::new();
-    for command in tree.as_array().into_iter().flatten() {
-        let depth = command["depth"].as_u64().unwrap_or_default() as usize;
-        let state = match command["state"].as_str() {
-            Some("done") => "",
-            state => state.unwrap_or("?"),
-        };
-        let about = command["about"].as_str().unwrap_or("?");
-        let line = format!("{}{about} {state}", "  ".repeat(depth));
-        let _ = writeln!(text, "{}", line.trim_end());
-    }
-    text
 }

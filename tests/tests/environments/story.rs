@@ -1,12 +1,9 @@
 //! What an operator does with an environment.
 
 use anyhow::{Context as _, ensure};
-use lb_tests::wait_for;
+use lb_tests::{command_tree, wait_for};
 
-use crate::{
-    bed::PATIENCE,
-    site::{Site, text},
-};
+use crate::{bed::PATIENCE, site::Site};
 
 pub fn an_environment_comes_changes_and_goes() -> anyhow::Result<()> {
     let site = Site::new("env", "down_after=2s balancer.nodes=1")?;
@@ -225,7 +222,7 @@ pub fn commands_are_cancelled_and_tried_again() -> anyhow::Result<()> {
     site.run(&format!("command cancel {id} --why enough"))?;
     wait_for("the command to be undone", PATIENCE, || {
         let tree = site.read(&format!("command show {id}"))?;
-        let tree = text(&tree);
+        let tree = command_tree(&tree);
         let expected = "\
 add web-1 cancelled
   create web-1 cancelled
@@ -251,6 +248,9 @@ add web-1 cancelled
     ensure!(again > id, "{again}");
     site.run(&format!("command watch {again}"))?;
     let tree = site.read(&format!("command show {again}"))?;
-    ensure!(text(&tree) == "add web-1\n  create web-1\n", "{tree}");
+    ensure!(
+        command_tree(&tree) == "add web-1\n  create web-1\n",
+        "{tree}"
+    );
     Ok(())
 }

@@ -3,8 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    io::{Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::SocketAddr,
     path::PathBuf,
     time::Duration,
 };
@@ -370,20 +369,8 @@ impl Bed {
 
     /// Reads a page of the controller.
     pub fn http(&self, method: &str, path: &str, body: &str) -> anyhow::Result<(u16, String)> {
-        self.own.namespace().enter(|| {
-            let address: SocketAddr = HTTP.parse()?;
-            let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            write!(
-                stream,
-                "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
-                body.len()
-            )?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer)?;
-            let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;
-            let status = head.split(' ').nth(1).context("no status")?.parse()?;
-            Ok((status, body.to_owned()))
-        })?
+        self.own
+            .namespace()
+            .enter(|| client::exchange(HTTP.parse()?, method, path, body, PATIENCE))?
     }
 }

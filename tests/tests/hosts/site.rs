@@ -1,31 +1,14 @@
 //! An environment whose load balancers are on hosts.
 
-use std::{fmt::Write as _, time::Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
-use lb_tests::wait_for;
-use serde_json::Value;
+use lb_tests::{command_tree, wait_for};
 
 use crate::{
     bed::{Bed, PATIENCE},
     nodes::NODES,
 };
-
-/// A tree of commands: each with its words, and its state unless it is done.
-fn tree(commands: &Value) -> String {
-    let mut text = String::new();
-    for command in commands.as_array().into_iter().flatten() {
-        let depth = command["depth"].as_u64().unwrap_or_default() as usize;
-        let state = match command["state"].as_str() {
-            Some("done") => "",
-            state => state.unwrap_or("?"),
-        };
-        let about = command["about"].as_str().unwrap_or("?");
-        let line = format!("{}{about} {state}", "  ".repeat(depth));
-        let _ = writeln!(text, "{}", line.trim_end());
-    }
-    text
-}
 
 /// Waits until the newest command with these words has this tree.
 fn wait_tree(bed: &Bed, about: &str, expected: &str) -> anyhow::Result<()> {
@@ -34,7 +17,7 @@ fn wait_tree(bed: &Bed, about: &str, expected: &str) -> anyhow::Result<()> {
         let list = list.as_array().context("no list")?;
         let found = list.iter().rev().find(|one| one["about"] == about);
         let found = found.with_context(|| format!("{list:?}"))?;
-        let text = tree(&bed.read(&format!("command show {}", found["id"]))?);
+        let text = command_tree(&bed.read(&format!("command show {}", found["id"]))?);
         ensure!(text == expected, "{text}");
         Ok(Some(()))
     });
@@ -52,7 +35,9 @@ fn add(bed: &Bed, name: &str, port: u16) -> anyhow::Result<String> {
         bed.script().display(),
     );
     let done = bed.read(&line);
-    Ok(tree(&done.with_context(|| bed.controller.output())?))
+    Ok(command_tree(
+        &done.with_context(|| bed.controller.output())?,
+    ))
 }
 
 pub fn a_balancer_whose_host_is_away_is_replaced_on_another_one() -> anyhow::Result<()> {

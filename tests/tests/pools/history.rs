@@ -1,13 +1,9 @@
 //! The history of load of a real pool.
 
-use std::{
-    io::{Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, ensure};
-use lb_tests::wait_for;
+use lb_tests::{client, wait_for};
 use serde_json::Value;
 
 use crate::fixture::{Controller, PATIENCE, port};
@@ -15,19 +11,8 @@ use crate::fixture::{Controller, PATIENCE, port};
 /// Requests that are reported in each report.
 const REQUESTS: f64 = 50.0;
 
-fn ask(address: SocketAddr, line: &str, body: &str) -> anyhow::Result<(u16, String)> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    write!(
-        stream,
-        "{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;
-    let status = head.split(' ').nth(1).context("no status")?.parse()?;
-    Ok((status, body.to_owned()))
+fn ask(address: SocketAddr, method: &str, path: &str, body: &str) -> anyhow::Result<(u16, String)> {
+    client::exchange(address, method, path, body, PATIENCE)
 }
 
 fn history(controller: &Controller, words: &[&str]) -> anyhow::Result<Vec<Value>> {
@@ -45,7 +30,7 @@ pub fn what_a_pool_carried_is_kept_and_survives_a_kill() -> anyhow::Result<()> {
     let report = format!("{{\"requests\": {REQUESTS}, \"latency\": 0.02}}");
     let wait_points = |controller: &Controller, count: usize| {
         wait_for("points of the history", PATIENCE, || {
-            let reported = ask(http, "POST /v1/pools/web/demand", &report)?;
+            let reported = ask(http, "POST", "/v1/pools/web/demand", &report)?;
             ensure!(reported.0 == 204, "{reported:?}");
             std::thread::sleep(Duration::from_millis(200));
             let points = history(controller, &["web"])?;
@@ -87,7 +72,7 @@ pub fn what_a_pool_carried_is_kept_and_survives_a_kill() -> anyhow::Result<()> {
     );
     let csv = controller.lbctl("history", &["web", "--csv"])?;
     ensure!(csv.starts_with("time,rate,rate_max,"), "{csv}");
-    let (status, text) = ask(http, "GET /v1/history/web?format=csv", "")?;
+    let (status, text) = ask(http, "GET", "/v1/history/web?format=csv", "")?;
     ensure!(status == 200 && text.starts_with("time,rate,"), "{text}");
     let picture = controller.lbctl("history", &["web", "--plot", "-"])?;
     ensure!(picture.starts_with("<svg") && picture.contains("instances that serve"));
@@ -103,7 +88,7 @@ pub fn what_a_pool_carried_is_kept_and_survives_a_kill() -> anyhow::Result<()> {
         let error = controller.lbctl("history", words).unwrap_err().to_string();
         ensure!(error.contains(advice), "{words:?}: {error}");
     }
-    let (status, text) = ask(http, "GET /v1/history/web?from=x", "")?;
+    let (status, text) = ask(http, "GET", "/v1/history/web?from=x", "")?;
     ensure!(status == 422, "{text}");
     // It has its size.
     let folder = controller.state().join("history");

@@ -12,8 +12,7 @@ use lb_clients::health::{
 use lb_clients::load::{reader, reading::Quantity};
 use lb_clients::peer::{Secret, Tls};
 use lb_model::component::Component;
-use lb_tests::{Namespace, Process};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use lb_tests::{Authority, Namespace, Process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -30,19 +29,10 @@ struct Folder(TempDir);
 
 impl Folder {
     fn new() -> Self {
-        let mut parameters = CertificateParams::new(Vec::new()).unwrap();
-        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let issuer =
-            CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new([NAME.to_owned()])
-            .unwrap()
-            .signed_by(&key, &issuer)
-            .unwrap();
+        let authority = Authority::new().unwrap();
         let folder = Self(TempDir::with_prefix("lb-secure-").unwrap());
-        folder.write("ca.pem", &issuer.pem());
-        folder.write("server.pem", &certificate.pem());
-        folder.write("server.key", &key.serialize_pem());
+        folder.write("ca.pem", &authority.pem());
+        authority.issue(folder.0.path(), "server", NAME).unwrap();
         folder.write("password", PASSWORD);
         folder
     }

@@ -15,7 +15,7 @@ use lb_drivers::{
     qemu::{QemuDriver, Settings},
 };
 use lb_model::pool::{Attachment, InstanceName, Launch, Leg, Network as Place, Size, Vm};
-use lb_tests::{Host, Network, client, guest, wait_for};
+use lb_tests::{Host, Network, client, guest, remove_groups, wait_for};
 
 /// How long anything may take: everything is emulated, on a machine that does other things.
 pub const PATIENCE: Duration = Duration::from_secs(180);
@@ -132,47 +132,8 @@ impl Hypervisor {
 
 impl Drop for Hypervisor {
     fn drop(&mut self) {
-        clear_groups(&self.owner);
+        remove_groups(&self.owner);
     }
-}
-
-/// Ends what a failed test leaves.
-pub fn clear_groups(owner: &str) {
-    for mount in fs::read_dir("/sys/fs/cgroup")
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
-        for root in [mount.path(), "/sys/fs/cgroup".into()] {
-            clear(&root.join(format!("lb-qemu-{owner}")));
-        }
-    }
-}
-
-/// Kills what is in a tree of groups, and removes it.
-fn clear(group: &Path) {
-    if !group.join("cgroup.procs").is_file() {
-        return;
-    }
-    for child in fs::read_dir(group).into_iter().flatten().flatten() {
-        if child.path().is_dir() {
-            clear(&child.path());
-        }
-    }
-    let _ = wait_for("the end of a group", Duration::from_secs(10), || {
-        for pid in fs::read_to_string(group.join("cgroup.procs"))?.lines() {
-            if let Ok(pid) = pid.parse() {
-                // Fails for a process that has ended meanwhile.
-                let _ = nix::sys::signal::kill(
-                    nix::unistd::Pid::from_raw(pid),
-                    nix::sys::signal::Signal::SIGKILL,
-                );
-            }
-        }
-        // The group may be gone in this hierarchy.
-        fs::remove_dir(group)?;
-        Ok(Some(()))
-    });
 }
 
 fn settings(host: &Host) -> Settings {

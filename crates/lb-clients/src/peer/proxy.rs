@@ -22,10 +22,33 @@ const LONGEST: usize = 16 << 20;
 pub struct Answer {
     /// The checksum of the configuration that it follows.
     #[serde(default)]
-    pub config: Option<String>,
+    config: Option<String>,
     /// Why it does not follow a newer one.
     #[serde(default)]
-    pub not_followed: Option<String>,
+    not_followed: Option<String>,
+}
+
+impl Answer {
+    /// Reads what a proxy has answered at `/v1/services`.
+    ///
+    /// # Errors
+    /// It is no answer of a proxy.
+    pub fn read(body: &[u8]) -> Result<Self, String> {
+        serde_json::from_slice(body)
+            .map_err(|error| format!("it does not answer as lb-proxy does: {error}"))
+    }
+
+    /// Whether it follows the configuration with this checksum.
+    ///
+    /// # Errors
+    /// Why it does not, in words.
+    pub fn check(self, checksum: &str) -> Result<(), String> {
+        match self.not_followed {
+            _ if self.config.as_deref() == Some(checksum) => Ok(()),
+            Some(why) => Err(format!("it does not follow its configuration: {why}")),
+            None => Err("it follows another configuration than it was given".to_owned()),
+        }
+    }
 }
 
 /// Has the proxy with its administration at this address follow its configuration file, whose CRC-32 is `checksum`, as 8
@@ -36,8 +59,7 @@ pub struct Answer {
 pub async fn follow(address: HttpAddress, checksum: &str) -> Result<(), String> {
     let deadline = Deadline::after(PATIENCE);
     let mut proxy = HttpEndpoint::at(address);
-    let follows = |answer: &Answer| answer.config.as_deref() == Some(checksum);
-    if follows(&ask(&mut proxy, &deadline).await?) {
+    if ask(&mut proxy, &deadline).await?.check(checksum).is_ok() {
         return Ok(());
     }
     let reloaded = proxy
@@ -45,20 +67,12 @@ pub async fn follow(address: HttpAddress, checksum: &str) -> Result<(), String> 
         .await?;
     // What it refuses it says below, too.
     whole(reloaded)?;
-    let answer = ask(&mut proxy, &deadline).await?;
-    if follows(&answer) {
-        return Ok(());
-    }
-    Err(match answer.not_followed {
-        Some(why) => format!("it does not follow its configuration: {why}"),
-        None => "it follows another configuration than it was given".to_owned(),
-    })
+    ask(&mut proxy, &deadline).await?.check(checksum)
 }
 
 async fn ask(proxy: &mut HttpEndpoint, deadline: &Deadline) -> Result<Answer, String> {
     let body = whole(proxy.get("/v1/services", LONGEST, deadline).await?)?;
-    serde_json::from_slice(&body)
-        .map_err(|error| format!("it does not answer as lb-proxy does: {error}"))
+    Answer::read(&body)
 }
 
 /// The body of an answer; one that refuses says why.

@@ -2,7 +2,7 @@
 //!
 //! - [`record`]: what is stored of an environment.
 //! - [`handler`]: the events of members, and the handlers that are built in.
-//! - [`run`]: a run of a command about an environment: what changes of the record, and the commands that it orders.
+//! - `run.rs`: a run of a command about an environment: what changes of the record, and the commands that it orders.
 //! - [`answer`]: what an operator's own handler may answer.
 
 pub mod answer;

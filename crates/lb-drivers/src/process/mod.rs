@@ -29,16 +29,15 @@ use nix::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
-    sync::{Mutex as AsyncMutex, broadcast},
+    sync::broadcast,
 };
 
 pub(crate) use self::stat::{boot_id, stat};
 use crate::{
     Capabilities, Command, Driver, DriverError, Hint, Listed, MAX_OUTPUT, Output, Owned, Phase,
-    first,
-    folder::{Ending, Folder, Folders, Run},
-    group::{Group, Limits, Tree},
-    network::{COMPANION_SUFFIX, Connector},
+    folder::{Ending, Folder, Folders},
+    group::Group,
+    instances::{Instances, no_room},
     spawn::{self, NetworkOf, Place},
 };
 
@@ -51,20 +50,14 @@ pub static KIND: Kind = Kind::of::<Settings>(
 )
 .without_port();
 
-/// Hints that a slow reader may be behind.
-const HINTS: usize = 1_024;
 /// See [`Driver::list_age`].
 const LIST_AGE: Duration = Duration::from_secs(5);
 /// Pause between two looks at an instance that is to end.
 const LOOK: Duration = Duration::from_millis(10);
 /// How long a lock that another process has is waited for.
 const LOCK: Duration = Duration::from_secs(3);
-/// What programs find in `PATH` unless the template says otherwise.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Tells a process where its data is.
 const VOLUME: &str = "LB_VOLUME";
-/// Tells a process its name.
-const INSTANCE: &str = "LB_INSTANCE";
 
 lb_model::settings! {
     /// Settings of the driver `process`.
@@ -76,23 +69,11 @@ lb_model::settings! {
 #[derive(Debug)]
 pub struct ProcessDriver(Arc<Inner>);
 
-impl Drop for Inner {
-    fn drop(&mut self) {
-        // Without instances nothing of ours is left on the machine.
-        self.groups.remove_if_empty();
-    }
-}
-
 #[derive(Debug)]
 struct Inner {
-    folders: Folders,
-    groups: Tree,
-    connector: Connector,
-    hints: broadcast::Sender<Hint>,
+    instances: Arc<Instances>,
     /// What instances were made from, which does not change while they exist.
     launches: Mutex<HashMap<InstanceName, Arc<Launch>>>,
-    /// One call at a time for each instance.
-    turns: Mutex<HashMap<InstanceName, Arc<AsyncMutex<()>>>>,
     /// Instances that run and of which nobody knows what they were made from.
     unknown: Mutex<BTreeSet<InstanceName>>,
     /// No other controller of this owner works on this machine. `None` if the lock is gone with the driver's folder.
@@ -108,79 +89,42 @@ impl ProcessDriver {
         let opening = |error: io::Error| DriverError::failed("opening the driver process", error);
         let folders = Folders::open(owned.state.join(NAME)).map_err(opening)?;
         let lock = lock(&folders).map_err(opening)?;
-        let groups = Tree::open(NAME, &owned.owner).map_err(opening)?;
-        let hints = broadcast::Sender::new(HINTS);
-        let connector = Connector::new(owned, groups.clone(), hints.clone());
+        let instances = Arc::new(Instances::open(NAME, folders, owned).map_err(opening)?);
+        instances.watch_all(as_seen).map_err(opening)?;
         let inner = Arc::new(Inner {
-            connector,
-            folders,
-            groups,
-            hints,
+            instances,
             launches: Mutex::default(),
-            turns: Mutex::default(),
             unknown: Mutex::default(),
             lock: Mutex::new(Some(lock)),
         });
-        // The processes of an earlier run are watched as if this one had started them.
-        for name in inner.folders.names().map_err(opening)? {
-            if let Ok(Some(run)) = inner.first_process(&name) {
-                inner.watch_end(&name, run.pid);
-            }
-        }
         Ok(ProcessDriver(inner))
     }
 
-    /// Does blocking work on an instance when no other call works on it. If the caller goes away the work goes on, and the
-    /// next call waits for it.
     async fn work<T: Send + 'static>(
         &self,
         name: &InstanceName,
         doing: &'static str,
-        work: impl FnOnce(&Arc<Inner>) -> Result<T, DriverError> + Send + 'static,
+        work: impl FnOnce(&Arc<Inner>, &InstanceName) -> Result<T, DriverError> + Send + 'static,
     ) -> Result<T, DriverError> {
-        let turn = self.0.turn(name).lock_owned().await;
-        let inner = Arc::clone(&self.0);
-        let done = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            work(&inner)
-        });
-        done.await
-            .unwrap_or_else(|error| Err(DriverError::failed(doing, error)))
+        self.0.instances.work(&self.0, name, doing, work).await
     }
 }
 
+/// Nothing is known of how a process ended but what was seen.
+fn as_seen(_: &Folder, ending: Ending) -> Ending {
+    ending
+}
+
 impl Inner {
-    fn group(&self, name: &InstanceName) -> Group {
-        self.groups.group(&name.to_string())
-    }
-
-    /// What whoever works on an instance holds.
-    fn turn(&self, name: &InstanceName) -> Arc<AsyncMutex<()>> {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        // Those that nobody waits for are forgotten.
-        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
-        Arc::clone(turns.entry(name.clone()).or_default())
-    }
-
-    fn hint(&self, name: &InstanceName) {
-        // Nobody may listen.
-        let _ = self.hints.send(Hint::Changed(name.clone()));
-    }
-
-    /// The first process of an instance, if it lives.
-    fn first_process(&self, name: &InstanceName) -> io::Result<Option<Run>> {
-        first::find(&self.folders.of(name), &self.group(name))
-    }
-
     fn phase(&self, name: &InstanceName) -> io::Result<Phase> {
-        if self.first_process(name)?.is_some() {
-            return Ok(if self.group(name).is_frozen()? {
+        if self.instances.first_process(name)?.is_some() {
+            return Ok(if self.instances.group(name).is_frozen()? {
                 Phase::Paused
             } else {
                 Phase::Running
             });
         }
-        let folder = self.folders.of(name);
+        let folder = self.instances.folders.of(name);
         let ending = match (folder.ending()?, folder.run()?) {
             (Some(ending), _) => ending,
             // Nobody saw how it ended.
@@ -188,13 +132,13 @@ impl Inner {
             (None, None)
                 if folder.exists()
                     && !folder.was_started()
-                    && !self.group(name).is_populated()? =>
+                    && !self.instances.group(name).is_populated()? =>
             {
                 return Ok(Phase::Created);
             }
             (None, None) => Ending::default(),
         };
-        let left = self.group(name).is_populated()?;
+        let left = self.instances.group(name).is_populated()?;
         let reason = match (ending.reason.as_str(), left) {
             ("", true) => "processes that it started are left".to_owned(),
             (reason, _) => reason.to_owned(),
@@ -208,19 +152,13 @@ impl Inner {
     fn list(&self) -> Result<Vec<Listed>, DriverError> {
         let listing = |error: io::Error| DriverError::failed("listing processes", error);
         self.keep_folder().map_err(listing)?;
-        // Groups first: an instance that is made meanwhile has its folder before its group.
-        let mut names = BTreeSet::new();
-        for group in self.groups.names().map_err(listing)? {
-            let name = group.strip_suffix(COMPANION_SUFFIX).unwrap_or(&group);
-            names.extend(name.parse::<InstanceName>());
-        }
-        names.extend(self.folders.names().map_err(listing)?);
+        let names = self.instances.names().map_err(listing)?;
         let mut launches = std::mem::take(&mut *self.launches());
         launches.retain(|name, _| names.contains(name));
         let mut listed = Vec::with_capacity(names.len());
         for name in names {
             let phase = self.phase(&name).map_err(listing)?;
-            let folder = self.folders.of(&name);
+            let folder = self.instances.folders.of(&name);
             let known = launches.get(&name).cloned();
             let launch = self.made_from(&name, known, phase.is_up());
             if let Some(launch) = &launch {
@@ -236,11 +174,12 @@ impl Inner {
                 fault: attached
                     .filter(|_| phase.is_up())
                     .and_then(|(address, attachment)| {
-                        self.connector
+                        self.instances
+                            .connector
                             .fault(&name, address, attachment, folder.path())
                     }),
                 cgroup: if phase.is_up() {
-                    self.group(&name).path().to_owned()
+                    self.instances.group(&name).path().to_owned()
                 } else {
                     String::new()
                 },
@@ -259,18 +198,18 @@ impl Inner {
     /// Makes the driver's folder and its lock again if somebody removed them. The folders of the instances that run follow.
     fn keep_folder(&self) -> io::Result<()> {
         let mut held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        let path = self.folders.lock_path();
+        let path = self.instances.folders.lock_path();
         if held.is_some() && path.exists() {
             return Ok(());
         }
-        if self.folders.make_again()? {
+        if self.instances.folders.make_again()? {
             tracing::error!(
                 "the folder of {} was removed; it is made again",
                 path.display()
             );
         }
         *held = None;
-        *held = Some(lock(&self.folders)?);
+        *held = Some(lock(&self.instances.folders)?);
         Ok(())
     }
 
@@ -282,7 +221,7 @@ impl Inner {
         known: Option<Arc<Launch>>,
         is_up: bool,
     ) -> Option<Arc<Launch>> {
-        let folder = self.folders.of(name);
+        let folder = self.instances.folders.of(name);
         let found = match known {
             Some(launch) if is_up && !folder.is_of(&launch) => {
                 self.note_again(name, &launch);
@@ -311,23 +250,23 @@ impl Inner {
 
     /// Notes again what a running instance was made from, and its first process, unless somebody works on it.
     fn note_again(&self, name: &InstanceName, launch: &Launch) {
-        let Ok(_turn) = self.turn(name).try_lock_owned() else {
+        let Ok(_turn) = self.instances.turn(name).try_lock_owned() else {
             return;
         };
         let again = || -> io::Result<bool> {
             // It may have been removed since it was listed.
-            if !self.group(name).is_populated()? {
+            if !self.instances.group(name).is_populated()? {
                 return Ok(false);
             }
-            self.folders.create(launch)?;
-            self.folders.of(name).set_launch(launch)?;
-            self.first_process(name)?;
+            self.instances.folders.create(launch)?;
+            self.instances.folders.of(name).set_launch(launch)?;
+            self.instances.first_process(name)?;
             Ok(true)
         };
         match again() {
             Ok(true) => tracing::error!(
                 "what {name} was made from was removed or damaged in {}; it is written again",
-                self.folders.of(name).path().display()
+                self.instances.folders.of(name).path().display()
             ),
             Ok(false) => {}
             Err(error) => tracing::error!("writing again what {name} was made from: {error}"),
@@ -336,13 +275,6 @@ impl Inner {
 
     fn launches(&self) -> MutexGuard<'_, HashMap<InstanceName, Arc<Launch>>> {
         self.launches.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn launch(&self, name: &InstanceName) -> Result<Launch, DriverError> {
-        let launch = self.folders.of(name).launch();
-        launch
-            .map_err(|error| DriverError::failed(format!("reading {name}"), error))?
-            .ok_or_else(|| DriverError::NotFound(name.clone()))
     }
 
     fn create(&self, launch: &Launch) -> Result<(), DriverError> {
@@ -365,72 +297,46 @@ impl Inner {
             }
             Err(error) => return Err(invalid(format!("{}: {error}", program.display()))),
         }
-        let creating = |error: io::Error| self.no_room(name, "making", error);
+        let creating = |error: io::Error| no_room(name, "making", error);
         if let Some((source, _)) = &launch.volume {
             make_volume(source, launch.user).map_err(creating)?;
         }
-        self.folders.create(launch).map_err(creating)?;
+        self.instances.folders.create(launch).map_err(creating)?;
         // One that exists may have been made from something else.
-        if let Ok(Some(launch)) = self.folders.of(name).launch() {
+        if let Ok(Some(launch)) = self.instances.folders.of(name).launch() {
             self.launches().insert(name.clone(), Arc::new(launch));
         }
         Ok(())
     }
 
-    /// An error of the system, which may be that it has no room.
-    fn no_room(&self, name: &InstanceName, doing: &str, error: io::Error) -> DriverError {
-        match error.raw_os_error() {
-            Some(libc::EAGAIN | libc::ENOMEM | libc::ENOSPC | libc::ENFILE | libc::EMFILE) => {
-                DriverError::NoRoom {
-                    name: name.clone(),
-                    why: error.to_string(),
-                }
-            }
-            _ => DriverError::failed(format!("{doing} {name}"), error),
-        }
-    }
-
-    fn start(self: &Arc<Self>, name: &InstanceName) -> Result<(), DriverError> {
-        let launch = self.launch(name)?;
-        let starting = |error: io::Error| self.no_room(name, "starting", error);
-        let folder = self.folders.of(name);
-        if let Some(run) = self.first_process(name).map_err(starting)? {
+    fn start(&self, name: &InstanceName) -> Result<(), DriverError> {
+        let launch = self.instances.launch(name)?;
+        let starting = |error: io::Error| no_room(name, "starting", error);
+        let folder = self.instances.folders.of(name);
+        if let Some(run) = self.instances.first_process(name).map_err(starting)? {
             let address = launch.endpoint.ip();
             if let Some(attachment) = launch.attachment()
                 && self
+                    .instances
                     .connector
                     .fault(name, address, attachment, folder.path())
                     .is_some()
             {
-                self.connector
-                    .connect(name, run.pid, address, attachment, folder.path())?;
+                self.instances.connector.connect(
+                    name,
+                    run.pid,
+                    address,
+                    attachment,
+                    folder.path(),
+                )?;
             }
             return Ok(());
         }
-        let group = self.group(name);
-        // What is left of an earlier run.
-        group.kill().map_err(starting)?;
-        folder.clear_ending().map_err(starting)?;
-        group.create().map_err(starting)?;
-        group
-            .limit(&Limits {
-                cpu: launch.cpu,
-                memory: launch.memory,
-                processes: launch.processes,
-            })
-            .map_err(starting)?;
-        let child = self.spawn(&launch, &folder, &group)?;
-        let pid = child.id();
-        if let Some(stat) = stat(pid) {
-            let run = Run {
-                pid,
-                started: stat.started,
-                boot: boot_id(),
-            };
-            folder.set_run(&run).map_err(starting)?;
-        }
-        self.watch_end(name, pid);
-        self.hint(name);
+        self.instances.prepare(&launch).map_err(starting)?;
+        let child = self.spawn(&launch, &folder, &self.instances.group(name))?;
+        let begun = self.instances.begun(name, child.id(), as_seen);
+        begun.map_err(starting)?;
+        self.instances.hint(name);
         Ok(())
     }
 
@@ -444,7 +350,7 @@ impl Inner {
                     launch.program.as_deref().unwrap_or(Path::new("")).display()
                 ),
             },
-            _ => self.no_room(name, "starting", error),
+            _ => no_room(name, "starting", error),
         };
         let log = folder.open_log().map_err(starting)?;
         let words = launch.program.iter().map(|path| path.as_os_str());
@@ -465,7 +371,8 @@ impl Inner {
         };
         let connected = spawn::spawn_connected(command, place, |pid| {
             let address = launch.endpoint.ip();
-            self.connector
+            self.instances
+                .connector
                 .connect(name, pid, address, attachment, folder.path())
                 .map_err(SpawnError::Driver)
         });
@@ -475,28 +382,13 @@ impl Inner {
         })
     }
 
-    /// Notes how an instance ends, as soon as it does, and tells watchers.
-    fn watch_end(self: &Arc<Self>, name: &InstanceName, pid: u32) {
-        let inner = Arc::downgrade(self);
-        let name = name.clone();
-        let folder = self.folders.of(&name);
-        first::watch_end(self.group(&name), pid, move |ending| {
-            if let Err(error) = folder.set_ending(&ending) {
-                tracing::warn!("noting how {name} ended: {error}");
-            }
-            if let Some(inner) = inner.upgrade() {
-                inner.hint(&name);
-            }
-        });
-    }
-
     fn stop(&self, name: &InstanceName, grace: Duration) -> Result<(), DriverError> {
-        let group = self.group(name);
+        let group = self.instances.group(name);
         let stopping = |error: io::Error| DriverError::failed(format!("stopping {name}"), error);
-        if !self.folders.of(name).exists() && !group.is_populated().map_err(stopping)? {
+        if !self.instances.folders.of(name).exists() && !group.is_populated().map_err(stopping)? {
             return Err(DriverError::NotFound(name.clone()));
         }
-        if let Some(run) = self.first_process(name).map_err(stopping)?
+        if let Some(run) = self.instances.first_process(name).map_err(stopping)?
             && !grace.is_zero()
         {
             send(run.pid, Signal::SIGTERM);
@@ -509,31 +401,36 @@ impl Inner {
             }
         }
         group.kill().map_err(stopping)?;
-        self.connector.disconnect(name)?;
-        self.hint(name);
+        self.instances.connector.disconnect(name)?;
+        self.instances.hint(name);
         Ok(())
     }
 
     fn remove(&self, name: &InstanceName) -> Result<(), DriverError> {
         let removing = |error: io::Error| DriverError::failed(format!("removing {name}"), error);
-        let group = self.group(name);
+        let group = self.instances.group(name);
         group.kill().map_err(removing)?;
-        self.connector.disconnect(name)?;
+        self.instances.connector.disconnect(name)?;
         group.remove().map_err(removing)?;
-        self.folders.remove(name).map_err(removing)?;
-        self.hint(name);
+        self.instances.folders.remove(name).map_err(removing)?;
+        self.instances.hint(name);
         Ok(())
     }
 
     fn freeze(&self, name: &InstanceName, frozen: bool) -> Result<(), DriverError> {
         let doing = if frozen { "pausing" } else { "resuming" };
         let failed = |error: io::Error| DriverError::failed(format!("{doing} {name}"), error);
-        self.launch(name)?;
-        if self.first_process(name).map_err(failed)?.is_none() {
+        self.instances.launch(name)?;
+        if self
+            .instances
+            .first_process(name)
+            .map_err(failed)?
+            .is_none()
+        {
             return Err(failed(io::Error::other("it does not run")));
         }
-        self.group(name).freeze(frozen).map_err(failed)?;
-        self.hint(name);
+        self.instances.group(name).freeze(frozen).map_err(failed)?;
+        self.instances.hint(name);
         Ok(())
     }
 }
@@ -590,8 +487,8 @@ fn program<S: AsRef<std::ffi::OsStr>>(
     command
         .args(words)
         .env_clear()
-        .env("PATH", PATH)
-        .env(INSTANCE, launch.name.to_string());
+        .env("PATH", spawn::PATH)
+        .env(spawn::INSTANCE, launch.name.to_string());
     if let Some((source, _)) = &launch.volume {
         command.env(VOLUME, source);
     }
@@ -700,12 +597,12 @@ impl Driver for ProcessDriver {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities {
-            pause: self.0.groups.can_freeze(),
+            pause: self.0.instances.groups.can_freeze(),
             exec: true,
             logs: true,
             watch: true,
             bridge: true,
-            limits: self.0.groups.has_limits(),
+            limits: self.0.instances.groups.has_limits(),
             ..Capabilities::default()
         }
     }
@@ -717,48 +614,44 @@ impl Driver for ProcessDriver {
     }
 
     async fn create(&self, launch: &Launch) -> Result<(), DriverError> {
-        let launch = launch.clone();
-        let name = launch.name.clone();
-        self.work(&name, "making an instance", move |inner| {
-            inner.create(&launch)
+        let own = launch.clone();
+        self.work(&launch.name, "making an instance", move |inner, _| {
+            inner.create(&own)
         })
         .await
     }
 
     async fn start(&self, name: &InstanceName) -> Result<(), DriverError> {
-        let own = name.clone();
-        self.work(name, "starting an instance", move |inner| inner.start(&own))
-            .await
+        self.work(name, "starting an instance", move |inner, name| {
+            inner.start(name)
+        })
+        .await
     }
 
     async fn stop(&self, name: &InstanceName, grace: Duration) -> Result<(), DriverError> {
-        let own = name.clone();
-        self.work(name, "stopping an instance", move |inner| {
-            inner.stop(&own, grace)
+        self.work(name, "stopping an instance", move |inner, name| {
+            inner.stop(name, grace)
         })
         .await
     }
 
     async fn remove(&self, name: &InstanceName) -> Result<(), DriverError> {
-        let own = name.clone();
-        self.work(name, "removing an instance", move |inner| {
-            inner.remove(&own)
+        self.work(name, "removing an instance", move |inner, name| {
+            inner.remove(name)
         })
         .await
     }
 
     async fn pause(&self, name: &InstanceName) -> Result<(), DriverError> {
-        let own = name.clone();
-        self.work(name, "pausing an instance", move |inner| {
-            inner.freeze(&own, true)
+        self.work(name, "pausing an instance", move |inner, name| {
+            inner.freeze(name, true)
         })
         .await
     }
 
     async fn resume(&self, name: &InstanceName) -> Result<(), DriverError> {
-        let own = name.clone();
-        self.work(name, "resuming an instance", move |inner| {
-            inner.freeze(&own, false)
+        self.work(name, "resuming an instance", move |inner, name| {
+            inner.freeze(name, false)
         })
         .await
     }
@@ -767,12 +660,12 @@ impl Driver for ProcessDriver {
         let running = |error: io::Error| {
             DriverError::failed(format!("running {:?} in {name}", command.words), error)
         };
-        let launch = self.0.launch(name)?;
-        let run_of = self.0.first_process(name).map_err(running)?;
+        let launch = self.0.instances.launch(name)?;
+        let run_of = self.0.instances.first_process(name).map_err(running)?;
         let Some(run_of) = run_of else {
             return Err(running(io::Error::other("it does not run")));
         };
-        let folder = self.0.folders.of(name);
+        let folder = self.0.instances.folders.of(name);
         let mut process = program(&launch, &folder, &command.words);
         let network = match launch.attachment() {
             Some(_) => {
@@ -782,7 +675,7 @@ impl Driver for ProcessDriver {
             None => NetworkOf::Own,
         };
         let place = Place {
-            members: self.0.group(name).members().map_err(running)?,
+            members: self.0.instances.group(name).members().map_err(running)?,
             network,
             user: launch.user,
         };
@@ -793,17 +686,12 @@ impl Driver for ProcessDriver {
     }
 
     async fn logs(&self, name: &InstanceName, most: usize) -> Result<Vec<u8>, DriverError> {
-        let folder = self.0.folders.of(name);
-        if !folder.exists() {
-            return Err(DriverError::NotFound(name.clone()));
-        }
-        folder
-            .log(most)
-            .map_err(|error| DriverError::failed(format!("reading what {name} printed"), error))
+        let what = format!("what {name} printed");
+        self.0.instances.logs(name, &what, most)
     }
 
     fn watch(&self) -> broadcast::Receiver<Hint> {
-        self.0.hints.subscribe()
+        self.0.instances.watch()
     }
 
     /// A list is a few small files of each instance.

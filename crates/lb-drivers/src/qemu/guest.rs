@@ -15,7 +15,7 @@ use super::{
     machine::{AGENT, START},
     qmp::Agent,
 };
-use crate::{Command, DriverError, MAX_OUTPUT, Output};
+use crate::{Command, DriverError, MAX_OUTPUT, Output, spawn::INSTANCE};
 
 /// How long an agent may take to answer. One that does not run never does.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -25,8 +25,6 @@ const PROGRAM: Duration = Duration::from_secs(3_600);
 const LOOK: Duration = Duration::from_millis(20);
 /// The program in a guest that reads what it is told: who it is now, and what it runs.
 const WAKE: &str = "/lb/wake";
-/// Tells a process its name.
-const INSTANCE: &str = "LB_INSTANCE";
 /// What programs find in `PATH`.
 const PATH: &str = "PATH=/programs:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -136,11 +134,16 @@ impl Inner {
         let running = |error: io::Error| {
             DriverError::failed(format!("running {:?} in {name}", command.words), error)
         };
-        let launch = self.launch(name)?;
-        if self.process(name).map_err(running)?.is_none() {
+        let launch = self.instances.launch(name)?;
+        if self
+            .instances
+            .first_process(name)
+            .map_err(running)?
+            .is_none()
+        {
             return Err(running(io::Error::other("it does not run")));
         }
-        let folder = self.folders.of(name);
+        let folder = self.instances.folders.of(name);
         let mut agent = Agent::connect(folder.path(), AGENT, ANSWER).map_err(|error| {
             let why = "its guest does not answer; it needs the QEMU guest agent";
             running(io::Error::other(format!("{why}: {error}")))

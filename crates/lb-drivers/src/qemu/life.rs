@@ -19,12 +19,13 @@ use super::{
     moving::{self, Saved},
     qmp::Monitor,
     states::State,
+    with_status,
 };
 use crate::{
     DriverError,
-    folder::{Ending, Folder, Run},
-    group::{Group, Limits},
-    process::{boot_id, stat},
+    folder::{Ending, Folder},
+    group::Group,
+    instances::no_room,
     spawn::{self, NetworkOf, Place},
 };
 
@@ -46,8 +47,6 @@ const LOWEST: i32 = 19;
 const OVERHEAD: u64 = 160 << 20;
 /// Where QEMU's own words are, in the instance's folder.
 pub(super) const WORDS: &str = "qemu.log";
-/// What QEMU finds in `PATH`.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A machine whose QEMU answers.
 pub(super) struct Up {
@@ -81,7 +80,7 @@ impl Starting<'_> {
                 begin,
             ))
             .env_clear()
-            .env("PATH", PATH)
+            .env("PATH", spawn::PATH)
             .current_dir(self.folder)
             .stdin(state.map_or_else(Stdio::null, Stdio::from))
             .stdout(words.try_clone()?)
@@ -101,8 +100,7 @@ impl Starting<'_> {
         let end = Instant::now() + READY;
         loop {
             if let Some(status) = child.try_wait()? {
-                let why = fs::read_to_string(self.folder.join(WORDS)).unwrap_or_default();
-                let why = why.trim().lines().last().unwrap_or_default().to_owned();
+                let why = last_words(self.folder);
                 return Err(io::Error::other(format!(
                     "QEMU has ended with {status}: {why}"
                 )));
@@ -121,6 +119,12 @@ impl Starting<'_> {
     }
 }
 
+/// What QEMU itself has said last.
+fn last_words(folder: &Path) -> String {
+    let words = fs::read_to_string(folder.join(WORDS)).unwrap_or_default();
+    words.trim().lines().last().unwrap_or_default().to_owned()
+}
+
 /// Waits until a machine has read its state. Its QEMU ends if it cannot.
 pub(super) fn wait_restored(up: &mut Up, folder: &Path) -> io::Result<()> {
     let end = Instant::now() + READY;
@@ -135,8 +139,7 @@ pub(super) fn wait_restored(up: &mut Up, folder: &Path) -> io::Result<()> {
                 ));
             }
             Err(error) => {
-                let why = fs::read_to_string(folder.join(WORDS)).unwrap_or_default();
-                let why = why.trim().lines().last().unwrap_or_default().to_owned();
+                let why = last_words(folder);
                 return Err(io::Error::other(format!("{error}: {why}")));
             }
         }
@@ -187,13 +190,14 @@ impl Inner {
 
     pub(super) fn create(&self, launch: &Launch) -> Result<(), DriverError> {
         let name = &launch.name;
-        if self.folders.of(name).exists() {
+        if self.instances.folders.of(name).exists() {
             return Ok(());
         }
         let vm = self.checked(launch)?;
-        self.folders
+        self.instances
+            .folders
             .create_with(launch, |folder| self.fill(launch, &vm, folder))
-            .map_err(|error| self.no_room(name, "making", error))
+            .map_err(|error| no_room(name, "making", error))
     }
 
     /// Puts what a machine needs into its folder.
@@ -275,7 +279,9 @@ impl Inner {
             return Vec::new();
         };
         let address = launch.endpoint.ip();
-        self.connector.taps(&launch.name, address, attachment)
+        self.instances
+            .connector
+            .taps(&launch.name, address, attachment)
     }
 
     /// Connects a machine that runs, if it is not.
@@ -283,7 +289,8 @@ impl Inner {
         match launch.attachment() {
             Some(attachment) => {
                 let address = launch.endpoint.ip();
-                self.connector
+                self.instances
+                    .connector
                     .connect_taps(&launch.name, address, attachment)
             }
             None => Ok(()),
@@ -291,10 +298,15 @@ impl Inner {
     }
 
     pub(super) fn start(self: &Arc<Self>, name: &InstanceName) -> Result<(), DriverError> {
-        let launch = self.launch(name)?;
-        let starting = |error: io::Error| self.no_room(name, "starting", error);
-        let folder = self.folders.of(name);
-        if self.process(name).map_err(starting)?.is_some() {
+        let launch = self.instances.launch(name)?;
+        let starting = |error: io::Error| no_room(name, "starting", error);
+        let folder = self.instances.folders.of(name);
+        if self
+            .instances
+            .first_process(name)
+            .map_err(starting)?
+            .is_some()
+        {
             let mut monitor = Monitor::connect(folder.path(), CONTROL).map_err(starting)?;
             let status = monitor.status().map_err(starting)?;
             let is_half = moving::is_suspended(&folder) || moving::is_anothers(&folder);
@@ -341,26 +353,16 @@ impl Inner {
 
     /// Starts an instance's QEMU anew, and connects it, unless it goes on as somebody else: then it is told who it is first.
     pub(super) fn spawn(
-        self: &Arc<Self>,
+        &self,
         launch: &Launch,
         vm: &Vm,
         begin: Begin<'_>,
         state: Option<File>,
     ) -> Result<Up, DriverError> {
         let name = &launch.name;
-        let starting = |error: io::Error| self.no_room(name, "starting", error);
-        let (folder, group) = (self.folders.of(name), self.group(name));
-        // What is left of an earlier run.
-        group.kill().map_err(starting)?;
-        folder.clear_ending().map_err(starting)?;
-        group.create().map_err(starting)?;
-        group
-            .limit(&Limits {
-                cpu: launch.cpu,
-                memory: launch.memory,
-                processes: launch.processes,
-            })
-            .map_err(starting)?;
+        let starting = |error: io::Error| no_room(name, "starting", error);
+        let (folder, group) = (self.instances.folders.of(name), self.instances.group(name));
+        self.instances.prepare(launch).map_err(starting)?;
         self.tell(launch, folder.path()).map_err(starting)?;
         // The console goes on; QEMU makes the file only if it is not there.
         folder.open_log().map_err(starting)?;
@@ -376,33 +378,21 @@ impl Inner {
         }
         .start(begin, state)
         .map_err(starting)?;
-        let pid = up.child.id();
-        if let Some(stat) = stat(pid) {
-            let run = Run {
-                pid,
-                started: stat.started,
-                boot: boot_id(),
-            };
-            folder.set_run(&run).map_err(starting)?;
-        }
-        self.watch_end(name, pid);
+        let begun = self.instances.begun(name, up.child.id(), with_status);
+        begun.map_err(starting)?;
         if !moving::is_anothers(&folder) {
             self.connect(launch)?;
         }
-        self.hint(name);
+        self.instances.hint(name);
         Ok(up)
     }
 
     /// Starts a machine from a state, and tells its guest what has changed since.
-    pub(super) fn restore(
-        self: &Arc<Self>,
-        launch: &Launch,
-        saved: Saved<'_>,
-    ) -> Result<(), DriverError> {
+    pub(super) fn restore(&self, launch: &Launch, saved: Saved<'_>) -> Result<(), DriverError> {
         let name = &launch.name;
         let vm = self.checked(launch)?;
-        let folder = self.folders.of(name);
-        let restoring = |error: io::Error| self.no_room(name, "restoring", error);
+        let folder = self.instances.folders.of(name);
+        let restoring = |error: io::Error| no_room(name, "restoring", error);
         let state = File::open(saved.path(&folder)).map_err(restoring)?;
         saved.prepare(&folder).map_err(restoring)?;
         let mut up = self.spawn(launch, &vm, Begin::File(0), Some(state))?;
@@ -415,22 +405,27 @@ impl Inner {
         };
         go_on(&mut up).map_err(|error| {
             // Half awake it would have another's address.
-            let _ = self.group(name).kill();
+            let _ = self.instances.group(name).kill();
             restoring(error)
         })?;
         self.connect(launch)?;
         guest::set_clock(folder.path().to_owned());
-        self.hint(name);
+        self.instances.hint(name);
         Ok(())
     }
 
     pub(super) fn stop(&self, name: &InstanceName, grace: Duration) -> Result<(), DriverError> {
-        let (folder, group) = (self.folders.of(name), self.group(name));
+        let (folder, group) = (self.instances.folders.of(name), self.instances.group(name));
         let stopping = |error: io::Error| DriverError::failed(format!("stopping {name}"), error);
         if !folder.exists() && !group.is_populated().map_err(stopping)? {
             return Err(DriverError::NotFound(name.clone()));
         }
-        if self.process(name).map_err(stopping)?.is_some() {
+        if self
+            .instances
+            .first_process(name)
+            .map_err(stopping)?
+            .is_some()
+        {
             if !grace.is_zero()
                 && let Err(error) = press_power(&folder, &group, grace)
             {
@@ -447,47 +442,58 @@ impl Inner {
             };
             folder.set_ending(&ending).map_err(stopping)?;
         }
-        self.hint(name);
+        self.instances.hint(name);
         Ok(())
     }
 
     pub(super) fn remove(&self, name: &InstanceName) -> Result<(), DriverError> {
         let removing = |error: io::Error| DriverError::failed(format!("removing {name}"), error);
-        let group = self.group(name);
+        let group = self.instances.group(name);
         group.kill().map_err(removing)?;
         group.remove().map_err(removing)?;
-        self.folders.remove(name).map_err(removing)?;
-        self.hint(name);
+        self.instances.folders.remove(name).map_err(removing)?;
+        self.instances.hint(name);
         Ok(())
     }
 
     /// The monitor of a machine that runs.
     pub(super) fn monitor(&self, name: &InstanceName, doing: &str) -> Result<Monitor, DriverError> {
         let failed = |error: io::Error| DriverError::failed(format!("{doing} {name}"), error);
-        self.launch(name)?;
-        if self.process(name).map_err(failed)?.is_none() {
+        self.instances.launch(name)?;
+        if self
+            .instances
+            .first_process(name)
+            .map_err(failed)?
+            .is_none()
+        {
             return Err(failed(io::Error::other("it does not run")));
         }
-        Monitor::connect(self.folders.of(name).path(), CONTROL).map_err(failed)
+        Monitor::connect(self.instances.folders.of(name).path(), CONTROL).map_err(failed)
     }
 
     pub(super) fn pause(&self, name: &InstanceName) -> Result<(), DriverError> {
-        self.launch(name)?;
-        let folder = self.folders.of(name);
+        self.instances.launch(name)?;
+        let folder = self.instances.folders.of(name);
         let failed = |error: io::Error| DriverError::failed(format!("pausing {name}"), error);
-        if self.process(name).map_err(failed)?.is_none() && moving::is_suspended(&folder) {
+        if self
+            .instances
+            .first_process(name)
+            .map_err(failed)?
+            .is_none()
+            && moving::is_suspended(&folder)
+        {
             return Ok(());
         }
         let mut monitor = self.monitor(name, "pausing")?;
         monitor.ask("stop", &json!({})).map_err(failed)?;
-        self.hint(name);
+        self.instances.hint(name);
         Ok(())
     }
 
-    pub(super) fn resume(self: &Arc<Self>, name: &InstanceName) -> Result<(), DriverError> {
-        let launch = self.launch(name)?;
+    pub(super) fn resume(&self, name: &InstanceName) -> Result<(), DriverError> {
+        let launch = self.instances.launch(name)?;
         let failed = |error: io::Error| DriverError::failed(format!("resuming {name}"), error);
-        let folder = self.folders.of(name);
+        let folder = self.instances.folders.of(name);
         if moving::is_suspended(&folder) {
             // A QEMU that lives was saving it, or reading it, when the controller was killed.
             return self.restore(&launch, Saved::Suspended);
@@ -496,7 +502,7 @@ impl Inner {
         self.wake(&folder, &mut monitor).map_err(failed)?;
         self.connect(&launch)?;
         monitor.ask("cont", &json!({})).map_err(failed)?;
-        self.hint(name);
+        self.instances.hint(name);
         Ok(())
     }
 }

@@ -8,7 +8,10 @@ use std::{ffi::OsString, fmt::Write as _, net::IpAddr};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use lb_model::pool::{Launch, Network, Vm};
 
-use crate::network::{INNER, mac};
+use crate::{
+    network::{INNER, mac},
+    spawn::INSTANCE,
+};
 
 /// Sockets in the instance's folder: the monitor for those who operate the machine, the one for those who look at it, and
 /// the guest's agent.
@@ -249,7 +252,7 @@ pub fn start_script(launch: &Launch, files: &[(String, Vec<u8>)]) -> String {
     }
     set("lb_name", &launch.name.to_string());
     // The names of variables are checked by the shell of the guest: those that are none of its own cannot be exported.
-    let own = [("LB_INSTANCE".to_owned(), launch.name.to_string())];
+    let own = [(INSTANCE.to_owned(), launch.name.to_string())];
     for (name, value) in launch.environment.iter().map(pair).chain(own) {
         if is_variable(&name) {
             let _ = writeln!(text, "export {name}={}", quoted(&value));

@@ -4,8 +4,8 @@
 //! control group, as one of the driver `process` is. QEMU outlives the controller; the next run finds it by the group, its
 //! number and its start, and speaks to it by the sockets in the folder.
 //!
-//! - [`qmp`]: the protocols of QEMU and of its guest agent;
-//! - [`machine`]: QEMU's command line and what a guest is told, purely;
+//! - `qmp.rs`: the protocols of QEMU and of its guest agent;
+//! - `machine.rs`: QEMU's command line and what a guest is told, purely;
 //! - `life.rs`: making, starting, stopping; `moving.rs`: to disk, to a copy, to another host;
 //! - `states.rs`: the saved states that machines start from;
 //! - `guest.rs`: what is asked of the agent in a guest.
@@ -18,12 +18,11 @@ mod qmp;
 mod states;
 
 use std::{
-    collections::{BTreeSet, HashMap},
     fs,
     io::{self, ErrorKind},
     net::IpAddr,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -32,7 +31,7 @@ use lb_model::{
     component::Kind,
     pool::{InstanceName, Launch},
 };
-use tokio::sync::{Mutex as AsyncMutex, broadcast};
+use tokio::sync::broadcast;
 
 use self::{
     machine::{Accelerator, ENDED},
@@ -40,10 +39,9 @@ use self::{
     states::States,
 };
 use crate::{
-    Capabilities, Command, Driver, DriverError, Hint, Listed, Output, Owned, Phase, first,
-    folder::{Ending, Folder, Folders, Run},
-    group::{Group, Tree},
-    network::Connector,
+    Capabilities, Command, Driver, DriverError, Hint, Listed, Output, Owned, Phase,
+    folder::{Ending, Folder, Folders},
+    instances::Instances,
 };
 
 /// The name of the kind.
@@ -55,8 +53,6 @@ pub static KIND: Kind = Kind::of::<Settings>(
 )
 .without_port();
 
-/// Hints that a slow reader may be behind.
-const HINTS: usize = 1_024;
 /// See [`Driver::list_age`]. A guest that ends itself is known at once; one that QEMU stops, with the next list.
 const LIST_AGE: Duration = Duration::from_secs(5);
 /// Machines that are looked at together: one whose QEMU hangs holds up no other.
@@ -101,20 +97,8 @@ pub struct QemuDriver(Arc<Inner>);
 struct Inner {
     settings: Settings,
     accelerator: Accelerator,
-    folders: Folders,
-    groups: Tree,
-    connector: Connector,
-    hints: broadcast::Sender<Hint>,
-    /// One call at a time for each instance.
-    turns: Mutex<HashMap<InstanceName, Arc<AsyncMutex<()>>>>,
+    instances: Arc<Instances>,
     states: States,
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        // Without instances nothing of ours is left on the machine.
-        self.groups.remove_if_empty();
-    }
 }
 
 impl QemuDriver {
@@ -127,45 +111,26 @@ impl QemuDriver {
         let version = version(&settings.program).map_err(opening)?;
         let accelerator = accelerator(settings.acceleration, &version).map_err(opening)?;
         let folders = Folders::open(owned.state.join(NAME)).map_err(opening)?;
-        let groups = Tree::open(NAME, &owned.owner).map_err(opening)?;
-        let hints = broadcast::Sender::new(HINTS);
-        let connector = Connector::new(owned, groups.clone(), hints.clone());
-        let states = States::open(owned.state.join("qemu-states"), &groups, version);
+        let instances = Arc::new(Instances::open(NAME, folders, owned).map_err(opening)?);
+        let states = States::open(owned.state.join("qemu-states"), &instances.groups, version);
+        let states = states.map_err(opening)?;
+        instances.watch_all(with_status).map_err(opening)?;
         let inner = Arc::new(Inner {
             settings: settings.clone(),
             accelerator,
-            folders,
-            groups,
-            connector,
-            hints,
-            turns: Mutex::default(),
-            states: states.map_err(opening)?,
+            instances,
+            states,
         });
-        // The machines of an earlier run are watched as if this one had started them.
-        for name in inner.folders.names().map_err(opening)? {
-            if let Ok(Some(run)) = inner.process(&name) {
-                inner.watch_end(&name, run.pid);
-            }
-        }
         Ok(QemuDriver(inner))
     }
 
-    /// Does blocking work on an instance when no other call works on it. If the caller goes away the work goes on, and the
-    /// next call waits for it.
     async fn work<T: Send + 'static>(
         &self,
         name: &InstanceName,
         doing: &'static str,
-        work: impl FnOnce(&Arc<Inner>) -> Result<T, DriverError> + Send + 'static,
+        work: impl FnOnce(&Arc<Inner>, &InstanceName) -> Result<T, DriverError> + Send + 'static,
     ) -> Result<T, DriverError> {
-        let turn = self.0.turn(name).lock_owned().await;
-        let inner = Arc::clone(&self.0);
-        let done = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            work(&inner)
-        });
-        done.await
-            .unwrap_or_else(|error| Err(DriverError::failed(doing, error)))
+        self.0.instances.work(&self.0, name, doing, work).await
     }
 }
 
@@ -232,67 +197,18 @@ fn emulator(version: &str) -> Accelerator {
 }
 
 impl Inner {
-    fn group(&self, name: &InstanceName) -> Group {
-        self.groups.group(&name.to_string())
-    }
-
-    /// What whoever works on an instance holds.
-    fn turn(&self, name: &InstanceName) -> Arc<AsyncMutex<()>> {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        // Those that nobody waits for are forgotten.
-        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
-        Arc::clone(turns.entry(name.clone()).or_default())
-    }
-
-    fn hint(&self, name: &InstanceName) {
-        // Nobody may listen.
-        let _ = self.hints.send(Hint::Changed(name.clone()));
-    }
-
-    /// The instance's QEMU, if it lives.
-    fn process(&self, name: &InstanceName) -> io::Result<Option<Run>> {
-        first::find(&self.folders.of(name), &self.group(name))
-    }
-
-    fn launch(&self, name: &InstanceName) -> Result<Launch, DriverError> {
-        let launch = self.folders.of(name).launch();
-        launch
-            .map_err(|error| DriverError::failed(format!("reading {name}"), error))?
-            .ok_or_else(|| DriverError::NotFound(name.clone()))
-    }
-
-    /// Notes how an instance ends, as soon as it does, and tells watchers.
-    fn watch_end(self: &Arc<Self>, name: &InstanceName, pid: u32) {
-        let inner = Arc::downgrade(self);
-        let name = name.clone();
-        let folder = self.folders.of(&name);
-        first::watch_end(self.group(&name), pid, move |ending| {
-            let ending = Ending {
-                status: program_status(&folder).or(ending.status),
-                ..ending
-            };
-            if let Err(error) = folder.set_ending(&ending) {
-                tracing::warn!("noting how {name} ended: {error}");
-            }
-            if let Some(inner) = inner.upgrade() {
-                inner.hint(&name);
-            }
-        });
-    }
-
     /// All instances.
-    fn list(self: &Arc<Self>) -> Result<Vec<Listed>, DriverError> {
+    fn list(&self) -> Result<Vec<Listed>, DriverError> {
         let listing = |error: io::Error| DriverError::failed("listing virtual machines", error);
-        if self.folders.make_again().map_err(listing)? {
+        if self.instances.folders.make_again().map_err(listing)? {
             tracing::error!("the folder of the virtual machines was removed; it is made again");
         }
-        // Groups first: an instance that is made meanwhile has its folder before its group.
-        let mut names = BTreeSet::new();
-        for group in self.groups.names().map_err(listing)? {
-            names.extend(group.parse::<InstanceName>());
-        }
-        names.extend(self.folders.names().map_err(listing)?);
-        let names: Vec<InstanceName> = names.into_iter().collect();
+        let names: Vec<InstanceName> = self
+            .instances
+            .names()
+            .map_err(listing)?
+            .into_iter()
+            .collect();
         let mut all = Vec::with_capacity(names.len());
         for some in names.chunks(TOGETHER) {
             let listed: Vec<io::Result<Listed>> = std::thread::scope(|scope| {
@@ -315,13 +231,13 @@ impl Inner {
 
     /// What an instance is doing.
     fn look(&self, name: &InstanceName) -> io::Result<Listed> {
-        let folder = self.folders.of(name);
+        let folder = self.instances.folders.of(name);
         // What nobody can read costs nothing else, and the instance can be removed.
         let launch = folder.launch().unwrap_or_default();
         if let Err(error) = folder.shorten_log() {
             tracing::warn!("shortening the console of {name}: {error}");
         }
-        let is_alive = self.process(name)?.is_some();
+        let is_alive = self.instances.first_process(name)?.is_some();
         let (phase, mut fault) = if is_alive {
             self.running(name, &folder)
         } else {
@@ -333,17 +249,20 @@ impl Inner {
             && let Some(attachment) = launch.attachment()
         {
             let address = launch.endpoint.ip();
-            fault = self.connector.tap_fault(name, address, attachment);
+            fault = self
+                .instances
+                .connector
+                .tap_fault(name, address, attachment);
         }
         // Whoever works on it is about to mend it.
-        if fault.is_some() && self.turn(name).try_lock().is_err() {
+        if fault.is_some() && self.instances.turn(name).try_lock().is_err() {
             fault = None;
         }
         Ok(Listed {
             name: name.clone(),
             phase,
             cgroup: if is_alive {
-                self.group(name).path().to_owned()
+                self.instances.group(name).path().to_owned()
             } else {
                 String::new()
             },
@@ -378,7 +297,7 @@ impl Inner {
         if moving::is_suspended(folder) {
             return Ok(Phase::Paused);
         }
-        let is_left = self.group(name).is_populated()?;
+        let is_left = self.instances.group(name).is_populated()?;
         let ending = match folder.ending()? {
             Some(ending) => ending,
             None if folder.exists() && !folder.was_started() && !is_left => {
@@ -395,19 +314,6 @@ impl Inner {
             reason: ending.reason,
         })
     }
-
-    /// An error of the system, which may be that it has no room.
-    fn no_room(&self, name: &InstanceName, doing: &str, error: io::Error) -> DriverError {
-        match error.raw_os_error() {
-            Some(libc::EAGAIN | libc::ENOMEM | libc::ENOSPC | libc::ENFILE | libc::EMFILE) => {
-                DriverError::NoRoom {
-                    name: name.clone(),
-                    why: error.to_string(),
-                }
-            }
-            _ => DriverError::failed(format!("{doing} {name}"), error),
-        }
-    }
 }
 
 /// With which status the program in a guest has ended, as the guest has said on its second serial line.
@@ -419,6 +325,14 @@ fn program_status(folder: &Folder) -> Option<i64> {
         129..=192 => 128 - status,
         status => status,
     })
+}
+
+/// The end of a program in a guest is what the guest says of it.
+fn with_status(folder: &Folder, ending: Ending) -> Ending {
+    Ending {
+        status: program_status(folder).or(ending.status),
+        ..ending
+    }
 }
 
 fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
@@ -441,7 +355,7 @@ impl Driver for QemuDriver {
             logs: true,
             watch: true,
             bridge: true,
-            limits: self.0.groups.has_limits(),
+            limits: self.0.instances.groups.has_limits(),
             suspend: true,
             clone: true,
             migrate: self.0.settings.receive_at.is_some(),
@@ -455,50 +369,44 @@ impl Driver for QemuDriver {
     }
 
     async fn create(&self, launch: &Launch) -> Result<(), DriverError> {
-        let launch = launch.clone();
-        let name = launch.name.clone();
-        self.work(&name, "making a virtual machine", move |inner| {
-            inner.create(&launch)
+        let own = launch.clone();
+        self.work(&launch.name, "making a virtual machine", move |inner, _| {
+            inner.create(&own)
         })
         .await
     }
 
     async fn start(&self, name: &InstanceName) -> Result<(), DriverError> {
-        let own = name.clone();
-        self.work(name, "starting a virtual machine", move |inner| {
-            inner.start(&own)
+        self.work(name, "starting a virtual machine", move |inner, name| {
+            inner.start(name)
         })
         .await
     }
 
     async fn stop(&self, name: &InstanceName, grace: Duration) -> Result<(), DriverError> {
-        let own = name.clone();
-        self.work(name, "stopping a virtual machine", move |inner| {
-            inner.stop(&own, grace)
+        self.work(name, "stopping a virtual machine", move |inner, name| {
+            inner.stop(name, grace)
         })
         .await
     }
 
     async fn remove(&self, name: &InstanceName) -> Result<(), DriverError> {
-        let own = name.clone();
-        self.work(name, "removing a virtual machine", move |inner| {
-            inner.remove(&own)
+        self.work(name, "removing a virtual machine", move |inner, name| {
+            inner.remove(name)
         })
         .await
     }
 
     async fn pause(&self, name: &InstanceName) -> Result<(), DriverError> {
-        let own = name.clone();
-        self.work(name, "pausing a virtual machine", move |inner| {
-            inner.pause(&own)
+        self.work(name, "pausing a virtual machine", move |inner, name| {
+            inner.pause(name)
         })
         .await
     }
 
     async fn resume(&self, name: &InstanceName) -> Result<(), DriverError> {
-        let own = name.clone();
-        self.work(name, "resuming a virtual machine", move |inner| {
-            inner.resume(&own)
+        self.work(name, "resuming a virtual machine", move |inner, name| {
+            inner.resume(name)
         })
         .await
     }
@@ -511,17 +419,12 @@ impl Driver for QemuDriver {
     }
 
     async fn logs(&self, name: &InstanceName, most: usize) -> Result<Vec<u8>, DriverError> {
-        let folder = self.0.folders.of(name);
-        if !folder.exists() {
-            return Err(DriverError::NotFound(name.clone()));
-        }
-        folder
-            .log(most)
-            .map_err(|error| DriverError::failed(format!("reading the console of {name}"), error))
+        let what = format!("the console of {name}");
+        self.0.instances.logs(name, &what, most)
     }
 
     fn watch(&self) -> broadcast::Receiver<Hint> {
-        self.0.hints.subscribe()
+        self.0.instances.watch()
     }
 
     fn list_age(&self) -> Duration {
@@ -529,45 +432,44 @@ impl Driver for QemuDriver {
     }
 
     async fn suspend(&self, name: &InstanceName) -> Result<(), DriverError> {
-        let own = name.clone();
-        self.work(name, "suspending a virtual machine", move |inner| {
-            inner.suspend(&own)
+        self.work(name, "suspending a virtual machine", move |inner, name| {
+            inner.suspend(name)
         })
         .await
     }
 
     async fn clone_to(&self, from: &InstanceName, launch: &Launch) -> Result<(), DriverError> {
-        let (from, launch) = (from.clone(), launch.clone());
+        let launch = launch.clone();
         // Who waits for the copy has its turn first, as whoever makes instances does.
-        let turn = self.0.turn(&launch.name).lock_owned().await;
-        self.work(&from.clone(), "cloning a virtual machine", move |inner| {
+        let turn = self.0.instances.turn(&launch.name).lock_owned().await;
+        self.work(from, "cloning a virtual machine", move |inner, from| {
             let _turn = turn;
-            inner.clone_to(&from, &launch)
+            inner.clone_to(from, &launch)
         })
         .await
     }
 
     async fn receive(&self, launch: &Launch) -> Result<String, DriverError> {
-        let launch = launch.clone();
-        let name = launch.name.clone();
-        self.work(&name, "receiving a virtual machine", move |inner| {
-            inner.receive(&launch)
-        })
+        let own = launch.clone();
+        self.work(
+            &launch.name,
+            "receiving a virtual machine",
+            move |inner, _| inner.receive(&own),
+        )
         .await
     }
 
     async fn send(&self, name: &InstanceName, to: &str) -> Result<(), DriverError> {
-        let (own, to) = (name.clone(), to.to_owned());
-        self.work(name, "sending a virtual machine", move |inner| {
-            inner.send(&own, &to)
+        let to = to.to_owned();
+        self.work(name, "sending a virtual machine", move |inner, name| {
+            inner.send(name, &to)
         })
         .await
     }
 
     async fn received(&self, name: &InstanceName) -> Result<(), DriverError> {
-        let own = name.clone();
-        self.work(name, "receiving a virtual machine", move |inner| {
-            inner.received(&own)
+        self.work(name, "receiving a virtual machine", move |inner, name| {
+            inner.received(name)
         })
         .await
     }

@@ -5,7 +5,6 @@ use std::{
     net::SocketAddr,
     os::fd::AsFd as _,
     path::{Path, PathBuf},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -20,6 +19,7 @@ use super::{
 use crate::{
     DriverError,
     folder::{Ending, Folder},
+    instances::no_room,
 };
 
 /// The state of a machine that is suspended, and while it is being written.
@@ -112,10 +112,14 @@ pub(super) fn save(monitor: &mut Monitor, path: &Path) -> io::Result<()> {
 
 impl Inner {
     pub(super) fn suspend(&self, name: &InstanceName) -> Result<(), DriverError> {
-        self.launch(name)?;
-        let folder = self.folders.of(name);
+        self.instances.launch(name)?;
+        let folder = self.instances.folders.of(name);
         let failed = |error: io::Error| DriverError::failed(format!("suspending {name}"), error);
-        let is_up = self.process(name).map_err(failed)?.is_some();
+        let is_up = self
+            .instances
+            .first_process(name)
+            .map_err(failed)?
+            .is_some();
         if !(is_up || is_suspended(&folder)) {
             return Err(failed(io::Error::other("it does not run")));
         }
@@ -134,20 +138,20 @@ impl Inner {
                 return Err(failed(error));
             }
         }
-        let group = self.group(name);
+        let group = self.instances.group(name);
         life::quit(&folder, &group);
         group.kill().map_err(failed)?;
-        self.hint(name);
+        self.instances.hint(name);
         Ok(())
     }
 
     pub(super) fn clone_to(&self, from: &InstanceName, launch: &Launch) -> Result<(), DriverError> {
         let name = &launch.name;
-        if self.folders.of(name).exists() {
+        if self.instances.folders.of(name).exists() {
             return Ok(());
         }
-        let source = self.launch(from)?;
-        let failed = |error: io::Error| self.no_room(name, &format!("cloning {from} as"), error);
+        let source = self.instances.launch(from)?;
+        let failed = |error: io::Error| no_room(name, &format!("cloning {from} as"), error);
         let invalid = |why: &str| DriverError::Invalid {
             name: name.clone(),
             why: why.to_owned(),
@@ -160,8 +164,12 @@ impl Inner {
                 "a clone has the same virtual machine as what it is cloned from; change it afterwards",
             ));
         }
-        let is_up = self.process(from).map_err(failed)?.is_some();
-        let folder = self.folders.of(from);
+        let is_up = self
+            .instances
+            .first_process(from)
+            .map_err(failed)?
+            .is_some();
+        let folder = self.instances.folders.of(from);
         let mut monitor = if is_up {
             Some(self.monitor(from, "cloning")?)
         } else {
@@ -171,7 +179,7 @@ impl Inner {
             Some(monitor) => monitor.status().map_err(failed)? == "running",
             None => false,
         };
-        let made = self.folders.create_with(launch, |copy| {
+        let made = self.instances.folders.create_with(launch, |copy| {
             self.copy(&folder, launch, &vm, copy, monitor.as_mut())
         });
         if let Some(monitor) = &mut monitor
@@ -233,9 +241,9 @@ impl Inner {
         Ok(())
     }
 
-    pub(super) fn receive(self: &Arc<Self>, launch: &Launch) -> Result<String, DriverError> {
+    pub(super) fn receive(&self, launch: &Launch) -> Result<String, DriverError> {
         let name = &launch.name;
-        let failed = |error: io::Error| self.no_room(name, "receiving", error);
+        let failed = |error: io::Error| no_room(name, "receiving", error);
         let Some(address) = self.settings.receive_at else {
             return Err(failed(io::Error::other(
                 "this host does not receive machines; set driver.receive_at to its address in the network of the hosts",
@@ -249,8 +257,13 @@ impl Inner {
                     .to_owned(),
             });
         }
-        let folder = self.folders.of(name);
-        if self.process(name).map_err(failed)?.is_some() {
+        let folder = self.instances.folders.of(name);
+        if self
+            .instances
+            .first_process(name)
+            .map_err(failed)?
+            .is_some()
+        {
             let mut monitor = self.monitor(name, "receiving")?;
             if monitor.status().map_err(failed)? != "inmigrate" {
                 return Err(failed(io::Error::other("it runs here already")));
@@ -270,7 +283,7 @@ impl Inner {
     pub(super) fn send(&self, name: &InstanceName, to: &str) -> Result<(), DriverError> {
         let failed =
             |error: io::Error| DriverError::failed(format!("sending {name} to {to}"), error);
-        let folder = self.folders.of(name);
+        let folder = self.instances.folders.of(name);
         let mut monitor = self.monitor(name, "sending")?;
         let is_address = to
             .strip_prefix("tcp:")
@@ -299,7 +312,7 @@ impl Inner {
             }
         }
         drop(monitor);
-        let group = self.group(name);
+        let group = self.instances.group(name);
         life::quit(&folder, &group);
         group.kill().map_err(failed)?;
         let ending = Ending {
@@ -307,7 +320,7 @@ impl Inner {
             reason: "moved to another host".to_owned(),
         };
         folder.set_ending(&ending).map_err(failed)?;
-        self.hint(name);
+        self.instances.hint(name);
         Ok(())
     }
 
@@ -326,9 +339,9 @@ impl Inner {
             }
         }
         drop(monitor);
-        let launch = self.launch(name)?;
+        let launch = self.instances.launch(name)?;
         self.connect(&launch)?;
-        self.hint(name);
+        self.instances.hint(name);
         Ok(())
     }
 }

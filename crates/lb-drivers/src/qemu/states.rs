@@ -182,7 +182,7 @@ fn make(inner: &Inner, key: &str, launch: &Launch, vm: &Vm) -> io::Result<()> {
     };
     let states = &inner.states;
     let name = format!("{GROUP}{key}");
-    let group = inner.groups.group(&name);
+    let group = inner.instances.groups.group(&name);
     let folder = states.folder.join(format!("{NEW}{key}"));
     ignore_missing(fs::remove_dir_all(&folder))?;
     fs::create_dir_all(&folder)?;

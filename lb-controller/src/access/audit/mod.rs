@@ -1,7 +1,7 @@
 //! The audit log: who changed what.
 //!
 //! Entries are written by a thread of its own, so that no order waits for the disk. A disk that is full stops nothing: up to
-//! [`WAITING`] entries wait in memory until there is room, it is said meanwhile, and what is lost after that is counted and
+//! `WAITING` entries wait in memory until there is room, it is said meanwhile, and what is lost after that is counted and
 //! stands in the log.
 
 mod entry;
