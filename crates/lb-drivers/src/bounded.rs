@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use lb_model::pool::{InstanceName, Launch};
 use tokio::sync::broadcast;
 
-use crate::{Capabilities, Command, Driver, DriverError, Hint, Listed, Output};
+use crate::{Capabilities, Command, Driver, DriverError, Hint, Listed, Output, Phase};
 
 /// What calls that copy an instance's memory or disk have besides: a gigabyte takes seconds, and some have many.
 const MOVING: Duration = Duration::from_secs(600);
@@ -114,12 +114,12 @@ impl Driver for Bounded {
             .await
     }
 
-    async fn send(&self, name: &InstanceName, to: &str) -> Result<(), DriverError> {
+    async fn send(&self, name: &InstanceName, to: &str) -> Result<Phase, DriverError> {
         self.bound("send", MOVING, self.driver.send(name, to)).await
     }
 
-    async fn received(&self, name: &InstanceName) -> Result<(), DriverError> {
-        self.bound("receive", MOVING, self.driver.received(name))
+    async fn received(&self, name: &InstanceName, phase: Phase) -> Result<(), DriverError> {
+        self.bound("receive", MOVING, self.driver.received(name, phase))
             .await
     }
 

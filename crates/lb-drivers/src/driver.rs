@@ -66,6 +66,16 @@ impl Phase {
     pub const fn is_up(&self) -> bool {
         matches!(self, Phase::Running | Phase::Paused)
     }
+
+    /// That of an instance that is up.
+    #[must_use]
+    pub const fn of_up(is_running: bool) -> Self {
+        if is_running {
+            Phase::Running
+        } else {
+            Phase::Paused
+        }
+    }
 }
 
 impl fmt::Display for Phase {
@@ -252,21 +262,22 @@ pub trait Driver: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Sends a running instance to where another host's driver waits for it. It then is in phase `Ended` here, and
-    /// [`Driver::received`] there says that it goes on. One that cannot be sent runs on.
+    /// [`Driver::received`] there says that it goes on. One that cannot be sent runs on; if nobody says what became of it, it
+    /// stands still, and is sent again. Returns what it did before, [`Phase::Running`] or [`Phase::Paused`].
     ///
     /// # Errors
     /// [`DriverError`]; [`DriverError::Unsupported`] if the driver never can.
-    async fn send(&self, name: &InstanceName, to: &str) -> Result<(), DriverError> {
+    async fn send(&self, name: &InstanceName, to: &str) -> Result<Phase, DriverError> {
         let _ = (name, to);
         Err(self.cannot("send an instance"))
     }
 
-    /// Waits until an instance that was sent here goes on.
+    /// Waits until an instance that was sent here goes on with what it did there, which [`Driver::send`] says.
     ///
     /// # Errors
     /// [`DriverError`]; [`DriverError::Unsupported`] if the driver never can.
-    async fn received(&self, name: &InstanceName) -> Result<(), DriverError> {
-        let _ = name;
+    async fn received(&self, name: &InstanceName, phase: Phase) -> Result<(), DriverError> {
+        let _ = (name, phase);
         Err(self.cannot("receive an instance"))
     }
 

@@ -7,7 +7,9 @@ use std::{
 };
 
 use async_trait::async_trait;
-use lb_drivers::{Capabilities, Command, DRIVERS, Driver, DriverError, Hint, Listed, Output};
+use lb_drivers::{
+    Capabilities, Command, DRIVERS, Driver, DriverError, Hint, Listed, Output, Phase,
+};
 use lb_model::{
     component::Component,
     host::HostName,
@@ -334,18 +336,23 @@ impl Driver for RemoteDriver {
         Ok(self.answer("receiving", answer)?.address)
     }
 
-    async fn send(&self, name: &InstanceName, to: &str) -> Result<(), DriverError> {
+    async fn send(&self, name: &InstanceName, to: &str) -> Result<Phase, DriverError> {
         let request = v1::SendRequest {
             driver: self.key.clone(),
             name: name.to_string(),
             to: to.to_owned(),
         };
-        let done = self.client()?.send(request).await;
-        self.answer("sending", done).map(drop)
+        let sent = self.client()?.send(request).await;
+        let sent = self.answer("sending", sent)?;
+        Ok(Phase::of_up(sent.was_running))
     }
 
-    async fn received(&self, name: &InstanceName) -> Result<(), DriverError> {
-        let request = self.request(name);
+    async fn received(&self, name: &InstanceName, phase: Phase) -> Result<(), DriverError> {
+        let request = v1::ReceivedRequest {
+            driver: self.key.clone(),
+            name: name.to_string(),
+            was_running: phase == Phase::Running,
+        };
         let done = self.client()?.received(request).await;
         self.answer("receiving", done).map(drop)
     }

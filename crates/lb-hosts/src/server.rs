@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures::{Stream, StreamExt as _};
-use lb_drivers::{Command, DRIVERS, Driver, Hint, OpenError, Owned};
+use lb_drivers::{Command, DRIVERS, Driver, Hint, OpenError, Owned, Phase};
 use lb_model::{
     host::HostName,
     pool::InstanceName,
@@ -454,17 +454,26 @@ impl Service for HostServer {
         Ok(Response::new(v1::ReceiveResponse { address }))
     }
 
-    async fn send(&self, request: Request<v1::SendRequest>) -> Result<Response<v1::Done>, Status> {
+    async fn send(
+        &self,
+        request: Request<v1::SendRequest>,
+    ) -> Result<Response<v1::SendResponse>, Status> {
         let request = request.into_inner();
         let driver = self.driver(&request.driver)?;
-        done(driver.send(&name(&request.name)?, &request.to).await)
+        let sent = driver.send(&name(&request.name)?, &request.to).await;
+        let phase = sent.map_err(|error| failure::status(&error))?;
+        Ok(Response::new(v1::SendResponse {
+            was_running: phase == Phase::Running,
+        }))
     }
 
     async fn received(
         &self,
-        request: Request<v1::InstanceRequest>,
+        request: Request<v1::ReceivedRequest>,
     ) -> Result<Response<v1::Done>, Status> {
-        let (driver, name) = self.target(request)?;
-        done(driver.received(&name).await)
+        let request = request.into_inner();
+        let driver = self.driver(&request.driver)?;
+        let phase = Phase::of_up(request.was_running);
+        done(driver.received(&name(&request.name)?, phase).await)
     }
 }

@@ -10,6 +10,10 @@ use anyhow::{Context as _, ensure};
 use lb_drivers::Phase;
 use lb_model::pool::{Boot, Launch, Vm};
 use lb_tests::{Network, wait_for};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use crate::bed::{ADDRESSES, Hypervisor, PATIENCE, WEB, machine, vm, wait_page, with_leg};
 
@@ -101,24 +105,63 @@ pub fn a_machine_moves_while_a_client_talks_to_it() -> anyhow::Result<()> {
         said: 0,
     };
     talk.say().context("before it moves")?;
+    move_while_it_talks(&from, &to, &launch, &mut talk, || Ok(()))?;
+    // And back. That its QEMU does not answer for longer than a command usually may take changes nothing.
+    let pid = Pid::from_raw(to.pid(name)?);
+    move_while_it_talks(&to, &from, &launch, &mut talk, || {
+        let path = to.folder.path().join(format!("qemu/{name}/moves"));
+        wait_for("the move's begin", PATIENCE, || {
+            Ok(path.exists().then_some(()))
+        })?;
+        kill(pid, Signal::SIGSTOP)?;
+        std::thread::sleep(Duration::from_secs(7));
+        Ok(kill(pid, Signal::SIGCONT)?)
+    })?;
+    let to = from;
+    let listed = to.find(name)?.unwrap();
+    assert_eq!(listed.fault, None);
+    assert_eq!(to.exec(name, "hostname")?.stdout, b"web-1-1\n");
+    // One that cannot be sent runs on.
+    let error = to.run(async { Ok(to.driver.send(name, "tcp:127.0.0.1:9").await.unwrap_err()) })?;
+    println!("{error}");
+    assert_eq!(to.phase(name)?, Phase::Running);
+    talk.say().context("after it could not move")?;
+    to.run(async { Ok(to.driver.remove(name).await?) })
+}
+
+/// Moves a machine while its client talks to it and something else happens, and removes what is left of it where it was.
+fn move_while_it_talks(
+    from: &Hypervisor,
+    to: &Hypervisor,
+    launch: &Launch,
+    talk: &mut Talk,
+    meanwhile: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let name = &launch.name;
     let begin = Instant::now();
-    let address = to.run(async { Ok(to.driver.receive(&launch).await?) })?;
+    let address = to.run(async { Ok(to.driver.receive(launch).await?) })?;
     // Asking again is not a second one.
     assert_eq!(
-        to.run(async { Ok(to.driver.receive(&launch).await?) })?,
+        to.run(async { Ok(to.driver.receive(launch).await?) })?,
         address
     );
     let mut longest = Duration::ZERO;
     std::thread::scope(|scope| {
         let sending = scope.spawn(|| {
-            from.run(async { Ok(from.driver.send(name, &address).await?) })?;
-            to.run(async { Ok(to.driver.received(name).await?) })
+            let phase = from.run(async { Ok(from.driver.send(name, &address).await?) })?;
+            assert_eq!(phase, Phase::Running);
+            to.run(async { Ok(to.driver.received(name, phase).await?) })
         });
-        while !sending.is_finished() {
-            longest = longest.max(talk.say().context("while it moves")?);
-        }
-        sending.join().unwrap()
-    })?;
+        let talking = scope.spawn(|| {
+            while !sending.is_finished() {
+                longest = longest.max(talk.say().context("while it moves")?);
+            }
+            sending.join().unwrap()
+        });
+        meanwhile()?;
+        talking.join().unwrap()
+    })
+    .with_context(|| format!("{name} has printed: {}", to.console(name)))?;
     println!(
         "moved in {:?}; the client waited {longest:?} at most for one of {} lines",
         begin.elapsed(),
@@ -130,15 +173,7 @@ pub fn a_machine_moves_while_a_client_talks_to_it() -> anyhow::Result<()> {
     for _ in 0..10 {
         talk.say().context("after it has moved")?;
     }
-    let listed = to.find(name)?.unwrap();
-    assert_eq!(listed.fault, None);
-    assert_eq!(to.exec(name, "hostname")?.stdout, b"web-1-1\n");
-    // One that cannot be sent runs on.
-    let error = to.run(async { Ok(to.driver.send(name, "tcp:127.0.0.1:9").await.unwrap_err()) })?;
-    println!("{error}");
-    assert_eq!(to.phase(name)?, Phase::Running);
-    talk.say().context("after it could not move")?;
-    to.run(async { Ok(to.driver.remove(name).await?) })
+    Ok(())
 }
 
 /// A connection whose peer says what it hears.

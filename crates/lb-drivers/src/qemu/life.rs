@@ -486,6 +486,7 @@ impl Inner {
         }
         let mut monitor = self.monitor(name, "pausing")?;
         monitor.ask("stop", &json!({})).map_err(failed)?;
+        moving::forget_move(&folder).map_err(failed)?;
         self.instances.hint(name);
         Ok(())
     }
@@ -499,9 +500,15 @@ impl Inner {
             return self.restore(&launch, Saved::Suspended);
         }
         let mut monitor = self.monitor(name, "resuming")?;
+        if moving::moves(&folder) && monitor.status().map_err(failed)? == "postmigrate" {
+            return Err(failed(io::Error::other(
+                "it has moved to another host, where it may run; send it again, or remove it here",
+            )));
+        }
         self.wake(&folder, &mut monitor).map_err(failed)?;
         self.connect(&launch)?;
         monitor.ask("cont", &json!({})).map_err(failed)?;
+        moving::forget_move(&folder).map_err(failed)?;
         self.instances.hint(name);
         Ok(())
     }

@@ -459,7 +459,7 @@ impl Driver for QemuDriver {
         .await
     }
 
-    async fn send(&self, name: &InstanceName, to: &str) -> Result<(), DriverError> {
+    async fn send(&self, name: &InstanceName, to: &str) -> Result<Phase, DriverError> {
         let to = to.to_owned();
         self.work(name, "sending a virtual machine", move |inner, name| {
             inner.send(name, &to)
@@ -467,9 +467,9 @@ impl Driver for QemuDriver {
         .await
     }
 
-    async fn received(&self, name: &InstanceName) -> Result<(), DriverError> {
+    async fn received(&self, name: &InstanceName, phase: Phase) -> Result<(), DriverError> {
         self.work(name, "receiving a virtual machine", move |inner, name| {
-            inner.received(name)
+            inner.received(name, phase)
         })
         .await
     }

@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 
 use super::{
     Inner, ignore_missing, life,
-    machine::{Begin, DISK},
-    qmp::Monitor,
+    machine::{Accelerator, Begin, DISK},
+    qmp::{Migrated, Monitor, is_refusal},
 };
 use crate::{
-    DriverError,
+    DriverError, Phase,
     folder::{Ending, Folder},
     instances::no_room,
 };
@@ -27,9 +27,11 @@ const STATE: &str = "state";
 const NEW_STATE: &str = "state.new";
 /// Says that the machine goes on in another's state, and has not been told who it is.
 const ORIGIN: &str = "origin";
+/// Says that the machine stands still only because it moves.
+const MOVES: &str = "moves";
 /// How long a state may take to be written, or to be sent.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// How long a machine that was sent may take until it goes on.
+/// How long a machine that was sent may take until it goes on, and how long QEMU may take to give up sending one.
 const ARRIVAL: Duration = Duration::from_secs(60);
 /// Bytes in a second: QEMU's own limit is for networks that others use, too.
 const FASTEST: u64 = 10 << 30;
@@ -77,6 +79,16 @@ pub(super) fn is_suspended(folder: &Folder) -> bool {
     folder.path().join(STATE).exists()
 }
 
+/// Whether the machine stands still because it moves.
+pub(super) fn moves(folder: &Folder) -> bool {
+    folder.path().join(MOVES).exists()
+}
+
+/// A machine does what it was told to do, whatever it did when it was to move.
+pub(super) fn forget_move(folder: &Folder) -> io::Result<()> {
+    ignore_missing(fs::remove_file(folder.path().join(MOVES)))
+}
+
 /// Whether the machine has to be told who it is.
 pub(super) fn is_anothers(folder: &Folder) -> bool {
     folder.path().join(ORIGIN).exists()
@@ -94,6 +106,7 @@ pub(super) fn discard(folder: &Folder) -> io::Result<()> {
 
 /// Writes the state of a machine to a file. It stands still afterwards.
 pub(super) fn save(monitor: &mut Monitor, path: &Path) -> io::Result<()> {
+    monitor.patience = PATIENCE;
     if monitor.status()? == "postmigrate" {
         // It was saved before, and only one that has gone on since can be again.
         monitor.ask("cont", &json!({}))?;
@@ -105,9 +118,19 @@ pub(super) fn save(monitor: &mut Monitor, path: &Path) -> io::Result<()> {
         &json!({ "max-bandwidth": FASTEST }),
     )?;
     monitor.ask_with("getfd", &json!({ "fdname": "state" }), file.as_fd())?;
-    monitor.ask("migrate", &json!({ "uri": "fd:state" }))?;
-    monitor.wait_migrated(PATIENCE)?;
-    file.sync_all()
+    match migrate(monitor, "fd:state") {
+        Migrated::Yes => file.sync_all(),
+        Migrated::No(error) | Migrated::Unknown(error) => Err(error),
+    }
+}
+
+/// Migrates a machine to this address, and waits for it.
+fn migrate(monitor: &mut Monitor, to: &str) -> Migrated {
+    match monitor.ask("migrate", &json!({ "uri": to })) {
+        Ok(_) => monitor.wait_migrated(PATIENCE, ARRIVAL),
+        Err(error) if is_refusal(&error) => Migrated::No(error),
+        Err(error) => Migrated::Unknown(error),
+    }
 }
 
 impl Inner {
@@ -280,7 +303,7 @@ impl Inner {
         listens_at(&mut up.monitor).map_err(failed)
     }
 
-    pub(super) fn send(&self, name: &InstanceName, to: &str) -> Result<(), DriverError> {
+    pub(super) fn send(&self, name: &InstanceName, to: &str) -> Result<Phase, DriverError> {
         let failed =
             |error: io::Error| DriverError::failed(format!("sending {name} to {to}"), error);
         let folder = self.instances.folders.of(name);
@@ -293,22 +316,38 @@ impl Inner {
                 "not where a host receives machines; give tcp:ADDRESS:PORT",
             )));
         }
+        // Its answers may be late, and one that is not heard would leave open what became of it.
+        monitor.patience = PATIENCE;
         let status = monitor.status().map_err(failed)?;
+        let was_running = status == "running" || moves(&folder);
         if status != "postmigrate" {
-            let was_running = status == "running";
-            let sent = monitor
-                .ask(
-                    "migrate-set-parameters",
-                    &json!({ "max-bandwidth": FASTEST, "downtime-limit": DOWNTIME }),
-                )
-                .and_then(|_| monitor.ask("migrate", &json!({ "uri": to })))
-                .and_then(|_| monitor.wait_migrated(PATIENCE));
-            if let Err(error) = sent {
-                if was_running {
-                    // It runs on here: the other one has never run.
-                    let _ = monitor.ask("cont", &json!({}));
+            if was_running && self.accelerator != Accelerator::Kvm {
+                // QEMU misses what an emulated processor writes while it looks for what was written: the guest would go on
+                // with an old page here and there.
+                fs::write(folder.path().join(MOVES), "").map_err(failed)?;
+                monitor.ask("stop", &json!({})).map_err(failed)?;
+            }
+            let parameters = json!({ "max-bandwidth": FASTEST, "downtime-limit": DOWNTIME });
+            let moved = match monitor.ask("migrate-set-parameters", &parameters) {
+                Ok(_) => migrate(&mut monitor, to),
+                Err(error) => Migrated::No(error),
+            };
+            match moved {
+                Migrated::Yes => {}
+                Migrated::No(error) => {
+                    if was_running {
+                        // It runs on here: the other one has never run.
+                        let _ = monitor.ask("cont", &json!({}));
+                        let _ = forget_move(&folder);
+                    }
+                    return Err(failed(error));
                 }
-                return Err(failed(error));
+                Migrated::Unknown(error) => {
+                    let why = format!(
+                        "{error}; whether it has moved is not known, so it stands still here: send it again"
+                    );
+                    return Err(failed(io::Error::new(error.kind(), why)));
+                }
             }
         }
         drop(monitor);
@@ -321,15 +360,20 @@ impl Inner {
         };
         folder.set_ending(&ending).map_err(failed)?;
         self.instances.hint(name);
-        Ok(())
+        Ok(Phase::of_up(was_running))
     }
 
-    pub(super) fn received(&self, name: &InstanceName) -> Result<(), DriverError> {
+    pub(super) fn received(&self, name: &InstanceName, phase: Phase) -> Result<(), DriverError> {
         let failed = |error: io::Error| DriverError::failed(format!("receiving {name}"), error);
         let mut monitor = self.monitor(name, "receiving")?;
         let end = Instant::now() + ARRIVAL;
         loop {
             match monitor.status().map_err(failed)?.as_str() {
+                "paused" if phase == Phase::Running => {
+                    // It stood still while it moved.
+                    monitor.ask("cont", &json!({})).map_err(failed)?;
+                    break;
+                }
                 "running" | "paused" => break,
                 word if Instant::now() > end => {
                     let why = format!("not within {ARRIVAL:?}: its QEMU says {word}");

@@ -4,6 +4,8 @@
 //! with a descriptor beside it. A connection lasts for a few commands, and every wait of it ends.
 
 use std::{
+    error::Error,
+    fmt,
     fs::File,
     io::{self, BufRead as _, BufReader, ErrorKind, IoSlice, Read, Write as _},
     os::{
@@ -97,6 +99,23 @@ fn in_words(error: io::Error) -> io::Error {
     }
 }
 
+/// QEMU's answer to a command that it does not carry out.
+#[derive(Debug)]
+struct Refusal(String);
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for Refusal {}
+
+/// Whether this is QEMU's answer, and not that there was none.
+pub fn is_refusal(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<Refusal>())
+}
+
 /// The result of an answer; `None` if it is none, but an event or a greeting.
 fn result(mut answer: Value) -> Option<io::Result<Value>> {
     if let Some(result) = answer.get_mut("return") {
@@ -106,9 +125,24 @@ fn result(mut answer: Value) -> Option<io::Result<Value>> {
     Some(Err(io::Error::other(why.to_owned())))
 }
 
+/// What became of a migration.
+#[derive(Debug)]
+pub enum Migrated {
+    /// All of the machine is where it was to go.
+    Yes,
+    /// It was given up: nothing runs where it was to go.
+    No(io::Error),
+    /// QEMU does not say so: it may run where it was to go.
+    Unknown(io::Error),
+}
+
 /// A connection to the monitor of a machine.
 #[derive(Debug)]
-pub struct Monitor(Lines);
+pub struct Monitor {
+    lines: Lines,
+    /// How long QEMU may take to answer a command.
+    pub patience: Duration,
+}
 
 impl Monitor {
     /// Connects to the monitor at this socket.
@@ -116,7 +150,10 @@ impl Monitor {
     /// # Errors
     /// Nothing answers there in time.
     pub fn connect(folder: &Path, socket: &str) -> io::Result<Self> {
-        let mut monitor = Monitor(Lines::connect(folder, socket, PATIENCE)?);
+        let mut monitor = Monitor {
+            lines: Lines::connect(folder, socket, PATIENCE)?,
+            patience: PATIENCE,
+        };
         monitor.ask("qmp_capabilities", &json!({}))?;
         Ok(monitor)
     }
@@ -148,18 +185,19 @@ impl Monitor {
         arguments: &Value,
         file: Option<BorrowedFd<'_>>,
     ) -> io::Result<Value> {
-        self.0.end = Instant::now() + PATIENCE;
+        self.lines.end = Instant::now() + self.patience;
         let line = format!(
             "{}\n",
             json!({ "execute": command, "arguments": arguments })
         );
         match file {
-            Some(file) => self.0.send_with(line.as_bytes(), file)?,
-            None => self.0.send(line.as_bytes())?,
+            Some(file) => self.lines.send_with(line.as_bytes(), file)?,
+            None => self.lines.send(line.as_bytes())?,
         }
         loop {
-            if let Some(result) = result(self.0.read()?) {
-                return result.map_err(|error| io::Error::other(format!("{command}: {error}")));
+            if let Some(result) = result(self.lines.read()?) {
+                return result
+                    .map_err(|error| io::Error::other(Refusal(format!("{command}: {error}"))));
             }
         }
     }
@@ -174,31 +212,33 @@ impl Monitor {
         Ok(word.unwrap_or_default().to_owned())
     }
 
-    /// Waits until the migration that was ordered is complete.
-    ///
-    /// # Errors
-    /// It fails, or takes longer than this.
-    pub fn wait_migrated(&mut self, patience: Duration) -> io::Result<()> {
-        let end = Instant::now() + patience;
+    /// Waits until the migration that was ordered has ended. One that takes longer than `patience` is given up, for which
+    /// there is as much time as `giving_up` says.
+    pub fn wait_migrated(&mut self, patience: Duration, giving_up: Duration) -> Migrated {
+        let mut end = Instant::now() + patience;
+        let mut is_given_up = false;
+        let late = || io::Error::new(ErrorKind::TimedOut, format!("not within {patience:?}"));
         loop {
-            let migration = self.ask("query-migrate", &json!({}))?;
+            let migration = match self.ask("query-migrate", &json!({})) {
+                Ok(migration) => migration,
+                Err(error) => return Migrated::Unknown(error),
+            };
             match migration["status"].as_str() {
-                Some("completed") => return Ok(()),
+                Some("completed") => return Migrated::Yes,
+                Some("failed" | "cancelled") if is_given_up => return Migrated::No(late()),
                 Some("failed" | "cancelled") => {
                     let why = migration["error-desc"].as_str();
-                    return Err(io::Error::other(
-                        why.unwrap_or("QEMU does not say why").to_owned(),
-                    ));
+                    let why = why.unwrap_or("QEMU does not say why").to_owned();
+                    return Migrated::No(io::Error::other(why));
                 }
-                _ if Instant::now() > end => {
-                    // What is left of it would go on behind our back.
+                _ if Instant::now() <= end => std::thread::sleep(Duration::from_millis(10)),
+                _ if is_given_up => return Migrated::Unknown(late()),
+                _ => {
+                    is_given_up = true;
+                    end = Instant::now() + giving_up;
+                    // An answer in any case: its state is looked at again.
                     let _ = self.ask("migrate_cancel", &json!({}));
-                    return Err(io::Error::new(
-                        ErrorKind::TimedOut,
-                        format!("not within {patience:?}"),
-                    ));
                 }
-                _ => std::thread::sleep(Duration::from_millis(10)),
             }
         }
     }
