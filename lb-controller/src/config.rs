@@ -25,6 +25,7 @@ use crate::{
     controller::{check_new_name, overlap, read_new},
     hosts::HostSettings,
     keeper::Place,
+    orphans::CollectorSettings,
     registry::{NodeSettings, SharedSettings},
 };
 
@@ -73,6 +74,8 @@ lb_model::settings! {
         shared: Option<SharedSettings> = None;
         /// Other machines that run instances for this controller. Without it none can join.
         hosts: Option<HostSettings> = None;
+        /// How what nothing refers to any more is removed.
+        collector: CollectorSettings = CollectorSettings::default();
         /// The names of load balancers in DNS. Without it they have addresses only.
         dns: Option<DnsSpec> = None;
         /// How long a vital part may make no progress. The controller ends then, and the service manager starts it again;

@@ -1,7 +1,7 @@
 //! All pools: their tasks, and what callers ask of them.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -30,7 +30,8 @@ use crate::{
     hub::Hub,
     keeper::{Changes, Keeper, KeeperError},
     nodes::Nodes,
-    pool::{Now, ORPHAN_GRACE, Pool, PoolOwner, PoolRecord, Role, StoredPool},
+    orphans::{OrphanKind, Orphans},
+    pool::{Now, Pool, PoolOwner, PoolRecord, Role, StoredPool},
     troubles::{self, Troubles},
     worker::{Handle, Means, Order, PoolView, Report, Worker},
 };
@@ -109,6 +110,8 @@ pub struct Ground {
     pub events: Events,
     /// Probes at a time, of all pools.
     pub probes: Arc<Semaphore>,
+    /// What nothing refers to any more.
+    pub orphans: Orphans,
 }
 
 /// All pools.
@@ -124,8 +127,11 @@ struct Inner {
     events: Events,
     probes: Arc<Semaphore>,
     nodes: Nodes,
+    orphans: Orphans,
     started: Instant,
     pools: Mutex<BTreeMap<PoolName, Handle>>,
+    /// Those of them that are to be deleted.
+    deleted: Mutex<BTreeSet<PoolName>>,
     /// Changes when a pool comes or goes.
     names: watch::Sender<u64>,
     recorder: Recorder,
@@ -185,6 +191,7 @@ impl Controller {
             agents,
             events,
             probes,
+            orphans,
         } = ground;
         let controller = Controller(Arc::new(Inner {
             hub: Arc::new(hub),
@@ -194,8 +201,10 @@ impl Controller {
             events,
             probes,
             nodes: Nodes::default(),
+            orphans,
             started: Instant::now(),
             pools: Mutex::default(),
+            deleted: Mutex::default(),
             names: watch::Sender::new(0),
             recorder: Recorder::default(),
             parts: parts.clone(),
@@ -213,6 +222,9 @@ impl Controller {
         let mut pool = Pool::new(stored.name, stored.spec, stored.record.generation);
         pool.last_epoch = stored.record.last_epoch;
         pool.is_deleted = stored.record.is_deleted;
+        if pool.is_deleted {
+            self.deleted().insert(pool.name.clone());
+        }
         pool.owner = stored.record.owner;
         pool.power = stored.record.power;
         pool.scaling = stored.learned.scaling;
@@ -242,6 +254,7 @@ impl Controller {
             events: self.0.events.clone(),
             probes: Arc::clone(&self.0.probes),
             nodes: self.0.nodes.clone(),
+            orphans: self.0.orphans.clone(),
             started: self.0.started,
             parts: self.0.parts.clone(),
             owner: self.0.hub.owner().to_owned(),
@@ -278,11 +291,30 @@ impl Controller {
         }
     }
 
+    fn deleted(&self) -> std::sync::MutexGuard<'_, BTreeSet<PoolName>> {
+        self.0
+            .deleted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn pools(&self) -> std::sync::MutexGuard<'_, BTreeMap<PoolName, Handle>> {
         let mut pools = self.0.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut deleted = self.deleted();
+        if deleted.is_empty() {
+            return pools;
+        }
         // Those that are gone; one that has panicked stays, so that its loss is seen.
         let before = pools.len();
-        pools.retain(|_, handle| !(handle.task.is_finished() && handle.view.borrow().is_deleted));
+        deleted.retain(|name| {
+            let is_gone = pools
+                .get(name)
+                .is_none_or(|handle| handle.task.is_finished() && handle.view.borrow().is_deleted);
+            if is_gone {
+                pools.remove(name);
+            }
+            !is_gone
+        });
         if pools.len() < before {
             self.0.names.send_modify(|count| *count += 1);
         }
@@ -371,8 +403,24 @@ impl Controller {
             Ok(view) if view.owner != owner => return Err(of_other(name, view.owner)),
             Ok(_) => {}
         }
-        self.order(name, Order::Delete).await?;
+        self.order_deletion(name).await?;
         Ok(false)
+    }
+
+    /// Deletes pools of this owner, which nothing refers to any more.
+    pub async fn unmake_orphans(&self, finder: &str, names: Vec<PoolName>, owner: PoolOwner) {
+        let local = HostName::LOCAL;
+        let found = names
+            .iter()
+            .map(|name| (name.to_string(), local.to_owned()));
+        let due = self.0.orphans.see(finder, OrphanKind::Pool, found);
+        for name in names.iter().filter(|name| due.contains(&name.to_string())) {
+            tracing::warn!("nothing refers to the pool {name}: it is deleted");
+            // It is tried again.
+            if self.unmake(name, owner).await.is_ok() {
+                self.0.orphans.removed(OrphanKind::Pool);
+            }
+        }
     }
 
     async fn create(
@@ -429,7 +477,7 @@ impl Controller {
             if view.owner == PoolOwner::File
                 && !view.is_deleted
                 && !pools.contains_key(&view.name)
-                && let Err(error) = self.order(&view.name, Order::Delete).await
+                && let Err(error) = self.order_deletion(&view.name).await
             {
                 refused.push(format!(
                     "pool {}, which it no longer has: {error}",
@@ -602,6 +650,11 @@ impl Controller {
         if owner != PoolOwner::Api {
             return Err(of_other(name, owner));
         }
+        self.order_deletion(name).await
+    }
+
+    async fn order_deletion(&self, name: &PoolName) -> Result<(), Refused> {
+        self.deleted().insert(name.clone());
         self.order(name, Order::Delete).await
     }
 
@@ -733,6 +786,18 @@ impl Controller {
         }
     }
 
+    /// The names of all pools.
+    #[must_use]
+    pub fn pool_names(&self) -> Vec<PoolName> {
+        self.pools().keys().cloned().collect()
+    }
+
+    /// The view of a pool as it changes; `None` if there is no such pool.
+    #[must_use]
+    pub fn follower(&self, name: &PoolName) -> Option<watch::Receiver<PoolView>> {
+        Some(self.pools().get(name)?.view.clone())
+    }
+
     /// The pools' views as they change.
     #[must_use]
     pub fn followers(&self) -> BTreeMap<PoolName, watch::Receiver<PoolView>> {
@@ -769,6 +834,12 @@ impl Controller {
     #[must_use]
     pub fn is_stored(&self) -> bool {
         self.0.keeper.trouble().is_none()
+    }
+
+    /// What nothing refers to any more.
+    #[must_use]
+    pub fn orphans(&self) -> &Orphans {
+        &self.0.orphans
     }
 
     /// The events.
@@ -869,7 +940,7 @@ pub(crate) fn overlap(one: &PoolSpec, other: &PoolSpec, name: &PoolName) -> Opti
 /// Removes instances whose pool does not exist, after a grace period: they are left of a store that lost records. A controller
 /// that began with an empty store only names them.
 async fn collect(inner: std::sync::Weak<Inner>, is_new: bool) {
-    let mut since: HashMap<InstanceName, Instant> = HashMap::new();
+    let mut known: BTreeSet<InstanceName> = BTreeSet::new();
     let mut ticks = tokio::time::interval(COLLECT);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -878,43 +949,49 @@ async fn collect(inner: std::sync::Weak<Inner>, is_new: bool) {
             return;
         };
         let controller = Controller(inner);
+        let orphans = controller.orphans();
         controller.open_used_drivers();
-        let mut seen: Vec<InstanceName> = Vec::new();
+        let mut seen: BTreeMap<InstanceName, Arc<Engine>> = BTreeMap::new();
         for engine in controller.0.hub.engines() {
             let Ok(listed) = engine.snapshots().borrow().listed.clone() else {
                 continue;
             };
-            for one in listed.iter() {
-                if controller.pools().contains_key(&one.name.pool) {
-                    continue;
-                }
-                seen.push(one.name.clone());
-                let is_first = !since.contains_key(&one.name);
-                let first = *since.entry(one.name.clone()).or_insert_with(Instant::now);
-                if is_new && is_first {
-                    tracing::warn!(
-                        "{} has this controller's name, whose store was empty when it started, and there is no pool {}: it is left \
-                         alone; --take-over removes it",
-                        one.name,
-                        one.name.pool
-                    );
-                }
-                if is_new || first.elapsed() < ORPHAN_GRACE {
-                    continue;
-                }
+            let pools = controller.pools();
+            let strange = listed
+                .iter()
+                .filter(|one| !pools.contains_key(&one.name.pool));
+            seen.extend(strange.map(|one| (one.name.clone(), Arc::clone(&engine))));
+        }
+        let found = seen
+            .iter()
+            .map(|(name, engine)| (name.to_string(), engine.host().to_string()));
+        if is_new {
+            orphans.see_kept(COLLECTOR, OrphanKind::Instance, found);
+            for name in seen.keys().filter(|name| !known.contains(name)) {
                 tracing::warn!(
-                    "{} belongs to this controller, and there is no pool {}: it is removed",
-                    one.name,
-                    one.name.pool
+                    "{name} has this controller's name, whose store was empty when it started, and there is no pool {}: it is left \
+                     alone; --take-over removes it",
+                    name.pool
                 );
-                if let Err(error) = engine.bounded(COLLECT_DEADLINE).remove(&one.name).await {
-                    tracing::warn!("removing {}: {error}", one.name);
+            }
+        } else {
+            for text in orphans.see(COLLECTOR, OrphanKind::Instance, found) {
+                let Some((name, engine)) = seen.iter().find(|(name, _)| name.to_string() == text)
+                else {
+                    continue;
+                };
+                tracing::warn!(
+                    "{name} belongs to this controller, and there is no pool {}: it is removed",
+                    name.pool
+                );
+                match engine.bounded(COLLECT_DEADLINE).remove(name).await {
+                    Ok(()) => orphans.removed(OrphanKind::Instance),
+                    Err(error) => tracing::warn!("removing {name}: {error}"),
                 }
                 engine.relist();
             }
         }
-        since.retain(|name, _| seen.contains(name));
-        let strangers = seen.first().filter(|_| is_new).map(|first| {
+        let strangers = seen.keys().next().filter(|_| is_new).map(|first| {
             format!(
                 "{} instances, such as {first}, have this controller's name and no pool, and its store was empty when it started: \
                  they are left alone; --take-over removes them",
@@ -922,5 +999,6 @@ async fn collect(inner: std::sync::Weak<Inner>, is_new: bool) {
             )
         });
         controller.set_warning("strangers", strangers);
+        known = seen.into_keys().collect();
     }
 }

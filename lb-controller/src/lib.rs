@@ -35,6 +35,7 @@ pub mod keeper;
 pub mod load;
 pub mod metrics;
 pub mod nodes;
+pub mod orphans;
 pub mod pool;
 pub mod projects;
 pub mod pulses;

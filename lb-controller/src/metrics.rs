@@ -9,6 +9,7 @@ use crate::{
     access::Access,
     controller::Controller,
     hosts::{HostState, HostView},
+    orphans::OrphanKind,
     pool::{InstanceState, InstanceView, place},
     projects::Projects,
     queue::Commands,
@@ -52,6 +53,7 @@ const fn row(
 
 const POOL: &[&str] = &["pool"];
 const STATE: &[&str] = &["state"];
+const KIND: &[&str] = &["kind"];
 const HOST: &[&str] = &["host"];
 const POOL_STATE: &[&str] = &["pool", "state"];
 const POOL_KIND: &[&str] = &["pool", "kind"];
@@ -157,6 +159,31 @@ const ROWS: &[Row] = &[
         Of::Controller(|metrics, samples| {
             metrics.balancers.iter().try_for_each(|(state, count)| {
                 samples.add(&[("state", state)], Value::Count(*count as u64))
+            })
+        }),
+    ),
+    row(
+        "lb_controller_orphans",
+        Kind::Gauge,
+        None,
+        KIND,
+        "What nothing refers to any more by kind: instance, bridge, pool or folder. It is removed after collector.grace, unless \
+         collector.dry_run is set.",
+        Of::Controller(|metrics, samples| {
+            metrics.orphans.iter().try_for_each(|(kind, count, _)| {
+                samples.add(&[("kind", kind.name())], Value::Count(*count as u64))
+            })
+        }),
+    ),
+    row(
+        "lb_controller_orphans_removed_total",
+        Kind::Counter,
+        None,
+        KIND,
+        "What nothing referred to any more and was removed, by kind.",
+        Of::Controller(|metrics, samples| {
+            metrics.orphans.iter().try_for_each(|(kind, _, removed)| {
+                samples.add(&[("kind", kind.name())], Value::Count(*removed))
             })
         }),
     ),
@@ -420,6 +447,7 @@ pub struct Metrics {
     subnets: BTreeMap<&'static str, usize>,
     dns: Vec<(&'static str, u64)>,
     commands: Vec<(CommandState, usize)>,
+    orphans: Vec<(OrphanKind, usize, u64)>,
     /// Proofs that failed, by reason.
     failed_logins: Vec<(&'static str, u64)>,
     /// Entries of the audit log that were written, and lost.
@@ -448,6 +476,7 @@ impl Metrics {
             audit: access.audit().counts(),
             is_audited: access.audit().trouble().is_none(),
             commands: commands.counts(),
+            orphans: controller.orphans().counts(),
             dns: dns.map(|counts| counts.named()).unwrap_or_default(),
             // Without a name nothing is refused.
             pools: controller.views(None).unwrap_or_default(),

@@ -19,7 +19,7 @@ pub struct Nodes(Arc<Inner>);
 struct Inner {
     /// The files that instances of a pool are made with.
     files: Mutex<HashMap<PoolName, Files>>,
-    /// Pools in which others serve than before.
+    /// Pools whose instances are seen otherwise than before.
     stirred: Mutex<BTreeSet<PoolName>>,
     changed: Notify,
 }
@@ -45,7 +45,7 @@ impl Nodes {
         self.all_files().get(pool).cloned()
     }
 
-    /// Others serve in a pool than before.
+    /// The instances of a pool are seen otherwise than before.
     pub fn stir(&self, pool: &PoolName) {
         let mut stirred = self.stirred();
         stirred.insert(pool.clone());
@@ -60,7 +60,7 @@ impl Nodes {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The pools in which others serve than at the last call.
+    /// The pools whose instances are seen otherwise than at the last call.
     #[must_use]
     pub fn take_stirred(&self) -> BTreeSet<PoolName> {
         std::mem::take(&mut self.stirred())

@@ -15,6 +15,7 @@ use crate::{
     config::ControllerSettings,
     hosts::HostSettings,
     metrics,
+    orphans::CollectorSettings,
     registry::{NodeSettings, SharedSettings},
 };
 
@@ -85,9 +86,11 @@ fn pools() -> String {
     let _ = write!(
         text,
         "\n## The configuration file\n\n`lb-controller run --config FILE` has these settings, and each pool as a table \
-         `[[pool]]` with its `name` and the settings above.\n\n{}\n## `[hosts]` of the configuration file\n\n{}\n## Metrics\n\n{}",
+         `[[pool]]` with its `name` and the settings above.\n\n{}\n## `[hosts]` of the configuration file\n\n{}\n\
+         ## `[collector]` of the configuration file\n\n{}\n## Metrics\n\n{}",
         reference_table(&ControllerSettings::fields()),
         reference_table(&HostSettings::fields()),
+        reference_table(&CollectorSettings::fields()),
         lb_serve::metrics::reference::table(metrics::families()),
     );
     for kind in KINDS.drivers.kinds {

@@ -51,6 +51,7 @@ use crate::{
     keeper::{Changes, Keeper, KeeperError},
     load::Readers,
     nodes::Nodes,
+    orphans::{OrphanKind, Orphans},
     pool::{
         Health, InstanceRecord, InstanceView, Learned, Now, Pool, PoolOwner, PoolRecord, Role,
         Step, StepKind, pause_after,
@@ -151,6 +152,8 @@ pub struct Means {
     pub probes: Arc<tokio::sync::Semaphore>,
     /// What is told about nodes of load balancers.
     pub nodes: Nodes,
+    /// What nothing refers to any more.
+    pub orphans: Orphans,
     /// Began with the process.
     pub started: Instant,
     /// Where the task is registered.
@@ -209,6 +212,8 @@ pub struct Worker {
     noted: Option<Instant>,
     /// Steps of orphans that are under way.
     orphans: Vec<InstanceName>,
+    /// Whether it was said that there are some.
+    has_orphans: bool,
     /// Whether a write of the pool's record failed of which nobody knows whether it was done.
     is_unsure: bool,
     troubles: Troubles,
@@ -233,7 +238,8 @@ pub struct Handle {
 impl Worker {
     /// Starts the task of a pool.
     #[must_use]
-    pub fn start(pool: Pool, means: Means) -> Handle {
+    pub fn start(mut pool: Pool, means: Means) -> Handle {
+        pool.orphan_grace = means.orphans.grace();
         let (orders, receiver) = mpsc::channel(64);
         let (probes, health) = Probes::new(Arc::clone(&means.probes));
         let (readers, loads) = Readers::new();
@@ -272,6 +278,7 @@ impl Worker {
             reported: None,
             noted: None,
             orphans: Vec::new(),
+            has_orphans: false,
             is_unsure: false,
             troubles: Troubles::default(),
             panics: Panics::new(
@@ -666,6 +673,9 @@ impl Worker {
         };
         let is_lost = self.pool.lost.contains(&step.host);
         self.orphans.retain(|name| *name != step.name);
+        if step.number.is_none() && result.is_ok() {
+            self.means.orphans.removed(OrphanKind::Instance);
+        }
         if *has_panicked {
             self.note_panic(&step.name, step.kind.name());
         }
@@ -813,7 +823,23 @@ impl Worker {
         found
     }
 
+    /// Says which instances of the pool no record knows.
+    fn show_orphans(&mut self) {
+        let orphans = &self.pool.orphans;
+        if orphans.is_empty() && !self.has_orphans {
+            return;
+        }
+        self.has_orphans = !orphans.is_empty();
+        let found = orphans
+            .iter()
+            .map(|(name, orphan)| (name.to_string(), orphan.host.to_string()));
+        let finder = self.pool.name.as_str();
+        // Its steps remove them.
+        let _ = self.means.orphans.see(finder, OrphanKind::Instance, found);
+    }
+
     fn publish(&mut self, now: Now) {
+        self.show_orphans();
         let found = self.find_troubles();
         for event in self.troubles.update(found) {
             self.means.events.add(Some(&self.pool.name), event);
@@ -835,7 +861,7 @@ impl Worker {
         self.view.send_if_modified(|before| {
             let seen = before.instances.iter().map(InstanceView::seen);
             let is_seen = !seen.eq(view.instances.iter().map(InstanceView::seen));
-            is_stirred = !before.serving().eq(view.serving());
+            is_stirred = is_seen || !before.serving().eq(view.serving());
             let differs = before.instances != view.instances
                 || before.decision != view.decision
                 || before.troubles != view.troubles
@@ -1001,6 +1027,7 @@ mod tests {
             events: events.clone(),
             probes: Arc::new(tokio::sync::Semaphore::new(1)),
             nodes: Nodes::default(),
+            orphans: Orphans::default(),
             started: Instant::now(),
             recorder: Recorder::default(),
             parts,

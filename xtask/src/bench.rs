@@ -2,8 +2,8 @@
 //!
 //! Benchmarks are in a crate of their own (`bench/`): they contain the agent and with it the kernel programs, and
 //! this crate must build before the kernel programs can. `measure` is the default, `cargo xtask bench live` measures
-//! the whole product for ten minutes, `http` compares lb-proxy with other proxies, `queue` measures the controller's commands; `steering`, `scaling` and `settling`
-//! simulate.
+//! the whole product for ten minutes, `http` compares lb-proxy with other proxies, `queue` measures the controller's commands,
+//! `service` a controller of many load balancers; `steering`, `scaling` and `settling` simulate.
 
 use crate::{
     command::{self, cargo},
@@ -20,7 +20,9 @@ pub struct Arguments {
 }
 
 /// Subjects with a benchmark program of their own.
-const PROGRAMS: [&str; 6] = ["steering", "scaling", "live", "queue", "settling", HTTP];
+const PROGRAMS: [&str; 7] = [
+    "steering", "scaling", "live", "queue", "service", "settling", HTTP,
+];
 /// The one that compares with other proxies.
 const HTTP: &str = "http";
 

@@ -151,12 +151,6 @@ impl HostServer {
             OpenError::Settings(error) => Status::invalid_argument(error.to_string()),
             OpenError::Driver(error) => failure::status(&error),
         })?;
-        let mut drivers = self.drivers();
-        // Another call may have been faster.
-        if let Some(driver) = drivers.get(text) {
-            return Ok(Arc::clone(driver));
-        }
-        drivers.insert(text.to_owned(), Arc::clone(&driver));
         let mut known: Vec<String> = identity::drivers(&self.0.folder);
         if !known.iter().any(|one| one == text) {
             known.push(text.to_owned());
@@ -165,12 +159,24 @@ impl HostServer {
                 tracing::warn!("noting the driver {text}: {error}");
             }
         }
+        Ok(self.offer(text, driver))
+    }
+
+    /// Has calls of the driver with these settings (see [`crate::remote::key`]) made of this one, unless there is one already; returns
+    /// the one that is there then. It must be called in a tokio runtime.
+    pub fn offer(&self, text: &str, driver: Arc<dyn Driver>) -> Arc<dyn Driver> {
+        let mut drivers = self.drivers();
+        // Another call may have been faster.
+        if let Some(driver) = drivers.get(text) {
+            return Arc::clone(driver);
+        }
+        drivers.insert(text.to_owned(), Arc::clone(&driver));
         tokio::spawn(forward(
             driver.watch(),
             text.to_owned(),
             self.0.hints.clone(),
         ));
-        Ok(driver)
+        driver
     }
 }
 

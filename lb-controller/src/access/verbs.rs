@@ -258,6 +258,11 @@ pub const VERBS: &[Verb] = &[
             Http("GET", "/v1/hosts/{host}"),
         ],
     ),
+    reads(
+        "orphan.read",
+        Controller,
+        &[Grpc("Controller/ListOrphans"), Http("GET", "/v1/orphans")],
+    ),
     changes(
         "host.update",
         Role::Operate,

@@ -12,6 +12,7 @@ use crate::{
     environments::{EnvironmentView, MemberView},
     events::Dated,
     hosts::HostView,
+    orphans::Orphans,
     pool::{InstanceState, InstanceView},
     projects::{BalancerView, Condition, ProjectView, Projects, SubnetView},
     registry::Key,
@@ -40,6 +41,25 @@ pub fn host(view: &HostView) -> v1::Host {
         }),
         from: view.from.map(|from| from.to_string()).unwrap_or_default(),
         version: view.version.clone(),
+    }
+}
+
+/// What nothing refers to any more.
+pub fn orphans(orphans: &Orphans) -> v1::ListOrphansResponse {
+    let seconds = |time: Duration| prost_types::Duration {
+        seconds: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+        nanos: 0,
+    };
+    let all = orphans.all().into_iter().map(|one| v1::Orphan {
+        kind: one.kind.name().to_owned(),
+        name: one.name,
+        host: one.host,
+        age: Some(seconds(one.age)),
+        left: one.left.map(seconds),
+    });
+    v1::ListOrphansResponse {
+        orphans: all.collect(),
+        dry_run: orphans.grace().is_none(),
     }
 }
 

@@ -547,6 +547,13 @@ impl Service for Api {
         hosts::list(self.controller.hosts(), request.get_ref()).map(Response::new)
     }
 
+    async fn list_orphans(
+        &self,
+        _: Request<v1::ListOrphansRequest>,
+    ) -> Result<Response<v1::ListOrphansResponse>, Status> {
+        Ok(Response::new(convert::orphans(self.controller.orphans())))
+    }
+
     async fn create_host_token(
         &self,
         request: Request<v1::CreateHostTokenRequest>,

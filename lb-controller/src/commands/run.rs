@@ -18,6 +18,7 @@ use lb_controller::{
     http,
     hub::Hub,
     keeper::{Keeper, KeeperError, Opened, Place},
+    orphans::Orphans,
     pool::StoredPool,
     projects::{Means, Names, Projects, StoredNames},
     pulses::Pulses,
@@ -476,6 +477,7 @@ impl Run {
             agents,
             events,
             probes,
+            orphans: Orphans::new(settings.collector.clone()),
         };
         let controller = Controller::start(ground, stored_pools, is_new, parts.clone())?;
         vital.spawn(

@@ -94,11 +94,13 @@ pub(super) async fn run(environments: Environments) {
 
 /// The pools of environments, as they change.
 fn followed(environments: &Environments) -> Vec<watch::Receiver<PoolView>> {
-    let pools = environments.controller.followers().into_iter();
-    let pools =
-        pools.filter(|(name, view)| is_pool_of_environment(name) && view.has_changed().is_ok());
-    pools
-        .map(|(_, mut view)| {
+    let controller = &environments.controller;
+    let names = controller.pool_names().into_iter();
+    let names = names.filter(is_pool_of_environment);
+    names
+        .filter_map(|name| controller.follower(&name))
+        .filter(|view| view.has_changed().is_ok())
+        .map(|mut view| {
             view.mark_unchanged();
             view
         })
@@ -307,19 +309,17 @@ async fn remove_strangers(environments: &Environments, all: &[Environment]) {
         let members = environment.members.iter();
         known.extend(members.map(|member| pool_of_member(environment.id, member.id)));
     }
-    let mut strangers = environments.controller.views(None).unwrap_or_default();
-    strangers.retain(|view| {
-        view.owner == PoolOwner::Environment && !view.is_deleted && !known.contains(&view.name)
-    });
-    for view in strangers {
-        tracing::warn!(
-            "{} is of an environment, which has no such member: it is deleted",
-            view.name
-        );
-        // It is tried again.
-        let _ = environments
-            .controller
-            .unmake(&view.name, PoolOwner::Environment)
-            .await;
-    }
+    let controller = &environments.controller;
+    let is_stranger = |name: &PoolName| {
+        let view = controller.follower(name);
+        view.is_some_and(|view| {
+            let view = view.borrow();
+            view.owner == PoolOwner::Environment && !view.is_deleted
+        })
+    };
+    let mut strangers = controller.pool_names();
+    strangers.retain(|name| !known.contains(name) && is_stranger(name));
+    controller
+        .unmake_orphans(FOLLOWER, strangers, PoolOwner::Environment)
+        .await;
 }

@@ -72,6 +72,14 @@ pub async fn all(site: &Site, request: Request<Incoming>) -> Answer {
     }
 }
 
+/// `/v1/orphans`
+pub fn orphans(site: &Site, request: &Request<Incoming>) -> Answer {
+    match *request.method() {
+        Method::GET => Ok(ok(&to_json(&convert::orphans(site.controller.orphans())))),
+        _ => Err(not_allowed("GET")),
+    }
+}
+
 /// `/v1/host-tokens`
 pub async fn tokens(site: &Site, request: Request<Incoming>) -> Answer {
     if *request.method() != Method::POST {

@@ -123,6 +123,11 @@ const PATHS: &[Path] = &[
     ),
     ("/v1/hosts", "ListHostsResponse", &[("get", "All hosts")]),
     (
+        "/v1/orphans",
+        "ListOrphansResponse",
+        &[("get", "What nothing refers to any more")],
+    ),
+    (
         "/v1/hosts/{host}",
         "Host",
         &[
@@ -324,6 +329,7 @@ pub fn document() -> Value {
         descriptor::<v1::Decision>(),
         descriptor::<v1::Event>(),
         descriptor::<v1::ListHostsResponse>(),
+        descriptor::<v1::ListOrphansResponse>(),
         descriptor::<v1::HostToken>(),
         descriptor::<v1::ListProjectsResponse>(),
         descriptor::<v1::ListBalancersResponse>(),

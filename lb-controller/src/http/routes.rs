@@ -168,6 +168,7 @@ pub async fn route(site: &Site, request: Request<Incoming>) -> Response<Body> {
         ["v1", "instances", instance, "logs"] => logs(site, instance, &request).await,
         ["v1", "requests"] => projects::envelope(site, request).await,
         ["v1", "hosts"] => hosts::all(site, request).await,
+        ["v1", "orphans"] => hosts::orphans(site, &request),
         ["v1", "hosts", host] => hosts::one(site, host, request).await,
         ["v1", "host-tokens"] => hosts::tokens(site, request).await,
         ["v1", "projects"] => projects::all(site, request).await,

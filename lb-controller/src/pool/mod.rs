@@ -99,6 +99,8 @@ pub struct Pool {
     pub decision: Option<ScalingDecision>,
     /// Instances of this pool that no record knows.
     pub orphans: BTreeMap<InstanceName, Orphan>,
+    /// How long these are left alone; `None`: for ever.
+    pub orphan_grace: Option<Duration>,
     /// Hosts that are not connected and not lost: nothing is done about what they have.
     pub silent: BTreeSet<HostName>,
     /// Hosts that are lost.
@@ -146,6 +148,7 @@ impl Pool {
             distribution: Distribution::default(),
             decision: None,
             orphans: BTreeMap::new(),
+            orphan_grace: Some(ORPHAN_GRACE),
             silent: BTreeSet::new(),
             lost: BTreeSet::new(),
             is_alone: false,

@@ -7,7 +7,7 @@ use lb_commands::environment::Power;
 use lb_drivers::Phase;
 use lb_model::{host::HostName, pool::InstanceName};
 
-use super::{Now, ORPHAN_GRACE, Pool, Role, Slot, has_ended};
+use super::{Now, Pool, Role, Slot, has_ended};
 
 /// How long agents may take to give an instance no packets any more before it is stopped all the same: one that cannot be
 /// reached must not keep it.
@@ -106,7 +106,10 @@ impl Pool {
         let orphans = self
             .orphans
             .iter()
-            .filter(|(_, orphan)| now.monotonic.saturating_sub(orphan.since) >= ORPHAN_GRACE)
+            .filter(|(_, orphan)| {
+                let age = now.monotonic.saturating_sub(orphan.since);
+                self.orphan_grace.is_some_and(|grace| age >= grace)
+            })
             .filter(|(_, orphan)| !self.is_away(&orphan.host));
         steps.extend(orphans.map(|(name, orphan)| Step {
             number: None,

@@ -1,12 +1,13 @@
 //! The task that makes the records true: each load balancer has a pool of nodes, each node the configuration that it is to
-//! follow. It looks at all of them once a second, and at once after an order or when a pool changes that is not as it is wanted; what
-//! it does is the same after a restart.
+//! follow. It looks at those that are not as they are wanted once a second, and at once after an order or when one of their pools or
+//! agents changes; at one that is as it is wanted when others of its nodes serve, and now and then in any case. What it does is the same
+//! after a restart.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fs, io,
     net::IpAddr,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
@@ -16,6 +17,7 @@ use lb_clients::peer::{http_endpoint::HttpAddress, proxy};
 use lb_drivers::Command;
 use lb_model::{
     dns::RecordName,
+    host::HostName,
     pool::{InstanceName, PoolName, PoolSpec},
     project::{BalancerKind, BalancerSpec, is_pool_of_nodes, pool_of_nodes},
 };
@@ -29,6 +31,7 @@ use crate::{
     KINDS,
     agents::AgentState,
     controller::Refused,
+    orphans::OrphanKind,
     pool::{Event, InstanceState, InstanceView, PoolOwner},
     registry::{BalancerRecord, NodeSettings, Registry, node},
     troubles,
@@ -37,8 +40,10 @@ use crate::{
 
 /// See [`lb_serve::vital`].
 pub const KEEPER: &str = "the task that keeps load balancers as they are wanted";
-/// How often everything is looked at.
+/// How often those are looked at that are not as they are wanted.
 const LOOK: Duration = Duration::from_secs(1);
+/// In so many of these looks all others are looked at once.
+const ROUND: u64 = 10;
 /// Load balancers that are looked at together: one that hangs holds up no other.
 const TOGETHER: usize = 16;
 /// How long that may take for one.
@@ -53,8 +58,9 @@ type Followed = Mutex<HashMap<InstanceName, String>>;
 /// Makes the records true until the projects are gone.
 pub(super) async fn run(inner: Weak<Inner>) {
     let followed = Followed::default();
-    // When all of them were looked at.
+    // When was looked last, and how often.
     let mut last = None;
+    let mut looks = 0;
     loop {
         let Some(inner) = inner.upgrade() else {
             return;
@@ -67,8 +73,9 @@ pub(super) async fn run(inner: Weak<Inner>) {
         let is_due = last.is_none_or(|last: Instant| last.elapsed() >= LOOK);
         if is_due {
             last = Some(Instant::now());
+            looks += 1;
         }
-        look(&projects, &followed, is_due).await;
+        look(&projects, &followed, is_due.then_some(looks)).await;
         let any = views.iter_mut().map(|view| view.changed().boxed());
         let agents = agents.iter_mut().map(|agent| agent.changed().boxed());
         let any: Vec<_> = any.chain(agents).collect();
@@ -96,24 +103,22 @@ fn unsettled(
     Vec<watch::Receiver<PoolView>>,
     Vec<watch::Receiver<Arc<AgentState>>>,
 ) {
-    let mut pools = projects.0.controller.followers();
-    let complete: BTreeSet<u64> = {
-        let seen = projects.seen();
-        let complete = seen.iter().filter(|(_, seen)| seen.is(COMPLETE));
-        complete.map(|(id, _)| *id).collect()
+    let open: Vec<u64> = {
+        let (registry, seen) = (projects.registry(), projects.seen());
+        let is_open = |id: &u64| !seen.get(id).is_some_and(|seen| seen.is(COMPLETE));
+        let ids = registry.balancers().map(|one| one.id);
+        ids.filter(is_open).collect()
     };
-    let registry = projects.registry();
-    let open = registry
-        .balancers()
-        .filter(|one| !complete.contains(&one.id));
-    let mut agents = Vec::new();
-    let mut views = Vec::new();
-    for one in open {
-        if agents.is_empty() {
-            agents = projects.0.controller.agents().followers();
-        }
-        views.extend(pools.remove(&pool_of_nodes(one.id)));
-    }
+    let controller = &projects.0.controller;
+    let mut agents = if open.is_empty() {
+        Vec::new()
+    } else {
+        controller.agents().followers()
+    };
+    let views = open
+        .iter()
+        .map(|id| controller.follower(&pool_of_nodes(*id)));
+    let mut views: Vec<_> = views.flatten().collect();
     // The task of one that has ended says nothing any more.
     views.retain(|view| view.has_changed().is_ok());
     views.iter_mut().for_each(watch::Receiver::mark_unchanged);
@@ -121,24 +126,53 @@ fn unsettled(
     (views, agents)
 }
 
-/// Looks at all load balancers if that `is_due`, otherwise at those that are not as they are wanted.
-async fn look(projects: &Projects, followed: &Followed, is_due: bool) {
-    let records: Vec<BalancerRecord> = projects.registry().balancers().cloned().collect();
+/// The load balancer whose nodes a pool has.
+fn balancer_of_pool(pool: &PoolName) -> Option<u64> {
+    let (_, id) = pool.as_str().rsplit_once('-')?;
+    is_pool_of_nodes(pool).then(|| id.parse().ok())?
+}
+
+/// Whether something that a load balancer depends on changes without a word to its keeper: the agents that have its VIP, or the
+/// pool behind it.
+fn depends(record: &BalancerRecord) -> bool {
+    let has_pool = record.spec.get("pool").is_some_and(|pool| !pool.is_null());
+    has_pool
+        || record
+            .spec
+            .get("kind")
+            .is_some_and(|kind| *kind == BalancerKind::Shared.to_string())
+}
+
+/// Looks at the load balancers that are not as they are wanted; those whose turn it is are also looked at in the looks that have a
+/// number.
+async fn look(projects: &Projects, followed: &Followed, number: Option<u64>) {
+    let records: Vec<Arc<BalancerRecord>> = projects.registry().balancers().cloned().collect();
     let stirred = projects.0.controller.nodes().take_stirred();
+    let stirred: BTreeSet<u64> = stirred.iter().filter_map(balancer_of_pool).collect();
     let open: Vec<&BalancerRecord> = {
         let seen = projects.seen();
-        let is_open = |record: &&BalancerRecord| {
+        let is_open = |record: &&Arc<BalancerRecord>| {
             let is_kept =
                 |seen: &Seen| seen.is(COMPLETE) && seen.observed_generation == record.generation;
-            let is_stirred = || stirred.contains(&pool_of_nodes(record.id));
-            is_due
-                || record.is_deleted
-                || is_stirred()
+            let is_its_turn = |number: u64| record.id % ROUND == number % ROUND || depends(record);
+            record.is_deleted
+                || stirred.contains(&record.id)
+                || number.is_some_and(is_its_turn)
                 || !seen.get(&record.id).is_some_and(is_kept)
         };
-        records.iter().filter(is_open).collect()
+        records.iter().filter(is_open).map(|one| &**one).collect()
     };
-    let keeping = futures::stream::iter(open).for_each_concurrent(TOGETHER, |record| async move {
+    let addresses = || -> Vec<Vec<IpAddr>> {
+        let seen = projects.seen();
+        let of = |record: &&BalancerRecord| {
+            let seen = seen.get(&record.id);
+            seen.map(|seen| seen.addresses().collect())
+                .unwrap_or_default()
+        };
+        open.iter().map(of).collect()
+    };
+    let before = addresses();
+    let keeping = futures::stream::iter(&open).for_each_concurrent(TOGETHER, |record| async move {
         let kept = tokio::time::timeout(DEADLINE, keep(projects, record, followed)).await;
         if kept.is_err() {
             let why = "looking after it takes too long".to_owned();
@@ -146,14 +180,18 @@ async fn look(projects: &Projects, followed: &Followed, is_due: bool) {
         }
     });
     keeping.await;
-    name(projects, &records);
-    forget(projects, &records, followed);
-    remove_strangers(projects, &records).await;
+    if number.is_some() || before != addresses() || open.iter().any(|one| one.is_deleted) {
+        name(projects, &records);
+        forget(projects, &records, followed);
+    }
+    if number.is_some_and(|number| number % ROUND == 0) {
+        remove_strangers(projects, &records).await;
+    }
     remove_projects(projects).await;
 }
 
 /// Gives the load balancers their names in DNS.
-fn name(projects: &Projects, records: &[BalancerRecord]) {
+fn name(projects: &Projects, records: &[Arc<BalancerRecord>]) {
     let Some(names) = &projects.0.names else {
         return;
     };
@@ -166,7 +204,7 @@ fn name(projects: &Projects, records: &[BalancerRecord]) {
                 .map(|seen| seen.addresses().collect())
                 .unwrap_or_default();
             if let Some(project) = registry.project_of(record) {
-                wanted.insert(record_name(project, record), (record, addresses));
+                wanted.insert(record_name(project, record), (&**record, addresses));
             }
         }
         take_over(&registry, records, &mut wanted);
@@ -193,11 +231,13 @@ fn name(projects: &Projects, records: &[BalancerRecord]) {
 /// Has the names of load balancers lead to those that serve in their place.
 fn take_over<'a>(
     registry: &Registry,
-    records: &'a [BalancerRecord],
+    records: &'a [Arc<BalancerRecord>],
     wanted: &mut BTreeMap<RecordName, (&'a BalancerRecord, BTreeSet<IpAddr>)>,
 ) {
     // Those that were created last come last, and have it.
-    for record in records.iter().filter(|record| !record.is_deleted) {
+    let takes_over = |record: &&Arc<BalancerRecord>| record.spec.contains_key("takes_over");
+    let records = records.iter().filter(|record| !record.is_deleted);
+    for record in records.filter(takes_over) {
         let spec = BalancerSpec::read(&record.spec, KINDS.probes);
         let names = spec.map(|spec| spec.takes_over).unwrap_or_default();
         let Some(project) = registry.project_of(record).filter(|_| !names.is_empty()) else {
@@ -647,7 +687,7 @@ async fn delete(projects: &Projects, record: &BalancerRecord) -> Result<(), Stri
 }
 
 /// Forgets what is known of load balancers and nodes that are gone.
-fn forget(projects: &Projects, records: &[BalancerRecord], followed: &Followed) {
+fn forget(projects: &Projects, records: &[Arc<BalancerRecord>], followed: &Followed) {
     let ids: BTreeSet<u64> = records.iter().map(|record| record.id).collect();
     retain_streams(projects, |id| ids.contains(&id));
     for id in projects.0.controller.agents().claimants() {
@@ -663,21 +703,53 @@ fn forget(projects: &Projects, records: &[BalancerRecord], followed: &Followed) 
     followed.retain(|name, _| names.contains(name));
 }
 
-/// Deletes pools of nodes whose load balancer is not there, as a restored store may have them.
-async fn remove_strangers(projects: &Projects, records: &[BalancerRecord]) {
+/// Deletes pools and folders of nodes whose load balancer is not there, as a restored store may have them.
+async fn remove_strangers(projects: &Projects, records: &[Arc<BalancerRecord>]) {
     let controller = &projects.0.controller;
-    for view in controller.views(None).unwrap_or_default() {
-        let is_nodes = view.owner == PoolOwner::Balancer && is_pool_of_nodes(&view.name);
-        let is_known = records.iter().any(|one| pool_of_nodes(one.id) == view.name);
-        if is_nodes && !is_known && !view.is_deleted {
-            tracing::warn!(
-                "{} has the nodes of a load balancer that is not there: it is deleted",
-                view.name
-            );
-            // It is tried again.
-            let _ = controller.unmake(&view.name, PoolOwner::Balancer).await;
+    let ids: BTreeSet<u64> = records.iter().map(|one| one.id).collect();
+    let mut strangers = controller.pool_names();
+    strangers.retain(|name| balancer_of_pool(name).is_some_and(|id| !ids.contains(&id)));
+    strangers.retain(|name| {
+        let view = controller.follower(name);
+        view.is_some_and(|view| {
+            let view = view.borrow();
+            view.owner == PoolOwner::Balancer && !view.is_deleted
+        })
+    });
+    controller
+        .unmake_orphans(KEEPER, strangers, PoolOwner::Balancer)
+        .await;
+    // One that has lost its store must not remove what it finds.
+    if projects.registry().is_empty() {
+        return;
+    }
+    let root = node::root(&projects.0.means.state);
+    let folders = tokio::task::spawn_blocking(move || folders(&root)).await;
+    let mut folders = folders.unwrap_or_default();
+    folders.retain(|id, _| !ids.contains(id) && controller.follower(&pool_of_nodes(*id)).is_none());
+    let orphans = controller.orphans();
+    let found = folders
+        .values()
+        .map(|path| (path.display().to_string(), HostName::LOCAL.to_owned()));
+    let due = orphans.see(KEEPER, OrphanKind::Folder, found);
+    for path in due {
+        tracing::warn!("nothing refers to the folder {path}: it is removed");
+        match tokio::fs::remove_dir_all(&path).await {
+            Ok(()) => orphans.removed(OrphanKind::Folder),
+            Err(error) => tracing::warn!("removing {path}: {error}"),
         }
     }
+}
+
+/// The folders of load balancers, by id.
+fn folders(root: &Path) -> BTreeMap<u64, PathBuf> {
+    // Without load balancers there is none.
+    let entries = fs::read_dir(root).into_iter().flatten().flatten();
+    let id = |path: &Path| path.file_name()?.to_str()?.parse().ok();
+    entries
+        .map(|entry| entry.path())
+        .filter_map(|path| Some((id(&path)?, path)))
+        .collect()
 }
 
 /// Removes the projects that are to be deleted and have nothing in them any more.

@@ -9,6 +9,7 @@ use std::{
 
 use lb_drivers::bridge::{self, Bridge, Kept, Vxlan};
 use lb_model::{
+    host::HostName,
     pool::AddressRange,
     project::{ObjectName, SubnetSpec},
     settings::{Map, Value},
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 use super::{Change, Inner, OrderError, Projects, view::Seen};
 use crate::{
     clock::unix_now,
+    orphans::OrphanKind,
     pool::{Event, PoolOwner},
     registry::{Key, Refusal, Registry, SubnetRecord, Update},
     troubles,
@@ -29,7 +31,7 @@ pub const SUBNETS: &str = "the task that keeps subnets as they are wanted";
 const LOOK: Duration = Duration::from_secs(1);
 /// How long the kernel may take.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// How often bridges that no subnet knows are looked for, and how long they are left alone.
+/// How often bridges that no subnet knows are looked for while there are none.
 const STRANGERS: Duration = Duration::from_secs(30);
 
 /// That its bridge is as it is wanted.
@@ -300,10 +302,10 @@ impl Projects {
 struct Memory {
     /// The ports of bridges, by the bridge's name: they become its ports again when it is made again.
     ports: BTreeMap<String, Vec<String>>,
-    /// Bridges that no subnet knows, and since when.
-    strangers: BTreeMap<String, Instant>,
-    /// When these were looked for.
+    /// When bridges were looked for that no subnet knows.
     looked: Option<Instant>,
+    /// Whether there were some.
+    has_strangers: bool,
 }
 
 /// Makes the records true until the projects are gone.
@@ -338,7 +340,7 @@ async fn look(projects: &Projects, memory: &mut Memory) {
     let is_due = memory
         .looked
         .is_none_or(|looked| looked.elapsed() >= STRANGERS);
-    if kept.is_empty() && !is_due && memory.strangers.is_empty() {
+    if kept.is_empty() && !is_due && !memory.has_strangers {
         return;
     }
     memory.looked = Some(Instant::now());
@@ -375,33 +377,28 @@ async fn look(projects: &Projects, memory: &mut Memory) {
     projects.subnets_seen().retain(|id, _| ids.contains(id));
     // One that has lost its store must not remove what it finds.
     if !projects.registry().is_empty() {
-        collect(memory, strangers).await;
+        memory.has_strangers = collect(projects, strangers).await;
     }
 }
 
-/// Removes bridges of subnets that are not there, as a restored store may have them; not those that are in use.
-async fn collect(memory: &mut Memory, strangers: Vec<bridge::Stranger>) {
+/// Removes bridges of subnets that are not there, as a restored store may have them; not those that are in use. Returns whether there
+/// are any.
+async fn collect(projects: &Projects, strangers: Vec<bridge::Stranger>) -> bool {
+    let orphans = projects.0.controller.orphans();
     let unused = strangers.into_iter().filter(|one| one.ports.is_empty());
     let unused: Vec<String> = unused.map(|one| one.name).collect();
-    memory.strangers.retain(|name, _| unused.contains(name));
-    for name in unused {
-        let since = *memory
-            .strangers
-            .entry(name.clone())
-            .or_insert_with(Instant::now);
-        if since.elapsed() < STRANGERS {
-            continue;
-        }
+    let has_any = !unused.is_empty();
+    let unused = unused
+        .into_iter()
+        .map(|name| (name, HostName::LOCAL.to_owned()));
+    for name in orphans.see(SUBNETS, OrphanKind::Bridge, unused) {
         tracing::warn!("{name} is the bridge of a subnet that is not there: it is removed");
-        let removed = blocking({
-            let name = name.clone();
-            move || bridge::remove(&name)
-        });
-        match removed.await {
-            Ok(()) => drop(memory.strangers.remove(&name)),
+        match blocking(move || bridge::remove(&name)).await {
+            Ok(()) => orphans.removed(OrphanKind::Bridge),
             Err(why) => tracing::warn!("{why}"),
         }
     }
+    has_any
 }
 
 /// Removes the bridge, then the record.

@@ -14,7 +14,7 @@ mod subnet_tests;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use lb_model::{
     pool::{AddressRange, Size},
@@ -178,7 +178,7 @@ pub struct Registry {
     /// Projects by id.
     projects: BTreeMap<u64, ProjectRecord>,
     /// Load balancers by id.
-    balancers: BTreeMap<u64, BalancerRecord>,
+    balancers: BTreeMap<u64, Arc<BalancerRecord>>,
     /// Subnets by id.
     subnets: BTreeMap<u64, SubnetRecord>,
     /// Addresses of subnets that others than load balancers have, by the subnet's id.
@@ -205,7 +205,8 @@ impl Registry {
         last_id: u64,
     ) -> Self {
         let projects: BTreeMap<_, _> = projects.into_iter().map(|one| (one.id, one)).collect();
-        let balancers: BTreeMap<_, _> = balancers.into_iter().map(|one| (one.id, one)).collect();
+        let balancers = balancers.into_iter().map(Arc::new);
+        let balancers: BTreeMap<_, _> = balancers.map(|one| (one.id, one)).collect();
         let ids = projects.keys().chain(balancers.keys()).copied();
         let last_id = ids.fold(last_id, u64::max);
         Registry {
@@ -249,13 +250,13 @@ impl Registry {
     }
 
     /// All load balancers.
-    pub fn balancers(&self) -> impl Iterator<Item = &BalancerRecord> {
+    pub fn balancers(&self) -> impl Iterator<Item = &Arc<BalancerRecord>> {
         self.balancers.values()
     }
 
     /// The ids of those that are shared.
     pub fn shared(&self) -> impl Iterator<Item = u64> {
-        let is_shared = |record: &&BalancerRecord| {
+        let is_shared = |record: &&Arc<BalancerRecord>| {
             let spec = BalancerSpec::read(&record.spec, KINDS.probes);
             spec.is_ok_and(|spec| spec.kind == BalancerKind::Shared)
         };
@@ -264,9 +265,8 @@ impl Registry {
 
     /// The load balancers of a project.
     pub fn balancers_of(&self, project: u64) -> impl Iterator<Item = &BalancerRecord> {
-        self.balancers
-            .values()
-            .filter(move |one| one.project == project)
+        let all = self.balancers.values().map(|one| &**one);
+        all.filter(move |one| one.project == project)
     }
 
     /// A project.
@@ -302,7 +302,7 @@ impl Registry {
     /// There is none, or it is another project's.
     pub fn balancer(&self, project: &ProjectRecord, key: &Key) -> Result<&BalancerRecord, Refusal> {
         let found = match key {
-            Key::Id(id) => self.balancers.get(id),
+            Key::Id(id) => self.balancer_by_id(*id),
             Key::Name(name) => self.balancers_of(project.id).find(|one| one.name == *name),
         };
         found
@@ -313,7 +313,7 @@ impl Registry {
     /// A load balancer of any project, by its id.
     #[must_use]
     pub fn balancer_by_id(&self, id: u64) -> Option<&BalancerRecord> {
-        self.balancers.get(&id)
+        self.balancers.get(&id).map(|one| &**one)
     }
 
     /// A new project.
@@ -543,12 +543,18 @@ impl Registry {
         each: u32,
         setting: &'static str,
     ) -> Result<AddressRange, Refusal> {
+        // No two of them have addresses in common, so the last that begins before the end of a part is the one that may be in it.
+        let taken = self.balancers.values().map(|one| &one.addresses);
+        let taken: BTreeMap<IpAddr, &AddressRange> =
+            taken.map(|range| (range.first(), range)).collect();
         let count = range.len() / u128::from(each);
         let free = (0..count).find_map(|at| {
             let first = u32::try_from(at).ok()?.checked_mul(each)?.checked_add(1)?;
             let part = range.part(first, each)?;
-            let is_free = |one: &BalancerRecord| !one.addresses.overlaps(&part);
-            self.balancers.values().all(is_free).then_some(part)
+            let before = taken.range(..=part.last()).next_back();
+            before
+                .is_none_or(|(_, before)| !before.overlaps(&part))
+                .then_some(part)
         });
         free.ok_or(Refusal::NoAddresses(setting))
     }
@@ -562,7 +568,7 @@ impl Registry {
     /// Takes a record in the place of the one with its id.
     pub fn put_balancer(&mut self, record: BalancerRecord) {
         self.last_id = self.last_id.max(record.id);
-        self.balancers.insert(record.id, record);
+        self.balancers.insert(record.id, Arc::new(record));
     }
 
     /// Forgets a project.

@@ -31,10 +31,16 @@ pub const SOCKET: &str = "admin.sock";
 /// The socket in a node's folder at which the controller tells it the instances of the pool that is behind it.
 pub const POOL_SOCKET: &str = "pool.sock";
 
+/// The folder in the controller's of those of load balancers.
+#[must_use]
+pub fn root(state: &Path) -> PathBuf {
+    state.join("balancers")
+}
+
 /// The folder of a load balancer in the controller's.
 #[must_use]
 pub fn folder(state: &Path, balancer: u64) -> PathBuf {
-    state.join("balancers").join(balancer.to_string())
+    root(state).join(balancer.to_string())
 }
 
 /// The folder of one of its nodes.

@@ -19,6 +19,7 @@ pub mod flows;
 pub mod history;
 pub mod host;
 pub mod http;
+pub mod orphan;
 pub mod plan;
 pub mod plot;
 pub mod pool;

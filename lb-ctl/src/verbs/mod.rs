@@ -32,6 +32,7 @@ mod lb;
 mod list;
 mod load;
 mod man;
+mod orphans;
 mod pool;
 mod project;
 mod reload;
@@ -184,6 +185,8 @@ verbs! {
         Lb = lb;
         /// Add, show, drain and remove hosts that run instances, by their controller
         Host = host;
+        /// Show what a controller has made and nothing refers to any more
+        Orphans = orphans;
         /// Create, change, show and destroy environments, which are groups of pools and load balancers, by their controller
         Env = env;
         /// Show, cancel, retry and watch commands of the controller's queue

@@ -8,6 +8,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use serde_json::{Value, json};
 
 use crate::fixture::{Controller, PATIENCE, port};
 
@@ -101,10 +102,34 @@ pub fn a_controller_that_is_killed_leaves_neither_orphans_nor_doubles() -> anyho
 }
 
 pub fn a_controller_without_its_state_collects_what_is_left() -> anyhow::Result<()> {
-    let mut controller = Controller::start("lost", &[])?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("controller.toml");
+    let collector = |is_dry: bool| {
+        let text = format!("[collector]\ngrace = \"2s\"\ndry_run = {is_dry}\n");
+        fs::write(&file, text)
+    };
+    collector(false)?;
+    let mut controller = Controller::start("lost", &["--config", &file.display().to_string()])?;
+    let orphans = |controller: &Controller| -> anyhow::Result<Value> {
+        let text = controller.lbctl("orphans", &["-o", "json"])?;
+        Ok(serde_json::from_str(&text)?)
+    };
+    // Two that have been known for longer than the grace period.
+    let wait_kept = |controller: &Controller| {
+        wait_for("two orphans that are left alone", PATIENCE, || {
+            let found = orphans(controller)?;
+            let all = found["orphans"].as_array().context("no list")?;
+            let is_kept = |one: &Value| {
+                one["kind"] == "instance" && one["left"].is_null() && one["age"].as_u64() >= Some(4)
+            };
+            ensure!(all.len() == 2 && all.iter().all(is_kept), "{found}");
+            Ok(Some(found["dry_run"].clone()))
+        })
+    };
     let port = port();
     controller.add_web("web", port, &["scaling.min=2", "scaling.max=2"])?;
     controller.wait_serving("web", 2)?;
+    assert_eq!(orphans(&controller)?["orphans"], json!([]));
     controller.kill()?;
     // The disk was lost; the processes were not.
     fs::remove_dir_all(controller.state())?;
@@ -115,6 +140,7 @@ pub fn a_controller_without_its_state_collects_what_is_left() -> anyhow::Result<
         let output = controller.output();
         Ok((output.matches("it is left alone").count() == 2).then_some(()))
     })?;
+    assert_eq!(wait_kept(&controller)?, false);
     controller.pool(&["del", "other"])?;
     wait_for("the other pool's end", PATIENCE, || {
         Ok((controller
@@ -127,14 +153,21 @@ pub fn a_controller_without_its_state_collects_what_is_left() -> anyhow::Result<
     controller.kill()?;
     fs::remove_dir_all(controller.state())?;
     controller.take_over();
+    collector(true)?;
     controller.run()?;
     // The same pool again: what is left of its predecessor is not taken for its own, and goes after the grace period.
     controller.add_web("web", port + 20, &["scaling.min=2", "scaling.max=2"])?;
-    let patience = PATIENCE * 2;
-    wait_for("the orphans' end", patience, || {
+    controller.wait_serving("web", 2)?;
+    assert_eq!(wait_kept(&controller)?, true);
+    assert_eq!(controller.running().len(), 4);
+    controller.kill()?;
+    collector(false)?;
+    controller.run()?;
+    wait_for("the orphans' end", PATIENCE, || {
         let running = controller.running();
         ensure!(running.len() == 2, "{running:?}");
         Ok(Some(()))
     })?;
+    assert_eq!(orphans(&controller)?["orphans"], json!([]));
     check(&controller, 2)
 }
