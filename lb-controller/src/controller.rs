@@ -1,7 +1,7 @@
 //! All pools: their tasks, and what callers ask of them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -27,7 +27,7 @@ use crate::{
     events::Events,
     history::Recorder,
     hosts::Hosts,
-    hub::Hub,
+    hub::{Engine, Hub},
     keeper::{Changes, Keeper, KeeperError},
     nodes::Nodes,
     orphans::{OrphanKind, Orphans},
@@ -409,7 +409,7 @@ impl Controller {
 
     /// Deletes pools of this owner, which nothing refers to any more.
     pub async fn unmake_orphans(&self, finder: &str, names: Vec<PoolName>, owner: PoolOwner) {
-        let local = HostName::LOCAL;
+        let local = lb_model::host::HostName::LOCAL;
         let found = names
             .iter()
             .map(|name| (name.to_string(), local.to_owned()));

@@ -20,6 +20,12 @@ lb_model::settings! {
     }
 }
 
+impl Default for CollectorSettings {
+    fn default() -> Self {
+        lb_model::settings::defaults()
+    }
+}
+
 /// What it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum OrphanKind {

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use clap::Parser;
 use lb_bench::{
     process::{processor_time, resident},
@@ -199,7 +199,8 @@ fn create(site: &Site, arguments: &Arguments) -> anyhow::Result<Vec<f64>> {
             .collect();
         let mut all = Vec::new();
         for caller in callers {
-            all.extend(caller.join().unwrap()?);
+            let taken = caller.join();
+            all.extend(taken.map_err(|_| anyhow!("a caller has panicked"))??);
         }
         Ok(all)
     })

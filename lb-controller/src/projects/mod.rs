@@ -464,8 +464,8 @@ impl Projects {
     pub fn balancers(&self, project: Option<&Key>) -> Result<Vec<BalancerView>, Refusal> {
         let registry = self.registry();
         let project = project.map(|key| registry.project(key)).transpose()?;
-        let wanted = |record: &&BalancerRecord| project.is_none_or(|one| one.id == record.project);
-        let records = registry.balancers().filter(wanted);
+        let wanted = |id: u64| project.is_none_or(|one| one.id == id);
+        let records = registry.balancers().filter(|one| wanted(one.project));
         Ok(records
             .map(|record| self.balancer_view(&registry, record))
             .collect())

@@ -307,7 +307,7 @@ proptest! {
             if is_refused {
                 prop_assert_eq!(&orders.0, &before);
             }
-            let all: Vec<&BalancerRecord> = orders.0.balancers().collect();
+            let all: Vec<_> = orders.0.balancers().collect();
             for (at, one) in all.iter().enumerate() {
                 prop_assert!(all[..at].iter().all(|other| !other.addresses.overlaps(&one.addresses)));
             }
