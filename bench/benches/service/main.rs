@@ -165,6 +165,15 @@ impl Site {
     }
 }
 
+/// Two servers, others for each number.
+fn backends(number: usize) -> Value {
+    let (third, fourth) = (number / 100 % 100, number % 100);
+    json!([
+        { "address": "10.0.0.11" },
+        { "address": format!("10.1.{third}.{fourth}") },
+    ])
+}
+
 /// Creates everything, by several callers; returns the seconds that each order took.
 fn create(site: &Site, arguments: &Arguments) -> anyhow::Result<Vec<f64>> {
     let work = |caller: usize| -> anyhow::Result<Vec<f64>> {
@@ -181,13 +190,17 @@ fn create(site: &Site, arguments: &Arguments) -> anyhow::Result<Vec<f64>> {
                 "nodes": arguments.balancers * arguments.nodes,
             });
             let name = format!("project-{project}");
-            order("/v1/projects", &json!({ "name": name, "quota": quota }))?;
+            let settings = json!({ "quota": quota });
+            order(
+                "/v1/projects",
+                &json!({ "name": name, "settings": settings }),
+            )?;
             for balancer in 0..arguments.balancers {
-                let body = json!({
-                    "name": format!("web-{balancer}"),
+                let settings = json!({
                     "nodes": arguments.nodes,
-                    "backends": ["10.0.0.11", "10.0.0.12"],
+                    "backends": backends(balancer),
                 });
+                let body = json!({ "name": format!("web-{balancer}"), "settings": settings });
                 order(&format!("/v1/projects/{name}/balancers"), &body)?;
             }
         }
@@ -213,7 +226,7 @@ fn change(site: &Site, number: usize, arguments: &Arguments) -> anyhow::Result<f
         "/v1/projects/project-{project}/balancers/web-{}",
         number % arguments.balancers
     );
-    let body = json!({ "backends": ["10.0.0.11", format!("10.0.1.{number}")] });
+    let body = json!({ "backends": backends(1_000 + number) });
     let begin = Instant::now();
     site.ask("PATCH", &path, &body)?;
     loop {

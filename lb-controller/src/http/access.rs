@@ -11,7 +11,9 @@ use super::{
     Body, Site, guard,
     json::to_json,
     respond,
-    routes::{Answer, JSON, not_allowed, object, ok, problem, query, query_text, refusal},
+    routes::{
+        Answer, JSON, not_allowed, nothing_left, object, ok, problem, query, query_text, refusal,
+    },
 };
 use crate::{
     access::{Access, AccessError, AccountError, Grant, accounts::read_grant},
@@ -51,20 +53,6 @@ fn take_text(map: &mut Map<String, Value>, field: &str) -> Result<Option<String>
             "what is given",
             "give a text",
         )))),
-    }
-}
-
-fn nothing_left(map: &Map<String, Value>, names: &str) -> Result<(), Response<Body>> {
-    match map.keys().next() {
-        None => Ok(()),
-        Some(field) => {
-            let advice = format!("there is no such field; there are {names}");
-            Err(refused(&AccountError::Invalid(FieldError::new(
-                field,
-                "what is given",
-                advice,
-            ))))
-        }
     }
 }
 

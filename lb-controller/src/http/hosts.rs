@@ -13,7 +13,7 @@ use super::{
     Body, Site,
     json::to_json,
     respond,
-    routes::{Answer, JSON, not_allowed, object, ok, problem, query, refusal},
+    routes::{Answer, JSON, not_allowed, nothing_left, object, ok, problem, query, refusal},
 };
 use crate::{
     api::{convert, hosts::duty},
@@ -50,13 +50,6 @@ fn take(map: &mut Map<String, Value>, name: &str) -> Option<String> {
     map.remove(name)
         .filter(|value| !value.is_null())
         .map(|value| plain(&value))
-}
-
-fn nothing_else(map: &Map<String, Value>) -> Result<(), Response<Body>> {
-    match map.keys().next() {
-        Some(name) => Err(wrong(name, &format!("{name}: there is no such field"))),
-        None => Ok(()),
-    }
 }
 
 /// `/v1/hosts`
@@ -100,7 +93,7 @@ pub async fn tokens(site: &Site, request: Request<Incoming>) -> Answer {
         Some(text) => duration::parse(&text)
             .map_err(|error| wrong("lifetime", &format!("lifetime: {error}")))?,
     };
-    nothing_else(&map)?;
+    nothing_left(&map, "name and lifetime")?;
     if !(1..=30 * 86_400).contains(&lifetime.as_secs()) {
         return Err(wrong("lifetime", "lifetime: give 1s to 30d"));
     }
@@ -123,7 +116,7 @@ pub async fn one(site: &Site, host: &str, request: Request<Incoming>) -> Answer 
         Method::PATCH => {
             let mut map = object(request.into_body()).await?;
             let text = take(&mut map, "duty").unwrap_or_default();
-            nothing_else(&map)?;
+            nothing_left(&map, "duty")?;
             let duty = duty(&text).map_err(|error| wrong("duty", &error.to_string()))?;
             let view = hosts.set_duty(&name, duty).await;
             let view = view.map_err(|error| refused(&error))?;

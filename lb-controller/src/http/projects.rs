@@ -10,7 +10,7 @@ use super::{
     guard::{self, Gate, Origin},
     json::to_json,
     respond,
-    routes::{Answer, JSON, bytes, not_allowed, object, ok, problem, query, refusal},
+    routes::{Answer, JSON, bytes, not_allowed, nothing_left, object, ok, problem, query, refusal},
 };
 use crate::{
     api::convert,
@@ -50,14 +50,18 @@ pub(super) fn new_object<N: std::str::FromStr<Err = String>>(
         .map_err(|advice: String| {
             refused(&Refusal::Invalid(FieldError::new("name", &text, advice)))
         })?;
-    match map.remove("settings") {
-        None => Ok((name, Map::new())),
-        Some(Value::Object(settings)) => Ok((name, settings)),
-        Some(_) => Err(problem(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "settings: give an object",
-        )),
-    }
+    let settings = match map.remove("settings") {
+        None => Map::new(),
+        Some(Value::Object(settings)) => settings,
+        Some(_) => {
+            return Err(problem(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "settings: give an object",
+            ));
+        }
+    };
+    nothing_left(&map, "name and settings")?;
+    Ok((name, settings))
 }
 
 pub(super) fn respond_json(status: StatusCode, value: &Value) -> Response<Body> {

@@ -124,6 +124,18 @@ pub(super) async fn object(body: Incoming) -> Result<Map<String, Value>, Respons
     }
 }
 
+/// Refuses a body with other fields than those that were taken from it.
+pub(super) fn nothing_left(map: &Map<String, Value>, names: &str) -> Result<(), Response<Body>> {
+    match map.keys().next() {
+        None => Ok(()),
+        Some(field) => Err(refusal(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            &format!("{field}: there is no such field; there are {names}"),
+            Some(field),
+        )),
+    }
+}
+
 fn name(text: &str) -> Result<PoolName, Response<Body>> {
     text.parse().map_err(|error: lb_model::pool::NameError| {
         problem(StatusCode::NOT_FOUND, &error.to_string())
@@ -322,6 +334,7 @@ async fn pools(site: &Site, request: Request<Incoming>) -> Answer {
                     "settings: give an object with the settings of the pool",
                 ));
             };
+            nothing_left(&map, "name and settings")?;
             let added = site.controller.add(name, &settings).await;
             let view = added.map_err(|refusal| refused(&refusal))?;
             Ok(pool(&view, StatusCode::CREATED))
