@@ -222,9 +222,6 @@ impl Controller {
         let mut pool = Pool::new(stored.name, stored.spec, stored.record.generation);
         pool.last_epoch = stored.record.last_epoch;
         pool.is_deleted = stored.record.is_deleted;
-        if pool.is_deleted {
-            self.deleted().insert(pool.name.clone());
-        }
         pool.owner = stored.record.owner;
         pool.power = stored.record.power;
         pool.scaling = stored.learned.scaling;
@@ -235,7 +232,10 @@ impl Controller {
         for record in stored.instances {
             pool.restore(record, now);
         }
-        self.run(pool)
+        let deleted = pool.is_deleted.then(|| pool.name.clone());
+        self.run(pool)?;
+        self.deleted().extend(deleted);
+        Ok(())
     }
 
     fn run(&self, pool: Pool) -> Result<(), Refused> {

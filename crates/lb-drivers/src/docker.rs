@@ -529,7 +529,8 @@ impl Inner {
         let attached = launch
             .as_ref()
             .and_then(|launch| Some((launch.endpoint.ip(), launch.attachment()?)));
-        let fault = match attached {
+        let mut phase = phase;
+        let mut fault = match attached {
             Some((address, attachment)) if phase.is_up() => {
                 let (connector, name) = (self.connector.clone(), name.clone());
                 let attachment = attachment.clone();
@@ -538,6 +539,16 @@ impl Inner {
             }
             _ => None,
         };
+        if fault.is_some() {
+            // What has ended meanwhile has no network, which is no fault of what runs: it would be started again.
+            let state = self.state_of(engine, &id).await?;
+            if state.running == Some(false) {
+                phase = ended(&state);
+            }
+            let is_there = |pid: i64| Path::new(&format!("/proc/{pid}/ns/net")).exists();
+            // The engine may not know yet that it has ended; its event comes.
+            fault = fault.filter(|_| phase.is_up() && state.pid.is_some_and(is_there));
+        }
         let cgroup = if phase.is_up() {
             self.cgroup_of(engine, &id).await
         } else {

@@ -170,14 +170,21 @@ impl Inner {
             let attached = launch
                 .as_ref()
                 .and_then(|launch| Some((launch.endpoint.ip(), launch.attachment()?)));
+            let mut fault = attached
+                .filter(|_| phase.is_up())
+                .and_then(|(address, attachment)| {
+                    self.instances
+                        .connector
+                        .fault(&name, address, attachment, folder.path())
+                });
+            let mut phase = phase;
+            if fault.is_some() {
+                // What has ended meanwhile has no network, which is no fault of what runs: it would be started again.
+                phase = self.phase(&name).map_err(listing)?;
+                fault = fault.filter(|_| phase.is_up());
+            }
             listed.push(Listed {
-                fault: attached
-                    .filter(|_| phase.is_up())
-                    .and_then(|(address, attachment)| {
-                        self.instances
-                            .connector
-                            .fault(&name, address, attachment, folder.path())
-                    }),
+                fault,
                 cgroup: if phase.is_up() {
                     self.instances.group(&name).path().to_owned()
                 } else {

@@ -238,7 +238,7 @@ impl Inner {
             tracing::warn!("shortening the console of {name}: {error}");
         }
         let is_alive = self.instances.first_process(name)?.is_some();
-        let (phase, mut fault) = if is_alive {
+        let (mut phase, mut fault) = if is_alive {
             self.running(name, &folder)
         } else {
             (self.ended(name, &folder)?, None)
@@ -253,6 +253,12 @@ impl Inner {
                 .instances
                 .connector
                 .tap_fault(name, address, attachment);
+        }
+        let mut is_alive = is_alive;
+        if fault.is_some() && self.instances.first_process(name)?.is_none() {
+            // What has ended meanwhile has no network, which is no fault of what runs: it would be started again.
+            is_alive = false;
+            (phase, fault) = (self.ended(name, &folder)?, None);
         }
         // Whoever works on it is about to mend it.
         if fault.is_some() && self.instances.turn(name).try_lock().is_err() {
