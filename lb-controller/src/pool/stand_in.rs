@@ -349,7 +349,7 @@ mod tests {
 
     #[test]
     fn one_that_is_away_for_too_long_goes() {
-        for is_lost in [false, true] {
+        for (is_lost, is_killed) in [(false, false), (false, true), (true, false), (true, true)] {
             let mut bed = Bed::new(2);
             bed.cut_off(1);
             if is_lost {
@@ -361,8 +361,12 @@ mod tests {
             assert!(!bed.pool.slots.values().any(stands));
             // It is known until nothing of it can be left.
             assert_eq!(bed.pool.slots.len(), if is_lost { 1 } else { 2 });
+            if is_killed {
+                bed.restart();
+            }
+            // Nobody has to notice it first: it goes at once.
             bed.connect(1);
-            bed.pass(40);
+            bed.pass(4);
             assert_eq!(bed.serving(), ["lb-1-2-2 on h2"]);
             assert_eq!((bed.pool.slots.len(), &bed.running[&host(1)]), (1, &vec![]));
         }

@@ -106,7 +106,9 @@ impl Pool {
         let orphans = self
             .orphans
             .iter()
-            .filter(|(_, orphan)| now.monotonic.saturating_sub(orphan.since) >= ORPHAN_GRACE)
+            .filter(|(_, orphan)| {
+                orphan.is_given_up || now.monotonic.saturating_sub(orphan.since) >= ORPHAN_GRACE
+            })
             .filter(|(_, orphan)| !self.is_away(&orphan.host));
         steps.extend(orphans.map(|(name, orphan)| Step {
             number: None,
