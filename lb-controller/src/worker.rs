@@ -692,14 +692,8 @@ impl Worker {
             return;
         };
         slot.step = None;
-        if is_lost {
-            // It lists no more.
-            slot.fresh_from = 0;
-            slot.fresh_on = None;
-        } else {
-            slot.fresh_from = fresh_from;
-            slot.fresh_on = Some(step.host.clone());
-        }
+        let is_done = matches!(result, Ok(()) | Err(DriverError::NotFound(_)));
+        slot.end_step(step, is_done, (!is_lost).then_some(fresh_from));
         let is_rebooted = step.kind == StepKind::Reboot && result.is_ok();
         slot.trouble = match result {
             Ok(()) => None,
