@@ -59,7 +59,8 @@ struct Machine {
     instances: BTreeMap<InstanceName, Phase>,
     /// Since when it is connected.
     connected: Option<Duration>,
-    /// It was lost, and has not been connected for [`COLLECTED`] since.
+    /// It was lost, and since then there was no [`COLLECTED`] in which it was connected, the store took everything, and no call
+    /// timed out.
     is_uncollected: bool,
     /// When it served nobody the last time.
     idle: Duration,
@@ -93,6 +94,8 @@ struct World {
     /// Calls that time out, whether they were done or not.
     times_out: bool,
     store_is_away: bool,
+    /// When calls timed out or the store was away the last time.
+    hindered: Duration,
     losses: usize,
     /// Seconds that instances stood in for others.
     stand_ins: usize,
@@ -135,6 +138,7 @@ impl World {
             started: start,
             times_out: false,
             store_is_away: false,
+            hindered: start,
             losses: 0,
             stand_ins: 0,
         };
@@ -236,6 +240,9 @@ impl World {
     }
 
     fn connections(&mut self) {
+        if self.times_out || self.store_is_away {
+            self.hindered = self.now;
+        }
         for (name, machine) in &mut self.machines {
             match (machine.can_connect(), machine.connected) {
                 (true, None) => {
@@ -247,7 +254,9 @@ impl World {
                     machine.connected = None;
                     self.presence.disconnect(name, self.now);
                 }
-                (true, Some(since)) if self.now.saturating_sub(since) >= COLLECTED => {
+                (true, Some(since))
+                    if self.now.saturating_sub(since.max(self.hindered)) >= COLLECTED =>
+                {
                     machine.is_uncollected = false;
                 }
                 _ => {}
@@ -502,8 +511,9 @@ impl World {
     }
 
     /// Of each instance one epoch serves, whatever happens, save for what a host that was lost still has until it has been back
-    /// for [`COLLECTED`] at a stretch: if its connection ends before, or the controller does, nobody could remove it so far. And
-    /// no host has more than there is room for.
+    /// for [`COLLECTED`] at a stretch: if its connection ends before, or the controller does, nobody could remove it so far.
+    /// Nothing is done about a place whose record cannot be stored, so time without the store does not count either. And no
+    /// host has more than there is room for.
     fn check(&mut self) {
         self.check_stand_ins();
         for number in 1..=ADDRESSES {
