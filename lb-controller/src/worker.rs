@@ -702,14 +702,8 @@ impl Worker {
             return;
         };
         slot.step = None;
-        if is_lost {
-            // It lists no more.
-            slot.fresh_from = 0;
-            slot.fresh_on = None;
-        } else {
-            slot.fresh_from = fresh_from;
-            slot.fresh_on = Some(step.host.clone());
-        }
+        let is_done = matches!(result, Ok(()) | Err(DriverError::NotFound(_)));
+        slot.end_step(step, is_done, (!is_lost).then_some(fresh_from));
         let is_rebooted = step.kind == StepKind::Reboot && result.is_ok();
         slot.trouble = match result {
             Ok(()) => None,
@@ -830,8 +824,10 @@ impl Worker {
             return;
         }
         self.has_orphans = !orphans.is_empty();
+        // Those that were given up are left for no time.
         let found = orphans
             .iter()
+            .filter(|(_, orphan)| !orphan.is_given_up)
             .map(|(name, orphan)| (name.to_string(), orphan.host.to_string()));
         let finder = self.pool.name.as_str();
         // Its steps remove them.

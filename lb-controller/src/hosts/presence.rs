@@ -10,7 +10,7 @@ use std::{
 use lb_model::host::HostName;
 
 /// How old a proof may be.
-const FRESH: Duration = Duration::from_secs(5);
+pub(super) const FRESH: Duration = Duration::from_secs(5);
 
 /// Whether a host is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -85,6 +85,7 @@ impl Pool {
         for number in gone {
             if let Some(slot) = self.slots.remove(&number) {
                 self.dirty.insert(number);
+                self.given_up.insert(number, slot.record.name.epoch);
                 self.event(Some(&slot.record.name), "removed", slot.record.reason);
             }
         }

@@ -18,6 +18,8 @@ pub struct Orphan {
     pub host: HostName,
     /// Since when it was seen, monotonic.
     pub since: Duration,
+    /// Whether its record was removed while its host was lost: then it goes without a grace period.
+    pub is_given_up: bool,
 }
 
 /// An instance that needs a host.

@@ -44,8 +44,9 @@ pub use self::{
     view::{InstanceState, InstanceView},
 };
 
-/// How long an instance that no record knows may exist before it is removed. A record is stored before its instance is made,
-/// so such an instance is left of a store that was lost or restored; the grace period is for operators who notice that.
+/// How long an instance that no record knows may exist before it is removed, if this pool has not given it up itself. A record
+/// is stored before its instance is made, so such an instance is left of a store that was lost or restored; the grace period is
+/// for operators who notice that.
 pub const ORPHAN_GRACE: Duration = Duration::from_secs(30);
 
 /// The time, twice.
@@ -101,6 +102,12 @@ pub struct Pool {
     pub orphans: BTreeMap<InstanceName, Orphan>,
     /// How long these are left alone; `None`: for ever.
     pub orphan_grace: Option<Duration>,
+    /// The last epoch that was stored when this process had its first list. Epochs up to it were given out by this store; later
+    /// ones may be of a store that was lost. A process that starts while such instances have their grace period cannot tell
+    /// all of them apart any more, because new epochs are greater than theirs.
+    stored_epoch: Option<u64>,
+    /// The last epoch of each place whose record this process has removed.
+    given_up: BTreeMap<u32, u64>,
     /// Hosts that are not connected and not lost: nothing is done about what they have.
     pub silent: BTreeSet<HostName>,
     /// Hosts that are lost.
@@ -149,6 +156,8 @@ impl Pool {
             decision: None,
             orphans: BTreeMap::new(),
             orphan_grace: Some(ORPHAN_GRACE),
+            stored_epoch: None,
+            given_up: BTreeMap::new(),
             silent: BTreeSet::new(),
             lost: BTreeSet::new(),
             is_alone: false,
@@ -190,6 +199,8 @@ impl Pool {
 
     /// Takes note of what the driver of a host lists; `began` is the number of the list, which tells what it can know.
     pub fn observe(&mut self, host: &HostName, listed: &[Listed], began: u64, now: Now) {
+        // Taken before instances that the store does not know raise `last_epoch`.
+        self.stored_epoch.get_or_insert(self.last_epoch);
         if self.listed.insert(host.clone()) {
             self.adopt(host, listed);
         }
@@ -211,11 +222,13 @@ impl Pool {
                 // A number or an epoch that no record has given out.
                 _ => {
                     seen.insert(one.name.clone());
+                    let is_given_up = self.is_given_up(&one.name);
                     self.orphans
                         .entry(one.name.clone())
                         .or_insert_with(|| Orphan {
                             host: host.clone(),
                             since: now.monotonic,
+                            is_given_up,
                         });
                 }
             }
@@ -227,6 +240,14 @@ impl Pool {
                 self.events.push(event);
             }
         }
+    }
+
+    /// Whether this store once had a record of an instance, and removed it. That happens only when the instance is gone, or its
+    /// host is lost. No operator has to notice such an instance first, and until it is removed it may answer at an address that
+    /// another one has.
+    fn is_given_up(&self, name: &InstanceName) -> bool {
+        let here = self.given_up.get(&name.number);
+        self.stored_epoch.max(here.copied()) >= Some(name.epoch)
     }
 
     /// Takes up instances that are further than their records, as an earlier process left them that relaunched without its

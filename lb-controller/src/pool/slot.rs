@@ -9,7 +9,7 @@ use lb_steering::{
     score::{Category, Score},
 };
 
-use super::{Event, InstanceRecord, Now, Role, has_ended};
+use super::{Event, InstanceRecord, Now, Role, Step, has_ended};
 
 /// The weight of the last probe in the fraction of those that succeeded.
 const PROBES: f64 = 0.2;
@@ -182,6 +182,13 @@ impl Slot {
         self.list.is_some_and(|list| list >= self.fresh_from)
     }
 
+    /// Whether the last list of a host tells what it has of the slot's instances. Only the list of the host that the last step
+    /// was made on has to be awaited for that.
+    #[must_use]
+    pub fn is_known_on(&self, host: &HostName) -> bool {
+        self.is_fresh() || !self.is_source(host)
+    }
+
     /// Whether no host has it, or had something done for it, so that no list says anything of it.
     #[must_use]
     pub const fn is_nowhere(&self) -> bool {
@@ -268,6 +275,20 @@ impl Slot {
             text: ended,
             is_alarm: false,
         })
+    }
+
+    /// Takes note that a step has ended. `is_done` says whether it is known to have been done; `fresh_from` is the number of the
+    /// first list of its host that tells what it did, `None` if the host is lost and lists no more.
+    pub fn end_step(&mut self, step: &Step, is_done: bool, fresh_from: Option<u64>) {
+        // It was about a predecessor, while the list of another host is awaited. That list is still awaited. If the predecessor
+        // is there after all, the next list of its own host has it.
+        if !self.is_fresh() && !self.is_source(&step.host) {
+            self.left
+                .retain(|old| !is_done || old.name != step.name || old.host != step.host);
+            return;
+        }
+        self.fresh_from = fresh_from.unwrap_or_default();
+        self.fresh_on = fresh_from.map(|_| step.host.clone());
     }
 
     /// Takes note of its health. Returns whether it is another than before, and what to tell of that.

@@ -312,6 +312,7 @@ mod tests {
             }
             pool.silent.clone_from(&self.pool.silent);
             pool.lost.clone_from(&self.pool.lost);
+            pool.awaited.clear();
             pool.has_list = true;
             self.pool = pool;
         }
@@ -349,7 +350,7 @@ mod tests {
 
     #[test]
     fn one_that_is_away_for_too_long_goes() {
-        for is_lost in [false, true] {
+        for (is_lost, is_killed) in [(false, false), (false, true), (true, false), (true, true)] {
             let mut bed = Bed::new(2);
             bed.cut_off(1);
             if is_lost {
@@ -361,8 +362,12 @@ mod tests {
             assert!(!bed.pool.slots.values().any(stands));
             // It is known until nothing of it can be left.
             assert_eq!(bed.pool.slots.len(), if is_lost { 1 } else { 2 });
+            if is_killed {
+                bed.restart();
+            }
+            // Nobody has to notice it first: it goes at once.
             bed.connect(1);
-            bed.pass(40);
+            bed.pass(4);
             assert_eq!(bed.serving(), ["lb-1-2-2 on h2"]);
             assert_eq!((bed.pool.slots.len(), &bed.running[&host(1)]), (1, &vec![]));
         }
@@ -401,6 +406,47 @@ mod tests {
         bed.cut_off(1);
         bed.pass(20);
         assert_eq!(bed.pool.slots.len(), 1);
+    }
+
+    #[test]
+    fn a_predecessor_goes_while_the_host_of_its_successor_is_away() {
+        for is_killed in [false, true] {
+            let mut bed = Bed::new(1);
+            bed.cut_off(1);
+            bed.lose(1);
+            bed.pass(5);
+            assert_eq!(bed.serving(), ["lb-1-1-2 on h2"]);
+            bed.cut_off(2);
+            if is_killed {
+                bed.restart();
+            }
+            bed.connect(1);
+            bed.pass(2);
+            assert_eq!(bed.running[&host(1)], []);
+            assert_eq!(bed.running[&host(2)].len(), 1);
+            bed.connect(2);
+            bed.pass(2);
+            assert_eq!(bed.serving(), ["lb-1-1-2 on h2"]);
+        }
+    }
+
+    #[test]
+    fn a_place_without_a_host_is_given_up_after_a_restart() {
+        let mut bed = Bed::new(1);
+        bed.cut_off(1);
+        bed.cut_off(2);
+        bed.lose(1);
+        bed.pass(3);
+        // No host has room for its successor, and then it is not wanted any more.
+        assert_eq!(bed.pool.slots[&1].record.host, None);
+        bed.restart();
+        bed.pool.is_deleted = true;
+        bed.pass(1);
+        bed.connect(1);
+        bed.connect(2);
+        bed.pass(4);
+        assert_eq!(bed.pool.slots.len(), 0);
+        assert_eq!(bed.running[&host(1)], []);
     }
 
     #[test]

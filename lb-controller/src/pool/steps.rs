@@ -74,7 +74,7 @@ impl Pool {
         }
         let mut steps = Vec::new();
         for (number, slot) in &self.slots {
-            if self.waits_for_store(*number, slot) || slot.step.is_some() || !slot.is_fresh() {
+            if self.waits_for_store(*number, slot) || slot.step.is_some() {
                 continue;
             }
             if let Some(trouble) = &slot.trouble
@@ -82,7 +82,14 @@ impl Pool {
             {
                 continue;
             }
-            if let Some((name, host, kind)) = step(slot, can_pause, self.power) {
+            // A predecessor has the same address and port: it goes first.
+            let next = if slot.left.is_empty() {
+                let known = slot.is_fresh().then_some(slot);
+                known.and_then(|slot| step(slot, can_pause, self.power))
+            } else {
+                self.predecessor_step(slot)
+            };
+            if let Some((name, host, kind)) = next {
                 // It cannot be asked.
                 if self.is_away(&host) {
                     continue;
@@ -108,7 +115,7 @@ impl Pool {
             .iter()
             .filter(|(_, orphan)| {
                 let age = now.monotonic.saturating_sub(orphan.since);
-                self.orphan_grace.is_some_and(|grace| age >= grace)
+                orphan.is_given_up || self.orphan_grace.is_some_and(|grace| age >= grace)
             })
             .filter(|(_, orphan)| !self.is_away(&orphan.host));
         steps.extend(orphans.map(|(name, orphan)| Step {
@@ -119,18 +126,22 @@ impl Pool {
         }));
         steps
     }
-}
 
-fn step(slot: &Slot, can_pause: bool, power: Power) -> Option<(InstanceName, HostName, StepKind)> {
-    // A predecessor has the same address and port: it goes first.
-    if let Some(old) = slot.left.first() {
+    /// What to do about instances before a slot's own. One whose host can be asked goes, also while another host, which has
+    /// the successor or another predecessor, is away: all of them have one address.
+    fn predecessor_step(&self, slot: &Slot) -> Option<(InstanceName, HostName, StepKind)> {
+        let mut left = slot.left.iter();
+        let old = left.find(|old| !self.is_away(&old.host) && slot.is_known_on(&old.host))?;
         let kind = if old.is_up && slot.record.is_update {
             StepKind::Stop
         } else {
             StepKind::Remove
         };
-        return Some((old.name.clone(), old.host.clone(), kind));
+        Some((old.name.clone(), old.host.clone(), kind))
     }
+}
+
+fn step(slot: &Slot, can_pause: bool, power: Power) -> Option<(InstanceName, HostName, StepKind)> {
     // While no host has room there is nothing to do.
     let host = slot.record.host.clone()?;
     let name = slot.record.name.clone();

@@ -630,6 +630,49 @@ fn an_orphan_is_removed_after_a_grace_period() {
 }
 
 #[test]
+fn what_a_restored_store_does_not_know_has_its_grace_period() {
+    let mut machine = Machine::new(json!({ "min": 1, "max": 8 }));
+    machine.seconds(5, None);
+    // The store is of a time before these were made.
+    let (newer, orphan) = ("web-1-9".parse().unwrap(), "web-2-5".parse().unwrap());
+    machine.instances.clear();
+    for name in [&newer, &orphan] {
+        let running = (Phase::Running, true);
+        machine.instances.insert(InstanceName::clone(name), running);
+    }
+    machine.crash();
+    // That the first one is taken up does not make an earlier epoch one that this store has given out.
+    machine.seconds(20, None);
+    assert_eq!(machine.serving(), ["web-1-9"]);
+    assert!(machine.instances.contains_key(&orphan));
+    machine.seconds(20, None);
+    assert!(!machine.instances.contains_key(&orphan));
+}
+
+#[test]
+fn what_is_given_up_has_no_grace_period() {
+    let scaling = |count: u32| json!({ "min": count, "max": count, "drain_natural": "0ms", "drain_deadline": "2s" });
+    let mut machine = Machine::new(scaling(2));
+    machine.seconds(5, None);
+    machine.spec = spec(&scaling(1), true);
+    machine.pool.spec = machine.spec.clone();
+    machine.seconds(10, None);
+    assert_eq!(machine.serving(), ["web-1-1"]);
+    assert_eq!((machine.records.len(), machine.instances.len()), (1, 1));
+    // It is there after all, as one on a host that was lost.
+    for is_killed in [false, true] {
+        let given_up: InstanceName = "web-2-2".parse().unwrap();
+        let running = (Phase::Running, true);
+        machine.instances.insert(given_up.clone(), running);
+        if is_killed {
+            machine.crash();
+        }
+        machine.seconds(2, None);
+        assert!(!machine.instances.contains_key(&given_up));
+    }
+}
+
+#[test]
 fn a_dead_instance_is_relaunched_without_the_store() {
     let mut machine = Machine::new(json!({ "min": 4, "max": 8 }));
     machine.seconds(5, None);
