@@ -12,7 +12,7 @@ use std::{
 
 use lb_drivers::{Bounded, Driver, DriverError, Listed, OpenError, Owned};
 use lb_hosts::remote::{Remote, RemoteDriver};
-use lb_model::{component::Component, host::HostName};
+use lb_model::{component::Component, host::HostName, pool::PoolName};
 use lb_serve::vital::Registrar;
 use tokio::sync::{
     Notify,
@@ -32,8 +32,16 @@ const RETRY: Duration = Duration::from_secs(1);
 pub struct Snapshot {
     /// The number of the list: it began after everything that was asked for with this number or a lower one.
     pub began: u64,
-    /// The instances, or why they are not known.
+    /// The instances by name, or why they are not known.
     pub listed: Result<Arc<[Listed]>, DriverError>,
+}
+
+/// The instances of a pool among those that are listed by name: each of thousands of pools looks for its own.
+#[must_use]
+pub fn of_pool<'a>(listed: &'a [Listed], pool: &PoolName) -> &'a [Listed] {
+    let first = listed.partition_point(|one| one.name.pool < *pool);
+    let listed = &listed[first..];
+    &listed[..listed.partition_point(|one| one.name.pool == *pool)]
 }
 
 /// A driver that is open, for all pools with the same settings.
@@ -157,7 +165,10 @@ async fn list(
         pause = if listed.is_ok() { list_age } else { RETRY };
         sender.send_replace(Snapshot {
             began,
-            listed: listed.map(Arc::from),
+            listed: listed.map(|mut listed| {
+                listed.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+                Arc::from(listed)
+            }),
         });
     }
 }
@@ -251,5 +262,39 @@ impl Hub {
     pub fn engines(&self) -> Vec<Arc<Engine>> {
         let engines = self.engines.lock().unwrap_or_else(PoisonError::into_inner);
         engines.values().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lb_drivers::Phase;
+
+    use super::*;
+
+    #[test]
+    fn a_pool_finds_its_own() {
+        let listed = |name: &&str| Listed {
+            name: name.parse().unwrap(),
+            phase: Phase::Running,
+            cgroup: String::new(),
+            fault: None,
+            labels: std::collections::BTreeMap::new(),
+        };
+        let mut all: Vec<Listed> = ["web-2-1", "a-1-1", "web-1-7", "web-b-1-1", "zoo-1-1"]
+            .iter()
+            .map(listed)
+            .collect();
+        all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        let names = |pool: &str| -> Vec<String> {
+            let own = of_pool(&all, &pool.parse().unwrap());
+            own.iter().map(|one| one.name.to_string()).collect()
+        };
+        assert_eq!(names("web"), ["web-1-7", "web-2-1"]);
+        assert_eq!(names("web-b"), ["web-b-1-1"]);
+        assert_eq!(names("a"), ["a-1-1"]);
+        assert_eq!(names("zoo"), ["zoo-1-1"]);
+        for none in ["aa", "wea", "zzz"] {
+            assert_eq!(names(none), [""; 0]);
+        }
     }
 }

@@ -12,7 +12,7 @@ use tokio_stream::wrappers::WatchStream;
 use super::{OpenDriver, Worker};
 use crate::{
     hosts::{Member, presence::Standing},
-    hub::{Engine, Snapshot},
+    hub::{Engine, Snapshot, of_pool},
     pool::Now,
 };
 
@@ -33,7 +33,8 @@ impl Worker {
             Ok(_) if self.pool.lost.contains(host) => {}
             Ok(listed) => {
                 self.list_errors.remove(host);
-                self.pool.observe(host, &listed, snapshot.began, now);
+                let own = of_pool(&listed, &self.pool.name);
+                self.pool.observe(host, own, snapshot.began, now);
             }
             // Before the first list there is no trouble yet.
             Err(_) if snapshot.began == 0 => {}
