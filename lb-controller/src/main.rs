@@ -8,10 +8,6 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-/// A controller with thousands of load balancers takes less memory than with the system's allocator.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     // clap ends with status 2 on wrong usage, after saying what is right.
     match commands::Arguments::parse().run() {
