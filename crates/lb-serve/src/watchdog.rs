@@ -82,11 +82,21 @@ pub struct Watchdog {
 struct Part {
     name: &'static str,
     pulse: Arc<Pulse>,
-    /// It waits for the parts before it.
-    waits: bool,
+    needs: Needs,
     /// The pulse in the last round, and the rounds since it was another.
     last: u64,
     rounds: u32,
+}
+
+/// What a part has to do with those that were named before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Needs {
+    /// Nothing.
+    Nothing,
+    /// They run it.
+    ToBeRun,
+    /// It waits for them.
+    TheirWork,
 }
 
 impl Watchdog {
@@ -121,7 +131,18 @@ impl Watchdog {
         pulse: Arc<Pulse>,
         ping: impl Fn() + Send + 'static,
     ) -> Self {
-        self.add(name, pulse, Box::new(ping), false)
+        self.add(name, pulse, Box::new(ping), Needs::Nothing)
+    }
+
+    /// Watches a part that is run by the parts that were named before: if one of them makes no progress either, that one hangs.
+    #[must_use]
+    pub fn watch_run(
+        self,
+        name: &'static str,
+        pulse: Arc<Pulse>,
+        ping: impl Fn() + Send + 'static,
+    ) -> Self {
+        self.add(name, pulse, Box::new(ping), Needs::ToBeRun)
     }
 
     /// Watches a part that waits for the parts that were named before, or runs by them: while one of them is at work, it need
@@ -133,7 +154,7 @@ impl Watchdog {
         pulse: Arc<Pulse>,
         ping: impl Fn() + Send + 'static,
     ) -> Self {
-        self.add(name, pulse, Box::new(ping), true)
+        self.add(name, pulse, Box::new(ping), Needs::TheirWork)
     }
 
     fn add(
@@ -141,13 +162,13 @@ impl Watchdog {
         name: &'static str,
         pulse: Arc<Pulse>,
         ping: Box<dyn Fn() + Send>,
-        waits: bool,
+        needs: Needs,
     ) -> Self {
         self.parts.push(Part {
             name,
             last: pulse.value(),
             pulse,
-            waits,
+            needs,
             rounds: 0,
         });
         self.pings.push(ping);
@@ -161,12 +182,14 @@ impl Watchdog {
         let mut others_stand = false;
         for part in &mut self.parts {
             let value = part.pulse.value();
-            let stands = value == part.last && !(part.waits && others_work);
+            let has_work_done = part.needs == Needs::TheirWork && others_work;
+            let stands = value == part.last && !has_work_done;
             part.rounds = if stands { part.rounds + 1 } else { 0 };
             part.last = value;
             others_work |= value % 2 == 1;
             let pause = self.round * part.rounds;
-            if pause >= self.limit && !(part.waits && others_stand) {
+            let is_held_up = part.needs != Needs::Nothing && others_stand;
+            if pause >= self.limit && !is_held_up {
                 hung = hung.or(Some(part.name));
             }
             others_stand |= pause > PAUSE;
@@ -308,6 +331,28 @@ mod tests {
         assert_eq!(watchdog.look(), Some("the first"));
         drop(first.work());
         assert_eq!(watchdog.look(), Some("the second"), "the first goes on");
+    }
+
+    #[test]
+    fn a_part_that_is_run_by_one_that_hangs_is_not_to_blame() {
+        let (first, second) = (Arc::new(Pulse::default()), Arc::new(Pulse::default()));
+        let mut watchdog = Watchdog::new("test", 5 * ROUND)
+            .watch("the first", Arc::clone(&first), || {})
+            .watch_run("the second", Arc::clone(&second), || {});
+        // Both stop, the second one a round earlier.
+        drop(first.work());
+        for _ in 0..6 {
+            let named = watchdog.look();
+            assert!(named.is_none_or(|named| named == "the first"), "{named:?}");
+        }
+        assert_eq!(watchdog.look(), Some("the first"));
+        // That the first is at work is no excuse.
+        for _ in 0..4 {
+            drop(first.work());
+            watchdog.look();
+        }
+        let _work = first.work();
+        assert_eq!(watchdog.look(), Some("the second"));
     }
 
     #[test]

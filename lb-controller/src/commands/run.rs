@@ -657,8 +657,8 @@ fn watch(
         // It beats by itself.
         .watch(RUNTIME, Arc::clone(&runtime), || {})
         // It looks around once a second.
-        .watch(QUEUE, commands.pulse(), || {})
-        .watch(POOLS, pulses.all(), move || {
+        .watch_run(QUEUE, commands.pulse(), || {})
+        .watch_run(POOLS, pulses.all(), move || {
             for pool in pulses.look(&pools.pulses()) {
                 tracing::error!("the task of pool {pool} makes no progress");
             }
