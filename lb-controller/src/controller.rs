@@ -10,6 +10,7 @@ use lb_commands::environment::Power;
 use lb_drivers::{Bounded, Command, Driver as _, Output};
 use lb_model::{
     environment::is_pool_of_environment,
+    host::HostName,
     pool::{DriverChoice, InstanceName, PoolName, PoolSpec},
     project::is_pool_of_nodes,
     settings::{FieldError, Map, SettingType as _, Settings as _, Value},
@@ -407,17 +408,31 @@ impl Controller {
         Ok(false)
     }
 
-    /// Deletes pools of this owner, which nothing refers to any more.
-    pub async fn unmake_orphans(&self, finder: &str, names: Vec<PoolName>, owner: PoolOwner) {
-        let local = lb_model::host::HostName::LOCAL;
-        let found = names
-            .iter()
-            .map(|name| (name.to_string(), local.to_owned()));
-        let due = self.0.orphans.see(finder, OrphanKind::Pool, found);
-        for name in names.iter().filter(|name| due.contains(&name.to_string())) {
+    /// Deletes the pools of this owner to which nothing refers any more.
+    pub async fn unmake_orphans(
+        &self,
+        finder: &str,
+        owner: PoolOwner,
+        is_known: impl Fn(&PoolName) -> bool,
+    ) {
+        let is_orphan = |(name, handle): &(&PoolName, &Handle)| {
+            let view = handle.view.borrow();
+            view.owner == owner && !view.is_deleted && !is_known(name)
+        };
+        let found: Vec<_> = {
+            let pools = self.pools();
+            let orphans = pools.iter().filter(is_orphan);
+            orphans
+                .map(|(name, _)| (name.to_string(), HostName::LOCAL.to_owned()))
+                .collect()
+        };
+        for text in self.0.orphans.see(finder, OrphanKind::Pool, found) {
+            let Ok(name) = text.parse() else {
+                continue;
+            };
             tracing::warn!("nothing refers to the pool {name}: it is deleted");
             // It is tried again.
-            if self.unmake(name, owner).await.is_ok() {
+            if self.unmake(&name, owner).await.is_ok() {
                 self.0.orphans.removed(OrphanKind::Pool);
             }
         }
@@ -976,8 +991,8 @@ async fn collect(inner: std::sync::Weak<Inner>, is_new: bool) {
             }
         } else {
             for text in orphans.see(COLLECTOR, OrphanKind::Instance, found) {
-                let Some((name, engine)) = seen.iter().find(|(name, _)| name.to_string() == text)
-                else {
+                let found = text.parse().ok();
+                let Some((name, engine)) = found.and_then(|name| seen.get_key_value(&name)) else {
                     continue;
                 };
                 tracing::warn!(

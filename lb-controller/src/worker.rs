@@ -853,11 +853,10 @@ impl Worker {
             decision: self.pool.decision.clone(),
             troubles: self.troubles.texts().cloned().collect(),
         };
-        let mut is_stirred = false;
+        let mut is_seen = false;
         self.view.send_if_modified(|before| {
             let seen = before.instances.iter().map(InstanceView::seen);
-            let is_seen = !seen.eq(view.instances.iter().map(InstanceView::seen));
-            is_stirred = is_seen || !before.serving().eq(view.serving());
+            is_seen = !seen.eq(view.instances.iter().map(InstanceView::seen));
             let differs = before.instances != view.instances
                 || before.decision != view.decision
                 || before.troubles != view.troubles
@@ -870,7 +869,7 @@ impl Worker {
             };
             differs
         });
-        if is_stirred && is_pool_of_nodes(&self.pool.name) {
+        if is_seen && is_pool_of_nodes(&self.pool.name) {
             self.means.nodes.stir(&self.pool.name);
         }
     }

@@ -509,7 +509,7 @@ impl Inner {
             .get(LAUNCH)
             .and_then(|text| serde_json::from_str::<Launch>(text).ok());
         let id = container.id.unwrap_or_default();
-        let phase = match container.state {
+        let mut phase = match container.state {
             Some(ContainerSummaryStateEnum::CREATED) => Phase::Created,
             Some(
                 ContainerSummaryStateEnum::RUNNING
@@ -529,7 +529,6 @@ impl Inner {
         let attached = launch
             .as_ref()
             .and_then(|launch| Some((launch.endpoint.ip(), launch.attachment()?)));
-        let mut phase = phase;
         let mut fault = match attached {
             Some((address, attachment)) if phase.is_up() => {
                 let (connector, name) = (self.connector.clone(), name.clone());

@@ -115,6 +115,16 @@ impl Instances {
         first::find(&self.folders.of(name), &self.group(name))
     }
 
+    /// Refuses to go on with what is `doing` if an instance does not exist, or its first process does not live.
+    pub fn check_runs(&self, name: &InstanceName, doing: &str) -> Result<(), DriverError> {
+        let failed = |error: io::Error| DriverError::failed(format!("{doing} {name}"), error);
+        self.launch(name)?;
+        match self.first_process(name).map_err(failed)? {
+            Some(_) => Ok(()),
+            None => Err(failed(io::Error::other("it does not run"))),
+        }
+    }
+
     /// What an instance was made from.
     pub fn launch(&self, name: &InstanceName) -> Result<Launch, DriverError> {
         let launch = self.folders.of(name).launch();

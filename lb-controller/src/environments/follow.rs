@@ -309,17 +309,10 @@ async fn remove_strangers(environments: &Environments, all: &[Environment]) {
         let members = environment.members.iter();
         known.extend(members.map(|member| pool_of_member(environment.id, member.id)));
     }
-    let controller = &environments.controller;
-    let is_stranger = |name: &PoolName| {
-        let view = controller.follower(name);
-        view.is_some_and(|view| {
-            let view = view.borrow();
-            view.owner == PoolOwner::Environment && !view.is_deleted
+    environments
+        .controller
+        .unmake_orphans(FOLLOWER, PoolOwner::Environment, |name| {
+            known.contains(name)
         })
-    };
-    let mut strangers = controller.pool_names();
-    strangers.retain(|name| !known.contains(name) && is_stranger(name));
-    controller
-        .unmake_orphans(FOLLOWER, strangers, PoolOwner::Environment)
         .await;
 }

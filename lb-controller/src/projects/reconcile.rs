@@ -707,17 +707,9 @@ fn forget(projects: &Projects, records: &[Arc<BalancerRecord>], followed: &Follo
 async fn remove_strangers(projects: &Projects, records: &[Arc<BalancerRecord>]) {
     let controller = &projects.0.controller;
     let ids: BTreeSet<u64> = records.iter().map(|one| one.id).collect();
-    let mut strangers = controller.pool_names();
-    strangers.retain(|name| balancer_of_pool(name).is_some_and(|id| !ids.contains(&id)));
-    strangers.retain(|name| {
-        let view = controller.follower(name);
-        view.is_some_and(|view| {
-            let view = view.borrow();
-            view.owner == PoolOwner::Balancer && !view.is_deleted
-        })
-    });
+    let is_known = |name: &PoolName| balancer_of_pool(name).is_none_or(|id| ids.contains(&id));
     controller
-        .unmake_orphans(KEEPER, strangers, PoolOwner::Balancer)
+        .unmake_orphans(KEEPER, PoolOwner::Balancer, is_known)
         .await;
     // One that has lost its store must not remove what it finds.
     if projects.registry().is_empty() {

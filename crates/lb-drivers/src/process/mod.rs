@@ -157,7 +157,7 @@ impl Inner {
         launches.retain(|name, _| names.contains(name));
         let mut listed = Vec::with_capacity(names.len());
         for name in names {
-            let phase = self.phase(&name).map_err(listing)?;
+            let mut phase = self.phase(&name).map_err(listing)?;
             let folder = self.instances.folders.of(&name);
             let known = launches.get(&name).cloned();
             let launch = self.made_from(&name, known, phase.is_up());
@@ -177,7 +177,6 @@ impl Inner {
                         .connector
                         .fault(&name, address, attachment, folder.path())
                 });
-            let mut phase = phase;
             if fault.is_some() {
                 // What has ended meanwhile has no network, which is no fault of what runs: it would be started again.
                 phase = self.phase(&name).map_err(listing)?;
@@ -427,15 +426,7 @@ impl Inner {
     fn freeze(&self, name: &InstanceName, frozen: bool) -> Result<(), DriverError> {
         let doing = if frozen { "pausing" } else { "resuming" };
         let failed = |error: io::Error| DriverError::failed(format!("{doing} {name}"), error);
-        self.instances.launch(name)?;
-        if self
-            .instances
-            .first_process(name)
-            .map_err(failed)?
-            .is_none()
-        {
-            return Err(failed(io::Error::other("it does not run")));
-        }
+        self.instances.check_runs(name, doing)?;
         self.instances.group(name).freeze(frozen).map_err(failed)?;
         self.instances.hint(name);
         Ok(())

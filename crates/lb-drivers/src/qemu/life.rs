@@ -458,17 +458,9 @@ impl Inner {
 
     /// The monitor of a machine that runs.
     pub(super) fn monitor(&self, name: &InstanceName, doing: &str) -> Result<Monitor, DriverError> {
-        let failed = |error: io::Error| DriverError::failed(format!("{doing} {name}"), error);
-        self.instances.launch(name)?;
-        if self
-            .instances
-            .first_process(name)
-            .map_err(failed)?
-            .is_none()
-        {
-            return Err(failed(io::Error::other("it does not run")));
-        }
-        Monitor::connect(self.instances.folders.of(name).path(), CONTROL).map_err(failed)
+        self.instances.check_runs(name, doing)?;
+        Monitor::connect(self.instances.folders.of(name).path(), CONTROL)
+            .map_err(|error| DriverError::failed(format!("{doing} {name}"), error))
     }
 
     pub(super) fn pause(&self, name: &InstanceName) -> Result<(), DriverError> {

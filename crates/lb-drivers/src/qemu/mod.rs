@@ -237,7 +237,7 @@ impl Inner {
         if let Err(error) = folder.shorten_log() {
             tracing::warn!("shortening the console of {name}: {error}");
         }
-        let is_alive = self.instances.first_process(name)?.is_some();
+        let mut is_alive = self.instances.first_process(name)?.is_some();
         let (mut phase, mut fault) = if is_alive {
             self.running(name, &folder)
         } else {
@@ -254,7 +254,6 @@ impl Inner {
                 .connector
                 .tap_fault(name, address, attachment);
         }
-        let mut is_alive = is_alive;
         if fault.is_some() && self.instances.first_process(name)?.is_none() {
             // What has ended meanwhile has no network, which is no fault of what runs: it would be started again.
             is_alive = false;
