@@ -87,7 +87,11 @@ fuzz_target!(|input: &[u8]| {
             let sent = validate::frame(left.bytes()).expect("a forwarded frame is well-formed");
             let own = matches!(
                 outcome.reason,
-                Reason::ResetDownReal | Reason::ResetNoReal | Reason::TooLargeAnswered
+                Reason::ResetDownReal
+                    | Reason::ResetNoReal
+                    | Reason::TooLargeAnswered
+                    | Reason::TtlExpiredAnswered
+                    | Reason::UnreachableNoReal
             );
             assert_eq!(
                 sent,

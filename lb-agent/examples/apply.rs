@@ -21,6 +21,7 @@ async fn main() -> anyhow::Result<()> {
             address,
             port: 80,
             protocol: v1::Protocol::Tcp.into(),
+            ..v1::VipId::default()
         })
     };
     let changes = (0..VIPS).flat_map(move |vip| {

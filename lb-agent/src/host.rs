@@ -1,6 +1,6 @@
 //! `lb-agent host`: this machine runs instances for a controller elsewhere. `lb_hosts` does the work.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use lb_drivers::Owned;
@@ -43,6 +43,8 @@ pub struct Options {
     pub room: Room,
     /// Whether the driver `exec` may run programs.
     pub exec_drivers: bool,
+    /// Where it receives instances that move here while they run.
+    pub receive_at: Option<IpAddr>,
     /// How long a vital part may make no progress.
     pub watchdog: Duration,
 }
@@ -133,6 +135,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         state: options.state.clone(),
         agent: std::env::current_exe().context("looking for the own program")?,
         allow_exec: options.exec_drivers,
+        receive_at: options.receive_at,
     };
     let shown = format!(
         "{} of {} at {}",

@@ -7,6 +7,7 @@
 pub mod api;
 pub mod config;
 pub mod control;
+pub mod doctor;
 pub mod hangup;
 pub mod host;
 pub mod metrics;

@@ -1,10 +1,11 @@
 //! Effective weights: what each real gets, from the intent and from what steering decided. Pure.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use lb_model::intent::{RealSpec, Vip};
+use lb_model::vip::RealId;
 
 /// What steering decided for a VIP's reals. It is stored, so that an agent that starts continues where the last one
 /// ended and moves no part of a ring.
@@ -12,7 +13,7 @@ use lb_model::intent::{RealSpec, Vip};
 #[serde(deny_unknown_fields)]
 pub struct Steered {
     /// Per real.
-    pub reals: BTreeMap<IpAddr, SteeredReal>,
+    pub reals: BTreeMap<RealId, SteeredReal>,
 }
 
 /// What steering decided for a real.
@@ -39,7 +40,7 @@ pub struct Effective {
 /// What a real gets: the operator's weight where the VIP is not steered. Weight 0 and a drain by hand always win. A real
 /// of a steered VIP that steering has not seen yet gets no flows until it has.
 #[must_use]
-pub fn effective(address: IpAddr, real: &RealSpec, steered: Option<&Steered>) -> Effective {
+pub fn effective(address: RealId, real: &RealSpec, steered: Option<&Steered>) -> Effective {
     let found = steered.map(|steered| steered.reals.get(&address));
     let (weight, up) = match found {
         None => (real.weight, true),
@@ -61,7 +62,7 @@ pub fn all_down(vip: &Vip, steered: Option<&Steered>) -> bool {
         && vip
             .reals
             .iter()
-            .all(|(id, real)| !effective(id.address, &real.spec, steered).up)
+            .all(|(id, real)| !effective(*id, &real.spec, steered).up)
 }
 
 #[cfg(test)]
@@ -82,7 +83,7 @@ mod tests {
         }
     }
 
-    fn address() -> IpAddr {
+    fn address() -> RealId {
         "10.1.0.2".parse().unwrap()
     }
 

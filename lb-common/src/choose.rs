@@ -1,18 +1,22 @@
-//! Which real a packet goes to: the ring's slot, and the flow table where the slot is not settled.
+//! Which real a packet goes to: the ring's slot, and the flow table where the slot is not settled. A packet that names its
+//! real, or whose source has a real of its own, goes there, and neither looks up the flow table nor is remembered.
 
 use crate::{
     codegen::apart,
     flow_table::{self, Newcomer},
+    frame::Frame,
     hash::{Addresses, BucketPair, slot_index},
     headers::tcp,
     lookup::{FlowEvent, Step, Tables},
     parse::{Packet, Transport},
     reason::ChosenBy,
+    server_ids::Named,
     tables::{
         flow::{CLOSING, HALF_OPEN, OPENING, PROVISIONAL},
-        real::Real,
-        ring::{Previous, Slot, previous_of, real_of},
-        service::{RESET_EMPTY, Service, TRACK_ALL},
+        real::{RESET, Real},
+        ring::{Previous, Slot, previous_of, previous_real_of, real_of},
+        service::{ID_MASK, RESET_EMPTY, SOURCE_RULES, Service, TRACK_ALL},
+        source_rule::Rule,
     },
 };
 
@@ -42,8 +46,12 @@ pub enum Treatment {
     ResetDownReal,
     /// It is answered with a reset, because the service has no real.
     ResetNoReal,
+    /// It is answered with an ICMP error, because the service has no real.
+    UnreachableNoReal,
     /// It is dropped, because the service has no real.
     DropNoReal,
+    /// It is dropped, because a rule denies its source.
+    DropDenied,
     /// It is dropped, because a record is missing.
     DropDamaged,
 }
@@ -67,26 +75,33 @@ const DAMAGED: Choice = Choice {
     treatment: Treatment::DropDamaged,
 };
 
-/// Chooses the real of a packet for the service with `index`. `ring_hash` is the flow's.
+/// Chooses the real of a packet for the service with `index`. `ring_hash` is the flow's ([`crate::hash::of_flow`]).
 #[inline(always)]
-pub fn choose<A: Addresses, T: Tables>(
+pub fn choose<A: Addresses, F: Frame, T: Tables>(
+    frame: &mut F,
     tables: &T,
     index: u32,
+    service: &Service,
     packet: &Packet<A>,
     ring_hash: u64,
 ) -> Choice {
-    let Some(service) = tables.service(index) else {
-        apart();
-        return DAMAGED;
-    };
+    if service.flags & (ID_MASK | SOURCE_RULES) != 0
+        && let Some(choice) = appointed(frame, tables, index, service, packet)
+    {
+        return choice;
+    }
     // One load: the agent moves a service to another ring with one store.
     let ring = service.ring;
     let slots = (ring >> 32) as u32;
     let slot = if slots == 0 {
         0
     } else {
-        match tables.slot((ring as u32).wrapping_add(slot_index(ring_hash, slots))) {
-            Some(slot) => slot,
+        let place = (ring as u32).wrapping_add(slot_index(ring_hash, slots));
+        match tables.slot(place) {
+            Some(slot) => {
+                tables.note(Step::Slot(place, slot));
+                slot
+            }
             None => {
                 apart();
                 return DAMAGED;
@@ -98,6 +113,59 @@ pub fn choose<A: Addresses, T: Tables>(
         return of_ring(tables, service, transport, slot);
     }
     unsettled(tables, index, service, packet, slot, ring_hash)
+}
+
+/// The choice of services that ask packets for their real, or have rules about their sources.
+#[inline(always)]
+fn appointed<A: Addresses, F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    index: u32,
+    service: &Service,
+    packet: &Packet<A>,
+) -> Option<Choice> {
+    let rule = if service.flags & SOURCE_RULES == 0 {
+        0
+    } else {
+        let [source, _] = packet.addresses.wide();
+        tables.source_rule(index, source)
+    };
+    if Rule::denies(rule) {
+        return Some(Choice {
+            real: 0,
+            treatment: Treatment::DropDenied,
+        });
+    }
+    if service.flags & ID_MASK != 0 {
+        let named = Named::new(&packet.transport, index, service.flags);
+        let real = tables.find_named(frame, named);
+        if real != 0 {
+            tables.note(Step::Real(real, ChosenBy::ServerId));
+            return Some(Choice {
+                real,
+                treatment: Treatment::Forward,
+            });
+        }
+    }
+    let real = of_rule(tables, index, rule);
+    if real == 0 {
+        return None;
+    }
+    tables.note(Step::Real(real, ChosenBy::SourceRule));
+    Some(Choice {
+        real,
+        treatment: Treatment::Forward,
+    })
+}
+
+/// The real that a rule about a source names, if it is the service's and alive; else 0.
+#[inline(always)]
+pub(crate) fn of_rule<T: Tables>(tables: &T, service: u32, rule: u32) -> u16 {
+    let real = Rule::real_of(rule);
+    let is_usable = tables
+        .real(real)
+        .is_some_and(|state| flow_table::usable(state, service) && state.flags & RESET == 0);
+    if is_usable { real } else { 0 }
 }
 
 /// The choice where the slot's real is the flow's for certain.
@@ -126,8 +194,8 @@ fn unsettled<A: Addresses, T: Tables>(
 ) -> Choice {
     let transport = &packet.transport;
     let next = real_of(slot);
-    let previous = previous_of(slot);
-    if !previous.may_differ(ring_hash) && service.flags & TRACK_ALL == 0 {
+    let previous = previous_real_of(slot);
+    if !previous_of(slot).may_differ(ring_hash) && service.flags & TRACK_ALL == 0 {
         return of_ring(tables, service, transport, slot);
     }
     let hash = packet
@@ -166,27 +234,26 @@ fn unsettled<A: Addresses, T: Tables>(
 
     let track = service.flags & TRACK_ALL != 0;
     let (real, by, keep) = if opens {
-        match previous {
-            Previous::Settled => (next, ChosenBy::Ring, false),
-            Previous::Exceptions(_) => (next, ChosenBy::NewFlow, false),
-            Previous::Real(_) => (next, ChosenBy::NewFlow, true),
+        if previous_of(slot) == Previous::Settled {
+            (next, ChosenBy::Ring, false)
+        } else {
+            (next, ChosenBy::NewFlow, previous != 0)
         }
+    } else if previous == 0 {
+        (next, ChosenBy::Ring, false)
     } else {
-        match previous {
-            Previous::Real(real) => match of_service(tables, real, index) {
-                Some(state) => {
-                    if flow_table::resets(state, transport) {
-                        tables.note(Step::Real(real, ChosenBy::Previous));
-                        return Choice {
-                            real,
-                            treatment: Treatment::ResetDownReal,
-                        };
-                    }
-                    (real, ChosenBy::Previous, true)
+        match of_service(tables, previous, index) {
+            Some(state) => {
+                if flow_table::resets(state, transport) {
+                    tables.note(Step::Real(previous, ChosenBy::Previous));
+                    return Choice {
+                        real: previous,
+                        treatment: Treatment::ResetDownReal,
+                    };
                 }
-                None => (next, ChosenBy::NewFlow, true),
-            },
-            Previous::Settled | Previous::Exceptions(_) => (next, ChosenBy::Ring, false),
+                (previous, ChosenBy::Previous, true)
+            }
+            None => (next, ChosenBy::NewFlow, true),
         }
     };
     if real == 0 {
@@ -204,7 +271,7 @@ fn unsettled<A: Addresses, T: Tables>(
         // they go.
         if !kept
             && opens
-            && let Previous::Real(previous) = previous
+            && previous != 0
             && let Some(state) = of_service(tables, previous, index)
             && !flow_table::resets(state, transport)
         {
@@ -219,7 +286,7 @@ fn unsettled<A: Addresses, T: Tables>(
     Choice {
         real,
         // A UDP flow does not show its beginning: a new entry counts as one.
-        treatment: if kept && !transport.is_tcp() {
+        treatment: if kept && transport.is_udp() {
             Treatment::ForwardNew
         } else {
             Treatment::Forward
@@ -232,7 +299,7 @@ fn unsettled<A: Addresses, T: Tables>(
 fn marks(transport: &Transport, by: ChosenBy) -> u64 {
     let opening = if transport.opens() {
         OPENING | HALF_OPEN
-    } else if !transport.is_tcp() && by != ChosenBy::Previous {
+    } else if transport.is_udp() && by != ChosenBy::Previous {
         OPENING
     } else {
         0
@@ -252,8 +319,12 @@ fn of_service<T: Tables>(tables: &T, real: u16, service: u32) -> Option<&Real> {
 /// The choice for a packet that no real takes.
 #[inline(always)]
 fn empty(service: &Service, transport: &Transport) -> Choice {
-    let treatment = if service.flags & RESET_EMPTY != 0 && transport.can_be_reset() {
+    let treatment = if service.flags & RESET_EMPTY == 0 {
+        Treatment::DropNoReal
+    } else if transport.can_be_reset() {
         Treatment::ResetNoReal
+    } else if transport.is_udp() {
+        Treatment::UnreachableNoReal
     } else {
         Treatment::DropNoReal
     };

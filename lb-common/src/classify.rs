@@ -1,7 +1,7 @@
 //! What a packet is to the balancer.
 //!
-//! Answers of reals (for NAT) and fragments pass to the host today. Each becomes a variant of [`Class`] when the
-//! balancer serves it: `classify` tells it apart and `decide` gets one arm; the other steps do not change.
+//! Fragments pass to the host today. They become a variant of [`Class`] when the balancer serves them: `classify` tells
+//! them apart and `decide` gets one arm; the other steps do not change.
 
 use crate::{
     codegen::rare,
@@ -10,6 +10,9 @@ use crate::{
     lookup::Tables,
     parse::{ICMP_ERROR, Packet, Transport},
     reason::Reason,
+    station,
+    tables::config::NAT,
+    wide_vips,
 };
 
 /// A class of packets.
@@ -29,6 +32,10 @@ pub enum Class<A> {
     },
     /// An ICMP error to a VIP's address.
     IcmpError,
+    /// For no VIP, and perhaps a real's answer to a client (mode `nat`).
+    PerhapsAnswer,
+    /// An ICMP error to no VIP's address, and perhaps one about a packet to a real.
+    PerhapsAnswerError,
     /// Nothing that the balancer serves.
     Other(Reason),
 }
@@ -36,10 +43,11 @@ pub enum Class<A> {
 /// Parses the packet in a frame of this IP version and says what it is.
 #[inline(always)]
 pub fn classify<I: Ip, F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Class<I::Addresses> {
-    let packet = match I::parse(frame) {
+    let mut packet = match I::parse(frame) {
         Ok(packet) => packet,
         Err(reason) => return Class::Other(reason),
     };
+    packet.transport.forget(station::zero(tables));
     let Transport {
         protocol,
         flags,
@@ -48,20 +56,34 @@ pub fn classify<I: Ip, F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Class<
     } = packet.transport;
     if protocol == I::ICMP {
         let error = flags & ICMP_ERROR != 0;
-        return match I::find(tables, &packet.addresses, 0, I::ICMP) {
+        let vip = match I::find(tables, &packet.addresses, 0, I::ICMP) {
+            None if tables.config_flags() & I::WIDE != 0 => {
+                wide_vips::find::<I, T>(tables, &packet.addresses, 0, I::ICMP)
+            }
+            found => found,
+        };
+        return match vip {
             Some(_) if error => Class::IcmpError,
             Some(_) => Class::EchoRequest { offset },
+            None if error && translates(tables) => Class::PerhapsAnswerError,
             None if error => Class::Other(Reason::OtherProtocol),
             None => Class::Other(Reason::NotVip),
         };
     }
     match service::<I, T>(tables, &packet) {
         Some(service) => Class::ForVip { service, packet },
+        None if translates(tables) => Class::PerhapsAnswer,
         None => Class::Other(rare(Reason::NotVip)),
     }
 }
 
-/// The service of a packet: that of its port, else that of the address for any port.
+/// Whether connections may be translated.
+#[inline(always)]
+pub(crate) fn translates<T: Tables>(tables: &T) -> bool {
+    tables.config_flags() & NAT != 0
+}
+
+/// The service of a packet: that of its port, else that of the address for any port, else that of a prefix or range.
 #[inline(always)]
 pub(crate) fn service<I: Ip, T: Tables>(tables: &T, packet: &Packet<I::Addresses>) -> Option<u32> {
     let (addresses, transport) = (&packet.addresses, &packet.transport);
@@ -72,9 +94,18 @@ pub(crate) fn service<I: Ip, T: Tables>(tables: &T, packet: &Packet<I::Addresses
         transport.protocol,
     ) {
         Some(service) => Some(service),
-        None if tables.config_flags() & I::ANY_PORT != 0 => {
-            I::find(tables, addresses, 0, transport.protocol)
+        None => {
+            let flags = tables.config_flags();
+            if flags & I::ANY_PORT != 0
+                && let Some(service) = I::find(tables, addresses, 0, transport.protocol)
+            {
+                return Some(service);
+            }
+            if flags & I::WIDE == 0 {
+                return None;
+            }
+            let port = transport.destination();
+            wide_vips::find::<I, T>(tables, addresses, port, transport.protocol)
         }
-        None => None,
     }
 }

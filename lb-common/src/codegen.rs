@@ -40,6 +40,16 @@ impl<T> OrRare<T> for Option<T> {
     }
 }
 
+/// Makes the compiler read memory again behind this: what a loop reads each time needs no place on the stack.
+#[inline(always)]
+pub fn read_again() {
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: no instruction.
+    unsafe {
+        core::arch::asm!("", options(nostack));
+    }
+}
+
 /// The same number, of which the compiler does not know where it comes from.
 ///
 /// It keeps the number then, and not the several intermediate results that a rare use could be computed from.

@@ -5,7 +5,7 @@
 use crate::{
     hash::BucketPair,
     limits::{CLOSING_TICKS, FLOWS_PER_BUCKET, STAMP_TICKS, UDP_CONFIRM_TICKS},
-    lookup::{FlowEvent, Tables},
+    lookup::{FlowEvent, Step, Tables},
     parse::Transport,
     shared::{SharedU64, is_set},
     tables::{
@@ -125,6 +125,7 @@ pub fn hit<T: Tables>(
     transport: &Transport,
 ) -> Option<bool> {
     let stamp = entry.flow.stamp.load();
+    tables.note(Step::Entry(entry.real, stamp));
     if !alive(stamp, now, window) {
         return None;
     }
@@ -139,8 +140,8 @@ pub fn hit<T: Tables>(
     let closing = reset || transport.closes();
     let mark = stamp & CLOSING | if closing { CLOSING } else { 0 };
     let age = age(stamp, now);
-    let changed =
-        mark != stamp & (CLOSING | PROVISIONAL) && (transport.is_tcp() || age >= UDP_CONFIRM_TICKS);
+    let changed = mark != stamp & (CLOSING | PROVISIONAL)
+        && (!transport.is_udp() || age >= UDP_CONFIRM_TICKS);
     // A stamp is renewed about once a second: the cache line stays shared between CPUs the rest of the time.
     if age > STAMP_TICKS || changed {
         // From the packet: a program of an earlier build has kept fewer bits of the hash.

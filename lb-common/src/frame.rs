@@ -32,6 +32,12 @@ pub trait Frame {
         }
     }
 
+    /// The context of the kernel program whose frame this is, for functions of the program's own; else null.
+    #[inline(always)]
+    fn context(&self) -> *mut core::ffi::c_void {
+        core::ptr::null_mut()
+    }
+
     /// Adds `bytes` at the front; their content is undefined. `false`: there is no room, and the frame is
     /// unchanged.
     fn push(&mut self, bytes: usize) -> bool;

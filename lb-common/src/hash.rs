@@ -4,7 +4,13 @@
 //! Both are multiply and xor-shift mixers over whole words. Addresses and ports come as they lie in the
 //! packet and are taken as little-endian numbers, so that the result does not depend on the machine.
 
-use crate::codegen::opaque;
+use crate::{
+    codegen::{apart, opaque},
+    tables::{
+        nat::widened,
+        service::{HASH_MASK, HASH_OF_DESTINATION, HASH_OF_PORT, HASH_OF_SOURCE},
+    },
+};
 
 /// Addresses of an IPv4 packet, as they lie in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +33,17 @@ pub struct Addresses6 {
 
 /// The hashes of a packet, by its addresses.
 pub trait Addresses: Copy {
+    /// The bits of source and destination that these masks have.
+    #[must_use]
+    fn masked(&self, source: u64, destination: u64) -> Self;
+    /// The part of the source that these masks have, those of IPv4 and of the first half of IPv6, and no destination.
+    #[must_use]
+    fn source_prefix(&self, mask4: u32, mask6: u64) -> Self;
+    /// Source and destination as they lie in the packet, each with room for an address of either family: IPv4 is in the
+    /// first four bytes.
+    fn wide(&self) -> [[u64; 2]; 2];
+    /// Whether source and destination are the same.
+    fn are_one(&self) -> bool;
     /// Hash for the ring. The high half chooses the slot; every bit is usable.
     fn ring_hash(&self, seed: u64, ports: u32, protocol: u32) -> u64;
     /// Hash for the flow table: it identifies the flow within its service.
@@ -52,7 +69,60 @@ const fn beside(ports: u32, number: u32) -> u64 {
     u32::from_le(ports) as u64 | (number as u64) << 32
 }
 
+/// The ring hash of a flow of a service with these flags.
+///
+/// What does not count is masked and not chosen by branches, of which the kernel's verifier would follow each.
+#[inline(always)]
+pub fn of_flow<A: Addresses>(
+    seed: u64,
+    service_flags: u32,
+    addresses: &A,
+    ports: u32,
+    protocol: u32,
+) -> u64 {
+    let hash = service_flags & HASH_MASK;
+    if hash == 0 {
+        return addresses.ring_hash(seed, ports, protocol);
+    }
+    apart();
+    let has = |bit: u32| ((hash & bit != 0) as u64).wrapping_neg();
+    let ports_count = 0xFFFF_0000_u32.to_le() & has(HASH_OF_PORT) as u32;
+    addresses
+        .masked(has(HASH_OF_SOURCE), has(HASH_OF_DESTINATION))
+        .ring_hash(
+            seed,
+            ports & ports_count,
+            protocol & has(HASH_OF_DESTINATION) as u32,
+        )
+}
+
 impl Addresses for Addresses4 {
+    #[inline(always)]
+    fn masked(&self, source: u64, destination: u64) -> Self {
+        Addresses4 {
+            source: self.source & source as u32,
+            destination: self.destination & destination as u32,
+        }
+    }
+
+    #[inline(always)]
+    fn source_prefix(&self, mask4: u32, _mask6: u64) -> Self {
+        Addresses4 {
+            source: self.source & mask4,
+            destination: 0,
+        }
+    }
+
+    #[inline(always)]
+    fn wide(&self) -> [[u64; 2]; 2] {
+        [widened(self.source), widened(self.destination)]
+    }
+
+    #[inline(always)]
+    fn are_one(&self) -> bool {
+        self.source == self.destination
+    }
+
     #[inline(always)]
     fn ring_hash(&self, seed: u64, ports: u32, protocol: u32) -> u64 {
         let addresses = beside(self.source, u32::from_le(self.destination));
@@ -71,6 +141,32 @@ impl Addresses for Addresses4 {
 }
 
 impl Addresses for Addresses6 {
+    #[inline(always)]
+    fn masked(&self, source: u64, destination: u64) -> Self {
+        Addresses6 {
+            source: self.source.map(|half| half & source),
+            destination: self.destination.map(|half| half & destination),
+        }
+    }
+
+    #[inline(always)]
+    fn source_prefix(&self, _mask4: u32, mask6: u64) -> Self {
+        Addresses6 {
+            source: [self.source[0] & mask6, 0],
+            destination: [0, 0],
+        }
+    }
+
+    #[inline(always)]
+    fn wide(&self) -> [[u64; 2]; 2] {
+        [self.source, self.destination]
+    }
+
+    #[inline(always)]
+    fn are_one(&self) -> bool {
+        (self.source[0] ^ self.destination[0]) | (self.source[1] ^ self.destination[1]) == 0
+    }
+
     #[inline(always)]
     fn ring_hash(&self, seed: u64, ports: u32, protocol: u32) -> u64 {
         let destination = self.destination;

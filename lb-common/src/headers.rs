@@ -151,6 +151,11 @@ pub mod tcp {
         /// Bytes of the option [`MAXIMUM_SEGMENT_SIZE`].
         pub const MAXIMUM_SEGMENT_SIZE_LENGTH: u8 = 4;
 
+        /// The server that a connection belongs to, as Katran has it.
+        pub const SERVER_ID: u8 = 0xB7;
+        /// Bytes of the option [`SERVER_ID`].
+        pub const SERVER_ID_LENGTH: usize = 6;
+
         /// Kind of the option, 1 byte.
         pub const KIND: usize = 0;
         /// Its length, 1 byte.
@@ -169,6 +174,61 @@ pub mod udp {
     pub const PORTS: usize = 0;
     /// Length of the datagram, header included, 2 bytes.
     pub const DATAGRAM_LENGTH: usize = 4;
+    /// Checksum, 2 bytes; 0 means that there is none.
+    pub const CHECKSUM: usize = 6;
+
+    /// Destination port of generic UDP encapsulation, if no other one is set (IANA).
+    pub const GUE_PORT: u16 = 6080;
+}
+
+/// QUIC (RFC 8999, and RFC 9000 for the types of packets).
+pub mod quic {
+    /// Bytes in front of the connection id in a packet with a short header.
+    pub const SHORT: usize = 1;
+    /// Bytes in front of the connection id in a packet with a long header.
+    pub const LONG: usize = 6;
+
+    /// Version, in a long header, 4 bytes.
+    pub const VERSION: usize = 1;
+    /// Length of the destination's connection id, in a long header, 1 byte.
+    pub const DESTINATION_LENGTH: usize = 5;
+
+    /// Bit of the first byte of a long header.
+    pub const LONG_HEADER: u8 = 0x80;
+    /// Where the type of a packet with a long header is in its first byte.
+    pub const TYPE_SHIFT: u8 = 4;
+    /// Bits of the type.
+    pub const TYPE_MASK: u8 = 3;
+    /// Type of a packet with early data. That of a client's first packet is smaller, those of later ones are larger.
+    pub const ZERO_RTT: u8 = 1;
+    /// Version 2, whose types are larger by one (RFC 9369 section 3.2).
+    pub const VERSION_2: u32 = 0x6B33_43CF;
+}
+
+/// "Stable routing" of UDP, as Katran has it: datagrams that begin with the id of a server.
+pub mod stable_routing {
+    /// Bytes of the mark and the id.
+    pub const LENGTH: usize = 4;
+    /// The first byte. The id is in the three behind it.
+    pub const MARK: u8 = 0x52;
+}
+
+/// SCTP (RFC 9260).
+pub mod sctp {
+    /// Bytes of the common header and of the head of the first chunk.
+    pub const LENGTH: usize = 16;
+
+    /// Source and destination port, 4 bytes.
+    pub const PORTS: usize = 0;
+    /// Type of the first chunk, 1 byte.
+    pub const CHUNK: usize = 12;
+
+    /// A chunk that begins an association. It is alone in its packet.
+    pub const INIT: u8 = 1;
+    /// A chunk that ends an association at once.
+    pub const ABORT: u8 = 6;
+    /// A chunk that ends an association. It is alone in its packet.
+    pub const SHUTDOWN_COMPLETE: u8 = 14;
 }
 
 /// ICMP (RFC 792) and ICMPv6 (RFC 4443): echo messages and errors are the same in both but for their types.
@@ -192,6 +252,12 @@ pub mod icmp {
     pub const UNREACHABLE: u8 = 3;
     /// Code of "destination unreachable": the packet must be fragmented and may not be.
     pub const FRAGMENTATION_NEEDED: u8 = 4;
+    /// Code of "destination unreachable": nothing serves the port.
+    pub const PORT_UNREACHABLE: u8 = 3;
+    /// Code of ICMPv6's "destination unreachable": nothing serves the port.
+    pub const PORT_UNREACHABLE_V6: u8 = 4;
+    /// Type of ICMPv6's "time exceeded".
+    pub const TIME_EXCEEDED_V6: u8 = 3;
     /// Type of ICMP's "time exceeded".
     pub const TIME_EXCEEDED: u8 = 11;
     /// Type of ICMP's "parameter problem".
@@ -231,6 +297,8 @@ pub const IPPROTO_ROUTING: u32 = 43;
 pub const IPPROTO_FRAGMENT: u32 = 44;
 /// ICMPv6.
 pub const IPPROTO_ICMPV6: u32 = 58;
+/// SCTP.
+pub const IPPROTO_SCTP: u32 = 132;
 /// Destination options of IPv6.
 pub const IPPROTO_DSTOPTS: u32 = 60;
 
@@ -245,6 +313,6 @@ const _: () = {
     assert!(tcp::URGENT + 2 == tcp::LENGTH && tcp::CHECKSUM + 2 == tcp::URGENT);
     assert!(tcp::DATA_OFFSET + 1 == tcp::FLAGS);
     // Ports of both are read before the protocol matters.
-    assert!(tcp::PORTS == udp::PORTS);
+    assert!(tcp::PORTS == udp::PORTS && sctp::PORTS == tcp::PORTS);
     assert!(icmp::LENGTH == udp::LENGTH);
 };

@@ -8,14 +8,16 @@
 //! balancer knows. The choice changes nothing: an error neither opens a flow nor keeps one alive.
 
 use crate::{
-    choose::Treatment,
+    choose::{Treatment, of_rule},
     classify,
     decide::send,
     flow_table,
+    forward::NAT,
     frame::{Fields as _, Frame},
-    hash::{Addresses, Addresses4, Addresses6, BucketPair, slot_index},
+    hash::{self, Addresses, Addresses4, Addresses6, BucketPair, slot_index},
     headers::{
-        IP, IPPROTO_FRAGMENT, IPPROTO_TCP, IPPROTO_UDP, icmp, ipv4, ipv6, ipv6::extension, tcp, udp,
+        IP, IPPROTO_FRAGMENT, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, icmp, ipv4, ipv6,
+        ipv6::extension, tcp, udp,
     },
     ip::Ip,
     lookup::{Step, Tables},
@@ -24,7 +26,7 @@ use crate::{
     reason::{ChosenBy, Reason},
     tables::{
         ring::{Previous, previous_of, real_of},
-        service::TRACK_ALL,
+        service::{SOURCE_RULES, TRACK_ALL},
     },
 };
 
@@ -39,8 +41,21 @@ fn quote<A>(packet: &Packet<A>) -> Option<usize> {
 /// IPv6 extension headers of a quoted packet that are walked. A real's stack makes one at most.
 const MAX_QUOTED_EXTENSIONS: usize = 2;
 
+/// The transport header of a quoted packet lies no further behind in a frame.
+pub(crate) const MAX_QUOTED: usize = IP
+    + MAX_EXTENDED
+    + icmp::LENGTH
+    + ipv6::LENGTH
+    + MAX_QUOTED_EXTENSIONS * (u8::MAX as usize + 1) * extension::LENGTH;
+
+/// The outcome of an error for a real of mode `nat`: it is still to be translated and sent.
+pub const TO_TRANSLATE: Outcome = Outcome::Returned;
+
 /// What became of an ICMP error.
+///
+/// Aligned, and in this order, because it is on the stack and is written in words that must be aligned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(8))]
 pub struct Relayed {
     /// What becomes of its frame.
     pub outcome: Outcome,
@@ -99,11 +114,23 @@ pub fn relay<I: Ip, F: Frame, T: Tables>(frame: &mut F, tables: &T, relayed: &mu
     };
     relayed.service = service;
     let transport = &flow.transport;
-    let hash = flow
-        .addresses
-        .ring_hash(tables.ring_seed(), transport.ports, transport.protocol);
+    let flags = tables.service(service).map_or(0, |service| service.flags);
+    let hash = hash::of_flow(
+        tables.ring_seed(),
+        flags,
+        &flow.addresses,
+        transport.ports,
+        transport.protocol,
+    );
     let (real, by) = owner(tables, service, &flow, hash);
     (relayed.real, relayed.by) = (real, by);
+    if tables
+        .real(real)
+        .is_some_and(|real| real.mode() == NAT.number)
+    {
+        relayed.outcome = TO_TRANSLATE;
+        return;
+    }
     let sent = match real {
         0 => Err(Reason::NoReal),
         real => {
@@ -132,6 +159,14 @@ fn owner<A: Addresses, T: Tables>(
     let Some(service) = tables.service(index) else {
         return (0, ChosenBy::Nothing);
     };
+    if service.flags & SOURCE_RULES != 0 {
+        let [client, _] = flow.addresses.wide();
+        let rule = tables.source_rule(index, client);
+        let real = of_rule(tables, index, rule);
+        if real != 0 {
+            return (real, ChosenBy::SourceRule);
+        }
+    }
     let ring = service.ring;
     let slots = (ring >> 32) as u32;
     let place = (ring as u32).wrapping_add(slot_index(ring_hash, slots));
@@ -181,7 +216,7 @@ fn flow<A, F: Frame>(
 ) -> Option<Packet<A>> {
     const PORTS: usize = 4;
     const _: () = assert!(tcp::PORTS == 0 && udp::PORTS == 0);
-    if protocol != IPPROTO_TCP && protocol != IPPROTO_UDP {
+    if protocol != IPPROTO_TCP && protocol != IPPROTO_UDP && protocol != IPPROTO_SCTP {
         return None;
     }
     if offset + PORTS > IP + packet.length as usize {

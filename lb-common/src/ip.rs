@@ -2,14 +2,14 @@
 
 use crate::{
     echo,
-    frame::Frame,
+    frame::{Fields as _, Frame},
     hash::{Addresses, Addresses4, Addresses6},
     headers::{IPPROTO_ICMP, IPPROTO_ICMPV6},
     icmp_error,
     lookup::Tables,
     parse::{self, Packet},
     reason::Reason,
-    tables::config::{ANY_PORT_V4, ANY_PORT_V6},
+    tables::config::{ANY_PORT_V4, ANY_PORT_V6, WIDE_V4, WIDE_V6},
     vip_table::{self, PackedVipKey},
 };
 
@@ -33,12 +33,17 @@ pub trait Ip {
     const ICMP: u32;
     /// The flag of [`crate::tables::config::Config`] that some VIP of it has port 0.
     const ANY_PORT: u32;
+    /// The flag of [`crate::tables::config::Config`] that some VIP of it is wide.
+    const WIDE: u32;
 
     /// Reads the packet in a frame of its Ethernet type.
     ///
     /// # Errors
     /// The reason to pass the frame to the host.
     fn parse<F: Frame>(frame: &mut F) -> Result<Packet<Self::Addresses>, Reason>;
+
+    /// The destination in network order; IPv4 in the first four bytes.
+    fn destination(addresses: &Self::Addresses) -> [u8; 16];
 
     /// The service of a VIP with the packet's destination address; `port` as it lies in a packet.
     fn find<T: Tables>(
@@ -74,6 +79,14 @@ impl Ip for V4 {
     const FAMILY: Family = Family::V4;
     const ICMP: u32 = IPPROTO_ICMP;
     const ANY_PORT: u32 = ANY_PORT_V4;
+    const WIDE: u32 = WIDE_V4;
+
+    #[inline(always)]
+    fn destination(addresses: &Addresses4) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes.set_u32_at::<0>(addresses.destination);
+        bytes
+    }
 
     #[inline(always)]
     fn parse<F: Frame>(frame: &mut F) -> Result<Packet<Addresses4>, Reason> {
@@ -107,6 +120,15 @@ impl Ip for V6 {
     const FAMILY: Family = Family::V6;
     const ICMP: u32 = IPPROTO_ICMPV6;
     const ANY_PORT: u32 = ANY_PORT_V6;
+    const WIDE: u32 = WIDE_V6;
+
+    #[inline(always)]
+    fn destination(addresses: &Addresses6) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes.set_u64_at::<0>(addresses.destination[0]);
+        bytes.set_u64_at::<8>(addresses.destination[1]);
+        bytes
+    }
 
     #[inline(always)]
     fn parse<F: Frame>(frame: &mut F) -> Result<Packet<Addresses6>, Reason> {

@@ -9,8 +9,10 @@
 #[cfg(any(test, feature = "std"))]
 extern crate std;
 
+pub mod aes;
 pub mod answer;
 pub mod answerable;
+pub mod capture;
 pub mod checksum;
 pub mod choose;
 pub mod classify;
@@ -19,22 +21,27 @@ pub mod decap;
 pub mod decide;
 pub mod echo;
 pub mod error_limits;
+pub mod flow_limits;
 pub mod flow_table;
 pub mod forward;
 pub mod frame;
 pub mod hash;
 pub mod headers;
+pub mod icmp_answer;
 pub mod icmp_error;
 pub mod ip;
 pub mod limits;
 pub mod lookup;
 #[cfg(any(test, feature = "std"))]
 pub mod memory;
+pub mod nat;
 pub mod outcome;
 pub mod parse;
 pub mod probe;
 pub mod reason;
 pub mod reset;
+pub mod sanity;
+pub mod server_ids;
 pub mod shared;
 pub mod shed;
 pub mod signs;
@@ -42,8 +49,9 @@ pub mod simulated;
 pub mod state;
 pub mod station;
 pub mod tables;
-pub mod too_large;
+pub mod tunnel_end;
 pub mod vip_table;
+pub mod wide_vips;
 
 #[cfg(test)]
 mod tests;

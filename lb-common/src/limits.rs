@@ -19,12 +19,24 @@ pub const SLOTS_PER_CHUNK: u32 = 16;
 pub const FLOWS_PER_BUCKET: usize = 4;
 /// Entries in one bucket of a VIP table.
 pub const VIPS_PER_BUCKET: usize = 4;
+/// Ranges of ports that one address has at most, those of the prefixes that hold it included.
+pub const RANGES_PER_SET: usize = 16;
+/// Prefixes of VIPs and their protocols.
+pub const MAX_WIDE_KEYS: u32 = 2_048;
+/// Sets of ports. Twice as many as keys, because a key's new set is written before its old one is free.
+pub const MAX_PORT_SETS: u32 = 2 * MAX_WIDE_KEYS;
+/// Configurations of QUIC-LB, of all services.
+pub const MAX_QUIC_LB: u32 = 4_096;
 /// Buckets of one VIP table.
 pub const MAX_VIP_BUCKETS: u32 = 1 << 16;
 /// Interfaces one agent can attach to.
 pub const MAX_INTERFACES: u32 = 32;
 /// Counters of reasons per interface.
 pub const REASON_SLOTS: u32 = 64;
+/// Most source rules of all services together. The table takes no memory for those that it does not have.
+pub const MAX_SOURCE_RULES: u32 = 1 << 21;
+/// Counter, beside those of reasons, of frames whose outer header was taken off.
+pub const DECAPSULATED_SLOT: u32 = REASON_SLOTS - 1;
 /// Weight of a real: 0 to this.
 pub const MAX_WEIGHT: u32 = 65_535;
 /// IPv6 extension headers that are walked before a packet is passed up.
@@ -50,13 +62,24 @@ pub const SAMPLES_PER_PART: u32 = 1_024;
 /// A sampled flow that did not end gives way after this time, in ticks (60 s). A SYN is repeated after 1, 3, 7, 15 and 31
 /// seconds.
 pub const SAMPLE_TICKS: u32 = 3_576;
+/// A translated TCP connection that is established lives this long without a packet, in ticks (2 h 4 min, RFC 5382 section 5).
+pub const NAT_ESTABLISHED_TICKS: u32 = ticks_from_millis(7_440_000);
+/// One that opens or closes (4 min, RFC 5382 section 5).
+pub const NAT_TRANSITORY_TICKS: u32 = ticks_from_millis(240_000);
+/// Translated UDP (5 min, RFC 4787 section 4.3).
+pub const NAT_UDP_TICKS: u32 = ticks_from_millis(300_000);
+/// Ports that are tried for a new connection. With half of the ports to a real in use, one connection in 65,536 finds
+/// none.
+pub const NAT_TRIES: u32 = 16;
+/// Words for the limits of source prefixes: 512 KiB. A power of two.
+pub const SOURCE_LIMITS: u32 = 1 << 16;
 /// Buckets of the lives of flows; the last one begins at 17 s.
 pub const LIFE_BUCKETS: usize = 16;
 
 const _: () = assert!(UDP_CONFIRM_TICKS < STAMP_TICKS);
 const _: () = assert!(MAX_SERVICES <= 0x1_0000);
-const _: () = assert!(ERROR_BUCKETS.is_power_of_two());
-const _: () = assert!((reason_count() as u32) <= REASON_SLOTS);
+const _: () = assert!(ERROR_BUCKETS.is_power_of_two() && SOURCE_LIMITS.is_power_of_two());
+const _: () = assert!((reason_count() as u32) < REASON_SLOTS);
 
 const fn reason_count() -> usize {
     crate::reason::Reason::ALL.len()

@@ -2,8 +2,12 @@
 
 mod frame;
 
+use core::ops::{Deref, DerefMut};
 use std::{
+    boxed::Box,
     cell::{Cell, RefCell},
+    collections::{BTreeMap, HashMap, hash_map::Entry},
+    sync::Arc,
     vec,
     vec::Vec,
 };
@@ -13,8 +17,9 @@ pub use frame::{HEADROOM, MemFrame};
 use crate::{
     decide::decide,
     flow_table::SharedBucket,
-    limits::{SAMPLES, SLOTS_PER_CHUNK, TICK_SHIFT},
+    limits::{SAMPLES, SLOTS_PER_CHUNK, SOURCE_LIMITS, TICK_SHIFT},
     lookup::{FlowEvent, Step, Tables},
+    nat::Inserted,
     outcome::Outcome,
     reason::{ChosenBy, Reason, Verdict},
     shared::SharedU64,
@@ -24,16 +29,21 @@ use crate::{
     tables::{
         config::Config,
         counters::{
-            FlowEvictions, FlowTableCounters, LookupCounters, RealCounters, ServiceCounters,
+            FlowEvictions, FlowTableCounters, LookupCounters, RealCounters, ServerIdCounters,
+            ServiceCounters,
         },
         flow::Flow,
+        nat::{NatDraft, NatEntry, NatKey, NatSettings},
         next_hop::NextHop,
         real::Real,
         ring::{Chunk, Slot},
+        server_id::{QuicLb, ServerIdKey},
         service::Service,
         signs::{SharedSample, SharedSigns},
-        trace::Trace,
+        source_rule::SourceKey,
+        trace::{LookedUp, Trace},
         vip::{Vip4Key, Vip6Key},
+        wide::{FIXED_BITS, PortSet, WideKey},
     },
     vip_table::{AddressDigest, PackedVipKey, SharedVip4Bucket, SharedVip6Bucket, VipHash, edit},
 };
@@ -47,6 +57,10 @@ pub struct Constants {
     pub ring_seed: u64,
     /// `FLOW_SECRET_0` and `FLOW_SECRET_1`.
     pub flow_secret: [u64; 2],
+    /// `GUE_PORT`.
+    pub gue_port: u16,
+    /// `TUNNEL_ENDS`.
+    pub ends_tunnels: bool,
 }
 
 /// Counters as in the kernel's maps, of one interface and summed over CPUs.
@@ -58,8 +72,12 @@ pub struct MemCounters {
     pub services: Vec<ServiceCounters>,
     /// By service index.
     pub lookups: Vec<LookupCounters>,
+    /// By service index.
+    pub server_ids: Vec<ServerIdCounters>,
     /// By reason.
     pub reasons: Vec<u64>,
+    /// Frames whose outer header was taken off.
+    pub decapsulated: u64,
     /// Counters of the flow table.
     pub flows: FlowTableCounters,
     /// Evictions from the flow table by kind.
@@ -73,6 +91,10 @@ pub struct MemTables {
     pub vips4: Vec<SharedVip4Bucket>,
     /// `VIPS6`.
     pub vips6: Vec<SharedVip6Bucket>,
+    /// `WIDE`: for each number of bits that count, the keys and their sets.
+    pub wide: BTreeMap<(u32, WideKey), u32>,
+    /// `PORT_SETS`.
+    pub port_sets: Vec<PortSet>,
     /// `CONFIG`.
     pub config: Config,
     /// `SERVICES`.
@@ -83,6 +105,12 @@ pub struct MemTables {
     pub reals: Vec<Real>,
     /// `BUDGETS`.
     pub budgets: Vec<SharedU64>,
+    /// `SERVICE_LIMITS`.
+    pub service_limits: Vec<SharedU64>,
+    /// `REAL_LIMITS`.
+    pub real_limits: Vec<SharedU64>,
+    /// `SOURCE_LIMITS`.
+    pub source_limits: Vec<SharedU64>,
     /// `NEXT_HOPS`.
     pub next_hops: Vec<NextHop>,
     /// `FLOWS`: a power of two.
@@ -91,6 +119,16 @@ pub struct MemTables {
     pub signs: Vec<SharedSigns>,
     /// `SAMPLES`.
     pub samples: Vec<SharedSample>,
+    /// `NAT_SETTINGS`.
+    pub nat_settings: NatSettings,
+    /// `NAT_FLOWS`.
+    pub nat: RefCell<HashMap<NatKey, Arc<NatEntry>>>,
+    /// `SERVER_IDS`.
+    pub server_ids: HashMap<ServerIdKey, u32>,
+    /// `SOURCE_RULES`.
+    pub source_rules: HashMap<SourceKey, u32>,
+    /// `QUIC_LB`.
+    pub quic_lb: HashMap<u32, QuicLb>,
     /// The constants.
     pub constants: Constants,
     /// The program's own state.
@@ -101,6 +139,7 @@ pub struct MemTables {
     pub since_tick: u64,
     counters: RefCell<MemCounters>,
     trace: Cell<Trace>,
+    looked_up: Cell<LookedUp>,
 }
 
 /// The outcome for a frame, and the way to it.
@@ -133,11 +172,15 @@ impl MemTables {
         let chunk = Chunk {
             slots: [0; SLOTS_PER_CHUNK as usize],
         };
+        let words = |count| (0..count).map(|_| SharedU64::default()).collect();
         MemTables {
             services: vec![Service::default(); services],
             rings: vec![chunk; slots.div_ceil(SLOTS_PER_CHUNK as usize)],
             reals: vec![Real::default(); reals],
-            budgets: (0..reals).map(|_| SharedU64::default()).collect(),
+            budgets: words(reals),
+            service_limits: words(services),
+            real_limits: words(reals),
+            source_limits: words(SOURCE_LIMITS as usize),
             next_hops: vec![NextHop::default(); next_hops],
             flows: (0..buckets.next_power_of_two())
                 .map(|_| SharedBucket::default())
@@ -148,7 +191,9 @@ impl MemTables {
                 reals: vec![RealCounters::default(); reals],
                 services: vec![ServiceCounters::default(); services],
                 lookups: vec![LookupCounters::default(); services],
+                server_ids: vec![ServerIdCounters::default(); services],
                 reasons: vec![0; Reason::ALL.len()],
+                decapsulated: 0,
                 flows: FlowTableCounters::default(),
                 evictions: FlowEvictions::default(),
             }),
@@ -214,6 +259,12 @@ impl MemTables {
         read(&self.counters.borrow())
     }
 
+    /// What the frame that was simulated last looked up.
+    #[must_use]
+    pub fn looked_up(&self) -> LookedUp {
+        self.looked_up.get()
+    }
+
     /// The outcome for the frame whose steps were noted last.
     fn processed(&self, outcome: Outcome) -> Processed {
         let trace = self.trace.get();
@@ -250,6 +301,7 @@ pub fn run(tables: &mut MemTables, frame: &mut MemFrame) -> Processed {
 
 /// Runs the decision on a frame without changing flows or counters.
 pub fn simulate(tables: &mut MemTables, frame: &mut MemFrame) -> Processed {
+    tables.looked_up.set(LookedUp::default());
     let outcome = decide(frame, &Simulated(tables));
     tables.processed(outcome)
 }
@@ -271,6 +323,13 @@ impl Tables for MemTables {
         AddressDigest::new(self.constants.flow_secret)
     }
 
+    fn port_set(&self, key: &WideKey) -> Option<&PortSet> {
+        let set = (0..=FIXED_BITS + 128)
+            .rev()
+            .find_map(|bits| self.wide.get(&(bits, key.first_bits(bits))))?;
+        self.port_sets.get(*set as usize)
+    }
+
     fn config_flags(&self) -> u32 {
         self.config.flags
     }
@@ -290,6 +349,18 @@ impl Tables for MemTables {
 
     fn budget(&self, real: u16) -> Option<&SharedU64> {
         self.budgets.get(real as usize)
+    }
+
+    fn service_limit(&self, service: u32) -> Option<&SharedU64> {
+        self.service_limits.get(service as usize)
+    }
+
+    fn real_limit(&self, real: u16) -> Option<&SharedU64> {
+        self.real_limits.get(real as usize)
+    }
+
+    fn source_limit(&self, place: u32) -> Option<&SharedU64> {
+        self.source_limits.get(place as usize)
     }
 
     fn next_hop(&self, real: &Real) -> Option<&NextHop> {
@@ -314,6 +385,49 @@ impl Tables for MemTables {
 
     fn signs(&self, real: u16) -> Option<&SharedSigns> {
         self.signs.get(real as usize)
+    }
+
+    fn nat_settings(&self) -> Option<&NatSettings> {
+        Some(&self.nat_settings)
+    }
+
+    fn nat_entry(&self, key: &NatKey) -> Option<impl Deref<Target = NatEntry>> {
+        self.nat.borrow().get(key).cloned()
+    }
+
+    fn nat_draft(&self) -> Option<impl DerefMut<Target = NatDraft>> {
+        Some(Box::<NatDraft>::default())
+    }
+
+    fn insert_nat(&self, key: &NatKey, entry: &NatEntry) -> Inserted {
+        match self.nat.borrow_mut().entry(*key) {
+            Entry::Occupied(_) => Inserted::Exists,
+            Entry::Vacant(place) => {
+                place.insert(Arc::new(entry.clone()));
+                Inserted::Done
+            }
+        }
+    }
+
+    fn remove_nat(&self, key: &NatKey) {
+        self.nat.borrow_mut().remove(key);
+    }
+
+    fn server_id(&self, key: &ServerIdKey) -> Option<u32> {
+        self.server_ids.get(key).copied()
+    }
+
+    fn source_rule(&self, service: u32, source: [u64; 2]) -> u32 {
+        let SourceKey { address, .. } = SourceKey::of_source(service, source);
+        let prefixes = (0..=128).rev();
+        prefixes
+            .map(|prefix| SourceKey::new(service, address, prefix))
+            .find_map(|key| self.source_rules.get(&key).copied())
+            .unwrap_or(0)
+    }
+
+    fn quic_lb(&self, key: u32) -> Option<&QuicLb> {
+        self.quic_lb.get(&key)
     }
 
     fn inserted(&self) -> u64 {
@@ -370,10 +484,20 @@ impl Tables for MemTables {
         }
     }
 
+    fn count_server_id(&self, service: u32, known: bool) {
+        let mut counters = self.counters.borrow_mut();
+        if let Some(ids) = counters.server_ids.get_mut(service as usize) {
+            ids.count(known);
+        }
+    }
+
     fn note(&self, step: Step) {
         let mut trace = self.trace.get();
         trace.note(step);
         self.trace.set(trace);
+        let mut looked_up = self.looked_up.get();
+        looked_up.note(step);
+        self.looked_up.set(looked_up);
     }
 
     fn ring_seed(&self) -> u64 {
@@ -386,6 +510,18 @@ impl Tables for MemTables {
 
     fn flow_mask(&self) -> u32 {
         (self.flows.len() as u32).wrapping_sub(1)
+    }
+
+    fn ends_tunnels(&self) -> bool {
+        self.constants.ends_tunnels
+    }
+
+    fn count_decapsulated(&self) {
+        self.counters.borrow_mut().decapsulated += 1;
+    }
+
+    fn gue_port(&self) -> u16 {
+        self.constants.gue_port
     }
 
     fn interface_index(&self) -> u32 {

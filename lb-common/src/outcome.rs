@@ -12,6 +12,13 @@ pub enum Outcome {
         /// Index of that interface.
         interface: u32,
     },
+    /// A real's answer, translated and sent to its client, out of the interface that the frame came in by.
+    Returned,
+    /// The same, out of another interface.
+    ReturnedBy {
+        /// Index of that interface.
+        interface: u32,
+    },
     /// Changed into an answer to its sender.
     Replied(Reason),
     /// Left to the host's network stack, unchanged.
@@ -28,6 +35,8 @@ impl Outcome {
         match self {
             Outcome::Transmitted => Reason::ForwardedTx,
             Outcome::Redirected { .. } => Reason::ForwardedRedirect,
+            Outcome::Returned => Reason::NatAnswerTx,
+            Outcome::ReturnedBy { .. } => Reason::NatAnswerRedirect,
             Outcome::Replied(reason) | Outcome::Passed(reason) | Outcome::Dropped(reason) => reason,
         }
     }
@@ -37,8 +46,8 @@ impl Outcome {
     #[inline(always)]
     pub const fn verdict(self) -> Verdict {
         match self {
-            Outcome::Transmitted | Outcome::Replied(_) => Verdict::Tx,
-            Outcome::Redirected { .. } => Verdict::Redirect,
+            Outcome::Transmitted | Outcome::Returned | Outcome::Replied(_) => Verdict::Tx,
+            Outcome::Redirected { .. } | Outcome::ReturnedBy { .. } => Verdict::Redirect,
             Outcome::Passed(_) => Verdict::Pass,
             Outcome::Dropped(_) => Verdict::Drop,
         }
@@ -49,7 +58,7 @@ impl Outcome {
     #[inline(always)]
     pub const fn interface(self) -> u32 {
         match self {
-            Outcome::Redirected { interface } => interface,
+            Outcome::Redirected { interface } | Outcome::ReturnedBy { interface } => interface,
             _ => 0,
         }
     }

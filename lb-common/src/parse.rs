@@ -11,7 +11,8 @@ use crate::{
     hash::{Addresses4, Addresses6},
     headers::{
         IP, IPPROTO_DSTOPTS, IPPROTO_FRAGMENT, IPPROTO_HOPOPTS, IPPROTO_ICMP, IPPROTO_ICMPV6,
-        IPPROTO_ROUTING, IPPROTO_TCP, IPPROTO_UDP, icmp, ipv4, ipv6, ipv6::extension, tcp, udp,
+        IPPROTO_ROUTING, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, icmp, ipv4, ipv6, ipv6::extension,
+        sctp, tcp, udp,
     },
     limits::MAX_EXTENSION_HEADERS,
     reason::Reason,
@@ -19,6 +20,8 @@ use crate::{
 
 /// [`Transport::flags`] of an ICMP error. It is none of TCP's flags.
 pub const ICMP_ERROR: u32 = 0x100;
+/// In [`Transport::flags`] of a packet of UDP or SCTP, of which no flags are expected. It is none of TCP's flags.
+pub const NO_FLAGS: u32 = 0x200;
 
 /// The fields of the transport header that the decision needs.
 ///
@@ -28,15 +31,30 @@ pub const ICMP_ERROR: u32 = 0x100;
 pub struct Transport {
     /// Source and destination port, as they lie in the packet.
     pub ports: u32,
-    /// TCP, UDP, or the family's ICMP for an echo request or an error.
+    /// TCP, UDP, SCTP, or the family's ICMP for an echo request or an error.
     pub protocol: u32,
-    /// TCP's flags; [`ICMP_ERROR`] for an error of ICMP; 0 for all others.
+    /// TCP's flags; [`NO_FLAGS`] for UDP and SCTP, with SYN, FIN or RST beside it for a chunk of SCTP that begins or ends
+    /// an association; [`ICMP_ERROR`] for an error of ICMP; 0 for an echo request.
     pub flags: u32,
     /// Offset of the header in the frame.
     pub offset: u32,
 }
 
 impl Transport {
+    /// Makes the kernel's verifier forget what it knows of the header; `zero` is 0, which it does not know.
+    ///
+    /// It knows a constant protocol and offset from each way through the parser, and would follow all that comes now once
+    /// for each of these ways.
+    #[inline(always)]
+    pub fn forget(&mut self, zero: u32) {
+        if cfg!(target_arch = "bpf") {
+            self.protocol ^= zero;
+            self.flags ^= zero;
+            // No offset is larger, and windows need to know that.
+            self.offset = (self.offset ^ zero) & OFFSETS;
+        }
+    }
+
     /// The destination port, as it lies in the packet.
     #[must_use]
     #[inline(always)]
@@ -72,7 +90,14 @@ impl Transport {
         self.is_tcp() && self.flags & tcp::RST == 0
     }
 
-    /// Whether the protocol is TCP. In a packet for a service the only other one is UDP.
+    /// Whether the protocol is UDP, whose packets do not show where their flow begins.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_udp(&self) -> bool {
+        self.protocol == IPPROTO_UDP
+    }
+
+    /// Whether the protocol is TCP. In a packet for a service the others are UDP and SCTP.
     #[must_use]
     #[inline(always)]
     pub const fn is_tcp(&self) -> bool {
@@ -255,6 +280,10 @@ fn extended<F: Frame>(frame: &mut F, length: usize, first: u32) -> Result<Transp
 pub(crate) const MAX_EXTENDED: usize =
     ipv6::LENGTH + MAX_EXTENSION_HEADERS * (u8::MAX as usize + 1) * extension::LENGTH;
 
+/// Bits that an offset of a transport header can have.
+pub(crate) const OFFSETS: u32 = 0x3FFF;
+
+const _: () = assert!(IP + MAX_EXTENDED <= OFFSETS as usize);
 const _: () = assert!(
     IP + MAX_EXTENDED + tcp::LENGTH < 0x8000,
     "the kernel follows offsets in packets below 64 KiB"
@@ -263,7 +292,7 @@ const _: () = assert!(
 /// The same number, of which the kernel's verifier does not know anything: it does not follow the upper half of a
 /// slot of the stack.
 #[inline(always)]
-fn forget(number: u32) -> u32 {
+pub(crate) fn forget(number: u32) -> u32 {
     #[cfg(target_arch = "bpf")]
     {
         let mut slot = crate::frame::Aligned([0_u8; 8]);
@@ -328,7 +357,21 @@ fn payload<F: Frame>(
         if size < udp::LENGTH || length < size {
             return Err(rare(Reason::Malformed));
         }
-        (header.u32_at::<{ udp::PORTS }>(), 0)
+        (header.u32_at::<{ udp::PORTS }>(), NO_FLAGS)
+    } else if protocol == IPPROTO_SCTP {
+        let header = frame
+            .window::<{ sctp::LENGTH }>(offset)
+            .or_rare(Reason::Malformed)?;
+        if length < sctp::LENGTH {
+            return Err(rare(Reason::Malformed));
+        }
+        let flags = match header.u8_at::<{ sctp::CHUNK }>() {
+            sctp::INIT => tcp::SYN,
+            sctp::ABORT => tcp::RST,
+            sctp::SHUTDOWN_COMPLETE => tcp::FIN,
+            _ => 0,
+        };
+        (header.u32_at::<{ sctp::PORTS }>(), NO_FLAGS | flags)
     } else if protocol == icmp_protocol {
         let header = frame
             .window::<{ icmp::LENGTH }>(offset)

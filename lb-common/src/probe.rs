@@ -68,5 +68,6 @@ fn parse<I: Ip, F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Result<Forwar
         hash: packet
             .addresses
             .ring_hash(tables.ring_seed(), transport.ports, transport.protocol),
+        gue_port: tables.gue_port(),
     })
 }

@@ -98,6 +98,35 @@ reasons! {
     BadChecksum = 19, "bad_checksum", Drop;
     /// Too large for the way to its real; its sender is told by ICMP which size is not.
     TooLargeAnswered = 20, "too_large_answered", Tx;
+    /// TTL or hop limit used up; its sender is told by ICMP.
+    TtlExpiredAnswered = 21, "ttl_expired_answered", Tx;
+    /// UDP for a VIP that has no real that takes flows; its sender is told by ICMP that nothing serves the port.
+    UnreachableNoReal = 22, "unreachable_no_real", Tx;
+    /// TCP for a VIP with flags that no host sends: none of SYN, ACK and RST ("null", "FIN" and "Xmas" scans), or SYN
+    /// with FIN or RST.
+    BadFlags = 23, "bad_flags", Drop;
+    /// A SYN for a VIP from the VIP's own address.
+    Land = 24, "land", Drop;
+    /// In a tunnel that ends here, with congestion marked on the outer header, which the inner packet cannot carry.
+    Congestion = 25, "congestion", Drop;
+    /// A real's answer (mode `nat`), translated back and sent to its client out of the interface it came in.
+    NatAnswerTx = 26, "nat_answer_tx", Tx;
+    /// The same, out of another interface.
+    NatAnswerRedirect = 27, "nat_answer_redirect", Redirect;
+    /// Opens a connection for which no source port is free (mode `nat`).
+    NatNoPort = 28, "nat_no_port", Drop;
+    /// Opens a connection for which the table of translated connections has no room.
+    NatTableFull = 29, "nat_table_full", Drop;
+    /// For a real of mode `nat`, and no source address of its family is configured.
+    NatNoSource = 30, "nat_no_source", Drop;
+    /// Cannot be translated into the other address family.
+    NatUntranslatable = 31, "nat_untranslatable", Drop;
+    /// Opens a TCP connection that exceeds a limit of its VIP.
+    FlowLimited = 32, "flow_limited", Drop;
+    /// The same; answered with a reset.
+    FlowLimitedReset = 33, "flow_limited_reset", Tx;
+    /// For a VIP from a source that its rules deny.
+    SourceDenied = 34, "source_denied", Drop;
 }
 
 /// How a packet's real was chosen.
@@ -114,6 +143,10 @@ pub enum ChosenBy {
     NewFlow = 3,
     /// An unsettled slot's previous real, for a flow that was running.
     Previous = 4,
+    /// The packet itself, by a server id ([`crate::server_ids`]).
+    ServerId = 5,
+    /// A rule of the service about the packet's source ([`crate::tables::source_rule`]).
+    SourceRule = 6,
 }
 
 impl ChosenBy {
@@ -126,6 +159,8 @@ impl ChosenBy {
             ChosenBy::Flow => "flow",
             ChosenBy::NewFlow => "new_flow",
             ChosenBy::Previous => "previous",
+            ChosenBy::ServerId => "server_id",
+            ChosenBy::SourceRule => "source_rule",
         }
     }
 
@@ -138,6 +173,8 @@ impl ChosenBy {
             2 => ChosenBy::Flow,
             3 => ChosenBy::NewFlow,
             4 => ChosenBy::Previous,
+            5 => ChosenBy::ServerId,
+            6 => ChosenBy::SourceRule,
             _ => return None,
         })
     }

@@ -9,35 +9,86 @@ use crate::{
     frame::{Fields as _, Frame},
     headers::{IP, IPPROTO_TCP, ethernet, ipv4, ipv6, tcp},
     ip::Family,
-    parse::Transport,
+    lookup::Tables,
+    parse::{MAX_EXTENDED, Transport},
     reason::Reason,
 };
 
 /// Bytes of a TCP header without options, as the header says it: in words, in the high four bits.
 const DATA_OFFSET: u8 = (tcp::LENGTH as u8 / 4) << 4;
 
+/// What is to be answered. Two numbers, which a function of a kernel program can take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Length of the IP packet, in the upper half the offset of the TCP header, and in the highest bit whether it is an
+    /// IPv6 packet.
+    pub place: u64,
+    /// Both ports as they lie in the packet, and in the upper half the flags.
+    pub header: u64,
+}
+
+/// The segment is that of an IPv6 packet.
+const IS_V6: u64 = 1 << 63;
+/// The frame is an answer; other results are the numbers of reasons.
+const ANSWERED: u64 = u64::MAX;
+
 /// Makes a frame the reset of the segment it carries. `length` is the IP packet's.
 ///
 /// # Errors
 /// Those of [`answerable::check`], and [`Reason::BadTables`] if the frame is shorter than it was when it was parsed, or cannot be made shorter.
 #[inline(always)]
-pub fn answer<F: Frame>(
+pub fn answer<F: Frame, T: Tables>(
     frame: &mut F,
+    tables: &T,
     family: Family,
     length: u32,
     transport: &Transport,
 ) -> Result<(), Reason> {
+    const MARTIAN: u64 = Reason::Martian as u64;
+    const BAD_CHECKSUM: u64 = Reason::BadChecksum as u64;
+    let family = match family {
+        Family::V4 => 0,
+        Family::V6 => IS_V6,
+    };
+    let segment = Segment {
+        place: u64::from(length) | u64::from(transport.offset) << 32 | family,
+        header: u64::from(transport.ports) | u64::from(transport.flags) << 32,
+    };
+    match tables.answer_segment(frame, segment) {
+        ANSWERED => Ok(()),
+        MARTIAN => Err(Reason::Martian),
+        BAD_CHECKSUM => Err(Reason::BadChecksum),
+        _ => Err(Reason::BadTables),
+    }
+}
+
+/// [`answer`], with numbers.
+#[inline(always)]
+pub fn answer_number<F: Frame>(frame: &mut F, segment: Segment) -> u64 {
+    match reset(frame, segment) {
+        Ok(()) => ANSWERED,
+        Err(reason) => reason as u64,
+    }
+}
+
+#[inline(always)]
+fn reset<F: Frame>(frame: &mut F, Segment { place, header }: Segment) -> Result<(), Reason> {
+    let (length, offset) = (place as u32, (place & !IS_V6) >> 32);
+    let (ports, flags) = (header as u32, (header >> 32) as u32);
+    // The parser has seen to it, but the verifier does not know any more.
+    if offset > (IP + MAX_EXTENDED) as u64 {
+        return Err(Reason::BadTables);
+    }
     answerable::check(frame)?;
     let segment = frame
-        .window::<{ tcp::LENGTH }>(transport.offset as usize)
+        .window::<{ tcp::LENGTH }>(offset as usize)
         .ok_or(Reason::BadTables)?;
-    let flags = transport.flags;
     let (sequence, acknowledgment, flags) = if flags & tcp::ACK != 0 {
         // Exactly what the client expects next: it need not challenge the reset (RFC 5961 section 3.2).
         (segment.u32_at::<{ tcp::ACKNOWLEDGMENT }>(), 0, tcp::RST)
     } else {
         let size = u32::from(segment.u8_at::<{ tcp::DATA_OFFSET }>() >> 4) * 4;
-        let headers = transport.offset - IP as u32 + size;
+        let headers = offset as u32 - IP as u32 + size;
         let control = u32::from(flags & tcp::SYN != 0) + u32::from(flags & tcp::FIN != 0);
         let next = u32::from_be(segment.u32_at::<{ tcp::SEQUENCE }>())
             .wrapping_add(length.wrapping_sub(headers))
@@ -46,14 +97,15 @@ pub fn answer<F: Frame>(
     };
     let header = [
         // The ports change places.
-        transport.ports.rotate_left(16),
+        ports.rotate_left(16),
         sequence,
         acknowledgment,
         u32::from_ne_bytes([DATA_OFFSET, flags as u8, 0, 0]),
     ];
-    match family {
-        Family::V4 => reset4(frame, header),
-        Family::V6 => reset6(frame, header),
+    if place & IS_V6 == 0 {
+        reset4(frame, header)
+    } else {
+        reset6(frame, header)
     }
 }
 

@@ -47,6 +47,22 @@ impl SharedU64 {
         self.0.fetch_sub(1, Relaxed);
     }
 
+    /// Adds a number. No addition is lost when several CPUs do this at once; it wraps.
+    #[inline(always)]
+    pub fn add(&self, more: u64) {
+        #[cfg(target_arch = "bpf")]
+        // SAFETY: see `decrement`.
+        unsafe {
+            core::arch::asm!(
+                "lock *(u64 *)({word} + 0) += {more}",
+                word = in(reg) self.0.as_ptr(),
+                more = in(reg) more,
+            );
+        }
+        #[cfg(not(target_arch = "bpf"))]
+        self.0.fetch_add(more, Relaxed);
+    }
+
     /// Adds one. No addition is lost when several CPUs do this at once.
     #[inline(always)]
     pub fn increment(&self) {

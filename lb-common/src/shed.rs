@@ -14,7 +14,7 @@ use crate::{
     flow_table::{Newcomer, alive, look_up, remember},
     forward,
     frame::{Fields as _, Frame},
-    hash::{Addresses, BucketPair},
+    hash::{self, Addresses, BucketPair},
     headers::{IP, ethernet, tcp},
     ip::{Ip, V4, V6},
     lookup::Tables,
@@ -28,13 +28,13 @@ use crate::{
 /// Makes a frame for the real with `index` one that ends its flow, if the real's budget is not spent and the
 /// segment is one that can.
 ///
-/// A function of its own that parses the frame once more: so the packets of a balancer that sheds nothing pay for
-/// one flag and nothing else.
+/// A kernel program has it as a function of its own ([`Tables::end_flow`]) that parses the frame once more: so the packets
+/// of a balancer that sheds nothing pay for one flag and nothing else.
 ///
 /// Returns whether it has ended a flow without an entry, which is then to be remembered.
 ///
 /// Two CPUs may find the same last flow in the budget: no more flows are ended in excess than there are CPUs.
-#[inline(never)]
+#[inline(always)]
 pub fn end_flow<F: Frame, T: Tables>(frame: &mut F, tables: &T, index: u16) -> bool {
     let Some(header) = frame.window::<{ ethernet::LENGTH }>(0) else {
         return false;
@@ -128,10 +128,16 @@ fn end<A: Addresses, F: Frame, T: Tables>(
     let new = segment.u16_at::<FLAGS_WORD>();
     let sum = checksum::update(segment.u16_at::<{ tcp::CHECKSUM }>(), old, new);
     segment.set_u16_at::<{ tcp::CHECKSUM }>(sum);
-    let ring_hash =
-        packet
-            .addresses
-            .ring_hash(tables.ring_seed(), transport.ports, transport.protocol);
+    let flags = tables
+        .service(real.service)
+        .map_or(0, |service| service.flags);
+    let ring_hash = hash::of_flow(
+        tables.ring_seed(),
+        flags,
+        &packet.addresses,
+        transport.ports,
+        transport.protocol,
+    );
     tables.take_from_budget(budget);
     tables.count_ended(index);
     if entry.is_none() {

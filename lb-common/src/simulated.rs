@@ -1,18 +1,28 @@
 //! Tables that a simulation reads and does not change.
 
+use core::ops::{Deref, DerefMut};
+
 use crate::{
     flow_table::{Newcomer, SharedBucket, SharedFlow},
+    frame::Frame,
+    icmp_answer,
     lookup::{FlowEvent, Step, Tables},
+    nat::{Inserted, Task, Translated},
     reason::Reason,
+    reset::Segment,
+    server_ids::Named,
     shared::SharedU64,
     signs::FlowChange,
     station::Station,
     tables::{
+        nat::{NatDraft, NatEntry, NatKey, NatSettings},
         next_hop::NextHop,
         real::Real,
         ring::Slot,
+        server_id::{QuicLb, ServerIdKey},
         service::Service,
         signs::{SharedSample, SharedSigns},
+        wide::{PortSet, WideKey},
     },
     vip_table::{AddressDigest, SharedVip4Bucket, SharedVip6Bucket, VipHash},
 };
@@ -68,6 +78,21 @@ impl<T: Tables> Tables for Simulated<'_, T> {
     }
 
     #[inline(always)]
+    fn service_limit(&self, service: u32) -> Option<&SharedU64> {
+        self.0.service_limit(service)
+    }
+
+    #[inline(always)]
+    fn real_limit(&self, real: u16) -> Option<&SharedU64> {
+        self.0.real_limit(real)
+    }
+
+    #[inline(always)]
+    fn source_limit(&self, place: u32) -> Option<&SharedU64> {
+        self.0.source_limit(place)
+    }
+
+    #[inline(always)]
     fn next_hop(&self, real: &Real) -> Option<&NextHop> {
         self.0.next_hop(real)
     }
@@ -98,6 +123,78 @@ impl<T: Tables> Tables for Simulated<'_, T> {
     }
 
     #[inline(always)]
+    fn nat_settings(&self) -> Option<&NatSettings> {
+        self.0.nat_settings()
+    }
+
+    #[inline(always)]
+    fn nat_entry(&self, key: &NatKey) -> Option<impl Deref<Target = NatEntry>> {
+        self.0.nat_entry(key)
+    }
+
+    #[inline(always)]
+    fn nat_draft(&self) -> Option<impl DerefMut<Target = NatDraft>> {
+        self.0.nat_draft()
+    }
+
+    /// A simulated connection is in the table until its packet is translated.
+    #[inline(always)]
+    fn insert_nat(&self, key: &NatKey, entry: &NatEntry) -> Inserted {
+        self.0.insert_nat(key, entry)
+    }
+
+    #[inline(always)]
+    fn remove_nat(&self, key: &NatKey) {
+        self.0.remove_nat(key);
+    }
+
+    #[inline(always)]
+    fn stamp_nat(&self, _entry: &NatEntry, _state: u64) {}
+
+    #[inline(always)]
+    fn move_nat(&self, _entry: &NatEntry, _hop: [u64; 2]) {}
+
+    #[inline(always)]
+    fn translate<F: Frame>(&self, frame: &mut F, task: Task) -> Translated {
+        self.0.simulate_translation(frame, task)
+    }
+
+    #[inline(always)]
+    fn translate_error<F: Frame>(&self, frame: &mut F) -> Translated {
+        self.0.translate_error(frame)
+    }
+
+    #[inline(always)]
+    fn open_connection<F: Frame>(&self, frame: &mut F, real: u16) -> Translated {
+        self.0.open_connection(frame, real)
+    }
+
+    #[inline(always)]
+    fn end_simulated_connection<F: Frame>(&self, frame: &mut F) {
+        self.0.close_connection(frame);
+    }
+
+    #[inline(always)]
+    fn server_id(&self, key: &ServerIdKey) -> Option<u32> {
+        self.0.server_id(key)
+    }
+
+    #[inline(always)]
+    fn quic_lb(&self, key: u32) -> Option<&QuicLb> {
+        self.0.quic_lb(key)
+    }
+
+    #[inline(always)]
+    fn source_rule(&self, service: u32, source: [u64; 2]) -> u32 {
+        self.0.source_rule(service, source)
+    }
+
+    #[inline(always)]
+    fn find_named<F: Frame>(&self, frame: &mut F, named: Named) -> u16 {
+        self.0.simulate_named(frame, named)
+    }
+
+    #[inline(always)]
     fn inserted(&self) -> u64 {
         self.0.inserted()
     }
@@ -115,6 +212,34 @@ impl<T: Tables> Tables for Simulated<'_, T> {
     #[inline(always)]
     fn flow_mask(&self) -> u32 {
         self.0.flow_mask()
+    }
+
+    #[inline(always)]
+    fn port_set(&self, key: &WideKey) -> Option<&PortSet> {
+        self.0.port_set(key)
+    }
+
+    #[inline(always)]
+    fn answer_segment<F: Frame>(&self, frame: &mut F, segment: Segment) -> u64 {
+        self.0.answer_segment(frame, segment)
+    }
+
+    #[inline(always)]
+    fn answer_error<F: Frame>(&self, frame: &mut F, cause: u64) -> bool {
+        icmp_answer::answer_apart(frame, self, cause)
+    }
+
+    #[inline(always)]
+    fn ends_tunnels(&self) -> bool {
+        self.0.ends_tunnels()
+    }
+
+    #[inline(always)]
+    fn count_decapsulated(&self) {}
+
+    #[inline(always)]
+    fn gue_port(&self) -> u16 {
+        self.0.gue_port()
     }
 
     #[inline(always)]
@@ -151,6 +276,12 @@ impl<T: Tables> Tables for Simulated<'_, T> {
     fn take_from_budget(&self, _budget: &SharedU64) {}
 
     #[inline(always)]
+    fn set_flow_limit(&self, _word: &SharedU64, _due: u64) {}
+
+    #[inline(always)]
+    fn add_to_flow_limit(&self, _word: &SharedU64, _nanos: u64) {}
+
+    #[inline(always)]
     fn count_real(&self, _index: u16, _bytes: u32) {}
 
     #[inline(always)]
@@ -170,6 +301,9 @@ impl<T: Tables> Tables for Simulated<'_, T> {
 
     #[inline(always)]
     fn count_lookup(&self, _service: u32, _hit: bool) {}
+
+    #[inline(always)]
+    fn count_server_id(&self, _service: u32, _known: bool) {}
 
     #[inline(always)]
     fn note(&self, step: Step) {

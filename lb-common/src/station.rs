@@ -5,6 +5,8 @@
 
 use crate::{lookup::Tables, shared::SharedU64};
 
+/// Bits of a MAC address.
+const MAC_BITS: u32 = 48;
 /// MAC addresses besides the interface's own: of the bridge or bond it belongs to, of the interfaces of a bond,
 /// of macvlan interfaces on top of it (VRRP has them).
 pub const MAX_OTHERS: usize = 7;
@@ -45,6 +47,12 @@ pub const fn pack(mac: [u8; 6]) -> u64 {
 #[inline(always)]
 pub const fn destination(start: u64) -> u64 {
     u64::from_le(start) & 0xFFFF_FFFF_FFFF
+}
+
+/// 0, which the kernel's verifier does not know: the bits above a MAC address.
+#[inline(always)]
+pub fn zero<T: Tables>(tables: &T) -> u32 {
+    (tables.station().own.load() >> MAC_BITS) as u32
 }
 
 /// Whether a frame to this MAC address is for this host alone.

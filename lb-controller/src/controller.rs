@@ -142,7 +142,7 @@ struct Inner {
 }
 
 /// What an operator can ask of an instance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// To do nothing, with its memory, until it is resumed.
     Pause,
@@ -152,17 +152,38 @@ pub enum Operation {
     Resume,
     /// To be stopped and started.
     Reboot,
+    /// To have another one beside it that is as it is now.
+    Clone,
+    /// To move to this host while it runs.
+    Move(HostName),
 }
 
 impl Operation {
-    /// What the instance is for then.
-    const fn role(self) -> Role {
-        match self {
-            Operation::Pause => Role::Held,
-            Operation::Suspend => Role::Suspended,
-            Operation::Resume => Role::Serving,
-            Operation::Reboot => Role::Rebooting,
-        }
+    /// The operation of this name; a move needs a host.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn parse(word: &str, host: Option<&str>) -> Result<Self, String> {
+        let operation = match word {
+            "pause" => Operation::Pause,
+            "suspend" => Operation::Suspend,
+            "resume" => Operation::Resume,
+            "reboot" => Operation::Reboot,
+            "clone" => Operation::Clone,
+            "move" => {
+                let host = host.ok_or("host: give the host that it is to move to")?;
+                let host = host.parse();
+                return Ok(Operation::Move(host.map_err(
+                    |error: lb_model::host::HostNameError| format!("host: {error}"),
+                )?));
+            }
+            _ => {
+                return Err(format!(
+                    "operation: {word:?} is none; give pause, suspend, resume, reboot, clone or move"
+                ));
+            }
+        };
+        Ok(operation)
     }
 }
 
@@ -727,34 +748,67 @@ impl Controller {
             .map_err(|error| instance_error(name, error))
     }
 
-    /// Does what an operator asks of an instance: it is taken out of rotation until it goes on, and keeps its place.
+    /// Does what an operator asks of an instance: it is taken out of rotation until it goes on, and keeps its place. One that moves
+    /// serves on. Returns the name of the instance that was made, if one was.
     ///
     /// # Errors
     /// [`Refused`].
-    pub async fn operate(&self, name: &InstanceName, operation: Operation) -> Result<(), Refused> {
+    pub async fn operate(
+        &self,
+        name: &InstanceName,
+        operation: Operation,
+    ) -> Result<Option<InstanceName>, Refused> {
+        let role = match operation {
+            Operation::Clone => return self.clone_instance(name).await.map(Some),
+            Operation::Move(host) => return self.move_instance(name, host).await.map(|()| None),
+            Operation::Pause => Role::Held,
+            Operation::Suspend => Role::Suspended,
+            Operation::Resume => Role::Serving,
+            Operation::Reboot => Role::Rebooting,
+        };
         let driver = self.driver_of(name)?;
         let can = driver.capabilities();
-        let (is_possible, call) = match operation {
-            Operation::Pause => (can.pause, "pause"),
-            Operation::Suspend => (can.suspend, "suspend"),
-            Operation::Resume | Operation::Reboot => (true, ""),
+        let (is_possible, call) = match role {
+            Role::Held => (can.pause, "pause"),
+            Role::Suspended => (can.suspend, "suspend"),
+            _ => (true, ""),
         };
         if !is_possible {
             return Err(Refused::Driver(driver.cannot(call).to_string()));
         }
+        let hold = |reply| Order::Hold(name.clone(), role, reply);
+        let held: Result<(), &str> = self.ask(&name.pool, hold).await?;
+        held.map(|()| None)
+            .map_err(|why| Refused::Driver(format!("{name}: {why}")))
+    }
+
+    async fn clone_instance(&self, name: &InstanceName) -> Result<InstanceName, Refused> {
+        let clone = |reply| Order::Clone(name.clone(), reply);
+        let cloned: Result<InstanceName, String> = self.ask(&name.pool, clone).await?;
+        cloned.map_err(|why| Refused::Driver(format!("{name} cannot be cloned: {why}")))
+    }
+
+    async fn move_instance(&self, name: &InstanceName, host: HostName) -> Result<(), Refused> {
+        let order = |reply| Order::Move(name.clone(), host, reply);
+        let moved: Result<(), String> = self.ask(&name.pool, order).await?;
+        moved.map_err(|why| Refused::Driver(format!("{name} cannot move: {why}")))
+    }
+
+    /// Has a pool do something, and waits for its answer.
+    async fn ask<T>(
+        &self,
+        pool: &PoolName,
+        order: impl FnOnce(oneshot::Sender<T>) -> Order,
+    ) -> Result<T, Refused> {
         let orders = self
             .pools()
-            .get(&name.pool)
+            .get(pool)
             .map(|handle| handle.orders.clone())
-            .ok_or_else(|| Refused::NoPool(name.pool.clone()))?;
+            .ok_or_else(|| Refused::NoPool(pool.clone()))?;
         let (reply, answer) = oneshot::channel();
-        let ended = || Refused::Ended(name.pool.clone());
-        let order = Order::Hold(name.clone(), operation.role(), reply);
-        orders.send(order).await.map_err(|_| ended())?;
-        answer
-            .await
-            .map_err(|_| ended())?
-            .map_err(|why| Refused::Driver(format!("{name}: {why}")))
+        let ended = || Refused::Ended(pool.clone());
+        orders.send(order(reply)).await.map_err(|_| ended())?;
+        answer.await.map_err(|_| ended())
     }
 
     /// The driver of an instance's pool, with the deadline for its calls.

@@ -108,11 +108,7 @@ impl Probes {
         first: FirstProbe,
     ) -> Probe {
         let (sender, mut results) = mpsc::channel(1);
-        let vip = VipKey {
-            address: endpoint.ip(),
-            port: endpoint.port(),
-            protocol: Protocol::Tcp,
-        };
+        let vip = VipKey::new(endpoint.ip(), endpoint.port(), Protocol::Tcp);
         let other = check.port.filter(|port| *port != first_port);
         let port = other.unwrap_or(endpoint.port());
         let config = ProbeConfig {
@@ -124,7 +120,7 @@ impl Probes {
         };
         let runner = Runner::start(
             vip,
-            endpoint.ip(),
+            endpoint.ip().into(),
             config,
             Health::new(Instant::now()),
             first,

@@ -360,6 +360,7 @@ mod tests {
             host: Some("h1".parse().unwrap()),
             next: None,
             stands_for: None,
+            cloned_from: None,
             claim: crate::hosts::placement::Claim::new(0.5, 1 << 20),
         };
         let folder = tempfile::tempdir().unwrap();

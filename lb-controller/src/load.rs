@@ -95,12 +95,8 @@ impl Readers {
 
     fn start(&self, name: &InstanceName, first_port: u16, endpoint: SocketAddr) -> Reading {
         let subject = Subject {
-            vip: VipKey {
-                address: endpoint.ip(),
-                port: endpoint.port(),
-                protocol: Protocol::Tcp,
-            },
-            real: endpoint.ip(),
+            vip: VipKey::new(endpoint.ip(), endpoint.port(), Protocol::Tcp),
+            real: endpoint.ip().into(),
         };
         let (sender, mut results) = mpsc::channel(self.sources.len().max(1));
         let handles = self.sources.iter().map(|source| {

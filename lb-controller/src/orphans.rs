@@ -1,4 +1,4 @@
-//! What this controller has made and nothing refers to any more: instances, bridges, pools, folders. Each task that looks for some says
+//! What this controller has made and nothing refers to any more: instances, bridges, pools, folders, names. Each task that looks for some says
 //! each time which it sees. They are left alone for a grace period, since whatever refers to them may only be late, and in a dry run
 //! for ever.
 
@@ -37,11 +37,19 @@ pub enum OrphanKind {
     Pool,
     /// A folder whose load balancer is not there.
     Folder,
+    /// A name at another DNS server whose load balancer is not there.
+    Name,
 }
 
 impl OrphanKind {
     /// All kinds.
-    pub const ALL: [Self; 4] = [Self::Instance, Self::Bridge, Self::Pool, Self::Folder];
+    pub const ALL: [Self; 5] = [
+        Self::Instance,
+        Self::Bridge,
+        Self::Pool,
+        Self::Folder,
+        Self::Name,
+    ];
 
     /// Its name.
     #[must_use]
@@ -51,6 +59,7 @@ impl OrphanKind {
             OrphanKind::Bridge => "bridge",
             OrphanKind::Pool => "pool",
             OrphanKind::Folder => "folder",
+            OrphanKind::Name => "name",
         }
     }
 }
@@ -243,6 +252,7 @@ mod tests {
                 (OrphanKind::Bridge, 2, 1),
                 (OrphanKind::Pool, 1, 0),
                 (OrphanKind::Folder, 0, 0),
+                (OrphanKind::Name, 0, 0),
             ]
         );
     }

@@ -16,7 +16,7 @@ use crate::{
     hosts::HostSettings,
     metrics,
     orphans::CollectorSettings,
-    registry::{NodeSettings, SharedSettings},
+    registry::{AgentNodeSettings, NodeSettings, SharedSettings},
 };
 
 /// The pages, with the names of their files in `docs/reference`.
@@ -50,13 +50,14 @@ fn projects() -> String {
          [projects.md](../projects.md) describes how to use them.\n\n\
          ## Settings of a project\n\n{}\n## `quota`\n\n{}\n## Settings of a load balancer\n\n{}\n\
          `check` is a [health check](checks.md).\n\n## `backends`\n\n{}\n## Settings of a subnet\n\n{}\n\
-         ## `[nodes]` of the controller's configuration file\n\n{}\n## `[shared]` of the controller's configuration file\n\n{}",
+         ## `[nodes]` of the controller's configuration file\n\n{}\n## `[nodes.agent]` of the controller's configuration file\n\n{}\n## `[shared]` of the controller's configuration file\n\n{}",
         reference_table(&ProjectSpec::fields()),
         reference_table(&Quota::fields()),
         reference_table(&BalancerSpec::fields()),
         reference_table(&Backend::fields()),
         reference_table(&SubnetSpec::fields()),
         reference_table(&NodeSettings::fields()),
+        reference_table(&AgentNodeSettings::fields()),
         reference_table(&SharedSettings::fields()),
     )
 }

@@ -4,9 +4,11 @@
 //! deadline, and nothing else.
 //!
 //! - `fleet.rs`: the hosts and drivers that it uses.
+//! - `moving.rs`: copies of instances, and moves to another host.
 //! - `readings.rs`: what it reads of its instances.
 
 mod fleet;
+mod moving;
 mod readings;
 
 use std::{
@@ -84,6 +86,10 @@ pub enum Order {
         Role,
         oneshot::Sender<Result<(), &'static str>>,
     ),
+    /// Another instance is to be as this one is; its name is the answer.
+    Clone(InstanceName, oneshot::Sender<Result<InstanceName, String>>),
+    /// An instance is to move to this host while it runs.
+    Move(InstanceName, HostName, oneshot::Sender<Result<(), String>>),
 }
 
 /// What a proxy has counted since its last report.
@@ -168,6 +174,10 @@ pub struct Means {
 struct Done {
     step: Step,
     result: Result<(), DriverError>,
+    /// The host that it was to move to.
+    target: Option<HostName>,
+    /// Whether it may have moved although that failed.
+    is_unsure: bool,
     /// Whether it panicked, which is a fault of this program.
     has_panicked: bool,
 }
@@ -412,6 +422,18 @@ impl Worker {
                 // The caller may have gone.
                 let _ = reply.send(held.map(drop));
             }
+            Order::Clone(name, reply) => {
+                let cloned = self.clone_instance(&name).await;
+                self.publish(self.now());
+                // The caller may have gone.
+                let _ = reply.send(cloned);
+            }
+            Order::Move(name, host, reply) => {
+                let moved = self.move_instance(&name, &host).await;
+                self.publish(self.now());
+                // The caller may have gone.
+                let _ = reply.send(moved);
+            }
             Order::Report(report) => {
                 self.reported = Some(Instant::now());
                 let sum = self.report.get_or_insert_default();
@@ -598,19 +620,34 @@ impl Worker {
             return;
         };
         let has_files = self.pool.spec.placement.is_some() && is_pool_of_nodes(&self.pool.name);
-        if step.kind == StepKind::Create && has_files {
+        let makes = matches!(
+            step.kind,
+            StepKind::Create | StepKind::Clone | StepKind::Move
+        );
+        if makes && has_files {
             // Whoever keeps the load balancer has not looked at it yet.
             let Some(files) = self.means.nodes.files(&self.pool.name) else {
                 return;
             };
             launch.files.clone_from(&files);
         }
-        let mut starts = step.kind == StepKind::Create;
+        let mut starts = matches!(step.kind, StepKind::Create | StepKind::Clone);
+        let mut origin = None;
+        let mut target = None;
         match step
             .number
             .and_then(|number| self.pool.slots.get_mut(&number))
         {
             Some(slot) => {
+                if step.kind == StepKind::Move {
+                    let next = slot.record.next.clone();
+                    let there = next.as_ref().and_then(|next| self.drivers.get(next));
+                    target = next.zip(there.map(|there| there.calls.clone()));
+                    if target.is_none() {
+                        return;
+                    }
+                }
+                origin = slot.record.cloned_from.clone();
                 slot.step = Some(step.kind.name());
                 starts &= slot.record.role != Role::Spare || can_pause;
             }
@@ -634,6 +671,17 @@ impl Worker {
                     StepKind::Stop => driver.stop(name, grace).await,
                     StepKind::Suspend => driver.suspend(name).await,
                     StepKind::Reboot => driver.reboot(name, grace).await,
+                    StepKind::Clone => {
+                        let origin = origin.as_ref().unwrap_or(name);
+                        match driver.clone_to(origin, &launch).await {
+                            Ok(()) if starts => driver.start(name).await,
+                            other => other,
+                        }
+                    }
+                    StepKind::Move => match &target {
+                        Some((_, there)) => moving::move_between(&driver, there, &launch).await,
+                        None => Err(DriverError::NotFound(name.clone())),
+                    },
                 }
             };
             // What a call that is dropped leaves behind is found by the next one, and so is what a panic does.
@@ -649,11 +697,16 @@ impl Worker {
                     ),
                 })
             });
+            let is_unsure = step.kind == StepKind::Move
+                && result.is_err()
+                && moving::may_have_moved(&driver, name).await;
             // The pool may be gone.
             let _ = done
                 .send(Done {
                     step,
                     result,
+                    target: target.map(|(host, _)| host),
+                    is_unsure,
                     has_panicked,
                 })
                 .await;
@@ -665,6 +718,8 @@ impl Worker {
         let Done {
             step,
             result,
+            target,
+            is_unsure,
             has_panicked,
         } = done;
         let fresh_from = match self.drivers.get(&step.host) {
@@ -695,6 +750,22 @@ impl Worker {
                 self.means.events.add(Some(&self.pool.name), event);
             }
         }
+        if step.kind == StepKind::Move
+            && let Some(number) = step.number
+        {
+            let there = target.as_ref().and_then(|host| self.drivers.get(host));
+            let fresh_there = there.map_or(0, |driver| driver.engine.relist());
+            match result {
+                Ok(()) => self.pool.moved(number, fresh_there, now),
+                Err(error) => self.pool.not_moved(number, error, *is_unsure, now),
+            }
+        }
+        if step.kind == StepKind::Clone
+            && let (Some(number), Err(error)) = (step.number, result)
+        {
+            self.pool.not_cloned(number, error, now);
+        }
+        let has_moved = step.kind == StepKind::Move && result.is_ok();
         let Some(slot) = step
             .number
             .and_then(|number| self.pool.slots.get_mut(&number))
@@ -702,6 +773,10 @@ impl Worker {
             return;
         };
         slot.step = None;
+        if has_moved {
+            slot.trouble = None;
+            return;
+        }
         let is_done = matches!(result, Ok(()) | Err(DriverError::NotFound(_)));
         slot.end_step(step, is_done, (!is_lost).then_some(fresh_from));
         let is_rebooted = step.kind == StepKind::Reboot && result.is_ok();
@@ -1000,6 +1075,7 @@ mod tests {
             state: "/nonexistent".into(),
             agent: "/bin/true".into(),
             allow_exec: false,
+            receive_at: None,
         };
         let hosts = Hosts::new(
             crate::hosts::Means {

@@ -21,7 +21,10 @@ fn registry(setting: &str) -> Option<(&'static Registry, &'static str)> {
 
 /// Returns an example of the words of a setting.
 pub fn example(setting: &str) -> Option<&'static str> {
-    registry(setting).map(|(_, example)| example)
+    match setting {
+        "flow_limits" => Some("rate=20000 source_rate=50 burst=2s"),
+        _ => registry(setting).map(|(_, example)| example),
+    }
 }
 
 /// Reads a component.

@@ -35,6 +35,8 @@ pub enum Failure {
         /// The number of all lines.
         commands: usize,
     },
+    /// So many problems were found, which have been reported.
+    Problems(usize),
     /// The verb waited, and the condition was not met in time.
     NotYet(String),
     /// A file could not be read or written.
@@ -68,6 +70,7 @@ impl Failure {
             | Failure::Refused { .. }
             | Failure::Lines { .. }
             | Failure::NotYet(_)
+            | Failure::Problems(_)
             | Failure::File { .. } => 1,
         }
     }
@@ -95,6 +98,8 @@ impl Failure {
                 };
                 format!("the agent refused {refused} of {commands} commands{others}")
             }
+            Failure::Problems(1) => "1 problem was found".to_owned(),
+            Failure::Problems(problems) => format!("{problems} problems were found"),
             Failure::File { attempt, error } => format!("cannot {attempt}: {error}"),
         })
     }

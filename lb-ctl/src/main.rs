@@ -12,6 +12,7 @@ mod failure;
 mod names;
 mod options;
 mod output;
+mod pcapng;
 mod values;
 mod verbs;
 

@@ -1,6 +1,6 @@
 //! Names of the API's values as operators type and read them, and conversion of VIPs.
 
-use lb_model::vip::{Protocol, VipKey};
+use lb_model::vip::VipKey;
 use lb_proto::v1;
 
 /// The name of a value that only a newer agent knows.
@@ -32,15 +32,7 @@ pub fn state(state: v1::RealState) -> &'static str {
 /// Converts a VIP to a message.
 #[must_use]
 pub fn vip_id(vip: VipKey) -> v1::VipId {
-    let protocol = match vip.protocol {
-        Protocol::Tcp => v1::Protocol::Tcp,
-        Protocol::Udp => v1::Protocol::Udp,
-    };
-    v1::VipId {
-        address: vip.address.to_string(),
-        port: u32::from(vip.port),
-        protocol: protocol.into(),
-    }
+    lb_proto::vip::vip_id(&vip)
 }
 
 /// Converts a message to the name of a VIP; the name is empty if there is no message.
@@ -49,16 +41,11 @@ pub fn vip(id: Option<&v1::VipId>) -> String {
     let Some(id) = id else {
         return String::new();
     };
-    let protocol = match id.protocol() {
-        v1::Protocol::Unspecified => UNKNOWN,
-        v1::Protocol::Tcp => "tcp",
-        v1::Protocol::Udp => "udp",
-    };
-    if id.address.contains(':') {
-        format!("[{}]:{}/{protocol}", id.address, id.port)
-    } else {
-        format!("{}:{}/{protocol}", id.address, id.port)
-    }
+    // A newer agent may have VIPs that this program cannot name.
+    lb_proto::vip::vip_of(id).map_or_else(
+        || format!("{}:{}/{UNKNOWN}", id.address, id.port),
+        |vip| vip.to_string(),
+    )
 }
 
 /// Reads the name of a VIP. The agent checks whether a VIP may have the address.
@@ -103,9 +90,9 @@ mod tests {
             );
         }
         assert!(
-            read_vip("10.0.0.1:80/sctp")
+            read_vip("10.0.0.1:80/icmp")
                 .unwrap_err()
-                .contains("must be tcp or udp")
+                .contains("must be tcp, udp, sctp or tcp+udp")
         );
     }
 }

@@ -12,8 +12,10 @@ use lb_model::{
 
 use crate::{components, failure::Failure};
 
-/// The word that removes a component.
+/// The word that removes a component or a table.
 const NONE: &str = "none";
+/// The form of a list's items that are words of settings.
+const TABLE: &str = "table";
 /// Group of all options of a table.
 pub const GROUP: &str = "settings";
 
@@ -176,11 +178,15 @@ fn read(field: &Field, text: &str) -> Result<Value, String> {
         Type::Choice(choices) if !choices.iter().any(|(name, _)| *name == text) => {
             Err(one_of(choices))
         }
-        Type::Component { .. } | Type::List(_) if text == NONE => Ok(Value::Null),
+        Type::Component { .. } | Type::List(_) | Type::Table(_) if text == NONE => Ok(Value::Null),
         Type::Component { common, .. } => components::read(field.name, text, common),
         Type::List(item) => match item.as_ref() {
             Type::Component { common, .. } => components::read(field.name, text, common),
-            _ => components::read_override(text),
+            Type::Choice(choices) if !choices.iter().any(|(name, _)| *name == text) => {
+                Err(one_of(choices))
+            }
+            Type::Text(TABLE) => components::read_override(text),
+            _ => Ok(Value::String(text.to_owned())),
         },
         Type::Table(fields) => {
             let mut table = Map::new();

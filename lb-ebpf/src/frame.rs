@@ -3,7 +3,7 @@
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{
-        BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6,
+        BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L4_UDP,
         bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
     },
     helpers::{bpf_skb_load_bytes, bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
@@ -11,7 +11,7 @@ use aya_ebpf::{
 };
 use lb_common::{
     frame::{Aligned, Frame},
-    headers::ipv6,
+    headers::{ipv4, ipv6, udp},
 };
 
 /// The frame of an XDP program's context.
@@ -45,6 +45,11 @@ impl Frame for XdpFrame {
         // SAFETY: the bytes lie between the frame's ends, which the verifier checks once more; the window
         // borrows the frame, so there is only one at a time.
         Some(unsafe { &mut *(start as *mut [u8; N]) })
+    }
+
+    #[inline(always)]
+    fn context(&self) -> *mut core::ffi::c_void {
+        self.context.as_ptr()
     }
 
     #[inline(always)]
@@ -123,10 +128,13 @@ impl Frame for SkbFrame<'_> {
     /// computes checksums and cuts segments of the inner packet.
     #[inline(always)]
     fn push(&mut self, bytes: usize) -> bool {
-        let outer = if bytes == ipv6::LENGTH {
-            BPF_F_ADJ_ROOM_ENCAP_L3_IPV6
-        } else {
-            BPF_F_ADJ_ROOM_ENCAP_L3_IPV4
+        const UDP6: usize = ipv6::LENGTH + udp::LENGTH;
+        const UDP4: usize = ipv4::LENGTH + udp::LENGTH;
+        let outer = match bytes {
+            ipv6::LENGTH => BPF_F_ADJ_ROOM_ENCAP_L3_IPV6,
+            UDP6 => BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP,
+            UDP4 => BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP,
+            _ => BPF_F_ADJ_ROOM_ENCAP_L3_IPV4,
         };
         self.context
             .adjust_room(bytes as i32, BPF_ADJ_ROOM_MAC, outer.into())

@@ -2,6 +2,7 @@
 
 pub mod endpoint;
 pub mod settings;
+pub mod vip;
 
 /// Version 1.
 #[expect(

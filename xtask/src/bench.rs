@@ -2,7 +2,7 @@
 //!
 //! Benchmarks are in a crate of their own (`bench/`): they contain the agent and with it the kernel programs, and
 //! this crate must build before the kernel programs can. `measure` is the default, `cargo xtask bench live` measures
-//! the whole product for ten minutes, `http` compares lb-proxy with other proxies, `queue` measures the controller's commands,
+//! the whole product for ten minutes, `http` compares lb-proxy with other proxies, `nat` mode nat with nftables, `queue` measures the controller's commands,
 //! `service` a controller of many load balancers; `steering`, `scaling` and `settling` simulate.
 
 use crate::{
@@ -20,11 +20,13 @@ pub struct Arguments {
 }
 
 /// Subjects with a benchmark program of their own.
-const PROGRAMS: [&str; 7] = [
-    "steering", "scaling", "live", "queue", "service", "settling", HTTP,
+const PROGRAMS: [&str; 8] = [
+    "steering", "scaling", "live", "queue", "service", "settling", NAT, HTTP,
 ];
 /// The one that compares with other proxies.
 const HTTP: &str = "http";
+/// The one that compares with the kernel's own translation.
+const NAT: &str = "nat";
 
 /// Runs the verb.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -35,6 +37,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     if bench == HTTP {
         setup::ensure_proxies()?;
+    }
+    if bench == NAT {
+        setup::ensure_packet_filter()?;
     }
     let words = [
         "bench",

@@ -43,7 +43,7 @@ const MANY_FRAMES: (&str, &str) = ("LB_DIFFERENTIAL_FRAMES", "200000");
 /// How often the controller is killed in the long form; its default is 15.
 const MANY_KILLS: (&str, &str) = ("LB_CONTROLLER_KILLS", "200");
 
-/// Random histories of hosts in the long form; its default is 500.
+/// Random histories of hosts of each kind in the long form; its default is 500.
 const MANY_HISTORIES: (&str, &str) = ("LB_HOST_HISTORIES", "10000");
 
 /// Requests that must all be answered while the proxy is restarted, in the long form; its default is 800.

@@ -16,13 +16,13 @@ use anyhow::Context as _;
 use aya::programs::{ProgramFd, ProgramInfo};
 use lb_common::limits::MAX_RING_SLOTS;
 use lb_dataplane::{
-    Dataplane as _, KernelDataplane, ServiceSpec, Stats, Status, WhenEmpty, detach,
+    Dataplane as _, KernelDataplane, ServiceSpec, Stats, Status, Terms, detach,
     options::{Options, XdpMode},
     resolver::{ResolvedHop, Resolver},
 };
 use lb_model::options::{Forward, Track};
 use lb_model::ring::{Algorithm, default_slots};
-use lb_model::vip::{Protocol, VipKey};
+use lb_model::vip::{Protocol, RealId, VipKey};
 use lb_steering::ring::build_shared;
 use lb_tests::{Namespace, cable_without_xdp, wait_for};
 
@@ -216,23 +216,23 @@ impl Drop for Balancer {
 fn measured(v6: bool, weights: &[u32]) -> ServiceSpec {
     let reals = reals(v6, REALS);
     ServiceSpec {
-        vip: VipKey {
-            address: if v6 { VIP6.into() } else { VIP4.into() },
-            port: 80,
-            protocol: Protocol::Tcp,
-        },
+        vip: VipKey::new(
+            if v6 { VIP6.into() } else { VIP4.into() },
+            80,
+            Protocol::Tcp,
+        ),
         forward: Forward::Ipip,
+        terms: Terms::default(),
         track: Track::Exceptions,
         window: WINDOW,
         down: BTreeMap::new(),
         ring: ring(&reals, weights),
         reals,
-        when_empty: WhenEmpty::Drop,
     }
 }
 
-fn ring(reals: &[IpAddr], weights: &[u32]) -> Arc<[u16]> {
-    let weights: Vec<(IpAddr, u32)> = reals.iter().copied().zip(weights.iter().copied()).collect();
+fn ring(reals: &[RealId], weights: &[u32]) -> Arc<[u16]> {
+    let weights: Vec<(RealId, u32)> = reals.iter().copied().zip(weights.iter().copied()).collect();
     build_shared(Algorithm::Rendezvous, 0, MAX_RING_SLOTS, &weights)
 }
 
@@ -240,18 +240,15 @@ fn ring(reals: &[IpAddr], weights: &[u32]) -> Arc<[u16]> {
 pub fn service(number: u16, count: u16, first_weight: u32) -> ServiceSpec {
     let [high, low] = number.to_be_bytes();
     let reals = reals(false, count);
-    let weights: Vec<(IpAddr, u32)> = reals
+    let weights: Vec<(RealId, u32)> = reals
         .iter()
         .enumerate()
         .map(|(position, real)| (*real, if position == 0 { first_weight } else { 100 }))
         .collect();
     ServiceSpec {
-        vip: VipKey {
-            address: Ipv4Addr::new(10, 202, high, low).into(),
-            port: 80,
-            protocol: Protocol::Tcp,
-        },
+        vip: VipKey::new(Ipv4Addr::new(10, 202, high, low).into(), 80, Protocol::Tcp),
         forward: Forward::Ipip,
+        terms: Terms::default(),
         track: Track::Exceptions,
         window: WINDOW,
         ring: build_shared(
@@ -262,19 +259,19 @@ pub fn service(number: u16, count: u16, first_weight: u32) -> ServiceSpec {
         ),
         reals,
         down: BTreeMap::new(),
-        when_empty: WhenEmpty::Drop,
     }
 }
 
-fn reals(v6: bool, count: u16) -> Vec<IpAddr> {
+fn reals(v6: bool, count: u16) -> Vec<RealId> {
     (1..=count)
         .map(|number| {
-            if v6 {
+            let address = if v6 {
                 Ipv6Addr::new(0xfd00, 0x1e, 0, 0, 0, 0, 0, number).into()
             } else {
                 let [high, low] = number.to_be_bytes();
                 IpAddr::V4(Ipv4Addr::new(10, 30, high, low))
-            }
+            };
+            address.into()
         })
         .collect()
 }

@@ -79,7 +79,7 @@ async fn probe(broker: &Mosquitto) -> anyhow::Result<ProbeFigure> {
             let health = Health::new(Instant::now());
             Runner::start(
                 "10.0.0.1:80/tcp".parse().expect("this is a VIP"),
-                config.target.address.ip(),
+                config.target.address.ip().into(),
                 config,
                 health,
                 FirstProbe::Spread,

@@ -130,7 +130,7 @@ async fn read(
             let [high, low] = number.to_be_bytes();
             let subject = Subject {
                 vip: "192.0.2.1:80/tcp".parse().expect("this is a VIP"),
-                real: IpAddr::V4(Ipv4Addr::new(10, 0, high, low)),
+                real: IpAddr::V4(Ipv4Addr::new(10, 0, high, low)).into(),
             };
             reader::start(source, subject, sender.clone())
         })

@@ -183,6 +183,7 @@ pub async fn serve(
         state: folder.to_owned(),
         agent: "/there/is/none".into(),
         allow_exec: false,
+        receive_at: None,
     };
     let room = Room {
         cpu: 1e5,

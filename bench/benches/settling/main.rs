@@ -14,7 +14,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use lb_bench::walk::PERIOD;
 use lb_common::limits::ticks_from_millis;
 use lb_dataplane::{
-    Dataplane as _, MemoryDataplane, ServiceSpec, SlotStates, WhenEmpty, options::Options,
+    Dataplane as _, MemoryDataplane, ServiceSpec, SlotStates, Terms, options::Options,
     resolver::AllNeighbours,
 };
 use lb_model::options::{Forward, Track};
@@ -102,12 +102,12 @@ fn spec(ring: Arc<[u16]>) -> anyhow::Result<ServiceSpec> {
     Ok(ServiceSpec {
         vip: "10.0.0.1:80/tcp".parse()?,
         forward: Forward::Ipip,
+        terms: Terms::default(),
         track: Track::Exceptions,
         window: WINDOW,
         reals: (0..REALS).map(address).collect(),
         down: BTreeMap::new(),
         ring,
-        when_empty: WhenEmpty::Drop,
     })
 }
 

@@ -3,6 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use lb_bench::walk::{Walk, normal};
+use lb_model::vip::RealId;
 use lb_steering::{Load, Observation, Sample, Steering, VipSteering};
 
 use crate::connections::Carried;
@@ -19,8 +20,8 @@ const NOISE: f64 = 0.03;
 const DEMAND: f64 = 10_000.0;
 
 /// The address of a real.
-pub fn address(real: u16) -> IpAddr {
-    IpAddr::from([10, 1, 0, 1 + real as u8])
+pub fn address(real: u16) -> RealId {
+    IpAddr::from([10, 1, 0, 1 + real as u8]).into()
 }
 
 /// Where weights come from.

@@ -95,7 +95,7 @@ pub fn play(policy: Policy, settings: &Steering, servers: usize, load: f64, seed
             .zip(&utilisations)
             .enumerate()
             .map(|(number, (server, utilisation))| Observation {
-                address: IpAddr::V4(Ipv4Addr::from(0x0a01_0001 + number as u32)),
+                address: IpAddr::V4(Ipv4Addr::from(0x0a01_0001 + number as u32)).into(),
                 weight: 100,
                 drained: false,
                 evacuated: false,

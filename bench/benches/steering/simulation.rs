@@ -162,7 +162,7 @@ impl<'a> Simulation<'a> {
                     age: Duration::from_secs_f64((now - at - hidden).max(0.0)),
                 };
                 Observation {
-                    address: server.address,
+                    address: server.address.into(),
                     weight: WEIGHT,
                     drained: false,
                     evacuated: false,

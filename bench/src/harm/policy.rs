@@ -1,7 +1,8 @@
 //! Policies that decide where new flows go.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
+use lb_model::vip::RealId;
 use lb_steering::{LimitedBy, Observation, Steering, VipSteering};
 
 use super::{scenario::Scenario, server::Server};
@@ -42,7 +43,7 @@ impl Policy {
 pub struct Decider {
     policy: Policy,
     steering: VipSteering,
-    weights: Vec<(IpAddr, u32, u32)>,
+    weights: Vec<(RealId, u32, u32)>,
     /// What limits each server, by its number, where steering decides.
     pub limits: Vec<(usize, LimitedBy)>,
 }

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use lb_model::vip::RealId;
 use lb_steering::{Load, Observation, Sample, Signs};
 
 use super::{
@@ -193,6 +194,6 @@ impl Readings {
 }
 
 /// The address of a server.
-pub fn address(number: usize) -> IpAddr {
-    IpAddr::V4(Ipv4Addr::from(0x0a01_0001 + number as u32))
+pub fn address(number: usize) -> RealId {
+    IpAddr::V4(Ipv4Addr::from(0x0a01_0001 + number as u32)).into()
 }

@@ -215,7 +215,7 @@ impl Play {
             .iter()
             .filter(|one| one.exists())
             .map(|one| Observation {
-                address: IpAddr::V4(Ipv4Addr::from(0x0a01_0001 + one.number)),
+                address: IpAddr::V4(Ipv4Addr::from(0x0a01_0001 + one.number)).into(),
                 weight: 100,
                 drained: one.phase == Phase::Draining,
                 evacuated: false,

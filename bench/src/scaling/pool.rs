@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use lb_model::vip::RealId;
 use lb_steering::{Load, Observation, Sample, Signs, Steering, VipSteering};
 
 use super::trace::CAPACITY;
@@ -80,8 +81,8 @@ impl Instance {
         })
     }
 
-    fn address(&self) -> IpAddr {
-        IpAddr::V4(Ipv4Addr::from(0x0a01_0001 + self.number))
+    fn address(&self) -> RealId {
+        IpAddr::V4(Ipv4Addr::from(0x0a01_0001 + self.number)).into()
     }
 }
 
@@ -290,7 +291,7 @@ impl Pool {
         let decisions = self
             .steering
             .step(Duration::from_secs_f64(EPOCH + now), &observations);
-        let by_address: BTreeMap<IpAddr, _> = observations
+        let by_address: BTreeMap<RealId, _> = observations
             .iter()
             .zip(&decisions)
             .map(|(observation, decision)| (observation.address, decision))

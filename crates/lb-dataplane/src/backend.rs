@@ -1,15 +1,23 @@
 //! The tables as the engine sees them: in the kernel or in memory.
 
+use lb_common::flow_limits::FlowLimits;
 use lb_common::reason::Reason;
 use lb_common::tables::{
-    counters::{FlowEvictions, FlowTableCounters, LookupCounters, RealCounters, ServiceCounters},
+    counters::{
+        FlowEvictions, FlowTableCounters, LookupCounters, RealCounters, ServerIdCounters,
+        ServiceCounters,
+    },
     flow::Flow,
     meta::Meta,
+    nat::NatSettings,
     next_hop::NextHop,
     real::Real,
     ring::Slot,
+    server_id::{QuicLb, ServerIdKey},
     service::Service,
     signs::Signs,
+    source_rule::SourceKey,
+    wide::{PortSet, WideKey},
 };
 
 use crate::{
@@ -53,8 +61,78 @@ pub(crate) trait TableBackend: Send {
     /// # Errors
     /// [`DataplaneError::System`].
     fn vips(&self) -> Result<Vec<(VipTableKey, u32)>, DataplaneError>;
+    /// Every prefix of VIPs, as bits that count and key, and its set of ports.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`].
+    fn wide(&self) -> Result<Vec<(u32, WideKey, u32)>, DataplaneError>;
+    /// Leads a prefix to a set of ports, in place.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`].
+    fn insert_wide(&mut self, bits: u32, key: &WideKey, set: u32) -> Result<(), DataplaneError>;
+    /// Removes a prefix; does nothing if it is not there.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`].
+    fn remove_wide(&mut self, bits: u32, key: &WideKey) -> Result<(), DataplaneError>;
+    /// A set of ports.
+    fn port_set(&self, index: u32) -> PortSet;
+    /// Writes a set of ports that no packet reads.
+    fn write_port_set(&mut self, index: u32, set: PortSet);
     /// Sets [`lb_common::tables::config::Config::flags`], in place.
     fn set_config_flags(&mut self, flags: u32);
+
+    /// Writes the settings of mode `nat`.
+    fn set_nat_settings(&mut self, settings: NatSettings);
+    /// Removes the translated connections that have timed out; returns the number of entries that are left.
+    fn sweep_nat(&mut self) -> u64;
+
+    /// Every server id and the index of its real.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`].
+    fn server_ids(&self) -> Result<Vec<(ServerIdKey, u32)>, DataplaneError>;
+    /// Adds a server id or changes its real, in place.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`].
+    fn insert_server_id(&mut self, key: &ServerIdKey, real: u32) -> Result<(), DataplaneError>;
+    /// Removes a server id.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`].
+    fn remove_server_id(&mut self, key: &ServerIdKey) -> Result<(), DataplaneError>;
+    /// Every source rule, as a number.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`].
+    fn source_rules(&self) -> Result<Vec<(SourceKey, u32)>, DataplaneError>;
+    /// Adds a source rule or changes it, in place.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`].
+    fn insert_source_rule(&mut self, key: &SourceKey, rule: u32) -> Result<(), DataplaneError>;
+    /// Removes a source rule.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`].
+    fn remove_source_rule(&mut self, key: &SourceKey) -> Result<(), DataplaneError>;
+    /// The key of every configuration of QUIC-LB.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`].
+    fn quic_lb(&self) -> Result<Vec<u32>, DataplaneError>;
+    /// Adds a configuration of QUIC-LB or replaces it, in place.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`].
+    fn insert_quic_lb(&mut self, key: u32, config: &QuicLb) -> Result<(), DataplaneError>;
+    /// Removes a configuration of QUIC-LB.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`].
+    fn remove_quic_lb(&mut self, key: u32) -> Result<(), DataplaneError>;
 
     /// A service.
     fn service(&self, index: u32) -> Service;
@@ -62,8 +140,8 @@ pub(crate) trait TableBackend: Send {
     fn write_service(&mut self, index: u32, service: Service);
     /// Moves a service to another ring, in place.
     fn set_ring_place(&mut self, index: u32, place: u64);
-    /// Sets a service's flags and window, in place.
-    fn set_service_terms(&mut self, index: u32, flags: u32, window: u32);
+    /// Sets a service's flags, window and limits, in place.
+    fn set_service_terms(&mut self, index: u32, flags: u32, window: u32, limits: &FlowLimits);
 
     /// A slot.
     fn slot(&self, index: u32) -> Slot;
@@ -125,7 +203,12 @@ pub(crate) trait TableBackend: Send {
     /// # Errors
     /// [`DataplaneError::System`].
     fn lookup_counters(&self, index: u32) -> Result<LookupCounters, DataplaneError>;
-    /// Sets a service's counters to zero, those of its look-ups, too.
+    /// Packets of one service that named a real.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`].
+    fn server_id_counters(&self, index: u32) -> Result<ServerIdCounters, DataplaneError>;
+    /// Sets a service's counters to zero, those of its look-ups and of server ids, too.
     ///
     /// # Errors
     /// [`DataplaneError::System`].
@@ -145,6 +228,11 @@ pub(crate) trait TableBackend: Send {
     /// # Errors
     /// [`DataplaneError::System`].
     fn reasons(&self, interface_slot: u32) -> Result<Vec<(Reason, u64)>, DataplaneError>;
+    /// Frames that came in by the interface with this slot and whose outer header was taken off.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`].
+    fn decapsulated(&self, interface_slot: u32) -> Result<u64, DataplaneError>;
 
     /// Name, capacity and memory of every table; `used` is 0.
     fn tables(&self) -> Vec<TableUse>;

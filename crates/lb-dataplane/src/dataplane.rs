@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use lb_model::vip::VipKey;
+use lb_model::vip::{RealId, VipKey};
 
 use crate::{
-    error::DataplaneError,
+    capture::{CaptureFilter, CaptureReader},
+    error::{DataplaneError, system},
     service::ServiceSpec,
     simulation::Simulation,
     stats::{RealFlows, Stats},
@@ -30,13 +31,13 @@ pub trait Dataplane: Send {
     ///
     /// # Errors
     /// [`DataplaneError::CannotShed`].
-    fn shed(&mut self, vip: &VipKey, real: IpAddr, flows: u32) -> Result<u32, DataplaneError>;
+    fn shed(&mut self, vip: &VipKey, real: RealId, flows: u32) -> Result<u32, DataplaneError>;
 
     /// The mark (`SO_MARK`) of a socket whose packets to the VIP reach this real whatever the ring says, as
     /// clients' packets do: encapsulated, or with its MAC address. `None` if there is no such real, or if
     /// packets of this host do not pass this data plane. It can change with the service. The answers come
     /// from the VIP's address to the host's own.
-    fn probe_mark(&self, vip: &VipKey, real: IpAddr) -> Option<u32>;
+    fn probe_mark(&self, vip: &VipKey, real: RealId) -> Option<u32>;
 
     /// Why probes to a VIP do not leave this host by the data plane, and what to do; `None` if they do, as
     /// far as routes and neighbours tell. Waits some milliseconds for a neighbour's answer.
@@ -95,6 +96,33 @@ pub trait Dataplane: Send {
         interface: Option<&str>,
         frame: &[u8],
     ) -> Result<Simulation, DataplaneError>;
+
+    /// Begins to copy the packets of a filter. Only one capture runs at a time. It costs nothing until then, and until
+    /// [`Self::stop_capture`] each packet some time.
+    ///
+    /// # Errors
+    /// [`DataplaneError::CaptureRuns`], [`DataplaneError::System`].
+    fn start_capture(
+        &mut self,
+        _filter: &CaptureFilter,
+    ) -> Result<Box<dyn CaptureReader>, DataplaneError> {
+        Err(system("capturing packets")(
+            "this data plane cannot capture",
+        ))
+    }
+
+    /// Ends the capture that runs, if one does.
+    ///
+    /// # Errors
+    /// [`DataplaneError::System`].
+    fn stop_capture(&mut self) -> Result<(), DataplaneError> {
+        Ok(())
+    }
+
+    /// The names of a captured packet's service and real, if they are still there.
+    fn capture_names(&self, _indices: (u32, u32)) -> (Option<VipKey>, Option<RealId>) {
+        (None, None)
+    }
 
     /// The state of the data plane itself.
     fn status(&self) -> Status;

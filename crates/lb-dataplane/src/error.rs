@@ -1,8 +1,6 @@
 //! What can fail.
 
-use std::net::IpAddr;
-
-use lb_model::vip::VipKey;
+use lb_model::vip::{RealId, VipKey};
 
 /// What can fail. The messages are for operators: what failed, on what, why, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +41,9 @@ pub enum DataplaneError {
         /// Length of the longest frame that can.
         max: usize,
     },
+    /// A capture runs already.
+    #[error("a capture runs already, and there is one at a time; wait for its end, or end it")]
+    CaptureRuns,
     /// A real that is an address of this host.
     #[error(
         "the real {real} of {vip} is an address of this host, so packets for it would not leave it; give the VIP another \
@@ -52,7 +53,7 @@ pub enum DataplaneError {
         /// Its service.
         vip: VipKey,
         /// Its address.
-        real: IpAddr,
+        real: RealId,
     },
     /// Flows of this real cannot be reset.
     #[error("flows of the real {real} of {vip} cannot be shed: {reason}")]
@@ -60,7 +61,7 @@ pub enum DataplaneError {
         /// Its service.
         vip: VipKey,
         /// Its address.
-        real: IpAddr,
+        real: RealId,
         /// Why, and what to do.
         reason: &'static str,
     },

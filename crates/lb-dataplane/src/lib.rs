@@ -9,9 +9,11 @@
 //! rest.
 
 mod backend;
+mod capture;
 mod dataplane;
 mod engine;
 mod error;
+pub mod host;
 mod kernel;
 mod memory;
 pub mod netlink;
@@ -27,13 +29,14 @@ mod table_sizes;
 mod vip_key;
 mod vip_placement;
 
+pub use capture::{CaptureBatch, CaptureFilter, CaptureReader, CapturedPacket};
 pub use dataplane::Dataplane;
 pub use error::DataplaneError;
 pub use kernel::{KernelDataplane, Migration, detach, migrate, pinned_vips};
 pub use lb_common::tables::signs::Signs;
 pub use memory::MemoryDataplane;
-pub use service::{ServiceSpec, WhenEmpty};
-pub use simulation::Simulation;
+pub use service::{ServerIds, ServiceSpec, Terms, WhenEmpty};
+pub use simulation::{EntryRead, Simulation, SlotRead, SlotState};
 pub use stats::{
     Counters, FlowTableStats, InterfaceStats, RealFlows, RealStats, ServiceStats, SlotStates, Stats,
 };

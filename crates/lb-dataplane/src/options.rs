@@ -1,10 +1,19 @@
 //! Options of a data plane.
 
-use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
+    str::FromStr,
+};
 
+use lb_common::tables::nat::NatSettings;
+
+use lb_common::headers::udp::GUE_PORT;
 use lb_model::vip::VipKey;
 
-pub use crate::table_sizes::DEFAULT_FLOW_ENTRIES;
+pub use crate::table_sizes::{DEFAULT_FLOW_ENTRIES, DEFAULT_NAT_CONNECTIONS};
 
 /// Folder of the pins by default.
 pub const DEFAULT_PINS: &str = "/sys/fs/bpf/lb-agent";
@@ -23,12 +32,12 @@ lb_model::choice! {
 
 /// Outer IPv4 source addresses by default: of the network for benchmarks (RFC 2544), routed nowhere.
 pub const DEFAULT_SOURCE_V4: SourcePrefix = SourcePrefix {
-    address: IpAddr::V4(std::net::Ipv4Addr::new(198, 18, 0, 0)),
+    address: IpAddr::V4(Ipv4Addr::new(198, 18, 0, 0)),
     length: 16,
 };
 /// Outer IPv6 source addresses by default (RFC 5180).
 pub const DEFAULT_SOURCE_V6: SourcePrefix = SourcePrefix {
-    address: IpAddr::V6(std::net::Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, 0)),
+    address: IpAddr::V6(Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, 0)),
     length: 96,
 };
 
@@ -103,6 +112,101 @@ impl fmt::Display for SourcePrefix {
 
 lb_model::text_setting!(SourcePrefix, "`ADDRESS/LENGTH`");
 
+/// Source ports of mode `nat` by default: those that the kernel does not give to connections of the host
+/// (`net.ipv4.ip_local_port_range`, by default 32768 to 60999).
+pub const DEFAULT_NAT_PORTS: PortRange = PortRange {
+    first: 1_024,
+    last: 32_767,
+};
+
+/// Ports from one to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRange {
+    first: u16,
+    last: u16,
+}
+
+impl FromStr for PortRange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let form = || {
+            format!("{text:?} is not a range of ports; write FIRST-LAST, for example 1024-32767")
+        };
+        let (first, last) = text.split_once('-').ok_or_else(form)?;
+        let [first, last] = [first, last].map(|port| port.parse::<u16>());
+        let (first, last) = (first.map_err(|_| form())?, last.map_err(|_| form())?);
+        if first == 0 || first > last {
+            return Err(form());
+        }
+        Ok(PortRange { first, last })
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.first, self.last)
+    }
+}
+
+lb_model::text_setting!(PortRange, "`FIRST-LAST`");
+
+/// Options of mode `nat`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NatOptions {
+    /// Source addresses for IPv4 reals, [`MAX_NAT_SOURCES`] at most.
+    pub source4: Vec<Ipv4Addr>,
+    /// Source addresses for IPv6 reals.
+    pub source6: Vec<Ipv6Addr>,
+    /// Source ports.
+    pub ports: PortRange,
+    /// Connections that the table has room for. It has effect only when the tables are first made.
+    pub connections: u32,
+}
+
+/// Source addresses of one family at most.
+pub const MAX_NAT_SOURCES: usize = lb_common::tables::nat::MAX_SOURCES;
+
+impl Default for NatOptions {
+    fn default() -> NatOptions {
+        NatOptions {
+            source4: Vec::new(),
+            source6: Vec::new(),
+            ports: DEFAULT_NAT_PORTS,
+            connections: DEFAULT_NAT_CONNECTIONS,
+        }
+    }
+}
+
+impl NatOptions {
+    /// The record for the programs.
+    #[must_use]
+    pub(crate) fn record(&self) -> NatSettings {
+        let mut settings = NatSettings::default();
+        for (place, source) in settings
+            .sources4
+            .iter_mut()
+            .zip(self.source4.iter().cycle())
+        {
+            *place = u32::from_ne_bytes(source.octets());
+        }
+        for (place, source) in settings
+            .sources6
+            .iter_mut()
+            .zip(self.source6.iter().cycle())
+        {
+            let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = source.octets();
+            *place = [
+                u64::from_ne_bytes([a, b, c, d, e, f, g, h]),
+                u64::from_ne_bytes([i, j, k, l, m, n, o, p]),
+            ];
+        }
+        settings.first_port = u32::from(self.ports.first);
+        settings.ports = u32::from(self.ports.last - self.ports.first) + 1;
+        settings
+    }
+}
+
 /// What an agent brings along that wants to go on with tables that it finds. Tables that hold the VIPs of another
 /// database are not adopted, since the VIPs would be removed.
 #[derive(Clone, Debug, Default)]
@@ -142,6 +246,12 @@ pub struct Options {
     pub source_v4: SourcePrefix,
     /// Outer IPv6 source addresses; the default is the benchmark network of RFC 5180.
     pub source_v6: SourcePrefix,
+    /// The UDP port of the mode `gue`.
+    pub gue_port: u16,
+    /// Addresses at which tunnels (IP in IP, `gue`) end: what comes out of them is balanced, or passed to the host.
+    pub tunnel_ends: BTreeSet<IpAddr>,
+    /// Mode `nat`.
+    pub nat: NatOptions,
     /// Level down to which the programs log; their messages go to the `log` crate. `None` turns them off.
     pub kernel_log: Option<log::Level>,
 }
@@ -160,6 +270,9 @@ impl Options {
             ring_seed: 0,
             source_v4: DEFAULT_SOURCE_V4,
             source_v6: DEFAULT_SOURCE_V6,
+            gue_port: GUE_PORT,
+            tunnel_ends: BTreeSet::new(),
+            nat: NatOptions::default(),
             kernel_log: None,
         }
     }
@@ -168,6 +281,37 @@ impl Options {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ranges_of_ports_are_read() {
+        assert_eq!("1024-32767".parse(), Ok(DEFAULT_NAT_PORTS));
+        let one: PortRange = "5-5".parse().unwrap();
+        assert_eq!(one.to_string(), "5-5");
+        for text in ["", "5", "0-5", "6-5", "1-65536", "a-b", "-5", "1-2-3"] {
+            assert!(text.parse::<PortRange>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_place_for_a_source_has_one() {
+        let nat = NatOptions {
+            source4: vec!["10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()],
+            ports: "2000-2999".parse().unwrap(),
+            ..NatOptions::default()
+        };
+        let record = nat.record();
+        let expected = [[10, 0, 0, 1], [10, 0, 0, 2]].map(u32::from_ne_bytes);
+        assert_eq!(
+            record.sources4,
+            [expected, expected, expected, expected].concat()[..]
+        );
+        assert_eq!(record.sources6, [[0; 2]; MAX_NAT_SOURCES]);
+        assert_eq!((record.first_port, record.ports), (2_000, 1_000));
+        assert_eq!(
+            "1-65535".parse::<PortRange>().map(|ports| ports.last),
+            Ok(65_535)
+        );
+    }
 
     #[test]
     fn prefixes_are_read() {

@@ -2,16 +2,24 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    net::IpAddr,
     sync::Arc,
     time::Duration,
 };
 
-use lb_common::limits::{MAX_RING_SLOTS, STAMP_TICKS, ticks_from_millis};
+use lb_common::{
+    flow_limits::{self, FlowLimit},
+    limits::{MAX_RING_SLOTS, STAMP_TICKS, ticks_from_millis},
+    tables::service::{
+        NAT_KEEPS_SOURCE, RESET_EMPTY, RESET_LIMITED, SOURCE_RULES, Service, TRACK_ALL,
+    },
+};
 use lb_model::{
-    options::{Forward, OnDown, Track},
+    flow_limits::{FlowLimits, OverLimit},
+    options::{Forward, Hash, NatSource, OnDown, Track},
     ring::NO_REAL,
-    vip::{Protocol, VipKey},
+    server_id::{QuicLbConfig, ServerId, ServerIdMethod},
+    source_rule::SourceRule,
+    vip::{Protocol, RealId, VipKey},
 };
 
 use crate::error::{DataplaneError, system};
@@ -29,6 +37,27 @@ pub enum WhenEmpty {
     Reset,
 }
 
+/// By what packets name their real.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ServerIds {
+    /// Where they do; without a method they name none.
+    pub methods: Vec<ServerIdMethod>,
+    /// The configurations of the method `quic-lb`, each with its own number.
+    pub quic_lb: Vec<QuicLbConfig>,
+    /// The ids of reals that have one, each another.
+    pub reals: BTreeMap<RealId, ServerId>,
+}
+
+impl ServerIds {
+    /// The bits of a service's record that say the methods to the data path.
+    #[must_use]
+    pub fn flags(&self) -> u32 {
+        self.methods
+            .iter()
+            .fold(0, |flags, method| flags | method.flag())
+    }
+}
+
 /// A service as the tables shall have it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServiceSpec {
@@ -36,27 +65,110 @@ pub struct ServiceSpec {
     pub vip: VipKey,
     /// How packets reach its reals.
     pub forward: Forward,
+    /// What else is done with its packets.
+    pub terms: Terms,
     /// Which flows are tracked.
     pub track: Track,
     /// How long an idle flow keeps its real, and how long a changed slot remembers the previous one.
     pub window: Duration,
     /// Its reals, in any order; those that no slot names (drained, weight 0) keep their flows.
-    pub reals: Vec<IpAddr>,
+    pub reals: Vec<RealId>,
     /// Those of `reals` that are dead, and what happens to their flows. The ring names none of them.
-    pub down: BTreeMap<IpAddr, OnDown>,
+    pub down: BTreeMap<RealId, OnDown>,
     /// For each slot the position in `reals`, or [`NO_REAL`]. If it is empty, no real takes flows.
     pub ring: Arc<[u16]>,
+}
+
+/// What is done with a service's packets, whatever its reals are.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Terms {
+    /// What of a packet decides which slot its flow has.
+    pub hash: Hash,
+    /// The source of what mode `nat` sends.
+    pub source: NatSource,
     /// What happens to packets that no real takes.
     pub when_empty: WhenEmpty,
+    /// Limits of the TCP connections that begin.
+    pub flow_limits: Option<FlowLimits>,
+    /// By what packets name their real.
+    pub server_ids: ServerIds,
+    /// Rules about their sources, each about another prefix.
+    pub source_rules: Vec<SourceRule>,
+}
+
+impl Terms {
+    /// As a record says it.
+    pub(crate) fn record(&self, protocol: Protocol) -> RecordTerms {
+        let mut flags = self.hash.flags(protocol) | self.server_ids.flags();
+        if !self.source_rules.is_empty() {
+            flags |= SOURCE_RULES;
+        }
+        if self.when_empty == WhenEmpty::Reset {
+            flags |= RESET_EMPTY;
+        }
+        if self.source == NatSource::Client {
+            flags |= NAT_KEEPS_SOURCE;
+        }
+        let limits = self.flow_limits.as_ref();
+        if limits.is_some_and(|limits| limits.over == OverLimit::Reset) {
+            flags |= RESET_LIMITED;
+        }
+        RecordTerms {
+            flags,
+            limits: limits.map(limits_record).unwrap_or_default(),
+        }
+    }
+}
+
+/// Flags and limits of a service's record. The flag that says that every flow is tracked is not among them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RecordTerms {
+    /// Bits of [`Service::flags`].
+    pub flags: u32,
+    /// [`Service::limits`].
+    pub limits: flow_limits::FlowLimits,
+}
+
+impl RecordTerms {
+    /// Those of a record.
+    pub fn of(record: &Service) -> RecordTerms {
+        RecordTerms {
+            flags: record.flags & !TRACK_ALL,
+            limits: record.limits,
+        }
+    }
+}
+
+/// The limits as a record has them.
+fn limits_record(limits: &FlowLimits) -> flow_limits::FlowLimits {
+    let burst = u64::try_from(limits.burst.as_nanos()).unwrap_or(u64::MAX);
+    let limit = |rate: Option<u32>| {
+        rate.map(|rate| FlowLimit::new(rate, burst))
+            .unwrap_or_default()
+    };
+    let mask4 = u32::MAX
+        .checked_shl(32 - limits.source_prefix_v4)
+        .unwrap_or_default();
+    let mask6 = u64::MAX
+        .checked_shl(64 - limits.source_prefix_v6)
+        .unwrap_or_default();
+    flow_limits::FlowLimits {
+        source_mask4: mask4.to_be(),
+        source_mask6: mask6.to_be(),
+        source: limit(limits.source_rate),
+        service: limit(limits.rate),
+        real: limit(limits.real_rate),
+        ..Default::default()
+    }
 }
 
 impl ServiceSpec {
     /// What happens to the flows of a dead real; `None` if the real is alive. UDP knows no reset: its flows
     /// are rehashed.
     #[must_use]
-    pub fn down_policy(&self, real: IpAddr) -> Option<OnDown> {
+    pub fn down_policy(&self, real: RealId) -> Option<OnDown> {
         match self.down.get(&real)? {
-            OnDown::Reset if self.vip.protocol != Protocol::Tcp => Some(OnDown::Rehash),
+            OnDown::Reset if !self.vip.protocol.has_tcp() => Some(OnDown::Rehash),
             policy => Some(*policy),
         }
     }

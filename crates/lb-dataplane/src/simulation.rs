@@ -1,9 +1,9 @@
 //! What would happen to a frame.
 
-use std::net::IpAddr;
+use std::time::Duration;
 
 use lb_common::reason::{ChosenBy, Reason, Verdict};
-use lb_model::vip::VipKey;
+use lb_model::vip::{RealId, VipKey};
 
 use crate::error::DataplaneError;
 
@@ -13,7 +13,7 @@ const MIN_FRAME: usize = 14;
 const MAX_FRAME: usize = 3_520;
 
 /// What would happen to a frame.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Simulation {
     /// What would be done with it.
     pub verdict: Verdict,
@@ -22,11 +22,65 @@ pub struct Simulation {
     /// The service it is for.
     pub vip: Option<VipKey>,
     /// The real it goes to.
-    pub real: Option<IpAddr>,
+    pub real: Option<RealId>,
     /// What chose the real.
     pub chosen_by: ChosenBy,
     /// The frame as it leaves.
     pub packet: Vec<u8>,
+    /// The slot of the VIP's ring that was read; `None` if none was.
+    pub slot: Option<SlotRead>,
+    /// The entry that the flow table has of the flow; `None` if it has none, or was not asked.
+    pub entry: Option<EntryRead>,
+}
+
+/// A slot of a ring, as a packet met it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SlotRead {
+    /// Its number in the ring, from 0 on.
+    pub number: u32,
+    /// Slots of the ring.
+    pub slots: u32,
+    /// The real of its new flows; `None` if none takes any.
+    pub real: Option<RealId>,
+    /// Its state.
+    pub state: SlotState,
+    /// How long ago it came into its window, or out of it; `None` if it is settled. An agent that adopts tables does not
+    /// know, and counts from its start.
+    pub changed: Option<Duration>,
+    /// How long ago the ring was last changed, or adopted.
+    pub ring_changed: Duration,
+}
+
+/// The state of a slot.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SlotState {
+    /// All its flows are on its real.
+    Settled,
+    /// Its real changed within the VIP's window.
+    InWindow {
+        /// The real that running flows without an entry belong to; `None` if it was deleted.
+        previous: Option<RealId>,
+        /// Until the window ends, at the latest.
+        ends_in: Duration,
+    },
+    /// Its window is over, and some flows are on other reals.
+    Exceptions {
+        /// Share of the slot's flows that have to be looked up, 0 to 1.
+        share: f64,
+    },
+}
+
+/// An entry of the flow table, as a packet met it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EntryRead {
+    /// The real that it names; `None` if that was deleted.
+    pub real: Option<RealId>,
+    /// How long ago its flow's last packet came, to about a second.
+    pub last_packet: Duration,
+    /// Whether a second packet has confirmed it: one packet, anybody can forge.
+    pub confirmed: bool,
+    /// Whether the flow's client has ended it (FIN or RST).
+    pub closing: bool,
 }
 
 /// Checks that a frame can be simulated.

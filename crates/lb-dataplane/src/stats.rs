@@ -1,12 +1,12 @@
 //! Counters and live flows.
 
-use std::{net::IpAddr, ops::AddAssign};
+use std::ops::AddAssign;
 
 use lb_common::{
     reason::Reason,
     tables::{counters::RealCounters, signs::Signs},
 };
-use lb_model::vip::VipKey;
+use lb_model::vip::{RealId, VipKey};
 
 /// Counters of one real, since it was added.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,8 +93,8 @@ impl AddAssign for SlotStates {
 /// Counters and signs of one real.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RealStats {
-    /// Its address.
-    pub address: IpAddr,
+    /// Its name.
+    pub real: RealId,
     /// What it got.
     pub counters: Counters,
     /// How it serves its flows; `None` where no packet shows their beginning and end (UDP).
@@ -116,6 +116,10 @@ pub struct ServiceStats {
     pub table_hits: u64,
     /// Packets that looked up the flow table and did not find their flow.
     pub table_misses: u64,
+    /// Packets that went to the real that they name by its server id.
+    pub named: u64,
+    /// Packets with a server id that no real has that is alive.
+    pub named_unknown: u64,
     /// Per real, in the order of [`crate::ServiceSpec::reals`].
     pub reals: Vec<RealStats>,
 }
@@ -127,6 +131,8 @@ pub struct InterfaceStats {
     pub name: String,
     /// Every reason, by number.
     pub reasons: Vec<(Reason, u64)>,
+    /// Frames whose outer header was taken off; each is counted by its reason as well.
+    pub decapsulated: u64,
 }
 
 /// Use of the flow table.
@@ -176,8 +182,8 @@ pub struct Stats {
 pub struct RealFlows {
     /// Its service.
     pub vip: VipKey,
-    /// Its address.
-    pub address: IpAddr,
+    /// Its name.
+    pub real: RealId,
     /// Live flows. Where the service tracks all flows, entries of the flow table without those that FIN or
     /// RST closed; else [`Counters::open`]. A dead real has none; of a real that came back, only flows count
     /// that were opened or heard of since.

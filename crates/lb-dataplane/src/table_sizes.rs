@@ -4,8 +4,8 @@
 //! Growing makes new maps and new programs (see [`crate::kernel`]), so it happens in large steps.
 
 use lb_common::limits::{
-    FLOWS_PER_BUCKET, MAX_NEXT_HOPS, MAX_REALS, MAX_SERVICES, MAX_TOTAL_RING_SLOTS,
-    MAX_VIP_BUCKETS, VIPS_PER_BUCKET,
+    FLOWS_PER_BUCKET, MAX_NEXT_HOPS, MAX_QUIC_LB, MAX_REALS, MAX_SERVICES, MAX_TOTAL_RING_SLOTS,
+    MAX_VIP_BUCKETS, SOURCE_LIMITS, VIPS_PER_BUCKET,
 };
 use lb_common::vip_table::VipHash;
 
@@ -15,6 +15,15 @@ use crate::error::DataplaneError;
 pub const DEFAULT_FLOW_ENTRIES: u32 = 131_072;
 /// Largest flow table: 2^24 entries, 512 MiB.
 pub const MAX_FLOW_ENTRIES: u32 = 1 << 24;
+
+/// Entries of the table of translated connections if there are none.
+pub const MIN_NAT_FLOWS: u32 = 128;
+/// Fewest translated connections that it has room for: each CPU takes entries for itself in portions of 128.
+pub const MIN_NAT_CONNECTIONS: u32 = 2_048;
+/// Translated connections that the table has room for by default: 51 MiB.
+pub const DEFAULT_NAT_CONNECTIONS: u32 = 131_072;
+/// Most translated connections that it can have room for.
+pub const MAX_NAT_CONNECTIONS: u32 = 1 << 22;
 
 /// Up to here rings grow fourfold: 4 MiB.
 const RING_FOURFOLD_LIMIT: u32 = 1 << 20;
@@ -38,6 +47,23 @@ pub struct TableSizes {
     pub vip_buckets: u32,
     /// Buckets of the flow table, a power of two.
     pub flow_buckets: u32,
+    /// Entries of the table of translated connections, two for each connection.
+    pub nat_flows: u32,
+    /// Words for the limits of source prefixes: 1 or [`SOURCE_LIMITS`].
+    pub source_limits: u32,
+    /// Server ids of reals, 1 or [`MAX_REALS`].
+    pub server_ids: u32,
+}
+
+/// What the tables have room for only if some service uses it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extras {
+    /// Translated connections, if some service translates.
+    pub nat_connections: Option<u32>,
+    /// Whether some service limits the connections that begin.
+    pub flow_limits: bool,
+    /// Whether packets of some service name their real.
+    pub server_ids: bool,
 }
 
 /// Services that the tables have room for at first.
@@ -54,6 +80,41 @@ impl TableSizes {
             ring_slots: 1 << 17,
             vip_buckets: vip_buckets(FIRST_SERVICES),
             flow_buckets: flow_buckets(flow_entries),
+            nat_flows: MIN_NAT_FLOWS,
+            source_limits: 1,
+            server_ids: 1,
+        }
+    }
+
+    /// Configurations of QUIC-LB.
+    #[must_use]
+    pub fn quic_lb(&self) -> u32 {
+        self.server_ids.min(MAX_QUIC_LB)
+    }
+
+    /// These sizes, with room for what some service uses. The table of translated connections does not grow further: its
+    /// entries would be lost.
+    #[must_use]
+    pub fn with(self, extras: Extras) -> TableSizes {
+        let nat_flows = match extras.nat_connections {
+            Some(connections) if self.nat_flows <= MIN_NAT_FLOWS => {
+                2 * connections.clamp(MIN_NAT_CONNECTIONS, MAX_NAT_CONNECTIONS)
+            }
+            _ => self.nat_flows,
+        };
+        TableSizes {
+            nat_flows,
+            source_limits: if extras.flow_limits {
+                SOURCE_LIMITS
+            } else {
+                self.source_limits
+            },
+            server_ids: if extras.server_ids {
+                MAX_REALS
+            } else {
+                self.server_ids
+            },
+            ..self
         }
     }
 
@@ -115,6 +176,9 @@ impl TableSizes {
             ring_slots: self.grown_rings(ring_slots)?,
             vip_buckets: self.vip_buckets,
             flow_buckets: self.flow_buckets,
+            nat_flows: self.nat_flows,
+            source_limits: self.source_limits,
+            server_ids: self.server_ids,
         };
         if sizes == *self {
             return Ok(None);
@@ -237,6 +301,30 @@ mod tests {
                 Err(DataplaneError::Full { .. })
             ));
         }
+    }
+
+    #[test]
+    fn what_no_service_uses_takes_no_room() {
+        let sizes = TableSizes::initial(DEFAULT_FLOW_ENTRIES);
+        assert_eq!(sizes.with(Extras::default()), sizes);
+        assert_eq!((sizes.nat_flows, sizes.source_limits), (MIN_NAT_FLOWS, 1));
+        let of = |nat_connections| Extras {
+            nat_connections,
+            flow_limits: true,
+            server_ids: true,
+        };
+        let grown = sizes.with(of(Some(10_000)));
+        assert_eq!(
+            (grown.nat_flows, grown.source_limits),
+            (20_000, SOURCE_LIMITS)
+        );
+        assert_eq!(
+            (grown.server_ids, grown.quic_lb()),
+            (MAX_REALS, MAX_QUIC_LB)
+        );
+        // Once there are connections, the table stays as it is.
+        assert_eq!(grown.with(of(Some(20_000))), grown);
+        assert_eq!(sizes.with(of(Some(1))).nat_flows, 2 * MIN_NAT_CONNECTIONS);
     }
 
     #[test]

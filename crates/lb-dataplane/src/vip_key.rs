@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use lb_common::tables::vip::{Vip4Key, Vip6Key};
+use lb_common::tables::vip::{TUNNEL_END, Vip4Key, Vip6Key};
 use lb_model::vip::{Protocol, VipKey};
 
 const ICMP: u8 = 1;
@@ -17,16 +17,32 @@ pub(crate) enum VipTableKey {
     V6(Vip6Key),
 }
 
-/// The key of a VIP.
+/// The key of a VIP of one address, one port (or any) and one protocol.
 #[must_use]
 pub(crate) fn key_of(vip: &VipKey) -> VipTableKey {
-    key(vip.address, vip.port, vip.protocol.number())
+    key(vip.address, vip.port, vip.protocol.numbers()[0])
 }
 
 /// The key under which an address answers echo requests.
 #[must_use]
 pub(crate) fn echo_key(address: IpAddr) -> VipTableKey {
     key(address, 0, if address.is_ipv4() { ICMP } else { ICMPV6 })
+}
+
+/// The key of an address at which tunnels end.
+#[must_use]
+pub(crate) fn tunnel_key(address: IpAddr) -> VipTableKey {
+    key(address, 0, TUNNEL_END)
+}
+
+/// Whether a key is one of [`tunnel_key`].
+#[must_use]
+pub(crate) fn is_tunnel_key(key: &VipTableKey) -> bool {
+    let protocol = match key {
+        VipTableKey::V4(key) => key.protocol,
+        VipTableKey::V6(key) => key.protocol,
+    };
+    protocol == TUNNEL_END
 }
 
 fn key(address: IpAddr, port: u16, protocol: u8) -> VipTableKey {
@@ -55,13 +71,10 @@ pub(crate) fn vip_of(key: &VipTableKey) -> Option<VipKey> {
     let protocol = match protocol {
         6 => Protocol::Tcp,
         17 => Protocol::Udp,
+        132 => Protocol::Sctp,
         _ => return None,
     };
-    Some(VipKey {
-        address,
-        port: u16::from_be_bytes(port),
-        protocol,
-    })
+    Some(VipKey::new(address, u16::from_be_bytes(port), protocol))
 }
 
 /// The address of a key.

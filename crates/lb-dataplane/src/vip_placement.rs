@@ -57,7 +57,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        Dataplane as _, MemoryDataplane, ServiceSpec, WhenEmpty, options::Options,
+        Dataplane as _, MemoryDataplane, ServiceSpec, Terms, options::Options,
         resolver::NoResolver, table_sizes::DEFAULT_FLOW_ENTRIES, vip_key::key_of,
     };
 
@@ -74,10 +74,12 @@ mod tests {
             (first.min(second), first.max(second))
         };
         let all = (0..0x1_0000_u32).flat_map(|address| {
-            (1..=0x1000).map(move |port| VipKey {
-                address: IpAddr::from((0x0A00_0000 + address).to_be_bytes()),
-                port,
-                protocol: Protocol::Tcp,
+            (1..=0x1000).map(move |port| {
+                VipKey::new(
+                    IpAddr::from((0x0A00_0000 + address).to_be_bytes()),
+                    port,
+                    Protocol::Tcp,
+                )
             })
         });
         all.filter(|vip| pair(vip) == (7, 11)).take(count).collect()
@@ -92,12 +94,12 @@ mod tests {
             let spec = ServiceSpec {
                 vip: *vip,
                 forward: Forward::Ipip,
+                terms: Terms::default(),
                 track: Track::Exceptions,
                 window: Duration::from_secs(60),
                 reals: Vec::new(),
                 down: Default::default(),
                 ring: Vec::new().into(),
-                when_empty: WhenEmpty::default(),
             };
             plane.set_service(&spec).unwrap();
         }

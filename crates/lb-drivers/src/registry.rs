@@ -1,6 +1,6 @@
 //! The kinds of drivers: one file each, named here.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
 use lb_model::{
     component::{Component, Kind, Registry},
@@ -20,6 +20,8 @@ pub struct Owned {
     pub agent: PathBuf,
     /// Whether the driver `exec` may run programs.
     pub allow_exec: bool,
+    /// Where this machine receives instances that move here, in the place of what a driver's settings say.
+    pub receive_at: Option<IpAddr>,
 }
 
 /// Why a driver cannot be made.

@@ -118,6 +118,7 @@ fn server(identity: &Identity, folder: &Path) -> HostServer {
         state: folder.to_owned(),
         agent: "/bin/true".into(),
         allow_exec: true,
+        receive_at: None,
     };
     let room = Room {
         cpu: 2.0,

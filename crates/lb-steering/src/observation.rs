@@ -1,6 +1,7 @@
 //! What is known of a real when its weight is decided.
 
-use std::{net::IpAddr, time::Duration};
+use lb_model::vip::RealId;
+use std::time::Duration;
 
 /// The largest plausible value of any reading; larger ones count as missing.
 pub(super) const MAX_READING: f64 = 1e12;
@@ -97,7 +98,7 @@ pub struct Signs {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observation {
     /// The real's address.
-    pub address: IpAddr,
+    pub address: RealId,
     /// The operator's weight, 0 to [`lb_common::limits::MAX_WEIGHT`].
     pub weight: u32,
     /// Whether the operator drains it.

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
     time::Duration,
 };
 
@@ -22,6 +21,7 @@ use super::{
     verdict::Safety,
     weight_scale::WeightScale,
 };
+use lb_model::vip::RealId;
 
 /// A period may end earlier by this fraction, because timers are not exact.
 const EARLY: f64 = 0.05;
@@ -56,7 +56,7 @@ fn common_start(
 pub struct VipSteering {
     pub(super) settings: Steering,
     pub(super) controllers: Vec<Box<dyn Controller>>,
-    reals: BTreeMap<IpAddr, RealState>,
+    reals: BTreeMap<RealId, RealState>,
     /// When the last period ended.
     last_period: Option<Duration>,
     started: bool,
@@ -111,7 +111,7 @@ impl VipSteering {
     /// Continues where the steering of a previous agent ended. `reals` has, for each real that was alive, its
     /// address, the operator's weight and the last weight. These reals skip slow start, and keep their weights
     /// until they have readings, or for `fade_after` at most. Call it before the first step, with that step's time.
-    pub fn resume(&mut self, now: Duration, reals: &[(IpAddr, u32, u32)]) {
+    pub fn resume(&mut self, now: Duration, reals: &[(RealId, u32, u32)]) {
         let served = || reals.iter().filter(|(_, _, last)| *last > 0);
         let operator_sum: f64 = served().map(|(_, operator, _)| f64::from(*operator)).sum();
         let last_sum: f64 = served().map(|(_, _, last)| f64::from(*last)).sum();
@@ -141,7 +141,7 @@ impl VipSteering {
     }
 
     /// Forgets what was learned from this real's load. Call it when no source reports the load any more.
-    pub fn forget_load(&mut self, address: IpAddr) {
+    pub fn forget_load(&mut self, address: RealId) {
         if let Some(state) = self.reals.get_mut(&address) {
             state.estimate = CapacityEstimate::default();
             state.overload = Overload::default();
@@ -149,7 +149,7 @@ impl VipSteering {
     }
 
     /// Forgets this real's health history. Call it when its health is not checked any more.
-    pub fn forget_health(&mut self, address: IpAddr) {
+    pub fn forget_health(&mut self, address: RealId) {
         if let Some(state) = self.reals.get_mut(&address) {
             state.eligibility.forget_health();
         }

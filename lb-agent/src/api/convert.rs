@@ -12,7 +12,7 @@ use lb_model::{
     intent::{RealSpec, Refusal, VipSpec},
     ring::Algorithm,
     settings::{Map, Settings as _, Value},
-    vip::{Protocol, RealId, VipKey},
+    vip::{AddressError, RealId, VipKey},
 };
 use lb_proto::v1;
 use prost::{Message, Name};
@@ -29,6 +29,8 @@ pub struct IdFields {
     address: &'static str,
     port: &'static str,
     protocol: &'static str,
+    prefix_length: &'static str,
+    last_port: &'static str,
 }
 
 /// The names in requests about a VIP.
@@ -37,6 +39,8 @@ pub const ID: IdFields = IdFields {
     address: "id.address",
     port: "id.port",
     protocol: "id.protocol",
+    prefix_length: "id.prefix_length",
+    last_port: "id.last_port",
 };
 /// The names in requests about a real.
 pub const VIP: IdFields = IdFields {
@@ -44,6 +48,8 @@ pub const VIP: IdFields = IdFields {
     address: "vip.address",
     port: "vip.port",
     protocol: "vip.protocol",
+    prefix_length: "vip.prefix_length",
+    last_port: "vip.last_port",
 };
 
 /// A VIP's name.
@@ -58,35 +64,32 @@ pub fn vip_key(id: Option<v1::VipId>, fields: IdFields) -> Result<VipKey, Refusa
     let address = address(&id.address, fields.address)?;
     lb_model::vip::check_unicast(address)
         .map_err(|error| Refusal::invalid(fields.address, address, error.to_string()))?;
-    let port = u16::try_from(id.port).map_err(|_| {
+    let unknown = |value: String| {
         Refusal::invalid(
+            fields.protocol,
+            value,
+            "give PROTOCOL_TCP, PROTOCOL_UDP, PROTOCOL_SCTP or PROTOCOL_TCP_UDP",
+        )
+    };
+    let protocol = match v1::Protocol::try_from(id.protocol) {
+        Ok(protocol) => {
+            lb_proto::vip::protocol_of(protocol).ok_or_else(|| unknown("not set".to_owned()))?
+        }
+        Err(_) => return Err(unknown(id.protocol.to_string())),
+    };
+    if id.port > u32::from(u16::MAX) {
+        return Err(Refusal::invalid(
             fields.port,
             id.port,
             "out of range, give 1 to 65535, or 0 for any port",
-        )
-    })?;
-    let protocol = match v1::Protocol::try_from(id.protocol) {
-        Ok(v1::Protocol::Tcp) => Protocol::Tcp,
-        Ok(v1::Protocol::Udp) => Protocol::Udp,
-        Ok(v1::Protocol::Unspecified) => {
-            return Err(Refusal::invalid(
-                fields.protocol,
-                "not set",
-                "give PROTOCOL_TCP or PROTOCOL_UDP",
-            ));
-        }
-        Err(_) => {
-            return Err(Refusal::invalid(
-                fields.protocol,
-                id.protocol,
-                "unknown, give PROTOCOL_TCP or PROTOCOL_UDP",
-            ));
-        }
-    };
-    Ok(VipKey {
-        address,
-        port,
-        protocol,
+        ));
+    }
+    lb_proto::vip::vip_key(address, &id, protocol).map_err(|error| {
+        let (field, value) = match error {
+            AddressError::Ports => (fields.last_port, id.last_port),
+            _ => (fields.prefix_length, id.prefix_length),
+        };
+        Refusal::invalid(field, value, error.to_string())
     })
 }
 
@@ -108,7 +111,7 @@ pub fn address(text: &str, field: impl Into<String>) -> Result<IpAddr, Refusal> 
 }
 
 /// A real's name in text form.
-pub fn real_id(text: &str, field: &str) -> Result<RealId, Refusal> {
+pub fn real_id(text: &str, field: impl Into<String>) -> Result<RealId, Refusal> {
     match text.parse() {
         Ok(id) => Ok(id),
         Err(_) => address(text, field).map(RealId::from),
@@ -160,15 +163,7 @@ pub fn interval(interval: Option<prost_types::Duration>) -> Result<Duration, Ref
 
 /// A VIP's name.
 pub fn vip_id(vip: &VipKey) -> v1::VipId {
-    v1::VipId {
-        address: vip.address.to_string(),
-        port: u32::from(vip.port),
-        protocol: match vip.protocol {
-            Protocol::Tcp => v1::Protocol::Tcp,
-            Protocol::Udp => v1::Protocol::Udp,
-        }
-        .into(),
-    }
+    lb_proto::vip::vip_id(vip)
 }
 
 /// A ring's algorithm.

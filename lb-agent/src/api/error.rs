@@ -102,6 +102,21 @@ fn asks_for_room<'a>(table: &str, vip_field: &'a str) -> &'a str {
     }
 }
 
+/// The most bytes of a message: it travels in a header, whose size clients limit.
+const MAX_MESSAGE: usize = 2_048;
+
+/// A message that a client takes. The kernel's verifier explains itself on many pages.
+fn shortened(text: &str) -> String {
+    if text.len() <= MAX_MESSAGE {
+        return text.to_owned();
+    }
+    let end = (0..=MAX_MESSAGE)
+        .rev()
+        .find(|at| text.is_char_boundary(*at));
+    let start = &text[..end.unwrap_or_default()];
+    format!("{start} ... (the agent's log has all of it)")
+}
+
 /// Why something could not be read.
 pub fn unread(error: ReadError) -> Status {
     let text = error.to_string();
@@ -112,11 +127,14 @@ pub fn unread(error: ReadError) -> Status {
     match error {
         ReadError::Vip(refusal) => refused(refusal),
         ReadError::Dataplane(DataplaneError::NoInterface { .. }) => field("interface"),
-        ReadError::Dataplane(DataplaneError::NotAttached { .. }) => {
+        ReadError::Dataplane(DataplaneError::NotAttached { .. } | DataplaneError::CaptureRuns) => {
             Status::failed_precondition(text)
         }
         ReadError::Dataplane(DataplaneError::FrameLength { .. }) => field("packet"),
-        ReadError::Dataplane(_) => Status::internal(text),
+        ReadError::Dataplane(_) => {
+            tracing::error!("{text}");
+            Status::internal(shortened(&text))
+        }
         ReadError::Stopping => Status::unavailable(text),
     }
 }

@@ -1,7 +1,6 @@
 //! Why reals are as they are, and what was read of their load.
 
-use std::net::IpAddr;
-
+use lb_model::vip::RealId;
 use lb_proto::v1;
 use tonic::Status;
 
@@ -42,7 +41,7 @@ impl Api {
         answer: impl Fn(v1::VipId, &RealView, RealSnapshot) -> T,
     ) -> Result<Vec<T>, Status> {
         let vip = convert::optional_vip(vip, convert::VIP).map_err(refused)?;
-        let only = optional_address(address)?;
+        let only = optional_real(address)?;
         let vips = self.control.list(vip).await.map_err(unread)?;
         let mut snapshots = self.supervisor.snapshots().await;
         let mut answers = Vec::new();
@@ -55,22 +54,24 @@ impl Api {
             }
         }
         match only {
-            Some(address) if answers.is_empty() => {
-                Err(refused(Refusal::NoSuchReal(address.into())))
-            }
+            Some(address) if answers.is_empty() => Err(refused(Refusal::NoSuchReal(address))),
             _ => Ok(answers),
         }
     }
 }
 
-fn optional_address(text: &str) -> Result<Option<IpAddr>, Status> {
+fn optional_real(text: &str) -> Result<Option<RealId>, Status> {
     if text.is_empty() {
         return Ok(None);
     }
-    convert::address(text, "address").map(Some).map_err(refused)
+    convert::real_id(text, "address").map(Some).map_err(refused)
 }
 
-fn explanation(vip: v1::VipId, real: &RealView, snapshot: RealSnapshot) -> v1::Explanation {
+pub(super) fn explanation(
+    vip: v1::VipId,
+    real: &RealView,
+    snapshot: RealSnapshot,
+) -> v1::Explanation {
     v1::Explanation {
         vip: Some(vip),
         real: Some(convert::real(real)),

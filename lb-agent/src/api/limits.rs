@@ -60,8 +60,8 @@ pub(super) fn cost(path: &str) -> Cost {
     };
     match call {
         "/ListVips" | "/GetStats" | "/ListFlows" | "/GetRing" | "/Explain" | "/ListReadings"
-        | "/Plan" | "/Reload" | "/Backup" => Cost::Large,
-        "/Watch" | "/WatchStats" => Cost::Following,
+        | "/Plan" | "/Reload" | "/Backup" | "/Trace" | "/Diagnose" => Cost::Large,
+        "/Watch" | "/WatchStats" | "/Capture" => Cost::Following,
         _ => Cost::Small,
     }
 }

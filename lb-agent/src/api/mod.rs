@@ -3,8 +3,10 @@
 
 mod apply;
 mod backup;
+mod capture;
 mod change;
 mod convert;
+mod doctor;
 mod error;
 mod explain;
 mod flows;
@@ -17,6 +19,7 @@ mod serve;
 mod simulate;
 mod stats;
 mod status;
+mod trace;
 mod vips;
 mod watch;
 
@@ -246,6 +249,34 @@ impl Balancer for Api {
         request: Request<v1::SimulateRequest>,
     ) -> Result<Response<v1::Simulation>, Status> {
         self.simulation(request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn trace(
+        &self,
+        request: Request<v1::SimulateRequest>,
+    ) -> Result<Response<v1::PacketTrace>, Status> {
+        self.trace_packet(request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn diagnose(
+        &self,
+        _: Request<v1::DiagnoseRequest>,
+    ) -> Result<Response<v1::Diagnosis>, Status> {
+        self.examine().await.map(Response::new)
+    }
+
+    type CaptureStream = ResponseStream<v1::CaptureEvent>;
+
+    async fn capture(
+        &self,
+        request: Request<v1::CaptureRequest>,
+    ) -> Result<Response<Self::CaptureStream>, Status> {
+        let cause = cause(&request, "Capture");
+        self.capture_stream(request.into_inner(), &cause)
             .await
             .map(Response::new)
     }

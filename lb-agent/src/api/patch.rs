@@ -102,7 +102,9 @@ mod tests {
             ),
             (
                 mask(&["*"]),
-                json!({ "weight": 7, "drained": true, "evacuated": null, "check": null, "load": null }),
+                json!({
+                    "weight": 7, "drained": true, "evacuated": null, "server_id": null, "check": null, "load": null
+                }),
             ),
         ] {
             let read = real_patch(spec(), paths).unwrap();

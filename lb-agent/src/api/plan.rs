@@ -1,6 +1,6 @@
 //! What changes would do, and the reload of the configuration file.
 
-use std::{collections::BTreeSet, net::IpAddr, path::Path, sync::Arc};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use lb_model::{
     intent::{
@@ -8,7 +8,7 @@ use lb_model::{
         follow::{LeftObject, follow},
     },
     settings::Settings as _,
-    vip::VipKey,
+    vip::{RealId, VipKey},
 };
 use lb_proto::{settings, v1};
 use lb_steering::ring;
@@ -199,12 +199,12 @@ fn moved(service: &Service, after: &Vip, seed: u64) -> f64 {
         let before = service.vip.reals.get(id);
         let weight = operators(&real.spec);
         let same = before.is_some_and(|before| operators(&before.spec) == weight);
-        (!same).then_some((id.address, weight))
+        (!same).then_some((*id, weight))
     });
     let mut weights = effective(service, &what_if.collect());
-    weights.retain(|address, _| after.reals.contains_key(&(*address).into()));
-    let pairs: Vec<(IpAddr, u32)> = weights.into_iter().collect();
-    let reals: Vec<IpAddr> = pairs.iter().map(|(address, _)| *address).collect();
+    weights.retain(|address, _| after.reals.contains_key(address));
+    let pairs: Vec<(RealId, u32)> = weights.into_iter().collect();
+    let reals: Vec<RealId> = pairs.iter().map(|(address, _)| *address).collect();
     if service.ring.is_empty() || pairs.is_empty() {
         // A VIP that had no real, or has none any more, moves no flow from one real to another.
         return 0.0;

@@ -16,7 +16,7 @@ impl Api {
         let real = view
             .as_ref()
             .zip(id)
-            .and_then(|(view, real)| view.real(real.address));
+            .and_then(|(view, real)| view.real(real));
         real.map(convert::real).ok_or_else(gone)
     }
 

@@ -1,9 +1,9 @@
 //! A VIP's ring as it is, and what other weights would move.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::collections::BTreeMap;
 
 use lb_common::limits::MAX_WEIGHT;
-use lb_model::vip::check_unicast;
+use lb_model::vip::{RealId, check_unicast};
 use lb_proto::v1;
 use tonic::Status;
 
@@ -37,12 +37,12 @@ impl Api {
     }
 }
 
-fn weights(what_if: Vec<v1::WhatIf>) -> Result<BTreeMap<IpAddr, u32>, Refusal> {
+fn weights(what_if: Vec<v1::WhatIf>) -> Result<BTreeMap<RealId, u32>, Refusal> {
     let mut weights = BTreeMap::new();
     for (position, entry) in what_if.into_iter().enumerate() {
         let field = |name| format!("what_if[{position}].{name}");
-        let address = convert::address(&entry.address, field("address"))?;
-        check_unicast(address)
+        let address = convert::real_id(&entry.address, field("address"))?;
+        check_unicast(address.address)
             .map_err(|error| Refusal::invalid(field("address"), address, error.to_string()))?;
         let weight = convert::weight(entry.weight, field("weight"))?;
         if weights.insert(address, weight).is_some() {
@@ -57,15 +57,15 @@ fn weights(what_if: Vec<v1::WhatIf>) -> Result<BTreeMap<IpAddr, u32>, Refusal> {
 }
 
 /// The ring with other weights, and the share of slots that would change.
-fn preview(service: &Service, what_if: BTreeMap<IpAddr, u32>, seed: u64) -> v1::Ring {
+fn preview(service: &Service, what_if: BTreeMap<RealId, u32>, seed: u64) -> v1::Ring {
     let wanted = effective(service, &what_if);
     let slots = service
         .vip
         .spec
         .slots
         .unwrap_or_else(|| ring::default_slots(wanted.len()));
-    let pairs: Vec<(IpAddr, u32)> = wanted.into_iter().collect();
-    let (reals, weights): (Vec<IpAddr>, Vec<u32>) = pairs.iter().copied().unzip();
+    let pairs: Vec<(RealId, u32)> = wanted.into_iter().collect();
+    let (reals, weights): (Vec<RealId>, Vec<u32>) = pairs.iter().copied().unzip();
     let ring = ring::build(service.vip.spec.ring, seed, slots, &pairs);
     let moved = ring::moved((&service.ring, &service.reals), (&ring, &reals));
     describe(service, &reals, &weights, &ring, moved)
@@ -75,16 +75,10 @@ fn preview(service: &Service, what_if: BTreeMap<IpAddr, u32>, seed: u64) -> v1::
 /// twice the operator's weight is twice the ring's.
 pub(super) fn effective(
     service: &Service,
-    what_if: &BTreeMap<IpAddr, u32>,
-) -> BTreeMap<IpAddr, u32> {
-    let operators = |real: &IpAddr| {
-        service
-            .vip
-            .reals
-            .get(&(*real).into())
-            .map(|real| real.spec.weight)
-    };
-    let mut weights: BTreeMap<IpAddr, f64> = service
+    what_if: &BTreeMap<RealId, u32>,
+) -> BTreeMap<RealId, u32> {
+    let operators = |real: &RealId| service.vip.reals.get(real).map(|real| real.spec.weight);
+    let mut weights: BTreeMap<RealId, f64> = service
         .reals
         .iter()
         .copied()
@@ -121,7 +115,7 @@ pub(super) fn effective(
 
 fn describe(
     service: &Service,
-    reals: &[IpAddr],
+    reals: &[RealId],
     weights: &[u32],
     ring: &[u16],
     moved: f64,
@@ -158,17 +152,15 @@ mod tests {
     /// Steering has weights of its own; the request means the operator's.
     #[test]
     fn a_preview_is_in_the_operators_unit() {
-        let address = |last: u8| IpAddr::from([10, 1, 0, last]);
+        let real_id = |last: u8| RealId::from(std::net::IpAddr::from([10, 1, 0, last]));
         let name = "10.0.0.1:80/tcp".parse().unwrap();
         let real = |weight| SteeredReal { weight, up: true };
         let vip = Vip {
-            reals: [2, 3]
-                .map(|last| (address(last).into(), Real::default()))
-                .into(),
+            reals: [2, 3].map(|last| (real_id(last), Real::default())).into(),
             ..Vip::new(name, Owner::Api, VipSpec::default())
         };
         let steered = Steered {
-            reals: [(address(2), real(30_000)), (address(3), real(60_000))].into(),
+            reals: [(real_id(2), real(30_000)), (real_id(3), real(60_000))].into(),
         };
         let service = Service::new(
             Arc::new(vip),
@@ -188,7 +180,7 @@ mod tests {
             (3, 1_000, vec![3_277, 65_535]),
             (3, 65_535, vec![50, 65_535]),
         ] {
-            let weights = effective(&service, &[(address(last), weight)].into());
+            let weights = effective(&service, &[(real_id(last), weight)].into());
             let found: Vec<u32> = weights.into_values().collect();
             assert_eq!(found, expected, "{last}={weight}");
         }

@@ -141,7 +141,7 @@ fn signs(of: lb_dataplane::Signs) -> v1::Signs {
     }
 }
 
-fn stats(view: &StatsView) -> v1::Stats {
+pub(super) fn stats(view: &StatsView) -> v1::Stats {
     let services: HashMap<VipKey, &lb_dataplane::ServiceStats> = view
         .stats
         .services
@@ -178,7 +178,7 @@ fn vip_stats(view: &VipView, service: Option<&lb_dataplane::ServiceStats>) -> v1
             service
                 .reals
                 .iter()
-                .find(|counted| counted.address == real.address)
+                .find(|counted| counted.real == real.address)
         });
         v1::RealStats {
             address: real.address.to_string(),
@@ -204,6 +204,8 @@ fn vip_stats(view: &VipView, service: Option<&lb_dataplane::ServiceStats>) -> v1
         dropped_bytes,
         reals: view.reals.iter().map(real).collect(),
         slots: service.map(|service| slot_states(service.slots)),
+        named: service.map_or(0, |service| service.named),
+        named_unknown: service.map_or(0, |service| service.named_unknown),
         table_hits: service.map_or(0, |service| service.table_hits),
         table_misses: service.map_or(0, |service| service.table_misses),
     }
@@ -231,6 +233,7 @@ pub(super) const fn verdict(verdict: Verdict) -> &'static str {
 fn interface_stats(interface: &lb_dataplane::InterfaceStats) -> v1::InterfaceStats {
     v1::InterfaceStats {
         name: interface.name.clone(),
+        decapsulated: interface.decapsulated,
         reasons: interface
             .reasons
             .iter()

@@ -1,6 +1,6 @@
 //! `lb-agent host`.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use lb_agent::host::{self, Options};
@@ -40,6 +40,10 @@ pub struct Host {
     /// Let the controller use the driver `exec`: it then runs programs as this program's user.
     #[arg(long)]
     exec_drivers: bool,
+    /// Address of this host at which it receives virtual machines that move here while they run. Their memory is sent
+    /// unencrypted: give one of a network that only hosts are on [default: what the pool's driver says].
+    #[arg(long, value_name = "ADDRESS")]
+    receive_at: Option<IpAddr>,
     /// How long a part may make no progress, 5s to 1h: the program ends then, to be started again.
     #[arg(long, value_name = "TIME", default_value = "1m", value_parser = super::watchdog)]
     watchdog: Duration,
@@ -103,6 +107,7 @@ impl Host {
             name: self.name,
             room,
             exec_drivers: self.exec_drivers,
+            receive_at: self.receive_at,
             watchdog: self.watchdog,
         }));
         // A driver's call that hangs must not keep the process.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use lb_agent::config::Config;
+use lb_dataplane::options::Options;
 
 /// Arguments of `migrate`.
 #[derive(Debug, clap::Args)]
@@ -34,14 +35,19 @@ impl Migrate {
         } else {
             self.iface
         };
-        match lb_dataplane::migrate(&pins, self.layout, &interfaces)? {
-            None => bail!(
-                "nothing is attached with pins in {}, so there are no tables to migrate",
-                pins.display()
-            ),
+        let options = Options {
+            pins,
+            gue_port: config.agent.gue_port,
+            tunnel_ends: config.agent.tunnel_ends.iter().copied().collect(),
+            ..Options::new(interfaces)
+        };
+        let pins = options.pins.display();
+        match lb_dataplane::migrate(&options, self.layout)? {
+            None => {
+                bail!("nothing is attached with pins in {pins}, so there are no tables to migrate")
+            }
             Some(migration) => println!(
-                "the tables in {} have layout {} now (before: {}); packets flow on {}",
-                pins.display(),
+                "the tables in {pins} have layout {} now (before: {}); packets flow on {}",
                 migration.to,
                 migration.from,
                 migration.interfaces.join(", ")

@@ -4,6 +4,7 @@ mod backup;
 mod check;
 mod detach;
 mod docs;
+mod doctor;
 mod host;
 mod migrate;
 mod real;
@@ -48,6 +49,9 @@ enum Command {
     ///
     /// SIGTERM, SIGINT and SIGHUP end it.
     Real(real::Real),
+    /// Look for what keeps this host from being a real of some VIPs, and say what mends it; `lbctl doctor` examines a
+    /// balancer.
+    Doctor(doctor::Doctor),
     /// Report how loaded this host, a container or a process is, over gRPC, HTTP and MQTT.
     ///
     /// A balancer reads it with the load sources grpc, http-json, prometheus or mqtt-topic. SIGTERM, SIGINT and
@@ -85,6 +89,7 @@ impl Arguments {
                 log_to_stderr(None);
                 real.execute()
             }
+            Command::Doctor(doctor) => doctor.execute(),
             Command::Report(report) => report.execute(),
             Command::Host(host) => host.execute(),
             Command::Backup(backup) => backup.execute(),

@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::{Context as _, anyhow};
 use lb_agent::hangup::Hangup;
+use lb_common::headers::udp::GUE_PORT;
 use lb_dataplane::{options, real};
 use lb_model::vip::{VipKey, check_unicast};
 use lb_serve::{vital::Vital, watchdog::Watchdog};
@@ -47,6 +48,10 @@ pub struct Real {
     /// How the balancer's packets reach this host
     #[arg(long, value_enum, default_value_t)]
     mode: Mode,
+
+    /// UDP port of the mode gue; that of the balancers' `gue_port`
+    #[arg(long, value_name = "PORT", default_value_t = GUE_PORT, value_parser = clap::value_parser!(u16).range(1..))]
+    gue_port: u16,
 
     /// Where the XDP program runs
     #[arg(long, value_enum, default_value_t)]
@@ -86,10 +91,12 @@ pub struct Real {
 
 /// How packets reach a real.
 #[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
-enum Mode {
+pub(super) enum Mode {
     /// In an outer IP header, which is taken off
     #[default]
     Ipip,
+    /// In an outer IP and a UDP header, which are taken off
+    Gue,
     /// With this host's MAC address; nothing is taken off
     L2,
 }
@@ -108,7 +115,7 @@ enum XdpMode {
 
 /// An address, which may be written as a VIP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Vip(IpAddr);
+pub(super) struct Vip(pub IpAddr);
 
 impl FromStr for Vip {
     type Err = String;
@@ -144,6 +151,7 @@ impl Real {
             vips: self.vip.iter().map(|vip| vip.0).collect(),
             mode: match self.mode {
                 Mode::Ipip => real::Mode::Ipip,
+                Mode::Gue => real::Mode::Gue(self.gue_port),
                 Mode::L2 => real::Mode::L2,
             },
             xdp_mode: match self.xdp_mode {

@@ -1,7 +1,7 @@
 //! `lb-agent run`.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -19,7 +19,7 @@ use lb_agent::supervisor;
 use lb_dataplane::netlink::{NextHops, links::watch_links};
 use lb_dataplane::{
     KernelDataplane,
-    options::{Claim, Options, XdpMode},
+    options::{Claim, NatOptions, Options, XdpMode},
 };
 use lb_serve::{Endpoint, Listener, incoming, stopped};
 use lb_serve::{
@@ -167,10 +167,32 @@ impl Run {
             strict_interfaces: self.strict_interfaces,
             flow_entries: agent.flow_entries,
             ring_seed: agent.ring_seed,
+            gue_port: agent.gue_port,
+            tunnel_ends: agent.tunnel_ends.iter().copied().collect(),
             source_v4: agent.outer_source_v4,
             source_v6: agent.outer_source_v6,
+            nat: NatOptions {
+                source4: agent.nat_source_v4.iter().filter_map(v4).collect(),
+                source6: agent.nat_source_v6.iter().filter_map(v6).collect(),
+                ports: agent.nat_ports,
+                connections: agent.nat_connections,
+            },
             kernel_log: self.kernel_log.unwrap_or(agent.kernel_log).level(),
         })
+    }
+}
+
+fn v4(address: &IpAddr) -> Option<Ipv4Addr> {
+    match address {
+        IpAddr::V4(address) => Some(*address),
+        IpAddr::V6(_) => None,
+    }
+}
+
+fn v6(address: &IpAddr) -> Option<Ipv6Addr> {
+    match address {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(address) => Some(*address),
     }
 }
 

@@ -1,8 +1,8 @@
 //! Puts the weights that steering decides into the tables.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
-use lb_model::vip::VipKey;
+use lb_model::vip::{RealId, VipKey};
 
 use super::{batch::LOGGED_EACH, event::What, owner::Owner, service::Fallback};
 use crate::weights::{Steered, all_down, effective};
@@ -16,7 +16,7 @@ pub struct WeightUpdate {
     /// Weights and states of its reals; `None` if it is no longer steered.
     pub steered: Option<Steered>,
     /// Reals whose state or weight changed notably, and why, for the log and for watchers.
-    pub causes: Vec<(IpAddr, Arc<str>)>,
+    pub causes: Vec<(RealId, Arc<str>)>,
     /// What is to be said of the VIP as a whole, likewise.
     pub notice: Option<Arc<str>>,
 }
@@ -114,7 +114,7 @@ impl Owner {
         self.send(vip, notice, what);
     }
 
-    fn announce_causes(&self, vip: VipKey, causes: Vec<(IpAddr, Arc<str>)>) {
+    fn announce_causes(&self, vip: VipKey, causes: Vec<(RealId, Arc<str>)>) {
         let Some(service) = self.services.get(&vip) else {
             return;
         };
@@ -155,12 +155,7 @@ impl Owner {
         standing_in
             .reals
             .iter()
-            .map(|(id, real)| {
-                (
-                    id.address,
-                    effective(id.address, &real.spec, steered).weight,
-                )
-            })
+            .map(|(id, real)| (*id, effective(*id, &real.spec, steered).weight))
             .collect()
     }
 

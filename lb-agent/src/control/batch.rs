@@ -306,7 +306,7 @@ impl Owner {
                 .cloned()
                 .or_else(|| apart(&step.after))
         };
-        let real = |service: Service, id: RealId| self.view_of_real(&service, id.address);
+        let real = |service: Service, id: RealId| self.view_of_real(&service, id);
         Some(match change {
             Change::AddVip { .. } => What::VipAdded(self.view_of(&apart(&step.after)?)),
             Change::UpdateVip { .. } => What::VipChanged(self.view_of(&now()?)),
@@ -337,7 +337,7 @@ fn refusal(error: &DataplaneError) -> Refusal {
             capacity: *capacity,
             advice: (*advice).to_owned(),
         },
-        DataplaneError::OwnAddress { real, .. } => own_reals::refusal(*real),
+        DataplaneError::OwnAddress { real, .. } => own_reals::refusal(real.address),
         other => Refusal::Dataplane(other.to_string()),
     }
 }

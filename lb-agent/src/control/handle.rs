@@ -2,15 +2,14 @@
 
 use std::{
     convert::Infallible,
-    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use lb_dataplane::Simulation;
+use lb_dataplane::{CaptureFilter, CaptureReader, Simulation};
 use lb_model::{
     intent::{Intent, Refusal, Writer},
-    vip::VipKey,
+    vip::{RealId, VipKey},
 };
 use lb_serve::watchdog::Pulse;
 use tokio::{
@@ -203,6 +202,36 @@ impl Handle {
         .await?
     }
 
+    /// Begins to copy the packets of a filter; [`Self::stop_capture`] ends it.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub async fn start_capture(
+        &self,
+        filter: CaptureFilter,
+    ) -> Result<Box<dyn CaptureReader>, ReadError> {
+        self.ask_when_idle(|reply| Command::StartCapture { filter, reply })
+            .await?
+    }
+
+    /// Ends the capture that runs; returns when it costs nothing any more.
+    pub async fn stop_capture(&self) {
+        // A stopping owner ends it anyway.
+        let _ = self.ask(|reply| Command::StopCapture { reply }).await;
+    }
+
+    /// The names of captured packets' services and reals.
+    ///
+    /// # Errors
+    /// [`ReadError::Stopping`].
+    pub async fn capture_names(
+        &self,
+        indices: Vec<(u32, u32)>,
+    ) -> Result<Vec<(Option<VipKey>, Option<RealId>)>, ReadError> {
+        self.ask(|reply| Command::CaptureNames { indices, reply })
+            .await
+    }
+
     /// A VIP with its ring.
     ///
     /// # Errors
@@ -254,7 +283,7 @@ impl Handle {
     }
 
     /// Has at most this many of a real's running flows reset soon.
-    pub async fn shed(&self, vip: VipKey, real: IpAddr, flows: u32) {
+    pub async fn shed(&self, vip: VipKey, real: RealId, flows: u32) {
         // Only a stopping owner does not take it.
         let _ = self.commands.send(Command::Shed { vip, real, flows }).await;
     }
@@ -264,7 +293,7 @@ impl Handle {
     ///
     /// # Errors
     /// [`ReadError::Stopping`].
-    pub async fn probe_mark(&self, vip: VipKey, real: IpAddr) -> Result<Option<u32>, ReadError> {
+    pub async fn probe_mark(&self, vip: VipKey, real: RealId) -> Result<Option<u32>, ReadError> {
         self.ask(|reply| Command::ProbeMark { vip, real, reply })
             .await
     }

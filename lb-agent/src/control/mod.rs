@@ -24,9 +24,9 @@ pub mod service;
 mod tests;
 pub mod view;
 
-use std::{net::IpAddr, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
-use lb_model::vip::VipKey;
+use lb_model::vip::{RealId, VipKey};
 use tokio::sync::{broadcast, oneshot};
 
 pub use apply_weights::WeightUpdate;
@@ -41,7 +41,7 @@ pub use service::Service;
 pub use view::{RealState, RealView, VipView};
 
 use crate::weights::Steered;
-use lb_dataplane::{self, DataplaneError, Simulation};
+use lb_dataplane::{self, CaptureFilter, CaptureReader, DataplaneError, Simulation};
 use lb_model::intent::{Change, Intent, Refusal, Writer};
 
 /// Commands that may wait for the owner; a sender of more waits.
@@ -88,7 +88,7 @@ pub struct FlowCounts {
     /// The VIP.
     pub vip: VipKey,
     /// The real.
-    pub real: IpAddr,
+    pub real: RealId,
     /// Flows opened since it was added.
     pub opened: u64,
     /// Flows closed since it was added, and those it lost when it went down.
@@ -152,6 +152,17 @@ pub(crate) enum Command {
         frame: Vec<u8>,
         reply: oneshot::Sender<Result<Simulation, ReadError>>,
     },
+    StartCapture {
+        filter: CaptureFilter,
+        reply: oneshot::Sender<Result<Box<dyn CaptureReader>, ReadError>>,
+    },
+    StopCapture {
+        reply: oneshot::Sender<()>,
+    },
+    CaptureNames {
+        indices: Vec<(u32, u32)>,
+        reply: oneshot::Sender<Vec<(Option<VipKey>, Option<RealId>)>>,
+    },
     Service {
         vip: VipKey,
         reply: oneshot::Sender<Result<Service, ReadError>>,
@@ -175,7 +186,7 @@ pub(crate) enum Command {
     },
     Shed {
         vip: VipKey,
-        real: IpAddr,
+        real: RealId,
         flows: u32,
     },
     ProbeTrouble {
@@ -184,7 +195,7 @@ pub(crate) enum Command {
     },
     ProbeMark {
         vip: VipKey,
-        real: IpAddr,
+        real: RealId,
         reply: oneshot::Sender<Option<u32>>,
     },
     Tick,

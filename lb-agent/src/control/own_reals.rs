@@ -28,8 +28,8 @@ impl Owner {
         let mut own = vip
             .reals
             .keys()
-            .map(|id| id.address)
-            .filter(|address| self.own.contains(address))
+            .copied()
+            .filter(|id| self.own.contains(&id.address))
             .peekable();
         if own.peek().is_none() {
             return steered.map(Cow::Borrowed);
@@ -44,7 +44,7 @@ impl Owner {
                         weight: real.spec.weight,
                         up: true,
                     };
-                    (id.address, steered)
+                    (*id, steered)
                 })
                 .collect(),
         });
@@ -52,7 +52,7 @@ impl Owner {
             weight: 0,
             up: false,
         };
-        changed.reals.extend(own.map(|address| (address, down)));
+        changed.reals.extend(own.map(|id| (id, down)));
         Some(Cow::Owned(changed))
     }
 
@@ -67,11 +67,7 @@ impl Owner {
         let concerned: Vec<VipKey> = self
             .intent
             .vips()
-            .filter(|vip| {
-                changed
-                    .iter()
-                    .any(|address| vip.reals.contains_key(&(*address).into()))
-            })
+            .filter(|vip| vip.reals.keys().any(|id| changed.contains(&id.address)))
             .map(|vip| vip.address)
             .collect();
         for vip in concerned {
@@ -89,16 +85,17 @@ impl Owner {
         let Some(service) = self.services.get(&vip) else {
             return;
         };
-        for address in changed {
-            let Some(real) = self.view_of_real(service, *address) else {
+        let reals = service.vip.reals.keys();
+        for id in reals.filter(|id| changed.contains(&id.address)) {
+            let Some(real) = self.view_of_real(service, *id) else {
                 continue;
             };
-            let cause = if self.own.contains(address) {
+            let cause = if self.own.contains(&id.address) {
                 "it is an address of this host now: it takes no flows"
             } else {
                 "it is no address of this host any more"
             };
-            tracing::warn!("VIP {vip}, real {address}: {cause}");
+            tracing::warn!("VIP {vip}, real {id}: {cause}");
             self.send(vip, cause.into(), What::RealChanged(real));
         }
     }
@@ -109,11 +106,10 @@ impl Owner {
             let name = vip.address;
             vip.reals
                 .keys()
-                .map(|id| id.address)
-                .filter(|address| self.own.contains(address))
-                .map(move |address| {
+                .filter(|id| self.own.contains(&id.address))
+                .map(move |id| {
                     format!(
-                        "the real {address} of {name} is an address of this host: it takes no flows; delete it, or take the \
+                        "the real {id} of {name} is an address of this host: it takes no flows; delete it, or take the \
                          address off this host"
                     )
                 })

@@ -286,6 +286,21 @@ impl Owner {
                         .map_err(ReadError::from),
                 );
             }
+            Command::StartCapture { filter, reply } => {
+                let started = self.start_capture(&filter);
+                if let Err(Ok(_)) = reply.send(started) {
+                    self.stop_capture();
+                }
+            }
+            Command::StopCapture { reply } => {
+                self.stop_capture();
+                let _ = reply.send(());
+            }
+            Command::CaptureNames { indices, reply } => {
+                let names = indices.into_iter();
+                let names = names.map(|indices| self.dataplane.capture_names(indices));
+                let _ = reply.send(names.collect());
+            }
             Command::Service { vip, reply } => {
                 let service = self.services.get(&vip).cloned();
                 let _ = reply.send(service.ok_or(ReadError::Vip(Refusal::VipUnknown(vip))));

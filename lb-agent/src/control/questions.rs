@@ -1,14 +1,11 @@
 //! The owner's answers to questions: views of VIPs, counters, status, figures. They change nothing.
 
-use std::{
-    net::IpAddr,
-    time::{Duration, Instant, SystemTime},
-};
+use std::time::{Duration, Instant, SystemTime};
 
 use lb_model::{
     intent::Refusal,
     options::Track,
-    vip::{Protocol, VipKey},
+    vip::{RealId, VipKey},
 };
 use lb_store::Revision;
 
@@ -18,7 +15,7 @@ use super::{
     service::Service,
     view::{RealView, VipView},
 };
-use lb_dataplane::{Counters, DataplaneError};
+use lb_dataplane::{CaptureFilter, CaptureReader, Counters, DataplaneError};
 
 /// Replies to changes and events carry flows and reachability that are at most this old: looking means to scan the
 /// flow table.
@@ -54,7 +51,7 @@ impl Owner {
         VipView::new(service, &self.observed)
     }
 
-    pub(super) fn view_of_real(&self, service: &Service, real: IpAddr) -> Option<RealView> {
+    pub(super) fn view_of_real(&self, service: &Service, real: RealId) -> Option<RealView> {
         RealView::new(service, service.position(real)?, &self.observed)
     }
 
@@ -107,6 +104,28 @@ impl Owner {
                 .collect();
         }
         Ok(watching)
+    }
+
+    /// Begins a capture, of objects that there are.
+    pub(super) fn start_capture(
+        &mut self,
+        filter: &CaptureFilter,
+    ) -> Result<Box<dyn CaptureReader>, ReadError> {
+        let views = self.list(filter.vip)?;
+        let known = |real| views.iter().any(|view| view.real(real).is_some());
+        if let Some(unknown) = filter.reals.iter().find(|real| !known(**real)) {
+            return Err(ReadError::Vip(Refusal::NoSuchReal(*unknown)));
+        }
+        Ok(self.dataplane.start_capture(filter)?)
+    }
+
+    pub(super) fn stop_capture(&mut self) {
+        if let Err(error) = self.dataplane.stop_capture() {
+            tracing::error!(
+                "ending a capture: {error}; programs that capture stay, which costs each packet some time; the next agent \
+                 ends that"
+            );
+        }
     }
 
     pub(super) fn stats(&mut self, vip: Option<VipKey>) -> Result<StatsView, ReadError> {
@@ -181,7 +200,7 @@ impl Owner {
             let placed = services.get(&service.vip);
             // UDP has no flows to count where not all are tracked: entries are made for those that a changed ring
             // moves, and none of them ends. What a real carries is then its packets.
-            let packets = service.vip.protocol == Protocol::Udp
+            let packets = service.vip.protocol.has_udp()
                 && placed.is_some_and(|placed| placed.vip.spec.track != Track::All);
             let counted = move |counters: &Counters| {
                 if packets {
@@ -191,7 +210,7 @@ impl Owner {
                 }
             };
             service.reals.iter().map(move |of| {
-                let real = of.address;
+                let real = of.real;
                 let (opened, closed) = counted(&of.counters);
                 FlowCounts {
                     vip: service.vip,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use lb_common::reason::{ChosenBy, Reason, Verdict};
-use lb_model::vip::VipKey;
+use lb_model::vip::{RealId, VipKey};
 
 use lb_dataplane::{
     Counters, Dataplane, DataplaneError, InterfaceStats, InterfaceStatus, RealFlows, RealStats,
@@ -25,7 +25,7 @@ pub struct Tables {
     /// Reals there is room for; `None` for any number.
     pub capacity: Option<usize>,
     /// Reals without a next hop.
-    pub unreachable: Vec<IpAddr>,
+    pub unreachable: Vec<RealId>,
     /// Addresses of the host itself.
     pub own: BTreeSet<IpAddr>,
     /// Interfaces whose change is not yet recorded.
@@ -89,9 +89,9 @@ impl Dataplane for Recorder {
             });
         }
         let before = tables.services.get(&wanted.vip);
-        let is_new = |real: &IpAddr| before.is_none_or(|service| !service.reals.contains(real));
+        let is_new = |real: &RealId| before.is_none_or(|service| !service.reals.contains(real));
         if let Some(real) = wanted.reals.iter().find(|real| {
-            is_new(real) && tables.own.contains(*real) && !wanted.down.contains_key(*real)
+            is_new(real) && tables.own.contains(&real.address) && !wanted.down.contains_key(*real)
         }) {
             return Err(DataplaneError::OwnAddress {
                 vip: wanted.vip,
@@ -102,7 +102,7 @@ impl Dataplane for Recorder {
         Ok(())
     }
 
-    fn shed(&mut self, vip: &VipKey, real: IpAddr, flows: u32) -> Result<u32, DataplaneError> {
+    fn shed(&mut self, vip: &VipKey, real: RealId, flows: u32) -> Result<u32, DataplaneError> {
         let mut tables = self.tables();
         tables
             .calls
@@ -119,7 +119,7 @@ impl Dataplane for Recorder {
         }
     }
 
-    fn probe_mark(&self, vip: &VipKey, real: IpAddr) -> Option<u32> {
+    fn probe_mark(&self, vip: &VipKey, real: RealId) -> Option<u32> {
         let tables = self.tables();
         let reals = &tables.services.get(vip)?.reals;
         let position = reals.iter().position(|of| *of == real)?;
@@ -188,11 +188,13 @@ impl Dataplane for Recorder {
                     },
                     table_hits: 1,
                     table_misses: 0,
+                    named: 0,
+                    named_unknown: 0,
                     reals: service
                         .reals
                         .iter()
                         .map(|real| RealStats {
-                            address: *real,
+                            real: *real,
                             counters,
                             signs: Some(signs),
                         })
@@ -201,6 +203,7 @@ impl Dataplane for Recorder {
                 .collect(),
             interfaces: vec![InterfaceStats {
                 name: "eth7".into(),
+                decapsulated: 3,
                 reasons: Reason::ALL.iter().map(|reason| (*reason, 3)).collect(),
             }],
             flow_table: Default::default(),
@@ -212,7 +215,7 @@ impl Dataplane for Recorder {
         let flows = tables.services.values().flat_map(|service| {
             service.reals.iter().map(|address| RealFlows {
                 vip: service.vip,
-                address: *address,
+                real: *address,
                 flows: 5,
                 exact: service.track == Track::All,
                 entries: 2,
@@ -247,6 +250,8 @@ impl Dataplane for Recorder {
             real: None,
             chosen_by: ChosenBy::Nothing,
             packet: frame.to_vec(),
+            slot: None,
+            entry: None,
         })
     }
 
@@ -280,8 +285,8 @@ impl Dataplane for Recorder {
         let tables = self.tables();
         let reals = tables.services.values().flat_map(|service| &service.reals);
         reals
-            .filter(|real| tables.own.contains(*real))
-            .copied()
+            .map(|real| real.address)
+            .filter(|address| tables.own.contains(address))
             .collect()
     }
 }

@@ -35,7 +35,7 @@ impl Owner {
             let mut placed = self.place_service(&vip.address);
             // A real that is an address of this host now counts as down; it is stored, so it is not refused.
             while let Err(DataplaneError::OwnAddress { real, .. }) = placed
-                && self.own.insert(real)
+                && self.own.insert(real.address)
             {
                 tracing::warn!(
                     "VIP {}, real {real}: it is an address of this host: it takes no flows",

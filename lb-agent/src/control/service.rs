@@ -1,15 +1,15 @@
 //! From one VIP and its steered weights to effective weights, the ring and the service for the data plane. Pure.
 
 use std::{
-    net::IpAddr,
     sync::Arc,
     time::{Instant, SystemTime},
 };
 
 use super::view::RealState;
 use crate::weights::{Effective, Steered, all_down, effective};
-use lb_dataplane::ServiceSpec;
-use lb_model::intent::{Vip, WhenEmpty};
+use lb_dataplane::{ServerIds, ServiceSpec, Terms};
+use lb_model::intent::{Real, Vip, WhenEmpty};
+use lb_model::vip::RealId;
 use lb_steering::ring;
 
 /// A VIP with everything that is derived from it.
@@ -18,7 +18,7 @@ pub struct Service {
     /// The VIP.
     pub vip: Arc<Vip>,
     /// Its reals, sorted, then those of its fallback if it needs one: the order of the ring's positions.
-    pub reals: Vec<IpAddr>,
+    pub reals: Vec<RealId>,
     /// How many of `reals` are its own.
     pub own: usize,
     /// What each gets.
@@ -34,7 +34,7 @@ pub struct Service {
 }
 
 /// Reals that stand in when all of a VIP's own are dead, with their weights.
-pub type Fallback = Vec<(IpAddr, u32)>;
+pub type Fallback = Vec<(RealId, u32)>;
 
 impl Service {
     /// Computes the ring. `before` is the service as it was: its ring is kept if nothing that it depends on has changed, a
@@ -54,7 +54,7 @@ impl Service {
             .iter()
             .zip(&effective)
             .map(|(real, effective)| {
-                let wanted = vip.reals.get(&(*real).into()).map(|real| &real.spec);
+                let wanted = vip.reals.get(real).map(|real| &real.spec);
                 let state = RealState::of(*effective, wanted);
                 before
                     .and_then(|before| before.since(*real, state))
@@ -91,7 +91,7 @@ impl Service {
                 ring,
             };
         }
-        let pairs: Vec<(IpAddr, u32)> = reals
+        let pairs: Vec<(RealId, u32)> = reals
             .iter()
             .zip(&effective)
             .map(|(real, effective)| (*real, effective.weight))
@@ -139,20 +139,20 @@ impl Service {
         }
     }
 
-    fn quiet_since(&self, real: IpAddr) -> Option<Instant> {
+    fn quiet_since(&self, real: RealId) -> Option<Instant> {
         *self.quiet_since.get(self.member(real)?)?
     }
 
     /// Since when a real is in this state; `None` if it is in another.
-    fn since(&self, real: IpAddr, state: RealState) -> Option<SystemTime> {
+    fn since(&self, real: RealId, state: RealState) -> Option<SystemTime> {
         let position = self.member(real)?;
-        let wanted = self.vip.reals.get(&real.into()).map(|real| &real.spec);
+        let wanted = self.vip.reals.get(&real).map(|real| &real.spec);
         let same = RealState::of(*self.effective.get(position)?, wanted) == state;
         self.since.get(position).copied().filter(|_| same)
     }
 
     /// Position of a real that it has, its own or not.
-    fn member(&self, real: IpAddr) -> Option<usize> {
+    fn member(&self, real: RealId) -> Option<usize> {
         self.reals.iter().position(|other| *other == real)
     }
 
@@ -164,8 +164,23 @@ impl Service {
 
     /// Position of one of its own reals.
     #[must_use]
-    pub fn position(&self, real: IpAddr) -> Option<usize> {
+    pub fn position(&self, real: RealId) -> Option<usize> {
         self.reals.get(..self.own)?.binary_search(&real).ok()
+    }
+
+    /// By what packets name the reals. Those of a fallback have the ids of another VIP.
+    fn server_ids(&self) -> ServerIds {
+        let named = |real: &Real| real.spec.server_id;
+        ServerIds {
+            methods: self.vip.spec.server_ids.clone(),
+            quic_lb: self.vip.spec.quic_lb.clone(),
+            reals: self
+                .vip
+                .reals
+                .iter()
+                .filter_map(|(id, real)| Some((*id, named(real)?)))
+                .collect(),
+        }
     }
 
     /// The service for the data plane.
@@ -174,6 +189,14 @@ impl Service {
         ServiceSpec {
             vip: self.vip.address,
             forward: self.vip.spec.forward,
+            terms: Terms {
+                hash: self.vip.spec.hash,
+                source: self.vip.spec.source,
+                when_empty: in_tables(self.vip.spec.when_empty),
+                flow_limits: self.vip.spec.flow_limits.clone(),
+                server_ids: self.server_ids(),
+                source_rules: self.vip.spec.source_rules.clone(),
+            },
             track: self.vip.spec.track,
             window: self.vip.window(),
             reals: self.reals.clone(),
@@ -185,7 +208,6 @@ impl Service {
                 .map(|(address, _)| (*address, self.vip.spec.on_down))
                 .collect(),
             ring: Arc::clone(&self.ring),
-            when_empty: in_tables(self.vip.spec.when_empty),
         }
     }
 }
@@ -194,16 +216,16 @@ fn members(
     vip: &Vip,
     steered: Option<&Steered>,
     fallback: Fallback,
-) -> (Vec<IpAddr>, usize, Vec<Effective>) {
-    let (mut reals, mut found): (Vec<IpAddr>, Vec<Effective>) = vip
+) -> (Vec<RealId>, usize, Vec<Effective>) {
+    let (mut reals, mut found): (Vec<RealId>, Vec<Effective>) = vip
         .reals
         .iter()
-        .map(|(id, real)| (id.address, effective(id.address, &real.spec, steered)))
+        .map(|(id, real)| (*id, effective(*id, &real.spec, steered)))
         .unzip();
     let own = reals.len();
     if all_down(vip, steered) {
         for (address, weight) in fallback {
-            if !vip.reals.contains_key(&address.into()) && vip.can_reach(address) {
+            if !vip.reals.contains_key(&address) && vip.can_reach(address.address) {
                 reals.push(address);
                 found.push(Effective { weight, up: true });
             }

@@ -114,7 +114,7 @@ async fn a_change_reaches_the_tables_before_it_is_acknowledged() {
     assert_eq!(
         wanted.reals,
         [
-            "10.1.0.2".parse::<IpAddr>().unwrap(),
+            "10.1.0.2".parse::<RealId>().unwrap(),
             "10.1.0.3".parse().unwrap()
         ]
     );

@@ -2,12 +2,11 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
     sync::Arc,
     time::{Instant, SystemTime},
 };
 
-use lb_model::vip::VipKey;
+use lb_model::vip::{RealId, VipKey};
 
 use super::service::Service;
 use crate::weights::Effective;
@@ -48,7 +47,7 @@ impl RealState {
 #[derive(Clone, Debug, PartialEq)]
 pub struct RealView {
     /// Its address.
-    pub address: IpAddr,
+    pub address: RealId,
     /// To whom it belongs.
     pub owner: Owner,
     /// Its settings.
@@ -82,7 +81,7 @@ pub struct VipView {
 
 /// The last report of the data plane on every real.
 #[derive(Clone, Debug, Default)]
-pub struct Observation(HashMap<(VipKey, IpAddr), Observed>);
+pub struct Observation(HashMap<(VipKey, RealId), Observed>);
 
 /// The report on one real.
 #[derive(Clone, Debug)]
@@ -97,7 +96,7 @@ impl Observation {
     #[must_use]
     pub fn next(&self, reals: Vec<RealFlows>, now: SystemTime) -> Self {
         let observed = |flows: RealFlows| {
-            let key = (flows.vip, flows.address);
+            let key = (flows.vip, flows.real);
             let changed = match self.0.get(&key) {
                 Some(before) if before.flows.reachable == flows.reachable => before.changed,
                 Some(_) => Some(now),
@@ -110,12 +109,12 @@ impl Observation {
 
     /// The flows of a real; a new one may not have been observed yet.
     #[must_use]
-    pub fn get(&self, vip: VipKey, real: IpAddr) -> Option<&RealFlows> {
+    pub fn get(&self, vip: VipKey, real: RealId) -> Option<&RealFlows> {
         self.0.get(&(vip, real)).map(|seen| &seen.flows)
     }
 
     /// When a real's reachability changed.
-    fn changed(&self, vip: VipKey, real: IpAddr) -> Option<SystemTime> {
+    fn changed(&self, vip: VipKey, real: RealId) -> Option<SystemTime> {
         self.0.get(&(vip, real))?.changed
     }
 }
@@ -135,7 +134,7 @@ impl VipView {
 
     /// One of its reals.
     #[must_use]
-    pub fn real(&self, address: IpAddr) -> Option<&RealView> {
+    pub fn real(&self, address: RealId) -> Option<&RealView> {
         self.reals.iter().find(|real| real.address == address)
     }
 }
@@ -144,7 +143,7 @@ impl RealView {
     /// The real at this position of a service.
     pub(super) fn new(service: &Service, position: usize, observed: &Observation) -> Option<Self> {
         let address = *service.reals.get(position)?;
-        let Real { owner, spec } = service.vip.reals.get(&address.into())?.clone();
+        let Real { owner, spec } = service.vip.reals.get(&address)?.clone();
         let effective = *service.effective.get(position)?;
         let share = *service.shares.get(position)?;
         let seen = observed.get(service.vip.address, address);
@@ -195,12 +194,12 @@ mod tests {
         };
         let name = "10.0.0.1:80/tcp".parse().unwrap();
         Arc::new(Vip {
-            reals: BTreeMap::from([(real_address().into(), real.into())]),
+            reals: BTreeMap::from([(real_address(), real.into())]),
             ..Vip::new(name, Owner::Api, VipSpec::default())
         })
     }
 
-    fn real_address() -> IpAddr {
+    fn real_address() -> RealId {
         "10.1.0.2".parse().unwrap()
     }
 
@@ -229,7 +228,7 @@ mod tests {
         fn reached(&mut self, reachable: bool, now: u64) {
             let flows = RealFlows {
                 vip: vip(false).address,
-                address: real_address(),
+                real: real_address(),
                 flows: 0,
                 exact: false,
                 entries: 0,

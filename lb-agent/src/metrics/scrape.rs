@@ -3,11 +3,11 @@
 use std::{
     collections::HashMap,
     fmt,
-    net::IpAddr,
     time::{Duration, SystemTime},
 };
 
 use lb_dataplane::{Counters, FlowTableStats, InterfaceStats, RealStats, Signs, SlotStates};
+use lb_model::vip::RealId;
 use lb_serve::metrics::{Snapshot, Writer};
 
 use super::definitions::GROUPS;
@@ -50,6 +50,8 @@ pub(super) struct VipScrape {
     pub slots: SlotStates,
     /// Packets that consulted the flow table: with and without success.
     pub lookups: (u64, u64),
+    /// Packets with a server id: of a known real, and others.
+    pub named: (u64, u64),
     pub falls_back: Option<bool>,
     pub probes: Option<ProbeCounts>,
     pub reals: Vec<RealScrape>,
@@ -104,17 +106,19 @@ impl Scrape {
                     dropped: (0, 0),
                     slots: SlotStates::default(),
                     lookups: (0, 0),
+                    named: (0, 0),
                     falls_back,
                     probes: observed.probes,
                     reals: Vec::with_capacity(view.reals.len()),
                 };
-                let mut counted: HashMap<IpAddr, RealStats> = HashMap::new();
+                let mut counted: HashMap<RealId, RealStats> = HashMap::new();
                 if let Some(service) = service {
                     vip.total = service.total;
                     vip.dropped = service.dropped;
                     vip.slots = service.slots;
                     vip.lookups = (service.table_hits, service.table_misses);
-                    counted.extend(service.reals.into_iter().map(|real| (real.address, real)));
+                    vip.named = (service.named, service.named_unknown);
+                    counted.extend(service.reals.into_iter().map(|real| (real.real, real)));
                 }
                 let real = |view: RealView| {
                     let counted = counted.get(&view.address);

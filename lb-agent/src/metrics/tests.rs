@@ -14,7 +14,7 @@ use lb_dataplane::{RealStats, ServiceStats, Stats, TableUse};
 use lb_model::{
     intent::{Change, Patch},
     settings::Value,
-    vip::VipKey,
+    vip::{RealId, VipKey},
 };
 use lb_serve::metrics::{
     Kind,
@@ -33,8 +33,8 @@ fn vip() -> VipKey {
     VIP.parse().unwrap()
 }
 
-fn real(number: u32) -> IpAddr {
-    Ipv4Addr::from_bits(0x0a01_0000 + number).into()
+fn real(number: u32) -> RealId {
+    IpAddr::V4(Ipv4Addr::from_bits(0x0a01_0000 + number)).into()
 }
 
 /// An agent without an API, with a recorder as data plane.
@@ -73,11 +73,11 @@ impl Agent {
     }
 
     /// Adds a VIP that is steered, and reals.
-    async fn serve(&self, vip: VipKey, reals: impl Iterator<Item = IpAddr>) {
+    async fn serve(&self, vip: VipKey, reals: impl Iterator<Item = RealId>) {
         let patch = Patch::from_iter([("steering".to_owned(), Value::Object(Patch::new()))]);
-        let add_real = |real: IpAddr| Change::AddReal {
+        let add_real = |real: RealId| Change::AddReal {
             vip,
-            real: real.into(),
+            real,
             patch: Patch::new(),
         };
         let changes = std::iter::once(Change::AddVip { vip, patch }).chain(reals.map(add_real));
@@ -254,7 +254,7 @@ async fn the_series_of_a_deleted_real_end_at_once() {
     agent
         .serve(OTHER_VIP.parse().unwrap(), std::iter::once(real(2)))
         .await;
-    let of = |text: &str, vip: &str, real: IpAddr| {
+    let of = |text: &str, vip: &str, real: RealId| {
         let real = real.to_string();
         let is = |series: &&Series<'_>| {
             label(series, "vip") == Some(vip) && label(series, "real") == Some(&real)
@@ -267,7 +267,7 @@ async fn the_series_of_a_deleted_real_end_at_once() {
     }
     let delete = Change::DeleteReal {
         vip: vip(),
-        real: real(2).into(),
+        real: real(2),
     };
     agent.change(delete).await.unwrap();
     let text = agent.page().await;
@@ -290,13 +290,13 @@ async fn samples_have_the_values_of_their_moment() {
     agent.plane.tables().unreachable.push(real(2));
     let drained = Change::UpdateReal {
         vip: vip(),
-        real: real(1).into(),
+        real: real(1),
         patch: Patch::from_iter([("drained".to_owned(), Value::Bool(true))]),
     };
     agent.change(drained).await.unwrap();
     let unknown = Change::DeleteReal {
         vip: vip(),
-        real: real(9).into(),
+        real: real(9),
     };
     assert!(agent.change(unknown.clone()).await.is_err());
     // The supervisor steers when it has heard of the VIP.
@@ -385,8 +385,10 @@ fn counters_of_a_service_that_is_gone_make_no_series() {
                 slots: Default::default(),
                 table_hits: 0,
                 table_misses: 0,
+                named: 0,
+                named_unknown: 0,
                 reals: vec![RealStats {
-                    address: real(1),
+                    real: real(1),
                     counters: Default::default(),
                     signs: None,
                 }],

@@ -7,6 +7,7 @@ use std::{
 };
 
 use lb_model::intent::{Change, Owner, Real, RealSpec, VipSpec, Writer};
+use lb_model::vip::RealId;
 
 use super::*;
 use crate::weights::{Steered, SteeredReal};
@@ -152,7 +153,7 @@ fn what_steering_learned_is_kept_apart() {
         up: true,
     };
     let steered = Steered {
-        reals: [(IpAddr::from([10, 1, 0, 2]), real)].into(),
+        reals: [(RealId::from(IpAddr::from([10, 1, 0, 2])), real)].into(),
     };
     let all = BTreeMap::from([(name, steered)]);
     let mut state = State::open(directory.path()).unwrap();
@@ -178,7 +179,7 @@ fn learned_weights_are_written_anew_after_their_file_was_lost() {
     let name: VipKey = "10.0.0.1:80/tcp".parse().unwrap();
     let weighing = |weight| {
         let real = SteeredReal { weight, up: true };
-        let reals = [(IpAddr::from([10, 1, 0, 2]), real)].into();
+        let reals = [(RealId::from(IpAddr::from([10, 1, 0, 2])), real)].into();
         BTreeMap::from([(name, Steered { reals })])
     };
     let mut state = State::open(directory.path()).unwrap();
@@ -335,7 +336,7 @@ fn records_of_schema_2_are_upgraded() {
     let state = State::open(directory.path()).unwrap();
     assert_eq!(state.intent.load().unwrap(), expected());
     let steered = state.learned.load().unwrap();
-    let real: IpAddr = "fd00::2".parse().unwrap();
+    let real: RealId = "fd00::2".parse().unwrap();
     let vip: VipKey = "10.0.0.2:80/tcp".parse().unwrap();
     assert_eq!(steered[&vip].reals[&real].weight, 9);
     drop(state);

@@ -3,13 +3,12 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::IpAddr,
     time::{Duration, Instant},
 };
 
 use lb_clients::health::{Outcome, Verdict};
 use lb_clients::load::combine::{SourceState, SourceStates};
-use lb_model::vip::VipKey;
+use lb_model::vip::{RealId, VipKey};
 use lb_serve::metrics::Histogram;
 use lb_steering::LimitedBy;
 
@@ -77,7 +76,7 @@ pub struct VipFigures {
     /// Its probes; `None` if it has no check.
     pub probes: Option<ProbeCounts>,
     /// Its reals.
-    pub reals: BTreeMap<IpAddr, RealFigures>,
+    pub reals: BTreeMap<RealId, RealFigures>,
 }
 
 /// Figures of a real. What is not known, or does not apply, is `None`.

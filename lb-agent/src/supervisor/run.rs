@@ -2,12 +2,11 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use lb_model::vip::VipKey;
+use lb_model::vip::{RealId, VipKey};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
@@ -132,7 +131,7 @@ struct Supervisor {
 }
 
 /// Flows that the data plane counted, per real.
-pub(super) type AllFlowCounts = HashMap<(VipKey, IpAddr), FlowCounts>;
+pub(super) type AllFlowCounts = HashMap<(VipKey, RealId), FlowCounts>;
 
 impl Supervisor {
     /// Supervises nothing yet.

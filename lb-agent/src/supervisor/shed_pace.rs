@@ -1,9 +1,9 @@
 //! Spreads the flows that a real is to lose in a period over its seconds: a rate is per second, so that not all of a
 //! period's flows go at its beginning.
 
+use lb_model::vip::RealId;
 use std::{
     collections::BTreeMap,
-    net::IpAddr,
     time::{Duration, Instant},
 };
 
@@ -13,7 +13,7 @@ const PACE: Duration = Duration::from_secs(1);
 /// The quotas of a VIP's reals, and when the next parts are due.
 #[derive(Debug, Default)]
 pub(super) struct ShedPace {
-    quotas: BTreeMap<IpAddr, ShedQuota>,
+    quotas: BTreeMap<RealId, ShedQuota>,
     due: Option<Instant>,
 }
 
@@ -28,7 +28,7 @@ struct ShedQuota {
 
 impl ShedPace {
     /// Sets how many flows a real is to lose within a period from now on; 0 cancels what is left of an earlier quota.
-    pub(super) fn set_quota(&mut self, real: IpAddr, flows: u32, period: Duration, now: Instant) {
+    pub(super) fn set_quota(&mut self, real: RealId, flows: u32, period: Duration, now: Instant) {
         if flows == 0 && !self.quotas.contains_key(&real) {
             return;
         }
@@ -52,7 +52,7 @@ impl ShedPace {
     }
 
     /// The parts that are due: for each real, the flows that it may lose until the next part.
-    pub(super) fn take(&mut self, now: Instant) -> Vec<(IpAddr, u32)> {
+    pub(super) fn take(&mut self, now: Instant) -> Vec<(RealId, u32)> {
         if self.due.is_none_or(|due| due > now) {
             return Vec::new();
         }
@@ -81,12 +81,12 @@ impl ShedPace {
     }
 
     /// Forgets all reals but these.
-    pub(super) fn keep(&mut self, keep: impl Fn(&IpAddr) -> bool) {
+    pub(super) fn keep(&mut self, keep: impl Fn(&RealId) -> bool) {
         self.quotas.retain(|real, _| keep(real));
     }
 
     /// Reals that may have flows left to lose.
-    pub(super) fn reals(&self) -> impl Iterator<Item = IpAddr> + '_ {
+    pub(super) fn reals(&self) -> impl Iterator<Item = RealId> + '_ {
         self.quotas.keys().copied()
     }
 }
@@ -95,12 +95,12 @@ impl ShedPace {
 mod tests {
     use super::*;
 
-    fn real(number: u8) -> IpAddr {
-        [10, 0, 0, number].into()
+    fn real(number: u8) -> RealId {
+        std::net::IpAddr::from([10, 0, 0, number]).into()
     }
 
     /// The orders of each second, for so many of them.
-    fn orders(pace: &mut ShedPace, begin: Instant, seconds: u64) -> Vec<Vec<(IpAddr, u32)>> {
+    fn orders(pace: &mut ShedPace, begin: Instant, seconds: u64) -> Vec<Vec<(RealId, u32)>> {
         (0..seconds)
             .map(|second| pace.take(begin + Duration::from_secs(second)))
             .collect()

@@ -2,15 +2,14 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
     time::{Duration, Instant, SystemTime},
 };
 
-use lb_model::vip::VipKey;
+use lb_model::vip::{RealId, VipKey};
 use lb_steering::Trust;
 
 /// What is known of each real that is supervised.
-pub type RealSnapshots = HashMap<(VipKey, IpAddr), RealSnapshot>;
+pub type RealSnapshots = HashMap<(VipKey, RealId), RealSnapshot>;
 
 /// What is known of a real.
 #[derive(Clone, Debug, Default)]

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::IpAddr,
     sync::Arc,
 };
 
@@ -17,6 +16,7 @@ use lb_clients::{
     load::{self, reading::Subject},
     shedding::{ShedRequest, Shedder},
 };
+use lb_model::vip::RealId;
 use lb_model::{
     check::Via,
     intent::{RealSpec, Vip},
@@ -24,7 +24,7 @@ use lb_model::{
 };
 
 /// Marks of the sockets that reach reals through the tunnel.
-pub(super) type Marks = HashMap<IpAddr, u32>;
+pub(super) type Marks = HashMap<RealId, u32>;
 
 /// What all tasks need.
 pub(super) struct Tasks {
@@ -63,7 +63,7 @@ pub(super) struct RealTasks {
 /// The real that tasks work for.
 pub(super) struct RealContext<'a> {
     pub(super) vip: &'a Vip,
-    pub(super) address: IpAddr,
+    pub(super) address: RealId,
     pub(super) real: &'a RealSpec,
     /// Mark of sockets that reach it through the tunnel; `None` if no socket does.
     pub(super) mark: Option<u32>,

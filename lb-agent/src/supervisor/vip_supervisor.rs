@@ -2,12 +2,15 @@
 
 use std::{
     collections::BTreeMap,
-    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use lb_model::{duration, intent::Vip, vip::VipKey};
+use lb_model::{
+    duration,
+    intent::Vip,
+    vip::{RealId, VipKey},
+};
 
 use super::{
     figures::{AWAITING_PROBE, ProbeCounts, RealFigures, VipFigures, limit_name},
@@ -46,7 +49,7 @@ const NOTABLE: f64 = 0.2;
 pub(super) struct VipSupervisor {
     vip: Arc<Vip>,
     steering: VipSteering,
-    reals: BTreeMap<IpAddr, Real>,
+    reals: BTreeMap<RealId, Real>,
     /// The weights that the owner was last given.
     last_applied: Option<Steered>,
     due: Instant,
@@ -81,13 +84,13 @@ impl VipSupervisor {
         tasks: &Tasks,
     ) -> Self {
         let mut vip_steering = VipSteering::new(steering(&vip));
-        let last: Vec<(IpAddr, u32, u32)> = resumed
+        let last: Vec<(RealId, u32, u32)> = resumed
             .iter()
             .flat_map(|steered| &steered.reals)
             // Reals that were down count as new when they come back.
             .filter(|(_, steered)| steered.up)
             .filter_map(|(address, steered)| {
-                let real = vip.reals.get(&(*address).into())?;
+                let real = vip.reals.get(address)?;
                 Some((*address, real.spec.weight, steered.weight))
             })
             .collect();
@@ -124,12 +127,11 @@ impl VipSupervisor {
     fn update_reals(&mut self, first: bool, had: Option<&Steered>, marks: &Marks, tasks: &Tasks) {
         let vip = Arc::clone(&self.vip);
         self.reals
-            .retain(|address, _| vip.reals.contains_key(&(*address).into()));
-        self.pace
-            .keep(|real| vip.reals.contains_key(&(*real).into()));
+            .retain(|address, _| vip.reals.contains_key(address));
+        self.pace.keep(|real| vip.reals.contains_key(real));
         let served = self.reals.values().any(|real| real.state == State::Up);
         for (id, real) in &vip.reals {
-            let (address, spec) = (id.address, &real.spec);
+            let (address, spec) = (*id, &real.spec);
             let now = Instant::now();
             // The last state of a real that cannot be probed says nothing of its state now.
             let reached = marks.contains_key(&address) || !is_tunnelled(&vip, spec);
@@ -189,7 +191,7 @@ impl VipSupervisor {
 
     /// Drops the tasks of reals that have ended by themselves, a fault of this program, and names them. An update of the VIP
     /// starts them again.
-    pub(super) fn drop_ended(&mut self) -> Vec<(IpAddr, String)> {
+    pub(super) fn drop_ended(&mut self) -> Vec<(RealId, String)> {
         let reals = self.reals.iter_mut();
         reals
             .flat_map(|(address, real)| {
@@ -215,21 +217,21 @@ impl VipSupervisor {
     }
 
     /// The parts to shed that are due between two steps, per real.
-    pub(super) fn shed_part(&mut self, now: Instant) -> Vec<(IpAddr, u32)> {
+    pub(super) fn shed_part(&mut self, now: Instant) -> Vec<(RealId, u32)> {
         self.pace.take(now)
     }
 
     /// Reals that may have flows left to shed.
-    pub(super) fn paced(&self) -> Vec<IpAddr> {
+    pub(super) fn paced(&self) -> Vec<RealId> {
         self.pace.reals().collect()
     }
 
     /// Reals that are probed through the tunnel.
-    pub(super) fn tunnelled(vip: &Vip) -> Vec<IpAddr> {
+    pub(super) fn tunnelled(vip: &Vip) -> Vec<RealId> {
         vip.reals
             .iter()
             .filter(|(_, real)| is_tunnelled(vip, &real.spec))
-            .map(|(id, _)| id.address)
+            .map(|(id, _)| *id)
             .collect()
     }
 
@@ -275,7 +277,7 @@ impl VipSupervisor {
         now: Instant,
         time: Duration,
         counts: &AllFlowCounts,
-    ) -> (Option<WeightUpdate>, Vec<(IpAddr, u32)>) {
+    ) -> (Option<WeightUpdate>, Vec<(RealId, u32)>) {
         let Steering {
             period, shed_rate, ..
         } = *self.steering.settings();
@@ -365,8 +367,8 @@ impl VipSupervisor {
 
     /// The observations for steering, of the reals that do not wait.
     fn observed(&self, now: Instant, counts: &AllFlowCounts) -> Vec<Observation> {
-        let observed = |(address, real): (&IpAddr, &Real)| {
-            let spec = &self.vip.reals.get(&(*address).into())?.spec;
+        let observed = |(address, real): (&RealId, &Real)| {
+            let spec = &self.vip.reals.get(address)?.spec;
             let counts = counts.get(&(self.vip.address, *address));
             Some(Observation {
                 address: *address,
@@ -465,7 +467,7 @@ impl VipSupervisor {
     }
 
     /// Tells watchers something of a real, with the weights that the owner has.
-    pub(super) fn tell(&self, real: IpAddr, cause: String) -> Option<WeightUpdate> {
+    pub(super) fn tell(&self, real: RealId, cause: String) -> Option<WeightUpdate> {
         Some(WeightUpdate {
             vip: self.vip.address,
             steered: Some(self.last_applied.clone()?),
@@ -475,7 +477,7 @@ impl VipSupervisor {
     }
 
     /// What is known of its reals.
-    pub(super) fn snapshots(&self) -> impl Iterator<Item = ((VipKey, IpAddr), RealSnapshot)> + '_ {
+    pub(super) fn snapshots(&self) -> impl Iterator<Item = ((VipKey, RealId), RealSnapshot)> + '_ {
         let now = Instant::now();
         self.reals.iter().map(move |(address, real)| {
             let load = real.readings.load(now);

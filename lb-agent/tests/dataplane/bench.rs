@@ -13,7 +13,7 @@ use std::{
 
 use lb_dataplane::netlink::NextHops;
 use lb_dataplane::{
-    Dataplane, DataplaneError, KernelDataplane, ServiceSpec, Simulation, WhenEmpty, detach,
+    Dataplane, DataplaneError, KernelDataplane, ServiceSpec, Simulation, Terms, detach,
     options::{Options, XdpMode},
 };
 use lb_model::options::{Forward, Track};
@@ -150,11 +150,11 @@ pub fn service(vip: &str, reals: &[&str], slots: u16) -> ServiceSpec {
     ServiceSpec {
         vip: vip.parse().unwrap(),
         forward: Forward::Ipip,
+        terms: Terms::default(),
         track: Track::Exceptions,
         window: Duration::from_secs(60),
         reals: reals.iter().map(|real| real.parse().unwrap()).collect(),
         down: BTreeMap::new(),
-        when_empty: WhenEmpty::Drop,
         ring: (0..slots)
             .map(|slot| if count == 0 { 0 } else { slot % count })
             .collect::<Arc<[u16]>>(),
@@ -176,6 +176,9 @@ pub fn frame(source: &str, source_port: u16, vip: &str, syn: bool) -> Vec<u8> {
             ip.udp(source_port, vip.port)
                 .write(&mut bytes, b"hello")
                 .unwrap();
+        }
+        lb_model::vip::Protocol::Sctp | lb_model::vip::Protocol::TcpUdp => {
+            unreachable!("the tests have VIPs of TCP and of UDP")
         }
         lb_model::vip::Protocol::Tcp => {
             let tcp = ip.tcp(source_port, vip.port, 1, 1_000);

@@ -16,7 +16,7 @@ use lb_common::{
 use lb_dataplane::{Dataplane as _, KernelDataplane, detach};
 
 use crate::bench::{Bench, frame, service, simulate_until};
-use crate::traffic::{Wire, packet_comes_back};
+use crate::traffic::{Outer, Wire, packet_comes_back};
 
 const VIP: &str = "192.0.2.1:9000/udp";
 
@@ -89,7 +89,7 @@ fn is_rejected(case: &str, words: &[&str], spoil: impl Fn(&Path)) {
     });
     drop(plane);
     let wire = Wire::of(&bench);
-    packet_comes_back(&bench, &wire, VIP);
+    packet_comes_back(&bench, &wire, VIP, Outer::Ip4);
     let folder = bench.pins.join("maps-1");
     spoil(&folder);
 
@@ -102,7 +102,7 @@ fn is_rejected(case: &str, words: &[&str], spoil: impl Fn(&Path)) {
     }
     assert_eq!(pinned(&bench.pins), before, "{case}");
     assert_eq!(meta_of_any(&folder), record, "{case}");
-    packet_comes_back(&bench, &wire, VIP);
+    packet_comes_back(&bench, &wire, VIP, Outer::Ip4);
 
     assert_eq!(
         detach(&bench.pins, false).unwrap(),

@@ -148,7 +148,7 @@ pub fn a_new_agent_adopts_the_dead_too() {
     let bench = Bench::new();
     let mut plane = bench.start();
     let mut wanted = service(VIP, &REALS, 256);
-    wanted.when_empty = WhenEmpty::Reset;
+    wanted.terms.when_empty = WhenEmpty::Reset;
     plane.set_service(&wanted).unwrap();
     let vip = wanted.vip;
     plane.shed(&vip, wanted.reals[2], 5).unwrap();

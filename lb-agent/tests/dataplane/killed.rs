@@ -42,6 +42,7 @@ fn id(address: &str) -> Option<v1::VipId> {
         address: address.to_owned(),
         port: 80,
         protocol: v1::Protocol::Tcp.into(),
+        ..v1::VipId::default()
     })
 }
 
@@ -295,11 +296,7 @@ pub fn a_killed_agent_forgets_nothing_it_acknowledged() {
     let services = bench.start().services();
     let expected: Vec<VipKey> = wanted
         .keys()
-        .map(|address| VipKey {
-            address: address.parse().unwrap(),
-            port: 80,
-            protocol: Protocol::Tcp,
-        })
+        .map(|address| VipKey::new(address.parse().unwrap(), 80, Protocol::Tcp))
         .collect();
     let mut services: Vec<String> = services.iter().map(ToString::to_string).collect();
     let mut expected: Vec<String> = expected.iter().map(ToString::to_string).collect();

@@ -46,6 +46,7 @@ fn main() -> ExitCode {
             migration::a_migration_that_is_killed_is_finished_by_the_next,
             migration::classes_of_exceptions_are_given_up_for_other_builds,
             migration::only_one_process_has_the_pins,
+            migration::migrated_programs_use_the_port_of_the_configuration,
             traffic::no_packet_is_lost_while_tables_grow_and_agents_change,
         ])
         .run()

@@ -15,11 +15,12 @@ use lb_common::tables::{
 };
 use lb_dataplane::{
     Dataplane as _, KernelDataplane, Migration, ServiceSpec, Simulation, WhenEmpty, migrate,
+    options::Options,
 };
 use lb_model::options::{Forward, OnDown, Track};
 
 use crate::bench::{Bench, frame, service};
-use crate::traffic::{Sender, Wire, packet_comes_back, reals_are_reachable};
+use crate::traffic::{Outer, Sender, Wire, packet_comes_back, reals_are_reachable};
 
 const PREVIOUS: u32 = v2::LAYOUT_VERSION;
 const VIP: &str = "192.0.2.1:9000/udp";
@@ -27,6 +28,14 @@ const VIP: &str = "192.0.2.1:9000/udp";
 /// Interfaces in the order of the options.
 fn interfaces() -> [String; 2] {
     ["front", "back"].map(str::to_owned)
+}
+
+/// The options of a configuration that names no interface.
+fn unordered(bench: &Bench) -> Options {
+    Options {
+        interfaces: Vec::new(),
+        ..bench.options()
+    }
 }
 
 fn migration(from: u32, to: u32) -> Option<Migration> {
@@ -102,7 +111,7 @@ pub fn no_packet_is_lost_or_moved_while_tables_change_their_layout() {
             assert_eq!(entries, 64);
             drop(plane);
             assert_eq!(
-                migrate(&bench.pins, PREVIOUS, &interfaces()).unwrap(),
+                migrate(&bench.options(), PREVIOUS).unwrap(),
                 migration(LAYOUT_VERSION, PREVIOUS)
             );
             assert_eq!(pinned_layout(&bench), PREVIOUS);
@@ -135,7 +144,7 @@ fn services() -> Vec<ServiceSpec> {
     tcp.ring = (0..256)
         .map(|slot| if slot % 3 == 0 { 0 } else { 2 })
         .collect();
-    tcp.when_empty = WhenEmpty::Reset;
+    tcp.terms.when_empty = WhenEmpty::Reset;
     let mut v6 = service("[fd00::1]:443/tcp", &["fd07::2", "10.7.0.2"], 256);
     v6.track = Track::All;
     let mut v6_in_v4 = service("192.0.2.3:80/tcp", &["fd07::2"], 256);
@@ -164,7 +173,11 @@ fn simulated(plane: &mut KernelDataplane) -> Vec<Simulation> {
     clients
         .iter()
         .flat_map(|(vip, client)| (1..60).map(move |port| frame(client, port, vip, port % 2 == 0)))
-        .map(|frame| plane.simulate(None, &frame).unwrap())
+        .map(|frame| Simulation {
+            // It tells times, which pass.
+            slot: None,
+            ..plane.simulate(None, &frame).unwrap()
+        })
         .collect()
 }
 
@@ -212,13 +225,13 @@ pub fn everything_is_as_before_after_a_way_there_and_back() {
     );
     assert!(unsettled > 0);
     drop(plane);
-    migrate(&bench.pins, PREVIOUS, &[]).unwrap();
+    migrate(&unordered(&bench), PREVIOUS).unwrap();
     // Again: nothing is left to do, and it does no harm.
     assert_eq!(
-        migrate(&bench.pins, PREVIOUS, &interfaces()).unwrap(),
+        migrate(&bench.options(), PREVIOUS).unwrap(),
         migration(PREVIOUS, PREVIOUS)
     );
-    migrate(&bench.pins, LAYOUT_VERSION, &interfaces()).unwrap();
+    migrate(&bench.options(), LAYOUT_VERSION).unwrap();
     let mut plane = bench.start();
     let status = plane.status();
     assert!(status.adopted);
@@ -275,11 +288,9 @@ pub fn a_migration_that_is_killed_is_finished_by_the_next() {
         std::thread::sleep(Duration::from_millis(u64::from(20 + 60 * round)));
         child.kill().unwrap();
         child.wait().unwrap();
-        packet_comes_back(&bench, &wire, VIP);
+        packet_comes_back(&bench, &wire, VIP, Outer::Ip4);
         if round % 4 < 2 {
-            let migrated = migrate(&bench.pins, layout, &interfaces())
-                .unwrap()
-                .unwrap();
+            let migrated = migrate(&bench.options(), layout).unwrap().unwrap();
             assert_eq!(migrated.to, layout);
             assert_eq!(pinned_layout(&bench), layout);
         } else {
@@ -287,7 +298,7 @@ pub fn a_migration_that_is_killed_is_finished_by_the_next() {
             assert!(plane.status().adopted);
             assert_eq!(pinned_layout(&bench), LAYOUT_VERSION);
         }
-        packet_comes_back(&bench, &wire, VIP);
+        packet_comes_back(&bench, &wire, VIP, Outer::Ip4);
     }
 }
 
@@ -362,7 +373,7 @@ pub fn classes_of_exceptions_are_given_up_for_other_builds() {
         assert!(has_classes(&bench));
         sender.wait_sent(200);
         assert_eq!(
-            migrate(&bench.pins, LAYOUT_VERSION, &interfaces()).unwrap(),
+            migrate(&bench.options(), LAYOUT_VERSION).unwrap(),
             migration(LAYOUT_VERSION, LAYOUT_VERSION)
         );
         assert_eq!(pinned_layout(&bench), LAYOUT_VERSION);
@@ -377,9 +388,11 @@ pub fn classes_of_exceptions_are_given_up_for_other_builds() {
 
 pub fn only_one_process_has_the_pins() {
     let bench = Bench::new();
-    assert_eq!(migrate(&bench.pins, PREVIOUS, &[]).unwrap(), None);
+    assert_eq!(migrate(&unordered(&bench), PREVIOUS).unwrap(), None);
     let plane = bench.start();
-    let error = migrate(&bench.pins, PREVIOUS, &[]).unwrap_err().to_string();
+    let error = migrate(&unordered(&bench), PREVIOUS)
+        .unwrap_err()
+        .to_string();
     let pins = bench.pins.display().to_string();
     for word in ["stop that agent first", &pins] {
         assert!(error.contains(word), "{error}");
@@ -387,7 +400,29 @@ pub fn only_one_process_has_the_pins() {
     let second = bench.try_start(bench.options()).err().unwrap().to_string();
     assert!(second.contains("stop that agent first"), "{second}");
     drop(plane);
-    let error = migrate(&bench.pins, LAYOUT_VERSION + 1, &[]).unwrap_err();
+    let error = migrate(&unordered(&bench), LAYOUT_VERSION + 1).unwrap_err();
     assert!(error.to_string().contains("can use layout"), "{error}");
     assert_eq!(pinned_layout(&bench), LAYOUT_VERSION);
+}
+
+pub fn migrated_programs_use_the_port_of_the_configuration() {
+    let bench = Bench::new();
+    let (_passing, _pins) = bench.start_passing();
+    let options = Options {
+        gue_port: 7_000,
+        ..bench.options()
+    };
+    let vip = "192.0.2.1:80/tcp";
+    let wanted = ServiceSpec {
+        forward: Forward::Gue,
+        ..service(vip, &["10.7.0.2"], 256)
+    };
+    let mut plane = bench.try_start(options.clone()).unwrap();
+    plane.set_service(&wanted).unwrap();
+    reals_are_reachable(&mut plane, vip);
+    let wire = Wire::of(&bench);
+    packet_comes_back(&bench, &wire, vip, Outer::Udp(7_000));
+    drop(plane);
+    migrate(&options, LAYOUT_VERSION).unwrap();
+    packet_comes_back(&bench, &wire, vip, Outer::Udp(7_000));
 }

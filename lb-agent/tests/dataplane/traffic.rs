@@ -23,9 +23,28 @@ impl Wire {
     }
 }
 
+/// The outer header of a forwarded packet, over IPv4.
+#[derive(Clone, Copy)]
+pub enum Outer {
+    Ip4,
+    /// With this destination port.
+    Udp(u16),
+}
+
+impl Outer {
+    fn is_of(self, frame: &[u8]) -> bool {
+        frame.len() > 42
+            && frame[12..14] == [8, 0]
+            && match self {
+                Outer::Ip4 => frame[23] == 4,
+                Outer::Udp(port) => frame[23] == 17 && frame[36..38] == port.to_be_bytes(),
+            }
+    }
+}
+
 /// Sends packets of a client to the VIP over the wire until one comes back in an outer header; each is
 /// given a second, the first may meet an interface that is not up yet.
-pub fn packet_comes_back(bench: &Bench, wire: &Wire, vip: &str) {
+pub fn packet_comes_back(bench: &Bench, wire: &Wire, vip: &str, header: Outer) {
     const ATTEMPTS: u32 = 10;
     static NUMBER: AtomicU64 = AtomicU64::new(1);
     let mut buffer = [0; 2_048];
@@ -41,8 +60,7 @@ pub fn packet_comes_back(bench: &Bench, wire: &Wire, vip: &str) {
             let Some(length) = wire.0.receive(&mut buffer).unwrap() else {
                 continue;
             };
-            let outer = length > 34 && buffer[12..14] == [8, 0] && buffer[23] == 4;
-            if outer && buffer[length - 4..length] == number {
+            if header.is_of(&buffer[..length]) && buffer[length - 4..length] == number {
                 return;
             }
         }

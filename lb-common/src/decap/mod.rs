@@ -1,6 +1,7 @@
 //! Decapsulation on a real: takes the balancer's outer header off a packet for one of the real's VIPs.
 //!
-//! IPv4 and IPv6 in either. Everything but IP in IP for a VIP passes untouched: other traffic, tunnels with
+//! IPv4 and IPv6 in either, behind an IP header or an IP and a UDP header (generic UDP encapsulation, variant 1).
+//! Everything but that for a VIP passes untouched: other traffic, tunnels with
 //! another destination inside, fragments and options in the outer header (the balancer sends neither). Only
 //! the inner packet's IP header is checked here; the host's stack checks the rest.
 
@@ -9,8 +10,9 @@ use crate::{
     frame::{Aligned, Fields as _, Frame},
     headers::{
         INNER_OFFSET_V4, INNER_OFFSET_V6, IP, IPPROTO_DSTOPTS, IPPROTO_FRAGMENT, IPPROTO_HOPOPTS,
-        IPPROTO_IPIP, IPPROTO_IPV6, IPPROTO_ROUTING, ethernet, ipv4, ipv6,
+        IPPROTO_IPIP, IPPROTO_IPV6, IPPROTO_ROUTING, IPPROTO_UDP, ethernet, ipv4, ipv6, udp,
     },
+    ip::Family,
     reason::reasons,
 };
 
@@ -24,6 +26,8 @@ pub mod names {
     pub const REASONS: &str = "REASONS";
     /// Array by [`crate::ip::Family`]: the largest TCP segment to announce, `u32`; 0 is no limit.
     pub const SEGMENTS: &str = "SEGMENTS";
+    /// Constant, `u16`: the UDP port of generic UDP encapsulation.
+    pub const GUE_PORT: &str = "GUE_PORT";
 }
 
 pub mod segment;
@@ -31,7 +35,7 @@ pub mod segment;
 /// Addresses of each family that a real can have.
 pub const MAX_VIPS: u32 = 4_096;
 /// Counters of reasons.
-pub const REASON_SLOTS: u32 = 16;
+pub const REASON_SLOTS: u32 = 32;
 
 const _: () = assert!(Reason::ALL.len() <= REASON_SLOTS as usize);
 
@@ -64,15 +68,43 @@ reasons! {
     Congestion = 10, "congestion", Drop;
     /// The driver refused to move the start of the frame.
     NotMoved = 11, "not_moved", Pass;
+    /// IPv4 taken out of UDP over IPv4.
+    Ip4InGue4 = 12, "ip4_in_gue4", Pass;
+    /// IPv6 taken out of UDP over IPv4.
+    Ip6InGue4 = 13, "ip6_in_gue4", Pass;
+    /// IPv4 taken out of UDP over IPv6.
+    Ip4InGue6 = 14, "ip4_in_gue6", Pass;
+    /// IPv6 taken out of UDP over IPv6.
+    Ip6InGue6 = 15, "ip6_in_gue6", Pass;
 }
 
-/// The VIPs of this real.
+/// The addresses that decapsulation is for: on a real its VIPs, inside the tunnel; on a balancer the ends of tunnels.
 pub trait Vips {
+    /// Whether a packet to this outer IPv4 address (network order) is looked into.
+    #[inline(always)]
+    fn ends4(&self, _outer: &[u8; 4]) -> bool {
+        true
+    }
+    /// Whether a packet to this outer IPv6 address (network order) is looked into.
+    #[inline(always)]
+    fn ends6(&self, _outer: &[u8; 16]) -> bool {
+        true
+    }
     /// Whether this IPv4 address (network order) is one.
     fn has4(&self, address: &[u8; 4]) -> bool;
     /// Whether this IPv6 address (network order) is one.
     fn has6(&self, address: &[u8; 16]) -> bool;
+    /// The UDP port of generic UDP encapsulation.
+    #[inline(always)]
+    fn gue_port(&self) -> u16 {
+        udp::GUE_PORT
+    }
 }
+
+/// Offset of the inner packet behind an outer IPv4 and a UDP header.
+const GUE_OFFSET_V4: usize = INNER_OFFSET_V4 + udp::LENGTH;
+/// Offset of the inner packet behind an outer IPv6 and a UDP header.
+const GUE_OFFSET_V6: usize = INNER_OFFSET_V6 + udp::LENGTH;
 
 /// ECN's two bits (RFC 3168 section 5): capable, in two forms, and congestion experienced.
 const ECT_1: u8 = 0b01;
@@ -112,9 +144,12 @@ fn outer4<F: Frame, V: Vips>(frame: &mut F, vips: &V) -> Result<Reason, Reason> 
         .window::<INNER_OFFSET_V4>(0)
         .ok_or(Reason::Malformed)?;
     let protocol = u32::from(header.u8_at::<{ IP + ipv4::PROTOCOL }>());
-    if protocol != IPPROTO_IPIP && protocol != IPPROTO_IPV6 {
+    if protocol != IPPROTO_IPIP && protocol != IPPROTO_IPV6 && protocol != IPPROTO_UDP {
         return Err(Reason::NotTunnel);
     }
+    let mut end = Aligned([0; 4]);
+    end.0
+        .set_u32_at::<0>(header.u32_at::<{ IP + ipv4::DESTINATION }>());
     let first = header.u8_at::<{ IP + ipv4::VERSION }>();
     if first != ipv4::VERSION_AND_LENGTH {
         return Err(if first >> 4 == 4 && first & 0xF > 5 {
@@ -131,10 +166,24 @@ fn outer4<F: Frame, V: Vips>(frame: &mut F, vips: &V) -> Result<Reason, Reason> 
     if length < ipv4::LENGTH || IP + length > room {
         return Err(Reason::Malformed);
     }
+    if !vips.ends4(&end.0) {
+        return Err(Reason::NotTunnel);
+    }
     let outer = Outer {
         length: length - ipv4::LENGTH,
         ecn,
     };
+    if protocol == IPPROTO_UDP {
+        let (outer, family) = gue::<F, V, INNER_OFFSET_V4, GUE_OFFSET_V4>(frame, vips, &outer)?;
+        match family {
+            Family::V4 => inner4::<F, V, GUE_OFFSET_V4>(frame, vips, &outer)?,
+            Family::V6 => inner6::<F, V, GUE_OFFSET_V4>(frame, vips, &outer)?,
+        }
+        return Ok(match family {
+            Family::V4 => Reason::Ip4InGue4,
+            Family::V6 => Reason::Ip6InGue4,
+        });
+    }
     if protocol == IPPROTO_IPIP {
         inner4::<F, V, INNER_OFFSET_V4>(frame, vips, &outer)?;
         Ok(Reason::Ip4InIp4)
@@ -153,7 +202,7 @@ fn outer6<F: Frame, V: Vips>(frame: &mut F, vips: &V) -> Result<Reason, Reason> 
         .window::<INNER_OFFSET_V6>(0)
         .ok_or(Reason::Malformed)?;
     let protocol = u32::from(header.u8_at::<{ IP + ipv6::NEXT_HEADER }>());
-    if protocol != IPPROTO_IPIP && protocol != IPPROTO_IPV6 {
+    if protocol != IPPROTO_IPIP && protocol != IPPROTO_IPV6 && protocol != IPPROTO_UDP {
         return Err(match protocol {
             IPPROTO_FRAGMENT => Reason::Fragment,
             IPPROTO_HOPOPTS | IPPROTO_ROUTING | IPPROTO_DSTOPTS => Reason::Options,
@@ -166,7 +215,26 @@ fn outer6<F: Frame, V: Vips>(frame: &mut F, vips: &V) -> Result<Reason, Reason> 
     if version != 6 || INNER_OFFSET_V6 + length > room {
         return Err(Reason::Malformed);
     }
+    let mut end = Aligned([0; 16]);
+    end.0
+        .set_u64_at::<0>(header.u64_at::<{ IP + ipv6::DESTINATION }>());
+    end.0
+        .set_u64_at::<8>(header.u64_at::<{ IP + ipv6::DESTINATION + 8 }>());
+    if !vips.ends6(&end.0) {
+        return Err(Reason::NotTunnel);
+    }
     let outer = Outer { length, ecn };
+    if protocol == IPPROTO_UDP {
+        let (outer, family) = gue::<F, V, INNER_OFFSET_V6, GUE_OFFSET_V6>(frame, vips, &outer)?;
+        match family {
+            Family::V4 => inner4::<F, V, GUE_OFFSET_V6>(frame, vips, &outer)?,
+            Family::V6 => inner6::<F, V, GUE_OFFSET_V6>(frame, vips, &outer)?,
+        }
+        return Ok(match family {
+            Family::V4 => Reason::Ip4InGue6,
+            Family::V6 => Reason::Ip6InGue6,
+        });
+    }
     if protocol == IPPROTO_IPIP {
         inner4::<F, V, INNER_OFFSET_V6>(frame, vips, &outer)?;
         Ok(Reason::Ip4InIp6)
@@ -174,6 +242,42 @@ fn outer6<F: Frame, V: Vips>(frame: &mut F, vips: &V) -> Result<Reason, Reason> 
         inner6::<F, V, INNER_OFFSET_V6>(frame, vips, &outer)?;
         Ok(Reason::Ip6InIp6)
     }
+}
+
+/// Checks the UDP header at `AT`, behind which the packet is at `INNER`; returns what is behind it, and the family of
+/// the inner packet.
+///
+/// # Errors
+/// [`Reason::NotTunnel`]: it is UDP of another kind.
+#[inline(always)]
+fn gue<F: Frame, V: Vips, const AT: usize, const INNER: usize>(
+    frame: &mut F,
+    vips: &V,
+    outer: &Outer,
+) -> Result<(Outer, Family), Reason> {
+    let header = frame
+        .window::<{ udp::LENGTH }>(AT)
+        .ok_or(Reason::Malformed)?;
+    let [_, _, high, low] = header.u32_at::<{ udp::PORTS }>().to_ne_bytes();
+    if u16::from_be_bytes([high, low]) != vips.gue_port() {
+        return Err(Reason::NotTunnel);
+    }
+    let length = u16::from_be(header.u16_at::<{ udp::DATAGRAM_LENGTH }>()) as usize;
+    if length < udp::LENGTH || length > outer.length {
+        return Err(Reason::Malformed);
+    }
+    // Variant 1 is an IP packet, whose version begins with the variant's bits.
+    let first = frame.window::<1>(INNER).ok_or(Reason::Malformed)?;
+    let family = match first.u8_at::<0>() >> 4 {
+        4 => Family::V4,
+        6 => Family::V6,
+        _ => return Err(Reason::NotTunnel),
+    };
+    let behind = Outer {
+        length: length - udp::LENGTH,
+        ecn: outer.ecn,
+    };
+    Ok((behind, family))
 }
 
 /// Checks the IPv4 packet at `AT` and makes it the frame's.

@@ -1,19 +1,16 @@
 //! IP in IP: the client's packet in an outer header of the real's address family (RFC 2003, RFC 2473).
 
-use super::{Facts, ForwardedPacket, decrement_ttl, set_macs};
+use super::{
+    Facts, ForwardedPacket, decrement_ttl,
+    tunnel::{self, Outer4, Outer6, traffic_class, word},
+};
 use crate::{
-    checksum,
     codegen::{OrRare as _, rare},
     frame::{Fields as _, Frame},
-    headers::{
-        INNER_OFFSET_V4, INNER_OFFSET_V6, IP, IPPROTO_IPIP, IPPROTO_IPV6, ethernet, ipv4, ipv6,
-    },
+    headers::{INNER_OFFSET_V4, INNER_OFFSET_V6, IPPROTO_IPIP, IPPROTO_IPV6, ipv4, ipv6},
     ip::Family,
     reason::Reason,
-    tables::{
-        next_hop::NextHop,
-        real::{OUTER_TTL, Real},
-    },
+    tables::{next_hop::NextHop, real::Real},
 };
 
 /// The mode.
@@ -25,6 +22,7 @@ pub const FACTS: Facts = Facts {
     overhead_v4: ipv4::LENGTH as u32,
     overhead_v6: ipv6::LENGTH as u32,
     families_may_differ: true,
+    translates_ports: false,
 };
 
 /// Puts the packet into an outer header.
@@ -42,8 +40,7 @@ pub fn forward<F: Frame>(
     if packet.ttl <= 1 {
         return Err(rare(Reason::TtlExpired));
     }
-    // Bits that the slot does not depend on, so that the flows of a real vary.
-    let vary = (packet.hash as u32).to_be() & u32::from_ne_bytes(real.source_mask);
+    let vary = tunnel::vary(packet, real);
     if !real.has_ipv6_address() {
         if packet.length > u16::MAX as u32 - ipv4::LENGTH as u32 {
             return Err(rare(Reason::TooLarge));
@@ -102,27 +99,14 @@ fn outer4<F: Frame>(
             window.first_chunk_mut().or_rare(Reason::BadTables)?
         }
     };
-    let total = ((packet.length + ipv4::LENGTH as u32) as u16).to_be();
-    let ttl = u16::from_ne_bytes([OUTER_TTL, protocol]);
-    let first = u16::from_ne_bytes([ipv4::VERSION_AND_LENGTH, tos]);
-    let [a, b, c, d, ..] = real.source;
-    let source = u32::from_ne_bytes([a, b, c, d]) | vary;
-    let [a, b, c, d, ..] = real.address;
-    let destination = u32::from_ne_bytes([a, b, c, d]);
-    // The words that `outer_checksum` leaves out.
-    let sum = real.checksum as u64
-        + word(0, total) as u64
-        + u16::from_ne_bytes([0, tos]) as u64
-        + identity as u64
-        + u16::from_ne_bytes([0, protocol]) as u64
-        + vary as u64;
-    set_macs(window, hop);
-    window.set_u16_at::<{ ethernet::TYPE }>(ethernet::TYPE_IPV4);
-    window.set_u32_at::<{ IP + ipv4::VERSION }>(word(first, total));
-    window.set_u32_at::<{ IP + ipv4::IDENTIFICATION }>(identity);
-    window.set_u32_at::<{ IP + ipv4::TTL }>(word(ttl, !checksum::fold(sum)));
-    window.set_u32_at::<{ IP + ipv4::SOURCE }>(source);
-    window.set_u32_at::<{ IP + ipv4::DESTINATION }>(destination);
+    let outer = Outer4 {
+        tos,
+        identity,
+        protocol,
+        length: packet.length + ipv4::LENGTH as u32,
+        vary,
+    };
+    outer.write(window, real, hop);
     Ok(())
 }
 
@@ -135,8 +119,6 @@ fn outer6<F: Frame>(
     hop: &NextHop,
     vary: u32,
 ) -> Result<(), Reason> {
-    const SOURCE: usize = IP + ipv6::SOURCE;
-    const DESTINATION: usize = IP + ipv6::DESTINATION;
     let (class, protocol);
     let window: &mut [u8; INNER_OFFSET_V6] = match packet.family {
         Family::V4 => {
@@ -161,34 +143,13 @@ fn outer6<F: Frame>(
             window.first_chunk_mut().or_rare(Reason::BadTables)?
         }
     };
-    // Version, class, and a flow label of the hash (RFC 6438), so that routers spread flows too.
-    let first = 6 << 28 | (class as u32) << 20 | (packet.hash as u32 & 0xF_FFFF);
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = real.source;
-    set_macs(window, hop);
-    window.set_u16_at::<{ ethernet::TYPE }>(ethernet::TYPE_IPV6);
-    window.set_u32_at::<{ IP + ipv6::VERSION }>(first.to_be());
-    window.set_u32_at::<{ IP + ipv6::PAYLOAD_LENGTH }>(word(
-        (packet.length as u16).to_be(),
-        u16::from_ne_bytes([protocol, OUTER_TTL]),
-    ));
-    window.set_u64_at::<SOURCE>(u64::from_ne_bytes([a, b, c, d, e, f, g, h]));
-    window.set_u32_at::<{ SOURCE + 8 }>(u32::from_ne_bytes([i, j, k, l]));
-    window.set_u32_at::<{ SOURCE + 12 }>(u32::from_ne_bytes([m, n, o, p]) | vary);
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = real.address;
-    window.set_u64_at::<DESTINATION>(u64::from_ne_bytes([a, b, c, d, e, f, g, h]));
-    window.set_u64_at::<{ DESTINATION + 8 }>(u64::from_ne_bytes([i, j, k, l, m, n, o, p]));
+    let outer = Outer6 {
+        class,
+        protocol,
+        length: packet.length,
+        label: packet.hash as u32,
+        vary,
+    };
+    outer.write(window, real, hop);
     Ok(())
-}
-
-/// Two 16-bit fields in the order they lie in memory.
-#[inline(always)]
-const fn word(first: u16, second: u16) -> u32 {
-    let ([a, b], [c, d]) = (first.to_ne_bytes(), second.to_ne_bytes());
-    u32::from_ne_bytes([a, b, c, d])
-}
-
-/// The traffic class in the first two bytes of an IPv6 header.
-#[inline(always)]
-const fn traffic_class(first: u16) -> u8 {
-    (u16::from_be(first) >> 4) as u8
 }

@@ -18,6 +18,7 @@ pub const FACTS: Facts = Facts {
     overhead_v4: 0,
     overhead_v6: 0,
     families_may_differ: false,
+    translates_ports: false,
 };
 
 /// Rewrites the MAC addresses.

@@ -4,8 +4,11 @@
 //! below, which starts with the mode that most packets take. Its number stands in the records of its reals
 //! ([`Real::mode`]). User space reads the facts, so it needs no knowledge of single modes.
 
+mod gue;
 mod ipip;
 mod l2;
+mod nat;
+mod tunnel;
 
 use crate::{
     codegen::{apart, rare},
@@ -30,6 +33,8 @@ pub struct ForwardedPacket {
     pub ttl: u32,
     /// The flow's ring hash: it varies what lets routers and NICs spread flows.
     pub hash: u64,
+    /// The UDP destination port of the mode `gue`.
+    pub gue_port: u16,
 }
 
 /// What must be known of a forwarding mode to choose it and to fill in a real's record.
@@ -50,6 +55,8 @@ pub struct Facts {
     pub overhead_v6: u32,
     /// Whether a real may have an address of another family than its VIP.
     pub families_may_differ: bool,
+    /// Whether a real's port may differ from the VIP's.
+    pub translates_ports: bool,
 }
 
 impl Facts {
@@ -106,6 +113,10 @@ registry! {
     IPIP = ipip;
     /// The destination MAC address is rewritten.
     L2 = l2;
+    /// In an outer IP and a UDP header.
+    GUE = gue;
+    /// Addresses and ports are translated.
+    NAT = nat;
 }
 
 /// The mode with this number.
@@ -150,7 +161,7 @@ fn decrement_ttl(header: &mut [u8; ipv4::LENGTH]) {
 
 /// Writes both MAC addresses of a frame.
 #[inline(always)]
-fn set_macs<const N: usize>(window: &mut [u8; N], hop: &NextHop) {
+pub(crate) fn set_macs<const N: usize>(window: &mut [u8; N], hop: &NextHop) {
     let [a, b, c, d, e, f] = hop.destination;
     let [g, h, i, j, k, l] = hop.source;
     window.set_u64_at::<{ ethernet::DESTINATION }>(u64::from_ne_bytes([a, b, c, d, e, f, g, h]));

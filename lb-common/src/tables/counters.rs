@@ -49,6 +49,28 @@ impl LookupCounters {
     }
 }
 
+/// A value of [`super::names::SERVER_ID_COUNTERS`]: a service's packets that named a real.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct ServerIdCounters {
+    /// Those that went to the real that they named.
+    pub known: u64,
+    /// Those whose id no real has that is alive. They went the usual way.
+    pub unknown: u64,
+}
+
+impl ServerIdCounters {
+    /// Counts a packet.
+    #[inline(always)]
+    pub const fn count(&mut self, known: bool) {
+        if known {
+            self.known += 1;
+        } else {
+            self.unknown += 1;
+        }
+    }
+}
+
 /// The value of [`super::names::FLOW_COUNTERS`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]

@@ -6,7 +6,8 @@ use super::v2;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct Real {
-    /// The forwarding mode ([`MODE_MASK`]) and [`DOWN`], [`DELETED`], [`RESET`], [`SHED`], [`ADDRESS_V6`].
+    /// The forwarding mode ([`MODE_MASK`]) and [`DOWN`], [`DELETED`], [`RESET`], [`SHED`], [`LIMITED`],
+    /// [`ADDRESS_V6`].
     /// 0: no such real.
     pub flags: u32,
     /// Index of the next hop; 0 is unknown. One store moves the real to another one.
@@ -79,7 +80,10 @@ pub const SHED: u32 = 0x800;
 /// The real's address is IPv6.
 pub const ADDRESS_V6: u32 = 0x1000;
 
-const _: () = assert!(MODE_MASK & (DOWN | DELETED | RESET | SHED | ADDRESS_V6) == 0);
+/// Its service limits the connections that begin.
+pub const LIMITED: u32 = 0x2000;
+
+const _: () = assert!(MODE_MASK & (DOWN | DELETED | RESET | SHED | ADDRESS_V6 | LIMITED) == 0);
 
 const _: () = assert!(size_of::<Real>() == 64);
 

@@ -141,6 +141,17 @@ pub const fn previous_of(slot: Slot) -> Previous {
     }
 }
 
+/// The real that the slot had before, while its window runs; 0: none that counts.
+///
+/// A number at all times, while a [`Previous`] has one in one of its variants only: the compiler may copy what the other
+/// ones do not have, and the kernel rejects a program that copies a register nobody wrote.
+#[must_use]
+#[inline(always)]
+pub const fn previous_real_of(slot: Slot) -> u16 {
+    let high = (slot >> 16) as u16;
+    if high & EXCEPTIONS == 0 { high } else { 0 }
+}
+
 const _: () = assert!(size_of::<Chunk>() == 64);
 const _: () = assert!(
     MAX_REALS <= EXCEPTIONS as u32,
@@ -166,6 +177,11 @@ mod tests {
         for state in states {
             let packed = slot(7, state);
             assert_eq!((real_of(packed), previous_of(packed)), (7, state));
+            let real = match state {
+                Previous::Real(real) => real,
+                Previous::Settled | Previous::Exceptions(_) => 0,
+            };
+            assert_eq!(previous_real_of(packed), real);
         }
         assert_eq!(
             slot(7, Previous::Exceptions(Classes::NONE)),

@@ -36,7 +36,7 @@ impl Trace {
                 self.real = real as u32;
                 self.chosen_by = by as u32;
             }
-            Step::Dropped(..) => {}
+            Step::Dropped(..) | Step::Slot(..) | Step::Entry(..) => {}
             Step::End(reason) => {
                 // A frame with one of these reasons was for no service.
                 if matches!(reason.verdict(), Verdict::Pass) || matches!(reason, Reason::EchoReply)
@@ -53,3 +53,40 @@ impl Trace {
         }
     }
 }
+
+/// What a simulated packet looked up: the one entry of [`super::names::LOOKED_UP`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct LookedUp {
+    /// The stamp of the flow's entry in the flow table ([`super::flow::Flow::stamp`]).
+    pub entry_stamp: u64,
+    /// The real that the entry names; 0: no entry was found.
+    pub entry_real: u32,
+    /// 1 if a slot was read.
+    pub has_slot: u32,
+    /// Place of the slot in the ring table.
+    pub slot_place: u32,
+    /// The slot.
+    pub slot: u32,
+}
+
+impl LookedUp {
+    /// Notes a step of the decision. Nothing is cleared: the record is made empty before each simulation.
+    #[inline(always)]
+    pub const fn note(&mut self, step: Step) {
+        match step {
+            Step::Slot(place, slot) => {
+                self.has_slot = 1;
+                self.slot_place = place;
+                self.slot = slot;
+            }
+            Step::Entry(real, stamp) => {
+                self.entry_real = real as u32;
+                self.entry_stamp = stamp;
+            }
+            _ => {}
+        }
+    }
+}
+
+const _: () = assert!(size_of::<Trace>() == 16 && size_of::<LookedUp>() == 24);

@@ -14,7 +14,7 @@ pub struct Vip4Key {
     pub address: [u8; 4],
     /// Port in network order; 0 is any port.
     pub port: [u8; 2],
-    /// IP protocol: 6, 17, or 1 with port 0 for echo requests.
+    /// IP protocol: 6, 17, 132, or with port 0: 1 for echo requests, [`TUNNEL_END`].
     pub protocol: u8,
 }
 
@@ -25,7 +25,7 @@ pub struct Vip6Key {
     pub address: [u8; 16],
     /// Port in network order; 0 is any port.
     pub port: [u8; 2],
-    /// IP protocol: 6, 17, or 58 with port 0 for echo requests.
+    /// IP protocol: 6, 17, 132, or with port 0: 58 for echo requests, [`TUNNEL_END`].
     pub protocol: u8,
 }
 
@@ -66,8 +66,10 @@ pub const PORT_SHIFT: u32 = 16;
 /// See [`PROTOCOL_SHIFT`].
 pub const ADDRESS_SHIFT: u32 = 32;
 
-/// Protocols that VIPs have: ICMP, TCP, UDP, ICMPv6.
-pub const PROTOCOLS: [u8; 4] = [1, 6, 17, 58];
+/// Protocols that VIPs have: ICMP, TCP, UDP, ICMPv6, SCTP; and that of IPv6 in IP, which stands for the ends of tunnels.
+pub const PROTOCOLS: [u8; 6] = [1, 6, 17, 58, 132, TUNNEL_END];
+/// The protocol of the key, with port 0, of an address for which the balancer takes outer headers off.
+pub const TUNNEL_END: u8 = 41;
 
 /// Three bits that tell [`PROTOCOLS`] from each other. Never 0: a word of 0 is an empty entry.
 #[must_use]

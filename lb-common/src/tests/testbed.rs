@@ -9,13 +9,14 @@ use std::{
 use etherparse::{IpNumber, Ipv4Header, PacketBuilder};
 
 use crate::{
-    forward::{IPIP, L2},
+    forward::{Facts, IPIP, L2},
+    headers::udp::GUE_PORT,
     memory::{Constants, MemFrame, MemTables, Processed, run},
     station,
     tables::{
         config::{ANY_PORT_V4, ANY_PORT_V6},
         next_hop::NextHop,
-        real::{ADDRESS_V6, Real, outer_checksum},
+        real::{ADDRESS_V6, MODE_MASK, Real, outer_checksum},
         ring::{Classes, Previous, slot},
         service::{Service, ring_place},
         vip::{ECHO_SERVICE, Vip4Key, Vip6Key},
@@ -53,6 +54,8 @@ impl Testbed {
             interface_index: INTERFACE,
             ring_seed: 0x5EED_5EED_5EED_5EED,
             flow_secret: [0x0123_4567_89AB_CDEF, 0xFEDC_BA98_7654_3210],
+            gue_port: GUE_PORT,
+            ends_tunnels: false,
         };
         tables.state.station.own.store(station::pack(BALANCER));
         tables.clear_vips(16);
@@ -81,7 +84,12 @@ impl Testbed {
         let (vip, protocol) = vip.rsplit_once('/').unwrap();
         let vip: SocketAddr = vip.parse().unwrap();
         let port = vip.port().to_be_bytes();
-        let protocol = if protocol == "tcp" { 6 } else { 17 };
+        let protocol = match protocol {
+            "tcp" => 6,
+            "udp" => 17,
+            "sctp" => 132,
+            other => panic!("{other} is no protocol of a VIP"),
+        };
         match vip.ip() {
             IpAddr::V4(address) => {
                 let address = address.octets();
@@ -158,8 +166,14 @@ impl Testbed {
     /// Adds a real that is reached by its MAC address.
     pub fn l2_real(&mut self, service: u32, next_hop: u32) -> u16 {
         let real = self.real(service, "10.9.9.9", next_hop);
-        self.tables.reals[real as usize].flags = L2.number;
+        self.set_mode(real, L2);
         real
+    }
+
+    /// Gives a real another forwarding mode.
+    pub fn set_mode(&mut self, real: u16, mode: &Facts) {
+        let real = &mut self.tables.reals[real as usize];
+        real.flags = real.flags & !MODE_MASK | mode.number;
     }
 
     /// Gives every slot of a service the same content.
@@ -223,6 +237,18 @@ pub fn udp4(port: u16) -> Vec<u8> {
         PacketBuilder::ethernet2(ROUTER, BALANCER).ipv4([198, 51, 100, 7], [10, 0, 0, 1], 61);
     let mut bytes = Vec::new();
     packet.udp(port, 53).write(&mut bytes, b"hello").unwrap();
+    bytes
+}
+
+/// A packet of SCTP over IPv4 from port 40000 to a port of 10.0.0.1, with the head of one chunk.
+pub fn sctp4(port: u16, chunk: u8) -> Vec<u8> {
+    let packet =
+        PacketBuilder::ethernet2(ROUTER, BALANCER).ipv4([198, 51, 100, 7], [10, 0, 0, 1], 61);
+    let [a, b] = 40_000_u16.to_be_bytes();
+    let [c, d] = port.to_be_bytes();
+    let body = [a, b, c, d, 1, 2, 3, 4, 5, 6, 7, 8, chunk, 0, 0, 4];
+    let mut bytes = Vec::new();
+    packet.write(&mut bytes, IpNumber::SCTP, &body).unwrap();
     bytes
 }
 

@@ -126,7 +126,10 @@ pub const VERBS: &[Verb] = &[
         "instance.operate",
         Role::Operate,
         Controller,
-        &[Grpc("Controller/OperateInstance")],
+        &[
+            Grpc("Controller/OperateInstance"),
+            Http("POST", "/v1/instances/{instance}/operate"),
+        ],
     ),
     Verb {
         is_audited: false,

@@ -42,31 +42,3 @@ pub fn client(endpoint: &Endpoint) -> Client {
     };
     BalancerClient::new(channel).max_decoding_message_size(MAX_ANSWER)
 }
-
-/// A vip as a message.
-pub fn vip_id(vip: &lb_model::vip::VipKey) -> lb_proto::v1::VipId {
-    use lb_model::vip::Protocol;
-    lb_proto::v1::VipId {
-        address: vip.address.to_string(),
-        port: vip.port.into(),
-        protocol: match vip.protocol {
-            Protocol::Tcp => lb_proto::v1::Protocol::Tcp,
-            Protocol::Udp => lb_proto::v1::Protocol::Udp,
-        }
-        .into(),
-    }
-}
-
-/// A VIP of a message; `None` if it is none.
-pub fn vip_key(id: &lb_proto::v1::VipId) -> Option<lb_model::vip::VipKey> {
-    use lb_model::vip::{Protocol, VipKey};
-    Some(VipKey {
-        address: id.address.parse().ok()?,
-        port: id.port.try_into().ok()?,
-        protocol: match id.protocol() {
-            lb_proto::v1::Protocol::Tcp => Protocol::Tcp,
-            lb_proto::v1::Protocol::Udp => Protocol::Udp,
-            lb_proto::v1::Protocol::Unspecified => return None,
-        },
-    })
-}

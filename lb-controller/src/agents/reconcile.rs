@@ -15,7 +15,7 @@ use tonic::{Code, Status};
 
 use super::{
     AgentState, AllWanted, Endpoint, RealFigures, Standing, WantedReal,
-    client::{Client, client, vip_id, vip_key},
+    client::{Client, client},
 };
 
 /// How often an agent is asked what it knows.
@@ -191,7 +191,7 @@ impl Reconciler {
             let changed = match (known.vips.get(&vip), all.vips.get(&vip)) {
                 (None, Some(spec)) => {
                     let request = v1::AddVipRequest {
-                        id: Some(vip_id(&vip)),
+                        id: Some(lb_proto::vip::vip_id(&vip)),
                         spec: Some(vip_message(spec)),
                         writer: self.writer(),
                     };
@@ -201,7 +201,7 @@ impl Reconciler {
                     if before.as_ref() != Some(spec) && self.given.get(&vip) != Some(spec) =>
                 {
                     let request = v1::UpdateVipRequest {
-                        id: Some(vip_id(&vip)),
+                        id: Some(lb_proto::vip::vip_id(&vip)),
                         spec: Some(vip_message(spec)),
                         update_mask: Some(prost_types::FieldMask {
                             paths: VipSpec::fields()
@@ -215,7 +215,7 @@ impl Reconciler {
                 }
                 (Some(_), None) if all.is_complete => {
                     let request = v1::DeleteVipRequest {
-                        id: Some(vip_id(&vip)),
+                        id: Some(lb_proto::vip::vip_id(&vip)),
                         writer: self.writer(),
                     };
                     match client.delete_vip(request).await {
@@ -326,7 +326,7 @@ impl Reconciler {
         real: WantedReal,
     ) -> Result<(), Status> {
         let request = v1::AddRealRequest {
-            vip: Some(vip_id(&vip)),
+            vip: Some(lb_proto::vip::vip_id(&vip)),
             address: address.to_string(),
             spec: Some(spec(real)),
             writer: self.writer(),
@@ -342,7 +342,7 @@ impl Reconciler {
         real: WantedReal,
     ) -> Result<(), Status> {
         let request = v1::UpdateRealRequest {
-            vip: Some(vip_id(&vip)),
+            vip: Some(lb_proto::vip::vip_id(&vip)),
             address: address.to_string(),
             spec: Some(spec(real)),
             update_mask: Some(prost_types::FieldMask {
@@ -364,7 +364,7 @@ impl Reconciler {
         address: IpAddr,
     ) -> Result<(), Status> {
         let request = v1::DeleteRealRequest {
-            vip: Some(vip_id(&vip)),
+            vip: Some(lb_proto::vip::vip_id(&vip)),
             address: address.to_string(),
             writer: self.writer(),
         };
@@ -383,7 +383,7 @@ impl Reconciler {
         }
         let answer = client.get_stats(v1::GetStatsRequest::default()).await?;
         for vip in answer.into_inner().vips {
-            let Some(key) = vip.id.as_ref().and_then(vip_key) else {
+            let Some(key) = vip.id.as_ref().and_then(lb_proto::vip::vip_of) else {
                 continue;
             };
             if !known.keys().any(|(vip, _)| *vip == key) {
@@ -407,7 +407,7 @@ impl Reconciler {
         }
         let answer = client.explain(v1::ExplainRequest::default()).await?;
         for real in answer.into_inner().reals {
-            let key = real.vip.as_ref().and_then(vip_key);
+            let key = real.vip.as_ref().and_then(lb_proto::vip::vip_of);
             let address = real.real.as_ref().and_then(|one| one.address.parse().ok());
             let (Some(key), Some(address)) = (key, address) else {
                 continue;
@@ -476,7 +476,7 @@ pub(super) async fn list(client: &mut Client, owner: &str) -> Result<Known, Stat
     let answer = client.list_vips(v1::ListVipsRequest::default()).await?;
     let mut known = Known::default();
     for vip in answer.into_inner().vips {
-        let Some(key) = vip.id.as_ref().and_then(vip_key) else {
+        let Some(key) = vip.id.as_ref().and_then(lb_proto::vip::vip_of) else {
             continue;
         };
         let spec = vip.spec.unwrap_or_default();

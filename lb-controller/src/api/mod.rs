@@ -413,17 +413,25 @@ impl Service for Api {
         let operation = match request.operation() {
             v1::Operation::Unspecified => {
                 return Err(Status::invalid_argument(
-                    "operation: not set: give pause, suspend, resume or reboot",
+                    "operation: not set: give pause, suspend, resume, reboot, clone or move",
                 ));
             }
             v1::Operation::Pause => Operation::Pause,
             v1::Operation::Suspend => Operation::Suspend,
             v1::Operation::Resume => Operation::Resume,
             v1::Operation::Reboot => Operation::Reboot,
+            v1::Operation::Clone => Operation::Clone,
+            v1::Operation::Move => Operation::Move(
+                request
+                    .host
+                    .parse()
+                    .map_err(|error| Status::invalid_argument(format!("host: {error}")))?,
+            ),
         };
         let done = self.controller.operate(&name, operation).await;
-        done.map_err(|refusal| refused(&refusal))?;
-        Ok(Response::new(v1::OperateInstanceResponse {}))
+        let made = done.map_err(|refusal| refused(&refusal))?;
+        let name = made.map(|name| name.to_string()).unwrap_or_default();
+        Ok(Response::new(v1::OperateInstanceResponse { name }))
     }
 
     type BackupStream = Pin<Box<dyn Stream<Item = Result<v1::BackupLines, Status>> + Send>>;

@@ -421,6 +421,7 @@ impl Run {
             state: settings.state.clone(),
             agent,
             allow_exec: settings.exec_drivers,
+            receive_at: None,
         };
         let hub = Hub::new(owned, parts.clone());
         // One that has lost its store, or has another's name, must not remove what it finds.
@@ -528,7 +529,6 @@ impl Run {
         let commands = prepared.commands();
         let allow_exec = settings.exec_drivers;
         let executor = Executor::new(controller.clone(), projects.clone(), allow_exec);
-        prepared.start(executor, &parts);
         let environments = Environments::start(
             commands.clone(),
             controller.clone(),
@@ -536,6 +536,8 @@ impl Run {
             allow_exec,
             &parts,
         );
+        // Commands are checked against the quotas in which the environments that there are count.
+        prepared.start(executor, &parts);
         let directory = Directory::new(
             access,
             controller.clone(),

@@ -276,9 +276,14 @@ impl Run {
         let spec = spec.map_err(|error| Stopped::refused(error.to_string()))?;
         let least = spec.scaling.min.max(1);
         let pool = self.pool();
-        self.controller
-            .make(&pool, spec, PoolOwner::Environment)
-            .await?;
+        let make = async |spec| {
+            self.controller
+                .make(&pool, spec, PoolOwner::Environment)
+                .await
+        };
+        self.projects
+            .admit(self.environment.project, &pool, spec, make)
+            .await??;
         let power = self.environment.power;
         self.controller.set_power(&pool, power).await?;
         if power != Power::Running {
@@ -360,7 +365,9 @@ impl Run {
         self.until_gone("its instances are being removed", || {
             self.controller.unmake(&pool, PoolOwner::Environment)
         })
-        .await
+        .await?;
+        self.projects.release(&pool);
+        Ok(())
     }
 
     async fn until_gone<F: Future<Output = Result<bool, Refused>>>(

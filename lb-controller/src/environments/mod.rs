@@ -22,7 +22,8 @@ use lb_commands::{
     },
 };
 use lb_model::{
-    environment::{EnvironmentSpec, EventKind, MemberSpec},
+    environment::{EnvironmentSpec, EventKind, MemberSpec, pool_of_member},
+    pool::PoolName,
     project::ObjectName,
     settings::{FieldError, Map, Settings as _, Value, merged},
 };
@@ -167,6 +168,7 @@ impl Environments {
             projects,
             allow_exec,
         };
+        environments.restore_guests();
         let following = follow::run(environments.clone());
         parts.spawn(FOLLOWER, "environments".to_owned(), following);
         environments
@@ -176,6 +178,24 @@ impl Environments {
     #[must_use]
     pub const fn commands(&self) -> &Commands {
         &self.commands
+    }
+
+    /// Has the pools of members that are there count in the quotas of their projects.
+    fn restore_guests(&self) {
+        let guests: Vec<(u64, PoolName)> = self.commands.read(|state| {
+            let all = state.environments();
+            let pools = all.flat_map(|one| {
+                let members = one.members.iter();
+                members.map(|member| (one.project, pool_of_member(one.id, member.id)))
+            });
+            pools.collect()
+        });
+        for (project, pool) in guests {
+            // A load balancer has no such pool, and one that is being made is admitted by its command.
+            for view in self.controller.views(Some(&pool)).unwrap_or_default() {
+                self.projects.restore_guest(project, view.name, &view.spec);
+            }
+        }
     }
 
     fn project(&self, key: &Key) -> Result<(u64, ObjectName), Refusal> {

@@ -58,6 +58,8 @@ pub struct Place<'a> {
     pub prefer: Option<&'a HostName>,
     /// The host that it is to leave.
     pub leave: Option<&'a HostName>,
+    /// Hosts of which the pool does not know what they have: none of them is taken.
+    pub unlisted: &'a BTreeSet<HostName>,
 }
 
 impl Ledger {
@@ -164,7 +166,7 @@ impl Ledger {
                 // The one before goes first.
                 used: self.used(name).less(own(name).unwrap_or_default()),
                 labels: &room.labels,
-                is_open: room.is_open,
+                is_open: room.is_open && !place.unlisted.contains(name),
                 of_pool: of_pool.get(name).map_or(0, BTreeSet::len),
             })
             .collect();

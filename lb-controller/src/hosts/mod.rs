@@ -435,6 +435,7 @@ impl Hosts {
         pool: &PoolName,
         placement: Option<&Placement>,
         wish: &Homeless,
+        unlisted: &BTreeSet<HostName>,
     ) -> Result<HostName, NoRoom> {
         let Some(placement) = placement else {
             return Ok(HostName::local());
@@ -447,6 +448,7 @@ impl Hosts {
             claim: wish.claim,
             prefer: before.filter(|_| !wish.leaves),
             leave: before.filter(|_| wish.leaves),
+            unlisted,
         })
     }
 

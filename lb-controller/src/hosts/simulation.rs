@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     KINDS,
-    pool::{Health, InstanceRecord, Now, Pool, Readings, Role, Step, StepKind},
+    pool::{Health, InstanceRecord, Now, ORPHAN_GRACE, Pool, Readings, Role, Step, StepKind},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -31,7 +31,7 @@ const HOSTS: usize = 5;
 const INSTANCES: usize = 6;
 /// Of the pool.
 const ADDRESSES: u32 = 20;
-/// Of which each host has room for four.
+/// What each instance takes of its host.
 const CLAIM: Claim = Claim {
     cpu: 500,
     memory: 1 << 28,
@@ -42,6 +42,40 @@ const LOST_AFTER: Duration = Duration::from_secs(5);
 const COLLECTED: Duration = Duration::from_secs(15);
 /// How long the world is left alone in the end: longer than the grace period of orphans, and than the longest pause.
 const PEACE: u32 = 150;
+
+/// What a history is like, besides its number.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    /// How long an instance may be away before the one that stands in for it takes its place. `None`: nothing stands in.
+    stand_in: Option<Duration>,
+    /// The number of instances that a host has room for.
+    room: u64,
+    /// The controller may die while the store is away. The next one starts when the store is back.
+    dies_without_store: bool,
+}
+
+impl Kind {
+    const PLAIN: Kind = Kind {
+        stand_in: None,
+        room: 4,
+        dies_without_store: false,
+    };
+    const STAND_INS: Kind = Kind {
+        stand_in: Some(Duration::from_secs(12)),
+        ..Kind::PLAIN
+    };
+    /// Three hosts can just have all instances, and what the controller knew alone is lost with it.
+    const NARROW: Kind = Kind {
+        room: 2,
+        dies_without_store: true,
+        ..Kind::PLAIN
+    };
+    const NARROW_STAND_INS: Kind = Kind {
+        room: 2,
+        dies_without_store: true,
+        ..Kind::STAND_INS
+    };
+}
 
 /// A machine, as it really is.
 #[derive(Debug, Default)]
@@ -59,9 +93,11 @@ struct Machine {
     instances: BTreeMap<InstanceName, Phase>,
     /// Since when it is connected.
     connected: Option<Duration>,
-    /// It was lost, and since then there was no [`COLLECTED`] in which it was connected, the store took everything, and no call
-    /// timed out.
-    is_uncollected: bool,
+    /// What it had when it was lost the last time. Empty again after [`COLLECTED`] in which it was connected, the store took
+    /// everything, and no call timed out.
+    uncollected: BTreeSet<InstanceName>,
+    /// Instances that no record names, and since when nothing has kept the controller from removing them.
+    unwanted: BTreeMap<InstanceName, Duration>,
     /// When it served nobody the last time.
     idle: Duration,
 }
@@ -77,6 +113,7 @@ impl Machine {
 }
 
 struct World {
+    kind: Kind,
     rng: Rng,
     now: Duration,
     machines: BTreeMap<HostName, Machine>,
@@ -86,6 +123,8 @@ struct World {
     records: BTreeMap<u32, InstanceRecord>,
     last_epoch: u64,
     lost: BTreeSet<HostName>,
+    /// What was stored of `lost`.
+    stored_lost: BTreeSet<HostName>,
     presence: Presence,
     ledger: Ledger,
     room: u64,
@@ -94,6 +133,8 @@ struct World {
     /// Calls that time out, whether they were done or not.
     times_out: bool,
     store_is_away: bool,
+    /// There is no controller.
+    is_dead: bool,
     /// When calls timed out or the store was away the last time.
     hindered: Duration,
     losses: usize,
@@ -106,7 +147,7 @@ fn host(number: usize) -> HostName {
 }
 
 impl World {
-    fn new(seed: u64, stand_in: Option<Duration>) -> Self {
+    fn new(seed: u64, kind: Kind) -> Self {
         let mut map = json!({
             "driver": { "kind": "process" },
             "network": { "port": 80, "bridge": "br0", "range": format!("10.0.0.1-10.0.0.{ADDRESSES}/24"), "delivery": "address" },
@@ -117,12 +158,13 @@ impl World {
                 "min": INSTANCES, "max": INSTANCES, "relaunch_most": "2s", "drain_natural": "0ms", "drain_deadline": "2s",
             },
         });
-        if let Some(time) = stand_in {
+        if let Some(time) = kind.stand_in {
             map["placement"]["stand_in"] = format!("{}s", time.as_secs()).into();
         }
         let spec = PoolSpec::read(map.as_object().unwrap(), &KINDS).unwrap();
         let start = Duration::from_secs(1_000);
         let mut world = World {
+            kind,
             rng: Rng::with_seed(seed),
             now: start,
             machines: BTreeMap::new(),
@@ -131,6 +173,7 @@ impl World {
             records: BTreeMap::new(),
             last_epoch: 0,
             lost: BTreeSet::new(),
+            stored_lost: BTreeSet::new(),
             presence: Presence::default(),
             ledger: Ledger::default(),
             room: 0,
@@ -138,6 +181,7 @@ impl World {
             started: start,
             times_out: false,
             store_is_away: false,
+            is_dead: false,
             hindered: start,
             losses: 0,
             stand_ins: 0,
@@ -164,6 +208,8 @@ impl World {
 
     /// A controller starts, with what was stored.
     fn begin(&mut self) {
+        self.is_dead = false;
+        self.lost.clone_from(&self.stored_lost);
         let mut pool = Pool::new("web".parse().unwrap(), self.spec.clone(), 1);
         pool.last_epoch = self.last_epoch;
         for record in self.records.values() {
@@ -183,6 +229,7 @@ impl World {
         }
         for machine in self.machines.values_mut() {
             machine.connected = None;
+            machine.unwanted.clear();
         }
         self.ledger = Ledger::default();
         self.started = self.now;
@@ -257,7 +304,7 @@ impl World {
                 (true, Some(since))
                     if self.now.saturating_sub(since.max(self.hindered)) >= COLLECTED =>
                 {
-                    machine.is_uncollected = false;
+                    machine.uncollected.clear();
                 }
                 _ => {}
             }
@@ -335,7 +382,7 @@ impl World {
             );
             self.lost.insert(name.clone());
             if let Some(machine) = self.machines.get_mut(&name) {
-                machine.is_uncollected = true;
+                machine.uncollected = machine.instances.keys().cloned().collect();
             }
         }
         let silent = self.presence.hosts();
@@ -360,8 +407,8 @@ impl World {
         let rooms = self.presence.hosts().map(|(name, standing)| {
             let room = HostRoom {
                 capacity: Claim {
-                    cpu: CLAIM.cpu * 4,
-                    memory: CLAIM.memory * 4,
+                    cpu: CLAIM.cpu * self.kind.room,
+                    memory: CLAIM.memory * self.kind.room,
                 },
                 labels: BTreeMap::new(),
                 is_open: standing == Standing::Up,
@@ -425,6 +472,7 @@ impl World {
             self.pool.try_again(self.clock());
         }
         let placement = self.spec.placement.clone().unwrap();
+        let unlisted = self.pool.unlisted().clone();
         for wish in self.pool.homeless(self.clock()) {
             let placed = self.ledger.place(Place {
                 pool: &self.pool.name,
@@ -433,6 +481,7 @@ impl World {
                 claim: wish.claim,
                 prefer: wish.before.as_ref().filter(|_| !wish.leaves),
                 leave: wish.before.as_ref().filter(|_| wish.leaves),
+                unlisted: &unlisted,
             });
             match placed {
                 Ok(host) => self.pool.house(wish.number, host, self.clock()),
@@ -455,6 +504,7 @@ impl World {
             };
         }
         self.last_epoch = self.pool.last_epoch;
+        self.stored_lost.clone_from(&self.lost);
         self.pool.stored();
     }
 
@@ -484,6 +534,7 @@ impl World {
                         .entry(name)
                         .and_modify(|phase| *phase = Phase::Paused);
                 }
+                StepKind::Clone | StepKind::Move => unreachable!("nobody asks for it here"),
                 StepKind::Stop => {
                     let ended = Phase::Ended {
                         status: Some(0),
@@ -510,12 +561,22 @@ impl World {
         }
     }
 
-    /// Of each instance one epoch serves, whatever happens, save for what a host that was lost still has until it has been back
-    /// for [`COLLECTED`] at a stretch: if its connection ends before, or the controller does, nobody could remove it so far.
-    /// Nothing is done about a place whose record cannot be stored, so time without the store does not count either. And no
-    /// host has more than there is room for.
+    /// Checks what must be true at every moment.
     fn check(&mut self) {
         self.check_stand_ins();
+        self.check_epochs();
+        self.check_room();
+        self.check_unwanted();
+        let mut serving = BTreeSet::new();
+        for (slot, _) in self.pool.serving() {
+            assert!(serving.insert(slot.record.name.number));
+        }
+    }
+
+    /// One address leads to one instance: at most one epoch of a number answers on the switch. What a host had when it was lost
+    /// is the exception, until the host has been back for [`COLLECTED`] at a stretch: if its connection or the controller ends
+    /// before, or the store is away, nothing could remove it so far.
+    fn check_epochs(&self) {
         for number in 1..=ADDRESSES {
             let mut live: Vec<(&InstanceName, &HostName, &Machine)> = Vec::new();
             for (name, machine) in self
@@ -530,20 +591,21 @@ impl World {
                 live.extend(running.map(|(one, _)| (one, name, machine)));
             }
             let newest = live.iter().map(|(one, ..)| one.epoch).max();
-            for (one, _, machine) in &live {
-                assert!(
-                    Some(one.epoch) == newest
-                        || machine.is_uncollected
-                        || self.store_is_away
-                        || self.times_out,
-                    "two epochs of one instance serve: {live:?}"
-                );
-            }
+            let mut others = live
+                .iter()
+                .filter(|(one, _, machine)| !machine.uncollected.contains(*one));
+            let is_newest = others
+                .next()
+                .is_none_or(|(one, ..)| Some(one.epoch) == newest);
+            assert!(
+                is_newest && others.next().is_none(),
+                "two epochs of one instance serve: {live:?}"
+            );
         }
-        let mut serving = BTreeSet::new();
-        for (slot, _) in self.pool.serving() {
-            assert!(serving.insert(slot.record.name.number));
-        }
+    }
+
+    /// No host has more than it has room for, neither by the records nor really.
+    fn check_room(&self) {
         for (name, room) in self.ledger.hosts() {
             let on = |slot: &&crate::pool::Slot| {
                 let record = &slot.record;
@@ -551,6 +613,35 @@ impl World {
             };
             let count = self.pool.slots.values().filter(on).count() as u64;
             assert!(count * CLAIM.cpu <= room.capacity.cpu, "{name} has {count}");
+            let there = &self.machines[name].instances;
+            assert!(
+                there.len() as u64 * CLAIM.cpu <= room.capacity.cpu,
+                "{name} really has {there:?}"
+            );
+        }
+    }
+
+    /// What no record names is removed within the grace period, if nothing keeps the controller from it.
+    fn check_unwanted(&mut self) {
+        let (now, hindered) = (self.now, self.hindered);
+        for (host, machine) in &mut self.machines {
+            let since = machine.connected.map(|since| since.max(hindered));
+            let slots = &self.pool.slots;
+            let unwanted = machine.instances.keys().filter(|name| {
+                let slot = slots.get(&name.number);
+                slot.is_none_or(|slot| slot.record.name != **name)
+            });
+            let unwanted: BTreeSet<InstanceName> = unwanted.cloned().collect();
+            machine.unwanted.retain(|name, _| unwanted.contains(name));
+            for name in unwanted {
+                let first = machine.unwanted.entry(name.clone()).or_insert(now);
+                *first = (*first).max(since.unwrap_or(now));
+                let age = now.saturating_sub(*first);
+                assert!(
+                    age <= ORPHAN_GRACE + COLLECTED,
+                    "{name} is left on {host} for {age:?}"
+                );
+            }
         }
     }
 
@@ -581,15 +672,27 @@ impl World {
 
     fn second(&mut self) {
         self.now += SECOND;
+        if self.is_dead {
+            if self.store_is_away {
+                return;
+            }
+            self.begin();
+        }
         self.connections();
         self.judge();
         self.observe();
         self.pool.decide(Some(Readings::default()), self.clock());
         self.place();
         self.store();
-        if self.rng.u32(0..60) == 0 && !self.store_is_away {
-            self.begin();
-            return;
+        if self.rng.u32(0..60) == 0 {
+            if !self.store_is_away {
+                self.begin();
+                return;
+            }
+            if self.kind.dies_without_store {
+                self.is_dead = true;
+                return;
+            }
         }
         for step in self.pool.steps(false, self.clock()) {
             self.act(&step);
@@ -615,8 +718,8 @@ impl World {
 }
 
 /// Plays a history, and returns how often a host was lost in it, and how long instances stood in for others.
-fn play(seed: u64, stand_in: Option<Duration>) -> (usize, usize) {
-    let mut world = World::new(seed, stand_in);
+fn play(seed: u64, kind: Kind) -> (usize, usize) {
+    let mut world = World::new(seed, kind);
     for _ in 0..8 {
         world.second();
     }
@@ -661,24 +764,35 @@ fn play(seed: u64, stand_in: Option<Duration>) -> (usize, usize) {
 }
 
 /// Plays as many histories as are wanted, and returns how often a host was lost in each, and how long instances stood in.
-fn play_all(stand_in: Option<Duration>) -> (f64, f64) {
+fn play_all(kind: Kind) -> (f64, f64) {
     let count = std::env::var("LB_HOST_HISTORIES").map_or(500, |text| text.parse().unwrap());
     let (mut losses, mut stand_ins) = (0, 0);
+    let mut failures = Vec::new();
     for seed in 0..count {
-        let played = std::panic::catch_unwind(|| play(seed, stand_in));
-        let (lost, stood_in) = played.unwrap_or_else(|panic| {
-            panic!("history {seed}: {}", lb_serve::vital::message(&*panic))
-        });
-        losses += lost;
-        stand_ins += stood_in;
+        match std::panic::catch_unwind(|| play(seed, kind)) {
+            Ok((lost, stood_in)) => {
+                losses += lost;
+                stand_ins += stood_in;
+            }
+            Err(panic) => failures.push(format!(
+                "history {seed}: {}",
+                lb_serve::vital::message(&*panic)
+            )),
+        }
     }
+    assert!(
+        failures.is_empty(),
+        "{} of {count} histories failed:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
     let each = |sum: usize| sum as f64 / count as f64;
     (each(losses), each(stand_ins))
 }
 
 #[test]
 fn random_histories_end_with_what_is_wanted() {
-    let (losses, stand_ins) = play_all(None);
+    let (losses, stand_ins) = play_all(Kind::PLAIN);
     // They are about something.
     assert!(losses > 0.1, "{losses} hosts were lost in each history");
     assert!(stand_ins == 0.0);
@@ -686,7 +800,73 @@ fn random_histories_end_with_what_is_wanted() {
 
 #[test]
 fn random_histories_with_stand_ins_end_with_what_is_wanted() {
-    let (losses, stand_ins) = play_all(Some(Duration::from_secs(12)));
+    let (losses, stand_ins) = play_all(Kind::STAND_INS);
     assert!(losses > 0.1, "{losses} hosts were lost in each history");
     assert!(stand_ins > 5.0, "{stand_ins} s in each history");
+}
+
+#[test]
+fn random_histories_of_narrow_hosts_end_with_what_is_wanted() {
+    let (losses, stand_ins) = play_all(Kind::NARROW);
+    assert!(losses > 0.1, "{losses} hosts were lost in each history");
+    assert!(stand_ins == 0.0);
+}
+
+#[test]
+fn random_histories_of_narrow_hosts_with_stand_ins_end_with_what_is_wanted() {
+    let (losses, stand_ins) = play_all(Kind::NARROW_STAND_INS);
+    assert!(losses > 0.1, "{losses} hosts were lost in each history");
+    assert!(stand_ins > 1.0, "{stand_ins} s in each history");
+}
+
+// Histories that failed once. What a number stands for changes with the draws of a history, so each cause also has a test of its
+// own beside the code that was wrong.
+
+/// Two epochs served from a place that had been given up.
+#[test]
+fn history_391_with_stand_ins() {
+    play(391, Kind::STAND_INS);
+}
+
+/// Two epochs served after a restart while the host of the successor was silent.
+#[test]
+fn history_1640() {
+    play(1640, Kind::PLAIN);
+}
+
+/// A lost host was back while the store was away, and was silent again before anything could be removed.
+#[test]
+fn history_1929_with_stand_ins() {
+    play(1929, Kind::STAND_INS);
+}
+
+/// The link of a host was back in the second in which the host was taken for lost.
+#[test]
+fn history_4640_with_stand_ins() {
+    play(4640, Kind::STAND_INS);
+}
+
+/// A lost host was back for four seconds while a new controller waited for first lists.
+#[test]
+fn history_5581() {
+    play(5581, Kind::PLAIN);
+}
+
+/// A lost host was back, and got a new instance before its list told that it was full.
+#[test]
+fn history_107_of_narrow_hosts() {
+    play(107, Kind::NARROW);
+    play(107, Kind::NARROW_STAND_INS);
+}
+
+/// A relaunch without the store was on another host than its stored record, and the controller died.
+#[test]
+fn history_322_of_narrow_hosts() {
+    play(322, Kind::NARROW);
+}
+
+/// What a lost host still had was adopted in the place of its successor, which served elsewhere.
+#[test]
+fn history_1684_of_narrow_hosts() {
+    play(1684, Kind::NARROW);
 }

@@ -61,6 +61,7 @@ impl Asked<'_> {
             claim: self.claim,
             prefer: None,
             leave: None,
+            unlisted: &BTreeSet::new(),
         });
         placed
             .map(|host| host.to_string())
@@ -97,6 +98,28 @@ fn a_host_to_be_avoided_is_taken_when_no_other_has_room() {
     let mut asked = asked(&rooms, &avoid);
     let hosts: Vec<String> = (1..=3).map(|number| asked.place(number).unwrap()).collect();
     assert_eq!(hosts, ["h1", "h2", "h2"]);
+}
+
+#[test]
+fn a_host_of_which_the_pool_knows_no_list_takes_nothing() {
+    let rooms = [room(8.0, 800, "a"), room(0.6, 800, "a")];
+    let (pool, placement) = ("web".parse().unwrap(), placement(json!({})));
+    let mut ledger = fleet(&rooms);
+    let mut place = |number, unlisted: &BTreeSet<HostName>| {
+        ledger.place(Place {
+            pool: &pool,
+            number,
+            placement: &placement,
+            claim: Claim::new(0.5, 100 << 20),
+            prefer: None,
+            leave: None,
+            unlisted,
+        })
+    };
+    let unlisted = BTreeSet::from([host(1)]);
+    assert_eq!(place(1, &unlisted), Ok(host(2)));
+    assert!(place(2, &unlisted).is_err());
+    assert_eq!(place(2, &BTreeSet::new()), Ok(host(1)));
 }
 
 #[test]
@@ -236,6 +259,7 @@ proptest! {
                 Order::Place(pool, number) => {
                     let placed = ledger.place(Place {
                         pool: &pools[pool], number, placement: &placement, claim, prefer: None, leave: None,
+                        unlisted: &BTreeSet::new(),
                     });
                     match placed {
                         Ok(host) => {

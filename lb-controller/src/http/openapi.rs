@@ -78,6 +78,14 @@ const PATHS: &[Path] = &[
         &[("get", "The end of what an instance has printed")],
     ),
     (
+        "/v1/instances/{instance}/operate",
+        "OperateInstanceResponse",
+        &[(
+            "post",
+            "Do something with an instance: `operation` is pause, suspend, resume, reboot, clone or move, which needs a `host`",
+        )],
+    ),
+    (
         "/v1/projects",
         "ListProjectsResponse",
         &[
@@ -330,6 +338,7 @@ pub fn document() -> Value {
         descriptor::<v1::Event>(),
         descriptor::<v1::ListHostsResponse>(),
         descriptor::<v1::ListOrphansResponse>(),
+        descriptor::<v1::OperateInstanceResponse>(),
         descriptor::<v1::HostToken>(),
         descriptor::<v1::ListProjectsResponse>(),
         descriptor::<v1::ListBalancersResponse>(),

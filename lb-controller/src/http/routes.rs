@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     api::convert,
-    controller::Refused,
+    controller::{Operation, Refused},
     metrics::Metrics,
     worker::{PoolView, Report},
 };
@@ -178,6 +178,7 @@ pub async fn route(site: &Site, request: Request<Incoming>) -> Response<Body> {
             Err(response) => Err(response),
         },
         ["v1", "instances", instance, "logs"] => logs(site, instance, &request).await,
+        ["v1", "instances", instance, "operate"] => operate(site, instance, request).await,
         ["v1", "requests"] => projects::envelope(site, request).await,
         ["v1", "hosts"] => hosts::all(site, request).await,
         ["v1", "orphans"] => hosts::orphans(site, &request),
@@ -434,6 +435,29 @@ async fn logs<B>(site: &Site, text: &str, request: &Request<B>) -> Answer {
     let logs = site.controller.logs(&instance, LOGS).await;
     let logs = logs.map_err(|refusal| refused(&refusal))?;
     Ok(respond(StatusCode::OK, "text/plain; charset=utf-8", logs))
+}
+
+/// Does with an instance what the body says.
+async fn operate(site: &Site, text: &str, request: Request<Incoming>) -> Answer {
+    if request.method() != Method::POST {
+        return Err(not_allowed("POST"));
+    }
+    let instance: InstanceName = text.parse().map_err(|error: lb_model::pool::NameError| {
+        problem(StatusCode::NOT_FOUND, &error.to_string())
+    })?;
+    let mut map = object(request.into_body()).await?;
+    let (word, host) = (map.remove("operation"), map.remove("host"));
+    nothing_left(&map, "operation and host")?;
+    let word = word.as_ref().and_then(Value::as_str).unwrap_or_default();
+    let operation = Operation::parse(word, host.as_ref().and_then(Value::as_str));
+    let operation = operation.map_err(|why| {
+        let field = why.split(':').next().map(str::to_owned);
+        refusal(StatusCode::UNPROCESSABLE_ENTITY, &why, field.as_ref())
+    })?;
+    let done = site.controller.operate(&instance, operation).await;
+    let made = done.map_err(|refusal| refused(&refusal))?;
+    let name = made.map(|name| name.to_string()).unwrap_or_default();
+    Ok(ok(&to_json(&v1::OperateInstanceResponse { name })))
 }
 
 async fn demand(site: &Site, text: &str, request: Request<Incoming>) -> Answer {

@@ -48,6 +48,7 @@ impl Pool {
                 return;
             }
         }
+        self.end_moves(now);
         self.stand_in(now);
         self.relaunch(now);
         self.replace(now);
@@ -311,6 +312,7 @@ impl Pool {
             host: self.spec.placement.is_none().then(HostName::local),
             next: None,
             stands_for: None,
+            cloned_from: None,
             claim: Claim::of(&self.spec),
         };
         let mut slot = Slot::new(record, now);
@@ -403,6 +405,8 @@ impl Pool {
                 ScalingPhase::Dead(Some(Duration::ZERO))
             }
             Role::Spare => ScalingPhase::Spare,
+            Role::Moving if slot.serves_while_it_moves() => ScalingPhase::Serving,
+            Role::Moving => ScalingPhase::Dead(Some(Duration::ZERO)),
             Role::Serving => match slot.vitality(now) {
                 Vitality::Alive => ScalingPhase::Serving,
                 Vitality::Starting => ScalingPhase::Starting,

@@ -1,6 +1,6 @@
 //! The hosts of a pool's instances: which one has which, and what follows when one is silent, lost, or to be left.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use lb_model::host::HostName;
 use lb_steering::scaling::relaunch_budget;
@@ -18,7 +18,8 @@ pub struct Orphan {
     pub host: HostName,
     /// Since when it was seen, monotonic.
     pub since: Duration,
-    /// Whether its record was removed while its host was lost: then it goes without a grace period.
+    /// Whether its record was removed, or its place was given to another host, while its host was lost. Then it goes without a
+    /// grace period.
     pub is_given_up: bool,
 }
 
@@ -60,6 +61,7 @@ impl Pool {
     /// A host is lost: what it had is dead. What it still has, when it comes back, is of an earlier epoch or nobody's.
     pub fn lose(&mut self, host: &HostName) {
         self.lost.insert(host.clone());
+        self.unlisted.insert(host.clone());
         self.awaited.remove(host);
         self.has_list |= self.awaited.is_empty();
         self.silent.remove(host);
@@ -97,6 +99,13 @@ impl Pool {
             None => (!is_placed).then(HostName::local),
         };
         slot.fresh_on = slot.left.last().map(|old| old.host.clone());
+    }
+
+    /// The hosts that have not listed since they were lost. A host that is back gets no instance before its list tells what it
+    /// still has, because that takes room there.
+    #[must_use]
+    pub const fn unlisted(&self) -> &BTreeSet<HostName> {
+        &self.unlisted
     }
 
     /// What needs a host now.

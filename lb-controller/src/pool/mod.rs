@@ -6,6 +6,7 @@
 
 mod decide;
 mod fleet;
+mod moving;
 mod record;
 mod rollout;
 mod slot;
@@ -118,6 +119,8 @@ pub struct Pool {
     pub awaited: BTreeSet<HostName>,
     /// Hosts that have listed since the start of this process.
     listed: BTreeSet<HostName>,
+    /// Hosts that have not listed since they were lost. They may still have instances that no record names, which take room.
+    unlisted: BTreeSet<HostName>,
     /// Why the driver's list is not known, if it is not.
     pub list_trouble: Option<String>,
     /// Whether the driver has listed since the start of this process.
@@ -163,6 +166,7 @@ impl Pool {
             is_alone: false,
             awaited: BTreeSet::from([HostName::local()]),
             listed: BTreeSet::new(),
+            unlisted: BTreeSet::new(),
             list_trouble: None,
             has_list: false,
             last_list: 0,
@@ -201,7 +205,11 @@ impl Pool {
     pub fn observe(&mut self, host: &HostName, listed: &[Listed], began: u64, now: Now) {
         // Taken before instances that the store does not know raise `last_epoch`.
         self.stored_epoch.get_or_insert(self.last_epoch);
-        if self.listed.insert(host.clone()) {
+        let was_lost = self.unlisted.remove(host);
+        let is_first = self.listed.insert(host.clone());
+        if was_lost {
+            self.try_again(now);
+        } else if is_first {
             self.adopt(host, listed);
         }
         self.awaited.remove(host);
@@ -220,9 +228,11 @@ impl Pool {
                     slot.see(host, one, began);
                 }
                 // A number or an epoch that no record has given out.
-                _ => {
+                slot => {
                     seen.insert(one.name.clone());
-                    let is_given_up = self.is_given_up(&one.name);
+                    // Its place was given to another host, so two instances have one address.
+                    let is_replaced = was_lost && slot.is_some();
+                    let is_given_up = is_replaced || self.is_given_up(&one.name);
                     self.orphans
                         .entry(one.name.clone())
                         .or_insert_with(|| Orphan {
@@ -251,7 +261,8 @@ impl Pool {
     }
 
     /// Takes up instances that are further than their records, as an earlier process left them that relaunched without its
-    /// store: what the driver lists is the truth.
+    /// store: what the driver lists is the truth. What a host has that was lost in the meantime is not taken up, because its
+    /// places have successors on other hosts.
     fn adopt(&mut self, host: &HostName, listed: &[Listed]) {
         let mut events = Vec::new();
         for one in listed.iter().filter(|one| one.name.pool == self.name) {
@@ -310,16 +321,22 @@ impl Pool {
         for number in std::mem::take(&mut self.dirty) {
             if let Some(slot) = self.slots.get_mut(&number) {
                 slot.is_stored = true;
+                slot.stored_host.clone_from(&slot.record.host);
                 slot.is_relaunch = false;
             }
         }
         self.store_is_away = false;
     }
 
-    /// Whether nothing may be done about a slot before its record is stored. A relaunch may, while the store does not work: its
-    /// instance has the number of a stored one, and the next process finds it by that ([`Pool::observe`]).
+    /// Whether nothing may be done about a slot before its record is stored. A relaunch on the host that the stored record names
+    /// may, while the store does not work: the next process waits for the list of that host before it does anything about the
+    /// slot, and adopts what it finds there ([`Pool::observe`]). On another host the relaunch waits for the store. That host
+    /// may be silent when the next process starts, which would then launch the stored instance beside the one that runs.
     fn waits_for_store(&self, number: u32, slot: &Slot) -> bool {
-        let may_go = self.store_is_away && slot.is_relaunch && slot.is_stored;
+        let may_go = self.store_is_away
+            && slot.is_relaunch
+            && slot.is_stored
+            && slot.record.host == slot.stored_host;
         self.dirty.contains(&number) && !may_go
     }
 
@@ -344,6 +361,7 @@ impl Pool {
             .values()
             .filter_map(|slot| match slot.record.role {
                 Role::Serving if slot.is_alive() => Some((slot, Standing::Serving)),
+                Role::Moving if slot.serves_while_it_moves() => Some((slot, Standing::Serving)),
                 Role::Draining | Role::Replacing if slot.is_up() => {
                     let is_over = slot.drain.as_ref().is_some_and(|drain| drain.is_over);
                     let standing = if is_over {
@@ -381,6 +399,8 @@ impl Pool {
                 return Err("it is about to end");
             }
             (Role::Spare, _) => return Err("it is a spare, which does not serve"),
+            (Role::Moving, Role::Serving) if slot.step.is_none() => {}
+            (Role::Moving, _) => return Err("it moves to another host; ask again when it has"),
             (before, Role::Serving) if before.is_held() => slot.begin_anew(now),
             _ => {}
         }
@@ -413,6 +433,9 @@ impl Pool {
         };
         if slot.record.role == role {
             return;
+        }
+        if slot.record.role == Role::Moving {
+            slot.give_up_move();
         }
         slot.record.role = role;
         slot.record.since = now.unix;

@@ -33,6 +33,8 @@ pub enum Role {
     Suspended,
     /// To be stopped and started, and to serve again.
     Rebooting,
+    /// To move to the host in `next` while it runs, and to serve on.
+    Moving,
 }
 
 impl Role {
@@ -54,6 +56,7 @@ impl fmt::Display for Role {
             Role::Held => "held",
             Role::Suspended => "suspended",
             Role::Rebooting => "rebooting",
+            Role::Moving => "moving",
         })
     }
 }
@@ -83,12 +86,15 @@ pub struct InstanceRecord {
     /// The host that has it; `None` while none has room. It is a reservation of `claim` there, and ends with the record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<HostName>,
-    /// The host that its successor gets, with a reservation there.
+    /// The host that its successor gets, or that it moves to, with a reservation there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<HostName>,
     /// The number of the instance that it stands in for, because the host of that one is away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stands_for: Option<u32>,
+    /// The instance that it is a copy of, until it has another epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloned_from: Option<InstanceName>,
     /// What it may take.
     #[serde(default)]
     pub claim: Claim,

@@ -46,7 +46,7 @@ impl Pool {
                 Role::Spare if !is_current && (!is_manual || slot.record.next.is_some()) => {
                     outdated.push((false, *number));
                 }
-                Role::Replacing => {
+                Role::Replacing | Role::Moving => {
                     of += 1;
                     under_way += 1;
                 }

@@ -122,6 +122,8 @@ pub struct Slot {
     pub unasked: Option<String>,
     /// Whether a record of its place was stored once.
     pub is_stored: bool,
+    /// The host in the record that was stored last.
+    pub stored_host: Option<HostName>,
     /// Whether its record has changed by a relaunch alone since it was stored.
     pub is_relaunch: bool,
 }
@@ -158,6 +160,7 @@ impl Slot {
             category: None,
             unasked: None,
             is_stored: false,
+            stored_host: None,
             is_relaunch: false,
         }
     }
@@ -171,6 +174,7 @@ impl Slot {
             // An instance has its time anew: it may be that nobody has asked it so far.
             launched: now.monotonic,
             is_stored: true,
+            stored_host: record.host.clone(),
             was_healthy: record.was_healthy,
             ..Slot::new(record, now)
         }
@@ -218,7 +222,12 @@ impl Slot {
         if self.is_stale(host, began) {
             return;
         }
-        if listed.name == self.record.name && self.record.host.as_ref() == Some(host) {
+        let is_own = listed.name == self.record.name;
+        if is_own && self.record.role == Role::Moving && self.record.next.as_ref() == Some(host) {
+            // It is on its way there, and is none of an earlier epoch.
+            return;
+        }
+        if is_own && self.record.host.as_ref() == Some(host) {
             if listed.phase.is_up() && !self.was_up {
                 self.was_up = true;
             }
@@ -411,6 +420,7 @@ impl Slot {
             is_up: self.is_up(),
         });
         self.record.is_update = false;
+        self.record.cloned_from = None;
         self.record.name.epoch = epoch;
         self.record.launched = now.unix;
         self.record.generation = generation;

@@ -186,6 +186,7 @@ mod tests {
         /// What runs on each host, and answers.
         running: BTreeMap<HostName, Vec<InstanceName>>,
         away: Vec<HostName>,
+        store_is_away: bool,
     }
 
     fn host(number: u32) -> HostName {
@@ -212,6 +213,7 @@ mod tests {
                 list: 0,
                 running,
                 away: Vec::new(),
+                store_is_away: false,
             };
             bed.pass(4);
             assert_eq!(bed.serving(), ["lb-1-1-1 on h1"]);
@@ -273,12 +275,19 @@ mod tests {
             self.pool.decide(Some(Readings::default()), now);
             for wish in self.pool.homeless(now) {
                 let mut hosts = self.running.keys();
-                let open = hosts.find(|host| !self.away.contains(host));
+                let is_closed = |host: &HostName| {
+                    self.away.contains(host) || self.pool.unlisted().contains(host)
+                };
+                let open = hosts.find(|host| !is_closed(host));
                 if let Some(open) = open.cloned() {
                     self.pool.house(wish.number, open, now);
                 }
             }
-            self.pool.stored();
+            if self.store_is_away {
+                self.pool.store_is_away = true;
+            } else {
+                self.pool.stored();
+            }
             for step in self.pool.steps(false, now) {
                 let names = self.running.get_mut(&step.host).unwrap();
                 match step.kind {
@@ -447,6 +456,51 @@ mod tests {
         bed.pass(4);
         assert_eq!(bed.pool.slots.len(), 0);
         assert_eq!(bed.running[&host(1)], []);
+    }
+
+    #[test]
+    fn a_relaunch_on_another_host_waits_for_the_store() {
+        let mut bed = Bed::new(1);
+        bed.store_is_away = true;
+        bed.cut_off(1);
+        bed.lose(1);
+        bed.pass(5);
+        assert_eq!(bed.running[&host(2)], []);
+        bed.store_is_away = false;
+        bed.pass(3);
+        assert_eq!(bed.serving(), ["lb-1-1-2 on h2"]);
+    }
+
+    #[test]
+    fn what_a_lost_host_has_is_not_adopted_and_goes_at_once() {
+        let mut bed = Bed::new(1);
+        bed.cut_off(1);
+        // An earlier process relaunched it there without the store, so its epoch is greater than that of its successor.
+        let later = InstanceName {
+            epoch: 3,
+            ..bed.running[&host(1)][0].clone()
+        };
+        bed.running.insert(host(1), vec![later]);
+        bed.restart();
+        bed.lose(1);
+        bed.pass(5);
+        assert_eq!(bed.serving(), ["lb-1-1-2 on h2"]);
+        bed.connect(1);
+        bed.pass(2);
+        assert_eq!(bed.serving(), ["lb-1-1-2 on h2"]);
+        assert_eq!(bed.running[&host(1)], []);
+    }
+
+    #[test]
+    fn a_host_that_is_back_takes_nothing_before_it_has_listed() {
+        let mut bed = Bed::new(1);
+        bed.cut_off(1);
+        bed.lose(1);
+        bed.pass(5);
+        bed.connect(1);
+        assert!(bed.pool.unlisted().contains(&host(1)));
+        bed.pass(1);
+        assert!(bed.pool.unlisted().is_empty());
     }
 
     #[test]

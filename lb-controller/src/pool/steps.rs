@@ -45,6 +45,10 @@ pub enum StepKind {
     Suspend,
     /// Stop it, politely, and start it.
     Reboot,
+    /// Make it as another one is.
+    Clone,
+    /// Have another host take it over while it runs.
+    Move,
 }
 
 impl StepKind {
@@ -60,6 +64,8 @@ impl StepKind {
             StepKind::Stop => "stopping",
             StepKind::Suspend => "suspending",
             StepKind::Reboot => "rebooting",
+            StepKind::Clone => "cloning",
+            StepKind::Move => "moving",
         }
     }
 }
@@ -92,6 +98,10 @@ impl Pool {
             if let Some((name, host, kind)) = next {
                 // It cannot be asked.
                 if self.is_away(&host) {
+                    continue;
+                }
+                let next = slot.record.next.as_ref();
+                if kind == StepKind::Move && next.is_none_or(|next| self.is_away(next)) {
                     continue;
                 }
                 let since = now.monotonic.saturating_sub(slot.role_since);
@@ -147,6 +157,8 @@ fn step(slot: &Slot, can_pause: bool, power: Power) -> Option<(InstanceName, Hos
     let name = slot.record.name.clone();
     let seen = slot.seen.as_ref();
     let kind = match (slot.record.role, seen.map(|seen| &seen.phase)) {
+        // It may be there already, or have ended: the step finds out.
+        (Role::Moving, _) => StepKind::Move,
         (Role::Removing, None) => return None,
         (Role::Removing, Some(Phase::Running | Phase::Paused)) => StepKind::Stop,
         (Role::Removing, Some(_)) => StepKind::Remove,
@@ -160,6 +172,7 @@ fn step(slot: &Slot, can_pause: bool, power: Power) -> Option<(InstanceName, Hos
         // One that has ended, or has gone, waits for its relaunch, which gives it another epoch.
         (_, Some(phase)) if has_ended(phase) => return None,
         (_, None) if slot.was_up => return None,
+        (_, None) if slot.record.cloned_from.is_some() => StepKind::Clone,
         (_, None) => StepKind::Create,
         (Role::Spare, Some(Phase::Created)) if !can_pause => return None,
         (Role::Held | Role::Suspended, Some(Phase::Created)) => return None,

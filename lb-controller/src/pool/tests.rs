@@ -170,6 +170,7 @@ impl Machine {
                     self.pool.rebooted(number, self.now);
                 }
             }
+            StepKind::Clone | StepKind::Move => unreachable!("nobody asks for it here"),
             StepKind::Stop => {
                 if let Some((phase, _)) = self.instances.get_mut(&name) {
                     *phase = Phase::Ended {

@@ -144,18 +144,25 @@ impl Pool {
             Role::Held | Role::Suspended => InstanceState::Spare,
             Role::Rebooting => InstanceState::Init,
             Role::Spare => InstanceState::Spare,
-            Role::Serving if power == Power::Suspended => InstanceState::Spare,
+            Role::Serving | Role::Moving if power == Power::Suspended => InstanceState::Spare,
+            // That it stands still for a moment is no failure.
+            Role::Moving if slot.serves_while_it_moves() => state_of(slot.category),
+            Role::Moving => InstanceState::Init,
             Role::Serving => match slot.vitality(now) {
                 Vitality::Starting => InstanceState::Init,
                 Vitality::Unhealthy | Vitality::Ended => InstanceState::Failed,
-                // Until its first score it has nothing to do.
-                Vitality::Alive => match slot.category.unwrap_or(Category::Low) {
-                    Category::Low => InstanceState::Low,
-                    Category::Medium => InstanceState::Medium,
-                    Category::High => InstanceState::High,
-                },
+                Vitality::Alive => state_of(slot.category),
             },
         }
+    }
+}
+
+/// The state of one that serves. Until its first score it has nothing to do.
+fn state_of(category: Option<Category>) -> InstanceState {
+    match category.unwrap_or(Category::Low) {
+        Category::Low => InstanceState::Low,
+        Category::Medium => InstanceState::Medium,
+        Category::High => InstanceState::High,
     }
 }
 

@@ -26,7 +26,7 @@ use std::{
 
 use lb_model::{
     dns::{Label, RecordName},
-    pool::{Placement, PoolName},
+    pool::{Placement, PoolName, PoolSpec},
     project::{BalancerSpec, ObjectName},
     settings::{FieldError, Map, Value},
 };
@@ -349,6 +349,37 @@ impl Projects {
             })
             .await?;
         Ok(self.balancer_view(&self.registry(), &record))
+    }
+
+    /// Gives a project a pool of one of its environments, or other settings of it, if its quota allows that: `make` makes it.
+    ///
+    /// # Errors
+    /// [`OrderError`], if it is not allowed; otherwise what `make` says.
+    pub async fn admit<R>(
+        &self,
+        project: u64,
+        pool: &PoolName,
+        spec: PoolSpec,
+        make: impl AsyncFnOnce(PoolSpec) -> R,
+    ) -> Result<R, OrderError> {
+        // The next order is checked against what this one takes.
+        let _ordering = self.0.ordering.lock().await;
+        {
+            let mut registry = self.registry();
+            registry.check_guest(&Key::Id(project), pool, &spec, self.making())?;
+            registry.put_guest(project, pool.clone(), &spec);
+        }
+        Ok(make(spec).await)
+    }
+
+    /// Takes up a pool of an environment that an earlier process has admitted.
+    pub fn restore_guest(&self, project: u64, pool: PoolName, spec: &PoolSpec) {
+        self.registry().put_guest(project, pool, spec);
+    }
+
+    /// A pool of an environment is gone.
+    pub fn release(&self, pool: &PoolName) {
+        self.registry().remove_guest(pool);
     }
 
     /// The pool behind a load balancer has to be there, and for its project; one that it had before need not.

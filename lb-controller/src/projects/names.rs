@@ -19,6 +19,7 @@ use tokio::sync::{Notify, watch};
 use crate::{
     controller::Controller,
     keeper::{Changes, Keeper},
+    orphans::OrphanKind,
     records::{Counter, Stored, Unreadable},
 };
 
@@ -76,6 +77,8 @@ struct Inner {
     keeper: Keeper,
     counters: Option<Arc<lb_dns::Counters>>,
     push: Option<Push>,
+    /// Whether the store has never had a name.
+    is_new: bool,
     changed: Notify,
     /// What the other server has, as it last said; `None` before it has.
     pushed: Mutex<Option<Pushed>>,
@@ -132,6 +135,7 @@ impl Names {
             keeper,
             counters,
             push,
+            is_new: stored.serial.is_none(),
             changed: Notify::new(),
             pushed: Mutex::default(),
         }));
@@ -236,14 +240,48 @@ impl Names {
         let Some(push) = &self.0.push else {
             return;
         };
+        let orphans = controller.orphans();
+        let server = self.0.spec.push.as_ref();
+        let server = server.map_or_else(String::new, |push| push.server.to_string());
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+        // Names that this process has wanted: it knows when they are wanted no more.
+        let mut known: BTreeSet<RecordName> = BTreeSet::new();
         loop {
             let (serial, names) = {
                 let zone = self.zone();
                 (zone.serial().get(), names_of(&zone))
             };
-            let warning = match push.reconcile(&names).await {
+            known.extend(names.keys().cloned());
+            let mut due = BTreeSet::new();
+            let mut has_left = false;
+            let collect = |strangers: BTreeSet<RecordName>| {
+                let (mut ended, unknown): (BTreeSet<_>, BTreeSet<_>) =
+                    strangers.into_iter().partition(|name| known.contains(name));
+                let shown = unknown.iter().map(|name| (self.full(name), server.clone()));
+                if self.0.is_new && known.is_empty() {
+                    // One that has lost its store must not remove what it finds.
+                    orphans.see_kept(PUSHER, OrphanKind::Name, shown);
+                } else {
+                    let over = orphans.see(PUSHER, OrphanKind::Name, shown);
+                    let over: BTreeSet<String> = over.into_iter().collect();
+                    let is_over = |name: &&RecordName| over.contains(&self.full(name));
+                    due = unknown.iter().filter(is_over).cloned().collect();
+                }
+                has_left = unknown.len() > due.len();
+                ended.extend(due.iter().cloned());
+                ended
+            };
+            let warning = match push.reconcile_with(&names, collect).await {
                 Ok(report) => {
+                    for name in &report.removed {
+                        known.remove(name);
+                        if due.contains(name) {
+                            tracing::warn!(
+                                "nothing refers to the name {name} at {server}: it is removed"
+                            );
+                            orphans.removed(OrphanKind::Name);
+                        }
+                    }
                     let failed = report.failed.iter();
                     let failed: BTreeMap<RecordName, String> = failed
                         .map(|(name, error)| (name.clone(), error.to_string()))
@@ -263,7 +301,8 @@ impl Names {
                 backoff.pause()
             } else {
                 backoff.reset();
-                COMPARE
+                let grace = orphans.grace().filter(|_| has_left);
+                grace.map_or(COMPARE, |grace| grace.min(COMPARE))
             };
             controller.set_warning(WARNING, warning);
             tokio::select! {

@@ -289,8 +289,15 @@ async fn keep(projects: &Projects, record: &BalancerRecord, followed: &Followed)
     let instances = view.map(|view| view.instances).unwrap_or_default();
     let wanted = made.as_ref().ok();
     let mut nodes = Vec::new();
+    let addresses = node::addresses(record, &spec);
     for instance in &instances {
-        nodes.extend(see(projects, record, instance, wanted, followed).await);
+        let mut seen = see(projects, record, instance, wanted, followed).await;
+        if let Some(node) = &mut seen
+            && let Some(address) = addresses.of_clients.nth(instance.number)
+        {
+            node.address = address;
+        }
+        nodes.extend(seen);
     }
     let serving = nodes.iter().filter(|node| node.is_serving).count();
     let least = made.as_ref().map_or(1, |made| made.least as usize);
@@ -352,6 +359,8 @@ struct Made {
 enum Configs {
     /// They are in the folders of the nodes, on this host; by the node's number their checksums.
     Folders(BTreeMap<u32, String>),
+    /// Those of agents in virtual machines: by the node's number their checksums and texts.
+    Agents(BTreeMap<u32, (String, String)>),
     /// All nodes have the same, wherever they are.
     Carried {
         /// The program of the nodes.
@@ -381,7 +390,7 @@ async fn make(
                 .to_owned(),
         );
     }
-    if node::are_machines(nodes) && is_placed {
+    if node::are_machines(nodes) && spec.kind != BalancerKind::Agent && is_placed {
         return Err(
             "its nodes are virtual machines, which run on the controller's own host only; leave `placement` out, or have nodes of \
              another kind"
@@ -393,7 +402,11 @@ async fn make(
         carry(projects, &pool, spec, nodes)?
     } else {
         projects.0.controller.nodes().set_files(&pool, None);
-        Configs::Folders(write(projects, record, spec, nodes).await?)
+        if spec.kind == BalancerKind::Agent {
+            Configs::Agents(write_agents(projects, record, spec, nodes).await?)
+        } else {
+            Configs::Folders(write(projects, record, spec, nodes).await?)
+        }
     };
     let bridge = match &record.leg {
         Some(leg) => Some(projects.bridge_of(leg.subnet)?),
@@ -500,7 +513,8 @@ fn retain_streams(projects: &Projects, is_kept: impl Fn(u64) -> bool) {
 
 /// How many nodes it has addresses for.
 fn most_nodes(record: &BalancerRecord, spec: &BalancerSpec) -> u32 {
-    let most = u32::try_from(record.addresses.len()).unwrap_or(u32::MAX);
+    let most = node::addresses(record, spec).of_clients.len();
+    let most = u32::try_from(most).unwrap_or(u32::MAX);
     most.min(spec.most_nodes())
 }
 
@@ -532,6 +546,36 @@ async fn write(
             checksums.insert(number, checksum(&text));
         }
         Ok(checksums)
+    });
+    written.await.map_err(|error| error.to_string())?
+}
+
+/// Writes what nodes that run agents begin with.
+async fn write_agents(
+    projects: &Projects,
+    record: &BalancerRecord,
+    spec: &BalancerSpec,
+    nodes: &NodeSettings,
+) -> Result<BTreeMap<u32, (String, String)>, String> {
+    let agent = nodes.agent.as_ref();
+    let agent = agent.ok_or("this controller has no `[nodes.agent]` in its configuration file")?;
+    let mut files = Vec::new();
+    for number in 1..=most_nodes(record, spec) {
+        let folder = node::node_folder(&projects.0.means.state, record.id, number);
+        let (start, text) = node::agent_files(record, spec, agent, number)?;
+        files.push((number, folder, start, text));
+    }
+    let written = tokio::task::spawn_blocking(move || -> Result<_, String> {
+        let mut texts = BTreeMap::new();
+        for (number, folder, start, text) in files {
+            for (name, text) in [(node::AGENT_START, &start), (node::AGENT_CONFIG, &text)] {
+                let file = folder.join(name);
+                put(&folder, &file, text)
+                    .map_err(|error| format!("writing {}: {error}", file.display()))?;
+            }
+            texts.insert(number, (checksum(&text), text));
+        }
+        Ok(texts)
     });
     written.await.map_err(|error| error.to_string())?
 }
@@ -589,6 +633,7 @@ async fn see(
     };
     let checksum = wanted.and_then(|made| match &made.configs {
         Configs::Folders(checksums) => checksums.get(&name.number),
+        Configs::Agents(texts) => texts.get(&name.number).map(|(checksum, _)| checksum),
         Configs::Carried { checksum, .. } => Some(checksum),
     });
     let (Some(checksum), Some(made)) = (checksum, wanted) else {
@@ -619,6 +664,10 @@ async fn follow(
 ) -> Result<(), String> {
     if let Configs::Carried { program, text, .. } = configs {
         return tell(projects, name, program, text).await;
+    }
+    if let Configs::Agents(texts) = configs {
+        let (_, text) = texts.get(&name.number).ok_or("it has no configuration")?;
+        return guest::follow_as_agent(&projects.0.controller, name, text).await;
     }
     let folder = node::node_folder(&projects.0.means.state, record.id, name.number);
     let nodes = projects.0.means.making.nodes.as_ref();

@@ -27,14 +27,11 @@ fn claim(
     shared: &SharedSettings,
 ) -> Result<Claim, String> {
     let address = record.addresses.nth(1).ok_or("it has no address")?;
-    let vip = VipKey {
-        address,
-        port: spec.listen_port(),
-        protocol: match spec.protocol {
-            BalancerProtocol::Udp => Protocol::Udp,
-            BalancerProtocol::Tcp | BalancerProtocol::Http => Protocol::Tcp,
-        },
+    let protocol = match spec.protocol {
+        BalancerProtocol::Udp => Protocol::Udp,
+        BalancerProtocol::Tcp | BalancerProtocol::Http => Protocol::Tcp,
     };
+    let vip = VipKey::new(address, spec.listen_port(), protocol);
     let address_of = |host: &HostName| match host {
         HostName::Address(address) => Some(*address),
         HostName::Name(_) => None,

@@ -6,6 +6,7 @@
 //! - `subnet.rs`: the subnets of projects, and who has addresses in them.
 
 pub mod node;
+mod quota;
 mod record;
 mod settings;
 mod subnet;
@@ -17,14 +18,15 @@ mod tests;
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use lb_model::{
-    pool::{AddressRange, Size},
-    project::{BalancerKind, BalancerSpec, ObjectName, ProjectSpec, Quota},
+    pool::{AddressRange, PoolName},
+    project::{BalancerKind, BalancerSpec, ObjectName, ProjectSpec},
     settings::{FieldError, Map, Settings as _, Value, from_map, merged},
 };
 
+use self::quota::Guest;
 pub use self::{
     record::{BalancerRecord, LegRecord, ProjectRecord, SubnetRecord},
-    settings::{Making, NodeSettings, SharedSettings},
+    settings::{AgentNodeSettings, Making, NodeSettings, SharedSettings},
     subnet::{Holder, check_apart},
 };
 use crate::{
@@ -181,19 +183,12 @@ pub struct Registry {
     balancers: BTreeMap<u64, Arc<BalancerRecord>>,
     /// Subnets by id.
     subnets: BTreeMap<u64, SubnetRecord>,
+    /// What pools of environments may take.
+    guests: BTreeMap<PoolName, Guest>,
     /// Addresses of subnets that others than load balancers have, by the subnet's id.
     reserved: BTreeMap<u64, Vec<AddressRange>>,
     /// The last id that was given out.
     last_id: u64,
-}
-
-/// What the nodes of load balancers need together.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Needs {
-    balancers: usize,
-    nodes: u64,
-    cpu: f64,
-    memory: u64,
 }
 
 impl Registry {
@@ -213,6 +208,7 @@ impl Registry {
             projects,
             balancers,
             subnets: BTreeMap::new(),
+            guests: BTreeMap::new(),
             reserved: BTreeMap::new(),
             last_id,
         }
@@ -358,11 +354,7 @@ impl Registry {
         let before = self.open_project(key)?;
         let spec: ProjectSpec =
             from_map(&updated(&before.spec, settings, update)).map_err(Refusal::Invalid)?;
-        check_quota(
-            &before.name,
-            &spec.quota,
-            self.needs(before.id, None, making),
-        )?;
+        self.check_quota(before, &spec.quota, making)?;
         self.check_subnets_of(before, &spec)?;
         Ok(changed(before, &before.spec, spec.to_map(), |spec| {
             ProjectRecord {
@@ -431,6 +423,16 @@ impl Registry {
                 check_placement(&spec, nodes)?;
                 self.free_addresses(&nodes.range, nodes.each, "nodes.range")?
             }
+            BalancerKind::Agent => {
+                let nodes = making.nodes.as_ref().ok_or(Refusal::NoNodes)?;
+                if nodes.agent.is_none() {
+                    let advice = "this controller makes no such nodes; have its operator give `[nodes.agent]` in the configuration file";
+                    return Err(Refusal::Invalid(FieldError::new("kind", spec.kind, advice)));
+                }
+                check_nodes(&spec, nodes.each)?;
+                // Each node has an address of its own besides the one that clients use.
+                self.free_addresses(&nodes.range, 2 * nodes.each, "nodes.range")?
+            }
             BalancerKind::Shared => {
                 let shared = making.shared.as_ref().ok_or(Refusal::NoShared)?;
                 self.free_addresses(&shared.range, 1, "shared.range")?
@@ -477,8 +479,8 @@ impl Registry {
             let advice = "it stays as it was created; create another load balancer";
             return Err(Refusal::Invalid(FieldError::new("kind", spec.kind, advice)));
         }
-        let room = u32::try_from(before.addresses.len()).unwrap_or(u32::MAX);
-        check_nodes(&spec, room)?;
+        let room = node::addresses(before, &spec).of_clients.len();
+        check_nodes(&spec, u32::try_from(room).unwrap_or(u32::MAX))?;
         if let Some(nodes) = &making.nodes {
             check_placement(&spec, nodes)?;
         }
@@ -500,40 +502,6 @@ impl Registry {
     pub fn deleted_balancer(&self, project: &Key, key: &Key) -> Result<BalancerRecord, Refusal> {
         let project = self.project(project)?;
         self.balancer(project, key).map(deleted)
-    }
-
-    fn check_quota_with(
-        &self,
-        project: &ProjectRecord,
-        record: &BalancerRecord,
-        making: &Making,
-    ) -> Result<(), Refusal> {
-        // What is stored was checked.
-        let spec: ProjectSpec = from_map(&project.spec).map_err(Refusal::Invalid)?;
-        let needs = self.needs(project.id, Some(record), making);
-        check_quota(&project.name, &spec.quota, needs)
-    }
-
-    /// What the load balancers of a project need, with this one in the place of the one with its id.
-    fn needs(&self, project: u64, with: Option<&BalancerRecord>, making: &Making) -> Needs {
-        let others = self
-            .balancers_of(project)
-            .filter(|one| !one.is_deleted && with.is_none_or(|with| with.id != one.id));
-        let mut needs = Needs::default();
-        for one in others.chain(with) {
-            // What is stored was checked.
-            let Ok(spec) = BalancerSpec::read(&one.spec, KINDS.probes) else {
-                continue;
-            };
-            let count = spec.most_nodes();
-            needs.balancers += 1;
-            needs.nodes += u64::from(count);
-            if let Some(nodes) = &making.nodes {
-                needs.cpu += nodes.cpu.unwrap_or_default() * f64::from(count);
-                needs.memory += nodes.memory.map_or(0, |size| size.0) * u64::from(count);
-            }
-        }
-        needs
     }
 
     /// The first addresses of a range, so many, that no load balancer has.
@@ -644,42 +612,4 @@ fn check_placement(spec: &BalancerSpec, nodes: &NodeSettings) -> Result<(), Refu
         "given",
         advice,
     )))
-}
-
-fn check_quota(project: &ObjectName, quota: &Quota, needs: Needs) -> Result<(), Refusal> {
-    let over = |what, most: String, wanted: String| Refusal::Quota {
-        project: project.clone(),
-        what,
-        most,
-        wanted,
-    };
-    if needs.balancers > quota.balancers as usize {
-        return Err(over(
-            "load balancers",
-            quota.balancers.to_string(),
-            needs.balancers.to_string(),
-        ));
-    }
-    if needs.nodes > u64::from(quota.nodes) {
-        return Err(over(
-            "nodes",
-            quota.nodes.to_string(),
-            needs.nodes.to_string(),
-        ));
-    }
-    if let Some(most) = quota.cpu
-        && needs.cpu > most
-    {
-        return Err(over("CPUs", most.to_string(), needs.cpu.to_string()));
-    }
-    if let Some(most) = quota.memory
-        && needs.memory > most.0
-    {
-        return Err(over(
-            "of memory",
-            most.to_string(),
-            Size(needs.memory).to_string(),
-        ));
-    }
-    Ok(())
 }

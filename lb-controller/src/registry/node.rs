@@ -1,4 +1,4 @@
-//! What a load balancer's nodes are made from, purely: their pool, and the configuration file of the proxy in them.
+//! What a load balancer's nodes are made from, purely: their pool, and the configuration file of the proxy or the agent in them.
 
 use std::{
     net::SocketAddr,
@@ -6,13 +6,13 @@ use std::{
 };
 
 use lb_model::{
-    pool::{PoolName, PoolSpec},
-    project::{Backend, BalancerProtocol, BalancerSpec, NODE_HEALTH_PORT},
+    pool::{AddressRange, DriverChoice, PoolName, PoolSpec, Size},
+    project::{Backend, BalancerKind, BalancerProtocol, BalancerSpec, NODE_HEALTH_PORT},
     settings::{FieldError, Map, SettingType as _, Settings as _, Value},
 };
 use serde_json::json;
 
-use super::{BalancerRecord, NodeSettings};
+use super::{AgentNodeSettings, BalancerRecord, NodeSettings};
 use crate::KINDS;
 
 /// The name of the service of a node.
@@ -23,7 +23,17 @@ const HEALTH_PATH: &str = "/healthz";
 const CONTAINER_FOLDER: &str = "/etc/lb";
 /// The proxy in a virtual machine, and where it listens for its administration, in the guest.
 const GUEST_PROGRAM: &str = "/programs/lb-proxy";
+/// The agent in a virtual machine.
+const AGENT_PROGRAM: &str = "/programs/lb-agent";
 const GUEST_ADMIN: &str = "127.0.0.1:9472";
+/// What a node that runs an agent begins with, in its folder.
+pub const AGENT_START: &str = "start";
+/// The agent's own configuration in the node's folder.
+pub const AGENT_CONFIG: &str = "agent.toml";
+/// Where an agent answers while it runs, and with which statuses: there is no page at this path, and making one of metrics is work
+/// that an emulated guest may not have done in time.
+const AGENT_HEALTH_PATH: &str = "/";
+const AGENT_HEALTH_STATUSES: &str = "200-499";
 /// The node's configuration in its folder.
 pub const CONFIG: &str = "proxy.toml";
 /// The socket of the node's administration in its folder.
@@ -47,6 +57,95 @@ pub fn folder(state: &Path, balancer: u64) -> PathBuf {
 #[must_use]
 pub fn node_folder(state: &Path, balancer: u64, number: u32) -> PathBuf {
     folder(state, balancer).join(number.to_string())
+}
+
+/// The addresses of a load balancer, by whose they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// Where clients reach its nodes, by the node's number.
+    pub of_clients: AddressRange,
+    /// Those of the nodes themselves.
+    pub of_nodes: AddressRange,
+}
+
+/// The addresses of a load balancer. A proxy answers clients at its own address. An agent does not: backends have the address
+/// that clients use as their own, and would keep their answers to its health checks to themselves.
+#[must_use]
+pub fn addresses(record: &BalancerRecord, spec: &BalancerSpec) -> Addresses {
+    let all = record.addresses;
+    let half = u32::try_from(all.len() / 2).unwrap_or(u32::MAX);
+    let parts = || Some((all.part(1, half)?, all.part(half + 1, half)?));
+    match parts().filter(|_| spec.kind == BalancerKind::Agent) {
+        Some((of_clients, of_nodes)) => Addresses {
+            of_clients,
+            of_nodes,
+        },
+        None => Addresses {
+            of_clients: all,
+            of_nodes: all,
+        },
+    }
+}
+
+/// What a node that runs an agent has in its folder: the program that it begins with, and the agent's configuration.
+///
+/// # Errors
+/// Its settings were never checked.
+pub fn agent_files(
+    record: &BalancerRecord,
+    spec: &BalancerSpec,
+    agent: &AgentNodeSettings,
+    number: u32,
+) -> Result<(String, String), String> {
+    let addresses = addresses(record, spec);
+    let vip = addresses
+        .of_clients
+        .nth(number)
+        .ok_or("it has no address")?;
+    let any = if vip.is_ipv6() { "[::]" } else { "0.0.0.0" };
+    let (family, length) = if vip.is_ipv6() {
+        ("-6", 128)
+    } else {
+        ("-4", 32)
+    };
+    // Neighbours may know who had the address before.
+    let announce = if vip.is_ipv6() {
+        String::new()
+    } else {
+        format!("arping -q -A -c 1 -I eth0 {vip} >/dev/null 2>&1 &\n")
+    };
+    let start = format!(
+        "# Written by lb-controller.\n\
+         ip {family} addr add {vip}/{length} dev eth0\n\
+         {announce}exec {AGENT_PROGRAM} run --config {CONTAINER_FOLDER}/{AGENT_CONFIG}\n"
+    );
+    let real = |backend: &Backend| {
+        json!({
+            "address": backend.address.to_string(),
+            "weight": backend.weight,
+        })
+    };
+    let protocol = match spec.protocol {
+        BalancerProtocol::Udp => "udp",
+        BalancerProtocol::Tcp | BalancerProtocol::Http => "tcp",
+    };
+    let at = SocketAddr::new(vip, spec.listen_port());
+    let mut service = json!({
+        "address": format!("{at}/{protocol}"),
+        "forward": agent.forward.to_json(),
+        "real": spec.backends.iter().map(real).collect::<Vec<Value>>(),
+    });
+    if let Some(check) = &spec.check {
+        service["check"] = check.to_json();
+    }
+    let file = json!({
+        "interfaces": ["eth0"],
+        "state": "/run/lb",
+        "metrics": format!("{any}:{NODE_HEALTH_PORT}"),
+        "vip": [service],
+    });
+    let text = toml::to_string(&file).map_err(|error| error.to_string())?;
+    Ok((start, format!("# Written by lb-controller.\n{text}")))
 }
 
 /// Whether nodes are virtual machines, whose folder is a copy that they got when they started.
@@ -170,6 +269,8 @@ pub fn pool(
         .replace('}', "}}");
     let source = format!("{plain}/{{number}}");
     let placement = nodes.placement_of(spec);
+    let agent = nodes.agent.as_ref();
+    let agent = agent.filter(|_| spec.kind == BalancerKind::Agent);
     let file = match nodes.driver.driver.kind.as_str() {
         // It comes with the launch.
         _ if placement.is_some() => CONFIG.to_owned(),
@@ -195,11 +296,19 @@ pub fn pool(
         // A kernel may have to boot by emulation.
         template["start_deadline"] = "180s".into();
     }
-    if let Some(cpu) = nodes.cpu {
+    if let Some(agent) = agent {
+        template["vm"] = Value::Object(agent.vm.to_map());
+        template["program"] = "/bin/sh".into();
+        template["arguments"] = json!([format!("{CONTAINER_FOLDER}/{AGENT_START}")]);
+        template["start_deadline"] = "180s".into();
+        template["image"] = Value::Null;
+    }
+    let (cpu, memory) = nodes.claim_of(spec);
+    if cpu > 0.0 {
         template["cpu"] = cpu.into();
     }
-    if let Some(memory) = nodes.memory {
-        template["memory"] = memory.to_json();
+    if memory > 0 {
+        template["memory"] = Size(memory).to_json();
     }
     // Listeners count when the proxy starts: nodes are replaced when these change.
     let serves = format!("{}:{}", spec.protocol, spec.listen_port());
@@ -208,7 +317,7 @@ pub fn pool(
     let mut network = json!({
         "port": NODE_HEALTH_PORT,
         "bridge": nodes.bridge,
-        "range": record.addresses.to_string(),
+        "range": addresses(record, spec).of_nodes.to_string(),
         "delivery": "address",
     });
     if let Some(gateway) = nodes.gateway {
@@ -217,8 +326,13 @@ pub fn pool(
     if let (Some(leg), Some(bridge)) = (&record.leg, bridge) {
         network["legs"] = json!([{ "bridge": bridge, "range": leg.addresses.to_string() }]);
     }
+    let machines = DriverChoice::named("qemu");
+    let driver = match agent {
+        Some(_) if !are_machines(nodes) => &machines,
+        _ => &nodes.driver,
+    };
     let map = json!({
-        "driver": Value::Object(nodes.driver.to_map()),
+        "driver": Value::Object(driver.to_map()),
         "template": template,
         "network": network,
         "check": {
@@ -234,6 +348,12 @@ pub fn pool(
         "description": format!("nodes of the load balancer {} ({})", record.name, record.id),
     });
     let mut map: Map<String, Value> = map.as_object().cloned().unwrap_or_default();
+    if let Some(check) = map.get_mut("check").filter(|_| agent.is_some()) {
+        check["path"] = AGENT_HEALTH_PATH.into();
+        check["statuses"] = AGENT_HEALTH_STATUSES.into();
+        // Packets are forwarded in the guest's kernel, however late its agent is: one that is emulated may be.
+        check["unhealthy_threshold"] = 3.into();
+    }
     if let Some(placement) = placement {
         map.insert("placement".to_owned(), Value::Object(placement.to_map()));
     }
@@ -319,6 +439,43 @@ mod tests {
         assert_eq!(launch.vm, machines.vm);
         let file = config(&http, &machines, Place::Folder(Path::new("/s/7/1"))).unwrap();
         assert!(file.contains(GUEST_ADMIN), "{file}");
+    }
+
+    #[test]
+    fn nodes_of_the_kind_agent_are_machines_with_a_vip() {
+        let made = nodes(
+            &json!({ "agent": { "vm": { "kernel": "/k", "initrd": "/i" }, "memory": "1GiB" }, "memory": "64MiB" }),
+        );
+        let spec = spec(json!({
+            "kind": "agent", "protocol": "udp", "port": 53, "backend_port": 53, "nodes": 2,
+            "backends": [{ "address": "10.0.0.1", "weight": 7 }],
+            "check": { "kind": "http", "port": 80 },
+        }));
+        let pool = pool(
+            &record(&spec),
+            &spec,
+            &made,
+            Path::new("/s"),
+            Path::new("x"),
+            None,
+        )
+        .unwrap();
+        assert_eq!(pool.driver().kind, "qemu");
+        let launch = pool.launch(&"lb-7-2-5".parse().unwrap()).unwrap();
+        // The first two addresses are those of clients.
+        assert_eq!(launch.endpoint.to_string(), "10.90.0.14:9471");
+        assert_eq!(launch.memory, Some(1 << 30));
+        assert_eq!(launch.arguments, ["/etc/lb/start"]);
+        let agent = made.agent.as_ref().unwrap();
+        let (start, text) = agent_files(&record(&spec), &spec, agent, 2).unwrap();
+        assert!(start.contains("addr add 10.90.0.12/32 dev eth0"), "{start}");
+        let file = text.parse::<toml::Table>().unwrap();
+        let vip = &file["vip"][0];
+        assert_eq!(vip["address"].as_str(), Some("10.90.0.12:53/udp"));
+        assert_eq!(vip["real"][0]["weight"].as_integer(), Some(7));
+        assert_eq!(vip["check"]["port"].as_integer(), Some(80));
+        assert_eq!(file["metrics"].as_str(), Some("0.0.0.0:9471"));
+        agent_files(&record(&spec), &spec, agent, 3).unwrap_err();
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 use lb_model::{
     options::Forward,
     pool::{AddressRange, DriverChoice, Placement, Size, Vm},
-    project::{BalancerSpec, MAX_NODES},
+    project::{BalancerKind, BalancerSpec, MAX_NODES},
     settings::{FieldError, NOT_SET},
 };
 
@@ -31,6 +31,8 @@ lb_model::settings! {
         image: Option<String> = None;
         /// Virtual machine of a node: kernel and `initrd-proxy` of `cargo xtask image`.
         vm: Option<Vm> = None;
+        /// Nodes of load balancers of the kind `agent`. Without it there are none.
+        agent: Option<AgentNodeSettings> = None;
         /// CPU limit of a node in cores.
         cpu: Option<f64> = None, 0.01..=1_024.0;
         /// Memory limit of a node.
@@ -76,13 +78,41 @@ impl NodeSettings {
         Ok(())
     }
 
+    /// What a node of a load balancer may take: cores, and bytes of memory. 0: nobody has said.
+    #[must_use]
+    pub fn claim_of(&self, spec: &BalancerSpec) -> (f64, u64) {
+        let agent = self.agent.as_ref();
+        let (cpu, memory) = match agent.filter(|_| spec.kind == BalancerKind::Agent) {
+            Some(agent) => (agent.cpu, agent.memory),
+            None => (self.cpu, self.memory),
+        };
+        (cpu.unwrap_or_default(), memory.map_or(0, |size| size.0))
+    }
+
     /// Which hosts run the nodes of a load balancer; `None`: the controller's own. Nodes in a subnet are where its bridge is.
     #[must_use]
     pub fn placement_of(&self, spec: &BalancerSpec) -> Option<Placement> {
+        if spec.kind == BalancerKind::Agent {
+            return None;
+        }
         let own = self.placement.as_ref().filter(|_| spec.subnet.is_none());
         let mut placement = spec.placement.as_ref().or(own).cloned()?;
         placement.stand_in.get_or_insert(STAND_IN);
         Some(placement)
+    }
+}
+
+lb_model::settings! {
+    /// How nodes of load balancers of the kind `agent` are made: virtual machines that run `lb-agent`, with XDP in the guest.
+    pub struct AgentNodeSettings {
+        /// Virtual machine of a node: kernel and `initrd` of `cargo xtask image`, and 512 MiB of `ram`.
+        vm: Vm;
+        /// How packets reach the backends.
+        forward: Forward = Forward::Ipip;
+        /// CPU limit of a node in cores.
+        cpu: Option<f64> = None, 0.01..=1_024.0;
+        /// Memory limit of a node.
+        memory: Option<Size> = None, Size(4 << 20)..=Size(1 << 46);
     }
 }
 

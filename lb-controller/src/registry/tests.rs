@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use lb_model::settings::{Map, Value, from_map};
+use lb_model::{
+    pool::{PoolName, PoolSpec},
+    settings::{Map, Value, from_map},
+};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -11,6 +14,7 @@ use super::{
     Refusal::{BalancerExists, Deleting, NoAddresses, NoProject, NotEmpty, ProjectExists},
     Registry, Update,
 };
+use crate::KINDS;
 
 fn map(value: Value) -> Map<String, Value> {
     value.as_object().unwrap().clone()
@@ -189,6 +193,59 @@ fn quotas_hold_for_new_and_changed_balancers_and_for_themselves() {
             .changed_project(&key("shop"), &smaller, Update::Patch, &making()),
     );
     assert!(text.contains("2 nodes, and would have 3"), "{text}");
+}
+
+#[test]
+fn pools_of_environments_count_in_quotas() {
+    let pool_of = |template: Value, max: u32| {
+        let map = json!({
+            "driver": { "kind": "process" },
+            "network": { "port": 8000 },
+            "template": template,
+            "scaling": { "min": 1, "max": max },
+        });
+        PoolSpec::read(map.as_object().unwrap(), &KINDS).unwrap()
+    };
+    let full = json!({ "program": "/bin/true", "cpu": 0.5, "memory": "100MiB" });
+    let (web, db): (PoolName, PoolName) = ("env-1-1".parse().unwrap(), "env-1-2".parse().unwrap());
+    let mut orders = Orders::default();
+    let quota = json!({ "quota": { "instances": 4, "cpu": 2.25, "memory": "1GiB" } });
+    let id = orders.project("shop", quota).unwrap().id;
+    let check = |orders: &Orders, pool: &PoolName, spec: &PoolSpec| {
+        orders.0.check_guest(&key("shop"), pool, spec, &making())
+    };
+    let three = pool_of(full.clone(), 3);
+    check(&orders, &web, &three).unwrap();
+    orders.0.put_guest(id, web.clone(), &three);
+    // In its own place it counts once.
+    check(&orders, &web, &pool_of(full.clone(), 4)).unwrap();
+    let text = refused(check(&orders, &db, &pool_of(full.clone(), 2)));
+    assert!(
+        text.contains("4 instances of environments, and would have 5"),
+        "{text}"
+    );
+    let text = refused(check(
+        &orders,
+        &db,
+        &pool_of(json!({ "program": "/bin/true" }), 1),
+    ));
+    assert!(text.contains("template.cpu"), "{text}");
+    // Nodes have what instances leave.
+    orders.balancer("shop", "a", json!({})).unwrap();
+    let text = refused(orders.balancer("shop", "b", json!({})));
+    assert!(text.contains("2.25 CPUs, and would have 2.5"), "{text}");
+    let smaller = map(json!({ "quota": { "instances": 2 } }));
+    let changed = |orders: &Orders| {
+        let shop = key("shop");
+        orders
+            .0
+            .changed_project(&shop, &smaller, Update::Patch, &making())
+    };
+    let text = refused(changed(&orders));
+    assert!(text.contains("2 instances of environments"), "{text}");
+    orders.0.remove_guest(&web);
+    changed(&orders).unwrap();
+    orders.balancer("shop", "b", json!({})).unwrap();
 }
 
 #[test]

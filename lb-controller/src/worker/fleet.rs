@@ -138,7 +138,9 @@ impl Worker {
         }
         for wish in self.pool.homeless(now) {
             let placement = self.pool.spec.placement.as_ref();
-            let placed = self.means.hosts.place(&self.pool.name, placement, &wish);
+            let unlisted = self.pool.unlisted();
+            let hosts = &self.means.hosts;
+            let placed = hosts.place(&self.pool.name, placement, &wish, unlisted);
             match placed {
                 Ok(host) => self.pool.house(wish.number, host, now),
                 Err(no_room) => self.pool.no_room(wish.number, no_room.to_string(), now),

@@ -10,7 +10,9 @@ use serde::Serialize;
 use crate::failure::Failure;
 
 pub mod access;
+pub mod capture;
 pub mod command;
+pub mod doctor;
 pub mod drain;
 pub mod environment;
 pub mod event;
@@ -32,6 +34,7 @@ pub mod stats;
 pub mod status;
 pub mod subnet;
 pub mod table;
+pub mod trace;
 pub mod vip;
 
 /// How answers are printed.

@@ -136,6 +136,8 @@ mod tests {
                 slots: None,
                 table_hits: packets / 4,
                 table_misses: packets / 4,
+                named: 0,
+                named_unknown: 0,
             }],
             interfaces: vec![],
             flow_table: None,

@@ -134,6 +134,10 @@ pub struct VipStats {
     pub table_hits: u64,
     /// Packets that consulted the flow table and did not find their flow.
     pub table_misses: u64,
+    /// Packets that went to the real that they name.
+    pub named: u64,
+    /// Packets that name a real that is not there or dead.
+    pub named_unknown: u64,
     /// The share of its packets that consulted the flow table, 0 to 1.
     pub table_share: f64,
     /// The reals, in the agent's order.
@@ -233,6 +237,8 @@ impl From<&v1::VipStats> for VipStats {
             slots: vip.slots.into(),
             table_hits: vip.table_hits,
             table_misses: vip.table_misses,
+            named: vip.named,
+            named_unknown: vip.named_unknown,
             table_share: table_share(vip, None),
             reals: vip.reals.iter().map(RealStats::from).collect(),
         }

@@ -1,6 +1,6 @@
 //! A flow as text: `tcp 198.51.100.7:40000 -> 10.0.0.1:80`.
 
-use std::{net::SocketAddr, str::FromStr};
+use std::{fmt, net::SocketAddr, str::FromStr};
 
 use lb_model::vip::Protocol;
 
@@ -19,6 +19,16 @@ pub struct Flow {
 const FORM: &str = "write a flow as PROTOCOL SOURCE -> DESTINATION, for example \
     \"tcp 198.51.100.7:40000 -> 10.0.0.1:80\" or \"udp [2001:db8::7]:5000 -> [2001:db8::1]:53\"";
 
+impl fmt::Display for Flow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} {} -> {}",
+            self.protocol, self.source, self.destination
+        )
+    }
+}
+
 impl FromStr for Flow {
     type Err = String;
 
@@ -27,9 +37,10 @@ impl FromStr for Flow {
         let protocol = match protocol {
             "tcp" => Protocol::Tcp,
             "udp" => Protocol::Udp,
+            "sctp" => Protocol::Sctp,
             other => {
                 return Err(format!(
-                    "`{other}`: the protocol must be tcp or udp; {FORM}"
+                    "`{other}`: the protocol must be tcp, udp or sctp; {FORM}"
                 ));
             }
         };
@@ -94,7 +105,10 @@ mod tests {
             ("", "write a flow as"),
             ("tcp", "write a flow as"),
             ("tcp 198.51.100.7:1 10.0.0.1:80", "write a flow as"),
-            ("sctp 198.51.100.7:1 -> 10.0.0.1:80", "must be tcp or udp"),
+            (
+                "icmp 198.51.100.7:1 -> 10.0.0.1:80",
+                "must be tcp, udp or sctp",
+            ),
             (
                 "tcp 198.51.100.7 -> 10.0.0.1:80",
                 "`198.51.100.7` is not an address with a port",

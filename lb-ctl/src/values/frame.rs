@@ -45,15 +45,22 @@ const WINDOW: u16 = 64_240;
 pub fn build(flow: &Flow, flags: &[TcpFlag]) -> Vec<u8> {
     let (source, destination) = (flow.source.ip(), flow.destination.ip());
     let mut segment = match flow.protocol {
-        Protocol::Tcp => tcp(flow, flags),
         Protocol::Udp => udp(flow),
+        Protocol::Sctp => sctp(flow),
+        // A flow is of one protocol.
+        Protocol::Tcp | Protocol::TcpUdp => tcp(flow, flags),
     };
+    let number = flow.protocol.numbers()[0];
     let checksum_at = match flow.protocol {
-        Protocol::Tcp => 16,
-        Protocol::Udp => 6,
+        Protocol::Udp => Some(6),
+        // The balancer does not look at SCTP's checksum.
+        Protocol::Sctp => None,
+        Protocol::Tcp | Protocol::TcpUdp => Some(16),
     };
-    let sum = transport_checksum(source, destination, flow.protocol.number(), &segment);
-    segment[checksum_at..checksum_at + 2].copy_from_slice(&sum.to_be_bytes());
+    if let Some(at) = checksum_at {
+        let sum = transport_checksum(source, destination, number, &segment);
+        segment[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+    }
 
     let mut frame = Vec::with_capacity(14 + 40 + segment.len());
     frame.extend(DESTINATION_MAC);
@@ -61,21 +68,11 @@ pub fn build(flow: &Flow, flags: &[TcpFlag]) -> Vec<u8> {
     match (source, destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             frame.extend(ETHERTYPE_IPV4.to_be_bytes());
-            frame.extend(ipv4(
-                source,
-                destination,
-                flow.protocol.number(),
-                segment.len(),
-            ));
+            frame.extend(ipv4(source, destination, number, segment.len()));
         }
         (source, destination) => {
             frame.extend(ETHERTYPE_IPV6.to_be_bytes());
-            frame.extend(ipv6(
-                v6(source),
-                v6(destination),
-                flow.protocol.number(),
-                segment.len(),
-            ));
+            frame.extend(ipv6(v6(source), v6(destination), number, segment.len()));
         }
     }
     frame.extend(segment);
@@ -113,6 +110,16 @@ fn udp(flow: &Flow) -> Vec<u8> {
     header.extend(8_u16.to_be_bytes());
     header.extend([0; 2]);
     header
+}
+
+/// The common header and the head of a chunk that begins an association (RFC 9260 section 3).
+fn sctp(flow: &Flow) -> Vec<u8> {
+    let mut packet = Vec::with_capacity(16);
+    packet.extend(flow.source.port().to_be_bytes());
+    packet.extend(flow.destination.port().to_be_bytes());
+    packet.extend([0; 8]);
+    packet.extend([1, 0, 0, 4]);
+    packet
 }
 
 fn ipv4(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, payload: usize) -> [u8; 20] {

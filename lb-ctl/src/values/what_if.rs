@@ -1,7 +1,6 @@
 //! `ADDRESS=WEIGHT` for `lbctl ring --what-if`.
 
-use std::net::IpAddr;
-
+use lb_model::vip::RealId;
 use lb_proto::v1;
 
 /// Reads an address with a weight. The agent checks the range of the weight.
@@ -12,9 +11,9 @@ pub fn read(text: &str) -> Result<v1::WhatIf, String> {
     let (address, weight) = text
         .split_once('=')
         .ok_or_else(|| format!("`{text}`: write ADDRESS=WEIGHT, for example 10.1.0.2=50"))?;
-    let address: IpAddr = address
+    let address: RealId = address
         .parse()
-        .map_err(|error| format!("`{address}` is not an address: {error}"))?;
+        .map_err(|error| format!("`{address}` is not a real: {error}"))?;
     let weight = weight
         .parse()
         .map_err(|error| format!("`{weight}` is not a weight: {error}"))?;
@@ -49,7 +48,7 @@ mod tests {
     fn says_what_is_wrong() {
         for (text, part) in [
             ("10.1.0.2", "write ADDRESS=WEIGHT"),
-            ("10.1.0=1", "`10.1.0` is not an address"),
+            ("10.1.0=1", "`10.1.0` is not a real"),
             ("10.1.0.2=", "`` is not a weight"),
             ("10.1.0.2=-1", "`-1` is not a weight"),
         ] {

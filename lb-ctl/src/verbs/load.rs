@@ -1,8 +1,7 @@
 //! `lbctl load`.
 
-use std::net::IpAddr;
-
 use clap::Args;
+use lb_model::vip::RealId;
 use lb_proto::v1;
 
 use super::{Context, target::MaybeVip};
@@ -15,7 +14,7 @@ pub struct Arguments {
     target: MaybeVip,
     /// Only this real
     #[arg(long, value_name = "ADDRESS")]
-    real: Option<IpAddr>,
+    real: Option<RealId>,
 }
 
 /// Prints the last readings.

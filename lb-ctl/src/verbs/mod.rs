@@ -16,11 +16,13 @@ mod add_vip;
 mod apply;
 mod audit;
 mod backup;
+mod capture;
 mod command;
 mod completions;
 mod del_real;
 mod del_vip;
 mod diff;
+mod doctor;
 mod drain;
 mod env;
 mod flows;
@@ -45,6 +47,7 @@ mod status;
 mod subnet;
 mod target;
 mod token;
+mod trace;
 mod undrain;
 mod user;
 mod watch;
@@ -158,12 +161,18 @@ verbs! {
         Ring = ring;
         /// Run the loaded program on a packet with the live tables, and show the result
         Simulate = simulate;
+        /// Show where packets of a flow go, and why: VIP, slot, real, and their counters
+        Trace = trace;
+        /// Write packets as they come and as they leave to a file, with the reason and the real of each
+        Capture = capture;
         /// Show why a real, or every real, has its state and its weight
         Why = why;
         /// Show the last load readings of the reals
         Load = load;
         /// Show the agent, its interfaces and how full the tables are
         Status = status;
+        /// Look for what may be wrong with the balancer, and say what mends it
+        Doctor = doctor;
         /// Show all VIPs, then changes as they happen
         Watch = watch;
         /// Apply a script of changes on one stream
@@ -177,7 +186,7 @@ verbs! {
         Backup = backup;
         /// Add, change, show and delete pools of instances, by their controller
         Pool = pool;
-        /// Pause, suspend, resume and reboot instances of pools, by their controller
+        /// Pause, suspend, resume, reboot, clone and move instances of pools, by their controller
         Instance = instance;
         /// Add, change, show and delete projects, by their controller
         Project = project;

@@ -52,14 +52,14 @@ pub async fn run(context: &Context, arguments: Arguments) -> Result<(), Failure>
         (Some(digits), _) => hex::read(digits).map_err(Failure::Usage)?,
         (None, Some(flow)) => {
             let flags: &[TcpFlag] = match (flow.protocol, arguments.flags.as_slice()) {
-                (Protocol::Udp, []) => &[],
-                (Protocol::Udp, _) => {
+                (Protocol::Udp | Protocol::Sctp, []) => &[],
+                (Protocol::Udp | Protocol::Sctp, _) => {
                     return Err(Failure::Usage(
-                        "--flags: UDP packets have no flags".to_owned(),
+                        "--flags: only TCP packets have flags".to_owned(),
                     ));
                 }
-                (Protocol::Tcp, []) => &[TcpFlag::Syn],
-                (Protocol::Tcp, flags) => flags,
+                (_, []) => &[TcpFlag::Syn],
+                (_, flags) => flags,
             };
             frame::build(flow, flags)
         }

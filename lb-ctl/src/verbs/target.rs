@@ -1,9 +1,9 @@
 //! The objects that verbs name.
 
-use std::{fmt, net::IpAddr};
+use std::fmt;
 
 use clap::Args;
-use lb_model::vip::VipKey;
+use lb_model::vip::{RealId, VipKey};
 use lb_proto::v1;
 
 use crate::names;
@@ -62,8 +62,11 @@ impl fmt::Display for MaybeVip {
 pub struct Real {
     #[command(flatten)]
     pub vip: Vip,
-    /// The real's IPv4 or IPv6 address
-    pub address: IpAddr,
+    // The help is not a doc comment because rustdoc would take the brackets for a link.
+    #[arg(
+        help = "The real's address, with its port if that is not the VIP's: 10.1.0.2, 10.1.0.2:8080 or [2001:db8::2]:8080"
+    )]
+    pub address: RealId,
 }
 
 impl fmt::Display for Real {

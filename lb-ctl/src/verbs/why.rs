@@ -1,8 +1,7 @@
 //! `lbctl why`.
 
-use std::net::IpAddr;
-
 use clap::Args;
+use lb_model::vip::RealId;
 use lb_proto::v1;
 
 use super::{Context, target::MaybeVip};
@@ -11,8 +10,8 @@ use crate::{failure::Failure, output::explanation::Explanations};
 /// The arguments: a real, or all.
 #[derive(Args, Debug)]
 pub struct Arguments {
-    /// The real's IPv4 or IPv6 address [default: all reals]
-    address: Option<IpAddr>,
+    /// The real [default: all reals]
+    address: Option<RealId>,
     #[command(flatten)]
     target: MaybeVip,
 }

@@ -33,6 +33,8 @@ pub enum Received {
     Flows(v1::ListFlowsRequest),
     Status,
     Simulate(v1::SimulateRequest),
+    Trace(v1::SimulateRequest),
+    Capture(v1::CaptureRequest),
     Ring(v1::GetRingRequest),
     Watch(v1::WatchRequest),
     Explain(v1::ExplainRequest),
@@ -303,6 +305,96 @@ impl Balancer for Recorder {
                 refused: 5,
             }],
         }))
+    }
+
+    async fn trace(&self, request: Request<v1::SimulateRequest>) -> Answer<v1::PacketTrace> {
+        let request = request.into_inner();
+        self.note(Received::Trace(request.clone()));
+        let vip = Some(v1::VipId {
+            address: "10.0.0.1".to_owned(),
+            port: 80,
+            protocol: v1::Protocol::Tcp.into(),
+            ..v1::VipId::default()
+        });
+        // A SYN goes by the ring; what follows is known to the flow table.
+        let is_syn = request.packet.get(47) == Some(&0x02);
+        Ok(Response::new(v1::PacketTrace {
+            simulation: Some(v1::Simulation {
+                verdict: "tx".to_owned(),
+                reason: "forwarded_tx".to_owned(),
+                vip,
+                real: if is_syn { "10.1.0.2" } else { "10.1.0.3" }.to_owned(),
+                chosen_by: if is_syn { "new_flow" } else { "previous" }.to_owned(),
+                packet: request.packet,
+            }),
+            slot: Some(v1::SlotTrace {
+                number: 7,
+                slots: 256,
+                real: "10.1.0.2".to_owned(),
+                state: "in_window".to_owned(),
+                previous: "10.1.0.3".to_owned(),
+                ..v1::SlotTrace::default()
+            }),
+            ..v1::PacketTrace::default()
+        }))
+    }
+
+    async fn diagnose(&self, _: Request<v1::DiagnoseRequest>) -> Answer<v1::Diagnosis> {
+        let examination = |name: &str, findings| v1::Examination {
+            name: name.to_owned(),
+            examines: "something".to_owned(),
+            findings,
+        };
+        Ok(Response::new(v1::Diagnosis {
+            checks: vec![
+                examination("clock", vec![]),
+                examination(
+                    "offloads",
+                    vec![v1::Finding {
+                        severity: "problem".to_owned(),
+                        object: "eth0".to_owned(),
+                        seen: "LRO is on".to_owned(),
+                        mend: "ethtool -K eth0 lro off".to_owned(),
+                    }],
+                ),
+            ],
+        }))
+    }
+
+    type CaptureStream = Answers<v1::CaptureEvent>;
+
+    async fn capture(&self, request: Request<v1::CaptureRequest>) -> Answer<Self::CaptureStream> {
+        use v1::capture_event::Event;
+        let request = request.into_inner();
+        self.note(Received::Capture(request.clone()));
+        if request.reasons.iter().any(|reason| reason == "unknown") {
+            return Err(Status::invalid_argument(
+                "reasons: `unknown`: there is no such reason; give one of no_real",
+            ));
+        }
+        let events = [
+            Event::Started(v1::CaptureStarted {
+                interfaces: vec!["eth0".to_owned(), "eth1".to_owned()],
+            }),
+            Event::Packet(v1::CapturedPacket {
+                interface: "eth1".to_owned(),
+                verdict: "tx".to_owned(),
+                reason: "forwarded_tx".to_owned(),
+                real: "10.1.0.2".to_owned(),
+                chosen_by: "ring".to_owned(),
+                original: vec![1; 60],
+                original_length: 60,
+                changed: vec![2; 80],
+                changed_length: 80,
+                ..v1::CapturedPacket::default()
+            }),
+            Event::Losses(v1::CaptureLosses {
+                lost: 3,
+                over_budget: 4,
+            }),
+        ];
+        let events = events.map(|event| Ok(v1::CaptureEvent { event: Some(event) }));
+        Ok(Response::new(Box::pin(stream::iter(events))))
     }
 
     async fn simulate(&self, request: Request<v1::SimulateRequest>) -> Answer<v1::Simulation> {

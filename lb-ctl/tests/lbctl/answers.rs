@@ -18,6 +18,7 @@ fn vip() -> serde_json::Value {
         "vip": "10.0.0.1:80/tcp",
         "forward": "ipip",
         "ring": "rendezvous",
+        "flow_limits": null, "hash": "flow", "quic_lb": [], "server_ids": [], "source": null, "source_rules": [],
         "track": "exceptions",
         "window": "1h30m",
         "slots": 4096,
@@ -177,6 +178,8 @@ fn stats() {
                 "slots": { "settled": 4_000, "in_window": 90, "exceptions": 6 },
                 "table_hits": 12_500,
                 "table_misses": 12_500,
+                "named": 50,
+                "named_unknown": 2,
                 "table_share": 25_000.0 / 100_003.0,
                 "reals": [{
                     "address": "10.1.0.2",

@@ -8,6 +8,7 @@ pub fn vip_id() -> v1::VipId {
         address: "10.0.0.1".to_owned(),
         port: 80,
         protocol: v1::Protocol::Tcp.into(),
+        ..v1::VipId::default()
     }
 }
 
@@ -47,6 +48,7 @@ pub fn vip() -> v1::Vip {
         spec: Some(v1::VipSpec {
             forward: Some(v1::Forward::Ipip.into()),
             ring: Some(v1::RingAlgorithm::Rendezvous.into()),
+            hash: Some(v1::Hash::Flow.into()),
             track: Some(v1::Track::Exceptions.into()),
             window: Some(Duration {
                 seconds: 5_400,
@@ -161,8 +163,11 @@ pub fn stats(seconds: i64) -> v1::Stats {
             }),
             table_hits: packets / 8,
             table_misses: packets / 8,
+            named: 50,
+            named_unknown: 2,
         }],
         interfaces: vec![v1::InterfaceStats {
+            decapsulated: 0,
             name: "eth0".to_owned(),
             reasons: [("forwarded_tx", "tx", packets), ("not_vip", "pass", 5)]
                 .map(|(reason, verdict, frames)| v1::ReasonCount {

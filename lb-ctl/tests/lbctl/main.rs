@@ -14,5 +14,6 @@ mod fixtures;
 mod plans;
 mod run;
 mod script;
+mod seeing;
 mod simulation;
 mod streams;

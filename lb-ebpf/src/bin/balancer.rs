@@ -6,6 +6,8 @@
     reason = "the macros make functions without the documentation of ours"
 )]
 
+#[path = "balancer/capture.rs"]
+mod capture;
 #[path = "balancer/log.rs"]
 mod log;
 #[path = "balancer/maps.rs"]
@@ -19,27 +21,57 @@ use aya_ebpf::{
 };
 use lb_common::{
     decide::decide,
+    outcome::Outcome,
     probe,
     reason::{Reason, Verdict},
     simulated::Simulated,
 };
 use lb_ebpf::frame::{SkbFrame, XdpFrame};
 
-use crate::maps::{Logging, MapTables, Quiet, Tracing};
+use crate::maps::{MapTables, Observing, Quiet, Tracing};
 
 /// Decides on a frame.
 #[xdp]
 #[inline(always)]
 pub fn balancer(context: XdpContext) -> u32 {
-    let frame = &mut XdpFrame::new(context);
     // The conditions are constants of the loaded program: the verifier keeps one of the three.
-    let outcome = if maps::simulates() {
-        decide(frame, &Simulated(&MapTables::<Tracing>::new()))
-    } else if maps::logs() {
-        decide(frame, &MapTables::<Logging>::new())
+    if maps::simulates() {
+        simulate(context)
+    } else if maps::observes() {
+        observe(context)
     } else {
-        decide(frame, &MapTables::<Quiet>::new())
-    };
+        let frame = &mut XdpFrame::new(context);
+        action(decide(frame, &MapTables::<Quiet>::new()))
+    }
+}
+
+/// Decides on a frame for `lbctl simulate`.
+///
+/// Not a part of the program's main function, in which jumps would become too long; likewise [`observe`].
+#[inline(never)]
+fn simulate(context: XdpContext) -> u32 {
+    let frame = &mut XdpFrame::new(context);
+    action(decide(frame, &Simulated(&MapTables::<Tracing>::new())))
+}
+
+/// Decides on a frame, and logs or captures it.
+#[inline(never)]
+fn observe(context: XdpContext) -> u32 {
+    let raw = context.ctx;
+    let frame = &mut XdpFrame::new(context);
+    if maps::captures() {
+        capture::keep(raw);
+    }
+    let outcome = decide(frame, &MapTables::<Observing>::new());
+    if maps::captures() {
+        capture::send(raw, outcome.verdict());
+    }
+    action(outcome)
+}
+
+/// What the kernel does with the frame.
+#[inline(always)]
+fn action(outcome: Outcome) -> u32 {
     match outcome.verdict() {
         // SAFETY: a helper without conditions; it returns the verdict.
         Verdict::Redirect => unsafe { bpf_redirect(outcome.interface(), 0) as u32 },

@@ -12,6 +12,7 @@
 )]
 
 use aya_ebpf::{
+    Global,
     bindings::{BPF_F_NO_PREALLOC, xdp_action},
     macros::{classifier, map, xdp},
     maps::{Array, HashMap, PerCpuArray},
@@ -22,7 +23,7 @@ use lb_common::{
         MAX_VIPS, REASON_SLOTS, Vips, decapsulate,
         segment::{Announcement, Lowered, announcement, lowered},
     },
-    headers::tcp,
+    headers::{tcp, udp},
     reason::Verdict,
 };
 use lb_ebpf::frame::{SkbFrame, XdpFrame};
@@ -41,6 +42,10 @@ static REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(REASON_SLOTS, 0
 #[map]
 static SEGMENTS: Array<u32> = Array::with_max_entries(2, 0);
 
+/// See `lb_common::decap::names`.
+#[unsafe(no_mangle)]
+static GUE_PORT: Global<u16> = Global::new(udp::GUE_PORT);
+
 /// The VIPs in the kernel's maps.
 struct Maps;
 
@@ -53,6 +58,11 @@ impl Vips for Maps {
     #[inline(always)]
     fn has6(&self, address: &[u8; 16]) -> bool {
         VIPS6.get_ptr(address).is_some()
+    }
+
+    #[inline(always)]
+    fn gue_port(&self) -> u16 {
+        GUE_PORT.load()
     }
 }
 

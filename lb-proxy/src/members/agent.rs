@@ -7,12 +7,12 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
 use lb_clients::backoff::Backoff;
-use lb_model::vip::{Protocol, VipKey};
+use lb_model::vip::VipKey;
 use lb_proto::{
     endpoint::{Endpoint, innermost},
     v1::{
-        self, Real, RealState, Vip, VipId, WatchEvent, WatchRequest,
-        balancer_client::BalancerClient, watch_event::Event,
+        Real, RealState, Vip, VipId, WatchEvent, WatchRequest, balancer_client::BalancerClient,
+        watch_event::Event,
     },
 };
 use tokio::net::UnixStream;
@@ -131,15 +131,7 @@ impl Table {
     }
 
     fn id(&self) -> VipId {
-        VipId {
-            address: self.vip.address.to_string(),
-            port: self.vip.port.into(),
-            protocol: match self.vip.protocol {
-                Protocol::Tcp => v1::Protocol::Tcp,
-                Protocol::Udp => v1::Protocol::Udp,
-            }
-            .into(),
-        }
+        lb_proto::vip::vip_id(&self.vip)
     }
 
     /// A stream begins, with a snapshot.
@@ -245,7 +237,7 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
-    use lb_proto::v1::{RealEvent, SnapshotEnd};
+    use lb_proto::v1::{self, RealEvent, SnapshotEnd};
 
     use super::{super::texts, *};
 

@@ -132,7 +132,7 @@ impl Probes {
         let slots = Arc::clone(&self.slots);
         let runner = Runner::start(
             key(address),
-            address.ip(),
+            address.ip().into(),
             config,
             known,
             // It gets requests already, and is not to be down because it answers a hasty probe late.
@@ -175,11 +175,7 @@ impl Probes {
 }
 
 fn key(address: SocketAddr) -> VipKey {
-    VipKey {
-        address: address.ip(),
-        port: address.port(),
-        protocol: Protocol::Tcp,
-    }
+    VipKey::new(address.ip(), address.port(), Protocol::Tcp)
 }
 
 fn config(check: &Check, address: SocketAddr) -> ProbeConfig {

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use lb_model::{
     intent::{RealSpec, VipSpec},
-    options::{Forward, OnDown, Track},
+    options::{Forward, Hash, OnDown, Track},
     ring::Algorithm,
+    server_id::ServerIdMethod,
     settings::Settings,
 };
 use serde_json::json;
@@ -47,6 +48,7 @@ fn every_choice_is_a_value_of_its_enumeration() {
     for (field, names) in [
         ("forward", Forward::NAMES),
         ("ring", Algorithm::NAMES),
+        ("hash", Hash::NAMES),
         ("track", Track::NAMES),
         ("on_down", OnDown::NAMES),
     ] {
@@ -55,6 +57,11 @@ fn every_choice_is_a_value_of_its_enumeration() {
             let message: v1::VipSpec = from_map(&settings, &VipSpec::fields()).unwrap();
             assert_eq!(to_map(&message, &VipSpec::fields()), Ok(settings));
         }
+    }
+    for (name, _) in ServerIdMethod::NAMES {
+        let settings = map(json!({ "server_ids": [name] }));
+        let message: v1::VipSpec = from_map(&settings, &VipSpec::fields()).unwrap();
+        assert_eq!(to_map(&message, &VipSpec::fields()), Ok(settings));
     }
 }
 
@@ -115,7 +122,7 @@ fn what_no_setting_can_be_is_refused_by_name() {
         (json!({ "windw": "1s" }), "windw"),
         (json!({ "window": 90 }), "window"),
         (json!({ "slots": -1 }), "slots"),
-        (json!({ "forward": "gue" }), "forward"),
+        (json!({ "forward": "carrier-pigeon" }), "forward"),
         (json!({ "check": true }), "check"),
         (json!({ "load": [{}, 1] }), "load[1]"),
     ] {

@@ -13,7 +13,7 @@ use super::{
     FlowKey, Model,
     flows::Entry,
     parse::{Packet, Payload},
-    testbed::Testbed,
+    testbed::{Hash, Testbed},
 };
 
 /// A chosen real.
@@ -55,7 +55,7 @@ impl Refusal {
 /// Returns the ports of TCP and UDP as the hash uses them.
 fn ports(packet: &Packet) -> (u16, u16) {
     match packet.payload {
-        Payload::Tcp { ports, .. } | Payload::Udp { ports } => ports,
+        Payload::Tcp { ports, .. } | Payload::Udp { ports } | Payload::Sctp { ports, .. } => ports,
         Payload::Echo { .. } | Payload::IcmpError { .. } => (0, 0),
     }
 }
@@ -75,14 +75,32 @@ fn halves(octets: [u8; 16]) -> [u64; 2] {
     [number(&octets[..8]), number(&octets[8..])]
 }
 
-/// Returns the ring hash, which `lb_common::hash` defines.
-pub(super) fn ring_hash(testbed: &Testbed, packet: &Packet) -> u64 {
-    let (seed, ports, protocol) = (
-        testbed.ring_seed,
-        in_packet(ports(packet)),
-        u32::from(packet.protocol),
-    );
-    match (packet.source, packet.destination) {
+/// Returns the ring hash, which `lb_common::hash` defines, of what the service says of a packet.
+pub(super) fn ring_hash(testbed: &Testbed, packet: &Packet, service: u32) -> u64 {
+    let hash = testbed.services[service as usize].hash;
+    let none = |address: IpAddr| match address {
+        IpAddr::V4(_) => IpAddr::from([0; 4]),
+        IpAddr::V6(_) => IpAddr::from([0; 16]),
+    };
+    let (_, to) = ports(packet);
+    let (source, destination, ports, protocol) = match hash {
+        Hash::Flow => (
+            packet.source,
+            packet.destination,
+            ports(packet),
+            packet.protocol,
+        ),
+        Hash::Source => (packet.source, packet.destination, (0, 0), packet.protocol),
+        Hash::SourceGroup => (packet.source, none(packet.destination), (0, 0), 0),
+        Hash::Destination => (
+            none(packet.source),
+            packet.destination,
+            (0, to),
+            packet.protocol,
+        ),
+    };
+    let (seed, ports, protocol) = (testbed.ring_seed, in_packet(ports), u32::from(protocol));
+    match (source, destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => Addresses4 {
             source: u32::from_ne_bytes(source.octets()),
             destination: u32::from_ne_bytes(destination.octets()),
@@ -130,6 +148,7 @@ pub(super) fn flow_key(packet: &Packet, service: u32) -> FlowKey {
 impl Model {
     /// Returns the slot of a packet's hash. A service without a ring has no real for new flows.
     fn slot(&self, packet: &Packet, service: u32) -> Result<(u16, Previous), Refusal> {
+        let hash = ring_hash(&self.testbed, packet, service);
         let service = self
             .testbed
             .services
@@ -138,8 +157,7 @@ impl Model {
         if service.slots == 0 {
             return Ok((0, Previous::Settled));
         }
-        let index =
-            service.first_slot + slot_index(ring_hash(&self.testbed, packet), service.slots);
+        let index = service.first_slot + slot_index(hash, service.slots);
         self.testbed
             .slots
             .get(index as usize)
@@ -149,13 +167,13 @@ impl Model {
 
     /// Returns whether a real is up and belongs to this service. Otherwise an entry or a slot's previous real does not
     /// count.
-    fn serves(&self, real: u16, service: u32) -> bool {
+    pub(super) fn serves(&self, real: u16, service: u32) -> bool {
         let real = self.testbed.reals.get(usize::from(real)).copied().flatten();
         real.is_some_and(|real| !real.down && real.service == service)
     }
 
     /// Returns whether the flows of a real are reset.
-    fn is_dead(&self, real: u16) -> bool {
+    pub(super) fn is_dead(&self, real: u16) -> bool {
         let real = self.testbed.reals.get(usize::from(real)).copied().flatten();
         real.is_some_and(|real| real.reset)
     }
@@ -171,7 +189,12 @@ impl Model {
             if real == 0 && reset_empty && may_reset {
                 Err(Refusal::of(Reason::ResetNoReal))
             } else if real == 0 {
-                Err(Refusal::of(Reason::NoReal))
+                let is_told = reset_empty && packet.payload.is_udp();
+                Err(Refusal::of(if is_told {
+                    Reason::UnreachableNoReal
+                } else {
+                    Reason::NoReal
+                }))
             } else {
                 Ok(Choice {
                     real,
@@ -180,7 +203,7 @@ impl Model {
                 })
             }
         };
-        let ring_hash = ring_hash(&self.testbed, packet);
+        let ring_hash = ring_hash(&self.testbed, packet, service);
         // Of a flow of another class there is no exception.
         let is_certain = match previous {
             Previous::Settled => true,
@@ -208,7 +231,7 @@ impl Model {
             }
             let reset = self.is_dead(entry.real) && may_reset;
             // Datagrams that come at once may be one client's first ones.
-            let confirms = packet.payload.is_tcp() || entry.age(self.now) >= UDP_CONFIRM_TICKS;
+            let confirms = !packet.payload.is_udp() || entry.age(self.now) >= UDP_CONFIRM_TICKS;
             let renewed = Entry {
                 closing: entry.closing || closes || reset,
                 provisional: entry.provisional && !confirms,

@@ -5,10 +5,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{
     checksum,
-    headers::{aim, ethernet, extension_headers, fill_checksum, ip4, tcp, udp},
+    headers::{aim, ethernet, extension_headers, fill_checksum, ip4, sctp, tcp, udp},
+    named,
     random::Random,
     random_testbed::STATIONS,
     testbed::VipName,
+    validate::GUE_PORTS,
 };
 
 /// Length of the longest frame.
@@ -114,6 +116,7 @@ impl Generator {
         );
         let segment = match target.protocol {
             6 => tcp(ports, 5, flags, &[], b"some data"),
+            132 => sctp(ports, flags, b"some data"),
             _ => udp(ports, b"some data"),
         };
         let mut random = Random::new(u64::from(flow));
@@ -160,11 +163,21 @@ impl Generator {
         frame
     }
 
+    /// Returns a port, which is none of a tunnel: a datagram to it would be taken for what a balancer sends.
+    fn port(&mut self) -> u16 {
+        let port = self.random.number() as u16;
+        if GUE_PORTS.contains(&port) {
+            port + GUE_PORTS.len() as u16
+        } else {
+            port
+        }
+    }
+
     fn ip_frame(&mut self) -> Vec<u8> {
         let mut target = *self.random.pick(&self.targets);
         match self.random.below(100) {
-            0..6 => target.port = self.random.number() as u16,
-            6..10 => target.protocol = 23 - target.protocol,
+            0..6 => target.port = self.port(),
+            6..10 => target.protocol = *self.random.pick(&[6, 17, 132]),
             10..14 => target.protocol = *self.random.pick(&OTHER_PROTOCOLS),
             14..20 => {
                 target.address = match target.address {
@@ -181,7 +194,7 @@ impl Generator {
             _ => {}
         }
         if target.port == 0 && self.random.chance(90) {
-            target.port = self.random.number() as u16;
+            target.port = self.port();
         }
         let clients: Vec<IpAddr> = self
             .clients
@@ -193,15 +206,29 @@ impl Generator {
         if self.random.chance(4) {
             source = self.martian(target.address);
         }
+        // "Land": the VIP itself.
+        if self.random.chance(3) {
+            source = target.address;
+        }
         let ports = (*self.random.pick(&self.ports), target.port);
         let length = match self.random.below(10) {
             0 => 0,
             1..8 => self.random.below(80),
             _ => self.random.below(1_440),
         };
-        let data = self.random.bytes(length);
+        let mut data = self.random.bytes(length);
         let random = &mut self.random;
+        if target.protocol == 17 && random.chance(50) {
+            let id = random.below(6) as u128;
+            data = named::datagram(random, id);
+        }
         let segment = match target.protocol {
+            6 if random.chance(30) => {
+                let id = random.below(6) as u32;
+                let options = named::options(random, id);
+                let words = 5 + options.len() as u8 / 4;
+                tcp(ports, words, *random.pick(&FLAGS), &options, &data)
+            }
             6 => {
                 let words = if random.chance(60) {
                     5
@@ -217,6 +244,10 @@ impl Generator {
                 tcp(ports, words as u8, flags, &options, &data)
             }
             17 => udp(ports, &data),
+            132 => {
+                let chunk = *random.pick(&[0, 0, 0, 1, 3, 6, 7, 14]);
+                sctp(ports, chunk, &data)
+            }
             1 | 58 => {
                 let request = if target.protocol == 1 { 8 } else { 128 };
                 let kind = if random.chance(85) {
@@ -268,7 +299,7 @@ impl Generator {
     fn icmp_error(&mut self, target: VipName) -> Vec<u8> {
         let mut target = target;
         if target.port == 0 && self.random.chance(90) {
-            target.port = self.random.number() as u16;
+            target.port = self.port();
         }
         let v4 = target.address.is_ipv4();
         let clients: Vec<IpAddr> = self

@@ -115,6 +115,15 @@ pub(super) fn tcp(ports: (u16, u16), words: u8, flags: u8, options: &[u8], data:
     segment
 }
 
+/// Returns a packet of SCTP whose first chunk is of this type.
+pub(super) fn sctp((source, destination): (u16, u16), chunk: u8, data: &[u8]) -> Vec<u8> {
+    let mut packet = [source, destination].map(u16::to_be_bytes).concat();
+    packet.extend([7; 8]);
+    packet.extend([chunk, 0, 0, 4]);
+    packet.extend(data);
+    packet
+}
+
 /// Returns a UDP datagram without checksum.
 pub(super) fn udp(ports: (u16, u16), data: &[u8]) -> Vec<u8> {
     let mut datagram = ports.0.to_be_bytes().to_vec();

@@ -8,13 +8,10 @@ use lb_common::reason::Reason;
 use super::{
     checksum,
     parse::{ETHERNET, Packet, Payload},
-    testbed::Real,
 };
 
 /// Bytes of the longest "fragmentation needed" (RFC 1812 section 4.3.2.3).
 const LONGEST_V4: usize = 576;
-/// Bytes that are quoted of an IPv4 packet that does not fill that.
-const QUOTED_SHORT: usize = 120;
 /// Bytes of "packet too big": the least MTU of IPv6.
 const LONGEST_V6: usize = 1_280;
 /// TTL and hop limit.
@@ -45,6 +42,8 @@ pub fn quoted(error: &Packet, frame: &[u8]) -> Option<Packet> {
             offset,
         },
         17 => Payload::Udp { ports },
+        // Likewise.
+        132 => Payload::Sctp { ports, chunk: 6 },
         _ => return None,
     };
     (from == error.destination).then_some(Packet {
@@ -128,37 +127,50 @@ pub fn refusal(packet: &Packet, frame: &[u8]) -> Option<Reason> {
     None
 }
 
-/// The answer to a packet that is too large for the way to `real`; `None` if it is dropped.
-pub fn too_large(packet: &Packet, real: &Real, headroom: usize, frame: &[u8]) -> Option<Vec<u8>> {
-    if real.largest == 0 || refusal(packet, frame).is_some() {
+/// Why a packet is answered with an error.
+#[derive(Clone, Copy, Debug)]
+pub enum Cause {
+    /// The way to its real takes packets of this length; 0: not known.
+    TooLarge(u32),
+    /// It has no hop left.
+    TimeExceeded,
+    /// Nothing serves its port.
+    PortUnreachable,
+}
+
+/// The error that answers a packet; `None` if it is dropped.
+pub fn answer(packet: &Packet, cause: Cause, headroom: usize, frame: &[u8]) -> Option<Vec<u8>> {
+    if matches!(cause, Cause::TooLarge(0)) || refusal(packet, frame).is_some() {
         return None;
     }
     let quote = &frame[ETHERNET..ETHERNET + packet.length];
+    // The longest of these that the packet fills: all that an error has room for, a header with options, the least.
+    let quoted = |lengths: [usize; 3]| lengths.into_iter().find(|length| quote.len() >= *length);
     let (added, mut message) = match packet.source {
         IpAddr::V4(_) => {
             let may_be_fragmented = frame[ETHERNET + 6] & 0x40 == 0;
-            if may_be_fragmented || quote.len() < QUOTED_SHORT {
-                return None;
-            }
-            let quoted = if quote.len() < LONGEST_V4 - 28 {
-                QUOTED_SHORT
-            } else {
-                LONGEST_V4 - 28
+            let (kind, code, mtu) = match cause {
+                Cause::TooLarge(_) if may_be_fragmented => return None,
+                Cause::TooLarge(largest) => (3, 4, largest as u16),
+                Cause::TimeExceeded => (11, 0, 0),
+                Cause::PortUnreachable => (3, 3, 0),
             };
-            let mtu = (real.largest as u16).to_be_bytes();
-            (
-                28,
-                [&[3, 4, 0, 0, 0, 0], &mtu[..], &quote[..quoted]].concat(),
-            )
+            let quoted = quoted([LONGEST_V4 - 28, 120, 28])?;
+            let head = [[kind, code], [0; 2], [0; 2], mtu.to_be_bytes()].concat();
+            (28, [&head, &quote[..quoted]].concat())
         }
         IpAddr::V6(_) => {
-            if quote.len() <= LONGEST_V6 {
-                return None;
-            }
-            let mtu = real.largest.max(LONGEST_V6 as u32).to_be_bytes();
+            let (kind, code, mtu) = match cause {
+                Cause::TooLarge(_) if quote.len() <= LONGEST_V6 => return None,
+                Cause::TooLarge(largest) => (2, 0, largest.max(LONGEST_V6 as u32)),
+                Cause::TimeExceeded => (3, 0, 0),
+                Cause::PortUnreachable => (1, 4, 0),
+            };
+            let quoted = quoted([LONGEST_V6 - 48, 100, 48])?;
+            let mtu = mtu.to_be_bytes();
             (
                 48,
-                [&[2, 0, 0, 0], &mtu[..], &quote[..LONGEST_V6 - 48]].concat(),
+                [&[kind, code, 0, 0], &mtu[..], &quote[..quoted]].concat(),
             )
         }
     };

@@ -11,12 +11,14 @@ pub mod flows;
 pub mod generator;
 mod headers;
 mod icmp;
+pub mod named;
 mod parse;
 pub mod random;
 pub mod random_testbed;
 mod reset;
 mod send;
 mod shed;
+pub mod sources;
 pub mod tables;
 pub mod testbed;
 pub mod validate;
@@ -24,11 +26,12 @@ pub mod validate;
 use std::net::IpAddr;
 
 use lb_common::reason::{ChosenBy, Reason, Verdict};
-use lb_common::tables::counters::{RealCounters, ServiceCounters};
+use lb_common::tables::counters::{RealCounters, ServerIdCounters, ServiceCounters};
 
 use self::{
     flows::FlowTable,
     parse::{Packet, Payload},
+    sources::Verdict as SourceVerdict,
     testbed::{Testbed, VipName},
 };
 
@@ -70,6 +73,22 @@ pub struct FlowKey {
     pub destination_port: u16,
 }
 
+/// Why no host sends such a segment; `None` if one does (RFC 9293 section 3.10: all segments but the first and resets have
+/// ACK).
+fn never_sent(packet: &Packet) -> Option<Reason> {
+    let Payload::Tcp { flags, .. } = packet.payload else {
+        return None;
+    };
+    let [fin, syn, rst, ack] = [0x01, 0x02, 0x04, 0x10].map(|flag| flags & flag != 0);
+    if ack {
+        None
+    } else if syn && (fin || rst) || !syn && !rst {
+        Some(Reason::BadFlags)
+    } else {
+        (syn && packet.source == packet.destination).then_some(Reason::Land)
+    }
+}
+
 /// The model: a testbed, its flow table and its counters.
 #[derive(Clone, Debug)]
 pub struct Model {
@@ -85,6 +104,8 @@ pub struct Model {
     pub reals: Vec<RealCounters>,
     /// Counters by service.
     pub services: Vec<ServiceCounters>,
+    /// Packets that named a real, by service.
+    pub server_ids: Vec<ServerIdCounters>,
     /// Flows that were ended by shedding.
     pub ended: u64,
 }
@@ -99,6 +120,7 @@ impl Model {
             reasons: vec![0; Reason::ALL.len()],
             reals: vec![RealCounters::default(); testbed.reals.len()],
             services: vec![ServiceCounters::default(); testbed.services.len()],
+            server_ids: vec![ServerIdCounters::default(); testbed.services.len()],
             ended: 0,
             testbed,
         }
@@ -143,16 +165,26 @@ impl Model {
             return Reason::OtherProtocol;
         };
         answer.service = service;
-        let flows = self.flows.clone();
-        let choice = self.choose(&flow, service);
-        self.flows = flows;
+        let choice = match self.own_real(flow.source, service) {
+            Some(real) => Ok(choose::Choice {
+                real,
+                by: ChosenBy::SourceRule,
+                opened: false,
+            }),
+            None => {
+                let flows = self.flows.clone();
+                let choice = self.choose(&flow, service);
+                self.flows = flows;
+                choice
+            }
+        };
         let sent = match choice {
             Ok(choice) => {
                 (answer.real, answer.chosen_by) = (choice.real, choice.by);
                 let sent = send::send(
                     &self.testbed,
                     packet,
-                    choose::ring_hash(&self.testbed, &flow) as u32,
+                    choose::ring_hash(&self.testbed, &flow, service) as u32,
                     choice.real,
                     headroom,
                     &answer.frame,
@@ -165,7 +197,11 @@ impl Model {
             }
             Err(refusal) => {
                 (answer.real, answer.chosen_by) = (refusal.real, refusal.by);
-                Err(refusal.reason)
+                // An error is never answered with one (RFC 1812 section 4.3.2.7).
+                Err(match refusal.reason {
+                    Reason::UnreachableNoReal => Reason::NoReal,
+                    reason => reason,
+                })
             }
         };
         match sent {
@@ -208,11 +244,34 @@ impl Model {
             return Reason::EchoReply;
         }
         answer.service = service;
-        let reason = match self.choose(packet, service) {
+        if let Some(reason) = never_sent(packet) {
+            self.count_dropped(packet, service);
+            return reason;
+        }
+        if self.verdict(packet.source, service) == SourceVerdict::Deny {
+            self.count_dropped(packet, service);
+            return Reason::SourceDenied;
+        }
+        let named = self.named(packet, &answer.frame, service);
+        let own = self.own_real(packet.source, service);
+        let choice = match (named, own) {
+            (Some(real), _) => Ok(choose::Choice {
+                real,
+                by: ChosenBy::ServerId,
+                opened: false,
+            }),
+            (None, Some(real)) => Ok(choose::Choice {
+                real,
+                by: ChosenBy::SourceRule,
+                opened: packet.payload.opens(),
+            }),
+            (None, None) => self.choose(packet, service),
+        };
+        let reason = match choice {
             Ok(choice) => {
                 answer.real = choice.real;
                 answer.chosen_by = choice.by;
-                let hash = choose::ring_hash(&self.testbed, packet) as u32;
+                let hash = choose::ring_hash(&self.testbed, packet, service) as u32;
                 match send::send(
                     &self.testbed,
                     packet,
@@ -250,7 +309,8 @@ impl Model {
                     Err(Reason::TooLarge) => {
                         let real = self.testbed.reals[usize::from(choice.real)];
                         let reply = real.and_then(|real| {
-                            icmp::too_large(packet, &real, headroom, &answer.frame)
+                            let cause = icmp::Cause::TooLarge(real.largest);
+                            icmp::answer(packet, cause, headroom, &answer.frame)
                         });
                         match reply {
                             Some(reply) => {
@@ -260,7 +320,27 @@ impl Model {
                             None => Reason::TooLarge,
                         }
                     }
+                    Err(Reason::TtlExpired) => {
+                        let cause = icmp::Cause::TimeExceeded;
+                        match icmp::answer(packet, cause, headroom, &answer.frame) {
+                            Some(reply) => {
+                                answer.frame = reply;
+                                Reason::TtlExpiredAnswered
+                            }
+                            None => Reason::TtlExpired,
+                        }
+                    }
                     Err(reason) => reason,
+                }
+            }
+            Err(refusal) if refusal.reason == Reason::UnreachableNoReal => {
+                let cause = icmp::Cause::PortUnreachable;
+                match icmp::answer(packet, cause, headroom, &answer.frame) {
+                    Some(reply) => {
+                        answer.frame = reply;
+                        Reason::UnreachableNoReal
+                    }
+                    None => Reason::NoReal,
                 }
             }
             Err(refusal) => {
@@ -303,7 +383,7 @@ impl Model {
         let vips = &self.testbed.vips;
         match packet.payload {
             Payload::Echo { .. } | Payload::IcmpError { .. } => vips.get(&name(0)).copied(),
-            Payload::Tcp { ports, .. } | Payload::Udp { ports } => {
+            Payload::Tcp { ports, .. } | Payload::Udp { ports } | Payload::Sctp { ports, .. } => {
                 vips.get(&name(ports.1)).copied().or_else(|| {
                     let any_port = match packet.destination {
                         IpAddr::V4(_) => self.testbed.any_port_v4,

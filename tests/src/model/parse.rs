@@ -29,6 +29,13 @@ pub enum Payload {
         /// Source and destination.
         ports: (u16, u16),
     },
+    /// SCTP.
+    Sctp {
+        /// Source and destination.
+        ports: (u16, u16),
+        /// Type of the first chunk.
+        chunk: u8,
+    },
     /// An echo request.
     Echo {
         /// Offset of its ICMP header in the frame.
@@ -42,14 +49,18 @@ pub enum Payload {
 }
 
 impl Payload {
-    /// Returns whether the packet opens a TCP connection.
+    /// Returns whether the packet opens a connection of TCP or an association of SCTP.
     pub fn opens(self) -> bool {
-        matches!(self, Payload::Tcp { flags, .. } if flags & 0x12 == 0x02)
+        // INIT of SCTP (RFC 9260 section 3.3.2).
+        matches!(self, Payload::Sctp { chunk: 1, .. })
+            || matches!(self, Payload::Tcp { flags, .. } if flags & 0x12 == 0x02)
     }
 
-    /// Returns whether the packet closes a TCP connection.
+    /// Returns whether the packet closes one.
     pub fn closes(self) -> bool {
-        matches!(self, Payload::Tcp { flags, .. } if flags & 0x05 != 0)
+        // ABORT and SHUTDOWN COMPLETE.
+        matches!(self, Payload::Sctp { chunk: 6 | 14, .. })
+            || matches!(self, Payload::Tcp { flags, .. } if flags & 0x05 != 0)
     }
 
     /// Returns whether the packet may be answered with a reset: it is TCP and not a reset itself (RFC 9293 section
@@ -58,14 +69,10 @@ impl Payload {
         matches!(self, Payload::Tcp { flags, .. } if flags & 0x04 == 0)
     }
 
-    /// Returns whether the packet is a reset.
+    /// Returns whether the packet is a reset, or an abort of SCTP.
     pub fn resets(self) -> bool {
-        matches!(self, Payload::Tcp { flags, .. } if flags & 0x04 != 0)
-    }
-
-    /// Returns whether the packet is TCP.
-    pub fn is_tcp(self) -> bool {
-        matches!(self, Payload::Tcp { .. })
+        matches!(self, Payload::Sctp { chunk: 6, .. })
+            || matches!(self, Payload::Tcp { flags, .. } if flags & 0x04 != 0)
     }
 
     /// Returns whether the packet is UDP.
@@ -79,7 +86,7 @@ impl Payload {
 pub struct Packet {
     pub source: IpAddr,
     pub destination: IpAddr,
-    /// TCP, UDP, ICMP or ICMPv6.
+    /// TCP, UDP, SCTP, ICMP or ICMPv6.
     pub protocol: u8,
     /// Length of the IP packet with its header.
     pub length: usize,
@@ -125,7 +132,7 @@ fn ip4(packet: &[u8]) -> Result<Packet, Reason> {
     let protocol = header[9];
     let payload = match protocol {
         1 => icmp(packet, header_length, length, 8, &[3, 11, 12])?,
-        6 | 17 => transport(protocol, &packet[..length], header_length)?,
+        6 | 17 | 132 => transport(protocol, &packet[..length], header_length)?,
         _ => return Err(Reason::OtherProtocol),
     };
     let address =
@@ -185,7 +192,7 @@ fn ip6(packet: &[u8]) -> Result<Packet, Reason> {
                 walked += 1;
             }
             58 => break icmp(packet, at, length, 128, &[1, 2, 3, 4])?,
-            6 | 17 => break transport(next, packet, at)?,
+            6 | 17 | 132 => break transport(next, packet, at)?,
             _ => return Err(Reason::OtherProtocol),
         }
     };
@@ -228,7 +235,12 @@ fn icmp(
 /// Parses TCP (RFC 9293 section 3.1) or UDP (RFC 768). The header must be complete, and its length must fit.
 fn transport(protocol: u8, packet: &[u8], offset: usize) -> Result<Payload, Reason> {
     let segment = &packet[offset..];
-    let least = if protocol == 6 { 20 } else { 8 };
+    let least = match protocol {
+        6 => 20,
+        // Common header and the head of a chunk (RFC 9260 section 3).
+        132 => 16,
+        _ => 8,
+    };
     if segment.len() < least {
         return Err(Reason::Malformed);
     }
@@ -245,6 +257,10 @@ fn transport(protocol: u8, packet: &[u8], offset: usize) -> Result<Payload, Reas
             data: segment.len() - header_length,
             offset,
         });
+    }
+    if protocol == 132 {
+        let chunk = segment[12];
+        return Ok(Payload::Sctp { ports, chunk });
     }
     let length = usize::from(be16(segment, 4));
     if length < 8 || length > segment.len() {

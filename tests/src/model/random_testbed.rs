@@ -9,8 +9,10 @@ use lb_common::tables::{
 };
 
 use super::{
+    named::Ids,
     random::Random,
-    testbed::{Mode, Real, Service, Testbed, VipName},
+    sources,
+    testbed::{Hash, Mode, Real, Service, Testbed, VipName},
 };
 
 /// Slots of each service's ring.
@@ -34,7 +36,13 @@ pub const STATIONS: [[u8; 6]; 3] = [
 ];
 
 /// How the reals of a service are reached.
-const MODES: [(Mode, bool); 3] = [(Mode::Ipip, true), (Mode::Ipip, false), (Mode::L2, true)];
+const MODES: [(Mode, bool); 5] = [
+    (Mode::Ipip, true),
+    (Mode::Ipip, false),
+    (Mode::L2, true),
+    (Mode::Gue, true),
+    (Mode::Gue, false),
+];
 
 /// Returns the testbed of this seed, and its VIPs.
 #[must_use]
@@ -50,6 +58,7 @@ pub fn random_testbed(seed: u64) -> (Testbed, Vec<VipName>) {
         stations: STATIONS.to_vec(),
         ring_seed: random.number(),
         flow_secret: [random.number(), random.number()],
+        gue_port: super::validate::GUE_PORTS.start + random.below(100) as u16,
         ..Testbed::default()
     };
     for interface in [INTERFACE, INTERFACE, OTHER_INTERFACE] {
@@ -71,7 +80,7 @@ pub fn random_testbed(seed: u64) -> (Testbed, Vec<VipName>) {
     }
     let mut names = Vec::new();
     for v4 in [true, false] {
-        for protocol in [6, 17] {
+        for protocol in [6, 17, 132] {
             for (mode, reals_v4) in MODES {
                 for (port, track_all) in [(80, false), (443, true), (0, false)] {
                     let address = address(v4, names.len());
@@ -167,6 +176,13 @@ fn add_service(
         },
         0,
     );
+    let has_rules = random.below(3) == 0;
+    if has_rules {
+        let last = testbed.reals.len() as u16;
+        let own: Vec<u16> = (last - REALS_PER_SERVICE as u16..last).collect();
+        let rules = sources::rules(random, service, name.address.is_ipv4(), &own);
+        testbed.source_rules.extend(rules);
+    }
     let first_slot = testbed.slots.len() as u32;
     testbed
         .slots
@@ -176,8 +192,32 @@ fn add_service(
         slots: RING_SLOTS,
         track_all,
         reset_empty: service.is_multiple_of(2),
+        hash: *random.pick(&[
+            Hash::Flow,
+            Hash::Flow,
+            Hash::Source,
+            Hash::SourceGroup,
+            Hash::Destination,
+        ]),
+        ids: match name.protocol {
+            6 => *random.pick(&[Ids::None, Ids::TcpOption]),
+            17 => *random.pick(&[
+                Ids::None,
+                Ids::QuicLb,
+                Ids::QuicLb,
+                Ids::QuicKatran,
+                Ids::UdpStable,
+            ]),
+            _ => Ids::None,
+        },
+        has_rules,
         window: WINDOW,
     });
+    // The drained one has an id, too, and one has none.
+    let first = (testbed.reals.len() - REALS_PER_SERVICE) as u16;
+    for (id, real) in (1..).zip(first + 1..first + REALS_PER_SERVICE as u16) {
+        testbed.server_ids.insert((service, id), real);
+    }
     for slot in 0..RING_SLOTS {
         set_slot(testbed, random, service, slot);
     }

@@ -46,19 +46,33 @@ pub fn send(
     }
     let frame = match real.mode {
         Mode::L2 => ethernet(hop, [frame[12], frame[13]], &frame[ETHERNET..]),
-        Mode::Ipip => {
+        Mode::Ipip | Mode::Gue => {
             // A packet without a hop left is not forwarded (RFC 2003 section 3.1, RFC 2473 section 3.1).
             if packet.ttl <= 1 {
                 return Err(Reason::TtlExpired);
             }
             let inner = decrement_ttl(&frame[ETHERNET..]);
-            let (kind, outer) = match (real.source, real.address) {
+            let shim = match real.mode {
+                Mode::Gue => udp(testbed.gue_port, hash, packet.length)?,
+                _ => Vec::new(),
+            };
+            let content = Content {
+                protocol: match real.mode {
+                    Mode::Gue => 17,
+                    _ => inner_protocol(packet),
+                },
+                length: packet.length + shim.len(),
+            };
+            let (kind, mut outer) = match (real.source, real.address) {
                 (IpAddr::V4(_), IpAddr::V4(_)) => {
-                    ([0x08, 0x00], outer4(real, packet, &inner, hash)?)
+                    ([0x08, 0x00], outer4(real, packet, &content, &inner, hash)?)
                 }
-                (IpAddr::V6(_), IpAddr::V6(_)) => ([0x86, 0xDD], outer6(real, packet, hash)?),
+                (IpAddr::V6(_), IpAddr::V6(_)) => {
+                    ([0x86, 0xDD], outer6(real, packet, &content, hash)?)
+                }
                 _ => unreachable!("a real's source and address are of one family"),
             };
+            outer.extend(shim);
             if headroom < outer.len() {
                 return Err(Reason::NoHeadroom);
             }
@@ -102,6 +116,22 @@ fn set_ttl(header: &mut [u8], change: impl Fn(u8) -> u8) {
     header[10..12].copy_from_slice(&sum.to_be_bytes());
 }
 
+/// What is behind an outer IP header.
+struct Content {
+    protocol: u8,
+    length: usize,
+}
+
+/// Returns the UDP header of generic UDP encapsulation, variant 1 (draft-ietf-intarea-gue-09): without a checksum, its
+/// source port one of the dynamic ones, of the flow's hash.
+fn udp(port: u16, hash: u32, inner: usize) -> Result<Vec<u8>, Reason> {
+    let length = u16::try_from(8 + inner).map_err(|_| Reason::TooLarge)?;
+    let source = 49_152 + (hash >> 16) % 16_384;
+    Ok([source as u16, port, length, 0]
+        .map(u16::to_be_bytes)
+        .concat())
+}
+
 /// Returns the protocol number of the outer header.
 fn inner_protocol(packet: &Packet) -> u8 {
     if packet.destination.is_ipv4() { 4 } else { 41 }
@@ -110,11 +140,17 @@ fn inner_protocol(packet: &Packet) -> u8 {
 /// Returns an outer IPv4 header (RFC 2003 section 3.1). TOS with its ECN bits is that of the inner header (RFC 6040, normal
 /// mode), and so are identification and "don't fragment" of an inner IPv4 packet. An IPv6 packet may not be fragmented
 /// on its way.
-fn outer4(real: &Real, packet: &Packet, inner: &[u8], hash: u32) -> Result<Vec<u8>, Reason> {
+fn outer4(
+    real: &Real,
+    packet: &Packet,
+    content: &Content,
+    inner: &[u8],
+    hash: u32,
+) -> Result<Vec<u8>, Reason> {
     let (IpAddr::V4(source), IpAddr::V4(destination)) = (real.source, real.address) else {
         return Err(Reason::BadTables);
     };
-    let length = u16::try_from(20 + packet.length).map_err(|_| Reason::TooLarge)?;
+    let length = u16::try_from(20 + content.length).map_err(|_| Reason::TooLarge)?;
     let (identification, dont_fragment) = if packet.destination.is_ipv4() {
         (
             u16::from_be_bytes([inner[4], inner[5]]),
@@ -128,7 +164,7 @@ fn outer4(real: &Real, packet: &Packet, inner: &[u8], hash: u32) -> Result<Vec<u
     header.extend(length.to_be_bytes());
     header.extend(identification.to_be_bytes());
     header.extend(if dont_fragment { [0x40, 0] } else { [0, 0] });
-    header.extend([OUTER_TTL, inner_protocol(packet), 0, 0]);
+    header.extend([OUTER_TTL, content.protocol, 0, 0]);
     header.extend(source.to_be_bytes());
     header.extend(destination.octets());
     let sum = checksum::checksum(&header);
@@ -137,16 +173,16 @@ fn outer4(real: &Real, packet: &Packet, inner: &[u8], hash: u32) -> Result<Vec<u
 }
 
 /// Returns an outer IPv6 header (RFC 2473 section 5.1), with a flow label from the flow's hash (RFC 6438).
-fn outer6(real: &Real, packet: &Packet, hash: u32) -> Result<Vec<u8>, Reason> {
+fn outer6(real: &Real, packet: &Packet, content: &Content, hash: u32) -> Result<Vec<u8>, Reason> {
     let (IpAddr::V6(source), IpAddr::V6(destination)) = (real.source, real.address) else {
         return Err(Reason::BadTables);
     };
-    let length = u16::try_from(packet.length).map_err(|_| Reason::TooLarge)?;
+    let length = u16::try_from(content.length).map_err(|_| Reason::TooLarge)?;
     let source = u128::from(source) | u128::from(hash & real.source_mask);
     let first = 6 << 28 | u32::from(packet.service_class) << 20 | hash & 0xF_FFFF;
     let mut header = first.to_be_bytes().to_vec();
     header.extend(length.to_be_bytes());
-    header.extend([inner_protocol(packet), OUTER_TTL]);
+    header.extend([content.protocol, OUTER_TTL]);
     header.extend(source.to_be_bytes());
     header.extend(destination.octets());
     Ok(header)

@@ -49,7 +49,7 @@ impl Model {
             provisional: false,
             opening: false,
             half_open: false,
-            ring_bits: (ring_hash(&self.testbed, packet) >> 44) as u32,
+            ring_bits: (ring_hash(&self.testbed, packet, service) >> 44) as u32,
             stamp: self.now,
         };
         self.flows.remember(place, entry, &self.testbed, self.now);

@@ -90,6 +90,8 @@ pub fn memory(testbed: &Testbed, flow_buckets: u32) -> MemTables {
         interface_index: testbed.interface,
         ring_seed: testbed.ring_seed,
         flow_secret: testbed.flow_secret,
+        gue_port: testbed.gue_port,
+        ends_tunnels: false,
     };
     tables.state = state(testbed);
     write(&mut tables, testbed);
@@ -117,6 +119,9 @@ pub fn write(tables: &mut MemTables, testbed: &Testbed) {
     }
     tables.next_hops = testbed.next_hop_records().collect();
     tables.rings = chunks(testbed);
+    tables.server_ids = testbed.server_id_records().collect();
+    tables.quic_lb = testbed.quic_lb_records().collect();
+    tables.source_rules = testbed.source_rule_records().collect();
 }
 
 /// Returns the flow table.

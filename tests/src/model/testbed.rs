@@ -1,14 +1,27 @@
 //! The contents of the tables in plain types, and conversion to records.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+};
 
-use lb_common::forward::{IPIP, L2};
+use lb_common::forward::{GUE, IPIP, L2};
 use lb_common::tables::{
     config::{ANY_PORT_V4, ANY_PORT_V6, Config},
     next_hop::NextHop,
     real::{self, outer_checksum},
     ring::{self, Previous},
-    service::{self, RESET_EMPTY, TRACK_ALL, ring_place},
+    server_id::{QuicLb, ServerIdKey, quic_lb_key},
+    service::{
+        self, HASH_DESTINATION, HASH_SOURCE, HASH_SOURCE_GROUP, RESET_EMPTY, SOURCE_RULES,
+        TRACK_ALL, ring_place,
+    },
+    source_rule::SourceKey,
+};
+
+use super::{
+    named::{CONFIGS, Ids},
+    sources::SourceRule,
 };
 
 /// A key of the VIP tables.
@@ -33,8 +46,28 @@ pub struct Service {
     pub track_all: bool,
     /// Whether TCP packets are answered with a reset if there is no real.
     pub reset_empty: bool,
+    /// What the ring hash of its flows is made of.
+    pub hash: Hash,
+    /// Where its packets name their real.
+    pub ids: Ids,
+    /// Whether there are rules about its sources.
+    pub has_rules: bool,
     /// The window in ticks.
     pub window: u32,
+}
+
+/// What the ring hash of a flow is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hash {
+    /// Addresses, ports and protocol.
+    #[default]
+    Flow,
+    /// Addresses and protocol.
+    Source,
+    /// The client's address.
+    SourceGroup,
+    /// Destination address and port, and protocol.
+    Destination,
 }
 
 /// How a packet reaches a real.
@@ -44,6 +77,8 @@ pub enum Mode {
     L2,
     /// In an outer header of the address's family.
     Ipip,
+    /// In an outer header of the address's family and a UDP header.
+    Gue,
 }
 
 /// A real.
@@ -97,6 +132,12 @@ pub struct Testbed {
     pub ring_seed: u64,
     /// The flow table's secret.
     pub flow_secret: [u64; 2],
+    /// The real that has an id of a service.
+    pub server_ids: BTreeMap<(u32, u128), u16>,
+    /// Rules about the sources of packets.
+    pub source_rules: Vec<SourceRule>,
+    /// UDP port of the mode `Gue`.
+    pub gue_port: u16,
 }
 
 impl Testbed {
@@ -118,10 +159,43 @@ impl Testbed {
         self.services.iter().map(|service| service::Service {
             ring: ring_place(service.first_slot, service.slots),
             flags: if service.track_all { TRACK_ALL } else { 0 }
-                | if service.reset_empty { RESET_EMPTY } else { 0 },
+                | if service.reset_empty { RESET_EMPTY } else { 0 }
+                | service.ids.flag()
+                | if service.has_rules { SOURCE_RULES } else { 0 }
+                | match service.hash {
+                    Hash::Flow => 0,
+                    Hash::Source => HASH_SOURCE,
+                    Hash::SourceGroup => HASH_SOURCE_GROUP,
+                    Hash::Destination => HASH_DESTINATION,
+                },
             window: service.window,
             ..service::Service::default()
         })
+    }
+
+    /// Returns the entries of `SERVER_IDS`.
+    pub fn server_id_records(&self) -> impl Iterator<Item = (ServerIdKey, u32)> {
+        self.server_ids
+            .iter()
+            .map(|(&(service, id), &real)| (ServerIdKey::new(service, id), u32::from(real)))
+    }
+
+    /// Returns the entries of `SOURCE_RULES`.
+    pub fn source_rule_records(&self) -> impl Iterator<Item = (SourceKey, u32)> {
+        self.source_rules.iter().map(SourceRule::record)
+    }
+
+    /// Returns the entries of `QUIC_LB`.
+    pub fn quic_lb_records(&self) -> impl Iterator<Item = (u32, QuicLb)> {
+        let services = (0..).zip(&self.services);
+        services
+            .filter(|(_, service)| service.ids == Ids::QuicLb)
+            .flat_map(|(service, _)| {
+                CONFIGS.iter().map(move |config| {
+                    let record = QuicLb::new(config.id as u32, config.nonce as u32, config.key);
+                    (quic_lb_key(service, config.number), record)
+                })
+            })
     }
 
     /// Returns the slots of `RINGS`.
@@ -155,13 +229,14 @@ fn record(real: &Real) -> real::Real {
     let mode = match real.mode {
         Mode::L2 => L2.number,
         Mode::Ipip => IPIP.number,
+        Mode::Gue => GUE.number,
     };
     let family = match real.address {
         IpAddr::V4(_) => 0,
         IpAddr::V6(_) => real::ADDRESS_V6,
     };
     let checksum = match (real.mode, real.source, real.address) {
-        (Mode::Ipip, IpAddr::V4(source), IpAddr::V4(destination)) => {
+        (Mode::Ipip | Mode::Gue, IpAddr::V4(source), IpAddr::V4(destination)) => {
             outer_checksum(source.octets(), destination.octets())
         }
         _ => 0,

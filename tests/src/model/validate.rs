@@ -13,6 +13,9 @@ pub struct Checksums {
     pub transport: bool,
 }
 
+/// Ports of generic UDP encapsulation in testbeds.
+pub const GUE_PORTS: std::ops::Range<u16> = 6_080..6_180;
+
 /// Checks a frame, and the inner packet if there is one.
 ///
 /// # Errors
@@ -33,13 +36,30 @@ fn packet(sliced: &SlicedPacket<'_>) -> Result<Checksums, String> {
         }
         _ => true,
     };
-    if matches!(payload.ip_number.0, 4 | 41) {
-        let inner = SlicedPacket::from_ip(payload.payload)
+    let udp = match &sliced.transport {
+        // Generic UDP encapsulation: without a checksum, from a dynamic port.
+        Some(TransportSlice::Udp(udp))
+            if GUE_PORTS.contains(&udp.destination_port()) && udp.source_port() >= 49_152 =>
+        {
+            Some(udp.payload())
+        }
+        _ => None,
+    };
+    let in_ip = matches!(payload.ip_number.0, 4 | 41).then_some(payload.payload);
+    if let Some(tunnel) = in_ip.or(udp) {
+        let inner = SlicedPacket::from_ip(tunnel)
             .map_err(|error| format!("packet in a tunnel: {error}"))?;
         let inner = packet(&inner)?;
         return Ok(Checksums {
             headers: header_right && inner.headers,
             ..inner
+        });
+    }
+    if payload.ip_number.0 == 132 {
+        // The balancer does not touch what SCTP's checksum is about.
+        return Ok(Checksums {
+            headers: header_right,
+            transport: true,
         });
     }
     let transport = sliced.transport.as_ref().ok_or("no transport layer")?;

@@ -94,7 +94,7 @@ pub fn who_comes_from_elsewhere_has_to_say_who_it_is() -> anyhow::Result<()> {
     let network = Network::new()?;
     let (clients, host) = (network.client()?, network.real()?);
     let listen = format!("{}:8080", host.v4);
-    let name = format!("access-remote-{}", std::process::id());
+    let name = lb_tests::owner("access-remote");
     let controller = Controller::start_closed(Some(host.namespace()), &name, &["--http", &listen])?;
     let url = format!("http://{listen}/v1/pools");
     let ask = |options: &[&str]| clients.namespace().enter(|| curl(&url, options))?;

@@ -1,11 +1,6 @@
 //! A controller that asks who calls, with two projects and a load balancer in each.
 
-use std::{
-    net::SocketAddr,
-    path::PathBuf,
-    process::Command,
-    sync::atomic::{AtomicU32, Ordering},
-};
+use std::{net::SocketAddr, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, ensure};
 use lb_tests::{Controller, binary};
@@ -56,9 +51,7 @@ pub fn port() -> anyhow::Result<u16> {
 impl Bed {
     /// Starts it with these further settings of `[access]`.
     pub fn new(access: &str) -> anyhow::Result<Self> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("access-{}-{number}", std::process::id());
+        let name = lb_tests::owner("access");
         let folder = tempfile::tempdir()?;
         let http = SocketAddr::from(([127, 0, 0, 1], port()?));
         let file = folder.path().join("controller.toml");

@@ -210,6 +210,13 @@ impl Arena {
                 ));
             }
         }
+        let ids = self.kernel.server_ids(memory.server_ids.len());
+        if ids != memory.server_ids || ids != self.model.server_ids {
+            self.fail(format!(
+                "server ids: kernel {ids:?}, memory {:?}, model {:?}",
+                memory.server_ids, self.model.server_ids
+            ));
+        }
         let flows = self.kernel.flow_counters();
         if flows != memory.flows {
             self.fail(format!(
@@ -369,7 +376,11 @@ fn same(left: &[Entry], right: &[Entry]) -> bool {
 fn is_own(reason: Reason) -> bool {
     matches!(
         reason,
-        Reason::ResetDownReal | Reason::ResetNoReal | Reason::TooLargeAnswered
+        Reason::ResetDownReal
+            | Reason::ResetNoReal
+            | Reason::TooLargeAnswered
+            | Reason::TtlExpiredAnswered
+            | Reason::UnreachableNoReal
     )
 }
 

@@ -8,7 +8,10 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader, Pod, TestRun as _, TestRunOptions,
-    maps::{Array, Map, MapData, PerCpuArray},
+    maps::{
+        Array, HashMap, Map, MapData, PerCpuArray,
+        lpm_trie::{Key, LpmTrie},
+    },
     programs::Xdp,
 };
 use lb_common::{
@@ -19,12 +22,15 @@ use lb_common::{
     tables::{
         config::Config,
         constants,
-        counters::{FlowEvictions, FlowTableCounters, RealCounters, ServiceCounters},
+        counters::{
+            FlowEvictions, FlowTableCounters, RealCounters, ServerIdCounters, ServiceCounters,
+        },
         flow::Bucket,
         names,
         next_hop::NextHop,
         real::{Budget, Real},
         ring::Chunk,
+        server_id::{QuicLb, ServerIdKey},
         service::Service,
         signs::{Sample, Signs},
         trace::Trace,
@@ -66,6 +72,9 @@ records!(
     Bucket,
     RealCounters,
     ServiceCounters,
+    ServerIdCounters,
+    ServerIdKey,
+    QuicLb,
     FlowTableCounters,
     FlowEvictions,
     Signs,
@@ -162,6 +171,27 @@ impl Kernel {
         self.set(names::BUDGETS, testbed.budget_records());
         self.set(names::NEXT_HOPS, testbed.next_hop_records());
         self.set(names::RINGS, tables::chunks(testbed));
+        let map = self.map_mut(names::SERVER_IDS);
+        let mut ids = HashMap::<_, Record<ServerIdKey>, u32>::try_from(map).expect(KIND);
+        for (key, real) in testbed.server_id_records() {
+            ids.insert(Record(key), real, 0).expect("writing an id");
+        }
+        let map = self.map_mut(names::SOURCE_RULES);
+        let mut rules = LpmTrie::<_, [u8; 20], u32>::try_from(map).expect(KIND);
+        for (key, rule) in testbed.source_rule_records() {
+            let mut data = [0; 20];
+            data[..4].copy_from_slice(&key.service.to_ne_bytes());
+            data[4..].copy_from_slice(&key.address);
+            let key = Key::new(key.bits, data);
+            rules.insert(&key, rule, 0).expect("writing a rule");
+        }
+        let map = self.map_mut(names::QUIC_LB);
+        let mut configs = HashMap::<_, u32, Record<QuicLb>>::try_from(map).expect(KIND);
+        for (key, config) in testbed.quic_lb_records() {
+            configs
+                .insert(key, Record(config), 0)
+                .expect("writing a configuration");
+        }
     }
 
     fn map(&self, name: &str) -> &Map {
@@ -290,6 +320,21 @@ impl Kernel {
             .collect()
     }
 
+    /// Returns the counters of packets that named a real, by service.
+    pub fn server_ids(&self, count: usize) -> Vec<ServerIdCounters> {
+        (0..count as u32)
+            .map(|index| {
+                self.per_cpu(names::SERVER_ID_COUNTERS, index).iter().fold(
+                    ServerIdCounters::default(),
+                    |sum, one: &ServerIdCounters| ServerIdCounters {
+                        known: sum.known + one.known,
+                        unknown: sum.unknown + one.unknown,
+                    },
+                )
+            })
+            .collect()
+    }
+
     /// Returns the signs of each real.
     pub fn signs(&self) -> Vec<Signs> {
         self.array::<Signs>(names::SIGNS)
@@ -357,7 +402,12 @@ fn load(testbed: &Testbed, flow_buckets: u32, pins: &Pins, simulate: u32) -> Ebp
         (names::FLOW_EVICTIONS, 1),
         (names::SIGNS, testbed.reals.len() as u32),
         (names::SAMPLES, SAMPLES),
+        (names::SERVER_ID_COUNTERS, testbed.services.len() as u32),
+        (names::SERVER_IDS, lb_common::limits::MAX_REALS),
+        (names::QUIC_LB, lb_common::limits::MAX_QUIC_LB),
+        (names::SOURCE_RULES, lb_common::limits::MAX_SOURCE_RULES),
         (names::TRACE, 1),
+        (names::PORT_SETS, lb_common::limits::MAX_PORT_SETS),
     ];
     let mask = flow_buckets - 1;
     let mut loader = EbpfLoader::new();
@@ -372,6 +422,7 @@ fn load(testbed: &Testbed, flow_buckets: u32, pins: &Pins, simulate: u32) -> Ebp
         .override_global(constants::FLOW_SECRET_0, &testbed.flow_secret[0], true)
         .override_global(constants::FLOW_SECRET_1, &testbed.flow_secret[1], true)
         .override_global(constants::FLOW_MASK, &mask, true)
+        .override_global(constants::GUE_PORT, &testbed.gue_port, true)
         .override_global(constants::VIP_FACTOR, &vip_hash.factor, true)
         .override_global(constants::VIP_SHIFT, &vip_hash.shift, true)
         .override_global(constants::DIGEST_FACTOR_0, &digest.factors[0], true)

@@ -27,6 +27,7 @@ impl Programs {
     fn owned(&self, owner: &str) -> Owned {
         Owned {
             allow_exec: true,
+            receive_at: None,
             ..self.processes.owned(owner)
         }
     }
@@ -68,6 +69,7 @@ pub fn is_off_unless_allowed() -> anyhow::Result<()> {
     let programs = Programs::new("off")?;
     let owned = Owned {
         allow_exec: false,
+        receive_at: None,
         ..programs.owned("main")
     };
     let error = ExecDriver::open(&programs.settings()?, &owned).unwrap_err();

@@ -26,6 +26,7 @@ pub fn run(folder: &str) -> anyhow::Result<()> {
         owner,
         agent: "/there/is/none".into(),
         allow_exec: false,
+        receive_at: None,
     };
     let answer = crate::process::runtime()?.block_on(answer(&request, &owned))?;
     println!("{answer}");

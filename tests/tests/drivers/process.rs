@@ -20,7 +20,7 @@ impl Processes {
     pub fn new(name: &str) -> anyhow::Result<Self> {
         Ok(Processes {
             folder: tempfile::Builder::new().prefix("lb-drivers-").tempdir()?,
-            owner: format!("test-{}-{name}", std::process::id()),
+            owner: lb_tests::owner(name),
             agent: "/there/is/none".into(),
         })
     }
@@ -37,6 +37,7 @@ impl Processes {
             state: self.folder.path().join(owner),
             agent: self.agent.clone(),
             allow_exec: false,
+            receive_at: None,
         }
     }
 

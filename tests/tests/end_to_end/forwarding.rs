@@ -78,6 +78,18 @@ pub fn v6_in_v4() {
     http_and_mqtt([HTTP_V6, MQTT_V6], "ipip", false, XdpMode::Native);
 }
 
+pub fn v4_in_udp() {
+    http_and_mqtt([HTTP_V4, MQTT_V4], "gue", false, XdpMode::Native);
+}
+
+pub fn v6_in_udp_over_v4() {
+    http_and_mqtt([HTTP_V6, MQTT_V6], "gue", false, XdpMode::Native);
+}
+
+pub fn v4_in_udp_over_v6() {
+    http_and_mqtt([HTTP_V4, MQTT_V4], "gue", true, XdpMode::Native);
+}
+
 pub fn v4_by_mac() {
     http_and_mqtt([HTTP_V4, MQTT_V4], "l2", false, XdpMode::Native);
 }

@@ -7,8 +7,10 @@
 mod attach;
 mod balance;
 mod beside;
+mod capture;
 mod changes;
 mod counters;
+mod doctor;
 mod fixture;
 mod floods;
 mod forwarding;
@@ -17,6 +19,7 @@ mod kernel_log;
 mod long_lived;
 mod metrics;
 mod migration;
+mod nat;
 mod numbered;
 mod ondown;
 mod path_mtu;
@@ -24,9 +27,12 @@ mod refusals;
 mod reload;
 mod restart;
 mod routed;
+mod server_ids;
+mod services;
 mod signs;
 mod simulate;
 mod stations;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -53,6 +59,9 @@ const COMMON: &[Requirement] = &[
 /// The tools of Prometheus check what is served.
 const PROMTOOL: &[Requirement] = &[Program("promtool")];
 
+/// They read what a capture has written.
+const TSHARK: &[Requirement] = &[Program("tshark"), Program("capinfos")];
+
 /// Probes through the tunnel: the agent's program on the way out is attached by a TCX link.
 const TCX: &[Requirement] = &[Kernel(6, 6)];
 
@@ -78,7 +87,16 @@ fn main() -> ExitCode {
             forwarding::v6_in_v6,
             forwarding::v4_in_v6,
             forwarding::v6_in_v4,
+            forwarding::v4_in_udp,
+            forwarding::v6_in_udp_over_v4,
+            forwarding::v4_in_udp_over_v6,
             forwarding::v4_by_mac,
+            server_ids::a_client_that_moves_keeps_the_real_that_its_packets_name,
+            services::vips_of_prefixes_and_ranges_serve_and_are_adopted,
+            services::a_client_has_one_real_by_its_address,
+            services::rules_about_clients_refuse_them_and_give_them_reals,
+            services::connections_that_begin_are_limited_and_running_ones_are_not,
+            services::names_that_are_no_vip_are_refused_with_what_to_write,
             forwarding::v6_by_mac,
             forwarding::generic_mode,
             forwarding::large_downloads_arrive_whole,
@@ -88,6 +106,10 @@ fn main() -> ExitCode {
             kernel_log::nothing_is_logged_by_default,
             long_lived::connections_whose_real_lives_survive_everything,
             migration::no_packet_is_lost_or_doubled_while_tables_change_their_layout,
+            nat::reals_without_a_vip_serve_by_their_own_addresses,
+            nat::flows_of_other_reals_go_on_when_one_dies,
+            nat::the_balancer_may_be_between_clients_and_reals,
+            nat::reals_may_have_a_port_and_a_family_of_their_own,
             numbered::no_packet_is_lost_or_duplicated,
             ondown::clients_of_a_dead_real_are_reset_and_others_are_not_disturbed,
             ondown::a_service_without_reals_refuses_connections_if_configured,
@@ -110,6 +132,8 @@ fn main() -> ExitCode {
             stations::two_balancers_on_a_flooding_bridge_do_not_send_in_circles,
             stations::a_changed_mac_address_is_followed,
             stations::the_mac_address_of_a_macvlan_on_top_is_the_interfaces,
+            trace::a_settled_slot_is_named_with_its_real_and_counters,
+            trace::a_slot_in_its_window_names_both_reals_and_the_flows_entry,
         ])
         .tests_with(
             PROMTOOL,
@@ -121,8 +145,18 @@ fn main() -> ExitCode {
             ],
         )
         .tests_with(
+            TSHARK,
+            tests![
+                capture::packets_are_written_before_and_after_with_reason_and_real,
+                capture::filters_are_the_kernels_and_limits_end_a_capture,
+                capture::a_capture_costs_no_packet_and_leaves_nothing,
+            ],
+        )
+        .tests_with(
             TCX,
             tests![
+                doctor::what_is_wrong_with_a_balancer_is_found_and_mended,
+                doctor::a_real_without_its_program_is_found_from_both_ends,
                 ondown::probes::probes_reach_their_real_in_every_mode,
                 ondown::probes::a_real_that_clients_cannot_reach_fails_though_it_answers_directly,
                 ondown::probes::probes_need_a_running_agent_and_its_tables,

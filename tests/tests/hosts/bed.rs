@@ -79,7 +79,7 @@ impl Bed {
             ),
         )?;
         fs::write(folder.path().join("server.pl"), SERVER)?;
-        let name = format!("test-{}-{name}", std::process::id());
+        let name = lb_tests::owner(name);
         let options = ["--config", &file.display().to_string()];
         let controller = Controller::start(Some(own.namespace()), &name, &options)?;
         Ok(Bed {

@@ -2,6 +2,7 @@
 
 mod bed;
 mod joining;
+mod moves;
 mod nodes;
 mod site;
 mod story;
@@ -11,7 +12,7 @@ use std::process::ExitCode;
 use lb_tests::{
     harness::{
         Harness,
-        Requirement::{CgroupCpu, Program, Root},
+        Requirement::{CgroupCpu, Guest, Program, Root},
     },
     tests,
 };
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         story::a_host_is_drained_and_removed,
         story::a_pool_without_room_waits_for_it,
         story::a_controller_that_is_killed_finds_its_hosts_again,
+        moves::what_a_driver_cannot_do_is_refused_with_its_name,
     ])
     .tests_with(
         &[Program("nginx"), Program("dig")],
@@ -41,6 +43,10 @@ fn main() -> ExitCode {
             nodes::a_node_on_a_host_follows_its_settings,
             site::a_balancer_whose_host_is_away_is_replaced_on_another_one,
         ],
+    )
+    .tests_with(
+        &[Guest, Program("qemu-system-x86_64")],
+        tests![moves::an_operator_clones_and_moves_a_machine],
     )
     .run()
 }

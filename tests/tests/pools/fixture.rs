@@ -51,7 +51,7 @@ impl Controller {
         name: &str,
         options: &[&str],
     ) -> anyhow::Result<Self> {
-        let name = format!("test-{}-{name}", std::process::id());
+        let name = lb_tests::owner(name);
         let controller = lb_tests::Controller::start(namespace, &name, options)?;
         fs::write(controller.folder().join("server.pl"), WEB_SERVER)?;
         Ok(Self(controller))

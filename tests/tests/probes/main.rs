@@ -95,7 +95,9 @@ fn ask(
             address,
             mark: None,
         };
-        Prober::new(&check, vip, address.ip()).run(&target).await
+        Prober::new(&check, vip, address.ip().into())
+            .run(&target)
+            .await
     })
 }
 
@@ -347,7 +349,7 @@ fn a_broker_dies_and_returns() {
         };
         let _runner = Runner::start(
             "10.0.0.1:1883/tcp".parse().unwrap(),
-            target.address.ip(),
+            target.address.ip().into(),
             ProbeConfig { check, target },
             Health::new(Instant::now()),
             FirstProbe::Spread,

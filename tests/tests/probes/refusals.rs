@@ -104,7 +104,7 @@ fn start(port: u16, reports: mpsc::Sender<Report>) -> Runner {
     };
     Runner::start(
         format!("10.0.0.1:{port}/udp").parse().unwrap(),
-        target.address.ip(),
+        target.address.ip().into(),
         ProbeConfig { check, target },
         Health::new(Instant::now()),
         FirstProbe::Spread,

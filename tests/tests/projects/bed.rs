@@ -55,7 +55,7 @@ impl Bed {
                 more(host.v4)
             ),
         )?;
-        let name = format!("test-{}-{name}", std::process::id());
+        let name = lb_tests::owner(name);
         let options = ["--config", &file.display().to_string()];
         let controller = Controller::start(Some(host.namespace()), &name, &options)?;
         let servers = (0..servers).map(|_| {

@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         envelope::the_envelope_is_answered_as_asked,
         envelope::a_subnet_is_ordered_in_the_envelope,
         wrong::wrong_orders_change_nothing,
+        pools::pools_of_environments_count_in_the_quota,
         pools::a_pool_is_behind_load_balancers_of_its_projects_only,
         subnets::a_bridge_that_is_deleted_by_hand_comes_back,
         subnets::a_load_balancer_moves_between_subnets_and_gives_its_addresses_back,
@@ -54,6 +55,10 @@ fn main() -> ExitCode {
             pools::a_pool_behind_a_load_balancer_grows_and_shrinks,
             subnets::two_projects_with_the_same_addresses_reach_only_their_own,
         ],
+    )
+    .tests_with(
+        &[Program("dig"), Program("named"), Program("tsig-keygen")],
+        tests![names::pushed_names_that_nothing_refers_to_have_a_grace_period],
     )
     .tests_with(
         &[BpfFs, Program("dig")],

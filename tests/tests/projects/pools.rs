@@ -174,3 +174,43 @@ pub fn a_pool_is_behind_load_balancers_of_its_projects_only() -> anyhow::Result<
     bed.wait_complete("shop", "www", 1)?;
     bed.wait_answers(&at, 80, &[&bed.servers[0].0])
 }
+
+pub fn pools_of_environments_count_in_the_quota() -> anyhow::Result<()> {
+    let mut bed = Bed::new("quota", 0)?;
+    bed.run("project add shop quota.instances=2")?;
+    bed.run("env create shop site")?;
+    let script = bed.controller.folder().join("server.pl");
+    fs::write(&script, WEB_SERVER)?;
+    let add = |bed: &Bed, name: &str, port: u16, most: u32| {
+        bed.run(&format!(
+            "env add shop site {name} role=app pool.driver.kind=process pool.network.port={port} pool.network.address={} \
+             pool.template.program=/usr/bin/perl pool.template.arguments=['{}','{{port}}'] pool.template.stop_grace=1s \
+             pool.scaling.min=1 pool.scaling.max={most} --wait 60",
+            bed.host.v4,
+            script.display(),
+        ))
+    };
+    add(&bed, "web", 21_000, 2)?;
+    let refused = |bed: &Bed| {
+        let error = add(bed, "db", 22_000, 1).err().context("not refused")?;
+        let shown = format!("{error} {}", bed.run("command list")?);
+        ensure!(
+            shown.contains("2 instances of environments, and would have 3"),
+            "{shown}"
+        );
+        let shown = bed.run("env show shop site")?;
+        ensure!(!shown.contains("db"), "{shown}");
+        anyhow::Ok(())
+    };
+    refused(&bed)?;
+    // Another run of the controller knows what there is.
+    bed.controller.kill()?;
+    bed.controller.run()?;
+    refused(&bed)?;
+    let error = bed.run("project set shop quota.instances=1").err();
+    let error = error.context("not refused")?.to_string();
+    ensure!(error.contains("instances of environments"), "{error}");
+    bed.run("env remove shop site web --wait 60")?;
+    add(&bed, "db", 22_000, 1)?;
+    bed.run("project set shop quota.instances=1").map(drop)
+}

@@ -34,7 +34,7 @@ impl Shared {
                 testbed.agent.endpoint()
             ),
         )?;
-        let name = format!("test-{}-{name}", std::process::id());
+        let name = lb_tests::owner(name);
         let options = ["--config", &file.display().to_string()];
         let controller = Controller::start(Some(host.namespace()), &name, &options)?;
         Ok(Shared {

@@ -458,7 +458,7 @@ pub fn a_subnet_spans_two_hosts() -> anyhow::Result<()> {
     ))?;
     let here = bridge(&bed, "shop", "back")?;
     // The other host has a controller of its own.
-    let name = format!("test-{}-vxlan-other", std::process::id());
+    let name = lb_tests::owner("vxlan-other");
     let controller = Controller::start(Some(other.namespace()), &name, &[])?;
     controller.lbctl("project", &["add", "shop"])?;
     let peers = format!("vxlan.peers=['{}']", bed.host.v4);

@@ -89,7 +89,9 @@ async fn ask(probe: Component, port: u16) -> Outcome {
         mark: None,
     };
     let vip = subject().vip;
-    Prober::new(&check, vip, address.ip()).run(&target).await
+    Prober::new(&check, vip, address.ip().into())
+        .run(&target)
+        .await
 }
 
 /// Waits for a report in which `find` finds something, and returns that.

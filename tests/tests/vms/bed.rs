@@ -38,7 +38,7 @@ impl Hypervisor {
         host.sh("ip addr add 10.20.0.254/24 dev br1")?;
         host.sh("ip link set br1 up")?;
         let folder = tempfile::Builder::new().prefix("lb-vms-").tempdir()?;
-        let owner = format!("test-{}-{name}", std::process::id());
+        let owner = lb_tests::owner(name);
         let settings = settings(&host);
         let owned = owned(folder.path(), &owner);
         let driver = host
@@ -149,6 +149,7 @@ pub fn owned(folder: &Path, owner: &str) -> Owned {
         state: folder.to_owned(),
         agent: "/there/is/none".into(),
         allow_exec: false,
+        receive_at: None,
     }
 }
 

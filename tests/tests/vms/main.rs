@@ -44,6 +44,7 @@ fn main() -> ExitCode {
         tests![
             agent::an_agent_in_a_guest_forwards_by_xdp,
             nodes::a_load_balancer_is_served_by_a_machine,
+            nodes::a_load_balancer_is_served_by_an_agent_in_a_machine,
         ],
     )
     .run()

@@ -8,7 +8,11 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use lb_drivers::host_interface;
-use lb_tests::{Controller, Host, Network, client, guest, server::Nginx, wait_for};
+use lb_tests::{
+    Controller, Host, Network, Real, client, guest, owner,
+    server::{Nginx, UdpEcho},
+    wait_for,
+};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -24,7 +28,7 @@ struct Provider {
     host: Host,
     owner: String,
     _folder: tempfile::TempDir,
-    _network: Network,
+    network: Network,
 }
 
 impl Provider {
@@ -45,6 +49,7 @@ bridge = "br0"
 range = "10.10.60.11-10.10.60.30/16"
 each = 2
 vm = {{ kernel = "{}", initrd = "{}", ram = "256MiB", boot = "saved" }}
+agent.vm = {{ kernel = "{}", initrd = "{}", ram = "512MiB" }}
 [dns]
 zone = "lb.example"
 listen = ["{}:53"]
@@ -52,11 +57,13 @@ name_servers = {{ "ns1.lb.example" = ["{}"] }}
 "#,
                 guest("vmlinuz").display(),
                 guest("initrd-proxy").display(),
+                guest("vmlinuz").display(),
+                guest("initrd").display(),
                 host.v4,
                 host.v4,
             ),
         )?;
-        let name = format!("test-{}-nodes", std::process::id());
+        let name = owner("nodes");
         let options = ["--config", &file.display().to_string()];
         let controller = Controller::start(Some(host.namespace()), &name, &options)?;
         let servers = (0..2).map(|_| {
@@ -71,7 +78,7 @@ name_servers = {{ "ns1.lb.example" = ["{}"] }}
             host,
             owner: name,
             _folder: folder,
-            _network: network,
+            network,
         })
     }
 
@@ -207,4 +214,136 @@ pub fn a_load_balancer_is_served_by_a_machine() -> anyhow::Result<()> {
     })
     .with_context(|| provider.controller.output())?;
     Ok(())
+}
+
+/// A server that is a real of nodes at these addresses.
+struct Backend {
+    host: Host,
+    _real: Real,
+    _web: Nginx,
+    _echo: UdpEcho,
+}
+
+impl Backend {
+    fn start(network: &Network, web: &str, echo: &str) -> anyhow::Result<Self> {
+        let host = network.real()?;
+        let real = Real::start(&host, "eth0", &[web, echo])?;
+        Ok(Backend {
+            _web: Nginx::start(&host, 80)?,
+            _echo: UdpEcho::start(&host, SocketAddr::new(echo.parse()?, 7))?,
+            _real: real,
+            host,
+        })
+    }
+}
+
+pub fn a_load_balancer_is_served_by_an_agent_in_a_machine() -> anyhow::Result<()> {
+    let provider = Provider::new()?;
+    // Where clients will reach them: each has two addresses for clients, and two for its nodes.
+    let (web, echo) = ("10.10.60.11", "10.10.60.15");
+    let backends = [
+        Backend::start(&provider.network, web, echo)?,
+        Backend::start(&provider.network, web, echo)?,
+    ];
+    let names = [0, 1].map(|at: usize| backends[at].host.label().to_owned());
+    let words = [0, 1]
+        .map(|at: usize| format!("--backend {}", backends[at].host.v4))
+        .join(" ");
+    provider.run("project add shop")?;
+    let begin = Instant::now();
+    provider.run(&format!(
+        "lb add shop first kind=agent protocol=tcp port=80 {words} check.kind=http check.interval=1s"
+    ))?;
+    let first = provider.wait_complete("first")?;
+    ensure!(first.to_string() == format!("{web}:80"), "{first}");
+    println!("a node with an agent serves after {:?}", begin.elapsed());
+    let shown: Value = serde_json::from_str(&provider.run("lb show shop first -o json")?)?;
+    ensure!(shown["url"] == "tcp://first.shop.lb.example:80", "{shown}");
+    let answers = |from: &Host| -> anyhow::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for _ in 0..20 {
+            let (name, text) = client::get(from.namespace(), first, "/")?;
+            // Packets came as the client sent them.
+            ensure!(text.contains(&from.v4.to_string()), "{text}");
+            names.push(name);
+        }
+        names.sort();
+        names.dedup();
+        Ok(names)
+    };
+    let wait_answers = |wanted: &[String]| {
+        let waited = wait_for(&format!("answers of {wanted:?}"), PATIENCE, || {
+            let found = answers(&provider.client)?;
+            ensure!(found == wanted, "{found:?}");
+            Ok(Some(()))
+        });
+        waited.with_context(|| provider.controller.output())
+    };
+    let mut both = names.to_vec();
+    both.sort();
+    wait_answers(&both)?;
+    let line = format!(
+        "dig +short +tries=1 +time=2 @{} first.shop.lb.example A",
+        provider.host.v4
+    );
+    ensure!(
+        provider.client.sh(&line)?.trim() == web,
+        "its name leads to it"
+    );
+
+    // It follows its settings as it runs, and its check.
+    let node = provider.node("first")?;
+    provider.run(&format!(
+        "lb set shop first --backend {}",
+        backends[1].host.v4
+    ))?;
+    provider.wait_complete("first")?;
+    wait_answers(&names[1..])?;
+    provider.run(&format!("lb set shop first {words}"))?;
+    provider.wait_complete("first")?;
+    wait_answers(&both)?;
+    backends[0].host.sh("ip link set eth0 down")?;
+    wait_answers(&names[1..])?;
+    backends[0].host.sh("ip link set eth0 up")?;
+    ensure!(provider.node("first")? == node, "it was not replaced");
+
+    // Datagrams, by another one.
+    provider.run(&format!(
+        "lb add shop echo kind=agent protocol=udp port=7 {words}"
+    ))?;
+    provider.wait_complete("echo")?;
+    let target = SocketAddr::new(echo.parse()?, 7);
+    let answer = wait_for("an echo", PATIENCE, || {
+        let answer = client::udp_exchange(provider.client.namespace(), 0, target, b"hello")?;
+        Ok(Some(answer))
+    });
+    let answer = answer.with_context(|| provider.controller.output())?;
+    ensure!(answer.ends_with(b" hello"), "{answer:?}");
+
+    // One that dies is replaced, and clients find it where it was.
+    let folder = provider.controller.state().join("qemu").join(&node);
+    let pid: i32 = fs::read_to_string(folder.join("qemu.pid"))?
+        .trim()
+        .parse()?;
+    let begin = Instant::now();
+    kill(Pid::from_raw(pid), Signal::SIGKILL)?;
+    wait_for("another node", PATIENCE, || {
+        Ok((provider.node("first")? != node).then_some(()))
+    })?;
+    provider.wait_complete("first")?;
+    wait_for("an answer", PATIENCE, || {
+        Ok(Some(answers(&provider.client)?))
+    })?;
+    println!(
+        "a node with an agent that was killed: served again after {:?}",
+        begin.elapsed()
+    );
+    provider.run("lb del shop first")?;
+    provider.run("lb del shop echo")?;
+    wait_for("the end of the machines", PATIENCE, || {
+        let list: Value = serde_json::from_str(&provider.run("lb list shop -o json")?)?;
+        ensure!(list.as_array().is_some_and(Vec::is_empty), "{list}");
+        Ok(Some(()))
+    })
+    .with_context(|| provider.controller.output())
 }

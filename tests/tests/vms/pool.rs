@@ -12,7 +12,7 @@ pub fn a_pool_of_machines_serves() -> anyhow::Result<()> {
     let client = network.client()?;
     let host = network.real()?;
     host.bridge()?;
-    let name = format!("test-{}-vms", std::process::id());
+    let name = lb_tests::owner("vms");
     let mut controller = Controller::start(Some(host.namespace()), &name, &[])?;
     let file = controller.folder().join("pool.toml");
     fs::write(

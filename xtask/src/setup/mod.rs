@@ -117,6 +117,11 @@ pub fn ensure_virtual_machine() -> anyhow::Result<()> {
     provide(&[&packages::VIRTUAL_MACHINE], false)
 }
 
+/// The kernel's own packet filter, which `cargo xtask bench nat` compares with.
+pub fn ensure_packet_filter() -> anyhow::Result<()> {
+    provide(&[&packages::PACKET_FILTER], false)
+}
+
 /// The other proxies that `cargo xtask bench http` compares with.
 pub fn ensure_proxies() -> anyhow::Result<()> {
     provide(&[&packages::PROXIES], false)

@@ -22,7 +22,7 @@ pub(super) struct Packages {
 pub(super) const TESTBED: Packages = Packages {
     name: "packages for testbeds",
     why: "ip and ethtool build networks, tcpdump and ping inspect them; nginx, Mosquitto, RabbitMQ, a node exporter, \
-          Redis, BIND and Knot (dig and nsupdate ask and change them), collectd (with what its page needs) and a Docker engine are balanced, probed and read; Prometheus brings promtool, which checks metrics; systemd brings systemd-analyze, which checks units",
+          Redis, BIND and Knot (dig and nsupdate ask and change them), collectd (with what its page needs) and a Docker engine are balanced, probed and read; Prometheus brings promtool, which checks metrics; tshark reads what lbctl has captured; systemd brings systemd-analyze, which checks units",
     packages: &[
         "iproute2",
         "ethtool",
@@ -42,6 +42,7 @@ pub(super) const TESTBED: Packages = Packages {
         "docker.io",
         "docker-cli",
         "tcpdump",
+        "tshark",
         "iputils-ping",
         "systemd",
     ],
@@ -54,8 +55,16 @@ pub(super) const PROXIES: Packages = Packages {
     packages: &["haproxy", "nginx-light", "wrk", "nghttp2-client"],
 };
 
+/// What `cargo xtask bench nat` compares with.
+pub(super) const PACKET_FILTER: Packages = Packages {
+    name: "packages for comparing translation of addresses",
+    why: "nftables is what mode nat is compared with",
+    packages: &["nftables"],
+};
+
 /// Services of packages, which are disabled after the installation.
-const SERVICES: [(&str, &[&str]); 11] = [
+const SERVICES: [(&str, &[&str]); 12] = [
+    ("nftables", &["nftables.service"]),
     ("haproxy", &["haproxy.service"]),
     ("nginx-light", &["nginx.service"]),
     ("mosquitto", &["mosquitto.service"]),

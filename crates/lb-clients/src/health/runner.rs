@@ -9,9 +9,12 @@
 //! If this process wakes up late, because it was stopped or got no CPU, the probes of all reals are due at once. They are
 //! spread over an interval then, as at the start.
 
-use std::{io, net::IpAddr, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
-use lb_model::{check::Check, vip::VipKey};
+use lb_model::{
+    check::Check,
+    vip::{RealId, VipKey},
+};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::JoinHandle,
@@ -59,7 +62,7 @@ pub struct Report {
     /// The VIP.
     pub vip: VipKey,
     /// The real's address.
-    pub real: IpAddr,
+    pub real: RealId,
     /// What the probe found.
     pub outcome: Outcome,
     /// The change of the real's state, if the outcome made one.
@@ -92,7 +95,7 @@ impl Runner {
     #[must_use]
     pub fn start(
         vip: VipKey,
-        real: IpAddr,
+        real: RealId,
         config: ProbeConfig,
         health: Health,
         first: FirstProbe,
@@ -191,7 +194,7 @@ impl Start {
 
 struct Work {
     vip: VipKey,
-    real: IpAddr,
+    real: RealId,
     config: ProbeConfig,
     prober: Prober,
     health: Health,

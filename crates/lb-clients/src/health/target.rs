@@ -1,10 +1,10 @@
 //! Where a probe goes.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{net::SocketAddr, num::NonZeroU16};
 
 use lb_model::{
     check::{Check, CheckOverride, Via},
-    vip::VipKey,
+    vip::{RealId, VipKey},
 };
 
 use crate::peer::Target;
@@ -16,13 +16,16 @@ pub fn probe_target(
     check: &Check,
     change: &CheckOverride,
     vip: &VipKey,
-    real: IpAddr,
+    real: RealId,
     mark: u32,
 ) -> Target {
-    let port = change.port.or(check.port).unwrap_or(vip.port);
+    let port = change
+        .port
+        .or(check.port)
+        .unwrap_or_else(|| real.port.map_or(vip.port, NonZeroU16::get));
     match change.via(check) {
         Via::Direct => Target {
-            address: SocketAddr::new(change.address.unwrap_or(real), port),
+            address: SocketAddr::new(change.address.unwrap_or(real.address), port),
             mark: None,
         },
         Via::Tunnel => Target {

@@ -1,8 +1,8 @@
 //! What readers report: quantities with units, commands of agents, and errors.
 
-use std::{fmt, net::IpAddr, sync::Arc, time::Instant};
+use std::{fmt, sync::Arc, time::Instant};
 
-use lb_model::vip::VipKey;
+use lb_model::vip::{RealId, VipKey};
 use serde::{Deserialize, Serialize};
 
 lb_model::choice! {
@@ -262,7 +262,7 @@ pub struct Subject {
     /// The VIP that the real belongs to.
     pub vip: VipKey,
     /// The real's address.
-    pub real: IpAddr,
+    pub real: RealId,
 }
 
 /// A reader's report: one after each answer, and one after each interval without an answer.

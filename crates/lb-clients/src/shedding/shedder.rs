@@ -1,8 +1,11 @@
 //! The task that asks on behalf of one real.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
-use lb_model::{shedding::Shedding, vip::VipKey};
+use lb_model::{
+    shedding::Shedding,
+    vip::{RealId, VipKey},
+};
 use tokio::{sync::watch, task::AbortHandle};
 
 use super::{Division, Server, Subject, find, way::AnyWay};
@@ -43,10 +46,10 @@ impl Shedder {
     /// Begins. Returns `None` where the data plane sheds, and for settings that [`normalize`](super::normalize) would
     /// refuse.
     #[must_use]
-    pub fn start(settings: &Shedding, vip: VipKey, real: IpAddr) -> Option<Self> {
+    pub fn start(settings: &Shedding, vip: VipKey, real: RealId) -> Option<Self> {
         let (divide, start) = find(&settings.way.kind)?.server?;
         let subject = Subject { vip, real };
-        let way = start(&settings.way, Server::new(settings, real), subject)
+        let way = start(&settings.way, Server::new(settings, real.address), subject)
             .inspect_err(|error| {
                 tracing::warn!("VIP {vip}, real {real}: connections are not shed: {error}");
             })

@@ -52,7 +52,7 @@ impl Server {
         Shedder::start(
             &read(&text).unwrap(),
             "10.0.0.1:1883/tcp".parse().unwrap(),
-            self.address.ip(),
+            self.address.ip().into(),
         )
         .unwrap()
     }

@@ -1,12 +1,12 @@
 //! What a file of this folder declares: the settings of a way of shedding, and the code that asks for it.
 
-use std::{future::Future, net::IpAddr};
+use std::future::Future;
 
 use futures::future::BoxFuture;
 use lb_model::{
     component::{Component, Kind},
     settings::{FieldError, Map, Settings, Value},
-    vip::VipKey,
+    vip::{RealId, VipKey},
 };
 
 use super::{ShedRequest, server::Server};
@@ -17,7 +17,7 @@ pub struct Subject {
     /// The VIP.
     pub vip: VipKey,
     /// The real's address.
-    pub real: IpAddr,
+    pub real: RealId,
 }
 
 /// What a way of shedding makes of a request.

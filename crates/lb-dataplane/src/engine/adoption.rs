@@ -2,19 +2,21 @@
 
 use std::{collections::HashMap, net::IpAddr};
 
-use lb_common::tables::{real::DELETED, service::RESET_EMPTY, vip::ECHO_SERVICE};
+use lb_common::tables::{real::DELETED, vip::ECHO_SERVICE};
 use lb_model::{options::Forward, vip::VipKey};
 
 use super::{
     Engine,
-    real_record::{address_of, forward_of},
+    real_record::{forward_of, id_of},
     service_ring::ServiceRing,
     service_table::{RealEntry, ServiceEntry},
     tracking::Tracking,
+    wide_index::WideIndex,
 };
 use crate::{
     backend::TableBackend,
     error::{DataplaneError, system},
+    service::RecordTerms,
     stats::Counters,
     vip_key::{self, VipTableKey},
 };
@@ -36,18 +38,39 @@ impl<B: TableBackend> Engine<B> {
                         )));
                     }
                 }
+                _ if vip_key::is_tunnel_key(&key) => {
+                    if !self.tunnel_ends.contains(&vip_key::address_of(&key)) {
+                        self.backend.remove_vip(key)?;
+                    }
+                }
                 _ if service == ECHO_SERVICE => echo_keys.push(key),
                 _ => self.backend.remove_vip(key)?,
             }
         }
+        let mut wide = Vec::new();
+        for (vip, service) in WideIndex::left(&self.backend)? {
+            if service < self.backend.sizes().services && !vips.contains_key(&service) {
+                vips.insert(service, vip);
+                wide.push((vip, service));
+            }
+        }
+        self.wide.adopt(&mut self.backend, &wide)?;
         for (&index, &vip) in &vips {
             self.adopt_service(index, vip, now);
         }
         for index in 1..self.backend.sizes().reals {
             self.adopt_real(index as u16, &vips, now);
         }
+        self.server_ids
+            .adopt(&mut self.backend, |service| vips.contains_key(&service))?;
+        self.source_rules
+            .adopt(&mut self.backend, |service| vips.contains_key(&service))?;
         self.adopt_echo_keys(&echo_keys)?;
-        self.backend.set_config_flags(self.vips.config_flags());
+        for address in self.tunnel_ends.clone() {
+            self.backend
+                .insert_vip(vip_key::tunnel_key(address), ECHO_SERVICE)?;
+        }
+        self.set_config_flags();
         Ok(())
     }
 
@@ -75,7 +98,7 @@ impl<B: TableBackend> Engine<B> {
             // The records of its reals say which one it is.
             forward: Forward::Ipip,
             tracking: Tracking::adopted(vip.protocol, &record, now),
-            reset_empty: record.flags & RESET_EMPTY != 0,
+            terms: RecordTerms::of(&record),
             window: record.window,
             reals: Vec::new(),
             ring,
@@ -99,19 +122,19 @@ impl<B: TableBackend> Engine<B> {
             .and_then(|vip| self.services.get_mut(vip));
         match entry {
             Some(entry) if record.flags & DELETED == 0 => {
-                let address = address_of(&record);
+                let id = id_of(&record);
                 if let Some(forward) = forward_of(&record) {
                     entry.forward = forward;
                 }
                 entry.reals.push(RealEntry {
                     index,
-                    address,
+                    id,
                     hop,
                     returned: None,
                     carried: false,
                 });
                 self.reals.reserve(index, record.flags);
-                self.addresses.add(address);
+                self.addresses.add(id.address);
             }
             _ => self.reals.reserve_retiring(index, record.service, hop, now),
         }

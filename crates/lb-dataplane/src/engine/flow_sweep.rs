@@ -240,6 +240,8 @@ pub(crate) fn is_alive(flow: &Flow, now: u32, window: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use lb_common::{forward::IPIP, tables::flow::owner};
     use lb_model::{options::Forward, vip::Protocol};
 
@@ -253,6 +255,7 @@ mod tests {
             tracking::Tracking,
         },
         memory::MemoryBackend,
+        service::RecordTerms,
         stats::Counters,
     };
 
@@ -275,7 +278,7 @@ mod tests {
         ring.update(backend, &mut RingSpace::default(), 1, &new, 0);
         let real = |index| RealEntry {
             index,
-            address: [10, 1, 0, index as u8].into(),
+            id: IpAddr::from([10, 1, 0, index as u8]).into(),
             hop: None,
             returned: None,
             carried: false,
@@ -287,7 +290,7 @@ mod tests {
             vip: "10.0.0.1:80/tcp".parse().unwrap(),
             forward: Forward::Ipip,
             tracking: Tracking::new(Protocol::Tcp, false, WINDOW, 0),
-            reset_empty: false,
+            terms: RecordTerms::default(),
             window: WINDOW,
             reals: vec![real(1), real(2)],
             ring,

@@ -12,29 +12,46 @@ mod flow_sweep;
 mod index_allocator;
 mod next_hop_table;
 mod quiescence;
+mod reads;
 mod real_record;
 mod real_table;
 mod report;
 mod ring_space;
+mod server_id_index;
 mod service_ring;
 mod service_table;
 mod set_service;
 mod slot;
+mod source_rule_index;
 mod tracking;
 mod vip_index;
+mod wide_index;
 
 use std::{collections::BTreeSet, net::IpAddr};
 
 pub(crate) use quiescence::QUIESCENCE_TICKS;
 pub(crate) use slot::without_classes;
 
-use lb_common::tables::{PROBE_MARK, meta::FILTERS, vip::ECHO_SERVICE};
-use lb_model::vip::{Protocol, VipKey};
+use lb_common::tables::{PROBE_MARK, config::NAT, meta::FILTERS, vip::ECHO_SERVICE};
+use lb_model::{
+    options::Forward,
+    vip::{Protocol, RealId, VipKey},
+};
 
 use self::{
-    address_resolution::AddressResolution, clock::reached, flood_watch::FloodWatch,
-    flow_sweep::FlowSweep, next_hop_table::NextHopTable, real_record::OuterSources,
-    real_table::RealTable, ring_space::RingSpace, service_table::ServiceTable, vip_index::VipIndex,
+    address_resolution::AddressResolution,
+    clock::reached,
+    flood_watch::FloodWatch,
+    flow_sweep::FlowSweep,
+    next_hop_table::NextHopTable,
+    real_record::OuterSources,
+    real_table::RealTable,
+    ring_space::RingSpace,
+    server_id_index::ServerIdIndex,
+    service_table::{ServiceEntry, ServiceTable},
+    source_rule_index::SourceRuleIndex,
+    vip_index::VipIndex,
+    wide_index::WideIndex,
 };
 use crate::{
     backend::TableBackend, error::DataplaneError, options::Options, resolver::Resolver, vip_key,
@@ -42,6 +59,9 @@ use crate::{
 
 /// A new service of UDP whose ring has not changed for this time is built, in ticks (10 s).
 const BUILD_TICKS: u32 = 600;
+
+/// Time between two sweeps of the translated connections, in ticks (10 s).
+const NAT_SWEEP_TICKS: u32 = 600;
 
 /// Since when stamps have classes, in tables whose programs are all of this build.
 fn classes_since<B: TableBackend>(backend: &B) -> u32 {
@@ -65,7 +85,11 @@ pub(crate) struct Engine<B> {
     backend: B,
     addresses: AddressResolution,
     sources: OuterSources,
+    tunnel_ends: BTreeSet<IpAddr>,
     vips: VipIndex,
+    wide: WideIndex,
+    server_ids: ServerIdIndex,
+    source_rules: SourceRuleIndex,
     services: ServiceTable,
     reals: RealTable,
     next_hops: NextHopTable,
@@ -74,6 +98,12 @@ pub(crate) struct Engine<B> {
     flood_watch: FloodWatch,
     /// Since when the stamps of the flow table have classes.
     classes_since: u32,
+    /// Entries of translated connections, as of the last sweep.
+    nat_entries: u64,
+    /// Translated connections that the tables get room for when the first service translates.
+    nat_connections: u32,
+    /// The next sweep of those begins no earlier, in ticks.
+    nat_sweep: u32,
     /// See [`crate::Dataplane::awaits_settling`].
     awaits_settling: bool,
     warnings: Vec<String>,
@@ -98,16 +128,25 @@ impl<B: TableBackend> Engine<B> {
                 v4: options.source_v4,
                 v6: options.source_v6,
             },
+            tunnel_ends: options.tunnel_ends.clone(),
             vips: VipIndex::default(),
+            wide: WideIndex::default(),
+            server_ids: ServerIdIndex::default(),
+            source_rules: SourceRuleIndex::default(),
             services: ServiceTable::new(),
             reals: RealTable::new(),
             next_hops: NextHopTable::new(),
             ring_space: RingSpace::default(),
             flow_sweep: FlowSweep::default(),
             flood_watch: FloodWatch::default(),
+            nat_entries: 0,
+            nat_connections: options.nat.connections,
+            nat_sweep: 0,
             awaits_settling: false,
             warnings: Vec::new(),
         };
+        engine.backend.set_nat_settings(options.nat.record());
+        engine.nat_entries = engine.backend.sweep_nat();
         engine.adopt()?;
         let now = engine.backend.now();
         engine.awaits_settling = engine.has_unused_services(now);
@@ -147,7 +186,11 @@ impl<B: TableBackend> Engine<B> {
         if !self.services.contains(vip) {
             return Ok(());
         }
-        self.backend.remove_vip(vip_key::key_of(vip))?;
+        if self.wide.contains(vip) {
+            self.wide.remove(&mut self.backend, vip)?;
+        } else {
+            self.backend.remove_vip(vip_key::key_of(vip))?;
+        }
         self.retire_service(vip)
     }
 
@@ -158,13 +201,15 @@ impl<B: TableBackend> Engine<B> {
         let Some(entry) = self.services.remove(vip, now) else {
             return Ok(());
         };
+        self.server_ids.remove(&mut self.backend, entry.index)?;
+        self.source_rules.remove(&mut self.backend, entry.index)?;
         for real in &entry.reals {
             self.reals.retire(&mut self.backend, real, entry.index, now);
-            self.addresses.remove(real.address);
+            self.addresses.remove(real.id.address);
         }
         entry.ring.retire(&mut self.ring_space, now);
         let last = self.vips.remove(vip);
-        self.backend.set_config_flags(self.vips.config_flags());
+        self.set_config_flags();
         if last {
             self.addresses.remove_probed(vip.address);
             self.backend.remove_vip(vip_key::echo_key(vip.address))?;
@@ -172,11 +217,23 @@ impl<B: TableBackend> Engine<B> {
         Ok(())
     }
 
+    /// Writes what packets must know of all services together.
+    fn set_config_flags(&mut self) {
+        let translates = self
+            .services
+            .iter()
+            .any(|entry| entry.forward == Forward::Nat)
+            || self.nat_entries > 0;
+        let nat = if translates { NAT } else { 0 };
+        let flags = self.vips.config_flags() | self.wide.config_flags() | nat;
+        self.backend.set_config_flags(flags);
+    }
+
     /// See [`crate::Dataplane::shed`].
     ///
     /// # Errors
     /// As there.
-    pub fn shed(&mut self, vip: &VipKey, real: IpAddr, flows: u32) -> Result<u32, DataplaneError> {
+    pub fn shed(&mut self, vip: &VipKey, real: RealId, flows: u32) -> Result<u32, DataplaneError> {
         let error = |reason| DataplaneError::CannotShed {
             vip: *vip,
             real,
@@ -217,8 +274,12 @@ impl<B: TableBackend> Engine<B> {
                 && reached(now, entry.ring.changed().wrapping_add(BUILD_TICKS))
                 && !entry.carries_packets(&self.backend)?;
             if entry.tracking.end_first_window(is_idle, now) {
-                self.backend
-                    .set_service_terms(entry.index, entry.flags(), entry.window);
+                self.backend.set_service_terms(
+                    entry.index,
+                    entry.flags(),
+                    entry.window,
+                    &entry.terms.limits,
+                );
                 entry.ring.defer_settling(now);
             }
         }
@@ -231,6 +292,7 @@ impl<B: TableBackend> Engine<B> {
         {
             self.sweep(now)?;
         }
+        self.sweep_nat(now);
         let reals = &self.reals;
         self.services.release_quiescent(
             &mut self.backend,
@@ -238,6 +300,22 @@ impl<B: TableBackend> Engine<B> {
             now,
         );
         Ok(())
+    }
+
+    /// Removes translated connections that have timed out, and looks whether there still are any.
+    fn sweep_nat(&mut self, now: u32) {
+        let translates = self
+            .services
+            .iter()
+            .any(|entry| entry.forward == Forward::Nat);
+        if !(translates || self.nat_entries > 0) || !reached(now, self.nat_sweep) {
+            return;
+        }
+        self.nat_sweep = now.wrapping_add(NAT_SWEEP_TICKS);
+        self.nat_entries = self.backend.sweep_nat();
+        if !translates {
+            self.set_config_flags();
+        }
     }
 
     /// See [`crate::Dataplane::awaits_settling`].
@@ -321,13 +399,13 @@ impl<B: TableBackend> Engine<B> {
         let mut changes = Vec::new();
         for entry in self.services.iter() {
             for (position, real) in entry.reals.iter().enumerate() {
-                if let Some(largest) = self.addresses.largest(real.address, entry.forward) {
+                if let Some(largest) = self.addresses.largest(real.id.address, entry.forward) {
                     self.backend
                         .set_real_largest(u32::from(real.index), largest);
                 }
-                let hop = self.addresses.next_hop(real.address, entry.forward);
+                let hop = self.addresses.next_hop(real.id.address, entry.forward);
                 // An adopted next hop is kept until its neighbour has answered or has failed to.
-                if hop.is_none() && self.addresses.is_awaited(real.address) {
+                if hop.is_none() && self.addresses.is_awaited(real.id.address) {
                     continue;
                 }
                 if hop != real.hop {
@@ -356,7 +434,7 @@ impl<B: TableBackend> Engine<B> {
     }
 
     /// See [`crate::Dataplane::probe_mark`].
-    pub fn probe_mark(&self, vip: &VipKey, real: IpAddr) -> Option<u32> {
+    pub fn probe_mark(&self, vip: &VipKey, real: RealId) -> Option<u32> {
         let real = self.services.get(vip)?.real(real)?;
         Some(PROBE_MARK | u32::from(real.index))
     }
@@ -389,7 +467,7 @@ impl<B: TableBackend> Engine<B> {
         // A VIP's address may be resolved for probes.
         if !own.is_empty() {
             let reals = self.services.iter().flat_map(|entry| &entry.reals);
-            let reals: BTreeSet<IpAddr> = reals.map(|real| real.address).collect();
+            let reals: BTreeSet<IpAddr> = reals.map(|real| real.id.address).collect();
             own.retain(|address| reals.contains(address));
         }
         own
@@ -402,6 +480,9 @@ impl<B: TableBackend> Engine<B> {
     pub fn unexpected_keys(&self) -> Result<Option<String>, DataplaneError> {
         let (mut services, mut addresses) = (0, 0);
         for (key, index) in self.backend.vips()? {
+            if vip_key::is_tunnel_key(&key) {
+                continue;
+            }
             let expected = match vip_key::vip_of(&key) {
                 Some(vip) => {
                     services += 1;
@@ -421,7 +502,8 @@ impl<B: TableBackend> Engine<B> {
                 return Ok(Some(format!("{name} has another entry than this agent's")));
             }
         }
-        let missing = self.services.len().saturating_sub(services);
+        let single = self.services.len().saturating_sub(self.wide.vips().count());
+        let missing = single.saturating_sub(services);
         if missing > 0 {
             return Ok(Some(format!("{missing} of the VIPs are missing in them")));
         }
@@ -429,8 +511,28 @@ impl<B: TableBackend> Engine<B> {
         Ok((missing > 0).then(|| format!("{missing} VIP addresses are missing in them")))
     }
 
+    /// The indices of a service (0 without one) and of the reals with these names (`None` without any), those of this
+    /// service or of all. An address alone names all reals that have it.
+    pub fn indices(&self, vip: Option<&VipKey>, reals: &[RealId]) -> (u32, Option<Vec<u16>>) {
+        let service = vip
+            .and_then(|vip| self.services.get(vip))
+            .map_or(0, |entry| entry.index);
+        let of_service = |entry: &&ServiceEntry| service == 0 || entry.index == service;
+        let indices = (!reals.is_empty()).then(|| {
+            let entries = self.services.iter().filter(of_service);
+            let entries = entries.flat_map(|entry| &entry.reals);
+            let is_wanted = |id: RealId| {
+                let mut names = reals.iter().filter(|wanted| wanted.address == id.address);
+                names.any(|wanted| wanted.port.is_none() || wanted.port == id.port)
+            };
+            let wanted = entries.filter(|real| is_wanted(real.id));
+            wanted.map(|real| real.index).collect()
+        });
+        (service, indices)
+    }
+
     /// The names of a service and a real by their indices.
-    pub fn names(&self, service: u32, real: u32) -> (Option<VipKey>, Option<IpAddr>) {
+    pub fn names(&self, service: u32, real: u32) -> (Option<VipKey>, Option<RealId>) {
         let Some(entry) = self.services.by_index(service) else {
             return (None, None);
         };
@@ -438,6 +540,6 @@ impl<B: TableBackend> Engine<B> {
             .reals
             .iter()
             .find(|entry| u32::from(entry.index) == real);
-        (Some(entry.vip), real.map(|entry| entry.address))
+        (Some(entry.vip), real.map(|entry| entry.id))
     }
 }

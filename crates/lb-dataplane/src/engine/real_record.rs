@@ -1,12 +1,12 @@
 //! The record of a real.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, num::NonZeroU16};
 
 use lb_common::{
     ip::Family,
     tables::real::{ADDRESS_V6, DOWN, RESET, Real, outer_checksum},
 };
-use lb_model::options::Forward;
+use lb_model::{options::Forward, vip::RealId};
 
 use crate::options::SourcePrefix;
 
@@ -22,7 +22,8 @@ pub(crate) struct OuterSources {
 impl OuterSources {
     /// The record of a real that is up, without a next hop.
     #[must_use]
-    pub fn record(&self, address: IpAddr, forward: Forward, service: u32) -> Real {
+    pub fn record(&self, real: impl Into<RealId>, forward: Forward, service: u32) -> Real {
+        let RealId { address, port } = real.into();
         let prefix = if address.is_ipv4() { self.v4 } else { self.v6 };
         let checksum = match (prefix.address(), address) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
@@ -39,7 +40,7 @@ impl OuterSources {
             checksum,
             service,
             lost: 0,
-            port: [0; 2],
+            port: port.map_or([0; 2], |port| port.get().to_be_bytes()),
             pad: [0; 2],
             largest: 0,
         }
@@ -82,18 +83,23 @@ pub(crate) fn is_dead(flags: u32) -> bool {
     flags & (DOWN | RESET) != 0
 }
 
-/// The address of a record.
+/// The name of a record's real.
 #[must_use]
-pub(crate) fn address_of(real: &Real) -> IpAddr {
-    if real.flags & ADDRESS_V6 == 0 {
+pub(crate) fn id_of(real: &Real) -> RealId {
+    let address = if real.flags & ADDRESS_V6 == 0 {
         let [a, b, c, d, ..] = real.address;
         IpAddr::from([a, b, c, d])
     } else {
         IpAddr::from(real.address)
+    };
+    RealId {
+        address,
+        port: NonZeroU16::new(u16::from_be_bytes(real.port)),
     }
 }
 
-fn octets(address: IpAddr) -> [u8; 16] {
+/// An address as records have it: IPv4 in the first four bytes.
+pub(crate) fn octets(address: IpAddr) -> [u8; 16] {
     match address {
         IpAddr::V4(a) => {
             let mut octets = [0; 16];
@@ -121,10 +127,13 @@ mod tests {
             ("2001:db8::2", Forward::Ipip),
             ("10.1.0.2", Forward::L2),
             ("2001:db8::2", Forward::L2),
+            ("10.1.0.2", Forward::Nat),
+            ("10.1.0.2:8080", Forward::Nat),
+            ("[2001:db8::2]:8080", Forward::Nat),
         ] {
-            let address: IpAddr = address.parse().unwrap();
-            let record = sources.record(address, forward, 7);
-            assert_eq!(address_of(&record), address);
+            let id: RealId = address.parse().unwrap();
+            let record = sources.record(id, forward, 7);
+            assert_eq!(id_of(&record), id);
             assert_eq!(forward_of(&record), Some(forward));
             assert_eq!((record.service, is_dead(record.flags)), (7, false));
         }

@@ -206,7 +206,7 @@ mod tests {
     fn entry(index: u16) -> RealEntry {
         RealEntry {
             index,
-            address: "10.0.0.1".parse().unwrap(),
+            id: "10.0.0.1".parse().unwrap(),
             hop: None,
             returned: None,
             carried: false,

@@ -49,7 +49,7 @@ impl<B: TableBackend> Engine<B> {
                 let counters = self.with_lost(real, counters_of(real.index));
                 total += counters;
                 reals.push(RealStats {
-                    address: real.address,
+                    real: real.id,
                     counters,
                     signs: (entry.vip.protocol == Protocol::Tcp)
                         .then(|| self.backend.signs(u32::from(real.index))),
@@ -60,6 +60,7 @@ impl<B: TableBackend> Engine<B> {
             }
             let dropped = self.backend.service_counters(entry.index)?;
             let lookups = self.backend.lookup_counters(entry.index)?;
+            let named = self.backend.server_id_counters(entry.index)?;
             services.push(ServiceStats {
                 vip: entry.vip,
                 total,
@@ -67,6 +68,8 @@ impl<B: TableBackend> Engine<B> {
                 slots: entry.ring.states(),
                 table_hits: lookups.hits,
                 table_misses: lookups.misses,
+                named: named.known,
+                named_unknown: named.unknown,
                 reals,
             });
         }
@@ -76,6 +79,7 @@ impl<B: TableBackend> Engine<B> {
                 Ok(InterfaceStats {
                     name: name.clone(),
                     reasons: self.backend.reasons(*slot)?,
+                    decapsulated: self.backend.decapsulated(*slot)?,
                 })
             })
             .collect::<Result<_, DataplaneError>>()?;
@@ -156,7 +160,7 @@ impl<B: TableBackend> Engine<B> {
                 };
                 flows.push(RealFlows {
                     vip: entry.vip,
-                    address: real.address,
+                    real: real.id,
                     flows: open,
                     exact,
                     entries: entries[index],
@@ -201,7 +205,7 @@ impl<B: TableBackend> Engine<B> {
             .iter()
             .flat_map(|entry| &entry.reals)
             .filter(|real| real.hop.is_none())
-            .map(|real| real.address)
+            .map(|real| real.id.address)
             .collect();
         let mut warnings: Vec<_> = addresses
             .iter()
@@ -237,11 +241,17 @@ impl<B: TableBackend> Engine<B> {
             table.used = match table.name {
                 names::VIPS4 => count(false),
                 names::VIPS6 => count(true),
-                names::SERVICES | names::SERVICE_COUNTERS | names::LOOKUPS => {
-                    u64::from(self.services.used())
-                }
+                names::SERVICES
+                | names::SERVICE_COUNTERS
+                | names::LOOKUPS
+                | names::SERVER_ID_COUNTERS => u64::from(self.services.used()),
+                names::SERVER_IDS => self.server_ids.used()[0],
+                names::QUIC_LB => self.server_ids.used()[1],
+                names::SOURCE_RULES => self.source_rules.used(),
                 names::REALS | names::REAL_COUNTERS | names::SIGNS => u64::from(self.reals.used()),
+                names::WIDE | names::PORT_SETS => self.wide.used(),
                 names::SAMPLES => self.backend.sampled(),
+                names::NAT_FLOWS => self.nat_entries,
                 names::NEXT_HOPS => u64::from(self.next_hops.used()),
                 names::RINGS => self.ring_space.used(),
                 names::FLOWS => self.flow_sweep.used(),
@@ -259,7 +269,7 @@ mod tests {
     use lb_model::options::{Forward, Track};
 
     use crate::{
-        Dataplane as _, MemoryDataplane, ServiceSpec, WhenEmpty, options::Options,
+        Dataplane as _, MemoryDataplane, ServiceSpec, Terms, options::Options,
         resolver::AllNeighbours,
     };
 
@@ -278,12 +288,12 @@ mod tests {
         ServiceSpec {
             vip: "10.0.0.1:80/tcp".parse().unwrap(),
             forward: Forward::Ipip,
+            terms: Terms::default(),
             track: Track::Exceptions,
             window: Duration::from_secs(60),
             reals: reals.iter().map(|real| real.parse().unwrap()).collect(),
             down: std::collections::BTreeMap::new(),
             ring: vec![index; 256].into(),
-            when_empty: WhenEmpty::Drop,
         }
     }
 
@@ -321,12 +331,12 @@ mod tests {
         let spec = ServiceSpec {
             vip: "10.0.0.1:80/tcp".parse().unwrap(),
             forward: Forward::Ipip,
+            terms: Terms::default(),
             track: Track::All,
             window: Duration::from_secs(60),
             reals: vec!["10.1.0.2".parse().unwrap()],
             down: std::collections::BTreeMap::new(),
             ring: vec![0; 256].into(),
-            when_empty: WhenEmpty::Drop,
         };
         plane.set_service(&spec).unwrap();
         for port in [1_000, 1_001, 1_002] {

@@ -135,6 +135,12 @@ impl ServiceRing {
         self.states.unsettled()
     }
 
+    /// When the slot with this number came into its window, or out of it. Of no meaning for a settled one.
+    #[must_use]
+    pub fn since(&self, number: u32) -> Option<u32> {
+        self.since.get(number as usize).copied()
+    }
+
     /// When it was last changed, or adopted.
     #[must_use]
     pub fn changed(&self) -> u32 {

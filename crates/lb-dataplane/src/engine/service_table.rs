@@ -1,27 +1,30 @@
 //! The services and their indices.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::collections::BTreeMap;
 
 use lb_common::tables::{
     next_hop::NextHop,
     ring::Classes,
-    service::{RESET_EMPTY, Service, TRACK_ALL},
+    service::{Service, TRACK_ALL},
 };
-use lb_model::{options::Forward, vip::VipKey};
+use lb_model::{
+    options::Forward,
+    vip::{RealId, VipKey},
+};
 
 use super::{
     clock::reached, index_allocator::IndexAllocator, quiescence::Quiescing,
     service_ring::ServiceRing, tracking::Tracking,
 };
-use crate::{backend::TableBackend, error::DataplaneError, stats::Counters};
+use crate::{backend::TableBackend, error::DataplaneError, service::RecordTerms, stats::Counters};
 
 /// A real of a service.
 #[derive(Clone, Debug)]
 pub(crate) struct RealEntry {
     /// Index of its record.
     pub index: u16,
-    /// Its address.
-    pub address: IpAddr,
+    /// Its name.
+    pub id: RealId,
     /// Its next hop, if it is known.
     pub hop: Option<NextHop>,
     /// When it last came back from the dead, in ticks: a flow that was not heard of since does not count as
@@ -57,8 +60,8 @@ pub(crate) struct ServiceEntry {
     pub forward: Forward,
     /// Which flows get an entry in the flow table.
     pub tracking: Tracking,
-    /// Whether TCP packets that no real takes are answered with a reset.
-    pub reset_empty: bool,
+    /// What is done with its packets.
+    pub terms: RecordTerms,
     /// How long an idle flow keeps its real and a changed slot its previous one, in ticks.
     pub window: u32,
     /// Its reals, in the order of the last change.
@@ -78,8 +81,7 @@ impl ServiceEntry {
         } else {
             0
         };
-        let reset = if self.reset_empty { RESET_EMPTY } else { 0 };
-        tracks | reset
+        tracks | self.terms.flags
     }
 
     /// Whether a packet of the service was seen to be forwarded since it was added. No counter is read.
@@ -174,8 +176,8 @@ impl ServiceEntry {
 
     /// The real with this address.
     #[must_use]
-    pub fn real(&self, address: IpAddr) -> Option<&RealEntry> {
-        self.reals.iter().find(|real| real.address == address)
+    pub fn real(&self, id: RealId) -> Option<&RealEntry> {
+        self.reals.iter().find(|real| real.id == id)
     }
 }
 
@@ -312,6 +314,7 @@ impl ServiceTable {
 
 #[cfg(test)]
 mod tests {
+    use lb_common::tables::service::RESET_EMPTY;
     use lb_model::vip::Protocol;
 
     use super::*;
@@ -323,7 +326,7 @@ mod tests {
             vip: vip.parse().unwrap(),
             forward: Forward::Ipip,
             tracking: Tracking::new(Protocol::Tcp, false, 60, 0),
-            reset_empty: false,
+            terms: RecordTerms::default(),
             window: 60,
             reals: Vec::new(),
             ring: ServiceRing::new(0),
@@ -360,7 +363,7 @@ mod tests {
     fn flags_say_what_is_tracked_and_reset() {
         let mut entry = entry("10.0.0.1:80/tcp", 1);
         assert_eq!(entry.flags(), 0);
-        entry.reset_empty = true;
+        entry.terms.flags |= RESET_EMPTY;
         entry.tracking.set_all(true, 60, 0);
         assert_eq!(entry.flags(), RESET_EMPTY | TRACK_ALL);
     }

@@ -3,21 +3,18 @@
 //! A change is a sequence of single stores in an order that makes sense to a packet at each point: reals and
 //! next hops first, then slots, then the VIP's key.
 
-use std::{
-    collections::{HashMap, HashSet},
-    net::IpAddr,
-};
+use std::collections::{HashMap, HashSet};
 
 use lb_common::tables::{
     next_hop::NextHop,
-    real::{DOWN, RESET, SHED},
+    real::{DOWN, LIMITED, RESET, SHED},
     service::Service,
     vip::ECHO_SERVICE,
 };
 use lb_model::{
-    options::{OnDown, Track},
+    options::{Forward, OnDown, Track},
     ring::NO_REAL,
-    vip::VipKey,
+    vip::{RealId, VipKey},
 };
 
 use super::{
@@ -29,16 +26,13 @@ use super::{
     tracking::Tracking,
 };
 use crate::{
-    backend::TableBackend,
-    error::DataplaneError,
-    service::{ServiceSpec, WhenEmpty},
-    stats::Counters,
-    vip_key,
+    backend::TableBackend, error::DataplaneError, service::ServiceSpec, stats::Counters,
+    table_sizes::Extras, vip_key,
 };
 
 /// A real that the change adds.
 struct AddedReal {
-    address: IpAddr,
+    id: RealId,
     hop: Option<NextHop>,
 }
 
@@ -54,9 +48,10 @@ impl<B: TableBackend> Engine<B> {
         let current_slots = current.map_or(0, |entry| entry.ring.slots());
         let slots = table_slots(spec.ring.len(), current_slots);
         let added = self.resolve_added(spec);
-        let own = added.iter().map(|real| real.address).find(|address| {
-            spec.down_policy(*address).is_none() && self.addresses.is_own(*address)
-        });
+        let own = added
+            .iter()
+            .map(|real| real.id)
+            .find(|real| spec.down_policy(*real).is_none() && self.addresses.is_own(real.address));
         let refused = own.map_or(Ok(()), |real| {
             Err(DataplaneError::OwnAddress {
                 vip: spec.vip,
@@ -65,8 +60,14 @@ impl<B: TableBackend> Engine<B> {
         });
         let prepared = refused
             .and_then(|()| {
+                let index = self.services.get(&spec.vip).map(|entry| entry.index);
+                self.server_ids.check_room(index, &spec.terms.server_ids)?;
+                self.source_rules
+                    .check_room(index, &spec.terms.source_rules)
+            })
+            .and_then(|()| {
                 let more_slots = if slots > current_slots { slots } else { 0 };
-                self.make_room(is_new, &added, more_slots)
+                self.make_room(spec, is_new, &added, more_slots)
             })
             .and_then(|()| {
                 if is_new {
@@ -77,13 +78,17 @@ impl<B: TableBackend> Engine<B> {
             });
         if let Err(error) = prepared {
             for real in &added {
-                self.addresses.remove(real.address);
+                self.addresses.remove(real.id.address);
             }
             return Err(error);
         }
         let indices = self.set_reals(spec, &added);
         self.set_ring(spec, slots, &indices);
-        if is_new && let Err(error) = self.publish(&spec.vip) {
+        let appointed = self.set_appointed(spec, &indices);
+        if !is_new {
+            return appointed;
+        }
+        if let Err(error) = appointed.and_then(|()| self.publish(&spec.vip)) {
             self.retire_service(&spec.vip)?;
             return Err(error);
         }
@@ -93,32 +98,32 @@ impl<B: TableBackend> Engine<B> {
     /// The reals that the service does not have yet, with their next hops.
     fn resolve_added(&mut self, spec: &ServiceSpec) -> Vec<AddedReal> {
         let current = self.services.get(&spec.vip);
-        let present: HashSet<IpAddr> = current
+        let present: HashSet<RealId> = current
             .iter()
             .flat_map(|entry| &entry.reals)
-            .map(|real| real.address)
+            .map(|real| real.id)
             .collect();
         // The next hop of an address that was just added is often known within a millisecond; packets that
         // come earlier are dropped. A VIP without one reachable real has nothing to lose by that.
         let wait = current.is_some_and(|entry| entry.reals.iter().any(|real| real.hop.is_some()));
-        let added: Vec<IpAddr> = spec
+        let added: Vec<RealId> = spec
             .reals
             .iter()
             .copied()
-            .filter(|address| !present.contains(address))
+            .filter(|real| !present.contains(real))
             .collect();
         // All are asked for before the first is waited for.
-        for &address in &added {
-            self.addresses.add(address);
+        for real in &added {
+            self.addresses.add(real.address);
         }
         added
             .into_iter()
-            .map(|address| AddedReal {
-                address,
+            .map(|id| AddedReal {
+                id,
                 hop: if wait {
-                    self.addresses.next_hop_soon(address, spec.forward)
+                    self.addresses.next_hop_soon(id.address, spec.forward)
                 } else {
-                    self.addresses.next_hop(address, spec.forward)
+                    self.addresses.next_hop(id.address, spec.forward)
                 },
             })
             .collect()
@@ -127,21 +132,28 @@ impl<B: TableBackend> Engine<B> {
     /// Makes the tables large enough for the change.
     fn make_room(
         &mut self,
+        spec: &ServiceSpec,
         is_new: bool,
         added: &[AddedReal],
         slots: u32,
     ) -> Result<(), DataplaneError> {
         let hops = added.iter().filter_map(|real| real.hop.as_ref());
-        let sizes = self.backend.sizes().grown(
+        let sizes = self.backend.sizes();
+        let grown = sizes.grown(
             self.services.table_size(u32::from(is_new)),
             self.reals.table_size(added.len() as u32),
             self.next_hops.table_size(hops),
             self.ring_space.table_size(slots),
         )?;
-        match sizes {
-            Some(sizes) => self.backend.grow(sizes),
-            None => Ok(()),
+        let grown = grown.unwrap_or(sizes).with(Extras {
+            nat_connections: (spec.forward == Forward::Nat).then_some(self.nat_connections),
+            flow_limits: spec.terms.flow_limits.is_some(),
+            server_ids: !spec.terms.server_ids.methods.is_empty(),
+        });
+        if grown == sizes {
+            return Ok(());
         }
+        self.backend.grow(grown)
     }
 
     /// Adds the service without reals, slots or a key that leads to it.
@@ -153,12 +165,13 @@ impl<B: TableBackend> Engine<B> {
         }
         let now = self.backend.now();
         let window = spec.window_ticks();
+        let terms = spec.terms.record(spec.vip.protocol);
         let entry = ServiceEntry {
             index,
             vip: spec.vip,
             forward: spec.forward,
             tracking: Tracking::new(spec.vip.protocol, spec.track == Track::All, window, now),
-            reset_empty: spec.when_empty == WhenEmpty::Reset,
+            terms,
             window,
             reals: Vec::new(),
             ring: ServiceRing::new(now),
@@ -170,7 +183,7 @@ impl<B: TableBackend> Engine<B> {
             window,
             made: now,
             track_until: entry.tracking.record_track_until(),
-            ..Service::default()
+            limits: terms.limits,
         };
         self.backend.write_service(index, record);
         self.services.insert(entry);
@@ -183,21 +196,19 @@ impl<B: TableBackend> Engine<B> {
         let Some(entry) = self.services.get_mut(&spec.vip) else {
             return Vec::new();
         };
-        let mut reals: HashMap<IpAddr, RealEntry> = entry
-            .reals
-            .drain(..)
-            .map(|real| (real.address, real))
-            .collect();
+        let mut reals: HashMap<RealId, RealEntry> =
+            entry.reals.drain(..).map(|real| (real.id, real)).collect();
+        let changes_mode = entry.forward != spec.forward;
         entry.forward = spec.forward;
         for real in reals.values_mut() {
             let index = u32::from(real.index);
             let before = self.backend.real(index).flags;
-            let flags = real_flags(spec, real.address) | before & SHED;
+            let flags = real_flags(spec, real.id) | before & SHED;
             if flags != before {
                 self.backend.set_real_flags(index, flags);
             }
             // Another mode takes other sizes; and a record of an earlier agent may have none.
-            if let Some(largest) = self.addresses.largest(real.address, spec.forward) {
+            if let Some(largest) = self.addresses.largest(real.id.address, spec.forward) {
                 self.backend.set_real_largest(index, largest);
             }
             if is_dead(before) && !is_dead(flags) {
@@ -211,35 +222,39 @@ impl<B: TableBackend> Engine<B> {
                 real.returned = Some(now);
             }
         }
-        for &AddedReal { address, hop } in added {
-            let mut record = self.sources.record(address, spec.forward, entry.index);
-            record.flags = real_flags(spec, address);
+        for &AddedReal { id, hop } in added {
+            let mut record = self.sources.record(id, spec.forward, entry.index);
+            record.flags = real_flags(spec, id);
             record.largest = self
                 .addresses
-                .largest(address, spec.forward)
+                .largest(id.address, spec.forward)
                 .unwrap_or_default();
             if let Some(hop) = &hop {
                 record.next_hop = self.next_hops.acquire(&mut self.backend, hop);
             }
             let real = RealEntry {
                 index: self.reals.insert(&mut self.backend, record),
-                address,
+                id,
                 hop,
                 returned: None,
                 carried: false,
             };
-            reals.insert(address, real);
+            reals.insert(id, real);
         }
         entry.reals = spec
             .reals
             .iter()
-            .filter_map(|address| reals.remove(address))
+            .filter_map(|id| reals.remove(id))
             .collect();
         for real in reals.values() {
             self.reals.retire(&mut self.backend, real, entry.index, now);
-            self.addresses.remove(real.address);
+            self.addresses.remove(real.id.address);
         }
-        entry.reals.iter().map(|real| real.index).collect()
+        let indices = entry.reals.iter().map(|real| real.index).collect();
+        if changes_mode {
+            self.set_config_flags();
+        }
+        indices
     }
 
     /// Makes the service's terms and slots those of the change. `indices` are the reals' indices.
@@ -250,17 +265,13 @@ impl<B: TableBackend> Engine<B> {
         };
         let track_all = spec.track == Track::All;
         let window = spec.window_ticks();
-        let reset_empty = spec.when_empty == WhenEmpty::Reset;
-        if (
-            entry.tracking.counts_flows(),
-            entry.window,
-            entry.reset_empty,
-        ) != (track_all, window, reset_empty)
+        let terms = spec.terms.record(spec.vip.protocol);
+        if (entry.tracking.counts_flows(), entry.window, entry.terms) != (track_all, window, terms)
         {
-            (entry.window, entry.reset_empty) = (window, reset_empty);
+            (entry.window, entry.terms) = (window, terms);
             entry.tracking.set_all(track_all, window, now);
             self.backend
-                .set_service_terms(entry.index, entry.flags(), window);
+                .set_service_terms(entry.index, entry.flags(), window, &terms.limits);
         }
         let rehashed = spec
             .reals
@@ -293,27 +304,57 @@ impl<B: TableBackend> Engine<B> {
         self.awaits_settling |= entry.awaits_settling(&self.backend, now);
     }
 
+    /// Makes the ids by which packets name the service's reals, and the rules about their sources, those of the change.
+    fn set_appointed(&mut self, spec: &ServiceSpec, indices: &[u16]) -> Result<(), DataplaneError> {
+        let Some(index) = self.services.get(&spec.vip).map(|entry| entry.index) else {
+            return Ok(());
+        };
+        let reals = spec.reals.iter().zip(indices.iter().copied());
+        let named = reals.clone().filter_map(|(real, index)| {
+            let id = spec.terms.server_ids.reals.get(real)?;
+            Some((id.0, index))
+        });
+        self.server_ids
+            .set(&mut self.backend, index, &spec.terms.server_ids, named)?;
+        let reals = reals.map(|(real, index)| (*real, index)).collect();
+        self.source_rules
+            .set(&mut self.backend, index, &spec.terms.source_rules, &reals)
+    }
+
     /// Adds the keys by which packets find the service.
     fn publish(&mut self, vip: &VipKey) -> Result<(), DataplaneError> {
         let Some(index) = self.services.get(vip).map(|entry| entry.index) else {
             return Ok(());
         };
         self.vips.insert(vip);
-        self.backend.set_config_flags(self.vips.config_flags());
-        self.backend
-            .insert_vip(vip_key::echo_key(vip.address), ECHO_SERVICE)?;
+        if vip.is_wide() {
+            self.wide.insert(&mut self.backend, vip, index)?;
+        }
+        self.set_config_flags();
+        if !vip.is_prefix() {
+            self.backend
+                .insert_vip(vip_key::echo_key(vip.address), ECHO_SERVICE)?;
+        }
+        if vip.is_wide() {
+            return Ok(());
+        }
         self.backend.insert_vip(vip_key::key_of(vip), index)
     }
 }
 
 /// [`lb_common::tables::real::Real::flags`] of a service's real, without [`SHED`].
-fn real_flags(spec: &ServiceSpec, real: IpAddr) -> u32 {
-    mode_flags(real, spec.forward)
+fn real_flags(spec: &ServiceSpec, real: RealId) -> u32 {
+    mode_flags(real.address, spec.forward)
         | match spec.down_policy(real) {
             // A kept real is like a drained one: only the ring knows that it is dead.
             None | Some(OnDown::Keep) => 0,
             Some(OnDown::Rehash) => DOWN,
             Some(OnDown::Reset) => RESET,
+        }
+        | if spec.terms.flow_limits.is_some() {
+            LIMITED
+        } else {
+            0
         }
 }
 

@@ -27,7 +27,7 @@ impl Tracking {
     /// Tracking of a service that is made now.
     #[must_use]
     pub fn new(protocol: Protocol, all: bool, window: u32, now: u32) -> Tracking {
-        let first_window_end = (protocol == Protocol::Udp).then(|| now.wrapping_add(window));
+        let first_window_end = protocol.has_udp().then(|| now.wrapping_add(window));
         Tracking {
             protocol,
             all,
@@ -79,7 +79,7 @@ impl Tracking {
     /// Whether a packet that the flow table does not know begins a flow.
     #[must_use]
     pub fn knows_every_flow(&self, now: u32) -> bool {
-        self.protocol == Protocol::Udp
+        self.protocol.has_udp()
             && self.is_total()
             && self.complete_from.is_some_and(|from| reached(now, from))
     }

@@ -19,19 +19,25 @@ pub(crate) struct VipIndex {
 impl VipIndex {
     /// Adds a VIP.
     pub fn insert(&mut self, vip: &VipKey) {
+        if vip.is_prefix() {
+            return;
+        }
         *self.addresses.entry(vip.address).or_default() += 1;
-        if vip.port == 0 {
+        if vip.is_any_port_of_one_address() {
             self.any_port[usize::from(vip.address.is_ipv6())] += 1;
         }
     }
 
-    /// Removes a VIP; returns true if no other VIP has its address. A VIP that was never added (its first
-    /// change failed) has none either.
+    /// Removes a VIP; returns true if no other VIP has its address. That of a prefix is not counted. A VIP that was never
+    /// added (its first change failed) has none either.
     pub fn remove(&mut self, vip: &VipKey) -> bool {
+        if vip.is_prefix() {
+            return false;
+        }
         let Some(count) = self.addresses.get_mut(&vip.address) else {
             return true;
         };
-        if vip.port == 0 {
+        if vip.is_any_port_of_one_address() {
             let any_port = &mut self.any_port[usize::from(vip.address.is_ipv6())];
             *any_port = any_port.saturating_sub(1);
         }

@@ -3,6 +3,10 @@
 use std::{
     cell::RefCell,
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use aya::Ebpf;
@@ -12,7 +16,7 @@ use super::{
     attach::{self, Attached},
     interfaces::{Interface, Presence},
     layout::Layout,
-    loader::{self, Terms},
+    loader::{self, Switches, Terms},
     pins::Pins,
     probes::Probes,
     station,
@@ -29,11 +33,13 @@ use crate::{
 pub(crate) struct Attachments {
     pub pins: Pins,
     pub generation: u32,
-    pub log_level: u8,
+    pub switches: Switches,
     pub mode: XdpMode,
     pub interfaces: Vec<Interface>,
     pub simulator: Ebpf,
     pub probes: Probes,
+    /// Set while programs capture. It becomes true when others have taken their places.
+    pub capture: Option<Arc<AtomicBool>>,
     /// Asks about interfaces, in the network namespace in which the data plane was started.
     requests: RefCell<Requests>,
 }
@@ -49,7 +55,7 @@ impl Attachments {
         meta: &Meta,
         mut simulator: Ebpf,
     ) -> Result<Attachments, DataplaneError> {
-        let log_level = options.kernel_log.map_or(0, |level| level as u8);
+        let switches = Switches::of(options);
         let maps = pins.maps(generation);
         let mut requests = Requests::new().map_err(system("opening a netlink socket"))?;
         // All are loaded before the first is attached, so that a failure concerns no packet.
@@ -71,7 +77,7 @@ impl Attachments {
                         sizes,
                         meta,
                         (slot, link.index),
-                        log_level,
+                        switches,
                         &mut requests,
                     )?;
                     Some((program, link.index))
@@ -100,21 +106,24 @@ impl Attachments {
         Ok(Attachments {
             pins,
             generation,
-            log_level,
+            switches,
             mode: options.xdp_mode,
             interfaces,
             simulator,
             probes,
+            capture: None,
             requests: RefCell::new(requests),
         })
     }
 
-    /// Loads programs for every interface that one is attached to, on other tables.
+    /// Loads programs for every interface that one is attached to, on these tables; `captures` says whether they copy
+    /// packets to the agent.
     pub fn reload(
         &self,
         maps: &Path,
         sizes: &TableSizes,
         meta: &Meta,
+        captures: bool,
     ) -> Result<Vec<Option<Ebpf>>, DataplaneError> {
         self.interfaces
             .iter()
@@ -124,20 +133,38 @@ impl Attachments {
                     .is_attached()
                     .then(|| {
                         let requests = &mut self.requests.borrow_mut();
-                        load(maps, sizes, meta, place, self.log_level, requests)
+                        load(
+                            maps,
+                            sizes,
+                            meta,
+                            place,
+                            self.switches.capturing(captures),
+                            requests,
+                        )
                     })
                     .transpose()
             })
             .collect()
     }
 
-    /// Replaces the programs by others, in the interfaces' order. An interface that is gone meanwhile is attached again
-    /// when it is back.
+    /// Replaces all programs by others, those of the interfaces in their order. A capture ends.
     pub fn switch(
         &mut self,
         programs: Vec<Option<Ebpf>>,
         mut simulator: Ebpf,
     ) -> Result<(), DataplaneError> {
+        self.replace(programs)?;
+        if let Some(ended) = &self.capture {
+            ended.store(true, Ordering::Relaxed);
+        }
+        self.probes.replace(&mut simulator);
+        self.simulator = simulator;
+        Ok(())
+    }
+
+    /// Replaces the programs of the interfaces by others, in their order. An interface that is gone meanwhile is attached
+    /// again when it is back.
+    pub fn replace(&mut self, programs: Vec<Option<Ebpf>>) -> Result<(), DataplaneError> {
         for (interface, program) in self.interfaces.iter_mut().zip(programs) {
             let Some(mut program) = program else {
                 continue;
@@ -153,8 +180,6 @@ impl Attachments {
                 attach::pin_program(&mut program, &self.pins)?;
             }
         }
-        self.probes.replace(&mut simulator);
-        self.simulator = simulator;
         Ok(())
     }
 
@@ -225,12 +250,13 @@ impl Attachments {
         let Attachments {
             pins,
             generation,
-            log_level,
+            switches,
             mode,
             interfaces,
             simulator,
             probes,
             requests,
+            capture: _,
         } = self;
         let requests = requests.get_mut();
         let maps = pins.maps(*generation);
@@ -250,8 +276,7 @@ impl Attachments {
                     }
                     interface.is_in_sight(index)?;
                     let slot = interface.slot;
-                    let mut program =
-                        load(&maps, sizes, meta, (slot, index), *log_level, requests)?;
+                    let mut program = load(&maps, sizes, meta, (slot, index), *switches, requests)?;
                     let attached =
                         attach::attach(&mut program, pins, &interface.name, index, *mode)?;
                     if slot == 0 {
@@ -278,7 +303,7 @@ fn load(
     sizes: &TableSizes,
     meta: &Meta,
     interface: (u32, u32),
-    log_level: u8,
+    switches: Switches,
     requests: &mut Requests,
 ) -> Result<Ebpf, DataplaneError> {
     let mut ebpf = loader::load(&Terms {
@@ -287,7 +312,7 @@ fn load(
         sizes,
         meta,
         interface: Some(interface),
-        log_level,
+        switches,
     })?;
     let (_, index) = interface;
     station::initialize(&mut ebpf, index, requests);

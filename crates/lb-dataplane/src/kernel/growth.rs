@@ -77,7 +77,7 @@ fn build(
         sizes,
         meta,
         interface: None,
-        log_level: 0,
+        switches: backend.attachments.switches,
     })?;
     let mut tables = KernelTables::open(folder)?;
     let old = &backend.tables;
@@ -103,7 +103,7 @@ fn build(
             ..*meta
         },
     );
-    let programs = backend.attachments.reload(folder, sizes, meta)?;
+    let programs = backend.attachments.reload(folder, sizes, meta, false)?;
     // As late as possible: what is counted from here to the replacement is known to this agent only.
     let old = &backend.tables;
     let reals = (sizes.reals != old.sizes.reals)
@@ -117,6 +117,15 @@ fn build(
         .transpose()?;
     let lookups = (sizes.services != old.sizes.services)
         .then(|| copy_counters(&old.lookups, &mut tables.lookups, old.sizes.services))
+        .transpose()?;
+    let server_ids = (sizes.services != old.sizes.services)
+        .then(|| {
+            copy_counters(
+                &old.server_id_counters,
+                &mut tables.server_id_counters,
+                old.sizes.services,
+            )
+        })
         .transpose()?;
     let services = (sizes.services != old.sizes.services)
         .then(|| {
@@ -143,6 +152,13 @@ fn build(
     }
     if let Some(copied) = lookups {
         carry(&old.lookups, &copied, &mut backend.carried.lookups)?;
+    }
+    if let Some(copied) = server_ids {
+        carry(
+            &old.server_id_counters,
+            &copied,
+            &mut backend.carried.server_ids,
+        )?;
     }
     if let Some(copied) = services {
         carry(

@@ -3,18 +3,25 @@
 use aya::maps::MapType;
 use lb_common::tables::{
     config::Config,
-    counters::{FlowEvictions, FlowTableCounters, LookupCounters, RealCounters, ServiceCounters},
+    counters::{
+        FlowEvictions, FlowTableCounters, LookupCounters, RealCounters, ServerIdCounters,
+        ServiceCounters,
+    },
     flow::Bucket,
     meta::{self, LAYOUT_VERSION, Meta},
     names,
+    nat::{NatEntry, NatKey, NatSettings},
     next_hop::NextHop,
     real::{Budget, Real},
     ring::Chunk,
+    server_id::{QuicLb, ServerIdKey},
     service::Service,
     signs::{Sample, Signs},
+    source_rule::SourceKey,
     trace::Trace,
     v2,
     vip::{Vip4Bucket, Vip6Bucket},
+    wide::{PortSet, WideKey},
 };
 
 use crate::objects;
@@ -37,13 +44,26 @@ pub(crate) const CONVERTED: [&str; 1] = [names::REALS];
 
 /// Tables that earlier builds of either layout did not have. Loading a program adds them, and a build that does not
 /// know them leaves them alone.
-pub(crate) const ADDED: [&str; 4] = [
+pub(crate) const ADDED: [&str; 15] = [
     names::FLOW_EVICTIONS,
     names::LOOKUPS,
     names::SIGNS,
     names::SAMPLES,
+    names::WIDE,
+    names::PORT_SETS,
+    names::NAT_FLOWS,
+    names::NAT_SETTINGS,
+    names::SERVICE_LIMITS,
+    names::REAL_LIMITS,
+    names::SOURCE_LIMITS,
+    names::SERVER_IDS,
+    names::QUIC_LB,
+    names::SERVER_ID_COUNTERS,
+    names::SOURCE_RULES,
 ];
 
+/// `BPF_F_NO_PREALLOC`.
+const NO_PREALLOC: u32 = 1;
 /// `BPF_F_MMAPABLE`.
 const MMAPABLE: u32 = 1 << 10;
 
@@ -116,6 +136,9 @@ impl Layout {
             (names::SERVICES, _) => mapped(size_of::<Service>()),
             (names::RINGS, _) => mapped(size_of::<Chunk>()),
             (names::BUDGETS, _) => mapped(size_of::<Budget>()),
+            (names::SERVICE_LIMITS | names::REAL_LIMITS | names::SOURCE_LIMITS, _) => {
+                array(size_of::<u64>(), 0)
+            }
             (names::NEXT_HOPS, _) => mapped(size_of::<NextHop>()),
             (names::FLOWS, _) => mapped(size_of::<Bucket>()),
             (names::REAL_COUNTERS, _) => per_cpu(size_of::<RealCounters>()),
@@ -126,6 +149,39 @@ impl Layout {
             (names::LOOKUPS, _) => per_cpu(size_of::<LookupCounters>()),
             (names::SIGNS, _) => mapped(size_of::<Signs>()),
             (names::SAMPLES, _) => mapped(size_of::<Sample>()),
+            (names::WIDE, _) => Form {
+                kind: MapType::LpmTrie,
+                key: size_of::<WideKey>() as u32,
+                value: 4,
+                flags: NO_PREALLOC,
+            },
+            (names::PORT_SETS, _) => mapped(size_of::<PortSet>()),
+            (names::NAT_FLOWS, _) => Form {
+                kind: MapType::LruHash,
+                key: size_of::<NatKey>() as u32,
+                value: size_of::<NatEntry>() as u32,
+                flags: 0,
+            },
+            (names::NAT_SETTINGS, _) => mapped(size_of::<NatSettings>()),
+            (names::SERVER_IDS, _) => Form {
+                kind: MapType::Hash,
+                key: size_of::<ServerIdKey>() as u32,
+                value: 4,
+                flags: NO_PREALLOC,
+            },
+            (names::SOURCE_RULES, _) => Form {
+                kind: MapType::LpmTrie,
+                key: size_of::<SourceKey>() as u32,
+                value: 4,
+                flags: NO_PREALLOC,
+            },
+            (names::QUIC_LB, _) => Form {
+                kind: MapType::Hash,
+                key: 4,
+                value: size_of::<QuicLb>() as u32,
+                flags: NO_PREALLOC,
+            },
+            (names::SERVER_ID_COUNTERS, _) => per_cpu(size_of::<ServerIdCounters>()),
             (names::TRACE, _) => array(size_of::<Trace>(), 0),
             // `META` has the same form in every layout, so that its version can be read.
             _ => mapped(size_of::<Meta>()),
@@ -143,14 +199,19 @@ mod tests {
         let written = [
             names::FLOWS,
             names::BUDGETS,
+            names::SERVICE_LIMITS,
+            names::REAL_LIMITS,
+            names::SOURCE_LIMITS,
             names::REAL_COUNTERS,
             names::SERVICE_COUNTERS,
             names::REASON_COUNTERS,
             names::FLOW_COUNTERS,
             names::FLOW_EVICTIONS,
             names::LOOKUPS,
+            names::SERVER_ID_COUNTERS,
             names::SIGNS,
             names::SAMPLES,
+            names::NAT_FLOWS,
             names::TRACE,
         ];
         for table in CONVERTED {

@@ -6,13 +6,17 @@ use aya::{
     Ebpf, EbpfLoader,
     programs::{ProgramError, Xdp},
 };
-use lb_common::limits::{MAX_INTERFACES, REASON_SLOTS, SAMPLES, SLOTS_PER_CHUNK};
+use lb_common::limits::{
+    MAX_INTERFACES, MAX_PORT_SETS, MAX_SOURCE_RULES, MAX_WIDE_KEYS, REASON_SLOTS, SAMPLES,
+    SLOTS_PER_CHUNK,
+};
 use lb_common::tables::{constants, meta::Meta, names};
 use lb_common::vip_table::{AddressDigest, VipHash};
 
 use super::layout::Layout;
 use crate::{
     error::{DataplaneError, system},
+    options::Options,
     table_sizes::TableSizes,
 };
 
@@ -24,16 +28,21 @@ pub(crate) const LOG: &str = "AYA_LOGS";
 const LOG_LEVEL: &str = "AYA_LOG_LEVEL";
 
 /// Name and number of entries of every table. The entries of `RINGS` are chunks of slots.
-pub(crate) fn tables(sizes: &TableSizes) -> [(&'static str, u32); 19] {
+pub(crate) fn tables(sizes: &TableSizes) -> [(&'static str, u32); 30] {
     [
         (names::VIPS4, sizes.vip_buckets),
         (names::VIPS6, sizes.vip_buckets),
+        (names::WIDE, MAX_WIDE_KEYS),
+        (names::PORT_SETS, MAX_PORT_SETS),
         (names::CONFIG, 1),
         (names::META, 1),
         (names::SERVICES, sizes.services),
         (names::RINGS, sizes.ring_slots / SLOTS_PER_CHUNK),
         (names::REALS, sizes.reals),
         (names::BUDGETS, sizes.reals),
+        (names::SERVICE_LIMITS, sizes.services),
+        (names::REAL_LIMITS, sizes.reals),
+        (names::SOURCE_LIMITS, sizes.source_limits),
         (names::NEXT_HOPS, sizes.next_hops),
         (names::FLOWS, sizes.flow_buckets),
         (names::REAL_COUNTERS, sizes.reals),
@@ -44,8 +53,44 @@ pub(crate) fn tables(sizes: &TableSizes) -> [(&'static str, u32); 19] {
         (names::LOOKUPS, sizes.services),
         (names::SIGNS, sizes.reals),
         (names::SAMPLES, SAMPLES),
+        (names::NAT_FLOWS, sizes.nat_flows),
+        (names::NAT_SETTINGS, 1),
+        (names::SERVER_IDS, sizes.server_ids),
+        (names::QUIC_LB, sizes.quic_lb()),
+        (names::SERVER_ID_COUNTERS, sizes.services),
+        (names::SOURCE_RULES, MAX_SOURCE_RULES),
         (names::TRACE, 1),
     ]
+}
+
+/// Constants of a program that follow from the agent's options.
+#[derive(Clone, Copy)]
+pub(crate) struct Switches {
+    /// 0 is off, 1 is errors, 5 is everything.
+    pub log_level: u8,
+    /// Whether tunnels end at some address of the balancer.
+    pub ends_tunnels: bool,
+    /// The UDP port of the mode `gue`.
+    pub gue_port: u16,
+    /// Whether it copies packets to the agent.
+    pub captures: bool,
+}
+
+impl Switches {
+    /// The constants for these options.
+    pub fn of(options: &Options) -> Switches {
+        Switches {
+            log_level: options.kernel_log.map_or(0, |level| level as u8),
+            ends_tunnels: !options.tunnel_ends.is_empty(),
+            gue_port: options.gue_port,
+            captures: false,
+        }
+    }
+
+    /// The same for a program that copies packets to the agent, or does not.
+    pub const fn capturing(self, captures: bool) -> Switches {
+        Switches { captures, ..self }
+    }
 }
 
 /// What a program is loaded for.
@@ -58,8 +103,7 @@ pub(crate) struct Terms<'a> {
     /// Slot in the counters and index of the interface; `None` for the program that simulates and is not
     /// attached.
     pub interface: Option<(u32, u32)>,
-    /// 0 is off, 1 is errors, 5 is everything.
-    pub log_level: u8,
+    pub switches: Switches,
 }
 
 /// Loads the program into the kernel.
@@ -73,7 +117,14 @@ pub(crate) fn load(terms: &Terms<'_>) -> Result<Ebpf, DataplaneError> {
     let mask = terms.sizes.flow_buckets - 1;
     let vip_hash = VipHash::new(terms.meta.flow_secret, terms.sizes.vip_buckets);
     let digest = AddressDigest::new(terms.meta.flow_secret);
-    let log_level = if simulate == 1 { 0 } else { terms.log_level };
+    let log_level = if simulate == 1 {
+        0
+    } else {
+        terms.switches.log_level
+    };
+    let ends_tunnels = u32::from(terms.switches.ends_tunnels);
+    let captures = u32::from(terms.switches.captures);
+    let observes = u32::from(log_level > 0 || terms.switches.captures);
     let mut loader = EbpfLoader::new();
     for (name, entries) in &tables {
         loader
@@ -88,11 +139,15 @@ pub(crate) fn load(terms: &Terms<'_>) -> Result<Ebpf, DataplaneError> {
         .override_global(constants::FLOW_SECRET_0, &terms.meta.flow_secret[0], true)
         .override_global(constants::FLOW_SECRET_1, &terms.meta.flow_secret[1], true)
         .override_global(constants::FLOW_MASK, &mask, true)
+        .override_global(constants::TUNNEL_ENDS, &ends_tunnels, false)
+        .override_global(constants::GUE_PORT, &terms.switches.gue_port, false)
         .override_global(constants::VIP_FACTOR, &vip_hash.factor, true)
         .override_global(constants::VIP_SHIFT, &vip_hash.shift, true)
         .override_global(constants::DIGEST_FACTOR_0, &digest.factors[0], true)
         .override_global(constants::DIGEST_FACTOR_1, &digest.factors[1], true)
         .override_global(constants::SIMULATE, &simulate, true)
+        .override_global(constants::OBSERVE, &observes, true)
+        .override_global(constants::CAPTURE, &captures, true)
         .override_global(LOG_LEVEL, &log_level, false);
     let mut ebpf = loader.load(terms.layout.object()).map_err(|error| {
         system(format!(

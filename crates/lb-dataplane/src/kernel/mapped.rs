@@ -34,6 +34,7 @@ records!(
     lb_common::tables::meta::Meta,
     lb_common::tables::service::Service,
     lb_common::tables::ring::Chunk,
+    lb_common::tables::nat::NatSettings,
     lb_common::tables::real::Real,
     lb_common::tables::real::Budget,
     lb_common::tables::v2::Real,
@@ -43,6 +44,7 @@ records!(
     lb_common::tables::signs::Sample,
     lb_common::tables::vip::Vip4Bucket,
     lb_common::tables::vip::Vip6Bucket,
+    lb_common::tables::wide::PortSet,
 );
 
 /// A record as words that programs change at the same time.

@@ -27,7 +27,7 @@ use super::{
     adopt::{self, ActiveTables},
     attach, bpf,
     layout::{CONVERTED, Layout},
-    loader::{self, Terms},
+    loader::{self, Switches, Terms},
     mapped::{Mapped, Record},
     pinned_tables::{PinnedTables, read_meta},
     pins::{Pins, remove_all},
@@ -36,6 +36,7 @@ use super::{
 use crate::{
     engine::without_classes,
     error::{DataplaneError, system},
+    options::Options,
     table_sizes::TableSizes,
 };
 
@@ -57,18 +58,15 @@ pub struct Migration {
     pub interfaces: Vec<String>,
 }
 
-/// Moves the pinned tables to another layout, so that a build that uses that layout can adopt them. `order` are
-/// interfaces in the order of the agent's configuration, which gives their counters their places.
+/// Moves the pinned tables to another layout, so that a build that uses that layout can adopt them. Of the options it needs
+/// the pins, the interfaces in the order of the agent's configuration, which gives their counters their places, and what
+/// programs do with packets in tunnels.
 ///
 /// # Errors
 /// [`DataplaneError::System`] if this build cannot use one of the layouts, an agent runs, or a record has no
 /// equivalent in the other layout. Packets still flow by the old tables then, unless the message names the
 /// replacement of a program; repeating the migration finishes it.
-pub fn migrate(
-    pins: &Path,
-    layout: u32,
-    order: &[String],
-) -> Result<Option<Migration>, DataplaneError> {
+pub fn migrate(options: &Options, layout: u32) -> Result<Option<Migration>, DataplaneError> {
     let to = Layout::from_version(layout).ok_or_else(|| {
         system(format!("migrating to layout {layout}"))(format!(
             "this build can use layout {} and layout {}",
@@ -76,7 +74,7 @@ pub fn migrate(
             Layout::Current.version()
         ))
     })?;
-    let pins = Pins::new(pins);
+    let pins = Pins::new(&options.pins);
     if pins.linked()?.is_empty() {
         return Ok(None);
     }
@@ -96,7 +94,7 @@ pub fn migrate(
     } else {
         convert(&pins, &active, from, &meta, to)?
     };
-    let interfaces = match replace_programs(&pins, &new, to, order) {
+    let interfaces = match replace_programs(&pins, &new, to, options) {
         Ok(interfaces) => interfaces,
         Err(error) => {
             discard(&pins, &active, new.generation);
@@ -208,7 +206,7 @@ fn fill(
         sizes: &new.sizes,
         meta: &new.meta,
         interface: None,
-        log_level: 0,
+        switches: Switches::of(&Options::new(Vec::new())),
     })?);
     let tables = PinnedTables::open(folder, to)?;
     let reals = new.sizes.reals;
@@ -280,12 +278,12 @@ fn replace_programs(
     pins: &Pins,
     new: &NewTables,
     layout: Layout,
-    order: &[String],
+    options: &Options,
 ) -> Result<Vec<String>, DataplaneError> {
     let folder = pins.maps(new.generation);
     // All are loaded before the first is replaced, so that a failure concerns no packet.
     let mut programs = Vec::new();
-    for (slot, name) in (0..).zip(in_order(pins.linked()?, order)) {
+    for (slot, name) in (0..).zip(in_order(pins.linked()?, &options.interfaces)) {
         let pin = pins.link(&name);
         let link = bpf::pinned_link_info(&pin)
             .map_err(system(format!("examining the link {}", pin.display())))?;
@@ -297,7 +295,7 @@ fn replace_programs(
                 sizes: &new.sizes,
                 meta: &new.meta,
                 interface: Some((slot, link.interface)),
-                log_level: 0,
+                switches: Switches::of(options),
             })?;
             station::copy(&mut program, link.program);
             programs.push((name, program));

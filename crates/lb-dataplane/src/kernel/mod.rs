@@ -5,6 +5,7 @@ mod attach;
 mod attachments;
 mod backend;
 mod bpf;
+mod capture;
 mod claim;
 mod growth;
 mod guard;
@@ -26,7 +27,7 @@ mod vips;
 use std::{collections::BTreeSet, fs::File, net::IpAddr, path::Path};
 
 use aya_log::EbpfLogger;
-use lb_model::vip::VipKey;
+use lb_model::vip::{RealId, VipKey};
 
 pub(crate) use attach::Attached;
 pub use claim::pinned_vips;
@@ -36,6 +37,7 @@ pub use migration::{Migration, migrate};
 use self::{attachments::Attachments, backend::KernelBackend, pins::Pins, station::Stations};
 use crate::{
     backend::TableBackend as _,
+    capture::{CaptureFilter, CaptureReader},
     dataplane::Dataplane,
     engine::Engine,
     error::DataplaneError,
@@ -106,6 +108,9 @@ impl Drop for KernelDataplane {
     fn drop(&mut self) {
         // Another agent may have taken the tables.
         if self.engine.backend().meta().session == self.session {
+            if let Err(error) = capture::stop(self.engine.backend_mut()) {
+                tracing::warn!("ending a capture: {error}; the next agent ends it");
+            }
             self.engine.give_up_filters();
         }
     }
@@ -134,11 +139,11 @@ impl Dataplane for KernelDataplane {
         self.engine.set_service(spec)
     }
 
-    fn shed(&mut self, vip: &VipKey, real: IpAddr, flows: u32) -> Result<u32, DataplaneError> {
+    fn shed(&mut self, vip: &VipKey, real: RealId, flows: u32) -> Result<u32, DataplaneError> {
         self.engine.shed(vip, real, flows)
     }
 
-    fn probe_mark(&self, vip: &VipKey, real: IpAddr) -> Option<u32> {
+    fn probe_mark(&self, vip: &VipKey, real: RealId) -> Option<u32> {
         let works = self.attachments().probes.warning.is_empty();
         works.then(|| self.engine.probe_mark(vip, real)).flatten()
     }
@@ -195,6 +200,7 @@ impl Dataplane for KernelDataplane {
         let index = self.attachments().serving(interface)?;
         let run = test_run::run(self.engine.backend_mut(), index, frame)?;
         let (vip, real) = self.engine.names(run.service, run.real);
+        let (slot, entry) = self.engine.reads(run.service, &run.looked_up);
         Ok(Simulation {
             verdict: run.verdict,
             reason: run.reason,
@@ -202,7 +208,30 @@ impl Dataplane for KernelDataplane {
             real,
             chosen_by: run.chosen_by,
             packet: run.packet,
+            slot,
+            entry,
         })
+    }
+
+    fn start_capture(
+        &mut self,
+        filter: &CaptureFilter,
+    ) -> Result<Box<dyn CaptureReader>, DataplaneError> {
+        let (service, reals) = self.engine.indices(filter.vip.as_ref(), &filter.reals);
+        let filter = capture::KernelFilter {
+            service,
+            reals,
+            reasons: filter.reasons.clone(),
+        };
+        capture::start(self.engine.backend_mut(), &filter)
+    }
+
+    fn stop_capture(&mut self) -> Result<(), DataplaneError> {
+        capture::stop(self.engine.backend_mut())
+    }
+
+    fn capture_names(&self, (service, real): (u32, u32)) -> (Option<VipKey>, Option<RealId>) {
+        self.engine.names(service, real)
     }
 
     fn status(&self) -> Status {

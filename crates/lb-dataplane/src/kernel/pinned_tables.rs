@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     error::{DataplaneError, system},
-    table_sizes::TableSizes,
+    table_sizes::{MIN_NAT_FLOWS, TableSizes},
 };
 
 /// Pinned maps whose form was checked.
@@ -42,6 +42,9 @@ impl<'a> PinnedTables<'a> {
             ring_slots: SLOTS_PER_CHUNK,
             vip_buckets: VipHash::LEAST,
             flow_buckets: 1,
+            nat_flows: 1,
+            source_limits: 1,
+            server_ids: 1,
         };
         for (name, _) in loader::tables(&any) {
             let path = folder.join(name);
@@ -61,6 +64,10 @@ impl<'a> PinnedTables<'a> {
             ring_slots: size(names::RINGS).saturating_mul(SLOTS_PER_CHUNK),
             vip_buckets: size(names::VIPS4),
             flow_buckets: size(names::FLOWS),
+            // Tables of an earlier build have none.
+            nat_flows: size(names::NAT_FLOWS).max(MIN_NAT_FLOWS),
+            source_limits: size(names::SOURCE_LIMITS).max(1),
+            server_ids: size(names::SERVER_IDS).max(1),
         };
         let sound = sizes.flow_buckets.is_power_of_two()
             && sizes.vip_buckets.is_power_of_two()

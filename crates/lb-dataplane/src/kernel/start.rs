@@ -14,7 +14,7 @@ use super::{
     backend::KernelBackend,
     claim,
     layout::Layout,
-    loader::{self, Terms},
+    loader::{self, Switches, Terms},
     migration,
     pinned_tables::{PinnedTables, read_meta},
     pins::Pins,
@@ -187,7 +187,7 @@ fn launch(
         sizes: &start.sizes,
         meta: &start.meta,
         interface: None,
-        log_level: 0,
+        switches: Switches::of(options),
     })?;
     let mut tables = KernelTables::open(&folder)?;
     let claim = options.claim.as_ref();

@@ -2,19 +2,22 @@
 
 use std::{collections::HashMap, os::fd::AsFd as _, path::Path};
 
-use aya::maps::{Array, Map, MapData, PerCpuArray};
-use lb_common::limits::{SAMPLES, SLOTS_PER_CHUNK};
+use aya::maps::{Array, HashMap as HashMapTable, Map, MapData, PerCpuArray, lpm_trie::LpmTrie};
+use lb_common::limits::{MAX_PORT_SETS, SAMPLES, SLOTS_PER_CHUNK};
 use lb_common::tables::{
     config::Config,
     flow::Bucket,
     meta::Meta,
     names,
+    nat::NatSettings,
     next_hop::NextHop,
     real::{Budget, Real},
     ring::Chunk,
+    server_id::{QuicLb, ServerIdKey},
     service::Service,
     signs::{Sample, Signs},
     vip::{Vip4Bucket, Vip6Bucket},
+    wide::PortSet,
 };
 
 use super::{bpf, layout::Layout, mapped::Mapped, pinned_tables::PinnedTables};
@@ -27,6 +30,10 @@ use crate::{
 const REAL_WORDS: usize = 4;
 const SERVICE_WORDS: usize = 2;
 const LOOKUP_WORDS: usize = 2;
+const SERVER_ID_COUNTER_WORDS: usize = 2;
+/// Words of a key of `SERVER_IDS`, and of a value of `QUIC_LB`.
+pub(crate) const ID_WORDS: usize = size_of::<ServerIdKey>() / 8;
+pub(crate) const QUIC_LB_WORDS: usize = size_of::<QuicLb>() / 8;
 
 /// The tables of one folder.
 pub(crate) struct KernelTables {
@@ -41,6 +48,8 @@ pub(crate) struct KernelTables {
     pub budgets: Mapped<Budget>,
     pub next_hops: Mapped<NextHop>,
     pub flows: Mapped<Bucket>,
+    pub wide: LpmTrie<MapData, [u8; 20], u32>,
+    pub port_sets: Mapped<PortSet>,
     pub vips4: Mapped<Vip4Bucket>,
     pub vips6: Mapped<Vip6Bucket>,
     pub real_counters: PerCpuArray<MapData, [u64; REAL_WORDS]>,
@@ -51,6 +60,12 @@ pub(crate) struct KernelTables {
     pub lookups: PerCpuArray<MapData, [u64; LOOKUP_WORDS]>,
     pub signs: Mapped<Signs>,
     pub samples: Mapped<Sample>,
+    pub nat_flows: HashMapTable<MapData, [u64; 5], [u64; 10]>,
+    pub nat_settings: Mapped<NatSettings>,
+    pub server_ids: HashMapTable<MapData, [u64; ID_WORDS], u32>,
+    pub source_rules: LpmTrie<MapData, [u8; 20], u32>,
+    pub quic_lb: HashMapTable<MapData, u32, [u64; QUIC_LB_WORDS]>,
+    pub server_id_counters: PerCpuArray<MapData, [u64; SERVER_ID_COUNTER_WORDS]>,
     pub trace: Array<MapData, [u32; 4]>,
 }
 
@@ -84,6 +99,12 @@ impl KernelTables {
                 sizes.next_hops,
             )?,
             flows: Mapped::new(names::FLOWS, pinned.get(names::FLOWS)?, sizes.flow_buckets)?,
+            wide: typed(names::WIDE, pinned.reopen(names::WIDE)?)?,
+            port_sets: Mapped::new(
+                names::PORT_SETS,
+                pinned.get(names::PORT_SETS)?,
+                MAX_PORT_SETS,
+            )?,
             vips4: Mapped::new(names::VIPS4, pinned.get(names::VIPS4)?, sizes.vip_buckets)?,
             vips6: Mapped::new(names::VIPS6, pinned.get(names::VIPS6)?, sizes.vip_buckets)?,
             real_counters: typed(names::REAL_COUNTERS, pinned.reopen(names::REAL_COUNTERS)?)?,
@@ -100,6 +121,15 @@ impl KernelTables {
             lookups: typed(names::LOOKUPS, pinned.reopen(names::LOOKUPS)?)?,
             signs: Mapped::new(names::SIGNS, pinned.get(names::SIGNS)?, sizes.reals)?,
             samples: Mapped::new(names::SAMPLES, pinned.get(names::SAMPLES)?, SAMPLES)?,
+            nat_flows: typed(names::NAT_FLOWS, pinned.reopen(names::NAT_FLOWS)?)?,
+            nat_settings: Mapped::new(names::NAT_SETTINGS, pinned.get(names::NAT_SETTINGS)?, 1)?,
+            server_ids: typed(names::SERVER_IDS, pinned.reopen(names::SERVER_IDS)?)?,
+            source_rules: typed(names::SOURCE_RULES, pinned.reopen(names::SOURCE_RULES)?)?,
+            quic_lb: typed(names::QUIC_LB, pinned.reopen(names::QUIC_LB)?)?,
+            server_id_counters: typed(
+                names::SERVER_ID_COUNTERS,
+                pinned.reopen(names::SERVER_ID_COUNTERS)?,
+            )?,
             trace: typed(names::TRACE, pinned.reopen(names::TRACE)?)?,
             meta,
             maps: pinned.maps,

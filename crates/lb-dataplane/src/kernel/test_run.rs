@@ -1,9 +1,16 @@
 //! Running the program on one frame, in the kernel and on the live tables.
 
-use aya::programs::{TestRun as _, TestRunOptions};
+use aya::{
+    Ebpf,
+    maps::{Array, MapData},
+    programs::{TestRun as _, TestRunOptions},
+};
 use lb_common::{
     reason::{ChosenBy, Reason, Verdict},
-    tables::trace::Trace,
+    tables::{
+        names,
+        trace::{LookedUp, Trace},
+    },
 };
 
 use super::{backend::KernelBackend, loader};
@@ -24,6 +31,7 @@ pub(crate) struct Run {
     pub service: u32,
     pub real: u32,
     pub packet: Vec<u8>,
+    pub looked_up: LookedUp,
 }
 
 /// Runs the simulating program. `interface` is the index of the one the frame would come in on.
@@ -51,6 +59,9 @@ pub(crate) fn run(
         .trace
         .set(0, words, 0)
         .map_err(system("clearing the trace"))?;
+    looked_up(&mut backend.attachments.simulator)?
+        .set(0, [0; 3], 0)
+        .map_err(system("clearing what was looked up"))?;
     let mut out = vec![0; frame.len() + HEADROOM];
     let result = loader::program(&mut backend.attachments.simulator)?
         .test_run(TestRunOptions {
@@ -91,6 +102,18 @@ pub(crate) fn run(
         (reason, verdict) = (Reason::ForwardedTx, Verdict::Tx);
     }
     let chosen_by = ChosenBy::from_number(chosen_by).unwrap_or(ChosenBy::Nothing);
+    let [entry_stamp, entry, slot] = looked_up(&mut backend.attachments.simulator)?
+        .get(&0, 0)
+        .map_err(system("reading what was looked up"))?;
+    // Two words of 32 bits each, as they lie in memory.
+    let halves = |word: u64| {
+        let [a, b, c, d, e, f, g, h] = word.to_ne_bytes();
+        (
+            u32::from_ne_bytes([a, b, c, d]),
+            u32::from_ne_bytes([e, f, g, h]),
+        )
+    };
+    let ((entry_real, has_slot), (slot_place, slot)) = (halves(entry), halves(slot));
     Ok(Run {
         verdict,
         reason,
@@ -98,5 +121,22 @@ pub(crate) fn run(
         service,
         real,
         packet: out,
+        looked_up: LookedUp {
+            entry_stamp,
+            entry_real,
+            has_slot,
+            slot_place,
+            slot,
+        },
     })
+}
+
+/// The simulating program's record of what it looked up: three words.
+fn looked_up(simulator: &mut Ebpf) -> Result<Array<&mut MapData, [u64; 3]>, DataplaneError> {
+    let map = simulator.map_mut(names::LOOKED_UP).ok_or_else(|| {
+        system(format!("finding the map {}", names::LOOKED_UP))(
+            "this build of lb-agent is broken; install another one",
+        )
+    })?;
+    Array::try_from(map).map_err(system(format!("opening the map {}", names::LOOKED_UP)))
 }

@@ -1,18 +1,28 @@
 //! The tables in memory.
 
-use lb_common::limits::{MAX_NEXT_HOPS, MAX_REALS, MAX_SERVICES, SLOTS_PER_CHUNK};
+use lb_common::flow_limits::FlowLimits;
+use lb_common::limits::{
+    MAX_NEXT_HOPS, MAX_QUIC_LB, MAX_REALS, MAX_SERVICES, MAX_SOURCE_RULES, SLOTS_PER_CHUNK,
+};
 use lb_common::memory::{Constants, MemTables};
 use lb_common::reason::Reason;
 use lb_common::tables::{
-    counters::{FlowEvictions, FlowTableCounters, LookupCounters, RealCounters, ServiceCounters},
+    counters::{
+        FlowEvictions, FlowTableCounters, LookupCounters, RealCounters, ServerIdCounters,
+        ServiceCounters,
+    },
     flow::{Bucket, Flow},
     meta::{FILTERS, LAYOUT_VERSION, MAGIC, Meta},
     names,
+    nat::{NatSettings, is_alive, protocol_of},
     next_hop::NextHop,
     real::Real,
     ring::{Chunk, Slot},
+    server_id::{QuicLb, ServerIdKey},
     service::Service,
     signs::{SharedSample, Signs},
+    source_rule::SourceKey,
+    wide::{PortSet, WideKey},
 };
 use lb_common::vip_table::edit;
 
@@ -22,7 +32,7 @@ use crate::{
     error::{DataplaneError, system},
     options::Options,
     status::TableUse,
-    table_sizes::TableSizes,
+    table_sizes::{Extras, TableSizes},
     vip_key::VipTableKey,
     vip_placement::with_room_for_vips,
 };
@@ -40,6 +50,7 @@ pub(crate) struct MemoryBackend {
     cleared_reals: Vec<RealCounters>,
     cleared_services: Vec<ServiceCounters>,
     cleared_lookups: Vec<LookupCounters>,
+    cleared_server_ids: Vec<ServerIdCounters>,
     /// How many more stores the agent makes before it dies; `None`: it lives.
     #[cfg(test)]
     stores_left: Option<u32>,
@@ -59,7 +70,12 @@ impl MemoryBackend {
             reals: MAX_REALS,
             next_hops: MAX_NEXT_HOPS,
             ..TableSizes::initial(options.flow_entries)
-        };
+        }
+        .with(Extras {
+            nat_connections: Some(options.nat.connections),
+            flow_limits: true,
+            server_ids: true,
+        });
         let mut tables = MemTables::new(
             sizes.services as usize,
             sizes.reals as usize,
@@ -71,6 +87,8 @@ impl MemoryBackend {
             interface_index: INTERFACE_INDEX,
             ring_seed: options.ring_seed,
             flow_secret: FLOW_SECRET,
+            gue_port: options.gue_port,
+            ends_tunnels: !options.tunnel_ends.is_empty(),
         };
         tables.clear_vips(sizes.vip_buckets);
         let meta = Meta {
@@ -88,6 +106,7 @@ impl MemoryBackend {
             cleared_reals: vec![RealCounters::default(); sizes.reals as usize],
             cleared_services: vec![ServiceCounters::default(); sizes.services as usize],
             cleared_lookups: vec![LookupCounters::default(); sizes.services as usize],
+            cleared_server_ids: vec![ServerIdCounters::default(); sizes.services as usize],
             tables,
             sizes,
             meta,
@@ -215,8 +234,103 @@ impl TableBackend for MemoryBackend {
         Ok(v4.chain(v6).collect())
     }
 
+    fn wide(&self) -> Result<Vec<(u32, WideKey, u32)>, DataplaneError> {
+        let wide = self.tables.wide.iter();
+        Ok(wide.map(|((bits, key), set)| (*bits, *key, *set)).collect())
+    }
+
+    fn insert_wide(&mut self, bits: u32, key: &WideKey, set: u32) -> Result<(), DataplaneError> {
+        self.before_store();
+        self.tables.wide.insert((bits, *key), set);
+        Ok(())
+    }
+
+    fn remove_wide(&mut self, bits: u32, key: &WideKey) -> Result<(), DataplaneError> {
+        self.before_store();
+        self.tables.wide.remove(&(bits, *key));
+        Ok(())
+    }
+
+    fn port_set(&self, index: u32) -> PortSet {
+        self.tables
+            .port_sets
+            .get(index as usize)
+            .copied()
+            .unwrap_or_default()
+    }
+
+    fn write_port_set(&mut self, index: u32, set: PortSet) {
+        self.before_store();
+        let sets = &mut self.tables.port_sets;
+        if sets.len() <= index as usize {
+            sets.resize(index as usize + 1, PortSet::default());
+        }
+        sets[index as usize] = set;
+    }
+
     fn set_config_flags(&mut self, flags: u32) {
         self.tables.config.flags = flags;
+    }
+
+    fn set_nat_settings(&mut self, settings: NatSettings) {
+        self.tables.nat_settings = settings;
+    }
+
+    fn sweep_nat(&mut self) -> u64 {
+        let now = self.tables.now;
+        let entries = self.tables.nat.get_mut();
+        entries.retain(|key, entry| is_alive(entry.state.load(), protocol_of(key.kind) == 6, now));
+        entries.len() as u64
+    }
+
+    fn server_ids(&self) -> Result<Vec<(ServerIdKey, u32)>, DataplaneError> {
+        let ids = self.tables.server_ids.iter();
+        Ok(ids.map(|(key, real)| (*key, *real)).collect())
+    }
+
+    fn insert_server_id(&mut self, key: &ServerIdKey, real: u32) -> Result<(), DataplaneError> {
+        self.before_store();
+        self.tables.server_ids.insert(*key, real);
+        Ok(())
+    }
+
+    fn remove_server_id(&mut self, key: &ServerIdKey) -> Result<(), DataplaneError> {
+        self.before_store();
+        self.tables.server_ids.remove(key);
+        Ok(())
+    }
+
+    fn source_rules(&self) -> Result<Vec<(SourceKey, u32)>, DataplaneError> {
+        let rules = self.tables.source_rules.iter();
+        Ok(rules.map(|(key, rule)| (*key, *rule)).collect())
+    }
+
+    fn insert_source_rule(&mut self, key: &SourceKey, rule: u32) -> Result<(), DataplaneError> {
+        self.before_store();
+        self.tables.source_rules.insert(*key, rule);
+        Ok(())
+    }
+
+    fn remove_source_rule(&mut self, key: &SourceKey) -> Result<(), DataplaneError> {
+        self.before_store();
+        self.tables.source_rules.remove(key);
+        Ok(())
+    }
+
+    fn quic_lb(&self) -> Result<Vec<u32>, DataplaneError> {
+        Ok(self.tables.quic_lb.keys().copied().collect())
+    }
+
+    fn insert_quic_lb(&mut self, key: u32, config: &QuicLb) -> Result<(), DataplaneError> {
+        self.before_store();
+        self.tables.quic_lb.insert(key, *config);
+        Ok(())
+    }
+
+    fn remove_quic_lb(&mut self, key: u32) -> Result<(), DataplaneError> {
+        self.before_store();
+        self.tables.quic_lb.remove(&key);
+        Ok(())
     }
 
     fn service(&self, index: u32) -> Service {
@@ -232,10 +346,11 @@ impl TableBackend for MemoryBackend {
         self.tables.services[index as usize].ring = place;
     }
 
-    fn set_service_terms(&mut self, index: u32, flags: u32, window: u32) {
+    fn set_service_terms(&mut self, index: u32, flags: u32, window: u32, limits: &FlowLimits) {
         self.before_store();
         let service = &mut self.tables.services[index as usize];
         (service.flags, service.window) = (flags, window);
+        service.limits = *limits;
     }
 
     fn slot(&self, index: u32) -> Slot {
@@ -368,8 +483,19 @@ impl TableBackend for MemoryBackend {
         })
     }
 
+    fn server_id_counters(&self, index: u32) -> Result<ServerIdCounters, DataplaneError> {
+        let index = index as usize;
+        let now = self.tables.read_counters(|c| c.server_ids[index]);
+        let cleared = self.cleared_server_ids[index];
+        Ok(ServerIdCounters {
+            known: now.known - cleared.known,
+            unknown: now.unknown - cleared.unknown,
+        })
+    }
+
     fn clear_service_counters(&mut self, index: u32) -> Result<(), DataplaneError> {
         let index = index as usize;
+        self.cleared_server_ids[index] = self.tables.read_counters(|c| c.server_ids[index]);
         self.cleared_lookups[index] = self.tables.read_counters(|c| c.lookups[index]);
         self.cleared_services[index] = self.tables.read_counters(|c| c.services[index]);
         Ok(())
@@ -381,6 +507,10 @@ impl TableBackend for MemoryBackend {
 
     fn flow_evictions(&self) -> Result<FlowEvictions, DataplaneError> {
         Ok(self.tables.read_counters(|c| c.evictions))
+    }
+
+    fn decapsulated(&self, _interface_slot: u32) -> Result<u64, DataplaneError> {
+        Ok(self.tables.read_counters(|counters| counters.decapsulated))
     }
 
     fn reasons(&self, _interface_slot: u32) -> Result<Vec<(Reason, u64)>, DataplaneError> {
@@ -409,6 +539,13 @@ impl TableBackend for MemoryBackend {
                 self.sizes.flow_buckets * 4,
                 size_of::<Bucket>() / 4,
             ),
+            table(names::SERVER_IDS, MAX_REALS, size_of::<ServerIdKey>()),
+            table(
+                names::SOURCE_RULES,
+                MAX_SOURCE_RULES,
+                size_of::<SourceKey>(),
+            ),
+            table(names::QUIC_LB, MAX_QUIC_LB, size_of::<QuicLb>()),
         ]
     }
 }

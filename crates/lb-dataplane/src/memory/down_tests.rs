@@ -1,6 +1,6 @@
 //! Reals that die and come back, and flows that are shed: on the tables in memory.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use lb_common::limits::ticks_from_millis;
 use lb_common::memory::Processed;
@@ -9,11 +9,12 @@ use lb_common::reason::{ChosenBy, Reason};
 use lb_model::{
     options::{Forward, OnDown, Track},
     ring::NO_REAL,
+    vip::RealId,
 };
 
 use super::MemoryDataplane;
 use crate::{
-    Dataplane as _, DataplaneError, ServiceSpec, WhenEmpty, options::Options,
+    Dataplane as _, DataplaneError, ServiceSpec, Terms, WhenEmpty, options::Options,
     resolver::AllNeighbours,
 };
 
@@ -23,7 +24,7 @@ const REALS: [&str; 3] = ["10.1.0.1", "10.1.0.2", "10.1.0.3"];
 /// Flows: each has a port.
 const FLOWS: u16 = 300;
 
-fn address(real: usize) -> IpAddr {
+fn address(real: usize) -> RealId {
     REALS[real].parse().unwrap()
 }
 
@@ -42,12 +43,12 @@ impl Testbed {
             spec: ServiceSpec {
                 vip: vip.parse().unwrap(),
                 forward: Forward::Ipip,
+                terms: Terms::default(),
                 track: Track::Exceptions,
                 window: WINDOW,
                 reals: (0..REALS.len()).map(address).collect(),
                 down: BTreeMap::new(),
                 ring: Vec::new().into(),
-                when_empty: WhenEmpty::Drop,
             },
         };
         bed.set(&[]);
@@ -104,7 +105,7 @@ impl Testbed {
     /// Live flows of a real.
     fn live(&self, real: usize) -> u64 {
         let flows = self.plane.flows().unwrap();
-        let of = flows.iter().find(|flows| flows.address == address(real));
+        let of = flows.iter().find(|flows| flows.real == address(real));
         of.expect("the service has the real").flows
     }
 
@@ -323,12 +324,12 @@ fn without_a_real_packets_are_dropped_or_reset() {
     bed.set(&all(OnDown::Rehash));
     assert_eq!(bed.data(1).reason, Reason::NoReal);
     assert_eq!(bed.send(1, Tcp::syn).reason, Reason::NoReal);
-    bed.spec.when_empty = WhenEmpty::Reset;
+    bed.spec.terms.when_empty = WhenEmpty::Reset;
     bed.set(&all(OnDown::Rehash));
     assert_eq!(bed.data(1).reason, Reason::ResetNoReal);
     assert_eq!(bed.send(1, Tcp::syn).reason, Reason::ResetNoReal);
     assert_eq!(bed.send(1, Tcp::rst).reason, Reason::NoReal);
-    bed.spec.when_empty = WhenEmpty::Drop;
+    bed.spec.terms.when_empty = WhenEmpty::Drop;
     bed.set(&[]);
     bed.open();
     bed.set(&all(OnDown::Reset));

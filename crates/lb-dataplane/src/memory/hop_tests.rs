@@ -12,7 +12,7 @@ use lb_model::options::{Forward, Track};
 
 use super::{INTERFACE_INDEX, MemoryDataplane};
 use crate::{
-    Dataplane as _, ServiceSpec, WhenEmpty,
+    Dataplane as _, ServiceSpec, Terms,
     options::Options,
     resolver::{ResolvedHop, Resolver},
 };
@@ -89,12 +89,12 @@ fn next_hops_that_changed_while_no_agent_ran_are_followed() {
     let spec = ServiceSpec {
         vip: "10.0.0.1:53/udp".parse().unwrap(),
         forward: Forward::Ipip,
+        terms: Terms::default(),
         track: Track::Exceptions,
         window: Duration::from_secs(60),
         reals: vec!["10.1.0.1".parse().unwrap()],
         down: BTreeMap::new(),
         ring: vec![0; 256].into(),
-        when_empty: WhenEmpty::Drop,
     };
     plane.set_service(&spec).unwrap();
     assert_eq!(sent_to(&mut plane), None);

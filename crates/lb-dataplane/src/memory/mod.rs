@@ -6,14 +6,18 @@ mod down_tests;
 #[cfg(test)]
 mod hop_tests;
 #[cfg(test)]
+mod server_id_tests;
+#[cfg(test)]
 mod settling_tests;
 #[cfg(test)]
 mod size_tests;
-
-use std::net::IpAddr;
+#[cfg(test)]
+mod source_rule_tests;
+#[cfg(test)]
+mod testbed;
 
 use lb_common::memory::{MemFrame, Processed, run, simulate};
-use lb_model::vip::VipKey;
+use lb_model::vip::{RealId, VipKey};
 
 #[cfg(test)]
 pub(crate) use backend::FLOW_SECRET;
@@ -66,7 +70,7 @@ impl MemoryDataplane {
 
     /// The mark of a real's probes. No packet of these tables has one, but it names the real's index.
     #[cfg(test)]
-    fn mark_of(&self, vip: &VipKey, real: IpAddr) -> Option<u32> {
+    fn mark_of(&self, vip: &VipKey, real: RealId) -> Option<u32> {
         self.engine.probe_mark(vip, real)
     }
 
@@ -102,11 +106,11 @@ impl Dataplane for MemoryDataplane {
         self.engine.set_service(spec)
     }
 
-    fn shed(&mut self, vip: &VipKey, real: IpAddr, flows: u32) -> Result<u32, DataplaneError> {
+    fn shed(&mut self, vip: &VipKey, real: RealId, flows: u32) -> Result<u32, DataplaneError> {
         self.engine.shed(vip, real, flows)
     }
 
-    fn probe_mark(&self, _vip: &VipKey, _real: IpAddr) -> Option<u32> {
+    fn probe_mark(&self, _vip: &VipKey, _real: RealId) -> Option<u32> {
         None
     }
 
@@ -156,7 +160,9 @@ impl Dataplane for MemoryDataplane {
         check_frame(frame)?;
         let mut frame = MemFrame::new(frame);
         let outcome = simulate(self.engine.backend_mut().tables_mut(), &mut frame);
+        let looked_up = self.engine.backend_mut().tables_mut().looked_up();
         let (vip, real) = self.engine.names(outcome.service, u32::from(outcome.real));
+        let (slot, entry) = self.engine.reads(outcome.service, &looked_up);
         Ok(Simulation {
             verdict: outcome.verdict,
             reason: outcome.reason,
@@ -164,6 +170,8 @@ impl Dataplane for MemoryDataplane {
             real,
             chosen_by: outcome.chosen_by,
             packet: frame.bytes().to_vec(),
+            slot,
+            entry,
         })
     }
 

@@ -24,11 +24,12 @@ use lb_common::{
 use lb_model::{
     options::{Forward, OnDown, Track},
     ring::NO_REAL,
+    vip::RealId,
 };
 
 use super::MemoryDataplane;
 use crate::{
-    Dataplane as _, ServiceSpec, SlotStates, WhenEmpty, backend::TableBackend as _,
+    Dataplane as _, ServiceSpec, SlotStates, Terms, backend::TableBackend as _,
     engine::QUIESCENCE_TICKS, options::Options, resolver::AllNeighbours,
 };
 
@@ -57,8 +58,8 @@ impl Random {
     }
 }
 
-fn address(real: u16) -> IpAddr {
-    IpAddr::from([10, 1, 0, real as u8])
+fn address(real: u16) -> RealId {
+    IpAddr::from([10, 1, 0, real as u8]).into()
 }
 
 /// A flow as its client knows it.
@@ -101,12 +102,12 @@ impl Testbed {
             spec: ServiceSpec {
                 vip: vip.parse().unwrap(),
                 forward: Forward::Ipip,
+                terms: Terms::default(),
                 track: Track::Exceptions,
                 window: WINDOW,
                 reals: (0..REALS).map(address).collect(),
                 down: BTreeMap::new(),
                 ring: Vec::new().into(),
-                when_empty: WhenEmpty::Drop,
             },
             ring: vec![0; usize::from(SLOTS)],
             down: BTreeMap::new(),
@@ -644,6 +645,7 @@ fn only_the_slots_of_reals_without_a_packet_settle_early() {
             etherparse::PacketBuilder::ethernet2([2; 6], [4; 6])
                 .ipv4([198, 51, 100, 7], [10, 0, 0, 1], 64)
                 .tcp(port, 80, 1, 1_024)
+                .syn()
                 .write(&mut frame, b"")
                 .unwrap();
             plane.simulate(None, &frame).unwrap().real

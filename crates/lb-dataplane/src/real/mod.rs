@@ -57,6 +57,16 @@ pub enum Mode {
     /// In an outer IP header, which is removed.
     #[default]
     Ipip,
+    /// In an outer IP and a UDP header to this port, which are removed; or in an outer IP header.
+    Gue(u16),
     /// With this host's MAC address; nothing is removed.
     L2,
+}
+
+impl Mode {
+    /// Whether there is an outer header to remove.
+    #[must_use]
+    pub const fn is_tunnel(self) -> bool {
+        !matches!(self, Mode::L2)
+    }
 }

@@ -4,31 +4,42 @@ use std::{fmt, net::IpAddr};
 
 use anyhow::{Context as _, bail};
 use aya::{
-    Ebpf,
+    Ebpf, EbpfLoader,
     maps::{Array, HashMap, PerCpuArray},
     programs::{SchedClassifier, TcAttachType, Xdp, tc},
     util::KernelVersion,
 };
 use lb_common::{
     decap::{Reason, names, segment::limit},
+    headers::udp,
     ip::Family,
 };
 
-use super::journal::{Change, Journal};
+use super::{
+    Mode,
+    journal::{Change, Journal},
+};
 use crate::{kernel::Attached, objects, options::XdpMode};
 
 /// The programs of one interface. They are detached when this is dropped.
 pub(super) struct Programs {
     interface: String,
     ebpf: Ebpf,
+    mode: Mode,
     /// What earlier programs of this interface counted, before it was recreated.
     counted: Vec<u64>,
 }
 
 impl Programs {
     /// Loads the programs for an interface, with these VIPs.
-    pub(super) fn load(interface: &str, vips: &[IpAddr]) -> anyhow::Result<Programs> {
-        let mut ebpf = Ebpf::load(objects::DECAP)
+    pub(super) fn load(interface: &str, vips: &[IpAddr], mode: Mode) -> anyhow::Result<Programs> {
+        let port = match mode {
+            Mode::Gue(port) => port,
+            Mode::Ipip | Mode::L2 => udp::GUE_PORT,
+        };
+        let mut ebpf = EbpfLoader::new()
+            .override_global(names::GUE_PORT, &port, true)
+            .load(objects::DECAP)
             .with_context(|| format!("loading the programs for {interface} (this needs root)"))?;
         let mut vips4: HashMap<_, [u8; 4], u32> = HashMap::try_from(
             ebpf.map_mut(names::VIPS4)
@@ -55,6 +66,7 @@ impl Programs {
         Ok(Programs {
             interface: interface.to_owned(),
             ebpf,
+            mode,
             counted: vec![0; Reason::ALL.len()],
         })
     }
@@ -152,6 +164,11 @@ impl Programs {
                 .map_mut(names::SEGMENTS)
                 .context("the program has no map SEGMENTS")?,
         )?;
+        // A UDP header stands in front of the packet as well.
+        let mtu = match self.mode {
+            Mode::Gue(_) => mtu.saturating_sub(udp::LENGTH as u32),
+            Mode::Ipip | Mode::L2 => mtu,
+        };
         for family in [Family::V4, Family::V6] {
             segments
                 .set(family as u32, limit(family, mtu), 0)

@@ -158,7 +158,7 @@ impl Real {
             port.interface.attached(Attached::nothing(index));
             return Ok(());
         }
-        let mut programs = Programs::load(&name, vips)?;
+        let mut programs = Programs::load(&name, vips, options.mode)?;
         programs.set_mtu(smallest)?;
         programs.attach_clamp(journal)?;
         let attached = if port.incoming {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Mode, setup::Real, sysctl};
+use super::{setup::Real, sysctl};
 
 impl Real {
     /// Looks after interfaces, programs, addresses and settings. Returns what is wrong now, for the operator; what was
@@ -17,7 +17,7 @@ impl Real {
         self.keep_interfaces(&mut problems);
         note(self.follow_mtu(), &mut problems);
         let wrong = self.checksums.grown();
-        if wrong > 0 && self.options.mode == Mode::Ipip {
+        if wrong > 0 && self.options.mode.is_tunnel() {
             tracing::warn!(
                 "{wrong} segments or datagrams for this host had a wrong checksum and were dropped: a sender on the same \
                  machine leaves checksums to a device that does not compute them; `ethtool -K INTERFACE tx off` at the \

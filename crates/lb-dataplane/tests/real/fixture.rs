@@ -7,7 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use etherparse::{IpNumber, Ipv4Header, Ipv6Header, PacketBuilder, PacketBuilderStep};
+use etherparse::{IpNumber, Ipv4Header, Ipv6Header, PacketBuilder, PacketBuilderStep, UdpHeader};
+use lb_common::headers::udp::GUE_PORT;
 
 use crate::testbed::{CLIENT_MAC, INTERFACE, PATIENCE, REAL_MAC, Testbed, ip};
 
@@ -50,11 +51,31 @@ pub fn encapsulated(outer_v6: bool, inner: IpAddr, packet: &[u8]) -> Vec<u8> {
     } else {
         IpNumber::IPV6
     };
+    between_tunnel_ends(outer_v6, protocol, packet)
+}
+
+/// A frame of generic UDP encapsulation to the real.
+pub fn in_gue(outer_v6: bool, packet: &[u8]) -> Vec<u8> {
+    let mut datagram = Vec::new();
+    UdpHeader {
+        source_port: 40_000,
+        destination_port: GUE_PORT,
+        length: (UdpHeader::LEN + packet.len()) as u16,
+        // A balancer leaves it out: the inner packet has its own.
+        checksum: 0,
+    }
+    .write(&mut datagram)
+    .unwrap();
+    datagram.extend_from_slice(packet);
+    between_tunnel_ends(outer_v6, IpNumber::UDP, &datagram)
+}
+
+fn between_tunnel_ends(v6: bool, protocol: IpNumber, payload: &[u8]) -> Vec<u8> {
     let mut frame = [&REAL_MAC[..], &CLIENT_MAC].concat();
-    if outer_v6 {
+    if v6 {
         frame.extend([0x86, 0xDD]);
         let header = Ipv6Header {
-            payload_length: packet.len() as u16,
+            payload_length: payload.len() as u16,
             next_header: protocol,
             hop_limit: 64,
             source: "fd00:9::1".parse::<std::net::Ipv6Addr>().unwrap().octets(),
@@ -65,7 +86,7 @@ pub fn encapsulated(outer_v6: bool, inner: IpAddr, packet: &[u8]) -> Vec<u8> {
     } else {
         frame.extend([8, 0]);
         let mut header = Ipv4Header::new(
-            packet.len() as u16,
+            payload.len() as u16,
             64,
             protocol,
             [10, 9, 0, 1],
@@ -75,7 +96,7 @@ pub fn encapsulated(outer_v6: bool, inner: IpAddr, packet: &[u8]) -> Vec<u8> {
         header.header_checksum = header.calc_header_checksum();
         header.write(&mut frame).unwrap();
     }
-    frame.extend_from_slice(packet);
+    frame.extend_from_slice(payload);
     frame
 }
 

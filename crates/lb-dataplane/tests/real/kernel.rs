@@ -9,6 +9,7 @@ use aya::{
 };
 use lb_common::{
     decap::{Reason, Vips, decapsulate, names},
+    headers::udp::LENGTH as UDP,
     memory::MemFrame,
     reason::Verdict,
 };
@@ -18,7 +19,7 @@ use proptest::{
     test_runner::{Config, TestRunner},
 };
 
-use crate::fixture::{VIP4, VIP6, address, both, encapsulated, udp};
+use crate::fixture::{VIP4, VIP6, address, both, encapsulated, in_gue, udp};
 
 /// Random frames that are compared.
 const FRAMES: u32 = 10_000;
@@ -41,21 +42,29 @@ impl Vips for Both {
 fn any_frame() -> impl Strategy<Value = Vec<u8>> {
     let valid = (
         any::<bool>(),
+        any::<bool>(),
         0..2usize,
         proptest::collection::vec(any::<u8>(), 0..60),
     )
-        .prop_map(|(outer_v6, vip, payload)| {
+        .prop_map(|(outer_v6, gue, vip, payload)| {
             let vip = both()[vip];
-            encapsulated(outer_v6, vip, &udp(vip, 53, &payload))
+            let packet = udp(vip, 53, &payload);
+            let frame = if gue {
+                in_gue(outer_v6, &packet)
+            } else {
+                encapsulated(outer_v6, vip, &packet)
+            };
+            (frame, gue)
         });
     let changes = proptest::collection::vec((12..100usize, any::<u8>()), 0..4);
     // Congestion bits of all four headers and options of the outer ones are drawn on purpose: chance alone would
     // leave some reason unmet in one run of fifty.
     let marks = (0..4u8, 0..4u8, 0..100u8);
     let near = (valid, changes, marks, 0..120usize, 0..4usize).prop_map(
-        |(mut frame, changes, (outer, inner, options), cut, padding)| {
+        |((mut frame, gue), changes, (outer, inner, options), cut, padding)| {
             let outer_v4 = frame[12] == 8;
             let (shift, at) = if outer_v4 { (0, 34) } else { (4, 54) };
+            let at = if gue { at + UDP } else { at };
             match (options, outer_v4) {
                 (0, true) => frame[14] = 0x46,
                 (0, false) => frame[20] = 0,

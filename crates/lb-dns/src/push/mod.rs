@@ -130,11 +130,28 @@ impl Push {
         &self,
         wanted: &BTreeMap<RecordName, Addresses>,
     ) -> Result<Report, PushError> {
+        self.reconcile_with(wanted, |strangers| strangers).await
+    }
+
+    /// As [`reconcile`](Self::reconcile), but of the names that are listed and not wanted only those are removed that `collect`
+    /// returns.
+    ///
+    /// # Errors
+    /// As those of `reconcile`.
+    pub async fn reconcile_with(
+        &self,
+        wanted: &BTreeMap<RecordName, Addresses>,
+        collect: impl FnOnce(BTreeSet<RecordName>) -> BTreeSet<RecordName>,
+    ) -> Result<Report, PushError> {
         for (name, addresses) in wanted {
             check(name, addresses)?;
         }
         let mut connection = self.connect().await?;
-        let listed = self.list(&mut connection).await?;
+        let mut listed = self.list(&mut connection).await?;
+        let is_stranger = |name: &&RecordName| !wanted.contains_key(*name);
+        let strangers: BTreeSet<_> = listed.iter().filter(is_stranger).cloned().collect();
+        let collected = collect(strangers);
+        listed.retain(|name| wanted.contains_key(name) || collected.contains(name));
         let nothing = Addresses::new();
         let all: BTreeSet<&RecordName> = wanted.keys().chain(&listed).collect();
         let all: Vec<&RecordName> = all.into_iter().collect();

@@ -116,7 +116,10 @@ impl QemuDriver {
         let states = states.map_err(opening)?;
         instances.watch_all(with_status).map_err(opening)?;
         let inner = Arc::new(Inner {
-            settings: settings.clone(),
+            settings: Settings {
+                receive_at: owned.receive_at.or(settings.receive_at),
+                ..settings.clone()
+            },
             accelerator,
             instances,
             states,

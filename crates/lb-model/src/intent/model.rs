@@ -13,6 +13,7 @@ use super::{
     spec::{RealSpec, VipSpec, default_window},
 };
 use crate::{
+    options::NatSource,
     ring,
     vip::{RealId, VipKey},
 };
@@ -83,7 +84,8 @@ impl Vip {
     /// Whether its forwarding mode can reach a real with this address.
     #[must_use]
     pub fn can_reach(&self, real: IpAddr) -> bool {
-        self.spec.forward.facts().families_may_differ
+        let keeps_source = self.spec.source == NatSource::Client;
+        self.spec.forward.facts().families_may_differ && !keeps_source
             || real.is_ipv4() == self.address.address.is_ipv4()
     }
 }

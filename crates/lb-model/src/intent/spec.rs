@@ -7,11 +7,14 @@ use lb_common::limits::{MAX_RING_SLOTS, MAX_WEIGHT, MIN_RING_SLOTS};
 use super::WhenEmpty;
 use crate::{
     check::{Check, CheckOverride},
+    flow_limits::FlowLimits,
     load::{LoadSource, SourceOverride},
-    options::{Forward, OnDown, Track},
+    options::{Forward, Hash, NatSource, OnDown, Track},
     ring::Algorithm,
+    server_id::{QuicLbConfig, ServerId, ServerIdMethod},
     settings::{FieldError, check_description},
     shedding::Shedding,
+    source_rule::SourceRule,
     steering::Steering,
     vip::Protocol,
 };
@@ -22,6 +25,8 @@ pub const DEFAULT_WEIGHT: u32 = 100;
 pub const DEFAULT_TCP_WINDOW: Duration = Duration::from_secs(3_600);
 /// Window of a UDP VIP that sets none.
 pub const DEFAULT_UDP_WINDOW: Duration = Duration::from_secs(120);
+/// Window of an SCTP VIP that sets none.
+pub const DEFAULT_SCTP_WINDOW: Duration = Duration::from_secs(600);
 /// Shortest window.
 pub const MIN_WINDOW: Duration = Duration::from_secs(1);
 /// Longest window.
@@ -32,11 +37,24 @@ crate::settings! {
     pub struct VipSpec {
         /// How packets reach the reals.
         forward: Forward = Forward::Ipip;
+        /// The source of what mode `nat` sends to the reals: the balancer, to which they answer, or the client.
+        source: NatSource = NatSource::Balancer;
         /// How the ring is built.
         ring: Algorithm = Algorithm::Rendezvous;
+        /// What of a packet decides which slot its flow has, and so its real.
+        hash: Hash = Hash::Flow;
+        /// Where packets name their real by its `server_id`, so that a connection keeps it when the client's address changes:
+        /// one method of UDP, one of TCP. Packets that name none go by `hash`.
+        server_ids: Vec<ServerIdMethod> = Vec::new();
+        /// How connection ids are read for the method `quic-lb`: the configuration's number (0 to 6), bytes of the server id,
+        /// bytes of the nonce, and the key in hexadecimal digits if they are encrypted.
+        quic_lb: Vec<QuicLbConfig> = Vec::new();
+        /// Clients that are refused or have a real of their own: of the prefixes that hold a client's address the longest counts.
+        /// Clients of none are served.
+        source_rules: Vec<SourceRule> = Vec::new();
         /// Which flows have an entry in the flow table.
         track: Track = Track::Exceptions;
-        /// How long an idle flow keeps its real through changes of the ring; without it 1 h for TCP, 2 min for UDP.
+        /// How long an idle flow keeps its real through changes of the ring; without it 1 h for TCP, 2 min for UDP, 10 min for SCTP.
         window: Option<Duration> = None, MIN_WINDOW..=MAX_WINDOW;
         /// Slots of the ring, a power of two; without it the ring grows with the number of reals.
         slots: Option<u32> = None, MIN_RING_SLOTS..=MAX_RING_SLOTS;
@@ -52,6 +70,8 @@ crate::settings! {
         steering: Option<Steering> = None;
         /// How connections are ended that are to be shed.
         shed: Shedding = Shedding::default();
+        /// Limits of the TCP connections that begin; without it any number may.
+        flow_limits: Option<FlowLimits> = None;
         /// Free text about the VIP, shown in lists.
         description: Option<String> = None;
     }
@@ -76,6 +96,8 @@ crate::settings! {
         drained: bool = false;
         /// While it is drained: ends its connections at the VIP's `shed_rate`, so that the clients reconnect elsewhere.
         evacuated: bool = false;
+        /// The number by which packets name the real, if the VIP has `server_ids`; no other real of the VIP has it.
+        server_id: Option<ServerId> = None;
         /// Settings of the VIP's check that differ for this real.
         check: CheckOverride = CheckOverride::default();
         /// Settings of the VIP's load sources that differ for this real.
@@ -107,8 +129,10 @@ impl VipSpec {
 #[must_use]
 pub const fn default_window(protocol: Protocol) -> Duration {
     match protocol {
-        Protocol::Tcp => DEFAULT_TCP_WINDOW,
+        Protocol::Tcp | Protocol::TcpUdp => DEFAULT_TCP_WINDOW,
         Protocol::Udp => DEFAULT_UDP_WINDOW,
+        // An association has heartbeats (RFC 9260 section 8.3), every 30 s by default.
+        Protocol::Sctp => DEFAULT_SCTP_WINDOW,
     }
 }
 

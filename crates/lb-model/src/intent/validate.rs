@@ -1,6 +1,9 @@
 //! The rules that hold between settings and objects. Each refusal names the field, the value and what would be right.
 
-use std::net::IpAddr;
+use std::{
+    collections::{BTreeMap, HashSet},
+    net::IpAddr,
+};
 
 use lb_common::limits::{MAX_REALS, MAX_SERVICES, MAX_TOTAL_RING_SLOTS};
 
@@ -11,6 +14,8 @@ use super::{
 };
 use crate::{
     load::MAX_SOURCES,
+    options::{Forward, NatSource},
+    server_id::{ServerId, ServerIdMethod},
     settings::FieldError,
     shedding::RESET,
     vip::{AddressError, Protocol, RealId, VipKey, check_unicast},
@@ -54,15 +59,22 @@ pub fn real_id(vip: &Vip, real: RealId) -> Result<(), Refusal> {
             "is the VIP's own address, packets would come back to the balancer; give the real's own address",
         ));
     }
-    if real.port.is_some() {
+    if real.port.is_some() && !vip.spec.forward.facts().translates_ports {
         return Err(Refusal::invalid(
             "address",
             real,
             format!(
                 "write a real as an address alone, for example 10.1.0.2 or 2001:db8::2; forwarding mode {} keeps the \
-                 VIP's port",
+                 VIP's port, and only nat does not",
                 vip.spec.forward
             ),
+        ));
+    }
+    if real.port.is_some_and(|port| port.get() == vip.address.port) {
+        return Err(Refusal::invalid(
+            "address",
+            real,
+            "the port is the VIP's own; write the address alone",
         ));
     }
     Ok(())
@@ -78,8 +90,8 @@ pub fn real_fits(vip: &Vip, real: RealId) -> Result<(), Refusal> {
             "address",
             real,
             format!(
-                "mode l2 needs a real of the family of {}; give one, or set the VIP's mode to ipip",
-                vip.address
+                "mode {} needs a real of the family of {}; give one, or set the VIP's mode to ipip",
+                vip.spec.forward, vip.address
             ),
         ));
     }
@@ -103,6 +115,8 @@ pub fn real_fits(vip: &Vip, real: RealId) -> Result<(), Refusal> {
 /// [`Refusal::Invalid`] for a field of `spec`.
 pub fn vip(vip: &Vip, kinds: &Kinds) -> Result<(), Refusal> {
     observation(vip, kinds)?;
+    server_ids(vip)?;
+    source_rules(vip)?;
     if let Some(slots) = vip.spec.slots
         && vip.reals.len() > slots as usize
     {
@@ -115,6 +129,38 @@ pub fn vip(vip: &Vip, kinds: &Kinds) -> Result<(), Refusal> {
             ),
         ));
     }
+    if !vip.spec.forward.facts().translates_ports
+        && let Some(real) = vip.reals.keys().find(|real| real.port.is_some())
+    {
+        return Err(Refusal::invalid(
+            "spec.forward",
+            vip.spec.forward,
+            format!(
+                "the real {real} has a port of its own, which only nat can reach; delete that real first"
+            ),
+        ));
+    }
+    if vip.spec.flow_limits.is_some() && !vip.address.protocol.has_tcp() {
+        return Err(Refusal::invalid(
+            "spec.flow_limits",
+            vip.address.protocol,
+            "only TCP shows where a connection begins; leave flow_limits away",
+        ));
+    }
+    if vip.spec.source == NatSource::Client && vip.spec.forward != Forward::Nat {
+        return Err(Refusal::invalid(
+            "spec.source",
+            vip.spec.source,
+            "only mode nat can change the source; leave it at balancer",
+        ));
+    }
+    if vip.spec.forward == Forward::Nat && vip.address.protocol == Protocol::Sctp {
+        return Err(Refusal::invalid(
+            "spec.forward",
+            vip.spec.forward,
+            "mode nat translates TCP and UDP only; set the VIP's mode to ipip",
+        ));
+    }
     if let Some(real) = vip.reals.keys().find(|real| !vip.can_reach(real.address)) {
         return Err(Refusal::invalid(
             "spec.forward",
@@ -123,6 +169,119 @@ pub fn vip(vip: &Vip, kinds: &Kinds) -> Result<(), Refusal> {
                 "the real {real} is not of the VIP's family; use ipip, or delete that real first"
             ),
         ));
+    }
+    Ok(())
+}
+
+/// Whether the rules are of the VIP's family, and each prefix has one.
+fn source_rules(vip: &Vip) -> Result<(), Refusal> {
+    let mut seen = HashSet::new();
+    for (position, rule) in vip.spec.source_rules.iter().enumerate() {
+        let refuse = |advice: &str| {
+            let field = format!("spec.source_rules[{position}]");
+            Err(Refusal::invalid(field, rule, advice))
+        };
+        if rule.prefix.addr().is_ipv4() != vip.address.address.is_ipv4() {
+            return refuse("the VIP is of the other address family, and so are its clients");
+        }
+        if !seen.insert(rule.prefix) {
+            return refuse("another rule is about the same prefix; give one of them");
+        }
+    }
+    Ok(())
+}
+
+/// Whether the methods suit the VIP's protocol and each other, and the ids of its reals the methods.
+fn server_ids(vip: &Vip) -> Result<(), Refusal> {
+    let spec = &vip.spec;
+    let protocol = vip.address.protocol;
+    for (position, method) in spec.server_ids.iter().enumerate() {
+        let refuse = |advice: String| {
+            let field = format!("spec.server_ids[{position}]");
+            Err(Refusal::invalid(field, method, advice))
+        };
+        let suits = if method.is_tcp() {
+            protocol.has_tcp()
+        } else {
+            matches!(protocol, Protocol::Udp | Protocol::TcpUdp)
+        };
+        if !suits {
+            let other = if method.is_tcp() { "TCP" } else { "UDP" };
+            return refuse(format!("is a method of {other}; the VIP has none"));
+        }
+        let before = &spec.server_ids[..position];
+        if let Some(other) = before
+            .iter()
+            .find(|other| other.is_tcp() == method.is_tcp())
+        {
+            return refuse(format!(
+                "{other} is another method of the same protocol; give one of them"
+            ));
+        }
+    }
+    let has_quic_lb = spec.server_ids.contains(&ServerIdMethod::QuicLb);
+    if has_quic_lb && spec.quic_lb.is_empty() {
+        return Err(Refusal::invalid(
+            "spec.quic_lb",
+            "nothing",
+            "method quic-lb needs to know how connection ids are made; give the servers' configuration, such as 0:4:8",
+        ));
+    }
+    for (position, config) in spec.quic_lb.iter().enumerate() {
+        let field = format!("spec.quic_lb[{position}]");
+        if !has_quic_lb {
+            return Err(Refusal::invalid(
+                field,
+                config.config,
+                "only method quic-lb reads it; give server_ids quic-lb, too",
+            ));
+        }
+        if spec.quic_lb[..position]
+            .iter()
+            .any(|other| other.config == config.config)
+        {
+            return Err(Refusal::invalid(
+                field,
+                config.config,
+                "another configuration has this number; give each its own",
+            ));
+        }
+    }
+    // What fits the method with the shortest ids fits all.
+    let shortest = spec
+        .quic_lb
+        .iter()
+        .map(|config| (config.id_bytes * 8, ServerIdMethod::QuicLb));
+    let of_methods = spec
+        .server_ids
+        .iter()
+        .filter_map(|method| method.bits().map(|bits| (bits, *method)));
+    let shortest = shortest.chain(of_methods).min_by_key(|(bits, _)| *bits);
+    let mut seen = BTreeMap::<ServerId, RealId>::new();
+    for (real, id) in vip
+        .reals
+        .iter()
+        .filter_map(|(real, of)| Some((real, of.spec.server_id?)))
+    {
+        let refuse = |advice: String| Err(Refusal::invalid("spec.server_id", id, advice));
+        match shortest {
+            None => {
+                return refuse(format!(
+                    "the VIP does not say where packets have the id that real {real} has; give it server_ids"
+                ));
+            }
+            Some((bits, method)) if id.bits() > bits => {
+                return refuse(format!(
+                    "the id of real {real} is too large, method {method} has ids of {bits} bits here"
+                ));
+            }
+            Some(_) => {}
+        }
+        if let Some(other) = seen.insert(id, *real) {
+            return refuse(format!(
+                "the reals {other} and {real} both have it; give each its own"
+            ));
+        }
     }
     Ok(())
 }
@@ -162,7 +321,7 @@ fn observation(vip: &Vip, kinds: &Kinds) -> Result<(), Refusal> {
         .steering
         .as_ref()
         .map_or(0.0, |steering| steering.shed_rate);
-    if rate > 0.0 && vip.address.protocol == Protocol::Udp {
+    if rate > 0.0 && !vip.address.protocol.has_tcp() {
         return Err(Refusal::invalid(
             "spec.steering.shed_rate",
             rate,

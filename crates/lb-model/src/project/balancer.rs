@@ -24,7 +24,7 @@ crate::choice! {
         Http = "http",
         /// Connections.
         Tcp = "tcp",
-        /// Datagrams; with `kind = "shared"` only.
+        /// Datagrams; with `kind = "shared"` or `kind = "agent"`.
         Udp = "udp",
     }
 }
@@ -37,6 +37,8 @@ crate::choice! {
         /// The operator's balancers, in whose kernels it is a VIP: it serves within milliseconds, packets go to the backends as the
         /// client sent them, and answers directly to the client. The backends have to be prepared for that.
         Shared = "shared",
+        /// Nodes of its own that are virtual machines with a balancer in their kernels: packets and answers go as with `shared`.
+        Agent = "agent",
     }
 }
 
@@ -91,13 +93,13 @@ crate::settings! {
         if let Some(at) = (0..names.len()).find(|at| names[..*at].contains(&names[*at])) {
             return Err(FieldError::new(format!("takes_over[{at}]"), &names[at], "it is given twice; name each once"));
         }
-        if spec.kind == BalancerKind::Shared {
-            validate_shared(spec)?;
+        if spec.kind != BalancerKind::Node {
+            validate_vip(spec)?;
         } else if spec.protocol == BalancerProtocol::Udp {
-            let advice = "nodes are proxies of connections; give kind = shared, or tcp or http";
+            let advice = "nodes are proxies of connections; give kind = shared or kind = agent, or tcp or http";
             return Err(FieldError::new("protocol", spec.protocol, advice));
         }
-        if spec.kind == BalancerKind::Node && spec.listen_port() == NODE_HEALTH_PORT {
+        if spec.kind != BalancerKind::Shared && spec.listen_port() == NODE_HEALTH_PORT {
             let advice = "nodes answer health checks there; give another port";
             return Err(FieldError::new("port", NODE_HEALTH_PORT, advice));
         }
@@ -136,8 +138,8 @@ crate::settings! {
     }
 }
 
-/// What a VIP cannot do.
-fn validate_shared(spec: &BalancerSpec) -> Result<(), FieldError> {
+/// What a VIP cannot do, be it one of the operator's balancers or of nodes.
+fn validate_vip(spec: &BalancerSpec) -> Result<(), FieldError> {
     let node = "or give kind = node";
     if spec.protocol == BalancerProtocol::Http {
         let advice = format!("a VIP carries connections, not requests; give tcp, {node}");
@@ -148,7 +150,9 @@ fn validate_shared(spec: &BalancerSpec) -> Result<(), FieldError> {
         return Err(FieldError::new("subnet", subnet, advice));
     }
     if spec.placement.is_some() {
-        let advice = format!("a VIP has no nodes that could be placed; leave it out, {node}");
+        let advice = format!(
+            "a VIP is on the controller's own host and at its agents; leave it out, {node}"
+        );
         return Err(FieldError::new("placement", "given", advice));
     }
     if let Some(pool) = &spec.pool {
@@ -156,7 +160,7 @@ fn validate_shared(spec: &BalancerSpec) -> Result<(), FieldError> {
             format!("instances serve VIPs that `vips` of their pool names; give backends, {node}");
         return Err(FieldError::new("pool", pool, advice));
     }
-    if spec.auto_scaling {
+    if spec.auto_scaling && spec.kind == BalancerKind::Shared {
         let advice = format!("a VIP has no nodes that could become more; leave it out, {node}");
         return Err(FieldError::new("auto_scaling", true, advice));
     }
@@ -355,6 +359,15 @@ mod tests {
                 json!({ "kind": "shared", "protocol": "udp", "port": 53, "backends": [{ "address": "10.0.0.1", "port": 54 }] }),
                 "backends[0].port: 54: packets reach",
             ),
+            (json!({ "kind": "agent" }), "protocol: http: a VIP carries"),
+            (
+                json!({ "kind": "agent", "protocol": "udp", "port": 9471 }),
+                "port: 9471: nodes answer",
+            ),
+            (
+                json!({ "kind": "agent", "protocol": "udp", "port": 53, "placement": {} }),
+                "placement: given: a VIP is on",
+            ),
             (json!({ "nodes": 0 }), "nodes"),
             (json!({ "colour": 1 }), "colour"),
         ] {
@@ -367,6 +380,8 @@ mod tests {
     fn a_patch_changes_what_it_names() {
         let spec = read(json!({ "nodes": 2, "backends": [{ "address": "10.0.0.1" }] })).unwrap();
         let patch = json!({ "nodes": null, "auto_scaling": true });
+        let agent = json!({ "kind": "agent", "protocol": "udp", "port": 53, "nodes": 2, "auto_scaling": true });
+        assert_eq!(read(agent).unwrap().most_nodes(), 4);
         let patched = merged(&spec.to_map(), patch.as_object().unwrap());
         let spec = BalancerSpec::read(&patched, &PROBES).unwrap();
         assert_eq!((spec.nodes, spec.most_nodes()), (1, 4));

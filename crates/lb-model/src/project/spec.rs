@@ -13,9 +13,11 @@ crate::settings! {
         subnets: u32 = 10, 0..=100_000;
         /// Nodes of all its load balancers, as many as they may grow to.
         nodes: u32 = 20, 0..=1_000_000;
-        /// CPUs of all its nodes. Default: as many as its nodes may have.
+        /// Instances of the pools of its environments, as many as they may grow to (`scaling.max`).
+        instances: u32 = 20, 0..=1_000_000;
+        /// CPUs of all its nodes, and of these instances. Default: as many as they may have.
         cpu: Option<f64> = None, 0.0..=1_000_000.0;
-        /// Memory of all its nodes. Default: as much as its nodes may have.
+        /// Memory of all its nodes, and of these instances. Default: as much as they may have.
         memory: Option<Size> = None, Size(0)..=Size(1 << 60);
     }
 }

@@ -1,7 +1,8 @@
 //! `latency`: less for reals that answer probes more slowly than the others.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
+use lb_model::vip::RealId;
 use lb_model::{
     component::{Component, Kind},
     settings,
@@ -40,7 +41,7 @@ pub static KIND: Kind = Kind::of::<LatencySettings>(
 pub struct Latency {
     own: LatencySettings,
     /// Peak round trip of each real's probes, seconds.
-    peaks: BTreeMap<IpAddr, f64>,
+    peaks: BTreeMap<RealId, f64>,
 }
 
 impl Default for Latency {
@@ -81,7 +82,7 @@ impl Controller for Latency {
         }
     }
 
-    fn forget(&mut self, address: IpAddr) {
+    fn forget(&mut self, address: RealId) {
         self.peaks.remove(&address);
     }
 

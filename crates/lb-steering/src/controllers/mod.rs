@@ -10,9 +10,10 @@ mod least_connections;
 mod proportional;
 mod static_weights;
 
-use std::{fmt, net::IpAddr, time::Duration};
+use std::{fmt, time::Duration};
 
 use lb_model::component::{Component, Kind, Registry};
+use lb_model::vip::RealId;
 
 use super::{
     Steering,
@@ -116,7 +117,7 @@ pub trait Controller: fmt::Debug + Send + Sync {
     }
 
     /// Forgets a real that is no longer observed.
-    fn forget(&mut self, _address: IpAddr) {}
+    fn forget(&mut self, _address: RealId) {}
 
     /// Returns a reason for which this real may have no new flows.
     fn rejects(&self, _member: &Member<'_>) -> Option<LimitedBy> {

@@ -16,6 +16,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use lb_common::limits::{MAX_RING_SLOTS, MIN_RING_SLOTS};
 pub use lb_model::ring::{Algorithm, NO_REAL, default_slots};
+use lb_model::vip::RealId;
 
 /// A real that takes flows.
 #[derive(Clone, Copy)]
@@ -36,7 +37,12 @@ struct Candidate {
 /// If `slots` is not a power of two from 256 to 65,536, or if `reals` has 65,535 entries or more. Callers validate
 /// both.
 #[must_use]
-pub fn build(algorithm: Algorithm, seed: u64, slots: u32, reals: &[(IpAddr, u32)]) -> Vec<u16> {
+pub fn build<R: Copy + Into<RealId>>(
+    algorithm: Algorithm,
+    seed: u64,
+    slots: u32,
+    reals: &[(R, u32)],
+) -> Vec<u16> {
     assert!(
         slots.is_power_of_two() && (MIN_RING_SLOTS..=MAX_RING_SLOTS).contains(&slots),
         "a ring has a power of two of slots, {MIN_RING_SLOTS} to {MAX_RING_SLOTS}; not {slots}"
@@ -57,23 +63,23 @@ pub fn build(algorithm: Algorithm, seed: u64, slots: u32, reals: &[(IpAddr, u32)
 
 /// [`build`], as the shared slice that the data plane takes.
 #[must_use]
-pub fn build_shared(
+pub fn build_shared<R: Copy + Into<RealId>>(
     algorithm: Algorithm,
     seed: u64,
     slots: u32,
-    reals: &[(IpAddr, u32)],
+    reals: &[(R, u32)],
 ) -> Arc<[u16]> {
     build(algorithm, seed, slots, reals).into()
 }
 
 /// Returns the reals that take flows, in an order that depends on their addresses only.
-fn candidates(seed: u64, reals: &[(IpAddr, u32)]) -> Vec<Candidate> {
-    let mut order: Vec<(IpAddr, u32, u16)> = (0u16..)
+fn candidates<R: Copy + Into<RealId>>(seed: u64, reals: &[(R, u32)]) -> Vec<Candidate> {
+    let mut order: Vec<(RealId, u32, u16)> = (0u16..)
         .zip(reals)
         .filter(|(_, (_, weight))| *weight > 0)
-        .map(|(position, (address, weight))| {
+        .map(|(position, (real, weight))| {
             (
-                *address,
+                (*real).into(),
                 (*weight).min(lb_common::limits::MAX_WEIGHT),
                 position,
             )
@@ -112,12 +118,12 @@ pub fn shares(ring: &[u16], reals: usize) -> Vec<f64> {
 /// addresses of its positions. Rings of different sizes can be compared: a flow's slot is its hash scaled to the
 /// size, so a slot of the smaller ring covers several of the larger.
 #[must_use]
-pub fn moved(before: (&[u16], &[IpAddr]), after: (&[u16], &[IpAddr])) -> f64 {
+pub fn moved<R: Copy + PartialEq>(before: (&[u16], &[R]), after: (&[u16], &[R])) -> f64 {
     let slots = before.0.len().max(after.0.len());
     if before.0.is_empty() || after.0.is_empty() {
         return if slots == 0 { 0.0 } else { 1.0 };
     }
-    let address = |ring: (&[u16], &[IpAddr]), slot: usize| {
+    let address = |ring: (&[u16], &[R]), slot: usize| {
         ring.1
             .get(usize::from(ring.0[slot * ring.0.len() / slots]))
             .copied()
@@ -132,19 +138,34 @@ pub fn moved(before: (&[u16], &[IpAddr]), after: (&[u16], &[IpAddr])) -> f64 {
 /// every balancer whose ring sends every flow to the same real.
 ///
 /// The checksum is 64-bit FNV-1a over, for each slot, the real's address as 16 bytes in network order (IPv4 as
-/// IPv4-mapped, `::ffff:a.b.c.d`), or 16 zero bytes for a slot without a real.
+/// IPv4-mapped, `::ffff:a.b.c.d`) and, if the real is named with one, its port as two bytes; 16 zero bytes for a slot
+/// without a real.
 #[must_use]
-pub fn checksum(ring: &[u16], reals: &[IpAddr]) -> String {
+pub fn checksum<R: Copy + Into<RealId>>(ring: &[u16], reals: &[R]) -> String {
     const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0000_0100_0000_01b3;
-    let bytes: Vec<[u8; 16]> = reals.iter().copied().map(mapped).collect();
+    let bytes: Vec<Vec<u8>> = reals
+        .iter()
+        .map(|real| name_bytes((*real).into()))
+        .collect();
+    let none = vec![0; 16];
     let mut hash = OFFSET_BASIS;
     for &position in ring {
-        for byte in bytes.get(usize::from(position)).unwrap_or(&[0; 16]) {
+        for byte in bytes.get(usize::from(position)).unwrap_or(&none) {
             hash = (hash ^ u64::from(*byte)).wrapping_mul(PRIME);
         }
     }
     format!("{hash:016x}")
+}
+
+/// Returns the bytes of a real's name.
+fn name_bytes(real: RealId) -> Vec<u8> {
+    let port = real.port.map(|port| port.get().to_be_bytes());
+    [
+        &mapped(real.address)[..],
+        port.as_ref().map_or(&[], |port| port),
+    ]
+    .concat()
 }
 
 /// Returns the address as 16 bytes, IPv4 as IPv4-mapped.

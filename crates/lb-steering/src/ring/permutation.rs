@@ -3,12 +3,16 @@
 //! Each real ranks all slots by a permutation of its own. It can be computed in both directions for a single slot,
 //! so nothing has to be stored or sorted.
 
-use std::net::IpAddr;
+use lb_model::vip::RealId;
 
-/// Returns the hash of the ring's seed and a real's address.
-pub(super) fn key(seed: u64, address: IpAddr) -> u64 {
-    let number = u128::from_be_bytes(super::mapped(address));
-    mix(mix(mix(seed).wrapping_add((number >> 64) as u64)).wrapping_add(number as u64))
+/// Returns the hash of the ring's seed and a real's name. That of a real without a port is the hash of its address.
+pub(super) fn key(seed: u64, real: RealId) -> u64 {
+    let number = u128::from_be_bytes(super::mapped(real.address));
+    let key = mix(mix(mix(seed).wrapping_add((number >> 64) as u64)).wrapping_add(number as u64));
+    match real.port {
+        None => key,
+        Some(port) => mix(key.wrapping_add(port.get().into())),
+    }
 }
 
 /// The finalizer of SplitMix64 (Steele, Lea, Flood 2014): a bijection in which each input bit changes

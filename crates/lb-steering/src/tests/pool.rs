@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use lb_model::vip::RealId;
+
 use crate::{Decision, LimitedBy, Load, Observation, Sample, Steering, VipSteering};
 
 /// One in so many flows is sampled.
@@ -31,8 +33,8 @@ pub fn fresh(value: f64) -> Option<Sample> {
 }
 
 /// The real's address.
-pub fn address(number: usize) -> IpAddr {
-    IpAddr::V4(Ipv4Addr::from(0x0a01_0000 + number as u32))
+pub fn address(number: usize) -> RealId {
+    IpAddr::V4(Ipv4Addr::from(0x0a01_0000 + number as u32)).into()
 }
 
 /// A real that has been healthy for long and has no readings.

@@ -135,6 +135,7 @@ fn vip_id(address: &str) -> v1::VipId {
         address: address.into(),
         port: 80,
         protocol: v1::Protocol::Tcp.into(),
+        ..v1::VipId::default()
     }
 }
 

@@ -1,11 +1,11 @@
 //! A data plane that panics or hangs: the owner's end is told.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use lb_dataplane::{Dataplane, DataplaneError, RealFlows, ServiceSpec, Simulation, Stats, Status};
 use lb_model::{
     intent::{Change, Patch},
-    vip::VipKey,
+    vip::{RealId, VipKey},
 };
 use lb_serve::{vital::Vital, watchdog::Watchdog};
 use tokio::sync::Mutex;
@@ -42,12 +42,12 @@ impl Dataplane for Broken {
         Ok(())
     }
 
-    fn shed(&mut self, _: &VipKey, _: IpAddr, _: u32) -> Result<u32, DataplaneError> {
+    fn shed(&mut self, _: &VipKey, _: RealId, _: u32) -> Result<u32, DataplaneError> {
         self.call("shed");
         Ok(0)
     }
 
-    fn probe_mark(&self, _: &VipKey, _: IpAddr) -> Option<u32> {
+    fn probe_mark(&self, _: &VipKey, _: RealId) -> Option<u32> {
         None
     }
 

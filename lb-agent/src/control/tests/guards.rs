@@ -57,7 +57,7 @@ const OWN: &str = "10.1.0.9";
 fn own(plane: &Recorder, is_own: bool) {
     let own = &mut plane.tables().own;
     own.clear();
-    own.extend(is_own.then(|| OWN.parse::<IpAddr>().unwrap()));
+    own.extend(is_own.then(|| OWN.parse::<std::net::IpAddr>().unwrap()));
 }
 
 /// Which of the VIP's reals have a share of the ring in the tables.

@@ -96,6 +96,19 @@ pub(super) const DATA_PLANE: &[Metric] = &[
             Ok(())
         }),
     ),
+    metric(
+        "lb_interface_decapsulated_frames_total",
+        COUNTER,
+        &["interface"],
+        "Frames whose tunnel ended at the balancer; each is counted by its reason as well.",
+        Read::Samples(|scrape, samples| {
+            for interface in &scrape.interfaces {
+                let labels = [("interface", interface.name.as_str())];
+                samples.add(&labels, Value::Count(interface.decapsulated))?;
+            }
+            Ok(())
+        }),
+    ),
     agent(
         "lb_flow_table_capacity",
         GAUGE,
@@ -222,7 +235,7 @@ pub(super) const AGENT: &[Metric] = &[
             families(scrape, samples, |vip, v6| {
                 let of_family = vip.reals.iter();
                 of_family
-                    .filter(|real| real.view.address.is_ipv6() == v6)
+                    .filter(|real| real.view.address.address.is_ipv6() == v6)
                     .count()
             })
         }),

@@ -111,6 +111,22 @@ pub(super) const METRICS: &[Metric] = &[
             Ok(())
         }),
     ),
+    metric(
+        "lb_vip_server_id_packets_total",
+        COUNTER,
+        &["vip", "result"],
+        "Packets that name a real by its server id, by result: `known` went to that real, `unknown` went the usual way because no \
+         real has the id that is alive.",
+        Read::Samples(|scrape, samples| {
+            for vip in &scrape.vips {
+                for (result, count) in [("known", vip.named.0), ("unknown", vip.named.1)] {
+                    let labels = [("vip", vip.name.as_str()), ("result", result)];
+                    samples.add(&labels, Value::Count(count))?;
+                }
+            }
+            Ok(())
+        }),
+    ),
     vip(
         "lb_vip_steering_fallback",
         GAUGE,

@@ -108,7 +108,7 @@ async fn a_probe_and_a_load_reader_that_panic_are_started_again_and_reported() {
     // Both work again.
     loop {
         let snapshots = handle.snapshots().await;
-        let snapshot = &snapshots[&(vip, real.address)];
+        let snapshot = &snapshots[&(vip, real)];
         let read = snapshot
             .readings
             .iter()

@@ -5,13 +5,14 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::control::FlowCounts;
 use lb_model::intent::{Owner, RealSpec, VipSpec};
+use lb_model::vip::RealId;
 use lb_model::{check::Check, load::LoadSource, settings::SettingType as _};
 use lb_steering::{Load, Sample};
 
 const TIME: Duration = Duration::from_secs(1_000);
 
-fn real() -> IpAddr {
-    [10, 1, 0, 2].into()
+fn real() -> RealId {
+    "10.1.0.2".parse().unwrap()
 }
 
 fn vip(change: impl FnOnce(&mut VipSpec)) -> Arc<Vip> {
@@ -22,7 +23,7 @@ fn vip(change: impl FnOnce(&mut VipSpec)) -> Arc<Vip> {
     };
     change(&mut spec);
     Arc::new(Vip {
-        reals: [(real().into(), RealSpec::default().into())].into(),
+        reals: [(real(), RealSpec::default().into())].into(),
         ..Vip::new(address, Owner::Api, spec)
     })
 }
@@ -164,7 +165,7 @@ async fn a_real_that_waits_for_its_first_probe_is_probed_at_once() {
     let patience = Duration::from_secs(60);
     let report = tokio::time::timeout(patience, reports.recv()).await;
     let report = report.unwrap().unwrap();
-    assert_eq!((report.real, report.state), (added.ip(), State::Up));
+    assert_eq!((report.real, report.state), (added.ip().into(), State::Up));
     assert!(supervisor.probed(report), "it gets flows now");
     assert_eq!(
         supervisor
@@ -255,7 +256,7 @@ fn steps_of_many_vips_meet_at_common_moments() {
 }
 
 /// An observation whose utilisation stays the same, whatever it carries.
-fn frozen(address: IpAddr, opened: u64) -> Observation {
+fn frozen(address: RealId, opened: u64) -> Observation {
     Observation {
         address,
         weight: 100,
@@ -298,7 +299,7 @@ async fn a_vip_that_falls_back_says_so_once_and_when_it_is_steered_again() {
         } else {
             16_000
         };
-        let reals = [real(), [10, 1, 0, 3].into()].map(|address| frozen(address, opened));
+        let reals = [real(), "10.1.0.3".parse().unwrap()].map(|address| frozen(address, opened));
         supervisor.steering.step(time, &reals);
         if matches!(supervisor.steering.safety(), Safety::OperatorWeights { .. }) {
             break;

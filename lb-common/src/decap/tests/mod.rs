@@ -172,6 +172,74 @@ fn the_inner_packet_comes_out_whole_in_all_families() {
     }
 }
 
+/// The packet behind a UDP header, as the payload of an outer header.
+fn in_udp(port: u16, packet: &[u8]) -> Vec<u8> {
+    let length = packet.len() as u16 + 8;
+    let header = [40_000, port, length, 0].map(u16::to_be_bytes).concat();
+    [&header, packet].concat()
+}
+
+/// The frame of generic UDP encapsulation.
+fn in_gue(outer: Family, ecn: u8, port: u16, packet: &[u8]) -> Vec<u8> {
+    let mut frame = encapsulated(outer, ecn, Family::V4, &in_udp(port, packet));
+    match outer {
+        Family::V4 => {
+            frame[23] = 17;
+            let (mut header, _) = Ipv4Header::from_slice(&frame[14..]).unwrap();
+            header.header_checksum = header.calc_header_checksum();
+            frame[14..34].copy_from_slice(&header.to_bytes());
+        }
+        Family::V6 => frame[20] = 17,
+    }
+    frame
+}
+
+const GUE_PAIRS: [(Family, Family, Reason); 4] = [
+    (Family::V4, Family::V4, Reason::Ip4InGue4),
+    (Family::V4, Family::V6, Reason::Ip6InGue4),
+    (Family::V6, Family::V4, Reason::Ip4InGue6),
+    (Family::V6, Family::V6, Reason::Ip6InGue6),
+];
+
+#[test]
+fn the_inner_packet_comes_out_of_udp() {
+    for (outer, family, reason) in GUE_PAIRS {
+        for (mark, after) in [(0, 2), (3, 3)] {
+            let frame = in_gue(outer, mark, 6_080, &inner(family, 2, b"hello"));
+            let wanted = bare(family, &inner(family, after, b"hello"));
+            assert_eq!(run(&frame), (reason, wanted), "{outer:?} {family:?}");
+        }
+    }
+}
+
+#[test]
+fn udp_of_another_kind_passes_untouched() {
+    for (outer, family, _) in GUE_PAIRS {
+        let udp = if outer == Family::V4 { 34 } else { 54 };
+        let good = in_gue(outer, 0, 6_080, &inner(family, 0, b"hello"));
+        let cases: [(&str, usize, u8, Reason); 5] = [
+            ("another port", udp + 3, 0xC1, Reason::NotTunnel),
+            ("variant 0", udp + 8, 0x05, Reason::NotTunnel),
+            ("variant 2", udp + 8, 0x85, Reason::NotTunnel),
+            ("shorter than its header", udp + 5, 7, Reason::Malformed),
+            ("longer than the packet", udp + 4, 9, Reason::Malformed),
+        ];
+        for (what, at, value, reason) in cases {
+            let mut frame = good.clone();
+            frame[at] = value;
+            assert_eq!(run(&frame), (reason, frame), "{what}, {outer:?} {family:?}");
+        }
+        let other = in_gue(outer, 0, 6_080, &inner(family, 0, b"hello"));
+        let mut frame = other.clone();
+        let destination = udp + 8 + if family == Family::V4 { 19 } else { 39 };
+        frame[destination] ^= 1;
+        assert_eq!(run(&frame), (Reason::NotVip, frame));
+        let mut short = good;
+        short.truncate(udp + 8);
+        assert_eq!(run(&short), (Reason::Malformed, short));
+    }
+}
+
 #[test]
 fn congestion_marks_follow_rfc_6040() {
     // Rows: inner Not-ECT, ECT(1), ECT(0), CE; columns: the same, outer. The figure of section 4.2.

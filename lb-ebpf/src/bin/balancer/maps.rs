@@ -1,39 +1,69 @@
 //! The balancer's maps and constants. The agent sets the maps' sizes when it loads the program.
 
-use core::marker::PhantomData;
+use core::{
+    marker::PhantomData,
+    ops::{Deref, DerefMut},
+};
 
+use aya_ebpf::programs::XdpContext;
 use aya_ebpf::{
     Global,
-    bindings::BPF_F_MMAPABLE,
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST, xdp_md},
     helpers::generated::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_map_lookup_elem},
     macros::map,
-    maps::{Array, PerCpuArray},
+    maps::{
+        Array, HashMap, LruHashMap, PerCpuArray,
+        lpm_trie::{Key, LpmTrie},
+    },
 };
-use aya_log_ebpf::macro_support::{Level, level_enabled};
 use lb_common::{
+    flow_limits,
     flow_table::{self, Newcomer, SharedBucket},
-    limits::{REASON_SLOTS, SLOTS_PER_CHUNK, TICK_SHIFT},
+    frame::Frame,
+    headers::udp,
+    icmp_answer,
+    limits::{
+        DECAPSULATED_SLOT, MAX_QUIC_LB, MAX_REALS, MAX_SOURCE_RULES, MAX_WIDE_KEYS, REASON_SLOTS,
+        SLOTS_PER_CHUNK, TICK_SHIFT,
+    },
     lookup::{FlowEvent, Step, Tables},
+    nat::{self, Inserted, Task, Translated},
     reason::Reason,
+    reset::{self, Segment},
+    server_ids::{self, Named},
     shared::SharedU64,
+    shed,
     signs::{self, FlowChange},
+    simulated::Simulated,
     state::State,
     station::Station,
     tables::{
         config::Config,
         counters::{
-            FlowEvictions, FlowTableCounters, LookupCounters, RealCounters, ServiceCounters,
+            FlowEvictions, FlowTableCounters, LookupCounters, RealCounters, ServerIdCounters,
+            ServiceCounters,
         },
         meta::Meta,
+        nat::{NatDraft, NatEntry, NatKey, NatSettings},
         next_hop::NextHop,
         real::Real,
         ring::{Chunk, Slot},
+        server_id::{QuicLb, ServerIdKey},
         service::Service,
         signs::{SharedSample, SharedSigns},
-        trace::Trace,
+        source_rule::SourceKey,
+        trace::{LookedUp, Trace},
+        wide::{PortSet, WideKey},
     },
     vip_table::{AddressDigest, SharedVip4Bucket, SharedVip6Bucket, VipHash},
 };
+use lb_ebpf::frame::XdpFrame;
+
+/// Bytes of a key of `WIDE` behind the number of its bits.
+const WIDE_DATA: usize = size_of::<WideKey>() - size_of::<u32>();
+
+/// The same of `SOURCE_RULES`.
+const SOURCE_DATA: usize = size_of::<SourceKey>() - size_of::<u32>();
 
 /// Entries of a map for which the agent sets another number.
 const SMALL: u32 = 16;
@@ -42,6 +72,14 @@ const SMALL: u32 = 16;
 static VIPS4: Array<SharedVip4Bucket> = Array::with_max_entries(SMALL, BPF_F_MMAPABLE);
 #[map]
 static VIPS6: Array<SharedVip6Bucket> = Array::with_max_entries(SMALL, BPF_F_MMAPABLE);
+#[map]
+static WIDE: LpmTrie<[u8; WIDE_DATA], u32> =
+    LpmTrie::with_max_entries(MAX_WIDE_KEYS, BPF_F_NO_PREALLOC);
+#[map]
+static SOURCE_RULES: LpmTrie<[u8; SOURCE_DATA], u32> =
+    LpmTrie::with_max_entries(MAX_SOURCE_RULES, BPF_F_NO_PREALLOC);
+#[map]
+static PORT_SETS: Array<PortSet> = Array::with_max_entries(SMALL, BPF_F_MMAPABLE);
 #[map]
 static CONFIG: Array<Config> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
@@ -54,6 +92,13 @@ static RINGS: Array<Chunk> = Array::with_max_entries(SMALL, BPF_F_MMAPABLE);
 static REALS: Array<Real> = Array::with_max_entries(SMALL, BPF_F_MMAPABLE);
 #[map]
 static BUDGETS: Array<SharedU64> = Array::with_max_entries(SMALL, BPF_F_MMAPABLE);
+#[map]
+static SERVICE_LIMITS: Array<SharedU64> = Array::with_max_entries(SMALL, 0);
+#[map]
+static REAL_LIMITS: Array<SharedU64> = Array::with_max_entries(SMALL, 0);
+#[map]
+static SOURCE_LIMITS: Array<SharedU64> =
+    Array::with_max_entries(lb_common::limits::SOURCE_LIMITS, 0);
 #[map]
 static NEXT_HOPS: Array<NextHop> = Array::with_max_entries(SMALL, BPF_F_MMAPABLE);
 #[map]
@@ -75,7 +120,23 @@ static SIGNS: Array<SharedSigns> = Array::with_max_entries(SMALL, BPF_F_MMAPABLE
 #[map]
 static SAMPLES: Array<SharedSample> = Array::with_max_entries(SMALL, BPF_F_MMAPABLE);
 #[map]
+static NAT_FLOWS: LruHashMap<NatKey, NatEntry> = LruHashMap::with_max_entries(SMALL, 0);
+#[map]
+static NAT_DRAFT: PerCpuArray<NatDraft> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static NAT_SETTINGS: Array<NatSettings> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// Without allocation in advance, as all hash maps that only the agent changes: an unused one is its buckets, 512 KiB.
+#[map]
+static SERVER_IDS: HashMap<ServerIdKey, u32> =
+    HashMap::with_max_entries(MAX_REALS, BPF_F_NO_PREALLOC);
+#[map]
+static QUIC_LB: HashMap<u32, QuicLb> = HashMap::with_max_entries(MAX_QUIC_LB, BPF_F_NO_PREALLOC);
+#[map]
+static SERVER_ID_COUNTERS: PerCpuArray<ServerIdCounters> = PerCpuArray::with_max_entries(SMALL, 0);
+#[map]
 static TRACE: Array<Trace> = Array::with_max_entries(1, 0);
+#[map]
+static LOOKED_UP: Array<LookedUp> = Array::with_max_entries(1, 0);
 
 /// The only variable that is zero at first: the agent finds it at the start of the map [`lb_common::state::MAP`].
 #[unsafe(no_mangle)]
@@ -102,7 +163,15 @@ static DIGEST_FACTOR_1: Global<u64> = Global::new(1);
 #[unsafe(no_mangle)]
 static VIP_SHIFT: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
+static TUNNEL_ENDS: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static GUE_PORT: Global<u16> = Global::new(udp::GUE_PORT);
+#[unsafe(no_mangle)]
 static SIMULATE: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static OBSERVE: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static CAPTURE: Global<u32> = Global::new(0);
 
 /// Receives the steps of a decision.
 pub trait Observer {
@@ -113,8 +182,8 @@ pub trait Observer {
 /// Ignores them.
 pub struct Quiet;
 
-/// Logs them.
-pub struct Logging;
+/// Logs them, and notes them for a capture.
+pub struct Observing;
 
 /// Logs them and writes the trace that a simulation reports.
 pub struct Tracing;
@@ -124,10 +193,13 @@ impl Observer for Quiet {
     fn note(_step: Step) {}
 }
 
-impl Observer for Logging {
+impl Observer for Observing {
     #[inline(always)]
     fn note(step: Step) {
         crate::log::log(step);
+        if captures() {
+            crate::capture::note(step);
+        }
     }
 }
 
@@ -139,6 +211,12 @@ impl Observer for Tracing {
             // SAFETY: the agent runs one simulation at a time, and nothing else writes the trace.
             unsafe { (*trace).note(step) }
         }
+        if let (Step::Slot(..) | Step::Entry(..), Some(looked_up)) =
+            (step, LOOKED_UP.get_ptr_mut(0))
+        {
+            // SAFETY: as above.
+            unsafe { (*looked_up).note(step) }
+        }
     }
 }
 
@@ -148,10 +226,16 @@ pub fn simulates() -> bool {
     SIMULATE.load() != 0
 }
 
-/// Whether this program logs anything.
+/// Whether this program logs or captures anything. One constant for both, so that what is off costs nothing.
 #[inline(always)]
-pub fn logs() -> bool {
-    level_enabled(Level::Error)
+pub fn observes() -> bool {
+    OBSERVE.load() != 0
+}
+
+/// Whether this program captures.
+#[inline(always)]
+pub fn captures() -> bool {
+    CAPTURE.load() != 0
 }
 
 /// The tables, as maps. The observer is a type: asking at each step whether to log costs something even if
@@ -193,6 +277,121 @@ extern "C" fn note_sign(hash: u64, flow: u64) -> u64 {
     0
 }
 
+/// [`flow_limits::admit`]; returns 1 or 0.
+///
+/// A global function for the same reason as [`find_room`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn admit_flow(service: u64, source: u64, real: u64) -> u64 {
+    let tables = MapTables::<Quiet>::new();
+    flow_limits::admit(&tables, service as u32, source, real as u16).into()
+}
+
+/// [`shed::end_flow`]; returns 1 or 0.
+///
+/// A global function for the same reason as [`find_room`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn end_flow(context: *mut xdp_md, real: u64) -> u64 {
+    let frame = &mut XdpFrame::new(XdpContext::new(context));
+    shed::end_flow(frame, &MapTables::<Quiet>::new(), real as u16).into()
+}
+
+/// The rule about a source, as a number; see [`Tables::source_rule`].
+///
+/// A global function for the same reason as [`find_room`], and because of the key's room on the stack.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn source_rule(service: u64, first: u64, second: u64) -> u64 {
+    let key = &SourceKey::of_source(service as u32, [first, second]);
+    // SAFETY: both are the number of bits and what they are of, without padding between.
+    let key = unsafe { &*core::ptr::from_ref(key).cast::<Key<[u8; SOURCE_DATA]>>() };
+    SOURCE_RULES.get(key).map_or(0, |rule| u64::from(*rule))
+}
+
+/// [`reset::answer_number`].
+///
+/// A global function for the same reason as [`find_room`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn answer_segment(context: *mut xdp_md, place: u64, header: u64) -> u64 {
+    let mut frame = XdpFrame::new(XdpContext::new(context));
+    reset::answer_number(&mut frame, Segment { place, header })
+}
+
+/// [`icmp_answer::answer_number`]; returns whether the frame is an answer.
+///
+/// A global function for the same reason as [`find_room`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn answer_error(context: *mut xdp_md, cause: u64) -> u64 {
+    let mut frame = XdpFrame::new(XdpContext::new(context));
+    let answered = icmp_answer::answer_number(&mut frame, &MapTables::<Quiet>::new(), cause);
+    u64::from(answered)
+}
+
+/// [`nat::translate`]; the task and the result as numbers.
+///
+/// A global function for the same reason as [`find_room`]. It gets the program's context, from which it makes the frame
+/// again.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn nat_translate(context: *mut xdp_md, task: u64) -> u64 {
+    let frame = &mut XdpFrame::new(XdpContext::new(context));
+    let tables = &MapTables::<Quiet>::new();
+    let task = Task::from_number(task);
+    // The condition is a constant of the loaded program.
+    let translated = if simulates() {
+        nat::translate(frame, &Simulated(tables), task)
+    } else {
+        nat::translate(frame, tables, task)
+    };
+    translated.0
+}
+
+/// [`nat::translate_error`], as [`nat_translate`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn nat_translate_error(context: *mut xdp_md) -> u64 {
+    let frame = &mut XdpFrame::new(XdpContext::new(context));
+    nat::translate_error(frame, &MapTables::<Quiet>::new()).0
+}
+
+/// [`nat::open`], as [`nat_translate`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn nat_open(context: *mut xdp_md, real: u64) -> u64 {
+    let frame = &mut XdpFrame::new(XdpContext::new(context));
+    nat::open(frame, &MapTables::<Quiet>::new(), real as u16).0
+}
+
+/// [`nat::close`], as [`nat_translate`]. Returns 0.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn nat_close(context: *mut xdp_md) -> u64 {
+    let frame = &mut XdpFrame::new(XdpContext::new(context));
+    nat::close(frame, &MapTables::<Quiet>::new());
+    0
+}
+
+/// [`server_ids::find`]; the arguments as [`Named`] has them.
+///
+/// A global function for the same reason as [`find_room`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn find_named(context: *mut xdp_md, transport: u64, service: u64) -> u64 {
+    let frame = &mut XdpFrame::new(XdpContext::new(context));
+    let tables = &MapTables::<Quiet>::new();
+    let named = Named { transport, service };
+    // The condition is a constant of the loaded program.
+    let real = if simulates() {
+        server_ids::find(frame, &Simulated(tables), named)
+    } else {
+        server_ids::find(frame, tables, named)
+    };
+    real.into()
+}
+
 /// This CPU's entry of a map of counters.
 #[inline(always)]
 fn counters<T>(map: &PerCpuArray<T>, index: u32) -> Option<&mut T> {
@@ -228,6 +427,14 @@ impl<O: Observer> Tables for MapTables<O> {
     }
 
     #[inline(always)]
+    fn port_set(&self, key: &WideKey) -> Option<&PortSet> {
+        // SAFETY: both are the number of bits and the bytes behind it, and the kernel's needs no alignment.
+        let key = unsafe { &*core::ptr::from_ref(key).cast::<Key<[u8; WIDE_DATA]>>() };
+        let set = WIDE.get(key)?;
+        PORT_SETS.get(*set)
+    }
+
+    #[inline(always)]
     fn config_flags(&self) -> u32 {
         CONFIG.get(0).map_or(0, |config| config.flags)
     }
@@ -246,6 +453,21 @@ impl<O: Observer> Tables for MapTables<O> {
     #[inline(always)]
     fn real(&self, index: u16) -> Option<&Real> {
         REALS.get(u32::from(index))
+    }
+
+    #[inline(always)]
+    fn service_limit(&self, service: u32) -> Option<&SharedU64> {
+        SERVICE_LIMITS.get(service)
+    }
+
+    #[inline(always)]
+    fn real_limit(&self, real: u16) -> Option<&SharedU64> {
+        REAL_LIMITS.get(u32::from(real))
+    }
+
+    #[inline(always)]
+    fn source_limit(&self, place: u32) -> Option<&SharedU64> {
+        SOURCE_LIMITS.get(place)
     }
 
     #[inline(always)]
@@ -299,6 +521,101 @@ impl<O: Observer> Tables for MapTables<O> {
     }
 
     #[inline(always)]
+    fn nat_settings(&self) -> Option<&NatSettings> {
+        NAT_SETTINGS.get(0)
+    }
+
+    #[inline(always)]
+    fn nat_entry(&self, key: &NatKey) -> Option<impl Deref<Target = NatEntry>> {
+        // SAFETY: an entry that gives way while a packet is translated may become another connection's, and then one packet
+        // is damaged, which its receiver sees by its checksum. Only shared words are written.
+        unsafe { NAT_FLOWS.get(key) }
+    }
+
+    #[inline(always)]
+    fn nat_draft(&self) -> Option<impl DerefMut<Target = NatDraft>> {
+        // SAFETY: see `counters`; one connection at a time is opened by a CPU.
+        NAT_DRAFT.get_ptr_mut(0).map(|draft| unsafe { &mut *draft })
+    }
+
+    #[inline(always)]
+    fn insert_nat(&self, key: &NatKey, entry: &NatEntry) -> Inserted {
+        const EXISTS: i32 = -17;
+        match NAT_FLOWS.insert(key, entry, BPF_NOEXIST.into()) {
+            Ok(()) => Inserted::Done,
+            Err(EXISTS) => Inserted::Exists,
+            Err(_) => Inserted::Full,
+        }
+    }
+
+    #[inline(always)]
+    fn remove_nat(&self, key: &NatKey) {
+        let _ = NAT_FLOWS.remove(key);
+    }
+
+    #[inline(always)]
+    fn admit_flow(&self, service: u32, source: u64, real: u16) -> bool {
+        admit_flow(service.into(), source, real.into()) != 0
+    }
+
+    #[inline(always)]
+    fn end_flow<F: Frame>(&self, frame: &mut F, real: u16) -> bool {
+        end_flow(frame.context().cast(), real.into()) != 0
+    }
+
+    #[inline(always)]
+    fn translate<F: Frame>(&self, frame: &mut F, task: Task) -> Translated {
+        Translated(nat_translate(frame.context().cast(), task.number()))
+    }
+
+    #[inline(always)]
+    fn simulate_translation<F: Frame>(&self, frame: &mut F, task: Task) -> Translated {
+        self.translate(frame, task)
+    }
+
+    #[inline(always)]
+    fn translate_error<F: Frame>(&self, frame: &mut F) -> Translated {
+        Translated(nat_translate_error(frame.context().cast()))
+    }
+
+    #[inline(always)]
+    fn open_connection<F: Frame>(&self, frame: &mut F, real: u16) -> Translated {
+        Translated(nat_open(frame.context().cast(), real.into()))
+    }
+
+    #[inline(always)]
+    fn close_connection<F: Frame>(&self, frame: &mut F) {
+        nat_close(frame.context().cast());
+    }
+
+    #[inline(always)]
+    fn server_id(&self, key: &ServerIdKey) -> Option<u32> {
+        // SAFETY: the agent replaces entries and does not change them.
+        unsafe { SERVER_IDS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn quic_lb(&self, key: u32) -> Option<&QuicLb> {
+        // SAFETY: the agent replaces entries and does not change them; an old one is freed when no program has it any more.
+        unsafe { QUIC_LB.get(&key) }
+    }
+
+    #[inline(always)]
+    fn source_rule(&self, service: u32, source: [u64; 2]) -> u32 {
+        source_rule(service.into(), source[0], source[1]) as u32
+    }
+
+    #[inline(always)]
+    fn find_named<F: Frame>(&self, frame: &mut F, named: Named) -> u16 {
+        find_named(frame.context().cast(), named.transport, named.service) as u16
+    }
+
+    #[inline(always)]
+    fn simulate_named<F: Frame>(&self, frame: &mut F, named: Named) -> u16 {
+        self.find_named(frame, named)
+    }
+
+    #[inline(always)]
     fn inserted(&self) -> u64 {
         counters(&FLOW_COUNTERS, 0).map_or(0, |flows| flows.inserted)
     }
@@ -311,6 +628,16 @@ impl<O: Observer> Tables for MapTables<O> {
             newcomer.service.into(),
             newcomer.stamp,
         )
+    }
+
+    #[inline(always)]
+    fn answer_segment<F: Frame>(&self, frame: &mut F, Segment { place, header }: Segment) -> u64 {
+        answer_segment(frame.context().cast(), place, header)
+    }
+
+    #[inline(always)]
+    fn answer_error<F: Frame>(&self, frame: &mut F, cause: u64) -> bool {
+        answer_error(frame.context().cast(), cause) != 0
     }
 
     #[inline(always)]
@@ -357,6 +684,14 @@ impl<O: Observer> Tables for MapTables<O> {
     }
 
     #[inline(always)]
+    fn count_decapsulated(&self) {
+        let index = INTERFACE_SLOT.load() * REASON_SLOTS + DECAPSULATED_SLOT;
+        if let Some(count) = counters(&REASON_COUNTERS, index) {
+            *count += 1;
+        }
+    }
+
+    #[inline(always)]
     fn count_flow(&self, event: FlowEvent) {
         if let Some(flows) = counters(&FLOW_COUNTERS, 0) {
             flows.count(event);
@@ -372,6 +707,13 @@ impl<O: Observer> Tables for MapTables<O> {
     fn count_lookup(&self, service: u32, hit: bool) {
         if let Some(lookups) = counters(&LOOKUPS, service) {
             lookups.count(hit);
+        }
+    }
+
+    #[inline(always)]
+    fn count_server_id(&self, service: u32, known: bool) {
+        if let Some(ids) = counters(&SERVER_ID_COUNTERS, service) {
+            ids.count(known);
         }
     }
 
@@ -393,6 +735,16 @@ impl<O: Observer> Tables for MapTables<O> {
     #[inline(always)]
     fn flow_mask(&self) -> u32 {
         FLOW_MASK.load()
+    }
+
+    #[inline(always)]
+    fn ends_tunnels(&self) -> bool {
+        TUNNEL_ENDS.load() != 0
+    }
+
+    #[inline(always)]
+    fn gue_port(&self) -> u16 {
+        GUE_PORT.load()
     }
 
     #[inline(always)]

@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, os::fd::AsRawFd as _, time::Duration};
 
-use lb_dataplane::{Dataplane as _, ServiceSpec, WhenEmpty};
+use lb_dataplane::{Dataplane as _, ServiceSpec, Terms};
 use lb_model::options::{Forward, Track};
 use lb_tests::{Host, Real, wait_for};
 use tokio::{
@@ -109,10 +109,7 @@ pub fn probes_reach_their_real_in_every_mode() {
             .unwrap();
         let balancer = &testbed.network.balancer;
         for real in [0, 1, 0] {
-            let mark = testbed
-                .plane
-                .probe_mark(&vip, testbed.address(real))
-                .unwrap();
+            let mark = testbed.plane.probe_mark(&vip, testbed.id(real)).unwrap();
             let answer = probe(balancer, testbed.target(), Some(mark), PATIENCE).unwrap();
             assert_eq!(usize::from(answer), real, "{ways:?}");
         }
@@ -136,10 +133,7 @@ pub fn a_real_that_clients_cannot_reach_fails_though_it_answers_directly() {
         let vip = testbed.service(&[], &[]).vip;
         let fails = |testbed: &DataplaneTestbed, real: usize, what: &str| {
             let balancer = &testbed.network.balancer;
-            let mark = testbed
-                .plane
-                .probe_mark(&vip, testbed.address(real))
-                .unwrap();
+            let mark = testbed.plane.probe_mark(&vip, testbed.id(real)).unwrap();
             assert!(
                 probe(balancer, testbed.target(), Some(mark), PROBE).is_err(),
                 "{ways:?}: {what}"
@@ -152,10 +146,7 @@ pub fn a_real_that_clients_cannot_reach_fails_though_it_answers_directly() {
         };
         let works = |testbed: &DataplaneTestbed, real: usize| {
             let balancer = &testbed.network.balancer;
-            let mark = testbed
-                .plane
-                .probe_mark(&vip, testbed.address(real))
-                .unwrap();
+            let mark = testbed.plane.probe_mark(&vip, testbed.id(real)).unwrap();
             let answer = probe(balancer, testbed.target(), Some(mark), PATIENCE).unwrap();
             assert_eq!(usize::from(answer), real, "{ways:?}");
         };
@@ -183,7 +174,7 @@ pub fn probes_need_a_running_agent_and_its_tables() {
     route_vips(&testbed);
     let vip = testbed.service(&[], &[]).vip;
     let works = |testbed: &DataplaneTestbed| {
-        let mark = testbed.plane.probe_mark(&vip, testbed.address(0)).unwrap();
+        let mark = testbed.plane.probe_mark(&vip, testbed.id(0)).unwrap();
         let answer = probe(
             &testbed.network.balancer,
             testbed.target(),
@@ -202,12 +193,12 @@ pub fn probes_need_a_running_agent_and_its_tables() {
                 .parse()
                 .unwrap(),
             forward: Forward::Ipip,
+            terms: Terms::default(),
             track: Track::Exceptions,
             window: Duration::from_secs(1),
-            reals: vec![testbed.address(0)],
+            reals: vec![testbed.id(0)],
             down: std::collections::BTreeMap::new(),
             ring: vec![0; 256].into(),
-            when_empty: WhenEmpty::Drop,
         };
         testbed.plane.set_service(&other).unwrap();
     }

@@ -24,7 +24,7 @@ pub fn the_requested_number_of_flows_ends_at_both_ends() {
         let mut connections: Vec<Connection> = (0..CONNECTIONS)
             .map(|_| testbed.connect().unwrap())
             .collect();
-        let real = testbed.address(0);
+        let real = testbed.id(0);
         assert_eq!(testbed.plane.shed(&vip, real, SHED).unwrap(), 0);
         let mut longest = Duration::ZERO;
         let mut ended = 0;
@@ -69,7 +69,7 @@ pub fn a_retransmission_reaches_the_real_that_knows_the_flow() {
     let mut connections: Vec<Connection> = (0..CONNECTIONS)
         .map(|_| testbed.connect().unwrap())
         .collect();
-    let real = testbed.address(0);
+    let real = testbed.id(0);
     testbed.serve(&[], &[1]);
     testbed.plane.shed(&vip, real, CONNECTIONS as u32).unwrap();
     for connection in &mut connections {

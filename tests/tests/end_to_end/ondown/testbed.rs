@@ -16,10 +16,11 @@ use std::{
 
 use lb_dataplane::netlink::NextHops;
 use lb_dataplane::{
-    Dataplane as _, KernelDataplane, ServiceSpec, WhenEmpty, detach,
+    Dataplane as _, KernelDataplane, ServiceSpec, Terms, WhenEmpty, detach,
     options::{Options, XdpMode},
 };
 use lb_model::options::{Forward, OnDown, Track};
+use lb_model::vip::RealId;
 use lb_tests::{Host, Network, Real, wait_for};
 
 /// Limit for what takes milliseconds on an idle machine.
@@ -227,24 +228,30 @@ impl DataplaneTestbed {
         if self.ways.real6 { host.v6 } else { host.v4 }
     }
 
+    /// The real's name.
+    pub fn id(&self, real: usize) -> RealId {
+        self.address(real).into()
+    }
+
     /// Returns the service in which these reals are down and those that serve share the ring.
     pub fn service(&self, down: &[(usize, OnDown)], serving: &[u16]) -> ServiceSpec {
         ServiceSpec {
             vip: format!("{}/tcp", self.target()).parse().unwrap(),
             forward: self.ways.forward,
+            terms: Terms {
+                when_empty: self.when_empty,
+                ..Terms::default()
+            },
             track: Track::Exceptions,
             window: Duration::from_secs(60),
-            reals: (0..self.backends.len())
-                .map(|real| self.address(real))
-                .collect(),
+            reals: (0..self.backends.len()).map(|real| self.id(real)).collect(),
             down: down
                 .iter()
-                .map(|(real, on_down)| (self.address(*real), *on_down))
+                .map(|(real, on_down)| (self.id(*real), *on_down))
                 .collect::<BTreeMap<_, _>>(),
             ring: (0..if serving.is_empty() { 0 } else { SLOTS })
                 .map(|slot| serving[slot % serving.len()])
                 .collect(),
-            when_empty: self.when_empty,
         }
     }
 
@@ -266,7 +273,7 @@ impl DataplaneTestbed {
             let ready = plane
                 .flows()?
                 .iter()
-                .all(|real| real.reachable || !serving.contains(&real.address));
+                .all(|real| real.reachable || !serving.contains(&real.real));
             Ok(ready.then_some(()))
         })
         .unwrap();

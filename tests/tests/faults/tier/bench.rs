@@ -151,7 +151,7 @@ impl Bench {
         let http = SocketAddr::new(host.v4, HTTP);
         let controller = Controller::start(
             Some(host.namespace()),
-            &format!("faults-{}", std::process::id()),
+            &lb_tests::owner("faults"),
             &[
                 "--config",
                 &file.display().to_string(),

@@ -200,7 +200,7 @@ mod tests {
         };
         let attempt = Attempt {
             vip: &"10.0.0.1:80/tcp".parse().unwrap(),
-            real: target.address.ip(),
+            real: target.address.ip().into(),
             target: &target,
             deadline: &Deadline::after(timeout),
             answered: &std::sync::OnceLock::new(),

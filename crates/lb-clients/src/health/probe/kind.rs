@@ -1,12 +1,12 @@
 //! What a file of this folder declares: the settings of a kind of probe, and the code that probes.
 
-use std::{fmt, future::Future, net::IpAddr, sync::OnceLock};
+use std::{fmt, future::Future, sync::OnceLock};
 
 use futures::future::BoxFuture;
 use lb_model::{
     component::{Component, Kind},
     settings::{FieldError, Map, Settings, Value},
-    vip::VipKey,
+    vip::{RealId, VipKey},
 };
 use tokio::time::Instant;
 
@@ -23,7 +23,7 @@ pub struct Attempt<'a> {
     /// The VIP.
     pub vip: &'a VipKey,
     /// The real's address.
-    pub real: IpAddr,
+    pub real: RealId,
     /// Where the probe goes.
     pub target: &'a Target,
     /// When it has ended.

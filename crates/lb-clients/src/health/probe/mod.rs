@@ -18,9 +18,14 @@ pub mod udp;
 #[cfg(test)]
 mod tests;
 
-use std::{net::IpAddr, sync::OnceLock, time::Duration};
+use std::{sync::OnceLock, time::Duration};
 
-use lb_model::{check::Check, component::Component, settings::FieldError, vip::VipKey};
+use lb_model::{
+    check::Check,
+    component::Component,
+    settings::FieldError,
+    vip::{RealId, VipKey},
+};
 use tokio::time::Instant;
 
 use super::{Outcome, Verdict};
@@ -71,13 +76,13 @@ pub struct Prober {
     probe: Result<Box<dyn AnyProbe>, FieldError>,
     timeout: Duration,
     vip: VipKey,
-    real: IpAddr,
+    real: RealId,
 }
 
 impl Prober {
     /// A prober of `real` for `vip`. A check that [`normalize`] would refuse finds the real unhealthy, and says why.
     #[must_use]
-    pub fn new(check: &Check, vip: VipKey, real: IpAddr) -> Self {
+    pub fn new(check: &Check, vip: VipKey, real: RealId) -> Self {
         Prober {
             probe: start(&check.probe),
             timeout: check.timeout(),

@@ -13,7 +13,6 @@
 
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
-    net::IpAddr,
     sync::OnceLock,
     time::Duration,
 };
@@ -21,7 +20,7 @@ use std::{
 use lb_model::{
     peer::{Secret, Tls},
     settings::FieldError,
-    vip::VipKey,
+    vip::{RealId, VipKey},
 };
 
 use tokio::time::Instant;
@@ -81,7 +80,7 @@ lb_model::choice! {
 /// A client id that no other probe has, of this balancer or another, and that stays the same for a VIP and a real.
 /// 18 letters and digits, of the 23 that every broker takes (MQTT 3.1.1 section 3.1.3.1).
 #[must_use]
-pub fn client_id(vip: &VipKey, real: IpAddr) -> String {
+pub fn client_id(vip: &VipKey, real: RealId) -> String {
     /// A random number of this process.
     static PROCESS: OnceLock<u64> = OnceLock::new();
     let mut hasher = DefaultHasher::new();

@@ -32,7 +32,7 @@ async fn ask_within(probe: Component, address: SocketAddr, timeout: Duration) ->
         mark: None,
     };
     let vip = "10.0.0.1:80/tcp".parse().unwrap();
-    let mut prober = Prober::new(&check, vip, address.ip());
+    let mut prober = Prober::new(&check, vip, address.ip().into());
     tokio::time::timeout(NEVER, prober.run(&target))
         .await
         .expect("a probe ends")

@@ -72,7 +72,7 @@ impl Probe for UdpProbe {
             Err(PeerError::TimedOut { .. }) if settings.silence_is_alive => {
                 let now = Instant::now();
                 let outweighed = if port.is_refused() {
-                    port.silent(refusals::silence(attempt.real, sent, now), now)
+                    port.silent(refusals::silence(attempt.real.address, sent, now), now)
                 } else {
                     None
                 };
@@ -95,7 +95,7 @@ impl Probe for UdpProbe {
                 if error == PeerError::Refused {
                     let now = Instant::now();
                     port.refused(now);
-                    refusals::refused(attempt.real, now);
+                    refusals::refused(attempt.real.address, now);
                 }
                 Err(error)
             }

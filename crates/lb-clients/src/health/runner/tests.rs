@@ -46,7 +46,7 @@ fn start_first(
     slots: &Arc<Semaphore>,
 ) -> (Runner, mpsc::Receiver<Report>) {
     let (sender, reports) = mpsc::channel(16);
-    let real = config.target.address.ip();
+    let real = config.target.address.ip().into();
     let health = Health::new(std::time::Instant::now());
     let runner = Runner::start(
         vip(),
@@ -121,7 +121,7 @@ async fn a_real_dies_and_comes_back() {
     assert_eq!((back.from, back.to), (State::Down, State::Up));
     let report = next(&mut reports).await;
     assert_eq!(report.state, State::Up);
-    assert_eq!((report.vip, report.real), (vip(), address.ip()));
+    assert_eq!((report.vip, report.real), (vip(), address.ip().into()));
 }
 
 #[tokio::test]

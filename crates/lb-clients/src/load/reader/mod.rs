@@ -146,7 +146,7 @@ impl Drop for Handle {
 pub fn start(source: &LoadSource, subject: Subject, reports: mpsc::Sender<Report>) -> Handle {
     let opened = Arc::new(AtomicU64::new(0));
     let task = task::Task::new(source, subject, Arc::clone(&opened), reports);
-    let task = match open(source, subject.real) {
+    let task = match open(source, subject.real.address) {
         Ok((Reader::Poll(poll), _)) => tokio::spawn(task::poll(task, poll)),
         Ok((Reader::Subscribe(topics), target)) => {
             let broker = subscribe::BrokerEndpoint::new(&target);

@@ -193,7 +193,7 @@ async fn endless() {
         let mut source = source(kind, address);
         // Long enough to read the most that is read, however busy the machine is.
         source.timeout = Some(PATIENCE);
-        let Ok((Reader::Poll(mut poll), _)) = open(&source, subject().real) else {
+        let Ok((Reader::Poll(mut poll), _)) = open(&source, subject().real.address) else {
             panic!("{kind} does not poll");
         };
         let error = poll.poll(&Deadline::after(PATIENCE)).await.unwrap_err();

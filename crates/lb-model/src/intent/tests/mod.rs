@@ -65,11 +65,7 @@ fn name(text: &str) -> VipKey {
 
 /// A name that the text form would refuse already.
 fn raw(address: &str) -> VipKey {
-    VipKey {
-        address: address.parse().unwrap(),
-        port: 80,
-        protocol: Protocol::Tcp,
-    }
+    VipKey::new(address.parse().unwrap(), 80, Protocol::Tcp)
 }
 
 fn patch(json: serde_json::Value) -> Patch {
@@ -184,10 +180,8 @@ fn defaults_depend_on_the_protocol_and_come_back() {
 fn full_tables_are_named_and_there_is_a_way_back() {
     let mut intent = Intent::default();
     for number in 0..MAX_VIPS {
-        let vip = VipKey {
-            port: number as u16,
-            ..raw("10.0.0.1")
-        };
+        let mut vip = raw("10.0.0.1");
+        vip.port = number as u16;
         apply(&mut intent, &add_vip(vip, slots(16_384))).unwrap();
     }
     let one_more = add_vip(raw("10.0.0.2"), slots(256));
@@ -200,10 +194,8 @@ fn full_tables_are_named_and_there_is_a_way_back() {
         })
     ));
     // 4,095 rings of 16,384 slots leave 16,384.
-    let vip = VipKey {
-        port: 1,
-        ..raw("10.0.0.1")
-    };
+    let mut vip = raw("10.0.0.1");
+    vip.port = 1;
     let larger = update_vip(vip, slots(65_536));
     assert!(matches!(
         larger.apply(&intent, &Writer::default(), &KINDS),

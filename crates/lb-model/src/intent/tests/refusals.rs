@@ -257,3 +257,143 @@ fn objects_are_refused_by_name() {
         );
     }
 }
+
+const QUIC: &str = "10.0.0.7:443/tcp+udp";
+
+/// A VIP with these settings, and a real with this id.
+fn named(settings: serde_json::Value, id: &str) -> Result<Intent, Refusal> {
+    let mut intent = Intent::default();
+    apply(&mut intent, &add_vip(name(QUIC), patch(settings)))?;
+    let change = add_real_with(QUIC, "10.1.0.2", patch(json!({ "server_id": id })));
+    apply(&mut intent, &change)?;
+    Ok(intent)
+}
+
+#[test]
+fn source_rules_suit_the_vip_and_each_other() {
+    for (rules, field, advice) in [
+        (json!(["10.0.0.0/8"]), "spec.source_rules[0]", "PREFIX=deny"),
+        (
+            json!(["10.0.0.0/8=deny", "10.1.2.3/16=allow"]),
+            "spec.source_rules[1]",
+            "give 10.1.0.0/16",
+        ),
+        (
+            json!(["10.0.0.0/8=deny", "10.0.0.0/8=allow"]),
+            "spec.source_rules[1]",
+            "the same prefix",
+        ),
+        (
+            json!(["2001:db8::/32=deny"]),
+            "spec.source_rules[0]",
+            "other address family",
+        ),
+    ] {
+        let change = add_vip(
+            name("10.0.0.1:80/tcp"),
+            patch(json!({ "source_rules": rules })),
+        );
+        let error = apply(&mut Intent::default(), &change).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(field) && text.contains(advice), "{text}");
+    }
+    let rules = ["0.0.0.0/0=deny", "10.0.0.0/8=allow", "10.1.0.0/16=10.9.0.1"];
+    let change = add_vip(
+        name("10.0.0.1:80/tcp"),
+        patch(json!({ "source_rules": rules })),
+    );
+    apply(&mut Intent::default(), &change).unwrap();
+}
+
+#[test]
+fn server_ids_suit_methods_and_each_other() {
+    let key = "0:4:12:8f95f09245765f80256934e50c66207f";
+    for (settings, id) in [
+        (
+            json!({ "server_ids": ["quic-lb", "tcp-option"], "quic_lb": [key] }),
+            "0xffffffff",
+        ),
+        (
+            json!({ "server_ids": ["quic-lb"], "quic_lb": ["0:15:4", "6:15:4"] }),
+            "0xffffffffffffffffffffffffffffff",
+        ),
+        (
+            json!({ "server_ids": ["tcp-option", "quic-katran"] }),
+            "4294967295",
+        ),
+        (json!({ "server_ids": ["udp-stable"] }), "0xffffff"),
+    ] {
+        let mut intent = named(settings.clone(), id).unwrap();
+        let other = |id: &str| add_real_with(QUIC, "10.1.0.3", patch(json!({ "server_id": id })));
+        // The same number in another base.
+        let number = u128::from_str_radix(
+            id.trim_start_matches("0x"),
+            if id.starts_with("0x") { 16 } else { 10 },
+        );
+        let error = apply(&mut intent, &other(&number.unwrap().to_string())).unwrap_err();
+        assert!(
+            error.to_string().contains("10.1.0.2 and 10.1.0.3"),
+            "{error}"
+        );
+        apply(&mut intent, &other("1")).unwrap();
+    }
+    let cases = [
+        (json!({}), "1", "spec.server_id", "give it server_ids"),
+        (
+            json!({ "server_ids": ["quic-lb"] }),
+            "1",
+            "spec.quic_lb",
+            "0:4:8",
+        ),
+        (
+            json!({ "quic_lb": ["0:4:8"] }),
+            "1",
+            "spec.quic_lb[0]",
+            "quic-lb",
+        ),
+        (
+            json!({ "server_ids": ["quic-lb"], "quic_lb": ["0:4:8", "0:4:9"] }),
+            "1",
+            "spec.quic_lb[1]",
+            "its own",
+        ),
+        (
+            json!({ "server_ids": ["udp-stable", "quic-katran"] }),
+            "1",
+            "spec.server_ids[1]",
+            "udp-stable",
+        ),
+        (
+            json!({ "server_ids": ["udp-stable"] }),
+            "0x1000000",
+            "spec.server_id",
+            "24 bits",
+        ),
+        (
+            json!({ "server_ids": ["quic-katran"] }),
+            "0x100000000",
+            "spec.server_id",
+            "32 bits",
+        ),
+        (
+            json!({ "server_ids": ["quic-lb", "tcp-option"], "quic_lb": ["0:2:8", "1:4:8"] }),
+            "0x10000",
+            "spec.server_id",
+            "quic-lb has ids of 16 bits",
+        ),
+    ];
+    for (settings, id, field, advice) in cases {
+        let error = named(settings, id).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(field) && text.contains(advice), "{text}");
+    }
+    for (vip, method) in [
+        ("10.0.0.7:443/tcp", "quic-katran"),
+        ("10.0.0.7:443/udp", "tcp-option"),
+        ("10.0.0.7:443/sctp", "udp-stable"),
+    ] {
+        let change = add_vip(name(vip), patch(json!({ "server_ids": [method] })));
+        let error = apply(&mut Intent::default(), &change).unwrap_err();
+        assert!(error.to_string().contains("spec.server_ids[0]"), "{error}");
+    }
+}

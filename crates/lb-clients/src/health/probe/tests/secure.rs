@@ -183,7 +183,11 @@ async fn files_that_change_are_read_again() {
         address,
         mark: None,
     };
-    let mut prober = Prober::new(&check, "10.0.0.1:443/tcp".parse().unwrap(), address.ip());
+    let mut prober = Prober::new(
+        &check,
+        "10.0.0.1:443/tcp".parse().unwrap(),
+        address.ip().into(),
+    );
     assert_outcome(&prober.run(&target).await, Verdict::Unhealthy, "TLS");
     let mut pem = std::fs::read(new.path("ca.pem")).unwrap();
     // Another length, so that a coarse clock does not matter.

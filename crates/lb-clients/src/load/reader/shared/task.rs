@@ -189,7 +189,7 @@ mod tests {
         for last in 0..=255 {
             let subject = Subject {
                 vip: "192.0.2.1:80/tcp".parse().unwrap(),
-                real: std::net::Ipv4Addr::new(10, 0, 0, last).into(),
+                real: std::net::IpAddr::from([10, 0, 0, last]).into(),
             };
             let phase = phase(&subject, "x", interval);
             quarters[(phase.as_secs_f64() / 5.0 * 3.999) as usize] += 1;

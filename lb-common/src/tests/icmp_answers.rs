@@ -1,4 +1,4 @@
-//! Packets that are too large for the way to their real.
+//! Packets that are answered with an ICMP error: too large for the way to their real, without a hop left, for no real.
 
 use std::vec::Vec;
 
@@ -6,10 +6,11 @@ use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 
 use super::testbed::*;
 use crate::{
+    forward::{GUE, IPIP},
     limits::ERROR_BUCKETS,
     memory::{MemFrame, run, simulate},
     reason::{Reason, Verdict},
-    tables::{real::SHED, ring::Previous},
+    tables::{real::SHED, ring::Previous, service::RESET_EMPTY},
 };
 
 /// A UDP datagram whose IP packet has this length.
@@ -54,8 +55,19 @@ fn testbed(real: &str, largest: u32) -> Testbed {
     testbed
 }
 
-/// The MTU that an error tells. Everything else about it is checked.
+/// The MTU that an error about a size tells.
 fn told(request: &[u8], reply: &[u8], what: &str) -> u32 {
+    let (kind, code, number) = error(request, reply, what);
+    if request[12] == 8 {
+        assert_eq!((kind, code), (3, 4), "{what}");
+    } else {
+        assert_eq!((kind, code), (2, 0), "{what}");
+    }
+    number
+}
+
+/// Type, code and second word of an error. Everything else about it is checked.
+fn error(request: &[u8], reply: &[u8], what: &str) -> (u8, u8, u32) {
     assert_eq!(
         (&reply[..6], &reply[6..12]),
         (&ROUTER[..], &BALANCER[..]),
@@ -85,32 +97,31 @@ fn told(request: &[u8], reply: &[u8], what: &str) -> u32 {
             );
             assert_eq!(usize::from(header.total_len()), reply.len() - 14, "{what}");
             assert!(reply.len() - 14 <= 576, "{what}");
-            assert_eq!((icmp.type_u8(), icmp.code_u8()), (3, 4), "{what}");
             assert_eq!(checksum_of(icmp.slice()), 0, "{what}");
             let quoted = &icmp.slice()[8..];
             assert!(quoted.len() >= 28, "{what}");
             assert_eq!(*quoted, request[14..14 + quoted.len()], "{what}");
-            assert_eq!(icmp.slice()[4..6], [0, 0], "{what}");
-            u32::from(u16::from_be_bytes([icmp.slice()[6], icmp.slice()[7]]))
+            let number = u32::from_be_bytes(icmp.slice()[4..8].try_into().unwrap());
+            (icmp.type_u8(), icmp.code_u8(), number)
         }
         (NetSlice::Ipv6(asked), NetSlice::Ipv6(said), TransportSlice::Icmpv6(icmp)) => {
             let header = said.header();
             assert_eq!(header.source(), asked.header().destination(), "{what}");
             assert_eq!(header.destination(), asked.header().source(), "{what}");
             assert_eq!(header.hop_limit(), 64, "{what}");
-            assert_eq!(
-                reply.len() - 14,
-                1_280,
+            assert!(
+                request.len() < 1_300 || reply.len() - 14 == 1_280,
                 "{what}: as much as the least MTU carries"
             );
-            assert_eq!((icmp.type_u8(), icmp.code_u8()), (2, 0), "{what}");
             assert!(
                 icmp.is_checksum_valid(header.source(), header.destination()),
                 "{what}"
             );
             let quoted = &icmp.slice()[8..];
             assert_eq!(*quoted, request[14..14 + quoted.len()], "{what}");
-            u32::from_be_bytes(icmp.slice()[4..8].try_into().unwrap())
+            assert!(quoted.len() >= 48, "{what}");
+            let number = u32::from_be_bytes(icmp.slice()[4..8].try_into().unwrap());
+            (icmp.type_u8(), icmp.code_u8(), number)
         }
         _ => panic!("{what}: another protocol"),
     }
@@ -127,6 +138,7 @@ fn senders_are_told_which_size_fits() {
         ("10.1.0.2", 1_279),
         ("10.1.0.2", 556),
         ("10.1.0.2", 130),
+        ("10.1.0.2", 40),
     ] {
         let size = largest as usize;
         let what = std::format!("{real}, {largest}");
@@ -178,11 +190,6 @@ fn what_is_not_answered_is_dropped_and_counted() {
             1_480,
         ),
         ("IPv6 that every link carries", datagram6(1_280), 1_279),
-        (
-            "hardly more than headers",
-            datagram4(CLIENT, 110, true),
-            100,
-        ),
     ] {
         let mut testbed = testbed("10.1.0.2", largest);
         for real in &mut testbed.tables.reals[1..3] {
@@ -290,4 +297,90 @@ fn errors_are_limited_by_source_and_in_all() {
         run(&mut testbed.tables, &mut frame).reason,
         Reason::TooLargeAnswered
     );
+}
+
+#[test]
+fn a_packet_without_a_hop_left_is_answered_and_limited() {
+    for mode in [IPIP, GUE] {
+        for (what, frame, ttl, kind) in [
+            ("IPv4", tcp4(40_000, SYN), 22, 11),
+            ("IPv6", tcp6(40_000, SYN), 21, 3),
+            ("large IPv4", datagram4(CLIENT, 1_000, true), 22, 11),
+            ("large IPv6", datagram6(1_270), 21, 3),
+        ] {
+            let mut testbed = testbed("10.1.0.2", 0);
+            for vip in ["10.0.0.1:80/tcp", "[2001:db8::1]:80/tcp"] {
+                testbed.served(vip, "10.1.0.2", 1);
+            }
+            for real in 1..5 {
+                testbed.set_mode(real, mode);
+            }
+            let frame = hops(frame, ttl, 1);
+            let (outcome, reply) = testbed.run(&frame);
+            assert_eq!(
+                (outcome.verdict, outcome.reason),
+                (Verdict::Tx, Reason::TtlExpiredAnswered),
+                "{what}"
+            );
+            assert_eq!(error(&frame, &reply, what), (kind, 0, 0), "{what}");
+            let counters = testbed.tables.counters();
+            assert_eq!(counters.reals[outcome.real as usize].packets, 0, "{what}");
+            let service = outcome.service as usize;
+            assert_eq!(counters.services[service].dropped_packets, 1, "{what}");
+            let (outcome, after) = testbed.run(&frame);
+            assert_eq!(
+                (outcome.reason, after),
+                (Reason::TtlExpired, frame),
+                "{what}: within the same tick"
+            );
+        }
+    }
+}
+
+/// Sets the TTL or hop limit, at `at`; the checksum of IPv4 with it.
+fn hops(mut frame: Vec<u8>, at: usize, hops: u8) -> Vec<u8> {
+    frame[at] = hops;
+    if frame[12] == 8 {
+        frame[24..26].fill(0);
+        let sum = checksum_of(&frame[14..34]);
+        frame[24..26].copy_from_slice(&sum.to_be_bytes());
+    }
+    frame
+}
+
+#[test]
+fn an_error_or_a_martian_without_a_hop_left_is_dropped() {
+    let mut testbed = testbed("10.1.0.2", 0);
+    let martian = hops(datagram4([127, 0, 0, 1], 100, true), 22, 1);
+    assert_eq!(testbed.run(&martian).0.reason, Reason::TtlExpired);
+    let quoted = answer_to(&datagram4(CLIENT, 100, true));
+    let about = hops(icmp_error4(3, 4, 1_400, &quoted), 22, 1);
+    assert_eq!(testbed.run(&about).0.reason, Reason::TtlExpired);
+}
+
+#[test]
+fn udp_without_a_real_is_unreachable_if_the_service_says_so() {
+    for (vip, frame, kind, code) in [
+        ("10.0.0.1:53/udp", datagram4(CLIENT, 60, false), 3, 3),
+        ("[2001:db8::1]:53/udp", datagram6(100), 1, 4),
+        ("[2001:db8::1]:53/udp", datagram6(60), 1, 4),
+    ] {
+        let mut testbed = Testbed::new();
+        let service = testbed.service(vip) as usize;
+        assert_eq!(testbed.run(&frame).0.reason, Reason::NoReal);
+        testbed.tables.services[service].flags = RESET_EMPTY;
+        let (outcome, reply) = testbed.run(&frame);
+        assert_eq!(
+            (outcome.verdict, outcome.reason),
+            (Verdict::Tx, Reason::UnreachableNoReal)
+        );
+        assert_eq!(error(&frame, &reply, vip), (kind, code, 0));
+        assert_eq!(
+            testbed.run(&frame).0.reason,
+            Reason::NoReal,
+            "within the same tick"
+        );
+        let counters = testbed.tables.counters();
+        assert_eq!(counters.services[service].dropped_packets, 3);
+    }
 }
