@@ -167,6 +167,9 @@ impl Prerequisite for Packages {
     fn provide(&self) -> anyhow::Result<()> {
         // The lists say which packages this release has.
         refresh_lists(&self.missing())?;
+        install(&self.missing())?;
+        // One that came from another release, as backports are, may exclude what was installed: apt has removed it then, and
+        // this release's takes its place.
         install(&self.missing())
     }
 }
