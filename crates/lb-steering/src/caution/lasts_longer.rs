@@ -1,5 +1,5 @@
 //! Flows that live much longer than those of the reals that gave the share up: they queue, and what is read is not the
-//! bottleneck.
+//! bottleneck. While nothing is known of how long a real's flows usually live, that is looked for before anything is lent to it.
 
 use super::{DEVIATIONS, Figures, LogLife, RAISED, lower_median, served::LIFE_WINDOWS};
 use crate::verdict::Sign;
@@ -10,15 +10,22 @@ const LEAST: f64 = 1.0;
 const LEAST_GROWTH: f64 = 1.0;
 /// Both after the variation of counts is allowed for.
 const LEAST_CERTAIN: f64 = 0.4;
+/// From this multiple on a real has the operator's share, and could be lent more.
+const DUE: f64 = 1.0 / RAISED;
 
 pub fn test(reals: &[Figures<'_>], real: usize) -> Option<Sign> {
-    if reals[real].multiple < RAISED || reals[real].evidence.is_full() {
+    let is_raised = reals[real].multiple >= RAISED;
+    if reals[real].multiple < DUE || reals[real].evidence.is_full() {
         return None;
     }
     (0..LIFE_WINDOWS).find_map(|window| {
+        let change = super::life_change(reals, real, window, false);
+        if !is_raised && change.is_some() {
+            // How its flows usually live at this share is known, and no trouble.
+            return None;
+        }
         let longer = relative_life(reals, real, window)?;
-        let growth = super::life_change(reals, real, window, false)
-            .map_or(longer.mean, |change| change.mean);
+        let growth = change.map_or(longer.mean, |change| change.mean);
         let error = DEVIATIONS * longer.variance.sqrt();
         let certain = longer.mean.min(growth) - error >= LEAST_CERTAIN;
         (longer.mean >= LEAST && growth >= LEAST_GROWTH && certain).then(|| Sign::LastsLonger {

@@ -133,6 +133,35 @@ fn a_raised_real_that_queues_gives_its_loan_back() {
 }
 
 #[test]
+fn a_real_whose_flows_have_always_waited_is_lent_nothing() {
+    // From the first flow on, and with few or many of them.
+    for flows in [100.0, 200.0] {
+        let mut pool = Pool::of("capacity", &[100; 4]);
+        pool.flows = flows;
+        let capacity = flows / 5.0 / 2.0;
+        pool.step();
+        for _ in 0..20 {
+            carry(
+                &mut pool,
+                &[4.0 * capacity, capacity, capacity, capacity],
+                |number, new, signs| signs.lives[if number == 0 { 9 } else { USUAL }] += new,
+                |_| {},
+            );
+            let share = pool.shares()[0];
+            assert!(
+                share <= 0.25 * 1.015,
+                "{flows}: {share}, {:?}",
+                pool.decisions
+            );
+        }
+        let Sign::LastsLonger { times } = sign_of(&pool, 0) else {
+            panic!("{:?}", pool.decisions);
+        };
+        assert!((12.0..20.0).contains(&times), "{flows}: {times}");
+    }
+}
+
+#[test]
 fn repeated_syns_resets_and_errors_are_signs() {
     type Add = fn(u64, &mut Signs);
     let cases: [(&str, Add); 2] = [
